@@ -1,0 +1,21 @@
+package luasyntax_test
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/limpetlb/limpet/internal/luasyntax"
+)
+
+func ExampleCheck() {
+	err := luasyntax.Check("if server then\n  avi.pool.select(pool, server)\n", 1, luasyntax.Limits{})
+	fmt.Println(err)
+
+	var fault *luasyntax.Error
+	if errors.As(err, &fault) {
+		fmt.Println(fault.Line, fault.Near)
+	}
+	// Output:
+	// 3: 'end' expected (to close 'if' at line 1) near '<eof>'
+	// 3 <eof>
+}

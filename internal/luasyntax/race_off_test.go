@@ -1,0 +1,5 @@
+//go:build !race
+
+package luasyntax_test
+
+const raceEnabled = false
