@@ -1,0 +1,81 @@
+package ipgroup_test
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"net/netip"
+	"strings"
+
+	"github.com/limpetlb/limpet/ipgroup"
+)
+
+// A group of addresses, ranges and networks.
+func Example() {
+	blacklist, err := ipgroup.Parse("Blacklist", []string{
+		"192.0.2.7",
+		"198.51.100.10-198.51.100.20",
+		"203.0.113.0/24, 2001:db8::/32",
+	}, ipgroup.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, client := range []string{"192.0.2.7", "198.51.100.21", "::ffff:203.0.113.9", "2001:db8::1"} {
+		fmt.Println(client, blacklist.Contains(netip.MustParseAddr(client)))
+	}
+	// Output:
+	// 192.0.2.7 true
+	// 198.51.100.21 false
+	// ::ffff:203.0.113.9 true
+	// 2001:db8::1 true
+}
+
+// A list with a bad line is refused as a whole; the error says where the fault is.
+func ExampleRead() {
+	const list = `# offices
+192.0.2.0/24, 198.51.100.7
+203.0.113.300
+`
+	_, err := ipgroup.Read("Office", strings.NewReader(list), ipgroup.Options{})
+	fmt.Println(err)
+
+	var bad *ipgroup.EntryError
+	if errors.As(err, &bad) {
+		fmt.Println(bad.Line, bad.Text)
+	}
+	// Output:
+	// ip group "Office": line 3, column 1: "203.0.113.300" is not an address, range, prefix or country code
+	// 3 203.0.113.300
+}
+
+// A new list takes the place of the old one while requests go on.
+func ExampleSet_Replace() {
+	first, err := ipgroup.Parse("Blacklist", []string{"192.0.2.7"}, ipgroup.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	groups, err := ipgroup.NewSet(first)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := netip.MustParseAddr("198.51.100.9")
+	denied, err := groups.Contains("Blacklist", client)
+	fmt.Println(denied, err)
+
+	second, err := ipgroup.Parse("Blacklist", []string{"192.0.2.7, 198.51.100.0/24"}, ipgroup.Options{})
+	if err != nil {
+		log.Fatal(err) // a program would keep the first list and report the fault
+	}
+	if err := groups.Replace(second); err != nil {
+		log.Fatal(err)
+	}
+	denied, err = groups.Contains("Blacklist", client)
+	fmt.Println(denied, err)
+
+	_, err = groups.Contains("Whitelist", client)
+	fmt.Println(errors.Is(err, ipgroup.ErrUnknownGroup), err)
+	// Output:
+	// false <nil>
+	// true <nil>
+	// true unknown ip group "Whitelist"
+}

@@ -1,0 +1,148 @@
+package geoip
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/maxmind/mmdbwriter"
+	"github.com/maxmind/mmdbwriter/mmdbtype"
+)
+
+// probes are addresses in, at the ends of and outside the networks of sample.
+var probes = func() (probes []netip.Addr) {
+	for prefix := range sample {
+		p := netip.MustParsePrefix(prefix)
+		probes = append(probes, p.Addr(), p.Addr().Next(), p.Addr().Prev())
+	}
+	return append(probes, netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.MustParseAddr("255.255.255.255"))
+}()
+
+func answers(db *DB) (codes []string) {
+	for _, addr := range probes {
+		code, _ := db.Country(addr)
+		codes = append(codes, code)
+	}
+	return codes
+}
+
+// A damaged database is refused or answers as before. Damage to the bits that are left once the format, the
+// structure and the letters have been checked cannot be seen: it turns a network or a code into another valid one. So
+// the test counts the flips of single bits that change an answer, and demands that no inverted byte does.
+func TestEveryByteDamaged(t *testing.T) {
+	for _, size := range []int{24, 28, 32} {
+		good := write(t, mmdbwriter.Options{RecordSize: size}, sample)
+		want := answers(open(t, slices.Clone(good)))
+		refused, changed, tried := 0, 0, 0
+		for i := range good {
+			flips := []byte{0xff}
+			if size == 28 { // single bits as well, for one size, because of the time it takes
+				flips = []byte{0xff, 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80}
+			}
+			for _, flip := range flips {
+				b := slices.Clone(good)
+				b[i] ^= flip
+				tried++
+				db, err := OpenBytes(b)
+				if err != nil {
+					refused++
+					continue
+				}
+				got := answers(db)
+				if slices.Equal(got, want) {
+					continue
+				}
+				changed++
+				if flip == 0xff {
+					t.Errorf("record size %d: byte %d of %d inverted: answers %q, want %q", size, i, len(good), got, want)
+				}
+				for _, code := range got {
+					if _, err := upperCode(code); code != "" && err != nil {
+						t.Errorf("record size %d: byte %d ^ %#x: %v", size, i, flip, err)
+					}
+				}
+			}
+		}
+		t.Logf("record size %d: %d bytes, %d flips: %d refused, %d changed an answer", size, len(good), tried, refused, changed)
+	}
+}
+
+func TestEveryTruncation(t *testing.T) {
+	good := write(t, mmdbwriter.Options{}, sample)
+	want := answers(open(t, good))
+	for n := range good {
+		db, err := OpenBytes(slices.Clone(good[:n]))
+		if err != nil {
+			continue
+		}
+		if got := answers(db); !slices.Equal(got, want) {
+			t.Errorf("first %d of %d bytes: answers %q, want %q", n, len(good), got, want)
+		}
+	}
+}
+
+// setRecord overwrites one record of the search tree of a database with 32-bit records.
+func setRecord(b []byte, node, side, value uint32) {
+	binary.BigEndian.PutUint32(b[node*8+side*4:], value)
+}
+
+func TestDamagedTree(t *testing.T) {
+	good := write(t, mmdbwriter.Options{IPVersion: 4, RecordSize: 32}, map[string]mmdbtype.DataType{
+		"10.0.0.0/8": country("GB"), "192.0.2.0/24": country("US"),
+	})
+	nodes := uint32(open(t, slices.Clone(good)).Metadata().Nodes)
+	tests := []struct {
+		name   string
+		damage func(b []byte)
+	}{
+		{"cycle to the root", func(b []byte) { setRecord(b, 1, 1, 0) }},
+		{"node that leads to itself", func(b []byte) { setRecord(b, 1, 1, 1) }},
+		{"node reached twice", func(b []byte) { setRecord(b, 1, 1, 3) }},
+		{"node lost", func(b []byte) { setRecord(b, 0, 0, nodes) }},
+		{"into the separator", func(b []byte) { setRecord(b, 0, 1, nodes+3) }},
+		{"behind the data", func(b []byte) { setRecord(b, 0, 1, 1<<31) }},
+		{"inside a record", func(b []byte) { setRecord(b, 0, 1, nodes+16+1) }},
+		// Two ways from each node to the next make 2^32 paths.
+		{"exponential", func(b []byte) {
+			for node := range nodes - 1 {
+				setRecord(b, node, 0, node+1)
+				setRecord(b, node, 1, node+1)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := slices.Clone(good)
+			tt.damage(b)
+			if _, err := OpenBytes(b); err == nil {
+				t.Error("accepted")
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+}
+
+func FuzzOpenBytes(f *testing.F) {
+	f.Add([]byte{})                                                                                                // too short for anything
+	f.Add([]byte("\xab\xcd\xefMaxMind.com"))                                                                       // marker without metadata
+	f.Add(write(f, mmdbwriter.Options{}, sample))                                                                  // good, 28-bit records
+	f.Add(write(f, mmdbwriter.Options{IPVersion: 4}, nil))                                                         // no records
+	f.Add(write(f, mmdbwriter.Options{RecordSize: 24}, map[string]mmdbtype.DataType{"10.0.0.0/8": country("GB")})) // small
+	f.Add(write(f, mmdbwriter.Options{RecordSize: 32, IPVersion: 4}, map[string]mmdbtype.DataType{"10.0.0.0/8": country("GB")}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		db, err := OpenBytes(b)
+		if err != nil {
+			return
+		}
+		if db.Metadata().Countries == 0 {
+			t.Error("accepted without countries")
+		}
+		for i, code := range answers(db) {
+			if _, err := upperCode(code); code != "" && err != nil {
+				t.Errorf("Country(%s): %v", probes[i], err)
+			}
+		}
+	})
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package geoip
+
+func init() { raceEnabled = true }

@@ -1,0 +1,160 @@
+package geoip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/oschwald/maxminddb-golang/v2"
+)
+
+// verified checks all of a database and decodes the country of each of its records.
+func verified(b []byte) (*database, error) {
+	reader, err := maxminddb.OpenBytes(b)
+	if err != nil {
+		return nil, fmt.Errorf("not a MaxMind database: %w", err)
+	}
+	// The tree comes first: the reader's own check follows every path, and damage can make more of
+	// them than any machine can follow.
+	records, err := verifyTree(b, reader.Metadata)
+	if err == nil {
+		err = reader.Verify()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("damaged database of type %q: %w", reader.Metadata.DatabaseType, err)
+	}
+
+	data := &database{reader: reader, countries: make(map[uintptr]string)}
+	codes := make(map[string]string) // so that all records of a country share one string
+	for offset := range records {
+		code, err := countryOf(reader.LookupOffset(offset))
+		if err != nil {
+			return nil, fmt.Errorf("database of type %q: record at %d: %w", reader.Metadata.DatabaseType, offset, err)
+		}
+		if code == "" {
+			continue
+		}
+		if _, ok := codes[code]; !ok {
+			codes[code] = code
+		}
+		data.countries[offset] = codes[code]
+	}
+	if len(codes) == 0 {
+		return nil, fmt.Errorf("%w in a database of type %q", ErrNoCountries, reader.Metadata.DatabaseType)
+	}
+	data.metadata = Metadata{
+		Type:      reader.Metadata.DatabaseType,
+		Built:     reader.Metadata.BuildTime().UTC(),
+		IPVersion: int(reader.Metadata.IPVersion),
+		Nodes:     int(reader.Metadata.NodeCount),
+		Countries: len(codes),
+	}
+	return data, nil
+}
+
+// countryOf decodes the country of one record. The code is empty if the record has none.
+func countryOf(record maxminddb.Result) (code string, err error) {
+	for _, field := range []string{"country", "registered_country"} {
+		if err := record.DecodePath(&code, field, "iso_code"); err != nil {
+			return "", fmt.Errorf("%w: %w", ErrNoCountries, err)
+		}
+		if code != "" {
+			return upperCode(code)
+		}
+	}
+	return "", nil
+}
+
+func upperCode(code string) (string, error) {
+	upper := strings.ToUpper(code)
+	if len(upper) != 2 || strings.Trim(upper, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return "", fmt.Errorf("iso_code %q is not two letters", code)
+	}
+	return upper, nil
+}
+
+// verifyTree checks that the search tree is a tree: every node can be reached from the root, and by one
+// way. The one exception is the node at which IPv4 addresses begin, to which a database of both families has
+// further ways (::ffff:0:0/96, 2002::/16). It returns the offsets of the data records that the tree leads to.
+func verifyTree(b []byte, m maxminddb.Metadata) (records map[uintptr]struct{}, err error) {
+	const separator = 16 // bytes between the tree and the data
+	if m.RecordSize != 24 && m.RecordSize != 28 && m.RecordSize != 32 {
+		return nil, fmt.Errorf("record size %d", m.RecordSize)
+	}
+	if m.NodeCount == 0 {
+		return nil, errors.New("search tree without nodes")
+	}
+	// The reader has checked that b holds NodeCount nodes.
+	tree := searchTree{b: b, size: m.RecordSize}
+	ipv4 := uint(0) // no node has a second way to the root
+	if m.IPVersion == 6 {
+		ipv4 = tree.ipv4Start(m.NodeCount)
+	}
+
+	records = make(map[uintptr]struct{})
+	reached := make([]bool, m.NodeCount)
+	reached[0] = true
+	count := uint(1)
+	for open := []uint{0}; len(open) > 0; {
+		node := open[len(open)-1]
+		open = open[:len(open)-1]
+		for side := range uint(2) {
+			next := tree.record(node, side)
+			switch {
+			case next == m.NodeCount: // nothing is known of this network
+			case next > m.NodeCount:
+				if next < m.NodeCount+separator {
+					return nil, errors.New("search tree leads into the separator")
+				}
+				records[uintptr(next-m.NodeCount-separator)] = struct{}{}
+			case !reached[next]:
+				reached[next] = true
+				count++
+				open = append(open, next)
+			case next == 0 || next != ipv4:
+				return nil, fmt.Errorf("search tree reaches node %d twice", next)
+			}
+		}
+	}
+	if count != m.NodeCount {
+		return nil, fmt.Errorf("search tree does not reach %d of its %d nodes", m.NodeCount-count, m.NodeCount)
+	}
+	return records, nil
+}
+
+// searchTree is the part of a database that leads from address bits to records: nodes of two records each.
+type searchTree struct {
+	b    []byte
+	size uint // bits of a record
+}
+
+// record returns the left (0) or right (1) record of a node.
+func (t searchTree) record(node, side uint) uint {
+	n := t.b[node*t.size/4:]
+	switch t.size {
+	case 24:
+		n = n[side*3:]
+		return uint(n[0])<<16 | uint(n[1])<<8 | uint(n[2])
+	case 28: // the fourth of the seven bytes holds the highest bits of both
+		high := uint(n[3] >> 4)
+		if side == 1 {
+			high = uint(n[3] & 0x0f)
+		}
+		n = n[side*4:]
+		return high<<24 | uint(n[0])<<16 | uint(n[1])<<8 | uint(n[2])
+	default:
+		return uint(binary.BigEndian.Uint32(n[side*4:]))
+	}
+}
+
+// ipv4Start returns the node at which the addresses of ::/96 begin, 0 if the tree ends before.
+func (t searchTree) ipv4Start(nodes uint) uint {
+	node := uint(0)
+	for range 96 {
+		if node = t.record(node, 0); node >= nodes {
+			return 0
+		}
+	}
+	return node
+}

@@ -1,0 +1,111 @@
+package ipgroup
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ErrEmpty is wrapped by the error of [Parse], [Read] and [ReadFile] when a list holds no entry
+// and [Options.AllowEmpty] is not set.
+var ErrEmpty = errors.New("no entries")
+
+// ErrTooLarge is wrapped by the error of [Parse], [Read] and [ReadFile] when a list exceeds
+// [Options.MaxEntries] or [Options.MaxBytes].
+var ErrTooLarge = errors.New("list is too large")
+
+// Limits of a list when Options does not set them.
+const (
+	DefaultMaxEntries = 2_000_000
+	DefaultMaxBytes   = 64 << 20
+)
+
+// maxNameLength is the longest group name, in characters.
+const maxNameLength = 255
+
+// Options says how a list of entries becomes a group. The zero value accepts addresses, ranges and
+// prefixes, refuses countries and empty lists, and applies the default limits.
+type Options struct {
+	// Countries answers for the countries of the group. The group keeps it and calls it, possibly from
+	// many goroutines at once, on each Contains. Nil: an entry that names a country is an error.
+	Countries CountryFinder
+
+	// AllowEmpty accepts a list without entries; the group then contains nothing. It is off by default,
+	// because a list that is empty by accident would silently allow or deny everybody.
+	AllowEmpty bool
+
+	// MaxEntries limits the number of entries. Zero means DefaultMaxEntries, negative means no limit.
+	MaxEntries int
+
+	// MaxBytes limits the text that Read and ReadFile take. Zero means DefaultMaxBytes, negative means no
+	// limit. Parse ignores it: its text is in memory already.
+	MaxBytes int64
+}
+
+// Group is a named, immutable set of IP addresses, or of countries. It is safe for concurrent use.
+//
+// A group is a plain union: entries may overlap, and their order means nothing.
+type Group struct {
+	name    string
+	members members
+}
+
+// members is what a group consists of: a *rangeSet or a *countries.
+type members interface {
+	contains(addr netip.Addr) bool // false for the zero Addr; normalizes addr
+	len() int
+}
+
+// Parse makes a group from entries, each of which is an address, a range, a prefix, a country or a
+// comma-separated list of these; the package comment has the grammar. Parse does not keep entries.
+//
+// The name has 1 to 255 characters and no control characters.
+//
+// On failure the group is nil and the error joins all faults found: one [*EntryError] for each bad entry
+// (for the first 1,000; the rest are counted), [ErrEmpty] or [ErrTooLarge].
+func Parse(name string, entries []string, o Options) (*Group, error) {
+	p := newParser(name, o)
+	for i, entry := range entries {
+		p.text(entry, i)
+	}
+	return p.group()
+}
+
+// Name returns the name of the group.
+func (g *Group) Name() string { return g.name }
+
+// Contains reports whether addr is in the group. An IPv4-mapped IPv6 address counts as the IPv4 address
+// and a zone is ignored. The zero Addr is in no group. An address whose country is not known is in no
+// group of countries. Contains does not allocate, unless the group's CountryFinder does.
+func (g *Group) Contains(addr netip.Addr) bool { return g.members.contains(addr) }
+
+// Len returns the number of disjoint address ranges left when all entries that overlap or touch have
+// been merged, or the number of distinct countries.
+func (g *Group) Len() int { return g.members.len() }
+
+// Countries returns the upper-case codes of the group's countries in alphabetical order: nil for a group
+// of addresses. The slice is the caller's.
+func (g *Group) Countries() []string {
+	if c, ok := g.members.(*countries); ok {
+		return c.codes.list()
+	}
+	return nil
+}
+
+// normalize returns the one form under which an address is stored and looked up.
+func normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("ip group without a name")
+	case !utf8.ValidString(name) || slices.ContainsFunc([]rune(name), unicode.IsControl):
+		return fmt.Errorf("ip group name %q: not plain text", excerpt(name))
+	case utf8.RuneCountInString(name) > maxNameLength:
+		return fmt.Errorf("ip group name %q: longer than %d characters", excerpt(name), maxNameLength)
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package ipgroup
+
+func init() { raceEnabled = true }

@@ -1,0 +1,65 @@
+package ipgroup
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// Read makes a group from text: entries separated by commas, line feeds or both, as in a CSV file. A
+// byte-order mark of UTF-8 at the start, carriage returns at the ends of lines, and double quotes
+// around one entry are ignored. Errors are those of [Parse], with lines and columns of the text, and
+// those of r.
+//
+// Read takes at most [Options.MaxBytes] from r and one byte more to see the excess.
+func Read(name string, r io.Reader, o Options) (*Group, error) {
+	text, err := readAll(r, o.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("ip group %q: %w", excerpt(name), err)
+	}
+	p := newParser(name, o)
+	p.file(text)
+	return p.group()
+}
+
+// ReadFile is [Read] of the file at path. Anything but a regular file (a directory, a named pipe, a
+// device) is an error and does not block. The file is read whole and closed before ReadFile returns.
+func ReadFile(name, path string, o Options) (*Group, error) {
+	// Opening a named pipe blocks until it has a writer, so the kind is looked at first.
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a regular file", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ip group %q: %w", excerpt(name), err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("ip group %q: %w", excerpt(name), err)
+	}
+	defer f.Close()
+	g, err := Read(name, f, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
+}
+
+func readAll(r io.Reader, limit int64) (string, error) {
+	if limit == 0 {
+		limit = DefaultMaxBytes
+	}
+	if limit > 0 {
+		r = &io.LimitedReader{R: r, N: limit + 1}
+	}
+	var text strings.Builder
+	n, err := io.Copy(&text, r)
+	if err != nil {
+		return "", err
+	}
+	if limit > 0 && n > limit {
+		return "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	return text.String(), nil
+}

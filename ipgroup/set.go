@@ -1,0 +1,108 @@
+package ipgroup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// ErrUnknownGroup is wrapped, with the name of the group, by the error of [Set.Contains] for a group that
+// is not in the set.
+var ErrUnknownGroup = errors.New("unknown ip group")
+
+// Set holds groups by name. Its zero value is an empty set.
+//
+// It is safe for concurrent use. Readers never wait: a call to Contains sees one group from beginning to
+// end, the old one or the new one. A Set must not be copied after first use.
+type Set struct {
+	mu     sync.Mutex // held while the map is copied and changed
+	groups atomic.Pointer[map[string]*Group]
+}
+
+// NewSet returns a set of groups. A nil group and a second group of the same name are errors, all of which
+// are reported together.
+func NewSet(groups ...*Group) (*Set, error) {
+	byName := make(map[string]*Group, len(groups))
+	var faults []error
+	for i, g := range groups {
+		if g == nil {
+			faults = append(faults, fmt.Errorf("groups[%d]: nil group", i))
+			continue
+		}
+		if byName[g.name] != nil {
+			faults = append(faults, fmt.Errorf("groups[%d]: second group named %q", i, g.name))
+			continue
+		}
+		byName[g.name] = g
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	s := new(Set)
+	s.groups.Store(&byName)
+	return s, nil
+}
+
+// Contains reports whether the named group contains addr, as [Group.Contains] does. For a group that is
+// not in the set it returns an error that wraps [ErrUnknownGroup].
+func (s *Set) Contains(group string, addr netip.Addr) (bool, error) {
+	g, ok := s.Group(group)
+	if !ok {
+		return false, fmt.Errorf("%w %q", ErrUnknownGroup, group)
+	}
+	return g.Contains(addr), nil
+}
+
+// Group returns the group of the given name, if it is in the set.
+func (s *Set) Group(name string) (*Group, bool) {
+	g, ok := s.load()[name]
+	return g, ok
+}
+
+// Names returns the names of all groups in alphabetical order. The slice is the caller's.
+func (s *Set) Names() []string {
+	return slices.Sorted(maps.Keys(s.load()))
+}
+
+// Replace puts g in the place of the group of the same name, or adds g if there is none. Calls to Contains
+// that have begun finish with the old group. The only error is that of a nil group, which changes nothing.
+func (s *Set) Replace(g *Group) error {
+	if g == nil {
+		return errors.New("replace: nil group")
+	}
+	s.change(func(groups map[string]*Group) { groups[g.name] = g })
+	return nil
+}
+
+// Remove takes the named group out of the set and reports whether it was there. From then on Contains
+// returns an error for it; rules and scripts that use the group then follow their own failure mode.
+func (s *Set) Remove(name string) bool {
+	var found bool
+	s.change(func(groups map[string]*Group) {
+		_, found = groups[name]
+		delete(groups, name)
+	})
+	return found
+}
+
+// load returns the current map, which nobody changes any more.
+func (s *Set) load() map[string]*Group {
+	if m := s.groups.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+// change swaps the map for a copy that edit has changed.
+func (s *Set) change(edit func(map[string]*Group)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	groups := make(map[string]*Group, len(s.load())+1)
+	maps.Copy(groups, s.load())
+	edit(groups)
+	s.groups.Store(&groups)
+}
