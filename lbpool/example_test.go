@@ -1,0 +1,231 @@
+package lbpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/netip"
+	"time"
+
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// A pool chooses a server for each piece of work, and is told how it went.
+func Example() {
+	pool, err := lbpool.New(lbpool.Config{
+		Name: "web",
+		Servers: []lbpool.ServerConfig{
+			{Address: "10.0.0.1", Ratio: 2},
+			{Address: "10.0.0.2:8080"},
+		},
+		Algorithm: lbpool.RoundRobin(),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for range 3 {
+		lease, err := pool.Acquire(lbpool.Hint{})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(lease.Server.Addr())
+		lease.Release(lbpool.Outcome{Status: 200})
+	}
+	// Output:
+	// 10.0.0.1:80
+	// 10.0.0.2:8080
+	// 10.0.0.1:80
+}
+
+// A hint keeps a client on the server it used before. When that is out of service another one takes its place, and the
+// lease says why.
+func ExamplePool_Acquire_sticky() {
+	pool, _ := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}},
+	})
+	hint := lbpool.Hint{Server: netip.MustParseAddrPort("10.0.0.2:80")}
+
+	lease, _ := pool.Acquire(hint)
+	fmt.Printf("%s %q\n", lease.Server.Addr(), lease.Unmet)
+	lease.Release(lbpool.Outcome{})
+
+	if server, ok := pool.Lookup("10.0.0.2", 0); ok {
+		server.Disable()
+	}
+	lease, _ = pool.Acquire(hint)
+	fmt.Printf("%s %q\n", lease.Server.Addr(), lease.Unmet)
+	lease.Release(lbpool.Outcome{})
+	// Output:
+	// 10.0.0.2:80 ""
+	// 10.0.0.1:80 "disabled"
+}
+
+// A Transport under a reverse proxy sends each request to a server of the pool. Here one server of two does not listen;
+// no request notices.
+func ExampleTransport() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "hello from %s", r.Host)
+	}))
+	defer server.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+
+	pool, err := lbpool.New(lbpool.Config{
+		Name: "web",
+		Servers: []lbpool.ServerConfig{
+			{Address: gone.Listener.Addr().String()},
+			{Address: server.Listener.Addr().String()},
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	transport := &lbpool.Transport{Pool: pool}
+	defer transport.CloseIdleConnections()
+	proxy := &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetXForwarded()
+			r.Out.Host = r.In.Host
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			switch {
+			case errors.Is(err, lbpool.ErrNoServer):
+				w.WriteHeader(http.StatusServiceUnavailable)
+			case errors.Is(err, lbpool.ErrTimeout):
+				w.WriteHeader(http.StatusGatewayTimeout)
+			default:
+				w.WriteHeader(http.StatusBadGateway)
+			}
+		},
+	}
+
+	for range 2 {
+		w := httptest.NewRecorder()
+		proxy.ServeHTTP(w, httptest.NewRequest("GET", "http://site.example/", nil))
+		fmt.Println(w.Code, w.Body)
+	}
+	pool.Servers()[1].Disable()
+	w := httptest.NewRecorder()
+	proxy.ServeHTTP(w, httptest.NewRequest("GET", "http://site.example/", nil))
+	fmt.Println(w.Code)
+	// Output:
+	// 200 hello from site.example
+	// 200 hello from site.example
+	// 502
+}
+
+// A route in the request's context says where one request may go, and afterwards where it went.
+func ExampleWithRoute() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	}))
+	defer server.Close()
+	pool, _ := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: server.Listener.Addr().String(), Name: "alpha"}},
+	})
+	transport := &lbpool.Transport{}
+	defer transport.CloseIdleConnections()
+
+	route := &lbpool.Route{
+		Pool: pool,
+		Hint: lbpool.Hint{Server: netip.MustParseAddrPort("10.0.0.9:80")}, // from an old persistence entry
+	}
+	ctx := lbpool.WithRoute(context.Background(), route)
+	request, _ := http.NewRequestWithContext(ctx, "GET", "http://site.example/", nil)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer response.Body.Close()
+	fmt.Println(response.StatusCode, route.Server.Name(), route.Unmet, route.Tried)
+	// Output: 200 alpha gone 1
+}
+
+// Health monitors check while Run is running.
+func ExamplePool_Run() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "ready")
+	}))
+	defer server.Close()
+	pool, err := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: server.Listener.Addr().String()}},
+		HealthMonitors: []lbpool.HealthMonitor{{
+			Name:     "ready",
+			Checker:  &lbpool.HTTPChecker{Path: "/healthz", Keyword: "ready"},
+			Interval: time.Second,
+		}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- pool.Run(ctx) }()
+
+	fmt.Println(pool.Servers()[0].State())
+	for tick := time.Tick(time.Millisecond); pool.Servers()[0].State() != lbpool.Up; {
+		<-tick
+	}
+	fmt.Println(pool.Servers()[0].State())
+
+	cancel()
+	fmt.Println(<-done)
+	// Output:
+	// down
+	// up
+	// context canceled
+}
+
+// A Checker of one's own is a method.
+type fileChecker struct{ sick map[netip.AddrPort]bool }
+
+func (c fileChecker) Check(_ context.Context, server netip.AddrPort) error {
+	if c.sick[server] {
+		return &lbpool.CheckError{Reason: lbpool.CheckOther, Detail: "listed as sick"}
+	}
+	return nil
+}
+
+func ExampleChecker() {
+	var checker lbpool.Checker = fileChecker{sick: map[netip.AddrPort]bool{netip.MustParseAddrPort("10.0.0.1:80"): true}}
+	fmt.Println(checker.Check(context.Background(), netip.MustParseAddrPort("10.0.0.1:80")))
+	fmt.Println(checker.Check(context.Background(), netip.MustParseAddrPort("10.0.0.2:80")))
+	// Output:
+	// other: listed as sick
+	// <nil>
+}
+
+// A Set answers questions about pools by name.
+func ExampleSet() {
+	pool, _ := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1", Name: "alpha"}, {Address: "10.0.0.2", Disabled: true}},
+	})
+	set, err := lbpool.NewSet(pool)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	up, total, _ := set.Servers("web")
+	fmt.Println(up, "of", total)
+	fmt.Println(set.ServerUp("web", "alpha", 80))
+	_, _, err = set.Servers("api")
+	fmt.Println(err)
+	// Output:
+	// 1 of 2
+	// true <nil>
+	// pool "api" not found
+}

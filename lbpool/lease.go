@@ -1,0 +1,126 @@
+package lbpool
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	// ErrNoServer means that no server of the pool can take the request. Errors of Acquire wrap it.
+	ErrNoServer = errors.New("no server available")
+	// ErrAborted means that the client's side ended the exchange: it left, or its request body failed or stalled. An
+	// Outcome with this error, or with context.Canceled, says nothing about the server.
+	ErrAborted = errors.New("request aborted")
+)
+
+// Reason is why a wanted server was not taken.
+type Reason uint8
+
+const (
+	// ReasonNone means that the wanted server was taken or that none was wanted.
+	ReasonNone Reason = iota
+	// ReasonDown means that the server is down or ejected, or that it is excluded because it could not be reached.
+	ReasonDown
+	// ReasonDisabled means that the server is disabled.
+	ReasonDisabled
+	// ReasonGone means that the pool has no such server.
+	ReasonGone
+	// ReasonFull means that the server has as many connections as it may have.
+	ReasonFull
+)
+
+// String returns "", "down", "disabled", "gone" or "full".
+func (r Reason) String() string {
+	if int(r) >= len(reasons) {
+		return fmt.Sprintf("Reason(%d)", uint8(r))
+	}
+	return reasons[r]
+}
+
+var reasons = [...]string{"", "down", "disabled", "gone", "full"}
+
+// UnavailableError is the error of Acquire when the wanted server cannot be had and the pool never picks another one.
+// It matches ErrNoServer.
+type UnavailableError struct {
+	Pool   string         // the pool's name
+	Server netip.AddrPort // the server that was wanted
+	Reason Reason         // why it cannot be had
+}
+
+// Error names the pool, the server and the reason.
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("pool %q: server %s is %s", e.Pool, e.Server, e.Reason)
+}
+
+// Unwrap returns ErrNoServer.
+func (e *UnavailableError) Unwrap() error { return ErrNoServer }
+
+// Hint is what is known about a request when a server is chosen for it. The zero value knows nothing.
+type Hint struct {
+	// Client is the client's address, for algorithms that use it.
+	Client netip.Addr
+	// Key is what algorithms hash that keep requests with the same key on one server.
+	Key string
+	// Server is the server that a script or a persistence entry wants. The zero value wants none; with port 0 any
+	// server at the address will do, the first one that is up before the others.
+	Server netip.AddrPort
+	// Exclude are servers that must not be chosen, because they have been tried. It is only read.
+	Exclude []*Server
+}
+
+// Allows reports whether h lets s be chosen: it is neither excluded nor full.
+func (h *Hint) Allows(s *Server) bool { return !h.excludes(s) && !s.Full() }
+
+func (h *Hint) excludes(s *Server) bool {
+	return len(h.Exclude) > 0 && slices.Contains(h.Exclude, s)
+}
+
+// Outcome is how the use of a server ended.
+type Outcome struct {
+	// Err is what went wrong between here and the server; nil if nothing did. An error that matches ErrAborted or
+	// context.Canceled is the client's doing and does not count against the server.
+	Err error
+	// Status is the status code of the server's answer, 0 if there was none.
+	Status int
+	// FirstByte is the time from sending the request to the first byte of the answer, 0 if there was none.
+	FirstByte time.Duration
+}
+
+// A Lease is the use of one server by one request. It is a value that may be copied; release one of the copies, once.
+// The zero value holds no server.
+type Lease struct {
+	// Server is the server to use.
+	Server *Server
+	// Unmet is why Hint.Server was not taken, ReasonNone if it was or if none was wanted.
+	Unmet Reason
+
+	ticket *ticket
+	serial uint64
+}
+
+// A ticket makes Release idempotent even among copies of a lease, without an allocation for each lease: it is used
+// again, and the serial number tells its uses apart.
+type ticket struct{ serial atomic.Uint64 }
+
+var tickets = sync.Pool{New: func() any { return new(ticket) }}
+
+func newLease(s *Server, unmet Reason) Lease {
+	t := tickets.Get().(*ticket)
+	return Lease{Server: s, Unmet: unmet, ticket: t, serial: t.serial.Load()}
+}
+
+// Release ends the use of the server and tells the pool how it went. Further calls, on this value or on copies of it,
+// do nothing. It may be called from any goroutine.
+func (l Lease) Release(o Outcome) {
+	if l.ticket == nil || !l.ticket.serial.CompareAndSwap(l.serial, l.serial+1) {
+		return
+	}
+	tickets.Put(l.ticket)
+	l.Server.open.Add(-1)
+	l.Server.observe(o)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package lbpool
+
+const raceEnabled = false

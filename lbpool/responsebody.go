@@ -1,0 +1,76 @@
+package lbpool
+
+import (
+	"context"
+	"io"
+	"net/http"
+)
+
+// bindLease makes the end of the response body release the lease. It reports false if there is no body to wait for.
+func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome) bool {
+	if resp.Body == nil || resp.Body == http.NoBody {
+		return false
+	}
+	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = &leasedConn{ReadWriteCloser: conn, lease: lease, outcome: outcome}
+	} else {
+		resp.Body = &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome}
+	}
+	return true
+}
+
+// leasedBody is a response body that holds a lease until it ends, fails or is closed.
+type leasedBody struct {
+	io.ReadCloser
+	ctx     context.Context // of the request
+	lease   Lease
+	outcome Outcome
+}
+
+func (b *leasedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.release(err)
+	}
+	return n, err
+}
+
+func (b *leasedBody) Close() error {
+	// Closing early is the reader's choice and nobody's failure. The lease goes first, so that a read that is cut off by
+	// the closing cannot count it as one.
+	b.release(io.EOF)
+	return b.ReadCloser.Close()
+}
+
+func (b *leasedBody) release(err error) {
+	o := b.outcome
+	switch {
+	case err == io.EOF:
+	case b.ctx.Err() != nil:
+		o.Err = ErrAborted
+	default:
+		o.Err = err
+	}
+	b.lease.Release(o)
+}
+
+// leasedConn is an upgraded connection that holds a lease until it is closed. Either direction may end before that.
+type leasedConn struct {
+	io.ReadWriteCloser
+	lease   Lease
+	outcome Outcome
+}
+
+// CloseWrite ends the sending direction if the connection can.
+func (c *leasedConn) CloseWrite() error {
+	if cw, ok := c.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return http.ErrNotSupported
+}
+
+func (c *leasedConn) Close() error {
+	err := c.ReadWriteCloser.Close()
+	c.lease.Release(c.outcome)
+	return err
+}

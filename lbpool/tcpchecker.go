@@ -1,0 +1,78 @@
+package lbpool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	maxCheckSend   = 1024
+	maxCheckExpect = 512
+)
+
+// TCPChecker connects to the server. With Send it then sends that, and with Expect it waits until the server has sent
+// that; with neither, the connection alone is success. The zero value is ready to use.
+type TCPChecker struct {
+	// Send is sent once connected, at most 1024 bytes. Empty sends nothing.
+	Send string
+	// Expect must be found in the first 2 KiB that the server sends, at most 512 bytes. Empty expects nothing.
+	Expect string
+}
+
+// Check implements Checker. Its errors are of type *CheckError.
+func (c *TCPChecker) Check(ctx context.Context, server netip.AddrPort) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", server.String())
+	if err != nil {
+		return networkCheckError(err)
+	}
+	defer conn.Close()
+	// A deadline in the past unblocks reads and writes whichever way ctx ends.
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := io.WriteString(conn, c.Send); err != nil {
+		return networkCheckError(err)
+	}
+	return c.await(conn)
+}
+
+func (c *TCPChecker) await(conn net.Conn) error {
+	buf := make([]byte, keywordWindow)
+	n := 0
+	for !bytes.Contains(buf[:n], []byte(c.Expect)) {
+		if n == len(buf) {
+			return c.mismatch()
+		}
+		m, err := conn.Read(buf[n:])
+		n += m
+		switch {
+		case m > 0:
+		case errors.Is(err, io.EOF) && n > 0:
+			return c.mismatch()
+		case err != nil:
+			return networkCheckError(err)
+		}
+	}
+	return nil
+}
+
+func (c *TCPChecker) mismatch() error {
+	return &CheckError{Reason: CheckPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Expect)}
+}
+
+func (c *TCPChecker) validate() error {
+	var faults faults
+	if len(c.Send) > maxCheckSend {
+		faults.add("send", "%d bytes, want at most %d", len(c.Send), maxCheckSend)
+	}
+	if len(c.Expect) > maxCheckExpect {
+		faults.add("expect", "%d bytes, want at most %d", len(c.Expect), maxCheckExpect)
+	}
+	return errors.Join(faults...)
+}
