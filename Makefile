@@ -1,0 +1,52 @@
+# Type make to see what there is. The logic of the checks is in internal/tools/check, one function for each step.
+.DEFAULT_GOAL := help
+CHECK := internal/tools/check
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: test
+test: ## do everything CI does; installs what it needs
+	@$(CHECK)
+
+.PHONY: lint
+lint: ## run gofmt, go vet, staticcheck and golangci-lint
+	@$(CHECK) format vet staticcheck golangci
+
+.PHONY: race
+race: ## run the tests under the race detector, in random order
+	@$(CHECK) packages race
+
+.PHONY: plain
+plain: ## run the tests without the race detector, those of allocations included
+	@$(CHECK) packages plain
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZTIME (10s)
+	@$(CHECK) fuzz
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities that the code can reach
+	@$(CHECK) vuln
+
+.PHONY: tidy-check
+tidy-check: ## check that go.mod and go.sum are tidy, in all modules
+	@$(CHECK) tidy
+
+.PHONY: examples
+examples: ## run each example to its end
+	@$(CHECK) examples
+
+.PHONY: api
+api: ## rewrite the lists of exported names in internal/archtest/surface
+	go test ./internal/archtest -run '^TestSurface$$' -count=1 -update
+
+.PHONY: cover
+cover: ## print the share of statements that the tests cover, by package
+	go test -cover ./...
+
+.PHONY: bench
+bench: ## run the benchmarks; BENCH selects some, COUNT repeats them for benchstat
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count=$(or $(COUNT),1) ./...
+	@if [ -f internal/bench/go.mod ]; then go -C internal/bench test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count=$(or $(COUNT),1) ./...; fi
