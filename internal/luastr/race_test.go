@@ -1,0 +1,5 @@
+//go:build race
+
+package luastr
+
+func init() { raceEnabled = true }
