@@ -1,0 +1,65 @@
+package persistence
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	ctx := context.Background()
+	strs := NewTable[string, string](Options{})
+	strs.Insert("k", "v", time.Hour)
+	client := netip.MustParseAddr("2001:db8::1")
+	addrs := NewTable[netip.Addr, netip.AddrPort](Options{})
+	addrs.Insert(client, netip.AddrPort{}, time.Hour)
+	store := NewStore(Options{})
+	store.Insert(ctx, "", "k", "v", time.Hour)
+	store.Insert(ctx, "t", "k", "v", time.Hour)
+	full := NewStore(Options{MaxEntries: 1000})
+	fresh := make([]string, 20_000)
+	for i := range fresh {
+		fresh[i] = "10.0.0.1:" + strconv.Itoa(i)
+	}
+	for i := range 2000 {
+		full.Insert(ctx, "", fresh[i], "v", time.Hour)
+	}
+	next := 0
+	for _, tt := range []struct {
+		name string
+		want float64
+		do   func()
+	}{
+		{"Table.Lookup", 0, func() { strs.Lookup("k", 0) }},
+		{"Table.Lookup and extend", 0, func() { strs.Lookup("k", time.Second) }},
+		{"Table.Lookup of a missing key", 0, func() { strs.Lookup("missing", time.Second) }},
+		{"Table.Peek", 0, func() { strs.Peek("k") }},
+		{"Table.Refresh", 0, func() { strs.Refresh("k", time.Second) }},
+		{"Table.Insert of a live key", 0, func() { strs.Insert("k", "v", 2*time.Hour) }},
+		{"Table.Insert of a live key, shorter", 0, func() {
+			strs.Insert("k", "v", 2*time.Hour)
+			strs.Insert("k", "v", time.Hour)
+		}},
+		{"Table.Lookup of an address", 0, func() { addrs.Lookup(client, time.Second) }},
+		{"Store.Lookup in the default table", 0, func() { store.Lookup(ctx, "", "k", time.Second) }},
+		{"Store.Lookup in a named table", 0, func() { store.Lookup(ctx, "t", "k", 0) }},
+		{"Store.Lookup in a missing table", 0, func() { store.Lookup(ctx, "missing", "k", 0) }},
+		{"Store.Refresh", 0, func() { store.Refresh(ctx, "t", "k", time.Second) }},
+		{"Store.Insert of a live key", 0, func() { store.Insert(ctx, "t", "k", "v", 2*time.Hour) }},
+		{"Store.Insert of a new key into a full table", 3, func() {
+			full.Insert(ctx, "", fresh[2000+next], "v", time.Hour)
+			next++
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := testing.AllocsPerRun(5000, tt.do); got > tt.want {
+				t.Errorf("%v allocations, want %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,136 @@
+package persistence_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// Each entry has a lifetime of its own, and lookups may extend it.
+func ExampleTable() {
+	sessions := persistence.NewTable[netip.Addr, string](persistence.Options{
+		MaxEntries:  100_000,
+		MaxLifetime: time.Hour,
+	})
+	phone, desk := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	sessions.Insert(phone, "server-1", 5*time.Minute)
+	sessions.Insert(desk, "server-2", 50*time.Minute)
+
+	for _, client := range []netip.Addr{phone, desk} {
+		server, left, ok := sessions.Lookup(client, 20*time.Minute)
+		fmt.Println(server, left.Round(time.Minute), ok)
+	}
+	_, _, ok := sessions.Lookup(netip.MustParseAddr("192.0.2.3"), 20*time.Minute)
+	fmt.Println(ok)
+	// Output:
+	// server-1 25m0s true
+	// server-2 1h0m0s true
+	// false
+}
+
+// Inserting under a live key keeps the value and starts a new lifetime; Put overwrites.
+func ExampleTable_Insert() {
+	table := persistence.NewTable[string, string](persistence.Options{})
+	table.Insert("client", "server-1", time.Minute)
+	table.Insert("client", "server-2", time.Hour)
+	server, left, _ := table.Lookup("client", 0)
+	fmt.Println(server, left.Round(time.Minute))
+
+	table.Put("client", "server-2", time.Hour)
+	server, _, _ = table.Lookup("client", 0)
+	fmt.Println(server)
+	// Output:
+	// server-1 1h0m0s
+	// server-2
+}
+
+// With Sliding, a client is remembered for as long as it comes back in time.
+func ExampleOptions_sliding() {
+	table := persistence.NewTable[string, string](persistence.Options{Sliding: true})
+	table.Insert("client", "server-1", 5*time.Minute)
+	for range 10 {
+		_, left, _ := table.Lookup("client", 20*time.Minute)
+		_ = left // twenty minutes each time
+	}
+	_, left, _ := table.Peek("client")
+	fmt.Println(left.Round(time.Minute))
+	// Output: 20m0s
+}
+
+// A table that refuses new keys keeps those that came first.
+func ExampleWhenFull() {
+	table := persistence.NewTable[string, string](persistence.Options{
+		MaxEntries: 2,
+		WhenFull:   persistence.RefuseNew,
+	})
+	for _, client := range []string{"a", "b", "c"} {
+		fmt.Println(client, table.Insert(client, "server-1", time.Hour))
+	}
+	fmt.Println(table.Stats().RefusedFull, "refused")
+	// Output:
+	// a true
+	// b true
+	// c false
+	// 1 refused
+}
+
+// Goroutines share a counter that keeps its lifetime.
+func ExampleCompareAndSwap() {
+	requests := persistence.NewTable[string, int](persistence.Options{})
+	requests.Insert("client", 0, time.Minute)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				n, _, ok := requests.Lookup("client", 0)
+				if !ok || persistence.CompareAndSwap(requests, "client", n, n+1) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	n, _, _ := requests.Lookup("client", 0)
+	fmt.Println(n)
+	// Output: 8
+}
+
+// The methods of a store are the table functions of DataScripts.
+func ExampleStore() {
+	ctx := context.Background()
+	store := persistence.NewStore(persistence.Options{})
+
+	// The default table has no name.
+	store.Insert(ctx, "", "192.0.2.1", "10.0.0.7", persistence.DefaultLifetime)
+	server, left, ok, _ := store.Lookup(ctx, "", "192.0.2.1", persistence.DefaultLifetime)
+	fmt.Println(server, left.Round(time.Second), ok)
+
+	// Keys of other tables are separate.
+	_, _, ok, _ = store.Lookup(ctx, "carts", "192.0.2.1", 0)
+	fmt.Println(ok)
+	store.Insert(ctx, "carts", "cart-42", "10.0.0.8", 20*time.Minute)
+	ok, _ = store.Refresh(ctx, "carts", "cart-42", 10*time.Minute)
+	fmt.Println(ok)
+
+	// To overwrite, put; to overwrite what you have seen, swap.
+	store.Put(ctx, "carts", "cart-42", "10.0.0.9", 20*time.Minute)
+	ok, _ = store.CompareAndSwap(ctx, "carts", "cart-42", "10.0.0.8", "10.0.0.7")
+	fmt.Println(ok)
+
+	for cart, e := range store.All("carts") {
+		fmt.Println(cart, e.Value, e.Remaining.Round(time.Second))
+	}
+	store.Remove(ctx, "carts", "cart-42")
+	fmt.Printf("%q %d\n", store.Tables(), store.TableStats("carts").Entries)
+	// Output:
+	// 10.0.0.7 10m0s true
+	// false
+	// true
+	// false
+	// cart-42 10.0.0.9 20m0s
+	// ["" "carts"] 0
+}

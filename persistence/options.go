@@ -1,0 +1,126 @@
+package persistence
+
+import (
+	"strconv"
+	"time"
+)
+
+// DefaultLifetime is the lifetime, and the extension, that DataScripts get when they name none.
+// Tables do not apply it: their callers always name one.
+const DefaultLifetime = 300 * time.Second
+
+// DefaultMaxLifetime is the default of [Options.MaxLifetime]: seven days.
+const DefaultMaxLifetime = 7 * 24 * time.Hour
+
+// Defaults of the other fields of [Options].
+const (
+	// DefaultMaxEntries is the default of [Options.MaxEntries].
+	DefaultMaxEntries = 1 << 20
+	// DefaultMaxTables is the default of [Options.MaxTables].
+	DefaultMaxTables = 64
+	// DefaultMaxKeyBytes is the default of [Options.MaxKeyBytes]: 4 KiB.
+	DefaultMaxKeyBytes = 4 << 10
+	// DefaultMaxValueBytes is the default of [Options.MaxValueBytes]: 16 KiB.
+	DefaultMaxValueBytes = 16 << 10
+	// DefaultMaxTableBytes is the default of [Options.MaxTableBytes]: 256 MiB.
+	DefaultMaxTableBytes = 256 << 20
+)
+
+const (
+	lifetimeCeiling = 10 * 365 * 24 * time.Hour // far from where sums of lifetimes overflow
+	entriesCeiling  = 1 << 30                   // places are numbered with 32 bits
+	bytesCeiling    = 256 << 20                 // sums of key and value fit 32 bits
+)
+
+// Options bound a [Table] or a [Store]. The zero value is useful. In every numeric field zero and
+// negative mean the default.
+type Options struct {
+	// MaxEntries is how many entries a table stores, expired ones that still occupy memory
+	// included. A Store applies it to each of its tables. The default is [DefaultMaxEntries], the
+	// largest 1<<30.
+	//
+	// The bound is never exceeded. It is divided evenly among the shards of the table, and keys are
+	// not spread quite evenly: a table of several shards is full, for some keys, from about 95 % of
+	// MaxEntries. Tables below 8192 entries have one shard and are full at exactly MaxEntries.
+	MaxEntries int
+
+	// MaxLifetime caps the lifetime given to an entry and what extensions may add up to. The
+	// default is [DefaultMaxLifetime]; more than ten years means ten years. No entry lives for
+	// ever.
+	MaxLifetime time.Duration
+
+	// MinLifetime raises shorter lifetimes (not extensions) to itself. The default is no minimum: a
+	// lifetime is honoured to the nanosecond. More than MaxLifetime means MaxLifetime.
+	MinLifetime time.Duration
+
+	// Sliding changes what extending by d does. By default d is added to the deadline, and what is
+	// left is capped at MaxLifetime. With Sliding the deadline becomes now plus d if that is later
+	// than it was. Neither ever shortens a lifetime.
+	Sliding bool
+
+	// WhenFull says what a full table does with a new key. The default is [EvictUnused].
+	WhenFull WhenFull
+
+	// MaxTables is how many tables a Store creates besides the default table, which always exists.
+	// The default is [DefaultMaxTables]. A table, once created, stays; names should come from the
+	// configuration or from a script, not from clients. A Table ignores this field.
+	MaxTables int
+
+	// MaxKeyBytes and MaxValueBytes are the greatest lengths of keys and values in a Store; table
+	// names are bounded like keys. The defaults are [DefaultMaxKeyBytes] and
+	// [DefaultMaxValueBytes], the largest 256 MiB each. A Table ignores these fields.
+	MaxKeyBytes, MaxValueBytes int
+
+	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: their keys,
+	// their values and 256 bytes for each entry, which is a little more than bookkeeping takes. A
+	// table that reaches it is full. The bound is divided among shards like MaxEntries. The default
+	// is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one tables. A
+	// Table ignores this field.
+	MaxTableBytes int
+}
+
+// withDefaults returns o with every numeric field in its range.
+func (o Options) withDefaults() Options {
+	o.MaxEntries = min(positive(o.MaxEntries, DefaultMaxEntries), entriesCeiling)
+	o.MaxLifetime = min(positive(o.MaxLifetime, DefaultMaxLifetime), lifetimeCeiling)
+	o.MinLifetime = min(max(o.MinLifetime, 0), o.MaxLifetime)
+	o.MaxTables = positive(o.MaxTables, DefaultMaxTables)
+	o.MaxKeyBytes = min(positive(o.MaxKeyBytes, DefaultMaxKeyBytes), bytesCeiling)
+	o.MaxValueBytes = min(positive(o.MaxValueBytes, DefaultMaxValueBytes), bytesCeiling)
+	o.MaxTableBytes = positive(o.MaxTableBytes, DefaultMaxTableBytes)
+	return o
+}
+
+func positive[T int | time.Duration](n, def T) T {
+	if n <= 0 {
+		return def
+	}
+	return n
+}
+
+// WhenFull says what a full table does with a new key. Values other than the constants mean
+// [EvictUnused].
+type WhenFull uint8
+
+const (
+	// EvictUnused makes room: the oldest entry that has not been used since it was stored, or since
+	// it was last spared, goes. A flood of keys used once therefore pushes out its own entries, not
+	// those of clients that come back, as long as these are at most half of the table and come back
+	// before the flood has replaced the rest of it.
+	EvictUnused WhenFull = iota
+
+	// RefuseNew keeps what is stored and refuses the new key until an entry expires or is removed.
+	// Place taken by expired entries is found in steps: one refused insertion examines 256 entries.
+	RefuseNew
+)
+
+// String returns "evict unused" or "refuse new".
+func (w WhenFull) String() string {
+	switch w {
+	case EvictUnused:
+		return "evict unused"
+	case RefuseNew:
+		return "refuse new"
+	}
+	return "WhenFull(" + strconv.Itoa(int(w)) + ")"
+}

@@ -1,0 +1,86 @@
+package persistence
+
+// Stats is a snapshot of what a table holds and has counted since it was made. The counters of a
+// busy table are read one after the other, not at one instant.
+type Stats struct {
+	// Entries is how many entries are stored, as by [Table.Len].
+	Entries int
+	// Bytes is what the entries cost of [Options.MaxTableBytes]; zero for a Table.
+	Bytes int
+
+	// Hits counts the calls of Lookup and Refresh that found a live entry.
+	Hits uint64
+	// Misses counts those that found none.
+	Misses uint64
+	// Expired counts the misses that found an entry past its deadline.
+	Expired uint64
+
+	// Inserts counts the entries stored under keys that were not live.
+	Inserts uint64
+	// Replacements counts the live values replaced by Put or CompareAndSwap.
+	Replacements uint64
+	// Removals counts the live entries removed by Remove.
+	Removals uint64
+	// Expirations counts the expired entries whose memory was freed.
+	Expirations uint64
+	// Evictions counts the live entries removed to make room.
+	Evictions uint64
+
+	// RefusedLifetime counts the values not stored because their lifetime was zero or negative.
+	RefusedLifetime uint64
+	// RefusedEntry counts those whose key, value or table name was too long, and those
+	// whose key was not equal to itself.
+	RefusedEntry uint64
+	// RefusedFull counts those that found the table full and refusing new keys.
+	RefusedFull uint64
+	// RefusedTable counts those for a table more than [Options.MaxTables]; zero but for a
+	// Store.
+	RefusedTable uint64
+}
+
+// Stats returns a snapshot of the table's counters.
+func (t *Table[K, V]) Stats() Stats {
+	sum := Stats{
+		RefusedLifetime: t.refusedLifetime.Load(),
+		RefusedEntry:    t.refusedEntry.Load(),
+		RefusedFull:     t.refusedFull.Load(),
+	}
+	for i := range t.shards {
+		sum.add(t.shards[i].stats())
+	}
+	return sum
+}
+
+func (s *shard[K, V]) stats() Stats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Stats{
+		Entries:      len(s.places),
+		Bytes:        s.bytes,
+		Hits:         s.hits.Load(),
+		Misses:       s.misses.Load(),
+		Expired:      s.expired.Load(),
+		Inserts:      s.writes.inserts,
+		Replacements: s.writes.replacements,
+		Removals:     s.writes.removals,
+		Expirations:  s.writes.expirations,
+		Evictions:    s.writes.evictions,
+	}
+}
+
+func (s *Stats) add(o Stats) {
+	s.Entries += o.Entries
+	s.Bytes += o.Bytes
+	s.Hits += o.Hits
+	s.Misses += o.Misses
+	s.Expired += o.Expired
+	s.Inserts += o.Inserts
+	s.Replacements += o.Replacements
+	s.Removals += o.Removals
+	s.Expirations += o.Expirations
+	s.Evictions += o.Evictions
+	s.RefusedLifetime += o.RefusedLifetime
+	s.RefusedEntry += o.RefusedEntry
+	s.RefusedFull += o.RefusedFull
+	s.RefusedTable += o.RefusedTable
+}

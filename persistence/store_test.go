@@ -1,0 +1,320 @@
+package persistence
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestStoreIgnoresContext: what the store knows does not depend on who waits for it.
+func TestStoreIgnoresContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	store := NewStore(Options{})
+	if ok, err := store.Insert(ctx, "", "k", "v", time.Hour); !ok || err != nil {
+		t.Errorf("Insert = %t, %v", ok, err)
+	}
+	if v, _, ok, err := store.Lookup(ctx, "", "k", 0); v != "v" || !ok || err != nil {
+		t.Errorf("Lookup = %q, %t, %v", v, ok, err)
+	}
+}
+
+func TestStoreTablesAreSeparate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := NewStore(Options{}), t.Context()
+		for i, table := range []string{"", "a", "b"} {
+			store.Insert(ctx, table, "k", "in "+table, time.Duration(i+1)*time.Second)
+		}
+		store.Remove(ctx, "a", "k")
+		store.Remove(ctx, "a", "missing")
+		store.Remove(ctx, "missing", "k")
+		got := map[string]map[string]Entry[string]{}
+		for _, table := range append(store.Tables(), "missing") {
+			got[table] = map[string]Entry[string]{}
+			for k, e := range store.All(table) {
+				got[table][k] = e
+			}
+		}
+		want := map[string]map[string]Entry[string]{
+			"":        {"k": {"in ", time.Second}},
+			"a":       {},
+			"b":       {"k": {"in b", 3 * time.Second}},
+			"missing": {},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("tables (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestStoreLookupsMakeNoTable(t *testing.T) {
+	store, ctx := NewStore(Options{}), t.Context()
+	if v, left, ok, err := store.Lookup(ctx, "t", "k", time.Hour); v != "" || left != 0 || ok || err != nil {
+		t.Errorf("Lookup = %q, %v, %t, %v", v, left, ok, err)
+	}
+	if ok, err := store.Refresh(ctx, "t", "k", time.Hour); ok || err != nil {
+		t.Errorf("Refresh = %t, %v", ok, err)
+	}
+	if ok, err := store.CompareAndSwap(ctx, "t", "k", "", "x"); ok || err != nil {
+		t.Errorf("CompareAndSwap = %t, %v", ok, err)
+	}
+	if err := store.Remove(ctx, "t", "k"); err != nil {
+		t.Errorf("Remove = %v", err)
+	}
+	for range store.All("t") {
+		t.Error("All yields from a missing table")
+	}
+	if diff := cmp.Diff([]string{""}, store.Tables()); diff != "" {
+		t.Errorf("tables (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(Stats{Misses: 2}, store.Stats()); diff != "" {
+		t.Errorf("Stats (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(Stats{}, store.TableStats("t")); diff != "" {
+		t.Errorf("TableStats (-want +got):\n%s", diff)
+	}
+}
+
+func TestStoreBounds(t *testing.T) {
+	o := Options{MaxTables: 2, MaxKeyBytes: 10, MaxValueBytes: 20}
+	long := func(n int) string { return strings.Repeat("x", n) }
+	for _, tt := range []struct {
+		name              string
+		table, key, value string
+		lifetime          time.Duration
+		refused           Stats // nothing refused: stored
+	}{
+		{"within", "t", long(10), long(20), time.Hour, Stats{}},
+		{"empty", "", "", "", time.Hour, Stats{}},
+		{"key too long", "new", long(11), "", time.Hour, Stats{RefusedEntry: 1}},
+		{"key far too long", "new", long(10 << 20), "", time.Hour, Stats{RefusedEntry: 1}},
+		{"value too long", "new", "k", long(21), time.Hour, Stats{RefusedEntry: 1}},
+		{"table name too long", long(11), "k", "v", time.Hour, Stats{RefusedEntry: 1}},
+		{"no lifetime", "new", "k", "v", 0, Stats{RefusedLifetime: 1}},
+		{"negative lifetime", "new", "k", "v", -1, Stats{RefusedLifetime: 1}},
+		{"one table too many", "third", "k", "v", time.Hour, Stats{RefusedTable: 1}},
+	} {
+		for verb, do := range map[string]func(*Store) (bool, error){
+			"Insert": func(s *Store) (bool, error) {
+				return s.Insert(t.Context(), tt.table, tt.key, tt.value, tt.lifetime)
+			},
+			"Put": func(s *Store) (bool, error) {
+				return s.Put(t.Context(), tt.table, tt.key, tt.value, tt.lifetime)
+			},
+		} {
+			t.Run(tt.name+"/"+verb, func(t *testing.T) {
+				store := NewStore(o)
+				for _, table := range []string{"t", "u"} {
+					store.Insert(t.Context(), table, "k", "v", time.Hour)
+				}
+				before := store.Stats()
+				ok, err := do(store)
+				if stored := tt.refused == (Stats{}); ok != stored || err != nil {
+					t.Fatalf("got %t, %v", ok, err)
+				}
+				if ok {
+					if v, _, found, _ := store.Lookup(t.Context(), tt.table, tt.key, 0); !found || v != tt.value {
+						t.Errorf("Lookup = %q, %t", v, found)
+					}
+					return
+				}
+				before.add(tt.refused)
+				if diff := cmp.Diff(before, store.Stats()); diff != "" {
+					t.Errorf("Stats (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff([]string{"", "t", "u"}, store.Tables()); diff != "" {
+					t.Errorf("tables (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestStoreCompareAndSwapBounds(t *testing.T) {
+	store, ctx := NewStore(Options{MaxKeyBytes: 4, MaxValueBytes: 4}), t.Context()
+	store.Insert(ctx, "", "k", "v", time.Hour)
+	if ok, _ := store.CompareAndSwap(ctx, "", "k", "v", "12345"); ok {
+		t.Error("stored a value that is too long")
+	}
+	if ok, _ := store.CompareAndSwap(ctx, "", "12345", "", "v"); ok {
+		t.Error("found a key that is too long")
+	}
+	if v, _, _, _ := store.Lookup(ctx, "", "k", 0); v != "v" {
+		t.Errorf("the value is %q", v)
+	}
+	if ok, _ := store.Refresh(ctx, "", "12345", time.Hour); ok {
+		t.Error("refreshed a key that is too long")
+	}
+	if s := store.Stats(); s.RefusedEntry != 1 || s.Misses != 1 || s.Hits != 1 {
+		t.Errorf("Stats = %+v", s)
+	}
+}
+
+func TestStoreRoundTrip(t *testing.T) {
+	store, ctx := NewStore(Options{}), t.Context()
+	odd := []string{
+		"", "\x00", "a\x00b", "a\r\nb", "\xff\xfe\xfd", "\xed\xa0\x80", "ключ", "\u202e", " ", "k", "K",
+		strings.Repeat("k", DefaultMaxKeyBytes),
+	}
+	for i, s := range odd {
+		if ok, _ := store.Insert(ctx, "odd\x00table\n", s, odd[len(odd)-1-i], time.Hour); !ok {
+			t.Errorf("%q refused", s)
+		}
+	}
+	for i, s := range odd {
+		if v, _, ok, _ := store.Lookup(ctx, "odd\x00table\n", s, 0); !ok || v != odd[len(odd)-1-i] {
+			t.Errorf("%q: %q, %t", s, v, ok)
+		}
+	}
+}
+
+// TestStoreCopiesStrings inserts strings whose bytes change afterwards, which only a copy survives;
+// so an entry does not keep a request alive either.
+func TestStoreCopiesStrings(t *testing.T) {
+	store, ctx := NewStore(Options{}), t.Context()
+	buf := make([]byte, 0, 16)
+	given := func(s string) string {
+		buf = append(buf[:0], s...)
+		return unsafe.String(unsafe.SliceData(buf), len(s))
+	}
+	forget := func() { clear(buf[:cap(buf)]) }
+	store.Insert(ctx, "t", given("first"), "", time.Hour)
+	forget()
+	store.Put(ctx, "t", given("second"), "", time.Hour)
+	forget()
+	store.Insert(ctx, given("u"), "third", "", time.Hour)
+	forget()
+	store.Insert(ctx, "t", "", given("value"), time.Hour)
+	forget()
+	store.Insert(ctx, "t", "swapped", "old", time.Hour)
+	store.CompareAndSwap(ctx, "t", "swapped", "old", given("new"))
+	forget()
+	got := map[string]string{}
+	for _, table := range store.Tables() {
+		for k, e := range store.All(table) {
+			got[table+"/"+k] = e.Value
+		}
+	}
+	want := map[string]string{"t/first": "", "t/second": "", "u/third": "", "t/": "value", "t/swapped": "new"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("entries (-want +got):\n%s", diff)
+	}
+}
+
+func TestStoreBoundsBytes(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		whenFull WhenFull
+		max      int
+	}{
+		{"evict", EvictUnused, 1 << 20},
+		{"refuse", RefuseNew, 1 << 20},
+		{"several shards", EvictUnused, 8 << 20},
+		{"hardly more than one entry", EvictUnused, DefaultMaxKeyBytes + DefaultMaxValueBytes + entryBytes},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store, ctx := NewStore(Options{MaxTableBytes: tt.max, WhenFull: tt.whenFull}), t.Context()
+			value := strings.Repeat("v", DefaultMaxValueBytes)
+			for i := range 20_000 {
+				key := strconv.Itoa(i)
+				ok, _ := store.Insert(ctx, "", key, value[:i*37%len(value)], time.Hour)
+				if tt.whenFull == EvictUnused && !ok {
+					t.Fatalf("entry %d refused", i)
+				}
+				if i%3 == 0 {
+					store.Lookup(ctx, "", key, time.Second)
+				}
+			}
+			s := store.Stats()
+			if s.Bytes > tt.max || s.Bytes < tt.max/2 {
+				t.Errorf("%d bytes used of %d", s.Bytes, tt.max)
+			}
+			if (s.RefusedFull > 0) != (tt.whenFull == RefuseNew) || (s.Evictions > 0) != (tt.whenFull == EvictUnused) {
+				t.Errorf("Stats = %+v", s)
+			}
+			checkInvariants(t, store.main)
+		})
+	}
+}
+
+func TestStoreEntryLargerThanTable(t *testing.T) {
+	store, ctx := NewStore(Options{MaxTableBytes: entryBytes + 10}), t.Context()
+	if ok, _ := store.Insert(ctx, "t", "12345", "123456", time.Hour); ok {
+		t.Error("stored what does not fit")
+	}
+	if s := store.Stats(); s.RefusedEntry != 1 || len(store.Tables()) != 1 {
+		t.Errorf("Stats = %+v, tables %q", s, store.Tables())
+	}
+	if ok, _ := store.Insert(ctx, "t", "12345", "12345", time.Hour); !ok {
+		t.Error("refused what fits exactly")
+	}
+	if ok, _ := store.CompareAndSwap(ctx, "t", "12345", "12345", "123456"); ok {
+		t.Error("swapped in what does not fit")
+	}
+	if v, _, ok, _ := store.Lookup(ctx, "t", "12345", 0); !ok || v != "12345" {
+		t.Errorf("Lookup = %q, %t", v, ok)
+	}
+}
+
+func TestRefuseNewCountsBytesOfSwap(t *testing.T) {
+	store, ctx := NewStore(Options{MaxTableBytes: 2*entryBytes + 10, WhenFull: RefuseNew}), t.Context()
+	store.Insert(ctx, "", "a", "123", time.Hour)
+	store.Insert(ctx, "", "b", "123", time.Hour)
+	if ok, _ := store.CompareAndSwap(ctx, "", "a", "123", "12345"); !ok {
+		t.Error("two bytes were left")
+	}
+	if ok, _ := store.CompareAndSwap(ctx, "", "b", "123", "1234"); ok {
+		t.Error("no byte was left")
+	}
+	if v, _, _, _ := store.Lookup(ctx, "", "b", 0); v != "123" {
+		t.Errorf("the refused swap left %q", v)
+	}
+	if s := store.Stats(); s.RefusedFull != 1 || s.Entries != 2 {
+		t.Errorf("Stats = %+v", s)
+	}
+}
+
+// TestEntryBytes compares what Stats says with the heap.
+func TestEntryBytes(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector enlarges allocations")
+	}
+	for _, n := range []int{60_000, 115_000, 200_000} { // at different points of growth
+		heap := func() uint64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		before := heap()
+		store := NewStore(Options{})
+		for i := range n {
+			store.Insert(t.Context(), "", "key-"+strconv.Itoa(1e9+i), "10.0.0.1:80808", time.Hour)
+		}
+		used := heap() - before
+		accounted := store.Stats().Bytes
+		t.Logf("%d entries: %d bytes each, %d accounted", n, used/uint64(n), accounted/n)
+		if used > uint64(accounted)*105/100 || used < uint64(accounted)/2 {
+			t.Errorf("%d entries take %d bytes, accounted for as %d", n, used, accounted)
+		}
+	}
+}
+
+func TestTablesSorted(t *testing.T) {
+	store := NewStore(Options{})
+	for _, name := range []string{"z", "m", "a"} {
+		store.Insert(t.Context(), name, "k", "v", time.Hour)
+	}
+	if got := store.Tables(); !slices.Equal(got, []string{"", "a", "m", "z"}) {
+		t.Errorf("Tables = %q", got)
+	}
+}

@@ -1,0 +1,415 @@
+package persistence
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// verbs is what a table of strings and a table of a store have in common.
+type verbs interface {
+	Insert(key, value string, lifetime time.Duration) bool
+	Put(key, value string, lifetime time.Duration) bool
+	Lookup(key string, extend time.Duration) (string, time.Duration, bool)
+	Refresh(key string, extend time.Duration) bool
+	Remove(key string)
+	CompareAndSwap(key, old, new string) bool
+	All() iter.Seq2[string, Entry[string]]
+	Stats() Stats
+	table() *Table[string, string] // nil if it does not exist yet
+}
+
+type tableVerbs struct{ *Table[string, string] }
+
+func (t tableVerbs) Remove(key string)             { t.Table.Remove(key) }
+func (t tableVerbs) table() *Table[string, string] { return t.Table }
+func (t tableVerbs) CompareAndSwap(key, old, new string) bool {
+	return CompareAndSwap(t.Table, key, old, new)
+}
+
+type storeVerbs struct {
+	store *Store
+	name  string
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (s storeVerbs) Insert(key, value string, lifetime time.Duration) bool {
+	return must(s.store.Insert(context.Background(), s.name, key, value, lifetime))
+}
+
+func (s storeVerbs) Put(key, value string, lifetime time.Duration) bool {
+	return must(s.store.Put(context.Background(), s.name, key, value, lifetime))
+}
+
+func (s storeVerbs) Lookup(key string, extend time.Duration) (string, time.Duration, bool) {
+	value, remaining, ok, err := s.store.Lookup(context.Background(), s.name, key, extend)
+	must(0, err)
+	return value, remaining, ok
+}
+
+func (s storeVerbs) Refresh(key string, extend time.Duration) bool {
+	return must(s.store.Refresh(context.Background(), s.name, key, extend))
+}
+
+func (s storeVerbs) Remove(key string) {
+	must(0, s.store.Remove(context.Background(), s.name, key))
+}
+
+func (s storeVerbs) CompareAndSwap(key, old, new string) bool {
+	return must(s.store.CompareAndSwap(context.Background(), s.name, key, old, new))
+}
+
+func (s storeVerbs) All() iter.Seq2[string, Entry[string]] { return s.store.All(s.name) }
+func (s storeVerbs) Stats() Stats                          { return s.store.TableStats(s.name) }
+func (s storeVerbs) table() *Table[string, string]         { return s.store.table(s.name) }
+
+// A twin does what a table does, slowly and with unlimited room, and compares.
+type twin struct {
+	tb interface {
+		Helper()
+		Fatalf(string, ...any)
+	}
+	real    verbs
+	start   time.Time
+	max     time.Duration
+	min     time.Duration
+	sliding bool
+	entries map[string]*twinEntry
+}
+
+type twinEntry struct {
+	value    string
+	deadline *big.Int // nanoseconds since start
+}
+
+func newTwin(tb interface {
+	Helper()
+	Fatalf(string, ...any)
+}, real verbs, o Options) *twin {
+	w := &twin{tb: tb, real: real, start: time.Now(), max: DefaultMaxLifetime, sliding: o.Sliding, entries: map[string]*twinEntry{}}
+	if o.MaxLifetime > 0 {
+		w.max = o.MaxLifetime
+	}
+	w.max = min(w.max, 10*365*24*time.Hour)
+	if o.MinLifetime > 0 {
+		w.min = min(o.MinLifetime, w.max)
+	}
+	return w
+}
+
+// after returns the deadline that is d from now.
+func (w *twin) after(d time.Duration) *big.Int {
+	now := big.NewInt(int64(time.Since(w.start)))
+	return now.Add(now, big.NewInt(int64(d)))
+}
+
+// left returns what is left of e, and whether that is more than nothing.
+func (w *twin) left(e *twinEntry) (time.Duration, bool) {
+	left := new(big.Int).Sub(e.deadline, w.after(0))
+	return time.Duration(left.Int64()), left.Sign() > 0
+}
+
+// peek returns the live entry under key.
+func (w *twin) peek(key string) *twinEntry {
+	if e := w.entries[key]; e != nil {
+		if _, ok := w.left(e); ok {
+			return e
+		}
+	}
+	return nil
+}
+
+// live returns the live entry under key and forgets an expired one.
+func (w *twin) live(key string) *twinEntry {
+	e := w.peek(key)
+	if e == nil {
+		delete(w.entries, key)
+	}
+	return e
+}
+
+func (w *twin) grant(d time.Duration) time.Duration {
+	if d < w.min {
+		d = w.min
+	}
+	if d > w.max {
+		d = w.max
+	}
+	return d
+}
+
+func (w *twin) extend(e *twinEntry, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	base := e.deadline
+	if w.sliding {
+		base = w.after(0)
+	}
+	next := new(big.Int).Add(base, big.NewInt(int64(d)))
+	if latest := w.after(w.max); next.Cmp(latest) > 0 {
+		next = latest
+	}
+	if next.Cmp(e.deadline) > 0 {
+		e.deadline = next
+	}
+}
+
+func (w *twin) same(what string, got, want any) {
+	w.tb.Helper()
+	if got != want {
+		w.tb.Fatalf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func (w *twin) insert(key, value string, lifetime time.Duration) {
+	w.tb.Helper()
+	w.same(fmt.Sprintf("Insert(%q, %q, %d)", key, value, lifetime), w.real.Insert(key, value, lifetime), lifetime > 0)
+	if lifetime <= 0 {
+		return
+	}
+	if e := w.live(key); e != nil {
+		e.deadline = w.after(w.grant(lifetime))
+	} else {
+		w.entries[key] = &twinEntry{value, w.after(w.grant(lifetime))}
+	}
+}
+
+func (w *twin) put(key, value string, lifetime time.Duration) {
+	w.tb.Helper()
+	w.same(fmt.Sprintf("Put(%q, %q, %d)", key, value, lifetime), w.real.Put(key, value, lifetime), lifetime > 0)
+	if lifetime > 0 {
+		w.entries[key] = &twinEntry{value, w.after(w.grant(lifetime))}
+	}
+}
+
+func (w *twin) lookup(key string, extend time.Duration) {
+	w.tb.Helper()
+	value, left, ok := w.real.Lookup(key, extend)
+	was := w.entries[key]
+	e := w.live(key)
+	what := fmt.Sprintf("Lookup(%q, %d)", key, extend)
+	w.same(what+": ok", ok, e != nil)
+	if e == nil {
+		w.same(what+": value", value, "")
+		if left != 0 { // else it is missing, or was swept before
+			if was == nil {
+				w.tb.Fatalf("%s: remaining %d of a missing key", what, left)
+			}
+			want, _ := w.left(was)
+			w.same(what+": remaining", left, min(want, -1))
+		}
+		return
+	}
+	w.extend(e, extend)
+	want, _ := w.left(e)
+	w.same(what+": value", value, e.value)
+	w.same(what+": remaining", left, want)
+}
+
+func (w *twin) refresh(key string, extend time.Duration) {
+	w.tb.Helper()
+	e := w.live(key)
+	w.same(fmt.Sprintf("Refresh(%q, %d)", key, extend), w.real.Refresh(key, extend), e != nil)
+	if e != nil {
+		w.extend(e, extend)
+	}
+}
+
+func (w *twin) remove(key string) {
+	w.real.Remove(key)
+	delete(w.entries, key)
+}
+
+func (w *twin) compareAndSwap(key, old, new string) {
+	w.tb.Helper()
+	e := w.peek(key) // a store may or may not drop an expired entry here
+	want := e != nil && e.value == old
+	w.same(fmt.Sprintf("CompareAndSwap(%q, %q, %q)", key, old, new), w.real.CompareAndSwap(key, old, new), want)
+	if want {
+		e.value = new
+	}
+}
+
+// compare checks everything that can be seen without changing it.
+func (w *twin) compare() {
+	w.tb.Helper()
+	seen := map[string]bool{}
+	for key, got := range w.real.All() {
+		e := w.peek(key)
+		if e == nil || seen[key] {
+			w.tb.Fatalf("All: yields %q, live %t, twice %t", key, e != nil, seen[key])
+		}
+		seen[key] = true
+		left, _ := w.left(e)
+		w.same("All: entry of "+strconv.Quote(key), got, Entry[string]{e.value, left})
+	}
+	for key := range w.entries {
+		if w.peek(key) != nil && !seen[key] {
+			w.tb.Fatalf("All: %q is missing", key)
+		}
+	}
+	t := w.real.table()
+	if t == nil {
+		return
+	}
+	checkInvariants(w.tb, t)
+	for _, key := range []string{"a", "b"} {
+		value, left, ok := t.Peek(key)
+		if e := w.peek(key); e != nil {
+			want, _ := w.left(e)
+			w.same("Peek", Entry[string]{value, left}, Entry[string]{e.value, want})
+		} else if ok || left > 0 || value != "" {
+			w.tb.Fatalf("Peek(%q) = %q, %v, %t of a key that is not live", key, value, left, ok)
+		}
+	}
+	stats := w.real.Stats()
+	w.same("Stats: entries", stats.Entries, t.Len())
+	if stats.Inserts != uint64(stats.Entries)+stats.Removals+stats.Expirations+stats.Evictions {
+		w.tb.Fatalf("Stats do not add up: %+v", stats)
+	}
+}
+
+var (
+	twinKeys      = []string{"", "a", "b", "c", "d", "e", "f", "10.0.0.7", "key\x00with\r\n\xff"}
+	twinValues    = []string{"", "x", "y", "10.0.0.1:80"}
+	twinDurations = []time.Duration{
+		-1 << 63, -1, 0, 1, 2, 1000, time.Millisecond, time.Second, 5 * time.Second,
+		DefaultLifetime, time.Hour, DefaultMaxLifetime, 365 * 24 * time.Hour, 1<<63 - 1,
+	}
+	twinOptions = []Options{
+		{},
+		{Sliding: true},
+		{MaxLifetime: 10 * time.Second, MinLifetime: 2 * time.Second},
+		{MaxLifetime: 3, Sliding: true},
+		{MaxLifetime: 1<<63 - 1, WhenFull: RefuseNew},
+		{MinLifetime: 1<<63 - 1},
+	}
+)
+
+// step performs the operation that four numbers name; they are taken modulo what there is.
+func (w *twin) step(op, key, value, duration byte) {
+	w.tb.Helper()
+	k := twinKeys[int(key)%len(twinKeys)]
+	v := twinValues[int(value)%len(twinValues)]
+	d := twinDurations[int(duration)%len(twinDurations)]
+	switch op % 10 {
+	case 0, 1:
+		w.insert(k, v, d)
+	case 2:
+		w.put(k, v, d)
+	case 3, 4:
+		w.lookup(k, d)
+	case 5:
+		w.refresh(k, d)
+	case 6:
+		w.remove(k)
+	case 7:
+		w.compareAndSwap(k, v, twinValues[int(value>>4)%len(twinValues)])
+	case 8:
+		if d > 0 && d <= time.Hour {
+			advance(d)
+		}
+	case 9: // a hair around a deadline
+		if e := w.entries[k]; e != nil {
+			if left, _ := w.left(e); left > 1 {
+				advance(min(left-1+time.Duration(value%3), time.Hour))
+			}
+		}
+	}
+}
+
+func TestTableAgainstTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			o := rapid.SampledFrom(twinOptions).Draw(t, "options")
+			var real verbs
+			if rapid.Bool().Draw(t, "store") {
+				real = storeVerbs{NewStore(o), rapid.SampledFrom([]string{"", "t"}).Draw(t, "table")}
+			} else {
+				real = tableVerbs{NewTable[string, string](o)}
+			}
+			w := newTwin(t, real, o)
+			t.Repeat(map[string]func(*rapid.T){
+				"": func(t *rapid.T) { w.compare() },
+				"step": func(t *rapid.T) {
+					b := rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "step")
+					w.step(b[0], b[1], b[2], b[3])
+				},
+			})
+		})
+	})
+}
+
+// TestTableAgainstTwinLong trades rapid's shrinking for length.
+func TestTableAgainstTwinLong(t *testing.T) {
+	seeds, steps := 200, 10_000
+	if raceEnabled || testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(uint64(seed), 46))
+			o := twinOptions[seed%len(twinOptions)]
+			var real verbs = tableVerbs{NewTable[string, string](o)}
+			if seed%2 == 1 {
+				real = storeVerbs{NewStore(o), "t"}
+			}
+			w := newTwin(t, real, o)
+			for i := range steps {
+				r := rng.Uint32()
+				w.step(byte(r), byte(r>>8), byte(r>>16), byte(r>>24))
+				if i%100 == 0 {
+					w.compare()
+				}
+			}
+			w.compare()
+		})
+	}
+}
+
+// FuzzTableOps reads four bytes as an operation and the first byte as the options.
+func FuzzTableOps(f *testing.F) {
+	f.Add([]byte{0})                                                                         // nothing happens
+	f.Add([]byte{0, 0, 1, 1, 9, 0, 1, 2, 7, 3, 1, 0, 2})                                     // insert, insert again, lookup with 0
+	f.Add([]byte{1, 0, 1, 1, 7, 3, 1, 0, 13, 8, 0, 0, 10, 3, 1, 0, 2})                       // sliding; extend by the greatest duration
+	f.Add([]byte{2, 0, 1, 1, 0, 0, 1, 1, 1, 2, 1, 1, 2})                                     // lifetimes that are refused
+	f.Add([]byte{3, 0, 1, 1, 3, 9, 1, 0, 0, 3, 1, 0, 2, 9, 1, 1, 0, 3, 1, 0, 2})             // one before the deadline, and at it
+	f.Add([]byte{4, 0, 1, 1, 13, 8, 0, 0, 10, 5, 1, 0, 13, 7, 1, 0x21, 0, 6, 1, 0, 0})       // longest lifetimes, swap, remove
+	f.Add([]byte{129, 0, 8, 3, 9, 7, 8, 0x03, 0, 2, 8, 0, 3, 9, 8, 1, 0, 7, 8, 0x10, 0})     // a store's table; swap after expiry
+	f.Add([]byte{0, 0, 1, 1, 3, 0, 2, 1, 3, 0, 3, 1, 9, 8, 0, 0, 9, 0, 4, 1, 9, 3, 1, 0, 2}) // swept by an insert before it is looked up
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		if len(ops) == 0 || len(ops) > 4096 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) {
+			o := twinOptions[int(ops[0]&127)%len(twinOptions)]
+			var real verbs = tableVerbs{NewTable[string, string](o)}
+			if ops[0]&128 != 0 {
+				real = storeVerbs{NewStore(o), "t"}
+			}
+			w := newTwin(t, real, o)
+			for op := range slices.Chunk(ops[1:], 4) {
+				if len(op) == 4 {
+					w.step(op[0], op[1], op[2], op[3])
+				}
+			}
+			w.compare()
+		})
+	})
+}
