@@ -1,0 +1,83 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxNameLen bounds rule names, in bytes, because every log record repeats them.
+const maxNameLen = 255
+
+// A FieldError is one fault of a policy's configuration. A constructor
+// returns all faults it finds, joined with [errors.Join].
+type FieldError struct {
+	Field string // the place, such as "rules[3].match.path.values[0]"
+	Err   error  // what is wrong with it
+}
+
+// Error returns the field and what is wrong with it.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// A RuleError says that a rule could not be evaluated for a connection or a
+// request. It unwraps to the error of the service that failed, or to
+// [ErrPathNUL], [ErrURITooLong] or [ErrFieldTooLong].
+type RuleError struct {
+	Rule  string // name of the rule
+	Index int    // position of the rule in its policy, from 0
+	Err   error  // why it could not be evaluated
+}
+
+// Error names the rule and says why it could not be evaluated.
+func (e *RuleError) Error() string {
+	return fmt.Sprintf("rule %q (rules[%d]): %v", e.Rule, e.Index, e.Err)
+}
+
+// Unwrap returns e.Err.
+func (e *RuleError) Unwrap() error { return e.Err }
+
+// faults collects the faults of one configuration.
+type faults struct{ errs []error }
+
+func (f *faults) add(field string, err error) {
+	f.errs = append(f.errs, &FieldError{field, err})
+}
+
+func (f *faults) addf(field, format string, args ...any) {
+	f.add(field, fmt.Errorf(format, args...))
+}
+
+func (f *faults) join() error { return errors.Join(f.errs...) }
+
+// ruleNames checks the names of one policy's rules, in order.
+type ruleNames map[string]int
+
+func (seen ruleNames) check(f *faults, field, name string, index int) {
+	switch {
+	case name == "":
+		f.addf(field, "a rule needs a name")
+		return
+	case len(name) > maxNameLen:
+		f.addf(field, "%d bytes are more than %d", len(name), maxNameLen)
+	case !printable(name):
+		f.addf(field, "%q is not printable text", name)
+	}
+	if first, dup := seen[name]; dup {
+		f.addf(field, "%q is already the name of rules[%d]", name, first)
+		return
+	}
+	seen[name] = index
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}

@@ -1,0 +1,138 @@
+package policy
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+)
+
+// HeaderMatch compares the values of one request header. If the header
+// occurs more than once, a positive operator holds if it holds for any
+// occurrence; each occurrence is one subject, however many commas it has.
+//
+// "Host" and "Transfer-Encoding" are found where net/http puts them.
+// "Trailer", which it removes from chunked requests, is refused.
+type HeaderMatch struct {
+	Name          string   // case never matters
+	Op            ValueOp  // required
+	Values        []string // at least one for a StringOp, none for a PresenceOp; "" only with Equals and DoesNotEqual
+	CaseSensitive bool     // of values
+}
+
+// CookieMatch compares the values of one request cookie, without the blanks
+// and the double quotes that may surround them. If the cookie occurs more than once, a
+// positive operator holds if it holds for any occurrence. Cookies are read
+// leniently: one that net/http would skip for its characters is still
+// compared, because a server may accept it.
+type CookieMatch struct {
+	Name          string   // case matters (RFC 6265, section 5.4)
+	Op            ValueOp  // required
+	Values        []string // at least one for a StringOp, none for a PresenceOp; "" only with Equals and DoesNotEqual
+	CaseSensitive bool     // of values
+}
+
+// fieldName names a header, in canonical form, or a cookie.
+type fieldName struct {
+	cookie bool
+	name   string
+}
+
+// each calls yield with each value the request has under the name, trimmed.
+func (f fieldName) each(r *http.Request, yield func(value string)) {
+	switch {
+	case f.cookie:
+		for _, line := range r.Header["Cookie"] {
+			eachCookie(line, f.name, yield)
+		}
+	case f.name == "Host":
+		if r.Host != "" {
+			yield(r.Host)
+		}
+	case f.name == "Transfer-Encoding":
+		for _, v := range r.TransferEncoding {
+			yield(v)
+		}
+	default:
+		for _, v := range r.Header[f.name] {
+			yield(textproto.TrimString(v))
+		}
+	}
+}
+
+// eachCookie calls yield with the value of each cookie of that name in one
+// Cookie header.
+func eachCookie(line, name string, yield func(value string)) {
+	for line != "" {
+		var pair string
+		pair, line, _ = strings.Cut(line, ";")
+		n, v, _ := strings.Cut(pair, "=")
+		if textproto.TrimString(n) != name {
+			continue
+		}
+		v = textproto.TrimString(v)
+		if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
+			v = v[1 : len(v)-1]
+		}
+		yield(v)
+	}
+}
+
+func (m *HeaderMatch) compile(c *compiler, field string) condition {
+	name := textproto.CanonicalMIMEHeaderKey(m.Name)
+	switch {
+	case !isToken(m.Name):
+		c.addf(field+".name", "%q is not a header name", m.Name)
+	case name == "Trailer":
+		c.addf(field+".name", "net/http does not deliver %q with every request", name)
+	}
+	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.CaseSensitive)
+}
+
+func (m *CookieMatch) compile(c *compiler, field string) condition {
+	if !isToken(m.Name) {
+		c.addf(field+".name", "%q is not a cookie name", m.Name)
+	}
+	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, m.CaseSensitive)
+}
+
+func compileField(c *compiler, at string, name fieldName, valueOp ValueOp, values []string, caseSensitive bool) condition {
+	slot := c.slot(name)
+	if op, ok := valueOp.(PresenceOp); ok {
+		exists := c.presence(at, op, values)
+		return func(s *subjects) (bool, error) { return (len(s.field(slot, name)) > 0) == exists, nil }
+	}
+	op := stringOp(valueOp)
+	set := newStringSet(op.positive(), caseSensitive, c.values(at, op, values, caseSensitive), ErrFieldTooLong)
+	negate := op.negative()
+	return func(s *subjects) (bool, error) {
+		for _, t := range s.field(slot, name) {
+			if in, err := set.contains(t); in || err != nil {
+				return !negate, err
+			}
+		}
+		return negate, nil
+	}
+}
+
+// slot returns the place of a field's values in the scratch, shared by all
+// matches on the field.
+func (c *compiler) slot(f fieldName) int {
+	if i := slices.Index(c.fields, f); i >= 0 {
+		return i
+	}
+	c.fields = append(c.fields, f)
+	return len(c.fields) - 1
+}
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}

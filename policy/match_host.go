@@ -1,0 +1,89 @@
+package policy
+
+import (
+	"bytes"
+	"strings"
+)
+
+// HostMatch compares the host the request names: the Host header, or the
+// authority of an absolute request target, which takes precedence (RFC 9112,
+// section 3.2.2).
+//
+// The port and the dot that may end a host name are removed before comparing.
+// A value with a colon, brackets of IPv6 aside, is compared with the host as
+// received. A regular expression with a colon is tried on both.
+type HostMatch struct {
+	Op            StringOp // required
+	Values        []string // at least one, none empty
+	CaseSensitive bool     // false: case does not matter
+}
+
+// hostText is the host of a request in both forms that are compared.
+type hostText struct {
+	ready      bool
+	bare, full text
+}
+
+func (s *subjects) hostText() *hostText {
+	h := &s.host
+	if !h.ready {
+		h.ready = true
+		h.full = s.copy(s.http.Host)
+		bare := hostWithoutPort(s.http.Host)
+		h.bare = s.copy(strings.TrimSuffix(bare, "."))
+	}
+	return h
+}
+
+// hostWithoutPort removes ":port" from a host, keeping the brackets of IPv6.
+// It is lenient: the client chose the text.
+func hostWithoutPort(host string) string {
+	if strings.HasPrefix(host, "[") {
+		if i := strings.IndexByte(host, ']'); i >= 0 {
+			return host[:i+1]
+		}
+		return host
+	}
+	if i := strings.IndexByte(host, ':'); i >= 0 {
+		return host[:i]
+	}
+	return host
+}
+
+func (m *HostMatch) compile(c *compiler, field string) condition {
+	values := c.values(field, m.Op, m.Values, m.CaseSensitive)
+	var bare, full []value
+	for i, v := range values {
+		switch {
+		case v.re != nil:
+			bare = append(bare, v)
+			if strings.Contains(v.source, ":") {
+				full = append(full, v)
+			}
+		case strings.ContainsAny(v.source, "/ "):
+			c.addf(indexed(field, "values", i), "%q is not part of a host name", v.source)
+		case strings.Contains(v.source[strings.LastIndexByte(v.source, ']')+1:], ":"):
+			full = append(full, v)
+		default:
+			if m.Op.positive() == Equals {
+				v.text = bytes.TrimSuffix(v.text, []byte("."))
+			}
+			bare = append(bare, v)
+		}
+	}
+	op := m.Op.positive()
+	bareSet := newStringSet(op, m.CaseSensitive, bare, ErrFieldTooLong)
+	fullSet := newStringSet(op, m.CaseSensitive, full, ErrFieldTooLong)
+	negate := m.Op.negative()
+	return func(s *subjects) (bool, error) {
+		if s.http.Host == "" {
+			return negate, nil
+		}
+		h := s.hostText()
+		in, err := bareSet.contains(h.bare)
+		if !in && err == nil {
+			in, err = fullSet.contains(h.full)
+		}
+		return in != negate, err
+	}
+}

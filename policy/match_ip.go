@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"github.com/gaissmai/bart"
+	"go4.org/netipx"
+)
+
+// Membership is the operator of matches that compare with a set of values.
+type Membership uint8
+
+// The two membership operators.
+const (
+	IsIn    Membership = iota // some value is equal
+	IsNotIn                   // no value is equal: the complement over the whole set
+)
+
+// String returns the operator in words; "invalid" for a value that is none.
+func (m Membership) String() string {
+	switch m {
+	case IsIn:
+		return "is in"
+	case IsNotIn:
+		return "is not in"
+	}
+	return "invalid"
+}
+
+// IPRange is a range of addresses of one family; both ends belong to it.
+type IPRange struct {
+	Begin, End netip.Addr // Begin is not above End
+}
+
+// IPMatch compares an address with the union of its lists. At least one list
+// must have an entry.
+//
+// IPv4-mapped IPv6 addresses count as IPv4, in the lists and in the address
+// compared: 10.0.0.0/8 and ::ffff:10.0.0.0/104 are the same prefix. A prefix
+// or a range of IPv6 that merely spans the mapped addresses, such as ::/0,
+// holds no IPv4 address. Translated forms (NAT64, 6to4) are ordinary IPv6.
+// Host bits of a prefix are ignored. Zones are refused in the lists and
+// removed from the address compared. An invalid address, as a client on a
+// Unix socket has, is in no list.
+type IPMatch struct {
+	Op       Membership     // IsIn is the zero value
+	Addrs    []netip.Addr   // single addresses
+	Prefixes []netip.Prefix // networks
+	Ranges   []IPRange      // ranges, both ends included
+	Groups   []string       // names of groups in [Env].IPGroups
+}
+
+// ipSet is the compiled form of an IPMatch.
+type ipSet struct {
+	negate bool
+	inline *bart.Lite // nil: groups only
+	groups []string
+	env    *Env
+}
+
+// contains reports whether the match holds for addr, which must have passed
+// normalize. Groups are asked only if no inline value decides.
+func (s *ipSet) contains(addr netip.Addr) (bool, error) {
+	if !addr.IsValid() {
+		return s.negate, nil
+	}
+	if s.inline != nil && s.inline.Contains(addr) {
+		return !s.negate, nil
+	}
+	for _, g := range s.groups {
+		ok, err := s.env.inGroup(g, addr)
+		if err != nil {
+			return false, &groupError{g, err}
+		}
+		if ok {
+			return !s.negate, nil
+		}
+	}
+	return s.negate, nil
+}
+
+// groupError names the group that could not be asked.
+type groupError struct {
+	group string
+	err   error
+}
+
+func (e *groupError) Error() string {
+	return "IP group " + strconv.Quote(e.group) + ": " + e.err.Error()
+}
+func (e *groupError) Unwrap() error { return e.err }
+
+// normalize gives an address the one form that is compared.
+func normalize(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+var (
+	errInvalidAddr   = errors.New("not a valid IP address")
+	errInvalidPrefix = errors.New("not a valid IP prefix")
+	errZone          = errors.New("an address with a zone cannot be matched")
+)
+
+func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
+	checkMembership(f, field, m.Op)
+	s := &ipSet{negate: m.Op == IsNotIn, env: env}
+	if len(m.Addrs)+len(m.Prefixes)+len(m.Ranges)+len(m.Groups) == 0 {
+		f.addf(field, "no addrs, prefixes, ranges or groups")
+	}
+	if len(m.Addrs)+len(m.Prefixes)+len(m.Ranges) > 0 {
+		s.inline = new(bart.Lite)
+	}
+	for i, a := range m.Addrs {
+		a, err := checkAddr(a)
+		if err != nil {
+			f.add(indexed(field, "addrs", i), err)
+			continue
+		}
+		s.inline.Insert(netip.PrefixFrom(a, a.BitLen()))
+	}
+	for i, p := range m.Prefixes {
+		if !p.IsValid() {
+			f.add(indexed(field, "prefixes", i), errInvalidPrefix)
+			continue
+		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		s.inline.Insert(p.Masked())
+	}
+	for i, r := range m.Ranges {
+		at := indexed(field, "ranges", i)
+		begin, err1 := checkAddr(r.Begin)
+		if err1 != nil {
+			f.add(at+".begin", err1)
+		}
+		end, err2 := checkAddr(r.End)
+		if err2 != nil {
+			f.add(at+".end", err2)
+		}
+		switch {
+		case err1 != nil || err2 != nil:
+		case begin.Is4() != end.Is4():
+			f.addf(at, "%v-%v mixes IPv4 and IPv6", r.Begin, r.End)
+		case end.Less(begin):
+			f.addf(at, "%v-%v begins after its end", r.Begin, r.End)
+		default:
+			for _, p := range netipx.IPRangeFrom(begin, end).Prefixes() {
+				s.inline.Insert(p)
+			}
+		}
+	}
+	for i, g := range m.Groups {
+		at := indexed(field, "groups", i)
+		if env.IPGroups == nil {
+			f.addf(at, "%q: the policy was given no IP groups", g)
+			continue
+		}
+		// A probe finds the missing group now and not at the first request.
+		if _, err := env.inGroup(g, netip.IPv4Unspecified()); err != nil {
+			f.addf(at, "%q: %w", g, err)
+			continue
+		}
+		s.groups = append(s.groups, g)
+	}
+	return s
+}
+
+func checkAddr(a netip.Addr) (netip.Addr, error) {
+	switch {
+	case !a.IsValid():
+		return a, errInvalidAddr
+	case a.Zone() != "":
+		return a, fmt.Errorf("%v: %w", a, errZone)
+	}
+	return a.Unmap(), nil
+}

@@ -1,0 +1,193 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+)
+
+// PathMatch compares the path of the request, without the query, after
+// percent-decoding it once; values are written decoded.
+//
+// For BeginsWith, Equals and their complements, values and path are compared
+// with exactly one leading slash each: "admin" and "/admin" are the same
+// value, and "//admin" is compared as "/admin".
+//
+// Servers disagree about some paths: whether empty segments count, whether
+// "\" separates segments, whether a segment ends at ";", and whether dot
+// segments have been resolved. A path with any of these has several readings,
+// one for each combination. A match in an [Allow] rule holds only if it holds
+// for all readings; a match in any other rule holds if it holds for one. So
+// neither "/public/../admin" nor "/admin/../public" slips past a rule about
+// /admin, whichever way the server takes it.
+//
+// A path with NUL, and one with several readings that is longer than
+// [MaxAmbiguousPath], cannot be judged: the request is answered with 400 or
+// 414, whatever Env.FailOpen says.
+type PathMatch struct {
+	Op            StringOp // required
+	Values        []string // at least one, none empty
+	CaseSensitive bool     // false: case does not matter
+}
+
+// MaxAmbiguousPath is the length in bytes of the longest decoded path with
+// several readings that is judged.
+const MaxAmbiguousPath = 4 << 10
+
+// ErrPathNUL is the error of a request whose decoded path contains NUL, at
+// which some servers end the path.
+var ErrPathNUL = errors.New("path contains NUL")
+
+// pathText is one reading of a path.
+type pathText struct {
+	plain  text // as it is
+	rooted text // with exactly one leading slash
+}
+
+// custom is a set of the things that some servers do to a path.
+type custom uint8
+
+const (
+	mergeSlashes custom = 1 << iota
+	splitAtBackslash
+	dropParameters
+	resolveDots
+)
+
+// customsThatMatter returns those that might change a path.
+func customsThatMatter(path string) custom {
+	var c custom
+	if strings.IndexByte(path, '\\') >= 0 {
+		c |= splitAtBackslash | mergeSlashes
+	}
+	if strings.IndexByte(path, ';') >= 0 {
+		c |= dropParameters | mergeSlashes
+	}
+	if strings.Contains(path, "//") {
+		c |= mergeSlashes
+	}
+	if strings.Contains(path, "/.") || strings.Contains(path, `\.`) {
+		c |= resolveDots
+	}
+	return c
+}
+
+// pathReadings returns the readings of the path, the path as it is first.
+func (s *subjects) pathReadings() ([]pathText, error) {
+	if len(s.paths) > 0 {
+		return s.paths, nil
+	}
+	var path string
+	if s.http.URL != nil {
+		path = s.http.URL.Path
+	}
+	if path == "" {
+		path = "/" // RFC 9112, section 3.2.1
+	}
+	matter := customsThatMatter(path)
+	if strings.IndexByte(path, 0) >= 0 {
+		return nil, ErrPathNUL
+	}
+	if matter != 0 && len(path) > MaxAmbiguousPath {
+		return nil, ErrURITooLong
+	}
+	for c := custom(0); c <= matter; c++ {
+		if c&^matter == 0 {
+			s.addPath(path, c)
+		}
+	}
+	return s.paths, nil
+}
+
+// addPath adds one reading unless it is there already. It keeps one more
+// slash in front, so that both forms are parts of one text.
+func (s *subjects) addPath(path string, c custom) {
+	start := len(s.arena)
+	s.arena = append(s.arena, '/')
+	if c == 0 {
+		s.arena = append(s.arena, path...)
+	} else {
+		s.arena = appendReading(s.arena, path, c)
+	}
+	read := s.arena[start+1:]
+	for _, p := range s.paths {
+		if bytes.Equal(p.plain.exact, read) {
+			s.arena = s.arena[:start]
+			return
+		}
+	}
+	slashes := len(read) - len(bytes.TrimLeft(read, "/"))
+	t := s.take(start) // folding moves no leading slash
+	s.paths = append(s.paths, pathText{
+		plain:  text{t.exact[1:], t.folded[1:]},
+		rooted: text{t.exact[slashes:], t.folded[slashes:]},
+	})
+}
+
+// appendReading appends what a server with the customs c makes of a path. The
+// result is a sequence of segments, each with a slash in front; a path that
+// ended with a slash or a dot segment ends with an empty segment.
+func appendReading(dst []byte, path string, c custom) []byte {
+	root := len(dst)
+	separators := "/"
+	if c&splitAtBackslash != 0 {
+		separators = `/\`
+	}
+	if path != "" && strings.IndexByte(separators, path[0]) >= 0 {
+		path = path[1:]
+	}
+	for last := false; !last; {
+		segment := path
+		if i := strings.IndexAny(path, separators); i >= 0 {
+			segment, path = path[:i], path[i+1:]
+		} else {
+			last = true
+		}
+		if c&dropParameters != 0 {
+			segment, _, _ = strings.Cut(segment, ";")
+		}
+		dots := c&resolveDots != 0 && (segment == "." || segment == "..")
+		if dots && segment == ".." {
+			dst = dst[:root+max(0, bytes.LastIndexByte(dst[root:], '/'))]
+		}
+		if dots || c&mergeSlashes != 0 && segment == "" {
+			if !last {
+				continue
+			}
+			segment = ""
+		}
+		dst = append(dst, '/')
+		dst = append(dst, segment...)
+	}
+	return dst
+}
+
+func (m *PathMatch) compile(c *compiler, field string, every bool) condition {
+	op := m.Op.positive()
+	rooted := op == BeginsWith || op == Equals
+	values := c.values(field, m.Op, m.Values, m.CaseSensitive)
+	if rooted {
+		for i, v := range values {
+			values[i].text = append([]byte{'/'}, bytes.TrimLeft(v.text, "/")...)
+		}
+	}
+	set := newStringSet(op, m.CaseSensitive, values, ErrURITooLong)
+	negate := m.Op.negative()
+	return func(s *subjects) (bool, error) {
+		readings, err := s.pathReadings()
+		if err != nil {
+			return false, err
+		}
+		for _, p := range readings {
+			t := p.plain
+			if rooted {
+				t = p.rooted
+			}
+			in, err := set.contains(t)
+			if holds := in != negate; err != nil || holds != every {
+				return holds, err
+			}
+		}
+		return every, nil
+	}
+}

@@ -1,0 +1,68 @@
+package policy
+
+import "slices"
+
+// PortRange is a range of ports; both ends belong to it.
+type PortRange struct {
+	Begin, End uint16 // 1 to 65535; Begin is not above End
+}
+
+// PortMatch compares a port with the union of its lists. At least one list
+// must have an entry; port 0 is refused.
+type PortMatch struct {
+	Op     Membership  // IsIn is the zero value
+	Ports  []uint16    // single ports
+	Ranges []PortRange // ranges, both ends included
+}
+
+// portSet is the compiled form of a PortMatch.
+type portSet struct {
+	negate bool
+	ranges []PortRange // sorted and disjoint
+}
+
+func (s *portSet) contains(port uint16) bool {
+	_, in := slices.BinarySearchFunc(s.ranges, port, func(r PortRange, port uint16) int {
+		switch {
+		case r.End < port:
+			return -1
+		case r.Begin > port:
+			return 1
+		}
+		return 0
+	})
+	return in != s.negate
+}
+
+func (m *PortMatch) compile(f *faults, field string) *portSet {
+	checkMembership(f, field, m.Op)
+	if len(m.Ports)+len(m.Ranges) == 0 {
+		f.addf(field, "no ports or ranges")
+	}
+	all := make([]PortRange, 0, len(m.Ports)+len(m.Ranges))
+	for i, p := range m.Ports {
+		if p == 0 {
+			f.addf(indexed(field, "ports", i), "port 0 cannot be matched")
+		}
+		all = append(all, PortRange{p, p})
+	}
+	for i, r := range m.Ranges {
+		switch at := indexed(field, "ranges", i); {
+		case r.Begin == 0:
+			f.addf(at+".begin", "port 0 cannot be matched")
+		case r.Begin > r.End:
+			f.addf(at, "%d-%d begins after its end", r.Begin, r.End)
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b PortRange) int { return int(a.Begin) - int(b.Begin) })
+	s := &portSet{negate: m.Op == IsNotIn}
+	for _, r := range all {
+		if n := len(s.ranges); n > 0 && r.Begin <= s.ranges[n-1].End {
+			s.ranges[n-1].End = max(s.ranges[n-1].End, r.End)
+			continue
+		}
+		s.ranges = append(s.ranges, r)
+	}
+	return s
+}

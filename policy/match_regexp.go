@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"unicode/utf8"
+)
+
+// Limits of regular expressions. The first three are checked at construction.
+// A request whose subject is longer than the last cannot be judged in bounded
+// time: it is answered with 414 or 431, whatever Env.FailOpen says, because
+// clients choose the length.
+const (
+	MaxPattern       = 1024    // bytes of one pattern
+	MaxProgram       = 500     // instructions of one compiled pattern
+	MaxPatterns      = 1000    // patterns of one policy
+	MaxRegexpSubject = 8 << 10 // bytes of a subject that a pattern is tried on
+)
+
+// pattern is one compiled regular expression. The engine behind it takes up
+// to milliseconds for a subject; looking for a text that every match contains
+// takes nanoseconds and answers most requests.
+type pattern struct {
+	re      *regexp.Regexp
+	literal []byte // folded; part of every folded subject that re matches
+}
+
+// compilePattern compiles one pattern within the limits.
+func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, error) {
+	c.patterns++
+	if c.patterns == MaxPatterns+1 {
+		c.addf("rules", "more than %d regular expressions", MaxPatterns)
+	}
+	if c.patterns > MaxPatterns {
+		return nil, errors.New("one regular expression too many")
+	}
+	if len(source) > MaxPattern {
+		return nil, fmt.Errorf("%d bytes are more than %d", len(source), MaxPattern)
+	}
+	flags := syntax.Perl
+	if !caseSensitive {
+		flags |= syntax.FoldCase
+	}
+	parsed, err := syntax.Parse(source, flags)
+	if err != nil {
+		return nil, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	if n := len(program.Inst); n > MaxProgram {
+		return nil, fmt.Errorf("%q compiles to %d instructions, which are more than %d", source, n, MaxProgram)
+	}
+	// A flag in front is not a group around: the pattern cannot close it.
+	text := source
+	if !caseSensitive {
+		text = "(?i)" + source
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, err
+	}
+	return &pattern{re, fold(requiredLiteral(parsed))}, nil
+}
+
+// requiredLiteral returns the longest text that it can find in every match of
+// re, or "". A pattern that may match broken UTF-8, as U+FFFD does, has none.
+func requiredLiteral(re *syntax.Regexp) string {
+	switch re.Op {
+	case syntax.OpLiteral:
+		if slices.Contains(re.Rune, utf8.RuneError) {
+			return ""
+		}
+		return string(re.Rune)
+	case syntax.OpCapture, syntax.OpPlus:
+		return requiredLiteral(re.Sub[0])
+	case syntax.OpRepeat:
+		if re.Min > 0 {
+			return requiredLiteral(re.Sub[0])
+		}
+	case syntax.OpConcat:
+		longest := ""
+		for _, sub := range re.Sub {
+			if l := requiredLiteral(sub); len(l) > len(longest) {
+				longest = l
+			}
+		}
+		return longest
+	}
+	return ""
+}

@@ -1,0 +1,299 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+)
+
+// ValueOp is an operator for a subject that may be absent: a [StringOp], or
+// one of the [PresenceOp] values. Other packages cannot add to them.
+type ValueOp interface {
+	valueOp()
+	// String returns the operator in words, such as "does not contain".
+	String() string
+}
+
+// PresenceOp asks only whether the subject is there. The zero value is no
+// operator and is refused in a match.
+type PresenceOp uint8
+
+// The presence operators.
+const (
+	Exists       PresenceOp = iota + 1 // the subject is there, perhaps empty
+	DoesNotExist                       // the subject is absent
+)
+
+// String returns the operator in words; "invalid" for a value that is none.
+func (op PresenceOp) String() string {
+	switch op {
+	case Exists:
+		return "exists"
+	case DoesNotExist:
+		return "does not exist"
+	}
+	return "invalid"
+}
+
+// StringOp compares a subject with a list of values. The zero value is no
+// operator and is refused in a match.
+//
+// A positive operator holds if any value fits. A negative one is its
+// complement over the whole list: DoesNotContain holds only if no value is
+// contained. For an absent subject positive operators are false and negative
+// ones true.
+//
+// Case does not matter unless the match says so; letters that Unicode's
+// simple folding makes equal are equal.
+//
+// Regular expressions have the syntax of package regexp, match anywhere in
+// the subject unless anchored, and cost time linear in the subject. Their
+// size, their number and the length of their subject are limited: see
+// [MaxPattern].
+type StringOp uint8
+
+// The string operators.
+const (
+	BeginsWith         StringOp = iota + 1 // the subject begins with a value
+	DoesNotBeginWith                       // with none
+	Contains                               // the subject contains a value
+	DoesNotContain                         // none
+	EndsWith                               // the subject ends with a value
+	DoesNotEndWith                         // with none
+	Equals                                 // the subject is one of the values
+	DoesNotEqual                           // none of them
+	MatchesRegexp                          // a regular expression matches part of the subject
+	DoesNotMatchRegexp                     // none does
+)
+
+var stringOpNames = [...]string{
+	"invalid",
+	BeginsWith:         "begins with",
+	DoesNotBeginWith:   "does not begin with",
+	Contains:           "contains",
+	DoesNotContain:     "does not contain",
+	EndsWith:           "ends with",
+	DoesNotEndWith:     "does not end with",
+	Equals:             "equals",
+	DoesNotEqual:       "does not equal",
+	MatchesRegexp:      "matches regexp",
+	DoesNotMatchRegexp: "does not match regexp",
+}
+
+// String returns the operator in words; "invalid" for a value that is none.
+func (op StringOp) String() string {
+	if !op.valid() {
+		op = 0
+	}
+	return stringOpNames[op]
+}
+
+func (op StringOp) valid() bool { return BeginsWith <= op && op <= DoesNotMatchRegexp }
+
+// Each negative operator follows the positive one it complements.
+func (op StringOp) negative() bool { return op > 0 && op%2 == 0 }
+
+func (op StringOp) positive() StringOp {
+	if op.negative() {
+		return op - 1
+	}
+	return op
+}
+
+func (StringOp) valueOp()   {}
+func (PresenceOp) valueOp() {}
+
+// Errors of requests that are too long to be judged.
+var (
+	// ErrURITooLong: a path or query longer than [MaxRegexpSubject], or a
+	// path longer than [MaxAmbiguousPath].
+	ErrURITooLong = errors.New("path or query too long to be judged")
+	// ErrFieldTooLong: a header, host or cookie longer than [MaxRegexpSubject].
+	ErrFieldTooLong = errors.New("header or cookie too long to be judged")
+)
+
+// value is one checked value of a string match.
+type value struct {
+	source string
+	text   []byte   // folded, if case does not matter
+	re     *pattern // for MatchesRegexp
+}
+
+// values checks the values of a string match and returns the good ones.
+func (c *compiler) values(field string, op StringOp, sources []string, caseSensitive bool) []value {
+	if !op.valid() {
+		c.addf(field+".op", "%d is not an operator", op)
+		return nil
+	}
+	if len(sources) == 0 {
+		c.addf(field+".values", "%q needs a value", op)
+	}
+	op = op.positive()
+	values := make([]value, 0, len(sources))
+	for i, source := range sources {
+		v := value{source: source, text: []byte(source)}
+		switch {
+		case source == "" && op != Equals:
+			c.addf(indexed(field, "values", i), "an empty value is part of every text")
+			continue
+		case op == MatchesRegexp:
+			re, err := c.compilePattern(source, caseSensitive)
+			if err != nil {
+				c.add(indexed(field, "values", i), err)
+				continue
+			}
+			v.re = re
+		case !caseSensitive:
+			v.text = fold(source)
+		}
+		values = append(values, v)
+	}
+	return values
+}
+
+// presence checks a presence match and reports whether it asks for presence.
+func (c *compiler) presence(field string, op PresenceOp, values []string) bool {
+	if op != Exists && op != DoesNotExist {
+		c.addf(field+".op", "%d is not an operator", op)
+	}
+	if len(values) > 0 {
+		c.addf(field+".values", "%q takes no values", op)
+	}
+	return op == Exists
+}
+
+// stringOp returns the operator that op holds, or else the invalid zero
+// value, which values refuses.
+func stringOp(op ValueOp) StringOp {
+	s, _ := op.(StringOp)
+	return s
+}
+
+// stringSet is the compiled form of the values of a string match. It answers
+// the positive question. The values of the literal operators are sorted and
+// reduced so that none decides what another one decides as well; then one
+// binary search finds the only candidate:
+//
+//   - Equals: sorted, unique.
+//   - BeginsWith: no value is a prefix of another. If a value is a prefix of
+//     the subject it is the greatest value not above the subject, because
+//     whatever sorts between the two begins with it too.
+//   - EndsWith: the same, read from the end.
+//   - Contains: as BeginsWith, searched from each position whose byte begins
+//     a value; a short list is faster scanned value by value.
+type stringSet struct {
+	op       StringOp // positive
+	exact    bool     // case matters
+	literals [][]byte
+	initials *[256]bool // first bytes of literals, for a long Contains list
+	patterns []*pattern
+	tooLong  error // for a subject above MaxRegexpSubject
+}
+
+// scanLimit is the longest Contains list that is scanned, because
+// bytes.Contains works through many bytes at a time.
+const scanLimit = 8
+
+func newStringSet(op StringOp, caseSensitive bool, values []value, tooLong error) *stringSet {
+	s := &stringSet{op: op, exact: caseSensitive, tooLong: tooLong}
+	for _, v := range values {
+		if op == MatchesRegexp {
+			s.patterns = append(s.patterns, v.re)
+		} else {
+			s.literals = append(s.literals, v.text)
+		}
+	}
+	switch op {
+	case Equals:
+		s.literals = reduce(s.literals, bytes.Compare, bytes.Equal)
+	case BeginsWith, Contains:
+		s.literals = reduce(s.literals, bytes.Compare, bytes.HasPrefix)
+	case EndsWith:
+		s.literals = reduce(s.literals, compareReversed, bytes.HasSuffix)
+	}
+	if op == Contains && len(s.literals) > scanLimit {
+		s.initials = new([256]bool)
+		for _, l := range s.literals {
+			s.initials[l[0]] = true
+		}
+	}
+	return s
+}
+
+// reduce sorts literals and drops each that is covered by the one kept before it.
+func reduce(literals [][]byte, compare func(a, b []byte) int, covers func(s, part []byte) bool) [][]byte {
+	slices.SortFunc(literals, compare)
+	kept := literals[:0]
+	for _, l := range literals {
+		if n := len(kept); n == 0 || !covers(l, kept[n-1]) {
+			kept = append(kept, l)
+		}
+	}
+	return slices.Clip(kept)
+}
+
+// contains reports whether any value fits the subject. It fails only for a
+// subject that is too long for a regular expression.
+func (s *stringSet) contains(t text) (bool, error) {
+	subject := t.folded
+	if s.exact {
+		subject = t.exact
+	}
+	switch s.op {
+	case Equals:
+		_, ok := slices.BinarySearchFunc(s.literals, subject, bytes.Compare)
+		return ok, nil
+	case BeginsWith:
+		return s.begins(subject), nil
+	case EndsWith:
+		i, ok := slices.BinarySearchFunc(s.literals, subject, compareReversed)
+		return ok || i > 0 && bytes.HasSuffix(subject, s.literals[i-1]), nil
+	case Contains:
+		return s.within(subject), nil
+	}
+	return s.matchesRegexp(t)
+}
+
+func (s *stringSet) begins(subject []byte) bool {
+	i, ok := slices.BinarySearchFunc(s.literals, subject, bytes.Compare)
+	return ok || i > 0 && bytes.HasPrefix(subject, s.literals[i-1])
+}
+
+func (s *stringSet) within(subject []byte) bool {
+	if s.initials == nil {
+		for _, l := range s.literals {
+			if bytes.Contains(subject, l) {
+				return true
+			}
+		}
+		return false
+	}
+	for i, c := range subject {
+		if s.initials[c] && s.begins(subject[i:]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *stringSet) matchesRegexp(t text) (bool, error) {
+	if len(s.patterns) > 0 && len(t.exact) > MaxRegexpSubject {
+		return false, s.tooLong
+	}
+	for _, p := range s.patterns {
+		if bytes.Contains(t.folded, p.literal) && p.re.Match(t.exact) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// compareReversed orders texts by their bytes from the last to the first.
+func compareReversed(a, b []byte) int {
+	for i, j := len(a)-1, len(b)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {
+		if a[i] != b[j] {
+			return int(a[i]) - int(b[j])
+		}
+	}
+	return len(a) - len(b)
+}

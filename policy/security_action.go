@@ -1,0 +1,216 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// SecurityAction is what an HTTP security rule does: one of [Allow], [Close],
+// [Respond] and [RedirectToHTTPS], by value. Other packages cannot add to
+// them.
+type SecurityAction interface {
+	securityAction()
+}
+
+// Allow accepts the request: the policy's remaining rules are not looked at,
+// later stages are.
+type Allow struct{}
+
+// Close ends the connection that carried the request, without an answer.
+type Close struct {
+	Reset bool // true: with RST; false: with FIN
+}
+
+// Respond answers the request.
+type Respond struct {
+	// Status is between 200 and 599; there is no default.
+	Status int
+	// ContentType is the media type of Body; empty means
+	// "text/html; charset=utf-8". It must be empty when Body is nil.
+	ContentType string
+	// Body is sent as it is. Nil means the status and its text, in plain
+	// text; an answer without content needs an empty slice that is not nil.
+	// The statuses 204, 205 and 304 have no content and refuse one. What
+	// answers HEAD is cut by net/http.
+	Body []byte
+}
+
+// RedirectToHTTPS answers with 302 and the same host, path and query under
+// https. The rule is skipped, and the next one evaluated, when the request
+// came over TLS already, and when its Host is missing or could not stand in a
+// URL: it must be a host name or an IPv4 address of ASCII letters, digits and
+// ".-_", or an IPv6 address in brackets, each with or without a port.
+type RedirectToHTTPS struct {
+	Port uint16 // 0 means 443, which is left out of the Location
+}
+
+func (Allow) securityAction()           {}
+func (Close) securityAction()           {}
+func (Respond) securityAction()         {}
+func (RedirectToHTTPS) securityAction() {}
+
+// compileSecurityAction checks an action and completes its defaults.
+func compileSecurityAction(f *faults, field string, action SecurityAction) SecurityAction {
+	switch a := action.(type) {
+	case Allow, Close, RedirectToHTTPS:
+		return a
+	case Respond:
+		return a.compile(f, field)
+	case nil:
+		f.addf(field, "a rule needs an action")
+	default:
+		f.addf(field, "%T is not an action; give the struct, not a pointer to it", a)
+	}
+	return nil
+}
+
+func (a Respond) compile(f *faults, field string) Respond {
+	if a.Status < 200 || a.Status > 599 {
+		f.addf(field+".status", "%d is not between 200 and 599", a.Status)
+		return a
+	}
+	if a.ContentType != "" {
+		if _, _, err := mime.ParseMediaType(a.ContentType); err != nil || !printable(a.ContentType) {
+			f.addf(field+".contentType", "%q is not a media type", a.ContentType)
+		}
+		if a.Body == nil {
+			f.addf(field+".contentType", "%q is given without a body", a.ContentType)
+		}
+	}
+	switch {
+	case !hasContent(a.Status):
+		if len(a.Body) > 0 {
+			f.addf(field+".body", "a response with status %d has no content", a.Status)
+		}
+		a.ContentType = ""
+	case a.Body == nil:
+		return builtinPage(a.Status)
+	case a.ContentType == "":
+		a.ContentType = "text/html; charset=utf-8"
+	}
+	a.Body = bytes.Clone(a.Body)
+	return a
+}
+
+// hasContent reports whether a final response may have content (RFC 9110,
+// section 15).
+func hasContent(status int) bool {
+	return status != http.StatusNoContent && status != http.StatusResetContent && status != http.StatusNotModified
+}
+
+func builtinPage(status int) Respond {
+	page := strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status))) + "\n"
+	return Respond{Status: status, ContentType: "text/plain; charset=utf-8", Body: []byte(page)}
+}
+
+var redirectPage = builtinPage(http.StatusFound)
+
+// outcome describes a compiled action; the status is 0 if it does not answer.
+func outcome(action SecurityAction) (Action, int) {
+	switch a := action.(type) {
+	case Close:
+		if a.Reset {
+			return ActionReset, 0
+		}
+		return ActionClose, 0
+	case Respond:
+		return ActionRespond, a.Status
+	case RedirectToHTTPS:
+		return ActionRedirect, http.StatusFound
+	}
+	return ActionAllow, 0
+}
+
+// perform applies a compiled action to tx. The location belongs to
+// RedirectToHTTPS.
+func perform(action SecurityAction, tx Transaction, location string) {
+	switch a := action.(type) {
+	case Close:
+		tx.Close(a.Reset)
+	case Respond:
+		h := make(http.Header)
+		if a.ContentType != "" {
+			h.Set("Content-Type", a.ContentType)
+		}
+		tx.Reply(a.Status, h, a.Body)
+	case RedirectToHTTPS:
+		h := make(http.Header)
+		h.Set("Content-Type", redirectPage.ContentType)
+		h.Set("Location", location)
+		tx.Reply(redirectPage.Status, h, redirectPage.Body)
+	}
+}
+
+// location returns where r is sent, or false if it cannot be redirected. The
+// result is printable ASCII whatever the client wrote.
+func (a RedirectToHTTPS) location(r *http.Request) (string, bool) {
+	if r.TLS != nil {
+		return "", false
+	}
+	host := hostWithoutPort(r.Host)
+	if !redirectable(host, r.Host[len(host):]) {
+		return "", false
+	}
+	b := append(make([]byte, 0, 256), "https://"...)
+	b = append(b, host...)
+	if a.Port != 0 && a.Port != 443 {
+		b = append(b, ':')
+		b = strconv.AppendUint(b, uint64(a.Port), 10)
+	}
+	if r.URL == nil {
+		return string(append(b, '/')), true
+	}
+	path := r.URL.EscapedPath()
+	if path == "*" { // OPTIONS for the server as a whole
+		path = ""
+	}
+	if !strings.HasPrefix(path, "/") {
+		b = append(b, '/')
+	}
+	b = appendURLSafe(b, path)
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		b = append(b, '?')
+		b = appendURLSafe(b, r.URL.RawQuery)
+	}
+	return string(b), true
+}
+
+// redirectable reports whether a host, and what the client put behind it, can
+// be taken over into a URL.
+func redirectable(host, port string) bool {
+	if port != "" && strings.Trim(port[1:], "0123456789") != "" {
+		return false
+	}
+	if v6, ok := strings.CutPrefix(host, "["); ok {
+		addr, err := netip.ParseAddr(strings.TrimSuffix(v6, "]"))
+		return err == nil && strings.HasSuffix(v6, "]") && addr.Is6() && addr.Zone() == "" && (port == "" || port[0] == ':')
+	}
+	for i := range len(host) {
+		c := host[i]
+		alnum := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !alnum && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return strings.Trim(host, ".") != ""
+}
+
+// appendURLSafe percent-encodes what must not stand in a URL, such as control
+// characters and bytes beyond ASCII. Escapes that are there already stay.
+func appendURLSafe(dst []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"#<>\\^`{|}", c) >= 0 {
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
+			continue
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}

@@ -1,0 +1,169 @@
+package policy
+
+import (
+	"net/http"
+	"net/netip"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The subjects of one request. Rules of one policy tend to look at the same
+// few parts of a request, so each part is decoded and case-folded once, when
+// the first rule asks, into one byte arena that is reused from request to
+// request. Comparing is then plain byte comparison, and evaluating does not
+// allocate.
+
+// maxArena is the largest arena, in bytes, that is kept for the next request.
+const maxArena = 64 << 10
+
+// text is one subject in both forms that are compared.
+type text struct {
+	exact, folded []byte
+}
+
+// subjects is the scratch of one evaluation.
+type subjects struct {
+	http           *http.Request
+	client, source netip.Addr // normalized
+	port           uint16     // of the local address
+	arena          []byte     // backs the texts below
+	paths          []pathText // the readings of the path; empty: not prepared
+	queries        []text     // the readings of the query; empty: not prepared
+	host           hostText
+	fields         []fieldTexts // by slot of the policy's field list
+}
+
+// fieldTexts are the values of one header or cookie, in order.
+type fieldTexts struct {
+	ready bool
+	texts []text
+}
+
+func (s *subjects) start(tx Transaction) {
+	s.http = tx.Original()
+	s.client = normalize(tx.Client().Addr())
+	s.source = normalize(tx.Source().Addr())
+	s.port = tx.Local().Port()
+}
+
+// reset forgets the request. It reports false when the scratch has grown too
+// large to keep.
+func (s *subjects) reset() bool {
+	if cap(s.arena) > maxArena {
+		return false
+	}
+	s.http = nil
+	s.arena = s.arena[:0]
+	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
+	for i := range s.fields {
+		s.fields[i].ready = false
+		s.fields[i].texts = s.fields[i].texts[:0]
+	}
+	return true
+}
+
+// take makes a text of what was appended to the arena from start on. Texts
+// stay valid when the arena moves: they then refer to the array it left.
+func (s *subjects) take(start int) text {
+	exact := s.arena[start:len(s.arena):len(s.arena)]
+	if isFolded(exact) {
+		return text{exact, exact}
+	}
+	start = len(s.arena)
+	s.arena = appendFolded(s.arena, exact)
+	return text{exact, s.arena[start:len(s.arena):len(s.arena)]}
+}
+
+func (s *subjects) copy(v string) text {
+	start := len(s.arena)
+	s.arena = append(s.arena, v...)
+	return s.take(start)
+}
+
+// field returns the values of the header or cookie in a slot; none when the
+// request lacks it.
+func (s *subjects) field(slot int, f fieldName) []text {
+	v := &s.fields[slot]
+	if !v.ready {
+		v.ready = true
+		f.each(s.http, func(value string) { v.texts = append(v.texts, s.copy(value)) })
+	}
+	return v.texts
+}
+
+// fold returns the representative of all spellings of s that differ in case
+// only. It follows Unicode's simple folding, as (?i) of package regexp does;
+// bytes that are not UTF-8 stand for themselves.
+func fold(s string) []byte { return appendFolded(nil, []byte(s)) }
+
+func isFolded(b []byte) bool {
+	for _, c := range b {
+		if c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+func appendFolded(dst, src []byte) []byte {
+	for i := 0; i < len(src); {
+		c := src[i]
+		if c < utf8.RuneSelf {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			dst = append(dst, c)
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(src[i:])
+		if r == utf8.RuneError && n == 1 {
+			dst = append(dst, c)
+		} else {
+			dst = utf8.AppendRune(dst, foldRune(r))
+		}
+		i += n
+	}
+	return dst
+}
+
+// foldRune returns the least rune of r's folding orbit, in lower case if that
+// is an ASCII letter.
+func foldRune(r rune) rune {
+	least := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		least = min(least, next)
+	}
+	if 'A' <= least && least <= 'Z' {
+		least += 'a' - 'A'
+	}
+	return least
+}
+
+// appendUnescaped percent-decodes s once. A malformed escape stands for
+// itself: whoever reads it decides what it means.
+func appendUnescaped(dst []byte, s string, plusIsSpace bool) []byte {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '%' && i+2 < len(s) && ishex(s[i+1]) && ishex(s[i+2]):
+			dst = append(dst, unhex(s[i+1])<<4|unhex(s[i+2]))
+			i += 2
+		case c == '+' && plusIsSpace:
+			dst = append(dst, ' ')
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+func ishex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return (c | 0x20) - 'a' + 10
+}
