@@ -1,0 +1,323 @@
+package datascript
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+// A symbol is a predefined name of the script language, such as "pairs",
+// "avi" or "avi.http.get_header". The files lib_*.go and avi_*.go hold one
+// module each: a list of entries, and the functions behind them.
+type symbol struct {
+	name   string // the whole path
+	kind   symbolKind
+	parent *symbol // the table that holds it; nil for globals
+
+	members []*symbol      // of a table
+	text    string         // of a constant
+	num     float64        // of a numeric constant
+	object  *lua.LUserData // of a token
+	native  lua.LGFunction // of a function
+	events  eventSet       // in which a function may be called
+	call    func(call) int // what native wraps
+}
+
+type symbolKind uint8
+
+const (
+	function       symbolKind = iota
+	constant                  // a string
+	numeric                   // a number
+	token                     // a value that equals only itself
+	library                   // a table, read-only to scripts
+	perTransaction            // a value that the transaction owns
+)
+
+// field returns the last part of the name.
+func (s *symbol) field() string { return s.name[strings.LastIndexByte(s.name, '.')+1:] }
+
+// An entry declares a symbol of a module. With call it is a function, legal
+// in the given events or, if there are none, in all.
+type entry struct {
+	name   string
+	call   func(call) int
+	events eventSet
+	text   string
+	num    float64
+	kind   symbolKind
+}
+
+// symbols are all predefined names by path. They are filled in by init,
+// because functions of the API refer to the table they stand in.
+var symbols map[string]*symbol
+
+// copyableLibraries are Lua's own libraries, to which scripts may add
+// functions of their own for the length of a transaction.
+var copyableLibraries = map[string]bool{"string": true, "table": true, "math": true, "os": true}
+
+func init() {
+	symbols = map[string]*symbol{}
+	declare("", baseEntries)
+	declare("string", stringEntries)
+	declare("table", tableEntries)
+	declare("math", mathEntries)
+	declare("os", osEntries)
+	declare("avi", aviConstants)
+	declare("avi.vs", vsEntries)
+	declare("avi.http", httpEntries)
+	declare("avi.pool", poolEntries)
+	declare("avi.ipgroup", ipgroupEntries)
+	for _, name := range unsupportedNames {
+		declare("", []entry{{name: name, call: unsupported}})
+	}
+}
+
+func declare(module string, entries []entry) {
+	for _, e := range entries {
+		name := e.name
+		if module != "" {
+			name = module + "." + name
+		}
+		s := &symbol{name: name, kind: e.kind, text: e.text, num: e.num, call: e.call, events: e.events}
+		switch {
+		case e.call != nil:
+			if s.events == 0 {
+				s.events = anyEvent
+			}
+			s.native = s.invoke
+		case e.kind == token:
+			s.object = &lua.LUserData{Metatable: lua.LNil}
+		}
+		add(s)
+	}
+}
+
+// add enters a symbol, and the tables on its path.
+func add(s *symbol) {
+	if symbols[s.name] != nil {
+		panic("datascript: " + s.name + " declared twice")
+	}
+	symbols[s.name] = s
+	i := strings.LastIndexByte(s.name, '.')
+	if i < 0 || s.name == concatName {
+		return
+	}
+	parent := symbols[s.name[:i]]
+	if parent == nil {
+		parent = &symbol{name: s.name[:i], kind: library}
+		add(parent)
+	}
+	s.parent = parent
+	parent.members = append(parent.members, s)
+}
+
+// invoke is how the VM calls a function of the API.
+func (s *symbol) invoke(L *lua.LState) int {
+	r := L.Context().(*run)
+	defer rescue(r, s)
+	if !s.events.has(r.event) {
+		call{run: r, L: L, sym: s}.fail("%s: not allowed in event %v", s.name, r.event)
+	}
+	return s.call(call{run: r, L: L, sym: s})
+}
+
+// rescue turns a panic that is not a Lua error into one. It keeps the panic
+// and its stack for the host, and nothing of either for the script.
+func rescue(r *run, s *symbol) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if _, ok := p.(*lua.ApiError); !ok {
+		fault := &PanicError{Function: s.name, Value: p, Stack: debug.Stack()}
+		r.halt(fault)
+		p = &lua.ApiError{Type: lua.ApiErrorRun, Object: lua.LString(publicText(fault))}
+	}
+	panic(p)
+}
+
+// A call is one call of an API function, and gives access to its arguments.
+type call struct {
+	*run
+	L   *lua.LState
+	sym *symbol
+}
+
+// fail raises a script error at the place of the call.
+func (c call) fail(format string, args ...any) {
+	c.L.RaiseError("%s", fmt.Sprintf(format, args...))
+}
+
+// failWith is fail for an error of the host, which becomes the cause of the
+// RuntimeError.
+func (c call) failWith(err error) {
+	c.cause = err
+	c.L.RaiseError("%s", err.Error())
+}
+
+// argError reports argument n in Lua's words.
+func (c call) argError(n int, format string, args ...any) {
+	c.fail("bad argument #%d to '%s' (%s)", n, c.sym.field(), fmt.Sprintf(format, args...))
+}
+
+func (c call) typeError(n int, want string) {
+	got := "no value"
+	if n <= c.count() {
+		got = c.arg(n).Type().String()
+	}
+	c.argError(n, "%s expected, got %s", want, got)
+}
+
+// count is the number of arguments.
+func (c call) count() int { return c.L.GetTop() }
+
+// countSet is the number of arguments up to the last that is not nil.
+func (c call) countSet() int {
+	n := c.L.GetTop()
+	for n > 0 && c.L.Get(n) == lua.LNil {
+		n--
+	}
+	return n
+}
+
+// arg returns argument n, counted from 1; nil if there is none.
+func (c call) arg(n int) lua.LValue { return c.L.Get(n) }
+
+// str returns a string argument; a number is one, too.
+func (c call) str(n int) string {
+	if s, ok := text(c.L.Get(n)); ok {
+		return s
+	}
+	c.typeError(n, "string")
+	return ""
+}
+
+func (c call) optStr(n int, def string) string {
+	if c.L.Get(n) == lua.LNil {
+		return def
+	}
+	return c.str(n)
+}
+
+// num returns a number argument; a numeral in a string is one, too.
+func (c call) num(n int) float64 {
+	if f, ok := number(c.L.Get(n)); ok {
+		return f
+	}
+	c.typeError(n, "number")
+	return 0
+}
+
+func (c call) optNum(n int, def float64) float64 {
+	if c.L.Get(n) == lua.LNil {
+		return def
+	}
+	return c.num(n)
+}
+
+// integer is num cut to an int; what no int can hold becomes the nearest.
+func (c call) integer(n int) int { return clampInt(c.num(n)) }
+
+func (c call) optInt(n, def int) int {
+	if c.L.Get(n) == lua.LNil {
+		return def
+	}
+	return c.integer(n)
+}
+
+// int64 is num converted as C converts it.
+func (c call) int64(n int) int64 { return luastr.ToInt64(c.num(n)) }
+
+func (c call) optInt64(n int, def int64) int64 {
+	if c.L.Get(n) == lua.LNil {
+		return def
+	}
+	return c.int64(n)
+}
+
+func (c call) table(n int) *lua.LTable {
+	t, ok := c.L.Get(n).(*lua.LTable)
+	if !ok {
+		c.typeError(n, "table")
+	}
+	return t
+}
+
+// any insists that there is an argument, be it nil.
+func (c call) any(n int) lua.LValue {
+	if n > c.count() {
+		c.argError(n, "value expected")
+	}
+	return c.L.Get(n)
+}
+
+func (c call) ret(v lua.LValue) int {
+	c.L.Push(v)
+	return 1
+}
+
+func (c call) retString(s string) int { return c.ret(lua.LString(s)) }
+
+func (c call) retBool(b bool) int { return c.ret(lua.LBool(b)) }
+
+func (c call) retNumber(f float64) int { return c.ret(lua.LNumber(f)) }
+
+// text returns the string that Lua makes of a string or a number.
+func text(v lua.LValue) (string, bool) {
+	switch v := v.(type) {
+	case lua.LString:
+		return string(v), true
+	case lua.LNumber:
+		return luastr.FormatNumber(float64(v)), true
+	}
+	return "", false
+}
+
+// number returns the number that Lua makes of a number or a string.
+func number(v lua.LValue) (float64, bool) {
+	switch v := v.(type) {
+	case lua.LNumber:
+		return float64(v), true
+	case lua.LString:
+		return luastr.ParseNumber(string(v))
+	}
+	return 0, false
+}
+
+func clampInt(f float64) int {
+	const limit = 1<<31 - 1
+	switch {
+	case f != f:
+		return 0
+	case f > limit:
+		return limit
+	case f < -limit:
+		return -limit
+	}
+	return int(f)
+}
+
+// unsupported is behind names of the API that do not apply to HTTP, or not
+// yet. Calling one is an error that says so.
+func unsupported(c call) int {
+	c.fail("%s: not supported", c.sym.name)
+	return 0
+}
+
+var unsupportedNames = []string{
+	"avi.vs.persist", "avi.vs.ds_done", "avi.vs.set_session_id", "avi.vs.se_intf_ip",
+	"avi.http.saml_session_decrypt", "avi.http.oauth_get_claim",
+	"avi.pool.get_server_ip",
+	"avi.ssl.set_ssl_profile", "avi.ssl.set_ssl_certificate", "avi.ssl.set_pki_profile",
+	"avi.ssl.renegotiate", "avi.ssl.client_cert_verify_error", "avi.ssl.client_cert_verify_error_string",
+	"avi.ssl.client_cert_verify_mode", "avi.ssl.client_cert_verified", "avi.ssl.clear_client_cert_verify_error",
+	"avi.l4.read", "avi.l4.collect", "avi.l4.discard", "avi.l4.modify", "avi.l4.pause", "avi.l4.resume",
+	"avi.l4.send", "avi.l4.ds_done", "avi.l4.do_lb", "avi.l4.get_active_ftp_port",
+	"avi.l4.set_active_ftp_port", "avi.l4.open_passive_ftp_port",
+	"avi.dns.read", "avi.gslb.add_records", "avi.horizon.get_server_ports",
+}

@@ -1,0 +1,124 @@
+package datascript
+
+import (
+	"net/http"
+	"strconv"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// The module avi.http. Its functions stand in files by subject.
+var httpEntries = []entry{
+	// avi_http_header.go
+	{name: "get_header", call: httpGetHeader, events: notFailed},
+	{name: "add_header", call: httpAddHeader, events: mutable},
+	{name: "replace_header", call: httpReplaceHeader, events: mutable},
+	{name: "remove_header", call: httpRemoveHeader, events: mutable},
+	// avi_http_cookie.go
+	{name: "get_cookie", call: httpGetCookie, events: notFailed},
+	{name: "get_cookie_names", call: httpGetCookieNames, events: notFailed},
+	{name: "cookie_exists", call: httpCookieExists, events: notFailed},
+	// avi_http_uri.go
+	{name: "hostname", call: httpHostname, events: notFailed},
+	{name: "get_host_tokens", call: httpGetHostTokens, events: notFailed},
+	{name: "get_path", call: httpGetPath, events: notFailed},
+	{name: "get_path_tokens", call: httpGetPathTokens, events: notFailed},
+	{name: "get_query", call: httpGetQuery, events: notFailed},
+	{name: "get_uri", call: httpGetURI, events: notFailed},
+	{name: "set_path", call: httpSetPath, events: requestEvents},
+	{name: "set_query", call: httpSetQuery, events: requestEvents},
+	{name: "set_uri", call: httpSetURI, events: requestEvents},
+	// avi_http_reply.go
+	{name: "response", call: httpResponse},
+	{name: "redirect", call: httpRedirect, events: requestEvents | failureEvents},
+	{name: "close_conn", call: httpCloseConn, events: notFailed},
+	{name: "status", call: httpStatus, events: events(HTTPResp, HTTPRespData)},
+
+	{name: "method", call: httpMethod, events: notFailed},
+	{name: "protocol", call: httpProtocol, events: notFailed},
+	{name: "scheme", call: httpScheme, events: notFailed},
+	{name: "secure", call: httpSecure, events: notFailed},
+}
+
+// mutable are the events in which headers may be changed.
+var mutable = beforeResponse | events(HTTPResp)
+
+// method() returns the request's method, as received.
+func httpMethod(c call) int { return c.retString(c.tx.Original().Method) }
+
+// protocol() returns "https" if the client's connection is encrypted, else
+// "http".
+func httpProtocol(c call) int {
+	if c.tx.Original().TLS != nil {
+		return c.retString("https")
+	}
+	return c.retString("http")
+}
+
+// scheme() returns protocol() and "://".
+func httpScheme(c call) int {
+	if c.tx.Original().TLS != nil {
+		return c.retString("https://")
+	}
+	return c.retString("http://")
+}
+
+// secure() returns "on" if the client's connection is encrypted, else nil.
+func httpSecure(c call) int {
+	if c.tx.Original().TLS != nil {
+		return c.retString("on")
+	}
+	return c.ret(lua.LNil)
+}
+
+// status() returns the status that the client will see, as a string of three
+// digits.
+func httpStatus(c call) int {
+	if c.reply != nil {
+		return c.retString(strconv.Itoa(c.reply.status))
+	}
+	status, _, ok := c.tx.Response()
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(strconv.Itoa(status))
+}
+
+// onResponse reports whether the script runs on the response's side.
+func (c call) onResponse() bool {
+	return c.event == HTTPResp || c.event == HTTPRespData
+}
+
+// side returns the header that an optional context argument means: that of
+// the request or of the response. It is nil where there is no response yet.
+func (c call) side(n int) (h http.Header, request bool) {
+	request = !c.onResponse()
+	switch v := c.arg(n); v {
+	case lua.LNil:
+	case lua.LValue(requestToken()):
+		request = true
+	case lua.LValue(responseToken()):
+		request = false
+	default:
+		c.argError(n, "avi.HTTP_REQUEST or avi.HTTP_RESPONSE expected")
+	}
+	if request {
+		return c.tx.Request().Header, true
+	}
+	return c.responseHeader(), false
+}
+
+// responseHeader is the header the client will see: that of a reply, if the
+// script has put one in place of the response.
+func (c call) responseHeader() http.Header {
+	if c.reply != nil && c.onResponse() {
+		return c.reply.header
+	}
+	_, h, _ := c.tx.Response()
+	return h
+}
+
+func requestToken() *lua.LUserData  { return symbols["avi.HTTP_REQUEST"].object }
+func responseToken() *lua.LUserData { return symbols["avi.HTTP_RESPONSE"].object }
+
+func isSide(v lua.LValue) bool { return v == requestToken() || v == responseToken() }

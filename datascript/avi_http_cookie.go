@@ -1,0 +1,87 @@
+package datascript
+
+import (
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// get_cookie(name [, context]) returns the value of the first cookie of that
+// name, as it stands in the header, or nil. Names are case-sensitive.
+func httpGetCookie(c call) int {
+	name := c.str(1)
+	for n, v := range c.cookies(2) {
+		if n == name {
+			return c.retString(v)
+		}
+	}
+	return c.ret(lua.LNil)
+}
+
+// cookie_exists(name [, context]) reports whether there is a cookie of that
+// name.
+func httpCookieExists(c call) int {
+	name := c.str(1)
+	for n := range c.cookies(2) {
+		if n == name {
+			return c.retBool(true)
+		}
+	}
+	return c.retBool(false)
+}
+
+// get_cookie_names([context]) returns an array of the names of all cookies,
+// each once, in the order of their first occurrence, and their number.
+func httpGetCookieNames(c call) int {
+	var names []string
+	for n := range c.cookies(1) {
+		if !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	t := c.L.CreateTable(len(names), 0)
+	for _, n := range names {
+		t.Append(lua.LString(n))
+	}
+	c.L.Push(t)
+	c.L.Push(lua.LNumber(len(names)))
+	return 2
+}
+
+// cookies goes through the cookies of the side that argument n names: those
+// of Cookie headers in a request, of Set-Cookie headers in a response.
+func (c call) cookies(n int) iter.Seq2[string, string] {
+	h, request := c.side(n)
+	if request {
+		return requestCookies(h)
+	}
+	return responseCookies(h)
+}
+
+func requestCookies(h http.Header) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, line := range h["Cookie"] {
+			for line != "" {
+				var pair string
+				pair, line, _ = strings.Cut(line, ";")
+				if name, value, ok := strings.Cut(pair, "="); ok && !yield(strings.TrimSpace(name), strings.TrimSpace(value)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func responseCookies(h http.Header) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, line := range h["Set-Cookie"] {
+			pair, _, _ := strings.Cut(line, ";")
+			if name, value, ok := strings.Cut(pair, "="); ok && !yield(strings.TrimSpace(name), strings.TrimSpace(value)) {
+				return
+			}
+		}
+	}
+}

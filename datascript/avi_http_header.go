@@ -1,0 +1,200 @@
+package datascript
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// get_header([name] [, context]) returns the first value of a header, or nil.
+// Names are matched without regard to case; if none matches, underscores in
+// name stand for hyphens. Without a name it returns a table of all headers:
+// the keys in lower case, and the values strings, or arrays of strings where
+// a header occurs more than once. The table is a copy.
+func httpGetHeader(c call) int {
+	name, side := c.arg(1), 2
+	if isSide(name) {
+		name, side = lua.LNil, 1
+	}
+	h, request := c.side(side)
+	if name == lua.LNil {
+		return c.ret(c.headerTable(h, request))
+	}
+	v, ok := headerValue(h, c.hostFor(request), c.str(1))
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(v)
+}
+
+// hostFor is the host of the request, which net/http keeps apart from the
+// other headers.
+func (c call) hostFor(request bool) string {
+	if request {
+		return c.tx.Request().Host
+	}
+	return ""
+}
+
+func headerValue(h http.Header, host, name string) (string, bool) {
+	for {
+		key := textproto.CanonicalMIMEHeaderKey(name)
+		if key == "Host" && host != "" {
+			return host, true
+		}
+		if v := h[key]; len(v) > 0 {
+			return v[0], true
+		}
+		if !strings.Contains(name, "_") {
+			return "", false
+		}
+		name = strings.ReplaceAll(name, "_", "-")
+	}
+}
+
+func (c call) headerTable(h http.Header, request bool) *lua.LTable {
+	t := c.L.CreateTable(0, len(h)+1)
+	if host := c.hostFor(request); host != "" {
+		t.RawSetString("host", lua.LString(host))
+	}
+	for key, values := range h {
+		switch len(values) {
+		case 0:
+		case 1:
+			t.RawSetString(strings.ToLower(key), lua.LString(values[0]))
+		default:
+			array := c.L.CreateTable(len(values), 0)
+			for _, v := range values {
+				array.Append(lua.LString(v))
+			}
+			t.RawSetString(strings.ToLower(key), array)
+		}
+	}
+	return t
+}
+
+// add_header(name, value) appends a header line. Value may be a number or a
+// boolean, too. In a request event it goes to the server, in a response event
+// to the client.
+func httpAddHeader(c call) int {
+	key, value := c.headerName(1), c.headerField(2)
+	if key == "Host" {
+		return c.setHost(value)
+	}
+	h := c.editHeader(key)
+	// A new slice: the old one may be shared with the message as received.
+	h[key] = append(slices.Clip(h[key]), value)
+	return 0
+}
+
+// replace_header(name, value) removes all lines of a header and sets one.
+// Replacing Host changes the host that the server sees.
+func httpReplaceHeader(c call) int {
+	key, value := c.headerName(1), c.headerField(2)
+	if key == "Host" {
+		return c.setHost(value)
+	}
+	c.editHeader(key)[key] = []string{value}
+	return 0
+}
+
+// remove_header(name) removes all lines of a header, if there are any.
+func httpRemoveHeader(c call) int {
+	key := c.headerName(1)
+	if key != "Host" {
+		delete(c.editHeader(key), key)
+	}
+	return 0
+}
+
+// editHeader returns the header that the event may change, and sees to it
+// that the change of key can be taken back.
+func (c call) editHeader(key string) http.Header {
+	var h http.Header
+	if c.onResponse() {
+		if h = c.responseHeader(); h == nil {
+			c.fail("%s: there is no response", c.sym.name)
+		}
+	} else {
+		h = c.tx.EditRequest().Header
+	}
+	old, had := h[key]
+	c.undo = append(c.undo, func() {
+		if had {
+			h[key] = old
+		} else {
+			delete(h, key)
+		}
+	})
+	return h
+}
+
+func (c call) setHost(host string) int {
+	if c.onResponse() {
+		c.argError(1, "Host is not a response header")
+	}
+	r := c.tx.EditRequest()
+	old := r.Host
+	c.undo = append(c.undo, func() { r.Host = old })
+	r.Host = host
+	return 0
+}
+
+// headerName reads the name of a header to change. Blanks around it do not
+// count.
+func (c call) headerName(n int) string {
+	name := strings.TrimSpace(c.str(n))
+	if !isToken(name) {
+		c.argError(n, "%q is not a header name", name)
+	}
+	key := textproto.CanonicalMIMEHeaderKey(name)
+	if framing[key] {
+		c.argError(n, "header %q is set by the proxy alone", name)
+	}
+	return key
+}
+
+// headerField reads the value of a header to set.
+func (c call) headerField(n int) string {
+	var s string
+	if b, ok := c.arg(n).(lua.LBool); ok {
+		s = b.String()
+	} else {
+		s = c.str(n)
+	}
+	if strings.ContainsAny(s, "\r\n\x00") {
+		c.argError(n, "header value %q holds a line break or a NUL", s)
+	}
+	return s
+}
+
+// framing are the headers that say where a message ends, or that belong to
+// one connection (RFC 9110, section 7.6.1; RFC 9112, section 6). A script
+// that could set them could smuggle messages.
+var framing = map[string]bool{
+	"Connection":        true,
+	"Content-Length":    true,
+	"Keep-Alive":        true,
+	"Proxy-Connection":  true,
+	"Te":                true,
+	"Trailer":           true,
+	"Transfer-Encoding": true,
+	"Upgrade":           true,
+}
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}

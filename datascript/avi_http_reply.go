@@ -1,0 +1,129 @@
+package datascript
+
+import (
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// response(status [, headers [, body]]) answers the client in place of the
+// server, or, in a response event, replaces the server's response. Status is
+// a number or a string, 200 to 599. Headers is a table of names and values;
+// underscores in names stand for hyphens, and a value may be an array. The
+// content type is text/plain unless given. The script goes on; the first
+// response or redirect counts.
+func httpResponse(c call) int {
+	status := c.status(1, 200, 599)
+	header := http.Header{}
+	if c.arg(2) != lua.LNil {
+		c.table(2).ForEach(func(k, v lua.LValue) { c.addReplyHeader(header, k, v) })
+	}
+	body := c.optStr(3, "")
+	if _, ok := header["Content-Type"]; !ok {
+		header["Content-Type"] = []string{"text/plain"}
+	}
+	c.answer(&reply{status: status, header: header, body: []byte(body)})
+	return 0
+}
+
+func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
+	name, ok := text(k)
+	if !ok {
+		c.argError(2, "header name expected, got %s", k.Type())
+	}
+	name = strings.ReplaceAll(strings.TrimSpace(name), "_", "-")
+	key := textproto.CanonicalMIMEHeaderKey(name)
+	switch {
+	case !isToken(name):
+		c.argError(2, "%q is not a header name", name)
+	case key == "Content-Length":
+		return // it is always right already
+	case framing[key]:
+		c.argError(2, "header %q is set by the proxy alone", name)
+	}
+	if array, ok := v.(*lua.LTable); ok {
+		for i := 1; i <= array.Len(); i++ {
+			header[key] = append(header[key], c.replyField(name, array.RawGetInt(i)))
+		}
+		return
+	}
+	header[key] = append(header[key], c.replyField(name, v))
+}
+
+func (c call) replyField(name string, v lua.LValue) string {
+	s, ok := c.entryValue(v)
+	if !ok {
+		c.argError(2, "value of header %q: string expected, got %s", name, v.Type())
+	}
+	if strings.ContainsAny(s, "\r\n\x00") {
+		c.argError(2, "value %q of header %q holds a line break or a NUL", s, name)
+	}
+	return s
+}
+
+// redirect(uri [, status]) answers with a redirect to uri, which goes into
+// the header as it is but for control characters, blanks and bytes outside
+// ASCII; these are percent-encoded. Status is 302, or 301, 303, 307 or 308.
+func httpRedirect(c call) int {
+	uri := c.str(1)
+	status := http.StatusFound
+	if c.arg(2) != lua.LNil {
+		status = c.status(2, 301, 308)
+		switch status {
+		case 301, 302, 303, 307, 308:
+		default:
+			c.argError(2, "%d is not the status of a redirect", status)
+		}
+	}
+	c.answer(&reply{status: status, header: http.Header{"Location": {escapeLocation(uri)}}})
+	return 0
+}
+
+// escapeLocation percent-encodes what may not stand in a header.
+func escapeLocation(uri string) string {
+	var b strings.Builder
+	for i := range len(uri) {
+		if c := uri[i]; c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// answer stages a reply. After an earlier reply or close it does nothing.
+func (c call) answer(r *reply) {
+	if c.reply == nil && c.closing == open {
+		c.run.reply = r
+	}
+}
+
+// close_conn([reset]) closes the client's connection, after the reply if
+// there is one: by FIN, or by RST if reset is true. The script goes on.
+func httpCloseConn(c call) int {
+	if c.closing == open {
+		c.closing = closeFIN
+	}
+	if lua.LVAsBool(c.arg(1)) {
+		c.closing = closeRST
+	}
+	return 0
+}
+
+// status reads a status code, a number or a string of digits.
+func (c call) status(n, low, high int) int {
+	s, ok := text(c.arg(n))
+	if !ok {
+		c.typeError(n, "number")
+	}
+	status, err := strconv.Atoi(s)
+	if err != nil || status < low || status > high {
+		c.argError(n, "status %q is not between %d and %d", s, low, high)
+	}
+	return status
+}

@@ -1,0 +1,392 @@
+package datascript
+
+import (
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// The readers in this file tell of the request as the client sent it, also
+// after set_path and its kin. A leading argument "MODIFIED" asks for the
+// request as it will be sent; "ORIGINAL" is the default.
+
+// uriSource is a URI to read, and where the arguments after the selector
+// begin.
+type uriSource struct {
+	host, path, query string // path is raw; query without "?"
+	hasQuery          bool
+	next              int
+}
+
+func (c call) uri() uriSource {
+	r := c.tx.Original()
+	next := 1
+	if s, ok := c.arg(1).(lua.LString); ok {
+		switch s {
+		case "MODIFIED":
+			r, next = c.tx.Request(), 2
+		case "ORIGINAL":
+			next = 2
+		}
+	}
+	return uriSource{
+		host: r.Host, path: rawPath(r.URL), query: r.URL.RawQuery,
+		hasQuery: r.URL.RawQuery != "" || r.URL.ForceQuery, next: next,
+	}
+}
+
+// rawPath is the path as it was sent. What was no path, such as "*", is "/".
+func rawPath(u *url.URL) string {
+	if p := u.EscapedPath(); strings.HasPrefix(p, "/") {
+		return p
+	}
+	return "/"
+}
+
+// hostname() returns the host that the client asked for, in lower case and
+// without the port, or nil.
+func httpHostname(c call) int {
+	host := hostOnly(c.tx.Original().Host)
+	if host == "" {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(host)
+}
+
+func hostOnly(hostport string) string {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	return asciiLower(strings.Trim(host, "[]"))
+}
+
+func asciiLower(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for j, c := range b {
+				if 'A' <= c && c <= 'Z' {
+					b[j] = c + 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}
+
+// get_host_tokens([start [, end]]) returns the labels of the host, counted
+// from 1: an array of all, or those from start to end joined by dots; nil if
+// start is beyond the last.
+func httpGetHostTokens(c call) int {
+	src := c.uri()
+	host := hostOnly(src.host)
+	var labels []string
+	if host != "" {
+		labels = strings.Split(host, ".")
+	}
+	return c.tokens(labels, ".", src.next)
+}
+
+// get_path([false]) returns the path, percent-decoded unless false is given.
+// Escapes that are not valid stay as they are.
+func httpGetPath(c call) int {
+	src := c.uri()
+	if c.arg(src.next) == lua.LFalse {
+		return c.retString(src.path)
+	}
+	return c.retString(percentDecode(src.path, false))
+}
+
+// get_path_tokens([start [, end]]) returns the decoded segments of the path,
+// counted from 1: an array of all, or those from start to end joined by
+// slashes; nil if start is beyond the last.
+func httpGetPathTokens(c call) int {
+	src := c.uri()
+	var segments []string
+	if p := strings.TrimSuffix(strings.TrimPrefix(src.path, "/"), "/"); p != "" {
+		segments = strings.Split(p, "/")
+	}
+	for i, s := range segments {
+		segments[i] = percentDecode(s, false)
+	}
+	return c.tokens(segments, "/", src.next)
+}
+
+func (c call) tokens(list []string, sep string, next int) int {
+	if c.arg(next) == lua.LNil {
+		t := c.L.CreateTable(len(list), 0)
+		for _, s := range list {
+			t.Append(lua.LString(s))
+		}
+		return c.ret(t)
+	}
+	start := c.integer(next)
+	end := min(c.optInt(next+1, len(list)), len(list))
+	if start < 1 || start > end {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(strings.Join(list[start-1:end], sep))
+}
+
+// get_uri([false]) returns path and query: the path percent-decoded, unless
+// false is given, and the query as sent.
+func httpGetURI(c call) int {
+	src := c.uri()
+	uri := src.path
+	if c.arg(src.next) != lua.LFalse {
+		uri = percentDecode(uri, false)
+	}
+	if src.hasQuery {
+		uri += "?" + src.query
+	}
+	return c.retString(uri)
+}
+
+// get_query([name or avi.QUERY_TABLE] [, decode]) returns the whole query
+// without "?", or nil if there is none; the value of its first argument of
+// that name, decoded unless decode is false, or nil; or a table of all
+// arguments, decoded, with arrays for those that occur again. An argument
+// without a value is "true" by name, and the boolean true in the table.
+func httpGetQuery(c call) int {
+	src := c.uri()
+	what := c.arg(src.next)
+	decode, given := c.queryDecode(src.next + 1)
+	switch {
+	case what == lua.LNil, what == lua.LValue(symbols["avi.QUERY_STRING"].object):
+		switch {
+		case !src.hasQuery:
+			return c.ret(lua.LNil)
+		case given && decode:
+			return c.retString(percentDecode(src.query, true))
+		}
+		return c.retString(src.query)
+	case what == lua.LValue(symbols["avi.QUERY_TABLE"].object):
+		return c.ret(c.queryTable(src.query))
+	}
+	name := c.str(src.next)
+	for n, v := range queryArguments(src.query) {
+		if percentDecode(n, true) != name {
+			continue
+		}
+		switch {
+		case v == nil:
+			return c.retString("true")
+		case decode:
+			return c.retString(percentDecode(*v, true))
+		}
+		return c.retString(*v)
+	}
+	return c.ret(lua.LNil)
+}
+
+func (c call) queryDecode(n int) (decode, given bool) {
+	if n > c.count() {
+		return true, false
+	}
+	v := c.arg(n)
+	return v != lua.LFalse && v != lua.LNil && v != lua.LString("false"), true
+}
+
+func (c call) queryTable(query string) *lua.LTable {
+	t := c.L.CreateTable(0, strings.Count(query, "&")+1)
+	for n, v := range queryArguments(query) {
+		var value lua.LValue = lua.LTrue
+		if v != nil {
+			value = lua.LString(percentDecode(*v, true))
+		}
+		name := percentDecode(n, true)
+		switch old := t.RawGetString(name).(type) {
+		case *lua.LNilType:
+			t.RawSetString(name, value)
+		case *lua.LTable:
+			old.Append(value)
+		default:
+			array := c.L.CreateTable(2, 0)
+			array.Append(old)
+			array.Append(value)
+			t.RawSetString(name, array)
+		}
+	}
+	return t
+}
+
+// queryArguments goes through name=value pairs; the value is nil where there
+// is no "=".
+func queryArguments(query string) func(yield func(string, *string) bool) {
+	return func(yield func(string, *string) bool) {
+		for query != "" {
+			var pair string
+			pair, query, _ = strings.Cut(query, "&")
+			if pair == "" {
+				continue
+			}
+			name, value, ok := strings.Cut(pair, "=")
+			v := &value
+			if !ok {
+				v = nil
+			}
+			if !yield(name, v) {
+				return
+			}
+		}
+	}
+}
+
+// percentDecode decodes the valid escapes in s, and "+" as a blank if plus is
+// set.
+func percentDecode(s string, plus bool) string {
+	if !strings.Contains(s, "%") && !(plus && strings.Contains(s, "+")) {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+			b = append(b, unhex(s[i+1])<<4|unhex(s[i+2]))
+			i += 2
+		case c == '+' && plus:
+			b = append(b, ' ')
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	}
+	return c - 'a' + 10
+}
+
+// set_path(path) changes the path that the server sees. Bytes that may not
+// stand in a path are percent-encoded, escapes that do are kept.
+func httpSetPath(c call) int {
+	u := c.editURL()
+	c.setPath(u, c.str(1))
+	return 0
+}
+
+// set_query(query) changes the query that the server sees: to a string, to a
+// number, or to the pairs of a table, in the order of their names. An empty
+// one removes it.
+func httpSetQuery(c call) int {
+	var query string
+	if t, ok := c.arg(1).(*lua.LTable); ok {
+		query = c.encodeQuery(t)
+	} else {
+		query = strings.TrimPrefix(c.str(1), "?")
+	}
+	u := c.editURL()
+	u.RawQuery, u.ForceQuery = escapeURL(query, "?&=/:@!$'()*+,;-._~%[]"), false
+	return 0
+}
+
+// set_uri(uri) changes path and query that the server sees. Of an absolute
+// URI only these are used.
+func httpSetURI(c call) int {
+	uri := c.str(1)
+	if i := strings.Index(uri, "://"); i > 0 && !strings.ContainsAny(uri[:i], "/?") {
+		uri = uri[i+3:]
+		if j := strings.IndexAny(uri, "/?"); j >= 0 {
+			uri = uri[j:]
+		} else {
+			uri = "/"
+		}
+	}
+	path, query, _ := strings.Cut(uri, "?")
+	u := c.editURL()
+	c.setPath(u, path)
+	u.RawQuery, u.ForceQuery = escapeURL(query, "?&=/:@!$'()*+,;-._~%[]"), false
+	return 0
+}
+
+func (c call) editURL() *url.URL {
+	r := c.tx.EditRequest()
+	old := r.URL
+	edited := *old
+	r.URL = &edited
+	c.undo = append(c.undo, func() { r.URL = old })
+	return r.URL
+}
+
+func (c call) setPath(u *url.URL, path string) {
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	raw := escapeURL(path, "/:@!$&'()*+,;=-._~%")
+	decoded, err := url.PathUnescape(raw)
+	if err != nil {
+		c.argError(1, "%q is not a path", path)
+	}
+	u.Path, u.RawPath, u.Opaque = decoded, raw, ""
+}
+
+// escapeURL percent-encodes every byte but letters, digits and those in safe.
+// A percent sign is kept, if safe has it, only where an escape follows.
+func escapeURL(s, safe string) string {
+	const digits = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+			b = append(b, c)
+		case strings.IndexByte(safe, c) >= 0 && (c != '%' || i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2])):
+			b = append(b, c)
+		default:
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return string(b)
+}
+
+func (c call) encodeQuery(t *lua.LTable) string {
+	var pairs []string
+	add := func(name string, v lua.LValue) {
+		name = escapeURL(name, "-._~")
+		if v == lua.LTrue {
+			pairs = append(pairs, name)
+		} else if s, ok := text(v); ok {
+			pairs = append(pairs, name+"="+escapeURL(s, "-._~"))
+		} else if v != lua.LFalse {
+			c.argError(1, "value of argument %q: string expected, got %s", name, v.Type())
+		}
+	}
+	names := map[string]lua.LValue{}
+	t.ForEach(func(k, v lua.LValue) {
+		name, ok := text(k)
+		if !ok {
+			c.argError(1, "argument name expected, got %s", k.Type())
+		}
+		names[name] = v
+	})
+	sorted := make([]string, 0, len(names))
+	for name := range names {
+		sorted = append(sorted, name)
+	}
+	slices.Sort(sorted)
+	for _, name := range sorted {
+		if array, ok := names[name].(*lua.LTable); ok {
+			for i := 1; i <= array.Len(); i++ {
+				add(name, array.RawGetInt(i))
+			}
+			continue
+		}
+		add(name, names[name])
+	}
+	return strings.Join(pairs, "&")
+}

@@ -1,0 +1,24 @@
+package datascript
+
+import "net/netip"
+
+// The module avi.ipgroup: groups of addresses and countries.
+var ipgroupEntries = []entry{
+	{name: "contains", call: ipgroupContains},
+}
+
+// contains(group, ip) reports whether the address is in the group. Text that
+// is no address is in no group. It fails if there is no such group.
+func ipgroupContains(c call) int {
+	groups := c.engine.env.IPGroups
+	if groups == nil {
+		c.fail("%s: the virtual service has no IP groups", c.sym.name)
+	}
+	name := c.str(1)
+	addr, _ := netip.ParseAddr(c.str(2))
+	ok, err := groups.Contains(name, addr.Unmap().WithZone(""))
+	if err != nil {
+		c.failWith(err)
+	}
+	return c.retBool(ok)
+}

@@ -1,0 +1,189 @@
+package datascript
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// The module avi.pool: which server the request goes to.
+var poolEntries = []entry{
+	{name: "select", call: poolSelect, events: requestEvents},
+	{name: "get_servers", call: poolGetServers},
+	{name: "get_server_status", call: poolGetServerStatus},
+	{name: "server_ip", call: poolServerIP},
+	{name: "get_server_info", call: poolGetServerInfo},
+	{name: "name", call: poolName},
+}
+
+// select(pool [, server [, port]]) chooses the pool, and the server if one is
+// given: by address, host name or name as configured, with the port if needed.
+// The last successful call counts. It fails if there is no such pool or
+// server. A server that is down may be chosen.
+//
+// As an extension, server may be the key of a live entry in the default table
+// whose value names a server of the pool.
+func poolSelect(c call) int {
+	pools := c.pools()
+	pool := c.str(1)
+	if _, _, err := pools.Servers(pool); err != nil {
+		c.failWith(err)
+	}
+	sel := selection{pool: pool}
+	port := c.port(3)
+	if c.arg(2) != lua.LNil {
+		server := c.str(2)
+		addr, ok := c.findServer(pools, pool, server, port)
+		if !ok {
+			addr, sel.entry, ok = c.findByKey(pools, pool, server)
+			sel.key = server
+		}
+		if !ok {
+			if port != 0 {
+				server += ":" + strconv.Itoa(int(port))
+			}
+			c.fail("server [%s] not found in pool %q", server, pool)
+		}
+		sel.addr = addr
+	}
+	c.selection = sel
+	return 0
+}
+
+func (c call) findServer(pools Pools, pool, server string, port uint16) (netip.AddrPort, bool) {
+	addr, ok, err := pools.Find(pool, server, port)
+	if err != nil {
+		c.failWith(err)
+	}
+	return addr, ok && server != ""
+}
+
+// findByKey finds the server that a persistence entry names. An entry whose
+// value is an address that is not in the pool gives no server, and ok: the
+// server is gone, and the pool must pick another one.
+func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, entry string, ok bool) {
+	tables := c.engine.env.Tables
+	if tables == nil || c.engine.env.StrictSelect || key == "" {
+		return addr, "", false
+	}
+	resume := c.outside()
+	entry, _, ok, err := tables.Lookup(c.ctx, "", key, 0)
+	resume()
+	if err != nil {
+		c.failWith(err)
+	}
+	if !ok {
+		return addr, "", false
+	}
+	if addr, ok := c.findServer(pools, pool, entry, 0); ok {
+		return addr, entry, true
+	}
+	return addr, entry, isAddress(entry)
+}
+
+func isAddress(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	_, err := netip.ParseAddrPort(s)
+	return err == nil
+}
+
+// get_servers([pool]) returns how many servers of the pool are up, and how
+// many it has. Without an argument it means the pool in use.
+func poolGetServers(c call) int {
+	pool := ""
+	if c.arg(1) == lua.LNil {
+		pool, _ = c.currentServer()
+	} else {
+		pool = c.str(1)
+	}
+	up, total, err := c.pools().Servers(pool)
+	if err != nil {
+		c.failWith(err)
+	}
+	c.L.Push(lua.LNumber(up))
+	c.L.Push(lua.LNumber(total))
+	return 2
+}
+
+// get_server_status(pool, server, port) returns 1 if the server is up, else 0.
+func poolGetServerStatus(c call) int {
+	pools := c.pools()
+	pool, server := c.str(1), c.str(2)
+	if c.arg(3) == lua.LNil {
+		c.typeError(3, "number")
+	}
+	up, err := pools.ServerUp(pool, server, c.port(3))
+	if err != nil {
+		c.failWith(err)
+	}
+	if up {
+		return c.retNumber(1)
+	}
+	return c.retNumber(0)
+}
+
+// server_ip() returns the address of the server in use, nil before there is
+// one.
+func poolServerIP(c call) int {
+	_, addr := c.currentServer()
+	return c.retAddr(addr.Addr())
+}
+
+// get_server_info() returns the address and the port of the server in use, as
+// two strings; nil before there is one.
+func poolGetServerInfo(c call) int {
+	_, addr := c.currentServer()
+	if !addr.IsValid() {
+		return c.ret(lua.LNil)
+	}
+	c.retAddr(addr.Addr())
+	c.retPort(addr.Port())
+	return 2
+}
+
+// name() returns the name of the pool in use; nil before the script, or the
+// virtual service, has chosen one.
+func poolName(c call) int {
+	pool, addr := c.currentServer()
+	if !addr.IsValid() && c.selection.pool == "" {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(pool)
+}
+
+// currentServer is what the script selected, or what is in use.
+func (c call) currentServer() (pool string, addr netip.AddrPort) {
+	pool, addr = c.tx.Server()
+	if c.selection.pool != "" {
+		pool = c.selection.pool
+	}
+	return pool, addr
+}
+
+func (c call) pools() Pools {
+	if c.engine.env.Pools == nil {
+		c.fail("%s: the virtual service has no pools", c.sym.name)
+	}
+	return c.engine.env.Pools
+}
+
+// port reads a port argument, a number or a string of digits; 0 if it is nil.
+func (c call) port(n int) uint16 {
+	v := c.arg(n)
+	if v == lua.LNil {
+		return 0
+	}
+	s, ok := text(v)
+	if !ok {
+		c.typeError(n, "number")
+	}
+	p, err := strconv.ParseUint(strings.TrimSpace(s), 10, 16)
+	if err != nil || p == 0 {
+		c.argError(n, "port %q is not between 1 and 65535", s)
+	}
+	return uint16(p)
+}

@@ -1,0 +1,260 @@
+package datascript
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// The module avi.vs: the connection, the log, and the persistence tables.
+var vsEntries = []entry{
+	{name: "client_ip", call: vsClientIP},
+	{name: "client_port", call: vsClientPort},
+	{name: "ip", call: vsIP},
+	{name: "port", call: vsPort},
+	{name: "name", call: vsName},
+	{name: "log", call: vsLog},
+	{name: "reqvar", kind: perTransaction},
+	{name: "table_insert", call: vsTableInsert},
+	{name: "table_lookup", call: vsTableLookup},
+	{name: "table_refresh", call: vsTableRefresh},
+	{name: "table_remove", call: vsTableRemove},
+	{name: "close_conn", call: httpCloseConn, events: notFailed},
+}
+
+// client_ip() returns the client's address as text.
+func vsClientIP(c call) int { return c.retAddr(c.tx.Client().Addr()) }
+
+// client_port() returns the client's port as a string of digits.
+func vsClientPort(c call) int { return c.retPort(c.tx.Client().Port()) }
+
+// ip() returns the address of the virtual service that the client connected
+// to, as text.
+func vsIP(c call) int { return c.retAddr(c.tx.Local().Addr()) }
+
+// port() returns the port of the virtual service that the client connected
+// to, as a string of digits.
+func vsPort(c call) int { return c.retPort(c.tx.Local().Port()) }
+
+// name() returns the name of the virtual service.
+func vsName(c call) int { return c.retString(c.engine.env.Name) }
+
+func (c call) retAddr(a netip.Addr) int {
+	if !a.IsValid() {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(a.String())
+}
+
+func (c call) retPort(p uint16) int { return c.retString(strconv.Itoa(int(p))) }
+
+// log(...) writes its arguments, joined as tostring prints them, to the
+// transaction's log, with the place of the call in front.
+func vsLog(c call) int {
+	var b strings.Builder
+	b.WriteString(c.L.Where(1))
+	b.WriteByte(' ')
+	for n := 1; n <= c.count(); n++ {
+		b.WriteString(c.toString(c.arg(n)))
+	}
+	c.log(b.String())
+	return 0
+}
+
+// log passes one line on, within the limits, and without line breaks that
+// could pass for another line.
+func (c call) log(line string) {
+	limits := &c.engine.limits
+	c.logLines++
+	room := limits.LogBytes - c.logBytes
+	if c.logLines > limits.LogLines || room <= 0 {
+		return
+	}
+	line = cut(singleLine.Replace(line), room)
+	c.logBytes += len(line)
+	c.tx.Log(line)
+}
+
+var singleLine = strings.NewReplacer("\n", `\n`, "\r", `\r`, "\x00", `\0`)
+
+// defaultLifetime is the lifetime of an entry, and how far a look-up or a
+// refresh prolongs it, if the script does not say.
+const defaultLifetime = 300 * time.Second
+
+// table_insert([table,] key, value [, lifetime]) stores an entry for lifetime
+// seconds (300). A live entry keeps its value and gets the new lifetime. It
+// returns false if nothing was stored: for a nil key, a value that is neither
+// string, number nor boolean, or a lifetime that is not positive.
+//
+// Of three arguments, a last one that is a number or consists of digits is
+// the lifetime; else the first one is the table.
+func vsTableInsert(c call) int {
+	tables := c.tables()
+	n := c.countSet()
+	first, lifetime := 1, defaultLifetime
+	lastIsLifetime := n == 3 && isLifetime(c.arg(3))
+	if n >= 4 || n == 3 && !lastIsLifetime {
+		first = 2
+	}
+	if n >= 4 || lastIsLifetime {
+		var ok bool
+		if lifetime, ok = seconds(c.arg(first + 2)); !ok || lifetime <= 0 {
+			return c.retBool(false)
+		}
+	}
+	table := c.tableName(first)
+	key, okKey := text(c.arg(first))
+	value, okValue := c.entryValue(c.arg(first + 1))
+	if !okKey || !okValue {
+		return c.retBool(false)
+	}
+	resume := c.outside()
+	ok, err := tables.Insert(c.ctx, table, key, value, lifetime)
+	resume()
+	if err != nil {
+		c.failWith(err)
+	}
+	return c.retBool(ok)
+}
+
+// table_lookup([table,] key [, extend]) returns the value of a live entry and
+// its remaining lifetime in whole seconds, and prolongs the entry by extend
+// seconds (300; 0 leaves it as it is). It returns nil if there is no live
+// entry. Of two arguments, a second one that is a number is extend.
+func vsTableLookup(c call) int {
+	tables := c.tables()
+	table, key, extend := c.keyAndExtension()
+	k, ok := text(key)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	resume := c.outside()
+	value, remaining, ok, err := tables.Lookup(c.ctx, table, k, extend)
+	resume()
+	switch {
+	case err != nil:
+		c.failWith(err)
+	case !ok:
+		return c.ret(lua.LNil)
+	}
+	c.L.Push(lua.LString(value))
+	c.L.Push(lua.LNumber(remaining / time.Second))
+	return 2
+}
+
+// table_refresh([table,] key [, extend]) prolongs a live entry by extend
+// seconds (300) and reports whether there was one.
+func vsTableRefresh(c call) int {
+	tables := c.tables()
+	table, key, extend := c.keyAndExtension()
+	k, ok := text(key)
+	if !ok {
+		return c.retBool(false)
+	}
+	resume := c.outside()
+	ok, err := tables.Refresh(c.ctx, table, k, extend)
+	resume()
+	if err != nil {
+		c.failWith(err)
+	}
+	return c.retBool(ok)
+}
+
+// table_remove([table,] key) removes an entry, if there is one.
+func vsTableRemove(c call) int {
+	tables := c.tables()
+	first := 1
+	if c.countSet() >= 2 {
+		first = 2
+	}
+	table := c.tableName(first)
+	key, ok := text(c.arg(first))
+	if !ok {
+		return 0
+	}
+	resume := c.outside()
+	err := tables.Remove(c.ctx, table, key)
+	resume()
+	if err != nil {
+		c.failWith(err)
+	}
+	return 0
+}
+
+func (c call) tables() Tables {
+	if c.engine.env.Tables == nil {
+		c.fail("%s: the virtual service has no persistence tables", c.sym.name)
+	}
+	return c.engine.env.Tables
+}
+
+// tableName returns the table that stands before argument first.
+func (c call) tableName(first int) string {
+	if first == 1 {
+		return ""
+	}
+	return c.str(1)
+}
+
+// keyAndExtension reads the arguments of a look-up.
+func (c call) keyAndExtension() (table string, key lua.LValue, extend time.Duration) {
+	n := c.countSet()
+	extend = defaultLifetime
+	last := 0 // where the extension is
+	switch {
+	case n >= 3:
+		table, key, last = c.str(1), c.arg(2), 3
+	case n == 2 && c.arg(2).Type() == lua.LTNumber:
+		key, last = c.arg(1), 2
+	case n == 2:
+		table, key = c.str(1), c.arg(2)
+	default:
+		key = c.arg(1)
+	}
+	if last > 0 {
+		d, ok := seconds(c.arg(last))
+		if !ok {
+			c.typeError(last, "number")
+		}
+		extend = max(d, 0)
+	}
+	return table, key, extend
+}
+
+// entryValue returns what a table keeps of a value.
+func (c call) entryValue(v lua.LValue) (string, bool) {
+	if b, ok := v.(lua.LBool); ok {
+		return b.String(), true
+	}
+	return text(v)
+}
+
+// isLifetime reports whether the last of three arguments is a lifetime.
+func isLifetime(v lua.LValue) bool {
+	switch v := v.(type) {
+	case lua.LNumber:
+		return true
+	case lua.LString:
+		return v != "" && strings.Trim(string(v), "0123456789") == ""
+	}
+	return false
+}
+
+// seconds reads a lifetime. Fractions of a second are dropped; what is too
+// long for a Duration becomes the longest.
+func seconds(v lua.LValue) (time.Duration, bool) {
+	f, ok := number(v)
+	const most = float64(1<<63-1) / float64(time.Second)
+	switch {
+	case !ok, f != f:
+		return 0, false
+	case f >= most:
+		return 1<<63 - 1, true
+	case f <= -most:
+		return -1 << 63, true
+	}
+	return time.Duration(f) * time.Second, true //archtest:allow floatduration the range is checked above
+}

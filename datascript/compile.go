@@ -1,0 +1,166 @@
+package datascript
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/ast"
+	"github.com/yuin/gopher-lua/parse"
+
+	"github.com/limpetlb/limpet/internal/luasyntax"
+)
+
+// A Chunk is the source of a script for one event.
+type Chunk struct {
+	// Event is when the chunk runs. Zero means that Source is a listing:
+	// the scripts of several events in one text, each below a heading that
+	// is a comment line of its own, such as "-- HTTP Request Event --",
+	// "-- HTTP_REQ" or "-- HTTP_RESPONSE".
+	Event Event
+	// Source is Lua 5.1. At most 64 KiB.
+	Source string
+	// Line is the number of the first line of Source, for messages; zero
+	// means 1.
+	Line int
+}
+
+// A Script is a compiled DataScript: a name and the code for one or more
+// events. It is immutable and may be used by any number of engines and
+// goroutines.
+type Script struct {
+	name    string
+	chunks  [numEvents]*program
+	globals *globals
+}
+
+// A program is the compiled code of one event. The prototype is that of a
+// function which takes the values of imports and returns the event's
+// function, whose only parameter is the table of globals; see rewrite.go.
+type program struct {
+	proto   *lua.FunctionProto
+	imports []*symbol
+}
+
+// Compile compiles a script. Its name appears in log lines and error texts.
+// The chunks' events must differ; a single chunk without an event is taken
+// for a listing. The error is a [*CompileError] that reports the first fault
+// found.
+//
+// Names of pools and groups are not checked here, since a Script is not bound
+// to a virtual service.
+func Compile(name string, chunks ...Chunk) (*Script, error) {
+	if len(chunks) == 0 {
+		return nil, &CompileError{Script: name, Message: "no source"}
+	}
+	if len(chunks) == 1 && chunks[0].Event == 0 {
+		parts, err := splitListing(name, chunks[0].Source)
+		if err != nil {
+			return nil, err
+		}
+		for i := range parts {
+			parts[i].Line += max(chunks[0].Line, 1) - 1
+		}
+		chunks = parts
+	}
+
+	s := &Script{name: name}
+	parsed := make([][]ast.Stmt, len(chunks))
+	for i, c := range chunks {
+		if c.Event >= numEvents || c.Event == 0 {
+			return nil, &CompileError{Script: name, Line: c.Line, Message: fmt.Sprintf("chunk %d: invalid event %d", i, uint8(c.Event))}
+		}
+		if j := slicesIndexEvent(chunks[:i], c.Event); j >= 0 {
+			return nil, &CompileError{Script: name, Event: c.Event, Message: fmt.Sprintf("chunks %d and %d are for the same event", j, i)}
+		}
+		stmts, err := parseChunk(name, c)
+		if err != nil {
+			return nil, err
+		}
+		parsed[i] = stmts
+	}
+	globals, fault := findGlobals(parsed)
+	if fault != nil {
+		fault.Script = name
+		return nil, fault
+	}
+	s.globals = globals
+	for i, c := range chunks {
+		p, err := s.generate(c.Event, parsed[i])
+		if err != nil {
+			return nil, err
+		}
+		s.chunks[c.Event] = p
+	}
+	return s, nil
+}
+
+func slicesIndexEvent(chunks []Chunk, ev Event) int {
+	for i, c := range chunks {
+		if c.Event == ev {
+			return i
+		}
+	}
+	return -1
+}
+
+// Name returns the name given to [Compile].
+func (s *Script) Name() string { return s.name }
+
+// Handles reports whether the script has code for an event.
+func (s *Script) Handles(ev Event) bool {
+	return ev < numEvents && s.chunks[ev] != nil
+}
+
+// chunkName is what Lua calls the source in messages, whatever the event.
+func chunkName(script string) string { return `[string "` + script + `"]` }
+
+// syntaxLimits are Lua's own, but for two that are the VM's: it has fewer
+// registers, and takes quadratic time over the constants of a function.
+var syntaxLimits = luasyntax.Limits{Registers: 190, Constants: 4096}
+
+// parseChunk checks the syntax with Lua 5.1's own messages, and within its
+// own limits of nesting, before the VM's parser sees the source.
+func parseChunk(name string, c Chunk) ([]ast.Stmt, error) {
+	line := max(c.Line, 1)
+	if err := luasyntax.Check(c.Source, line, syntaxLimits); err != nil {
+		ce := &CompileError{Script: name, Event: c.Event, Line: line, Message: err.Error()}
+		var se *luasyntax.Error
+		if errors.As(err, &se) {
+			ce.Line, ce.Token, ce.Message = se.Line, se.Near, se.Message
+		}
+		return nil, ce
+	}
+	// Leading newlines give the VM the listing's own line numbers.
+	source := strings.Repeat("\n", line-1) + c.Source
+	stmts, err := parse.Parse(strings.NewReader(source), chunkName(name))
+	if err != nil {
+		ce := &CompileError{Script: name, Event: c.Event, Line: line, Message: "not supported: " + err.Error()}
+		var pe *parse.Error
+		if errors.As(err, &pe) {
+			ce.Line, ce.Token, ce.Message = pe.Pos.Line, pe.Token, "not supported by this implementation"
+		}
+		return nil, ce
+	}
+	return stmts, nil
+}
+
+// generate rewrites and compiles the statements of one event.
+func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
+	body, imports, fault := rewrite(stmts, s.globals)
+	if fault != nil {
+		fault.Script, fault.Event = s.name, ev
+		return nil, fault
+	}
+	proto, err := lua.Compile(body, chunkName(s.name))
+	if err != nil {
+		ce := &CompileError{Script: s.name, Event: ev, Message: err.Error()}
+		var le *lua.CompileError
+		if errors.As(err, &le) {
+			ce.Line, ce.Message = le.Line, le.Message
+		}
+		return nil, ce
+	}
+	return &program{proto: proto, imports: imports}, nil
+}

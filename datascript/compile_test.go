@@ -1,0 +1,217 @@
+package datascript
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The published listing, verbatim.
+const listing = `-- HTTP Request Event --
+pool = "my_pool"
+client = avi.vs.client_ip() .. avi.vs.client_port()
+server = avi.vs.table_lookup(client)
+timeout = "300"
+
+if server then
+   avi.pool.select(pool, client)
+end
+
+
+-- HTTP Response Event --
+if not server then
+   avi.vs.table_insert(client, avi.pool.server_ip(), timeout)
+end
+`
+
+// The second published listing: its response part has an "if" that misses
+// its condition.
+const brokenListing = `-- HTTP Request Event --
+pool = "my_pool"
+client = avi.http.get_header("referer")
+server = avi.vs.table_lookup(client)
+timeout = "300"
+
+if server then
+   avi.pool.select(pool, client)
+end
+
+
+-- HTTP Response Event --
+if
+   avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), timeout)
+end
+`
+
+func TestCompileErrors(t *testing.T) {
+	tests := []struct {
+		name   string
+		chunks []Chunk
+		want   CompileError
+		text   string
+	}{
+		{"second published listing", []Chunk{{Source: brokenListing}},
+			CompileError{Script: "My Script", Event: HTTPResp, Line: 15, Token: "end", Message: "'then' expected"},
+			`Failed to compile the datascript "My_Script_on_http_resp.ds": luac: My_Script_on_http_resp.ds:15: 'then' expected near 'end'`},
+		{"end of file", []Chunk{{Event: HTTPReq, Source: "if a then\n b()\n"}},
+			CompileError{Script: "My Script", Event: HTTPReq, Line: 3, Token: "<eof>", Message: "'end' expected (to close 'if' at line 1)"}, ""},
+		{"own first line", []Chunk{{Event: HTTPReq, Source: "x =", Line: 40}},
+			CompileError{Script: "My Script", Event: HTTPReq, Line: 40, Token: "<eof>", Message: "unexpected symbol"}, ""},
+		{"goto", []Chunk{{Event: HTTPReq, Source: "goto done\n::done::"}},
+			CompileError{Script: "My Script", Event: HTTPReq, Line: 1, Token: "done", Message: "'=' expected"}, ""},
+		{"no source", nil, CompileError{Script: "My Script", Message: "no source"}, ""},
+		{"no heading", []Chunk{{Source: "\n-- hello\n"}},
+			CompileError{Script: "My Script", Message: "no event given and no event heading (a comment line such as '-- HTTP_REQ') found"}, ""},
+		{"code above the first heading", []Chunk{{Source: "local x = 1\n-- HTTP_REQ\n"}},
+			CompileError{Script: "My Script", Line: 1, Token: "local", Message: "code before the first event heading (a comment line such as '-- HTTP_REQ')"}, ""},
+		{"heading twice", []Chunk{{Source: "-- HTTP_REQ\n-- HTTP_RESP\n-- HTTP_REQUEST\n"}},
+			CompileError{Script: "My Script", Event: HTTPReq, Line: 3, Message: "a second heading for the same event"}, ""},
+		{"event twice", []Chunk{{Event: HTTPReq}, {Event: HTTPReq}},
+			CompileError{Script: "My Script", Event: HTTPReq, Message: "chunks 0 and 1 are for the same event"}, ""},
+		{"no event", []Chunk{{Event: HTTPReq}, {Event: 77}},
+			CompileError{Script: "My Script", Message: "chunk 1: invalid event 77"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := Compile("My Script", tt.chunks...)
+			var ce *CompileError
+			if s != nil || !errors.As(err, &ce) {
+				t.Fatalf("Compile = %v, %v, want a *CompileError", s, err)
+			}
+			if diff := cmp.Diff(tt.want, *ce); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+			if tt.text != "" && err.Error() != tt.text {
+				t.Errorf("text:\n%s\nwant:\n%s", err, tt.text)
+			}
+		})
+	}
+}
+
+func TestCompileDeepSource(t *testing.T) {
+	for name, source := range map[string]string{
+		"parentheses":  "x = " + strings.Repeat("(", 300) + "1" + strings.Repeat(")", 300),
+		"not":          "x = " + strings.Repeat("not ", 10_000) + "1",
+		"sum":          "x = 1" + strings.Repeat("+1", 30_000),
+		"concat":       "x = ''" + strings.Repeat("..''", 10_000),
+		"fields":       "x = a" + strings.Repeat(".b", 20_000),
+		"calls":        "f" + strings.Repeat("()", 20_000),
+		"elseif":       "if a then " + strings.Repeat("elseif b then ", 4_500) + "end",
+		"functions":    strings.Repeat("function f() ", 300) + strings.Repeat("end ", 300),
+		"too long":     strings.Repeat("a = 1 ", 20_000),
+		"tables":       "x = " + strings.Repeat("{", 300) + strings.Repeat("}", 300),
+		"many locals":  strings.Repeat("local a ", 300),
+		"many globals": "x = 1", // what is left must still compile
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Compile("deep", Chunk{Event: HTTPReq, Source: source})
+			var ce *CompileError
+			if name == "many globals" {
+				if err != nil {
+					t.Fatal(err)
+				}
+			} else if !errors.As(err, &ce) || ce.Line == 0 {
+				t.Errorf("error %v, want a CompileError with a line", err)
+			}
+		})
+	}
+}
+
+func TestListing(t *testing.T) {
+	source := "-- a comment at the top\n\n" + // 1, 2
+		"-- HTTP_REQ\n" + // 3
+		"a = [[\n-- HTTP_RESP\n]] -- not a heading\n" + // 4 to 6
+		"--[==[\n-- HTTP_RESP --\n]==]\n" + // 7 to 9
+		"b = '-- HTTP_RESP'\n" + // 10
+		"--- vs_datascript_evt_http_resp:\n" + // 11
+		"error('here')\n" + // 12
+		"-- HTTP LB Done --\n" // 13
+	s := mustCompile(t, Chunk{Source: source, Line: 101})
+	for ev := Event(1); ev < numEvents; ev++ {
+		if want := ev == HTTPReq || ev == HTTPResp || ev == LBDone; s.Handles(ev) != want {
+			t.Errorf("Handles(%v) = %v", ev, !want)
+		}
+	}
+	x := newExchange()
+	x.respond(200, "10.1.1.1:80")
+	err := newEngine(t, Env{}).Run(t.Context(), s, HTTPResp, x)
+	if want := `[string "My Script"]:112: here`; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+func TestParseEvent(t *testing.T) {
+	for name, want := range map[string]Event{
+		"HTTP_REQ": HTTPReq, "http_req": HTTPReq, " HTTP Request ": HTTPReq, "VS_DATASCRIPT_EVT_HTTP_REQ": HTTPReq,
+		"HTTP_REQUEST_DATA": HTTPReqData, "VS_DATASCRIPT_EVT_HTTP_LB_DONE": LBDone, "HTTP LB Done": LBDone,
+		"VS_DATASCRIPT_EVT_HTTP_RESP_FAILED": RespFailed, "HTTP_AUTH": HTTPAuth, "http-post-auth": HTTPPostAuth,
+	} {
+		got, err := ParseEvent(name)
+		if got != want || err != nil {
+			t.Errorf("ParseEvent(%q) = %v, %v, want %v", name, got, err, want)
+		}
+		text, err := got.MarshalText()
+		var back Event
+		if err != nil || back.UnmarshalText(text) != nil || back != want {
+			t.Errorf("%v does not survive MarshalText: %q, %v", want, text, err)
+		}
+	}
+	if _, err := ParseEvent("HTTP_NOPE"); err == nil || !strings.Contains(err.Error(), "HTTP_NOPE") {
+		t.Errorf("unknown event: error %v does not name it", err)
+	}
+}
+
+func FuzzListing(f *testing.F) {
+	f.Add(listing)                                 // the published form
+	f.Add(brokenListing)                           // a fault in the second part
+	f.Add("-- HTTP_REQ\na = [==[\n-- HTTP_RESP\n") // a long bracket without an end
+	f.Add("-- HTTP_REQ\na = 'x\\\n-- HTTP_RESP\n") // a string that goes on in the next line
+	f.Fuzz(func(t *testing.T, source string) {
+		parts, err := splitListing("fuzz", source)
+		if err != nil {
+			return
+		}
+		lines := strings.Split(source, "\n")
+		for _, p := range parts {
+			// Each part is where it says it is.
+			for i, l := range strings.Split(strings.TrimSuffix(p.Source, "\n"), "\n") {
+				if at := p.Line - 1 + i; p.Source != "" && (at >= len(lines) || lines[at] != l) {
+					t.Fatalf("part %v: line %d is %q", p.Event, at+1, l)
+				}
+			}
+		}
+	})
+}
+
+func FuzzScript(f *testing.F) {
+	f.Add("x = 1")                                                                             // the simplest
+	f.Add("local t = setmetatable({}, {__index = function(t, k) return t[k] end}) return t.x") // endless recursion
+	f.Add("pcall(error, {}) for i = 1, 10 do x = (x or '') .. i end")                          // errors and concatenation
+	f.Add("local s = ('a'):rep(100) return s:gsub('.', '%0%0'):find('a-b')")                   // patterns
+	f.Add("return ...")                                                                        // varargs of the main chunk
+	e, err := NewEngine(Env{Limits: Limits{Instructions: 20_000}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, source string) {
+		s, err := Compile("fuzz", Chunk{Event: HTTPReq, Source: source})
+		if err != nil {
+			var ce *CompileError
+			if !errors.As(err, &ce) {
+				t.Fatalf("error %v is not a CompileError", err)
+			}
+			return
+		}
+		var re *RuntimeError
+		var pe *PanicError
+		switch err := e.Run(t.Context(), s, HTTPReq, newExchange()); {
+		case err == nil:
+		case !errors.As(err, &re):
+			t.Fatalf("error %v is not a RuntimeError", err)
+		case errors.As(err, &pe):
+			t.Fatalf("panic in %s: %v\n%s", pe.Function, pe.Value, pe.Stack)
+		}
+	})
+}

@@ -1,0 +1,396 @@
+package datascripttest
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/limpetlb/limpet/datascript"
+)
+
+// A testCase is a case file, parsed. Its format is told in doc.go.
+type testCase struct {
+	file     string
+	scripts  []*scriptSource
+	service  *VirtualService
+	steps    []step
+	answers  []answer // one for each step, or one for all, or none
+	want     map[string]*section
+	sections []*section // all, in the order of the file
+}
+
+// A scriptSource is a script to compile.
+type scriptSource struct {
+	name   string
+	order  int // of its directory
+	chunks []chunkSource
+}
+
+type chunkSource struct {
+	event   datascript.Event // zero for a listing
+	section *section
+}
+
+// A step is a request, and what happens before it.
+type step struct {
+	request *http.Request
+	after   time.Duration
+	servers []serverChange
+}
+
+type serverChange struct {
+	server *Server
+	down   bool
+}
+
+// An answer is a server's response; nil if it gives none.
+type answer struct{ response *Response }
+
+// wantNames are the expectations that a case may state, in the order in which they are checked and written.
+var wantNames = []string{"want/request", "want/response", "want/tables", "want/log", "want/error"}
+
+// parseCase parses a case. The error joins the first fault of each section.
+func parseCase(file string, data []byte) (*testCase, error) {
+	c := &testCase{file: file, service: &VirtualService{}, want: map[string]*section{}}
+	c.sections = splitCase(file, data)
+	byName := map[string]*section{}
+	var faults []error
+	for _, s := range c.sections {
+		if byName[s.name] != nil {
+			faults = append(faults, s.errorf(-1, "a second section of that name"))
+			continue
+		}
+		byName[s.name] = s
+		switch {
+		case slices.Contains(wantNames, s.name):
+			c.want[s.name] = s
+		case strings.HasSuffix(s.name, ".lua"):
+			faults = append(faults, c.addScript(s))
+		case sectionParsers[s.name] == nil:
+			faults = append(faults, s.errorf(-1, "unknown section"))
+		}
+	}
+	slices.SortStableFunc(c.scripts, func(a, b *scriptSource) int { return cmp.Compare(a.order, b.order) })
+	for _, name := range sectionOrder {
+		if s := byName[name]; s != nil {
+			faults = append(faults, sectionParsers[name](c, s))
+		}
+	}
+	if len(c.scripts) == 0 {
+		faults = append(faults, fmt.Errorf("%s: no script", file))
+	}
+	if byName["request"] == nil {
+		faults = append(faults, fmt.Errorf("%s: no section request", file))
+	}
+	return c, errors.Join(faults...)
+}
+
+// sectionOrder is the order in which sections are parsed: steps name pools, and answers are counted against steps.
+var sectionOrder = []string{"virtualservice", "pools", "tables", "ipgroups", "request", "response"}
+
+var sectionParsers = map[string]func(*testCase, *section) error{
+	"virtualservice": (*testCase).parseVirtualService,
+	"pools":          (*testCase).parsePools,
+	"tables":         (*testCase).parseTables,
+	"ipgroups":       (*testCase).parseIPGroups,
+	"request":        (*testCase).parseRequests,
+	"response":       (*testCase).parseResponses,
+}
+
+// splitCase splits a case into its sections. Within a listing, a line such as "-- HTTP Request Event --" is one of the listing,
+// although a txtar archive takes it for the name of a file.
+func splitCase(file string, data []byte) []*section {
+	archive := txtar.Parse(data)
+	line := 1 + strings.Count(string(archive.Comment), "\n")
+	var sections []*section
+	for _, f := range archive.Files {
+		text := string(f.Data)
+		if n := len(sections); n > 0 && isListing(sections[n-1].name) && isHeading(f.Name) {
+			sections[n-1].text += "-- " + f.Name + " --\n" + text
+		} else {
+			sections = append(sections, &section{file: file, name: f.Name, line: line + 1, text: text})
+		}
+		line += 1 + strings.Count(text, "\n")
+	}
+	return sections
+}
+
+func isListing(name string) bool {
+	return name == "listing.lua" || strings.HasSuffix(name, "/listing.lua")
+}
+
+// isHeading reports whether a name is that of an event, as headings of listings spell it.
+func isHeading(name string) bool {
+	name = strings.Trim(name, "-=* \t:")
+	for _, suffix := range []string{"", " event", " datascript", " script"} {
+		if n := len(name) - len(suffix); n > 0 && strings.EqualFold(name[n:], suffix) {
+			if _, err := datascript.ParseEvent(name[:n]); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// addScript takes a section such as "http_req.lua", or "2-Stop Bots/http_req.lua".
+func (c *testCase) addScript(s *section) error {
+	name, order := c.file, 0
+	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
+		name = name[i+1:]
+	}
+	name = strings.TrimSuffix(name, ".txtar")
+	base := s.name
+	if dir, file, ok := strings.Cut(s.name, "/"); ok {
+		number, rest, ok := strings.Cut(dir, "-")
+		n, err := strconv.Atoi(number)
+		if !ok || err != nil || n <= 0 || rest == "" {
+			return s.errorf(-1, "the directory of a script must be a number, a hyphen and the script's name")
+		}
+		name, order, base = rest, n, file
+	}
+	ch := chunkSource{section: s}
+	if base != "listing.lua" {
+		ev, err := datascript.ParseEvent(strings.TrimSuffix(base, ".lua"))
+		if err != nil {
+			return s.errorf(-1, "%q is neither listing.lua nor an event with .lua behind it", base)
+		}
+		ch.event = ev
+	}
+	for _, old := range c.scripts {
+		switch {
+		case (old.order == 0) != (order == 0):
+			return s.errorf(-1, "some scripts have a directory, others do not")
+		case old.name == name && old.order != order:
+			return s.errorf(-1, "a second script %q", name)
+		case old.order == order && old.name != name:
+			return s.errorf(-1, "scripts %q and %q have the same number", old.name, name)
+		case old.order == order && (ch.event == 0 || old.chunks[0].event == 0):
+			return s.errorf(-1, "a listing is the whole script")
+		case old.order == order:
+			old.chunks = append(old.chunks, ch)
+			return nil
+		}
+	}
+	c.scripts = append(c.scripts, &scriptSource{name: name, order: order, chunks: []chunkSource{ch}})
+	return nil
+}
+
+func (c *testCase) parseVirtualService(s *section) error {
+	return s.statements(func(words []string) (err error) {
+		switch {
+		case words[0] == "name" && len(words) == 2:
+			c.service.Name = words[1]
+		case words[0] == "local" && len(words) == 2:
+			c.service.Local, err = netip.ParseAddrPort(words[1])
+		case words[0] == "strict-select" && len(words) == 1:
+			c.service.StrictSelect = true
+		default:
+			return errors.New("want: name NAME, local ADDRESS:PORT, or strict-select")
+		}
+		return err
+	})
+}
+
+func (c *testCase) parsePools(s *section) error {
+	return s.statements(func(words []string) error {
+		switch {
+		case words[0] == "pool" && (len(words) == 2 || len(words) == 3):
+			p := Pool{Name: words[1]}
+			if _, _, err := c.service.Pools.Servers(p.Name); err == nil || p.Name == "" {
+				return fmt.Errorf("pool %q: the name is empty or there already", p.Name)
+			}
+			if len(words) == 3 {
+				a := slices.Index(algorithmNames, words[2])
+				if a < 0 {
+					return fmt.Errorf("algorithm %q is none of %v", words[2], algorithmNames)
+				}
+				p.Algorithm = Algorithm(a)
+			}
+			c.service.Pools = append(c.service.Pools, p)
+		case words[0] == "server" && len(words) >= 2 && len(words) <= 4:
+			if len(c.service.Pools) == 0 {
+				return errors.New("a server before the first pool")
+			}
+			addr, err := netip.ParseAddrPort(words[1])
+			if err != nil || addr.Port() == 0 {
+				return fmt.Errorf("%q is not an address and a port", words[1])
+			}
+			server, more := Server{Addr: addr}, words[2:]
+			if n := len(more); n > 0 && more[n-1] == "down" {
+				server.Down, more = true, more[:n-1]
+			}
+			if len(more) > 1 {
+				return errors.New("a server has one name at most")
+			}
+			if len(more) == 1 {
+				server.Name = more[0]
+			}
+			p := &c.service.Pools[len(c.service.Pools)-1]
+			p.Servers = append(p.Servers, server)
+		default:
+			return errors.New("want: pool NAME [ALGORITHM], or server ADDRESS:PORT [NAME] [down]")
+		}
+		return nil
+	})
+}
+
+func (c *testCase) parseTables(s *section) error {
+	entries, err := s.entries()
+	c.service.Tables.Set(entries...)
+	return err
+}
+
+// entries reads persistence entries.
+func (s *section) entries() (entries []Entry, err error) {
+	seen := map[tableKey]bool{}
+	return entries, s.statements(func(words []string) error {
+		if len(words) == 3 {
+			words = append([]string{""}, words...)
+		}
+		if len(words) != 4 {
+			return errors.New("want: [TABLE] KEY VALUE LIFETIME")
+		}
+		e := Entry{Table: words[0], Key: words[1], Value: words[2]}
+		if e.Lifetime, err = time.ParseDuration(words[3]); err != nil || e.Lifetime <= 0 {
+			return fmt.Errorf("lifetime %q is not a positive duration such as 300s", words[3])
+		}
+		k := tableKey{e.Table, e.Key}
+		if seen[k] {
+			return fmt.Errorf("a second entry for key %q", e.Key)
+		}
+		seen[k] = true
+		entries = append(entries, e)
+		return nil
+	})
+}
+
+// formatEntries is the reverse of entries.
+func formatEntries(entries []Entry) string {
+	var b strings.Builder
+	for _, e := range entries {
+		lifetime := e.Lifetime.String()
+		if e.Lifetime%time.Second == 0 {
+			lifetime = strconv.FormatInt(int64(e.Lifetime/time.Second), 10) + "s"
+		}
+		if e.Table != "" {
+			b.WriteString(joinWords(e.Table) + " ")
+		}
+		b.WriteString(joinWords(e.Key, e.Value, lifetime) + "\n")
+	}
+	return b.String()
+}
+
+func (c *testCase) parseIPGroups(s *section) error {
+	c.service.IPGroups = IPGroups{}
+	return s.statements(func(words []string) error {
+		if words[0] != "group" || len(words) < 2 {
+			return errors.New("want: group NAME [ADDRESS or PREFIX …]")
+		}
+		networks := c.service.IPGroups[words[1]]
+		for _, w := range words[2:] {
+			network, err := netip.ParsePrefix(w)
+			if addr, e := netip.ParseAddr(w); e == nil {
+				network, err = addr.Prefix(addr.BitLen())
+			}
+			if err != nil {
+				return fmt.Errorf("%q is neither an address nor a prefix", w)
+			}
+			networks = append(networks, network)
+		}
+		c.service.IPGroups[words[1]] = networks
+		return nil
+	})
+}
+
+func (c *testCase) parseRequests(s *section) error {
+	messages, err := s.messages(isRequestLine)
+	if err != nil {
+		return err
+	}
+	client := defaultClient
+	for _, m := range messages {
+		var st step
+		encrypted := false
+		for _, d := range m.directives {
+			if err := c.before(&st, d.words, &client, &encrypted); err != nil {
+				return s.errorf(d.line, "%v", err)
+			}
+		}
+		if m.line < 0 {
+			return s.errorf(m.directives[0].line, "no request after the directive")
+		}
+		if st.request, err = m.request(); err != nil {
+			return s.errorf(m.line, "%v", err)
+		}
+		st.request.RemoteAddr = client.String()
+		if encrypted {
+			st.request.TLS = &tls.ConnectionState{}
+		}
+		c.steps = append(c.steps, st)
+	}
+	if len(c.steps) == 0 {
+		return s.errorf(-1, "no request")
+	}
+	return nil
+}
+
+// before takes a directive that stands before a request.
+func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encrypted *bool) (err error) {
+	switch {
+	case words[0] == "client" && len(words) == 2:
+		*client, err = netip.ParseAddrPort(words[1])
+	case words[0] == "after" && len(words) == 2:
+		if st.after, err = time.ParseDuration(words[1]); err == nil && st.after <= 0 {
+			return fmt.Errorf("after %v: not in the future", st.after)
+		}
+	case words[0] == "tls" && len(words) == 1:
+		*encrypted = true
+	case (words[0] == "down" || words[0] == "up") && len(words) == 3:
+		server, err := c.service.Pools.find(words[1], words[2], 0)
+		if err == nil && server == nil {
+			err = fmt.Errorf("pool %q has no server %q", words[1], words[2])
+		}
+		if err != nil {
+			return err
+		}
+		st.servers = append(st.servers, serverChange{server, words[0] == "down"})
+	default:
+		return errors.New("want: # client ADDRESS:PORT, # after DURATION, # tls, # down POOL SERVER, or # up POOL SERVER")
+	}
+	return err
+}
+
+func (c *testCase) parseResponses(s *section) error {
+	messages, err := s.messages(isStatusLine)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		for _, d := range m.directives {
+			if len(d.words) != 1 || d.words[0] != "fails" {
+				return s.errorf(d.line, "want: # fails")
+			}
+			c.answers = append(c.answers, answer{})
+		}
+		if m.line >= 0 {
+			response, err := m.response()
+			if err != nil {
+				return s.errorf(m.line, "%v", err)
+			}
+			c.answers = append(c.answers, answer{response})
+		}
+	}
+	if n := len(c.answers); n != 1 && n != len(c.steps) {
+		return s.errorf(-1, "%d responses to %d requests; want one for each, or one for all", n, len(c.steps))
+	}
+	return nil
+}

@@ -1,0 +1,354 @@
+package datascripttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/limpetlb/limpet/datascript"
+)
+
+// UpdateVariable is the environment variable that makes [RunFiles] write expectations: a value that is true in the sense
+// of [strconv.ParseBool] does what Options.Update does. There is no flag, since flags are the test's own.
+const UpdateVariable = "DATASCRIPTTEST_UPDATE"
+
+// Options are for [RunFiles]. The zero value is fine.
+type Options struct {
+	// Update makes RunFiles rewrite the want sections of the case files instead of comparing with them: it fills in those
+	// that are there, and adds those that are missing and would not be empty. The rest of the files stays byte for byte.
+	Update bool
+	// Limits bound each run of a script, as those of a [VirtualService] do.
+	Limits datascript.Limits
+}
+
+// RunFiles runs the cases in the files that match a pattern, in the sense of [filepath.Glob]; that there are none is a fatal error.
+// The package documentation tells what a case looks like. If t is a [testing.T], each case is a subtest that has the
+// name of its file without ".txtar". All failures name the file and the line.
+func RunFiles(t Reporter, pattern string, o Options) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err == nil && len(files) == 0 {
+		err = errors.New("no file matches")
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", pattern, err)
+		return
+	}
+	if v := os.Getenv(UpdateVariable); v != "" {
+		update, err := strconv.ParseBool(v)
+		if err != nil {
+			t.Fatalf("environment variable %s: %q is neither true nor false", UpdateVariable, v)
+			return
+		}
+		o.Update = o.Update || update
+	}
+	for _, file := range files {
+		if tt, ok := t.(*testing.T); ok {
+			tt.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+				t.Helper()
+				runFile(t, file, o)
+			})
+		} else {
+			runFile(t, file, o)
+		}
+	}
+}
+
+func runFile(t Reporter, file string, o Options) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Errorf("%v", err)
+		return
+	}
+	// A checkout may have turned line breaks into those of Windows.
+	text := bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	updated := runCase(t, file, text, o)
+	if bytes.Equal(updated, text) {
+		return
+	}
+	if err := os.WriteFile(file, updated, 0o644); err != nil {
+		t.Errorf("%v", err)
+		return
+	}
+	t.Logf("%s: updated", file)
+}
+
+// runCase runs a case and returns its text, with new expectations if that is asked for.
+func runCase(t Reporter, file string, data []byte, o Options) []byte {
+	t.Helper()
+	c, err := parseCase(file, data)
+	if err != nil {
+		t.Errorf("%v", err)
+		return data
+	}
+	got, failures, err := c.run(o.Limits)
+	if err != nil {
+		t.Errorf("%s: %v", file, err)
+		return data
+	}
+	unexpected := c.checkFailures(t, failures)
+	if o.Update {
+		if len(unexpected) == 0 && c.want["want/error"] == nil {
+			delete(got, "want/error")
+		}
+		updated, err := c.update(data, got)
+		if err != nil {
+			t.Errorf("%v", err)
+			return data
+		}
+		return updated
+	}
+	for _, name := range wantNames {
+		if s := c.want[name]; s != nil {
+			s.compare(t, got[name])
+		}
+	}
+	if c.want["want/error"] == nil {
+		for _, f := range unexpected {
+			t.Errorf("%s", f.report())
+		}
+	}
+	return data
+}
+
+// A failure is that of a script to compile or to run.
+type failure struct {
+	script    string
+	event     datascript.Event
+	line      int
+	message   string
+	heading   string // in want/error; empty if the script did not compile
+	traceback string // likewise
+	place     string // in the case's file
+}
+
+func (f *failure) report() string {
+	s := fmt.Sprintf("%s: unexpected error of script %q: %s", f.place, f.script, f.message)
+	if f.traceback != "" {
+		s += fmt.Sprintf("\nin %s\n%s", f.heading, f.traceback)
+	}
+	return s
+}
+
+// run compiles the scripts and takes the requests through them. It returns the text of each want section.
+func (c *testCase) run(limits datascript.Limits) (got map[string]string, failures []*failure, err error) {
+	var requests, responses, logs, faults strings.Builder
+	for _, s := range c.scripts {
+		script, err := s.compile()
+		var ce *datascript.CompileError
+		if errors.As(err, &ce) {
+			failures = append(failures, &failure{
+				script: s.name, event: ce.Event, line: ce.Line, message: ce.Error(), place: c.place(s.name, ce.Event, ce.Line),
+			})
+			faults.WriteString(ce.Error() + "\n")
+		}
+		c.service.Scripts = append(c.service.Scripts, script)
+	}
+	if len(failures) > 0 {
+		return map[string]string{"want/error": faults.String()}, failures, nil
+	}
+
+	c.service.Limits = limits
+	for i, st := range c.steps {
+		c.service.Tables.Advance(st.after)
+		for _, change := range st.servers {
+			change.server.Down = change.down
+		}
+		c.service.Respond = c.respond(i)
+		result, err := c.service.Do(st.request.WithContext(context.Background()))
+		if err != nil {
+			return nil, nil, err
+		}
+		n := i + 1
+		formatRequest(&requests, n, result)
+		formatResponse(&responses, n, result)
+		if len(result.Log) > 0 {
+			fmt.Fprintf(&logs, "# %d\n%s\n", n, strings.Join(result.Log, "\n"))
+		}
+		if e := result.Err; e != nil {
+			heading := fmt.Sprintf("# %d %v", n, e.Event)
+			fmt.Fprintf(&faults, "%s\n%s\n", heading, e.Message)
+			failures = append(failures, &failure{
+				heading: heading, script: e.Script, event: e.Event, line: e.Line,
+				message: e.Message, traceback: e.Traceback, place: c.place(e.Script, e.Event, e.Line),
+			})
+		}
+	}
+	return map[string]string{
+		"want/request":  requests.String(),
+		"want/response": responses.String(),
+		"want/tables":   formatEntries(c.service.Tables.Entries()),
+		"want/log":      logs.String(),
+		"want/error":    faults.String(),
+	}, failures, nil
+}
+
+func (s *scriptSource) compile() (*datascript.Script, error) {
+	chunks := make([]datascript.Chunk, len(s.chunks))
+	for i, ch := range s.chunks {
+		chunks[i] = datascript.Chunk{Event: ch.event, Source: ch.section.text}
+	}
+	return datascript.Compile(s.name, chunks...)
+}
+
+// respond returns what the servers answer to request i.
+func (c *testCase) respond(i int) func(netip.AddrPort, *http.Request) (*Response, error) {
+	if len(c.answers) == 0 {
+		return nil
+	}
+	a := c.answers[0]
+	if len(c.answers) > 1 {
+		a = c.answers[i]
+	}
+	return func(netip.AddrPort, *http.Request) (*Response, error) {
+		if a.response == nil {
+			return nil, nil
+		}
+		// Scripts change the header, and the answer may be for all requests.
+		return &Response{Status: a.response.Status, Header: a.response.Header.Clone(), Body: a.response.Body}, nil
+	}
+}
+
+// place returns the file and line of a line of a script.
+func (c *testCase) place(script string, ev datascript.Event, line int) string {
+	for _, s := range c.scripts {
+		if s.name != script {
+			continue
+		}
+		for _, ch := range s.chunks {
+			if line > 0 && (ch.event == ev || ch.event == 0) {
+				return fmt.Sprintf("%s:%d", c.file, ch.section.line+line-1)
+			}
+		}
+	}
+	return c.file
+}
+
+// checkFailures compares failures with the comments of the scripts that expect them, and returns those that no comment expects.
+func (c *testCase) checkFailures(t Reporter, failures []*failure) (unexpected []*failure) {
+	t.Helper()
+	var expected []*expectation
+	for _, s := range c.scripts {
+		for _, ch := range s.chunks {
+			expected = append(expected, ch.expectations(s.name)...)
+		}
+	}
+	for _, f := range failures {
+		met := false
+		for _, x := range expected {
+			if x.meets(f.script, f.event, f.line, f.message) {
+				x.met, met = true, true
+			}
+		}
+		if !met {
+			unexpected = append(unexpected, f)
+		}
+	}
+	for _, x := range expected {
+		if !x.met {
+			t.Errorf("%v", x.source.errorf(x.line-1, "this line was to fail with %q, and did not", x.text))
+		}
+	}
+	return unexpected
+}
+
+// compare reports how a want section differs from what came out.
+func (s *section) compare(t Reporter, got string) {
+	t.Helper()
+	want := s.text
+	if s.name == "want/tables" {
+		// Order and notation do not matter here.
+		entries, err := s.entries()
+		if err != nil {
+			t.Errorf("%v", err)
+			return
+		}
+		slices.SortFunc(entries, compareEntries)
+		want = formatEntries(entries)
+	}
+	if d := diff(trimLines(want), trimLines(got)); d != "" {
+		t.Errorf("%s:%d: %s differs (- what the case wants, + what came out):\n%s", s.file, s.line-1, s.name, d)
+	}
+}
+
+// trimLines drops the empty lines at the end.
+func trimLines(s string) string { return strings.TrimRight(s, "\n") + "\n" }
+
+// update returns the case with new expectations.
+func (c *testCase) update(data []byte, got map[string]string) ([]byte, error) {
+	lines := strings.SplitAfter(string(completeLines(data)), "\n")
+	var b strings.Builder
+	at := 0 // of lines
+	for _, s := range c.sections {
+		text, ok := got[s.name]
+		if !ok || c.want[s.name] != s {
+			continue
+		}
+		b.WriteString(strings.Join(lines[at:s.line-1], ""))
+		b.WriteString(text)
+		at = s.line - 1 + strings.Count(s.text, "\n")
+	}
+	b.WriteString(strings.Join(lines[at:], ""))
+	for _, name := range wantNames {
+		if c.want[name] == nil && got[name] != "" {
+			fmt.Fprintf(&b, "-- %s --\n%s", name, got[name])
+		}
+	}
+	updated := []byte(b.String())
+	for _, f := range txtar.Parse(updated).Files {
+		if want, ok := got[f.Name]; ok && want != string(f.Data) {
+			return nil, fmt.Errorf("%s: %s cannot be written: a line of it would end the section", c.file, f.Name)
+		}
+	}
+	return updated, nil
+}
+
+// completeLines adds the line break that the last line may lack.
+func completeLines(data []byte) []byte {
+	if n := len(data); n > 0 && data[n-1] != '\n' {
+		return append(slices.Clip(data), '\n')
+	}
+	return data
+}
+
+// formatRequest writes what a server got of request n, for want/request.
+func formatRequest(b *strings.Builder, n int, r *Result) {
+	if r.Sent == nil {
+		fmt.Fprintf(b, "# %d not sent\n", n)
+		return
+	}
+	fmt.Fprintf(b, "# %d", n)
+	if r.Server.IsValid() {
+		b.WriteString(" " + joinWords(r.Pool, r.Server.String()))
+	}
+	b.WriteByte('\n')
+	writeHead(b, r.Sent.Method+" "+r.Sent.URL.RequestURI()+" HTTP/1.1\nHost: "+r.Sent.Host, r.Sent.Header)
+	body, _ := io.ReadAll(r.Sent.Body) // from memory
+	writeBody(b, body)
+}
+
+// formatResponse writes what the client got of request n, for want/response.
+func formatResponse(b *strings.Builder, n int, r *Result) {
+	fmt.Fprintf(b, "# %d", n)
+	if r.Closed != Open {
+		b.WriteString(" " + r.Closed.String())
+	}
+	b.WriteByte('\n')
+	if resp := r.Response; resp != nil {
+		writeHead(b, strings.TrimRight(fmt.Sprintf("HTTP/1.1 %d %s", resp.Status, http.StatusText(resp.Status)), " "), resp.Header)
+		writeBody(b, resp.Body)
+	}
+}

@@ -1,0 +1,185 @@
+package datascripttest
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+
+	"github.com/limpetlb/limpet/datascript"
+)
+
+var _ datascript.Transaction = (*Transaction)(nil)
+
+// The addresses of a transaction that names none. Both are reserved for documentation (RFC 5737).
+var (
+	defaultClient = netip.MustParseAddrPort("192.0.2.1:1234")
+	defaultLocal  = netip.MustParseAddrPort("198.51.100.1:80")
+)
+
+// A Transaction is one HTTP exchange for scripts to run on. The fields of its first part are what scripts see, the others
+// are what they did; a test sets the former and reads the latter. The zero Transaction is a GET of
+// http://www.example.com/ that has neither a server nor a response yet.
+//
+// A Transaction does not act on what scripts decide; [VirtualService] does. It belongs to one goroutine at a time.
+type Transaction struct {
+	// In is the request as received. Nobody changes it. Nil becomes a request of http://www.example.com/ when it is asked for.
+	In *http.Request
+	// ClientAddr is the address of the client. The zero value means In.RemoteAddr or, failing that, 192.0.2.1:1234.
+	ClientAddr netip.AddrPort
+	// LocalAddr is the address that the client connected to. The zero value means 198.51.100.1:80.
+	LocalAddr netip.AddrPort
+	// Pool is the pool in use; empty before one was chosen. SelectPool sets it.
+	Pool string
+	// Addr is the server in use; invalid before one was chosen.
+	Addr netip.AddrPort
+	// Status is the status of the server's response; zero means that there is none yet.
+	Status int
+	// Header is the header of the server's response. Scripts change it in place. Nil becomes an empty one.
+	Header http.Header
+
+	// Out is the request with the scripts' changes, a copy of In; nil as long as no script asked for one to change.
+	Out *http.Request
+	// Selected is the last choice of a pool; nil without one.
+	Selected *Selection
+	// Answer is the first reply; nil without one.
+	Answer *Response
+	// Closed is how the client's connection is to be closed.
+	Closed Closing
+	// Lines are the lines logged, in order.
+	Lines []string
+
+	vars datascript.Vars
+}
+
+// A Selection is a script's choice of a pool and perhaps a server, as told to [datascript.Transaction].SelectPool.
+type Selection struct {
+	Pool  string         // never empty
+	Addr  netip.AddrPort // invalid if no server was chosen, or if Entry names one that is gone
+	Key   string         // of the persistence entry that led to the server; empty if none did
+	Entry string         // the value of that entry
+}
+
+// A Response is a status, a header and a body: what a server or a script answers, or what a client gets.
+type Response struct {
+	Status int         // 200 to 599
+	Header http.Header // without Content-Length, unless it was given
+	Body   []byte      // may be empty
+}
+
+// Closing says how a script closes the client's connection.
+type Closing uint8
+
+// The ways to close a connection, in ascending precedence.
+const (
+	Open Closing = iota // it is not closed
+	FIN                 // in good order
+	RST                 // by a reset
+)
+
+// String returns "open", "FIN" or "RST".
+func (c Closing) String() string {
+	switch c {
+	case FIN:
+		return "FIN"
+	case RST:
+		return "RST"
+	default:
+		return "open"
+	}
+}
+
+// Client returns ClientAddr or what stands in for it, unmapped and without a zone.
+func (tx *Transaction) Client() netip.AddrPort {
+	addr := tx.ClientAddr
+	if !addr.IsValid() {
+		addr, _ = netip.ParseAddrPort(tx.Original().RemoteAddr)
+	}
+	if !addr.IsValid() {
+		addr = defaultClient
+	}
+	return netip.AddrPortFrom(addr.Addr().Unmap().WithZone(""), addr.Port())
+}
+
+// Local returns LocalAddr, or 198.51.100.1:80 if that is zero.
+func (tx *Transaction) Local() netip.AddrPort {
+	if !tx.LocalAddr.IsValid() {
+		return defaultLocal
+	}
+	return tx.LocalAddr
+}
+
+// Original returns In.
+func (tx *Transaction) Original() *http.Request {
+	if tx.In == nil {
+		tx.In = &http.Request{
+			Method: http.MethodGet, Host: "www.example.com", URL: &url.URL{Path: "/"},
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+		}
+	}
+	return tx.In
+}
+
+// Request returns Out if there is one, else In.
+func (tx *Transaction) Request() *http.Request {
+	if tx.Out != nil {
+		return tx.Out
+	}
+	return tx.Original()
+}
+
+// EditRequest returns Out. The first call makes it, as a copy of In with a header and a URL of its own.
+func (tx *Transaction) EditRequest() *http.Request {
+	if tx.Out == nil {
+		in := tx.Original()
+		tx.Out = in.Clone(in.Context())
+		if tx.Out.Header == nil {
+			tx.Out.Header = http.Header{}
+		}
+	}
+	return tx.Out
+}
+
+// Response returns Status and Header. There is a response if Status is not zero.
+func (tx *Transaction) Response() (status int, header http.Header, ok bool) {
+	if tx.Status == 0 {
+		return 0, nil, false
+	}
+	if tx.Header == nil {
+		tx.Header = http.Header{}
+	}
+	return tx.Status, tx.Header, true
+}
+
+// Server returns Pool and Addr.
+func (tx *Transaction) Server() (pool string, addr netip.AddrPort) { return tx.Pool, tx.Addr }
+
+// SelectPool sets Selected and Pool. Addr stays: the server is in use only once it was found to be up.
+func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
+	tx.Selected = &Selection{Pool: pool, Addr: addr, Key: key, Entry: entry}
+	tx.Pool = pool
+}
+
+// Reply sets Answer, unless it is set already.
+func (tx *Transaction) Reply(status int, header http.Header, body []byte) {
+	if tx.Answer == nil {
+		tx.Answer = &Response{Status: status, Header: header, Body: body}
+	}
+}
+
+// Close sets Closed. A reset is not taken back by a later call without.
+func (tx *Transaction) Close(reset bool) {
+	if reset {
+		tx.Closed = RST
+	} else {
+		tx.Closed = max(tx.Closed, FIN)
+	}
+}
+
+// Log appends to Lines.
+func (tx *Transaction) Log(line string) { tx.Lines = append(tx.Lines, line) }
+
+// Vars returns the variables of the scripts, which last as long as the Transaction.
+func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }
+
+// decided reports whether a script answered or closed, so that no other one runs for the event.
+func (tx *Transaction) decided() bool { return tx.Answer != nil || tx.Closed != Open }

@@ -1,0 +1,153 @@
+package datascript
+
+import (
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+func init() {
+	// A single assignment to a far index would fill an array up to there,
+	// for seconds. The limit is the VM's, and the whole process's; arrays
+	// that are longer become slower, and # stops counting at it.
+	lua.MaxArrayIndex = min(lua.MaxArrayIndex, 32<<10)
+}
+
+// A state is a Lua VM of an engine's pool, used by one run at a time. Scripts
+// cannot reach anything in it that outlives their run: libraries are behind
+// read-only tables, there is no global environment, and what a transaction
+// keeps is in tables of its own. A state in which a script failed is thrown
+// away all the same.
+type state struct {
+	L   *lua.LState
+	run run
+
+	values map[*symbol]lua.LValue      // made on first use
+	mains  map[*program]*lua.LFunction // instantiated programs
+	uses   int
+
+	matchers []*luastr.Matcher // not in use
+
+	onError  *lua.LFunction // notes where a script failed
+	onCaught *lua.LFunction // for pcall: the error as it is
+	readOnly *lua.LFunction // refuses to change a library
+}
+
+const (
+	// The VM's tables never shrink and keep the keys that were deleted, so
+	// a state is replaced now and then.
+	maxUses = 10_000
+	// Programs of scripts that were replaced are dropped with the others.
+	maxMains = 256
+)
+
+func newState(e *Engine) *state {
+	L := lua.NewState(lua.Options{
+		SkipOpenLibs:     true,
+		CallStackSize:    e.limits.CallDepth,
+		RegistrySize:     1024,
+		RegistryMaxSize:  64 << 10,
+		RegistryGrowStep: 4096,
+	})
+	st := &state{L: L, values: map[*symbol]lua.LValue{}, mains: map[*program]*lua.LFunction{}}
+	st.run.engine = e
+	st.run.state = st
+	L.SetContext(&st.run)
+	st.onError = L.NewFunction(noteError)
+	st.onCaught = L.NewFunction(func(L *lua.LState) int { return 1 })
+	st.readOnly = L.NewFunction(func(L *lua.LState) int {
+		L.RaiseError("attempt to change a read-only table")
+		return 0
+	})
+	L.SetMetatable(lua.LString(""), st.stringMetatable())
+	return st
+}
+
+// value returns what a symbol stands for in this state.
+func (st *state) value(s *symbol) lua.LValue {
+	switch s.kind {
+	case constant:
+		return lua.LString(s.text)
+	case numeric:
+		return lua.LNumber(s.num)
+	case token:
+		return s.object
+	case perTransaction:
+		return lua.LNil
+	}
+	v, ok := st.values[s]
+	if !ok {
+		if s.kind == library {
+			v = st.protect(st.members(s), s.name)
+		} else {
+			v = st.L.NewFunction(s.native)
+		}
+		st.values[s] = v
+	}
+	return v
+}
+
+// members makes a plain table of what a library holds.
+func (st *state) members(s *symbol) *lua.LTable {
+	t := st.L.CreateTable(0, len(s.members))
+	for _, m := range s.members {
+		t.RawSetString(m.field(), st.value(m))
+	}
+	if s.name == "avi.vs" {
+		mt := st.L.CreateTable(0, 1)
+		mt.RawSetString("__index", st.L.NewFunction(func(L *lua.LState) int {
+			if k, _ := L.Get(2).(lua.LString); k == "reqvar" {
+				L.Push(L.Context().(*run).vars().requestVariables(L))
+				return 1
+			}
+			return 0
+		}))
+		t.Metatable = mt
+	}
+	return t
+}
+
+// protect returns an empty table through which t can be read. The name is
+// what getmetatable gives; own functions that bypass metatables refuse it.
+func (st *state) protect(t *lua.LTable, name string) *lua.LTable {
+	mt := st.L.CreateTable(0, 4)
+	mt.RawSetString("__index", t)
+	mt.RawSetString("__newindex", st.readOnly)
+	mt.RawSetString("__metatable", lua.LString(name))
+	p := st.L.CreateTable(0, 0)
+	p.Metatable = mt
+	return p
+}
+
+// behind returns the table that a protected one shows, or nil.
+func behind(t *lua.LTable) *lua.LTable {
+	mt, ok := t.Metatable.(*lua.LTable)
+	if !ok || mt.RawGetString("__metatable") == lua.LNil {
+		return nil
+	}
+	if fn, ok := mt.RawGetString("__newindex").(*lua.LFunction); !ok || !fn.IsG {
+		return nil
+	}
+	inner, _ := mt.RawGetString("__index").(*lua.LTable)
+	return inner
+}
+
+// main returns the function of a program, in this state.
+func (st *state) main(p *program) *lua.LFunction {
+	if fn := st.mains[p]; fn != nil {
+		return fn
+	}
+	if len(st.mains) >= maxMains {
+		clear(st.mains)
+	}
+	L := st.L
+	L.Push(L.NewFunctionFromProto(p.proto))
+	for _, sym := range p.imports {
+		L.Push(st.value(sym))
+	}
+	L.Call(len(p.imports), 1)
+	fn := L.Get(-1).(*lua.LFunction)
+	L.Pop(1)
+	st.mains[p] = fn
+	return fn
+}

@@ -1,0 +1,94 @@
+package datascript
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// A Transaction is one HTTP exchange as scripts see it. The engine calls it
+// from the goroutine that called [Engine.Run] and keeps no reference to it
+// afterwards. What a script decides (a reply, a close, a pool) reaches the
+// Transaction only when the script has ended without an error; changes of
+// headers are made in place and undone by the engine if the script fails.
+type Transaction interface {
+	// Client is the address of the client, resolved and unmapped.
+	Client() netip.AddrPort
+	// Local is the address of the virtual service that was connected to.
+	Local() netip.AddrPort
+
+	// Original is the request as received. Nobody changes it.
+	Original() *http.Request
+	// Request is the request as it will be sent; it may be Original.
+	Request() *http.Request
+	// EditRequest is Request for change: never Original, and with a header
+	// map of its own.
+	EditRequest() *http.Request
+
+	// Response is the status and the header of the server's response; the
+	// header may be changed in place. ok is false before there is one.
+	Response() (status int, header http.Header, ok bool)
+
+	// Server names the pool that the request goes to, which may be the
+	// default pool as long as none was chosen, and the server in use. pool is
+	// empty if there are no pools; addr is invalid until a server is chosen.
+	Server() (pool string, addr netip.AddrPort)
+
+	// SelectPool chooses the pool, and the server if addr is valid. A key
+	// that is not empty names the persistence entry (of the default table)
+	// whose value, entry, led to the server: should another server be taken
+	// in its place, that entry is to be rewritten. addr is invalid, and key
+	// set, if the entry names a server that is not in the pool any more.
+	SelectPool(pool string, addr netip.AddrPort, key, entry string)
+	// Reply answers the client in place of a server. The engine gives away
+	// header and body.
+	Reply(status int, header http.Header, body []byte)
+	// Close closes the client's connection, after the reply if there is
+	// one: by FIN, or by RST if reset is set.
+	Close(reset bool)
+
+	// Log takes one line of script output; it is never longer than
+	// [Limits].LogBytes.
+	Log(line string)
+
+	// Vars is where scripts keep their variables from event to event.
+	Vars() *Vars
+}
+
+// Tables are the persistence tables of a virtual service. The empty table
+// name is the default table. An error means that the store could not be
+// asked; it fails the script.
+type Tables interface {
+	// Insert stores a new entry, or renews the lifetime of a live one and
+	// keeps its value. It reports false if the entry was refused.
+	Insert(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
+	// Lookup returns a live entry and, if extend is positive, prolongs it.
+	// remaining is the lifetime left, after that. Where there is no live
+	// entry, remaining may be negative: how long ago it expired.
+	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
+	// Refresh prolongs a live entry and reports whether there was one.
+	Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error)
+	// Remove removes an entry if there is one.
+	Remove(ctx context.Context, table, key string) error
+}
+
+// Pools are the server pools that scripts may name. An error means that
+// there is no pool of that name.
+type Pools interface {
+	// Servers counts the servers that are up, and all of them.
+	Servers(pool string) (up, total int, err error)
+	// ServerUp reports whether a server is up; an unknown server is not.
+	ServerUp(pool, server string, port uint16) (bool, error)
+	// Find resolves a server given by address, address and port, host name
+	// or name. Port 0 means that none was given.
+	Find(pool, server string, port uint16) (addr netip.AddrPort, ok bool, err error)
+}
+
+// IPGroups are the IP groups that scripts may name. An error means that
+// there is no group of that name.
+type IPGroups interface {
+	// Contains reports whether the group has the address, which is unmapped
+	// and without a zone, or invalid.
+	Contains(group string, addr netip.Addr) (bool, error)
+}
