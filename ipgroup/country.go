@@ -12,6 +12,7 @@ import (
 // 3166-1 alpha-2 code in upper case, or false if the country is not known. It must be safe for concurrent
 // use, must not block, and should not allocate.
 type CountryFinder interface {
+	// Country returns the code of the country that addr is in.
 	Country(addr netip.Addr) (code string, ok bool)
 }
 

@@ -19,8 +19,8 @@ var ErrTooLarge = errors.New("list is too large")
 
 // Limits of a list when Options does not set them.
 const (
-	DefaultMaxEntries = 2_000_000
-	DefaultMaxBytes   = 64 << 20
+	DefaultMaxEntries = 2_000_000 // entries
+	DefaultMaxBytes   = 64 << 20  // bytes
 )
 
 // maxNameLength is the longest group name, in characters.

@@ -1,0 +1,287 @@
+package limpet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/ipgroup"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// Config describes a virtual service. The zero value is valid: it forwards
+// nothing, denies nothing and runs no script. [New] and
+// [VirtualService.Update] copy the slices and keep the objects in them.
+type Config struct {
+	// Name is the virtual service's name in logs and for avi.vs.name. Empty
+	// means "limpet".
+	Name string
+
+	// Pools are the pools that requests can go to, 0 or more, with distinct
+	// names.
+	Pools []*lbpool.Pool
+	// DefaultPool names the pool that requests go to unless a script chooses
+	// another. Empty means the first of Pools.
+	DefaultPool string
+
+	// NetworkSecurity are the rules that decide which connections may
+	// proceed. They apply when a connection is accepted from
+	// [VirtualService.Listener], or else to each request.
+	NetworkSecurity []policy.NetworkRule
+	// HTTPSecurity are the rules that decide which requests may proceed.
+	HTTPSecurity []policy.SecurityRule
+	// IPGroups are the groups that rules and scripts name. Nil means none.
+	IPGroups *ipgroup.Set
+
+	// Scripts run for each event in this order.
+	Scripts []Script
+	// Limits bound what a script may use; the zero value has defaults.
+	Limits datascript.Limits
+	// StrictSelect makes avi.pool.select accept servers only, and no
+	// persistence keys; see [datascript.Env].
+	StrictSelect bool
+
+	// Tables are the persistence tables behind avi.vs.table_*. Nil means a
+	// [persistence.Store] with default options, which lives as long as the
+	// virtual service.
+	Tables Tables
+	// Persistence binds clients to servers without a script: it is asked
+	// when no script has chosen a server. Nil means no such binding.
+	Persistence PersistenceProfile
+
+	// TrustedProxies are the networks of proxies in front of this one. The
+	// client of a request from such a proxy is taken from the header that
+	// ClientHeader names, read from the right up to the first address that
+	// is not trusted. The client of any other request is its peer.
+	TrustedProxies []netip.Prefix
+	// ClientHeader is "X-Forwarded-For" or "Forwarded". Empty means the
+	// former.
+	ClientHeader string
+
+	// Transport sends requests to servers. Nil means one made by
+	// [lbpool.NewBase], which lives as long as the virtual service.
+	Transport http.RoundTripper
+
+	// Logger gets one record for each request, at level Info; at level Warn
+	// if it is significant, see [Record], and at level Error if a script
+	// failed. Nil discards.
+	Logger *slog.Logger
+	// OnComplete is called at the end of each request, and of each
+	// connection that was denied, in the goroutine that served it. It must
+	// not block. Nil is allowed.
+	OnComplete func(Record)
+}
+
+// A Script is a DataScript and what to do when it fails.
+type Script struct {
+	*datascript.Script
+	// OnError says what happens to the request. The zero value fails
+	// closed.
+	OnError OnError
+}
+
+// OnError says what happens to a request when a script fails. In any case all
+// changes that the script made are taken back, those in tables excepted.
+type OnError uint8
+
+const (
+	// FailClosed answers the request with status 500.
+	FailClosed OnError = iota
+	// FailOpen goes on as if the script had not run.
+	FailOpen
+)
+
+// String returns "fail closed" or "fail open".
+func (o OnError) String() string {
+	switch o {
+	case FailClosed:
+		return "fail closed"
+	case FailOpen:
+		return "fail open"
+	}
+	return fmt.Sprintf("OnError(%d)", uint8(o))
+}
+
+// Tables are persistence tables; a [persistence.Store] has them in memory.
+// The empty table name is the default table. All methods must be safe for
+// concurrent use; an error means that the store could not be asked.
+type Tables interface {
+	datascript.Tables
+	// CompareAndSwap replaces the value of a live entry if it is old, keeps
+	// its lifetime, and reports whether it did.
+	CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error)
+}
+
+// A PersistenceProfile binds clients to servers. It must be safe for
+// concurrent use.
+type PersistenceProfile interface {
+	// Find returns the server, by address or by address and port, that the
+	// client of a request is bound to. It must not change the request.
+	Find(r *http.Request, client netip.Addr) (server string, ok bool)
+	// Bind is called when a server has answered, before the header goes to
+	// the client: it may add to the header what Find needs, or remember the
+	// server itself.
+	Bind(h http.Header, r *http.Request, client netip.Addr, server string)
+}
+
+// A snapshot is a validated Config, ready for use. Requests keep the one they
+// began with.
+type snapshot struct {
+	Config
+	pools       *lbpool.Set
+	defaultPool *lbpool.Pool
+	network     *policy.NetworkSecurity
+	security    *policy.HTTPSecurity
+	engine      *datascript.Engine
+	handles     [eventCount]bool // whether any script has code for the event
+	resolver    *clientaddr.Resolver
+	proxy       http.Handler
+}
+
+// eventCount is one more than the last event.
+const eventCount = int(datascript.HTTPRespData) + 1
+
+// compile checks the whole of cfg and reports all that is wrong with it.
+func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
+	s := &snapshot{Config: cfg}
+	s.Pools = slices.Clone(cfg.Pools)
+	s.Scripts = slices.Clone(cfg.Scripts)
+	if s.Name == "" {
+		s.Name = "limpet"
+	}
+	if s.Tables == nil {
+		s.Tables = vs.tables()
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+
+	var faults []error
+	fault := func(path string, err error) {
+		for _, e := range split(err) {
+			faults = append(faults, fmt.Errorf("%s%w", path, e))
+		}
+	}
+	if strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		fault("name: ", fmt.Errorf("%q holds a control character", s.Name))
+	}
+	s.compilePools(fault)
+	s.compilePolicies(fault)
+	s.compileScripts(fault)
+
+	var header clientaddr.Header
+	switch http.CanonicalHeaderKey(s.ClientHeader) {
+	case "", "X-Forwarded-For":
+	case "Forwarded":
+		header = clientaddr.Forwarded
+	default:
+		fault("clientHeader: ", fmt.Errorf(`%q is neither "X-Forwarded-For" nor "Forwarded"`, s.ClientHeader))
+	}
+	var err error
+	if s.resolver, err = clientaddr.New(clientaddr.Config{Trusted: s.TrustedProxies, Header: header}); err != nil {
+		fault("trustedProxies: ", err)
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("limpet: invalid configuration: %w", errors.Join(faults...))
+	}
+
+	if s.Transport == nil {
+		s.Transport = vs.transport()
+	}
+	s.proxy = newProxy(s)
+	return s, nil
+}
+
+// split takes apart an error that joins several.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+func (s *snapshot) compilePools(fault func(string, error)) {
+	var err error
+	if s.pools, err = lbpool.NewSet(s.Pools...); err != nil {
+		fault("", err)
+		return
+	}
+	switch {
+	case s.DefaultPool != "":
+		var ok bool
+		if s.defaultPool, ok = s.pools.Pool(s.DefaultPool); !ok {
+			fault("defaultPool: ", fmt.Errorf("pool %q not found", s.DefaultPool))
+		}
+	case len(s.Pools) > 0:
+		s.defaultPool = s.Pools[0]
+	}
+	if s.Persistence != nil && len(s.Pools) == 0 {
+		fault("persistence: ", errors.New("there is no pool to bind clients to"))
+	}
+}
+
+func (s *snapshot) compilePolicies(fault func(string, error)) {
+	env := policy.Env{}
+	if s.IPGroups != nil {
+		env.IPGroups = s.IPGroups
+	}
+	var err error
+	if s.network, err = policy.NewNetworkSecurity(s.NetworkSecurity, env); err != nil {
+		fault("networkSecurity.", err)
+	}
+	if s.security, err = policy.NewHTTPSecurity(s.HTTPSecurity, env); err != nil {
+		fault("httpSecurity.", err)
+	}
+}
+
+func (s *snapshot) compileScripts(fault func(string, error)) {
+	names := map[string]int{}
+	for i, script := range s.Scripts {
+		path := fmt.Sprintf("scripts[%d]", i)
+		if script.Script == nil {
+			fault(path+".script: ", errors.New("nil"))
+			continue
+		}
+		if j, ok := names[script.Name()]; ok {
+			fault(path+": ", fmt.Errorf("a second script named %q, after scripts[%d]", script.Name(), j))
+		}
+		names[script.Name()] = i
+		if script.OnError > FailOpen {
+			fault(path+".onError: ", fmt.Errorf("%v is not a value", script.OnError))
+		}
+		for ev := range s.handles {
+			s.handles[ev] = s.handles[ev] || script.Handles(datascript.Event(ev))
+		}
+	}
+	env := datascript.Env{
+		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools,
+		Limits: s.Limits, StrictSelect: s.StrictSelect,
+	}
+	if s.IPGroups != nil {
+		env.IPGroups = s.IPGroups
+	}
+	var err error
+	if s.engine, err = datascript.NewEngine(env); err != nil {
+		fault("limits: ", err)
+	}
+}
+
+// recordedTables tells the transaction, for its record, how look-ups ended.
+type recordedTables struct{ Tables }
+
+func (t recordedTables) Lookup(ctx context.Context, table, key string, extend time.Duration) (string, time.Duration, bool, error) {
+	value, remaining, ok, err := t.Tables.Lookup(ctx, table, key, extend)
+	if tx, is := ctx.Value(transactionKey{}).(*Transaction); is && err == nil {
+		tx.lookedUp(ok, remaining)
+	}
+	return value, remaining, ok, err
+}

@@ -1,0 +1,125 @@
+package archtest
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// importRule says what the packages matched by a pattern may import beside the standard library. Tests may import more.
+//
+// A pattern is a path relative to the module, ending in "/..." where it stands for everything below as well; "." is the root
+// package. Entries of may are such patterns with "./" in front, or the import paths of packages of other modules.
+type importRule struct {
+	packages string
+	may      []string
+	reason   string
+}
+
+// importRules is the map of the module: every package matches a row, the first that fits counts.
+var importRules = []importRule{
+	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/..."},
+		"the root alone composes the five packages; what it composes is in seams.go"},
+
+	{"persistence", []string{"./internal/...", "github.com/hashicorp/golang-lru/v2/simplelru", "github.com/puzpuzpuz/xsync/v4"},
+		"a table is useful without a load balancer; simplelru orders its entries, xsync reads them without locks"},
+	{"persistence/redisstore", []string{"./persistence", "./internal/...", "github.com/redis/rueidis"},
+		"who does not keep entries in Redis must not inherit its client"},
+	{"lbpool", []string{"./internal/...", "golang.org/x/time/rate"},
+		"a pool is useful without scripts and tables"},
+	{"ipgroup", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},
+		"a group knows addresses only; countries come through its CountryFinder"},
+	{"ipgroup/geoip", []string{"./internal/...", "github.com/oschwald/maxminddb-golang/v2"},
+		"who needs no countries must not inherit the database reader"},
+	{"policy", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},
+		"rules see groups, pools and transactions through interfaces of their own, so that each is tested with a small fake"},
+	{"datascript", []string{"./internal/...", "github.com/yuin/gopher-lua/..."},
+		"scripts see tables, pools and groups through interfaces of their own; the engine is the only place that knows Lua"},
+	{"datascript/datascripttest", []string{"./datascript", "./internal/...", "golang.org/x/tools/txtar"},
+		"it tests scripts for their authors as well, without pools, tables or sockets"},
+
+	{"cmd/limpet", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/...",
+		"github.com/goccy/go-yaml", "github.com/pires/go-proxyproto", "github.com/prometheus/client_golang/..."},
+		"the command does nothing the library cannot do, so it sees what other programs see"},
+	{"examples/...", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
+		"an example that needs internal packages or other modules shows something its reader cannot do"},
+
+	{"internal/...", []string{"./internal/..."},
+		"an internal package is one idea that the public ones build on, never the other way round"},
+}
+
+// maxModules is how many modules the library, without its commands and examples, may depend on directly. Each is code that
+// runs in front of hostile clients and that somebody must follow.
+const maxModules = 8
+
+// CheckImports finds imports that importRules does not allow, packages it does not know, and too many dependencies.
+func CheckImports(m *Module) []Finding {
+	var found []Finding
+	modules := make(map[string]bool)
+	for _, p := range m.Packages {
+		rule, ok := ruleFor(p.Path)
+		if !ok {
+			found = append(found, packageFinding(p, "no row of the import rules (internal/archtest/imports.go) names this package"))
+			continue
+		}
+		for _, f := range p.Files {
+			for _, spec := range f.Imports {
+				path, err := strconv.Unquote(spec.Path.Value)
+				if err != nil || m.isStandard(path) {
+					continue
+				}
+				if p.Name != "main" && m.owners[path] != modulePath {
+					modules[m.owners[path]] = true
+				}
+				if !rule.allows(path) {
+					found = append(found, m.finding(spec.Pos(), "may not import %s: %s", path, rule.reason))
+				}
+			}
+		}
+	}
+	if len(modules) > maxModules {
+		names := slices.Sorted(maps.Keys(modules))
+		found = append(found, Finding{Text: "the library depends on " + strconv.Itoa(len(names)) + " modules, at most " +
+			strconv.Itoa(maxModules) + " are allowed: " + strings.Join(names, ", ")})
+	}
+	return found
+}
+
+// isStandard reports whether path is of the standard library, whose paths have no dot in the first element.
+func (m *Module) isStandard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return m.owners[path] == "" && !strings.Contains(first, ".")
+}
+
+// ruleFor returns the first rule for the package with a relative path.
+func ruleFor(path string) (importRule, bool) {
+	i := slices.IndexFunc(importRules, func(r importRule) bool { return matches(r.packages, relative(path)) })
+	if i < 0 {
+		return importRule{}, false
+	}
+	return importRules[i], true
+}
+
+// allows reports whether the rule allows to import path.
+func (r importRule) allows(path string) bool {
+	if path == modulePath || strings.HasPrefix(path, modulePath+"/") {
+		path = "./" + strings.TrimPrefix(strings.TrimPrefix(path, modulePath), "/")
+		path = strings.TrimSuffix(path, "/")
+	}
+	return slices.ContainsFunc(r.may, func(pattern string) bool { return matches(pattern, path) })
+}
+
+// relative returns the pattern that matches only the package with a relative path.
+func relative(path string) string {
+	if path == "" {
+		return "."
+	}
+	return path
+}
+
+// matches reports whether a path is what the pattern stands for.
+func matches(pattern, path string) bool {
+	parent, below := strings.CutSuffix(pattern, "/...")
+	return path == parent || below && strings.HasPrefix(path, parent+"/")
+}

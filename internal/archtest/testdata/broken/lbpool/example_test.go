@@ -1,0 +1,3 @@
+package lbpool_test
+
+func Example() {} // is compiled, but not run

@@ -1,0 +1,2 @@
+// Package persistence is explained again.
+package persistence

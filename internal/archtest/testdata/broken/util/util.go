@@ -1,0 +1,2 @@
+// Package util is not on the map.
+package util

@@ -1,0 +1,69 @@
+package limpet
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/limpetlb/limpet/datascript"
+)
+
+// Stats are counts since the virtual service was made.
+type Stats struct {
+	Requests       uint64 // that were completed
+	PolicyDrops    uint64 // connections and requests that policies refused
+	ScriptFailures uint64 // scripts that failed
+	Hits           uint64 // requests whose client went to the server it was bound to
+	Misses         uint64 // requests whose client was not bound, or not any more
+	Repins         uint64 // requests whose client was bound to a server that could not be had
+
+	// Scripts are the counts of the script engine, which begins anew with
+	// each configuration.
+	Scripts datascript.Stats
+}
+
+// Stats returns the counts as they are now.
+func (vs *VirtualService) Stats() Stats {
+	c := &vs.counters
+	return Stats{
+		Requests: c.requests.Load(), PolicyDrops: c.policyDrops.Load(), ScriptFailures: c.scriptFailures.Load(),
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Repins: c.repins.Load(),
+		Scripts: vs.current.Load().engine.Stats(),
+	}
+}
+
+type counters struct {
+	requests, policyDrops, scriptFailures, hits, misses, repins atomic.Uint64
+
+	dropSecond atomic.Int64 // the second that dropLines belongs to
+	dropLines  atomic.Int64
+}
+
+func (c *counters) add(r *Record) {
+	if !r.Connection {
+		c.requests.Add(1)
+	}
+	if slices.Contains(r.Significant, PolicyDrop) {
+		c.policyDrops.Add(1)
+	}
+	switch r.Persistence {
+	case PersistenceNone:
+	case PersistenceHit:
+		c.hits.Add(1)
+	case PersistenceMiss, PersistenceExpired:
+		c.misses.Add(1)
+	default:
+		c.repins.Add(1)
+	}
+}
+
+// maxDropLines is how many denied connections are logged in a second. Under a
+// flood the log must not become the damage.
+const maxDropLines = 10
+
+func (c *counters) logDrop(now time.Time) bool {
+	if second := now.Unix(); c.dropSecond.Swap(second) != second {
+		c.dropLines.Store(0)
+	}
+	return c.dropLines.Add(1) <= maxDropLines
+}

@@ -1,0 +1,310 @@
+package limpet
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// A Transaction is one request on its way through a virtual service, and its
+// response. It is the context of the request that a wrapped handler or a
+// transport gets, where [TransactionFrom] finds it. Its methods may be called
+// in the goroutine that serves the request, until that returns.
+type Transaction struct {
+	context.Context
+
+	vs *VirtualService
+	s  *snapshot
+	w  http.ResponseWriter
+	r  *http.Request // as received
+	// out is the request as it will be sent: r until it is edited.
+	out *http.Request
+
+	source netip.AddrPort // the peer
+	client netip.AddrPort // who the request comes from, behind trusted proxies
+	local  netip.AddrPort
+
+	selected selection
+	route    lbpool.Route
+	looked   Persistence // how the best look-up ended
+	vars     datascript.Vars
+
+	reply   *reply
+	closing closing
+
+	rw     responseWriter
+	record Record
+}
+
+// A selection is what the scripts have chosen.
+type selection struct {
+	pool       string
+	addr       netip.AddrPort
+	key, entry string // the persistence entry that led to the server
+	gone       bool   // the entry names a server that is not in the pool
+}
+
+// A reply is an answer of our own.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+type closing uint8
+
+const (
+	staysOpen closing = iota
+	closeFIN
+	closeRST
+)
+
+type transactionKey struct{}
+
+// TransactionFrom returns the transaction that a request belongs to, given the
+// request's context.
+func TransactionFrom(ctx context.Context) (*Transaction, bool) {
+	tx, ok := ctx.Value(transactionKey{}).(*Transaction)
+	return tx, ok
+}
+
+func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *Transaction {
+	tx := &Transaction{vs: vs, s: s, w: w, r: r, out: r, Context: r.Context()}
+	if len(s.Pools) > 0 {
+		tx.Context = lbpool.WithRoute(r.Context(), &tx.route)
+	}
+	peer := clientaddr.ParsePeer(r.RemoteAddr)
+	tx.source = netip.AddrPortFrom(clientaddr.Normalize(peer.Addr()), peer.Port())
+	found := s.resolver.Resolve(tx.source, r.Header)
+	tx.client = netip.AddrPortFrom(found.Addr, found.Port)
+	tx.local = localAddr(r)
+	tx.rw = responseWriter{ResponseWriter: w, tx: tx}
+	if len(w.Header()) > 0 {
+		tx.rw.initial = w.Header().Clone()
+	}
+	tx.record.Start = time.Now()
+	return tx
+}
+
+// localAddr is the address at which the server accepted the connection.
+func localAddr(r *http.Request) netip.AddrPort {
+	a, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	addr := tcp.AddrPort()
+	return netip.AddrPortFrom(clientaddr.Normalize(addr.Addr()), addr.Port())
+}
+
+// Value implements context.Context.
+func (tx *Transaction) Value(key any) any {
+	if key == (transactionKey{}) {
+		return tx
+	}
+	return tx.Context.Value(key)
+}
+
+// Client returns the address of the client: that of the peer, unless the peer
+// is a trusted proxy. The port is 0 if a proxy has not told it.
+func (tx *Transaction) Client() netip.AddrPort { return tx.client }
+
+// Source returns the address of the peer: the other end of the connection.
+func (tx *Transaction) Source() netip.AddrPort { return tx.source }
+
+// Local returns the address at which the connection was accepted; it is
+// invalid if the server is not one of net/http.
+func (tx *Transaction) Local() netip.AddrPort { return tx.local }
+
+// Original returns the request as received. It must not be changed.
+func (tx *Transaction) Original() *http.Request { return tx.r }
+
+// Request returns the request as it will be sent. It must not be changed; see
+// [Transaction.EditRequest].
+func (tx *Transaction) Request() *http.Request { return tx.out }
+
+// EditRequest returns the request as it will be sent, for change. Its body is
+// that of the original.
+func (tx *Transaction) EditRequest() *http.Request {
+	if tx.out == tx.r {
+		out := *tx.r
+		out.Header = tx.r.Header.Clone()
+		settleConnection(out.Header)
+		tx.out = &out
+	}
+	return tx.out
+}
+
+// settleConnection removes the headers that the client's Connection header
+// names (RFC 9110, section 7.6.1). This must be done before headers are added,
+// or a client could have the added ones removed.
+func settleConnection(h http.Header) {
+	lines, ok := h["Connection"]
+	if !ok {
+		return
+	}
+	upgrade := false
+	for _, line := range lines {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if name == "Upgrade" {
+				upgrade = true
+			} else if name != "" {
+				delete(h, name)
+			}
+		}
+	}
+	delete(h, "Connection")
+	if upgrade {
+		h["Connection"] = []string{"Upgrade"}
+	}
+}
+
+// Response returns the status and the header of the response, once the server
+// or the wrapped handler has given one. The header may be changed until it is
+// sent.
+func (tx *Transaction) Response() (status int, header http.Header, ok bool) {
+	return tx.rw.status, tx.header(), tx.rw.status != 0
+}
+
+// header is the header of the response: that of the writer, or, for an
+// upgrade, that of the server's answer.
+func (tx *Transaction) header() http.Header {
+	if tx.rw.upgrade != nil {
+		return tx.rw.upgrade.Header
+	}
+	return tx.w.Header()
+}
+
+// Server returns the pool that the request goes to, the default pool unless
+// another was chosen, and the server in use. The pool is empty if there are
+// none, the address is invalid until a server is chosen.
+func (tx *Transaction) Server() (pool string, addr netip.AddrPort) {
+	switch {
+	case tx.route.Pool != nil:
+		pool = tx.route.Pool.Name()
+	case tx.selected.pool != "":
+		pool = tx.selected.pool
+	case tx.s.defaultPool != nil:
+		pool = tx.s.defaultPool.Name()
+	}
+	if tx.route.Server != nil {
+		addr = tx.route.Server.Addr()
+	}
+	return pool, addr
+}
+
+// SelectPool chooses the pool, and the server if addr is valid, as
+// [datascript.Transaction] says. It has no effect once the request is on its
+// way.
+func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
+	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, gone: key != "" && !addr.IsValid()}
+}
+
+// Reply answers the request in place of a server or of the wrapped handler.
+// It has no effect if the answer has begun. The first reply counts.
+func (tx *Transaction) Reply(status int, header http.Header, body []byte) {
+	if tx.reply == nil && tx.closing == staysOpen {
+		tx.reply = &reply{status, header, body}
+	}
+}
+
+// replyText replies with the text of a status.
+func (tx *Transaction) replyText(status int) {
+	tx.reply = nil // what a script staged before it failed does not count
+	tx.Reply(status, http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, []byte(http.StatusText(status)+"\n"))
+}
+
+// Close closes the client's connection, after the reply if there is one: with
+// FIN, or with RST if reset is set. In HTTP/2 it ends the stream.
+func (tx *Transaction) Close(reset bool) {
+	tx.closing = max(tx.closing, closeFIN)
+	if reset {
+		tx.closing = closeRST
+	}
+}
+
+// ended reports whether the answer is settled.
+func (tx *Transaction) ended() bool { return tx.reply != nil || tx.closing != staysOpen }
+
+// Log adds a line to the record.
+func (tx *Transaction) Log(line string) { tx.record.Log = append(tx.record.Log, line) }
+
+// Vars holds the scripts' variables.
+func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }
+
+// writer is what the next handler writes to.
+func (tx *Transaction) writer() http.ResponseWriter {
+	if _, ok := tx.w.(http.Hijacker); ok {
+		return hijackableWriter{&tx.rw}
+	}
+	return &tx.rw
+}
+
+// forwarded is the request that the next handler gets.
+func (tx *Transaction) forwarded() *http.Request {
+	tx.rw.expected = true
+	return tx.out.WithContext(tx)
+}
+
+// lookedUp notes how a look-up of a persistence entry ended.
+func (tx *Transaction) lookedUp(found bool, remaining time.Duration) {
+	result := PersistenceMiss
+	switch {
+	case found:
+		result = PersistenceHit
+	case remaining < 0:
+		result = PersistenceExpired
+	}
+	// A transaction may look up several keys; a hit says most.
+	if tx.looked != PersistenceHit && result > tx.looked {
+		tx.looked = result
+	}
+}
+
+// repinned reports whether another server took the place of the one that an
+// entry named.
+func (tx *Transaction) repinned() bool {
+	return tx.selected.gone || tx.route.Unmet != lbpool.ReasonNone
+}
+
+// finish is the end of every transaction: it sends what is to be sent, and
+// writes the record.
+func (tx *Transaction) finish() {
+	p := recover()
+	if p == nil && tx.rw.expected && !tx.rw.begun() {
+		// The handler has written nothing, which net/http takes for an
+		// empty response with status 200.
+		tx.rw.begin(http.StatusOK)
+	}
+	if p == nil && tx.ended() && !tx.rw.begun() {
+		tx.rw.deliver()
+	}
+	if p == http.ErrAbortHandler && tx.rw.replaced {
+		p = nil // the server's answer was cut off because ours has taken its place
+	}
+	if tx.rw.abort && p == nil {
+		p = http.ErrAbortHandler
+	}
+	tx.vars.Reset()
+	tx.complete(p)
+	if p != nil {
+		panic(p)
+	}
+}
+
+// addrText is how records show an address.
+func addrText(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return net.JoinHostPort(a.Addr().String(), strconv.Itoa(int(a.Port())))
+}

@@ -1,0 +1,131 @@
+package limpet
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// A VirtualService accepts requests under one configuration and sends them to
+// the servers of its pools, or to a handler that it wraps. It is an
+// [http.Handler]; all methods may be called concurrently.
+type VirtualService struct {
+	current atomic.Pointer[snapshot]
+
+	// What outlives a configuration.
+	tables    func() Tables
+	transport func() *http.Transport
+	judged    judgedConns
+	counters  counters
+
+	running atomic.Bool
+	changed chan struct{} // tells Run that the configuration has changed
+}
+
+// New returns a virtual service. It checks all of cfg and reports every fault
+// with the path of its field. It starts nothing: health monitors check while
+// [VirtualService.Run] is running.
+func New(cfg Config) (*VirtualService, error) {
+	vs := &VirtualService{
+		tables:    sync.OnceValue(func() Tables { return persistence.NewStore(persistence.Options{}) }),
+		transport: sync.OnceValue(lbpool.NewBase),
+		changed:   make(chan struct{}, 1),
+	}
+	if err := vs.Update(cfg); err != nil {
+		return nil, err
+	}
+	return vs, nil
+}
+
+// Update replaces the configuration as a whole. If there is an error, nothing
+// changes. Requests under way keep the configuration they began with. Tables,
+// pools and groups keep what they hold, if cfg has the same ones.
+func (vs *VirtualService) Update(cfg Config) error {
+	s, err := vs.compile(cfg)
+	if err != nil {
+		return err
+	}
+	vs.current.Store(s)
+	select {
+	case vs.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// ServeHTTP forwards a request to a server of the pool that it belongs to.
+func (vs *VirtualService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := vs.current.Load()
+	vs.serve(s, w, r, s.proxy)
+}
+
+// Wrap returns a handler that lets next answer in place of a server. Policies,
+// scripts and tables work in front of next as they do in front of servers. If
+// there are pools, the request's context carries the [lbpool.Route] that was
+// chosen, for a next that forwards through an [lbpool.Transport].
+func (vs *VirtualService) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		vs.serve(vs.current.Load(), w, r, next)
+	})
+}
+
+// ErrRunning is what [VirtualService.Run] returns while another call of it
+// has not.
+var ErrRunning = errors.New("limpet: virtual service is running already")
+
+// Run runs the health monitors of all pools, also of those that updates bring,
+// until ctx ends. It returns when they have stopped: nil, or [ErrRunning] at
+// once. A virtual service whose pools have no monitors needs no Run.
+func (vs *VirtualService) Run(ctx context.Context) error {
+	if !vs.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer vs.running.Store(false)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	monitored := map[*lbpool.Pool]context.CancelFunc{}
+	for {
+		pools := vs.current.Load().Pools
+		wanted := map[*lbpool.Pool]bool{}
+		for _, p := range pools {
+			wanted[p] = true
+			if monitored[p] != nil {
+				continue
+			}
+			poolCtx, stop := context.WithCancel(ctx)
+			monitored[p] = stop
+			wg.Go(func() {
+				// The only error but ctx's is that somebody else runs
+				// this pool's monitors, which is all that is needed.
+				_ = p.Run(poolCtx)
+			})
+		}
+		for p, stop := range monitored {
+			if !wanted[p] {
+				stop()
+				delete(monitored, p)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-vs.changed:
+		}
+	}
+}
+
+// CloseIdleConnections closes connections to servers that are not in use.
+// Call it when the virtual service is not needed any more.
+func (vs *VirtualService) CloseIdleConnections() {
+	if t, ok := vs.current.Load().Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
