@@ -1,3 +1,72 @@
 // Package limpet sticks a client to a server for as long as its user wants, by
-// any key its user can script.
+// any key its user can script. It is a load balancer to embed: an
+// [http.Handler] that forwards to pools of servers, and a middleware for
+// handlers that a program has already.
+//
+// A [VirtualService] composes what the packages below offer, each of which
+// can be used alone:
+//
+//   - persistence: tables whose entries have lifetimes of their own
+//   - datascript: Lua scripts that see the events of a transaction through
+//     avi.*, as on Avi Vantage; datascript/datascripttest tests them
+//   - lbpool: pools of servers, selection, health, forwarding
+//   - ipgroup: groups of addresses and countries; ipgroup/geoip finds countries
+//   - policy: rules for connections and requests
+//
+// # A program
+//
+// Clients stick to the server that they were first sent to, for as long as
+// their table entry lives:
+//
+//	pool, err := lbpool.New(lbpool.Config{
+//		Name:    "my_pool",
+//		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	script, err := datascript.Compile("Custom Persistence", datascript.Chunk{Source: listing})
+//	if err != nil {
+//		return err
+//	}
+//	vs, err := limpet.New(limpet.Config{
+//		Pools:   []*lbpool.Pool{pool},
+//		Scripts: []limpet.Script{{Script: script}},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	return http.ListenAndServe(":8080", vs)
+//
+// # The way of a request
+//
+//	accept ─ Listener: network security, on the peer's address
+//	 └ network security, if the connection came another way
+//	    HTTP security
+//	    scripts: HTTP_REQ
+//	    pool and server: script, persistence profile, default pool
+//	      └ a stage that replies or closes skips to the end
+//	    the server, or the wrapped handler
+//	    scripts: HTTP_RESP, once, when the response begins
+//	    one Record
+//
+// The response begins with the first call of WriteHeader, Write or Flush, or
+// when the handler returns. Informational responses, trailers, streams,
+// upgraded connections and HTTP/2 pass through. When a proxied connection is
+// upgraded, scripts see the 101; when a wrapped handler hijacks a connection,
+// they see nothing and the record says so.
+//
+// # What goes wrong
+//
+// A script that fails leaves no trace in the request and is answered with 500,
+// or is passed over if its OnError says so. Without a server the answer is
+// 503, with one that gives no answer 502 or 504. [Config.OnComplete] and the
+// log have the reasons, one [Record] for each request.
+//
+// # Serving
+//
+// The program owns its server: limits on headers, idle connections and slow
+// clients are fields of [http.Server] and off by default. A server that faces
+// the internet should set at least ReadHeaderTimeout, IdleTimeout and
+// MaxHeaderBytes.
 package limpet

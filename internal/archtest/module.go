@@ -61,9 +61,10 @@ type File struct {
 	*ast.File
 }
 
-// IsPublic reports whether other modules can import p.
+// IsPublic reports whether p is meant for other modules to import: examples without a command are not.
 func (p *Package) IsPublic() bool {
-	return p.Name != "main" && !slices.Contains(strings.Split(p.Path, "/"), "internal")
+	parts := strings.Split(p.Path, "/")
+	return p.Name != "main" && !slices.Contains(parts, "internal") && parts[0] != "examples"
 }
 
 // listed is what the go command says of a package.

@@ -1,0 +1,193 @@
+package limpet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/ipgroup"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// Clients stick to a server by their Referer header.
+func Example() {
+	var servers []lbpool.ServerConfig
+	for i := range 2 {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "server %d", i)
+		}))
+		defer s.Close()
+		servers = append(servers, lbpool.ServerConfig{Address: s.Listener.Addr().String()})
+	}
+	pool, err := lbpool.New(lbpool.Config{Name: "my_pool", Servers: servers, Algorithm: lbpool.RoundRobin()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// The servers share an address, so the table remembers the port, too.
+	script, err := datascript.Compile("Referer", datascript.Chunk{Source: `
+-- HTTP Request Event --
+client = avi.http.get_header("Referer")
+server = client and avi.vs.table_lookup(client)
+if server then avi.pool.select("my_pool", server) end
+
+-- HTTP Response Event --
+if client and not server then
+   local ip, port = avi.pool.get_server_info()
+   avi.vs.table_insert(client, ip .. ":" .. port, 300)
+end`})
+	if err != nil {
+		log.Fatal(err)
+	}
+	vs, err := limpet.New(limpet.Config{
+		Pools:      []*lbpool.Pool{pool},
+		Scripts:    []limpet.Script{{Script: script}},
+		OnComplete: func(r limpet.Record) { fmt.Print(r.Persistence, ": ") },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vs.CloseIdleConnections()
+
+	for _, referer := range []string{"a", "b", "a", "b"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Referer", referer)
+		w := httptest.NewRecorder()
+		vs.ServeHTTP(w, r)
+		fmt.Println(w.Body)
+	}
+	// Output:
+	// miss: server 0
+	// miss: server 1
+	// hit: server 0
+	// hit: server 1
+}
+
+// A handler that a program has already gets a script in front.
+func ExampleVirtualService_Wrap() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "hello, %s", r.Header.Get("X-Name"))
+	})
+	script, err := datascript.Compile("Name", datascript.Chunk{Event: datascript.HTTPReq, Source: `
+		avi.http.replace_header("X-Name", avi.http.get_query("name") or "stranger")`})
+	if err != nil {
+		log.Fatal(err)
+	}
+	vs, err := limpet.New(limpet.Config{Scripts: []limpet.Script{{Script: script}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	vs.Wrap(mux).ServeHTTP(w, httptest.NewRequest("GET", "/hello?name=anna", nil))
+	fmt.Println(w.Body)
+	// Output: hello, anna
+}
+
+// Connections from a blacklist are reset when they are accepted.
+func ExampleVirtualService_Listener() {
+	blacklist, err := ipgroup.Parse("Blacklist", []string{"127.0.0.0/8", "192.0.2.0/24"}, ipgroup.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	groups, err := ipgroup.NewSet(blacklist)
+	if err != nil {
+		log.Fatal(err)
+	}
+	denied := make(chan limpet.Record, 1)
+	vs, err := limpet.New(limpet.Config{
+		IPGroups: groups,
+		NetworkSecurity: []policy.NetworkRule{{
+			Name:   "deny the blacklist",
+			Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
+			Action: policy.NetworkDeny,
+		}},
+		OnComplete: func(r limpet.Record) { denied <- r },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: vs}
+	done := make(chan error)
+	go func() { done <- server.Serve(vs.Listener(ln)) }()
+
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err == nil { // the reset may come before Dial returns
+		_, err = conn.Read(make([]byte, 1))
+		conn.Close()
+	}
+	record := <-denied
+	fmt.Println(err != nil && !errors.Is(err, io.EOF), record.NetworkRule, record.Significant)
+	server.Close()
+	<-done
+	// Output: true deny the blacklist [dropped by policy]
+}
+
+// All faults of a configuration are reported at once.
+func ExampleNew_faults() {
+	_, err := limpet.New(limpet.Config{
+		DefaultPool:  "nowhere",
+		ClientHeader: "X-Client",
+		HTTPSecurity: []policy.SecurityRule{{Name: "teapot", Action: policy.Respond{Status: 42}}},
+		Scripts:      []limpet.Script{{}},
+	})
+	fmt.Println(err)
+	// Output:
+	// limpet: invalid configuration: defaultPool: pool "nowhere" not found
+	// httpSecurity.rules[0].action.status: 42 is not between 200 and 599
+	// scripts[0].script: nil
+	// clientHeader: "X-Client" is neither "X-Forwarded-For" nor "Forwarded"
+}
+
+// Health monitors check while Run is running, and the configuration may
+// change meanwhile.
+func ExampleVirtualService_Run() {
+	pool, err := lbpool.New(lbpool.Config{
+		Name:           "web",
+		Servers:        []lbpool.ServerConfig{{Address: "10.0.0.1"}},
+		HealthMonitors: []lbpool.HealthMonitor{{Checker: &lbpool.HTTPChecker{Path: "/health"}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	vs, err := limpet.New(limpet.Config{Pools: []*lbpool.Pool{pool}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- vs.Run(ctx) }()
+
+	err = vs.Update(limpet.Config{}) // no pool any more: its monitors stop
+	stop()
+	fmt.Println(err, <-done)
+	// Output: <nil> <nil>
+}
+
+// A handler that is wrapped can ask what is known about its request.
+func ExampleTransactionFrom() {
+	vs, err := limpet.New(limpet.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	h := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if tx, ok := limpet.TransactionFrom(r.Context()); ok {
+			fmt.Fprint(w, "you are ", tx.Client().Addr())
+		}
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	fmt.Println(w.Body)
+	// Output: you are 192.0.2.1
+}
