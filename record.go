@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -166,7 +165,7 @@ func (tx *Transaction) complete(p any) {
 		r.significant(ScriptClosed)
 	}
 	switch {
-	case p == http.ErrAbortHandler && !r.Closed:
+	case isAbort(p) && !r.Closed:
 		r.significant(ServerFailed)
 	case r.Status >= 500:
 		r.significant(Status5xx)
@@ -207,19 +206,16 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	case len(r.Significant) > 0:
 		level = slog.LevelWarn
 	}
-	if s.Logger.Enabled(ctx, level) && (!r.Connection || vs.counters.logDrop(time.Now())) {
-		s.Logger.LogAttrs(ctx, level, r.message(), r.attrs()...)
+	switch {
+	case !s.Logger.Enabled(ctx, level):
+	case !r.Connection:
+		s.Logger.LogAttrs(ctx, level, "request", r.attrs()...)
+	case vs.counters.logDrop(time.Now()):
+		s.Logger.LogAttrs(ctx, level, "connection denied", r.attrs()...)
 	}
 	if s.OnComplete != nil {
 		s.OnComplete(*r)
 	}
-}
-
-func (r *Record) message() string {
-	if r.Connection {
-		return "connection denied"
-	}
-	return "request"
 }
 
 // attrs are the facts of a record for a logger, without those that are not

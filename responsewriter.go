@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -66,11 +67,8 @@ func (w *responseWriter) deliver() {
 func (w *responseWriter) send(r *reply) {
 	h := w.Header()
 	clear(h)
-	for _, from := range []http.Header{w.initial, r.header} {
-		for k, v := range from {
-			h[k] = v
-		}
-	}
+	maps.Copy(h, w.initial)
+	maps.Copy(h, r.header)
 	if w.tx.closing == closeFIN {
 		h.Set("Connection", "close")
 	}

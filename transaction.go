@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -288,7 +289,7 @@ func (tx *Transaction) finish() {
 	if p == nil && tx.ended() && !tx.rw.begun() {
 		tx.rw.deliver()
 	}
-	if p == http.ErrAbortHandler && tx.rw.replaced {
+	if isAbort(p) && tx.rw.replaced {
 		p = nil // the server's answer was cut off because ours has taken its place
 	}
 	if tx.rw.abort && p == nil {
@@ -299,6 +300,12 @@ func (tx *Transaction) finish() {
 	if p != nil {
 		panic(p)
 	}
+}
+
+// isAbort reports whether a handler panicked to abort its response.
+func isAbort(p any) bool {
+	err, ok := p.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
 // addrText is how records show an address.

@@ -184,7 +184,7 @@ func (c *check) run(ctx context.Context, slots chan struct{}) {
 		<-slots
 		now := time.Now()
 		if late := now.Sub(beat); late >= 0 {
-			beat = beat.Add(interval * (late/interval + 1))
+			beat = now.Add(interval - late%interval) // the next beat in step
 		}
 		switch {
 		case !checked:

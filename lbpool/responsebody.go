@@ -2,6 +2,7 @@ package lbpool
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 )
@@ -45,7 +46,7 @@ func (b *leasedBody) Close() error {
 func (b *leasedBody) release(err error) {
 	o := b.outcome
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 	case b.ctx.Err() != nil:
 		o.Err = ErrAborted
 	default:

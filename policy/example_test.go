@@ -17,11 +17,11 @@ type transaction struct {
 	peer    string
 }
 
-func (t transaction) Client() netip.AddrPort { return netip.MustParseAddrPort(t.peer) }
-func (t transaction) Source() netip.AddrPort { return t.Client() }
-func (t transaction) Local() netip.AddrPort  { return netip.MustParseAddrPort("198.51.100.1:80") }
+func (t transaction) Client() netip.AddrPort  { return netip.MustParseAddrPort(t.peer) }
+func (t transaction) Source() netip.AddrPort  { return t.Client() }
+func (t transaction) Local() netip.AddrPort   { return netip.MustParseAddrPort("198.51.100.1:80") }
 func (t transaction) Original() *http.Request { return t.request }
-func (t transaction) Close(reset bool)       { fmt.Println("closed, reset:", reset) }
+func (t transaction) Close(reset bool)        { fmt.Println("closed, reset:", reset) }
 func (t transaction) Reply(status int, header http.Header, body []byte) {
 	fmt.Printf("replied %d %s %q\n", status, header.Get("Location"), body)
 }

@@ -94,7 +94,7 @@ func FuzzReading(f *testing.F) {
 		if again := string(appendReading(nil, read, c)); again != read && c&(resolveDots|dropParameters) != resolveDots|dropParameters {
 			t.Fatalf("%q, then %q, then %q", path, read, again)
 		}
-		for _, s := range strings.Split(read, "/") {
+		for s := range strings.SplitSeq(read, "/") {
 			if c&resolveDots != 0 && (s == "." || s == "..") || c&dropParameters != 0 && strings.Contains(s, ";") {
 				t.Fatalf("%q with %04b: %q", path, c, read)
 			}

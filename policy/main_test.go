@@ -24,9 +24,9 @@ type fakeTx struct {
 	calls                 int
 }
 
-func (t *fakeTx) Client() netip.AddrPort { return t.client }
-func (t *fakeTx) Source() netip.AddrPort { return t.source }
-func (t *fakeTx) Local() netip.AddrPort  { return t.local }
+func (t *fakeTx) Client() netip.AddrPort  { return t.client }
+func (t *fakeTx) Source() netip.AddrPort  { return t.source }
+func (t *fakeTx) Local() netip.AddrPort   { return t.local }
 func (t *fakeTx) Original() *http.Request { return t.request }
 func (t *fakeTx) Reply(status int, header http.Header, body []byte) {
 	t.status, t.header, t.body = status, header, string(body)

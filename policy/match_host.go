@@ -44,10 +44,8 @@ func hostWithoutPort(host string) string {
 		}
 		return host
 	}
-	if i := strings.IndexByte(host, ':'); i >= 0 {
-		return host[:i]
-	}
-	return host
+	name, _, _ := strings.Cut(host, ":")
+	return name
 }
 
 func (m *HostMatch) compile(c *compiler, field string) condition {

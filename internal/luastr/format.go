@@ -135,7 +135,7 @@ flags:
 	case 'c', 'd', 'i', 'o', 'u', 'x', 'X', 'e', 'E', 'f', 'g', 'G', 'q', 's':
 		return sp, i + 1, nil
 	}
-	return sp, 0, FormatError("invalid option '%" + string(s[i:i+1]) + "' to 'format'")
+	return sp, 0, FormatError("invalid option '%" + s[i:i+1] + "' to 'format'")
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
