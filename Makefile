@@ -38,8 +38,8 @@ tidy-check: ## check that go.mod and go.sum are tidy, in all modules
 examples: ## run each example to its end
 	@$(CHECK) examples
 
-.PHONY: api
-api: ## rewrite the lists of exported names in internal/archtest/surface
+.PHONY: surface
+surface: ## rewrite the lists of exported names in internal/archtest/surface
 	go test ./internal/archtest -run '^TestSurface$$' -count=1 -update
 
 .PHONY: cover

@@ -73,7 +73,7 @@ func TestSurface(t *testing.T) {
 			continue
 		}
 		if diff := cmp.Diff(readLines(t, file), now); diff != "" {
-			t.Errorf("the exported names of %q changed (- as listed, + now); if that is meant, run make api\n%s", p.Path, diff)
+			t.Errorf("the exported names of %q changed (- as listed, + now); if that is meant, run make surface\n%s", p.Path, diff)
 		}
 	}
 
@@ -87,7 +87,7 @@ func TestSurface(t *testing.T) {
 		if *update {
 			return os.Remove(path)
 		}
-		t.Errorf("%s lists the names of a package that does not exist; if it was removed, run make api", path)
+		t.Errorf("%s lists the names of a package that does not exist; if it was removed, run make surface", path)
 		return nil
 	})
 	if err != nil {
