@@ -42,6 +42,14 @@ examples: ## run each example to its end
 surface: ## rewrite the lists of exported names in internal/archtest/surface
 	go test ./internal/archtest -run '^TestSurface$$' -count=1 -update
 
+.PHONY: api
+api: ## count the functions of the DataScript reference that work, or say that they are not supported
+	@out=$$(go test ./datascript -run '^TestConformance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*conformance: //p'
+
+.PHONY: hostile
+hostile: ## run every hostile script of datascript in a process of its own, with 512 MiB of memory
+	go test ./datascript -run '^TestHostileProcess$$' -count=1 -v -args -hostile
+
 .PHONY: cover
 cover: ## print the share of statements that the tests cover, by package
 	go test -cover ./...

@@ -42,6 +42,10 @@ type Config struct {
 	// IPGroups are the groups that rules and scripts name. Nil means none.
 	IPGroups *ipgroup.Set
 
+	// Authenticator finds out who sends a request, between the HTTP security
+	// rules and the scripts of HTTP_REQ. Nil asks nobody.
+	Authenticator Authenticator
+
 	// Scripts run for each event in this order.
 	Scripts []Script
 	// Limits bound what a script may use; the zero value has defaults.
@@ -49,6 +53,22 @@ type Config struct {
 	// StrictSelect makes avi.pool.select accept servers only, and no
 	// persistence keys; see [datascript.Env].
 	StrictSelect bool
+
+	// What follows is for scripts alone. Each may be nil: a script that uses
+	// what is missing fails.
+
+	// StringGroups are behind avi.stringgroup.*.
+	StringGroups datascript.StringGroups
+	// PoolGroups are behind avi.poolgroup.select.
+	PoolGroups datascript.PoolGroups
+	// Geo is behind avi.utils.get_geo_from_ip.
+	Geo datascript.Geo
+	// Reputations are behind avi.utils.get_ip_reputation.
+	Reputations datascript.Reputations
+	// RateLimiters are behind avi.vs.ratelimit.exceed, by name.
+	RateLimiters map[string]*datascript.RateLimiter
+	// RateProfile is what avi.vs.rate_limit enforces.
+	RateProfile *datascript.RateProfile
 
 	// Tables are the persistence tables behind avi.vs.table_*. Nil means a
 	// [persistence.Store] with default options, which lives as long as the
@@ -176,7 +196,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	}
 	s.compilePools(fault)
 	s.compilePolicies(fault)
-	s.compileScripts(fault)
+	s.compileScripts(vs, fault)
 
 	var header clientaddr.Header
 	switch http.CanonicalHeaderKey(s.ClientHeader) {
@@ -243,7 +263,7 @@ func (s *snapshot) compilePolicies(fault func(string, error)) {
 	}
 }
 
-func (s *snapshot) compileScripts(fault func(string, error)) {
+func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error)) {
 	names := map[string]int{}
 	for i, script := range s.Scripts {
 		path := fmt.Sprintf("scripts[%d]", i)
@@ -263,7 +283,9 @@ func (s *snapshot) compileScripts(fault func(string, error)) {
 		}
 	}
 	env := datascript.Env{
-		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools,
+		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools, PoolGroups: s.PoolGroups,
+		StringGroups: s.StringGroups, Geo: s.Geo, Reputations: s.Reputations,
+		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
 		Limits: s.Limits, StrictSelect: s.StrictSelect,
 	}
 	if s.IPGroups != nil {
@@ -271,7 +293,7 @@ func (s *snapshot) compileScripts(fault func(string, error)) {
 	}
 	var err error
 	if s.engine, err = datascript.NewEngine(env); err != nil {
-		fault("limits: ", err)
+		fault("", err)
 	}
 }
 

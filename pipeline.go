@@ -17,7 +17,9 @@ var (
 	requestStages = [...]func(*Transaction){
 		networkSecurity,
 		httpSecurity,
+		authenticate,
 		requestScripts,
+		requestData,
 		selectPool,
 	}
 	responseStages = [...]func(*Transaction){
@@ -86,13 +88,18 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 		if tx.ended() {
 			return
 		}
-		err := tx.s.engine.Run(tx, script.Script, ev, tx)
+		err := tx.s.engine.Run(tx.scriptContext(), script.Script, ev, tx)
 		if err == nil {
 			continue
 		}
 		tx.vs.counters.scriptFailures.Add(1)
 		tx.record.scriptFailed(err)
-		if script.OnError == FailClosed {
+		switch {
+		case script.OnError == FailOpen:
+		case errors.Is(err, datascript.ErrBusy):
+			tx.replyText(http.StatusServiceUnavailable)
+			tx.reply.header.Set("Retry-After", "1")
+		default:
 			tx.replyText(http.StatusInternalServerError)
 		}
 	}
@@ -110,10 +117,12 @@ func selectPool(tx *Transaction) {
 		// Scripts can only select pools that exist.
 		pool, _ = tx.s.pools.Pool(tx.selected.pool)
 	}
-	tx.route = lbpool.Route{Pool: pool, Hint: lbpool.Hint{Client: tx.client.Addr()}}
+	tx.route = lbpool.Route{Pool: pool, Hint: lbpool.Hint{Client: tx.client.Addr(), Key: tx.hashKey}}
 	switch {
 	case tx.selected.addr.IsValid():
 		tx.route.Hint.Server = tx.selected.addr
+	case tx.selected.gone:
+		tx.route.Hint.Server = serverAddr(tx.selected.entry)
 	case tx.selected.key == "" && tx.s.Persistence != nil:
 		name, ok := tx.s.Persistence.Find(tx.r, tx.client.Addr())
 		tx.lookedUp(ok, 0)
@@ -121,8 +130,19 @@ func selectPool(tx *Transaction) {
 			tx.route.Hint.Server = server.Addr()
 		} else if ok {
 			tx.selected.gone = true
+			tx.route.Hint.Server = serverAddr(name)
 		}
 	}
+}
+
+// serverAddr reads the name of a server that is gone, so that its pool
+// decides whether another one takes its place.
+func serverAddr(name string) netip.AddrPort {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return netip.AddrPortFrom(a, 0)
+	}
+	a, _ := netip.ParseAddrPort(name)
+	return a
 }
 
 // bindServer remembers which server has answered.
@@ -152,36 +172,3 @@ func serverValue(s *lbpool.Server, like string) string {
 	}
 	return s.Addr().Addr().String()
 }
-
-// serverFailed answers a request to which no server has: none could be had,
-// or the one that was tried gave no answer.
-func serverFailed(w http.ResponseWriter, r *http.Request, err error) {
-	tx, ok := TransactionFrom(r.Context())
-	if !ok {
-		w.WriteHeader(http.StatusBadGateway)
-		return
-	}
-	if errors.Is(err, errAnswered) {
-		return
-	}
-	tx.record.Error = err
-	status := http.StatusBadGateway
-	switch {
-	case errors.Is(err, lbpool.ErrNoServer), errors.Is(err, lbpool.ErrNoRoute):
-		status = http.StatusServiceUnavailable
-		tx.record.significant(NoServer)
-	case errors.Is(err, lbpool.ErrAborted), r.Context().Err() != nil:
-		status = statusClientGone
-		tx.record.significant(ClientGone)
-	case errors.Is(err, lbpool.ErrTimeout):
-		status = http.StatusGatewayTimeout
-		tx.record.significant(ServerFailed)
-	default:
-		tx.record.significant(ServerFailed)
-	}
-	tx.replyText(status)
-}
-
-// statusClientGone is what records show when the client did not wait for its
-// answer. No standard has it, but many logs do.
-const statusClientGone = 499

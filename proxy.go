@@ -1,11 +1,9 @@
 package limpet
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"slices"
 	"sync"
 
 	"github.com/limpetlb/limpet/lbpool"
@@ -15,7 +13,7 @@ import (
 func newProxy(s *snapshot) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
-		Transport:      &lbpool.Transport{Base: s.Transport},
+		Transport:      &lbpool.Transport{Base: choosing{s.Transport}},
 		ModifyResponse: upgrading,
 		ErrorHandler:   serverFailed,
 		ErrorLog:       slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
@@ -24,13 +22,16 @@ func newProxy(s *snapshot) http.Handler {
 }
 
 // forwarding are the headers that tell a server about the client.
-var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+var forwarding = [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
 // rewrite prepares the request that a server gets. Where to send it is for
 // the transport to say.
 func rewrite(pr *httputil.ProxyRequest) {
 	// ReverseProxy drops arguments that it cannot parse; servers may.
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	// It gives the server a copy of the trailer. The values come into the
+	// original, when the body has been read.
+	pr.Out.Trailer = pr.In.Trailer
 
 	tx, ok := TransactionFrom(pr.In.Context())
 	if !ok {
@@ -45,13 +46,18 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.SetXForwarded()
 	pr.Out.Header["X-Forwarded-Host"] = []string{tx.r.Host}
-	for _, name := range forwarding {
-		own, received := pr.In.Header[name], tx.r.Header[name]
-		scripted := !slices.Equal(own, received)
+	for i, name := range forwarding {
+		own := pr.In.Header[name]
+		// A script may well set what the client has sent already.
+		scripted := tx.out != tx.r && !sameSlice(own, tx.unscripted[i])
 		if (scripted || trusted && name != "X-Forwarded-For") && len(own) > 0 {
 			pr.Out.Header[name] = own
 		}
 	}
+}
+
+func sameSlice(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // upgrading shows an answer that switches protocols to the response stages.
@@ -67,9 +73,6 @@ func upgrading(res *http.Response) error {
 	}
 	return nil
 }
-
-// errAnswered keeps ReverseProxy from an upgrade; the client has its answer.
-var errAnswered = errors.New("answered by a script")
 
 // buffers are what responses are copied through.
 type buffers struct{}

@@ -16,7 +16,8 @@ import (
 
 // A Record tells of one request, or of one connection that was denied.
 // Whoever gets it owns it. Header values, cookies, queries, keys and values of
-// tables are not in it, unless a script logs them.
+// tables are not in it, unless a script logs them or fails over one: an error
+// names the argument that it is about.
 type Record struct {
 	VirtualService string        // the name
 	Start          time.Time     // when the request, or the connection, arrived
@@ -165,7 +166,9 @@ func (tx *Transaction) complete(p any) {
 		r.significant(ScriptClosed)
 	}
 	switch {
-	case isAbort(p) && !r.Closed:
+	case isAbort(p) && !r.Closed && tx.r.Context().Err() != nil:
+		r.significant(ClientGone)
+	case p != nil && !r.Closed:
 		r.significant(ServerFailed)
 	case r.Status >= 500:
 		r.significant(Status5xx)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/limpetlb/limpet/datascript"
 )
 
 // A responseWriter lets the response stages see a response once, just before
@@ -27,6 +29,10 @@ type responseWriter struct {
 	hijacked bool           // by the handler, or to close the connection
 	abort    bool           // the connection or stream has to be torn down
 	bytes    int64          // of the body
+
+	// While holding, header and body wait for the scripts of HTTP_RESP_DATA.
+	holding bool
+	held    []byte
 }
 
 // hijackableWriter is for servers that can give away the connection, which
@@ -39,8 +45,8 @@ var errReplaced = errors.New("limpet: the response was replaced or the connectio
 
 func (w *responseWriter) begun() bool { return w.status != 0 || w.replaced || w.hijacked }
 
-// begin runs the response stages. It reports whether the handler's response
-// is to be sent.
+// begin runs the response stages. It reports whether the handler's header is
+// to be sent now.
 func (w *responseWriter) begin(status int) bool {
 	w.status = status
 	for _, stage := range responseStages {
@@ -49,12 +55,45 @@ func (w *responseWriter) begin(status int) bool {
 			return false
 		}
 	}
-	return true
+	w.holding = w.tx.maxResponseBody > 0 && w.upgrade == nil
+	return !w.holding
+}
+
+// release shows the scripts what has been held of the body, and sends it.
+func (w *responseWriter) release() error {
+	w.tx.runScripts(datascript.HTTPRespData)
+	w.holding = false
+	if w.tx.ended() {
+		w.deliver()
+		return errReplaced
+	}
+	w.ResponseWriter.WriteHeader(w.status)
+	if len(w.held) == 0 {
+		return nil
+	}
+	n, err := w.ResponseWriter.Write(w.held)
+	w.bytes += int64(n)
+	w.held = nil
+	return err
+}
+
+// hold keeps p back as long as there is room, and then lets all of it go.
+func (w *responseWriter) hold(p []byte) (int, error) {
+	n := min(len(p), w.tx.maxResponseBody-len(w.held))
+	w.held = append(w.held, p[:n]...)
+	if n == len(p) {
+		return n, nil
+	}
+	if err := w.release(); err != nil {
+		return 0, err
+	}
+	more, err := w.Write(p[n:])
+	return n + more, err
 }
 
 // deliver sends an answer of our own, closes the connection, or both.
 func (w *responseWriter) deliver() {
-	w.replaced = true
+	w.replaced, w.status = true, 0
 	tx := w.tx
 	if tx.reply != nil {
 		w.send(tx.reply)
@@ -69,8 +108,8 @@ func (w *responseWriter) send(r *reply) {
 	clear(h)
 	maps.Copy(h, w.initial)
 	maps.Copy(h, r.header)
-	if w.tx.closing == closeFIN {
-		h.Set("Connection", "close")
+	if w.tx.closing == closeFIN && w.tx.r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // in HTTP/2 this would end all streams
 	}
 	w.status = r.status
 	bodyless := r.status == http.StatusNoContent || r.status == http.StatusNotModified
@@ -138,7 +177,7 @@ func tcpConn(c net.Conn) *net.TCPConn {
 // WriteHeader implements http.ResponseWriter.
 func (w *responseWriter) WriteHeader(status int) {
 	switch {
-	case w.replaced:
+	case w.replaced, w.holding:
 	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols, w.begun():
 		w.ResponseWriter.WriteHeader(status)
 	case w.begin(status):
@@ -163,6 +202,9 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
+	if w.holding {
+		return w.hold(p)
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
@@ -173,6 +215,9 @@ func (w *responseWriter) WriteString(s string) (int, error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
+	if w.holding {
+		return w.Write([]byte(s))
+	}
 	n, err := io.WriteString(w.ResponseWriter, s)
 	w.bytes += int64(n)
 	return n, err
@@ -180,13 +225,28 @@ func (w *responseWriter) WriteString(s string) (int, error) {
 
 // ReadFrom implements io.ReaderFrom, so that files still go to the client
 // without a copy.
-func (w *responseWriter) ReadFrom(src io.Reader) (int64, error) {
-	if err := w.ready(); err != nil {
-		return 0, err
+//
+// The response begins with the first byte: until src has given one there may
+// be another answer, and a client that expects 100 (Continue) has to get it
+// if src is the request's body.
+func (w *responseWriter) ReadFrom(src io.Reader) (n int64, err error) {
+	if !w.begun() {
+		const first = 512
+		n, err = io.Copy(struct{ io.Writer }{w}, io.LimitReader(src, first))
+		if err != nil || n < first {
+			return n, err
+		}
 	}
-	n, err := io.Copy(w.ResponseWriter, src)
-	w.bytes += n
-	return n, err
+	if err := w.ready(); err != nil {
+		return n, err
+	}
+	if w.holding {
+		rest, err := io.Copy(struct{ io.Writer }{w}, src)
+		return n + rest, err
+	}
+	rest, err := io.Copy(w.ResponseWriter, src)
+	w.bytes += rest
+	return n + rest, err
 }
 
 // Flush implements http.Flusher.
@@ -194,7 +254,7 @@ func (w *responseWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what http.ResponseController calls for Flush.
 func (w *responseWriter) FlushError() error {
-	if err := w.ready(); err != nil {
+	if err := w.ready(); err != nil || w.holding {
 		return err
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()

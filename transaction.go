@@ -28,6 +28,8 @@ type Transaction struct {
 	r  *http.Request // as received
 	// out is the request as it will be sent: r until it is edited.
 	out *http.Request
+	// unscripted are the forwarding headers of out before it was edited.
+	unscripted [len(forwarding)][]string
 
 	source netip.AddrPort // the peer
 	client netip.AddrPort // who the request comes from, behind trusted proxies
@@ -40,6 +42,19 @@ type Transaction struct {
 
 	reply   *reply
 	closing closing
+
+	// What scripts have asked for, and what came of it; see events.go.
+	user            string
+	id              string
+	hashKey         string
+	serverTimeout   time.Duration
+	cancel          context.CancelFunc // of the server's time-out
+	chosen          bool               // LB_DONE is over
+	failure         int                // why there is no response
+	maxRequestBody  int
+	requestBody     []byte
+	requestBuffered bool
+	maxResponseBody int
 
 	rw     responseWriter
 	record Record
@@ -135,10 +150,13 @@ func (tx *Transaction) Request() *http.Request { return tx.out }
 // EditRequest returns the request as it will be sent, for change. Its body is
 // that of the original.
 func (tx *Transaction) EditRequest() *http.Request {
-	if tx.out == tx.r {
+	if tx.out == tx.r { // else it is a copy already
 		out := *tx.r
 		out.Header = tx.r.Header.Clone()
 		settleConnection(out.Header)
+		for i, name := range forwarding {
+			tx.unscripted[i] = out.Header[name]
+		}
 		tx.out = &out
 	}
 	return tx.out
@@ -244,15 +262,24 @@ func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }
 
 // writer is what the next handler writes to.
 func (tx *Transaction) writer() http.ResponseWriter {
-	if _, ok := tx.w.(http.Hijacker); ok {
-		return hijackableWriter{&tx.rw}
+	for w := tx.w; ; {
+		switch t := w.(type) {
+		case http.Hijacker:
+			return hijackableWriter{&tx.rw}
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return &tx.rw
+		}
 	}
-	return &tx.rw
 }
 
 // forwarded is the request that the next handler gets.
 func (tx *Transaction) forwarded() *http.Request {
 	tx.rw.expected = true
+	if tx.serverTimeout > 0 {
+		tx.Context, tx.cancel = context.WithTimeout(tx.Context, tx.serverTimeout)
+	}
 	return tx.out.WithContext(tx)
 }
 
@@ -281,19 +308,26 @@ func (tx *Transaction) repinned() bool {
 // writes the record.
 func (tx *Transaction) finish() {
 	p := recover()
-	if p == nil && tx.rw.expected && !tx.rw.begun() {
+	switch {
+	case p != nil, tx.rw.begun():
+	case tx.ended():
+		tx.rw.deliver()
+	case tx.rw.expected:
 		// The handler has written nothing, which net/http takes for an
 		// empty response with status 200.
 		tx.rw.begin(http.StatusOK)
 	}
-	if p == nil && tx.ended() && !tx.rw.begun() {
-		tx.rw.deliver()
+	if p == nil && tx.rw.holding {
+		_ = tx.rw.release() // the response is complete
 	}
 	if isAbort(p) && tx.rw.replaced {
 		p = nil // the server's answer was cut off because ours has taken its place
 	}
 	if tx.rw.abort && p == nil {
 		p = http.ErrAbortHandler
+	}
+	if tx.cancel != nil {
+		tx.cancel()
 	}
 	tx.vars.Reset()
 	tx.complete(p)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -22,6 +23,7 @@ type VirtualService struct {
 	transport func() *http.Transport
 	judged    judgedConns
 	counters  counters
+	metrics   datascript.Metrics // of scripts
 
 	running atomic.Bool
 	changed chan struct{} // tells Run that the configuration has changed
@@ -91,26 +93,33 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	monitored := map[*lbpool.Pool]context.CancelFunc{}
+	type monitoring struct {
+		stop context.CancelFunc
+		done chan struct{}
+	}
+	monitored := map[*lbpool.Pool]monitoring{}
 	for {
 		pools := vs.current.Load().Pools
 		wanted := map[*lbpool.Pool]bool{}
 		for _, p := range pools {
 			wanted[p] = true
-			if monitored[p] != nil {
+			if _, ok := monitored[p]; ok {
 				continue
 			}
 			poolCtx, stop := context.WithCancel(ctx)
-			monitored[p] = stop
+			done := make(chan struct{})
+			monitored[p] = monitoring{stop, done}
 			wg.Go(func() {
+				defer close(done)
 				// The only error but ctx's is that somebody else runs
 				// this pool's monitors, which is all that is needed.
 				_ = p.Run(poolCtx)
 			})
 		}
-		for p, stop := range monitored {
+		for p, m := range monitored {
 			if !wanted[p] {
-				stop()
+				m.stop()
+				<-m.done // lest the pool comes back while it is still stopping
 				delete(monitored, p)
 			}
 		}
@@ -121,6 +130,10 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Metrics returns the counters and gauges that scripts keep by
+// avi.vs.analytics, sorted by name. They outlive configurations.
+func (vs *VirtualService) Metrics() []datascript.Metric { return vs.current.Load().engine.Metrics() }
 
 // CloseIdleConnections closes connections to servers that are not in use.
 // Call it when the virtual service is not needed any more.

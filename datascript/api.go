@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"fmt"
+	"math"
 	"runtime/debug"
 	"strings"
 
@@ -69,9 +70,18 @@ func init() {
 	declare("os", osEntries)
 	declare("avi", aviConstants)
 	declare("avi.vs", vsEntries)
+	declare("avi.vs", rateEntries)
+	declare("avi.vs.analytics", analyticsEntries)
 	declare("avi.http", httpEntries)
 	declare("avi.pool", poolEntries)
 	declare("avi.ipgroup", ipgroupEntries)
+	declare("avi.http.ipgroup", ipgroupEntries) // as some pages of the reference spell it
+	declare("avi.stringgroup", stringgroupEntries)
+	declare("avi.http.stringgroup", stringgroupEntries) // likewise
+	declare("avi.poolgroup", poolgroupEntries)
+	declare("avi.ssl", sslEntries)
+	declare("avi.crypto", cryptoEntries)
+	declare("avi.utils", utilsEntries)
 	for _, name := range unsupportedNames {
 		declare("", []entry{{name: name, call: unsupported}})
 	}
@@ -148,21 +158,52 @@ type call struct {
 	sym *symbol
 }
 
-// fail raises a script error at the place of the call.
+// fail raises a script error at the place of the call. As in Lua, there is no
+// place if it is not a script that calls, but pcall, say; functions of avi.*
+// name the place of the script in any case.
 func (c call) fail(format string, args ...any) {
-	c.L.RaiseError("%s", fmt.Sprintf(format, args...))
+	at := where(c.L, 1)
+	if at == "" && c.isAPI() {
+		at = c.place()
+	}
+	c.raise(c.L, lua.LString(at+fmt.Sprintf(format, args...)))
+}
+
+func (c call) isAPI() bool { return strings.HasPrefix(c.sym.name, "avi.") }
+
+// place is where the script is, as it begins a line of the log.
+func (c call) place() string {
+	for level := 1; ; level++ {
+		dbg, fn := frame(c.L, level)
+		if dbg == nil || fn != nil && !fn.IsG {
+			return where(c.L, level)
+		}
+	}
 }
 
 // failWith is fail for an error of the host, which becomes the cause of the
 // RuntimeError.
 func (c call) failWith(err error) {
 	c.cause = err
-	c.L.RaiseError("%s", err.Error())
+	c.fail("%s", err.Error())
 }
 
-// argError reports argument n in Lua's words.
+// argError reports argument n in Lua's words: with the name by which the
+// script called the function, and without counting the object of a method.
 func (c call) argError(n int, format string, args ...any) {
-	c.fail("bad argument #%d to '%s' (%s)", n, c.sym.field(), fmt.Sprintf(format, args...))
+	name, text := calledAs(c.L, 0), fmt.Sprintf(format, args...)
+	if name.kind == "" {
+		name.name = "?"
+		if c.isAPI() {
+			name.name = c.sym.field()
+		}
+	}
+	if name.kind == "method" {
+		if n--; n == 0 {
+			c.fail("calling '%s' on bad self (%s)", name.name, text)
+		}
+	}
+	c.fail("bad argument #%d to '%s' (%s)", n, name.name, text)
 }
 
 func (c call) typeError(n int, want string) {
@@ -230,6 +271,16 @@ func (c call) optInt(n, def int) int {
 	return c.integer(n)
 }
 
+// cInt is num converted as Lua's own libraries convert it to an int.
+func (c call) cInt(n int) int { return int(int32(luastr.ToInt64(c.num(n)))) }
+
+func (c call) optCInt(n, def int) int {
+	if c.L.Get(n) == lua.LNil {
+		return def
+	}
+	return c.cInt(n)
+}
+
 // int64 is num converted as C converts it.
 func (c call) int64(n int) int64 { return luastr.ToInt64(c.num(n)) }
 
@@ -261,11 +312,24 @@ func (c call) ret(v lua.LValue) int {
 	return 1
 }
 
-func (c call) retString(s string) int { return c.ret(lua.LString(s)) }
+func (c call) retString(s string) int { return c.ret(stringValue(s)) }
 
 func (c call) retBool(b bool) int { return c.ret(lua.LBool(b)) }
 
-func (c call) retNumber(f float64) int { return c.ret(lua.LNumber(f)) }
+func (c call) retNumber(f float64) int {
+	// Small integers are ready-made: making a Lua value allocates.
+	if i := int(f); i >= 0 && i < len(integers) && float64(i) == f && !math.Signbit(f) {
+		return c.ret(integers[i])
+	}
+	return c.ret(lua.LNumber(f))
+}
+
+var integers = func() (values [1024]lua.LValue) {
+	for i := range values {
+		values[i] = lua.LNumber(i)
+	}
+	return values
+}()
 
 // text returns the string that Lua makes of a string or a number.
 func text(v lua.LValue) (string, bool) {

@@ -37,6 +37,40 @@ var aviConstants = []entry{
 	str_("HTTP_SERVICE_UNAVAILABLE", "503"),
 	str_("HTTP_GATEWAY_TIMEOUT", "504"),
 
+	str_("CIPHER_AES", cipherAES),
+	str_("CIPHER_3DES", cipher3DES),
+
+	// Scripts are known to quote these, so each is its own name.
+	str_("CLIENT_CERT", "avi.CLIENT_CERT"),
+	str_("CLIENT_CERT_FINGERPRINT", "avi.CLIENT_CERT_FINGERPRINT"),
+	str_("CLIENT_CERT_SUBJECT", "avi.CLIENT_CERT_SUBJECT"),
+	str_("CLIENT_CERT_ISSUER", "avi.CLIENT_CERT_ISSUER"),
+	str_("CLIENT_CERT_SERIAL", "avi.CLIENT_CERT_SERIAL"),
+	str_("CLIENT_CERT_NOTVALIDBEFORE", "avi.CLIENT_CERT_NOTVALIDBEFORE"),
+	str_("CLIENT_CERT_NOTVALIDAFTER", "avi.CLIENT_CERT_NOTVALIDAFTER"),
+	str_("CLIENT_CERT_VERSION", "avi.CLIENT_CERT_VERSION"),
+	str_("CLIENT_CERT_SIGALG", "avi.CLIENT_CERT_SIGALG"),
+	str_("CLIENT_CERT_ESCAPED", "avi.CLIENT_CERT_ESCAPED"),
+	str_("CLIENT_CERT_SAN_EXTENSION", "avi.CLIENT_CERT_SAN_EXTENSION"),
+	str_("CLIENT_CERT_SAN_EXTENSIONS", "avi.CLIENT_CERT_SAN_EXTENSIONS"),
+	str_("CLIENT_CERT_X509_EXTENSIONS", "avi.CLIENT_CERT_X509_EXTENSIONS"),
+
+	// For avi.ssl.set_pki_profile and avi.horizon.get_server_ports, which
+	// are not supported; scripts may name them all the same.
+	str_("CLIENT_VERIFY_REQUIRE", "CLIENT_VERIFY_REQUIRE"),
+	str_("CLIENT_VERIFY_REQUEST", "CLIENT_VERIFY_REQUEST"),
+	str_("CLIENT_VERIFY_DISABLE", "CLIENT_VERIFY_DISABLE"),
+	str_("AUTHENTICATE_ONLY_ONCE", "AUTHENTICATE_ONLY_ONCE"),
+	number_("horizon.PRIMARY_PORT", 1),
+
+	str_("RL_CUSTOM_STRING", "RL_CUSTOM_STRING"),
+	str_("RL_ACTION_NONE", "RL_ACTION_NONE"),
+	str_("RL_ACTION_CLOSE_CONN", "RL_ACTION_CLOSE_CONN"),
+	str_("RL_ACTION_RESET_CONN", "RL_ACTION_RESET_CONN"),
+	str_("RL_ACTION_DROP_CONN", "RL_ACTION_DROP_CONN"),
+	str_("RL_ACTION_LOCAL_RSP", "RL_ACTION_LOCAL_RSP"),
+	str_("RL_ACTION_REDIRECT", "RL_ACTION_REDIRECT"),
+
 	// These choose an overload, so no string of a script's may equal them.
 	{name: "HTTP_REQUEST", kind: token},
 	{name: "HTTP_RESPONSE", kind: token},
@@ -45,3 +79,5 @@ var aviConstants = []entry{
 }
 
 func str_(name, value string) entry { return entry{name: name, kind: constant, text: value} }
+
+func number_(name string, value float64) entry { return entry{name: name, kind: numeric, num: value} }

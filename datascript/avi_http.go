@@ -18,6 +18,14 @@ var httpEntries = []entry{
 	{name: "get_cookie", call: httpGetCookie, events: notFailed},
 	{name: "get_cookie_names", call: httpGetCookieNames, events: notFailed},
 	{name: "cookie_exists", call: httpCookieExists, events: notFailed},
+	// avi_http_cookie_edit.go
+	{name: "add_cookie", call: httpAddCookie, events: mutable},
+	{name: "replace_cookie", call: httpReplaceCookie, events: mutable},
+	{name: "remove_cookie", call: httpRemoveCookie, events: mutable},
+	{name: "update_cookie", call: httpUpdateCookie, events: events(HTTPResp)},
+	number_("Lax", sameSiteLax),
+	number_("None", sameSiteNone),
+	number_("Strict", sameSiteStrict),
 	// avi_http_uri.go
 	{name: "hostname", call: httpHostname, events: notFailed},
 	{name: "get_host_tokens", call: httpGetHostTokens, events: notFailed},
@@ -33,6 +41,21 @@ var httpEntries = []entry{
 	{name: "redirect", call: httpRedirect, events: requestEvents | failureEvents},
 	{name: "close_conn", call: httpCloseConn, events: notFailed},
 	{name: "status", call: httpStatus, events: events(HTTPResp, HTTPRespData)},
+	// avi_http_user.go
+	{name: "get_userid", call: httpGetUserID, events: notFailed},
+	{name: "set_userid", call: httpSetUserID, events: notFailed},
+	// avi_http_exchange.go
+	{name: "get_request_id", call: httpGetRequestID, events: notFailed},
+	{name: "get_reqvar", call: httpGetReqvar, events: notFailed},
+	{name: "set_reqvar", call: httpSetReqvar, events: notFailed},
+	{name: "set_server_timeout", call: httpSetServerTimeout, events: requestEvents},
+	{name: "internal_status", call: httpInternalStatus, events: failureEvents},
+	{name: "disable", call: httpDisable, events: events(HTTPResp)},
+	// avi_http_body.go
+	{name: "get_req_body", call: httpGetReqBody, events: bodyEvents},
+	{name: "set_request_body_buffer_size", call: httpSetRequestBodyBufferSize, events: events(HTTPReq)},
+	{name: "get_response_body", call: httpGetResponseBody, events: events(HTTPRespData)},
+	{name: "set_response_body_buffer_size", call: httpSetResponseBodyBufferSize, events: events(HTTPResp)},
 
 	{name: "method", call: httpMethod, events: notFailed},
 	{name: "protocol", call: httpProtocol, events: notFailed},
@@ -42,6 +65,9 @@ var httpEntries = []entry{
 
 // mutable are the events in which headers may be changed.
 var mutable = beforeResponse | events(HTTPResp)
+
+// bodyEvents are those in which a script may ask for the request's body.
+var bodyEvents = events(HTTPReq, HTTPReqData, LBDone, HTTPResp, HTTPRespData)
 
 // method() returns the request's method, as received.
 func httpMethod(c call) int { return c.retString(c.tx.Original().Method) }

@@ -85,6 +85,7 @@ func httpAddHeader(c call) int {
 		return c.setHost(value)
 	}
 	h := c.editHeader(key)
+	c.spend(len(h[key]) >> 4)
 	// A new slice: the old one may be shared with the message as received.
 	h[key] = append(slices.Clip(h[key]), value)
 	return 0
@@ -132,6 +133,15 @@ func (c call) editHeader(key string) http.Header {
 	return h
 }
 
+// writeHeader accounts for n bytes that go into a header. In all, a script may
+// write no more than the largest string: values are shared within the VM, but
+// not on the wire.
+func (c call) writeHeader(n int) {
+	if c.run.headers += n; c.run.headers > c.engine.limits.StringBytes {
+		c.tooLarge()
+	}
+}
+
 func (c call) setHost(host string) int {
 	if c.onResponse() {
 		c.argError(1, "Host is not a response header")
@@ -165,10 +175,22 @@ func (c call) headerField(n int) string {
 	} else {
 		s = c.str(n)
 	}
-	if strings.ContainsAny(s, "\r\n\x00") {
-		c.argError(n, "header value %q holds a line break or a NUL", s)
+	c.writeHeader(len(s))
+	if containsControl(s) {
+		c.argError(n, "header value %q holds a control character", s)
 	}
 	return s
+}
+
+// containsControl reports whether s has a byte that may not stand in the
+// value of a header (RFC 9110, section 5.5): a control character but the tab.
+func containsControl(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	return false
 }
 
 // framing are the headers that say where a message ends, or that belong to

@@ -59,8 +59,9 @@ func (c call) replyField(name string, v lua.LValue) string {
 	if !ok {
 		c.argError(2, "value of header %q: string expected, got %s", name, v.Type())
 	}
-	if strings.ContainsAny(s, "\r\n\x00") {
-		c.argError(2, "value %q of header %q holds a line break or a NUL", s, name)
+	c.writeHeader(len(name) + len(s))
+	if containsControl(s) {
+		c.argError(2, "value %q of header %q holds a control character", s, name)
 	}
 	return s
 }
@@ -73,14 +74,20 @@ func httpRedirect(c call) int {
 	status := http.StatusFound
 	if c.arg(2) != lua.LNil {
 		status = c.status(2, 301, 308)
-		switch status {
-		case 301, 302, 303, 307, 308:
-		default:
+		if !isRedirect(status) {
 			c.argError(2, "%d is not the status of a redirect", status)
 		}
 	}
 	c.answer(&reply{status: status, header: http.Header{"Location": {escapeLocation(uri)}}})
 	return 0
+}
+
+func isRedirect(status int) bool {
+	switch status {
+	case 301, 302, 303, 307, 308:
+		return true
+	}
+	return false
 }
 
 // escapeLocation percent-encodes what may not stand in a header.

@@ -16,6 +16,7 @@ var poolEntries = []entry{
 	{name: "server_ip", call: poolServerIP},
 	{name: "get_server_info", call: poolGetServerInfo},
 	{name: "name", call: poolName},
+	{name: "chash", call: poolCHash, events: requestEvents},
 }
 
 // select(pool [, server [, port]]) chooses the pool, and the server if one is
@@ -153,6 +154,16 @@ func poolName(c call) int {
 		return c.ret(lua.LNil)
 	}
 	return c.retString(pool)
+}
+
+// chash(key) gives the key for pools that hash a string of the script's; with
+// other algorithms it has no effect. It fails if the host has no such
+// algorithm.
+func poolCHash(c call) int {
+	keyer := ability[HashKeyer](c)
+	key := c.str(1)
+	c.decide(func() { keyer.SetHashKey(key) })
+	return 0
 }
 
 // currentServer is what the script selected, or what is in use.

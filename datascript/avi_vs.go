@@ -2,7 +2,6 @@ package datascript
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +22,8 @@ var vsEntries = []entry{
 	{name: "table_refresh", call: vsTableRefresh},
 	{name: "table_remove", call: vsTableRemove},
 	{name: "close_conn", call: httpCloseConn, events: notFailed},
+	{name: "get_open_conns", call: vsGetOpenConns},
+	{name: "se_count", call: vsSECount},
 }
 
 // client_ip() returns the client's address as text.
@@ -42,21 +43,34 @@ func vsPort(c call) int { return c.retPort(c.tx.Local().Port()) }
 // name() returns the name of the virtual service.
 func vsName(c call) int { return c.retString(c.engine.env.Name) }
 
+// get_open_conns() returns how many connections of clients are open. It fails
+// if the host does not count them.
+func vsGetOpenConns(c call) int {
+	count := c.engine.env.OpenConns
+	if count == nil {
+		c.fail("%s: not possible in this virtual service", c.sym.name)
+	}
+	return c.retNumber(float64(count()))
+}
+
+// se_count() returns how many processes serve the virtual service: 1, unless
+// the host says otherwise.
+func vsSECount(c call) int { return c.retNumber(float64(max(c.engine.env.Instances, 1))) }
+
 func (c call) retAddr(a netip.Addr) int {
 	if !a.IsValid() {
 		return c.ret(lua.LNil)
 	}
-	return c.retString(a.String())
+	return c.ret(c.state.texts.addr(a))
 }
 
-func (c call) retPort(p uint16) int { return c.retString(strconv.Itoa(int(p))) }
+func (c call) retPort(p uint16) int { return c.ret(c.state.texts.port(p)) }
 
 // log(...) writes its arguments, joined as tostring prints them, to the
 // transaction's log, with the place of the call in front.
 func vsLog(c call) int {
 	var b strings.Builder
-	b.WriteString(c.L.Where(1))
-	b.WriteByte(' ')
+	b.WriteString(c.place())
 	for n := 1; n <= c.count(); n++ {
 		b.WriteString(c.toString(c.arg(n)))
 	}
@@ -141,7 +155,7 @@ func vsTableLookup(c call) int {
 		return c.ret(lua.LNil)
 	}
 	c.L.Push(lua.LString(value))
-	c.L.Push(lua.LNumber(remaining / time.Second))
+	c.retNumber(float64(remaining / time.Second))
 	return 2
 }
 

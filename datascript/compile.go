@@ -22,7 +22,7 @@ type Chunk struct {
 	// Source is Lua 5.1. At most 64 KiB.
 	Source string
 	// Line is the number of the first line of Source, for messages; zero
-	// means 1.
+	// means 1. At most a million.
 	Line int
 }
 
@@ -124,6 +124,9 @@ var syntaxLimits = luasyntax.Limits{Registers: 190, Constants: 4096}
 // own limits of nesting, before the VM's parser sees the source.
 func parseChunk(name string, c Chunk) ([]ast.Stmt, error) {
 	line := max(c.Line, 1)
+	if line > 1_000_000 {
+		return nil, &CompileError{Script: name, Event: c.Event, Line: line, Message: "number of the first line is over a million"}
+	}
 	if err := luasyntax.Check(c.Source, line, syntaxLimits); err != nil {
 		ce := &CompileError{Script: name, Event: c.Event, Line: line, Message: err.Error()}
 		var se *luasyntax.Error
@@ -148,7 +151,7 @@ func parseChunk(name string, c Chunk) ([]ast.Stmt, error) {
 
 // generate rewrites and compiles the statements of one event.
 func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
-	body, imports, fault := rewrite(stmts, s.globals)
+	body, w, fault := rewrite(stmts, s.globals)
 	if fault != nil {
 		fault.Script, fault.Event = s.name, ev
 		return nil, fault
@@ -158,9 +161,10 @@ func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
 		ce := &CompileError{Script: s.name, Event: ev, Message: err.Error()}
 		var le *lua.CompileError
 		if errors.As(err, &le) {
-			ce.Line, ce.Message = le.Line, le.Message
+			ce.Line, ce.Message = place(le.Line).line(), le.Message
 		}
 		return nil, ce
 	}
-	return &program{proto: proto, imports: imports}, nil
+	w.sites.attach(proto)
+	return &program{proto: proto, imports: w.imports}, nil
 }

@@ -44,12 +44,19 @@
 //
 // # Decisions and failures
 //
-// avi.http.response, avi.http.redirect, avi.http.close_conn and
-// avi.pool.select do not end the script: they note a decision, which takes
-// effect when the script has ended. If it ends with an error, its decisions
-// are void, its changes of headers and URI are taken back, and [Engine.Run]
-// returns a [*RuntimeError] with the place and the traceback. Changes in
-// tables and lines of the log stay.
+// avi.http.response, avi.http.redirect, avi.http.close_conn,
+// avi.pool.select and their kin do not end the script: they note a decision,
+// which takes effect when the script has ended. (Only avi.vs.rate_limit ends
+// it, when it turns a request away.) If the script ends with an error, its
+// decisions are void, its changes of headers and URI are taken back, and
+// [Engine.Run] returns a [*RuntimeError] with the place and the traceback.
+// Changes in tables, rate limiters and metrics and lines of the log stay.
+//
+// What a script may decide or ask depends on its host, too: a [Transaction]
+// may have further abilities, such as to hold bodies ([RequestBufferer]), and
+// [Env] may leave services out. Using what is missing is an error that says
+// so. Functions of the API that are for other protocols than HTTP are there,
+// and fail with "not supported".
 //
 // # Limits
 //
@@ -58,6 +65,6 @@
 // costs its Lua state, so that nothing of it is left for the next.
 //
 // The package lowers lua.MaxArrayIndex, a variable of the VM that holds for
-// the whole process, to 32,768: with its default, assigning to one far index
-// takes seconds and gigabytes. In longer arrays the operator # stops there.
+// the whole process, to 8,192: with its default, assigning to one far index
+// takes seconds and gigabytes. Longer arrays work, but take more time.
 package datascript

@@ -3,6 +3,9 @@ package datascript
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -16,14 +19,56 @@ type Env struct {
 	Tables Tables
 	// Pools are the pools that avi.pool.* may name.
 	Pools Pools
+	// PoolGroups are the groups behind avi.poolgroup.select.
+	PoolGroups PoolGroups
 	// IPGroups are the groups behind avi.ipgroup.contains.
 	IPGroups IPGroups
+	// StringGroups are the groups behind avi.stringgroup.*.
+	StringGroups StringGroups
+	// Geo says where addresses are, for avi.utils.get_geo_from_ip.
+	Geo Geo
+	// Reputations are behind avi.utils.get_ip_reputation.
+	Reputations Reputations
+	// RateLimiters are the limiters that avi.vs.ratelimit.exceed may name.
+	RateLimiters map[string]*RateLimiter
+	// RateProfile is what avi.vs.rate_limit enforces.
+	RateProfile *RateProfile
+	// Metrics are what avi.vs.analytics.* counts; nil means metrics of the
+	// engine's own. See [Engine.Metrics].
+	Metrics *Metrics
+	// OpenConns counts the open connections of clients, for
+	// avi.vs.get_open_conns. It may be called concurrently.
+	OpenConns func() int
+	// Instances is how many processes serve the virtual service, for
+	// avi.vs.se_count. Less than 1 means 1.
+	Instances int
 	// Limits bound each run of a script; the zero value has safe defaults.
 	Limits Limits
 	// StrictSelect makes avi.pool.select accept a server only. Unless it is
 	// set, the second argument may also be the key of an entry in the
 	// default table whose value names a server of the pool.
 	StrictSelect bool
+}
+
+// complete checks what an engine cannot do without, and copies what the caller
+// could change.
+func (env *Env) complete() error {
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(env.RateLimiters)) {
+		if env.RateLimiters[name] == nil {
+			faults = append(faults, fmt.Errorf("rateLimiters[%q]: missing", name))
+		}
+	}
+	faults = append(faults, env.RateProfile.validate())
+	env.RateLimiters = maps.Clone(env.RateLimiters)
+	if env.RateProfile != nil {
+		profile := *env.RateProfile
+		env.RateProfile = &profile
+	}
+	if env.Metrics == nil {
+		env.Metrics = &Metrics{}
+	}
+	return errors.Join(faults...)
 }
 
 // An Engine runs scripts. It keeps a pool of Lua states, and may be used from
@@ -33,27 +78,38 @@ type Engine struct {
 	limits Limits
 	states sync.Pool
 
-	runs, failures, created, discarded atomic.Uint64
+	running atomic.Int64 // events, now
+
+	runs, failures, created, discarded, refused atomic.Uint64
 }
 
 // NewEngine returns an engine for an environment. It starts nothing, and
 // needs no closing.
 func NewEngine(env Env) (*Engine, error) {
 	if env.Limits.CallDepth > 100_000 {
-		return nil, errors.New("datascript: limits.callDepth: more than 100000")
+		return nil, errors.New("limits.callDepth: more than 100000")
+	}
+	if err := env.complete(); err != nil {
+		return nil, err
 	}
 	return &Engine{env: env, limits: env.Limits.withDefaults()}, nil
 }
 
 // Run runs what a script has for an event; if it has nothing, Run does
 // nothing. Errors are of type [*RuntimeError]; all that the script had
-// changed or decided is taken back then, except in tables and in the log.
+// changed or decided is taken back then, except in tables, rate limiters,
+// metrics and the log.
 //
 // ctx is the request's: when it ends, the script is stopped. Events of one
 // transaction must not overlap.
 func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) error {
 	if !s.Handles(ev) {
 		return nil
+	}
+	defer e.running.Add(-1)
+	if e.running.Add(1) > int64(e.limits.Concurrent) {
+		e.refused.Add(1)
+		return &RuntimeError{Script: s.name, Event: ev, Message: chunkName(s.name) + ": " + ErrBusy.Error(), Cause: ErrBusy}
 	}
 	st, _ := e.states.Get().(*state)
 	if st == nil {
@@ -73,12 +129,17 @@ func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) e
 	return err
 }
 
+// Metrics returns the counters and gauges of scripts, sorted by name. It may
+// be called at any time; the slice is the caller's.
+func (e *Engine) Metrics() []Metric { return e.env.Metrics.Snapshot() }
+
 // Stats are counts since the engine was made.
 type Stats struct {
 	Runs      uint64 // of scripts, one for each event
 	Failures  uint64 // runs that ended with an error
 	Created   uint64 // Lua states made
 	Discarded uint64 // Lua states thrown away, after a failure or after long use
+	Refused   uint64 // events that did not run, because too many did; see Limits.Concurrent
 }
 
 // Stats returns the engine's counts. It may be called at any time.
@@ -86,5 +147,6 @@ func (e *Engine) Stats() Stats {
 	return Stats{
 		Runs: e.runs.Load(), Failures: e.failures.Load(),
 		Created: e.created.Load(), Discarded: e.discarded.Load(),
+		Refused: e.refused.Load(),
 	}
 }

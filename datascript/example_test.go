@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"time"
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/datascript/datascripttest"
@@ -55,7 +56,7 @@ func ExampleEngine_Run_limits() {
 		fmt.Println(err)
 		return
 	}
-	engine, err := datascript.NewEngine(datascript.Env{Limits: datascript.Limits{Instructions: 10_000}})
+	engine, err := datascript.NewEngine(datascript.Env{Limits: datascript.Limits{Instructions: 10_000, Time: time.Minute}})
 	if err != nil {
 		fmt.Println(err)
 		return

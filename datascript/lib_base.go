@@ -1,9 +1,7 @@
 package datascript
 
 import (
-	"reflect"
 	"strings"
-	"unsafe"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -36,10 +34,14 @@ var baseEntries = []entry{
 	{name: "xpcall", call: baseXpcall},
 	{name: "_VERSION", kind: constant, text: "Lua 5.1"},
 	{name: concatName, call: concat},
+	{name: lengthName, call: length},
+	{name: boundName, call: bound},
 }
 
 const (
-	concatName = ".." // the operator; see rewrite.go
+	concatName = ".."      // the operator; see rewrite.go
+	lengthName = "#"       // likewise
+	boundName  = "(bound)" // what the bounds of numeric loops go through
 	ipairsStep = "(ipairs step)"
 )
 
@@ -80,15 +82,67 @@ func (c call) concatMixed(n int) int {
 			event = c.L.GetMetaField(right, "__concat")
 		}
 		if event == lua.LNil {
-			culprit := left
+			culprit, at := left, i-1
 			if okLeft {
-				culprit = right
+				culprit, at = right, i
 			}
-			c.fail("attempt to concatenate a %s value", culprit.Type())
+			c.fail("attempt to concatenate %s", c.operand(at).describe(culprit.Type().String()))
 		}
 		right = c.callValue(event, left, right)
 	}
 	return c.ret(right)
+}
+
+// operand names an operand of the operator that the function stands for.
+func (c call) operand(i int) operand {
+	op, _ := failedAt(c.L, 1)
+	return op.operand(i)
+}
+
+// length is what #v becomes.
+func length(c call) int {
+	switch v := c.arg(1).(type) {
+	case lua.LString:
+		return c.retNumber(float64(len(v)))
+	case *lua.LTable:
+		return c.retNumber(float64(border(v)))
+	}
+	c.fail("attempt to get length of %s", c.operand(0).describe(c.arg(1).Type().String()))
+	return 0
+}
+
+// border returns the length of an array, as Lua's # gives it. The VM keeps
+// elements from MaxArrayIndex on with the other keys, and does not count them.
+func border(t *lua.LTable) int {
+	n := t.Len()
+	if n < lua.MaxArrayIndex-1 {
+		return n
+	}
+	has := func(i int) bool { return t.RawGet(lua.LNumber(i)) != lua.LNil }
+	low, high := n, n+1
+	for has(high) {
+		low, high = high, 2*high
+	}
+	for high-low > 1 {
+		if mid := low + (high-low)/2; has(mid) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// bound reads a bound of a numeric loop: Lua takes numerals in strings, the VM
+// takes numbers only.
+func bound(c call) int {
+	v := c.arg(1)
+	if s, ok := v.(lua.LString); ok {
+		if f, ok := luastr.ParseNumber(string(s)); ok {
+			return c.retNumber(f)
+		}
+	}
+	return c.ret(v)
 }
 
 // allow stops the script if it is about to build too large a string.
@@ -103,6 +157,9 @@ func (c call) allow(size int) {
 
 // callValue calls a Lua value and returns its first result.
 func (c call) callValue(fn lua.LValue, args ...lua.LValue) lua.LValue {
+	if !c.callable(fn) {
+		c.fail("attempt to call a %s value", fn.Type())
+	}
 	c.L.Push(fn)
 	for _, a := range args {
 		c.L.Push(a)
@@ -140,21 +197,26 @@ func baseAssert(c call) int {
 }
 
 func baseError(c call) int {
-	level := c.optInt(2, 1)
-	if s, ok := c.arg(1).(lua.LString); ok && len(s) > c.engine.limits.ErrorBytes {
-		c.L.Error(lua.LString(cut(string(s), c.engine.limits.ErrorBytes)), level)
+	v, level := c.arg(1), c.optCInt(2, 1)
+	if s, ok := v.(lua.LString); ok {
+		s = lua.LString(cut(string(s), c.engine.limits.ErrorBytes))
+		if level > 0 {
+			s = lua.LString(where(c.L, level)) + s
+		}
+		v = s
+	} else if n, ok := v.(lua.LNumber); ok && level > 0 {
+		v = lua.LString(where(c.L, level) + luastr.FormatNumber(float64(n)))
 	}
-	c.L.Error(c.arg(1), level)
+	c.raise(c.L, v)
 	return 0
 }
 
 func baseGetMetatable(c call) int { return c.ret(c.L.GetMetatable(c.any(1))) }
 
 func baseSetMetatable(c call) int {
-	t := c.table(1)
-	mt := c.any(2)
-	if mt.Type() != lua.LTNil && mt.Type() != lua.LTTable {
-		c.typeError(2, "nil or table")
+	t, mt := c.table(1), c.arg(2)
+	if c.count() < 2 || mt.Type() != lua.LTNil && mt.Type() != lua.LTTable {
+		c.argError(2, "nil or table expected")
 	}
 	if old, ok := t.Metatable.(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
 		c.fail("cannot change a protected metatable")
@@ -202,7 +264,11 @@ func baseIpairsStep(c call) int {
 }
 
 func baseNext(c call) int {
-	k, v := c.readable(1).Next(c.arg(2))
+	t := c.readable(1)
+	if k := c.arg(2); k != lua.LNil && t.RawGet(k) == lua.LNil && !everHad(t, k) {
+		c.raise(c.L, lua.LString("invalid key to 'next'"))
+	}
+	k, v := t.Next(c.arg(2))
 	if k == lua.LNil {
 		return c.ret(lua.LNil)
 	}
@@ -222,58 +288,104 @@ func basePairs(c call) int {
 // basePcall cannot catch what stops a script for good.
 func basePcall(c call) int {
 	c.any(1)
-	return c.protected(c.count()-1, c.state.onCaught)
+	return c.protected(c.count()-1, lua.LNil)
 }
 
 func baseXpcall(c call) int {
-	handler, ok := c.arg(2).(*lua.LFunction)
-	if !ok {
-		c.typeError(2, "function")
-	}
+	c.any(2)
+	handler := c.arg(2)
 	c.L.SetTop(1)
 	return c.protected(0, handler)
 }
 
+// A catcher is a pcall or xpcall that runs.
+type catcher struct {
+	handler  lua.LValue // of xpcall; nil for pcall
+	captured captured   // before the call
+	noted    bool       // the error has come here
+	failed   bool       // the handler has not returned
+}
+
 // protected calls the function below the nargs arguments on the stack.
-func (c call) protected(nargs int, handler *lua.LFunction) int {
+func (c call) protected(nargs int, handler lua.LValue) int {
 	L := c.L
-	err := L.PCall(nargs, lua.MultRet, handler)
-	// Without this, the next error would cut closures off from the
-	// variables they share: PCall forgets that an outer handler is set.
-	setHasErrorFunc(L)
+	if callee := L.Get(1); !c.callable(callee) {
+		// The VM's error would have no type.
+		return c.caught(c.handled(handler, lua.LString("attempt to call a "+callee.Type().String()+" value")))
+	}
+	outer := c.catcher
+	own := &catcher{handler: handler, captured: capturedNow(L)}
+	c.run.catcher = own
+	err := L.PCall(nargs, lua.MultRet, c.state.onCaught)
+	c.run.catcher = outer
+	keepHandler(L)
 	if err == nil {
 		L.Insert(lua.LTrue, 1)
 		return L.GetTop()
 	}
-	c.check()
-	L.SetTop(0)
-	L.Push(lua.LFalse)
+	release(own.captured)
+	var v lua.LValue = lua.LNil
 	if ae, ok := err.(*lua.ApiError); ok && ae.Object != nil {
-		L.Push(ae.Object)
-	} else {
-		L.Push(lua.LString("error in error handling"))
+		v = ae.Object
 	}
+	if own.failed {
+		c.raised = false
+		v = lua.LString("error in error handling")
+	} else if !own.noted { // the stack was full
+		c.raised = false
+		v = lua.LString(c.reword(L, -1, errorText(v)))
+	}
+	c.check()
+	return c.caught(v)
+}
+
+func (c call) caught(v lua.LValue) int {
+	c.L.SetTop(0)
+	c.L.Push(lua.LFalse)
+	c.L.Push(v)
 	return 2
 }
 
-// hasErrorFunc is where the VM keeps whether an error handler is set. The
-// field has no accessor; see the test that goes with it.
-var hasErrorFunc, hasErrorFuncKnown = func() (uintptr, bool) {
-	f, ok := reflect.TypeFor[lua.LState]().FieldByName("hasErrorFunc")
-	return f.Offset, ok && f.Type.Kind() == reflect.Bool
-}()
-
-func setHasErrorFunc(L *lua.LState) {
-	if hasErrorFuncKnown {
-		*(*bool)(unsafe.Add(unsafe.Pointer(L), hasErrorFunc)) = true
+// handled is what an error handler makes of an error that was not raised.
+func (c call) handled(handler, v lua.LValue) lua.LValue {
+	if handler == lua.LNil {
+		return v
 	}
+	if !c.callable(handler) {
+		return lua.LString("error in error handling")
+	}
+	return c.callValue(handler, v)
+}
+
+// noteCaught is the error handler of pcall and xpcall.
+func noteCaught(L *lua.LState) int {
+	r := L.Context().(*run)
+	c := r.catcher
+	c.noted = true
+	keepHandler(L)
+	v := r.explain(L)
+	release(c.captured)
+	if c.handler == lua.LNil || r.stop != nil {
+		L.Push(v)
+		return 1
+	}
+	c.failed = true
+	L.Push(c.handler)
+	L.Push(v)
+	L.Call(1, 1)
+	c.failed = false
+	return 1
+}
+
+// callable reports whether a value can be called.
+func (c call) callable(v lua.LValue) bool {
+	return v.Type() == lua.LTFunction || c.L.GetMetaField(v, "__call").Type() == lua.LTFunction
 }
 
 // print writes to the transaction's log, not to standard output.
 func basePrint(c call) int {
 	var b strings.Builder
-	b.WriteString(c.L.Where(1))
-	b.WriteByte(' ')
+	b.WriteString(c.place())
 	for n := 1; n <= c.count(); n++ {
 		if n > 1 {
 			b.WriteByte('\t')
@@ -295,10 +407,10 @@ func baseRawset(c call) int {
 
 func (c call) checkKey(k lua.LValue) {
 	if k == lua.LNil {
-		c.fail("table index is nil")
+		c.raise(c.L, lua.LString("table index is nil"))
 	}
 	if f, ok := k.(lua.LNumber); ok && f != f {
-		c.fail("table index is NaN")
+		c.raise(c.L, lua.LString("table index is NaN"))
 	}
 }
 
@@ -307,7 +419,7 @@ func baseSelect(c call) int {
 	if c.arg(1) == lua.LString("#") {
 		return c.retNumber(float64(n - 1))
 	}
-	i := c.integer(1)
+	i := c.cInt(1)
 	switch {
 	case i < 0:
 		i += n
@@ -327,7 +439,7 @@ func baseTonumber(c call) int {
 		}
 		return c.ret(lua.LNil)
 	}
-	f, ok, err := luastr.ParseNumberBase(c.str(1), c.integer(2))
+	f, ok, err := luastr.ParseNumberBase(c.str(1), c.cInt(2))
 	c.must(err)
 	if !ok {
 		return c.ret(lua.LNil)
@@ -340,11 +452,10 @@ const maxUnpack = 8000
 
 func baseUnpack(c call) int {
 	t := c.readable(1)
-	i, j := c.optInt(2, 1), 0
+	i := c.optCInt(2, 1)
+	j := c.optCInt(3, -1)
 	if c.arg(3) == lua.LNil {
-		j = t.Len()
-	} else {
-		j = c.integer(3)
+		j = border(t)
 	}
 	if j < i {
 		return 0

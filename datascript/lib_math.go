@@ -30,7 +30,7 @@ var mathEntries = []entry{
 	math2("fmod", math.Mod),
 	math2("pow", math.Pow),
 	{name: "mod", call: func(c call) int { return c.retNumber(math.Mod(c.num(1), c.num(2))) }},
-	{name: "ldexp", call: func(c call) int { return c.retNumber(math.Ldexp(c.num(1), c.integer(2))) }},
+	{name: "ldexp", call: func(c call) int { return c.retNumber(math.Ldexp(c.num(1), c.cInt(2))) }},
 	{name: "frexp", call: mathFrexp},
 	{name: "modf", call: mathModf},
 	{name: "max", call: func(c call) int { return c.fold(math.Max) }},

@@ -53,13 +53,14 @@ func (st *state) stringMetatable() *lua.LTable {
 		mt.RawSetString(name, st.L.NewFunction(func(L *lua.LState) int {
 			x, okX := number(L.Get(1))
 			y, okY := number(L.Get(2))
-			unary := name == "__unm"
-			if !okX || !okY && !unary {
-				culprit := L.Get(1)
+			if !okX || !okY && name != "__unm" {
+				culprit := 0
 				if okX {
-					culprit = L.Get(2)
+					culprit = 1
 				}
-				L.RaiseError("attempt to perform arithmetic on a %s value", culprit.Type())
+				at, _ := failedAt(L, 1)
+				text := at.operand(culprit).describe(L.Get(culprit + 1).Type().String())
+				L.Context().(*run).raise(L, lua.LString(where(L, 1)+"attempt to perform arithmetic on "+text))
 			}
 			L.Push(lua.LNumber(op(x, y)))
 			return 1
@@ -83,7 +84,7 @@ func stringSplit(c call) int {
 		c.argError(2, "separator is empty")
 	}
 	n := strings.Count(s, sep) + 1
-	c.spend(n + len(s)>>8)
+	c.spend(4*n + len(s)>>8)
 	t := c.L.CreateTable(n, 0)
 	for i := 1; ; i++ {
 		part, rest, more := strings.Cut(s, sep)
@@ -108,7 +109,7 @@ func stringUpper(c call) int {
 }
 
 func stringRep(c call) int {
-	s, err := luastr.Rep(c.str(1), c.int64(2), c.engine.limits.StringBytes)
+	s, err := luastr.Rep(c.str(1), int64(c.cInt(2)), c.engine.limits.StringBytes)
 	c.must(err)
 	c.allow(len(s))
 	return c.retString(s)
@@ -132,7 +133,7 @@ func stringByte(c call) int {
 func stringChar(c call) int {
 	b := make([]byte, c.count())
 	for i := range b {
-		n := c.integer(i + 1)
+		n := c.cInt(i + 1)
 		if n < 0 || n > 255 {
 			c.argError(i+1, "invalid value")
 		}
@@ -281,7 +282,7 @@ func stringGsub(c call) int {
 	repl := c.arg(3)
 	limit := luastr.AllMatches
 	if c.arg(4) != lua.LNil {
-		limit = c.integer(4)
+		limit = c.cInt(4)
 	}
 	maxBytes := c.engine.limits.StringBytes
 	var op func(m *luastr.Matcher) (string, int, error)

@@ -1,8 +1,6 @@
 package datascript
 
 import (
-	"math/bits"
-	"slices"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -11,7 +9,7 @@ import (
 // Lua's table library.
 var tableEntries = []entry{
 	{name: "concat", call: tableConcat},
-	{name: "getn", call: func(c call) int { return c.retNumber(float64(c.readable(1).Len())) }},
+	{name: "getn", call: func(c call) int { return c.retNumber(float64(border(c.readable(1)))) }},
 	{name: "insert", call: tableInsert},
 	{name: "maxn", call: tableMaxn},
 	{name: "remove", call: tableRemove},
@@ -21,13 +19,18 @@ var tableEntries = []entry{
 func tableConcat(c call) int {
 	t := c.readable(1)
 	sep := c.optStr(2, "")
-	i := c.optInt(3, 1)
-	j := c.optInt(4, t.Len())
+	i := c.optCInt(3, 1)
+	j := 0
+	if c.arg(4) == lua.LNil {
+		j = border(t)
+	} else {
+		j = c.cInt(4)
+	}
 	var b strings.Builder
 	for k := i; k <= j; k++ {
 		s, ok := text(t.RawGet(lua.LNumber(k)))
 		if !ok {
-			c.argError(1, "invalid value (%s) at index %d in table for 'concat'", t.RawGet(lua.LNumber(k)).Type(), k)
+			c.fail("invalid value (%s) at index %d in table for 'concat'", t.RawGet(lua.LNumber(k)).Type(), k)
 		}
 		c.spend(1)
 		c.allow(b.Len() + len(s) + len(sep))
@@ -41,12 +44,12 @@ func tableConcat(c call) int {
 
 func tableInsert(c call) int {
 	t := c.writable(1)
-	n := t.Len()
+	n := border(t)
 	switch c.count() {
 	case 2:
 		t.RawSetInt(n+1, c.arg(2))
 	case 3:
-		pos := c.integer(2)
+		pos := c.cInt(2)
 		if pos > n {
 			t.RawSet(lua.LNumber(pos), c.arg(3))
 			return 0
@@ -76,50 +79,122 @@ func tableMaxn(c call) int {
 
 func tableRemove(c call) int {
 	t := c.writable(1)
-	n := t.Len()
-	pos := c.optInt(2, n)
+	n := border(t)
+	pos := c.optCInt(2, n)
 	if pos < 1 || pos > n {
 		return 0
 	}
-	v := t.RawGetInt(pos)
+	v := element(t, pos)
 	c.spend((n - pos) >> 3)
 	for k := pos; k < n; k++ {
-		t.RawSetInt(k, t.RawGetInt(k+1))
+		t.RawSetInt(k, element(t, k+1))
 	}
 	t.RawSetInt(n, lua.LNil)
 	return c.ret(v)
 }
 
+// element returns an element of an array of any length.
+func element(t *lua.LTable, i int) lua.LValue {
+	if i < lua.MaxArrayIndex {
+		return t.RawGetInt(i)
+	}
+	return t.RawGet(lua.LNumber(i))
+}
+
 func tableSort(c call) int {
 	t := c.writable(1)
+	n := border(t)
 	order := c.arg(2)
 	if order != lua.LNil && order.Type() != lua.LTFunction {
 		c.typeError(2, "function")
 	}
-	n := t.Len()
-	c.spend(n * bits.Len(uint(n)))
-	values := make([]lua.LValue, n)
-	for i := range values {
-		values[i] = t.RawGetInt(i + 1)
-	}
-	slices.SortFunc(values, func(a, b lua.LValue) int {
-		switch {
-		case c.before(order, a, b):
-			return -1
-		case c.before(order, b, a):
-			return 1
-		}
-		return 0
-	})
-	for i, v := range values {
-		t.RawSetInt(i+1, v)
-	}
+	sorter{c, t, order}.sort(1, n)
 	return 0
 }
 
-func (c call) before(order, a, b lua.LValue) bool {
-	if order != lua.LNil {
-		return lua.LVAsBool(c.callValue(order, a, b))
+// A sorter sorts an array in place, step by step as Lua 5.1 does: scripts see
+// the order of elements that are equal, and what an order function that makes
+// no sense leads to.
+type sorter struct {
+	call
+	t     *lua.LTable
+	order lua.LValue
+}
+
+func (s sorter) at(i int) lua.LValue { return element(s.t, i) }
+
+func (s sorter) swap(i, j int) {
+	a, b := s.at(i), s.at(j)
+	s.t.RawSetInt(i, b)
+	s.t.RawSetInt(j, a)
+}
+
+func (s sorter) before(a, b lua.LValue) bool {
+	s.spend(1)
+	if s.order == lua.LNil {
+		return s.L.LessThan(a, b)
 	}
-	return c.L.LessThan(a, b)
+	s.L.Push(s.order)
+	s.L.Push(a)
+	s.L.Push(b)
+	s.L.Call(2, 1)
+	v := s.L.Get(-1)
+	s.L.Pop(1)
+	return lua.LVAsBool(v)
+}
+
+// sort is a quicksort around the median of three.
+func (s sorter) sort(low, high int) {
+	for low < high {
+		if s.before(s.at(high), s.at(low)) {
+			s.swap(low, high)
+		}
+		if high-low == 1 {
+			return
+		}
+		middle := (low + high) / 2
+		if s.before(s.at(middle), s.at(low)) {
+			s.swap(middle, low)
+		} else if s.before(s.at(high), s.at(middle)) {
+			s.swap(middle, high)
+		}
+		if high-low == 2 {
+			return
+		}
+		p := s.partition(low, high, middle)
+		// The smaller half goes first, which bounds the recursion.
+		if p-low < high-p {
+			s.sort(low, p-1)
+			low = p + 1
+		} else {
+			s.sort(p+1, high)
+			high = p - 1
+		}
+	}
+}
+
+// partition moves what is before the pivot to its left and what is behind it
+// to its right, and returns where it ends up.
+func (s sorter) partition(low, high, middle int) int {
+	pivot := s.at(middle)
+	s.swap(middle, high-1)
+	i, j := low, high-1
+	for {
+		for i++; s.before(s.at(i), pivot); i++ {
+			if i > high {
+				s.fail("invalid order function for sorting")
+			}
+		}
+		for j--; s.before(pivot, s.at(j)); j-- {
+			if j < low {
+				s.fail("invalid order function for sorting")
+			}
+		}
+		if j < i {
+			break
+		}
+		s.swap(i, j)
+	}
+	s.swap(high-1, i)
+	return i
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
+	"runtime/debug"
 	"time"
 )
 
@@ -27,7 +29,17 @@ type Limits struct {
 	LogLines, LogBytes int
 	// ErrorBytes is where the text of an error is cut: 4 KiB.
 	ErrorBytes int
+	// Concurrent is how many script events may run in the engine at a time;
+	// one more fails at once, with [ErrBusy]. Within its time, an event can
+	// come to hold about 64 MiB. The default is therefore half the memory
+	// limit of the process (GOMEMLIMIT), in units of 64 MiB, but at least
+	// GOMAXPROCS; it is 1,024 if there is no memory limit.
+	Concurrent int
 }
+
+// ErrBusy is the cause of a [RuntimeError] if a script could not be run
+// because too many run already. The fitting answer is 503 with Retry-After.
+var ErrBusy = errors.New("datascript: too many scripts run at the same time")
 
 const (
 	defaultInstructions = 200_000
@@ -37,7 +49,17 @@ const (
 	defaultLogLines     = 64
 	defaultLogBytes     = 16 << 10
 	defaultErrorBytes   = 4 << 10
+	defaultConcurrent   = 1024
+	eventBytes          = 64 << 20 // what one event may come to hold
 )
+
+// concurrentFor is the default of Concurrent for a memory limit in bytes.
+func concurrentFor(memory int64, procs int) int {
+	if memory == math.MaxInt64 {
+		return defaultConcurrent
+	}
+	return int(min(max(memory/2/eventBytes, int64(procs)), defaultConcurrent))
+}
 
 // withDefaults replaces each zero by its default and each negative value by
 // one that is never reached.
@@ -55,6 +77,10 @@ func (l Limits) withDefaults() Limits {
 	set(&l.LogLines, defaultLogLines)
 	set(&l.LogBytes, defaultLogBytes)
 	set(&l.ErrorBytes, defaultErrorBytes)
+	if l.Concurrent == 0 {
+		l.Concurrent = concurrentFor(debug.SetMemoryLimit(-1), runtime.GOMAXPROCS(0))
+	}
+	set(&l.Concurrent, 0)
 	switch {
 	case l.CallDepth == 0:
 		l.CallDepth = defaultCallDepth

@@ -20,7 +20,10 @@ import (
 //     never assigns becomes an import: a value handed to the script once per
 //     Lua state, so that using it costs no look-up. Constants become
 //     literals.
-//   - The operator .. becomes a call that checks the size of its result.
+//   - The operators .. and # become calls: one checks the size of its result,
+//     the other knows long arrays.
+//   - Operations that can fail get the names of their operands; see sites.go.
+//   - In "local f = function", the function does not see f, as the VM has it.
 //   - Numerals are read as Lua 5.1 reads them; to the VM, 010 is eight.
 //
 // The event's code
@@ -93,35 +96,33 @@ func findGlobals(chunks [][]ast.Stmt) (*globals, *CompileError) {
 }
 
 // rewrite turns the statements of one event into those of the function that
-// lua.Compile is given, and lists the values it imports.
-func rewrite(stmts []ast.Stmt, g *globals) ([]ast.Stmt, []*symbol, *CompileError) {
-	w := &walker{globals: g, usesKnown: true, rewriting: true}
+// lua.Compile is given. The walker has the values it imports, and its sites.
+func rewrite(stmts []ast.Stmt, g *globals) (body []ast.Stmt, w *walker, fault *CompileError) {
+	first, last := 1, 1
+	if n := len(stmts); n > 0 {
+		first = stmts[0].Line()
+		last = max(first, stmts[n-1].Line(), stmts[n-1].LastLine())
+	}
+	w = &walker{globals: g, usesKnown: true, rewriting: true}
 	w.block(stmts)
 	if w.fault != nil {
 		return nil, nil, w.fault
 	}
-	line := 1
-	if len(stmts) > 0 {
-		line = stmts[0].Line()
-	}
 	main := &ast.FunctionExpr{ParList: &ast.ParList{Names: []string{globalsName}, HasVargs: w.mainVararg}, Stmts: stmts}
-	main.SetLine(line)
-	main.SetLastLine(line)
-	if n := len(stmts); n > 0 {
-		main.SetLastLine(max(line, stmts[n-1].Line(), stmts[n-1].LastLine()))
-	}
+	main.SetLine(first)
+	main.SetLastLine(last)
 	ret := &ast.ReturnStmt{Exprs: []ast.Expr{main}}
-	ret.SetLine(line)
-	body := []ast.Stmt{ret}
+	ret.SetLine(first)
+	body = []ast.Stmt{ret}
 	if len(w.imports) > 0 {
 		local := &ast.LocalAssignStmt{Exprs: []ast.Expr{&ast.Comma3Expr{}}}
-		local.SetLine(line)
+		local.SetLine(first)
 		for _, sym := range w.imports {
 			local.Names = append(local.Names, importName(sym))
 		}
 		body = []ast.Stmt{local, ret}
 	}
-	return body, w.imports, nil
+	return body, w, nil
 }
 
 func importName(sym *symbol) string { return "(" + sym.name + ")" }
@@ -138,23 +139,44 @@ type walker struct {
 	usesKnown bool // assignments have been found; find uses
 	rewriting bool
 
-	locals     []string // in scope, innermost last
-	funcs      int      // nested functions around this point
-	mainVararg bool     // the main chunk uses "..."
+	locals     []variable // in scope, innermost last
+	funcs      int        // nested functions around this point
+	mainVararg bool       // the main chunk uses "..."
 	imports    []*symbol
+	sites      sites
 	depth      int
 	fault      *CompileError
 }
 
-func (w *walker) isLocal(name string) bool { return slices.Contains(w.locals, name) }
+// A variable is a local variable of the script.
+type variable struct {
+	name  string
+	funcs int // the depth of the function it belongs to
+}
 
-func (w *walker) declare(names ...string) { w.locals = append(w.locals, names...) }
+// variable returns the local variable that a name means here, or nil.
+func (w *walker) variable(name string) *variable {
+	for i := len(w.locals) - 1; i >= 0; i-- {
+		if w.locals[i].name == name {
+			return &w.locals[i]
+		}
+	}
+	return nil
+}
+
+func (w *walker) isLocal(name string) bool { return w.variable(name) != nil }
+
+func (w *walker) declare(names ...string) {
+	for _, name := range names {
+		w.locals = append(w.locals, variable{name, w.funcs})
+	}
+}
 
 // enter counts the depth of the tree; leave must follow.
 func (w *walker) enter(n ast.PositionHolder) bool {
 	w.depth++
 	if w.depth > maxDepth && w.fault == nil {
-		w.fault = &CompileError{Line: n.Line(), Message: "expression or statement too complex"}
+		w.fault = &CompileError{Line: place(n.Line()).line(), Message: "expression or statement too complex"}
 	}
 	return w.fault == nil
 }
@@ -185,14 +207,15 @@ func (w *walker) stmt(s ast.Stmt) {
 			s.Lhs[i] = w.target(lhs)
 		}
 	case *ast.LocalAssignStmt:
-		// The VM lets a lone function see its own name, for "local
-		// function"; the tree does not tell the two forms apart.
-		if len(s.Names) == 1 && len(s.Exprs) == 1 {
-			if _, ok := s.Exprs[0].(*ast.FunctionExpr); ok {
-				w.declare(s.Names...)
-				w.exprs(s.Exprs)
-				return
-			}
+		if isLocalFunction(s) {
+			w.declare(s.Names...)
+			w.exprs(s.Exprs)
+			return
+		}
+		if loneFunction(s) && w.rewriting {
+			// The VM takes it for "local function", and lets the function
+			// see its own name, unless there is a further value.
+			s.Exprs = append(s.Exprs, at(s.Exprs[0], &ast.NilExpr{}))
 		}
 		w.exprs(s.Exprs)
 		w.declare(s.Names...)
@@ -213,33 +236,47 @@ func (w *walker) stmt(s ast.Stmt) {
 		w.block(s.Then)
 		w.block(s.Else)
 	case *ast.NumberForStmt:
-		s.Init, s.Limit = w.expr(s.Init), w.expr(s.Limit)
+		s.Init, s.Limit = w.bound(s.Init), w.bound(s.Limit)
 		if s.Step != nil {
-			s.Step = w.expr(s.Step)
+			s.Step = w.bound(s.Step)
 		}
 		mark := len(w.locals)
 		w.declare(s.Name)
 		w.stmts(s.Stmts)
 		w.locals = w.locals[:mark]
 	case *ast.GenericForStmt:
+		w.mark(s, forOp, operand{"local", "(for generator)"})
 		w.exprs(s.Exprs)
 		mark := len(w.locals)
 		w.declare(s.Names...)
 		w.stmts(s.Stmts)
 		w.locals = w.locals[:mark]
 	case *ast.FuncDefStmt:
-		if s.Name.Func != nil {
-			s.Name.Func = w.target(s.Name.Func)
-			w.function(s.Func, false)
-		} else {
-			w.modifies(s.Name.Receiver)
-			s.Name.Receiver = w.expr(s.Name.Receiver)
-			w.function(s.Func, true)
+		if s.Name.Func == nil { // function a.b:c() is function a.b.c(self)
+			key := at(s.Name.Receiver, &ast.StringExpr{Value: s.Name.Method})
+			s.Name.Func = at(s.Name.Receiver, &ast.AttrGetExpr{Object: s.Name.Receiver, Key: key})
+			s.Name.Receiver = nil
+			s.Func.ParList.Names = append([]string{"self"}, s.Func.ParList.Names...)
 		}
+		s.Name.Func = w.target(s.Name.Func)
+		w.function(s.Func)
 	case *ast.ReturnStmt:
 		w.exprs(s.Exprs)
 	}
 }
+
+// loneFunction reports whether a statement is "local f = function" or "local
+// function f".
+func loneFunction(s *ast.LocalAssignStmt) bool {
+	if len(s.Names) != 1 || len(s.Exprs) != 1 {
+		return false
+	}
+	_, ok := s.Exprs[0].(*ast.FunctionExpr)
+	return ok
+}
+
+// isLocalFunction tells the second form, which the parser gives a last line.
+func isLocalFunction(s *ast.LocalAssignStmt) bool { return loneFunction(s) && s.LastLine() != 0 }
 
 // target handles what stands left of an assignment.
 func (w *walker) target(e ast.Expr) ast.Expr {
@@ -252,6 +289,7 @@ func (w *walker) target(e ast.Expr) ast.Expr {
 		return w.global(e, e.Value)
 	case *ast.AttrGetExpr:
 		w.modifies(e.Object)
+		w.mark(e, indexOp, w.operand(e.Object))
 		e.Object, e.Key = w.expr(e.Object), w.expr(e.Key)
 	}
 	return e
@@ -293,6 +331,7 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 		if path, ok := w.path(e, maxPath); ok && symbols[path] != nil {
 			return w.name(e, path)
 		}
+		w.mark(e, indexOp, w.operand(e.Object))
 		e.Object, e.Key = w.expr(e.Object), w.expr(e.Key)
 	case *ast.TableExpr:
 		for _, f := range e.Fields {
@@ -303,8 +342,10 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 		}
 	case *ast.FuncCallExpr:
 		if e.Func != nil {
+			w.mark(e, callOp, w.operand(e.Func))
 			e.Func = w.expr(e.Func)
 		} else {
+			w.mark(e, callOp, operand{"method", e.Method}, w.operand(e.Receiver))
 			e.Receiver = w.expr(e.Receiver)
 		}
 		w.exprs(e.Args)
@@ -313,31 +354,30 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 	case *ast.RelationalOpExpr:
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.ArithmeticOpExpr:
+		w.mark(e, arithOp, w.operand(e.Lhs), w.operand(e.Rhs))
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.StringConcatOpExpr:
 		return w.concat(e)
 	case *ast.UnaryMinusOpExpr:
+		w.mark(e, negateOp, w.operand(e.Expr))
 		e.Expr = w.expr(e.Expr)
 	case *ast.UnaryNotOpExpr:
 		e.Expr = w.expr(e.Expr)
 	case *ast.UnaryLenOpExpr:
-		e.Expr = w.expr(e.Expr)
+		return w.length(e)
 	case *ast.FunctionExpr:
-		w.function(e, false)
+		w.function(e)
 	}
 	return e
 }
 
-func (w *walker) function(f *ast.FunctionExpr, method bool) {
+func (w *walker) function(f *ast.FunctionExpr) {
 	mark := len(w.locals)
-	if method {
-		w.declare("self")
-	}
+	w.funcs++
 	w.declare(f.ParList.Names...)
 	if f.ParList.HasVargs {
 		w.declare("arg") // as Lua 5.1 has it, in functions but not in the main chunk
 	}
-	w.funcs++
 	w.stmts(f.Stmts)
 	w.funcs--
 	w.locals = w.locals[:mark]
@@ -403,29 +443,60 @@ func (w *walker) imported(e ast.Expr, sym *symbol) ast.Expr {
 
 // concat turns a chain a..b..c, which associates to the right, into one call.
 func (w *walker) concat(e *ast.StringConcatOpExpr) ast.Expr {
-	call := &ast.FuncCallExpr{AdjustRet: true}
+	var pieces []ast.Expr
 	rest := ast.Expr(e)
 	for {
 		op, ok := rest.(*ast.StringConcatOpExpr)
 		if !ok {
 			break
 		}
-		op.Lhs = w.expr(op.Lhs)
-		call.Args = append(call.Args, op.Lhs)
-		if next, ok := op.Rhs.(*ast.StringConcatOpExpr); ok {
-			rest = next
-			continue
-		}
-		op.Rhs = w.expr(op.Rhs)
+		pieces = append(pieces, op.Lhs)
 		rest = op.Rhs
-		break
 	}
+	pieces = append(pieces, rest)
+	if !w.rewriting {
+		w.exprs(pieces)
+		return e
+	}
+	operands := make([]operand, len(pieces))
+	for i, p := range pieces {
+		operands[i] = w.operand(p)
+	}
+	w.exprs(pieces)
+	return w.operator(e, concatName, concatOp, pieces, operands...)
+}
+
+// length turns #v into a call, which counts arrays that are too long for the
+// VM's own, and pays no heed to __len, as Lua 5.1.
+func (w *walker) length(e *ast.UnaryLenOpExpr) ast.Expr {
+	name := w.operand(e.Expr)
+	e.Expr = w.expr(e.Expr)
 	if !w.rewriting {
 		return e
 	}
-	call.Args = append(call.Args, single(rest))
-	call.Func = w.imported(e, symbols[concatName])
-	return at(e, call)
+	return w.operator(e, lengthName, lengthOp, []ast.Expr{e.Expr}, name)
+}
+
+// bound makes numbers of a loop's bounds that may be strings.
+func (w *walker) bound(e ast.Expr) ast.Expr {
+	switch e.(type) {
+	case *ast.NumberExpr, *ast.UnaryMinusOpExpr, *ast.UnaryLenOpExpr, *ast.ArithmeticOpExpr, *ast.NilExpr:
+		return w.expr(e)
+	}
+	e = w.expr(e)
+	if !w.rewriting {
+		return e
+	}
+	return w.operator(e, boundName, otherOp, []ast.Expr{e})
+}
+
+// operator makes the call that stands for an operator.
+func (w *walker) operator(e ast.Expr, name string, op operation, args []ast.Expr, operands ...operand) ast.Expr {
+	args[len(args)-1] = single(args[len(args)-1])
+	call := at(e, &ast.FuncCallExpr{AdjustRet: true, Args: args})
+	call.Func = w.imported(e, symbols[name])
+	w.mark(call, op, operands...)
+	return call
 }
 
 // single keeps the last argument of a call from giving several values.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -29,10 +30,16 @@ type run struct {
 	// The budget. Work is counted down; the clock is read now and then, and
 	// for the first time after some instructions, so that short scripts do
 	// not read it at all.
-	steps   int
+	steps   int // left, besides those of this interval
+	tick    int // left of this interval
 	started time.Time
 	paused  time.Duration // spent in services of the host
+	left    time.Time     // since when the host is asked
 	stop    error         // set once the script must not go on
+
+	// How errors travel.
+	raised  bool     // a function of the API raised the error on its way; else the VM did
+	catcher *catcher // the innermost pcall or xpcall
 
 	// Why the script failed.
 	cause     error // behind the error that was raised last
@@ -45,6 +52,9 @@ type run struct {
 	closing   closing
 	selection selection
 	undo      []func() // what takes back the changes made in place, in order
+	decisions []func() // further ones, for abilities of the transaction; see decide
+	user      *string  // what set_userid was given
+	headers   int      // bytes written to headers
 
 	patternSteps int
 	rng          *rand.Rand
@@ -85,14 +95,10 @@ var closed = func() chan struct{} {
 
 // Done implements context.Context: it counts an instruction.
 func (r *run) Done() <-chan struct{} {
-	r.steps--
-	if r.steps > 0 && r.steps%clockInterval != 0 {
+	if r.tick--; r.tick > 0 || r.mayGoOn() {
 		return nil
 	}
-	if !r.mayGoOn() {
-		return closed
-	}
-	return nil
+	return closed
 }
 
 // Err implements context.Context: why Done said stop. The VM raises its text.
@@ -124,8 +130,11 @@ func (r *run) mayGoOn() bool {
 		return false
 	}
 	limits := &r.engine.limits
+	left := r.steps + r.tick
+	r.tick = min(left, clockInterval)
+	r.steps = left - r.tick
 	switch {
-	case r.steps <= 0:
+	case left <= 0:
 		r.halt(&BudgetError{"instructions", int64(limits.Instructions)})
 	case r.ctx.Err() != nil:
 		r.halt(context.Cause(r.ctx))
@@ -142,22 +151,20 @@ func (r *run) halt(err error) {
 	if r.stop == nil {
 		r.stop = err
 	}
+	r.steps, r.tick = 0, 0 // not even an error handler runs another instruction
 }
 
 // spend counts n steps of work within a function of the API.
 func (c call) spend(n int) {
-	before := c.steps
-	c.steps -= n
-	if c.steps > 0 && c.steps/clockInterval == before/clockInterval {
-		return
+	if c.tick -= n; c.tick <= 0 {
+		c.check()
 	}
-	c.check()
 }
 
 // check raises the error that stops the script, if it must stop.
 func (c call) check() {
 	if !c.mayGoOn() {
-		c.L.RaiseError("%s", publicText(c.stop))
+		c.fail("%s", publicText(c.stop))
 	}
 }
 
@@ -168,14 +175,17 @@ func (c call) tooLarge() {
 }
 
 // outside stops the script's clock while a service of the host is asked;
-// call what it returns afterwards.
+// call what it returns afterwards. It costs nothing as long as the clock has
+// not been started.
 func (r *run) outside() func() {
 	if r.started.IsZero() {
-		return func() {}
+		return nothing
 	}
-	start := time.Now()
-	return func() { r.paused += time.Since(start) }
+	r.left = time.Now()
+	return r.state.resume
 }
+
+func nothing() {}
 
 // rollback takes back what the script changed.
 func (r *run) rollback() {
@@ -192,12 +202,16 @@ func (r *run) vars() *Vars { return r.tx.Vars() }
 // the state may be used again.
 func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx Transaction) (err error, healthy bool) {
 	r := &st.run
-	*r = run{engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, steps: 1 << 20}
+	*r = run{engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, tick: 1 << 20}
 	defer func() {
 		// Nothing that PCall should have caught comes here, but a VM that
 		// runs out of registers panics within its own recovery.
-		if v := recover(); v != nil {
-			err, healthy = r.fail(&PanicError{Value: v}), false
+		switch v := recover().(type) {
+		case nil:
+		case *lua.ApiError:
+			err, healthy = r.failed(v), false
+		default:
+			err, healthy = r.fail(&PanicError{Value: v, Stack: debug.Stack()}), false
 		}
 		r.ctx, r.tx, r.script, r.reply = nil, nil, nil, nil
 		clear(r.undo)
@@ -206,12 +220,22 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	main := st.main(p)
 	globals := tx.Vars().globals(st, s)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
-	if !r.mayGoOn() {
-		return r.fail(r.stop), true
+	r.tick = min(r.steps, clockInterval)
+	r.steps -= r.tick
+	if err := ctx.Err(); err != nil {
+		return r.fail(context.Cause(ctx)), true
 	}
 	st.L.Push(main)
 	st.L.Push(globals)
-	if e := st.L.PCall(1, 0, st.onError); e != nil {
+	e := st.L.PCall(1, 0, st.onError)
+	if r.stop == errEnded {
+		// The state is as good as before: noteError has cut the script's
+		// closures off. To throw it away, as after a failure, would be slow
+		// just when there are too many requests.
+		r.commit()
+		return nil, vmKnown
+	}
+	if e != nil {
 		return r.failed(e), false
 	}
 	if r.stop != nil {
@@ -227,6 +251,10 @@ func (r *run) commit() {
 		s := &r.selection
 		r.tx.SelectPool(s.pool, s.addr, s.key, s.entry)
 	}
+	for _, decision := range r.decisions {
+		decision()
+	}
+	r.decisions, r.user = nil, nil
 	if r.reply != nil {
 		r.tx.Reply(r.reply.status, r.reply.header, r.reply.body)
 	}
@@ -237,12 +265,12 @@ func (r *run) commit() {
 
 // failed makes the error of a script that ended with one.
 func (r *run) failed(e error) error {
-	if r.message == "" {
-		// The VM could not call onError.
-		r.message = e.Error()
+	if r.message == "" { // the stack was full, and noteError could not be called
 		var ae *lua.ApiError
 		if errors.As(e, &ae) && ae.Object != nil {
-			r.message, _ = text(ae.Object)
+			r.message = errorText(ae.Object)
+			_, p, _, _ := cutPlace(r.message)
+			r.message, r.line = r.reword(r.state.L, -1, r.message), p.line()
 		}
 	}
 	if r.stop != nil {
@@ -263,13 +291,14 @@ func (r *run) fail(cause error) error {
 	}
 }
 
-// noteError is the VM's error handler: it runs where the error was raised,
-// with the calls that led there still on the stack.
+// noteError is the error handler of the whole script: it runs where the error
+// was raised, with the calls that led there still on the stack.
 func noteError(L *lua.LState) int {
 	r := L.Context().(*run)
 	limit := r.engine.limits.ErrorBytes
-	r.message = cut(errorText(L.Get(1)), limit)
+	r.message = cut(errorText(r.explain(L)), limit)
 	r.traceback, r.line = traceback(L, limit)
+	release(allCaptured(L))
 	return 1
 }
 
@@ -280,56 +309,4 @@ func errorText(v lua.LValue) string {
 		return s
 	}
 	return fmt.Sprintf("(error object is a %s value)", v.Type())
-}
-
-// maxTraceback is how many calls a traceback shows.
-const maxTraceback = 20
-
-// traceback lists the calls on the stack, innermost first, and returns the
-// line of the innermost call of Lua code.
-func traceback(L *lua.LState, limit int) (text string, line int) {
-	var b strings.Builder
-	b.WriteString("stack traceback:\ncoroutine 0:")
-	shown := 0
-	for level := 1; b.Len() < limit; level++ { // 0 is the handler
-		dbg, ok := L.GetStack(level)
-		if !ok {
-			break
-		}
-		fn, err := L.GetInfo("fSl", dbg, lua.LNil)
-		if err != nil {
-			break
-		}
-		f, _ := fn.(*lua.LFunction)
-		if shown++; shown > maxTraceback {
-			b.WriteString("\n  ...")
-			break
-		}
-		if f == nil || f.IsG {
-			fmt.Fprintf(&b, "\n  [C]: in function '%s'", nativeName(L, f))
-			continue
-		}
-		if line == 0 {
-			line = dbg.CurrentLine
-		}
-		fmt.Fprintf(&b, "\n  %s:%d: in function <%s:%d>", dbg.Source, dbg.CurrentLine, dbg.Source, dbg.LineDefined)
-	}
-	return cut(b.String(), limit), line
-}
-
-// nativeName finds what a function of the API is called.
-func nativeName(L *lua.LState, f *lua.LFunction) string {
-	for s, v := range L.Context().(*run).state.values {
-		if v == lua.LValue(f) {
-			return s.name
-		}
-	}
-	return "?"
-}
-
-func cut(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	return s[:max(limit-3, 0)] + "..."
 }

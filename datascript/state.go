@@ -1,6 +1,8 @@
 package datascript
 
 import (
+	"time"
+
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/luastr"
@@ -8,9 +10,9 @@ import (
 
 func init() {
 	// A single assignment to a far index would fill an array up to there,
-	// for seconds. The limit is the VM's, and the whole process's; arrays
-	// that are longer become slower, and # stops counting at it.
-	lua.MaxArrayIndex = min(lua.MaxArrayIndex, 32<<10)
+	// for seconds. The limit is the VM's, and the whole process's; longer
+	// arrays become slower.
+	lua.MaxArrayIndex = min(lua.MaxArrayIndex, 8<<10)
 }
 
 // A state is a Lua VM of an engine's pool, used by one run at a time. Scripts
@@ -27,9 +29,11 @@ type state struct {
 	uses   int
 
 	matchers []*luastr.Matcher // not in use
+	texts    texts
+	resume   func() // ends what run.outside began
 
 	onError  *lua.LFunction // notes where a script failed
-	onCaught *lua.LFunction // for pcall: the error as it is
+	onCaught *lua.LFunction // for pcall and xpcall
 	readOnly *lua.LFunction // refuses to change a library
 }
 
@@ -52,11 +56,12 @@ func newState(e *Engine) *state {
 	st := &state{L: L, values: map[*symbol]lua.LValue{}, mains: map[*program]*lua.LFunction{}}
 	st.run.engine = e
 	st.run.state = st
+	st.resume = func() { st.run.paused += time.Since(st.run.left) }
 	L.SetContext(&st.run)
 	st.onError = L.NewFunction(noteError)
-	st.onCaught = L.NewFunction(func(L *lua.LState) int { return 1 })
+	st.onCaught = L.NewFunction(noteCaught)
 	st.readOnly = L.NewFunction(func(L *lua.LState) int {
-		L.RaiseError("attempt to change a read-only table")
+		st.run.raise(L, lua.LString(where(L, 1)+"attempt to change a read-only table"))
 		return 0
 	})
 	L.SetMetatable(lua.LString(""), st.stringMetatable())

@@ -12,6 +12,10 @@ import (
 // afterwards. What a script decides (a reply, a close, a pool) reaches the
 // Transaction only when the script has ended without an error; changes of
 // headers are made in place and undone by the engine if the script fails.
+//
+// A Transaction may have further abilities: see [UserKeeper],
+// [RequestIdentifier], [ServerTimer], [RequestBufferer], [ResponseBufferer],
+// [FailureReporter], [Tunneler], [Fingerprinter] and [HashKeyer].
 type Transaction interface {
 	// Client is the address of the client, resolved and unmapped.
 	Client() netip.AddrPort
@@ -91,4 +95,40 @@ type IPGroups interface {
 	// Contains reports whether the group has the address, which is unmapped
 	// and without a zone, or invalid.
 	Contains(group string, addr netip.Addr) (bool, error)
+}
+
+// PoolGroups are the pool groups that scripts may name.
+type PoolGroups interface {
+	// Choose returns the pool that a request to a group goes to, one of
+	// those with the priority label if that is not empty. An error means that
+	// there is no such group, or no such label in it.
+	Choose(group, label string) (pool string, err error)
+}
+
+// StringGroups are the string groups that scripts may name.
+type StringGroups interface {
+	// Match looks for an entry of a group that a string equals, begins
+	// with, contains or ends with, as operator says: "equals",
+	// "beginswith", "contains" or "endswith". Letter case counts if
+	// exactCase is set. Of several entries the group chooses one; by
+	// default the shortest, and of these the first.
+	//
+	// The result is the value of the entry, or the entry itself in a group
+	// that is a plain list. An error means that there is no such group.
+	Match(group, operator, s string, exactCase bool) (result string, ok bool, err error)
+}
+
+// Geo says where addresses are.
+type Geo interface {
+	// Locate returns an attribute of the place of an address, which is
+	// unmapped and without a zone: the code of its country if attribute is
+	// empty. ok is false if it is not known.
+	Locate(addr netip.Addr, attribute string) (value string, ok bool)
+}
+
+// Reputations say what addresses are known for.
+type Reputations interface {
+	// Reputation returns what an address, which is unmapped and without a
+	// zone, is known for. ok is false if it is for nothing.
+	Reputation(addr netip.Addr) (reputation string, ok bool)
 }

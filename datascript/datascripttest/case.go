@@ -3,6 +3,8 @@ package datascripttest
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,13 +21,15 @@ import (
 
 // A testCase is a case file, parsed. Its format is told in doc.go.
 type testCase struct {
-	file     string
-	scripts  []*scriptSource
-	service  *VirtualService
-	steps    []step
-	answers  []answer // one for each step, or one for all, or none
-	want     map[string]*section
-	sections []*section // all, in the order of the file
+	file    string
+	scripts []*scriptSource
+	service *VirtualService
+	steps   []step
+	answers []answer // one for each step, or one for all, or none
+	want    map[string]*section
+
+	clientCert *x509.Certificate
+	sections   []*section // all, in the order of the file
 }
 
 // A scriptSource is a script to compile.
@@ -42,9 +46,10 @@ type chunkSource struct {
 
 // A step is a request, and what happens before it.
 type step struct {
-	request *http.Request
-	after   time.Duration
-	servers []serverChange
+	request    *http.Request
+	connection connection
+	after      time.Duration
+	servers    []serverChange
 }
 
 type serverChange struct {
@@ -52,11 +57,14 @@ type serverChange struct {
 	down   bool
 }
 
-// An answer is a server's response; nil if it gives none.
-type answer struct{ response *Response }
+// An answer is a server's response; nil if it gives none, for the reason that failure says.
+type answer struct {
+	response *Response
+	failure  int
+}
 
 // wantNames are the expectations that a case may state, in the order in which they are checked and written.
-var wantNames = []string{"want/request", "want/response", "want/tables", "want/log", "want/error"}
+var wantNames = []string{"want/request", "want/response", "want/transaction", "want/tables", "want/metrics", "want/log", "want/error"}
 
 // parseCase parses a case. The error joins the first fault of each section.
 func parseCase(file string, data []byte) (*testCase, error) {
@@ -95,13 +103,15 @@ func parseCase(file string, data []byte) (*testCase, error) {
 }
 
 // sectionOrder is the order in which sections are parsed: steps name pools, and answers are counted against steps.
-var sectionOrder = []string{"virtualservice", "pools", "tables", "ipgroups", "request", "response"}
+var sectionOrder = []string{"virtualservice", "pools", "tables", "ipgroups", "stringgroups", "client-cert", "request", "response"}
 
 var sectionParsers = map[string]func(*testCase, *section) error{
 	"virtualservice": (*testCase).parseVirtualService,
 	"pools":          (*testCase).parsePools,
 	"tables":         (*testCase).parseTables,
 	"ipgroups":       (*testCase).parseIPGroups,
+	"stringgroups":   (*testCase).parseStringGroups,
+	"client-cert":    (*testCase).parseClientCert,
 	"request":        (*testCase).parseRequests,
 	"response":       (*testCase).parseResponses,
 }
@@ -193,11 +203,61 @@ func (c *testCase) parseVirtualService(s *section) error {
 			c.service.Local, err = netip.ParseAddrPort(words[1])
 		case words[0] == "strict-select" && len(words) == 1:
 			c.service.StrictSelect = true
+		case words[0] == "open-conns" && len(words) == 2:
+			c.service.OpenConns, err = strconv.Atoi(words[1])
+		case words[0] == "instances" && len(words) == 2:
+			c.service.Instances, err = strconv.Atoi(words[1])
+		case words[0] == "address" && len(words) == 4:
+			fact := AddressFact{Attribute: words[2], Value: words[3]}
+			fact.Network, err = netip.ParsePrefix(words[1])
+			c.service.AddressFacts = append(c.service.AddressFacts, fact)
+		case words[0] == "rate-limiter" && (len(words) == 4 || len(words) == 5):
+			if c.service.RateLimiters == nil {
+				c.service.RateLimiters = map[string]*datascript.RateLimiter{}
+			}
+			c.service.RateLimiters[words[1]], err = rateLimiter(words[2:])
+		case words[0] == "rate-profile" && (len(words) == 4 || len(words) == 5):
+			c.service.RateProfile, err = rateProfile(words[1:])
 		default:
-			return errors.New("want: name NAME, local ADDRESS:PORT, or strict-select")
+			return errors.New("want: name NAME, local ADDRESS:PORT, strict-select, open-conns NUMBER, instances NUMBER, " +
+				"address PREFIX ATTRIBUTE VALUE, rate-limiter NAME COUNT PERIOD [BURST], or rate-profile COUNT PERIOD ACTION [ARGUMENT]")
 		}
 		return err
 	})
+}
+
+// rateLimiter reads COUNT PERIOD [BURST].
+func rateLimiter(words []string) (*datascript.RateLimiter, error) {
+	var limit datascript.RateLimit
+	var errs [3]error
+	limit.Count, errs[0] = strconv.Atoi(words[0])
+	limit.Period, errs[1] = time.ParseDuration(words[1])
+	if len(words) > 2 {
+		limit.Burst, errs[2] = strconv.Atoi(words[2])
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	return datascript.NewRateLimiter(limit)
+}
+
+// rateProfile reads COUNT PERIOD ACTION [ARGUMENT]; the argument is the body of a reply, or where a redirect leads.
+func rateProfile(words []string) (p *datascript.RateProfile, err error) {
+	p = &datascript.RateProfile{}
+	if p.Limiter, err = rateLimiter(words[:2]); err != nil {
+		return nil, err
+	}
+	for p.Action.String() != words[2] {
+		if p.Action++; p.Action > datascript.RateRedirect {
+			return nil, fmt.Errorf("%q is not an action, such as %v", words[2], datascript.RateClose)
+		}
+	}
+	if len(words) > 3 && p.Action == datascript.RateRedirect {
+		p.Location = words[3]
+	} else if len(words) > 3 {
+		p.Body = words[3]
+	}
+	return p, nil
 }
 
 func (c *testCase) parsePools(s *section) error {
@@ -236,8 +296,14 @@ func (c *testCase) parsePools(s *section) error {
 			}
 			p := &c.service.Pools[len(c.service.Pools)-1]
 			p.Servers = append(p.Servers, server)
+		case words[0] == "group" && len(words)%2 == 0:
+			g := PoolGroup{Name: words[1]}
+			for i := 2; i < len(words); i += 2 {
+				g.Members = append(g.Members, PoolMember{Pool: words[i], Label: words[i+1]})
+			}
+			c.service.PoolGroups = append(c.service.PoolGroups, g)
 		default:
-			return errors.New("want: pool NAME [ALGORITHM], or server ADDRESS:PORT [NAME] [down]")
+			return errors.New("want: pool NAME [ALGORITHM], server ADDRESS:PORT [NAME] [down], or group NAME [POOL LABEL …]")
 		}
 		return nil
 	})
@@ -311,6 +377,39 @@ func (c *testCase) parseIPGroups(s *section) error {
 	})
 }
 
+func (c *testCase) parseStringGroups(s *section) error {
+	return s.statements(func(words []string) error {
+		g := StringGroup{IsMap: words[0] == "map"}
+		switch {
+		case words[0] == "list" && len(words) >= 2:
+			for _, w := range words[2:] {
+				g.Entries = append(g.Entries, StringEntry{Key: w})
+			}
+		case words[0] == "map" && len(words)%2 == 0:
+			for i := 2; i < len(words); i += 2 {
+				g.Entries = append(g.Entries, StringEntry{words[i], words[i+1]})
+			}
+		default:
+			return errors.New("want: list NAME [STRING …], or map NAME [KEY VALUE …]")
+		}
+		g.Name = words[1]
+		c.service.StringGroups = append(c.service.StringGroups, g)
+		return nil
+	})
+}
+
+func (c *testCase) parseClientCert(s *section) error {
+	block, rest := pem.Decode([]byte(s.text))
+	if block == nil || strings.TrimSpace(string(rest)) != "" {
+		return s.errorf(-1, "want: one certificate in PEM")
+	}
+	var err error
+	if c.clientCert, err = x509.ParseCertificate(block.Bytes); err != nil {
+		return s.errorf(-1, "%v", err)
+	}
+	return nil
+}
+
 func (c *testCase) parseRequests(s *section) error {
 	messages, err := s.messages(isRequestLine)
 	if err != nil {
@@ -319,7 +418,7 @@ func (c *testCase) parseRequests(s *section) error {
 	client := defaultClient
 	for _, m := range messages {
 		var st step
-		encrypted := false
+		var encrypted *tls.ConnectionState
 		for _, d := range m.directives {
 			if err := c.before(&st, d.words, &client, &encrypted); err != nil {
 				return s.errorf(d.line, "%v", err)
@@ -332,9 +431,7 @@ func (c *testCase) parseRequests(s *section) error {
 			return s.errorf(m.line, "%v", err)
 		}
 		st.request.RemoteAddr = client.String()
-		if encrypted {
-			st.request.TLS = &tls.ConnectionState{}
-		}
+		st.request.TLS = encrypted
 		c.steps = append(c.steps, st)
 	}
 	if len(c.steps) == 0 {
@@ -344,7 +441,7 @@ func (c *testCase) parseRequests(s *section) error {
 }
 
 // before takes a directive that stands before a request.
-func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encrypted *bool) (err error) {
+func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encrypted **tls.ConnectionState) (err error) {
 	switch {
 	case words[0] == "client" && len(words) == 2:
 		*client, err = netip.ParseAddrPort(words[1])
@@ -352,8 +449,17 @@ func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encr
 		if st.after, err = time.ParseDuration(words[1]); err == nil && st.after <= 0 {
 			return fmt.Errorf("after %v: not in the future", st.after)
 		}
-	case words[0] == "tls" && len(words) == 1:
-		*encrypted = true
+	case words[0] == "tls" && len(words)%2 == 1:
+		*encrypted, err = c.tlsState(words[1:])
+	case words[0] == "request-id" && len(words) == 2:
+		st.connection.id = words[1]
+	case words[0] == "no-tunnel" && len(words) == 1:
+		st.connection.noTunnel = true
+	case words[0] == "fingerprint" && len(words) == 3:
+		if st.connection.fingerprints == nil {
+			st.connection.fingerprints = map[string]string{}
+		}
+		st.connection.fingerprints[words[1]] = words[2]
 	case (words[0] == "down" || words[0] == "up") && len(words) == 3:
 		server, err := c.service.Pools.find(words[1], words[2], 0)
 		if err == nil && server == nil {
@@ -364,9 +470,51 @@ func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encr
 		}
 		st.servers = append(st.servers, serverChange{server, words[0] == "down"})
 	default:
-		return errors.New("want: # client ADDRESS:PORT, # after DURATION, # tls, # down POOL SERVER, or # up POOL SERVER")
+		return errors.New("want: # client ADDRESS:PORT, # after DURATION, # tls [NAME VALUE …], # request-id ID, # no-tunnel, " +
+			"# fingerprint KIND VALUE, # down POOL SERVER, or # up POOL SERVER")
 	}
 	return err
+}
+
+// tlsState makes the state of a connection of names and values.
+func (c *testCase) tlsState(words []string) (*tls.ConnectionState, error) {
+	state := &tls.ConnectionState{}
+	for i := 0; i < len(words); i += 2 {
+		switch name, value := words[i], words[i+1]; {
+		case name == "version" && tlsVersions[value] != 0:
+			state.Version = tlsVersions[value]
+		case name == "cipher" && cipherSuite(value) != 0:
+			state.CipherSuite = cipherSuite(value)
+		case name == "server-name":
+			state.ServerName = value
+		case name == "client-cert" && (value == "verified" || value == "unverified"):
+			if c.clientCert == nil {
+				return nil, errors.New("no section client-cert")
+			}
+			state.PeerCertificates = []*x509.Certificate{c.clientCert}
+			if value == "verified" {
+				state.VerifiedChains = [][]*x509.Certificate{{c.clientCert}}
+			}
+		default:
+			return nil, fmt.Errorf("tls %s %s: want version 1.0 to 1.3, cipher NAME (as crypto/tls has it), server-name HOST, "+
+				"or client-cert verified or unverified", name, value)
+		}
+	}
+	return state, nil
+}
+
+var tlsVersions = map[string]uint16{
+	"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
+}
+
+// cipherSuite returns a cipher suite by name, 0 if there is none.
+func cipherSuite(name string) uint16 {
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		if s.Name == name {
+			return s.ID
+		}
+	}
+	return 0
 }
 
 func (c *testCase) parseResponses(s *section) error {
@@ -376,17 +524,21 @@ func (c *testCase) parseResponses(s *section) error {
 	}
 	for _, m := range messages {
 		for _, d := range m.directives {
-			if len(d.words) != 1 || d.words[0] != "fails" {
-				return s.errorf(d.line, "want: # fails")
+			a := answer{}
+			if len(d.words) == 2 {
+				a.failure, _ = strconv.Atoi(d.words[1])
 			}
-			c.answers = append(c.answers, answer{})
+			if d.words[0] != "fails" || len(d.words) > 2 || len(d.words) == 2 && (a.failure < 500 || a.failure > 599) {
+				return s.errorf(d.line, "want: # fails [STATUS]")
+			}
+			c.answers = append(c.answers, a)
 		}
 		if m.line >= 0 {
 			response, err := m.response()
 			if err != nil {
 				return s.errorf(m.line, "%v", err)
 			}
-			c.answers = append(c.answers, answer{response})
+			c.answers = append(c.answers, answer{response: response})
 		}
 	}
 	if n := len(c.answers); n != 1 && n != len(c.steps) {

@@ -135,8 +135,8 @@ body
 		}
 	}
 
-	wantAnswers := []answer{{}, {&Response{Status: 204, Header: map[string][]string{"Pragma": {"no-cache"}}, Body: []byte{}}},
-		{&Response{Status: 200, Header: map[string][]string{"A": {"1", "2"}}, Body: []byte("body")}}}
+	wantAnswers := []answer{{}, {response: &Response{Status: 204, Header: map[string][]string{"Pragma": {"no-cache"}}, Body: []byte{}}},
+		{response: &Response{Status: 200, Header: map[string][]string{"A": {"1", "2"}}, Body: []byte("body")}}}
 	if diff := cmp.Diff(wantAnswers, c.answers, cmp.AllowUnexported(answer{})); diff != "" {
 		t.Errorf("responses (-want +got):\n%s", diff)
 	}
@@ -197,6 +197,22 @@ func TestParseCaseFaults(t *testing.T) {
 		{"down, pool", "-- http_req.lua --\n-- request --\n# down a 10.0.0.1\n", `x.txtar:3: request: pool "a" not found`},
 		{"down, server", "-- http_req.lua --\n-- pools --\npool a\n-- request --\n# down a 10.0.0.1\n", `x.txtar:5: request: pool "a" has no server "10.0.0.1"`},
 		{"response directive", minimal + "-- response --\n# failed\n", "x.txtar:6: response: want: # fails"},
+		{"failure status", minimal + "-- response --\n# fails 200\n", "x.txtar:6: response: want: # fails [STATUS]"},
+		{"pool group", minimal + "-- pools --\ngroup g a\n", "x.txtar:6: pools: want: pool NAME"},
+		{"string group", minimal + "-- stringgroups --\nlists a b\n", "x.txtar:6: stringgroups: want: list NAME"},
+		{"map without a value", minimal + "-- stringgroups --\nmap a b\n", "x.txtar:6: stringgroups: want: list NAME"},
+		{"certificate", minimal + "-- client-cert --\nnone\n", "x.txtar:5: client-cert: want: one certificate in PEM"},
+		{"broken certificate", minimal + "-- client-cert --\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "x.txtar:5: client-cert: x509"},
+		{"tls pairs", "-- http_req.lua --\n-- request --\n# tls version\n", "x.txtar:3: request: want: # client"},
+		{"tls version", "-- http_req.lua --\n-- request --\n# tls version 1.4\n", "x.txtar:3: request: tls version 1.4: want version 1.0 to 1.3"},
+		{"tls cipher", "-- http_req.lua --\n-- request --\n# tls cipher ROT13\n", "x.txtar:3: request: tls cipher ROT13"},
+		{"tls client", "-- http_req.lua --\n-- request --\n# tls client-cert verified\n", "x.txtar:3: request: no section client-cert"},
+		{"number", minimal + "-- virtualservice --\nopen-conns many\n", "x.txtar:6: virtualservice: strconv.Atoi"},
+		{"fact", minimal + "-- virtualservice --\naddress 10.0.0.1 a b\n", "x.txtar:6: virtualservice: netip.ParsePrefix"},
+		{"rate limiter", minimal + "-- virtualservice --\nrate-limiter r 0 1h\n", "x.txtar:6: virtualservice: rate limit: count: 0"},
+		{"rate limiter numbers", minimal + "-- virtualservice --\nrate-limiter r 1 soon 2\n", `x.txtar:6: virtualservice: time: invalid duration "soon"`},
+		{"rate profile", minimal + "-- virtualservice --\nrate-profile 1 1h RL_ACTION_WAIT\n", `x.txtar:6: virtualservice: "RL_ACTION_WAIT" is not an action`},
+		{"rate profile limit", minimal + "-- virtualservice --\nrate-profile 0 1h RL_ACTION_NONE\n", "x.txtar:6: virtualservice: rate limit"},
 		{"response line", minimal + "-- response --\n200 OK\n", `x.txtar:6: response: "200 OK" begins no message`},
 		{"response status", minimal + "-- response --\nHTTP/1.1 100 Continue\n", `x.txtar:6: response: status "100" is not between`},
 		{"response header", minimal + "-- response --\nHTTP/1.1 200 OK\n: 1\n", `x.txtar:7: response: ": 1" is not a header line`},

@@ -59,18 +59,25 @@
 //     name is that of the case's file without ".txtar". If there are several scripts, each has a directory that gives its place and its name, such as
 //     "1-Stop Bots/http_req.lua".
 //   - pools: lines "pool NAME [first-up|round-robin]", each followed by lines "server ADDRESS:PORT [NAME] [down]". The first
-//     pool is the default.
+//     pool is the default. Pool groups are lines "group NAME [POOL LABEL …]".
 //   - tables: persistence entries, "[TABLE] KEY VALUE LIFETIME", the lifetime as in Go: 300s.
 //   - ipgroups: lines "group NAME [ADDRESS or PREFIX …]".
-//   - virtualservice: lines "name NAME", "local ADDRESS:PORT" and "strict-select"; see [VirtualService].
+//   - stringgroups: lines "list NAME [STRING …]" and "map NAME [KEY VALUE …]".
+//   - virtualservice: lines "name NAME", "local ADDRESS:PORT", "strict-select", "open-conns NUMBER" and "instances NUMBER";
+//     "address PREFIX ATTRIBUTE VALUE", where the attribute "" is the country and "reputation" the reputation; "rate-limiter NAME COUNT PERIOD
+//     [BURST]"; and "rate-profile COUNT PERIOD ACTION [ARGUMENT]", with an action such as RL_ACTION_LOCAL_RSP and a body, or RL_ACTION_REDIRECT
+//     and where it leads. See [VirtualService]. Limits go by the real clock, so their periods should be long.
+//   - client-cert: the certificate of clients, in PEM.
 //   - request: HTTP/1.1 requests. What follows the empty line below a header is the body, up to the next request and without
 //     the empty lines at its end; its length need not be given. Before a request may stand "# client ADDRESS:PORT", which holds for those that
-//     follow too; "# after DURATION", which moves the clock; "# tls", for a request that came encrypted; and "# down POOL SERVER" or "# up POOL SERVER".
-//   - response: what the servers answer: one response for all requests, or one for each. "# fails" stands for a server that
-//     gives no valid response. Without this section the answer is a bare 200.
+//     follow too; "# after DURATION", which moves the clock; "# tls [version 1.3] [cipher NAME] [server-name HOST] [client-cert verified|unverified]", for a request that came
+//     encrypted; "# request-id ID", "# no-tunnel" and "# fingerprint KIND VALUE", see [Transaction]; and "# down POOL SERVER" or "# up POOL SERVER".
+//   - response: what the servers answer: one response for all requests, or one for each. "# fails [STATUS]" stands for a server that
+//     gives no valid response, for a reason that the status tells. Without this section the answer is a bare 200.
 //
-// What is expected are the sections want/request, what servers got; want/response, what clients got; want/tables, the entries at
-// the end; want/log, what scripts logged; and want/error, how scripts failed. Requests are numbered by lines such as "# 1", and
+// What is expected are the sections want/request, what servers got; want/response, what clients got; want/transaction, the user's name, the
+// server time-out, the hash key and whether there is a tunnel, of requests that have one of these; want/tables, the entries at
+// the end; want/metrics, what scripts counted; want/log, what scripts logged; and want/error, how scripts failed. Requests are numbered by lines such as "# 1", and
 // headers are sorted by name. In want/tables, order and the notation of lifetimes do not matter.
 //
 // A section that is missing is not compared, and an empty one says that there must be nothing; but an error that no one expects fails the case in any event.

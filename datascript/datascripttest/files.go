@@ -145,7 +145,7 @@ func (f *failure) report() string {
 
 // run compiles the scripts and takes the requests through them. It returns the text of each want section.
 func (c *testCase) run(limits datascript.Limits) (got map[string]string, failures []*failure, err error) {
-	var requests, responses, logs, faults strings.Builder
+	var requests, responses, transactions, logs, faults strings.Builder
 	for _, s := range c.scripts {
 		script, err := s.compile()
 		var ce *datascript.CompileError
@@ -167,14 +167,17 @@ func (c *testCase) run(limits datascript.Limits) (got map[string]string, failure
 		for _, change := range st.servers {
 			change.server.Down = change.down
 		}
-		c.service.Respond = c.respond(i)
-		result, err := c.service.Do(st.request.WithContext(context.Background()))
+		a := c.answer(i)
+		c.service.Respond = a.respond()
+		st.connection.failure = a.failure
+		result, err := c.service.do(st.request.WithContext(context.Background()), st.connection)
 		if err != nil {
 			return nil, nil, err
 		}
 		n := i + 1
 		formatRequest(&requests, n, result)
 		formatResponse(&responses, n, result)
+		formatTransaction(&transactions, n, result)
 		if len(result.Log) > 0 {
 			fmt.Fprintf(&logs, "# %d\n%s\n", n, strings.Join(result.Log, "\n"))
 		}
@@ -188,11 +191,13 @@ func (c *testCase) run(limits datascript.Limits) (got map[string]string, failure
 		}
 	}
 	return map[string]string{
-		"want/request":  requests.String(),
-		"want/response": responses.String(),
-		"want/tables":   formatEntries(c.service.Tables.Entries()),
-		"want/log":      logs.String(),
-		"want/error":    faults.String(),
+		"want/request":     requests.String(),
+		"want/response":    responses.String(),
+		"want/transaction": transactions.String(),
+		"want/tables":      formatEntries(c.service.Tables.Entries()),
+		"want/metrics":     formatMetrics(c.service.Metrics.Snapshot()),
+		"want/log":         logs.String(),
+		"want/error":       faults.String(),
 	}, failures, nil
 }
 
@@ -204,15 +209,19 @@ func (s *scriptSource) compile() (*datascript.Script, error) {
 	return datascript.Compile(s.name, chunks...)
 }
 
-// respond returns what the servers answer to request i.
-func (c *testCase) respond(i int) func(netip.AddrPort, *http.Request) (*Response, error) {
-	if len(c.answers) == 0 {
-		return nil
+// answer returns what the servers answer to request i.
+func (c *testCase) answer(i int) answer {
+	switch len(c.answers) {
+	case 0:
+		return answer{response: &Response{Status: http.StatusOK}}
+	case 1:
+		return c.answers[0]
 	}
-	a := c.answers[0]
-	if len(c.answers) > 1 {
-		a = c.answers[i]
-	}
+	return c.answers[i]
+}
+
+// respond returns a function that gives the answer.
+func (a answer) respond() func(netip.AddrPort, *http.Request) (*Response, error) {
 	return func(netip.AddrPort, *http.Request) (*Response, error) {
 		if a.response == nil {
 			return nil, nil
@@ -351,4 +360,30 @@ func formatResponse(b *strings.Builder, n int, r *Result) {
 		writeHead(b, strings.TrimRight(fmt.Sprintf("HTTP/1.1 %d %s", resp.Status, http.StatusText(resp.Status)), " "), resp.Header)
 		writeBody(b, resp.Body)
 	}
+}
+
+// formatTransaction writes what scripts decided about transaction n, for want/transaction.
+func formatTransaction(b *strings.Builder, n int, r *Result) {
+	var lines []string
+	add := func(set bool, words ...string) {
+		if set {
+			lines = append(lines, joinWords(words...))
+		}
+	}
+	add(r.User != "", "user", r.User)
+	add(r.ServerTimeout != 0, "server-timeout", r.ServerTimeout.String())
+	add(r.HashKey != "", "hash-key", r.HashKey)
+	add(r.Tunneled, "tunnel")
+	if len(lines) > 0 {
+		fmt.Fprintf(b, "# %d\n%s\n", n, strings.Join(lines, "\n"))
+	}
+}
+
+// formatMetrics writes the metrics at the end, for want/metrics.
+func formatMetrics(list []datascript.Metric) string {
+	var b strings.Builder
+	for _, m := range list {
+		fmt.Fprintf(&b, "%v %s %s\n", m.Kind, joinWords(m.Name), strconv.FormatFloat(m.Value, 'g', -1, 64))
+	}
+	return b.String()
 }

@@ -78,7 +78,6 @@ func TestRunCase(t *testing.T) {
 		{"comment with another text", `error("oh")`, `error("oh") --> ah`, []string{`x.txtar:7: http_req.lua: this line was to fail with "ah", and did not`}},
 		{"comment without text", `error("oh")`, `error("oh") -->`, nil},
 		{"case does not parse", "Host: a\n\n", "Host a\n\n", []string{`x.txtar:11: request: "Host a" is not a header line`}},
-		{"event that is not supported", "-- http_req.lua --\n", "-- http_req_data.lua --\n-- http_req.lua --\n", []string{"x.txtar: datascripttest: script"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := strings.Replace(passing, c.old, c.new, 1)

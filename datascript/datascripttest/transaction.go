@@ -1,14 +1,27 @@
 package datascripttest
 
 import (
+	"cmp"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"time"
 
 	"github.com/limpetlb/limpet/datascript"
 )
 
-var _ datascript.Transaction = (*Transaction)(nil)
+var (
+	_ datascript.Transaction       = (*Transaction)(nil)
+	_ datascript.UserKeeper        = (*Transaction)(nil)
+	_ datascript.RequestIdentifier = (*Transaction)(nil)
+	_ datascript.ServerTimer       = (*Transaction)(nil)
+	_ datascript.RequestBufferer   = (*Transaction)(nil)
+	_ datascript.ResponseBufferer  = (*Transaction)(nil)
+	_ datascript.FailureReporter   = (*Transaction)(nil)
+	_ datascript.Tunneler          = (*Transaction)(nil)
+	_ datascript.Fingerprinter     = (*Transaction)(nil)
+	_ datascript.HashKeyer         = (*Transaction)(nil)
+)
 
 // The addresses of a transaction that names none. Both are reserved for documentation (RFC 5737).
 var (
@@ -36,6 +49,18 @@ type Transaction struct {
 	Status int
 	// Header is the header of the server's response. Scripts change it in place. Nil becomes an empty one.
 	Header http.Header
+	// ID is the request's name; empty means "test-request".
+	ID string
+	// BufferedRequest is the body of the request as far as it is buffered; nil if it is not.
+	BufferedRequest []byte
+	// BufferedResponse is the body of the response as far as it is buffered; nil if it is not.
+	BufferedResponse []byte
+	// Failure is why there is no response; zero means 502.
+	Failure int
+	// NoTunnel says that the connection cannot become a tunnel.
+	NoTunnel bool
+	// Fingerprints are the fingerprints of the client's TLS implementation, by kind.
+	Fingerprints map[string]string
 
 	// Out is the request with the scripts' changes, a copy of In; nil as long as no script asked for one to change.
 	Out *http.Request
@@ -47,6 +72,16 @@ type Transaction struct {
 	Closed Closing
 	// Lines are the lines logged, in order.
 	Lines []string
+	// User is the name that a script gave the user.
+	User string
+	// ServerTimeout is how long to wait for the server; zero means as long as ever.
+	ServerTimeout time.Duration
+	// RequestBuffer and ResponseBuffer are how much of each body is to be buffered, in bytes.
+	RequestBuffer, ResponseBuffer int
+	// Tunneled says that the connection becomes a tunnel.
+	Tunneled bool
+	// HashKey is the key for algorithms that hash one.
+	HashKey string
 
 	vars datascript.Vars
 }
@@ -177,6 +212,52 @@ func (tx *Transaction) Close(reset bool) {
 
 // Log appends to Lines.
 func (tx *Transaction) Log(line string) { tx.Lines = append(tx.Lines, line) }
+
+// UserID returns User.
+func (tx *Transaction) UserID() string { return tx.User }
+
+// SetUserID sets User.
+func (tx *Transaction) SetUserID(id string) { tx.User = id }
+
+// RequestID returns ID, or "test-request" if that is empty.
+func (tx *Transaction) RequestID() string { return cmp.Or(tx.ID, "test-request") }
+
+// SetServerTimeout sets ServerTimeout.
+func (tx *Transaction) SetServerTimeout(d time.Duration) { tx.ServerTimeout = d }
+
+// BufferRequest sets RequestBuffer.
+func (tx *Transaction) BufferRequest(max int) { tx.RequestBuffer = max }
+
+// RequestBody returns BufferedRequest.
+func (tx *Transaction) RequestBody() (body []byte, ok bool) {
+	return tx.BufferedRequest, tx.BufferedRequest != nil
+}
+
+// BufferResponse sets ResponseBuffer.
+func (tx *Transaction) BufferResponse(max int) { tx.ResponseBuffer = max }
+
+// ResponseBody returns BufferedResponse.
+func (tx *Transaction) ResponseBody() (body []byte, ok bool) {
+	return tx.BufferedResponse, tx.BufferedResponse != nil
+}
+
+// FailureStatus returns Failure, or 502 if that is zero.
+func (tx *Transaction) FailureStatus() int { return cmp.Or(tx.Failure, http.StatusBadGateway) }
+
+// CanTunnel returns the opposite of NoTunnel.
+func (tx *Transaction) CanTunnel() bool { return !tx.NoTunnel }
+
+// Tunnel sets Tunneled.
+func (tx *Transaction) Tunnel() { tx.Tunneled = true }
+
+// TLSFingerprint returns one of Fingerprints.
+func (tx *Transaction) TLSFingerprint(kind string) (fingerprint string, ok bool) {
+	fingerprint, ok = tx.Fingerprints[kind]
+	return fingerprint, ok
+}
+
+// SetHashKey sets HashKey.
+func (tx *Transaction) SetHashKey(key string) { tx.HashKey = key }
 
 // Vars returns the variables of the scripts, which last as long as the Transaction.
 func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }

@@ -20,13 +20,14 @@ import (
 //   - the choice of a server: the one that a script selected if it is up, else one that is up in the pool selected or, without
 //     a selection, in the first pool. If the selection came from a persistence entry and another server is taken, the entry is
 //     rewritten and keeps its lifetime. Without pools there is no such step, and no LB_DONE;
+//   - HTTP_REQ_DATA, if a script has had the request's body buffered;
 //   - LB_DONE; or HTTP_LB_FAILED if no server is up, and then 503;
 //   - the server's answer, from Respond;
-//   - HTTP_RESP; or RESP_FAILED if there was no answer, and then 502.
+//   - HTTP_RESP; or RESP_FAILED if there was no answer, and then 502;
+//   - HTTP_RESP_DATA, if a script has had the response's body buffered.
 //
 // A script that answers or closes is the last one to run. One that fails is, too, and the client gets a 500. Where a script closes
-// the connection without an answer, the client gets nothing, not even the response of a server. The events
-// HTTP_REQ_DATA and HTTP_RESP_DATA are not supported.
+// the connection without an answer, the client gets nothing, not even the response of a server.
 //
 // The zero value is a service without scripts and pools. From the first [VirtualService.Do] on, only Respond may be set anew; what
 // the other fields hold, such as the state of servers, may change between transactions. Calls of Do must not overlap.
@@ -41,6 +42,22 @@ type VirtualService struct {
 	Tables Tables
 	// IPGroups are the groups that scripts may name.
 	IPGroups IPGroups
+	// PoolGroups are the pool groups that scripts may name.
+	PoolGroups PoolGroups
+	// StringGroups are the string groups that scripts may name.
+	StringGroups StringGroups
+	// AddressFacts are the geo and the reputation database.
+	AddressFacts AddressFacts
+	// RateLimiters are the rate limiters that scripts may name. They go by the real clock.
+	RateLimiters map[string]*datascript.RateLimiter
+	// RateProfile is what avi.vs.rate_limit enforces. Its limiter goes by the real clock.
+	RateProfile *datascript.RateProfile
+	// Metrics are what scripts count.
+	Metrics datascript.Metrics
+	// OpenConns is what avi.vs.get_open_conns returns.
+	OpenConns int
+	// Instances is what avi.vs.se_count returns; zero means 1.
+	Instances int
 	// Local is the address that clients connect to. The zero value means 198.51.100.1:80.
 	Local netip.AddrPort
 	// Respond answers for the servers. server is invalid if there are no pools. An error means that the server gave no valid
@@ -72,12 +89,30 @@ type Result struct {
 	Log []string
 	// Err is the failure of a script; nil if none failed.
 	Err *datascript.RuntimeError
+	// User is the name that a script gave the user.
+	User string
+	// ServerTimeout is how long a script would wait for the server; zero if none said so.
+	ServerTimeout time.Duration
+	// HashKey is the key that a script gave for algorithms that hash one.
+	HashKey string
+	// Tunneled says that a script made the connection a tunnel.
+	Tunneled bool
+}
+
+// A connection is what a case knows of a client beyond its request.
+type connection struct {
+	id           string
+	noTunnel     bool
+	fingerprints map[string]string
+	failure      int // why there will be no response; zero for the default
 }
 
 // Do takes one request through the service. The client is r.RemoteAddr; the context of scripts is the request's. The request is
 // not changed, but for its body, which is read to its end. An error means that the service is set up wrongly, or that the body could
 // not be read; the failure of a script is a Result.
-func (vs *VirtualService) Do(r *http.Request) (*Result, error) {
+func (vs *VirtualService) Do(r *http.Request) (*Result, error) { return vs.do(r, connection{}) }
+
+func (vs *VirtualService) do(r *http.Request, c connection) (*Result, error) {
 	if err := vs.start(); err != nil {
 		return nil, err
 	}
@@ -91,11 +126,19 @@ func (vs *VirtualService) Do(r *http.Request) (*Result, error) {
 	}
 	e := &exchange{
 		vs: vs, ctx: r.Context(), body: body, result: &Result{},
-		tx: Transaction{In: r, LocalAddr: vs.Local},
+		tx: Transaction{
+			In: r, LocalAddr: vs.Local,
+			ID: c.id, NoTunnel: c.noTunnel, Fingerprints: c.fingerprints, Failure: c.failure,
+		},
 	}
 	defer e.tx.vars.Reset()
+	if len(vs.Pools) > 0 {
+		e.tx.Pool = vs.Pools[0].Name
+	}
 	e.do()
 	e.result.Log = e.tx.Lines
+	e.result.User, e.result.ServerTimeout = e.tx.User, e.tx.ServerTimeout
+	e.result.HashKey, e.result.Tunneled = e.tx.HashKey, e.tx.Tunneled
 	return e.result, nil
 }
 
@@ -108,20 +151,28 @@ func (vs *VirtualService) start() error {
 		if s == nil {
 			return fmt.Errorf("datascripttest: script %d is nil", i+1)
 		}
-		for _, ev := range []datascript.Event{datascript.HTTPReqData, datascript.HTTPRespData} {
-			if s.Handles(ev) {
-				return fmt.Errorf("datascripttest: script %q: event %v is not supported", s.Name(), ev)
-			}
-		}
 	}
 	limits := vs.Limits
 	limits.Time = cmp.Or(limits.Time, 10*time.Second)
-	env := datascript.Env{Name: vs.Name, Tables: &vs.Tables, Limits: limits, StrictSelect: vs.StrictSelect}
+	env := datascript.Env{
+		Name: vs.Name, Tables: &vs.Tables, Limits: limits, StrictSelect: vs.StrictSelect,
+		RateLimiters: vs.RateLimiters, RateProfile: vs.RateProfile, Metrics: &vs.Metrics, Instances: vs.Instances,
+		OpenConns: func() int { return vs.OpenConns },
+	}
 	if len(vs.Pools) > 0 {
 		env.Pools = vs.Pools
 	}
 	if len(vs.IPGroups) > 0 {
 		env.IPGroups = vs.IPGroups
+	}
+	if len(vs.PoolGroups) > 0 {
+		env.PoolGroups = vs.PoolGroups
+	}
+	if len(vs.StringGroups) > 0 {
+		env.StringGroups = vs.StringGroups
+	}
+	if len(vs.AddressFacts) > 0 {
+		env.Geo, env.Reputations = vs.AddressFacts, vs.AddressFacts
 	}
 	var err error
 	vs.engine, err = datascript.NewEngine(env)
@@ -143,8 +194,15 @@ func (e *exchange) do() {
 			return
 		}
 	}
+	if n := e.tx.RequestBuffer; n > 0 {
+		e.tx.BufferedRequest = append([]byte{}, e.body[:min(n, len(e.body))]...)
+		if e.run(datascript.HTTPReqData) {
+			return
+		}
+	}
 	if len(e.vs.Pools) > 0 {
 		if !e.balance() {
+			e.tx.Failure = http.StatusServiceUnavailable
 			e.fail(datascript.HTTPLBFailed, http.StatusServiceUnavailable)
 			return
 		}
@@ -154,12 +212,18 @@ func (e *exchange) do() {
 	}
 	resp := e.send()
 	if resp == nil {
-		e.fail(datascript.RespFailed, http.StatusBadGateway)
+		e.fail(datascript.RespFailed, e.tx.FailureStatus())
 		return
 	}
 	e.tx.Status, e.tx.Header = resp.Status, resp.Header
 	if e.run(datascript.HTTPResp) {
 		return
+	}
+	if n := e.tx.ResponseBuffer; n > 0 {
+		e.tx.BufferedResponse = append([]byte{}, resp.Body[:min(n, len(resp.Body))]...)
+		if e.run(datascript.HTTPRespData) {
+			return
+		}
 	}
 	e.result.Response = &Response{Status: e.tx.Status, Header: e.tx.Header, Body: resp.Body}
 }

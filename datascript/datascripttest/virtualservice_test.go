@@ -211,8 +211,7 @@ func TestDoWrong(t *testing.T) {
 		want string
 	}{
 		{"nil script", &VirtualService{Scripts: scripts(nil)}, nil, "script 1 is nil"},
-		{"unsupported event", &VirtualService{Scripts: scripts(Compile(t, "s", at(datascript.HTTPRespData, "")))}, nil,
-			`script "s": event HTTP_RESP_DATA is not supported`},
+		{"rate limiter", &VirtualService{RateLimiters: map[string]*datascript.RateLimiter{"r": nil}}, nil, `rateLimiters["r"]: missing`},
 		{"limits", &VirtualService{Limits: datascript.Limits{CallDepth: 1 << 30}}, nil, "callDepth"},
 		{"body", &VirtualService{}, iotest.ErrReader(errors.New("torn")), "request body: torn"},
 	} {

@@ -26,6 +26,8 @@ var importRules = []importRule{
 		"a table is useful without a load balancer; simplelru orders its entries, xsync reads them without locks"},
 	{"persistence/redisstore", []string{"./persistence", "./internal/...", "github.com/redis/rueidis"},
 		"who does not keep entries in Redis must not inherit its client"},
+	{"persistence/persistencetest", nil,
+		"it tests stores that know nothing of limpet, and must bring nothing with it"},
 	{"lbpool", []string{"./internal/...", "golang.org/x/time/rate"},
 		"a pool is useful without scripts and tables"},
 	{"ipgroup", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},

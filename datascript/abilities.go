@@ -1,0 +1,99 @@
+package datascript
+
+import "time"
+
+// The interfaces in this file are abilities that a [Transaction] may have.
+// The engine finds them by type assertion. A script that needs one that its
+// transaction lacks fails with an error that says so, unless the interface
+// tells otherwise. Like all decisions of scripts, what they decide reaches
+// the transaction only when the script has ended without an error.
+
+// A UserKeeper remembers who the user is, behind avi.http.get_userid and
+// avi.http.set_userid. Without it, get_userid knows what the request tells.
+type UserKeeper interface {
+	// UserID is the name that SetUserID was given last or that the host
+	// found out by itself; empty if there is none.
+	UserID() string
+	// SetUserID sets the name, for later events and for the log. An empty
+	// one takes back what an earlier call has set.
+	SetUserID(id string)
+}
+
+// A RequestIdentifier is behind avi.http.get_request_id.
+type RequestIdentifier interface {
+	// RequestID names the transaction: unique, and the same in all events.
+	RequestID() string
+}
+
+// A ServerTimer is behind avi.http.set_server_timeout.
+type ServerTimer interface {
+	// SetServerTimeout bounds the wait for the server's response to this
+	// request. The duration is positive.
+	SetServerTimeout(d time.Duration)
+}
+
+// A RequestBufferer holds bodies of requests, behind avi.http.get_req_body
+// and avi.http.set_request_body_buffer_size. Without it there is no body.
+type RequestBufferer interface {
+	// BufferRequest asks for the body to be read into memory before
+	// HTTP_REQ_DATA, up to max bytes; 0 asks for no buffering.
+	BufferRequest(max int)
+	// RequestBody is what has been read. ok is false if nothing was
+	// buffered. Nobody changes it; scripts get copies.
+	RequestBody() (body []byte, ok bool)
+}
+
+// A ResponseBufferer holds bodies of responses, behind
+// avi.http.get_response_body and avi.http.set_response_body_buffer_size.
+type ResponseBufferer interface {
+	// BufferResponse asks for the body to be read into memory before
+	// HTTP_RESP_DATA, up to max bytes, which is positive.
+	BufferResponse(max int)
+	// ResponseBody is what has been read, as the server encoded it. ok is
+	// false if nothing was buffered. Nobody changes it; scripts get copies.
+	ResponseBody() (body []byte, ok bool)
+}
+
+// A FailureReporter is behind avi.http.internal_status.
+type FailureReporter interface {
+	// FailureStatus describes why there is no response: 502 if the server
+	// could not be reached or gave no valid one, 503 if there was no server,
+	// 504 if it took too long.
+	FailureStatus() int
+}
+
+// A Tunneler is behind avi.http.disable.
+type Tunneler interface {
+	// CanTunnel reports whether Tunnel is possible; it is not in HTTP/2.
+	CanTunnel() bool
+	// Tunnel lets the connections of client and server become one, in both
+	// directions and until their end, once the response has been sent.
+	Tunnel()
+}
+
+// A Fingerprinter is behind avi.ssl.get_tls_fingerprint. Without it there
+// are no fingerprints, which is no error.
+type Fingerprinter interface {
+	// TLSFingerprint is the fingerprint of the client's TLS implementation,
+	// of the kind that the script asks for. ok is false if there is none.
+	TLSFingerprint(kind string) (fingerprint string, ok bool)
+}
+
+// A HashKeyer is behind avi.pool.chash.
+type HashKeyer interface {
+	// SetHashKey is the key for algorithms that hash a string of the
+	// script's. Other algorithms ignore it.
+	SetHashKey(key string)
+}
+
+// ability returns the transaction as a T, or fails the script.
+func ability[T any](c call) T {
+	a, ok := c.tx.(T)
+	if !ok {
+		c.fail("%s: not possible in this virtual service", c.sym.name)
+	}
+	return a
+}
+
+// decide stages a decision until the script has ended.
+func (c call) decide(commit func()) { c.decisions = append(c.decisions, commit) }

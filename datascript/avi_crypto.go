@@ -1,0 +1,136 @@
+package datascript
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/des"
+	"crypto/subtle"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// The module avi.crypto. Keys and results are raw bytes; what goes into a
+// header or a cookie needs avi.utils.base64_encode. encrypt and decrypt do not
+// notice when someone changes a ciphertext; seal and open do.
+var cryptoEntries = []entry{
+	{name: "encrypt", call: cryptoEncrypt},
+	{name: "decrypt", call: cryptoDecrypt},
+	{name: "seal", call: cryptoSeal},
+	{name: "open", call: cryptoOpen},
+}
+
+const (
+	cipherAES  = "AES"
+	cipher3DES = "3DES"
+
+	// defaultIV is the published one. For 3DES it is cut to the block.
+	defaultIV = "0123456789012345"
+)
+
+// encrypt(plaintext, key [, iv [, algorithm]]) encrypts in CBC mode, with the
+// padding of PKCS #7: with AES and a key of 16, 24 or 32 bytes, or with 3DES
+// (avi.CIPHER_3DES) and one of 24. The initialization vector has the length of
+// a block, 16 or 8 bytes; by default it is "0123456789012345" or its
+// beginning.
+func cryptoEncrypt(c call) int {
+	plaintext := c.str(1)
+	block, iv := c.blockCipher()
+	size := block.BlockSize()
+	padding := size - len(plaintext)%size
+	c.allow(len(plaintext) + padding)
+	b := append([]byte(plaintext), bytes.Repeat([]byte{byte(padding)}, padding)...)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(b, b)
+	return c.retString(string(b))
+}
+
+// decrypt(ciphertext, key [, iv [, algorithm]]) is the reverse of encrypt. It
+// fails, always with the same words, if the ciphertext does not consist of
+// blocks or if its padding is wrong.
+func cryptoDecrypt(c call) int {
+	ciphertext := c.str(1)
+	block, iv := c.blockCipher()
+	size := block.BlockSize()
+	c.allow(len(ciphertext))
+	if len(ciphertext) == 0 || len(ciphertext)%size != 0 {
+		c.notDecryptable()
+	}
+	b := []byte(ciphertext)
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(b, b)
+	padding := int(b[len(b)-1])
+	if padding == 0 || padding > size {
+		c.notDecryptable()
+	}
+	text, end := b[:len(b)-padding], b[len(b)-padding:]
+	if subtle.ConstantTimeCompare(end, bytes.Repeat([]byte{byte(padding)}, padding)) == 0 {
+		c.notDecryptable()
+	}
+	return c.retString(string(text))
+}
+
+// seal(text, key [, context]) encrypts and authenticates with AES-GCM, a key
+// of 16, 24 or 32 bytes and a random nonce, which the result begins with. The
+// context is not part of the result, but needed to open it: a purpose, or the
+// user's name. It is an extension of this implementation.
+//
+// One key is good for 2^32 seals.
+func cryptoSeal(c call) int {
+	text := c.str(1)
+	aead := c.aead()
+	c.allow(len(text) + aead.Overhead())
+	return c.retString(string(aead.Seal(nil, nil, []byte(text), []byte(c.optStr(3, "")))))
+}
+
+// open(sealed, key [, context]) returns the text that was sealed with the
+// same key and context. It fails, always with the same words, if it was not.
+// It is an extension of this implementation.
+func cryptoOpen(c call) int {
+	sealed := c.str(1)
+	aead := c.aead()
+	c.allow(len(sealed))
+	text, err := aead.Open(nil, nil, []byte(sealed), []byte(c.optStr(3, "")))
+	if err != nil {
+		c.notDecryptable()
+	}
+	return c.retString(string(text))
+}
+
+func (c call) notDecryptable() { c.argError(1, "cannot be decrypted with this key") }
+
+// blockCipher reads key, initialization vector and algorithm.
+func (c call) blockCipher() (cipher.Block, []byte) {
+	key := []byte(c.str(2))
+	var block cipher.Block
+	var err error
+	switch algorithm := c.optStr(4, cipherAES); algorithm {
+	case cipherAES:
+		block, err = aes.NewCipher(key)
+	case cipher3DES:
+		block, err = des.NewTripleDESCipher(key)
+	default:
+		c.argError(4, "avi.CIPHER_AES or avi.CIPHER_3DES expected")
+	}
+	if err != nil {
+		c.argError(2, "a key of %d bytes does not fit", len(key))
+	}
+	iv := []byte(defaultIV)[:block.BlockSize()]
+	if c.arg(3) != lua.LNil {
+		if iv = []byte(c.str(3)); len(iv) != block.BlockSize() {
+			c.argError(3, "initialization vector of %d bytes expected, got %d", block.BlockSize(), len(iv))
+		}
+	}
+	return block, iv
+}
+
+func (c call) aead() cipher.AEAD {
+	key := []byte(c.str(2))
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		c.argError(2, "a key of %d bytes does not fit", len(key))
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		c.failWith(err)
+	}
+	return aead
+}

@@ -1,0 +1,89 @@
+package datascript
+
+import (
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+// Sizes of bodies are in kilobytes of 1,024 bytes, in scripts only.
+const (
+	kilobyte        = 1 << 10
+	maxBufferedSize = 32768 // kB
+)
+
+// get_req_body([size]) returns the first size kilobytes of the request's body,
+// or all of it that is buffered; nil if none is. The body must have been
+// buffered, which set_request_body_buffer_size or the host sees to, and is
+// there from HTTP_REQ_DATA on. Reading does not consume it.
+func httpGetReqBody(c call) int {
+	size := -1
+	if c.arg(1) != lua.LNil {
+		size = c.kilobytes(1, 0)
+	}
+	b, ok := c.tx.(RequestBufferer)
+	if !ok || c.event == HTTPReq {
+		return c.ret(lua.LNil)
+	}
+	body, ok := b.RequestBody()
+	if !ok || len(body) == 0 {
+		return c.ret(lua.LNil)
+	}
+	if size >= 0 {
+		body = body[:min(size, len(body))]
+	}
+	return c.retBytes(body)
+}
+
+// set_request_body_buffer_size(size) has up to size kilobytes of the request's
+// body read into memory before HTTP_REQ_DATA: at most 32,768, and 0 for none.
+func httpSetRequestBodyBufferSize(c call) int {
+	b := ability[RequestBufferer](c)
+	size := c.kilobytes(1, 0)
+	c.decide(func() { b.BufferRequest(size) })
+	return 0
+}
+
+// get_response_body(size [, offset]) returns up to size kilobytes of the
+// response's body, from offset kilobytes on, as the server encoded it; nil if
+// nothing was buffered, which takes set_response_body_buffer_size.
+func httpGetResponseBody(c call) int {
+	size, offset := c.kilobytes(1, 0), 0
+	if c.arg(2) != lua.LNil {
+		offset = c.kilobytes(2, 0)
+	}
+	b, ok := c.tx.(ResponseBufferer)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	body, ok := b.ResponseBody()
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	body = body[min(offset, len(body)):]
+	return c.retBytes(body[:min(size, len(body))])
+}
+
+// set_response_body_buffer_size(size) has up to size kilobytes of the
+// response's body read into memory before HTTP_RESP_DATA: 1 to 32,768.
+func httpSetResponseBodyBufferSize(c call) int {
+	b := ability[ResponseBufferer](c)
+	size := c.kilobytes(1, 1)
+	c.decide(func() { b.BufferResponse(size) })
+	return 0
+}
+
+// kilobytes reads a size and returns it in bytes.
+func (c call) kilobytes(n, least int) int {
+	size := c.num(n)
+	if !(size >= float64(least) && size <= maxBufferedSize) {
+		c.argError(n, "%s kB is not between %d and %d", luastr.FormatNumber(size), least, maxBufferedSize)
+	}
+	return int(size) * kilobyte
+}
+
+// retBytes returns bytes as a string, if it is not too large.
+func (c call) retBytes(b []byte) int {
+	c.allow(len(b))
+	return c.retString(string(b))
+}

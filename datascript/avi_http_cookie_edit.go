@@ -1,0 +1,383 @@
+package datascript
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+// A cookie to add: one pair of a Cookie header, or one Set-Cookie line.
+type cookie struct {
+	name, value string
+	attributes  cookieAttributes // of a response's
+}
+
+// cookieAttributes are what follows the value in a Set-Cookie line, each as
+// it is written, such as "path=/"; empty if it is left out.
+type cookieAttributes [numAttributes]string
+
+// A cookieAttribute is an attribute, in the order in which they are written.
+type cookieAttribute int
+
+const (
+	pathAttribute cookieAttribute = iota
+	domainAttribute
+	expiresAttribute
+	maxAgeAttribute
+	httpOnlyAttribute
+	secureAttribute
+	sameSiteAttribute
+	numAttributes
+)
+
+var attributeNames = [numAttributes]string{"path", "domain", "expires", "max-age", "httponly", "secure", "samesite"}
+
+// attributeNamed finds an attribute as scripts spell it, in any letter case.
+func attributeNamed(name string) (cookieAttribute, bool) {
+	name = asciiLower(name)
+	if name == "maxage" || name == "max_age" {
+		return maxAgeAttribute, true
+	}
+	i := slices.Index(attributeNames[:], name)
+	return cookieAttribute(i), i >= 0
+}
+
+// The values of SameSite, for update_cookie and its kin. The words will do,
+// too.
+const (
+	sameSiteLax = 1 + iota
+	sameSiteNone
+	sameSiteStrict
+)
+
+var sameSiteNames = map[string]string{
+	"1": "Lax", "2": "None", "3": "Strict",
+	"lax": "Lax", "none": "None", "strict": "Strict",
+}
+
+// add_cookie(...) adds cookies to the request or the response that the event
+// is about. In a request event its arguments are names and values in turn, or
+// a table of them; each becomes a pair of its own. In a response event they
+// are name, value [, path [, domain [, expires [, max-age [, httponly
+// [, secure]]]]]], or a table in which the keys path, domain, expires,
+// max-age, httponly, secure and samesite are attributes and all others
+// cookies, each with a Set-Cookie line. Expires is a Unix time or a date as it
+// is to be written; 0, nil and false leave an attribute out. Cookies that
+// exist stay as they are.
+func httpAddCookie(c call) int {
+	c.addCookies(c.cookieArguments())
+	return 0
+}
+
+// replace_cookie(...) is add_cookie, after it has removed all cookies of the
+// same names. Attributes of the old ones are lost.
+func httpReplaceCookie(c call) int {
+	list := c.cookieArguments()
+	names := make([]string, len(list))
+	for i, ck := range list {
+		names[i] = ck.name
+	}
+	c.removeCookies(names)
+	c.addCookies(list)
+	return 0
+}
+
+// remove_cookie(name [, name ...]) removes all cookies of these names, if
+// there are any.
+func httpRemoveCookie(c call) int {
+	names := make([]string, max(c.count(), 1))
+	for i := range names {
+		names[i] = c.str(i + 1)
+	}
+	c.removeCookies(names)
+	return 0
+}
+
+// update_cookie(name, attribute, value [, attribute, value ...]) sets
+// attributes of a cookie of the response, whose value and other attributes
+// stay. Of samesite the values are avi.http.Lax, avi.http.None and
+// avi.http.Strict. Without a cookie of that name it does nothing.
+func httpUpdateCookie(c call) int {
+	name := c.cookieName(1, c.arg(1))
+	if n := c.count(); n < 3 || n%2 == 0 {
+		c.fail("%s: a name, and pairs of attributes and values expected", c.sym.name)
+	}
+	var set cookieAttributes
+	var given [numAttributes]bool
+	for n := 2; n < c.count(); n += 2 {
+		a, ok := attributeNamed(c.str(n))
+		if !ok {
+			c.argError(n, "%q is not an attribute of a cookie", c.str(n))
+		}
+		set[a], given[a] = c.attribute(n+1, a, c.arg(n+1)), true
+	}
+	h := c.editHeader("Set-Cookie")
+	lines := slices.Clone(h["Set-Cookie"])
+	for i, line := range lines {
+		if cookieLineName(line) == name {
+			lines[i] = updateLine(line, &set, &given)
+		}
+	}
+	if len(lines) > 0 {
+		h["Set-Cookie"] = lines
+	}
+	return 0
+}
+
+// updateLine replaces attributes of a Set-Cookie line where they stand, and
+// appends those that it lacks.
+func updateLine(line string, set *cookieAttributes, given *[numAttributes]bool) string {
+	parts := strings.Split(line, ";")
+	kept := parts[:1]
+	done := [numAttributes]bool{}
+	for _, part := range parts[1:] {
+		name, _, _ := strings.Cut(strings.TrimSpace(part), "=")
+		a, ok := attributeNamed(strings.TrimSpace(name))
+		switch {
+		case !ok || !given[a]:
+			kept = append(kept, part)
+		case !done[a] && set[a] != "":
+			kept = append(kept, " "+set[a])
+			done[a] = true
+		}
+	}
+	for a, text := range set {
+		if text != "" && !done[a] {
+			kept = append(kept, " "+text)
+		}
+	}
+	return strings.Join(kept, ";")
+}
+
+// cookieArguments reads the arguments of add_cookie, in all their forms.
+func (c call) cookieArguments() []cookie {
+	t, ok := c.arg(1).(*lua.LTable)
+	switch {
+	case ok && c.onResponse():
+		return c.responseTable(t)
+	case ok:
+		return c.requestTable(t)
+	case c.onResponse():
+		return c.positionalCookie()
+	}
+	if c.count() == 0 || c.count()%2 != 0 {
+		c.fail("%s: pairs of names and values expected", c.sym.name)
+	}
+	var list []cookie
+	for n := 1; n < c.count(); n += 2 {
+		list = append(list, cookie{name: c.cookieName(n, c.arg(n)), value: c.cookieValue(n+1, c.arg(n+1))})
+	}
+	return list
+}
+
+func (c call) positionalCookie() []cookie {
+	ck := cookie{name: c.cookieName(1, c.arg(1)), value: c.cookieValue(2, c.arg(2))}
+	for a := range sameSiteAttribute {
+		ck.attributes[a] = c.attribute(3+int(a), a, c.arg(3+int(a)))
+	}
+	return []cookie{ck}
+}
+
+// requestTable reads a table of names and values. The order is that of the
+// names, since a table has none.
+func (c call) requestTable(t *lua.LTable) (list []cookie) {
+	t.ForEach(func(k, v lua.LValue) {
+		list = append(list, cookie{name: c.cookieName(1, k), value: c.cookieValue(1, v)})
+	})
+	if len(list) == 0 {
+		c.argError(1, "table without a cookie")
+	}
+	slices.SortFunc(list, func(a, b cookie) int { return cmp.Compare(a.name, b.name) })
+	return list
+}
+
+// responseTable reads a table of cookies and attributes.
+func (c call) responseTable(t *lua.LTable) []cookie {
+	plain := c.L.CreateTable(0, 2)
+	var attributes cookieAttributes
+	t.ForEach(func(k, v lua.LValue) {
+		name, _ := text(k)
+		if a, ok := attributeNamed(name); ok {
+			attributes[a] = c.attribute(1, a, v)
+		} else {
+			plain.RawSet(k, v)
+		}
+	})
+	list := c.requestTable(plain)
+	for i := range list {
+		list[i].attributes = attributes
+	}
+	return list
+}
+
+func (c call) addCookies(list []cookie) {
+	if !c.onResponse() {
+		pairs := make([]string, len(list))
+		for i, ck := range list {
+			pairs[i] = ck.name + "=" + ck.value
+		}
+		h := c.editHeader("Cookie")
+		// One header line: RFC 6265, section 5.4, allows no second one.
+		line := strings.Join(append(slices.Clone(h["Cookie"]), pairs...), "; ")
+		c.allow(len(line))
+		h["Cookie"] = []string{line}
+		return
+	}
+	h := c.editHeader("Set-Cookie")
+	lines := slices.Clip(h["Set-Cookie"])
+	c.spend(len(lines) >> 4)
+	for _, ck := range list {
+		line := ck.name + "=" + ck.value
+		for _, a := range ck.attributes {
+			if a != "" {
+				line += "; " + a
+			}
+		}
+		lines = append(lines, line)
+	}
+	h["Set-Cookie"] = lines
+}
+
+func (c call) removeCookies(list []string) {
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	if c.onResponse() {
+		h := c.editHeader("Set-Cookie")
+		kept := make([]string, 0, len(h["Set-Cookie"]))
+		for _, line := range h["Set-Cookie"] {
+			if !names[cookieLineName(line)] {
+				kept = append(kept, line)
+			}
+		}
+		setLines(h, "Set-Cookie", kept)
+		return
+	}
+	h := c.editHeader("Cookie")
+	var kept []string
+	for _, line := range h["Cookie"] {
+		var pairs []string
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = strings.TrimSpace(pair)
+			name, _, _ := strings.Cut(pair, "=") // some servers take a bare name for a cookie, too
+			if pair != "" && !names[strings.TrimSpace(name)] {
+				pairs = append(pairs, pair)
+			}
+		}
+		if len(pairs) > 0 {
+			kept = append(kept, strings.Join(pairs, "; "))
+		}
+	}
+	setLines(h, "Cookie", kept)
+}
+
+// setLines sets the lines of a header, or removes it if there are none.
+func setLines(h http.Header, key string, lines []string) {
+	if len(lines) == 0 {
+		delete(h, key)
+		return
+	}
+	h[key] = lines
+}
+
+// cookieLineName is the name of the cookie that a Set-Cookie line sets.
+func cookieLineName(line string) string {
+	pair, _, _ := strings.Cut(line, ";")
+	name, _, _ := strings.Cut(pair, "=")
+	return strings.TrimSpace(name)
+}
+
+// cookieName checks the name of a cookie in argument n.
+func (c call) cookieName(n int, v lua.LValue) string {
+	name, ok := text(v)
+	switch {
+	case !ok:
+		c.argError(n, "cookie name expected, got %s", v.Type())
+	case !isToken(name):
+		c.argError(n, "%q is not the name of a cookie", name)
+	}
+	return name
+}
+
+// cookieValue checks the value of a cookie in argument n.
+func (c call) cookieValue(n int, v lua.LValue) string {
+	value, ok := c.entryValue(v)
+	if !ok {
+		c.argError(n, "cookie value expected, got %s", v.Type())
+	}
+	return c.cookieText(n, value)
+}
+
+// cookieText refuses what could end a cookie, or the header that holds it.
+func (c call) cookieText(n int, s string) string {
+	c.writeHeader(len(s))
+	if containsControl(s) || strings.Contains(s, ";") {
+		c.argError(n, "%q holds a control character or a semicolon", s)
+	}
+	return s
+}
+
+// attribute spells an attribute of a Set-Cookie line; empty if the value
+// leaves it out.
+func (c call) attribute(n int, a cookieAttribute, v lua.LValue) string {
+	if v == lua.LNil || v == lua.LFalse {
+		return ""
+	}
+	name := attributeNames[a]
+	switch a {
+	case httpOnlyAttribute, secureAttribute:
+		return name
+	case expiresAttribute, maxAgeAttribute:
+		return c.timeAttribute(n, a, v)
+	}
+	s, ok := text(v)
+	if !ok {
+		c.argError(n, "attribute %s: string expected, got %s", name, v.Type())
+	}
+	if a == sameSiteAttribute {
+		if s, ok = sameSiteNames[asciiLower(s)]; !ok {
+			c.argError(n, "attribute samesite: avi.http.Lax, avi.http.None or avi.http.Strict expected")
+		}
+	}
+	if s == "" {
+		return ""
+	}
+	return name + "=" + c.cookieText(n, s)
+}
+
+// timeAttribute spells expires or max-age.
+func (c call) timeAttribute(n int, a cookieAttribute, v lua.LValue) string {
+	const endOfYear9999 = 253402300799
+	name := attributeNames[a]
+	f, ok := number(v)
+	if s, isText := v.(lua.LString); isText && !ok && a == expiresAttribute {
+		if s == "" {
+			return ""
+		}
+		return name + "=" + c.cookieText(n, string(s))
+	}
+	if !ok {
+		c.argError(n, "attribute %s: number expected, got %s", name, v.Type())
+	}
+	if !(f >= -endOfYear9999 && f <= endOfYear9999) {
+		c.argError(n, "attribute %s: %s is out of range", name, luastr.FormatNumber(f))
+	}
+	i := int64(f)
+	switch {
+	case i == 0:
+		return ""
+	case a == maxAgeAttribute:
+		return name + "=" + strconv.FormatInt(i, 10)
+	case i < 0:
+		c.argError(n, "attribute %s: %s is out of range", name, luastr.FormatNumber(f))
+	}
+	return name + "=" + time.Unix(i, 0).UTC().Format(http.TimeFormat)
+}

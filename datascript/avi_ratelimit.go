@@ -1,0 +1,92 @@
+package datascript
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+// The functions of avi.vs that limit rates.
+var rateEntries = []entry{
+	{name: "ratelimit.exceed", call: vsRatelimitExceed, events: rateEvents},
+	{name: "rate_limit", call: vsRateLimit, events: rateEvents},
+}
+
+var rateEvents = notFailed &^ events(LBDone)
+
+// ratelimit.exceed(limiter, key [, consume]) takes consume tokens (1) from the
+// bucket of a key, and returns false; or returns true, and takes none, if there
+// are not enough. It fails if there is no limiter of that name. Tokens stay
+// taken if the script fails later.
+func vsRatelimitExceed(c call) int {
+	name, key := c.str(1), c.str(2)
+	consume := c.optNum(3, 1)
+	if !(consume >= 0) {
+		c.argError(3, "%s is not a number of tokens", luastr.FormatNumber(consume))
+	}
+	l := c.engine.env.RateLimiters[name]
+	if l == nil {
+		c.fail("rate limiter %q not found", name)
+	}
+	return c.retBool(l.Exceed(key, clampInt(consume)))
+}
+
+// rate_limit(avi.RL_CUSTOM_STRING, string [, defer]) counts a request for the
+// string against the rate profile of the virtual service. It returns whether
+// the rate is exceeded, and the action for that, a constant avi.RL_ACTION_*;
+// avi.RL_ACTION_NONE if it is not.
+//
+// Unless defer is true, the action is done at once: then the call does not
+// return, the script ends there without an error, and what it has decided
+// before holds, but for replies. avi.RL_ACTION_NONE is only logged.
+func vsRateLimit(c call) int {
+	profile := c.engine.env.RateProfile
+	if profile == nil {
+		c.fail("%s: the virtual service has no rate profile", c.sym.name)
+		return 0
+	}
+	if kind, _ := text(c.arg(1)); kind != "RL_CUSTOM_STRING" {
+		c.argError(1, "avi.RL_CUSTOM_STRING expected")
+	}
+	key := c.str(2)
+	action := RateNone
+	exceeded := profile.Limiter.Exceed(key, 1)
+	if exceeded {
+		action = profile.Action
+		if !lua.LVAsBool(c.arg(3)) {
+			c.enforce(profile, key)
+		}
+	}
+	c.L.Push(lua.LBool(exceeded))
+	c.L.Push(lua.LString(action.String()))
+	return 2
+}
+
+// errEnded stops a script that has nothing more to say. It is not a failure.
+var errEnded = errors.New("the script has ended")
+
+// enforce does what a profile says and ends the script.
+func (c call) enforce(p *RateProfile, key string) {
+	if p.Action == RateNone {
+		c.log(c.place() + "rate limit exceeded: " + key)
+		return
+	}
+	c.reply, c.closing = nil, open
+	switch p.Action {
+	case RateClose:
+		c.closing = closeFIN
+	case RateReset:
+		c.closing = closeRST
+	case RateReply:
+		contentType := cmp.Or(p.ContentType, "text/plain")
+		c.answer(&reply{cmp.Or(p.Status, http.StatusTooManyRequests), http.Header{"Content-Type": {contentType}}, []byte(p.Body)})
+	case RateRedirect:
+		c.answer(&reply{cmp.Or(p.Status, http.StatusFound), http.Header{"Location": {escapeLocation(p.Location)}}, nil})
+	}
+	c.halt(errEnded)
+	c.check()
+}

@@ -1,0 +1,63 @@
+package datascript
+
+import (
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// The module avi.stringgroup: lists of strings, and maps of strings to
+// values.
+//
+// equals(group, s), beginswith(group, s), contains(group, s) and
+// endswith(group, s) look for an entry of the group that s equals, begins
+// with, contains or ends with; where several match, the group decides, which
+// by default is for the shortest. They return two results: the value of the
+// entry, or in a plain list the entry itself, and true. Without a match these
+// are nil and false; but of contains, nil and nil, as it is documented. For nil
+// in place of s there is no match. An unknown group is an error.
+//
+// Letter case does not matter, unless _CASE is appended to the name.
+var stringgroupEntries = []entry{
+	{name: "equals", call: stringgroupMatch},
+	{name: "beginswith", call: stringgroupMatch},
+	{name: "contains", call: stringgroupMatch},
+	{name: "endswith", call: stringgroupMatch},
+	{name: "equals_CASE", call: stringgroupMatch},
+	{name: "beginswith_CASE", call: stringgroupMatch},
+	{name: "contains_CASE", call: stringgroupMatch},
+	{name: "endswith_CASE", call: stringgroupMatch},
+}
+
+// stringgroupMatch is each function of the module; it finds out by its name
+// which one.
+func stringgroupMatch(c call) int {
+	groups := c.engine.env.StringGroups
+	if groups == nil {
+		c.fail("%s: the virtual service has no string groups", c.sym.name)
+	}
+	operator, exactCase := strings.CutSuffix(c.sym.field(), "_CASE")
+	group, s := c.str(1), ""
+	given := c.any(2) != lua.LNil
+	if given {
+		s = c.str(2)
+	}
+	resume := c.outside()
+	result, ok, err := groups.Match(group, operator, s, exactCase)
+	resume()
+	if err != nil {
+		c.failWith(err)
+	}
+	switch {
+	case ok && given:
+		c.L.Push(lua.LString(result))
+		c.L.Push(lua.LTrue)
+	case operator == "contains":
+		c.L.Push(lua.LNil)
+		c.L.Push(lua.LNil)
+	default:
+		c.L.Push(lua.LNil)
+		c.L.Push(lua.LFalse)
+	}
+	return 2
+}

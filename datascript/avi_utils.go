@@ -1,0 +1,233 @@
+package datascript
+
+import (
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/hex"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+// The module avi.utils.
+var utilsEntries = []entry{
+	{name: "base64_encode", call: utilsBase64Encode},
+	{name: "base64_decode", call: utilsBase64Decode},
+	{name: "uri_decode", call: utilsURIDecode},
+	{name: "sha1_hash", call: utilsSHA1Hash},
+	{name: "md5_hash", call: utilsMD5Hash},
+	{name: "murmur_hash", call: utilsMurmurHash},
+	{name: "rand_bytes", call: utilsRandBytes},
+	{name: "get_geo_from_ip", call: utilsGetGeoFromIP},
+	{name: "get_ip_reputation", call: utilsGetIPReputation},
+	{name: "ip.netaddr", call: utilsNetaddr},
+	{name: "ip_in_subnet", call: utilsIPInSubnet},
+}
+
+// base64_encode(s) returns s in base 64, with padding and without line
+// breaks (RFC 4648, section 4).
+func utilsBase64Encode(c call) int {
+	s := c.str(1)
+	c.allow(base64.StdEncoding.EncodedLen(len(s)))
+	return c.retString(base64.StdEncoding.EncodeToString([]byte(s)))
+}
+
+// base64_decode(s) returns what s encodes, or nil if it is not base 64. It
+// accepts both alphabets, and does without padding and with white space.
+func utilsBase64Decode(c call) int {
+	s := c.str(1)
+	c.allow(len(s))
+	s = strings.TrimRight(base64Input.Replace(s), "=")
+	b, err := base64.RawStdEncoding.DecodeString(s)
+	if err != nil {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(string(b))
+}
+
+// base64Input turns the alphabet for URLs into the standard one, and drops
+// white space.
+var base64Input = strings.NewReplacer("-", "+", "_", "/", " ", "", "\t", "", "\r", "", "\n", "", "\v", "", "\f", "")
+
+// uri_decode(s) returns s with its percent escapes decoded; those that are not
+// valid stay as they are, and so does "+". It returns nil for nil.
+func utilsURIDecode(c call) int {
+	if c.any(1) == lua.LNil {
+		return c.ret(lua.LNil)
+	}
+	s := c.str(1)
+	c.allow(len(s))
+	return c.retString(percentDecode(s, false))
+}
+
+// sha1_hash(s) returns the SHA-1 hash of s in lower-case hexadecimal.
+func utilsSHA1Hash(c call) int {
+	s := c.str(1)
+	c.allow(len(s))
+	sum := sha1.Sum([]byte(s))
+	return c.retString(hex.EncodeToString(sum[:]))
+}
+
+// md5_hash(s) returns the MD5 hash of s in lower-case hexadecimal.
+func utilsMD5Hash(c call) int {
+	s := c.str(1)
+	c.allow(len(s))
+	sum := md5.Sum([]byte(s))
+	return c.retString(hex.EncodeToString(sum[:]))
+}
+
+// murmur_hash(s) returns the 32-bit MurmurHash2 of s, with seed 0, as a
+// number.
+func utilsMurmurHash(c call) int {
+	s := c.str(1)
+	c.allow(len(s))
+	return c.retNumber(float64(murmur2(s, 0)))
+}
+
+// rand_bytes(n) returns n random bytes, 1 to 1,024, that nobody can foretell.
+func utilsRandBytes(c call) int {
+	n := c.num(1)
+	if !(n >= 1 && n <= 1024) {
+		c.argError(1, "%s is not between 1 and 1024", luastr.FormatNumber(n))
+	}
+	b := make([]byte, int(n))
+	_, _ = rand.Read(b) // which never fails
+	return c.retString(string(b))
+}
+
+// get_geo_from_ip(ip [, attribute]) returns where an address is: the code of
+// its country, or another attribute that the host knows; nil if that is not
+// known. It fails if the virtual service has no geo database.
+func utilsGetGeoFromIP(c call) int {
+	geo := c.engine.env.Geo
+	if geo == nil {
+		c.fail("%s: the virtual service has no geo database", c.sym.name)
+	}
+	attribute := ""
+	if v := c.arg(2); v != lua.LNil {
+		attribute = c.toString(v)
+	}
+	addr, ok := c.addr(1)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	resume := c.outside()
+	value, ok := geo.Locate(addr, attribute)
+	resume()
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(value)
+}
+
+// get_ip_reputation(ip) returns the reputation of an address, or nil if
+// nothing is known of it. It fails if the virtual service has no reputation
+// database: to a script that blocks what has a bad name, nil would look like
+// a good one.
+func utilsGetIPReputation(c call) int {
+	reputations := c.engine.env.Reputations
+	if reputations == nil {
+		c.fail("%s: the virtual service has no reputation database", c.sym.name)
+	}
+	addr, ok := c.addr(1)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	resume := c.outside()
+	value, ok := reputations.Reputation(addr)
+	resume()
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	return c.retString(value)
+}
+
+// addr reads an address. Text that is none is no error.
+func (c call) addr(n int) (netip.Addr, bool) {
+	addr, err := netip.ParseAddr(c.str(n))
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+// ip.netaddr(ip, mask) returns the address of the network that an address is
+// in; mask is one such as "255.255.0.0", or the length of a prefix. It returns
+// nil if the address is none.
+func utilsNetaddr(c call) int {
+	addr, ok := c.addr(1)
+	mask := c.mask(2)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	network, err := addr.Prefix(c.maskLength(2, mask, addr))
+	if err != nil {
+		c.argError(2, "%q does not fit the address", mask)
+	}
+	return c.retString(network.Addr().String())
+}
+
+// ip_in_subnet(ip, network [, mask]) reports whether an address is in a
+// network, such as ("10.1.2.3", "10.0.0.0/8") or ("10.1.2.3", "10.0.0.0",
+// "255.0.0.0"). What is no address is in no network.
+func utilsIPInSubnet(c call) int {
+	addr, ok := c.addr(1)
+	s := c.str(2)
+	var network netip.Prefix
+	var err error
+	if c.arg(3) == lua.LNil {
+		network, err = netip.ParsePrefix(s)
+	} else {
+		var base netip.Addr
+		if base, err = netip.ParseAddr(s); err == nil {
+			base = base.Unmap().WithZone("")
+			network, err = base.Prefix(c.maskLength(3, c.mask(3), base))
+		}
+	}
+	if err != nil {
+		c.argError(2, "%q is not a network", s)
+	}
+	return c.retBool(ok && unmapPrefix(network).Contains(addr))
+}
+
+// unmapPrefix turns an IPv4 network that is written as IPv6 into one of IPv4.
+func unmapPrefix(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
+}
+
+func (c call) mask(n int) string { return strings.TrimPrefix(strings.TrimSpace(c.str(n)), "/") }
+
+// maskLength returns the prefix length that a mask means for an address.
+func (c call) maskLength(n int, mask string, addr netip.Addr) int {
+	if bits, err := strconv.Atoi(mask); err == nil {
+		if bits < 0 || bits > addr.BitLen() {
+			c.argError(n, "prefix length %d is not between 0 and %d", bits, addr.BitLen())
+		}
+		return bits
+	}
+	m, err := netip.ParseAddr(mask)
+	if err != nil || m.BitLen() != addr.BitLen() {
+		c.argError(n, "%q is not a mask for %v", mask, addr)
+	}
+	bits := 0
+	ended := false
+	for _, b := range m.AsSlice() {
+		for i := 7; i >= 0; i-- {
+			switch one := b>>i&1 == 1; {
+			case one && ended:
+				c.argError(n, "mask %q has a gap", mask)
+			case one:
+				bits++
+			default:
+				ended = true
+			}
+		}
+	}
+	return bits
+}

@@ -1,0 +1,406 @@
+package datascript
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+var (
+	update     = flag.Bool("update", false, "rewrite testdata/reachable.txt")
+	allHostile = flag.Bool("hostile", false, "run every hostile script in a process of its own")
+)
+
+// hostileScripts are the scripts of testdata/hostile by name. The first line
+// of each says what it tries.
+func hostileScripts(t testing.TB) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/hostile/*.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 80 {
+		t.Fatalf("only %d scripts in testdata/hostile", len(files))
+	}
+	scripts := map[string]string{}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(source), "-- ") {
+			t.Errorf("%s: the first line does not say what the script tries", file)
+		}
+		scripts[strings.TrimSuffix(filepath.Base(file), ".lua")] = string(source)
+	}
+	return scripts
+}
+
+func sortedNames(scripts map[string]string) []string {
+	names := make([]string, 0, len(scripts))
+	for name := range scripts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// probe describes all that a script can see of its surroundings.
+const probe = `
+local function show(name, value)
+  local kinds = {}
+  for k, v in pairs(value) do kinds[#kinds + 1] = tostring(k) .. ":" .. type(v) end
+  table.sort(kinds)
+  avi.vs.log(name, " ", table.concat(kinds, " "))
+end
+avi.vs.log(leaked, x, y, client, server, big, f, g, it, nx, evil, n, _G, getfenv, avi_HTTP_GET)
+show("string", string) show("table", table) show("math", math) show("os", os)
+show("avi", avi) show("avi.vs", avi.vs) show("avi.http", avi.http) show("avi.pool", avi.pool)
+show("reqvar", avi.vs.reqvar)
+avi.vs.log(getmetatable(""), getmetatable(avi), getmetatable(avi.vs), getmetatable(string), getmetatable(avi.vs.reqvar))
+avi.vs.log(getmetatable(1), getmetatable(true), getmetatable(print), getmetatable(nil), getmetatable({}), getmetatable(avi.HTTP_REQUEST))
+avi.vs.log(("aBc"):upper(), ("aBc"):lower(), ("abc"):sub(2, 2), ("a,b"):split(",")[2], #"abc", "1" + 1, ("x").evil)
+avi.vs.log(avi.HTTP_GET, math.pi, math.floor(1.5), _VERSION, os.time{year = 2000, month = 1, day = 1, hour = 0})
+avi.vs.log(pcall(error, "x"), select("#", unpack({1, 2, 3})), (pcall(rawset, avi.vs, "log", 1)))
+avi.vs.log(avi.http.get_path(), avi.http.get_header("X-Evil"))
+`
+
+// probed runs the probe and returns what it found.
+func probed(t testing.TB, e *Engine) string {
+	t.Helper()
+	x, err := runRequest(t, e, probe)
+	if err != nil {
+		t.Errorf("probe: %v", err)
+	}
+	return strings.Join(x.logs, "\n")
+}
+
+// revealing is what no script and no client may see: texts of the Go runtime
+// and of the VM's code, and addresses.
+var revealing = regexp.MustCompile(`runtime error|goroutine|interface conversion|lua\.L|panic|nil pointer|0x[0-9a-f]{8,}|\.go:|gopher`)
+
+// misbehave runs a hostile script and returns how long it took.
+func misbehave(t testing.TB, e *Engine, name, source string) time.Duration {
+	t.Helper()
+	x := newExchange()
+	s, err := Compile("My Script", Chunk{Event: HTTPReq, Source: source})
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return 0
+	}
+	start := time.Now()
+	err = e.Run(context.Background(), s, HTTPReq, x)
+	took := time.Since(start)
+	seen := strings.Join(x.logs, "\n")
+	if err != nil {
+		var re *RuntimeError
+		if !errors.As(err, &re) {
+			t.Errorf("%s: error of type %T", name, err)
+			return took
+		}
+		var pe *PanicError
+		if errors.As(err, &pe) {
+			t.Errorf("%s: %v\n%s", name, pe, pe.Stack)
+		}
+		if len(re.Message) > defaultErrorBytes || len(re.Traceback) > defaultErrorBytes {
+			t.Errorf("%s: message of %d bytes, traceback of %d", name, len(re.Message), len(re.Traceback))
+		}
+		seen += "\n" + re.Message + "\n" + re.Traceback
+	}
+	if found := revealing.FindString(seen); found != "" && !strings.Contains(source, found) {
+		t.Errorf("%s: reveals %q in\n%s", name, found, seen)
+	}
+	if len(x.logs) > defaultLogLines {
+		t.Errorf("%s: %d lines of log", name, len(x.logs))
+	}
+	x.vars.Reset()
+	return took
+}
+
+// discardTables stores nothing, in no time, and forgets nothing either.
+type discardTables struct{}
+
+func (discardTables) Insert(context.Context, string, string, string, time.Duration) (bool, error) {
+	return true, nil
+}
+func (discardTables) Lookup(context.Context, string, string, time.Duration) (string, time.Duration, bool, error) {
+	return "", 0, false, nil
+}
+func (discardTables) Refresh(context.Context, string, string, time.Duration) (bool, error) {
+	return false, nil
+}
+func (discardTables) Remove(context.Context, string, string) error { return nil }
+
+// No script, however hostile, holds up a request, breaks anything or leaves
+// anything behind.
+func TestHostile(t *testing.T) {
+	scripts := hostileScripts(t)
+	clean := probed(t, newEngine(t, Env{}))
+	var slowest time.Duration
+	var slowestName string
+	for _, name := range sortedNames(scripts) {
+		e := newEngine(t, Env{Tables: discardTables{}})
+		took := misbehave(t, e, name, scripts[name])
+		// 50 ms are meant; a machine that does other work takes longer.
+		const most = 150 * time.Millisecond
+		for again := 0; took > most && again < 3; again++ {
+			took = min(took, misbehave(t, newEngine(t, Env{Tables: discardTables{}}), name, scripts[name]))
+		}
+		if took > most && !raceDetector {
+			t.Errorf("%s: took %v", name, took)
+		}
+		if took > slowest {
+			slowest, slowestName = took, name
+		}
+		e.limits.Time = time.Minute // for the probe alone
+		if got := probed(t, e); got != clean {
+			t.Errorf("%s: left behind\n%s\nwant\n%s", name, got, clean)
+		}
+		if s := e.Stats(); s.Discarded != s.Failures || s.Runs != 2 {
+			t.Errorf("%s: %+v: states thrown away and failures must be as many", name, s)
+		}
+	}
+	t.Logf("%d scripts; the slowest, %s, took %v", len(scripts), slowestName, slowest)
+}
+
+// The same in parallel, on states that all share.
+func TestHostileParallel(t *testing.T) {
+	scripts := hostileScripts(t)
+	names := sortedNames(scripts)
+	e := newEngine(t, Env{Tables: discardTables{}, Limits: Limits{Time: 4 * time.Millisecond, Concurrent: -1}})
+	clean := probed(t, newEngine(t, Env{Limits: Limits{Time: time.Minute}}))
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			for i := range 6 {
+				name := names[(g*6+i)%len(names)]
+				misbehave(t, e, name, scripts[name])
+				x := newExchange()
+				s := mustCompile(t, Chunk{Event: HTTPReq, Source: probe})
+				if err := e.Run(context.Background(), s, HTTPReq, x); err != nil {
+					if errors.Is(err, ErrBudget) {
+						continue // of time, on a busy machine
+					}
+					t.Errorf("after %s: %v", name, err)
+				} else if got := strings.Join(x.logs, "\n"); got != clean {
+					t.Errorf("after %s: left behind\n%s\nwant\n%s", name, got, clean)
+				}
+				x.vars.Reset()
+			}
+		})
+	}
+	wg.Wait()
+	if s := e.Stats(); s.Discarded != s.Failures {
+		t.Errorf("%+v: states thrown away and failures must be as many", s)
+	}
+}
+
+// All arguments counts from 1 to 70,000 end in an error or a result, and no
+// panic of the VM leaves the package.
+func TestArgumentCounts(t *testing.T) {
+	e := newEngine(t, Env{Limits: Limits{Time: time.Minute, Instructions: -1}})
+	s := mustCompile(t, Chunk{Event: HTTPReq, Source: `
+		local n = tonumber(avi.http.get_header("X-N"))
+		local t = {}
+		for i = 1, n do t[i] = i end
+		local function f(...) return select("#", ...) end
+		local function g(...) return f(0, ...) end
+		pcall(unpack, t) pcall(string.char, unpack(t, 1, n % 8000))
+		local ok, m = pcall(g, unpack(t, 1, n % 8000))
+		return f(unpack(t))`})
+	x := newExchange()
+	for n := 1; n <= 70_000; n += max(n/37, 1) {
+		x.original.Header.Set("X-N", luaNumber(n))
+		err := e.Run(t.Context(), s, HTTPReq, x)
+		if (err != nil) != (n > maxUnpack) {
+			t.Errorf("%d arguments: %v", n, err)
+		}
+		var pe *PanicError
+		if errors.As(err, &pe) {
+			t.Errorf("%d arguments: %v", n, pe)
+		}
+		x.vars.Reset()
+	}
+}
+
+func luaNumber(n int) string { return lua.LNumber(n).String() }
+
+// A stack overflow is an error as any other, at whatever depth it happens.
+func TestStackOverflow(t *testing.T) {
+	e := newEngine(t, Env{})
+	for _, source := range []string{
+		"local function f() return 1 + f() end f()",
+		"local function f() local ok, e = pcall(f) if not ok then error(e, 0) end end f()",
+		"local function f(...) return 1, f(..., ...) end f(1)",
+		"local t = {} for i = 1, 7000 do t[i] = i end local function f(...) return 1, f(unpack(t)) end f(1)",
+	} {
+		_, err := runRequest(t, e, source)
+		var re *RuntimeError
+		if !errors.As(err, &re) || re.Cause != nil || !strings.HasSuffix(re.Message, `[string "My Script"]:1: stack overflow`) || re.Line != 1 {
+			t.Errorf("%s: %+v", source, re)
+		}
+	}
+	// 150 nested calls are no overflow.
+	if _, err := runRequest(t, e, "local function f(n) if n > 0 then return 1 + f(n - 1) end return 0 end assert(f(150) == 150)"); err != nil {
+		t.Error(err)
+	}
+	// One that is caught leaves the script as it was.
+	x, err := runRequest(t, e, `
+		local function f(n) local ok, e = pcall(function() return 1 + f(n + 1) end) return e end
+		local e = f(1)
+		avi.vs.log(type(e), " ", 1 + 1)`)
+	if err != nil || len(x.logs) != 1 {
+		t.Errorf("log %q, error %v", x.logs, err)
+	}
+}
+
+// Iterators and functions that a request event leaves work in the response
+// event, which another state runs.
+func TestKeptForLaterEvents(t *testing.T) {
+	e := newEngine(t, Env{})
+	s := mustCompile(t,
+		Chunk{Event: HTTPReq, Source: `it = ("a b c"):gmatch("%a") it() step, array, at = ipairs({1, 2, 3}) upper = string.upper getpath = avi.http.get_path`},
+		Chunk{Event: HTTPResp, Source: `avi.vs.log(it(), " ", it(), " ", it(), " ", step(array, 1), " ", upper("x"), " ", getpath())`})
+	for range 50 {
+		x := newExchange()
+		if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
+			t.Fatal(err)
+		}
+		e.states.Get() // so that the response event has another state
+		x.respond(200, "10.1.1.1:80")
+		if err := e.Run(t.Context(), s, HTTPResp, x); err != nil || x.logged()[0] != "b c nil 2 X /a b/c" {
+			t.Fatalf("log %q, error %v", x.logs, err)
+		}
+		x.vars.Reset()
+	}
+}
+
+// What Go code keeps of a transaction's variables is empty after Reset.
+func TestVarsAfterReset(t *testing.T) {
+	e := newEngine(t, Env{})
+	s := mustCompile(t, Chunk{Event: HTTPReq, Source: `a = "secret" avi.vs.reqvar.b = "secret" string.c = "secret"`})
+	x := newExchange()
+	if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
+		t.Fatal(err)
+	}
+	tables := make([]*lua.LTable, 0, 1)
+	for _, g := range x.vars.scripts {
+		tables = append(tables, g.table)
+	}
+	x.vars.Reset()
+	for _, table := range tables {
+		table.ForEach(func(k, v lua.LValue) { t.Errorf("global %v is still %v", k, v) })
+	}
+	if len(x.vars.scripts) != 0 || x.vars.reqvar != nil {
+		t.Errorf("variables are still there: %+v", x.vars)
+	}
+	after := mustCompile(t, Chunk{Event: HTTPReq, Source: `avi.vs.log(a, avi.vs.reqvar.b, string.c)`})
+	if err := e.Run(t.Context(), after, HTTPReq, x); err != nil || x.logged()[0] != "nilnilnil" {
+		t.Errorf("log %q, error %v", x.logs, err)
+	}
+}
+
+// A client that goes away ends a script soon.
+func TestCancelSoon(t *testing.T) {
+	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: time.Minute}})
+	for _, source := range []string{
+		"while true do end",
+		"local s = ('a'):rep(100000) while true do s:find('.-b') end",
+		"while true do pcall(function() while true do end end) end",
+		"local t = {} for i = 1, 30000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
+	} {
+		s := mustCompile(t, Chunk{Event: HTTPReq, Source: source})
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended time.Time
+		done := make(chan error)
+		go func() {
+			err := e.Run(ctx, s, HTTPReq, newExchange())
+			ended = time.Now()
+			done <- err
+		}()
+		cancel()
+		canceled := time.Now()
+		if err := <-done; !errors.Is(err, context.Canceled) && !errors.Is(err, ErrBudget) {
+			t.Errorf("%s: %v", source, err)
+		}
+		if took := ended.Sub(canceled); took > 30*time.Millisecond && !raceDetector {
+			t.Errorf("%s: ended %v after its client", source, took)
+		}
+	}
+}
+
+// gate is a table store whose look-ups wait.
+type gate struct {
+	discardTables
+	entered, leave chan struct{}
+}
+
+func (g gate) Lookup(context.Context, string, string, time.Duration) (string, time.Duration, bool, error) {
+	g.entered <- struct{}{}
+	<-g.leave
+	return "", 0, false, nil
+}
+
+func TestConcurrent(t *testing.T) {
+	g := gate{entered: make(chan struct{}), leave: make(chan struct{})}
+	e := newEngine(t, Env{Tables: g, Limits: Limits{Concurrent: 2}})
+	s := mustCompile(t, Chunk{Event: HTTPReq, Source: "leaked = 1 avi.vs.table_lookup('k')"})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if err := e.Run(t.Context(), s, HTTPReq, newExchange()); err != nil {
+				t.Error(err)
+			}
+		})
+		<-g.entered
+	}
+	x := newExchange()
+	err := e.Run(t.Context(), s, HTTPReq, x)
+	var re *RuntimeError
+	if !errors.Is(err, ErrBusy) || !errors.As(err, &re) || re.Script != "My Script" || re.Event != HTTPReq {
+		t.Errorf("a third script: %v, want ErrBusy", err)
+	}
+	if len(x.vars.scripts) != 0 {
+		t.Error("the third script ran")
+	}
+	if want := (Stats{Created: 2, Refused: 1}); e.Stats() != want {
+		t.Errorf("%+v, want %+v", e.Stats(), want)
+	}
+	close(g.leave)
+	wg.Wait()
+	go func() { <-g.entered }()
+	if err := e.Run(t.Context(), s, HTTPReq, newExchange()); err != nil {
+		t.Errorf("when the others have ended: %v", err)
+	}
+}
+
+func TestConcurrentDefault(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		memory int64
+		procs  int
+		want   int
+	}{
+		{"no memory limit", 1<<63 - 1, 8, 1024},
+		{"1 GiB", 1 << 30, 2, 8},
+		{"128 MiB on many processors", 128 << 20, 16, 16},
+		{"a terabyte", 1 << 40, 64, 1024},
+	} {
+		if got := concurrentFor(tt.memory, tt.procs); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	if got := (Limits{Concurrent: -1}).withDefaults().Concurrent; got < 1<<30 {
+		t.Errorf("no limit is %d", got)
+	}
+}

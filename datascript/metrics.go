@@ -1,0 +1,107 @@
+package datascript
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+)
+
+// Metrics are the counters and gauges that scripts keep by
+// avi.vs.analytics.*. The zero value is ready for use. Its methods may be
+// called concurrently. It may be part of several engines at a time, so that
+// values outlive an engine.
+type Metrics struct {
+	// Max is the number of metrics, after which new names are errors of the
+	// script: zero means 1,000. It must not be changed once scripts run.
+	Max int
+
+	mu     sync.Mutex
+	byName map[string]*metricValue
+}
+
+const (
+	defaultMaxMetrics = 1000
+	maxMetricName     = 128 // bytes
+)
+
+type metricValue struct {
+	kind  MetricKind
+	value float64
+}
+
+// A Metric is the value of a counter or gauge.
+type Metric struct {
+	Name  string     // as scripts spell it; at most 128 bytes
+	Kind  MetricKind // fixed when the metric is first used
+	Value float64    // always finite
+}
+
+// MetricKind tells counters from gauges.
+type MetricKind uint8
+
+// The kinds of metrics. Scripts see their numbers.
+const (
+	MetricCounter MetricKind = 1 + iota // grows, unless it is cleared
+	MetricGauge                         // goes up and down
+)
+
+// String returns "counter" or "gauge".
+func (k MetricKind) String() string {
+	switch k {
+	case MetricCounter:
+		return "counter"
+	case MetricGauge:
+		return "gauge"
+	}
+	return fmt.Sprintf("MetricKind(%d)", uint8(k))
+}
+
+// Snapshot returns all metrics, sorted by name. The slice is the caller's.
+func (m *Metrics) Snapshot() []Metric {
+	m.mu.Lock()
+	list := make([]Metric, 0, len(m.byName))
+	for name, v := range m.byName {
+		list = append(list, Metric{name, v.kind, v.value})
+	}
+	m.mu.Unlock()
+	slices.SortFunc(list, func(a, b Metric) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// update changes a metric, which is made if need be.
+func (m *Metrics) update(name string, kind MetricKind, change func(float64) float64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.byName[name]
+	switch {
+	case v == nil && len(m.byName) >= cmp.Or(m.Max, defaultMaxMetrics):
+		return fmt.Errorf("more than %d metrics", cmp.Or(m.Max, defaultMaxMetrics))
+	case v == nil:
+		v = &metricValue{kind: kind}
+	case v.kind != kind:
+		return fmt.Errorf("metric %q is a %v, not a %v", name, v.kind, kind)
+	}
+	now := change(v.value)
+	if math.IsInf(now, 0) {
+		return errors.New("metric " + name + " is out of range")
+	}
+	v.value = now
+	if m.byName == nil {
+		m.byName = map[string]*metricValue{}
+	}
+	m.byName[name] = v
+	return nil
+}
+
+func (m *Metrics) get(name string) (Metric, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.byName[name]
+	if v == nil {
+		return Metric{}, false
+	}
+	return Metric{name, v.kind, v.value}, true
+}

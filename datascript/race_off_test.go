@@ -1,0 +1,5 @@
+//go:build !race
+
+package datascript
+
+const raceDetector = false

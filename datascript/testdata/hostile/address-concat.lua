@@ -1,0 +1,2 @@
+-- A table as a key in an error.
+local t return t[print]

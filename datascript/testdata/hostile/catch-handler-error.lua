@@ -1,0 +1,2 @@
+-- Errors in error handlers, for ever.
+while true do xpcall(error, error) end

@@ -1,0 +1,2 @@
+-- Protected calls of protected calls.
+local function f(...) return pcall(...) end while true do f(f, f, pcall, pcall, pcall, error, {}) end

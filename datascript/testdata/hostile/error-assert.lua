@@ -1,0 +1,2 @@
+-- assert with odd messages.
+pcall(assert, false, {}) pcall(assert, nil, print) pcall(assert) assert(false, ("x"):rep(100000))

@@ -1,0 +1,2 @@
+-- An error value that is no text.
+error(true)

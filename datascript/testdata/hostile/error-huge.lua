@@ -1,0 +1,2 @@
+-- A huge error text.
+error(("x"):rep(1000000))

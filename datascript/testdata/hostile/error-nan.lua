@@ -1,0 +1,2 @@
+-- An error value that is no text.
+error(0/0)

@@ -1,0 +1,2 @@
+-- An error text full of verbs.
+error("100% %s %d %v %n %!x(MISSING) %")

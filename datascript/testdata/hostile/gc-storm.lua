@@ -1,0 +1,2 @@
+-- Asks for garbage collections.
+for i = 1, 1e9 do collectgarbage() collectgarbage("collect") end

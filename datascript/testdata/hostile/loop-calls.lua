@@ -1,0 +1,2 @@
+-- Calls an empty function for ever.
+local function f() end while true do f() end

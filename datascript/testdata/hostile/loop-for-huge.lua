@@ -1,0 +1,2 @@
+-- Counts to infinity.
+for i = 1, math.huge do end

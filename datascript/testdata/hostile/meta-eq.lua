@@ -1,0 +1,4 @@
+-- Loops within __eq.
+local mt = {__eq = function() while true do end end}
+local t = setmetatable({}, mt)
+return t == setmetatable({}, mt)

@@ -1,0 +1,4 @@
+-- Loops within __tostring.
+local mt = {__tostring = function() while true do end end}
+local t = setmetatable({}, mt)
+return tostring(t)

@@ -1,0 +1,4 @@
+-- Loops within __unm.
+local mt = {__unm = function() while true do end end}
+local t = setmetatable({}, mt)
+return -t

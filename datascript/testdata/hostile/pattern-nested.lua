@@ -1,0 +1,2 @@
+-- Captures that backtrack.
+return (("a"):rep(5000)):find("(.-)(.-)(.-)(.-)b")

@@ -1,0 +1,2 @@
+-- Every name that could do harm.
+for _, v in ipairs{tostring(coroutine), tostring(debug), tostring(io), tostring(load), tostring(loadstring), tostring(loadfile), tostring(dofile), tostring(require), tostring(module), tostring(package), tostring(getfenv), tostring(setfenv), tostring(newproxy), tostring(_G), tostring(channel), tostring(_printregs), tostring(os.exit), tostring(os.remove), tostring(string.dump)} do assert(v == "nil", v) end

@@ -1,0 +1,2 @@
+-- There are no coroutines.
+coroutine.wrap(function() while true do end end)()

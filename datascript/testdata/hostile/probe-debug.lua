@@ -1,0 +1,2 @@
+-- There is no debug library.
+debug.sethook(nil) debug.getregistry()

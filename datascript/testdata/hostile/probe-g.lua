@@ -1,0 +1,2 @@
+-- There is no table of globals.
+_G.print = nil

@@ -1,0 +1,2 @@
+-- There is no environment.
+os.getenv("PATH")

@@ -1,0 +1,2 @@
+-- There is no environment table.
+getfenv(0).print = nil

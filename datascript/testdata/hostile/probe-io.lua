@@ -1,0 +1,2 @@
+-- There are no files.
+io.open("/etc/passwd"):read("*a")

@@ -1,0 +1,2 @@
+-- There is no compiler.
+loadstring("while true do end")()

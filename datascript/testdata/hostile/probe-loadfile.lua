@@ -1,0 +1,2 @@
+-- There is no loader.
+dofile("/etc/passwd")

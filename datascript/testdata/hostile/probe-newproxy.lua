@@ -1,0 +1,2 @@
+-- There are no proxies.
+newproxy(true)

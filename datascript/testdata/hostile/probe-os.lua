@@ -1,0 +1,2 @@
+-- There is no process.
+os.execute("id")

@@ -1,0 +1,2 @@
+-- There are no packages.
+package.loaded.string = nil

@@ -1,0 +1,2 @@
+-- There are no modules.
+require("os").execute("id")

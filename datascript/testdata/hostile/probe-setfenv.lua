@@ -1,0 +1,2 @@
+-- Nor can one be set.
+setfenv(1, {})

@@ -1,0 +1,2 @@
+-- Endless recursion.
+local function f() return 1 + f() end f()

@@ -1,0 +1,2 @@
+-- Endless tail calls.
+local function f() return f() end f()

@@ -1,0 +1,2 @@
+-- Doubles a string.
+local s = "x" while true do s = s .. s end

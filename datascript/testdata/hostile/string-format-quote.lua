@@ -1,0 +1,2 @@
+-- Quoting makes text longer.
+return ("%q"):format(("\0"):rep(900000))

@@ -1,0 +1,2 @@
+-- One huge string.
+return ("x"):rep(1e11)

@@ -1,0 +1,2 @@
+-- Very many parts.
+while true do local t = ((","):rep(500000)):split(",") end

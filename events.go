@@ -1,0 +1,226 @@
+package limpet
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// An Authenticator finds out who sends a request. It must be safe for
+// concurrent use.
+type Authenticator interface {
+	// Authenticate returns the user's name. An error refuses the request
+	// with 401; its text goes to the record, not to the client. The request
+	// must not be changed.
+	Authenticate(r *http.Request) (user string, err error)
+	// Challenge is the value of the header WWW-Authenticate in a refusal,
+	// such as `Basic realm="shop"` (RFC 9110, section 11.6.1).
+	Challenge() string
+}
+
+// authenticate asks the authenticator, with the events HTTP_AUTH before and
+// HTTP_POST_AUTH after. Without an authenticator there are no such events.
+func authenticate(tx *Transaction) {
+	if tx.s.Authenticator == nil {
+		return
+	}
+	if tx.runScripts(datascript.HTTPAuth); tx.ended() {
+		return
+	}
+	user, err := tx.s.Authenticator.Authenticate(tx.r)
+	if err != nil {
+		tx.record.Error = fmt.Errorf("not authenticated: %w", err)
+		tx.replyText(http.StatusUnauthorized)
+		tx.reply.header.Set("WWW-Authenticate", tx.s.Authenticator.Challenge())
+		return
+	}
+	if tx.user == "" { // a script's word counts more
+		tx.user = user
+	}
+	tx.runScripts(datascript.HTTPPostAuth)
+}
+
+// requestData reads the request's body into memory if a script has asked for
+// it, and shows it to the scripts. The server gets the same bytes.
+func requestData(tx *Transaction) {
+	if tx.maxRequestBody == 0 {
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(tx.out.Body, int64(tx.maxRequestBody)+1))
+	switch {
+	case err != nil:
+		tx.record.Error = fmt.Errorf("reading the request body: %w", err)
+		tx.record.significant(ClientGone)
+		tx.replyText(http.StatusBadRequest)
+		return
+	case len(body) > tx.maxRequestBody:
+		tx.replyText(http.StatusRequestEntityTooLarge)
+		return
+	}
+	tx.requestBody, tx.requestBuffered = body, true
+	out := tx.EditRequest()
+	delete(out.Header, "Expect") // reading has told the client to go on
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Body, _ = out.GetBody()
+	if len(out.Trailer) == 0 {
+		out.ContentLength, out.TransferEncoding = int64(len(body)), nil
+	}
+	if len(body) == 0 {
+		out.Body = http.NoBody
+	}
+	tx.runScripts(datascript.HTTPReqData)
+}
+
+// A choosing transport shows scripts which server has been chosen, before
+// anything is sent to it. It stands beneath lbpool's transport.
+type choosing struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
+	tx, ok := TransactionFrom(req.Context())
+	if !ok || tx.chosen || !tx.s.handles[datascript.LBDone] {
+		return t.RoundTripper.RoundTrip(req)
+	}
+	tx.chosen = true // another server, after a failure, is no second event
+	out := *req
+	out.Header = req.Header.Clone()
+	tx.out = &out
+	if tx.runScripts(datascript.LBDone); tx.ended() {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, errAnswered
+	}
+	return t.RoundTripper.RoundTrip(&out)
+}
+
+// CloseIdleConnections closes those of the transport beneath.
+func (t choosing) CloseIdleConnections() {
+	if c, ok := t.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// errAnswered ends an exchange with a server because a script has answered.
+// It is nothing to hold against the server.
+var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
+
+// serverFailed answers a request to which no server has: none could be had,
+// or the one that was tried gave no answer. Scripts may answer first.
+func serverFailed(w http.ResponseWriter, r *http.Request, err error) {
+	tx, ok := TransactionFrom(r.Context())
+	switch {
+	case !ok:
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	case tx.ended(): // errAnswered
+		return
+	}
+	tx.record.Error = err
+	if tx.rw.upgrade != nil && !tx.rw.hijacked {
+		tx.rw.upgrade, tx.rw.status = nil, 0 // the upgrade has come to nothing
+	}
+	event := datascript.RespFailed
+	switch {
+	case errors.Is(err, lbpool.ErrNoServer), errors.Is(err, lbpool.ErrNoRoute):
+		event, tx.failure = datascript.HTTPLBFailed, http.StatusServiceUnavailable
+		tx.record.significant(NoServer)
+	case errors.Is(err, lbpool.ErrAborted), errors.Is(r.Context().Err(), context.Canceled):
+		tx.record.significant(ClientGone)
+		tx.replyText(statusClientGone)
+		return
+	case errors.Is(err, lbpool.ErrTimeout):
+		tx.failure = http.StatusGatewayTimeout
+		tx.record.significant(ServerFailed)
+	default:
+		tx.failure = http.StatusBadGateway
+		tx.record.significant(ServerFailed)
+	}
+	if tx.runScripts(event); !tx.ended() {
+		tx.replyText(tx.failure)
+	}
+}
+
+// scriptContext is what scripts run under: the client's patience bounds them,
+// the time that they have set the server does not.
+func (tx *Transaction) scriptContext() context.Context {
+	if tx.cancel != nil {
+		return context.WithValue(tx.r.Context(), transactionKey{}, tx)
+	}
+	return tx
+}
+
+// statusClientGone is what records show when the client did not wait for its
+// answer. No standard has it, but many logs do.
+const statusClientGone = 499
+
+// What follows is for scripts, and for handlers and authenticators that want
+// to know.
+
+// UserID returns the name that a script or the authenticator has given the
+// user, else that of basic authentication, else the common name of the
+// client's certificate; empty if there is none.
+func (tx *Transaction) UserID() string {
+	if tx.user != "" {
+		return tx.user
+	}
+	if name, _, ok := tx.r.BasicAuth(); ok {
+		return name
+	}
+	if t := tx.r.TLS; t != nil && len(t.VerifiedChains) > 0 && len(t.PeerCertificates) > 0 {
+		return t.PeerCertificates[0].Subject.CommonName
+	}
+	return ""
+}
+
+// SetUserID sets what UserID returns; an empty name takes an earlier one back.
+func (tx *Transaction) SetUserID(id string) { tx.user = id }
+
+// RequestID returns a name for the transaction: 32 hexadecimal digits, drawn
+// at random when it is first asked for.
+func (tx *Transaction) RequestID() string {
+	if tx.id == "" {
+		var b [16]byte
+		_, _ = rand.Read(b[:]) // never fails
+		tx.id = hex.EncodeToString(b[:])
+	}
+	return tx.id
+}
+
+// SetServerTimeout bounds the exchange with the server, from the choice of one
+// to the end of its response.
+func (tx *Transaction) SetServerTimeout(d time.Duration) { tx.serverTimeout = d }
+
+// BufferRequest has the request's body read into memory, up to max bytes,
+// before the event HTTP_REQ_DATA. A longer body is answered with 413.
+func (tx *Transaction) BufferRequest(max int) { tx.maxRequestBody = max }
+
+// RequestBody returns the request's body if it was buffered. It must not be
+// changed.
+func (tx *Transaction) RequestBody() (body []byte, ok bool) {
+	return tx.requestBody, tx.requestBuffered
+}
+
+// BufferResponse has the beginning of the response's body held back, up to max
+// bytes, until the event HTTP_RESP_DATA is over.
+func (tx *Transaction) BufferResponse(max int) { tx.maxResponseBody = max }
+
+// ResponseBody returns what was held back of the response's body. It must not
+// be changed.
+func (tx *Transaction) ResponseBody() (body []byte, ok bool) { return tx.rw.held, tx.rw.holding }
+
+// FailureStatus returns why there is no response, in the events that tell so:
+// 502, 503 or 504.
+func (tx *Transaction) FailureStatus() int { return tx.failure }
+
+// SetHashKey sets the key for algorithms that hash a string of a script's.
+func (tx *Transaction) SetHashKey(key string) { tx.hashKey = key }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package limpet_test
+
+const raceEnabled = false
