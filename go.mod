@@ -3,6 +3,7 @@ module github.com/limpetlb/limpet
 go 1.25.0
 
 require (
+	github.com/coder/websocket v1.8.15
 	github.com/gaissmai/bart v0.30.0
 	github.com/google/go-cmp v0.7.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
@@ -15,7 +16,4 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require (
-	github.com/coder/websocket v1.8.15 // indirect
-	golang.org/x/sys v0.47.0 // indirect
-)
+require golang.org/x/sys v0.47.0 // indirect

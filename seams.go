@@ -24,6 +24,10 @@ var (
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
 
-	_ Tables          = (*persistence.Store)(nil)
-	_ context.Context = (*Transaction)(nil)
+	_ Tables             = (*persistence.Store)(nil)
+	_ PersistenceProfile = (*persistence.ClientIP)(nil)
+	_ PersistenceProfile = (*persistence.HTTPCookie)(nil)
+	_ PersistenceProfile = (*persistence.AppCookie)(nil)
+	_ PersistenceProfile = (*persistence.CustomHeader)(nil)
+	_ context.Context    = (*Transaction)(nil)
 )

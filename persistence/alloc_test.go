@@ -15,6 +15,7 @@ func TestAllocations(t *testing.T) {
 	ctx := context.Background()
 	strs := NewTable[string, string](Options{})
 	strs.Insert("k", "v", time.Hour)
+	strs.PutIdle("idle", "v", time.Minute, time.Hour)
 	client := netip.MustParseAddr("2001:db8::1")
 	addrs := NewTable[netip.Addr, netip.AddrPort](Options{})
 	addrs.Insert(client, netip.AddrPort{}, time.Hour)
@@ -45,6 +46,12 @@ func TestAllocations(t *testing.T) {
 			strs.Insert("k", "v", 2*time.Hour)
 			strs.Insert("k", "v", time.Hour)
 		}},
+		{"Table.Touch", 0, func() { strs.Touch("k", time.Hour) }},
+		{"Table.LookupOrInsert of a live key", 0, func() { strs.LookupOrInsert("k", "v", 2*time.Hour) }},
+		{"Table.Lookup of an idle entry", 0, func() { strs.Lookup("idle", time.Second) }},
+		{"Store.Touch", 0, func() { store.Touch(ctx, "t", "k", time.Hour) }},
+		{"Store.LookupOrInsert of a live key", 0, func() { store.LookupOrInsert(ctx, "t", "k", "v", 2*time.Hour) }},
+		{"Store.CompareAndSwap of another value", 0, func() { store.CompareAndSwap(ctx, "t", "k", "x", "y") }},
 		{"Table.Lookup of an address", 0, func() { addrs.Lookup(client, time.Second) }},
 		{"Store.Lookup in the default table", 0, func() { store.Lookup(ctx, "", "k", time.Second) }},
 		{"Store.Lookup in a named table", 0, func() { store.Lookup(ctx, "t", "k", 0) }},

@@ -142,7 +142,7 @@ func TestLateExtensionWins(t *testing.T) {
 			table.Insert("k", "v", time.Hour)
 			s := table.shard("k")
 			s.mu.RLock()
-			r, _ := s.order.Peek("k")
+			r := s.index["k"]
 			r.deadline.Store(int64(table.now()) - 1)
 			found := make(chan bool)
 			go func() { found <- find(table) }()
@@ -194,19 +194,26 @@ func TestConcurrentUse(t *testing.T) {
 		{MaxEntries: 20_000, MaxTables: 2, MaxTableBytes: 64 << 10},
 	} {
 		store, ctx := NewStore(o), t.Context()
+		var deleted [4]atomic.Uint64 // by cause
+		store.OnDelete(func(table, key, _ string, cause DeletionCause) {
+			deleted[cause].Add(1)
+			if cause == Removed { // no lock is held
+				store.Insert(ctx, table, key, key, time.Microsecond)
+			}
+		})
 		var wg sync.WaitGroup
 		for g := range 6 {
 			wg.Go(func() {
 				for i := range 5000 {
 					table, key := "t"+strconv.Itoa(i%4), strconv.Itoa(i*(g+1)%300)
 					lifetime := time.Duration(i%50) * time.Microsecond
-					switch i % 9 {
+					switch i % 13 {
 					case 0, 1:
 						store.Insert(ctx, table, key, key, lifetime)
 					case 2:
 						store.Put(ctx, table, key, key, time.Hour)
 					case 3, 4:
-						if value, left, ok, _ := store.Lookup(ctx, table, key, lifetime); ok && (value != key || left <= 0) {
+						if value, left, ok, _ := store.Lookup(ctx, table, key, lifetime); ok && (value != key && value != "0" || left <= 0) {
 							t.Errorf("%q is %q for %v", key, value, left)
 						}
 					case 5:
@@ -216,12 +223,22 @@ func TestConcurrentUse(t *testing.T) {
 					case 7:
 						store.CompareAndSwap(ctx, table, key, key, key)
 					case 8:
-						if i%100 != 8 {
+						store.PutIdle(ctx, table, key, key, lifetime, 2*lifetime)
+					case 9:
+						store.Touch(ctx, table, key, lifetime)
+					case 10:
+						store.LookupOrInsert(ctx, table, key, key, lifetime)
+					case 11:
+						store.Increment(ctx, table, key, 0, lifetime)
+						store.Remove(ctx, table, key)
+					case 12:
+						if i%100 != 12 {
 							continue
 						}
 						store.Stats()
+						store.CountByValue(table)
 						for key, e := range store.All(table) {
-							if e.Value != key || e.Remaining <= 0 {
+							if e.Value != key && e.Value != "0" || e.Remaining <= 0 {
 								t.Errorf("All: %q, %+v", key, e)
 							}
 						}
@@ -236,6 +253,11 @@ func TestConcurrentUse(t *testing.T) {
 			if s.Inserts != uint64(s.Entries)+s.Removals+s.Expirations+s.Evictions {
 				t.Errorf("Stats do not add up: %+v", s)
 			}
+		}
+		s := store.Stats()
+		want := [4]uint64{Removed: s.Removals, Replaced: s.Replacements, Expired: s.Expirations, Evicted: s.Evictions}
+		if got := [4]uint64{deleted[0].Load(), deleted[1].Load(), deleted[2].Load(), deleted[3].Load()}; got != want {
+			t.Errorf("reported deletions by cause %v, want %v", got, want)
 		}
 		if got := fmt.Sprint(store.Tables()); len(store.Tables()) != 3 {
 			t.Errorf("tables %s", got)

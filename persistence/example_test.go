@@ -134,3 +134,98 @@ func ExampleStore() {
 	// cart-42 10.0.0.9 20m0s
 	// ["" "carts"] 0
 }
+
+// An idle lifetime ends an unused session early, an absolute one any session in the end.
+func ExampleTable_PutIdle() {
+	sessions := persistence.NewTable[string, string](persistence.Options{})
+	sessions.PutIdle("cart-42", "server-1", 20*time.Minute, 8*time.Hour)
+	_, left, _ := sessions.Lookup("cart-42", 0)
+	fmt.Println(left.Round(time.Minute))
+
+	sessions.Touch("cart-42", 24*time.Hour)
+	_, left, _ = sessions.Lookup("cart-42", 0)
+	fmt.Println(left.Round(time.Minute))
+	// Output:
+	// 20m0s
+	// 8h0m0s
+}
+
+// Of two requests of a new client the second gets the server that the first has chosen.
+func ExampleTable_LookupOrInsert() {
+	sessions := persistence.NewTable[string, string](persistence.Options{})
+	for _, choice := range []string{"server-1", "server-2"} {
+		server, _, found := sessions.LookupOrInsert("client", choice, time.Hour)
+		fmt.Println(server, found)
+	}
+	// Output:
+	// server-1 false
+	// server-1 true
+}
+
+// A counter begins with the first increment and keeps its lifetime.
+func ExampleIncrement() {
+	attempts := persistence.NewTable[string, int64](persistence.Options{})
+	for range 3 {
+		persistence.Increment(attempts, "192.0.2.1", 1, 10*time.Minute)
+	}
+	n, _, _ := attempts.Lookup("192.0.2.1", 0)
+	fmt.Println(n)
+	// Output: 3
+}
+
+// A server that is being drained can be stopped when no client sticks to it any more.
+func ExampleCountByValue() {
+	sessions := persistence.NewTable[string, string](persistence.Options{})
+	sessions.Insert("a", "server-1", time.Hour)
+	sessions.Insert("b", "server-2", time.Hour)
+	sessions.Insert("c", "server-2", time.Hour)
+	clients := persistence.CountByValue(sessions)
+	fmt.Println(clients["server-1"], clients["server-2"], clients["server-3"])
+	// Output: 1 2 0
+}
+
+// Who needs to know why clients lose their server is told.
+func ExampleTable_OnDelete() {
+	sessions := persistence.NewTable[string, string](persistence.Options{MaxEntries: 2})
+	sessions.OnDelete(func(client, server string, cause persistence.DeletionCause) {
+		fmt.Println(client, server, cause)
+	})
+	sessions.Insert("a", "server-1", time.Hour)
+	sessions.Insert("b", "server-2", time.Hour)
+	sessions.Put("b", "server-3", time.Hour)
+	sessions.Remove("b")
+	sessions.Insert("c", "server-1", time.Hour)
+	sessions.Insert("d", "server-1", time.Hour)
+	// Output:
+	// b server-2 replaced
+	// b server-3 removed
+	// a server-1 evicted
+}
+
+// A network that floods the store pushes out its own entries.
+func ExampleOptions_owner() {
+	ctx := context.Background()
+	store := persistence.NewStore(persistence.Options{
+		Owner:       persistence.AddrKeyOwner, // keys begin with the address of the client
+		MaxPerOwner: 100,
+	})
+	store.Insert(ctx, "", "198.51.100.1", "10.0.0.1:80", time.Hour)
+	for port := range 50_000 {
+		store.Insert(ctx, "", fmt.Sprintf("192.0.2.1:%d", port), "10.0.0.2:80", time.Hour)
+	}
+	_, _, ok, _ := store.Lookup(ctx, "", "198.51.100.1", 0)
+	stats := store.Stats()
+	fmt.Println(ok, stats.Entries, stats.Owners, stats.OwnerEvictions)
+	// Output: true 101 2 49900
+}
+
+// Keys of any type can have owners.
+func ExampleNewTableByOwner() {
+	sessions := persistence.NewTableByOwner[netip.Addr, string](
+		persistence.Options{MaxPerOwner: 2}, persistence.AddrOwner)
+	for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1"} {
+		sessions.Insert(netip.MustParseAddr(client), "10.0.0.1:80", time.Hour)
+	}
+	fmt.Println(sessions.Len())
+	// Output: 3
+}

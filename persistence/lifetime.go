@@ -44,3 +44,22 @@ func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 	// Compared as differences: deadline + d may overflow.
 	return deadline + max(0, min(d, latest-deadline))
 }
+
+// An idling is the rule of an entry that PutIdle stored. Only few entries have one, so it is kept
+// beside them.
+type idling struct {
+	idle   time.Duration // what a use restores
+	latest time.Duration // the deadline is never later
+}
+
+// extend returns the deadline after a use, never earlier than it was.
+func (i idling) extend(deadline, now time.Duration) time.Duration {
+	return max(deadline, min(now+i.idle, i.latest))
+}
+
+// A term says until when a value is kept, and for whom.
+type term struct {
+	deadline time.Duration
+	idling   idling // the zero idling for most
+	owner    ownerID
+}

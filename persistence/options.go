@@ -16,6 +16,8 @@ const DefaultMaxLifetime = 7 * 24 * time.Hour
 const (
 	// DefaultMaxEntries is the default of [Options.MaxEntries].
 	DefaultMaxEntries = 1 << 20
+	// DefaultMaxPerOwner is the default of [Options.MaxPerOwner].
+	DefaultMaxPerOwner = 4096
 	// DefaultMaxTables is the default of [Options.MaxTables].
 	DefaultMaxTables = 64
 	// DefaultMaxKeyBytes is the default of [Options.MaxKeyBytes]: 4 KiB.
@@ -58,6 +60,19 @@ type Options struct {
 	// than it was. Neither ever shortens a lifetime.
 	Sliding bool
 
+	// Owner returns the owner of a key, "" for none, so that one owner cannot take the place of
+	// others: MaxPerOwner bounds what each may store, and nobody pushes out the entries of an owner
+	// that has fewer. It must be quick, always return the same for a key, and be safe for concurrent
+	// use: every call of the table calls it. For keys that begin with an address there is
+	// [AddrKeyOwner]. Nil means that no key has an owner. Tables whose keys are not strings ignore
+	// this field; see [NewTableByOwner].
+	Owner func(key string) (owner string)
+
+	// MaxPerOwner is how many entries an owner stores. One more takes the place of one of its own,
+	// or is refused, as WhenFull says. The default is [DefaultMaxPerOwner]. More than a shard of the
+	// table holds means that.
+	MaxPerOwner int
+
 	// WhenFull says what a full table does with a new key. The default is [EvictUnused].
 	WhenFull WhenFull
 
@@ -72,8 +87,8 @@ type Options struct {
 	MaxKeyBytes, MaxValueBytes int
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: their keys,
-	// their values and 256 bytes for each entry, which is a little more than bookkeeping takes. A
-	// table that reaches it is full. The bound is divided among shards like MaxEntries. The default
+	// their values and 192 bytes for each entry, which is a little more than bookkeeping takes, and 96
+	// more with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries. The default
 	// is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one tables. A
 	// Table ignores this field.
 	MaxTableBytes int
@@ -84,6 +99,7 @@ func (o Options) withDefaults() Options {
 	o.MaxEntries = min(positive(o.MaxEntries, DefaultMaxEntries), entriesCeiling)
 	o.MaxLifetime = min(positive(o.MaxLifetime, DefaultMaxLifetime), lifetimeCeiling)
 	o.MinLifetime = min(max(o.MinLifetime, 0), o.MaxLifetime)
+	o.MaxPerOwner = positive(o.MaxPerOwner, DefaultMaxPerOwner)
 	o.MaxTables = positive(o.MaxTables, DefaultMaxTables)
 	o.MaxKeyBytes = min(positive(o.MaxKeyBytes, DefaultMaxKeyBytes), bytesCeiling)
 	o.MaxValueBytes = min(positive(o.MaxValueBytes, DefaultMaxValueBytes), bytesCeiling)

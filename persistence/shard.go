@@ -4,18 +4,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// A shard is one lock's share of a table. It keeps its entries twice:
+// A shard is one lock's share of a table. It keeps its entries in two ways:
 //
-// order, a simplelru list with its index, finds an entry by key and knows the oldest. Readers only
-// Peek, so that they can share the lock; instead of moving an entry they mark it as used.
+// index finds an entry by key.
 //
 // places, a dense slice in no order, lets sweep walk over all entries a few at a time. Each place
 // repeats the deadline its entry had when last seen, so that passing over live entries touches no
-// memory but the slice.
+// memory but the slice. Through the places runs a list, order, that knows which entry is the oldest.
+// Readers cannot move an entry in it, since they share the lock; they mark it as used instead.
 //
 // Making room is second chance: the oldest entry goes, unless it is marked; then it loses its mark
 // and becomes the youngest. To bound the work of one insertion at most two entries are spared; the
@@ -25,14 +23,22 @@ import (
 // and a flood of keys used once pushes out only itself.
 type shard[K comparable, V any] struct {
 	mu         sync.RWMutex
-	order      *simplelru.LRU[K, *record[K, V]]
+	index      map[K]*record[K, V]
 	places     []place[K, V]
-	cursor     int // the place that sweep examines next
-	bytes      int // sum of the costs of all entries
+	links      []link // by place
+	order      list   // of all places
+	cursor     int    // the place that sweep examines next
+	bytes      int    // sum of the costs of all entries
 	maxEntries int
 	maxBytes   int
-	weigh      func(K, V) int // what an entry costs of maxBytes
+	weigh      func(K, V) int           // what an entry costs of maxBytes
+	idlings    map[*record[K, V]]idling // of the records that idle
+	members    *members                 // nil unless keys have owners
+	values     valueCounter[V]          // nil unless they are counted
+	counted    bool                     // all records are
 	writes     writes
+	report     bool             // whether to collect what is deleted
+	deleted    []deletion[K, V] // under the lock that is held, to be reported when it is not
 
 	hits, misses, expired atomic.Uint64
 
@@ -41,7 +47,7 @@ type shard[K comparable, V any] struct {
 
 // writes counts what happens under the write lock.
 type writes struct {
-	inserts, replacements, removals, expirations, evictions uint64
+	inserts, restored, replacements, removals, expirations, evictions, ownerEvictions uint64
 }
 
 // record is an entry. Key and value never change; a new value is a new record.
@@ -51,6 +57,8 @@ type record[K comparable, V any] struct {
 	deadline atomic.Int64 // a time.Duration; raised under the read lock, lowered under the write lock
 	place    int32        // index of its place
 	used     atomic.Bool  // since it was stored or spared
+	idles    bool         // its shard knows its idling
+	counted  bool         // in its shard's values
 }
 
 // place says where a record is. due is at most the record's deadline.
@@ -65,20 +73,33 @@ const (
 	maxSpared    = 2   // second chances given by a write
 )
 
-// extend extends the entry by d if it is live and returns what is then left, negative if it is not
-// live. The caller holds the shard's lock, for reading at least.
-func (r *record[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
+// extend extends the entry by d, or as its idling says, if it is live and returns what is then
+// left, negative if it is not live. The caller holds the lock, for reading at least.
+func (s *shard[K, V]) extend(r *record[K, V], now, d time.Duration, l lifetimes) time.Duration {
 	for {
 		deadline := time.Duration(r.deadline.Load())
 		left := remaining(deadline, now)
 		if left < 0 {
 			return left
 		}
-		next := l.extend(deadline, now, d)
+		var next time.Duration
+		if r.idles {
+			next = s.idlings[r].extend(deadline, now)
+		} else {
+			next = l.extend(deadline, now, d)
+		}
 		if next == deadline || r.deadline.CompareAndSwap(int64(deadline), int64(next)) {
 			return next - now
 		}
 	}
+}
+
+// cut returns deadline, or the latest that the entry may have.
+func (s *shard[K, V]) cut(r *record[K, V], deadline time.Duration) time.Duration {
+	if r.idles {
+		return min(deadline, s.idlings[r].latest)
+	}
+	return deadline
 }
 
 // prolong makes the entry end at deadline. It reports false, and does nothing, if the entry is not
@@ -110,12 +131,12 @@ func (r *record[K, V]) live(now time.Duration) bool {
 
 // findLocked returns the live entry under key, or nil. An expired one is dropped.
 func (s *shard[K, V]) findLocked(key K, now time.Duration) *record[K, V] {
-	r, ok := s.order.Peek(key)
-	if !ok {
+	r := s.index[key]
+	if r == nil {
 		return nil
 	}
 	if !r.live(now) {
-		s.expireLocked(r)
+		s.deleteLocked(r, Expired)
 		return nil
 	}
 	return r
@@ -128,47 +149,71 @@ func (s *shard[K, V]) setDeadlineLocked(r *record[K, V], deadline time.Duration)
 }
 
 // addLocked stores a record whose key is not stored.
-func (s *shard[K, V]) addLocked(r *record[K, V]) {
+func (s *shard[K, V]) addLocked(r *record[K, V], until term) {
 	r.place = int32(len(s.places))
 	s.places = append(s.places, place[K, V]{time.Duration(r.deadline.Load()), r})
-	s.order.Add(r.key, r)
+	s.links = append(s.links, link{})
+	s.order.push(s.links, r.place)
+	s.index[r.key] = r
 	s.bytes += s.weigh(r.key, r.value)
+	s.joinLocked(until.owner)
+	s.countRecordLocked(r)
+	if i := until.idling; i.idle > 0 {
+		r.idles = true
+		if s.idlings == nil {
+			s.idlings = make(map[*record[K, V]]idling)
+		}
+		s.idlings[r] = i
+	}
 }
 
-// unlinkLocked takes a stored record out, to be replaced by another.
-func (s *shard[K, V]) unlinkLocked(r *record[K, V]) {
-	s.order.Remove(r.key)
+// termLocked returns the term of a stored record.
+func (s *shard[K, V]) termLocked(r *record[K, V]) term {
+	return term{time.Duration(r.deadline.Load()), s.idlings[r], s.ownerLocked(r)}
+}
+
+// deleteLocked takes a stored record out and counts why.
+func (s *shard[K, V]) deleteLocked(r *record[K, V], cause DeletionCause) {
+	delete(s.index, r.key)
 	s.vacateLocked(r)
+	if r.idles {
+		delete(s.idlings, r)
+	}
+	if r.counted {
+		s.values.add(r.value, -1)
+	}
+	switch cause {
+	case Removed:
+		s.writes.removals++
+	case Replaced:
+		s.writes.replacements++
+	case Expired:
+		s.writes.expirations++
+	case Evicted:
+		s.writes.evictions++
+	}
+	if cause != Replaced { // an iterator may still yield a value that was replaced
+		r.deadline.Store(int64(removed))
+	}
+	if s.report {
+		s.deleted = append(s.deleted, deletion[K, V]{r.key, r.value, cause})
+	}
 }
 
-// removeLocked takes a stored record out for good.
-func (s *shard[K, V]) removeLocked(r *record[K, V]) {
-	s.unlinkLocked(r)
-	r.deadline.Store(int64(removed))
-}
-
-// removeOldestLocked is removeLocked for the oldest record, which order need not look for.
-func (s *shard[K, V]) removeOldestLocked(r *record[K, V]) {
-	s.order.RemoveOldest()
-	s.vacateLocked(r)
-	r.deadline.Store(int64(removed))
-}
-
-// vacateLocked gives the place of a record that has left order to the last one.
+// vacateLocked gives the place of a record that has left the index to the last one.
 func (s *shard[K, V]) vacateLocked(r *record[K, V]) {
-	last := len(s.places) - 1
-	moved := s.places[last]
-	s.places[r.place] = moved
-	moved.record.place = r.place
-	s.places[last] = place[K, V]{}
-	s.places = s.places[:last]
 	s.bytes -= s.weigh(r.key, r.value)
-}
-
-// expireLocked takes out a stored record that is not live.
-func (s *shard[K, V]) expireLocked(r *record[K, V]) {
-	s.removeLocked(r)
-	s.writes.expirations++
+	s.leaveLocked(r.place)
+	s.order.remove(s.links, r.place)
+	last := int32(len(s.places) - 1)
+	if r.place != last {
+		moved := s.places[last]
+		moved.record.place = r.place
+		s.places[r.place] = moved
+		s.order.move(s.links, last, r.place)
+	}
+	s.places[last] = place[K, V]{}
+	s.places, s.links = s.places[:last], s.links[:last]
 }
 
 // hasRoomLocked reports whether one more entry of that cost fits.
@@ -182,44 +227,53 @@ func (s *shard[K, V]) sweepLocked(now time.Duration, width int) {
 		if s.cursor >= len(s.places) {
 			s.cursor = 0
 		}
-		p := &s.places[s.cursor]
-		switch {
-		case p.due > now:
-			s.cursor++
-		case p.record.live(now): // extended since
-			p.due = time.Duration(p.record.deadline.Load())
-			s.cursor++
-		default: // another record takes the place: stay
-			s.expireLocked(p.record)
+		if !s.expireLocked(&s.places[s.cursor], now) {
+			s.cursor++ // else another record has taken the place
 		}
 	}
 }
 
-// makeRoomLocked evicts until an entry of that cost fits, and spares used entries from half full
-// on. cost is at most maxBytes.
-func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int) {
+// expireLocked takes out the record of a place if it has expired, and reports whether it had.
+func (s *shard[K, V]) expireLocked(p *place[K, V], now time.Duration) bool {
+	if p.due > now {
+		return false
+	}
+	if p.record.live(now) { // extended since
+		p.due = time.Duration(p.record.deadline.Load())
+		return false
+	}
+	s.deleteLocked(p.record, Expired)
+	return true
+}
+
+// makeRoomLocked evicts until an entry of that cost and owner fits, and spares used entries from
+// half full on. An owner that has more entries than the owner of the oldest one gives up one of its
+// own instead. cost is at most maxBytes.
+func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID) {
 	for spared := 0; ; {
 		room := s.hasRoomLocked(cost)
 		if room && len(s.places) < s.maxEntries/2 && s.bytes < s.maxBytes/2 {
 			return
 		}
-		key, r, ok := s.order.GetOldest()
-		switch live := ok && r.live(now); {
-		case !ok:
+		if s.order.entries == 0 {
 			return
+		}
+		oldest := s.order.oldest
+		r := s.places[oldest].record
+		switch live := r.live(now); {
 		case live && r.used.Load() && spared < maxSpared:
 			spared++
 			r.used.Store(false)
-			s.order.Get(key) // makes it the youngest
+			s.order.remove(s.links, oldest)
+			s.order.push(s.links, oldest)
 		case room:
 			return
+		case live && owner != 0 && s.entriesLocked(owner) > s.entriesLocked(s.ownerLocked(r)):
+			s.evictOwnLocked(now, owner)
+		case live:
+			s.deleteLocked(r, Evicted)
 		default:
-			s.removeOldestLocked(r)
-			if live {
-				s.writes.evictions++
-			} else {
-				s.writes.expirations++
-			}
+			s.deleteLocked(r, Expired)
 		}
 	}
 }

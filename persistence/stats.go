@@ -8,7 +8,10 @@ type Stats struct {
 	// Bytes is what the entries cost of [Options.MaxTableBytes]; zero for a Table.
 	Bytes int
 
-	// Hits counts the calls of Lookup and Refresh that found a live entry.
+	// Owners is how many owners have entries.
+	Owners int
+
+	// Hits counts the calls of Lookup, Refresh and Touch that found a live entry.
 	Hits uint64
 	// Misses counts those that found none.
 	Misses uint64
@@ -17,7 +20,9 @@ type Stats struct {
 
 	// Inserts counts the entries stored under keys that were not live.
 	Inserts uint64
-	// Replacements counts the live values replaced by Put or CompareAndSwap.
+	// Restored counts those of them that came from a snapshot.
+	Restored uint64
+	// Replacements counts the live values replaced by Put, PutIdle, CompareAndSwap or Increment.
 	Replacements uint64
 	// Removals counts the live entries removed by Remove.
 	Removals uint64
@@ -25,6 +30,8 @@ type Stats struct {
 	Expirations uint64
 	// Evictions counts the live entries removed to make room.
 	Evictions uint64
+	// OwnerEvictions counts those of them removed for an entry of their own owner.
+	OwnerEvictions uint64
 
 	// RefusedLifetime counts the values not stored because their lifetime was zero or negative.
 	RefusedLifetime uint64
@@ -33,6 +40,8 @@ type Stats struct {
 	RefusedEntry uint64
 	// RefusedFull counts those that found the table full and refusing new keys.
 	RefusedFull uint64
+	// RefusedOwner counts those whose owner had all it may store, in tables that refuse new keys.
+	RefusedOwner uint64
 	// RefusedTable counts those for a table more than [Options.MaxTables]; zero but for a
 	// Store.
 	RefusedTable uint64
@@ -44,6 +53,7 @@ func (t *Table[K, V]) Stats() Stats {
 		RefusedLifetime: t.refusedLifetime.Load(),
 		RefusedEntry:    t.refusedEntry.Load(),
 		RefusedFull:     t.refusedFull.Load(),
+		RefusedOwner:    t.refusedOwner.Load(),
 	}
 	for i := range t.shards {
 		sum.add(t.shards[i].stats())
@@ -54,17 +64,24 @@ func (t *Table[K, V]) Stats() Stats {
 func (s *shard[K, V]) stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	owners := 0
+	if s.members != nil {
+		owners = len(s.members.shares)
+	}
 	return Stats{
-		Entries:      len(s.places),
-		Bytes:        s.bytes,
-		Hits:         s.hits.Load(),
-		Misses:       s.misses.Load(),
-		Expired:      s.expired.Load(),
-		Inserts:      s.writes.inserts,
-		Replacements: s.writes.replacements,
-		Removals:     s.writes.removals,
-		Expirations:  s.writes.expirations,
-		Evictions:    s.writes.evictions,
+		Owners:         owners,
+		Entries:        len(s.places),
+		Bytes:          s.bytes,
+		Hits:           s.hits.Load(),
+		Misses:         s.misses.Load(),
+		Expired:        s.expired.Load(),
+		Inserts:        s.writes.inserts,
+		Restored:       s.writes.restored,
+		Replacements:   s.writes.replacements,
+		Removals:       s.writes.removals,
+		Expirations:    s.writes.expirations,
+		Evictions:      s.writes.evictions,
+		OwnerEvictions: s.writes.ownerEvictions,
 	}
 }
 
@@ -75,12 +92,16 @@ func (s *Stats) add(o Stats) {
 	s.Misses += o.Misses
 	s.Expired += o.Expired
 	s.Inserts += o.Inserts
+	s.Restored += o.Restored
 	s.Replacements += o.Replacements
 	s.Removals += o.Removals
 	s.Expirations += o.Expirations
 	s.Evictions += o.Evictions
+	s.OwnerEvictions += o.OwnerEvictions
+	s.Owners += o.Owners
 	s.RefusedLifetime += o.RefusedLifetime
 	s.RefusedEntry += o.RefusedEntry
 	s.RefusedFull += o.RefusedFull
+	s.RefusedOwner += o.RefusedOwner
 	s.RefusedTable += o.RefusedTable
 }

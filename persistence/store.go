@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,13 +32,22 @@ type Store struct {
 	named  atomic.Pointer[map[string]*Table[string, string]] // never changed, only swapped
 	misses atomic.Uint64                                     // in no table
 
+	onDelete func(table, key, value string, cause DeletionCause) // guarded by mu
+
 	refusedLifetime, refusedEntry, refusedTable atomic.Uint64
+
+	saving sync.Mutex // one SaveFile at a time
 }
 
-// entryBytes is what an entry costs beyond its key and value: the record (48 bytes), the list
-// element (80), its place (16, and a quarter to grow), the index (25, and up to as many to grow)
-// and the rounding of allocations.
-const entryBytes = 256
+// entryBytes is what an entry costs beyond its key and value: the record (48 bytes), its place and
+// link (24, and a quarter to grow), the index (25, and up to as many to grow) and the rounding of
+// allocations.
+const entryBytes = 192
+
+// ownerBytes is what an entry costs besides if keys have owners: its owner and link (16 bytes, and a
+// quarter to grow) and, if it is the only one of its owner, the share (16) and that in the map (17,
+// and up to as many to grow).
+const ownerBytes = 96
 
 // NewStore returns a store with an empty default table. Each of its tables is bounded by o. It
 // starts no goroutine, and the store needs no closing.
@@ -57,12 +67,35 @@ func (s *Store) Insert(_ context.Context, table, key, value string, lifetime tim
 	if t == nil {
 		return false, nil
 	}
-	granted, shard := t.grant(key, lifetime), t.shard(key)
-	if t.renew(shard, key, granted) {
-		return true, nil
+	granted := t.grant(key, lifetime)
+	shard, owner := t.locate(key)
+	r, _ := t.renew(shard, key, granted)
+	if r == nil {
+		key, value = detach(key, value) // only now: a live key keeps what it has
+		r, _, _ = t.store(shard, owner, key, value, granted)
 	}
-	key, value = detach(key, value) // only now: a live key keeps what it has
-	return t.store(shard, key, value, granted, false), nil
+	return r != nil, nil
+}
+
+// LookupOrInsert is Insert that tells which value the key has afterwards and what is left of its
+// lifetime, like [Table.LookupOrInsert]: if it is not found and remaining is zero, it has been
+// refused. The error is always nil.
+func (s *Store) LookupOrInsert(_ context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error) {
+	t := s.tableFor(table, key, value, lifetime)
+	if t == nil {
+		return "", 0, false, nil
+	}
+	granted := t.grant(key, lifetime)
+	shard, owner := t.locate(key)
+	r, left := t.renew(shard, key, granted)
+	if r != nil {
+		return r.value, left, true, nil
+	}
+	key, value = detach(key, value)
+	if r, left, found = t.store(shard, owner, key, value, granted); r == nil {
+		return "", 0, false, nil
+	}
+	return r.value, left, found, nil
 }
 
 // Put stores value under key in the table for lifetime whether or not key is live. It reports
@@ -74,6 +107,18 @@ func (s *Store) Put(_ context.Context, table, key, value string, lifetime time.D
 	}
 	key, value = detach(key, value)
 	return t.Put(key, value, lifetime), nil
+}
+
+// PutIdle stores value under key in the table, whether or not key is live, until it has not been
+// used for idle, and for atMost altogether, like [Table.PutIdle]. It reports false, and changes
+// nothing, in the same cases as [Store.Insert]. The error is always nil.
+func (s *Store) PutIdle(_ context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
+	t := s.tableFor(table, key, value, min(idle, atMost))
+	if t == nil {
+		return false, nil
+	}
+	key, value = detach(key, value)
+	return t.PutIdle(key, value, idle, atMost), nil
 }
 
 // Lookup returns the value under key in the table and what is left of its lifetime after extending
@@ -98,6 +143,18 @@ func (s *Store) Refresh(_ context.Context, table, key string, extend time.Durati
 		return false, nil
 	}
 	return t.Refresh(key, extend), nil
+}
+
+// Touch gives key in the table a new lifetime, shorter or longer than before, like [Table.Touch],
+// and reports whether key is live. It reports false, and changes nothing, if lifetime is zero or
+// negative. The error is always nil.
+func (s *Store) Touch(_ context.Context, table, key string, lifetime time.Duration) (bool, error) {
+	t := s.table(table)
+	if t == nil || len(key) > s.options.MaxKeyBytes {
+		s.misses.Add(1)
+		return false, nil
+	}
+	return t.Touch(key, lifetime), nil
 }
 
 // Remove removes key from the table; that it is not there is no error. The error is always nil.
@@ -126,6 +183,64 @@ func (s *Store) CompareAndSwap(_ context.Context, table, key, old, new string) (
 	}
 	key, new = detach(key, new)
 	return CompareAndSwap(t, key, old, new), nil
+}
+
+// Increment adds delta, which may be negative, to the number under key in the table, like the
+// function [Increment], and returns the sum. Values are decimal numbers, as [strconv.FormatInt]
+// writes them. A live key keeps its lifetime; another is stored with delta for lifetime. Increment
+// reports false, and changes nothing, if the value under key is not a decimal number that int64
+// holds, and where Insert would be refused. The error is always nil.
+func (s *Store) Increment(_ context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
+	t := s.table(table)
+	if t == nil || lifetime > 0 { // else only a live key counts, which checks itself
+		if t = s.tableFor(table, key, "", lifetime); t == nil {
+			return 0, false, nil
+		}
+	}
+	var digits [20]byte
+	_, ok = increment(t, key, lifetime, func(old *record[string, string]) (string, string, bool) {
+		sum = delta
+		if old != nil {
+			n, err := strconv.ParseInt(old.value, 10, 64)
+			if err != nil {
+				return "", "", false
+			}
+			sum = saturatingAdd(n, delta)
+		}
+		text := strconv.AppendInt(digits[:0], sum, 10)
+		if len(text) > s.options.MaxValueBytes {
+			s.refusedEntry.Add(1)
+			return "", "", false
+		}
+		k, v := detach(key, string(text))
+		return k, v, true
+	})
+	if !ok {
+		return 0, false, nil
+	}
+	return sum, true, nil
+}
+
+// OnDelete makes the store call f for each value that leaves a table, after it has left, with the
+// cause, like [Table.OnDelete]; nil ends that. Call it before other goroutines use the store.
+func (s *Store) OnDelete(f func(table, key, value string, cause DeletionCause)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onDelete = f
+	s.observeLocked("", s.main)
+	for name, t := range *s.named.Load() {
+		s.observeLocked(name, t)
+	}
+}
+
+// observeLocked passes the store's callback on to a table.
+func (s *Store) observeLocked(name string, t *Table[string, string]) {
+	f := s.onDelete
+	if f == nil {
+		t.OnDelete(nil)
+		return
+	}
+	t.OnDelete(func(key, value string, cause DeletionCause) { f(name, key, value, cause) })
 }
 
 // Tables returns the names of the tables, sorted; the first is "", the default table.
@@ -202,19 +317,27 @@ func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table
 		return nil
 	}
 	t := s.newTable()
-	more := maps.Clone(named)
-	more[strings.Clone(name)] = t
+	more, name := maps.Clone(named), strings.Clone(name)
+	more[name] = t
+	s.observeLocked(name, t)
 	s.named.Store(&more)
 	return t
 }
 
-func (s *Store) newTable() *Table[string, string] {
-	o := s.options
-	return newTable(o, budget[string, string]{
+func (s *Store) newTable() *Table[string, string] { return newStringTable(s.options) }
+
+// newStringTable returns a table whose memory is bounded. o has its defaults.
+func newStringTable(o Options) *Table[string, string] {
+	b := budget[string, string]{
 		weigh:   entryCost,
 		max:     o.MaxTableBytes,
 		largest: o.MaxKeyBytes + o.MaxValueBytes + entryBytes,
-	})
+	}
+	if o.Owner != nil {
+		b.weigh = func(key, value string) int { return entryCost(key, value) + ownerBytes }
+		b.largest += ownerBytes
+	}
+	return newTable(o, b, nil)
 }
 
 // entryCost returns what an entry costs of [Options.MaxTableBytes].

@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -38,10 +39,7 @@ func TestStoreTablesAreSeparate(t *testing.T) {
 		store.Remove(ctx, "missing", "k")
 		got := map[string]map[string]Entry[string]{}
 		for _, table := range append(store.Tables(), "missing") {
-			got[table] = map[string]Entry[string]{}
-			for k, e := range store.All(table) {
-				got[table][k] = e
-			}
+			got[table] = maps.Collect(store.All(table))
 		}
 		want := map[string]map[string]Entry[string]{
 			"":        {"k": {"in ", time.Second}},
@@ -282,29 +280,33 @@ func TestRefuseNewCountsBytesOfSwap(t *testing.T) {
 	}
 }
 
-// TestEntryBytes compares what Stats says with the heap.
+// TestEntryBytes compares what Stats says with the heap, with and without owners, each of whom has
+// one entry.
 func TestEntryBytes(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector enlarges allocations")
 	}
-	for _, n := range []int{60_000, 115_000, 200_000} { // at different points of growth
-		heap := func() uint64 {
-			var m runtime.MemStats
-			runtime.GC()
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			return m.HeapAlloc
-		}
-		before := heap()
-		store := NewStore(Options{})
-		for i := range n {
-			store.Insert(t.Context(), "", "key-"+strconv.Itoa(1e9+i), "10.0.0.1:80808", time.Hour)
-		}
-		used := heap() - before
-		accounted := store.Stats().Bytes
-		t.Logf("%d entries: %d bytes each, %d accounted", n, used/uint64(n), accounted/n)
-		if used > uint64(accounted)*105/100 || used < uint64(accounted)/2 {
-			t.Errorf("%d entries take %d bytes, accounted for as %d", n, used, accounted)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for _, owner := range []func(string) string{nil, strings.ToLower} {
+		for _, n := range []int{60_000, 115_000, 200_000} { // at different points of growth
+			before := heap()
+			store := NewStore(Options{Owner: owner})
+			for i := range n {
+				store.Insert(t.Context(), "", "key-"+strconv.Itoa(1e9+i), "10.0.0.1:80808", time.Hour)
+			}
+			used := heap() - before
+			accounted := store.Stats().Bytes
+			t.Logf("%d entries, owners %t: %d bytes each, %d accounted", n, owner != nil, used/uint64(n), accounted/n)
+			if used > uint64(accounted)*105/100 || used < uint64(accounted)/2 {
+				t.Errorf("%d entries take %d bytes, accounted for as %d", n, used, accounted)
+			}
+			runtime.KeepAlive(store)
 		}
 	}
 }

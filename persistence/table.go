@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // A Table maps keys to values, each entry for a lifetime of its own. Make one with [NewTable]; the
@@ -24,12 +22,14 @@ import (
 type Table[K comparable, V any] struct {
 	epoch     time.Time // deadlines count from here; its monotonic reading is what matters
 	hash      func(maphash.Seed, K) uint64
-	seed      maphash.Seed  // random, so that nobody outside can fill one shard
-	shards    []shard[K, V] // a power of two
+	owner     func(K) ownerID // nil: no key has an owner
+	seed      maphash.Seed    // random, so that nobody outside can fill one shard
+	shards    []shard[K, V]   // a power of two
 	lifetimes lifetimes
 	refuseNew bool
+	onDelete  atomic.Pointer[func(K, V, DeletionCause)]
 
-	refusedLifetime, refusedEntry, refusedFull atomic.Uint64
+	refusedLifetime, refusedEntry, refusedFull, refusedOwner atomic.Uint64
 }
 
 // An Entry is a value and what is left of its lifetime, always more than zero.
@@ -43,10 +43,7 @@ type Entry[V any] struct {
 // NewTable returns an empty table bounded by o. It starts no goroutine, and the table needs no
 // closing.
 func NewTable[K comparable, V any](o Options) *Table[K, V] {
-	return newTable(o, budget[K, V]{
-		weigh: func(K, V) int { return 0 },
-		max:   math.MaxInt,
-	})
+	return newTable(o, unbounded[K, V](), nil)
 }
 
 // A budget bounds the memory of a table, in units of its own.
@@ -56,11 +53,16 @@ type budget[K comparable, V any] struct {
 	largest int // the most that one entry may cost; a shard should hold several such
 }
 
+func unbounded[K comparable, V any]() budget[K, V] {
+	return budget[K, V]{weigh: func(K, V) int { return 0 }, max: math.MaxInt}
+}
+
 // minShardEntries is how many entries a shard holds at least, if there are several: the keys of a
 // table then spread evenly enough over its shards.
 const minShardEntries = 4096
 
-func newTable[K comparable, V any](o Options, b budget[K, V]) *Table[K, V] {
+// newTable returns a table whose keys belong to whom owner says, or else Options.Owner.
+func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) ownerID) *Table[K, V] {
 	o = o.withDefaults()
 	n := 1
 	for n < 4*runtime.GOMAXPROCS(0) && o.MaxEntries/(2*n) >= minShardEntries && b.max/(2*n)/16 >= b.largest {
@@ -74,6 +76,16 @@ func newTable[K comparable, V any](o Options, b budget[K, V]) *Table[K, V] {
 		lifetimes: lifetimes{min: o.MinLifetime, max: o.MaxLifetime, sliding: o.Sliding},
 		refuseNew: o.WhenFull == RefuseNew,
 	}
+	if f, ok := any(o.Owner).(func(K) string); ok && f != nil && owner == nil { // K is string
+		seed := maphash.MakeSeed()
+		owner = func(key K) ownerID {
+			if name := f(key); name != "" {
+				return ownerID(maphash.String(seed, name)) | 1
+			}
+			return 0
+		}
+	}
+	t.owner = owner
 	if hash, ok := any(maphash.String).(func(maphash.Seed, K) uint64); ok {
 		t.hash = hash // K is string
 	}
@@ -85,11 +97,10 @@ func newTable[K comparable, V any](o Options, b budget[K, V]) *Table[K, V] {
 		}
 		s.maxBytes = b.max / n
 		s.weigh = b.weigh
-		order, err := simplelru.NewLRU[K, *record[K, V]](s.maxEntries, nil)
-		if err != nil {
-			panic(err) // maxEntries is positive: n <= MaxEntries
+		if owner != nil {
+			s.members = &members{shares: make(map[ownerID]*list), most: min(o.MaxPerOwner, s.maxEntries)}
 		}
-		s.order = order
+		s.index = make(map[K]*record[K, V])
 	}
 	return t
 }
@@ -106,15 +117,58 @@ func (t *Table[K, V]) Insert(key K, value V, lifetime time.Duration) bool {
 	if granted == 0 {
 		return false
 	}
-	s := t.shard(key)
-	return t.renew(s, key, granted) || t.store(s, key, value, granted, false)
+	s, owner := t.locate(key)
+	r, _ := t.renew(s, key, granted)
+	if r == nil {
+		r, _, _ = t.store(s, owner, key, value, granted)
+	}
+	return r != nil
 }
 
 // Put stores value under key for lifetime whether or not key is live. It reports false, and changes
 // nothing, in the same cases as [Table.Insert].
 func (t *Table[K, V]) Put(key K, value V, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
-	return granted > 0 && t.store(t.shard(key), key, value, granted, true)
+	if granted == 0 {
+		return false
+	}
+	return t.put(key, value, granted, idling{})
+}
+
+// PutIdle stores value under key, whether or not key is live, until it has not been used for idle,
+// and for atMost altogether. Each Lookup and Refresh that finds it makes idle the least that is
+// left, whatever extension it names, but nothing makes the entry outlive atMost except storing it
+// anew: Insert, LookupOrInsert and Touch give it no more than what is left of that.
+//
+// Both durations are raised to [Options.MinLifetime] and cut to [Options.MaxLifetime]. PutIdle
+// reports false, and changes nothing, in the same cases as [Table.Insert].
+func (t *Table[K, V]) PutIdle(key K, value V, idle, atMost time.Duration) bool {
+	granted := t.grant(key, min(idle, atMost))
+	if granted == 0 {
+		return false
+	}
+	return t.put(key, value, granted, idling{granted, t.lifetimes.grant(atMost)})
+}
+
+// LookupOrInsert is Insert that tells which value the key has afterwards, and what is left of its
+// lifetime: the value it had, if found, and otherwise the one given. If it is not found and
+// remaining is zero, it has been refused in one of the cases of [Table.Insert], and actual is the
+// zero value.
+func (t *Table[K, V]) LookupOrInsert(key K, value V, lifetime time.Duration) (actual V, remaining time.Duration, found bool) {
+	granted := t.grant(key, lifetime)
+	if granted == 0 {
+		return actual, 0, false
+	}
+	s, owner := t.locate(key)
+	r, left := t.renew(s, key, granted)
+	if r == nil {
+		r, left, found = t.store(s, owner, key, value, granted)
+		if r == nil {
+			return actual, 0, false
+		}
+		return r.value, left, found
+	}
+	return r.value, left, true
 }
 
 // Lookup returns the value under key and what is left of its lifetime, after extending it by
@@ -137,16 +191,42 @@ func (t *Table[K, V]) Refresh(key K, extend time.Duration) bool {
 	return left > 0
 }
 
+// Touch gives key a new lifetime, shorter or longer than before, and reports whether key is live: it
+// is Insert that stores nothing. It reports false, and changes nothing, if lifetime is zero or
+// negative.
+func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
+	granted := t.grant(key, lifetime)
+	if granted == 0 {
+		return false
+	}
+	s := t.shard(key)
+	if r, _ := t.renew(s, key, granted); r != nil {
+		s.hits.Add(1)
+		return true
+	}
+	t.lock(s)
+	defer t.unlock(s)
+	now := t.now()
+	r := s.findLocked(key, now)
+	if r == nil {
+		s.misses.Add(1)
+		return false
+	}
+	t.renewLocked(s, r, now, granted)
+	s.hits.Add(1)
+	return true
+}
+
 // Peek returns what Lookup returns, but leaves no trace: nothing is extended, dropped or counted,
 // and the entry does not pass for used.
 func (t *Table[K, V]) Peek(key K) (value V, remaining time.Duration, ok bool) {
 	s := t.shard(key)
 	s.mu.RLock()
-	r, left := t.readLocked(s, key, 0)
+	r, left := t.peekLocked(s, key)
 	s.mu.RUnlock()
 	if left < 0 { // see touch
 		s.mu.Lock()
-		r, left = t.readLocked(s, key, 0)
+		r, left = t.peekLocked(s, key)
 		s.mu.Unlock()
 	}
 	if left <= 0 {
@@ -158,14 +238,13 @@ func (t *Table[K, V]) Peek(key K) (value V, remaining time.Duration, ok bool) {
 // Remove removes key and reports whether it was live.
 func (t *Table[K, V]) Remove(key K) bool {
 	s := t.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	t.lock(s)
+	defer t.unlock(s)
 	r := s.findLocked(key, t.now())
 	if r == nil {
 		return false
 	}
-	s.removeLocked(r)
-	s.writes.removals++
+	s.deleteLocked(r, Removed)
 	return true
 }
 
@@ -178,14 +257,69 @@ func (t *Table[K, V]) Remove(key K) bool {
 // comparable.
 func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 	s := t.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	t.lock(s)
+	defer t.unlock(s)
 	now := t.now()
 	r := s.findLocked(key, now)
 	if r == nil || r.value != old {
 		return false
 	}
-	return t.placeLocked(s, now, r, key, new, time.Duration(r.deadline.Load()))
+	return t.placeLocked(s, now, r, key, new, s.termLocked(r)) != nil
+}
+
+// Increment adds delta, which may be negative, to the number under key and returns the sum; a sum
+// that int64 cannot hold becomes the greatest or smallest number it can. If key is live its lifetime
+// stays as it is and lifetime is ignored; otherwise it is stored with delta for lifetime. Increments
+// that overlap all count.
+//
+// Increment reports false, and changes nothing, where CompareAndSwap or Insert would be refused.
+func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime time.Duration) (sum int64, ok bool) {
+	return increment(t, key, lifetime, func(old *record[K, int64]) (K, int64, bool) {
+		if old == nil {
+			return key, delta, true
+		}
+		return old.key, saturatingAdd(old.value, delta), true
+	})
+}
+
+// increment replaces the value under key by the one that next returns, given the live entry or nil,
+// unless it reports false. next runs under a lock.
+func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duration, next func(old *record[K, V]) (K, V, bool)) (value V, ok bool) {
+	if key != key {
+		t.refusedEntry.Add(1)
+		return value, false
+	}
+	s, owner := t.locate(key)
+	t.lock(s)
+	defer t.unlock(s)
+	now := t.now()
+	old := s.findLocked(key, now)
+	until := term{owner: owner}
+	if old != nil {
+		until = s.termLocked(old)
+	} else if granted := t.lifetimes.grant(lifetime); granted > 0 {
+		until.deadline = now + granted
+	} else {
+		t.refusedLifetime.Add(1)
+		return value, false
+	}
+	key, v, ok := next(old)
+	if !ok || t.placeLocked(s, now, old, key, v, until) == nil {
+		return value, false
+	}
+	return v, true
+}
+
+// saturatingAdd returns a + b, or the end of the range beyond which it lies.
+func saturatingAdd(a, b int64) int64 {
+	switch sum := a + b; {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt64
+	default:
+		return sum
+	}
 }
 
 // Len returns how many entries are stored, including those that have expired and whose memory has
@@ -229,7 +363,22 @@ func (t *Table[K, V]) now() time.Duration {
 }
 
 func (t *Table[K, V]) shard(key K) *shard[K, V] {
-	return &t.shards[t.hash(t.seed, key)&uint64(len(t.shards)-1)]
+	s, _ := t.locate(key)
+	return s
+}
+
+// locate returns the shard that key belongs to, and its owner. Owners have all their entries in one
+// shard, so that counting them takes no more than its lock.
+func (t *Table[K, V]) locate(key K) (*shard[K, V], ownerID) {
+	var owner ownerID
+	if t.owner != nil {
+		owner = t.owner(key)
+	}
+	hash := uint64(owner) >> 1 // its last bit is always set
+	if owner == 0 {
+		hash = t.hash(t.seed, key)
+	}
+	return &t.shards[hash&uint64(len(t.shards)-1)], owner
 }
 
 // grant returns the lifetime that a new entry gets, 0 if it is refused.
@@ -255,13 +404,13 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left 
 	if left < 0 {
 		// A reader that read the clock before the deadline may still be about to extend the entry.
 		// Under the write lock there is none, and the answer is final.
-		s.mu.Lock()
+		t.lock(s)
 		r, left = t.readLocked(s, key, extend)
 		if left < 0 {
-			s.expireLocked(r)
+			s.deleteLocked(r, Expired)
 			s.expired.Add(1)
 		}
-		s.mu.Unlock()
+		t.unlock(s)
 	}
 	if left <= 0 {
 		s.misses.Add(1)
@@ -275,69 +424,102 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left 
 // readLocked finds the entry under key and extends it if it is live. left is as in touch. The
 // caller holds the shard's lock, for reading at least.
 func (t *Table[K, V]) readLocked(s *shard[K, V], key K, extend time.Duration) (r *record[K, V], left time.Duration) {
-	r, ok := s.order.Peek(key)
-	if !ok {
+	r = s.index[key]
+	if r == nil {
 		return nil, 0
 	}
-	return r, r.extend(t.now(), extend, t.lifetimes)
+	return r, s.extend(r, t.now(), extend, t.lifetimes)
 }
 
-// renew gives key a new lifetime under the read lock. It reports false if key is not live or the
-// write lock is needed.
-func (t *Table[K, V]) renew(s *shard[K, V], key K, granted time.Duration) bool {
+// peekLocked is readLocked that extends nothing.
+func (t *Table[K, V]) peekLocked(s *shard[K, V], key K) (r *record[K, V], left time.Duration) {
+	r = s.index[key]
+	if r == nil {
+		return nil, 0
+	}
+	return r, remaining(time.Duration(r.deadline.Load()), t.now())
+}
+
+// renew gives key a new lifetime under the read lock and returns its entry and what is then left. It
+// returns nil if key is not live or the write lock is needed.
+func (t *Table[K, V]) renew(s *shard[K, V], key K, granted time.Duration) (*record[K, V], time.Duration) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	r, ok := s.order.Peek(key)
-	if !ok {
-		return false
+	r := s.index[key]
+	if r == nil {
+		return nil, 0
 	}
 	now := t.now()
-	return r.prolong(now, now+granted)
+	deadline := s.cut(r, now+granted)
+	if !r.prolong(now, deadline) {
+		return nil, 0
+	}
+	return r, deadline - now
 }
 
-// store stores value under key, or gives key a new lifetime if it is live and its value is not to
-// be replaced.
-func (t *Table[K, V]) store(s *shard[K, V], key K, value V, granted time.Duration, replace bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// renewLocked is renew for a live entry under the write lock.
+func (t *Table[K, V]) renewLocked(s *shard[K, V], r *record[K, V], now, granted time.Duration) time.Duration {
+	deadline := s.cut(r, now+granted)
+	s.setDeadlineLocked(r, deadline)
+	r.markUsed()
+	return deadline - now
+}
+
+// store gives key a new lifetime if it is live, and stores value under it if it is not. It returns
+// the entry and what is left of it, or nil if it is refused.
+func (t *Table[K, V]) store(s *shard[K, V], owner ownerID, key K, value V, granted time.Duration) (r *record[K, V], left time.Duration, found bool) {
+	t.lock(s)
+	defer t.unlock(s)
 	now := t.now()
-	r := s.findLocked(key, now)
-	if r != nil && !replace {
-		s.setDeadlineLocked(r, now+granted)
-		r.markUsed()
-		return true
+	if r := s.findLocked(key, now); r != nil {
+		return r, t.renewLocked(s, r, now, granted), true
 	}
-	return t.placeLocked(s, now, r, key, value, now+granted)
+	return t.placeLocked(s, now, nil, key, value, term{deadline: now + granted, owner: owner}), granted, false
+}
+
+// put stores value under key, live or not. The latest time of i counts from now.
+func (t *Table[K, V]) put(key K, value V, granted time.Duration, i idling) bool {
+	s, owner := t.locate(key)
+	t.lock(s)
+	defer t.unlock(s)
+	now := t.now()
+	if i.idle > 0 {
+		i.latest += now
+	}
+	return t.placeLocked(s, now, s.findLocked(key, now), key, value, term{now + granted, i, owner}) != nil
 }
 
 // placeLocked gives an entry a place, that of the live entry old unless old is nil, evicting others
-// if it must and may. All writes that may make a table grow pass here, so this is where it is
-// swept.
-func (t *Table[K, V]) placeLocked(s *shard[K, V], now time.Duration, old *record[K, V], key K, value V, deadline time.Duration) bool {
+// if it must and may, and returns its record, or nil if it is refused. All writes that may make a
+// table grow pass here, so this is where it is swept.
+func (t *Table[K, V]) placeLocked(s *shard[K, V], now time.Duration, old *record[K, V], key K, value V, until term) *record[K, V] {
 	cost := s.weigh(key, value)
 	if cost > s.maxBytes {
 		t.refusedEntry.Add(1)
-		return false
+		return nil
 	}
 	s.sweepLocked(now, sweepWidth)
 	if t.refuseNew && !t.findRoomLocked(s, now, old, cost) {
 		t.refusedFull.Add(1)
-		return false
+		return nil
+	}
+	if old == nil && !s.admitLocked(now, until.owner, !t.refuseNew) {
+		t.refusedOwner.Add(1)
+		return nil
 	}
 	r := &record[K, V]{key: key, value: value}
-	r.deadline.Store(int64(deadline))
+	r.deadline.Store(int64(until.deadline))
 	if old != nil {
 		r.used.Store(true)
-		s.unlinkLocked(old)
-		s.writes.replacements++
+		s.deleteLocked(old, Replaced)
 	} else {
 		s.writes.inserts++
 	}
 	if !t.refuseNew {
-		s.makeRoomLocked(now, cost)
+		s.makeRoomLocked(now, cost, until.owner)
 	}
-	s.addLocked(r)
-	return true
+	s.addLocked(r, until)
+	return r
 }
 
 // findRoomLocked reports whether an entry of that cost fits in the place of old, or in another if

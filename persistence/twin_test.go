@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -23,6 +25,11 @@ type verbs interface {
 	Refresh(key string, extend time.Duration) bool
 	Remove(key string)
 	CompareAndSwap(key, old, new string) bool
+	LookupOrInsert(key, value string, lifetime time.Duration) (string, time.Duration, bool)
+	PutIdle(key, value string, idle, atMost time.Duration) bool
+	Touch(key string, lifetime time.Duration) bool
+	Increment(key string, delta int64, lifetime time.Duration) (int64, bool)
+	CountByValue() map[string]int
 	All() iter.Seq2[string, Entry[string]]
 	Stats() Stats
 	table() *Table[string, string] // nil if it does not exist yet
@@ -34,6 +41,28 @@ func (t tableVerbs) Remove(key string)             { t.Table.Remove(key) }
 func (t tableVerbs) table() *Table[string, string] { return t.Table }
 func (t tableVerbs) CompareAndSwap(key, old, new string) bool {
 	return CompareAndSwap(t.Table, key, old, new)
+}
+
+func (t tableVerbs) CountByValue() map[string]int { return CountByValue(t.Table) }
+
+// Increment does with strings what the function Increment does with numbers.
+func (t tableVerbs) Increment(key string, delta int64, lifetime time.Duration) (int64, bool) {
+	var sum int64
+	_, ok := increment(t.Table, key, lifetime, func(old *record[string, string]) (string, string, bool) {
+		sum = delta
+		if old != nil {
+			n, err := strconv.ParseInt(old.value, 10, 64)
+			if err != nil {
+				return "", "", false
+			}
+			sum = saturatingAdd(n, delta)
+		}
+		return key, strconv.FormatInt(sum, 10), true
+	})
+	if !ok {
+		return 0, false
+	}
+	return sum, true
 }
 
 type storeVerbs struct {
@@ -74,6 +103,28 @@ func (s storeVerbs) CompareAndSwap(key, old, new string) bool {
 	return must(s.store.CompareAndSwap(context.Background(), s.name, key, old, new))
 }
 
+func (s storeVerbs) LookupOrInsert(key, value string, lifetime time.Duration) (string, time.Duration, bool) {
+	actual, remaining, found, err := s.store.LookupOrInsert(context.Background(), s.name, key, value, lifetime)
+	must(0, err)
+	return actual, remaining, found
+}
+
+func (s storeVerbs) PutIdle(key, value string, idle, atMost time.Duration) bool {
+	return must(s.store.PutIdle(context.Background(), s.name, key, value, idle, atMost))
+}
+
+func (s storeVerbs) Touch(key string, lifetime time.Duration) bool {
+	return must(s.store.Touch(context.Background(), s.name, key, lifetime))
+}
+
+func (s storeVerbs) Increment(key string, delta int64, lifetime time.Duration) (int64, bool) {
+	sum, ok, err := s.store.Increment(context.Background(), s.name, key, delta, lifetime)
+	must(0, err)
+	return sum, ok
+}
+
+func (s storeVerbs) CountByValue() map[string]int { return s.store.CountByValue(s.name) }
+
 func (s storeVerbs) All() iter.Seq2[string, Entry[string]] { return s.store.All(s.name) }
 func (s storeVerbs) Stats() Stats                          { return s.store.TableStats(s.name) }
 func (s storeVerbs) table() *Table[string, string]         { return s.store.table(s.name) }
@@ -95,6 +146,17 @@ type twin struct {
 type twinEntry struct {
 	value    string
 	deadline *big.Int // nanoseconds since start
+	idle     time.Duration
+	latest   *big.Int // nil: none
+}
+
+// until returns the entry's deadline for a lifetime of d.
+func (w *twin) until(e *twinEntry, d time.Duration) *big.Int {
+	deadline := w.after(w.grant(d))
+	if e.latest != nil && deadline.Cmp(e.latest) > 0 {
+		return e.latest
+	}
+	return deadline
 }
 
 func newTwin(tb interface {
@@ -154,6 +216,12 @@ func (w *twin) grant(d time.Duration) time.Duration {
 }
 
 func (w *twin) extend(e *twinEntry, d time.Duration) {
+	if e.latest != nil {
+		if next := w.until(e, e.idle); next.Cmp(e.deadline) > 0 {
+			e.deadline = next
+		}
+		return
+	}
 	if d <= 0 {
 		return
 	}
@@ -184,9 +252,9 @@ func (w *twin) insert(key, value string, lifetime time.Duration) {
 		return
 	}
 	if e := w.live(key); e != nil {
-		e.deadline = w.after(w.grant(lifetime))
+		e.deadline = w.until(e, lifetime)
 	} else {
-		w.entries[key] = &twinEntry{value, w.after(w.grant(lifetime))}
+		w.entries[key] = &twinEntry{value: value, deadline: w.after(w.grant(lifetime))}
 	}
 }
 
@@ -194,7 +262,93 @@ func (w *twin) put(key, value string, lifetime time.Duration) {
 	w.tb.Helper()
 	w.same(fmt.Sprintf("Put(%q, %q, %d)", key, value, lifetime), w.real.Put(key, value, lifetime), lifetime > 0)
 	if lifetime > 0 {
-		w.entries[key] = &twinEntry{value, w.after(w.grant(lifetime))}
+		w.entries[key] = &twinEntry{value: value, deadline: w.after(w.grant(lifetime))}
+	}
+}
+
+func (w *twin) putIdle(key, value string, idle, atMost time.Duration) {
+	w.tb.Helper()
+	want := idle > 0 && atMost > 0
+	w.same(fmt.Sprintf("PutIdle(%q, %q, %d, %d)", key, value, idle, atMost), w.real.PutIdle(key, value, idle, atMost), want)
+	if want {
+		e := &twinEntry{value: value, idle: w.grant(idle), latest: w.after(w.grant(atMost))}
+		e.deadline = w.until(e, idle)
+		w.entries[key] = e
+	}
+}
+
+func (w *twin) touch(key string, lifetime time.Duration) {
+	w.tb.Helper()
+	e := w.peek(key)
+	want := e != nil && lifetime > 0
+	w.same(fmt.Sprintf("Touch(%q, %d)", key, lifetime), w.real.Touch(key, lifetime), want)
+	if want {
+		e.deadline = w.until(e, lifetime)
+	}
+}
+
+func (w *twin) lookupOrInsert(key, value string, lifetime time.Duration) {
+	w.tb.Helper()
+	actual, left, found := w.real.LookupOrInsert(key, value, lifetime)
+	what := fmt.Sprintf("LookupOrInsert(%q, %q, %d)", key, value, lifetime)
+	if lifetime <= 0 {
+		w.same(what, Entry[string]{actual, left}, Entry[string]{})
+		w.same(what, found, false)
+		return
+	}
+	e := w.live(key)
+	w.same(what+": found", found, e != nil)
+	if e == nil {
+		e = &twinEntry{value: value}
+		w.entries[key] = e
+	}
+	e.deadline = w.until(e, lifetime)
+	want, _ := w.left(e)
+	w.same(what, Entry[string]{actual, left}, Entry[string]{e.value, want})
+}
+
+func (w *twin) increment(key string, delta int64, lifetime time.Duration) {
+	w.tb.Helper()
+	what := fmt.Sprintf("Increment(%q, %d, %d)", key, delta, lifetime)
+	e := w.peek(key)
+	n := new(big.Int)
+	refused := e == nil && lifetime <= 0
+	if e != nil {
+		if _, ok := n.SetString(e.value, 10); !ok {
+			refused = true
+		}
+	}
+	sum, ok := w.real.Increment(key, delta, lifetime)
+	w.same(what+": ok", ok, !refused)
+	if refused {
+		return
+	}
+	n.Add(n, big.NewInt(delta))
+	switch {
+	case n.Cmp(big.NewInt(math.MaxInt64)) > 0:
+		n.SetInt64(math.MaxInt64)
+	case n.Cmp(big.NewInt(math.MinInt64)) < 0:
+		n.SetInt64(math.MinInt64)
+	}
+	w.same(what, sum, n.Int64())
+	if e == nil {
+		e = &twinEntry{deadline: w.after(w.grant(lifetime))}
+		w.entries[key] = e
+	}
+	e.value = n.String()
+}
+
+// count compares the counts of live entries by value.
+func (w *twin) count() {
+	w.tb.Helper()
+	want := map[string]int{}
+	for key := range w.entries {
+		if e := w.peek(key); e != nil {
+			want[e.value]++
+		}
+	}
+	if diff := cmp.Diff(want, w.real.CountByValue()); diff != "" {
+		w.tb.Fatalf("CountByValue (-want +got):\n%s", diff)
 	}
 }
 
@@ -287,7 +441,8 @@ func (w *twin) compare() {
 
 var (
 	twinKeys      = []string{"", "a", "b", "c", "d", "e", "f", "10.0.0.7", "key\x00with\r\n\xff"}
-	twinValues    = []string{"", "x", "y", "10.0.0.1:80"}
+	twinValues    = []string{"", "x", "7", "10.0.0.1:80"}
+	twinDeltas    = []int64{0, 1, -1, 1000, math.MaxInt64, math.MinInt64}
 	twinDurations = []time.Duration{
 		-1 << 63, -1, 0, 1, 2, 1000, time.Millisecond, time.Second, 5 * time.Second,
 		DefaultLifetime, time.Hour, DefaultMaxLifetime, 365 * 24 * time.Hour, 1<<63 - 1,
@@ -299,6 +454,7 @@ var (
 		{MaxLifetime: 3, Sliding: true},
 		{MaxLifetime: 1<<63 - 1, WhenFull: RefuseNew},
 		{MinLifetime: 1<<63 - 1},
+		{Owner: func(key string) string { return key[:min(len(key), 1)] }},
 	}
 )
 
@@ -308,7 +464,7 @@ func (w *twin) step(op, key, value, duration byte) {
 	k := twinKeys[int(key)%len(twinKeys)]
 	v := twinValues[int(value)%len(twinValues)]
 	d := twinDurations[int(duration)%len(twinDurations)]
-	switch op % 10 {
+	switch op % 16 {
 	case 0, 1:
 		w.insert(k, v, d)
 	case 2:
@@ -331,6 +487,16 @@ func (w *twin) step(op, key, value, duration byte) {
 				advance(min(left-1+time.Duration(value%3), time.Hour))
 			}
 		}
+	case 10, 11:
+		w.increment(k, twinDeltas[int(value)%len(twinDeltas)], d)
+	case 12:
+		w.lookupOrInsert(k, v, d)
+	case 13:
+		w.touch(k, d)
+	case 14:
+		w.putIdle(k, v, d, twinDurations[int(value>>4)%len(twinDurations)])
+	case 15:
+		w.count()
 	}
 }
 
@@ -393,6 +559,10 @@ func FuzzTableOps(f *testing.F) {
 	f.Add([]byte{4, 0, 1, 1, 13, 8, 0, 0, 10, 5, 1, 0, 13, 7, 1, 0x21, 0, 6, 1, 0, 0})       // longest lifetimes, swap, remove
 	f.Add([]byte{129, 0, 8, 3, 9, 7, 8, 0x03, 0, 2, 8, 0, 3, 9, 8, 1, 0, 7, 8, 0x10, 0})     // a store's table; swap after expiry
 	f.Add([]byte{0, 0, 1, 1, 3, 0, 2, 1, 3, 0, 3, 1, 9, 8, 0, 0, 9, 0, 4, 1, 9, 3, 1, 0, 2}) // swept by an insert before it is looked up
+	f.Add([]byte{0, 10, 1, 4, 9, 11, 1, 1, 2, 10, 1, 5, 0, 10, 1, 5, 0, 10, 1, 2, 0})        // a counter at both ends of its range
+	f.Add([]byte{128, 0, 1, 1, 9, 10, 1, 1, 9, 0, 2, 2, 9, 10, 2, 1, 2})                     // increments of what is no number, and of what is
+	f.Add([]byte{0, 14, 1, 0x91, 7, 9, 1, 0, 0, 3, 1, 0, 12, 13, 1, 0, 13, 8, 0, 0, 9})      // an idle lifetime extended to its end
+	f.Add([]byte{0, 12, 1, 1, 9, 12, 1, 2, 8, 15, 0, 0, 0, 6, 1, 0, 0, 15, 0, 0, 0})         // counts from the first call on
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		if len(ops) == 0 || len(ops) > 4096 {
 			return

@@ -22,8 +22,8 @@ var importRules = []importRule{
 	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/..."},
 		"the root alone composes the five packages; what it composes is in seams.go"},
 
-	{"persistence", []string{"./internal/...", "github.com/hashicorp/golang-lru/v2/simplelru", "github.com/puzpuzpuz/xsync/v4"},
-		"a table is useful without a load balancer; simplelru orders its entries, xsync reads them without locks"},
+	{"persistence", []string{"./internal/..."},
+		"a table is useful without a load balancer; golang-lru's simplelru is what its tests compare eviction with"},
 	{"persistence/redisstore", []string{"./persistence", "./internal/...", "github.com/redis/rueidis"},
 		"who does not keep entries in Redis must not inherit its client"},
 	{"persistence/persistencetest", nil,

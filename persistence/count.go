@@ -1,0 +1,89 @@
+package persistence
+
+import "time"
+
+// countWidth is how many places are examined while a lock is held.
+const countWidth = 256
+
+// CountByValue returns how many live entries have each value: where values are servers, how many
+// clients each one still has. Entries that are stored, removed or expire during the call may count
+// or not.
+//
+// The first call visits all entries, a few hundred under a lock at a time; from then on the table
+// keeps count, at the price of a look-up in a small map for each value stored and each deleted.
+// Later calls only look for expired entries, whose memory they free, and take about a millisecond
+// for a million entries: cheap enough for every second. A value that is not equal to itself (a NaN)
+// is not counted. If V is an interface type, values must be comparable from the first call on.
+func CountByValue[K, V comparable](t *Table[K, V]) map[V]int {
+	sum := make(map[V]int)
+	for i := range t.shards {
+		s := &t.shards[i]
+		t.lock(s)
+		if s.values == nil {
+			s.values = make(valueCounts[V])
+		}
+		for from := s.countLocked(t.now(), len(s.places)); from > 0; {
+			t.unlock(s)
+			t.lock(s)
+			from = s.countLocked(t.now(), from)
+		}
+		s.counted = true
+		for value, n := range s.values.(valueCounts[V]) {
+			sum[value] += n
+		}
+		t.unlock(s)
+	}
+	return sum
+}
+
+// CountByValue returns how many live entries of the table have each value, like the function
+// [CountByValue].
+func (s *Store) CountByValue(table string) map[string]int {
+	t := s.table(table)
+	if t == nil {
+		return map[string]int{}
+	}
+	return CountByValue(t)
+}
+
+// A valueCounter counts the entries of a shard by value. Only tables whose values are comparable can
+// have one.
+type valueCounter[V any] interface {
+	add(value V, n int)
+}
+
+type valueCounts[V comparable] map[V]int
+
+func (c valueCounts[V]) add(value V, n int) {
+	if value != value { // a NaN, which could not be deleted
+		return
+	}
+	if c[value] += n; c[value] == 0 {
+		delete(c, value)
+	}
+}
+
+// countLocked examines the places right below from, takes out what has expired, counts what has not
+// been counted, and returns where to go on. Going down meets every entry: the records that move to
+// another place move down, from the end.
+func (s *shard[K, V]) countLocked(now time.Duration, from int) int {
+	from = min(from, len(s.places))
+	to := max(0, from-countWidth)
+	for i := from - 1; i >= to; i-- {
+		p := &s.places[i]
+		if s.counted && p.due > now {
+			continue
+		}
+		s.countRecordLocked(p.record)
+		s.expireLocked(p, now)
+	}
+	return to
+}
+
+// countRecordLocked counts a stored record if it has not been counted.
+func (s *shard[K, V]) countRecordLocked(r *record[K, V]) {
+	if s.values != nil && !r.counted {
+		r.counted = true
+		s.values.add(r.value, 1)
+	}
+}

@@ -1,0 +1,76 @@
+package persistence
+
+import "strconv"
+
+// DeletionCause says why an entry left its table.
+type DeletionCause uint8
+
+const (
+	// Removed says that Remove took the entry out.
+	Removed DeletionCause = iota
+	// Replaced says that the entry has got another value, by Put, PutIdle, CompareAndSwap or
+	// Increment.
+	Replaced
+	// Expired says that the entry was found past its deadline and its memory freed, which may be
+	// long after the deadline.
+	Expired
+	// Evicted says that the entry was live and had to make room for another one.
+	Evicted
+)
+
+// String returns "removed", "replaced", "expired" or "evicted".
+func (c DeletionCause) String() string {
+	switch c {
+	case Removed:
+		return "removed"
+	case Replaced:
+		return "replaced"
+	case Expired:
+		return "expired"
+	case Evicted:
+		return "evicted"
+	}
+	return "DeletionCause(" + strconv.Itoa(int(c)) + ")"
+}
+
+// A deletion is what a callback is told.
+type deletion[K comparable, V any] struct {
+	key   K
+	value V
+	cause DeletionCause
+}
+
+// OnDelete makes the table call f for each value that leaves it, after it has left, with the cause;
+// nil ends that. Values that left before are not reported.
+//
+// f runs on the goroutine of the call that deleted the value, when that call is about to return. No
+// lock is held: f may use the table. Deletions that concurrent calls cause are reported
+// concurrently, so that of two values of one key the later may be reported first.
+func (t *Table[K, V]) OnDelete(f func(key K, value V, cause DeletionCause)) {
+	if f == nil {
+		t.onDelete.Store(nil)
+		return
+	}
+	t.onDelete.Store(&f)
+}
+
+// lock locks s for writing.
+func (t *Table[K, V]) lock(s *shard[K, V]) {
+	s.mu.Lock()
+	s.report = t.onDelete.Load() != nil
+}
+
+// unlock unlocks s and reports what was deleted.
+func (t *Table[K, V]) unlock(s *shard[K, V]) {
+	deleted := s.deleted
+	s.deleted = nil
+	s.mu.Unlock()
+	if len(deleted) == 0 {
+		return
+	}
+	if f := t.onDelete.Load(); f != nil {
+		for _, d := range deleted {
+			(*f)(d.key, d.value, d.cause)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package persistence_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// Clients of one IPv6 network share a server, others are told apart by their whole address.
+func ExampleClientIP() {
+	profile, err := persistence.NewClientIP(persistence.ClientIPConfig{
+		Mask6:   64,
+		Timeout: 10 * time.Minute,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	profile.Bind(http.Header{}, request, netip.MustParseAddr("2001:db8::1"), "10.0.0.1:80")
+	fmt.Println(profile.Find(request, netip.MustParseAddr("2001:db8::2")))
+	fmt.Println(profile.CountByServer())
+	// Output:
+	// 10.0.0.1:80 true
+	// map[10.0.0.1:80:1]
+}
+
+// The client keeps its server in a cookie that it cannot read.
+func ExampleHTTPCookie() {
+	secret := make([]byte, 32) // from where the program keeps its secrets, the same on all instances
+	rand.Read(secret)
+	profile, err := persistence.NewHTTPCookie(persistence.HTTPCookieConfig{
+		Name:     "STICKY",
+		Keys:     []persistence.CookieKey{{ID: "2026-11", Secret: secret}},
+		Timeout:  8 * time.Hour,
+		HTTPOnly: true,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := netip.MustParseAddr("192.0.2.1")
+	first := httptest.NewRequest(http.MethodGet, "/", nil)
+	response := http.Header{}
+	profile.Bind(response, first, client, "10.0.0.1:80")
+	cookie, _ := http.ParseSetCookie(response.Get("Set-Cookie"))
+	fmt.Println(cookie.Name, strings.HasPrefix(cookie.Value, "1.2026-11."))
+
+	second := httptest.NewRequest(http.MethodGet, "/", nil)
+	second.AddCookie(cookie)
+	fmt.Println(profile.Find(second, client))
+	// Output:
+	// STICKY true
+	// 10.0.0.1:80 true
+}
+
+// The application's own session cookie decides, and its name in the query does as well.
+func ExampleAppCookie() {
+	profile, err := persistence.NewAppCookie(persistence.AppCookieConfig{Name: "JSESSIONID"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := netip.MustParseAddr("192.0.2.1")
+	login := httptest.NewRequest(http.MethodPost, "/login", nil)
+	response := http.Header{"Set-Cookie": {"JSESSIONID=1234; Path=/"}}
+	profile.Bind(response, login, client, "10.0.0.1:80")
+
+	cart := httptest.NewRequest(http.MethodGet, "/cart?JSESSIONID=1234", nil)
+	fmt.Println(profile.Find(cart, client))
+	// Output: 10.0.0.1:80 true
+}
+
+// Clients that know where they belong say so.
+func ExampleCustomHeader() {
+	profile, err := persistence.NewCustomHeader(persistence.CustomHeaderConfig{
+		Name:    "X-Shard",
+		Servers: map[string]string{"eu": "10.0.0.1:80", "us": "10.0.1.1:80"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	request.Header.Set("X-Shard", "us")
+	fmt.Println(profile.Find(request, netip.MustParseAddr("192.0.2.1")))
+	// Output: 10.0.1.1:80 true
+}

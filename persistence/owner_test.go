@@ -1,0 +1,277 @@
+package persistence
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// byPrefix owns keys by what is in front of the first "/".
+func byPrefix(key string) string {
+	owner, _, found := strings.Cut(key, "/")
+	if !found {
+		return ""
+	}
+	return owner
+}
+
+func TestAddrKeyOwner(t *testing.T) {
+	for _, tt := range []struct{ key, want string }{
+		{"192.0.2.1", "192.0.2"},
+		{"192.0.2.1:8080", "192.0.2"},
+		{"10.0.0.112345", "10.0.0"}, // address and port without a colon
+		{"10.0.0.", "10.0.0"},
+		{"::ffff:192.0.2.1", "192.0.2"},
+		{"2001:db8:5:6:7:8:9:a", "2001:db8:5"},
+		{"[2001:db8:5::1]:443", "2001:db8:5"},
+		{"2001:db8::1", "2001:db8"},
+		{"2001:db8:0:1::1", "2001:db8"},
+		{"2001:db8::11234", "2001:db8"}, // address and port without a colon
+		{"2001:0:5::1", "2001:0:5"},
+		{"2001::1", "2001"},
+		{"fe80::1%eth0", "fe80"},
+		{"::1", "::"},
+		{"", ""}, {"192.0.2", ""}, {"cart-42", ""}, {"2001:db8", ""}, {"2001:DB8::1", ""}, {"user:1:2:3", ""}, {".1.2.3", ""}, {":1:2", ""},
+		{"1..2.3", ""}, {"12345.1.1.1", ""}, {"abcdef01:1:1:1", ""}, {"[", ""}, {"::ffff:", "::"},
+	} {
+		if got := AddrKeyOwner(tt.key); got != tt.want {
+			t.Errorf("%q is owned by %q, want %q", tt.key, got, tt.want)
+		}
+	}
+	if got := testing.AllocsPerRun(100, func() { AddrKeyOwner("[2001:db8::1]:443") }); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+}
+
+// TestAddrOwners compares the owners of addresses with those of their texts.
+func TestAddrOwners(t *testing.T) {
+	if got := AddrOwner(netip.Addr{}); got.IsValid() {
+		t.Errorf("an invalid address is owned by %v", got)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		addr := func(label string) netip.Addr {
+			if rapid.Bool().Draw(t, label+" is IPv4") {
+				b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 10, 255}), 4, 4).Draw(t, label)
+				a := netip.AddrFrom4([4]byte(b))
+				if rapid.Bool().Draw(t, label+" mapped") {
+					return netip.AddrFrom16(a.As16())
+				}
+				return a
+			}
+			b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0, 0, 1, 0x20}), 16, 16).Draw(t, label)
+			b[0] = 0x20 // in ::/32 texts tell less than addresses
+			return netip.AddrFrom16([16]byte(b))
+		}
+		a, b := addr("a"), addr("b")
+		same := AddrOwner(a) == AddrOwner(b)
+		if got := AddrKeyOwner(a.String()) == AddrKeyOwner(netip.AddrPortFrom(b, 80).String()); got != same {
+			t.Fatalf("%v and %v: same owner %t, by text %t: %q and %q", a, b, same, got, AddrKeyOwner(a.String()), AddrKeyOwner(b.String()))
+		}
+	})
+}
+
+// TestOwnerFlood lets one network flood a store in which 10,000 sessions of others live, unused.
+func TestOwnerFlood(t *testing.T) {
+	const sessions = 10_000
+	for _, tt := range []struct {
+		name              string
+		max, quota, flood int
+	}{
+		{"room for all", 32768, 1000, 300_000},
+		{"a full table", sessions, 100, 100_000},
+		{"a full table of one shard", 8000, 100, 100_000},
+		{"a quota larger than the table", 2 * sessions, 1 << 30, 100_000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if raceEnabled {
+				tt.flood /= 10
+			}
+			store, ctx := NewStore(Options{MaxEntries: tt.max, MaxPerOwner: tt.quota, Owner: AddrKeyOwner}), t.Context()
+			for i := range min(sessions, tt.max) {
+				store.Insert(ctx, "", fmt.Sprintf("10.%d.%d.1", i>>8, i&255), "10.0.0.1:80", time.Hour)
+			}
+			before := store.Stats()
+			for i := range tt.flood {
+				store.Insert(ctx, "", "192.0.2."+strconv.Itoa(i&255)+":"+strconv.Itoa(i>>8), "10.0.0.1:80", time.Hour)
+			}
+			survivors := 0
+			for key := range store.All("") {
+				if strings.HasPrefix(key, "10.") {
+					survivors++
+				}
+			}
+			s := store.Stats()
+			if survivors < before.Entries*999/1000 {
+				t.Errorf("%d of %d sessions survive", survivors, before.Entries)
+			}
+			if flooder := s.Entries - survivors; flooder > tt.quota {
+				t.Errorf("the flood has %d entries, more than %d", flooder, tt.quota)
+			}
+			if s.OwnerEvictions == 0 || s.OwnerEvictions > s.Evictions || s.Owners > s.Entries {
+				t.Errorf("Stats = %+v", s)
+			}
+			checkInvariants(t, store.main)
+		})
+	}
+}
+
+func TestOwnerQuotaRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable[string, int](Options{Owner: byPrefix, MaxPerOwner: 400, WhenFull: RefuseNew})
+		for i := range 400 {
+			if !table.Insert("a/"+strconv.Itoa(i), i, time.Duration(1+i%2)*time.Minute) {
+				t.Fatalf("entry %d refused", i)
+			}
+		}
+		if table.Insert("a/x", 0, time.Hour) || table.Put("a/x", 0, time.Hour) {
+			t.Error("one too many")
+		}
+		if _, _, found := table.LookupOrInsert("a/x", 0, time.Hour); found {
+			t.Error("found what was refused")
+		}
+		if !table.Put("a/1", -1, 2*time.Minute) || !table.Insert("b/1", 0, time.Hour) || !table.Insert("nobody's", 0, time.Hour) {
+			t.Error("refused what takes nothing from the share")
+		}
+		if s := table.Stats(); s.RefusedOwner != 3 || s.RefusedFull != 0 || s.Owners != 2 {
+			t.Errorf("Stats = %+v", s)
+		}
+		advance(time.Minute)
+		for i := range 200 {
+			if !table.Insert("a/new"+strconv.Itoa(i), i, time.Hour) {
+				t.Fatalf("entry %d refused although others of its owner have expired", i)
+			}
+		}
+		checkInvariants(t, table)
+		if table.Insert("a/x", 0, time.Hour) {
+			t.Error("one too many, after others have expired")
+		}
+	})
+}
+
+func TestOwnerEvictsItsOldestUnused(t *testing.T) {
+	table := NewTable[string, int](Options{Owner: byPrefix, MaxPerOwner: 4})
+	var deleted []string
+	table.OnDelete(func(key string, _ int, cause DeletionCause) { deleted = append(deleted, key+" "+cause.String()) })
+	for _, key := range []string{"b/1", "a/1", "a/2", "a/3", "a/4", "nobody's"} {
+		table.Insert(key, 0, time.Hour)
+	}
+	table.Lookup("a/1", 0)
+	table.Lookup("a/3", 0)
+	for _, key := range []string{"a/5", "a/6", "a/7", "a/8"} {
+		table.Insert(key, 0, time.Hour)
+	}
+	// Used entries are spared once.
+	if got, want := fmt.Sprint(deleted), "[a/2 evicted a/4 evicted a/1 evicted a/5 evicted]"; got != want {
+		t.Errorf("deleted %v, want %v", got, want)
+	}
+	checkInvariants(t, table)
+
+	single := NewTable[string, int](Options{Owner: byPrefix, MaxPerOwner: 1})
+	single.Insert("a/1", 0, time.Hour)
+	single.Lookup("a/1", 0)
+	if !single.Insert("a/2", 0, time.Hour) || single.Len() != 1 {
+		t.Errorf("%d entries of an owner that may have one", single.Len())
+	}
+	checkInvariants(t, single)
+}
+
+// TestOwnersAgainstCount has random operations on keys of few owners; the lists are checked after
+// each, and who has fewer entries never loses one to who has more.
+func TestOwnersAgainstCount(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			o := Options{
+				MaxEntries:  rapid.IntRange(1, 12).Draw(t, "MaxEntries"),
+				MaxPerOwner: rapid.IntRange(1, 6).Draw(t, "MaxPerOwner"),
+				Owner:       byPrefix,
+				WhenFull:    rapid.SampledFrom([]WhenFull{EvictUnused, RefuseNew}).Draw(t, "WhenFull"),
+			}
+			table := NewTable[string, int](o)
+			key := rapid.Custom(func(t *rapid.T) string {
+				return rapid.SampledFrom([]string{"a/", "b/", "c/", "d/", ""}).Draw(t, "owner") + strconv.Itoa(rapid.IntRange(0, 7).Draw(t, "key"))
+			})
+			count := func() map[string]int {
+				n := map[string]int{}
+				for k := range table.All() {
+					n[byPrefix(k)]++
+				}
+				return n
+			}
+			var evictedOwners []string
+			table.OnDelete(func(key string, _ int, cause DeletionCause) {
+				if cause == Evicted {
+					evictedOwners = append(evictedOwners, byPrefix(key))
+				}
+			})
+			t.Repeat(map[string]func(*rapid.T){
+				"": func(t *rapid.T) { checkInvariants(t, table) },
+				"store": func(t *rapid.T) {
+					k, before := key.Draw(t, "key"), count()
+					evictedOwners = nil
+					table.Put(k, 0, time.Duration(rapid.IntRange(1, 10).Draw(t, "lifetime"))*time.Second)
+					by := byPrefix(k)
+					for _, owner := range evictedOwners {
+						if by != "" && owner != by && before[owner] < before[by] {
+							t.Fatalf("%q pushed out an entry of %q: %v", k, owner, before)
+						}
+					}
+				},
+				"lookup": func(t *rapid.T) { table.Lookup(key.Draw(t, "key"), time.Second) },
+				"remove": func(t *rapid.T) { table.Remove(key.Draw(t, "key")) },
+				"wait":   func(t *rapid.T) { advance(time.Second) },
+				"increment": func(t *rapid.T) {
+					CompareAndSwap(table, key.Draw(t, "key"), 0, 0)
+				},
+			})
+		})
+	})
+}
+
+func TestOwnersShareAShard(t *testing.T) {
+	table := NewTableByOwner[netip.Addr, string](Options{MaxPerOwner: 10}, AddrOwner)
+	for i := range 256 {
+		table.Insert(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), "v", time.Hour)
+		table.Insert(netip.AddrFrom4([4]byte{10, 0, byte(i), 1}), "v", time.Hour)
+	}
+	if s := table.Stats(); s.Entries != 266 || s.OwnerEvictions != 246 || s.Owners != 257 {
+		t.Errorf("Stats = %+v", s)
+	}
+	used := 0
+	for i := range table.shards {
+		if len(table.shards[i].places) > 0 {
+			used++
+		}
+	}
+	if used != len(table.shards) {
+		t.Errorf("%d of %d shards are used", used, len(table.shards))
+	}
+	for i := range 256 { // nothing of an owner is left when its entries are gone
+		table.Remove(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+		table.Remove(netip.AddrFrom4([4]byte{10, 0, byte(i), 1}))
+	}
+	if s := table.Stats(); s.Entries != 0 || s.Owners != 0 {
+		t.Errorf("Stats = %+v", s)
+	}
+	checkInvariants(t, table)
+}
+
+func TestSnapshotKeepsQuota(t *testing.T) {
+	old, ctx := NewStore(Options{}), t.Context()
+	for i := range 100 {
+		old.Insert(ctx, "", "192.0.2.1:"+strconv.Itoa(i), "v", time.Hour)
+	}
+	store := NewStore(Options{Owner: AddrKeyOwner, MaxPerOwner: 10})
+	store.Insert(ctx, "", "192.0.2.2", "mine", time.Hour)
+	if _, err := store.ReadFrom(strings.NewReader(string(snapshotOf(t, old)))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := store.main.Peek("192.0.2.2"); !ok || store.Stats().Entries != 10 {
+		t.Errorf("kept %t, Stats = %+v", ok, store.Stats())
+	}
+}

@@ -1,0 +1,329 @@
+package persistencetest
+
+import (
+	"math"
+	"math/big"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// A model does what a store must do, simply, and compares.
+//
+// It does not know at which moment of a call the store read its clock, nor how exact that is. So
+// each entry has an earliest and a latest deadline. Between them, and as long as the call takes, the
+// store may find the entry or not; the model then believes it.
+type model struct {
+	t       *testing.T
+	store   Store
+	o       Options // with defaults
+	entries map[[2]string]*modelEntry
+	from    time.Time // when the current call began
+}
+
+type modelEntry struct {
+	value            string
+	earliest, latest time.Time // deadlines
+	idle             time.Duration
+	first, last      time.Time // what deadlines are cut to; zero for none
+}
+
+func newModel(t *testing.T, store Store, o Options) *model {
+	return &model{t: t, store: store, o: o, entries: make(map[[2]string]*modelEntry)}
+}
+
+func (m *model) check(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatalf("the store returns an error: %v", err)
+	}
+}
+
+func (m *model) wait(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+}
+
+func (m *model) begin() { m.from = time.Now() }
+
+// find returns the entry under a key after a call that found it or not. It returns nil if the entry
+// is not live, and complains if the store cannot be right.
+func (m *model) find(what, table, key string, found bool) *modelEntry {
+	m.t.Helper()
+	name := [2]string{table, key}
+	e := m.entries[name]
+	switch {
+	case e == nil:
+		if found {
+			m.t.Fatalf("%s: found, but there is none", what)
+		}
+		return nil
+	case found && !m.from.Before(e.latest.Add(m.o.Tolerance)):
+		m.t.Fatalf("%s: found %v after its deadline", what, m.from.Sub(e.latest))
+	case !found && time.Now().Before(e.earliest.Add(-m.o.Tolerance)):
+		m.t.Fatalf("%s: not found %v before its deadline", what, time.Until(e.earliest))
+	}
+	if !found {
+		delete(m.entries, name)
+		return nil
+	}
+	return e
+}
+
+// maybeLive reports whether the store may find a key, and whether it must.
+func (m *model) maybeLive(table, key string) (may, must bool) {
+	e := m.entries[[2]string{table, key}]
+	if e == nil {
+		return false, false
+	}
+	return m.from.Before(e.latest.Add(m.o.Tolerance)), time.Now().Before(e.earliest.Add(-m.o.Tolerance))
+}
+
+// same complains if the store reports something else than it must.
+func (m *model) same(what string, got, want any) {
+	m.t.Helper()
+	if got != want {
+		m.t.Fatalf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// left complains if what is left of an entry is not what the store says.
+func (m *model) left(what string, e *modelEntry, got time.Duration) {
+	m.t.Helper()
+	least := max(0, time.Until(e.earliest)-m.o.Tolerance)
+	most := e.latest.Sub(m.from) + m.o.Tolerance
+	if got < least || got > most || got <= 0 {
+		m.t.Fatalf("%s: %v is left, want %v to %v", what, got, least, most)
+	}
+}
+
+// set gives an entry a new lifetime.
+func (m *model) set(e *modelEntry, d time.Duration) {
+	d = min(d, m.o.MaxLifetime)
+	e.earliest, e.latest = m.from.Add(d), time.Now().Add(d)
+	e.cut()
+}
+
+func (e *modelEntry) cut() {
+	if e.idle > 0 {
+		if e.earliest.After(e.first) {
+			e.earliest = e.first
+		}
+		if e.latest.After(e.last) {
+			e.latest = e.last
+		}
+	}
+}
+
+// extend extends an entry.
+func (m *model) extend(e *modelEntry, d time.Duration) {
+	later := func(a, b time.Time) time.Time {
+		if a.After(b) {
+			return a
+		}
+		return b
+	}
+	if e.idle > 0 {
+		earliest, latest := e.earliest, e.latest
+		m.set(e, e.idle)
+		e.earliest, e.latest = later(e.earliest, earliest), later(e.latest, latest)
+		return
+	}
+	if d <= 0 {
+		return
+	}
+	d = min(d, m.o.MaxLifetime)
+	now := time.Now()
+	if m.o.Sliding {
+		e.earliest, e.latest = later(e.earliest, m.from.Add(d)), later(e.latest, now.Add(d))
+		return
+	}
+	earlier := func(a, b time.Time) time.Time {
+		if a.Before(b) {
+			return a
+		}
+		return b
+	}
+	e.earliest = later(e.earliest, earlier(e.earliest.Add(d), m.from.Add(m.o.MaxLifetime)))
+	e.latest = later(e.latest, earlier(e.latest.Add(d), now.Add(m.o.MaxLifetime)))
+}
+
+func (m *model) add(table, key, value string, lifetime time.Duration) *modelEntry {
+	e := &modelEntry{value: value}
+	m.set(e, lifetime)
+	m.entries[[2]string{table, key}] = e
+	return e
+}
+
+func (m *model) insert(table, key, value string, lifetime time.Duration) {
+	m.t.Helper()
+	what := call("Insert", table, key, value, lifetime)
+	m.begin()
+	ok, err := m.store.Insert(m.t.Context(), table, key, value, lifetime)
+	m.check(err)
+	m.same(what, ok, lifetime > 0)
+	if !ok {
+		return
+	}
+	may, must := m.maybeLive(table, key)
+	if may != must {
+		m.remove(table, key) // which value it has nobody can tell
+		return
+	}
+	if may {
+		m.set(m.entries[[2]string{table, key}], lifetime)
+	} else {
+		m.add(table, key, value, lifetime)
+	}
+}
+
+func (m *model) put(table, key, value string, lifetime time.Duration) {
+	m.t.Helper()
+	m.begin()
+	ok, err := m.store.Put(m.t.Context(), table, key, value, lifetime)
+	m.check(err)
+	m.same(call("Put", table, key, value, lifetime), ok, lifetime > 0)
+	if ok {
+		m.add(table, key, value, lifetime)
+	}
+}
+
+func (m *model) putIdle(store IdleStore, table, key, value string, idle, atMost time.Duration) {
+	m.t.Helper()
+	m.begin()
+	ok, err := store.PutIdle(m.t.Context(), table, key, value, idle, atMost)
+	m.check(err)
+	m.same(call("PutIdle", table, key, value, idle, atMost), ok, idle > 0 && atMost > 0)
+	if ok {
+		e := m.add(table, key, value, atMost)
+		e.idle, e.first, e.last = idle, e.earliest, e.latest
+		m.set(e, idle)
+	}
+}
+
+func (m *model) lookupOrInsert(table, key, value string, lifetime time.Duration) {
+	m.t.Helper()
+	what := call("LookupOrInsert", table, key, value, lifetime)
+	m.begin()
+	actual, left, found, err := m.store.LookupOrInsert(m.t.Context(), table, key, value, lifetime)
+	m.check(err)
+	if lifetime <= 0 {
+		m.same(what+": value", actual, "")
+		m.same(what+": remaining", left, time.Duration(0))
+		m.same(what+": found", found, false)
+		return
+	}
+	e := m.find(what, table, key, found)
+	if e == nil {
+		e = m.add(table, key, value, lifetime)
+	} else {
+		m.set(e, lifetime)
+	}
+	m.same(what+": value", actual, e.value)
+	m.left(what, e, left)
+}
+
+func (m *model) lookup(table, key string, extend time.Duration) {
+	m.t.Helper()
+	what := call("Lookup", table, key, extend)
+	m.begin()
+	value, left, ok, err := m.store.Lookup(m.t.Context(), table, key, extend)
+	m.check(err)
+	e := m.find(what, table, key, ok)
+	if e == nil {
+		m.same(what+": value", value, "")
+		if left > 0 {
+			m.t.Fatalf("%s: %v is left of nothing", what, left)
+		}
+		return
+	}
+	m.extend(e, extend)
+	m.same(what+": value", value, e.value)
+	m.left(what, e, left)
+}
+
+func (m *model) refresh(table, key string, extend time.Duration) {
+	m.t.Helper()
+	m.begin()
+	ok, err := m.store.Refresh(m.t.Context(), table, key, extend)
+	m.check(err)
+	if e := m.find(call("Refresh", table, key, extend), table, key, ok); e != nil {
+		m.extend(e, extend)
+	}
+}
+
+func (m *model) touch(table, key string, lifetime time.Duration) {
+	m.t.Helper()
+	what := call("Touch", table, key, lifetime)
+	m.begin()
+	ok, err := m.store.Touch(m.t.Context(), table, key, lifetime)
+	m.check(err)
+	if lifetime <= 0 {
+		m.same(what, ok, false)
+		return
+	}
+	if e := m.find(what, table, key, ok); e != nil {
+		m.set(e, lifetime)
+	}
+}
+
+func (m *model) remove(table, key string) {
+	m.t.Helper()
+	m.check(m.store.Remove(m.t.Context(), table, key))
+	delete(m.entries, [2]string{table, key})
+}
+
+func (m *model) compareAndSwap(table, key, old, new string) {
+	m.t.Helper()
+	what := call("CompareAndSwap", table, key, old, new)
+	m.begin()
+	swapped, err := m.store.CompareAndSwap(m.t.Context(), table, key, old, new)
+	m.check(err)
+	e := m.entries[[2]string{table, key}]
+	if e != nil && e.value != old {
+		m.same(what, swapped, false)
+		return // whether it is live does not matter
+	}
+	if e = m.find(what, table, key, swapped); e != nil {
+		e.value = new
+	}
+}
+
+func (m *model) increment(table, key string, delta int64, lifetime time.Duration) {
+	m.t.Helper()
+	what := call("Increment", table, key, delta, lifetime)
+	m.begin()
+	sum, ok, err := m.store.Increment(m.t.Context(), table, key, delta, lifetime)
+	m.check(err)
+
+	may, must := m.maybeLive(table, key)
+	if may != must {
+		m.remove(table, key) // what the sum must be nobody can tell
+		return
+	}
+	if !may {
+		m.same(what+": ok", ok, lifetime > 0)
+		if ok {
+			m.same(what, sum, delta)
+			m.add(table, key, strconv.FormatInt(delta, 10), lifetime)
+		}
+		return
+	}
+	e := m.entries[[2]string{table, key}]
+	number, isNumber := new(big.Int).SetString(e.value, 10)
+	isNumber = isNumber && number.IsInt64()
+	m.same(what+": ok", ok, isNumber)
+	if !isNumber {
+		return
+	}
+	switch number.Add(number, big.NewInt(delta)); {
+	case number.IsInt64():
+	case delta > 0:
+		number.SetInt64(math.MaxInt64)
+	default:
+		number.SetInt64(math.MinInt64)
+	}
+	m.same(what, sum, number.Int64())
+	e.value = number.String()
+}

@@ -1,0 +1,71 @@
+package persistence
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// DefaultSaveInterval is the default of [Saver.Interval]: a minute.
+const DefaultSaveInterval = time.Minute
+
+// firstRetry is how long a Saver waits after a first error, at most; the wait then doubles.
+const firstRetry = time.Second
+
+// A Saver saves a store to a file from time to time, so that a program that is stopped or killed
+// finds its entries again. Load them with [Store.LoadFile] before the first request. The fields must
+// not change while Run runs.
+type Saver struct {
+	// Store is what to save. It must be set.
+	Store *Store
+	// Path is the file, see [Store.SaveFile]. It must be set.
+	Path string
+	// Interval is how long to wait after one save before the next one. Zero and negative mean
+	// [DefaultSaveInterval].
+	Interval time.Duration
+	// Logger gets each error and the first success after it; nil discards them.
+	Logger *slog.Logger
+
+	files files // nil: those of the operating system
+}
+
+// Run saves until ctx ends, then once more, and returns the error of that last time; nil means that
+// the file holds what the store held at the end. It starts no goroutine. After an error it tries
+// again after a second, or Interval if that is shorter, and then after twice as long each time, until
+// that is Interval.
+func (s *Saver) Run(ctx context.Context) error {
+	interval := positive(s.Interval, DefaultSaveInterval)
+	logger := s.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	wait := interval
+	failed := 0
+	for {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return s.save()
+		case <-timer.C:
+		}
+		if err := s.save(); err != nil {
+			wait = min(interval, firstRetry<<min(failed, 30))
+			failed++
+			logger.LogAttrs(ctx, slog.LevelError, "persistence tables not saved",
+				slog.String("path", s.Path), slog.Any("error", err), slog.Duration("retry", wait))
+			continue
+		}
+		if failed > 0 {
+			logger.LogAttrs(ctx, slog.LevelInfo, "persistence tables saved again", slog.String("path", s.Path))
+		}
+		wait, failed = interval, 0
+	}
+}
+
+func (s *Saver) save() error {
+	if s.files != nil {
+		return s.Store.saveFile(s.files, s.Path)
+	}
+	return s.Store.SaveFile(s.Path)
+}

@@ -1,0 +1,464 @@
+package persistence
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"iter"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A snapshot is
+//
+//	magic, 8 bytes; version, 1 byte
+//	the wall clock's time, nanoseconds since 1970, 8 bytes
+//	records, each a kind (1 byte) and
+//	    table:  name
+//	    entry:  key, value, remaining       of the table named last
+//	    idle:   key, value, remaining, idle, what is left at most
+//	    end:    how many entries there were
+//	CRC-32C of all that precedes it, 4 bytes
+//
+// and nothing after that. Fixed numbers are little-endian, the others uvarints; a string is its
+// length and its bytes; durations are nanoseconds from the time in the header on.
+const (
+	snapshotMagic   = "limpetPT"
+	snapshotVersion = 1
+)
+
+const (
+	kindEnd = iota
+	kindTable
+	kindEntry
+	kindIdle
+)
+
+// A SnapshotFault says what is wrong with a snapshot.
+type SnapshotFault uint8
+
+const (
+	// SnapshotCorrupt says that the snapshot contradicts itself or its checksum.
+	SnapshotCorrupt SnapshotFault = iota
+	// SnapshotTruncated says that the end is missing.
+	SnapshotTruncated
+	// SnapshotForeign says that this is something other than a snapshot of a Store.
+	SnapshotForeign
+	// SnapshotVersion says that another version of this package has written the snapshot in a form
+	// that this version does not know.
+	SnapshotVersion
+)
+
+// String returns "corrupt", "truncated", "foreign" or "version".
+func (f SnapshotFault) String() string {
+	switch f {
+	case SnapshotCorrupt:
+		return "corrupt"
+	case SnapshotTruncated:
+		return "truncated"
+	case SnapshotForeign:
+		return "foreign"
+	case SnapshotVersion:
+		return "version"
+	}
+	return "SnapshotFault(" + strconv.Itoa(int(f)) + ")"
+}
+
+// A SnapshotError says that what was read is no snapshot that can be restored.
+type SnapshotError struct {
+	// Fault is the kind of fault.
+	Fault SnapshotFault
+	// Offset is how many bytes were read, counted in bytes from the start, when it showed.
+	Offset int64
+	// Detail names what was found.
+	Detail string
+}
+
+// Error returns the fault, where it is, and what was found.
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("persistence: snapshot: %s at byte %d: %s", e.Fault, e.Offset, e.Detail)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// WriteTo writes a snapshot of all live entries to w, with what is left of their lifetimes and the
+// time of the wall clock, and returns how many bytes it has written. The only errors are those of w.
+//
+// The store stays in use meanwhile: the lock of a shard is held only to copy its list of entries.
+// What is written was true of each entry at some moment during the call. The snapshot holds keys
+// and values in clear.
+func (s *Store) WriteTo(w io.Writer) (int64, error) {
+	sum := crc32.New(castagnoli)
+	counted := &countingWriter{w: w}
+	b := bufio.NewWriterSize(io.MultiWriter(counted, sum), bufferBytes)
+	start := time.Now()
+
+	line := append([]byte(snapshotMagic), snapshotVersion)
+	line = binary.LittleEndian.AppendUint64(line, uint64(start.UnixNano()))
+	if _, err := b.Write(line); err != nil {
+		return counted.n, err
+	}
+	entries := uint64(0)
+	for _, name := range s.Tables() {
+		t := s.table(name)
+		line = appendString(append(line[:0], kindTable), name)
+		if _, err := b.Write(line); err != nil {
+			return counted.n, err
+		}
+		begun := start.Sub(t.epoch) // on the table's clock
+		for r, i := range t.records() {
+			left := time.Duration(r.deadline.Load()) - begun
+			if left <= 0 {
+				continue
+			}
+			kind := byte(kindEntry)
+			if i.idle > 0 {
+				kind = kindIdle
+			}
+			line = appendString(appendString(append(line[:0], kind), r.key), r.value)
+			line = binary.AppendUvarint(line, uint64(left))
+			if i.idle > 0 {
+				line = binary.AppendUvarint(line, uint64(i.idle))
+				line = binary.AppendUvarint(line, uint64(i.latest-begun))
+			}
+			if _, err := b.Write(line); err != nil {
+				return counted.n, err
+			}
+			entries++
+		}
+	}
+	b.Write(binary.AppendUvarint([]byte{kindEnd}, entries)) // Flush repeats the error
+	if err := b.Flush(); err != nil {
+		return counted.n, err
+	}
+	_, err := counted.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
+	return counted.n, err
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// A countingWriter counts what w has taken.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// records returns an iterator over the stored records and their idlings; only those of live ones
+// mean something.
+func (t *Table[K, V]) records() iter.Seq2[*record[K, V], idling] {
+	return func(yield func(*record[K, V], idling) bool) {
+		for i := range t.shards {
+			s := &t.shards[i]
+			s.mu.RLock()
+			places := slices.Clone(s.places)
+			idlings := maps.Clone(s.idlings)
+			s.mu.RUnlock()
+			for _, p := range places {
+				if p.record.live(t.now()) && !yield(p.record, idlings[p.record]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// ReadFrom restores the snapshot that r holds, to its end, and returns how many bytes it has read.
+// Nothing in the store changes before the whole snapshot has been read and its checksum found
+// right. If it is not, the error is a [*SnapshotError]; another error is one of r. Both leave the
+// store as it was.
+//
+// The time since the snapshot was written counts, by the wall clock: entries that have expired
+// meanwhile are left out. If that clock says that the snapshot was written in the future, no time
+// has passed. What is left is cut to [Options.MaxLifetime].
+//
+// Entries that the store has already are newer and stay as they are, and none is evicted: what
+// exceeds the store's bounds is left out. [Stats.Restored] counts what was restored. The memory
+// needed meanwhile is that of the entries restored and about 64 bytes for each.
+func (s *Store) ReadFrom(r io.Reader) (int64, error) {
+	d := &snapshotReader{b: bufio.NewReaderSize(r, bufferBytes), sum: crc32.New(castagnoli)}
+	tables, err := s.read(d)
+	if err != nil {
+		return d.n, err
+	}
+	for _, staged := range tables {
+		s.restore(staged)
+	}
+	return d.n, nil
+}
+
+// stagedTable is what has been read of a table and not yet restored. Its durations count from the
+// moment of reading.
+type stagedTable struct {
+	name    string
+	entries []stagedEntry
+	idlings map[int]idling // by index in entries
+	bytes   int
+	read    time.Time
+}
+
+type stagedEntry struct {
+	key, value string
+	left       time.Duration
+}
+
+// read reads a whole snapshot. It keeps no more of it than the store could hold.
+func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
+	written, err := d.header()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	elapsed := max(0, now.Round(0).Sub(written)) // Round: by the wall clock
+	var tables []*stagedTable
+	var current *stagedTable // nil while entries are left out
+	inTable := false
+	for entries := uint64(0); ; entries++ {
+		switch kind, err := d.byte(); {
+		case err != nil:
+			return nil, err
+		case kind == kindTable:
+			name, kept, err := d.string(s.options.MaxKeyBytes)
+			if err != nil {
+				return nil, err
+			}
+			if current = nil; kept && len(tables) <= s.options.MaxTables {
+				current = &stagedTable{name: name, read: now}
+				tables = append(tables, current)
+			}
+			inTable = true
+			entries-- // is none
+		case (kind == kindEntry || kind == kindIdle) && inTable:
+			if err := s.readEntry(d, current, kind, elapsed); err != nil {
+				return nil, err
+			}
+		case kind == kindEnd:
+			return tables, d.end(entries)
+		default:
+			return nil, d.fault(SnapshotCorrupt, "record of kind %d", kind)
+		}
+	}
+}
+
+// readEntry reads an entry and adds it to what is staged of its table, unless that is nil, or the
+// entry has expired or exceeds a bound.
+func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed time.Duration) error {
+	o := &s.options
+	key, keptKey, err := d.string(o.MaxKeyBytes)
+	if err != nil {
+		return err
+	}
+	value, keptValue, err := d.string(o.MaxValueBytes)
+	if err != nil {
+		return err
+	}
+	left, err := d.duration()
+	if err != nil {
+		return err
+	}
+	var i idling
+	if kind == kindIdle {
+		if i.idle, err = d.duration(); err != nil {
+			return err
+		}
+		if i.latest, err = d.duration(); err != nil {
+			return err
+		}
+		left = min(left, i.latest)
+		i = idling{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
+	}
+	cost := entryCost(key, value)
+	switch left = min(left-elapsed, o.MaxLifetime); {
+	case t == nil, !keptKey, !keptValue, left <= 0,
+		len(t.entries) >= o.MaxEntries, t.bytes > o.MaxTableBytes-cost:
+		return nil
+	}
+	if kind == kindIdle {
+		if t.idlings == nil {
+			t.idlings = make(map[int]idling)
+		}
+		t.idlings[len(t.entries)] = i
+	}
+	key, value = detach(key, value)
+	t.entries = append(t.entries, stagedEntry{key, value, left})
+	t.bytes += cost
+	return nil
+}
+
+// restore stores what is staged, where it fits without harm.
+func (s *Store) restore(staged *stagedTable) {
+	for n, e := range staged.entries {
+		t := s.tableFor(staged.name, e.key, e.value, e.left)
+		if t == nil {
+			return // one table too many: true of all
+		}
+		t.restore(staged.read, e.key, e.value, e.left, staged.idlings[n])
+	}
+}
+
+// restore stores a value that was left to live for left at a time, if there is room and key is not
+// live. latest of i counts from that time.
+func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idling) {
+	s, owner := t.locate(key)
+	t.lock(s)
+	defer t.unlock(s)
+	now, begun := t.now(), at.Sub(t.epoch)
+	if i.idle > 0 {
+		i.latest += begun
+	}
+	if begun+left <= now || s.findLocked(key, now) != nil || !s.hasRoomLocked(s.weigh(key, value)) ||
+		owner != 0 && s.entriesLocked(owner) >= s.members.most {
+		return
+	}
+	if t.placeLocked(s, now, nil, key, value, term{begun + left, i, owner}) != nil {
+		s.writes.restored++
+	}
+}
+
+// A snapshotReader reads the parts of a snapshot. Its memory is bounded by what it has read, not by
+// the lengths that it is told.
+type snapshotReader struct {
+	b   *bufio.Reader
+	sum hash.Hash32
+	n   int64
+}
+
+const (
+	bufferBytes = 64 << 10
+	pieceBytes  = 32 << 10 // of a string read at a time
+)
+
+func (d *snapshotReader) fault(f SnapshotFault, format string, args ...any) error {
+	return &SnapshotError{Fault: f, Offset: d.n, Detail: fmt.Sprintf(format, args...)}
+}
+
+func (d *snapshotReader) byte() (byte, error) {
+	p, err := d.take(1)
+	if err != nil {
+		return 0, err
+	}
+	return p[0], nil
+}
+
+// header reads the header and returns the time in it.
+func (d *snapshotReader) header() (time.Time, error) {
+	for i := range len(snapshotMagic) {
+		switch c, err := d.byte(); {
+		case err != nil:
+			return time.Time{}, err
+		case c != snapshotMagic[i]:
+			return time.Time{}, d.fault(SnapshotForeign, "it does not begin with %q", snapshotMagic)
+		}
+	}
+	switch version, err := d.byte(); {
+	case err != nil:
+		return time.Time{}, err
+	case version != snapshotVersion:
+		return time.Time{}, d.fault(SnapshotVersion, "version %d, this package knows %d", version, snapshotVersion)
+	}
+	nanoseconds, err := d.take(8)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(0, int64(binary.LittleEndian.Uint64(nanoseconds))), nil
+}
+
+// end reads what follows the last entry.
+func (d *snapshotReader) end(entries uint64) error {
+	n, err := d.uvarint()
+	if err != nil {
+		return err
+	}
+	if n != entries {
+		return d.fault(SnapshotCorrupt, "%d entries, %d were written", entries, n)
+	}
+	want := d.sum.Sum32()
+	sum, err := d.take(4)
+	if err != nil {
+		return err
+	}
+	if got := binary.LittleEndian.Uint32(sum); got != want {
+		return d.fault(SnapshotCorrupt, "checksum %08x, it should be %08x", got, want)
+	}
+	switch _, err := d.b.ReadByte(); {
+	case err == nil:
+		d.n++
+		return d.fault(SnapshotCorrupt, "more follows the end")
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
+}
+
+func (d *snapshotReader) uvarint() (uint64, error) {
+	ahead, err := d.b.Peek(binary.MaxVarintLen64) // fewer before the end
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	n, size := binary.Uvarint(ahead)
+	switch {
+	case size < 0:
+		return 0, d.fault(SnapshotCorrupt, "number of more than 64 bits")
+	case size == 0:
+		size = len(ahead) + 1 // a fault, told by take
+	}
+	_, err = d.take(size)
+	return n, err
+}
+
+// take returns the next n bytes, which are valid until more is read. n is at most pieceBytes.
+func (d *snapshotReader) take(n int) ([]byte, error) {
+	p, err := d.b.Peek(n)
+	d.sum.Write(p)
+	d.n += int64(len(p))
+	d.b.Discard(len(p)) // they are there
+	if errors.Is(err, io.EOF) {
+		err = d.fault(SnapshotTruncated, "more was expected")
+	}
+	return p, err
+}
+
+// duration reads a duration, cut to the longest that any store grants.
+func (d *snapshotReader) duration() (time.Duration, error) {
+	n, err := d.uvarint()
+	return time.Duration(min(n, uint64(lifetimeCeiling))), err
+}
+
+// string reads a string. It skips one that is longer than limit and reports that it has not kept it.
+func (d *snapshotReader) string(limit int) (s string, kept bool, err error) {
+	n, err := d.uvarint()
+	if err != nil {
+		return "", false, err
+	}
+	if n > math.MaxInt32 {
+		return "", false, d.fault(SnapshotCorrupt, "string of %d bytes", n)
+	}
+	kept = n <= uint64(limit)
+	var text strings.Builder
+	for n > 0 {
+		piece, err := d.take(int(min(n, pieceBytes)))
+		if err != nil {
+			return "", false, err
+		}
+		if kept {
+			text.Write(piece)
+		}
+		n -= uint64(len(piece))
+	}
+	return text.String(), kept, nil
+}
