@@ -39,7 +39,7 @@ func TestLegalEvents(t *testing.T) {
 	e := newEngine(t, Env{})
 	legal := map[string]string{}
 	for _, row := range legalEvents {
-		for _, name := range strings.Fields(row.names) {
+		for name := range strings.FieldsSeq(row.names) {
 			if symbols[name] == nil || symbols[name].call == nil {
 				t.Errorf("%s: not a function", name)
 			}

@@ -234,13 +234,14 @@ func (c call) addCookies(list []cookie) {
 	lines := slices.Clip(h["Set-Cookie"])
 	c.spend(len(lines) >> 4)
 	for _, ck := range list {
-		line := ck.name + "=" + ck.value
+		var line strings.Builder
+		line.WriteString(ck.name + "=" + ck.value)
 		for _, a := range ck.attributes {
 			if a != "" {
-				line += "; " + a
+				line.WriteString("; " + a)
 			}
 		}
-		lines = append(lines, line)
+		lines = append(lines, line.String())
 	}
 	h["Set-Cookie"] = lines
 }

@@ -95,12 +95,8 @@ func isAddress(s string) bool {
 // get_servers([pool]) returns how many servers of the pool are up, and how
 // many it has. Without an argument it means the pool in use.
 func poolGetServers(c call) int {
-	pool := ""
-	if c.arg(1) == lua.LNil {
-		pool, _ = c.currentServer()
-	} else {
-		pool = c.str(1)
-	}
+	pool, _ := c.currentServer()
+	pool = c.optStr(1, pool)
 	up, total, err := c.pools().Servers(pool)
 	if err != nil {
 		c.failWith(err)

@@ -74,7 +74,7 @@ var reference = []struct {
 
 // TestConformance counts what of the reference is there: each function of
 // priority 1 and 2 works, and at least one case in datascripttest uses it; each
-// of priority 3 raises that it is not supported. "make conformance" shows the
+// of priority 3 raises that it is not supported. "make api" shows the
 // counts.
 func TestConformance(t *testing.T) {
 	cases := caseSources(t)

@@ -172,6 +172,9 @@ func newEngine(t testing.TB, env Env) *Engine {
 	if env.Name == "" {
 		env.Name = "vs-1"
 	}
+	if env.Limits.Time == 0 {
+		env.Limits.Time = 10 * time.Second // a busy machine must not fail scripts
+	}
 	if env.Tables == nil {
 		env.Tables = newTables()
 	}

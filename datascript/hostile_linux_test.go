@@ -56,7 +56,7 @@ func runHostileProcess(t *testing.T, name string) {
 	if !ok {
 		t.Fatal(errors.New("no script " + name))
 	}
-	e := newEngine(t, Env{Tables: discardTables{}})
+	e := newEngine(t, Env{Tables: discardTables{}, Limits: Limits{Time: defaultTime}})
 	misbehave(t, e, name, source)
 	probed(t, e)
 }

@@ -1,6 +1,7 @@
 package datascript
 
 import (
+	"errors"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -325,7 +326,7 @@ func (c call) protected(nargs int, handler lua.LValue) int {
 	}
 	release(own.captured)
 	var v lua.LValue = lua.LNil
-	if ae, ok := err.(*lua.ApiError); ok && ae.Object != nil {
+	if ae := (*lua.ApiError)(nil); errors.As(err, &ae) && ae.Object != nil {
 		v = ae.Object
 	}
 	if own.failed {

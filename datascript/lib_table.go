@@ -20,12 +20,7 @@ func tableConcat(c call) int {
 	t := c.readable(1)
 	sep := c.optStr(2, "")
 	i := c.optCInt(3, 1)
-	j := 0
-	if c.arg(4) == lua.LNil {
-		j = border(t)
-	} else {
-		j = c.cInt(4)
-	}
+	j := c.optCInt(4, border(t))
 	var b strings.Builder
 	for k := i; k <= j; k++ {
 		s, ok := text(t.RawGet(lua.LNumber(k)))

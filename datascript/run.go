@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,7 +113,7 @@ func (r *run) Err() error {
 // publicText is what scripts and records may read of an error. What a host's
 // function panicked with is for its developers alone.
 func publicText(err error) string {
-	if p, ok := err.(*PanicError); ok {
+	if p := (*PanicError)(nil); errors.As(err, &p) {
 		return strings.TrimSuffix("internal error in "+p.Function, " in ")
 	}
 	return err.Error()
@@ -189,8 +190,8 @@ func nothing() {}
 
 // rollback takes back what the script changed.
 func (r *run) rollback() {
-	for i := len(r.undo) - 1; i >= 0; i-- {
-		r.undo[i]()
+	for _, undo := range slices.Backward(r.undo) {
+		undo()
 	}
 	clear(r.undo)
 	r.undo = r.undo[:0]
@@ -228,7 +229,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	st.L.Push(main)
 	st.L.Push(globals)
 	e := st.L.PCall(1, 0, st.onError)
-	if r.stop == errEnded {
+	if errors.Is(r.stop, errEnded) {
 		// The state is as good as before: noteError has cut the script's
 		// closures off. To throw it away, as after a failure, would be slow
 		// just when there are too many requests.

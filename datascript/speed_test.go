@@ -2,7 +2,6 @@ package datascript
 
 import (
 	"context"
-	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 type quiet struct {
 	exchange
 	client, local netip.AddrPort
-	request       *http.Request
 }
 
 func newQuiet() *quiet {

@@ -2,6 +2,7 @@ package datascripttest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -57,7 +58,7 @@ func editScript(a, b []string) []string {
 		for i := range common {
 			common[i], cells = cells[:len(b)+1], cells[len(b)+1:]
 		}
-		for i := len(a) - 1; i >= 0; i-- {
+		for i := range slices.Backward(a) {
 			for j := len(b) - 1; j >= 0; j-- {
 				if a[i] == b[j] {
 					common[i][j] = common[i+1][j+1] + 1

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -189,10 +190,8 @@ type exchange struct {
 }
 
 func (e *exchange) do() {
-	for _, ev := range []datascript.Event{datascript.HTTPAuth, datascript.HTTPPostAuth, datascript.HTTPReq} {
-		if e.run(ev) {
-			return
-		}
+	if slices.ContainsFunc([]datascript.Event{datascript.HTTPAuth, datascript.HTTPPostAuth, datascript.HTTPReq}, e.run) {
+		return
 	}
 	if n := e.tx.RequestBuffer; n > 0 {
 		e.tx.BufferedRequest = append([]byte{}, e.body[:min(n, len(e.body))]...)

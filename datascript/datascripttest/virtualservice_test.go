@@ -54,7 +54,7 @@ func TestDoOrder(t *testing.T) {
 			}
 			got := Run(t, vs, httptest.NewRequest("GET", "/", nil))[0]
 			var want []string
-			for _, ev := range strings.Fields(c.want) {
+			for ev := range strings.FieldsSeq(c.want) {
 				want = append(want, `[string "a"]:1: `+ev, `[string "b"]:1: `+ev)
 			}
 			if diff := cmp.Diff(want, got.Log); diff != "" {

@@ -213,7 +213,7 @@ func TestImportRules(t *testing.T) {
 		{"", modulePath + "/internal/clientaddr", true},
 		{"", modulePath + "/datascript/datascripttest", false},
 		{"", "github.com/yuin/gopher-lua", false},
-		{"persistence", "github.com/hashicorp/golang-lru/v2/simplelru", true},
+		{"persistence", "github.com/hashicorp/golang-lru/v2/simplelru", false},
 		{"persistence", "github.com/hashicorp/golang-lru/v2", false},
 		{"persistence", "github.com/redis/rueidis", false},
 		{"persistence/redisstore", modulePath + "/persistence", true},
