@@ -32,6 +32,9 @@ type Config struct {
 	// DefaultPool names the pool that requests go to unless a script chooses
 	// another. Empty means the first of Pools.
 	DefaultPool string
+	// PoolGroups are groups of pools, which rules and scripts may name as they
+	// name pools. Their pools must be among Pools.
+	PoolGroups []*lbpool.Group
 
 	// NetworkSecurity are the rules that decide which connections may
 	// proceed. They apply when a connection is accepted from
@@ -39,8 +42,21 @@ type Config struct {
 	NetworkSecurity []policy.NetworkRule
 	// HTTPSecurity are the rules that decide which requests may proceed.
 	HTTPSecurity []policy.SecurityRule
+	// HTTPRequest are the rules that change requests, redirect them or choose
+	// their pool, before the scripts of HTTP_REQ. A pool that they choose
+	// stands against scripts.
+	HTTPRequest []policy.RequestRule
+	// HTTPResponse are the rules that change the responses of servers, after
+	// the scripts of HTTP_RESP.
+	HTTPResponse []policy.ResponseRule
 	// IPGroups are the groups that rules and scripts name. Nil means none.
 	IPGroups *ipgroup.Set
+	// StringGroups are the string groups that rules and scripts name. Nil
+	// means none.
+	StringGroups *policy.StringGroups
+	// Geo says where addresses are, for rules, and for scripts behind
+	// avi.utils.get_geo_from_ip. Nil knows nothing.
+	Geo policy.Geo
 
 	// Authenticator finds out who sends a request, between the HTTP security
 	// rules and the scripts of HTTP_REQ. Nil asks nobody.
@@ -57,12 +73,6 @@ type Config struct {
 	// What follows is for scripts alone. Each may be nil: a script that uses
 	// what is missing fails.
 
-	// StringGroups are behind avi.stringgroup.*.
-	StringGroups datascript.StringGroups
-	// PoolGroups are behind avi.poolgroup.select.
-	PoolGroups datascript.PoolGroups
-	// Geo is behind avi.utils.get_geo_from_ip.
-	Geo datascript.Geo
 	// Reputations are behind avi.utils.get_ip_reputation.
 	Reputations datascript.Reputations
 	// RateLimiters are behind avi.vs.ratelimit.exceed, by name.
@@ -161,6 +171,8 @@ type snapshot struct {
 	defaultPool *lbpool.Pool
 	network     *policy.NetworkSecurity
 	security    *policy.HTTPSecurity
+	request     *policy.HTTPRequest
+	response    *policy.HTTPResponse
 	engine      *datascript.Engine
 	handles     [eventCount]bool // whether any script has code for the event
 	resolver    *clientaddr.Resolver
@@ -195,7 +207,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 		fault("name: ", fmt.Errorf("%q holds a control character", s.Name))
 	}
 	s.compilePools(fault)
-	s.compilePolicies(fault)
+	s.compilePolicies(vs.current.Load(), fault)
 	s.compileScripts(vs, fault)
 
 	var header clientaddr.Header
@@ -235,6 +247,17 @@ func (s *snapshot) compilePools(fault func(string, error)) {
 		fault("", err)
 		return
 	}
+	if s.pools, err = s.pools.WithGroups(s.PoolGroups...); err != nil {
+		fault("", err)
+		return
+	}
+	for i, g := range s.PoolGroups {
+		for _, m := range g.Members() {
+			if !slices.Contains(s.Pools, m.Pool) {
+				fault(fmt.Sprintf("poolGroups[%d]: ", i), fmt.Errorf("pool %q of group %q is not among the pools", m.Pool.Name(), g.Name()))
+			}
+		}
+	}
 	switch {
 	case s.DefaultPool != "":
 		var ok bool
@@ -249,10 +272,17 @@ func (s *snapshot) compilePools(fault func(string, error)) {
 	}
 }
 
-func (s *snapshot) compilePolicies(fault func(string, error)) {
-	env := policy.Env{}
+// compilePolicies compiles the rules; those that old has, too, by name, keep
+// their counts.
+func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
+	env := policy.Env{StringGroups: s.StringGroups, Geo: s.Geo}
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups
+	}
+	if old != nil {
+		env.Previous = policy.Previous{
+			NetworkSecurity: old.network, HTTPSecurity: old.security, HTTPRequest: old.request, HTTPResponse: old.response,
+		}
 	}
 	var err error
 	if s.network, err = policy.NewNetworkSecurity(s.NetworkSecurity, env); err != nil {
@@ -260,6 +290,27 @@ func (s *snapshot) compilePolicies(fault func(string, error)) {
 	}
 	if s.security, err = policy.NewHTTPSecurity(s.HTTPSecurity, env); err != nil {
 		fault("httpSecurity.", err)
+	}
+	if s.request, err = policy.NewHTTPRequest(s.HTTPRequest, env); err != nil {
+		fault("httpRequest.", err)
+	}
+	if s.response, err = policy.NewHTTPResponse(s.HTTPResponse, env); err != nil {
+		fault("httpResponse.", err)
+	}
+	for i, rule := range s.HTTPRequest {
+		m, ok := rule.Action.(policy.Modify)
+		if !ok || m.Pool.Name == "" || s.pools == nil {
+			continue
+		}
+		path := fmt.Sprintf("httpRequest.rules[%d].action.pool", i)
+		server := m.Pool.Server
+		_, ok, err := s.pools.Find(m.Pool.Name, server.Addr().String(), server.Port())
+		switch {
+		case err != nil:
+			fault(path+".name: ", err)
+		case server.IsValid() && !ok:
+			fault(path+".server: ", fmt.Errorf("server %v not found in pool %q", server, m.Pool.Name))
+		}
 	}
 }
 
@@ -283,18 +334,38 @@ func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error))
 		}
 	}
 	env := datascript.Env{
-		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools, PoolGroups: s.PoolGroups,
-		StringGroups: s.StringGroups, Geo: s.Geo, Reputations: s.Reputations,
+		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools,
+		Reputations:  s.Reputations,
 		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
 		Limits: s.Limits, StrictSelect: s.StrictSelect,
 	}
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups
 	}
+	if len(s.PoolGroups) > 0 {
+		env.PoolGroups = poolGroups{s.pools}
+	}
+	if s.StringGroups != nil {
+		env.StringGroups = s.StringGroups
+	}
+	if s.Geo != nil {
+		env.Geo = s.Geo
+	}
 	var err error
 	if s.engine, err = datascript.NewEngine(env); err != nil {
 		fault("", err)
 	}
+}
+
+// poolGroups let scripts choose among the pools of a group.
+type poolGroups struct{ *lbpool.Set }
+
+func (g poolGroups) Choose(group, label string) (string, error) {
+	p, err := g.Select(group, label, lbpool.Hint{})
+	if err != nil {
+		return "", err
+	}
+	return p.Name(), nil
 }
 
 // recordedTables tells the transaction, for its record, how look-ups ended.

@@ -11,7 +11,7 @@
 //     avi.*, as on Avi Vantage; datascript/datascripttest tests them
 //   - lbpool: pools of servers, selection, health, forwarding
 //   - ipgroup: groups of addresses and countries; ipgroup/geoip finds countries
-//   - policy: rules for connections and requests
+//   - policy: rules for connections, requests and responses
 //
 // # A program
 //
@@ -43,11 +43,16 @@
 //	accept ─ Listener: network security, on the peer's address
 //	 └ network security, if the connection came another way
 //	    HTTP security
-//	    scripts: HTTP_REQ
-//	    pool and server: script, persistence profile, default pool
+//	    scripts: HTTP_AUTH, the authenticator, scripts: HTTP_POST_AUTH
+//	    HTTP request policy
+//	    scripts: HTTP_REQ, and HTTP_REQ_DATA if one asks for the body
+//	    pool and server: policy, script, persistence profile, default pool
 //	      └ a stage that replies or closes skips to the end
-//	    the server, or the wrapped handler
+//	    the server (scripts: LB_DONE before, or HTTP_LB_FAILED or
+//	    RESP_FAILED), or the wrapped handler
 //	    scripts: HTTP_RESP, once, when the response begins
+//	    HTTP response policy
+//	    scripts: HTTP_RESP_DATA if one asks for the body
 //	    one Record
 //
 // The response begins with the first call of WriteHeader, Write or Flush, or

@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -145,8 +146,30 @@ func serverFailed(w http.ResponseWriter, r *http.Request, err error) {
 		tx.failure = http.StatusBadGateway
 		tx.record.significant(ServerFailed)
 	}
-	if tx.runScripts(event); !tx.ended() {
+	if tx.runScripts(event); tx.ended() {
+		return
+	}
+	if event == datascript.HTTPLBFailed && tx.route.Pool != nil {
+		tx.failPool(tx.route.Pool.FailAction())
+	} else {
 		tx.replyText(tx.failure)
+	}
+}
+
+// failPool does what a pool's owner wants done when no server can be had. A
+// backup pool has had its turn: the transport saw to that.
+func (tx *Transaction) failPool(a lbpool.FailAction) {
+	switch {
+	case a.Kind == lbpool.FailClose:
+		tx.Close(true)
+	case a.Kind == lbpool.FailRedirect:
+		status := cmp.Or(a.Redirect.Status, http.StatusFound)
+		tx.Reply(status, http.Header{"Location": {a.Redirect.Location(tx.r.URL)}}, nil)
+	case len(a.Body) > 0:
+		contentType := cmp.Or(a.ContentType, "text/html; charset=utf-8")
+		tx.Reply(cmp.Or(a.Status, tx.failure), http.Header{"Content-Type": {contentType}}, a.Body)
+	default:
+		tx.replyText(cmp.Or(a.Status, tx.failure))
 	}
 }
 

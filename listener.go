@@ -48,7 +48,7 @@ func (vs *VirtualService) judge(c net.Conn) net.Conn {
 	peer, local := tcpAddr(c.RemoteAddr()), tcpAddr(c.LocalAddr())
 	v := s.network.Evaluate(policy.Conn{Client: peer, Local: local})
 	if v.Denied() {
-		if tcp := tcpConn(c); tcp != nil {
+		if tcp := tcpConn(c); tcp != nil && v.Action != policy.NetworkDrop {
 			_ = tcp.SetLinger(0)
 		}
 		_ = c.Close()

@@ -18,6 +18,7 @@ var (
 		networkSecurity,
 		httpSecurity,
 		authenticate,
+		httpRequest,
 		requestScripts,
 		requestData,
 		selectPool,
@@ -25,6 +26,7 @@ var (
 	responseStages = [...]func(*Transaction){
 		bindServer,
 		responseScripts,
+		httpResponse,
 	}
 )
 
@@ -49,13 +51,13 @@ func networkSecurity(tx *Transaction) {
 	}
 	v := tx.s.network.Evaluate(policy.Conn{Client: tx.source, Local: tx.local})
 	tx.record.NetworkRule = v.Rule
-	tx.record.logRule = tx.record.logRule || v.Log
+	tx.record.Filtered = tx.record.Filtered || v.Log
 	if v.Err != nil {
 		tx.record.Error = v.Err
 	}
 	if v.Denied() {
 		tx.record.significant(PolicyDrop)
-		tx.Close(true)
+		tx.Close(v.Action != policy.NetworkDrop)
 	}
 }
 
@@ -65,7 +67,32 @@ func httpSecurity(tx *Transaction) {
 	}
 	v := tx.s.security.Evaluate(tx)
 	tx.record.SecurityRule = v.Rule
-	tx.record.logRule = tx.record.logRule || v.Log
+	tx.judged(v)
+}
+
+func httpRequest(tx *Transaction) {
+	if len(tx.s.HTTPRequest) == 0 {
+		return
+	}
+	v := tx.s.request.Evaluate(tx)
+	tx.record.RequestRule = v.Rule
+	tx.judged(v)
+	tx.pinned = tx.selected.pool != ""
+}
+
+func httpResponse(tx *Transaction) {
+	if len(tx.s.HTTPResponse) == 0 {
+		return
+	}
+	v := tx.s.response.Evaluate(tx)
+	tx.record.ResponseRule = v.Rule
+	tx.judged(v)
+}
+
+// judged notes what all HTTP policies have in common.
+func (tx *Transaction) judged(v policy.Verdict) {
+	tx.record.Filtered = tx.record.Filtered || v.Log
+	tx.record.Monitored = append(tx.record.Monitored, v.Monitored...)
 	if v.Err != nil {
 		tx.record.Error = v.Err
 	}
@@ -114,10 +141,13 @@ func selectPool(tx *Transaction) {
 	}
 	pool := tx.s.defaultPool
 	if tx.selected.pool != "" {
-		// Scripts can only select pools that exist.
-		pool, _ = tx.s.pools.Pool(tx.selected.pool)
+		// Rules and scripts can only select what exists. A group has its own
+		// choice among its pools.
+		pool, _ = tx.s.pools.Select(tx.selected.pool, "", lbpool.Hint{Client: tx.client.Addr()})
 	}
-	tx.route = lbpool.Route{Pool: pool, Hint: lbpool.Hint{Client: tx.client.Addr(), Key: tx.hashKey}}
+	hint := pool.HintFor(tx.out, tx.client)
+	hint.Key = tx.hashKey
+	tx.route = lbpool.Route{Pool: pool, Hint: hint}
 	switch {
 	case tx.selected.addr.IsValid():
 		tx.route.Hint.Server = tx.selected.addr

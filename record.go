@@ -12,6 +12,7 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
 )
 
 // A Record tells of one request, or of one connection that was denied.
@@ -42,6 +43,10 @@ type Record struct {
 	// What decided.
 	NetworkRule  string // the network security rule that matched
 	SecurityRule string // the HTTP security rule that matched
+	RequestRule  string // the HTTP request rule that replied, or the first that changed something
+	ResponseRule string // the first HTTP response rule that changed something
+	// Monitored is what HTTP rules in dry run would have done.
+	Monitored []policy.Outcome
 
 	// Where it went.
 	Pool        string         // empty if no pool was chosen
@@ -60,8 +65,8 @@ type Record struct {
 	// Significant says why the record deserves a look; it is empty for a
 	// normal request.
 	Significant []Significance
-
-	logRule bool
+	// Filtered means that a rule with Log set has asked for the record.
+	Filtered bool
 }
 
 // Persistence says what came of a client's binding to a server.
@@ -77,12 +82,13 @@ const (
 	RepinDisabled                         // another server was taken: the bound one is disabled
 	RepinGone                             // another server was taken: the bound one is not in the pool any more
 	RepinFull                             // another server was taken: the bound one has as many connections as it may
+	RepinMaintenance                      // another server was taken: the bound one is down for maintenance
 )
 
-var persistenceNames = [...]string{"", "miss", "expired", "hit", "repin:down", "repin:disabled", "repin:gone", "repin:full"}
+var persistenceNames = [...]string{"", "miss", "expired", "hit", "repin:down", "repin:disabled", "repin:gone", "repin:full", "repin:maintenance"}
 
 // String returns "", "miss", "expired", "hit", "repin:down", "repin:disabled",
-// "repin:gone" or "repin:full".
+// "repin:gone", "repin:full" or "repin:maintenance".
 func (p Persistence) String() string {
 	if int(p) < len(persistenceNames) {
 		return persistenceNames[p]
@@ -195,6 +201,8 @@ func (tx *Transaction) persistence() Persistence {
 		return RepinGone
 	case lbpool.ReasonFull:
 		return RepinFull
+	case lbpool.ReasonMaintenance:
+		return RepinMaintenance
 	}
 	return tx.looked
 }
@@ -246,6 +254,11 @@ func (r *Record) attrs() []slog.Attr {
 	text("persistence", r.Persistence.String())
 	text("network_rule", r.NetworkRule)
 	text("security_rule", r.SecurityRule)
+	text("request_rule", r.RequestRule)
+	text("response_rule", r.ResponseRule)
+	for _, m := range r.Monitored {
+		attrs = append(attrs, slog.Group("monitored", slog.String("rule", m.Rule), slog.String("action", m.Action.String())))
+	}
 	text("significant", reasons(r.Significant))
 	if len(r.Log) > 0 {
 		attrs = append(attrs, slog.Any("log", r.Log))

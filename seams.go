@@ -14,13 +14,24 @@ import (
 // The packages below this one do not know each other. Each declares what it
 // needs of the others as an interface; this is what fits where.
 var (
-	_ datascript.Tables      = (*persistence.Store)(nil)
-	_ datascript.Pools       = (*lbpool.Set)(nil)
-	_ datascript.IPGroups    = (*ipgroup.Set)(nil)
-	_ datascript.Transaction = (*Transaction)(nil)
+	_ datascript.Tables       = (*persistence.Store)(nil)
+	_ datascript.Pools        = (*lbpool.Set)(nil)
+	_ datascript.IPGroups     = (*ipgroup.Set)(nil)
+	_ datascript.StringGroups = (*policy.StringGroups)(nil)
+	_ datascript.Transaction  = (*Transaction)(nil)
 
-	_ policy.IPGroups    = (*ipgroup.Set)(nil)
-	_ policy.Transaction = (*Transaction)(nil)
+	// What a transaction can do beside.
+	_ datascript.UserKeeper        = (*Transaction)(nil)
+	_ datascript.RequestIdentifier = (*Transaction)(nil)
+	_ datascript.ServerTimer       = (*Transaction)(nil)
+	_ datascript.RequestBufferer   = (*Transaction)(nil)
+	_ datascript.ResponseBufferer  = (*Transaction)(nil)
+	_ datascript.FailureReporter   = (*Transaction)(nil)
+	_ datascript.HashKeyer         = (*Transaction)(nil)
+
+	_ policy.IPGroups          = (*ipgroup.Set)(nil)
+	_ policy.Transaction       = (*Transaction)(nil)
+	_ policy.RequestIdentifier = (*Transaction)(nil)
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
 

@@ -36,6 +36,7 @@ type Transaction struct {
 	local  netip.AddrPort
 
 	selected selection
+	pinned   bool // a request policy has selected, and scripts cannot
 	route    lbpool.Route
 	looked   Persistence // how the best look-up ended
 	vars     datascript.Vars
@@ -223,8 +224,11 @@ func (tx *Transaction) Server() (pool string, addr netip.AddrPort) {
 
 // SelectPool chooses the pool, and the server if addr is valid, as
 // [datascript.Transaction] says. It has no effect once the request is on its
-// way.
+// way, or after a request policy has chosen.
 func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
+	if tx.pinned {
+		return
+	}
 	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, gone: key != "" && !addr.IsValid()}
 }
 

@@ -24,6 +24,12 @@ type roundRobin struct{ turns turns }
 func (a *roundRobin) Choose(up []*Server, h Hint) *Server {
 	round := a.turns.round(up)
 	for range round.len() {
+		if s := up[a.turns.next(round)]; h.Allows(s) && s.takesTurn() {
+			return s
+		}
+	}
+	for range round.len() {
+		// All are in slow start; somebody has to take the request.
 		if s := up[a.turns.next(round)]; h.Allows(s) {
 			return s
 		}
@@ -41,19 +47,25 @@ type leastConnections struct{ turns turns }
 func (a *leastConnections) Choose(up []*Server, h Hint) *Server {
 	start := a.turns.next(a.turns.round(up))
 	var best *Server
-	var bestOpen int64
+	var bestOpen, bestWeight int64
 	for i := range up {
 		at := start + i
 		if at >= len(up) {
 			at -= len(up)
 		}
 		s := up[at]
-		open := s.open.Load()
-		// open/ratio < bestOpen/bestRatio, without the division
-		if best != nil && open*best.ratio >= bestOpen*s.ratio || !h.Allows(s) {
+		open, weight := s.open.Load(), s.weight.Load()
+		// open/weight < bestOpen/bestWeight, without the division
+		if best != nil && open*bestWeight >= bestOpen*weight || !h.Allows(s) {
 			continue
 		}
-		best, bestOpen = s, open
+		if s.ramping() && (i > 0 || !s.takesTurn()) {
+			open++ // what it would have: else a server in slow start that is idle would get all there is
+			if best != nil && open*bestWeight >= bestOpen*weight {
+				continue
+			}
+		}
+		best, bestOpen, bestWeight = s, open, weight
 		if open == 0 {
 			break
 		}
@@ -105,12 +117,14 @@ func (t *turns) next(r *round) int {
 func newRound(up []*Server) *round {
 	r := &round{up: up}
 	var byRatio [MaxRatio + 1][]uint16
-	total := 0
+	total, equal := 0, false
 	for i, s := range up {
-		byRatio[s.ratio] = append(byRatio[s.ratio], uint16(i))
-		total += int(s.ratio)
+		ratio := s.Ratio()
+		byRatio[ratio] = append(byRatio[ratio], uint16(i))
+		total += ratio
+		equal = len(byRatio[ratio]) == len(up)
 	}
-	if len(byRatio[up[0].ratio]) == len(up) {
+	if equal {
 		return r
 	}
 	r.order = make([]uint16, 0, total)

@@ -3,6 +3,8 @@ package lbpool
 import (
 	"fmt"
 	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +14,10 @@ import (
 
 // algorithms returns fresh built-in algorithms by name.
 func algorithms() map[string]Algorithm {
-	return map[string]Algorithm{"round robin": RoundRobin(), "least connections": LeastConnections()}
+	return map[string]Algorithm{
+		"round robin": RoundRobin(), "least connections": LeastConnections(), "consistent hash": ConsistentHash(ConsistentHashConfig{}),
+		"fastest response": FastestResponse(), "least load": LeastLoad(), "fewest servers": FewestServers(0), "random two": RandomTwo(),
+	}
 }
 
 func TestRoundRobinOrder(t *testing.T) {
@@ -29,8 +34,8 @@ func TestRoundRobinOrder(t *testing.T) {
 		{[]int{3, 2, 1}, "abacba" + "abacba"}, // at 1/6, 1/4, 1/2 (a, c), 3/4, 5/6
 	}
 	for _, test := range tests {
-		for name, algorithm := range algorithms() {
-			p := mustPool(t, Config{Servers: ratios(test.ratios...), Algorithm: algorithm})
+		for _, name := range []string{"round robin", "least connections", "least load"} {
+			p := mustPool(t, Config{Servers: ratios(test.ratios...), Algorithm: algorithms()[name]})
 			var got strings.Builder
 			for range len(test.want) {
 				i := serve(t, p, Outcome{}).Addr().Addr().As4()[3]
@@ -200,18 +205,21 @@ func TestCustomAlgorithm(t *testing.T) {
 func BenchmarkAcquire(b *testing.B) {
 	for _, n := range []int{3, 100, 1000} {
 		for _, load := range []string{"idle", "busy"} {
-			for _, name := range []string{"round robin", "least connections"} {
+			for _, name := range slices.Sorted(maps.Keys(algorithms())) {
 				p := mustPool(b, Config{Servers: servers(n), Algorithm: algorithms()[name]})
 				if load == "busy" {
 					for i := range 5 * n / 2 { // two or three on each server
-						mustAcquire(b, p, Hint{Server: p.servers[i%n].addr})
+						mustAcquire(b, p, Hint{Server: p.Servers()[i%n].addr})
 					}
 				}
 				b.Run(fmt.Sprintf("%s/servers=%d/%s", strings.ReplaceAll(name, " ", ""), n, load), func(b *testing.B) {
 					b.ReportAllocs()
+					client := netip.MustParseAddr("192.0.2.1")
 					b.RunParallel(func(pb *testing.PB) {
+						client := client
 						for pb.Next() {
-							l, err := p.Acquire(Hint{})
+							client = client.Next()
+							l, err := p.Acquire(Hint{Client: client})
 							if err != nil {
 								b.Error(err)
 								return

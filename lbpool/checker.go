@@ -36,11 +36,13 @@ const (
 	CheckTLS
 	// CheckCertificate means that the server's certificate is not trusted or not valid.
 	CheckCertificate
+	// CheckMaintenance means that the answer is one of those by which the server says that it is under maintenance.
+	CheckMaintenance
 )
 
 var checkReasons = [...]string{
 	"other", "connection refused", "connection timeout", "connection reset", "unreachable", "no resources",
-	"no response", "status mismatch", "payload mismatch", "tls error", "certificate error",
+	"no response", "status mismatch", "payload mismatch", "tls error", "certificate error", "maintenance",
 }
 
 // String returns the reason in words.

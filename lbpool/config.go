@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -13,102 +14,276 @@ import (
 // New validates cfg and makes a pool of it. It starts nothing: health monitors check while Run is running. The error
 // joins every fault that was found, each with the path of its field.
 func New(cfg Config) (*Pool, error) {
-	var faults faults
 	p := &Pool{
-		name:      cfg.Name,
-		scheme:    cfg.Scheme,
-		algorithm: cfg.Algorithm,
-		passive:   cfg.Passive.withDefaults(),
-		repick:    cfg.Repick,
-		reselect:  cfg.Reselect,
-		logger:    cfg.Logger,
-		noServer:  fmt.Errorf("pool %q: %w", cfg.Name, ErrNoServer),
-		byAddr:    make(map[netip.AddrPort]*Server, len(cfg.Servers)),
-		byHost:    make(map[netip.Addr][]*Server, len(cfg.Servers)),
-		byName:    make(map[string][]*Server, 2*len(cfg.Servers)),
+		name:     cfg.Name,
+		born:     time.Now(),
+		noServer: fmt.Errorf("pool %q: %w", cfg.Name, ErrNoServer),
+		full:     fmt.Errorf("pool %q: %w", cfg.Name, ErrFull),
+		changed:  make(chan struct{}, 1),
 	}
-	if p.name == "" {
-		faults.add("name", "must not be empty")
+	if err := p.configure(cfg); err != nil {
+		return nil, err
 	}
-	if p.scheme == "" {
-		p.scheme = "http"
-	}
-	if p.algorithm == nil {
-		p.algorithm = LeastConnections()
-	}
-	if p.logger == nil {
-		p.logger = slog.New(slog.DiscardHandler)
-	}
-	if p.scheme != "http" && p.scheme != "https" {
-		faults.add("scheme", "%q is neither http nor https", cfg.Scheme)
-	}
-	port := cfg.DefaultPort
-	switch {
-	case port == 0 && p.scheme == "https":
-		port = 443
-	case port == 0:
-		port = 80
-	}
-	if p.repick > RepickNever {
-		faults.add("repick", "%d is not a known value", p.repick)
-	}
-	p.passive.validate(&faults)
-	monitors := validMonitors(cfg.HealthMonitors, &faults)
-	p.addServers(cfg.Servers, port, monitors, &faults)
-	if len(faults) > 0 {
-		return nil, fmt.Errorf("pool %q: %w", cfg.Name, errors.Join(faults...))
-	}
-	p.edit(time.Now(), CauseConfigured, "", nil, func() bool { return true })
 	return p, nil
 }
 
-func (p *Pool) addServers(configs []ServerConfig, port uint16, monitors []HealthMonitor, faults *faults) {
-	if n := len(configs); n == 0 || n > MaxServers {
-		faults.add("servers", "%d servers, want 1 to %d", n, MaxServers)
-		return
+// Update changes the pool to what cfg says, while it is in use. The name cannot change.
+//
+// Servers that stay, which are those with the same address and port, keep their counters, leases, health and everything
+// else they have learnt. What Enable, Disable, Drain and SetRatio have said stands, unless cfg says something else than
+// the configuration before. Servers that go get no more requests; leases in use are left alone, and if the server comes
+// back before they are released they are its own again. The same goes for health monitors, which are told apart by their
+// names: one that stays keeps its findings, one that is new takes over what the others have found until it knows better.
+// A nil Algorithm keeps the least connections algorithm if that is what the pool has.
+//
+// If cfg has a fault, nothing changes. Requests in progress never fail because of an update.
+func (p *Pool) Update(cfg Config) error {
+	if cfg.Name != p.name {
+		return fmt.Errorf("pool %q: name: cannot change to %q", p.name, cfg.Name)
 	}
-	owner := make(map[string]string, len(configs)) // of names: the path that took it
-	for i, c := range configs {
+	return p.configure(cfg)
+}
+
+func (p *Pool) configure(cfg Config) error {
+	var faults faults
+	st := newSettings(cfg, &faults)
+	members := newMembers(cfg, st.port, &faults)
+	if len(faults) > 0 {
+		return fmt.Errorf("pool %q: %w", cfg.Name, errors.Join(faults...))
+	}
+	layOut := func() bool {
+		p.layOutLocked(st, members)
+		return true
+	}
+	if p.current.Load() == nil {
+		p.edit(time.Now(), CauseConfigured, "", nil, layOut) // how it begins is no news
+		return nil
+	}
+	p.update(time.Now(), CauseConfigured, "", nil, layOut)
+	p.notify()
+	return nil
+}
+
+// settings are all of a Config but the servers, with the defaults filled in. They are never written once in use.
+type settings struct {
+	port       uint16
+	scheme     string
+	algorithm  Algorithm // nil: that of the settings before
+	passive    Passive
+	repick     Repick
+	patience   int32 // RepickFailures
+	reselect   Reselect
+	slowStart  time.Duration
+	drain      DrainPolicy
+	queue      Queue
+	fail       FailAction
+	minServers int
+	minPassing int // monitors that must find a server healthy
+	monitors   []HealthMonitor
+	onEvent    func(Event)
+	logger     *slog.Logger
+
+	timed, weighs bool // what the algorithm needs
+}
+
+func newSettings(cfg Config, faults *faults) *settings {
+	st := &settings{
+		port:       cfg.DefaultPort,
+		scheme:     cfg.Scheme,
+		algorithm:  cfg.Algorithm,
+		passive:    cfg.Passive.withDefaults(),
+		repick:     cfg.Repick,
+		patience:   int32(cfg.RepickFailures),
+		reselect:   cfg.Reselect,
+		slowStart:  cfg.SlowStart,
+		drain:      cfg.Drain,
+		queue:      cfg.Queue.withDefaults(),
+		fail:       cfg.FailAction.withDefaults(),
+		minServers: cfg.MinServersUp,
+		minPassing: cfg.MinMonitorsUp,
+		onEvent:    cfg.OnEvent,
+		logger:     cfg.Logger,
+	}
+	if cfg.Name == "" {
+		faults.add("name", "must not be empty")
+	}
+	if st.scheme == "" {
+		st.scheme = "http"
+	}
+	if st.logger == nil {
+		st.logger = slog.New(slog.DiscardHandler)
+	}
+	if st.scheme != "http" && st.scheme != "https" {
+		faults.add("scheme", "%q is neither http nor https", cfg.Scheme)
+	}
+	switch {
+	case st.port == 0 && st.scheme == "https":
+		st.port = 443
+	case st.port == 0:
+		st.port = 80
+	}
+	if v, ok := st.algorithm.(interface{ validate() error }); ok {
+		if err := v.validate(); err != nil {
+			faults.add("algorithm", "%w", err)
+		}
+	}
+	if st.repick > RepickAfterFailures {
+		faults.add("repick", "%d is not a known value", st.repick)
+	}
+	if cfg.RepickFailures < 0 || cfg.RepickFailures > math.MaxInt32 {
+		faults.add("repick_failures", "%d is not within 0 to %d", cfg.RepickFailures, math.MaxInt32)
+	} else if st.patience == 0 {
+		st.patience = 3
+	}
+	st.passive.validate(faults)
+	st.reselect.validate(faults)
+	if st.slowStart < 0 || st.slowStart > maxRampFor {
+		faults.add("slow_start", "%s is not within 0 to %s", st.slowStart, maxRampFor)
+	}
+	st.queue.validate(faults)
+	st.fail.validate("fail_action", faults)
+	st.monitors = validMonitors(cfg.HealthMonitors, faults)
+	if n := len(cfg.HealthMonitors); st.minPassing < 0 || st.minPassing > n {
+		faults.add("min_monitors_up", "%d is not within 0 to %d, the number of health monitors", st.minPassing, n)
+	}
+	if n := len(cfg.Servers); st.minServers < 0 || st.minServers > n && n > 0 {
+		faults.add("min_servers_up", "%d is not within 0 to %d, the number of servers", st.minServers, n)
+	}
+	if st.minPassing == 0 {
+		st.minPassing = len(st.monitors)
+	}
+	return st
+}
+
+// member is a server's configuration, read.
+type member struct {
+	addr   netip.AddrPort
+	config ServerConfig
+}
+
+func newMembers(cfg Config, port uint16, faults *faults) []member {
+	if n := len(cfg.Servers); n == 0 || n > MaxServers {
+		faults.add("servers", "%d servers, want 1 to %d", n, MaxServers)
+		return nil
+	}
+	members := make([]member, 0, len(cfg.Servers))
+	named := make(map[string]string, len(cfg.Servers)) // the path that took the name
+	known := make(map[netip.AddrPort]bool, len(cfg.Servers))
+	for i, c := range cfg.Servers {
 		path := fmt.Sprintf("servers[%d]", i)
 		addr, err := parseServer(c.Address, port)
 		if err != nil {
 			faults.add(path+".address", "%w", err)
 		}
-		s := newServer(p, addr, c, monitors)
-		if c.Name != "" && looksLikeAddress(c.Name) {
-			faults.add(path+".name", "%q reads as an IP address", c.Name)
-		}
-		if c.Hostname != "" && looksLikeAddress(c.Hostname) {
-			faults.add(path+".hostname", "%q reads as an IP address", c.Hostname)
-		}
-		if c.Ratio < 0 || c.Ratio > MaxRatio {
-			faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, MaxRatio)
-		}
-		if c.MaxConnections < 0 {
-			faults.add(path+".max_connections", "%d is negative", c.MaxConnections)
-		}
-		key := strings.ToLower(s.name)
-		if first, taken := owner[key]; taken && c.Name != "" {
+		c.validate(path, faults)
+		name := strings.ToLower(c.Name)
+		if first, taken := named[name]; taken && name != "" {
 			faults.add(path+".name", "%q is already the name of %s", c.Name, first)
 		}
 		if err != nil {
 			continue
 		}
-		if _, taken := p.byAddr[addr]; taken {
+		if known[addr] {
 			faults.add(path+".address", "%q is already the address of another server, %s", c.Address, addr)
 			continue
 		}
-		owner[key] = path
-		p.servers = append(p.servers, s)
-		p.byAddr[addr] = s
-		p.byHost[addr.Addr()] = append(p.byHost[addr.Addr()], s)
-		p.byName[key] = append(p.byName[key], s)
+		named[name], known[addr] = path, true
+		members = append(members, member{addr, c})
 	}
-	for _, s := range p.servers { // after the names, which take precedence
-		if host := strings.ToLower(s.hostname); host != "" && host != strings.ToLower(s.name) {
-			p.byName[host] = append(p.byName[host], s)
+	return members
+}
+
+func (c *ServerConfig) validate(path string, faults *faults) {
+	if c.Name != "" && looksLikeAddress(c.Name) {
+		faults.add(path+".name", "%q reads as an IP address", c.Name)
+	}
+	if c.Hostname != "" && looksLikeAddress(c.Hostname) {
+		faults.add(path+".hostname", "%q reads as an IP address", c.Hostname)
+	}
+	if c.Ratio < 0 || c.Ratio > MaxRatio {
+		faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, MaxRatio)
+	}
+	if c.MaxConnections < 0 {
+		faults.add(path+".max_connections", "%d is negative", c.MaxConnections)
+	}
+	if c.MaxRate < 0 {
+		faults.add(path+".max_rate", "%d is negative", c.MaxRate)
+	}
+}
+
+// layout is what the pool is made of. It is never written once it is in use.
+type layout struct {
+	*settings
+	servers []*Server
+	byAddr  map[netip.AddrPort]*Server
+	byHost  map[netip.Addr][]*Server
+	byName  map[string][]*Server // lower-cased names, then host names
+	rated   bool                 // some server has a MaxRate
+}
+
+// layOutLocked puts the servers together, those that the pool has already and new ones.
+func (p *Pool) layOutLocked(st *settings, members []member) {
+	l := &layout{
+		settings: st,
+		servers:  make([]*Server, len(members)),
+		byAddr:   make(map[netip.AddrPort]*Server, len(members)),
+		byHost:   make(map[netip.Addr][]*Server, len(members)),
+		byName:   make(map[string][]*Server, 2*len(members)),
+	}
+	before := p.laid
+	if before == nil {
+		before = &layout{settings: &settings{}}
+	}
+	if _, same := before.algorithm.(*leastConnections); st.algorithm == nil && same {
+		st.algorithm = before.algorithm
+	} else if st.algorithm == nil {
+		st.algorithm = LeastConnections()
+	}
+	_, st.timed = st.algorithm.(timed)
+	_, st.weighs = st.algorithm.(weighing)
+	for i, m := range members {
+		s, stays := before.byAddr[m.addr]
+		if !stays {
+			if s = p.left[m.addr]; s == nil {
+				s = newServer(p, m.addr)
+			}
+		}
+		s.configureLocked(m.config, st.monitors, !stays)
+		l.servers[i], l.byAddr[m.addr] = s, s
+		l.byHost[m.addr.Addr()] = append(l.byHost[m.addr.Addr()], s)
+		l.byName[strings.ToLower(s.Name())] = append(l.byName[strings.ToLower(s.Name())], s)
+		l.rated = l.rated || m.config.MaxRate > 0
+	}
+	for _, s := range l.servers { // after the names, which take precedence
+		if host := strings.ToLower(s.Hostname()); host != "" && host != strings.ToLower(s.Name()) {
+			l.byName[host] = append(l.byName[host], s)
 		}
 	}
+	p.laid = l
+	left := make(map[netip.AddrPort]*Server)
+	for addr, s := range p.left {
+		if l.byAddr[addr] == nil && s.open.Load() > 0 {
+			left[addr] = s
+		}
+	}
+	for _, s := range before.servers {
+		if l.byAddr[s.addr] == nil {
+			s.leaveLocked()
+			left[s.addr] = s
+			p.leaving = append(p.leaving, s)
+		}
+	}
+	p.left = left
+}
+
+// leaveLocked ends the server's part in the pool. Its leases, and with them its counters, live on.
+func (s *Server) leaveLocked() {
+	s.removed = true
+	s.drain = drain{}
+	s.epoch++
+	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
+	s.failing.Store(0)
+	s.checks = nil
 }
 
 // parseServer reads an address with or without a port.

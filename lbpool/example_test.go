@@ -229,3 +229,142 @@ func ExampleSet() {
 	// true <nil>
 	// pool "api" not found
 }
+
+// Requests with the same key go to the same server, and when a server joins, only its share of the keys moves.
+func ExampleConsistentHash() {
+	servers := []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}, {Address: "10.0.0.3"}}
+	cfg := lbpool.Config{
+		Name: "cache", Servers: servers[:2],
+		Algorithm: lbpool.ConsistentHash(lbpool.ConsistentHashConfig{Key: lbpool.HashURI}),
+	}
+	pool, err := lbpool.New(cfg)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	place := func(path string) netip.Addr {
+		lease, err := pool.Acquire(lbpool.Hint{Host: "www.example.com", Path: path})
+		if err != nil {
+			return netip.Addr{}
+		}
+		defer lease.Release(lbpool.Outcome{})
+		return lease.Server.Addr().Addr()
+	}
+	before := place("/index.html")
+	fmt.Println("the same again:", place("/index.html") == before)
+
+	cfg.Servers = servers
+	if err := pool.Update(cfg); err != nil {
+		fmt.Println(err)
+		return
+	}
+	after := place("/index.html")
+	fmt.Println("stays, or goes to the new server:", after == before || after == netip.MustParseAddr("10.0.0.3"))
+	// Output:
+	// the same again: true
+	// stays, or goes to the new server: true
+}
+
+// A server is taken out of service without cutting anybody off.
+func ExampleServer_Drain() {
+	bound := 1 // clients that the persistence table binds to the server
+	pool, _ := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}},
+		Drain:   lbpool.DrainPolicy{KeepBound: true, Bound: func(netip.AddrPort) int { return bound }},
+		OnEvent: func(e lbpool.Event) { fmt.Println(e.Kind, e.Server.Addr(), e.Change.State) },
+	})
+	server, _ := pool.Lookup("10.0.0.1", 0)
+	server.Drain(10 * time.Minute)
+
+	lease, _ := pool.Acquire(lbpool.Hint{})
+	fmt.Println("new client:", lease.Server.Addr())
+	lease.Release(lbpool.Outcome{})
+
+	lease, _ = pool.Acquire(lbpool.Hint{Server: server.Addr()})
+	fmt.Println("bound client:", lease.Server.Addr())
+	lease.Release(lbpool.Outcome{})
+	// Output:
+	// state 10.0.0.1:80 draining
+	// new client: 10.0.0.2:80
+	// bound client: 10.0.0.1:80
+}
+
+// A pool is changed while it is in use. Servers that stay keep what they have.
+func ExamplePool_Update() {
+	pool, _ := lbpool.New(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}}})
+	lease, _ := pool.Acquire(lbpool.Hint{Server: netip.MustParseAddrPort("10.0.0.2:80")})
+
+	err := pool.Update(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.2", Ratio: 3}, {Address: "10.0.0.3"}}})
+	for _, s := range pool.Servers() {
+		fmt.Println(s.Addr(), s.Ratio(), s.Open())
+	}
+	lease.Release(lbpool.Outcome{Status: 200})
+	fmt.Println(err)
+	// Output:
+	// 10.0.0.2:80 3 1
+	// 10.0.0.3:80 1 0
+	// <nil>
+}
+
+// When all servers are at their limits, a request may wait for its turn.
+func ExamplePool_AcquireWait() {
+	pool, _ := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1", MaxConnections: 1}},
+		Queue:   lbpool.Queue{Length: 100, Timeout: time.Second},
+	})
+	first, _ := pool.Acquire(lbpool.Hint{})
+	_, err := pool.Acquire(lbpool.Hint{})
+	fmt.Println(errors.Is(err, lbpool.ErrFull))
+
+	go first.Release(lbpool.Outcome{Status: 200})
+	second, err := pool.AcquireWait(context.Background(), lbpool.Hint{})
+	fmt.Println(second.Server.Addr(), err)
+	// Output:
+	// true
+	// 10.0.0.1:80 <nil>
+}
+
+// The pool with the higher priority serves until it cannot.
+func ExampleGroup() {
+	main, _ := lbpool.New(lbpool.Config{Name: "main", Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}}})
+	spare, _ := lbpool.New(lbpool.Config{Name: "spare", Servers: []lbpool.ServerConfig{{Address: "10.0.9.1"}}})
+	group, err := lbpool.NewGroup(lbpool.GroupConfig{
+		Name:    "site",
+		Members: []lbpool.Member{{Pool: main, Ratio: 1, Priority: 2}, {Pool: spare, Ratio: 1, Priority: 1}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	pool, _ := group.Select("", lbpool.Hint{})
+	fmt.Println(pool.Name())
+
+	server, _ := main.Lookup("10.0.0.1", 0)
+	server.Disable()
+	pool, _ = group.Select("", lbpool.Hint{})
+	fmt.Println(pool.Name())
+	// Output:
+	// main
+	// spare
+}
+
+// A function can be a health check.
+func ExampleCheckerFunc() {
+	ctx, cancel := context.WithCancel(context.Background())
+	pool, _ := lbpool.New(lbpool.Config{
+		Name:    "web",
+		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}},
+		HealthMonitors: []lbpool.HealthMonitor{{
+			Checker: lbpool.CheckerFunc(func(ctx context.Context, server netip.AddrPort) error {
+				return nil // healthy
+			}),
+		}},
+		OnEvent: func(lbpool.Event) { cancel() },
+	})
+	_ = pool.Run(ctx) // until the server is up
+	fmt.Println("up:", pool.Up())
+	// Output:
+	// up: true
+}

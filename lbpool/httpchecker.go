@@ -46,8 +46,15 @@ type HTTPChecker struct {
 	Accept []StatusRange
 	// Keyword must be found in the first 2 KiB of the body. Empty looks for nothing; at most 512 bytes.
 	Keyword string
-	// TLS makes the check use HTTPS with this configuration. Its ServerName should be set unless the server's
-	// certificate names its IP address.
+	// Maintenance are the status codes by which a server says that it is under maintenance: it gets no requests, at once
+	// and without counting as failed, until a check succeeds. Nil means none.
+	Maintenance []StatusRange
+	// MaintenanceKeyword says the same when it is found in the first 2 KiB of the body, whatever the status. Empty looks
+	// for nothing; at most 512 bytes.
+	MaintenanceKeyword string
+	// TLS makes the check use HTTPS with this configuration. Without a ServerName in it, the name asked for (SNI) and
+	// verified is that in Host; if that is empty or an address, no name is asked for and the certificate must be good
+	// for the server's IP address.
 	TLS *tls.Config
 
 	once      sync.Once
@@ -73,21 +80,33 @@ func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 		return fault
 	}
 	defer resp.Body.Close()
-	accepted := slices.ContainsFunc(c.Accept, func(r StatusRange) bool {
-		return r.Low <= resp.StatusCode && resp.StatusCode <= r.High
-	})
-	if !accepted && (c.Accept != nil || resp.StatusCode/100 != 2) {
-		return &CheckError{Reason: CheckStatusMismatch, Detail: fmt.Sprintf("status %d", resp.StatusCode)}
+	status := fmt.Sprintf("status %d", resp.StatusCode)
+	if within(c.Maintenance, resp.StatusCode) {
+		return &CheckError{Reason: CheckMaintenance, Detail: status}
+	}
+	accepted := within(c.Accept, resp.StatusCode) || c.Accept == nil && resp.StatusCode/100 == 2
+	if !accepted && c.MaintenanceKeyword == "" {
+		return &CheckError{Reason: CheckStatusMismatch, Detail: status}
 	}
 	// All of the body is read, not just where the keyword may be: a server that cannot finish an answer is not healthy.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxCheckBody))
-	if err != nil {
+	window := body[:min(len(body), keywordWindow)]
+	switch {
+	case c.MaintenanceKeyword != "" && bytes.Contains(window, []byte(c.MaintenanceKeyword)):
+		return &CheckError{Reason: CheckMaintenance, Detail: fmt.Sprintf("%q found", c.MaintenanceKeyword)}
+	case !accepted:
+		return &CheckError{Reason: CheckStatusMismatch, Detail: status}
+	case err != nil:
 		return networkCheckError(err)
-	}
-	if !bytes.Contains(body[:min(len(body), keywordWindow)], []byte(c.Keyword)) {
+	case !bytes.Contains(window, []byte(c.Keyword)):
 		return &CheckError{Reason: CheckPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Keyword)}
 	}
 	return nil
+}
+
+// within reports whether a status code is in one of the ranges.
+func within(ranges []StatusRange, status int) bool {
+	return slices.ContainsFunc(ranges, func(r StatusRange) bool { return r.Low <= status && status <= r.High })
 }
 
 func (c *HTTPChecker) request(ctx context.Context, server netip.AddrPort) *http.Request {
@@ -114,13 +133,26 @@ func (c *HTTPChecker) validate() error {
 	c.once.Do(func() {
 		c.err = c.prepare()
 		c.transport = &http.Transport{
-			TLSClientConfig:        c.TLS.Clone(),
+			TLSClientConfig:        c.tlsConfig(),
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxCheckHeader,
 		}
 	})
 	return c.err
+}
+
+// tlsConfig is TLS with the name of the server in it.
+func (c *HTTPChecker) tlsConfig() *tls.Config {
+	config := c.TLS.Clone()
+	if config == nil || config.ServerName != "" {
+		return config
+	}
+	name := (&url.URL{Host: c.Host}).Hostname()
+	if _, err := netip.ParseAddr(name); err != nil {
+		config.ServerName = name
+	}
+	return config
 }
 
 func (c *HTTPChecker) prepare() error {
@@ -139,13 +171,21 @@ func (c *HTTPChecker) prepare() error {
 	if strings.ContainsFunc(c.Host, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
 		faults.add("host", "%q is not a host", c.Host)
 	}
-	for i, r := range c.Accept {
-		if r.Low < 100 || r.High > 999 || r.Low > r.High {
-			faults.add(fmt.Sprintf("accept[%d]", i), "%d to %d is not a range of status codes", r.Low, r.High)
-		}
-	}
+	validRanges(c.Accept, "accept", 100, 999, &faults)
+	validRanges(c.Maintenance, "maintenance", 100, 999, &faults)
 	if len(c.Keyword) > maxCheckKeyword {
 		faults.add("keyword", "%d bytes, want at most %d", len(c.Keyword), maxCheckKeyword)
 	}
+	if len(c.MaintenanceKeyword) > maxCheckKeyword {
+		faults.add("maintenance_keyword", "%d bytes, want at most %d", len(c.MaintenanceKeyword), maxCheckKeyword)
+	}
 	return errors.Join(faults...)
+}
+
+func validRanges(ranges []StatusRange, path string, low, high int, faults *faults) {
+	for i, r := range ranges {
+		if r.Low < low || r.High > high || r.Low > r.High {
+			faults.add(fmt.Sprintf("%s[%d]", path, i), "%d to %d is not a range of status codes", r.Low, r.High)
+		}
+	}
 }

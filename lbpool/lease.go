@@ -13,6 +13,9 @@ import (
 var (
 	// ErrNoServer means that no server of the pool can take the request. Errors of Acquire wrap it.
 	ErrNoServer = errors.New("no server available")
+	// ErrFull means that there are servers that are up, but none can take the request: all are at their limits, or the
+	// algorithm wants none of them. It matches ErrNoServer.
+	ErrFull = fmt.Errorf("%w: all are full", ErrNoServer)
 	// ErrAborted means that the client's side ended the exchange: it left, or its request body failed or stalled. An
 	// Outcome with this error, or with context.Canceled, says nothing about the server.
 	ErrAborted = errors.New("request aborted")
@@ -26,15 +29,17 @@ const (
 	ReasonNone Reason = iota
 	// ReasonDown means that the server is down or ejected, or that it is excluded because it could not be reached.
 	ReasonDown
-	// ReasonDisabled means that the server is disabled.
+	// ReasonDisabled means that the server is disabled, or draining without Config.Drain.KeepBound.
 	ReasonDisabled
 	// ReasonGone means that the pool has no such server.
 	ReasonGone
 	// ReasonFull means that the server has as many connections as it may have.
 	ReasonFull
+	// ReasonMaintenance means that the server has said that it is under maintenance.
+	ReasonMaintenance
 )
 
-// String returns "", "down", "disabled", "gone" or "full".
+// String returns "", "down", "disabled", "gone", "full" or "maintenance".
 func (r Reason) String() string {
 	if int(r) >= len(reasons) {
 		return fmt.Sprintf("Reason(%d)", uint8(r))
@@ -42,7 +47,7 @@ func (r Reason) String() string {
 	return reasons[r]
 }
 
-var reasons = [...]string{"", "down", "disabled", "gone", "full"}
+var reasons = [...]string{"", "down", "disabled", "gone", "full", "maintenance"}
 
 // UnavailableError is the error of Acquire when the wanted server cannot be had and the pool never picks another one.
 // It matches ErrNoServer.
@@ -64,7 +69,15 @@ func (e *UnavailableError) Unwrap() error { return ErrNoServer }
 type Hint struct {
 	// Client is the client's address, for algorithms that use it.
 	Client netip.Addr
-	// Key is what algorithms hash that keep requests with the same key on one server.
+	// ClientPort is the client's port, for HashClientPort.
+	ClientPort uint16
+	// Host is the request's host, for HashURI.
+	Host string
+	// Path is the request's path, without the query, for HashURI.
+	Path string
+	// Header is the value of the request header that Pool.HashHeader names, for HashHeader.
+	Header string
+	// Key is a string chosen by the caller, a script for instance, for HashKey.
 	Key string
 	// Server is the server that a script or a persistence entry wants. The zero value wants none; with port 0 any
 	// server at the address will do, the first one that is up before the others.
@@ -121,6 +134,17 @@ func (l Lease) Release(o Outcome) {
 		return
 	}
 	tickets.Put(l.ticket)
-	l.Server.open.Add(-1)
-	l.Server.observe(o)
+	l.Server.release(o)
+}
+
+// release gives back one lease.
+func (s *Server) release(o Outcome) {
+	left := s.open.Add(-1)
+	s.observe(o)
+	if s.pool.waiting.Load() > 0 {
+		s.pool.queue.wake(s)
+	}
+	if left == 0 && s.loadState() == Draining {
+		s.endIdleDrain(false)
+	}
 }

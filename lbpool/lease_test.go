@@ -85,15 +85,23 @@ func TestAcquireNoServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := mustPool(t, Config{Servers: list, Algorithm: algorithm})
 			l := mustAcquire(t, p, Hint{})
-			for _, h := range []Hint{{}, {Server: addrPort("10.0.0.1:80")}, {Exclude: p.Servers()}} {
-				if _, err := p.Acquire(h); !errors.Is(err, ErrNoServer) || err.Error() != `pool "web": no server available` {
-					t.Errorf("Acquire(%v) = %v, want ErrNoServer", h, err)
+			for _, test := range []struct {
+				hint Hint
+				full bool
+			}{{Hint{}, true}, {Hint{Server: addrPort("10.0.0.1:80")}, true}, {Hint{Exclude: p.Servers()}, false}} {
+				want := `pool "web": no server available`
+				if test.full {
+					want += ": all are full"
+				}
+				_, err := p.Acquire(test.hint)
+				if !errors.Is(err, ErrNoServer) || errors.Is(err, ErrFull) != test.full || err.Error() != want {
+					t.Errorf("Acquire(%v) = %v, want %s", test.hint, err, want)
 				}
 			}
 			l.Release(Outcome{})
 			mustAcquire(t, p, Hint{}).Release(Outcome{})
 			p.Servers()[0].Disable()
-			if _, err := p.Acquire(Hint{}); !errors.Is(err, ErrNoServer) {
+			if _, err := p.Acquire(Hint{}); !errors.Is(err, ErrNoServer) || errors.Is(err, ErrFull) {
 				t.Errorf("all disabled: %v", err)
 			}
 		})
@@ -142,8 +150,8 @@ func TestMaxConnectionsIsNeverExceeded(t *testing.T) {
 							continue
 						}
 						granted.Add(1)
-						if n := l.Server.Open(); n > int(l.Server.limit) {
-							t.Errorf("Open = %d, limit %d", n, l.Server.limit)
+						if n := l.Server.Open(); n > int(l.Server.limit.Load()) {
+							t.Errorf("Open = %d, limit %d", n, l.Server.limit.Load())
 						}
 						if i%3 == 0 {
 							l.Server.pool.Lookup("10.0.0.1", 0)
@@ -261,10 +269,14 @@ func TestStrings(t *testing.T) {
 		got  fmt.Stringer
 		want string
 	}{
-		{ReasonNone, ""}, {ReasonDown, "down"}, {ReasonDisabled, "disabled"}, {ReasonGone, "gone"}, {ReasonFull, "full"}, {Reason(9), "Reason(9)"},
-		{Up, "up"}, {Down, "down"}, {Disabled, "disabled"}, {Ejected, "ejected"},
-		{CauseConfigured, "configured"}, {CauseMonitor, "monitor"}, {CausePassive, "passive"}, {CauseOperator, "operator"},
-		{RepickImmediately, "immediately"}, {RepickNever, "never"},
+		{ReasonNone, ""}, {ReasonDown, "down"}, {ReasonDisabled, "disabled"}, {ReasonGone, "gone"}, {ReasonFull, "full"}, {ReasonMaintenance, "maintenance"}, {Reason(9), "Reason(9)"},
+		{Up, "up"}, {Down, "down"}, {Disabled, "disabled"}, {Ejected, "ejected"}, {Draining, "draining"}, {Maintenance, "maintenance"}, {Removed, "removed"}, {State(9), "State(9)"},
+		{CauseConfigured, "configured"}, {CauseMonitor, "monitor"}, {CausePassive, "passive"}, {CauseOperator, "operator"}, {CauseDrained, "drained"}, {Cause(9), "Cause(9)"},
+		{RepickImmediately, "immediately"}, {RepickNever, "never"}, {RepickAfterFailures, "after failures"}, {Repick(9), "Repick(9)"},
+		{EventState, "state"}, {EventDrained, "drained"}, {EventKind(9), "EventKind(9)"},
+		{LastInFirstOut, "last in, first out"}, {FirstInFirstOut, "first in, first out"}, {QueueOrder(9), "QueueOrder(9)"},
+		{HashClient, "client"}, {HashCustom, "custom"}, {HashKey(9), "HashKey(9)"},
+		{FailRespond, "respond"}, {FailBackup, "backup"}, {FailKind(9), "FailKind(9)"},
 		{CheckOther, "other"}, {CheckCertificate, "certificate error"}, {CheckReason(99), "CheckReason(99)"},
 	} {
 		if test.got.String() != test.want {

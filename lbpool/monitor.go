@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +18,7 @@ const (
 	longOutage        = 10 // failed checks in a row after which the first success earns a quick start
 	maxInterval       = time.Hour
 	maxInARow         = 50
+	flapWindow        = 10 // intervals; a server that is up for less flaps
 )
 
 // ErrRunning is the error of Run while another call of it is running.
@@ -26,6 +30,12 @@ type Checker interface {
 	// with a *CheckError. It must return soon after ctx is done; what it returns after that counts as a failure.
 	Check(ctx context.Context, server netip.AddrPort) error
 }
+
+// CheckerFunc is a function that is a Checker.
+type CheckerFunc func(ctx context.Context, server netip.AddrPort) error
+
+// Check implements Checker.
+func (f CheckerFunc) Check(ctx context.Context, server netip.AddrPort) error { return f(ctx, server) }
 
 // HealthMonitor says how servers are checked, how often, and how many checks in a row change a server's state.
 type HealthMonitor struct {
@@ -46,6 +56,11 @@ type HealthMonitor struct {
 	// DisableQuickStart keeps to Interval always. Otherwise the checks of a server that is new, was enabled again or
 	// was out for 10 checks follow one another at once while they succeed, until the server is up.
 	DisableQuickStart bool
+	// MaxHold bounds the hold on servers that flap. A server that goes down within 10 intervals after it came up stays
+	// down, although checks succeed, for an interval, the next time for two, then four and so on up to MaxHold; what
+	// stays up longer than that begins anew. When no server of a pool is up, none is held. 0 means 6 intervals;
+	// negative turns the hold off.
+	MaxHold time.Duration
 }
 
 // validMonitors returns copies with the defaults filled in.
@@ -84,6 +99,9 @@ func validMonitors(configs []HealthMonitor, faults *faults) []HealthMonitor {
 		if m.Timeout < 0 || m.Timeout >= m.Interval {
 			faults.add(path+".timeout", "%s is not less than the interval, %s", m.Timeout, m.Interval)
 		}
+		if m.MaxHold == 0 {
+			m.MaxHold = 6 * m.Interval
+		}
 		m.Successes = inARow(m.Successes, path+".successes", faults)
 		m.Failures = inARow(m.Failures, path+".failures", faults)
 		monitors[i] = m
@@ -108,6 +126,9 @@ func inARow(n int, path string, faults *faults) int {
 // At most 64 checks of a pool are under way at a time. First checks are spread over a tenth of the interval, regular
 // ones over all of it. Disabled servers are not checked. A check that this machine lacks the means for, such as a free
 // file descriptor, changes nothing.
+//
+// Run also looks after draining servers, and does in time, for the sake of logs and events, what requests would do when
+// they come: take back servers whose time out of service is over, for instance. Update may be called while it runs.
 func (p *Pool) Run(ctx context.Context) error {
 	if !p.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("pool %q: %w", p.name, ErrRunning)
@@ -115,43 +136,131 @@ func (p *Pool) Run(ctx context.Context) error {
 	defer p.running.Store(false)
 	slots := make(chan struct{}, maxParallelChecks)
 	var group sync.WaitGroup
-	for _, s := range p.servers {
-		for _, c := range s.checks {
-			group.Go(func() { c.run(ctx, slots) })
+	defer group.Wait()
+	cancels := make(map[*check]context.CancelFunc)
+	defer func() {
+		for _, cancel := range cancels {
+			cancel()
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		checks := p.checks()
+		for c, cancel := range cancels {
+			if !checks[c] {
+				cancel()
+				delete(cancels, c)
+			}
+		}
+		for c := range checks {
+			if cancels[c] == nil {
+				limited, cancel := context.WithCancel(ctx)
+				cancels[c] = cancel
+				group.Go(func() { c.run(limited, slots) })
+			}
+		}
+		wait := time.Duration(math.MaxInt64)
+		if p.pollDrains() {
+			wait = drainPoll
+		}
+		if due := p.refresh().due; !due.IsZero() {
+			wait = min(wait, max(time.Until(due), 0))
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.changed:
+		case <-timer.C:
 		}
 	}
-	<-ctx.Done()
-	group.Wait()
-	return ctx.Err()
+}
+
+// checks returns the checks of all servers.
+func (p *Pool) checks() map[*check]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[*check]bool)
+	for _, s := range p.laid.servers {
+		for _, c := range s.checks {
+			all[c] = true
+		}
+	}
+	return all
 }
 
 // check is one monitor's view of one server. run alone measures; the verdict is part of the server's state.
 type check struct {
 	server  *Server
-	monitor *HealthMonitor
-	target  netip.AddrPort
-	wake    chan struct{} // holds at most one token: the server was enabled or disabled
+	monitor atomic.Pointer[HealthMonitor] // changed by Update
+	wake    chan struct{}                 // holds at most one token: the server was enabled or disabled, or the monitor changed
 
 	// Guarded by the pool's mu.
-	up     bool
-	quick  bool // the next success is followed up at once
-	passed int  // in a row
-	failed int  // in a row
+	up          bool
+	maintenance bool // the server says so
+	quick       bool // the next success is followed up at once
+	passed      int  // in a row
+	failed      int  // in a row
+	rose        time.Time
+	hold        time.Duration // of the latest flap
+	heldUntil   time.Time
 }
 
-func newCheck(s *Server, m *HealthMonitor) *check {
-	c := &check{server: s, monitor: m, target: s.addr, wake: make(chan struct{}, 1)}
-	if m.Port != 0 {
-		c.target = netip.AddrPortFrom(s.addr.Addr(), m.Port)
+// watchLocked makes the server's checks those of monitors.
+func (s *Server) watchLocked(monitors []HealthMonitor, fresh bool) {
+	healthy := !fresh && s.healthLocked() == Up
+	checks := make([]*check, len(monitors))
+	for i := range monitors {
+		m := &monitors[i]
+		at := slices.IndexFunc(s.checks, func(c *check) bool { return c.monitor.Load().Name == m.Name })
+		if at < 0 {
+			c := &check{server: s, wake: make(chan struct{}, 1)}
+			c.monitor.Store(m)
+			c.resetLocked()
+			c.up = healthy
+			checks[i] = c
+			continue
+		}
+		checks[i] = s.checks[at]
+		if before := checks[i].monitor.Swap(m); before.Interval != m.Interval {
+			checks[i].poke()
+		}
 	}
-	c.resetLocked()
-	return c
+	s.checks = checks
+}
+
+// healthLocked is what the monitors make of the server: Up, Down or Maintenance.
+func (s *Server) healthLocked() State {
+	passing, maintenance := 0, false
+	for _, c := range s.checks {
+		if c.up {
+			passing++
+		}
+		maintenance = maintenance || c.maintenance
+	}
+	switch {
+	case passing == len(s.checks), passing >= s.pool.laid.minPassing:
+		return Up
+	case maintenance:
+		return Maintenance
+	}
+	return Down
+}
+
+// endHoldLocked lets the server come up although it flaps, if it is healthy now.
+func (s *Server) endHoldLocked() {
+	for _, c := range s.checks {
+		c.heldUntil = time.Time{}
+		c.up = c.up || c.passed >= c.monitor.Load().Successes
+	}
 }
 
 // resetLocked forgets all results.
 func (c *check) resetLocked() {
-	c.up, c.passed, c.failed = false, 0, 0
-	c.quick = !c.monitor.DisableQuickStart
+	c.up, c.maintenance, c.passed, c.failed = false, false, 0, 0
+	c.rose, c.hold, c.heldUntil = time.Time{}, 0, time.Time{}
+	c.quick = !c.monitor.Load().DisableQuickStart
 }
 
 func (c *check) poke() {
@@ -162,7 +271,7 @@ func (c *check) poke() {
 }
 
 func (c *check) run(ctx context.Context, slots chan struct{}) {
-	interval := c.monitor.Interval
+	interval := c.monitor.Load().Interval
 	timer := time.NewTimer(rand.N(interval/10 + 1))
 	defer timer.Stop()
 	// Regular checks keep to a beat with a random phase, so that those of many servers do not come in step, and do not
@@ -183,6 +292,10 @@ func (c *check) run(ctx context.Context, slots chan struct{}) {
 		again, checked := c.once(ctx)
 		<-slots
 		now := time.Now()
+		if latest := c.monitor.Load().Interval; latest != interval {
+			interval = latest
+			beat = now.Add(rand.N(interval))
+		}
 		if late := now.Sub(beat); late >= 0 {
 			beat = now.Add(interval - late%interval) // the next beat in step
 		}
@@ -200,53 +313,80 @@ func (c *check) run(ctx context.Context, slots chan struct{}) {
 // once checks and records the result. It reports whether the next check should follow at once, and whether there was
 // one at all: not if the server is disabled.
 func (c *check) once(ctx context.Context) (again, checked bool) {
-	p := c.server.pool
+	p, m := c.server.pool, c.monitor.Load()
+	target := c.server.addr
+	if m.Port != 0 {
+		target = netip.AddrPortFrom(target.Addr(), m.Port)
+	}
 	p.mu.Lock()
 	epoch, disabled := c.server.epoch, c.server.disabled
 	p.mu.Unlock()
 	if disabled {
 		return false, false
 	}
-	limited, cancel := context.WithTimeout(ctx, c.monitor.Timeout)
+	limited, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	err := c.monitor.Checker.Check(limited, c.target)
+	err := m.Checker.Check(limited, target)
 	if ctx.Err() != nil {
 		return false, true
 	}
 	if limited.Err() != nil {
 		if checkReason(err) == CheckOther {
-			err = &CheckError{Reason: CheckNoResponse, Detail: "no result within " + c.monitor.Timeout.String(), Err: err}
+			err = &CheckError{Reason: CheckNoResponse, Detail: "no result within " + m.Timeout.String(), Err: err}
 		}
 	} else if checkReason(err) == CheckNoResources {
 		return false, true
 	}
 	var note error // why the server changes its state
 	if err != nil {
-		note = fmt.Errorf("%s: %w", c.monitor.Name, err)
+		note = fmt.Errorf("%s: %w", m.Name, err)
 	}
-	p.update(time.Now(), CauseMonitor, c.monitor.Name, note, func() bool {
+	now := time.Now()
+	p.update(now, CauseMonitor, m.Name, note, func() bool {
 		if c.server.epoch != epoch {
 			return false
 		}
-		before := c.up
-		again = c.recordLocked(err)
-		return c.up != before
+		var changed bool
+		again, changed = c.recordLocked(now, m, err)
+		return changed
 	})
 	return again, true
 }
 
-// recordLocked counts a result and reports whether the next check should follow at once.
-func (c *check) recordLocked(err error) (again bool) {
+// recordLocked counts a result. It reports whether the next check should follow at once, and whether the server's state
+// may be another now.
+func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again, changed bool) {
+	up, maintenance := c.up, c.maintenance
+	c.maintenance = checkReason(err) == CheckMaintenance
 	if err != nil {
 		c.passed = 0
 		c.failed++
-		c.up = c.up && c.failed < c.monitor.Failures
-		c.quick = c.failed >= longOutage && !c.monitor.DisableQuickStart
-		return false
+		// What the server itself says needs no second opinion.
+		c.up = c.up && c.failed < m.Failures && !c.maintenance
+		c.quick = c.failed >= longOutage && !m.DisableQuickStart
+		if up && !c.up && !c.maintenance {
+			c.holdLocked(now, m)
+		}
+		return false, up != c.up || maintenance != c.maintenance
 	}
 	c.failed = 0
 	c.passed++
-	c.up = c.up || c.passed >= c.monitor.Successes
-	c.quick = c.quick && !c.up
-	return c.quick
+	ready := c.passed >= m.Successes
+	c.up = c.up || ready && !now.Before(c.heldUntil)
+	if c.up && !up {
+		c.rose = now
+	}
+	c.quick = c.quick && !ready
+	// A server that is held is news too: it may be the only one.
+	return c.quick, up != c.up || maintenance != c.maintenance || ready && !c.up
+}
+
+// holdLocked keeps a server that has just gone down from coming up for a while, if it flaps.
+func (c *check) holdLocked(now time.Time, m *HealthMonitor) {
+	if c.rose.IsZero() || now.Sub(c.rose) > flapWindow*m.Interval || m.MaxHold < 0 {
+		c.hold = 0
+		return
+	}
+	c.hold = min(max(m.Interval, 2*c.hold), m.MaxHold)
+	c.heldUntil = now.Add(c.hold)
 }

@@ -144,7 +144,7 @@ func TestMonitorThresholds(t *testing.T) {
 				w.set(s, nil)
 			}
 			for len(w.times(s)) == i {
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(100 * time.Microsecond)
 			}
 			synctest.Wait()
 			if got := s.State(); got != step.want {

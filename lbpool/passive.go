@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,6 +33,13 @@ type Passive struct {
 	Time time.Duration
 	// MaxTime is what the doubled times are capped at. 0 means 5 minutes.
 	MaxTime time.Duration
+	// ErrorShare ejects a server also when it fails this many percent of its requests within Window, though not in a row,
+	// 1 to 100. What is a failure is as above. 0 means that shares do not matter.
+	ErrorShare int
+	// Window is the time over which ErrorShare is measured. 0 means 10 seconds.
+	Window time.Duration
+	// MinRequests is how many requests within Window it takes for ErrorShare to mean something. 0 means 20.
+	MinRequests int
 	// MaxShare is how many percent of the servers in use, ejected ones among them, may be ejected at a time, 1 to 100
 	// and rounded down, but at least one server. 0 means 50.
 	MaxShare int
@@ -50,6 +58,12 @@ func (c Passive) withDefaults() Passive {
 	if c.MaxShare == 0 {
 		c.MaxShare = 50
 	}
+	if c.Window == 0 {
+		c.Window = 10 * time.Second
+	}
+	if c.MinRequests == 0 {
+		c.MinRequests = 20
+	}
 	return c
 }
 
@@ -66,6 +80,15 @@ func (c Passive) validate(faults *faults) {
 	if c.MaxShare < 0 || c.MaxShare > 100 {
 		faults.add("passive.max_share", "%d is not within 1 to 100", c.MaxShare)
 	}
+	if c.ErrorShare < 0 || c.ErrorShare > 100 {
+		faults.add("passive.error_share", "%d is not within 0 to 100", c.ErrorShare)
+	}
+	if c.Window < 0 {
+		faults.add("passive.window", "%s is negative", c.Window)
+	}
+	if c.MinRequests < 0 {
+		faults.add("passive.min_requests", "%d is negative", c.MinRequests)
+	}
 }
 
 // observe counts an outcome, and ejects the server when it has failed too often.
@@ -76,12 +99,16 @@ func (s *Server) observe(o Outcome) {
 	if o.Status >= 500 && o.Status <= 599 {
 		s.serverErrors.Add(1)
 	}
-	passive := &s.pool.passive
+	passive := &s.pool.current.Load().passive
 	blame := o.Err != nil && !errors.Is(o.Err, ErrAborted) && !errors.Is(o.Err, context.Canceled)
 	switch {
 	case blame:
 		s.failures.Add(1)
-		if localFault(o.Err) || !passive.Timeouts && isTimeout(o.Err) && !notConnected(o.Err) {
+		if localFault(o.Err) {
+			return
+		}
+		s.unreachable.Add(1)
+		if !passive.Timeouts && isTimeout(o.Err) && !notConnected(o.Err) {
 			return
 		}
 	case o.Err != nil:
@@ -89,29 +116,54 @@ func (s *Server) observe(o Outcome) {
 	case passive.ServerErrors && o.Status >= 500 && o.Status <= 599:
 		blame = true
 	}
+	if o.Err == nil && s.unreachable.Load() != 0 {
+		s.unreachable.Store(0)
+	}
 	if passive.Disabled || s.loadState() != Up {
 		return // what was under way when the server left service is old news
 	}
+	tooMany := passive.ErrorShare > 0 && s.errorShare.add(s.pool.clock(), blame, passive)
 	if !blame {
 		if s.failing.Load() != 0 {
 			s.failing.Store(0)
 		}
 		return
 	}
-	if int(s.failing.Add(1)) >= passive.Failures && s.pool.mayEject(s.pool.refresh()) {
+	if (int(s.failing.Add(1)) >= passive.Failures || tooMany) && s.pool.mayEject(s.pool.refresh()) {
 		s.eject(time.Now(), o)
 	}
+}
+
+// errorShare counts requests and failures within a window of time. Counts that race with the beginning of a window may
+// go to either: a share over 20 requests and more bears that.
+type errorShare struct {
+	since            atomic.Int64 // when the window began, on the pool's clock
+	requests, failed atomic.Int64
+}
+
+// add counts a request and reports whether too many have failed.
+func (e *errorShare) add(now int64, failed bool, passive *Passive) bool {
+	if since := e.since.Load(); now-since > int64(passive.Window) && e.since.CompareAndSwap(since, now) {
+		e.requests.Store(0)
+		e.failed.Store(0)
+	}
+	n := e.requests.Add(1)
+	if !failed {
+		return false
+	}
+	return e.failed.Add(1)*100 >= n*int64(passive.ErrorShare) && n >= int64(passive.MinRequests)
 }
 
 // mayEject reports whether one more server may be ejected. It is asked before the lock is taken too, so that a storm
 // of failures in a pool that is at its share does not queue for the lock.
 func (p *Pool) mayEject(snap *snapshot) bool {
 	inUse := len(snap.up) + snap.ejected
-	return len(snap.up) > 1 && snap.ejected < max(1, inUse*p.passive.MaxShare/100)
+	return len(snap.up) > 1 && snap.ejected < max(1, inUse*snap.passive.MaxShare/100)
 }
 
 func (s *Server) eject(now time.Time, o Outcome) {
 	p := s.pool
+	passive := &p.current.Load().passive
 	why := o.Err
 	if why == nil {
 		why = fmt.Errorf("status %d", o.Status)
@@ -123,9 +175,10 @@ func (s *Server) eject(now time.Time, o Outcome) {
 		if now.Sub(s.ejectedUntil) > s.ejectedFor {
 			s.ejectedFor = 0 // it has been good for longer than it was out
 		}
-		s.ejectedFor = min(max(p.passive.Time, 2*s.ejectedFor), p.passive.MaxTime)
+		s.ejectedFor = min(max(passive.Time, 2*s.ejectedFor), passive.MaxTime)
 		s.ejectedUntil = now.Add(s.ejectedFor)
-		s.failing.Store(int32(p.passive.Failures - 1)) // on probation when it returns
+		s.failing.Store(int32(passive.Failures - 1))         // on probation when it returns
+		s.errorShare.since.Store(-int64(2 * passive.Window)) // a new window when it returns
 		s.ejections.Add(1)
 		return true
 	})
@@ -136,16 +189,6 @@ func (s *Server) endEjectionLocked(now time.Time) {
 	if now.Before(s.ejectedUntil) {
 		s.ejectedUntil = now
 	}
-}
-
-// smoothFirstByte moves the smoothed time an eighth of the way to the new one. A reading lost to a race is no loss.
-func (s *Server) smoothFirstByte(d time.Duration) {
-	old := s.firstByte.Load()
-	smoothed := int64(d)
-	if old != 0 {
-		smoothed = old + (int64(d)-old)/8
-	}
-	s.firstByte.CompareAndSwap(old, smoothed)
 }
 
 // localFault reports whether err is a shortage on this machine.

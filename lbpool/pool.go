@@ -1,7 +1,7 @@
 package lbpool
 
 import (
-	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -36,10 +36,30 @@ type Config struct {
 	HealthMonitors []HealthMonitor
 	// Passive takes servers out of service that fail real traffic. The zero value is on, with the defaults it documents.
 	Passive Passive
+	// MinMonitorsUp is how many health monitors must find a server healthy for it to be up. 0 means all.
+	MinMonitorsUp int
+	// MinServersUp is how many servers must be up for the pool to serve anybody. 0 means 1.
+	MinServersUp int
+	// SlowStart is how long the share of a server that comes up grows, linearly, from next to nothing to its ratio; its
+	// MaxConnections grow alike. At most five hours. 0 gives servers their full share at once. Servers that are up from
+	// the start are not held back.
+	SlowStart time.Duration
 	// Repick says what happens when a wanted server cannot be had. The zero value is RepickImmediately.
 	Repick Repick
-	// Reselect bounds how often a Transport turns to another server when the first cannot be reached.
+	// RepickFailures is the number of failures for RepickAfterFailures. 0 means 3.
+	RepickFailures int
+	// Drain says who may still use a draining server. The zero value: only the requests that are under way.
+	Drain DrainPolicy
+	// Queue lets requests wait for servers that are at their limits. The zero value is off.
+	Queue Queue
+	// Reselect says when and how often a Transport turns to another server.
 	Reselect Reselect
+	// FailAction is what the owner of the pool wants done with requests for which no server can be had. Only
+	// FailBackup is carried out here, by a Transport. The zero value is a response with status 503.
+	FailAction FailAction
+	// OnEvent is told of each change of a server's state. It is called without locks, by whoever caused the change,
+	// hence concurrently, and should not take long. Nil: nobody is told.
+	OnEvent func(Event)
 	// Logger gets one record for each change of a server's state. Nil discards.
 	Logger *slog.Logger
 }
@@ -60,6 +80,9 @@ type ServerConfig struct {
 	Disabled bool
 	// MaxConnections bounds the leases in use at a time. 0 means no bound.
 	MaxConnections int
+	// MaxRate bounds the leases granted in a second. A tenth of them, but at least one, may be granted at once. 0 means
+	// no bound.
+	MaxRate int
 }
 
 // Repick is what Acquire does when the server that a Hint wants is down, disabled, gone or full.
@@ -70,82 +93,147 @@ const (
 	RepickImmediately Repick = iota
 	// RepickNever refuses with an *UnavailableError.
 	RepickNever
+	// RepickAfterFailures keeps to a server that is down, as if it were up, until Config.RepickFailures requests in a
+	// row have failed there; then it is like RepickImmediately. Servers that are disabled, gone or full are replaced at
+	// once.
+	RepickAfterFailures
 )
 
-// String returns "immediately" or "never".
+// String returns "immediately", "never" or "after failures".
 func (r Repick) String() string {
-	if r == RepickNever {
+	switch r {
+	case RepickImmediately:
+		return "immediately"
+	case RepickNever:
 		return "never"
+	case RepickAfterFailures:
+		return "after failures"
 	}
-	return "immediately"
+	return fmt.Sprintf("Repick(%d)", uint8(r))
 }
 
-// A Pool is a fixed list of servers among which it chooses. All methods may be called concurrently.
+// A Pool is a list of servers among which it chooses. All methods may be called concurrently.
 //
-// Readers see an immutable snapshot of the servers that are up. Whatever changes a server's state takes the pool's
-// lock, builds a new snapshot and swaps it in.
+// Readers see an immutable snapshot of the pool's settings and of the servers that are up. Whatever changes a server's
+// state takes the pool's lock, builds a new snapshot and swaps it in.
 type Pool struct {
-	name      string
-	scheme    string
-	algorithm Algorithm
-	passive   Passive
-	repick    Repick
-	reselect  Reselect
-	logger    *slog.Logger
-	noServer  error
+	name     string
+	born     time.Time
+	noServer error
+	full     error
 
-	servers []*Server
-	byAddr  map[netip.AddrPort]*Server
-	byHost  map[netip.Addr][]*Server
-	byName  map[string][]*Server // lower-cased names, then host names
+	current  atomic.Pointer[snapshot]
+	running  atomic.Bool
+	changed  chan struct{} // holds at most one token: Run has something new to look after
+	waiting  atomic.Int64  // requests in the queue
+	queue    waitingRoom
+	retrying atomic.Int64
+	counters poolCounters
 
-	running atomic.Bool
-	current atomic.Pointer[snapshot]
-
-	mu sync.Mutex // held to change the state of any server
+	mu        sync.Mutex                 // held to change the state of any server, and the servers themselves
+	laid      *layout                    // the latest, as in the current snapshot
+	left      map[netip.AddrPort]*Server // removed servers, some of which have leases in use
+	leaving   []*Server                  // servers that have just been removed
+	reordered bool                       // some ratio has changed
 }
 
 // snapshot is what Acquire needs to know. It is never written once it is published.
 type snapshot struct {
+	*layout
 	up      []*Server
 	ejected int       // servers that passive marking holds back
-	due     time.Time // when the first of those comes back; zero when there is none
+	short   bool      // fewer servers are up than MinServersUp asks for
+	due     time.Time // when time itself changes something; zero when it does not
 }
 
 // Name returns the pool's name.
 func (p *Pool) Name() string { return p.name }
 
 // Servers returns all servers in the configured order. The slice is the caller's.
-func (p *Pool) Servers() []*Server { return slices.Clone(p.servers) }
+func (p *Pool) Servers() []*Server { return slices.Clone(p.current.Load().servers) }
+
+// Up reports whether the pool has a server that is up, and as many as MinServersUp asks for. They may all be full.
+func (p *Pool) Up() bool {
+	snap := p.refresh()
+	return len(snap.up) > 0 && !snap.short
+}
+
+// FailAction returns what the pool's owner wants done with requests for which no server can be had.
+func (p *Pool) FailAction() FailAction { return p.current.Load().fail }
+
+// PoolStats is a reading of a pool's counters, which start at zero when it is made and outlive Update.
+type PoolStats struct {
+	Up             int    // servers that are up
+	Total          int    // servers, disabled ones among them
+	Open           int    // leases in use
+	Waiting        int    // requests in the queue
+	Queued         uint64 // requests that have had to wait
+	QueueTimeouts  uint64 // of those, how many waited in vain
+	QueueFull      uint64 // requests that found the queue full
+	Reselects      uint64 // further servers tried by Transports
+	ReselectsSpent uint64 // further servers not tried because too many were being tried
+}
+
+type poolCounters struct{ queued, queueTimeouts, queueFull, reselects, reselectsSpent atomic.Uint64 }
+
+// Stats returns a reading of the counters. They are read one after the other, not at one instant.
+func (p *Pool) Stats() PoolStats {
+	snap := p.refresh()
+	c := &p.counters
+	return PoolStats{
+		Up: len(snap.up), Total: len(snap.servers), Open: snap.open(), Waiting: int(p.waiting.Load()),
+		Queued: c.queued.Load(), QueueTimeouts: c.queueTimeouts.Load(), QueueFull: c.queueFull.Load(),
+		Reselects: c.reselects.Load(), ReselectsSpent: c.reselectsSpent.Load(),
+	}
+}
+
+// open counts the leases in use.
+func (l *layout) open() (n int) {
+	for _, s := range l.servers {
+		n += s.Open()
+	}
+	return n
+}
+
+// clock is the time since the pool was made, in nanoseconds, which no change of the wall clock moves.
+func (p *Pool) clock() int64 { return int64(time.Since(p.born)) }
+
+// notify tells Run that there is something new.
+func (p *Pool) notify() {
+	select {
+	case p.changed <- struct{}{}:
+	default: // it will look anyway
+	}
+}
 
 // Lookup finds a server of the pool by its address, its address with port, its name or its host name; the last two
 // without regard to case. Port 0 means that none is given: of several servers the first one that is up is returned,
 // else the first.
 func (p *Pool) Lookup(server string, port uint16) (*Server, bool) {
+	l := p.refresh()
 	if addr, err := parseAddr(server); err == nil {
-		return p.lookupAddr(netip.AddrPortFrom(addr, port))
+		return l.lookupAddr(netip.AddrPortFrom(addr, port))
 	}
 	if addr, err := netip.ParseAddrPort(server); err == nil {
 		if port != 0 && port != addr.Port() {
 			return nil, false
 		}
-		return p.lookupAddr(addr)
+		return l.lookupAddr(addr)
 	}
-	return p.prefer(p.byName[strings.ToLower(server)], port)
+	return prefer(l.byName[strings.ToLower(server)], port)
 }
 
-func (p *Pool) lookupAddr(addr netip.AddrPort) (*Server, bool) {
+func (l *layout) lookupAddr(addr netip.AddrPort) (*Server, bool) {
 	ip := addr.Addr().Unmap()
 	if addr.Port() != 0 {
-		s, ok := p.byAddr[netip.AddrPortFrom(ip, addr.Port())]
+		s, ok := l.byAddr[netip.AddrPortFrom(ip, addr.Port())]
 		return s, ok
 	}
-	return p.prefer(p.byHost[ip], 0)
+	return prefer(l.byHost[ip], 0)
 }
 
 // prefer returns the first server that is up, else the first, of those that listen on port (0: on any).
-func (p *Pool) prefer(servers []*Server, port uint16) (*Server, bool) {
-	p.refresh()
+func prefer(servers []*Server, port uint16) (*Server, bool) {
 	var first *Server
 	for _, s := range servers {
 		if port != 0 && s.addr.Port() != port {
@@ -162,52 +250,103 @@ func (p *Pool) prefer(servers []*Server, port uint16) (*Server, bool) {
 }
 
 // Acquire chooses a server for one request, or one connection, and counts it as in use until the lease is released.
-// It never blocks and does not allocate.
+// It never blocks and does not allocate; AcquireWait waits for its turn.
 //
 // The server that h wants is taken when it is up, not full and not excluded. Otherwise the pool's Repick decides:
 // the algorithm chooses and Lease.Unmet tells why, or the error is an *UnavailableError. When no server can be had the
-// error matches ErrNoServer.
+// error matches ErrNoServer, and ErrFull too if that is because servers are at their limits.
 func (p *Pool) Acquire(h Hint) (Lease, error) {
 	snap := p.refresh()
+	if snap.short {
+		return Lease{}, p.noServer
+	}
 	var unmet Reason
 	if h.Server.IsValid() {
-		s, reason := p.wanted(&h)
+		s, reason := snap.wanted(&h)
 		if reason == ReasonNone {
 			return newLease(s, ReasonNone), nil
 		}
-		if p.repick == RepickNever {
+		if snap.insists(s, reason) {
 			return Lease{}, &UnavailableError{Pool: p.name, Server: h.Server, Reason: reason}
 		}
 		unmet = reason
 	}
-	s := p.choose(snap.up, &h)
+	s := p.choose(snap, &h)
 	if s == nil {
-		return Lease{}, p.noServer
+		return Lease{}, p.whyNone(snap, &h)
 	}
 	return newLease(s, unmet), nil
 }
 
 // wanted reserves the server that h names, or tells why it cannot be had.
-func (p *Pool) wanted(h *Hint) (*Server, Reason) {
-	s, ok := p.lookupAddr(h.Server)
-	switch {
-	case !ok:
-		return nil, ReasonGone
-	case s.loadState() == Disabled:
-		return nil, ReasonDisabled
-	case s.loadState() != Up || h.excludes(s):
-		return nil, ReasonDown
-	case !s.reserve():
-		return nil, ReasonFull
+func (snap *snapshot) wanted(h *Hint) (*Server, Reason) {
+	s, reason := snap.find(h)
+	if reason == ReasonNone && !s.reserve() {
+		reason = ReasonFull
 	}
-	return s, ReasonNone
+	return s, reason
+}
+
+// find finds the server that h names, and tells why it cannot be had even if it is not full.
+func (snap *snapshot) find(h *Hint) (*Server, Reason) {
+	s, ok := snap.lookupAddr(h.Server)
+	if !ok {
+		return nil, ReasonGone
+	}
+	reason := ReasonNone
+	switch s.loadState() {
+	case Up:
+	case Draining:
+		if !snap.drain.KeepBound {
+			reason = ReasonDisabled
+		}
+	case Disabled:
+		reason = ReasonDisabled
+	case Removed:
+		reason = ReasonGone
+	case Maintenance:
+		reason = ReasonMaintenance
+	default:
+		reason = ReasonDown
+	}
+	switch {
+	case h.excludes(s):
+		if reason == ReasonNone {
+			reason = ReasonDown
+		}
+	case snap.repick == RepickAfterFailures && snap.insists(s, reason):
+		reason = ReasonNone
+	}
+	return s, reason
+}
+
+// insists reports whether a request must do without a server rather than go to another one than s.
+func (snap *snapshot) insists(s *Server, reason Reason) bool {
+	switch snap.repick {
+	case RepickNever:
+		return true
+	case RepickAfterFailures:
+		return (reason == ReasonDown || reason == ReasonMaintenance) && s.unreachable.Load() < snap.patience
+	}
+	return false
+}
+
+// whyNone tells whether no server is up, or those that are cannot take a request now.
+func (p *Pool) whyNone(snap *snapshot, h *Hint) error {
+	for _, s := range snap.up {
+		if !h.excludes(s) {
+			return p.full
+		}
+	}
+	return p.noServer
 }
 
 // choose reserves the server that the algorithm chooses. A choice that is full or excluded is put aside and the
 // algorithm is asked again without it, so that algorithms may ignore both.
-func (p *Pool) choose(up []*Server, h *Hint) *Server {
+func (p *Pool) choose(snap *snapshot, h *Hint) *Server {
+	up := snap.up
 	for len(up) > 0 {
-		s := p.algorithm.Choose(up, *h)
+		s := snap.algorithm.Choose(up, *h)
 		if s == nil || s.pool != p {
 			return nil
 		}
@@ -229,7 +368,8 @@ func (p *Pool) choose(up []*Server, h *Hint) *Server {
 	return nil
 }
 
-// refresh returns the current snapshot, after taking back the servers whose time out of service is over.
+// refresh returns the current snapshot, after doing what is due: taking back servers whose time out of service is over,
+// ending drains, raising the shares of servers in slow start.
 func (p *Pool) refresh() *snapshot {
 	snap := p.current.Load()
 	if snap.due.IsZero() {
@@ -246,66 +386,100 @@ func (p *Pool) refresh() *snapshot {
 }
 
 // update runs edit under the lock and, if edit reports a change, derives the state of every server from what edit left
-// and publishes the snapshot. Then, without the lock, it logs what changed and why.
+// and publishes the snapshot. Then, without the lock, it makes known what changed and why.
 func (p *Pool) update(now time.Time, cause Cause, monitor string, err error, edit func() bool) {
-	for _, c := range p.edit(now, cause, monitor, err, edit) {
-		p.logger.LogAttrs(context.Background(), slog.LevelInfo, "server state changed",
-			slog.String("pool", p.name), slog.String("server", c.server.name), slog.String("from", c.from.String()),
-			slog.String("to", c.to.State.String()), slog.String("cause", c.to.Cause.String()),
-			slog.String("monitor", c.to.Monitor), slog.Any("error", c.to.Err))
+	st, changed := p.edit(now, cause, monitor, err, edit)
+	if st == nil {
+		return
 	}
+	if p.waiting.Load() > 0 {
+		p.queue.wakeAll()
+	}
+	st.announce(p.name, changed)
 }
 
-// transition is one server's change of state, kept for the log.
-type transition struct {
-	server *Server
-	from   State
-	to     Change
-}
-
-func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit func() bool) []transition {
+func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit func() bool) (*settings, []transition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !edit() {
-		return nil
+		return nil, nil
 	}
-	var changed []transition
 	up, ejected := p.deriveLocked(now)
-	if up == 0 && ejected > 0 {
-		// A server that fails some traffic is better than none.
-		for _, s := range p.servers {
+	if up == 0 {
+		// A server that fails some traffic, or is up and down by turns, is better than none.
+		for _, s := range p.laid.servers {
 			s.endEjectionLocked(now)
+			s.endHoldLocked()
 		}
 		up, ejected = p.deriveLocked(now)
 	}
-	snap := &snapshot{up: make([]*Server, 0, up), ejected: ejected}
-	for _, s := range p.servers {
-		from := s.loadState()
-		switch s.next {
-		case Up:
+	before := p.current.Load()
+	snap := &snapshot{layout: p.laid, up: make([]*Server, 0, up), ejected: ejected, short: up < p.laid.minServers}
+	var changed []transition
+	for _, s := range p.laid.servers {
+		if s.next == Up {
 			snap.up = append(snap.up, s)
-		case Ejected:
-			if snap.due.IsZero() || s.ejectedUntil.Before(snap.due) {
-				snap.due = s.ejectedUntil
-			}
 		}
-		if s.next == from {
-			continue
+		from := s.loadState()
+		if c, ok := s.enterLocked(Change{State: s.next, At: now, Cause: cause, Monitor: monitor, Err: err}); ok {
+			changed = append(changed, c)
 		}
-		s.change = Change{State: s.next, At: now, Cause: cause, Monitor: monitor, Err: err}
-		if from == Ejected && s.next == Up { // its time was over, whatever the occasion
-			s.change = Change{State: Up, At: now, Cause: CausePassive}
+		switch {
+		case s.next != Up:
+			s.upSince = time.Time{}
+		case from != Up && from != Draining && before != nil && p.laid.slowStart > 0:
+			s.upSince = now
 		}
-		s.state.Store(uint32(s.next))
-		changed = append(changed, transition{s, from, s.change})
+		snap.expect(s.rampLocked(now, p.laid.slowStart))
+		snap.expect(s.drain.deadline)
+		if s.next == Ejected {
+			snap.expect(s.ejectedUntil)
+		}
 	}
+	for _, s := range p.leaving {
+		if c, ok := s.enterLocked(Change{State: Removed, At: now, Cause: cause}); ok {
+			changed = append(changed, c)
+		}
+	}
+	p.leaving = nil
+	if before != nil && !p.reordered && slices.Equal(before.up, snap.up) {
+		snap.up = before.up // so that algorithms need not begin anew
+	}
+	p.reordered = false
 	p.current.Store(snap)
-	return changed
+	return p.laid.settings, changed
+}
+
+// expect notes that something is due at a time; the zero time says that nothing is.
+func (snap *snapshot) expect(at time.Time) {
+	if !at.IsZero() && (snap.due.IsZero() || at.Before(snap.due)) {
+		snap.due = at
+	}
+}
+
+// enterLocked makes to the server's state, unless it has that state already.
+func (s *Server) enterLocked(to Change) (transition, bool) {
+	from := s.loadState()
+	over := s.drainOver
+	s.drainOver = false
+	if to.State == from {
+		return transition{}, false
+	}
+	switch {
+	case over && to.State == Disabled: // its time was over, whatever the occasion
+		to = Change{State: Disabled, At: to.At, Cause: CauseDrained}
+	case from == Ejected && to.State == Up:
+		to = Change{State: Up, At: to.At, Cause: CausePassive}
+	}
+	s.change = to
+	s.unreachable.Store(0)
+	s.state.Store(uint32(to.State))
+	return transition{s, from, to}, true
 }
 
 // deriveLocked sets every server's next state and counts the two kinds that matter.
 func (p *Pool) deriveLocked(now time.Time) (up, ejected int) {
-	for _, s := range p.servers {
+	for _, s := range p.laid.servers {
 		s.next = s.deriveLocked(now)
 		switch s.next {
 		case Up:

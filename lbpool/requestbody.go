@@ -11,13 +11,22 @@ var errBodySpent = errors.New("connection lost after the request body was read, 
 
 // A guardedBody lends a request body to one attempt after the other. A RoundTripper closes the body it was given even
 // when it could not connect; the guard keeps the real body open while another attempt may follow, and knows whether
-// that is possible, namely while nothing was read. It also tells the client's failures from the server's.
+// that is possible: while nothing was read, or all that was is kept. It also tells the client's failures from the
+// server's.
+//
+// An attempt that is over may still be reading. Reads of the real body therefore come one after the other, and what an
+// earlier attempt has read is kept for the next one, whoever was given it first.
 //
 // A nil *guardedBody stands for a request without a body.
 type guardedBody struct {
 	body io.ReadCloser
 
+	reading sync.Mutex // held to read the real body
+
 	mu      sync.Mutex
+	limit   int       // of kept; fixed once attached
+	kept    []byte    // the beginning of the body, up to and a little over the limit
+	spent   bool      // more was read than is kept
 	view    *bodyView // of the current attempt; older ones are dead
 	read    bool      // something was asked for
 	eof     bool
@@ -54,6 +63,22 @@ func (g *guardedBody) open() *bodyView {
 	defer g.mu.Unlock()
 	g.view = v
 	return v
+}
+
+// keep makes the guard keep up to n bytes of what is read, so that they can be had again. It must be called before the
+// first attempt; a backup pool's attempt may ask again as long as nothing was read.
+func (g *guardedBody) keep(n int) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limit = n
+}
+
+// replayable reports whether another attempt can have the whole body.
+func (g *guardedBody) replayable() bool {
+	return g == nil || g.ask(func() bool { return (!g.read || g.limit > 0) && !g.spent && g.err == nil })
 }
 
 // touched reports whether anything was read, so that no other attempt is possible.
@@ -101,28 +126,68 @@ func (g *guardedBody) closeIfDone() error {
 type bodyView struct {
 	guard  *guardedBody
 	closed bool // guarded by guard.mu
+	at     int  // bytes of guard.kept that were given; guarded by guard.mu
 }
 
 func (v *bodyView) Read(p []byte) (int, error) {
+	if n, err, ok := v.again(p); ok {
+		return n, err
+	}
 	g := v.guard
-	g.mu.Lock()
-	dead := v.closed || g.view != v
-	g.read = g.read || !dead
-	g.mu.Unlock()
-	if dead {
-		return 0, http.ErrBodyReadAfterClose
+	g.reading.Lock()
+	defer g.reading.Unlock()
+	if n, err, ok := v.again(p); ok { // an earlier attempt has read in the meantime
+		return n, err
 	}
 	n, err := g.body.Read(p)
-	if err != nil {
-		g.mu.Lock()
-		if err == io.EOF {
-			g.eof = true
-		} else if !v.closed { // else reading was cut off from our side
-			g.err = err
-		}
-		g.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.keepLocked(p[:n])
+	if g.view == v {
+		v.at += n
+	}
+	if err == io.EOF {
+		g.eof = true
+	} else if err != nil && !(v.closed && g.view == v) { // else reading was cut off from our side
+		g.err = err
 	}
 	return n, err
+}
+
+// again reads what is there without the real body: what was read before, its end, or that there is nothing for a view
+// that is closed or not the latest. Otherwise ok is false, and the real body is about to be read.
+func (v *bodyView) again(p []byte) (n int, err error, ok bool) {
+	g := v.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case v.closed || g.view != v:
+		return 0, http.ErrBodyReadAfterClose, true
+	case v.at < len(g.kept):
+		n = copy(p, g.kept[v.at:])
+		v.at += n
+		return n, nil, true
+	case g.eof:
+		return 0, io.EOF, true
+	case g.err != nil:
+		return 0, g.err, true
+	}
+	g.read = true
+	return 0, nil, false
+}
+
+// keepLocked keeps what was just read. It goes over the limit once, lest an attempt that is about to begin lack what the
+// one before has read; after that there is no other attempt.
+func (g *guardedBody) keepLocked(p []byte) {
+	if len(p) == 0 || g.spent {
+		return
+	}
+	if g.limit == 0 {
+		g.spent = true
+		return
+	}
+	g.kept = append(g.kept, p...)
+	g.spent = len(g.kept) > g.limit
 }
 
 func (v *bodyView) Close() error {

@@ -4,18 +4,25 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
+	"sync/atomic"
 )
 
 // bindLease makes the end of the response body release the lease. It reports false if there is no body to wait for.
-func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome) bool {
+func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome, try *try) bool {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return false
 	}
 	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body = &leasedConn{ReadWriteCloser: conn, lease: lease, outcome: outcome}
+		resp.Body = &leasedConn{ReadWriteCloser: conn, lease: lease, outcome: outcome, try: try}
 	} else {
-		resp.Body = &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome}
+		b := &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome, try: try}
+		if resp.ContentLength > 0 && lease.Server.pool.current.Load().weighs {
+			b.work.Store(resp.ContentLength)
+			lease.Server.work.Add(resp.ContentLength)
+		}
+		resp.Body = b
 	}
 	return true
 }
@@ -26,10 +33,13 @@ type leasedBody struct {
 	ctx     context.Context // of the request
 	lease   Lease
 	outcome Outcome
+	try     *try
+	work    atomic.Int64 // bytes to come, as counted in Server.work
 }
 
 func (b *leasedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.done(int64(n))
 	if err != nil {
 		b.release(err)
 	}
@@ -43,7 +53,23 @@ func (b *leasedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
+// done says that n bytes fewer are to come, if that many were.
+func (b *leasedBody) done(n int64) {
+	for {
+		left := b.work.Load()
+		if left == 0 {
+			return
+		}
+		if n = min(n, left); b.work.CompareAndSwap(left, left-n) {
+			b.lease.Server.work.Add(-n)
+			return
+		}
+	}
+}
+
 func (b *leasedBody) release(err error) {
+	b.done(math.MaxInt64)
+	b.try.end()
 	o := b.outcome
 	switch {
 	case errors.Is(err, io.EOF):
@@ -60,6 +86,7 @@ type leasedConn struct {
 	io.ReadWriteCloser
 	lease   Lease
 	outcome Outcome
+	try     *try
 }
 
 // CloseWrite ends the sending direction if the connection can.
@@ -72,6 +99,7 @@ func (c *leasedConn) CloseWrite() error {
 
 func (c *leasedConn) Close() error {
 	err := c.ReadWriteCloser.Close()
+	c.try.end()
 	c.lease.Release(c.outcome)
 	return err
 }

@@ -1,6 +1,7 @@
 package lbpool
 
 import (
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -10,38 +11,56 @@ import (
 type State uint8
 
 const (
-	// Down means that a health monitor has not (yet) found the server healthy.
+	// Down means that the health monitors have not (yet) found the server healthy.
 	Down State = iota
 	// Up means that the server takes new requests.
 	Up
-	// Disabled means that the server was disabled by configuration or by Disable. It is not checked.
+	// Disabled means that the server was disabled, by configuration, by Disable, or at the end of Drain. It is not checked.
 	Disabled
 	// Ejected means that passive marking holds the server back for a while because it failed real traffic.
 	Ejected
+	// Draining means that the server takes no new clients and will be disabled once it has none left, or in due time.
+	Draining
+	// Maintenance means that the server itself has said, in answer to a health check, that it is not to be used now.
+	Maintenance
+	// Removed means that the server is no longer one of its pool's. Leases may still be in use.
+	Removed
 )
 
-// String returns "down", "up", "disabled" or "ejected".
+var stateNames = [...]string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed"}
+
+// String returns "down", "up", "disabled", "ejected", "draining", "maintenance" or "removed".
 func (s State) String() string {
-	return [...]string{"down", "up", "disabled", "ejected"}[s&3]
+	if int(s) >= len(stateNames) {
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+	return stateNames[s]
 }
 
 // Cause is what brought about a change of state.
 type Cause uint8
 
 const (
-	// CauseConfigured means that the state is the one the server started with.
+	// CauseConfigured means that New or Update did it.
 	CauseConfigured Cause = iota
 	// CauseMonitor means that a health monitor changed its mind.
 	CauseMonitor
 	// CausePassive means that passive marking took the server out or let it back in.
 	CausePassive
-	// CauseOperator means that Enable or Disable was called.
+	// CauseOperator means that Enable, Disable, Drain or SetRatio was called.
 	CauseOperator
+	// CauseDrained means that a draining server had no clients left, or no more time.
+	CauseDrained
 )
 
-// String returns "configured", "monitor", "passive" or "operator".
+var causeNames = [...]string{"configured", "monitor", "passive", "operator", "drained"}
+
+// String returns "configured", "monitor", "passive", "operator" or "drained".
 func (c Cause) String() string {
-	return [...]string{"configured", "monitor", "passive", "operator"}[c&3]
+	if int(c) >= len(causeNames) {
+		return fmt.Sprintf("Cause(%d)", uint8(c))
+	}
+	return causeNames[c]
 }
 
 // Change describes how a server came to its state.
@@ -53,7 +72,8 @@ type Change struct {
 	Err     error     // the failure that did it, nil for a change to the better; a *CheckError for the built-in checkers
 }
 
-// ServerStats is a reading of a server's counters, which start at zero when its pool is made.
+// ServerStats is a reading of a server's counters, which start at zero when the server joins its pool and outlive
+// Update.
 type ServerStats struct {
 	Open         int           // leases in use
 	Requests     uint64        // leases granted
@@ -63,75 +83,131 @@ type ServerStats struct {
 	FirstByte    time.Duration // smoothed time to first byte; 0 before the first answer
 }
 
-// A Server is one server of a pool. All methods may be called concurrently.
+// A Server is one server of a pool. All methods may be called concurrently. A server stays the same value for as long as
+// the pool has one with its address and port, whatever else Update changes.
 type Server struct {
-	pool     *Pool
-	addr     netip.AddrPort
-	host     string // addr as a URL spells it
-	name     string
-	hostname string
-	ratio    int64
-	limit    int64 // of open; 0: none
-	checks   []*check
+	pool *Pool
+	addr netip.AddrPort
+	host string // addr as a URL spells it
+	id   uint64 // hash of host: the server's place in a consistent hash
+
+	label atomic.Pointer[label]
 
 	// Guarded by pool.mu.
+	configured   ServerConfig // as New or Update had it last
+	checks       []*check
 	disabled     bool
+	removed      bool
+	drain        drain
+	drainOver    bool      // scratch of Pool.edit: the drain's time was over
 	epoch        uint64    // counts Enable and Disable, so that checks begun before are discarded
 	ejectedUntil time.Time // zero: not ejected
 	ejectedFor   time.Duration
-	next         State // scratch of Pool.update
+	upSince      time.Time // when slow start began; zero: not in slow start
+	next         State     // scratch of Pool.edit
 	change       Change
 
-	_ [64]byte // what follows is written for each request: keep it off the line of what is only read
+	_ [64]byte // what follows is used for each request: keep it off the lines of what is not
 
-	open         atomic.Int64
-	state        atomic.Uint32
-	failing      atomic.Int32 // consecutive failures
+	// What algorithms look at in all servers fits into one line.
+	open      atomic.Int64
+	limit     atomic.Int64 // of open; 0: none
+	weight    atomic.Int64 // ratio * ramp
+	firstByte atomic.Int64 // smoothed
+	sampled   atomic.Int64 // when firstByte was last measured, on the pool's clock
+	ratio     atomic.Int32
+	ramp      atomic.Int32 // share of the ratio that slow start grants, out of fullRamp
+	state     atomic.Uint32
+	failing   atomic.Int32 // consecutive failures
+	rate      rateLimit
+
+	unreachable  atomic.Int32 // failures in a row since the server's state last changed, for RepickAfterFailures
+	work         atomic.Int64 // bytes of answers that are still to come, for LeastLoad
+	rampTurns    atomic.Uint64
 	requests     atomic.Uint64
 	failures     atomic.Uint64
 	serverErrors atomic.Uint64
 	ejections    atomic.Uint64
-	firstByte    atomic.Int64
+	bestByte     atomic.Int64 // what firstByte is when the server is at ease, for FewestServers
+	errorShare   errorShare
 }
 
-func newServer(p *Pool, addr netip.AddrPort, c ServerConfig, monitors []HealthMonitor) *Server {
-	s := &Server{
-		pool:     p,
-		addr:     addr,
-		host:     addr.String(),
-		name:     c.Name,
-		hostname: c.Hostname,
-		ratio:    int64(max(c.Ratio, 1)),
-		limit:    int64(c.MaxConnections),
-		disabled: c.Disabled,
-	}
-	if s.name == "" {
-		s.name = s.host
-	}
-	for i := range monitors {
-		s.checks = append(s.checks, newCheck(s, &monitors[i]))
-	}
+// label is what a server can be called. It is never written once it is published.
+type label struct{ name, hostname string }
+
+func newServer(p *Pool, addr netip.AddrPort) *Server {
+	s := &Server{pool: p, addr: addr, host: addr.String()}
+	s.id = hashText(s.host)
+	s.ramp.Store(fullRamp)
 	s.change = Change{State: Down, At: time.Now(), Cause: CauseConfigured}
 	return s
+}
+
+// configureLocked makes the server what c says. What Enable, Disable, Drain and SetRatio have said since the last time
+// stands, unless c says something else than it said then.
+func (s *Server) configureLocked(c ServerConfig, monitors []HealthMonitor, fresh bool) {
+	name := c.Name
+	if name == "" {
+		name = s.host
+	}
+	s.label.Store(&label{name, c.Hostname})
+	s.limit.Store(int64(c.MaxConnections))
+	s.rate.set(c.MaxRate)
+	if fresh || s.configured.Ratio != c.Ratio {
+		s.setRatioLocked(max(c.Ratio, 1))
+	}
+	if fresh {
+		s.disabled = c.Disabled
+	} else if s.configured.Disabled != c.Disabled {
+		s.setDisabledLocked(c.Disabled)
+	}
+	s.configured = c
+	s.removed = false
+	s.watchLocked(monitors, fresh)
 }
 
 // Addr returns the server's address and port.
 func (s *Server) Addr() netip.AddrPort { return s.addr }
 
 // Name returns the configured name, or the address and port.
-func (s *Server) Name() string { return s.name }
+func (s *Server) Name() string { return s.label.Load().name }
 
 // Hostname returns the configured alias, or "".
-func (s *Server) Hostname() string { return s.hostname }
+func (s *Server) Hostname() string { return s.label.Load().hostname }
 
 // Ratio returns the server's share relative to the others, 1 to MaxRatio.
-func (s *Server) Ratio() int { return int(s.ratio) }
+func (s *Server) Ratio() int { return int(s.ratio.Load()) }
+
+// SetRatio changes the server's share, 1 to MaxRatio, for requests to come; others stay where they are. It holds until
+// Update is called with another ratio than the one configured now.
+func (s *Server) SetRatio(ratio int) error {
+	if ratio < 1 || ratio > MaxRatio {
+		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.name, s.Name(), ratio, MaxRatio)
+	}
+	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool {
+		s.setRatioLocked(ratio)
+		return true
+	})
+	return nil
+}
+
+func (s *Server) setRatioLocked(ratio int) {
+	if int32(ratio) == s.ratio.Load() {
+		return
+	}
+	s.ratio.Store(int32(ratio))
+	s.weight.Store(int64(ratio) * int64(s.ramp.Load()))
+	s.pool.reordered = true
+}
 
 // Open returns the number of leases in use.
 func (s *Server) Open() int { return int(s.open.Load()) }
 
-// Full reports whether as many leases are in use as MaxConnections allows.
-func (s *Server) Full() bool { return s.limit > 0 && s.open.Load() >= s.limit }
+// Full reports whether the server can take no request now, because of MaxConnections or MaxRate.
+func (s *Server) Full() bool {
+	limit := s.openLimit()
+	return limit > 0 && s.open.Load() >= limit || s.rate.exhausted(s.pool)
+}
 
 // State returns whether the server takes new requests.
 func (s *Server) State() State {
@@ -159,68 +235,92 @@ func (s *Server) Stats() ServerStats {
 	}
 }
 
-// Enable ends Disable. Without health monitors the server is up at once; with them it is down until checks succeed,
-// which begin at once when Run is running. An enabled server is left as it is.
+// Enable ends Disable and Drain. A server that was draining is back at once. One that was disabled is too if there are
+// no health monitors; with them it is down until checks succeed, which begin at once when Run is running. An enabled
+// server is left as it is.
 func (s *Server) Enable() { s.setDisabled(false) }
 
 // Disable keeps new requests from the server. Leases in use are left alone, and health checks stop.
 func (s *Server) Disable() { s.setDisabled(true) }
 
 func (s *Server) setDisabled(disabled bool) {
-	changed := false
-	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool {
-		changed = s.disabled != disabled
-		if !changed {
-			return false
-		}
-		s.disabled = disabled
-		s.epoch++
-		s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-		s.failing.Store(0)
-		for _, c := range s.checks {
-			c.resetLocked()
-		}
-		return true
-	})
-	if changed {
-		for _, c := range s.checks {
-			c.poke()
-		}
+	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool { return s.setDisabledLocked(disabled) })
+}
+
+// setDisabledLocked reports whether it changed anything.
+func (s *Server) setDisabledLocked(disabled bool) bool {
+	if s.removed || s.disabled == disabled && !s.drain.on {
+		return false
 	}
+	drained := s.drain.on
+	s.drain = drain{}
+	s.disabled = disabled
+	if drained && !disabled {
+		return true // it has been checked all the time
+	}
+	s.epoch++
+	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
+	s.failing.Store(0)
+	for _, c := range s.checks {
+		c.resetLocked()
+		c.poke()
+	}
+	return true
 }
 
 func (s *Server) loadState() State { return State(s.state.Load()) }
 
 // deriveLocked works out the state from its parts, in the order in which they hide one another.
 func (s *Server) deriveLocked(now time.Time) State {
+	if s.removed {
+		return Removed
+	}
+	if s.drain.overdue(now) {
+		s.drain = drain{}
+		s.disabled, s.drainOver = true, true
+	}
 	if s.disabled {
 		return Disabled
 	}
-	for _, c := range s.checks {
-		if !c.up {
-			return Down
-		}
+	if health := s.healthLocked(); health != Up {
+		return health
 	}
 	if now.Before(s.ejectedUntil) {
 		return Ejected
 	}
+	if s.drain.on {
+		return Draining
+	}
 	return Up
+}
+
+// openLimit is MaxConnections as far as slow start grants it; 0: none.
+func (s *Server) openLimit() int64 {
+	limit := s.limit.Load()
+	if ramp := s.ramp.Load(); limit > 0 && ramp < fullRamp {
+		limit = max(1, limit*int64(ramp)/fullRamp)
+	}
+	return limit
 }
 
 // reserve counts one more lease, unless the server is full.
 func (s *Server) reserve() bool {
-	if s.limit == 0 {
+	if limit := s.openLimit(); limit == 0 {
 		s.open.Add(1)
 	} else {
 		for {
 			n := s.open.Load()
-			if n >= s.limit {
+			if n >= limit {
 				return false
 			}
 			if s.open.CompareAndSwap(n, n+1) {
 				break
 			}
 		}
+	}
+	if !s.rate.take(s.pool) {
+		s.open.Add(-1)
+		return false
 	}
 	s.requests.Add(1)
 	return true

@@ -3,10 +3,11 @@ package lbpool
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 )
 
-// ErrUnknownPool means that a Set has no pool of the given name.
+// ErrUnknownPool means that a Set has no pool, or pool group, of the given name.
 var ErrUnknownPool = errors.New("unknown pool")
 
 // unknownPoolError is ErrUnknownPool with the name.
@@ -16,9 +17,10 @@ func (e unknownPoolError) Error() string { return fmt.Sprintf("pool %q not found
 
 func (e unknownPoolError) Unwrap() error { return ErrUnknownPool }
 
-// A Set is an immutable set of pools with distinct names. All methods may be called concurrently.
+// A Set is an immutable set of pools, and of pool groups, with distinct names. All methods may be called concurrently.
 type Set struct {
-	pools map[string]*Pool
+	pools  map[string]*Pool
+	groups map[string]*Group
 }
 
 // NewSet returns a set of pools, which may be empty. Nil pools and equal names are errors, all of which it joins.
@@ -42,43 +44,99 @@ func NewSet(pools ...*Pool) (*Set, error) {
 	return s, nil
 }
 
+// WithGroups returns a set that has groups as well. Their pools need not be in the set by themselves. Nil groups and
+// names that are taken are errors, all of which it joins.
+func (s *Set) WithGroups(groups ...*Group) (*Set, error) {
+	with := &Set{pools: s.pools, groups: maps.Clone(s.groups)}
+	if with.groups == nil {
+		with.groups = make(map[string]*Group, len(groups))
+	}
+	var faults faults
+	for i, g := range groups {
+		path := fmt.Sprintf("groups[%d]", i)
+		if g == nil {
+			faults.add(path, "must not be nil")
+			continue
+		}
+		if _, taken := with.pools[g.name]; taken {
+			faults.add(path+".name", "%q is already the name of a pool", g.name)
+		}
+		if _, taken := with.groups[g.name]; taken {
+			faults.add(path+".name", "%q is already the name of another group", g.name)
+		}
+		with.groups[g.name] = g
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return with, nil
+}
+
 // Pool returns the pool with the given name.
 func (s *Set) Pool(name string) (*Pool, bool) {
 	p, ok := s.pools[name]
 	return p, ok
 }
 
-// Servers returns how many servers of a pool are up and how many it has, disabled ones among them. For an unknown pool
-// the error matches ErrUnknownPool.
+// Group returns the pool group with the given name.
+func (s *Set) Group(name string) (*Group, bool) {
+	g, ok := s.groups[name]
+	return g, ok
+}
+
+// Select returns the pool with the given name or, if it is the name of a group, the pool that Group.Select chooses for
+// label and h. For an unknown name the error matches ErrUnknownPool. The label does not matter for a pool.
+func (s *Set) Select(name, label string, h Hint) (*Pool, error) {
+	if p, ok := s.pools[name]; ok {
+		return p, nil
+	}
+	if g, ok := s.groups[name]; ok {
+		return g.Select(label, h)
+	}
+	return nil, unknownPoolError(name)
+}
+
+// Servers returns how many servers of a pool or group are up and how many it has, disabled ones among them. For an
+// unknown one the error matches ErrUnknownPool.
 func (s *Set) Servers(pool string) (up, total int, err error) {
+	if g, ok := s.groups[pool]; ok {
+		up, total = g.Servers()
+		return up, total, nil
+	}
 	p, ok := s.pools[pool]
 	if !ok {
 		return 0, 0, unknownPoolError(pool)
 	}
-	return len(p.refresh().up), len(p.servers), nil
+	snap := p.refresh()
+	return len(snap.up), len(snap.servers), nil
 }
 
-// ServerUp reports whether a server is up. It is named as in Pool.Lookup; one that the pool does not have is not up.
-// For an unknown pool the error matches ErrUnknownPool.
+// ServerUp reports whether a server of a pool or group is up. It is named as in Pool.Lookup; one that is not there is
+// not up. For an unknown pool the error matches ErrUnknownPool.
 func (s *Set) ServerUp(pool, server string, port uint16) (bool, error) {
-	p, ok := s.pools[pool]
-	if !ok {
-		return false, unknownPoolError(pool)
-	}
-	found, ok := p.Lookup(server, port)
-	return ok && found.State() == Up, nil
+	found, err := s.lookup(pool, server, port)
+	return err == nil && found != nil && found.State() == Up, err
 }
 
-// Find returns the address of a server, which is named as in Pool.Lookup; ok is false for one that the pool does not
-// have. For an unknown pool the error matches ErrUnknownPool.
+// Find returns the address of a server of a pool or group, which is named as in Pool.Lookup; ok is false for one that is
+// not there. For an unknown pool the error matches ErrUnknownPool.
 func (s *Set) Find(pool, server string, port uint16) (addr netip.AddrPort, ok bool, err error) {
-	p, ok := s.pools[pool]
-	if !ok {
-		return netip.AddrPort{}, false, unknownPoolError(pool)
-	}
-	found, ok := p.Lookup(server, port)
-	if !ok {
-		return netip.AddrPort{}, false, nil
+	found, err := s.lookup(pool, server, port)
+	if err != nil || found == nil {
+		return netip.AddrPort{}, false, err
 	}
 	return found.Addr(), true, nil
+}
+
+// lookup returns nil for a server that is not there.
+func (s *Set) lookup(pool, server string, port uint16) (*Server, error) {
+	var found *Server
+	if g, ok := s.groups[pool]; ok {
+		found, _ = g.Lookup(server, port)
+	} else if p, ok := s.pools[pool]; ok {
+		found, _ = p.Lookup(server, port)
+	} else {
+		return nil, unknownPoolError(pool)
+	}
+	return found, nil
 }

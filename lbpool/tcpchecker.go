@@ -23,6 +23,10 @@ type TCPChecker struct {
 	Send string
 	// Expect must be found in the first 2 KiB that the server sends, at most 512 bytes. Empty expects nothing.
 	Expect string
+	// Maintenance, when it is found there before Expect is, says that the server is under maintenance: it gets no
+	// requests, at once and without counting as failed, until a check succeeds. At most 512 bytes. It needs an Expect,
+	// which ends the wait. Empty looks for nothing.
+	Maintenance string
 }
 
 // Check implements Checker. Its errors are of type *CheckError.
@@ -45,7 +49,13 @@ func (c *TCPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 func (c *TCPChecker) await(conn net.Conn) error {
 	buf := make([]byte, keywordWindow)
 	n := 0
-	for !bytes.Contains(buf[:n], []byte(c.Expect)) {
+	for {
+		if c.Maintenance != "" && bytes.Contains(buf[:n], []byte(c.Maintenance)) {
+			return &CheckError{Reason: CheckMaintenance, Detail: fmt.Sprintf("%q found", c.Maintenance)}
+		}
+		if bytes.Contains(buf[:n], []byte(c.Expect)) {
+			return nil
+		}
 		if n == len(buf) {
 			return c.mismatch()
 		}
@@ -59,7 +69,6 @@ func (c *TCPChecker) await(conn net.Conn) error {
 			return networkCheckError(err)
 		}
 	}
-	return nil
 }
 
 func (c *TCPChecker) mismatch() error {
@@ -73,6 +82,12 @@ func (c *TCPChecker) validate() error {
 	}
 	if len(c.Expect) > maxCheckExpect {
 		faults.add("expect", "%d bytes, want at most %d", len(c.Expect), maxCheckExpect)
+	}
+	if len(c.Maintenance) > maxCheckExpect {
+		faults.add("maintenance", "%d bytes, want at most %d", len(c.Maintenance), maxCheckExpect)
+	}
+	if c.Maintenance != "" && c.Expect == "" {
+		faults.add("maintenance", "needs an expect too")
 	}
 	return errors.Join(faults...)
 }

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
-
-// DefaultRetries is how many further servers a Transport tries when Reselect does not say.
-const DefaultRetries = 2
 
 var (
 	// ErrNoRoute means that a Transport was given a request without a Route and has no Pool of its own.
@@ -27,20 +26,6 @@ var (
 	// of the request by its context's deadline.
 	ErrTimeout = errors.New("timed out")
 )
-
-// Reselect bounds how often a Transport turns to another server because one could not be connected to. Nothing of the
-// request was sent then, so that any request may go elsewhere. No server is tried twice for a request.
-type Reselect struct {
-	// Retries is how many further servers are tried. 0 means DefaultRetries; negative means none.
-	Retries int
-}
-
-func (r Reselect) retries() int {
-	if r.Retries == 0 {
-		return DefaultRetries
-	}
-	return max(r.Retries, 0)
-}
 
 // ForwardError is the error of a Transport whose request was given to a server and got no answer. It matches
 // ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors. A time-out while the request body was still
@@ -83,7 +68,8 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 // not change once it is in use. It may be used concurrently.
 //
 // The request's Host header is kept, and so is everything else but the place it is sent to. A server that cannot be
-// connected to is replaced by another, as the pool's Reselect allows, while nothing of the request body has been read.
+// connected to is replaced by another while nothing of the request body has been read, and further cases can be
+// configured, see Reselect. When no server of a pool can be had, and its FailAction names a backup pool, that takes over.
 // The lease of the server is held until the response body is closed or has been read to its end, or in the case of an
 // upgraded connection (status 101), until that is closed.
 //
@@ -126,8 +112,24 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body := newGuardedBody(req.Body)
 	defer body.settle()
-	return t.send(req, route, body)
+	route.begin()
+	if route.Pool == nil {
+		return nil, ErrNoRoute
+	}
+	for backups := 0; ; backups++ {
+		resp, err := t.send(req, route, body)
+		if err == nil || route.Tried > 0 || backups == maxBackups || !errors.Is(err, ErrNoServer) {
+			return resp, err
+		}
+		fail := route.Pool.FailAction()
+		if fail.Kind != FailBackup {
+			return nil, err
+		}
+		route.Pool = fail.Backup
+	}
 }
+
+const maxBackups = 3
 
 // CloseIdleConnections closes the idle connections of Base, if it has such a method.
 func (t *Transport) CloseIdleConnections() {
@@ -146,64 +148,193 @@ func (t *Transport) roundTripper() http.RoundTripper {
 	return t.base
 }
 
+// exchange is a request on its way to the servers of a pool.
+type exchange struct {
+	transport *Transport
+	pool      *Pool
+	reselect  *Reselect
+	route     *Route
+	req       *http.Request
+	body      *guardedBody
+	start     time.Time
+
+	// What the latest server that gave an answer has said, to be passed on unless a better one comes.
+	answer *http.Response
+	server *Server
+	unmet  Reason
+}
+
 // send tries one server after the other.
 func (t *Transport) send(req *http.Request, route *Route, body *guardedBody) (*http.Response, error) {
-	route.Server, route.Unmet, route.Tried = nil, ReasonNone, 0
 	pool := route.Pool
-	if pool == nil {
-		return nil, ErrNoRoute
-	}
-	hint := route.Hint
+	x := exchange{transport: t, pool: pool, reselect: &pool.current.Load().reselect, route: route, req: req, body: body}
+	body.keep(x.reselect.MaxBody)
+	return x.run()
+}
+
+func (x *exchange) run() (*http.Response, error) {
+	hint := x.route.Hint
 	var failed *ForwardError
+	budgeted := false // this try has a place in the retry budget
 	for {
-		lease, err := pool.Acquire(hint)
+		lease, err := x.acquire(hint)
 		if err != nil {
-			if failed != nil {
-				return nil, failed // tells more than that there is no other server
+			if budgeted {
+				x.pool.endRetry()
 			}
-			var unavailable *UnavailableError
-			if errors.As(err, &unavailable) {
-				route.Unmet = unavailable.Reason
-			}
-			return nil, err
+			return x.conclude(failed, err)
 		}
-		route.Server, route.Unmet = lease.Server, lease.Unmet
-		route.Tried++
-		resp, fault := t.sendTo(lease, req, body)
+		x.route.add(lease)
+		if x.route.Tried == 1 {
+			x.start = time.Now()
+		} else {
+			x.pool.counters.reselects.Add(1)
+		}
+		resp, fault := x.transport.sendTo(lease, x.req, x.body, x.reselect.TryTimeout)
+		if budgeted {
+			x.pool.endRetry()
+		}
+		var again bool
+		again, budgeted = x.another(resp, fault)
 		if fault == nil {
-			return resp, nil
+			x.take(resp)
+		} else {
+			fault.Tried = x.route.Tried
+			failed = fault
 		}
-		fault.Tried = route.Tried
-		if !fault.connect || fault.aborted || req.Context().Err() != nil || body.touched() || route.Tried > pool.reselect.retries() {
-			return nil, fault
+		if !again {
+			return x.conclude(failed, nil)
 		}
-		failed = fault
-		hint.Exclude = append(slices.Clip(hint.Exclude), lease.Server)
+		hint.Exclude = append(slices.Clip(x.route.Hint.Exclude), x.route.Servers...)
 	}
 }
 
+func (x *exchange) acquire(h Hint) (Lease, error) {
+	if x.route.Wait && x.route.Tried == 0 {
+		return x.pool.AcquireWait(x.req.Context(), h)
+	}
+	return x.pool.Acquire(h)
+}
+
+// take keeps an answer in place of the one before.
+func (x *exchange) take(resp *http.Response) {
+	if x.answer != nil {
+		x.answer.Body.Close()
+	}
+	x.answer, x.server, x.unmet = resp, x.route.Server, x.route.Unmet
+}
+
+// conclude ends the exchange: with the latest answer, or with an error.
+func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, error) {
+	switch {
+	case x.answer != nil:
+		x.route.Server, x.route.Unmet = x.server, x.unmet
+		return x.answer, nil
+	case failed != nil:
+		return nil, failed // tells more than that there is no other server
+	}
+	var unavailable *UnavailableError
+	if errors.As(err, &unavailable) {
+		x.route.Unmet = unavailable.Reason
+	}
+	return nil, err
+}
+
+// another reports whether another server should be tried after the latest try, and whether that has taken a place in the
+// retry budget. Where nothing has been sent there is nothing to repeat, and no budget needed.
+func (x *exchange) another(resp *http.Response, fault *ForwardError) (again, budgeted bool) {
+	r := x.reselect
+	unsent := fault != nil && fault.connect && x.body.replayable()
+	switch {
+	case fault != nil && fault.aborted, x.req.Context().Err() != nil:
+		return false, false
+	case x.route.Tried > r.retries():
+		return false, false
+	case r.Timeout > 0 && time.Since(x.start) >= r.Timeout:
+		return false, false
+	case unsent:
+		return true, false
+	case fault == nil && !r.repeatsAnswer(x.req.Method, resp.StatusCode):
+		return false, false
+	case fault != nil && !r.repeatsFault(x.req.Method):
+		return false, false
+	case !x.body.replayable():
+		return false, false
+	}
+	again = x.pool.startRetry()
+	return again, again
+}
+
 // sendTo sends the request to the leased server and binds the lease to the answer.
-func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody) (_ *http.Response, fault *ForwardError) {
+func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, limit time.Duration) (_ *http.Response, fault *ForwardError) {
 	bound := false
 	outcome := Outcome{Err: ErrAborted} // stands if the base panics
+	try := startTry(req.Context(), limit)
 	defer func() {
 		if !bound {
+			try.end()
 			lease.Release(outcome)
 		}
 	}()
 	out := aim(req, lease.Server)
+	if try != nil {
+		out = out.WithContext(try.ctx)
+	}
 	body.attach(out)
 	start := time.Now()
 	resp, err := t.roundTripper().RoundTrip(out)
-	if err != nil {
+	if err = try.settle(resp, err); err != nil {
 		fault = diagnose(req, body, err)
 		fault.Pool, fault.Server = lease.Server.pool.name, lease.Server.addr
 		outcome.Err = fault
 		return nil, fault
 	}
 	outcome = Outcome{Status: resp.StatusCode, FirstByte: time.Since(start)}
-	bound = bindLease(req.Context(), resp, lease, outcome)
+	bound = bindLease(req.Context(), resp, lease, outcome, try)
 	return resp, nil
+}
+
+// try bounds the time to an answer. Nil has no bound.
+type try struct {
+	ctx       context.Context
+	cancel    context.CancelFunc
+	limit     time.Duration
+	timer     *time.Timer
+	connected atomic.Bool
+}
+
+func startTry(ctx context.Context, limit time.Duration) *try {
+	if limit <= 0 {
+		return nil
+	}
+	t := &try{limit: limit}
+	// When time is up, the error does not tell whether the connection stood.
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.connected.Store(true) }})
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	t.timer = time.AfterFunc(limit, t.cancel)
+	return t
+}
+
+// settle says that the answer is here, or the failure err. It returns err, or another if time was up.
+func (t *try) settle(resp *http.Response, err error) error {
+	if t == nil || t.timer.Stop() {
+		return err
+	}
+	if err == nil {
+		resp.Body.Close()
+	}
+	if !t.connected.Load() {
+		return fmt.Errorf("%w within %s: %w", ErrConnect, t.limit, ErrTimeout)
+	}
+	return fmt.Errorf("no answer within %s: %w", t.limit, ErrTimeout)
+}
+
+// end says that the answer is no longer needed.
+func (t *try) end() {
+	if t != nil {
+		t.timer.Stop()
+		t.cancel()
+	}
 }
 
 // aim returns a shallow copy of req that goes to s.
@@ -216,7 +347,7 @@ func aim(req *http.Request, s *Server) *http.Request {
 	if out.Host == "" {
 		out.Host = target.Host
 	}
-	target.Scheme, target.Host = s.pool.scheme, s.host
+	target.Scheme, target.Host = s.pool.current.Load().scheme, s.host
 	out.URL = &target
 	return &out
 }

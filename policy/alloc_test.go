@@ -63,6 +63,38 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+// Policies whose rules do not match, rate limits and string groups do not
+// allocate either.
+func TestNoAllocationsMore(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	env := Env{StringGroups: mustStringGroups(t, list("g", "/x", "/y/z"))}
+	tx := newTx("GET", "/A/../b/c?q=1", header("X-Key", "k"), response(200, "Server", "Apache"), client("2001:db8::1"))
+	no := Match{Path: &PathMatch{Op: BeginsWith, StringGroups: []string{"g"}}, Headers: []HeaderMatch{{Name: "X-Key", Op: Exists}}}
+	limited := mustHTTPSecurity(t, env, limit(1e9, func(l *RateLimit) { l.PerClient, l.PerPath, l.PerHeader = true, true, "X-Key" }))
+	request := mustHTTPRequest(t, env, RequestRule{Name: "r", Match: no, Action: Redirect{Protocol: HTTPS}})
+	res := mustHTTPResponse(t, env, ResponseRule{Name: "r", Match: ResponseMatch{Request: no, Headers: []HeaderMatch{{Name: "Server", Op: Contains, Values: []string{"a"}}}}, Edits: []Edit{RemoveHeader{"X"}}})
+	limiter := mustRateLimiter(t, RateLimiterConfig{Rate: Rate{Count: 1}})
+	network := mustNetworkSecurity(t, env, NetworkRule{Name: "l", Action: NetworkRateLimit, Limit: &NetworkLimit{MaxRate: 1}, Age: 1e18})
+	for name, f := range map[string]func() bool{
+		"rate limit":    func() bool { return limited.Evaluate(tx).Index < 0 },
+		"request":       func() bool { return request.Evaluate(tx).Index < 0 },
+		"response":      func() bool { return res.Evaluate(tx).Index < 0 },
+		"limiter":       func() bool { limiter.Allow("a key of some length, longer than a word"); return true },
+		"address":       func() bool { limiter.AllowAddr(tx.client.Addr()); return true },
+		"network limit": func() bool { return network.Evaluate(Conn{Client: tx.client}).Rule == "l" },
+	} {
+		if n := testing.AllocsPerRun(200, func() {
+			if !f() {
+				t.Fatal(name)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
 // Scratch space that one large request has grown is not kept.
 func TestLargeScratchIsDropped(t *testing.T) {
 	s := &subjects{}

@@ -103,7 +103,7 @@ func BenchmarkStringSet(b *testing.B) {
 					values = append(values, fmt.Sprintf("/%x/old/%d", i*7919%65536, i))
 				}
 				c := &compiler{}
-				set := newStringSet(op, false, c.values("m", op, values, false), nil)
+				set := newStringSet(op, false, c.values("m", op, values, nil, false), nil)
 				var s subjects
 				subject := s.copy("/shop/Articles/12345/view/of/a/longer/path/with/some/more/segments/12345.html")
 				b.ReportAllocs()
@@ -135,7 +135,7 @@ func BenchmarkRegexp(b *testing.B) {
 	for _, pattern := range []string{"^/admin(/|$)", `\.(php|asp|jsp)$`, "union.*select", "a.*[bc]", "(a|aa)+[bc]$", "(x*a?){80}[bc]"} {
 		b.Run(pattern, func(b *testing.B) {
 			c := &compiler{}
-			set := newStringSet(MatchesRegexp, false, c.values("m", MatchesRegexp, []string{pattern}, false), nil)
+			set := newStringSet(MatchesRegexp, false, c.values("m", MatchesRegexp, []string{pattern}, nil, false), nil)
 			if c.join() != nil {
 				b.Fatal(c.join())
 			}
@@ -147,5 +147,20 @@ func BenchmarkRegexp(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(MaxRegexpSubject/1024)/1000, "µs/KiB")
 		})
+	}
+}
+
+// BenchmarkHTTPRequest is a policy as sites have it: a few rules that match
+// nothing, one that chooses a pool, one that edits headers.
+func BenchmarkHTTPRequest(b *testing.B) {
+	p := mustHTTPRequest(b, Env{},
+		RequestRule{Name: "old", Match: pathIs("/old"), Action: Redirect{Protocol: HTTPS, Path: "/new/path[1:]"}},
+		RequestRule{Name: "static", Match: Match{Path: &PathMatch{Op: BeginsWith, Values: []string{"/static"}}}, Action: Modify{Pool: SwitchPool{Name: "static"}}},
+		RequestRule{Name: "shop", Match: Match{Path: &PathMatch{Op: BeginsWith, Values: []string{"/shop"}}}, Action: Modify{Pool: SwitchPool{Name: "shop"}}},
+		RequestRule{Name: "edit", Action: Modify{Rewrite: RewriteURL{Path: "/path[1:]"}, Edits: []Edit{ReplaceHeader{"X-Client", "$client_ip"}, RemoveHeader{"X-Debug"}}}})
+	b.ReportAllocs()
+	for b.Loop() {
+		tx := *benchTx
+		p.Evaluate(&tx)
 	}
 }

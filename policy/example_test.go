@@ -26,6 +26,12 @@ func (t transaction) Reply(status int, header http.Header, body []byte) {
 	fmt.Printf("replied %d %s %q\n", status, header.Get("Location"), body)
 }
 
+func (t transaction) EditRequest() *http.Request         { return t.request }
+func (t transaction) Response() (int, http.Header, bool) { return 0, nil, false }
+func (t transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
+	fmt.Println("pool", pool)
+}
+
 func get(target, peer string) transaction {
 	return transaction{httptest.NewRequest("GET", target, nil), peer}
 }

@@ -7,8 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxNameLen bounds rule names, in bytes, because every log record repeats them.
-const maxNameLen = 255
+// Names are bounded, in bytes, because every log record repeats them. A rule
+// of a set bears two of them and a slash.
+const (
+	maxNameLen     = 255
+	maxRuleNameLen = 2*maxNameLen + 1
+)
 
 // A FieldError is one fault of a policy's configuration. A constructor
 // returns all faults it finds, joined with [errors.Join].
@@ -25,7 +29,7 @@ func (e *FieldError) Unwrap() error { return e.Err }
 
 // A RuleError says that a rule could not be evaluated for a connection or a
 // request. It unwraps to the error of the service that failed, or to
-// [ErrPathNUL], [ErrURITooLong] or [ErrFieldTooLong].
+// [ErrPathNUL], [ErrURITooLong], [ErrFieldTooLong] or [ErrResponseTooLong].
 type RuleError struct {
 	Rule  string // name of the rule
 	Index int    // position of the rule in its policy, from 0
@@ -61,8 +65,8 @@ func (seen ruleNames) check(f *faults, field, name string, index int) {
 	case name == "":
 		f.addf(field, "a rule needs a name")
 		return
-	case len(name) > maxNameLen:
-		f.addf(field, "%d bytes are more than %d", len(name), maxNameLen)
+	case len(name) > maxRuleNameLen:
+		f.addf(field, "%d bytes are more than %d", len(name), maxRuleNameLen)
 	case !printable(name):
 		f.addf(field, "%q is not printable text", name)
 	}

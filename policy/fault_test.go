@@ -25,7 +25,7 @@ func TestHTTPSecurityFaults(t *testing.T) {
 		{Name: "", Action: Close{}},
 		{Name: "ok", Action: Close{}},
 		{Name: "line\nend", Action: Close{}, Disabled: true},
-		{Name: strings.Repeat("n", 256), Action: Close{}},
+		{Name: strings.Repeat("n", 512), Action: Close{}},
 		{Name: "no action"},
 		{Name: "pointer", Action: &Allow{}},
 		{Name: "status", Action: Respond{Status: 199}},
@@ -66,7 +66,7 @@ func TestHTTPSecurityFaults(t *testing.T) {
 		`rules[1].name: a rule needs a name`,
 		`rules[2].name: "ok" is already the name of rules[0]`,
 		`rules[3].name: "line\nend" is not printable text`,
-		`rules[4].name: 256 bytes are more than 255`,
+		`rules[4].name: 512 bytes are more than 511`,
 		`rules[5].action: a rule needs an action`,
 		`rules[6].action: *policy.Allow is not an action; give the struct, not a pointer to it`,
 		`rules[7].action.status: 199 is not between 200 and 599`,
@@ -137,13 +137,13 @@ func TestHTTPSecurityFaults(t *testing.T) {
 func TestNetworkSecurityFaults(t *testing.T) {
 	_, err := NewNetworkSecurity([]NetworkRule{
 		{Name: "a", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}},
-		{Name: "a", Action: 3, Match: NetworkMatch{VSPort: &PortMatch{}, ClientPort: &PortMatch{Ports: []uint16{0}}}},
+		{Name: "a", Action: 9, Match: NetworkMatch{VSPort: &PortMatch{}, ClientPort: &PortMatch{Ports: []uint16{0}}}},
 	}, Env{})
 	want := []string{
 		`rules[0].action: 0 is not an action`,
 		`rules[0].match.clientIP.groups[0]: "g": the policy was given no IP groups`,
 		`rules[1].name: "a" is already the name of rules[0]`,
-		`rules[1].action: 3 is not an action`,
+		`rules[1].action: 9 is not an action`,
 		`rules[1].match.vsPort: no ports or ranges`,
 		`rules[1].match.clientPort.ports[0]: port 0 cannot be matched`,
 	}

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"errors"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -10,8 +9,9 @@ import (
 
 // SecurityRule is one rule of an [HTTPSecurity] policy.
 type SecurityRule struct {
-	Name     string         // required, unique in the policy, at most 255 bytes of printable text
+	Name     string         // required, unique in the policy, at most 511 bytes of printable text
 	Disabled bool           // true: checked at construction, otherwise without any effect
+	DryRun   bool           // true: evaluated and counted, but what it would do stands only in Verdict.Monitored
 	Match    Match          // the zero value selects every request
 	Action   SecurityAction // required
 	Log      bool           // ask for a record of each request the rule decides
@@ -19,27 +19,51 @@ type SecurityRule struct {
 
 // HTTPSecurity decides per request, before anything is rewritten: the first
 // enabled rule whose match holds decides, and a request that no rule matches
-// is accepted. It is immutable apart from its counters and safe for
-// concurrent use. A nil *HTTPSecurity has no rules.
+// is accepted. A [RateLimit] decides only about requests above its rate. It
+// is immutable apart from its counters and buckets and safe for concurrent
+// use. A nil *HTTPSecurity has no rules.
 type HTTPSecurity struct {
-	env    Env
-	rules  []securityRule
+	env     Env
+	rules   []securityRule
+	scratch scratch
+}
+
+type securityRule struct {
+	ruleHead
+	match  compiledMatch
+	action SecurityAction
+}
+
+// scratch keeps the subjects of evaluations for the next ones.
+type scratch struct {
 	fields []fieldName
 	pool   sync.Pool // of *subjects
 }
 
-type securityRule struct {
-	name          string
-	disabled, log bool
-	conditions    []condition // all must hold
-	action        SecurityAction
-	counters      counters
+func (p *scratch) get() *subjects {
+	if s, ok := p.pool.Get().(*subjects); ok {
+		return s
+	}
+	return &subjects{fields: make([]fieldTexts, len(p.fields))}
+}
+
+func (p *scratch) put(s *subjects) {
+	if s.reset() {
+		p.pool.Put(s)
+	}
 }
 
 // NewHTTPSecurity compiles rules, of which it keeps copies. It reports every
 // fault of every rule, disabled ones included, as joined [FieldError] values.
 func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 	p := &HTTPSecurity{env: env, rules: make([]securityRule, len(rules))}
+	previous := make(map[string]*securityRule)
+	if old := env.Previous.HTTPSecurity; old != nil {
+		for i := range old.rules {
+			previous[old.rules[i].name] = &old.rules[i]
+		}
+	}
+	p.env.Previous = Previous{} // or each policy would keep all before it
 	c := &compiler{env: &p.env}
 	names := make(ruleNames)
 	for i, r := range rules {
@@ -48,16 +72,29 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 		// To accept wrongly is worse than to refuse wrongly: see PathMatch.
 		_, every := r.Action.(Allow)
 		compiled := &p.rules[i]
-		compiled.name, compiled.disabled, compiled.log = r.Name, r.Disabled, r.Log
-		compiled.conditions = r.Match.compile(c, field+".match", every)
-		compiled.action = compileSecurityAction(&c.faults, field+".action", r.Action)
+		compiled.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log}
+		compiled.match = r.Match.compile(c, field+".match", every)
+		compiled.action = compileSecurityAction(c, field+".action", r.Action)
+		compiled.takeOver(previous[r.Name])
 	}
 	if err := c.join(); err != nil {
 		return nil, err
 	}
-	p.fields = c.fields
-	p.pool.New = func() any { return &subjects{fields: make([]fieldTexts, len(p.fields))} }
+	p.scratch.fields = c.fields
 	return p, nil
+}
+
+func (r *securityRule) takeOver(old *securityRule) {
+	if old == nil {
+		r.inherit(nil)
+		return
+	}
+	r.inherit(&old.ruleHead)
+	limit, ok := r.action.(*compiledLimit)
+	oldLimit, wasLimit := old.action.(*compiledLimit)
+	if ok && wasLimit {
+		limit.takeOver(oldLimit)
+	}
 }
 
 // Evaluate decides about tx and acts on it: at most one call of Reply or
@@ -70,81 +107,103 @@ func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 	if p == nil || len(p.rules) == 0 {
 		return Verdict{Index: -1}
 	}
-	s := p.pool.Get().(*subjects)
+	s := p.scratch.get()
 	s.start(tx)
-	i, location, err := p.decide(s)
-	if s.reset() {
-		p.pool.Put(s)
-	}
-	if i < 0 {
-		return Verdict{Index: -1}
-	}
-	r := &p.rules[i]
-	v := Verdict{Rule: r.name, Index: i, Log: r.log}
-	if err != nil {
-		r.counters.errors.Add(1)
-		p.fail(&v, tx, err)
+	v, end, err := p.decide(s, nil)
+	p.scratch.put(s)
+	if v.Index < 0 {
 		return v
 	}
-	v.Action, v.Status = outcome(r.action)
-	v.Ended = v.Action != ActionAllow
-	v.Dropped = v.Action == ActionClose || v.Action == ActionReset || v.Status >= 400
+	r := &p.rules[v.Index]
+	if err != nil {
+		r.counters.errors.Add(1)
+		v.fail(tx, err, p.env.FailOpen)
+		return v
+	}
+	v.end(tx, &end)
 	r.counters.hit(time.Now(), v.Dropped)
-	perform(r.action, tx, location)
 	return v
 }
 
-// decide finds the rule that decides, or that failed; -1 when there is none.
-// The location belongs to a rule that redirects.
-func (p *HTTPSecurity) decide(s *subjects) (rule int, location string, err error) {
+// Explain tells how the policy would decide about tx, rule by rule, in text
+// for people: values of headers and cookies that rules look at are in it. It
+// has no effect on tx, counts nothing and takes no tokens.
+func (p *HTTPSecurity) Explain(tx Transaction) string {
+	if p == nil {
+		return explainNoRule
+	}
+	x := new(explainer)
+	s := p.scratch.get()
+	s.start(tx)
+	v, end, err := p.decide(s, x)
+	p.scratch.put(s)
+	x.decision(v, end, err, p.env.FailOpen)
+	return x.String()
+}
+
+// decide finds the rule that decides, or that failed, and how it ends the
+// request. It names the rule in the verdict, and what rules in dry run do.
+func (p *HTTPSecurity) decide(s *subjects, x *explainer) (Verdict, ending, error) {
+	v := Verdict{Index: -1}
 	for i := range p.rules {
 		r := &p.rules[i]
-		if r.disabled {
+		if r.passOver(i, x) {
 			continue
 		}
-		ok, err := r.matches(s)
-		if err != nil {
-			return i, "", err
+		end, ok, err := r.try(s, x)
+		switch {
+		case err != nil && r.dryRun:
+			v.monitorError(&r.ruleHead, i, err, x)
+		case err != nil:
+			return v.failed(&r.ruleHead, i), ending{}, err
+		case ok && (r.dryRun || end.action == ActionReport):
+			v.monitor(&r.ruleHead, i, &end, x)
+		case ok:
+			v.decides(&r.ruleHead, i)
+			v.asks(&r.ruleHead)
+			return v, end, nil
 		}
+	}
+	return v, ending{}, nil
+}
+
+// try reports whether the rule decides, and how it would end the request.
+func (r *securityRule) try(s *subjects, x *explainer) (ending, bool, error) {
+	ok, err := matches(r.match.conditions, s, x)
+	if !ok || err != nil {
+		return ending{}, false, err
+	}
+	switch a := r.action.(type) {
+	case RedirectToHTTPS:
+		location, ok := a.location(s.http)
 		if !ok {
-			continue
+			r.skip(errNoHTTPS, x)
 		}
-		if redirect, is := r.action.(RedirectToHTTPS); is {
-			if location, ok = redirect.location(s.http); !ok {
-				continue
+		return ending{action: ActionRedirect, page: redirectPage, location: location}, ok, nil
+	case *compiledLimit:
+		ok, err := a.allows(s, x != nil)
+		if err != nil {
+			return ending{}, false, err
+		}
+		if ok {
+			if x == nil {
+				r.counters.allowed.Add(1)
+			} else {
+				x.linef("within the rate limit")
 			}
+			return ending{}, false, nil
 		}
-		return i, location, nil
+		if x == nil {
+			r.counters.limited.Add(1)
+		} else {
+			x.linef("above the rate limit")
+		}
+		return a.ending(s), true, nil
 	}
-	return -1, "", nil
+	return endingOf(r.action), true, nil
 }
 
-func (r *securityRule) matches(s *subjects) (bool, error) {
-	for _, holds := range r.conditions {
-		if ok, err := holds(s); !ok || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// fail completes the verdict of a rule that could not be evaluated.
-func (p *HTTPSecurity) fail(v *Verdict, tx Transaction, err error) {
-	v.Err = &RuleError{Rule: v.Rule, Index: v.Index, Err: err}
-	status := http.StatusInternalServerError
-	switch {
-	case errors.Is(err, ErrPathNUL):
-		status = http.StatusBadRequest
-	case errors.Is(err, ErrURITooLong):
-		status = http.StatusRequestURITooLong
-	case errors.Is(err, ErrFieldTooLong):
-		status = http.StatusRequestHeaderFieldsTooLarge
-	case p.env.FailOpen:
-		return
-	}
-	v.Action, v.Status, v.Ended, v.Dropped = ActionFail, status, true, true
-	perform(builtinPage(status), tx, "")
-}
+var errNoHTTPS = errors.New("the request came over https, or its host could not stand in a URL")
 
 // Stats returns the counters of all rules, in the order of the rules.
 func (p *HTTPSecurity) Stats() []RuleStats {

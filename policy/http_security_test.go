@@ -104,12 +104,12 @@ func TestFirstEnabledMatchDecides(t *testing.T) {
 
 func TestNilAndEmptyPolicyAcceptAll(t *testing.T) {
 	for name, p := range map[string]*HTTPSecurity{"nil": nil, "zero": {}, "no rules": mustHTTPSecurity(t, Env{})} {
-		if v := p.Evaluate(newTx("GET", "/")); v != (Verdict{Index: -1}) || len(p.Stats()) != 0 {
+		if v := p.Evaluate(newTx("GET", "/")); !cmp.Equal(v, Verdict{Index: -1}) || len(p.Stats()) != 0 {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
 	for name, p := range map[string]*NetworkSecurity{"nil": nil, "zero": {}, "no rules": mustNetworkSecurity(t, Env{})} {
-		if v := p.Evaluate(Conn{}); v != (NetworkVerdict{Index: -1, Action: NetworkAllow}) || len(p.Stats()) != 0 {
+		if v := p.Evaluate(Conn{}); !cmp.Equal(v, NetworkVerdict{Index: -1, Action: NetworkAllow}) || len(p.Stats()) != 0 {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}

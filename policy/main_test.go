@@ -22,6 +22,44 @@ type fakeTx struct {
 	body                  string
 	closed, reset         bool
 	calls                 int
+
+	sent      *http.Request // what EditRequest gave out; nil: not edited
+	pool      string
+	server    netip.AddrPort
+	selected  int
+	answer    http.Header // of the server's response; nil: none yet
+	answered  int
+	requestID string
+}
+
+func (t *fakeTx) EditRequest() *http.Request {
+	if t.sent == nil {
+		sent := *t.request // as limpet.Transaction does: the URL is shared
+		sent.Header = t.request.Header.Clone()
+		t.sent = &sent
+	}
+	return t.sent
+}
+
+func (t *fakeTx) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
+	if key != "" || entry != "" {
+		panic("a policy knows no persistence entries")
+	}
+	t.pool, t.server = pool, addr
+	t.selected++
+}
+
+func (t *fakeTx) Response() (int, http.Header, bool) { return t.answered, t.answer, t.answer != nil }
+func (t *fakeTx) RequestID() string                  { return t.requestID }
+
+// response is what a server has answered.
+func response(status int, headers ...string) func(*fakeTx) {
+	return func(t *fakeTx) {
+		t.answered, t.answer = status, http.Header{}
+		for i := 0; i < len(headers); i += 2 {
+			t.answer.Add(headers[i], headers[i+1])
+		}
+	}
 }
 
 func (t *fakeTx) Client() netip.AddrPort  { return t.client }

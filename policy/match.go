@@ -22,6 +22,9 @@ type Match struct {
 	Host     *HostMatch     // the host, with or without port
 	Headers  []HeaderMatch  // every one of them must hold
 	Cookie   *CookieMatch   // one cookie by name
+
+	Geo        *GeoMatch        // where Transaction.Client is
+	Reputation *ReputationMatch // what Transaction.Client is known for
 }
 
 // Protocol is the protocol a request came in.
@@ -92,7 +95,25 @@ type VersionMatch struct {
 }
 
 // A condition is one compiled match. It fails only for a [RuleError]'s reasons.
-type condition func(*subjects) (bool, error)
+type condition struct {
+	about string // what is asked, such as `path begins with "/admin"`
+	holds func(*subjects) (bool, error)
+	shown func(*subjects) string // what was compared, for an explanation
+}
+
+// matches reports whether all conditions hold. x, if not nil, is told of each.
+func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
+	for i := range conditions {
+		ok, err := conditions[i].holds(s)
+		if x != nil {
+			x.condition(&conditions[i], s, ok, err)
+		}
+		if !ok || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
 
 // compiler collects what the matches of one policy share.
 type compiler struct {
@@ -102,53 +123,78 @@ type compiler struct {
 	patterns int         // regular expressions so far
 }
 
-// compile returns the conditions of m, the cheap ones first and those that
-// may ask a service last: a failing service then hurts only requests for
-// which its answer matters. With every, a subject with several readings must
-// match in all of them, else in one.
-func (m *Match) compile(c *compiler, field string, every bool) []condition {
-	var all []condition
-	add := func(cond condition) { all = append(all, cond) }
-	if m.Protocol != nil {
-		add(m.Protocol.compile(c, field+".protocol"))
+// compiledMatch is the compiled form of a Match. The path and the query are
+// there for what they tell beside whether they hold.
+type compiledMatch struct {
+	conditions []condition
+	path       *pathCondition  // may be nil
+	query      *queryCondition // may be nil
+}
+
+// compile puts the cheap conditions first and those that may ask a service
+// last: a failing service then hurts only requests for which its answer
+// matters. With every, a subject with several readings must match in all of
+// them, else in one.
+func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatch) {
+	add := func(about string, holds func(*subjects) (bool, error), shown func(*subjects) string) {
+		all.conditions = append(all.conditions, condition{about, holds, shown})
 	}
-	if m.Version != nil {
-		add(m.Version.compile(c, field+".version"))
+	if m := m.Protocol; m != nil {
+		add(about("protocol", m.Op, m.Protocol.String()), m.compile(c, field+".protocol"), func(s *subjects) string { return protocolOf(s.http).String() })
 	}
-	if m.Method != nil {
-		add(m.Method.compile(c, field+".method"))
+	if m := m.Version; m != nil {
+		add(about("version", m.Op, versionTexts(m.Versions)...), m.compile(c, field+".version"), func(s *subjects) string { return versionOf(s.http).String() })
 	}
-	if m.VSPort != nil {
-		ports := m.VSPort.compile(&c.faults, field+".vsPort")
-		add(func(s *subjects) (bool, error) { return ports.contains(s.port), nil })
+	if m := m.Method; m != nil {
+		add(about("method", m.Op, m.Methods...), m.compile(c, field+".method"), func(s *subjects) string { return s.http.Method })
 	}
-	if m.Host != nil {
-		add(m.Host.compile(c, field+".host"))
+	if m := m.VSPort; m != nil {
+		ports := m.compile(&c.faults, field+".vsPort")
+		add(about("VS port", m.Op, m.texts()...), func(s *subjects) (bool, error) { return ports.contains(s.port), nil },
+			func(s *subjects) string { return strconv.Itoa(int(s.port)) })
 	}
-	if m.Path != nil {
-		add(m.Path.compile(c, field+".path", every))
+	if m := m.Host; m != nil {
+		add(about("host", m.Op, quoted(m.Values, nil)...), m.compile(c, field+".host"), func(s *subjects) string { return strconv.Quote(s.http.Host) })
 	}
-	if m.Query != nil {
-		add(m.Query.compile(c, field+".query", every))
+	if m := m.Path; m != nil {
+		all.path = m.compile(c, field+".path", every)
+		add(about("path", m.Op, quoted(m.Values, m.StringGroups)...), all.path.holds, all.path.shown)
+	}
+	if m := m.Query; m != nil {
+		all.query = m.compile(c, field+".query", every)
+		add(about("query", m.Op, quoted(m.Values, m.StringGroups)...), all.query.holds, all.query.shown)
 	}
 	for i := range m.Headers {
-		add(m.Headers[i].compile(c, indexed(field, "headers", i)))
+		h := &m.Headers[i]
+		f := h.compile(c, indexed(field, "headers", i))
+		add(about("header "+f.name.name, h.Op, quoted(h.Values, h.StringGroups)...), f.holds, f.shown)
 	}
-	if m.Cookie != nil {
-		add(m.Cookie.compile(c, field+".cookie"))
+	if m := m.Cookie; m != nil {
+		f := m.compile(c, field+".cookie")
+		add(about("cookie "+m.Name, m.Op, quoted(m.Values, nil)...), f.holds, f.shown)
 	}
-	if m.SourceIP != nil {
-		ips := m.SourceIP.compile(&c.faults, field+".sourceIP", c.env)
-		add(func(s *subjects) (bool, error) { return ips.contains(s.source) })
+	if m := m.SourceIP; m != nil {
+		ips := m.compile(&c.faults, field+".sourceIP", c.env)
+		add(about("source IP", m.Op, m.texts()...), func(s *subjects) (bool, error) { return ips.contains(s.source) },
+			func(s *subjects) string { return s.source.String() })
 	}
-	if m.ClientIP != nil {
-		ips := m.ClientIP.compile(&c.faults, field+".clientIP", c.env)
-		add(func(s *subjects) (bool, error) { return ips.contains(s.client) })
+	client := func(s *subjects) string { return s.client.String() }
+	if m := m.ClientIP; m != nil {
+		ips := m.compile(&c.faults, field+".clientIP", c.env)
+		add(about("client IP", m.Op, m.texts()...), func(s *subjects) (bool, error) { return ips.contains(s.client) }, client)
+	}
+	if m := m.Geo; m != nil {
+		geo := m.compile(&c.faults, field+".geo", c.env)
+		add(about("client "+m.Attribute, m.Op, quoted(m.Values, nil)...), func(s *subjects) (bool, error) { return geo.contains(s.client) }, client)
+	}
+	if m := m.Reputation; m != nil {
+		reputation := m.compile(&c.faults, field+".reputation", c.env)
+		add(about("client reputation", m.Op, m.Kinds...), func(s *subjects) (bool, error) { return reputation.contains(s.client) }, client)
 	}
 	return all
 }
 
-func (m *ProtocolMatch) compile(c *compiler, field string) condition {
+func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	checkMembership(&c.faults, field, m.Op)
 	if m.Protocol != HTTP && m.Protocol != HTTPS {
 		c.addf(field+".protocol", "%d is not a protocol", m.Protocol)
@@ -157,7 +203,7 @@ func (m *ProtocolMatch) compile(c *compiler, field string) condition {
 	return func(s *subjects) (bool, error) { return (s.http.TLS != nil) == tls, nil }
 }
 
-func (m *VersionMatch) compile(c *compiler, field string) condition {
+func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	checkMembership(&c.faults, field, m.Op)
 	if len(m.Versions) == 0 {
 		c.addf(field, "no versions")
@@ -172,6 +218,21 @@ func (m *VersionMatch) compile(c *compiler, field string) condition {
 	}
 	negate := m.Op == IsNotIn
 	return func(s *subjects) (bool, error) { return set[versionOf(s.http)] != negate, nil }
+}
+
+func protocolOf(r *http.Request) Protocol {
+	if r.TLS != nil {
+		return HTTPS
+	}
+	return HTTP
+}
+
+func versionTexts(versions []Version) []string {
+	texts := make([]string, len(versions))
+	for i, v := range versions {
+		texts[i] = v.String()
+	}
+	return texts
 }
 
 func versionOf(r *http.Request) Version {
@@ -193,7 +254,7 @@ var standardMethods = []string{
 	"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK",
 }
 
-func (m *MethodMatch) compile(c *compiler, field string) condition {
+func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	checkMembership(&c.faults, field, m.Op)
 	if len(m.Methods) == 0 {
 		c.addf(field, "no methods")

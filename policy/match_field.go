@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -16,7 +17,8 @@ import (
 type HeaderMatch struct {
 	Name          string   // case never matters
 	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, none for a PresenceOp; "" only with Equals and DoesNotEqual
+	Values        []string // at least one for a StringOp, unless there are StringGroups; none for a PresenceOp; "" only with Equals and DoesNotEqual
+	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
 	CaseSensitive bool     // of values
 }
 
@@ -34,8 +36,9 @@ type CookieMatch struct {
 
 // fieldName names a header, in canonical form, or a cookie.
 type fieldName struct {
-	cookie bool
-	name   string
+	cookie   bool
+	response bool // a header of the response
+	name     string
 }
 
 // each calls yield with each value the request has under the name, trimmed.
@@ -78,7 +81,7 @@ func eachCookie(line, name string, yield func(value string)) {
 	}
 }
 
-func (m *HeaderMatch) compile(c *compiler, field string) condition {
+func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 	name := textproto.CanonicalMIMEHeaderKey(m.Name)
 	switch {
 	case !isToken(m.Name):
@@ -86,33 +89,74 @@ func (m *HeaderMatch) compile(c *compiler, field string) condition {
 	case name == "Trailer":
 		c.addf(field+".name", "net/http does not deliver %q with every request", name)
 	}
-	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.CaseSensitive)
+	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.StringGroups, m.CaseSensitive, ErrFieldTooLong)
 }
 
-func (m *CookieMatch) compile(c *compiler, field string) condition {
+// compileResponse compiles a match on a header of the response.
+func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition {
+	if !isToken(m.Name) {
+		c.addf(field+".name", "%q is not a header name", m.Name)
+	}
+	name := fieldName{response: true, name: textproto.CanonicalMIMEHeaderKey(m.Name)}
+	return compileField(c, field, name, m.Op, m.Values, m.StringGroups, m.CaseSensitive, ErrResponseTooLong)
+}
+
+func (m *CookieMatch) compile(c *compiler, field string) fieldCondition {
 	if !isToken(m.Name) {
 		c.addf(field+".name", "%q is not a cookie name", m.Name)
 	}
-	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, m.CaseSensitive)
+	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, ErrFieldTooLong)
 }
 
-func compileField(c *compiler, at string, name fieldName, valueOp ValueOp, values []string, caseSensitive bool) condition {
-	slot := c.slot(name)
+// fieldCondition is the compiled form of a match on a header or a cookie.
+type fieldCondition struct {
+	name   fieldName
+	slot   int
+	set    *stringSet // nil for a PresenceOp
+	exists bool       // for a PresenceOp
+	negate bool
+}
+
+func compileField(c *compiler, at string, name fieldName, valueOp ValueOp, values, groups []string, caseSensitive bool, tooLong error) fieldCondition {
+	f := fieldCondition{name: name, slot: c.slot(name)}
 	if op, ok := valueOp.(PresenceOp); ok {
-		exists := c.presence(at, op, values)
-		return func(s *subjects) (bool, error) { return (len(s.field(slot, name)) > 0) == exists, nil }
+		f.exists = c.presence(at, op, values, groups)
+		return f
 	}
 	op := stringOp(valueOp)
-	set := newStringSet(op.positive(), caseSensitive, c.values(at, op, values, caseSensitive), ErrFieldTooLong)
-	negate := op.negative()
-	return func(s *subjects) (bool, error) {
-		for _, t := range s.field(slot, name) {
-			if in, err := set.contains(t); in || err != nil {
-				return !negate, err
-			}
-		}
-		return negate, nil
+	f.negate = op.negative()
+	f.set = newStringSet(op.positive(), caseSensitive, c.values(at, op, values, groups, caseSensitive), tooLong)
+	c.useGroups(at, f.set, groups, false)
+	return f
+}
+
+func (f fieldCondition) holds(s *subjects) (bool, error) {
+	texts := s.field(f.slot, f.name)
+	if f.set == nil {
+		return (len(texts) > 0) == f.exists, nil
 	}
+	for _, t := range texts {
+		if in, err := f.set.contains(t); in || err != nil {
+			return !f.negate, err
+		}
+	}
+	return f.negate, nil
+}
+
+// shown is the field for an explanation.
+func (f fieldCondition) shown(s *subjects) string {
+	texts := s.field(f.slot, f.name)
+	if len(texts) == 0 {
+		return "absent"
+	}
+	var b []byte
+	for i, t := range texts {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = strconv.AppendQuote(b, string(t.exact))
+	}
+	return string(b)
 }
 
 // slot returns the place of a field's values in the scratch, shared by all

@@ -48,8 +48,8 @@ func hostWithoutPort(host string) string {
 	return name
 }
 
-func (m *HostMatch) compile(c *compiler, field string) condition {
-	values := c.values(field, m.Op, m.Values, m.CaseSensitive)
+func (m *HostMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
+	values := c.values(field, m.Op, m.Values, nil, m.CaseSensitive)
 	var bare, full []value
 	for i, v := range values {
 		switch {

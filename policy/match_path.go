@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"errors"
+	"strconv"
 	"strings"
 )
 
@@ -26,7 +27,8 @@ import (
 // 414, whatever Env.FailOpen says.
 type PathMatch struct {
 	Op            StringOp // required
-	Values        []string // at least one, none empty
+	Values        []string // at least one, unless there are StringGroups; none empty
+	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
 	CaseSensitive bool     // false: case does not matter
 }
 
@@ -77,13 +79,7 @@ func (s *subjects) pathReadings() ([]pathText, error) {
 	if len(s.paths) > 0 {
 		return s.paths, nil
 	}
-	var path string
-	if s.http.URL != nil {
-		path = s.http.URL.Path
-	}
-	if path == "" {
-		path = "/" // RFC 9112, section 3.2.1
-	}
+	path := s.path()
 	matter := customsThatMatter(path)
 	if strings.IndexByte(path, 0) >= 0 {
 		return nil, ErrPathNUL
@@ -97,6 +93,24 @@ func (s *subjects) pathReadings() ([]pathText, error) {
 		}
 	}
 	return s.paths, nil
+}
+
+// path returns the decoded path.
+func (s *subjects) path() string {
+	if s.http.URL == nil || s.http.URL.Path == "" {
+		return "/" // RFC 9112, section 3.2.1
+	}
+	return s.http.URL.Path
+}
+
+// plainestPath returns the one path that all spellings of it come to.
+func (s *subjects) plainestPath() ([]byte, error) {
+	if _, err := s.pathReadings(); err != nil {
+		return nil, err
+	}
+	path, start := s.path(), len(s.arena)
+	s.arena = appendReading(s.arena, path, customsThatMatter(path)|mergeSlashes)
+	return s.take(start).folded, nil
 }
 
 // addPath adds one reading unless it is there already. It keeps one more
@@ -162,32 +176,67 @@ func appendReading(dst []byte, path string, c custom) []byte {
 	return dst
 }
 
-func (m *PathMatch) compile(c *compiler, field string, every bool) condition {
+// pathCondition is the compiled form of a PathMatch.
+type pathCondition struct {
+	set                   *stringSet
+	negate, rooted, every bool
+}
+
+func (m *PathMatch) compile(c *compiler, field string, every bool) *pathCondition {
 	op := m.Op.positive()
-	rooted := op == BeginsWith || op == Equals
-	values := c.values(field, m.Op, m.Values, m.CaseSensitive)
-	if rooted {
+	p := &pathCondition{negate: m.Op.negative(), rooted: op == BeginsWith || op == Equals, every: every}
+	values := c.values(field, m.Op, m.Values, m.StringGroups, m.CaseSensitive)
+	if p.rooted {
 		for i, v := range values {
 			values[i].text = append([]byte{'/'}, bytes.TrimLeft(v.text, "/")...)
 		}
 	}
-	set := newStringSet(op, m.CaseSensitive, values, ErrURITooLong)
-	negate := m.Op.negative()
-	return func(s *subjects) (bool, error) {
-		readings, err := s.pathReadings()
-		if err != nil {
-			return false, err
-		}
-		for _, p := range readings {
-			t := p.plain
-			if rooted {
-				t = p.rooted
-			}
-			in, err := set.contains(t)
-			if holds := in != negate; err != nil || holds != every {
-				return holds, err
-			}
-		}
-		return every, nil
+	p.set = newStringSet(op, m.CaseSensitive, values, ErrURITooLong)
+	c.useGroups(field, p.set, m.StringGroups, p.rooted)
+	return p
+}
+
+func (p *pathCondition) text(reading pathText) text {
+	if p.rooted {
+		return reading.rooted
 	}
+	return reading.plain
+}
+
+func (p *pathCondition) holds(s *subjects) (bool, error) {
+	readings, err := s.pathReadings()
+	if err != nil {
+		return false, err
+	}
+	for _, reading := range readings {
+		in, err := p.set.contains(p.text(reading))
+		if holds := in != p.negate; err != nil || holds != p.every {
+			return holds, err
+		}
+	}
+	return p.every, nil
+}
+
+// fitting returns the first reading that a value fits.
+func (p *pathCondition) fitting(s *subjects) (text, bool) {
+	readings, _ := s.pathReadings()
+	for _, reading := range readings {
+		if in, err := p.set.contains(p.text(reading)); in && err == nil {
+			return p.text(reading), true
+		}
+	}
+	return text{}, false
+}
+
+// shown is the path for an explanation.
+func (p *pathCondition) shown(s *subjects) string {
+	readings, _ := s.pathReadings()
+	var b []byte
+	for i, reading := range readings {
+		if i > 0 {
+			b = append(b, ", read otherwise "...)
+		}
+		b = strconv.AppendQuote(b, string(reading.plain.exact))
+	}
+	return string(b)
 }

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // QueryMatch compares the whole query, without the leading "?", after
 // percent-decoding it once; values are written decoded and begin neither with
@@ -11,7 +14,8 @@ import "strings"
 // for both; a match in any other rule holds if it holds for either.
 type QueryMatch struct {
 	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, none for a PresenceOp
+	Values        []string // at least one for a StringOp, unless there are StringGroups; none for a PresenceOp
+	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
 	CaseSensitive bool     // false: case does not matter
 }
 
@@ -40,13 +44,19 @@ func (s *subjects) addQuery(raw string, plusIsSpace bool) {
 	s.queries = append(s.queries, s.take(start))
 }
 
-func (m *QueryMatch) compile(c *compiler, field string, every bool) condition {
+// queryCondition is the compiled form of a QueryMatch.
+type queryCondition struct {
+	set           *stringSet // nil for a PresenceOp
+	exists        bool       // for a PresenceOp
+	negate, every bool
+}
+
+func (m *QueryMatch) compile(c *compiler, field string, every bool) *queryCondition {
 	if op, ok := m.Op.(PresenceOp); ok {
-		exists := c.presence(field, op, m.Values)
-		return func(s *subjects) (bool, error) { return (s.rawQuery() != "") == exists, nil }
+		return &queryCondition{exists: c.presence(field, op, m.Values, m.StringGroups)}
 	}
 	op := stringOp(m.Op)
-	values := c.values(field, op, m.Values, m.CaseSensitive)
+	values := c.values(field, op, m.Values, m.StringGroups, m.CaseSensitive)
 	if op.positive() != MatchesRegexp {
 		for i, v := range m.Values {
 			if strings.HasPrefix(v, "?") || strings.HasPrefix(v, "&") {
@@ -54,18 +64,45 @@ func (m *QueryMatch) compile(c *compiler, field string, every bool) condition {
 			}
 		}
 	}
-	set := newStringSet(op.positive(), m.CaseSensitive, values, ErrURITooLong)
-	negate := op.negative()
-	return func(s *subjects) (bool, error) {
-		if s.rawQuery() == "" {
-			return negate, nil
-		}
-		for _, t := range s.queryReadings() {
-			in, err := set.contains(t)
-			if holds := in != negate; err != nil || holds != every {
-				return holds, err
-			}
-		}
-		return every, nil
+	q := &queryCondition{negate: op.negative(), every: every}
+	q.set = newStringSet(op.positive(), m.CaseSensitive, values, ErrURITooLong)
+	c.useGroups(field, q.set, m.StringGroups, false)
+	return q
+}
+
+func (q *queryCondition) holds(s *subjects) (bool, error) {
+	if q.set == nil {
+		return (s.rawQuery() != "") == q.exists, nil
 	}
+	if s.rawQuery() == "" {
+		return q.negate, nil
+	}
+	for _, t := range s.queryReadings() {
+		in, err := q.set.contains(t)
+		if holds := in != q.negate; err != nil || holds != q.every {
+			return holds, err
+		}
+	}
+	return q.every, nil
+}
+
+// fitting returns the first reading that a value fits.
+func (q *queryCondition) fitting(s *subjects) (text, bool) {
+	if q.set == nil || s.rawQuery() == "" {
+		return text{}, false
+	}
+	for _, t := range s.queryReadings() {
+		if in, err := q.set.contains(t); in && err == nil {
+			return t, true
+		}
+	}
+	return text{}, false
+}
+
+// shown is the query for an explanation.
+func (q *queryCondition) shown(s *subjects) string {
+	if s.rawQuery() == "" {
+		return "absent"
+	}
+	return strconv.Quote(string(s.queryReadings()[0].exact))
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
@@ -26,6 +27,10 @@ const (
 type pattern struct {
 	re      *regexp.Regexp
 	literal []byte // folded; part of every folded subject that re matches
+}
+
+func (p *pattern) matches(t text) bool {
+	return bytes.Contains(t.folded, p.literal) && p.re.Match(t.exact)
 }
 
 // compilePattern compiles one pattern within the limits.

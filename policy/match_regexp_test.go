@@ -42,7 +42,7 @@ func TestPatternAgainstRegexp(t *testing.T) {
 		source := genSource.Draw(t, "source")
 		caseSensitive := rapid.Bool().Draw(t, "caseSensitive")
 		c := &compiler{}
-		set := newStringSet(MatchesRegexp, caseSensitive, c.values("m", MatchesRegexp, []string{source}, caseSensitive), nil)
+		set := newStringSet(MatchesRegexp, caseSensitive, c.values("m", MatchesRegexp, []string{source}, nil, caseSensitive), nil)
 		if c.join() != nil {
 			t.Skip(c.join())
 		}

@@ -110,6 +110,8 @@ var (
 	ErrURITooLong = errors.New("path or query too long to be judged")
 	// ErrFieldTooLong: a header, host or cookie longer than [MaxRegexpSubject].
 	ErrFieldTooLong = errors.New("header or cookie too long to be judged")
+	// ErrResponseTooLong: a response header longer than [MaxRegexpSubject].
+	ErrResponseTooLong = errors.New("response header too long to be judged")
 )
 
 // value is one checked value of a string match.
@@ -120,12 +122,12 @@ type value struct {
 }
 
 // values checks the values of a string match and returns the good ones.
-func (c *compiler) values(field string, op StringOp, sources []string, caseSensitive bool) []value {
+func (c *compiler) values(field string, op StringOp, sources, groups []string, caseSensitive bool) []value {
 	if !op.valid() {
 		c.addf(field+".op", "%d is not an operator", op)
 		return nil
 	}
-	if len(sources) == 0 {
+	if len(sources)+len(groups) == 0 {
 		c.addf(field+".values", "%q needs a value", op)
 	}
 	op = op.positive()
@@ -152,11 +154,11 @@ func (c *compiler) values(field string, op StringOp, sources []string, caseSensi
 }
 
 // presence checks a presence match and reports whether it asks for presence.
-func (c *compiler) presence(field string, op PresenceOp, values []string) bool {
+func (c *compiler) presence(field string, op PresenceOp, values, groups []string) bool {
 	if op != Exists && op != DoesNotExist {
 		c.addf(field+".op", "%d is not an operator", op)
 	}
-	if len(values) > 0 {
+	if len(values)+len(groups) > 0 {
 		c.addf(field+".values", "%q takes no values", op)
 	}
 	return op == Exists
@@ -169,8 +171,31 @@ func stringOp(op ValueOp) StringOp {
 	return s
 }
 
+// useGroups makes a set ask string groups as well. Rooted: their keys are
+// compared with exactly one leading slash.
+func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted bool) {
+	s.rooted = rooted
+	for i, name := range groups {
+		at := indexed(field, "stringGroups", i)
+		if c.env.StringGroups == nil {
+			c.addf(at, "%q: the policy was given no string groups", name)
+			continue
+		}
+		g, err := c.env.StringGroups.find(name)
+		if err == nil && s.op == MatchesRegexp {
+			_, err = g.groupPatterns(s.exact)
+		}
+		if err != nil {
+			c.add(at, err)
+			continue
+		}
+		s.groupNames = append(s.groupNames, name)
+		s.groups = c.env.StringGroups
+	}
+}
+
 // stringSet is the compiled form of the values of a string match. It answers
-// the positive question. The values of the literal operators are sorted and
+// the positive question, for the values and the string groups together. The values of the literal operators are sorted and
 // reduced so that none decides what another one decides as well; then one
 // binary search finds the only candidate:
 //
@@ -188,6 +213,10 @@ type stringSet struct {
 	initials *[256]bool // first bytes of literals, for a long Contains list
 	patterns []*pattern
 	tooLong  error // for a subject above MaxRegexpSubject
+
+	groups     *StringGroups
+	groupNames []string
+	rooted     bool
 }
 
 // scanLimit is the longest Contains list that is scanned, because
@@ -232,9 +261,63 @@ func reduce(literals [][]byte, compare func(a, b []byte) int, covers func(s, par
 	return slices.Clip(kept)
 }
 
-// contains reports whether any value fits the subject. It fails only for a
-// subject that is too long for a regular expression.
+// contains reports whether any value, or any entry of a group, fits the
+// subject. It fails for a subject that is too long for a regular expression,
+// and if a group is missing.
 func (s *stringSet) contains(t text) (bool, error) {
+	in, err := s.inline(t)
+	if in || err != nil || s.groups == nil {
+		return in, err
+	}
+	_, in, err = s.entry(t)
+	return in, err
+}
+
+// entry returns the entry that fits the subject, of the first group that has
+// one.
+func (s *stringSet) entry(t text) (StringEntry, bool, error) {
+	for _, name := range s.groupNames {
+		g, err := s.groups.find(name)
+		if err != nil {
+			return StringEntry{}, false, err
+		}
+		i, err := g.find(s.op, t, s.exact, s.rooted)
+		if errors.Is(err, ErrFieldTooLong) {
+			err = s.tooLong
+		}
+		if err != nil {
+			return StringEntry{}, false, err
+		}
+		if i >= 0 {
+			return g.entries[i], true, nil
+		}
+	}
+	return StringEntry{}, false, nil
+}
+
+// captures returns what the groups of the first regular expression that
+// matches the subject have captured; [0] is the whole match. It is for
+// subjects that contains has accepted.
+func (s *stringSet) captures(t text) [][]byte {
+	for _, p := range s.patterns {
+		if p.matches(t) {
+			return p.re.FindSubmatch(t.exact)
+		}
+	}
+	for _, name := range s.groupNames {
+		if g, err := s.groups.find(name); err == nil {
+			patterns, _ := g.groupPatterns(s.exact)
+			for _, p := range patterns {
+				if p.matches(t) {
+					return p.re.FindSubmatch(t.exact)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *stringSet) inline(t text) (bool, error) {
 	subject := t.folded
 	if s.exact {
 		subject = t.exact
@@ -281,7 +364,7 @@ func (s *stringSet) matchesRegexp(t text) (bool, error) {
 		return false, s.tooLong
 	}
 	for _, p := range s.patterns {
-		if bytes.Contains(t.folded, p.literal) && p.re.Match(t.exact) {
+		if p.matches(t) {
 			return true, nil
 		}
 	}

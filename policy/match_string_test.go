@@ -60,7 +60,7 @@ func TestStringSetAgainstScan(t *testing.T) {
 		n := rapid.SampledFrom([]int{1, 3, 2 * scanLimit}).Draw(t, "n")
 		values := rapid.SliceOfN(rapid.StringMatching(letters+"{1,4}"), n, n).Draw(t, "values")
 		c := &compiler{}
-		set := newStringSet(op, caseSensitive, c.values("m", op, values, caseSensitive), nil)
+		set := newStringSet(op, caseSensitive, c.values("m", op, values, nil, caseSensitive), nil)
 		if c.join() != nil {
 			t.Fatal(c.join())
 		}
@@ -102,7 +102,7 @@ func TestLongListAgainstScan(t *testing.T) {
 	}
 	for op, fits := range slow {
 		c := &compiler{}
-		set := newStringSet(op, true, c.values("m", op, values, true), nil)
+		set := newStringSet(op, true, c.values("m", op, values, nil, true), nil)
 		hits := 0
 		for range 2000 {
 			subject := "x" + word(1, 14)
@@ -303,7 +303,7 @@ func TestReduce(t *testing.T) {
 		{EndsWith, "a bb abc"},
 		{Equals, "a abc ba bb ca"},
 	} {
-		set := newStringSet(row.op, true, c.values("m", row.op, []string{"ca", "bb", "a", "ba", "abc", "a"}, true), nil)
+		set := newStringSet(row.op, true, c.values("m", row.op, []string{"ca", "bb", "a", "ba", "abc", "a"}, nil, true), nil)
 		if got := string(bytes.Join(set.literals, []byte(" "))); got != row.want {
 			t.Errorf("%v: %q, want %q", row.op, got, row.want)
 		}

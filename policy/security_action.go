@@ -11,8 +11,8 @@ import (
 )
 
 // SecurityAction is what an HTTP security rule does: one of [Allow], [Close],
-// [Respond] and [RedirectToHTTPS], by value. Other packages cannot add to
-// them.
+// [Respond], [RedirectToHTTPS] and [RateLimit], by value. Other packages
+// cannot add to them.
 type SecurityAction interface {
 	securityAction()
 }
@@ -55,16 +55,18 @@ func (Respond) securityAction()         {}
 func (RedirectToHTTPS) securityAction() {}
 
 // compileSecurityAction checks an action and completes its defaults.
-func compileSecurityAction(f *faults, field string, action SecurityAction) SecurityAction {
+func compileSecurityAction(c *compiler, field string, action SecurityAction) SecurityAction {
 	switch a := action.(type) {
 	case Allow, Close, RedirectToHTTPS:
 		return a
 	case Respond:
-		return a.compile(f, field)
+		return a.compile(&c.faults, field)
+	case RateLimit:
+		return a.compile(c, field)
 	case nil:
-		f.addf(field, "a rule needs an action")
+		c.addf(field, "a rule needs an action")
 	default:
-		f.addf(field, "%T is not an action; give the struct, not a pointer to it", a)
+		c.addf(field, "%T is not an action; give the struct, not a pointer to it", a)
 	}
 	return nil
 }
@@ -109,42 +111,6 @@ func builtinPage(status int) Respond {
 }
 
 var redirectPage = builtinPage(http.StatusFound)
-
-// outcome describes a compiled action; the status is 0 if it does not answer.
-func outcome(action SecurityAction) (Action, int) {
-	switch a := action.(type) {
-	case Close:
-		if a.Reset {
-			return ActionReset, 0
-		}
-		return ActionClose, 0
-	case Respond:
-		return ActionRespond, a.Status
-	case RedirectToHTTPS:
-		return ActionRedirect, http.StatusFound
-	}
-	return ActionAllow, 0
-}
-
-// perform applies a compiled action to tx. The location belongs to
-// RedirectToHTTPS.
-func perform(action SecurityAction, tx Transaction, location string) {
-	switch a := action.(type) {
-	case Close:
-		tx.Close(a.Reset)
-	case Respond:
-		h := make(http.Header)
-		if a.ContentType != "" {
-			h.Set("Content-Type", a.ContentType)
-		}
-		tx.Reply(a.Status, h, a.Body)
-	case RedirectToHTTPS:
-		h := make(http.Header)
-		h.Set("Content-Type", redirectPage.ContentType)
-		h.Set("Location", location)
-		tx.Reply(redirectPage.Status, h, redirectPage.Body)
-	}
-}
 
 // location returns where r is sent, or false if it cannot be redirected. The
 // result is printable ASCII whatever the client wrote.

@@ -3,6 +3,7 @@ package policy
 import (
 	"net/http"
 	"net/netip"
+	"net/textproto"
 	"unicode"
 	"unicode/utf8"
 )
@@ -24,11 +25,13 @@ type text struct {
 // subjects is the scratch of one evaluation.
 type subjects struct {
 	http           *http.Request
-	client, source netip.Addr // normalized
-	port           uint16     // of the local address
-	arena          []byte     // backs the texts below
-	paths          []pathText // the readings of the path; empty: not prepared
-	queries        []text     // the readings of the query; empty: not prepared
+	client, source netip.Addr  // normalized
+	port           uint16      // of the local address
+	status         int         // of the response
+	response       http.Header // nil before there is one
+	arena          []byte      // backs the texts below
+	paths          []pathText  // the readings of the path; empty: not prepared
+	queries        []text      // the readings of the query; empty: not prepared
 	host           hostText
 	fields         []fieldTexts // by slot of the policy's field list
 }
@@ -52,7 +55,7 @@ func (s *subjects) reset() bool {
 	if cap(s.arena) > maxArena {
 		return false
 	}
-	s.http = nil
+	s.http, s.response = nil, nil
 	s.arena = s.arena[:0]
 	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
 	for i := range s.fields {
@@ -86,6 +89,12 @@ func (s *subjects) field(slot int, f fieldName) []text {
 	v := &s.fields[slot]
 	if !v.ready {
 		v.ready = true
+		if f.response {
+			for _, value := range s.response[f.name] {
+				v.texts = append(v.texts, s.copy(textproto.TrimString(value)))
+			}
+			return v.texts
+		}
 		f.each(s.http, func(value string) { v.texts = append(v.texts, s.copy(value)) })
 	}
 	return v.texts

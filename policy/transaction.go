@@ -22,9 +22,26 @@ type Transaction interface {
 	// Reply answers the request instead of a server. The status is final (200
 	// to 599). The callee owns header; it must not change body.
 	Reply(status int, header http.Header, body []byte)
+	// EditRequest is the request as it will be sent, for change. Its header
+	// is its own; its URL may be shared with Original, so a policy replaces
+	// the URL and does not write into it.
+	EditRequest() *http.Request
+	// SelectPool chooses the pool, and the server if addr is valid; port 0
+	// means the server's own. Policies pass no persistence key and entry.
+	SelectPool(pool string, addr netip.AddrPort, key, entry string)
+	// Response is the status and the header of the server's response; the
+	// header may be changed in place. ok is false before there is one.
+	Response() (status int, header http.Header, ok bool)
 	// Close ends the connection without an answer, with FIN or, with reset,
 	// with RST.
 	Close(reset bool)
+}
+
+// A RequestIdentifier is a [Transaction] that has a name, which $request_id
+// stands for.
+type RequestIdentifier interface {
+	// RequestID names the transaction: unique, and the same in all stages.
+	RequestID() string
 }
 
 // Action names what a policy did with a request, for records and metrics.
@@ -39,6 +56,8 @@ const (
 	ActionRespond                // the request was answered
 	ActionRedirect               // the request was answered with a redirect
 	ActionFail                   // a rule could not be evaluated: the request was answered with an error
+	ActionModify                 // rules changed the request or the response, or chose a pool: it goes on
+	ActionReport                 // a rate limit was exceeded, which is only reported: the request goes on
 )
 
 // String returns the action in words; "invalid" for a value that is none.
@@ -58,18 +77,47 @@ func (a Action) String() string {
 		return "redirect"
 	case ActionFail:
 		return "fail"
+	case ActionModify:
+		return "modify"
+	case ActionReport:
+		return "report"
 	}
 	return "invalid"
 }
 
 // Verdict is the outcome of evaluating a policy for one request.
 type Verdict struct {
-	Rule    string // the rule that decided or failed; empty when none matched
+	Rule    string // the rule that decided or failed, or the first that changed something; empty when none matched
 	Index   int    // its position in the policy, from 0; -1 when none matched
 	Action  Action // what was done
 	Status  int    // the status of the reply; 0 when there was none
 	Ended   bool   // the transaction was replied to or closed: it must not go on
 	Dropped bool   // ended by a close, a reset, or a 4xx or 5xx status: worth a significant record
+	Limited bool   // a rate limit was exceeded, and that is why Action was done
+	Log     bool   // a rule that acted asks for a record
+	// LogHeaders: a rule that acted asks for a record with all headers.
+	LogHeaders bool
+	// Applied are the rules that changed something, in order. Only request
+	// and response policies have them.
+	Applied []string
+	// Monitored is what rules would have done, in order: those in dry run, and
+	// rate limits that only report.
+	Monitored []Outcome
+	Err       error // a *RuleError when a rule could not be evaluated; what was done then stands in the other fields
+}
+
+// Outcome is what a rule would have done, had it been enforced.
+type Outcome struct {
+	Rule    string // its name
+	Index   int    // its position in the policy, from 0
+	Action  Action // ActionReport for a rate limit that only reports
+	Status  int    // the status of the reply; 0 when there would have been none
+	Limited bool   // a rate limit was exceeded
 	Log     bool   // the rule asks for a record
-	Err     error  // a *RuleError when a rule could not be evaluated; what was done then stands in the other fields
+	Err     error  // a *RuleError when the rule could not be evaluated: it would have failed
+}
+
+// dropped reports whether an action ends a request against the client's will.
+func dropped(a Action, status int) bool {
+	return a == ActionClose || a == ActionReset || status >= 400
 }

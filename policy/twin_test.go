@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"net/textproto"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -188,7 +190,7 @@ func slowEvaluate(rules []SecurityRule, env Env, tx *fakeTx) int {
 		if _, redirect := r.Action.(RedirectToHTTPS); redirect && (tx.request.TLS != nil || tx.request.Host == "") {
 			continue
 		}
-		if selected && !r.Disabled {
+		if selected && !r.Disabled && !r.DryRun {
 			return i
 		}
 	}
@@ -275,10 +277,10 @@ func drawMatch(t *rapid.T) (m Match) {
 			m.Version = &VersionMatch{genMembership.Draw(t, "membership"), rapid.SliceOfN(rapid.SampledFrom([]Version{HTTP10, HTTP11, HTTP2}), 1, 2).Draw(t, "versions")}
 		case 6, 7:
 			op := genStringOp.Draw(t, "op")
-			m.Path = &PathMatch{op, drawValues(t, op), caseSensitive}
+			m.Path = &PathMatch{Op: op, Values: drawValues(t, op), CaseSensitive: caseSensitive}
 		case 8:
 			op, values := drawValueOp(t)
-			m.Query = &QueryMatch{op, values, caseSensitive}
+			m.Query = &QueryMatch{Op: op, Values: values, CaseSensitive: caseSensitive}
 		case 9:
 			op := genStringOp.Draw(t, "op")
 			values := rapid.SliceOfN(rapid.SampledFrom([]string{"example", ".com", ":80", "example.com", "[::1]", "[::1]:80", "K"}), 1, 2).Draw(t, "hosts")
@@ -288,7 +290,7 @@ func drawMatch(t *rapid.T) (m Match) {
 			m.Host = &HostMatch{op, values, caseSensitive}
 		case 10:
 			op, values := drawValueOp(t)
-			m.Headers = append(m.Headers, HeaderMatch{rapid.SampledFrom([]string{"x-one", "X-TWO"}).Draw(t, "name"), op, values, caseSensitive})
+			m.Headers = append(m.Headers, HeaderMatch{Name: rapid.SampledFrom([]string{"x-one", "X-TWO"}).Draw(t, "name"), Op: op, Values: values, CaseSensitive: caseSensitive})
 		case 11:
 			op, values := drawValueOp(t)
 			m.Cookie = &CookieMatch{rapid.SampledFrom([]string{"a", "b", "A"}).Draw(t, "name"), op, values, caseSensitive}
@@ -349,6 +351,7 @@ func TestHTTPSecurityAgainstInterpreter(t *testing.T) {
 			rules = append(rules, SecurityRule{
 				Name:     fmt.Sprint("r", i),
 				Disabled: rapid.IntRange(0, 9).Draw(t, "disabled") == 0,
+				DryRun:   rapid.IntRange(0, 9).Draw(t, "dryRun") == 0,
 				Match:    drawMatch(t),
 				Action:   rapid.SampledFrom([]SecurityAction{Allow{}, Close{}, RedirectToHTTPS{}}).Draw(t, "action"),
 			})
@@ -360,8 +363,15 @@ func TestHTTPSecurityAgainstInterpreter(t *testing.T) {
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		for range requestsPerPolicy() {
 			tx := randomTx(random)
+			var explained string
+			if random.IntN(50) == 0 {
+				explained = p.Explain(tx)
+			}
 			v := p.Evaluate(tx)
 			want := slowEvaluate(rules, twinEnv, tx)
+			if explained != "" && !strings.Contains(explained, explainedAs(v)) {
+				t.Fatalf("%+v, but\n%s", v, explained)
+			}
 			if v.Index != want || v.Err != nil {
 				t.Fatalf("%s %s host %q header %v from %v: %+v, want rule %d", tx.request.Method, tx.request.URL, tx.request.Host, tx.request.Header, tx.client, v, want)
 			}
@@ -376,11 +386,19 @@ func TestHTTPSecurityAgainstInterpreter(t *testing.T) {
 	}
 }
 
+// explainedAs is how an explanation ends for a verdict.
+func explainedAs(v Verdict) string {
+	if v.Index < 0 {
+		return "no rule decides"
+	}
+	return fmt.Sprintf("rules[%d] %q decides: ", v.Index, v.Rule)
+}
+
 func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var rules []NetworkRule
 		for i := range rapid.IntRange(1, 8).Draw(t, "rules") {
-			r := NetworkRule{Name: fmt.Sprint("r", i), Action: NetworkAction(rapid.IntRange(1, 2).Draw(t, "action")), Disabled: rapid.IntRange(0, 9).Draw(t, "disabled") == 0}
+			r := NetworkRule{Name: fmt.Sprint("r", i), Action: NetworkAction(rapid.IntRange(1, 2).Draw(t, "action")), Disabled: rapid.IntRange(0, 9).Draw(t, "disabled") == 0, DryRun: rapid.IntRange(0, 9).Draw(t, "dryRun") == 0}
 			if rapid.Bool().Draw(t, "clientIP") {
 				r.Match.ClientIP = drawIPMatch(t)
 			}
@@ -403,11 +421,15 @@ func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
 			want := NetworkVerdict{Index: -1, Action: NetworkAllow}
 			for i, r := range rules {
 				if !r.Disabled && slowIP(r.Match.ClientIP, twinEnv, c.Client.Addr()) && slowPort(r.Match.VSPort, c.Local.Port()) && slowPort(r.Match.ClientPort, c.Client.Port()) {
-					want = NetworkVerdict{Rule: r.Name, Index: i, Action: r.Action}
+					if r.DryRun {
+						want.Monitored = append(want.Monitored, NetworkOutcome{Rule: r.Name, Index: i, Action: r.Action})
+						continue
+					}
+					want.Rule, want.Index, want.Action = r.Name, i, r.Action
 					break
 				}
 			}
-			if got := p.Evaluate(c); got != want {
+			if got := p.Evaluate(c); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%+v: %+v, want %+v", c, got, want)
 			}
 		}
@@ -432,7 +454,7 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		m := Match{Path: &PathMatch{StringOp(op), []string{value}, caseSensitive}}
+		m := Match{Path: &PathMatch{Op: StringOp(op), Values: []string{value}, CaseSensitive: caseSensitive}}
 		rules := []SecurityRule{{Name: "r", Match: m, Action: Close{}}}
 		p, err := NewHTTPSecurity(rules, Env{})
 		if err != nil {
@@ -446,7 +468,7 @@ func FuzzPath(f *testing.F) {
 			}
 			return
 		}
-		if !v.Ended && (v != Verdict{Index: -1}) {
+		if !v.Ended && !cmp.Equal(v, Verdict{Index: -1}) {
 			t.Fatalf("%+v", v)
 		}
 		// The interpreter folds valid UTF-8 only, starts at a slash, and is slow.

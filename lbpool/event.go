@@ -1,0 +1,67 @@
+package lbpool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
+
+// EventKind is what an Event tells of.
+type EventKind uint8
+
+const (
+	// EventState means that a server has entered another state.
+	EventState EventKind = iota
+	// EventDrained means that a drain is over and the server disabled; it entered another state too. Nobody uses it any
+	// more if Open and Bound are 0, else its time was over.
+	EventDrained
+)
+
+// String returns "state" or "drained".
+func (k EventKind) String() string {
+	switch k {
+	case EventState:
+		return "state"
+	case EventDrained:
+		return "drained"
+	}
+	return fmt.Sprintf("EventKind(%d)", uint8(k))
+}
+
+// Event is something that has happened to a server.
+type Event struct {
+	Kind   EventKind // what happened
+	Server *Server   // to whom
+	From   State     // the state it left
+	Change Change    // the state it entered, when and why
+	Open   int       // leases in use, of EventDrained
+	Bound  int       // persistence entries that point to the server, of EventDrained; 0 if not known
+}
+
+// transition is one server's change of state, kept until the lock is released.
+type transition struct {
+	server *Server
+	from   State
+	to     Change
+}
+
+// announce logs what has changed and tells the owner.
+func (st *settings) announce(pool string, changed []transition) {
+	for _, c := range changed {
+		st.logger.LogAttrs(context.Background(), slog.LevelInfo, "server state changed",
+			slog.String("pool", pool), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
+			slog.String("to", c.to.State.String()), slog.String("cause", c.to.Cause.String()),
+			slog.String("monitor", c.to.Monitor), slog.Any("error", c.to.Err))
+		if st.onEvent == nil {
+			continue
+		}
+		e := Event{Kind: EventState, Server: c.server, From: c.from, Change: c.to}
+		if c.to.Cause == CauseDrained {
+			e.Kind, e.Open = EventDrained, c.server.Open()
+			if st.drain.Bound != nil {
+				e.Bound = st.drain.Bound(c.server.addr)
+			}
+		}
+		st.onEvent(e)
+	}
+}

@@ -1,0 +1,126 @@
+package lbpool
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// FailKind is what is to be done with a request for which no server can be had.
+type FailKind uint8
+
+const (
+	// FailRespond answers with FailAction.Status and Body.
+	FailRespond FailKind = iota
+	// FailClose closes the client's connection.
+	FailClose
+	// FailRedirect sends the client elsewhere, to FailAction.Redirect.
+	FailRedirect
+	// FailBackup sends the request to FailAction.Backup.
+	FailBackup
+)
+
+var failKinds = [...]string{"respond", "close", "redirect", "backup"}
+
+// String returns "respond", "close", "redirect" or "backup".
+func (k FailKind) String() string {
+	if int(k) >= len(failKinds) {
+		return fmt.Sprintf("FailKind(%d)", uint8(k))
+	}
+	return failKinds[k]
+}
+
+// FailAction says what is to be done with a request for which no server of a pool, or no pool of a group, can be had.
+// The zero value answers with status 503.
+type FailAction struct {
+	// Kind says which of the fields below count.
+	Kind FailKind
+	// Status is 200 or 503. 0 means 503.
+	Status int
+	// ContentType is the type of Body. Empty means "text/html; charset=utf-8" if there is a body.
+	ContentType string
+	// Body is sent with Status. It must not be changed once it is in use.
+	Body []byte
+	// Redirect is where FailRedirect sends the client.
+	Redirect Redirect
+	// Backup is the pool that takes over for FailBackup. A Transport turns to it by itself, and to its backup in turn,
+	// three of them at most. Servers wanted by the request's hint are looked for there too.
+	Backup *Pool
+}
+
+// Redirect is where a client is sent. The zero value of each field but Host keeps what the request has.
+type Redirect struct {
+	Scheme string // "http" or "https"; empty means "https"
+	Host   string // host, with a port if need be. Required
+	Path   string // begins with "/"; empty keeps the request's path
+	Query  string // without "?"; empty keeps the request's query
+	Status int    // 301, 302, 303, 307 or 308; 0 means 302
+}
+
+// Location returns the URL for the Location header of the redirect of a request with the URL u.
+func (r Redirect) Location(u *url.URL) string {
+	to := url.URL{Scheme: r.Scheme, Host: r.Host, Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}
+	if r.Path != "" {
+		to.Path, to.RawPath = r.Path, ""
+	}
+	if !strings.HasPrefix(to.Path, "/") {
+		to.Path, to.RawPath = "/"+to.Path, "" // OPTIONS * for one
+	}
+	if r.Query != "" {
+		to.RawQuery = r.Query
+	}
+	return to.String()
+}
+
+func (a FailAction) withDefaults() FailAction {
+	if a.Status == 0 {
+		a.Status = http.StatusServiceUnavailable
+	}
+	if a.ContentType == "" && len(a.Body) > 0 {
+		a.ContentType = "text/html; charset=utf-8"
+	}
+	if a.Redirect.Scheme == "" {
+		a.Redirect.Scheme = "https"
+	}
+	if a.Redirect.Status == 0 {
+		a.Redirect.Status = http.StatusFound
+	}
+	return a
+}
+
+// validate expects the defaults to be filled in.
+func (a FailAction) validate(path string, faults *faults) {
+	switch a.Kind {
+	case FailRespond:
+		if a.Status != http.StatusOK && a.Status != http.StatusServiceUnavailable {
+			faults.add(path+".status", "%d is neither 200 nor 503", a.Status)
+		}
+	case FailClose:
+	case FailRedirect:
+		r := a.Redirect
+		if r.Scheme != "http" && r.Scheme != "https" {
+			faults.add(path+".redirect.scheme", "%q is neither http nor https", r.Scheme)
+		}
+		if u, err := url.Parse("//" + r.Host); err != nil || r.Host == "" || u.Host != r.Host {
+			faults.add(path+".redirect.host", "%q is not a host", r.Host)
+		}
+		if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
+			faults.add(path+".redirect.path", "%q does not begin with /", r.Path)
+		}
+		if u, err := url.Parse("?" + r.Query); err != nil || u.Fragment != "" || strings.ContainsAny(r.Query, " \"<>") {
+			faults.add(path+".redirect.query", "%q is not a query", r.Query)
+		}
+		switch r.Status {
+		case 301, 302, 303, 307, 308:
+		default:
+			faults.add(path+".redirect.status", "%d is not the status of a redirect", r.Status)
+		}
+	case FailBackup:
+		if a.Backup == nil {
+			faults.add(path+".backup", "must not be nil")
+		}
+	default:
+		faults.add(path+".kind", "%d is not a known value", a.Kind)
+	}
+}

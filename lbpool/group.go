@@ -1,0 +1,270 @@
+package lbpool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"sync/atomic"
+)
+
+// Limits of a group's configuration.
+const (
+	MaxMembers     = 1000 // pools of one group
+	MaxMemberRatio = 1000 // ratio of one pool in a group
+)
+
+// ErrUnknownLabel means that no pool of a group has the given label.
+var ErrUnknownLabel = errors.New("unknown priority label")
+
+// GroupConfig describes a pool group.
+type GroupConfig struct {
+	// Name is the group's name in errors and a Set. It must not be empty.
+	Name string
+	// Members are the group's pools, 1 to MaxMembers.
+	Members []Member
+	// MinServers is how many servers must be up in the pools of a priority for it to be used. When no priority has as
+	// many, the highest one that has any is used. 0 means 1.
+	MinServers int
+	// FailAction is what the owner wants done when no pool of the group can take a request. FailBackup is the owner's
+	// to carry out as well.
+	FailAction FailAction
+}
+
+// Member is a pool's part in a group.
+type Member struct {
+	// Pool is the pool. Required; a pool is a member once.
+	Pool *Pool
+	// Ratio is the pool's share among those with the same priority, 0 to MaxMemberRatio. 0 gives it no new traffic;
+	// clients that are bound to one of its servers still go there.
+	Ratio int
+	// Priority is when the pool is used: all of a higher priority must be out of service.
+	Priority int
+	// Label is a name for the priority, for callers who ask for one. Empty means the number.
+	Label string
+}
+
+// A Group chooses among pools: the ones with the highest priority that can serve, by their ratios. It is immutable, but
+// heeds how its pools fare. All methods may be called concurrently.
+type Group struct {
+	name    string
+	min     int
+	fail    FailAction
+	members []Member
+	levels  []*level            // highest priority first
+	labels  map[string][]*level // by label, the pools that have it
+}
+
+// level are members with the same priority.
+type level struct {
+	members []Member
+	upTo    []uint64 // sums of the ratios, up to and with each member
+	step    uint64   // coprime to the sum
+	turn    atomic.Uint64
+	spread  atomic.Uint64
+}
+
+// NewGroup validates cfg and makes a group of it. The error joins every fault that was found, each with the path of its
+// field.
+func NewGroup(cfg GroupConfig) (*Group, error) {
+	var faults faults
+	g := &Group{
+		name: cfg.Name, min: max(cfg.MinServers, 1), fail: cfg.FailAction.withDefaults(),
+		members: slices.Clone(cfg.Members), labels: make(map[string][]*level),
+	}
+	if g.name == "" {
+		faults.add("name", "must not be empty")
+	}
+	if cfg.MinServers < 0 {
+		faults.add("min_servers", "%d is negative", cfg.MinServers)
+	}
+	g.fail.validate("fail_action", &faults)
+	if n := len(g.members); n == 0 || n > MaxMembers {
+		faults.add("members", "%d pools, want 1 to %d", n, MaxMembers)
+	}
+	seen := make(map[*Pool]int, len(g.members))
+	for i, m := range g.members {
+		path := fmt.Sprintf("members[%d]", i)
+		if m.Pool == nil {
+			faults.add(path+".pool", "must not be nil")
+		} else if first, taken := seen[m.Pool]; taken {
+			faults.add(path+".pool", "%q is already members[%d]", m.Pool.name, first)
+		} else {
+			seen[m.Pool] = i
+		}
+		if m.Ratio < 0 || m.Ratio > MaxMemberRatio {
+			faults.add(path+".ratio", "%d is not within 0 to %d", m.Ratio, MaxMemberRatio)
+		}
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("pool group %q: %w", cfg.Name, errors.Join(faults...))
+	}
+	slices.SortStableFunc(g.members, func(a, b Member) int { return cmp.Compare(b.Priority, a.Priority) })
+	g.levels = newLevels(g.members)
+	byLabel := make(map[string][]Member)
+	for _, m := range g.members {
+		if m.Label == "" {
+			m.Label = strconv.Itoa(m.Priority)
+		}
+		byLabel[m.Label] = append(byLabel[m.Label], m)
+	}
+	for label, members := range byLabel {
+		g.labels[label] = newLevels(members)
+	}
+	return g, nil
+}
+
+// newLevels takes members in the order of priority.
+func newLevels(members []Member) []*level {
+	var levels []*level
+	for i, m := range members {
+		if i == 0 || m.Priority != members[i-1].Priority {
+			levels = append(levels, new(level))
+		}
+		l := levels[len(levels)-1]
+		l.members = append(l.members, m)
+		l.upTo = append(l.upTo, l.sum()+uint64(m.Ratio))
+	}
+	for _, l := range levels {
+		l.step = stride(l.sum())
+	}
+	return levels
+}
+
+// stride returns a number near n divided by the golden ratio that has no factor in common with n: its multiples modulo n
+// are all the numbers below n, each once, and evenly spread at any time.
+func stride(n uint64) uint64 {
+	step := max(uint64(float64(n)*0.618), 1)
+	for gcd(int(step), int(n)) > 1 {
+		step++
+	}
+	return step
+}
+
+func (l *level) sum() uint64 {
+	if len(l.upTo) == 0 {
+		return 0
+	}
+	return l.upTo[len(l.upTo)-1]
+}
+
+// Name returns the group's name.
+func (g *Group) Name() string { return g.name }
+
+// Members returns the group's pools, those with the highest priority first. The slice is the caller's.
+func (g *Group) Members() []Member { return slices.Clone(g.members) }
+
+// FailAction returns what the group's owner wants done when no pool can take a request.
+func (g *Group) FailAction() FailAction { return g.fail }
+
+// Servers returns how many servers of all pools are up and how many there are.
+func (g *Group) Servers() (up, total int) {
+	for _, m := range g.members {
+		snap := m.Pool.refresh()
+		up, total = up+len(snap.up), total+len(snap.servers)
+	}
+	return up, total
+}
+
+// Lookup finds a server in one of the pools, those with the highest priority first, as Pool.Lookup does. One that is up
+// is preferred.
+func (g *Group) Lookup(server string, port uint16) (*Server, bool) {
+	var first *Server
+	for _, m := range g.members {
+		if s, ok := m.Pool.Lookup(server, port); ok {
+			if s.loadState() == Up {
+				return s, true
+			}
+			if first == nil {
+				first = s
+			}
+		}
+	}
+	return first, first != nil
+}
+
+// Select chooses the pool for a request; the server is then chosen by the pool.
+//
+// If h wants a server, its pool is chosen as long as that can serve anybody, whatever priority and ratio say: bound
+// clients stay. Otherwise the highest priority is taken at which pools can serve: a pool cannot if it has no server that
+// is up and not full, or fewer servers up than its MinServersUp. Within the priority, pools are chosen by ratio. The
+// share of a pool that cannot serve is spread over the others equally, not by ratio.
+//
+// With a label, only the pools with that label count; errors match ErrUnknownLabel if there is none. When no pool can
+// serve the error matches ErrNoServer, and ErrFull too if that is because all that are up are full.
+func (g *Group) Select(label string, h Hint) (*Pool, error) {
+	levels := g.levels
+	if label != "" {
+		if levels = g.labels[label]; levels == nil {
+			return nil, fmt.Errorf("pool group %q: %w: %q", g.name, ErrUnknownLabel, label)
+		}
+	}
+	if h.Server.IsValid() {
+		for _, l := range levels {
+			for _, m := range l.members {
+				if _, ok := m.Pool.refresh().lookupAddr(h.Server); ok && m.Pool.Up() {
+					return m.Pool, nil
+				}
+			}
+		}
+	}
+	for _, least := range []int{g.min, 1} {
+		for _, l := range levels {
+			if l.up() < least {
+				continue
+			}
+			if p := l.choose(&h); p != nil {
+				return p, nil
+			}
+		}
+		if g.min == 1 {
+			break
+		}
+	}
+	for _, l := range levels {
+		if l.up() > 0 {
+			return nil, fmt.Errorf("pool group %q: %w", g.name, ErrFull)
+		}
+	}
+	return nil, fmt.Errorf("pool group %q: %w", g.name, ErrNoServer)
+}
+
+// up counts the servers that are up in pools that take new traffic.
+func (l *level) up() (n int) {
+	for _, m := range l.members {
+		if snap := m.Pool.refresh(); m.Ratio > 0 && !snap.short {
+			n += len(snap.up)
+		}
+	}
+	return n
+}
+
+func (l *level) choose(h *Hint) *Pool {
+	sum := l.sum()
+	if sum == 0 {
+		return nil
+	}
+	at := (l.turn.Add(1) * l.step) % sum
+	m := l.members[sort.Search(len(l.upTo), func(i int) bool { return l.upTo[i] > at })]
+	if m.serves(h) {
+		return m.Pool
+	}
+	var serving []*Pool
+	for _, m := range l.members {
+		if m.Ratio > 0 && m.serves(h) {
+			serving = append(serving, m.Pool)
+		}
+	}
+	if len(serving) == 0 {
+		return nil
+	}
+	return serving[l.spread.Add(1)%uint64(len(serving))]
+}
+
+// serves reports whether the pool has a server for a request.
+func (m *Member) serves(h *Hint) bool {
+	snap := m.Pool.refresh()
+	return !snap.short && slices.ContainsFunc(snap.up, func(s *Server) bool { return h.Allows(s) })
+}

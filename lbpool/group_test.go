@@ -1,0 +1,306 @@
+package lbpool
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// named returns a pool of n servers: 10.0.x.1, 10.0.x.2 and so on.
+func named(t testing.TB, name string, x, n int) *Pool {
+	t.Helper()
+	cfg := Config{Name: name}
+	for i := range n {
+		cfg.Servers = append(cfg.Servers, ServerConfig{Address: fmt.Sprintf("10.0.%d.%d", x, i+1), Name: fmt.Sprintf("%s-%d", name, i+1), MaxConnections: 100})
+	}
+	return mustPool(t, cfg)
+}
+
+func mustGroup(t testing.TB, cfg GroupConfig) *Group {
+	t.Helper()
+	cfg.Name = "group"
+	g, err := NewGroup(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// shares counts which pools n requests go to.
+func shares(t testing.TB, g *Group, n int) map[string]int {
+	t.Helper()
+	got := map[string]int{}
+	for range n {
+		p, err := g.Select("", Hint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[p.Name()]++
+	}
+	return got
+}
+
+func disableAll(p *Pool) {
+	for _, s := range p.Servers() {
+		s.Disable()
+	}
+}
+
+func TestGroupRatiosAndPriorities(t *testing.T) {
+	a, b, c, d, never := named(t, "a", 1, 2), named(t, "b", 2, 2), named(t, "c", 3, 2), named(t, "d", 4, 2), named(t, "never", 5, 1)
+	g := mustGroup(t, GroupConfig{Members: []Member{
+		{Pool: d, Ratio: 1, Priority: 1}, {Pool: a, Ratio: 1, Priority: 10}, {Pool: b, Ratio: 3, Priority: 10}, {Pool: c, Ratio: 6, Priority: 10},
+		{Pool: never, Priority: 10},
+	}})
+	want := func(n int, want map[string]int) {
+		t.Helper()
+		if diff := cmp.Diff(want, shares(t, g, n)); diff != "" {
+			t.Errorf("shares (-want +got):\n%s", diff)
+		}
+	}
+	want(1000, map[string]int{"a": 100, "b": 300, "c": 600})
+	disableAll(c) // its share is spread equally
+	want(1000, map[string]int{"a": 400, "b": 600})
+	disableAll(a)
+	want(100, map[string]int{"b": 100})
+	disableAll(b)
+	want(100, map[string]int{"d": 100})
+	// A client that is bound to a server stays with its pool, whatever its ratio and priority, if that serves at all.
+	c.Servers()[0].Enable()
+	for server, pool := range map[string]*Pool{"10.0.4.2:80": d, "10.0.5.1:80": never, "10.0.3.2:80": c, "10.0.1.1:80": c, "10.9.9.9:80": c} {
+		if p, err := g.Select("", Hint{Server: addrPort(server)}); err != nil || p != pool {
+			t.Errorf("bound to %s: %v, %v, want %s", server, p, err, pool.Name())
+		}
+	}
+	c.Servers()[0].Disable()
+	disableAll(d)
+	if p, err := g.Select("", Hint{}); !errors.Is(err, ErrNoServer) || errors.Is(err, ErrFull) {
+		t.Errorf("only a pool without new traffic is left: %v, %v", p, err)
+	}
+}
+
+func TestGroupLimitsAndMinimum(t *testing.T) {
+	a, b := named(t, "a", 1, 2), named(t, "b", 2, 1)
+	g := mustGroup(t, GroupConfig{Members: []Member{{Pool: a, Ratio: 1, Priority: 2}, {Pool: b, Ratio: 1, Priority: 1}}, MinServers: 2})
+	choose := func(want string) {
+		t.Helper()
+		p, err := g.Select("", Hint{})
+		if want == "" && errors.Is(err, ErrFull) {
+			return
+		}
+		if err != nil || p.Name() != want {
+			t.Errorf("got %v, %v, want %q", p, err, want)
+		}
+	}
+	choose("a")
+	for range 200 {
+		mustAcquire(t, a, Hint{})
+	}
+	choose("b") // a is full; b has too few servers, but is better than nothing
+	for range 100 {
+		mustAcquire(t, b, Hint{})
+	}
+	choose("")
+	if up, total := g.Servers(); up != 3 || total != 3 {
+		t.Errorf("Servers = %d, %d", up, total)
+	}
+
+	c, d := named(t, "c", 1, 2), named(t, "d", 2, 3)
+	g = mustGroup(t, GroupConfig{Members: []Member{{Pool: c, Ratio: 1, Priority: 2}, {Pool: d, Ratio: 1, Priority: 1}}, MinServers: 2})
+	choose("c")
+	c.Servers()[0].Disable()
+	choose("d")
+	d.Servers()[0].Disable()
+	d.Servers()[1].Disable()
+	choose("c")
+
+	short := mustPool(t, Config{Name: "short", Servers: servers(2), MinServersUp: 2})
+	e := named(t, "e", 3, 1)
+	g = mustGroup(t, GroupConfig{Members: []Member{{Pool: short, Ratio: 1, Priority: 2}, {Pool: e, Ratio: 1, Priority: 1}}})
+	choose("short")
+	short.Servers()[0].Disable()
+	choose("e")
+}
+
+func TestGroupLabels(t *testing.T) {
+	a, b, c := named(t, "a", 1, 1), named(t, "b", 2, 1), named(t, "c", 3, 1)
+	g := mustGroup(t, GroupConfig{Members: []Member{{Pool: a, Ratio: 1, Priority: 3, Label: "site/a"}, {Pool: b, Ratio: 1, Priority: 2}, {Pool: c, Ratio: 1, Priority: 1, Label: "site/a"}}})
+	for _, test := range []struct {
+		label string
+		want  *Pool
+	}{{"", a}, {"site/a", a}, {"2", b}} {
+		if p, err := g.Select(test.label, Hint{}); err != nil || p != test.want {
+			t.Errorf("label %q: %v, %v", test.label, p, err)
+		}
+	}
+	disableAll(a)
+	if p, err := g.Select("site/a", Hint{}); err != nil || p != c {
+		t.Errorf("the second pool with the label: %v, %v", p, err)
+	}
+	disableAll(c)
+	if _, err := g.Select("site/a", Hint{}); !errors.Is(err, ErrNoServer) {
+		t.Errorf("other labels do not take over: %v", err)
+	}
+	if _, err := g.Select("3", Hint{}); !errors.Is(err, ErrUnknownLabel) || err.Error() != `pool group "group": unknown priority label: "3"` {
+		t.Errorf("unknown label: %v", err)
+	}
+}
+
+// TestGroupSharesAreExact checks the order of turns: exact over a round, and never far from it.
+func TestGroupSharesAreExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := rapid.SliceOfN(rapid.IntRange(1, 50), 1, 6).Draw(t, "ratios")
+		cfg := GroupConfig{Name: "group"}
+		total := 0
+		for i, r := range list {
+			p, err := New(Config{Name: fmt.Sprint(i), Servers: servers(1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Members = append(cfg.Members, Member{Pool: p, Ratio: r})
+			total += r
+		}
+		g, err := NewGroup(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]int, len(list))
+		for n := range 2 * total {
+			p, err := g.Select("", Hint{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, m := range cfg.Members {
+				if m.Pool == p {
+					got[i]++
+				}
+			}
+			_ = n
+		}
+		for i, r := range list {
+			if got[i] != 2*r {
+				t.Fatalf("ratios %v: shares %v of two rounds", list, got)
+			}
+		}
+	})
+}
+
+func TestGroupFaults(t *testing.T) {
+	a := named(t, "a", 1, 1)
+	_, err := NewGroup(GroupConfig{
+		Members:    []Member{{Pool: a, Ratio: 1}, {}, {Pool: a, Ratio: -1}, {Pool: named(t, "b", 2, 1), Ratio: 1001}},
+		MinServers: -1, FailAction: FailAction{Kind: 9},
+	})
+	want := strings.Join([]string{
+		`pool group "": name: must not be empty`, `min_servers: -1 is negative`, `fail_action.kind: 9 is not a known value`,
+		`members[1].pool: must not be nil`, `members[2].pool: "a" is already members[0]`, `members[2].ratio: -1 is not within 0 to 1000`,
+		`members[3].ratio: 1001 is not within 0 to 1000`,
+	}, "\n")
+	if err == nil || err.Error() != want {
+		t.Errorf("NewGroup: %v, want\n%s", err, want)
+	}
+	if _, err := NewGroup(GroupConfig{Name: "g"}); err == nil || err.Error() != `pool group "g": members: 0 pools, want 1 to 1000` {
+		t.Errorf("NewGroup: %v", err)
+	}
+}
+
+func TestSetWithGroups(t *testing.T) {
+	a, b := named(t, "a", 1, 2), named(t, "b", 2, 1)
+	plain, err := NewSet(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := mustGroup(t, GroupConfig{Members: []Member{{Pool: a, Ratio: 1}, {Pool: b, Ratio: 1, Priority: 1}}})
+	set, err := plain.WithGroups(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := set.Group("group"); !ok || got != g || g.Name() != "group" || len(g.Members()) != 2 || g.FailAction().Status != 503 {
+		t.Error("the group is not there")
+	}
+	a.Servers()[0].Disable()
+	if up, total, err := set.Servers("group"); up != 2 || total != 3 || err != nil {
+		t.Errorf("Servers = %d, %d, %v", up, total, err)
+	}
+	for server, want := range map[string]bool{"b-1": true, "a-1": false, "a-2": true, "10.0.1.2": true, "nobody": false} {
+		if up, err := set.ServerUp("group", server, 0); up != want || err != nil {
+			t.Errorf("ServerUp(%q) = %t, %v", server, up, err)
+		}
+	}
+	if addr, ok, err := set.Find("group", "a-1", 80); addr != netip.MustParseAddrPort("10.0.1.1:80") || !ok || err != nil {
+		t.Errorf("Find = %s, %t, %v", addr, ok, err)
+	}
+	if _, ok, err := set.Find("group", "nobody", 80); ok || err != nil {
+		t.Errorf("Find = %t, %v", ok, err)
+	}
+	for name, want := range map[string]*Pool{"a": a, "group": b} {
+		if p, err := set.Select(name, "", Hint{}); err != nil || p != want {
+			t.Errorf("Select(%q) = %v, %v", name, p, err)
+		}
+	}
+	if _, err := set.Select("none", "", Hint{}); !errors.Is(err, ErrUnknownPool) {
+		t.Errorf("Select = %v", err)
+	}
+	other, err := NewGroup(GroupConfig{Name: "a", Members: []Member{{Pool: a, Ratio: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = set.WithGroups(other, g, nil)
+	if want := "groups[0].name: \"a\" is already the name of a pool\ngroups[1].name: \"group\" is already the name of another group\ngroups[2]: must not be nil"; err == nil || err.Error() != want {
+		t.Errorf("WithGroups: %v, want %s", err, want)
+	}
+}
+
+func TestFailActionFaults(t *testing.T) {
+	for want, a := range map[string]FailAction{
+		"status: 404 is neither 200 nor 503":                   {Status: 404},
+		"kind: 9 is not a known value":                         {Kind: 9},
+		"backup: must not be nil":                              {Kind: FailBackup},
+		`redirect.host: "" is not a host`:                      {Kind: FailRedirect},
+		`redirect.host: "a/b" is not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
+		`redirect.host: "a@b" is not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
+		`redirect.scheme: "ftp" is neither http nor https`:     {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
+		`redirect.path: "x" does not begin with /`:             {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
+		`redirect.query: "a#b" is not a query`:                 {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
+		`redirect.status: 200 is not the status of a redirect`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
+	} {
+		_, err := New(Config{Name: "web", Servers: servers(1), FailAction: a})
+		if want = `pool "web": fail_action.` + want; err == nil || err.Error() != want {
+			t.Errorf("%+v: %v, want %s", a, err, want)
+		}
+	}
+	p := mustPool(t, Config{Servers: servers(1), FailAction: FailAction{Body: []byte("sorry")}})
+	want := FailAction{Status: 503, ContentType: "text/html; charset=utf-8", Body: []byte("sorry"), Redirect: Redirect{Scheme: "https", Status: 302}}
+	if diff := cmp.Diff(want, p.FailAction()); diff != "" {
+		t.Errorf("FailAction (-want +got):\n%s", diff)
+	}
+}
+
+func TestRedirectLocation(t *testing.T) {
+	for _, test := range []struct {
+		redirect Redirect
+		url      string
+		want     string
+	}{
+		{Redirect{Host: "other.example"}, "/a%2Fb/c?q=1", "https://other.example/a%2Fb/c?q=1"},
+		{Redirect{Host: "other.example:8443", Scheme: "http", Path: "/sorry"}, "/a?q=1", "http://other.example:8443/sorry?q=1"},
+		{Redirect{Host: "[::1]:80", Query: "x=y"}, "/a?q=1", "https://[::1]:80/a?x=y"},
+		{Redirect{Host: "h"}, "//evil.example/", "https://h//evil.example/"},
+		{Redirect{Host: "h"}, "*", "https://h/%2A"},
+	} {
+		u, err := url.ParseRequestURI(test.url)
+		if err != nil {
+			u = &url.URL{Path: test.url}
+		}
+		p := mustPool(t, Config{Servers: servers(1), FailAction: FailAction{Kind: FailRedirect, Redirect: test.redirect}})
+		if got := p.FailAction().Redirect.Location(u); got != test.want {
+			t.Errorf("%+v, %s: %s, want %s", test.redirect, test.url, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package lbpool
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// burstTime is how much of a second's worth of requests may come at once.
+const burstTime = int64(time.Second / 10)
+
+// rateLimit bounds how many requests a server gets in a second. It keeps the time at which the next request would be due
+// if all came evenly spaced, and lets requests be early by burstTime.
+type rateLimit struct {
+	spacing atomic.Int64 // nanoseconds between requests; 0: no limit
+	due     atomic.Int64 // on the pool's clock
+}
+
+// set changes the limit to n requests a second; 0 means none.
+func (r *rateLimit) set(n int) {
+	if n == 0 {
+		r.spacing.Store(0)
+		return
+	}
+	r.spacing.Store(max(int64(time.Second)/int64(n), 1))
+}
+
+// early is how long before it is due a request may come.
+func early(spacing int64) int64 { return max(burstTime-spacing, 0) }
+
+func (r *rateLimit) exhausted(p *Pool) bool {
+	spacing := r.spacing.Load()
+	return spacing > 0 && r.due.Load()-p.clock() > early(spacing)
+}
+
+// take counts one request, unless it comes too early.
+func (r *rateLimit) take(p *Pool) bool {
+	spacing := r.spacing.Load()
+	if spacing == 0 {
+		return true
+	}
+	now := p.clock()
+	for {
+		due := r.due.Load()
+		if due-now > early(spacing) {
+			return false
+		}
+		if r.due.CompareAndSwap(due, max(due, now)+spacing) {
+			return true
+		}
+	}
+}

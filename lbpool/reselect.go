@@ -1,0 +1,99 @@
+package lbpool
+
+import (
+	"net/http"
+	"time"
+)
+
+// DefaultRetries is how many further servers a Transport tries when Reselect does not say.
+const DefaultRetries = 2
+
+// maxReplay bounds Reselect.MaxBody.
+const maxReplay = 64 << 20
+
+// Reselect says when a Transport turns to another server, and how often. No server is tried twice for a request.
+//
+// A server that cannot be connected to is replaced always, whatever the request, while nothing of its body was read:
+// nothing of it was sent then. The fields Codes and Broken add to that for requests whose method is idempotent (RFC 9110,
+// section 9.2.2), since the first server may have done what it was asked to; a body that has been read must have been
+// kept for that, see MaxBody. Such further tries may make at most a fifth of a pool's requests under way, or three, so
+// that servers in trouble are not buried in repetitions.
+//
+// When all tries fail the last answer there was is passed on; if there was none, the error of the last try.
+type Reselect struct {
+	// Retries is how many further servers are tried. 0 means DefaultRetries; negative means none.
+	Retries int
+	// Codes are status codes, from 400 to 599, of answers for which another server is tried. Nil means none.
+	Codes []StatusRange
+	// NonIdempotent lets Codes apply to all methods. It is for servers that answer with these codes when they have done
+	// nothing. A request that is not idempotent is still never sent again after a connection broke.
+	NonIdempotent bool
+	// Broken makes Codes' rule apply also to a server that was connected to and gave no answer, because the connection
+	// broke or TryTimeout passed.
+	Broken bool
+	// MaxBody is how many bytes of a request body are kept to send them again, at most 64 MiB. 0 keeps none, so that a
+	// request of whose body anything was read goes nowhere else.
+	MaxBody int
+	// TryTimeout bounds the time from the start of a try to the header of the answer. 0 means no bound but Base's.
+	TryTimeout time.Duration
+	// Timeout is the time since the start of the first try after which no other begins. 0 means no bound.
+	Timeout time.Duration
+}
+
+func (r *Reselect) validate(faults *faults) {
+	validRanges(r.Codes, "reselect.codes", 400, 599, faults)
+	if r.MaxBody < 0 || r.MaxBody > maxReplay {
+		faults.add("reselect.max_body", "%d is not within 0 to %d", r.MaxBody, maxReplay)
+	}
+	if r.TryTimeout < 0 {
+		faults.add("reselect.try_timeout", "%s is negative", r.TryTimeout)
+	}
+	if r.Timeout < 0 {
+		faults.add("reselect.timeout", "%s is negative", r.Timeout)
+	}
+}
+
+func (r *Reselect) retries() int {
+	if r.Retries == 0 {
+		return DefaultRetries
+	}
+	return max(r.Retries, 0)
+}
+
+// repeatsAnswer reports whether another server should be asked because of an answer.
+func (r *Reselect) repeatsAnswer(method string, status int) bool {
+	return within(r.Codes, status) && (r.NonIdempotent || idempotent(method))
+}
+
+// repeatsFault reports whether another server should be asked because of a failure after the connection was made.
+func (r *Reselect) repeatsFault(method string) bool { return r.Broken && idempotent(method) }
+
+func idempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// spareRetries and retryShare are the retry budget.
+const (
+	spareRetries = 3
+	retryShare   = 20 // percent
+)
+
+// startRetry takes a place among those that repeat requests, if there is one. endRetry gives it back.
+func (p *Pool) startRetry() bool {
+	for {
+		n := p.retrying.Load()
+		if n >= spareRetries && (n+1)*100 > int64(p.current.Load().open())*retryShare {
+			p.counters.reselectsSpent.Add(1)
+			return false
+		}
+		if p.retrying.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (p *Pool) endRetry() { p.retrying.Add(-1) }

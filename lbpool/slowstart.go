@@ -1,0 +1,46 @@
+package lbpool
+
+import "time"
+
+// Slow start lets the share of a server that has come up grow linearly. The share is kept as a number that is renewed in
+// steps, lazily, as requests come: so choosing a server costs no reading of the clock.
+
+const (
+	fullRamp   = 1024 // the share of a server that is not in slow start
+	firstRamp  = fullRamp / 64
+	rampSteps  = 64 // of a slow start
+	maxRampFor = 5 * time.Hour
+)
+
+// SlowStart returns the share of its ratio that the server gets: 1, or less while it is in slow start, but more than 0.
+// It is for algorithms; those of this package heed it, ConsistentHash excepted.
+func (s *Server) SlowStart() float64 { return float64(s.ramp.Load()) / fullRamp }
+
+func (s *Server) ramping() bool { return s.ramp.Load() < fullRamp }
+
+// takesTurn reports whether a server whose turn it is takes it. One in slow start lets as many turns pass as it takes to
+// have just its share, evenly spread.
+func (s *Server) takesTurn() bool {
+	ramp := uint64(s.ramp.Load())
+	if ramp >= fullRamp {
+		return true
+	}
+	n := s.rampTurns.Add(ramp)
+	return n/fullRamp != (n-ramp)/fullRamp
+}
+
+// rampLocked brings the share up to date. It returns when the next step is due, the zero time if none is.
+func (s *Server) rampLocked(now time.Time, over time.Duration) time.Time {
+	ramp, due := int64(fullRamp), time.Time{}
+	if passed := now.Sub(s.upSince); !s.upSince.IsZero() && passed < over {
+		ramp = max(fullRamp*int64(passed/time.Microsecond)/max(int64(over/time.Microsecond), 1), firstRamp)
+		due = now.Add(min(over/rampSteps+1, over-passed))
+	} else {
+		s.upSince = time.Time{}
+	}
+	if int32(ramp) != s.ramp.Load() {
+		s.ramp.Store(int32(ramp))
+		s.weight.Store(int64(s.ratio.Load()) * ramp)
+	}
+	return due
+}

@@ -1,0 +1,155 @@
+package limpet_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// named is a server that tells its name and what it was asked.
+func named(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", "secret")
+		fmt.Fprintf(w, "%s %s %s", name, r.URL.RequestURI(), r.Header.Get("X-Client"))
+	})
+}
+
+// twoPools are pools a and b of one server each.
+func twoPools(t *testing.T) []*lbpool.Pool {
+	t.Helper()
+	var pools []*lbpool.Pool
+	for _, name := range []string{"a", "b"} {
+		addr := startServer(t, "127.0.0.1:0", named(name))
+		pools = append(pools, newPool(t, lbpool.Config{Name: name, Servers: []lbpool.ServerConfig{{Address: addr}}}))
+	}
+	return pools
+}
+
+func TestRequestAndResponsePolicy(t *testing.T) {
+	path := func(values ...string) policy.Match {
+		return policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: values}}
+	}
+	edit := func(c *limpet.Config) {
+		c.Pools = twoPools(t)
+		c.HTTPRequest = []policy.RequestRule{
+			{Name: "old", Match: path("/old"), Action: policy.Redirect{Protocol: policy.HTTP, Path: "/new"}},
+			{Name: "to b", Match: path("/b"), Action: policy.Modify{
+				Edits: []policy.Edit{policy.AddHeader{Name: "X-Client", Value: "$client_ip"}},
+				Pool:  policy.SwitchPool{Name: "b"},
+			}},
+			{Name: "dry", DryRun: true, Action: policy.Respond{Status: 403}},
+		}
+		c.HTTPResponse = []policy.ResponseRule{
+			{Name: "hide", Edits: []policy.Edit{policy.RemoveHeader{Name: "Server"}, policy.AddHeader{Name: "X-Rule", Value: "yes"}}},
+		}
+	}
+	for _, tt := range []struct {
+		target, listing string
+		status          int
+		body, rule      string
+	}{
+		{"/a", "-- HTTP_REQ\n", 200, "a /a ", ""},
+		{"/b?q", "-- HTTP_REQ\n", 200, "b /b?q 192.0.2.1", "to b"},
+		{"/b", "-- HTTP_REQ\navi.pool.select('a')", 200, "b /b 192.0.2.1", "to b"}, // a policy's choice stands
+		{"/a", "-- HTTP_REQ\navi.pool.select('b')", 200, "b /a ", ""},
+		{"/old/x", "-- HTTP_REQ\navi.vs.log('never')", 302, "", "old"},
+	} {
+		res, body, record := serveOne(t, tt.listing, nil, edit, httptest.NewRequest("GET", tt.target, nil))
+		if res.StatusCode != tt.status || tt.status == 200 && body != tt.body || record.RequestRule != tt.rule || len(record.Log) != 0 {
+			t.Errorf("%s: %d %q by rule %q, log %v; want %d %q by %q", tt.target, res.StatusCode, body, record.RequestRule, record.Log, tt.status, tt.body, tt.rule)
+		}
+		local := tt.status != 200
+		if (res.Header.Get("X-Rule") == "yes") == local || res.Header.Get("Server") != "" || (record.ResponseRule == "hide") == local {
+			t.Errorf("%s: response header %v, rule %q", tt.target, res.Header, record.ResponseRule)
+		}
+		if local != (len(record.Monitored) == 0) || !local && record.Monitored[0].Status != 403 {
+			t.Errorf("%s: monitored %+v", tt.target, record.Monitored)
+		}
+	}
+}
+
+func TestPolicyPoolsAreChecked(t *testing.T) {
+	_, err := limpet.New(limpet.Config{
+		Pools: twoPools(t),
+		HTTPRequest: []policy.RequestRule{
+			{Name: "x", Action: policy.Modify{Pool: policy.SwitchPool{Name: "c"}}},
+		},
+	})
+	if want := `limpet: invalid configuration: httpRequest.rules[0].action.pool.name: pool "c" not found`; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+// Rules keep their counts when the configuration changes.
+func TestUpdateKeepsCounters(t *testing.T) {
+	cfg := limpet.Config{HTTPSecurity: []policy.SecurityRule{{Name: "limit", Action: policy.RateLimit{
+		Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 2, Period: time.Hour}}, PerClient: true, Exceeded: policy.Respond{Status: 429},
+	}}}}
+	vs, err := limpet.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := vs.Wrap(http.NotFoundHandler())
+	for i, want := range []int{404, 404, 429} {
+		if i == 2 {
+			if err := vs.Update(cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != want {
+			t.Errorf("request %d: %d, want %d", i+1, w.Code, want)
+		}
+	}
+}
+
+func TestPoolGroup(t *testing.T) {
+	edit := func(c *limpet.Config) {
+		c.Pools = twoPools(t)
+		g, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "g", Members: []lbpool.Member{
+			{Pool: c.Pools[0], Label: "first", Ratio: 1}, {Pool: c.Pools[1], Label: "second", Ratio: 1},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.PoolGroups = []*lbpool.Group{g}
+	}
+	_, body, record := serveOne(t, "-- HTTP_REQ\navi.poolgroup.select('g', 'second')", nil, edit, httptest.NewRequest("GET", "/", nil))
+	if body != "b / " {
+		t.Errorf("got %q from the group, errors %v", body, record.ScriptErrors)
+	}
+}
+
+func TestFailActions(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		action lbpool.FailAction
+		status int
+		body   string
+		header string
+	}{
+		{"default", lbpool.FailAction{}, 503, "Service Unavailable\n", ""},
+		{"page", lbpool.FailAction{Status: 200, Body: []byte("<p>soon</p>")}, 200, "<p>soon</p>", ""},
+		{"redirect", lbpool.FailAction{Kind: lbpool.FailRedirect, Redirect: lbpool.Redirect{Host: "sorry.example"}}, 302, "", "https://sorry.example/x?y"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			res, body, record := serveOne(t, "-- HTTP_REQ\n", nil, func(c *limpet.Config) {
+				c.Pools = []*lbpool.Pool{newPool(t, lbpool.Config{Name: "p", FailAction: tt.action,
+					Servers: []lbpool.ServerConfig{{Address: "127.0.0.1:9", Disabled: true}}})}
+			}, httptest.NewRequest("GET", "/x?y", nil))
+			if res.StatusCode != tt.status || body != tt.body || res.Header.Get("Location") != tt.header {
+				t.Errorf("got %d %q %v", res.StatusCode, body, res.Header)
+			}
+			if len(record.Significant) == 0 || record.Significant[0] != limpet.NoServer {
+				t.Errorf("significant: %v", record.Significant)
+			}
+		})
+	}
+}

@@ -1,0 +1,273 @@
+package policy
+
+import (
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"slices"
+	"strings"
+)
+
+// An Edit changes a header or a cookie, of the request that is sent to the
+// server or of the response that is sent to the client: one of [AddHeader],
+// [ReplaceHeader], [RemoveHeader], [AddCookie], [ReplaceCookie] and
+// [RemoveCookie], by value. Other packages cannot add to them.
+//
+// Values may contain variables such as $client_ip: see the package
+// documentation. An edit has no effect if one of its variables has no value
+// for the transaction, or one that cannot stand in a header or a cookie.
+//
+// Headers that frame messages or belong to one connection cannot be edited:
+// Connection, Content-Length, Keep-Alive, Proxy-Connection, TE, Trailer,
+// Transfer-Encoding and Upgrade.
+type Edit interface {
+	edit()
+}
+
+// AddHeader adds a header, beside those of the same name that are there. Host
+// cannot be added.
+type AddHeader struct {
+	Name  string // case does not matter
+	Value string // may contain variables
+}
+
+// ReplaceHeader removes all headers of a name and adds one. Host, in a
+// request, is the host that the server sees.
+type ReplaceHeader struct {
+	Name  string // case does not matter
+	Value string // may contain variables
+}
+
+// RemoveHeader removes all headers of a name. Host cannot be removed.
+type RemoveHeader struct {
+	Name string // case does not matter
+}
+
+// AddCookie adds a cookie, beside those of the same name that are there. In a
+// response it is a session cookie for all paths.
+type AddCookie struct {
+	Name  string // case matters
+	Value string // may contain variables
+}
+
+// ReplaceCookie removes all cookies of a name and adds one. In a response it
+// keeps the attributes, such as Path and Secure, of the first that it
+// replaces; if there was none it is a session cookie for all paths.
+type ReplaceCookie struct {
+	Name  string // case matters
+	Value string // may contain variables
+}
+
+// RemoveCookie removes all cookies of a name: in a response, all that set it.
+type RemoveCookie struct {
+	Name string // case matters
+}
+
+func (AddHeader) edit()     {}
+func (ReplaceHeader) edit() {}
+func (RemoveHeader) edit()  {}
+func (AddCookie) edit()     {}
+func (ReplaceCookie) edit() {}
+func (RemoveCookie) edit()  {}
+
+// compiledEdit is the compiled form of an Edit.
+type compiledEdit struct {
+	cookie bool
+	name   string // of a header, in canonical form
+	remove bool   // what is there goes
+	add    bool   // value comes
+	value  textValue
+}
+
+var fixedHeaders = []string{
+	"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
+	var all []compiledEdit
+	for i, e := range edits {
+		at := indexed(field, "edits", i)
+		var source string
+		compiled := compiledEdit{}
+		switch e := e.(type) {
+		case AddHeader:
+			compiled.name, source, compiled.add = e.Name, e.Value, true
+		case ReplaceHeader:
+			compiled.name, source, compiled.add, compiled.remove = e.Name, e.Value, true, true
+		case RemoveHeader:
+			compiled.name, compiled.remove = e.Name, true
+		case AddCookie:
+			compiled.cookie, compiled.name, source, compiled.add = true, e.Name, e.Value, true
+		case ReplaceCookie:
+			compiled.cookie, compiled.name, source, compiled.add, compiled.remove = true, e.Name, e.Value, true, true
+		case RemoveCookie:
+			compiled.cookie, compiled.name, compiled.remove = true, e.Name, true
+		case nil:
+			c.addf(at, "no edit")
+			continue
+		default:
+			c.addf(at, "%T is not an edit; give the struct, not a pointer to it", e)
+			continue
+		}
+		if !isToken(compiled.name) {
+			c.addf(at+".name", "%q is not a name", compiled.name)
+		}
+		if !compiled.cookie {
+			compiled.name = textproto.CanonicalMIMEHeaderKey(compiled.name)
+			if slices.Contains(fixedHeaders, compiled.name) || compiled.name == "Host" && !(compiled.add && compiled.remove) {
+				c.addf(at+".name", "%q cannot be edited so", compiled.name)
+			}
+		}
+		var err error
+		if compiled.value, err = parseValue(source); err != nil {
+			c.add(at+".value", err)
+		}
+		for _, p := range compiled.value {
+			if !isFieldValue(p.text) || compiled.cookie && !isCookieValue(p.text) {
+				c.addf(at+".value", "%q has characters that cannot be sent", p.text)
+			}
+		}
+		all = append(all, compiled)
+	}
+	return all
+}
+
+// expand returns the new value; false if there is none.
+func (e *compiledEdit) expand(tx Transaction) (string, bool) {
+	if !e.add {
+		return "", true
+	}
+	value, ok := e.value.expand(tx)
+	return value, ok && (!e.cookie || isCookieValue(value))
+}
+
+// editRequest applies the edit to the request that is sent.
+func (e *compiledEdit) editRequest(tx Transaction, out *http.Request) {
+	value, ok := e.expand(tx)
+	switch {
+	case !ok:
+	case e.cookie:
+		editCookies(out.Header, e, value)
+	case e.name == "Host":
+		if name := hostWithoutPort(value); redirectable(name, value[len(name):]) {
+			out.Host = value
+		}
+	default:
+		editHeader(out.Header, e, value)
+	}
+}
+
+// editResponse applies the edit to the response.
+func (e *compiledEdit) editResponse(tx Transaction, h http.Header) {
+	value, ok := e.expand(tx)
+	switch {
+	case !ok:
+	case e.cookie:
+		editSetCookies(h, e, value)
+	default:
+		editHeader(h, e, value)
+	}
+}
+
+// editHeader makes a new list of values rather than changing the old one,
+// which others may have kept.
+func editHeader(h http.Header, e *compiledEdit, value string) {
+	var values []string
+	if !e.remove {
+		values = slices.Clone(h[e.name])
+	}
+	if e.add {
+		values = append(values, value)
+	}
+	setHeader(h, e.name, values)
+}
+
+func setHeader(h http.Header, name string, values []string) {
+	if len(values) == 0 {
+		delete(h, name)
+		return
+	}
+	h[name] = values
+}
+
+// editCookies edits the cookies of a request and leaves the others byte for
+// byte as they are. They come to stand in one header (RFC 6265, section 5.4).
+func editCookies(h http.Header, e *compiledEdit, value string) {
+	var kept []string
+	for _, line := range h["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = textproto.TrimString(pair)
+			name, _, _ := strings.Cut(pair, "=")
+			if pair != "" && !(e.remove && textproto.TrimString(name) == e.name) {
+				kept = append(kept, pair)
+			}
+		}
+	}
+	if e.add {
+		kept = append(kept, e.name+"="+value)
+	}
+	if len(kept) == 0 {
+		delete(h, "Cookie")
+		return
+	}
+	h["Cookie"] = []string{strings.Join(kept, "; ")}
+}
+
+// editSetCookies edits the cookies that a response sets.
+func editSetCookies(h http.Header, e *compiledEdit, value string) {
+	var kept []string
+	attributes, found := "; Path=/", false
+	for _, line := range h["Set-Cookie"] {
+		pair, rest, _ := strings.Cut(line, ";")
+		name, _, _ := strings.Cut(pair, "=")
+		if !e.remove || textproto.TrimString(name) != e.name {
+			kept = append(kept, line)
+			continue
+		}
+		if !found {
+			found, attributes = true, ""
+			if rest != "" {
+				attributes = ";" + rest
+			}
+		}
+	}
+	if e.add {
+		kept = append(kept, e.name+"="+value+attributes)
+	}
+	setHeader(h, "Set-Cookie", kept)
+}
+
+// isCookieValue reports whether s can be the value of a cookie: nothing that
+// would end it (RFC 6265, section 4.1.1; blanks and commas, which servers
+// take, are allowed).
+func isCookieValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == ';' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return strings.TrimSpace(s) == s
+}
+
+// addrText is how variables show an address; empty if it is invalid.
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return normalize(a).String()
+}
+
+// String says what the edit does, in words.
+func (e *compiledEdit) String() string {
+	kind, verb := "header ", "remove "
+	if e.cookie {
+		kind = "cookie "
+	}
+	switch {
+	case e.add && e.remove:
+		verb = "replace "
+	case e.add:
+		verb = "add "
+	}
+	return verb + kind + e.name
+}

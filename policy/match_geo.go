@@ -1,0 +1,119 @@
+package policy
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// GeoMatch compares one attribute of the place of the client's address, as
+// [Env].Geo knows it. An address whose place is not known is in no list.
+type GeoMatch struct {
+	Attribute string     // as Env.Geo calls it; empty means the country's code
+	Op        Membership // IsIn is the zero value
+	Values    []string   // at least one, none empty; case does not matter
+}
+
+type geoSet struct {
+	negate    bool
+	attribute string
+	values    []string // folded, sorted
+	env       *Env
+}
+
+func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
+	checkMembership(f, field, m.Op)
+	if env.Geo == nil {
+		f.addf(field, "the policy was given no geo data")
+	}
+	if len(m.Values) == 0 {
+		f.addf(field, "no values")
+	}
+	g := &geoSet{negate: m.Op == IsNotIn, attribute: m.Attribute, env: env}
+	for i, v := range m.Values {
+		if v == "" {
+			f.addf(indexed(field, "values", i), "an empty value")
+		}
+		g.values = append(g.values, string(fold(v)))
+	}
+	slices.Sort(g.values)
+	return g
+}
+
+// contains reports whether the match holds for addr, which must have passed
+// normalize.
+func (g *geoSet) contains(addr netip.Addr) (bool, error) {
+	if !addr.IsValid() {
+		return g.negate, nil
+	}
+	value, ok, err := g.env.locate(addr, g.attribute)
+	if err != nil || !ok {
+		return g.negate, err
+	}
+	_, in := slices.BinarySearch(g.values, string(fold(value)))
+	return in != g.negate, nil
+}
+
+// ReputationMatch compares what the client's address is known for, as
+// [Env].Reputations has it. IsIn holds if the address is known for any of the
+// kinds.
+type ReputationMatch struct {
+	Op    Membership // IsIn is the zero value
+	Kinds []string   // as Env.Reputations calls them; at least one, none empty
+}
+
+type reputationSet struct {
+	negate bool
+	kinds  []string
+	env    *Env
+}
+
+func (m *ReputationMatch) compile(f *faults, field string, env *Env) *reputationSet {
+	checkMembership(f, field, m.Op)
+	if len(m.Kinds) == 0 {
+		f.addf(field, "no kinds")
+	}
+	if env.Reputations == nil {
+		f.addf(field, "the policy was given no reputations")
+		return &reputationSet{}
+	}
+	for i, kind := range m.Kinds {
+		// A probe finds the unknown kind now and not at the first request.
+		_, err := env.hasReputation(netip.IPv4Unspecified(), kind)
+		if kind == "" {
+			err = errors.New("an empty kind")
+		}
+		if err != nil {
+			f.add(indexed(field, "kinds", i), err)
+		}
+	}
+	return &reputationSet{negate: m.Op == IsNotIn, kinds: slices.Clone(m.Kinds), env: env}
+}
+
+func (r *reputationSet) contains(addr netip.Addr) (bool, error) {
+	if !addr.IsValid() {
+		return r.negate, nil
+	}
+	for _, kind := range r.kinds {
+		has, err := r.env.hasReputation(addr, kind)
+		if err != nil {
+			return false, &reputationError{kind, err}
+		}
+		if has {
+			return !r.negate, nil
+		}
+	}
+	return r.negate, nil
+}
+
+// reputationError names the kind that could not be asked for.
+type reputationError struct {
+	kind string
+	err  error
+}
+
+func (e *reputationError) Error() string {
+	return "reputation " + strconv.Quote(e.kind) + ": " + e.err.Error()
+}
+func (e *reputationError) Unwrap() error { return e.err }

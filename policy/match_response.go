@@ -1,0 +1,103 @@
+package policy
+
+import (
+	"slices"
+	"strconv"
+)
+
+// ResponseMatch selects responses. Every match that is set must hold, and the
+// zero value selects every response.
+type ResponseMatch struct {
+	// Request compares the request as received, before any policy or script
+	// changed it.
+	Request Match
+	// Status compares the status of the response. Nil: not looked at.
+	Status *StatusMatch
+	// Headers compare headers of the response; every one of them must hold.
+	Headers []HeaderMatch
+	// Location compares the Location header. Nil: not looked at.
+	Location *LocationMatch
+}
+
+// StatusRange is a range of statuses; both ends belong to it.
+type StatusRange struct {
+	Begin, End int // 100 to 999; Begin is not above End
+}
+
+// StatusMatch compares the status of a response with the union of its lists.
+// At least one list must have an entry.
+type StatusMatch struct {
+	Op     Membership    // IsIn is the zero value
+	Codes  []int         // single statuses, 100 to 999
+	Ranges []StatusRange // ranges, both ends included
+}
+
+// LocationMatch compares the value of the Location header, as it is. Without
+// one, positive operators are false and negative ones true.
+type LocationMatch struct {
+	Op            ValueOp  // required
+	Values        []string // at least one for a StringOp, none for a PresenceOp
+	CaseSensitive bool     // false: case does not matter
+}
+
+func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
+	all := m.Request.compile(c, field+".request", false)
+	var own []condition
+	if m := m.Status; m != nil {
+		own = append(own, condition{about("status", m.Op, m.texts()...), m.compile(c, field+".status"),
+			func(s *subjects) string { return strconv.Itoa(s.status) }})
+	}
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		f := h.compileResponse(c, indexed(field, "headers", i))
+		own = append(own, condition{about("response header "+f.name.name, h.Op, quoted(h.Values, h.StringGroups)...), f.holds, f.shown})
+	}
+	if m := m.Location; m != nil {
+		name := fieldName{response: true, name: "Location"}
+		f := compileField(c, field+".location", name, m.Op, m.Values, nil, m.CaseSensitive, ErrResponseTooLong)
+		own = append(own, condition{about("Location", m.Op, quoted(m.Values, nil)...), f.holds, f.shown})
+	}
+	// The response's own conditions come first: they are cheap.
+	all.conditions = append(own, all.conditions...)
+	return all
+}
+
+func (m *StatusMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
+	checkMembership(&c.faults, field, m.Op)
+	if len(m.Codes)+len(m.Ranges) == 0 {
+		c.addf(field, "no codes or ranges")
+	}
+	var set [1000]bool
+	for i, code := range m.Codes {
+		if code < 100 || code > 999 {
+			c.addf(indexed(field, "codes", i), "%d is not a status", code)
+			continue
+		}
+		set[code] = true
+	}
+	for i, r := range m.Ranges {
+		if r.Begin < 100 || r.End > 999 || r.Begin > r.End {
+			c.addf(indexed(field, "ranges", i), "%d-%d is not a range of statuses", r.Begin, r.End)
+			continue
+		}
+		for code := r.Begin; code <= r.End; code++ {
+			set[code] = true
+		}
+	}
+	negate := m.Op == IsNotIn
+	return func(s *subjects) (bool, error) {
+		return (s.status >= 0 && s.status < len(set) && set[s.status]) != negate, nil
+	}
+}
+
+// texts names what the match compares with.
+func (m *StatusMatch) texts() []string {
+	var texts []string
+	for _, code := range slices.Sorted(slices.Values(m.Codes)) {
+		texts = append(texts, strconv.Itoa(code))
+	}
+	for _, r := range m.Ranges {
+		texts = append(texts, strconv.Itoa(r.Begin)+"-"+strconv.Itoa(r.End))
+	}
+	return texts
+}

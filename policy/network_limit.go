@@ -1,0 +1,97 @@
+package policy
+
+import "time"
+
+// NetworkLimit is the rate of a rule with [NetworkRateLimit]. All connections
+// that the rule matches share one bucket; clients that are to have buckets of
+// their own need rules of their own, or a [RateLimiter].
+type NetworkLimit struct {
+	MaxRate int // connections per second, 1 to 1e9
+	Burst   int // how many may come at once after a pause, 0 to 1e9; below MaxRate it has no effect
+	// Exceeded is done with connections above the rate; the zero value closes
+	// them without a reset.
+	Exceeded NetworkLimitAction
+	// Continue: a connection within the rate goes on to the next rule. False:
+	// it is accepted.
+	Continue bool
+}
+
+// NetworkLimitAction is what is done with connections above a rate.
+type NetworkLimitAction uint8
+
+// The actions of network limits.
+const (
+	LimitDrop   NetworkLimitAction = iota // the connection is closed without a reset: NetworkDrop
+	LimitReset                            // the connection is reset: NetworkDeny
+	LimitReport                           // the connection goes on to the next rule; NetworkVerdict.Monitored says so
+)
+
+// String returns the action in words; "invalid" for a value that is none.
+func (a NetworkLimitAction) String() string {
+	switch a {
+	case LimitDrop:
+		return "drop"
+	case LimitReset:
+		return "reset"
+	case LimitReport:
+		return "report"
+	}
+	return "invalid"
+}
+
+// networkLimit is the compiled form of a NetworkLimit.
+type networkLimit struct {
+	NetworkLimit
+	bucket *bucket
+}
+
+func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
+	if m.Exceeded > LimitReport {
+		f.addf(field+".exceeded", "%d is not an action", m.Exceeded)
+	}
+	var rate faults
+	size := newBucketSize(&rate, "", Rate{Count: m.MaxRate, Burst: m.Burst})
+	if m.MaxRate < 1 || m.MaxRate > maxRateCount {
+		f.addf(field+".maxRate", "%d is not between 1 and 1e9", m.MaxRate)
+	}
+	if m.Burst < 0 || m.Burst > maxRateCount {
+		f.addf(field+".burst", "%d is not between 0 and 1e9", m.Burst)
+	}
+	return &networkLimit{m, &bucket{size: size, epoch: time.Now()}}
+}
+
+// takeOver continues with the bucket of the limit before a change, if the rate
+// is the same.
+func (m *networkLimit) takeOver(old *networkLimit) {
+	if m.bucket.size == old.bucket.size {
+		m.bucket = old.bucket
+	}
+}
+
+// allows takes a token, and counts; to explain, it only looks for one.
+func (m *networkLimit) allows(c *counters, x *explainer) bool {
+	switch {
+	case x != nil && m.bucket.peek():
+		x.linef("within the rate limit")
+		return true
+	case x != nil:
+		x.linef("above the rate limit")
+		return false
+	case m.bucket.take():
+		c.allowed.Add(1)
+		return true
+	}
+	c.limited.Add(1)
+	return false
+}
+
+// action is what a verdict says of connections above the rate.
+func (m *networkLimit) action() NetworkAction {
+	switch m.Exceeded {
+	case LimitReset:
+		return NetworkDeny
+	case LimitReport:
+		return NetworkAllow
+	}
+	return NetworkDrop
+}

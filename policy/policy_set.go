@@ -1,0 +1,64 @@
+package policy
+
+import (
+	"strconv"
+	"strings"
+)
+
+// PolicySet is a named collection of rules of the three HTTP policies, so that
+// several parties can each maintain theirs. Sets may be shared by several
+// virtual services.
+type PolicySet struct {
+	Name         string         // required, unique among the sets composed, without "/"
+	HTTPSecurity []SecurityRule // for [NewHTTPSecurity]
+	HTTPRequest  []RequestRule  // for [NewHTTPRequest]
+	HTTPResponse []ResponseRule // for [NewHTTPResponse]
+}
+
+// ComposeSets returns the rules of sets as one set without a name: all
+// security rules, in the order of the sets and then of the rules, and in the
+// same way all request rules and all response rules. A rule is then called
+// "set/rule", which verdicts and counters show. The sets stay as they are.
+//
+// It reports all faults of the names of sets, as joined [FieldError] values;
+// those of the rules are left to the constructors of the policies, which count
+// rules through all sets.
+func ComposeSets(sets ...PolicySet) (PolicySet, error) {
+	var all PolicySet
+	var f faults
+	names := make(map[string]int)
+	for i, set := range sets {
+		field := "sets[" + strconv.Itoa(i) + "].name"
+		first, dup := names[set.Name]
+		switch {
+		case set.Name == "" || len(set.Name) > maxNameLen || !printable(set.Name) || strings.Contains(set.Name, "/"):
+			f.addf(field, "%q is not a name of at most %d bytes of printable text without a slash", set.Name, maxNameLen)
+		case dup:
+			f.addf(field, "%q is already the name of sets[%d]", set.Name, first)
+		default:
+			names[set.Name] = i
+		}
+		name := func(rule string) string {
+			if rule == "" {
+				return "" // which the constructor refuses
+			}
+			return set.Name + "/" + rule
+		}
+		for _, r := range set.HTTPSecurity {
+			r.Name = name(r.Name)
+			all.HTTPSecurity = append(all.HTTPSecurity, r)
+		}
+		for _, r := range set.HTTPRequest {
+			r.Name = name(r.Name)
+			all.HTTPRequest = append(all.HTTPRequest, r)
+		}
+		for _, r := range set.HTTPResponse {
+			r.Name = name(r.Name)
+			all.HTTPResponse = append(all.HTTPResponse, r)
+		}
+	}
+	if err := f.join(); err != nil {
+		return PolicySet{}, err
+	}
+	return all, nil
+}

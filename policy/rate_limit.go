@@ -1,0 +1,156 @@
+package policy
+
+import (
+	"net/http"
+	"net/textproto"
+)
+
+// RateLimit lets requests pass as long as they come within a rate, and does
+// something else with those above it. A request within the rate goes on to the
+// next rule.
+//
+// Requests are told apart by everything that is set: with PerClient and
+// PerPath, each pair of a client and a path has a bucket of its own. With
+// nothing set, all requests that the rule matches share one. A rule in dry run
+// takes tokens as well: what it tells is then what it would do.
+type RateLimit struct {
+	Limit RateLimiterConfig // MaxKeys and IPv6Bits matter only if requests are told apart
+
+	// PerClient: by Transaction.Client; of IPv6, by Limit.IPv6Bits of it.
+	PerClient bool
+	// PerPath: by the path, without the query, decoded and without regard to
+	// case, empty segments, parameters, backslashes and dot segments.
+	PerPath bool
+	// PerHeader: by the values of the header of this name, if not empty.
+	// Requests without it share a bucket.
+	PerHeader string
+	// PerCookie: by the values of the cookie of this name, if not empty.
+	// Requests without it share a bucket.
+	PerCookie string
+
+	// Exceeded is done with requests above the rate. Nil means
+	// Respond{Status: 429}.
+	Exceeded RateLimitAction
+}
+
+// RateLimitAction is what an HTTP security rule does with requests above a
+// rate: one of [Report], [Close], [Respond] and [Redirect], by value. Other
+// packages cannot add to them.
+type RateLimitAction interface {
+	rateLimitAction()
+}
+
+// Report lets requests above a rate pass and only says so: in
+// [Verdict].Monitored, and in the rule's counters.
+type Report struct{}
+
+func (RateLimit) securityAction() {}
+
+func (Report) rateLimitAction()   {}
+func (Close) rateLimitAction()    {}
+func (Respond) rateLimitAction()  {}
+func (Redirect) rateLimitAction() {}
+
+// compiledLimit is the compiled form of a RateLimit. It is an action like
+// those that it is compiled from.
+type compiledLimit struct {
+	RateLimit
+	limiter        *RateLimiter
+	header, cookie fieldCondition // of PerHeader and PerCookie
+	exceeded       any            // compiled: Report, Close, Respond or *compiledRedirect
+}
+
+func (compiledLimit) securityAction() {}
+
+func (a RateLimit) compile(c *compiler, field string) *compiledLimit {
+	l := &compiledLimit{RateLimit: a, limiter: newRateLimiter(&c.faults, field+".limit.", a.Limit)}
+	if a.PerHeader != "" {
+		l.header.name = fieldName{name: textproto.CanonicalMIMEHeaderKey(a.PerHeader)}
+		l.header.slot = c.slot(l.header.name)
+		if !isToken(a.PerHeader) {
+			c.addf(field+".perHeader", "%q is not a header name", a.PerHeader)
+		}
+	}
+	if a.PerCookie != "" {
+		l.cookie.name = fieldName{cookie: true, name: a.PerCookie}
+		l.cookie.slot = c.slot(l.cookie.name)
+		if !isToken(a.PerCookie) {
+			c.addf(field+".perCookie", "%q is not a cookie name", a.PerCookie)
+		}
+	}
+	switch e := a.Exceeded.(type) {
+	case nil:
+		l.exceeded = builtinPage(http.StatusTooManyRequests)
+	case Report, Close:
+		l.exceeded = e
+	case Respond:
+		l.exceeded = e.compile(&c.faults, field+".exceeded")
+	case Redirect:
+		l.exceeded = e.compile(c, field+".exceeded", nil)
+	default:
+		c.addf(field+".exceeded", "%T is not an action; give the struct, not a pointer to it", e)
+	}
+	return l
+}
+
+// takeOver continues with the buckets of the limit before a change, if it had
+// the same rate and the same keys.
+func (l *compiledLimit) takeOver(old *compiledLimit) {
+	a, b := l.RateLimit, old.RateLimit
+	a.Exceeded, b.Exceeded = nil, nil
+	if a == b {
+		l.limiter = old.limiter
+	}
+}
+
+// allows takes a token for the request. With peek set it only looks for one.
+func (l *compiledLimit) allows(s *subjects, peek bool) (bool, error) {
+	hash, err := l.key(s)
+	if err != nil {
+		return false, err
+	}
+	if peek {
+		return l.limiter.peek(hash, l.limiter.now()), nil
+	}
+	return l.limiter.take(hash, 1, l.limiter.now()), nil
+}
+
+// key returns the hash of what tells the request apart. Each part is followed
+// by its length, so that no two requests share a key by shifting bytes from
+// one part into the next.
+func (l *compiledLimit) key(s *subjects) (uint64, error) {
+	var parts [2][]text
+	if l.PerHeader != "" {
+		parts[0] = s.field(l.header.slot, l.header.name)
+	}
+	if l.PerCookie != "" {
+		parts[1] = s.field(l.cookie.slot, l.cookie.name)
+	}
+	var path []byte
+	if l.PerPath {
+		var err error
+		if path, err = s.plainestPath(); err != nil {
+			return 0, err
+		}
+	}
+	start := len(s.arena)
+	if l.PerClient {
+		s.arena = l.limiter.appendAddr(s.arena, s.client)
+	}
+	s.appendPart(path)
+	for _, texts := range parts {
+		for _, t := range texts {
+			s.appendPart(t.exact)
+		}
+		s.arena = append(s.arena, byte(min(len(texts), 255)))
+	}
+	hash := l.limiter.hash(s.arena[start:])
+	s.arena = s.arena[:start]
+	return hash, nil
+}
+
+func (s *subjects) appendPart(part []byte) {
+	s.arena = append(s.arena, part...)
+	n := len(part)
+	s.arena = append(s.arena, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+}

@@ -1,0 +1,241 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// StringGroupKind tells lists from maps.
+type StringGroupKind uint8
+
+// The kinds of string groups.
+const (
+	StringList StringGroupKind = iota // entries are keys alone
+	StringMap                         // each key has a value
+)
+
+// String returns the kind in words; "invalid" for a value that is none.
+func (k StringGroupKind) String() string {
+	switch k {
+	case StringList:
+		return "list"
+	case StringMap:
+		return "map"
+	}
+	return "invalid"
+}
+
+// StringEntry is one entry of a string group.
+type StringEntry struct {
+	Key   string // what is compared; not empty
+	Value string // what a map has for it; empty in a list
+}
+
+// StringGroupConfig is the configuration of a [StringGroup].
+type StringGroupConfig struct {
+	Name    string          // required, at most 255 bytes of printable text
+	Kind    StringGroupKind // the zero value is a list
+	Entries []StringEntry   // copied; at most [MaxStringGroupBytes] of keys
+	// LongestMatch: of several entries that fit, the longest is chosen. False:
+	// the shortest. Of equally long ones it is the first in either case.
+	LongestMatch bool
+}
+
+// MaxStringGroupBytes limits the keys of one string group, taken together.
+const MaxStringGroupBytes = 16 << 20
+
+// StringGroup is a list of strings or a map from strings to strings. A group
+// is asked which of its entries a subject equals, begins with, ends with or
+// contains: the entry is always the part and the subject the whole. The time
+// an answer takes does not depend on the number of entries, except for
+// regular expressions, which are tried one by one.
+//
+// It is immutable and safe for concurrent use. The structures for an operator
+// are built when it is first used.
+type StringGroup struct {
+	name     string
+	kind     StringGroupKind
+	longest  bool
+	entries  []StringEntry
+	tries    [keyForms]func() *stringTrie
+	patterns [2]func() ([]groupPattern, error) // [1]: case matters
+}
+
+// keyForm is a form in which the keys of a group are compared.
+type keyForm uint8
+
+const (
+	exactKeys    keyForm = 1 << iota // as they are; else case-folded
+	reversedKeys                     // from the last byte to the first
+	rootedKeys                       // with exactly one leading slash
+	keyForms     = 1 << iota
+)
+
+type groupPattern struct {
+	*pattern
+	entry int32
+}
+
+// NewStringGroup returns a group. It reports all faults, as joined
+// [FieldError] values.
+func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
+	var f faults
+	if cfg.Name == "" || len(cfg.Name) > maxNameLen || !printable(cfg.Name) {
+		f.addf("name", "%q is not a name of at most %d bytes of printable text", cfg.Name, maxNameLen)
+	}
+	if cfg.Kind > StringMap {
+		f.addf("kind", "%d is not a kind", cfg.Kind)
+	}
+	size := 0
+	for i, e := range cfg.Entries {
+		at := "entries[" + strconv.Itoa(i) + "]"
+		size += len(e.Key)
+		if e.Key == "" {
+			f.addf(at+".key", "an empty key is part of every text")
+		}
+		if e.Value != "" && cfg.Kind == StringList {
+			f.addf(at+".value", "an entry of a list has no value, but %q has %q", e.Key, e.Value)
+		}
+	}
+	if size > MaxStringGroupBytes {
+		f.addf("entries", "keys of %d bytes are more than %d", size, MaxStringGroupBytes)
+	}
+	if err := f.join(); err != nil {
+		return nil, err
+	}
+	g := &StringGroup{name: cfg.Name, kind: cfg.Kind, longest: cfg.LongestMatch, entries: slices.Clone(cfg.Entries)}
+	for form := range g.tries {
+		g.tries[form] = sync.OnceValue(func() *stringTrie { return newStringTrie(g.keys(keyForm(form)), g.better) })
+	}
+	for i := range g.patterns {
+		g.patterns[i] = sync.OnceValues(func() ([]groupPattern, error) { return g.compilePatterns(i == 1) })
+	}
+	return g, nil
+}
+
+// Name returns the group's name.
+func (g *StringGroup) Name() string { return g.name }
+
+// Kind says whether the group is a list or a map.
+func (g *StringGroup) Kind() StringGroupKind { return g.kind }
+
+// Len returns the number of entries.
+func (g *StringGroup) Len() int { return len(g.entries) }
+
+// Find returns the entry that fits a subject best, as the configuration says.
+// A negative operator is taken for the positive one it complements, and an
+// invalid one finds nothing. An error says that the keys cannot be used as
+// regular expressions, or that the subject is longer than [MaxRegexpSubject]
+// ([ErrFieldTooLong]); only [MatchesRegexp] fails.
+func (g *StringGroup) Find(op StringOp, subject string, caseSensitive bool) (StringEntry, bool, error) {
+	t := text{exact: []byte(subject)}
+	if !caseSensitive {
+		t.folded = fold(subject)
+	} else if op.positive() == MatchesRegexp {
+		t.folded = fold(subject) // literals of patterns are looked for in this form
+	}
+	i, err := g.find(op.positive(), t, caseSensitive, false)
+	if err != nil || i < 0 {
+		return StringEntry{}, false, err
+	}
+	return g.entries[i], true, nil
+}
+
+// find returns the index of the best entry, or -1. If rooted is set, keys are
+// compared with exactly one leading slash.
+func (g *StringGroup) find(op StringOp, t text, caseSensitive, rooted bool) (int32, error) {
+	var form keyForm
+	subject := t.folded
+	if caseSensitive {
+		form, subject = exactKeys, t.exact
+	}
+	if rooted {
+		form |= rootedKeys
+	}
+	switch op {
+	case Equals:
+		return g.tries[form]().equal(subject), nil
+	case BeginsWith:
+		return g.tries[form]().prefix(subject, g.better), nil
+	case EndsWith:
+		return g.tries[form|reversedKeys]().suffix(subject, g.better), nil
+	case Contains:
+		return g.tries[form]().within(subject, g.better), nil
+	case MatchesRegexp:
+		return g.findRegexp(t, caseSensitive)
+	}
+	return -1, nil
+}
+
+// better reports whether entry a is to be chosen rather than b.
+func (g *StringGroup) better(a, b int32) bool {
+	la, lb := len(g.entries[a].Key), len(g.entries[b].Key)
+	if la != lb {
+		return (la > lb) == g.longest
+	}
+	return a < b
+}
+
+func (g *StringGroup) keys(form keyForm) [][]byte {
+	keys := make([][]byte, len(g.entries))
+	for i, e := range g.entries {
+		key := []byte(e.Key)
+		if form&exactKeys == 0 {
+			key = fold(e.Key)
+		}
+		if form&rootedKeys != 0 {
+			key = append([]byte{'/'}, bytes.TrimLeft(key, "/")...)
+		}
+		if form&reversedKeys != 0 {
+			slices.Reverse(key)
+		}
+		keys[i] = key
+	}
+	return keys
+}
+
+// compilePatterns compiles the keys as regular expressions, the best first.
+func (g *StringGroup) compilePatterns(caseSensitive bool) ([]groupPattern, error) {
+	patterns := make([]groupPattern, 0, len(g.entries))
+	var c compiler
+	for i, e := range g.entries {
+		p, err := c.compilePattern(e.Key, caseSensitive)
+		if err != nil {
+			return nil, fmt.Errorf("entries[%d].key: %w", i, err)
+		}
+		patterns = append(patterns, groupPattern{p, int32(i)})
+	}
+	slices.SortFunc(patterns, func(a, b groupPattern) int {
+		if g.better(a.entry, b.entry) {
+			return -1
+		}
+		return 1
+	})
+	return patterns, nil
+}
+
+func (g *StringGroup) findRegexp(t text, caseSensitive bool) (int32, error) {
+	patterns, err := g.groupPatterns(caseSensitive)
+	if err != nil {
+		return -1, err
+	}
+	if len(patterns) > 0 && len(t.exact) > MaxRegexpSubject {
+		return -1, ErrFieldTooLong
+	}
+	for _, p := range patterns {
+		if p.matches(t) {
+			return p.entry, nil
+		}
+	}
+	return -1, nil
+}
+
+func (g *StringGroup) groupPatterns(caseSensitive bool) ([]groupPattern, error) {
+	if caseSensitive {
+		return g.patterns[1]()
+	}
+	return g.patterns[0]()
+}
