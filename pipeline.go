@@ -67,7 +67,7 @@ func httpSecurity(tx *Transaction) {
 	}
 	v := tx.s.security.Evaluate(tx)
 	tx.record.SecurityRule = v.Rule
-	tx.judged(v)
+	tx.noteVerdict(v)
 }
 
 func httpRequest(tx *Transaction) {
@@ -76,7 +76,7 @@ func httpRequest(tx *Transaction) {
 	}
 	v := tx.s.request.Evaluate(tx)
 	tx.record.RequestRule = v.Rule
-	tx.judged(v)
+	tx.noteVerdict(v)
 	tx.pinned = tx.selected.pool != ""
 }
 
@@ -86,11 +86,11 @@ func httpResponse(tx *Transaction) {
 	}
 	v := tx.s.response.Evaluate(tx)
 	tx.record.ResponseRule = v.Rule
-	tx.judged(v)
+	tx.noteVerdict(v)
 }
 
-// judged notes what all HTTP policies have in common.
-func (tx *Transaction) judged(v policy.Verdict) {
+// noteVerdict notes what all HTTP policies have in common.
+func (tx *Transaction) noteVerdict(v policy.Verdict) {
 	tx.record.Filtered = tx.record.Filtered || v.Log
 	tx.record.Monitored = append(tx.record.Monitored, v.Monitored...)
 	if v.Err != nil {

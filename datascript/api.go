@@ -272,7 +272,9 @@ func (c call) optInt(n, def int) int {
 }
 
 // cInt is num converted as Lua's own libraries convert it to an int.
-func (c call) cInt(n int) int { return int(int32(luastr.ToInt64(c.num(n)))) }
+func (c call) cInt(n int) int { return toCInt(c.num(n)) }
+
+func toCInt(f float64) int { return int(int32(luastr.ToInt64(f))) }
 
 func (c call) optCInt(n, def int) int {
 	if c.L.Get(n) == lua.LNil {

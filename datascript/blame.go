@@ -90,7 +90,7 @@ func failedAt(L *lua.LState, level int) (op failedOp, ok bool) {
 	if fn == nil || fn.IsG {
 		return failedOp{}, false
 	}
-	return failedOp{sitesOf(fn.Proto).at(place(dbg.CurrentLine)), L, dbg, fn.Proto}, true
+	return failedOp{originOf(fn.Proto).sites.at(place(dbg.CurrentLine)), L, dbg, fn.Proto}, true
 }
 
 // reword turns the text of an error of the VM into Lua's.
@@ -123,6 +123,9 @@ func (o failedOp) reword(text string) string {
 	case "for statement limit must be a number":
 		return "'for' limit must be a number"
 	case "for statement step must be a number":
+		if o.op == boundsOp && o.typeOf(forLimit, lua.OP_FORPREP) != "number" {
+			return "'for' limit must be a number" // which Lua looks at first
+		}
 		return "'for' step must be a number"
 	case "registry overflow":
 		return "stack overflow"
@@ -162,6 +165,10 @@ func (o failedOp) indexed(culprit string) string {
 // of C and B.
 func argA(inst uint32) int { return int(inst>>18) & 0xff }
 func argB(inst uint32) int { return int(inst) & 0x1ff }
+func argC(inst uint32) int { return int(inst>>9) & 0x1ff }
+
+// forLimit is where OP_FORPREP has the limit.
+func forLimit(inst uint32) int { return argA(inst) + 1 }
 
 // typeOf returns the type of the value in a register that one of some
 // instructions has as its argument. A site has one of them at most.

@@ -3,6 +3,8 @@ package datascript
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -113,6 +115,44 @@ func (s *Script) Handles(ev Event) bool {
 	return ev < numEvents && s.chunks[ev] != nil
 }
 
+// Lines returns the numbers of the lines that hold code for an event, in order
+// and each once: those that [Env].Trace can report. A line with nothing but
+// "end", "else" or "break" holds none. Lines returns nil if the script has
+// nothing for the event.
+func (s *Script) Lines(ev Event) []int {
+	if !s.Handles(ev) {
+		return nil
+	}
+	lines := map[int]bool{}
+	for _, main := range s.chunks[ev].proto.FunctionPrototypes {
+		addLines(main, lines)
+	}
+	return slices.Sorted(maps.Keys(lines))
+}
+
+func addLines(p *lua.FunctionProto, lines map[int]bool) {
+	for pc, inst := range p.Code {
+		if isCode(p, pc, inst) {
+			lines[place(p.DbgSourcePositions[pc]).line()] = true
+		}
+	}
+	for _, inner := range p.FunctionPrototypes {
+		addLines(inner, lines)
+	}
+}
+
+// isCode leaves out the instructions that the compiler adds at the end of
+// blocks and functions, which would make code of the word "end".
+func isCode(p *lua.FunctionProto, pc int, inst uint32) bool {
+	switch int(inst >> 26) {
+	case lua.OP_JMP, lua.OP_CLOSE, lua.OP_NOP:
+		return false
+	case lua.OP_RETURN:
+		return pc != len(p.Code)-1
+	}
+	return true
+}
+
 // chunkName is what Lua calls the source in messages, whatever the event.
 func chunkName(script string) string { return `[string "` + script + `"]` }
 
@@ -165,6 +205,30 @@ func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
 		}
 		return nil, ce
 	}
-	w.sites.attach(proto)
+	mendConstructors(proto)
+	(&origin{sites: w.sites, script: s, event: ev}).attach(proto)
 	return &program{proto: proto, imports: w.imports}, nil
+}
+
+// mendConstructors corrects the code of table constructors of more than 25,550
+// elements. The VM numbers blocks of elements; numbers that do not fit into an
+// instruction stand in the word behind it, and the compiler writes zeros there.
+func mendConstructors(p *lua.FunctionProto) {
+	var last [256]uint32 // by register of the table
+	for pc := 0; pc < len(p.Code); pc++ {
+		inst := p.Code[pc]
+		if int(inst>>26) != lua.OP_SETLIST {
+			continue
+		}
+		block := &last[argA(inst)]
+		if *block++; argC(inst) != 0 {
+			*block = uint32(argC(inst))
+			continue
+		}
+		pc++
+		p.Code[pc] = *block
+	}
+	for _, inner := range p.FunctionPrototypes {
+		mendConstructors(inner)
+	}
 }

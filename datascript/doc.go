@@ -35,12 +35,14 @@
 // # The language
 //
 // Scripts are written in Lua 5.1, on github.com/yuin/gopher-lua. The string
-// library works on bytes and is ours, patterns included. What loads code or
-// reaches the process is missing: load, loadstring, dofile, require, getfenv,
-// setfenv, _G, coroutine, debug, io, package, and of os all but clock, date,
-// difftime and time. print writes to the transaction's log. The tables of
-// libraries are read-only, but a script may add functions of its own to
-// string, table, math and os, for the length of the transaction.
+// library works on bytes and is ours, patterns included. Programs behave, and
+// fail with the same texts, as under the original interpreter, with which the
+// tests compare. What loads code or reaches the process is missing: load,
+// loadstring, dofile, require, getfenv, setfenv, _G, coroutine, debug, io,
+// package, and of os all but clock, date, difftime and time. print writes to
+// the transaction's log. The tables of libraries are read-only, but a script
+// may add functions of its own to string, table, math and os, for the length
+// of the transaction.
 //
 // # Decisions and failures
 //
@@ -58,10 +60,16 @@
 // so. Functions of the API that are for other protocols than HTTP are there,
 // and fail with "not supported".
 //
+// # Lines
+//
+// [Script.Lines] and the hook [Env].Trace tell which lines of scripts there
+// are and which run, for reports of coverage.
+//
 // # Limits
 //
 // [Limits] bound what a script may do in one event. They are on by default
-// and cannot be caught by pcall. A script that fails, for whatever reason,
+// and cannot be caught by pcall. So many events at a time may run in an
+// engine; see Limits.Concurrent. A script that fails, for whatever reason,
 // costs its Lua state, so that nothing of it is left for the next.
 //
 // The package lowers lua.MaxArrayIndex, a variable of the VM that holds for

@@ -42,6 +42,13 @@ type Env struct {
 	// Instances is how many processes serve the virtual service, for
 	// avi.vs.se_count. Less than 1 means 1.
 	Instances int
+	// Trace is told each line of a script that is about to run, once for
+	// each stretch of code of the line; see [Script.Lines]. A function that a
+	// script has left in a variable is reported for the script and the event
+	// it was written for. Trace is called by the goroutine that runs the
+	// script. It makes scripts several times slower, so that Limits.Time may
+	// have to be raised; nil costs nothing.
+	Trace func(s *Script, ev Event, line int)
 	// Limits bound each run of a script; the zero value has safe defaults.
 	Limits Limits
 	// StrictSelect makes avi.pool.select accept a server only. Unless it is
@@ -78,6 +85,8 @@ type Engine struct {
 	limits Limits
 	states sync.Pool
 
+	interval int // clockInterval, or 1 to trace
+
 	running atomic.Int64 // events, now
 
 	runs, failures, created, discarded, refused atomic.Uint64
@@ -92,7 +101,11 @@ func NewEngine(env Env) (*Engine, error) {
 	if err := env.complete(); err != nil {
 		return nil, err
 	}
-	return &Engine{env: env, limits: env.Limits.withDefaults()}, nil
+	e := &Engine{env: env, limits: env.Limits.withDefaults(), interval: clockInterval}
+	if env.Trace != nil {
+		e.interval = 1
+	}
+	return e, nil
 }
 
 // Run runs what a script has for an event; if it has nothing, Run does

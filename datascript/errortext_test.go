@@ -1,6 +1,7 @@
 package datascript
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,15 @@ func TestCapturedVariablesLeaveTheirState(t *testing.T) {
 	}
 }
 
+func tracebackOf(t testing.TB, err error) *RuntimeError {
+	t.Helper()
+	var re *RuntimeError
+	if !errors.As(err, &re) {
+		t.Fatalf("error %v, want a RuntimeError", err)
+	}
+	return re
+}
+
 func TestTraceback(t *testing.T) {
 	tests := []struct{ name, source, want string }{
 		{"names", "local t = {}\nfunction t.f() t.g() end\nfunction t:h() self.f() end\nfunction k() t:h() end\nk()",
@@ -133,17 +143,17 @@ func TestTraceback(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := runRequest(t, newEngine(t, Env{}), tt.source)
 			want := "stack traceback:\ncoroutine 0:\n  " + strings.ReplaceAll(tt.want, "|", "\n  ")
-			if re, ok := err.(*RuntimeError); !ok || re.Traceback != want {
-				t.Errorf("error %v\n got %s\nwant %s", err, re.Traceback, want)
+			if got := tracebackOf(t, err).Traceback; got != want {
+				t.Errorf("error %v\n got %s\nwant %s", err, got, want)
 			}
 		})
 	}
 	_, err := runRequest(t, newEngine(t, Env{}), "local function f(n) if n == 0 then error('deep') end return 1 + f(n - 1) end\nf(150)")
-	if re := err.(*RuntimeError); strings.Count(re.Traceback, "\n") != maxTraceback+2 || !strings.HasSuffix(re.Traceback, "\n  ...") {
+	if re := tracebackOf(t, err); strings.Count(re.Traceback, "\n") != maxTraceback+2 || !strings.HasSuffix(re.Traceback, "\n  ...") {
 		t.Errorf("traceback of deep calls: %s", re.Traceback)
 	}
 	_, err = runRequest(t, newEngine(t, Env{}), "local function f(n) if n == 0 then error('deep') end return f(n - 1) end\nf(10000)")
-	if re := err.(*RuntimeError); len(re.Traceback) > defaultErrorBytes || re.Line != 1 {
+	if re := tracebackOf(t, err); len(re.Traceback) > defaultErrorBytes || re.Line != 1 {
 		t.Errorf("traceback of tail calls: %d bytes, line %d", len(re.Traceback), re.Line)
 	}
 }

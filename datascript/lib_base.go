@@ -29,7 +29,7 @@ var baseEntries = []entry{
 	{name: "select", call: baseSelect},
 	{name: "setmetatable", call: baseSetMetatable},
 	{name: "tonumber", call: baseTonumber},
-	{name: "tostring", call: func(c call) int { return c.retString(c.toString(c.any(1))) }},
+	{name: "tostring", call: baseTostring},
 	{name: "type", call: func(c call) int { return c.retString(c.any(1).Type().String()) }},
 	{name: "unpack", call: baseUnpack},
 	{name: "xpcall", call: baseXpcall},
@@ -190,6 +190,15 @@ func (c call) toString(v lua.LValue) string {
 	return v.Type().String()
 }
 
+// tostring returns what __tostring returns, whatever that is.
+func baseTostring(c call) int {
+	v := c.any(1)
+	if event := c.L.GetMetaField(v, "__tostring"); event != lua.LNil {
+		return c.ret(c.callValue(event, v))
+	}
+	return c.retString(c.toString(v))
+}
+
 func baseAssert(c call) int {
 	if !lua.LVAsBool(c.any(1)) {
 		c.fail("%s", c.optStr(2, "assertion failed!"))
@@ -289,7 +298,7 @@ func basePairs(c call) int {
 // basePcall cannot catch what stops a script for good.
 func basePcall(c call) int {
 	c.any(1)
-	return c.protected(c.count()-1, lua.LNil)
+	return c.protected(c.count()-1, nil)
 }
 
 func baseXpcall(c call) int {
@@ -304,58 +313,52 @@ type catcher struct {
 	handler  lua.LValue // of xpcall; nil for pcall
 	captured captured   // before the call
 	noted    bool       // the error has come here
-	failed   bool       // the handler has not returned
 }
 
 // protected calls the function below the nargs arguments on the stack.
 func (c call) protected(nargs int, handler lua.LValue) int {
-	L := c.L
-	if callee := L.Get(1); !c.callable(callee) {
+	if callee := c.L.Get(1); !c.callable(callee) {
 		// The VM's error would have no type.
-		return c.caught(c.handled(handler, lua.LString("attempt to call a "+callee.Type().String()+" value")))
+		return c.caught(c.handled(c.L, handler, lua.LString("attempt to call a "+callee.Type().String()+" value")))
 	}
-	outer := c.catcher
-	own := &catcher{handler: handler, captured: capturedNow(L)}
-	c.run.catcher = own
-	err := L.PCall(nargs, lua.MultRet, c.state.onCaught)
-	c.run.catcher = outer
-	keepHandler(L)
-	if err == nil {
-		L.Insert(lua.LTrue, 1)
-		return L.GetTop()
+	if err := c.try(nargs, lua.MultRet, handler); err != nil {
+		return c.caught(err)
 	}
-	release(own.captured)
-	var v lua.LValue = lua.LNil
-	if ae := (*lua.ApiError)(nil); errors.As(err, &ae) && ae.Object != nil {
-		v = ae.Object
-	}
-	if own.failed {
-		c.raised = false
-		v = lua.LString("error in error handling")
-	} else if !own.noted { // the stack was full
-		c.raised = false
-		v = lua.LString(c.reword(L, -1, errorText(v)))
-	}
-	c.check()
-	return c.caught(v)
+	c.L.Insert(lua.LTrue, 1)
+	return c.L.GetTop()
 }
 
 func (c call) caught(v lua.LValue) int {
+	c.check()
 	c.L.SetTop(0)
 	c.L.Push(lua.LFalse)
 	c.L.Push(v)
 	return 2
 }
 
-// handled is what an error handler makes of an error that was not raised.
-func (c call) handled(handler, v lua.LValue) lua.LValue {
-	if handler == lua.LNil {
-		return v
+// try calls the function below the arguments on the stack. It returns the
+// value of the error, as the handler left it, if there was one.
+func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
+	L := r.state.L
+	outer := r.catcher
+	own := &catcher{handler: handler, captured: capturedNow(L)}
+	r.catcher = own
+	err := L.PCall(nargs, nret, r.state.onCaught)
+	r.catcher = outer
+	keepHandler(L)
+	if err == nil {
+		return nil
 	}
-	if !c.callable(handler) {
-		return lua.LString("error in error handling")
+	release(own.captured)
+	v := lua.LNil
+	if ae := (*lua.ApiError)(nil); errors.As(err, &ae) && ae.Object != nil {
+		v = ae.Object
 	}
-	return c.callValue(handler, v)
+	if !own.noted { // the stack was full
+		r.raised = false
+		v = lua.LString(r.reword(L, -1, errorText(v)))
+	}
+	return v
 }
 
 // noteCaught is the error handler of pcall and xpcall.
@@ -366,16 +369,34 @@ func noteCaught(L *lua.LState) int {
 	keepHandler(L)
 	v := r.explain(L)
 	release(c.captured)
-	if c.handler == lua.LNil || r.stop != nil {
-		L.Push(v)
-		return 1
-	}
-	c.failed = true
-	L.Push(c.handler)
-	L.Push(v)
-	L.Call(1, 1)
-	c.failed = false
+	L.Push(r.handled(L, c.handler, v))
 	return 1
+}
+
+// maxHandled is how many times in a row an error handler may fail.
+const maxHandled = 200
+
+// handled is what an error handler makes of an error. If it fails, it is given
+// its own error, as in Lua.
+func (r *run) handled(L *lua.LState, handler, v lua.LValue) lua.LValue {
+	if handler == nil || r.stop != nil {
+		return v
+	}
+	for range maxHandled {
+		if handler.Type() != lua.LTFunction || r.stop != nil {
+			break
+		}
+		L.Push(handler)
+		L.Push(v)
+		err := r.try(1, 1, nil)
+		if err == nil {
+			v := L.Get(-1)
+			L.Pop(1)
+			return v
+		}
+		v = err
+	}
+	return lua.LString("error in error handling")
 }
 
 // callable reports whether a value can be called.
@@ -434,14 +455,18 @@ func baseSelect(c call) int {
 }
 
 func baseTonumber(c call) int {
-	if c.arg(2) == lua.LNil {
+	base := c.optCInt(2, 10)
+	if base == 10 {
 		if f, ok := number(c.any(1)); ok {
 			return c.retNumber(f)
 		}
 		return c.ret(lua.LNil)
 	}
-	f, ok, err := luastr.ParseNumberBase(c.str(1), c.cInt(2))
-	c.must(err)
+	s := c.str(1)
+	f, ok, err := luastr.ParseNumberBase(s, base)
+	if err != nil {
+		c.argError(2, "base out of range")
+	}
 	if !ok {
 		return c.ret(lua.LNil)
 	}

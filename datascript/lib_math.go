@@ -29,12 +29,12 @@ var mathEntries = []entry{
 	math2("atan2", math.Atan2),
 	math2("fmod", math.Mod),
 	math2("pow", math.Pow),
-	{name: "mod", call: func(c call) int { return c.retNumber(math.Mod(c.num(1), c.num(2))) }},
-	{name: "ldexp", call: func(c call) int { return c.retNumber(math.Ldexp(c.num(1), c.cInt(2))) }},
+	math2("mod", math.Mod),
+	math2("ldexp", func(x, y float64) float64 { return math.Ldexp(x, toCInt(y)) }),
 	{name: "frexp", call: mathFrexp},
 	{name: "modf", call: mathModf},
-	{name: "max", call: func(c call) int { return c.fold(math.Max) }},
-	{name: "min", call: func(c call) int { return c.fold(math.Min) }},
+	{name: "max", call: func(c call) int { return c.best(func(x, y float64) bool { return x > y }) }},
+	{name: "min", call: func(c call) int { return c.best(func(x, y float64) bool { return x < y }) }},
 	{name: "random", call: mathRandom},
 	{name: "randomseed", call: mathRandomseed},
 	{name: "huge", kind: numeric, num: math.Inf(1)},
@@ -46,15 +46,21 @@ func math1(name string, f func(float64) float64) entry {
 }
 
 func math2(name string, f func(x, y float64) float64) entry {
-	return entry{name: name, call: func(c call) int { return c.retNumber(f(c.num(1), c.num(2))) }}
+	return entry{name: name, call: func(c call) int {
+		y := c.num(2) // which is looked at first
+		return c.retNumber(f(c.num(1), y))
+	}}
 }
 
-func (c call) fold(f func(x, y float64) float64) int {
-	v := c.num(1)
+// best returns the first argument than which none is better.
+func (c call) best(better func(x, y float64) bool) int {
+	best := c.num(1)
 	for n := 2; n <= c.count(); n++ {
-		v = f(v, c.num(n))
+		if x := c.num(n); better(x, best) {
+			best = x
+		}
 	}
-	return c.retNumber(v)
+	return c.retNumber(best)
 }
 
 func mathFrexp(c call) int {
@@ -70,6 +76,7 @@ func mathModf(c call) int {
 	if !math.IsInf(x, 0) {
 		frac = x - whole
 	}
+	frac = math.Copysign(frac, x)
 	c.retNumber(whole)
 	c.retNumber(frac)
 	return 2

@@ -37,8 +37,9 @@ func osTime(c call) int {
 		}
 		return clampInt(f)
 	}
-	when := time.Date(field("year", -1), time.Month(field("month", -1)), field("day", -1),
-		field("hour", 12), field("min", 0), field("sec", 0), 0, time.Local)
+	sec, minute, hour := field("sec", 0), field("min", 0), field("hour", 12)
+	day, month, year := field("day", -1), field("month", -1), field("year", -1)
+	when := time.Date(year, time.Month(month), day, hour, minute, sec, 0, time.Local)
 	return c.retNumber(float64(when.Unix()))
 }
 

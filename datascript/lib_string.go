@@ -120,8 +120,9 @@ func stringSub(c call) int {
 }
 
 func stringByte(c call) int {
+	subject := c.str(1)
 	i := c.optInt64(2, 1)
-	s, err := luastr.Bytes(c.str(1), i, c.optInt64(3, i), maxUnpack)
+	s, err := luastr.Bytes(subject, i, c.optInt64(3, i), maxUnpack)
 	c.must(err)
 	c.spend(len(s))
 	for j := range len(s) {
@@ -154,6 +155,10 @@ func (c call) must(err error) {
 	case errors.Is(err, luastr.ErrSteps):
 		c.fail("pattern too complex")
 	default:
+		var ae *luastr.ArgumentError
+		if errors.As(err, &ae) {
+			c.argError(ae.Argument, "%s", ae.Reason)
+		}
 		c.fail("%s", err.Error())
 	}
 }
@@ -313,7 +318,7 @@ func stringGsub(c call) int {
 			})
 		}
 	default:
-		c.typeError(3, "string/function/table")
+		c.argError(3, "string/function/table expected")
 	}
 	m := c.matcher()
 	defer c.free(m)

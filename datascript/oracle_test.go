@@ -3,6 +3,7 @@ package datascript
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +26,7 @@ type oracle struct {
 // writes what became of each: the number of calls of print, and for each call
 // and for the error, if any, a length and that many bytes.
 const oracleDriver = `
-local debug, io, loadstring, setfenv, xpcall, unpack, tostring, select = debug, io, loadstring, setfenv, xpcall, unpack, tostring, select
+local debug, io, error, type, loadstring, setfenv, xpcall, unpack, tostring, select = debug, io, error, type, loadstring, setfenv, xpcall, unpack, tostring, select
 local getinfo, sethook = debug.getinfo, debug.sethook
 local concat, format = table.concat, string.format
 local function copy(t, names)
@@ -54,14 +55,25 @@ while true do
       level = level + 1
     end
     local t = {...}
-    for i = 1, select("#", ...) do t[i] = tostring(t[i]) end
+    for i = 1, select("#", ...) do
+      t[i] = tostring(t[i])
+      if type(t[i]) ~= "string" and type(t[i]) ~= "number" then error("'tostring' must return a string to 'print'", 2) end
+    end
     out[#out+1] = where .. concat(t, "\t", 1, select("#", ...))
   end
   local f, err = loadstring(source, "=[string \"My Script\"]")
   local failed = false
   if f then
     setfenv(f, env)
-    sethook(function() sethook() error("too many instructions", 0) end, "", 200000)
+    -- Once it has gone on for too long, each instruction of the program fails.
+    local stop
+    function stop()
+      local i = getinfo(2, "S")
+      if i.what == "C" or i.short_src == "(command line)" then return end
+      sethook(stop, "", 1)
+      error("too many instructions", 0)
+    end
+    sethook(stop, "", 200000)
     local ok, e = xpcall(f, function(e) return e end)
     sethook()
     if not ok then
@@ -154,7 +166,7 @@ func (r *oracle) number(t testing.TB) int {
 }
 
 // addresses are what our tostring leaves out.
-var addresses = regexp.MustCompile(`\b(table|function|userdata|builtin): ?(builtin: )?0x[0-9a-f]+`)
+var addresses = regexp.MustCompile(`(table|function|userdata|builtin): ?(builtin: )?0x[0-9a-f]{12}`)
 
 func (r *oracle) text(t testing.TB, n int) string {
 	t.Helper()
@@ -179,7 +191,7 @@ func runHere(t testing.TB, e *Engine, source string) (o outcome) {
 	o.Printed = x.logs
 	if err != nil {
 		o.Failed, o.Error = true, err.Error()
-		if ce, ok := err.(*CompileError); ok {
+		if ce := (*CompileError)(nil); errors.As(err, &ce) {
 			o.Error = fmt.Sprintf("%s:%d: %s", chunkName("My Script"), ce.Line, ce.Message)
 			if ce.Token != "" {
 				o.Error += fmt.Sprintf(" near '%s'", ce.Token)
@@ -196,4 +208,13 @@ func newComparableEngine(t testing.TB) *Engine {
 
 func (o outcome) equal(p outcome) bool {
 	return o.Failed == p.Failed && o.Error == p.Error && slices.Equal(o.Printed, p.Printed)
+}
+
+// feed writes programs whose outcomes are then read.
+func (r *oracle) feed(programs []string) {
+	for _, source := range programs {
+		if _, err := fmt.Fprintf(r.in, "%d\n%s", len(source), source); err != nil {
+			return // read reports it
+		}
+	}
 }

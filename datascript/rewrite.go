@@ -23,7 +23,10 @@ import (
 //   - The operators .. and # become calls: one checks the size of its result,
 //     the other knows long arrays.
 //   - Operations that can fail get the names of their operands; see sites.go.
-//   - In "local f = function", the function does not see f, as the VM has it.
+//   - What the VM gets wrong is put in a way that it gets right: assignments
+//     of several values, "local f = function", generic loops with fewer than
+//     three values, bounds of loops that are strings, and loops whose bodies
+//     begin with a jump.
 //   - Numerals are read as Lua 5.1 reads them; to the VM, 010 is eight.
 //
 // The event's code
@@ -190,27 +193,32 @@ func (w *walker) block(stmts []ast.Stmt) {
 }
 
 func (w *walker) stmts(stmts []ast.Stmt) {
-	for _, s := range stmts {
-		w.stmt(s)
+	for i, s := range stmts {
+		stmts[i] = w.stmt(s)
 	}
 }
 
-func (w *walker) stmt(s ast.Stmt) {
+// stmt rewrites a statement, or returns one that takes its place.
+func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 	defer w.leave()
 	if !w.enter(s) {
-		return
+		return s
 	}
 	switch s := s.(type) {
 	case *ast.AssignStmt:
+		overlap := w.rewriting && w.mayOverlap(s)
 		w.exprs(s.Rhs)
 		for i, lhs := range s.Lhs {
 			s.Lhs[i] = w.target(lhs)
+		}
+		if overlap {
+			return assignLater(s)
 		}
 	case *ast.LocalAssignStmt:
 		if isLocalFunction(s) {
 			w.declare(s.Names...)
 			w.exprs(s.Exprs)
-			return
+			return s
 		}
 		if loneFunction(s) && w.rewriting {
 			// The VM takes it for "local function", and lets the function
@@ -224,10 +232,12 @@ func (w *walker) stmt(s ast.Stmt) {
 	case *ast.DoBlockStmt:
 		w.block(s.Stmts)
 	case *ast.WhileStmt:
+		s.Stmts = w.loopBody(s.Stmts)
 		s.Condition = w.expr(s.Condition)
 		w.block(s.Stmts)
 	case *ast.RepeatStmt:
 		mark := len(w.locals)
+		s.Stmts = w.loopBody(s.Stmts)
 		w.stmts(s.Stmts)
 		s.Condition = w.expr(s.Condition)
 		w.locals = w.locals[:mark]
@@ -236,6 +246,7 @@ func (w *walker) stmt(s ast.Stmt) {
 		w.block(s.Then)
 		w.block(s.Else)
 	case *ast.NumberForStmt:
+		w.mark(s, boundsOp)
 		s.Init, s.Limit = w.bound(s.Init), w.bound(s.Limit)
 		if s.Step != nil {
 			s.Step = w.bound(s.Step)
@@ -246,11 +257,15 @@ func (w *walker) stmt(s ast.Stmt) {
 		w.locals = w.locals[:mark]
 	case *ast.GenericForStmt:
 		w.mark(s, forOp, operand{"local", "(for generator)"})
+		s.Stmts = w.loopBody(s.Stmts)
 		w.exprs(s.Exprs)
 		mark := len(w.locals)
 		w.declare(s.Names...)
 		w.stmts(s.Stmts)
 		w.locals = w.locals[:mark]
+		if w.rewriting && !(len(s.Exprs) == 1 && isMulti(s.Exprs[0])) {
+			return iterateOver(s)
+		}
 	case *ast.FuncDefStmt:
 		if s.Name.Func == nil { // function a.b:c() is function a.b.c(self)
 			key := at(s.Name.Receiver, &ast.StringExpr{Value: s.Name.Method})
@@ -263,6 +278,131 @@ func (w *walker) stmt(s ast.Stmt) {
 	case *ast.ReturnStmt:
 		w.exprs(s.Exprs)
 	}
+	return s
+}
+
+// mayOverlap reports whether an assignment has several values and stores into
+// local variables of the function. The VM stores the first value before it
+// computes the second, and fails at "a, b = b, a".
+func (w *walker) mayOverlap(s *ast.AssignStmt) bool {
+	if len(s.Lhs) == 1 || len(s.Rhs) == 1 {
+		return false
+	}
+	return slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool {
+		id, ok := e.(*ast.IdentExpr)
+		return ok && w.operand(id).kind == "local"
+	}) && slices.ContainsFunc(s.Rhs, func(e ast.Expr) bool { return !isConstant(e) })
+}
+
+func isConstant(e ast.Expr) bool {
+	switch e.(type) {
+	case *ast.NumberExpr, *ast.StringExpr, *ast.TrueExpr, *ast.FalseExpr, *ast.NilExpr:
+		return true
+	}
+	return false
+}
+
+// isMulti reports whether an expression can have several values.
+func isMulti(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.FuncCallExpr:
+		return !e.AdjustRet
+	case *ast.Comma3Expr:
+		return !e.AdjustRet
+	}
+	return false
+}
+
+// assignLater turns a, t[k] = x, y into
+//
+//	do
+//		local object, key = t, k
+//		local v1, v2 = x, y
+//		object[key] = v2
+//		a = v1
+//	end
+func assignLater(s *ast.AssignStmt) ast.Stmt {
+	targets := at(s, &ast.LocalAssignStmt{})
+	hold := func(e ast.Expr) ast.Expr {
+		name := "(target " + strconv.Itoa(len(targets.Names)+1) + ")"
+		targets.Names, targets.Exprs = append(targets.Names, name), append(targets.Exprs, e)
+		return at(e, &ast.IdentExpr{Value: name})
+	}
+	values := at(s, &ast.LocalAssignStmt{Exprs: s.Rhs})
+	var stores []ast.Stmt
+	for i, lhs := range s.Lhs {
+		if e, ok := lhs.(*ast.AttrGetExpr); ok {
+			e.Object = hold(e.Object)
+			if !isConstant(e.Key) {
+				e.Key = hold(e.Key)
+			}
+		}
+		name := "(value " + strconv.Itoa(i+1) + ")"
+		values.Names = append(values.Names, name)
+		store := &ast.AssignStmt{Lhs: []ast.Expr{lhs}, Rhs: []ast.Expr{at(lhs, &ast.IdentExpr{Value: name})}}
+		stores = append(stores, at(s, store))
+	}
+	slices.Reverse(stores)
+	block := at(s, &ast.DoBlockStmt{})
+	if len(targets.Names) > 0 {
+		block.Stmts = append(block.Stmts, targets)
+	}
+	block.Stmts = append(append(block.Stmts, values), stores...)
+	return block
+}
+
+// loopBody puts a statement in front of a body that may begin with a jump. A
+// jump back onto a jump goes astray in the VM.
+func (w *walker) loopBody(stmts []ast.Stmt) []ast.Stmt {
+	if !w.rewriting || len(stmts) == 0 || !mayJump(stmts[0]) {
+		return stmts
+	}
+	local := at(stmts[0], &ast.LocalAssignStmt{Names: []string{"(loop)"}, Exprs: []ast.Expr{at(stmts[0], &ast.NilExpr{})}})
+	block := at(local, &ast.DoBlockStmt{Stmts: []ast.Stmt{local}})
+	return append([]ast.Stmt{block}, stmts...)
+}
+
+// mayJump reports whether the first instruction of a statement may be a jump.
+func mayJump(s ast.Stmt) bool {
+	switch s := s.(type) {
+	case *ast.BreakStmt, *ast.DoBlockStmt, *ast.RepeatStmt:
+		return true
+	case *ast.IfStmt:
+		return beginsConstant(s.Condition)
+	case *ast.WhileStmt:
+		return beginsConstant(s.Condition)
+	}
+	return false
+}
+
+// beginsConstant reports whether what is looked at first is a constant.
+func beginsConstant(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.LogicalOpExpr:
+		return beginsConstant(e.Lhs)
+	case *ast.UnaryNotOpExpr:
+		return beginsConstant(e.Expr)
+	}
+	return isConstant(e)
+}
+
+// iterateOver turns "for k in x, y do" into
+//
+//	do
+//		local f, s, v = x, y
+//		for k in f, s, v do
+//
+// because the VM takes what it finds in the registers for what is missing.
+func iterateOver(s *ast.GenericForStmt) ast.Stmt {
+	names := []string{"(iterator)", "(state)", "(start)"}
+	local := at(s, &ast.LocalAssignStmt{Names: names, Exprs: s.Exprs})
+	local.SetLine(place(s.Line()).line())
+	s.Exprs = make([]ast.Expr, len(names))
+	for i, name := range names {
+		s.Exprs[i] = at(local, &ast.IdentExpr{Value: name})
+	}
+	block := at(local, &ast.DoBlockStmt{Stmts: []ast.Stmt{local, s}})
+	return block
 }
 
 // loneFunction reports whether a statement is "local f = function" or "local
@@ -510,9 +650,9 @@ func single(e ast.Expr) ast.Expr {
 	return e
 }
 
-// at gives a new expression the place of the one it replaces.
-func at[E ast.Expr](old ast.Expr, e E) E {
-	e.SetLine(old.Line())
+// at gives a new node the lines of the one it replaces.
+func at[N ast.PositionHolder](old ast.PositionHolder, e N) N {
+	e.SetLine(place(old.Line()).line())
 	e.SetLastLine(old.LastLine())
 	return e
 }

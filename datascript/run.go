@@ -57,6 +57,9 @@ type run struct {
 	user      *string  // what set_userid was given
 	headers   int      // bytes written to headers
 
+	tracedIn *lua.FunctionProto // the function and the line traced last
+	traced   int
+
 	patternSteps int
 	rng          *rand.Rand
 
@@ -96,10 +99,32 @@ var closed = func() chan struct{} {
 
 // Done implements context.Context: it counts an instruction.
 func (r *run) Done() <-chan struct{} {
-	if r.tick--; r.tick > 0 || r.mayGoOn() {
+	if r.tick--; r.tick > 0 {
+		return nil
+	}
+	if r.mayGoOn() {
+		if r.engine.env.Trace != nil {
+			r.traceLine()
+		}
 		return nil
 	}
 	return closed
+}
+
+// traceLine reports the line of the instruction to come.
+func (r *run) traceLine() {
+	dbg, fn := frame(r.state.L, 0)
+	if fn == nil || fn.IsG {
+		return
+	}
+	o, line := originOf(fn.Proto), place(dbg.CurrentLine).line()
+	if o.script == nil || fn.Proto == r.tracedIn && line == r.traced {
+		return
+	}
+	r.tracedIn, r.traced = fn.Proto, line
+	if o.hasCode(line) {
+		r.engine.env.Trace(o.script, o.event, line)
+	}
 }
 
 // Err implements context.Context: why Done said stop. The VM raises its text.
@@ -132,7 +157,7 @@ func (r *run) mayGoOn() bool {
 	}
 	limits := &r.engine.limits
 	left := r.steps + r.tick
-	r.tick = min(left, clockInterval)
+	r.tick = min(left, r.engine.interval)
 	r.steps = left - r.tick
 	switch {
 	case left <= 0:
@@ -221,7 +246,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	main := st.main(p)
 	globals := tx.Vars().globals(st, s)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
-	r.tick = min(r.steps, clockInterval)
+	r.tick = min(r.steps, r.engine.interval)
 	r.steps -= r.tick
 	if err := ctx.Err(); err != nil {
 		return r.fail(context.Cause(ctx)), true

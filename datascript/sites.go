@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"strconv"
+	"sync"
 
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/ast"
@@ -44,7 +45,8 @@ const (
 	negateOp           // the operand
 	lengthOp           // the operand
 	concatOp           // all pieces of a chain
-	forOp              // the generator
+	forOp              // of a generic loop: the generator
+	boundsOp           // of a numeric loop: none
 )
 
 // An operand is how a script came by a value: kind is "local", "upvalue",
@@ -102,31 +104,83 @@ func (w *walker) operand(e ast.Expr) operand {
 			return operand{"field", key.Value}
 		}
 		return operand{"field", "?"}
+	case *ast.LogicalOpExpr:
+		// Lua computes nothing whose result is known.
+		if known, truth := truthOf(e.Lhs); known && truth == (e.Operator == "and") {
+			return w.operand(e.Rhs)
+		}
 	}
 	return operand{}
 }
 
-// attach makes a program's sites known to all functions of the program, as a
-// constant that no instruction refers to: functions outlive events, and may
-// be called by other scripts of the transaction.
-func (s sites) attach(p *lua.FunctionProto) {
-	s.attachValue(p, &lua.LUserData{Value: s, Metatable: lua.LNil})
+// truthOf reports whether an expression is a constant, and one that is true.
+func truthOf(e ast.Expr) (known, truth bool) {
+	switch e.(type) {
+	case *ast.NilExpr, *ast.FalseExpr:
+		return true, false
+	case *ast.StringExpr, *ast.TrueExpr:
+		return true, true
+	}
+	return isFolded(e), true
 }
 
-func (s sites) attachValue(p *lua.FunctionProto, u *lua.LUserData) {
+// isFolded reports whether Lua computes an expression when it compiles it.
+func isFolded(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.NumberExpr:
+		return true
+	case *ast.UnaryMinusOpExpr:
+		return isFolded(e.Expr)
+	case *ast.ArithmeticOpExpr:
+		return isFolded(e.Lhs) && isFolded(e.Rhs)
+	}
+	return false
+}
+
+// An origin is where a function of a script comes from.
+type origin struct {
+	sites  sites
+	script *Script
+	event  Event
+
+	once  sync.Once
+	lines map[int]bool // that hold code; see hasCode
+}
+
+func (o *origin) hasCode(line int) bool {
+	o.once.Do(func() {
+		o.lines = map[int]bool{}
+		for _, n := range o.script.Lines(o.event) {
+			o.lines[n] = true
+		}
+	})
+	return o.lines[line]
+}
+
+// attach makes the origin known to all functions of a program, as a constant
+// that no instruction refers to: functions outlive events, and may be called
+// by other scripts of the transaction.
+func (o *origin) attach(p *lua.FunctionProto) {
+	o.attachValue(p, &lua.LUserData{Value: o, Metatable: lua.LNil})
+}
+
+func (o *origin) attachValue(p *lua.FunctionProto, u *lua.LUserData) {
 	p.Constants = append(p.Constants, u)
 	for _, inner := range p.FunctionPrototypes {
-		s.attachValue(inner, u)
+		o.attachValue(inner, u)
 	}
 }
 
-// sitesOf returns the sites of the program that a function belongs to.
-func sitesOf(p *lua.FunctionProto) sites {
+var unknownOrigin = &origin{}
+
+// originOf returns the origin of a function.
+func originOf(p *lua.FunctionProto) *origin {
 	if n := len(p.Constants); n > 0 {
 		if u, ok := p.Constants[n-1].(*lua.LUserData); ok {
-			s, _ := u.Value.(sites)
-			return s
+			if o, ok := u.Value.(*origin); ok {
+				return o
+			}
 		}
 	}
-	return nil
+	return unknownOrigin
 }

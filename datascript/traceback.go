@@ -50,7 +50,7 @@ func calledAs(L *lua.LState, level int) operand {
 	if fn == nil || fn.IsG {
 		return operand{}
 	}
-	s := sitesOf(fn.Proto).at(place(dbg.CurrentLine))
+	s := originOf(fn.Proto).sites.at(place(dbg.CurrentLine))
 	if s.op != callOp && s.op != forOp {
 		return operand{}
 	}

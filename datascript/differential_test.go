@@ -1,0 +1,74 @@
+package datascript
+
+import (
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Random programs print the same here and in Lua 5.1, and fail with the same
+// text. LIMPET_PROGRAMS sets how many there are, LIMPET_SEED other ones.
+func TestDifferential(t *testing.T) {
+	count, seed := 20_000, uint64(1)
+	if n, err := strconv.Atoi(os.Getenv("LIMPET_PROGRAMS")); err == nil {
+		count = n
+	} else if raceDetector || testing.Short() {
+		count = 1000
+	}
+	if n, err := strconv.ParseUint(os.Getenv("LIMPET_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 5))}
+	programs := make([]string, count)
+	for i := range programs {
+		programs[i] = g.program()
+	}
+	ref := startOracle(t)
+	go ref.feed(programs)
+	e := newComparableEngine(t)
+	different, failed, skipped := 0, 0, 0
+	for i, source := range programs {
+		want := normal(ref.read(t))
+		got := normal(runHere(t, e, source))
+		switch {
+		case want.Error == "too many instructions" || strings.Contains(got.Error, "script budget exceeded"):
+			skipped++
+		case !got.equal(want):
+			if different++; different <= 10 {
+				t.Errorf("program %d:\n%s\n   here %q\n%+v\nlua5.1 %q\n%+v", i, source, got.Error, got.Printed, want.Error, want.Printed)
+			}
+		}
+		if want.Failed {
+			failed++
+		}
+	}
+	t.Logf("%d programs, %d of which fail; %d different, %d too long to compare", count, failed, different, skipped)
+	if different > 0 {
+		t.Errorf("%d of %d programs differ", different, count)
+	}
+	if skipped > count/100 {
+		t.Errorf("%d programs are too long to compare", skipped)
+	}
+}
+
+// driver is the place of the reference's own code, which error finds if its
+// level is high enough.
+var driver = regexp.MustCompile(`\(command line\):\d+: `)
+
+var minusZero = regexp.MustCompile(`-0([^.0-9]|$)`)
+
+// normal hides what is known to differ: the signs of zero and of what is not
+// a number.
+func normal(o outcome) outcome {
+	fix := func(s string) string {
+		return minusZero.ReplaceAllString(strings.ReplaceAll(driver.ReplaceAllString(s, ""), "-nan", "nan"), "0$1")
+	}
+	o.Error = fix(o.Error)
+	for i := range o.Printed {
+		o.Printed[i] = fix(o.Printed[i])
+	}
+	return o
+}
