@@ -115,17 +115,21 @@ func (t choosing) CloseIdleConnections() {
 // It is nothing to hold against the server.
 var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 
-// serverFailed answers a request to which no server has: none could be had,
-// or the one that was tried gave no answer. Scripts may answer first.
+// serverFailed is what the reverse proxy calls when no server has answered.
 func serverFailed(w http.ResponseWriter, r *http.Request, err error) {
 	tx, ok := TransactionFrom(r.Context())
 	switch {
 	case !ok:
 		w.WriteHeader(http.StatusBadGateway)
-		return
 	case tx.ended(): // errAnswered
-		return
+	default:
+		tx.fail(err)
 	}
+}
+
+// fail answers a request to which no server has: none could be had, or the
+// one that was tried gave no answer. Scripts may answer first.
+func (tx *Transaction) fail(err error) {
 	tx.record.Error = err
 	if tx.rw.upgrade != nil && !tx.rw.hijacked {
 		tx.rw.upgrade, tx.rw.status = nil, 0 // the upgrade has come to nothing
@@ -135,7 +139,7 @@ func serverFailed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, lbpool.ErrNoServer), errors.Is(err, lbpool.ErrNoRoute):
 		event, tx.failure = datascript.HTTPLBFailed, http.StatusServiceUnavailable
 		tx.record.significant(NoServer)
-	case errors.Is(err, lbpool.ErrAborted), errors.Is(r.Context().Err(), context.Canceled):
+	case errors.Is(err, lbpool.ErrAborted), errors.Is(tx.r.Context().Err(), context.Canceled):
 		tx.record.significant(ClientGone)
 		tx.replyText(statusClientGone)
 		return

@@ -143,7 +143,12 @@ func selectPool(tx *Transaction) {
 	if tx.selected.pool != "" {
 		// Rules and scripts can only select what exists. A group has its own
 		// choice among its pools.
-		pool, _ = tx.s.pools.Select(tx.selected.pool, "", lbpool.Hint{Client: tx.client.Addr()})
+		var err error
+		pool, err = tx.s.pools.Select(tx.selected.pool, "", lbpool.Hint{Client: tx.client.Addr()})
+		if err != nil {
+			tx.fail(err) // no pool of the group can serve
+			return
+		}
 	}
 	hint := pool.HintFor(tx.out, tx.client)
 	hint.Key = tx.hashKey

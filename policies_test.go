@@ -153,3 +153,19 @@ func TestFailActions(t *testing.T) {
 		})
 	}
 }
+
+// A group that a rule has chosen may have no pool that can serve.
+func TestPoolGroupDown(t *testing.T) {
+	res, _, record := serveOne(t, "-- HTTP_LB_FAILED\navi.vs.log('failed ', avi.http.internal_status())", nil, func(c *limpet.Config) {
+		down := newPool(t, lbpool.Config{Name: "down", Servers: []lbpool.ServerConfig{{Address: "127.0.0.1:9", Disabled: true}}})
+		g, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "g", Members: []lbpool.Member{{Pool: down, Ratio: 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Pools, c.PoolGroups = []*lbpool.Pool{down}, []*lbpool.Group{g}
+		c.HTTPRequest = []policy.RequestRule{{Name: "to g", Action: policy.Modify{Pool: policy.SwitchPool{Name: "g"}}}}
+	}, httptest.NewRequest("GET", "/", nil))
+	if res.StatusCode != 503 || len(record.Log) != 1 || len(record.Significant) == 0 || record.Significant[0] != limpet.NoServer {
+		t.Errorf("got %d, log %v, significant %v", res.StatusCode, record.Log, record.Significant)
+	}
+}

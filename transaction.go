@@ -114,12 +114,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 // localAddr is the address at which the server accepted the connection.
 func localAddr(r *http.Request) netip.AddrPort {
 	a, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	addr := tcp.AddrPort()
-	return netip.AddrPortFrom(clientaddr.Normalize(addr.Addr()), addr.Port())
+	return tcpAddr(a)
 }
 
 // Value implements context.Context.

@@ -41,7 +41,7 @@ var attributeNames = [numAttributes]string{"path", "domain", "expires", "max-age
 
 // attributeNamed finds an attribute as scripts spell it, in any letter case.
 func attributeNamed(name string) (cookieAttribute, bool) {
-	name = asciiLower(name)
+	name = luastr.Lower(name)
 	if name == "maxage" || name == "max_age" {
 		return maxAgeAttribute, true
 	}
@@ -344,7 +344,7 @@ func (c call) attribute(n int, a cookieAttribute, v lua.LValue) string {
 		c.argError(n, "attribute %s: string expected, got %s", name, v.Type())
 	}
 	if a == sameSiteAttribute {
-		if s, ok = sameSiteNames[asciiLower(s)]; !ok {
+		if s, ok = sameSiteNames[luastr.Lower(s)]; !ok {
 			c.argError(n, "attribute samesite: avi.http.Lax, avi.http.None or avi.http.Strict expected")
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/luastr"
 )
 
 // The readers in this file tell of the request as the client sent it, also
@@ -61,22 +63,7 @@ func hostOnly(hostport string) string {
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
 	}
-	return asciiLower(strings.Trim(host, "[]"))
-}
-
-func asciiLower(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for j, c := range b {
-				if 'A' <= c && c <= 'Z' {
-					b[j] = c + 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return s
+	return luastr.Lower(strings.Trim(host, "[]"))
 }
 
 // get_host_tokens([start [, end]]) returns the labels of the host, counted
