@@ -11,7 +11,7 @@ type RequestRule struct {
 	Disabled   bool          // true: checked at construction, otherwise without any effect
 	DryRun     bool          // true: evaluated and counted, but what it would do stands only in Verdict.Monitored
 	Match      Match         // the zero value selects every request
-	Action     RequestAction // required
+	Action     RequestAction // required, unless the rule is there for its Log or LogHeaders alone
 	Log        bool          // ask for a record of each request on which the rule acts
 	LogHeaders bool          // the record is to have all headers; implies Log
 }
@@ -55,6 +55,10 @@ func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 		compiled.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log || r.LogHeaders, logHeaders: r.LogHeaders}
 		compiled.inherit(previous[r.Name])
 		compiled.match = r.Match.compile(c, field+".match", false)
+		if r.Action == nil && compiled.log {
+			compiled.action = &modification{match: &compiled.match} // of nothing: to log is all the rule does
+			continue
+		}
 		compiled.action = compileRequestAction(c, field+".action", r.Action, &compiled.match)
 	}
 	if err := c.join(); err != nil {

@@ -366,3 +366,25 @@ func TestResponseMatchAndLocation(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A rule without an action may be there for the record alone.
+func TestRequestRuleThatLogs(t *testing.T) {
+	p, err := NewHTTPRequest([]RequestRule{
+		{Name: "watch", Match: Match{Path: &PathMatch{Op: BeginsWith, Values: []string{"/watched"}}}, LogHeaders: true},
+		{Name: "next", Action: Respond{Status: 204}},
+	}, Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := newTx("GET", "/watched")
+	want := Verdict{Rule: "next", Index: 1, Action: ActionRespond, Status: 204, Ended: true, Log: true, LogHeaders: true}
+	if diff := cmp.Diff(want, p.Evaluate(tx)); diff != "" {
+		t.Errorf("verdict (-want +got):\n%s", diff)
+	}
+	if v := p.Evaluate(newTx("GET", "/other")); v.Log {
+		t.Errorf("another path is logged: %+v", v)
+	}
+	if hits := p.Stats()[0].Hits; hits != 1 {
+		t.Errorf("the rule has %d hits, want 1", hits)
+	}
+}
