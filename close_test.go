@@ -74,7 +74,7 @@ func TestScriptCloses(t *testing.T) {
 					rec := recs.next(t)
 					status, significant := 0, []limpet.Significance{limpet.ScriptClosed}
 					if test.answer {
-						status, significant = 403, append(significant, limpet.Status4xx)
+						status, significant = 403, []limpet.Significance{limpet.ScriptRefused, limpet.ScriptClosed, limpet.Status4xx}
 					}
 					if !rec.Closed || rec.Hijacked || rec.Status != status || !slices.Equal(rec.Significant, significant) {
 						t.Errorf("record: closed %v, hijacked %v, status %d, significant %v", rec.Closed, rec.Hijacked, rec.Status, rec.Significant)

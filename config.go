@@ -105,6 +105,12 @@ type Config struct {
 	// if it is significant, see [Record], and at level Error if a script
 	// failed. Nil discards.
 	Logger *slog.Logger
+	// Logging says which records are significant, and how many the Logger
+	// gets.
+	Logging Logging
+	// HealthScore computes what [VirtualService.Health] returns. It must be
+	// safe for concurrent use. Nil means [DefaultHealth].
+	HealthScore func(HealthInput) Health
 	// OnComplete is called at the end of each request, and of each
 	// connection that was denied, in the goroutine that served it. It must
 	// not block. Nil is allowed.
@@ -205,6 +211,10 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	}
 	if strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		fault("name: ", fmt.Errorf("%q holds a control character", s.Name))
+	}
+	s.Logging.check(fault)
+	if s.HealthScore == nil {
+		s.HealthScore = DefaultHealth
 	}
 	s.compilePools(fault)
 	s.compilePolicies(vs.current.Load(), fault)

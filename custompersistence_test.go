@@ -253,7 +253,11 @@ func (s *sticky) repins(why limpet.Persistence) {
 	if r.Server == old || !r.Server.IsValid() {
 		s.Errorf("went to %v, which cannot be", r.Server)
 	}
-	if !slices.Equal(r.Significant, []limpet.Significance{limpet.ServerChange}) {
+	want := []limpet.Significance{limpet.ServerChange}
+	if r.Tried > 1 {
+		want = append(want, limpet.ServerReselect)
+	}
+	if !slices.Equal(r.Significant, want) {
 		s.Errorf("significant: %v", r.Significant)
 	}
 	s.wantEntry(r.Server)

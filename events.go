@@ -145,7 +145,7 @@ func (tx *Transaction) fail(err error) {
 		return
 	case errors.Is(err, lbpool.ErrTimeout):
 		tx.failure = http.StatusGatewayTimeout
-		tx.record.significant(ServerFailed)
+		tx.record.significant(ServerTimeout)
 	default:
 		tx.failure = http.StatusBadGateway
 		tx.record.significant(ServerFailed)

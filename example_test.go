@@ -191,3 +191,47 @@ func ExampleTransactionFrom() {
 	fmt.Println(w.Body)
 	// Output: you are 192.0.2.1
 }
+
+// Explain shows an operator why a request would be refused, without refusing
+// it.
+func ExampleVirtualService_Explain() {
+	vs, err := limpet.New(limpet.Config{
+		HTTPSecurity: []policy.SecurityRule{{
+			Name:   "no admin",
+			Match:  policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}},
+			Action: policy.Respond{Status: 403},
+		}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(vs.Explain(httptest.NewRequest("GET", "/admin/users", nil)))
+	// Output:
+	// client 192.0.2.1:1234
+	// HTTP security:
+	//     rules[0] "no admin"
+	//         path begins with "/admin": yes ("/admin/users")
+	//     rules[0] "no admin" decides: respond 403
+}
+
+// Many refused requests lower the score.
+func ExampleVirtualService_Health() {
+	vs, err := limpet.New(limpet.Config{
+		HTTPSecurity: []policy.SecurityRule{{
+			Name:   "no admin",
+			Match:  policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}},
+			Action: policy.Respond{Status: 403},
+		}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	h := vs.Wrap(http.NotFoundHandler())
+	for range 10 {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/admin", nil))
+	}
+	health := vs.Health()
+	fmt.Println("score", health.Score, health.Color(), "security penalty", health.Security)
+	// Output: score 50 orange security penalty 50
+}

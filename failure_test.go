@@ -46,7 +46,7 @@ func TestServerFailures(t *testing.T) {
 		},
 		{
 			"too late", failing(os.ErrDeadlineExceeded), false,
-			504, []limpet.Significance{limpet.ServerFailed, limpet.Status5xx}, lbpool.ErrTimeout,
+			504, []limpet.Significance{limpet.ServerTimeout, limpet.Status5xx}, lbpool.ErrTimeout,
 		},
 		{
 			"client gone", failing(context.Canceled), true,
@@ -89,7 +89,7 @@ func TestReselect(t *testing.T) {
 	if res.StatusCode != 200 || body != "server 1" {
 		t.Errorf("%s %q", res.Status, body)
 	}
-	if rec := recs.next(t); rec.Tried != 2 || rec.Server.String() != live[0].Address || len(rec.Significant) > 0 {
+	if rec := recs.next(t); rec.Tried != 2 || rec.Server.String() != live[0].Address || !slices.Equal(rec.Significant, []limpet.Significance{limpet.ServerReselect}) {
 		t.Errorf("record: %+v", rec)
 	}
 }

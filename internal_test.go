@@ -8,29 +8,36 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestLogDrop(t *testing.T) {
-	var c counters
+func TestThrottle(t *testing.T) {
+	const rate = 10
 	second := time.Unix(1_000_000, 0)
-	logged := func(at time.Time, n int) (lines int) {
-		for range n {
-			if c.logDrop(at) {
-				lines++
+	var th throttle
+	for i, step := range []struct {
+		at         time.Duration
+		n, want    int
+		suppressed int64 // as told by those that pass
+	}{
+		{0, 3, 3, 0},
+		{900 * time.Millisecond, 1000, rate - 3, 0},
+		{time.Second, 1000, rate, 993},
+		{10 * time.Second, 1, 1, 990},
+		{10 * time.Second, 1000, rate - 1, 0},
+	} {
+		var passed int
+		var suppressed int64
+		for range step.n {
+			n, ok := th.pass(second.Add(step.at), rate)
+			if suppressed += n; ok {
+				passed++
 			}
 		}
-		return lines
+		if passed != step.want || suppressed != step.suppressed {
+			t.Errorf("step %d: %d passed and told of %d, want %d and %d", i, passed, suppressed, step.want, step.suppressed)
+		}
 	}
-	for i, test := range []struct {
-		at      time.Duration
-		n, want int
-	}{
-		{0, 3, 3},
-		{900 * time.Millisecond, 1000, maxDropLines - 3},
-		{time.Second, 1000, maxDropLines},
-		{10 * time.Second, 1, 1},
-		{10 * time.Second, 1000, maxDropLines - 1},
-	} {
-		if got := logged(second.Add(test.at), test.n); got != test.want {
-			t.Errorf("step %d: %d lines, want %d", i, got, test.want)
+	for rate, want := range map[int]bool{0: true, -1: false} {
+		if _, ok := th.pass(second, rate); ok != want {
+			t.Errorf("rate %d: passes: %v, want %v", rate, ok, want)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (vs *VirtualService) judge(c net.Conn) net.Conn {
 			VirtualService: s.Name, Start: time.Now(), Connection: true, Closed: true,
 			Client: peer, Source: peer, Local: local, NetworkRule: v.Rule, Error: v.Err,
 		}
-		r.significant(PolicyDrop)
+		r.dropped(v.Limited)
 		vs.emit(s, context.Background(), &r)
 		return nil
 	}

@@ -56,7 +56,7 @@ func networkSecurity(tx *Transaction) {
 		tx.record.Error = v.Err
 	}
 	if v.Denied() {
-		tx.record.significant(PolicyDrop)
+		tx.record.dropped(v.Limited)
 		tx.Close(v.Action != policy.NetworkDrop)
 	}
 }
@@ -96,8 +96,11 @@ func (tx *Transaction) noteVerdict(v policy.Verdict) {
 	if v.Err != nil {
 		tx.record.Error = v.Err
 	}
+	if v.LogHeaders {
+		tx.record.RequestHeader = loggedHeader(tx.r.Header)
+	}
 	if v.Dropped {
-		tx.record.significant(PolicyDrop)
+		tx.record.dropped(v.Limited)
 	}
 }
 
@@ -117,6 +120,9 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 		}
 		err := tx.s.engine.Run(tx.scriptContext(), script.Script, ev, tx)
 		if err == nil {
+			if tx.reply != nil && tx.reply.status >= 400 {
+				tx.record.significant(ScriptRefused)
+			}
 			continue
 		}
 		tx.vs.counters.scriptFailures.Add(1)

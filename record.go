@@ -1,13 +1,11 @@
 package limpet
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -27,6 +25,9 @@ type Record struct {
 	Client netip.AddrPort // who the request came from, behind trusted proxies
 	Source netip.AddrPort // the peer
 	Local  netip.AddrPort // where the connection was accepted
+	// Location is the country of the client, as Config.Geo knows it; empty if
+	// it does not.
+	Location string
 
 	// Of the request; all are empty if Connection is set.
 	Connection bool   // the record is of a connection denied when it was accepted
@@ -34,6 +35,16 @@ type Record struct {
 	Host       string // as received
 	Path       string // as received, percent-encoded
 	Proto      string // such as "HTTP/1.1"
+	SentPath   string // the path that the server was to get, if it is another one
+	RequestID  string // the transaction's, if anybody has asked for it
+	UserID     string // the user's name, if a script or the authenticator has given it
+	// RequestHeader is the header as received, if a rule with LogHeaders asked
+	// for it. What Authorization, Proxy-Authorization and Cookie say is not in
+	// it.
+	RequestHeader http.Header
+
+	FirstByte    time.Duration // from Start until the server or the handler began its response; 0 if it did not
+	ServerStatus int           // the status that the server or the handler gave, before policies and scripts; 0 if none
 
 	Status   int   // of the response; 0 if none was sent
 	Bytes    int64 // of the response's body, as far as it was written through
@@ -65,7 +76,8 @@ type Record struct {
 	// Significant says why the record deserves a look; it is empty for a
 	// normal request.
 	Significant []Significance
-	// Filtered means that a rule with Log set has asked for the record.
+	// Filtered means that a rule with Log set, or a script that logs, has asked
+	// for the record.
 	Filtered bool
 }
 
@@ -96,46 +108,8 @@ func (p Persistence) String() string {
 	return fmt.Sprintf("Persistence(%d)", uint8(p))
 }
 
-// Significance is a reason why a record deserves a look.
-type Significance uint8
-
-// The reasons.
-const (
-	PolicyDrop   Significance = iota + 1 // a policy refused the connection or the request
-	ScriptFailed                         // a script failed
-	ScriptClosed                         // a script closed the connection
-	ServerChange                         // the server that the client was bound to could not be had
-	NoServer                             // no server could be had
-	ServerFailed                         // a server was tried and gave no answer
-	ClientGone                           // the client left before it had its answer
-	Status4xx                            // the response's status is 400 to 499
-	Status5xx                            // the response's status is 500 or more
-)
-
-var significanceNames = [...]string{
-	"", "dropped by policy", "script failed", "closed by script", "persistent server changed", "no server available",
-	"server failed", "client gone", "status 4xx", "status 5xx",
-}
-
-// String returns the reason in words.
-func (s Significance) String() string {
-	if s > 0 && int(s) < len(significanceNames) {
-		return significanceNames[s]
-	}
-	return fmt.Sprintf("Significance(%d)", uint8(s))
-}
-
-// MarshalText gives the reason in words.
-func (s Significance) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
 // MarshalText gives what String does.
 func (p Persistence) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-func (r *Record) significant(s Significance) {
-	if !slices.Contains(r.Significant, s) {
-		r.Significant = append(r.Significant, s)
-	}
-}
 
 func (r *Record) scriptFailed(err error) {
 	r.significant(ScriptFailed)
@@ -157,6 +131,11 @@ func (tx *Transaction) complete(p any) {
 	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, tx.r.URL.EscapedPath()
 	r.Status, r.Bytes = tx.rw.status, tx.rw.bytes
 	r.Closed = tx.closing != staysOpen
+	r.RequestID, r.UserID = tx.id, tx.user
+	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
+		r.SentPath = tx.out.URL.EscapedPath()
+	}
+	r.Location = tx.location()
 	if tx.route.Pool != nil {
 		r.Pool, r.Server = tx.Server()
 	}
@@ -168,8 +147,14 @@ func (tx *Transaction) complete(p any) {
 	switch {
 	case r.Persistence >= RepinDown:
 		r.significant(ServerChange)
-	case r.Closed && !slices.Contains(r.Significant, PolicyDrop):
+	case r.Closed && !slices.Contains(r.Significant, PolicyDrop) && !slices.Contains(r.Significant, NoServer):
 		r.significant(ScriptClosed)
+	}
+	if r.Tried > 1 {
+		r.significant(ServerReselect)
+	}
+	if slow := tx.s.Logging.SlowResponse; slow > 0 && r.FirstByte > slow {
+		r.significant(SlowResponse)
 	}
 	switch {
 	case isAbort(p) && !r.Closed && tx.r.Context().Err() != nil:
@@ -182,6 +167,17 @@ func (tx *Transaction) complete(p any) {
 		r.significant(Status4xx)
 	}
 	tx.vs.emit(tx.s, tx, r)
+}
+
+// location is the client's country. That it cannot be had is no reason to lose
+// the record.
+func (tx *Transaction) location() (country string) {
+	if tx.s.Geo == nil || !tx.client.IsValid() {
+		return ""
+	}
+	defer func() { _ = recover() }()
+	country, _ = tx.s.Geo.Locate(tx.client.Addr(), "")
+	return country
 }
 
 // persistence says what came of the client's binding.
@@ -205,78 +201,4 @@ func (tx *Transaction) persistence() Persistence {
 		return RepinMaintenance
 	}
 	return tx.looked
-}
-
-// emit counts a record, logs it and hands it to OnComplete.
-func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
-	vs.counters.add(r)
-	level := slog.LevelInfo
-	switch {
-	case len(r.ScriptErrors) > 0:
-		level = slog.LevelError
-	case len(r.Significant) > 0:
-		level = slog.LevelWarn
-	}
-	switch {
-	case !s.Logger.Enabled(ctx, level):
-	case !r.Connection:
-		s.Logger.LogAttrs(ctx, level, "request", r.attrs()...)
-	case vs.counters.logDrop(time.Now()):
-		s.Logger.LogAttrs(ctx, level, "connection denied", r.attrs()...)
-	}
-	if s.OnComplete != nil {
-		s.OnComplete(*r)
-	}
-}
-
-// attrs are the facts of a record for a logger, without those that are not
-// known.
-func (r *Record) attrs() []slog.Attr {
-	attrs := make([]slog.Attr, 0, 20)
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
-	}
-	text("vs", r.VirtualService)
-	text("client", addrText(r.Client))
-	if r.Source != r.Client {
-		text("source", addrText(r.Source))
-	}
-	text("method", r.Method)
-	text("host", r.Host)
-	text("path", r.Path)
-	if r.Status != 0 {
-		attrs = append(attrs, slog.Int("status", r.Status), slog.Int64("bytes", r.Bytes))
-	}
-	text("pool", r.Pool)
-	text("server", addrText(r.Server))
-	text("persistence", r.Persistence.String())
-	text("network_rule", r.NetworkRule)
-	text("security_rule", r.SecurityRule)
-	text("request_rule", r.RequestRule)
-	text("response_rule", r.ResponseRule)
-	for _, m := range r.Monitored {
-		attrs = append(attrs, slog.Group("monitored", slog.String("rule", m.Rule), slog.String("action", m.Action.String())))
-	}
-	text("significant", reasons(r.Significant))
-	if len(r.Log) > 0 {
-		attrs = append(attrs, slog.Any("log", r.Log))
-	}
-	for _, e := range r.ScriptErrors {
-		attrs = append(attrs, slog.Group("script", slog.String("name", e.Script), slog.String("event", e.Event.String()),
-			slog.String("error", e.Message), slog.String("traceback", e.Traceback)))
-	}
-	if r.Error != nil {
-		text("error", r.Error.Error())
-	}
-	return append(attrs, slog.Duration("duration", r.Duration))
-}
-
-func reasons(list []Significance) string {
-	words := make([]string, len(list))
-	for i, s := range list {
-		words[i] = s.String()
-	}
-	return strings.Join(words, ", ")
 }

@@ -99,16 +99,16 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 	}{
 		{
 			"proxied", proxied, "/a%2Fb", limpet.Record{
-				Path: "/a%2Fb", Status: 201, Bytes: 5, Pool: "my_pool", ServerName: "s1", Tried: 1,
-			}, "INFO", []string{"pool", "server"}, "",
+				Path: "/a%2Fb", Status: 201, ServerStatus: 201, Bytes: 5, Pool: "my_pool", ServerName: "s1", Tried: 1,
+			}, "INFO", []string{"pool", "server", "first_byte"}, "",
 		},
 		{"wrapped", wrapped, "/fine", limpet.Record{
-			Path: "/fine", Status: 200, Bytes: 5, SecurityRule: "fine", Pool: "my_pool",
-		}, "INFO", []string{"pool", "security_rule"}, ""},
+			Path: "/fine", Status: 200, ServerStatus: 200, Bytes: 5, SecurityRule: "fine", Pool: "my_pool",
+		}, "INFO", []string{"pool", "security_rule", "first_byte"}, ""},
 		{"with a look-up", proxied, "/key", limpet.Record{
-			Path: "/key", Status: 201, Bytes: 5, Pool: "my_pool", ServerName: "s1", Tried: 1,
+			Path: "/key", Status: 201, ServerStatus: 201, Filtered: true, Bytes: 5, Pool: "my_pool", ServerName: "s1", Tried: 1,
 			Persistence: limpet.PersistenceMiss, Log: []string{`[string "steer"]:5: looked up`},
-		}, "INFO", []string{"pool", "server", "persistence", "log"}, ""},
+		}, "INFO", []string{"pool", "server", "persistence", "log", "first_byte"}, ""},
 		{"denied", proxied, "/admin", limpet.Record{
 			Path: "/admin", Status: 403, Bytes: 14, SecurityRule: "no admin",
 			Significant: []limpet.Significance{limpet.PolicyDrop, limpet.Status4xx},
@@ -141,7 +141,11 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 			if (len(got.ScriptErrors) == 1) != (test.name == "failed script") {
 				t.Errorf("script errors %v", got.ScriptErrors)
 			}
+			if (got.FirstByte > 0) != (test.want.ServerStatus > 0) || got.FirstByte > got.Duration {
+				t.Errorf("first byte after %v", got.FirstByte)
+			}
 			want := test.want
+			want.FirstByte = got.FirstByte
 			want.VirtualService, want.Method, want.Host, want.Proto, want.NetworkRule = "shop", "GET", test.site.Addr, res.Proto, "all"
 			want.Start, want.Duration, want.Client, want.Source, want.Local = got.Start, got.Duration, got.Client, got.Source, got.Local
 			want.Server, want.Error, want.ScriptErrors = got.Server, got.Error, got.ScriptErrors

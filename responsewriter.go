@@ -49,6 +49,8 @@ func (w *responseWriter) begun() bool { return w.status != 0 || w.replaced || w.
 // to be sent now.
 func (w *responseWriter) begin(status int) bool {
 	w.status = status
+	record := &w.tx.record
+	record.FirstByte, record.ServerStatus = time.Since(record.Start), status
 	for _, stage := range responseStages {
 		if stage(w.tx); w.tx.ended() {
 			w.deliver()

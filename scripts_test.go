@@ -203,7 +203,7 @@ avi.http.response(200, {}, "the first one counts")
 		if s.asked.Load() != nil || len(rec.Log) > 0 {
 			t.Errorf("a reply did not end the request: log %q", rec.Log)
 		}
-		if rec.Status != 418 || rec.Bytes != 9 || !slices.Equal(rec.Significant, []limpet.Significance{limpet.Status4xx}) {
+		if rec.Status != 418 || rec.Bytes != 9 || !slices.Equal(rec.Significant, []limpet.Significance{limpet.ScriptRefused, limpet.Status4xx}) {
 			t.Errorf("record: %+v", rec)
 		}
 	})

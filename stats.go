@@ -3,7 +3,6 @@ package limpet
 import (
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/limpetlb/limpet/datascript"
 )
@@ -34,9 +33,6 @@ func (vs *VirtualService) Stats() Stats {
 
 type counters struct {
 	requests, policyDrops, scriptFailures, hits, misses, repins atomic.Uint64
-
-	dropSecond atomic.Int64 // the second that dropLines belongs to
-	dropLines  atomic.Int64
 }
 
 func (c *counters) add(r *Record) {
@@ -55,15 +51,4 @@ func (c *counters) add(r *Record) {
 	default:
 		c.repins.Add(1)
 	}
-}
-
-// maxDropLines is how many denied connections are logged in a second. Under a
-// flood the log must not become the damage.
-const maxDropLines = 10
-
-func (c *counters) logDrop(now time.Time) bool {
-	if second := now.Unix(); c.dropSecond.Swap(second) != second {
-		c.dropLines.Store(0)
-	}
-	return c.dropLines.Add(1) <= maxDropLines
 }

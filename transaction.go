@@ -254,7 +254,10 @@ func (tx *Transaction) Close(reset bool) {
 func (tx *Transaction) ended() bool { return tx.reply != nil || tx.closing != staysOpen }
 
 // Log adds a line to the record.
-func (tx *Transaction) Log(line string) { tx.record.Log = append(tx.record.Log, line) }
+func (tx *Transaction) Log(line string) {
+	tx.record.Log = append(tx.record.Log, line)
+	tx.record.Filtered = true
+}
 
 // Vars holds the scripts' variables.
 func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
@@ -23,6 +24,8 @@ type VirtualService struct {
 	transport func() *http.Transport
 	judged    judgedConns
 	counters  counters
+	health    healthCounts
+	throttles [logClasses]throttle
 	metrics   datascript.Metrics // of scripts
 
 	running atomic.Bool
@@ -38,6 +41,7 @@ func New(cfg Config) (*VirtualService, error) {
 		transport: sync.OnceValue(lbpool.NewBase),
 		changed:   make(chan struct{}, 1),
 	}
+	vs.health.begun = time.Now()
 	if err := vs.Update(cfg); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,56 @@
+package limpet
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/limpetlb/limpet/policy"
+)
+
+// Explain tells what the policies would do with a request, in text for a
+// person: who the client is, which rules were tried, which matched and why,
+// and which scripts would see the request. Nothing is counted, limited, sent
+// or changed, and no script runs, so that rules are tried as if scripts were
+// not there. r is a request as a server gets it: RemoteAddr, Host, URL, Header
+// and TLS matter. It is safe for concurrent use.
+func (vs *VirtualService) Explain(r *http.Request) string {
+	s := vs.current.Load()
+	tx := newTransaction(vs, s, nowhere{}, r)
+	var b strings.Builder
+	fmt.Fprintf(&b, "client %s", addrText(tx.client))
+	if tx.source != tx.client {
+		fmt.Fprintf(&b, " by way of %s", addrText(tx.source))
+	}
+	b.WriteByte('\n')
+	part := func(name, text string) {
+		b.WriteString(name + ":\n")
+		for line := range strings.Lines(text) {
+			b.WriteString("    " + line)
+		}
+	}
+	if len(s.NetworkSecurity) > 0 {
+		part("network security", s.network.Explain(policy.Conn{Client: tx.source, Local: tx.local}))
+	}
+	if len(s.HTTPSecurity) > 0 {
+		part("HTTP security", s.security.Explain(tx))
+	}
+	if len(s.HTTPRequest) > 0 {
+		part("HTTP request", s.request.Explain(tx))
+	}
+	if len(s.Scripts) > 0 {
+		names := make([]string, len(s.Scripts))
+		for i, script := range s.Scripts {
+			names[i] = script.Name()
+		}
+		fmt.Fprintf(&b, "scripts, which were not run: %s\n", strings.Join(names, ", "))
+	}
+	return b.String()
+}
+
+// nowhere is where the response goes of a request that is only explained.
+type nowhere struct{}
+
+func (nowhere) Header() http.Header         { return nil }
+func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (nowhere) WriteHeader(int)             {}
