@@ -55,6 +55,10 @@ cover: ## print the share of statements that the tests cover, by package
 	go test -cover ./...
 
 .PHONY: bench
-bench: ## run the benchmarks; BENCH selects some, COUNT repeats them for benchstat
-	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count=$(or $(COUNT),1) ./...
-	@if [ -f internal/bench/go.mod ]; then go -C internal/bench test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count=$(or $(COUNT),1) ./...; fi
+bench: ## compare with peers: medians, ratios and budgets; BENCH selects, COUNT passes, SAVE and BASELINE name files
+	go -C internal/bench run ./compare -bench '$(or $(BENCH),.)' -count $(or $(COUNT),5) $(if $(SAVE),-save $(abspath $(SAVE))) $(if $(BASELINE),-baseline $(abspath $(BASELINE)))
+
+.PHONY: bench-e2e
+bench-e2e: ## compare proxies under load: limpet, ReverseProxy, HAProxy, nginx, Caddy; E2E has flags, such as "-rounds 1"
+	go -C internal/bench build -o $(or $(TMPDIR),/tmp)/limpet-e2e ./e2e
+	$(or $(TMPDIR),/tmp)/limpet-e2e $(E2E)

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const output = `goos: linux
+BenchmarkTable/op=lookup/entries=64k/impl=limpet-2         	 100	 50.0 ns/op	 0 B/op	 0 allocs/op
+BenchmarkTable/op=lookup/entries=64k/impl=otter-2          	 100	 100.0 ns/op	 0 B/op	 0 allocs/op
+BenchmarkTable/op=lookup/entries=64k/impl=limpet-2         	 100	 60.0 ns/op	 0 B/op	 0 allocs/op
+BenchmarkTable/op=lookup/entries=64k/impl=limpet-2         	 100	 70.0 ns/op	 0 B/op	 0 allocs/op
+BenchmarkListing 	 100	 30.0 ns/op
+BenchmarkListingNaive 	 100	 40.0 ns/op
+PASS
+`
+
+func TestResults(t *testing.T) {
+	now, err := parse(strings.NewReader(output), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := now.median("Table/op=lookup/entries=64k-2", "limpet", "ns/op"); m != 60 || !ok {
+		t.Errorf("median %v, %v; all: %v", m, ok, now)
+	}
+	if r, ok := now.ratio("Table/op=lookup/entries=64k-2", "limpet", "otter"); r != 0.6 || !ok {
+		t.Errorf("ratio %v, %v", r, ok)
+	}
+	var b strings.Builder
+	printGroups(&b, now, now)
+	if missed := printBudgets(&b, now); missed != 1 {
+		t.Errorf("%d budgets missed, want that of the listing", missed)
+	}
+	for _, want := range []string{"otter    100     0          0  0.60 ×  0.60 ×", "Listing-1", "0.75      MISSED", "0.60      met"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, b.String())
+		}
+	}
+}
