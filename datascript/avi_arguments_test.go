@@ -67,6 +67,7 @@ var typedArguments = []struct {
 	{HTTPReq, "avi.utils.base64_encode", `"a"`},
 	{HTTPReq, "avi.utils.base64_decode", `"YQ"`},
 	{HTTPReq, "avi.utils.uri_decode", `"a"`},
+	{HTTPReq, "avi.utils.local_uri", `"/a"`},
 	{HTTPReq, "avi.utils.sha1_hash", `"a"`},
 	{HTTPReq, "avi.utils.md5_hash", `"a"`},
 	{HTTPReq, "avi.utils.murmur_hash", `"a"`},

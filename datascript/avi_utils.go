@@ -20,6 +20,7 @@ var utilsEntries = []entry{
 	{name: "base64_encode", call: utilsBase64Encode},
 	{name: "base64_decode", call: utilsBase64Decode},
 	{name: "uri_decode", call: utilsURIDecode},
+	{name: "local_uri", call: utilsLocalURI},
 	{name: "sha1_hash", call: utilsSHA1Hash},
 	{name: "md5_hash", call: utilsMD5Hash},
 	{name: "murmur_hash", call: utilsMurmurHash},

@@ -84,10 +84,14 @@ type fakeTables struct {
 	calls []string
 	err   error
 	panic bool
+	gone  func() // called by each call, if not nil
 }
 
 func (f *fakeTables) note(format string, args ...any) {
 	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+	if f.gone != nil {
+		f.gone()
+	}
 	if f.panic {
 		panic("secret of the host")
 	}
