@@ -156,7 +156,7 @@ func (c call) setHost(host string) int {
 // headerName reads the name of a header to change. Blanks around it do not
 // count.
 func (c call) headerName(n int) string {
-	name := strings.TrimSpace(c.str(n))
+	name := strings.Trim(c.str(n), " \t")
 	if !isToken(name) {
 		c.argError(n, "%q is not a header name", name)
 	}

@@ -35,7 +35,7 @@ func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
 	if !ok {
 		c.argError(2, "header name expected, got %s", k.Type())
 	}
-	name = strings.ReplaceAll(strings.TrimSpace(name), "_", "-")
+	name = strings.ReplaceAll(strings.Trim(name, " \t"), "_", "-")
 	key := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
 	case !isToken(name):
