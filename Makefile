@@ -48,7 +48,7 @@ api: ## count the functions of the DataScript reference that work, or say that t
 
 .PHONY: assurance
 assurance: ## count the promises of docs/assurance.md that a test proves
-	@out=$$(go test ./internal/assurance -run '^TestAssurance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^   *\( *[0-9]\)/\1/p'
+	@out=$$(go test ./internal/assurance -run '^TestAssurance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^        \( *[0-9]\)/\1/p'
 
 .PHONY: hostile
 hostile: ## run every hostile script of datascript in a process of its own, with 512 MiB of memory

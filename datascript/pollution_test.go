@@ -15,7 +15,7 @@ import (
 func TestPollution(t *testing.T) {
 	goroutines, turns := 64, 157 // 10,000 in all
 	if raceDetector {
-		turns = 10
+		turns = 4
 	}
 	var polluters []*Script
 	for _, name := range sortedNames(hostileScripts(t)) {

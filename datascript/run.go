@@ -87,7 +87,8 @@ type selection struct {
 }
 
 // clockInterval is how many instructions pass between looks at the clock and
-// at the request's context.
+// at the request's context. Looking less often saves a hundredth or two, but a
+// script can make each instruction slow: it may compare its longest strings.
 const clockInterval = 128
 
 // closed is what Done returns to stop the VM.

@@ -300,6 +300,13 @@ func TestHTTPCookieForgeries(t *testing.T) {
 			}
 		}
 	}
+	for i := range len(good) * 8 {
+		flipped := []byte(good)
+		flipped[i/8] ^= 1 << (i % 8)
+		if _, ok := p.open(string(flipped), now); ok {
+			t.Errorf("with bit %d flipped it is good", i)
+		}
+	}
 	for _, value := range []string{
 		"", ".", "..", "1", "1.", "1.a", "1.a.", "1.c" + good[3:], "1.b" + good[3:], "2" + good[1:], "01" + good[1:],
 		good + "A", good + "AAAA", good + "=", good + good, strings.Repeat("A", 1<<20), "1.a." + strings.Repeat("A", 400),
