@@ -104,7 +104,10 @@ func TestSwapScripts(t *testing.T) {
 		case 3: // variables of the transaction
 			source = strings.Replace(source, "for i", "avi.vs.reqvar.x = version string.y = version for i", 1)
 		}
-		configs[v] = limpet.Config{Scripts: []limpet.Script{compile(t, "swapped", source)}}
+		configs[v] = limpet.Config{
+			Scripts: []limpet.Script{compile(t, "swapped", source)},
+			Limits:  datascript.Limits{Time: time.Minute}, // a busy machine must not fail scripts
+		}
 	}
 	vs := newVirtualService(t, configs[0])
 	h := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

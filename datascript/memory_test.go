@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // heap is how much is reachable.
@@ -104,6 +105,45 @@ func TestHostUntouched(t *testing.T) {
 			t.Errorf("the host's random numbers repeat: %d, after a script's %v", n, x.logs)
 		} else {
 			seen[n] = true
+		}
+	}
+}
+
+// Indexes that are far apart make a table no larger than those that are not,
+// and it works as in Lua.
+func TestSparseTables(t *testing.T) {
+	const most, target = 1 << 20, time.Millisecond
+	e := newEngine(t, Env{})
+	for _, index := range []string{"1025", "8191", "8192", "8193", "1e5", "67108863", "2^26", "2^31 - 1", "2^31", "2^53", "1e300", "-1", "-2^31", "0", "0.5", "1/0"} {
+		s := mustCompile(t, Chunk{Event: HTTPReq, Source: `
+			local i, t = ` + index + `, {}
+			t[i] = "a" t[i] = "b" t[1] = 1
+			assert(t[i] == "b" and next({[i] = 1}) == i)
+			local function border() return t[#t] ~= nil and t[#t + 1] == nil end
+			assert(border())
+			local n = #t
+			table.insert(t, 2)
+			assert(#t == n + 1 and t[n + 1] == 2 and border())
+			t[i] = nil
+			assert(t[i] == nil)`})
+		least, bytes := time.Hour, uint64(0)
+		for range 50 {
+			var before, after runtime.MemStats
+			x := newExchange()
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
+				t.Fatalf("index %s: %v", index, err)
+			}
+			took := time.Since(start)
+			runtime.ReadMemStats(&after)
+			x.vars.Reset()
+			if least, bytes = min(least, took), after.TotalAlloc-before.TotalAlloc; least <= target && bytes <= most {
+				break
+			}
+		}
+		if (least > target || bytes > most) && !raceDetector {
+			t.Errorf("index %s: %v, %d bytes", index, least, bytes)
 		}
 	}
 }
