@@ -1,0 +1,38 @@
+// Package redisstore keeps persistence tables in Redis or Valkey, so that several load balancers share them: a client that one of
+// them has sent to a server sticks to it at all of them, and after each of them was restarted.
+//
+// A [Store] has the verbs of persistence.Store with the same meaning. Each verb is one script call on the server and atomic.
+// Deadlines are kept on the server's clock; those of the instances do not matter.
+//
+//	store, err := redisstore.New(redisstore.Config{Addresses: []string{"10.0.0.5:6379"}, Prefix: "shop"})
+//	if err != nil {
+//		return err
+//	}
+//	defer store.Close()
+//	vs, err := limpet.New(limpet.Config{Tables: store, …})
+//
+// # Server
+//
+// Redis from 7.0 and Valkey from 7.2, alone or as a cluster. Every table lives in one slot of a cluster. The server must speak
+// RESP3. An entry is one key; besides, each table has an index of its entries, which bounds and counts them. An entry with key and
+// value of about fifteen bytes each takes about 360 bytes of the server's memory. Let maxmemory-policy be noeviction or
+// volatile-ttl: other policies may drop the index before the entries, and counts would be wrong.
+//
+// # Near cache
+//
+// The store remembers values it has seen and answers from memory as long as the server has promised to tell when one changes: look-ups
+// that leave the lifetime as it is, see [Config.MinExtension], then take no call. A change made by one instance is seen by the
+// others as soon as the message arrives, usually within a millisecond; until then they may find the old value. When a connection
+// breaks the whole near cache is dropped; a break that shows in nothing but silence is found after about two seconds.
+//
+// # When the server is down
+//
+// A call waits for the server for [Config.Timeout] at most. The first call that fails for want of an answer drops the connection and
+// opens the circuit: from then on nothing waits, until an attempt in the background, one every 100 milliseconds to every second,
+// has found the server working. Meanwhile [Config.WhenDown] says for each table whether calls are answered from tables in memory,
+// which begin with the values the instance saw last, or fail with [ErrUnavailable].
+//
+// What was stored in memory is given to the server when it is back, for two seconds at most: a key that is live there keeps what it
+// has. Everything else that was done in memory is forgotten: removals, replaced values, increments and extensions. So tables that
+// must not forget a removal belong in [Config.TablesWhenDown] as [FailClosed].
+package redisstore

@@ -1,0 +1,62 @@
+package redisstore
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/redistest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// patient is a time in which a busy machine answers.
+const patient = 20 * time.Second
+
+// open returns a store that is connected to the server.
+func open(t testing.TB, server *redistest.Server, c Config) *Store {
+	t.Helper()
+	if c.Addresses == nil {
+		c.Addresses = []string{server.Addr}
+	}
+	if c.Timeout == 0 {
+		c.Timeout = patient
+	}
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// modelSeeds is how many random runs are compared with the twin, and histories how many concurrent ones are checked: 200 and 1,000
+// with -long, fewer by default, because each operation is a call to the server.
+func modelSeeds() int {
+	switch {
+	case *long:
+		return 200
+	case raceEnabled:
+		return 4
+	}
+	return 20
+}
+
+func histories() int {
+	switch {
+	case *long:
+		return 1000
+	case raceEnabled:
+		return 50
+	}
+	return 250
+}
+
+var long = flag.Bool("long", false, "run the model and the concurrent histories at full length")

@@ -1,0 +1,183 @@
+package redisstore
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// A nearCache remembers the values that the store has seen. It serves them as long as the server has promised to tell of changes; it
+// also keeps those that it may not serve, for the time when the server is down.
+//
+// The server tracks what the connection reads in a script, and sends the name of a key once it changes. That message may overtake
+// the answer that it makes obsolete on its way through the client, and calls overlap. So each call gets a ticket before it is sent, and
+// its answer is served only if nothing happened to the key since: no message, and no write of ours begun, under way or ended.
+// Tickets are not kept for single keys but for stripes of them. A nil nearCache remembers nothing.
+type nearCache struct {
+	prefix  string
+	entries *persistence.Table[nearKey, nearEntry]
+	epoch   atomic.Uint64 // begins at 1; what was read in an earlier one is not served
+	seed    maphash.Seed
+	stripes [64]stripe
+}
+
+type nearKey struct{ table, key string }
+
+type nearEntry struct {
+	value string
+	epoch uint64 // 0: never served
+}
+
+type stripe struct {
+	mu      sync.Mutex
+	changes uint64
+	writers int
+}
+
+// A ticket belongs to one call.
+type ticket struct {
+	stripe  *stripe
+	changes uint64
+	epoch   uint64
+	writes  bool
+	sent    time.Time
+}
+
+// maxNearBytes is the greatest length of key and value together, with the table's name.
+const maxNearBytes = 1 << 10
+
+func newNearCache(prefix string, o persistence.Options, entries int) *nearCache {
+	n := &nearCache{
+		prefix:  prefix,
+		entries: persistence.NewTable[nearKey, nearEntry](persistence.Options{MaxEntries: entries, MaxLifetime: o.MaxLifetime}),
+		seed:    maphash.MakeSeed(),
+	}
+	n.epoch.Store(1)
+	return n
+}
+
+// lookup returns a value that may be served, and what is left of its lifetime.
+func (n *nearCache) lookup(table, key string) (value string, left time.Duration, ok bool) {
+	if n == nil {
+		return "", 0, false
+	}
+	e, left, ok := n.entries.Lookup(nearKey{table, key}, 0)
+	if !ok || e.epoch != n.epoch.Load() {
+		return "", 0, false
+	}
+	return e.value, left, true
+}
+
+// begin returns the ticket of a call that is about to be sent. Until end, what is remembered of a key that it may write is not served.
+func (n *nearCache) begin(table, key string, writes bool) ticket {
+	if n == nil {
+		return ticket{sent: time.Now()}
+	}
+	k := nearKey{table, key}
+	s := n.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if writes {
+		s.writers++
+		s.changes++
+		if e, left, ok := n.entries.Peek(k); ok && e.epoch != 0 {
+			n.entries.Put(n.own(k), nearEntry{value: e.value}, left)
+		}
+	}
+	return ticket{stripe: s, changes: s.changes, epoch: n.epoch.Load(), writes: writes, sent: time.Now()}
+}
+
+// What a call has found out about an entry.
+type finding uint8
+
+const (
+	unknown finding = iota // the call has failed
+	absent                 // there is no entry
+	written                // the call has written what it found: the server does not track it
+	read                   // the call has only read
+)
+
+// end takes the ticket back and remembers what the call has found.
+func (n *nearCache) end(t ticket, table, key string, f finding, value string, left time.Duration) {
+	if n == nil {
+		return
+	}
+	k := nearKey{table, key}
+	t.stripe.mu.Lock()
+	defer t.stripe.mu.Unlock()
+	others := t.stripe.writers
+	quiet := t.stripe.changes == t.changes
+	if t.writes {
+		t.stripe.writers--
+		others--
+		t.stripe.changes++
+	}
+	switch f {
+	case absent:
+		n.entries.Remove(k)
+	case written, read:
+		e := nearEntry{value: value}
+		if f == read && quiet && others == 0 {
+			e.epoch = t.epoch
+		} else if f == read {
+			return // somebody else knows better
+		}
+		left -= time.Since(t.sent)
+		if left <= 0 || len(table)+len(key)+len(value) > maxNearBytes {
+			n.entries.Remove(k)
+			return
+		}
+		n.entries.Put(n.own(k), e, left)
+	}
+}
+
+// invalidate drops what the server says has changed, or everything for nil: the connection is broken, or the server has forgotten.
+func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
+	if names == nil {
+		n.epoch.Add(1)
+		return
+	}
+	for _, m := range names {
+		text, err := m.ToString()
+		if err != nil {
+			continue
+		}
+		if table, key, ok := parseName(n.prefix, text); ok {
+			n.forget(table, key, nil)
+		}
+	}
+}
+
+// forget drops an entry and spoils the tickets of its stripe. If then is not nil it is called before, with what was remembered of a
+// live entry.
+func (n *nearCache) forget(table, key string, then func(value string, left time.Duration)) {
+	if n == nil {
+		return
+	}
+	k := nearKey{table, key}
+	s := n.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes++
+	if then != nil {
+		if e, left, ok := n.entries.Peek(k); ok {
+			then(e.value, left)
+		}
+	}
+	n.entries.Remove(k)
+}
+
+func (n *nearCache) stripe(k nearKey) *stripe {
+	return &n.stripes[maphash.Comparable(n.seed, k)%uint64(len(n.stripes))]
+}
+
+// own returns a key that holds on to nothing else.
+func (n *nearCache) own(k nearKey) nearKey {
+	return nearKey{strings.Clone(k.table), strings.Clone(k.key)}
+}

@@ -1,0 +1,457 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// A Store has the persistence tables of one virtual service on a server that its instances share. Its methods do what those of
+// persistence.Store do, and may be called concurrently. Make one with [New], and close it.
+//
+// All methods take a context, which bounds the wait for the server besides [Config.Timeout], and return its error if it ends first.
+// While the server cannot be asked they do what [Config.WhenDown] says; then the error, if any, is [ErrUnavailable]. A
+// [*ForeignError] says that an entry is not one; [ErrClosed] that the store has been closed. A call that got no answer may have been
+// carried out, and may have been carried out again in memory.
+//
+// Unlike tables in memory, a look-up does not tell that an entry has expired: it is missing.
+type Store struct {
+	config Config // with defaults
+	near   *nearCache
+	clock  func() int64 // in tests, the server's time in microseconds; nil: its own
+
+	circuit atomic.Pointer[circuit]
+
+	closing    context.Context // ends when the store is closed
+	close      context.CancelFunc
+	connecting sync.WaitGroup
+
+	mu     sync.Mutex // held to change circuit
+	closed bool
+
+	calls, answered, nearHits, locals, failures, opened, returned atomic.Uint64
+	refusedLifetime, refusedEntry, refusedFull                    atomic.Uint64
+}
+
+// New returns a store that connects to its server at its first call. The error names every field of c that cannot be. A server that
+// cannot be reached is not an error; see [Store.Ping]. Goroutines run from the first call until Close.
+func New(c Config) (*Store, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{config: c}
+	if c.NearEntries > 0 {
+		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries)
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.circuit.Store(&circuit{local: persistence.NewStore(c.Options), cause: errNotConnected, first: make(chan struct{})})
+	return s, nil
+}
+
+// Close drops the connections and waits until the store's goroutines are gone. Calls that are waiting end, those that follow return
+// [ErrClosed]. It may be called more than once; the error is always nil.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.close()
+	c := s.circuit.Load()
+	if c.link != nil {
+		s.circuit.Store(&circuit{local: persistence.NewStore(s.config.Options), cause: ErrClosed, since: time.Now()})
+	}
+	s.mu.Unlock()
+	if c.link != nil {
+		c.link.close()
+	}
+	s.connecting.Wait()
+	return nil
+}
+
+// Ping returns nil if the server can be asked, and else why not. The first call connects, and waits for that for [Config.Timeout].
+func (s *Store) Ping(ctx context.Context) error {
+	_, _, err := s.ask(ctx, &call{script: saving, verb: "lookup", args: []string{"0", "0", "0"}, must: true})
+	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+		return nil
+	}
+	return err
+}
+
+// Insert stores value under key in the table for lifetime; a live key keeps its value and gets the new lifetime. It reports false, and
+// changes nothing, if lifetime is zero or negative, a string is longer than the options allow, or the table is full and refuses new keys,
+// or the server has no memory left.
+func (s *Store) Insert(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
+	_, left, _, local, err := s.store(ctx, "insert", table, key, value, lifetime, 0)
+	if local != nil {
+		return local.Insert(ctx, table, key, value, lifetime)
+	}
+	return left > 0, err
+}
+
+// LookupOrInsert is Insert that returns the value that the key then has and what is left of its lifetime. If it is not found and
+// remaining is zero, it has been refused.
+func (s *Store) LookupOrInsert(ctx context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error) {
+	actual, remaining, found, local, err := s.store(ctx, "insert", table, key, value, lifetime, 0)
+	if local != nil {
+		return local.LookupOrInsert(ctx, table, key, value, lifetime)
+	}
+	return actual, remaining, found, err
+}
+
+// Put stores value under key in the table for lifetime whether or not key is live. It reports false in the same cases as
+// [Store.Insert].
+func (s *Store) Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
+	_, left, _, local, err := s.store(ctx, "put", table, key, value, lifetime, 0)
+	if local != nil {
+		return local.Put(ctx, table, key, value, lifetime)
+	}
+	return left > 0, err
+}
+
+// PutIdle stores value under key in the table, whether or not key is live, until it has not been used for idle, and for atMost
+// altogether. Look-ups of such an entry always go to the server. PutIdle reports false in the same cases as [Store.Insert].
+func (s *Store) PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
+	if idle <= 0 {
+		atMost = 0 // refused
+	}
+	_, left, _, local, err := s.store(ctx, "put", table, key, value, atMost, idle)
+	if local != nil {
+		return local.PutIdle(ctx, table, key, value, idle, atMost)
+	}
+	return left > 0, err
+}
+
+// Lookup returns the value under key in the table and what is left of its lifetime after extending it by extend; zero and negative
+// extend nothing. See [Config.MinExtension] for which look-ups the near cache may answer.
+func (s *Store) Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error) {
+	value, remaining, ok, local, err := s.lookup(ctx, table, key, extend, true)
+	if local != nil {
+		return local.Lookup(ctx, table, key, extend)
+	}
+	return value, remaining, ok, err
+}
+
+// Refresh extends the lifetime of key in the table by extend, as Lookup does, and reports whether key is live.
+func (s *Store) Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error) {
+	_, _, ok, local, err := s.lookup(ctx, table, key, extend, false)
+	if local != nil {
+		return local.Refresh(ctx, table, key, extend)
+	}
+	return ok, err
+}
+
+// Touch gives key in the table a new lifetime, shorter or longer than before, and reports whether key is live. It reports false,
+// and changes nothing, if lifetime is zero or negative.
+func (s *Store) Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error) {
+	if !s.fits(table, key, "") {
+		return false, nil
+	}
+	granted := s.grant(lifetime)
+	if granted == 0 {
+		return false, nil
+	}
+	a, local, err := s.ask(ctx, &call{
+		script: saving, verb: "touch", table: table, key: key, writes: true, value: 0, left: 1, args: []string{micros(granted)},
+	})
+	if local != nil {
+		return local.Touch(ctx, table, key, lifetime)
+	}
+	return a.status == statusFound, err
+}
+
+// Remove removes key from the table; that it is not there is no error.
+func (s *Store) Remove(ctx context.Context, table, key string) error {
+	if len(table) > s.config.Options.MaxKeyBytes || len(key) > s.config.Options.MaxKeyBytes {
+		return nil
+	}
+	_, local, err := s.ask(ctx, &call{script: saving, verb: "remove", table: table, key: key, writes: true, value: -1})
+	if local != nil {
+		s.near.forget(table, key, nil)
+		return local.Remove(ctx, table, key)
+	}
+	return err
+}
+
+// CompareAndSwap replaces the value under key in the table by new if key is live and its value is old, and reports whether it did. The
+// lifetime stays as it is. It reports false also if new is longer than the options allow, or the server has no memory left.
+func (s *Store) CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error) {
+	if !s.fits(table, key, new) {
+		return false, nil
+	}
+	a, local, err := s.ask(ctx, &call{
+		script: storing, verb: "swap", table: table, key: key, writes: true, value: 0, left: 1, keeps: true, args: []string{old, new},
+	})
+	if local != nil {
+		return local.CompareAndSwap(ctx, table, key, old, new)
+	}
+	return a.status == statusFound, err
+}
+
+// Increment adds delta, which may be negative, to the number under key in the table and returns the sum; a sum that int64 cannot hold
+// becomes the greatest or smallest number it can. Values are decimal numbers, as [strconv.FormatInt] writes them. A live key keeps its lifetime;
+// another is stored with delta for lifetime. Increment reports false, and changes nothing, if the value under key is not a decimal
+// number that int64 holds, and where Insert would be refused.
+func (s *Store) Increment(ctx context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
+	if !s.fits(table, key, "") {
+		return 0, false, nil
+	}
+	granted := time.Duration(0)
+	if lifetime > 0 { // else only a live key counts
+		granted = s.grant(lifetime)
+	}
+	args := append([]string{strconv.FormatInt(delta, 10), micros(granted), strconv.Itoa(s.config.Options.MaxValueBytes)}, s.bounds()...)
+	a, local, err := s.ask(ctx, &call{
+		script: storing, verb: "increment", table: table, key: key, writes: true, value: 0, left: 1, keeps: true, args: args,
+	})
+	if local != nil {
+		return local.Increment(ctx, table, key, delta, lifetime)
+	}
+	if err != nil || a.status != statusFound {
+		return 0, false, err
+	}
+	text, err := a.text(0)
+	if err == nil {
+		sum, err = strconv.ParseInt(text, 10, 64)
+	}
+	return sum, err == nil, err
+}
+
+// store makes a call of verb store. left is zero if value has been refused.
+func (s *Store) store(ctx context.Context, how, table, key, value string, lifetime, idle time.Duration) (actual string, left time.Duration, found bool, local *persistence.Store, err error) {
+	if !s.fits(table, key, value) {
+		return "", 0, false, nil, nil
+	}
+	granted := s.grant(lifetime)
+	if granted == 0 {
+		return "", 0, false, nil, nil
+	}
+	if idle > 0 {
+		idle = s.grant(idle)
+	}
+	args := append([]string{how, value, micros(granted), micros(idle)}, s.bounds()...)
+	a, local, err := s.ask(ctx, &call{
+		script: storing, verb: "store", table: table, key: key, writes: true, value: 0, left: 1, args: args,
+	})
+	if local != nil || err != nil || a.status != statusFound {
+		return "", 0, false, local, err
+	}
+	actual, err = a.text(0)
+	n, err2 := a.number(1)
+	was, err3 := a.number(2)
+	return actual, time.Duration(n) * time.Microsecond, was == 1, nil, errors.Join(err, err2, err3)
+}
+
+// lookup makes a call of verb lookup, unless the near cache has the answer.
+func (s *Store) lookup(ctx context.Context, table, key string, extend time.Duration, wanted bool) (value string, left time.Duration, ok bool, local *persistence.Store, err error) {
+	o := &s.config.Options
+	if len(table) > o.MaxKeyBytes || len(key) > o.MaxKeyBytes {
+		return "", 0, false, nil, nil
+	}
+	if value, left, ok := s.near.lookup(table, key); ok && s.gain(left, extend) <= s.config.MinExtension {
+		s.nearHits.Add(1)
+		return value, left, true, nil, nil
+	}
+	extend = min(max(extend, 0), o.MaxLifetime)
+	returns := "0"
+	if wanted || s.near != nil {
+		returns = "1"
+	}
+	c := &call{
+		script: saving, verb: "lookup", table: table, key: key, writes: extend > 0, value: 0, left: 1, looks: true,
+		args: []string{micros(extend), micros(s.config.MinExtension), returns},
+	}
+	a, local, err := s.ask(ctx, c)
+	if local != nil || err != nil || a.status != statusFound {
+		return "", 0, false, local, err
+	}
+	value, err = a.text(0)
+	n, err2 := a.number(1)
+	return value, time.Duration(n) * time.Microsecond, true, nil, errors.Join(err, err2)
+}
+
+// gain returns by how much extending by extend would lengthen a lifetime of which left is left.
+func (s *Store) gain(left, extend time.Duration) time.Duration {
+	longest := s.config.Options.MaxLifetime
+	switch {
+	case extend <= 0:
+		return 0
+	case s.config.Options.Sliding:
+		return max(0, min(extend, longest)-left)
+	}
+	return max(0, min(extend, longest-left))
+}
+
+// A call is what ask asks.
+type call struct {
+	script     *rueidis.Lua
+	verb       string
+	table, key string
+	args       []string
+
+	writes bool // whether the entry may change
+	looks  bool // whether the third field tells if it has
+	keeps  bool // whether an entry that is not found stays as it is
+	value  int  // the field of the answer with the entry's value, if there is one; -1: none
+	left   int  // and of what is left
+	must   bool // whether the server has to answer
+}
+
+// ask asks the server. If it cannot be asked, ask returns the local store that has to answer instead, or an error.
+func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, error) {
+	if err := ctx.Err(); err != nil && c.must {
+		return answer{}, nil, err
+	}
+	now := s.current(ctx)
+	if now.link == nil {
+		return s.instead(c, now)
+	}
+	t := s.near.begin(c.table, c.key, c.writes)
+	bounded, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	a, err := now.link.run(bounded, c.script, s.names(c.table, c.key), s.arguments(c.verb, c.args...), s.calls.Add(1))
+	cancel()
+	if err == nil && a.status > statusForeign {
+		s.answered.Add(1)
+		return a, nil, s.learn(t, c, a)
+	}
+	s.near.end(t, c.table, c.key, unknown, "", 0)
+	foreign := &ForeignError{Table: c.table, Key: c.key, Name: name(s.config.Prefix, c.table, entryKind, c.key)}
+	switch {
+	case err == nil && a.status == statusLarge:
+		foreign.Detail = "the value is longer than 1 MiB"
+		return answer{}, nil, foreign
+	case err == nil:
+		foreign.Detail = "the hash is not an entry"
+		return answer{}, nil, foreign
+	case isForeign(err):
+		foreign.Detail = "the server has another type of value there"
+		return answer{}, nil, foreign
+	case isOOM(err):
+		s.refusedFull.Add(1)
+		return answer{}, nil, nil
+	case ctx.Err() != nil:
+		return answer{}, nil, fmt.Errorf("redisstore: table %.100q: %w", c.table, ctx.Err())
+	case errors.Is(err, context.DeadlineExceeded):
+		err = errTimeout
+	}
+	s.failures.Add(1)
+	s.lost(now, err)
+	if open := s.circuit.Load(); open.link == nil {
+		return s.instead(c, open)
+	}
+	// It is back already, but asking twice might do things twice.
+	return s.instead(c, &circuit{local: persistence.NewStore(s.config.Options), cause: err})
+}
+
+// learn remembers what an answer says about the entry.
+func (s *Store) learn(t ticket, c *call, a answer) error {
+	f, value, left := absent, "", int64(0)
+	switch {
+	case a.status == statusRefused:
+		s.refusedFull.Add(1)
+	case a.status == statusNone && c.keeps:
+		f = unknown
+	case a.status == statusFound && c.value >= 0:
+		var err error
+		if value, err = a.text(c.value); err == nil {
+			left, err = a.number(c.left)
+		}
+		renewed, idles := int64(1), int64(0)
+		if c.looks && err == nil {
+			if renewed, err = a.number(2); err == nil {
+				idles, err = a.number(3)
+			}
+		}
+		if err != nil {
+			s.near.end(t, c.table, c.key, unknown, "", 0)
+			return fmt.Errorf("redisstore: %w", err)
+		}
+		f = written
+		if renewed == 0 && idles == 0 {
+			f = read
+		}
+	}
+	s.near.end(t, c.table, c.key, f, value, time.Duration(left)*time.Microsecond)
+	return nil
+}
+
+// instead returns what answers for an open circuit: the local store, which learns first what the instance saw last of the entry, or
+// an error.
+func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, error) {
+	if s.closing.Err() != nil {
+		return answer{}, nil, ErrClosed
+	}
+	when, ok := s.config.TablesWhenDown[c.table]
+	if !ok {
+		when = s.config.WhenDown
+	}
+	if when == FailClosed || c.must || open.local == nil {
+		return answer{}, nil, fmt.Errorf("redisstore: table %.100q: %w: %w", c.table, ErrUnavailable, open.cause)
+	}
+	s.locals.Add(1)
+	if c.verb != "remove" {
+		s.near.forget(c.table, c.key, func(value string, left time.Duration) {
+			_, _ = open.local.Insert(context.Background(), c.table, c.key, value, left)
+		})
+	}
+	return answer{}, open.local, nil
+}
+
+// fits reports whether the strings are as short as the options want them.
+func (s *Store) fits(table, key, value string) bool {
+	o := &s.config.Options
+	if len(table) > o.MaxKeyBytes || len(key) > o.MaxKeyBytes || len(value) > o.MaxValueBytes {
+		s.refusedEntry.Add(1)
+		return false
+	}
+	return true
+}
+
+// grant returns the lifetime that an entry gets, zero if it is refused.
+func (s *Store) grant(d time.Duration) time.Duration {
+	if d <= 0 {
+		s.refusedLifetime.Add(1)
+		return 0
+	}
+	return min(max(d, s.config.Options.MinLifetime), s.config.Options.MaxLifetime)
+}
+
+// names returns the names of what the script works on.
+func (s *Store) names(table, key string) []string {
+	p := s.config.Prefix
+	return []string{name(p, table, entryKind, key), name(p, table, indexKind, ""), name(p, table, countsKind, "")}
+}
+
+// arguments returns those of the script, but for the number of the call.
+func (s *Store) arguments(verb string, args ...string) []string {
+	now := ""
+	if s.clock != nil {
+		now = strconv.FormatInt(s.clock(), 10)
+	}
+	o := &s.config.Options
+	return append([]string{"", now, verb, micros(o.MaxLifetime), strconv.Itoa(MaxValueBytes), digit(o.Sliding)}, args...)
+}
+
+// bounds returns the arguments that bound a table.
+func (s *Store) bounds() []string {
+	o := &s.config.Options
+	return []string{strconv.Itoa(o.MaxEntries), digit(o.WhenFull == persistence.RefuseNew)}
+}
+
+func digit(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// micros returns d in microseconds, rounded up.
+func micros(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Microsecond-1)/time.Microsecond), 10)
+}

@@ -1,0 +1,224 @@
+-- What a store asks of its server: every verb is one run of this script, and so happens at once.
+--
+-- KEYS are three names with one hash tag: an entry, and of its table the index and the counts.
+--   entry   a hash: v is the value, d the deadline; i and l, if there, the idle lifetime and the latest deadline
+--   index   a sorted set of the table's entries, value and key in one member, by deadline
+--   counts  a hash that says how many members of the index have a value
+-- Deadlines are microseconds since 1970 on the server's clock, durations microseconds.
+--
+-- The first write of a run is always a command that a server without memory refuses, so that a refused run has changed nothing.
+
+local entry, index, counts = KEYS[1], KEYS[2], KEYS[3]
+local number, now, verb, longest, limit, sliding = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local FOUND, NONE, REFUSED, FOREIGN, LARGE = 1, 0, -1, -2, -3
+
+if not now then
+	local time = redis.call('TIME')
+	now = time[1] * 1000000 + time[2]
+end
+
+-- The name of the index is as long as the part of an entry's name before the key.
+local key = string.sub(entry, #index + 1)
+
+local function decimal(n) return string.format('%.0f', n) end
+
+local function member(value, key) return #value .. ':' .. value .. key end
+
+local function split(m)
+	local digits = string.match(m, '^(%d+):')
+	local from = #digits + 2
+	return string.sub(m, from, from + digits - 1), string.sub(m, from + digits)
+end
+
+local function unindex(value, key)
+	local m = member(value, key)
+	if redis.call('ZSCORE', index, m) then
+		if redis.call('HINCRBY', counts, value, -1) <= 0 then
+			redis.call('HDEL', counts, value)
+		end
+		redis.call('ZREM', index, m)
+	end
+end
+
+-- place puts an entry that has just been written into the index, and sees that the index outlives it.
+local function place(value, deadline)
+	redis.call('PEXPIREAT', entry, decimal(math.ceil(deadline / 1000)))
+	if redis.call('ZADD', index, decimal(deadline), member(value, key)) == 1 then
+		redis.call('HINCRBY', counts, value, 1)
+	end
+	if redis.call('PTTL', index) * 1000 < deadline - now then
+		local at = decimal(math.ceil((now + 2 * longest) / 1000))
+		redis.call('PEXPIREAT', index, at)
+		redis.call('PEXPIREAT', counts, at)
+	end
+end
+
+-- purge takes up to n members of expired entries out of the index.
+local function purge(n)
+	local expired = redis.call('ZRANGEBYSCORE', index, '-inf', decimal(now), 'LIMIT', 0, n)
+	for _, m in ipairs(expired) do
+		unindex(split(m))
+	end
+	return #expired
+end
+
+if verb == 'purge' then
+	return {number, FOUND, purge(1000)}
+elseif verb == 'entries' then
+	local page = redis.call('ZSCAN', index, ARGV[7], 'COUNT', ARGV[8])
+	return {number, FOUND, page[1], now, page[2]}
+elseif verb == 'counts' then
+	local page = redis.call('HSCAN', counts, ARGV[7], 'COUNT', ARGV[8])
+	return {number, FOUND, page[1], now, page[2]}
+end
+
+local function instant(s)
+	local n = tonumber(s)
+	return n and n >= 0 and n < 2^53 and n or nil
+end
+
+local size = redis.call('HSTRLEN', entry, 'v')
+if size > limit then
+	return {number, LARGE, size}
+end
+local fields = redis.call('HMGET', entry, 'v', 'd', 'i', 'l')
+local value, deadline, idle, latest = fields[1], instant(fields[2]), instant(fields[3]), instant(fields[4])
+if not value or not deadline or not idle ~= not latest then
+	if redis.call('EXISTS', entry) == 1 then
+		return {number, FOREIGN}
+	end
+	value = nil
+end
+local live = value and deadline > now
+
+-- renew gives the live entry another deadline, which an idle lifetime may cut.
+local function renew(to)
+	if latest then
+		to = math.min(to, latest)
+	end
+	redis.call('HSET', entry, 'd', decimal(to))
+	place(value, to)
+	return to - now
+end
+
+if verb == 'lookup' then -- extend, least extension worth a write, whether to return the value
+	if not live then
+		return {number, NONE}
+	end
+	local to, extend = deadline, tonumber(ARGV[7])
+	if idle then
+		to = now + idle
+		to = math.min(to, latest)
+	elseif extend > 0 and sliding then
+		to = now + math.min(extend, longest)
+	elseif extend > 0 then
+		to = math.min(deadline + extend, now + longest)
+	end
+	local left, renewed = deadline - now, 0
+	if to - deadline > tonumber(ARGV[8]) then
+		left, renewed = renew(to), 1
+	end
+	return {number, FOUND, ARGV[9] == '1' and value or '', left, renewed, idle and 1 or 0}
+
+elseif verb == 'touch' then -- lifetime
+	if not live then
+		return {number, NONE}
+	end
+	return {number, FOUND, value, renew(now + ARGV[7])}
+
+elseif verb == 'remove' then
+	if value then
+		unindex(value, key)
+		redis.call('DEL', entry)
+	end
+	return {number, live and FOUND or NONE}
+end
+
+-- make stores a value under the key. It returns nil if the table is full and refuses new keys.
+local function make(new, to, idle, latest, most, refuse)
+	if not live then
+		purge(16)
+		if value then
+			unindex(value, key)
+		end
+		if redis.call('ZCARD', index) >= most and (not refuse or purge(256) == 0) then
+			if refuse then
+				return nil
+			end
+			local v, k = split(redis.call('ZRANGE', index, 0, 0)[1])
+			unindex(v, k)
+			redis.call('DEL', string.sub(entry, 1, #index) .. k)
+		end
+	end
+	redis.call('HSET', entry, 'v', new, 'd', decimal(to))
+	if latest then
+		redis.call('HSET', entry, 'i', decimal(idle), 'l', decimal(latest))
+	else
+		redis.call('HDEL', entry, 'i', 'l')
+	end
+	if live then
+		unindex(value, key)
+	end
+	place(new, to)
+	return to - now
+end
+
+if verb == 'store' then -- how, value, lifetime, idle lifetime or 0, greatest number of entries, whether a full table refuses
+	local how, new, lifetime, idle = ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+	if live and how == 'insert' then
+		return {number, FOUND, value, renew(now + lifetime), 1}
+	elseif live and how == 'add' then
+		return {number, FOUND, value, deadline - now, 1}
+	end
+	local left
+	if idle > 0 then
+		left = make(new, now + math.min(idle, lifetime), idle, now + lifetime, tonumber(ARGV[11]), ARGV[12] == '1')
+	else
+		left = make(new, now + lifetime, nil, nil, tonumber(ARGV[11]), ARGV[12] == '1')
+	end
+	if not left then
+		return {number, REFUSED}
+	end
+	return {number, FOUND, new, left, 0}
+
+elseif verb == 'swap' then -- old value, new value
+	if not live or value ~= ARGV[7] then
+		return {number, NONE}
+	end
+	redis.call('HSET', entry, 'v', ARGV[8])
+	unindex(value, key)
+	place(ARGV[8], deadline)
+	return {number, FOUND, ARGV[8], deadline - now}
+
+elseif verb == 'increment' then -- delta, lifetime or 0, greatest length of a value, most entries, whether a full table refuses
+	local delta, lifetime, width = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+	if not live then
+		if lifetime <= 0 or #delta > width then
+			return {number, NONE}
+		end
+		local left = make(delta, now + lifetime, nil, nil, tonumber(ARGV[10]), ARGV[11] == '1')
+		if not left then
+			return {number, REFUSED}
+		end
+		return {number, FOUND, delta, left}
+	end
+	local sign, digits = string.match(value, '^([+-]?)0*(%d+)$')
+	if not digits or #digits > 19 or #digits == 19 and digits > (sign == '-' and '9223372036854775808' or '9223372036854775807') then
+		return {number, NONE}
+	end
+	redis.call('HSET', entry, 'v', (sign == '-' and digits ~= '0' and '-' or '') .. digits)
+	local sum = redis.pcall('HINCRBY', entry, 'v', delta) -- exact, where this language's numbers are not
+	if type(sum) == 'table' then
+		redis.call('HSET', entry, 'v', string.sub(delta, 1, 1) == '-' and '-9223372036854775808' or '9223372036854775807')
+	end
+	sum = redis.call('HGET', entry, 'v')
+	if #sum > width then
+		redis.call('HSET', entry, 'v', value)
+		return {number, NONE}
+	end
+	unindex(value, key)
+	place(sum, deadline)
+	return {number, FOUND, sum, deadline - now}
+end
+
+return redis.error_reply('ERR no verb ' .. verb)
