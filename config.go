@@ -130,7 +130,8 @@ type Script struct {
 type OnError uint8
 
 const (
-	// FailClosed answers the request with status 500.
+	// FailClosed answers the request with status 500, or 503 if a table could
+	// not be asked: its error has a method Unavailable that returns true.
 	FailClosed OnError = iota
 	// FailOpen goes on as if the script had not run.
 	FailOpen

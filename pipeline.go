@@ -132,10 +132,19 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 		case errors.Is(err, datascript.ErrBusy):
 			tx.replyText(http.StatusServiceUnavailable)
 			tx.reply.header.Set("Retry-After", "1")
+		case isUnavailable(err):
+			tx.replyText(http.StatusServiceUnavailable)
 		default:
 			tx.replyText(http.StatusInternalServerError)
 		}
 	}
+}
+
+// isUnavailable reports whether a script failed because something that it
+// needs, such as a table on another machine, says that it cannot be had now.
+func isUnavailable(err error) bool {
+	var e interface{ Unavailable() bool }
+	return errors.As(err, &e) && e.Unavailable()
 }
 
 // selectPool settles where the request goes: to what a script has selected,

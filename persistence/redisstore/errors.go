@@ -8,8 +8,8 @@ import (
 var (
 	// ErrUnavailable says that the server could not be asked, and that the table does not have another answer. The error that
 	// wraps it names the table and the cause. It may have asked in vain or not at all: what a call was to change may have
-	// been changed or not.
-	ErrUnavailable = errors.New("the server is not available")
+	// been changed or not. It has a method Unavailable that returns true, for which a virtual service answers 503.
+	ErrUnavailable error = unavailable{}
 
 	// ErrClosed is returned by all calls of a Store that has been closed.
 	ErrClosed = errors.New("redisstore: the store is closed")
@@ -18,6 +18,11 @@ var (
 	errTimeout      = errors.New("no answer in time")
 	errMismatch     = errors.New("the answer belongs to another call")
 )
+
+type unavailable struct{}
+
+func (unavailable) Error() string     { return "the server is not available" }
+func (unavailable) Unavailable() bool { return true }
 
 // A ForeignError says that what the server has under the name of an entry was not stored by this package, or is longer than
 // [MaxValueBytes]. Neither the store nor the server fails because of it, and nothing has been changed.

@@ -57,7 +57,8 @@ func New(c Config) (*Store, error) {
 	return s, nil
 }
 
-// Close drops the connections and waits until the store's goroutines are gone. Calls that are waiting end, those that follow return
+// Close drops the connections and waits until the store's goroutines are gone, but for one that ends within a second if the server is a
+// cluster. Calls that are waiting end, those that follow return
 // [ErrClosed]. It may be called more than once; the error is always nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
