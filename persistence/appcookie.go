@@ -28,12 +28,20 @@ type AppCookieConfig struct {
 	// are more, those that did not come back go first. Their memory is bounded besides, by
 	// [DefaultMaxTableBytes].
 	MaxEntries int
+
+	// Sessions, if not nil, keeps the servers instead of the profile's own memory, so that they
+	// survive a restart or are shared; see [Sessions]. MaxEntries is then ignored.
+	Sessions Sessions
+
+	// Table is the name of the table of Sessions. No two profiles should share one.
+	Table string
 }
 
 // An AppCookie is a persistence profile that knows clients by a cookie of the application itself, or
 // by a query parameter of the same name if the request does not have the cookie. It learns which
 // server a session is on when a response sets the cookie, or when a request brings one that is not
-// known yet, and forgets it when a response deletes the cookie. It keeps the servers in memory.
+// known yet, and forgets it when a response deletes the cookie. It keeps the servers in memory, unless
+// it is told to keep them elsewhere.
 //
 // Values longer than [DefaultMaxKeyBytes] are ignored. The methods may be called concurrently. Make
 // one with [NewAppCookie].
@@ -55,6 +63,9 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 		sessions: sessions[string]{
 			Table:   newStringTable(Options{MaxEntries: c.MaxEntries, Sliding: true}.withDefaults()),
 			timeout: positive(c.Timeout, DefaultAppCookieTimeout),
+			shared:  c.Sessions,
+			table:   strings.Clone(c.Table),
+			text:    func(session string) string { return session },
 		},
 	}, nil
 }
@@ -65,7 +76,7 @@ func (p *AppCookie) Find(r *http.Request, _ netip.Addr) (server string, ok bool)
 	if session == "" {
 		return "", false
 	}
-	return p.sessions.find(session)
+	return p.sessions.find(r, session)
 }
 
 // Bind remembers server for the session that the response header h begins, or else for the one that
@@ -82,30 +93,31 @@ func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, server st
 		}
 		set = true
 		if c.Value == "" || c.MaxAge < 0 || !c.Expires.IsZero() && c.MaxAge == 0 && c.Expires.Before(time.Now()) {
-			p.sessions.Remove(p.session(r))
+			p.sessions.forget(r, p.session(r))
 		} else {
-			p.bind(c.Value, server)
+			p.bind(r, c.Value, server)
 		}
 	}
 	if !set {
-		p.bind(p.session(r), server)
+		p.bind(r, p.session(r), server)
 	}
 }
 
-// CountByServer returns how many sessions are remembered for each server, like [CountByValue].
+// CountByServer returns how many sessions are remembered in memory for each server, like
+// [CountByValue].
 func (p *AppCookie) CountByServer() map[string]int { return CountByValue(p.sessions.Table) }
 
-// Stats returns the counters of the profile's table.
+// Stats returns the counters of the profile's table in memory.
 func (p *AppCookie) Stats() Stats { return p.sessions.Stats() }
 
-func (p *AppCookie) bind(session, server string) {
+func (p *AppCookie) bind(r *http.Request, session, server string) {
 	if session == "" || len(session) > DefaultMaxKeyBytes || len(server) > DefaultMaxValueBytes {
 		return
 	}
 	if bound, _, ok := p.sessions.Peek(session); !ok || bound != server {
 		session, server = detach(session, server)
 	}
-	p.sessions.bind(session, server)
+	p.sessions.bind(r, session, server)
 }
 
 // session returns the session that a request names, or "".

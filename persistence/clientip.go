@@ -27,10 +27,17 @@ type ClientIPConfig struct {
 	// are more, those that did not come back go first. Of each network, see [AddrOwner], at most
 	// [DefaultMaxPerOwner] are remembered.
 	MaxEntries int
+
+	// Sessions, if not nil, keeps the servers instead of the profile's own memory, so that they
+	// survive a restart or are shared; see [Sessions]. MaxEntries is then ignored.
+	Sessions Sessions
+
+	// Table is the name of the table of Sessions. No two profiles should share one.
+	Table string
 }
 
 // A ClientIP is a persistence profile that knows clients by their address and keeps the servers in
-// memory. Its methods may be called concurrently. Make one with [NewClientIP].
+// memory, unless it is told to keep them elsewhere. Its methods may be called concurrently. Make one with [NewClientIP].
 type ClientIP struct {
 	mask4, mask6 int
 	clients      sessions[netip.Addr]
@@ -59,27 +66,31 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	p.clients = sessions[netip.Addr]{
 		Table:   NewTableByOwner[netip.Addr, string](Options{MaxEntries: c.MaxEntries, Sliding: true}, AddrOwner),
 		timeout: timeout,
+		shared:  c.Sessions,
+		table:   strings.Clone(c.Table),
+		text:    netip.Addr.String,
 	}
 	return p, nil
 }
 
 // Find returns the server of the client and starts its timeout anew.
-func (p *ClientIP) Find(_ *http.Request, client netip.Addr) (server string, ok bool) {
-	return p.clients.find(p.key(client))
+func (p *ClientIP) Find(r *http.Request, client netip.Addr) (server string, ok bool) {
+	return p.clients.find(r, p.key(client))
 }
 
 // Bind remembers server for the client and starts its timeout anew. An invalid address is not
 // remembered.
-func (p *ClientIP) Bind(_ http.Header, _ *http.Request, client netip.Addr, server string) {
+func (p *ClientIP) Bind(_ http.Header, r *http.Request, client netip.Addr, server string) {
 	if client.IsValid() {
-		p.clients.bind(p.key(client), server)
+		p.clients.bind(r, p.key(client), server)
 	}
 }
 
-// CountByServer returns how many clients are remembered for each server, like [CountByValue].
+// CountByServer returns how many clients are remembered in memory for each server, like
+// [CountByValue].
 func (p *ClientIP) CountByServer() map[string]int { return CountByValue(p.clients.Table) }
 
-// Stats returns the counters of the profile's table.
+// Stats returns the counters of the profile's table in memory.
 func (p *ClientIP) Stats() Stats { return p.clients.Stats() }
 
 func (p *ClientIP) key(client netip.Addr) netip.Addr {
@@ -90,22 +101,4 @@ func (p *ClientIP) key(client netip.Addr) netip.Addr {
 	}
 	prefix, _ := client.Prefix(bits) // fails only for an invalid address, which is no key
 	return prefix.Addr()
-}
-
-// sessions is a table of clients and their servers.
-type sessions[K comparable] struct {
-	*Table[K, string]
-	timeout time.Duration
-}
-
-func (s sessions[K]) find(key K) (server string, ok bool) {
-	server, _, ok = s.Lookup(key, s.timeout)
-	return server, ok
-}
-
-func (s sessions[K]) bind(key K, server string) {
-	if bound, _, ok := s.Peek(key); ok && bound == server && s.Touch(key, s.timeout) {
-		return // as nearly always
-	}
-	s.Put(key, strings.Clone(server), s.timeout)
 }
