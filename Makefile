@@ -22,6 +22,10 @@ race: ## run the tests under the race detector, in random order
 plain: ## run the tests without the race detector, those of allocations included
 	@$(CHECK) packages plain
 
+.PHONY: integration
+integration: ## run the tests with programs and libraries that the library must not depend on
+	@$(CHECK) packages integration
+
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZTIME (10s)
 	@$(CHECK) fuzz

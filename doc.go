@@ -6,7 +6,8 @@
 // A [VirtualService] composes what the packages below offer, each of which
 // can be used alone:
 //
-//   - persistence: tables whose entries have lifetimes of their own
+//   - persistence: tables whose entries have lifetimes of their own;
+//     persistence/redisstore shares them between instances
 //   - datascript: Lua scripts that see the events of a transaction through
 //     avi.*, as on Avi Vantage; datascript/datascripttest tests them
 //   - lbpool: pools of servers, selection, health, forwarding

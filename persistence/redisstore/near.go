@@ -24,7 +24,7 @@ type nearCache struct {
 	entries *persistence.Table[nearKey, nearEntry]
 	epoch   atomic.Uint64 // begins at 1; what was read in an earlier one is not served
 	seed    maphash.Seed
-	stripes [64]stripe
+	stripes [4096]stripe
 }
 
 type nearKey struct{ table, key string }
