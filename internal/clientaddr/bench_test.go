@@ -15,6 +15,7 @@ type workload struct {
 	peer   string
 	header Header
 	lines  []string
+	index  int
 }
 
 // workloads range from the usual request to the most expensive ones a client or a chain of proxies can cause.
@@ -26,18 +27,23 @@ func workloads() []workload {
 	}
 	hundred := func(s string) []string { return []string{strings.TrimSuffix(strings.Repeat(s, 100_000/len(s)), ", ")} }
 	return []workload{
-		{"peer", "203.0.113.9", XForwardedFor, []string{"198.51.100.7"}},
-		{"one hop", "10.0.0.1", XForwardedFor, []string{"198.51.100.7"}},
-		{"three hops", "10.0.0.1", XForwardedFor, []string{"6.6.6.6, 198.51.100.7, 10.0.0.3, 2001:db8:f::2"}},
-		{"all hops trusted", "10.0.0.1", XForwardedFor, []string{hops(MaxHops, "")}},
-		{"100 KB trusted hops", "10.0.0.1", XForwardedFor, hundred("[2001:db8:f:ffff:ffff:ffff:ffff:ffff%eth0]:65535, ")},
-		{"100 KB without a comma", "10.0.0.1", XForwardedFor, hundred("1")},
-		{"100 KB of commas", "10.0.0.1", XForwardedFor, hundred(",")},
-		{"Forwarded, three hops", "10.0.0.1", Forwarded, []string{`for=198.51.100.7;proto=https, for="[2001:db8:f::3]:80", for=10.0.0.2`}},
-		{"Forwarded, many long hops", "10.0.0.1", Forwarded, []string{strings.Join(long, ", ")}},
-		{"Forwarded, 100 KB of quotation marks", "10.0.0.1", Forwarded, hundred(`"`)},
-		{"Forwarded, 100 KB of backslashes", "10.0.0.1", Forwarded, hundred(`\\\\\\\"`)},
-		{"Forwarded, 100 KB of parameters", "10.0.0.1", Forwarded, hundred("a=b;")},
+		{"peer", "203.0.113.9", XForwardedFor, []string{"198.51.100.7"}, 0},
+		{"one hop", "10.0.0.1", XForwardedFor, []string{"198.51.100.7"}, 0},
+		{"three hops", "10.0.0.1", XForwardedFor, []string{"6.6.6.6, 198.51.100.7, 10.0.0.3, 2001:db8:f::2"}, 0},
+		{"all hops trusted", "10.0.0.1", XForwardedFor, []string{hops(MaxHops, "")}, 0},
+		{"100 KB trusted hops", "10.0.0.1", XForwardedFor, hundred("[2001:db8:f:ffff:ffff:ffff:ffff:ffff%eth0]:65535, "), 0},
+		{"100 KB without a comma", "10.0.0.1", XForwardedFor, hundred("1"), 0},
+		{"100 KB of commas", "10.0.0.1", XForwardedFor, hundred(","), 0},
+		{"Forwarded, three hops", "10.0.0.1", Forwarded, []string{`for=198.51.100.7;proto=https, for="[2001:db8:f::3]:80", for=10.0.0.2`}, 0},
+		{"Forwarded, many long hops", "10.0.0.1", Forwarded, []string{strings.Join(long, ", ")}, 0},
+		{"Forwarded, 100 KB of quotation marks", "10.0.0.1", Forwarded, hundred(`"`), 0},
+		{"Forwarded, 100 KB of backslashes", "10.0.0.1", Forwarded, hundred(`\\\\\\\"`), 0},
+		{"Forwarded, 100 KB of parameters", "10.0.0.1", Forwarded, hundred("a=b;"), 0},
+		{"a place in 100 KB", "10.0.0.1", XForwardedFor, hundred("198.51.100.7, "), MaxIndex},
+		{"a place from the right in 100 KB", "10.0.0.1", XForwardedFor, hundred("198.51.100.7, "), -MaxIndex},
+		{"Forwarded, a place in 100 KB", "10.0.0.1", Forwarded, hundred(`a="",`), MaxIndex},
+		{"Forwarded, a place from the right in 100 KB", "10.0.0.1", Forwarded, hundred(`a="",`), -MaxIndex},
+		{"Forwarded, a place in 100 KB of quotation", "10.0.0.1", Forwarded, hundred(`"\"`), 1},
 	}
 }
 
@@ -52,7 +58,7 @@ func manyTrusted() []netip.Prefix {
 
 func (w workload) resolver(tb testing.TB) func() Result {
 	tb.Helper()
-	r := newResolver(tb, Config{Trusted: manyTrusted(), Header: w.header})
+	r := newResolver(tb, Config{Trusted: manyTrusted(), Header: w.header, Index: w.index})
 	peer := netip.AddrPortFrom(netip.MustParseAddr(w.peer), 5000)
 	h := http.Header{w.header.String(): w.lines}
 	return func() Result { return r.Resolve(peer, h) }

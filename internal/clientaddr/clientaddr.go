@@ -14,6 +14,11 @@ const (
 	MaxHops = 16
 	// MaxBytes is the number of bytes that are looked at, over all lines together.
 	MaxBytes = 2048
+	// MaxIndex is the greatest index of an address, in either direction.
+	MaxIndex = 1000
+	// MaxIndexedBytes is MaxBytes for an address that is chosen by its index, from the end that the index counts from. Of
+	// Forwarded, which takes longer to read, it is half of that.
+	MaxIndexedBytes = 8 << 10
 )
 
 // Config says whom a [Resolver] believes. The zero value believes nobody: the peer is the client.
@@ -24,6 +29,14 @@ type Config struct {
 
 	// Header is the header that the trusted proxies write. The zero value is [XForwardedFor].
 	Header Header
+	// Name is the name of another header, whose values are written as those of X-Forwarded-For. Empty means that Header
+	// says which.
+	Name string
+
+	// Index chooses the address by its place in the header: 1 is the leftmost, -1 the rightmost; past the end of the list
+	// it is the last one in that direction. It is between -MaxIndex and MaxIndex. 0 chooses by trust: the first address
+	// from the right that is not trusted. The peer must be trusted in any case.
+	Index int
 }
 
 // Header is a header in which proxies report the client's address.
@@ -52,6 +65,9 @@ func (h Header) String() string {
 type Resolver struct {
 	trusted ranges
 	header  Header
+	name    string // of the header
+	source  Source
+	index   int
 }
 
 // New returns a resolver for cfg, of which it keeps nothing. The error joins all faults, each with its field's path.
@@ -65,10 +81,29 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.Header > Forwarded {
 		faults = append(faults, fmt.Errorf("header: %v is not a header", cfg.Header))
 	}
+	r := &Resolver{header: cfg.Header, name: cfg.Header.String(), index: cfg.Index}
+	r.source = SourceXForwardedFor
+	if cfg.Header == Forwarded {
+		r.source = SourceForwarded
+	}
+	if cfg.Name != "" {
+		r.header = XForwardedFor
+		r.name, r.source = http.CanonicalHeaderKey(cfg.Name), SourceHeader
+		if !isToken(cfg.Name) {
+			faults = append(faults, fmt.Errorf("name: %q is not the name of a header", cfg.Name))
+		}
+	}
+	if cfg.Index < -MaxIndex || cfg.Index > MaxIndex {
+		faults = append(faults, fmt.Errorf("index: %d is not between -%d and %d", cfg.Index, MaxIndex, MaxIndex))
+	}
+	if cfg.Index != 0 && len(cfg.Trusted) == 0 {
+		faults = append(faults, fmt.Errorf("index: %d without effect, since nobody is trusted", cfg.Index))
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Resolver{trusted: newRanges(cfg.Trusted), header: cfg.Header}, nil
+	r.trusted = newRanges(cfg.Trusted)
+	return r, nil
 }
 
 // Trusts reports whether addr belongs to a trusted proxy. The invalid address does not.
@@ -85,6 +120,9 @@ type Result struct {
 	Source Source
 	// Reason says why the resolution ended at Addr.
 	Reason Reason
+	// Hops is the place of Addr in the header, counted from the right from 1; 0 if it was not taken from there or was
+	// counted from the left.
+	Hops int
 }
 
 // Resolve returns the client of a request that came from peer with the headers h, which it only reads; h may be nil.
@@ -99,29 +137,31 @@ func (r *Resolver) Resolve(peer netip.AddrPort, h http.Header) Result {
 		return res
 	}
 
-	lines, parse, source := h["X-Forwarded-For"], parseXForwardedFor, SourceXForwardedFor
-	if r.header == Forwarded {
-		lines, parse, source = h["Forwarded"], parseForwarded, SourceForwarded
-	}
+	lines := h[r.name]
 	if len(lines) == 0 {
 		res.Reason = NoHeader
 		return res
+	}
+	if r.index != 0 {
+		return r.resolveIndex(res, lines)
 	}
 
 	// res is always the last address accepted: a trusted one until the loop ends.
 	list := list{lines: lines, quoted: r.header == Forwarded, budget: MaxBytes}
 	for range MaxHops {
 		element, end := list.last()
+		element = trim(element)
 		if end != 0 {
 			res.Reason = end
 			return res
 		}
-		hop, fault := parse(element)
+		hop, fault := r.parse(element)
 		if fault != 0 {
 			res.Reason = fault
 			return res
 		}
-		res.Addr, res.Port, res.Source = hop.Addr(), hop.Port(), source
+		res.Addr, res.Port, res.Source = hop.Addr(), hop.Port(), r.source
+		res.Hops++
 		if !r.trusted.contain(res.Addr) {
 			res.Reason = HopUntrusted
 			return res
@@ -133,6 +173,77 @@ func (r *Resolver) Resolve(peer netip.AddrPort, h http.Header) Result {
 		res.Reason = TooLong
 	}
 	return res
+}
+
+// resolveIndex completes res, the peer, by the address at the index.
+func (r *Resolver) resolveIndex(res Result, lines []string) Result {
+	list := list{lines: lines, budget: MaxIndexedBytes}
+	if r.header == Forwarded {
+		list.quoted, list.budget = true, MaxIndexedBytes/2
+	}
+	element, taken, end := list.at(r.index)
+	if end != 0 {
+		res.Reason = end
+		return res
+	}
+	hop, fault := r.parse(element)
+	if fault != 0 {
+		res.Reason = fault
+		return res
+	}
+	res.Addr, res.Port, res.Source, res.Reason = hop.Addr(), hop.Port(), r.source, AtIndex
+	if taken < max(r.index, -r.index) {
+		res.Reason = PastEnd
+	}
+	if r.index < 0 {
+		res.Hops = taken
+	}
+	return res
+}
+
+func (r *Resolver) parse(element string) (netip.AddrPort, Reason) {
+	if r.header == Forwarded {
+		return parseForwarded(element)
+	}
+	return parseXForwardedFor(element)
+}
+
+// Encrypted reports whether the client of a request spoke TLS, as the trusted proxy that it spoke to says. res is what
+// Resolve has returned for the request's headers h. told is false if nobody who is trusted has said anything.
+//
+// In Forwarded it is the proto parameter of the element that names the client. With other headers it is X-Forwarded-Proto,
+// in the place from the right at which the client stands in its header, or the leftmost value if there are fewer: most
+// proxies send one for the whole way.
+func (r *Resolver) Encrypted(res Result, h http.Header) (encrypted, told bool) {
+	if res.Reason == PeerUntrusted || res.Reason == NoPeer {
+		return false, false
+	}
+	index := -max(res.Hops, 1)
+	lines, budget := h["X-Forwarded-Proto"], MaxBytes
+	if r.index > 0 {
+		index = 1
+	}
+	if r.header == Forwarded {
+		lines, budget = h["Forwarded"], MaxIndexedBytes/2
+		if r.index > 0 {
+			index = r.index
+		}
+	}
+	list := list{lines: lines, quoted: r.header == Forwarded, budget: budget}
+	value, _, end := list.at(index)
+	if end != 0 {
+		return false, false
+	}
+	if r.header == Forwarded {
+		value = protoOf(value)
+	}
+	switch {
+	case strings.EqualFold(value, "https"), strings.EqualFold(value, "wss"):
+		return true, true
+	case strings.EqualFold(value, "http"), strings.EqualFold(value, "ws"):
+		return false, true
+	}
+	return false, false
 }
 
 // Normalize returns addr in the form in which all addresses are compared: an IPv4-mapped IPv6 address becomes IPv4,

@@ -424,9 +424,9 @@ func TestStrings(t *testing.T) {
 		want  string
 	}{
 		{XForwardedFor, "X-Forwarded-For"}, {Forwarded, "Forwarded"}, {Header(9), "Header(9)"},
-		{SourcePeer, "peer"}, {SourceXForwardedFor, "x-forwarded-for"}, {SourceForwarded, "forwarded"}, {Source(9), "Source(9)"},
+		{SourcePeer, "peer"}, {SourceXForwardedFor, "x-forwarded-for"}, {SourceForwarded, "forwarded"}, {SourceHeader, "header"}, {Source(9), "Source(9)"},
 		{PeerUntrusted, "peer-untrusted"}, {HopUntrusted, "hop-untrusted"}, {AllTrusted, "all-trusted"}, {NoHeader, "no-header"},
-		{HopHidden, "hop-hidden"}, {HopMalformed, "hop-malformed"}, {TooLong, "too-long"}, {NoPeer, "no-peer"},
+		{AtIndex, "at-index"}, {PastEnd, "past-end"}, {HopHidden, "hop-hidden"}, {HopMalformed, "hop-malformed"}, {TooLong, "too-long"}, {NoPeer, "no-peer"},
 		{Reason(0), "Reason(0)"}, {Reason(99), "Reason(99)"},
 	} {
 		if got := tc.value.String(); got != tc.want {

@@ -50,6 +50,17 @@ func FuzzForwardedFor(f *testing.F) {
 			if got.Source == SourcePeer && (got.Addr != peer.Addr() || got.Port != peer.Port()) {
 				t.Fatalf("%s %q: %s is not the peer", header, text, got.text())
 			}
+			r.Encrypted(got, http.Header{header.String(): strings.Split(text, "\n"), "X-Forwarded-Proto": strings.Split(text, "\n")})
+			for _, index := range []int{-MaxIndex, -2, 1, MaxIndex} {
+				byIndex := newResolver(t, Config{Trusted: trusted, Header: header, Index: index})
+				h := http.Header{header.String(): strings.Split(text, "\n")}
+				got := byIndex.Resolve(peer, h)
+				byIndex.Encrypted(got, h)
+				taken := got.Reason == AtIndex || got.Reason == PastEnd
+				if !got.Addr.IsValid() || taken != (got.Source != SourcePeer) || got.Addr != Normalize(got.Addr) {
+					t.Fatalf("%s %q at %d: %s", header, text, index, got.text())
+				}
+			}
 			// Whoever comes before an untrusted hop has no say.
 			if got.Reason == HopUntrusted {
 				for _, lie := range []string{"6.6.6.6,", "6.6.6.6\n", `for="6.6.6.6,`, `\,`} {

@@ -44,6 +44,23 @@ func parseForwarded(element string) (netip.AddrPort, Reason) {
 	return node, fault
 }
 
+// protoOf returns the value of the "proto" parameter of an element of a Forwarded header, or "" if there is not exactly one
+// or the element is malformed.
+func protoOf(element string) (proto string) {
+	for rest := strings.TrimLeft(element, " \t;"); rest != ""; rest = strings.TrimLeft(rest, " \t;") {
+		name, value, tail, ok := cutParameter(rest)
+		isProto := strings.EqualFold(name, "proto")
+		if !ok || isProto && proto != "" {
+			return ""
+		}
+		if isProto {
+			proto = value
+		}
+		rest = tail
+	}
+	return proto
+}
+
 // cutParameter cuts the first name=value off s. The value is without its quotation marks. The tail is empty or begins
 // with the semicolon that ends the parameter.
 func cutParameter(s string) (name, value, tail string, ok bool) {

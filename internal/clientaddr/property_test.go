@@ -138,7 +138,7 @@ func TestTwin(t *testing.T) {
 				if i < 0 {
 					i, want.Reason = len(chain)-1, AllTrusted
 				}
-				want.Addr, want.Port = chain[i].addr, chain[i].port
+				want.Addr, want.Port, want.Hops = chain[i].addr, chain[i].port, i
 
 				lines := drawList(t, elements)
 				got := r.Resolve(netip.AddrPortFrom(chain[0].addr, chain[0].port), http.Header{header.String(): lines})

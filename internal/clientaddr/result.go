@@ -12,9 +12,11 @@ const (
 	SourceXForwardedFor
 	// SourceForwarded is the Forwarded header.
 	SourceForwarded
+	// SourceHeader is the header that [Config].Name names.
+	SourceHeader
 )
 
-// String returns the source's name as logs show it: peer, x-forwarded-for or forwarded.
+// String returns the source's name as logs show it: peer, x-forwarded-for, forwarded or header.
 func (s Source) String() string {
 	switch s {
 	case SourcePeer:
@@ -23,6 +25,8 @@ func (s Source) String() string {
 		return "x-forwarded-for"
 	case SourceForwarded:
 		return "forwarded"
+	case SourceHeader:
+		return "header"
 	}
 	return fmt.Sprintf("Source(%d)", uint8(s))
 }
@@ -41,12 +45,17 @@ const (
 	NoHeader
 	// HopHidden: a trusted hop withheld the address it was called from. The address is that hop's own.
 	HopHidden
-	// HopMalformed: a trusted hop wrote something that is not an address. The address is that hop's own.
+	// HopMalformed: a trusted hop wrote something that is not an address. The address is that hop's own; the peer's if
+	// the hop was chosen by its index.
 	HopMalformed
-	// TooLong: [MaxHops] or [MaxBytes] was reached. The address is the last trusted hop before it.
+	// TooLong: [MaxHops], [MaxBytes] or [MaxIndexedBytes] was reached. The address is the last trusted hop before it.
 	TooLong
 	// NoPeer: the peer has no IP address, and neither has the result.
 	NoPeer
+	// AtIndex: the address stands where [Config].Index says.
+	AtIndex
+	// PastEnd: the header has fewer addresses than [Config].Index says. The address is the last in that direction.
+	PastEnd
 )
 
 // String returns the reason's name as logs show it, such as hop-untrusted.
@@ -68,6 +77,10 @@ func (r Reason) String() string {
 		return "too-long"
 	case NoPeer:
 		return "no-peer"
+	case AtIndex:
+		return "at-index"
+	case PastEnd:
+		return "past-end"
 	}
 	return fmt.Sprintf("Reason(%d)", uint8(r))
 }
