@@ -23,9 +23,10 @@ type SecurityRule struct {
 // is immutable apart from its counters and buckets and safe for concurrent
 // use. A nil *HTTPSecurity has no rules.
 type HTTPSecurity struct {
-	env     Env
-	rules   []securityRule
-	scratch scratch
+	env            Env
+	rules          []securityRule
+	countsFailures bool // whether any rule does
+	scratch        scratch
 }
 
 type securityRule struct {
@@ -76,6 +77,8 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 		compiled.match = r.Match.compile(c, field+".match", every)
 		compiled.action = compileSecurityAction(c, field+".action", r.Action)
 		compiled.takeOver(previous[r.Name])
+		limit, ok := compiled.action.(*compiledLimit)
+		p.countsFailures = p.countsFailures || ok && limit.CountFailures
 	}
 	if err := c.join(); err != nil {
 		return nil, err
@@ -123,6 +126,39 @@ func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 	v.end(tx, &end)
 	r.counters.hit(time.Now(), v.Dropped)
 	return v
+}
+
+// Failed tells the rules that count failures ([RateLimit].CountFailures) that
+// a request has failed which Evaluate has let pass: by default those whose
+// status is 400 or more are such. It has no effect on tx, and costs nothing if
+// there are no such rules.
+func (p *HTTPSecurity) Failed(tx Transaction) {
+	if p == nil || !p.countsFailures {
+		return
+	}
+	s := p.scratch.get()
+	defer p.scratch.put(s)
+	s.start(tx)
+	for i := range p.rules {
+		r := &p.rules[i]
+		limit, ok := r.action.(*compiledLimit)
+		counts := ok && limit.CountFailures
+		_, accepts := r.action.(Allow)
+		if r.disabled || !counts && (!accepts || r.dryRun) {
+			continue
+		}
+		ok, err := matches(r.match.conditions, s, nil)
+		switch {
+		case err != nil:
+			return // no rule behind this one was asked before, either
+		case ok && accepts:
+			return
+		case ok:
+			if hash, err := limit.key(s); err == nil {
+				limit.limiter.fail(hash, limit.limiter.now())
+			}
+		}
+	}
 }
 
 // Explain tells how the policy would decide about tx, rule by rule, in text
@@ -176,7 +212,7 @@ func (r *securityRule) try(s *subjects, x *explainer) (ending, bool, error) {
 	switch a := r.action.(type) {
 	case RedirectToHTTPS:
 		location, ok := a.location(s.http)
-		if !ok {
+		if ok = ok && s.protocol() == HTTP; !ok {
 			r.skip(errNoHTTPS, x)
 		}
 		return ending{action: ActionRedirect, page: redirectPage, location: location}, ok, nil

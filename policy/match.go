@@ -27,13 +27,13 @@ type Match struct {
 	Reputation *ReputationMatch // what Transaction.Client is known for
 }
 
-// Protocol is the protocol a request came in.
+// Protocol is the protocol that the client of a request spoke.
 type Protocol uint8
 
 // The protocols. The zero value is none and is refused in a match.
 const (
 	HTTP  Protocol = iota + 1 // without TLS
-	HTTPS                     // over TLS: Request.TLS is set
+	HTTPS                     // over TLS: see EncryptionReporter; without one, Request.TLS is set
 )
 
 // String returns the protocol in words; "invalid" for a value that is none.
@@ -140,7 +140,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 		all.conditions = append(all.conditions, condition{about, holds, shown})
 	}
 	if m := m.Protocol; m != nil {
-		add(about("protocol", m.Op, m.Protocol.String()), m.compile(c, field+".protocol"), func(s *subjects) string { return protocolOf(s.http).String() })
+		add(about("protocol", m.Op, m.Protocol.String()), m.compile(c, field+".protocol"), func(s *subjects) string { return s.protocol().String() })
 	}
 	if m := m.Version; m != nil {
 		add(about("version", m.Op, versionTexts(m.Versions)...), m.compile(c, field+".version"), func(s *subjects) string { return versionOf(s.http).String() })
@@ -199,8 +199,9 @@ func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool
 	if m.Protocol != HTTP && m.Protocol != HTTPS {
 		c.addf(field+".protocol", "%d is not a protocol", m.Protocol)
 	}
-	tls := (m.Protocol == HTTPS) == (m.Op == IsIn)
-	return func(s *subjects) (bool, error) { return (s.http.TLS != nil) == tls, nil }
+	in := m.Op == IsIn
+	protocol := m.Protocol
+	return func(s *subjects) (bool, error) { return (s.protocol() == protocol) == in, nil }
 }
 
 func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
@@ -218,13 +219,6 @@ func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool,
 	}
 	negate := m.Op == IsNotIn
 	return func(s *subjects) (bool, error) { return set[versionOf(s.http)] != negate, nil }
-}
-
-func protocolOf(r *http.Request) Protocol {
-	if r.TLS != nil {
-		return HTTPS
-	}
-	return HTTP
 }
 
 func versionTexts(versions []Version) []string {

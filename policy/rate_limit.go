@@ -28,6 +28,12 @@ type RateLimit struct {
 	// Requests without it share a bucket.
 	PerCookie string
 
+	// CountFailures: only requests that fail take tokens; see
+	// [HTTPSecurity.Failed]. When all of Limit.Count (or Burst, if that is
+	// more) are taken, all requests of the same client, path and so on are
+	// above the rate for a whole Period, whether they would fail or not.
+	CountFailures bool
+
 	// Exceeded is done with requests above the rate. Nil means
 	// Respond{Status: 429}.
 	Exceeded RateLimitAction
@@ -109,7 +115,7 @@ func (l *compiledLimit) allows(s *subjects, peek bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if peek {
+	if peek || l.CountFailures {
 		return l.limiter.peek(hash, l.limiter.now()), nil
 	}
 	return l.limiter.take(hash, 1, l.limiter.now()), nil

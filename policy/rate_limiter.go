@@ -196,6 +196,26 @@ func (l *RateLimiter) take(hash uint64, n int, now int64) bool {
 	return ok
 }
 
+// fail takes a token, and if it is the last one it sees to it that there is
+// none for a whole period.
+func (l *RateLimiter) fail(hash uint64, now int64) {
+	shard, i := l.place(hash)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if shard.sets == nil {
+		shard.sets = make([][rateWays]rateSlot, l.setMask/rateShards+1)
+	}
+	slot := choose(&shard.sets[i], hash)
+	full, ok := l.bucketSize.take(slot.full, 1, now)
+	if !ok {
+		return
+	}
+	if _, more := l.bucketSize.take(full, 1, now); !more {
+		full = now + l.period + l.refill - l.interval // so there is one token then
+	}
+	*slot = rateSlot{hash, full}
+}
+
 // peek reports what take would, and leaves everything as it is.
 func (l *RateLimiter) peek(hash uint64, now int64) bool {
 	shard, i := l.place(hash)
@@ -235,6 +255,7 @@ func choose(set *[rateWays]rateSlot, hash uint64) *rateSlot {
 type bucketSize struct {
 	interval int64 // nanoseconds between two tokens
 	refill   int64 // nanoseconds in which an empty bucket fills
+	period   int64 // nanoseconds in which Rate.Count tokens come
 }
 
 func newBucketSize(f *faults, at string, r Rate) bucketSize {
@@ -260,7 +281,7 @@ func newBucketSize(f *faults, at string, r Rate) bucketSize {
 		f.addf(at+"burst", "%d tokens at %d in %v take more than 73 years to come", capacity, r.Count, r.Period)
 		return bucketSize{}
 	}
-	return bucketSize{interval, interval * capacity}
+	return bucketSize{interval, interval * capacity, int64(r.Period)}
 }
 
 // take takes n tokens at once, or none, from a bucket that will be full at a

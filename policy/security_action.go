@@ -42,7 +42,8 @@ type Respond struct {
 
 // RedirectToHTTPS answers with 302 and the same host, path and query under
 // https. The rule is skipped, and the next one evaluated, when the request
-// came over TLS already, and when its Host is missing or could not stand in a
+// came over TLS already, be it to a proxy in front that terminates it (see
+// [EncryptionReporter]), and when its Host is missing or could not stand in a
 // URL: it must be a host name or an IPv4 address of ASCII letters, digits and
 // ".-_", or an IPv6 address in brackets, each with or without a port.
 type RedirectToHTTPS struct {
@@ -112,12 +113,9 @@ func builtinPage(status int) Respond {
 
 var redirectPage = builtinPage(http.StatusFound)
 
-// location returns where r is sent, or false if it cannot be redirected. The
+// location returns where r is sent, or false if its host cannot be redirected. The
 // result is printable ASCII whatever the client wrote.
 func (a RedirectToHTTPS) location(r *http.Request) (string, bool) {
-	if r.TLS != nil {
-		return "", false
-	}
 	host := hostWithoutPort(r.Host)
 	if !redirectable(host, r.Host[len(host):]) {
 		return "", false

@@ -25,6 +25,7 @@ type text struct {
 // subjects is the scratch of one evaluation.
 type subjects struct {
 	http           *http.Request
+	reporter       EncryptionReporter // nil: Request.TLS tells
 	client, source netip.Addr  // normalized
 	port           uint16      // of the local address
 	status         int         // of the response
@@ -44,9 +45,22 @@ type fieldTexts struct {
 
 func (s *subjects) start(tx Transaction) {
 	s.http = tx.Original()
+	s.reporter, _ = tx.(EncryptionReporter)
 	s.client = normalize(tx.Client().Addr())
 	s.source = normalize(tx.Source().Addr())
 	s.port = tx.Local().Port()
+}
+
+// protocol is what the client spoke.
+func (s *subjects) protocol() Protocol {
+	encrypted := s.http.TLS != nil
+	if s.reporter != nil {
+		encrypted = s.reporter.Encrypted()
+	}
+	if encrypted {
+		return HTTPS
+	}
+	return HTTP
 }
 
 // reset forgets the request. It reports false when the scratch has grown too
@@ -55,7 +69,7 @@ func (s *subjects) reset() bool {
 	if cap(s.arena) > maxArena {
 		return false
 	}
-	s.http, s.response = nil, nil
+	s.http, s.reporter, s.response = nil, nil, nil
 	s.arena = s.arena[:0]
 	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
 	for i := range s.fields {

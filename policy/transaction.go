@@ -44,6 +44,14 @@ type RequestIdentifier interface {
 	RequestID() string
 }
 
+// An EncryptionReporter is a [Transaction] that knows better than
+// Request.TLS whether the client spoke TLS: it may have spoken it to a proxy in
+// front.
+type EncryptionReporter interface {
+	// Encrypted reports whether the client spoke TLS.
+	Encrypted() bool
+}
+
 // Action names what a policy did with a request, for records and metrics.
 type Action uint8
 
