@@ -19,6 +19,14 @@ type UserKeeper interface {
 	SetUserID(id string)
 }
 
+// An EncryptionReporter is behind avi.http.protocol, avi.http.scheme and
+// avi.http.secure: the client may have spoken TLS to a proxy in front. Without
+// it, Request.TLS tells.
+type EncryptionReporter interface {
+	// Encrypted reports whether the client spoke TLS.
+	Encrypted() bool
+}
+
 // A RequestIdentifier is behind avi.http.get_request_id.
 type RequestIdentifier interface {
 	// RequestID names the transaction: unique, and the same in all events.

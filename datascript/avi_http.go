@@ -72,10 +72,18 @@ var bodyEvents = events(HTTPReq, HTTPReqData, LBDone, HTTPResp, HTTPRespData)
 // method() returns the request's method, as received.
 func httpMethod(c call) int { return c.retString(c.tx.Original().Method) }
 
+// encrypted reports whether the client spoke TLS, to us or to a proxy in front.
+func (c call) encrypted() bool {
+	if r, ok := c.tx.(EncryptionReporter); ok {
+		return r.Encrypted()
+	}
+	return c.tx.Original().TLS != nil
+}
+
 // protocol() returns "https" if the client's connection is encrypted, else
 // "http".
 func httpProtocol(c call) int {
-	if c.tx.Original().TLS != nil {
+	if c.encrypted() {
 		return c.retString("https")
 	}
 	return c.retString("http")
@@ -83,7 +91,7 @@ func httpProtocol(c call) int {
 
 // scheme() returns protocol() and "://".
 func httpScheme(c call) int {
-	if c.tx.Original().TLS != nil {
+	if c.encrypted() {
 		return c.retString("https://")
 	}
 	return c.retString("http://")
@@ -91,7 +99,7 @@ func httpScheme(c call) int {
 
 // secure() returns "on" if the client's connection is encrypted, else nil.
 func httpSecure(c call) int {
-	if c.tx.Original().TLS != nil {
+	if c.encrypted() {
 		return c.retString("on")
 	}
 	return c.ret(lua.LNil)

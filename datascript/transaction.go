@@ -14,7 +14,7 @@ import (
 // headers are made in place and undone by the engine if the script fails.
 //
 // A Transaction may have further abilities: see [UserKeeper],
-// [RequestIdentifier], [ServerTimer], [RequestBufferer], [ResponseBufferer],
+// [EncryptionReporter], [RequestIdentifier], [ServerTimer], [RequestBufferer], [ResponseBufferer],
 // [FailureReporter], [Tunneler], [Fingerprinter] and [HashKeyer].
 type Transaction interface {
 	// Client is the address of the client, resolved and unmapped.
