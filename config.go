@@ -40,6 +40,10 @@ type Config struct {
 	// proceed. They apply when a connection is accepted from
 	// [VirtualService.Listener], or else to each request.
 	NetworkSecurity []policy.NetworkRule
+	// PoliciesOnError says what happens when a rule cannot be evaluated,
+	// because its IP group is missing or a service fails or panics. The zero
+	// value closes the connection, or answers the request with status 500.
+	PoliciesOnError OnError
 	// HTTPSecurity are the rules that decide which requests may proceed.
 	HTTPSecurity []policy.SecurityRule
 	// HTTPRequest are the rules that change requests, redirect them or choose
@@ -91,11 +95,28 @@ type Config struct {
 	// TrustedProxies are the networks of proxies in front of this one. The
 	// client of a request from such a proxy is taken from the header that
 	// ClientHeader names, read from the right up to the first address that
-	// is not trusted. The client of any other request is its peer.
+	// is not trusted. The client of any other request is its peer. What such
+	// a proxy says in X-Forwarded-Proto, or in Forwarded if that is
+	// ClientHeader, is believed as well.
 	TrustedProxies []netip.Prefix
-	// ClientHeader is "X-Forwarded-For" or "Forwarded". Empty means the
-	// former.
+	// ClientHeader is "X-Forwarded-For", "Forwarded", or the name of another
+	// header with one address or a list of them, such as "True-Client-IP".
+	// Empty means X-Forwarded-For.
 	ClientHeader string
+	// ClientIndex chooses the client by its place in ClientHeader, between
+	// -1000 and 1000: 1 is the leftmost address, -1 the rightmost; past the
+	// end it is the last one in that direction. With n proxies in front, of
+	// which each appends the address of whom it was called by, it is -n. 0
+	// chooses by trust, as TrustedProxies says. Anything but 0 needs
+	// TrustedProxies; that is 0.0.0.0/0 and ::/0 if nobody but the
+	// proxies can connect.
+	ClientIndex int
+	// ProxyProtocol says who tells the client's address by the PROXY
+	// protocol. What it tells takes the place of the peer everywhere,
+	// TrustedProxies included.
+	ProxyProtocol ProxyProtocol
+	// Connections bounds connections.
+	Connections ConnectionLimits
 
 	// Transport sends requests to servers. Nil means one made by
 	// [lbpool.NewBase], which lives as long as the virtual service.
@@ -125,15 +146,17 @@ type Script struct {
 	OnError OnError
 }
 
-// OnError says what happens to a request when a script fails. In any case all
-// changes that the script made are taken back, those in tables excepted.
+// OnError says what happens to a request when a script fails, or a policy. In
+// any case all changes that the script made are taken back, those in tables
+// excepted.
 type OnError uint8
 
 const (
 	// FailClosed answers the request with status 500, or 503 if a table could
 	// not be asked: its error has a method Unavailable that returns true.
 	FailClosed OnError = iota
-	// FailOpen goes on as if the script had not run.
+	// FailOpen goes on as if the script had not run, or the rule had not
+	// matched.
 	FailOpen
 )
 
@@ -183,6 +206,9 @@ type snapshot struct {
 	engine      *datascript.Engine
 	handles     [eventCount]bool // whether any script has code for the event
 	resolver    *clientaddr.Resolver
+	proxies     *clientaddr.Resolver // trusts those that speak the PROXY protocol
+	limiters    *connLimiters
+	denials     denials
 	proxy       http.Handler
 }
 
@@ -221,18 +247,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	s.compilePolicies(vs.current.Load(), fault)
 	s.compileScripts(vs, fault)
 
-	var header clientaddr.Header
-	switch http.CanonicalHeaderKey(s.ClientHeader) {
-	case "", "X-Forwarded-For":
-	case "Forwarded":
-		header = clientaddr.Forwarded
-	default:
-		fault("clientHeader: ", fmt.Errorf(`%q is neither "X-Forwarded-For" nor "Forwarded"`, s.ClientHeader))
-	}
-	var err error
-	if s.resolver, err = clientaddr.New(clientaddr.Config{Trusted: s.TrustedProxies, Header: header}); err != nil {
-		fault("trustedProxies: ", err)
-	}
+	s.compileEdge(vs.current.Load(), fault)
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("limpet: invalid configuration: %w", errors.Join(faults...))
 	}
@@ -242,6 +257,37 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	}
 	s.proxy = newProxy(s)
 	return s, nil
+}
+
+// compileEdge compiles what tells clients and bounds their connections.
+func (s *snapshot) compileEdge(old *snapshot, fault func(string, error)) {
+	resolver := clientaddr.Config{Trusted: s.TrustedProxies, Index: s.ClientIndex}
+	switch http.CanonicalHeaderKey(s.ClientHeader) {
+	case "", "X-Forwarded-For":
+	case "Forwarded":
+		resolver.Header = clientaddr.Forwarded
+	default:
+		resolver.Name = s.ClientHeader
+	}
+	var err error
+	if s.resolver, err = clientaddr.New(resolver); err != nil {
+		fault("", err)
+	}
+	for i, p := range s.ProxyProtocol.From {
+		if !p.IsValid() {
+			fault(fmt.Sprintf("proxyProtocol.from[%d]: ", i), fmt.Errorf("%v is not a network", p))
+			return
+		}
+	}
+	s.proxies, _ = clientaddr.New(clientaddr.Config{Trusted: s.ProxyProtocol.From})
+	if d := s.ProxyProtocol.HeaderTimeout; d < 0 || d > maxHeaderTimeout {
+		fault("proxyProtocol.headerTimeout: ", fmt.Errorf("%v is not between 0 and %v", d, maxHeaderTimeout))
+	}
+	var limiters *connLimiters
+	if old != nil {
+		limiters = old.limiters
+	}
+	s.limiters = s.Connections.compile(limiters, fault)
 }
 
 // split takes apart an error that joins several.
@@ -286,7 +332,10 @@ func (s *snapshot) compilePools(fault func(string, error)) {
 // compilePolicies compiles the rules; those that old has, too, by name, keep
 // their counts.
 func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
-	env := policy.Env{StringGroups: s.StringGroups, Geo: s.Geo}
+	env := policy.Env{StringGroups: s.StringGroups, Geo: s.Geo, FailOpen: s.PoliciesOnError == FailOpen}
+	if s.PoliciesOnError > FailOpen {
+		fault("policiesOnError: ", fmt.Errorf("%v is not a value", s.PoliciesOnError))
+	}
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups
 	}
@@ -349,6 +398,7 @@ func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error))
 		Reputations:  s.Reputations,
 		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
 		Limits: s.Limits, StrictSelect: s.StrictSelect,
+		OpenConns: vs.open.total,
 	}
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups

@@ -57,11 +57,32 @@ func TestConfigFaults(t *testing.T) {
 			[]string{"scripts[0].onError: OnError(7) is not a value"},
 		},
 		{"limits", limpet.Config{Limits: datascript.Limits{CallDepth: 1 << 30}}, []string{"limits.callDepth: "}},
-		{"client header", limpet.Config{ClientHeader: "X-Real-IP"}, []string{`clientHeader: "X-Real-IP" is neither`}},
-		{"trusted proxies", limpet.Config{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}, []string{"trustedProxies: ", "trustedProxies: "}},
+		{"client header", limpet.Config{ClientHeader: "X Real IP"}, []string{`clientHeader: "X Real IP" is not the name of a header`}},
+		{"client index", limpet.Config{ClientIndex: -1001, TrustedProxies: loopback}, []string{"clientIndex: -1001 is not between"}},
+		{"client index without proxies", limpet.Config{ClientIndex: 1}, []string{"clientIndex: 1 without effect"}},
+		{
+			"PROXY protocol", limpet.Config{ProxyProtocol: limpet.ProxyProtocol{HeaderTimeout: -1}},
+			[]string{"proxyProtocol.headerTimeout: -1ns is not between 0 and 1m0s"},
+		},
+		{
+			"PROXY protocol from nowhere", limpet.Config{ProxyProtocol: limpet.ProxyProtocol{From: make([]netip.Prefix, 1)}},
+			[]string{"proxyProtocol.from[0]: invalid Prefix is not a network"},
+		},
+		{
+			"connections", limpet.Config{Connections: limpet.ConnectionLimits{
+				Max: -1, MaxPerClient: -1, IPv4Bits: 33, IPv6Bits: -1, Exceeded: 9,
+				Rate: policy.Rate{Burst: 1}, RatePerClient: policy.Rate{Count: 1, Period: 1},
+			}},
+			[]string{
+				"connections.max: -1", "connections.maxPerClient: ", "connections.ipv4Bits: 33 is not between 0 and 32", "connections.ipv6Bits: ",
+				"connections.exceeded: ", "connections.rate.count: 0", "connections.ratePerClient.period: ",
+			},
+		},
+		{"policy error mode", limpet.Config{PoliciesOnError: 7}, []string{"policiesOnError: OnError(7) is not a value"}},
+		{"trusted proxies", limpet.Config{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}, []string{"trustedProxies[0]: ", "trustedProxies[2]: "}},
 		{
 			"all at once", limpet.Config{
-				Name: "\x00", DefaultPool: "other", Persistence: &profile{}, ClientHeader: "X",
+				Name: "\x00", DefaultPool: "other", Persistence: &profile{}, ClientHeader: "X Y",
 				NetworkSecurity: make([]policy.NetworkRule, 1), HTTPSecurity: make([]policy.SecurityRule, 1),
 				Scripts: make([]limpet.Script, 2), Limits: datascript.Limits{CallDepth: 1 << 30},
 				TrustedProxies: make([]netip.Prefix, 1),
@@ -69,7 +90,7 @@ func TestConfigFaults(t *testing.T) {
 			[]string{
 				"name: ", "defaultPool: ", "persistence: ", "networkSecurity.rules[0].name: ", "networkSecurity.rules[0].action: ",
 				"httpSecurity.rules[0].name: ", "httpSecurity.rules[0].action: ", "scripts[0].script: ", "scripts[1].script: ",
-				"limits.callDepth: ", "clientHeader: ", "trustedProxies: ",
+				"limits.callDepth: ", "clientHeader: ", "trustedProxies[0]: ",
 			},
 		},
 	} {

@@ -138,7 +138,7 @@ func ExampleVirtualService_Listener() {
 func ExampleNew_faults() {
 	_, err := limpet.New(limpet.Config{
 		DefaultPool:  "nowhere",
-		ClientHeader: "X-Client",
+		ClientHeader: "X Client",
 		HTTPSecurity: []policy.SecurityRule{{Name: "teapot", Action: policy.Respond{Status: 42}}},
 		Scripts:      []limpet.Script{{}},
 	})
@@ -147,7 +147,7 @@ func ExampleNew_faults() {
 	// limpet: invalid configuration: defaultPool: pool "nowhere" not found
 	// httpSecurity.rules[0].action.status: 42 is not between 200 and 599
 	// scripts[0].script: nil
-	// clientHeader: "X-Client" is neither "X-Forwarded-For" nor "Forwarded"
+	// clientHeader: "X Client" is not the name of a header
 }
 
 // Health monitors check while Run is running, and the configuration may

@@ -42,6 +42,40 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
+// Who denies connections has a line of his own, whatever the others do.
+func TestDenials(t *testing.T) {
+	var d denials
+	second := time.Unix(1_000_000, 0)
+	for i, step := range []struct {
+		denier     string
+		at         time.Duration
+		n, want    int
+		suppressed int64
+	}{
+		{"a", 0, 1000, 1, 0},
+		{"b", 0, 3, 1, 0},
+		{"a", 900 * time.Millisecond, 1000, 0, 0},
+		{"a", time.Second, 10, 1, 1999},
+		{"b", 10 * time.Second, 1, 1, 2},
+		{"a", 10 * time.Second, 1, 1, 9},
+	} {
+		var passed int
+		var suppressed int64
+		for range step.n {
+			n, ok := d.of(step.denier).pass(second.Add(step.at), deniedRate(0))
+			if suppressed += n; ok {
+				passed++
+			}
+		}
+		if passed != step.want || suppressed != step.suppressed {
+			t.Errorf("step %d: %d passed and told of %d, want %d and %d", i, passed, suppressed, step.want, step.suppressed)
+		}
+	}
+	if deniedRate(1000) != 1 || deniedRate(-1) != -1 {
+		t.Error("the rate of denials")
+	}
+}
+
 func TestSettleConnection(t *testing.T) {
 	for _, test := range []struct {
 		name       string

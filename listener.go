@@ -2,20 +2,27 @@ package limpet
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/policy"
 )
 
-// Listener returns a listener that applies the network security rules to each
-// connection that ln accepts: those that are denied are reset, before TLS and
-// before a request is read, and Accept goes on to the next. Give it to the
-// [net/http.Server] that serves vs, or to [crypto/tls.NewListener].
+// Listener returns a listener for the [net/http.Server] that serves vs, or for
+// [crypto/tls.NewListener]. To each connection that ln accepts it applies the
+// network security rules and [Config].Connections: one that is denied is
+// closed before TLS and before a request is read, and Accept goes on to the
+// next.
+//
+// A connection from a proxy that [Config].ProxyProtocol names begins with a
+// header, which is read by whoever first reads the connection or asks for its
+// addresses, not by Accept: a silent proxy holds up nobody else. RemoteAddr
+// and LocalAddr of the connection then are those in the header, and so is the
+// RemoteAddr of requests. Hooks that run while connections are accepted, such
+// as [net/http.Server].ConnContext, must not ask for addresses, or they wait for
+// the header.
 func (vs *VirtualService) Listener(ln net.Listener) net.Listener {
 	return &listener{ln, vs}
 }
@@ -32,39 +39,84 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c = l.vs.judge(c); c != nil {
+		if c = l.vs.accepted(c); c != nil {
 			return c, nil
 		}
 	}
 }
 
-// judge applies network security to a connection. It returns nil if the
-// connection was denied.
-func (vs *VirtualService) judge(c net.Conn) net.Conn {
+// accepted returns the connection as it is to be used, or nil if it was
+// denied.
+func (vs *VirtualService) accepted(raw net.Conn) net.Conn {
 	s := vs.current.Load()
-	if len(s.NetworkSecurity) == 0 {
-		return c
-	}
-	peer, local := tcpAddr(c.RemoteAddr()), tcpAddr(c.LocalAddr())
-	v := s.network.Evaluate(policy.Conn{Client: peer, Local: local})
-	if v.Denied() {
-		if tcp := tcpConn(c); tcp != nil && v.Action != policy.NetworkDrop {
-			_ = tcp.SetLinger(0)
-		}
-		_ = c.Close()
-		r := Record{
-			VirtualService: s.Name, Start: time.Now(), Connection: true, Closed: true,
-			Client: peer, Source: peer, Local: local, NetworkRule: v.Rule, Error: v.Err,
-		}
-		r.dropped(v.Limited)
-		vs.emit(s, context.Background(), &r)
+	c := newConn(vs, s, raw)
+	open := vs.open.enter()
+	if limit := s.Connections.Max; limit > 0 && open > limit {
+		c.exceeds(s, limitMax, policy.LimitReset)
 		return nil
 	}
-	ends := connEnds{peer, local}
-	vs.judged.add(ends)
-	return &judgedConn{Conn: c, forget: sync.OnceFunc(func() { vs.judged.remove(ends) })}
+	if s.proxies.Trusts(c.ends.peer.Addr()) {
+		return &proxiedConn{conn: c, deadline: time.Now().Add(s.ProxyProtocol.headerTimeout())}
+	}
+	if !c.admitted(s) {
+		return nil
+	}
+	return c
 }
 
+// admitted judges a connection whose ends are known. If it reports false, it
+// has closed the connection.
+func (c *conn) admitted(s *snapshot) bool {
+	if len(s.NetworkSecurity) > 0 {
+		v := s.network.Evaluate(policy.Conn{Client: c.ends.peer, Local: c.ends.local})
+		if v.Denied() {
+			c.deny(v.Action != policy.NetworkDrop)
+			c.emit(s, Record{NetworkRule: v.Rule, Error: v.Err}, v.Limited)
+			return false
+		}
+		c.judged, c.rule = true, v.Rule
+		c.log.Store(v.Log)
+	}
+	if limit, action := s.limiters.exceeded(c); limit != "" && !c.exceeds(s, limit, action) {
+		return false
+	}
+	c.register()
+	return true
+}
+
+// exceeds does what is to be done with a connection above a limit, and reports
+// whether the connection goes on.
+func (c *conn) exceeds(s *snapshot, limit string, action policy.NetworkLimitAction) bool {
+	c.vs.counters.limitedConns.Add(1)
+	if action != policy.LimitReport {
+		c.deny(action == policy.LimitReset)
+	}
+	c.emit(s, Record{ConnectionLimit: limit}, true)
+	return action == policy.LimitReport
+}
+
+// deny closes the connection, with RST or without.
+func (c *conn) deny(reset bool) {
+	if tcp := tcpConn(c.Conn); tcp != nil && reset {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+	c.denied = true
+	c.vs.counters.deniedConns.Add(1)
+}
+
+// emit completes the record of a connection and hands it out.
+func (c *conn) emit(s *snapshot, r Record, limited bool) {
+	r.VirtualService, r.Start, r.Connection, r.Closed = s.Name, time.Now(), true, c.denied
+	r.Client, r.Source, r.Local, r.Proxy = c.ends.peer, c.ends.peer, c.ends.local, c.proxy
+	if c.denied && len(r.Significant) == 0 {
+		r.dropped(limited)
+	}
+	c.vs.emit(s, context.Background(), &r)
+}
+
+// tcpAddr returns the address and port of a TCP connection's end, and the zero
+// value for other ends.
 func tcpAddr(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -72,46 +124,4 @@ func tcpAddr(a net.Addr) netip.AddrPort {
 	}
 	addr := tcp.AddrPort()
 	return netip.AddrPortFrom(clientaddr.Normalize(addr.Addr()), addr.Port())
-}
-
-// judgedConns are the connections that were judged when they were accepted,
-// so that their requests need not be. A rule that comes later
-// applies to later connections only.
-type judgedConns struct{ ends sync.Map }
-
-// connEnds tell one connection from all others.
-type connEnds struct{ peer, local netip.AddrPort }
-
-func (j *judgedConns) add(c connEnds)    { j.ends.Store(c, nil) }
-func (j *judgedConns) remove(c connEnds) { j.ends.Delete(c) }
-
-func (j *judgedConns) has(c connEnds) bool {
-	_, ok := j.ends.Load(c)
-	return ok
-}
-
-// A judgedConn is forgotten when it is closed.
-type judgedConn struct {
-	net.Conn
-	forget func()
-}
-
-// Close closes the connection.
-func (c *judgedConn) Close() error {
-	c.forget()
-	return c.Conn.Close()
-}
-
-// NetConn returns the connection beneath.
-func (c *judgedConn) NetConn() net.Conn { return c.Conn }
-
-// ReadFrom lets the kernel copy files.
-func (c *judgedConn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
-
-// CloseWrite closes the sending side, for servers that ask for it.
-func (c *judgedConn) CloseWrite() error {
-	if tcp := tcpConn(c.Conn); tcp != nil {
-		return tcp.CloseWrite()
-	}
-	return c.Close()
 }

@@ -8,21 +8,24 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/policy"
 )
 
 // Logging says which requests and connections are logged, and how often. The
-// zero value logs each request, and up to ten denied connections a second. It
-// bounds what the Logger gets; OnComplete gets every record.
+// zero value logs each request. It bounds what the Logger gets; OnComplete gets every record.
 type Logging struct {
 	// SignificantRate, FilteredRate and OtherRate are how many records of a
 	// class the Logger gets in a second: of those that are significant, of
 	// other ones that a rule with Log set or a script's avi.vs.log has asked
 	// for, and of the rest. Zero means no limit, -1 none at all. The next
-	// line tells how many of its class were suppressed.
+	// line tells how many of its class were suppressed. Of denied connections
+	// it gets one in a second for each rule and limit that denies them, or none
+	// if SignificantRate is -1.
 	SignificantRate, FilteredRate, OtherRate int
 	// SlowResponse is the time after which a response that has not begun is
 	// significant. Zero means never.
@@ -76,25 +79,55 @@ const (
 	classOther logClass = iota
 	classFiltered
 	classSignificant
-	classDenied // connections: under a flood the log must not become the damage
 	logClasses
 )
 
-// maxDenied is how many denied connections are logged in a second.
-const maxDenied = 10
-
 func (l *Logging) class(r *Record) (c logClass, rate int) {
 	switch {
-	case r.Connection && (l.SignificantRate == 0 || l.SignificantRate > maxDenied):
-		return classDenied, maxDenied
-	case r.Connection:
-		return classDenied, l.SignificantRate
 	case len(r.Significant) > 0:
 		return classSignificant, l.SignificantRate
 	case r.Filtered:
 		return classFiltered, l.FilteredRate
 	}
 	return classOther, l.OtherRate
+}
+
+// denials throttle denied connections: under a flood of them the log must not
+// become the damage. A configuration has few rules and limits that deny.
+type denials struct{ throttles sync.Map } // by denier → *throttle
+
+func (d *denials) of(denier string) *throttle {
+	th, ok := d.throttles.Load(denier)
+	if !ok {
+		th, _ = d.throttles.LoadOrStore(denier, new(throttle))
+	}
+	return th.(*throttle)
+}
+
+func deniedRate(significantRate int) int {
+	if significantRate < 0 {
+		return significantRate
+	}
+	return 1
+}
+
+// denier names what the record of a connection is about.
+func (r *Record) denier() string {
+	switch {
+	case r.ConnectionLimit != "":
+		return r.ConnectionLimit
+	case slices.Contains(r.Significant, BadProxyHeader):
+		return "proxyProtocol"
+	}
+	return "networkSecurity " + r.NetworkRule
+}
+
+// event is the message for the record of a connection.
+func (r *Record) event() string {
+	if r.Closed {
+		return "connection denied"
+	}
+	return "connection above limit"
 }
 
 // A throttle lets so many pass in each second.
@@ -134,17 +167,17 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	switch {
 	case len(r.ScriptErrors) > 0:
 		level = slog.LevelError
-	case len(r.Significant) > 0:
+	case len(r.Significant) > 0, r.ConnectionLimit != "":
 		level = slog.LevelWarn
 	}
 	if s.Logger.Enabled(ctx, level) {
 		class, rate := s.Logging.class(r)
-		switch suppressed, ok := vs.throttles[class].pass(now, rate); {
-		case !ok:
-		case r.Connection:
-			s.Logger.LogAttrs(ctx, level, "connection denied", r.attrs(suppressed)...)
-		default:
-			s.Logger.LogAttrs(ctx, level, "request", r.attrs(suppressed)...)
+		th, message := &vs.throttles[class], "request"
+		if r.Connection {
+			th, rate, message = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate), r.event()
+		}
+		if suppressed, ok := th.pass(now, rate); ok {
+			s.Logger.LogAttrs(ctx, level, message, r.attrs(suppressed)...)
 		}
 	}
 	if s.OnComplete != nil {
@@ -166,7 +199,12 @@ func (r *Record) attrs(suppressed int64) []slog.Attr {
 	text("client", addrText(r.Client))
 	if r.Source != r.Client {
 		text("source", addrText(r.Source))
+		text("client_source", r.ClientSource)
 	}
+	if r.ClientReason != clientaddr.PeerUntrusted.String() {
+		text("client_reason", r.ClientReason)
+	}
+	text("proxy", addrText(r.Proxy))
 	text("location", r.Location)
 	text("user", r.UserID)
 	text("method", r.Method)
@@ -183,6 +221,7 @@ func (r *Record) attrs(suppressed int64) []slog.Attr {
 	}
 	text("persistence", r.Persistence.String())
 	text("network_rule", r.NetworkRule)
+	text("connection_limit", r.ConnectionLimit)
 	text("security_rule", r.SecurityRule)
 	text("request_rule", r.RequestRule)
 	text("response_rule", r.ResponseRule)

@@ -46,7 +46,14 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 // networkSecurity judges the connection, unless that was done when it was
 // accepted.
 func networkSecurity(tx *Transaction) {
-	if len(tx.s.NetworkSecurity) == 0 || tx.vs.judged.has(connEnds{tx.source, tx.local}) {
+	if tx.conn != nil && tx.conn.judged {
+		tx.record.NetworkRule = tx.conn.rule
+		if tx.conn.log.Load() && tx.conn.log.Swap(false) { // one record is enough
+			tx.record.Filtered = true
+		}
+		return
+	}
+	if len(tx.s.NetworkSecurity) == 0 {
 		return
 	}
 	v := tx.s.network.Evaluate(policy.Conn{Client: tx.source, Local: tx.local})
@@ -56,6 +63,7 @@ func networkSecurity(tx *Transaction) {
 		tx.record.Error = v.Err
 	}
 	if v.Denied() {
+		tx.denied = true
 		tx.record.dropped(v.Limited)
 		tx.Close(v.Action != policy.NetworkDrop)
 	}
@@ -67,6 +75,7 @@ func httpSecurity(tx *Transaction) {
 	}
 	v := tx.s.security.Evaluate(tx)
 	tx.record.SecurityRule = v.Rule
+	tx.denied = v.Ended
 	tx.noteVerdict(v)
 }
 

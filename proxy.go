@@ -46,6 +46,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.SetXForwarded()
 	pr.Out.Header["X-Forwarded-Host"] = []string{tx.r.Host}
+	if tx.Encrypted() { // perhaps to a proxy, and not to us
+		pr.Out.Header["X-Forwarded-Proto"] = []string{"https"}
+	}
 	for i, name := range forwarding {
 		own := pr.In.Header[name]
 		// A script may well set what the client has sent already.

@@ -23,14 +23,21 @@ type Record struct {
 	Duration       time.Duration // until the last byte was handed to the connection
 
 	Client netip.AddrPort // who the request came from, behind trusted proxies
-	Source netip.AddrPort // the peer
+	// ClientSource says where Client was found: "peer", "x-forwarded-for",
+	// "forwarded" or "header". ClientReason says why the search ended there,
+	// such as "peer-untrusted" or "hop-malformed"; docs/listener.md lists the
+	// reasons. Both are empty for connections.
+	ClientSource, ClientReason string
+
+	Source netip.AddrPort // the peer, or what the PROXY protocol tells about it
+	Proxy  netip.AddrPort // the proxy that spoke the PROXY protocol; invalid if none did
 	Local  netip.AddrPort // where the connection was accepted
 	// Location is the country of the client, as Config.Geo knows it; empty if
 	// it does not.
 	Location string
 
 	// Of the request; all are empty if Connection is set.
-	Connection bool   // the record is of a connection denied when it was accepted
+	Connection bool   // the record is of a connection denied, or above a limit, when it was accepted
 	Method     string // as received
 	Host       string // as received
 	Path       string // as received, percent-encoded
@@ -52,7 +59,11 @@ type Record struct {
 	Closed   bool  // the connection was closed or reset by a policy or a script
 
 	// What decided.
-	NetworkRule  string // the network security rule that matched
+	NetworkRule string // the network security rule that matched
+	// ConnectionLimit is the path of the limit that the connection exceeds,
+	// such as "connections.maxPerClient".
+	ConnectionLimit string
+
 	SecurityRule string // the HTTP security rule that matched
 	RequestRule  string // the HTTP request rule that replied, or the first that changed something
 	ResponseRule string // the first HTTP response rule that changed something
@@ -128,6 +139,10 @@ func (tx *Transaction) complete(p any) {
 	r.VirtualService = tx.s.Name
 	r.Duration = time.Since(r.Start)
 	r.Client, r.Source, r.Local = tx.client, tx.source, tx.local
+	r.ClientSource, r.ClientReason = tx.found.Source.String(), tx.found.Reason.String()
+	if tx.conn != nil {
+		r.Proxy = tx.conn.proxy
+	}
 	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, tx.r.URL.EscapedPath()
 	r.Status, r.Bytes = tx.rw.status, tx.rw.bytes
 	r.Closed = tx.closing != staysOpen
@@ -166,6 +181,9 @@ func (tx *Transaction) complete(p any) {
 	case r.Status >= 400 && r.Status != statusClientGone:
 		r.significant(Status4xx)
 	}
+	if !tx.denied && tx.failed() {
+		tx.s.security.Failed(tx)
+	}
 	tx.vs.emit(tx.s, tx, r)
 }
 
@@ -201,4 +219,12 @@ func (tx *Transaction) persistence() Persistence {
 		return RepinMaintenance
 	}
 	return tx.looked
+}
+
+// failed reports whether the request has failed, as rate limits count it: what
+// is normal for the service is no failure.
+func (tx *Transaction) failed() bool {
+	return slices.ContainsFunc(tx.record.Significant, func(s Significance) bool {
+		return (s == ServerFailed || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)
+	})
 }

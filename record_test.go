@@ -148,6 +148,7 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 			want.FirstByte = got.FirstByte
 			want.VirtualService, want.Method, want.Host, want.Proto, want.NetworkRule = "shop", "GET", test.site.Addr, res.Proto, "all"
 			want.Start, want.Duration, want.Client, want.Source, want.Local = got.Start, got.Duration, got.Client, got.Source, got.Local
+			want.ClientSource, want.ClientReason = "peer", "peer-untrusted"
 			want.Server, want.Error, want.ScriptErrors = got.Server, got.Error, got.ScriptErrors
 			if text, other := fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got); text != other {
 				t.Error(cmp.Diff(text, other))
@@ -209,7 +210,8 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 		r.Header.Set("X-Forwarded-For", "203.0.113.9")
 		tx.ServeHTTP(httptest.NewRecorder(), r)
 		lines := log.lines(t)
-		if line := lines[len(lines)-1]; line["client"] != "203.0.113.9:0" || line["source"] != "127.0.0.1:1234" {
+		if line := lines[len(lines)-1]; line["client"] != "203.0.113.9:0" || line["source"] != "127.0.0.1:1234" ||
+			line["client_source"] != "x-forwarded-for" || line["client_reason"] != "hop-untrusted" {
 			t.Errorf("line: %v", line)
 		}
 	})

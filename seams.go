@@ -21,17 +21,19 @@ var (
 	_ datascript.Transaction  = (*Transaction)(nil)
 
 	// What a transaction can do beside.
-	_ datascript.UserKeeper        = (*Transaction)(nil)
-	_ datascript.RequestIdentifier = (*Transaction)(nil)
-	_ datascript.ServerTimer       = (*Transaction)(nil)
-	_ datascript.RequestBufferer   = (*Transaction)(nil)
-	_ datascript.ResponseBufferer  = (*Transaction)(nil)
-	_ datascript.FailureReporter   = (*Transaction)(nil)
-	_ datascript.HashKeyer         = (*Transaction)(nil)
+	_ datascript.UserKeeper         = (*Transaction)(nil)
+	_ datascript.RequestIdentifier  = (*Transaction)(nil)
+	_ datascript.ServerTimer        = (*Transaction)(nil)
+	_ datascript.RequestBufferer    = (*Transaction)(nil)
+	_ datascript.ResponseBufferer   = (*Transaction)(nil)
+	_ datascript.EncryptionReporter = (*Transaction)(nil)
+	_ datascript.FailureReporter    = (*Transaction)(nil)
+	_ datascript.HashKeyer          = (*Transaction)(nil)
 
-	_ policy.IPGroups          = (*ipgroup.Set)(nil)
-	_ policy.Transaction       = (*Transaction)(nil)
-	_ policy.RequestIdentifier = (*Transaction)(nil)
+	_ policy.IPGroups           = (*ipgroup.Set)(nil)
+	_ policy.Transaction        = (*Transaction)(nil)
+	_ policy.RequestIdentifier  = (*Transaction)(nil)
+	_ policy.EncryptionReporter = (*Transaction)(nil)
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
 

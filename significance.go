@@ -24,6 +24,7 @@ const (
 	ClientGone                             // the client left before it had its answer
 	Status4xx                              // the response's status is 400 to 499
 	Status5xx                              // the response's status is 500 or more
+	BadProxyHeader                         // a proxy sent no valid PROXY header
 )
 
 // significances name the reasons, in words and by the code that Avi Vantage
@@ -43,6 +44,7 @@ var significances = [...]struct{ text, code string }{
 	ClientGone:     {"client gone", "ADF_CLIENT_GONE"},
 	Status4xx:      {"status 4xx", "ADF_RESPONSE_CODE_4XX"},
 	Status5xx:      {"status 5xx", "ADF_RESPONSE_CODE_5XX"},
+	BadProxyHeader: {"no valid PROXY header", "ADF_BAD_PROXY_HEADER"},
 }
 
 func (s Significance) known() bool { return s > 0 && int(s) < len(significances) }

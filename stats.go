@@ -12,9 +12,16 @@ type Stats struct {
 	Requests       uint64 // that were completed
 	PolicyDrops    uint64 // connections and requests that policies refused
 	ScriptFailures uint64 // scripts that failed
-	Hits           uint64 // requests whose client went to the server it was bound to
-	Misses         uint64 // requests whose client was not bound, or not any more
-	Repins         uint64 // requests whose client was bound to a server that could not be had
+
+	// Of connections that came by [VirtualService.Listener].
+	OpenConnections    int    // that are open now
+	DeniedConnections  uint64 // that were closed when they were accepted, for whatever reason
+	LimitedConnections uint64 // that exceeded a limit of [ConnectionLimits]
+	BadProxyHeaders    uint64 // that should have begun with a PROXY header
+
+	Hits   uint64 // requests whose client went to the server it was bound to
+	Misses uint64 // requests whose client was not bound, or not any more
+	Repins uint64 // requests whose client was bound to a server that could not be had
 
 	// Scripts are the counts of the script engine, which begins anew with
 	// each configuration.
@@ -27,12 +34,15 @@ func (vs *VirtualService) Stats() Stats {
 	return Stats{
 		Requests: c.requests.Load(), PolicyDrops: c.policyDrops.Load(), ScriptFailures: c.scriptFailures.Load(),
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Repins: c.repins.Load(),
+		OpenConnections: vs.open.total(), DeniedConnections: c.deniedConns.Load(),
+		LimitedConnections: c.limitedConns.Load(), BadProxyHeaders: c.badProxyHeaders.Load(),
 		Scripts: vs.current.Load().engine.Stats(),
 	}
 }
 
 type counters struct {
 	requests, policyDrops, scriptFailures, hits, misses, repins atomic.Uint64
+	deniedConns, limitedConns, badProxyHeaders                  atomic.Uint64
 }
 
 func (c *counters) add(r *Record) {

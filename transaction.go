@@ -31,9 +31,12 @@ type Transaction struct {
 	// unscripted are the forwarding headers of out before it was edited.
 	unscripted [len(forwarding)][]string
 
+	conn   *conn          // nil if our listener has not accepted it
 	source netip.AddrPort // the peer
 	client netip.AddrPort // who the request comes from, behind trusted proxies
+	found  clientaddr.Result
 	local  netip.AddrPort
+	denied bool // by a security policy
 
 	selected selection
 	pinned   bool // a request policy has selected, and scripts cannot
@@ -100,8 +103,9 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	}
 	peer := clientaddr.ParsePeer(r.RemoteAddr)
 	tx.source = netip.AddrPortFrom(clientaddr.Normalize(peer.Addr()), peer.Port())
-	found := s.resolver.Resolve(tx.source, r.Header)
-	tx.client = netip.AddrPortFrom(found.Addr, found.Port)
+	tx.found = s.resolver.Resolve(tx.source, r.Header)
+	tx.client = netip.AddrPortFrom(tx.found.Addr, tx.found.Port)
+	tx.conn = vs.connOf(r)
 	tx.local = localAddr(r)
 	tx.rw = responseWriter{ResponseWriter: w, tx: tx}
 	if len(w.Header()) > 0 {
@@ -129,12 +133,26 @@ func (tx *Transaction) Value(key any) any {
 // is a trusted proxy. The port is 0 if a proxy has not told it.
 func (tx *Transaction) Client() netip.AddrPort { return tx.client }
 
-// Source returns the address of the peer: the other end of the connection.
+// Source returns the address of the peer: the other end of the connection, or
+// what [ProxyProtocol] tells about it.
 func (tx *Transaction) Source() netip.AddrPort { return tx.source }
 
 // Local returns the address at which the connection was accepted; it is
 // invalid if the server is not one of net/http.
 func (tx *Transaction) Local() netip.AddrPort { return tx.local }
+
+// Encrypted reports whether the client spoke TLS: to the trusted proxy in front
+// that says so (see [Config].TrustedProxies), else to the proxy that says so by
+// the PROXY protocol, else to us.
+func (tx *Transaction) Encrypted() bool {
+	if encrypted, told := tx.s.resolver.Encrypted(tx.found, tx.r.Header); told {
+		return encrypted
+	}
+	if tx.conn != nil && tx.conn.encrypted != nil {
+		return *tx.conn.encrypted || tx.r.TLS != nil
+	}
+	return tx.r.TLS != nil
+}
 
 // Original returns the request as received. It must not be changed.
 func (tx *Transaction) Original() *http.Request { return tx.r }

@@ -22,7 +22,8 @@ type VirtualService struct {
 	// What outlives a configuration.
 	tables    func() Tables
 	transport func() *http.Transport
-	judged    judgedConns
+	conns     sync.Map // net.Addr, by identity, → *conn
+	open      openConns
 	counters  counters
 	health    healthCounts
 	throttles [logClasses]throttle

@@ -129,8 +129,8 @@ func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 }
 
 // Failed tells the rules that count failures ([RateLimit].CountFailures) that
-// a request has failed which Evaluate has let pass: by default those whose
-// status is 400 or more are such. It has no effect on tx, and costs nothing if
+// a request has failed which Evaluate has let pass; what that means is for the
+// caller to say, such as that its status is 400 or more. It has no effect on tx, and costs nothing if
 // there are no such rules.
 func (p *HTTPSecurity) Failed(tx Transaction) {
 	if p == nil || !p.countsFailures {

@@ -26,13 +26,13 @@ type text struct {
 type subjects struct {
 	http           *http.Request
 	reporter       EncryptionReporter // nil: Request.TLS tells
-	client, source netip.Addr  // normalized
-	port           uint16      // of the local address
-	status         int         // of the response
-	response       http.Header // nil before there is one
-	arena          []byte      // backs the texts below
-	paths          []pathText  // the readings of the path; empty: not prepared
-	queries        []text      // the readings of the query; empty: not prepared
+	client, source netip.Addr         // normalized
+	port           uint16             // of the local address
+	status         int                // of the response
+	response       http.Header        // nil before there is one
+	arena          []byte             // backs the texts below
+	paths          []pathText         // the readings of the path; empty: not prepared
+	queries        []text             // the readings of the query; empty: not prepared
 	host           hostText
 	fields         []fieldTexts // by slot of the policy's field list
 }

@@ -19,8 +19,9 @@ type importRule struct {
 
 // importRules is the map of the module: every package matches a row, the first that fits counts.
 var importRules = []importRule{
-	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/..."},
-		"the root alone composes the five packages; what it composes is in seams.go"},
+	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/...",
+		"github.com/pires/go-proxyproto"},
+		"the root alone composes the five packages; what it composes is in seams.go; its listener speaks the PROXY protocol"},
 
 	{"persistence", []string{"./internal/..."},
 		"a table is useful without a load balancer; golang-lru's simplelru is what its tests compare eviction with"},

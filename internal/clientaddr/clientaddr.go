@@ -70,16 +70,17 @@ type Resolver struct {
 	index   int
 }
 
-// New returns a resolver for cfg, of which it keeps nothing. The error joins all faults, each with its field's path.
+// New returns a resolver for cfg, of which it keeps nothing. The error joins all faults, each with the path of
+// the field that a virtual service's configuration has for it.
 func New(cfg Config) (*Resolver, error) {
 	var faults []error
 	for i, prefix := range cfg.Trusted {
 		if !prefix.IsValid() {
-			faults = append(faults, fmt.Errorf("trusted[%d]: %v is not a network", i, prefix))
+			faults = append(faults, fmt.Errorf("trustedProxies[%d]: %v is not a network", i, prefix))
 		}
 	}
 	if cfg.Header > Forwarded {
-		faults = append(faults, fmt.Errorf("header: %v is not a header", cfg.Header))
+		faults = append(faults, fmt.Errorf("clientHeader: %v is not a header", cfg.Header))
 	}
 	r := &Resolver{header: cfg.Header, name: cfg.Header.String(), index: cfg.Index}
 	r.source = SourceXForwardedFor
@@ -90,14 +91,14 @@ func New(cfg Config) (*Resolver, error) {
 		r.header = XForwardedFor
 		r.name, r.source = http.CanonicalHeaderKey(cfg.Name), SourceHeader
 		if !isToken(cfg.Name) {
-			faults = append(faults, fmt.Errorf("name: %q is not the name of a header", cfg.Name))
+			faults = append(faults, fmt.Errorf("clientHeader: %q is not the name of a header", cfg.Name))
 		}
 	}
 	if cfg.Index < -MaxIndex || cfg.Index > MaxIndex {
-		faults = append(faults, fmt.Errorf("index: %d is not between -%d and %d", cfg.Index, MaxIndex, MaxIndex))
+		faults = append(faults, fmt.Errorf("clientIndex: %d is not between -%d and %d", cfg.Index, MaxIndex, MaxIndex))
 	}
 	if cfg.Index != 0 && len(cfg.Trusted) == 0 {
-		faults = append(faults, fmt.Errorf("index: %d without effect, since nobody is trusted", cfg.Index))
+		faults = append(faults, fmt.Errorf("clientIndex: %d without effect, since nobody is trusted", cfg.Index))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)

@@ -1,0 +1,189 @@
+package limpet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/limpetlb/limpet/policy"
+)
+
+// ConnectionLimits bound the connections that [VirtualService.Listener]
+// accepts. The zero value has no limits but that of WriteTimeout.
+//
+// Connections that network security rules deny do not count. The limits apply
+// in the order of the fields; what is above Max or MaxPerClient is reset.
+type ConnectionLimits struct {
+	// Max is how many connections may be open at a time. 0 means any number.
+	Max int
+	// MaxPerClient is how many of them one client may have. 0 means any
+	// number.
+	MaxPerClient int
+	// RatePerClient is how often one client may connect. Count 0 means as
+	// often as it likes. As with any [policy.RateLimiter], memory is bounded
+	// and clients beyond [policy.DefaultRateKeys] share what they may do.
+	RatePerClient policy.Rate
+	// Rate is how often all clients together may connect. Count 0 means as
+	// often as they like.
+	Rate policy.Rate
+	// Exceeded is done with connections above the rates: by default they are
+	// closed without a reset.
+	Exceeded policy.NetworkLimitAction
+
+	// IPv4Bits and IPv6Bits are the lengths of the prefixes that are taken
+	// for one client. 0 means 32 and 64.
+	IPv4Bits, IPv6Bits int
+
+	// WriteTimeout is how long a client may take nothing of what is sent to
+	// it before the connection is broken, to within an eighth. 0 means 60 s,
+	// a negative value for ever. It does not apply while a deadline is set on
+	// the connection.
+	WriteTimeout time.Duration
+}
+
+// The names of the limits, in records.
+const (
+	limitMax           = "connections.max"
+	limitMaxPerClient  = "connections.maxPerClient"
+	limitRatePerClient = "connections.ratePerClient"
+	limitRate          = "connections.rate"
+)
+
+const defaultWriteTimeout = 60 * time.Second
+
+func (l *ConnectionLimits) writeTimeout() time.Duration {
+	if l.WriteTimeout == 0 {
+		return defaultWriteTimeout
+	}
+	return max(l.WriteTimeout, 0)
+}
+
+// clientOf returns the address that stands for a client: the first of its
+// prefix.
+func (l *ConnectionLimits) clientOf(addr netip.Addr) netip.Addr {
+	bits := l.IPv4Bits
+	if addr.Is6() {
+		bits = l.IPv6Bits
+	}
+	if bits == 0 {
+		bits = addr.BitLen()
+		if addr.Is6() {
+			bits = 64
+		}
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return p.Addr()
+}
+
+// connLimiters are the compiled form of ConnectionLimits.
+type connLimiters struct {
+	ConnectionLimits
+	perClient, all *policy.RateLimiter // nil: no limit
+}
+
+// compile reports faults with the paths of their fields. Limiters of old that
+// are as wanted keep what they know.
+func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) *connLimiters {
+	c := &connLimiters{ConnectionLimits: l}
+	check := func(field string, n, most int) {
+		if n < 0 || n > most {
+			fault("connections."+field+": ", fmt.Errorf("%d is not between 0 and %d", n, most))
+		}
+	}
+	check("max", l.Max, 1<<30)
+	check("maxPerClient", l.MaxPerClient, 1<<30)
+	check("ipv4Bits", l.IPv4Bits, 32)
+	check("ipv6Bits", l.IPv6Bits, 128)
+	if l.Exceeded > policy.LimitReport {
+		fault("connections.exceeded: ", errors.New("not an action"))
+	}
+	limiter := func(field string, rate policy.Rate, keys int) *policy.RateLimiter {
+		if rate == (policy.Rate{}) {
+			return nil
+		}
+		limiter, err := policy.NewRateLimiter(policy.RateLimiterConfig{Rate: rate, MaxKeys: keys, IPv6Bits: 128})
+		if err != nil {
+			fault("connections."+field+".", err)
+		}
+		return limiter
+	}
+	c.perClient = limiter("ratePerClient", l.RatePerClient, 0)
+	c.all = limiter("rate", l.Rate, 1)
+	if old != nil && old.RatePerClient == l.RatePerClient && old.IPv4Bits == l.IPv4Bits && old.IPv6Bits == l.IPv6Bits {
+		c.perClient = old.perClient
+	}
+	if old != nil && old.Rate == l.Rate {
+		c.all = old.all
+	}
+	return c
+}
+
+// exceeded counts a connection for its client, and returns the limit that it
+// exceeds, if it does, and what is to be done.
+func (l *connLimiters) exceeded(c *conn) (limit string, action policy.NetworkLimitAction) {
+	client := l.clientOf(c.ends.peer.Addr())
+	if client.IsValid() {
+		if n := c.countFor(client); l.MaxPerClient > 0 && n > l.MaxPerClient {
+			return limitMaxPerClient, policy.LimitReset
+		}
+	}
+	if l.perClient != nil && !l.perClient.AllowAddr(client) {
+		return limitRatePerClient, l.Exceeded
+	}
+	if l.all != nil && !l.all.Allow("") {
+		return limitRate, l.Exceeded
+	}
+	return "", 0
+}
+
+// openConns counts open connections, in all and by client. It holds no more
+// clients than there are connections.
+type openConns struct {
+	mu      sync.Mutex
+	all     int
+	clients map[netip.Addr]int
+}
+
+// enter counts a connection, and returns how many there are with it.
+func (o *openConns) enter() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all++
+	return o.all
+}
+
+// count counts a connection that has been counted by enter for its client, and
+// returns how many the client has with it.
+func (o *openConns) count(client netip.Addr) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.clients == nil {
+		o.clients = make(map[netip.Addr]int)
+	}
+	o.clients[client]++
+	return o.clients[client]
+}
+
+// leave takes back what enter has counted, and count if client is valid.
+func (o *openConns) leave(client netip.Addr) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all--
+	if !client.IsValid() {
+		return
+	}
+	if o.clients[client]--; o.clients[client] == 0 {
+		delete(o.clients, client)
+	}
+}
+
+func (o *openConns) total() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.all
+}

@@ -1,0 +1,256 @@
+package limpet
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// ProxyProtocol says from whom [VirtualService.Listener] expects the PROXY
+// protocol, versions 1 and 2: a header before anything else, TLS included, that
+// tells the addresses of the connection which the proxy has accepted. The zero
+// value expects it from nobody.
+//
+// From those it is expected from the header is required, and a connection
+// without one is closed. From all others it is not understood: who could send
+// it could choose an address. A header that names no IP addresses (LOCAL,
+// UNKNOWN, UNIX) leaves the connection as it is: the proxy speaks for itself.
+type ProxyProtocol struct {
+	// From are the networks of the proxies. Do not put networks in that
+	// clients connect from directly.
+	From []netip.Prefix
+	// HeaderTimeout is how long the header may take, from when the
+	// connection is accepted. 0 means 5 s, the most is a minute.
+	HeaderTimeout time.Duration
+}
+
+const (
+	defaultHeaderTimeout = 5 * time.Second
+	maxHeaderTimeout     = time.Minute
+
+	// maxProxyHeader is the longest header of version 2. Certificates of
+	// clients, the longest thing in use, have 1 to 2 KiB.
+	maxProxyHeader = 4 << 10
+	// maxProxyLine is the longest header of version 1, by its specification.
+	maxProxyLine = 107
+)
+
+func (p *ProxyProtocol) headerTimeout() time.Duration {
+	if p.HeaderTimeout == 0 {
+		return defaultHeaderTimeout
+	}
+	return p.HeaderTimeout
+}
+
+// ErrProxyHeader is the reason, in [Record].Error, why a connection from a
+// proxy that [ProxyProtocol] names was closed: it has sent no valid header.
+var ErrProxyHeader = errors.New("no valid PROXY header")
+
+// A proxiedConn is a connection that begins with a PROXY header.
+type proxiedConn struct {
+	*conn
+	settled sync.Once
+	err     error  // why there is nothing to be read
+	rest    []byte // what was read beyond the header
+
+	mu           sync.Mutex
+	deadline     time.Time // of the header
+	done         bool      // the header's deadline does not matter any more
+	readDeadline time.Time // what the user wants
+}
+
+// settle reads the header, once, and judges the connection by it.
+func (c *proxiedConn) settle() error {
+	c.settled.Do(func() {
+		_ = c.setReadDeadline(func() {})
+		h, rest, err := readProxyHeader(c.Conn)
+		_ = c.setReadDeadline(func() { c.done = true })
+		s := c.vs.current.Load()
+		c.proxy = c.ends.peer
+		if err == nil {
+			err = c.apply(h)
+		}
+		switch {
+		case err == nil && !c.admitted(s):
+			err = net.ErrClosed
+		case errors.Is(err, errNoBytes), errors.Is(err, net.ErrClosed):
+			_ = c.Close() // somebody looked whether the port is open, or we are closing
+		case err != nil:
+			c.deny(false)
+			c.vs.counters.badProxyHeaders.Add(1)
+			r := Record{Error: fmt.Errorf("%w: %w", ErrProxyHeader, err)}
+			r.significant(BadProxyHeader)
+			c.emit(s, r, false)
+		}
+		c.rest, c.err = rest, err
+	})
+	return c.err
+}
+
+// apply takes over what a header says.
+func (c *proxiedConn) apply(h *proxyproto.Header) error {
+	if h.Command.IsLocal() || h.TransportProtocol.IsUnix() {
+		return nil
+	}
+	remote, local, ok := h.TCPAddrs()
+	if !ok {
+		return fmt.Errorf("protocol %#x is not that of a TCP connection", byte(h.TransportProtocol))
+	}
+	tlvs, err := h.TLVs()
+	if err != nil {
+		return err
+	}
+	for _, tlv := range tlvs {
+		if tlv.Type != proxyproto.PP2_TYPE_SSL {
+			continue
+		}
+		if len(tlv.Value) < 5 {
+			return errors.New("SSL information cut off")
+		}
+		const clientSSL = 1
+		encrypted := tlv.Value[0]&clientSSL != 0
+		c.encrypted = &encrypted
+	}
+	c.setEnds(remote, local)
+	return nil
+}
+
+// Read reads what follows the header.
+func (c *proxiedConn) Read(p []byte) (int, error) {
+	if err := c.settle(); err != nil {
+		return 0, err
+	}
+	if len(c.rest) > 0 {
+		n := copy(p, c.rest)
+		if c.rest = c.rest[n:]; len(c.rest) == 0 {
+			c.rest = nil
+		}
+		return n, nil
+	}
+	return c.conn.Read(p)
+}
+
+// Write waits for the header first.
+func (c *proxiedConn) Write(p []byte) (int, error) {
+	if err := c.settle(); err != nil {
+		return 0, err
+	}
+	return c.conn.Write(p)
+}
+
+// ReadFrom waits for the header first.
+func (c *proxiedConn) ReadFrom(r io.Reader) (int64, error) {
+	if err := c.settle(); err != nil {
+		return 0, err
+	}
+	return c.conn.ReadFrom(r)
+}
+
+// RemoteAddr waits for the header and returns the client's address.
+func (c *proxiedConn) RemoteAddr() net.Addr {
+	_ = c.settle()
+	return c.conn.RemoteAddr()
+}
+
+// LocalAddr waits for the header and returns the address that the client
+// connected to.
+func (c *proxiedConn) LocalAddr() net.Addr {
+	_ = c.settle()
+	return c.conn.LocalAddr()
+}
+
+// SetReadDeadline sets the deadline for what follows the header. It bounds the
+// header as well, if it is earlier.
+func (c *proxiedConn) SetReadDeadline(t time.Time) error {
+	return c.setReadDeadline(func() { c.readDeadline = t })
+}
+
+// SetDeadline sets both deadlines.
+func (c *proxiedConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetWriteDeadline(t), c.SetReadDeadline(t))
+}
+
+// setReadDeadline sets the deadline that holds after a change.
+func (c *proxiedConn) setReadDeadline(change func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+	t := c.readDeadline
+	if !c.done && (t.IsZero() || t.After(c.deadline)) {
+		t = c.deadline
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+var (
+	errNoBytes       = errors.New("closed without a byte")
+	errNotProxy      = errors.New("the connection begins with something else")
+	errProxyLine     = fmt.Errorf("the line is longer than %d bytes", maxProxyLine)
+	errProxyTooLarge = fmt.Errorf("the header is longer than %d bytes", maxProxyHeader)
+)
+
+// readProxyHeader reads a header, however many pieces it comes in, and returns
+// what it has read beyond.
+func readProxyHeader(r io.Reader) (h *proxyproto.Header, rest []byte, err error) {
+	buf := make([]byte, 0, 256) // room for all headers without certificates
+	for {
+		size, err := proxyHeaderSize(buf)
+		if err != nil {
+			return nil, nil, err
+		}
+		if size > 0 && size <= len(buf) {
+			h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(buf[:size]), 256))
+			return h, slices.Clone(buf[size:]), err
+		}
+		if len(buf) == cap(buf) {
+			buf = slices.Grow(buf, max(size-len(buf), 1))
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case n > 0 || err == nil:
+		case errors.Is(err, io.EOF) && len(buf) == 0:
+			return nil, nil, errNoBytes
+		case errors.Is(err, io.EOF):
+			return nil, nil, io.ErrUnexpectedEOF
+		default:
+			return nil, nil, err
+		}
+	}
+}
+
+// proxyHeaderSize returns the size of the header that buf begins with, or 0 as
+// long as it cannot be known.
+func proxyHeaderSize(buf []byte) (int, error) {
+	const prefix = 16 // of version 2: signature, command, family and length
+	switch line := "PROXY "; {
+	case bytes.HasPrefix(buf, proxyproto.SIGV2):
+		if len(buf) < prefix {
+			return 0, nil
+		}
+		size := prefix + int(binary.BigEndian.Uint16(buf[prefix-2:]))
+		if size > maxProxyHeader {
+			return 0, errProxyTooLarge
+		}
+		return size, nil
+	case bytes.HasPrefix(buf, []byte(line)):
+		end := bytes.IndexByte(buf[:min(len(buf), maxProxyLine)], '\n')
+		if end < 0 && len(buf) >= maxProxyLine {
+			return 0, errProxyLine
+		}
+		return end + 1, nil
+	case bytes.HasPrefix(proxyproto.SIGV2, buf), bytes.HasPrefix([]byte(line), buf):
+		return 0, nil
+	}
+	return 0, errNotProxy
+}
