@@ -126,6 +126,12 @@ func (c *conn) leave() {
 	}
 }
 
+func (c *conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
 // NetConn returns the connection beneath.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 

@@ -81,11 +81,13 @@ func (c *proxiedConn) settle() error {
 			err = c.apply(h)
 		}
 		switch {
-		case err == nil && !c.admitted(s):
-			err = net.ErrClosed
-		case errors.Is(err, errNoBytes), errors.Is(err, net.ErrClosed):
-			_ = c.Close() // somebody looked whether the port is open, or we are closing
-		case err != nil:
+		case err == nil:
+			if !c.admitted(s) {
+				err = net.ErrClosed
+			}
+		case errors.Is(err, errNoBytes), c.isClosed():
+			_ = c.Close() // somebody looked whether the port is open, or the server is closing
+		default:
 			c.deny(false)
 			c.vs.counters.badProxyHeaders.Add(1)
 			r := Record{Error: fmt.Errorf("%w: %w", ErrProxyHeader, err)}
