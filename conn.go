@@ -25,6 +25,7 @@ type conn struct {
 
 	judged bool        // by network security rules
 	rule   string      // the rule that has decided
+	err    error       // why the rules could not be evaluated
 	log    atomic.Bool // the rule asks for a record, and there was none yet
 	denied bool
 

@@ -74,7 +74,7 @@ func (c *conn) admitted(s *snapshot) bool {
 			c.emit(s, Record{NetworkRule: v.Rule, Error: v.Err}, v.Limited)
 			return false
 		}
-		c.judged, c.rule = true, v.Rule
+		c.judged, c.rule, c.err = true, v.Rule, v.Err
 		c.log.Store(v.Log)
 	}
 	if limit, action := s.limiters.exceeded(c); limit != "" && !c.exceeds(s, limit, action) {

@@ -47,7 +47,7 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 // accepted.
 func networkSecurity(tx *Transaction) {
 	if tx.conn != nil && tx.conn.judged {
-		tx.record.NetworkRule = tx.conn.rule
+		tx.record.NetworkRule, tx.record.Error = tx.conn.rule, tx.conn.err
 		if tx.conn.log.Load() && tx.conn.log.Swap(false) { // one record is enough
 			tx.record.Filtered = true
 		}
