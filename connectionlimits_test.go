@@ -210,7 +210,7 @@ func (c *fakeConn) Close() error         { c.closed = true; return nil }
 func flood(n int) []*fakeConn {
 	conns := make([]*fakeConn, n)
 	for i := range conns {
-		ip := net.IPv4(10, 1, byte(i>>8), byte(i))
+		ip := net.IPv4(10, 1, byte(i), byte(i>>8))
 		conns[i] = &fakeConn{peer: net.TCPAddr{IP: ip, Port: 1024 + i%60_000}, local: net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}}
 	}
 	return conns

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
@@ -132,6 +134,74 @@ func ExampleVirtualService_Listener() {
 	server.Close()
 	<-done
 	// Output: true deny the blacklist [dropped by policy]
+}
+
+// Behind a load balancer that speaks the PROXY protocol, the client is whom
+// its header names: for rules, scripts and records, and for handlers by
+// RemoteAddr.
+func ExampleProxyProtocol() {
+	vs, err := limpet.New(limpet.Config{
+		ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+		Connections:   limpet.ConnectionLimits{MaxPerClient: 100, RatePerClient: policy.Rate{Count: 50}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := limpet.NewServer(vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "hello", r.RemoteAddr)
+	})))
+	done := make(chan error)
+	go func() { done <- server.Serve(vs.Listener(ln)) }()
+
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprint(conn, "PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n")
+	fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(answer), "\r\n\r\n")
+	fmt.Print(body)
+	conn.Close()
+	server.Close()
+	<-done
+	// Output: hello 203.0.113.9:4711
+}
+
+// NewServer sets limits for slow clients, which net/http leaves open.
+func ExampleNewServer() {
+	vs, err := limpet.New(limpet.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := limpet.NewServer(vs)
+	fmt.Println(server.ReadHeaderTimeout, server.IdleTimeout, server.MaxHeaderBytes)
+	// Output: 10s 1m0s 65536
+}
+
+// Two proxies stand in front, which nobody can go around and whose addresses
+// change: the second address from the right is the client's.
+func ExampleConfig_clientIndex() {
+	everybody := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	vs, err := limpet.New(limpet.Config{
+		TrustedProxies: everybody,
+		ClientIndex:    -2,
+		OnComplete:     func(r limpet.Record) { fmt.Println(r.Client.Addr(), r.ClientSource, r.ClientReason) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("X-Forwarded-For", "192.0.2.66, 203.0.113.9, 10.0.0.1")
+	vs.Wrap(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+	// Output: 203.0.113.9 x-forwarded-for at-index
 }
 
 // All faults of a configuration are reported at once.
