@@ -19,6 +19,8 @@ func New(cfg Config) (*Pool, error) {
 		born:     time.Now(),
 		noServer: fmt.Errorf("pool %q: %w", cfg.Name, ErrNoServer),
 		full:     fmt.Errorf("pool %q: %w", cfg.Name, ErrFull),
+		running:  make(chan struct{}, 1),
+		slots:    make(chan struct{}, maxParallelChecks),
 		changed:  make(chan struct{}, 1),
 	}
 	if err := p.configure(cfg); err != nil {
@@ -47,12 +49,17 @@ func (p *Pool) Update(cfg Config) error {
 func (p *Pool) configure(cfg Config) error {
 	var faults faults
 	st := newSettings(cfg, &faults)
-	members := newMembers(cfg, st.port, &faults)
+	if len(cfg.Servers) == 0 && len(cfg.Discoveries) == 0 {
+		faults.add("servers", "0 servers, want 1 to %d", MaxServers)
+	}
+	members := newMembers(cfg.Servers, st.port, &faults)
 	if len(faults) > 0 {
 		return fmt.Errorf("pool %q: %w", cfg.Name, errors.Join(faults...))
 	}
 	layOut := func() bool {
-		p.layOutLocked(st, members)
+		p.settleLocked(st)
+		p.configured = members
+		p.layOutLocked(st)
 		return true
 	}
 	if p.current.Load() == nil {
@@ -66,22 +73,23 @@ func (p *Pool) configure(cfg Config) error {
 
 // settings are all of a Config but the servers, with the defaults filled in. They are never written once in use.
 type settings struct {
-	port       uint16
-	scheme     string
-	algorithm  Algorithm // nil: that of the settings before
-	passive    Passive
-	repick     Repick
-	patience   int32 // RepickFailures
-	reselect   Reselect
-	slowStart  time.Duration
-	drain      DrainPolicy
-	queue      Queue
-	fail       FailAction
-	minServers int
-	minPassing int // monitors that must find a server healthy
-	monitors   []HealthMonitor
-	onEvent    func(Event)
-	logger     *slog.Logger
+	port        uint16
+	scheme      string
+	algorithm   Algorithm // nil: that of the settings before
+	passive     Passive
+	repick      Repick
+	patience    int32 // RepickFailures
+	reselect    Reselect
+	slowStart   time.Duration
+	drain       DrainPolicy
+	queue       Queue
+	fail        FailAction
+	minServers  int
+	minPassing  int // monitors that must find a server healthy
+	monitors    []HealthMonitor
+	discoveries []Discovery
+	onEvent     func(Event)
+	logger      *slog.Logger
 
 	timed, weighs bool // what the algorithm needs
 }
@@ -143,10 +151,11 @@ func newSettings(cfg Config, faults *faults) *settings {
 	st.queue.validate(faults)
 	st.fail.validate("fail_action", faults)
 	st.monitors = validMonitors(cfg.HealthMonitors, faults)
+	st.discoveries = validDiscoveries(cfg.Discoveries, faults)
 	if n := len(cfg.HealthMonitors); st.minPassing < 0 || st.minPassing > n {
 		faults.add("min_monitors_up", "%d is not within 0 to %d, the number of health monitors", st.minPassing, n)
 	}
-	if n := len(cfg.Servers); st.minServers < 0 || st.minServers > n && n > 0 {
+	if n := len(cfg.Servers); st.minServers < 0 || st.minServers > n && n > 0 && len(cfg.Discoveries) == 0 {
 		faults.add("min_servers_up", "%d is not within 0 to %d, the number of servers", st.minServers, n)
 	}
 	if st.minPassing == 0 {
@@ -161,15 +170,15 @@ type member struct {
 	config ServerConfig
 }
 
-func newMembers(cfg Config, port uint16, faults *faults) []member {
-	if n := len(cfg.Servers); n == 0 || n > MaxServers {
-		faults.add("servers", "%d servers, want 1 to %d", n, MaxServers)
+func newMembers(configs []ServerConfig, port uint16, faults *faults) []member {
+	if len(configs) > MaxServers {
+		faults.add("servers", "%d servers, want at most %d", len(configs), MaxServers)
 		return nil
 	}
-	members := make([]member, 0, len(cfg.Servers))
-	named := make(map[string]string, len(cfg.Servers)) // the path that took the name
-	known := make(map[netip.AddrPort]bool, len(cfg.Servers))
-	for i, c := range cfg.Servers {
+	members := make([]member, 0, len(configs))
+	named := make(map[string]string, len(configs)) // the path that took the name
+	known := make(map[netip.AddrPort]bool, len(configs))
+	for i, c := range configs {
 		path := fmt.Sprintf("servers[%d]", i)
 		addr, err := parseServer(c.Address, port)
 		if err != nil {
@@ -221,8 +230,24 @@ type layout struct {
 	rated   bool                 // some server has a MaxRate
 }
 
+// settleLocked completes settings that are new by what the pool has already.
+func (p *Pool) settleLocked(st *settings) {
+	if st.algorithm == nil {
+		st.algorithm = LeastConnections()
+		if p.laid != nil {
+			if before, same := p.laid.algorithm.(*leastConnections); same {
+				st.algorithm = before
+			}
+		}
+	}
+	_, st.timed = st.algorithm.(timed)
+	_, st.weighs = st.algorithm.(weighing)
+	p.discoverLocked(st.discoveries)
+}
+
 // layOutLocked puts the servers together, those that the pool has already and new ones.
-func (p *Pool) layOutLocked(st *settings, members []member) {
+func (p *Pool) layOutLocked(st *settings) {
+	members := p.membersLocked(st.port)
 	l := &layout{
 		settings: st,
 		servers:  make([]*Server, len(members)),
@@ -234,13 +259,6 @@ func (p *Pool) layOutLocked(st *settings, members []member) {
 	if before == nil {
 		before = &layout{settings: &settings{}}
 	}
-	if _, same := before.algorithm.(*leastConnections); st.algorithm == nil && same {
-		st.algorithm = before.algorithm
-	} else if st.algorithm == nil {
-		st.algorithm = LeastConnections()
-	}
-	_, st.timed = st.algorithm.(timed)
-	_, st.weighs = st.algorithm.(weighing)
 	for i, m := range members {
 		s, stays := before.byAddr[m.addr]
 		if !stays {
@@ -260,20 +278,20 @@ func (p *Pool) layOutLocked(st *settings, members []member) {
 		}
 	}
 	p.laid = l
-	left := make(map[netip.AddrPort]*Server)
+	gone := make(map[netip.AddrPort]*Server)
 	for addr, s := range p.left {
 		if l.byAddr[addr] == nil && s.open.Load() > 0 {
-			left[addr] = s
+			gone[addr] = s
 		}
 	}
 	for _, s := range before.servers {
 		if l.byAddr[s.addr] == nil {
 			s.leaveLocked()
-			left[s.addr] = s
+			gone[s.addr] = s
 			p.leaving = append(p.leaving, s)
 		}
 	}
-	p.left = left
+	p.left = gone
 }
 
 // leaveLocked ends the server's part in the pool. Its leases, and with them its counters, live on.

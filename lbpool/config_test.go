@@ -25,7 +25,7 @@ func TestNewFaults(t *testing.T) {
 	}{
 		{"no name", Config{Servers: servers(1)}, `name: must not be empty`},
 		{"no servers", Config{Name: "web"}, `servers: 0 servers, want 1 to 5000`},
-		{"too many servers", Config{Name: "web", Servers: make([]ServerConfig, MaxServers+1)}, `servers: 5001 servers, want 1 to 5000`},
+		{"too many servers", Config{Name: "web", Servers: make([]ServerConfig, MaxServers+1)}, `servers: 5001 servers, want at most 5000`},
 		{"address is a name", one(ServerConfig{Address: "example.com"}), `servers[0].address: "example.com" is not an IP address with or without a port`},
 		{"short address", one(ServerConfig{Address: "10.0.0"}), `servers[0].address: "10.0.0" is not an IP address with or without a port`},
 		{"half a bracket", one(ServerConfig{Address: "[::1"}), `servers[0].address: "[::1" is not an IP address with or without a port`},

@@ -2,7 +2,6 @@ package lbpool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -20,9 +19,6 @@ const (
 	maxInARow         = 50
 	flapWindow        = 10 // intervals; a server that is up for less flaps
 )
-
-// ErrRunning is the error of Run while another call of it is running.
-var ErrRunning = errors.New("health monitors are already running")
 
 // A Checker checks servers. It is called concurrently.
 type Checker interface {
@@ -120,24 +116,26 @@ func inARow(n int, path string, faults *faults) int {
 }
 
 // Run checks the servers with the pool's health monitors until ctx is done. It blocks, and returns ctx's error when
-// all its goroutines have ended; or ErrRunning at once if it is running already. Servers keep their last state when it
-// returns, and it may be called again.
+// all its goroutines have ended. Servers keep their last state when it returns, and it may be called again. While one
+// call is running others wait, and one of them takes over when it returns: so each of several owners of a pool may call
+// it, and the servers are checked once.
 //
 // At most 64 checks of a pool are under way at a time. First checks are spread over a tenth of the interval, regular
 // ones over all of it. Disabled servers are not checked. A check that this machine lacks the means for, such as a free
 // file descriptor, changes nothing.
 //
-// Run also looks after draining servers, and does in time, for the sake of logs and events, what requests would do when
+// Run also asks the Discoveries, looks after draining servers, and does in time, for the sake of logs and events, what requests would do when
 // they come: take back servers whose time out of service is over, for instance. Update may be called while it runs.
 func (p *Pool) Run(ctx context.Context) error {
-	if !p.running.CompareAndSwap(false, true) {
-		return fmt.Errorf("pool %q: %w", p.name, ErrRunning)
+	select {
+	case p.running <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	defer p.running.Store(false)
-	slots := make(chan struct{}, maxParallelChecks)
+	defer func() { <-p.running }()
 	var group sync.WaitGroup
 	defer group.Wait()
-	cancels := make(map[*check]context.CancelFunc)
+	cancels := make(map[job]context.CancelFunc)
 	defer func() {
 		for _, cancel := range cancels {
 			cancel()
@@ -146,18 +144,18 @@ func (p *Pool) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		checks := p.checks()
-		for c, cancel := range cancels {
-			if !checks[c] {
+		jobs := p.jobs()
+		for j, cancel := range cancels {
+			if !jobs[j] {
 				cancel()
-				delete(cancels, c)
+				delete(cancels, j)
 			}
 		}
-		for c := range checks {
-			if cancels[c] == nil {
+		for j := range jobs {
+			if cancels[j] == nil {
 				limited, cancel := context.WithCancel(ctx)
-				cancels[c] = cancel
-				group.Go(func() { c.run(limited, slots) })
+				cancels[j] = cancel
+				group.Go(func() { j.run(limited) })
 			}
 		}
 		wait := time.Duration(math.MaxInt64)
@@ -177,11 +175,17 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 }
 
-// checks returns the checks of all servers.
-func (p *Pool) checks() map[*check]bool {
+// A job is what Run has a goroutine for: a check or a search.
+type job interface{ run(ctx context.Context) }
+
+// jobs returns the checks of all servers, and the searches for more of them.
+func (p *Pool) jobs() map[job]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make(map[*check]bool)
+	all := make(map[job]bool)
+	for _, s := range p.searches {
+		all[s] = true
+	}
 	for _, s := range p.laid.servers {
 		for _, c := range s.checks {
 			all[c] = true
@@ -270,7 +274,8 @@ func (c *check) poke() {
 	}
 }
 
-func (c *check) run(ctx context.Context, slots chan struct{}) {
+func (c *check) run(ctx context.Context) {
+	slots := c.server.pool.slots
 	interval := c.monitor.Load().Interval
 	timer := time.NewTimer(rand.N(interval/10 + 1))
 	defer timer.Stop()

@@ -363,18 +363,41 @@ func TestMonitorManyServers(t *testing.T) {
 	})
 }
 
-func TestRunTwice(t *testing.T) {
+// TestRunTakesOver is a pool with several owners: one runs its monitors, and when that one stops another does.
+func TestRunTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustPool(t, Config{Servers: servers(1)})
-		stop := running(t, p)
-		synctest.Wait()
-		if err := p.Run(t.Context()); !errors.Is(err, ErrRunning) {
-			t.Errorf("second Run = %v, want ErrRunning", err)
+		w := newWard()
+		p := mustPool(t, Config{Servers: servers(2), HealthMonitors: []HealthMonitor{{Checker: w}}})
+		s := p.Servers()[0]
+		checks := func() int {
+			before := len(w.times(s))
+			time.Sleep(time.Minute)
+			return len(w.times(s)) - before
 		}
-		stop()
-		stop = running(t, p)
-		synctest.Wait()
-		stop()
+		first := running(t, p)
+		time.Sleep(time.Minute)
+		second, third := running(t, p), running(t, p)
+		if n := checks(); n != 6 {
+			t.Errorf("%d checks in a minute with three owners, want 6", n)
+		}
+		third() // one that waits may leave
+		first()
+		w.set(s, errSick)
+		if n := checks(); n < 5 || n > 8 {
+			t.Errorf("%d checks in a minute after the first owner has left, want about 6", n)
+		}
+		if got := states(p); got != "down up" {
+			t.Errorf("states %s: nobody has noticed", got)
+		}
+		second()
+		if n := checks(); n != 0 {
+			t.Errorf("%d checks with nobody running", n)
+		}
+		first = running(t, p)
+		if n := checks(); n < 5 {
+			t.Errorf("%d checks of a new owner", n)
+		}
+		first()
 	})
 }
 

@@ -13,17 +13,23 @@ import (
 
 // Limits of a pool's configuration.
 const (
-	MaxServers  = 5000 // servers of one pool
-	MaxMonitors = 50   // health monitors of one pool
-	MaxRatio    = 20   // ratio of one server
+	MaxServers     = 5000 // servers of one pool
+	MaxMonitors    = 50   // health monitors of one pool
+	MaxDiscoveries = 50   // discoveries of one pool
+	MaxRatio       = 20   // ratio of one server
 )
 
 // Config describes a pool. New copies what it keeps and leaves the value alone.
 type Config struct {
 	// Name is the pool's name in errors, logs and a Set. It must not be empty.
 	Name string
-	// Servers are the pool's servers, 1 to MaxServers, in the order in which algorithms see them.
+	// Servers are the pool's servers, 1 to MaxServers, in the order in which algorithms see them. There need be none if
+	// there are Discoveries.
 	Servers []ServerConfig
+	// Discoveries find further servers, in the DNS for instance, 0 to MaxDiscoveries of them. What they find comes after
+	// Servers, up to MaxServers in all; of servers with the same address the first counts. Only Run asks them: until it
+	// has, there are no such servers.
+	Discoveries []Discovery
 	// DefaultPort is the port of servers whose address names none. 0 means 80, or 443 when Scheme is "https".
 	DefaultPort uint16
 	// Scheme is how a Transport talks to the servers: "http" or "https". Empty means "http".
@@ -123,18 +129,22 @@ type Pool struct {
 	full     error
 
 	current  atomic.Pointer[snapshot]
-	running  atomic.Bool
+	running  chan struct{} // holds a token while a Run is at work
+	slots    chan struct{} // holds a token for each check under way
 	changed  chan struct{} // holds at most one token: Run has something new to look after
 	waiting  atomic.Int64  // requests in the queue
 	queue    waitingRoom
 	retrying atomic.Int64
 	counters poolCounters
 
-	mu        sync.Mutex                 // held to change the state of any server, and the servers themselves
-	laid      *layout                    // the latest, as in the current snapshot
-	left      map[netip.AddrPort]*Server // removed servers, some of which have leases in use
-	leaving   []*Server                  // servers that have just been removed
-	reordered bool                       // some ratio has changed
+	mu         sync.Mutex                 // held to change the state of any server, and the servers themselves
+	laid       *layout                    // the latest, as in the current snapshot
+	configured []member                   // the configured servers, without those that were found
+	searches   []*search                  // for further servers
+	surplus    int                        // servers that were found and are too many
+	left       map[netip.AddrPort]*Server // removed servers, some of which have leases in use
+	leaving    []*Server                  // servers that have just been removed
+	reordered  bool                       // some ratio has changed
 }
 
 // snapshot is what Acquire needs to know. It is never written once it is published.
@@ -163,18 +173,19 @@ func (p *Pool) FailAction() FailAction { return p.current.Load().fail }
 
 // PoolStats is a reading of a pool's counters, which start at zero when it is made and outlive Update.
 type PoolStats struct {
-	Up             int    // servers that are up
-	Total          int    // servers, disabled ones among them
-	Open           int    // leases in use
-	Waiting        int    // requests in the queue
-	Queued         uint64 // requests that have had to wait
-	QueueTimeouts  uint64 // of those, how many waited in vain
-	QueueFull      uint64 // requests that found the queue full
-	Reselects      uint64 // further servers tried by Transports
-	ReselectsSpent uint64 // further servers not tried because too many were being tried
+	Up                int    // servers that are up
+	Total             int    // servers, disabled ones among them
+	Open              int    // leases in use
+	Waiting           int    // requests in the queue
+	Queued            uint64 // requests that have had to wait
+	QueueTimeouts     uint64 // of those, how many waited in vain
+	QueueFull         uint64 // requests that found the queue full
+	Reselects         uint64 // further servers tried by Transports
+	ReselectsSpent    uint64 // further servers not tried because too many were being tried
+	DiscoveryFailures uint64 // how often a Finder did not know
 }
 
-type poolCounters struct{ queued, queueTimeouts, queueFull, reselects, reselectsSpent atomic.Uint64 }
+type poolCounters struct{ queued, queueTimeouts, queueFull, reselects, reselectsSpent, discoveryFailures atomic.Uint64 }
 
 // Stats returns a reading of the counters. They are read one after the other, not at one instant.
 func (p *Pool) Stats() PoolStats {
@@ -184,6 +195,7 @@ func (p *Pool) Stats() PoolStats {
 		Up: len(snap.up), Total: len(snap.servers), Open: snap.open(), Waiting: int(p.waiting.Load()),
 		Queued: c.queued.Load(), QueueTimeouts: c.queueTimeouts.Load(), QueueFull: c.queueFull.Load(),
 		Reselects: c.reselects.Load(), ReselectsSpent: c.reselectsSpent.Load(),
+		DiscoveryFailures: c.discoveryFailures.Load(),
 	}
 }
 

@@ -51,11 +51,13 @@ const (
 	CauseOperator
 	// CauseDrained means that a draining server had no clients left, or no more time.
 	CauseDrained
+	// CauseDiscovered means that a Discovery has found the server, or finds it no more.
+	CauseDiscovered
 )
 
-var causeNames = [...]string{"configured", "monitor", "passive", "operator", "drained"}
+var causeNames = [...]string{"configured", "monitor", "passive", "operator", "drained", "discovered"}
 
-// String returns "configured", "monitor", "passive", "operator" or "drained".
+// String returns "configured", "monitor", "passive", "operator", "drained" or "discovered".
 func (c Cause) String() string {
 	if int(c) >= len(causeNames) {
 		return fmt.Sprintf("Cause(%d)", uint8(c))

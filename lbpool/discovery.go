@@ -1,0 +1,231 @@
+package lbpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// firstRetry is how long after a failure a Finder is asked again; further failures double it, up to the interval.
+const firstRetry = time.Second
+
+// A Finder finds servers of a pool: in the DNS for instance, see DNSFinder.
+type Finder interface {
+	// Find returns the servers that there are now; none is an answer as well. An error means that nothing is known:
+	// the pool keeps the servers that were found before. Find must return soon after ctx is done. It is not called
+	// again before it has returned. The caller does not change the list, and Find must not once it has returned.
+	Find(ctx context.Context) ([]ServerConfig, error)
+}
+
+// FinderFunc is a function that is a Finder.
+type FinderFunc func(ctx context.Context) ([]ServerConfig, error)
+
+// Find implements Finder.
+func (f FinderFunc) Find(ctx context.Context) ([]ServerConfig, error) { return f(ctx) }
+
+// Discovery says who finds servers and how often. Only Run asks: a request never waits for it. A list of which any
+// entry has a fault counts as a failure. After a failure the Finder is asked again in a second, then in two, and so on
+// up to Interval.
+type Discovery struct {
+	// Name is the name in logs, unique within the pool. Update keeps what was found under a name until the Finder that
+	// it brings has answered. Empty means "discovery[i]".
+	Name string
+	// Finder does the finding. Required.
+	Finder Finder
+	// Interval is the time from one answer to the next question, at most an hour, of which up to a tenth is taken off
+	// at random. 0 means 30 seconds.
+	Interval time.Duration
+	// Timeout is how long Find may take. 0 means 5 seconds.
+	Timeout time.Duration
+}
+
+// validDiscoveries returns copies with the defaults filled in.
+func validDiscoveries(configs []Discovery, faults *faults) []Discovery {
+	if len(configs) > MaxDiscoveries {
+		faults.add("discoveries", "%d discoveries, want at most %d", len(configs), MaxDiscoveries)
+		return nil
+	}
+	discoveries := slices.Clone(configs)
+	owner := make(map[string]string, len(configs))
+	for i := range discoveries {
+		d := &discoveries[i]
+		path := fmt.Sprintf("discoveries[%d]", i)
+		if d.Name == "" {
+			d.Name = fmt.Sprintf("discovery[%d]", i)
+		}
+		if first, taken := owner[d.Name]; taken {
+			faults.add(path+".name", "%q is already the name of %s", d.Name, first)
+		}
+		owner[d.Name] = path
+		if isNil(d.Finder) {
+			faults.add(path+".finder", "must not be nil")
+		} else if v, ok := d.Finder.(interface{ validate() error }); ok {
+			if err := v.validate(); err != nil {
+				faults.add(path+".finder", "%w", err)
+			}
+		}
+		if d.Interval == 0 {
+			d.Interval = 30 * time.Second
+		}
+		if d.Interval < 0 || d.Interval > maxInterval {
+			faults.add(path+".interval", "%s is not within 0 to %s", d.Interval, maxInterval)
+		}
+		if d.Timeout == 0 {
+			d.Timeout = 5 * time.Second
+		}
+		if d.Timeout < 0 || d.Timeout > maxInterval {
+			faults.add(path+".timeout", "%s is not within 0 to %s", d.Timeout, maxInterval)
+		}
+	}
+	return discoveries
+}
+
+// search is a discovery at work. run alone asks; what was found is part of the pool.
+type search struct {
+	pool      *Pool
+	discovery atomic.Pointer[Discovery] // changed by Update
+	wake      chan struct{}             // holds at most one token: the discovery has changed
+
+	found []ServerConfig // guarded by the pool's mu
+}
+
+// discoverLocked makes the pool's searches those of discoveries.
+func (p *Pool) discoverLocked(discoveries []Discovery) {
+	searches := make([]*search, len(discoveries))
+	for i := range discoveries {
+		d := &discoveries[i]
+		at := slices.IndexFunc(p.searches, func(s *search) bool { return s.discovery.Load().Name == d.Name })
+		if at < 0 {
+			searches[i] = &search{pool: p, wake: make(chan struct{}, 1)}
+			searches[i].discovery.Store(d)
+			continue
+		}
+		searches[i] = p.searches[at]
+		if before := searches[i].discovery.Swap(d); before.Interval != d.Interval || !sameFinder(before.Finder, d.Finder) {
+			select {
+			case searches[i].wake <- struct{}{}:
+			default: // it will ask anyway
+			}
+		}
+	}
+	p.searches = searches
+}
+
+// sameFinder reports whether two finders are known to find the same.
+func sameFinder(a, b Finder) bool {
+	before, ok := a.(fmt.Stringer)
+	after, is := b.(fmt.Stringer)
+	return ok && is && before.String() == after.String()
+}
+
+func (s *search) run(ctx context.Context) {
+	retry := firstRetry
+	failing := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		d := s.discovery.Load()
+		err := s.once(ctx, d)
+		if ctx.Err() != nil {
+			return
+		}
+		s.note(d, err, failing)
+		failing = err != nil
+		wait := d.Interval
+		if failing {
+			s.pool.counters.discoveryFailures.Add(1)
+			wait = min(wait, retry)
+			retry = min(2*retry, maxInterval)
+		} else {
+			retry = firstRetry
+		}
+		timer.Reset(wait - rand.N(wait/10+1))
+	}
+}
+
+// once asks, and makes the answer part of the pool.
+func (s *search) once(ctx context.Context, d *Discovery) error {
+	limited, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	found, err := d.Finder.Find(limited)
+	if err != nil {
+		return err
+	}
+	var faults faults
+	newMembers(found, s.pool.current.Load().port, &faults)
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	surplus := 0
+	s.pool.update(time.Now(), CauseDiscovered, "", nil, func() bool {
+		same := slices.Equal(s.found, found)
+		if !same {
+			s.found = found
+			s.pool.layOutLocked(s.pool.laid.settings)
+		}
+		surplus = s.pool.surplus
+		return !same
+	})
+	s.pool.notify() // there may be new servers to check
+	if surplus > 0 {
+		return fmt.Errorf("%d servers are more than the %d that a pool may have, and are left out", surplus, MaxServers)
+	}
+	return nil
+}
+
+// note logs when a failure begins and when it ends.
+func (s *search) note(d *Discovery, err error, failing bool) {
+	if failing == (err != nil) {
+		return
+	}
+	level, message := slog.LevelInfo, "server discovery works again"
+	if err != nil {
+		level, message = slog.LevelWarn, "server discovery failed"
+	}
+	s.pool.current.Load().logger.LogAttrs(context.Background(), level, message,
+		slog.String("pool", s.pool.name), slog.String("discovery", d.Name), slog.Any("error", err))
+}
+
+// membersLocked returns the configured servers and those that were found: each address once, first come, first served.
+func (p *Pool) membersLocked(port uint16) []member {
+	p.surplus = 0
+	if len(p.searches) == 0 {
+		return p.configured
+	}
+	members := slices.Clone(p.configured)
+	known := make(map[netip.AddrPort]bool, len(members))
+	named := make(map[string]bool, len(members))
+	for _, m := range members {
+		known[m.addr], named[strings.ToLower(m.config.Name)] = true, true
+	}
+	for _, s := range p.searches {
+		var faults faults // there are none: they were looked for when this was found
+		for _, m := range newMembers(s.found, port, &faults) {
+			switch {
+			case known[m.addr]:
+				continue
+			case len(members) == MaxServers:
+				p.surplus++
+				continue
+			case named[strings.ToLower(m.config.Name)]:
+				m.config.Name = "" // it goes by its address then
+			}
+			known[m.addr], named[strings.ToLower(m.config.Name)] = true, true
+			members = append(members, m)
+		}
+	}
+	return members
+}
