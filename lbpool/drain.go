@@ -2,6 +2,7 @@ package lbpool
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -17,8 +18,53 @@ type DrainPolicy struct {
 	// finish what they began. Otherwise they are given another server, and only requests under way are left alone.
 	KeepBound bool
 	// Bound returns how many persistence entries point to a server. Run calls it about once a second for each draining
-	// server, one at a time. Nil means that this is not known: with KeepBound, a drain then lasts until its time-out.
+	// server, one at a time. Nil means that this is not known: with KeepBound, a drain then lasts until its time-out,
+	// unless somebody else counts, see Pool.CountBound.
 	Bound func(server netip.AddrPort) int
+}
+
+// CountBound has count called as DrainPolicy.Bound is, beside it and beside others that count, until stop is called. It
+// is for owners of persistence entries who come after the pool was made, and matters only with KeepBound. A drain ends when
+// all counts are 0. A negative count means that it is not known: then only the time-out ends the drain.
+func (p *Pool) CountBound(count func(server netip.AddrPort) int) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts = append(slices.Clip(p.counts), &count)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.counts = slices.DeleteFunc(slices.Clone(p.counts), func(other *func(netip.AddrPort) int) bool { return other == &count })
+	}
+}
+
+// bound counts the clients that are bound to a draining server, as far as somebody does. It may take a while.
+func (p *Pool) bound(s *Server) (n int, known bool) {
+	policy := p.current.Load().drain
+	if policy.Bound != nil {
+		n, known = policy.Bound(s.addr), true
+	}
+	if !policy.KeepBound { // they go elsewhere
+		return n, known
+	}
+	p.mu.Lock()
+	counts := p.counts
+	p.mu.Unlock()
+	for _, count := range counts {
+		more := (*count)(s.addr)
+		if more < 0 {
+			return 0, false
+		}
+		n, known = n+more, true
+	}
+	return n, known
+}
+
+// counted reports whether somebody counts bound clients.
+func (p *Pool) counted() bool {
+	policy := p.current.Load().drain
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return policy.Bound != nil || policy.KeepBound && len(p.counts) > 0
 }
 
 // drain is a server's graceful disable. The zero value is none.
@@ -61,12 +107,14 @@ func (s *Server) Drain(timeout time.Duration) {
 // endIdleDrain ends the drain of a server that nobody uses any more. Only with ask does it ask who is bound, which may
 // take a while.
 func (s *Server) endIdleDrain(ask bool) {
-	policy := s.pool.current.Load().drain
-	if s.open.Load() > 0 || policy.KeepBound && policy.Bound == nil {
+	keep := s.pool.current.Load().drain.KeepBound
+	switch counted := s.pool.counted(); {
+	case s.open.Load() > 0, keep && !counted, counted && !ask:
 		return
-	}
-	if policy.Bound != nil && (!ask || policy.Bound(s.addr) > 0) {
-		return
+	case counted:
+		if n, known := s.pool.bound(s); n > 0 || !known {
+			return
+		}
 	}
 	s.pool.update(time.Now(), CauseDrained, "", nil, func() bool {
 		if !s.drain.on || s.open.Load() > 0 {

@@ -46,10 +46,10 @@ type transition struct {
 }
 
 // announce logs what has changed and tells the owner.
-func (st *settings) announce(pool string, changed []transition) {
+func (st *settings) announce(p *Pool, changed []transition) {
 	for _, c := range changed {
 		st.logger.LogAttrs(context.Background(), slog.LevelInfo, "server state changed",
-			slog.String("pool", pool), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
+			slog.String("pool", p.name), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
 			slog.String("to", c.to.State.String()), slog.String("cause", c.to.Cause.String()),
 			slog.String("monitor", c.to.Monitor), slog.Any("error", c.to.Err))
 		if st.onEvent == nil {
@@ -58,9 +58,7 @@ func (st *settings) announce(pool string, changed []transition) {
 		e := Event{Kind: EventState, Server: c.server, From: c.from, Change: c.to}
 		if c.to.Cause == CauseDrained {
 			e.Kind, e.Open = EventDrained, c.server.Open()
-			if st.drain.Bound != nil {
-				e.Bound = st.drain.Bound(c.server.addr)
-			}
+			e.Bound, _ = p.bound(c.server)
 		}
 		st.onEvent(e)
 	}

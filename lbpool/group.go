@@ -46,6 +46,13 @@ type Member struct {
 	Label string
 }
 
+func (m *Member) label() string {
+	if m.Label == "" {
+		return strconv.Itoa(m.Priority)
+	}
+	return m.Label
+}
+
 // A Group chooses among pools: the ones with the highest priority that can serve, by their ratios. It is immutable, but
 // heeds how its pools fare. All methods may be called concurrently.
 type Group struct {
@@ -105,10 +112,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	g.levels = newLevels(g.members)
 	byLabel := make(map[string][]Member)
 	for _, m := range g.members {
-		if m.Label == "" {
-			m.Label = strconv.Itoa(m.Priority)
-		}
-		byLabel[m.Label] = append(byLabel[m.Label], m)
+		byLabel[m.label()] = append(byLabel[m.label()], m)
 	}
 	for label, members := range byLabel {
 		g.labels[label] = newLevels(members)
@@ -194,7 +198,10 @@ func (g *Group) Lookup(server string, port uint16) (*Server, bool) {
 //
 // With a label, only the pools with that label count; errors match ErrUnknownLabel if there is none. When no pool can
 // serve the error matches ErrNoServer, and ErrFull too if that is because all that are up are full.
-func (g *Group) Select(label string, h Hint) (*Pool, error) {
+func (g *Group) Select(label string, h Hint) (*Pool, error) { return g.choose(label, &h, nil) }
+
+// choose is Select among the pools that are not spent.
+func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 	levels := g.levels
 	if label != "" {
 		if levels = g.labels[label]; levels == nil {
@@ -204,7 +211,7 @@ func (g *Group) Select(label string, h Hint) (*Pool, error) {
 	if h.Server.IsValid() {
 		for _, l := range levels {
 			for _, m := range l.members {
-				if _, ok := m.Pool.refresh().lookupAddr(h.Server); ok && m.Pool.Up() {
+				if _, ok := m.Pool.refresh().lookupAddr(h.Server); ok && m.Pool.Up() && !slices.Contains(spent, m.Pool) {
 					return m.Pool, nil
 				}
 			}
@@ -215,7 +222,7 @@ func (g *Group) Select(label string, h Hint) (*Pool, error) {
 			if l.up() < least {
 				continue
 			}
-			if p := l.choose(&h); p != nil {
+			if p := l.choose(h, spent); p != nil {
 				return p, nil
 			}
 		}
@@ -223,12 +230,47 @@ func (g *Group) Select(label string, h Hint) (*Pool, error) {
 			break
 		}
 	}
-	for _, l := range levels {
-		if l.up() > 0 {
-			return nil, fmt.Errorf("pool group %q: %w", g.name, ErrFull)
-		}
+	if g.full(label) {
+		return nil, fmt.Errorf("pool group %q: %w", g.name, ErrFull)
 	}
 	return nil, fmt.Errorf("pool group %q: %w", g.name, ErrNoServer)
+}
+
+// full reports whether there are servers that are up, given that none can take a request.
+func (g *Group) full(label string) bool {
+	levels := g.levels
+	if label != "" {
+		levels = g.labels[label]
+	}
+	return slices.ContainsFunc(levels, func(l *level) bool { return l.up() > 0 })
+}
+
+// queueing returns the first pool that has servers up and a queue to wait for them, nil if there is none.
+func (g *Group) queueing(label string) *Pool {
+	for _, m := range g.members {
+		snap := m.Pool.refresh()
+		if (label == "" || label == m.label()) && m.Ratio > 0 && len(snap.up) > 0 && !snap.short && snap.queue.Length > 0 {
+			return m.Pool
+		}
+	}
+	return nil
+}
+
+// unmet tells why the server that h wants was not taken, given that another pool was.
+func (g *Group) unmet(h *Hint) Reason {
+	for _, m := range g.members {
+		snap := m.Pool.refresh()
+		switch s, reason := snap.find(h); {
+		case s == nil:
+		case reason != ReasonNone:
+			return reason
+		case snap.short:
+			return ReasonDown
+		default:
+			return ReasonFull
+		}
+	}
+	return ReasonGone
 }
 
 // up counts the servers that are up in pools that take new traffic.
@@ -241,19 +283,20 @@ func (l *level) up() (n int) {
 	return n
 }
 
-func (l *level) choose(h *Hint) *Pool {
+func (l *level) choose(h *Hint, spent []*Pool) *Pool {
 	sum := l.sum()
 	if sum == 0 {
 		return nil
 	}
 	at := (l.turn.Add(1) * l.step) % sum
 	m := l.members[sort.Search(len(l.upTo), func(i int) bool { return l.upTo[i] > at })]
-	if m.serves(h) {
+	can := func(m *Member) bool { return m.serves(h) && !slices.Contains(spent, m.Pool) }
+	if can(&m) {
 		return m.Pool
 	}
 	var serving []*Pool
 	for _, m := range l.members {
-		if m.Ratio > 0 && m.serves(h) {
+		if m.Ratio > 0 && can(&m) {
 			serving = append(serving, m.Pool)
 		}
 	}

@@ -137,14 +137,15 @@ type Pool struct {
 	retrying atomic.Int64
 	counters poolCounters
 
-	mu         sync.Mutex                 // held to change the state of any server, and the servers themselves
-	laid       *layout                    // the latest, as in the current snapshot
-	configured []member                   // the configured servers, without those that were found
-	searches   []*search                  // for further servers
-	surplus    int                        // servers that were found and are too many
-	left       map[netip.AddrPort]*Server // removed servers, some of which have leases in use
-	leaving    []*Server                  // servers that have just been removed
-	reordered  bool                       // some ratio has changed
+	mu         sync.Mutex                  // held to change the state of any server, and the servers themselves
+	laid       *layout                     // the latest, as in the current snapshot
+	configured []member                    // the configured servers, without those that were found
+	searches   []*search                   // for further servers
+	counts     []*func(netip.AddrPort) int // of bound clients; never changed, only replaced
+	surplus    int                         // servers that were found and are too many
+	left       map[netip.AddrPort]*Server  // removed servers, some of which have leases in use
+	leaving    []*Server                   // servers that have just been removed
+	reordered  bool                        // some ratio has changed
 }
 
 // snapshot is what Acquire needs to know. It is never written once it is published.
@@ -407,7 +408,7 @@ func (p *Pool) update(now time.Time, cause Cause, monitor string, err error, edi
 	if p.waiting.Load() > 0 {
 		p.queue.wakeAll()
 	}
-	st.announce(p.name, changed)
+	st.announce(p, changed)
 }
 
 func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit func() bool) (*settings, []transition) {

@@ -1,16 +1,25 @@
 package lbpool
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Route tells a Transport where a request may go, and afterwards its owner where it went. It belongs to one request,
 // in whose context it travels, and must not be read while the request is being sent.
 type Route struct {
-	// Pool is the pool to choose from. Required. The Transport changes it when a backup pool takes over.
+	// Pool is the pool to choose from. Required. The Transport changes it when another pool takes over.
 	Pool *Pool
+	// Group is the group that has chosen Pool, if one has. When Pool cannot take the request after all, the Transport
+	// lets the group choose another, and when none can, it does what the group's FailAction says, not the pool's.
+	Group *Group
+	// Label is the label that was asked for when Group chose.
+	Label string
 	// Hint is what is known about the request.
 	Hint Hint
 	// Wait lets the request wait in the pool's queue when servers are at their limits. It should be set for requests
-	// that are harmless if they come late, such as GET.
+	// that are harmless if they come late, such as GET. With a Group a request waits only for the server that Hint wants,
+	// or when no other pool can take it.
 	Wait bool
 
 	// Server is the server that gave the answer, or else the one that was tried last; nil if there was none. The
@@ -23,19 +32,71 @@ type Route struct {
 	// Servers are the servers that were tried, in order. They hold until the route is used again.
 	Servers []*Server
 
-	few [DefaultRetries + 1]*Server // room for Servers
+	few    [DefaultRetries + 1]*Server // room for Servers
+	detour detour
 }
 
 // begin forgets what an earlier use has left.
 func (r *Route) begin() {
 	r.Server, r.Unmet, r.Tried, r.Servers = nil, ReasonNone, 0, r.few[:0]
+	r.detour = detour{}
 }
 
 // add notes that a server is tried.
 func (r *Route) add(l Lease) {
 	r.Server, r.Unmet = l.Server, l.Unmet
+	if r.Unmet == ReasonGone && r.Group != nil {
+		r.Unmet = r.Group.unmet(&r.Hint) // another pool of the group may have it
+	}
 	r.Tried++
 	r.Servers = append(r.Servers, l.Server)
+}
+
+// A detour is what a request goes through whose pool cannot take it.
+type detour struct {
+	spent   []*Pool // pools of the group that could not take it
+	waiting bool    // none of them could: it is in a queue
+	backups int
+}
+
+const maxBackups = 3
+
+// waits reports whether the request is to wait in the queue of its pool.
+func (r *Route) waits() bool {
+	if !r.Wait || r.Group == nil || r.detour.waiting {
+		return r.Wait
+	}
+	if !r.Hint.Server.IsValid() {
+		return false
+	}
+	_, own := r.Pool.current.Load().lookupAddr(r.Hint.Server)
+	return own
+}
+
+// turn finds another pool for a request that its pool could not take because of err. It reports whether there is one.
+func (r *Route) turn(err error) bool {
+	fail := r.Pool.FailAction()
+	if r.Group != nil {
+		fail = r.Group.fail
+		var refused *UnavailableError
+		if !errors.As(err, &refused) && !r.detour.waiting {
+			r.detour.spent = append(r.detour.spent, r.Pool)
+			if p, err := r.Group.choose(r.Label, &r.Hint, r.detour.spent); err == nil {
+				r.Pool = p
+				return true
+			}
+			if p := r.Group.queueing(r.Label); p != nil && r.Wait {
+				r.Pool, r.detour.waiting = p, true
+				return true
+			}
+		}
+	}
+	if fail.Kind != FailBackup || r.detour.backups == maxBackups {
+		return false
+	}
+	r.detour.backups++
+	r.Pool, r.Group = fail.Backup, nil
+	return true
 }
 
 type routeKey struct{}

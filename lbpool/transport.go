@@ -69,7 +69,8 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 //
 // The request's Host header is kept, and so is everything else but the place it is sent to. A server that cannot be
 // connected to is replaced by another while nothing of the request body has been read, and further cases can be
-// configured, see Reselect. When no server of a pool can be had, and its FailAction names a backup pool, that takes over.
+// configured, see Reselect. When no server of a pool can be had, another pool of the route's Group takes over, or a backup
+// pool that the FailAction names.
 // The lease of the server is held until the response body is closed or has been read to its end, or in the case of an
 // upgraded connection (status 101), until that is closed.
 //
@@ -116,20 +117,16 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if route.Pool == nil {
 		return nil, ErrNoRoute
 	}
-	for backups := 0; ; backups++ {
+	for {
 		resp, err := t.send(req, route, body)
-		if err == nil || route.Tried > 0 || backups == maxBackups || !errors.Is(err, ErrNoServer) {
+		if err == nil || route.Tried > 0 || !errors.Is(err, ErrNoServer) || !route.turn(err) {
 			return resp, err
 		}
-		fail := route.Pool.FailAction()
-		if fail.Kind != FailBackup {
-			return nil, err
+		if name := route.Pool.HashHeader(); name != "" {
+			route.Hint.Header = req.Header.Get(name)
 		}
-		route.Pool = fail.Backup
 	}
 }
-
-const maxBackups = 3
 
 // CloseIdleConnections closes the idle connections of Base, if it has such a method.
 func (t *Transport) CloseIdleConnections() {
@@ -210,7 +207,7 @@ func (x *exchange) run() (*http.Response, error) {
 }
 
 func (x *exchange) acquire(h Hint) (Lease, error) {
-	if x.route.Wait && x.route.Tried == 0 {
+	if x.route.Tried == 0 && x.route.waits() {
 		return x.pool.AcquireWait(x.req.Context(), h)
 	}
 	return x.pool.Acquire(h)
