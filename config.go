@@ -92,6 +92,12 @@ type Config struct {
 	// when no script has chosen a server. Nil means no such binding.
 	Persistence PersistenceProfile
 
+	// PersistenceHeader names a header that each response gets, which tells what
+	// came of the client's binding to a server: the text of
+	// [Record].Persistence. There is none if nobody has asked for a binding.
+	// Empty means no such header.
+	PersistenceHeader string
+
 	// TrustedProxies are the networks of proxies in front of this one. The
 	// client of a request from such a proxy is taken from the header that
 	// ClientHeader names, read from the right up to the first address that
@@ -243,6 +249,9 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	if s.HealthScore == nil {
 		s.HealthScore = DefaultHealth
 	}
+	if s.PersistenceHeader = http.CanonicalHeaderKey(s.PersistenceHeader); !settable(s.PersistenceHeader) {
+		fault("persistenceHeader: ", fmt.Errorf("%q is not the name of a header to be set", s.PersistenceHeader))
+	}
 	s.compilePools(fault)
 	s.compilePolicies(vs.current.Load(), fault)
 	s.compileScripts(vs, fault)
@@ -288,6 +297,19 @@ func (s *snapshot) compileEdge(old *snapshot, fault func(string, error)) {
 		limiters = old.limiters
 	}
 	s.limiters = s.Connections.compile(limiters, fault)
+}
+
+// settable reports whether a response may get a header of this name, which may
+// be empty: a token (RFC 9110, section 5.6.2) that nothing else depends on.
+func settable(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Content-Encoding", "Content-Type", "Date", "Location", "Set-Cookie", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade":
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
 }
 
 // split takes apart an error that joins several.

@@ -143,7 +143,7 @@ func (tx *Transaction) fail(err error) {
 		tx.record.significant(ClientGone)
 		tx.replyText(statusClientGone)
 		return
-	case errors.Is(err, lbpool.ErrTimeout):
+	case errors.Is(err, lbpool.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		tx.failure = http.StatusGatewayTimeout
 		tx.record.significant(ServerTimeout)
 	default:
@@ -153,15 +153,20 @@ func (tx *Transaction) fail(err error) {
 	if tx.runScripts(event); tx.ended() {
 		return
 	}
-	if event == datascript.HTTPLBFailed && tx.route.Pool != nil {
+	switch {
+	case event != datascript.HTTPLBFailed:
+		tx.replyText(tx.failure)
+	case tx.route.Group != nil:
+		tx.failPool(tx.route.Group.FailAction())
+	case tx.route.Pool != nil:
 		tx.failPool(tx.route.Pool.FailAction())
-	} else {
+	default:
 		tx.replyText(tx.failure)
 	}
 }
 
-// failPool does what a pool's owner wants done when no server can be had. A
-// backup pool has had its turn: the transport saw to that.
+// failPool does what the owner of a pool or a group wants done when no server
+// can be had. A backup pool has had its turn.
 func (tx *Transaction) failPool(a lbpool.FailAction) {
 	switch {
 	case a.Kind == lbpool.FailClose:

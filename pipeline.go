@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
@@ -163,35 +164,67 @@ func selectPool(tx *Transaction) {
 	if len(tx.s.Pools) == 0 {
 		return
 	}
-	pool := tx.s.defaultPool
-	if tx.selected.pool != "" {
-		// Rules and scripts can only select what exists. A group has its own
-		// choice among its pools.
-		var err error
-		pool, err = tx.s.pools.Select(tx.selected.pool, "", lbpool.Hint{Client: tx.client.Addr()})
-		if err != nil {
-			tx.fail(err) // no pool of the group can serve
-			return
+	tx.route = lbpool.Route{Pool: tx.s.defaultPool, Wait: tx.r.Method == http.MethodGet}
+	group, grouped := tx.s.pools.Group(tx.selected.pool)
+	lookup := group.Lookup
+	if !grouped {
+		if p, ok := tx.s.pools.Pool(tx.selected.pool); ok {
+			tx.route.Pool = p
 		}
+		lookup = tx.route.Pool.Lookup
 	}
-	hint := pool.HintFor(tx.out, tx.client)
-	hint.Key = tx.hashKey
-	tx.route = lbpool.Route{Pool: pool, Hint: hint}
+	server := tx.boundServer(lookup)
+	if grouped && !tx.choosePool(group, server) {
+		return
+	}
+	tx.route.Hint = tx.route.Pool.HintFor(tx.out, tx.client)
+	tx.route.Hint.Key, tx.route.Hint.Server = tx.hashKey, server
+}
+
+// boundServer returns the server that the request should go to because a
+// script or the persistence profile says so.
+func (tx *Transaction) boundServer(lookup func(server string, port uint16) (*lbpool.Server, bool)) netip.AddrPort {
 	switch {
 	case tx.selected.addr.IsValid():
-		tx.route.Hint.Server = tx.selected.addr
+		return tx.selected.addr
 	case tx.selected.gone:
-		tx.route.Hint.Server = serverAddr(tx.selected.entry)
-	case tx.selected.key == "" && tx.s.Persistence != nil:
-		name, ok := tx.s.Persistence.Find(tx.r, tx.client.Addr())
-		tx.lookedUp(ok, 0)
-		if server, found := pool.Lookup(name, 0); ok && found {
-			tx.route.Hint.Server = server.Addr()
-		} else if ok {
-			tx.selected.gone = true
-			tx.route.Hint.Server = serverAddr(name)
-		}
+		return serverAddr(tx.selected.entry)
+	case tx.selected.key != "" || tx.s.Persistence == nil:
+		return netip.AddrPort{}
 	}
+	name, ok := tx.s.Persistence.Find(tx.r, tx.client.Addr())
+	tx.lookedUp(ok, 0)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	if server, found := lookup(name, 0); found {
+		return server.Addr()
+	}
+	tx.selected.gone = true
+	return serverAddr(name)
+}
+
+// choosePool lets a group choose among its pools. It reports whether there is
+// one that can serve, or a backup pool.
+func (tx *Transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bool {
+	pool, err := group.Select("", lbpool.Hint{Client: tx.client.Addr(), Server: server})
+	fail := group.FailAction()
+	switch {
+	case err == nil:
+		tx.route.Pool, tx.route.Group = pool, group
+	case errors.Is(err, lbpool.ErrFull) && tx.route.Wait:
+		// It may wait in the queue of one of them, which is for the transport to find.
+		members := group.Members()
+		open := slices.IndexFunc(members, func(m lbpool.Member) bool { return m.Ratio > 0 && m.Pool.Up() })
+		tx.route.Pool, tx.route.Group = members[max(open, 0)].Pool, group
+	case fail.Kind == lbpool.FailBackup:
+		tx.route.Pool = fail.Backup
+	default:
+		tx.route.Pool, tx.route.Group = nil, group
+		tx.fail(err)
+		return false
+	}
+	return true
 }
 
 // serverAddr reads the name of a server that is gone, so that its pool
@@ -206,6 +239,7 @@ func serverAddr(name string) netip.AddrPort {
 
 // bindServer remembers which server has answered.
 func bindServer(tx *Transaction) {
+	tx.tellPersistence(tx.header())
 	server := tx.route.Server
 	if server == nil {
 		return

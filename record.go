@@ -228,3 +228,21 @@ func (tx *Transaction) failed() bool {
 		return (s == ServerFailed || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)
 	})
 }
+
+// tellPersistence puts what came of the client's binding into the header that
+// is configured for it. Nobody else's word stands there.
+func (tx *Transaction) tellPersistence(h http.Header) {
+	name := tx.s.PersistenceHeader
+	if name == "" {
+		return
+	}
+	if text := tx.persistence().String(); text != "" {
+		h.Set(name, text)
+	} else {
+		h.Del(name)
+	}
+}
+
+// PersistenceResult returns what came of the client's binding so far, as in
+// [Record].Persistence: "hit" or "repin:down" for instance, or empty.
+func (tx *Transaction) PersistenceResult() string { return tx.persistence().String() }

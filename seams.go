@@ -29,6 +29,7 @@ var (
 	_ datascript.EncryptionReporter = (*Transaction)(nil)
 	_ datascript.FailureReporter    = (*Transaction)(nil)
 	_ datascript.HashKeyer          = (*Transaction)(nil)
+	_ datascript.PersistenceTeller  = (*Transaction)(nil)
 
 	_ policy.IPGroups           = (*ipgroup.Set)(nil)
 	_ policy.Transaction        = (*Transaction)(nil)

@@ -85,9 +85,13 @@ func (vs *VirtualService) Wrap(next http.Handler) http.Handler {
 // has not.
 var ErrRunning = errors.New("limpet: virtual service is running already")
 
-// Run runs the health monitors of all pools, also of those that updates bring,
-// until ctx ends. It returns when they have stopped: nil, or [ErrRunning] at
-// once. A virtual service whose pools have no monitors needs no Run.
+// Run runs the health monitors and the discoveries of all pools, also of those
+// that updates bring, until ctx ends. It returns when they have stopped: nil,
+// or [ErrRunning] at once. A virtual service whose pools have neither needs no
+// Run, except to end drains: while it is running, the clients that are bound to
+// a draining server are counted in the default table and in the persistence
+// profile, if these can count. Virtual services may share a pool; when the one
+// that runs its monitors stops, another takes over.
 func (vs *VirtualService) Run(ctx context.Context) error {
 	if !vs.running.CompareAndSwap(false, true) {
 		return ErrRunning
@@ -116,9 +120,8 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 			monitored[p] = monitoring{stop, done}
 			wg.Go(func() {
 				defer close(done)
-				// The only error but ctx's is that somebody else runs
-				// this pool's monitors, which is all that is needed.
-				_ = p.Run(poolCtx)
+				defer p.CountBound(vs.boundTo(p))()
+				_ = p.Run(poolCtx) // its only error is the context's
 			})
 		}
 		for p, m := range monitored {

@@ -94,6 +94,14 @@ type HashKeyer interface {
 	SetHashKey(key string)
 }
 
+// A PersistenceTeller is behind avi.pool.persistence.
+type PersistenceTeller interface {
+	// PersistenceResult is what came of the client's binding to a server:
+	// "hit", "miss", "expired", or "repin:" and why another server was
+	// taken. It is empty if nobody has asked for a binding.
+	PersistenceResult() string
+}
+
 // ability returns the transaction as a T, or fails the script.
 func ability[T any](c call) T {
 	a, ok := c.tx.(T)

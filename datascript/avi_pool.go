@@ -17,6 +17,7 @@ var poolEntries = []entry{
 	{name: "get_server_info", call: poolGetServerInfo},
 	{name: "name", call: poolName},
 	{name: "chash", call: poolCHash, events: requestEvents},
+	{name: "persistence", call: poolPersistence},
 }
 
 // select(pool [, server [, port]]) chooses the pool, and the server if one is
@@ -160,6 +161,17 @@ func poolCHash(c call) int {
 	key := c.str(1)
 	c.decide(func() { keyer.SetHashKey(key) })
 	return 0
+}
+
+// persistence() returns what came of the client's binding to a server: "hit",
+// "miss", "expired", or "repin:" and why another server was taken, such as
+// "repin:down"; nil if nobody has asked for a binding. Before a server is
+// chosen it tells how look-ups of entries have ended. It is an extension.
+func poolPersistence(c call) int {
+	if result := ability[PersistenceTeller](c).PersistenceResult(); result != "" {
+		return c.retString(result)
+	}
+	return c.ret(lua.LNil)
 }
 
 // currentServer is what the script selected, or what is in use.

@@ -14,8 +14,9 @@ import (
 // headers are made in place and undone by the engine if the script fails.
 //
 // A Transaction may have further abilities: see [UserKeeper],
-// [EncryptionReporter], [RequestIdentifier], [ServerTimer], [RequestBufferer], [ResponseBufferer],
-// [FailureReporter], [Tunneler], [Fingerprinter] and [HashKeyer].
+// [EncryptionReporter], [RequestIdentifier], [ServerTimer], [RequestBufferer],
+// [ResponseBufferer], [FailureReporter], [Tunneler], [Fingerprinter],
+// [HashKeyer] and [PersistenceTeller].
 type Transaction interface {
 	// Client is the address of the client, resolved and unmapped.
 	Client() netip.AddrPort

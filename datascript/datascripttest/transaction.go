@@ -21,6 +21,7 @@ var (
 	_ datascript.Tunneler          = (*Transaction)(nil)
 	_ datascript.Fingerprinter     = (*Transaction)(nil)
 	_ datascript.HashKeyer         = (*Transaction)(nil)
+	_ datascript.PersistenceTeller = (*Transaction)(nil)
 )
 
 // The addresses of a transaction that names none. Both are reserved for documentation (RFC 5737).
@@ -82,6 +83,8 @@ type Transaction struct {
 	Tunneled bool
 	// HashKey is the key for algorithms that hash one.
 	HashKey string
+	// Persistence is what came of the client's binding, such as "hit"; empty for none.
+	Persistence string
 
 	vars datascript.Vars
 }
@@ -258,6 +261,9 @@ func (tx *Transaction) TLSFingerprint(kind string) (fingerprint string, ok bool)
 
 // SetHashKey sets HashKey.
 func (tx *Transaction) SetHashKey(key string) { tx.HashKey = key }
+
+// PersistenceResult returns Persistence.
+func (tx *Transaction) PersistenceResult() string { return tx.Persistence }
 
 // Vars returns the variables of the scripts, which last as long as the Transaction.
 func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }
