@@ -58,6 +58,10 @@ assurance: ## count the promises of docs/assurance.md that a test proves
 hostile: ## run every hostile script of datascript in a process of its own, with 512 MiB of memory
 	go test ./datascript -run '^TestHostileProcess$$' -count=1 -v -args -hostile
 
+.PHONY: load
+load: ## run the tests of load with 1,200,000 requests each, and 100,000 that must not be sent twice
+	go test . ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice)$$' -count=1 -v -timeout 20m -args -full
+
 .PHONY: cover
 cover: ## print the share of statements that the tests cover, by package
 	go test -cover ./...
