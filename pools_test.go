@@ -744,3 +744,102 @@ func TestIPGroupFinder(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainLeavesStreams drains a server with streams open and a deadline: the
+// streams of bound clients go on after it, to their end.
+func TestDrainLeavesStreams(t *testing.T) {
+	const streams = 20
+	g := newGate()
+	pool := newPool(t, lbpool.Config{
+		Name: "my_pool", Drain: lbpool.DrainPolicy{KeepBound: true},
+		Servers: startServersWith(t, 2, func(int) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/stream" {
+					_ = http.NewResponseController(w).Flush()
+					g.ServeHTTP(w, r)
+					io.WriteString(w, "the end")
+				}
+			})
+		}),
+	})
+	profile, err := persistence.NewClientIP(persistence.ClientIPConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recs := newRecords()
+	vs, site := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add})
+	running(t, vs)
+	c := site.client(t)
+	get(t, c, site.URL)
+	server, _ := pool.Lookup(recs.next(t).Server.String(), 0)
+	var open []*http.Response
+	for i := range streams {
+		if i == streams/2 {
+			server.Drain(50 * time.Millisecond)
+		}
+		res, err := c.Get(site.URL + "/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		open = append(open, res)
+	}
+	eventually(t, "the deadline", func() bool { return server.State() == lbpool.Disabled })
+	get(t, c, site.URL)
+	if r := recs.next(t); r.Persistence != limpet.RepinDisabled || r.Server == server.Addr() {
+		t.Errorf("after the deadline: %v, %v", r.Server, r.Persistence)
+	}
+	if n := server.Open(); n < streams/2 {
+		t.Errorf("%d of %d streams are left", n, streams)
+	}
+	for range streams {
+		g.open <- struct{}{}
+	}
+	for i, res := range open {
+		if body, err := io.ReadAll(res.Body); err != nil || string(body) != "the end" {
+			t.Errorf("stream %d: %q, %v", i, body, err)
+		}
+	}
+	recs.take(t, streams)
+	if n := server.Open(); n != 0 {
+		t.Errorf("%d requests are open at the end", n)
+	}
+}
+
+// TestClientLeavesSoon measures how long it takes a server to learn that the
+// client has left. The promise is 50 ms; machines that test have more to do.
+func TestClientLeavesSoon(t *testing.T) {
+	started, left := make(chan bool, 1), make(chan time.Time, 1)
+	_, site := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{poolFor(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/download" {
+			_ = http.NewResponseController(w).Flush()
+		}
+		started <- true
+		<-r.Context().Done()
+		left <- time.Now()
+	})}})
+	c := site.client(t)
+	for _, path := range []string{"/", "/download"} {
+		var took []time.Duration
+		for range 21 {
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if res, err := c.Do(newRequest(t, "GET", site.URL+path, nil).WithContext(ctx)); err == nil {
+					_, _ = io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+			})
+			await(t, started, "the server to be asked")
+			start := time.Now()
+			cancel()
+			took = append(took, await(t, left, "the server to be told").Sub(start))
+			wg.Wait()
+		}
+		slices.Sort(took)
+		t.Logf("%s: half of the servers know within %s, all within %s", path, took[len(took)/2], took[len(took)-1])
+		if took[len(took)/2] > 250*time.Millisecond {
+			t.Errorf("%s: half of the servers learnt it only after %s", path, took[len(took)/2])
+		}
+	}
+}

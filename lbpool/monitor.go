@@ -50,7 +50,8 @@ type HealthMonitor struct {
 	// Port is the port to check. 0 means the server's. Traffic goes to the server's port in any case.
 	Port uint16
 	// DisableQuickStart keeps to Interval always. Otherwise the checks of a server that is new, was enabled again or
-	// was out for 10 checks follow one another at once while they succeed, until the server is up.
+	// was out for 10 checks, or of any when no server of the pool is up, follow one another at once while they succeed,
+	// until the server is up.
 	DisableQuickStart bool
 	// MaxHold bounds the hold on servers that flap. A server that goes down within 10 intervals after it came up stays
 	// down, although checks succeed, for an interval, the next time for two, then four and so on up to MaxHold; what
@@ -381,7 +382,8 @@ func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again,
 	if c.up && !up {
 		c.rose = now
 	}
-	c.quick = c.quick && !ready
+	// When nobody is up there is no time to lose.
+	c.quick = (c.quick || len(c.server.pool.current.Load().up) == 0 && !m.DisableQuickStart) && !ready
 	// A server that is held is news too: it may be the only one.
 	return c.quick, up != c.up || maintenance != c.maintenance || ready && !c.up
 }
