@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
@@ -304,4 +305,31 @@ func ExampleVirtualService_Health() {
 	health := vs.Health()
 	fmt.Println("score", health.Score, health.Color(), "security penalty", health.Security)
 	// Output: score 50 orange security penalty 50
+}
+
+func ExampleIPGroupFinder() {
+	group, err := ipgroup.Parse("web servers", []string{"10.0.0.1-10.0.0.3"}, ipgroup.Options{})
+	if err != nil {
+		panic(err)
+	}
+	groups, err := ipgroup.NewSet(group)
+	if err != nil {
+		panic(err)
+	}
+	finder := &limpet.IPGroupFinder{Groups: groups, Group: "web servers", Port: 8080}
+	pool, err := lbpool.New(lbpool.Config{Name: "web", Discoveries: []lbpool.Discovery{{Finder: finder, Interval: time.Second}}})
+	if err != nil {
+		panic(err)
+	}
+	_, err = limpet.New(limpet.Config{Pools: []*lbpool.Pool{pool}}) // call its Run, and replace the group at will
+	fmt.Println(err)
+	found, _ := finder.Find(context.Background())
+	for _, server := range found {
+		fmt.Println(server.Address)
+	}
+	// Output:
+	// <nil>
+	// 10.0.0.1:8080
+	// 10.0.0.2:8080
+	// 10.0.0.3:8080
 }

@@ -14,12 +14,12 @@ import (
 // next question of its [lbpool.Discovery], whose Interval may be short: asking
 // costs no more than a walk through the group.
 type IPGroupFinder struct {
-	// Groups are the groups, and Group is the name of the one. It must hold
-	// at most [lbpool.MaxServers] addresses, and no countries: otherwise,
-	// or when it is not there, the pool keeps the servers that it has. Both
-	// are required.
+	// Groups are where the group is found. Required.
 	Groups *ipgroup.Set
-	Group  string
+	// Group is its name. If there is no such group, or if it holds more than
+	// [lbpool.MaxServers] addresses, or countries, the pool keeps the servers
+	// that it has. Required.
+	Group string
 	// Port is the servers' port. 0 means the pool's DefaultPort.
 	Port uint16
 	// Server is what the servers are like. Address and Name are ignored.

@@ -253,3 +253,57 @@ func TestDrainRaces(t *testing.T) {
 		t.Errorf("%d drains announced, want 200", n)
 	}
 }
+
+// TestCountBound has several owners of entries count the clients of a draining server.
+func TestCountBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, keep := range []bool{true, false} {
+			var d diary
+			p := mustPool(t, Config{Servers: servers(2), Drain: DrainPolicy{KeepBound: keep}, OnEvent: d.write})
+			stop := running(t, p)
+			counts := [3]atomic.Int64{}
+			var stops []func()
+			for i := range counts {
+				counts[i].Store(int64(i) - 1) // not known, none, one
+				stops = append(stops, p.CountBound(func(server netip.AddrPort) int {
+					p.Stats() // no lock is held
+					return int(counts[i].Load())
+				}))
+			}
+			s := p.Servers()[0]
+			s.Drain(DrainForever)
+			time.Sleep(time.Minute)
+			if !keep {
+				if s.State() != Disabled {
+					t.Errorf("bound clients go elsewhere, and the server is %s", s.State())
+				}
+				stop()
+				continue
+			}
+			stops[0]()
+			time.Sleep(time.Minute)
+			if s.State() != Draining {
+				t.Errorf("one client is left: %s", s.State())
+			}
+			counts[2].Store(0)
+			time.Sleep(2 * drainPoll)
+			if list := d.drained(); s.State() != Disabled || len(list) != 1 || list[0].Bound != 0 {
+				t.Errorf("nobody is left: %s, %+v", s.State(), list)
+			}
+			// Without anybody who counts only the time-out ends it.
+			stops[1]()
+			stops[2]()
+			s.Enable()
+			s.Drain(time.Hour)
+			time.Sleep(time.Hour - time.Second)
+			if s.State() != Draining {
+				t.Errorf("nobody counts: %s", s.State())
+			}
+			time.Sleep(2 * time.Second)
+			if s.State() != Disabled {
+				t.Errorf("after its time: %s", s.State())
+			}
+			stop()
+		}
+	})
+}

@@ -368,3 +368,60 @@ func ExampleCheckerFunc() {
 	// Output:
 	// up: true
 }
+
+func ExampleDNSFinder() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	pool, err := lbpool.New(lbpool.Config{
+		Name: "web",
+		Discoveries: []lbpool.Discovery{{
+			Finder:   &lbpool.DNSFinder{Name: "localhost:8080", Network: "ip4", Server: lbpool.ServerConfig{MaxConnections: 100}},
+			Interval: 10 * time.Second,
+		}},
+		OnEvent: func(e lbpool.Event) {
+			fmt.Println(e.Server.Name(), e.Change.State)
+			cancel() // seen enough
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	_ = pool.Run(ctx) // looks the name up now and then
+	// Output:
+	// 127.0.0.1:8080 up
+}
+
+func ExampleFinderFunc() {
+	// A file, a registry or whatever else knows the servers.
+	finder := lbpool.FinderFunc(func(ctx context.Context) ([]lbpool.ServerConfig, error) {
+		return []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2", Ratio: 2}}, nil
+	})
+	_, err := lbpool.New(lbpool.Config{Name: "web", Discoveries: []lbpool.Discovery{{Name: "registry", Finder: finder}}})
+	fmt.Println(err)
+	// Output:
+	// <nil>
+}
+
+func ExamplePool_CountBound() {
+	pool, err := lbpool.New(lbpool.Config{
+		Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}}, Drain: lbpool.DrainPolicy{KeepBound: true},
+	})
+	if err != nil {
+		panic(err)
+	}
+	entries := map[string]netip.AddrPort{"alice": netip.MustParseAddrPort("10.0.0.1:80")}
+	stop := pool.CountBound(func(server netip.AddrPort) int {
+		n := 0
+		for _, to := range entries {
+			if to == server {
+				n++
+			}
+		}
+		return n
+	})
+	defer stop()
+	pool.Servers()[0].Drain(lbpool.DrainForever) // until alice is gone, while pool.Run is running
+	fmt.Println(pool.Servers()[0].State())
+	// Output:
+	// draining
+}

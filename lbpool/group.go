@@ -28,8 +28,8 @@ type GroupConfig struct {
 	// MinServers is how many servers must be up in the pools of a priority for it to be used. When no priority has as
 	// many, the highest one that has any is used. 0 means 1.
 	MinServers int
-	// FailAction is what the owner wants done when no pool of the group can take a request. FailBackup is the owner's
-	// to carry out as well.
+	// FailAction is what the owner wants done when no pool of the group can take a request. A Transport carries out
+	// FailBackup for a Route whose Group this is, once the group has chosen; the rest is the owner's.
 	FailAction FailAction
 }
 
