@@ -191,11 +191,13 @@ func (s *search) note(d *Discovery, err error, failing bool) {
 	if failing == (err != nil) {
 		return
 	}
-	level, message := slog.LevelInfo, "server discovery works again"
-	if err != nil {
-		level, message = slog.LevelWarn, "server discovery failed"
+	logger := s.pool.current.Load().logger
+	if err == nil {
+		logger.LogAttrs(context.Background(), slog.LevelInfo, "server discovery works again",
+			slog.String("pool", s.pool.name), slog.String("discovery", d.Name))
+		return
 	}
-	s.pool.current.Load().logger.LogAttrs(context.Background(), level, message,
+	logger.LogAttrs(context.Background(), slog.LevelWarn, "server discovery failed",
 		slog.String("pool", s.pool.name), slog.String("discovery", d.Name), slog.Any("error", err))
 }
 
