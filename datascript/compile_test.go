@@ -215,3 +215,28 @@ func FuzzScript(f *testing.F) {
 		}
 	})
 }
+
+func TestParseHeading(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		want Event // 0 for no heading
+	}{
+		{"-- HTTP_REQ", HTTPReq},
+		{"-- HTTP Request Event --\n", HTTPReq},
+		{"\t--- http_resp datascript ---", HTTPResp},
+		{"--==== VS_DATASCRIPT_EVT_HTTP_LB_DONE ====", LBDone},
+		{"-- HTTP_REQUEST_DATA script:", HTTPReqData},
+		{"-- HTTP_REQ sets the pool", 0},
+		{"-- event", 0},
+		{"-- event --", 0},
+		{"--", 0},
+		{"HTTP_REQ", 0},
+		{"x = 1 -- HTTP_REQ", 0},
+		{"--" + strings.Repeat("-", 80) + " HTTP_REQ", 0},
+		{"", 0},
+	} {
+		if got, ok := ParseHeading(c.line); got != c.want || ok != (c.want != 0) {
+			t.Errorf("ParseHeading(%q) = %v, %v; want %v", c.line, got, ok, c.want)
+		}
+	}
+}

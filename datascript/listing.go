@@ -20,7 +20,7 @@ func splitListing(name, source string) ([]Chunk, *CompileError) {
 		inLong := scan.inLongBracket()
 		scan.line(text)
 		if !inLong {
-			if ev, ok := heading(text); ok {
+			if ev, ok := ParseHeading(text); ok {
 				if n := len(parts); n > 0 && parts[n-1].Event == ev {
 					parts[n-1].Source += text // a comment within its own part
 					continue
@@ -47,8 +47,11 @@ func splitListing(name, source string) ([]Chunk, *CompileError) {
 	return parts, nil
 }
 
-// heading reports whether a line is an event heading.
-func heading(line string) (Event, bool) {
+// ParseHeading returns the event that a line of a listing is the heading of:
+// the line is a comment with nothing but the event's name, as [ParseEvent]
+// accepts it, perhaps one of the words "event", "script" and "datascript"
+// behind it, and ornaments around. ok is false for any other line.
+func ParseHeading(line string) (ev Event, ok bool) {
 	s, ok := strings.CutPrefix(strings.TrimSpace(line), "--")
 	if !ok || len(s) > 80 {
 		return 0, false

@@ -124,8 +124,10 @@ func splitCase(file string, data []byte) []*section {
 	var sections []*section
 	for _, f := range archive.Files {
 		text := string(f.Data)
-		if n := len(sections); n > 0 && isListing(sections[n-1].name) && isHeading(f.Name) {
-			sections[n-1].text += "-- " + f.Name + " --\n" + text
+		marker := "-- " + f.Name + " --\n"
+		_, heading := datascript.ParseHeading(marker)
+		if n := len(sections); n > 0 && heading && isListing(sections[n-1].name) {
+			sections[n-1].text += marker + text
 		} else {
 			sections = append(sections, &section{file: file, name: f.Name, line: line + 1, text: text})
 		}
@@ -136,19 +138,6 @@ func splitCase(file string, data []byte) []*section {
 
 func isListing(name string) bool {
 	return name == "listing.lua" || strings.HasSuffix(name, "/listing.lua")
-}
-
-// isHeading reports whether a name is that of an event, as headings of listings spell it.
-func isHeading(name string) bool {
-	name = strings.Trim(name, "-=* \t:")
-	for _, suffix := range []string{"", " event", " datascript", " script"} {
-		if n := len(name) - len(suffix); n > 0 && strings.EqualFold(name[n:], suffix) {
-			if _, err := datascript.ParseEvent(name[:n]); err == nil {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // addScript takes a section such as "http_req.lua", or "2-Stop Bots/http_req.lua".
