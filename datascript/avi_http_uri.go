@@ -49,7 +49,8 @@ func rawPath(u *url.URL) string {
 }
 
 // hostname() returns the host that the client asked for, in lower case and
-// without the port, or nil.
+// without the port, or nil. An IPv6 address keeps its brackets, as in the host
+// of a URI (RFC 3986, section 3.2.2): scripts build redirects of it.
 func httpHostname(c call) int {
 	host := hostOnly(c.tx.Original().Host)
 	if host == "" {
@@ -60,20 +61,26 @@ func httpHostname(c call) int {
 
 func hostOnly(hostport string) string {
 	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
+	if _, port, err := net.SplitHostPort(hostport); err == nil {
+		host = hostport[:len(hostport)-len(port)-1]
 	}
-	return luastr.Lower(strings.Trim(host, "[]"))
+	if host == "[]" {
+		return ""
+	}
+	return luastr.Lower(host)
 }
 
 // get_host_tokens([start [, end]]) returns the labels of the host, counted
 // from 1: an array of all, or those from start to end joined by dots; nil if
-// start is beyond the last.
+// start is beyond the last. An IPv6 address is one label.
 func httpGetHostTokens(c call) int {
 	src := c.uri()
-	host := hostOnly(src.host)
 	var labels []string
-	if host != "" {
+	switch host := hostOnly(src.host); {
+	case host == "":
+	case host[0] == '[':
+		labels = []string{host}
+	default:
 		labels = strings.Split(host, ".")
 	}
 	return c.tokens(labels, ".", src.next)
