@@ -86,4 +86,15 @@
 //	avi.pool.select("nope") --> pool "nope" not found
 //
 // With the environment variable DATASCRIPTTEST_UPDATE=1, or [Options].Update, the expectations are written instead.
+//
+// # Coverage
+//
+// Which lines of a script no test has run, a [Coverage] tells: that of a [VirtualService], or of all cases of [RunFiles]. With the
+// environment variable DATASCRIPTTEST_COVER=1, go test -v shows a line for each script and event of the case files:
+//
+//	 83.3%  canary HTTP_REQ: not run: testdata/script/canary.txtar:7
+//	100.0%  canary HTTP_RESP
+//	 90.0%  of 10 lines
+//
+// [Coverage.WriteLCOV] writes the same for lcov, genhtml and editors.
 package datascripttest

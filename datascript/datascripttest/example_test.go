@@ -173,3 +173,25 @@ func ExampleTables() {
 	// [string "Look"]:4: 10.0.0.1 for 90
 	// [{ alice 10.0.0.1 1m30s}]
 }
+
+// What a test has not run of a script is told by line.
+func ExampleCoverage() {
+	var t printer
+	var coverage datascripttest.Coverage
+	vs := &datascripttest.VirtualService{
+		Scripts: []*datascript.Script{datascripttest.Compile(t, "Admin", datascript.Chunk{Source: `-- HTTP_REQ
+if avi.http.get_path():beginswith("/admin") then
+   avi.http.response(403)
+end
+-- HTTP_RESP
+avi.http.remove_header("Server")
+`})},
+		Coverage: &coverage,
+	}
+	datascripttest.Run(t, vs, httptest.NewRequest("GET", "/", nil))
+	fmt.Print(coverage.String())
+	// Output:
+	//  50.0%  Admin HTTP_REQ: not run: line:3
+	// 100.0%  Admin HTTP_RESP
+	//  66.7%  of 3 lines
+}

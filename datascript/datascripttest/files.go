@@ -31,6 +31,9 @@ type Options struct {
 	Update bool
 	// Limits bound each run of a script, as those of a [VirtualService] do.
 	Limits datascript.Limits
+	// Coverage counts which lines of the scripts have run; nil counts nothing, and costs nothing, unless [CoverVariable] is
+	// set. The cases of several calls may count into one.
+	Coverage *Coverage
 }
 
 // RunFiles runs the cases in the files that match a pattern, in the sense of [filepath.Glob]; that there are none is a fatal error.
@@ -46,13 +49,16 @@ func RunFiles(t Reporter, pattern string, o Options) {
 		t.Fatalf("%s: %v", pattern, err)
 		return
 	}
-	if v := os.Getenv(UpdateVariable); v != "" {
-		update, err := strconv.ParseBool(v)
-		if err != nil {
-			t.Fatalf("environment variable %s: %q is neither true nor false", UpdateVariable, v)
-			return
-		}
-		o.Update = o.Update || update
+	update, err := environment(UpdateVariable)
+	cover, coverErr := environment(CoverVariable)
+	if err := errors.Join(err, coverErr); err != nil {
+		t.Fatalf("%v", err)
+		return
+	}
+	o.Update = o.Update || update
+	if cover && o.Coverage == nil {
+		o.Coverage = &Coverage{}
+		defer func() { t.Logf("coverage of the scripts in %s:\n%v", pattern, o.Coverage) }()
 	}
 	for _, file := range files {
 		if tt, ok := t.(*testing.T); ok {
@@ -64,6 +70,19 @@ func RunFiles(t Reporter, pattern string, o Options) {
 			runFile(t, file, o)
 		}
 	}
+}
+
+// environment reads a variable that is true or false; it is false if it is not set.
+func environment(name string) (bool, error) {
+	v := os.Getenv(name)
+	if v == "" {
+		return false, nil
+	}
+	is, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("environment variable %s: %q is neither true nor false", name, v)
+	}
+	return is, nil
 }
 
 func runFile(t Reporter, file string, o Options) {
@@ -94,7 +113,7 @@ func runCase(t Reporter, file string, data []byte, o Options) []byte {
 		t.Errorf("%v", err)
 		return data
 	}
-	got, failures, err := c.run(o.Limits)
+	got, failures, err := c.run(o)
 	if err != nil {
 		t.Errorf("%s: %v", file, err)
 		return data
@@ -144,7 +163,7 @@ func (f *failure) report() string {
 }
 
 // run compiles the scripts and takes the requests through them. It returns the text of each want section.
-func (c *testCase) run(limits datascript.Limits) (got map[string]string, failures []*failure, err error) {
+func (c *testCase) run(o Options) (got map[string]string, failures []*failure, err error) {
 	var requests, responses, transactions, logs, faults strings.Builder
 	for _, s := range c.scripts {
 		script, err := s.compile()
@@ -156,12 +175,15 @@ func (c *testCase) run(limits datascript.Limits) (got map[string]string, failure
 			faults.WriteString(ce.Error() + "\n")
 		}
 		c.service.Scripts = append(c.service.Scripts, script)
+		if o.Coverage != nil && err == nil {
+			s.cover(o.Coverage, script)
+		}
 	}
 	if len(failures) > 0 {
 		return map[string]string{"want/error": faults.String()}, failures, nil
 	}
 
-	c.service.Limits = limits
+	c.service.Limits, c.service.Coverage = o.Limits, o.Coverage
 	for i, st := range c.steps {
 		c.service.Tables.Advance(st.after)
 		for _, change := range st.servers {
@@ -207,6 +229,17 @@ func (s *scriptSource) compile() (*datascript.Script, error) {
 		chunks[i] = datascript.Chunk{Event: ch.event, Source: ch.section.text}
 	}
 	return datascript.Compile(s.name, chunks...)
+}
+
+// cover has the lines of a script counted, as lines of the case's file.
+func (s *scriptSource) cover(c *Coverage, script *datascript.Script) {
+	for ev := datascript.HTTPAuth; ev <= datascript.HTTPRespData; ev++ {
+		for _, ch := range s.chunks {
+			if script.Handles(ev) && (ch.event == ev || ch.event == 0) {
+				c.add(script, ev, ch.section.text, ch.section.file, ch.section.line-1)
+			}
+		}
+	}
 }
 
 // answer returns what the servers answer to request i.

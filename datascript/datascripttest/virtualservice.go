@@ -69,6 +69,9 @@ type VirtualService struct {
 	Limits datascript.Limits
 	// StrictSelect is the engine's: it keeps avi.pool.select from accepting the key of a persistence entry.
 	StrictSelect bool
+	// Coverage counts which lines of the scripts have run; nil counts nothing, and costs nothing. Several services may share
+	// one.
+	Coverage *Coverage
 
 	engine *datascript.Engine
 	turn   map[string]int // of each pool, for RoundRobin
@@ -159,6 +162,12 @@ func (vs *VirtualService) start() error {
 		Name: vs.Name, Tables: &vs.Tables, Limits: limits, StrictSelect: vs.StrictSelect,
 		RateLimiters: vs.RateLimiters, RateProfile: vs.RateProfile, Metrics: &vs.Metrics, Instances: vs.Instances,
 		OpenConns: func() int { return vs.OpenConns },
+	}
+	if vs.Coverage != nil {
+		env.Trace = vs.Coverage.Trace
+		for _, s := range vs.Scripts {
+			vs.Coverage.Add(s, "")
+		}
 	}
 	if len(vs.Pools) > 0 {
 		env.Pools = vs.Pools
