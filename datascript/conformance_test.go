@@ -130,8 +130,8 @@ func checkName(t *testing.T, e *Engine, cases []string, priority, name string) (
 // caseSources returns the scripts of all cases, without comments.
 func caseSources(t *testing.T) (sources []string) {
 	files, err := filepath.Glob("datascripttest/testdata/script/*.txtar")
-	if err != nil || len(files) < 100 {
-		t.Fatalf("%d cases, error %v; want 100 at least", len(files), err)
+	if err != nil || len(files) < 150 {
+		t.Fatalf("%d cases, error %v; want 150 at least", len(files), err)
 	}
 	comment := regexp.MustCompile(`--[^\n]*`)
 	for _, file := range files {
