@@ -83,6 +83,9 @@ type Config struct {
 	RateLimiters map[string]*datascript.RateLimiter
 	// RateProfile is what avi.vs.rate_limit enforces.
 	RateProfile *datascript.RateProfile
+	// Instances is how many processes serve the virtual service, for
+	// avi.vs.se_count. Less than 1 means 1.
+	Instances int
 
 	// Tables are the persistence tables behind avi.vs.table_*. Nil means a
 	// [persistence.Store] with default options, which lives as long as the
@@ -419,8 +422,8 @@ func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error))
 		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools,
 		Reputations:  s.Reputations,
 		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
+		OpenConns: vs.countConns, Instances: s.Instances,
 		Limits: s.Limits, StrictSelect: s.StrictSelect,
-		OpenConns: vs.open.total,
 	}
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups

@@ -23,7 +23,11 @@ import (
 // RemoteAddr of requests. Hooks that run while connections are accepted, such
 // as [net/http.Server].ConnContext, must not ask for addresses, or they wait for
 // the header.
+//
+// It counts the connections, too, for avi.vs.get_open_conns, which fails
+// without it.
 func (vs *VirtualService) Listener(ln net.Listener) net.Listener {
+	vs.listening.Store(true)
 	return &listener{ln, vs}
 }
 
@@ -113,6 +117,16 @@ func (c *conn) emit(s *snapshot, r Record, limited bool) {
 		r.dropped(limited)
 	}
 	c.vs.emit(s, context.Background(), &r)
+}
+
+// countConns is for avi.vs.get_open_conns: the open connections that
+// [VirtualService.Listener] has accepted, or a negative number if there is no
+// such listener to count them.
+func (vs *VirtualService) countConns() int {
+	if !vs.listening.Load() {
+		return -1
+	}
+	return vs.open.total()
 }
 
 // tcpAddr returns the address and port of a TCP connection's end, and the zero

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -441,4 +442,48 @@ avi.http.replace_header("X-Answer", "edited")
 			t.Errorf("%s: record %+v", test.uri, rec)
 		}
 	}
+}
+
+// The virtual service's own listener counts the connections of clients;
+// without it a script that asks for them fails.
+func TestOpenConnections(t *testing.T) {
+	const source = `avi.http.response(200, {}, avi.vs.get_open_conns() .. " " .. avi.vs.se_count())`
+	for _, rules := range []struct {
+		name string
+		list []policy.NetworkRule
+	}{{"without rules", nil}, {"with rules", denying("127.0.0.66")}} {
+		t.Run(rules.name, func(t *testing.T) {
+			vs := newVirtualService(t, limpet.Config{
+				Scripts: []limpet.Script{onRequest(t, "count", source)}, NetworkSecurity: rules.list, Instances: 3,
+			})
+			site := startSite(t, http1, vs.Listener(listen(t, "")), vs)
+			ask := func(c *http.Client) string {
+				_, body := get(t, c, site.URL)
+				return body
+			}
+			var clients []*http.Client
+			for n := 1; n <= 3; n++ {
+				clients = append(clients, site.client(t))
+				if got, want := ask(clients[n-1]), fmt.Sprintf("%d 3", n); got != want {
+					t.Errorf("with %d connections: %q", n, got)
+				}
+			}
+			clients[0].CloseIdleConnections()
+			clients[1].CloseIdleConnections()
+			// The server notices when it reads.
+			for deadline := time.Now().Add(patience); ask(clients[2]) != "1 3"; {
+				if time.Now().After(deadline) {
+					t.Fatal("closed connections are still counted")
+				}
+			}
+		})
+	}
+	t.Run("without a listener", func(t *testing.T) {
+		s := newScripted(t, nil, onRequest(t, "count", source))
+		res, _, rec := s.do(nil)
+		if res.StatusCode != 500 || len(rec.ScriptErrors) != 1 ||
+			!strings.HasSuffix(rec.ScriptErrors[0].Message, "avi.vs.get_open_conns: not possible in this virtual service") {
+			t.Errorf("status %d, script errors %v", res.StatusCode, rec.ScriptErrors)
+		}
+	})
 }

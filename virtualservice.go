@@ -24,6 +24,7 @@ type VirtualService struct {
 	transport func() *http.Transport
 	conns     sync.Map // net.Addr, by identity, → *conn
 	open      openConns
+	listening atomic.Bool // a Listener counts the connections
 	counters  counters
 	health    healthCounts
 	throttles [logClasses]throttle

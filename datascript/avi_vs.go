@@ -46,11 +46,14 @@ func vsName(c call) int { return c.retString(c.engine.env.Name) }
 // get_open_conns() returns how many connections of clients are open. It fails
 // if the host does not count them.
 func vsGetOpenConns(c call) int {
-	count := c.engine.env.OpenConns
-	if count == nil {
+	n := -1
+	if count := c.engine.env.OpenConns; count != nil {
+		n = count()
+	}
+	if n < 0 {
 		c.fail("%s: not possible in this virtual service", c.sym.name)
 	}
-	return c.retNumber(float64(count()))
+	return c.retNumber(float64(n))
 }
 
 // se_count() returns how many processes serve the virtual service: 1, unless

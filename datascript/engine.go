@@ -37,7 +37,8 @@ type Env struct {
 	// engine's own. See [Engine.Metrics].
 	Metrics *Metrics
 	// OpenConns counts the open connections of clients, for
-	// avi.vs.get_open_conns. It may be called concurrently.
+	// avi.vs.get_open_conns. It may be called concurrently. Nil, or a negative
+	// count, means that nobody counts them, which fails the script.
 	OpenConns func() int
 	// Instances is how many processes serve the virtual service, for
 	// avi.vs.se_count. Less than 1 means 1.
