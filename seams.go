@@ -37,6 +37,7 @@ var (
 	_ policy.EncryptionReporter = (*Transaction)(nil)
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
+	_ policy.Geo            = (*geoip.DB)(nil)
 
 	_ Tables             = (*persistence.Store)(nil)
 	_ PersistenceProfile = (*persistence.ClientIP)(nil)

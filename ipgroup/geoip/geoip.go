@@ -82,6 +82,15 @@ func (db *DB) Country(addr netip.Addr) (code string, ok bool) {
 	return data.country(addr.Unmap().WithZone(""))
 }
 
+// Locate is Country for those who may ask for other attributes of a place, too, as policies and scripts may:
+// the attributes "" and "country" are the country, and the database knows no others.
+func (db *DB) Locate(addr netip.Addr, attribute string) (value string, ok bool) {
+	if attribute != "" && attribute != "country" {
+		return "", false
+	}
+	return db.Country(addr)
+}
+
 // Metadata describes the database in use. It is the zero Metadata after Close.
 func (db *DB) Metadata() Metadata {
 	if data := db.current.Load(); data != nil {

@@ -231,3 +231,15 @@ func TestRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestLocate(t *testing.T) {
+	db := open(t, write(t, mmdbwriter.Options{}, sample))
+	for attribute, want := range map[string]string{"": "GB", "country": "GB", "city": ""} {
+		if got, ok := db.Locate(netip.MustParseAddr("81.2.69.142"), attribute); got != want || ok != (want != "") {
+			t.Errorf("Locate(%q) = %q, %v; want %q", attribute, got, ok, want)
+		}
+	}
+	if got, ok := db.Locate(netip.MustParseAddr("192.0.2.200"), ""); got != "" || ok {
+		t.Errorf("an unknown address is in %q, %v", got, ok)
+	}
+}
