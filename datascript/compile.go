@@ -1,6 +1,7 @@
 package datascript
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,9 +33,10 @@ type Chunk struct {
 // events. It is immutable and may be used by any number of engines and
 // goroutines.
 type Script struct {
-	name    string
-	chunks  [numEvents]*program
-	globals *globals
+	name     string
+	chunks   [numEvents]*program
+	globals  *globals
+	warnings []Warning
 }
 
 // A program is the compiled code of one event. The prototype is that of a
@@ -95,6 +97,9 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		}
 		s.chunks[c.Event] = p
 	}
+	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
+		return cmp.Or(cmp.Compare(a.Event, b.Event), cmp.Compare(a.Line, b.Line))
+	})
 	return s, nil
 }
 
@@ -191,7 +196,7 @@ func parseChunk(name string, c Chunk) ([]ast.Stmt, error) {
 
 // generate rewrites and compiles the statements of one event.
 func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
-	body, w, fault := rewrite(stmts, s.globals)
+	body, w, fault := rewrite(ev, stmts, s.globals)
 	if fault != nil {
 		fault.Script, fault.Event = s.name, ev
 		return nil, fault
@@ -207,6 +212,7 @@ func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
 	}
 	mendConstructors(proto)
 	(&origin{sites: w.sites, script: s, event: ev}).attach(proto)
+	s.warnings = append(s.warnings, w.warnings...)
 	return &program{proto: proto, imports: w.imports}, nil
 }
 

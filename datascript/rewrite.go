@@ -100,13 +100,13 @@ func findGlobals(chunks [][]ast.Stmt) (*globals, *CompileError) {
 
 // rewrite turns the statements of one event into those of the function that
 // lua.Compile is given. The walker has the values it imports, and its sites.
-func rewrite(stmts []ast.Stmt, g *globals) (body []ast.Stmt, w *walker, fault *CompileError) {
+func rewrite(ev Event, stmts []ast.Stmt, g *globals) (body []ast.Stmt, w *walker, fault *CompileError) {
 	first, last := 1, 1
 	if n := len(stmts); n > 0 {
 		first = stmts[0].Line()
 		last = max(first, stmts[n-1].Line(), stmts[n-1].LastLine())
 	}
-	w = &walker{globals: g, usesKnown: true, rewriting: true}
+	w = &walker{globals: g, event: ev, usesKnown: true, rewriting: true}
 	w.block(stmts)
 	if w.fault != nil {
 		return nil, nil, w.fault
@@ -139,7 +139,8 @@ const maxImports = 150
 // find what is used, and to rewrite.
 type walker struct {
 	globals   *globals
-	usesKnown bool // assignments have been found; find uses
+	event     Event // when rewriting
+	usesKnown bool  // assignments have been found; find uses
 	rewriting bool
 
 	locals     []variable // in scope, innermost last
@@ -149,6 +150,7 @@ type walker struct {
 	sites      sites
 	depth      int
 	fault      *CompileError
+	warnings   []Warning
 }
 
 // A variable is a local variable of the script.
@@ -468,8 +470,11 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 			return w.name(e, e.Value)
 		}
 	case *ast.AttrGetExpr:
-		if path, ok := w.path(e, maxPath); ok && symbols[path] != nil {
-			return w.name(e, path)
+		if path, ok := w.path(e, maxPath); ok {
+			w.doubt(e, path)
+			if symbols[path] != nil {
+				return w.name(e, path)
+			}
 		}
 		w.mark(e, indexOp, w.operand(e.Object))
 		e.Object, e.Key = w.expr(e.Object), w.expr(e.Key)

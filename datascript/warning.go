@@ -1,0 +1,48 @@
+package datascript
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/yuin/gopher-lua/ast"
+)
+
+// A Warning is something in a script that compiles, and fails or means
+// nothing when it runs. Who meant it, such as for an existence test, may
+// ignore it.
+type Warning struct {
+	Event   Event  // never zero
+	Line    int    // counted from 1, in the listing if there is one
+	Message string // such as "avi.http.get_method: unknown, hence nil"
+}
+
+// String returns "LINE: MESSAGE".
+func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Message) }
+
+// Warnings returns what is doubtful in a script, by event and line: names
+// below avi that the API does not have or does not support, and functions
+// that an event does not allow. The slice is the caller's.
+func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
+
+// doubt looks at a use of a predefined name, or of one that is nearly one.
+func (w *walker) doubt(e *ast.AttrGetExpr, path string) {
+	if !w.rewriting {
+		return
+	}
+	warn := func(format string, args ...any) {
+		w.warnings = append(w.warnings, Warning{Event: w.event, Line: place(e.Line()).line(), Message: path + ": " + fmt.Sprintf(format, args...)})
+	}
+	switch sym := symbols[path]; {
+	case sym == nil:
+		parent := symbols[path[:strings.LastIndexByte(path, '.')]]
+		if parent != nil && parent.kind == library && strings.HasPrefix(path, "avi.") {
+			warn("unknown, hence nil")
+		}
+	case slices.Contains(unsupportedNames, path):
+		warn("not supported")
+	case w.funcs == 0 && sym.call != nil && !sym.events.has(w.event):
+		// Functions of the script's own may be called in another event.
+		warn("not allowed in event %v", w.event)
+	}
+}
