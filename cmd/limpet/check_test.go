@@ -1,0 +1,48 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCheck(t *testing.T) {
+	dir := in(t, map[string]string{
+		"good.lua":     "-- HTTP_REQ\navi.http.add_header('X', 'y')\n",
+		"http_req.lua": "avi.vs.log(avi.http.method())\n",
+		"plain.lua":    "avi.vs.log('no heading')\n",
+		"Stop Bots.lua": `-- HTTP_REQ
+if avi.http.method() == "TRACE" then
+  avi.http.response(405)
+`,
+		"doubtful.lua": "-- HTTP_REQ\navi.http.get_method()\n-- HTTP_RESP\navi.pool.select('p')\n",
+		"large.lua":    "-- HTTP_REQ\n" + strings.Repeat("-- comment\n", maxScriptFile/10),
+	})
+	for _, c := range []struct {
+		name   string
+		args   []string
+		status int
+		out    string
+	}{
+		{"good", []string{"DIR/good.lua", "DIR/http_req.lua"}, ok, ""},
+		{"no heading", []string{"DIR/plain.lua"}, failed,
+			"DIR/plain.lua: Failed to compile the datascript \"plain.ds\": luac: plain.ds:1: code before the first event heading (a comment line such as '-- HTTP_REQ') near 'avi.vs.log'\n"},
+		{"event given", []string{"-event", "HTTP Response", "DIR/plain.lua"}, ok, ""},
+		{"fault", []string{"DIR/Stop Bots.lua", "DIR/good.lua"}, failed,
+			"DIR/Stop Bots.lua: Failed to compile the datascript \"Stop_Bots_on_http_req.ds\": luac: Stop_Bots_on_http_req.ds:4: 'end' expected (to close 'if' at line 2) near '<eof>'\n"},
+		{"warnings", []string{"DIR/doubtful.lua"}, ok,
+			"DIR/doubtful.lua:2: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: avi.pool.select: not allowed in event HTTP_RESP\n"},
+		{"warnings that count", []string{"-strict", "DIR/doubtful.lua"}, failed,
+			"DIR/doubtful.lua:2: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: avi.pool.select: not allowed in event HTTP_RESP\n"},
+		{"no file", []string{"DIR/none.lua"}, failed, "DIR/none.lua: open DIR/none.lua: no such file or directory\n"},
+		{"large", []string{"DIR/large.lua"}, failed, "DIR/large.lua: DIR/large.lua: longer than 1048576 bytes\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			status, out, errs := invoke(t, dir, append([]string{"check"}, c.args...)...)
+			if diff := cmp.Diff(c.out, out); status != c.status || diff != "" || errs != "" {
+				t.Errorf("status %d, errors %q, output (-want +got):\n%s", status, errs, diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/limpetlb/limpet"
+)
+
+// explain takes a request through a virtual service that asks no server, and
+// tells what became of it. Servers count as up.
+func explain(ctx context.Context, args []string, out, errs io.Writer) int {
+	f := flags("explain [flags] CONFIG URL", errs)
+	method := f.String("method", http.MethodGet, "the request's `method`")
+	body := f.String("body", "", "the request's body, as `text`")
+	client := netip.MustParseAddr("192.0.2.1")
+	f.Func("client", "the `address` of the client (default 192.0.2.1)", func(s string) (err error) {
+		client, err = netip.ParseAddr(s)
+		return err
+	})
+	header := http.Header{}
+	f.Func("header", "a header of the request, as `NAME: VALUE`; may be repeated", func(s string) error {
+		name, value, ok := strings.Cut(s, ":")
+		if !ok {
+			return fmt.Errorf("%q has no colon", s)
+		}
+		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		return nil
+	})
+	if status, done := parse(f, args, 2, 2); done {
+		return status
+	}
+	r, err := http.NewRequestWithContext(ctx, *method, f.Arg(1), strings.NewReader(*body))
+	if err == nil && r.URL.Host == "" {
+		err = fmt.Errorf("%s: no host", f.Arg(1))
+	}
+	if err != nil {
+		complain(errs, err)
+		return misuse
+	}
+	if host := header.Get("Host"); host != "" {
+		r.Host = host
+		header.Del("Host")
+	}
+	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), net.JoinHostPort(client.String(), "1234")
+	rec, sent, w, err := explained(f.Arg(0), r)
+	if err != nil {
+		complain(errs, err)
+		return failed
+	}
+	report(out, rec, sent, w)
+	return ok
+}
+
+func explained(file string, r *http.Request) (rec limpet.Record, sent *http.Request, w *answer, err error) {
+	c, err := readConfig(file)
+	if err != nil {
+		return rec, nil, nil, err
+	}
+	dir, log := filepath.Dir(file), slog.New(slog.DiscardHandler)
+	if _, _, err := c.build(dir, kept{}, log); err != nil {
+		return rec, nil, nil, err
+	}
+	for i := range c.Pools {
+		c.Pools[i].HealthMonitors = nil // nothing checks, so all would be down
+	}
+	cfg, _, err := c.build(dir, kept{}, log)
+	if err != nil {
+		return rec, nil, nil, err
+	}
+	cfg.OnComplete = func(done limpet.Record) { rec = done }
+	cfg.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
+		sent = out
+		return &http.Response{
+			Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{}, Body: http.NoBody, Request: out,
+		}, nil
+	})
+	vs, err := limpet.New(cfg)
+	if err != nil {
+		return rec, nil, nil, err
+	}
+	w = &answer{header: http.Header{}}
+	func() {
+		defer func() {
+			// A connection that is closed ends this way; the record tells.
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				panic(p)
+			}
+		}()
+		vs.ServeHTTP(w, r)
+	}()
+	return rec, sent, w, nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip calls the function.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// An answer is what the client would get.
+type answer struct {
+	header http.Header
+	status int
+	body   strings.Builder
+}
+
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) { a.status = status }
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+
+// report writes what became of a request.
+func report(out io.Writer, rec limpet.Record, sent *http.Request, w *answer) {
+	b := bufio.NewWriter(out)
+	defer b.Flush()
+	fact := func(name string, value any) {
+		if s := fmt.Sprint(value); s != "" && s != "invalid AddrPort" {
+			fmt.Fprintf(b, "%-14s %s\n", name, s)
+		}
+	}
+	fact("client", rec.Client)
+	fact("network rule", rec.NetworkRule)
+	fact("security rule", rec.SecurityRule)
+	fact("request rule", rec.RequestRule)
+	for _, m := range rec.Monitored {
+		fact("dry run", m.Rule+": "+m.Action.String())
+	}
+	fact("pool", rec.Pool)
+	fact("server", rec.Server)
+	fact("persistence", rec.Persistence)
+	for _, line := range rec.Log {
+		fact("log", line)
+	}
+	for _, e := range rec.ScriptErrors {
+		fact("script error", e.Message)
+	}
+	if rec.Error != nil {
+		fact("error", rec.Error)
+	}
+	if rec.Closed {
+		fact("closed", "the client's connection")
+	}
+	if sent != nil {
+		fmt.Fprintf(b, "\nThe server gets:\n%s %s\nHost: %s\n", sent.Method, sent.URL.RequestURI(), sent.Host)
+		writeHeader(b, sent.Header)
+	}
+	if rec.Status != 0 {
+		fmt.Fprintf(b, "\nThe client gets:\n%d %s\n", rec.Status, http.StatusText(rec.Status))
+		writeHeader(b, w.header)
+		if w.body.Len() > 0 {
+			fmt.Fprintf(b, "\n%s\n", strings.TrimSuffix(w.body.String(), "\n"))
+		}
+	}
+}
+
+func writeHeader(b *bufio.Writer, h http.Header) {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, v := range h[name] {
+			if name == "User-Agent" && v == "" {
+				continue // which keeps a transport from adding its own
+			}
+			fmt.Fprintf(b, "%s: %s\n", name, v)
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/limpetlb/limpet/datascript"
+)
+
+// maxScriptFile is more than all events of a script may have together.
+const maxScriptFile = 1 << 20
+
+// loadScript compiles the script in a file. It has event headings, unless an
+// event is given, or the file is called like one: "http_req.lua". An empty
+// name means that of the file without ".lua".
+func loadScript(file, name string, ev datascript.Event) (*datascript.Script, error) {
+	source, err := readFile(file, maxScriptFile)
+	if err != nil {
+		return nil, err
+	}
+	base := strings.TrimSuffix(filepath.Base(file), ".lua")
+	if ev == 0 {
+		ev, _ = datascript.ParseEvent(base) // a listing, if there is no such event
+	}
+	return datascript.Compile(cmp.Or(name, base), datascript.Chunk{Event: ev, Source: string(source)})
+}
+
+// readFile reads a file of at most max bytes.
+func readFile(name string, max int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err == nil && int64(len(data)) > max {
+		err = fmt.Errorf("%s: longer than %d bytes", name, max)
+	}
+	return data, err
+}

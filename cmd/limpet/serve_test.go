@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what should happen at once.
+const patience = 30 * time.Second
+
+// buildDir is where build has put the binary; TestMain removes it.
+var buildDir string
+
+// build makes the binary, once.
+var build = sync.OnceValues(func() (string, error) {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "limpet-command"); err != nil {
+		return "", err
+	}
+	path := filepath.Join(buildDir, "limpet")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+// A process is the command "limpet serve" under way.
+type process struct {
+	*testing.T
+	cmd   *exec.Cmd
+	lines chan string // of the log
+	url   string
+}
+
+// start runs the binary, and waits until it serves.
+func start(t *testing.T, config string) *process {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	p := &process{T: t, cmd: exec.CommandContext(ctx, binary, "serve", config), lines: make(chan string, 10_000)}
+	errs, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		for s := bufio.NewScanner(errs); s.Scan(); {
+			p.lines <- s.Text()
+		}
+	}()
+	line := p.await("msg=serving")
+	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(line)[1]
+	return p
+}
+
+// await reads the log up to a line that holds text, and returns that.
+func (p *process) await(text string) string {
+	p.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				p.Fatalf("the process ended before it logged %q", text)
+			}
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-timer.C:
+			p.Fatalf("waited in vain for %q in the log", text)
+		}
+	}
+}
+
+func (p *process) signal(s os.Signal) {
+	p.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// end stops the process, which must end well.
+func (p *process) end() {
+	p.Helper()
+	p.signal(syscall.SIGTERM)
+	p.await("msg=stopped")
+	for range p.lines { // up to the end
+	}
+	if err := p.cmd.Wait(); err != nil {
+		p.Errorf("the process ended with %v", err)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	client := &http.Client{
+		Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	res, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", res.StatusCode, body)
+}
+
+// TestServe takes the real binary through its life: it serves, reads its
+// configuration anew, keeps the old one where the new one has a fault, keeps
+// tables and limits, and lets requests under way end when it is stopped.
+func TestServe(t *testing.T) {
+	slow, release := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(slow)
+			<-release
+		}
+		io.WriteString(w, "server, "+r.Header.Get("X-Visits"))
+	}))
+	defer server.Close()
+	const script = `-- HTTP_REQ
+visits = (avi.vs.table_lookup("visits", "all", 0) or 0) + 1
+avi.vs.table_remove("visits", "all")
+avi.vs.table_insert("visits", "all", visits, 3600)
+avi.http.replace_header("X-Visits", "visit " .. visits .. " OPEN" .. avi.vs.get_open_conns())
+if avi.http.get_path() == "/limited" and avi.vs.ratelimit.exceed("few", "k") then avi.http.response(429, {}, "limited") end
+`
+	config := fmt.Sprintf(`listen: 127.0.0.1:0
+name: first
+pools: [{name: web, servers: [{address: %s}], healthMonitors: [{tcp: {}, interval: 1s}]}]
+rateLimiters: [{name: few, count: 1, period: 1h}]
+scripts: [{name: Visits, file: visits.lua}]
+`, server.Listener.Addr())
+	dir := in(t, map[string]string{"limpet.yaml": config, "visits.lua": script})
+	rewrite := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := start(t, filepath.Join(dir, "limpet.yaml"))
+	p.await("server state changed")
+	for path, want := range map[string]string{"/": "200 server, visit 1 OPEN1"} {
+		if got := get(t, p.url+path); got != want {
+			t.Errorf("GET %s: %s, not %s", path, got, want)
+		}
+	}
+	if got := get(t, p.url+"/limited"); !strings.HasPrefix(got, "200 server, visit 2 ") {
+		t.Error(got)
+	}
+
+	// A bad file and a bad script change nothing.
+	rewrite("limpet.yaml", strings.Replace(config, "name: first", "nmae: second", 1))
+	p.signal(syscall.SIGHUP)
+	if line := p.await("configuration not changed"); !strings.Contains(line, "[2:1] unknown field") {
+		t.Error(line)
+	}
+	rewrite("limpet.yaml", config)
+	rewrite("visits.lua", script+"if")
+	p.signal(syscall.SIGHUP)
+	if line := p.await("configuration not changed"); !strings.Contains(line, "Visits_on_http_req.ds:7:") {
+		t.Error(line)
+	}
+	if got := get(t, p.url+"/limited"); got != "429 limited" {
+		t.Error(got)
+	}
+
+	// A good one changes what it says. Entries and tokens stay, and the
+	// server stays up although nothing has checked it since.
+	rewrite("visits.lua", strings.Replace(script, `"visit "`, `"VISIT "`, 1))
+	p.signal(syscall.SIGHUP)
+	p.await("configuration changed")
+	if got := get(t, p.url); !strings.HasPrefix(got, "200 server, VISIT 4 ") {
+		t.Error(got)
+	}
+	if got := get(t, p.url+"/limited"); got != "429 limited" {
+		t.Error(got)
+	}
+
+	answer := make(chan string, 1)
+	go func() { answer <- get(t, p.url+"/slow") }()
+	<-slow
+	p.signal(syscall.SIGTERM)
+	select {
+	case got := <-answer:
+		t.Errorf("an answer before there could be one: %s", got)
+	default:
+	}
+	close(release)
+	if got := <-answer; !strings.HasPrefix(got, "200 server, VISIT 6 ") {
+		t.Error(got)
+	}
+	p.await("msg=stopped")
+	for range p.lines {
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServeOnce: the shop's configuration as a whole can be served.
+func TestServeOnce(t *testing.T) {
+	dir := in(t, shopFiles)
+	p := start(t, filepath.Join(dir, "shop.yaml"))
+	if got := get(t, p.url+"/older"); !strings.HasPrefix(got, "301 ") {
+		t.Error(got)
+	}
+	p.signal(syscall.SIGHUP)
+	p.await("configuration changed")
+	p.end()
+}
+
+// TestServeTLS serves over TLS and HTTP/2, and stops when its context ends.
+func TestServeTLS(t *testing.T) {
+	example := httptest.NewUnstartedServer(nil)
+	example.EnableHTTP2 = true
+	example.StartTLS() // for its certificate
+	defer example.Close()
+	cert := example.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := in(t, map[string]string{
+		"cert.pem":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})),
+		"key.pem":     string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+		"hello.lua":   "-- HTTP_REQ\navi.http.response(200, {}, avi.ssl.protocol() .. ' ' .. avi.vs.name())\n",
+		"limpet.yaml": "listen: 127.0.0.1:0\nname: secure\ntls: {certificate: cert.pem, key: key.pem}\nscripts: [{file: hello.lua}]\n",
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	r, w := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"serve", filepath.Join(dir, "limpet.yaml")}, io.Discard, w)
+		w.Close()
+	}()
+	lines := bufio.NewScanner(r)
+	if !lines.Scan() {
+		t.Fatal("no log")
+	}
+	address := regexp.MustCompile(`msg=serving address=(\S+) vs=secure`).FindStringSubmatch(lines.Text())
+	if address == nil {
+		t.Fatal(lines.Text())
+	}
+	go func() {
+		for lines.Scan() { // up to the end
+		}
+	}()
+	client := example.Client()
+	res, err := client.Get("https://" + address[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if err != nil || string(body) != "TLSv1.3 secure" || res.ProtoMajor != 2 {
+		t.Errorf("%s %q %v", res.Proto, body, err)
+	}
+	client.CloseIdleConnections()
+	stop()
+	if status := <-ended; status != ok {
+		t.Errorf("status %d", status)
+	}
+}
+
+// What keeps the command from serving is told, with status 1.
+func TestServeFails(t *testing.T) {
+	dir := in(t, map[string]string{
+		"fault.yaml": "defaultPool: none\n", "listen.yaml": "listen: 256.0.0.1:1\n",
+		"tls.yaml": "listen: 127.0.0.1:0\ntls: {certificate: none.pem, key: none.key}\n",
+	})
+	for file, want := range map[string]string{
+		"fault.yaml": `limpet: invalid configuration: defaultPool: pool "none" not found`, "listen.yaml": "256.0.0.1",
+		"tls.yaml": "limpet: tls: open DIR/none.pem", "none.yaml": "limpet: open DIR/none.yaml: no such file",
+	} {
+		if status, _, errs := invoke(t, dir, "serve", "DIR/"+file); status != failed || !strings.Contains(errs, want) {
+			t.Errorf("%s: status %d, %s", file, status, errs)
+		}
+	}
+}
