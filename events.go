@@ -88,6 +88,9 @@ type choosing struct{ http.RoundTripper }
 // RoundTrip implements http.RoundTripper.
 func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 	tx, ok := TransactionFrom(req.Context())
+	if ok {
+		tx.serverTLS = req.URL.Scheme == "https"
+	}
 	if !ok || tx.chosen || !tx.s.handles[datascript.LBDone] {
 		return t.RoundTripper.RoundTrip(req)
 	}

@@ -30,6 +30,7 @@ var (
 	_ datascript.FailureReporter    = (*Transaction)(nil)
 	_ datascript.HashKeyer          = (*Transaction)(nil)
 	_ datascript.PersistenceTeller  = (*Transaction)(nil)
+	_ datascript.Tunneler           = (*Transaction)(nil)
 
 	_ policy.IPGroups           = (*ipgroup.Set)(nil)
 	_ policy.Transaction        = (*Transaction)(nil)

@@ -54,6 +54,8 @@ type Transaction struct {
 	serverTimeout   time.Duration
 	cancel          context.CancelFunc // of the server's time-out
 	chosen          bool               // LB_DONE is over
+	serverTLS       bool               // the server in use speaks TLS
+	tunneled        bool               // the connection becomes a tunnel
 	failure         int                // why there is no response
 	maxRequestBody  int
 	requestBody     []byte
@@ -339,6 +341,9 @@ func (tx *Transaction) finish() {
 	}
 	if p == nil && tx.rw.holding {
 		_ = tx.rw.release() // the response is complete
+	}
+	if p == nil && tx.tunneled && !tx.rw.replaced && !tx.rw.hijacked {
+		tx.tunnel()
 	}
 	if isAbort(p) && tx.rw.replaced {
 		p = nil // the server's answer was cut off because ours has taken its place

@@ -1,0 +1,125 @@
+package limpet
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// A script may end the processing of HTTP on the client's connection. The
+// response is sent as ever; then the connection is taken over, and a new one
+// to the same server put behind it, which nobody else uses. Whatever comes on
+// either is passed on as it is, without policies and events.
+
+// CanTunnel reports whether the client's connection can become a tunnel to the
+// server in use. It cannot in HTTP/2 and HTTP/1.0, without a server, and to a
+// server that speaks TLS; nor while a body may still be on its way, because
+// what is left of it would be taken for what comes next. A connection that
+// switches protocols is a tunnel already.
+func (tx *Transaction) CanTunnel() bool {
+	if tx.rw.upgrade != nil {
+		return true
+	}
+	_, hijackable := tx.writer().(hijackableWriter)
+	return hijackable && tx.r.ProtoMajor == 1 && tx.r.ProtoMinor == 1 && tx.route.Server != nil && !tx.serverTLS &&
+		(tx.r.Body == nil || tx.r.Body == http.NoBody || tx.requestBuffered) &&
+		tx.rw.status != 0 && len(tx.w.Header()["Trailer"]) == 0
+}
+
+// Tunnel makes the client's connection a tunnel when the response has been
+// sent.
+func (tx *Transaction) Tunnel() { tx.tunneled = tx.rw.upgrade == nil }
+
+// tunnel passes on what comes on the connection after the response, until
+// both sides have ended or the request's context does.
+func (tx *Transaction) tunnel() {
+	control := http.NewResponseController(tx.rw.ResponseWriter)
+	_ = control.Flush()
+	client, buffered, err := control.Hijack()
+	if err != nil {
+		tx.rw.abort = true
+		return
+	}
+	tx.rw.hijacked, tx.record.Hijacked = true, true
+	defer client.Close()
+	if err := tx.endBody(buffered); err != nil {
+		return
+	}
+	lease, err := tx.route.Pool.Acquire(lbpool.Hint{Server: tx.route.Server.Addr()})
+	if err != nil {
+		tx.record.Error = err
+		return
+	}
+	outcome := lbpool.Outcome{Err: lbpool.ErrAborted}
+	defer func() { lease.Release(outcome) }()
+	if lease.Server != tx.route.Server {
+		tx.record.Error = errTunnelServer
+		return
+	}
+	dialer := net.Dialer{Timeout: tunnelDialTimeout}
+	server, err := dialer.DialContext(tx.r.Context(), "tcp", lease.Server.Addr().String())
+	if err != nil {
+		outcome.Err = err
+		tx.record.Error = err
+		return
+	}
+	defer server.Close()
+	outcome.Err = nil
+
+	_ = client.SetDeadline(time.Time{}) // those of the HTTP server
+	defer context.AfterFunc(tx.r.Context(), func() {
+		client.Close()
+		server.Close()
+	})()
+	// Only what has been read already comes from the reader of net/http, for
+	// which the end of what the client sends is the end of the request.
+	early := io.LimitReader(buffered.Reader, int64(buffered.Reader.Buffered()))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(server, early) // the next copy fails, too
+		pass(server, client)
+	})
+	pass(client, server)
+	wg.Wait()
+}
+
+// tunnelDialTimeout is how long the connection behind a tunnel may take.
+const tunnelDialTimeout = 5 * time.Second
+
+// errTunnelServer is in the record when the server that has answered takes no
+// more connections.
+var errTunnelServer = errors.New("the server of a tunnel is not available any more")
+
+// endBody writes what net/http writes at the end of a response: the last
+// chunk, if the length was not known beforehand.
+func (tx *Transaction) endBody(w interface {
+	io.Writer
+	Flush() error
+}) error {
+	chunked := len(tx.rw.Header()["Content-Length"]) == 0 && tx.r.Method != http.MethodHead &&
+		tx.rw.status != http.StatusNoContent && tx.rw.status != http.StatusNotModified
+	if !chunked {
+		return nil
+	}
+	if _, err := io.WriteString(w, "0\r\n\r\n"); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// pass copies from one side to the other, and then tells the other that there
+// is no more. If that is impossible, both end.
+func pass(to, from net.Conn) {
+	_, err := io.Copy(to, from)
+	half, ok := to.(interface{ CloseWrite() error })
+	if err != nil || !ok || half.CloseWrite() != nil {
+		to.Close()
+		from.Close()
+	}
+}
