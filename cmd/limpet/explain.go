@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -94,7 +95,8 @@ func explained(file string, r *http.Request) (rec limpet.Record, sent *http.Requ
 	func() {
 		defer func() {
 			// A connection that is closed ends this way; the record tells.
-			if p := recover(); p != nil && p != http.ErrAbortHandler {
+			p := recover()
+			if err, is := p.(error); p != nil && !(is && errors.Is(err, http.ErrAbortHandler)) {
 				panic(p)
 			}
 		}()

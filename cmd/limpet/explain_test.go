@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -200,10 +201,7 @@ func TestConfigFaults(t *testing.T) {
 			if text == shop {
 				t.Fatalf("%q is not in the configuration", c.old)
 			}
-			files := map[string]string{}
-			for name, s := range shopFiles {
-				files[name] = s
-			}
+			files := maps.Clone(shopFiles)
 			files["shop.yaml"] = text
 			status, out, errs := invoke(t, in(t, files), "explain", "DIR/shop.yaml", "http://a/")
 			if status != failed || out != "" {

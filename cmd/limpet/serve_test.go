@@ -178,7 +178,7 @@ scripts: [{name: Visits, file: visits.lua}]
 	}
 
 	// A bad file and a bad script change nothing.
-	rewrite("limpet.yaml", strings.Replace(config, "name: first", "nmae: second", 1))
+	rewrite("limpet.yaml", strings.Replace(config, "name: first", "title: second", 1))
 	p.signal(syscall.SIGHUP)
 	if line := p.await("configuration not changed"); !strings.Contains(line, "[2:1] unknown field") {
 		t.Error(line)
