@@ -47,7 +47,7 @@ func modelSeeds() int {
 	case raceEnabled:
 		return 4
 	}
-	return 20
+	return 10
 }
 
 func histories() int {
