@@ -337,7 +337,7 @@ func BenchmarkAcceptDenied(b *testing.B) {
 	vs := newVirtualService(b, limpet.Config{
 		NetworkSecurity: denying("10.1.0.1"),
 		Connections:     limpet.ConnectionLimits{MaxPerClient: 10},
-		Logger:          slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:          slog.New(slog.NewTextHandler(lockedWriter{new(sync.Mutex), io.Discard}, nil)),
 	})
 	for _, from := range []byte{1, 2} {
 		b.Run(fmt.Sprintf("denied=%t", from == 1), func(b *testing.B) {

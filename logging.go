@@ -122,14 +122,6 @@ func (r *Record) denier() string {
 	return "networkSecurity " + r.NetworkRule
 }
 
-// event is the message for the record of a connection.
-func (r *Record) event() string {
-	if r.Closed {
-		return "connection denied"
-	}
-	return "connection above limit"
-}
-
 // A throttle lets so many pass in each second.
 type throttle struct {
 	second     atomic.Int64 // that passed belongs to
@@ -172,12 +164,18 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	}
 	if s.Logger.Enabled(ctx, level) {
 		class, rate := s.Logging.class(r)
-		th, message := &vs.throttles[class], "request"
+		th := &vs.throttles[class]
 		if r.Connection {
-			th, rate, message = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate), r.event()
+			th, rate = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate)
 		}
-		if suppressed, ok := th.pass(now, rate); ok {
-			s.Logger.LogAttrs(ctx, level, message, r.attrs(suppressed)...)
+		switch suppressed, ok := th.pass(now, rate); {
+		case !ok:
+		case !r.Connection:
+			s.Logger.LogAttrs(ctx, level, "request", r.attrs(suppressed)...)
+		case r.Closed:
+			s.Logger.LogAttrs(ctx, level, "connection denied", r.attrs(suppressed)...)
+		default:
+			s.Logger.LogAttrs(ctx, level, "connection above limit", r.attrs(suppressed)...)
 		}
 	}
 	if s.OnComplete != nil {
