@@ -17,7 +17,7 @@ const (
 	// MaxIndex is the greatest index of an address, in either direction.
 	MaxIndex = 1000
 	// MaxIndexedBytes is MaxBytes for an address that is chosen by its index, from the end that the index counts from. Of
-	// Forwarded, which takes longer to read, it is half of that.
+	// Forwarded, which takes longer to read, it is MaxBytes in any case.
 	MaxIndexedBytes = 8 << 10
 )
 
@@ -180,7 +180,7 @@ func (r *Resolver) Resolve(peer netip.AddrPort, h http.Header) Result {
 func (r *Resolver) resolveIndex(res Result, lines []string) Result {
 	list := list{lines: lines, budget: MaxIndexedBytes}
 	if r.header == Forwarded {
-		list.quoted, list.budget = true, MaxIndexedBytes/2
+		list.quoted, list.budget = true, MaxBytes
 	}
 	element, taken, end := list.at(r.index)
 	if end != 0 {
@@ -220,17 +220,17 @@ func (r *Resolver) Encrypted(res Result, h http.Header) (encrypted, told bool) {
 		return false, false
 	}
 	index := -max(res.Hops, 1)
-	lines, budget := h["X-Forwarded-Proto"], MaxBytes
+	lines := h["X-Forwarded-Proto"]
 	if r.index > 0 {
 		index = 1
 	}
 	if r.header == Forwarded {
-		lines, budget = h["Forwarded"], MaxIndexedBytes/2
+		lines = h["Forwarded"]
 		if r.index > 0 {
 			index = r.index
 		}
 	}
-	list := list{lines: lines, quoted: r.header == Forwarded, budget: budget}
+	list := list{lines: lines, quoted: r.header == Forwarded, budget: MaxBytes}
 	value, _, end := list.at(index)
 	if end != 0 {
 		return false, false
