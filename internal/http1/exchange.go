@@ -1,0 +1,277 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An exchange is one request and its response on a connection. It is the response's body, too.
+type exchange struct {
+	c       *conn
+	req     *http.Request
+	trace   *httptrace.ClientTrace
+	upload  *upload
+	unwatch func() bool // stops the watch over the request's context; false if that has ended
+	keep    bool        // the connection may serve another exchange
+
+	body    io.ReadCloser // of the response, without its effects on the connection
+	closed  atomic.Bool
+	reading sync.Mutex // held while body is read
+	err     error      // what the body ended with; guarded by reading
+}
+
+func newExchange(c *conn, req *http.Request, body io.ReadCloser, length int64, trace *httptrace.ClientTrace) *exchange {
+	x := &exchange{c: c, req: req, trace: trace}
+	if body != nil {
+		x.upload = &upload{c: c, req: req, body: body, length: length, trace: trace, done: make(chan struct{})}
+	}
+	return x
+}
+
+// run sends the request and returns the response as soon as its header is here.
+func (x *exchange) run(head []byte) (*http.Response, error) {
+	ctx := x.req.Context()
+	if ctx.Done() != nil {
+		x.unwatch = context.AfterFunc(ctx, x.c.abort)
+	}
+	resp, err := x.roundTrip(head)
+	if err != nil {
+		err = x.explain(err)
+		x.release(false)
+		return nil, err
+	}
+	x.upload.answer()
+	if d := x.c.t.base.ResponseHeaderTimeout; d > 0 || x.upload != nil {
+		_ = x.c.rw.SetDeadline(time.Time{})
+	}
+	x.c.limit = unlimited
+	x.keep = !resp.Close && !x.req.Close && resp.StatusCode > 199
+	resp.TLS = x.c.tls
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols && hasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
+		return x.upgrade(resp)
+	case resp.Body == http.NoBody:
+		x.release(true)
+	default:
+		x.body, resp.Body = resp.Body, x
+	}
+	return resp, nil
+}
+
+var errHeaderTimeout error = &timeoutError{"timeout awaiting response headers"}
+
+func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
+	c := x.c
+	// With a body, the time begins to run when that is sent.
+	limit := c.t.base.ResponseHeaderTimeout
+	if limit > 0 && x.upload == nil {
+		_ = c.rw.SetDeadline(time.Now().Add(limit))
+	}
+	n, unsent := c.rw.Write(head)
+	x.tell(unsent)
+	switch {
+	case unsent != nil && n == 0:
+		return nil, unsentError{unsent}
+	case unsent != nil:
+		_ = c.rw.SetReadDeadline(time.Now().Add(lateAnswer))
+	case x.upload != nil:
+		x.upload.start()
+	}
+	c.limit = c.t.maxHeader
+	_, err := c.br.Peek(1)
+	if err != nil && unsent != nil {
+		return nil, unansweredError{unsent}
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, unansweredError{err}
+	}
+	if x.trace != nil && x.trace.GotFirstResponseByte != nil && err == nil {
+		x.trace.GotFirstResponseByte()
+	}
+	for err == nil {
+		var resp *http.Response
+		if resp, err = http.ReadResponse(c.br, x.req); err != nil {
+			break
+		}
+		if code := resp.StatusCode; code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
+			return resp, nil
+		}
+		err = x.inform(resp)
+	}
+	return nil, err
+}
+
+// tell traces how the head of the request was sent.
+func (x *exchange) tell(err error) {
+	if x.trace == nil {
+		return
+	}
+	if err == nil && x.trace.WroteHeaders != nil {
+		x.trace.WroteHeaders()
+	}
+	if (err != nil || x.upload == nil) && x.trace.WroteRequest != nil {
+		x.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
+	}
+}
+
+// inform passes on an informational response.
+func (x *exchange) inform(resp *http.Response) error {
+	if resp.StatusCode == http.StatusContinue {
+		x.upload.proceed()
+	}
+	if x.trace != nil && x.trace.Got1xxResponse != nil {
+		return x.trace.Got1xxResponse(resp.StatusCode, textproto.MIMEHeader(resp.Header))
+	}
+	return nil
+}
+
+// explain returns what really went wrong when reading or writing has failed with err.
+func (x *exchange) explain(err error) error {
+	if ctx := x.req.Context(); ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	sending, fault := x.upload.failure()
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	switch {
+	case sending != nil && (fault || late):
+		return sending
+	case late:
+		return errHeaderTimeout
+	}
+	if x.c.limit <= 0 {
+		return x.c.tooLarge() // the parser may have found fault with what was cut off
+	}
+	if e, ok := err.(unansweredError); ok && e.error == io.EOF {
+		return unansweredError{errClosed}
+	}
+	return err
+}
+
+var errClosed = fmt.Errorf("server closed the connection without a response: %w", io.EOF)
+
+// release ends the exchange. The connection becomes idle if the response was read to its end and nothing speaks against
+// it, and is closed otherwise.
+func (x *exchange) release(whole bool) {
+	c := x.c
+	keep := whole && x.keep && !c.eof && c.br.Buffered() == 0 && x.upload.complete()
+	if x.unwatch != nil && !x.unwatch() {
+		keep = false
+	}
+	keep = keep && c.t.idle.put(c)
+	if !keep {
+		c.close()
+	}
+	if x.trace != nil && x.trace.PutIdleConn != nil && !c.t.base.DisableKeepAlives {
+		var err error
+		if !keep {
+			err = errNotIdle
+		}
+		x.trace.PutIdleConn(err)
+	}
+}
+
+var (
+	errNotIdle    = errors.New("connection cannot be used again")
+	errReadClosed = errors.New("http: read on closed response body")
+)
+
+// Read reads the response's body.
+func (x *exchange) Read(p []byte) (int, error) {
+	x.reading.Lock()
+	defer x.reading.Unlock()
+	if x.closed.Load() {
+		return 0, errReadClosed
+	}
+	if x.err != nil {
+		return 0, x.err
+	}
+	n, err := x.body.Read(p)
+	switch {
+	case err == io.EOF:
+		x.err = err
+		x.release(true)
+	case err != nil:
+		err = x.explain(err)
+		x.err = err
+		x.release(false)
+	}
+	return n, err
+}
+
+// Close ends the exchange. The connection is used again if the rest of the body is here already.
+func (x *exchange) Close() error {
+	if x.closed.Swap(true) {
+		return nil
+	}
+	if !x.reading.TryLock() {
+		x.c.abort() // for a read that waits
+		x.reading.Lock()
+	}
+	defer x.reading.Unlock()
+	if x.err == nil {
+		x.err = errReadClosed
+		x.c.limit = 0 // so that nothing waits for the server
+		x.release(x.keep && drain(x.body))
+	}
+	return nil
+}
+
+// drain reports whether a body comes to its end without anything more being read from the connection.
+func drain(body io.Reader) bool {
+	_, err := io.Copy(io.Discard, body)
+	return err == nil
+}
+
+// upgrade gives the connection to the caller.
+func (x *exchange) upgrade(resp *http.Response) (*http.Response, error) {
+	if !x.upload.complete() {
+		x.release(false)
+		return nil, errors.New("server switched protocols before the end of the request body")
+	}
+	if x.unwatch != nil && !x.unwatch() {
+		x.c.close()
+		return nil, context.Cause(x.req.Context())
+	}
+	u := &upgraded{Conn: x.c.rw}
+	if x.c.br.Buffered() > 0 {
+		u.early = x.c.br
+	}
+	resp.Body = u
+	return resp, nil
+}
+
+// upgraded is a connection that speaks another protocol now.
+type upgraded struct {
+	net.Conn
+	early *bufio.Reader // has what came behind the response; nil once that is read
+}
+
+func (u *upgraded) Read(p []byte) (int, error) {
+	if u.early == nil {
+		return u.Conn.Read(p)
+	}
+	n, err := u.early.Read(p[:min(len(p), u.early.Buffered())])
+	if u.early.Buffered() == 0 {
+		u.early = nil
+	}
+	return n, err
+}
+
+// CloseWrite ends the sending direction, if the connection can do that.
+func (u *upgraded) CloseWrite() error {
+	if c, ok := u.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return fmt.Errorf("ending one direction: %w", http.ErrNotSupported)
+}

@@ -1,0 +1,233 @@
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestRequests compares what both transports send, byte by byte but for the order of the header fields.
+func TestRequests(t *testing.T) {
+	type edit func(*http.Request)
+	header := func(name string, values ...string) edit { return func(r *http.Request) { r.Header[name] = values } }
+	unknownLength := func(r *http.Request) { r.ContentLength = -1 }
+	noAgent := header("User-Agent", "")
+	for _, test := range []struct {
+		name, method, path, body string
+		edits                    []edit
+		noKeepAlive              bool
+		want                     string // part of what is sent
+	}{
+		{name: "GET", method: "GET", path: "/a?b=c", want: "GET /a?b=c HTTP/1.1"},
+		{name: "no path", method: "GET", want: "GET / HTTP/1.1"},
+		{name: "no method", method: "", path: "/", want: "GET / HTTP/1.1"},
+		{name: "escaped path", method: "GET", path: "/a%2fb%20c;d", want: "GET /a%2fb%20c;d HTTP/1.1"},
+		{name: "empty query", method: "GET", path: "/?", want: "GET /? HTTP/1.1"},
+		{name: "opaque", method: "GET", edits: []edit{func(r *http.Request) { r.URL.Opaque = "/x%%y" }}, want: "GET /x%%y HTTP/1.1"},
+		{name: "odd method", method: "M-SEARCH", path: "/", want: "M-SEARCH / HTTP/1.1"},
+		{name: "HEAD", method: "HEAD", path: "/", want: "HEAD / HTTP/1.1"},
+		{name: "OPTIONS *", method: "OPTIONS", edits: []edit{func(r *http.Request) { r.URL.Path = "*" }}, want: "OPTIONS * HTTP/1.1"},
+		{name: "host", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "Example.com:1" }}, want: "Host: Example.com:1"},
+		{name: "host of letters beyond ASCII", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "bücher.example" }}, want: "Host: xn--bcher-kva.example"},
+		{name: "host with a zone", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "[fe80::1%25en0]:80" }}, want: "Host: [fe80::1]:80"},
+		{name: "invalid host", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "a b" }}, want: "Host: "},
+		{name: "own agent", method: "GET", edits: []edit{header("User-Agent", "me", "you")}, want: "User-Agent: me"},
+		{name: "no agent", method: "GET", edits: []edit{noAgent}},
+		{name: "several values", method: "GET", edits: []edit{header("Via", "1.1 a", "1.1 b")}, want: "Via: 1.1 b"},
+		{name: "space around a value", method: "GET", edits: []edit{header("A", " \tb c\t ")}, want: "A: b c"},
+		{name: "empty value", method: "GET", edits: []edit{header("A", "")}, want: "A: "},
+		{name: "no value", method: "GET", edits: []edit{header("A")}},
+		{name: "name as it is", method: "GET", edits: []edit{header("x-lower_case", "1")}, want: "x-lower_case: 1"},
+		{name: "framing fields are not the header's", method: "GET", edits: []edit{
+			header("Content-Length", "7"), header("Transfer-Encoding", "chunked"), header("Trailer", "A"), header("Host", "no"),
+		}},
+		{name: "close", method: "GET", edits: []edit{func(r *http.Request) { r.Close = true }}, want: "Connection: close"},
+		{name: "close twice", method: "GET", edits: []edit{func(r *http.Request) { r.Close = true }, header("Connection", "x, Close")}, want: "Connection: x, Close"},
+		{name: "no keep-alive", method: "GET", noKeepAlive: true, want: "Connection: close"},
+		{name: "no keep-alive, upgrade", method: "GET", noKeepAlive: true, edits: []edit{header("Connection", "upgrade"), header("Upgrade", "x")}, want: "Connection: upgrade"},
+		{name: "POST", method: "POST", body: "body", want: "Content-Length: 4"},
+		{name: "POST of nothing", method: "POST", want: "Content-Length: 0"},
+		{name: "PUT of nothing", method: "PUT", want: "Content-Length: 0"},
+		{name: "PATCH of nothing", method: "PATCH", want: "Content-Length: 0"},
+		{name: "DELETE of nothing", method: "DELETE"},
+		{name: "POST with http.NoBody", method: "POST", edits: []edit{func(r *http.Request) { r.Body = http.NoBody }}, want: "Content-Length: 0"},
+		{name: "GET with a body", method: "GET", body: "body", want: "Content-Length: 4"},
+		{name: "GET with a body of unknown length", method: "GET", body: "body", edits: []edit{unknownLength}, want: "Transfer-Encoding: chunked"},
+		{name: "GET with an empty body of unknown length", method: "GET", edits: []edit{unknownLength, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("")) }}},
+		{name: "chunked", method: "POST", body: "body", edits: []edit{unknownLength}, want: "4"},
+		{name: "chunked by wish", method: "POST", body: "body", edits: []edit{func(r *http.Request) { r.TransferEncoding = []string{"chunked"} }}, want: "4"},
+		{name: "identity", method: "POST", body: "body", edits: []edit{func(r *http.Request) { r.TransferEncoding = []string{"identity"} }}, want: "Content-Length: 4"},
+		{name: "trailer", method: "POST", body: "body", edits: []edit{unknownLength, func(r *http.Request) {
+			r.Trailer = http.Header{"X-B": {"2"}, "X-A": {"1", "3"}}
+		}}, want: "Trailer: X-A,X-B"},
+		{name: "trailer without chunks", method: "POST", body: "body", edits: []edit{func(r *http.Request) { r.Trailer = http.Header{"X-A": {"1"}} }}, want: "Content-Length: 4"},
+		{name: "large", method: "POST", body: strings.Repeat("0123456789", 20_000), want: "Content-Length: 200000"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var sent [2][]string
+			for i, own := range []bool{false, true} {
+				got := make(chan []string, 1)
+				s := serve(t, func(c net.Conn, r *bufio.Reader) {
+					lines, err := readHead(r)
+					if err != nil {
+						t.Error(err)
+					}
+					slices.Sort(lines[1:])
+					if slices.Contains(lines, "Transfer-Encoding: chunked") {
+						var names []string
+						var body strings.Builder
+						for size := -1; size != 0; {
+							var err error
+							if _, err = fmt.Fscanf(r, "%x\r\n", &size); err == nil {
+								_, err = io.CopyN(&body, r, int64(size))
+							}
+							if err == nil && size > 0 {
+								_, err = r.Discard(2)
+							}
+							if err != nil {
+								t.Error(err)
+								break
+							}
+						}
+						names, err = readHead(r)
+						slices.Sort(names)
+						lines = append(append(lines, fmt.Sprint(body.Len()), body.String()), names...)
+					} else {
+						body, _ := io.ReadAll(io.LimitReader(r, int64(len(test.body))))
+						lines = append(lines, string(body))
+					}
+					got <- lines
+					io.WriteString(c, ok)
+				})
+				base := settings()
+				base.DisableKeepAlives = test.noKeepAlive
+				var body io.Reader
+				if test.body != "" {
+					body = io.NopCloser(strings.NewReader(test.body))
+				}
+				r := newRequest(t, test.method, s.url+test.path, body)
+				r.Method = test.method
+				r.ContentLength = int64(len(test.body))
+				r.Host = "site.example"
+				for _, e := range test.edits {
+					e(r)
+				}
+				if resp, _, err := fetch(start(t, own, base), r); err != nil || resp.StatusCode != 200 {
+					t.Fatal(resp, err)
+				}
+				sent[i] = await(t, got, "the request")
+			}
+			if diff := cmp.Diff(sent[0], sent[1]); diff != "" {
+				t.Errorf("- standard + own:\n%s", diff)
+			}
+			if test.want != "" && !slices.Contains(sent[1], test.want) {
+				t.Errorf("%q is not among %.300q", test.want, sent[1])
+			}
+		})
+	}
+}
+
+// TestInvalidRequests must not leave a trace on the wire, least of all a second request.
+func TestInvalidRequests(t *testing.T) {
+	both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {
+		s := serve(t, func(c net.Conn, r *bufio.Reader) {
+			if b, _ := io.ReadAll(r); len(b) > 0 {
+				t.Errorf("sent: %q", b)
+			}
+		})
+		rt := start(nil)
+		for name, edit := range map[string]func(*http.Request){
+			"line break in a value":      func(r *http.Request) { r.Header["A"] = []string{"b\r\nC: d"} },
+			"line feed in a value":       func(r *http.Request) { r.Header["A"] = []string{"b\nC: d"} },
+			"NUL in a value":             func(r *http.Request) { r.Header["A"] = []string{"b\x00"} },
+			"DEL in a value":             func(r *http.Request) { r.Header["A"] = []string{"b\x7f"} },
+			"line break in a name":       func(r *http.Request) { r.Header["A\r\nB"] = []string{"c"} },
+			"colon in a name":            func(r *http.Request) { r.Header["A:"] = []string{"c"} },
+			"space in a name":            func(r *http.Request) { r.Header["A B"] = []string{"c"} },
+			"no name":                    func(r *http.Request) { r.Header[""] = []string{"c"} },
+			"line break in the agent":    func(r *http.Request) { r.Header["User-Agent"] = []string{"a\r\nB: c"} },
+			"line break in a trailer":    func(r *http.Request) { r.Trailer = http.Header{"A": {"b\r\nc"}}; r.ContentLength = -1 },
+			"framing field in a trailer": func(r *http.Request) { r.Trailer = http.Header{"Content-Length": {"1"}}; r.ContentLength = -1 },
+			"space in the method":        func(r *http.Request) { r.Method = "GET / HTTP/1.1" },
+			"line break in the query":    func(r *http.Request) { r.URL.RawQuery = "a\r\nb" },
+			"line break in opaque":       func(r *http.Request) { r.URL.Opaque = "a\r\nb" },
+			"scheme":                     func(r *http.Request) { r.URL.Scheme = "gopher" },
+			"no host":                    func(r *http.Request) { r.URL.Host = "" },
+			"no URL":                     func(r *http.Request) { r.URL = nil },
+			"no header":                  func(r *http.Request) { r.Header = nil },
+			"length without a body":      func(r *http.Request) { r.Body, r.ContentLength = nil, 3 },
+		} {
+			t.Run(name, func(t *testing.T) {
+				body := &trackedBody{Reader: strings.NewReader("")}
+				r := newRequest(t, "POST", s.url, body)
+				r.ContentLength = 4
+				edit(r)
+				hasBody := r.Body != nil
+				if _, _, err := fetch(rt, r); err == nil {
+					t.Error("no error")
+				} else if strings.Contains(err.Error(), "C: d") {
+					t.Errorf("the error tells the value: %v", err)
+				}
+				if _, closed := body.uses(); hasBody && closed != 1 {
+					t.Errorf("the body was closed %d times", closed)
+				}
+			})
+		}
+	})
+}
+
+// TestBodyLength checks that a server never takes a body for whole that is not.
+func TestBodyLength(t *testing.T) {
+	broken := errors.New("broken")
+	both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {
+		whole := make(chan bool, 1)
+		s := serve(t, func(c net.Conn, r *bufio.Reader) {
+			req, err := http.ReadRequest(r)
+			if err == nil {
+				_, err = io.Copy(io.Discard, req.Body)
+			}
+			whole <- err == nil
+		})
+		for _, test := range []struct {
+			name   string
+			body   io.Reader
+			length int64
+			whole  bool
+			is     error
+		}{
+			{"short", strings.NewReader("abc"), 4, false, nil},
+			{"long", io.MultiReader(strings.NewReader("abcd"), strings.NewReader("e")), 4, true, nil},
+			{"breaks", io.MultiReader(strings.NewReader("ab"), errorReader{broken}), 4, false, broken},
+			{"breaks in chunks", io.MultiReader(strings.NewReader("ab"), errorReader{broken}), -1, false, broken},
+			{"breaks at once", errorReader{broken}, -1, false, broken},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				body := &trackedBody{Reader: test.body}
+				r := newRequest(t, "POST", s.url, body)
+				r.ContentLength = test.length
+				_, _, err := fetch(start(nil), r)
+				if err == nil || test.is != nil && !errors.Is(err, test.is) {
+					t.Errorf("error %v, want %v", err, test.is)
+				}
+				if got := await(t, whole, "the server"); got != test.whole {
+					t.Errorf("the server took the body for whole: %v", got)
+				}
+				if _, closed := body.uses(); closed != 1 {
+					t.Errorf("the body was closed %d times", closed)
+				}
+			})
+		}
+	})
+}
+
+type errorReader struct{ err error }
+
+func (r errorReader) Read([]byte) (int, error) { return 0, r.err }

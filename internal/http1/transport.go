@@ -1,0 +1,353 @@
+// Package http1 sends requests over HTTP/1.1 without a goroutine between the caller and the connection.
+//
+// An http.Transport gives each connection two goroutines and hands every request and response over by channels, which is
+// most of what a proxied request costs. Here the goroutine that calls RoundTrip writes the request and reads the
+// response itself; there is a second one only while a request body is being written, since the response may come before
+// its end. The response is parsed by the standard library.
+//
+// What is out of the ordinary is left to an http.Transport: HTTP/2, proxies, CONNECT, header fields that need checks,
+// and options that few use. See [New].
+package http1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Transport is an http.RoundTripper for HTTP/1.1. It may be used concurrently. Make one with [New].
+type Transport struct {
+	base          *http.Transport
+	plain, secure bool // requests with scheme http, and https, are not left to base
+	dial          func(ctx context.Context, network, addr string) (net.Conn, error)
+	tls           *tls.Config
+	maxHeader     int64 // bytes of a response header
+	idle          idleConns
+}
+
+// New returns a Transport with the settings of base, which must not change afterwards. Requests go through base when
+// they are not for HTTP/1.1 over TCP or TLS: when base has a Proxy or a MaxConnsPerHost, when it may speak HTTP/2 to
+// the server, or when it would ask for compression. The same holds for requests that are invalid or have to be looked
+// at in more detail.
+//
+// Unlike an http.Transport, a Transport
+//   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
+//     connection after that;
+//   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives;
+//   - counts informational responses towards MaxResponseHeaderBytes;
+//   - gives up with its context or a time-out even while the request body cannot be read;
+//   - dials for each request that finds no idle connection, and does not take one that becomes idle meanwhile.
+func New(base *http.Transport) *Transport {
+	t := &Transport{
+		base:      base,
+		dial:      base.DialContext,
+		tls:       base.TLSClientConfig.Clone(),
+		maxHeader: base.MaxResponseHeaderBytes,
+	}
+	if t.dial == nil {
+		t.dial = new(net.Dialer).DialContext
+	}
+	if t.tls == nil {
+		t.tls = new(tls.Config)
+	}
+	t.tls.NextProtos = slices.DeleteFunc(slices.Clone(t.tls.NextProtos), func(p string) bool { return p == "h2" })
+	if t.maxHeader <= 0 {
+		t.maxHeader = 10 << 20
+	}
+	http1, http2 := protocols(base)
+	t.plain = http1 && base.Proxy == nil && base.MaxConnsPerHost <= 0 && !customDial(base)
+	t.secure = t.plain && !http2
+	t.idle.configure(base)
+	return t
+}
+
+// customDial reports whether base connects in a way that is only its own.
+func customDial(base *http.Transport) bool {
+	//lint:ignore SA1019 to leave those who still use these fields to the transport that knows them
+	return base.Dial != nil || base.DialTLS != nil //nolint:staticcheck // as above
+}
+
+// protocols says what base would speak, over TLS in the case of HTTP/2.
+func protocols(base *http.Transport) (http1, http2 bool) {
+	switch {
+	case base.Protocols != nil:
+		return base.Protocols.HTTP1(), base.Protocols.HTTP2()
+	case base.TLSNextProto != nil:
+		return true, base.TLSNextProto["h2"] != nil
+	case base.ForceAttemptHTTP2:
+		return true, true
+	}
+	return true, base.TLSClientConfig == nil && base.DialContext == nil && base.DialTLSContext == nil && !customDial(base)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !t.handles(req) {
+		return t.base.RoundTrip(req)
+	}
+	head := heads.Get().(*head)
+	defer heads.Put(head)
+	if !head.build(req, t.base.DisableKeepAlives) {
+		return t.base.RoundTrip(req)
+	}
+	ctx := req.Context()
+	trace := httptrace.ContextClientTrace(ctx)
+	key := keyFor(req.URL)
+	for body := requestBody(req); ; {
+		c, err := t.conn(ctx, key, trace)
+		if err != nil {
+			closeBody(body)
+			return nil, err
+		}
+		x := newExchange(c, req, body, head.length, trace)
+		resp, err := x.run(head.bytes)
+		if err == nil {
+			return resp, nil
+		}
+		untouched := x.upload.drop()
+		if !retries(c, req, err) {
+			if untouched {
+				closeBody(body)
+			}
+			return nil, cause(err)
+		}
+		if !untouched {
+			if body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// handles reports whether a request is for t rather than base, as far as can be told without a look at its header.
+func (t *Transport) handles(req *http.Request) bool {
+	if req.URL == nil || req.Header == nil || req.Method == http.MethodConnect || req.Method != "" && !isToken(req.Method) {
+		return false
+	}
+	switch req.URL.Scheme {
+	case "http":
+		if !t.plain {
+			return false
+		}
+	case "https":
+		if !t.secure {
+			return false
+		}
+	default:
+		return false
+	}
+	//lint:ignore SA1019 who still uses this is left to base
+	if req.Cancel != nil { //nolint:staticcheck // as above
+		return false
+	}
+	if !isHost(req.URL.Host) || req.Host != "" && !isHost(req.Host) {
+		return false
+	}
+	return t.base.DisableCompression || req.Method == http.MethodHead || req.Header.Get("Accept-Encoding") != "" ||
+		req.Header.Get("Range") != ""
+}
+
+// CloseIdleConnections closes connections that are not in use, those of base included, and those that are as soon as
+// they are not, unless there is another request before.
+func (t *Transport) CloseIdleConnections() {
+	t.idle.closeAll()
+	t.base.CloseIdleConnections()
+}
+
+// requestBody is the body of a request, nil if there is none.
+func requestBody(req *http.Request) io.ReadCloser {
+	if req.Body == http.NoBody {
+		return nil
+	}
+	return req.Body
+}
+
+func closeBody(body io.ReadCloser) {
+	if body != nil {
+		_ = body.Close()
+	}
+}
+
+// An unsentError ended an exchange before anything was written.
+type unsentError struct{ error }
+
+// An unansweredError ended an exchange before the first byte of a response.
+type unansweredError struct{ error }
+
+// cause is what went wrong, for the caller.
+func cause(err error) error {
+	switch e := err.(type) {
+	case unsentError:
+		return e.error
+	case unansweredError:
+		return e.error
+	}
+	return err
+}
+
+// retries reports whether a request should be sent again after it failed on c. Only a connection that was used before
+// may have been closed just because it was idle. When nothing was sent any request can be repeated; when nothing came
+// back, those that can be repeated without harm.
+func retries(c *conn, req *http.Request, err error) bool {
+	if !c.reused {
+		return false
+	}
+	hasBody := requestBody(req) != nil
+	switch err.(type) {
+	case unsentError:
+		return !hasBody || req.GetBody != nil
+	case unansweredError:
+		return (!hasBody || req.GetBody != nil) && idempotent(req)
+	}
+	return false
+}
+
+// idempotent reports whether a request does no harm when it is sent twice, by its method or by its sender's word.
+func idempotent(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	_, standard := req.Header["Idempotency-Key"]
+	_, customary := req.Header["X-Idempotency-Key"]
+	return standard || customary
+}
+
+// conn returns a connection that is idle, or a new one.
+func (t *Transport) conn(ctx context.Context, key hostKey, trace *httptrace.ClientTrace) (*conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if trace != nil && trace.GetConn != nil {
+		trace.GetConn(key.addr)
+	}
+	for {
+		c := t.idle.take(key)
+		if c == nil {
+			break
+		}
+		if !c.alive() {
+			c.close()
+			continue
+		}
+		c.reused = true
+		if trace != nil && trace.GotConn != nil {
+			trace.GotConn(httptrace.GotConnInfo{Conn: c.rw, Reused: true, WasIdle: true, IdleTime: time.Since(c.idleSince)})
+		}
+		return c, nil
+	}
+	c, err := t.connect(ctx, key, trace)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	if trace != nil && trace.GotConn != nil {
+		trace.GotConn(httptrace.GotConnInfo{Conn: c.rw})
+	}
+	return c, nil
+}
+
+func (t *Transport) connect(ctx context.Context, key hostKey, trace *httptrace.ClientTrace) (*conn, error) {
+	if key.secure && t.base.DialTLSContext != nil {
+		rw, err := t.base.DialTLSContext(ctx, "tcp", key.addr)
+		if err != nil {
+			return nil, err
+		}
+		c := newConn(t, key, rw)
+		if secured, ok := rw.(*tls.Conn); ok {
+			if err := secured.HandshakeContext(ctx); err != nil {
+				_ = rw.Close()
+				return nil, err
+			}
+			c.setTLS(secured)
+		}
+		return c, nil
+	}
+	rw, err := t.dial(ctx, "tcp", key.addr)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(t, key, rw)
+	if key.secure {
+		if err := t.shakeHands(ctx, c, trace); err != nil {
+			_ = rw.Close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+var errHandshakeTimeout error = &timeoutError{"timeout in the TLS handshake"}
+
+func (t *Transport) shakeHands(ctx context.Context, c *conn, trace *httptrace.ClientTrace) error {
+	cfg := t.tls
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName, _, _ = net.SplitHostPort(c.key.addr)
+	}
+	if d := t.base.TLSHandshakeTimeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, errHandshakeTimeout)
+		defer cancel()
+	}
+	if trace != nil && trace.TLSHandshakeStart != nil {
+		trace.TLSHandshakeStart()
+	}
+	secured := tls.Client(c.rw, cfg)
+	err := secured.HandshakeContext(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errHandshakeTimeout) {
+		err = errHandshakeTimeout
+	}
+	if trace != nil && trace.TLSHandshakeDone != nil {
+		trace.TLSHandshakeDone(secured.ConnectionState(), err)
+	}
+	if err == nil {
+		c.setTLS(secured)
+	}
+	return err
+}
+
+// keyFor says where a URL points.
+func keyFor(u *url.URL) hostKey {
+	key := hostKey{secure: u.Scheme == "https", addr: u.Host}
+	if u.Port() == "" {
+		port := "80"
+		if key.secure {
+			port = "443"
+		}
+		key.addr = net.JoinHostPort(u.Hostname(), port)
+	}
+	return key
+}
+
+// A timeoutError is a net.Error that also matches context.DeadlineExceeded.
+type timeoutError struct{ text string }
+
+func (e *timeoutError) Error() string        { return e.text }
+func (e *timeoutError) Timeout() bool        { return true }
+func (e *timeoutError) Temporary() bool      { return true }
+func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// hasToken reports whether a list of tokens, such as the field Connection, names one.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for line != "" {
+			var word string
+			word, line, _ = strings.Cut(line, ",")
+			if strings.EqualFold(strings.Trim(word, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
