@@ -128,7 +128,10 @@ type Config struct {
 	Connections ConnectionLimits
 
 	// Transport sends requests to servers. Nil means one made by
-	// [lbpool.NewBase], which lives as long as the virtual service.
+	// [lbpool.NewHTTP1], which lives as long as the virtual service. One
+	// with other settings, for TLS to servers for instance, is made by
+	// NewHTTP1 from a changed [lbpool.NewBase], which alone is the standard
+	// library's transport and can speak HTTP/2 to servers.
 	Transport http.RoundTripper
 
 	// Logger gets one record for each request, at level Info; at level Warn

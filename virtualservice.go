@@ -21,7 +21,7 @@ type VirtualService struct {
 
 	// What outlives a configuration.
 	tables    func() Tables
-	transport func() *http.Transport
+	transport func() http.RoundTripper
 	conns     sync.Map // net.Addr, by identity, → *conn
 	open      openConns
 	listening atomic.Bool // a Listener counts the connections
@@ -40,7 +40,7 @@ type VirtualService struct {
 func New(cfg Config) (*VirtualService, error) {
 	vs := &VirtualService{
 		tables:    sync.OnceValue(func() Tables { return persistence.NewStore(persistence.Options{}) }),
-		transport: sync.OnceValue(lbpool.NewBase),
+		transport: sync.OnceValue(func() http.RoundTripper { return lbpool.NewHTTP1(nil) }),
 		changed:   make(chan struct{}, 1),
 	}
 	vs.health.begun = time.Now()
