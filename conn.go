@@ -221,7 +221,7 @@ func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 		}
 		return io.Copy(c.Conn, r)
 	}
-	buffer := buffers{}.Get()
-	defer buffers{}.Put(buffer)
-	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buffer)
+	buffer := bufferPool.Get().(*[bufferSize]byte)
+	defer bufferPool.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buffer[:])
 }

@@ -118,18 +118,6 @@ func (t choosing) CloseIdleConnections() {
 // It is nothing to hold against the server.
 var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 
-// serverFailed is what the reverse proxy calls when no server has answered.
-func serverFailed(w http.ResponseWriter, r *http.Request, err error) {
-	tx, ok := TransactionFrom(r.Context())
-	switch {
-	case !ok:
-		w.WriteHeader(http.StatusBadGateway)
-	case tx.ended(): // errAnswered
-	default:
-		tx.fail(err)
-	}
-}
-
 // fail answers a request to which no server has: none could be had, or the
 // one that was tried gave no answer. Scripts may answer first.
 func (tx *Transaction) fail(err error) {

@@ -1,60 +1,209 @@
 package limpet
 
 import (
-	"log/slog"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"net"
 	"net/http"
-	"net/http/httputil"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// newProxy returns the handler that sends requests to servers.
+// A proxy is the handler that sends requests to servers and passes their
+// responses on.
+type proxy struct{ transport http.RoundTripper }
+
 func newProxy(s *snapshot) http.Handler {
-	return &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      &lbpool.Transport{Base: choosing{s.Transport}},
-		ModifyResponse: upgrading,
-		ErrorHandler:   serverFailed,
-		ErrorLog:       slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
-		BufferPool:     buffers{},
+	return &proxy{&lbpool.Transport{Base: choosing{s.Transport}}}
+}
+
+// ServeHTTP forwards a request of a transaction, which it may change.
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	tx, ok := TransactionFrom(r.Context())
+	if !ok {
+		panic("limpet: a request without a transaction")
 	}
+	protocol := upgradeOf(r.Header)
+	if !isPrintable(protocol) {
+		tx.fail(fmt.Errorf("client asks for an upgrade to %q", protocol))
+		return
+	}
+	h := &hints{w: w}
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: h.pass}))
+	r.Header = tx.serverHeader(r, protocol)
+	r.Close = false
+	if r.ContentLength == 0 {
+		r.Body = nil
+	}
+	var body *clientBody
+	if r.Body != nil {
+		body = &clientBody{body: r.Body}
+		defer body.Close()
+		r.Body = body
+	}
+
+	res, err := p.transport.RoundTrip(r)
+	h.end()
+	if err != nil {
+		if body != nil && body.stop() {
+			tx.rw.overtake()
+		}
+		if !tx.ended() { // else a script has answered
+			tx.fail(err)
+		}
+		return
+	}
+	if body != nil && !body.ended.Load() {
+		tx.rw.overtake()
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		tx.upgrade(w, r, res, protocol)
+		return
+	}
+	if err := pass(w, res); err != nil {
+		res.Body.Close()
+		if r.Context().Value(http.ServerContextKey) != nil {
+			panic(http.ErrAbortHandler) // the client must not take this for the end
+		}
+	}
+}
+
+// A clientBody is the client's request body for a transport. Closing it, which
+// transports do, does not close the body itself: that would read what the
+// client may not have sent yet. It only stops further reads, as there must be
+// none once the request has been served.
+type clientBody struct {
+	body    io.Reader
+	closed  atomic.Bool
+	reading atomic.Bool
+	ended   atomic.Bool // or has failed
+}
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	b.reading.Store(true)
+	defer b.reading.Store(false)
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.body.Read(p)
+	if err != nil {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+func (b *clientBody) Close() error {
+	b.closed.Store(true)
+	return nil
+}
+
+// stop closes the body and reports whether somebody is still reading it.
+func (b *clientBody) stop() bool {
+	b.closed.Store(true)
+	return b.reading.Load() && !b.ended.Load()
+}
+
+// hints pass on informational responses, until the response is there.
+type hints struct {
+	w     http.ResponseWriter
+	mu    sync.Mutex
+	ended bool
+}
+
+func (h *hints) pass(status int, header textproto.MIMEHeader) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return nil
+	}
+	own := h.w.Header()
+	before := maps.Clone(own)
+	addHeader(own, http.Header(header))
+	h.w.WriteHeader(status)
+	clear(own)
+	maps.Copy(own, before)
+	return nil
+}
+
+func (h *hints) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = true
 }
 
 // forwarding are the headers that tell a server about the client.
 var forwarding = [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
-// rewrite prepares the request that a server gets. Where to send it is for
-// the transport to say.
-func rewrite(pr *httputil.ProxyRequest) {
-	// ReverseProxy drops arguments that it cannot parse; servers may.
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	// It gives the server a copy of the trailer. The values come into the
-	// original, when the body has been read.
-	pr.Out.Trailer = pr.In.Trailer
+// What many headers have in common; nobody changes these.
+var (
+	noAgent      = []string{""} // keeps a transport from naming itself
+	schemeHTTP   = []string{"http"}
+	schemeHTTPS  = []string{"https"}
+	onlyTrailers = []string{"trailers"}
+	onlyUpgrade  = []string{"Upgrade"}
+)
 
-	tx, ok := TransactionFrom(pr.In.Context())
-	if !ok {
-		pr.SetXForwarded()
-		return
+// serverHeader returns the header that the server gets: that of r without what
+// is between the client and us, and with what tells about the client. What
+// policies and scripts have set was set after the client's Connection header
+// was heeded; see settleConnection.
+func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Header {
+	h := make(http.Header, len(r.Header)+len(forwarding))
+	for name, values := range r.Header {
+		if !betweenPeers(name) {
+			h[name] = values
+		}
 	}
-	// What a trusted proxy says is passed on, and the peer appended. What
-	// anybody else says is not.
+	for name := range listed(r.Header["Connection"]) {
+		h.Del(name)
+	}
+	if hasToken(r.Header["Te"], "trailers") {
+		h["Te"] = onlyTrailers
+	}
+	if protocol != "" {
+		h["Connection"], h["Upgrade"] = onlyUpgrade, []string{protocol}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = noAgent
+	}
+	tx.tellClient(h, r)
+	return h
+}
+
+// tellClient sets the forwarding headers. What a trusted proxy says is passed
+// on, and the peer appended. What anybody else says is not.
+func (tx *Transaction) tellClient(h http.Header, r *http.Request) {
+	for _, name := range forwarding {
+		delete(h, name)
+	}
 	trusted := tx.s.resolver.Trusts(tx.source.Addr())
-	if trusted {
-		pr.Out.Header["X-Forwarded-For"] = tx.r.Header["X-Forwarded-For"]
+	if peer, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		if chain := tx.r.Header["X-Forwarded-For"]; trusted && len(chain) > 0 {
+			peer = strings.Join(chain, ", ") + ", " + peer
+		}
+		h["X-Forwarded-For"] = []string{peer}
 	}
-	pr.SetXForwarded()
-	pr.Out.Header["X-Forwarded-Host"] = []string{tx.r.Host}
+	h["X-Forwarded-Host"] = []string{tx.r.Host}
+	h["X-Forwarded-Proto"] = schemeHTTP
 	if tx.Encrypted() { // perhaps to a proxy, and not to us
-		pr.Out.Header["X-Forwarded-Proto"] = []string{"https"}
+		h["X-Forwarded-Proto"] = schemeHTTPS
 	}
 	for i, name := range forwarding {
-		own := pr.In.Header[name]
+		own := r.Header[name]
 		// A script may well set what the client has sent already.
 		scripted := tx.out != tx.r && !sameSlice(own, tx.unscripted[i])
 		if (scripted || trusted && name != "X-Forwarded-For") && len(own) > 0 {
-			pr.Out.Header[name] = own
+			h[name] = own
 		}
 	}
 }
@@ -63,27 +212,217 @@ func sameSlice(a, b []string) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// upgrading shows an answer that switches protocols to the response stages.
-// ReverseProxy gives the connection away without a call of WriteHeader then.
-func upgrading(res *http.Response) error {
-	tx, ok := TransactionFrom(res.Request.Context())
-	if !ok || res.StatusCode != http.StatusSwitchingProtocols {
+// betweenPeers reports whether a header is for the next on the way only (RFC
+// 9110, section 7.6.1), whatever the Connection header says.
+func betweenPeers(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
+
+// listed yields the elements of a header that is a list of tokens.
+func listed(lines []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range lines {
+			for element := range strings.SplitSeq(line, ",") {
+				if element = textproto.TrimString(element); element != "" && !yield(element) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func hasToken(lines []string, token string) bool {
+	for element := range listed(lines) {
+		if strings.EqualFold(element, token) {
+			return true
+		}
+	}
+	return false
+}
+
+// addHeader adds the values of another header, which is not needed afterwards.
+func addHeader(to, from http.Header) {
+	for name, values := range from {
+		if own, ok := to[name]; ok {
+			values = append(slices.Clip(own), values...)
+		}
+		to[name] = values
+	}
+}
+
+// pass gives the client the server's response. An error means that part of it
+// was not.
+func pass(w http.ResponseWriter, res *http.Response) error {
+	for name := range listed(res.Header["Connection"]) {
+		res.Header.Del(name)
+	}
+	maps.DeleteFunc(res.Header, func(name string, _ []string) bool { return betweenPeers(name) })
+	h := w.Header()
+	addHeader(h, res.Header)
+	announced := len(res.Trailer)
+	if announced > 0 {
+		h.Add("Trailer", strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", "))
+	}
+	w.WriteHeader(res.StatusCode)
+	if res.Body != http.NoBody {
+		if err := copyBody(w, res); err != nil {
+			return err
+		}
+	}
+	res.Body.Close()
+
+	if len(res.Trailer) == 0 {
 		return nil
 	}
-	tx.rw.upgrade = res
-	if !tx.rw.begin(res.StatusCode) {
-		return errAnswered
+	// The server of a response that is short and not flushed would tell its
+	// length, which leaves no room for a trailer.
+	_ = http.NewResponseController(w).Flush()
+	if len(res.Trailer) == announced {
+		addHeader(h, res.Trailer)
+		return nil
+	}
+	for name, values := range res.Trailer {
+		h[http.TrailerPrefix+name] = values
 	}
 	return nil
 }
 
-// buffers are what responses are copied through.
-type buffers struct{}
+// copyBody passes on a response's body as it comes. The header goes ahead when
+// the body may take its time.
+func copyBody(w http.ResponseWriter, res *http.Response) error {
+	flush := http.NewResponseController(w).Flush
+	if mayTakeTime(res) {
+		if err := flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+	buffer := bufferPool.Get().(*[bufferSize]byte)
+	defer bufferPool.Put(buffer)
+	for {
+		n, err := res.Body.Read(buffer[:])
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		// At the end of a body whose length was not told, a flush keeps the
+		// server from finding it out and telling it.
+		if err == nil || err == io.EOF && res.ContentLength < 0 {
+			_ = flush() // if it fails, so will the next write
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
 
+// mayTakeTime reports whether nothing of a response's body is here yet, as far
+// as the transport tells; else whether it is a stream.
+func mayTakeTime(res *http.Response) bool {
+	if b, ok := res.Body.(interface{ Buffered() (int, bool) }); ok {
+		if n, known := b.Buffered(); known {
+			return n == 0
+		}
+	}
+	return res.ContentLength < 0 || isEventStream(res.Header)
+}
+
+// isEventStream reports whether a response is a stream of server-sent events.
+func isEventStream(h http.Header) bool {
+	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(textproto.TrimString(mediaType), "text/event-stream")
+}
+
+// Bodies and upgraded connections are copied through buffers.
 const bufferSize = 32 << 10
 
 var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-func (buffers) Get() []byte { return bufferPool.Get().(*[bufferSize]byte)[:] }
+// upgradeOf is the protocol that a request asks for, or a response switches to.
+func upgradeOf(h http.Header) string {
+	if !hasToken(h["Connection"], "Upgrade") {
+		return ""
+	}
+	return h.Get("Upgrade")
+}
 
-func (buffers) Put(b []byte) { bufferPool.Put((*[bufferSize]byte)(b)) }
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// upgrade joins the connections of client and server, once the server has
+// switched protocols and the response stages have nothing against it.
+func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http.Response, protocol string) {
+	defer res.Body.Close()
+	server, ok := res.Body.(io.ReadWriteCloser)
+	if got := upgradeOf(res.Header); !ok || !strings.EqualFold(got, protocol) {
+		tx.fail(fmt.Errorf("server switches to protocol %q when asked for %q", got, protocol))
+		return
+	}
+	tx.rw.upgrade = res
+	if !tx.rw.begin(res.StatusCode) {
+		return
+	}
+	client, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		tx.fail(fmt.Errorf("the client's connection cannot be upgraded: %w", err))
+		return
+	}
+	defer client.Close()
+	addHeader(w.Header(), res.Header)
+	head := http.Response{StatusCode: res.StatusCode, Status: res.Status, ProtoMajor: 1, ProtoMinor: 1, Header: w.Header()}
+	if err := head.Write(buffered); err != nil || buffered.Flush() != nil {
+		return // the client is gone
+	}
+	// The client may have sent more behind its request.
+	if early, _ := buffered.Peek(buffered.Reader.Buffered()); len(early) > 0 {
+		if _, err := server.Write(early); err != nil {
+			return
+		}
+	}
+	join(r.Context(), client, server)
+}
+
+// join copies between two connections until both directions have ended, or
+// one has failed, or ctx ends. An end in one direction is passed on, and the
+// other one goes on.
+func join(ctx context.Context, client, server io.ReadWriteCloser) {
+	closeBoth := func() {
+		_ = client.Close()
+		_ = server.Close()
+	}
+	defer closeBoth()
+	defer context.AfterFunc(ctx, closeBoth)()
+	direction := func(to, from io.ReadWriteCloser) {
+		if !relay(to, from) {
+			closeBoth()
+		}
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { direction(server, client) })
+	direction(client, server)
+}
+
+// relay copies until the end of from, and ends to's sending direction. It
+// reports false if something failed.
+func relay(to io.Writer, from io.Reader) bool {
+	buffer := bufferPool.Get().(*[bufferSize]byte)
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
+	bufferPool.Put(buffer)
+	half, ok := to.(interface{ CloseWrite() error })
+	return err == nil && ok && half.CloseWrite() == nil
+}

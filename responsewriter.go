@@ -28,6 +28,7 @@ type responseWriter struct {
 	replaced bool           // an answer of our own has gone out; the handler's is dropped
 	hijacked bool           // by the handler, or to close the connection
 	abort    bool           // the connection or stream has to be torn down
+	last     bool           // the connection serves no other request
 	bytes    int64          // of the body
 
 	// While holding, header and body wait for the scripts of HTTP_RESP_DATA.
@@ -93,6 +94,17 @@ func (w *responseWriter) hold(p []byte) (int, error) {
 	return n + more, err
 }
 
+// overtake prepares for a response that comes before the end of its request.
+// Without it a server of net/http would read the rest of the request first,
+// and wait for whoever is reading it already. What is left of the request
+// makes the connection unfit for another one.
+func (w *responseWriter) overtake() {
+	if w.tx.r.ProtoMajor == 1 && http.NewResponseController(w.ResponseWriter).EnableFullDuplex() == nil {
+		w.last = true
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // deliver sends an answer of our own, closes the connection, or both.
 func (w *responseWriter) deliver() {
 	w.replaced, w.status = true, 0
@@ -111,7 +123,7 @@ func (w *responseWriter) send(r *reply) {
 	maps.Copy(h, w.initial)
 	maps.Copy(h, r.header)
 	w.tx.tellPersistence(h)
-	if w.tx.closing == closeFIN && w.tx.r.ProtoMajor == 1 {
+	if (w.last || w.tx.closing == closeFIN) && w.tx.r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // in HTTP/2 this would end all streams
 	}
 	w.status = r.status

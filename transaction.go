@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -187,14 +186,11 @@ func settleConnection(h http.Header) {
 		return
 	}
 	upgrade := false
-	for _, line := range lines {
-		for name := range strings.SplitSeq(line, ",") {
-			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			if name == "Upgrade" {
-				upgrade = true
-			} else if name != "" {
-				delete(h, name)
-			}
+	for name := range listed(lines) {
+		if name = http.CanonicalHeaderKey(name); name == "Upgrade" {
+			upgrade = true
+		} else {
+			delete(h, name)
 		}
 	}
 	delete(h, "Connection")

@@ -1,12 +1,10 @@
 package limpet
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/limpetlb/limpet/lbpool"
@@ -73,20 +71,14 @@ func (tx *Transaction) tunnel() {
 	outcome.Err = nil
 
 	_ = client.SetDeadline(time.Time{}) // those of the HTTP server
-	defer context.AfterFunc(tx.r.Context(), func() {
-		client.Close()
-		server.Close()
-	})()
 	// Only what has been read already comes from the reader of net/http, for
 	// which the end of what the client sends is the end of the request.
-	early := io.LimitReader(buffered.Reader, int64(buffered.Reader.Buffered()))
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, _ = io.Copy(server, early) // the next copy fails, too
-		pass(server, client)
-	})
-	pass(client, server)
-	wg.Wait()
+	if early, _ := buffered.Peek(buffered.Reader.Buffered()); len(early) > 0 {
+		if _, err := server.Write(early); err != nil {
+			return
+		}
+	}
+	join(tx.r.Context(), client, server)
 }
 
 // tunnelDialTimeout is how long the connection behind a tunnel may take.
@@ -111,15 +103,4 @@ func (tx *Transaction) endBody(w interface {
 		return err
 	}
 	return w.Flush()
-}
-
-// pass copies from one side to the other, and then tells the other that there
-// is no more. If that is impossible, both end.
-func pass(to, from net.Conn) {
-	_, err := io.Copy(to, from)
-	half, ok := to.(interface{ CloseWrite() error })
-	if err != nil || !ok || half.CloseWrite() != nil {
-		to.Close()
-		from.Close()
-	}
 }

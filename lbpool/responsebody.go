@@ -46,6 +46,15 @@ func (b *leasedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Buffered returns how many bytes are here already, if the transport that gave the answer knows.
+func (b *leasedBody) Buffered() (n int, known bool) {
+	body, ok := b.ReadCloser.(interface{ Buffered() (int, bool) })
+	if !ok {
+		return 0, false
+	}
+	return body.Buffered()
+}
+
 func (b *leasedBody) Close() error {
 	// Closing early is the reader's choice and nobody's failure. The lease goes first, so that a read that is cut off by
 	// the closing cannot count it as one.

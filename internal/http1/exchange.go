@@ -209,6 +209,17 @@ func (x *exchange) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Buffered returns how many bytes of the body, in the form in which they were sent, are here already. It always knows; the
+// result says so for those who ask several kinds of bodies.
+func (x *exchange) Buffered() (n int, known bool) {
+	x.reading.Lock()
+	defer x.reading.Unlock()
+	if x.err != nil || x.closed.Load() {
+		return 0, true // the connection may serve another exchange
+	}
+	return x.c.br.Buffered(), true
+}
+
 // Close ends the exchange. The connection is used again if the rest of the body is here already.
 func (x *exchange) Close() error {
 	if x.closed.Swap(true) {
