@@ -86,29 +86,6 @@ func BenchmarkVirtualService(b *testing.B) {
 	}
 }
 
-// BenchmarkRatio takes turns between the two, so that what else the machine
-// does falls on both, and reports how much longer the virtual service takes.
-func BenchmarkRatio(b *testing.B) {
-	plain, service := contenders(b)
-	const turn = 20
-	timed := func(request func()) time.Duration {
-		start := time.Now()
-		for range turn {
-			request()
-		}
-		return time.Since(start)
-	}
-	var proxied, served time.Duration
-	for b.Loop() {
-		proxied += timed(plain)
-		served += timed(service)
-	}
-	requests := float64(b.N * turn)
-	b.ReportMetric(float64(served)/float64(proxied), "ratio")
-	b.ReportMetric(float64(proxied)/requests, "ns/plain")
-	b.ReportMetric(float64(served)/requests, "ns/limpet")
-}
-
 // BenchmarkWrap has no sockets: it is what a virtual service adds to a
 // handler.
 func BenchmarkWrap(b *testing.B) {

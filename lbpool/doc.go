@@ -33,6 +33,6 @@
 //
 // # Forwarding
 //
-// A [Transport] does all of the above for HTTP requests. It is an [http.RoundTripper] to be put under
-// [net/http/httputil.ReverseProxy]; a [Route] in a request's context tells it the pool and the hint.
+// A [Transport] does all of the above for HTTP requests. It is an [http.RoundTripper], to be put under a
+// [net/http/httputil.ReverseProxy] for instance; a [Route] in a request's context tells it the pool and the hint.
 package lbpool

@@ -1,0 +1,86 @@
+package limpet_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// TestForwardingAllocations bounds what a request costs between the call of
+// ServeHTTP and its return, with a connection to the server that stands. What
+// the standard library needs to read a response is about a third of it.
+func TestForwardingAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	server := startServer(t, "127.0.1.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("ok")) }))
+	serving := testing.AllocsPerRun(200, exchangeWith(t, server))
+	pools := []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: server})}
+	for _, test := range []struct {
+		name string
+		cfg  limpet.Config
+		most float64
+	}{
+		{"no script", limpet.Config{Pools: pools}, 42},
+		{"listing", limpet.Config{
+			Pools: pools, Tables: persistence.NewStore(persistence.Options{}),
+			Scripts: []limpet.Script{compile(t, "Custom Persistence", customPersistence)},
+		}, 50},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, site := serve(t, http1, test.cfg)
+			all := testing.AllocsPerRun(200, exchangeWith(t, site.Addr))
+			// Both servers read a request and write a response.
+			if own := all - 2*serving; own > test.most {
+				t.Errorf("%.0f allocations, of which %.0f are those of two servers; at most %.0f are wanted", all, 2*serving, test.most)
+			}
+		})
+	}
+}
+
+// exchangeWith returns a function that sends a request, over the same
+// connection each time, and reads the response, without any allocation.
+func exchangeWith(t testing.TB, addr string) func() {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	r := bufio.NewReader(c)
+	request := fmt.Appendf(nil, "GET /path?query=1 HTTP/1.1\r\nHost: %s\r\nUser-Agent: test\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n"+
+		"Cookie: session=0123456789abcdef\r\n\r\n", addr)
+	exchange := func() {
+		if _, err := c.Write(request); err != nil {
+			t.Error(err)
+			return
+		}
+		length := 0
+		for {
+			line, err := r.ReadSlice('\n')
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+				for _, digit := range bytes.TrimSpace(value) {
+					length = 10*length + int(digit-'0')
+				}
+			}
+			if len(line) == len("\r\n") {
+				break
+			}
+		}
+		if _, err := r.Discard(length); err != nil {
+			t.Error(err)
+		}
+	}
+	exchange() // connections stand, and the client sticks
+	return exchange
+}
