@@ -39,7 +39,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := &hints{w: w}
-	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: h.pass}))
+	h.trace.Got1xxResponse = h.pass
+	tx.Context = httptrace.WithClientTrace(tx.Context, &h.trace) // and so is r's, which is tx
 	r.Header = tx.serverHeader(r, protocol)
 	r.Close = false
 	if r.ContentLength == 0 {
@@ -116,6 +117,7 @@ func (b *clientBody) stop() bool {
 // hints pass on informational responses, until the response is there.
 type hints struct {
 	w     http.ResponseWriter
+	trace httptrace.ClientTrace
 	mu    sync.Mutex
 	ended bool
 }
