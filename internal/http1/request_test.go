@@ -97,7 +97,9 @@ func TestRequests(t *testing.T) {
 								break
 							}
 						}
-						names, err = readHead(r)
+						if names, err = readHead(r); err != nil {
+							t.Error(err)
+						}
 						slices.Sort(names)
 						lines = append(append(lines, fmt.Sprint(body.Len()), body.String()), names...)
 					} else {
