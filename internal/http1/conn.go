@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -59,7 +60,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.rw.Read(p)
 	c.limit -= int64(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		c.eof = true
 	}
 	return n, err

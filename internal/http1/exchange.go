@@ -82,7 +82,7 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	x.tell(unsent)
 	switch {
 	case unsent != nil && n == 0:
-		return nil, unsentError{unsent}
+		return nil, brokenError{error: unsent, unsent: true}
 	case unsent != nil:
 		_ = c.rw.SetReadDeadline(time.Now().Add(lateAnswer))
 	case x.upload != nil:
@@ -91,10 +91,13 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	c.limit = c.t.maxHeader
 	_, err := c.br.Peek(1)
 	if err != nil && unsent != nil {
-		return nil, unansweredError{unsent}
+		return nil, brokenError{error: unsent}
 	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, unansweredError{err}
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, brokenError{error: errClosed}
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, brokenError{error: err}
 	}
 	if x.trace != nil && x.trace.GotFirstResponseByte != nil && err == nil {
 		x.trace.GotFirstResponseByte()
@@ -152,9 +155,6 @@ func (x *exchange) explain(err error) error {
 	if x.c.limit <= 0 {
 		return x.c.tooLarge() // the parser may have found fault with what was cut off
 	}
-	if e, ok := err.(unansweredError); ok && e.error == io.EOF {
-		return unansweredError{errClosed}
-	}
 	return err
 }
 
@@ -198,7 +198,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 	}
 	n, err := x.body.Read(p)
 	switch {
-	case err == io.EOF:
+	case err == io.EOF: //nolint:errorlint // an error that wraps it is none of a body that is whole
 		x.err = err
 		x.release(true)
 	case err != nil:

@@ -176,19 +176,17 @@ func closeBody(body io.ReadCloser) {
 	}
 }
 
-// An unsentError ended an exchange before anything was written.
-type unsentError struct{ error }
-
-// An unansweredError ended an exchange before the first byte of a response.
-type unansweredError struct{ error }
+// A brokenError ended an exchange before the first byte of a response.
+type brokenError struct {
+	error
+	unsent bool // nothing of the request was written
+}
 
 // cause is what went wrong, for the caller.
 func cause(err error) error {
-	switch e := err.(type) {
-	case unsentError:
-		return e.error
-	case unansweredError:
-		return e.error
+	var broken brokenError
+	if errors.As(err, &broken) {
+		return broken.error
 	}
 	return err
 }
@@ -197,17 +195,9 @@ func cause(err error) error {
 // may have been closed just because it was idle. When nothing was sent any request can be repeated; when nothing came
 // back, those that can be repeated without harm.
 func retries(c *conn, req *http.Request, err error) bool {
-	if !c.reused {
-		return false
-	}
-	hasBody := requestBody(req) != nil
-	switch err.(type) {
-	case unsentError:
-		return !hasBody || req.GetBody != nil
-	case unansweredError:
-		return (!hasBody || req.GetBody != nil) && idempotent(req)
-	}
-	return false
+	var broken brokenError
+	return c.reused && errors.As(err, &broken) && (broken.unsent || idempotent(req)) &&
+		(requestBody(req) == nil || req.GetBody != nil)
 }
 
 // idempotent reports whether a request does no harm when it is sent twice, by its method or by its sender's word.
