@@ -1,6 +1,7 @@
 package limpet
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -126,6 +127,12 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 	}
 	for _, script := range tx.s.Scripts {
 		if tx.ended() {
+			return
+		}
+		if errors.Is(tx.r.Context().Err(), context.Canceled) {
+			// A script would be stopped at once, and has done nothing wrong.
+			tx.record.significant(ClientGone)
+			tx.replyText(statusClientGone)
 			return
 		}
 		err := tx.s.engine.Run(tx.scriptContext(), script.Script, ev, tx)
