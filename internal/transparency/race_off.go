@@ -1,0 +1,5 @@
+//go:build !race
+
+package transparency
+
+const raceEnabled = false

@@ -1,0 +1,76 @@
+package limpet_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/transparency"
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+func TestTransparency(t *testing.T) {
+	t.Run("wrapped", func(t *testing.T) {
+		transparency.Run(t, transparency.Target{
+			Middleware: func(t testing.TB, next http.Handler) http.Handler {
+				return newVirtualService(t, watched(t)).Wrap(next)
+			},
+		})
+	})
+	t.Run("proxied", func(t *testing.T) {
+		const headerTimeout = 300 * time.Millisecond
+		transparency.Run(t, transparency.Target{
+			Proxy: func(t testing.TB, origin *url.URL) http.Handler {
+				cfg := watched(t)
+				cfg.Pools = []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: origin.Host})}
+				transport := lbpool.NewBase()
+				transport.ResponseHeaderTimeout = headerTimeout
+				t.Cleanup(transport.CloseIdleConnections)
+				cfg.Transport = transport
+				return newVirtualService(t, cfg)
+			},
+			HeaderTimeout: headerTimeout,
+			Known: map[string]string{
+				"early bytes":                            "httputil.ReverseProxy loses what was read behind the request (https://go.dev/issue/80875)",
+				"full duplex/HTTP1":                      "httputil.ReverseProxy leaves the server's mode of HTTP/1 as it is, which reads first and writes then",
+				"early answer/HTTP1":                     "as above",
+				"server trickles a body of known length": "httputil.ReverseProxy does not flush it",
+				"hop-by-hop response headers of a server that closes": "http.Transport takes Connection away when it holds close",
+			},
+		})
+	})
+}
+
+// watched is a configuration whose records must tell of each event once: of the request, and of the response unless there
+// was none, or one of our own.
+func watched(t testing.TB) limpet.Config {
+	return limpet.Config{
+		Scripts: []limpet.Script{compile(t, "events", `-- HTTP_REQ
+avi.vs.log("request")
+-- HTTP_RESP
+avi.vs.log("response ", avi.http.status())
+`)},
+		OnComplete: func(rec limpet.Record) {
+			var got []string
+			for _, line := range rec.Log {
+				_, event, _ := strings.Cut(line, ": ") // behind the place
+				got = append(got, event)
+			}
+			want := []string{"request"}
+			switch gone := slices.Contains(rec.Significant, limpet.ClientGone); {
+			case rec.Error != nil && len(got) == 2:
+				want = append(want, got[1]) // it failed after the event
+			case rec.Error == nil && rec.Status != 0 && !gone || gone && len(got) == 2:
+				want = append(want, fmt.Sprint("response ", rec.Status))
+			}
+			if !slices.Equal(got, want) || len(rec.ScriptErrors) > 0 {
+				t.Errorf("events %q, want %q; record %+v", got, want, rec)
+			}
+		},
+	}
+}
