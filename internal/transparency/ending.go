@@ -42,12 +42,20 @@ func (p *probe) leave(exchange func() (leave func(), left <-chan error)) {
 	p.errorf("the handler knows after %v at best, want less than %v", best, promptly)
 }
 
+// gone waits for the end of the request's context, or of the case, and returns the error of the former.
+func (p *probe) gone(r *http.Request) error {
+	select {
+	case <-r.Context().Done():
+	case <-p.ctx.Done():
+	}
+	return r.Context().Err()
+}
+
 func leaveBefore(p *probe) {
-	started, left := make(chan bool, 1), make(chan error, 1)
+	started, left := make(chan bool, 1), make(chan error, leavings)
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
 		started <- true
-		<-r.Context().Done()
-		left <- r.Context().Err()
+		left <- p.gone(r)
 	})
 	p.leave(func() (func(), <-chan error) {
 		ctx, cancel := context.WithCancel(s.ctx)
@@ -62,16 +70,15 @@ func leaveBefore(p *probe) {
 }
 
 func leaveDownload(p *probe) {
-	left := make(chan error, 1)
+	left := make(chan error, leavings)
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
-		defer func() { left <- r.Context().Err() }()
-		for r.Context().Err() == nil {
+		for r.Context().Err() == nil && p.ctx.Err() == nil {
 			if _, err := w.Write(make([]byte, 16<<10)); err != nil {
-				<-r.Context().Done()
-				return
+				break
 			}
 			_ = http.NewResponseController(w).Flush()
 		}
+		left <- p.gone(r)
 	})
 	p.leave(func() (func(), <-chan error) {
 		ctx, cancel := context.WithCancel(s.ctx)
@@ -84,7 +91,7 @@ func leaveDownload(p *probe) {
 }
 
 func leaveUpload(p *probe) {
-	started, left := make(chan bool, 1), make(chan error, 1)
+	started, left := make(chan bool, 1), make(chan error, leavings)
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadFull(r.Body, make([]byte, 10)); err != nil {
 			p.errorf("%v", err)

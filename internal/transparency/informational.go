@@ -91,12 +91,8 @@ func (c *counted) Read(b []byte) (int, error) {
 // Whatever comes of an expectation, the next request gets its own answer: on the same connection, or on another if this one
 // is closed.
 func expectContinueManyTimes(p *probe) {
-	n := 10_000
-	if raceEnabled {
-		n = 500
-	}
 	s := p.start(expecting)
-	for i := range n {
+	for i := range p.many {
 		content := fmt.Sprint("body ", i)
 		var r *http.Request
 		switch i % 3 {

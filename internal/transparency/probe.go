@@ -21,11 +21,23 @@ import (
 	"time"
 )
 
-// patience is how long a case waits for what should happen at once. It is only ever used up by a target that fails.
-const (
-	patience        = 15 * time.Second
-	patienceIfKnown = time.Second
+// An effort is how much a case takes upon itself.
+type effort struct {
+	patience time.Duration // for what should happen at once; only ever used up by a target that fails
+	large    int64         // bytes of a body that must not be kept in memory
+	many     int           // repetitions
+}
+
+var (
+	full  = effort{15 * time.Second, 1 << 30, 10_000}
+	brief = effort{300 * time.Millisecond, 32 << 20, 200} // where a failure is expected
 )
+
+func init() {
+	if raceEnabled {
+		full.large, full.many = 16<<20, 400
+	}
+}
 
 // A probe is a case under way. It collects what the case finds wrong. Its methods may be called in any goroutine, those that
 // end the case only in the case's own.
@@ -34,19 +46,20 @@ type probe struct {
 	target   Target
 	protocol protocol
 	t        testing.TB
-	patience time.Duration
+	effort
 
 	clients sync.WaitGroup
 
 	mu       sync.Mutex
 	found    []string
 	cleanups []func()
+	lasts    []func() // after them
 }
 
 // failures runs the case and returns what it found wrong.
-func (c *testCase) failures(t testing.TB, target Target, proto protocol, patience time.Duration) []string {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
-	p := &probe{ctx: ctx, target: target, protocol: proto, t: t, patience: patience}
+func (c *testCase) failures(t testing.TB, target Target, proto protocol, e effort) []string {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*e.patience)
+	p := &probe{ctx: ctx, target: target, protocol: proto, t: t, effort: e}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -56,6 +69,9 @@ func (c *testCase) failures(t testing.TB, target Target, proto protocol, patienc
 	cancel()
 	for _, cleanup := range slices.Backward(p.cleanups) {
 		cleanup()
+	}
+	for _, last := range p.lasts {
+		last()
 	}
 	p.clients.Wait()
 	p.mu.Lock()
@@ -81,6 +97,9 @@ func (p *probe) cleanup(f func()) {
 	defer p.mu.Unlock()
 	p.cleanups = append(p.cleanups, f)
 }
+
+// last has f called when nothing else is left of the case.
+func (p *probe) last(f func()) { p.lasts = append(p.lasts, f) }
 
 // pipe returns a body for a request, and where to write it. Both end with the case.
 func (p *probe) pipe() (*io.PipeReader, *io.PipeWriter) {
@@ -215,11 +234,17 @@ func (p *probe) serve(proto protocol, h http.Handler) *site {
 	p.cleanup(func() {
 		transport.CloseIdleConnections()
 		srv.CloseClientConnections()
-		if !p.within(func() bool { return running.Load() == 0 }) {
-			p.errorf("%d handlers have not returned", running.Load())
-			return // Close would wait for them
+		idle := func() bool { return running.Load() == 0 }
+		if p.within(idle) {
+			srv.Close()
+			return
 		}
-		srv.Close()
+		p.errorf("%d handlers have not returned", running.Load())
+		p.last(func() {
+			if p.within(idle) { // else Close would wait for ever
+				srv.Close()
+			}
+		})
 	})
 	return s
 }

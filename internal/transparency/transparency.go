@@ -45,14 +45,14 @@ func Run(t *testing.T, target Target) {
 			delete(known, name)
 			t.Run(name, func(t *testing.T) {
 				if fails {
-					failures := c.failures(t, target, proto, patienceIfKnown)
+					failures := c.failures(t, target, proto, brief)
 					if len(failures) == 0 {
 						t.Errorf("the case passes, though it is known to fail: %s", reason)
 					}
 					t.Logf("fails as it is known to (%s): %s", reason, strings.Join(failures, "; "))
 					return
 				}
-				failures := c.failures(t, target, proto, patience)
+				failures := c.failures(t, target, proto, full)
 				for _, failure := range failures {
 					t.Error(failure)
 				}

@@ -272,10 +272,7 @@ func otherUpgrade(p *probe) {
 
 // Nothing is lost and nothing is left over.
 func manyUpgrades(p *probe) {
-	n, parallel := 10_000, 8
-	if raceEnabled {
-		n = 400
-	}
+	const parallel = 8
 	s := p.start(p.echoing())
 	var begun atomic.Int64
 	round := func(n int64) {
@@ -293,9 +290,9 @@ func manyUpgrades(p *probe) {
 		}
 		clients.Wait()
 	}
-	round(int64(parallel))
+	round(parallel)
 	before := descriptors(p)
-	round(int64(n))
+	round(int64(p.many))
 	if !p.within(func() bool { return descriptors(p) <= before }) {
 		p.errorf("%d descriptors, after %d before", descriptors(p), before)
 	}

@@ -195,10 +195,7 @@ func panicOf(h http.Handler, w http.ResponseWriter) (value any) {
 
 // A panic frees what the middleware holds for the request.
 func panicsLeakNothing(p *probe) {
-	n := 100_000
-	if raceEnabled {
-		n = 2_000
-	}
+	n := 10 * p.many
 	h := p.target.Middleware(p.t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	w := httptest.NewRecorder()
 	round := func(n int) (heap int64, goroutines int) {
@@ -211,6 +208,7 @@ func panicsLeakNothing(p *probe) {
 	}
 	heap, goroutines := round(n / 10)
 	heapAfter, goroutinesAfter := round(n)
+	runtime.KeepAlive(h)
 	if grown := heapAfter - heap; grown > int64(n)*4 {
 		p.errorf("%d bytes are left of %d requests", grown, n)
 	}
