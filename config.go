@@ -270,7 +270,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	if s.Transport == nil {
 		s.Transport = vs.transport()
 	}
-	s.proxy = newProxy(s)
+	s.proxy = guard{newProxy(s)}
 	return s, nil
 }
 

@@ -119,6 +119,7 @@ type site struct {
 	URL  string
 	Addr string
 	tls  *tls.Config // for clients
+	stop func()      // waits for requests under way
 }
 
 // startSite serves h on ln until the test ends.
@@ -140,6 +141,7 @@ func startSite(t testing.TB, p protocol, ln net.Listener, h http.Handler) *site 
 		srv.Start()
 		s.URL = "http://" + s.Addr
 	}
+	s.stop = srv.Close
 	t.Cleanup(srv.Close)
 	return s
 }
