@@ -1,0 +1,157 @@
+package limpet_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// echoHeader is a server that notes the header of the latest request.
+func echoHeader(t *testing.T, header *http.Header) *lbpool.Pool {
+	return poolFor(t, func(w http.ResponseWriter, r *http.Request) {
+		*header = r.Header.Clone()
+		(*header)["Host"] = []string{r.Host}
+	})
+}
+
+// What tells of the client is ours to say, unless a trusted proxy has said it.
+func TestForwardingHeaderTable(t *testing.T) {
+	const peer = "127.0.0.1"
+	none := []string(nil)
+	var got http.Header
+	pool := echoHeader(t, &got)
+	_, open := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}})
+	_, trusting := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}, TrustedProxies: loopback})
+	_, edited := serve(t, http1, limpet.Config{
+		Pools: []*lbpool.Pool{pool}, Scripts: []limpet.Script{onRequest(t, "edit", `avi.http.add_header("X-Script", "1")`)},
+	})
+	for _, test := range []struct {
+		header  string // of the client
+		name    string // of a header that the server gets
+		want    []string
+		trusted []string // if the client is a trusted proxy
+	}{
+		{"X-A: 1", "X-Forwarded-For", []string{peer}, []string{peer}},
+		{"X-A: 1", "X-Forwarded-Host", []string{"a"}, []string{"a"}},
+		{"X-A: 1", "X-Forwarded-Proto", []string{"http"}, []string{"http"}},
+		{"X-A: 1", "Forwarded", none, none},
+		{"X-A: 1", "Host", []string{"a"}, []string{"a"}},
+		{"X-A: 1", "Via", none, none},
+		{"X-Forwarded-For: 192.0.2.1", "X-Forwarded-For", []string{peer}, []string{"192.0.2.1, " + peer}},
+		{"X-Forwarded-For: 192.0.2.1, 192.0.2.2", "X-Forwarded-For", []string{peer}, []string{"192.0.2.1, 192.0.2.2, " + peer}},
+		{"X-Forwarded-For: 192.0.2.1\nX-Forwarded-For: 192.0.2.2", "X-Forwarded-For", []string{peer}, []string{"192.0.2.1, 192.0.2.2, " + peer}},
+		{"x-forwarded-for: junk", "X-Forwarded-For", []string{peer}, []string{"junk, " + peer}},
+		{"X-Forwarded-Host: evil", "X-Forwarded-Host", []string{"a"}, []string{"evil"}},
+		{"X-Forwarded-Host: b\nX-Forwarded-Host: c", "X-Forwarded-Host", []string{"a"}, []string{"b", "c"}},
+		{"X-Forwarded-Proto: https", "X-Forwarded-Proto", []string{"http"}, []string{"https"}},
+		{"Forwarded: for=192.0.2.1;proto=https", "Forwarded", none, []string{"for=192.0.2.1;proto=https"}},
+		{"Forwarded: for=192.0.2.1\nForwarded: for=_x", "Forwarded", none, []string{"for=192.0.2.1", "for=_x"}},
+
+		// Connection cannot remove them.
+		{"Connection: X-Forwarded-For", "X-Forwarded-For", []string{peer}, []string{peer}},
+		{"Connection: X-Forwarded-Host", "X-Forwarded-Host", []string{"a"}, []string{"a"}},
+		{"Connection: x-forwarded-proto, close", "X-Forwarded-Proto", []string{"http"}, []string{"http"}},
+		{"Connection: Host", "Host", []string{"a"}, []string{"a"}},
+		{"Connection: close, X-Forwarded-For\nConnection: X-Forwarded-Proto", "X-Forwarded-Proto", []string{"http"}, []string{"http"}},
+
+		// Headers that are for one hop end here.
+		{"Connection: keep-alive", "Connection", none, none},
+		{"Connection: close", "Connection", none, none},
+		{"Connection: X-A\nX-A: 1", "X-A", none, none},
+		{"Connection: upgrade\nUpgrade: other", "Upgrade", []string{"other"}, []string{"other"}},
+		{"Connection: upgrade\nUpgrade: other", "Connection", []string{"Upgrade"}, []string{"Upgrade"}},
+		{"Upgrade: other", "Upgrade", none, none},
+		{"Keep-Alive: timeout=5", "Keep-Alive", none, none},
+		{"Proxy-Connection: keep-alive", "Proxy-Connection", none, none},
+		{"Proxy-Authorization: Basic Og==", "Proxy-Authorization", none, none},
+		{"Proxy-Authenticate: Basic", "Proxy-Authenticate", none, none},
+		{"Te: gzip", "Te", none, none},
+		{"Te: trailers", "Te", []string{"trailers"}, []string{"trailers"}},
+		{"Te: gzip, trailers;q=0.5", "Te", none, none},
+		{"Trailer: X-Sum", "Trailer", none, none},
+
+		// Others do not.
+		{"Via: 1.1 b", "Via", []string{"1.1 b"}, []string{"1.1 b"}},
+		{"X-Real-Ip: 192.0.2.1", "X-Real-Ip", []string{"192.0.2.1"}, []string{"192.0.2.1"}},
+		{"X-Forwarded-Port: 443", "X-Forwarded-Port", []string{"443"}, []string{"443"}},
+		{"Authorization: Basic Og==", "Authorization", []string{"Basic Og=="}, []string{"Basic Og=="}},
+		{"Accept-Encoding: br", "Accept-Encoding", []string{"br"}, []string{"br"}},
+		{"X-A: 1", "Accept-Encoding", none, none},
+		{"X-A: 1", "User-Agent", none, none},
+		{"X_forwarded_for: 192.0.2.1", "X-Forwarded-For", []string{peer}, []string{peer}},
+		{"Cookie: a=1\nCookie: b=2", "Cookie", []string{"a=1", "b=2"}, []string{"a=1", "b=2"}},
+		{"Range: bytes=0-1", "Range", []string{"bytes=0-1"}, []string{"bytes=0-1"}},
+	} {
+		for _, by := range []struct {
+			name string
+			site *site
+			want []string
+		}{{"a client", open, test.want}, {"a trusted proxy", trusting, test.trusted}, {"a client, with a script", edited, test.want}} {
+			got = nil
+			c := by.site.dial(t, "")
+			res, err := http.ReadResponse(send(t, c, "GET / HTTP/1.1\nHost: a\n"+test.header+"\n\n"), nil)
+			c.Close()
+			if err != nil || res.StatusCode != 200 {
+				t.Errorf("%q from %s: %v, %v", test.header, by.name, res, err)
+			}
+			if !slices.Equal(got[test.name], by.want) {
+				t.Errorf("%q from %s: the server gets %s: %q, want %q", test.header, by.name, test.name, got[test.name], by.want)
+			}
+		}
+	}
+}
+
+// No client can have a header removed, or doubled, that somebody on this side has set.
+func TestConnectionTricks(t *testing.T) {
+	names := []string{"X-Real-Ip", "Authorization", "X-Script", "X-Policy", "X-Outer", "X_underscore", "Cookie"}
+	var got http.Header
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{echoHeader(t, &got)},
+		HTTPRequest: []policy.RequestRule{{Name: "set", Action: policy.Modify{Edits: []policy.Edit{
+			policy.ReplaceHeader{Name: "X-Policy", Value: "set"}, policy.ReplaceHeader{Name: "X-Real-Ip", Value: "set"},
+		}}}},
+		Scripts: []limpet.Script{onRequest(t, "set", `
+for _, name in ipairs({"X-Script", "Authorization", "X_underscore"}) do avi.http.replace_header(name, "set") end
+avi.http.replace_header("Cookie", "set")
+`)},
+	})
+	s := startSite(t, http1, listen(t, ""), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("X-Outer", "set") // as a middleware around it might
+		vs.ServeHTTP(w, r)
+	}))
+	var tricks []string
+	for _, name := range append(names, "x-script , X-POLICY", "close, "+strings.Join(names, ","), "\t"+strings.Join(names, "\t,,\t")) {
+		tricks = append(tricks, "Connection: "+name)
+	}
+	tricks = append(tricks,
+		"X-A: 1", "Connection: upgrade, X-Script\nUpgrade: other", "Connection:", "Connection: ,", "Connection: connection",
+		"Connection: X-Script\nConnection: X-Policy\nConnection: Authorization", "Connection: \"X-Script\"", "Connection: X-Script;q=1",
+		"Proxy-Connection: X-Script", "connection: X-Script\nCONNECTION: X-Policy", "Connection: Host, Content-Length, Transfer-Encoding",
+		"Connection: "+strings.Repeat("X-Script,", 1000), "X-Script: client\nX-Script: twice", "X_Script: 1\nX-Policy:", "Trailer: X-Script",
+	)
+	for _, trick := range tricks {
+		for _, sent := range []string{"", "X-Script: client\nX-Policy: client\nAuthorization: client\nX-Real-Ip: client\nX_underscore: client\n"} {
+			got = nil
+			c := s.dial(t, "")
+			res, err := http.ReadResponse(send(t, c, fmt.Sprintf("GET / HTTP/1.1\nHost: a\n%s%s\n\n", sent, trick)), nil)
+			c.Close()
+			if err != nil || res.StatusCode != 200 {
+				t.Errorf("%.60q: %v, %v", trick, res, err)
+				continue
+			}
+			for _, name := range names {
+				// What was there before us cannot be told from what the client has sent.
+				outer := name == "X-Outer" && strings.Contains(trick, "X-Outer")
+				if !outer && !slices.Equal(got[name], []string{"set"}) {
+					t.Errorf("%.60q: the server gets %s: %q", trick, name, got[name])
+				}
+			}
+		}
+	}
+}
