@@ -23,18 +23,22 @@ func TestTransparency(t *testing.T) {
 		})
 	})
 	t.Run("proxied", func(t *testing.T) {
-		const headerTimeout = 300 * time.Millisecond
-		transparency.Run(t, transparency.Target{
-			Proxy: func(t testing.TB, origin *url.URL) http.Handler {
+		forwarding := func(headerTimeout time.Duration) func(testing.TB, *url.URL) http.Handler {
+			return func(t testing.TB, origin *url.URL) http.Handler {
 				cfg := watched(t)
 				cfg.Pools = []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: origin.Host})}
-				transport := lbpool.NewBase()
-				transport.ResponseHeaderTimeout = headerTimeout
-				t.Cleanup(transport.CloseIdleConnections)
-				cfg.Transport = transport
+				if headerTimeout > 0 {
+					transport := lbpool.NewBase()
+					transport.ResponseHeaderTimeout = headerTimeout
+					t.Cleanup(transport.CloseIdleConnections)
+					cfg.Transport = transport
+				}
 				return newVirtualService(t, cfg)
-			},
-			HeaderTimeout: headerTimeout,
+			}
+		}
+		const hasty = 300 * time.Millisecond
+		transparency.Run(t, transparency.Target{
+			Proxy: forwarding(0), Hasty: forwarding(hasty), HeaderTimeout: hasty,
 			Known: map[string]string{
 				"early bytes":                            "httputil.ReverseProxy loses what was read behind the request (https://go.dev/issue/80875)",
 				"full duplex/HTTP1":                      "httputil.ReverseProxy leaves the server's mode of HTTP/1 as it is, which reads first and writes then",

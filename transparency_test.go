@@ -11,10 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -112,154 +109,6 @@ func flush(t testing.TB, w http.ResponseWriter) {
 	}
 }
 
-// What is flushed arrives, while the handler goes on.
-func TestStreaming(t *testing.T) {
-	for _, contentType := range []string{"application/octet-stream", "text/event-stream"} {
-		t.Run(contentType, func(t *testing.T) {
-			var read chan int
-			transparently(t, append(bothVersions, h2c), func(e *exchange) http.HandlerFunc {
-				read = make(chan int)
-				return func(w http.ResponseWriter, r *http.Request) {
-					w.Header().Set("Content-Type", contentType)
-					flush(t, w) // the header alone
-					for i := range 3 {
-						if got := await(e, read, "the client"); got != i {
-							e.Errorf("client at %d, want %d", got, i)
-						}
-						fmt.Fprintf(w, "data: %d\n\n", i)
-						w.(http.Flusher).Flush()
-					}
-				}
-			}, func(e *exchange) {
-				res, err := e.client.Do(newRequest(e, "GET", e.URL, nil))
-				if err != nil {
-					e.Fatal(err)
-				}
-				defer res.Body.Close()
-				body := bufio.NewReader(res.Body)
-				for i := range 3 {
-					read <- i
-					line, err := body.ReadString('\n')
-					if want := fmt.Sprintf("data: %d\n", i); line != want || err != nil {
-						e.Fatalf("%q, %v; want %q", line, err, want)
-					}
-					body.Discard(1)
-				}
-				if rest, err := io.ReadAll(body); len(rest) > 0 || err != nil {
-					e.Errorf("then %q, %v", rest, err)
-				}
-				if e.wantEvents(200).Bytes != int64(3*len("data: 0\n\n")) {
-					e.Error("bytes not counted")
-				}
-			})
-		})
-	}
-}
-
-func TestTrailers(t *testing.T) {
-	transparently(t, append(bothVersions, h2c), func(e *exchange) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			body, err := io.ReadAll(r.Body)
-			if string(body) != "body" || err != nil || r.Trailer.Get("X-Sum") != "of the body" {
-				e.Errorf("body %q, %v, trailer %v", body, err, r.Trailer)
-			}
-			w.Header().Set("Trailer", "X-Announced")
-			w.Header().Set("X-Header", "1")
-			io.WriteString(w, "answer")
-			w.Header().Set("X-Announced", "2")
-			w.Header().Set(http.TrailerPrefix+"X-Late", "3")
-		}
-	}, func(e *exchange) {
-		r := newRequest(e, "POST", e.URL, io.MultiReader(strings.NewReader("body"))) // of unknown length
-		r.Trailer = http.Header{"X-Sum": {"of the body"}}
-		res, body := fetch(e, e.client, r)
-		if body != "answer" || res.Header.Get("X-Header") != "1" {
-			e.Errorf("%q %v", body, res.Header)
-		}
-		if diff := cmp.Diff(http.Header{"X-Announced": {"2"}, "X-Late": {"3"}}, res.Trailer); diff != "" {
-			e.Error(diff)
-		}
-		e.wantEvents(200)
-	})
-}
-
-func TestEarlyHints(t *testing.T) {
-	transparently(t, bothVersions, func(e *exchange) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Link", "</style.css>; rel=preload")
-			w.WriteHeader(http.StatusEarlyHints)
-			w.Header().Set("Link", "</script.js>; rel=preload")
-			w.WriteHeader(http.StatusEarlyHints)
-			w.Header().Del("Link")
-			w.WriteHeader(http.StatusAccepted)
-		}
-	}, func(e *exchange) {
-		var hints []string
-		r := newRequest(e, "GET", e.URL, nil)
-		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-			Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-				hints = append(hints, fmt.Sprint(code, h["Link"], h["X-Response-Event"]))
-				return nil
-			},
-		}))
-		res, _ := fetch(e, e.client, r)
-		want := []string{"103 [</style.css>; rel=preload] []", "103 [</script.js>; rel=preload] []"}
-		if diff := cmp.Diff(want, hints); diff != "" {
-			e.Error(diff)
-		}
-		if res.StatusCode != 202 || res.Header["Link"] != nil || res.Header.Get("X-Response-Event") != "1" {
-			e.Errorf("%s %v", res.Status, res.Header)
-		}
-		e.wantEvents(202)
-	})
-}
-
-func TestExpectContinue(t *testing.T) {
-	transparently(t, bothVersions, func(e *exchange) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/refused" {
-				w.WriteHeader(http.StatusRequestEntityTooLarge)
-				return
-			}
-			io.Copy(w, r.Body)
-		}
-	}, func(e *exchange) {
-		for range 3 {
-			body := &countedReader{r: strings.NewReader("the body")}
-			r := newRequest(e, "PUT", e.URL+"/accepted", body)
-			r.Header.Set("Expect", "100-continue")
-			if res, got := fetch(e, e.client, r); res.StatusCode != 200 || got != "the body" {
-				e.Errorf("%s %q", res.Status, got)
-			}
-			e.wantEvents(200)
-
-			body = &countedReader{r: strings.NewReader("the body")}
-			r = newRequest(e, "PUT", e.URL+"/refused", body)
-			r.Header.Set("Expect", "100-continue")
-			if res, _ := fetch(e, e.client, r); res.StatusCode != 413 {
-				e.Error(res.Status)
-			}
-			e.wantEvents(413)
-			// Of HTTP/2, net/http hides the expectation: a proxy cannot pass it on.
-			if passed := e.wrapped || e.major() == 1; passed && body.n > 0 {
-				e.Errorf("%d bytes of a refused body were sent", body.n)
-			}
-		}
-	})
-}
-
-// countedReader counts what was read of it.
-type countedReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countedReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
 // endless is a stream of bytes that differ from place to place.
 type endless struct{ at int }
 
@@ -338,46 +187,6 @@ func (r *repeated) Read(p []byte) (int, error) {
 	n := copy(p, r.block[r.at:])
 	r.at = (r.at + n) % len(r.block)
 	return n, nil
-}
-
-func TestStatusesWithoutBody(t *testing.T) {
-	transparently(t, bothVersions, func(e *exchange) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Kept", "1")
-			switch r.URL.Path {
-			case "/204":
-				w.WriteHeader(204)
-			case "/304":
-				w.Header().Set("Etag", `"1"`)
-				w.WriteHeader(304)
-			default:
-				w.Header().Set("Content-Length", "1234")
-				if r.Method != "HEAD" {
-					e.Errorf("method %s", r.Method)
-				}
-			}
-		}
-	}, func(e *exchange) {
-		for _, test := range []struct {
-			method, path string
-			status       int
-			length       int64
-		}{
-			{"HEAD", "/", 200, 1234},
-			{"GET", "/204", 204, 0},
-			{"GET", "/304", 304, 0},
-			{"HEAD", "/304", 304, 0},
-		} {
-			res, body := e.do(test.method, test.path, nil)
-			length := max(res.ContentLength, 0) // HTTP/2 tells none for 304 to HEAD
-			if res.StatusCode != test.status || length != test.length || body != "" || res.Header.Get("X-Kept") != "1" || res.Header.Get("X-Response-Event") != "1" {
-				e.Errorf("%s %s: %s, length %d, %q, %v", test.method, test.path, res.Status, res.ContentLength, body, res.Header)
-			}
-			if rec := e.wantEvents(test.status); rec.Bytes != 0 || len(rec.Significant) > 0 {
-				e.Errorf("record: %+v", rec)
-			}
-		}
-	})
 }
 
 func TestClientLeavesDownload(t *testing.T) {
@@ -787,32 +596,6 @@ func TestResponseController(t *testing.T) {
 			e.wantEvents(200)
 		})
 	}
-}
-
-// Files still go from file to connection.
-func TestServeFile(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "file")
-	content := make([]byte, 300_000)
-	(&endless{}).Read(content)
-	if err := os.WriteFile(name, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	transparently(t, bothVersions, func(e *exchange) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) }
-	}, func(e *exchange) {
-		if _, body := e.do("GET", "/", nil); body != string(content) {
-			e.Errorf("%d bytes, want %d, or changed", len(body), len(content))
-		}
-		if rec := e.wantEvents(200); rec.Bytes != int64(len(content)) {
-			e.Errorf("%d bytes", rec.Bytes)
-		}
-		r := newRequest(e, "GET", e.URL, nil)
-		r.Header.Set("Range", "bytes=1000-1999")
-		if res, body := fetch(e, e.client, r); res.StatusCode != 206 || body != string(content[1000:2000]) {
-			e.Errorf("%s, %d bytes", res.Status, len(body))
-		}
-		e.wantEvents(206)
-	})
 }
 
 // What a handler panics with goes on to whoever is around the virtual

@@ -21,6 +21,9 @@ type Target struct {
 	// HeaderTimeout is after how long the proxy gives up a server that does not answer. 0 leaves out the cases that need it;
 	// they wait as long as that, so it should be well below a second.
 	HeaderTimeout time.Duration
+	// Hasty returns the proxy with this time-out, for the cases that need it. Nil means Proxy, which on a busy machine then
+	// gives up servers that are well.
+	Hasty func(t testing.TB, origin *url.URL) http.Handler
 
 	// Known names cases that the target fails, such as "early bytes" or, on one protocol only, "early bytes/HTTP1", with the
 	// reason. They are run and must fail. Nil means none.
@@ -39,6 +42,10 @@ func Run(t *testing.T, target Target) {
 			continue
 		}
 		for _, proto := range c.protocols {
+			target := target
+			if c.kind == waiting && target.Hasty != nil {
+				target.Proxy = target.Hasty
+			}
 			name := c.name + "/" + string(proto)
 			reason, fails := target.known(c.name, name)
 			delete(known, c.name)
