@@ -2,6 +2,7 @@ package transparency
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -33,9 +34,7 @@ func endToEnd(p *probe) {
 	var got http.Header
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header.Clone()
-		for name, values := range answered {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), answered)
 		w.WriteHeader(299)
 		_, _ = w.Write([]byte("body"))
 	})

@@ -106,7 +106,8 @@ func bodies(p *probe) {
 				body, length = io.MultiReader(body), -1
 			}
 			res, got := s.fetch(s.request("POST", "/", body))
-			if got != string(content) || res.ContentLength != length || res.Header.Get("X-Length") != fmt.Sprint(length) {
+			empty := n == 0 && res.ContentLength == 0 // HTTP/2 may tell so with the header
+			if got != string(content) || res.ContentLength != length && !empty || res.Header.Get("X-Length") != fmt.Sprint(length) {
 				p.errorf("%d bytes, length %d: %d bytes came back, length %d, sent on as %s", n, length, len(got), res.ContentLength,
 					res.Header.Get("X-Length"))
 			}
@@ -374,7 +375,7 @@ func (p *probe) flat(r io.Reader, block []byte, size, before int64) {
 			p.errorf("%v", err)
 			return
 		}
-		if grown := liveHeap() - before; grown > p.maxHeap() && !raceEnabled {
+		if grown := liveHeap() - before; grown > p.maxHeap() {
 			p.errorf("the heap has grown by %d KiB after %d of %d MiB", grown>>10, want.n>>20, size>>20)
 			return
 		}

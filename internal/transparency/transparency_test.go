@@ -73,7 +73,7 @@ var breakages = []struct {
 	{"panics leave something behind", Target{Middleware: func(t testing.TB, next http.Handler) http.Handler {
 		var left [][]byte
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			left = append(left, make([]byte, 100))
+			left = append(left, make([]byte, 1000))
 			next.ServeHTTP(w, r)
 			left = left[:len(left)-1]
 		})
