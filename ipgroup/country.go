@@ -16,22 +16,6 @@ type CountryFinder interface {
 	Country(addr netip.Addr) (code string, ok bool)
 }
 
-// countries are the members of a group of countries.
-type countries struct {
-	codes  countrySet
-	finder CountryFinder
-}
-
-func (c *countries) contains(addr netip.Addr) bool {
-	if !addr.IsValid() {
-		return false
-	}
-	code, ok := c.finder.Country(normalize(addr))
-	return ok && c.codes.contains(code)
-}
-
-func (c *countries) len() int { return c.codes.len() }
-
 // countrySet is a set of two-letter codes, one bit for each of the 26 × 26 possible ones.
 type countrySet [11]uint64
 

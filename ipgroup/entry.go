@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"go4.org/netipx"
@@ -21,7 +22,7 @@ type EntryError struct {
 
 // Error names the group, the place, the entry and the reason, as in
 //
-//	ip group "Office": line 7, column 12: "10.0.0.256" is not an address, range, prefix or country code
+//	ip group "Office": line 7, column 12: "10.0.0.256" is not an address, range, prefix, country code or AS number
 func (e *EntryError) Error() string {
 	var place string
 	switch {
@@ -50,10 +51,11 @@ type parser struct {
 	v4        []span[uint32]
 	v6        []span[uint128]
 	countries countrySet
+	asns      map[uint32]struct{}
 
 	faults []error
 	bad    int  // entries that are wrong, also those not in faults
-	mixed  bool // a country among addresses has been reported
+	mixed  bool // a country or autonomous system among addresses has been reported
 	full   bool // maxEntries was exceeded; the rest is not looked at
 }
 
@@ -84,6 +86,9 @@ func (p *parser) file(text string) {
 func (p *parser) text(text string, index int) {
 	number := 0
 	for line := range strings.SplitSeq(text, "\n") {
+		if p.full {
+			return
+		}
 		number++
 		line, _, _ = strings.Cut(line, "#")
 		column := 1
@@ -110,9 +115,12 @@ func (p *parser) entry(text string, at place) {
 		bare = strings.TrimSpace(text[1 : len(text)-1])
 	}
 	var reason string
-	if len(bare) == 2 && isLetter(bare[0]) && isLetter(bare[1]) {
+	switch {
+	case len(bare) == 2 && isLetter(bare[0]) && isLetter(bare[1]):
 		reason = p.country(strings.ToUpper(bare))
-	} else {
+	case len(bare) > 2 && strings.EqualFold(bare[:2], "AS"):
+		reason = p.asn(bare[2:])
+	default:
 		reason = p.addresses(bare)
 	}
 	if reason == "" {
@@ -149,6 +157,22 @@ func (p *parser) country(code string) (reason string) {
 	return ""
 }
 
+// asn takes the digits of an autonomous system. It returns what is wrong with it, or nothing.
+func (p *parser) asn(digits string) (reason string) {
+	number, err := strconv.ParseUint(digits, 10, 32)
+	switch {
+	case err != nil || number == 0 || digits[0] == '0' || digits[0] == '+':
+		return "is not the number of an autonomous system, AS1 to AS4294967295"
+	case p.options.ASNs == nil:
+		return "is an autonomous system, and Options.ASNs is not set"
+	}
+	if p.asns == nil {
+		p.asns = make(map[uint32]struct{})
+	}
+	p.asns[uint32(number)] = struct{}{}
+	return ""
+}
+
 // addresses takes an address, a range or a prefix. It returns what is wrong with it, or nothing.
 func (p *parser) addresses(text string) (reason string) {
 	if strings.Contains(text, "%") {
@@ -177,7 +201,7 @@ func (p *parser) addresses(text string) (reason string) {
 	}
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return "is not an address, range, prefix or country code"
+		return "is not an address, range, prefix, country code or AS number"
 	}
 	addr = normalize(addr)
 	return p.add(netipx.IPRangeFrom(addr, addr))
@@ -209,12 +233,15 @@ func (p *parser) add(r netipx.IPRange) (reason string) {
 
 // checkMix reports, once, the entry that makes a mixture of a list.
 func (p *parser) checkMix() (reason string) {
-	if p.mixed || p.countries.len() == 0 || len(p.v4)+len(p.v6) == 0 {
+	if p.mixed || !p.places() || len(p.v4)+len(p.v6) == 0 {
 		return ""
 	}
 	p.mixed = true
-	return "mixes countries and addresses in one group"
+	return "mixes addresses with countries or autonomous systems in one group"
 }
+
+// places reports whether the list has named a country or an autonomous system.
+func (p *parser) places() bool { return p.countries.len() > 0 || len(p.asns) > 0 }
 
 // group returns the group, or all faults.
 func (p *parser) group() (*Group, error) {
@@ -227,8 +254,8 @@ func (p *parser) group() (*Group, error) {
 	if len(p.faults) > 0 {
 		return nil, errors.Join(p.faults...)
 	}
-	if p.countries.len() > 0 {
-		return &Group{p.name, &countries{p.countries, p.options.Countries}}, nil
+	if p.places() {
+		return &Group{p.name, &places{p.countries, p.options.Countries, p.asns, p.options.ASNs}}, nil
 	}
 	return &Group{p.name, newRangeSet(p.v4, p.v6)}, nil
 }

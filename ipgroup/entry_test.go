@@ -167,10 +167,10 @@ func TestBadEntries(t *testing.T) {
 
 func TestEveryFaultIsReported(t *testing.T) {
 	_, err := Parse("Office", []string{"10.0.0.1", "bad", "10.0.0.2, worse", "10.0.0.9-10.0.0.1", "10.0.0.3\n 10.0.0.256"}, Options{})
-	const want = `ip group "Office": entries[1]: "bad" is not an address, range, prefix or country code
-ip group "Office": entries[2], column 11: "worse" is not an address, range, prefix or country code
+	const want = `ip group "Office": entries[1]: "bad" is not an address, range, prefix, country code or AS number
+ip group "Office": entries[2], column 11: "worse" is not an address, range, prefix, country code or AS number
 ip group "Office": entries[3]: "10.0.0.9-10.0.0.1" begins after its end
-ip group "Office": entries[4], line 2, column 2: "10.0.0.256" is not an address, range, prefix or country code`
+ip group "Office": entries[4], line 2, column 2: "10.0.0.256" is not an address, range, prefix, country code or AS number`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
@@ -204,7 +204,7 @@ func TestCountriesAndAddressesDoNotMix(t *testing.T) {
 		{"SE", "2001:db8::1-2001:db8::2"},
 	} {
 		_, err := Parse("g", entries, Options{Countries: testCountries})
-		if err == nil || strings.Count(err.Error(), "mixes countries and addresses") != 1 {
+		if err == nil || strings.Count(err.Error(), "mixes addresses with countries") != 1 {
 			t.Errorf("%q: error %v", entries, err)
 		}
 	}

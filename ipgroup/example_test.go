@@ -44,7 +44,7 @@ func ExampleRead() {
 		fmt.Println(bad.Line, bad.Text)
 	}
 	// Output:
-	// ip group "Office": line 3, column 1: "203.0.113.300" is not an address, range, prefix or country code
+	// ip group "Office": line 3, column 1: "203.0.113.300" is not an address, range, prefix, country code or AS number
 	// 3 203.0.113.300
 }
 

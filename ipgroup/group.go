@@ -3,6 +3,7 @@ package ipgroup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"unicode"
@@ -27,11 +28,14 @@ const (
 const maxNameLength = 255
 
 // Options says how a list of entries becomes a group. The zero value accepts addresses, ranges and
-// prefixes, refuses countries and empty lists, and applies the default limits.
+// prefixes, refuses countries, autonomous systems and empty lists, and applies the default limits.
 type Options struct {
 	// Countries answers for the countries of the group. The group keeps it and calls it, possibly from
 	// many goroutines at once, on each Contains. Nil: an entry that names a country is an error.
 	Countries CountryFinder
+
+	// ASNs is the same for the autonomous systems of the group.
+	ASNs ASNFinder
 
 	// AllowEmpty accepts a list without entries; the group then contains nothing. It is off by default,
 	// because a list that is empty by accident would silently allow or deny everybody.
@@ -45,7 +49,15 @@ type Options struct {
 	MaxBytes int64
 }
 
-// Group is a named, immutable set of IP addresses, or of countries. It is safe for concurrent use.
+// maxBytes is MaxBytes with its default, or -1 for no limit.
+func (o Options) maxBytes() int64 {
+	if o.MaxBytes == 0 {
+		return DefaultMaxBytes
+	}
+	return max(o.MaxBytes, -1)
+}
+
+// Group is a named, immutable set of IP addresses, or of countries and autonomous systems. It is safe for concurrent use.
 //
 // A group is a plain union: entries may overlap, and their order means nothing.
 type Group struct {
@@ -53,14 +65,16 @@ type Group struct {
 	members members
 }
 
-// members is what a group consists of: a *rangeSet or a *countries.
+// members is what a group consists of: a *rangeSet or *places.
 type members interface {
 	contains(addr netip.Addr) bool // false for the zero Addr; normalizes addr
+	// smallest returns the width of the smallest entry that contains a valid and normalized address.
+	smallest(addr netip.Addr) (width uint128, ok bool)
 	len() int
 }
 
-// Parse makes a group from entries, each of which is an address, a range, a prefix, a country or a
-// comma-separated list of these; the package comment has the grammar. Parse does not keep entries.
+// Parse makes a group from entries, each of which is an address, a range, a prefix, a country, an
+// autonomous system or a comma-separated list of these; the package comment has the grammar. Parse does not keep entries.
 //
 // The name has 1 to 255 characters and no control characters.
 //
@@ -78,19 +92,28 @@ func Parse(name string, entries []string, o Options) (*Group, error) {
 func (g *Group) Name() string { return g.name }
 
 // Contains reports whether addr is in the group. An IPv4-mapped IPv6 address counts as the IPv4 address
-// and a zone is ignored. The zero Addr is in no group. An address whose country is not known is in no
-// group of countries. Contains does not allocate, unless the group's CountryFinder does.
+// and a zone is ignored. The zero Addr is in no group. An address whose country and
+// autonomous system are not known is in no group of these. Contains does not allocate, unless a finder of the group does.
 func (g *Group) Contains(addr netip.Addr) bool { return g.members.contains(addr) }
 
 // Len returns the number of disjoint address ranges left when all entries that overlap or touch have
-// been merged, or the number of distinct countries.
+// been merged, or the number of distinct countries and autonomous systems.
 func (g *Group) Len() int { return g.members.len() }
 
 // Countries returns the upper-case codes of the group's countries in alphabetical order: nil for a group
 // of addresses. The slice is the caller's.
 func (g *Group) Countries() []string {
-	if c, ok := g.members.(*countries); ok {
-		return c.codes.list()
+	if p, ok := g.members.(*places); ok {
+		return p.countries.list()
+	}
+	return nil
+}
+
+// ASNs returns the numbers of the group's autonomous systems in ascending order: nil for a group of addresses. The slice is the
+// caller's.
+func (g *Group) ASNs() []uint32 {
+	if p, ok := g.members.(*places); ok {
+		return slices.Sorted(maps.Keys(p.asns))
 	}
 	return nil
 }

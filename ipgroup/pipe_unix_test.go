@@ -19,3 +19,9 @@ func TestReadFileNamedPipe(t *testing.T) {
 		t.Errorf("ReadFile of a named pipe = %v", err)
 	}
 }
+
+func mkfifo(t *testing.T, path string) {
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -27,14 +27,20 @@ type rangeSet struct {
 	v6     ranges[uint64] // whole /64 networks, by the upper halves of their addresses
 	v6part ranges[uint128]
 	n      int // disjoint ranges
+
+	// The entries of which a range was merged, where that is not one alone.
+	inner4 []stretch[uint32]
+	inner6 []stretch[uint128]
 }
 
 // newRangeSet merges the spans, in any order and overlapping as they may be. It takes over both slices.
 func newRangeSet(v4 []span[uint32], v6 []span[uint128]) *rangeSet {
-	v4 = merge(v4, cmp.Compare, func(a uint32) (uint32, bool) { return a + 1, a+1 != 0 })
-	v6 = merge(v6, uint128.compare, uint128.next)
+	v4, inner4 := merge(v4, arithmetic4)
+	v6, inner6 := merge(v6, arithmetic6)
 	whole, part := split(v6)
 	return &rangeSet{
+		inner4: inner4,
+		inner6: inner6,
 		v4:     newRanges(v4, func(a uint32) uint64 { return uint64(a) }),
 		v6:     newRanges(whole, func(a uint64) uint64 { return a }),
 		v6part: newRanges(part, func(a uint128) uint64 { return a.hi }),
@@ -133,24 +139,26 @@ func (r *ranges[A]) bucket(key uint64) (low, n int) {
 }
 
 // merge sorts spans and joins those that overlap or touch. It uses the memory of spans and returns a copy
-// of the right size. After the last address there is no next one.
-func merge[A any](spans []span[A], compare func(a, b A) int, next func(A) (A, bool)) []span[A] {
-	slices.SortFunc(spans, func(a, b span[A]) int { return compare(a.first, b.first) })
-	merged := spans[:0]
-	for _, s := range spans {
-		if n := len(merged); n > 0 {
-			last := &merged[n-1].last
-			after, ok := next(*last)
-			if !ok || compare(s.first, after) <= 0 {
-				if compare(*last, s.last) < 0 {
-					*last = s.last
-				}
-				continue
+// of the right size. For ranges joined of several spans it tells how small these were, where.
+func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []stretch[A]) {
+	slices.SortFunc(spans, func(a, b span[A]) int { return cmp.Or(n.compare(a.first, b.first), n.compare(a.last, b.last)) })
+	spans = slices.CompactFunc(spans, func(a, b span[A]) bool { return n.compare(a.first, b.first)|n.compare(a.last, b.last) == 0 })
+	merged = spans[:0]
+	for i := 0; i < len(spans); {
+		joined, end := spans[i], i+1
+		for end < len(spans) && n.joins(joined.last, spans[end].first) {
+			if n.compare(joined.last, spans[end].last) < 0 {
+				joined.last = spans[end].last
 			}
+			end++
 		}
-		merged = append(merged, s)
+		if end > i+1 || !n.whole(joined) {
+			inner = n.paint(inner, joined, spans[i:end])
+		}
+		merged = append(merged, joined)
+		i = end
 	}
-	return slices.Clone(merged)
+	return slices.Clone(merged), slices.Clone(inner)
 }
 
 // split parts spans of IPv6 addresses into whole /64 networks and what is left of them at either end.
@@ -177,11 +185,50 @@ func split(spans []span[uint128]) (whole []span[uint64], part []span[uint128]) {
 	return slices.Clone(whole), slices.Clone(part)
 }
 
+// arithmetic is what merge needs to know about numbers.
+type arithmetic[A any] struct {
+	compare func(a, b A) int
+	next    func(A) (A, bool) // a + 1; false if that is too large
+	minus   func(a, b A) A
+	whole   func(span[A]) bool // whether the range is looked up as one piece
+}
+
+var (
+	arithmetic4 = arithmetic[uint32]{
+		compare: cmp.Compare[uint32],
+		next:    func(a uint32) (uint32, bool) { return a + 1, a+1 != 0 },
+		minus:   func(a, b uint32) uint32 { return a - b },
+		whole:   func(span[uint32]) bool { return true },
+	}
+	arithmetic6 = arithmetic[uint128]{
+		compare: uint128.compare,
+		next:    uint128.next,
+		minus:   uint128.minus,
+		whole: func(s span[uint128]) bool {
+			return s.first.hi == s.last.hi || s.first.lo == 0 && s.last.lo == math.MaxUint64
+		},
+	}
+)
+
+// joins reports whether a span that begins at first overlaps or touches one before it that ends at last. After the last address
+// there is no next one.
+func (n arithmetic[A]) joins(last, first A) bool {
+	after, ok := n.next(last)
+	return !ok || n.compare(first, after) <= 0
+}
+
 // uint128 is an IPv6 address as a number.
 type uint128 struct{ hi, lo uint64 }
 
 func (a uint128) compare(b uint128) int {
 	return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo))
+}
+
+// minus returns a - b, which is not negative.
+func (a uint128) minus(b uint128) uint128 {
+	lo, borrow := bits.Sub64(a.lo, b.lo, 0)
+	hi, _ := bits.Sub64(a.hi, b.hi, borrow)
+	return uint128{hi, lo}
 }
 
 // next returns a + 1; it is false if that is too large.

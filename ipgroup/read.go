@@ -1,10 +1,12 @@
 package ipgroup
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
 // Read makes a group from text: entries separated by commas, line feeds or both, as in a CSV file. A
@@ -14,7 +16,7 @@ import (
 //
 // Read takes at most [Options.MaxBytes] from r and one byte more to see the excess.
 func Read(name string, r io.Reader, o Options) (*Group, error) {
-	text, err := readAll(r, o.MaxBytes)
+	text, err := readAll(r, o.maxBytes())
 	if err != nil {
 		return nil, fmt.Errorf("ip group %q: %w", excerpt(name), err)
 	}
@@ -26,31 +28,28 @@ func Read(name string, r io.Reader, o Options) (*Group, error) {
 // ReadFile is [Read] of the file at path. Anything but a regular file (a directory, a named pipe, a
 // device) is an error and does not block. The file is read whole and closed before ReadFile returns.
 func ReadFile(name, path string, o Options) (*Group, error) {
-	// Opening a named pipe blocks until it has a writer, so the kind is looked at first.
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: not a regular file", path)
-	}
+	return File{name, path, o}.parse(filewatch.ReadFile(path, o.maxBytes()))
+}
+
+// parse makes the group from the content of the file, or wraps the error for which there is none.
+func (f File) parse(content []byte, err error) (*Group, error) {
 	if err != nil {
-		return nil, fmt.Errorf("ip group %q: %w", excerpt(name), err)
+		if errors.Is(err, filewatch.ErrTooLarge) {
+			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+		}
+		return nil, fmt.Errorf("ip group %q: %w", excerpt(f.Group), err)
 	}
-	f, err := os.Open(path)
+	p := newParser(f.Group, f.Options)
+	p.file(string(content))
+	g, err := p.group()
 	if err != nil {
-		return nil, fmt.Errorf("ip group %q: %w", excerpt(name), err)
-	}
-	defer f.Close()
-	g, err := Read(name, f, o)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
 	return g, nil
 }
 
 func readAll(r io.Reader, limit int64) (string, error) {
-	if limit == 0 {
-		limit = DefaultMaxBytes
-	}
-	if limit > 0 {
+	if limit >= 0 {
 		r = &io.LimitedReader{R: r, N: limit + 1}
 	}
 	var text strings.Builder
@@ -58,7 +57,7 @@ func readAll(r io.Reader, limit int64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if limit > 0 && n > limit {
+	if limit >= 0 && n > limit {
 		return "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
 	return text.String(), nil

@@ -47,7 +47,7 @@ func TestRead(t *testing.T) {
 
 func TestReadFaults(t *testing.T) {
 	_, err := Read("Office", strings.NewReader("\ufeff# offices\r\n10.0.0.1,10.0.0.300\r\n\r\n  10.0.1.0/33\r\n"), Options{})
-	const want = `ip group "Office": line 2, column 10: "10.0.0.300" is not an address, range, prefix or country code
+	const want = `ip group "Office": line 2, column 10: "10.0.0.300" is not an address, range, prefix, country code or AS number
 ip group "Office": line 4, column 3: "10.0.1.0/33" is not a prefix`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)

@@ -122,6 +122,11 @@ func TestReadersSeeOldOrNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wanted := int64(10_000_000)
+	if raceEnabled {
+		wanted = 1_000_000
+	}
+	before := liveHeap()
 	stop := make(chan struct{})
 	var lookups atomic.Int64
 	var readers sync.WaitGroup
@@ -180,13 +185,26 @@ func TestReadersSeeOldOrNew(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	for lookups.Load() < 200_000 && !t.Failed() { // also on a machine that starved the readers
+	for lookups.Load() < wanted && !t.Failed() { // also on a machine that starved the readers
 		runtime.Gosched()
 	}
 	close(stop)
 	readers.Wait()
-	t.Logf("%d lookups", lookups.Load())
+	after := liveHeap()
+	t.Logf("%d lookups, %d bytes on the heap before and %d after", lookups.Load(), before, after)
+	if after > before+before/10+1<<20 {
+		t.Errorf("the heap has grown from %d to %d bytes", before, after)
+	}
 	if diff := cmp.Diff([]string{"constant", "g"}, s.Names()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// liveHeap returns the bytes that are in use on the heap.
+func liveHeap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what finalizers and pools let go of
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -40,9 +40,9 @@ type File struct {
 	Path string
 	// Limit is the size of the largest content that is read, in bytes; negative means no limit.
 	Limit int64
-	// Load takes content that is new, and owns it. An error says that the content is refused; it is not offered again until
-	// something else has been in its place.
-	Load func(content []byte) error
+	// Load takes content that is new, and owns it, or the error for which there is none. It returns the error to report: nil if
+	// it has taken the content. What it refuses is not offered again until something else has been in its place.
+	Load func(content []byte, err error) error
 }
 
 // Watcher watches files.
@@ -52,11 +52,10 @@ type Watcher struct {
 	running atomic.Bool
 }
 
-// New loads each file once. Whatever cannot be read or is refused is an error, all of which are reported together, each behind
-// the position of its file.
+// New loads each file once. The errors of all loads are returned together, each behind the position of its file.
 //
-// Later, Run calls report for each load: with the position of the file, and with what Load returned or why the file could not be
-// read. A failure that lasts is reported once.
+// Later, Run calls report after each load, with the position of the file and what Load returned. A failure that lasts is loaded
+// and reported once.
 func New(files []File, report func(i int, err error)) (*Watcher, error) {
 	w := &Watcher{report: report, files: make([]watched, len(files))}
 	seed := maphash.MakeSeed()
@@ -117,18 +116,11 @@ type sighting struct {
 
 // first loads the file as it is.
 func (f *watched) first() error {
-	info, err := os.Stat(f.Path)
-	if err != nil {
-		return err
-	}
+	f.info, _ = os.Stat(f.Path)
 	content, err := ReadFile(f.Path, f.Limit)
-	if err != nil {
-		return err
-	}
-	f.info = info
 	f.last.hash = maphash.Bytes(f.seed, content)
 	f.judged = f.last
-	return f.Load(content)
+	return f.Load(content, err)
 }
 
 // look looks at the file. If there is news, the error says whether it is bad.
@@ -149,7 +141,7 @@ func (f *watched) look() (news bool, err error) {
 	}
 	if err != nil {
 		f.judged = found
-		return true, err
+		return true, f.Load(nil, err)
 	}
 	content, err := ReadFile(f.Path, f.Limit)
 	if err != nil || maphash.Bytes(f.seed, content) != found.hash {
@@ -157,7 +149,7 @@ func (f *watched) look() (news bool, err error) {
 		return false, nil
 	}
 	f.judged = found
-	return true, f.Load(content)
+	return true, f.Load(content, nil)
 }
 
 // same reports whether two looks have seen the same file, as far as stat tells.

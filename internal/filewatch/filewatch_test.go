@@ -27,7 +27,10 @@ type loads []string
 
 // file returns a file whose content is refused if it begins with "bad".
 func (l *loads) file(path string) File {
-	return File{Path: path, Limit: 100, Load: func(content []byte) error {
+	return File{Path: path, Limit: 100, Load: func(content []byte, err error) error {
+		if err != nil {
+			return err
+		}
 		if strings.HasPrefix(string(content), "bad") {
 			return fmt.Errorf("%w: %s", errRefused, content)
 		}
@@ -263,7 +266,7 @@ func TestSeveralFiles(t *testing.T) {
 		var files []File
 		for _, name := range []string{"a", "b", "c"} {
 			write(t, filepath.Join(dir, name), "")
-			files = append(files, File{Path: filepath.Join(dir, name), Limit: -1, Load: func([]byte) error { return nil }})
+			files = append(files, File{Path: filepath.Join(dir, name), Limit: -1, Load: func(_ []byte, err error) error { return err }})
 		}
 		w, err := New(files, func(i int, err error) { loaded = append(loaded, fmt.Sprint(i, " ", err)) })
 		must(t, err)

@@ -1,0 +1,162 @@
+package ipgroup
+
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+)
+
+// Internal is the label of a private address that is in no group.
+const Internal = "Internal"
+
+// Label returns the name under which logs show where addr is. It is the name of a group that contains it: of several, the one
+// whose smallest entry with the address is the smallest; of equal ones, the first in alphabetical order. Groups of countries and
+// autonomous systems come after those of addresses. If no group contains it, a private address (RFC 1918, RFC 4193,
+// loopback and link-local) is [Internal]. Any other has the code of its country as its label, or none if countries, which may
+// be nil, does not know it. The zero Addr has none.
+//
+// Each group is asked: the time grows with the number of groups, and hardly with that of their entries. Label does not
+// allocate, unless a finder does.
+func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
+	if !addr.IsValid() {
+		return ""
+	}
+	addr = normalize(addr)
+	label, least := "", everything
+	for name, g := range s.load() {
+		width, ok := g.members.smallest(addr)
+		if !ok {
+			continue
+		}
+		if c := width.compare(least); label == "" || c < 0 || c == 0 && name < label {
+			label, least = name, width
+		}
+	}
+	switch {
+	case label != "":
+		return label
+	case addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast():
+		return Internal
+	case countries != nil:
+		label, _ = countries.Country(addr) // "" if it is not known
+	}
+	return label
+}
+
+// everything is the width of all of IPv6, and of what has no width.
+var everything = uint128{math.MaxUint64, math.MaxUint64}
+
+// smallest returns the width of the smallest entry that contains addr.
+func (s *rangeSet) smallest(addr netip.Addr) (width uint128, ok bool) {
+	if addr.Is4() {
+		a := number4(addr)
+		if !reached(&s.v4, a) {
+			return uint128{}, false
+		}
+		if width, ok := widthAt(s.inner4, a, cmp.Compare); ok {
+			return uint128{lo: uint64(width)}, true
+		}
+		span := spanAt(s.v4.spans, a, cmp.Compare)
+		return uint128{lo: uint64(span.last - span.first)}, true
+	}
+	a := number6(addr)
+	if !s.contains6(a) {
+		return uint128{}, false
+	}
+	if width, ok := widthAt(s.inner6, a, uint128.compare); ok {
+		return width, true
+	}
+	if reached(&s.v6, a.hi) {
+		span := spanAt(s.v6.spans, a.hi, cmp.Compare)
+		return uint128{span.last - span.first, math.MaxUint64}, true
+	}
+	span := spanAt(s.v6part.spans, a, uint128.compare)
+	return span.last.minus(span.first), true
+}
+
+// spanAt returns the span that contains a, which one of them does.
+func spanAt[A any](spans []span[A], a A, compare func(a, b A) int) span[A] {
+	i, first := slices.BinarySearchFunc(spans, a, func(s span[A], a A) int { return compare(s.first, a) })
+	if !first {
+		i--
+	}
+	return spans[i]
+}
+
+// stretch is a part of a range, and the width of the smallest entry that covers all of it: its last address less its first.
+type stretch[A any] struct {
+	span[A]
+	width A
+}
+
+// widthAt returns the width of the stretch that contains a, if one does.
+func widthAt[A any](stretches []stretch[A], a A, compare func(a, b A) int) (width A, ok bool) {
+	i, first := slices.BinarySearchFunc(stretches, a, func(s stretch[A], a A) int { return compare(s.first, a) })
+	if !first {
+		i--
+	}
+	if i < 0 || compare(a, stretches[i].last) > 0 {
+		return width, false
+	}
+	return stretches[i].width, true
+}
+
+// paint cuts a range into the stretches that differ in the smallest of the spans that cover them, and appends these to the
+// stretches of the ranges before. It adds none if the range tells as much by itself.
+func (n arithmetic[A]) paint(stretches []stretch[A], whole span[A], spans []span[A]) []stretch[A] {
+	// The smallest span can change where one begins and behind where one ends.
+	var starts []A
+	for _, s := range spans {
+		starts = append(starts, s.first)
+		if n.compare(s.last, whole.last) < 0 {
+			after, _ := n.next(s.last)
+			starts = append(starts, after)
+		}
+	}
+	slices.SortFunc(starts, n.compare)
+	starts = slices.CompactFunc(starts, func(a, b A) bool { return n.compare(a, b) == 0 })
+
+	// Smaller spans paint first, and what is painted stays: unpainted[i] leads towards the first stretch from i on that is not.
+	bySize := slices.SortedFunc(slices.Values(spans), func(a, b span[A]) int {
+		return n.compare(n.minus(a.last, a.first), n.minus(b.last, b.first))
+	})
+	widths := make([]A, len(starts))
+	unpainted := make([]int, len(starts)+1)
+	for i := range unpainted {
+		unpainted[i] = i
+	}
+	find := func(i int) int {
+		for unpainted[i] != i {
+			unpainted[i] = unpainted[unpainted[i]]
+			i = unpainted[i]
+		}
+		return i
+	}
+	for _, s := range bySize {
+		i, _ := slices.BinarySearchFunc(starts, s.first, n.compare)
+		for i = find(i); i < len(starts) && n.compare(starts[i], s.last) <= 0; i = find(i) {
+			widths[i] = n.minus(s.last, s.first)
+			unpainted[i] = i + 1
+		}
+	}
+
+	var zero A
+	one, _ := n.next(zero)
+	before := len(stretches)
+	for i, width := range widths {
+		last := whole.last
+		if i+1 < len(starts) {
+			last = n.minus(starts[i+1], one)
+		}
+		if k := len(stretches) - 1; k >= before && n.compare(stretches[k].width, width) == 0 {
+			stretches[k].last = last
+			continue
+		}
+		stretches = append(stretches, stretch[A]{span[A]{starts[i], last}, width})
+	}
+	if len(stretches) == before+1 && n.whole(whole) && n.compare(stretches[before].width, n.minus(whole.last, whole.first)) == 0 {
+		return stretches[:before]
+	}
+	return stretches
+}

@@ -1,0 +1,46 @@
+package ipgroup
+
+import "net/netip"
+
+// ASNFinder tells which autonomous system announces an address. It is satisfied by the DB of package geoip.
+//
+// ASN is called with valid addresses that are neither IPv4-mapped nor have a zone. It must be safe for concurrent use, must not
+// block, and should not allocate.
+type ASNFinder interface {
+	// ASN returns the number of the autonomous system, or false if it is not known.
+	ASN(addr netip.Addr) (number uint32, ok bool)
+}
+
+// places are the members of a group of countries and autonomous systems. A finder is nil where nothing asks for it.
+type places struct {
+	countries     countrySet
+	countryFinder CountryFinder
+	asns          map[uint32]struct{}
+	asnFinder     ASNFinder
+}
+
+func (p *places) contains(addr netip.Addr) bool {
+	if !addr.IsValid() {
+		return false
+	}
+	addr = normalize(addr)
+	if p.countries.len() > 0 {
+		if code, ok := p.countryFinder.Country(addr); ok && p.countries.contains(code) {
+			return true
+		}
+	}
+	if len(p.asns) > 0 {
+		if number, ok := p.asnFinder.ASN(addr); ok {
+			_, in := p.asns[number]
+			return in
+		}
+	}
+	return false
+}
+
+// smallest takes places for larger than any network.
+func (p *places) smallest(addr netip.Addr) (width uint128, ok bool) {
+	return everything, p.contains(addr)
+}
+
+func (p *places) len() int { return p.countries.len() + len(p.asns) }
