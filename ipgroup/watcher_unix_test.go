@@ -31,8 +31,8 @@ func watch(t *testing.T, path string, o Options, step func(t *testing.T, s *Set,
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := new(Set)
-		var seen []FileEvent
-		w, err := NewWatcher(s, []File{{"g", path, o}}, func(e FileEvent) { seen = append(seen, e) })
+		seen := make(chan FileEvent, 100)
+		w, err := NewWatcher(s, []File{{"g", path, o}}, func(e FileEvent) { seen <- e })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,9 @@ func watch(t *testing.T, path string, o Options, step func(t *testing.T, s *Set,
 		step(t, s, func() (events []FileEvent) {
 			<-time.After(2 * time.Second)
 			synctest.Wait()
-			events, seen = seen, nil
+			for len(seen) > 0 {
+				events = append(events, <-seen)
+			}
 			return events
 		})
 	})

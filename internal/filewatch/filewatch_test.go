@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +23,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errRefused = errors.New("refused")
 
-// loads collects what a watcher does with one file, in words: content, "refused" or a failure.
-type loads []string
+// loads collects what a watcher does with one file, in words: content, or why there is none.
+type loads struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (l *loads) add(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = append(l.seen, what)
+}
 
 // file returns a file whose content is refused if it begins with "bad".
 func (l *loads) file(path string) File {
@@ -34,21 +44,23 @@ func (l *loads) file(path string) File {
 		if strings.HasPrefix(string(content), "bad") {
 			return fmt.Errorf("%w: %s", errRefused, content)
 		}
-		*l = append(*l, string(content))
+		l.add(string(content))
 		return nil
 	}}
 }
 
 func (l *loads) report(_ int, err error) {
 	if err != nil {
-		*l = append(*l, err.Error())
+		l.add(err.Error())
 	}
 }
 
 // take returns what has happened since the last call.
 func (l *loads) take() []string {
-	taken := *l
-	*l = nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken := l.seen
+	l.seen = nil
 	return taken
 }
 
