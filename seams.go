@@ -38,7 +38,18 @@ var (
 	_ policy.EncryptionReporter = (*Transaction)(nil)
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
-	_ policy.Geo            = (*geoip.DB)(nil)
+	_ ipgroup.CountryFinder = (*geoip.Table)(nil)
+	_ ipgroup.CountryFinder = (*geoip.Layers)(nil)
+	_ ipgroup.ASNFinder     = (*geoip.DB)(nil)
+	_ ipgroup.ASNFinder     = (*geoip.Table)(nil)
+	_ ipgroup.ASNFinder     = (*geoip.Layers)(nil)
+
+	_ policy.Geo     = (*geoip.DB)(nil)
+	_ policy.Geo     = (*geoip.Table)(nil)
+	_ policy.Geo     = (*geoip.Layers)(nil)
+	_ datascript.Geo = (*geoip.DB)(nil)
+	_ datascript.Geo = (*geoip.Table)(nil)
+	_ datascript.Geo = (*geoip.Layers)(nil)
 
 	_ Tables             = (*persistence.Store)(nil)
 	_ PersistenceProfile = (*persistence.ClientIP)(nil)

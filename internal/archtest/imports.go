@@ -33,7 +33,7 @@ var importRules = []importRule{
 		"a pool is useful without scripts and tables"},
 	{"ipgroup", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},
 		"a group knows addresses only; countries come through its CountryFinder"},
-	{"ipgroup/geoip", []string{"./internal/...", "github.com/oschwald/maxminddb-golang/v2"},
+	{"ipgroup/geoip", []string{"./internal/...", "github.com/oschwald/maxminddb-golang/v2", "github.com/gaissmai/bart"},
 		"who needs no countries must not inherit the database reader"},
 	{"policy", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},
 		"rules see groups, pools and transactions through interfaces of their own, so that each is tested with a small fake"},

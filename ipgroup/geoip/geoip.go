@@ -4,24 +4,30 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// ErrNoCountries is wrapped by the error of [Open], [OpenBytes] and [DB.Reload] for a database that holds
-// no country at all, such as an ASN database. The error names the type of the database.
-var ErrNoCountries = errors.New("no country records")
+// ErrMissing is wrapped by the error of [Open], [OpenBytes] and the reloads of a [DB] for a database in which no address has an
+// attribute that was asked for: an ASN database where countries are needed. The error names the attribute and the type of the
+// database.
+var ErrMissing = errors.New("attribute is missing")
 
 // MaxSize is the size of the largest database that is accepted, in bytes: 1 GiB, several times the size of
-// the largest databases with countries that are published.
+// the largest databases that are published.
 const MaxSize = 1 << 30
 
-// DB is a country database in memory. It is safe for concurrent use: lookups run while the database is
+// DB is a database in memory. It is safe for concurrent use: lookups run while the database is
 // reloaded or closed, and each sees one database from beginning to end. A DB holds no file open.
+//
+// The zero DB is one that is closed, and takes only databases with countries.
 type DB struct {
+	needs   []string
 	current atomic.Pointer[database] // nil after Close
 }
 
@@ -36,59 +42,105 @@ type Metadata struct {
 
 // Open reads and verifies the database at path. Anything but a regular file is refused. The file is closed
 // when Open returns, and may be replaced or removed.
-func Open(path string) (*DB, error) {
-	db := new(DB)
+//
+// The database must have the attributes named, here and in every reload. If none is, that is [CountryCode].
+func Open(path string, attributes ...string) (*DB, error) {
+	db, err := newDB(attributes)
+	if err != nil {
+		return nil, err
+	}
 	if err := db.Reload(path); err != nil {
 		return nil, err
 	}
 	return db, nil
 }
 
-// OpenBytes verifies a database that is in memory. The DB keeps b, which must not be changed any more.
-func OpenBytes(b []byte) (*DB, error) {
-	data, err := verified(b)
+// OpenBytes is Open for a database that is in memory. The DB keeps b, which must not be changed any more.
+func OpenBytes(b []byte, attributes ...string) (*DB, error) {
+	db, err := newDB(attributes)
 	if err != nil {
 		return nil, err
 	}
-	db := new(DB)
-	db.current.Store(data)
+	if err := db.ReloadBytes(b); err != nil {
+		return nil, err
+	}
 	return db, nil
+}
+
+func newDB(attributes []string) (*DB, error) {
+	for _, name := range attributes {
+		if _, ok := attributeOf(name); !ok {
+			return nil, fmt.Errorf("%q is not an attribute", name)
+		}
+	}
+	return &DB{needs: slices.Clone(attributes)}, nil
 }
 
 // Reload reads and verifies the database at path, and answers from it from then on. On an error the DB goes
 // on with the database it has. Reload of a closed DB opens it again.
 func (db *DB) Reload(path string) error {
-	b, err := readFile(path)
+	b, err := filewatch.ReadFile(path, MaxSize)
 	if err != nil {
 		return err
 	}
+	if err := db.ReloadBytes(b); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// ReloadBytes is Reload for a database that is in memory. The DB keeps b, which must not be changed any more.
+func (db *DB) ReloadBytes(b []byte) error {
 	data, err := verified(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
+	}
+	needs := db.needs
+	if len(needs) == 0 {
+		needs = []string{CountryCode}
+	}
+	for _, name := range needs {
+		if a, _ := attributeOf(name); !data.rows.has[a] {
+			return fmt.Errorf("%w: no %s in a database of type %q", ErrMissing, attributeNames[a], data.metadata.Type)
+		}
 	}
 	db.current.Store(data)
 	return nil
 }
 
-// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper case, as its publisher gives
-// it. It is false if the database does not know the country, for an IPv6 address in a database of IPv4
+// Locate returns an attribute of addr, such as [CityName]; an empty name means [CountryCode]. It is false if the database
+// does not know the attribute of this address or of any, for an IPv6 address in a database of IPv4
 // addresses, for the zero Addr, and after Close. An IPv4-mapped IPv6 address counts as the IPv4
-// address and a zone is ignored. Country does not allocate.
-func (db *DB) Country(addr netip.Addr) (code string, ok bool) {
+// address and a zone is ignored. Locate does not allocate.
+func (db *DB) Locate(addr netip.Addr, attribute string) (value string, ok bool) {
+	a, ok := attributeOf(attribute)
+	if !ok {
+		return "", false
+	}
+	return db.value(addr, a)
+}
+
+// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper case; see [DB.Locate].
+func (db *DB) Country(addr netip.Addr) (code string, ok bool) { return db.value(addr, countryCode) }
+
+// ASN returns the number of the autonomous system that announces addr; see [DB.Locate].
+func (db *DB) ASN(addr netip.Addr) (number uint32, ok bool) {
+	return parseASN(db.value(addr, asNumber))
+}
+
+// Knows reports whether the database in use has an attribute of any address.
+func (db *DB) Knows(attribute string) bool {
+	a, ok := attributeOf(attribute)
+	data := db.current.Load()
+	return ok && data != nil && data.rows.has[a]
+}
+
+func (db *DB) value(addr netip.Addr, a attribute) (value string, ok bool) {
 	data := db.current.Load()
 	if data == nil || !addr.IsValid() {
 		return "", false
 	}
-	return data.country(addr.Unmap().WithZone(""))
-}
-
-// Locate is Country for those who may ask for other attributes of a place, too, as policies and scripts may:
-// the attributes "" and "country" are the country, and the database knows no others.
-func (db *DB) Locate(addr netip.Addr, attribute string) (value string, ok bool) {
-	if attribute != "" && attribute != "country" {
-		return "", false
-	}
-	return db.Country(addr)
+	return data.value(addr.Unmap().WithZone(""), a)
 }
 
 // Metadata describes the database in use. It is the zero Metadata after Close.
@@ -108,13 +160,14 @@ func (db *DB) Close() error {
 
 // database is one verified database. It is immutable.
 type database struct {
-	reader    *maxminddb.Reader
-	countries map[uintptr]string // by offset of the record; a record without a country is not in it
-	metadata  Metadata
+	reader   *maxminddb.Reader
+	rows     rows
+	records  map[uintptr]uint32 // position of the row, by offset of the record; not of a record that says nothing
+	metadata Metadata
 }
 
-// country expects a valid and normalized address.
-func (d *database) country(addr netip.Addr) (code string, ok bool) {
+// value expects a valid and normalized address.
+func (d *database) value(addr netip.Addr, a attribute) (value string, ok bool) {
 	if d.metadata.IPVersion == 4 && addr.Is6() {
 		return "", false // the reader would make an error of it
 	}
@@ -122,21 +175,9 @@ func (d *database) country(addr netip.Addr) (code string, ok bool) {
 	if !record.Found() {
 		return "", false
 	}
-	code, ok = d.countries[record.Offset()]
-	return code, ok
-}
-
-// readFile reads a regular file of at most MaxSize bytes.
-func readFile(path string) ([]byte, error) {
-	// Opening a named pipe blocks until it has a writer, so the kind is looked at first.
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	case info.Size() > MaxSize:
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, MaxSize)
+	i, ok := d.records[record.Offset()]
+	if !ok {
+		return "", false
 	}
-	return os.ReadFile(path)
+	return d.rows.value(i, a)
 }

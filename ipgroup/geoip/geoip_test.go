@@ -62,9 +62,32 @@ func iso(code string) mmdbtype.Map { return mmdbtype.Map{"iso_code": mmdbtype.St
 
 func country(code string) mmdbtype.DataType { return mmdbtype.Map{"country": iso(code)} }
 
+func names(english string) mmdbtype.Map {
+	return mmdbtype.Map{"names": mmdbtype.Map{"de": mmdbtype.String("anders"), "en": mmdbtype.String(english)}}
+}
+
+func with(place mmdbtype.Map, key, value string) mmdbtype.Map {
+	place[mmdbtype.String(key)] = mmdbtype.String(value)
+	return place
+}
+
+// wide has all attributes, as databases of several publishers have them.
+var wide = mmdbtype.Map{
+	"country":                        with(names("United Kingdom"), "iso_code", "GB"),
+	"registered_country":             with(names("United States"), "iso_code", "US"),
+	"continent":                      with(names("Europe"), "code", "EU"),
+	"subdivisions":                   mmdbtype.Slice{with(names("England"), "iso_code", "ENG"), with(names("Suffolk"), "iso_code", "SFK")},
+	"city":                           names("Boxford"),
+	"location":                       mmdbtype.Map{"latitude": mmdbtype.Float64(51.75)}, // ignored
+	"autonomous_system_number":       mmdbtype.Uint32(4_200_000_000),
+	"autonomous_system_organization": mmdbtype.String("Example Networks"),
+	"isp":                            mmdbtype.String("Example ISP"),
+	"organization":                   mmdbtype.String("Example Ltd"),
+}
+
 // sample has one record of each kind.
 var sample = map[string]mmdbtype.DataType{
-	"81.2.69.0/24":    mmdbtype.Map{"country": iso("GB"), "registered_country": iso("US")},
+	"81.2.69.0/24":    wide,
 	"89.160.20.0/22":  country("SE"),
 	"5.44.16.0/20":    mmdbtype.Map{"registered_country": iso("DE")},
 	"198.51.100.0/24": mmdbtype.Map{"country": iso(""), "registered_country": iso("CH")},
@@ -201,17 +224,29 @@ func TestRefused(t *testing.T) {
 		{"cut to half", good[:len(good)/2], nil, "not a MaxMind database"},
 		{"ASN database", write(t, mmdbwriter.Options{DatabaseType: "GeoLite2-ASN"}, map[string]mmdbtype.DataType{
 			"81.2.69.0/24": mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(64500)},
-		}), ErrNoCountries, `"GeoLite2-ASN"`},
-		{"no records", write(t, mmdbwriter.Options{DatabaseType: "Empty"}, nil), ErrNoCountries, `"Empty"`},
+		}), ErrMissing, `"GeoLite2-ASN"`},
+		{"no records", write(t, mmdbwriter.Options{DatabaseType: "Empty"}, nil), ErrMissing, `"Empty"`},
 		{"country is a string", write(t, mmdbwriter.Options{DatabaseType: "Flat"}, map[string]mmdbtype.DataType{
 			"81.2.69.0/24": mmdbtype.Map{"country": mmdbtype.String("GB")},
-		}), ErrNoCountries, `"Flat"`},
+		}), nil, `"Flat": record at`},
 		{"record is a string", write(t, mmdbwriter.Options{DatabaseType: "Plain"}, map[string]mmdbtype.DataType{
 			"81.2.69.0/24": mmdbtype.String("GB"),
-		}), ErrNoCountries, `"Plain"`},
+		}), nil, `"Plain": record at`},
 		{"code is a number", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{
 			"81.2.69.0/24": mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.Uint16(826)}},
 		}), nil, "record at"},
+		{"code in a flat record is a number", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{
+			"81.2.69.0/24": mmdbtype.Map{"country_code": mmdbtype.Uint16(826)},
+		}), nil, "record at"},
+		{"city is a list", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{
+			"81.2.69.0/24": mmdbtype.Map{"country": iso("GB"), "city": mmdbtype.Slice{mmdbtype.String("Boxford")}},
+		}), nil, "record at"},
+		{"ASN is text", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{
+			"81.2.69.0/24": mmdbtype.Map{"country": iso("GB"), "autonomous_system_number": mmdbtype.String("64500")},
+		}), nil, "record at"},
+		{"three letters in a flat record", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{
+			"81.2.69.0/24": mmdbtype.Map{"country_code": mmdbtype.String("GBR")},
+		}), nil, `"GBR"`},
 		{"three letters", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{"81.2.69.0/24": country("GBR")}), nil, `"GBR"`},
 		{"not letters", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{"81.2.69.0/24": country("A1")}), nil, `"A1"`},
 		{"not ASCII", write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{"81.2.69.0/24": country("é")}), nil, "two letters"},
@@ -229,17 +264,5 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%v: does not name %s", err, tt.names)
 			}
 		})
-	}
-}
-
-func TestLocate(t *testing.T) {
-	db := open(t, write(t, mmdbwriter.Options{}, sample))
-	for attribute, want := range map[string]string{"": "GB", "country": "GB", "city": ""} {
-		if got, ok := db.Locate(netip.MustParseAddr("81.2.69.142"), attribute); got != want || ok != (want != "") {
-			t.Errorf("Locate(%q) = %q, %v; want %q", attribute, got, ok, want)
-		}
-	}
-	if got, ok := db.Locate(netip.MustParseAddr("192.0.2.200"), ""); got != "" || ok {
-		t.Errorf("an unknown address is in %q, %v", got, ok)
 	}
 }

@@ -94,7 +94,7 @@ func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	for path, want := range map[string]string{
 		dir:           "not a regular file",
 		os.DevNull:    "not a regular file",
-		big:           "larger than",
+		big:           "too large",
 		dir + "/none": "no such file",
 	} {
 		if db, err := Open(path); db != nil || err == nil || !strings.Contains(err.Error(), want) {

@@ -4,74 +4,56 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/oschwald/maxminddb-golang/v2"
 )
 
-// verified checks all of a database and decodes the country of each of its records.
+// verified checks all of a database and decodes each of its records.
 func verified(b []byte) (*database, error) {
 	reader, err := maxminddb.OpenBytes(b)
 	if err != nil {
 		return nil, fmt.Errorf("not a MaxMind database: %w", err)
 	}
+	kind := reader.Metadata.DatabaseType
 	// The tree comes first: the reader's own check follows every path, and damage can make more of
 	// them than any machine can follow.
 	records, err := verifyTree(b, reader.Metadata)
 	if err == nil {
+		if len(reader.Metadata.Description) == 0 { // which some publishers leave out, and the reader's check demands
+			reader.Metadata.Description = map[string]string{"en": kind}
+		}
 		err = reader.Verify()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("damaged database of type %q: %w", reader.Metadata.DatabaseType, err)
+		return nil, fmt.Errorf("damaged database of type %q: %w", kind, err)
 	}
 
-	data := &database{reader: reader, countries: make(map[uintptr]string)}
-	codes := make(map[string]string) // so that all records of a country share one string
+	data := &database{reader: reader, records: make(map[uintptr]uint32)}
+	rows := newRowBuilder()
 	for offset := range records {
-		code, err := countryOf(reader.LookupOffset(offset))
+		r, err := rows.decode(reader.LookupOffset(offset))
 		if err != nil {
-			return nil, fmt.Errorf("database of type %q: record at %d: %w", reader.Metadata.DatabaseType, offset, err)
+			return nil, fmt.Errorf("database of type %q: record at %d: %w", kind, offset, err)
 		}
-		if code == "" {
-			continue
+		if r != (row{}) {
+			data.records[offset] = rows.add(r)
 		}
-		if _, ok := codes[code]; !ok {
-			codes[code] = code
-		}
-		data.countries[offset] = codes[code]
 	}
-	if len(codes) == 0 {
-		return nil, fmt.Errorf("%w in a database of type %q", ErrNoCountries, reader.Metadata.DatabaseType)
+	data.rows = rows.rows
+	countries := make(map[uint32]struct{})
+	for _, r := range data.rows.rows {
+		if code := r[countryCode]; code != 0 {
+			countries[code] = struct{}{}
+		}
 	}
 	data.metadata = Metadata{
-		Type:      reader.Metadata.DatabaseType,
+		Type:      kind,
 		Built:     reader.Metadata.BuildTime().UTC(),
 		IPVersion: int(reader.Metadata.IPVersion),
 		Nodes:     int(reader.Metadata.NodeCount),
-		Countries: len(codes),
+		Countries: len(countries),
 	}
 	return data, nil
-}
-
-// countryOf decodes the country of one record. The code is empty if the record has none.
-func countryOf(record maxminddb.Result) (code string, err error) {
-	for _, field := range []string{"country", "registered_country"} {
-		if err := record.DecodePath(&code, field, "iso_code"); err != nil {
-			return "", fmt.Errorf("%w: %w", ErrNoCountries, err)
-		}
-		if code != "" {
-			return upperCode(code)
-		}
-	}
-	return "", nil
-}
-
-func upperCode(code string) (string, error) {
-	upper := strings.ToUpper(code)
-	if len(upper) != 2 || strings.Trim(upper, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		return "", fmt.Errorf("iso_code %q is not two letters", code)
-	}
-	return upper, nil
 }
 
 // verifyTree checks that the search tree is a tree: every node can be reached from the root, and by one
