@@ -275,14 +275,18 @@ func TestLargeGroupsAgainstLinearScan(t *testing.T) {
 
 // Both families at 100,000 prefixes, against two other implementations.
 func TestHugeGroupAgainstPeers(t *testing.T) {
-	prefixes := randomPrefixes(100_000)
+	n := 100_000
+	if raceEnabled {
+		n = 10_000
+	}
+	prefixes := randomPrefixes(n)
 	g, lite, set := groupOf(t, prefixes), liteOf(prefixes), ipSetOf(t, prefixes)
 	checkGroup(t, g)
 	if got, want := g.Len(), len(set.Ranges()); got != want {
 		t.Errorf("Len() = %d, want %d", got, want)
 	}
 	r := rand.New(rand.NewPCG(3, 3))
-	for range 50_000 {
+	for range n / 2 {
 		p := prefixes[r.IntN(len(prefixes))]
 		for _, addr := range []netip.Addr{inside(r, p), addr4(r.Uint32()), addr6(1<<61|r.Uint64()>>3, r.Uint64())} {
 			want := lite.Contains(addr)

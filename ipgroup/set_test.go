@@ -122,9 +122,9 @@ func TestReadersSeeOldOrNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := int64(10_000_000)
+	wanted, reloads := int64(10_000_000), 3000
 	if raceEnabled {
-		wanted = 1_000_000
+		wanted, reloads = 1_000_000, 500
 	}
 	before := liveHeap()
 	stop := make(chan struct{})
@@ -170,7 +170,7 @@ func TestReadersSeeOldOrNew(t *testing.T) {
 	var writers sync.WaitGroup
 	for w := range 2 {
 		writers.Go(func() {
-			for i := range 3000 {
+			for i := range reloads {
 				if err := s.Replace(groups[(i*7+w)%versions]); err != nil {
 					t.Error(err)
 				}

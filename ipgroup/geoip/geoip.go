@@ -1,14 +1,13 @@
 package geoip
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/oschwald/maxminddb-golang/v2"
 
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
@@ -158,26 +157,38 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// database is one verified database. It is immutable.
+// database is one verified database. It is immutable, and has nothing of the file any more.
 type database struct {
-	reader   *maxminddb.Reader
 	rows     rows
-	records  map[uintptr]uint32 // position of the row, by offset of the record; not of a record that says nothing
+	tree     [][2]uint32 // by node and bit: the next node, len(tree) where nothing is known, or that + 1 + position of the row
+	ipv4     uint32      // where the addresses of IPv4 begin: a node, or what it would lead to
 	metadata Metadata
 }
 
 // value expects a valid and normalized address.
 func (d *database) value(addr netip.Addr, a attribute) (value string, ok bool) {
-	if d.metadata.IPVersion == 4 && addr.Is6() {
-		return "", false // the reader would make an error of it
+	var next uint32
+	nodes := uint32(len(d.tree))
+	if addr.Is4() {
+		bytes := addr.As4()
+		next = d.ipv4
+		address := binary.BigEndian.Uint32(bytes[:])
+		for bit := 31; bit >= 0 && next < nodes; bit-- {
+			next = d.tree[next][address>>bit&1]
+		}
+	} else {
+		if d.metadata.IPVersion == 4 {
+			return "", false
+		}
+		bytes := addr.As16()
+		high, low := binary.BigEndian.Uint64(bytes[:8]), binary.BigEndian.Uint64(bytes[8:])
+		for bit := 0; bit < 128 && next < nodes; bit++ {
+			next = d.tree[next][high>>63]
+			high, low = high<<1|low>>63, low<<1
+		}
 	}
-	record := d.reader.Lookup(addr)
-	if !record.Found() {
+	if next <= nodes {
 		return "", false
 	}
-	i, ok := d.records[record.Offset()]
-	if !ok {
-		return "", false
-	}
-	return d.rows.value(i, a)
+	return d.rows.value(next-nodes-1, a)
 }

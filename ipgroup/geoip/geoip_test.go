@@ -150,6 +150,17 @@ func TestCountryIPv4Database(t *testing.T) {
 	}
 }
 
+// One record can hold all of IPv4 and more.
+func TestCountryOfEverything(t *testing.T) {
+	for prefix, want := range map[string][2]string{"::/0": {"GB", "GB"}, "::/1": {"GB", ""}, "8000::/1": {"", "GB"}, "::/96": {"GB", ""}} {
+		db := open(t, write(t, mmdbwriter.Options{DisableIPv4Aliasing: true}, map[string]mmdbtype.DataType{prefix: country("GB")}))
+		wantCountry(t, db, "0.0.0.0", want[0])
+		wantCountry(t, db, "255.255.255.255", want[0])
+		wantCountry(t, db, "::ffff:81.2.69.1", want[0])
+		wantCountry(t, db, "ffff::1", want[1])
+	}
+}
+
 func TestMetadata(t *testing.T) {
 	db := open(t, write(t, mmdbwriter.Options{}, sample))
 	got := db.Metadata()

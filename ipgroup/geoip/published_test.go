@@ -43,6 +43,10 @@ func TestPublishedDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v, loaded in %v", db.Metadata(), time.Since(begun))
+	stride := 1
+	if raceEnabled {
+		stride = 50
+	}
 	inGroup := []string{"CN", "US"}
 	group, err := ipgroup.Parse("g", inGroup, ipgroup.Options{Countries: db})
 	if err != nil {
@@ -61,7 +65,8 @@ func TestPublishedDatabase(t *testing.T) {
 		}
 		slices.SortFunc(probes, netip.Addr.Compare)
 		var open []publishedRow // those that have begun, in their order, without some that have ended
-		for _, addr := range probes {
+		for i := 0; i < len(probes); i += stride {
+			addr := probes[i]
 			for len(rows) > 0 && rows[0].first.Compare(addr) <= 0 {
 				open, rows = append(open, rows[0]), rows[1:]
 			}
@@ -81,7 +86,7 @@ func TestPublishedDatabase(t *testing.T) {
 		}
 	}
 	t.Logf("%d look-ups of %d countries, %d differences", total, len(countries), differences)
-	if len(countries) < 200 {
+	if stride == 1 && len(countries) < 200 {
 		t.Errorf("%d countries", len(countries))
 	}
 }

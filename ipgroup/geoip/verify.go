@@ -28,18 +28,19 @@ func verified(b []byte) (*database, error) {
 		return nil, fmt.Errorf("damaged database of type %q: %w", kind, err)
 	}
 
-	data := &database{reader: reader, records: make(map[uintptr]uint32)}
 	rows := newRowBuilder()
+	positions := make(map[uintptr]uint32) // of the rows; of records that say something only
 	for offset := range records {
 		r, err := rows.decode(reader.LookupOffset(offset))
 		if err != nil {
 			return nil, fmt.Errorf("database of type %q: record at %d: %w", kind, offset, err)
 		}
 		if r != (row{}) {
-			data.records[offset] = rows.add(r)
+			positions[offset] = rows.add(r)
 		}
 	}
-	data.rows = rows.rows
+	data := &database{rows: rows.rows}
+	data.tree, data.ipv4 = flatten(b, reader.Metadata, positions)
 	countries := make(map[uint32]struct{})
 	for _, r := range data.rows.rows {
 		if code := r[countryCode]; code != 0 {
@@ -56,11 +57,39 @@ func verified(b []byte) (*database, error) {
 	return data, nil
 }
 
+// flatten returns the search tree with the positions of rows in the place of records, and where in it IPv4 begins. The tree has
+// passed verifyTree.
+func flatten(b []byte, m maxminddb.Metadata, positions map[uintptr]uint32) (nodes [][2]uint32, ipv4 uint32) {
+	tree := searchTree{b: b, size: m.RecordSize}
+	nodes = make([][2]uint32, m.NodeCount)
+	for node := range nodes {
+		for side := range uint(2) {
+			next := tree.record(uint(node), side)
+			if next > m.NodeCount {
+				if position, ok := positions[uintptr(next-m.NodeCount-separator)]; ok {
+					next = m.NodeCount + 1 + uint(position)
+				} else {
+					next = m.NodeCount
+				}
+			}
+			nodes[node][side] = uint32(next)
+		}
+	}
+	if m.IPVersion == 6 {
+		for bit := 0; bit < 96 && ipv4 < uint32(len(nodes)); bit++ {
+			ipv4 = nodes[ipv4][0]
+		}
+	}
+	return nodes, ipv4
+}
+
+// separator is the number of bytes between the tree and the data.
+const separator = 16
+
 // verifyTree checks that the search tree is a tree: every node can be reached from the root, and by one
 // way. The one exception is the node at which IPv4 addresses begin, to which a database of both families has
 // further ways (::ffff:0:0/96, 2002::/16). It returns the offsets of the data records that the tree leads to.
 func verifyTree(b []byte, m maxminddb.Metadata) (records map[uintptr]struct{}, err error) {
-	const separator = 16 // bytes between the tree and the data
 	if m.RecordSize != 24 && m.RecordSize != 28 && m.RecordSize != 32 {
 		return nil, fmt.Errorf("record size %d", m.RecordSize)
 	}
