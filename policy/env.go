@@ -24,6 +24,14 @@ type Geo interface {
 	Locate(addr netip.Addr, attribute string) (value string, ok bool)
 }
 
+// GeoAttributes is what a [Geo] may be beside. Then a rule that names an
+// attribute that the data has of no address is refused at construction.
+type GeoAttributes interface {
+	// Knows reports whether the data has an attribute of any address. The
+	// empty attribute is the code of the country.
+	Knows(attribute string) bool
+}
+
 // Reputations knows what addresses are known for.
 type Reputations interface {
 	// HasReputation reports whether an address is known for one kind of

@@ -26,6 +26,8 @@ func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
 	checkMembership(f, field, m.Op)
 	if env.Geo == nil {
 		f.addf(field, "the policy was given no geo data")
+	} else if k, ok := env.Geo.(GeoAttributes); ok && !k.Knows(m.Attribute) {
+		f.addf(field+".attribute", "the geo data has no attribute %q", m.Attribute)
 	}
 	if len(m.Values) == 0 {
 		f.addf(field, "no values")

@@ -15,6 +15,21 @@ import (
 // ignores them. Blanks around a key do not count. A byte order mark and empty
 // lines are skipped. An error names the line.
 func ReadStringCSV(r io.Reader, kind StringGroupKind) ([]StringEntry, error) {
+	return readStringCSV(r, kind, false)
+}
+
+// ReadStringCSVStrict is ReadStringCSV for lists that are to be taken only if
+// nothing in them looks like a mistake: a value in a list, none in a map, or a
+// key that was there before, in any letter case, are errors too. All lines
+// that are wrong are named, the first 1,000 of them one by one.
+func ReadStringCSVStrict(r io.Reader, kind StringGroupKind) ([]StringEntry, error) {
+	return readStringCSV(r, kind, true)
+}
+
+// maxLineFaults limits how many bad lines are described one by one.
+const maxLineFaults = 1000
+
+func readStringCSV(r io.Reader, kind StringGroupKind, strict bool) ([]StringEntry, error) {
 	b := bufio.NewReader(r)
 	if mark, _ := b.Peek(3); string(mark) == "\ufeff" {
 		_, _ = b.Discard(3)
@@ -23,31 +38,62 @@ func ReadStringCSV(r io.Reader, kind StringGroupKind) ([]StringEntry, error) {
 	in.FieldsPerRecord = -1
 	in.ReuseRecord = true
 	var entries []StringEntry
+	var faults []error
+	bad := 0
+	fault := func(line int, format string, args ...any) {
+		if bad++; bad <= maxLineFaults {
+			faults = append(faults, fmt.Errorf("line %d: "+format, append([]any{line}, args...)...))
+		}
+	}
+	lines := make(map[string]int) // of keys, if strict
 	for size := 0; ; {
 		record, err := in.Read()
 		if errors.Is(err, io.EOF) {
-			return entries, nil
+			break
 		}
-		if err != nil {
-			return nil, err
+		if err != nil { // where the next line begins is not known
+			faults = append(faults, err)
+			break
 		}
 		line, _ := in.FieldPos(0)
 		e := StringEntry{Key: strings.TrimSpace(record[0])}
-		if e.Key == "" {
-			return nil, fmt.Errorf("line %d: the key is empty", line)
-		}
 		if size += len(e.Key); size > MaxStringGroupBytes {
-			return nil, fmt.Errorf("line %d: keys of more than %d bytes", line, MaxStringGroupBytes)
+			faults = append(faults, fmt.Errorf("line %d: keys of more than %d bytes", line, MaxStringGroupBytes))
+			break
+		}
+		values := make([]string, 0, len(record)-1)
+		for _, v := range record[1:] {
+			if v != "" {
+				values = append(values, v)
+			}
 		}
 		if kind == StringMap {
-			var values []string
-			for _, v := range record[1:] {
-				if v != "" {
-					values = append(values, v)
-				}
-			}
 			e.Value = strings.Join(values, ",")
+		}
+		if e.Key == "" {
+			fault(line, "the key is empty")
+		} else if strict {
+			folded := string(fold(e.Key))
+			switch first, again := lines[folded]; {
+			case again:
+				fault(line, "%q is already in line %d", e.Key, first)
+			case kind == StringList && len(values) > 0:
+				fault(line, "%q has the value %q, in a list", e.Key, strings.Join(values, ","))
+			case kind == StringMap && len(values) == 0:
+				fault(line, "%q has no value, in a map", e.Key)
+			}
+			lines[folded] = line
+		}
+		if bad > 0 && !strict {
+			break
 		}
 		entries = append(entries, e)
 	}
+	if bad > maxLineFaults {
+		faults = append(faults, fmt.Errorf("%d more bad lines", bad-maxLineFaults))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return entries, nil
 }
