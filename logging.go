@@ -150,6 +150,7 @@ func (t *throttle) pass(now time.Time, rate int) (suppressed int64, ok bool) {
 // emit counts a record, logs it and hands it to OnComplete.
 func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	vs.counters.add(r)
+	r.Location = s.location(r.Client.Addr())
 	if len(r.Significant) > 0 {
 		r.Significant = slices.DeleteFunc(r.Significant, func(reason Significance) bool { return s.Logging.ignored(reason, r.Status) })
 	}

@@ -32,8 +32,9 @@ type Record struct {
 	Source netip.AddrPort // the peer, or what the PROXY protocol tells about it
 	Proxy  netip.AddrPort // the proxy that spoke the PROXY protocol; invalid if none did
 	Local  netip.AddrPort // where the connection was accepted
-	// Location is the country of the client, as Config.Geo knows it; empty if
-	// it does not.
+	// Location is the label of Client: the name of the most specific of the
+	// configured IP groups it is in, "Internal" for a private address in none
+	// of them, or the code of its country; see [ipgroup.Set.Label].
 	Location string
 
 	// Of the request; all are empty if Connection is set.
@@ -150,7 +151,6 @@ func (tx *Transaction) complete(p any) {
 	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
 		r.SentPath = tx.out.URL.EscapedPath()
 	}
-	r.Location = tx.location()
 	if tx.route.Pool != nil {
 		r.Pool, r.Server = tx.Server()
 	}
@@ -185,17 +185,6 @@ func (tx *Transaction) complete(p any) {
 		tx.s.security.Failed(tx)
 	}
 	tx.vs.emit(tx.s, tx, r)
-}
-
-// location is the client's country. That it cannot be had is no reason to lose
-// the record.
-func (tx *Transaction) location() (country string) {
-	if tx.s.Geo == nil || !tx.client.IsValid() {
-		return ""
-	}
-	defer func() { _ = recover() }()
-	country, _ = tx.s.Geo.Locate(tx.client.Addr(), "")
-	return country
 }
 
 // persistence says what came of the client's binding.

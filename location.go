@@ -1,0 +1,34 @@
+package limpet
+
+import (
+	"net/netip"
+
+	"github.com/limpetlb/limpet/ipgroup"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// location returns the label of a client for its record. It is empty where neither groups nor geo data are configured, and where
+// the geo data, which is the program's, panics: that must not cost the record.
+func (s *snapshot) location(client netip.Addr) (label string) {
+	defer func() {
+		if recover() != nil {
+			label = ""
+		}
+	}()
+	var countries ipgroup.CountryFinder
+	if s.Geo != nil {
+		countries = countryFinder{s.Geo}
+	}
+	switch {
+	case s.IPGroups != nil:
+		return s.IPGroups.Label(client, countries)
+	case countries != nil:
+		return new(ipgroup.Set).Label(client, countries)
+	}
+	return ""
+}
+
+// countryFinder finds countries in geo data.
+type countryFinder struct{ policy.Geo }
+
+func (f countryFinder) Country(addr netip.Addr) (code string, ok bool) { return f.Locate(addr, "") }
