@@ -1,5 +1,5 @@
-// Package ipgroup holds named groups of IP addresses, ranges, prefixes and countries, for questions such as
-// "is this client on the blacklist?".
+// Package ipgroup holds named groups of IP addresses, ranges and prefixes, or of countries and autonomous systems, for questions
+// such as "is this client on the blacklist?" and "what is the name of the place it comes from?".
 //
 // A [Group] is immutable and answers without allocating, in a time that hardly grows with the number of
 // entries. A [Set] holds groups by name, so that one group can be replaced while requests go on:
@@ -23,13 +23,25 @@
 //	10.1.0.0/16                 a prefix; bits beyond its length are ignored
 //	2001:db8::/32               all of these in IPv6 as well
 //	US                          a country, by its ISO 3166-1 alpha-2 code in any letter case, or XK (Kosovo)
+//	AS64500                     an autonomous system, by its number
 //
-// Text from # to the end of a line is a comment; blank entries mean nothing. A group holds either addresses
-// or countries, never both; a rule can name two groups.
+// Text from # to the end of a line is a comment; blank entries mean nothing. A group holds either addresses,
+// or countries and autonomous systems, never both; a rule can name two groups.
 //
 // A list is accepted whole or not at all. A program that reloads lists therefore keeps the group it has
 // when the new list is bad: every fault is in the error, with its place. A list without entries is a fault
 // too, unless [Options.AllowEmpty] says that it is meant.
+//
+// # Lists in files
+//
+// A [Watcher] keeps groups of a set as their files have them: it notices within two seconds when the content of a file has changed,
+// however that was done, and replaces the group whole. While a list is bad or missing, the group remains as it is, and the
+// watcher says why.
+//
+// # Labels
+//
+// [Set.Label] names the place of an address for logs: the most specific group it is in, "Internal" for private addresses, or its
+// country.
 //
 // # One form of each address
 //

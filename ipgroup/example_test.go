@@ -1,10 +1,13 @@
 package ipgroup_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/limpetlb/limpet/ipgroup"
@@ -78,4 +81,61 @@ func ExampleSet_Replace() {
 	// false <nil>
 	// true <nil>
 	// true unknown ip group "Whitelist"
+}
+
+// A blacklist in a file that others keep, while the program runs.
+func ExampleWatcher() {
+	dir, err := os.MkdirTemp("", "ipgroup")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "blacklist.csv") // for example /etc/limpet/blacklist.csv
+	if err := os.WriteFile(path, []byte("192.0.2.0/24 # a scanner\n"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	groups := new(ipgroup.Set)
+	watcher, err := ipgroup.NewWatcher(groups, []ipgroup.File{{Group: "Blacklist", Path: path}}, func(e ipgroup.FileEvent) {
+		if e.Err != nil {
+			log.Print("the old list remains: ", e.Err) // names every bad line
+		}
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- watcher.Run(ctx) }()
+
+	fmt.Println(groups.Contains("Blacklist", netip.MustParseAddr("192.0.2.66")))
+
+	stop()
+	fmt.Println(<-done)
+	// Output:
+	// true <nil>
+	// <nil>
+}
+
+// The names of places, for logs.
+func ExampleSet_Label() {
+	company, err := ipgroup.Parse("Company", []string{"10.0.0.0/8", "192.0.2.0/24"}, ipgroup.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	office, err := ipgroup.Parse("LA_Office", []string{"10.1.0.0/16"}, ipgroup.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	groups, err := ipgroup.NewSet(company, office)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, client := range []string{"10.1.2.3", "10.2.2.3", "192.168.0.1"} {
+		fmt.Println(client, groups.Label(netip.MustParseAddr(client), nil))
+	}
+	// Output:
+	// 10.1.2.3 LA_Office
+	// 10.2.2.3 Company
+	// 192.168.0.1 Internal
 }

@@ -1,11 +1,15 @@
 package policy_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 
 	"github.com/limpetlb/limpet/policy"
 )
@@ -150,4 +154,39 @@ func ExampleNewHTTPSecurity_faults() {
 	// rules[1].name: "admin" is already the name of rules[0]
 	// rules[1].match.clientIP.groups[0]: "Black list": unknown group
 	// rules[1].action: a rule needs an action
+}
+
+// A list of strings in a file that others keep, while the program runs.
+func ExampleStringGroupWatcher() {
+	dir, err := os.MkdirTemp("", "policy")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "bots.csv") // for example /etc/limpet/bots.csv
+	if err := os.WriteFile(path, []byte("curl\npython-requests\n"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	groups := new(policy.StringGroups)
+	bots := policy.StringGroupFile{Path: path, Group: policy.StringGroupConfig{Name: "Bots"}, Strict: true}
+	watcher, err := policy.NewStringGroupWatcher(groups, []policy.StringGroupFile{bots}, func(e policy.StringGroupEvent) {
+		if e.Err != nil {
+			log.Print("the old list remains: ", e.Err) // names every bad line
+		}
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- watcher.Run(ctx) }()
+
+	fmt.Println(groups.Match("Bots", "contains", "Curl/8.5.0", false))
+
+	stop()
+	fmt.Println(<-done)
+	// Output:
+	// curl true <nil>
+	// <nil>
 }

@@ -5,11 +5,14 @@ go 1.25.0
 require (
 	github.com/Yiling-J/theine-go v0.6.3
 	github.com/dgraph-io/ristretto/v2 v2.4.2
+	github.com/gaissmai/bart v0.30.0
 	github.com/google/go-cmp v0.7.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/jellydator/ttlcache/v3 v3.4.1
 	github.com/limpetlb/limpet v0.0.0
 	github.com/maypok86/otter/v2 v2.4.0
+	github.com/yl2chen/cidranger v1.0.2
+	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
 	golang.org/x/perf v0.0.0-20250813145418-2f7363a06fe1
 )
 
@@ -17,12 +20,11 @@ require (
 	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
-	github.com/gaissmai/bart v0.30.0 // indirect
 	github.com/klauspost/cpuid/v2 v2.0.9 // indirect
 	github.com/oschwald/maxminddb-golang/v2 v2.5.0 // indirect
+	github.com/pires/go-proxyproto v0.15.0 // indirect
 	github.com/yuin/gopher-lua v1.1.2 // indirect
 	github.com/zeebo/xxh3 v1.0.2 // indirect
-	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // indirect
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
 )

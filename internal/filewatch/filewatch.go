@@ -37,7 +37,7 @@ var ErrRunning = errors.New("watcher is running already")
 
 // File is a file to watch.
 type File struct {
-	Path string
+	Path string // symbolic links are followed, each time
 	// Limit is the size of the largest content that is read, in bytes; negative means no limit.
 	Limit int64
 	// Load takes content that is new, and owns it, or the error for which there is none. It returns the error to report: nil if

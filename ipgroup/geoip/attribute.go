@@ -8,23 +8,23 @@ import (
 
 // The attributes of an address. Locate of [DB], [Table] and [Layers] takes them with or without "ATTRIBUTE_" in front.
 const (
-	CountryCode      = "COUNTRY_CODE"   // ISO 3166-1 alpha-2, in upper case
-	CountryName      = "COUNTRY_NAME"   // in English, as are all names
-	ContinentCode    = "CONTINENT_CODE" // two letters
-	ContinentName    = "CONTINENT_NAME"
-	RegionName       = "REGION_NAME" // the largest subdivision of the country
-	CityName         = "CITY_NAME"
-	ISPName          = "ISP_NAME"
-	OrganizationName = "ORGANIZATION_NAME"
-	ASNumber         = "AS_NUMBER" // in decimal digits, such as "64500"
-	ASName           = "AS_NAME"
-	Custom1          = "CUSTOM_1" // what a Table has in the column of that name
-	Custom2          = "CUSTOM_2"
-	Custom3          = "CUSTOM_3"
-	Custom4          = "CUSTOM_4"
-	Custom5          = "CUSTOM_5"
-	Custom6          = "CUSTOM_6"
-	Custom7          = "CUSTOM_7"
+	CountryCode      = "COUNTRY_CODE"      // ISO 3166-1 alpha-2, in upper case
+	CountryName      = "COUNTRY_NAME"      // in English, as are all names of places
+	ContinentCode    = "CONTINENT_CODE"    // two letters
+	ContinentName    = "CONTINENT_NAME"    // such as "Europe"
+	RegionName       = "REGION_NAME"       // the largest subdivision of the country
+	CityName         = "CITY_NAME"         // such as "Boxford"
+	ISPName          = "ISP_NAME"          // who connects the address
+	OrganizationName = "ORGANIZATION_NAME" // who uses it
+	ASNumber         = "AS_NUMBER"         // of the autonomous system, in decimal digits, such as "64500"
+	ASName           = "AS_NAME"           // of the organization that runs the autonomous system
+	Custom1          = "CUSTOM_1"          // what a Table has in the column of that name
+	Custom2          = "CUSTOM_2"          // see Custom1
+	Custom3          = "CUSTOM_3"          // see Custom1
+	Custom4          = "CUSTOM_4"          // see Custom1
+	Custom5          = "CUSTOM_5"          // see Custom1
+	Custom6          = "CUSTOM_6"          // see Custom1
+	Custom7          = "CUSTOM_7"          // see Custom1
 )
 
 // attribute is the position of a value in a row.

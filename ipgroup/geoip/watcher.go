@@ -17,13 +17,13 @@ type Reloader interface {
 
 // File is a file to watch.
 type File struct {
-	Path   string
+	Path   string   // anything but a regular file of at most MaxSize is refused
 	Source Reloader // what the file is for; required
 }
 
 // FileEvent says what has become of a file that a [Watcher] watches.
 type FileEvent struct {
-	Path string
+	Path string // of the file
 
 	// Err is nil if the source answers from the new content. Otherwise it answers as before, and Err says why.
 	Err error
