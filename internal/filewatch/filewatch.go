@@ -146,7 +146,7 @@ func (f *watched) look() (news bool, err error) {
 	content, err := ReadFile(f.Path, f.Limit)
 	if err != nil || maphash.Bytes(f.seed, content) != found.hash {
 		f.last = sighting{} // it changes at this moment
-		return false, nil
+		return false, nil   //nolint:nilerr // the next look finds the failure, if it lasts
 	}
 	f.judged = found
 	return true, f.Load(content, nil)

@@ -13,7 +13,7 @@ import (
 
 // A file that may not be read any more is a failure, reported once; when it may be, it is loaded.
 func TestNoPermission(t *testing.T) {
-	dir, err := os.MkdirTemp("", "filewatch") // which, unlike that of the test, others may enter
+	dir, err := os.MkdirTemp("", "filewatch") //nolint:usetesting // the directory of the test cannot be entered by others
 	must(t, err)
 	defer os.RemoveAll(dir)
 	must(t, os.Chmod(dir, 0o755))
