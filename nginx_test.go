@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// startNginx starts an nginx with these directives in its server block, and returns its address. It is skipped without the
-// program, but fails where all programs must be there.
+// startNginx starts an nginx with these directives in its server block, and returns its address and how to learn what it was
+// asked. Its upstream "inner" is a server that answers all. It is skipped without the program, but fails where all programs must
+// be there.
 func startNginx(t *testing.T, server string) (addr string, log func() []string) {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
@@ -40,6 +41,12 @@ http {
 	fastcgi_temp_path %[1]s/fastcgi;
 	uwsgi_temp_path %[1]s/uwsgi;
 	scgi_temp_path %[1]s/scgi;
+	upstream inner { server unix:%[1]s/inner.sock; }
+	server {
+		listen unix:%[1]s/inner.sock;
+		access_log off;
+		return 200 "ok";
+	}
 	server {
 		listen %[3]s;
 		%[4]s

@@ -40,11 +40,7 @@ func TestTransparency(t *testing.T) {
 		transparency.Run(t, transparency.Target{
 			Proxy: forwarding(0), Hasty: forwarding(hasty), HeaderTimeout: hasty,
 			Known: map[string]string{
-				"early bytes":                            "httputil.ReverseProxy loses what was read behind the request (https://go.dev/issue/80875)",
-				"full duplex/HTTP1":                      "httputil.ReverseProxy leaves the server's mode of HTTP/1 as it is, which reads first and writes then",
-				"early answer/HTTP1":                     "as above",
-				"server trickles a body of known length": "httputil.ReverseProxy does not flush it",
-				"hop-by-hop response headers of a server that closes": "http.Transport takes Connection away when it holds close",
+				"hop-by-hop response headers of a server that closes": "http.ReadResponse takes Connection away when it holds close",
 			},
 		})
 	})

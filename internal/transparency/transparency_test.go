@@ -29,6 +29,26 @@ func TestNothingInBetween(t *testing.T) {
 	Run(t, Target{Middleware: func(_ testing.TB, next http.Handler) http.Handler { return next }})
 }
 
+func TestKnown(t *testing.T) {
+	target := Target{Known: map[string]string{"early bytes": "lost", "bodies/HTTP2": "long"}}
+	for _, test := range []struct {
+		names    []string
+		failures []string
+		want     []string
+	}{
+		{[]string{"early bytes", "early bytes/HTTP1"}, []string{"a"}, nil},
+		{[]string{"early bytes", "early bytes/HTTP1"}, nil, []string{"the case passes, though it is known to fail: lost"}},
+		{[]string{"bodies", "bodies/HTTP2"}, []string{"a", "b"}, nil},
+		{[]string{"bodies", "bodies/HTTP1"}, []string{"a", "b"}, []string{"a", "b"}},
+		{[]string{"bodies", "bodies/HTTP1"}, nil, nil},
+	} {
+		reason, known := target.known(test.names...)
+		if got := verdict(test.failures, reason, known); !slices.Equal(got, test.want) {
+			t.Errorf("%s with %q: %q, want %q", test.names[1], test.failures, got, test.want)
+		}
+	}
+}
+
 // breakages are middlewares and proxies that are broken in one way each, with the cases that must notice it.
 var breakages = []struct {
 	name   string
