@@ -20,13 +20,8 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// The time-outs of the server towards its clients, and how long requests have
-// to end when it stops.
-const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
-	shutdownTimeout   = 30 * time.Second
-)
+// shutdownTimeout is how long requests have to end when the server stops.
+const shutdownTimeout = 30 * time.Second
 
 // serve runs a virtual service until ctx ends.
 func serve(ctx context.Context, args []string, _, errs io.Writer) int {
@@ -120,10 +115,8 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler: s.vs, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	server := limpet.NewServer(s.vs)
+	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	if c.TLS != nil {
 		dir := builder{dir: filepath.Dir(s.file)}
 		cert, err := tls.LoadX509KeyPair(dir.path(c.TLS.Certificate), dir.path(c.TLS.Key))
