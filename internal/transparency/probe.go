@@ -28,16 +28,8 @@ type effort struct {
 	many     int           // repetitions
 }
 
-var (
-	full  = effort{15 * time.Second, 1 << 30, 10_000}
-	brief = effort{300 * time.Millisecond, 32 << 20, 200} // where a failure is expected
-)
-
-func init() {
-	if raceEnabled {
-		full.large, full.many = 16<<20, 400
-	}
-}
+// brief is enough where a failure is expected; full is in race_off.go and race_on.go.
+var brief = effort{300 * time.Millisecond, 32 << 20, 200}
 
 // A probe is a case under way. It collects what the case finds wrong. Its methods may be called in any goroutine, those that
 // end the case only in the case's own.

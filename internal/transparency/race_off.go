@@ -2,4 +2,6 @@
 
 package transparency
 
-const raceEnabled = false
+import "time"
+
+var full = effort{15 * time.Second, 1 << 30, 10_000}
