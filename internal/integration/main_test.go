@@ -12,6 +12,9 @@ func TestMain(m *testing.M) {
 		runInstance()
 		return
 	}
-	// The proxy forgets goroutines of delayed connections that are closed.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"))
+	goleak.VerifyTestMain(m,
+		// The proxy forgets goroutines of delayed connections that are closed.
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
+		// The client waits out a second before it asks again about a cluster.
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
 }

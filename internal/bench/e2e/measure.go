@@ -178,13 +178,9 @@ func (b *bench) start(ctx context.Context, t target, listen, cpus string) (*proc
 		if err != nil {
 			return nil, err
 		}
-		var out bytes.Buffer
-		tmpl, err := template.New(name).Funcs(template.FuncMap{"port": port}).Parse(string(text))
+		out, err := expand(name, string(text), values)
 		if err == nil {
-			err = tmpl.Execute(&out, values)
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), out.Bytes(), 0o600)
+			err = os.WriteFile(filepath.Join(dir, name), out, 0o600)
 		}
 		if err != nil {
 			return nil, err
@@ -208,6 +204,17 @@ func (b *bench) start(ctx context.Context, t target, listen, cpus string) (*proc
 	}
 	go func() { p.done <- p.Wait() }()
 	return p, nil
+}
+
+// expand fills in a configuration.
+func expand(name, text string, values map[string]any) ([]byte, error) {
+	tmpl, err := template.New(name).Funcs(template.FuncMap{"port": port}).Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = tmpl.Execute(&out, values)
+	return out.Bytes(), err
 }
 
 // stop ends the process, by force if it must.

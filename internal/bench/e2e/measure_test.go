@@ -1,7 +1,10 @@
 package main
 
 import (
-	"os/exec"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,23 +45,59 @@ func TestParseWrk(t *testing.T) {
 	}
 }
 
-// Each target whose program is here starts, proxies and stops.
-func TestTargets(t *testing.T) {
-	for _, program := range []string{"nginx", "wrk", "taskset"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%s is missing", program)
+// Each Go target answers what its server, or its own handler, says.
+func TestGoTargets(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello from a server") }))
+	defer upstream.Close()
+	addr := strings.TrimPrefix(upstream.URL, "http://")
+	for _, target := range targets {
+		if target.program != "" {
+			continue
 		}
+		make, ok := goTargets[target.name]
+		if !ok {
+			t.Errorf("%s is not made anywhere", target.name)
+			continue
+		}
+		h, err := make([]string{addr, addr[:strings.Index(addr, ":")] + ":1"})
+		if err != nil {
+			t.Errorf("%s: %v", target.name, err)
+			continue
+		}
+		proxy := httptest.NewServer(h)
+		res, err := http.Get(proxy.URL)
+		if err != nil {
+			t.Errorf("%s: %v", target.name, err)
+		} else if body, _ := io.ReadAll(res.Body); res.StatusCode != 200 || !strings.HasPrefix(string(body), "hello from") {
+			t.Errorf("%s: %s %q", target.name, res.Status, body)
+		}
+		proxy.Close()
 	}
+}
+
+// Budgets name targets, and configurations can be made.
+func TestTargets(t *testing.T) {
 	for _, b := range budgets {
 		for _, name := range []string{b.of, b.peer} {
-			if !strings.Contains(strings.Join(targetNames(), " ")+" ", name+" ") {
+			if !slices.Contains(targetNames(), name) {
 				t.Errorf("budget %s names %q, which is no target", b.id, name)
 			}
 		}
 	}
-	for name := range goTargets {
-		if h, err := goTargets[name]([]string{"127.0.0.1:1", "127.0.0.1:2"}); h == nil || err != nil {
-			t.Errorf("%s: %v", name, err)
+	for _, target := range targets {
+		for _, name := range append([]string{target.config}, target.files...) {
+			if name == "" {
+				continue
+			}
+			text, err := configs.ReadFile("configs/" + name)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			out, err := expand(name, string(text), map[string]any{"Dir": "/dir", "Listen": "127.0.0.1:1", "Upstreams": []string{"127.0.0.1:2", "127.0.0.1:3"}})
+			if err != nil || len(out) == 0 {
+				t.Errorf("%s: %q, %v", name, out, err)
+			}
 		}
 	}
 }
