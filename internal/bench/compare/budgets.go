@@ -37,6 +37,23 @@ var budgets = []budget{
 	{"S2", re(`Loops-1`), "limpet", "unlimited", 1.25, "what the limits cost on loops"},
 }
 
+// A limit is what an operation of limpet's may cost by itself.
+type limit struct {
+	id    string
+	group *regexp.Regexp
+	impl  string // empty where there is none
+	unit  string
+	max   float64
+	why   string
+}
+
+var limits = []limit{
+	{"T4", re(`TableMemory-1`), "limpet", "B/entry", 180, "a million entries, keys and values included"},
+	{"G2", re(`Country-1`), "", "×decode", 0.30, "the country of an address; the peer decodes the record each time"},
+	{"L1", re(`Acquire/roundrobin/servers=100/.*-2`), "", "ns/op", 200, "a server of a hundred, taken and given back"},
+	{"L1", re(`Acquire/(leastconnections|consistenthash)/servers=100/.*-2`), "", "ns/op", 400, "a server of a hundred, taken and given back"},
+}
+
 // renamed are benchmarks of the packages themselves, which are not named by
 // impl: group and impl.
 var renamed = map[string][2]string{

@@ -21,7 +21,10 @@ import (
 // to the module of the benchmarks.
 var suites = []struct{ dir, pkg, bench, cpu string }{
 	{".", ".", ".", "1,2"},
-	{"../..", "./datascript", "^(Listing|ListingNaive|ListingUnlimited|Loops|LoopsUnlimited)$", "1"},
+	{"../..", "./lbpool", "^BenchmarkAcquire$", "2"},
+	{"../..", "./ipgroup/geoip", "^BenchmarkCountry$", "1"},
+	{"../..", "./policy", "^BenchmarkThousandRules$", "1"},
+	{"../..", "./datascript", "^Benchmark(Listing|ListingNaive|ListingUnlimited|Loops|LoopsUnlimited)$", "1"},
 }
 
 func main() {

@@ -181,6 +181,20 @@ func printBudgets(w io.Writer, now results) (missed int) {
 			fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%.2f\t%s\t%s\n", b.id, group, b.peer, b.max, ratio, verdict, b.why)
 		}
 	}
+	for _, l := range limits {
+		for _, group := range slices.Sorted(maps.Keys(now)) {
+			m, ok := now.median(group, l.impl, l.unit)
+			if !ok || !l.group.MatchString(group) {
+				continue
+			}
+			verdict := "met"
+			if m > l.max {
+				verdict = "MISSED"
+				missed++
+			}
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%.4g\t%.4g\t%s\t%s\n", l.id, group, l.unit, l.max, m, verdict, l.why)
+		}
+	}
 	tw.Flush()
 	return missed
 }

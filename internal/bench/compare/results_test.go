@@ -12,6 +12,8 @@ BenchmarkTable/op=lookup/entries=64k/impl=limpet-2         	 100	 60.0 ns/op	 0 
 BenchmarkTable/op=lookup/entries=64k/impl=limpet-2         	 100	 70.0 ns/op	 0 B/op	 0 allocs/op
 BenchmarkListing 	 100	 30.0 ns/op
 BenchmarkListingNaive 	 100	 40.0 ns/op
+BenchmarkAcquire/roundrobin/servers=100/idle-2 	 100	 250.0 ns/op
+BenchmarkAcquire/roundrobin/servers=1000/idle-2 	 100	 250.0 ns/op
 PASS
 `
 
@@ -28,10 +30,10 @@ func TestResults(t *testing.T) {
 	}
 	var b strings.Builder
 	printGroups(&b, now, now)
-	if missed := printBudgets(&b, now); missed != 1 {
-		t.Errorf("%d budgets missed, want that of the listing", missed)
+	if missed := printBudgets(&b, now); missed != 2 {
+		t.Errorf("%d budgets missed, want those of the listing and of round robin", missed)
 	}
-	for _, want := range []string{"otter    100     0          0  0.60 ×  0.60 ×", "Listing-1", "0.75      MISSED", "0.60      met"} {
+	for _, want := range []string{"otter    100     0          0  0.60 ×  0.60 ×", "Listing-1", "0.75      MISSED", "250       MISSED", "0.60      met"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, b.String())
 		}
