@@ -3,7 +3,6 @@ package limpet
 import (
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -63,13 +62,12 @@ func (c *conn) setEnds(remote, local net.Addr) {
 	c.ends = connEnds{tcpAddr(remote), tcpAddr(local)}
 }
 
-// connOf returns the connection of a request, or nil if our listener has not
-// accepted it.
-func (vs *VirtualService) connOf(r *http.Request) *conn {
-	a := r.Context().Value(http.LocalAddrContextKey)
-	switch a.(type) {
+// connAt returns the connection of a request, given what its context has for
+// [http.LocalAddrContextKey], or nil if our listener has not accepted it.
+func (vs *VirtualService) connAt(local net.Addr) *conn {
+	switch local.(type) {
 	case *net.TCPAddr, *net.UnixAddr: // others might not be comparable
-		c, _ := vs.conns.Load(a)
+		c, _ := vs.conns.Load(local)
 		found, _ := c.(*conn)
 		return found
 	}

@@ -173,15 +173,6 @@ func (tx *Transaction) failPool(a lbpool.FailAction) {
 	}
 }
 
-// scriptContext is what scripts run under: the client's patience bounds them,
-// the time that they have set the server does not.
-func (tx *Transaction) scriptContext() context.Context {
-	if tx.cancel != nil {
-		return context.WithValue(tx.r.Context(), transactionKey{}, tx)
-	}
-	return tx
-}
-
 // statusClientGone is what records show when the client did not wait for its
 // answer. No standard has it, but many logs do.
 const statusClientGone = 499

@@ -147,10 +147,18 @@ func (t *throttle) pass(now time.Time, rate int) (suppressed int64, ok bool) {
 	return t.suppressed.Swap(0), true
 }
 
+// wantsRecords reports whether anybody reads records. Where nobody does, they
+// need not be complete to be counted.
+func (s *snapshot) wantsRecords(ctx context.Context) bool {
+	return s.OnComplete != nil || s.Logger.Enabled(ctx, slog.LevelInfo) || s.Logger.Enabled(ctx, slog.LevelWarn) || s.Logger.Enabled(ctx, slog.LevelError)
+}
+
 // emit counts a record, logs it and hands it to OnComplete.
 func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	vs.counters.add(r)
-	r.Location = s.location(r.Client.Addr())
+	if r.Connection {
+		r.Location = s.location(r.Client.Addr())
+	}
 	if len(r.Significant) > 0 {
 		r.Significant = slices.DeleteFunc(r.Significant, func(reason Significance) bool { return s.Logging.ignored(reason, r.Status) })
 	}

@@ -135,7 +135,7 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 			tx.replyText(statusClientGone)
 			return
 		}
-		err := tx.s.engine.Run(tx.scriptContext(), script.Script, ev, tx)
+		err := tx.s.engine.Run(tx.shared, script.Script, ev, tx)
 		if err == nil {
 			if tx.reply != nil && tx.reply.status >= 400 {
 				tx.record.significant(ScriptRefused)
@@ -171,7 +171,7 @@ func selectPool(tx *Transaction) {
 	if len(tx.s.Pools) == 0 {
 		return
 	}
-	tx.route = lbpool.Route{Pool: tx.s.defaultPool, Wait: tx.r.Method == http.MethodGet}
+	*tx.route = lbpool.Route{Pool: tx.s.defaultPool, Wait: tx.r.Method == http.MethodGet}
 	group, grouped := tx.s.pools.Group(tx.selected.pool)
 	lookup := group.Lookup
 	if !grouped {
@@ -254,7 +254,7 @@ func bindServer(tx *Transaction) {
 	if sel := &tx.selected; sel.key != "" && tx.repinned() {
 		// The entry named a server that could not be had. Of requests that
 		// find this out at the same time the first one wins.
-		_, err := tx.s.Tables.CompareAndSwap(tx, "", sel.key, sel.entry, serverValue(server, sel.entry))
+		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, serverValue(server, sel.entry))
 		if err != nil {
 			tx.record.Error = err
 		}

@@ -40,7 +40,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := &hints{w: w}
 	h.trace.Got1xxResponse = h.pass
-	tx.Context = httptrace.WithClientTrace(tx.Context, &h.trace) // and so is r's, which is tx
+	tx.shared.Context = httptrace.WithClientTrace(tx.shared.Context, &h.trace) // and so r has it
 	r.Header = tx.serverHeader(r, protocol)
 	r.Close = false
 	if r.ContentLength == 0 {

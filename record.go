@@ -137,26 +137,9 @@ func (r *Record) scriptFailed(err error) {
 // panicked with, if it did.
 func (tx *Transaction) complete(p any) {
 	r := &tx.record
-	r.VirtualService = tx.s.Name
 	r.Duration = time.Since(r.Start)
-	r.Client, r.Source, r.Local = tx.client, tx.source, tx.local
-	r.ClientSource, r.ClientReason = tx.found.Source.String(), tx.found.Reason.String()
-	if tx.conn != nil {
-		r.Proxy = tx.conn.proxy
-	}
-	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, tx.r.URL.EscapedPath()
 	r.Status, r.Bytes = tx.rw.status, tx.rw.bytes
 	r.Closed = tx.closing != staysOpen
-	r.RequestID, r.UserID = tx.id, tx.user
-	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
-		r.SentPath = tx.out.URL.EscapedPath()
-	}
-	if tx.route.Pool != nil {
-		r.Pool, r.Server = tx.Server()
-	}
-	if s := tx.route.Server; s != nil {
-		r.ServerName = s.Name()
-	}
 	r.Tried = tx.route.Tried
 	r.Persistence = tx.persistence()
 	switch {
@@ -184,7 +167,33 @@ func (tx *Transaction) complete(p any) {
 	if !tx.denied && tx.failed() {
 		tx.s.security.Failed(tx)
 	}
-	tx.vs.emit(tx.s, tx, r)
+	if tx.s.wantsRecords(tx.shared) {
+		tx.describe()
+	}
+	tx.vs.emit(tx.s, tx.shared, r)
+}
+
+// describe fills in what only those need who read records.
+func (tx *Transaction) describe() {
+	r := &tx.record
+	r.VirtualService = tx.s.Name
+	r.Client, r.Source, r.Local = tx.client, tx.source, tx.local
+	r.Location = tx.s.location(tx.client.Addr())
+	r.ClientSource, r.ClientReason = tx.found.Source.String(), tx.found.Reason.String()
+	if tx.conn != nil {
+		r.Proxy = tx.conn.proxy
+	}
+	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, tx.r.URL.EscapedPath()
+	r.RequestID, r.UserID = tx.id, tx.user
+	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
+		r.SentPath = tx.out.URL.EscapedPath()
+	}
+	if tx.route.Pool != nil {
+		r.Pool, r.Server = tx.Server()
+	}
+	if s := tx.route.Server; s != nil {
+		r.ServerName = s.Name()
+	}
 }
 
 // persistence says what came of the client's binding.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -15,10 +17,12 @@ import (
 )
 
 // A Transaction is one request on its way through a virtual service, and its
-// response. It is the context of the request that a wrapped handler or a
-// transport gets, where [TransactionFrom] finds it. Its methods may be called
-// in the goroutine that serves the request, until that returns.
+// response. The context of the request that a wrapped handler or a transport
+// gets leads to it; see [TransactionFrom]. Its methods may be called in the
+// goroutine that serves the request, until that returns. It must not be kept
+// longer: the next request gets the same one.
 type Transaction struct {
+	// Context is that of the request.
 	context.Context
 
 	vs *VirtualService
@@ -39,7 +43,6 @@ type Transaction struct {
 
 	selected selection
 	pinned   bool // a request policy has selected, and scripts cannot
-	route    lbpool.Route
 	looked   Persistence // how the best look-up ended
 	vars     datascript.Vars
 
@@ -61,9 +64,35 @@ type Transaction struct {
 	requestBuffered bool
 	maxResponseBody int
 
-	rw     responseWriter
+	// Parts of shared.
+	rw     *responseWriter
+	route  *lbpool.Route
+	shared *shared
+
 	record Record
 }
+
+// shared is what others get to see of a transaction: handlers, transports,
+// loggers and tables, which may keep a context or a writer for longer than
+// they should. So each request has its own, while transactions are used again
+// and again.
+type shared struct {
+	context.Context
+	tx    atomic.Pointer[Transaction] // nil when it is over
+	rw    responseWriter
+	route lbpool.Route
+}
+
+// Value implements context.Context.
+func (sh *shared) Value(key any) any {
+	if key == (transactionKey{}) {
+		return sh.tx.Load()
+	}
+	return sh.Context.Value(key)
+}
+
+// transactions are those that are not in use.
+var transactions = sync.Pool{New: func() any { return new(Transaction) }}
 
 // A selection is what the scripts have chosen.
 type selection struct {
@@ -91,43 +120,40 @@ const (
 type transactionKey struct{}
 
 // TransactionFrom returns the transaction that a request belongs to, given the
-// request's context.
+// request's context. There is none when the transaction is over.
 func TransactionFrom(ctx context.Context) (*Transaction, bool) {
-	tx, ok := ctx.Value(transactionKey{}).(*Transaction)
-	return tx, ok
+	tx, _ := ctx.Value(transactionKey{}).(*Transaction)
+	return tx, tx != nil
 }
 
 func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *Transaction {
-	tx := &Transaction{vs: vs, s: s, w: w, r: r, out: r, Context: r.Context()}
+	tx := transactions.Get().(*Transaction)
+	sh := &shared{Context: r.Context()}
+	sh.tx.Store(tx)
+	sh.rw = responseWriter{ResponseWriter: w, tx: tx}
 	if len(s.Pools) > 0 {
-		tx.Context = lbpool.WithRoute(r.Context(), &tx.route)
+		sh.Context = lbpool.WithRoute(sh.Context, &sh.route)
 	}
+	tx.Context, tx.shared, tx.rw, tx.route = sh, sh, &sh.rw, &sh.route
+	tx.vs, tx.s, tx.w, tx.r, tx.out = vs, s, w, r, r
+	tx.record.Start = time.Now()
+
 	peer := clientaddr.ParsePeer(r.RemoteAddr)
 	tx.source = netip.AddrPortFrom(clientaddr.Normalize(peer.Addr()), peer.Port())
 	tx.found = s.resolver.Resolve(tx.source, r.Header)
 	tx.client = netip.AddrPortFrom(tx.found.Addr, tx.found.Port)
-	tx.conn = vs.connOf(r)
-	tx.local = localAddr(r)
-	tx.rw = responseWriter{ResponseWriter: w, tx: tx}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // where the server accepted the connection
+	tx.conn, tx.local = vs.connAt(local), tcpAddr(local)
 	if len(w.Header()) > 0 {
 		tx.rw.initial = w.Header().Clone()
 	}
-	tx.record.Start = time.Now()
 	return tx
 }
 
-// localAddr is the address at which the server accepted the connection.
-func localAddr(r *http.Request) netip.AddrPort {
-	a, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return tcpAddr(a)
-}
-
-// Value implements context.Context.
-func (tx *Transaction) Value(key any) any {
-	if key == (transactionKey{}) {
-		return tx
-	}
-	return tx.Context.Value(key)
+// free gives the transaction to the next request.
+func (tx *Transaction) free() {
+	*tx = Transaction{vars: tx.vars}
+	transactions.Put(tx)
 }
 
 // Client returns the address of the client: that of the peer, unless the peer
@@ -283,11 +309,11 @@ func (tx *Transaction) writer() http.ResponseWriter {
 	for w := tx.w; ; {
 		switch t := w.(type) {
 		case http.Hijacker:
-			return hijackableWriter{&tx.rw}
+			return hijackableWriter{tx.rw}
 		case interface{ Unwrap() http.ResponseWriter }:
 			w = t.Unwrap()
 		default:
-			return &tx.rw
+			return tx.rw
 		}
 	}
 }
@@ -298,7 +324,7 @@ func (tx *Transaction) forwarded() *http.Request {
 	if tx.serverTimeout > 0 {
 		tx.Context, tx.cancel = context.WithTimeout(tx.Context, tx.serverTimeout)
 	}
-	return tx.out.WithContext(tx)
+	return tx.out.WithContext(tx.Context)
 }
 
 // lookedUp notes how a look-up of a persistence entry ended.
@@ -352,9 +378,11 @@ func (tx *Transaction) finish() {
 	}
 	tx.vars.Reset()
 	tx.complete(p)
+	tx.shared.tx.Store(nil)
 	if p != nil {
-		panic(p)
+		panic(p) // and nobody knows who still has the transaction
 	}
+	tx.free()
 }
 
 // isAbort reports whether a handler panicked to abort its response.
