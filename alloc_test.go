@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
@@ -28,11 +30,11 @@ func TestForwardingAllocations(t *testing.T) {
 		cfg  limpet.Config
 		most float64
 	}{
-		{"no script", limpet.Config{Pools: pools}, 42},
+		{"no script", limpet.Config{Pools: pools}, 35},
 		{"listing", limpet.Config{
 			Pools: pools, Tables: persistence.NewStore(persistence.Options{}),
 			Scripts: []limpet.Script{compile(t, "Custom Persistence", customPersistence)},
-		}, 50},
+		}, 40},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, site := serve(t, http1, test.cfg)
@@ -40,6 +42,40 @@ func TestForwardingAllocations(t *testing.T) {
 			// Both servers read a request and write a response.
 			if own := all - 2*serving; own > test.most {
 				t.Errorf("%.0f allocations, of which %.0f are those of two servers; at most %.0f are wanted", all, 2*serving, test.most)
+			}
+		})
+	}
+}
+
+// TestWrapAllocations bounds what a request costs that goes to a wrapped
+// handler: what others may keep of the transaction, and a request that has its
+// context.
+func TestWrapAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) })
+	store := persistence.NewStore(persistence.Options{})
+	// The client of httptest's requests sticks.
+	if ok, err := store.Put(t.Context(), "", "192.0.2.11234", "10.0.0.1", time.Hour); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for _, test := range []struct {
+		name string
+		cfg  limpet.Config
+		most float64
+	}{
+		{"no configuration", limpet.Config{}, 2},
+		{"listing", limpet.Config{
+			Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})}, Tables: store,
+			Scripts: []limpet.Script{compile(t, "Custom Persistence", customPersistence)},
+		}, 7},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newVirtualService(t, test.cfg).Wrap(next)
+			r, w := httptest.NewRequest("GET", "/path?query=1", nil), &discardWriter{header: http.Header{}}
+			if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) }); n > test.most {
+				t.Errorf("%.0f allocations, at most %.0f are wanted", n, test.most)
 			}
 		})
 	}

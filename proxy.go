@@ -189,13 +189,15 @@ func (tx *Transaction) tellClient(h http.Header, r *http.Request) {
 		delete(h, name)
 	}
 	trusted := tx.s.resolver.Trusts(tx.source.Addr())
+	told := &[2]string{1: tx.r.Host} // in one allocation
 	if peer, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		if chain := tx.r.Header["X-Forwarded-For"]; trusted && len(chain) > 0 {
 			peer = strings.Join(chain, ", ") + ", " + peer
 		}
-		h["X-Forwarded-For"] = []string{peer}
+		told[0] = peer
+		h["X-Forwarded-For"] = told[:1:1]
 	}
-	h["X-Forwarded-Host"] = []string{tx.r.Host}
+	h["X-Forwarded-Host"] = told[1:]
 	h["X-Forwarded-Proto"] = schemeHTTP
 	if tx.Encrypted() { // perhaps to a proxy, and not to us
 		h["X-Forwarded-Proto"] = schemeHTTPS
@@ -250,11 +252,15 @@ func hasToken(lines []string, token string) bool {
 // addHeader adds the values of another header, which is not needed afterwards.
 func addHeader(to, from http.Header) {
 	for name, values := range from {
-		if own, ok := to[name]; ok {
-			values = append(slices.Clip(own), values...)
-		}
-		to[name] = values
+		addValues(to, name, values)
 	}
+}
+
+func addValues(to http.Header, name string, values []string) {
+	if own, ok := to[name]; ok {
+		values = append(slices.Clip(own), values...)
+	}
+	to[name] = values
 }
 
 // pass gives the client the server's response. An error means that part of it
@@ -263,9 +269,12 @@ func pass(w http.ResponseWriter, res *http.Response) error {
 	for name := range listed(res.Header["Connection"]) {
 		res.Header.Del(name)
 	}
-	maps.DeleteFunc(res.Header, func(name string, _ []string) bool { return betweenPeers(name) })
 	h := w.Header()
-	addHeader(h, res.Header)
+	for name, values := range res.Header {
+		if !betweenPeers(name) {
+			addValues(h, name, values)
+		}
+	}
 	announced := len(res.Trailer)
 	if announced > 0 {
 		h.Add("Trailer", strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", "))
@@ -297,9 +306,9 @@ func pass(w http.ResponseWriter, res *http.Response) error {
 // copyBody passes on a response's body as it comes. The header goes ahead when
 // the body may take its time.
 func copyBody(w http.ResponseWriter, res *http.Response) error {
-	flush := http.NewResponseController(w).Flush
+	control := http.NewResponseController(w)
 	if mayTakeTime(res) {
-		if err := flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
 	}
@@ -315,7 +324,7 @@ func copyBody(w http.ResponseWriter, res *http.Response) error {
 		// At the end of a body whose length was not told, a flush keeps the
 		// server from finding it out and telling it.
 		if err == nil || err == io.EOF && res.ContentLength < 0 {
-			_ = flush() // if it fails, so will the next write
+			_ = control.Flush() // if it fails, so will the next write
 		}
 		if err == io.EOF {
 			return nil

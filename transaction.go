@@ -42,7 +42,7 @@ type Transaction struct {
 	denied bool // by a security policy
 
 	selected selection
-	pinned   bool // a request policy has selected, and scripts cannot
+	pinned   bool        // a request policy has selected, and scripts cannot
 	looked   Persistence // how the best look-up ended
 	vars     datascript.Vars
 
@@ -69,7 +69,8 @@ type Transaction struct {
 	route  *lbpool.Route
 	shared *shared
 
-	record Record
+	noRoute lbpool.Route // stands for route where there are no pools
+	record  Record
 }
 
 // shared is what others get to see of a transaction: handlers, transports,
@@ -78,8 +79,13 @@ type Transaction struct {
 // and again.
 type shared struct {
 	context.Context
-	tx    atomic.Pointer[Transaction] // nil when it is over
-	rw    responseWriter
+	tx atomic.Pointer[Transaction] // nil when it is over
+	rw responseWriter
+}
+
+// sharedWithPools is what is shared where there are pools.
+type sharedWithPools struct {
+	shared
 	route lbpool.Route
 }
 
@@ -128,13 +134,17 @@ func TransactionFrom(ctx context.Context) (*Transaction, bool) {
 
 func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *Transaction {
 	tx := transactions.Get().(*Transaction)
-	sh := &shared{Context: r.Context()}
-	sh.tx.Store(tx)
-	sh.rw = responseWriter{ResponseWriter: w, tx: tx}
 	if len(s.Pools) > 0 {
-		sh.Context = lbpool.WithRoute(sh.Context, &sh.route)
+		more := new(sharedWithPools)
+		tx.shared, tx.route = &more.shared, &more.route
+		tx.shared.Context = lbpool.WithRoute(r.Context(), tx.route)
+	} else {
+		tx.shared, tx.route = new(shared), &tx.noRoute
+		tx.shared.Context = r.Context()
 	}
-	tx.Context, tx.shared, tx.rw, tx.route = sh, sh, &sh.rw, &sh.route
+	tx.shared.tx.Store(tx)
+	tx.Context, tx.rw = tx.shared, &tx.shared.rw
+	tx.rw.ResponseWriter, tx.rw.tx = w, tx
 	tx.vs, tx.s, tx.w, tx.r, tx.out = vs, s, w, r, r
 	tx.record.Start = time.Now()
 

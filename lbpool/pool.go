@@ -224,6 +224,9 @@ func (p *Pool) notify() {
 // else the first.
 func (p *Pool) Lookup(server string, port uint16) (*Server, bool) {
 	l := p.refresh()
+	if !looksLikeIP(server) {
+		return prefer(l.byName[strings.ToLower(server)], port)
+	}
 	if addr, err := parseAddr(server); err == nil {
 		return l.lookupAddr(netip.AddrPortFrom(addr, port))
 	}
@@ -234,6 +237,16 @@ func (p *Pool) Lookup(server string, port uint16) (*Server, bool) {
 		return l.lookupAddr(addr)
 	}
 	return prefer(l.byName[strings.ToLower(server)], port)
+}
+
+// looksLikeIP reports whether text may be an IP address, with or without a port. What a script looks up often is none,
+// such as the key of an entry, and errors cost more than this.
+func looksLikeIP(text string) bool {
+	if strings.Contains(text, ":") {
+		return true
+	}
+	const octet = 3 // digits
+	return len(text)-strings.LastIndexByte(text, '.') <= 1+octet
 }
 
 func (l *layout) lookupAddr(addr netip.AddrPort) (*Server, bool) {

@@ -353,17 +353,21 @@ func (t *try) end() {
 
 // aim returns a shallow copy of req that goes to s.
 func aim(req *http.Request, s *Server) *http.Request {
-	out := *req
-	target := url.URL{}
+	var both struct { // in one allocation
+		out    http.Request
+		target url.URL
+	}
+	out, target := &both.out, &both.target
+	*out = *req
 	if req.URL != nil {
-		target = *req.URL
+		*target = *req.URL
 	}
 	if out.Host == "" {
 		out.Host = target.Host
 	}
 	target.Scheme, target.Host = s.pool.current.Load().scheme, s.host
-	out.URL = &target
-	return &out
+	out.URL = target
+	return out
 }
 
 // diagnose finds out what kind of failure err is.

@@ -25,6 +25,9 @@ type conn struct {
 	probe  *probe        // nil if it cannot be found out whether the server has closed it
 	abort  func()        // closes the connection at once; made once for many exchanges
 
+	// deadline is that of reading and writing, the zero time if there is none. See extend.
+	deadline time.Time
+
 	idleSince       time.Time
 	inHost, inQueue links
 }
@@ -67,6 +70,22 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 func (c *conn) tooLarge() error { return fmt.Errorf("response header exceeds %d bytes", c.t.maxHeader) }
+
+// extend allows at least d from now for what comes. A deadline that leaves more than that, but not much more, stays: to
+// move it for each request would cost more than all the rest that is done for a time-out.
+func (c *conn) extend(now time.Time, d time.Duration) {
+	if left := c.deadline.Sub(now); d <= left && left <= d+d/8 {
+		return
+	}
+	c.deadline = now.Add(d + d/8)
+	_ = c.rw.SetDeadline(c.deadline)
+}
+
+// unbound takes the deadline away.
+func (c *conn) unbound() {
+	c.deadline = time.Time{}
+	_ = c.rw.SetDeadline(c.deadline)
+}
 
 // alive reports whether an idle connection can be used: the server has neither closed it nor sent anything that nobody
 // has asked for. It may close it in the very next moment.

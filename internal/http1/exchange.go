@@ -52,8 +52,8 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 		return nil, err
 	}
 	x.upload.answer()
-	if d := x.c.t.base.ResponseHeaderTimeout; d > 0 || x.upload != nil {
-		_ = x.c.rw.SetDeadline(time.Time{})
+	if x.upload != nil || !x.c.deadline.IsZero() && !x.here(resp) {
+		x.c.unbound()
 	}
 	x.c.limit = unlimited
 	x.keep = !resp.Close && !x.req.Close && resp.StatusCode > 199
@@ -69,14 +69,22 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 	return resp, nil
 }
 
+// here reports whether all of a response's body has been read from the connection, so that nothing more has to be waited for.
+func (x *exchange) here(resp *http.Response) bool {
+	return resp.Body == http.NoBody || resp.ContentLength >= 0 && resp.ContentLength <= int64(x.c.br.Buffered())
+}
+
 var errHeaderTimeout error = &timeoutError{"timeout awaiting response headers"}
 
 func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	c := x.c
 	// With a body, the time begins to run when that is sent.
 	limit := c.t.base.ResponseHeaderTimeout
-	if limit > 0 && x.upload == nil {
-		_ = c.rw.SetDeadline(time.Now().Add(limit))
+	switch {
+	case limit > 0 && x.upload == nil:
+		c.extend(time.Now(), limit)
+	case !c.deadline.IsZero():
+		c.unbound()
 	}
 	n, unsent := c.rw.Write(head)
 	x.tell(unsent)
@@ -253,6 +261,9 @@ func (x *exchange) upgrade(resp *http.Response) (*http.Response, error) {
 	if x.unwatch != nil && !x.unwatch() {
 		x.c.close()
 		return nil, context.Cause(x.req.Context())
+	}
+	if !x.c.deadline.IsZero() {
+		x.c.unbound()
 	}
 	u := &upgraded{Conn: x.c.rw}
 	if x.c.br.Buffered() > 0 {

@@ -224,6 +224,9 @@ func (t *Transport) conn(ctx context.Context, key hostKey, trace *httptrace.Clie
 		if c == nil {
 			break
 		}
+		if !c.deadline.IsZero() { // it may have passed
+			c.extend(time.Now(), t.base.ResponseHeaderTimeout)
+		}
 		if !c.alive() {
 			c.close()
 			continue
