@@ -74,11 +74,14 @@ type Config struct {
 	// persistence keys; see [datascript.Env].
 	StrictSelect bool
 
+	// Reputations are behind avi.utils.get_ip_reputation. If they are
+	// [policy.Reputations] as well, rules ask them, too. Nil knows nothing: a
+	// rule with a reputation is refused, and a script that asks for one fails.
+	Reputations datascript.Reputations
+
 	// What follows is for scripts alone. Each may be nil: a script that uses
 	// what is missing fails.
 
-	// Reputations are behind avi.utils.get_ip_reputation.
-	Reputations datascript.Reputations
 	// RateLimiters are behind avi.vs.ratelimit.exceed, by name.
 	RateLimiters map[string]*datascript.RateLimiter
 	// RateProfile is what avi.vs.rate_limit enforces.
@@ -367,6 +370,7 @@ func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups
 	}
+	env.Reputations, _ = s.Reputations.(policy.Reputations)
 	if old != nil {
 		env.Previous = policy.Previous{
 			NetworkSecurity: old.network, HTTPSecurity: old.security, HTTPRequest: old.request, HTTPResponse: old.response,

@@ -2,7 +2,9 @@ package limpet_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +106,43 @@ func TestForwardingHeaderTable(t *testing.T) {
 				t.Errorf("%q from %s: the server gets %s: %q, want %q", test.header, by.name, test.name, got[test.name], by.want)
 			}
 		}
+	}
+}
+
+// What servers are told of the client may be replaced, appended to or added to, and go by another name.
+func TestForwardedForModes(t *testing.T) {
+	const xff = "X-Forwarded-For"
+	for _, test := range []struct {
+		name    string
+		trusted []netip.Prefix
+		edits   []policy.Edit
+		header  string
+		want    []string
+	}{
+		{"replaced", nil, nil, xff, []string{"127.0.0.1"}},
+		{"appended to what a trusted proxy says", loopback, nil, xff, []string{"6.6.6.6, 192.0.2.9, 127.0.0.1"}},
+		{"added", nil, []policy.Edit{policy.AddHeader{Name: xff, Value: "$source_ip"}}, xff, []string{"6.6.6.6, 192.0.2.9", "127.0.0.1"}},
+		{"replaced by the client alone", loopback, []policy.Edit{policy.ReplaceHeader{Name: xff, Value: "$client_ip"}}, xff, []string{"192.0.2.9"}},
+		{"by another name", loopback, []policy.Edit{policy.ReplaceHeader{Name: "True-Client-IP", Value: "$client_ip"}}, "True-Client-Ip", []string{"192.0.2.9"}},
+		{"with the port of the service", nil, []policy.Edit{policy.ReplaceHeader{Name: "X-Port", Value: "$vs_port"}}, "X-Port", []string{"PORT"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var got http.Header
+			cfg := limpet.Config{Pools: []*lbpool.Pool{echoHeader(t, &got)}, TrustedProxies: test.trusted}
+			if test.edits != nil {
+				cfg.HTTPRequest = []policy.RequestRule{{Name: "tell", Action: policy.Modify{Edits: test.edits}}}
+			}
+			_, site := serve(t, http1, cfg)
+			r := newRequest(t, "GET", site.URL, nil)
+			r.Header.Set(xff, "6.6.6.6, 192.0.2.9")
+			fetch(t, site.client(t), r)
+			if test.want[0] == "PORT" {
+				_, test.want[0], _ = net.SplitHostPort(site.Addr)
+			}
+			if !slices.Equal(got[test.header], test.want) {
+				t.Errorf("%s: %q, want %q", test.header, got[test.header], test.want)
+			}
+		})
 	}
 }
 

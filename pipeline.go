@@ -221,8 +221,10 @@ func (tx *Transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bo
 		tx.route.Pool, tx.route.Group = pool, group
 	case errors.Is(err, lbpool.ErrFull) && tx.route.Wait:
 		// It may wait in the queue of one of them, which is for the transport to find.
-		members := group.Members()
-		open := slices.IndexFunc(members, func(m lbpool.Member) bool { return m.Ratio > 0 && m.Pool.Up() })
+		members, unused := group.Members(), group.OutOfUse()
+		open := slices.IndexFunc(members, func(m lbpool.Member) bool {
+			return m.Ratio > 0 && m.Pool.Up() && !slices.Contains(unused, m.Pool)
+		})
 		tx.route.Pool, tx.route.Group = members[max(open, 0)].Pool, group
 	case fail.Kind == lbpool.FailBackup:
 		tx.route.Pool = fail.Backup

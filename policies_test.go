@@ -2,12 +2,16 @@ package limpet_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -70,6 +74,100 @@ func TestRequestAndResponsePolicy(t *testing.T) {
 		}
 		if local != (len(record.Monitored) == 0) || !local && record.Monitored[0].Status != 403 {
 			t.Errorf("%s: monitored %+v", tt.target, record.Monitored)
+		}
+	}
+}
+
+// The pool may depend on the port at which a request came; a script can still choose another.
+func TestPoolByPort(t *testing.T) {
+	first, second := listen(t, ""), listen(t, "")
+	port := second.Addr().(*net.TCPAddr).AddrPort().Port()
+	vs := newVirtualService(t, limpet.Config{
+		Pools: twoPools(t),
+		HTTPRequest: []policy.RequestRule{{
+			Name: "second port", Match: policy.Match{VSPort: &policy.PortMatch{Ports: []uint16{port}}},
+			Action: policy.Modify{Pool: policy.SwitchPool{Name: "b"}},
+		}},
+	})
+	for _, test := range []struct {
+		ln   net.Listener
+		want string
+	}{{first, "a / "}, {second, "b / "}} {
+		site := startSite(t, http1, vs.Listener(test.ln), vs)
+		if status, body := get(t, site.client(t), site.URL+"/"); status != 200 || body != test.want {
+			t.Errorf("at %v: %d %q, want %q", test.ln.Addr(), status, body, test.want)
+		}
+	}
+}
+
+// Servers may know the site by another name than clients do: one rule translates it, and one translates it back.
+func TestHostTranslation(t *testing.T) {
+	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			http.Redirect(w, r, "https://other.example/x", http.StatusFound)
+			return
+		}
+		http.Redirect(w, r, "http://"+r.Host+"/login?from="+r.URL.Path, http.StatusFound)
+	})
+	edit := func(c *limpet.Config) {
+		c.Pools = []*lbpool.Pool{pool}
+		c.HTTPRequest = []policy.RequestRule{{Name: "in", Action: policy.Modify{Rewrite: policy.RewriteURL{Host: "internal.example:8080"}}}}
+		c.HTTPResponse = []policy.ResponseRule{{
+			Name:     "out",
+			Match:    policy.ResponseMatch{Location: &policy.LocationMatch{Op: policy.BeginsWith, Values: []string{"http://internal.example:8080/"}}},
+			Location: &policy.RewriteLocation{Protocol: policy.HTTPS, Host: "www.example.com"},
+		}}
+	}
+	for path, want := range map[string]string{
+		"/a": "https://www.example.com/login?from=/a", "/elsewhere": "https://other.example/x",
+	} {
+		res, _, _ := serveOne(t, "-- HTTP_REQ\n", nil, edit, httptest.NewRequest("GET", path, nil))
+		if got := res.Header.Get("Location"); got != want {
+			t.Errorf("%s: Location %q, want %q", path, got, want)
+		}
+	}
+}
+
+// badList knows one address for one thing.
+type badList map[netip.Addr]string
+
+func (b badList) HasReputation(addr netip.Addr, kind string) (bool, error) {
+	if kind != "BOTNETS" && kind != "TOR" {
+		return false, fmt.Errorf("%q is not a reputation", kind)
+	}
+	return b[addr] == kind, nil
+}
+
+func (b badList) Reputation(addr netip.Addr) (string, bool) {
+	kind, ok := b[addr]
+	return kind, ok
+}
+
+// onlyForScripts is what scripts need, and rules cannot ask.
+type onlyForScripts struct{ datascript.Reputations }
+
+func TestReputationRules(t *testing.T) {
+	list := badList{netip.MustParseAddr("192.0.2.1"): "TOR"}
+	rules := func(kind string) []policy.SecurityRule {
+		return []policy.SecurityRule{{
+			Name: "bad", Match: policy.Match{Reputation: &policy.ReputationMatch{Kinds: []string{kind}}}, Action: policy.Respond{Status: 403},
+		}}
+	}
+	vs := newVirtualService(t, limpet.Config{Reputations: list, HTTPSecurity: rules("TOR")})
+	h := vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for client, want := range map[string]int{"192.0.2.1": 403, "192.0.2.2": 200} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, from(client+":1", "/"))
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", client, w.Code, want)
+		}
+	}
+	for fault, cfg := range map[string]limpet.Config{
+		"the policy was given no reputations": {Reputations: onlyForScripts{list}, HTTPSecurity: rules("TOR")},
+		`"SPAM" is not a reputation`:          {Reputations: list, HTTPSecurity: rules("SPAM")},
+	} {
+		if _, err := limpet.New(cfg); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%v, want %s", err, fault)
 		}
 	}
 }

@@ -75,6 +75,8 @@ func (p *Pool) configure(cfg Config) error {
 type settings struct {
 	port        uint16
 	scheme      string
+	rewriteHost bool
+	keepPort    bool
 	algorithm   Algorithm // nil: that of the settings before
 	passive     Passive
 	repick      Repick
@@ -96,8 +98,9 @@ type settings struct {
 
 func newSettings(cfg Config, faults *faults) *settings {
 	st := &settings{
-		port:       cfg.DefaultPort,
-		scheme:     cfg.Scheme,
+		port:        cfg.DefaultPort,
+		scheme:      cfg.Scheme,
+		rewriteHost: cfg.RewriteHost, keepPort: cfg.KeepPort,
 		algorithm:  cfg.Algorithm,
 		passive:    cfg.Passive.withDefaults(),
 		repick:     cfg.Repick,
@@ -124,11 +127,8 @@ func newSettings(cfg Config, faults *faults) *settings {
 	if st.scheme != "http" && st.scheme != "https" {
 		faults.add("scheme", "%q is neither http nor https", cfg.Scheme)
 	}
-	switch {
-	case st.port == 0 && st.scheme == "https":
-		st.port = 443
-	case st.port == 0:
-		st.port = 80
+	if st.port == 0 {
+		st.port = defaultPort(st.scheme)
 	}
 	if v, ok := st.algorithm.(interface{ validate() error }); ok {
 		if err := v.validate(); err != nil {

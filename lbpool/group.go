@@ -28,6 +28,10 @@ type GroupConfig struct {
 	// MinServers is how many servers must be up in the pools of a priority for it to be used. When no priority has as
 	// many, the highest one that has any is used. 0 means 1.
 	MinServers int
+	// StayDown keeps a priority out of use that a request had to leave for a lower one because too few of its servers were
+	// up, even when they come back, until Reinstate is called: for servers whose data must be looked after first. Its bound
+	// clients leave it as well. The lowest priority is never left. A priority whose servers are only full is not meant.
+	StayDown bool
 	// FailAction is what the owner wants done when no pool of the group can take a request. A Transport carries out
 	// FailBackup for a Route whose Group this is, once the group has chosen; the rest is the owner's.
 	FailAction FailAction
@@ -54,12 +58,13 @@ func (m *Member) label() string {
 }
 
 // A Group chooses among pools: the ones with the highest priority that can serve, by their ratios. It is immutable, but
-// heeds how its pools fare. All methods may be called concurrently.
+// heeds how its pools fare. With StayDown it remembers which priorities are out of use. All methods may be called concurrently.
 type Group struct {
 	name    string
 	min     int
 	fail    FailAction
 	members []Member
+	stay    bool
 	levels  []*level            // highest priority first
 	labels  map[string][]*level // by label, the pools that have it
 }
@@ -67,8 +72,9 @@ type Group struct {
 // level are members with the same priority.
 type level struct {
 	members []Member
-	upTo    []uint64 // sums of the ratios, up to and with each member
-	step    uint64   // coprime to the sum
+	out     *atomic.Bool // by StayDown; shared by all levels of the priority
+	upTo    []uint64     // sums of the ratios, up to and with each member
+	step    uint64       // coprime to the sum
 	turn    atomic.Uint64
 	spread  atomic.Uint64
 }
@@ -78,7 +84,7 @@ type level struct {
 func NewGroup(cfg GroupConfig) (*Group, error) {
 	var faults faults
 	g := &Group{
-		name: cfg.Name, min: max(cfg.MinServers, 1), fail: cfg.FailAction.withDefaults(),
+		name: cfg.Name, min: max(cfg.MinServers, 1), fail: cfg.FailAction.withDefaults(), stay: cfg.StayDown,
 		members: slices.Clone(cfg.Members), labels: make(map[string][]*level),
 	}
 	if g.name == "" {
@@ -109,23 +115,27 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		return nil, fmt.Errorf("pool group %q: %w", cfg.Name, errors.Join(faults...))
 	}
 	slices.SortStableFunc(g.members, func(a, b Member) int { return cmp.Compare(b.Priority, a.Priority) })
-	g.levels = newLevels(g.members)
+	out := make(map[int]*atomic.Bool)
+	for _, m := range g.members {
+		out[m.Priority] = new(atomic.Bool)
+	}
+	g.levels = newLevels(g.members, out)
 	byLabel := make(map[string][]Member)
 	for _, m := range g.members {
 		byLabel[m.label()] = append(byLabel[m.label()], m)
 	}
 	for label, members := range byLabel {
-		g.labels[label] = newLevels(members)
+		g.labels[label] = newLevels(members, out)
 	}
 	return g, nil
 }
 
 // newLevels takes members in the order of priority.
-func newLevels(members []Member) []*level {
+func newLevels(members []Member, out map[int]*atomic.Bool) []*level {
 	var levels []*level
 	for i, m := range members {
 		if i == 0 || m.Priority != members[i-1].Priority {
-			levels = append(levels, new(level))
+			levels = append(levels, &level{out: out[m.Priority]})
 		}
 		l := levels[len(levels)-1]
 		l.members = append(l.members, m)
@@ -191,8 +201,8 @@ func (g *Group) Lookup(server string, port uint16) (*Server, bool) {
 
 // Select chooses the pool for a request; the server is then chosen by the pool.
 //
-// If h wants a server, its pool is chosen as long as that can serve anybody, whatever priority and ratio say: bound
-// clients stay. Otherwise the highest priority is taken at which pools can serve: a pool cannot if it has no server that
+// If h wants a server, its pool is chosen as long as that can serve anybody and is not kept out of use, whatever priority
+// and ratio say: bound clients stay. Otherwise the highest priority is taken at which pools can serve: a pool cannot if it has no server that
 // is up and not full, or fewer servers up than its MinServersUp. Within the priority, pools are chosen by ratio. The
 // share of a pool that cannot serve is spread over the others equally, not by ratio.
 //
@@ -211,18 +221,21 @@ func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 	if h.Server.IsValid() {
 		for _, l := range levels {
 			for _, m := range l.members {
-				if _, ok := m.Pool.refresh().lookupAddr(h.Server); ok && m.Pool.Up() && !slices.Contains(spent, m.Pool) {
+				if _, ok := m.Pool.refresh().lookupAddr(h.Server); ok && !l.out.Load() && m.Pool.Up() && !slices.Contains(spent, m.Pool) {
 					return m.Pool, nil
 				}
 			}
 		}
 	}
 	for _, least := range []int{g.min, 1} {
-		for _, l := range levels {
-			if l.up() < least {
+		for i, l := range levels {
+			if l.out.Load() || l.up() < least {
 				continue
 			}
 			if p := l.choose(h, spent); p != nil {
+				if g.stay {
+					leave(levels[:i], least)
+				}
 				return p, nil
 			}
 		}
@@ -236,21 +249,53 @@ func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 	return nil, fmt.Errorf("pool group %q: %w", g.name, ErrNoServer)
 }
 
+// leave takes those levels out of use that have been passed over for a lower one because they have fewer servers up than
+// they need.
+func leave(levels []*level, least int) {
+	for _, l := range levels {
+		if l.up() < least {
+			l.out.Store(true)
+		}
+	}
+}
+
+// OutOfUse returns the pools of the priorities that StayDown keeps out of use, those with the highest priority first.
+func (g *Group) OutOfUse() []*Pool {
+	var pools []*Pool
+	for _, l := range g.levels {
+		if l.out.Load() {
+			for _, m := range l.members {
+				pools = append(pools, m.Pool)
+			}
+		}
+	}
+	return pools
+}
+
+// Reinstate puts all priorities back to use that StayDown keeps out of use.
+func (g *Group) Reinstate() {
+	for _, l := range g.levels {
+		l.out.Store(false)
+	}
+}
+
 // full reports whether there are servers that are up, given that none can take a request.
 func (g *Group) full(label string) bool {
 	levels := g.levels
 	if label != "" {
 		levels = g.labels[label]
 	}
-	return slices.ContainsFunc(levels, func(l *level) bool { return l.up() > 0 })
+	return slices.ContainsFunc(levels, func(l *level) bool { return !l.out.Load() && l.up() > 0 })
 }
 
 // queueing returns the first pool that has servers up and a queue to wait for them, nil if there is none.
 func (g *Group) queueing(label string) *Pool {
-	for _, m := range g.members {
-		snap := m.Pool.refresh()
-		if (label == "" || label == m.label()) && m.Ratio > 0 && len(snap.up) > 0 && !snap.short && snap.queue.Length > 0 {
-			return m.Pool
+	for _, l := range g.levels {
+		for _, m := range l.members {
+			snap := m.Pool.refresh()
+			if (label == "" || label == m.label()) && !l.out.Load() && m.Ratio > 0 && len(snap.up) > 0 && !snap.short && snap.queue.Length > 0 {
+				return m.Pool
+			}
 		}
 	}
 	return nil
@@ -258,16 +303,18 @@ func (g *Group) queueing(label string) *Pool {
 
 // unmet tells why the server that h wants was not taken, given that another pool was.
 func (g *Group) unmet(h *Hint) Reason {
-	for _, m := range g.members {
-		snap := m.Pool.refresh()
-		switch s, reason := snap.find(h); {
-		case s == nil:
-		case reason != ReasonNone:
-			return reason
-		case snap.short:
-			return ReasonDown
-		default:
-			return ReasonFull
+	for _, l := range g.levels {
+		for _, m := range l.members {
+			snap := m.Pool.refresh()
+			switch s, reason := snap.find(h); {
+			case s == nil:
+			case reason != ReasonNone:
+				return reason
+			case snap.short, l.out.Load():
+				return ReasonDown
+			default:
+				return ReasonFull
+			}
 		}
 	}
 	return ReasonGone

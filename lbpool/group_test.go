@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -126,6 +128,86 @@ func TestGroupLimitsAndMinimum(t *testing.T) {
 	choose("short")
 	short.Servers()[0].Disable()
 	choose("e")
+}
+
+// What had to be left stays out of use until somebody says that it is in order again.
+func TestGroupStayDown(t *testing.T) {
+	a, b, c := named(t, "a", 1, 2), named(t, "b", 2, 1), named(t, "c", 3, 1)
+	g := mustGroup(t, GroupConfig{StayDown: true, MinServers: 1, Members: []Member{
+		{Pool: a, Ratio: 1, Priority: 3}, {Pool: b, Ratio: 1, Priority: 2}, {Pool: c, Ratio: 1, Priority: 1, Label: "last"},
+	}})
+	choose := func(want *Pool, h Hint) {
+		t.Helper()
+		if p, err := g.Select("", h); err != nil || p != want {
+			t.Errorf("chose %v, %v, want %s", p, err, want.Name())
+		}
+	}
+	unused := func(want ...*Pool) {
+		t.Helper()
+		if got := g.OutOfUse(); !slices.Equal(got, want) {
+			t.Errorf("out of use: %v, want %v", got, want)
+		}
+	}
+	bound := Hint{Server: a.Servers()[0].Addr()}
+	var leases []Lease
+	for range 200 {
+		leases = append(leases, mustAcquire(t, a, Hint{}))
+	}
+	choose(b, Hint{}) // a is only full
+	for _, l := range leases {
+		l.Release(Outcome{})
+	}
+	choose(a, Hint{})
+	unused()
+
+	disableAll(a)
+	if p, err := g.Select("last", Hint{}); err != nil || p != c {
+		t.Errorf("by label: %v, %v", p, err)
+	}
+	unused() // nobody had to leave it yet
+	choose(b, Hint{})
+	unused(a)
+	for _, s := range a.Servers() {
+		s.Enable()
+	}
+	choose(b, Hint{})
+	choose(b, bound)
+	if reason := g.unmet(&bound); reason != ReasonDown {
+		t.Errorf("the bound server is not taken because %v", reason)
+	}
+	disableAll(b)
+	choose(c, Hint{})
+	unused(a, b)
+	disableAll(c)
+	if p, err := g.Select("", Hint{}); !errors.Is(err, ErrNoServer) || errors.Is(err, ErrFull) {
+		t.Errorf("with the last priority down: %v, %v", p, err)
+	}
+	unused(a, b)
+
+	g.Reinstate()
+	unused()
+	choose(a, Hint{})
+	choose(a, bound)
+}
+
+// Requests never come to a pool that is out of use, neither directly nor by way of its queue.
+func TestGroupStayDownQueues(t *testing.T) {
+	queue := Queue{Length: 10, Timeout: time.Minute}
+	a := mustPool(t, Config{Name: "a", Servers: []ServerConfig{{Address: "10.0.1.1", MaxConnections: 1}}, Queue: queue})
+	b := mustPool(t, Config{Name: "b", Servers: []ServerConfig{{Address: "10.0.2.1", MaxConnections: 1}}, Queue: queue})
+	g := mustGroup(t, GroupConfig{StayDown: true, Members: []Member{{Pool: a, Ratio: 1, Priority: 2}, {Pool: b, Ratio: 1, Priority: 1}}})
+	disableAll(a)
+	if _, err := g.Select("", Hint{}); err != nil {
+		t.Fatal(err)
+	}
+	a.Servers()[0].Enable()
+	mustAcquire(t, b, Hint{})
+	if p, err := g.Select("", Hint{}); !errors.Is(err, ErrFull) {
+		t.Errorf("%v, %v, want an error that the group is full", p, err)
+	}
+	if p := g.queueing(""); p != b {
+		t.Errorf("waits in the queue of %v", p)
+	}
 }
 
 func TestGroupLabels(t *testing.T) {

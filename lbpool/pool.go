@@ -34,6 +34,13 @@ type Config struct {
 	DefaultPort uint16
 	// Scheme is how a Transport talks to the servers: "http" or "https". Empty means "http".
 	Scheme string
+	// RewriteHost makes a Transport send a server's Hostname as the Host of requests, with the port unless that is the
+	// default of Scheme. A server without a Hostname gets the Host that the request has.
+	RewriteHost bool
+	// KeepPort makes a Transport connect to the port at which the client's connection was accepted, if net/http has put
+	// that into the request's context, and not to the server's own. It suits a virtual service that listens on several
+	// ports. The server's own port remains a part of its identity, and is what health monitors check.
+	KeepPort bool
 	// Algorithm chooses among the servers that are up. Nil means LeastConnections(). A value belongs to one pool.
 	Algorithm Algorithm
 	// HealthMonitors check every server, 0 to MaxMonitors of them; a server is up while all of them find it so.
@@ -78,7 +85,7 @@ type ServerConfig struct {
 	// Name is another way to name the server in look-ups, unique within the pool without regard to case. It must
 	// not read as an IP address. Empty means the address and port.
 	Name string
-	// Hostname is an alias in look-ups. Several servers may share one.
+	// Hostname is an alias in look-ups, and what Config.RewriteHost sends. Several servers may share one.
 	Hostname string
 	// Ratio is the server's share relative to the others, 1 to MaxRatio. 0 means 1.
 	Ratio int

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +70,8 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 // pool, by a Route. It is meant to stand under httputil.ReverseProxy. The zero value is ready to use; the fields must
 // not change once it is in use. It may be used concurrently.
 //
-// The request's Host header is kept, and so is everything else but the place it is sent to. A server that cannot be
+// The request's Host header is kept unless Config.RewriteHost is set, and so is everything else but the place it is sent
+// to. A server that cannot be
 // connected to is replaced by another while nothing of the request body has been read, and further cases can be
 // configured, see Reselect. When no server of a pool can be had, another pool of the route's Group takes over, or a backup
 // pool that the FailAction names.
@@ -365,9 +367,33 @@ func aim(req *http.Request, s *Server) *http.Request {
 	if out.Host == "" {
 		out.Host = target.Host
 	}
-	target.Scheme, target.Host = s.pool.current.Load().scheme, s.host
+	st := s.pool.current.Load().settings
+	target.Scheme, target.Host = st.scheme, s.host
+	port := s.addr.Port()
+	if st.keepPort {
+		if local, ok := req.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+			port = uint16(local.Port)
+			target.Host = netip.AddrPortFrom(s.addr.Addr(), port).String()
+		}
+	}
+	if st.rewriteHost {
+		if hostname := s.Hostname(); hostname != "" {
+			out.Host = hostname
+			if port != defaultPort(st.scheme) {
+				out.Host += ":" + strconv.Itoa(int(port))
+			}
+		}
+	}
 	out.URL = target
 	return out
+}
+
+// defaultPort is the port that URLs and Host headers leave out.
+func defaultPort(scheme string) uint16 {
+	if scheme == "https" {
+		return 443
+	}
+	return 80
 }
 
 // diagnose finds out what kind of failure err is.

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,6 +170,74 @@ func TestTransportHost(t *testing.T) {
 		if string(got) != test.want {
 			t.Errorf("Host %q, want %q", got, test.want)
 		}
+	}
+}
+
+// A server gets its own name as the Host if it has one and the pool says so, and the client's port if the pool says so.
+func TestTransportRewritesHost(t *testing.T) {
+	handler := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }
+	one, two := newServerOn(t, handler), newServerOn(t, handler)
+	port := func(a netip.AddrPort) string { return strconv.Itoa(int(a.Port())) }
+	for _, test := range []struct {
+		name     string
+		hostname string
+		cfg      Config
+		want     string
+	}{
+		{"kept", "one.example", Config{}, "site.example"},
+		{"rewritten", "one.example", Config{RewriteHost: true}, "one.example:" + port(one)},
+		{"no name", "", Config{RewriteHost: true}, "site.example"},
+		{"port of the client", "one.example", Config{RewriteHost: true, KeepPort: true}, "one.example:" + port(two)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.Servers = []ServerConfig{{Address: one.String(), Hostname: test.hostname}}
+			tr := newTransport(t)
+			tr.Pool = mustPool(t, test.cfg)
+			ctx := context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(net.TCPAddrFromAddrPort(two)))
+			req, err := http.NewRequestWithContext(ctx, "GET", "http://site.example/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if string(got) != test.want {
+				t.Errorf("Host %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// The port is left out of the Host where a URL leaves it out, and nothing is kept of a client's port that nobody knows.
+func TestAimPorts(t *testing.T) {
+	for _, test := range []struct {
+		name, scheme, address string
+		keepPort              bool
+		local                 net.Addr
+		url, host             string
+	}{
+		{"http", "http", "10.0.0.1", false, nil, "http://10.0.0.1:80/", "a.example"},
+		{"https", "https", "10.0.0.1", false, nil, "https://10.0.0.1:443/", "a.example"},
+		{"https on another port", "https", "10.0.0.1:80", false, nil, "https://10.0.0.1:80/", "a.example:80"},
+		{"the client's port", "http", "[2001:db8::1]:8080", true, &net.TCPAddr{Port: 80}, "http://[2001:db8::1]:80/", "a.example"},
+		{"no port known", "http", "10.0.0.1:8080", true, nil, "http://10.0.0.1:8080/", "a.example:8080"},
+		{"not TCP", "http", "10.0.0.1:8080", true, &net.UnixAddr{Name: "x"}, "http://10.0.0.1:8080/", "a.example:8080"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := mustPool(t, Config{Scheme: test.scheme, RewriteHost: true, KeepPort: test.keepPort,
+				Servers: []ServerConfig{{Address: test.address, Hostname: "a.example"}}})
+			req := &http.Request{Host: "site.example", URL: &url.URL{Path: "/"}}
+			if test.local != nil {
+				req = req.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, test.local))
+			}
+			out := aim(req, p.Servers()[0])
+			if out.URL.String() != test.url || out.Host != test.host || req.Host != "site.example" {
+				t.Errorf("%s with Host %q, want %s with %q", out.URL, out.Host, test.url, test.host)
+			}
+		})
 	}
 }
 
