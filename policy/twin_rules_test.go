@@ -102,6 +102,7 @@ func monitored(v Verdict) (names []string) {
 }
 
 func TestHTTPRequestAgainstInterpreter(t *testing.T) {
+	t.Parallel()
 	endings, changes, decisions := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		var rules []RequestRule
@@ -139,6 +140,7 @@ func TestHTTPRequestAgainstInterpreter(t *testing.T) {
 }
 
 func TestHTTPResponseAgainstInterpreter(t *testing.T) {
+	t.Parallel()
 	changes, decisions := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		var rules []ResponseRule

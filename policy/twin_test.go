@@ -333,17 +333,17 @@ func randomTx(random *rand.Rand) *fakeTx {
 
 var twinEnv = Env{IPGroups: groups{"g": prefixes("10.0.1.0/24", "2001:db8::2/128"), "h": prefixes("192.0.2.0/24")}}
 
-// requestsPerPolicy times rapid's 100 policies makes the 10^5 decisions of a
-// normal run; -rapid.checks=1000 makes 10^6. The race detector has nothing to
-// find here and gets a tenth.
+// requestsPerPolicy times rapid's 100 policies of each of the four kinds makes
+// 10^6 decisions. The race detector has nothing to find here and gets a 25th.
 func requestsPerPolicy() int {
 	if raceEnabled {
 		return 100
 	}
-	return 1000
+	return 2500
 }
 
 func TestHTTPSecurityAgainstInterpreter(t *testing.T) {
+	t.Parallel()
 	rulesHit, decisions := map[int]int{}, 0
 	rapid.Check(t, func(t *rapid.T) {
 		var rules []SecurityRule
@@ -395,6 +395,7 @@ func explainedAs(v Verdict) string {
 }
 
 func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var rules []NetworkRule
 		for i := range rapid.IntRange(1, 8).Draw(t, "rules") {
