@@ -202,6 +202,25 @@ func readings(decoded string) []string {
 	return list
 }
 
+// A request has one Host, unless it is one of HTTP/1.0.
+func TestHostHeader(t *testing.T) {
+	_, s := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{poolFor(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) })}})
+	for request, want := range map[string]int{
+		"GET / HTTP/1.1\nHost: a\n\n":          200,
+		"GET / HTTP/1.1\n\n":                   400,
+		"GET / HTTP/1.1\nHost: a\nHost: b\n\n": 400,
+		"GET / HTTP/1.1\nHost: a b\n\n":        400,
+		"GET / HTTP/1.0\n\n":                   200,
+	} {
+		c := s.dial(t, "")
+		res, err := http.ReadResponse(send(t, c, request), nil)
+		if err != nil || res.StatusCode != want {
+			t.Errorf("%q: %v, %v, want %d", request, res, err, want)
+		}
+		c.Close()
+	}
+}
+
 // What a proxy must not forward it refuses, after the scripts have had their say.
 func TestRefused(t *testing.T) {
 	recs := newRecords()

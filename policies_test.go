@@ -6,13 +6,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -172,6 +177,48 @@ func TestReputationRules(t *testing.T) {
 	}
 }
 
+// Each rule counts, also what it would do, and goes on counting after an update.
+func TestPolicyStats(t *testing.T) {
+	path := func(values ...string) policy.Match {
+		return policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: values}}
+	}
+	cfg := limpet.Config{
+		NetworkSecurity: []policy.NetworkRule{{Name: "try", DryRun: true, Action: policy.NetworkDeny}, {Name: "all", Action: policy.NetworkAllow}},
+		HTTPSecurity:    []policy.SecurityRule{{Name: "bad", Match: path("/bad"), Action: policy.Close{}}, {Name: "try", DryRun: true, Action: policy.Respond{Status: 403}}},
+		HTTPRequest:     []policy.RequestRule{{Name: "edit", Action: policy.Modify{Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}}}}},
+		HTTPResponse: []policy.ResponseRule{{
+			Name: "found", Match: policy.ResponseMatch{Status: &policy.StatusMatch{Codes: []int{200}}}, Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}},
+		}},
+	}
+	vs := newVirtualService(t, cfg)
+	site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(byQuery)))
+	c := site.client(t)
+	get(t, c, site.URL+"/")
+	get(t, c, site.URL+"/?404")
+	if err := vs.Update(cfg); err != nil {
+		t.Fatal(err)
+	}
+	get(t, c, site.URL+"/")
+	conn := site.dial(t, "")
+	defer conn.Close()
+	if rest, end := endOf(t, send(t, conn, "GET /bad HTTP/1.1\nHost: a\n\n")); end != fin || rest != "" {
+		t.Errorf("/bad: %q, then %s", rest, end)
+	}
+	want := limpet.PolicyStats{
+		// The client's connection was judged once.
+		NetworkSecurity: []policy.RuleStats{{Name: "try", WouldHits: 2, WouldDrops: 2}, {Name: "all", Hits: 2}},
+		HTTPSecurity:    []policy.RuleStats{{Name: "bad", Hits: 1, Drops: 1}, {Name: "try", WouldHits: 3, WouldDrops: 3}},
+		HTTPRequest:     []policy.RuleStats{{Name: "edit", Hits: 3}},
+		HTTPResponse:    []policy.RuleStats{{Name: "found", Hits: 2}},
+	}
+	if diff := cmp.Diff(want, vs.PolicyStats(), cmpopts.IgnoreFields(policy.RuleStats{}, "LastHit")); diff != "" {
+		t.Errorf("stats (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(limpet.PolicyStats{}, newVirtualService(t, limpet.Config{}).PolicyStats(), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("without rules (-want +got):\n%s", diff)
+	}
+}
+
 func TestPolicyPoolsAreChecked(t *testing.T) {
 	_, err := limpet.New(limpet.Config{
 		Pools: twoPools(t),
@@ -249,6 +296,49 @@ func TestFailActions(t *testing.T) {
 				t.Errorf("significant: %v", record.Significant)
 			}
 		})
+	}
+}
+
+// A connection may be all that a client without a server loses.
+func TestFailActionCloses(t *testing.T) {
+	recs := newRecords()
+	_, site := serve(t, http1, limpet.Config{OnComplete: recs.add, Pools: []*lbpool.Pool{newPool(t, lbpool.Config{
+		Name: "p", FailAction: lbpool.FailAction{Kind: lbpool.FailClose}, Servers: []lbpool.ServerConfig{{Address: "127.0.0.1:9", Disabled: true}},
+	})}})
+	conn := site.dial(t, "")
+	defer conn.Close()
+	if rest, end := endOf(t, send(t, conn, "GET / HTTP/1.1\nHost: a\n\n")); end == "" || rest != "" {
+		t.Errorf("%q, then %s", rest, end)
+	}
+	if rec := recs.next(t); !rec.Closed || rec.Status != 0 || !slices.Contains(rec.Significant, limpet.NoServer) {
+		t.Errorf("record %+v", rec)
+	}
+}
+
+// A server that a rule names goes before the one that the client is bound to, and before a script.
+func TestRulePinsServer(t *testing.T) {
+	servers := startServers(t, 3)
+	pool := poolOf(t, servers...)
+	profile, err := persistence.NewClientIP(persistence.ClientIPConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recs := newRecords()
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add,
+		HTTPRequest: []policy.RequestRule{{
+			Name: "third", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/third"}}},
+			Action: policy.Modify{Pool: policy.SwitchPool{Name: "my_pool", Server: netip.MustParseAddrPort(servers[2].Address)}},
+		}},
+		Scripts: []limpet.Script{onRequest(t, "second", `if avi.http.get_query("script") then avi.pool.select("my_pool", "s2") end`)},
+	})
+	for _, test := range []struct{ target, server string }{
+		{"/", "s1"}, {"/", "s1"}, {"/third", "s3"}, {"/third?script", "s3"}, {"/?script", "s2"},
+	} {
+		vs.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", test.target, nil))
+		if rec := recs.next(t); rec.ServerName != test.server {
+			t.Errorf("%s went to %s, want %s", test.target, rec.ServerName, test.server)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/ipgroup"
+	"github.com/limpetlb/limpet/ipgroup/geoip"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -741,6 +742,20 @@ func TestIPGroupFinder(t *testing.T) {
 		}
 		if _, err := (&limpet.IPGroupFinder{Groups: set, Group: "nowhere"}).Find(t.Context()); err == nil {
 			t.Error("a group that is not there was found")
+		}
+		places, err := geoip.ParseTable([]byte("prefix;country code\n10.0.0.0/30;NL\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		country, err := ipgroup.Parse("servers", []string{"NL"}, ipgroup.Options{Countries: places})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := set.Replace(country); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := finder.Find(t.Context()); err == nil {
+			t.Errorf("a country supplies servers: %v", found)
 		}
 	})
 }

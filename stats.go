@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/policy"
 )
 
 // Stats are counts since the virtual service was made.
@@ -37,6 +38,25 @@ func (vs *VirtualService) Stats() Stats {
 		OpenConnections: vs.open.total(), DeniedConnections: c.deniedConns.Load(),
 		LimitedConnections: c.limitedConns.Load(), BadProxyHeaders: c.badProxyHeaders.Load(),
 		Scripts: vs.current.Load().engine.Stats(),
+	}
+}
+
+// PolicyStats are the counts of each rule, those in dry run included, in the
+// order of the configuration. A rule keeps its counts when an update has a rule
+// of the same name and kind.
+type PolicyStats struct {
+	NetworkSecurity []policy.RuleStats // of connections, or of requests where there is no listener of ours
+	HTTPSecurity    []policy.RuleStats // of requests
+	HTTPRequest     []policy.RuleStats // of requests
+	HTTPResponse    []policy.RuleStats // of responses
+}
+
+// PolicyStats returns the counts of the rules as they are now.
+func (vs *VirtualService) PolicyStats() PolicyStats {
+	s := vs.current.Load()
+	return PolicyStats{
+		NetworkSecurity: s.network.Stats(), HTTPSecurity: s.security.Stats(),
+		HTTPRequest: s.request.Stats(), HTTPResponse: s.response.Stats(),
 	}
 }
 

@@ -94,4 +94,6 @@
 // What clients invent, such as the keys of rate limits, takes bounded memory.
 //
 // A service that fails denies by default: see [Env].
+//
+// docs/policies.md is a guide for operators, with recipes.
 package policy
