@@ -54,6 +54,10 @@ api: ## count the functions of the DataScript reference that work, or say that t
 assurance: ## count the promises of docs/assurance.md that a test proves
 	@out=$$(go test ./internal/assurance -run '^TestAssurance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^        \( *[0-9]\)/\1/p'
 
+.PHONY: parity
+parity: ## count the features of docs/parity.md that a test proves, in each group
+	@out=$$(go test ./internal/assurance -run '^TestParity$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^        \( *[0-9]\)/\1/p'
+
 .PHONY: hostile
 hostile: ## run every hostile script of datascript in a process of its own, with 512 MiB of memory
 	go test ./datascript -run '^TestHostileProcess$$' -count=1 -v -args -hostile

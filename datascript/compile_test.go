@@ -158,8 +158,11 @@ func TestParseEvent(t *testing.T) {
 			t.Errorf("%v does not survive MarshalText: %q, %v", want, text, err)
 		}
 	}
-	if _, err := ParseEvent("HTTP_NOPE"); err == nil || !strings.Contains(err.Error(), "HTTP_NOPE") {
-		t.Errorf("unknown event: error %v does not name it", err)
+	// One that is none, and some that are not of HTTP.
+	for _, name := range []string{"HTTP_NOPE", "VS_DATASCRIPT_EVT_TCP_CLIENT_ACCEPT", "SSL_HANDSHAKE_DONE", "DNS_REQ", "L4_REQUEST"} {
+		if _, err := ParseEvent(name); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("event %s: error %v does not name it", name, err)
+		}
 	}
 }
 

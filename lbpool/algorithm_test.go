@@ -142,6 +142,17 @@ func TestLeastConnectionsShares(t *testing.T) {
 	})
 }
 
+// A pool without an algorithm avoids the server that is busy.
+func TestLeastConnectionsIsTheDefault(t *testing.T) {
+	p := mustPool(t, Config{Servers: servers(2)})
+	busy := mustAcquire(t, p, Hint{}).Server
+	for range 4 {
+		if serve(t, p, Outcome{}) == busy {
+			t.Error("the busy server was taken")
+		}
+	}
+}
+
 func TestLeastConnectionsRotatesTies(t *testing.T) {
 	p := mustPool(t, Config{Servers: servers(3)})
 	for _, s := range p.Servers() {

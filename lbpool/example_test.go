@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpetlb/limpet/lbpool"
@@ -348,6 +349,50 @@ func ExampleGroup() {
 	// Output:
 	// main
 	// spare
+}
+
+// fewestTasks takes the server that says that it has the fewest tasks.
+type fewestTasks struct {
+	tasks map[string]*atomic.Int64 // by server, kept up to date by whoever asks the servers
+}
+
+func (a fewestTasks) Choose(up []*lbpool.Server, h lbpool.Hint) *lbpool.Server {
+	var best *lbpool.Server
+	var fewest int64
+	for _, s := range up {
+		// What was sent since the server has told counts as well, or the same one would get everything until it tells again.
+		n := (a.tasks[s.Name()].Load() + int64(s.Open())) * lbpool.MaxRatio / int64(s.Ratio())
+		if h.Allows(s) && (best == nil || n < fewest) {
+			best, fewest = s, n
+		}
+	}
+	return best
+}
+
+// An algorithm of one's own goes by what servers tell.
+func ExampleAlgorithm() {
+	tasks := map[string]*atomic.Int64{"one": new(atomic.Int64), "two": new(atomic.Int64)}
+	pool, err := lbpool.New(lbpool.Config{
+		Name: "web", Algorithm: fewestTasks{tasks},
+		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1", Name: "one"}, {Address: "10.0.0.2", Name: "two"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tasks["one"].Store(2) // as an answer of the server has said, or a program beside it
+	for range 4 {
+		lease, err := pool.Acquire(lbpool.Hint{})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Print(lease.Server.Name(), " ")
+	}
+	tasks["one"].Store(0)
+	lease, _ := pool.Acquire(lbpool.Hint{})
+	fmt.Println(lease.Server.Name())
+	// Output: two two one two one
 }
 
 // A function can be a health check.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -238,6 +239,37 @@ func TestAimPorts(t *testing.T) {
 				t.Errorf("%s with Host %q, want %s with %q", out.URL, out.Host, test.url, test.host)
 			}
 		})
+	}
+}
+
+// TLS goes by the name that the base has, whatever the Host.
+func TestTransportServerName(t *testing.T) {
+	var asked atomic.Value
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
+	server.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		asked.Store(hello.ServerName)
+		return nil, nil
+	}}
+	server.StartTLS()
+	defer server.Close()
+	base := NewBase()
+	base.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	base.TLSClientConfig.ServerName = "example.com" // as the certificate of httptest has it
+	tr := newTransport(t)
+	tr.Base = NewHTTP1(base)
+	tr.Pool = mustPool(t, Config{Scheme: "https", RewriteHost: true, Servers: []ServerConfig{{Address: address(server).String(), Hostname: "one.example"}}})
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://site.example/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	want := "one.example:" + strconv.Itoa(int(address(server).Port()))
+	if got, _ := io.ReadAll(resp.Body); string(got) != want || asked.Load() != "example.com" {
+		t.Errorf("Host %q, TLS %q, want %q, example.com", got, asked.Load(), want)
 	}
 }
 

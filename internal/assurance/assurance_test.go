@@ -2,6 +2,7 @@ package assurance
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// checkDocument checks a document of this module and logs its summary.
-func checkDocument(t *testing.T, name string) {
+// checkDocument checks a document of this module, logs its summary and returns it.
+func checkDocument(t *testing.T, name string) *Document {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
 	if err != nil {
@@ -33,20 +34,47 @@ func checkDocument(t *testing.T, name string) {
 		t.Error(err)
 	}
 	t.Log(d.Summary())
+	return d
 }
 
 // Every promise has its tests.
 func TestAssurance(t *testing.T) { checkDocument(t, "docs/assurance.md") }
 
+// Every feature of the tables has its row, in their order, and those that are there have their tests.
+func TestParity(t *testing.T) {
+	d := checkDocument(t, "docs/parity.md")
+	var got []string
+	for _, g := range d.Groups {
+		for _, r := range g.Rows {
+			got = append(got, r.ID)
+		}
+	}
+	var want []string
+	for _, table := range []struct {
+		name string
+		rows int
+	}{
+		{"C", 25}, {"PIPE", 8}, {"MAT", 11}, {"IPG", 5}, {"GEO", 4}, {"SG", 5}, {"NSP", 4}, {"HSP", 5}, {"REQ", 10}, {"RSP", 3}, {"PSET", 2},
+		{"RL", 8}, {"DS", 3}, {"PRS", 9}, {"POOL", 11}, {"LB", 9}, {"PG", 4}, {"FA", 1}, {"HM", 7}, {"LOG", 5},
+	} {
+		for i := range table.rows {
+			want = append(want, fmt.Sprintf("%s-%02d", table.name, i+1))
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
 func TestParse(t *testing.T) {
 	const text = "# Title\n\nText | with a bar.\n\n## One\n\n| Id | Promise | Figure | Tests |\n|:--|---|---|--:|\n" +
 		"| a | A \\| B | 5 ms | `datascript.TestA`, `limpet.TestB/sub test/two` |\n" +
-		"| a.b_c/d-e | C | | `internal/x.FuzzC` |\n\n## Empty\n\n## Two\n" +
+		"| a.b_c/d-e | C | differs: how | `internal/x.FuzzC` |\n\n## Empty\n\n## Two\n" +
 		"| Id | Promise | Figure | Tests |\n|---|---|---|---|\n| z | D | | open: nobody has time |"
 	want := &Document{Name: "x.md", Groups: []Group{
 		{Name: "One", Rows: []Row{
 			{Line: 9, ID: "a", Text: "A | B", Note: "5 ms", Tests: []Test{{"datascript", "TestA", ""}, {"", "TestB", "sub test/two"}}},
-			{Line: 10, ID: "a.b_c/d-e", Text: "C", Tests: []Test{{"internal/x", "FuzzC", ""}}},
+			{Line: 10, ID: "a.b_c/d-e", Text: "C", Note: "differs: how", Tests: []Test{{"internal/x", "FuzzC", ""}}},
 		}},
 		{Name: "Empty"},
 		{Name: "Two", Rows: []Row{{Line: 17, ID: "z", Text: "D", Open: "nobody has time"}}},
@@ -61,7 +89,7 @@ func TestParse(t *testing.T) {
 	if s := got.Groups[0].Rows[0].Tests; s[0].String() != "datascript.TestA" || s[1].String() != "limpet.TestB/sub test/two" {
 		t.Errorf("tests %v", s)
 	}
-	const summary = "x.md: 2 of 3 are proven, 1 open\n    2  One\n    0  Empty\n    0  Two, 1 open"
+	const summary = "x.md: 2 of 3 are proven, 1 of them in another way, 1 open\n    2 of  2  One, 1 of them in another way\n    0 of  0  Empty\n    0 of  1  Two, 1 open"
 	if diff := cmp.Diff(summary, got.Summary()); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}

@@ -10,7 +10,7 @@
 //	| fuzz | A day of fuzzing finds nothing | 24 h | open: it takes a machine of its own |
 //
 // The first cell is unique in the document. The second is the promise, in the words of a user, and the third is its
-// figure, or a note. The last one names the tests: package, relative to the module, name, and, if need be, subtest. The
+// figure, or a note, which begins with "differs: " if it says how limpet does the thing in another way. The last one names the tests: package, relative to the module, name, and, if need be, subtest. The
 // root package is called limpet. A row whose tests do not exist yet is open, and says why.
 //
 // [Parse] reads a document, and [Tree.Check] looks for its tests in the sources: whether each exists, and whether

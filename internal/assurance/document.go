@@ -25,12 +25,15 @@ type Row struct {
 	Line int    // in the file, counted from 1
 	ID   string // differs from those of the other rows
 	Text string // the promise
-	Note string // its figure
+	Note string // its figure; see Differs
 	// Tests prove the promise.
 	Tests []Test
 	// Open is why there are no tests; empty if there are.
 	Open string
 }
+
+// Differs reports whether the note says that the promise is kept in another way than its text might be read.
+func (r *Row) Differs() bool { return strings.HasPrefix(r.Note, "differs: ") }
 
 // A Test is the name of a test function, and perhaps of one of its subtests.
 type Test struct {
@@ -59,10 +62,11 @@ const rootPackage = "limpet"
 func (g Group) Proven() int { return len(g.Rows) - g.Open() }
 
 // Open counts the rows without tests.
-func (g Group) Open() int {
-	n := 0
-	for _, r := range g.Rows {
-		if r.Open != "" {
+func (g Group) Open() int { return g.count(func(r *Row) bool { return r.Open != "" }) }
+
+func (g Group) count(counts func(*Row) bool) (n int) {
+	for i := range g.Rows {
+		if counts(&g.Rows[i]) {
 			n++
 		}
 	}
@@ -74,17 +78,21 @@ func (d *Document) Summary() string {
 	var all Group
 	var b strings.Builder
 	for _, g := range d.Groups {
-		fmt.Fprintf(&b, "\n%5d  %s%s", g.Proven(), g.Name, openCount(g))
+		fmt.Fprintf(&b, "\n%5d of %2d  %s%s", g.Proven(), len(g.Rows), g.Name, g.rest())
 		all.Rows = append(all.Rows, g.Rows...)
 	}
-	return fmt.Sprintf("%s: %d of %d are proven%s", d.Name, all.Proven(), len(all.Rows), openCount(all)) + b.String()
+	return fmt.Sprintf("%s: %d of %d are proven%s", d.Name, all.Proven(), len(all.Rows), all.rest()) + b.String()
 }
 
-func openCount(g Group) string {
-	if n := g.Open(); n > 0 {
-		return fmt.Sprintf(", %d open", n)
+// rest says what else is to be said.
+func (g Group) rest() (text string) {
+	if n := g.count((*Row).Differs); n > 0 {
+		text = fmt.Sprintf(", %d of them in another way", n)
 	}
-	return ""
+	if n := g.Open(); n > 0 {
+		text += fmt.Sprintf(", %d open", n)
+	}
+	return text
 }
 
 var (
