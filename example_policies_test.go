@@ -283,7 +283,7 @@ func ExampleConfig_responseActions() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	h := vs.Wrap(http.RedirectHandler("http://internal.example/account/login", 302))
+	h := vs.Wrap(http.RedirectHandler("http://internal.example/account/login", http.StatusFound))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/account", nil))
 	fmt.Println(w.Header().Get("Location"), w.Header().Get("Cache-Control"))
