@@ -232,9 +232,10 @@ func TestStreamMemory(t *testing.T) {
 					_, _ = io.CopyN(w, &repeated{block: block}, size)
 				})},
 			})
-			size := size
+			size, bound := size, int64(1<<20)
 			if p == http2TLS {
-				size /= 8 // whose bytes cost far more
+				size /= 8        // whose bytes cost far more
+				bound += 4 << 20 // what the client, which is in this process, lets come before it is read
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -256,7 +257,7 @@ func TestStreamMemory(t *testing.T) {
 				most = max(most, live()-before)
 			}
 			t.Logf("%d MiB in %d KiB more", size>>20, most>>10)
-			if most > 1<<20 && !raceEnabled {
+			if most > bound && !raceEnabled {
 				t.Errorf("the heap grew by %d KiB while %d MiB passed", most>>10, size>>20)
 			}
 		})
