@@ -790,7 +790,7 @@ func TestDrainLeavesStreams(t *testing.T) {
 	var open []*http.Response
 	for i := range streams {
 		if i == streams/2 {
-			server.Drain(50 * time.Millisecond)
+			server.Drain(time.Second)
 		}
 		res, err := c.Get(site.URL + "/stream")
 		if err != nil {
