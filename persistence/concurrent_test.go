@@ -129,37 +129,261 @@ func TestExpiredStaysExpired(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestLateExtensionWins plays a reader that has read the clock before the deadline and extends the
-// entry after it, while others have already seen it expired and wait for the write lock.
-func TestLateExtensionWins(t *testing.T) {
+// TestLateExtension plays readers that have read the clock before the deadline and extend the entry
+// after it, before or after another has found it expired: the first to come decides for all.
+func TestLateExtension(t *testing.T) {
 	for name, find := range map[string]func(*Table[string, string]) bool{
 		"Lookup":  func(t *Table[string, string]) bool { _, _, ok := t.Lookup("k", 0); return ok },
 		"Refresh": func(t *Table[string, string]) bool { return t.Refresh("k", 0) },
 		"Peek":    func(t *Table[string, string]) bool { _, _, ok := t.Peek("k"); return ok },
+		"All": func(t *Table[string, string]) bool {
+			for range t.All() {
+				return true
+			}
+			return false
+		},
+		"CountByValue":   func(t *Table[string, string]) bool { return CountByValue(t)["v"] == 1 },
+		"CompareAndSwap": func(t *Table[string, string]) bool { return CompareAndSwap(t, "k", "v", "v") },
+		"Remove":         func(t *Table[string, string]) bool { return t.Remove("k") },
 	} {
 		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				table := NewTable[string, string](Options{})
+				begin := func() (*record[string, string], time.Duration) {
+					table.Put("k", "v", time.Minute)
+					h := table.locate("k")
+					r, _ := h.index.find(h.tag, "k")
+					early := table.now()
+					advance(2 * time.Minute)
+					return r, early
+				}
+				r, early := begin()
+				if left := r.extend(early, time.Hour, table.lifetimes); left != time.Hour+time.Minute {
+					t.Errorf("extended first: %v is left", left)
+				}
+				if !find(table) {
+					t.Error("not found, although the entry was extended first")
+				}
+				checkInvariants(t, table)
+
+				r, early = begin()
+				if find(table) {
+					t.Error("found after its deadline")
+				}
+				if left := r.extend(early, time.Hour, table.lifetimes); left >= 0 {
+					t.Errorf("extended last: %v is left", left)
+				}
+				if left := r.prolong(early, time.Hour); left != 0 {
+					t.Errorf("prolonged last: %v is left", left)
+				}
+				if _, live := r.take(early); live {
+					t.Error("taken last")
+				}
+				if _, _, ok := table.Peek("k"); ok || find(table) {
+					t.Error("found again")
+				}
+				checkInvariants(t, table)
+			})
+		})
+	}
+}
+
+// TestExtensionMeetsWriter has a writer hold an entry while look-ups meet it: they wait, and then see
+// what has become of it.
+func TestExtensionMeetsWriter(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*Table[string, string], home[string, string], hold[string, string])
+		want string // found by the look-ups; "" for none
+	}{
+		{"released", func(_ *Table[string, string], h home[string, string], held hold[string, string]) {
+			h.releaseLocked(held)
+		}, "v"},
+		{"renewed", func(t *Table[string, string], h home[string, string], held hold[string, string]) {
+			h.renewLocked(held, t.now(), time.Hour)
+		}, "v"},
+		{"removed", func(_ *Table[string, string], h home[string, string], held hold[string, string]) {
+			h.deleteLocked(held.record, Removed)
+		}, ""},
+		{"replaced", func(t *Table[string, string], h home[string, string], held hold[string, string]) {
+			t.placeLocked(h, t.now(), held, "k", "w", term{deadline: held.deadline})
+		}, "w"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			table := NewTable[string, string](Options{})
-			table.Insert("k", "v", time.Hour)
-			s := table.shard("k")
-			s.mu.RLock()
-			r := s.index["k"]
-			r.deadline.Store(int64(table.now()) - 1)
-			found := make(chan bool)
-			go func() { found <- find(table) }()
-			for s.mu.TryRLock() { // until it waits for the write lock
-				s.mu.RUnlock()
+			table.Insert("k", "v", time.Minute)
+			h := table.locate("k")
+			table.lock(h.shard)
+			held := h.holdLocked(h.tag, "k", table.now())
+			extended, peeked := make(chan string), make(chan string)
+			go func() { v, _, _ := table.Lookup("k", time.Hour); extended <- v }()
+			go func() { v, _, _ := table.Peek("k"); peeked <- v }()
+			for range 100 {
 				runtime.Gosched()
 			}
-			r.deadline.Store(int64(table.now() + time.Hour))
-			s.mu.RUnlock()
-			if !<-found {
-				t.Error("not found, although the entry was extended first")
+			tt.end(table, h, held)
+			table.unlock(h.shard)
+			if got := <-extended; got != tt.want {
+				t.Errorf("Lookup found %q, want %q", got, tt.want)
 			}
-			if _, _, ok := table.Peek("k"); !ok {
-				t.Error("the entry is gone")
+			if got := <-peeked; got != tt.want {
+				t.Errorf("Peek found %q, want %q", got, tt.want)
+			}
+			if _, left, ok := table.Peek("k"); ok && left <= time.Hour {
+				t.Errorf("%v is left: the extension is lost", left)
+			}
+			checkInvariants(t, table)
+		})
+	}
+}
+
+// TestExtensionsSurviveReplacement extends a lifetime while others swap the value and count it up:
+// each of them keeps the lifetime, so no extension may be lost.
+func TestExtensionsSurviveReplacement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable[string, int64](Options{})
+		table.Insert("k", 0, time.Minute)
+		const each = 5000
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range each {
+					if _, _, ok := table.Lookup("k", time.Millisecond); !ok {
+						t.Error("missed")
+						return
+					}
+				}
+			})
+		}
+		for range 2 {
+			wg.Go(func() {
+				for i := range int64(each) {
+					Increment(table, "k", 1, time.Hour)
+					CompareAndSwap(table, "k", i, i)
+				}
+			})
+		}
+		wg.Wait()
+		v, left, _ := table.Peek("k")
+		if want := time.Minute + 4*each*time.Millisecond; v != 2*each || left != want {
+			t.Errorf("%d for %v, want %d for %v", v, left, 2*each, want)
+		}
+		checkInvariants(t, table)
+	})
+}
+
+// TestNothingIsMissed looks up keys that are always there while others are stored and removed around
+// them, which splits and changes the chains that they are in, and while their values are replaced.
+func TestNothingIsMissed(t *testing.T) {
+	rounds, steady := 20, 256
+	if raceEnabled {
+		rounds = 5
+	}
+	for range rounds {
+		table := NewTable[int, int](Options{MaxEntries: 8000})
+		for i := range steady {
+			table.Insert(i, i, time.Hour)
+		}
+		var wg sync.WaitGroup
+		var done atomic.Bool
+		for g := range 3 {
+			wg.Go(func() {
+				for i := g; !done.Load(); i = (i + 1) % steady {
+					if v, _, ok := table.Lookup(i, time.Nanosecond); !ok || v != i {
+						t.Errorf("%d is %d, found %t", i, v, ok)
+						return
+					}
+					if v, _, ok := table.Peek(i); !ok || v != i {
+						t.Errorf("%d is %d to Peek, found %t", i, v, ok)
+						return
+					}
+				}
+			})
+		}
+		for i := range 6000 {
+			table.Insert(-1-i, i, time.Hour)
+			table.Put(i%steady, i%steady, time.Hour)
+			if i%3 == 0 {
+				table.Remove(-1 - i/2)
+			}
+		}
+		done.Store(true)
+		wg.Wait()
+		checkInvariants(t, table)
+	}
+}
+
+// TestAllMissesNoReplaced walks over entries whose values are being replaced.
+func TestAllMissesNoReplaced(t *testing.T) {
+	table := NewTable[int, int](Options{})
+	const n = 1000
+	for i := range n {
+		table.Insert(i, 0, time.Hour)
+	}
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for v := 1; !done.Load(); v++ {
+			for i := range n {
+				table.Put(i, v, time.Hour)
+			}
+		}
+	})
+	for range 50 {
+		seen := 0
+		for range table.All() {
+			seen++
+		}
+		if seen != n {
+			t.Errorf("%d entries seen of %d", seen, n)
+			break
+		}
+	}
+	done.Store(true)
+	wg.Wait()
+}
+
+// TestEvictionMeetsUse marks the oldest entries of a full table while others push them out. Each key
+// is found as long as it has not been reported as evicted, and never after.
+func TestEvictionMeetsUse(t *testing.T) {
+	const n = 30_000
+	table := NewTable[int, int](Options{MaxEntries: 64})
+	var gone [n]atomic.Bool
+	table.OnDelete(func(key, _ int, cause DeletionCause) {
+		if cause != Evicted || gone[key].Swap(true) {
+			t.Errorf("%d is %v", key, cause)
+		}
+	})
+	var newest atomic.Int64
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for {
+				last := int(newest.Load())
+				if last == n-1 {
+					return
+				}
+				for key := max(0, last-70); key <= last; key++ {
+					wasGone := gone[key].Load()
+					if _, _, ok := table.Lookup(key, time.Nanosecond); ok && wasGone {
+						t.Errorf("%d is back", key)
+						return
+					}
+				}
 			}
 		})
 	}
+	for i := range n {
+		if !table.Insert(i, i, time.Hour) {
+			t.Fatalf("%d refused", i)
+		}
+		newest.Store(int64(i))
+	}
+	wg.Wait()
+	if s := table.Stats(); s.Entries != 64 || s.Evictions != n-64 {
+		t.Errorf("Stats = %+v", s)
+	}
+	checkInvariants(t, table)
 }
 
 // TestTableIsMadeOnce has goroutines store the first entries of a table together.

@@ -82,8 +82,8 @@ func (s *shard[K, V]) countLocked(now time.Duration, from int) int {
 
 // countRecordLocked counts a stored record if it has not been counted.
 func (s *shard[K, V]) countRecordLocked(r *record[K, V]) {
-	if s.values != nil && !r.counted {
-		r.counted = true
+	if s.values != nil && !r.has(counted) {
+		r.mark(counted)
 		s.values.add(r.value, 1)
 	}
 }

@@ -46,6 +46,6 @@
 // # Restarts
 //
 // A Store can be written as a snapshot and restored, with what is left of each lifetime; a [Saver]
-// keeps a file up to date. An entry with a key and a value of fifteen bytes each takes about 180
+// keeps a file up to date. An entry with a key and a value of fifteen bytes each takes about 150
 // bytes of memory, in two allocations.
 package persistence

@@ -2,21 +2,15 @@ package persistence
 
 import "time"
 
-// A deadline is a reading of a table's clock: the time since the table was made. An entry is live
-// while now < deadline.
-
-// removed is the deadline of an entry that was taken out of its table: past on every clock, so that
-// an iterator that still holds the entry skips it.
-const removed = time.Duration(-1 << 62)
-
-// remaining returns what is left until deadline. It is negative, never zero, from the deadline on:
-// zero is kept for "no such entry".
-func remaining(deadline, now time.Duration) time.Duration {
-	if deadline == now {
-		return -1
-	}
-	return deadline - now
-}
+// A deadline is a reading of a table's clock: the time since the table was made, which is negative
+// in tests whose clock starts earlier. An entry is live while now < deadline. Deadlines and clocks
+// stay within 73 years, so that there is room for two kinds of deadline that are past on every clock.
+const (
+	// lapsed is added to the deadline of an entry that was found expired.
+	lapsed = time.Duration(-1 << 62)
+	// taken stands for the deadline of an entry that a writer holds or has taken out.
+	taken = time.Duration(-1 << 63)
+)
 
 // lifetimes are a table's rules for granting and extending lifetimes.
 type lifetimes struct {
@@ -45,8 +39,7 @@ func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 	return deadline + max(0, min(d, latest-deadline))
 }
 
-// An idling is the rule of an entry that PutIdle stored. Only few entries have one, so it is kept
-// beside them.
+// An idling is the rule of an entry that PutIdle stored.
 type idling struct {
 	idle   time.Duration // what a use restores
 	latest time.Duration // the deadline is never later
@@ -57,9 +50,8 @@ func (i idling) extend(deadline, now time.Duration) time.Duration {
 	return max(deadline, min(now+i.idle, i.latest))
 }
 
-// A term says until when a value is kept, and for whom.
+// A term says until when a value is kept.
 type term struct {
 	deadline time.Duration
-	idling   idling // the zero idling for most
-	owner    ownerID
+	idling   *idling // nil for most
 }

@@ -29,36 +29,32 @@ func checkInvariants[K comparable, V any](tb interface {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		if got, want := len(s.index), len(s.places); got != want {
-			tb.Fatalf("shard %d: %d entries in the index, %d places", i, got, want)
-		}
+		checkIndex(tb, s)
 		if len(s.places) > s.maxEntries || s.bytes > s.maxBytes {
 			tb.Fatalf("shard %d: %d of %d entries, %d of %d bytes", i, len(s.places), s.maxEntries, s.bytes, s.maxBytes)
 		}
-		bytes, idlings, values := 0, 0, map[any]int{}
+		bytes, values := 0, map[any]int{}
 		for j, p := range s.places {
 			bytes += s.weigh(p.record.key, p.record.value)
 			if int(p.record.place) != j {
 				tb.Fatalf("shard %d: the record at place %d says %d", i, j, p.record.place)
 			}
-			if p.due > time.Duration(p.record.deadline.Load()) {
+			switch deadline := time.Duration(p.record.deadline.Load()); {
+			case deadline == taken:
+				tb.Fatalf("shard %d: the record at place %d is held", i, j)
+			case deadline > lapsed/2 && p.due > deadline, deadline < lapsed/2 && p.due > deadline-lapsed:
 				tb.Fatalf("shard %d: place %d is due after its deadline", i, j)
 			}
-			if s.index[p.record.key] != p.record {
+			h := t.locate(p.record.key)
+			if r, sure := s.index.find(h.tag, p.record.key); r != p.record || !sure {
 				tb.Fatalf("shard %d: the index does not lead to place %d", i, j)
 			}
-			if _, ok := s.idlings[p.record]; ok != p.record.idles {
-				tb.Fatalf("shard %d: the record at place %d idles %t, the shard says %t", i, j, p.record.idles, ok)
-			}
-			if p.record.idles {
-				idlings++
-			}
-			if p.record.counted {
+			if p.record.has(counted) {
 				values[p.record.value]++
 			} else if s.counted {
 				tb.Fatalf("shard %d: the record at place %d has not been counted", i, j)
 			}
-			if t.shard(p.record.key) != s {
+			if h.shard != s || h.tag != p.record.tag() {
 				tb.Fatalf("shard %d: key %v belongs elsewhere", i, p.record.key)
 			}
 		}
@@ -69,9 +65,6 @@ func checkInvariants[K comparable, V any](tb interface {
 			tb.Fatalf("shard %d: %d places in order and %d links of %d places", i, n, len(s.links), len(s.places))
 		}
 		checkOwners(tb, t, s)
-		if idlings != len(s.idlings) {
-			tb.Fatalf("shard %d: %d idlings for %d records", i, len(s.idlings), idlings)
-		}
 		if counts, ok := s.values.(interface{ each(func(any, int)) }); ok {
 			counts.each(func(value any, n int) {
 				if values[value] != n {
@@ -93,6 +86,33 @@ func checkInvariants[K comparable, V any](tb interface {
 func (c valueCounts[V]) each(f func(value any, n int)) {
 	for value, n := range c {
 		f(value, n)
+	}
+}
+
+// checkIndex fails the test if a shard's index has other records than its places, in other buckets
+// than they belong in, or more buckets than it needed.
+func checkIndex[K comparable, V any](tb interface {
+	Helper()
+	Fatalf(string, ...any)
+}, s *shard[K, V]) {
+	tb.Helper()
+	state := s.index.state.Load()
+	if state%2 != 0 || state == 0 || int(state/2) < len(s.places) && state/2 < 1<<tagBits {
+		tb.Fatalf("the state of the index is %d for %d entries", state, len(s.places))
+	}
+	records := 0
+	for i := range state / 2 {
+		for r := s.index.bucket(i).Load(); r != nil; r = r.next.Load() {
+			if records++; records > len(s.places) || s.places[r.place].record != r {
+				tb.Fatalf("the index has record %v, which has no place", r.key)
+			}
+			if s.index.chain(state/2, r.tag()) != s.index.bucket(i) {
+				tb.Fatalf("bucket %d has a record of tag %x", i, r.tag())
+			}
+		}
+	}
+	if records != len(s.places) {
+		tb.Fatalf("%d records in the index, %d places", records, len(s.places))
 	}
 }
 

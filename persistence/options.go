@@ -87,7 +87,7 @@ type Options struct {
 	MaxKeyBytes, MaxValueBytes int
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: their keys,
-	// their values and 192 bytes for each entry, which is a little more than bookkeeping takes, and 96
+	// their values and 144 bytes for each entry, which is a little more than bookkeeping takes, and 96
 	// more with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries. The default
 	// is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one tables. A
 	// Table ignores this field.

@@ -156,23 +156,20 @@ func (s *shard[K, V]) evictOwnLocked(now time.Duration, owner ownerID) {
 	for spared := 0; ; spared++ {
 		place := own.oldest
 		r := s.places[place].record
-		switch {
-		case !r.live(now):
-			s.deleteLocked(r, Expired)
-			return
-		case spared == maxSpared || !r.used.Load():
-			s.deleteLocked(r, Evicted)
-			s.writes.ownerEvictions++
+		if spared == maxSpared || !r.has(used) || r.left(now) < 0 {
+			if s.evictLocked(r, now) {
+				s.writes.ownerEvictions++
+			}
 			return
 		}
-		r.used.Store(false)
+		r.marks.And(^uint32(used))
 		own.remove(s.members.links, place)
 		own.push(s.members.links, place)
 	}
 }
 
-// admitLocked makes an owner's share large enough for one more entry, and reports whether it could.
-func (s *shard[K, V]) admitLocked(now time.Duration, owner ownerID, evict bool) bool {
+// admitOwnerLocked makes an owner's share large enough for one more entry, and reports whether it could.
+func (s *shard[K, V]) admitOwnerLocked(now time.Duration, owner ownerID, evict bool) bool {
 	if owner == 0 || s.entriesLocked(owner) < s.members.most {
 		return true
 	}

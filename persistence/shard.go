@@ -2,18 +2,18 @@ package persistence
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// A shard is one lock's share of a table. It keeps its entries in two ways:
+// A shard is one lock's share of a table; look-ups of live entries do without the lock. It keeps its
+// entries in two ways:
 //
 // index finds an entry by key.
 //
 // places, a dense slice in no order, lets sweep walk over all entries a few at a time. Each place
 // repeats the deadline its entry had when last seen, so that passing over live entries touches no
 // memory but the slice. Through the places runs a list, order, that knows which entry is the oldest.
-// Readers cannot move an entry in it, since they share the lock; they mark it as used instead.
+// Readers do not move an entry in it; they mark it as used instead.
 //
 // Making room is second chance: the oldest entry goes, unless it is marked; then it loses its mark
 // and becomes the youngest. To bound the work of one insertion at most two entries are spared; the
@@ -22,8 +22,9 @@ import (
 // then, by the time the shard is full, scattered among those that are not, at most two in a row,
 // and a flood of keys used once pushes out only itself.
 type shard[K comparable, V any] struct {
-	mu         sync.RWMutex
-	index      map[K]*record[K, V]
+	index index[K, V] // first: readers look at its beginning, which is far from what writers change
+
+	mu         sync.Mutex
 	places     []place[K, V]
 	links      []link // by place
 	order      list   // of all places
@@ -31,34 +32,20 @@ type shard[K comparable, V any] struct {
 	bytes      int    // sum of the costs of all entries
 	maxEntries int
 	maxBytes   int
-	weigh      func(K, V) int           // what an entry costs of maxBytes
-	idlings    map[*record[K, V]]idling // of the records that idle
-	members    *members                 // nil unless keys have owners
-	values     valueCounter[V]          // nil unless they are counted
-	counted    bool                     // all records are
+	weigh      func(K, V) int  // what an entry costs of maxBytes
+	members    *members        // nil unless keys have owners
+	values     valueCounter[V] // nil unless they are counted
+	counted    bool            // all records are
 	writes     writes
 	report     bool             // whether to collect what is deleted
 	deleted    []deletion[K, V] // under the lock that is held, to be reported when it is not
 
-	hits, misses, expired atomic.Uint64
-
-	_ [64]byte // keeps the next shard's lock off this shard's last cache line
+	_ [64]byte // keeps the next shard's index off this shard's last cache line
 }
 
 // writes counts what happens under the write lock.
 type writes struct {
 	inserts, restored, replacements, removals, expirations, evictions, ownerEvictions uint64
-}
-
-// record is an entry. Key and value never change; a new value is a new record.
-type record[K comparable, V any] struct {
-	key      K
-	value    V
-	deadline atomic.Int64 // a time.Duration; raised under the read lock, lowered under the write lock
-	place    int32        // index of its place
-	used     atomic.Bool  // since it was stored or spared
-	idles    bool         // its shard knows its idling
-	counted  bool         // in its shard's values
 }
 
 // place says where a record is. due is at most the record's deadline.
@@ -73,114 +60,76 @@ const (
 	maxSpared    = 2   // second chances given by a write
 )
 
-// extend extends the entry by d, or as its idling says, if it is live and returns what is then
-// left, negative if it is not live. The caller holds the lock, for reading at least.
-func (s *shard[K, V]) extend(r *record[K, V], now, d time.Duration, l lifetimes) time.Duration {
-	for {
-		deadline := time.Duration(r.deadline.Load())
-		left := remaining(deadline, now)
-		if left < 0 {
-			return left
-		}
-		var next time.Duration
-		if r.idles {
-			next = s.idlings[r].extend(deadline, now)
-		} else {
-			next = l.extend(deadline, now, d)
-		}
-		if next == deadline || r.deadline.CompareAndSwap(int64(deadline), int64(next)) {
-			return next - now
-		}
-	}
+// A hold is a live entry whose deadline a writer has taken. It ends under the same lock: the entry
+// is deleted, or gets a deadline.
+type hold[K comparable, V any] struct {
+	*record[K, V] // nil: there is none
+	deadline      time.Duration
 }
 
-// cut returns deadline, or the latest that the entry may have.
-func (s *shard[K, V]) cut(r *record[K, V], deadline time.Duration) time.Duration {
-	if r.idles {
-		return min(deadline, s.idlings[r].latest)
-	}
-	return deadline
-}
-
-// prolong makes the entry end at deadline. It reports false, and does nothing, if the entry is not
-// live or would end earlier than it does now: that takes the write lock, because the entry's place
-// must follow. The caller holds the shard's lock, for reading at least.
-func (r *record[K, V]) prolong(now, deadline time.Duration) bool {
-	for {
-		old := time.Duration(r.deadline.Load())
-		if old <= now || deadline < old {
-			return false
-		}
-		if r.deadline.CompareAndSwap(int64(old), int64(deadline)) {
-			r.markUsed()
-			return true
-		}
-	}
-}
-
-// markUsed writes only if it must: the mark shares a cache line with what readers read.
-func (r *record[K, V]) markUsed() {
-	if !r.used.Load() {
-		r.used.Store(true)
-	}
-}
-
-func (r *record[K, V]) live(now time.Duration) bool {
-	return time.Duration(r.deadline.Load()) > now
-}
-
-// findLocked returns the live entry under key, or nil. An expired one is dropped.
-func (s *shard[K, V]) findLocked(key K, now time.Duration) *record[K, V] {
-	r := s.index[key]
+// holdLocked takes the live entry under key. An expired one is dropped.
+func (s *shard[K, V]) holdLocked(tag uint32, key K, now time.Duration) hold[K, V] {
+	r, _ := s.index.find(tag, key)
 	if r == nil {
-		return nil
+		return hold[K, V]{}
 	}
-	if !r.live(now) {
+	deadline, live := r.take(now)
+	if !live {
 		s.deleteLocked(r, Expired)
-		return nil
+		return hold[K, V]{}
 	}
-	return r
+	return hold[K, V]{r, deadline}
 }
 
-// setDeadlineLocked gives a stored entry any deadline.
-func (s *shard[K, V]) setDeadlineLocked(r *record[K, V], deadline time.Duration) {
-	r.deadline.Store(int64(deadline))
-	s.places[r.place].due = deadline
+// term returns the term of an entry that is held.
+func (h hold[K, V]) term() term {
+	if h.record == nil {
+		return term{}
+	}
+	return term{h.deadline, h.idling}
 }
 
-// addLocked stores a record whose key is not stored.
-func (s *shard[K, V]) addLocked(r *record[K, V], until term) {
+// releaseLocked gives an entry the deadline of its hold.
+func (s *shard[K, V]) releaseLocked(h hold[K, V]) {
+	if h.record != nil {
+		s.places[h.place].due = h.deadline
+		h.record.deadline.Store(int64(h.deadline))
+	}
+}
+
+// renewLocked gives an entry that is held a new lifetime and returns what is then left.
+func (s *shard[K, V]) renewLocked(h hold[K, V], now, granted time.Duration) time.Duration {
+	h.deadline = h.cut(now + granted)
+	h.mark(used)
+	s.releaseLocked(h)
+	return h.deadline - now
+}
+
+// addLocked stores a record, in place of old unless that is nil, which then has been deleted.
+func (s *shard[K, V]) addLocked(r, old *record[K, V], owner ownerID) {
 	r.place = int32(len(s.places))
 	s.places = append(s.places, place[K, V]{time.Duration(r.deadline.Load()), r})
 	s.links = append(s.links, link{})
 	s.order.push(s.links, r.place)
-	s.index[r.key] = r
 	s.bytes += s.weigh(r.key, r.value)
-	s.joinLocked(until.owner)
+	s.joinLocked(owner)
 	s.countRecordLocked(r)
-	if i := until.idling; i.idle > 0 {
-		r.idles = true
-		if s.idlings == nil {
-			s.idlings = make(map[*record[K, V]]idling)
-		}
-		s.idlings[r] = i
+	if old != nil {
+		s.index.replace(old, r)
+	} else {
+		s.index.add(r, len(s.places))
 	}
 }
 
-// termLocked returns the term of a stored record.
-func (s *shard[K, V]) termLocked(r *record[K, V]) term {
-	return term{time.Duration(r.deadline.Load()), s.idlings[r], s.ownerLocked(r)}
-}
-
-// deleteLocked takes a stored record out and counts why.
+// deleteLocked takes a record out, which is held or lapsed, and counts why. One that is replaced
+// stays in the index: its successor takes it out.
 func (s *shard[K, V]) deleteLocked(r *record[K, V], cause DeletionCause) {
-	delete(s.index, r.key)
 	s.vacateLocked(r)
-	if r.idles {
-		delete(s.idlings, r)
-	}
-	if r.counted {
+	if r.has(counted) {
 		s.values.add(r.value, -1)
+	}
+	if cause != Replaced {
+		s.index.remove(r)
 	}
 	switch cause {
 	case Removed:
@@ -192,15 +141,22 @@ func (s *shard[K, V]) deleteLocked(r *record[K, V], cause DeletionCause) {
 	case Evicted:
 		s.writes.evictions++
 	}
-	if cause != Replaced { // an iterator may still yield a value that was replaced
-		r.deadline.Store(int64(removed))
-	}
 	if s.report {
 		s.deleted = append(s.deleted, deletion[K, V]{r.key, r.value, cause})
 	}
 }
 
-// vacateLocked gives the place of a record that has left the index to the last one.
+// evictLocked takes a record out to make room, and reports whether it was live.
+func (s *shard[K, V]) evictLocked(r *record[K, V], now time.Duration) bool {
+	if _, live := r.take(now); !live {
+		s.deleteLocked(r, Expired)
+		return false
+	}
+	s.deleteLocked(r, Evicted)
+	return true
+}
+
+// vacateLocked gives the place of a record to the last one.
 func (s *shard[K, V]) vacateLocked(r *record[K, V]) {
 	s.bytes -= s.weigh(r.key, r.value)
 	s.leaveLocked(r.place)
@@ -221,6 +177,24 @@ func (s *shard[K, V]) hasRoomLocked(cost int) bool {
 	return len(s.places) < s.maxEntries && s.bytes <= s.maxBytes-cost
 }
 
+// findRoomLocked reports whether an entry of that cost fits in the place of old, or in another if
+// old is nil. It looks for expired entries if it does not.
+func (s *shard[K, V]) findRoomLocked(now time.Duration, old *record[K, V], cost int) bool {
+	fits := func() bool {
+		if old == nil {
+			return s.hasRoomLocked(cost)
+		}
+		return s.bytes-s.weigh(old.key, old.value) <= s.maxBytes-cost
+	}
+	for examined := sweepWidth; !fits(); examined += sweepWidth {
+		if examined >= refusalWidth {
+			return false
+		}
+		s.sweepLocked(now, sweepWidth)
+	}
+	return true
+}
+
 // sweepLocked examines the next width places and takes out what has expired.
 func (s *shard[K, V]) sweepLocked(now time.Duration, width int) {
 	for range min(width, len(s.places)) {
@@ -238,12 +212,15 @@ func (s *shard[K, V]) expireLocked(p *place[K, V], now time.Duration) bool {
 	if p.due > now {
 		return false
 	}
-	if p.record.live(now) { // extended since
-		p.due = time.Duration(p.record.deadline.Load())
-		return false
+	left := p.record.left(now)
+	switch {
+	case left < 0:
+		s.deleteLocked(p.record, Expired)
+		return true
+	case left > 0: // extended since
+		p.due = now + left
 	}
-	s.deleteLocked(p.record, Expired)
-	return true
+	return false
 }
 
 // makeRoomLocked evicts until an entry of that cost and owner fits, and spares used entries from
@@ -260,20 +237,18 @@ func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID)
 		}
 		oldest := s.order.oldest
 		r := s.places[oldest].record
-		switch live := r.live(now); {
-		case live && r.used.Load() && spared < maxSpared:
+		switch live := r.left(now) > 0; {
+		case live && spared < maxSpared && r.has(used):
 			spared++
-			r.used.Store(false)
+			r.marks.And(^uint32(used))
 			s.order.remove(s.links, oldest)
 			s.order.push(s.links, oldest)
 		case room:
 			return
 		case live && owner != 0 && s.entriesLocked(owner) > s.entriesLocked(s.ownerLocked(r)):
 			s.evictOwnLocked(now, owner)
-		case live:
-			s.deleteLocked(r, Evicted)
 		default:
-			s.deleteLocked(r, Expired)
+			s.evictLocked(r, now)
 		}
 	}
 }

@@ -8,10 +8,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
-	"iter"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,20 +111,16 @@ func (s *Store) WriteTo(w io.Writer) (int64, error) {
 			return counted.n, err
 		}
 		begun := start.Sub(t.epoch) // on the table's clock
-		for r, i := range t.records() {
-			left := time.Duration(r.deadline.Load()) - begun
-			if left <= 0 {
-				continue
-			}
+		for r, left := range t.records(func() time.Duration { return begun }) {
 			kind := byte(kindEntry)
-			if i.idle > 0 {
+			if r.idling != nil {
 				kind = kindIdle
 			}
 			line = appendString(appendString(append(line[:0], kind), r.key), r.value)
 			line = binary.AppendUvarint(line, uint64(left))
-			if i.idle > 0 {
-				line = binary.AppendUvarint(line, uint64(i.idle))
-				line = binary.AppendUvarint(line, uint64(i.latest-begun))
+			if r.idling != nil {
+				line = binary.AppendUvarint(line, uint64(r.idling.idle))
+				line = binary.AppendUvarint(line, uint64(r.idling.latest-begun))
 			}
 			if _, err := b.Write(line); err != nil {
 				return counted.n, err
@@ -157,25 +150,6 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += int64(n)
 	return n, err
-}
-
-// records returns an iterator over the stored records and their idlings; only those of live ones
-// mean something.
-func (t *Table[K, V]) records() iter.Seq2[*record[K, V], idling] {
-	return func(yield func(*record[K, V], idling) bool) {
-		for i := range t.shards {
-			s := &t.shards[i]
-			s.mu.RLock()
-			places := slices.Clone(s.places)
-			idlings := maps.Clone(s.idlings)
-			s.mu.RUnlock()
-			for _, p := range places {
-				if p.record.live(t.now()) && !yield(p.record, idlings[p.record]) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // ReadFrom restores the snapshot that r holds, to its end, and returns how many bytes it has read.
@@ -314,19 +288,22 @@ func (s *Store) restore(staged *stagedTable) {
 // restore stores a value that was left to live for left at a time, if there is room and key is not
 // live. latest of i counts from that time.
 func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idling) {
-	s, owner := t.locate(key)
-	t.lock(s)
-	defer t.unlock(s)
+	h := t.locate(key)
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
 	now, begun := t.now(), at.Sub(t.epoch)
+	until := term{deadline: begun + left}
 	if i.idle > 0 {
-		i.latest += begun
+		until.idling = &idling{i.idle, begun + i.latest}
 	}
-	if begun+left <= now || s.findLocked(key, now) != nil || !s.hasRoomLocked(s.weigh(key, value)) ||
-		owner != 0 && s.entriesLocked(owner) >= s.members.most {
+	live := h.holdLocked(h.tag, key, now)
+	h.releaseLocked(live)
+	if until.deadline <= now || live.record != nil || !h.hasRoomLocked(h.weigh(key, value)) ||
+		h.owner != 0 && h.entriesLocked(h.owner) >= h.members.most {
 		return
 	}
-	if t.placeLocked(s, now, nil, key, value, term{begun + left, i, owner}) != nil {
-		s.writes.restored++
+	if t.placeLocked(h, now, live, key, value, until) != nil {
+		h.writes.restored++
 	}
 }
 

@@ -55,6 +55,7 @@ func (t *Table[K, V]) Stats() Stats {
 		RefusedFull:     t.refusedFull.Load(),
 		RefusedOwner:    t.refusedOwner.Load(),
 	}
+	sum.add(t.reads.stats())
 	for i := range t.shards {
 		sum.add(t.shards[i].stats())
 	}
@@ -62,8 +63,8 @@ func (t *Table[K, V]) Stats() Stats {
 }
 
 func (s *shard[K, V]) stats() Stats {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	owners := 0
 	if s.members != nil {
 		owners = len(s.members.shares)
@@ -72,9 +73,6 @@ func (s *shard[K, V]) stats() Stats {
 		Owners:         owners,
 		Entries:        len(s.places),
 		Bytes:          s.bytes,
-		Hits:           s.hits.Load(),
-		Misses:         s.misses.Load(),
-		Expired:        s.expired.Load(),
 		Inserts:        s.writes.inserts,
 		Restored:       s.writes.restored,
 		Replacements:   s.writes.replacements,

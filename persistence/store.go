@@ -39,10 +39,10 @@ type Store struct {
 	saving sync.Mutex // one SaveFile at a time
 }
 
-// entryBytes is what an entry costs beyond its key and value: the record (48 bytes), its place and
-// link (24, and a quarter to grow), the index (25, and up to as many to grow) and the rounding of
-// allocations.
-const entryBytes = 192
+// entryBytes is what an entry costs beyond its key and value: the record (64 bytes), its place and
+// link (24, and a quarter to grow), two buckets of the index (16, and up to as many to grow) and the
+// rounding of allocations (15).
+const entryBytes = 144
 
 // ownerBytes is what an entry costs besides if keys have owners: its owner and link (16 bytes, and a
 // quarter to grow) and, if it is the only one of its owner, the share (16) and that in the map (17,
@@ -68,11 +68,11 @@ func (s *Store) Insert(_ context.Context, table, key, value string, lifetime tim
 		return false, nil
 	}
 	granted := t.grant(key, lifetime)
-	shard, owner := t.locate(key)
-	r, _ := t.renew(shard, key, granted)
+	h := t.locate(key)
+	r, _ := t.renew(h, key, granted)
 	if r == nil {
 		key, value = detach(key, value) // only now: a live key keeps what it has
-		r, _, _ = t.store(shard, owner, key, value, granted)
+		r, _, _ = t.store(h, key, value, granted)
 	}
 	return r != nil, nil
 }
@@ -86,13 +86,13 @@ func (s *Store) LookupOrInsert(_ context.Context, table, key, value string, life
 		return "", 0, false, nil
 	}
 	granted := t.grant(key, lifetime)
-	shard, owner := t.locate(key)
-	r, left := t.renew(shard, key, granted)
+	h := t.locate(key)
+	r, left := t.renew(h, key, granted)
 	if r != nil {
 		return r.value, left, true, nil
 	}
 	key, value = detach(key, value)
-	if r, left, found = t.store(shard, owner, key, value, granted); r == nil {
+	if r, left, found = t.store(h, key, value, granted); r == nil {
 		return "", 0, false, nil
 	}
 	return r.value, left, found, nil

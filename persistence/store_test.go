@@ -294,7 +294,7 @@ func TestEntryBytes(t *testing.T) {
 		return m.HeapAlloc
 	}
 	for _, owner := range []func(string) string{nil, strings.ToLower} {
-		for _, n := range []int{60_000, 115_000, 200_000} { // at different points of growth
+		for _, n := range []int{60_000, 115_000, 135_000, 200_000} { // at different points of growth
 			before := heap()
 			store := NewStore(Options{Owner: owner})
 			for i := range n {

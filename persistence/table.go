@@ -15,7 +15,8 @@ import (
 //
 // All methods may be called concurrently. Each call on one key takes effect at one instant:
 // extensions that overlap all count, and an entry that one call has found expired is not found
-// alive by a later one. Look-ups of entries that are live share a lock and allocate nothing.
+// alive by a later one. Look-ups and extensions of entries that are live take no lock, write to
+// nothing but the entry, and allocate nothing.
 //
 // A Table keeps keys and values as they are given, and does not look inside them. A key that is not
 // equal to itself (a NaN) is refused.
@@ -28,7 +29,9 @@ type Table[K comparable, V any] struct {
 	lifetimes lifetimes
 	refuseNew bool
 	onDelete  atomic.Pointer[func(K, V, DeletionCause)]
+	reads     reads
 
+	_                                                        [64]byte // keeps what all look-ups read off the cache line of counters
 	refusedLifetime, refusedEntry, refusedFull, refusedOwner atomic.Uint64
 }
 
@@ -75,6 +78,7 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 		shards:    make([]shard[K, V], n),
 		lifetimes: lifetimes{min: o.MinLifetime, max: o.MaxLifetime, sliding: o.Sliding},
 		refuseNew: o.WhenFull == RefuseNew,
+		reads:     newReads(),
 	}
 	if f, ok := any(o.Owner).(func(K) string); ok && f != nil && owner == nil { // K is string
 		seed := maphash.MakeSeed()
@@ -100,7 +104,7 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 		if owner != nil {
 			s.members = &members{shares: make(map[ownerID]*list), most: min(o.MaxPerOwner, s.maxEntries)}
 		}
-		s.index = make(map[K]*record[K, V])
+		s.index.init()
 	}
 	return t
 }
@@ -117,10 +121,10 @@ func (t *Table[K, V]) Insert(key K, value V, lifetime time.Duration) bool {
 	if granted == 0 {
 		return false
 	}
-	s, owner := t.locate(key)
-	r, _ := t.renew(s, key, granted)
+	h := t.locate(key)
+	r, _ := t.renew(h, key, granted)
 	if r == nil {
-		r, _, _ = t.store(s, owner, key, value, granted)
+		r, _, _ = t.store(h, key, value, granted)
 	}
 	return r != nil
 }
@@ -132,7 +136,7 @@ func (t *Table[K, V]) Put(key K, value V, lifetime time.Duration) bool {
 	if granted == 0 {
 		return false
 	}
-	return t.put(key, value, granted, idling{})
+	return t.put(key, value, granted, 0)
 }
 
 // PutIdle stores value under key, whether or not key is live, until it has not been used for idle,
@@ -147,7 +151,7 @@ func (t *Table[K, V]) PutIdle(key K, value V, idle, atMost time.Duration) bool {
 	if granted == 0 {
 		return false
 	}
-	return t.put(key, value, granted, idling{granted, t.lifetimes.grant(atMost)})
+	return t.put(key, value, granted, t.lifetimes.grant(atMost))
 }
 
 // LookupOrInsert is Insert that tells which value the key has afterwards, and what is left of its
@@ -159,10 +163,10 @@ func (t *Table[K, V]) LookupOrInsert(key K, value V, lifetime time.Duration) (ac
 	if granted == 0 {
 		return actual, 0, false
 	}
-	s, owner := t.locate(key)
-	r, left := t.renew(s, key, granted)
+	h := t.locate(key)
+	r, left := t.renew(h, key, granted)
 	if r == nil {
-		r, left, found = t.store(s, owner, key, value, granted)
+		r, left, found = t.store(h, key, value, granted)
 		if r == nil {
 			return actual, 0, false
 		}
@@ -199,36 +203,24 @@ func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 	if granted == 0 {
 		return false
 	}
-	s := t.shard(key)
-	if r, _ := t.renew(s, key, granted); r != nil {
-		s.hits.Add(1)
-		return true
+	h := t.locate(key)
+	_, left := t.renew(h, key, granted)
+	if left == 0 {
+		t.lock(h.shard)
+		defer t.unlock(h.shard)
+		now := t.now()
+		if held := h.holdLocked(h.tag, key, now); held.record != nil {
+			left = h.renewLocked(held, now, granted)
+		}
 	}
-	t.lock(s)
-	defer t.unlock(s)
-	now := t.now()
-	r := s.findLocked(key, now)
-	if r == nil {
-		s.misses.Add(1)
-		return false
-	}
-	t.renewLocked(s, r, now, granted)
-	s.hits.Add(1)
-	return true
+	t.reads.count(left)
+	return left > 0
 }
 
 // Peek returns what Lookup returns, but leaves no trace: nothing is extended, dropped or counted,
 // and the entry does not pass for used.
 func (t *Table[K, V]) Peek(key K) (value V, remaining time.Duration, ok bool) {
-	s := t.shard(key)
-	s.mu.RLock()
-	r, left := t.peekLocked(s, key)
-	s.mu.RUnlock()
-	if left < 0 { // see touch
-		s.mu.Lock()
-		r, left = t.peekLocked(s, key)
-		s.mu.Unlock()
-	}
+	r, left := t.peek(key, t.now)
 	if left <= 0 {
 		return value, left, false
 	}
@@ -237,14 +229,14 @@ func (t *Table[K, V]) Peek(key K) (value V, remaining time.Duration, ok bool) {
 
 // Remove removes key and reports whether it was live.
 func (t *Table[K, V]) Remove(key K) bool {
-	s := t.shard(key)
-	t.lock(s)
-	defer t.unlock(s)
-	r := s.findLocked(key, t.now())
-	if r == nil {
+	h := t.locate(key)
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
+	held := h.holdLocked(h.tag, key, t.now())
+	if held.record == nil {
 		return false
 	}
-	s.deleteLocked(r, Removed)
+	h.deleteLocked(held.record, Removed)
 	return true
 }
 
@@ -256,15 +248,15 @@ func (t *Table[K, V]) Remove(key K) bool {
 // panics, like any comparison, when both values are of the same type and that type is not
 // comparable.
 func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
-	s := t.shard(key)
-	t.lock(s)
-	defer t.unlock(s)
-	now := t.now()
-	r := s.findLocked(key, now)
-	if r == nil || r.value != old {
+	h := t.locate(key)
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
+	if r, _ := h.index.find(h.tag, key); r == nil || r.value != old { // which may panic, so nothing is held
 		return false
 	}
-	return t.placeLocked(s, now, r, key, new, s.termLocked(r)) != nil
+	now := t.now()
+	held := h.holdLocked(h.tag, key, now)
+	return held.record != nil && t.placeLocked(h, now, held, key, new, held.term()) != nil
 }
 
 // Increment adds delta, which may be negative, to the number under key and returns the sum; a sum
@@ -289,22 +281,26 @@ func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duratio
 		t.refusedEntry.Add(1)
 		return value, false
 	}
-	s, owner := t.locate(key)
-	t.lock(s)
-	defer t.unlock(s)
+	h := t.locate(key)
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
 	now := t.now()
-	old := s.findLocked(key, now)
-	until := term{owner: owner}
-	if old != nil {
-		until = s.termLocked(old)
-	} else if granted := t.lifetimes.grant(lifetime); granted > 0 {
+	old := h.holdLocked(h.tag, key, now)
+	until := old.term()
+	if old.record == nil {
+		granted := t.lifetimes.grant(lifetime)
+		if granted == 0 {
+			t.refusedLifetime.Add(1)
+			return value, false
+		}
 		until.deadline = now + granted
-	} else {
-		t.refusedLifetime.Add(1)
+	}
+	key, v, ok := next(old.record)
+	if !ok {
+		h.releaseLocked(old)
 		return value, false
 	}
-	key, v, ok := next(old)
-	if !ok || t.placeLocked(s, now, old, key, v, until) == nil {
+	if t.placeLocked(h, now, old, key, v, until) == nil {
 		return value, false
 	}
 	return v, true
@@ -328,9 +324,9 @@ func (t *Table[K, V]) Len() int {
 	n := 0
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.mu.RLock()
+		s.mu.Lock()
 		n += len(s.places)
-		s.mu.RUnlock()
+		s.mu.Unlock()
 	}
 	return n
 }
@@ -341,14 +337,29 @@ func (t *Table[K, V]) Len() int {
 // and with which value, is not specified.
 func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	return func(yield func(K, Entry[V]) bool) {
+		for r, left := range t.records(t.now) {
+			if !yield(r.key, Entry[V]{r.value, left}) {
+				return
+			}
+		}
+	}
+}
+
+// records returns an iterator over the records that are live at the time that now tells, and what is
+// left of them then. A lock is held only to copy the list of a shard's places.
+func (t *Table[K, V]) records(now func() time.Duration) iter.Seq2[*record[K, V], time.Duration] {
+	return func(yield func(*record[K, V], time.Duration) bool) {
 		for i := range t.shards {
 			s := &t.shards[i]
-			s.mu.RLock()
+			s.mu.Lock()
 			places := slices.Clone(s.places)
-			s.mu.RUnlock()
+			s.mu.Unlock()
 			for _, p := range places {
-				left := remaining(time.Duration(p.record.deadline.Load()), t.now())
-				if left > 0 && !yield(p.record.key, Entry[V]{p.record.value, left}) {
+				r, left := p.record, p.record.left(now())
+				if left == 0 { // it may have been replaced
+					r, left = t.peek(r.key, now)
+				}
+				if left > 0 && !yield(r, left) {
 					return
 				}
 			}
@@ -356,29 +367,31 @@ func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	}
 }
 
-// now returns the time on the table's clock. Read it under the shard's lock: time spent waiting for
-// the lock must count.
+// now returns the time on the table's clock. Who needs a shard's lock reads it under that: time spent
+// waiting for the lock must count.
 func (t *Table[K, V]) now() time.Duration {
 	return time.Since(t.epoch)
 }
 
-func (t *Table[K, V]) shard(key K) *shard[K, V] {
-	s, _ := t.locate(key)
-	return s
+// A home is where a key belongs.
+type home[K comparable, V any] struct {
+	*shard[K, V]
+	owner ownerID
+	tag   uint32
 }
 
-// locate returns the shard that key belongs to, and its owner. Owners have all their entries in one
-// shard, so that counting them takes no more than its lock.
-func (t *Table[K, V]) locate(key K) (*shard[K, V], ownerID) {
-	var owner ownerID
+// locate returns the home of a key. Owners have all their entries in one shard, so that counting
+// them takes no more than its lock.
+func (t *Table[K, V]) locate(key K) home[K, V] {
+	hash := t.hash(t.seed, key)
+	h := home[K, V]{tag: uint32(hash >> (64 - tagBits))}
 	if t.owner != nil {
-		owner = t.owner(key)
+		if h.owner = t.owner(key); h.owner != 0 {
+			hash = uint64(h.owner) >> 1 // its last bit is always set
+		}
 	}
-	hash := uint64(owner) >> 1 // its last bit is always set
-	if owner == 0 {
-		hash = t.hash(t.seed, key)
-	}
-	return &t.shards[hash&uint64(len(t.shards)-1)], owner
+	h.shard = &t.shards[hash&uint64(len(t.shards)-1)]
+	return h
 }
 
 // grant returns the lifetime that a new entry gets, 0 if it is refused.
@@ -397,145 +410,130 @@ func (t *Table[K, V]) grant(key K, lifetime time.Duration) time.Duration {
 // touch finds and extends the entry under key and marks it as used. left is zero if there is no
 // such entry and negative if it had expired.
 func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left time.Duration) {
-	s := t.shard(key)
-	s.mu.RLock()
-	r, left = t.readLocked(s, key, extend)
-	s.mu.RUnlock()
-	if left < 0 {
-		// A reader that read the clock before the deadline may still be about to extend the entry.
-		// Under the write lock there is none, and the answer is final.
-		t.lock(s)
-		r, left = t.readLocked(s, key, extend)
-		if left < 0 {
-			s.deleteLocked(r, Expired)
-			s.expired.Add(1)
+	h := t.locate(key)
+	r, left, sure := t.read(h, key, extend)
+	if !sure || left < 0 {
+		t.lock(h.shard)
+		if r, left, _ = t.read(h, key, extend); left < 0 {
+			h.deleteLocked(r, Expired)
 		}
-		t.unlock(s)
+		t.unlock(h.shard)
 	}
-	if left <= 0 {
-		s.misses.Add(1)
-		return nil, left
+	t.reads.count(left)
+	if left > 0 {
+		r.mark(used)
 	}
-	r.markUsed()
-	s.hits.Add(1)
 	return r, left
 }
 
-// readLocked finds the entry under key and extends it if it is live. left is as in touch. The
-// caller holds the shard's lock, for reading at least.
-func (t *Table[K, V]) readLocked(s *shard[K, V], key K, extend time.Duration) (r *record[K, V], left time.Duration) {
-	r = s.index[key]
+// read finds and extends the entry under key. left is as in touch. If sure is false, as it never is
+// under the lock, the lock is needed to tell.
+func (t *Table[K, V]) read(h home[K, V], key K, extend time.Duration) (r *record[K, V], left time.Duration, sure bool) {
+	if r, sure = h.index.find(h.tag, key); r == nil {
+		return nil, 0, sure
+	}
+	left = r.extend(t.now(), extend, t.lifetimes)
+	return r, left, left != 0
+}
+
+// peek finds the entry under key. left is as in touch.
+func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *record[K, V], left time.Duration) {
+	h := t.locate(key)
+	look := func() (sure bool) {
+		if r, sure = h.index.find(h.tag, key); r == nil {
+			return sure
+		}
+		left = r.left(now())
+		return left != 0
+	}
+	if !look() {
+		h.mu.Lock()
+		look()
+		h.mu.Unlock()
+	}
+	return r, left
+}
+
+// renew gives key a new lifetime without the lock and returns its entry and what is then left. It
+// returns nil if key is not live or the lock is needed.
+func (t *Table[K, V]) renew(h home[K, V], key K, granted time.Duration) (*record[K, V], time.Duration) {
+	r, _ := h.index.find(h.tag, key)
 	if r == nil {
 		return nil, 0
 	}
-	return r, s.extend(r, t.now(), extend, t.lifetimes)
-}
-
-// peekLocked is readLocked that extends nothing.
-func (t *Table[K, V]) peekLocked(s *shard[K, V], key K) (r *record[K, V], left time.Duration) {
-	r = s.index[key]
-	if r == nil {
+	left := r.prolong(t.now(), granted)
+	if left == 0 {
 		return nil, 0
 	}
-	return r, remaining(time.Duration(r.deadline.Load()), t.now())
-}
-
-// renew gives key a new lifetime under the read lock and returns its entry and what is then left. It
-// returns nil if key is not live or the write lock is needed.
-func (t *Table[K, V]) renew(s *shard[K, V], key K, granted time.Duration) (*record[K, V], time.Duration) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	r := s.index[key]
-	if r == nil {
-		return nil, 0
-	}
-	now := t.now()
-	deadline := s.cut(r, now+granted)
-	if !r.prolong(now, deadline) {
-		return nil, 0
-	}
-	return r, deadline - now
-}
-
-// renewLocked is renew for a live entry under the write lock.
-func (t *Table[K, V]) renewLocked(s *shard[K, V], r *record[K, V], now, granted time.Duration) time.Duration {
-	deadline := s.cut(r, now+granted)
-	s.setDeadlineLocked(r, deadline)
-	r.markUsed()
-	return deadline - now
+	r.mark(used)
+	return r, left
 }
 
 // store gives key a new lifetime if it is live, and stores value under it if it is not. It returns
 // the entry and what is left of it, or nil if it is refused.
-func (t *Table[K, V]) store(s *shard[K, V], owner ownerID, key K, value V, granted time.Duration) (r *record[K, V], left time.Duration, found bool) {
-	t.lock(s)
-	defer t.unlock(s)
+func (t *Table[K, V]) store(h home[K, V], key K, value V, granted time.Duration) (r *record[K, V], left time.Duration, found bool) {
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
 	now := t.now()
-	if r := s.findLocked(key, now); r != nil {
-		return r, t.renewLocked(s, r, now, granted), true
+	held := h.holdLocked(h.tag, key, now)
+	if held.record != nil {
+		return held.record, h.renewLocked(held, now, granted), true
 	}
-	return t.placeLocked(s, now, nil, key, value, term{deadline: now + granted, owner: owner}), granted, false
+	return t.placeLocked(h, now, held, key, value, term{deadline: now + granted}), granted, false
 }
 
-// put stores value under key, live or not. The latest time of i counts from now.
-func (t *Table[K, V]) put(key K, value V, granted time.Duration, i idling) bool {
-	s, owner := t.locate(key)
-	t.lock(s)
-	defer t.unlock(s)
+// put stores value under key, live or not, and if atMost is not zero with granted as idle lifetime.
+func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
+	h := t.locate(key)
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
 	now := t.now()
-	if i.idle > 0 {
-		i.latest += now
+	until := term{deadline: now + granted}
+	if atMost > 0 {
+		until.idling = &idling{granted, now + atMost}
 	}
-	return t.placeLocked(s, now, s.findLocked(key, now), key, value, term{now + granted, i, owner}) != nil
+	return t.placeLocked(h, now, h.holdLocked(h.tag, key, now), key, value, until) != nil
 }
 
-// placeLocked gives an entry a place, that of the live entry old unless old is nil, evicting others
-// if it must and may, and returns its record, or nil if it is refused. All writes that may make a
-// table grow pass here, so this is where it is swept.
-func (t *Table[K, V]) placeLocked(s *shard[K, V], now time.Duration, old *record[K, V], key K, value V, until term) *record[K, V] {
-	cost := s.weigh(key, value)
-	if cost > s.maxBytes {
-		t.refusedEntry.Add(1)
+// placeLocked gives an entry a place, that of the entry old if one is held, evicting others if it
+// must and may, and returns its record, or nil if it is refused and old stays as it was. All writes
+// that may make a table grow pass here, so this is where it is swept.
+func (t *Table[K, V]) placeLocked(h home[K, V], now time.Duration, old hold[K, V], key K, value V, until term) *record[K, V] {
+	cost := h.weigh(key, value)
+	if refused := t.admitLocked(h, now, old.record, cost); refused != nil {
+		refused.Add(1)
+		h.releaseLocked(old)
 		return nil
 	}
-	s.sweepLocked(now, sweepWidth)
-	if t.refuseNew && !t.findRoomLocked(s, now, old, cost) {
-		t.refusedFull.Add(1)
-		return nil
-	}
-	if old == nil && !s.admitLocked(now, until.owner, !t.refuseNew) {
-		t.refusedOwner.Add(1)
-		return nil
-	}
-	r := &record[K, V]{key: key, value: value}
+	r := &record[K, V]{key: key, value: value, idling: until.idling}
 	r.deadline.Store(int64(until.deadline))
-	if old != nil {
-		r.used.Store(true)
-		s.deleteLocked(old, Replaced)
+	marks := h.tag << markBits
+	if old.record != nil {
+		marks |= used
+		h.deleteLocked(old.record, Replaced)
 	} else {
-		s.writes.inserts++
+		h.writes.inserts++
 	}
+	r.marks.Store(marks)
 	if !t.refuseNew {
-		s.makeRoomLocked(now, cost, until.owner)
+		h.makeRoomLocked(now, cost, h.owner)
 	}
-	s.addLocked(r, until)
+	h.addLocked(r, old.record, h.owner)
 	return r
 }
 
-// findRoomLocked reports whether an entry of that cost fits in the place of old, or in another if
-// old is nil. It looks for expired entries if it does not.
-func (t *Table[K, V]) findRoomLocked(s *shard[K, V], now time.Duration, old *record[K, V], cost int) bool {
-	fits := func() bool {
-		if old == nil {
-			return s.hasRoomLocked(cost)
-		}
-		return s.bytes-s.weigh(old.key, old.value) <= s.maxBytes-cost
+// admitLocked sweeps and returns nil if an entry of that cost may be stored in the place of old, or
+// in another if old is nil, and otherwise what counts the reason.
+func (t *Table[K, V]) admitLocked(h home[K, V], now time.Duration, old *record[K, V], cost int) *atomic.Uint64 {
+	if cost > h.maxBytes {
+		return &t.refusedEntry
 	}
-	for examined := sweepWidth; !fits(); examined += sweepWidth {
-		if examined >= refusalWidth {
-			return false
-		}
-		s.sweepLocked(now, sweepWidth)
+	h.sweepLocked(now, sweepWidth)
+	if t.refuseNew && !h.findRoomLocked(now, old, cost) {
+		return &t.refusedFull
 	}
-	return true
+	if old == nil && !h.admitOwnerLocked(now, h.owner, !t.refuseNew) {
+		return &t.refusedOwner
+	}
+	return nil
 }

@@ -1,0 +1,135 @@
+package persistence
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// record is an entry. Key, value and idling never change; a new value is a new record. One of
+// strings fills a cache line.
+//
+// The deadline decides all races. Readers without a lock extend it with compare-and-swap, and only
+// while it has not come. The first to find that it has come lapses it, so that no extension by a
+// reader with an earlier reading of the clock follows. A writer takes the record: whoever meets it
+// without a deadline waits for the lock to find what has become of it.
+type record[K comparable, V any] struct {
+	key      K
+	value    V
+	deadline atomic.Int64                 // a time.Duration; lapsed or taken: see there
+	next     atomic.Pointer[record[K, V]] // in the chain of the index
+	idling   *idling                      // nil for most
+	place    int32                        // index of its place, guarded by the shard's lock
+	marks    atomic.Uint32
+}
+
+// The marks of a record, and above them its tag: bits of the key's hash.
+const (
+	used    = 1 << iota // since it was stored or spared
+	counted             // in its shard's values, guarded by the lock
+
+	markBits = iota
+	tagBits  = 32 - markBits
+)
+
+func (r *record[K, V]) tag() uint32 { return r.marks.Load() >> markBits }
+
+func (r *record[K, V]) has(mark uint32) bool { return r.marks.Load()&mark != 0 }
+
+// mark writes only if it must: others read the same cache line.
+func (r *record[K, V]) mark(mark uint32) {
+	if !r.has(mark) {
+		r.marks.Or(mark)
+	}
+}
+
+// left returns what is left of the entry. It is negative if the entry has expired, which is final,
+// and zero if a writer has taken the record.
+func (r *record[K, V]) left(now time.Duration) time.Duration {
+	for {
+		deadline := time.Duration(r.deadline.Load())
+		if deadline > now {
+			return deadline - now
+		}
+		if left, ok := r.lapse(deadline, now); ok {
+			return left
+		}
+	}
+}
+
+// extend extends the entry by d, or as its idling says, if it is live, and returns what is then
+// left, as left does.
+func (r *record[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
+	for {
+		deadline := time.Duration(r.deadline.Load())
+		if deadline <= now {
+			if left, ok := r.lapse(deadline, now); ok {
+				return left
+			}
+			continue
+		}
+		var next time.Duration
+		if r.idling != nil {
+			next = r.idling.extend(deadline, now)
+		} else {
+			next = l.extend(deadline, now, d)
+		}
+		if next == deadline || r.deadline.CompareAndSwap(int64(deadline), int64(next)) {
+			return next - now
+		}
+	}
+}
+
+// prolong makes the entry end when granted is over and returns what is then left. It returns zero,
+// and does nothing, if the entry is not live or would end earlier than it does now: that takes the
+// lock, because the entry's place must follow.
+func (r *record[K, V]) prolong(now, granted time.Duration) time.Duration {
+	deadline := r.cut(now + granted)
+	for {
+		old := time.Duration(r.deadline.Load())
+		if old <= now || deadline < old {
+			return 0
+		}
+		if r.deadline.CompareAndSwap(int64(old), int64(deadline)) {
+			return deadline - now
+		}
+	}
+}
+
+// take takes the deadline from a live entry, so that nobody changes it while the caller, who holds
+// the shard's lock, decides. It reports false if the entry has expired.
+func (r *record[K, V]) take(now time.Duration) (deadline time.Duration, live bool) {
+	for {
+		deadline = time.Duration(r.deadline.Load())
+		if deadline > now {
+			if r.deadline.CompareAndSwap(int64(deadline), int64(taken)) {
+				return deadline, true
+			}
+			continue
+		}
+		if _, ok := r.lapse(deadline, now); ok {
+			return deadline, false
+		}
+	}
+}
+
+// lapse makes it final that a deadline has come, and returns what left returns. It reports false if
+// the deadline has been changed meanwhile.
+func (r *record[K, V]) lapse(deadline, now time.Duration) (left time.Duration, ok bool) {
+	switch {
+	case deadline == taken:
+		return 0, true
+	case deadline < lapsed/2: // by somebody else, whose clock may be ahead
+		deadline -= lapsed
+	case !r.deadline.CompareAndSwap(int64(deadline), int64(deadline+lapsed)):
+		return 0, false
+	}
+	return min(deadline-now, -1), true
+}
+
+// cut returns deadline, or the latest that the entry may have.
+func (r *record[K, V]) cut(deadline time.Duration) time.Duration {
+	if r.idling != nil {
+		return min(deadline, r.idling.latest)
+	}
+	return deadline
+}
