@@ -49,11 +49,11 @@ var everything = uint128{math.MaxUint64, math.MaxUint64}
 
 // smallest returns the width of the smallest entry that contains addr.
 func (s *rangeSet) smallest(addr netip.Addr) (width uint128, ok bool) {
+	if !s.contains(addr) {
+		return uint128{}, false
+	}
 	if addr.Is4() {
 		a := number4(addr)
-		if !reached(&s.v4, a) {
-			return uint128{}, false
-		}
 		if width, ok := widthAt(s.inner4, a, cmp.Compare); ok {
 			return uint128{lo: uint64(width)}, true
 		}
@@ -61,13 +61,10 @@ func (s *rangeSet) smallest(addr netip.Addr) (width uint128, ok bool) {
 		return uint128{lo: uint64(span.last - span.first)}, true
 	}
 	a := number6(addr)
-	if !s.contains6(a) {
-		return uint128{}, false
-	}
 	if width, ok := widthAt(s.inner6, a, uint128.compare); ok {
 		return width, true
 	}
-	if reached(&s.v6, a.hi) {
+	if c, ok := s.v6.index.find(a.hi); ok && search(&s.v6, c, a.hi) {
 		span := spanAt(s.v6.spans, a.hi, cmp.Compare)
 		return uint128{span.last - span.first, math.MaxUint64}, true
 	}
