@@ -20,12 +20,13 @@ import (
 var groups = []struct {
 	name string
 	make func(b *testing.B, prefixes []netip.Prefix) (contains func(netip.Addr) bool)
+	most int // entries; of more it takes too long, or too much memory, to tell anything new
 }{
-	{"limpet", newIPGroup},
-	{"bart.Lite", newBartLite},
-	{"netipx", newIPSet},
-	{"cidranger", newRanger},
-	{"scan", newScan},
+	{"limpet", newIPGroup, 1_000_000},
+	{"bart.Lite", newBartLite, 1_000_000},
+	{"netipx", newIPSet, 1_000_000},
+	{"cidranger", newRanger, 100_000},
+	{"scan", newScan, 1_000},
 }
 
 func newIPGroup(b *testing.B, prefixes []netip.Prefix) func(netip.Addr) bool {
@@ -79,72 +80,151 @@ func newScan(_ *testing.B, prefixes []netip.Prefix) func(netip.Addr) bool {
 	}
 }
 
-// BenchmarkIPGroup looks up addresses in lists of 10 to 1,000,000 prefixes: addresses that are in the list, or that are not.
+// BenchmarkIPGroup looks up addresses in lists of 10 to 1,000,000 prefixes.
+//
+// A hit is a random address of a random entry. A near miss is one bit away from that: it lies in the other half of the
+// network around an entry, and a trie has to follow it down to the entry. A far miss is a random address of the space
+// that the entries come from; the shorter the list, the sooner a trie sees that there is nothing.
+//
+// Entries of a spread list lie anywhere. Those of a clustered one lie in the few networks that registries
+// have handed out, which is how most published lists look.
 func BenchmarkIPGroup(b *testing.B) {
 	for _, family := range []string{"IPv4", "IPv6"} {
-		for _, size := range []int{10, 1_000, 100_000, 1_000_000} {
-			prefixes := sync.OnceValue(func() []netip.Prefix { return randomPrefixes(family, size) })
-			for _, op := range []string{"hit", "miss"} {
-				addrs := sync.OnceValue(func() []netip.Addr { return addresses(b, family, prefixes(), op == "hit") })
+		for _, shape := range []string{"spread", "clustered"} {
+			for _, size := range []struct {
+				name    string
+				entries int
+			}{{"10", 10}, {"1k", 1_000}, {"100k", 100_000}, {"1M", 1_000_000}} {
+				list := sync.OnceValue(func() *list { return newList(family, shape, size.entries) })
 				for _, peer := range groups {
-					b.Run(fmt.Sprintf("family=%s/entries=%d/op=%s/impl=%s", family, size, op, peer.name), func(b *testing.B) {
-						contains, addrs := peer.make(b, prefixes()), addrs()
-						for _, addr := range addrs[:16] { // of a scan they take long enough
-							if contains(addr) != (op == "hit") {
-								b.Fatalf("%s is in the list: %v", addr, op != "hit")
-							}
-						}
-						b.ReportAllocs()
-						for i := 0; b.Loop(); i++ {
-							contains(addrs[i%len(addrs)])
-						}
-					})
+					if size.entries > peer.most {
+						continue
+					}
+					// One of a kind is in memory at a time, made only if one of its operations is to run.
+					contains := sync.OnceValue(func() func(netip.Addr) bool { return peer.make(b, list().prefixes) })
+					for _, op := range []string{"hit", "near-miss", "far-miss"} {
+						b.Run(fmt.Sprintf("op=%s/family=%s/list=%s/entries=%s/impl=%s", op, family, shape, size.name, peer.name), func(b *testing.B) {
+							benchmarkContains(b, contains(), list().addrs[op], op == "hit")
+						})
+					}
 				}
 			}
 		}
 	}
 }
 
-// randomPrefixes returns prefixes as lists hold them: IPv4 of /16 to /32, IPv6 in 2000::/3 of /32 to /64.
-func randomPrefixes(family string, n int) []netip.Prefix {
-	r := rand.New(rand.NewPCG(1, uint64(n)))
-	prefixes := make([]netip.Prefix, n)
-	for i := range prefixes {
-		addr, bits := randomAddr(r, family), 32+r.IntN(33)
-		if family == "IPv4" {
-			bits = 32 - min(r.IntN(9), r.IntN(17))
+func benchmarkContains(b *testing.B, contains func(netip.Addr) bool, addrs []netip.Addr, want bool) {
+	b.Helper()
+	for _, addr := range addrs[:256] {
+		if contains(addr) != want {
+			b.Fatalf("%s is in the list: %v", addr, !want)
 		}
-		prefixes[i] = netip.PrefixFrom(addr, bits).Masked()
 	}
-	return prefixes
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		contains(addrs[i%len(addrs)])
+	}
 }
 
-// addresses returns some that are in the list, or some that are not.
-func addresses(b *testing.B, family string, prefixes []netip.Prefix, in bool) []netip.Addr {
-	r := rand.New(rand.NewPCG(2, 2))
-	contains := newBartLite(b, prefixes)
-	addrs := make([]netip.Addr, 0, 1<<12)
-	for len(addrs) < cap(addrs) {
-		addr := randomAddr(r, family)
-		if in {
-			addr = prefixes[r.IntN(len(prefixes))].Addr()
+// A list has prefixes, and addresses to look up by operation. It depends on nothing but family, shape and size.
+type list struct {
+	prefixes []netip.Prefix
+	addrs    map[string][]netip.Addr
+}
+
+func newList(family, shape string, size int) *list {
+	r := rand.New(rand.NewPCG(1, uint64(size)))
+	space := space{r: r, family: family}
+	if shape == "clustered" {
+		var blocks []netip.Prefix
+		for range 4 + size/200 {
+			blocks = append(blocks, space.block())
 		}
-		if contains(addr) == in {
-			addrs = append(addrs, addr)
+		space.blocks = blocks
+	}
+	l := &list{prefixes: make([]netip.Prefix, size)}
+	lite := new(bart.Lite)
+	for i := range l.prefixes {
+		l.prefixes[i] = space.prefix()
+		lite.Insert(l.prefixes[i])
+	}
+	entry := func() netip.Prefix { return l.prefixes[r.IntN(size)] }
+	l.addrs = map[string][]netip.Addr{
+		"hit": space.sample(func() netip.Addr { return inside(r, entry()) }, func(netip.Addr) bool { return true }),
+		"near-miss": space.sample(func() netip.Addr {
+			p := entry()
+			return flip(inside(r, p), p.Bits()-1)
+		}, func(a netip.Addr) bool { return !lite.Contains(a) }),
+		"far-miss": space.sample(space.addr, func(a netip.Addr) bool { return !lite.Contains(a) }),
+	}
+	return l
+}
+
+// A space is where entries and far misses come from.
+type space struct {
+	r      *rand.Rand
+	family string
+	blocks []netip.Prefix // nil: anywhere
+}
+
+// addr returns a random address of the space.
+func (s space) addr() netip.Addr {
+	if len(s.blocks) > 0 {
+		return inside(s.r, s.blocks[s.r.IntN(len(s.blocks))])
+	}
+	if s.family == "IPv4" {
+		return inside(s.r, netip.MustParsePrefix("0.0.0.0/0"))
+	}
+	return inside(s.r, netip.MustParsePrefix("2000::/3"))
+}
+
+// block returns a network as registries hand them out.
+func (s space) block() netip.Prefix {
+	if s.family == "IPv4" {
+		return netip.PrefixFrom(s.addr(), 14+s.r.IntN(5)).Masked()
+	}
+	registries := []string{"2001::/16", "2400::/12", "2600::/12", "2800::/12", "2a00::/12", "2c00::/12"}
+	of := netip.MustParsePrefix(registries[s.r.IntN(len(registries))])
+	return netip.PrefixFrom(inside(s.r, of), 29+s.r.IntN(4)).Masked()
+}
+
+// prefix returns an entry: IPv4 of /16 to /32, IPv6 of /32 to /64 and, in a clustered list, single addresses.
+func (s space) prefix() netip.Prefix {
+	bits := 32 + s.r.IntN(33)
+	switch {
+	case s.family == "IPv4":
+		bits = 32 - min(s.r.IntN(9), s.r.IntN(17))
+	case s.blocks != nil:
+		bits = []int{40, 44, 48, 48, 48, 52, 56, 56, 60, 64, 64, 64, 64, 64, 128}[s.r.IntN(15)]
+	}
+	return netip.PrefixFrom(s.addr(), bits).Masked()
+}
+
+// sample returns addresses that are good.
+func (space) sample(addr func() netip.Addr, good func(netip.Addr) bool) []netip.Addr {
+	addrs := make([]netip.Addr, 0, 1<<14)
+	for len(addrs) < cap(addrs) {
+		if a := addr(); good(a) {
+			addrs = append(addrs, a)
 		}
 	}
 	return addrs
 }
 
-func randomAddr(r *rand.Rand, family string) netip.Addr {
-	if family == "IPv4" {
-		n := r.Uint32()
-		return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+// inside returns a random address of p.
+func inside(r *rand.Rand, p netip.Prefix) netip.Addr {
+	bytes := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(bytes)*8; bit++ {
+		bytes[bit/8] |= byte(r.Uint32N(2)) << (7 - bit%8)
 	}
-	var bytes [16]byte
-	for i := range bytes {
-		bytes[i] = byte(r.Uint32())
-	}
-	bytes[0] = 0x20 | bytes[0]>>3
-	return netip.AddrFrom16(bytes)
+	addr, _ := netip.AddrFromSlice(bytes)
+	return addr
+}
+
+// flip changes one bit of addr; the first is 0.
+func flip(addr netip.Addr, bit int) netip.Addr {
+	bytes := addr.AsSlice()
+	bytes[bit/8] ^= 1 << (7 - bit%8)
+	addr, _ = netip.AddrFromSlice(bytes)
+	return addr
 }

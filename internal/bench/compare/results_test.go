@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,28 @@ func TestResults(t *testing.T) {
 	for _, want := range []string{"otter    100     0          0  0.60 ×  0.60 ×", "Listing-1", "0.75      MISSED", "250       MISSED", "0.60      met"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, b.String())
+		}
+	}
+}
+
+// A budget that matches no benchmark would never be missed.
+func TestBudgetsOfGroups(t *testing.T) {
+	for group, want := range map[string][]float64{
+		"IPGroup/op=hit/family=IPv4/list=spread/entries=10-1":           {1.20},
+		"IPGroup/op=near-miss/family=IPv6/list=clustered/entries=1k-1":  {1.00, 0.15},
+		"IPGroup/op=far-miss/family=IPv6/list=clustered/entries=100k-1": {1.00, 0.15},
+		"IPGroup/op=far-miss/family=IPv6/list=spread/entries=100k-1":    {1.00, 0.15, 0.50},
+		"IPGroup/op=hit/family=IPv4/list=spread/entries=1M-1":           {1.00},
+		"IPGroup/op=hit/family=IPv4/list=spread/entries=1M-2":           nil,
+	} {
+		var got []float64
+		for _, b := range budgets {
+			if b.group.MatchString(group) {
+				got = append(got, b.max)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: budgets %v, want %v", group, got, want)
 		}
 	}
 }
