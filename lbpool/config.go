@@ -1,6 +1,7 @@
 package lbpool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -85,6 +86,8 @@ type settings struct {
 	slowStart   time.Duration
 	drain       DrainPolicy
 	queue       Queue
+	bodyIdle    time.Duration // BodyIdleTimeout; 0: for ever
+	streamIdle  time.Duration // StreamIdleTimeout; 0: for ever
 	fail        FailAction
 	minServers  int
 	minPassing  int // monitors that must find a server healthy
@@ -109,6 +112,8 @@ func newSettings(cfg Config, faults *faults) *settings {
 		slowStart:  cfg.SlowStart,
 		drain:      cfg.Drain,
 		queue:      cfg.Queue.withDefaults(),
+		bodyIdle:   max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
+		streamIdle: max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
 		fail:       cfg.FailAction.withDefaults(),
 		minServers: cfg.MinServersUp,
 		minPassing: cfg.MinMonitorsUp,

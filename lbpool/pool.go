@@ -67,6 +67,14 @@ type Config struct {
 	Queue Queue
 	// Reselect says when and how often a Transport turns to another server.
 	Reselect Reselect
+	// BodyIdleTimeout is how long a server may send nothing of a response's body whose length it has told, while a
+	// Transport's caller waits for it. Then the body fails with an error that matches ErrTimeout, and counts as a failure
+	// of the server. 0 means 60 seconds, negative for ever.
+	BodyIdleTimeout time.Duration
+	// StreamIdleTimeout is the same for bodies that may be streams: those of unknown length, and those that come while
+	// the request's body is still being sent. An upgraded connection is closed when nothing has passed in either
+	// direction for that long. 0 means an hour, negative for ever.
+	StreamIdleTimeout time.Duration
 	// FailAction is what the owner of the pool wants done with requests for which no server can be had. Only
 	// FailBackup is carried out here, by a Transport. The zero value is a response with status 503.
 	FailAction FailAction

@@ -3,31 +3,50 @@ package lbpool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"sync/atomic"
+	"time"
+
+	"github.com/limpetlb/limpet/internal/idletimer"
 )
 
+// The defaults of Config.BodyIdleTimeout and Config.StreamIdleTimeout.
+const (
+	defaultBodyIdle   = 60 * time.Second
+	defaultStreamIdle = time.Hour
+)
+
+// StreamIdleTimeout returns that of the pool's Config, for those who pass on connections themselves. 0 means for ever.
+func (p *Pool) StreamIdleTimeout() time.Duration { return p.current.Load().streamIdle }
+
 // bindLease makes the end of the response body release the lease. It reports false if there is no body to wait for.
-func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome, try *try) bool {
+// sending says that the request's body has not ended yet.
+func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome, try *try, sending bool) bool {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return false
 	}
+	settings := lease.Server.pool.current.Load()
 	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body = &leasedConn{ReadWriteCloser: conn, lease: lease, outcome: outcome, try: try}
-	} else {
-		b := &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome, try: try}
-		if resp.ContentLength > 0 && lease.Server.pool.current.Load().weighs {
-			b.work.Store(resp.ContentLength)
-			lease.Server.work.Add(resp.ContentLength)
-		}
-		resp.Body = b
+		resp.Body = &leasedConn{idletimer.NewConn(conn, settings.streamIdle), lease, outcome, try}
+		return true
 	}
+	b := &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome, try: try, limit: settings.bodyIdle}
+	if resp.ContentLength < 0 || sending {
+		b.limit = settings.streamIdle
+	}
+	if resp.ContentLength > 0 && settings.weighs {
+		b.work.Store(resp.ContentLength)
+		lease.Server.work.Add(resp.ContentLength)
+	}
+	resp.Body = b
 	return true
 }
 
-// leasedBody is a response body that holds a lease until it ends, fails or is closed.
+// leasedBody is a response body that holds a lease until it ends, fails, is closed, or has made its reader wait for too
+// long.
 type leasedBody struct {
 	io.ReadCloser
 	ctx     context.Context // of the request
@@ -35,15 +54,44 @@ type leasedBody struct {
 	outcome Outcome
 	try     *try
 	work    atomic.Int64 // bytes to come, as counted in Server.work
+
+	limit time.Duration // how long a read may wait; 0: for ever
+	idle  atomic.Pointer[idletimer.Timer]
+	over  atomic.Bool // nobody reads any more
 }
 
 func (b *leasedBody) Read(p []byte) (int, error) {
+	b.wait()
 	n, err := b.ReadCloser.Read(p)
+	idle := b.idle.Load()
+	idle.End()
+	if err != nil && !errors.Is(err, io.EOF) && idle.Expired() && b.ctx.Err() == nil {
+		err = fmt.Errorf("server sent nothing of the body for %s: %w", b.limit, ErrTimeout)
+	}
 	b.done(int64(n))
 	if err != nil {
 		b.release(err)
 	}
 	return n, err
+}
+
+// wait begins to measure how long a read takes. Most bodies are here at once and need no timer.
+func (b *leasedBody) wait() {
+	if idle := b.idle.Load(); idle != nil {
+		idle.Begin()
+		return
+	}
+	if b.limit <= 0 || b.over.Load() {
+		return
+	}
+	if n, known := b.Buffered(); known && n > 0 {
+		return
+	}
+	idle := idletimer.New(b.limit, func() { _ = b.ReadCloser.Close() })
+	b.idle.Store(idle)
+	if b.over.Load() { // it was closed meanwhile
+		idle.Stop()
+	}
 }
 
 // Buffered returns how many bytes are here already, if the transport that gave the answer knows.
@@ -77,6 +125,8 @@ func (b *leasedBody) done(n int64) {
 }
 
 func (b *leasedBody) release(err error) {
+	b.over.Store(true)
+	b.idle.Load().Stop()
 	b.done(math.MaxInt64)
 	b.try.end()
 	o := b.outcome
@@ -92,22 +142,14 @@ func (b *leasedBody) release(err error) {
 
 // leasedConn is an upgraded connection that holds a lease until it is closed. Either direction may end before that.
 type leasedConn struct {
-	io.ReadWriteCloser
+	*idletimer.Conn
 	lease   Lease
 	outcome Outcome
 	try     *try
 }
 
-// CloseWrite ends the sending direction if the connection can.
-func (c *leasedConn) CloseWrite() error {
-	if cw, ok := c.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return http.ErrNotSupported
-}
-
 func (c *leasedConn) Close() error {
-	err := c.ReadWriteCloser.Close()
+	err := c.Conn.Close()
 	c.try.end()
 	c.lease.Release(c.outcome)
 	return err

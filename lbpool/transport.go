@@ -306,7 +306,7 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 		return nil, fault
 	}
 	outcome = Outcome{Status: resp.StatusCode, FirstByte: time.Since(start)}
-	bound = bindLease(req.Context(), resp, lease, outcome, try)
+	bound = bindLease(req.Context(), resp, lease, outcome, try, body.unfinished())
 	return resp, nil
 }
 

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/idletimer"
 )
 
 // at returns server configurations for addresses.
@@ -834,11 +836,11 @@ func TestTransportUpgrade(t *testing.T) {
 	wantOpen(t, p, 0)
 	wantFailures(t, p, 0)
 
-	plain := &leasedConn{ReadWriteCloser: struct {
+	plain := &leasedConn{Conn: idletimer.NewConn(struct {
 		io.Reader
 		io.Writer
 		io.Closer
-	}{}}
+	}{}, 0)}
 	if err := plain.CloseWrite(); !errors.Is(err, http.ErrNotSupported) {
 		t.Errorf("CloseWrite of a connection without it: %v", err)
 	}

@@ -67,6 +67,9 @@ type poolConfig struct {
 	Algorithm      string          `yaml:"algorithm"`
 	HealthMonitors []monitorConfig `yaml:"healthMonitors"`
 	SlowStart      duration        `yaml:"slowStart"`
+
+	BodyIdleTimeout   duration `yaml:"bodyIdleTimeout"`
+	StreamIdleTimeout duration `yaml:"streamIdleTimeout"`
 }
 
 type serverConfig struct {
@@ -377,6 +380,7 @@ var algorithms = map[string]func() lbpool.Algorithm{
 func (b *builder) pool(i int, pc poolConfig) lbpool.Config {
 	cfg := lbpool.Config{
 		Name: pc.Name, DefaultPort: pc.DefaultPort, Scheme: pc.Scheme, SlowStart: time.Duration(pc.SlowStart), Logger: b.log,
+		BodyIdleTimeout: time.Duration(pc.BodyIdleTimeout), StreamIdleTimeout: time.Duration(pc.StreamIdleTimeout),
 	}
 	algorithm, ok := algorithms[pc.Algorithm]
 	if !ok {
