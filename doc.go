@@ -74,5 +74,11 @@
 // The program owns its server: limits on headers, idle connections and slow
 // clients are fields of [http.Server] and off by default. A server that faces
 // the internet should set at least ReadHeaderTimeout, IdleTimeout and
-// MaxHeaderBytes.
+// MaxHeaderBytes; [NewServer] does.
+//
+// Nothing runs unless it is run: [VirtualService.Run] has the health monitors,
+// and the watchers of files and savers of tables have a Run, too. To stop,
+// call [VirtualService.Shutdown] first, which stops the server and waits for
+// all that it knows and does not know of; then end the context of whatever
+// runs, and wait for it; then close stores. docs/embedding.md has the whole.
 package limpet

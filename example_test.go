@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/limpetlb/limpet"
@@ -244,6 +245,42 @@ func ExampleVirtualService_Run() {
 	stop()
 	fmt.Println(err, <-done)
 	// Output: <nil> <nil>
+}
+
+// A program serves until it is told to stop. Requests, streams and upgraded
+// connections have ten seconds to end; health monitors work until then.
+func ExampleVirtualService_Shutdown() {
+	vs, err := limpet.New(limpet.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
+	server := limpet.NewServer(vs.Wrap(hello))
+	running, stop := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { fmt.Println("Serve:", server.Serve(vs.Listener(ln))) })
+	background.Go(func() { _ = vs.Run(running) }) // and those of savers and watchers
+
+	res, err := http.Get("http://" + ln.Addr().String()) // a program waits for a signal here
+	if err != nil {
+		log.Fatal(err)
+	}
+	res.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+
+	deadline, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err = vs.Shutdown(deadline, server)
+	stop()
+	background.Wait()
+	fmt.Println("Shutdown:", err)
+	// Output:
+	// Serve: http: Server closed
+	// Shutdown: <nil>
 }
 
 // A handler that is wrapped can ask what is known about its request.

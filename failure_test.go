@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
@@ -203,5 +204,23 @@ func TestListenerServesFiles(t *testing.T) {
 	})))
 	if _, body := get(t, site.client(t), site.URL); body != content {
 		t.Errorf("%d bytes, want %d", len(body), len(content))
+	}
+}
+
+// A script whose time is up ends in one goroutine while its timer is still at
+// work in another. The request that goes on must not disturb it.
+func TestScriptTimerAndRequest(t *testing.T) {
+	recs := newRecords()
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{poolFor(t, func(http.ResponseWriter, *http.Request) {})}, OnComplete: recs.add,
+		Scripts: []limpet.Script{failOpen(onRequest(t, "endless", `avi.http.set_server_timeout(30000) while true do end`))},
+		Limits:  datascript.Limits{Time: time.Millisecond},
+	})
+	for range 100 {
+		w := httptest.NewRecorder()
+		vs.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if rec := recs.next(t); w.Code != 200 || len(rec.ScriptErrors) != 1 {
+			t.Fatalf("%d, record %+v", w.Code, rec)
+		}
 	}
 }

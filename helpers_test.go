@@ -119,14 +119,15 @@ type site struct {
 	URL  string
 	Addr string
 	tls  *tls.Config // for clients
-	stop func()      // waits for requests under way
+	http *http.Server
+	stop func() // waits for requests under way
 }
 
 // startSite serves h on ln until the test ends.
 func startSite(t testing.TB, p protocol, ln net.Listener, h http.Handler) *site {
 	t.Helper()
 	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h, ErrorLog: serverLog(t)}}
-	s := &site{protocol: p, Addr: ln.Addr().String()}
+	s := &site{protocol: p, Addr: ln.Addr().String(), http: srv.Config}
 	if p == h2c {
 		srv.Config.Protocols = new(http.Protocols)
 		srv.Config.Protocols.SetUnencryptedHTTP2(true)

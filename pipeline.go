@@ -35,6 +35,8 @@ var (
 // serve takes a request from its arrival to its log record. next answers it:
 // a reverse proxy, or the handler that was wrapped.
 func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Request, next http.Handler) {
+	vs.active.enter()
+	defer vs.active.leave()
 	tx := newTransaction(vs, s, w, r)
 	defer tx.finish()
 	for _, stage := range requestStages {

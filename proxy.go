@@ -40,7 +40,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := &hints{w: w}
 	h.trace.Got1xxResponse = h.pass
-	tx.shared.Context = httptrace.WithClientTrace(tx.shared.Context, &h.trace) // and so r has it
+	sent := &tx.shared.sent
+	sent.Context = httptrace.WithClientTrace(sent.Context, &h.trace) // which is r's
 	r.Header = tx.serverHeader(r, protocol)
 	r.Close = false
 	if r.ContentLength == 0 {
@@ -73,6 +74,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := pass(w, res); err != nil {
 		res.Body.Close()
+		if errors.Is(err, lbpool.ErrTimeout) {
+			tx.record.Error = err
+			tx.record.significant(ServerTimeout)
+		}
 		if r.Context().Value(http.ServerContextKey) != nil {
 			panic(http.ErrAbortHandler) // the client must not take this for the end
 		}

@@ -285,8 +285,7 @@ func (w hijackableWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		w.hijacked = true
-		w.tx.record.Hijacked = true
+		w.tx.hijack(conn)
 	}
 	return conn, rw, err
 }

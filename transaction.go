@@ -22,7 +22,8 @@ import (
 // goroutine that serves the request, until that returns. It must not be kept
 // longer: the next request gets the same one.
 type Transaction struct {
-	// Context is that of the request.
+	// Context is that of the request. It does not change, since timers of
+	// contexts beneath it read it.
 	context.Context
 
 	vs *VirtualService
@@ -58,6 +59,7 @@ type Transaction struct {
 	chosen          bool               // LB_DONE is over
 	serverTLS       bool               // the server in use speaks TLS
 	tunneled        bool               // the connection becomes a tunnel
+	spare           func() bool        // takes the hijacked connection from what Shutdown closes
 	failure         int                // why there is no response
 	maxRequestBody  int
 	requestBody     []byte
@@ -79,8 +81,9 @@ type Transaction struct {
 // and again.
 type shared struct {
 	context.Context
-	tx atomic.Pointer[Transaction] // nil when it is over
-	rw responseWriter
+	tx   atomic.Pointer[Transaction] // nil when it is over
+	sent sentContext
+	rw   responseWriter
 }
 
 // sharedWithPools is what is shared where there are pools.
@@ -331,11 +334,17 @@ func (tx *Transaction) writer() http.ResponseWriter {
 // forwarded is the request that the next handler gets.
 func (tx *Transaction) forwarded() *http.Request {
 	tx.rw.expected = true
+	sent := &tx.shared.sent
+	sent.Context = tx.Context
 	if tx.serverTimeout > 0 {
-		tx.Context, tx.cancel = context.WithTimeout(tx.Context, tx.serverTimeout)
+		sent.Context, tx.cancel = context.WithTimeout(tx.Context, tx.serverTimeout)
 	}
-	return tx.out.WithContext(tx.Context)
+	return tx.out.WithContext(sent)
 }
+
+// A sentContext is the context of the request that the next handler gets: that
+// of the transaction, and what is for the server alone.
+type sentContext struct{ context.Context }
 
 // lookedUp notes how a look-up of a persistence entry ended.
 func (tx *Transaction) lookedUp(found bool, remaining time.Duration) {
@@ -386,6 +395,9 @@ func (tx *Transaction) finish() {
 	if tx.cancel != nil {
 		tx.cancel()
 	}
+	if tx.spare != nil {
+		tx.spare()
+	}
 	tx.vars.Reset()
 	tx.complete(p)
 	tx.shared.tx.Store(nil)
@@ -393,6 +405,13 @@ func (tx *Transaction) finish() {
 		panic(p) // and nobody knows who still has the transaction
 	}
 	tx.free()
+}
+
+// hijack notes that the client's connection was taken over. Shutdown closes it
+// as long as the transaction is under way.
+func (tx *Transaction) hijack(client net.Conn) {
+	tx.rw.hijacked, tx.record.Hijacked = true, true
+	tx.spare = tx.vs.cutOff(client)
 }
 
 // isAbort reports whether a handler panicked to abort its response.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/idletimer"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -44,7 +45,7 @@ func (tx *Transaction) tunnel() {
 		tx.rw.abort = true
 		return
 	}
-	tx.rw.hijacked, tx.record.Hijacked = true, true
+	tx.hijack(client)
 	defer client.Close()
 	if err := tx.endBody(buffered); err != nil {
 		return
@@ -78,7 +79,7 @@ func (tx *Transaction) tunnel() {
 			return
 		}
 	}
-	join(tx.r.Context(), client, server)
+	join(tx.r.Context(), client, idletimer.NewConn(server, tx.route.Pool.StreamIdleTimeout()))
 }
 
 // tunnelDialTimeout is how long the connection behind a tunnel may take.

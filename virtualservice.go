@@ -30,6 +30,10 @@ type VirtualService struct {
 	throttles [logClasses]throttle
 	metrics   datascript.Metrics // of scripts
 
+	active activity
+	uncut  context.Context // ends when hijacked connections are to be closed
+	cut    context.CancelFunc
+
 	running atomic.Bool
 	changed chan struct{} // tells Run that the configuration has changed
 }
@@ -42,7 +46,9 @@ func New(cfg Config) (*VirtualService, error) {
 		tables:    sync.OnceValue(func() Tables { return persistence.NewStore(persistence.Options{}) }),
 		transport: sync.OnceValue(func() http.RoundTripper { return lbpool.NewHTTP1(nil) }),
 		changed:   make(chan struct{}, 1),
+		active:    newActivity(),
 	}
+	vs.uncut, vs.cut = context.WithCancel(context.Background())
 	vs.health.begun = time.Now()
 	if err := vs.Update(cfg); err != nil {
 		return nil, err
@@ -92,7 +98,8 @@ var ErrRunning = errors.New("limpet: virtual service is running already")
 // Run, except to end drains: while it is running, the clients that are bound to
 // a draining server are counted in the default table and in the persistence
 // profile, if these can count. Virtual services may share a pool; when the one
-// that runs its monitors stops, another takes over.
+// that runs its monitors stops, another takes over. Requests need it until the
+// last one has ended: end ctx after [VirtualService.Shutdown].
 func (vs *VirtualService) Run(ctx context.Context) error {
 	if !vs.running.CompareAndSwap(false, true) {
 		return ErrRunning

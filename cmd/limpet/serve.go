@@ -129,13 +129,13 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.vs.CloseIdleConnections()
-
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { _ = s.vs.Run(ctx) }) // nobody else runs it
+	defer stop()
+	wg.Go(func() { _ = s.vs.Run(running) }) // nobody else runs it
 	served := make(chan error, 1)
 	wg.Go(func() {
 		if c.TLS != nil {
@@ -152,12 +152,9 @@ func (s *service) serve(ctx context.Context) error {
 		case <-hangup:
 			s.reload()
 		case <-ctx.Done():
-			stop, end := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+			deadline, end := context.WithTimeout(running, shutdownTimeout)
 			defer end()
-			err := server.Shutdown(stop)
-			if err != nil {
-				_ = server.Close()
-			}
+			err := s.vs.Shutdown(deadline, server)
 			if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 				err = e
 			}
