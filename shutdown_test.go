@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/redistest"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
@@ -290,6 +291,7 @@ func TestShutdownOfAll(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, IPGroups: groups, Tables: redis, Persistence: profile, OnComplete: recs.add,
+		Limits: datascript.Limits{Time: patience}, // the machine may be busy
 		HTTPSecurity: []policy.SecurityRule{{
 			Name: "blacklist", Action: policy.Close{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 		}},

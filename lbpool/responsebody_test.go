@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -206,5 +207,30 @@ func TestIdleUpgrade(t *testing.T) {
 				wantOpen(t, pool, 0)
 			})
 		})
+	}
+}
+
+// What a server sends that is no answer is not quoted: it may hold a secret.
+func TestMalformedAnswers(t *testing.T) {
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nsecret\r\n\r\n", "HTTP/1.1 200 OK\r\n secret\r\n\r\n",
+		"secret\r\n\r\n", "HTTP/1.1 secret\r\n\r\n", "HTTP/secret 200 OK\r\n\r\n",
+	} {
+		for name, transport := range map[string]func(*http.Transport) http.RoundTripper{
+			"NewHTTP1": NewHTTP1, "NewBase": func(base *http.Transport) http.RoundTripper { return base },
+		} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					base := NewBase()
+					base.DialContext = scriptedServer(func(c net.Conn, _ *bufio.Reader) { _, _ = io.WriteString(c, answer) }).DialContext
+					sender := &Transport{Pool: mustPool(t, Config{Name: "p", Servers: []ServerConfig{{Address: "10.0.0.1"}}}), Base: transport(base)}
+					defer sender.CloseIdleConnections()
+					_, err := sender.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: sender.Pool}))
+					if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "secret") || strings.Contains(err.Error(), "cret") {
+						t.Errorf("%q: %v", answer, err)
+					}
+				})
+			})
+		}
 	}
 }

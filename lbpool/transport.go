@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -400,7 +402,7 @@ func defaultPort(scheme string) uint16 {
 func diagnose(req *http.Request, body *guardedBody, err error) *ForwardError {
 	ctxErr := req.Context().Err()
 	fault := &ForwardError{
-		Err:     err,
+		Err:     withoutQuote(err),
 		connect: notConnected(err),
 		timeout: errors.Is(ctxErr, context.DeadlineExceeded) || isTimeout(err),
 	}
@@ -408,6 +410,18 @@ func diagnose(req *http.Request, body *guardedBody, err error) *ForwardError {
 	stalled := fault.timeout && !fault.connect && body.unfinished()
 	fault.aborted = errors.Is(ctxErr, context.Canceled) || body.failed() || stalled
 	return fault
+}
+
+// withoutQuote returns an error that says no more of an answer that cannot be read than what is wrong with it: the
+// standard library quotes it, and it may hold a secret.
+func withoutQuote(err error) error {
+	var malformed textproto.ProtocolError
+	if text := err.Error(); errors.As(err, &malformed) || strings.Contains(text, "malformed HTTP") {
+		if what, _, quoted := strings.Cut(text, `"`); quoted {
+			return errors.New(strings.TrimRight(what, ": "))
+		}
+	}
+	return err
 }
 
 // notConnected reports whether err proves that no connection was made.

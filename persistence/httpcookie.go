@@ -29,6 +29,15 @@ type CookieKey struct {
 	Secret []byte
 }
 
+// String returns the ID, without the secret. No way of printing a key shows its secret, nor does encoding it as JSON.
+func (k CookieKey) String() string { return "{ID:" + k.ID + " Secret:REDACTED}" }
+
+// Format writes what String returns, whatever the verb.
+func (k CookieKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
+
+// MarshalText returns what String returns.
+func (k CookieKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // An HTTPCookieConfig configures an [HTTPCookie]. The zero value is useful.
 type HTTPCookieConfig struct {
 	// Name is the name of the cookie, at most 128 bytes. The default is [DefaultCookieName].
