@@ -18,8 +18,9 @@ import (
 	"github.com/limpetlb/limpet"
 )
 
-// explain takes a request through a virtual service that asks no server, and
-// tells what became of it. Servers count as up.
+// explain tells which rules of policies match a request and why, takes it
+// through a virtual service that asks no server, and tells what became of it.
+// Servers count as up.
 func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 	f := flags("explain [flags] CONFIG URL", errs)
 	method := f.String("method", http.MethodGet, "the request's `method`")
@@ -54,34 +55,43 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 		header.Del("Host")
 	}
 	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), net.JoinHostPort(client.String(), "1234")
-	rec, sent, w, err := explained(f.Arg(0), r)
+	e, err := explained(f.Arg(0), r)
 	if err != nil {
 		complain(errs, err)
 		return failed
 	}
-	report(out, rec, sent, w)
+	e.report(out)
 	return ok
 }
 
-func explained(file string, r *http.Request) (rec limpet.Record, sent *http.Request, w *answer, err error) {
+// An explanation is what became of a request.
+type explanation struct {
+	policies string // which rules were tried, and why they matched or did not
+	rec      limpet.Record
+	sent     *http.Request // to the server; nil if it got none
+	answer   *answer
+}
+
+func explained(file string, r *http.Request) (*explanation, error) {
 	c, err := readConfig(file)
 	if err != nil {
-		return rec, nil, nil, err
+		return nil, err
 	}
+	e := &explanation{answer: &answer{header: http.Header{}}}
 	dir, log := filepath.Dir(file), slog.New(slog.DiscardHandler)
 	if _, _, err := c.build(dir, kept{}, log); err != nil {
-		return rec, nil, nil, err
+		return nil, err
 	}
 	for i := range c.Pools {
 		c.Pools[i].HealthMonitors = nil // nothing checks, so all would be down
 	}
 	cfg, _, err := c.build(dir, kept{}, log)
 	if err != nil {
-		return rec, nil, nil, err
+		return nil, err
 	}
-	cfg.OnComplete = func(done limpet.Record) { rec = done }
+	cfg.OnComplete = func(done limpet.Record) { e.rec = done }
 	cfg.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
-		sent = out
+		e.sent = out
 		return &http.Response{
 			Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 			Header: http.Header{}, Body: http.NoBody, Request: out,
@@ -89,9 +99,9 @@ func explained(file string, r *http.Request) (rec limpet.Record, sent *http.Requ
 	})
 	vs, err := limpet.New(cfg)
 	if err != nil {
-		return rec, nil, nil, err
+		return nil, err
 	}
-	w = &answer{header: http.Header{}}
+	e.policies, _, _ = strings.Cut(vs.Explain(r), "scripts, which were not run") // here they are
 	func() {
 		defer func() {
 			// A connection that is closed ends this way; the record tells.
@@ -100,9 +110,9 @@ func explained(file string, r *http.Request) (rec limpet.Record, sent *http.Requ
 				panic(p)
 			}
 		}()
-		vs.ServeHTTP(w, r)
+		vs.ServeHTTP(e.answer, r)
 	}()
-	return rec, sent, w, nil
+	return e, nil
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -126,10 +136,13 @@ func (a *answer) WriteHeader(status int) { a.status = status }
 // Write implements http.ResponseWriter.
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// report writes what became of a request.
-func report(out io.Writer, rec limpet.Record, sent *http.Request, w *answer) {
+// report writes the explanation.
+func (e *explanation) report(out io.Writer) {
 	b := bufio.NewWriter(out)
 	defer b.Flush()
+	_, _ = b.WriteString(e.policies)
+	_ = b.WriteByte('\n')
+	rec, sent := &e.rec, e.sent
 	fact := func(name string, value any) {
 		if s := fmt.Sprint(value); s != "" && s != "invalid AddrPort" {
 			fmt.Fprintf(b, "%-14s %s\n", name, s)
@@ -163,9 +176,9 @@ func report(out io.Writer, rec limpet.Record, sent *http.Request, w *answer) {
 	}
 	if rec.Status != 0 {
 		fmt.Fprintf(b, "\nThe client gets:\n%d %s\n", rec.Status, http.StatusText(rec.Status))
-		writeHeader(b, w.header)
-		if w.body.Len() > 0 {
-			fmt.Fprintf(b, "\n%s\n", strings.TrimSuffix(w.body.String(), "\n"))
+		writeHeader(b, e.answer.header)
+		if e.answer.body.Len() > 0 {
+			fmt.Fprintf(b, "\n%s\n", strings.TrimSuffix(e.answer.body.String(), "\n"))
 		}
 	}
 }

@@ -78,11 +78,12 @@ var shopFiles = map[string]string{
 func TestExplain(t *testing.T) {
 	dir := in(t, shopFiles)
 	for _, c := range []struct {
-		name string
-		args []string
-		want string
+		name   string
+		args   []string
+		policy string // a line of the explanation of rules
+		want   string // what follows
 	}{
-		{"served", []string{"http://www.example.com/a?b"}, `client         192.0.2.1:1234
+		{"served", []string{"http://www.example.com/a?b"}, "HTTP request:\n    rules[0] \"api\"\n        method is in GET, POST: yes (GET)\n", `client         192.0.2.1:1234
 pool           web
 server         10.0.0.2:8080
 persistence    miss
@@ -100,7 +101,7 @@ The client gets:
 200 OK
 X-Pool: web
 `},
-		{"another pool", []string{"-method", "POST", "-body", "x", "-header", "Host: api.example.com", "-header", "X-Fail: 1", "-client", "10.1.2.3", "http://localhost/"},
+		{"another pool", []string{"-method", "POST", "-body", "x", "-header", "Host: api.example.com", "-header", "X-Fail: 1", "-client", "10.1.2.3", "http://localhost/"}, "host equals \"api.example.com\": yes",
 			`client         10.1.2.3:1234
 request rule   api
 pool           api
@@ -121,7 +122,7 @@ X-Who: 10.1.2.3
 The client gets:
 200 OK
 `},
-		{"refused", []string{"-client", "192.0.2.99", "http://www.example.com/admin/"}, `client         192.0.2.99:1234
+		{"refused", []string{"-client", "192.0.2.99", "http://www.example.com/admin/"}, "rules[1] \"no admin\" decides: respond 403\n", `client         192.0.2.99:1234
 security rule  no admin
 
 The client gets:
@@ -131,15 +132,15 @@ Content-Type: text/plain
 
 no
 `},
-		{"closed", []string{"-client", "203.0.113.7", "http://www.example.com/"}, `client         203.0.113.7:1234
+		{"closed", []string{"-client", "203.0.113.7", "http://www.example.com/"}, "client IP is in IP group \"Blacklist\": yes (203.0.113.7)\n", `client         203.0.113.7:1234
 security rule  blacklist
 closed         the client's connection
 `},
-		{"denied", []string{"-client", "198.51.100.66", "http://www.example.com/"}, `client         198.51.100.66:1234
+		{"denied", []string{"-client", "198.51.100.66", "http://www.example.com/"}, "rules[0] \"no spoofing\" decides: deny\n", `client         198.51.100.66:1234
 network rule   no spoofing
 closed         the client's connection
 `},
-		{"redirected", []string{"http://www.example.com/Old?x"}, `client         192.0.2.1:1234
+		{"redirected", []string{"http://www.example.com/Old?x"}, "path equals string group \"paths\": yes", `client         192.0.2.1:1234
 request rule   old
 
 The client gets:
@@ -155,6 +156,10 @@ Location: https://www.example.com/new?x
 			n := len(c.args) - 1
 			args := append(append([]string{"explain"}, c.args[:n]...), "DIR/shop.yaml", c.args[n])
 			status, out, errs := invoke(t, dir, args...)
+			policies, out, _ := strings.Cut(out, "\n\n")
+			if !strings.HasPrefix(policies, "client ") || !strings.Contains(policies+"\n", c.policy) || strings.Contains(policies, "scripts") {
+				t.Errorf("no %q in the explanation of rules:\n%s", c.policy, policies)
+			}
 			if diff := cmp.Diff(c.want, out); status != ok || errs != "" || diff != "" {
 				t.Errorf("status %d, errors %q, output (-want +got):\n%s", status, errs, diff)
 			}
