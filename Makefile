@@ -66,6 +66,10 @@ hostile: ## run every hostile script of datascript in a process of its own, with
 load: ## run the tests of load with 1,200,000 requests each, and 100,000 that must not be sent twice
 	go test . ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice)$$' -count=1 -v -timeout 20m -args -full
 
+.PHONY: soak
+soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and descriptors must stay where they are
+	go test . -run '^TestSoak$$' -count=1 -v -timeout 25h -args -soak $(or $(SOAK),1h)
+
 .PHONY: cover
 cover: ## print the share of statements that the tests cover, by package
 	go test -cover ./...
