@@ -26,7 +26,8 @@ var poolEntries = []entry{
 // server. A server that is down may be chosen.
 //
 // As an extension, server may be the key of a live entry in the default table
-// whose value names a server of the pool.
+// whose value names a server of the pool. An entry that the script has looked
+// up last counts as live in the rest of the event, unless it has removed it.
 func poolSelect(c call) int {
 	pools := c.pools()
 	pool := c.str(1)
@@ -77,7 +78,10 @@ func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, ent
 		c.failWith(err)
 	}
 	if !ok {
-		return addr, "", false
+		if !c.found.ok || c.found.key != key {
+			return addr, "", false
+		}
+		entry = c.found.value // gone since the script has looked it up
 	}
 	if addr, ok := c.findServer(pools, pool, entry, 0); ok {
 		return addr, entry, true

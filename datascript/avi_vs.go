@@ -157,6 +157,9 @@ func vsTableLookup(c call) int {
 	case !ok:
 		return c.ret(lua.LNil)
 	}
+	if table == "" {
+		c.found.key, c.found.value, c.found.ok = k, value, true
+	}
 	c.L.Push(lua.LString(value))
 	c.retNumber(float64(remaining / time.Second))
 	return 2
@@ -191,6 +194,9 @@ func vsTableRemove(c call) int {
 	key, ok := text(c.arg(first))
 	if !ok {
 		return 0
+	}
+	if table == "" && key == c.found.key {
+		c.found.ok = false
 	}
 	resume := c.outside()
 	err := tables.Remove(c.ctx, table, key)

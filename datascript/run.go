@@ -38,6 +38,13 @@ type run struct {
 	left    time.Time     // since when the host is asked
 	stop    error         // set once the script must not go on
 
+	// The last entry of the default table that a look-up has found. It may
+	// expire before the script selects by its key.
+	found struct {
+		key, value string
+		ok         bool
+	}
+
 	// How errors travel.
 	raised  bool     // a function of the API raised the error on its way; else the VM did
 	catcher *catcher // the innermost pcall or xpcall
