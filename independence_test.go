@@ -135,7 +135,7 @@ func TestCardinality(t *testing.T) {
 	}
 	const bound = 1_000 // series above the static ones
 	vs := newVirtualService(t, limpet.Config{
-		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Logger: slog.New(slog.NewJSONHandler(struct{ io.Writer }{io.Discard}, nil)), // formats all
 		Pools:  []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})}, Transport: answering(ok),
 		HTTPSecurity: []policy.SecurityRule{{Name: "rate", Action: policy.RateLimit{
 			Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1_000_000, Period: time.Second}}, PerClient: true,
