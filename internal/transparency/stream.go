@@ -328,7 +328,12 @@ func keepAlive(p *probe) {
 		case "/1":
 			_, _ = io.WriteString(w, "short")
 		case "/2":
-			p.flush(w)
+			if r.Method == http.MethodHead {
+				// The header is the end of the response, after which a flush over HTTP/2 may find the stream closed.
+				_ = http.NewResponseController(w).Flush()
+			} else {
+				p.flush(w)
+			}
 			_, _ = w.Write(make([]byte, 100_000))
 		case "/3":
 			w.WriteHeader(http.StatusNotModified)
