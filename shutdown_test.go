@@ -125,10 +125,10 @@ func TestShutdown(t *testing.T) {
 				client := make(chan string, 1)
 				go func() { client <- converse(t, site, kind.request) }()
 				await(t, arrived, "the exchange to begin")
+				start := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), deadline)
 				defer cancel()
 				done := make(chan error, 1)
-				start := time.Now()
 				go func() { done <- vs.Shutdown(ctx, site.http) }()
 				if ends {
 					close(release)
