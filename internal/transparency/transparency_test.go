@@ -172,7 +172,12 @@ func TestBroken(t *testing.T) {
 				if i < 0 || !b.target.runs(cases[i]) {
 					t.Fatal("there is no such case for this target")
 				}
-				failures := cases[i].failures(t, b.target, cases[i].protocols[0], brief)
+				var failures []string
+				for range 3 { // on a busy machine a time-out of the target may come just in time
+					if failures = cases[i].failures(t, b.target, cases[i].protocols[0], brief); len(failures) > 0 {
+						break
+					}
+				}
 				if len(failures) == 0 {
 					t.Error("the case passes")
 				}
