@@ -223,7 +223,7 @@ func (tx *Transaction) persistence() Persistence {
 // is normal for the service is no failure.
 func (tx *Transaction) failed() bool {
 	return slices.ContainsFunc(tx.record.Significant, func(s Significance) bool {
-		return (s == ServerFailed || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)
+		return (s == ServerFailed || s == ServerTimeout || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)
 	})
 }
 
