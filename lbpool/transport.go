@@ -112,7 +112,7 @@ func NewBase() *http.Transport {
 	}
 }
 
-// NewHTTP1 returns a transport with the settings of base that sends requests over HTTP/1.1 at about half the cost of
+// NewHTTP1 returns a transport with the settings of base that sends requests over HTTP/1.1 for less processor time than
 // base, because the caller's own goroutine writes and reads the connection. It leaves to base what that does not cover:
 // HTTP/2 where base may speak it, HTTP proxies, limits on connections to a host, and requests out of the ordinary. Errors
 // are of the same kinds, and requests are sent again in the same cases: when an idle connection turns out to be dead,
