@@ -39,9 +39,6 @@ func TestTransparency(t *testing.T) {
 		const hasty = 300 * time.Millisecond
 		transparency.Run(t, transparency.Target{
 			Proxy: forwarding(0), Hasty: forwarding(hasty), HeaderTimeout: hasty,
-			Known: map[string]string{
-				"hop-by-hop response headers of a server that closes": "http.ReadResponse takes Connection away when it holds close",
-			},
 		})
 	})
 }

@@ -118,6 +118,9 @@ func NewBase() *http.Transport {
 // are of the same kinds, and requests are sent again in the same cases: when an idle connection turns out to be dead,
 // and the request is idempotent or nothing of it was sent. Nil stands for NewBase(). Afterwards base must not change.
 //
+// Unlike base, it leaves the field Connection in the header of a response that lists "close" and more, for callers that
+// must not pass on the fields and trailers that are named there (RFC 9110, section 7.6.1). It removes none of them itself.
+//
 // The transport may be used concurrently. It has a method CloseIdleConnections, which is base's, too.
 func NewHTTP1(base *http.Transport) http.RoundTripper {
 	if base == nil {

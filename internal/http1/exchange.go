@@ -112,7 +112,7 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	}
 	for err == nil {
 		var resp *http.Response
-		if resp, err = http.ReadResponse(c.br, x.req); err != nil {
+		if resp, err = c.readResponse(x.req); err != nil {
 			break
 		}
 		if code := resp.StatusCode; code < 100 || code > 199 || code == http.StatusSwitchingProtocols {

@@ -42,6 +42,9 @@ type Transport struct {
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
 //     connection after that;
 //   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives;
+//   - leaves the field Connection in the header of a response that lists "close" and more, so that a proxy can tell which
+//     fields, trailers included, are not to be passed on (RFC 9110, section 7.6.1); "close" alone is only told by the
+//     response's Close. It removes none of the named fields itself;
 //   - counts informational responses towards MaxResponseHeaderBytes;
 //   - gives up with its context or a time-out even while the request body cannot be read;
 //   - dials for each request that finds no idle connection, and does not take one that becomes idle meanwhile.
