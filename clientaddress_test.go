@@ -234,6 +234,42 @@ func TestFailedRequests(t *testing.T) {
 	}
 }
 
+// TestFailedRequestsHidden limits a client whose requests fail at the server,
+// though a script gives an answer that looks like a success.
+func TestFailedRequestsHidden(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		fail   http.HandlerFunc
+		reason limpet.Significance
+	}{
+		{"the server times out", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, limpet.ServerTimeout},
+		{"the server breaks off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, limpet.ServerFailed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			transport := lbpool.NewBase()
+			transport.ResponseHeaderTimeout = 100 * time.Millisecond
+			t.Cleanup(transport.CloseIdleConnections)
+			recs := newRecords()
+			_, site := serve(t, http1, limpet.Config{
+				Pools: []*lbpool.Pool{poolFor(t, test.fail)}, Transport: lbpool.NewHTTP1(transport), OnComplete: recs.add,
+				HTTPSecurity: []policy.SecurityRule{{Name: "failing", Action: policy.RateLimit{
+					Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 2, Period: time.Hour}}, PerClient: true, CountFailures: true,
+				}}},
+				Scripts: []limpet.Script{compile(t, "s", "-- RESP_FAILED\n"+`avi.http.response(200, {}, "sorry")`)},
+			})
+			for i, want := range []int{200, 200, 429} {
+				if status, _ := get(t, site.client(t), site.URL); status != want {
+					t.Errorf("request %d: %d, want %d", i, status, want)
+				}
+				rec := recs.next(t)
+				if reasons := []limpet.Significance{test.reason}; want == 200 && !slices.Equal(rec.Significant, reasons) {
+					t.Errorf("request %d: significant %v, want %v", i, rec.Significant, reasons)
+				}
+			}
+		})
+	}
+}
+
 // Each connection that a rule with Log has let in asks for one record.
 func TestNetworkRuleLog(t *testing.T) {
 	recs := newRecords()
