@@ -1,6 +1,7 @@
 package limpet
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -403,13 +404,22 @@ func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http
 	if err := head.Write(buffered); err != nil || buffered.Flush() != nil {
 		return // the client is gone
 	}
-	// The client may have sent more behind its request.
-	if early, _ := buffered.Peek(buffered.Reader.Buffered()); len(early) > 0 {
-		if _, err := server.Write(early); err != nil {
-			return
-		}
+	if sendEarly(server, buffered.Reader) != nil {
+		return
 	}
 	join(r.Context(), client, server)
+}
+
+// sendEarly sends on what a client has sent right behind its request, which is
+// in the reader of a connection that was taken over. Nothing more may come from
+// that: for net/http, the end of what a client sends is the end of the request.
+func sendEarly(server io.Writer, client *bufio.Reader) error {
+	early, _ := client.Peek(client.Buffered())
+	if len(early) == 0 {
+		return nil
+	}
+	_, err := server.Write(early)
+	return err
 }
 
 // join copies between two connections until both directions have ended, or

@@ -72,12 +72,8 @@ func (tx *Transaction) tunnel() {
 	outcome.Err = nil
 
 	_ = client.SetDeadline(time.Time{}) // those of the HTTP server
-	// Only what has been read already comes from the reader of net/http, for
-	// which the end of what the client sends is the end of the request.
-	if early, _ := buffered.Peek(buffered.Reader.Buffered()); len(early) > 0 {
-		if _, err := server.Write(early); err != nil {
-			return
-		}
+	if sendEarly(server, buffered.Reader) != nil {
+		return
 	}
 	join(tx.r.Context(), client, idletimer.NewConn(server, tx.route.Pool.StreamIdleTimeout()))
 }
