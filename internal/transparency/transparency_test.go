@@ -172,12 +172,7 @@ func TestBroken(t *testing.T) {
 				if i < 0 || !b.target.runs(cases[i]) {
 					t.Fatal("there is no such case for this target")
 				}
-				var failures []string
-				for range 3 { // on a busy machine a time-out of the target may come just in time
-					if failures = cases[i].failures(t, b.target, cases[i].protocols[0], brief); len(failures) > 0 {
-						break
-					}
-				}
+				failures := cases[i].failures(t, b.target, cases[i].protocols[0], brief)
 				if len(failures) == 0 {
 					t.Error("the case passes")
 				}
@@ -326,15 +321,12 @@ func (c deaf) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// naive forwards requests and does not care how that goes.
+// naive forwards requests and does not care how that goes. It waits for servers for ever, which is until the case ends.
 func naive(t testing.TB, origin *url.URL) http.Handler {
 	transport := &http.Transport{MaxConnsPerHost: 10}
 	t.Cleanup(transport.CloseIdleConnections)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := r.Clone(context.WithoutCancel(r.Context()))
-		ctx, cancel := context.WithTimeout(out.Context(), 6*brief.patience)
-		defer cancel()
-		out = out.WithContext(ctx)
 		out.URL.Scheme, out.URL.Host, out.RequestURI = origin.Scheme, origin.Host, ""
 		res, err := transport.RoundTrip(out)
 		if err != nil {
