@@ -2,6 +2,7 @@ package limpet_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +11,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
@@ -309,4 +312,58 @@ func TestOddUpgrade(t *testing.T) {
 		t.Error(res.Status)
 	}
 	recs.next(t)
+}
+
+// TestConnectionFromHTTP2 has a server send over HTTP/2 what is not valid
+// there: headers about the connection. None reaches the client.
+func TestConnectionFromHTTP2(t *testing.T) {
+	var answer bytes.Buffer
+	encoder := hpack.NewEncoder(&answer)
+	for _, field := range [][2]string{
+		{":status", "200"}, {"connection", "close, x-own"}, {"x-own", "1"}, {"keep-alive", "timeout=5"},
+		{"proxy-connection", "close"}, {"upgrade", "h2c"}, {"x-kept", "1"}, {"content-length", "0"},
+	} {
+		if err := encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := rawServer(t, func(c *net.TCPConn, r *bufio.Reader) {
+		const headers, settings, endStream, endHeaders = 1, 4, 1, 4 // RFC 9113, section 6
+		frame := func(kind, flags byte, stream, payload []byte) {
+			n := len(payload)
+			c.Write(slices.Concat([]byte{byte(n >> 16), byte(n >> 8), byte(n), kind, flags}, stream, payload))
+		}
+		if _, err := r.Discard(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err != nil {
+			return
+		}
+		frame(settings, 0, make([]byte, 4), nil)
+		for {
+			var head [9]byte
+			if _, err := io.ReadFull(r, head[:]); err != nil {
+				return
+			}
+			if _, err := r.Discard(int(head[0])<<16 | int(head[1])<<8 | int(head[2])); err != nil {
+				return
+			}
+			if head[3] == headers {
+				frame(headers, endStream|endHeaders, head[5:], answer.Bytes())
+			}
+		}
+	})
+	for _, p := range bothVersions {
+		t.Run(string(p), func(t *testing.T) {
+			base := lbpool.NewBase()
+			base.Protocols = new(http.Protocols)
+			base.Protocols.SetUnencryptedHTTP2(true)
+			_, site := serve(t, p, limpet.Config{
+				Pools: []*lbpool.Pool{pool}, Transport: lbpool.NewHTTP1(base),
+			})
+			res, _ := fetch(t, site.client(t), newRequest(t, "GET", site.URL, nil))
+			res.Header.Del("Date")
+			want := http.Header{"X-Kept": {"1"}, "Content-Length": {"0"}}
+			if diff := cmp.Diff(want, res.Header); diff != "" || res.StatusCode != 200 {
+				t.Errorf("%s, - want + got:\n%s", res.Status, diff)
+			}
+		})
+	}
 }
