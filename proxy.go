@@ -50,7 +50,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var body *clientBody
 	if r.Body != nil {
-		body = &clientBody{body: r.Body}
+		body = &clientBody{body: r.Body, trailer: r.Trailer, connection: tx.r.Header["Connection"]}
+		limitTrailer(body.trailer, body.connection) // what is announced, or all of a body that was read before
 		defer body.Close()
 		r.Body = body
 	}
@@ -94,6 +95,9 @@ type clientBody struct {
 	closed  atomic.Bool
 	reading atomic.Bool
 	ended   atomic.Bool // or has failed
+
+	trailer    http.Header // filled in at the end, and then limited to what is for the server
+	connection []string    // the client's Connection header
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
@@ -104,6 +108,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	if err != nil {
+		limitTrailer(b.trailer, b.connection)
 		b.ended.Store(true)
 	}
 	return n, err
@@ -136,7 +141,7 @@ func (h *hints) pass(status int, header textproto.MIMEHeader) error {
 	}
 	own := h.w.Header()
 	before := maps.Clone(own)
-	addHeader(own, http.Header(header))
+	addEndToEnd(own, maps.Clone(http.Header(header))) // others may trace, too
 	h.w.WriteHeader(status)
 	clear(own)
 	maps.Copy(own, before)
@@ -172,9 +177,7 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 			h[name] = values
 		}
 	}
-	for name := range listed(r.Header["Connection"]) {
-		h.Del(name)
-	}
+	removeListed(h, r.Header["Connection"])
 	if hasToken(r.Header["Te"], "trailers") {
 		h["Te"] = onlyTrailers
 	}
@@ -269,18 +272,38 @@ func addValues(to http.Header, name string, values []string) {
 	to[name] = values
 }
 
+// addEndToEnd adds what is for the client of the header of a server, which is
+// not needed afterwards (RFC 9110, section 7.6.1).
+func addEndToEnd(to, from http.Header) {
+	removeListed(from, from["Connection"])
+	for name, values := range from {
+		if !betweenPeers(name) {
+			addValues(to, name, values)
+		}
+	}
+}
+
+// removeListed removes what a Connection header lists.
+func removeListed(h http.Header, connection []string) {
+	for name := range listed(connection) {
+		h.Del(name)
+	}
+}
+
+// limitTrailer removes from a trailer what is for the next on the way only, and
+// what would frame a body (RFC 9110, section 6.5.1).
+func limitTrailer(trailer http.Header, connection []string) {
+	removeListed(trailer, connection)
+	maps.DeleteFunc(trailer, func(name string, _ []string) bool { return betweenPeers(name) || name == "Content-Length" })
+}
+
 // pass gives the client the server's response. An error means that part of it
 // was not.
 func pass(w http.ResponseWriter, res *http.Response) error {
-	for name := range listed(res.Header["Connection"]) {
-		res.Header.Del(name)
-	}
 	h := w.Header()
-	for name, values := range res.Header {
-		if !betweenPeers(name) {
-			addValues(h, name, values)
-		}
-	}
+	connection := res.Header["Connection"]
+	addEndToEnd(h, res.Header)
+	limitTrailer(res.Trailer, connection)
 	announced := len(res.Trailer)
 	if announced > 0 {
 		h.Add("Trailer", strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", "))
@@ -293,6 +316,7 @@ func pass(w http.ResponseWriter, res *http.Response) error {
 	}
 	res.Body.Close()
 
+	limitTrailer(res.Trailer, connection) // has fields that were not announced, too
 	if len(res.Trailer) == 0 {
 		return nil
 	}
@@ -389,6 +413,7 @@ func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http
 		tx.fail(fmt.Errorf("server switches to protocol %q when asked for %q", got, protocol))
 		return
 	}
+	settleConnection(res.Header)
 	tx.rw.upgrade = res
 	if !tx.rw.begin(res.StatusCode) {
 		return
@@ -399,8 +424,10 @@ func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http
 		return
 	}
 	defer client.Close()
-	addHeader(w.Header(), res.Header)
-	head := http.Response{StatusCode: res.StatusCode, Status: res.Status, ProtoMajor: 1, ProtoMinor: 1, Header: w.Header()}
+	h, switching := w.Header(), res.Header["Upgrade"]
+	addEndToEnd(h, res.Header)
+	h["Connection"], h["Upgrade"] = onlyUpgrade, switching
+	head := http.Response{StatusCode: res.StatusCode, Status: res.Status, ProtoMajor: 1, ProtoMinor: 1, Header: h}
 	if err := head.Write(buffered); err != nil || buffered.Flush() != nil {
 		return // the client is gone
 	}

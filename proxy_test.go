@@ -314,6 +314,30 @@ func TestOddUpgrade(t *testing.T) {
 	recs.next(t)
 }
 
+// TestUpgradeConnection has a server name a header that a script sets: what
+// the server sends by that name ends here, what the script sends does not.
+func TestUpgradeConnection(t *testing.T) {
+	pool := rawServer(t, func(c *net.TCPConn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade, X-Own\r\nUpgrade: echo\r\nX-Own: server\r\n\r\n")
+		}
+	})
+	_, site := serve(t, http1, limpet.Config{
+		Pools:   []*lbpool.Pool{pool},
+		Scripts: []limpet.Script{onResponse(t, "s", `avi.http.add_header("X-Own", "script")`)},
+	})
+	c := site.dial(t, "")
+	r := send(t, c, "GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: echo\n\n")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"echo"}, "X-Own": {"script"}}
+	if diff := cmp.Diff(want, res.Header); diff != "" || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("%s, - want + got:\n%s", res.Status, diff)
+	}
+}
+
 // TestConnectionFromHTTP2 has a server send over HTTP/2 what is not valid
 // there: headers about the connection. None reaches the client.
 func TestConnectionFromHTTP2(t *testing.T) {

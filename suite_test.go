@@ -22,23 +22,37 @@ func TestTransparency(t *testing.T) {
 			},
 		})
 	})
-	t.Run("proxied", func(t *testing.T) {
-		forwarding := func(headerTimeout time.Duration) func(testing.TB, *url.URL) http.Handler {
-			return func(t testing.TB, origin *url.URL) http.Handler {
-				cfg := watched(t)
-				cfg.Pools = []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: origin.Host})}
-				if headerTimeout > 0 {
-					transport := lbpool.NewBase()
-					transport.ResponseHeaderTimeout = headerTimeout
-					t.Cleanup(transport.CloseIdleConnections)
-					cfg.Transport = transport
-				}
-				return newVirtualService(t, cfg)
-			}
+	forwarding := func(transport func() http.RoundTripper) func(testing.TB, *url.URL) http.Handler {
+		return func(t testing.TB, origin *url.URL) http.Handler {
+			cfg := watched(t)
+			cfg.Pools = []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: origin.Host})}
+			cfg.Transport = transport()
+			return newVirtualService(t, cfg)
 		}
+	}
+	t.Run("proxied", func(t *testing.T) {
 		const hasty = 300 * time.Millisecond
 		transparency.Run(t, transparency.Target{
-			Proxy: forwarding(0), Hasty: forwarding(hasty), HeaderTimeout: hasty,
+			Proxy: forwarding(func() http.RoundTripper { return nil }),
+			Hasty: forwarding(func() http.RoundTripper {
+				transport := lbpool.NewBase()
+				transport.ResponseHeaderTimeout = hasty
+				return transport
+			}),
+			HeaderTimeout: hasty,
+		})
+	})
+	t.Run("proxied by http.Transport", func(t *testing.T) {
+		transparency.Run(t, transparency.Target{
+			Proxy: forwarding(func() http.RoundTripper { return lbpool.NewBase() }),
+			Only: []string{
+				"end-to-end headers", "hop-by-hop request headers", "hop-by-hop request trailers", "hop-by-hop response headers",
+				"hop-by-hop response headers of a server that closes", "hop-by-hop trailers", "hop-by-hop headers of early hints",
+				"hop-by-hop headers of an upgrade", "trailers",
+			},
+			Known: map[string]string{
+				"hop-by-hop response headers of a server that closes": "http.ReadResponse takes Connection away when it holds close",
+			},
 		})
 	})
 }

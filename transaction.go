@@ -216,9 +216,9 @@ func (tx *Transaction) EditRequest() *http.Request {
 	return tx.out
 }
 
-// settleConnection removes the headers that the client's Connection header
-// names (RFC 9110, section 7.6.1). This must be done before headers are added,
-// or a client could have the added ones removed.
+// settleConnection removes the headers that the Connection header of a client,
+// or of a server that switches protocols, names (RFC 9110, section 7.6.1). This
+// must be done before headers are added, or those could be removed, too.
 func settleConnection(h http.Header) {
 	lines, ok := h["Connection"]
 	if !ok {

@@ -24,6 +24,8 @@ type Target struct {
 	// gives up servers that are well.
 	Hasty func(t testing.TB, origin *url.URL) http.Handler
 
+	// Only names the cases that are run, for targets that differ from another one in little. Nil means all.
+	Only []string
 	// Known names cases that the target fails, such as "early bytes" or, on one protocol only, "early bytes/HTTP1", with the
 	// reason. They are run and must fail. Nil means none.
 	Known map[string]string
@@ -35,11 +37,12 @@ func Run(t *testing.T, target Target) {
 	if (target.Middleware == nil) == (target.Proxy == nil) {
 		t.Fatal("a target is either a middleware or a proxy")
 	}
-	known := maps.Clone(target.Known)
+	known, only := maps.Clone(target.Known), slices.Clone(target.Only)
 	for _, c := range cases {
-		if !target.runs(c) {
+		if !target.runs(c) || target.Only != nil && !slices.Contains(target.Only, c.name) {
 			continue
 		}
+		only = slices.DeleteFunc(only, func(name string) bool { return name == c.name })
 		for _, proto := range c.protocols {
 			target := target
 			if c.kind == waiting && target.Hasty != nil {
@@ -60,7 +63,7 @@ func Run(t *testing.T, target Target) {
 			})
 		}
 	}
-	for name := range known {
+	for _, name := range slices.AppendSeq(only, maps.Keys(known)) {
 		t.Errorf("there is no case %q for this target", name)
 	}
 }

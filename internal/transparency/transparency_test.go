@@ -160,7 +160,10 @@ var breakages = []struct {
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
 		return &httputil.ReverseProxy{Rewrite: func(pr *httputil.ProxyRequest) { pr.SetURL(origin) }, Transport: transport}
-	}}, []string{"early bytes", "compressed", "server trickles a body of known length"}},
+	}}, []string{
+		"early bytes", "compressed", "server trickles a body of known length", "hop-by-hop response headers of a server that closes",
+		"hop-by-hop request trailers", "hop-by-hop trailers", "hop-by-hop headers of early hints", "hop-by-hop headers of an upgrade",
+	}},
 }
 
 // Each case that a breakage is named for fails.
