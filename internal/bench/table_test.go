@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -181,12 +182,10 @@ func zipf(n int) []int {
 	return indices
 }
 
-// filled makes a table with room for all keys, and fills it. Tables that
-// admit keys by their frequency are asked again and again.
-func filled(b *testing.B, make func(int) table, keys []string) table {
-	b.Helper()
-	t := make(len(keys) + len(keys)/8) // limpet, like others, divides the room among shards
-	b.Cleanup(t.close)
+// filled makes a table with room for all keys and more, and fills it. Tables
+// that admit keys by their frequency may keep fewer.
+func filled(make func(int) table, keys []string, room int) table {
+	t := make(room)
 	for _, k := range keys {
 		t.insert(k, "127.0.0.1:8080")
 		if o, ok := t.(*otterCache); ok {
@@ -197,6 +196,26 @@ func filled(b *testing.B, make func(int) table, keys []string) table {
 	return t
 }
 
+// once makes a value when it is first asked for. release forgets it, after
+// done if it was made.
+func once[T any](make func() T, done func(T)) (get func() T, release func()) {
+	var value *T
+	get = func() T {
+		if value == nil {
+			v := make()
+			value = &v
+		}
+		return *value
+	}
+	release = func() {
+		if value != nil {
+			done(*value)
+			value = nil
+		}
+	}
+	return get, release
+}
+
 var sizes = []struct {
 	name    string
 	entries int
@@ -204,61 +223,107 @@ var sizes = []struct {
 
 // BenchmarkTable measures tables of strings. Run it with -cpu 1,2 to see
 // contention.
+//
+// A table is filled once for all operations that leave its keys as they are,
+// and once for those that do not; one is in memory at a time, made only if one
+// of its operations is to run.
 func BenchmarkTable(b *testing.B) {
 	for _, size := range sizes {
-		keys := keysOf(size.entries)
-		order := zipf(size.entries)
-		for _, op := range []struct {
-			name string
-			do   func(t table, i, n int)
-		}{
-			{"lookup", func(t table, i, _ int) { t.lookup(keys[order[i%len(order)]]) }},
-			{"extend", func(t table, i, _ int) { t.extend(keys[order[i%len(order)]]) }},
-			{"mixed", func(t table, i, _ int) { // nine look-ups, one insert of a key that may be there
-				if k := keys[order[i%len(order)]]; i%10 == 0 {
-					t.insert(k, "127.0.0.1:8080")
-				} else {
-					t.lookup(k)
-				}
-			}},
-		} {
-			for _, peer := range tables {
+		keys := sync.OnceValue(func() []string { return keysOf(size.entries) })
+		order := sync.OnceValue(func() []int { return zipf(size.entries) })
+		for _, peer := range tables {
+			get, release := once(func() table {
+				return filled(peer.make, keys(), size.entries+size.entries/8) // limpet, like others, divides the room among shards
+			}, table.close)
+			for _, op := range []struct {
+				name string
+				do   func(t table, key string, n int)
+			}{
+				{"lookup", func(t table, key string, _ int) { t.lookup(key) }},
+				{"extend", func(t table, key string, _ int) { t.extend(key) }},
+				{"mixed", func(t table, key string, n int) { // nine look-ups, one insert of a key that may be there
+					if n%10 == 0 {
+						t.insert(key, "127.0.0.1:8080")
+					} else {
+						t.lookup(key)
+					}
+				}},
+			} {
 				b.Run(fmt.Sprintf("op=%s/entries=%s/impl=%s", op.name, size.name, peer.name), func(b *testing.B) {
-					t := filled(b, peer.make, keys)
+					t, keys, order := get(), keys(), order()
 					b.ReportAllocs()
 					var started atomic.Int64
 					b.ResetTimer()
 					b.RunParallel(func(pb *testing.PB) {
 						i := int(started.Add(1)) * 7919
 						for n := 0; pb.Next(); n++ {
-							op.do(t, i+n, n)
+							op.do(t, keys[order[(i+n)%len(order)]], n)
 						}
 					})
+					b.StopTimer()
+					t.settle()
 				})
 			}
-		}
-		// New keys into a full table: each takes the place of another.
-		for _, peer := range tables {
+			release()
+
+			// New keys into a full table: each takes the place of another.
+			get, release = once(func() table { return filled(peer.make, keys(), size.entries) }, table.close)
+			var started atomic.Int64 // through all runs, so that keys are new in each
 			b.Run(fmt.Sprintf("op=insert/entries=%s/impl=%s", size.name, peer.name), func(b *testing.B) {
-				t := peer.make(size.entries)
-				b.Cleanup(t.close)
-				for _, k := range keys {
-					t.insert(k, "127.0.0.1:8080")
-				}
-				t.settle()
+				t := get()
 				b.ReportAllocs()
-				var started atomic.Int64
 				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
-					prefix := "new" + strconv.FormatInt(started.Add(1), 10) + ":"
+					key := append(strconv.AppendInt([]byte("new"), started.Add(1), 10), ':')
 					for n := 0; pb.Next(); n++ {
-						t.insert(prefix+strconv.Itoa(n), "127.0.0.1:8080")
+						t.insert(string(strconv.AppendInt(key, int64(n), 10)), "127.0.0.1:8080")
 					}
 				})
 				b.StopTimer()
 				t.settle()
 			})
+			release()
 		}
+	}
+}
+
+// BenchmarkTableFlood counts which part of the entries in use is lost to a
+// flood of keys that are used once. Both together are more than the table has
+// room for; either alone is less.
+func BenchmarkTableFlood(b *testing.B) {
+	const (
+		room    = 1 << 16
+		clients = room / 4
+		flood   = room * 9 / 10
+	)
+	keys := keysOf(clients + flood)
+	for _, peer := range tables {
+		b.Run("impl="+peer.name, func(b *testing.B) {
+			var lost, all int
+			for b.Loop() {
+				t := peer.make(room)
+				for _, k := range keys[:clients] {
+					t.insert(k, "127.0.0.1:8080")
+				}
+				t.settle()
+				for _, k := range keys[:clients] {
+					t.lookup(k)
+				}
+				for _, k := range keys[clients:] {
+					t.insert(k, "127.0.0.1:8080")
+				}
+				t.settle()
+				for _, k := range keys[:clients] {
+					if !t.lookup(k) {
+						lost++
+					}
+				}
+				all += clients
+				t.close()
+			}
+			b.ReportMetric(float64(lost)/float64(all)*100, "%lost")
+			b.ReportMetric(0, "ns/op") // of no interest
+		})
 	}
 }
 
