@@ -101,9 +101,9 @@ func BenchmarkWrap(b *testing.B) {
 		name    string
 		handler http.Handler
 	}{
-		{"bare", bare},
-		{"no configuration", wrapped(limpet.Config{})},
-		{"listing", wrapped(limpet.Config{
+		{"impl=bare", bare},
+		{"impl=unconfigured", wrapped(limpet.Config{})},
+		{"impl=listing", wrapped(limpet.Config{
 			Pools: []*lbpool.Pool{poolOf(b, lbpool.ServerConfig{Address: "10.0.0.1"})}, Tables: store,
 			Scripts: []limpet.Script{compile(b, "Custom Persistence", customPersistence)},
 		})},

@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -169,9 +170,16 @@ func (c contender) bench(b *testing.B) {
 	}
 }
 
-func BenchmarkListing(b *testing.B)          { newListing(b, Limits{}).bench(b) }
-func BenchmarkListingUnlimited(b *testing.B) { newListing(b, unlimited).bench(b) }
-func BenchmarkListingNaive(b *testing.B)     { newNaiveListing(b).bench(b) }
+// BenchmarkListing compares both events of the listing, which hit, with
+// themselves without limits and with the naive form.
+func BenchmarkListing(b *testing.B) {
+	b.Run("impl=limpet", newListing(b, Limits{}).bench)
+	b.Run("impl=unlimited", newListing(b, unlimited).bench)
+	b.Run("impl=naive", newNaiveListing(b).bench)
+}
+
+// BenchmarkTrivial is a script that does next to nothing.
+func BenchmarkTrivial(b *testing.B) { newTrivial(b).bench(b) }
 
 var unlimited = Limits{Instructions: -1, Time: -1, StringBytes: -1, LogLines: -1, LogBytes: -1, ErrorBytes: -1}
 
@@ -183,10 +191,18 @@ const loops = `
 	local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end
 	return fib(12) + n`
 
-func newLoops(t testing.TB) contender {
+func newLoops(t testing.TB) contender          { return newRun(t, loops) }
+func newUnlimitedLoops(t testing.TB) contender { return newStockRun(t, loops) }
+
+func newTrivial(t testing.TB) contender {
+	return newRun(t, `if avi.http.method() == "POST" then big = avi.http.get_path() end`)
+}
+
+// newRun runs a script in an engine.
+func newRun(t testing.TB, source string) contender {
 	t.Helper()
 	e := newEngine(t, Env{})
-	s := mustCompile(t, Chunk{Event: HTTPReq, Source: loops})
+	s := mustCompile(t, Chunk{Event: HTTPReq, Source: source})
 	x := newQuiet()
 	ctx := t.Context()
 	return func() error {
@@ -196,14 +212,15 @@ func newLoops(t testing.TB) contender {
 	}
 }
 
-// newUnlimitedLoops runs the same instructions in the VM without a context.
-func newUnlimitedLoops(t testing.TB) contender {
+// newStockRun runs the same instructions in the VM with its own libraries, and
+// without a context.
+func newStockRun(t testing.TB, source string) contender {
 	t.Helper()
-	chunk, err := parse.Parse(strings.NewReader(loops), "loops")
+	chunk, err := parse.Parse(strings.NewReader(source), "script")
 	if err != nil {
 		t.Fatal(err)
 	}
-	proto, err := lua.Compile(chunk, "loops")
+	proto, err := lua.Compile(chunk, "script")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,8 +229,29 @@ func newUnlimitedLoops(t testing.TB) contender {
 	return func() error { return L.CallByParam(lua.P{Fn: fn, Protect: true}) }
 }
 
-func BenchmarkLoops(b *testing.B)          { newLoops(b).bench(b) }
-func BenchmarkLoopsUnlimited(b *testing.B) { newUnlimitedLoops(b).bench(b) }
+// BenchmarkLoops compares loops with themselves without limits.
+func BenchmarkLoops(b *testing.B) {
+	b.Run("impl=limpet", newLoops(b).bench)
+	b.Run("impl=unlimited", newUnlimitedLoops(b).bench)
+}
+
+// BenchmarkPatterns compares the functions of patterns with those of the Lua
+// machine that is embedded, as scripts call them: the calls are in both. An
+// operation is a hundred calls.
+func BenchmarkPatterns(b *testing.B) {
+	const calls = 100
+	for _, bm := range []struct{ name, call string }{
+		{"find", `string.find(line, "%?(.-) ")`},
+		{"match", `string.match(line, "^(%u+) (%S+) HTTP/(%d)%.(%d)$")`},
+		{"gsub", `string.gsub(line, "[?&=]", "+")`},
+	} {
+		source := fmt.Sprintf(`
+			local line = "GET /api/v1/users/42?fields=name,mail&sort=asc HTTP/1.1"
+			for i = 1, %d do %s end`, calls, bm.call)
+		b.Run("op="+bm.name+"/impl=limpet", newRun(b, source).bench)
+		b.Run("op="+bm.name+"/impl=gopher-lua", newStockRun(b, source).bench)
+	}
+}
 
 // ratio is how much time a takes for what b does: the least of many short
 // turns, since other programs can only make it more.
@@ -276,20 +314,12 @@ func TestAllocs(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates")
 	}
-	e := newEngine(t, Env{})
-	x := newQuiet()
-	trivial := mustCompile(t, Chunk{Event: HTTPReq, Source: `if avi.http.method() == "POST" then big = avi.http.get_path() end`})
-	ctx := t.Context()
 	for _, tt := range []struct {
 		name string
 		most float64
 		run  contender
 	}{
-		{"trivial script", 0, func() error {
-			err := e.Run(ctx, trivial, HTTPReq, x)
-			x.vars.Reset()
-			return err
-		}},
+		{"trivial script", 0, newTrivial(t)},
 		{"listing", 5, newListing(t, Limits{})},
 	} {
 		got := testing.AllocsPerRun(1000, func() {
