@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/limpetlb/limpet"
@@ -53,8 +54,29 @@ func (s sink) Header() http.Header         { return s.h }
 func (s sink) Write(p []byte) (int, error) { return len(p), nil }
 func (s sink) WriteHeader(int)             {}
 
-// one sends requests of many clients to the virtual service.
-func one(b *testing.B, cfg limpet.Config, clients int) {
+// grow runs a benchmark that sends requests of many clients to a virtual
+// service, which is made once, with an entry for each client.
+func grow(b *testing.B, name string, clients int, config func() limpet.Config) {
+	b.Helper()
+	var vs *limpet.VirtualService
+	var addrs []string
+	b.Run(name, func(b *testing.B) {
+		if vs == nil {
+			vs, addrs = withClients(b, config(), clients)
+		}
+		b.ReportAllocs()
+		var started atomic.Int64
+		b.ResetTimer()
+		b.RunParallel(func(pb *testing.PB) {
+			// Far apart, so that processors do not share what they have just read.
+			for i := int(started.Add(1)) * 104729; pb.Next(); i++ {
+				request(vs, addrs[(i*7919)%len(addrs)])
+			}
+		})
+	})
+}
+
+func withClients(b *testing.B, cfg limpet.Config, clients int) (*limpet.VirtualService, []string) {
 	b.Helper()
 	script, err := datascript.Compile("custom persistence", datascript.Chunk{Source: listing})
 	if err != nil {
@@ -70,17 +92,9 @@ func one(b *testing.B, cfg limpet.Config, clients int) {
 	addrs := make([]string, clients)
 	for i := range addrs {
 		addrs[i] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 20000).String()
+		request(vs, addrs[i])
 	}
-	for _, a := range addrs { // each has its entry
-		request(vs, a)
-	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for i := 0; pb.Next(); i++ {
-			request(vs, addrs[(i*7919)%len(addrs)])
-		}
-	})
+	return vs, addrs
 }
 
 func request(h http.Handler, addr string) {
@@ -110,12 +124,12 @@ func pools(b *testing.B, servers int) []*lbpool.Pool {
 // the size of what is configured; the network is left out.
 func BenchmarkGrowth(b *testing.B) {
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
-		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
-			one(b, limpet.Config{Pools: pools(b, 3), Tables: persistence.NewStore(persistence.Options{MaxEntries: 2 * n})}, n)
+		grow(b, fmt.Sprintf("entries=%d", n), n, func() limpet.Config {
+			return limpet.Config{Pools: pools(b, 3), Tables: persistence.NewStore(persistence.Options{MaxEntries: 2 * n})}
 		})
 	}
 	for _, n := range []int{1, 100, 10_000} {
-		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+		grow(b, fmt.Sprintf("rules=%d", n), 1000, func() limpet.Config {
 			var rules []policy.SecurityRule
 			for i := range n {
 				rules = append(rules, policy.SecurityRule{
@@ -123,14 +137,14 @@ func BenchmarkGrowth(b *testing.B) {
 					Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{fmt.Sprintf("/private/%d/", i)}}},
 				})
 			}
-			one(b, limpet.Config{Pools: pools(b, 3), HTTPSecurity: rules}, 1000)
+			return limpet.Config{Pools: pools(b, 3), HTTPSecurity: rules}
 		})
 	}
 	for _, n := range []int{3, 100, 1_000} {
-		b.Run(fmt.Sprintf("servers=%d", n), func(b *testing.B) { one(b, limpet.Config{Pools: pools(b, n)}, 1000) })
+		grow(b, fmt.Sprintf("servers=%d", n), 1000, func() limpet.Config { return limpet.Config{Pools: pools(b, n)} })
 	}
 	for _, n := range []int{10, 1_000, 100_000} {
-		b.Run(fmt.Sprintf("prefixes=%d", n), func(b *testing.B) {
+		grow(b, fmt.Sprintf("prefixes=%d", n), 1000, func() limpet.Config {
 			var entries []string
 			for i := range n {
 				entries = append(entries, fmt.Sprintf("%d.%d.%d.0/24", 11+i>>16, i>>8&0xff, i&0xff))
@@ -143,9 +157,9 @@ func BenchmarkGrowth(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			one(b, limpet.Config{Pools: pools(b, 3), IPGroups: groups, HTTPSecurity: []policy.SecurityRule{{
+			return limpet.Config{Pools: pools(b, 3), IPGroups: groups, HTTPSecurity: []policy.SecurityRule{{
 				Name: "blacklist", Action: policy.Close{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-			}}}, 1000)
+			}}}
 		})
 	}
 }
