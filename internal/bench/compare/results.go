@@ -60,10 +60,14 @@ func split(name string) (group, impl string) {
 			parts = append(parts, string(p))
 		}
 	}
-	if r, ok := renamed[string(base)]; ok {
-		return r[0] + procs, r[1]
-	}
 	return string(base) + strings.Join(parts, "") + procs, impl
+}
+
+// units are those of the samples, those of every benchmark first.
+func units(samples map[string][]float64) []string {
+	return slices.SortedFunc(maps.Keys(samples), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
 }
 
 // median is the middle of the samples of a unit.
@@ -85,20 +89,19 @@ func first(impls map[string]map[string][]float64) string {
 	return ""
 }
 
-// printGroups prints what was measured, group by group.
+// printGroups prints what was measured, group by group, but for growth.
 func printGroups(w io.Writer, now, old results) {
 	for _, group := range slices.Sorted(maps.Keys(now)) {
+		if growthGroup.MatchString(group) {
+			continue
+		}
 		impls := now[group]
 		base := first(impls)
-		units := map[string]bool{}
+		all := map[string][]float64{}
 		for _, samples := range impls {
-			for unit := range samples {
-				units[unit] = true
-			}
+			maps.Copy(all, samples)
 		}
-		columns := slices.SortedFunc(maps.Keys(units), func(a, b string) int {
-			return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
-		})
+		columns := units(all)
 		fmt.Fprintf(w, "\n%s\n", group)
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintf(tw, "\t%s\tratio\t", strings.Join(columns, "\t"))
@@ -156,45 +159,4 @@ func (r results) ratioText(group, of, peer string) string {
 		return fmt.Sprintf("%.2f ×", ratio)
 	}
 	return ""
-}
-
-// printBudgets prints what was promised and what was measured, and returns how
-// many budgets are missed.
-func printBudgets(w io.Writer, now results) (missed int) {
-	fmt.Fprintf(w, "\nBudgets\n")
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "id\tbenchmark\tcompared with\tbudget\tmeasured\t\t")
-	for _, b := range budgets {
-		for _, group := range slices.Sorted(maps.Keys(now)) {
-			if !b.group.MatchString(group) {
-				continue
-			}
-			ratio, ok := now.ratio(group, b.of, b.peer)
-			if !ok {
-				continue
-			}
-			verdict := "met"
-			if ratio > b.max {
-				verdict = "MISSED"
-				missed++
-			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%.2f\t%s\t%s\n", b.id, group, b.peer, b.max, ratio, verdict, b.why)
-		}
-	}
-	for _, l := range limits {
-		for _, group := range slices.Sorted(maps.Keys(now)) {
-			m, ok := now.median(group, l.impl, l.unit)
-			if !ok || !l.group.MatchString(group) {
-				continue
-			}
-			verdict := "met"
-			if m > l.max {
-				verdict = "MISSED"
-				missed++
-			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%.4g\t%.4g\t%s\t%s\n", l.id, group, l.unit, l.max, m, verdict, l.why)
-		}
-	}
-	tw.Flush()
-	return missed
 }
