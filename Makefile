@@ -75,7 +75,7 @@ cover: ## print the share of statements that the tests cover, by package
 	go test -cover ./...
 
 .PHONY: bench
-bench: ## compare with peers: medians, ratios and budgets; BENCH selects, COUNT passes, SAVE and BASELINE name files
+bench: ## compare with peers and internal/bench/baseline.txt: BENCH selects, COUNT passes, SAVE and BASELINE name files
 	go -C internal/bench run ./compare -bench '$(or $(BENCH),.)' -count $(or $(COUNT),5) $(if $(SAVE),-save $(abspath $(SAVE))) $(if $(BASELINE),-baseline $(abspath $(BASELINE)))
 
 .PHONY: bench-e2e

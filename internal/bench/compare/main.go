@@ -9,8 +9,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log"
 	"os"
 	"os/exec"
@@ -68,6 +70,9 @@ func (s suite) pattern(bench string) (string, error) {
 	return pattern, nil
 }
 
+// standing is the baseline that runs are compared with if no other is named.
+const standing = "baseline.txt"
+
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("compare: ")
@@ -75,23 +80,17 @@ func main() {
 		bench    = flag.String("bench", ".", "the benchmarks to run, as for go test")
 		count    = flag.Int("count", 5, "the number of passes")
 		length   = flag.String("benchtime", "200ms", "as for go test, where a benchmark has no number of operations of its own")
-		baseline = flag.String("baseline", "", "a file of an earlier run, to compare ratios with")
-		save     = flag.String("save", "", "write the raw results to this file, to be a baseline")
+		baseline = flag.String("baseline", "", "a file of an earlier run, to compare ratios with; empty means "+standing+", if there is one")
+		save     = flag.String("save", "", "write the medians to this file, to be a baseline")
 		strict   = flag.Bool("strict", false, "exit with status 1 if a budget is missed")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
-	var old results
-	if *baseline != "" {
-		text, err := os.ReadFile(*baseline)
-		if err != nil {
-			log.Fatal(err)
-		}
-		if old, err = parse(bytes.NewReader(text), *baseline); err != nil {
-			log.Fatal(err)
-		}
+	old, err := readBaseline(*baseline, standing)
+	if err != nil {
+		log.Fatal(err)
 	}
 	raw, err := run(ctx, *bench, *count, *length)
 	if err != nil {
@@ -108,13 +107,41 @@ func main() {
 	printGrowth(os.Stdout, now)
 	missed := printBudgets(os.Stdout, now, old, *bench == ".")
 	if *save != "" {
-		if err := os.WriteFile(*save, raw, 0o644); err != nil {
+		if err := saveTo(*save, now, raw); err != nil {
 			log.Fatal(err)
 		}
 	}
 	if missed > 0 && *strict {
 		log.Fatalf("%d budgets are missed", missed)
 	}
+}
+
+// readBaseline reads the file of an earlier run. Without a name it is the
+// standing baseline; if that does not exist, there is none, and no error.
+func readBaseline(name, standing string) (results, error) {
+	text, err := os.ReadFile(cmp.Or(name, standing))
+	if name == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	old, err := parse(bytes.NewReader(text), cmp.Or(name, standing))
+	if err == nil && len(old) == 0 {
+		err = fmt.Errorf("%s: no results of benchmarks", cmp.Or(name, standing))
+	}
+	return old, err
+}
+
+// saveTo writes the medians of a run to a file; raw is what go test printed.
+func saveTo(name string, r results, raw []byte) error {
+	cpu := "unknown"
+	if m := regexp.MustCompile(`(?m)^cpu: (.*)$`).FindSubmatch(raw); m != nil {
+		cpu = string(m[1])
+	}
+	var out bytes.Buffer
+	r.write(&out, cpu)
+	return os.WriteFile(name, out.Bytes(), 0o644)
 }
 
 // run runs the benchmarks, pass after pass, and returns what they print.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -61,6 +63,31 @@ func split(name string) (group, impl string) {
 		}
 	}
 	return string(base) + strings.Join(parts, "") + procs, impl
+}
+
+// write writes the medians as go test would, to be parsed again.
+func (r results) write(out *bytes.Buffer, cpu string) {
+	fmt.Fprintf(out, "goos: %s\ngoarch: %s\ncpu: %s\ngo: %s\n", runtime.GOOS, runtime.GOARCH, cpu, runtime.Version())
+	for _, group := range slices.Sorted(maps.Keys(r)) {
+		for _, impl := range slices.Sorted(maps.Keys(r[group])) {
+			procs := strings.LastIndexByte(group, '-')
+			name := group[:procs]
+			if impl != "" {
+				name += "/impl=" + impl
+			}
+			samples := r[group][impl]
+			passes := 0
+			for _, values := range samples {
+				passes = max(passes, len(values))
+			}
+			fmt.Fprintf(out, "Benchmark%s%s %d", name, group[procs:], passes)
+			for _, unit := range units(samples) {
+				m, _ := r.median(group, impl, unit)
+				fmt.Fprintf(out, " %.6g %s", m, unit)
+			}
+			fmt.Fprintln(out)
+		}
+	}
 }
 
 // units are those of the samples, those of every benchmark first.

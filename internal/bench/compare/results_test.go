@@ -144,6 +144,73 @@ Growth: the time of a request, as the ratio to that with the least
 	}
 }
 
+// What is saved is read again as medians.
+func TestBaseline(t *testing.T) {
+	now := parsed(t, output)
+	dir := t.TempDir()
+	saved, missing := filepath.Join(dir, "saved"), filepath.Join(dir, "missing")
+	if err := saveTo(saved, now, []byte(output)); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(saved); !strings.Contains(string(text), "\ncpu: Some Processor\n") ||
+		!strings.Contains(string(text), "\nBenchmarkTable/op=lookup/entries=64k/impl=limpet-2 3 60 ns/op 0 B/op 0 allocs/op\n") {
+		t.Errorf("saved:\n%s", text)
+	}
+	want := results{}
+	for group, impls := range now {
+		want[group] = map[string]map[string][]float64{}
+		for impl, samples := range impls {
+			want[group][impl] = map[string][]float64{}
+			for unit := range samples {
+				m, _ := now.median(group, impl, unit)
+				want[group][impl][unit] = []float64{m}
+			}
+		}
+	}
+	want["Read/1000000-1"][""]["ns/op"][0] = 1.23457e9 // six digits are enough
+	for _, tt := range []struct{ name, baseline, standing string }{
+		{"named", saved, missing},
+		{"standing", "", saved},
+	} {
+		old, err := readBaseline(tt.baseline, tt.standing)
+		if diff := cmp.Diff(want, old); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", tt.name, err, diff)
+		}
+	}
+	if old, err := readBaseline("", missing); old != nil || err != nil {
+		t.Errorf("no standing baseline: %v, %v", old, err)
+	}
+	if _, err := readBaseline(missing, saved); err == nil {
+		t.Error("no error for a named baseline that is not there")
+	}
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, []byte("PASS\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readBaseline(empty, saved); err == nil || !strings.Contains(err.Error(), empty) {
+		t.Errorf("a baseline without results: %v", err)
+	}
+}
+
+// The standing baseline, if there is one, has a figure for each budget: it is
+// of a whole run, and of the benchmarks as they are named now.
+func TestStandingBaseline(t *testing.T) {
+	old, err := readBaseline("", filepath.Join("..", standing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if old == nil {
+		t.Skip("there is no standing baseline")
+	}
+	var b strings.Builder
+	printBudgets(&b, old, nil, true)
+	for line := range strings.Lines(b.String()) {
+		if strings.Contains(line, "not measured") {
+			t.Errorf("the baseline has no figure for %s", line)
+		}
+	}
+}
+
 // Suites name benchmarks that exist, and each group of a budget belongs to one
 // of them.
 func TestSuites(t *testing.T) {
