@@ -101,3 +101,27 @@ func TestTargets(t *testing.T) {
 		}
 	}
 }
+
+func TestBudgets(t *testing.T) {
+	took := func(cpu, p99 time.Duration) []sample {
+		return []sample{{requests: 1000, cpu: 1000 * cpu, p99: p99}, {requests: 1000, cpu: 1000 * cpu, p99: p99}, {requests: 1, cpu: time.Hour, p99: time.Hour}}
+	}
+	var b strings.Builder
+	printBudgets(&b, map[string][]sample{
+		"limpet-listing":        took(40*time.Microsecond, 9*time.Millisecond),
+		"haproxy-lua":           took(50*time.Microsecond, 5*time.Millisecond),
+		"nethttp-hello":         took(20*time.Microsecond, time.Millisecond),
+		"nethttp-hello-listing": took(25*time.Microsecond, time.Millisecond),
+	})
+	want := `
+Budgets
+
+E1  CPU µs/request  limpet-listing         to haproxy-lua    at most 1.00 ×  measured 0.80 ×  met
+E2  CPU µs/request  nethttp-hello-listing  to nethttp-hello  at most 1.30 ×  measured 1.25 ×  met
+E2  CPU µs/request  nethttp-hello-listing  to nethttp-hello  at most +5.00   measured +5.00   met
+E3  p99 ms          limpet-listing         to haproxy-lua    at most 1.50 ×  measured 1.80 ×  MISSED
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+}

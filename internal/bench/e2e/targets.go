@@ -48,22 +48,6 @@ var targets = []target{
 	{name: "nethttp-hello-listing"},
 }
 
-// A budget is what a target may cost, as the ratio of its CPU time for a
-// request to that of another target.
-type budget struct {
-	id, of, peer string
-	max          float64
-}
-
-var budgets = []budget{
-	{"E1", "limpet-listing", "caddy-ip-hash", 0.33},
-	{"E1", "limpet-listing", "reverseproxy-listing", 0.50},
-	{"E1", "limpet-listing", "haproxy-lua", 1.00},
-	{"E1", "limpet-listing", "nginx-lua", 1.40},
-	{"E2", "nethttp-hello-listing", "nethttp-hello", 1.30},
-	{"E2", "nethttp-hello-limpet", "nethttp-hello", 1.08},
-}
-
 func haproxyArgs(config string) []string { return []string{"-db", "-f", config} }
 
 func targetNames() []string {
