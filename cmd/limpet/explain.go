@@ -79,25 +79,26 @@ func explained(file string, r *http.Request) (*explanation, error) {
 	}
 	e := &explanation{answer: &answer{header: http.Header{}}}
 	dir, log := filepath.Dir(file), slog.New(slog.DiscardHandler)
-	if _, _, err := c.build(dir, kept{}, log); err != nil {
+	if _, err := c.build(dir, kept{}, log); err != nil {
 		return nil, err
 	}
 	for i := range c.Pools {
 		c.Pools[i].HealthMonitors = nil // nothing checks, so all would be down
+		c.Pools[i].MinMonitorsUp = 0
 	}
-	cfg, _, err := c.build(dir, kept{}, log)
+	b, err := c.build(dir, kept{}, log)
 	if err != nil {
 		return nil, err
 	}
-	cfg.OnComplete = func(done limpet.Record) { e.rec = done }
-	cfg.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
+	b.cfg.OnComplete = func(done limpet.Record) { e.rec = done }
+	b.cfg.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
 		e.sent = out
 		return &http.Response{
 			Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 			Header: http.Header{}, Body: http.NoBody, Request: out,
 		}, nil
 	})
-	vs, err := limpet.New(cfg)
+	vs, err := b.tryOut()
 	if err != nil {
 		return nil, err
 	}

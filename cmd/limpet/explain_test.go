@@ -21,8 +21,8 @@ pools:
         ratio: 2
         maxConnections: 100
     healthMonitors:
-      - {name: up, http: {path: /health}, interval: 5s, timeout: 2s}
-      - tcp: {}
+      - {name: up, checker: {http: {path: /health}}, interval: 5s, timeout: 2s}
+      - checker: tcp
   - name: api
     servers: [{address: 10.0.1.1:80}]
   - name: api-b
@@ -39,23 +39,23 @@ stringGroups:
   - name: paths
     map: {/old: /new, /older: /new}
 networkSecurity:
-  - {name: no spoofing, clientIP: {addrs: [198.51.100.66]}, action: deny}
+  - {name: no spoofing, match: {clientIP: {addrs: [198.51.100.66]}}, action: deny}
 httpSecurity:
   - name: blacklist
     match: {clientIP: {groups: [Blacklist]}}
     action: close
   - name: no admin
     match:
-      clientIP: {not: true, groups: [Partners], prefixes: [10.0.0.0/8]}
+      clientIP: {op: is not in, groups: [Partners], prefixes: [10.0.0.0/8]}
       path: {op: begins with, values: [/admin]}
-    respond: {status: 403, contentType: text/plain, body: "no\n"}
+    action: {respond: {status: 403, contentType: text/plain, body: "no\n"}}
 httpRequest:
   - name: api
-    match: {host: {op: equals, values: [api.example.com]}, method: [GET, POST]}
-    pool: apis
+    match: {host: {op: equals, values: [api.example.com]}, method: {methods: [GET, POST]}}
+    action: {modify: {pool: {name: apis}}}
   - name: old
     match: {path: {op: equals, stringGroups: [paths]}}
-    redirect: {protocol: https, host: www.example.com, path: /new, status: 301}
+    action: {redirect: {protocol: https, host: www.example.com, path: /new, status: 301}}
 scripts:
   - {file: stick.lua}
   - {name: Lenient, file: http_resp.lua, onError: failOpen}
@@ -174,32 +174,58 @@ func TestConfigFaults(t *testing.T) {
 		old, new string   // of shop
 		want     []string // in the error
 	}{
-		{"unknown field", "ratio: 2", "weight: 2", []string{"DIR/shop.yaml: [10:9] unknown field \"weight\""}},
-		{"wrong type", "interval: 5s", "interval: soon", []string{"DIR/shop.yaml: [13:53] ", "soon"}},
-		{"not YAML", "name: shop", "name: [shop", []string{"DIR/shop.yaml: ["}},
-		{"server", "10.0.0.1:8080", "10.0.0:8080", []string{`pools[0]: `, `servers[0].address: "10.0.0:8080"`}},
-		{"algorithm", "roundRobin", "magic", []string{`pools[0].algorithm: "magic" is not an algorithm`}},
-		{"monitor", "tcp: {}", "name: x", []string{`pools[0].healthMonitors[1]: want one of http and tcp`}},
-		{"member", "{pool: api-b}", "{pool: nope}", []string{`poolGroups[0].members[1].pool: pool "nope" not found`}},
-		{"ip group", "203.0.113.0/24", "203.0.113/24", []string{"ipGroups[0]: ", "203.0.113/24"}},
+		{"unknown field", "ratio: 2", "weight: 2", []string{`shop.yaml:10:9: pools[0].servers[1]: unknown field "weight"`}},
+		{"unknown field of the file", "name: shop", "title: shop", []string{`shop.yaml:3:1: unknown field "title"`}},
+		{"what only programs have", "name: shop", "healthScore: 1", []string{`shop.yaml:3:1: unknown field "healthScore"`}},
+		{"wrong type", "interval: 5s", "interval: soon", []string{`shop.yaml:13:64: pools[0].healthMonitors[0].interval: `, "soon"}},
+		{"not a number", "ratio: 2", "ratio: two", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: want a number of type int, not "two"`}},
+		{"not a whole number", "ratio: 2", "ratio: 2.5", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: want a number of type int, not "2.5"`}},
+		{"too large", "ratio: 2", "ratio: 99999999999999999999", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: want a number`}},
+		{"not a list", "entries: [203.0.113.0/24, \"2001:db8:bad::/48\"]", "entries: 203.0.113.0/24", []string{`shop.yaml:24:14: ipGroups[0].entries: want a list, not "203.0.113.0/24"`}},
+		{"not a mapping", "tables: {maxEntries: 1000, maxLifetime: 1h, sliding: true}", "tables: [1]", []string{"shop.yaml:54:9: tables: want a mapping, not a list"}},
+		{"not a truth", "sliding: true", "sliding: maybe", []string{`shop.yaml:54:54: tables.sliding: want true or false, not "maybe"`}},
+		{"not a text", "name: shop", "name: [shop]", []string{"shop.yaml:3:7: name: want a text, not a list"}},
+		{"not YAML", "name: shop", "name: [shop", []string{"shop.yaml:4:1: ',' or ']' must be specified"}},
+		{"the same twice", "name: shop", "name: shop\nname: shop", []string{`shop.yaml:4:1: mapping key "name" already defined`}},
+		{"no such anchor", "name: shop", "name: *shop", []string{`shop.yaml:3:7: name: no anchor "shop"`}},
+		{"an alias of itself", "name: shop", "name: &a [*a]", []string{`shop.yaml:3:10: name: want a text, not a list`}},
+		{"merged into itself", "  - name: api\n    match", "  - &a\n    <<: *a\n    name: api\n    match", []string{`httpRequest[0]: deeper than 100 levels`}},
+		{"a second document", "listen:", "--- {name: a}\n---\nlisten:", []string{`shop.yaml:4:1: a second document`}},
+		{"server", "10.0.0.1:8080", "10.0.0:8080", []string{`shop.yaml:8:19: pools[0].servers[0].address: "10.0.0:8080" is not an IP address`}},
+		{"algorithm", "roundRobin", "magic", []string{`shop.yaml:6:16: pools[0].algorithm: "magic" is not one of leastConnections, `}},
+		{"monitor", "checker: tcp", "name: x", []string{`shop.yaml:14:9: pools[0].healthMonitors[1].checker: must not be nil`}},
+		{"two checkers", "checker: tcp", "checker: {tcp: {}, http: {}}", []string{`shop.yaml:14:18: pools[0].healthMonitors[1].checker: want one of http, tcp, not a mapping`}},
+		{"member", "{pool: api-b}", "{pool: nope}", []string{`shop.yaml:21:62: poolGroups[0].members[1].pool: pool "nope" not found`}},
+		{"backup", "algorithm: roundRobin", "failAction: {kind: backup, backup: nope}", []string{`shop.yaml:6:40: pools[0].failAction.backup: pool "nope" not found`}},
+		{"ip group", "203.0.113.0/24", "203.0.113/24", []string{"shop.yaml:23:5: ipGroups[0]: ", "203.0.113/24"}},
 		{"ip group file", "partners.txt", "none.txt", []string{"ipGroups[1]: ", "none.txt"}},
 		{"ip group twice", "name: Partners", "name: Blacklist", []string{`ipGroups[1]: a second IP group "Blacklist"`}},
-		{"two kinds of group", "list: [crawler, spider]", "list: [a], map: {b: c}", []string{"stringGroups[0]: want one of list and map"}},
-		{"network action", "action: deny", "action: dance", []string{`networkSecurity[0].action: "dance" is neither allow nor deny`}},
-		{"security action", "action: close", "action: dance", []string{`httpSecurity[0]: want action`}},
-		{"operator", "op: begins with", "op: resembles", []string{`httpSecurity[1].match.path.op: "resembles" is not an operator`}},
-		{"unknown group", "groups: [Blacklist]", "groups: [Nope]", []string{`httpSecurity.rules[0].match.clientIP.groups[0]`}},
-		{"request action", "    pool: apis\n", "", []string{"httpRequest[0]: want one of pool, redirect and respond"}},
-		{"unknown pool", "pool: apis", "pool: nope", []string{"httpRequest.rules[0].action.pool.name: "}},
-		{"protocol", "protocol: https", "protocol: gopher", []string{`httpRequest[1].redirect.protocol: "gopher"`}},
-		{"script", "stick.lua", "none.lua", []string{"scripts[0].file: ", "none.lua"}},
-		{"on error", "failOpen", "shrug", []string{`scripts[1].onError: "shrug"`}},
-		{"rate limiter", "count: 100", "count: 0", []string{"rateLimiters[0]: "}},
-		{"profile", "clientIP: {timeout: 5m, mask4: 24}", "clientIP: {mask4: 99}", []string{"persistence.clientIP: "}},
-		{"no profile", "clientIP: {timeout: 5m, mask4: 24}", "appCookie:", []string{"persistence: want one of clientIP and appCookie"}},
-		{"cookie without a name", "clientIP: {timeout: 5m, mask4: 24}", "appCookie: {timeout: 1m}", []string{"persistence.appCookie: "}},
-		{"proxies", "127.0.0.0/8", "127.0.0/8", []string{"127.0.0/8"}},
-		{"geo", "name: shop", "name: shop\ngeoDatabase: none.mmdb", []string{"geoDatabase: ", "none.mmdb"}},
+		{"two kinds of group", "list: [crawler, spider]", "list: [a], map: {b: c}", []string{"shop.yaml:27:5: stringGroups[0]: want one of list, map and file"}},
+		{"string group file", "list: [crawler, spider]", "file: none.csv", []string{"shop.yaml:27:5: stringGroups[0]: ", "none.csv"}},
+		{"network action", "action: deny", "action: dance", []string{`shop.yaml:31:78: networkSecurity[0].action: "dance" is not one of allow, deny, rate limit, drop`}},
+		{"network action that is only an outcome", "action: deny", "action: drop", []string{`shop.yaml:31:78: networkSecurity[0].action: `}},
+		{"security action", "action: close", "action: dance", []string{`shop.yaml:35:13: httpSecurity[0].action: "dance" is not one of allow, close, respond, redirectToHTTPS, rateLimit`}},
+		{"status", "status: 403", "status: 999", []string{`shop.yaml:40:32: httpSecurity[1].action.respond.status: 999 is not between 200 and 599`}},
+		{"operator", "op: begins with", "op: resembles", []string{`shop.yaml:39:18: httpSecurity[1].match.path.op: "resembles" is not one of begins with, `}},
+		{"unknown group", "groups: [Blacklist]", "groups: [Nope]", []string{`shop.yaml:34:33: httpSecurity[0].match.clientIP.groups[0]: "Nope"`}},
+		{"address", "198.51.100.66", "198.51.100", []string{`shop.yaml:31:52: networkSecurity[0].match.clientIP.addrs[0]: ParseAddr("198.51.100")`}},
+		{"request action", "    action: {modify: {pool: {name: apis}}}\n", "", []string{"shop.yaml:42:5: httpRequest[0].action: a rule needs an action"}},
+		{"unknown pool", "pool: {name: apis}", "pool: {name: nope}", []string{`shop.yaml:44:36: httpRequest[0].action.modify.pool.name: `, `"nope"`}},
+		{"protocol", "protocol: https", "protocol: gopher", []string{`shop.yaml:47:35: httpRequest[1].action.redirect.protocol: "gopher" is not one of http, https`}},
+		{"script", "stick.lua", "none.lua", []string{"shop.yaml:49:12: scripts[0].file: ", "none.lua"}},
+		{"on error", "failOpen", "shrug", []string{`shop.yaml:50:51: scripts[1].onError: "shrug" is not one of fail closed, fail open`}},
+		{"rate limiter", "count: 100", "count: 0", []string{"shop.yaml:53:31: rateLimiters[0].count: 0 is not"}},
+		{"rate profile", "limits:", "rateProfile: {limiter: nobody}\nlimits:", []string{`shop.yaml:51:24: rateProfile.limiter: rate limiter "nobody" not found`}},
+		{"profile", "clientIP: {timeout: 5m, mask4: 24}", "clientIP: {mask4: 99}", []string{"shop.yaml:56:21: persistence.clientIP.mask4: 99 is not"}},
+		{"no profile", "clientIP: {timeout: 5m, mask4: 24}", "appCookie:", []string{"shop.yaml:56:3: persistence.appCookie.name: "}},
+		{"key that is no base64", "clientIP: {timeout: 5m, mask4: 24}", "httpCookie: {keys: [{id: a, secret: hush hush}]}", []string{"shop.yaml:56:39: persistence.httpCookie.keys[0].secret: illegal base64"}},
+		{"key that is no mapping", "clientIP: {timeout: 5m, mask4: 24}", "httpCookie: {keys: [hush]}", []string{"shop.yaml:56:23: persistence.httpCookie.keys[0]: want a mapping"}},
+		{"key that is no list", "clientIP: {timeout: 5m, mask4: 24}", "httpCookie: {keys: hush}", []string{"shop.yaml:56:22: persistence.httpCookie.keys: want a list"}},
+		{"tag", "name: shop", "name: !!binary c2hvcA==", []string{"shop.yaml:3:7: name: the tag !!binary cannot be used"}},
+		{"key that is too short", "clientIP: {timeout: 5m, mask4: 24}", "httpCookie: {keys: [{id: a, secret: aHVzaA==}]}", []string{"shop.yaml:56:39: persistence.httpCookie.keys[0].secret: 4 bytes, not 32"}},
+		{"proxies", "127.0.0.0/8", "127.0.0/8", []string{"shop.yaml:57:18: trustedProxies[0]: ", "127.0.0/8"}},
+		{"geo", "name: shop", "name: shop\ngeo: [{database: none.mmdb}]", []string{"shop.yaml:4:7: geo[0]: ", "none.mmdb"}},
+		{"two faults", "ratio: 2\n        maxConnections: 100", "ratio: 99\n        maxConnections: -1", []string{"shop.yaml:10:16: ", "shop.yaml:11:25: "}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := strings.Replace(shop, c.old, c.new, 1)
@@ -211,6 +237,9 @@ func TestConfigFaults(t *testing.T) {
 			status, out, errs := invoke(t, in(t, files), "explain", "DIR/shop.yaml", "http://a/")
 			if status != failed || out != "" {
 				t.Errorf("status %d, output %q", status, out)
+			}
+			if strings.Contains(errs, "hush") {
+				t.Errorf("the error shows a key: %s", errs)
 			}
 			for _, want := range c.want {
 				if !strings.Contains(errs, want) {

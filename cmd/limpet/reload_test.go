@@ -15,7 +15,7 @@ import (
 // learnt; what is new or gone is new or gone; and a fault changes nothing.
 func TestReload(t *testing.T) {
 	files := maps.Clone(shopFiles)
-	files["shop.yaml"] = strings.Replace(shop, "    healthMonitors:\n      - {name: up, http: {path: /health}, interval: 5s, timeout: 2s}\n      - tcp: {}\n", "", 1)
+	files["shop.yaml"] = strings.Replace(shop, "    healthMonitors:\n      - {name: up, checker: {http: {path: /health}}, interval: 5s, timeout: 2s}\n      - checker: tcp\n", "", 1)
 	dir := in(t, files)
 	s := &service{file: filepath.Join(dir, "shop.yaml"), log: slog.New(slog.DiscardHandler)}
 	load := func(text string) error {

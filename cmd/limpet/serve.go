@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
-	"github.com/limpetlb/limpet/lbpool"
 )
 
 // shutdownTimeout is how long requests have to end when the server stops.
@@ -43,67 +41,41 @@ type service struct {
 	log  *slog.Logger
 	vs   *limpet.VirtualService
 	kept kept
+
+	transport http.RoundTripper // nil if it is the library's
 }
 
 // load reads the configuration. If it has a fault, nothing changes.
-func (s *service) load() (*config, error) {
+func (s *service) load() (*builder, error) {
 	c, err := readConfig(s.file)
 	if err != nil {
 		return nil, err
 	}
-	cfg, now, err := c.build(filepath.Dir(s.file), s.kept, s.log)
+	b, err := c.build(filepath.Dir(s.file), s.kept, s.log)
 	if err != nil {
 		return nil, err
 	}
-	trial, err := limpet.New(cfg)
+	trial, err := b.tryOut()
 	if err != nil {
 		return nil, err
 	}
 	if s.vs == nil {
-		s.vs, s.kept = trial, now
-		return c, nil
-	}
-	// Pools that stay keep what they know of their servers. Nothing can fail
-	// any more: the pools and the configuration as a whole have been tried.
-	b := builder{config: c, log: s.log, now: now}
-	for i, p := range cfg.Pools {
-		old := s.kept.pools[p.Name()]
-		if old == nil {
-			continue
-		}
-		if err := old.Update(b.pool(i, c.Pools[i])); err != nil {
+		s.vs = trial
+	} else {
+		// Nothing can fail any more: the pools and the configuration as a
+		// whole have been tried.
+		if err := b.update(); err != nil {
 			return nil, err
 		}
-		now.pools[p.Name()] = old
-	}
-	if cfg.Pools, cfg.PoolGroups, err = withPools(cfg, now.pools, c); err != nil {
-		return nil, err
-	}
-	if err := s.vs.Update(cfg); err != nil {
-		return nil, err
-	}
-	s.kept = now
-	return c, nil
-}
-
-// withPools puts pools in the place of those of the same names.
-func withPools(cfg limpet.Config, pools map[string]*lbpool.Pool, c *config) ([]*lbpool.Pool, []*lbpool.Group, error) {
-	list := make([]*lbpool.Pool, len(cfg.Pools))
-	for i, p := range cfg.Pools {
-		list[i] = pools[p.Name()]
-	}
-	groups := make([]*lbpool.Group, len(cfg.PoolGroups))
-	for i, g := range cfg.PoolGroups {
-		gc := lbpool.GroupConfig{Name: g.Name(), MinServers: c.PoolGroups[i].MinServers, Members: g.Members()}
-		for j, m := range gc.Members {
-			gc.Members[j].Pool = pools[m.Pool.Name()]
+		if err := s.vs.Update(b.cfg); err != nil {
+			return nil, err
 		}
-		var err error
-		if groups[i], err = lbpool.NewGroup(gc); err != nil {
-			return nil, nil, err
+		if s.transport != nil {
+			closeIdle(s.transport)
 		}
 	}
-	return list, groups, nil
+	s.kept, s.transport = b.now, b.cfg.Transport
+	return b, nil
 }
 
 func (s *service) serve(ctx context.Context) error {
@@ -111,21 +83,21 @@ func (s *service) serve(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
-	c, err := s.load()
+	b, err := s.load()
 	if err != nil {
 		return err
 	}
 	server := limpet.NewServer(s.vs)
 	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
-	if c.TLS != nil {
-		dir := builder{dir: filepath.Dir(s.file)}
-		cert, err := tls.LoadX509KeyPair(dir.path(c.TLS.Certificate), dir.path(c.TLS.Key))
+	overTLS := b.TLS != (tlsFiles{})
+	if overTLS {
+		cert, err := b.TLS.load(b)
 		if err != nil {
-			return fmt.Errorf("tls: %w", err)
+			return b.from.locate("tls", err)
 		}
 		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
 	}
-	ln, err := net.Listen("tcp", c.listen())
+	ln, err := net.Listen("tcp", b.listen())
 	if err != nil {
 		return err
 	}
@@ -138,14 +110,14 @@ func (s *service) serve(ctx context.Context) error {
 	wg.Go(func() { _ = s.vs.Run(running) }) // nobody else runs it
 	served := make(chan error, 1)
 	wg.Go(func() {
-		if c.TLS != nil {
+		if overTLS {
 			served <- server.ServeTLS(s.vs.Listener(ln), "", "")
 		} else {
 			served <- server.Serve(s.vs.Listener(ln))
 		}
 		cancel()
 	})
-	s.log.Info("serving", "address", ln.Addr().String(), "vs", c.Name)
+	s.log.Info("serving", "address", ln.Addr().String(), "vs", b.Name)
 
 	for {
 		select {

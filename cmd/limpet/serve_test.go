@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -81,15 +84,17 @@ func (p *process) await(text string) string {
 	p.Helper()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	last := ""
 	for {
 		select {
 		case line, ok := <-p.lines:
 			if !ok {
-				p.Fatalf("the process ended before it logged %q", text)
+				p.Fatalf("the process ended before it logged %q; its last line was %s", text, last)
 			}
 			if strings.Contains(line, text) {
 				return line
 			}
+			last = line
 		case <-timer.C:
 			p.Fatalf("waited in vain for %q in the log", text)
 		}
@@ -155,7 +160,7 @@ if avi.http.get_path() == "/limited" and avi.vs.ratelimit.exceed("few", "k") the
 `
 	config := fmt.Sprintf(`listen: 127.0.0.1:0
 name: first
-pools: [{name: web, servers: [{address: %s}], healthMonitors: [{tcp: {}, interval: 1s}]}]
+pools: [{name: web, servers: [{address: %s}], healthMonitors: [{checker: tcp, interval: 1s}]}]
 rateLimiters: [{name: few, count: 1, period: 1h}]
 scripts: [{name: Visits, file: visits.lua}]
 `, server.Listener.Addr())
@@ -180,7 +185,7 @@ scripts: [{name: Visits, file: visits.lua}]
 	// A bad file and a bad script change nothing.
 	rewrite("limpet.yaml", strings.Replace(config, "name: first", "title: second", 1))
 	p.signal(syscall.SIGHUP)
-	if line := p.await("configuration not changed"); !strings.Contains(line, "[2:1] unknown field") {
+	if line := p.await("configuration not changed"); !strings.Contains(line, `limpet.yaml:2:1: unknown field \"title\"`) {
 		t.Error(line)
 	}
 	rewrite("limpet.yaml", config)
@@ -292,6 +297,84 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
+// TestServePools serves from what pools can have beside servers: TLS to them,
+// a backup, discoveries, and a cookie that binds clients; the same after the
+// file was read anew.
+func TestServePools(t *testing.T) {
+	answer := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+	}
+	secure := httptest.NewUnstartedServer(answer("over TLS"))
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	plain, found := httptest.NewServer(answer("backup")), httptest.NewServer(answer("found"))
+	defer secure.Close()
+	defer plain.Close()
+	defer found.Close()
+	_, port, err := net.SplitHostPort(found.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	dir := in(t, map[string]string{
+		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})),
+		"limpet.yaml": fmt.Sprintf(`listen: 127.0.0.1:0
+transport: {tls: &tls {ca: ca.pem, serverName: example.com}}
+pools:
+  - name: secure
+    scheme: https
+    servers: [{address: %s}]
+    algorithm: {consistentHash: {key: header, header: X-Key, loadFactor: 1.5}}
+    healthMonitors: &quick
+      - {checker: {http: {path: /, tls: *tls, accept: [{low: 200, high: 299}], header: {x-check: [a]}}}, interval: 1s, successes: 1}
+    queue: {length: 10, timeout: 1s, order: firstInFirstOut}
+    passive: &passive {failures: 5, timeouts: true}
+  - {name: down, servers: [{address: %s}], failAction: {kind: backup, backup: plain}, healthMonitors: *quick, passive: {<<: *passive, disabled: true}}
+  - {name: plain, servers: [{address: %s}]}
+  - {name: none, servers: [{address: 192.0.2.1, disabled: true}], failAction: {kind: respond, status: 200, body: closed}}
+  - {name: found, discoveries: [{finder: {ipGroup: {group: Servers, port: %s}}, interval: 1s}]}
+ipGroups: [{name: Servers, entries: [127.0.0.1]}]
+persistence: {httpCookie: {name: bound, httpOnly: true, sameSite: lax, keys: [{id: a, secret: %s}]}}
+persistenceHeader: X-Persistence
+logging: {significantRate: -1, otherRate: -1}
+httpRequest:
+  - {name: pool down, match: {path: {op: equals, values: [/down]}}, action: {modify: {pool: {name: down}}}}
+  - {name: pool none, match: {path: {op: equals, values: [/none]}}, action: {modify: {pool: {name: none}}}}
+  - {name: pool found, match: {path: {op: equals, values: [/found]}}, action: {modify: {pool: {name: found}}}}
+`, secure.Listener.Addr(), closed.Addr(), plain.Listener.Addr(), port, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))),
+	})
+	p := start(t, filepath.Join(dir, "limpet.yaml"))
+	for round := range 2 {
+		for path, want := range map[string]string{"/": "200 over TLS", "/down": "200 backup", "/none": "200 closed", "/found": "200 found"} {
+			got := ""
+			for deadline := time.Now().Add(patience); got != want && time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+				got = get(t, p.url+path) // monitors and discoveries need a moment
+			}
+			if got != want {
+				t.Errorf("round %d: %s: %s, not %s", round, path, got, want)
+			}
+		}
+		res, err := http.Get(p.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if c := res.Header.Get("Set-Cookie"); !strings.HasPrefix(c, "bound=") || !strings.HasSuffix(c, "; HttpOnly; SameSite=Lax") {
+			t.Errorf("cookie %q", c)
+		}
+		if res.Header.Get("X-Persistence") != "miss" {
+			t.Error(res.Header)
+		}
+		p.signal(syscall.SIGHUP)
+		p.await("configuration changed")
+	}
+	p.end()
+}
+
 // What keeps the command from serving is told, with status 1.
 func TestServeFails(t *testing.T) {
 	dir := in(t, map[string]string{
@@ -299,8 +382,8 @@ func TestServeFails(t *testing.T) {
 		"tls.yaml": "listen: 127.0.0.1:0\ntls: {certificate: none.pem, key: none.key}\n",
 	})
 	for file, want := range map[string]string{
-		"fault.yaml": `limpet: invalid configuration: defaultPool: pool "none" not found`, "listen.yaml": "256.0.0.1",
-		"tls.yaml": "limpet: tls: open DIR/none.pem", "none.yaml": "limpet: open DIR/none.yaml: no such file",
+		"fault.yaml": `limpet: DIR/fault.yaml:1:14: defaultPool: pool "none" not found`, "listen.yaml": "256.0.0.1",
+		"tls.yaml": "limpet: DIR/tls.yaml:2:6: tls: open DIR/none.pem", "none.yaml": "limpet: open DIR/none.yaml: no such file",
 	} {
 		if status, _, errs := invoke(t, dir, "serve", "DIR/"+file); status != failed || !strings.Contains(errs, want) {
 			t.Errorf("%s: status %d, %s", file, status, errs)

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/limpetlb/limpet/policy"
+)
+
+// What YAML has beside plain values: anchors, aliases, merged mappings, null,
+// texts of several lines, and texts that look like numbers.
+func TestDecode(t *testing.T) {
+	const text = `# one of the rules is a template
+name: 012
+persistence: ~
+trustedProxies: [&lan 10.0.0.0/8]
+stringGroups:
+  - {name: words, list: [true, 1.50, 2_000, 'no']}
+  - name: ordered
+    map: {z: 1, a: 2, m: ''}
+httpSecurity:
+  - &admin
+    name: admin
+    match: &match
+      path: {op: BEGINS WITH, values: [/admin]}
+      clientIP: {op: isNotIn, prefixes: [*lan]}
+    action: &refusal
+      respond:
+        status: 403
+        body: |
+          no
+          entry
+  - {<<: *admin, name: other, log: true}
+  - name: third
+    match:
+      <<: [*match, {path: {op: equals, values: [/third]}, method: {methods: [GET]}}]
+      clientIP: ~
+    action: *refusal
+`
+	c := &config{}
+	if _, err := decode("text", []byte(text), c); err != nil {
+		t.Fatal(err)
+	}
+	no := policy.Respond{Status: 403, Body: []byte("no\nentry\n")}
+	path := &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}
+	match := policy.Match{Path: path, ClientIP: &policy.IPMatch{Op: policy.IsNotIn, Prefixes: c.TrustedProxies}}
+	want := []policy.SecurityRule{
+		{Name: "admin", Match: match, Action: no},
+		{Name: "other", Match: match, Action: no, Log: true},
+		{Name: "third", Match: policy.Match{Path: path, Method: &policy.MethodMatch{Methods: []string{"GET"}}}, Action: no},
+	}
+	if diff := cmp.Diff(want, c.HTTPSecurity, cmpopts.EquateComparable(c.TrustedProxies[0])); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	if c.Name != "012" || c.Persistence != nil || c.TrustedProxies[0].String() != "10.0.0.0/8" {
+		t.Errorf("%q, %v, %v", c.Name, c.Persistence, c.TrustedProxies)
+	}
+	if diff := cmp.Diff([]string{"true", "1.50", "2_000", "no"}, c.StringGroups[0].List); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(pairs{{Key: "z", Value: "1"}, {Key: "a", Value: "2"}, {Key: "m"}}, c.StringGroups[1].Map); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// An empty file is an empty configuration.
+func TestDecodeNothing(t *testing.T) {
+	for _, text := range []string{"", "\n", "# nothing\n", "---\n", "~\n"} {
+		if _, err := decode("text", []byte(text), &config{}); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// Odd files are read, or refused with a place.
+func TestDecodeOddFiles(t *testing.T) {
+	for _, text := range []string{
+		shop, "{", "? [a]\n: b\n", "? \n: b\n", "&a [*a]", "<<: {name: a}", "<<: ~", "<<: [[{name: a}]]", "name: !!str a", "- a", "a", "name: |\n  x\n",
+		"pools:\n-\n", "httpRequest: [{action: {}}]", "httpRequest: [{action: {modify: }}]", "x: &\n", "name: *", "%YAML 1.2\n---\nname: a", "name: .nan",
+		"connections: {max: -9223372036854775808}", "persistence: {customHeader: {servers: {a: {b: c}}}}", "stringGroups: [{map: {<<: {a: b}}}]",
+	} {
+		if _, err := decode("text", []byte(text), &config{}); err != nil && !strings.HasPrefix(err.Error(), "text:") {
+			t.Errorf("%q: no place in %v", text, err)
+		}
+	}
+}
