@@ -36,24 +36,30 @@ func (s *site) endsAtOnce(t testing.TB, local string) (net.Conn, ending) {
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
-	r := send(t, quietly{c}, "GET / HTTP/1.1\nHost: example.com\n\n")
+	q := &quietly{Conn: c}
+	r := send(t, q, "GET / HTTP/1.1\nHost: example.com\n\n")
 	res, err := http.ReadResponse(r, nil)
 	switch {
 	case err == nil:
 		_, _ = io.Copy(io.Discard, res.Body)
 		return c, ""
-	case errors.Is(err, syscall.ECONNRESET):
+	case q.reset, errors.Is(err, syscall.ECONNRESET):
 		return nil, reset
 	}
 	return nil, fin
 }
 
 // quietly is a connection to which writing never fails: that the other side
-// has closed it is for the reader to find out.
-type quietly struct{ net.Conn }
+// has closed it is for the reader to find out. Only that it was reset is told
+// once, perhaps to the writer.
+type quietly struct {
+	net.Conn
+	reset bool
+}
 
-func (q quietly) Write(p []byte) (int, error) {
-	_, _ = q.Conn.Write(p)
+func (q *quietly) Write(p []byte) (int, error) {
+	_, err := q.Conn.Write(p)
+	q.reset = q.reset || errors.Is(err, syscall.ECONNRESET)
 	return len(p), nil
 }
 

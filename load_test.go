@@ -69,9 +69,14 @@ func newChangingPool(t *testing.T) *changingPool {
 	return c
 }
 
-// change makes one change. At most two servers are missing at a time. now is
-// the number of requests so far.
+// change makes one change. At most two servers are missing at a time: one that
+// takes part again has to be checked before others leave, for which there is
+// more time where a thousand changes take a minute. now is the number of
+// requests so far.
 func (c *changingPool) change(now func() int64) error {
+	for c.pool.Stats().Up < changingServers-2 {
+		time.Sleep(100 * time.Microsecond)
+	}
 	cfg := c.cfg
 	cfg.Servers = append([]lbpool.ServerConfig(nil), c.cfg.Servers...)
 	i := c.changes / 4 % len(cfg.Servers)
