@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"strconv"
@@ -68,5 +69,26 @@ func TestAllocations(t *testing.T) {
 				t.Errorf("%v allocations, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestRestoreAllocations: a restored entry is a record, and a string for key and value.
+func TestRestoreAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	const n = 50_000
+	store := NewStore(Options{})
+	for i := range n {
+		store.Insert(t.Context(), "", "192.0.2.1:"+strconv.Itoa(i), "10.0.0.1:8080", time.Hour)
+	}
+	snapshot := snapshotOf(t, store)
+	got := testing.AllocsPerRun(1, func() {
+		if _, err := NewStore(Options{}).ReadFrom(bytes.NewReader(snapshot)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > 2.1*n {
+		t.Errorf("%v allocations for %d entries", got, n)
 	}
 }

@@ -1,6 +1,8 @@
 package persistence
 
 import (
+	"bytes"
+	"io"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -102,5 +104,33 @@ func BenchmarkMixed(b *testing.B) {
 				i++
 			}
 		})
+	})
+}
+
+// BenchmarkSnapshot writes a million entries, and restores them in an empty store.
+func BenchmarkSnapshot(b *testing.B) {
+	const n = 1_000_000
+	o := Options{MaxEntries: 2 * n, MaxTableBytes: 2 << 30}
+	store := NewStore(o)
+	for i := range n {
+		store.Insert(b.Context(), "", "192.0.2.1:"+strconv.Itoa(i), "10.0.0.1:8080", time.Hour)
+	}
+	snapshot := snapshotOf(b, store)
+	b.Run("write", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := store.WriteTo(io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	store = nil
+	b.Run("restore", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := NewStore(o).ReadFrom(bytes.NewReader(snapshot)); err != nil {
+				b.Fatal(err)
+			}
+		}
 	})
 }

@@ -39,6 +39,15 @@ func (x *index[K, V]) find(tag uint32, key K) (r *record[K, V], sure bool) {
 	return nil, state%2 == 0 && x.state.Load() == state
 }
 
+// reserve makes an index without records as large as so many need.
+func (x *index[K, V]) reserve(records int) {
+	n := x.state.Load() / 2
+	for ; 2*records > int(n) && n < 1<<tagBits; n++ {
+		x.allocate(n)
+	}
+	x.state.Store(2 * n)
+}
+
 // add stores a record whose key is not in the index.
 func (x *index[K, V]) add(r *record[K, V], records int) {
 	for n := x.state.Load() / 2; 2*records > int(n) && n < 1<<tagBits; n++ {
@@ -70,10 +79,7 @@ func (x *index[K, V]) leadingTo(r *record[K, V], tag uint32) *atomic.Pointer[rec
 // split makes bucket n, the next one, of the records that belong there and not in the bucket that
 // has its number but for the highest bit.
 func (x *index[K, V]) split(n uint32) {
-	segment := bits.Len32(n)
-	if x.segments[segment] == nil {
-		x.segments[segment] = make([]atomic.Pointer[record[K, V]], 1<<segment>>1)
-	}
+	segment := x.allocate(n)
 	x.state.Store(2*n + 1)
 	stay, move := x.bucket(n&^(1<<segment>>1)), x.bucket(n)
 	for r := stay.Load(); r != nil; r = r.next.Load() {
@@ -88,6 +94,15 @@ func (x *index[K, V]) split(n uint32) {
 	stay.Store(nil)
 	move.Store(nil)
 	x.state.Store(2*n + 2)
+}
+
+// allocate makes room for bucket n, which is empty, and returns its segment.
+func (x *index[K, V]) allocate(n uint32) (segment int) {
+	segment = bits.Len32(n)
+	if x.segments[segment] == nil {
+		x.segments[segment] = make([]atomic.Pointer[record[K, V]], 1<<segment>>1)
+	}
+	return segment
 }
 
 // chain returns the bucket of n in which a tag belongs: that of its low bits, of as many as number

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -103,6 +104,18 @@ func (s *shard[K, V]) renewLocked(h hold[K, V], now, granted time.Duration) time
 	h.mark(used)
 	s.releaseLocked(h)
 	return h.deadline - now
+}
+
+// reserveLocked makes a shard without entries large enough for so many, of which it takes no more
+// than it may hold.
+func (s *shard[K, V]) reserveLocked(entries int) {
+	if len(s.places) > 0 {
+		return
+	}
+	entries = min(entries, s.maxEntries)
+	s.places = slices.Grow(s.places, entries)
+	s.links = slices.Grow(s.links, entries)
+	s.index.reserve(entries)
 }
 
 // addLocked stores a record, in place of old unless that is nil, which then has been deleted.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -163,7 +162,8 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 //
 // Entries that the store has already are newer and stay as they are, and none is evicted: what
 // exceeds the store's bounds is left out. [Stats.Restored] counts what was restored. The memory
-// needed meanwhile is that of the entries restored and about 64 bytes for each.
+// needed meanwhile is that of the entries restored and about 64 bytes for each. Tables without
+// entries are made as large as needed at once, each shard under its lock.
 func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	d := &snapshotReader{b: bufio.NewReaderSize(r, bufferBytes), sum: crc32.New(castagnoli)}
 	tables, err := s.read(d)
@@ -180,15 +180,27 @@ func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 // moment of reading.
 type stagedTable struct {
 	name    string
-	entries []stagedEntry
-	idlings map[int]idling // by index in entries
+	entries int
+	chunks  [][]stagedEntry // of chunkEntries each, so that growth copies nothing
+	idlings map[int]idling  // by index among all entries
 	bytes   int
 	read    time.Time
 }
 
+const chunkEntries = 4096
+
 type stagedEntry struct {
 	key, value string
 	left       time.Duration
+}
+
+func (t *stagedTable) add(e stagedEntry) {
+	if t.entries%chunkEntries == 0 {
+		t.chunks = append(t.chunks, nil)
+	}
+	last := &t.chunks[len(t.chunks)-1]
+	*last = append(*last, e)
+	t.entries++
 }
 
 // read reads a whole snapshot. It keeps no more of it than the store could hold.
@@ -207,12 +219,12 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 		case err != nil:
 			return nil, err
 		case kind == kindTable:
-			name, kept, err := d.string(s.options.MaxKeyBytes)
+			text, kept, err := d.appendString(nil, s.options.MaxKeyBytes)
 			if err != nil {
 				return nil, err
 			}
 			if current = nil; kept && len(tables) <= s.options.MaxTables {
-				current = &stagedTable{name: name, read: now}
+				current = &stagedTable{name: string(text), read: now}
 				tables = append(tables, current)
 			}
 			inTable = true
@@ -233,14 +245,16 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 // entry has expired or exceeds a bound.
 func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed time.Duration) error {
 	o := &s.options
-	key, keptKey, err := d.string(o.MaxKeyBytes)
+	both, keptKey, err := d.appendString(d.text[:0], o.MaxKeyBytes)
 	if err != nil {
 		return err
 	}
-	value, keptValue, err := d.string(o.MaxValueBytes)
+	inKey := len(both)
+	both, keptValue, err := d.appendString(both, o.MaxValueBytes)
 	if err != nil {
 		return err
 	}
+	d.text = both
 	left, err := d.duration()
 	if err != nil {
 		return err
@@ -256,32 +270,40 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 		left = min(left, i.latest)
 		i = idling{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
 	}
-	cost := entryCost(key, value)
+	cost := len(both) + entryBytes
 	switch left = min(left-elapsed, o.MaxLifetime); {
 	case t == nil, !keptKey, !keptValue, left <= 0,
-		len(t.entries) >= o.MaxEntries, t.bytes > o.MaxTableBytes-cost:
+		t.entries >= o.MaxEntries, t.bytes > o.MaxTableBytes-cost:
 		return nil
 	}
 	if kind == kindIdle {
 		if t.idlings == nil {
 			t.idlings = make(map[int]idling)
 		}
-		t.idlings[len(t.entries)] = i
+		t.idlings[t.entries] = i
 	}
-	key, value = detach(key, value)
-	t.entries = append(t.entries, stagedEntry{key, value, left})
+	text := string(both) // one allocation for both
+	t.add(stagedEntry{text[:inKey], text[inKey:], left})
 	t.bytes += cost
 	return nil
 }
 
 // restore stores what is staged, where it fits without harm.
 func (s *Store) restore(staged *stagedTable) {
-	for n, e := range staged.entries {
-		t := s.tableFor(staged.name, e.key, e.value, e.left)
-		if t == nil {
-			return // one table too many: true of all
+	n := 0
+	for i, chunk := range staged.chunks {
+		for _, e := range chunk {
+			t := s.tableFor(staged.name, e.key, e.value, e.left)
+			if t == nil {
+				return // one table too many: true of all
+			}
+			if n == 0 {
+				t.reserve(staged.entries)
+			}
+			t.restore(staged.read, e.key, e.value, e.left, staged.idlings[n])
+			n++
 		}
-		t.restore(staged.read, e.key, e.value, e.left, staged.idlings[n])
+		staged.chunks[i] = nil // which the records no longer need
 	}
 }
 
@@ -310,9 +332,10 @@ func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, 
 // A snapshotReader reads the parts of a snapshot. Its memory is bounded by what it has read, not by
 // the lengths that it is told.
 type snapshotReader struct {
-	b   *bufio.Reader
-	sum hash.Hash32
-	n   int64
+	b    *bufio.Reader
+	sum  hash.Hash32
+	n    int64
+	text []byte // of an entry, used again
 }
 
 const (
@@ -416,26 +439,26 @@ func (d *snapshotReader) duration() (time.Duration, error) {
 	return time.Duration(min(n, uint64(lifetimeCeiling))), err
 }
 
-// string reads a string. It skips one that is longer than limit and reports that it has not kept it.
-func (d *snapshotReader) string(limit int) (s string, kept bool, err error) {
+// appendString reads a string and appends it to b. It skips one that is longer than limit and
+// reports that it has not kept it.
+func (d *snapshotReader) appendString(b []byte, limit int) (text []byte, kept bool, err error) {
 	n, err := d.uvarint()
 	if err != nil {
-		return "", false, err
+		return nil, false, err
 	}
 	if n > math.MaxInt32 {
-		return "", false, d.fault(SnapshotCorrupt, "string of %d bytes", n)
+		return nil, false, d.fault(SnapshotCorrupt, "string of %d bytes", n)
 	}
 	kept = n <= uint64(limit)
-	var text strings.Builder
 	for n > 0 {
 		piece, err := d.take(int(min(n, pieceBytes)))
 		if err != nil {
-			return "", false, err
+			return nil, false, err
 		}
 		if kept {
-			text.Write(piece)
+			b = append(b, piece...)
 		}
 		n -= uint64(len(piece))
 	}
-	return text.String(), kept, nil
+	return b, kept, nil
 }

@@ -442,7 +442,84 @@ func TestSnapshotWhileWriting(t *testing.T) {
 	t.Logf("longest write of each goroutine: %v", longest)
 }
 
-// TestSnapshotOfAMillion prints how long it takes, and how large it is.
+// TestRestoreAfterStart restores many entries into a store that has some.
+func TestRestoreAfterStart(t *testing.T) {
+	const n = 40_000
+	store, started, ctx := NewStore(Options{}), NewStore(Options{}), t.Context()
+	for i := range n {
+		store.Insert(ctx, "", strconv.Itoa(i), "old", time.Hour)
+		if i%500 == 0 {
+			started.Insert(ctx, "", strconv.Itoa(i), "new", time.Hour)
+		}
+	}
+	if _, err := started.ReadFrom(bytes.NewReader(snapshotOf(t, store))); err != nil {
+		t.Fatal(err)
+	}
+	checkInvariants(t, started.main)
+	for i := range n {
+		want := "old"
+		if i%500 == 0 {
+			want = "new"
+		}
+		if got, _, _, _ := started.Lookup(ctx, "", strconv.Itoa(i), 0); got != want {
+			t.Fatalf("%d: %q, want %q", i, got, want)
+		}
+	}
+}
+
+// TestRestoreWhileUsed restores into a store that is empty, so that its shards grow at once, while others look up and store. What
+// has once been there stays, and keeps the value that was stored meanwhile.
+func TestRestoreWhileUsed(t *testing.T) {
+	n, rounds := 40_000, 5
+	if raceEnabled {
+		n, rounds = 10_000, 2
+	}
+	o, ctx := Options{MaxEntries: 2 * n}, t.Context()
+	store := NewStore(o)
+	for i := range n {
+		store.Insert(ctx, "", strconv.Itoa(i), "old", time.Hour)
+	}
+	snapshot := snapshotOf(t, store)
+	for range rounds {
+		restored := NewStore(o)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for g := range 4 {
+			wg.Go(func() {
+				newer, found := map[string]bool{}, map[string]bool{}
+				for i := g; ; i += 4 {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					key := strconv.Itoa(i * 7919 / 4 * 4 % n)
+					key = key[:len(key)-1] + strconv.Itoa(g) // which no other writes
+					if i%64 < 4 && found[key] {              // an empty shard is to stay so until it grows
+						restored.Put(ctx, "", key, "new", time.Hour)
+						newer[key] = true
+						continue
+					}
+					value, _, ok, _ := restored.Lookup(ctx, "", key, time.Second)
+					if newer[key] && value != "new" || found[key] && !ok {
+						t.Errorf("%q: %q, %v, after it had been stored", key, value, ok)
+						return
+					}
+					found[key] = ok
+				}
+			})
+		}
+		_, err := restored.ReadFrom(bytes.NewReader(snapshot))
+		close(stop)
+		wg.Wait()
+		if err != nil || restored.Stats().Entries != n {
+			t.Errorf("%d of %d entries: %v", restored.Stats().Entries, n, err)
+		}
+		checkInvariants(t, restored.main)
+	}
+}
+
+// TestSnapshotOfAMillion measures how long it takes, and how large it is.
 func TestSnapshotOfAMillion(t *testing.T) {
 	n := 1_000_000
 	if raceEnabled || testing.Short() {
@@ -461,7 +538,12 @@ func TestSnapshotOfAMillion(t *testing.T) {
 	if _, err := restored.ReadFrom(bytes.NewReader(snapshot)); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d entries in %d bytes: written in %v, restored in %v", n, len(snapshot), saved, time.Since(began))
+	took := time.Since(began)
+	t.Logf("%d entries in %d bytes: written in %v, restored in %v", n, len(snapshot), saved, took)
+	if took > 15*time.Second {
+		t.Errorf("restored in %v", took)
+	}
+	checkInvariants(t, restored.main)
 	if got := restored.Stats().Entries; got != n {
 		t.Errorf("%d entries restored", got)
 	}

@@ -380,6 +380,16 @@ type home[K comparable, V any] struct {
 	tag   uint32
 }
 
+// reserve makes shards without entries large enough for their even shares of so many.
+func (t *Table[K, V]) reserve(entries int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.reserveLocked(entries / len(t.shards))
+		s.mu.Unlock()
+	}
+}
+
 // locate returns the home of a key. Owners have all their entries in one shard, so that counting
 // them takes no more than its lock.
 func (t *Table[K, V]) locate(key K) home[K, V] {
