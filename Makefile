@@ -62,6 +62,10 @@ parity: ## count the features of docs/parity.md that a test proves, in each grou
 hostile: ## run every hostile script of datascript in a process of its own, with 512 MiB of memory
 	go test ./datascript -run '^TestHostileProcess$$' -count=1 -v -args -hostile
 
+.PHONY: search
+search: ## look for calls of functions that cost more than scripts are charged, at all sizes, and for nonces that come again
+	go test ./datascript -run '^(TestAmplification|TestSealNonces)$$' -count=1 -v -timeout 30m -args -full
+
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, and 100,000 that must not be sent twice
 	go test . ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice)$$' -count=1 -v -timeout 20m -args -full

@@ -166,7 +166,17 @@ func (c call) fail(format string, args ...any) {
 	if at == "" && c.isAPI() {
 		at = c.place()
 	}
-	c.raise(c.L, lua.LString(at+fmt.Sprintf(format, args...)))
+	c.raise(c.L, lua.LString(at+c.message(format, args)))
+}
+
+// message is fmt.Sprintf that does not spell out what will be cut off.
+func (c call) message(format string, args []any) string {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = cut(s, c.engine.limits.ErrorBytes)
+		}
+	}
+	return fmt.Sprintf(format, args...)
 }
 
 func (c call) isAPI() bool { return strings.HasPrefix(c.sym.name, "avi.") }
@@ -191,7 +201,7 @@ func (c call) failWith(err error) {
 // argError reports argument n in Lua's words: with the name by which the
 // script called the function, and without counting the object of a method.
 func (c call) argError(n int, format string, args ...any) {
-	name, text := calledAs(c.L, 0), fmt.Sprintf(format, args...)
+	name, text := calledAs(c.L, 0), c.message(format, args)
 	if name.kind == "" {
 		name.name = "?"
 		if c.isAPI() {
@@ -214,6 +224,13 @@ func (c call) typeError(n int, want string) {
 	c.argError(n, "%s expected, got %s", want, got)
 }
 
+// parse charges for taking so many bytes apart.
+func (c call) parse(size int) {
+	if size > 1024 {
+		c.spend(size >> 4)
+	}
+}
+
 // count is the number of arguments.
 func (c call) count() int { return c.L.GetTop() }
 
@@ -229,13 +246,43 @@ func (c call) countSet() int {
 // arg returns argument n, counted from 1; nil if there is none.
 func (c call) arg(n int) lua.LValue { return c.L.Get(n) }
 
-// str returns a string argument; a number is one, too.
+// str returns a string argument; a number is one, too. Whoever asks for a long
+// one will go through it, and is charged for that.
 func (c call) str(n int) string {
+	s := c.part(n)
+	c.read(len(s))
+	return s
+}
+
+// part is str for functions that look at a part of the string, and charge
+// for it themselves if it can be long.
+func (c call) part(n int) string {
 	if s, ok := text(c.L.Get(n)); ok {
 		return s
 	}
 	c.typeError(n, "string")
 	return ""
+}
+
+// read charges for going through so many bytes.
+func (c call) read(size int) {
+	if size > 1024 {
+		c.spend(size >> 8)
+	}
+	if size > longString {
+		c.watch(size)
+	}
+}
+
+// name is str for what a service of the host is asked for: the host may
+// repeat it in an error.
+func (c call) name(n int) string {
+	const most = 4 << 10
+	s := c.str(n)
+	if len(s) > most {
+		c.argError(n, "name of %d bytes", len(s))
+	}
+	return s
 }
 
 func (c call) optStr(n int, def string) string {
@@ -247,7 +294,7 @@ func (c call) optStr(n int, def string) string {
 
 // num returns a number argument; a numeral in a string is one, too.
 func (c call) num(n int) float64 {
-	if f, ok := number(c.L.Get(n)); ok {
+	if f, ok := c.number(c.L.Get(n)); ok {
 		return f
 	}
 	c.typeError(n, "number")
@@ -314,7 +361,12 @@ func (c call) ret(v lua.LValue) int {
 	return 1
 }
 
-func (c call) retString(s string) int { return c.ret(stringValue(s)) }
+func (c call) retString(s string) int {
+	if len(s) > longString {
+		c.watch(len(s))
+	}
+	return c.ret(stringValue(s))
+}
 
 func (c call) retBool(b bool) int { return c.ret(lua.LBool(b)) }
 
@@ -342,6 +394,14 @@ func text(v lua.LValue) (string, bool) {
 		return luastr.FormatNumber(float64(v)), true
 	}
 	return "", false
+}
+
+// number is the function of that name, charged for.
+func (c call) number(v lua.LValue) (float64, bool) {
+	if s, ok := v.(lua.LString); ok {
+		c.read(4 * len(s))
+	}
+	return number(v)
 }
 
 // number returns the number that Lua makes of a number or a string.

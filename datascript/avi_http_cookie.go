@@ -3,7 +3,6 @@ package datascript
 import (
 	"iter"
 	"net/http"
-	"slices"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -37,9 +36,12 @@ func httpCookieExists(c call) int {
 // each once, in the order of their first occurrence, and their number.
 func httpGetCookieNames(c call) int {
 	var names []string
+	seen := map[string]bool{}
 	for n := range c.cookies(1) {
-		if !slices.Contains(names, n) {
+		if !seen[n] {
+			seen[n] = true
 			names = append(names, n)
+			c.spend(2)
 		}
 	}
 	t := c.L.CreateTable(len(names), 0)
@@ -56,9 +58,19 @@ func httpGetCookieNames(c call) int {
 func (c call) cookies(n int) iter.Seq2[string, string] {
 	h, request := c.side(n)
 	if request {
+		c.parseLines(h["Cookie"])
 		return requestCookies(h)
 	}
+	c.parseLines(h["Set-Cookie"])
 	return responseCookies(h)
+}
+
+// parseLines is parse for lines of a header.
+func (c call) parseLines(lines []string) {
+	c.spend(len(lines) >> 2)
+	for _, line := range lines {
+		c.parse(len(line))
+	}
 }
 
 func requestCookies(h http.Header) iter.Seq2[string, string] {

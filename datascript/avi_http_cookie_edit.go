@@ -119,8 +119,10 @@ func httpUpdateCookie(c call) int {
 		set[a], given[a] = c.attribute(n+1, a, c.arg(n+1)), true
 	}
 	h := c.editHeader("Set-Cookie")
+	c.parseLines(h["Set-Cookie"])
 	lines := slices.Clone(h["Set-Cookie"])
 	for i, line := range lines {
+		c.spend(1)
 		if cookieLineName(line) == name {
 			lines[i] = updateLine(line, &set, &given)
 		}
@@ -189,6 +191,7 @@ func (c call) positionalCookie() []cookie {
 // names, since a table has none.
 func (c call) requestTable(t *lua.LTable) (list []cookie) {
 	t.ForEach(func(k, v lua.LValue) {
+		c.spend(4)
 		list = append(list, cookie{name: c.cookieName(1, k), value: c.cookieValue(1, v)})
 	})
 	if len(list) == 0 {
@@ -204,6 +207,8 @@ func (c call) responseTable(t *lua.LTable) []cookie {
 	var attributes cookieAttributes
 	t.ForEach(func(k, v lua.LValue) {
 		name, _ := text(k)
+		c.spend(4)
+		c.read(len(name))
 		if a, ok := attributeNamed(name); ok {
 			attributes[a] = c.attribute(1, a, v)
 		} else {
@@ -253,8 +258,10 @@ func (c call) removeCookies(list []string) {
 	}
 	if c.onResponse() {
 		h := c.editHeader("Set-Cookie")
+		c.parseLines(h["Set-Cookie"])
 		kept := make([]string, 0, len(h["Set-Cookie"]))
 		for _, line := range h["Set-Cookie"] {
+			c.spend(1)
 			if !names[cookieLineName(line)] {
 				kept = append(kept, line)
 			}
@@ -263,10 +270,12 @@ func (c call) removeCookies(list []string) {
 		return
 	}
 	h := c.editHeader("Cookie")
+	c.parseLines(h["Cookie"])
 	var kept []string
 	for _, line := range h["Cookie"] {
 		var pairs []string
 		for pair := range strings.SplitSeq(line, ";") {
+			c.spend(1)
 			pair = strings.TrimSpace(pair)
 			name, _, _ := strings.Cut(pair, "=") // some servers take a bare name for a cookie, too
 			if pair != "" && !names[strings.TrimSpace(name)] {
@@ -299,6 +308,7 @@ func cookieLineName(line string) string {
 // cookieName checks the name of a cookie in argument n.
 func (c call) cookieName(n int, v lua.LValue) string {
 	name, ok := text(v)
+	c.read(4 * len(name))
 	switch {
 	case !ok:
 		c.argError(n, "cookie name expected, got %s", v.Type())
@@ -320,6 +330,7 @@ func (c call) cookieValue(n int, v lua.LValue) string {
 // cookieText refuses what could end a cookie, or the header that holds it.
 func (c call) cookieText(n int, s string) string {
 	c.writeHeader(len(s))
+	c.read(len(s))
 	if containsControl(s) || strings.Contains(s, ";") {
 		c.argError(n, "%q holds a control character or a semicolon", s)
 	}
@@ -344,6 +355,7 @@ func (c call) attribute(n int, a cookieAttribute, v lua.LValue) string {
 		c.argError(n, "attribute %s: string expected, got %s", name, v.Type())
 	}
 	if a == sameSiteAttribute {
+		c.read(len(s))
 		if s, ok = sameSiteNames[luastr.Lower(s)]; !ok {
 			c.argError(n, "attribute samesite: avi.http.Lax, avi.http.None or avi.http.Strict expected")
 		}
@@ -358,7 +370,7 @@ func (c call) attribute(n int, a cookieAttribute, v lua.LValue) string {
 func (c call) timeAttribute(n int, a cookieAttribute, v lua.LValue) string {
 	const endOfYear9999 = 253402300799
 	name := attributeNames[a]
-	f, ok := number(v)
+	f, ok := c.number(v)
 	if s, isText := v.(lua.LString); isText && !ok && a == expiresAttribute {
 		if s == "" {
 			return ""

@@ -61,6 +61,11 @@ func (c call) headerTable(h http.Header, request bool) *lua.LTable {
 		t.RawSetString("host", lua.LString(host))
 	}
 	for key, values := range h {
+		c.spend(2 + len(values))
+		c.read(len(key))
+		for _, v := range values {
+			c.read(len(v))
+		}
 		switch len(values) {
 		case 0:
 		case 1:

@@ -1,7 +1,6 @@
 package datascript
 
 import (
-	"fmt"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -35,6 +34,8 @@ func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
 	if !ok {
 		c.argError(2, "header name expected, got %s", k.Type())
 	}
+	c.spend(4)
+	c.read(4 * len(name))
 	name = strings.ReplaceAll(strings.Trim(name, " \t"), "_", "-")
 	key := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
@@ -60,6 +61,7 @@ func (c call) replyField(name string, v lua.LValue) string {
 		c.argError(2, "value of header %q: string expected, got %s", name, v.Type())
 	}
 	c.writeHeader(len(name) + len(s))
+	c.read(len(s))
 	if containsControl(s) {
 		c.argError(2, "value %q of header %q holds a control character", s, name)
 	}
@@ -78,7 +80,11 @@ func httpRedirect(c call) int {
 			c.argError(2, "%d is not the status of a redirect", status)
 		}
 	}
-	c.answer(&reply{status: status, header: http.Header{"Location": {escapeLocation(uri)}}})
+	size := len(uri) + 2*countUnsafe(uri, inLocation)
+	c.allow(size)
+	c.writeHeader(size)
+	location := escapeLocation(uri)
+	c.answer(&reply{status: status, header: http.Header{"Location": {location}}})
 	return 0
 }
 
@@ -90,17 +96,26 @@ func isRedirect(status int) bool {
 	return false
 }
 
+// inLocation is what may stand in a header but for blanks.
+var inLocation = func() *[256]bool {
+	var safe [256]bool
+	for c := range safe {
+		safe[c] = ' ' < c && c < 0x7f
+	}
+	return &safe
+}()
+
 // escapeLocation percent-encodes what may not stand in a header.
 func escapeLocation(uri string) string {
-	var b strings.Builder
+	b := make([]byte, 0, len(uri)+2*countUnsafe(uri, inLocation))
 	for i := range len(uri) {
-		if c := uri[i]; c <= ' ' || c >= 0x7f {
-			fmt.Fprintf(&b, "%%%02X", c)
+		if c := uri[i]; inLocation[c] {
+			b = append(b, c)
 		} else {
-			b.WriteByte(c)
+			b = appendEscape(b, c)
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // answer stages a reply. After an earlier reply or close it does nothing.
@@ -128,6 +143,7 @@ func (c call) status(n, low, high int) int {
 	if !ok {
 		c.typeError(n, "number")
 	}
+	c.read(len(s))
 	status, err := strconv.Atoi(s)
 	if err != nil || status < low || status > high {
 		c.argError(n, "status %q is not between %d and %d", s, low, high)

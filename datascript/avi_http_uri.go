@@ -34,6 +34,7 @@ func (c call) uri() uriSource {
 			next = 2
 		}
 	}
+	c.read(4 * (len(r.Host) + len(r.URL.Path) + len(r.URL.RawQuery)))
 	return uriSource{
 		host: r.Host, path: rawPath(r.URL), query: r.URL.RawQuery,
 		hasQuery: r.URL.RawQuery != "" || r.URL.ForceQuery, next: next,
@@ -52,6 +53,7 @@ func rawPath(u *url.URL) string {
 // without the port, or nil. An IPv6 address keeps its brackets, as in the host
 // of a URI (RFC 3986, section 3.2.2): scripts build redirects of it.
 func httpHostname(c call) int {
+	c.read(4 * len(c.tx.Original().Host))
 	host := hostOnly(c.tx.Original().Host)
 	if host == "" {
 		return c.ret(lua.LNil)
@@ -81,6 +83,7 @@ func httpGetHostTokens(c call) int {
 	case host[0] == '[':
 		labels = []string{host}
 	default:
+		c.spend(strings.Count(host, "."))
 		labels = strings.Split(host, ".")
 	}
 	return c.tokens(labels, ".", src.next)
@@ -103,6 +106,7 @@ func httpGetPathTokens(c call) int {
 	src := c.uri()
 	var segments []string
 	if p := strings.TrimSuffix(strings.TrimPrefix(src.path, "/"), "/"); p != "" {
+		c.spend(strings.Count(p, "/"))
 		segments = strings.Split(p, "/")
 	}
 	for i, s := range segments {
@@ -163,6 +167,7 @@ func httpGetQuery(c call) int {
 		return c.ret(c.queryTable(src.query))
 	}
 	name := c.str(src.next)
+	c.parse(len(src.query))
 	for n, v := range queryArguments(src.query) {
 		if percentDecode(n, true) != name {
 			continue
@@ -187,7 +192,9 @@ func (c call) queryDecode(n int) (decode, given bool) {
 }
 
 func (c call) queryTable(query string) *lua.LTable {
-	t := c.L.CreateTable(0, strings.Count(query, "&")+1)
+	arguments := strings.Count(query, "&") + 1
+	c.spend(2 * arguments)
+	t := c.L.CreateTable(0, arguments)
 	for n, v := range queryArguments(query) {
 		var value lua.LValue = lua.LTrue
 		if v != nil {
@@ -285,7 +292,7 @@ func httpSetQuery(c call) int {
 		query = strings.TrimPrefix(c.str(1), "?")
 	}
 	u := c.editURL()
-	u.RawQuery, u.ForceQuery = escapeURL(query, "?&=/:@!$'()*+,;-._~%[]"), false
+	u.RawQuery, u.ForceQuery = c.escape(query, inQuery), false
 	return 0
 }
 
@@ -304,7 +311,7 @@ func httpSetURI(c call) int {
 	path, query, _ := strings.Cut(uri, "?")
 	u := c.editURL()
 	c.setPath(u, path)
-	u.RawQuery, u.ForceQuery = escapeURL(query, "?&=/:@!$'()*+,;-._~%[]"), false
+	u.RawQuery, u.ForceQuery = c.escape(query, inQuery), false
 	return 0
 }
 
@@ -321,7 +328,7 @@ func (c call) setPath(u *url.URL, path string) {
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	raw := escapeURL(path, "/:@!$&'()*+,;=-._~%")
+	raw := c.escape(path, inPath)
 	decoded, err := url.PathUnescape(raw)
 	if err != nil {
 		c.argError(1, "%q is not a path", path)
@@ -329,36 +336,79 @@ func (c call) setPath(u *url.URL, path string) {
 	u.Path, u.RawPath, u.Opaque = decoded, raw, ""
 }
 
-// escapeURL percent-encodes every byte but letters, digits and those in safe.
-// A percent sign is kept, if safe has it, only where an escape follows.
-func escapeURL(s, safe string) string {
-	const digits = "0123456789ABCDEF"
-	b := make([]byte, 0, len(s))
+// What may stand in parts of a URI besides letters and digits (RFC 3986,
+// section 3). A percent sign may where an escape follows.
+var (
+	inPath     = safeBytes("/:@!$&'()*+,;=-._~%")
+	inQuery    = safeBytes("?&=/:@!$'()*+,;-._~%[]")
+	unreserved = safeBytes("-._~")
+)
+
+func safeBytes(others string) *[256]bool {
+	var safe [256]bool
+	for c := range safe {
+		safe[c] = '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte(others, byte(c)) >= 0
+	}
+	return &safe
+}
+
+// escape is escapeURL that stops the script if the result would be too large.
+func (c call) escape(s string, safe *[256]bool) string {
+	c.allow(len(s) + 2*countUnsafe(s, safe))
+	return escapeURL(s, safe)
+}
+
+func countUnsafe(s string, safe *[256]bool) (n int) {
 	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-			b = append(b, c)
-		case strings.IndexByte(safe, c) >= 0 && (c != '%' || i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2])):
-			b = append(b, c)
-		default:
-			b = append(b, '%', digits[c>>4], digits[c&15])
+		if !isSafe(s, i, safe) {
+			n++
+		}
+	}
+	return n
+}
+
+func isSafe(s string, i int, safe *[256]bool) bool {
+	return safe[s[i]] && (s[i] != '%' || i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]))
+}
+
+// escapeURL percent-encodes every byte that is not safe.
+func escapeURL(s string, safe *[256]bool) string {
+	b := make([]byte, 0, len(s)+2*countUnsafe(s, safe))
+	for i := range len(s) {
+		if isSafe(s, i, safe) {
+			b = append(b, s[i])
+		} else {
+			b = appendEscape(b, s[i])
 		}
 	}
 	return string(b)
 }
 
+func appendEscape(b []byte, c byte) []byte {
+	const digits = "0123456789ABCDEF"
+	return append(b, '%', digits[c>>4], digits[c&15])
+}
+
 func (c call) encodeQuery(t *lua.LTable) string {
 	var pairs []string
+	size := 0
 	add := func(name string, v lua.LValue) {
-		name = escapeURL(name, "-._~")
-		if v == lua.LTrue {
-			pairs = append(pairs, name)
-		} else if s, ok := text(v); ok {
-			pairs = append(pairs, name+"="+escapeURL(s, "-._~"))
-		} else if v != lua.LFalse {
-			c.argError(1, "value of argument %q: string expected, got %s", name, v.Type())
+		value, ok := text(v)
+		c.spend(8)
+		c.read(4 * (len(name) + len(value)))
+		pair := escapeURL(name, unreserved)
+		switch {
+		case ok:
+			pair += "=" + escapeURL(value, unreserved)
+		case v == lua.LFalse:
+			return
+		case v != lua.LTrue:
+			c.argError(1, "value of argument %q: string expected, got %s", pair, v.Type())
 		}
+		if size += len(pair) + 1; size > c.engine.limits.StringBytes {
+			c.tooLarge()
+		}
+		pairs = append(pairs, pair)
 	}
 	names := map[string]lua.LValue{}
 	t.ForEach(func(k, v lua.LValue) {
@@ -366,6 +416,7 @@ func (c call) encodeQuery(t *lua.LTable) string {
 		if !ok {
 			c.argError(1, "argument name expected, got %s", k.Type())
 		}
+		c.spend(4)
 		names[name] = v
 	})
 	sorted := make([]string, 0, len(names))

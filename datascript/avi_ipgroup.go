@@ -14,7 +14,7 @@ func ipgroupContains(c call) int {
 	if groups == nil {
 		c.fail("%s: the virtual service has no IP groups", c.sym.name)
 	}
-	name := c.str(1)
+	name := c.name(1)
 	addr, _ := netip.ParseAddr(c.str(2))
 	ok, err := groups.Contains(name, addr.Unmap().WithZone(""))
 	if err != nil {

@@ -30,7 +30,7 @@ var poolEntries = []entry{
 // up last counts as live in the rest of the event, unless it has removed it.
 func poolSelect(c call) int {
 	pools := c.pools()
-	pool := c.str(1)
+	pool := c.name(1)
 	if _, _, err := pools.Servers(pool); err != nil {
 		c.failWith(err)
 	}
@@ -101,7 +101,9 @@ func isAddress(s string) bool {
 // many it has. Without an argument it means the pool in use.
 func poolGetServers(c call) int {
 	pool, _ := c.currentServer()
-	pool = c.optStr(1, pool)
+	if c.arg(1) != lua.LNil {
+		pool = c.name(1)
+	}
 	up, total, err := c.pools().Servers(pool)
 	if err != nil {
 		c.failWith(err)
@@ -114,7 +116,7 @@ func poolGetServers(c call) int {
 // get_server_status(pool, server, port) returns 1 if the server is up, else 0.
 func poolGetServerStatus(c call) int {
 	pools := c.pools()
-	pool, server := c.str(1), c.str(2)
+	pool, server := c.name(1), c.name(2)
 	if c.arg(3) == lua.LNil {
 		c.typeError(3, "number")
 	}
@@ -204,6 +206,7 @@ func (c call) port(n int) uint16 {
 	if !ok {
 		c.typeError(n, "number")
 	}
+	c.read(4 * len(s))
 	p, err := strconv.ParseUint(strings.TrimSpace(s), 10, 16)
 	if err != nil || p == 0 {
 		c.argError(n, "port %q is not between 1 and 65535", s)

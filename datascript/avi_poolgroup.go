@@ -14,7 +14,7 @@ func poolgroupSelect(c call) int {
 	if groups == nil {
 		c.fail("%s: the virtual service has no pool groups", c.sym.name)
 	}
-	group, label := c.str(1), c.optStr(2, "")
+	group, label := c.name(1), c.optStr(2, "")
 	resume := c.outside()
 	pool, err := groups.Choose(group, label)
 	resume()

@@ -23,7 +23,7 @@ var rateEvents = notFailed &^ events(LBDone)
 // are not enough. It fails if there is no limiter of that name. Tokens stay
 // taken if the script fails later.
 func vsRatelimitExceed(c call) int {
-	name, key := c.str(1), c.str(2)
+	name, key := c.name(1), c.str(2)
 	consume := c.optNum(3, 1)
 	if !(consume >= 0) {
 		c.argError(3, "%s is not a number of tokens", luastr.FormatNumber(consume))

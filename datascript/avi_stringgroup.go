@@ -37,7 +37,7 @@ func stringgroupMatch(c call) int {
 		c.fail("%s: the virtual service has no string groups", c.sym.name)
 	}
 	operator, exactCase := strings.CutSuffix(c.sym.field(), "_CASE")
-	group, s := c.str(1), ""
+	group, s := c.name(1), ""
 	given := c.any(2) != lua.LNil
 	if given {
 		s = c.str(2)

@@ -27,7 +27,7 @@ var certificateFields = map[string]func(*x509.Certificate) string{
 	"avi.CLIENT_CERT_NOTVALIDAFTER":   func(x *x509.Certificate) string { return certificateTime(x.NotAfter) },
 	"avi.CLIENT_CERT_VERSION":         func(x *x509.Certificate) string { return strconv.Itoa(x.Version) },
 	"avi.CLIENT_CERT_SIGALG":          signatureAlgorithm,
-	"avi.CLIENT_CERT_ESCAPED":         func(x *x509.Certificate) string { return escapeURL(pemOf(x), "-._~") },
+	"avi.CLIENT_CERT_ESCAPED":         func(x *x509.Certificate) string { return escapeURL(pemOf(x), unreserved) },
 	"avi.CLIENT_CERT_SAN_EXTENSION":   alternativeNames,
 	"avi.CLIENT_CERT_SAN_EXTENSIONS":  alternativeNames,
 	"avi.CLIENT_CERT_X509_EXTENSIONS": extensionsOf,

@@ -18,6 +18,7 @@ import (
 
 var (
 	update     = flag.Bool("update", false, "rewrite testdata/reachable.txt")
+	full       = flag.Bool("full", false, "run TestSealNonces and TestAmplification at full length")
 	allHostile = flag.Bool("hostile", false, "run every hostile script in a process of its own")
 )
 

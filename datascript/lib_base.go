@@ -139,7 +139,7 @@ func border(t *lua.LTable) int {
 func bound(c call) int {
 	v := c.arg(1)
 	if s, ok := v.(lua.LString); ok {
-		if f, ok := luastr.ParseNumber(string(s)); ok {
+		if f, ok := c.number(s); ok {
 			return c.retNumber(f)
 		}
 	}
@@ -151,9 +151,7 @@ func (c call) allow(size int) {
 	if size > c.engine.limits.StringBytes {
 		c.tooLarge()
 	}
-	if size > 1024 {
-		c.spend(size >> 8)
-	}
+	c.read(size)
 }
 
 // callValue calls a Lua value and returns its first result.
@@ -457,7 +455,7 @@ func baseSelect(c call) int {
 func baseTonumber(c call) int {
 	base := c.optCInt(2, 10)
 	if base == 10 {
-		if f, ok := number(c.any(1)); ok {
+		if f, ok := c.number(c.any(1)); ok {
 			return c.retNumber(f)
 		}
 		return c.ret(lua.LNil)

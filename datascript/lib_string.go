@@ -21,7 +21,7 @@ var stringEntries = []entry{
 	{name: "gfind", call: stringGmatch},
 	{name: "gmatch", call: stringGmatch},
 	{name: "gsub", call: stringGsub},
-	{name: "len", call: func(c call) int { return c.retNumber(float64(len(c.str(1)))) }},
+	{name: "len", call: func(c call) int { return c.retNumber(float64(len(c.part(1)))) }},
 	{name: "lower", call: stringLower},
 	{name: "match", call: stringMatch},
 	{name: "rep", call: stringRep},
@@ -51,8 +51,9 @@ func (st *state) stringMetatable() *lua.LTable {
 		"__unm": func(x, _ float64) float64 { return -x },
 	} {
 		mt.RawSetString(name, st.L.NewFunction(func(L *lua.LState) int {
-			x, okX := number(L.Get(1))
-			y, okY := number(L.Get(2))
+			c := call{run: L.Context().(*run), L: L, sym: symbols["string"]}
+			x, okX := c.number(L.Get(1))
+			y, okY := c.number(L.Get(2))
 			if !okX || !okY && name != "__unm" {
 				culprit := 0
 				if okX {
@@ -60,7 +61,7 @@ func (st *state) stringMetatable() *lua.LTable {
 				}
 				at, _ := failedAt(L, 1)
 				text := at.operand(culprit).describe(L.Get(culprit + 1).Type().String())
-				L.Context().(*run).raise(L, lua.LString(where(L, 1)+"attempt to perform arithmetic on "+text))
+				c.raise(L, lua.LString(where(L, 1)+"attempt to perform arithmetic on "+text))
 			}
 			L.Push(lua.LNumber(op(x, y)))
 			return 1
@@ -71,9 +72,7 @@ func (st *state) stringMetatable() *lua.LTable {
 
 // stringContains is a search for text, never for a pattern.
 func stringContains(c call) int {
-	s, target := c.str(1), c.str(2)
-	c.spend(len(s) >> 8)
-	return c.retBool(strings.Contains(s, target))
+	return c.retBool(strings.Contains(c.str(1), c.str(2)))
 }
 
 // split(s [, separator]) returns an array of the parts between separators
@@ -84,7 +83,7 @@ func stringSplit(c call) int {
 		c.argError(2, "separator is empty")
 	}
 	n := strings.Count(s, sep) + 1
-	c.spend(4*n + len(s)>>8)
+	c.spend(4 * n)
 	t := c.L.CreateTable(n, 0)
 	for i := 1; ; i++ {
 		part, rest, more := strings.Cut(s, sep)
@@ -116,11 +115,11 @@ func stringRep(c call) int {
 }
 
 func stringSub(c call) int {
-	return c.retString(luastr.Sub(c.str(1), c.int64(2), c.optInt64(3, -1)))
+	return c.retString(luastr.Sub(c.part(1), c.int64(2), c.optInt64(3, -1)))
 }
 
 func stringByte(c call) int {
-	subject := c.str(1)
+	subject := c.part(1)
 	i := c.optInt64(2, 1)
 	s, err := luastr.Bytes(subject, i, c.optInt64(3, i), maxUnpack)
 	c.must(err)
@@ -180,7 +179,7 @@ func (c call) match(m *luastr.Matcher, subject, pattern string, op func() error)
 }
 
 func stringFind(c call) int {
-	subject, pattern := c.str(1), c.str(2)
+	subject, pattern := c.part(1), c.str(2)
 	init := luastr.Offset(c.optInt64(3, 1), len(subject))
 	if lua.LVAsBool(c.arg(4)) {
 		c.spend(len(subject) >> 8)
@@ -208,7 +207,7 @@ func stringFind(c call) int {
 }
 
 func stringMatch(c call) int {
-	subject, pattern := c.str(1), c.str(2)
+	subject, pattern := c.part(1), c.str(2)
 	init := luastr.Offset(c.optInt64(3, 1), len(subject))
 	m := c.matcher()
 	defer c.free(m)
@@ -257,7 +256,7 @@ func (c call) free(m *luastr.Matcher) {
 // stringGmatch returns an iterator. It is a function of its own per call, and
 // bound to no state: it may live in a variable until a later event.
 func stringGmatch(c call) int {
-	subject, pattern := c.str(1), c.str(2)
+	subject, pattern := c.part(1), c.str(2)
 	m := new(luastr.Matcher)
 	started := false
 	left := 0

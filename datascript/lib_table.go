@@ -28,12 +28,16 @@ func tableConcat(c call) int {
 			c.fail("invalid value (%s) at index %d in table for 'concat'", t.RawGet(lua.LNumber(k)).Type(), k)
 		}
 		c.spend(1)
-		c.allow(b.Len() + len(s) + len(sep))
+		if b.Len()+len(s)+len(sep) > c.engine.limits.StringBytes {
+			c.tooLarge()
+		}
+		c.read(len(s) + len(sep))
 		b.WriteString(s)
 		if k < j {
 			b.WriteString(sep)
 		}
 	}
+	c.read(b.Len())
 	return c.retString(b.String())
 }
 
@@ -49,8 +53,10 @@ func tableInsert(c call) int {
 			t.RawSet(lua.LNumber(pos), c.arg(3))
 			return 0
 		}
-		c.spend((n - pos) >> 3)
 		for k := n; k >= pos; k-- {
+			if (n-k)&31 == 31 {
+				c.spend(8)
+			}
 			t.RawSet(lua.LNumber(k+1), t.RawGet(lua.LNumber(k)))
 		}
 		t.RawSet(lua.LNumber(pos), c.arg(3))
@@ -63,8 +69,8 @@ func tableInsert(c call) int {
 func tableMaxn(c call) int {
 	most := 0.0
 	t := c.readable(1)
-	c.spend(t.Len())
 	t.ForEach(func(k, _ lua.LValue) {
+		c.spend(1)
 		if f, ok := k.(lua.LNumber); ok {
 			most = max(most, float64(f))
 		}
@@ -80,8 +86,10 @@ func tableRemove(c call) int {
 		return 0
 	}
 	v := element(t, pos)
-	c.spend((n - pos) >> 3)
 	for k := pos; k < n; k++ {
+		if k&31 == 31 {
+			c.spend(4)
+		}
 		t.RawSetInt(k, element(t, k+1))
 	}
 	t.RawSetInt(n, lua.LNil)

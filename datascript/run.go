@@ -31,12 +31,13 @@ type run struct {
 	// The budget. Work is counted down; the clock is read now and then, and
 	// for the first time after some instructions, so that short scripts do
 	// not read it at all.
-	steps   int // left, besides those of this interval
-	tick    int // left of this interval
-	started time.Time
-	paused  time.Duration // spent in services of the host
-	left    time.Time     // since when the host is asked
-	stop    error         // set once the script must not go on
+	steps    int // left, besides those of this interval
+	tick     int // left of this interval
+	interval int // see clockInterval
+	started  time.Time
+	paused   time.Duration // spent in services of the host
+	left     time.Time     // since when the host is asked
+	stop     error         // set once the script must not go on
 
 	// The last entry of the default table that a look-up has found. It may
 	// expire before the script selects by its key.
@@ -96,7 +97,24 @@ type selection struct {
 // clockInterval is how many instructions pass between looks at the clock and
 // at the request's context. Looking less often saves a hundredth or two, but a
 // script can make each instruction slow: it may compare its longest strings.
-const clockInterval = 128
+// The VM takes a millisecond for one of a MiB, and nothing can charge for that;
+// so the interval shrinks with the longest string that the script has got
+// hold of, from longString bytes on.
+const (
+	clockInterval = 128
+	longString    = 64 << 10
+)
+
+// watch looks at the clock more often: there is a string of size bytes.
+func (r *run) watch(size int) {
+	if interval := max(clockInterval*longString/size, 4); interval < r.interval {
+		r.interval = interval
+		if r.tick > interval {
+			r.steps += r.tick - interval
+			r.tick = interval
+		}
+	}
+}
 
 // closed is what Done returns to stop the VM.
 var closed = func() chan struct{} {
@@ -165,7 +183,7 @@ func (r *run) mayGoOn() bool {
 	}
 	limits := &r.engine.limits
 	left := r.steps + r.tick
-	r.tick = min(left, r.engine.interval)
+	r.tick = min(left, r.interval)
 	r.steps = left - r.tick
 	switch {
 	case left <= 0:
@@ -254,7 +272,8 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	main := st.main(p)
 	globals := tx.Vars().globals(st, s)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
-	r.tick = min(r.steps, r.engine.interval)
+	r.interval = r.engine.interval
+	r.tick = min(r.steps, r.interval)
 	r.steps -= r.tick
 	if err := ctx.Err(); err != nil {
 		return r.fail(context.Cause(ctx)), true

@@ -85,10 +85,14 @@ func TestSealForgeries(t *testing.T) {
 	t.Logf("%d forgeries", refused)
 }
 
-// Nonces do not come again, so what one key seals stays secret.
+// Nonces do not come again, so what one key seals stays secret. The full
+// length takes some five seconds.
 func TestSealNonces(t *testing.T) {
 	seals := 1 << 16
-	if raceDetector {
+	switch {
+	case *full:
+		seals = 1 << 20
+	case raceDetector:
 		seals = 1 << 10
 	}
 	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: -1, StringBytes: -1}})
