@@ -28,6 +28,19 @@ func TestMemoryBombs(t *testing.T) {
 	if raceEnabled {
 		return // which needs far more memory itself
 	}
+	var p99 time.Duration
+	for range 3 { // the machine may have had other work
+		if p99 = healthUnderBombs(t); p99 <= 300*time.Millisecond {
+			return
+		}
+	}
+	t.Errorf("99 %% of the health checks took up to %v", p99)
+}
+
+// healthUnderBombs returns what 99 % of the answers to health checks take at
+// most meanwhile. The attackers are on the same machine.
+func healthUnderBombs(t *testing.T) (p99 time.Duration) {
+	t.Helper()
 	const requests, most = 1000, 1536 // MiB
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMemoryBombs$", "-test.count=1")
 	cmd.Env = append(os.Environ(), "LIMPET_BOMBS=1")
@@ -79,9 +92,14 @@ func TestMemoryBombs(t *testing.T) {
 		wg.Wait()
 		close(all)
 	}()
-	close(start)
 	var health []time.Duration
 	defer wg.Wait()
+	// The health check has its connection already: in a new one it would wait
+	// for the thousand that are opened at the same time, by this process.
+	if _, _, err := try(healthClient, newRequest(t, "GET", url+"/health", nil)); err != nil {
+		t.Error(err)
+	}
+	close(start)
 	for done := false; !done || len(health) < 20; {
 		select {
 		case <-all:
@@ -102,18 +120,15 @@ func TestMemoryBombs(t *testing.T) {
 	}
 	peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024
 	slices.Sort(health)
-	p99 := health[len(health)*99/100]
-	t.Logf("statuses %v; %d MiB at most; health: %d answers, 99 %% within %v", statuses, peak, len(health), p99)
+	p99 = health[len(health)*99/100]
+	t.Logf("statuses %v; %d MiB at most; health: %d answers, half of them within %v, 99 %% within %v", statuses, peak, len(health), health[len(health)/2], p99)
 	if peak > most {
 		t.Errorf("the process came to have %d MiB, want at most %d", peak, most)
 	}
 	if statuses[500] == 0 || statuses[503] == 0 || statuses[500]+statuses[503] != requests {
 		t.Errorf("statuses %v: want some scripts that ended by their budget, and others that found no room", statuses)
 	}
-	// That is with the attackers on the same machine.
-	if p99 > 5*time.Second {
-		t.Errorf("99 %% of the health checks took up to %v", p99)
-	}
+	return p99
 }
 
 // serveBombs is the process that is attacked.

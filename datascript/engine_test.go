@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -340,4 +341,38 @@ func TestLogLimits(t *testing.T) {
 	if err != nil || size != defaultLogBytes {
 		t.Errorf("%d bytes, error %v, want %d", size, err, defaultLogBytes)
 	}
+}
+
+// TestYield: a script that goes on lets others run more often than the
+// scheduler would make it, every ten milliseconds.
+func TestYield(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: 40 * time.Millisecond}})
+	turns := 0
+	for range 5 { // the machine may have had other work
+		turns = 0
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					turns++
+					runtime.Gosched()
+				}
+			}
+		}()
+		_, err := runRequest(t, e, "while true do end")
+		close(stop)
+		<-stopped
+		if !errors.Is(err, ErrBudget) {
+			t.Fatal(err)
+		}
+		if turns >= 12 {
+			return
+		}
+	}
+	t.Errorf("others had %d turns in 40 ms", turns)
 }

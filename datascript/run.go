@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type run struct {
 	tick     int // left of this interval
 	interval int // see clockInterval
 	started  time.Time
+	yielded  time.Duration // since it was started, when it let others run
 	paused   time.Duration // spent in services of the host
 	left     time.Time     // since when the host is asked
 	stop     error         // set once the script must not go on
@@ -104,6 +106,12 @@ const (
 	clockInterval = 128
 	longString    = 64 << 10
 )
+
+// yieldInterval is how long a script runs before it lets other goroutines run.
+// The scheduler would take ten times as long, during which nobody else is
+// served if there are as many such scripts as processors. Most scripts have
+// ended by then.
+const yieldInterval = time.Millisecond
 
 // watch looks at the clock more often: there is a string of size bytes.
 func (r *run) watch(size int) {
@@ -192,8 +200,14 @@ func (r *run) mayGoOn() bool {
 		r.halt(context.Cause(r.ctx))
 	case r.started.IsZero():
 		r.started = time.Now()
-	case time.Since(r.started)-r.paused > limits.Time:
-		r.halt(&BudgetError{"time", int64(limits.Time)})
+	default:
+		switch elapsed := time.Since(r.started); {
+		case elapsed-r.paused > limits.Time:
+			r.halt(&BudgetError{"time", int64(limits.Time)})
+		case elapsed-r.yielded > yieldInterval:
+			runtime.Gosched()
+			r.yielded = time.Since(r.started)
+		}
 	}
 	return r.stop == nil
 }
