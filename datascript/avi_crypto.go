@@ -57,15 +57,23 @@ func cryptoDecrypt(c call) int {
 	}
 	b := []byte(ciphertext)
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(b, b)
-	padding := int(b[len(b)-1])
-	if padding == 0 || padding > size {
-		c.notDecryptable()
-	}
-	text, end := b[:len(b)-padding], b[len(b)-padding:]
-	if subtle.ConstantTimeCompare(end, bytes.Repeat([]byte{byte(padding)}, padding)) == 0 {
+	text, ok := unpad(b, size)
+	if !ok {
 		c.notDecryptable()
 	}
 	return c.retString(string(text))
+}
+
+// unpad removes the padding of PKCS #7 from whole blocks. How long it takes
+// does not tell what is wrong with it.
+func unpad(b []byte, size int) (text []byte, ok bool) {
+	padding := int(b[len(b)-1])
+	good := subtle.ConstantTimeLessOrEq(1, padding) & subtle.ConstantTimeLessOrEq(padding, size)
+	for i := 1; i <= size; i++ {
+		inside := subtle.ConstantTimeLessOrEq(i, padding)
+		good &= 1 ^ inside | subtle.ConstantTimeByteEq(b[len(b)-i], byte(padding))
+	}
+	return b[:len(b)-good*padding], good == 1
 }
 
 // seal(text, key [, context]) encrypts and authenticates with AES-GCM, a key
