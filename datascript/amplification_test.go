@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"runtime/metrics"
 	"slices"
 	"strings"
@@ -130,8 +131,8 @@ type measured struct {
 	state    *state
 	begun    bool
 	charged  int
-	at, look time.Time
-	bytes    uint64 // allocated at that time
+	at, look time.Duration // in time of the thread
+	bytes    uint64        // allocated at that time
 	calls    []amplification
 
 	longest time.Duration
@@ -140,10 +141,10 @@ type measured struct {
 
 func (m *measured) Err() error {
 	if m.begun {
-		m.longest = max(m.longest, time.Since(m.look))
+		m.longest = max(m.longest, threadTime()-m.look)
 		bytes := allocated()
 		m.most = max(m.most, bytes-m.bytes)
-		m.look, m.bytes = time.Now(), bytes
+		m.look, m.bytes = threadTime(), bytes
 	}
 	return nil
 }
@@ -161,7 +162,7 @@ func (m *measured) Servers(pool string) (int, int, error) {
 	r.steps = defaultInstructions - r.tick
 	m.charged, m.bytes, m.begun = r.steps+r.tick, allocated(), true
 	m.longest, m.most = 0, 0
-	m.at = time.Now()
+	m.at = threadTime()
 	m.look = m.at
 	return 0, 0, nil
 }
@@ -171,7 +172,7 @@ func (m *measured) end() {
 	m.begun = false
 	r := &m.state.run
 	m.calls = append(m.calls, amplification{
-		took: time.Since(m.at), gap: m.longest, bytes: m.most,
+		took: threadTime() - m.at, gap: m.longest, bytes: m.most,
 		charged: m.charged - r.steps - r.tick, interval: max(r.interval, 1),
 	})
 	r.steps = 1 << 40
@@ -238,6 +239,8 @@ func TestAmplification(t *testing.T) {
 	if raceDetector {
 		return // which takes time and memory of its own
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	limiter := newLimiter(t, RateLimit{Count: 1e9})
 	m := &measured{}
 	e := newEngine(t, Env{
