@@ -75,7 +75,7 @@ func newChangingPool(t *testing.T) *changingPool {
 // requests so far.
 func (c *changingPool) change(now func() int64) error {
 	for c.pool.Stats().Up < changingServers-2 {
-		time.Sleep(100 * time.Microsecond)
+		runtime.Gosched()
 	}
 	cfg := c.cfg
 	cfg.Servers = append([]lbpool.ServerConfig(nil), c.cfg.Servers...)
