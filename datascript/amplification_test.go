@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
 	"runtime/metrics"
@@ -336,9 +337,7 @@ func TestAmplification(t *testing.T) {
 			functions[name] = name
 		}
 	}
-	for name, source := range plainOperators {
-		functions[name] = source
-	}
+	maps.Copy(functions, plainOperators)
 	names := make([]string, 0, len(functions))
 	for name := range functions {
 		names = append(names, name)
