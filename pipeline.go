@@ -131,13 +131,16 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 		if tx.ended() {
 			return
 		}
-		if errors.Is(tx.r.Context().Err(), context.Canceled) {
-			// A script would be stopped at once, and has done nothing wrong.
+		err := tx.r.Context().Err()
+		if !errors.Is(err, context.Canceled) {
+			err = tx.s.engine.Run(tx.shared, script.Script, ev, tx)
+		}
+		if errors.Is(tx.r.Context().Err(), context.Canceled) && errors.Is(err, context.Canceled) {
+			// The script was stopped, or would be at once, and has done nothing wrong.
 			tx.record.significant(ClientGone)
 			tx.replyText(statusClientGone)
 			return
 		}
-		err := tx.s.engine.Run(tx.shared, script.Script, ev, tx)
 		if err == nil {
 			if tx.reply != nil && tx.reply.status >= 400 {
 				tx.record.significant(ScriptRefused)
