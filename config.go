@@ -396,7 +396,7 @@ func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
 		}
 		path := fmt.Sprintf("httpRequest.rules[%d].action.pool", i)
 		server := m.Pool.Server
-		_, ok, err := s.pools.Find(m.Pool.Name, server.Addr().String(), server.Port())
+		_, _, ok, err := s.pools.Find(m.Pool.Name, server.Addr().String(), server.Port())
 		switch {
 		case err != nil:
 			fault(path+".name: ", err)

@@ -223,7 +223,7 @@ func newSticky(t *testing.T, p protocol, edit func(*limpet.Config, *lbpool.Confi
 }
 
 func (s *sticky) use(addr netip.AddrPort) {
-	s.current, _ = s.pool.Lookup(addr.String(), 0)
+	s.current, _, _ = s.pool.Lookup(addr.String(), 0)
 }
 
 // request sends one request and checks what came of it.

@@ -195,7 +195,7 @@ func selectPool(tx *Transaction) {
 
 // boundServer returns the server that the request should go to because a
 // script or the persistence profile says so.
-func (tx *Transaction) boundServer(lookup func(server string, port uint16) (*lbpool.Server, bool)) netip.AddrPort {
+func (tx *Transaction) boundServer(lookup func(server string, port uint16) (*lbpool.Server, bool, bool)) netip.AddrPort {
 	switch {
 	case tx.selected.addr.IsValid():
 		return tx.selected.addr
@@ -209,7 +209,7 @@ func (tx *Transaction) boundServer(lookup func(server string, port uint16) (*lbp
 	if !ok {
 		return netip.AddrPort{}
 	}
-	if server, found := lookup(name, 0); found {
+	if server, _, found := lookup(name, 0); found {
 		return server.Addr()
 	}
 	tx.selected.gone = true

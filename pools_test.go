@@ -243,7 +243,7 @@ func TestDrainAccounting(t *testing.T) {
 		t.Fatal(status)
 	}
 	first := recs.next(t)
-	server, _ := pool.Lookup(first.Server.String(), 0)
+	server, _, _ := pool.Lookup(first.Server.String(), 0)
 
 	server.Drain(lbpool.DrainForever)
 	if e := await(t, events, "the drain"); e.Change.State != lbpool.Draining || e.Server != server {
@@ -260,7 +260,7 @@ func TestDrainAccounting(t *testing.T) {
 		t.Errorf("%d of 11 entries point to the server", bound)
 	}
 	var asked atomic.Int64
-	defer pool.CountBound(func(netip.AddrPort) int { asked.Add(1); return 0 })()
+	defer pool.CountBound(func(context.Context, ...string) (int, error) { asked.Add(1); return 0, nil }, 0)()
 	eventually(t, "the clients to be counted", func() bool { return asked.Load() > 0 })
 	again, err := loyal.Get(site.URL + "/stream") // the bound client still gets there
 	if err != nil {
@@ -363,7 +363,7 @@ func TestDrainInTime(t *testing.T) {
 				synctest.Wait()
 				const client = "192.0.2.1:5000"
 				first := ask(t, vs, recs, client).Server
-				server, _ := pool.Lookup(first.String(), 0)
+				server, _, _ := pool.Lookup(first.String(), 0)
 				start := time.Now()
 				server.Drain(test.timeout)
 				time.Sleep(test.over + 2*time.Second)
@@ -786,7 +786,7 @@ func TestDrainLeavesStreams(t *testing.T) {
 	running(t, vs)
 	c := site.client(t)
 	get(t, c, site.URL)
-	server, _ := pool.Lookup(recs.next(t).Server.String(), 0)
+	server, _, _ := pool.Lookup(recs.next(t).Server.String(), 0)
 	var open []*http.Response
 	for i := range streams {
 		if i == streams/2 {

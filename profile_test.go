@@ -79,7 +79,7 @@ func TestPersistenceProfile(t *testing.T) {
 			t.Errorf("went to %v after %v", rec.Server, first.Server)
 		}
 	}
-	server, _ := p.pool.Lookup(p.cookie, 0)
+	server, _, _ := p.pool.Lookup(p.cookie, 0)
 	server.Disable()
 	second := p.request(200, limpet.RepinDisabled)
 	if second.Server == first.Server || p.cookie != second.Server.String() || !slices.Equal(second.Significant, []limpet.Significance{limpet.ServerChange}) {
@@ -103,7 +103,7 @@ func TestPersistenceProfile(t *testing.T) {
 func TestPersistenceProfileRepickNever(t *testing.T) {
 	p := newProfiled(t, lbpool.RepickNever)
 	p.request(200, limpet.PersistenceMiss)
-	server, _ := p.pool.Lookup(p.cookie, 0)
+	server, _, _ := p.pool.Lookup(p.cookie, 0)
 	server.Disable()
 	p.request(503, limpet.RepinDisabled)
 	p.cookie = "192.0.2.1:80"

@@ -128,7 +128,7 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 			monitored[p] = monitoring{stop, done}
 			wg.Go(func() {
 				defer close(done)
-				defer p.CountBound(vs.boundTo(p))()
+				defer p.CountBound(vs.boundTo(p), 0)()
 				_ = p.Run(poolCtx) // its only error is the context's
 			})
 		}

@@ -55,10 +55,15 @@ func poolSelect(c call) int {
 	return 0
 }
 
-func (c call) findServer(pools Pools, pool, server string, port uint16) (netip.AddrPort, bool) {
-	addr, ok, err := pools.Find(pool, server, port)
+// findServer finds a server of the pool. If several fit, and no port was given,
+// the port of addr is 0.
+func (c call) findServer(pools Pools, pool, server string, port uint16) (addr netip.AddrPort, ok bool) {
+	addr, shared, ok, err := pools.Find(pool, server, port)
 	if err != nil {
 		c.failWith(err)
+	}
+	if shared && port == 0 {
+		addr = netip.AddrPortFrom(addr.Addr(), 0)
 	}
 	return addr, ok && server != ""
 }

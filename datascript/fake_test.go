@@ -146,18 +146,18 @@ func (fakePools) known(pool string) error {
 func (f fakePools) Servers(pool string) (int, int, error) { return 1, 2, f.known(pool) }
 
 func (f fakePools) ServerUp(pool, server string, port uint16) (bool, error) {
-	addr, ok, err := f.Find(pool, server, port)
+	addr, _, ok, err := f.Find(pool, server, port)
 	return ok && addr.String() == fakeServers[0], err
 }
 
-func (f fakePools) Find(pool, server string, port uint16) (netip.AddrPort, bool, error) {
+func (f fakePools) Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error) {
 	for _, s := range fakeServers {
 		addr := netip.MustParseAddrPort(s)
 		if (server == s || server == addr.Addr().String()) && (port == 0 || port == addr.Port()) {
-			return addr, true, f.known(pool)
+			return addr, false, true, f.known(pool)
 		}
 	}
-	return netip.AddrPort{}, false, f.known(pool)
+	return netip.AddrPort{}, false, false, f.known(pool)
 }
 
 type fakeGroups struct{}

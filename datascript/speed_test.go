@@ -45,8 +45,8 @@ var oneServer = netip.MustParseAddrPort("10.1.1.1:80")
 
 func (onePool) Servers(string) (int, int, error) { return 1, 1, nil }
 
-func (onePool) Find(_, server string, _ uint16) (netip.AddrPort, bool, error) {
-	return oneServer, server == "10.1.1.1", nil
+func (onePool) Find(_, server string, _ uint16) (addr netip.AddrPort, shared, ok bool, err error) {
+	return oneServer, false, server == "10.1.1.1", nil
 }
 
 // A contender runs both events of the listing for one transaction.
@@ -121,11 +121,11 @@ func newNaiveListing(t testing.TB) contender {
 		module("pool", map[string]lua.LGFunction{
 			"select": func(L *lua.LState) int {
 				pool, server := L.CheckString(1), L.CheckString(2)
-				addr, ok, err := pools.Find(pool, server, 0)
+				addr, _, ok, err := pools.Find(pool, server, 0)
 				if err == nil && !ok {
 					server, _, _, err = tables.Lookup(context.Background(), "", server, 0)
 					if err == nil {
-						addr, _, err = pools.Find(pool, server, 0)
+						addr, _, _, err = pools.Find(pool, server, 0)
 					}
 				}
 				if err != nil {

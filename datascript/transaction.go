@@ -40,7 +40,9 @@ type Transaction interface {
 	// empty if there are no pools; addr is invalid until a server is chosen.
 	Server() (pool string, addr netip.AddrPort)
 
-	// SelectPool chooses the pool, and the server if addr is valid. A key
+	// SelectPool chooses the pool, and the server if addr is valid. Port 0
+	// means any server at the address: several share it, and the script has
+	// not said which one it means. A key
 	// that is not empty names the persistence entry (of the default table)
 	// whose value, entry, led to the server: should another server be taken
 	// in its place, that entry is to be rewritten. addr is invalid, and key
@@ -86,8 +88,9 @@ type Pools interface {
 	// ServerUp reports whether a server is up; an unknown server is not.
 	ServerUp(pool, server string, port uint16) (bool, error)
 	// Find resolves a server given by address, address and port, host name
-	// or name. Port 0 means that none was given.
-	Find(pool, server string, port uint16) (addr netip.AddrPort, ok bool, err error)
+	// or name. Port 0 means that none was given. shared reports that several
+	// servers of the pool fit, and addr is one of them.
+	Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error)
 }
 
 // IPGroups are the IP groups that scripts may name. An error means that

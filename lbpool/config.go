@@ -16,13 +16,10 @@ import (
 // joins every fault that was found, each with the path of its field.
 func New(cfg Config) (*Pool, error) {
 	p := &Pool{
-		name:     cfg.Name,
-		born:     time.Now(),
-		noServer: fmt.Errorf("pool %q: %w", cfg.Name, ErrNoServer),
-		full:     fmt.Errorf("pool %q: %w", cfg.Name, ErrFull),
-		running:  make(chan struct{}, 1),
-		slots:    make(chan struct{}, maxParallelChecks),
-		changed:  make(chan struct{}, 1),
+		born:    time.Now(),
+		running: make(chan struct{}, 1),
+		slots:   make(chan struct{}, maxParallelChecks),
+		changed: make(chan struct{}, 1),
 	}
 	if err := p.configure(cfg); err != nil {
 		return nil, err
@@ -41,8 +38,8 @@ func New(cfg Config) (*Pool, error) {
 //
 // If cfg has a fault, nothing changes. Requests in progress never fail because of an update.
 func (p *Pool) Update(cfg Config) error {
-	if cfg.Name != p.name {
-		return fmt.Errorf("pool %q: name: cannot change to %q", p.name, cfg.Name)
+	if name := p.Name(); cfg.Name != name {
+		return fmt.Errorf("pool %q: name: cannot change to %q", name, cfg.Name)
 	}
 	return p.configure(cfg)
 }
@@ -57,23 +54,34 @@ func (p *Pool) configure(cfg Config) error {
 	if len(faults) > 0 {
 		return fmt.Errorf("pool %q: %w", cfg.Name, errors.Join(faults...))
 	}
-	layOut := func() bool {
-		p.settleLocked(st)
-		p.configured = members
-		p.layOutLocked(st)
-		return true
+	for {
+		p = p.live()
+		layOut := func() bool {
+			if p.next.Load() != nil {
+				return false // it has just adopted another
+			}
+			p.settleLocked(st)
+			p.configured = members
+			p.layOutLocked(st, false)
+			return true
+		}
+		if p.current.Load() == nil {
+			p.edit(time.Now(), CauseConfigured, "", nil, layOut) // how it begins is no news
+			return nil
+		}
+		p.update(time.Now(), CauseConfigured, "", nil, layOut)
+		p.notify()
+		if p.next.Load() == nil {
+			return nil
+		}
 	}
-	if p.current.Load() == nil {
-		p.edit(time.Now(), CauseConfigured, "", nil, layOut) // how it begins is no news
-		return nil
-	}
-	p.update(time.Now(), CauseConfigured, "", nil, layOut)
-	p.notify()
-	return nil
 }
 
 // settings are all of a Config but the servers, with the defaults filled in. They are never written once in use.
 type settings struct {
+	name        string
+	noServer    error
+	full        error
 	port        uint16
 	scheme      string
 	rewriteHost bool
@@ -85,6 +93,7 @@ type settings struct {
 	reselect    Reselect
 	slowStart   time.Duration
 	drain       DrainPolicy
+	bound       *counter // drain.Bound; nil: none
 	queue       Queue
 	bodyIdle    time.Duration // BodyIdleTimeout; 0: for ever
 	streamIdle  time.Duration // StreamIdleTimeout; 0: for ever
@@ -101,6 +110,9 @@ type settings struct {
 
 func newSettings(cfg Config, faults *faults) *settings {
 	st := &settings{
+		name:        cfg.Name,
+		noServer:    fmt.Errorf("pool %q: %w", cfg.Name, ErrNoServer),
+		full:        fmt.Errorf("pool %q: %w", cfg.Name, ErrFull),
 		port:        cfg.DefaultPort,
 		scheme:      cfg.Scheme,
 		rewriteHost: cfg.RewriteHost, keepPort: cfg.KeepPort,
@@ -111,6 +123,7 @@ func newSettings(cfg Config, faults *faults) *settings {
 		reselect:   cfg.Reselect,
 		slowStart:  cfg.SlowStart,
 		drain:      cfg.Drain,
+		bound:      newCounter(cfg.Drain.Bound),
 		queue:      cfg.Queue.withDefaults(),
 		bodyIdle:   max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
 		streamIdle: max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
@@ -250,8 +263,9 @@ func (p *Pool) settleLocked(st *settings) {
 	p.discoverLocked(st.discoveries)
 }
 
-// layOutLocked puts the servers together, those that the pool has already and new ones.
-func (p *Pool) layOutLocked(st *settings) {
+// layOutLocked puts the servers together, those that the pool has already and new ones. With adopt the settings are those of
+// another pool.
+func (p *Pool) layOutLocked(st *settings, adopt bool) {
 	members := p.membersLocked(st.port)
 	l := &layout{
 		settings: st,
@@ -271,7 +285,7 @@ func (p *Pool) layOutLocked(st *settings) {
 				s = newServer(p, m.addr)
 			}
 		}
-		s.configureLocked(m.config, st.monitors, !stays)
+		s.configureLocked(m.config, st, !stays, adopt)
 		l.servers[i], l.byAddr[m.addr] = s, s
 		l.byHost[m.addr.Addr()] = append(l.byHost[m.addr.Addr()], s)
 		l.byName[strings.ToLower(s.Name())] = append(l.byName[strings.ToLower(s.Name())], s)

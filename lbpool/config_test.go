@@ -200,7 +200,7 @@ func TestLookup(t *testing.T) {
 		{"10.0.0.1:99999", 0, -1},
 	}
 	for _, test := range tests {
-		s, ok := p.Lookup(test.server, test.port)
+		s, _, ok := p.Lookup(test.server, test.port)
 		if ok != (test.want >= 0) || ok && s != list[test.want] {
 			t.Errorf("Lookup(%q, %d) = %v, %v, want server %d", test.server, test.port, s, ok, test.want)
 		}
@@ -208,7 +208,7 @@ func TestLookup(t *testing.T) {
 	for _, s := range list {
 		s.Disable()
 	}
-	if s, ok := p.Lookup("10.0.0.1", 0); !ok || s != list[0] {
+	if s, _, ok := p.Lookup("10.0.0.1", 0); !ok || s != list[0] {
 		t.Errorf("with none up Lookup = %v, %v, want the first", s, ok)
 	}
 }
@@ -225,7 +225,7 @@ func FuzzLookup(f *testing.F) {
 		{Address: "10.0.0.1:80", Name: "a", Hostname: "app.example"}, {Address: "10.0.0.1:81"}, {Address: "2001:db8::1"},
 	}})
 	f.Fuzz(func(t *testing.T, server string, port uint16) {
-		s, ok := p.Lookup(server, port)
+		s, _, ok := p.Lookup(server, port)
 		if ok != (s != nil) {
 			t.Fatalf("Lookup(%q, %d) = %v, %v", server, port, s, ok)
 		}
@@ -270,13 +270,13 @@ func TestSet(t *testing.T) {
 	if _, err = set.ServerUp("x", "a", 80); !errors.Is(err, ErrUnknownPool) {
 		t.Errorf("ServerUp(x): %v", err)
 	}
-	if addr, ok, err := set.Find("web", "a", 0); addr != addrPort("10.0.0.1:80") || !ok || err != nil {
+	if addr, _, ok, err := set.Find("web", "a", 0); addr != addrPort("10.0.0.1:80") || !ok || err != nil {
 		t.Errorf("Find(a) = %s, %v, %v", addr, ok, err)
 	}
-	if addr, ok, err := set.Find("web", "nobody", 0); addr.IsValid() || ok || err != nil {
+	if addr, _, ok, err := set.Find("web", "nobody", 0); addr.IsValid() || ok || err != nil {
 		t.Errorf("Find(nobody) = %s, %v, %v", addr, ok, err)
 	}
-	if _, _, err = set.Find("x", "a", 0); !errors.Is(err, ErrUnknownPool) {
+	if _, _, _, err = set.Find("x", "a", 0); !errors.Is(err, ErrUnknownPool) {
 		t.Errorf("Find(x): %v", err)
 	}
 	_, err = NewSet(web, nil, web)

@@ -96,7 +96,7 @@ func (a *consistentHash) validate() error {
 // HashHeader returns the name of the request header whose value the pool's algorithm wants in Hint.Header, in canonical
 // form; "" if it wants none.
 func (p *Pool) HashHeader() string {
-	if a, ok := p.current.Load().algorithm.(*consistentHash); ok && a.cfg.Key == HashHeader {
+	if a, ok := p.live().current.Load().algorithm.(*consistentHash); ok && a.cfg.Key == HashHeader {
 		return textproto.CanonicalMIMEHeaderKey(a.cfg.Header)
 	}
 	return ""

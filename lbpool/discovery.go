@@ -174,7 +174,7 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 		same := slices.Equal(s.found, found)
 		if !same {
 			s.found = found
-			s.pool.layOutLocked(s.pool.laid.settings)
+			s.pool.layOutLocked(s.pool.laid.settings, false)
 		}
 		surplus = s.pool.surplus
 		return !same
@@ -194,11 +194,11 @@ func (s *search) note(d *Discovery, err error, failing bool) {
 	logger := s.pool.current.Load().logger
 	if err == nil {
 		logger.LogAttrs(context.Background(), slog.LevelInfo, "server discovery works again",
-			slog.String("pool", s.pool.name), slog.String("discovery", d.Name))
+			slog.String("pool", s.pool.Name()), slog.String("discovery", d.Name))
 		return
 	}
 	logger.LogAttrs(context.Background(), slog.LevelWarn, "server discovery failed",
-		slog.String("pool", s.pool.name), slog.String("discovery", d.Name), slog.Any("error", err))
+		slog.String("pool", s.pool.Name()), slog.String("discovery", d.Name), slog.Any("error", err))
 }
 
 // membersLocked returns the configured servers and those that were found: each address once, first come, first served.

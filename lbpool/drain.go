@@ -1,8 +1,10 @@
 package lbpool
 
 import (
+	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,54 +19,144 @@ type DrainPolicy struct {
 	// KeepBound lets requests whose Hint wants a draining server still go there, so that clients who are bound to it
 	// finish what they began. Otherwise they are given another server, and only requests under way are left alone.
 	KeepBound bool
-	// Bound returns how many persistence entries point to a server. Run calls it about once a second for each draining
-	// server, one at a time. Nil means that this is not known: with KeepBound, a drain then lasts until its time-out,
-	// unless somebody else counts, see Pool.CountBound.
+	// Bound returns how many persistence entries point to a server, a negative number if that is not known now. Run calls
+	// it about once a second for each draining server, one at a time. Nil means that it is never known: with KeepBound, a
+	// drain then lasts until its time-out, unless somebody else counts, see Pool.CountBound.
 	Bound func(server netip.AddrPort) int
 }
 
-// CountBound has count called as DrainPolicy.Bound is, beside it and beside others that count, until stop is called. It
-// is for owners of persistence entries who come after the pool was made, and matters only with KeepBound. A drain ends when
-// all counts are 0. A negative count means that it is not known: then only the time-out ends the drain.
-func (p *Pool) CountBound(count func(server netip.AddrPort) int) (stop func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.counts = append(slices.Clip(p.counts), &count)
+// CountBound makes Run ask count, every so often for each draining server, how many clients are bound to it, until stop is
+// called. It is for owners of persistence entries who come after the pool was made, and matters only with KeepBound; a drain
+// ends when all who count, DrainPolicy.Bound among them, say 0. An error, or a negative number, means that it is not known:
+// the drain goes on, and only a later 0 or its time-out ends it.
+//
+// servers are all names of the one server, any of which an entry may hold: its address and port, its name, and, unless
+// another server of the pool shares them, its bare address and host name. every is 1 second if it is not positive; give more
+// for a store on another machine. count is called by one goroutine at a time, with a context that is done after a second.
+func (p *Pool) CountBound(count func(ctx context.Context, servers ...string) (int, error), every time.Duration) (stop func()) {
+	c := &counter{every: max(every, drainPoll), count: func(ctx context.Context, s *Server) (int, error) {
+		return count(ctx, s.names()...)
+	}}
+	p.lockLive(func(p *Pool) { p.counts = append(slices.Clip(p.counts), c) })
 	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.counts = slices.DeleteFunc(slices.Clone(p.counts), func(other *func(netip.AddrPort) int) bool { return other == &count })
+		p.lockLive(func(p *Pool) {
+			p.counts = slices.DeleteFunc(slices.Clone(p.counts), func(other *counter) bool { return other == c })
+		})
 	}
 }
 
-// bound counts the clients that are bound to a draining server, as far as somebody does. It may take a while.
-func (p *Pool) bound(s *Server) (n int, known bool) {
-	policy := p.current.Load().drain
-	if policy.Bound != nil {
-		n, known = policy.Bound(s.addr), true
+// names returns what entries may call the server.
+func (s *Server) names() []string {
+	l := s.pool.current.Load()
+	names := []string{s.host}
+	if len(l.byHost[s.addr.Addr()]) < 2 {
+		names = append(names, s.addr.Addr().String())
 	}
-	if !policy.KeepBound { // they go elsewhere
-		return n, known
+	if name := s.Name(); name != s.host {
+		names = append(names, name)
+	}
+	if host := s.Hostname(); host != "" && host != s.Name() && len(l.byName[strings.ToLower(host)]) < 2 {
+		names = append(names, host)
+	}
+	return names
+}
+
+// A counter counts the clients that are bound to servers.
+type counter struct {
+	count func(context.Context, *Server) (int, error)
+	every time.Duration
+}
+
+// newCounter returns a counter for DrainPolicy.Bound, nil if there is none.
+func newCounter(bound func(netip.AddrPort) int) *counter {
+	if bound == nil {
+		return nil
+	}
+	return &counter{every: drainPoll, count: func(_ context.Context, s *Server) (int, error) { return bound(s.addr), nil }}
+}
+
+// tally is what a counter has said about a server.
+type tally struct {
+	at    time.Time
+	n     int
+	known bool
+}
+
+func (c *counter) ask(ctx context.Context, s *Server) tally {
+	ctx, cancel := context.WithTimeout(ctx, drainPoll)
+	defer cancel()
+	n, err := c.count(ctx, s)
+	return tally{at: time.Now(), n: n, known: err == nil && n >= 0}
+}
+
+// countersLocked returns who counts bound clients.
+func (p *Pool) countersLocked() []*counter {
+	var all []*counter
+	if c := p.laid.bound; c != nil {
+		all = append(all, c)
+	}
+	if p.laid.drain.KeepBound { // else they go elsewhere
+		all = append(all, p.counts...)
+	}
+	return all
+}
+
+// unbound asks who is bound to a draining server, those whose turn it is. It reports whether nobody is, as far as
+// anybody knows: all have just said so.
+func (s *Server) unbound(ctx context.Context) bool {
+	p := s.pool
+	p.mu.Lock()
+	counters, before := p.countersLocked(), s.tallies
+	p.mu.Unlock()
+	tallies := make(map[*counter]tally, len(counters))
+	var old []*counter
+	free := true
+	for _, c := range counters {
+		t, said := before[c]
+		if said && time.Since(t.at) < c.every-drainPoll/2 {
+			old = append(old, c)
+		} else {
+			t = c.ask(ctx, s)
+		}
+		tallies[c] = t
+		free = free && t.known && t.n == 0
+	}
+	for _, c := range old {
+		if !free {
+			break
+		}
+		tallies[c] = c.ask(ctx, s)
+		free = tallies[c].known && tallies[c].n == 0
 	}
 	p.mu.Lock()
-	counts := p.counts
+	s.tallies = tallies
 	p.mu.Unlock()
-	for _, count := range counts {
-		more := (*count)(s.addr)
-		if more < 0 {
-			return 0, false
+	return free
+}
+
+// bound returns how many clients are bound to a server, as far as it is known without asking anybody else for long.
+func (p *Pool) bound(s *Server) (n int) {
+	policy := p.current.Load().bound
+	if policy != nil {
+		if t := policy.ask(context.Background(), s); t.known {
+			n = t.n
 		}
-		n, known = n+more, true
 	}
-	return n, known
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c, t := range s.tallies {
+		if c != policy && t.known {
+			n += t.n
+		}
+	}
+	return n
 }
 
 // counted reports whether somebody counts bound clients.
 func (p *Pool) counted() bool {
-	policy := p.current.Load().drain
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return policy.Bound != nil || policy.KeepBound && len(p.counts) > 0
+	return len(p.countersLocked()) > 0
 }
 
 // drain is a server's graceful disable. The zero value is none.
@@ -89,32 +181,31 @@ func (s *Server) Drain(timeout time.Duration) {
 		s.Disable()
 		return
 	}
+	s = s.live()
 	now := time.Now()
 	s.pool.update(now, CauseOperator, "", nil, func() bool {
 		if s.disabled || s.removed {
 			return false
 		}
-		s.drain = drain{on: true}
+		s.drain, s.tallies = drain{on: true}, nil
 		if timeout > 0 {
 			s.drain.deadline = now.Add(timeout)
 		}
 		return true
 	})
 	s.pool.notify()
-	s.endIdleDrain(false)
+	s.endIdleDrain(context.Background(), false)
 }
 
-// endIdleDrain ends the drain of a server that nobody uses any more. Only with ask does it ask who is bound, which may
-// take a while.
-func (s *Server) endIdleDrain(ask bool) {
+// endIdleDrain ends the drain of a server that nobody uses any more. Only with ask does it ask who is bound,
+// which may take a while.
+func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
 	keep := s.pool.current.Load().drain.KeepBound
 	switch counted := s.pool.counted(); {
 	case s.open.Load() > 0, keep && !counted, counted && !ask:
 		return
-	case counted:
-		if n, known := s.pool.bound(s); n > 0 || !known {
-			return
-		}
+	case counted && !s.unbound(ctx):
+		return
 	}
 	s.pool.update(time.Now(), CauseDrained, "", nil, func() bool {
 		if !s.drain.on || s.open.Load() > 0 {
@@ -127,7 +218,7 @@ func (s *Server) endIdleDrain(ask bool) {
 }
 
 // pollDrains looks after all draining servers. It reports whether there are any.
-func (p *Pool) pollDrains() bool {
+func (p *Pool) pollDrains(ctx context.Context) bool {
 	p.mu.Lock()
 	var draining []*Server
 	for _, s := range p.laid.servers {
@@ -137,7 +228,7 @@ func (p *Pool) pollDrains() bool {
 	}
 	p.mu.Unlock()
 	for _, s := range draining {
-		s.endIdleDrain(true)
+		s.endIdleDrain(ctx, true)
 	}
 	return len(draining) > 0
 }

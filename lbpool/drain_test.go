@@ -265,10 +265,10 @@ func TestCountBound(t *testing.T) {
 			var stops []func()
 			for i := range counts {
 				counts[i].Store(int64(i) - 1) // not known, none, one
-				stops = append(stops, p.CountBound(func(server netip.AddrPort) int {
+				stops = append(stops, p.CountBound(func(context.Context, ...string) (int, error) {
 					p.Stats() // no lock is held
-					return int(counts[i].Load())
-				}))
+					return int(counts[i].Load()), nil
+				}, 0))
 			}
 			s := p.Servers()[0]
 			s.Drain(DrainForever)

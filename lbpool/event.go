@@ -49,7 +49,7 @@ type transition struct {
 func (st *settings) announce(p *Pool, changed []transition) {
 	for _, c := range changed {
 		st.logger.LogAttrs(context.Background(), slog.LevelInfo, "server state changed",
-			slog.String("pool", p.name), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
+			slog.String("pool", p.Name()), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
 			slog.String("to", c.to.State.String()), slog.String("cause", c.to.Cause.String()),
 			slog.String("monitor", c.to.Monitor), slog.Any("error", c.to.Err))
 		if st.onEvent == nil {
@@ -58,7 +58,7 @@ func (st *settings) announce(p *Pool, changed []transition) {
 		e := Event{Kind: EventState, Server: c.server, From: c.from, Change: c.to}
 		if c.to.Cause == CauseDrained {
 			e.Kind, e.Open = EventDrained, c.server.Open()
-			e.Bound, _ = p.bound(c.server)
+			e.Bound = p.bound(c.server)
 		}
 		st.onEvent(e)
 	}

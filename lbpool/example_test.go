@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -57,7 +58,7 @@ func ExamplePool_Acquire_sticky() {
 	fmt.Printf("%s %q\n", lease.Server.Addr(), lease.Unmet)
 	lease.Release(lbpool.Outcome{})
 
-	if server, ok := pool.Lookup("10.0.0.2", 0); ok {
+	if server, _, ok := pool.Lookup("10.0.0.2", 0); ok {
 		server.Disable()
 	}
 	lease, _ = pool.Acquire(hint)
@@ -275,7 +276,7 @@ func ExampleServer_Drain() {
 		Drain:   lbpool.DrainPolicy{KeepBound: true, Bound: func(netip.AddrPort) int { return bound }},
 		OnEvent: func(e lbpool.Event) { fmt.Println(e.Kind, e.Server.Addr(), e.Change.State) },
 	})
-	server, _ := pool.Lookup("10.0.0.1", 0)
+	server, _, _ := pool.Lookup("10.0.0.1", 0)
 	server.Drain(10 * time.Minute)
 
 	lease, _ := pool.Acquire(lbpool.Hint{})
@@ -342,7 +343,7 @@ func ExampleGroup() {
 	pool, _ := group.Select("", lbpool.Hint{})
 	fmt.Println(pool.Name())
 
-	server, _ := main.Lookup("10.0.0.1", 0)
+	server, _, _ := main.Lookup("10.0.0.1", 0)
 	server.Disable()
 	pool, _ = group.Select("", lbpool.Hint{})
 	fmt.Println(pool.Name())
@@ -454,16 +455,16 @@ func ExamplePool_CountBound() {
 	if err != nil {
 		panic(err)
 	}
-	entries := map[string]netip.AddrPort{"alice": netip.MustParseAddrPort("10.0.0.1:80")}
-	stop := pool.CountBound(func(server netip.AddrPort) int {
+	entries := map[string]string{"alice": "10.0.0.1:80"}
+	stop := pool.CountBound(func(_ context.Context, server ...string) (int, error) {
 		n := 0
 		for _, to := range entries {
-			if to == server {
+			if slices.Contains(server, to) {
 				n++
 			}
 		}
-		return n
-	})
+		return n, nil
+	}, time.Second)
 	defer stop()
 	pool.Servers()[0].Drain(lbpool.DrainForever) // until alice is gone, while pool.Run is running
 	fmt.Println(pool.Servers()[0].State())

@@ -103,7 +103,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		if m.Pool == nil {
 			faults.add(path+".pool", "must not be nil")
 		} else if first, taken := seen[m.Pool]; taken {
-			faults.add(path+".pool", "%q is already members[%d]", m.Pool.name, first)
+			faults.add(path+".pool", "%q is already members[%d]", m.Pool.Name(), first)
 		} else {
 			seen[m.Pool] = i
 		}
@@ -183,20 +183,19 @@ func (g *Group) Servers() (up, total int) {
 }
 
 // Lookup finds a server in one of the pools, those with the highest priority first, as Pool.Lookup does. One that is up
-// is preferred.
-func (g *Group) Lookup(server string, port uint16) (*Server, bool) {
-	var first *Server
+// is preferred. Servers of different pools that have the same address and port are one.
+func (g *Group) Lookup(server string, port uint16) (s *Server, shared, ok bool) {
 	for _, m := range g.members {
-		if s, ok := m.Pool.Lookup(server, port); ok {
-			if s.loadState() == Up {
-				return s, true
-			}
-			if first == nil {
-				first = s
-			}
+		found, several, ok := m.Pool.Lookup(server, port)
+		if !ok {
+			continue
+		}
+		shared = shared || several || s != nil && s.addr != found.addr
+		if s == nil || !s.usable() && found.usable() {
+			s = found
 		}
 	}
-	return first, first != nil
+	return s, shared, s != nil
 }
 
 // Select chooses the pool for a request; the server is then chosen by the pool.
@@ -218,14 +217,8 @@ func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 			return nil, fmt.Errorf("pool group %q: %w: %q", g.name, ErrUnknownLabel, label)
 		}
 	}
-	if h.Server.IsValid() {
-		for _, l := range levels {
-			for _, m := range l.members {
-				if _, ok := m.Pool.refresh().lookupAddr(h.Server); ok && !l.out.Load() && m.Pool.Up() && !slices.Contains(spent, m.Pool) {
-					return m.Pool, nil
-				}
-			}
-		}
+	if p := boundPool(levels, h, spent); p != nil {
+		return p, nil
 	}
 	for _, least := range []int{g.min, 1} {
 		for i, l := range levels {
@@ -247,6 +240,59 @@ func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 		return nil, fmt.Errorf("pool group %q: %w", g.name, ErrFull)
 	}
 	return nil, fmt.Errorf("pool group %q: %w", g.name, ErrNoServer)
+}
+
+// boundPool returns the pool of the server that h wants, nil if there is none that can serve and is not spent.
+func boundPool(levels []*level, h *Hint, spent []*Pool) (pool *Pool) {
+	if !h.Server.IsValid() {
+		return nil
+	}
+	var lead claim
+	for _, l := range levels {
+		for _, m := range l.members {
+			snap := m.Pool.refresh()
+			if l.out.Load() || len(snap.up) == 0 || snap.short || !snap.has(h.Server) || slices.Contains(spent, m.Pool) {
+				continue
+			}
+			if h.Server.Port() != 0 {
+				return m.Pool
+			}
+			// Servers of several pools may share the address.
+			_, c, _ := snap.tied(snap.byHost[h.Server.Addr().Unmap()], h)
+			if pool == nil || lead.less(c) {
+				pool, lead = m.Pool, c
+			}
+		}
+	}
+	return pool
+}
+
+// handle returns the member that is p.
+func (g *Group) handle(p *Pool) *Pool {
+	for _, m := range g.members {
+		if m.Pool.live() == p {
+			return m.Pool
+		}
+	}
+	return p
+}
+
+// shared reports whether h names an address that several servers share.
+func (g *Group) shared(h *Hint) bool {
+	if !h.Server.IsValid() || h.Server.Port() != 0 {
+		return false
+	}
+	var one *Server
+	for _, m := range g.members {
+		s, several, ok := m.Pool.refresh().lookupAddr(h.Server)
+		if several || ok && one != nil && one.addr != s.addr {
+			return true
+		}
+		if ok {
+			one = s
+		}
+	}
+	return false
 }
 
 // leave takes those levels out of use that have been passed over for a lower one because they have fewer servers up than
@@ -306,7 +352,7 @@ func (g *Group) unmet(h *Hint) Reason {
 	for _, l := range g.levels {
 		for _, m := range l.members {
 			snap := m.Pool.refresh()
-			switch s, reason := snap.find(h); {
+			switch s, _, reason := snap.find(h); {
 			case s == nil:
 			case reason != ReasonNone:
 				return reason

@@ -315,10 +315,10 @@ func TestSetWithGroups(t *testing.T) {
 			t.Errorf("ServerUp(%q) = %t, %v", server, up, err)
 		}
 	}
-	if addr, ok, err := set.Find("group", "a-1", 80); addr != netip.MustParseAddrPort("10.0.1.1:80") || !ok || err != nil {
+	if addr, _, ok, err := set.Find("group", "a-1", 80); addr != netip.MustParseAddrPort("10.0.1.1:80") || !ok || err != nil {
 		t.Errorf("Find = %s, %t, %v", addr, ok, err)
 	}
-	if _, ok, err := set.Find("group", "nobody", 80); ok || err != nil {
+	if _, _, ok, err := set.Find("group", "nobody", 80); ok || err != nil {
 		t.Errorf("Find = %t, %v", ok, err)
 	}
 	for name, want := range map[string]*Pool{"a": a, "group": b} {

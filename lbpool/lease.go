@@ -1,6 +1,7 @@
 package lbpool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -79,15 +80,19 @@ type Hint struct {
 	Header string
 	// Key is a string chosen by the caller, a script for instance, for HashKey.
 	Key string
-	// Server is the server that a script or a persistence entry wants. The zero value wants none; with port 0 any
-	// server at the address will do, the first one that is up before the others.
+	// Server is the server that a script or a persistence entry wants. The zero value wants none. Port 0 names an
+	// address: if several servers of the pool share it, Tie says which of those that are up is taken.
 	Server netip.AddrPort
+	// Tie decides between servers that share the address in Server: requests with the same Tie go to the same server
+	// while it is up, and different ones are spread over all of them. A persistence key is a good one. Empty means the
+	// client's address.
+	Tie string
 	// Exclude are servers that must not be chosen, because they have been tried. It is only read.
 	Exclude []*Server
 }
 
 // Allows reports whether h lets s be chosen: it is neither excluded nor full.
-func (h *Hint) Allows(s *Server) bool { return !h.excludes(s) && !s.Full() }
+func (h *Hint) Allows(s *Server) bool { return !h.excludes(s) && !s.full() }
 
 func (h *Hint) excludes(s *Server) bool {
 	return len(h.Exclude) > 0 && slices.Contains(h.Exclude, s)
@@ -111,6 +116,9 @@ type Lease struct {
 	Server *Server
 	// Unmet is why Hint.Server was not taken, ReasonNone if it was or if none was wanted.
 	Unmet Reason
+	// Shared reports that Hint.Server names an address, without a port, at which the pool has several servers. Then it
+	// is not known which of them was meant, whether one was taken or not.
+	Shared bool
 
 	ticket *ticket
 	serial uint64
@@ -122,9 +130,9 @@ type ticket struct{ serial atomic.Uint64 }
 
 var tickets = sync.Pool{New: func() any { return new(ticket) }}
 
-func newLease(s *Server, unmet Reason) Lease {
+func newLease(s *Server, unmet Reason, shared bool) Lease {
 	t := tickets.Get().(*ticket)
-	return Lease{Server: s, Unmet: unmet, ticket: t, serial: t.serial.Load()}
+	return Lease{Server: s, Unmet: unmet, Shared: shared, ticket: t, serial: t.serial.Load()}
 }
 
 // Release ends the use of the server and tells the pool how it went. Further calls, on this value or on copies of it,
@@ -134,17 +142,30 @@ func (l Lease) Release(o Outcome) {
 		return
 	}
 	tickets.Put(l.ticket)
-	l.Server.release(o)
+	l.Server.release(&o)
 }
 
-// release gives back one lease.
-func (s *Server) release(o Outcome) {
+// cancel ends the use of the server as if it had never begun.
+func (l Lease) cancel() {
+	if !l.ticket.serial.CompareAndSwap(l.serial, l.serial+1) {
+		return
+	}
+	tickets.Put(l.ticket)
+	l.Server.requests.Add(^uint64(0))
+	l.Server.rate.giveBack()
+	l.Server.release(nil)
+}
+
+// release gives back one lease; o is nil if it was not used.
+func (s *Server) release(o *Outcome) {
 	left := s.open.Add(-1)
-	s.observe(o)
+	if o != nil {
+		s.observe(o)
+	}
 	if s.pool.waiting.Load() > 0 {
 		s.pool.queue.wake(s)
 	}
 	if left == 0 && s.loadState() == Draining {
-		s.endIdleDrain(false)
+		s.endIdleDrain(context.Background(), false)
 	}
 }

@@ -128,6 +128,16 @@ func inARow(n int, path string, faults *faults) int {
 // Run also asks the Discoveries, looks after draining servers, and does in time, for the sake of logs and events, what requests would do when
 // they come: take back servers whose time out of service is over, for instance. Update may be called while it runs.
 func (p *Pool) Run(ctx context.Context) error {
+	for {
+		p = p.live()
+		if err := p.run(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// run is Run until the pool adopts another.
+func (p *Pool) run(ctx context.Context) error {
 	select {
 	case p.running <- struct{}{}:
 	case <-ctx.Done():
@@ -144,7 +154,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for p.next.Load() == nil {
 		jobs := p.jobs()
 		for j, cancel := range cancels {
 			if !jobs[j] {
@@ -160,7 +170,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			}
 		}
 		wait := time.Duration(math.MaxInt64)
-		if p.pollDrains() {
+		if p.pollDrains(ctx) {
 			wait = drainPoll
 		}
 		if due := p.refresh().due; !due.IsZero() {
@@ -174,6 +184,8 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+	p.notify() // others wait for their turn to run it
+	return nil
 }
 
 // A job is what Run has a goroutine for: a check or a search.
@@ -212,8 +224,9 @@ type check struct {
 	heldUntil   time.Time
 }
 
-// watchLocked makes the server's checks those of monitors.
-func (s *Server) watchLocked(monitors []HealthMonitor, fresh bool) {
+// watchLocked makes the server's checks those of st. With adopt, findings of other monitors than those of st are void.
+func (s *Server) watchLocked(st *settings, fresh, adopt bool) {
+	monitors := st.monitors
 	healthy := !fresh && s.healthLocked() == Up
 	checks := make([]*check, len(monitors))
 	for i := range monitors {

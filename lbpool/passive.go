@@ -92,7 +92,7 @@ func (c Passive) validate(faults *faults) {
 }
 
 // observe counts an outcome, and ejects the server when it has failed too often.
-func (s *Server) observe(o Outcome) {
+func (s *Server) observe(o *Outcome) {
 	if o.FirstByte > 0 {
 		s.smoothFirstByte(o.FirstByte)
 	}
@@ -161,7 +161,7 @@ func (p *Pool) mayEject(snap *snapshot) bool {
 	return len(snap.up) > 1 && snap.ejected < max(1, inUse*snap.passive.MaxShare/100)
 }
 
-func (s *Server) eject(now time.Time, o Outcome) {
+func (s *Server) eject(now time.Time, o *Outcome) {
 	p := s.pool
 	passive := &p.current.Load().passive
 	why := o.Err

@@ -138,29 +138,28 @@ func (r Repick) String() string {
 // Readers see an immutable snapshot of the pool's settings and of the servers that are up. Whatever changes a server's
 // state takes the pool's lock, builds a new snapshot and swaps it in.
 type Pool struct {
-	name     string
 	born     time.Time
-	noServer error
-	full     error
-
 	current  atomic.Pointer[snapshot]
-	running  chan struct{} // holds a token while a Run is at work
-	slots    chan struct{} // holds a token for each check under way
-	changed  chan struct{} // holds at most one token: Run has something new to look after
-	waiting  atomic.Int64  // requests in the queue
+	next     atomic.Pointer[Pool] // the pool that this one has adopted and forwards to; nil: none
+	running  chan struct{}        // holds a token while a Run is at work
+	slots    chan struct{}        // holds a token for each check under way
+	changed  chan struct{}        // holds at most one token: Run has something new to look after
+	waiting  atomic.Int64         // requests in the queue
 	queue    waitingRoom
 	retrying atomic.Int64
 	counters poolCounters
 
-	mu         sync.Mutex                  // held to change the state of any server, and the servers themselves
-	laid       *layout                     // the latest, as in the current snapshot
-	configured []member                    // the configured servers, without those that were found
-	searches   []*search                   // for further servers
-	counts     []*func(netip.AddrPort) int // of bound clients; never changed, only replaced
-	surplus    int                         // servers that were found and are too many
-	left       map[netip.AddrPort]*Server  // removed servers, some of which have leases in use
-	leaving    []*Server                   // servers that have just been removed
-	reordered  bool                        // some ratio has changed
+	adopted bool // by another pool; guarded by adopting
+
+	mu         sync.Mutex                 // held to change the state of any server, and the servers themselves
+	laid       *layout                    // the latest, as in the current snapshot
+	configured []member                   // the configured servers, without those that were found
+	searches   []*search                  // for further servers
+	counts     []*counter                 // of bound clients; never changed, only replaced
+	surplus    int                        // servers that were found and are too many
+	left       map[netip.AddrPort]*Server // removed servers, some of which have leases in use
+	leaving    []*Server                  // servers that have just been removed
+	reordered  bool                       // some ratio has changed
 }
 
 // snapshot is what Acquire needs to know. It is never written once it is published.
@@ -173,10 +172,10 @@ type snapshot struct {
 }
 
 // Name returns the pool's name.
-func (p *Pool) Name() string { return p.name }
+func (p *Pool) Name() string { return p.live().current.Load().name }
 
 // Servers returns all servers in the configured order. The slice is the caller's.
-func (p *Pool) Servers() []*Server { return slices.Clone(p.current.Load().servers) }
+func (p *Pool) Servers() []*Server { return slices.Clone(p.live().current.Load().servers) }
 
 // Up reports whether the pool has a server that is up, and as many as MinServersUp asks for. They may all be full.
 func (p *Pool) Up() bool {
@@ -185,7 +184,7 @@ func (p *Pool) Up() bool {
 }
 
 // FailAction returns what the pool's owner wants done with requests for which no server can be had.
-func (p *Pool) FailAction() FailAction { return p.current.Load().fail }
+func (p *Pool) FailAction() FailAction { return p.live().current.Load().fail }
 
 // PoolStats is a reading of a pool's counters, which start at zero when it is made and outlive Update.
 type PoolStats struct {
@@ -205,6 +204,7 @@ type poolCounters struct{ queued, queueTimeouts, queueFull, reselects, reselects
 
 // Stats returns a reading of the counters. They are read one after the other, not at one instant.
 func (p *Pool) Stats() PoolStats {
+	p = p.live()
 	snap := p.refresh()
 	c := &p.counters
 	return PoolStats{
@@ -235,9 +235,9 @@ func (p *Pool) notify() {
 }
 
 // Lookup finds a server of the pool by its address, its address with port, its name or its host name; the last two
-// without regard to case. Port 0 means that none is given: of several servers the first one that is up is returned,
-// else the first.
-func (p *Pool) Lookup(server string, port uint16) (*Server, bool) {
+// without regard to case. Port 0 means that none is given. When several servers fit, because they share the address or
+// the host name, shared is true, and the first of them that is up is returned, else the first.
+func (p *Pool) Lookup(server string, port uint16) (s *Server, shared, ok bool) {
 	l := p.refresh()
 	if !looksLikeIP(server) {
 		return prefer(l.byName[strings.ToLower(server)], port)
@@ -247,7 +247,7 @@ func (p *Pool) Lookup(server string, port uint16) (*Server, bool) {
 	}
 	if addr, err := netip.ParseAddrPort(server); err == nil {
 		if port != 0 && port != addr.Port() {
-			return nil, false
+			return nil, false, false
 		}
 		return l.lookupAddr(addr)
 	}
@@ -264,30 +264,37 @@ func looksLikeIP(text string) bool {
 	return len(text)-strings.LastIndexByte(text, '.') <= 1+octet
 }
 
-func (l *layout) lookupAddr(addr netip.AddrPort) (*Server, bool) {
+func (l *layout) lookupAddr(addr netip.AddrPort) (s *Server, shared, ok bool) {
 	ip := addr.Addr().Unmap()
 	if addr.Port() != 0 {
 		s, ok := l.byAddr[netip.AddrPortFrom(ip, addr.Port())]
-		return s, ok
+		return s, false, ok
 	}
 	return prefer(l.byHost[ip], 0)
 }
 
-// prefer returns the first server that is up, else the first, of those that listen on port (0: on any).
-func prefer(servers []*Server, port uint16) (*Server, bool) {
-	var first *Server
-	for _, s := range servers {
-		if port != 0 && s.addr.Port() != port {
-			continue
-		}
-		if s.loadState() == Up {
-			return s, true
-		}
-		if first == nil {
-			first = s
+// has reports whether a server has the address, or one of those at it if the port is 0.
+func (l *layout) has(addr netip.AddrPort) bool {
+	_, _, ok := l.lookupAddr(addr)
+	return ok
+}
+
+// prefer returns the first server that is up, else the first, of those that listen on port (0: on any). It reports
+// whether there are several.
+func prefer(servers []*Server, port uint16) (s *Server, shared, ok bool) {
+	for _, other := range servers {
+		switch {
+		case port != 0 && other.addr.Port() != port:
+		case s == nil:
+			s = other
+		default:
+			shared = true
+			if !s.usable() && other.usable() {
+				s = other
+			}
 		}
 	}
-	return first, first != nil
+	return s, shared, s != nil
 }
 
 // Acquire chooses a server for one request, or one connection, and counts it as in use until the lease is released.
@@ -297,43 +304,95 @@ func prefer(servers []*Server, port uint16) (*Server, bool) {
 // the algorithm chooses and Lease.Unmet tells why, or the error is an *UnavailableError. When no server can be had the
 // error matches ErrNoServer, and ErrFull too if that is because servers are at their limits.
 func (p *Pool) Acquire(h Hint) (Lease, error) {
+	p = p.live()
 	snap := p.refresh()
 	if snap.short {
-		return Lease{}, p.noServer
+		return Lease{}, snap.noServer
 	}
 	var unmet Reason
+	var shared bool
 	if h.Server.IsValid() {
-		s, reason := snap.wanted(&h)
+		s, several, reason := snap.wanted(&h)
 		if reason == ReasonNone {
-			return newLease(s, ReasonNone), nil
+			return newLease(s, ReasonNone, several), nil
 		}
 		if snap.insists(s, reason) {
-			return Lease{}, &UnavailableError{Pool: p.name, Server: h.Server, Reason: reason}
+			return Lease{}, &UnavailableError{Pool: snap.name, Server: h.Server, Reason: reason}
 		}
-		unmet = reason
+		unmet, shared = reason, several
 	}
 	s := p.choose(snap, &h)
 	if s == nil {
-		return Lease{}, p.whyNone(snap, &h)
+		return Lease{}, snap.whyNone(&h)
 	}
-	return newLease(s, unmet), nil
+	return newLease(s, unmet, shared), nil
 }
 
 // wanted reserves the server that h names, or tells why it cannot be had.
-func (snap *snapshot) wanted(h *Hint) (*Server, Reason) {
-	s, reason := snap.find(h)
-	if reason == ReasonNone && !s.reserve() {
-		reason = ReasonFull
+func (snap *snapshot) wanted(h *Hint) (s *Server, shared bool, unmet Reason) {
+	s, shared, unmet = snap.find(h)
+	if unmet == ReasonNone && !s.reserve() {
+		unmet = ReasonFull
 	}
-	return s, reason
+	return s, shared, unmet
 }
 
-// find finds the server that h names, and tells why it cannot be had even if it is not full.
-func (snap *snapshot) find(h *Hint) (*Server, Reason) {
-	s, ok := snap.lookupAddr(h.Server)
-	if !ok {
-		return nil, ReasonGone
+// find finds the server that h names, and tells why it cannot be had even if it is not full. It reports whether several
+// servers share the address that h names.
+func (snap *snapshot) find(h *Hint) (s *Server, shared bool, unmet Reason) {
+	if h.Server.Port() == 0 {
+		if here := snap.byHost[h.Server.Addr().Unmap()]; len(here) > 1 {
+			s, _, unmet = snap.tied(here, h)
+			return s, true, unmet
+		}
 	}
+	s, _, ok := snap.lookupAddr(h.Server)
+	if !ok {
+		return nil, false, ReasonGone
+	}
+	return s, false, snap.standing(s, h)
+}
+
+// A claim is how good one of several servers at an address is for a request: the greater the better.
+type claim struct {
+	rank  int8 // 2: up; 1: not up, but may be taken; 0: must not be taken
+	score uint64
+}
+
+func (c claim) less(other claim) bool {
+	return c.rank < other.rank || c.rank == other.rank && c.score < other.score
+}
+
+// tied returns the server for h among several at one address: the one with the highest score, a hash of the server and of
+// what h goes by, of those that are up.
+func (snap *snapshot) tied(here []*Server, h *Hint) (best *Server, lead claim, unmet Reason) {
+	key := h.tie()
+	for _, s := range here {
+		reason := snap.standing(s, h)
+		c := claim{score: mix(key ^ s.id)}
+		if reason == ReasonNone {
+			c.rank = 1
+			if s.usable() {
+				c.rank = 2
+			}
+		}
+		if best == nil || lead.less(c) {
+			best, lead, unmet = s, c, reason
+		}
+	}
+	return best, lead, unmet
+}
+
+// tie hashes what decides between servers that share an address.
+func (h *Hint) tie() uint64 {
+	if h.Tie != "" {
+		return hashText(h.Tie)
+	}
+	return hashAddr(h.Client)
+}
+
+// standing tells why a server that is wanted must not be taken, ReasonNone if it may unless it is full.
+func (snap *snapshot) standing(s *Server, h *Hint) Reason {
 	reason := ReasonNone
 	switch s.loadState() {
 	case Up:
@@ -358,7 +417,7 @@ func (snap *snapshot) find(h *Hint) (*Server, Reason) {
 	case snap.repick == RepickAfterFailures && snap.insists(s, reason):
 		reason = ReasonNone
 	}
-	return s, reason
+	return reason
 }
 
 // insists reports whether a request must do without a server rather than go to another one than s.
@@ -373,13 +432,13 @@ func (snap *snapshot) insists(s *Server, reason Reason) bool {
 }
 
 // whyNone tells whether no server is up, or those that are cannot take a request now.
-func (p *Pool) whyNone(snap *snapshot, h *Hint) error {
+func (snap *snapshot) whyNone(h *Hint) error {
 	for _, s := range snap.up {
 		if !h.excludes(s) {
-			return p.full
+			return snap.full
 		}
 	}
-	return p.noServer
+	return snap.noServer
 }
 
 // choose reserves the server that the algorithm chooses. A choice that is full or excluded is put aside and the
@@ -412,6 +471,7 @@ func (p *Pool) choose(snap *snapshot, h *Hint) *Server {
 // refresh returns the current snapshot, after doing what is due: taking back servers whose time out of service is over,
 // ending drains, raising the shares of servers in slow start.
 func (p *Pool) refresh() *snapshot {
+	p = p.live()
 	snap := p.current.Load()
 	if snap.due.IsZero() {
 		return snap
@@ -433,10 +493,29 @@ func (p *Pool) update(now time.Time, cause Cause, monitor string, err error, edi
 	if st == nil {
 		return
 	}
+	p.wakeAll()
+	st.announce(p, changed)
+}
+
+// wakeAll lets everybody in the queue look again.
+func (p *Pool) wakeAll() {
 	if p.waiting.Load() > 0 {
 		p.queue.wakeAll()
 	}
-	st.announce(p, changed)
+}
+
+// lockLive calls f with the pool that p forwards to, which is locked.
+func (p *Pool) lockLive(f func(*Pool)) {
+	for {
+		p = p.live()
+		p.mu.Lock()
+		if p.next.Load() == nil {
+			break
+		}
+		p.mu.Unlock()
+	}
+	defer p.mu.Unlock()
+	f(p)
 }
 
 func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit func() bool) (*settings, []transition) {

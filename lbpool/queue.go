@@ -71,6 +71,7 @@ func (q Queue) validate(faults *faults) {
 // has waited in vain gets what Acquire gives it then: perhaps another server than the one wanted, else an error that
 // matches ErrFull. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
 func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
+	p = p.live()
 	q := p.refresh().queue
 	if q.Length == 0 {
 		return p.Acquire(h)
@@ -97,7 +98,7 @@ func (p *Pool) own(h *Hint) *Server {
 		return nil
 	}
 	snap := p.refresh()
-	if s, reason := snap.find(h); reason == ReasonNone {
+	if s, _, reason := snap.find(h); reason == ReasonNone {
 		return s
 	}
 	return nil
@@ -106,11 +107,11 @@ func (p *Pool) own(h *Hint) *Server {
 // tryOwn is Acquire, except that a server that is wanted and full is not replaced.
 func (p *Pool) tryOwn(h *Hint) (Lease, error) {
 	if snap := p.refresh(); h.Server.IsValid() && !snap.short {
-		switch s, reason := snap.wanted(h); reason {
+		switch s, shared, reason := snap.wanted(h); reason {
 		case ReasonNone:
-			return newLease(s, ReasonNone), nil
+			return newLease(s, ReasonNone, shared), nil
 		case ReasonFull:
-			return Lease{}, p.full
+			return Lease{}, snap.full
 		}
 	}
 	return p.Acquire(*h)
@@ -155,7 +156,7 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 			return lease, err
 		case <-ctx.Done():
 			p.queue.quit(w, nil)
-			return Lease{}, fmt.Errorf("pool %q: waiting for a server: %w", p.name, ctx.Err())
+			return Lease{}, fmt.Errorf("pool %q: waiting for a server: %w", p.Name(), ctx.Err())
 		}
 	}
 }

@@ -27,6 +27,13 @@ func (r *rateLimit) set(n int) {
 // early is how long before it is due a request may come.
 func early(spacing int64) int64 { return max(burstTime-spacing, 0) }
 
+// giveBack takes back one request that was counted and not made.
+func (r *rateLimit) giveBack() {
+	if spacing := r.spacing.Load(); spacing > 0 {
+		r.due.Add(-spacing)
+	}
+}
+
 func (r *rateLimit) exhausted(p *Pool) bool {
 	spacing := r.spacing.Load()
 	return spacing > 0 && r.due.Load()-p.clock() > early(spacing)

@@ -20,7 +20,7 @@ const (
 )
 
 // StreamIdleTimeout returns that of the pool's Config, for those who pass on connections themselves. 0 means for ever.
-func (p *Pool) StreamIdleTimeout() time.Duration { return p.current.Load().streamIdle }
+func (p *Pool) StreamIdleTimeout() time.Duration { return p.live().current.Load().streamIdle }
 
 // bindLease makes the end of the response body release the lease. It reports false if there is no body to wait for.
 // sending says that the request's body has not ended yet.

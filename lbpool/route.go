@@ -3,6 +3,7 @@ package lbpool
 import (
 	"context"
 	"errors"
+	"net/http"
 )
 
 // Route tells a Transport where a request may go, and afterwards its owner where it went. It belongs to one request,
@@ -21,12 +22,25 @@ type Route struct {
 	// that are harmless if they come late, such as GET. With a Group a request waits only for the server that Hint wants,
 	// or when no other pool can take it.
 	Wait bool
+	// Claim, if it is not nil, says which server a binding names, which may have been made a moment ago by another
+	// request. The Transport calls it before each attempt, with a lease of chosen in hand; failed is the server that is
+	// given up for it, because it could not be reached, has not answered, or could not be had when Claim named it; nil
+	// if there is none. If Claim returns another server, the lease of chosen is given back as if it had never been, and
+	// the server named is taken; if that cannot be had, Unmet says why, another one is chosen and Claim is called again,
+	// three times in all. Then the last one chosen is used. Nil agrees to chosen.
+	//
+	// It is not called when chosen is the one server that Hint.Server names, since the binding is known then: so it costs
+	// nothing for clients that are bound. It may block, for as long as the request's context allows.
+	Claim func(chosen, failed *Server) *Server
 
 	// Server is the server that gave the answer, or else the one that was tried last; nil if there was none. The
 	// Transport sets it, and all below.
 	Server *Server
-	// Unmet is why Hint.Server was not taken.
+	// Unmet is why Hint.Server was not taken, or else why the first server that Claim named and that could not be had was
+	// not.
 	Unmet Reason
+	// Shared reports that Hint.Server names an address, without a port, that several servers of the pool or group share.
+	Shared bool
 	// Tried is how many servers were tried, 1 when the first could be reached.
 	Tried int
 	// Servers are the servers that were tried, in order. They hold until the route is used again.
@@ -38,6 +52,7 @@ type Route struct {
 
 // begin forgets what an earlier use has left.
 func (r *Route) begin() {
+	r.Shared = false
 	r.Server, r.Unmet, r.Tried, r.Servers = nil, ReasonNone, 0, r.few[:0]
 	r.detour = detour{}
 }
@@ -45,9 +60,11 @@ func (r *Route) begin() {
 // add notes that a server is tried.
 func (r *Route) add(l Lease) {
 	r.Server, r.Unmet = l.Server, l.Unmet
+	r.Shared = l.Shared || r.Group != nil && r.Group.shared(&r.Hint)
 	if r.Unmet == ReasonGone && r.Group != nil {
 		r.Unmet = r.Group.unmet(&r.Hint) // another pool of the group may have it
 	}
+	r.detour.claims, r.detour.failed = 0, l.Server
 	r.Tried++
 	r.Servers = append(r.Servers, l.Server)
 }
@@ -57,20 +74,28 @@ type detour struct {
 	spent   []*Pool // pools of the group that could not take it
 	waiting bool    // none of them could: it is in a queue
 	backups int
+	claims  int     // calls of Claim for this attempt
+	failed  *Server // that was given up, for Claim
 }
 
-const maxBackups = 3
+const (
+	maxBackups = 3
+	maxClaims  = 3
+)
 
 // waits reports whether the request is to wait in the queue of its pool.
-func (r *Route) waits() bool {
+func (r *Route) waits(h *Hint) bool {
 	if !r.Wait || r.Group == nil || r.detour.waiting {
 		return r.Wait
 	}
-	if !r.Hint.Server.IsValid() {
-		return false
+	return h.Server.IsValid() && r.Pool.refresh().has(h.Server)
+}
+
+// hintHeader puts into the hint the header that the pool's algorithm wants.
+func (r *Route) hintHeader(req *http.Request) {
+	if name := r.Pool.HashHeader(); name != "" {
+		r.Hint.Header = req.Header.Get(name)
 	}
-	_, own := r.Pool.current.Load().lookupAddr(r.Hint.Server)
-	return own
 }
 
 // turn finds another pool for a request that its pool could not take because of err. It reports whether there is one.

@@ -101,9 +101,10 @@ type Server struct {
 	disabled     bool
 	removed      bool
 	drain        drain
-	drainOver    bool      // scratch of Pool.edit: the drain's time was over
-	epoch        uint64    // counts Enable and Disable, so that checks begun before are discarded
-	ejectedUntil time.Time // zero: not ejected
+	tallies      map[*counter]tally // of clients bound to it while it drains; never changed, only replaced
+	drainOver    bool               // scratch of Pool.edit: the drain's time was over
+	epoch        uint64             // counts Enable and Disable, so that checks begun before are discarded
+	ejectedUntil time.Time          // zero: not ejected
 	ejectedFor   time.Duration
 	upSince      time.Time // when slow start began; zero: not in slow start
 	next         State     // scratch of Pool.edit
@@ -147,7 +148,7 @@ func newServer(p *Pool, addr netip.AddrPort) *Server {
 
 // configureLocked makes the server what c says. What Enable, Disable, Drain and SetRatio have said since the last time
 // stands, unless c says something else than it said then.
-func (s *Server) configureLocked(c ServerConfig, monitors []HealthMonitor, fresh bool) {
+func (s *Server) configureLocked(c ServerConfig, st *settings, fresh, adopt bool) {
 	name := c.Name
 	if name == "" {
 		name = s.host
@@ -165,27 +166,28 @@ func (s *Server) configureLocked(c ServerConfig, monitors []HealthMonitor, fresh
 	}
 	s.configured = c
 	s.removed = false
-	s.watchLocked(monitors, fresh)
+	s.watchLocked(st, fresh, adopt)
 }
 
 // Addr returns the server's address and port.
 func (s *Server) Addr() netip.AddrPort { return s.addr }
 
 // Name returns the configured name, or the address and port.
-func (s *Server) Name() string { return s.label.Load().name }
+func (s *Server) Name() string { return s.live().label.Load().name }
 
 // Hostname returns the configured alias, or "".
-func (s *Server) Hostname() string { return s.label.Load().hostname }
+func (s *Server) Hostname() string { return s.live().label.Load().hostname }
 
 // Ratio returns the server's share relative to the others, 1 to MaxRatio.
-func (s *Server) Ratio() int { return int(s.ratio.Load()) }
+func (s *Server) Ratio() int { return int(s.live().ratio.Load()) }
 
 // SetRatio changes the server's share, 1 to MaxRatio, for requests to come; others stay where they are. It holds until
 // Update is called with another ratio than the one configured now.
 func (s *Server) SetRatio(ratio int) error {
 	if ratio < 1 || ratio > MaxRatio {
-		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.name, s.Name(), ratio, MaxRatio)
+		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.Name(), s.Name(), ratio, MaxRatio)
 	}
+	s = s.live()
 	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool {
 		s.setRatioLocked(ratio)
 		return true
@@ -203,22 +205,26 @@ func (s *Server) setRatioLocked(ratio int) {
 }
 
 // Open returns the number of leases in use.
-func (s *Server) Open() int { return int(s.open.Load()) }
+func (s *Server) Open() int { return int(s.live().open.Load()) }
 
 // Full reports whether the server can take no request now, because of MaxConnections or MaxRate.
-func (s *Server) Full() bool {
+func (s *Server) Full() bool { return s.live().full() }
+
+func (s *Server) full() bool {
 	limit := s.openLimit()
 	return limit > 0 && s.open.Load() >= limit || s.rate.exhausted(s.pool)
 }
 
 // State returns whether the server takes new requests.
 func (s *Server) State() State {
+	s = s.live()
 	s.pool.refresh()
 	return s.loadState()
 }
 
 // LastChange tells how the server came to its state.
 func (s *Server) LastChange() Change {
+	s = s.live()
 	s.pool.refresh()
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
@@ -227,6 +233,7 @@ func (s *Server) LastChange() Change {
 
 // Stats returns a reading of the counters. They are read one after the other, not at one instant.
 func (s *Server) Stats() ServerStats {
+	s = s.live()
 	return ServerStats{
 		Open:         s.Open(),
 		Requests:     s.requests.Load(),
@@ -246,6 +253,7 @@ func (s *Server) Enable() { s.setDisabled(false) }
 func (s *Server) Disable() { s.setDisabled(true) }
 
 func (s *Server) setDisabled(disabled bool) {
+	s = s.live()
 	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool { return s.setDisabledLocked(disabled) })
 }
 
@@ -271,6 +279,9 @@ func (s *Server) setDisabledLocked(disabled bool) bool {
 }
 
 func (s *Server) loadState() State { return State(s.state.Load()) }
+
+// usable reports whether the server takes new requests.
+func (s *Server) usable() bool { return s.loadState() == Up }
 
 // deriveLocked works out the state from its parts, in the order in which they hide one another.
 func (s *Server) deriveLocked(now time.Time) State {

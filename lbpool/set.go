@@ -33,10 +33,10 @@ func NewSet(pools ...*Pool) (*Set, error) {
 			faults.add(path, "must not be nil")
 			continue
 		}
-		if _, taken := s.pools[p.name]; taken {
-			faults.add(path+".name", "%q is already the name of another pool", p.name)
+		if _, taken := s.pools[p.Name()]; taken {
+			faults.add(path+".name", "%q is already the name of another pool", p.Name())
 		}
-		s.pools[p.name] = p
+		s.pools[p.Name()] = p
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -114,29 +114,29 @@ func (s *Set) Servers(pool string) (up, total int, err error) {
 // ServerUp reports whether a server of a pool or group is up. It is named as in Pool.Lookup; one that is not there is
 // not up. For an unknown pool the error matches ErrUnknownPool.
 func (s *Set) ServerUp(pool, server string, port uint16) (bool, error) {
-	found, err := s.lookup(pool, server, port)
+	found, _, err := s.lookup(pool, server, port)
 	return err == nil && found != nil && found.State() == Up, err
 }
 
-// Find returns the address of a server of a pool or group, which is named as in Pool.Lookup; ok is false for one that is
-// not there. For an unknown pool the error matches ErrUnknownPool.
-func (s *Set) Find(pool, server string, port uint16) (addr netip.AddrPort, ok bool, err error) {
-	found, err := s.lookup(pool, server, port)
+// Find returns the address and port of a server of a pool or group, which is named as in Pool.Lookup; ok is false for
+// one that is not there. When several servers fit, shared is true and the address is that of the one which Pool.Lookup
+// prefers. For an unknown pool the error matches ErrUnknownPool.
+func (s *Set) Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error) {
+	found, shared, err := s.lookup(pool, server, port)
 	if err != nil || found == nil {
-		return netip.AddrPort{}, false, err
+		return netip.AddrPort{}, false, false, err
 	}
-	return found.Addr(), true, nil
+	return found.Addr(), shared, true, nil
 }
 
 // lookup returns nil for a server that is not there.
-func (s *Set) lookup(pool, server string, port uint16) (*Server, error) {
-	var found *Server
+func (s *Set) lookup(pool, server string, port uint16) (found *Server, shared bool, err error) {
 	if g, ok := s.groups[pool]; ok {
-		found, _ = g.Lookup(server, port)
+		found, shared, _ = g.Lookup(server, port)
 	} else if p, ok := s.pools[pool]; ok {
-		found, _ = p.Lookup(server, port)
+		found, shared, _ = p.Lookup(server, port)
 	} else {
-		return nil, unknownPoolError(pool)
+		return nil, false, unknownPoolError(pool)
 	}
-	return found, nil
+	return found, shared, nil
 }

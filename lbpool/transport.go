@@ -146,9 +146,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil || route.Tried > 0 || !errors.Is(err, ErrNoServer) || !route.turn(err) {
 			return resp, err
 		}
-		if name := route.Pool.HashHeader(); name != "" {
-			route.Hint.Header = req.Header.Get(name)
-		}
+		route.hintHeader(req)
 	}
 }
 
@@ -187,7 +185,7 @@ type exchange struct {
 
 // send tries one server after the other.
 func (t *Transport) send(req *http.Request, route *Route, body *guardedBody) (*http.Response, error) {
-	pool := route.Pool
+	pool := route.Pool.live()
 	x := exchange{transport: t, pool: pool, reselect: &pool.current.Load().reselect, route: route, req: req, body: body}
 	body.keep(x.reselect.MaxBody)
 	return x.run()
@@ -199,6 +197,9 @@ func (x *exchange) run() (*http.Response, error) {
 	budgeted := false // this try has a place in the retry budget
 	for {
 		lease, err := x.acquire(hint)
+		if err == nil && x.route.Claim != nil {
+			lease, err = x.claim(lease, hint)
+		}
 		if err != nil {
 			if budgeted {
 				x.pool.endRetry()
@@ -231,10 +232,79 @@ func (x *exchange) run() (*http.Response, error) {
 }
 
 func (x *exchange) acquire(h Hint) (Lease, error) {
-	if x.route.Tried == 0 && x.route.waits() {
+	if x.route.Tried == 0 && x.route.waits(&h) {
 		return x.pool.AcquireWait(x.req.Context(), h)
 	}
 	return x.pool.Acquire(h)
+}
+
+// claim asks the route's Claim whether lease is of the right server, and takes the one that it names if not.
+func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
+	r := x.route
+	if h.Server.Port() != 0 && lease.Unmet == ReasonNone {
+		return lease, nil // the binding is known
+	}
+	for ; r.detour.claims < maxClaims; r.detour.claims++ {
+		named := x.named(lease)
+		if named == nil || named == lease.Server {
+			return lease, nil
+		}
+		unmet, shared := lease.Unmet, lease.Shared
+		lease.cancel()
+		x.turnTo(named, &h)
+		h.Server = netip.AddrPortFrom(named.addr.Addr(), named.addr.Port())
+		next, err := x.acquire(h)
+		if err != nil {
+			r.detour.failed = named
+			r.detour.claims++
+			return Lease{}, err
+		}
+		lease = next
+		met := lease.Unmet == ReasonNone
+		// What has moved the client is what stood in the way of the server that it had before.
+		lease.Shared = shared
+		if unmet != ReasonNone {
+			lease.Unmet = unmet
+		}
+		if met {
+			return lease, nil
+		}
+		r.detour.failed = named
+	}
+	return lease, nil
+}
+
+// named returns the server that the route's Claim names.
+func (x *exchange) named(lease Lease) *Server {
+	returned := false
+	defer func() {
+		if !returned {
+			lease.cancel()
+		}
+	}()
+	s := x.route.Claim(lease.Server, x.route.detour.failed)
+	returned = true
+	if s != nil {
+		s = s.live()
+	}
+	return s
+}
+
+// turnTo makes the pool of s the one to choose from.
+func (x *exchange) turnTo(s *Server, h *Hint) {
+	r := x.route
+	if s.pool == x.pool {
+		return
+	}
+	r.Pool = s.pool
+	if r.Group != nil {
+		r.Pool = r.Group.handle(s.pool)
+	}
+	x.pool = s.pool
+	x.reselect = &x.pool.current.Load().reselect
+	x.body.keep(x.reselect.MaxBody)
+	r.hintHeader(x.req)
+	h.Header = r.Hint.Header
 }
 
 // take keeps an answer in place of the one before.
@@ -306,7 +376,7 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	resp, err := t.roundTripper().RoundTrip(out)
 	if err = try.settle(resp, err); err != nil {
 		fault = diagnose(req, body, err)
-		fault.Pool, fault.Server = lease.Server.pool.name, lease.Server.addr
+		fault.Pool, fault.Server = lease.Server.pool.Name(), lease.Server.addr
 		outcome.Err = fault
 		return nil, fault
 	}

@@ -51,7 +51,7 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 	if s.Name() != "two" || s.Ratio() != 3 || s.Open() != 1 || s.Stats().Requests != 1 {
 		t.Errorf("server two: %q, ratio %d, %+v", s.Name(), s.Ratio(), s.Stats())
 	}
-	if found, ok := p.Lookup("TWO", 0); !ok || found != s {
+	if found, _, ok := p.Lookup("TWO", 0); !ok || found != s {
 		t.Error("not found by its new name")
 	}
 	if after[3].Ratio() != 7 {

@@ -31,7 +31,7 @@ func TestReload(t *testing.T) {
 	}
 	vs, before := s.vs, s.kept
 	web := before.pools["web"]
-	a, _ := web.Lookup("a", 0)
+	a, _, _ := web.Lookup("a", 0)
 	a.Disable()
 
 	edited := strings.NewReplacer(
@@ -61,10 +61,10 @@ func TestReload(t *testing.T) {
 	if now.pools["api"] != nil || now.pools["api-c"] == nil {
 		t.Error("pools that go and come: ", now.pools)
 	}
-	if server, ok := web.Lookup("a", 0); !ok || server != a || server.State() != lbpool.Disabled {
+	if server, _, ok := web.Lookup("a", 0); !ok || server != a || server.State() != lbpool.Disabled {
 		t.Error("the server a is not the one that was disabled")
 	}
-	if _, ok := web.Lookup("10.0.0.3", 0); !ok || len(web.Servers()) != 2 {
+	if _, _, ok := web.Lookup("10.0.0.3", 0); !ok || len(web.Servers()) != 2 {
 		t.Error("the new server is not there")
 	}
 	if now.persistence.profile != before.persistence.profile {

@@ -450,7 +450,7 @@ func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encr
 		}
 		st.connection.fingerprints[words[1]] = words[2]
 	case (words[0] == "down" || words[0] == "up") && len(words) == 3:
-		server, err := c.service.Pools.find(words[1], words[2], 0)
+		server, _, err := c.service.Pools.find(words[1], words[2], 0)
 		if err == nil && server == nil {
 			err = fmt.Errorf("pool %q has no server %q", words[1], words[2])
 		}

@@ -69,33 +69,33 @@ func (p Pools) Servers(pool string) (up, total int, err error) {
 
 // ServerUp reports whether a server is up, one of them if several match. It fails if there is no such pool.
 func (p Pools) ServerUp(pool, server string, port uint16) (bool, error) {
-	s, err := p.find(pool, server, port)
+	s, _, err := p.find(pool, server, port)
 	return s != nil && !s.Down, err
 }
 
-// Find finds a server by address, address and port, or name, the latter without regard to case. Where several match, the first
-// one that is up counts, else the first. It fails if there is no such pool.
-func (p Pools) Find(pool, server string, port uint16) (addr netip.AddrPort, ok bool, err error) {
-	s, err := p.find(pool, server, port)
+// Find finds a server by address, address and port, or name, the latter without regard to case. If several match, shared is
+// true, and addr is the first one that is up, else the first. It fails if there is no such pool.
+func (p Pools) Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error) {
+	s, shared, err := p.find(pool, server, port)
 	if s == nil {
-		return netip.AddrPort{}, false, err
+		return netip.AddrPort{}, false, false, err
 	}
-	return s.Addr, true, nil
+	return s.Addr, shared, true, nil
 }
 
-func (p Pools) find(pool, server string, port uint16) (found *Server, err error) {
+func (p Pools) find(pool, server string, port uint16) (found *Server, shared bool, err error) {
 	in, err := p.named(pool)
 	for i := range in.Servers {
-		if s := &in.Servers[i]; s.is(server, port) {
-			if !s.Down {
-				return s, nil
-			}
-			if found == nil {
-				found = s
-			}
+		s := &in.Servers[i]
+		if !s.is(server, port) {
+			continue
+		}
+		shared = found != nil
+		if found == nil || found.Down && !s.Down {
+			found = s
 		}
 	}
-	return found, err
+	return found, shared, err
 }
 
 // named returns the pool of a name; it is empty if there is none.

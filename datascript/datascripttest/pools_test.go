@@ -22,26 +22,27 @@ func TestPoolsFind(t *testing.T) {
 		port   uint16
 		want   string // empty if there is no such server
 		up     bool
+		shared bool
 	}{
-		{"address: the first that is up", "10.0.0.1", 0, "10.0.0.1:81", true},
-		{"address and port", "10.0.0.1", 80, "10.0.0.1:80", false},
-		{"both in one", "10.0.0.1:80", 0, "10.0.0.1:80", false},
-		{"both in one, and the port again", "10.0.0.1:81", 81, "10.0.0.1:81", true},
-		{"two ports", "10.0.0.1:80", 81, "", false},
-		{"mapped address", "::ffff:10.0.0.2", 0, "10.0.0.2:80", true},
-		{"host name in any case", "WEB.example.com", 0, "10.0.0.2:80", true},
-		{"host name and port", "web.example.com", 80, "10.0.0.2:80", true},
-		{"host name and another port", "web.example.com", 81, "", false},
-		{"IPv6", "2001:db8::1", 0, "[2001:db8::1]:80", false},
-		{"IPv6 and port", "[2001:db8::1]:80", 0, "[2001:db8::1]:80", false},
-		{"unknown address", "10.0.0.9", 0, "", false},
-		{"unknown name", "nowhere", 0, "", false},
-		{"nothing: no server has the empty name", "", 0, "", false},
+		{"address: the first that is up", "10.0.0.1", 0, "10.0.0.1:81", true, true},
+		{"address and port", "10.0.0.1", 80, "10.0.0.1:80", false, false},
+		{"both in one", "10.0.0.1:80", 0, "10.0.0.1:80", false, false},
+		{"both in one, and the port again", "10.0.0.1:81", 81, "10.0.0.1:81", true, false},
+		{"two ports", "10.0.0.1:80", 81, "", false, false},
+		{"mapped address", "::ffff:10.0.0.2", 0, "10.0.0.2:80", true, false},
+		{"host name in any case", "WEB.example.com", 0, "10.0.0.2:80", true, false},
+		{"host name and port", "web.example.com", 80, "10.0.0.2:80", true, false},
+		{"host name and another port", "web.example.com", 81, "", false, false},
+		{"IPv6", "2001:db8::1", 0, "[2001:db8::1]:80", false, false},
+		{"IPv6 and port", "[2001:db8::1]:80", 0, "[2001:db8::1]:80", false, false},
+		{"unknown address", "10.0.0.9", 0, "", false, false},
+		{"unknown name", "nowhere", 0, "", false, false},
+		{"nothing: no server has the empty name", "", 0, "", false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			addr, ok, err := pools.Find("app", c.server, c.port)
-			if err != nil || ok != (c.want != "") || ok && addr.String() != c.want {
-				t.Errorf("Find = %v, %v, %v; want %q", addr, ok, err, c.want)
+			addr, shared, ok, err := pools.Find("app", c.server, c.port)
+			if err != nil || ok != (c.want != "") || shared != c.shared || ok && addr.String() != c.want {
+				t.Errorf("Find = %v, %v, %v, %v; want %q, %v", addr, shared, ok, err, c.want, c.shared)
 			}
 			if up, err := pools.ServerUp("app", c.server, c.port); up != c.up || err != nil {
 				t.Errorf("ServerUp = %v, %v; want %v", up, err, c.up)
@@ -64,7 +65,7 @@ func TestPoolsUnknown(t *testing.T) {
 	for name, pools := range map[string]Pools{"none": nil, "others": testPools()} {
 		_, _, errServers := pools.Servers("x")
 		_, errUp := pools.ServerUp("x", "10.0.0.1", 80)
-		_, _, errFind := pools.Find("x", "10.0.0.1", 80)
+		_, _, _, errFind := pools.Find("x", "10.0.0.1", 80)
 		for _, err := range []error{errServers, errUp, errFind} {
 			if err == nil || err.Error() != `pool "x" not found` {
 				t.Errorf("%s: error %v", name, err)

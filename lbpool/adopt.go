@@ -1,0 +1,108 @@
+package lbpool
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A pool that adopts another one lends it its configuration and from then on forwards to it: so servers, leases, queues and
+// everything learnt stay where they are, and both handles mean the same pool. Pool.next is where a pool forwards to.
+
+// adopting is held by Adopt, which needs the locks of two pools.
+var adopting sync.Mutex
+
+// Adopt puts p in the place of old: for a configuration that was built anew while the old one is in use. Afterwards p and
+// old are two handles on one pool that has the configuration of p, its name among it, and the state of old. Requests in
+// progress go on, and none fails because of it.
+//
+// Servers with the same address and port are the same servers, as for Update: values of either pool may be used on. They keep
+// leases, counters, statistics, slow start and ejections, and what Enable, Disable, Drain and SetRatio have said; if those
+// were called on p's servers too, p's apply. Findings of health monitors are kept if the monitor of p is equal, in name, port
+// and Checker; else the server is Unchecked. Whoever waits in old's queue goes on waiting at the same
+// place. What old's Discoveries have found stands as after Update.
+//
+// Leases of p's servers that were granted before are not counted any more; so Adopt is best called before p is used.
+// A pool adopts one other at most, and is adopted by one at most: else the error says so and nothing changes. Adopting
+// itself, or once more what it has adopted, does nothing. Concurrent calls of all methods of both pools are allowed.
+func (p *Pool) Adopt(old *Pool) error {
+	adopting.Lock()
+	state := old.live()
+	if p.live() == state {
+		adopting.Unlock()
+		return nil
+	}
+	if p.next.Load() != nil {
+		adopting.Unlock()
+		return fmt.Errorf("pool %q: cannot adopt %q: it has adopted another pool", p.Name(), old.Name())
+	}
+	if old.adopted {
+		adopting.Unlock()
+		return fmt.Errorf("pool %q: cannot adopt %q: another pool has adopted it", p.Name(), old.Name())
+	}
+	old.adopted = true
+	st, changed := p.moveInto(state)
+	adopting.Unlock()
+	p.wakeAll()
+	state.wakeAll()
+	st.announce(state, changed)
+	p.notify() // Run goes on with the other
+	state.notify()
+	return nil
+}
+
+// moveInto configures state as p is configured and makes p forward to it.
+func (p *Pool) moveInto(state *Pool) (*settings, []transition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := *p.laid.settings
+	if _, plain := st.algorithm.(*leastConnections); plain {
+		st.algorithm = nil // the one in use goes on, if it is the same
+	}
+	defer p.next.Store(state)
+	return state.edit(time.Now(), CauseConfigured, "", nil, func() bool {
+		state.settleLocked(&st)
+		state.configured = p.configured
+		state.counts = slices.Concat(state.counts, p.counts)
+		state.layOutLocked(&st, true)
+		for addr, s := range state.laid.byAddr {
+			if fresh := p.laid.byAddr[addr]; fresh != nil {
+				s.overrideLocked(fresh)
+			}
+		}
+		return true
+	})
+}
+
+// overrideLocked repeats what was done to other by hand.
+func (s *Server) overrideLocked(other *Server) {
+	if ratio := other.Ratio(); ratio != max(other.configured.Ratio, 1) {
+		s.setRatioLocked(ratio)
+	}
+	switch {
+	case other.drain.on && !s.disabled:
+		s.drain, s.tallies = other.drain, nil
+	case other.disabled != other.configured.Disabled:
+		s.setDisabledLocked(other.disabled)
+	}
+}
+
+// live returns the pool that p forwards to, which is p unless it has adopted another.
+func (p *Pool) live() *Pool {
+	for next := p.next.Load(); next != nil; next = p.next.Load() {
+		p = next
+	}
+	return p
+}
+
+// live returns the server that s is now, which is another if its pool has adopted one.
+func (s *Server) live() *Server {
+	if s.pool.next.Load() == nil {
+		return s
+	}
+	if now := s.pool.live().current.Load().byAddr[s.addr]; now != nil {
+		return now
+	}
+	return s
+}
