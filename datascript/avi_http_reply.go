@@ -1,9 +1,9 @@
 package datascript
 
 import (
+	"math"
 	"net/http"
 	"net/textproto"
-	"strconv"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -137,16 +137,15 @@ func httpCloseConn(c call) int {
 	return 0
 }
 
-// status reads a status code, a number or a string of digits.
+// status reads a status code, a number or a numeral.
 func (c call) status(n, low, high int) int {
 	s, ok := text(c.arg(n))
 	if !ok {
 		c.typeError(n, "number")
 	}
-	c.read(len(s))
-	status, err := strconv.Atoi(s)
-	if err != nil || status < low || status > high {
+	f, ok := c.number(c.arg(n))
+	if !ok || f != math.Trunc(f) || f < float64(low) || f > float64(high) {
 		c.argError(n, "status %q is not between %d and %d", s, low, high)
 	}
-	return status
+	return int(f)
 }

@@ -1,11 +1,13 @@
 package datascript
 
 import (
+	"math"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 // The module avi.pool: which server the request goes to.
@@ -28,6 +30,10 @@ var poolEntries = []entry{
 // As an extension, server may be the key of a live entry in the default table
 // whose value names a server of the pool. An entry that the script has looked
 // up last counts as live in the rest of the event, unless it has removed it.
+//
+// Lua passes both results of table_lookup on, so the remaining lifetime may
+// stand where the port belongs. It is no port, unless a server of the pool
+// listens on it; such a call selects by the key that was looked up.
 func poolSelect(c call) int {
 	pools := c.pools()
 	pool := c.name(1)
@@ -35,37 +41,88 @@ func poolSelect(c call) int {
 		c.failWith(err)
 	}
 	sel := selection{pool: pool}
-	port := c.port(3)
-	if c.arg(2) != lua.LNil {
-		server := c.str(2)
-		addr, ok := c.findServer(pools, pool, server, port)
-		if !ok {
-			addr, sel.entry, ok = c.findByKey(pools, pool, server)
-			sel.key = server
+	if c.arg(2) == lua.LNil {
+		c.port(3)
+		c.selection = sel
+		return 0
+	}
+	server := c.str(2)
+	port, remainder := c.portOrRemainder(server)
+	ok := false
+	if port != 0 || !remainder {
+		sel.addr, ok = c.findServer(pools, pool, server, port)
+	}
+	switch {
+	case ok:
+	case remainder:
+		port = 0
+		sel.addr, sel.key, ok = c.findLookedUp(pools, pool)
+		sel.entry = c.found.value
+	default:
+		sel.key = server
+		sel.addr, sel.entry, ok = c.findByKey(pools, pool, server)
+	}
+	if !ok {
+		if port != 0 {
+			server += ":" + strconv.Itoa(int(port))
 		}
-		if !ok {
-			if port != 0 {
-				server += ":" + strconv.Itoa(int(port))
-			}
-			c.fail("server [%s] not found in pool %q", server, pool)
-		}
-		sel.addr = addr
+		c.fail("server [%s] not found in pool %q", server, pool)
+	}
+	if sel.key == "" {
+		sel.entry = ""
 	}
 	c.selection = sel
 	return 0
 }
 
-// findServer finds a server of the pool. If several fit, and no port was given,
-// the port of addr is 0.
+// portOrRemainder reads the third argument, a port, behind a server. It may be
+// what is left of the lifetime of the entry that server was looked up in; port
+// is 0 then if that cannot be a port.
+func (c call) portOrRemainder(server string) (port uint16, remainder bool) {
+	f := &c.found
+	left, isNumber := c.arg(3).(lua.LNumber)
+	if !isNumber || !f.ok || left != f.left || server != f.text || c.engine.env.StrictSelect {
+		return c.port(3), false
+	}
+	port, _ = asPort(float64(left))
+	return port, true
+}
+
+// findServer finds a server of the pool. If several fit, and neither the port
+// nor a look-up tells which one the script means, the port of addr is 0.
 func (c call) findServer(pools Pools, pool, server string, port uint16) (addr netip.AddrPort, ok bool) {
+	addr, shared, ok := c.find(pools, pool, server, port)
+	if !ok || !shared || port != 0 {
+		return addr, ok
+	}
+	if one := c.tx.Vars().serverAt(c.script, server); one.IsValid() {
+		if one, _, ok := c.find(pools, pool, server, one.Port()); ok {
+			return one, true
+		}
+	}
+	return netip.AddrPortFrom(addr.Addr(), 0), true
+}
+
+// findEntry finds the server that the value of an entry names, as stored. If
+// several fit, the port of addr is 0.
+func (c call) findEntry(pools Pools, pool, value string) (addr netip.AddrPort, ok bool) {
+	if one, exact := exactaddr.Parse(value); exact {
+		addr, _, ok = c.find(pools, pool, c.addrText(one.Addr()), one.Port())
+		return addr, ok
+	}
+	addr, shared, ok := c.find(pools, pool, value, 0)
+	if shared {
+		addr = netip.AddrPortFrom(addr.Addr(), 0)
+	}
+	return addr, ok
+}
+
+func (c call) find(pools Pools, pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool) {
 	addr, shared, ok, err := pools.Find(pool, server, port)
 	if err != nil {
 		c.failWith(err)
 	}
-	if shared && port == 0 {
-		addr = netip.AddrPortFrom(addr.Addr(), 0)
-	}
-	return addr, ok && server != ""
+	return addr, shared, ok && server != ""
 }
 
 // findByKey finds the server that a persistence entry names. An entry whose
@@ -83,18 +140,35 @@ func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, ent
 		c.failWith(err)
 	}
 	if !ok {
-		if !c.found.ok || c.found.key != key {
+		f := &c.found
+		if !f.ok || f.removed || f.table != "" || f.key != key {
 			return addr, "", false
 		}
-		entry = c.found.value // gone since the script has looked it up
+		entry = f.value // gone since the script has looked it up
 	}
-	if addr, ok := c.findServer(pools, pool, entry, 0); ok {
+	if addr, ok := c.findEntry(pools, pool, entry); ok {
 		return addr, entry, true
 	}
-	return addr, entry, isAddress(entry)
+	return netip.AddrPort{}, entry, isAddress(entry)
 }
 
+// findLookedUp finds the server that the entry names which was looked up last.
+// key is empty if that is not in the default table any more; then a server
+// that is gone is not found.
+func (c call) findLookedUp(pools Pools, pool string) (addr netip.AddrPort, key string, ok bool) {
+	f := &c.found
+	if f.table == "" && !f.removed {
+		key = f.key
+	}
+	if addr, ok := c.findEntry(pools, pool, f.value); ok {
+		return addr, key, true
+	}
+	return netip.AddrPort{}, key, key != "" && isAddress(f.value)
+}
+
+// isAddress reports whether the value of an entry names a server by address.
 func isAddress(s string) bool {
+	s = exactaddr.Shown(s)
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true
 	}
@@ -119,13 +193,21 @@ func poolGetServers(c call) int {
 }
 
 // get_server_status(pool, server, port) returns 1 if the server is up, else 0.
+// As in select, port may be the second result of table_lookup.
 func poolGetServerStatus(c call) int {
 	pools := c.pools()
 	pool, server := c.name(1), c.name(2)
 	if c.arg(3) == lua.LNil {
 		c.typeError(3, "number")
 	}
-	up, err := pools.ServerUp(pool, server, c.port(3))
+	port, remainder := c.portOrRemainder(server)
+	if remainder {
+		if _, _, ok := c.find(pools, pool, server, port); port == 0 || !ok {
+			addr, _ := c.findEntry(pools, pool, c.found.value)
+			port = addr.Port()
+		}
+	}
+	up, err := pools.ServerUp(pool, server, port)
 	if err != nil {
 		c.failWith(err)
 	}
@@ -201,7 +283,7 @@ func (c call) pools() Pools {
 	return c.engine.env.Pools
 }
 
-// port reads a port argument, a number or a string of digits; 0 if it is nil.
+// port reads a port argument, a number or a numeral; 0 if it is nil.
 func (c call) port(n int) uint16 {
 	v := c.arg(n)
 	if v == lua.LNil {
@@ -211,10 +293,17 @@ func (c call) port(n int) uint16 {
 	if !ok {
 		c.typeError(n, "number")
 	}
-	c.read(4 * len(s))
-	p, err := strconv.ParseUint(strings.TrimSpace(s), 10, 16)
-	if err != nil || p == 0 {
+	f, _ := c.number(v)
+	port, ok := asPort(f)
+	if !ok {
 		c.argError(n, "port %q is not between 1 and 65535", s)
 	}
-	return uint16(p)
+	return port
+}
+
+func asPort(f float64) (port uint16, ok bool) {
+	if f >= 1 && f <= 65535 && f == math.Trunc(f) {
+		return uint16(f), true
+	}
+	return 0, false
 }

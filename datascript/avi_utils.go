@@ -6,8 +6,8 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
+	"math"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -206,11 +206,11 @@ func (c call) mask(n int) string { return strings.TrimPrefix(strings.TrimSpace(c
 
 // maskLength returns the prefix length that a mask means for an address.
 func (c call) maskLength(n int, mask string, addr netip.Addr) int {
-	if bits, err := strconv.Atoi(mask); err == nil {
-		if bits < 0 || bits > addr.BitLen() {
-			c.argError(n, "prefix length %d is not between 0 and %d", bits, addr.BitLen())
+	if f, ok := number(lua.LString(mask)); ok {
+		if !(f >= 0 && f <= float64(addr.BitLen())) || f != math.Trunc(f) {
+			c.argError(n, "prefix length %s is not between 0 and %d", mask, addr.BitLen())
 		}
-		return bits
+		return int(f)
 	}
 	m, err := netip.ParseAddr(mask)
 	if err != nil || m.BitLen() != addr.BitLen() {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 // The module avi.vs: the connection, the log, and the persistence tables.
@@ -67,6 +69,12 @@ func (c call) retAddr(a netip.Addr) int {
 	return c.ret(c.state.texts.addr(a))
 }
 
+// addrText is the text of an address, which most runs do not have to make.
+func (c call) addrText(a netip.Addr) string {
+	s, _ := c.state.texts.addr(a).(lua.LString)
+	return string(s)
+}
+
 func (c call) retPort(p uint16) int { return c.ret(c.state.texts.port(p)) }
 
 // log(...) writes its arguments, joined as tostring prints them, to the
@@ -106,19 +114,23 @@ const defaultLifetime = 300 * time.Second
 // returns false if nothing was stored: for a nil key, a value that is neither
 // string, number nor boolean, or a lifetime that is not positive.
 //
-// Of three arguments, a last one that is a number or consists of digits is
-// the lifetime; else the first one is the table.
+// Of three arguments, a last one that is a number, or a text that tonumber
+// accepts, is the lifetime; else the first one is the table.
+//
+// If the value is the address of the transaction's server, and other servers
+// of its pool share that address, the entry names the server with its port;
+// table_lookup returns the address.
 func vsTableInsert(c call) int {
 	tables := c.tables()
 	n := c.countSet()
 	first, lifetime := 1, defaultLifetime
-	lastIsLifetime := n == 3 && isLifetime(c.arg(3))
+	lastIsLifetime := n == 3 && c.isLifetime(c.arg(3))
 	if n >= 4 || n == 3 && !lastIsLifetime {
 		first = 2
 	}
 	if n >= 4 || lastIsLifetime {
 		var ok bool
-		if lifetime, ok = seconds(c.arg(first + 2)); !ok || lifetime <= 0 {
+		if lifetime, ok = c.seconds(c.arg(first + 2)); !ok || lifetime <= 0 {
 			return c.retBool(false)
 		}
 	}
@@ -128,6 +140,7 @@ func vsTableInsert(c call) int {
 	if !okKey || !okValue {
 		return c.retBool(false)
 	}
+	value = c.stored(value)
 	resume := c.outside()
 	ok, err := tables.Insert(c.ctx, table, key, value, lifetime)
 	resume()
@@ -157,11 +170,11 @@ func vsTableLookup(c call) int {
 	case !ok:
 		return c.ret(lua.LNil)
 	}
-	if table == "" {
-		c.found.key, c.found.value, c.found.ok = k, value, true
-	}
-	c.L.Push(lua.LString(value))
-	c.retNumber(float64(remaining / time.Second))
+	shown := c.shown(value)
+	left := lua.LNumber(remaining / time.Second)
+	c.found = found{table: table, key: k, value: value, text: string(shown), left: left, ok: true}
+	c.L.Push(shown)
+	c.L.Push(left)
 	return 2
 }
 
@@ -195,8 +208,8 @@ func vsTableRemove(c call) int {
 	if !ok {
 		return 0
 	}
-	if table == "" && key == c.found.key {
-		c.found.ok = false
+	if table == c.found.table && key == c.found.key {
+		c.found.removed = true
 	}
 	resume := c.outside()
 	err := tables.Remove(c.ctx, table, key)
@@ -238,7 +251,7 @@ func (c call) keyAndExtension() (table string, key lua.LValue, extend time.Durat
 		key = c.arg(1)
 	}
 	if last > 0 {
-		d, ok := seconds(c.arg(last))
+		d, ok := c.seconds(c.arg(last))
 		if !ok {
 			c.typeError(last, "number")
 		}
@@ -255,21 +268,57 @@ func (c call) entryValue(v lua.LValue) (string, bool) {
 	return text(v)
 }
 
-// isLifetime reports whether the last of three arguments is a lifetime.
-func isLifetime(v lua.LValue) bool {
-	switch v := v.(type) {
-	case lua.LNumber:
-		return true
-	case lua.LString:
-		return v != "" && strings.Trim(string(v), "0123456789") == ""
+// stored returns what a table holds of a value. The address of the server in
+// use gets its port, and a mark, if it would not say which server is meant.
+func (c call) stored(value string) string {
+	_, addr := c.tx.Server()
+	if addr.IsValid() && value == c.addrText(addr.Addr()) && c.isShared(value) {
+		return exactaddr.Value(addr)
 	}
-	return false
+	return exactaddr.FromScript(value)
+}
+
+// isShared reports whether the pool of the server in use, or the pool or group
+// that a script has selected, has several servers at an address.
+func (c call) isShared(address string) bool {
+	pools := c.engine.env.Pools
+	if pools == nil {
+		return false
+	}
+	pool, _ := c.tx.Server()
+	_, shared, _, err := pools.Find(pool, address, 0)
+	if selected := c.tx.Vars().selected; !shared && selected != "" && selected != pool {
+		_, shared, _, err = pools.Find(selected, address, 0)
+	}
+	return shared && err == nil
+}
+
+// shown returns what a script sees of the value of an entry, and remembers
+// which server that means.
+func (c call) shown(value string) lua.LString {
+	vars := c.tx.Vars()
+	if addr, exact := exactaddr.Parse(value); exact {
+		text := c.addrText(addr.Addr())
+		vars.lookedUp(c.script, text, addr)
+		return lua.LString(text)
+	}
+	text := exactaddr.ToScript(value)
+	if len(vars.servers) > 0 {
+		vars.lookedUp(c.script, text, netip.AddrPort{})
+	}
+	return lua.LString(text)
+}
+
+// isLifetime reports whether the last of three arguments is a lifetime.
+func (c call) isLifetime(v lua.LValue) bool {
+	_, ok := c.number(v)
+	return ok
 }
 
 // seconds reads a lifetime. Fractions of a second are dropped; what is too
 // long for a Duration becomes the longest.
-func seconds(v lua.LValue) (time.Duration, bool) {
-	f, ok := number(v)
+func (c call) seconds(v lua.LValue) (time.Duration, bool) {
+	f, ok := c.number(v)
 	const most = float64(1<<63-1) / float64(time.Second)
 	switch {
 	case !ok, f != f:

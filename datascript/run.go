@@ -41,12 +41,8 @@ type run struct {
 	left     time.Time     // since when the host is asked
 	stop     error         // set once the script must not go on
 
-	// The last entry of the default table that a look-up has found. It may
-	// expire before the script selects by its key.
-	found struct {
-		key, value string
-		ok         bool
-	}
+	// The last entry that a look-up has found.
+	found found
 
 	// How errors travel.
 	raised  bool     // a function of the API raised the error on its way; else the VM did
@@ -74,6 +70,17 @@ type run struct {
 	rng          *rand.Rand
 
 	logLines, logBytes int
+}
+
+// A found is what the last successful look-up of an event has found. The entry
+// may expire before the script selects by its key.
+type found struct {
+	table, key string
+	value      string // as stored
+	text       string // as the script sees it
+	left       lua.LNumber
+	ok         bool
+	removed    bool // by the script, since then
 }
 
 type reply struct {
@@ -317,6 +324,7 @@ func (r *run) commit() {
 	if r.selection.pool != "" {
 		s := &r.selection
 		r.tx.SelectPool(s.pool, s.addr, s.key, s.entry)
+		r.tx.Vars().selected = s.pool
 	}
 	for _, decision := range r.decisions {
 		decision()

@@ -45,8 +45,10 @@ type Transaction interface {
 	// not said which one it means. A key
 	// that is not empty names the persistence entry (of the default table)
 	// whose value, entry, led to the server: should another server be taken
-	// in its place, that entry is to be rewritten. addr is invalid, and key
-	// set, if the entry names a server that is not in the pool any more.
+	// in its place, that entry is to be rewritten. entry is as stored: it may
+	// be an address with a port and a zero byte, where servers share the
+	// address. addr is invalid, and key set, if the entry names a server that
+	// is not in the pool any more.
 	SelectPool(pool string, addr netip.AddrPort, key, entry string)
 	// Reply answers the client in place of a server. The engine gives away
 	// header and body.

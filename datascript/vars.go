@@ -1,6 +1,7 @@
 package datascript
 
 import (
+	"net/netip"
 	"sync"
 
 	lua "github.com/yuin/gopher-lua"
@@ -13,6 +14,53 @@ import (
 type Vars struct {
 	scripts []scriptGlobals
 	reqvar  *lua.LTable
+
+	selected string // the pool, or the group, that a script has selected last
+	servers  []lookedUp
+}
+
+// A lookedUp is an address that a script has looked up, and that means one of
+// the servers which share it. Scripts see the address alone, so this is how
+// avi.pool.select knows the port.
+type lookedUp struct {
+	script *Script
+	text   string         // the address
+	server netip.AddrPort // invalid if it is not known
+	used   bool           // selected, since it was looked up
+}
+
+// maxLookedUp is how many addresses a transaction remembers. There is one for
+// each machine with several servers, of those that a script has looked up.
+const maxLookedUp = 64
+
+// lookedUp notes what a script has looked up: an address, and the server that
+// it means if the entry tells. If the script looks up two servers at one
+// address and then selects one of them, nobody knows which.
+func (v *Vars) lookedUp(s *Script, text string, server netip.AddrPort) {
+	for i := range v.servers {
+		if k := &v.servers[i]; k.script == s && k.text == text {
+			if !k.used && k.server != server {
+				server = netip.AddrPort{}
+			}
+			k.server, k.used = server, false
+			return
+		}
+	}
+	if server.IsValid() && len(v.servers) < maxLookedUp {
+		v.servers = append(v.servers, lookedUp{script: s, text: text, server: server})
+	}
+}
+
+// serverAt returns the server that an address means which the script has
+// looked up; invalid if that is not known.
+func (v *Vars) serverAt(s *Script, text string) netip.AddrPort {
+	for i := range v.servers {
+		if k := &v.servers[i]; k.script == s && k.text == text {
+			k.used = true
+			return k.server
+		}
+	}
+	return netip.AddrPort{}
 }
 
 type scriptGlobals struct {
@@ -73,4 +121,7 @@ func (v *Vars) Reset() {
 	}
 	v.scripts = v.scripts[:0]
 	v.reqvar = nil
+	v.selected = ""
+	clear(v.servers)
+	v.servers = v.servers[:0]
 }
