@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 var _ datascript.Tables = (*Tables)(nil)
@@ -47,7 +48,7 @@ type tableEntry struct {
 type Entry struct {
 	Table    string        // empty for the default table
 	Key      string        // unique in its table
-	Value    string        // never changed by Insert
+	Value    string        // never changed by Insert; "address:port" where servers of a pool share an address
 	Lifetime time.Duration // what is left of it
 }
 
@@ -79,7 +80,7 @@ func (t *Tables) Entries() []Entry {
 	var live []Entry
 	for k, e := range t.entries {
 		if left := e.expires.Sub(now); left > 0 {
-			live = append(live, Entry{k.table, k.key, e.value, left})
+			live = append(live, Entry{k.table, k.key, exactaddr.Shown(e.value), left})
 		}
 	}
 	slices.SortFunc(live, compareEntries)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 // A VirtualService takes requests through scripts and pools in the order of a real one, without sockets and without chance:
@@ -271,12 +272,15 @@ func (e *exchange) balance() bool {
 	}
 	e.tx.Pool, e.result.Pool = sel.Pool, sel.Pool
 	addr := sel.Addr
+	if addr.IsValid() && addr.Port() == 0 { // several servers share it; a real service takes one by a hash
+		addr, _, _, _ = e.vs.Pools.Find(sel.Pool, addr.Addr().String(), 0)
+	}
 	if !e.vs.isUp(sel.Pool, addr) {
 		if addr = e.vs.pick(sel.Pool); !addr.IsValid() {
 			return false
 		}
 		if sel.Key != "" {
-			e.vs.Tables.rebind(sel.Key, sel.Entry, addr)
+			e.vs.rebind(sel, addr)
 		}
 	}
 	e.tx.Addr, e.result.Server = addr, addr
@@ -311,17 +315,20 @@ func (vs *VirtualService) pick(pool string) netip.AddrPort {
 	return up[turn%len(up)]
 }
 
-// rebind makes an entry of the default table name another server, in the form in which it named the old one, if it
-// still does.
-func (t *Tables) rebind(key, entry string, addr netip.AddrPort) {
+// rebind makes the entry of a selection name another server, in the form in which it named the old one, if it still does.
+func (vs *VirtualService) rebind(sel Selection, addr netip.AddrPort) {
 	value := addr.Addr().String()
-	if _, err := netip.ParseAddrPort(entry); err == nil {
+	_, shared, _, _ := vs.Pools.Find(sel.Pool, value, 0)
+	if _, err := netip.ParseAddrPort(sel.Entry); err == nil {
 		value = addr.String()
+	} else if shared {
+		value = exactaddr.Value(addr)
 	}
+	t := &vs.Tables
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	k := tableKey{"", key}
-	if e, left := t.findLocked(k); left > 0 && e.value == entry {
+	k := tableKey{"", sel.Key}
+	if e, left := t.findLocked(k); left > 0 && e.value == sel.Entry {
 		t.putLocked(k, value, left)
 	}
 }
