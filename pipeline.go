@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/exactaddr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -244,6 +245,9 @@ func (tx *Transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bo
 // serverAddr reads the name of a server that is gone, so that its pool
 // decides whether another one takes its place.
 func serverAddr(name string) netip.AddrPort {
+	if a, ok := exactaddr.Parse(name); ok {
+		return a
+	}
 	if a, err := netip.ParseAddr(name); err == nil {
 		return netip.AddrPortFrom(a, 0)
 	}
@@ -261,7 +265,7 @@ func bindServer(tx *Transaction) {
 	if sel := &tx.selected; sel.key != "" && tx.repinned() {
 		// The entry named a server that could not be had. Of requests that
 		// find this out at the same time the first one wins.
-		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, serverValue(server, sel.entry))
+		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, tx.serverValue(server, sel.entry))
 		if err != nil {
 			tx.record.Error = err
 		}
@@ -272,10 +276,15 @@ func bindServer(tx *Transaction) {
 }
 
 // serverValue names a server the way an entry named the one before: with its
-// port or without.
-func serverValue(s *lbpool.Server, like string) string {
+// port or without. Without one, the port is kept all the same where servers of
+// the pool share the address, and scripts do not see it.
+func (tx *Transaction) serverValue(s *lbpool.Server, like string) string {
 	if _, err := netip.ParseAddrPort(like); err == nil {
 		return s.Addr().String()
 	}
-	return s.Addr().Addr().String()
+	bare := s.Addr().Addr().String()
+	if _, shared, _, _ := tx.s.pools.Find(tx.route.Pool.Name(), bare, 0); shared {
+		return exactaddr.Value(s.Addr())
+	}
+	return bare
 }
