@@ -2,51 +2,66 @@ package limpet
 
 import (
 	"context"
-	"net/netip"
+	"errors"
+	"slices"
+	"time"
 
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 )
+
+// errNotCounted means that nobody knows how many clients are bound to a server:
+// they carry the binding themselves, or the store cannot count.
+var errNotCounted = errors.New("clients are not counted")
+
+// countBound has the clients counted that are bound to draining servers of a
+// pool, until stop is called.
+func (vs *VirtualService) countBound(pool *lbpool.Pool) (stop func()) {
+	every := time.Second
+	if _, memory := vs.current.Load().Tables.(*persistence.Store); !memory {
+		every = 5 * time.Second // each time is a call to another machine
+	}
+	return pool.CountBound(vs.boundTo(pool), every)
+}
 
 // boundTo returns a function that counts the persistence entries which bind
 // clients to a server of the pool: those of the default table, where values
-// name servers, and those of the persistence profile. It is negative if that
-// cannot be known.
-func (vs *VirtualService) boundTo(pool *lbpool.Pool) func(context.Context, ...string) (int, error) {
-	return func(_ context.Context, servers ...string) (int, error) {
-		addr := netip.MustParseAddrPort(servers[0])
+// name servers, and those of the profiles.
+func (vs *VirtualService) boundTo(pool *lbpool.Pool) func(ctx context.Context, servers ...string) (int, error) {
+	return func(ctx context.Context, servers ...string) (n int, err error) {
 		s := vs.current.Load()
-		n := 0
 		if len(s.Scripts) > 0 {
 			t, ok := s.Tables.(interface {
 				CountByValue(table string) map[string]int
 			})
 			if !ok {
-				return -1, nil
+				return 0, errNotCounted
 			}
-			n += countServer(t.CountByValue(""), pool, addr)
+			counts := t.CountByValue("")
+			for _, name := range servers {
+				n += counts[name]
+			}
 		}
-		if s.Persistence != nil {
-			p, ok := s.Persistence.(interface{ CountByServer() map[string]int })
-			if !ok {
-				return -1, nil // clients carry the binding themselves
+		for _, t := range s.targets {
+			if t.profile == nil || !t.has(pool) {
+				continue
 			}
-			n += countServer(p.CountByServer(), pool, addr)
+			if t.counter == nil {
+				return 0, errNotCounted
+			}
+			names := servers
+			if t.group != nil {
+				names = slices.Clone(servers) // as they may have been bound before the pool was in the group
+				for _, name := range servers {
+					names = append(names, t.member(pool, name))
+				}
+			}
+			more, err := t.counter.Count(ctx, t.name, names...)
+			if err != nil {
+				return 0, err
+			}
+			n += more
 		}
 		return n, nil
 	}
-}
-
-// countServer adds up the counts under all names that a server has. An address
-// without a port stands for all servers there.
-func countServer(counts map[string]int, pool *lbpool.Pool, addr netip.AddrPort) int {
-	n := counts[addr.Addr().String()] + counts[addr.String()]
-	if s, _, ok := pool.Lookup(addr.String(), 0); ok {
-		if name := s.Name(); name != addr.String() {
-			n += counts[name]
-		}
-		if host := s.Hostname(); host != "" && host != s.Name() {
-			n += counts[host]
-		}
-	}
-	return n
 }

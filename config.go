@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -94,9 +95,15 @@ type Config struct {
 	// [persistence.Store] with default options, which lives as long as the
 	// virtual service.
 	Tables Tables
-	// Persistence binds clients to servers without a script: it is asked
-	// when no script has chosen a server. Nil means no such binding.
+	// Persistence binds clients to servers without a script, in each pool and
+	// each group that PoolPersistence does not name: it is asked when neither
+	// a rule nor a script has chosen a server. Nil means no such binding.
 	Persistence PersistenceProfile
+	// PoolPersistence are the profiles of pools and groups, by name;
+	// [NoPersistence] binds nobody. A group that is not named has the profile
+	// that its pools have in common. A client has a binding of its own in each
+	// of them, also where they have the same profile.
+	PoolPersistence map[string]PersistenceProfile
 
 	// PersistenceHeader names a header that each response gets, which tells what
 	// came of the client's binding to a server: the text of
@@ -196,35 +203,26 @@ type Tables interface {
 	CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error)
 }
 
-// A PersistenceProfile binds clients to servers. It must be safe for
-// concurrent use.
-type PersistenceProfile interface {
-	// Find returns the server, by address or by address and port, that the
-	// client of a request is bound to. It must not change the request.
-	Find(r *http.Request, client netip.Addr) (server string, ok bool)
-	// Bind is called when a server has answered, before the header goes to
-	// the client: it may add to the header what Find needs, or remember the
-	// server itself.
-	Bind(h http.Header, r *http.Request, client netip.Addr, server string)
-}
-
 // A snapshot is a validated Config, ready for use. Requests keep the one they
 // began with.
 type snapshot struct {
 	Config
 	pools       *lbpool.Set
 	defaultPool *lbpool.Pool
-	network     *policy.NetworkSecurity
-	security    *policy.HTTPSecurity
-	request     *policy.HTTPRequest
-	response    *policy.HTTPResponse
-	engine      *datascript.Engine
-	handles     [eventCount]bool // whether any script has code for the event
-	resolver    *clientaddr.Resolver
-	proxies     *clientaddr.Resolver // trusts those that speak the PROXY protocol
-	limiters    *connLimiters
-	denials     denials
-	proxy       http.Handler
+	targets     map[string]*target // pools and groups, by name
+	// defaultTarget is that of defaultPool.
+	defaultTarget *target
+	network       *policy.NetworkSecurity
+	security      *policy.HTTPSecurity
+	request       *policy.HTTPRequest
+	response      *policy.HTTPResponse
+	engine        *datascript.Engine
+	handles       [eventCount]bool // whether any script has code for the event
+	resolver      *clientaddr.Resolver
+	proxies       *clientaddr.Resolver // trusts those that speak the PROXY protocol
+	limiters      *connLimiters
+	denials       denials
+	proxy         http.Handler
 }
 
 // eventCount is one more than the last event.
@@ -235,6 +233,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	s := &snapshot{Config: cfg}
 	s.Pools = slices.Clone(cfg.Pools)
 	s.Scripts = slices.Clone(cfg.Scripts)
+	s.PoolPersistence = maps.Clone(cfg.PoolPersistence)
 	if s.Name == "" {
 		s.Name = "limpet"
 	}
@@ -261,11 +260,14 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	if s.PersistenceHeader = http.CanonicalHeaderKey(s.PersistenceHeader); !settable(s.PersistenceHeader) {
 		fault("persistenceHeader: ", fmt.Errorf("%q is not the name of a header to be set", s.PersistenceHeader))
 	}
-	s.compilePools(fault)
+	s.compilePools(vs, fault)
 	s.compilePolicies(vs.current.Load(), fault)
 	s.compileScripts(vs, fault)
 
 	s.compileEdge(vs.current.Load(), fault)
+	if len(faults) == 0 {
+		s.tellTargets(fault)
+	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("limpet: invalid configuration: %w", errors.Join(faults...))
 	}
@@ -329,7 +331,7 @@ func split(err error) []error {
 	return []error{err}
 }
 
-func (s *snapshot) compilePools(fault func(string, error)) {
+func (s *snapshot) compilePools(vs *VirtualService, fault func(string, error)) {
 	var err error
 	if s.pools, err = lbpool.NewSet(s.Pools...); err != nil {
 		fault("", err)
@@ -355,9 +357,10 @@ func (s *snapshot) compilePools(fault func(string, error)) {
 	case len(s.Pools) > 0:
 		s.defaultPool = s.Pools[0]
 	}
-	if s.Persistence != nil && len(s.Pools) == 0 {
+	if (s.Persistence != nil || len(s.PoolPersistence) > 0) && len(s.Pools) == 0 {
 		fault("persistence: ", errors.New("there is no pool to bind clients to"))
 	}
+	s.compileTargets(vs, fault)
 }
 
 // compilePolicies compiles the rules; those that old has, too, by name, keep

@@ -371,7 +371,7 @@ func TestRepickNever(t *testing.T) {
 	t.Run("down", func(t *testing.T) {
 		s := newSticky(t, http1, never)
 		s.stopCurrent()
-		r := s.request(http.StatusBadGateway, limpet.PersistenceHit)
+		r := s.request(http.StatusBadGateway, limpet.PersistenceNone) // nobody has answered
 		if !slices.Equal(r.Significant, []limpet.Significance{limpet.ServerFailed, limpet.Status5xx}) || r.Error == nil {
 			t.Errorf("significant: %v, error %v", r.Significant, r.Error)
 		}

@@ -178,8 +178,9 @@ avi.vs.analytics.gauge("gauge " .. name, avi.vs.analytics.SET, 1)
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
+	send(0, 1) // with which the counts of the pool's bindings begin
 	static := series()
-	send(0, n/3)
+	send(1, n/3)
 	first, before := series(), heap()
 	send(n/3, n)
 	last, after := series(), heap()

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/limpetlb/limpet/datascript"
-	"github.com/limpetlb/limpet/internal/exactaddr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -170,51 +169,27 @@ func isUnavailable(err error) bool {
 	return errors.As(err, &e) && e.Unavailable()
 }
 
-// selectPool settles where the request goes: to what a script has selected,
-// else to the server that the persistence profile names, else to any server
-// of the default pool.
+// selectPool settles where the request goes: to the pool or the group that a
+// rule or a script has selected, else to the default pool, and there to the
+// server that a rule or a script has selected, else to the one that the
+// client is bound to, else to any.
 func selectPool(tx *Transaction) {
 	if len(tx.s.Pools) == 0 {
 		return
 	}
-	*tx.route = lbpool.Route{Pool: tx.s.defaultPool, Wait: tx.r.Method == http.MethodGet}
-	group, grouped := tx.s.pools.Group(tx.selected.pool)
-	lookup := group.Lookup
-	if !grouped {
-		if p, ok := tx.s.pools.Pool(tx.selected.pool); ok {
-			tx.route.Pool = p
-		}
-		lookup = tx.route.Pool.Lookup
-	}
-	server := tx.boundServer(lookup)
-	if grouped && !tx.choosePool(group, server) {
+	t := tx.s.target(tx.selected.pool)
+	tx.binding.target = t
+	*tx.route = lbpool.Route{Pool: t.pool, Wait: tx.r.Method == http.MethodGet}
+	server, member := tx.boundServer(t)
+	switch {
+	case member != nil:
+		tx.route.Pool, tx.route.Group = member, t.group
+	case t.group != nil && !tx.choosePool(t.group, server):
 		return
 	}
 	tx.route.Hint = tx.route.Pool.HintFor(tx.out, tx.client)
-	tx.route.Hint.Key, tx.route.Hint.Server = tx.hashKey, server
-}
-
-// boundServer returns the server that the request should go to because a
-// script or the persistence profile says so.
-func (tx *Transaction) boundServer(lookup func(server string, port uint16) (*lbpool.Server, bool, bool)) netip.AddrPort {
-	switch {
-	case tx.selected.addr.IsValid():
-		return tx.selected.addr
-	case tx.selected.gone:
-		return serverAddr(tx.selected.entry)
-	case tx.selected.key != "" || tx.s.Persistence == nil:
-		return netip.AddrPort{}
-	}
-	name, ok := tx.s.Persistence.Find(tx.r, tx.client.Addr())
-	tx.lookedUp(ok, 0)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	if server, _, found := lookup(name, 0); found {
-		return server.Addr()
-	}
-	tx.selected.gone = true
-	return serverAddr(name)
+	tx.route.Hint.Key, tx.route.Hint.Server, tx.route.Hint.Tie = tx.hashKey, server, tx.selected.key
+	tx.startBinding()
 }
 
 // choosePool lets a group choose among its pools. It reports whether there is
@@ -240,51 +215,4 @@ func (tx *Transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bo
 		return false
 	}
 	return true
-}
-
-// serverAddr reads the name of a server that is gone, so that its pool
-// decides whether another one takes its place.
-func serverAddr(name string) netip.AddrPort {
-	if a, ok := exactaddr.Parse(name); ok {
-		return a
-	}
-	if a, err := netip.ParseAddr(name); err == nil {
-		return netip.AddrPortFrom(a, 0)
-	}
-	a, _ := netip.ParseAddrPort(name)
-	return a
-}
-
-// bindServer remembers which server has answered.
-func bindServer(tx *Transaction) {
-	tx.tellPersistence(tx.header())
-	server := tx.route.Server
-	if server == nil {
-		return
-	}
-	if sel := &tx.selected; sel.key != "" && tx.repinned() {
-		// The entry named a server that could not be had. Of requests that
-		// find this out at the same time the first one wins.
-		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, tx.serverValue(server, sel.entry))
-		if err != nil {
-			tx.record.Error = err
-		}
-	}
-	if p := tx.s.Persistence; p != nil {
-		p.Bind(tx.header(), tx.r, tx.client.Addr(), server.Addr().String())
-	}
-}
-
-// serverValue names a server the way an entry named the one before: with its
-// port or without. Without one, the port is kept all the same where servers of
-// the pool share the address, and scripts do not see it.
-func (tx *Transaction) serverValue(s *lbpool.Server, like string) string {
-	if _, err := netip.ParseAddrPort(like); err == nil {
-		return s.Addr().String()
-	}
-	bare := s.Addr().Addr().String()
-	if _, shared, _, _ := tx.s.pools.Find(tx.route.Pool.Name(), bare, 0); shared {
-		return exactaddr.Value(s.Addr())
-	}
-	return bare
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
@@ -14,17 +15,18 @@ import (
 // profile is a persistence profile that keeps the server in a cookie.
 type profile struct{ binds atomic.Int64 }
 
-func (*profile) Find(r *http.Request, client netip.Addr) (string, bool) {
+func (*profile) Find(r *http.Request, client netip.Addr, _ string) (string, time.Duration, error) {
 	c, err := r.Cookie("server")
 	if err != nil || !client.IsValid() {
-		return "", false
+		return "", 0, nil
 	}
-	return c.Value, true
+	return c.Value, 0, nil
 }
 
-func (p *profile) Bind(h http.Header, _ *http.Request, _ netip.Addr, server string) {
+func (p *profile) Bind(h http.Header, _ *http.Request, _ netip.Addr, _, server string) error {
 	p.binds.Add(1)
 	h.Add("Set-Cookie", (&http.Cookie{Name: "server", Value: server}).String())
+	return nil
 }
 
 // profiled is a virtual service with a profile, three servers, and a client

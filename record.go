@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
-	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -76,7 +75,11 @@ type Record struct {
 	Server      netip.AddrPort // invalid if no server was tried
 	ServerName  string         // the server's name, if it has one
 	Tried       int            // how many servers were tried
-	Persistence Persistence    // whether the client was bound to the server
+	Persistence Persistence    // what came of the client's binding to a server
+	// Joined means that another request of the client bound it first, and this
+	// one followed: Persistence is then PersistenceJoined, or why the server
+	// that the client was bound to before could not be had.
+	Joined bool
 
 	// Log are the lines of avi.vs.log, with their places.
 	Log []string
@@ -93,35 +96,50 @@ type Record struct {
 	Filtered bool
 }
 
-// Persistence says what came of a client's binding to a server.
+// Persistence says what came of a client's binding to a server. A request has
+// one.
 type Persistence uint8
 
-// What can come of a binding. The order is by how much it says.
+// What can come of a binding. The order is by how much it says: of several
+// look-ups of a script the last in this order applies.
 const (
-	PersistenceNone    Persistence = iota // nobody asked
-	PersistenceMiss                       // the client was not bound
-	PersistenceExpired                    // the client had been bound, too long ago
-	PersistenceHit                        // the client went to the server it was bound to
-	RepinDown                             // another server was taken: the bound one is down or cannot be reached
-	RepinDisabled                         // another server was taken: the bound one is disabled
-	RepinGone                             // another server was taken: the bound one is not in the pool any more
-	RepinFull                             // another server was taken: the bound one has as many connections as it may
-	RepinMaintenance                      // another server was taken: the bound one is down for maintenance
+	PersistenceNone      Persistence = iota // nobody asked for a binding, or the bound server was tried and did not answer
+	PersistenceNoKey                        // the request has nothing by which the profile knows clients; nothing was looked up
+	PersistenceInvalid                      // the request's persistence cookie could not be opened
+	PersistenceMiss                         // the client was not bound; it is now, to the server that was chosen
+	PersistenceExpired                      // the client had been bound, too long ago
+	PersistenceJoined                       // the client was not bound, and another of its requests bound it first; this one followed
+	PersistenceHit                          // the first server tried was the one that the client is bound to, and it answered
+	PersistenceAmbiguous                    // the binding names an address that several servers of the pool share, without a port
+	RepinDown                               // another server was taken: the bound one is down or could not be reached
+	RepinDisabled                           // another server was taken: the bound one is disabled
+	RepinDraining                           // another server was taken: the bound one is draining, and bound clients may not stay
+	RepinGone                               // another server was taken: the bound one is not in the pool any more
+	RepinFull                               // another server was taken: the bound one has as many connections as it may
+	RepinMaintenance                        // another server was taken: the bound one is down for maintenance
+	persistences                            // how many there are
 )
 
-var persistenceNames = [...]string{"", "miss", "expired", "hit", "repin:down", "repin:disabled", "repin:gone", "repin:full", "repin:maintenance"}
+var persistenceNames = [persistences]string{
+	"", "nokey", "invalid", "miss", "expired", "joined", "hit", "ambiguous",
+	"repin:down", "repin:disabled", "repin:draining", "repin:gone", "repin:full", "repin:maintenance",
+}
 
-// String returns "", "miss", "expired", "hit", "repin:down", "repin:disabled",
-// "repin:gone", "repin:full" or "repin:maintenance".
+// String returns "", "nokey", "invalid", "miss", "expired", "joined", "hit",
+// "ambiguous", "repin:down", "repin:disabled", "repin:draining", "repin:gone",
+// "repin:full" or "repin:maintenance".
 func (p Persistence) String() string {
-	if int(p) < len(persistenceNames) {
+	if p < persistences {
 		return persistenceNames[p]
 	}
 	return fmt.Sprintf("Persistence(%d)", uint8(p))
 }
 
-// MarshalText gives what String does.
+// MarshalText returns the same text as String.
 func (p Persistence) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// repin reports whether another server took the place of the bound one.
+func (p Persistence) repin() bool { return p >= RepinDown }
 
 func (r *Record) scriptFailed(err error) {
 	r.significant(ScriptFailed)
@@ -141,9 +159,9 @@ func (tx *Transaction) complete(p any) {
 	r.Status, r.Bytes = tx.rw.status, tx.rw.bytes
 	r.Closed = tx.closing != staysOpen
 	r.Tried = tx.route.Tried
-	r.Persistence = tx.persistence()
+	tx.concludeBinding()
 	switch {
-	case r.Persistence >= RepinDown:
+	case r.Persistence.repin():
 		r.significant(ServerChange)
 	case r.Closed && !slices.Contains(r.Significant, PolicyDrop) && !slices.Contains(r.Significant, NoServer):
 		r.significant(ScriptClosed)
@@ -196,29 +214,6 @@ func (tx *Transaction) describe() {
 	}
 }
 
-// persistence says what came of the client's binding.
-func (tx *Transaction) persistence() Persistence {
-	switch {
-	case tx.selected.gone:
-		return RepinGone
-	case !tx.route.Hint.Server.IsValid():
-		return tx.looked
-	}
-	switch tx.route.Unmet {
-	case lbpool.ReasonDown:
-		return RepinDown
-	case lbpool.ReasonDisabled:
-		return RepinDisabled
-	case lbpool.ReasonGone:
-		return RepinGone
-	case lbpool.ReasonFull:
-		return RepinFull
-	case lbpool.ReasonMaintenance:
-		return RepinMaintenance
-	}
-	return tx.looked
-}
-
 // failed reports whether the request has failed, as rate limits count it: what
 // is normal for the service is no failure.
 func (tx *Transaction) failed() bool {
@@ -226,21 +221,3 @@ func (tx *Transaction) failed() bool {
 		return (s == ServerFailed || s == ServerTimeout || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)
 	})
 }
-
-// tellPersistence puts what came of the client's binding into the header that
-// is configured for it. Nobody else's word stands there.
-func (tx *Transaction) tellPersistence(h http.Header) {
-	name := tx.s.PersistenceHeader
-	if name == "" {
-		return
-	}
-	if text := tx.persistence().String(); text != "" {
-		h.Set(name, text)
-	} else {
-		h.Del(name)
-	}
-}
-
-// PersistenceResult returns what came of the client's binding so far, as in
-// [Record].Persistence: "hit" or "repin:down" for instance, or empty.
-func (tx *Transaction) PersistenceResult() string { return tx.persistence().String() }

@@ -57,4 +57,12 @@ var (
 	_ PersistenceProfile = (*persistence.AppCookie)(nil)
 	_ PersistenceProfile = (*persistence.CustomHeader)(nil)
 	_ context.Context    = (*Transaction)(nil)
+
+	// What profiles can do beside.
+	_ PersistenceClaimer = (*persistence.ClientIP)(nil)
+	_ PersistenceClaimer = (*persistence.AppCookie)(nil)
+	_ PersistenceKeeper  = (*persistence.ClientIP)(nil)
+	_ PersistenceKeeper  = (*persistence.AppCookie)(nil)
+	_ PersistenceCounter = (*persistence.ClientIP)(nil)
+	_ PersistenceCounter = (*persistence.AppCookie)(nil)
 )

@@ -10,21 +10,23 @@ type Significance uint8
 
 // The reasons. [Logging].Ignore takes out those that are normal for a service.
 const (
-	PolicyDrop     Significance = iota + 1 // a policy refused the connection or the request
-	RateLimited                            // a rate limit was exceeded, and that is why
-	ScriptFailed                           // a script failed
-	ScriptClosed                           // a script closed the connection
-	ScriptRefused                          // a script answered with status 400 or more
-	ServerChange                           // the server that the client was bound to could not be had
-	NoServer                               // no server could be had
-	ServerFailed                           // a server was tried and gave no answer
-	ServerTimeout                          // a server was tried and gave no answer in time
-	ServerReselect                         // more than one server was tried
-	SlowResponse                           // the response took longer to begin than Logging.SlowResponse
-	ClientGone                             // the client left before it had its answer
-	Status4xx                              // the response's status is 400 to 499
-	Status5xx                              // the response's status is 500 or more
-	BadProxyHeader                         // a proxy sent no valid PROXY header
+	PolicyDrop      Significance = iota + 1 // a policy refused the connection or the request
+	RateLimited                             // a rate limit was exceeded, and that is why
+	ScriptFailed                            // a script failed
+	ScriptClosed                            // a script closed the connection
+	ScriptRefused                           // a script answered with status 400 or more
+	ServerChange                            // the server that the client was bound to could not be had
+	NoServer                                // no server could be had
+	ServerFailed                            // a server was tried and gave no answer
+	ServerTimeout                           // a server was tried and gave no answer in time
+	ServerReselect                          // more than one server was tried
+	SlowResponse                            // the response took longer to begin than Logging.SlowResponse
+	ClientGone                              // the client left before it had its answer
+	Status4xx                               // the response's status is 400 to 499
+	Status5xx                               // the response's status is 500 or more
+	BadProxyHeader                          // a proxy sent no valid PROXY header
+	ServerAmbiguous                         // a binding names an address that several servers share; once a minute for each pool
+	BindingInvalid                          // the client's persistence cookie could not be opened
 )
 
 // significances name the reasons, in words and by the code that Avi Vantage
@@ -45,6 +47,9 @@ var significances = [...]struct{ text, code string }{
 	Status4xx:      {"status 4xx", "ADF_RESPONSE_CODE_4XX"},
 	Status5xx:      {"status 5xx", "ADF_RESPONSE_CODE_5XX"},
 	BadProxyHeader: {"no valid PROXY header", "ADF_BAD_PROXY_HEADER"},
+
+	ServerAmbiguous: {"server ambiguous", "SERVER_AMBIGUOUS"},
+	BindingInvalid:  {"persistence cookie invalid", "ADF_PERSISTENCE_COOKIE_INVALID"},
 }
 
 func (s Significance) known() bool { return s > 0 && int(s) < len(significances) }

@@ -54,12 +54,15 @@ func (tr *trace) Authenticate(*http.Request) (string, error) {
 
 func (tr *trace) Challenge() string { return "Basic" }
 
-func (tr *trace) Find(*http.Request, netip.Addr) (string, bool) {
+func (tr *trace) Find(*http.Request, netip.Addr, string) (string, time.Duration, error) {
 	tr.add("persistence")
-	return "", false
+	return "", 0, nil
 }
 
-func (tr *trace) Bind(http.Header, *http.Request, netip.Addr, string) { tr.add("binding") }
+func (tr *trace) Bind(http.Header, *http.Request, netip.Addr, string, string) error {
+	tr.add("binding")
+	return nil
+}
 
 // tracingTables note who asks, which scripts tell by the key.
 type tracingTables struct {

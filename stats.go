@@ -23,6 +23,9 @@ type Stats struct {
 	Hits   uint64 // requests whose client went to the server it was bound to
 	Misses uint64 // requests whose client was not bound, or not any more
 	Repins uint64 // requests whose client was bound to a server that could not be had
+	// Persistence are the same counts in full, for each pool and each group that
+	// requests were for, by name.
+	Persistence []TargetStats
 
 	// Scripts are the counts of the script engine, which begins anew with
 	// each configuration.
@@ -37,7 +40,8 @@ func (vs *VirtualService) Stats() Stats {
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Repins: c.repins.Load(),
 		OpenConnections: vs.open.total(), DeniedConnections: c.deniedConns.Load(),
 		LimitedConnections: c.limitedConns.Load(), BadProxyHeaders: c.badProxyHeaders.Load(),
-		Scripts: vs.current.Load().engine.Stats(),
+		Persistence: vs.targetStats(),
+		Scripts:     vs.current.Load().engine.Stats(),
 	}
 }
 
@@ -72,13 +76,12 @@ func (c *counters) add(r *Record) {
 	if slices.Contains(r.Significant, PolicyDrop) {
 		c.policyDrops.Add(1)
 	}
-	switch r.Persistence {
-	case PersistenceNone:
-	case PersistenceHit:
+	switch p := r.Persistence; {
+	case p == PersistenceHit:
 		c.hits.Add(1)
-	case PersistenceMiss, PersistenceExpired:
+	case p == PersistenceMiss, p == PersistenceExpired:
 		c.misses.Add(1)
-	default:
+	case p.repin():
 		c.repins.Add(1)
 	}
 }

@@ -45,6 +45,8 @@ type Transaction struct {
 	selected selection
 	pinned   bool        // a request policy has selected, and scripts cannot
 	looked   Persistence // how the best look-up ended
+	binding  binding
+	answered bool // by a server
 	vars     datascript.Vars
 
 	reply   *reply
@@ -71,8 +73,9 @@ type Transaction struct {
 	route  *lbpool.Route
 	shared *shared
 
-	noRoute lbpool.Route // stands for route where there are no pools
-	record  Record
+	noRoute   lbpool.Route // stands for route where there are no pools
+	claimFunc func(chosen, failed *lbpool.Server) *lbpool.Server
+	record    Record
 }
 
 // shared is what others get to see of a transaction: handlers, transports,
@@ -165,7 +168,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 
 // free gives the transaction to the next request.
 func (tx *Transaction) free() {
-	*tx = Transaction{vars: tx.vars}
+	*tx = Transaction{vars: tx.vars, claimFunc: tx.claimFunc}
 	transactions.Put(tx)
 }
 
@@ -345,27 +348,6 @@ func (tx *Transaction) forwarded() *http.Request {
 // A sentContext is the context of the request that the next handler gets: that
 // of the transaction, and what is for the server alone.
 type sentContext struct{ context.Context }
-
-// lookedUp notes how a look-up of a persistence entry ended.
-func (tx *Transaction) lookedUp(found bool, remaining time.Duration) {
-	result := PersistenceMiss
-	switch {
-	case found:
-		result = PersistenceHit
-	case remaining < 0:
-		result = PersistenceExpired
-	}
-	// A transaction may look up several keys; a hit says most.
-	if tx.looked != PersistenceHit && result > tx.looked {
-		tx.looked = result
-	}
-}
-
-// repinned reports whether another server took the place of the one that an
-// entry named.
-func (tx *Transaction) repinned() bool {
-	return tx.selected.gone || tx.route.Unmet != lbpool.ReasonNone
-}
 
 // finish is the end of every transaction: it sends what is to be sent, and
 // writes the record.

@@ -3,6 +3,8 @@ package limpet
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -17,7 +19,8 @@ import (
 // the servers of its pools, or to a handler that it wraps. It is an
 // [http.Handler]; all methods may be called concurrently.
 type VirtualService struct {
-	current atomic.Pointer[snapshot]
+	current  atomic.Pointer[snapshot]
+	updating sync.Mutex // one update at a time
 
 	// What outlives a configuration.
 	tables    func() Tables
@@ -29,6 +32,8 @@ type VirtualService struct {
 	health    healthCounts
 	throttles [logClasses]throttle
 	metrics   datascript.Metrics // of scripts
+	outcomes  sync.Map           // name of a target → *outcomes
+	keeper    keeper
 
 	active activity
 	uncut  context.Context // ends when hijacked connections are to be closed
@@ -47,6 +52,7 @@ func New(cfg Config) (*VirtualService, error) {
 		transport: sync.OnceValue(func() http.RoundTripper { return lbpool.NewHTTP1(nil) }),
 		changed:   make(chan struct{}, 1),
 		active:    newActivity(),
+		keeper:    newKeeper(),
 	}
 	vs.uncut, vs.cut = context.WithCancel(context.Background())
 	vs.health.begun = time.Now()
@@ -57,13 +63,25 @@ func New(cfg Config) (*VirtualService, error) {
 }
 
 // Update replaces the configuration as a whole. If there is an error, nothing
-// changes. Requests under way keep the configuration they began with. Tables,
-// pools and groups keep what they hold, if cfg has the same ones.
+// changes. Requests under way keep the configuration they began with.
+//
+// Objects may be the same ones as before, or made anew: a pool takes over what
+// the pool of the same name knows of its servers, see [lbpool.Pool.Adopt]; the
+// profile of a pool or a group takes over the bindings of the one before if it
+// knows clients by the same thing. So an update loses no client.
 func (vs *VirtualService) Update(cfg Config) error {
+	vs.updating.Lock()
+	defer vs.updating.Unlock()
 	s, err := vs.compile(cfg)
 	if err != nil {
 		return err
 	}
+	if old := vs.current.Load(); old != nil {
+		if err := s.adopt(old); err != nil {
+			return fmt.Errorf("limpet: invalid configuration: %w", err)
+		}
+	}
+	s.warn()
 	vs.current.Store(s)
 	select {
 	case vs.changed <- struct{}{}:
@@ -94,10 +112,12 @@ var ErrRunning = errors.New("limpet: virtual service is running already")
 
 // Run runs the health monitors and the discoveries of all pools, also of those
 // that updates bring, until ctx ends. It returns when they have stopped: nil,
-// or [ErrRunning] at once. A virtual service whose pools have neither needs no
-// Run, except to end drains: while it is running, the clients that are bound to
-// a draining server are counted in the default table and in the persistence
-// profile, if these can count. Virtual services may share a pool; when the one
+// or [ErrRunning] at once. A virtual service whose pools have neither needs Run
+// for two things only. While it is running, the clients that are bound to a
+// draining server are counted in the default table and in the persistence
+// profiles, if these can count. And bindings are renewed as long as an exchange
+// lasts, such as a WebSocket or a stream; otherwise only at its end. Virtual
+// services may share a pool; when the one
 // that runs its monitors stops, another takes over. Requests need it until the
 // last one has ended: end ctx after [VirtualService.Shutdown].
 func (vs *VirtualService) Run(ctx context.Context) error {
@@ -114,6 +134,11 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 		stop context.CancelFunc
 		done chan struct{}
 	}
+	wg.Go(func() {
+		vs.keeper.run(ctx, func(target string, err error) {
+			vs.current.Load().Logger.LogAttrs(ctx, slog.LevelWarn, "binding not renewed", slog.String("pool", target), slog.Any("error", err))
+		})
+	})
 	monitored := map[*lbpool.Pool]monitoring{}
 	for {
 		pools := vs.current.Load().Pools
@@ -128,7 +153,7 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 			monitored[p] = monitoring{stop, done}
 			wg.Go(func() {
 				defer close(done)
-				defer p.CountBound(vs.boundTo(p), 0)()
+				defer vs.countBound(p)()
 				_ = p.Run(poolCtx) // its only error is the context's
 			})
 		}

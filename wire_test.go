@@ -240,7 +240,7 @@ func TestFramingHeaders(t *testing.T) {
 // A status that is none fails the script, instead of the connection.
 func TestOddStatus(t *testing.T) {
 	w := newWire(t, http1) // whose log must not speak of a panic
-	for _, status := range []string{"0", "-1", "99", "100", "101", "103", "199", "600", "999", "1000", "2^31", "2^53", "0/0", "1/0", "-1/0", "204.5", "'abc'", "''", "' 200'", "'200 OK'", "nil", "{}", "true", "print"} {
+	for _, status := range []string{"0", "-1", "99", "100", "101", "103", "199", "600", "999", "1000", "2^31", "2^53", "0/0", "1/0", "-1/0", "204.5", "'abc'", "''", "'200 OK'", "nil", "{}", "true", "print"} {
 		for _, event := range []string{"-- HTTP_REQ\n", "-- HTTP_RESP\n"} {
 			got, _, _ := w.run(compile(t, "odd", event+"avi.http.response("+status+", {}, 'body')"))
 			if rec := w.recs.next(t); got != 500 || len(rec.ScriptErrors) != 1 {

@@ -1,7 +1,9 @@
 package lbpool
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -26,30 +28,75 @@ var adopting sync.Mutex
 // Leases of p's servers that were granted before are not counted any more; so Adopt is best called before p is used.
 // A pool adopts one other at most, and is adopted by one at most: else the error says so and nothing changes. Adopting
 // itself, or once more what it has adopted, does nothing. Concurrent calls of all methods of both pools are allowed.
-func (p *Pool) Adopt(old *Pool) error {
-	adopting.Lock()
-	state := old.live()
-	if p.live() == state {
-		adopting.Unlock()
-		return nil
+func (p *Pool) Adopt(old *Pool) error { return adoptAll([]adoption{{p, old}}) }
+
+// Adopt lets each pool of s adopt the pool of the same name in old, if there is another one of that name, as [Pool.Adopt] says.
+// A pool that has been used already, by another owner for instance, stays as it is. If the pool in old has been adopted by
+// another one, the error says so and nothing changes.
+func (s *Set) Adopt(old *Set) error {
+	var all []adoption
+	for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+		if before, ok := old.pools[name]; ok && !s.pools[name].used() {
+			all = append(all, adoption{s.pools[name], before})
+		}
 	}
-	if p.next.Load() != nil {
-		adopting.Unlock()
-		return fmt.Errorf("pool %q: cannot adopt %q: it has adopted another pool", p.Name(), old.Name())
+	return adoptAll(all)
+}
+
+// used reports whether the pool has adopted another, has granted a lease, or runs.
+func (p *Pool) used() bool {
+	if p.next.Load() != nil || len(p.running) > 0 {
+		return true
 	}
-	if old.adopted {
-		adopting.Unlock()
-		return fmt.Errorf("pool %q: cannot adopt %q: another pool has adopted it", p.Name(), old.Name())
+	return slices.ContainsFunc(p.current.Load().servers, func(s *Server) bool { return s.requests.Load() > 0 })
+}
+
+// An adoption is what Adopt is called for.
+type adoption struct{ pool, old *Pool }
+
+// fault tells why the adoption must not be. It is called with adopting held.
+func (a adoption) fault() error {
+	switch {
+	case a.pool.next.Load() != nil:
+		return fmt.Errorf("pool %q: cannot adopt %q: it has adopted another pool", a.pool.Name(), a.old.Name())
+	case a.old.adopted:
+		return fmt.Errorf("pool %q: cannot adopt %q: another pool has adopted it", a.pool.Name(), a.old.Name())
 	}
-	old.adopted = true
-	st, changed := p.moveInto(state)
-	adopting.Unlock()
-	p.wakeAll()
-	state.wakeAll()
-	st.announce(state, changed)
-	p.notify() // Run goes on with the other
-	state.notify()
 	return nil
+}
+
+func adoptAll(all []adoption) error {
+	announce, err := prepareAll(all)
+	for _, f := range announce {
+		f()
+	}
+	return err
+}
+
+// prepareAll carries out adoptions, and returns what is to be done when no lock is held any more.
+func prepareAll(all []adoption) (announce []func(), err error) {
+	adopting.Lock()
+	defer adopting.Unlock()
+	all = slices.DeleteFunc(all, func(a adoption) bool { return a.pool.live() == a.old.live() })
+	for _, a := range all {
+		err = errors.Join(err, a.fault())
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range all {
+		state := a.old.live()
+		a.old.adopted = true
+		st, changed := a.pool.moveInto(state)
+		announce = append(announce, func() {
+			a.pool.wakeAll()
+			state.wakeAll()
+			st.announce(state, changed)
+			a.pool.notify() // Run goes on with the other
+			state.notify()
+		})
+	}
+	return announce, nil
 }
 
 // moveInto configures state as p is configured and makes p forward to it.

@@ -54,7 +54,7 @@ func TestDrainTakesNoNewClients(t *testing.T) {
 			}
 		}
 		bound := mustAcquire(t, p, Hint{Server: s.Addr()})
-		if keep && (bound.Server != s || bound.Unmet != ReasonNone) || !keep && (bound.Server == s || bound.Unmet != ReasonDisabled) {
+		if keep && (bound.Server != s || bound.Unmet != ReasonNone) || !keep && (bound.Server == s || bound.Unmet != ReasonDraining) {
 			t.Errorf("keeping bound clients: %t; got %s, unmet %q", keep, bound.Server.Name(), bound.Unmet)
 		}
 		bound.Release(Outcome{})

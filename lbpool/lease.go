@@ -30,8 +30,10 @@ const (
 	ReasonNone Reason = iota
 	// ReasonDown means that the server is down or ejected, or that it is excluded because it could not be reached.
 	ReasonDown
-	// ReasonDisabled means that the server is disabled, or draining without Config.Drain.KeepBound.
+	// ReasonDisabled means that the server is disabled.
 	ReasonDisabled
+	// ReasonDraining means that the server is draining without Config.Drain.KeepBound.
+	ReasonDraining
 	// ReasonGone means that the pool has no such server.
 	ReasonGone
 	// ReasonFull means that the server has as many connections as it may have.
@@ -40,7 +42,7 @@ const (
 	ReasonMaintenance
 )
 
-// String returns "", "down", "disabled", "gone", "full" or "maintenance".
+// String returns "", "down", "disabled", "draining", "gone", "full" or "maintenance".
 func (r Reason) String() string {
 	if int(r) >= len(reasons) {
 		return fmt.Sprintf("Reason(%d)", uint8(r))
@@ -48,7 +50,7 @@ func (r Reason) String() string {
 	return reasons[r]
 }
 
-var reasons = [...]string{"", "down", "disabled", "gone", "full", "maintenance"}
+var reasons = [...]string{"", "down", "disabled", "draining", "gone", "full", "maintenance"}
 
 // UnavailableError is the error of Acquire when the wanted server cannot be had and the pool never picks another one.
 // It matches ErrNoServer.

@@ -269,7 +269,7 @@ func TestStrings(t *testing.T) {
 		got  fmt.Stringer
 		want string
 	}{
-		{ReasonNone, ""}, {ReasonDown, "down"}, {ReasonDisabled, "disabled"}, {ReasonGone, "gone"}, {ReasonFull, "full"}, {ReasonMaintenance, "maintenance"}, {Reason(9), "Reason(9)"},
+		{ReasonNone, ""}, {ReasonDown, "down"}, {ReasonDisabled, "disabled"}, {ReasonDraining, "draining"}, {ReasonGone, "gone"}, {ReasonFull, "full"}, {ReasonMaintenance, "maintenance"}, {Reason(9), "Reason(9)"},
 		{Up, "up"}, {Down, "down"}, {Disabled, "disabled"}, {Ejected, "ejected"}, {Draining, "draining"}, {Maintenance, "maintenance"}, {Removed, "removed"}, {State(9), "State(9)"},
 		{CauseConfigured, "configured"}, {CauseMonitor, "monitor"}, {CausePassive, "passive"}, {CauseOperator, "operator"}, {CauseDrained, "drained"}, {Cause(9), "Cause(9)"},
 		{RepickImmediately, "immediately"}, {RepickNever, "never"}, {RepickAfterFailures, "after failures"}, {Repick(9), "Repick(9)"},

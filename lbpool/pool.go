@@ -398,7 +398,7 @@ func (snap *snapshot) standing(s *Server, h *Hint) Reason {
 	case Up:
 	case Draining:
 		if !snap.drain.KeepBound {
-			reason = ReasonDisabled
+			reason = ReasonDraining
 		}
 	case Disabled:
 		reason = ReasonDisabled

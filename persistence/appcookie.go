@@ -1,6 +1,8 @@
 package persistence
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"iter"
 	"net/http"
@@ -24,24 +26,36 @@ type AppCookieConfig struct {
 	// [DefaultAppCookieTimeout]; the longest is [DefaultMaxLifetime].
 	Timeout time.Duration
 
-	// MaxEntries is how many sessions are remembered. The default is [DefaultMaxEntries]. When there
-	// are more, those that did not come back go first. Their memory is bounded besides, by
-	// [DefaultMaxTableBytes].
+	// MaxAge is how long a session keeps its server at most, whatever its client does. Zero and
+	// negative mean no such end.
+	MaxAge time.Duration
+
+	// MaxEntries is how many sessions of each target are remembered. The default is
+	// [DefaultMaxEntries]. When there are more, those that did not come back go first. Their memory
+	// is bounded besides, by [DefaultMaxTableBytes].
 	MaxEntries int
 
 	// Sessions, if not nil, keeps the servers instead of the profile's own memory, so that they
 	// survive a restart or are shared; see [Sessions]. MaxEntries is then ignored.
 	Sessions Sessions
 
-	// Table is the name of the table of Sessions. No two profiles should share one.
+	// Table names the tables of Sessions. No two profiles should have the same.
 	Table string
 }
 
-// An AppCookie is a persistence profile that knows clients by a cookie of the application itself, or
-// by a query parameter of the same name if the request does not have the cookie. It learns which
-// server a session is on when a response sets the cookie, or when a request brings one that is not
-// known yet, and forgets it when a response deletes the cookie. It keeps the servers in memory, unless
-// it is told to keep them elsewhere.
+// maxSessionTries is how many sessions of a request are looked up.
+const maxSessionTries = 8
+
+// An AppCookie is a persistence profile that knows clients by the session of the application itself.
+// A request names its session by a cookie, by a path parameter (/cart;jsessionid=1234, in any letter
+// case) or by a query parameter of the cookie's name. If it names several, the first one that is
+// bound applies, in the order of this list, and only if none is bound the first one is bound; more
+// than eight are not looked at.
+//
+// The profile learns which server a session is on when a response sets the cookie, or when a request
+// brings one that is not known yet, and forgets it when a response deletes the cookie. It keeps the
+// servers in memory, unless it is told to keep them elsewhere. Cookies are read as browsers read
+// them, which accept more than the rules for servers allow: quotes, blanks and JSON in values.
 //
 // Values longer than [DefaultMaxKeyBytes] are ignored. The methods may be called concurrently. Make
 // one with [NewAppCookie].
@@ -52,117 +66,240 @@ type AppCookie struct {
 
 // NewAppCookie returns a profile without sessions. The error names every field that cannot be.
 func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
+	var faults []error
 	if c.Name == "" {
-		return nil, errors.New("persistence: Name: is missing")
+		faults = append(faults, errors.New("persistence: Name: is missing"))
+	} else {
+		faults = checkName(c.Name)
 	}
-	if faults := checkName(c.Name); len(faults) > 0 {
+	p := &AppCookie{name: strings.Clone(c.Name)}
+	p.sessions.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
+	p.sessions.make = func() *Table[string, string] {
+		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
+	}
+	p.sessions.text = func(session string) string { return session }
+	if err := p.sessions.init(positive(c.Timeout, DefaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table); err != nil {
+		faults = append(faults, err)
+	}
+	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &AppCookie{
-		name: strings.Clone(c.Name),
-		sessions: sessions[string]{
-			Table:   newStringTable(Options{MaxEntries: c.MaxEntries, Sliding: true}.withDefaults()),
-			timeout: positive(c.Timeout, DefaultAppCookieTimeout),
-			shared:  c.Sessions,
-			table:   strings.Clone(c.Table),
-			text:    func(session string) string { return session },
-		},
-	}, nil
+	return p, nil
 }
 
-// Find returns the server of the session that the request names and starts its timeout anew.
-func (p *AppCookie) Find(r *http.Request, _ netip.Addr) (server string, ok bool) {
-	session := p.session(r)
-	if session == "" {
-		return "", false
+// Targets makes the tables of the targets. The error is always nil.
+func (p *AppCookie) Targets(_ string, all []string, has func(target, server string) bool) error {
+	p.sessions.setTargets(all, has)
+	return nil
+}
+
+// Find returns the server that the request's session is bound to in the target, and what is left of
+// that after starting its timeout anew: less than zero if it expired so long ago. The error is
+// [ErrNoKey] if the request has no session, or that of the Sessions.
+func (p *AppCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
+	_, server, remaining, err = p.find(r, target)
+	p.sessions.noteFound(r, server)
+	return server, remaining, err
+}
+
+// find returns the first session that is bound, and its server, or else the first session.
+func (p *AppCookie) find(r *http.Request, target string) (session, server string, remaining time.Duration, err error) {
+	tries := 0
+	for s := range p.named(r) {
+		var left time.Duration
+		server, left, err = p.sessions.find(r, target, s)
+		if tries++; tries == 1 || server != "" {
+			session = s
+		}
+		if server != "" || err != nil {
+			return session, server, left, err
+		}
+		if remaining == 0 {
+			remaining = left
+		}
+		if tries == maxSessionTries {
+			break
+		}
 	}
-	return p.sessions.find(r, session)
+	if tries == 0 {
+		err = ErrNoKey
+	}
+	return session, "", remaining, err
 }
 
-// Bind remembers server for the session that the response header h begins, or else for the one that
-// the request names.
-func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, server string) {
+// Claim binds the request's session to server, unless it is bound to another one than instead, and
+// returns the server that it is then bound to. A request without a session is not bound.
+func (p *AppCookie) Claim(r *http.Request, _ netip.Addr, target, server, instead string) (bound string, err error) {
+	session, several := "", false
+	for s := range p.named(r) {
+		if session != "" {
+			several = true
+			break
+		}
+		session = s
+	}
+	if several { // one of them may be bound
+		if session, bound, _, err = p.find(r, target); err != nil || bound != "" && bound != instead {
+			return cmp.Or(bound, server), err
+		}
+	}
+	if session == "" || len(server) > DefaultMaxValueBytes {
+		return server, nil
+	}
+	return p.sessions.claim(r, target, strings.Clone(session), server, instead)
+}
+
+// Bind remembers server for each session that the response header h begins, whatever it was bound
+// to, and forgets that of the request if h deletes it. If h does neither, it starts the timeout of
+// the request's session anew; if that is not bound it is bound to server. To move it use
+// [AppCookie.Claim]. The error is that of the Sessions.
+func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) (err error) {
+	if len(server) > DefaultMaxValueBytes {
+		return nil
+	}
 	set := false
 	for _, line := range h["Set-Cookie"] {
-		if !strings.HasPrefix(strings.TrimLeft(line, " \t"), p.name) {
+		if !strings.HasPrefix(strings.TrimLeft(line, cookieBlanks), p.name) {
 			continue
 		}
-		c, err := http.ParseSetCookie(line)
-		if err != nil || c.Name != p.name {
+		c, ok := parseSetCookie(line, time.Now())
+		if !ok || c.name != p.name {
 			continue
 		}
 		set = true
-		if c.Value == "" || c.MaxAge < 0 || !c.Expires.IsZero() && c.MaxAge == 0 && c.Expires.Before(time.Now()) {
-			p.sessions.forget(r, p.session(r))
-		} else {
-			p.bind(r, c.Value, server)
+		var e error
+		switch {
+		case c.deletes || c.value == "":
+			e = p.forget(r, target)
+		case len(c.value) <= DefaultMaxKeyBytes:
+			e = p.sessions.put(r, target, strings.Clone(c.value), server)
 		}
+		err = cmp.Or(err, e)
 	}
-	if !set {
-		p.bind(r, p.session(r), server)
+	if set {
+		return err
 	}
+	session, bound, _, err := p.find(r, target)
+	if bound != "" || err != nil {
+		if errors.Is(err, ErrNoKey) {
+			err = nil
+		}
+		return err
+	}
+	_, err = p.sessions.claim(r, target, strings.Clone(session), server, "")
+	return err
 }
 
-// CountByServer returns how many sessions are remembered in memory for each server, like
-// [CountByValue].
-func (p *AppCookie) CountByServer() map[string]int { return CountByValue(p.sessions.Table) }
-
-// Stats returns the counters of the profile's table in memory.
-func (p *AppCookie) Stats() Stats { return p.sessions.Stats() }
-
-func (p *AppCookie) bind(r *http.Request, session, server string) {
-	if session == "" || len(session) > DefaultMaxKeyBytes || len(server) > DefaultMaxValueBytes {
-		return
+// forget forgets the session of a request.
+func (p *AppCookie) forget(r *http.Request, target string) error {
+	session, bound, _, err := p.find(r, target)
+	if bound == "" {
+		if errors.Is(err, ErrNoKey) {
+			err = nil
+		}
+		return err
 	}
-	if bound, _, ok := p.sessions.Peek(session); !ok || bound != server {
-		session, server = detach(session, server)
-	}
-	p.sessions.bind(r, session, server)
+	return p.sessions.forget(r, target, session)
 }
 
-// session returns the session that a request names, or "".
-func (p *AppCookie) session(r *http.Request) string {
-	for value := range cookieValues(r, p.name) {
-		if value != "" {
-			return value
-		}
+// Keep starts the timeout of the request's session anew, if it is bound. It is for connections that
+// stay open.
+func (p *AppCookie) Keep(r *http.Request, _ netip.Addr, target string) error {
+	_, _, _, err := p.find(r, target)
+	if errors.Is(err, ErrNoKey) {
+		return nil
 	}
-	if r.URL == nil {
-		return ""
-	}
-	for query := r.URL.RawQuery; query != ""; {
-		var parameter string
-		parameter, query, _ = strings.Cut(query, "&")
-		name, value, _ := strings.Cut(parameter, "=")
-		if name != p.name || value == "" {
-			continue
-		}
-		if value, err := url.QueryUnescape(value); err == nil {
-			return value
-		}
-	}
-	return ""
+	return err
 }
 
-// cookieValues returns an iterator over the values of the request's cookies of that name, without
-// the quotes some of them have (RFC 6265, section 4.1.1). It allocates nothing.
-func cookieValues(r *http.Request, name string) iter.Seq[string] {
+// Timeout returns how long a session without requests is remembered.
+func (p *AppCookie) Timeout() time.Duration { return p.sessions.timeout }
+
+// Count returns how many sessions are bound in the target to one of the servers, or to any if none is
+// given. The error is that of the Sessions, or one that wraps [errors.ErrUnsupported] if they cannot
+// count.
+func (p *AppCookie) Count(ctx context.Context, target string, servers ...string) (n int, err error) {
+	return p.sessions.count(ctx, target, servers)
+}
+
+// Adopt takes over the sessions in memory of old, an *AppCookie with the same Name, and reports
+// whether it is one. Call it before p is used. The Timeout and MaxAge of p apply from the next
+// request of a session, and if old has another MaxEntries the sessions are copied, which misses
+// those that old is told of meanwhile.
+func (p *AppCookie) Adopt(old any) bool {
+	o, ok := old.(*AppCookie)
+	return ok && o != nil && o.name == p.name && p.sessions.adopt(&o.sessions)
+}
+
+// Stats returns the sum of the counters of the profile's tables in memory.
+func (p *AppCookie) Stats() Stats { return p.sessions.stats() }
+
+// named returns an iterator over the sessions that a request names: by its cookies, by its path, by
+// its query.
+func (p *AppCookie) named(r *http.Request) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for _, line := range r.Header["Cookie"] {
-			for line != "" {
-				var pair string
-				pair, line, _ = strings.Cut(line, ";")
-				key, value, _ := strings.Cut(pair, "=")
-				if strings.Trim(key, " \t") != name {
+		if r == nil {
+			return
+		}
+		for value := range cookieValues(r, p.name) {
+			if isSession(value) && !yield(value) {
+				return
+			}
+		}
+		if r.URL == nil {
+			return
+		}
+		for value := range pathParameters(r.URL, p.name) {
+			if isSession(value) && !yield(value) {
+				return
+			}
+		}
+		for query := r.URL.RawQuery; query != ""; {
+			var parameter string
+			parameter, query, _ = strings.Cut(query, "&")
+			name, value, _ := strings.Cut(parameter, "=")
+			if name != p.name {
+				continue
+			}
+			if value, err := url.QueryUnescape(value); err == nil && isSession(value) && !yield(value) {
+				return
+			}
+		}
+	}
+}
+
+func isSession(value string) bool { return value != "" && len(value) <= DefaultMaxKeyBytes }
+
+// pathParameters returns an iterator over the values of the parameters of that name, in any letter
+// case, in all segments of a path.
+func pathParameters(u *url.URL, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		path, escaped := u.Path, u.RawPath != ""
+		if escaped {
+			path = u.RawPath
+		}
+		for {
+			_, rest, ok := strings.Cut(path, ";")
+			if !ok {
+				return
+			}
+			end := strings.IndexAny(rest, ";/")
+			if end < 0 {
+				end = len(rest)
+			}
+			path = rest[end:]
+			key, value, _ := strings.Cut(rest[:end], "=")
+			if !strings.EqualFold(key, name) {
+				continue
+			}
+			if escaped {
+				var err error
+				if value, err = url.PathUnescape(value); err != nil {
 					continue
 				}
-				value = strings.Trim(value, " \t")
-				if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
-					value = value[1 : n-1]
-				}
-				if !yield(value) {
-					return
-				}
+			}
+			if !yield(value) {
+				return
 			}
 		}
 	}

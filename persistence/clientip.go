@@ -1,11 +1,11 @@
 package persistence
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -23,16 +23,24 @@ type ClientIPConfig struct {
 	// [DefaultClientIPTimeout]; the longest is [DefaultMaxLifetime].
 	Timeout time.Duration
 
-	// MaxEntries is how many clients are remembered. The default is [DefaultMaxEntries]. When there
-	// are more, those that did not come back go first. Of each network, see [AddrOwner], at most
-	// [DefaultMaxPerOwner] are remembered.
+	// MaxAge is how long a client keeps its server at most, whatever it does. Zero and negative mean
+	// no such end.
+	MaxAge time.Duration
+
+	// MaxEntries is how many clients of each target are remembered. The default is
+	// [DefaultMaxEntries]. When there are more, those that did not come back go first.
 	MaxEntries int
 
+	// MaxPerOwner is how many clients of one network, see [AddrOwner], are remembered for each
+	// target. Zero and negative mean as many as there is room for: a network with many clients then
+	// gives way to others only in a full table.
+	MaxPerOwner int
+
 	// Sessions, if not nil, keeps the servers instead of the profile's own memory, so that they
-	// survive a restart or are shared; see [Sessions]. MaxEntries is then ignored.
+	// survive a restart or are shared; see [Sessions]. MaxEntries and MaxPerOwner are then ignored.
 	Sessions Sessions
 
-	// Table is the name of the table of Sessions. No two profiles should share one.
+	// Table names the tables of Sessions. No two profiles should have the same.
 	Table string
 }
 
@@ -43,7 +51,7 @@ type ClientIP struct {
 	clients      sessions[netip.Addr]
 }
 
-// NewClientIP returns a profile without clients. The error names every mask that is out of range.
+// NewClientIP returns a profile without clients. The error names every field that cannot be.
 func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	p := &ClientIP{mask4: c.Mask4, mask6: c.Mask6}
 	if p.mask4 == 0 {
@@ -59,39 +67,87 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	if p.mask6 < 0 || p.mask6 > 128 {
 		faults = append(faults, fmt.Errorf("persistence: Mask6: %d is not from 0 to 128", c.Mask6))
 	}
+	p.clients.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
+	p.clients.maxPerOwner = positive(c.MaxPerOwner, entriesCeiling)
+	p.clients.make = func() *Table[netip.Addr, string] {
+		o := Options{MaxEntries: p.clients.maxEntries, MaxPerOwner: p.clients.maxPerOwner, Sliding: true}
+		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
+	}
+	p.clients.text = netip.Addr.String
+	if err := p.clients.init(positive(c.Timeout, DefaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table); err != nil {
+		faults = append(faults, err)
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
-	}
-	timeout := positive(c.Timeout, DefaultClientIPTimeout)
-	p.clients = sessions[netip.Addr]{
-		Table:   NewTableByOwner[netip.Addr, string](Options{MaxEntries: c.MaxEntries, Sliding: true}, AddrOwner),
-		timeout: timeout,
-		shared:  c.Sessions,
-		table:   strings.Clone(c.Table),
-		text:    netip.Addr.String,
 	}
 	return p, nil
 }
 
-// Find returns the server of the client and starts its timeout anew.
-func (p *ClientIP) Find(r *http.Request, client netip.Addr) (server string, ok bool) {
-	return p.clients.find(r, p.key(client))
+// Targets makes the tables of the targets; see the package documentation. The error is always nil.
+func (p *ClientIP) Targets(_ string, all []string, has func(target, server string) bool) error {
+	p.clients.setTargets(all, has)
+	return nil
 }
 
-// Bind remembers server for the client and starts its timeout anew. An invalid address is not
-// remembered.
-func (p *ClientIP) Bind(_ http.Header, r *http.Request, client netip.Addr, server string) {
-	if client.IsValid() {
-		p.clients.bind(r, p.key(client), server)
+// Find returns the server that the client is bound to in the target, and what is left of that after
+// starting its timeout anew: less than zero if it expired so long ago. The error is [ErrNoKey] for an
+// invalid address, or that of the Sessions.
+func (p *ClientIP) Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error) {
+	if !client.IsValid() {
+		return "", 0, ErrNoKey
 	}
+	server, remaining, err = p.clients.find(r, target, p.key(client))
+	p.clients.noteFound(r, server)
+	return server, remaining, err
 }
 
-// CountByServer returns how many clients are remembered in memory for each server, like
-// [CountByValue].
-func (p *ClientIP) CountByServer() map[string]int { return CountByValue(p.clients.Table) }
+// Claim binds the client to server, unless it is bound to another one than instead, and returns the
+// server that it is then bound to. An invalid address is not bound.
+func (p *ClientIP) Claim(r *http.Request, client netip.Addr, target, server, instead string) (bound string, err error) {
+	if !client.IsValid() {
+		return server, nil
+	}
+	return p.clients.claim(r, target, p.key(client), server, instead)
+}
 
-// Stats returns the counters of the profile's table in memory.
-func (p *ClientIP) Stats() Stats { return p.clients.Stats() }
+// Bind starts the timeout of the client anew. If it is not bound it is bound to server; to move a
+// client use [ClientIP.Claim]. An invalid address is not remembered.
+func (p *ClientIP) Bind(_ http.Header, r *http.Request, client netip.Addr, target, server string) error {
+	if !client.IsValid() {
+		return nil
+	}
+	return p.clients.renew(r, target, p.key(client), server)
+}
+
+// Keep starts the timeout of the client anew, if it is bound. It is for connections that stay open.
+func (p *ClientIP) Keep(r *http.Request, client netip.Addr, target string) error {
+	if !client.IsValid() {
+		return nil
+	}
+	return p.clients.keep(r, target, p.key(client))
+}
+
+// Timeout returns how long a client without requests is remembered.
+func (p *ClientIP) Timeout() time.Duration { return p.clients.timeout }
+
+// Count returns how many clients are bound in the target to one of the servers, or to any if none is
+// given. The error is that of the Sessions, or one that wraps [errors.ErrUnsupported] if they cannot
+// count.
+func (p *ClientIP) Count(ctx context.Context, target string, servers ...string) (n int, err error) {
+	return p.clients.count(ctx, target, servers)
+}
+
+// Adopt takes over the clients in memory of old, a *ClientIP with the same masks, and reports whether
+// it is one. Call it before p is used. The Timeout and MaxAge of p apply from the next request of a
+// client, and if old has another MaxEntries or MaxPerOwner the clients are copied, which misses those
+// that old is told of meanwhile.
+func (p *ClientIP) Adopt(old any) bool {
+	o, ok := old.(*ClientIP)
+	return ok && o != nil && o.mask4 == p.mask4 && o.mask6 == p.mask6 && p.clients.adopt(&o.clients)
+}
+
+// Stats returns the sum of the counters of the profile's tables in memory.
+func (p *ClientIP) Stats() Stats { return p.clients.stats() }
 
 func (p *ClientIP) key(client netip.Addr) netip.Addr {
 	client = client.Unmap().WithZone("")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // A CustomHeaderConfig configures a [CustomHeader].
@@ -55,16 +56,23 @@ func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 	return &CustomHeader{http.CanonicalHeaderKey(c.Name), maps.Clone(c.Servers)}, nil
 }
 
-// Find returns the server that the request's header asks for. Only the first of several lines
-// counts.
-func (p *CustomHeader) Find(r *http.Request, _ netip.Addr) (server string, ok bool) {
+// Find returns the server that the request's header asks for, whatever the target. Only the first of
+// several lines applies. The error is [ErrNoKey] if the request does not have the header.
+func (p *CustomHeader) Find(r *http.Request, _ netip.Addr, _ string) (server string, remaining time.Duration, err error) {
 	lines := r.Header[p.name]
 	if len(lines) == 0 {
-		return "", false
+		return "", 0, ErrNoKey
 	}
-	server, ok = p.servers[lines[0]]
-	return server, ok
+	server, ok := p.servers[lines[0]]
+	if !ok {
+		return "", 0, nil
+	}
+	NoteSource(r.Context(), FromMap)
+	return server, endless, nil
 }
 
-// Bind does nothing: which client belongs to which server is up to the clients.
-func (p *CustomHeader) Bind(http.Header, *http.Request, netip.Addr, string) {}
+// Bind does nothing: which client belongs to which server is up to the clients. The error is always
+// nil.
+func (p *CustomHeader) Bind(_ http.Header, _ *http.Request, _ netip.Addr, _, _ string) error {
+	return nil
+}

@@ -1,6 +1,7 @@
 package persistence_test
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -23,12 +24,12 @@ func ExampleClientIP() {
 		return
 	}
 	request := httptest.NewRequest(http.MethodGet, "/", nil)
-	profile.Bind(http.Header{}, request, netip.MustParseAddr("2001:db8::1"), "10.0.0.1:80")
-	fmt.Println(profile.Find(request, netip.MustParseAddr("2001:db8::2")))
-	fmt.Println(profile.CountByServer())
+	profile.Bind(http.Header{}, request, netip.MustParseAddr("2001:db8::1"), "web", "10.0.0.1:80")
+	fmt.Println(profile.Find(request, netip.MustParseAddr("2001:db8::2"), "web"))
+	fmt.Println(profile.Count(context.Background(), "web", "10.0.0.1:80"))
 	// Output:
-	// 10.0.0.1:80 true
-	// map[10.0.0.1:80:1]
+	// 10.0.0.1:80 10m0s <nil>
+	// 1 <nil>
 }
 
 // The client keeps its server in a cookie that it cannot read.
@@ -45,19 +46,24 @@ func ExampleHTTPCookie() {
 		fmt.Println(err)
 		return
 	}
+	if err := profile.Targets("web", []string{"web"}, nil); err != nil { // as a virtual service does
+		fmt.Println(err)
+		return
+	}
 	client := netip.MustParseAddr("192.0.2.1")
 	first := httptest.NewRequest(http.MethodGet, "/", nil)
 	response := http.Header{}
-	profile.Bind(response, first, client, "10.0.0.1:80")
+	profile.Bind(response, first, client, "web", "10.0.0.1:80")
 	cookie, _ := http.ParseSetCookie(response.Get("Set-Cookie"))
 	fmt.Println(cookie.Name, strings.HasPrefix(cookie.Value, "1.2026-11."))
 
 	second := httptest.NewRequest(http.MethodGet, "/", nil)
 	second.AddCookie(cookie)
-	fmt.Println(profile.Find(second, client))
+	server, remaining, err := profile.Find(second, client, "web")
+	fmt.Println(server, remaining > 7*time.Hour, err)
 	// Output:
 	// STICKY true
-	// 10.0.0.1:80 true
+	// 10.0.0.1:80 true <nil>
 }
 
 // The application's own session cookie decides, and its name in the query does as well.
@@ -70,11 +76,11 @@ func ExampleAppCookie() {
 	client := netip.MustParseAddr("192.0.2.1")
 	login := httptest.NewRequest(http.MethodPost, "/login", nil)
 	response := http.Header{"Set-Cookie": {"JSESSIONID=1234; Path=/"}}
-	profile.Bind(response, login, client, "10.0.0.1:80")
+	profile.Bind(response, login, client, "web", "10.0.0.1:80")
 
 	cart := httptest.NewRequest(http.MethodGet, "/cart?JSESSIONID=1234", nil)
-	fmt.Println(profile.Find(cart, client))
-	// Output: 10.0.0.1:80 true
+	fmt.Println(profile.Find(cart, client, "web"))
+	// Output: 10.0.0.1:80 20m0s <nil>
 }
 
 // Clients that know where they belong say so.
@@ -89,6 +95,7 @@ func ExampleCustomHeader() {
 	}
 	request := httptest.NewRequest(http.MethodGet, "/", nil)
 	request.Header.Set("X-Shard", "us")
-	fmt.Println(profile.Find(request, netip.MustParseAddr("192.0.2.1")))
-	// Output: 10.0.1.1:80 true
+	server, _, err := profile.Find(request, netip.MustParseAddr("192.0.2.1"), "web")
+	fmt.Println(server, err)
+	// Output: 10.0.1.1:80 <nil>
 }

@@ -4,13 +4,16 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding/base64"
-	"encoding/binary"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,36 +43,57 @@ func (k CookieKey) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 
 // An HTTPCookieConfig configures an [HTTPCookie]. The zero value is useful.
 type HTTPCookieConfig struct {
-	// Name is the name of the cookie, at most 128 bytes. The default is [DefaultCookieName].
-	// Profiles whose servers differ need different names.
+	// Name is the name of the cookie, at most 128 bytes. The default is [DefaultCookieName]. It is
+	// also how the names of the cookies of other targets begin, see [HTTPCookie]. Profiles whose
+	// servers differ need different names.
 	Name string
 
 	// Keys are the keys that cookies are opened with; the first also seals them. To change keys
 	// without losing clients, put the new one first where all instances already know it, and drop
 	// the old one after Timeout. Replace a key before it has sealed 2^32 cookies.
 	//
-	// No keys mean a random one: then cookies are good for this profile alone, until the program
-	// ends.
+	// No keys mean a random one: then cookies are good for this profile alone, and those that adopt
+	// it, until the program ends.
 	Keys []CookieKey
 
-	// Timeout is how long a cookie is good for, from when it was first sent to the client; what the
-	// client does with it does not matter. Zero and negative mean for ever.
+	// Timeout is how long a cookie is good for, from when it was last sent to the client. It is sent
+	// again with the first answer after a quarter of Timeout is over. So a client that pauses for
+	// three quarters of Timeout keeps its server. A connection that stays open renews no cookie.
+	// Zero and negative mean for ever.
 	Timeout time.Duration
 
-	// AlwaysSend sends the cookie with every response, which starts Timeout anew. By default it is
-	// sent when the request has none that names the server.
+	// MaxAge is how long a client keeps its server at most, whatever it does. Zero and negative mean
+	// no such end.
+	MaxAge time.Duration
+
+	// AlwaysSend sends the cookie with every response. By default it is sent when the request has
+	// none that names the server, and again for Timeout.
 	AlwaysSend bool
+
+	// CacheableToo also sends the cookie with responses that caches may give to other clients, those
+	// with the Cache-Control public or s-maxage. By default these never have one.
+	CacheableToo bool
+
+	// PassToServers leaves the cookies in the requests that servers get; see
+	// [HTTPCookie.StripRequest].
+	PassToServers bool
 
 	// HTTPOnly hides the cookie from scripts of the page.
 	HTTPOnly bool
-	// Secure makes the client send the cookie over TLS only.
+	// Secure makes the client send the cookie over TLS only. SameSite=None requires it.
 	Secure bool
 	// SameSite says with which requests from other sites the client sends the cookie. Zero leaves
 	// it to the client.
 	SameSite http.SameSite
 
-	// Persistent makes the client keep the cookie for Timeout. By default, and if there is no
-	// Timeout, it keeps it until it is closed.
+	// Path is the path at and below which the client sends the cookie. The default is "/".
+	Path string
+	// Domain is the domain with whose hosts the client uses the cookie. By default it is the host
+	// that sent it.
+	Domain string
+
+	// Persistent makes the client keep the cookie for Timeout, or MaxAge if that is over sooner. By
+	// default, and if there is neither, it keeps it until it is closed.
 	Persistent bool
 }
 
@@ -77,48 +101,53 @@ type HTTPCookieConfig struct {
 // only the profile can read and make. It keeps nothing in memory, and all instances with the same
 // configuration understand one another's cookies.
 //
-// A cookie that is forged, damaged, too old, or made for another name or with an unknown key is no
+// Each target has a cookie of its own, so that answers which arrive at the same time do not overwrite
+// one another. The default target, or the only one, uses Name, others Name.TARGET, where bytes that
+// cannot be in a name are written as %XX; if that is longer than 128 bytes it is "Name." and 16
+// hexadecimal digits. The target is also sealed inside, and decides: the name only finds the cookie.
+// Of several that are good the one that was sent last applies, as one of them may be left over from
+// another Path. When another target becomes the default one, the old cookie moves to its new name.
+//
+// A cookie that is forged, damaged, too old, or made for another Name or with an unknown key is no
 // cookie. Clocks of instances may differ by a minute. Cookies are sealed with AES-256-GCM and a random
-// nonce; their length does not tell which server they name. A client may pass its cookie on to
-// others, like any cookie.
+// nonce; their length does not tell which server they name, as long as that has at most 47 bytes.
+// A client may pass its cookie on to others, like any cookie.
+//
+// Earlier versions had one cookie, without a target. Where there is only one target, and no MaxAge, this
+// version writes the same, so that old and new instances agree during an upgrade. Where there are
+// several, such a cookie is good for the default target, and for each that has its server and no cookie
+// of its own, and is replaced at the next answer.
 //
 // The methods may be called concurrently. Make one with [NewHTTPCookie].
 type HTTPCookie struct {
 	config HTTPCookieConfig
 	keys   []cookieKey
+	random bool // no keys are configured
+
+	mu      sync.Mutex                               // held to change targets
+	targets atomic.Pointer[map[string]*cookieTarget] // never changed, only swapped
 }
 
-type cookieKey struct {
-	id   string
-	aead cipher.AEAD // makes and finds its nonces
-}
-
-// A cookie is version, ".", key ID, ".", and in base64 the time it was made (seconds since 1970, 8
-// bytes) and the nonce, the sealed text and its tag. The text is the server, padded.
 const (
-	cookieVersion   = "1"
-	cookieTimeBytes = 8
-	cookiePad       = 48 // an IPv6 address and port and its length fit
-	maxCookieServer = 255
-	maxCookieValue  = 512 // of any cookie that is worth opening
-	maxCookieTries  = 8   // cookies of the right name that are opened, for a request
-	cookieClockSkew = time.Minute
+	maxCookieServer  = 255
+	maxCookieTries   = 8  // cookies of each name that are opened, for a request
+	maxCookieTargets = 64 // for each of which a client may have a cookie
 )
-
-var cookieEncoding = base64.RawURLEncoding.Strict()
 
 // NewHTTPCookie returns a profile. The error names every field that cannot be.
 func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
+	c.Name, c.Path, c.Domain = strings.Clone(c.Name), strings.Clone(c.Path), strings.Clone(c.Domain)
 	if c.Name == "" {
 		c.Name = DefaultCookieName
 	}
-	c.Timeout = max(c.Timeout, 0)
-	p := &HTTPCookie{config: c}
-	faults := checkName(c.Name)
-	if !c.Secure && (hasPrefixFold(c.Name, "__Secure-") || hasPrefixFold(c.Name, "__Host-")) {
-		faults = append(faults, fmt.Errorf("persistence: Secure: clients refuse a cookie named %q without it", c.Name))
+	if c.Path == "" {
+		c.Path = "/"
 	}
-	if len(c.Keys) == 0 {
+	c.Timeout, c.MaxAge = max(c.Timeout, 0), max(c.MaxAge, 0)
+	p := &HTTPCookie{config: c, random: len(c.Keys) == 0}
+	p.targets.Store(&map[string]*cookieTarget{})
+	faults := append(checkName(c.Name), checkAttributes(c)...)
+	if p.random {
 		c.Keys = []CookieKey{{ID: "0", Secret: make([]byte, 32)}}
 		rand.Read(c.Keys[0].Secret) // never fails
 	}
@@ -152,120 +181,405 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	return p, nil
 }
 
-// Find returns the server that the request's cookie names.
-func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr) (server string, ok bool) {
-	c, ok := p.find(r)
-	return c.server, ok
+// checkAttributes returns why browsers would not keep the cookie.
+func checkAttributes(c HTTPCookieConfig) (faults []error) {
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("persistence: "+format, args...))
+	}
+	host, http1 := hasPrefixFold(c.Name, "__Host-"), hasPrefixFold(c.Name, "__Http-") || hasPrefixFold(c.Name, "__Host-Http-")
+	switch {
+	case c.Secure:
+	case host, http1, hasPrefixFold(c.Name, "__Secure-"):
+		fault("Secure: clients refuse a cookie named %q without it", c.Name)
+	case c.SameSite == http.SameSiteNoneMode:
+		fault("Secure: clients refuse a cookie with SameSite=None without it")
+	}
+	if http1 && !c.HTTPOnly {
+		fault("HTTPOnly: clients refuse a cookie named %q without it", c.Name)
+	}
+	switch {
+	case !strings.HasPrefix(c.Path, "/"):
+		fault("Path: %q does not begin with /", c.Path)
+	case (&http.Cookie{Name: "n", Path: c.Path}).Valid() != nil:
+		fault("Path: %q has a character that cannot be in a cookie", c.Path)
+	case host && c.Path != "/":
+		fault("Path: clients refuse a cookie named %q with another one than /", c.Name)
+	}
+	switch {
+	case c.Domain == "":
+	case (&http.Cookie{Name: "n", Domain: c.Domain}).Valid() != nil:
+		fault("Domain: %q is not a domain", c.Domain)
+	case host:
+		fault("Domain: clients refuse a cookie named %q with it", c.Name)
+	}
+	return faults
 }
 
-// Bind adds a cookie that names server to the header h, if one is needed. It adds none for a server
-// whose name is longer than 255 bytes.
-func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, server string) {
-	if len(server) > maxCookieServer {
-		return
+// A cookieTarget is what a profile knows of a target.
+type cookieTarget struct {
+	name       string
+	id         targetID
+	own, other string // the name its cookie is written under, and another it may be found under
+	only       bool   // there is no other target
+	has        func(target, server string) bool
+}
+
+// Targets tells the profile which targets there are, which of them is the default one, and by has
+// whether one of them has a server; has may be nil and is called concurrently. It may be called
+// again at any time, and with the targets of another service: it leaves what is known of others.
+// The error says that there are more than 64 targets, each of which has a cookie in every request; it
+// changes nothing. Until a target is named here its cookie is Name.TARGET, and that of the target ""
+// is Name.
+func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target, server string) bool) error {
+	if len(all) > maxCookieTargets {
+		return fmt.Errorf("persistence: %d targets have cookies of the name %s, at most %d are allowed: use a profile that keeps a table, or several with different paths",
+			len(all), p.config.Name, maxCookieTargets)
 	}
-	now := time.Now()
-	made := now
-	if !p.config.AlwaysSend {
-		if c, ok := p.find(r); ok && c.server == server {
-			if c.current {
-				return
-			}
-			made = c.made // sealed again with the new key, but no younger
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	targets := maps.Clone(*p.targets.Load())
+	for _, name := range all {
+		t := p.newTarget(name, name == defaultTarget || len(all) == 1)
+		t.only, t.has = len(all) == 1, has
+		targets[t.name] = t
+	}
+	p.targets.Store(&targets)
+	return nil
+}
+
+// newTarget returns a target that uses the name of the configuration if it is the default one.
+func (p *HTTPCookie) newTarget(name string, isDefault bool) *cookieTarget {
+	t := &cookieTarget{name: strings.Clone(name), id: targetIDOf(name), own: targetCookieName(p.config.Name, name), other: p.config.Name}
+	if isDefault {
+		t.own, t.other = t.other, t.own
+	}
+	return t
+}
+
+// target returns what is known of a target.
+func (p *HTTPCookie) target(name string) *cookieTarget {
+	if t := (*p.targets.Load())[name]; t != nil {
+		return t
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t := (*p.targets.Load())[name]; t != nil {
+		return t
+	}
+	t := p.newTarget(name, name == "")
+	t.only = name == ""
+	more := maps.Clone(*p.targets.Load())
+	more[t.name] = t
+	p.targets.Store(&more)
+	return t
+}
+
+// targetCookieName returns the name of the cookie of a target that is not the default one.
+func targetCookieName(name, target string) string {
+	const digits = "0123456789ABCDEF"
+	b := append(make([]byte, 0, maxCookieName), name...)
+	b = append(b, '.')
+	for i := range len(target) {
+		if c := target[i]; isTokenByte(c) && c != '%' {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', digits[c>>4], digits[c&15])
 		}
 	}
+	if len(b) > maxCookieName {
+		sum := sha256.Sum256([]byte(target))
+		b = hex.AppendEncode(append(b[:0], name+"."...), sum[:8])
+	}
+	return string(b)
+}
+
+func isTokenByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}
+
+// Find returns the server that the request's cookie for the target names, and what is left of its time:
+// less than zero if it was over so long ago. The error is [ErrInvalidCookie] if there are cookies of
+// its name and none can be opened.
+func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
+	now := time.Now()
+	l := p.look(r, p.target(target), now)
+	switch {
+	case l.found:
+		NoteSource(r.Context(), FromCookie)
+		return l.cookie.server, p.left(l.cookie, now), nil
+	case l.invalid && !l.opened:
+		return "", 0, ErrInvalidCookie
+	}
+	return "", l.lapsed, nil
+}
+
+// left returns what is left of the time of a cookie, at most 0 if it is over.
+func (p *HTTPCookie) left(c openedCookie, now time.Time) time.Duration {
+	left := endless
+	if p.config.Timeout > 0 {
+		left = p.config.Timeout - now.Sub(c.last)
+	}
+	if p.config.MaxAge > 0 {
+		left = min(left, p.config.MaxAge-now.Sub(c.first))
+	}
+	return left
+}
+
+// A cookieLook is what was found among the cookies of a request that a target may have.
+type cookieLook struct {
+	cookie  openedCookie // the one that applies
+	found   bool
+	own     bool          // it has the name that it is written under
+	invalid bool          // there are some that cannot be opened
+	opened  bool          // there are some that can, whatever is in them
+	sealed  bool          // one of them says that it is for this target
+	lapsed  time.Duration // since the time of one of them was over, negative
+
+	alien openedCookie // what has the name of the configuration and is not, or not only, for this target
+}
+
+// look looks at the cookies of a request for a target.
+func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l cookieLook) {
+	var tries [2]int
+	legacy := cookieLook{} // what does not say for which target it is, among several
+	for name, value := range cookiePairs(r) {
+		which := 0
+		if name == t.other {
+			which = 1
+		} else if name != t.own {
+			continue
+		}
+		if tries[which]++; tries[which] > maxCookieTries {
+			continue
+		}
+		c, ok := p.open(value)
+		if !ok || now.Sub(c.last) < -cookieClockSkew || now.Sub(c.first) < -cookieClockSkew {
+			l.invalid = true
+			continue
+		}
+		l.opened = true
+		mine := c.targeted && c.target == t.id
+		l.sealed = l.sealed || mine
+		left := p.left(c, now)
+		switch {
+		case c.targeted && !mine, !c.targeted && !t.only:
+			if left <= 0 || name != p.config.Name {
+				continue
+			}
+			if l.alien.value == "" || c.last.After(l.alien.last) {
+				l.alien = c
+			}
+			if !c.targeted && p.isFor(t, c.server) && (!legacy.found || c.last.After(legacy.cookie.last)) {
+				legacy.cookie, legacy.found, legacy.own = c, true, which == 0
+			}
+		case left <= 0:
+			if l.lapsed == 0 || left > l.lapsed {
+				l.lapsed = min(left, -1)
+			}
+		case !l.found, c.last.After(l.cookie.last), which == 0 && !l.own && !c.last.Before(l.cookie.last):
+			l.cookie, l.found, l.own = c, true, which == 0
+		}
+	}
+	if !l.found && legacy.found {
+		l.cookie, l.found, l.own = legacy.cookie, true, legacy.own
+	}
+	return l
+}
+
+// isFor reports whether a cookie that does not say for which target it was made is for this one: it has
+// the server, or it is the default one and no other has it.
+func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
+	if t.has == nil || t.has(t.name, server) {
+		return true
+	}
+	if t.own != p.config.Name {
+		return false
+	}
+	for _, other := range *p.targets.Load() {
+		if other.has != nil && other.has(other.name, server) {
+			return false
+		}
+	}
+	return true
+}
+
+// Bind adds a cookie that names server to the header h, if one is needed and h is not that of an
+// answer for caches. It adds none for a server whose name is longer than 255 bytes. The error is
+// always nil.
+func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) error {
+	if len(server) > maxCookieServer || !p.config.CacheableToo && isPublic(h) {
+		return nil
+	}
+	now, t := time.Now(), p.target(target)
+	l := p.look(r, t, now)
+	c := openedCookie{server: server, target: t.id, first: now, last: now}
+	c.targeted = !t.only || l.sealed || p.config.MaxAge > 0
+	if l.found && l.cookie.server == server {
+		if p.isCurrent(l.cookie, c.targeted, now) {
+			return nil
+		}
+		c.first = l.cookie.first
+	}
+	if t.own == p.config.Name {
+		p.moveAlien(h, r, t, l.alien, now)
+	}
+	p.set(h, t.own, p.seal(c), c, now)
+	return nil
+}
+
+// isCurrent reports whether a cookie need not be sent again.
+func (p *HTTPCookie) isCurrent(c openedCookie, targeted bool, now time.Time) bool {
+	return !p.config.AlwaysSend && c.current && (c.targeted || !targeted) &&
+		(p.config.Timeout == 0 || now.Sub(c.last) < p.config.Timeout/4)
+}
+
+// moveAlien saves a cookie that is about to be overwritten and that other targets than t need, unless they
+// have cookies of their own.
+func (p *HTTPCookie) moveAlien(h http.Header, r *http.Request, t *cookieTarget, c openedCookie, now time.Time) {
+	if c.value == "" {
+		return
+	}
+	for _, other := range *p.targets.Load() {
+		switch {
+		case other == t, other.own == p.config.Name,
+			c.targeted && c.target != other.id,
+			!c.targeted && (other.has == nil || !other.has(other.name, c.server)):
+			continue
+		}
+		if l := p.look(r, other, now); l.found && l.own {
+			continue
+		}
+		value := c.value
+		if !c.targeted || !c.current {
+			c := c
+			c.target, c.targeted = other.id, true
+			value = p.seal(c)
+		}
+		p.set(h, other.own, value, c, now)
+	}
+}
+
+// set adds a cookie to the header of an answer.
+func (p *HTTPCookie) set(h http.Header, name, value string, c openedCookie, now time.Time) {
 	cookie := http.Cookie{
-		Name:     p.config.Name,
-		Value:    p.seal(server, made),
-		Path:     "/",
+		Name:     name,
+		Value:    value,
+		Path:     p.config.Path,
+		Domain:   p.config.Domain,
 		HttpOnly: p.config.HTTPOnly,
 		Secure:   p.config.Secure,
 		SameSite: p.config.SameSite,
 	}
-	if p.config.Persistent && p.config.Timeout > 0 {
-		left := made.Add(p.config.Timeout).Sub(now)
-		cookie.MaxAge = max(1, int(min(left/time.Second, 1<<31-1)))
+	if p.config.Persistent && p.config.Timeout+p.config.MaxAge != 0 {
+		cookie.MaxAge = max(1, int(min(p.left(c, now)/time.Second, 1<<31-1)))
 	}
 	h.Add("Set-Cookie", cookie.String())
 }
 
-// openedCookie is what a cookie says.
-type openedCookie struct {
-	server  string
-	made    time.Time
-	current bool // sealed with the first key
-}
-
-// find returns what the first good cookie of the request says.
-func (p *HTTPCookie) find(r *http.Request) (openedCookie, bool) {
-	tries := 0
-	for value := range cookieValues(r, p.config.Name) {
-		if c, ok := p.open(value, time.Now()); ok {
-			return c, true
-		}
-		if tries++; tries == maxCookieTries {
-			break
+// isPublic reports whether caches may give an answer with this header to other clients.
+func isPublic(h http.Header) bool {
+	for _, line := range h["Cache-Control"] {
+		for line != "" {
+			var directive string
+			directive, line, _ = strings.Cut(line, ",")
+			name, _, _ := strings.Cut(directive, "=")
+			if name = strings.Trim(name, cookieBlanks); strings.EqualFold(name, "public") || strings.EqualFold(name, "s-maxage") {
+				return true
+			}
 		}
 	}
-	return openedCookie{}, false
+	return false
 }
 
-// seal returns the value of a cookie.
-func (p *HTTPCookie) seal(server string, made time.Time) string {
-	key := &p.keys[0]
-	text := make([]byte, (1+len(server)+cookiePad-1)/cookiePad*cookiePad)
-	text[0] = byte(len(server))
-	copy(text[1:], server)
-	sealed := binary.BigEndian.AppendUint64(make([]byte, 0, cookieTimeBytes+key.aead.Overhead()+len(text)), uint64(made.Unix()))
-	sealed = key.aead.Seal(sealed, nil, text, p.bound(key.id, sealed))
-
-	value := make([]byte, 0, len(cookieVersion)+len(key.id)+2+cookieEncoding.EncodedLen(len(sealed)))
-	value = append(value, cookieVersion+"."...)
-	value = append(append(value, key.id...), '.')
-	return string(cookieEncoding.AppendEncode(value, sealed))
-}
-
-// open returns what the value of a cookie says at a time.
-func (p *HTTPCookie) open(value string, now time.Time) (c openedCookie, ok bool) {
-	if len(value) > maxCookieValue || strings.ContainsAny(value, "\r\n") { // which the decoder skips
-		return c, false
+// StripRequest takes the profile's cookies out of the header of a request that goes to a server, of
+// all targets, and leaves the rest of it as it is, byte for byte. It does nothing with
+// [HTTPCookieConfig.PassToServers]. It changes h, but not the slice of its lines Cookie.
+func (p *HTTPCookie) StripRequest(h http.Header) {
+	if p.config.PassToServers {
+		return
 	}
-	version, rest, _ := strings.Cut(value, ".")
-	id, text, found := strings.Cut(rest, ".")
-	if version != cookieVersion || !found {
-		return c, false
-	}
-	for i := range p.keys {
-		key := &p.keys[i]
-		if key.id != id {
+	lines := h["Cookie"]
+	var kept []string // nil as long as nothing has been taken out
+	for i, line := range lines {
+		rest := p.strip(line)
+		if kept == nil && len(rest) == len(line) {
 			continue
 		}
-		sealed, err := cookieEncoding.DecodeString(text)
-		if err != nil || len(sealed) < cookieTimeBytes+key.aead.Overhead() {
-			return c, false
+		if kept == nil {
+			kept = append(make([]string, 0, len(lines)), lines[:i]...)
 		}
-		made := sealed[:cookieTimeBytes]
-		opened, err := key.aead.Open(nil, nil, sealed[cookieTimeBytes:], p.bound(id, made))
-		if err != nil || len(opened) == 0 || int(opened[0]) >= len(opened) {
-			return c, false
+		if rest != "" || line == "" {
+			kept = append(kept, rest)
 		}
-		c = openedCookie{
-			server:  string(opened[1 : 1+int(opened[0])]),
-			made:    time.Unix(int64(binary.BigEndian.Uint64(made)), 0),
-			current: i == 0,
-		}
-		age := now.Sub(c.made)
-		return c, age >= -cookieClockSkew && (p.config.Timeout == 0 || age < p.config.Timeout)
 	}
-	return c, false
+	switch {
+	case kept == nil:
+	case len(kept) == 0:
+		delete(h, "Cookie")
+	default:
+		h["Cookie"] = kept
+	}
 }
 
-// bound returns the data that a cookie is bound to, beside its key.
-func (p *HTTPCookie) bound(id string, made []byte) []byte {
-	b := make([]byte, 0, 64+len(p.config.Name))
-	b = append(b, "limpet persistence cookie "+cookieVersion...)
-	b = appendString(appendString(b, p.config.Name), id)
-	return append(b, made...)
+// strip returns a line Cookie without the profile's cookies.
+func (p *HTTPCookie) strip(line string) string {
+	if !strings.Contains(line, p.config.Name) {
+		return line
+	}
+	var b strings.Builder
+	stripped, first := false, true
+	for rest, more := line, true; more; {
+		var pair string
+		pair, rest, more = strings.Cut(rest, ";")
+		if name, value, _ := cutPair(pair); p.isOurs(name, unquote(value)) {
+			stripped = true
+			continue
+		}
+		switch {
+		case !first:
+			b.WriteByte(';')
+		case stripped:
+			pair = strings.TrimLeft(pair, cookieBlanks)
+		}
+		b.WriteString(pair)
+		first = false
+	}
+	if !stripped {
+		return line
+	}
+	return b.String()
+}
+
+// isOurs reports whether a cookie is one of the profile's: by its name, or if the target in its name
+// is not known any more, by the looks of its value.
+func (p *HTTPCookie) isOurs(name, value string) bool {
+	target, ok := strings.CutPrefix(name, p.config.Name)
+	switch {
+	case !ok || target != "" && target[0] != '.':
+		return false
+	case target == "" || looksSealed(value):
+		return true
+	}
+	for _, t := range *p.targets.Load() {
+		if name == t.own || name == t.other {
+			return true
+		}
+	}
+	return false
+}
+
+// Adopt takes over the random key of old, an *HTTPCookie of the same Name, if neither has keys
+// configured, so that its cookies stay good. It reports whether the cookies of old are good for p, as
+// far as that can be known: both have keys of one kind. Call it before p is used.
+func (p *HTTPCookie) Adopt(old any) bool {
+	o, ok := old.(*HTTPCookie)
+	if !ok || o == nil || o.config.Name != p.config.Name || o.random != p.random {
+		return false
+	}
+	if p.random {
+		p.keys = o.keys
+	}
+	return true
 }
 
 func isKeyID(id string) bool {

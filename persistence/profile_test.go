@@ -10,14 +10,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
 // profile is what the root package asks of a persistence profile.
 type profile interface {
-	Find(r *http.Request, client netip.Addr) (server string, ok bool)
-	Bind(h http.Header, r *http.Request, client netip.Addr, server string)
+	Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error)
+	Bind(h http.Header, r *http.Request, client netip.Addr, target, server string) error
 }
 
 var (
@@ -55,8 +54,9 @@ func made[T any](p T, err error) func(testing.TB) T {
 // finds checks what a profile finds; "" is nothing.
 func finds(tb testing.TB, p profile, r *http.Request, client netip.Addr, want string) {
 	tb.Helper()
-	if got, ok := p.Find(r, client); got != want || ok != (want != "") {
-		tb.Errorf("Find = %q, %t; want %q", got, ok, want)
+	got, _, err := p.Find(r, client, "")
+	if got != want || err != nil && want != "" {
+		tb.Errorf("Find = %q, %v; want %q", got, err, want)
 	}
 }
 
@@ -65,23 +65,25 @@ func TestClientIP(t *testing.T) {
 		p := made(NewClientIP(ClientIPConfig{}))(t)
 		r := request("/")
 		finds(t, p, r, client1, "")
-		p.Bind(nil, r, client1, "10.0.0.1:80")
-		p.Bind(nil, r, client2, "10.0.0.2:80")
+		p.Bind(nil, r, client1, "", "10.0.0.1:80")
+		p.Bind(nil, r, client2, "", "10.0.0.2:80")
 		finds(t, p, r, client1, "10.0.0.1:80")
 		finds(t, p, r, netip.MustParseAddr("::ffff:192.0.2.2"), "10.0.0.2:80")
 		advance(5*time.Minute - 1)
 		finds(t, p, r, client1, "10.0.0.1:80") // its timeout starts anew
 		advance(1)
 		finds(t, p, r, client2, "")
-		p.Bind(nil, r, client1, "10.0.0.3:80") // another server
+		p.Claim(r, client1, "", "10.0.0.3:80", "10.0.0.1:80") // another server
 		advance(4 * time.Minute)
-		p.Bind(nil, r, client1, "10.0.0.3:80") // the same one: the timeout starts anew
+		p.Bind(nil, r, client1, "", "10.0.0.3:80") // the same one: the timeout starts anew
 		advance(4 * time.Minute)
 		finds(t, p, r, client1, "10.0.0.3:80")
-		p.Bind(nil, r, netip.Addr{}, "10.0.0.1:80")
+		p.Bind(nil, r, netip.Addr{}, "", "10.0.0.1:80")
 		finds(t, p, r, netip.Addr{}, "")
-		if diff := cmp.Diff(map[string]int{"10.0.0.3:80": 1}, p.CountByServer()); diff != "" {
-			t.Errorf("CountByServer (-want +got):\n%s", diff)
+		for _, server := range []string{"10.0.0.1:80", "10.0.0.3:80"} {
+			if n, err := p.Count(t.Context(), "", server); n != strings.Count(server, ".3:") || err != nil {
+				t.Errorf("Count(%s) = %d, %v", server, n, err)
+			}
 		}
 		if got := p.Stats().Entries; got != 1 {
 			t.Errorf("%d entries", got)
@@ -108,7 +110,7 @@ func TestClientIPMasks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := made(NewClientIP(tt.config))(t)
-			p.Bind(nil, nil, netip.MustParseAddr(tt.bound), "10.0.0.1:80")
+			p.Bind(nil, nil, netip.MustParseAddr(tt.bound), "", "10.0.0.1:80")
 			want := ""
 			if tt.same {
 				want = "10.0.0.1:80"
@@ -138,7 +140,7 @@ func TestHTTPCookie(t *testing.T) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{}))(t)
 	r, h := request("/"), http.Header{}
 	finds(t, p, r, client1, "")
-	p.Bind(h, r, client1, "10.0.0.1:80")
+	p.Bind(h, r, client1, "", "10.0.0.1:80")
 	c := cookieOf(t, h)
 	if c.Name != DefaultCookieName || c.Path != "/" || c.MaxAge != 0 || c.HttpOnly || c.Secure {
 		t.Errorf("cookie %+v", c)
@@ -150,11 +152,11 @@ func TestHTTPCookie(t *testing.T) {
 	finds(t, p, r, client2, "10.0.0.1:80")
 
 	h = http.Header{}
-	p.Bind(h, r, client1, "10.0.0.1:80")
+	p.Bind(h, r, client1, "", "10.0.0.1:80")
 	if len(h) != 0 {
 		t.Errorf("sent again: %v", h)
 	}
-	p.Bind(h, r, client1, "[2001:db8::1]:8443")
+	p.Bind(h, r, client1, "", "[2001:db8::1]:8443")
 	c2 := cookieOf(t, h)
 	finds(t, p, request("/", "Cookie", c2.Name+"="+c2.Value), client1, "[2001:db8::1]:8443")
 	if len(c.Value) != len(c2.Value) {
@@ -162,12 +164,12 @@ func TestHTTPCookie(t *testing.T) {
 	}
 
 	h = http.Header{}
-	p.Bind(h, r, client1, strings.Repeat("x", 256))
+	p.Bind(h, r, client1, "", strings.Repeat("x", 256))
 	if len(h) != 0 {
 		t.Error("a server of 256 bytes has a cookie")
 	}
 	long := strings.Repeat("x", 255)
-	p.Bind(h, r, client1, long)
+	p.Bind(h, r, client1, "", long)
 	finds(t, p, request("/", "Cookie", h.Get("Set-Cookie")), client1, long)
 }
 
@@ -187,7 +189,7 @@ func TestHTTPCookieAttributes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := http.Header{}
-				made(NewHTTPCookie(tt.config))(t).Bind(h, request("/"), client1, "10.0.0.1:80")
+				made(NewHTTPCookie(tt.config))(t).Bind(h, request("/"), client1, "", "10.0.0.1:80")
 				line := h.Get("Set-Cookie")
 				if got := line[strings.Index(line, ";"):]; got != tt.want {
 					t.Errorf("got %q, want %q", got, tt.want)
@@ -217,8 +219,10 @@ func TestHTTPCookieTimeout(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := made(NewHTTPCookie(HTTPCookieConfig{Timeout: tt.timeout, Persistent: true}))(t)
-				value := p.seal("10.0.0.1:80", time.Now())
-				if _, ok := p.open(value, time.Now().Add(tt.age)); ok != tt.good {
+				now := time.Now().Add(tt.age)
+				value := p.plain("10.0.0.1:80", time.Now())
+				if l := p.look(request("/", "Cookie", p.config.Name+"="+value), p.target(""), now); l.found != tt.good {
+					ok := l.found
 					t.Errorf("good %t, want %t", ok, tt.good)
 				}
 			})
@@ -232,7 +236,7 @@ func TestHTTPCookieAlwaysSend(t *testing.T) {
 		r := request("/")
 		for range 5 {
 			h := http.Header{}
-			p.Bind(h, r, client1, "10.0.0.1:80")
+			p.Bind(h, r, client1, "", "10.0.0.1:80")
 			r = request("/", "Cookie", h.Get("Set-Cookie"))
 			advance(59 * time.Second)
 			finds(t, p, r, client1, "10.0.0.1:80")
@@ -248,24 +252,26 @@ func TestHTTPCookieKeyRotation(t *testing.T) {
 		}
 		before, during, after := config(old), config(next, old), config(next)
 		h := http.Header{}
-		before.Bind(h, request("/"), client1, "10.0.0.1:80")
+		before.Bind(h, request("/"), client1, "", "10.0.0.1:80")
 		r := request("/", "Cookie", h.Get("Set-Cookie"))
 		advance(10 * time.Minute)
 		for _, p := range []*HTTPCookie{before, during} {
 			finds(t, p, r, client1, "10.0.0.1:80")
 		}
 		finds(t, after, r, client1, "")
-		during.Bind(h, r, client1, "10.0.0.1:80")
+		during.Bind(h, r, client1, "", "10.0.0.1:80")
 		c := cookieOf(t, h)
-		if !strings.HasPrefix(c.Value, "1.2026.") || c.MaxAge != 50*60 {
+		if !strings.HasPrefix(c.Value, "1.2026.") || c.MaxAge != 60*60 {
 			t.Errorf("sealed again: %+v", c)
 		}
 		r = request("/", "Cookie", c.Name+"="+c.Value)
 		for p, want := range map[*HTTPCookie]string{before: "", during: "10.0.0.1:80", after: "10.0.0.1:80"} {
 			finds(t, p, r, client1, want)
 		}
-		advance(50 * time.Minute)
-		finds(t, after, r, client1, "") // it is as old as the first one
+		advance(59 * time.Minute)
+		finds(t, after, r, client1, "10.0.0.1:80") // a use starts the timeout anew
+		advance(time.Minute)
+		finds(t, after, r, client1, "")
 
 		sameID := config(CookieKey{"2026", secret(3)})
 		finds(t, sameID, r, client1, "")
@@ -276,26 +282,26 @@ func TestHTTPCookieForgeries(t *testing.T) {
 	keys := []CookieKey{{"a", secret(1)}, {"b", secret(2)}}
 	p := made(NewHTTPCookie(HTTPCookieConfig{Keys: keys}))(t)
 	now := time.Now()
-	good := p.seal("10.0.0.1:80", now)
-	if _, ok := p.open(good, now); !ok {
+	good := p.plain("10.0.0.1:80", now)
+	if _, ok := p.open(good); !ok {
 		t.Fatal("the cookie is not good")
 	}
 	other := made(NewHTTPCookie(HTTPCookieConfig{Name: "OTHER", Keys: keys}))(t)
-	if _, ok := other.open(good, now); ok {
+	if _, ok := other.open(good); ok {
 		t.Error("a cookie is good for another name")
 	}
 	for n := range good {
-		if _, ok := p.open(good[:n], now); ok {
+		if _, ok := p.open(good[:n]); ok {
 			t.Errorf("cut to %d bytes it is good", n)
 		}
 		for _, c := range []byte(".-_AZaz09=+/ \n\r\x00\xff\"%") {
 			if c == good[n] {
 				continue
 			}
-			if _, ok := p.open(good[:n]+string(rune(c))+good[n+1:], now); ok {
+			if _, ok := p.open(good[:n] + string(rune(c)) + good[n+1:]); ok {
 				t.Errorf("byte %d changed to %q it is good", n, c)
 			}
-			if _, ok := p.open(good[:n]+string([]byte{c})+good[n:], now); ok {
+			if _, ok := p.open(good[:n] + string([]byte{c}) + good[n:]); ok {
 				t.Errorf("with %q inserted at %d it is good", c, n)
 			}
 		}
@@ -303,7 +309,7 @@ func TestHTTPCookieForgeries(t *testing.T) {
 	for i := range len(good) * 8 {
 		flipped := []byte(good)
 		flipped[i/8] ^= 1 << (i % 8)
-		if _, ok := p.open(string(flipped), now); ok {
+		if _, ok := p.open(string(flipped)); ok {
 			t.Errorf("with bit %d flipped it is good", i)
 		}
 	}
@@ -311,7 +317,7 @@ func TestHTTPCookieForgeries(t *testing.T) {
 		"", ".", "..", "1", "1.", "1.a", "1.a.", "1.c" + good[3:], "1.b" + good[3:], "2" + good[1:], "01" + good[1:],
 		good + "A", good + "AAAA", good + "=", good + good, strings.Repeat("A", 1<<20), "1.a." + strings.Repeat("A", 400),
 	} {
-		if _, ok := p.open(value, now); ok {
+		if _, ok := p.open(value); ok {
 			t.Errorf("%.40q is good", value)
 		}
 	}
@@ -320,7 +326,7 @@ func TestHTTPCookieForgeries(t *testing.T) {
 // TestHTTPCookieAmongOthers has the right cookie behind wrong ones of the same name.
 func TestHTTPCookieAmongOthers(t *testing.T) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t)
-	value := p.seal("10.0.0.1:80", time.Now())
+	value := p.plain("10.0.0.1:80", time.Now())
 	for _, tt := range []struct {
 		name   string
 		header []string
@@ -343,21 +349,32 @@ func TestHTTPCookieAmongOthers(t *testing.T) {
 	}
 }
 
+// plain seals a cookie that does not say for which target it is.
+func (p *HTTPCookie) plain(server string, made time.Time) string {
+	return p.seal(openedCookie{server: server, first: made, last: made})
+}
+
 func TestHTTPCookieRoundTrip(t *testing.T) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{}))(t)
+	seconds := rapid.Int64Range(0, 1<<33)
 	rapid.Check(t, func(t *rapid.T) {
-		server := rapid.StringN(0, -1, 255).Draw(t, "server")
-		now := time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "time"), 0)
-		value := p.seal(server, now)
-		c, ok := p.open(value, now)
-		if !ok || c.server != server || !c.made.Equal(now) || !c.current {
-			t.Fatalf("%q became %+v, %t", server, c, ok)
+		c := openedCookie{server: rapid.StringN(0, -1, 255).Draw(t, "server"), last: time.Unix(seconds.Draw(t, "last"), 0), current: true}
+		c.first = c.last
+		if c.targeted = rapid.Bool().Draw(t, "targeted"); c.targeted {
+			c.first, c.target = time.Unix(seconds.Draw(t, "first"), 0), targetIDOf(rapid.String().Draw(t, "target"))
 		}
-		if p.seal(server, now) == value {
+		c.value = p.seal(c)
+		if got, ok := p.open(c.value); !ok || got != c {
+			t.Fatalf("%+v became %+v, %t", c, got, ok)
+		}
+		if p.seal(c) == c.value {
 			t.Fatal("two cookies are equal: the nonce is not random")
 		}
-		if (&http.Cookie{Name: "n", Value: value}).Valid() != nil {
-			t.Fatalf("%q is not a cookie's value", value)
+		if (&http.Cookie{Name: "n", Value: c.value}).Valid() != nil || len(c.value) > maxCookieValue {
+			t.Fatalf("%q is not a cookie's value", c.value)
+		}
+		if c.targeted && !looksSealed(c.value) {
+			t.Fatalf("%q does not look sealed", c.value)
 		}
 	})
 }
@@ -365,23 +382,29 @@ func TestHTTPCookieRoundTrip(t *testing.T) {
 func FuzzCookieOpen(f *testing.F) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{Keys: []CookieKey{{"k", secret(7)}, {"old", secret(8)}}, Timeout: time.Hour}))(f)
 	now := time.Unix(1_700_000_000, 0)
-	good := p.seal("10.0.0.1:80", now)
-	f.Add(good)                              // the only one that is good, but for its nonce
-	f.Add(p.seal("10.0.0.1:80", now.Add(1))) // within the same second
-	f.Add(p.seal("", now))                   // a server without a name
-	f.Add(p.seal("a", now.Add(-time.Hour)))  // too old
-	f.Add("1.old" + good[3:])                // sealed with another key
-	f.Add("1.k.")                            // nothing sealed
-	f.Add("1.k." + strings.Repeat("A", 48))  // time, nonce and tag of zeros
-	f.Add("2.k.AAAA")                        // another version
+	good := p.plain("10.0.0.1:80", now)
+	targeted := p.seal(openedCookie{server: "web/10.0.0.1:80", target: targetIDOf("shop"), targeted: true, first: now, last: now})
+	f.Add(good)                               // good, but for its nonce
+	f.Add(targeted)                           // the same
+	f.Add("1" + targeted[1:])                 // one version's text as the other's
+	f.Add("2" + good[1:])                     // and the reverse
+	f.Add(p.plain("10.0.0.1:80", now.Add(1))) // within the same second
+	f.Add(p.plain("", now))                   // a server without a name
+	f.Add(p.plain("a", now.Add(-time.Hour)))  // too old
+	f.Add("1.old" + good[3:])                 // sealed with another key
+	f.Add("1.k.")                             // nothing sealed
+	f.Add("1.k." + strings.Repeat("A", 48))   // time, nonce and tag of zeros
+	f.Add("2.k." + strings.Repeat("A", 38))   // nonce and tag of zeros
+	f.Add("3.k.AAAA")                         // another version
 	f.Fuzz(func(t *testing.T, value string) {
-		c, ok := p.open(value, now)
+		c, ok := p.open(value)
 		if !ok {
 			return
 		}
 		// Whatever opens must have been sealed: the nonce is in it, so sealing again differs, but its length does not.
-		again := p.seal(c.server, c.made)
-		if len(again) != len(value) || !strings.HasPrefix(value, "1.k.") || c.made.Before(now.Add(-time.Hour)) {
+		version, _, _ := strings.Cut(value, ".")
+		again := p.seal(c)
+		if len(again) != len(value) || !strings.HasPrefix(value, version+".k.") || !c.current || c.last.Before(now.Add(-time.Hour)) {
 			t.Fatalf("%q says %+v", value, c)
 		}
 	})
@@ -392,12 +415,12 @@ func TestAppCookie(t *testing.T) {
 		p := made(NewAppCookie(AppCookieConfig{Name: "JSESSIONID"}))(t)
 		fresh := request("/")
 		finds(t, p, fresh, client1, "")
-		p.Bind(http.Header{}, fresh, client1, "10.0.0.1:80")
+		p.Bind(http.Header{}, fresh, client1, "", "10.0.0.1:80")
 		if p.Stats().Entries != 0 {
 			t.Error("something was remembered of a request without a session")
 		}
 		h := http.Header{"Set-Cookie": {"other=1", "JSESSIONID=abc; Path=/shop; HttpOnly", "JSESSIONIDX=x"}}
-		p.Bind(h, fresh, client1, "10.0.0.1:80")
+		p.Bind(h, fresh, client1, "", "10.0.0.1:80")
 		byCookie := request("/", "Cookie", "JSESSIONID=abc")
 		byQuery := request("/cart?x=1&JSESSIONID=abc&y=2")
 		for _, r := range []*http.Request{byCookie, byQuery, request("/?JSESSIONID=xyz", "Cookie", `a=b; JSESSIONID="abc"`)} {
@@ -409,22 +432,22 @@ func TestAppCookie(t *testing.T) {
 		advance(20*time.Minute - 1)
 		finds(t, p, byCookie, client1, "10.0.0.1:80")
 		advance(20*time.Minute - 1)
-		p.Bind(http.Header{}, byCookie, client1, "10.0.0.1:80")
+		p.Bind(http.Header{}, byCookie, client1, "", "10.0.0.1:80")
 		advance(19 * time.Minute)
 		finds(t, p, byCookie, client1, "10.0.0.1:80")
 		advance(20 * time.Minute)
 		finds(t, p, byCookie, client1, "")
 
 		// A session that is not known is learned from the request.
-		p.Bind(http.Header{}, byQuery, client1, "10.0.0.2:80")
+		p.Bind(http.Header{}, byQuery, client1, "", "10.0.0.2:80")
 		finds(t, p, byCookie, client1, "10.0.0.2:80")
 		// One that moves is moved, one that changes its name keeps the old one for a while.
-		p.Bind(http.Header{}, byCookie, client1, "10.0.0.3:80")
-		p.Bind(http.Header{"Set-Cookie": {"JSESSIONID=def"}}, byCookie, client1, "10.0.0.4:80")
+		p.Claim(byCookie, client1, "", "10.0.0.3:80", "10.0.0.2:80")
+		p.Bind(http.Header{"Set-Cookie": {"JSESSIONID=def"}}, byCookie, client1, "", "10.0.0.4:80")
 		finds(t, p, byCookie, client1, "10.0.0.3:80")
 		finds(t, p, request("/", "Cookie", "JSESSIONID=def"), client1, "10.0.0.4:80")
-		if diff := cmp.Diff(map[string]int{"10.0.0.3:80": 1, "10.0.0.4:80": 1}, p.CountByServer()); diff != "" {
-			t.Errorf("CountByServer (-want +got):\n%s", diff)
+		if n, err := p.Count(t.Context(), "", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"); n != 2 || err != nil {
+			t.Errorf("Count = %d, %v", n, err)
 		}
 	})
 }
@@ -433,31 +456,31 @@ func TestAppCookieDeleted(t *testing.T) {
 	for _, line := range []string{"S=; Path=/", "S=abc; Max-Age=0", "S=abc; Max-Age=-1", "S=abc; Expires=Thu, 01 Jan 1970 00:00:00 GMT"} {
 		p := made(NewAppCookie(AppCookieConfig{Name: "S"}))(t)
 		r := request("/", "Cookie", "S=abc")
-		p.Bind(http.Header{}, r, client1, "10.0.0.1:80")
-		p.Bind(http.Header{"Set-Cookie": {line}}, r, client1, "10.0.0.1:80")
-		if _, ok := p.Find(r, client1); ok {
+		p.Bind(http.Header{}, r, client1, "", "10.0.0.1:80")
+		p.Bind(http.Header{"Set-Cookie": {line}}, r, client1, "", "10.0.0.1:80")
+		if server, _, _ := p.Find(r, client1, ""); server != "" {
 			t.Errorf("%q does not delete the session", line)
 		}
 	}
 	p := made(NewAppCookie(AppCookieConfig{Name: "S"}))(t)
-	p.Bind(http.Header{"Set-Cookie": {"S=abc; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60"}}, request("/"), client1, "10.0.0.1:80")
+	p.Bind(http.Header{"Set-Cookie": {"S=abc; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60"}}, request("/"), client1, "", "10.0.0.1:80")
 	finds(t, p, request("/", "Cookie", "S=abc"), client1, "10.0.0.1:80") // Max-Age counts, RFC 6265 section 5.3
 }
 
 func TestAppCookieOddValues(t *testing.T) {
 	p := made(NewAppCookie(AppCookieConfig{Name: "S", MaxEntries: 100}))(t)
 	long := strings.Repeat("x", DefaultMaxKeyBytes+1)
-	p.Bind(http.Header{"Set-Cookie": {"S=" + long}}, request("/"), client1, "10.0.0.1:80")
-	p.Bind(http.Header{}, request("/", "Cookie", "S="+long), client1, "10.0.0.1:80")
-	p.Bind(http.Header{"Set-Cookie": {"S=a"}}, request("/"), client1, strings.Repeat("x", DefaultMaxValueBytes+1))
+	p.Bind(http.Header{"Set-Cookie": {"S=" + long}}, request("/"), client1, "", "10.0.0.1:80")
+	p.Bind(http.Header{}, request("/", "Cookie", "S="+long), client1, "", "10.0.0.1:80")
+	p.Bind(http.Header{"Set-Cookie": {"S=a"}}, request("/"), client1, "", strings.Repeat("x", DefaultMaxValueBytes+1))
 	if p.Stats().Entries != 0 {
 		t.Error("what is too long was remembered")
 	}
-	p.Bind(http.Header{}, request("/?S=a%20b"), client1, "10.0.0.1:80")
+	p.Bind(http.Header{}, request("/?S=a%20b"), client1, "", "10.0.0.1:80")
 	finds(t, p, request("/?S=%zz&S=a+b"), client1, "10.0.0.1:80")
 	finds(t, p, &http.Request{}, client1, "")
 	for i := range 1000 {
-		p.Bind(http.Header{}, request("/?S="+strconv.Itoa(i)), client1, "10.0.0.1:80")
+		p.Bind(http.Header{}, request("/?S="+strconv.Itoa(i)), client1, "", "10.0.0.1:80")
 	}
 	if s := p.Stats(); s.Entries != 100 || s.Bytes == 0 {
 		t.Errorf("Stats = %+v", s)
@@ -474,7 +497,7 @@ func TestCustomHeader(t *testing.T) {
 		finds(t, p, request("/", "X-Server", value), client1, "")
 	}
 	h := http.Header{}
-	p.Bind(h, request("/"), client1, "10.0.0.1:80")
+	p.Bind(h, request("/"), client1, "", "10.0.0.1:80")
 	finds(t, p, request("/"), client1, "")
 	if len(h) != 0 {
 		t.Errorf("Bind sets %v", h)
@@ -527,23 +550,23 @@ func TestProfileAllocations(t *testing.T) {
 	header := made(NewCustomHeader(CustomHeaderConfig{Name: "X-Server", Servers: map[string]string{"one": "10.0.0.1:80"}}))(t)
 	client := netip.MustParseAddr("2001:db8::1")
 	r := request("/?S=abc", "X-Server", "one")
-	sealed := request("/", "Cookie", "a=b; S="+cookie.seal("10.0.0.1:80", time.Now()))
+	sealed := request("/", "Cookie", "a=b; S="+cookie.plain("10.0.0.1:80", time.Now()))
 	h := http.Header{}
-	ip.Bind(h, r, client, "10.0.0.1:80")
-	app.Bind(h, r, client, "10.0.0.1:80")
+	ip.Bind(h, r, client, "", "10.0.0.1:80")
+	app.Bind(h, r, client, "", "10.0.0.1:80")
 	for _, tt := range []struct {
 		name string
 		want float64
 		do   func()
 	}{
-		{"ClientIP.Find", 0, func() { ip.Find(r, client) }},
-		{"ClientIP.Bind", 0, func() { ip.Bind(h, r, client, "10.0.0.1:80") }},
-		{"AppCookie.Find", 0, func() { app.Find(r, client) }},
-		{"AppCookie.Bind", 0, func() { app.Bind(h, r, client, "10.0.0.1:80") }},
-		{"CustomHeader.Find", 0, func() { header.Find(r, client) }},
-		{"HTTPCookie.Find", 4, func() { cookie.Find(sealed, client) }},
-		{"HTTPCookie.Find without a cookie", 0, func() { cookie.Find(r, client) }},
-		{"HTTPCookie.Bind with the cookie", 4, func() { cookie.Bind(h, sealed, client, "10.0.0.1:80") }},
+		{"ClientIP.Find", 0, func() { ip.Find(r, client, "") }},
+		{"ClientIP.Bind", 0, func() { ip.Bind(h, r, client, "", "10.0.0.1:80") }},
+		{"AppCookie.Find", 0, func() { app.Find(r, client, "") }},
+		{"AppCookie.Bind", 0, func() { app.Bind(h, r, client, "", "10.0.0.1:80") }},
+		{"CustomHeader.Find", 0, func() { header.Find(r, client, "") }},
+		{"HTTPCookie.Find", 4, func() { cookie.Find(sealed, client, "") }},
+		{"HTTPCookie.Find without a cookie", 0, func() { cookie.Find(r, client, "") }},
+		{"HTTPCookie.Bind with the cookie", 4, func() { cookie.Bind(h, sealed, client, "", "10.0.0.1:80") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := testing.AllocsPerRun(1000, tt.do); got > tt.want {
@@ -557,22 +580,22 @@ func BenchmarkProfile(b *testing.B) {
 	ip := made(NewClientIP(ClientIPConfig{}))(b)
 	app := made(NewAppCookie(AppCookieConfig{Name: "S"}))(b)
 	cookie := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(b)
-	r := request("/", "Cookie", "a=b; S="+cookie.seal("10.0.0.1:80", time.Now()))
+	r := request("/", "Cookie", "a=b; S="+cookie.plain("10.0.0.1:80", time.Now()))
 	h := http.Header{}
 	for name, p := range map[string]profile{"ClientIP": ip, "AppCookie": app, "HTTPCookie": cookie} {
-		p.Bind(h, r, client1, "10.0.0.1:80")
+		p.Bind(h, r, client1, "", "10.0.0.1:80")
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Find(r, client1)
-				p.Bind(h, r, client1, "10.0.0.1:80")
+				p.Find(r, client1, "")
+				p.Bind(h, r, client1, "", "10.0.0.1:80")
 			}
 		})
 	}
 	b.Run("HTTPCookie/new", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			cookie.Bind(http.Header{}, request("/"), client1, "10.0.0.1:80")
+			cookie.Bind(http.Header{}, request("/"), client1, "", "10.0.0.1:80")
 		}
 	})
 }

@@ -2,17 +2,33 @@ package persistence
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Sessions are tables in which a profile keeps the servers of its clients: a [Store], which a
 // [Saver] saves, or a store that several instances share. The methods do what those of Store do. If
 // they return an error the client is not known, or not remembered.
+//
+// A profile uses a table for each of its targets, which it names profile/NAME/TARGET, where NAME is
+// the Table of its configuration ("%" and "/" in it are written as %25 and %2F). For one Timeout after
+// the profile was made it also looks in the table NAME, where earlier versions kept everything.
+//
+// Two more methods are used if there are any: PutIdle, as Store has it, which MaxAge requires, and
+// CountByValue, without which a profile cannot count.
 type Sessions interface {
 	// Lookup returns a live value and what is left of its lifetime.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
+	// Claim stores a value for lifetime if key is not live or its live value is instead, and returns
+	// the value that key then has and what is left of it. A value that is found keeps its lifetime; ""
+	// as instead replaces nothing. It is atomic.
+	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error)
 	// Put stores a value for lifetime.
 	Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
 	// Touch gives a live entry a new lifetime.
@@ -21,58 +37,313 @@ type Sessions interface {
 	Remove(ctx context.Context, table, key string) error
 }
 
-// sessions is a table of clients and their servers, or stands for one elsewhere.
-type sessions[K comparable] struct {
-	*Table[K, string]
-	timeout time.Duration
+// idleSessions are sessions that can end an entry although it is used.
+type idleSessions interface {
+	PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error)
+}
 
-	shared Sessions // nil: the Table is used
-	table  string
+// sessions are tables of clients and their servers, one for each target.
+type sessions[K comparable] struct {
+	timeout, maxAge time.Duration // maxAge may be 0
+
+	maxEntries, maxPerOwner int // of a table in memory
+	make                    func() *Table[K, string]
+
+	shared Sessions // nil: the tables are in memory
+	name   string   // of the tables of shared
 	text   func(K) string
+	legacy time.Time // until then shared may have entries in the table name
+
+	mu      sync.Mutex                            // held to change targets
+	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
+	has     atomic.Pointer[func(target, server string) bool]
+}
+
+// A target is where the servers of one target are kept.
+type target[K comparable] struct {
+	table *Table[K, string] // in memory
+	name  string            // of the table of shared
+}
+
+// init makes s ready for use.
+func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name string) error {
+	s.timeout, s.maxAge = min(timeout, DefaultMaxLifetime), max(maxAge, 0)
+	s.shared, s.name = shared, strings.Clone(name)
+	s.legacy = time.Now().Add(s.timeout)
+	s.targets.Store(&map[string]*target[K]{})
+	if shared != nil && s.maxAge > 0 {
+		if _, ok := shared.(idleSessions); !ok {
+			return errors.New("persistence: MaxAge: the Sessions cannot keep it, because they have no PutIdle")
+		}
+	}
+	return nil
+}
+
+var sessionNames = strings.NewReplacer("%", "%25", "/", "%2F")
+
+// target returns where the servers of a target are kept.
+func (s *sessions[K]) target(name string) *target[K] {
+	if t := (*s.targets.Load())[name]; t != nil {
+		return t
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := (*s.targets.Load())[name]; t != nil {
+		return t
+	}
+	t := &target[K]{}
+	if s.shared == nil {
+		t.table = s.make()
+	} else {
+		t.name = "profile/" + sessionNames.Replace(s.name) + "/" + name
+	}
+	more := maps.Clone(*s.targets.Load())
+	more[strings.Clone(name)] = t
+	s.targets.Store(&more)
+	return t
+}
+
+// setTargets makes the tables of targets, and gives up those of others that are empty.
+func (s *sessions[K]) setTargets(names []string, has func(target, server string) bool) {
+	s.has.Store(&has)
+	for _, name := range names {
+		s.target(name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := maps.Clone(*s.targets.Load())
+	maps.DeleteFunc(kept, func(name string, t *target[K]) bool {
+		for _, wanted := range names {
+			if name == wanted {
+				return false
+			}
+		}
+		if t.table != nil {
+			for range t.table.All() {
+				return false
+			}
+		}
+		return true
+	})
+	s.targets.Store(&kept)
+}
+
+// mayBeFor reports whether a binding that does not say for which target it was made may be for this one.
+func (s *sessions[K]) mayBeFor(target, server string) bool {
+	has := s.has.Load()
+	return has == nil || *has == nil || (*has)(target, server)
 }
 
 // find returns the server of a client and starts the timeout anew.
-func (s sessions[K]) find(r *http.Request, key K) (server string, ok bool) {
-	if s.shared == nil {
-		server, _, ok = s.Lookup(key, s.timeout)
-		return server, ok
+func (s *sessions[K]) find(r *http.Request, target string, key K) (server string, remaining time.Duration, err error) {
+	t := s.target(target)
+	if s.shared != nil {
+		return s.findShared(r.Context(), target, t.name, s.text(key))
 	}
-	return s.findShared(r.Context(), s.text(key))
+	server, remaining, _ = t.table.Lookup(key, s.timeout)
+	return server, remaining, nil
+}
+
+// noteFound notes where find has found a server. Shared sessions note it themselves.
+func (s *sessions[K]) noteFound(r *http.Request, server string) {
+	if server != "" && s.shared == nil && r != nil {
+		NoteSource(r.Context(), FromMemory)
+	}
 }
 
 // findShared starts the timeout anew only when a tenth of it is over, because that may be a call to
 // another machine.
-func (s sessions[K]) findShared(ctx context.Context, key string) (server string, ok bool) {
-	server, left, ok, err := s.shared.Lookup(ctx, s.table, key, 0)
-	if !ok || err != nil {
-		return "", false
+func (s *sessions[K]) findShared(ctx context.Context, target, table, key string) (server string, remaining time.Duration, err error) {
+	server, left, ok, err := s.shared.Lookup(ctx, table, key, 0)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case !ok && !time.Now().Before(s.legacy):
+		return "", left, nil
+	case !ok:
+		server, old, ok, err := s.shared.Lookup(ctx, s.name, key, 0)
+		if err != nil || !ok || !s.mayBeFor(target, server) {
+			return "", left, err
+		}
+		actual, err := s.claimShared(ctx, table, key, server, "")
+		return actual, old, err
 	}
 	if left < s.timeout-s.timeout/10 {
-		_, _ = s.shared.Touch(ctx, s.table, key, s.timeout) // else it expires, which is no worse than not to find it
+		live, err := s.shared.Touch(ctx, table, key, s.timeout)
+		if err != nil {
+			return server, left, err
+		}
+		if live && s.maxAge == 0 {
+			left = s.timeout
+		}
 	}
-	return server, true
+	return server, left, nil
 }
 
-// bind remembers the server of a client and starts the timeout anew.
-func (s sessions[K]) bind(r *http.Request, key K, server string) {
+// claim remembers the server of a client that has none, or has instead, and returns the server that
+// the client then has.
+func (s *sessions[K]) claim(r *http.Request, target string, key K, server, instead string) (bound string, err error) {
+	t := s.target(target)
+	if s.shared != nil {
+		return s.claimShared(r.Context(), t.name, s.text(key), server, instead)
+	}
+	if bound, _, ok := t.table.Peek(key); ok && bound != instead {
+		return bound, nil
+	}
+	server = strings.Clone(server)
+	bound, _ = Claim(t.table, key, server, instead, s.timeout)
+	switch {
+	case bound == "": // refused
+		return server, nil
+	case s.maxAge > 0 && bound == server:
+		t.table.PutIdle(key, server, s.timeout, s.maxAge)
+	}
+	return bound, nil
+}
+
+func (s *sessions[K]) claimShared(ctx context.Context, table, key, server, instead string) (bound string, err error) {
+	bound, _, err = s.shared.Claim(ctx, table, key, server, instead, s.timeout)
+	switch {
+	case err != nil:
+		return server, err
+	case bound == "": // refused
+		return server, nil
+	case s.maxAge > 0 && bound == server:
+		_, err = s.shared.(idleSessions).PutIdle(ctx, table, key, server, s.timeout, s.maxAge)
+	}
+	return bound, err
+}
+
+// renew starts the timeout of a client anew, and remembers its server if it has none.
+func (s *sessions[K]) renew(r *http.Request, target string, key K, server string) error {
+	if s.shared != nil {
+		bound, _, err := s.findShared(r.Context(), target, s.target(target).name, s.text(key))
+		if bound != "" || err != nil {
+			return err
+		}
+	} else if s.target(target).table.Touch(key, s.timeout) {
+		return nil // as nearly always
+	}
+	_, err := s.claim(r, target, key, server, "")
+	return err
+}
+
+// put remembers the server of a client, whatever it was.
+func (s *sessions[K]) put(r *http.Request, target string, key K, server string) (err error) {
+	t := s.target(target)
 	if s.shared != nil {
 		ctx, key := r.Context(), s.text(key)
-		if bound, ok := s.findShared(ctx, key); !ok || bound != server {
-			_, _ = s.shared.Put(ctx, s.table, key, server, s.timeout) // a client not remembered is a new client
+		if bound, _, err := s.findShared(ctx, target, t.name, key); err == nil && bound == server {
+			return nil
 		}
-		return
+		if s.maxAge > 0 {
+			_, err = s.shared.(idleSessions).PutIdle(ctx, t.name, key, server, s.timeout, s.maxAge)
+		} else {
+			_, err = s.shared.Put(ctx, t.name, key, server, s.timeout)
+		}
+		return err
 	}
-	if bound, _, ok := s.Peek(key); ok && bound == server && s.Touch(key, s.timeout) {
-		return // as nearly always
+	if bound, _, ok := t.table.Peek(key); ok && bound == server && t.table.Touch(key, s.timeout) {
+		return nil // as nearly always
 	}
-	s.Put(key, strings.Clone(server), s.timeout)
+	server = strings.Clone(server)
+	if s.maxAge > 0 {
+		t.table.PutIdle(key, server, s.timeout, s.maxAge)
+	} else {
+		t.table.Put(key, server, s.timeout)
+	}
+	return nil
+}
+
+// keep starts the timeout of a client anew, if it has a server.
+func (s *sessions[K]) keep(r *http.Request, target string, key K) error {
+	t := s.target(target)
+	if s.shared != nil {
+		_, err := s.shared.Touch(r.Context(), t.name, s.text(key), s.timeout)
+		return err
+	}
+	t.table.Touch(key, s.timeout)
+	return nil
 }
 
 // forget forgets a client.
-func (s sessions[K]) forget(r *http.Request, key K) {
+func (s *sessions[K]) forget(r *http.Request, target string, key K) error {
+	t := s.target(target)
 	if s.shared != nil {
-		_ = s.shared.Remove(r.Context(), s.table, s.text(key)) // else it expires
-		return
+		return s.shared.Remove(r.Context(), t.name, s.text(key))
 	}
-	s.Remove(key)
+	t.table.Remove(key)
+	return nil
+}
+
+// count returns how many clients of a target have one of the servers, or any server if none is given.
+func (s *sessions[K]) count(ctx context.Context, target string, servers []string) (n int, err error) {
+	t := s.target(target)
+	var counts map[string]int
+	if s.shared == nil {
+		counts = CountByValue(t.table)
+	} else {
+		counter, ok := s.shared.(interface {
+			CountByValue(ctx context.Context, table string) (map[string]int, error)
+		})
+		if !ok {
+			return 0, fmt.Errorf("persistence: counting clients: %w", errors.ErrUnsupported)
+		}
+		if counts, err = counter.CountByValue(ctx, t.name); err != nil {
+			return 0, err
+		}
+	}
+	if len(servers) == 0 {
+		for _, m := range counts {
+			n += m
+		}
+	}
+	for _, server := range servers {
+		n += counts[server]
+	}
+	return n, nil
+}
+
+// stats returns the sum of the counters of the tables in memory.
+func (s *sessions[K]) stats() (sum Stats) {
+	for _, t := range *s.targets.Load() {
+		if t.table != nil {
+			sum.add(t.table.Stats())
+		}
+	}
+	return sum
+}
+
+// adopt takes over the tables of old, and reports whether it can.
+func (s *sessions[K]) adopt(old *sessions[K]) bool {
+	if s.shared != nil || old.shared != nil {
+		return s.shared != nil && old.shared != nil && s.name == old.name
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine := maps.Clone(*s.targets.Load())
+	for name, t := range *old.targets.Load() {
+		switch own := mine[name]; {
+		case own != nil && own.table.Len() > 0: // adopted from another
+		case s.maxEntries == old.maxEntries && s.maxPerOwner == old.maxPerOwner:
+			mine[name] = t
+		default:
+			mine[name] = &target[K]{table: s.copied(t.table)}
+		}
+	}
+	s.targets.Store(&mine)
+	return true
+}
+
+// copied returns a table with the entries of old and bounds of its own.
+func (s *sessions[K]) copied(old *Table[K, string]) *Table[K, string] {
+	t := s.make()
+	for key, e := range old.All() {
+		if s.maxAge > 0 {
+			t.PutIdle(key, e.Value, e.Remaining, s.maxAge)
+			continue
+		}
+		t.Put(key, e.Value, e.Remaining)
+	}
+	return t
 }

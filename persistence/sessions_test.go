@@ -32,7 +32,7 @@ func TestSessionsInStore(t *testing.T) {
 				r, other := request("/", "Cookie", "SID=abc"), request("/", "Cookie", "SID=other")
 				network := netip.MustParseAddr("192.0.3.1")
 				finds(t, p, r, client1, "")
-				p.Bind(http.Header{}, r, client1, "10.0.0.1:80")
+				p.Bind(http.Header{}, r, client1, "", "10.0.0.1:80")
 				finds(t, p, r, client1, "10.0.0.1:80")
 				finds(t, p, other, network, "")
 
@@ -57,7 +57,7 @@ func TestSessionsInStore(t *testing.T) {
 				finds(t, tt.profile(restarted), r, client1, "10.0.0.1:80")
 				finds(t, tt.profile(store), r, client1, "10.0.0.1:80") // another instance
 
-				p.Bind(http.Header{}, r, client1, "10.0.0.2:80")
+				p.(claimer).Claim(r, client1, "", "10.0.0.2:80", "10.0.0.1:80")
 				finds(t, p, r, client1, "10.0.0.2:80")
 				advance(10 * time.Minute)
 				finds(t, p, r, client1, "")
@@ -68,14 +68,27 @@ func TestSessionsInStore(t *testing.T) {
 	store := NewStore(Options{})
 	p := made(NewAppCookie(AppCookieConfig{Name: "SID", Sessions: store}))(t)
 	r := request("/", "Cookie", "SID=abc")
-	p.Bind(http.Header{}, r, client1, "10.0.0.1:80")
-	p.Bind(http.Header{"Set-Cookie": {"SID=; Max-Age=0"}}, r, client1, "10.0.0.1:80")
+	p.Bind(http.Header{}, r, client1, "", "10.0.0.1:80")
+	p.Bind(http.Header{"Set-Cookie": {"SID=; Max-Age=0"}}, r, client1, "", "10.0.0.1:80")
 	finds(t, p, r, client1, "")
 }
 
+// A claimer is a profile whose requests carry the key.
+type claimer interface {
+	profile
+	Claim(r *http.Request, client netip.Addr, target, server, instead string) (bound string, err error)
+	Keep(r *http.Request, client netip.Addr, target string) error
+	Count(ctx context.Context, target string, servers ...string) (n int, err error)
+}
+
+var (
+	_ claimer = (*ClientIP)(nil)
+	_ claimer = (*AppCookie)(nil)
+)
+
 func leftOf(t *testing.T, s *Store) time.Duration {
 	t.Helper()
-	for _, e := range s.All("sticky") {
+	for _, e := range s.All("profile/sticky/") {
 		return e.Remaining
 	}
 	t.Fatal("no entry")
@@ -95,10 +108,14 @@ func (brokenSessions) Put(context.Context, string, string, string, time.Duration
 	return false, errBroken
 }
 
+func (brokenSessions) Claim(context.Context, string, string, string, string, time.Duration) (string, time.Duration, error) {
+	return "", 0, errBroken
+}
+
 func TestBrokenSessions(t *testing.T) {
 	p := made(NewClientIP(ClientIPConfig{Sessions: brokenSessions{}}))(t)
 	r := request("/")
 	finds(t, p, r, client1, "")
-	p.Bind(nil, r, client1, "10.0.0.1:80")
+	p.Bind(nil, r, client1, "", "10.0.0.1:80")
 	finds(t, p, r, client1, "")
 }

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"reflect"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
@@ -23,15 +22,9 @@ import (
 
 // kept is what lives on when the configuration is read anew.
 type kept struct {
-	pools       map[string]*lbpool.Pool
-	tables      *persistence.Store
-	persistence keptProfile
-	limiters    map[rateLimiterConfig]*datascript.RateLimiter
-}
-
-type keptProfile struct {
-	config  sessionProfile
-	profile limpet.PersistenceProfile
+	pools    map[string]*lbpool.Pool
+	tables   *persistence.Store
+	limiters map[rateLimiterConfig]*datascript.RateLimiter
 }
 
 // build makes a configuration for the library, of what k has kept and of what
@@ -46,7 +39,7 @@ func (c *config) build(dir string, k kept, log *slog.Logger) (*builder, error) {
 	b.groups()
 	b.newPools()
 	b.scripts()
-	b.profile()
+	b.profiles()
 	if c.Transport != nil {
 		base := lbpool.NewBase()
 		base.TLSClientConfig = b.tlsClient(c.Transport.TLS, "transport.tls")
@@ -340,23 +333,45 @@ func (b *builder) scripts() {
 	}
 }
 
-// profile makes a new profile only if the configuration of the old one has
-// changed, since clients are bound to servers in it.
-func (b *builder) profile() {
-	switch {
-	case b.Persistence == nil:
-		return
-	case reflect.DeepEqual(b.old.persistence.config, b.Persistence):
-		b.now.persistence = b.old.persistence
-	default:
+// profiles makes the persistence profiles. Clients stay bound when they are
+// made anew, since the virtual service lets profiles take over from those before.
+func (b *builder) profiles() {
+	if b.Persistence != nil {
 		p, err := b.Persistence.profile()
-		if err != nil {
-			b.fault(err, "persistence")
+		b.fault(err, "persistence")
+		if err == nil {
+			b.cfg.Persistence = p
+		}
+	}
+	named := map[string]limpet.PersistenceProfile{noProfile: limpet.NoPersistence}
+	for i, np := range b.PersistenceProfiles {
+		path := fmt.Sprintf("persistenceProfiles[%d]", i)
+		if _, taken := named[np.Name]; taken || np.Name == "" {
+			b.fault(fmt.Errorf("%q is empty, taken, or stands for no profile", np.Name), "%s.name", path)
+			continue
+		}
+		p, err := np.profile()
+		b.fault(err, "%s", path)
+		named[np.Name] = p
+	}
+	b.cfg.PoolPersistence = map[string]limpet.PersistenceProfile{}
+	use := func(target, name, path string) {
+		if name == "" {
 			return
 		}
-		b.now.persistence = keptProfile{b.Persistence, p}
+		p, ok := named[name]
+		if !ok {
+			b.fault(fmt.Errorf("there is no persistence profile %q", name), "%s.persistence", path)
+			return
+		}
+		b.cfg.PoolPersistence[target] = p
 	}
-	b.cfg.Persistence = b.now.persistence.profile
+	for i, p := range b.Pools {
+		use(p.Name, p.Persistence, fmt.Sprintf("pools[%d]", i))
+	}
+	for i, g := range b.PoolGroups {
+		use(g.Name, g.Persistence, fmt.Sprintf("poolGroups[%d]", i))
+	}
 }
 
 // tlsClient is what c says.

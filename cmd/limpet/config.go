@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"reflect"
 	"time"
@@ -34,14 +35,16 @@ type config struct {
 	RateLimiters []rateLimiterConfig
 	RateProfile  *rateProfileConfig
 	Tables       persistence.Options
-	Persistence  sessionProfile
-	Transport    *transportConfig
+	Persistence  sessionProfile // of pools and groups that name none
+	// PersistenceProfiles are those that pools and groups name.
+	PersistenceProfiles []namedProfile
+	Transport           *transportConfig
 }
 
 // programOnly are the fields that a file cannot have: functions, and objects
 // of types that a program can choose freely.
 var programOnly = map[reflect.Type][]string{
-	reflect.TypeFor[limpet.Config]():               {"Authenticator", "Reputations", "HealthScore", "OnComplete", "Logger"},
+	reflect.TypeFor[limpet.Config]():               {"Authenticator", "Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
 	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
 	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},
 	reflect.TypeFor[lbpool.DNSFinder]():            {"Resolver"},
@@ -72,6 +75,7 @@ type poolConfig struct {
 	HealthMonitors []monitorConfig
 	Discoveries    []discoveryConfig
 	FailAction     failActionConfig
+	Persistence    string // the name of a profile, or noProfile; empty means the default
 }
 
 type failActionConfig struct {
@@ -81,8 +85,9 @@ type failActionConfig struct {
 
 type poolGroupConfig struct {
 	lbpool.GroupConfig
-	Members    []memberConfig
-	FailAction failActionConfig
+	Members     []memberConfig
+	FailAction  failActionConfig
+	Persistence string // as of a pool; empty means that of the members
 }
 
 type memberConfig struct {
@@ -225,6 +230,39 @@ type (
 	}
 	customHeader struct{ persistence.CustomHeaderConfig }
 )
+
+// A namedProfile is one of its kinds.
+type namedProfile struct {
+	Name         string
+	ClientIP     *clientIP
+	AppCookie    *appCookie
+	HTTPCookie   *httpCookie
+	CustomHeader *customHeader
+}
+
+// noProfile is the name of a pool's profile that binds nobody.
+const noProfile = "none"
+
+// profile makes the profile of the one kind that is given.
+func (p namedProfile) profile() (limpet.PersistenceProfile, error) {
+	var kinds []sessionProfile
+	if p.ClientIP != nil {
+		kinds = append(kinds, *p.ClientIP)
+	}
+	if p.AppCookie != nil {
+		kinds = append(kinds, *p.AppCookie)
+	}
+	if p.HTTPCookie != nil {
+		kinds = append(kinds, *p.HTTPCookie)
+	}
+	if p.CustomHeader != nil {
+		kinds = append(kinds, *p.CustomHeader)
+	}
+	if len(kinds) != 1 {
+		return nil, fmt.Errorf("profile %q: want one of clientIP, appCookie, httpCookie and customHeader", p.Name)
+	}
+	return kinds[0].profile()
+}
 
 type cookieKey struct {
 	ID     string

@@ -1,0 +1,68 @@
+package limpet
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// adopt lets what is new in s take over what the objects of the same names hold
+// in the configuration before. If there is an error, nothing has changed.
+func (s *snapshot) adopt(old *snapshot) error {
+	if err := s.pools.Adopt(old.pools); err != nil {
+		return err
+	}
+	for name, t := range s.targets {
+		if before := old.targets[name]; before != nil && before.profile != nil && before.profile != t.profile {
+			if p, ok := t.profile.(profileAdopter); ok {
+				p.Adopt(before.profile)
+			}
+		}
+	}
+	return nil
+}
+
+// A profileAdopter is a profile that takes over the bindings of another one if
+// that knows clients by the same thing. It reports whether it does.
+type profileAdopter interface{ Adopt(old any) bool }
+
+// warn logs what is valid but will lose clients.
+func (s *snapshot) warn() {
+	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
+		t := s.targets[name]
+		if t.pool == nil {
+			continue
+		}
+		addr, n := sharedAddress(t.pool)
+		if n == 0 {
+			continue
+		}
+		for _, script := range s.Scripts {
+			if storesServerIP(script) {
+				s.Logger.Warn("script stores an address that servers share", slog.String("vs", s.Name), slog.String("pool", name),
+					slog.String("script", script.Name()), slog.String("address", addr), slog.Int("servers", n))
+			}
+		}
+	}
+}
+
+// storesServerIP reports whether a script stores the address of its server
+// without the port.
+func storesServerIP(s Script) bool {
+	return false
+}
+
+// sharedAddress returns an address that several servers of a pool have, and how
+// many.
+func sharedAddress(p *lbpool.Pool) (addr string, n int) {
+	servers := map[string]int{}
+	for _, s := range p.Servers() {
+		a := s.Addr().Addr().String()
+		if servers[a]++; servers[a] > n && servers[a] > 1 {
+			addr, n = a, servers[a]
+		}
+	}
+	return addr, n
+}

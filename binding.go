@@ -1,0 +1,299 @@
+package limpet
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/limpetlb/limpet/internal/exactaddr"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
+)
+
+// A binding is what a transaction knows of the server that its client is bound
+// to in a target. A key that the request carries is bound when a server is
+// chosen, so that parallel requests of a new client meet on one server; a key
+// that a server issues is bound when the server answers.
+type binding struct {
+	target *target
+	// profiled means that the target's profile was asked.
+	profiled bool
+	// text is the server that the client is bound to, as the profile keeps it;
+	// "" if it is not bound.
+	text string
+	// server is what text names; nil if it is gone, or there is no text.
+	server *lbpool.Server
+	// claims means that the request carries the key.
+	claims bool
+	// joined means that another request bound the client first.
+	joined bool
+	kept   kept
+}
+
+// boundServer returns the server that the request should go to because a rule,
+// a script or the target's profile says so. Where the binding names a member
+// of a group as well, that is member, if it can be used.
+func (tx *Transaction) boundServer(t *target) (server netip.AddrPort, member *lbpool.Pool) {
+	switch {
+	case tx.selected.addr.IsValid():
+		return tx.selected.addr, nil
+	case tx.selected.gone:
+		return serverAddr(tx.selected.entry), nil
+	case tx.selected.key != "" || t.profile == nil:
+		return netip.AddrPort{}, nil
+	}
+	return tx.findBinding(t)
+}
+
+// findBinding asks the profile of a target for the client's server.
+func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lbpool.Pool) {
+	b := &tx.binding
+	text, remaining, err := t.profile.Find(tx.r, tx.client.Addr(), t.name)
+	b.profiled, b.claims, b.text = true, t.claimer != nil, text
+	switch {
+	case errors.Is(err, persistence.ErrNoKey):
+		b.claims = false
+		tx.looked = max(tx.looked, PersistenceNoKey)
+		return server, nil
+	case errors.Is(err, persistence.ErrInvalidCookie):
+		tx.looked = max(tx.looked, PersistenceInvalid)
+		return server, nil
+	case err != nil:
+		tx.record.Error = err // and the client is as one that is not known
+	}
+	tx.lookedUp(text != "", remaining)
+	if text == "" {
+		return server, nil
+	}
+	if b.server, member = t.lookup(text); b.server == nil {
+		tx.selected.gone = true
+		return serverAddr(text), nil
+	}
+	if member != nil && !(member.Up() && t.inUse(member)) {
+		member = nil
+	}
+	return b.server.Addr(), member
+}
+
+// startBinding lets the profile have its say when a server is chosen, and
+// keeps the binding alive for as long as the exchange lasts.
+func (tx *Transaction) startBinding() {
+	b := &tx.binding
+	if !b.profiled {
+		return
+	}
+	if tx.claimFunc == nil {
+		tx.claimFunc = tx.claim
+	}
+	tx.route.Claim = tx.claimFunc
+	tx.keepBinding()
+}
+
+// keepBinding has a binding renewed until the transaction ends.
+func (tx *Transaction) keepBinding() {
+	if b := &tx.binding; b.target.kept != nil && (b.claims || b.text != "") {
+		b.kept.request, b.kept.client, b.kept.target = tx.r, tx.client.Addr(), b.target
+		b.target.kept.add(&b.kept)
+	}
+}
+
+// claim binds the client to the server that is about to get its request, and
+// returns the server that it is bound to then: another one if another request
+// was faster. Transports call it before each attempt.
+func (tx *Transaction) claim(chosen, _ *lbpool.Server) *lbpool.Server {
+	b := &tx.binding
+	if pool := tx.route.Pool; !b.target.has(pool) {
+		// A backup pool has taken over, which is a target of its own.
+		if !tx.changeTarget(pool) {
+			return chosen
+		}
+		if b.server != nil && b.server != chosen {
+			return b.server
+		}
+	}
+	if b.server == chosen {
+		return chosen
+	}
+	if !b.claims {
+		return chosen
+	}
+	text := b.target.text(tx.route.Pool, chosen)
+	const rounds = 3
+	for range rounds {
+		bound, err := b.target.claimer.Claim(tx.r, tx.client.Addr(), b.target.name, text, b.text)
+		if err != nil {
+			tx.record.Error = err
+			return chosen
+		}
+		if bound == text || bound == "" {
+			b.text, b.server, b.joined = text, chosen, false
+			return chosen
+		}
+		b.text, b.joined = bound, true
+		if b.server, _ = b.target.lookup(bound); b.server != nil {
+			return b.server
+		}
+	}
+	return chosen
+}
+
+// changeTarget makes pool, which is not of the transaction's target, its
+// target. It reports whether a profile binds clients there.
+func (tx *Transaction) changeTarget(pool *lbpool.Pool) bool {
+	t := tx.s.targets[pool.Name()]
+	if t == nil || t.pool != pool {
+		t = &target{name: pool.Name(), pool: pool, outcomes: tx.binding.target.outcomes}
+	}
+	tx.endBinding()
+	tx.binding = binding{target: t}
+	if t.profile == nil {
+		return false
+	}
+	tx.findBinding(t)
+	tx.keepBinding()
+	return true
+}
+
+// endBinding stops renewing the binding.
+func (tx *Transaction) endBinding() {
+	if err := tx.binding.kept.end(time.Since(tx.record.Start)); err != nil {
+		tx.record.Error = err
+	}
+}
+
+// bindServer remembers which server has answered.
+func bindServer(tx *Transaction) {
+	tx.answered = tx.route.Server != nil
+	tx.tellPersistence(tx.header())
+	server := tx.route.Server
+	if server == nil {
+		return
+	}
+	if sel := &tx.selected; sel.key != "" && tx.repinned() {
+		// The entry named a server that could not be had. Of requests that
+		// find this out at the same time the first one wins.
+		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, serverValue(tx.route.Pool, server, sel.entry))
+		if err != nil {
+			tx.record.Error = err
+		}
+	}
+	b := &tx.binding
+	if !b.profiled || !b.target.has(tx.route.Pool) {
+		return
+	}
+	text := b.text
+	if b.server != server || !b.target.names(text) {
+		text = b.target.text(tx.route.Pool, server)
+	}
+	if err := b.target.profile.Bind(tx.header(), tx.r, tx.client.Addr(), b.target.name, text); err != nil {
+		tx.record.Error = err
+	}
+}
+
+// serverAddr reads the name of a server that is gone, so that its pool
+// decides whether another one takes its place.
+func serverAddr(name string) netip.AddrPort {
+	if a, ok := exactaddr.Parse(name); ok {
+		return a
+	}
+	name = name[strings.LastIndexByte(name, '/')+1:]
+	if a, err := netip.ParseAddr(name); err == nil {
+		return netip.AddrPortFrom(a, 0)
+	}
+	a, _ := netip.ParseAddrPort(name)
+	return a
+}
+
+// serverValue names a server the way an entry named the one before: with its
+// port or without. Without one, the port is kept all the same where servers of
+// the pool share the address, and scripts do not see it.
+func serverValue(pool *lbpool.Pool, s *lbpool.Server, like string) string {
+	if _, err := netip.ParseAddrPort(like); err == nil {
+		return s.Addr().String()
+	}
+	bare := s.Addr().Addr().String()
+	if _, shared, _ := pool.Lookup(bare, 0); shared {
+		return exactaddr.Value(s.Addr())
+	}
+	return bare
+}
+
+// lookedUp notes how a look-up of a persistence entry ended.
+func (tx *Transaction) lookedUp(found bool, remaining time.Duration) {
+	result := PersistenceMiss
+	switch {
+	case found:
+		result = PersistenceHit
+	case remaining < 0:
+		result = PersistenceExpired
+	}
+	tx.looked = max(tx.looked, result) // a transaction may look up several keys
+}
+
+// repinned reports whether another server took the place of the one that an
+// entry named.
+func (tx *Transaction) repinned() bool {
+	return tx.selected.gone || tx.route.Unmet != lbpool.ReasonNone
+}
+
+// persistence says what came of the client's binding, as far as it is known.
+func (tx *Transaction) persistence() Persistence {
+	b := &tx.binding
+	switch {
+	case tx.selected.gone:
+		return RepinGone
+	case tx.route.Unmet != lbpool.ReasonNone:
+		return repins[tx.route.Unmet]
+	case tx.route.Shared:
+		return PersistenceAmbiguous
+	case b.joined && tx.looked < PersistenceHit:
+		return PersistenceJoined
+	}
+	return tx.looked
+}
+
+var repins = map[lbpool.Reason]Persistence{
+	lbpool.ReasonDown: RepinDown, lbpool.ReasonDisabled: RepinDisabled, lbpool.ReasonDraining: RepinDraining,
+	lbpool.ReasonGone: RepinGone, lbpool.ReasonFull: RepinFull, lbpool.ReasonMaintenance: RepinMaintenance,
+}
+
+// concludeBinding notes in the record what came of the binding in the end.
+func (tx *Transaction) concludeBinding() {
+	tx.endBinding()
+	r, b := &tx.record, &tx.binding
+	r.Persistence, r.Joined = tx.persistence(), b.joined
+	if r.Persistence == PersistenceHit && tx.route.Tried > 0 && !tx.answered {
+		r.Persistence = PersistenceNone
+	}
+	switch r.Persistence {
+	case PersistenceAmbiguous:
+		if b.target.mayReportAmbiguous(r.Start) {
+			r.significant(ServerAmbiguous)
+		}
+	case PersistenceInvalid:
+		r.significant(BindingInvalid)
+	}
+	if b.target != nil {
+		b.target.outcomes.add(r.Persistence)
+	}
+}
+
+// tellPersistence puts what came of the client's binding into the header that
+// is configured for it. Nobody else's word stands there.
+func (tx *Transaction) tellPersistence(h http.Header) {
+	name := tx.s.PersistenceHeader
+	if name == "" {
+		return
+	}
+	if text := tx.persistence().String(); text != "" {
+		h.Set(name, text)
+	} else {
+		h.Del(name)
+	}
+}
+
+// PersistenceResult returns what came of the client's binding so far, as in
+// [Record].Persistence: "hit" or "repin:down" for instance, or empty.
+func (tx *Transaction) PersistenceResult() string { return tx.persistence().String() }

@@ -1,0 +1,464 @@
+package limpet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// profiles are all kinds of profiles that keep clients, by name. Clients of
+// appCookie have the cookie SESSION from the beginning.
+var profiles = map[string]func(t testing.TB) limpet.PersistenceProfile{
+	"clientIP":   func(t testing.TB) limpet.PersistenceProfile { return clientIP(t, persistence.ClientIPConfig{}) },
+	"appCookie":  func(t testing.TB) limpet.PersistenceProfile { return appCookie(t, "SESSION") },
+	"httpCookie": func(t testing.TB) limpet.PersistenceProfile { return httpCookie(t, persistence.HTTPCookieConfig{}) },
+	"store": func(t testing.TB) limpet.PersistenceProfile {
+		return clientIP(t, persistence.ClientIPConfig{Sessions: persistence.NewStore(persistence.Options{}), Table: "clients"})
+	},
+}
+
+func clientIP(t testing.TB, cfg persistence.ClientIPConfig) *persistence.ClientIP {
+	t.Helper()
+	p, err := persistence.NewClientIP(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func appCookie(t testing.TB, name string) *persistence.AppCookie {
+	t.Helper()
+	p, err := persistence.NewAppCookie(persistence.AppCookieConfig{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func httpCookie(t testing.TB, cfg persistence.HTTPCookieConfig) *persistence.HTTPCookie {
+	t.Helper()
+	p, err := persistence.NewHTTPCookie(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// A visitor is a client with an address and a cookie jar, as browsers have.
+type visitor struct {
+	addr string
+	jar  http.CookieJar
+}
+
+func newVisitor(t testing.TB, addr string) *visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visitor{addr, jar}
+	v.jar.SetCookies(&url.URL{Scheme: "http", Host: "example.com", Path: "/"}, []*http.Cookie{{Name: "SESSION", Value: "session of " + addr}})
+	return v
+}
+
+// request returns a request of the visitor, with its cookies.
+func (v *visitor) request(path string) *http.Request {
+	r := httptest.NewRequest("GET", "http://example.com"+path, nil)
+	r.RemoteAddr = v.addr
+	for _, c := range v.jar.Cookies(r.URL) {
+		r.AddCookie(c)
+	}
+	return r
+}
+
+// ask sends a request, keeps the cookies of the answer, and returns the record.
+func (v *visitor) ask(t testing.TB, vs *limpet.VirtualService, recs *records, path string) limpet.Record {
+	t.Helper()
+	r := v.request(path)
+	w := httptest.NewRecorder()
+	vs.ServeHTTP(w, r)
+	v.jar.SetCookies(r.URL, w.Result().Cookies())
+	return recs.next(t)
+}
+
+// threeServers are the servers of a pool at addresses 10.0.n.1 to 10.0.n.3.
+func threeServers(n int) (servers []lbpool.ServerConfig) {
+	for i := range 3 {
+		servers = append(servers, lbpool.ServerConfig{Address: fmt.Sprintf("10.0.%d.%d:80", n, i+1)})
+	}
+	return servers
+}
+
+// byPath is a rule that sends paths with a prefix to a pool or a group.
+func byPath(prefix, pool string) policy.RequestRule {
+	return policy.RequestRule{
+		Name: pool, Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{prefix}}},
+		Action: policy.Modify{Pool: policy.SwitchPool{Name: pool}},
+	}
+}
+
+// A client that asks two pools in turn used to lose its server in both with
+// each request: one profile kept one server for each client.
+func TestBindingPerTarget(t *testing.T) {
+	for name, newProfile := range profiles {
+		t.Run(name, func(t *testing.T) {
+			var pools []*lbpool.Pool
+			for i, name := range []string{"web", "api", "canary", "left", "right"} {
+				pools = append(pools, newPool(t, lbpool.Config{Name: name, Servers: threeServers(i), Algorithm: lbpool.RoundRobin()}))
+			}
+			group, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "shop/1", Members: []lbpool.Member{{Pool: pools[3], Ratio: 90}, {Pool: pools[4], Ratio: 10}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			recs := newRecords()
+			vs := newVirtualService(t, limpet.Config{
+				Pools: pools, PoolGroups: []*lbpool.Group{group}, Persistence: newProfile(t), Transport: answering(ok), OnComplete: recs.add,
+				HTTPRequest: []policy.RequestRule{byPath("/api", "api"), byPath("/canary", "canary"), byPath("/shop", "shop/1")},
+			})
+			const clients = 50
+			server := map[string]string{}
+			for round := range 6 {
+				for i := range clients {
+					v := newVisitor(t, fmt.Sprintf("192.0.2.%d:5000", i+1))
+					if round == 0 {
+						visitors[t.Name()] = append(visitors[t.Name()], v)
+					}
+					v = visitors[t.Name()][i]
+					for _, path := range []string{"/", "/api", "/shop", "/canary", "/api"} {
+						if path == "/canary" && round != 2 {
+							continue // one forced visit
+						}
+						r := v.ask(t, vs, recs, path)
+						key := v.addr + path
+						if got := r.Pool + " " + r.Server.String(); server[key] == "" {
+							server[key] = got
+						} else if got != server[key] || r.Persistence != limpet.PersistenceHit {
+							t.Errorf("round %d: %s went to %s after %s: %v, %v", round, key, got, server[key], r.Persistence, r.Error)
+						}
+					}
+				}
+			}
+			var hits uint64
+			for _, target := range vs.Stats().Persistence {
+				for outcome, n := range target.Outcomes {
+					if strings.HasPrefix(outcome.String(), "repin") {
+						t.Errorf("%s: %d × %v", target.Target, n, outcome)
+					}
+				}
+				hits += target.Outcomes[limpet.PersistenceHit]
+			}
+			if want := uint64(clients * (6*4 - 3)); hits != want {
+				t.Errorf("%d hits, want %d", hits, want)
+			}
+		})
+	}
+}
+
+// visitors are those of a test, by its name.
+var visitors = map[string][]*visitor{}
+
+// A group has the profile that its members have in common.
+func TestPoolPersistence(t *testing.T) {
+	a, b := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)}), newPool(t, lbpool.Config{Name: "b", Servers: threeServers(1)})
+	group, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "g", Members: []lbpool.Member{{Pool: a, Ratio: 1}, {Pool: b, Ratio: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, other := clientIP(t, persistence.ClientIPConfig{}), clientIP(t, persistence.ClientIPConfig{})
+	for _, test := range []struct {
+		name     string
+		profiles map[string]limpet.PersistenceProfile
+		fault    string
+	}{
+		{"none", nil, ""},
+		{"one of two", map[string]limpet.PersistenceProfile{"a": one}, `poolGroups[0].persistence: members "a" and "b" have different profiles`},
+		{"both", map[string]limpet.PersistenceProfile{"a": one, "b": one}, ""},
+		{"its own", map[string]limpet.PersistenceProfile{"a": one, "b": other, "g": one}, ""},
+		{"none for the group", map[string]limpet.PersistenceProfile{"a": one, "b": other, "g": limpet.NoPersistence}, ""},
+		{"unknown", map[string]limpet.PersistenceProfile{"c": one}, `poolPersistence["c"]: there is no such pool or group`},
+		{"nil", map[string]limpet.PersistenceProfile{"a": nil, "b": nil}, `poolPersistence["a"]: nil`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := limpet.New(limpet.Config{Pools: []*lbpool.Pool{a, b}, PoolGroups: []*lbpool.Group{group}, PoolPersistence: test.profiles})
+			if (err == nil) != (test.fault == "") || err != nil && !strings.Contains(err.Error(), test.fault) {
+				t.Errorf("error %v, want %q", err, test.fault)
+			}
+		})
+	}
+
+	recs := newRecords()
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{a, b}, Transport: answering(ok), OnComplete: recs.add, HTTPRequest: []policy.RequestRule{byPath("/b", "b")},
+		Persistence: one, PoolPersistence: map[string]limpet.PersistenceProfile{"b": limpet.NoPersistence},
+	})
+	for path, want := range map[string]limpet.Persistence{"/": limpet.PersistenceMiss, "/b": limpet.PersistenceNone} {
+		if r := newVisitor(t, "192.0.2.1:1").ask(t, vs, recs, path); r.Persistence != want {
+			t.Errorf("%s: %v, want %v", path, r.Persistence, want)
+		}
+	}
+}
+
+// Four requests that a new client sent at once used to go to four servers: it
+// was bound only when the first answer came.
+func TestParallelFirstRequests(t *testing.T) {
+	const parallel = 64
+	for _, kind := range []string{"clientIP", "appCookie", "store"} {
+		for _, grouped := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, group %v", kind, grouped), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()})
+					b := newPool(t, lbpool.Config{Name: "b", Servers: threeServers(1), Algorithm: lbpool.RoundRobin()})
+					recs := newRecords()
+					cfg := limpet.Config{
+						Pools: []*lbpool.Pool{a, b}, Persistence: profiles[kind](t), OnComplete: recs.add,
+						Transport: answering(func(r *http.Request) (*http.Response, error) {
+							time.Sleep(700 * time.Millisecond)
+							return ok(r)
+						}),
+					}
+					if grouped {
+						group, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "g", Members: []lbpool.Member{{Pool: a, Ratio: 1}, {Pool: b, Ratio: 1}}})
+						if err != nil {
+							t.Fatal(err)
+						}
+						cfg.PoolGroups, cfg.HTTPRequest = []*lbpool.Group{group}, []policy.RequestRule{byPath("/", "g")}
+					}
+					vs := newVirtualService(t, cfg)
+					for client := range 5 {
+						v := newVisitor(t, fmt.Sprintf("192.0.2.%d:1", client+1))
+						var wg sync.WaitGroup
+						for range parallel {
+							wg.Go(func() { vs.ServeHTTP(httptest.NewRecorder(), v.request("/")) })
+						}
+						wg.Wait()
+						outcomes := map[limpet.Persistence]int{}
+						servers := map[string]int{}
+						for _, r := range recs.take(t, parallel) {
+							outcomes[r.Persistence]++
+							servers[r.Pool+r.Server.String()]++
+							if r.Tried != 1 || r.Joined != (r.Persistence == limpet.PersistenceJoined) || r.Error != nil {
+								t.Errorf("tried %d, joined %v, %v, %v", r.Tried, r.Joined, r.Persistence, r.Error)
+							}
+						}
+						if len(servers) != 1 || outcomes[limpet.PersistenceMiss] != 1 || outcomes[limpet.PersistenceMiss]+outcomes[limpet.PersistenceJoined]+outcomes[limpet.PersistenceHit] != parallel {
+							t.Errorf("servers %v, outcomes %v", servers, outcomes)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Parallel requests meet again on one server when the one that they were bound
+// to cannot be connected to.
+func TestParallelRepick(t *testing.T) {
+	for _, kind := range []string{"clientIP", "appCookie", "store"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()})
+				recs := newRecords()
+				var mu sync.Mutex
+				dead := map[string]bool{}
+				vs := newVirtualService(t, limpet.Config{
+					Pools: []*lbpool.Pool{pool}, Persistence: profiles[kind](t), OnComplete: recs.add,
+					Transport: answering(func(r *http.Request) (*http.Response, error) {
+						time.Sleep(10 * time.Millisecond)
+						mu.Lock()
+						defer mu.Unlock()
+						if dead[r.URL.Host] {
+							return nil, fmt.Errorf("%w: refused", lbpool.ErrConnect)
+						}
+						return ok(r)
+					}),
+				})
+				v := newVisitor(t, "192.0.2.1:1")
+				first := v.ask(t, vs, recs, "/")
+				mu.Lock()
+				dead[first.Server.String()] = true
+				mu.Unlock()
+				var wg sync.WaitGroup
+				const parallel = 16
+				for range parallel {
+					wg.Go(func() { vs.ServeHTTP(httptest.NewRecorder(), v.request("/")) })
+				}
+				wg.Wait()
+				servers := map[string]int{}
+				for _, r := range recs.take(t, parallel) {
+					servers[r.Server.String()]++
+					if r.Persistence != limpet.RepinDown || r.Status != 200 {
+						t.Errorf("%v, status %d, joined %v", r.Persistence, r.Status, r.Joined)
+					}
+				}
+				if len(servers) != 1 || servers[first.Server.String()] > 0 {
+					t.Errorf("servers %v after %v", servers, first.Server)
+				}
+				if r := v.ask(t, vs, recs, "/"); r.Persistence != limpet.PersistenceHit || servers[r.Server.String()] != parallel {
+					t.Errorf("then: %v %v", r.Persistence, r.Server)
+				}
+			})
+		})
+	}
+}
+
+// A client whose only request was an open WebSocket used to be forgotten while
+// it was open.
+func TestOpenExchangeRenews(t *testing.T) {
+	for _, kind := range []string{"clientIP", "appCookie", "store"} {
+		for _, runs := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, Run %v", kind, runs), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()})
+					recs := newRecords()
+					const timeout = 20 * time.Minute
+					var profile limpet.PersistenceProfile = clientIP(t, persistence.ClientIPConfig{Timeout: timeout})
+					if kind != "clientIP" {
+						profile = profiles[kind](t)
+					}
+					end := make(chan struct{})
+					vs := newVirtualService(t, limpet.Config{
+						Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add,
+						Transport: answering(func(r *http.Request) (*http.Response, error) {
+							res, err := ok(r)
+							if r.URL.Path == "/stream" {
+								reader, writer := io.Pipe()
+								res.Body, res.ContentLength = reader, -1
+								go func() {
+									<-end
+									writer.Close()
+								}()
+							}
+							return res, err
+						}),
+					})
+					if runs {
+						defer running(t, vs)()
+					}
+					v := newVisitor(t, "192.0.2.1:1")
+					streamed := make(chan struct{})
+					go func() {
+						defer close(streamed)
+						vs.ServeHTTP(httptest.NewRecorder(), v.request("/stream"))
+					}()
+					// Without Run the end renews what has not ended.
+					lasts := 3 * timeout
+					if !runs {
+						lasts = profile.(limpet.PersistenceKeeper).Timeout() * 9 / 10
+					}
+					time.Sleep(lasts)
+					close(end)
+					<-streamed
+					stream := recs.next(t)
+					time.Sleep(profile.(limpet.PersistenceKeeper).Timeout() * 9 / 10)
+					if r := v.ask(t, vs, recs, "/"); r.Persistence != limpet.PersistenceHit || r.Server != stream.Server {
+						t.Errorf("%v on %v, want a hit on %v", r.Persistence, r.Server, stream.Server)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What cannot be looked up is told apart from what is not there.
+func TestOutcomesWithoutKey(t *testing.T) {
+	pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})
+	for _, test := range []struct {
+		name, cookie string
+		profile      limpet.PersistenceProfile
+		want         limpet.Persistence
+	}{
+		{"no session", "other=1", appCookie(t, "SID"), limpet.PersistenceNoKey},
+		{"a session", "SID=1", appCookie(t, "SID"), limpet.PersistenceMiss},
+		{"no cookie", "", httpCookie(t, persistence.HTTPCookieConfig{}), limpet.PersistenceMiss},
+		{"forged cookie", persistence.DefaultCookieName + "=1.0.AAAA", httpCookie(t, persistence.HTTPCookieConfig{}), limpet.PersistenceInvalid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			recs := newRecords()
+			vs := newVirtualService(t, limpet.Config{Pools: []*lbpool.Pool{pool}, Persistence: test.profile, Transport: answering(ok), OnComplete: recs.add})
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Cookie", test.cookie)
+			vs.ServeHTTP(httptest.NewRecorder(), r)
+			if rec := recs.next(t); rec.Persistence != test.want || rec.Error != nil {
+				t.Errorf("%v, %v; want %v", rec.Persistence, rec.Error, test.want)
+			}
+		})
+	}
+}
+
+// A server that was found but gave no answer is no hit, and one that is found
+// after a failed connection has taken the place of the bound one.
+func TestHitNeedsAnswer(t *testing.T) {
+	refuse := false
+	recs := newRecords()
+	vs := newVirtualService(t, limpet.Config{
+		Pools:       []*lbpool.Pool{newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)[:1]})},
+		Persistence: clientIP(t, persistence.ClientIPConfig{}), OnComplete: recs.add,
+		Transport: answering(func(r *http.Request) (*http.Response, error) {
+			if refuse {
+				return nil, errors.New("connection broken")
+			}
+			return ok(r)
+		}),
+	})
+	v := newVisitor(t, "192.0.2.1:1")
+	for i, want := range []limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceHit, limpet.PersistenceNone} {
+		refuse = i == 2
+		if r := v.ask(t, vs, recs, "/"); r.Persistence != want {
+			t.Errorf("request %d: %v, want %v", i, r.Persistence, want)
+		}
+	}
+	if s := vs.Stats(); s.Hits != 1 || s.Misses != 1 {
+		t.Errorf("%d hits, %d misses", s.Hits, s.Misses)
+	}
+}
+
+// A store that fails never fails a request.
+func TestFailingStore(t *testing.T) {
+	broken := errors.New("store is away")
+	recs := newRecords()
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})}, Transport: answering(ok), OnComplete: recs.add,
+		Persistence: clientIP(t, persistence.ClientIPConfig{Sessions: failingSessions{broken}, Table: "x"}),
+	})
+	for range 3 {
+		if r := newVisitor(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Status != 200 || !errors.Is(r.Error, broken) || r.Persistence != limpet.PersistenceMiss {
+			t.Errorf("status %d, error %v, %v", r.Status, r.Error, r.Persistence)
+		}
+	}
+}
+
+// failingSessions are a store that is away.
+type failingSessions struct{ err error }
+
+func (f failingSessions) Lookup(context.Context, string, string, time.Duration) (string, time.Duration, bool, error) {
+	return "", 0, false, f.err
+}
+
+func (f failingSessions) Claim(context.Context, string, string, string, string, time.Duration) (string, time.Duration, error) {
+	return "", 0, f.err
+}
+
+func (f failingSessions) Put(context.Context, string, string, string, time.Duration) (bool, error) {
+	return false, f.err
+}
+
+func (f failingSessions) Touch(context.Context, string, string, time.Duration) (bool, error) {
+	return false, f.err
+}
+
+func (f failingSessions) Remove(context.Context, string, string) error { return f.err }

@@ -1,0 +1,151 @@
+package limpet
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// A keeper renews the bindings of exchanges that last, such as WebSockets and
+// streams: their clients send no requests meanwhile, and would be forgotten.
+//
+// It has a list for each interval, in which each exchange moves to the end when
+// it is renewed, so that the first is always the next one to be renewed.
+type keeper struct {
+	mu      sync.Mutex
+	lists   map[time.Duration]*keptList
+	changed chan struct{} // there is another list
+}
+
+// A keptList are the exchanges that are renewed at one interval. The links of
+// an empty one lead to itself.
+type keptList struct {
+	mu       sync.Mutex
+	interval time.Duration
+	root     kept
+}
+
+// kept is a transaction's place in a list.
+type kept struct {
+	prev, next *kept
+	list       *keptList
+	due        time.Time
+
+	// What is renewed. It does not change while the place is in a list.
+	request *http.Request
+	client  netip.Addr
+	target  *target
+}
+
+func newKeeper() keeper {
+	return keeper{lists: make(map[time.Duration]*keptList), changed: make(chan struct{}, 1)}
+}
+
+// list returns the list for bindings that last for timeout. They are renewed
+// when a third of it is over.
+func (k *keeper) list(timeout time.Duration) *keptList {
+	const least = 30 * time.Millisecond
+	interval := max(timeout/3, least)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l, ok := k.lists[interval]
+	if !ok {
+		l = &keptList{interval: interval}
+		l.root.prev, l.root.next = &l.root, &l.root
+		k.lists[interval] = l
+		select {
+		case k.changed <- struct{}{}:
+		default:
+		}
+	}
+	return l
+}
+
+// add begins to renew the binding that p tells of.
+func (l *keptList) add(p *kept) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.list, p.due = l, now.Add(l.interval)
+	l.pushLocked(p)
+}
+
+func (l *keptList) pushLocked(p *kept) {
+	p.prev, p.next = l.root.prev, &l.root
+	p.prev.next, l.root.prev = p, p
+}
+
+func (p *kept) unlinkLocked() {
+	p.prev.next, p.next.prev = p.next, p.prev
+	p.prev, p.next = nil, nil
+}
+
+// end stops renewing. A binding is renewed once more if the exchange has lasted
+// for longer than an interval.
+func (p *kept) end(lasted time.Duration) error {
+	l := p.list
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	p.unlinkLocked()
+	l.mu.Unlock()
+	defer func() { *p = kept{} }()
+	if lasted < l.interval {
+		return nil
+	}
+	r := p.request.WithContext(context.WithoutCancel(p.request.Context())) // the client may be gone
+	return p.target.keeper.Keep(r, p.client, p.target.name)
+}
+
+// next takes an exchange that is due and moves it to the end of the list. The
+// copy stays good when the transaction ends meanwhile.
+func (l *keptList) next(now time.Time) (p kept, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := l.root.next
+	if first == &l.root || first.due.After(now) {
+		return p, false
+	}
+	p = *first
+	first.due = now.Add(l.interval)
+	first.unlinkLocked()
+	l.pushLocked(first)
+	return p, true
+}
+
+// run renews bindings until ctx ends. failed gets what could not be renewed.
+func (k *keeper) run(ctx context.Context, failed func(target string, err error)) {
+	for {
+		k.mu.Lock()
+		lists := make([]*keptList, 0, len(k.lists))
+		shortest := time.Hour
+		for _, l := range k.lists {
+			lists, shortest = append(lists, l), min(shortest, l.interval)
+		}
+		k.mu.Unlock()
+		const steps = 10 // for an interval, so that each is a tenth longer at most
+		tick := time.NewTicker(shortest / steps)
+	ticks:
+		for {
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case <-k.changed:
+				tick.Stop()
+				break ticks
+			case <-tick.C:
+				for _, l := range lists {
+					for p, ok := l.next(time.Now()); ok && ctx.Err() == nil; p, ok = l.next(time.Now()) {
+						if err := p.target.keeper.Keep(p.request, p.client, p.target.name); err != nil && p.request.Context().Err() == nil {
+							failed(p.target.name, err)
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package persistence
+
+import (
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strings"
+	"time"
+)
+
+// The value of a cookie is version, ".", key ID, ".", and the rest in base64. Times are seconds since
+// 1970 in 8 bytes. All of it is bound to the name that is configured and to the key ID.
+//
+// Version 1 does not say for which target it is: the time it was made, the nonce, the sealed text and
+// its tag. The text is the length of the server in a byte, the server, and zeros up to a multiple of
+// 48.
+//
+// Version 2: the nonce, the sealed text and its tag. The text is the target, the time the client was bound
+// to the server, the time the cookie was sent, the length of the server in a byte, the server, and
+// zeros up to a multiple of 16, at least 80 bytes altogether. So there is room for more behind the
+// server.
+const (
+	cookieVersion    = "1"
+	targetedVersion  = "2"
+	cookieTimeBytes  = 8
+	cookiePad        = 48 // an IPv6 address and port and its length fit
+	targetedPad      = 16
+	targetedHead     = len(targetID{}) + 2*cookieTimeBytes
+	minTargetedBytes = 80  // an IPv6 address and port fit
+	maxCookieValue   = 512 // of any cookie that is worth opening
+	cookieClockSkew  = time.Minute
+)
+
+var cookieEncoding = base64.RawURLEncoding.Strict()
+
+type cookieKey struct {
+	id   string
+	aead cipher.AEAD // makes and finds its nonces
+}
+
+// looksSealed reports whether a value may be one of version 2, whatever key it was sealed with.
+func looksSealed(value string) bool {
+	rest, ok := strings.CutPrefix(value, targetedVersion+".")
+	id, text, found := strings.Cut(rest, ".")
+	return ok && found && isKeyID(id) && len(text) >= cookieEncoding.EncodedLen(minTargetedBytes) &&
+		strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+}
+
+// A targetID stands for a target in a cookie.
+type targetID [8]byte
+
+func targetIDOf(target string) targetID {
+	sum := sha256.Sum256([]byte(target))
+	return targetID(sum[:8])
+}
+
+// openedCookie is what a cookie says.
+type openedCookie struct {
+	value       string // what was opened
+	server      string
+	target      targetID
+	targeted    bool // it says for which target it is
+	first, last time.Time
+	current     bool // sealed with the first key
+}
+
+// seal returns the value of a cookie: version 2 if it is targeted, else version 1, which has only the time it was last sent.
+func (p *HTTPCookie) seal(c openedCookie) string {
+	key := &p.keys[0]
+	version := cookieVersion
+	var sealed, text []byte
+	if c.targeted {
+		version = targetedVersion
+		text = make([]byte, max(minTargetedBytes, padded(targetedHead+1+len(c.server), targetedPad)))
+		head := append(text[:0], c.target[:]...)
+		head = binary.BigEndian.AppendUint64(head, uint64(c.first.Unix()))
+		head = binary.BigEndian.AppendUint64(head, uint64(c.last.Unix()))
+		head = append(head, byte(len(c.server)))
+		copy(text[len(head):], c.server)
+		sealed = make([]byte, 0, key.aead.Overhead()+len(text))
+	} else {
+		text = make([]byte, padded(1+len(c.server), cookiePad))
+		text[0] = byte(len(c.server))
+		copy(text[1:], c.server)
+		sealed = make([]byte, 0, cookieTimeBytes+key.aead.Overhead()+len(text))
+		sealed = binary.BigEndian.AppendUint64(sealed, uint64(c.last.Unix()))
+	}
+	sealed = key.aead.Seal(sealed, nil, text, p.bound(version, key.id, sealed))
+
+	value := make([]byte, 0, len(version)+len(key.id)+2+cookieEncoding.EncodedLen(len(sealed)))
+	value = append(append(value, version...), '.')
+	value = append(append(value, key.id...), '.')
+	return string(cookieEncoding.AppendEncode(value, sealed))
+}
+
+// padded returns n, or the next multiple of pad.
+func padded(n, pad int) int { return (n + pad - 1) / pad * pad }
+
+// open returns what the value of a cookie says, however old it is.
+func (p *HTTPCookie) open(value string) (c openedCookie, ok bool) {
+	if len(value) > maxCookieValue || strings.ContainsAny(value, "\r\n") { // which the decoder skips
+		return c, false
+	}
+	version, rest, _ := strings.Cut(value, ".")
+	id, text, found := strings.Cut(rest, ".")
+	if version != cookieVersion && version != targetedVersion || !found {
+		return c, false
+	}
+	for i := range p.keys {
+		key := &p.keys[i]
+		if key.id != id {
+			continue
+		}
+		sealed, err := cookieEncoding.DecodeString(text)
+		if err != nil {
+			return c, false
+		}
+		head := 0
+		if version == cookieVersion {
+			head = cookieTimeBytes
+		}
+		if len(sealed) < head+key.aead.Overhead() {
+			return c, false
+		}
+		opened, err := key.aead.Open(nil, nil, sealed[head:], p.bound(version, id, sealed[:head]))
+		if err != nil {
+			return c, false
+		}
+		c = openedCookie{value: value, current: i == 0}
+		if version == targetedVersion {
+			if len(opened) < targetedHead {
+				return c, false
+			}
+			c.targeted, c.target = true, targetID(opened)
+			c.first, c.last = cookieTime(opened[len(c.target):]), cookieTime(opened[len(c.target)+cookieTimeBytes:])
+			opened = opened[targetedHead:]
+		} else {
+			c.first = cookieTime(sealed)
+			c.last = c.first
+		}
+		if len(opened) == 0 || int(opened[0]) >= len(opened) {
+			return c, false
+		}
+		c.server = string(opened[1 : 1+int(opened[0])])
+		return c, true
+	}
+	return c, false
+}
+
+func cookieTime(b []byte) time.Time { return time.Unix(int64(binary.BigEndian.Uint64(b)), 0) }
+
+// bound returns the data that a cookie is bound to, beside its key.
+func (p *HTTPCookie) bound(version, id string, made []byte) []byte {
+	b := make([]byte, 0, 64+len(p.config.Name))
+	b = append(append(b, "limpet persistence cookie "...), version...)
+	b = appendString(appendString(b, p.config.Name), id)
+	return append(b, made...)
+}

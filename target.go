@@ -1,0 +1,313 @@
+package limpet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// A PersistenceProfile binds clients to servers. It must be safe for
+// concurrent use.
+//
+// A client has one binding for each target: the pool or the pool group that a
+// rule, a script or the configuration has selected. In a pool a server is
+// named by its address and port; in a group by the name of its pool, in which
+// "/" and "%" are percent-encoded, "/", address and port.
+//
+// An error never fails a request: it is noted in [Record].Error, and the
+// client is as one that is not bound.
+type PersistenceProfile interface {
+	// Find returns the server that the client of a request is bound to in a
+	// target, "" if there is none, and renews the binding. remaining is what is
+	// left of it: 0 if that is not known, and less if there is none any more
+	// that ended so long ago. The error matches [persistence.ErrNoKey] if the
+	// request has nothing by which clients are known, and
+	// [persistence.ErrInvalidCookie] if a cookie of the profile could not be
+	// opened. Find must not change the request.
+	Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error)
+	// Bind is called when a server has answered, before the header goes to
+	// the client: it may add to the header what Find needs, or remember the
+	// server itself. It is not called if a rule or a script has chosen the
+	// server.
+	Bind(h http.Header, r *http.Request, client netip.Addr, target, server string) error
+}
+
+// A PersistenceClaimer is a [PersistenceProfile] whose clients are known by
+// what the request carries. They are bound when a server is chosen, so that
+// parallel requests of a new client go to one server.
+type PersistenceClaimer interface {
+	PersistenceProfile
+	// Claim binds the client to server, unless it is bound to another one than
+	// instead, in one step. It returns the server that the client is bound to
+	// then. "" for instead means that the client was not bound.
+	Claim(r *http.Request, client netip.Addr, target, server, instead string) (bound string, err error)
+}
+
+// A PersistenceKeeper is a [PersistenceProfile] whose bindings end when they
+// have not been used for a time.
+type PersistenceKeeper interface {
+	PersistenceProfile
+	// Keep renews the binding of a request that is still open. It may be called
+	// while the request is being served, and shortly after.
+	Keep(r *http.Request, client netip.Addr, target string) error
+	// Timeout is how long a binding lasts that is not renewed.
+	Timeout() time.Duration
+}
+
+// A PersistenceCounter is a [PersistenceProfile] that can count its clients,
+// so that draining servers can wait for them.
+type PersistenceCounter interface {
+	PersistenceProfile
+	// Count returns how many clients are bound to any of servers in a target.
+	Count(ctx context.Context, target string, servers ...string) (n int, err error)
+}
+
+// NoPersistence is for [Config].PoolPersistence: clients of that pool are not
+// bound.
+var NoPersistence PersistenceProfile = noPersistence{}
+
+type noPersistence struct{}
+
+func (noPersistence) Find(*http.Request, netip.Addr, string) (string, time.Duration, error) {
+	return "", 0, nil
+}
+func (noPersistence) Bind(http.Header, *http.Request, netip.Addr, string, string) error { return nil }
+
+// A target is a pool or a pool group, and what binds clients there.
+type target struct {
+	name  string
+	pool  *lbpool.Pool  // nil if it is a group
+	group *lbpool.Group // nil if it is a pool
+	// members are those of the group.
+	members []lbpool.Member
+
+	profile PersistenceProfile // nil: clients are not bound
+	claimer PersistenceClaimer // profile, if it is one; likewise the next ones
+	keeper  PersistenceKeeper
+	counter PersistenceCounter
+	kept    *keptList // of keeper
+
+	outcomes *outcomes // shared by all configurations
+}
+
+// target returns the target of that name, else the default pool.
+func (s *snapshot) target(name string) *target {
+	if name != "" {
+		if t, ok := s.targets[name]; ok {
+			return t
+		}
+	}
+	return s.defaultTarget
+}
+
+// has reports whether a pool is the target, or a member of it.
+func (t *target) has(pool *lbpool.Pool) bool {
+	if t.group == nil {
+		return t.pool == pool
+	}
+	return slices.ContainsFunc(t.members, func(m lbpool.Member) bool { return m.Pool == pool })
+}
+
+// inUse reports whether the group does not keep a member out of use.
+func (t *target) inUse(member *lbpool.Pool) bool {
+	return !slices.Contains(t.group.OutOfUse(), member)
+}
+
+// text names a server of the target for profiles.
+func (t *target) text(pool *lbpool.Pool, s *lbpool.Server) string {
+	if t.group == nil {
+		return s.Addr().String()
+	}
+	return t.member(pool, s.Addr().String())
+}
+
+// member names a server of a pool of the group for profiles.
+func (t *target) member(pool *lbpool.Pool, server string) string {
+	return memberEscaper.Replace(pool.Name()) + "/" + server
+}
+
+var memberEscaper = strings.NewReplacer("%", "%25", "/", "%2F")
+
+// names reports whether a text has the form that text gives.
+func (t *target) names(text string) bool { return (t.group != nil) == strings.Contains(text, "/") }
+
+// lookup finds the server that a text names, and in a group also the member,
+// if the text says so.
+func (t *target) lookup(text string) (s *lbpool.Server, member *lbpool.Pool) {
+	if t.group == nil {
+		s, _, _ = t.pool.Lookup(text[strings.LastIndexByte(text, '/')+1:], 0) // it may have been bound in a group
+		return s, nil
+	}
+	name, server, ok := strings.Cut(text, "/")
+	if !ok {
+		s, _, _ = t.group.Lookup(text, 0)
+		return s, nil
+	}
+	if strings.Contains(name, "%") {
+		name, _ = url.PathUnescape(name)
+	}
+	for _, m := range t.members {
+		if m.Pool.Name() == name {
+			if s, _, _ = m.Pool.Lookup(server, 0); s != nil {
+				return s, m.Pool
+			}
+		}
+	}
+	return nil, nil
+}
+
+// compileTargets finds the profile of each pool and each group.
+func (s *snapshot) compileTargets(vs *VirtualService, fault func(string, error)) {
+	s.targets = make(map[string]*target, len(s.Pools)+len(s.PoolGroups))
+	for _, p := range s.Pools {
+		s.targets[p.Name()] = &target{name: p.Name(), pool: p, profile: s.profileOf(p.Name())}
+	}
+	for i, g := range s.PoolGroups {
+		profile, err := s.groupProfile(g)
+		if err != nil {
+			fault(fmt.Sprintf("poolGroups[%d].persistence: ", i), err)
+		}
+		s.targets[g.Name()] = &target{name: g.Name(), group: g, members: g.Members(), profile: profile}
+	}
+	for name := range s.PoolPersistence {
+		if _, ok := s.targets[name]; !ok {
+			fault(fmt.Sprintf("poolPersistence[%q]: ", name), errors.New("there is no such pool or group"))
+		}
+		if s.PoolPersistence[name] == nil {
+			fault(fmt.Sprintf("poolPersistence[%q]: ", name), errors.New("nil; NoPersistence binds nobody"))
+		}
+	}
+	for _, t := range s.targets {
+		if t.profile == NoPersistence {
+			t.profile = nil
+		}
+		t.claimer, _ = t.profile.(PersistenceClaimer)
+		t.keeper, _ = t.profile.(PersistenceKeeper)
+		t.counter, _ = t.profile.(PersistenceCounter)
+		if t.keeper != nil {
+			t.kept = vs.keeper.list(t.keeper.Timeout())
+		}
+		t.outcomes = vs.outcomesOf(t.name)
+	}
+	if s.defaultPool != nil { // else there is none, or the name is wrong
+		s.defaultTarget = s.targets[s.defaultPool.Name()]
+	}
+}
+
+// A targetedProfile is a profile that wants to know for which targets it is
+// used: the default one, or the only one, and all. has reports whether a target
+// has a server. An error changes nothing.
+type targetedProfile interface {
+	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
+}
+
+// tellTargets tells all profiles their targets.
+func (s *snapshot) tellTargets(fault func(string, error)) {
+	names := map[targetedProfile][]string{}
+	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
+		if p, ok := s.targets[name].profile.(targetedProfile); ok {
+			names[p] = append(names[p], name)
+		}
+	}
+	has := func(target, server string) bool {
+		t, ok := s.targets[target]
+		if !ok {
+			return false
+		}
+		found, _ := t.lookup(server)
+		return found != nil
+	}
+	for p, all := range names {
+		first := all[0]
+		if len(all) > 1 {
+			first = s.defaultTarget.name
+		}
+		if err := p.Targets(first, all, has); err != nil {
+			fault(fmt.Sprintf("persistence of %q: ", all), err)
+		}
+	}
+}
+
+// profileOf returns the profile that is configured for a pool or a group.
+func (s *snapshot) profileOf(name string) PersistenceProfile {
+	if p, ok := s.PoolPersistence[name]; ok {
+		return p
+	}
+	return s.Persistence
+}
+
+// groupProfile returns the profile of a group: its own, else the one that its
+// members have in common.
+func (s *snapshot) groupProfile(g *lbpool.Group) (PersistenceProfile, error) {
+	if p, ok := s.PoolPersistence[g.Name()]; ok {
+		return p, nil
+	}
+	members := g.Members()
+	first := s.profileOf(members[0].Pool.Name())
+	for _, m := range members[1:] {
+		if s.profileOf(m.Pool.Name()) != first {
+			return nil, fmt.Errorf("members %q and %q have different profiles", members[0].Pool.Name(), m.Pool.Name())
+		}
+	}
+	return first, nil
+}
+
+// outcomes count what came of bindings in a target.
+type outcomes struct {
+	counts    [persistences]atomic.Uint64
+	ambiguous atomic.Int64 // Unix time of the last report of an ambiguous server
+}
+
+func (o *outcomes) add(p Persistence) { o.counts[p].Add(1) }
+
+// outcomesOf returns the counts of a target. They outlive configurations.
+func (vs *VirtualService) outcomesOf(target string) *outcomes {
+	o, ok := vs.outcomes.Load(target)
+	if !ok {
+		o, _ = vs.outcomes.LoadOrStore(target, new(outcomes))
+	}
+	return o.(*outcomes)
+}
+
+// mayReportAmbiguous reports whether the last report of an ambiguous server is
+// a minute old.
+func (t *target) mayReportAmbiguous(now time.Time) bool {
+	last := t.outcomes.ambiguous.Load()
+	return now.Unix()-last >= 60 && t.outcomes.ambiguous.CompareAndSwap(last, now.Unix())
+}
+
+// TargetStats counts what came of clients' bindings in a pool or a group.
+type TargetStats struct {
+	// Target is the name of the pool or the group that requests were for.
+	Target string
+	// Outcomes counts requests by [Record].Persistence. Those of which there
+	// were none are left out.
+	Outcomes map[Persistence]uint64
+}
+
+// targetStats returns the counts of all targets that the configuration has,
+// by name.
+func (vs *VirtualService) targetStats() []TargetStats {
+	var stats []TargetStats
+	for name, t := range vs.current.Load().targets {
+		row := TargetStats{Target: name, Outcomes: map[Persistence]uint64{}}
+		for p := range persistences {
+			if n := t.outcomes.counts[p].Load(); n > 0 {
+				row.Outcomes[p] = n
+			}
+		}
+		stats = append(stats, row)
+	}
+	slices.SortFunc(stats, func(a, b TargetStats) int { return strings.Compare(a.Target, b.Target) })
+	return stats
+}
