@@ -32,12 +32,15 @@ func (vs *VirtualService) boundTo(pool *lbpool.Pool) func(ctx context.Context, s
 		s := vs.current.Load()
 		if len(s.Scripts) > 0 {
 			t, ok := s.Tables.(interface {
-				CountByValue(table string) map[string]int
+				CountByValue(ctx context.Context, table string) (map[string]int, error)
 			})
 			if !ok {
 				return 0, errNotCounted
 			}
-			counts := t.CountByValue("")
+			counts, err := t.CountByValue(ctx, "")
+			if err != nil {
+				return 0, err
+			}
 			for _, name := range servers {
 				n += counts[name]
 			}

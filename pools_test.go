@@ -255,7 +255,11 @@ func TestDrainAccounting(t *testing.T) {
 			t.Error("a draining server got a new client")
 		}
 	}
-	bound := store.CountByValue("")[server.Addr().Addr().String()]
+	counts, err := store.CountByValue(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := counts[server.Addr().Addr().String()]
 	if bound != 5 && bound != 6 {
 		t.Errorf("%d of 11 entries point to the server", bound)
 	}

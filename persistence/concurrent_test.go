@@ -460,7 +460,7 @@ func TestConcurrentUse(t *testing.T) {
 							continue
 						}
 						store.Stats()
-						store.CountByValue(table)
+						_, _ = store.CountByValue(t.Context(), table)
 						for key, e := range store.All(table) {
 							if e.Value != key && e.Value != "0" || e.Remaining <= 0 {
 								t.Errorf("All: %q, %+v", key, e)

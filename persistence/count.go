@@ -1,6 +1,9 @@
 package persistence
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // countWidth is how many places are examined while a lock is held.
 const countWidth = 256
@@ -37,13 +40,20 @@ func CountByValue[K, V comparable](t *Table[K, V]) map[V]int {
 }
 
 // CountByValue returns how many live entries of the table have each value, like the function
-// [CountByValue].
-func (s *Store) CountByValue(table string) map[string]int {
+// [CountByValue], with values as [Store.Range] shows them. The error is always nil.
+func (s *Store) CountByValue(_ context.Context, table string) (map[string]int, error) {
 	t := s.table(table)
 	if t == nil {
-		return map[string]int{}
+		return map[string]int{}, nil
 	}
-	return CountByValue(t)
+	counts := CountByValue(t)
+	for value, n := range counts {
+		if text := shown(value); text != value {
+			delete(counts, value)
+			counts[text] += n
+		}
+	}
+	return counts, nil
 }
 
 // A valueCounter counts the entries of a shard by value. Only tables whose values are comparable can
@@ -83,7 +93,7 @@ func (s *shard[K, V]) countLocked(now time.Duration, from int) int {
 // countRecordLocked counts a stored record if it has not been counted.
 func (s *shard[K, V]) countRecordLocked(r *record[K, V]) {
 	if s.values != nil && !r.has(counted) {
-		r.mark(counted)
+		r.marks.Or(counted)
 		s.values.add(r.value, 1)
 	}
 }

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"math/bits"
 	"os"
 	"testing"
 	"time"
@@ -61,9 +62,7 @@ func checkInvariants[K comparable, V any](tb interface {
 		if s.bytes != bytes {
 			tb.Fatalf("shard %d: bytes = %d, sum is %d", i, s.bytes, bytes)
 		}
-		if n := checkList(tb, s.order, s.links); n != len(s.places) || len(s.links) != n {
-			tb.Fatalf("shard %d: %d places in order and %d links of %d places", i, n, len(s.links), len(s.places))
-		}
+		checkAges(tb, s)
 		checkOwners(tb, t, s)
 		if counts, ok := s.values.(interface{ each(func(any, int)) }); ok {
 			counts.each(func(value any, n int) {
@@ -116,6 +115,37 @@ func checkIndex[K comparable, V any](tb interface {
 	}
 }
 
+// checkAges fails the test if the lists of generations contradict the places of a shard.
+func checkAges[K comparable, V any](tb interface {
+	Helper()
+	Fatalf(string, ...any)
+}, s *shard[K, V]) {
+	tb.Helper()
+	a, listed := &s.ages, 0
+	if s.generation.Load() != a.now {
+		tb.Fatalf("generation %d is published, it is %d", s.generation.Load(), a.now)
+	}
+	for kind, lists := range a.lists {
+		for i, l := range lists {
+			n := checkList(tb, l, a.links)
+			if listed += n; n == 0 {
+				continue
+			}
+			if first := a.first[kind]; a.age(uint32(i)) > a.age(first) {
+				tb.Fatalf("list %d of kind %d has places, and the first is %d in generation %d", i, kind, first, a.now)
+			}
+			for place := l.oldest; place >= 0; place = a.links[place].newer {
+				if int(a.in[place]) != 2*i+kind {
+					tb.Fatalf("place %d is in list %d of kind %d and says %d", place, i, kind, a.in[place])
+				}
+			}
+		}
+	}
+	if listed != len(s.places) || len(a.links) != listed || len(a.in) != listed {
+		tb.Fatalf("%d places in lists and %d links of %d places", listed, len(a.links), len(s.places))
+	}
+}
+
 // checkOwners fails the test if the lists of owners contradict the places of a shard.
 func checkOwners[K comparable, V any](tb interface {
 	Helper()
@@ -133,27 +163,39 @@ func checkOwners[K comparable, V any](tb interface {
 		tb.Fatalf("%d owners and %d links of %d places", len(m.owners), len(m.links), len(s.places))
 	}
 	count := map[ownerID]int{}
-	for i, owner := range m.owners {
+	for i, number := range m.owners {
+		owner := m.shares[number].id
 		if got := t.owner(s.places[i].record.key); got != owner {
-			tb.Fatalf("place %d belongs to %x, its member says %x", i, got, owner)
+			tb.Fatalf("place %d belongs to %x, its share to %x", i, got, owner)
 		}
-		if owner != 0 {
-			count[owner]++
-		}
+		count[owner]++
 	}
-	for owner, own := range m.shares {
-		n := checkList(tb, *own, m.links)
-		if n != count[owner] || n == 0 || n > m.most {
+	for owner, number := range m.ids {
+		own := m.shares[number]
+		n := checkList(tb, own.list, m.links)
+		if own.id != owner || n != count[owner] || n == 0 || n > m.most && owner != nobody {
 			tb.Fatalf("owner %x has %d entries in its list, %d in all, of at most %d", owner, n, count[owner], m.most)
 		}
 		for place := own.oldest; place >= 0; place = m.links[place].newer {
-			if m.owners[place] != owner {
+			if m.owners[place] != number {
 				tb.Fatalf("place %d is in the list of %x and belongs to %x", place, owner, m.owners[place])
 			}
 		}
 	}
-	if len(m.shares) != len(count) {
-		tb.Fatalf("%d shares of %d owners", len(m.shares), len(count))
+	if len(m.ids) != len(count) || len(m.shares) != len(m.ids)+len(m.spare) {
+		tb.Fatalf("%d shares, %d of them spare, %d named, of %d owners", len(m.shares), len(m.spare), len(m.ids), len(count))
+	}
+	sized := 0
+	for size, l := range m.sizes {
+		sized += checkList(tb, l, m.peers)
+		for number := l.oldest; l.entries > 0 && number >= 0; number = m.peers[number].newer {
+			if n := m.shares[number].entries; bits.Len(uint(n)) != size {
+				tb.Fatalf("a share of %d entries is among those of %d bits", n, size)
+			}
+		}
+	}
+	if sized != len(count) {
+		tb.Fatalf("%d shares in lists of sizes, of %d owners", sized, len(count))
 	}
 }
 

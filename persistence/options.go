@@ -16,8 +16,6 @@ const DefaultMaxLifetime = 7 * 24 * time.Hour
 const (
 	// DefaultMaxEntries is the default of [Options.MaxEntries].
 	DefaultMaxEntries = 1 << 20
-	// DefaultMaxPerOwner is the default of [Options.MaxPerOwner].
-	DefaultMaxPerOwner = 4096
 	// DefaultMaxTables is the default of [Options.MaxTables].
 	DefaultMaxTables = 64
 	// DefaultMaxKeyBytes is the default of [Options.MaxKeyBytes]: 4 KiB.
@@ -61,24 +59,28 @@ type Options struct {
 	Sliding bool
 
 	// Owner returns the owner of a key, "" for none, so that one owner cannot take the place of
-	// others: MaxPerOwner bounds what each may store, and nobody pushes out the entries of an owner
-	// that has fewer. It must be quick, always return the same for a key, and be safe for concurrent
-	// use: every call of the table calls it. For keys that begin with an address there is
-	// [AddrKeyOwner]. Nil means that no key has an owner. Tables whose keys are not strings ignore
-	// this field; see [NewTableByOwner].
+	// others: in a full table nobody pushes out the entries of an owner that has fewer. Keys without an
+	// owner are treated as if one owner had them all. While there is room an owner stores as much as it
+	// wants, unless MaxPerOwner says otherwise. Owner must be quick, always return the same for a key,
+	// and be safe for concurrent use: any call of the table may call it. For keys that begin with an
+	// address there is [AddrKeyOwner]. Nil means that no key has an owner. Tables whose keys are not
+	// strings ignore this field; see [NewTableByOwner].
 	Owner func(key string) (owner string)
 
 	// MaxPerOwner is how many entries an owner stores. One more takes the place of one of its own,
-	// or is refused, as WhenFull says. The default is [DefaultMaxPerOwner]. More than a shard of the
-	// table holds means that.
+	// or is refused, as WhenFull says. Zero, the default, means that there is no such bound. One of
+	// 4096 or more is divided among some shards of the table, as MaxEntries is among all. Keys
+	// without an owner are not bounded.
 	MaxPerOwner int
 
 	// WhenFull says what a full table does with a new key. The default is [EvictUnused].
 	WhenFull WhenFull
 
 	// MaxTables is how many tables a Store creates besides the default table, which always exists.
-	// The default is [DefaultMaxTables]. A table, once created, stays; names should come from the
-	// configuration or from a script, not from clients. A Table ignores this field.
+	// The default is [DefaultMaxTables]. One more takes the place of a table that has no entries, or
+	// is refused; names should come from the configuration or from a script, not from clients. A
+	// table that has been given up comes into being again with the next entry stored in it. A Table
+	// ignores this field.
 	MaxTables int
 
 	// MaxKeyBytes and MaxValueBytes are the greatest lengths of keys and values in a Store; table
@@ -86,11 +88,12 @@ type Options struct {
 	// [DefaultMaxValueBytes], the largest 256 MiB each. A Table ignores these fields.
 	MaxKeyBytes, MaxValueBytes int
 
-	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: their keys,
-	// their values and 144 bytes for each entry, which is a little more than bookkeeping takes, and 96
-	// more with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries. The default
-	// is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one tables. A
-	// Table ignores this field.
+	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: for each entry
+	// what is allocated for its key and value together, which is up to an eighth more than their
+	// lengths as a rule, and 128 bytes, which is a little more than bookkeeping takes, and 96 more
+	// with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries.
+	// The default is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one
+	// tables. A Table ignores this field.
 	MaxTableBytes int
 }
 
@@ -99,7 +102,7 @@ func (o Options) withDefaults() Options {
 	o.MaxEntries = min(positive(o.MaxEntries, DefaultMaxEntries), entriesCeiling)
 	o.MaxLifetime = min(positive(o.MaxLifetime, DefaultMaxLifetime), lifetimeCeiling)
 	o.MinLifetime = min(max(o.MinLifetime, 0), o.MaxLifetime)
-	o.MaxPerOwner = positive(o.MaxPerOwner, DefaultMaxPerOwner)
+	o.MaxPerOwner = max(o.MaxPerOwner, 0)
 	o.MaxTables = positive(o.MaxTables, DefaultMaxTables)
 	o.MaxKeyBytes = min(positive(o.MaxKeyBytes, DefaultMaxKeyBytes), bytesCeiling)
 	o.MaxValueBytes = min(positive(o.MaxValueBytes, DefaultMaxValueBytes), bytesCeiling)
@@ -119,10 +122,11 @@ func positive[T int | time.Duration](n, def T) T {
 type WhenFull uint8
 
 const (
-	// EvictUnused makes room: the oldest entry that has not been used since it was stored, or since
-	// it was last spared, goes. A flood of keys used once therefore pushes out its own entries, not
-	// those of clients that come back, as long as these are at most half of the table and come back
-	// before the flood has replaced the rest of it.
+	// EvictUnused makes room: the entry unused for longest goes. A client that returns before 90 % of
+	// the table has been replaced keeps its entry, however often others use theirs. Uses are told
+	// apart to a thirty-second of the table: of uses between which fewer have been stored one has
+	// the effect of all. Where few entries are used again, those that are stay for
+	// a quarter of the table longer.
 	EvictUnused WhenFull = iota
 
 	// RefuseNew keeps what is stored and refuses the new key until an entry expires or is removed.

@@ -2,19 +2,19 @@ package persistence
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"net/netip"
 	"strings"
 	"time"
 )
 
 // NewTableByOwner is NewTable for keys that have owners: owner returns the owner of a key, or the
-// zero value for none. [Options.MaxPerOwner] bounds what each owner stores, and nobody pushes out
-// the entries of an owner that has fewer. owner must be quick, always return the same for a key,
-// and be safe for concurrent use: every call of the table calls it. For addresses there is
-// [AddrOwner].
+// zero value for none. An owner may store as much as there is room for, or [Options.MaxPerOwner]; in
+// a full table nobody pushes out the entries of an owner that has fewer. Keys without an owner are
+// treated as if one owner had them all. owner must be quick, always return the same for a key, and
+// be safe for concurrent use: any call of the table may call it. For addresses there is [AddrOwner].
 //
-// Owners cost 16 bytes for an entry and about 100 for an owner that has entries. The entries of one
-// owner share a lock, and the place that it guards.
+// Owners cost 15 bytes for an entry and about 90 for an owner that has entries.
 func NewTableByOwner[K comparable, V any, O comparable](o Options, owner func(K) O) *Table[K, V] {
 	seed := maphash.MakeSeed()
 	return newTable(o, unbounded[K, V](), func(key K) ownerID {
@@ -79,33 +79,77 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f'
 }
 
-// An ownerID is a hash of an owner, which an outsider cannot foresee; zero is nobody. Two owners
-// with one ID share what they may store.
+// An ownerID is a hash of an owner, which an outsider cannot foresee. Two owners with one ID share
+// what they may store.
 type ownerID uint64
 
-// members say to whom the records of a shard's places belong. The list of an owner, its share,
-// orders the places of its records; all of an owner's records are in one shard.
+// nobody owns the keys that have no owner.
+const nobody ownerID = 0
+
+// members say to whom the records of a shard's places belong. Each owner that has any has a share: a
+// list of its places. Shares are numbered, and in lists of those of about the same size, so that one
+// of the largest is at hand.
 type members struct {
-	owners []ownerID // by place
-	links  []link    // by place
-	shares map[ownerID]*list
-	most   int // entries of an owner
+	shares []share
+	ids    map[ownerID]int32 // numbers of shares
+	spare  []int32           // numbers that are free
+	sizes  [32]list          // of shares whose number of entries has so many bits
+	peers  []link            // by share: in its list of sizes
+
+	owners []int32 // by place: the share
+	links  []link  // by place: in its share
+	most   int     // entries of an owner other than nobody
 }
 
-// ownerLocked returns the owner of a stored record.
-func (s *shard[K, V]) ownerLocked(r *record[K, V]) ownerID {
+type share struct {
+	list
+	id ownerID
+}
+
+// shareLocked returns the number of an owner's share, and what is in it, which is nothing if there is
+// no such share.
+func (s *shard[K, V]) shareLocked(owner ownerID) (number int32, entries int) {
 	if s.members == nil {
-		return 0
+		return -1, 0
 	}
-	return s.members.owners[r.place]
+	number, ok := s.members.ids[owner]
+	if !ok {
+		return -1, 0
+	}
+	return number, s.members.shares[number].entries
 }
 
-// entriesLocked returns how many entries an owner has.
-func (s *shard[K, V]) entriesLocked(owner ownerID) int {
-	if s.members == nil || s.members.shares[owner] == nil {
-		return 0
+// resize puts a share that had so many entries into the list for its size.
+func (m *members) resize(number int32, was int) {
+	is := m.shares[number].entries
+	if bits.Len(uint(was)) == bits.Len(uint(is)) {
+		return
 	}
-	return s.members.shares[owner].entries
+	if was > 0 {
+		m.sizes[bits.Len(uint(was))].remove(m.peers, number)
+	}
+	if is > 0 {
+		m.sizes[bits.Len(uint(is))].push(m.peers, number)
+	}
+}
+
+// heaviest returns one of the largest shares, the largest of a few. There must be one.
+func (m *members) heaviest() (number int32, entries int) {
+	size := len(m.sizes) - 1
+	for m.sizes[size].entries == 0 {
+		size--
+	}
+	l := &m.sizes[size]
+	const examined = 4
+	for range min(examined, l.entries) {
+		next := l.oldest
+		if n := m.shares[next].entries; n > entries {
+			number, entries = next, n
+		}
+		l.remove(m.peers, next) // look at others next time
+		l.push(m.peers, next)
+	}
+	return number, entries
 }
 
 // joinLocked gives the last place, which is new, to an owner.
@@ -114,17 +158,23 @@ func (s *shard[K, V]) joinLocked(owner ownerID) {
 	if m == nil {
 		return
 	}
-	m.owners = append(m.owners, owner)
+	number, ok := m.ids[owner]
+	if !ok {
+		if free := len(m.spare); free > 0 {
+			number, m.spare = m.spare[free-1], m.spare[:free-1]
+		} else {
+			number = int32(len(m.shares))
+			m.shares = append(m.shares, share{})
+			m.peers = append(m.peers, link{})
+		}
+		m.shares[number] = share{id: owner}
+		m.ids[owner] = number
+	}
+	m.owners = append(m.owners, number)
 	m.links = append(m.links, link{})
-	if owner == 0 {
-		return
-	}
-	own := m.shares[owner]
-	if own == nil {
-		own = new(list)
-		m.shares[owner] = own
-	}
+	own := &m.shares[number]
 	own.push(m.links, int32(len(m.links)-1))
+	m.resize(number, own.entries-1)
 }
 
 // leaveLocked takes a place away from its owner and moves what belongs to the last place there.
@@ -133,58 +183,93 @@ func (s *shard[K, V]) leaveLocked(place int32) {
 	if m == nil {
 		return
 	}
-	if owner := m.owners[place]; owner != 0 {
-		own := m.shares[owner]
-		if own.remove(m.links, place); own.entries == 0 {
-			delete(m.shares, owner)
-		}
+	number := m.owners[place]
+	own := &m.shares[number]
+	own.remove(m.links, place)
+	if m.resize(number, own.entries+1); own.entries == 0 {
+		delete(m.ids, own.id)
+		m.spare = append(m.spare, number)
 	}
 	last := int32(len(m.owners) - 1)
-	if owner := m.owners[last]; last != place {
-		m.owners[place] = owner
-		if owner != 0 {
-			m.shares[owner].move(m.links, last, place)
-		}
+	if place != last {
+		m.owners[place] = m.owners[last]
+		m.shares[m.owners[last]].move(m.links, last, place)
 	}
 	m.owners, m.links = m.owners[:last], m.links[:last]
 }
 
-// evictOwnLocked takes out the oldest entry of an owner, by the rules of a full shard: a used one is
-// spared, at most two are.
-func (s *shard[K, V]) evictOwnLocked(now time.Duration, owner ownerID) {
-	own := s.members.shares[owner]
-	for spared := 0; ; spared++ {
-		place := own.oldest
-		r := s.places[place].record
-		if spared == maxSpared || !r.has(used) || r.left(now) < 0 {
-			if s.evictLocked(r, now) {
-				s.writes.ownerEvictions++
-			}
-			return
-		}
-		r.marks.And(^uint32(used))
-		own.remove(s.members.links, place)
-		own.push(s.members.links, place)
+// renewMemberLocked makes a place the newest of its owner's.
+func (s *shard[K, V]) renewMemberLocked(place int32) {
+	if m := s.members; m != nil {
+		own := &m.shares[m.owners[place]]
+		own.remove(m.links, place)
+		own.push(m.links, place)
 	}
 }
 
-// admitOwnerLocked makes an owner's share large enough for one more entry, and reports whether it could.
+// fairShareLocked returns how many entries each owner would have if all had the same number.
+func (s *shard[K, V]) fairShareLocked() int {
+	return len(s.places) / max(1, len(s.members.ids))
+}
+
+// evictFairlyLocked makes room in a full shard for an entry of an owner: at the cost of one of the
+// owners that have most, if that has more than the owner and than its fair share, or else of the
+// owner itself, if that has more than the owner of the oldest entry, or else of that.
+func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *record[K, V], owner ownerID) {
+	m := s.members
+	number, has := s.shareLocked(owner)
+	heaviest, most := m.heaviest()
+	switch {
+	case most > max(has, s.fairShareLocked()):
+		s.evictOfLocked(now, heaviest)
+	case has > m.shares[m.owners[oldest.place]].entries:
+		if s.evictOfLocked(now, number) {
+			s.writes.ownerEvictions++
+		}
+	default:
+		s.evictLocked(oldest, now)
+	}
+}
+
+// evictOfLocked takes out the oldest entry of a share, and reports whether it was live.
+func (s *shard[K, V]) evictOfLocked(now time.Duration, number int32) bool {
+	for moved := 0; ; moved++ {
+		place := s.members.shares[number].oldest
+		r := s.places[place].record
+		if moved == movesToEvict || r.left(now) < 0 || !s.rejuvenateLocked(place) {
+			return s.evictLocked(r, now)
+		}
+	}
+}
+
+// ownerIsFullLocked reports whether an owner has all that it may store.
+func (s *shard[K, V]) ownerIsFullLocked(owner ownerID) bool {
+	if s.members == nil || owner == nobody {
+		return false
+	}
+	_, has := s.shareLocked(owner)
+	return has >= s.members.most
+}
+
+// admitOwnerLocked makes an owner's share small enough for one more entry, and reports whether it could.
 func (s *shard[K, V]) admitOwnerLocked(now time.Duration, owner ownerID, evict bool) bool {
-	if owner == 0 || s.entriesLocked(owner) < s.members.most {
+	if !s.ownerIsFullLocked(owner) {
 		return true
 	}
+	number, _ := s.shareLocked(owner)
 	if evict {
-		s.evictOwnLocked(now, owner)
+		if s.evictOfLocked(now, number) {
+			s.writes.ownerEvictions++
+		}
 		return true
 	}
-	own := s.members.shares[owner]
+	own := &s.members.shares[number]
 	for range min(refusalWidth, own.entries) {
 		place := own.oldest
 		if s.expireLocked(&s.places[place], now) {
 			return true
 		}
-		own.remove(s.members.links, place) // look at others next time
-		own.push(s.members.links, place)
+		s.renewMemberLocked(place) // look at others next time
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package persistence
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -155,7 +156,7 @@ func TestOwnerQuotaRefuses(t *testing.T) {
 }
 
 func TestOwnerEvictsItsOldestUnused(t *testing.T) {
-	table := NewTable[string, int](Options{Owner: byPrefix, MaxPerOwner: 4})
+	table := NewTable[string, int](Options{Owner: byPrefix, MaxPerOwner: 4, MaxEntries: 64})
 	var deleted []string
 	table.OnDelete(func(key string, _ int, cause DeletionCause) { deleted = append(deleted, key+" "+cause.String()) })
 	for _, key := range []string{"b/1", "a/1", "a/2", "a/3", "a/4", "nobody's"} {
@@ -166,7 +167,7 @@ func TestOwnerEvictsItsOldestUnused(t *testing.T) {
 	for _, key := range []string{"a/5", "a/6", "a/7", "a/8"} {
 		table.Insert(key, 0, time.Hour)
 	}
-	// Used entries are spared once.
+	// Entries that have been used since become the newest of their owner.
 	if got, want := fmt.Sprint(deleted), "[a/2 evicted a/4 evicted a/1 evicted a/5 evicted]"; got != want {
 		t.Errorf("deleted %v, want %v", got, want)
 	}
@@ -233,32 +234,137 @@ func TestOwnersAgainstCount(t *testing.T) {
 	})
 }
 
-func TestOwnersShareAShard(t *testing.T) {
-	table := NewTableByOwner[netip.Addr, string](Options{MaxPerOwner: 10}, AddrOwner)
-	for i := range 256 {
-		table.Insert(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), "v", time.Hour)
-		table.Insert(netip.AddrFrom4([4]byte{10, 0, byte(i), 1}), "v", time.Hour)
+// TestOwnersArePlaced looks at where the entries of an owner are: all over the table unless the owner
+// is bounded, and then in no more shards than the bound needs.
+func TestOwnersArePlaced(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		bound, add, want int // entries of one owner
+		shards           int // in which they are at most; 0: in all
+	}{
+		{"no bound", 0, 60_000, 60_000, 0},
+		{"a small bound", 10, 256, 10, 1},
+		{"a bound that one shard takes", 4000, 5000, 4000, 1},
+		{"a larger one", 16_000, 60_000, 16_000, 8},
+		{"as much as the table takes", 1 << 40, 60_000, 60_000, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			table := NewTableByOwner[netip.Addr, string](Options{MaxEntries: 131_072, MaxPerOwner: tt.bound}, AddrOwner)
+			for i := range tt.add {
+				addr := netip.MustParseAddr("2001:db8::").As16()
+				addr[6], addr[7], addr[15] = byte(i>>8), byte(i), 1
+				table.Insert(netip.AddrFrom16(addr), "v", time.Hour)
+			}
+			for i := range 256 {
+				table.Insert(netip.AddrFrom4([4]byte{10, 0, byte(i), 1}), "v", time.Hour)
+			}
+			if s := table.Stats(); s.Entries != tt.want+256 || s.OwnerEvictions != uint64(tt.add-tt.want) || s.Owners != 257 {
+				t.Errorf("Stats = %+v", s)
+			}
+			with := 0
+			for i := range table.shards {
+				if m := table.shards[i].members; len(m.shares) > 0 && slices.MaxFunc(m.shares, func(a, b share) int { return a.entries - b.entries }).entries > 9 {
+					with++
+				}
+			}
+			if want := min(tt.shards, len(table.shards)); want == 0 && with != len(table.shards) || want > 0 && with > want {
+				t.Errorf("the owner is in %d of %d shards", with, len(table.shards))
+			}
+			checkInvariants(t, table)
+			for key := range table.All() {
+				table.Remove(key)
+			}
+			if s := table.Stats(); s.Entries != 0 || s.Owners != 0 { // nothing of an owner is left
+				t.Errorf("Stats = %+v", s)
+			}
+			checkInvariants(t, table)
+		})
 	}
-	if s := table.Stats(); s.Entries != 266 || s.OwnerEvictions != 246 || s.Owners != 257 {
-		t.Errorf("Stats = %+v", s)
-	}
-	used := 0
-	for i := range table.shards {
-		if len(table.shards[i].places) > 0 {
-			used++
+}
+
+// TestNobodyIsAnOwner has a full table in which two hundred networks have one to five entries each.
+// Whoever floods it, whether with keys that belong to nobody, or to one network beside another that
+// has nine tenths of the table, pushes out none of them, and a network that comes new keeps five of
+// five.
+func TestNobodyIsAnOwner(t *testing.T) {
+	for _, max := range []int{2000, 131_072} {
+		for _, tt := range []struct{ name, hog, flood string }{
+			{"keys of nobody", "", "key-%d"},
+			{"one network", "", "192.0.2.1:%d"},
+			{"one network beside a large one", "198.51.100.7:%d", "192.0.2.1:%d"},
+			{"a large network", "198.51.100.7:%d", "198.51.100.7:9%d"},
+			{"keys of nobody beside a large network", "198.51.100.7:%d", "key-%d"},
+			{"a large network beside keys of nobody", "key-%d", "198.51.100.7:%d"},
+		} {
+			t.Run(fmt.Sprintf("%s, %d entries", tt.name, max), func(t *testing.T) {
+				flood := 100_000
+				if raceEnabled || testing.Short() {
+					flood = 20_000
+				}
+				store, ctx := NewStore(Options{MaxEntries: max, Owner: AddrKeyOwner}), t.Context()
+				insert := func(key string) { store.Insert(ctx, "", key, "10.0.0.1:80", time.Hour) }
+				var small []string
+				for network := range 200 {
+					for host := range 1 + network%5 {
+						small = append(small, fmt.Sprintf("10.1.%d.%d", network, host))
+					}
+				}
+				for _, key := range small {
+					insert(key)
+				}
+				if tt.hog != "" {
+					for i := range max * 9 / 10 {
+						insert(fmt.Sprintf(tt.hog, i))
+					}
+				}
+				for i := store.main.Len(); i < max; i++ {
+					insert(fmt.Sprintf(tt.flood, 1_000_000+i))
+				}
+				for i := range flood {
+					if i%(flood/5) == 0 {
+						key := fmt.Sprintf("10.2.0.%d", i/(flood/5))
+						insert(key)
+						small = append(small, key)
+					}
+					insert(fmt.Sprintf(tt.flood, i))
+				}
+				lost := 0
+				for _, key := range small {
+					if _, _, ok := store.main.Peek(key); !ok {
+						lost++
+					}
+				}
+				if lost > 0 {
+					t.Errorf("%d of %d entries of small networks are lost", lost, len(small))
+				}
+				if s := store.Stats(); s.Evictions == 0 || s.Entries < max*95/100 {
+					t.Errorf("Stats = %+v", s)
+				}
+				checkInvariants(t, store.main)
+			})
 		}
 	}
-	if used != len(table.shards) {
-		t.Errorf("%d of %d shards are used", used, len(table.shards))
-	}
-	for i := range 256 { // nothing of an owner is left when its entries are gone
-		table.Remove(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
-		table.Remove(netip.AddrFrom4([4]byte{10, 0, byte(i), 1}))
-	}
-	if s := table.Stats(); s.Entries != 0 || s.Owners != 0 {
-		t.Errorf("Stats = %+v", s)
-	}
-	checkInvariants(t, table)
+}
+
+// TestFullTableRefusesByShare has a table that refuses new keys, half full of one owner's: when others
+// have filled the rest, what has expired is for them.
+func TestFullTableRefusesByShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable[string, int](Options{Owner: byPrefix, MaxEntries: 1000, WhenFull: RefuseNew})
+		for i := range 500 {
+			table.Insert("hog/"+strconv.Itoa(i), i, time.Hour)
+		}
+		for i := range 500 {
+			table.Insert(strconv.Itoa(i%50)+"/"+strconv.Itoa(i), i, time.Hour)
+		}
+		if table.Insert("hog/x", 0, time.Hour) || table.Insert("new/x", 0, time.Hour) {
+			t.Error("stored in a full table")
+		}
+		if s := table.Stats(); s.RefusedOwner != 1 || s.RefusedFull != 1 || s.Owners != 51 {
+			t.Errorf("Stats = %+v", s)
+		}
+		checkInvariants(t, table)
+	})
 }
 
 func TestSnapshotKeepsQuota(t *testing.T) {

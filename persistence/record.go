@@ -22,23 +22,39 @@ type record[K comparable, V any] struct {
 	marks    atomic.Uint32
 }
 
-// The marks of a record, and above them its tag: bits of the key's hash.
+// The marks of a record: whether it has been counted, whether it has been used since it was stored,
+// the generation of its last use, and its tag: bits of the key's hash.
 const (
-	used    = 1 << iota // since it was stored or spared
-	counted             // in its shard's values, guarded by the lock
+	counted = 1 << iota // in its shard's values, guarded by the lock
+	used
 
-	markBits = iota
-	tagBits  = 32 - markBits
+	generationShift = iota
+	generationBits  = 6
+	generations     = 1 << generationBits // of which a shard tells this many apart
+
+	tagShift = generationShift + generationBits
+	tagBits  = 32 - tagShift
 )
 
-func (r *record[K, V]) tag() uint32 { return r.marks.Load() >> markBits }
+func (r *record[K, V]) tag() uint32 { return r.marks.Load() >> tagShift }
 
 func (r *record[K, V]) has(mark uint32) bool { return r.marks.Load()&mark != 0 }
 
-// mark writes only if it must: others read the same cache line.
-func (r *record[K, V]) mark(mark uint32) {
-	if !r.has(mark) {
-		r.marks.Or(mark)
+// lastUse returns the generation of the last use, or that in which the entry was stored.
+func (r *record[K, V]) lastUse() uint32 {
+	return r.marks.Load() >> generationShift % generations
+}
+
+// use marks the entry as used in a generation. It writes only if it must: others read the same cache
+// line.
+func (r *record[K, V]) use(generation uint32) {
+	const mask = used | (generations-1)<<generationShift
+	for {
+		marks := r.marks.Load()
+		next := marks&^mask | used | generation<<generationShift
+		if marks == next || r.marks.CompareAndSwap(marks, next) {
+			return
+		}
 	}
 }
 

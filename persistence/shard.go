@@ -3,34 +3,29 @@ package persistence
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A shard is one lock's share of a table; look-ups of live entries do without the lock. It keeps its
-// entries in two ways:
+// entries in three ways:
 //
 // index finds an entry by key.
 //
 // places, a dense slice in no order, lets sweep walk over all entries a few at a time. Each place
 // repeats the deadline its entry had when last seen, so that passing over live entries touches no
-// memory but the slice. Through the places runs a list, order, that knows which entry is the oldest.
-// Readers do not move an entry in it; they mark it as used instead.
+// memory but the slice.
 //
-// Making room is second chance: the oldest entry goes, unless it is marked; then it loses its mark
-// and becomes the youngest. To bound the work of one insertion at most two entries are spared; the
-// next goes, marked or not. Long runs of marked entries would lose every third of their members
-// that way. So sparing begins when the shard is half full: the entries that are used again are
-// then, by the time the shard is full, scattered among those that are not, at most two in a row,
-// and a flood of keys used once pushes out only itself.
+// ages, lists of places, know which entry has been unused for longest; see there.
 type shard[K comparable, V any] struct {
-	index index[K, V] // first: readers look at its beginning, which is far from what writers change
+	generation atomic.Uint32 // of ages; first: readers look at this and the beginning of index, which is
+	index      index[K, V]   // far from what writers change
 
 	mu         sync.Mutex
 	places     []place[K, V]
-	links      []link // by place
-	order      list   // of all places
-	cursor     int    // the place that sweep examines next
-	bytes      int    // sum of the costs of all entries
+	ages       ages
+	cursor     int // the place that sweep examines next
+	bytes      int // sum of the costs of all entries
 	maxEntries int
 	maxBytes   int
 	weigh      func(K, V) int  // what an entry costs of maxBytes
@@ -58,7 +53,6 @@ type place[K comparable, V any] struct {
 const (
 	sweepWidth   = 32  // places examined by a write
 	refusalWidth = 256 // places examined before a key is refused
-	maxSpared    = 2   // second chances given by a write
 )
 
 // A hold is a live entry whose deadline a writer has taken. It ends under the same lock: the entry
@@ -101,7 +95,7 @@ func (s *shard[K, V]) releaseLocked(h hold[K, V]) {
 // renewLocked gives an entry that is held a new lifetime and returns what is then left.
 func (s *shard[K, V]) renewLocked(h hold[K, V], now, granted time.Duration) time.Duration {
 	h.deadline = h.cut(now + granted)
-	h.mark(used)
+	h.use(s.generation.Load())
 	s.releaseLocked(h)
 	return h.deadline - now
 }
@@ -114,7 +108,7 @@ func (s *shard[K, V]) reserveLocked(entries int) {
 	}
 	entries = min(entries, s.maxEntries)
 	s.places = slices.Grow(s.places, entries)
-	s.links = slices.Grow(s.links, entries)
+	s.ages.grow(entries)
 	s.index.reserve(entries)
 }
 
@@ -122,8 +116,7 @@ func (s *shard[K, V]) reserveLocked(entries int) {
 func (s *shard[K, V]) addLocked(r, old *record[K, V], owner ownerID) {
 	r.place = int32(len(s.places))
 	s.places = append(s.places, place[K, V]{time.Duration(r.deadline.Load()), r})
-	s.links = append(s.links, link{})
-	s.order.push(s.links, r.place)
+	s.ages.add()
 	s.bytes += s.weigh(r.key, r.value)
 	s.joinLocked(owner)
 	s.countRecordLocked(r)
@@ -173,16 +166,15 @@ func (s *shard[K, V]) evictLocked(r *record[K, V], now time.Duration) bool {
 func (s *shard[K, V]) vacateLocked(r *record[K, V]) {
 	s.bytes -= s.weigh(r.key, r.value)
 	s.leaveLocked(r.place)
-	s.order.remove(s.links, r.place)
+	s.ages.remove(r.place)
 	last := int32(len(s.places) - 1)
 	if r.place != last {
 		moved := s.places[last]
 		moved.record.place = r.place
 		s.places[r.place] = moved
-		s.order.move(s.links, last, r.place)
 	}
 	s.places[last] = place[K, V]{}
-	s.places, s.links = s.places[:last], s.links[:last]
+	s.places = s.places[:last]
 }
 
 // hasRoomLocked reports whether one more entry of that cost fits.
@@ -236,32 +228,99 @@ func (s *shard[K, V]) expireLocked(p *place[K, V], now time.Duration) bool {
 	return false
 }
 
-// makeRoomLocked evicts until an entry of that cost and owner fits, and spares used entries from
-// half full on. An owner that has more entries than the owner of the oldest one gives up one of its
-// own instead. cost is at most maxBytes.
+// tickLocked moves the clock of ages on by one insertion. It tells from the newcomers of some
+// generations ago whether being used again is rare.
+func (s *shard[K, V]) tickLocked(cost int) {
+	a := &s.ages
+	a.entries++
+	a.bytes += cost
+	if a.entries < a.everyEntries && a.bytes < a.everyBytes {
+		return
+	}
+	a.advance()
+	s.generation.Store(a.now)
+	const samples = 16
+	seen, again := 0, 0
+	l := &a.lists[asStored][(a.now-settled)%generations]
+	for place := l.newest; seen < min(samples, l.entries); place = a.links[place].older {
+		seen++
+		if s.places[place].record.has(used) {
+			again++
+		}
+	}
+	if seen > 0 {
+		a.usedIsRare = 2*again <= seen
+	}
+}
+
+// youngerLocked returns the list where the entry of a place belongs, and whether that is younger than
+// the one in which it is.
+func (s *shard[K, V]) youngerLocked(place int32) (list uint32, younger bool) {
+	r := s.places[place].record
+	list = r.lastUse()
+	if s.ages.usedIsRare && r.has(used) {
+		list = (list + bonus) % generations
+	}
+	_, in := s.ages.of(place)
+	if younger = s.ages.age(list) < s.ages.age(in); !younger {
+		list = in
+	}
+	return list, younger
+}
+
+// rejuvenateLocked puts the entry of a place into the list where it belongs, and reports whether it
+// had to.
+func (s *shard[K, V]) rejuvenateLocked(place int32) bool {
+	list, younger := s.youngerLocked(place)
+	if younger {
+		s.ages.rejuvenate(place, list)
+		s.renewMemberLocked(place)
+	}
+	return younger
+}
+
+// makeRoomLocked evicts until an entry of that cost and owner fits. From half full on it looks at the
+// oldest entries, so that those that have been used are out of the way when the shard is full. cost
+// is at most maxBytes.
 func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID) {
-	for spared := 0; ; {
-		room := s.hasRoomLocked(cost)
+	for moved := 0; len(s.places) > 0; {
+		room, limit := s.hasRoomLocked(cost), movesWithRoom
 		if room && len(s.places) < s.maxEntries/2 && s.bytes < s.maxBytes/2 {
 			return
 		}
-		if s.order.entries == 0 {
-			return
+		if !room {
+			limit += movesToEvict
 		}
-		oldest := s.order.oldest
+		oldest, other := s.ages.oldest()
 		r := s.places[oldest].record
-		switch live := r.left(now) > 0; {
-		case live && spared < maxSpared && r.has(used):
-			spared++
-			r.marks.And(^uint32(used))
-			s.order.remove(s.links, oldest)
-			s.order.push(s.links, oldest)
-		case room:
+		if live := r.left(now) > 0; live && moved < limit && s.rejuvenateLocked(oldest) {
+			moved++
+			continue
+		} else if room {
 			return
-		case live && owner != 0 && s.entriesLocked(owner) > s.entriesLocked(s.ownerLocked(r)):
-			s.evictOwnLocked(now, owner)
-		default:
+		} else if live {
+			s.evictOldestLocked(now, oldest, other, owner)
+		} else {
 			s.evictLocked(r, now)
 		}
+		moved = min(moved, movesWithRoom)
+	}
+}
+
+// evictOldestLocked takes out the oldest entry, or the other one if that has not been used since, or
+// one of an owner that has more.
+func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, owner ownerID) {
+	if other >= 0 {
+		a, _ := s.youngerLocked(oldest)
+		b, _ := s.youngerLocked(other)
+		if s.ages.age(b) > s.ages.age(a) {
+			oldest = other
+		}
+	}
+	r := s.places[oldest].record
+	if s.members != nil {
+		s.evictFairlyLocked(now, r, owner)
+	} else {
+		s.evictLocked(r, now)
 	}
 }

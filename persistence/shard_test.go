@@ -1,7 +1,6 @@
 package persistence
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -23,13 +22,15 @@ func keys[V any](t *Table[int, V]) []int {
 
 // An evictionTwin says by hand, on a slice, who goes when a small table is full.
 type evictionTwin struct {
-	entries []evictionEntry // oldest first
-	max     int
+	entries             []evictionEntry // in the order in which they were put into their lists
+	max                 int
+	generation, ordinal int // the second of insertions within the first
+	usedIsRare          bool
 }
 
 type evictionEntry struct {
-	key  int
-	used bool
+	key, list, lastUse int
+	used, moved        bool
 }
 
 func (w *evictionTwin) find(key int) int {
@@ -38,7 +39,29 @@ func (w *evictionTwin) find(key int) int {
 
 func (w *evictionTwin) use(key int) {
 	if i := w.find(key); i >= 0 {
-		w.entries[i].used = true
+		w.entries[i].used, w.entries[i].lastUse = true, w.generation
+	}
+}
+
+func (w *evictionTwin) age(list int) int { return (w.generation + 8 - list + 6400) % 64 }
+
+// tick counts an insertion.
+func (w *evictionTwin) tick() {
+	w.ordinal++
+	if w.ordinal < max(1, w.max/32) {
+		return
+	}
+	w.ordinal = 0
+	w.generation++
+	var newcomers []evictionEntry
+	for _, e := range slices.Backward(w.entries) {
+		if !e.moved && (w.generation-16-e.list)%64 == 0 && len(newcomers) < 16 {
+			newcomers = append(newcomers, e)
+		}
+	}
+	again := len(slices.DeleteFunc(slices.Clone(newcomers), func(e evictionEntry) bool { return !e.used }))
+	if len(newcomers) > 0 {
+		w.usedIsRare = again <= len(newcomers)/2
 	}
 }
 
@@ -50,21 +73,59 @@ func (w *evictionTwin) store(key int, replace bool) {
 	}
 	if i >= 0 {
 		w.entries = slices.Delete(w.entries, i, i+1)
+	} else {
+		w.tick()
 	}
-	for spared := 0; len(w.entries) > 0; {
-		oldest := w.entries[0]
-		if spared < 2 && oldest.used && len(w.entries) >= w.max/2 {
-			spared++
-			w.entries = append(w.entries[1:], evictionEntry{key: oldest.key})
-			continue
-		}
-		if len(w.entries) < w.max {
+	for moved := 0; len(w.entries) > 0; {
+		full := len(w.entries) >= w.max
+		if !full && len(w.entries) < w.max/2 {
 			break
 		}
-		w.entries = w.entries[1:]
+		oldest := [2]int{-1, -1}
+		for j, e := range w.entries {
+			kind := 0
+			if e.moved {
+				kind = 1
+			}
+			if i := oldest[kind]; i < 0 || w.age(e.list) > w.age(w.entries[i].list) {
+				oldest[kind] = j
+			}
+		}
+		first, other := oldest[0], oldest[1]
+		if first < 0 || other >= 0 && w.age(w.entries[other].list) > w.age(w.entries[first].list) {
+			first, other = other, first
+		}
+		if e := w.entries[first]; w.younger(e) && (moved < 2 || full && moved < 10) {
+			e.list, e.moved = w.list(e)%64, true
+			w.entries = append(slices.Delete(w.entries, first, first+1), e)
+			moved++
+			continue
+		}
+		if !full {
+			break
+		}
+		if other >= 0 && w.age(w.list(w.entries[other])) > w.age(w.list(w.entries[first])) {
+			first = other
+		}
+		w.entries = slices.Delete(w.entries, first, first+1)
+		moved = min(moved, 2)
 	}
-	w.entries = append(w.entries, evictionEntry{key, i >= 0})
+	w.entries = append(w.entries, evictionEntry{key: key, list: w.generation, lastUse: w.generation, used: i >= 0})
 }
+
+// list returns the list where an entry belongs.
+func (w *evictionTwin) list(e evictionEntry) int {
+	list := e.lastUse
+	if e.used && w.usedIsRare {
+		list += 8
+	}
+	if w.age(list) > w.age(e.list) {
+		return e.list
+	}
+	return list
+}
+
+func (w *evictionTwin) younger(e evictionEntry) bool { return w.age(w.list(e)) < w.age(e.list) }
 
 func (w *evictionTwin) keys() []int {
 	var all []int
@@ -77,10 +138,10 @@ func (w *evictionTwin) keys() []int {
 
 func TestEvictionAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		max := rapid.IntRange(1, 12).Draw(t, "MaxEntries")
+		max := rapid.SampledFrom([]int{1, 2, 3, 5, 8, 12, 70}).Draw(t, "MaxEntries")
 		table := NewTable[int, int](Options{MaxEntries: max})
-		w := &evictionTwin{max: max}
-		key := rapid.IntRange(0, 20)
+		w := &evictionTwin{max: max, usedIsRare: true}
+		key, next := rapid.IntRange(0, max*3/2), max*3/2
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
 				if diff := cmp.Diff(w.keys(), keys(table)); diff != "" {
@@ -92,6 +153,18 @@ func TestEvictionAgainstTwin(t *testing.T) {
 				k := key.Draw(t, "key")
 				table.Insert(k, k, time.Hour)
 				w.store(k, false)
+			},
+			"insert new ones": func(t *rapid.T) {
+				use := rapid.Bool().Draw(t, "used")
+				for range rapid.IntRange(1, 2*max).Draw(t, "n") {
+					next++
+					table.Insert(next, next, time.Hour)
+					w.store(next, false)
+					if use {
+						table.Lookup(next, 0)
+						w.use(next)
+					}
+				}
 			},
 			"insert shorter": func(t *rapid.T) {
 				k := key.Draw(t, "key")
@@ -305,20 +378,27 @@ func TestSweepKeepsResidueSmall(t *testing.T) {
 	})
 }
 
-func TestMarkedRunIsBounded(t *testing.T) {
-	// All entries are used: one insertion spares two and evicts the third.
-	table := NewTable[int, int](Options{MaxEntries: 10})
-	for i := range 10 {
+// TestMovesAreBounded has a full table all of whose entries have been used since: one insertion looks
+// at ten of them and evicts the eleventh.
+func TestMovesAreBounded(t *testing.T) {
+	table := NewTable[int, int](Options{MaxEntries: 32})
+	for i := range 32 {
 		table.Insert(i, i, time.Hour)
 	}
-	for i := range 10 {
+	for i := range 32 {
 		table.Lookup(i, 0)
 	}
-	table.Insert(10, 10, time.Hour)
-	if diff := cmp.Diff([]int{0, 1, 3, 4, 5, 6, 7, 8, 9, 10}, keys(table)); diff != "" {
+	table.Insert(32, 32, time.Hour)
+	var want []int
+	for i := range 33 {
+		if i != movesWithRoom+movesToEvict {
+			want = append(want, i)
+		}
+	}
+	if diff := cmp.Diff(want, keys(table)); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
-	if got := fmt.Sprint(table.Stats().Evictions); got != "1" {
-		t.Errorf("%s evictions", got)
+	if got := table.Stats().Evictions; got != 1 {
+		t.Errorf("%d evictions", got)
 	}
 }

@@ -270,7 +270,7 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 		left = min(left, i.latest)
 		i = idling{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
 	}
-	cost := len(both) + entryBytes
+	cost := allocated(len(both)) + entryBytes
 	switch left = min(left-elapsed, o.MaxLifetime); {
 	case t == nil, !keptKey, !keptValue, left <= 0,
 		t.entries >= o.MaxEntries, t.bytes > o.MaxTableBytes-cost:
@@ -310,7 +310,7 @@ func (s *Store) restore(staged *stagedTable) {
 // restore stores a value that was left to live for left at a time, if there is room and key is not
 // live. latest of i counts from that time.
 func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idling) {
-	h := t.locate(key)
+	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now, begun := t.now(), at.Sub(t.epoch)
@@ -321,7 +321,7 @@ func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, 
 	live := h.holdLocked(h.tag, key, now)
 	h.releaseLocked(live)
 	if until.deadline <= now || live.record != nil || !h.hasRoomLocked(h.weigh(key, value)) ||
-		h.owner != 0 && h.entriesLocked(h.owner) >= h.members.most {
+		h.ownerIsFullLocked(h.owner) {
 		return
 	}
 	if t.placeLocked(h, now, live, key, value, until) != nil {

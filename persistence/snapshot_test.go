@@ -215,11 +215,11 @@ func TestSnapshotIntoSmallerStore(t *testing.T) {
 			}
 		}
 	}
-	bytesBound := NewStore(Options{MaxTableBytes: 5 * (entryBytes + 20)})
+	bytesBound := NewStore(Options{MaxTableBytes: 5 * (entryBytes + 24)})
 	if _, err := bytesBound.ReadFrom(bytes.NewReader(snapshot)); err != nil {
 		t.Fatal(err)
 	}
-	if s := bytesBound.TableStats(""); s.Bytes > 5*(entryBytes+20) || s.Entries != 5 {
+	if s := bytesBound.TableStats(""); s.Bytes > 5*(entryBytes+24) || s.Entries != 5 {
 		t.Errorf("Stats = %+v", s)
 	}
 }

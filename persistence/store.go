@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,8 @@ import (
 
 // A Store holds the persistence tables of one virtual service: named tables of strings. The table
 // named "" is the default table and always exists; others come into being with the first entry
-// stored in them. A missing table is an empty table. Make a Store with [NewStore]; the zero Store
+// stored in them, and one that has no entries may be given up for another. A missing table is an
+// empty table. Make a Store with [NewStore]; the zero Store
 // is not usable.
 //
 // The methods take a context and return an error because the tables of other stores are elsewhere.
@@ -31,23 +33,28 @@ type Store struct {
 	mu     sync.Mutex                                        // held to change named
 	named  atomic.Pointer[map[string]*Table[string, string]] // never changed, only swapped
 	misses atomic.Uint64                                     // in no table
+	swept  atomic.Int64                                      // when all named tables were, by main's clock; 0: never
 
 	onDelete func(table, key, value string, cause DeletionCause) // guarded by mu
+	given    Stats                                               // of tables given up; guarded by mu
 
 	refusedLifetime, refusedEntry, refusedTable atomic.Uint64
 
 	saving sync.Mutex // one SaveFile at a time
 }
 
-// entryBytes is what an entry costs beyond its key and value: the record (64 bytes), its place and
-// link (24, and a quarter to grow), two buckets of the index (16, and up to as many to grow) and the
-// rounding of allocations (15).
-const entryBytes = 144
+// entryBytes is what an entry costs beyond the memory of its key and value: the record (64 bytes),
+// its place, link and list (25, and a quarter to grow) and two buckets of the index (16, and up to as
+// many to grow).
+const entryBytes = 128
 
-// ownerBytes is what an entry costs besides if keys have owners: its owner and link (16 bytes, and a
-// quarter to grow) and, if it is the only one of its owner, the share (16) and that in the map (17,
-// and up to as many to grow).
+// ownerBytes is what an entry costs besides if keys have owners: its share and link (12 bytes, and a
+// quarter to grow) and, if it is the only one of its owner, the share, its link and number (36, and a
+// quarter to grow) and those in the map (17, and up to as many to grow).
 const ownerBytes = 96
+
+// sweepPause is the least time between two sweeps of all named tables.
+const sweepPause = 100 * time.Millisecond
 
 // NewStore returns a store with an empty default table. Each of its tables is bounded by o. It
 // starts no goroutine, and the store needs no closing.
@@ -63,17 +70,7 @@ func NewStore(o Options) *Store {
 // zero or negative, a string is longer than the store's options allow, the table would be one too
 // many, or it is full and refuses new keys. The error is always nil.
 func (s *Store) Insert(_ context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
-	t := s.tableFor(table, key, value, lifetime)
-	if t == nil {
-		return false, nil
-	}
-	granted := t.grant(key, lifetime)
-	h := t.locate(key)
-	r, _ := t.renew(h, key, granted)
-	if r == nil {
-		key, value = detach(key, value) // only now: a live key keeps what it has
-		r, _, _ = t.store(h, key, value, granted)
-	}
+	r, _, _ := s.insert(table, key, value, lifetime)
 	return r != nil, nil
 }
 
@@ -81,44 +78,86 @@ func (s *Store) Insert(_ context.Context, table, key, value string, lifetime tim
 // lifetime, like [Table.LookupOrInsert]: if it is not found and remaining is zero, it has been
 // refused. The error is always nil.
 func (s *Store) LookupOrInsert(_ context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error) {
-	t := s.tableFor(table, key, value, lifetime)
-	if t == nil {
-		return "", 0, false, nil
-	}
-	granted := t.grant(key, lifetime)
-	h := t.locate(key)
-	r, left := t.renew(h, key, granted)
-	if r != nil {
-		return r.value, left, true, nil
-	}
-	key, value = detach(key, value)
-	if r, left, found = t.store(h, key, value, granted); r == nil {
+	r, left, found := s.insert(table, key, value, lifetime)
+	if r == nil {
 		return "", 0, false, nil
 	}
 	return r.value, left, found, nil
 }
 
+// insert gives key a new lifetime, and a value if it is not live. It returns nil if it is refused.
+func (s *Store) insert(table, key, value string, lifetime time.Duration) (r *record[string, string], left time.Duration, found bool) {
+	copied := false
+	s.write(table, key, value, lifetime, func(t *Table[string, string]) bool {
+		granted := t.grant(key, lifetime)
+		h := t.locate(key)
+		if r, left = t.renew(h, key, granted); r != nil {
+			found = true
+			return true
+		}
+		if !copied { // only now: a live key keeps what it has
+			key, value = detach(key, value)
+			copied = true
+		}
+		r, left, found = t.store(h, key, value, granted)
+		return r != nil
+	})
+	return r, left, found
+}
+
 // Put stores value under key in the table for lifetime whether or not key is live. It reports
 // false, and changes nothing, in the same cases as [Store.Insert]. The error is always nil.
 func (s *Store) Put(_ context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
-	t := s.tableFor(table, key, value, lifetime)
-	if t == nil {
-		return false, nil
-	}
-	key, value = detach(key, value)
-	return t.Put(key, value, lifetime), nil
+	return s.put(table, key, value, lifetime, func(t *Table[string, string], key, value string) bool {
+		return t.Put(key, value, lifetime)
+	}), nil
 }
 
 // PutIdle stores value under key in the table, whether or not key is live, until it has not been
 // used for idle, and for atMost altogether, like [Table.PutIdle]. It reports false, and changes
 // nothing, in the same cases as [Store.Insert]. The error is always nil.
 func (s *Store) PutIdle(_ context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
-	t := s.tableFor(table, key, value, min(idle, atMost))
-	if t == nil {
-		return false, nil
-	}
-	key, value = detach(key, value)
-	return t.PutIdle(key, value, idle, atMost), nil
+	return s.put(table, key, value, min(idle, atMost), func(t *Table[string, string], key, value string) bool {
+		return t.PutIdle(key, value, idle, atMost)
+	}), nil
+}
+
+// put copies key and value, and stores the copies.
+func (s *Store) put(table, key, value string, lifetime time.Duration, store func(t *Table[string, string], key, value string) bool) bool {
+	copied := false
+	return s.write(table, key, value, lifetime, func(t *Table[string, string]) bool {
+		if !copied {
+			key, value = detach(key, value)
+			copied = true
+		}
+		return store(t, key, value)
+	})
+}
+
+// Claim stores value under key in the table for lifetime if key is not live, or if its live value is
+// instead; "" as instead stands for none. It returns the value that the key then has and what is left
+// of its lifetime, like the function [Claim]: a value that is found keeps its lifetime, and remaining
+// is zero if the value has been refused, in the same cases as by [Store.Insert]. The error is always
+// nil.
+func (s *Store) Claim(_ context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error) {
+	copied := false
+	s.write(table, key, value, lifetime, func(t *Table[string, string]) bool {
+		granted := t.grant(key, lifetime)
+		h := t.locate(key)
+		r, left := findOther(t, h, key, instead)
+		if r == nil {
+			if !copied {
+				key, value = detach(key, value)
+				copied = true
+			}
+			if r, left = claim(t, h, key, value, instead, granted); r == nil {
+				return false
+			}
+		}
+		actual, remaining = r.value, left
+		return true
+	})
+	return actual, remaining, nil
 }
 
 // Lookup returns the value under key in the table and what is left of its lifetime after extending
@@ -191,14 +230,8 @@ func (s *Store) CompareAndSwap(_ context.Context, table, key, old, new string) (
 // reports false, and changes nothing, if the value under key is not a decimal number that int64
 // holds, and where Insert would be refused. The error is always nil.
 func (s *Store) Increment(_ context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
-	t := s.table(table)
-	if t == nil || lifetime > 0 { // else only a live key counts, which checks itself
-		if t = s.tableFor(table, key, "", lifetime); t == nil {
-			return 0, false, nil
-		}
-	}
 	var digits [20]byte
-	_, ok = increment(t, key, lifetime, func(old *record[string, string]) (string, string, bool) {
+	next := func(old *record[string, string]) (string, string, bool) {
 		sum = delta
 		if old != nil {
 			n, err := strconv.ParseInt(old.value, 10, 64)
@@ -214,7 +247,16 @@ func (s *Store) Increment(_ context.Context, table, key string, delta int64, lif
 		}
 		k, v := detach(key, string(text))
 		return k, v, true
-	})
+	}
+	add := func(t *Table[string, string]) bool {
+		_, ok := increment(t, key, lifetime, next)
+		return ok
+	}
+	if t := s.table(table); t != nil && lifetime <= 0 {
+		ok = add(t) // if the key is live, which then is not stored
+	} else {
+		ok = s.write(table, key, "", lifetime, add)
+	}
 	if !ok {
 		return 0, false, nil
 	}
@@ -262,7 +304,11 @@ func (s *Store) All(table string) iter.Seq2[string, Entry[string]] {
 // refused before a table was looked for, and misses in tables that do not exist.
 func (s *Store) Stats() Stats {
 	sum := s.main.Stats()
-	for _, t := range *s.named.Load() {
+	s.mu.Lock()
+	sum.add(s.given)
+	named := *s.named.Load()
+	s.mu.Unlock()
+	for _, t := range named {
 		sum.add(t.Stats())
 	}
 	sum.add(Stats{
@@ -272,6 +318,31 @@ func (s *Store) Stats() Stats {
 		RefusedTable:    s.refusedTable.Load(),
 	})
 	return sum
+}
+
+// Range calls f for the live entries of the table, in no order, until f returns false, as
+// [Store.All] yields them, but with values as they are meant to be read: one that names a server
+// that shares its address with others is shown as "address:port". f may use the store. The error is
+// always nil.
+func (s *Store) Range(_ context.Context, table string, f func(key string, e Entry[string]) bool) error {
+	for key, e := range s.All(table) {
+		e.Value = shown(e.Value)
+		if !f(key, e) {
+			break
+		}
+	}
+	return nil
+}
+
+// shown returns a value as it is meant to be read. Scripts store the address of a server; where that
+// is the address of several, the entry has its port as well, and a zero byte as a sign of that.
+func shown(value string) string {
+	if text, ok := strings.CutSuffix(value, "\x00"); ok {
+		if _, err := netip.ParseAddrPort(text); err == nil {
+			return text
+		}
+	}
+	return value
 }
 
 // TableStats returns the counters of one table, all zero if it does not exist.
@@ -290,6 +361,23 @@ func (s *Store) table(name string) *Table[string, string] {
 	return (*s.named.Load())[name]
 }
 
+// write makes store keep an entry in a table, made if necessary, and reports whether it did. store is
+// called again if the table has been given up meanwhile.
+func (s *Store) write(table, key, value string, lifetime time.Duration, store func(*Table[string, string]) bool) bool {
+	for {
+		t := s.tableFor(table, key, value, lifetime)
+		if t == nil {
+			return false
+		}
+		if store(t) {
+			return true
+		}
+		if !t.closed.Load() {
+			return false
+		}
+	}
+}
+
 // tableFor returns the table in which an entry is to be stored, made if necessary, or nil if the
 // entry is refused.
 func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table[string, string] {
@@ -306,22 +394,50 @@ func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table
 	if t := s.table(name); t != nil {
 		return t
 	}
+	if len(*s.named.Load()) >= o.MaxTables {
+		s.sweepNamed() // which calls back, so without the lock
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	named := *s.named.Load()
 	if t := named[name]; t != nil {
 		return t
 	}
-	if len(named) >= o.MaxTables {
+	more := maps.Clone(named)
+	if len(more) >= o.MaxTables && !s.giveUpLocked(more) {
 		s.refusedTable.Add(1)
 		return nil
 	}
 	t := s.newTable()
-	more, name := maps.Clone(named), strings.Clone(name)
+	name = strings.Clone(name)
 	more[name] = t
 	s.observeLocked(name, t)
 	s.named.Store(&more)
 	return t
+}
+
+// sweepNamed frees some expired entries of the named tables, now and then.
+func (s *Store) sweepNamed() {
+	now, last := s.main.now(), s.swept.Load()
+	if last != 0 && now-time.Duration(last) < sweepPause || !s.swept.CompareAndSwap(last, int64(max(now, 1))) {
+		return
+	}
+	for _, t := range *s.named.Load() {
+		t.sweepSome()
+	}
+}
+
+// giveUpLocked takes an empty table out of named, and reports whether there was one. Its counters stay
+// in the sums.
+func (s *Store) giveUpLocked(named map[string]*Table[string, string]) bool {
+	for name, t := range named {
+		if t.closeIfEmpty() {
+			delete(named, name)
+			s.given.add(t.Stats())
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Store) newTable() *Table[string, string] { return newStringTable(s.options) }
@@ -331,7 +447,7 @@ func newStringTable(o Options) *Table[string, string] {
 	b := budget[string, string]{
 		weigh:   entryCost,
 		max:     o.MaxTableBytes,
-		largest: o.MaxKeyBytes + o.MaxValueBytes + entryBytes,
+		largest: allocated(o.MaxKeyBytes+o.MaxValueBytes) + entryBytes,
 	}
 	if o.Owner != nil {
 		b.weigh = func(key, value string) int { return entryCost(key, value) + ownerBytes }
@@ -341,7 +457,7 @@ func newStringTable(o Options) *Table[string, string] {
 }
 
 // entryCost returns what an entry costs of [Options.MaxTableBytes].
-func entryCost(key, value string) int { return len(key) + len(value) + entryBytes }
+func entryCost(key, value string) int { return allocated(len(key)+len(value)) + entryBytes }
 
 // detach returns copies of key and value, both in one allocation.
 func detach(key, value string) (string, string) {

@@ -244,32 +244,32 @@ func TestStoreBoundsBytes(t *testing.T) {
 }
 
 func TestStoreEntryLargerThanTable(t *testing.T) {
-	store, ctx := NewStore(Options{MaxTableBytes: entryBytes + 10}), t.Context()
-	if ok, _ := store.Insert(ctx, "t", "12345", "123456", time.Hour); ok {
+	store, ctx := NewStore(Options{MaxTableBytes: entryBytes + 16}), t.Context()
+	if ok, _ := store.Insert(ctx, "t", "12345", "123456789012", time.Hour); ok {
 		t.Error("stored what does not fit")
 	}
 	if s := store.Stats(); s.RefusedEntry != 1 || len(store.Tables()) != 1 {
 		t.Errorf("Stats = %+v, tables %q", s, store.Tables())
 	}
-	if ok, _ := store.Insert(ctx, "t", "12345", "12345", time.Hour); !ok {
+	if ok, _ := store.Insert(ctx, "t", "12345", "12345678901", time.Hour); !ok {
 		t.Error("refused what fits exactly")
 	}
-	if ok, _ := store.CompareAndSwap(ctx, "t", "12345", "12345", "123456"); ok {
+	if ok, _ := store.CompareAndSwap(ctx, "t", "12345", "12345678901", "123456789012"); ok {
 		t.Error("swapped in what does not fit")
 	}
-	if v, _, ok, _ := store.Lookup(ctx, "t", "12345", 0); !ok || v != "12345" {
+	if v, _, ok, _ := store.Lookup(ctx, "t", "12345", 0); !ok || v != "12345678901" {
 		t.Errorf("Lookup = %q, %t", v, ok)
 	}
 }
 
 func TestRefuseNewCountsBytesOfSwap(t *testing.T) {
-	store, ctx := NewStore(Options{MaxTableBytes: 2*entryBytes + 10, WhenFull: RefuseNew}), t.Context()
+	store, ctx := NewStore(Options{MaxTableBytes: 2*entryBytes + 16 + 24, WhenFull: RefuseNew}), t.Context()
 	store.Insert(ctx, "", "a", "123", time.Hour)
 	store.Insert(ctx, "", "b", "123", time.Hour)
-	if ok, _ := store.CompareAndSwap(ctx, "", "a", "123", "12345"); !ok {
-		t.Error("two bytes were left")
+	if ok, _ := store.CompareAndSwap(ctx, "", "a", "123", "1234567890123456"); !ok {
+		t.Error("eight bytes were left")
 	}
-	if ok, _ := store.CompareAndSwap(ctx, "", "b", "123", "1234"); ok {
+	if ok, _ := store.CompareAndSwap(ctx, "", "b", "123", "1234567890123456"); ok {
 		t.Error("no byte was left")
 	}
 	if v, _, _, _ := store.Lookup(ctx, "", "b", 0); v != "123" {

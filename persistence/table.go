@@ -26,13 +26,16 @@ type Table[K comparable, V any] struct {
 	owner     func(K) ownerID // nil: no key has an owner
 	seed      maphash.Seed    // random, so that nobody outside can fill one shard
 	shards    []shard[K, V]   // a power of two
+	spread    uint64          // the bits of a shard's number that the key decides, even if it has an owner
 	lifetimes lifetimes
 	refuseNew bool
+	closed    atomic.Bool // set under the locks of all shards, which are empty and stay so
 	onDelete  atomic.Pointer[func(K, V, DeletionCause)]
 	reads     reads
 
 	_                                                        [64]byte // keeps what all look-ups read off the cache line of counters
 	refusedLifetime, refusedEntry, refusedFull, refusedOwner atomic.Uint64
+	late                                                     atomic.Uint64 // stored after the table was closed
 }
 
 // An Entry is a value and what is left of its lifetime, always more than zero.
@@ -64,6 +67,10 @@ func unbounded[K comparable, V any]() budget[K, V] {
 // table then spread evenly enough over its shards.
 const minShardEntries = 4096
 
+// minShareEntries is how many entries an owner that is bounded may have in a shard at least, if it has
+// a share in several.
+const minShareEntries = minShardEntries / 2
+
 // newTable returns a table whose keys belong to whom owner says, or else Options.Owner.
 func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) ownerID) *Table[K, V] {
 	o = o.withDefaults()
@@ -90,6 +97,15 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 		}
 	}
 	t.owner = owner
+	most := math.MaxInt
+	t.spread = uint64(n - 1)
+	if owner != nil && o.MaxPerOwner > 0 {
+		k := 1
+		for k < n && o.MaxPerOwner/(2*k) >= minShareEntries {
+			k *= 2
+		}
+		t.spread, most = uint64(k-1), (o.MaxPerOwner+k-1)/k
+	}
 	if hash, ok := any(maphash.String).(func(maphash.Seed, K) uint64); ok {
 		t.hash = hash // K is string
 	}
@@ -102,8 +118,9 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 		s.maxBytes = b.max / n
 		s.weigh = b.weigh
 		if owner != nil {
-			s.members = &members{shares: make(map[ownerID]*list), most: min(o.MaxPerOwner, s.maxEntries)}
+			s.members = &members{ids: make(map[ownerID]int32), most: most}
 		}
+		s.ages = newAges(s.maxEntries, s.maxBytes)
 		s.index.init()
 	}
 	return t
@@ -248,7 +265,7 @@ func (t *Table[K, V]) Remove(key K) bool {
 // panics, like any comparison, when both values are of the same type and that type is not
 // comparable.
 func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
-	h := t.locate(key)
+	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	if r, _ := h.index.find(h.tag, key); r == nil || r.value != old { // which may panic, so nothing is held
@@ -257,6 +274,70 @@ func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 	now := t.now()
 	held := h.holdLocked(h.tag, key, now)
 	return held.record != nil && t.placeLocked(h, now, held, key, new, held.term()) != nil
+}
+
+// Claim stores value under key for lifetime if key is not live, or if its live value equals instead;
+// the zero value as instead stands for none. It returns the value that the key then has and what is
+// left of its lifetime. A value that is found stays as it is, its lifetime too, and passes for used.
+// Of several claims that overlap one is first, and all others return its value.
+//
+// The lifetime is treated as by [Table.Insert], and Claim returns the zero value and zero where that
+// would report false. It is a function because only tables with comparable values have it; see
+// [CompareAndSwap].
+func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime time.Duration) (actual V, remaining time.Duration) {
+	granted := t.grant(key, lifetime)
+	if granted == 0 {
+		return actual, 0
+	}
+	h := t.locate(key)
+	if r, left := findOther(t, h, key, instead); r != nil {
+		return r.value, left
+	}
+	r, left := claim(t, h, key, value, instead, granted)
+	if r == nil {
+		return actual, 0
+	}
+	return r.value, left
+}
+
+// findOther returns the live entry under key, used now, without the lock. It returns nil if there is
+// none, its value equals instead, which is to be replaced, or the lock is needed.
+func findOther[K, V comparable](t *Table[K, V], h home[K, V], key K, instead V) (*record[K, V], time.Duration) {
+	r, _ := h.index.find(h.tag, key)
+	if r == nil || replaceable(r.value, instead) {
+		return nil, 0
+	}
+	left := r.left(t.now())
+	if left <= 0 {
+		return nil, 0
+	}
+	r.use(h.generation.Load())
+	return r, left
+}
+
+// replaceable reports whether a claim replaces a value.
+func replaceable[V comparable](value, instead V) bool {
+	var none V
+	return value == instead && instead != none
+}
+
+// claim is what Claim does under the lock. It returns nil if the value is refused.
+func claim[K, V comparable](t *Table[K, V], h home[K, V], key K, value, instead V, granted time.Duration) (*record[K, V], time.Duration) {
+	h = t.own(h, key)
+	t.lock(h.shard)
+	defer t.unlock(h.shard)
+	replace := false
+	if r, _ := h.index.find(h.tag, key); r != nil {
+		replace = replaceable(r.value, instead) // which may panic, so nothing is held
+	}
+	now := t.now()
+	held := h.holdLocked(h.tag, key, now)
+	if held.record != nil && !replace {
+		held.use(h.generation.Load())
+		h.releaseLocked(held)
+		return held.record, held.deadline - now
+	}
+	return t.placeLocked(h, now, held, key, value, term{deadline: now + granted}), granted
 }
 
 // Increment adds delta, which may be negative, to the number under key and returns the sum; a sum
@@ -281,7 +362,7 @@ func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duratio
 		t.refusedEntry.Add(1)
 		return value, false
 	}
-	h := t.locate(key)
+	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
@@ -376,7 +457,7 @@ func (t *Table[K, V]) now() time.Duration {
 // A home is where a key belongs.
 type home[K comparable, V any] struct {
 	*shard[K, V]
-	owner ownerID
+	owner ownerID // see locateOwned
 	tag   uint32
 }
 
@@ -390,18 +471,62 @@ func (t *Table[K, V]) reserve(entries int) {
 	}
 }
 
-// locate returns the home of a key. Owners have all their entries in one shard, so that counting
-// them takes no more than its lock.
+// locate returns the home of a key. It asks for the owner only if the shard depends on it: as a rule
+// the entries of an owner are all over the table, as others are. Those of an owner that is bounded
+// are in as few shards as their number needs.
 func (t *Table[K, V]) locate(key K) home[K, V] {
 	hash := t.hash(t.seed, key)
 	h := home[K, V]{tag: uint32(hash >> (64 - tagBits))}
-	if t.owner != nil {
-		if h.owner = t.owner(key); h.owner != 0 {
-			hash = uint64(h.owner) >> 1 // its last bit is always set
+	last := uint64(len(t.shards) - 1)
+	if t.spread != last {
+		if h.owner = t.owner(key); h.owner != nobody {
+			hash = uint64(h.owner)>>1&^t.spread | hash&t.spread // the last bit of owners is always set
 		}
 	}
-	h.shard = &t.shards[hash&uint64(len(t.shards)-1)]
+	h.shard = &t.shards[hash&last]
 	return h
+}
+
+// locateOwned is locate that tells the owner too. Who stores an entry needs it.
+func (t *Table[K, V]) locateOwned(key K) home[K, V] {
+	return t.own(t.locate(key), key)
+}
+
+// own completes the home of a key.
+func (t *Table[K, V]) own(h home[K, V], key K) home[K, V] {
+	if t.owner != nil && h.owner == nobody {
+		h.owner = t.owner(key)
+	}
+	return h
+}
+
+// sweepSome frees expired entries, of a limited number of places.
+func (t *Table[K, V]) sweepSome() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		t.lock(s)
+		s.sweepLocked(t.now(), refusalWidth)
+		t.unlock(s)
+	}
+}
+
+// closeIfEmpty makes the table refuse all entries if it has none, and reports whether it does.
+func (t *Table[K, V]) closeIfEmpty() bool {
+	locked := 0
+	defer func() {
+		for i := range locked {
+			t.shards[i].mu.Unlock()
+		}
+	}()
+	for i := range t.shards {
+		t.shards[i].mu.Lock()
+		locked++
+		if len(t.shards[i].places) > 0 {
+			return false
+		}
+	}
+	t.closed.Store(true)
+	return true
 }
 
 // grant returns the lifetime that a new entry gets, 0 if it is refused.
@@ -431,7 +556,7 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left 
 	}
 	t.reads.count(left)
 	if left > 0 {
-		r.mark(used)
+		r.use(h.generation.Load())
 	}
 	return r, left
 }
@@ -475,13 +600,14 @@ func (t *Table[K, V]) renew(h home[K, V], key K, granted time.Duration) (*record
 	if left == 0 {
 		return nil, 0
 	}
-	r.mark(used)
+	r.use(h.generation.Load())
 	return r, left
 }
 
 // store gives key a new lifetime if it is live, and stores value under it if it is not. It returns
 // the entry and what is left of it, or nil if it is refused.
 func (t *Table[K, V]) store(h home[K, V], key K, value V, granted time.Duration) (r *record[K, V], left time.Duration, found bool) {
+	h = t.own(h, key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
@@ -494,7 +620,7 @@ func (t *Table[K, V]) store(h home[K, V], key K, value V, granted time.Duration)
 
 // put stores value under key, live or not, and if atMost is not zero with granted as idle lifetime.
 func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
-	h := t.locate(key)
+	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
@@ -517,14 +643,15 @@ func (t *Table[K, V]) placeLocked(h home[K, V], now time.Duration, old hold[K, V
 	}
 	r := &record[K, V]{key: key, value: value, idling: until.idling}
 	r.deadline.Store(int64(until.deadline))
-	marks := h.tag << markBits
+	marks := h.tag << tagShift
 	if old.record != nil {
 		marks |= used
 		h.deleteLocked(old.record, Replaced)
 	} else {
 		h.writes.inserts++
+		h.tickLocked(cost)
 	}
-	r.marks.Store(marks)
+	r.marks.Store(marks | h.ages.now<<generationShift)
 	if !t.refuseNew {
 		h.makeRoomLocked(now, cost, h.owner)
 	}
@@ -535,12 +662,22 @@ func (t *Table[K, V]) placeLocked(h home[K, V], now time.Duration, old hold[K, V
 // admitLocked sweeps and returns nil if an entry of that cost may be stored in the place of old, or
 // in another if old is nil, and otherwise what counts the reason.
 func (t *Table[K, V]) admitLocked(h home[K, V], now time.Duration, old *record[K, V], cost int) *atomic.Uint64 {
+	if t.closed.Load() {
+		return &t.late
+	}
 	if cost > h.maxBytes {
 		return &t.refusedEntry
 	}
 	h.sweepLocked(now, sweepWidth)
-	if t.refuseNew && !h.findRoomLocked(now, old, cost) {
-		return &t.refusedFull
+	if t.refuseNew {
+		if h.members != nil && old == nil && !h.hasRoomLocked(cost) {
+			if _, has := h.shareLocked(h.owner); has > 0 && has >= h.fairShareLocked() {
+				return &t.refusedOwner // what has expired is for others
+			}
+		}
+		if !h.findRoomLocked(now, old, cost) {
+			return &t.refusedFull
+		}
 	}
 	if old == nil && !h.admitOwnerLocked(now, h.owner, !t.refuseNew) {
 		return &t.refusedOwner

@@ -123,7 +123,9 @@ func (s storeVerbs) Increment(key string, delta int64, lifetime time.Duration) (
 	return sum, ok
 }
 
-func (s storeVerbs) CountByValue() map[string]int { return s.store.CountByValue(s.name) }
+func (s storeVerbs) CountByValue() map[string]int {
+	return must(s.store.CountByValue(context.Background(), s.name))
+}
 
 func (s storeVerbs) All() iter.Seq2[string, Entry[string]] { return s.store.All(s.name) }
 func (s storeVerbs) Stats() Stats                          { return s.store.TableStats(s.name) }

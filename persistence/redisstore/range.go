@@ -47,7 +47,7 @@ func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int,
 	for {
 		a, local, err := s.ask(ctx, &call{script: saving, verb: "purge", table: table, value: -1, keeps: true})
 		if local != nil {
-			return local.CountByValue(table), nil
+			return local.CountByValue(ctx, table)
 		}
 		if err != nil {
 			return nil, err
@@ -63,7 +63,7 @@ func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int,
 		return true
 	})
 	if local != nil {
-		return local.CountByValue(table), nil
+		return local.CountByValue(ctx, table)
 	}
 	return counts, err
 }

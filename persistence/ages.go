@@ -1,0 +1,135 @@
+package persistence
+
+import "slices"
+
+// ages order the places of a shard by the last use of their entries, to the generation: a thirty-second
+// of the insertions that fill the shard. Readers move nothing; they store the generation in the
+// entry, unless it is there. So uses of an entry within one generation have the effect of one.
+//
+// Each generation has two lists, of what was stored in it and of what was put there since, because it
+// was used then. When room is made the oldest of each kind are looked at, and put into the list of
+// their last use if that is a younger one. There are two lists so that a long run of entries that
+// have been used does not hide those that have not: one insertion moves a few at most.
+//
+// An entry that has been used since it was stored is put bonus generations further ahead, as long as
+// that is a distinction: as long as most newcomers are not used again. Otherwise a flood of keys
+// that are used at once would have it too, at the cost of newcomers that come back later.
+//
+// Numbers of generations are reused. A list whose number comes up again belongs to the generation
+// that is now, though its entries may be as old as the last one of that number: twice the insertions
+// that fill a shard. It takes a shard that did not become full in that time.
+type ages struct {
+	lists [2][generations]list
+	first [2]uint32 // no list before this one has places
+	links []link    // by place
+	in    []uint8   // by place: twice the number of its list, plus its kind
+	now   uint32    // the generation
+
+	entries, bytes           int // inserted in this generation
+	everyEntries, everyBytes int // that make one
+
+	usedIsRare bool // whether few newcomers are used again
+}
+
+// The kinds of lists.
+const (
+	asStored = iota
+	asUsed
+)
+
+const (
+	perCapacity   = 32 // generations
+	bonus         = 8  // generations
+	settled       = 16 // generations until most newcomers that will be used again have been
+	movesWithRoom = 2  // entries put into other lists by an insertion
+	movesToEvict  = 8  // and by one that evicts
+)
+
+func newAges(maxEntries, maxBytes int) ages {
+	return ages{
+		everyEntries: max(1, maxEntries/perCapacity),
+		everyBytes:   max(1, maxBytes/perCapacity),
+		first:        [...]uint32{bonus + 1, bonus + 1},
+		usedIsRare:   true,
+	}
+}
+
+// age returns how many lists are younger than one.
+func (a *ages) age(list uint32) uint32 { return (a.now + bonus - list) % generations }
+
+// advance begins a generation.
+func (a *ages) advance() {
+	a.entries, a.bytes = 0, 0
+	a.now = (a.now + 1) % generations
+	for kind, first := range a.first {
+		if a.age(first) == 0 {
+			a.first[kind] = (first + 1) % generations
+		}
+	}
+}
+
+// grow makes room for so many places more.
+func (a *ages) grow(places int) {
+	a.links = slices.Grow(a.links, places)
+	a.in = slices.Grow(a.in, places)
+}
+
+// add adds a place, the last, whose entry has just been stored.
+func (a *ages) add() {
+	a.links = append(a.links, link{})
+	a.in = append(a.in, 0)
+	a.push(int32(len(a.links)-1), asStored, a.now)
+}
+
+func (a *ages) push(place int32, kind uint8, list uint32) {
+	a.in[place] = uint8(list)<<1 | kind
+	a.lists[kind][list].push(a.links, place)
+	if a.age(list) > a.age(a.first[kind]) {
+		a.first[kind] = list
+	}
+}
+
+// of returns the list of a place and its number.
+func (a *ages) of(place int32) (*list, uint32) {
+	in := a.in[place]
+	return &a.lists[in&1][in>>1], uint32(in >> 1)
+}
+
+// rejuvenate puts a place into the list for its last use.
+func (a *ages) rejuvenate(place int32, list uint32) {
+	from, _ := a.of(place)
+	from.remove(a.links, place)
+	a.push(place, asUsed, list)
+}
+
+// remove takes a place out and gives its number to the last one.
+func (a *ages) remove(place int32) {
+	l, _ := a.of(place)
+	l.remove(a.links, place)
+	last := int32(len(a.links) - 1)
+	if place != last {
+		l, _ := a.of(last)
+		l.move(a.links, last, place)
+		a.in[place] = a.in[last]
+	}
+	a.links, a.in = a.links[:last], a.in[:last]
+}
+
+// oldest returns the older of the oldest places of each kind, and the other one, -1 if there is none.
+// There must be a place.
+func (a *ages) oldest() (oldest, other int32) {
+	var at [2]int32
+	for kind := range at {
+		at[kind] = -1
+		for a.age(a.first[kind]) > 0 && a.lists[kind][a.first[kind]].entries == 0 {
+			a.first[kind] = (a.first[kind] + 1) % generations
+		}
+		if l := &a.lists[kind][a.first[kind]]; l.entries > 0 {
+			at[kind] = l.oldest
+		}
+	}
+	if at[asStored] < 0 || at[asUsed] >= 0 && a.age(a.first[asUsed]) > a.age(a.first[asStored]) {
+		return at[asUsed], at[asStored]
+	}
+	return at[asStored], at[asUsed]
+}
