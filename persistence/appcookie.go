@@ -289,7 +289,7 @@ func pathParameters(u *url.URL, name string) iter.Seq[string] {
 			}
 			path = rest[end:]
 			key, value, _ := strings.Cut(rest[:end], "=")
-			if !strings.EqualFold(key, name) {
+			if !equalFold(key, name) {
 				continue
 			}
 			if escaped {

@@ -57,6 +57,10 @@ func unquote(value string) string {
 	return value
 }
 
+// equalFold reports whether s is an ASCII text in any letter case. The letters beyond ASCII that also
+// pass for s and k are longer.
+func equalFold(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
+
 // A setCookie is what a line Set-Cookie says.
 type setCookie struct {
 	name, value string
@@ -86,11 +90,11 @@ func parseSetCookie(line string, now time.Time) (c setCookie, ok bool) {
 			continue
 		}
 		switch {
-		case strings.EqualFold(key, "Max-Age"):
+		case equalFold(key, "Max-Age"):
 			if deletes, ok := maxAgeDeletes(value); ok {
 				c.deletes, maxAge = deletes, true
 			}
-		case strings.EqualFold(key, "Expires") && !maxAge:
+		case equalFold(key, "Expires") && !maxAge:
 			if t, ok := parseCookieDate(value); ok {
 				c.deletes = !t.After(now)
 			}

@@ -483,7 +483,7 @@ func isPublic(h http.Header) bool {
 			var directive string
 			directive, line, _ = strings.Cut(line, ",")
 			name, _, _ := strings.Cut(directive, "=")
-			if name = strings.Trim(name, cookieBlanks); strings.EqualFold(name, "public") || strings.EqualFold(name, "s-maxage") {
+			if name = strings.Trim(name, cookieBlanks); equalFold(name, "public") || equalFold(name, "s-maxage") {
 				return true
 			}
 		}
