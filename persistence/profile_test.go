@@ -554,6 +554,9 @@ func TestProfileAllocations(t *testing.T) {
 	h := http.Header{}
 	ip.Bind(h, r, client, "", "10.0.0.1:80")
 	app.Bind(h, r, client, "", "10.0.0.1:80")
+	stored := made(NewAppCookie(AppCookieConfig{Name: "S", Sessions: NewStore(Options{})}))(t)
+	stored.Bind(h, r, client, "", "10.0.0.1:80")
+	two, path := request("/", "Cookie", "S=stale; a=b; S=abc"), request("/x;v=1;s=abc")
 	for _, tt := range []struct {
 		name string
 		want float64
@@ -563,6 +566,17 @@ func TestProfileAllocations(t *testing.T) {
 		{"ClientIP.Bind", 0, func() { ip.Bind(h, r, client, "", "10.0.0.1:80") }},
 		{"AppCookie.Find", 0, func() { app.Find(r, client, "") }},
 		{"AppCookie.Bind", 0, func() { app.Bind(h, r, client, "", "10.0.0.1:80") }},
+		{"ClientIP.Find of a stranger", 0, func() { ip.Find(r, client1, "") }},
+		{"ClientIP.Find in another target", 0, func() { ip.Find(r, client, "web") }},
+		{"ClientIP.Claim of a bound client", 0, func() { ip.Claim(r, client, "", "10.0.0.2:80", "") }},
+		{"ClientIP.Keep", 0, func() { ip.Keep(r, client, "") }},
+		{"AppCookie.Find by the second cookie", 0, func() { app.Find(two, client, "") }},
+		{"AppCookie.Find by the path", 0, func() { app.Find(path, client, "") }},
+		{"AppCookie.Claim of several sessions", 0, func() { app.Claim(two, client, "", "10.0.0.2:80", "") }},
+		{"AppCookie.Keep", 0, func() { app.Keep(r, client, "") }},
+		{"AppCookie.Find in a store", 0, func() { stored.Find(r, client, "") }},
+		{"AppCookie.Bind in a store", 0, func() { stored.Bind(h, r, client, "", "10.0.0.1:80") }},
+		{"HTTPCookie.StripRequest without a cookie", 0, func() { cookie.StripRequest(r.Header) }},
 		{"CustomHeader.Find", 0, func() { header.Find(r, client, "") }},
 		{"HTTPCookie.Find", 4, func() { cookie.Find(sealed, client, "") }},
 		{"HTTPCookie.Find without a cookie", 0, func() { cookie.Find(r, client, "") }},

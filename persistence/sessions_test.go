@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestSessionsInStore has profiles keep their clients in a store, which a restart or another instance brings back.
@@ -95,27 +98,184 @@ func leftOf(t *testing.T, s *Store) time.Duration {
 	return 0
 }
 
-// brokenSessions cannot be asked.
-type brokenSessions struct{ Sessions }
+// TestSessionsTables has the names of the tables, which other profiles and other targets must not share.
+func TestSessionsTables(t *testing.T) {
+	store := NewStore(Options{})
+	for _, table := range []string{"a", "a/b", "a%2Fb", ""} {
+		p := made(NewClientIP(ClientIPConfig{Sessions: store, Table: table}))(t)
+		for _, target := range []string{"web", "b/web"} {
+			if got, err := p.Claim(request("/"), client1, target, table+" "+target, ""); got != table+" "+target || err != nil {
+				t.Errorf("Claim = %q, %v", got, err)
+			}
+		}
+	}
+	want := []string{"", "profile//b/web", "profile//web", "profile/a%252Fb/b/web", "profile/a%252Fb/web", "profile/a%2Fb/b/web",
+		"profile/a%2Fb/web", "profile/a/b/web", "profile/a/web"}
+	if diff := cmp.Diff(want, store.Tables()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestSessionsOfEarlierVersions: an update of the program found none of its clients, as the tables have other names.
+func TestSessionsOfEarlierVersions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := NewStore(Options{}), t.Context()
+		bind := func(key, server string) { store.Put(ctx, "sticky", key, server, 10*time.Minute) }
+		bind("192.0.2.1", "10.0.0.1:80")
+		bind("192.0.2.2", "10.0.1.1:80")
+		p := made(NewClientIP(ClientIPConfig{Timeout: 10 * time.Minute, Sessions: store, Table: "sticky"}))(t)
+		has := func(target, server string) bool { return strings.HasPrefix(server, "10.0.0.") == (target == "web") }
+		if err := p.Targets("web", []string{"web", "api"}, has); err != nil {
+			t.Fatal(err)
+		}
+		advance(5 * time.Minute)
+		for _, tt := range []struct {
+			client    netip.Addr
+			target    string
+			want      string
+			remaining time.Duration
+		}{
+			{client1, "web", "10.0.0.1:80", 5 * time.Minute},
+			{client1, "api", "", 0}, // which does not have that server
+			{client1, "web", "10.0.0.1:80", 10 * time.Minute},
+			{client2, "web", "", 0},
+			{client2, "api", "10.0.1.1:80", 5 * time.Minute},
+		} {
+			if got, left, err := p.Find(request("/"), tt.client, tt.target); got != tt.want || left != tt.remaining || err != nil {
+				t.Errorf("%v in %s: Find = %q, %v, %v", tt.client, tt.target, got, left, err)
+			}
+		}
+		// The timeout of the profile is over: the old table is not asked any more.
+		advance(5*time.Minute + 1)
+		bind("192.0.2.3", "10.0.0.1:80")
+		if got, _, _ := p.Find(request("/"), netip.MustParseAddr("192.0.2.3"), "web"); got != "" {
+			t.Errorf("the old table is asked for ever: %q", got)
+		}
+	})
+}
+
+// brokenSessions fail in the methods that are named, or in all.
+type brokenSessions struct {
+	*Store
+	only string
+}
 
 var errBroken = errors.New("broken")
 
-func (brokenSessions) Lookup(context.Context, string, string, time.Duration) (string, time.Duration, bool, error) {
-	return "10.0.0.9:80", time.Hour, true, errBroken
+func (b brokenSessions) fails(method string) error {
+	if b.only == "" || b.only == method {
+		return errBroken
+	}
+	return nil
 }
 
-func (brokenSessions) Put(context.Context, string, string, string, time.Duration) (bool, error) {
-	return false, errBroken
+func (b brokenSessions) Lookup(ctx context.Context, table, key string, extend time.Duration) (string, time.Duration, bool, error) {
+	if err := b.fails("Lookup"); err != nil {
+		return "10.0.0.9:80", time.Hour, true, err
+	}
+	return b.Store.Lookup(ctx, table, key, extend)
 }
 
-func (brokenSessions) Claim(context.Context, string, string, string, string, time.Duration) (string, time.Duration, error) {
-	return "", 0, errBroken
+func (b brokenSessions) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (string, time.Duration, error) {
+	if err := b.fails("Claim"); err != nil {
+		return "", 0, err
+	}
+	return b.Store.Claim(ctx, table, key, value, instead, lifetime)
 }
 
+func (b brokenSessions) Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
+	if err := b.fails("Put"); err != nil {
+		return false, err
+	}
+	return b.Store.Put(ctx, table, key, value, lifetime)
+}
+
+func (b brokenSessions) PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
+	if err := b.fails("PutIdle"); err != nil {
+		return false, err
+	}
+	return b.Store.PutIdle(ctx, table, key, value, idle, atMost)
+}
+
+func (b brokenSessions) Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error) {
+	if err := b.fails("Touch"); err != nil {
+		return false, err
+	}
+	return b.Store.Touch(ctx, table, key, lifetime)
+}
+
+func (b brokenSessions) Remove(ctx context.Context, table, key string) error {
+	if err := b.fails("Remove"); err != nil {
+		return err
+	}
+	return b.Store.Remove(ctx, table, key)
+}
+
+func (b brokenSessions) CountByValue(context.Context, string) (map[string]int, error) {
+	return nil, b.fails("CountByValue")
+}
+
+// TestBrokenSessions: what the store says goes to the caller, who goes on without it.
 func TestBrokenSessions(t *testing.T) {
-	p := made(NewClientIP(ClientIPConfig{Sessions: brokenSessions{}}))(t)
-	r := request("/")
-	finds(t, p, r, client1, "")
-	p.Bind(nil, r, client1, "", "10.0.0.1:80")
-	finds(t, p, r, client1, "")
+	synctest.Test(t, func(t *testing.T) {
+		r := request("/", "Cookie", "SID=abc")
+		deletes, sets := http.Header{"Set-Cookie": {"SID="}}, http.Header{"Set-Cookie": {"SID=new"}}
+		for _, tt := range []struct {
+			only string
+			find string          // what Find returns of what was bound before
+			errs map[string]bool // which calls return the error
+		}{
+			{"", "", map[string]bool{"Find": true, "Claim": true, "Bind": true, "Keep": true, "Count": true, "sets": true, "deletes": true}},
+			{"Lookup", "", map[string]bool{"Find": true, "Bind": true, "deletes": true}},
+			{"Claim", "10.0.0.1:80", map[string]bool{"Claim": true}},
+			{"PutIdle", "10.0.0.1:80", map[string]bool{"Claim": true, "sets": true}},
+			{"Put", "10.0.0.1:80", map[string]bool{}},
+			{"Touch", "10.0.0.1:80", map[string]bool{"Find": true, "Bind": true, "Keep": true}},
+			{"Remove", "10.0.0.1:80", map[string]bool{"deletes": true}},
+			{"CountByValue", "10.0.0.1:80", map[string]bool{"Count": true}},
+		} {
+			for _, make := range []func(s Sessions) claimer{
+				func(s Sessions) claimer {
+					return made(NewClientIP(ClientIPConfig{Sessions: s, Timeout: time.Hour, MaxAge: time.Hour}))(t)
+				},
+				func(s Sessions) claimer {
+					return made(NewAppCookie(AppCookieConfig{Name: "SID", Sessions: s, Timeout: time.Hour, MaxAge: time.Hour}))(t)
+				},
+			} {
+				store := NewStore(Options{})
+				if _, err := make(store).Claim(r, client1, "web", "10.0.0.1:80", ""); err != nil {
+					t.Fatal(err)
+				}
+				advance(30 * time.Minute) // a tenth of the timeout is over
+				p := make(brokenSessions{store, tt.only})
+				check := func(call string, err error) {
+					t.Helper()
+					if _, isApp := p.(*AppCookie); !isApp && (call == "sets" || call == "deletes") {
+						return
+					}
+					_, isIP := p.(*ClientIP)
+					want := tt.errs[call] || !isIP && call == "Keep" && tt.only == "Lookup"
+					if errors.Is(err, errBroken) != want || !want && err != nil {
+						t.Errorf("%T, %q broken: %s returns %v", p, tt.only, call, err)
+					}
+				}
+				server, _, err := p.Find(r, client1, "web")
+				check("Find", err)
+				if server != tt.find {
+					t.Errorf("%T, %q broken: Find = %q", p, tt.only, server)
+				}
+				check("Bind", p.Bind(http.Header{}, r, client1, "web", "10.0.0.1:80"))
+				check("Keep", p.Keep(r, client1, "web"))
+				_, err = p.Count(t.Context(), "web", "10.0.0.1:80")
+				check("Count", err)
+				check("sets", p.Bind(sets, r, client1, "web", "10.0.0.1:80"))
+				check("deletes", p.Bind(deletes, r, client1, "web", "10.0.0.1:80"))
+				server, err = p.Claim(r, client1, "web", "10.0.0.2:80", "10.0.0.1:80")
+				check("Claim", err)
+				if server != "10.0.0.2:80" {
+					t.Errorf("%T, %q broken: Claim = %q", p, tt.only, server)
+				}
+			}
+		}
+	})
 }
