@@ -87,7 +87,8 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 	return p, nil
 }
 
-// Targets makes the tables of the targets. The error is always nil.
+// Targets makes the tables of the targets that the profile is used for, like [ClientIP.Targets]. The
+// error is always nil.
 func (p *AppCookie) Targets(_ string, all []string, has func(target, server string) bool) error {
 	p.sessions.setTargets(all, has)
 	return nil

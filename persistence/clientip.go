@@ -83,7 +83,12 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	return p, nil
 }
 
-// Targets makes the tables of the targets; see the package documentation. The error is always nil.
+// Targets makes the tables of the targets that the profile is used for. It may be called again at any
+// time, and with the targets of another service; the table of a target that is not named any more
+// goes when its last client is gone. has, which may be nil and is called concurrently, reports
+// whether a target has a server: an entry that an earlier version has left in Sessions does not say
+// for which target it was made. A target that is not named here has a table from its first request
+// on. The error is always nil.
 func (p *ClientIP) Targets(_ string, all []string, has func(target, server string) bool) error {
 	p.clients.setTargets(all, has)
 	return nil

@@ -21,7 +21,9 @@ import (
 // the profile was made it also looks in the table NAME, where earlier versions kept everything.
 //
 // Two more methods are used if there are any: PutIdle, as Store has it, which MaxAge requires, and
-// CountByValue, without which a profile cannot count.
+// CountByValue(ctx, table) (map[string]int, error), without which a profile cannot count. With MaxAge a
+// new client is bound in two calls; should another instance bind it to another server between them,
+// the first one applies.
 type Sessions interface {
 	// Lookup returns a live value and what is left of its lifetime.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
@@ -53,6 +55,8 @@ type sessions[K comparable] struct {
 	name   string   // of the tables of shared
 	text   func(K) string
 	legacy time.Time // until then shared may have entries in the table name
+
+	claiming sync.Mutex // held by claims in memory with maxAge
 
 	mu      sync.Mutex                            // held to change targets
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
@@ -191,6 +195,10 @@ func (s *sessions[K]) claim(r *http.Request, target string, key K, server, inste
 		return bound, nil
 	}
 	server = strings.Clone(server)
+	if s.maxAge > 0 { // PutIdle must not undo what another claim has done since this one
+		s.claiming.Lock()
+		defer s.claiming.Unlock()
+	}
 	bound, _ = Claim(t.table, key, server, instead, s.timeout)
 	switch {
 	case bound == "": // refused

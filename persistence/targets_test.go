@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -569,5 +570,48 @@ func TestSources(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestParallelClaims has many first requests of one client at the same time, while the targets are set again and another profile
+// takes over. All must agree on one server, also on the one that takes the place of another.
+func TestParallelClaims(t *testing.T) {
+	for _, tt := range everyProfile {
+		for _, maxAge := range []time.Duration{0, 2 * time.Hour} {
+			t.Run(fmt.Sprintf("%s, MaxAge %v", tt.name, maxAge), func(t *testing.T) {
+				p := targeted(t, tt.make(t, time.Hour, maxAge, NewStore(Options{})), "web", "api")
+				c, ok := p.(claimer)
+				if !ok {
+					return
+				}
+				for round := range 20 {
+					r, instead := request("/", "Cookie", fmt.Sprintf("SID=%d", round)), ""
+					client := netip.AddrFrom4([4]byte{192, 0, 2, byte(round)})
+					for range 3 {
+						bound := make([]string, 16)
+						var group sync.WaitGroup
+						for i := range bound {
+							group.Go(func() {
+								bound[i], _ = c.Claim(r, client, "web", fmt.Sprintf("10.0.0.%d:80%s", i, instead), instead)
+								c.Bind(http.Header{}, r, client, "web", bound[i])
+								c.Keep(r, client, "web")
+							})
+						}
+						group.Go(func() {
+							targeted(t, p, "web", "api")
+							targeted(t, tt.make(t, time.Hour, maxAge, NewStore(Options{})), "web", "api").Adopt(p)
+						})
+						group.Wait()
+						found, _, _ := c.Find(r, client, "web")
+						for _, server := range bound {
+							if server != found {
+								t.Fatalf("a request went to %s, the client is bound to %s", server, found)
+							}
+						}
+						instead = found
+					}
+				}
+			})
+		}
 	}
 }
