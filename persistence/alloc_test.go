@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -23,6 +24,8 @@ func TestAllocations(t *testing.T) {
 	store := NewStore(Options{})
 	store.Insert(ctx, "", "k", "v", time.Hour)
 	store.Insert(ctx, "t", "k", "v", time.Hour)
+	owned := NewTable[string, string](Options{Owner: AddrKeyOwner})
+	owned.Insert("10.0.0.1:80", "v", time.Hour)
 	full := NewStore(Options{MaxEntries: 1000})
 	fresh := make([]string, 20_000)
 	for i := range fresh {
@@ -31,7 +34,11 @@ func TestAllocations(t *testing.T) {
 	for i := range 2000 {
 		full.Insert(ctx, "", fresh[i], "v", time.Hour)
 	}
-	next := 0
+	fullOwned := NewStore(Options{MaxEntries: 1000, Owner: strings.ToLower})
+	for i := range 2000 {
+		fullOwned.Insert(ctx, "", fresh[i], "v", time.Hour)
+	}
+	next, owner := 0, 0
 	for _, tt := range []struct {
 		name string
 		want float64
@@ -50,6 +57,10 @@ func TestAllocations(t *testing.T) {
 		{"Table.Touch", 0, func() { strs.Touch("k", time.Hour) }},
 		{"Table.LookupOrInsert of a live key", 0, func() { strs.LookupOrInsert("k", "v", 2*time.Hour) }},
 		{"Table.Lookup of an idle entry", 0, func() { strs.Lookup("idle", time.Second) }},
+		{"Claim of a live key", 0, func() { Claim(strs, "k", "w", "", time.Hour) }},
+		{"Store.Claim of a live key", 0, func() { store.Claim(ctx, "t", "k", "w", "x", time.Hour) }},
+		{"Table.Lookup of a key with an owner", 0, func() { owned.Lookup("10.0.0.1:80", time.Second) }},
+		{"Table.Insert of a live key with an owner", 0, func() { owned.Insert("10.0.0.1:80", "v", 2*time.Hour) }},
 		{"Store.Touch", 0, func() { store.Touch(ctx, "t", "k", time.Hour) }},
 		{"Store.LookupOrInsert of a live key", 0, func() { store.LookupOrInsert(ctx, "t", "k", "v", 2*time.Hour) }},
 		{"Store.CompareAndSwap of another value", 0, func() { store.CompareAndSwap(ctx, "t", "k", "x", "y") }},
@@ -62,6 +73,10 @@ func TestAllocations(t *testing.T) {
 		{"Store.Insert of a new key into a full table", 3, func() {
 			full.Insert(ctx, "", fresh[2000+next], "v", time.Hour)
 			next++
+		}},
+		{"Store.Insert of a new key with a new owner into a full table", 3, func() {
+			fullOwned.Insert(ctx, "", fresh[2000+owner], "v", time.Hour)
+			owner++
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

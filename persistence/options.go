@@ -89,9 +89,8 @@ type Options struct {
 	MaxKeyBytes, MaxValueBytes int
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: for each entry
-	// what is allocated for its key and value together, which is up to an eighth more than their
-	// lengths as a rule, and 128 bytes, which is a little more than bookkeeping takes, and 96 more
-	// with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries.
+	// what is allocated for its key and value together, which is a little more than their lengths,
+	// and 128 bytes, which is a little more than bookkeeping takes, and 96 more with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries.
 	// The default is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one
 	// tables. A Table ignores this field.
 	MaxTableBytes int
@@ -123,10 +122,10 @@ type WhenFull uint8
 
 const (
 	// EvictUnused makes room: the entry unused for longest goes. A client that returns before 90 % of
-	// the table has been replaced keeps its entry, however often others use theirs. Uses are told
-	// apart to a thirty-second of the table: of uses between which fewer have been stored one has
-	// the effect of all. Where few entries are used again, those that are stay for
-	// a quarter of the table longer.
+	// the table has been replaced keeps its entry, however often others use theirs. The order is exact
+	// to a thirty-second of the table: of several uses while no more is stored one has the effect of
+	// all. Entries that have been used again stay for a quarter of the table longer, as long as few
+	// are.
 	EvictUnused WhenFull = iota
 
 	// RefuseNew keeps what is stored and refuses the new key until an entry expires or is removed.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,34 +282,204 @@ func TestRefuseNewCountsBytesOfSwap(t *testing.T) {
 	}
 }
 
+// heapBytes returns how much of the heap is in use.
+func heapBytes() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first one finalizes
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// TestMemoryBound fills tables to the bound of their memory, with keys and values of lengths right
+// above and below the sizes of allocations: the heap grows by no more than the bound, nor is much of
+// it left.
+func TestMemoryBound(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector enlarges allocations")
+	}
+	bound, lengths := 16<<20, []int{
+		16, 17, 24, 25, 32, 33, 48, 64, 65, 80, 97, 112, 129, 200, 256, 300, 513, 1025, 2049, 4097, 5000, 8193, 9473, 16_384,
+	}
+	if testing.Short() {
+		bound, lengths = 8<<20, []int{17, 112, 1025, 4097}
+	}
+	for name, owner := range map[string]func(string) string{
+		"without owners":          nil,
+		"an owner for each entry": strings.ToLower,
+		"a thousand owners":       func(key string) string { return key[len(key)-3:] },
+		"one owner":               func(key string) string { return key[:1] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range lengths {
+				before := heapBytes()
+				store := NewStore(Options{MaxTableBytes: bound, Owner: owner})
+				value := strings.Repeat("v", n-16)
+				for i := 0; store.main.evicted() < uint64(1000+i/4); i++ {
+					store.Insert(t.Context(), "", "key-"+strconv.Itoa(1e11+i), value, time.Hour)
+				}
+				used, accounted := heapBytes()-before, store.Stats().Bytes
+				t.Logf("%d bytes: %.3f of the bound, %.3f of what is accounted for", n, float64(used)/float64(bound), float64(used)/float64(accounted))
+				if used > bound*101/100 || used < bound/2 {
+					t.Errorf("%d bytes: %d bytes used for a bound of %d", n, used, bound)
+				}
+				runtime.KeepAlive(store)
+			}
+		})
+	}
+}
+
+// evicted returns how many entries have been evicted.
+func (t *Table[K, V]) evicted() (n uint64) {
+	for i := range t.shards {
+		n += t.shards[i].writes.evictions
+	}
+	return n
+}
+
 // TestEntryBytes compares what Stats says with the heap, with and without owners, each of whom has
 // one entry.
 func TestEntryBytes(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector enlarges allocations")
 	}
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	for _, owner := range []func(string) string{nil, strings.ToLower} {
 		for _, n := range []int{60_000, 115_000, 135_000, 200_000} { // at different points of growth
-			before := heap()
+			before := heapBytes()
 			store := NewStore(Options{Owner: owner})
 			for i := range n {
 				store.Insert(t.Context(), "", "key-"+strconv.Itoa(1e9+i), "10.0.0.1:80808", time.Hour)
 			}
-			used := heap() - before
-			accounted := store.Stats().Bytes
-			t.Logf("%d entries, owners %t: %d bytes each, %d accounted", n, owner != nil, used/uint64(n), accounted/n)
-			if used > uint64(accounted)*105/100 || used < uint64(accounted)/2 {
+			used, accounted := heapBytes()-before, store.Stats().Bytes
+			t.Logf("%d entries, owners %t: %d bytes each, %d accounted", n, owner != nil, used/n, accounted/n)
+			if used > accounted*101/100 || used < accounted/2 {
 				t.Errorf("%d entries take %d bytes, accounted for as %d", n, used, accounted)
 			}
 			runtime.KeepAlive(store)
 		}
+	}
+}
+
+// TestEmptyTablesMakePlace has clients name tables by mistake. Once these have no live entries they
+// no longer keep others from being made; the counters of those given up stay in the sums.
+func TestEmptyTablesMakePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := NewStore(Options{MaxTables: 3}), t.Context()
+		insert := func(table, key string, lifetime time.Duration) bool {
+			ok, _ := store.Insert(ctx, table, key, "v", lifetime)
+			return ok
+		}
+		var deleted []string
+		store.OnDelete(func(table, key, _ string, cause DeletionCause) {
+			insert("carts", "deleted "+table, time.Hour) // the store may be used
+			deleted = append(deleted, table+"/"+key+" "+cause.String())
+		})
+		for _, table := range []string{"carts", "mistake 1", "mistake 2"} {
+			if !insert(table, "k", time.Minute) {
+				t.Fatalf("%s refused", table)
+			}
+		}
+		store.Touch(ctx, "carts", "k", time.Hour)
+		if insert("logins", "k", time.Hour) {
+			t.Error("a fourth table, while all three have live entries")
+		}
+		advance(time.Minute)
+		if !insert("logins", "k", time.Hour) {
+			t.Error("refused although the entries of two tables have expired")
+		}
+		if !insert("carts", "l", time.Hour) || !insert("mistake 1", "again", time.Hour) && !insert("mistake 2", "again", time.Hour) {
+			t.Error("one of the tables cannot be used any more")
+		}
+		if s := store.Stats(); s.Expirations != 2 || s.RefusedTable == 0 || s.Inserts != uint64(s.Entries)+2 || len(store.Tables()) != 4 {
+			t.Errorf("Stats = %+v, tables %q, deleted %q", s, store.Tables(), deleted)
+		}
+		for _, table := range store.Tables() {
+			checkInvariants(t, store.table(table))
+		}
+	})
+}
+
+// TestEmptyTablesOfManyEntries has a table with many entries expire at once: it takes some attempts,
+// each of which frees a few of them.
+func TestEmptyTablesOfManyEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := NewStore(Options{MaxTables: 1}), t.Context()
+		for i := range 10_000 {
+			store.Insert(ctx, "mistake", strconv.Itoa(i), "v", time.Minute)
+		}
+		advance(time.Minute)
+		for attempts := 1; ; attempts++ {
+			if ok, _ := store.Insert(ctx, "carts", "k", "v", time.Hour); ok {
+				break
+			}
+			if attempts > 100 {
+				t.Fatalf("%d entries are left after %d attempts", store.TableStats("mistake").Entries, attempts)
+			}
+			advance(sweepPause)
+		}
+	})
+}
+
+// TestGivenUpTablesLoseNothing has goroutines store entries in more tables than there may be, remove
+// them, and expect each entry that was stored to be there.
+func TestGivenUpTablesLoseNothing(t *testing.T) {
+	store, ctx := NewStore(Options{MaxTables: 2}), t.Context()
+	var wg sync.WaitGroup
+	var stored atomic.Int64
+	for g := range 8 {
+		wg.Go(func() {
+			key, table := strconv.Itoa(g), strconv.Itoa(g%4)
+			for range 2000 {
+				ok, _ := store.Insert(ctx, table, key, "v", time.Hour)
+				if _, _, found, _ := store.Lookup(ctx, table, key, 0); found != ok {
+					t.Errorf("stored %t, found %t", ok, found)
+				}
+				if actual, _, _ := store.Claim(ctx, table, key, "w", "v", time.Hour); ok && actual != "w" {
+					t.Errorf("claimed, the value is %q", actual)
+				}
+				if ok {
+					stored.Add(1)
+				}
+				store.Remove(ctx, table, key)
+			}
+		})
+	}
+	wg.Wait()
+	if s := store.Stats(); s.Entries != 0 || s.Removals != s.Inserts || stored.Load() == 0 {
+		t.Errorf("%d stored, Stats = %+v", stored.Load(), s)
+	}
+}
+
+// TestShownValues has entries with a zero byte behind an address with a port: people see the address.
+func TestShownValues(t *testing.T) {
+	store, ctx := NewStore(Options{}), t.Context()
+	for i, value := range []string{
+		"10.0.0.1:80\x00", "10.0.0.1:80", "[2001:db8::1]:80\x00", "10.0.0.1\x00", "10.0.0.1:80\x00\x00", "10.0.0.1:http\x00", "\x00", "",
+	} {
+		store.Put(ctx, "t", strconv.Itoa(i), value, time.Hour)
+	}
+	want := map[string]int{
+		"10.0.0.1:80": 2, "[2001:db8::1]:80": 1, "10.0.0.1\x00": 1, "10.0.0.1:80\x00\x00": 1, "10.0.0.1:http\x00": 1, "\x00": 1, "": 1,
+	}
+	for range 2 { // counted, and kept count of
+		got, err := store.CountByValue(ctx, "t")
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("CountByValue: %v (-want +got):\n%s", err, diff)
+		}
+	}
+	got := map[string]int{}
+	err := store.Range(ctx, "t", func(_ string, e Entry[string]) bool { got[e.Value]++; return true })
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("Range: %v (-want +got):\n%s", err, diff)
+	}
+	for range 2 {
+		visited := 0
+		if store.Range(ctx, "t", func(string, Entry[string]) bool { visited++; return false }); visited != 1 {
+			t.Errorf("Range visits %d entries after it was to end", visited)
+		}
+	}
+	if v, _, _, _ := store.Lookup(ctx, "t", "0", 0); v != "10.0.0.1:80\x00" {
+		t.Errorf("Lookup = %q", v)
 	}
 }
 

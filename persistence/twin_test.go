@@ -29,6 +29,7 @@ type verbs interface {
 	PutIdle(key, value string, idle, atMost time.Duration) bool
 	Touch(key string, lifetime time.Duration) bool
 	Increment(key string, delta int64, lifetime time.Duration) (int64, bool)
+	Claim(key, value, instead string, lifetime time.Duration) (string, time.Duration)
 	CountByValue() map[string]int
 	All() iter.Seq2[string, Entry[string]]
 	Stats() Stats
@@ -41,6 +42,10 @@ func (t tableVerbs) Remove(key string)             { t.Table.Remove(key) }
 func (t tableVerbs) table() *Table[string, string] { return t.Table }
 func (t tableVerbs) CompareAndSwap(key, old, new string) bool {
 	return CompareAndSwap(t.Table, key, old, new)
+}
+
+func (t tableVerbs) Claim(key, value, instead string, lifetime time.Duration) (string, time.Duration) {
+	return Claim(t.Table, key, value, instead, lifetime)
 }
 
 func (t tableVerbs) CountByValue() map[string]int { return CountByValue(t.Table) }
@@ -121,6 +126,12 @@ func (s storeVerbs) Increment(key string, delta int64, lifetime time.Duration) (
 	sum, ok, err := s.store.Increment(context.Background(), s.name, key, delta, lifetime)
 	must(0, err)
 	return sum, ok
+}
+
+func (s storeVerbs) Claim(key, value, instead string, lifetime time.Duration) (string, time.Duration) {
+	actual, remaining, err := s.store.Claim(context.Background(), s.name, key, value, instead, lifetime)
+	must(0, err)
+	return actual, remaining
 }
 
 func (s storeVerbs) CountByValue() map[string]int {
@@ -309,6 +320,23 @@ func (w *twin) lookupOrInsert(key, value string, lifetime time.Duration) {
 	w.same(what, Entry[string]{actual, left}, Entry[string]{e.value, want})
 }
 
+func (w *twin) claim(key, value, instead string, lifetime time.Duration) {
+	w.tb.Helper()
+	actual, left := w.real.Claim(key, value, instead, lifetime)
+	what := fmt.Sprintf("Claim(%q, %q, %q, %d)", key, value, instead, lifetime)
+	if lifetime <= 0 {
+		w.same(what, Entry[string]{actual, left}, Entry[string]{})
+		return
+	}
+	e := w.live(key)
+	if e == nil || instead != "" && e.value == instead {
+		e = &twinEntry{value: value, deadline: w.after(w.grant(lifetime))}
+		w.entries[key] = e
+	}
+	want, _ := w.left(e)
+	w.same(what, Entry[string]{actual, left}, Entry[string]{e.value, want})
+}
+
 func (w *twin) increment(key string, delta int64, lifetime time.Duration) {
 	w.tb.Helper()
 	what := fmt.Sprintf("Increment(%q, %d, %d)", key, delta, lifetime)
@@ -466,7 +494,7 @@ func (w *twin) step(op, key, value, duration byte) {
 	k := twinKeys[int(key)%len(twinKeys)]
 	v := twinValues[int(value)%len(twinValues)]
 	d := twinDurations[int(duration)%len(twinDurations)]
-	switch op % 16 {
+	switch op % 17 {
 	case 0, 1:
 		w.insert(k, v, d)
 	case 2:
@@ -499,6 +527,8 @@ func (w *twin) step(op, key, value, duration byte) {
 		w.putIdle(k, v, d, twinDurations[int(value>>4)%len(twinDurations)])
 	case 15:
 		w.count()
+	case 16:
+		w.claim(k, v, twinValues[int(value>>4)%len(twinValues)], d)
 	}
 }
 
@@ -565,6 +595,7 @@ func FuzzTableOps(f *testing.F) {
 	f.Add([]byte{128, 0, 1, 1, 9, 10, 1, 1, 9, 0, 2, 2, 9, 10, 2, 1, 2})                     // increments of what is no number, and of what is
 	f.Add([]byte{0, 14, 1, 0x91, 7, 9, 1, 0, 0, 3, 1, 0, 12, 13, 1, 0, 13, 8, 0, 0, 9})      // an idle lifetime extended to its end
 	f.Add([]byte{0, 12, 1, 1, 9, 12, 1, 2, 8, 15, 0, 0, 0, 6, 1, 0, 0, 15, 0, 0, 0})         // counts from the first call on
+	f.Add([]byte{128, 16, 1, 1, 9, 16, 1, 2, 9, 16, 1, 0x12, 8, 8, 0, 0, 9, 16, 1, 0x13, 9}) // a first claim, a second, one instead, one that finds nothing
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		if len(ops) == 0 || len(ops) > 4096 {
 			return

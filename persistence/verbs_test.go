@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -338,4 +339,102 @@ func TestCountByValue(t *testing.T) {
 	if got := CountByValue(nans); len(got) != 0 {
 		t.Errorf("NaN is counted: %v", got)
 	}
+}
+
+// TestClaim walks through what a claim finds.
+func TestClaim(t *testing.T) {
+	for name, open := range map[string]func() func(key, value, instead string, lifetime time.Duration) (string, time.Duration){
+		"table": func() func(key, value, instead string, lifetime time.Duration) (string, time.Duration) {
+			table := NewTable[string, string](Options{MaxLifetime: time.Hour})
+			return func(key, value, instead string, lifetime time.Duration) (string, time.Duration) {
+				defer checkInvariants(t, table)
+				return Claim(table, key, value, instead, lifetime)
+			}
+		},
+		"store": func() func(key, value, instead string, lifetime time.Duration) (string, time.Duration) {
+			store := NewStore(Options{MaxLifetime: time.Hour})
+			return func(key, value, instead string, lifetime time.Duration) (string, time.Duration) {
+				actual, left, err := store.Claim(t.Context(), "t", key, value, instead, lifetime)
+				if err != nil {
+					t.Errorf("Claim: %v", err)
+				}
+				return actual, left
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				claim := open()
+				for _, step := range []struct {
+					name                string
+					wait                time.Duration
+					key, value, instead string
+					lifetime            time.Duration
+					want                string
+					left                time.Duration
+				}{
+					{"no lifetime", 0, "k", "a", "", 0, "", 0},
+					{"a lifetime before now", 0, "k", "a", "", -1, "", 0},
+					{"the first", 0, "k", "a", "", time.Minute, "a", time.Minute},
+					{"the second finds it, with its lifetime", 10 * time.Second, "k", "b", "", time.Hour, "a", 50 * time.Second},
+					{"the same value again too", 0, "k", "a", "", time.Hour, "a", 50 * time.Second},
+					{"instead of another value", 0, "k", "b", "c", time.Hour, "a", 50 * time.Second},
+					{"instead of this value", 0, "k", "b", "a", 30 * time.Second, "b", 30 * time.Second},
+					{"who is late to replace it", 0, "k", "c", "a", time.Minute, "b", 30 * time.Second},
+					{"a value for itself", 0, "k", "b", "b", time.Minute, "b", time.Minute},
+					{"expired", time.Minute, "k", "c", "", 2 * time.Hour, "c", time.Hour},
+					{"missing, with a value to replace", 0, "other", "c", "a", time.Minute, "c", time.Minute},
+					{"an empty value", 0, "empty", "", "", time.Minute, "", time.Minute},
+					{"an empty value is not replaced by who means none", 0, "empty", "x", "", time.Minute, "", time.Minute},
+				} {
+					advance(step.wait)
+					if got, left := claim(step.key, step.value, step.instead, step.lifetime); got != step.want || left != step.left {
+						t.Errorf("%s: %q, %v left, want %q, %v", step.name, got, left, step.want, step.left)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestClaimRefused has claims that a full table refuses, and some that it cannot.
+func TestClaimRefused(t *testing.T) {
+	table := NewTable[string, string](Options{MaxEntries: 1, WhenFull: RefuseNew})
+	Claim(table, "k", "a", "", time.Hour)
+	if got, left := Claim(table, "l", "b", "", time.Hour); got != "" || left != 0 {
+		t.Errorf("%q, %v left of what was refused", got, left)
+	}
+	if got, _ := Claim(table, "k", "b", "a", time.Hour); got != "b" {
+		t.Errorf("%q instead of what took its place", got)
+	}
+	if got, left := Claim(NewTable[float64, int](Options{}), math.NaN(), 1, 0, time.Hour); got != 0 || left != 0 {
+		t.Errorf("%v, %v left under a key that is not equal to itself", got, left)
+	}
+	checkInvariants(t, table)
+}
+
+// TestClaimsAgree has 64 requests of a new client, and then of one whose server is gone, claim at
+// once: all go to one server.
+func TestClaimsAgree(t *testing.T) {
+	rounds := 200
+	if raceEnabled || testing.Short() {
+		rounds = 20
+	}
+	table := NewTable[int, int](Options{MaxEntries: 100})
+	for key := range rounds {
+		bound := 0
+		for attempt := range 2 {
+			var actual [64]int
+			var wg sync.WaitGroup
+			for g := range actual {
+				wg.Go(func() { actual[g], _ = Claim(table, key, 1+100*attempt+g, bound, time.Hour) })
+			}
+			wg.Wait()
+			if slices.Min(actual[:]) != slices.Max(actual[:]) || actual[0] <= 100*attempt {
+				t.Fatalf("round %d, instead of %d: the claims do not agree: %v", key, bound, actual)
+			}
+			bound = actual[0]
+		}
+	}
+	checkInvariants(t, table)
 }

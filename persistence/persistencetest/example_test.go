@@ -12,8 +12,9 @@ import (
 
 // The store of package persistence fits.
 var (
-	_ persistencetest.Store     = (*persistence.Store)(nil)
-	_ persistencetest.IdleStore = (*persistence.Store)(nil)
+	_ persistencetest.Store         = (*persistence.Store)(nil)
+	_ persistencetest.IdleStore     = (*persistence.Store)(nil)
+	_ persistencetest.CountingStore = (*persistence.Store)(nil)
 )
 
 // auditedStore is somebody's own store.

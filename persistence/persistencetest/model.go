@@ -1,9 +1,12 @@
 package persistencetest
 
 import (
+	"maps"
 	"math"
 	"math/big"
+	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -223,6 +226,54 @@ func (m *model) lookupOrInsert(table, key, value string, lifetime time.Duration)
 	}
 	m.same(what+": value", actual, e.value)
 	m.left(what, e, left)
+}
+
+func (m *model) claim(table, key, value, instead string, lifetime time.Duration) {
+	m.t.Helper()
+	what := call("Claim", table, key, value, instead, lifetime)
+	m.begin()
+	actual, left, err := m.store.Claim(m.t.Context(), table, key, value, instead, lifetime)
+	m.check(err)
+	if lifetime <= 0 {
+		m.same(what+": value", actual, "")
+		m.same(what+": remaining", left, time.Duration(0))
+		return
+	}
+	may, must := m.maybeLive(table, key)
+	if may != must {
+		m.remove(table, key) // which value it has nobody can tell
+		return
+	}
+	e := m.entries[[2]string{table, key}]
+	if !may || instead != "" && e.value == instead {
+		e = m.add(table, key, value, lifetime)
+	}
+	m.same(what+": value", actual, e.value)
+	m.left(what, e, left)
+}
+
+// count compares the counts of live entries by value. No entry may be about to expire.
+func (m *model) count(store CountingStore, table string) {
+	m.t.Helper()
+	m.begin()
+	got, err := store.CountByValue(m.t.Context(), table)
+	m.check(err)
+	want := make(map[string]int)
+	for name, e := range m.entries {
+		if name[0] != table || !m.from.Before(e.latest.Add(m.o.Tolerance)) {
+			continue
+		}
+		value := e.value
+		if text, ok := strings.CutSuffix(value, "\x00"); ok {
+			if _, err := netip.ParseAddrPort(text); err == nil {
+				value = text
+			}
+		}
+		want[value]++
+	}
+	if !maps.Equal(got, want) {
+		m.t.Fatalf("%s: got %v, want %v", call("CountByValue", table), got, want)
+	}
 }
 
 func (m *model) lookup(table, key string, extend time.Duration) {

@@ -32,6 +32,9 @@ type Store interface {
 	Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error)
 	// Touch gives a live entry a new lifetime.
 	Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error)
+	// Claim stores a value under a key that is not live, or whose value is instead, unless that is "". It
+	// returns the value that the key then has, and what is left: a value that is found keeps its lifetime.
+	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error)
 	// Remove removes an entry.
 	Remove(ctx context.Context, table, key string) error
 	// CompareAndSwap replaces a live value that is old and keeps its lifetime.
@@ -46,6 +49,14 @@ type IdleStore interface {
 	Store
 	// PutIdle stores a value until it has not been used for idle, and for atMost altogether.
 	PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error)
+}
+
+// A CountingStore is a Store that counts its entries. It is tested for that too.
+type CountingStore interface {
+	Store
+	// CountByValue returns how many live entries of the table have each value. A value that is an
+	// address, a port and a zero byte is shown without the zero byte.
+	CountByValue(ctx context.Context, table string) (map[string]int, error)
 }
 
 // Options say how the store is configured and how to test it.
@@ -127,6 +138,7 @@ var tests = []struct {
 			m.put("", "k", "v", d)
 			m.lookupOrInsert("", "k", "v", d)
 			m.increment("", "k", 1, d)
+			m.claim("", "k", "v", "", d)
 			m.lookup("", "k", 0)
 		}
 		m.put("", "k", "v", time.Hour)
@@ -135,6 +147,7 @@ var tests = []struct {
 			m.put("", "k", "w", d)
 			m.touch("", "k", d)
 			m.lookupOrInsert("", "k", "w", d)
+			m.claim("", "k", "w", "v", d)
 			m.refresh("", "k", d) // extends by nothing
 			m.lookup("", "k", d)
 		}
@@ -219,6 +232,31 @@ var tests = []struct {
 		m.compareAndSwap("", "k", "b", "c")
 		m.lookup("", "k", 0)
 	}},
+	{"claiming", func(m *model) {
+		u := m.o.Unit
+		m.claim("", "k", "a", "", 3*u)
+		m.wait(u)
+		m.claim("", "k", "b", "", 9*u) // finds a, with its lifetime
+		m.lookup("", "k", 0)
+		m.claim("", "k", "b", "c", 9*u)
+		m.claim("", "k", "a", "", 9*u)
+		m.lookup("", "k", 0)
+		m.claim("", "k", "b", "a", 2*u) // takes its place, for a lifetime of its own
+		m.lookup("", "k", 0)
+		m.claim("", "k", "c", "a", 9*u) // is late
+		m.claim("", "k", "b", "b", 3*u)
+		m.wait(3*u + 2*m.o.Tolerance)
+		m.claim("", "k", "c", "b", m.o.MaxLifetime+1)
+		m.lookup("", "k", 0)
+		m.claim("t", "k", "other", "c", u) // is another key
+		m.lookup("t", "k", 0)
+		m.remove("", "k")
+		m.claim("", "k", "d", "", u)
+		m.lookup("", "k", 0)
+		m.insert("", "empty", "", 9*u)
+		m.claim("", "empty", "v", "", u) // "" stands for no value to replace
+		m.lookup("", "empty", 0)
+	}},
 	{"counting", func(m *model) {
 		u := m.o.Unit
 		for _, delta := range []int64{5, -7, 0, math.MaxInt64, math.MaxInt64, 1, -1, math.MinInt64, math.MinInt64, -1, 1, 1<<53 + 1, 1} {
@@ -233,6 +271,31 @@ var tests = []struct {
 			m.increment("", key, 1, time.Hour)
 			m.lookup("", key, 0)
 		}
+	}},
+	{"counting by value", func(m *model) {
+		store, ok := m.store.(CountingStore)
+		if !ok {
+			return // it need not be one
+		}
+		u := m.o.Unit
+		m.count(store, "missing")
+		for i, value := range []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80", "", "10.0.0.1:80\x00", "x\x00"} {
+			m.insert("", strconv.Itoa(i), value, 9*u)
+			m.insert("t", strconv.Itoa(i), value, time.Duration(1+i%2)*u)
+		}
+		m.count(store, "")
+		m.count(store, "t")
+		m.claim("", "1", "10.0.0.1:80", "10.0.0.2:80", 9*u)
+		m.put("", "0", "new", 9*u)
+		m.insert("", "2", "not stored", 9*u)
+		m.remove("", "3")
+		m.compareAndSwap("", "4", "10.0.0.1:80\x00", "10.0.0.1:80")
+		m.count(store, "")
+		m.wait(u + 2*m.o.Tolerance)
+		m.count(store, "t")
+		m.wait(u + 2*m.o.Tolerance)
+		m.count(store, "t")
+		m.count(store, "")
 	}},
 	{"removing", func(m *model) {
 		m.insert("", "k", "v", time.Hour)
@@ -382,6 +445,35 @@ var tests = []struct {
 			}
 		}
 	}},
+	{"concurrent claims have one winner", func(m *model) {
+		rounds := 20
+		if m.o.Virtual {
+			rounds = 200
+		}
+		for round := range rounds {
+			key, bound := strconv.Itoa(round), ""
+			for attempt := range 3 { // the first, and then instead of a server that has failed
+				var actual [64]string
+				inParallel(len(actual), func(g int) {
+					value := fmt.Sprintf("%d-%d", attempt, g)
+					got, left, err := m.store.Claim(m.t.Context(), "", key, value, bound, time.Hour)
+					if err != nil || left <= 0 {
+						m.t.Errorf("Claim: %v left, %v", left, err)
+					}
+					actual[g] = got
+				})
+				for _, got := range actual {
+					if got != actual[0] || !strings.HasPrefix(got, strconv.Itoa(attempt)+"-") {
+						m.t.Fatalf("round %d, attempt %d: %q: the goroutines do not agree", round, attempt, actual)
+					}
+				}
+				if got := m.value(key); got != actual[0] {
+					m.t.Fatalf("round %d, attempt %d: claimed %q, found %q", round, attempt, actual[0], got)
+				}
+				bound = actual[0]
+			}
+		}
+	}},
 	{"concurrent extensions all count", func(m *model) {
 		if m.o.Sliding {
 			return // they do not add up
@@ -440,7 +532,7 @@ func randomOperations(m *model) {
 	for range steps {
 		table, key := []string{"", "t"}[rng.IntN(2)], strconv.Itoa(rng.IntN(4))
 		value, d := values[rng.IntN(len(values))], lifetimes[rng.IntN(len(lifetimes))]
-		switch rng.IntN(12) {
+		switch rng.IntN(13) {
 		case 0:
 			m.insert(table, key, value, d)
 		case 1:
@@ -464,6 +556,8 @@ func randomOperations(m *model) {
 				m.putIdle(store, table, key, value, d, lifetimes[rng.IntN(len(lifetimes))])
 			}
 		case 11:
+			m.claim(table, key, value, values[rng.IntN(len(values))], d)
+		case 12:
 			if m.o.Virtual || rng.IntN(4) == 0 {
 				m.wait(u / 2)
 			}

@@ -2,6 +2,7 @@ package persistencetest_test
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -76,6 +77,10 @@ var faults = []struct {
 	{"tables are one", "tables_are_separate", func(s *persistence.Store) persistencetest.Store { return joining{s} }},
 	{"Increment is not atomic", "concurrent_increments_add_up", func(s *persistence.Store) persistencetest.Store { return racing{s} }},
 	{"swapping renews", "swapping_keeps_the_lifetime", func(s *persistence.Store) persistencetest.Store { return renewing{s} }},
+	{"Claim overwrites", "claiming", func(s *persistence.Store) persistencetest.Store { return seizing{s} }},
+	{"Claim renews", "claiming", func(s *persistence.Store) persistencetest.Store { return prolonging{s} }},
+	{"Claim is not atomic", "concurrent_claims_have_one_winner", func(s *persistence.Store) persistencetest.Store { return hesitating{s} }},
+	{"CountByValue remembers", "counting_by_value", func(s *persistence.Store) persistencetest.Store { return remembering{s, map[string]int{}} }},
 	{"large values are cut", "large_keys_and_values", func(s *persistence.Store) persistencetest.Store { return cutting{s} }},
 }
 
@@ -122,6 +127,50 @@ func (s renewing) CompareAndSwap(ctx context.Context, table, key, old, new strin
 		s.Touch(ctx, table, key, time.Hour)
 	}
 	return ok, err
+}
+
+type seizing struct{ *persistence.Store }
+
+func (s seizing) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (string, time.Duration, error) {
+	if instead != "" {
+		s.Remove(ctx, table, key)
+	}
+	return s.Store.Claim(ctx, table, key, value, "", lifetime)
+}
+
+type prolonging struct{ *persistence.Store }
+
+func (s prolonging) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (string, time.Duration, error) {
+	actual, _, err := s.Store.Claim(ctx, table, key, value, instead, lifetime)
+	s.Touch(ctx, table, key, lifetime)
+	_, left, _, _ := s.Store.Lookup(ctx, table, key, 0)
+	return actual, left, err
+}
+
+type hesitating struct{ *persistence.Store }
+
+func (s hesitating) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (string, time.Duration, error) {
+	actual, left, ok, err := s.Lookup(ctx, table, key, 0)
+	if ok && (instead == "" || actual != instead) {
+		return actual, left, err
+	}
+	<-time.After(time.Millisecond)
+	_, err = s.Put(ctx, table, key, value, lifetime)
+	return value, lifetime, err
+}
+
+type remembering struct {
+	*persistence.Store
+	counts map[string]int
+}
+
+func (s remembering) CountByValue(ctx context.Context, table string) (map[string]int, error) {
+	counts, err := s.Store.CountByValue(ctx, table)
+	if table == "" {
+		maps.Copy(s.counts, counts)
+		counts = s.counts
+	}
+	return counts, err
 }
 
 type cutting struct{ *persistence.Store }
