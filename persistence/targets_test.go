@@ -191,8 +191,8 @@ func TestParallelAnswers(t *testing.T) {
 	}
 }
 
-// TestClaim: of parallel requests that carry a key the first one decides, and a server that cannot be used is replaced once.
-func TestClaim(t *testing.T) {
+// TestProfileClaim: of parallel requests that carry a key the first one decides, and a server that cannot be used is replaced once.
+func TestProfileClaim(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
 			p, ok := targeted(t, tt.make(t, time.Hour, 0, NewStore(Options{})), "web", "api").(claimer)
@@ -400,7 +400,7 @@ func (s countingStore) CountByValue(_ context.Context, table string) (map[string
 	return counts, nil
 }
 
-func TestCount(t *testing.T) {
+func TestProfileCount(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
 			p, ok := targeted(t, tt.make(t, time.Hour, 0, countingStore{NewStore(Options{})}), "web", "api").(claimer)
