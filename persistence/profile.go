@@ -20,9 +20,8 @@ import (
 //     [ErrInvalidCookie], or that of the [Sessions].
 //   - Claim(r, client, target, server, instead) binds the key that the request carries to server when
 //     that is chosen, unless it is bound already to another than instead, and returns the server
-//     that it is then bound to. Whoever is not able to use that claims again with it as instead.
-//     Without a key, or with one that cannot be kept, the answer is server. With an error it is
-//     server too.
+//     that it is then bound to. A caller that cannot use this server claims again, with it as
+//     instead. Claim returns server if there is no key, if the key cannot be kept, and with an error.
 //   - Bind(h, r, client, target, server) is called once, before the header h of the answer is sent by
 //     server. It remembers keys that the answer issues. A key of the request it only binds if that
 //     is not bound: another server for it is up to Claim.
@@ -37,7 +36,7 @@ import (
 //     kind and identity keeps, and reports whether they agree in these.
 //   - StripRequest(h) takes the profile's own cookies out of the header of a request to a server.
 
-// Errors of the profiles' Find. No request fails because of them.
+// Errors of the profiles. No request should fail because of them.
 var (
 	// ErrNoKey says that the request does not carry the key of the profile: no session, no header, no
 	// address. Nothing was looked up.
@@ -45,6 +44,9 @@ var (
 	// ErrInvalidCookie says that the request has a cookie of the profile's name and that none could be
 	// opened: it is forged or damaged, or sealed with a key that is not known.
 	ErrInvalidCookie = errors.New("persistence: the cookie cannot be opened")
+	// ErrRefused says that the [Sessions] have no room for the binding, so the client does not stick: a
+	// table is full and refuses new keys, or would be one too many.
+	ErrRefused = errors.New("persistence: the store has refused the binding")
 )
 
 // endless is what is left of a binding without an end.

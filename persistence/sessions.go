@@ -214,12 +214,12 @@ func (s *sessions[K]) claimShared(ctx context.Context, table, key, server, inste
 	switch {
 	case err != nil:
 		return server, err
-	case bound == "": // refused
-		return server, nil
+	case bound == "":
+		return server, ErrRefused
 	case s.maxAge > 0 && bound == server:
-		_, err = s.shared.(idleSessions).PutIdle(ctx, table, key, server, s.timeout, s.maxAge)
+		return bound, stored(s.shared.(idleSessions).PutIdle(ctx, table, key, server, s.timeout, s.maxAge))
 	}
-	return bound, err
+	return bound, nil
 }
 
 // renew starts the timeout of a client anew, and remembers its server if it has none.
@@ -236,8 +236,16 @@ func (s *sessions[K]) renew(r *http.Request, target string, key K, server string
 	return err
 }
 
+// stored returns err, or the error that a value was not stored.
+func stored(ok bool, err error) error {
+	if err == nil && !ok {
+		return ErrRefused
+	}
+	return err
+}
+
 // put remembers the server of a client, whatever it was.
-func (s *sessions[K]) put(r *http.Request, target string, key K, server string) (err error) {
+func (s *sessions[K]) put(r *http.Request, target string, key K, server string) error {
 	t := s.target(target)
 	if s.shared != nil {
 		ctx, key := r.Context(), s.text(key)
@@ -245,11 +253,9 @@ func (s *sessions[K]) put(r *http.Request, target string, key K, server string) 
 			return nil
 		}
 		if s.maxAge > 0 {
-			_, err = s.shared.(idleSessions).PutIdle(ctx, t.name, key, server, s.timeout, s.maxAge)
-		} else {
-			_, err = s.shared.Put(ctx, t.name, key, server, s.timeout)
+			return stored(s.shared.(idleSessions).PutIdle(ctx, t.name, key, server, s.timeout, s.maxAge))
 		}
-		return err
+		return stored(s.shared.Put(ctx, t.name, key, server, s.timeout))
 	}
 	if bound, _, ok := t.table.Peek(key); ok && bound == server && t.table.Touch(key, s.timeout) {
 		return nil // as nearly always

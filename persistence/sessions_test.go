@@ -154,6 +154,22 @@ func TestSessionsOfEarlierVersions(t *testing.T) {
 	})
 }
 
+// TestRefusedSessions: in a store that has no room for a profile's table its clients did not stick, without a word.
+func TestRefusedSessions(t *testing.T) {
+	for _, maxAge := range []time.Duration{0, time.Hour} {
+		store := NewStore(Options{MaxTables: 1})
+		store.Put(t.Context(), "scripts", "k", "v", time.Hour)
+		ip := made(NewClientIP(ClientIPConfig{Sessions: store, MaxAge: maxAge}))(t)
+		if got, err := ip.Claim(request("/"), client1, "web", "10.0.0.1:80", ""); got != "10.0.0.1:80" || !errors.Is(err, ErrRefused) {
+			t.Errorf("Claim = %q, %v", got, err)
+		}
+		app := made(NewAppCookie(AppCookieConfig{Name: "SID", Sessions: store, MaxAge: maxAge}))(t)
+		if err := app.Bind(http.Header{"Set-Cookie": {"SID=a"}}, request("/"), client1, "web", "10.0.0.1:80"); !errors.Is(err, ErrRefused) {
+			t.Errorf("Bind: %v", err)
+		}
+	}
+}
+
 // brokenSessions fail in the methods that are named, or in all.
 type brokenSessions struct {
 	*Store
