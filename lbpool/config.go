@@ -99,6 +99,7 @@ type settings struct {
 	streamIdle  time.Duration // StreamIdleTimeout; 0: for ever
 	fail        FailAction
 	minServers  int
+	startDown   bool
 	minPassing  int // monitors that must find a server healthy
 	monitors    []HealthMonitor
 	discoveries []Discovery
@@ -129,6 +130,7 @@ func newSettings(cfg Config, faults *faults) *settings {
 		streamIdle: max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
 		fail:       cfg.FailAction.withDefaults(),
 		minServers: cfg.MinServersUp,
+		startDown:  cfg.StartDown,
 		minPassing: cfg.MinMonitorsUp,
 		onEvent:    cfg.OnEvent,
 		logger:     cfg.Logger,

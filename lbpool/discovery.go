@@ -17,6 +17,9 @@ import (
 const firstRetry = time.Second
 
 // A Finder finds servers of a pool: in the DNS for instance, see DNSFinder.
+//
+// When Update or Adopt brings another Finder under the name of one before, it is asked at once. It is not another one if both
+// are equal, comparable values, such as the same pointer, or if it has a method Same(Finder) bool that says so.
 type Finder interface {
 	// Find returns the servers that there are now; none is an answer as well. An error means that nothing is known:
 	// the pool keeps the servers that were found before. Find must return soon after ctx is done. It is not called
@@ -108,7 +111,7 @@ func (p *Pool) discoverLocked(discoveries []Discovery) {
 			continue
 		}
 		searches[i] = p.searches[at]
-		if before := searches[i].discovery.Swap(d); before.Interval != d.Interval || !sameFinder(before.Finder, d.Finder) {
+		if before := searches[i].discovery.Swap(d); before.Interval != d.Interval || !same(before.Finder, d.Finder) {
 			select {
 			case searches[i].wake <- struct{}{}:
 			default: // it will ask anyway
@@ -116,13 +119,6 @@ func (p *Pool) discoverLocked(discoveries []Discovery) {
 		}
 	}
 	p.searches = searches
-}
-
-// sameFinder reports whether two finders are known to find the same.
-func sameFinder(a, b Finder) bool {
-	before, ok := a.(fmt.Stringer)
-	after, is := b.(fmt.Stringer)
-	return ok && is && before.String() == after.String()
 }
 
 func (s *search) run(ctx context.Context) {

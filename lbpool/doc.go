@@ -28,7 +28,7 @@
 // # Health
 //
 // Two mechanisms take servers out of service. Health monitors, which check the servers from time to time, need
-// [Pool.Run]; in a pool with monitors a server is down until it passes. [Passive] marking learns from the outcomes of
+// [Pool.Run]; a server is used until its first check says otherwise. [Passive] marking learns from the outcomes of
 // real requests, is on by default and needs nothing to run.
 //
 // # Forwarding

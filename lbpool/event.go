@@ -48,7 +48,11 @@ type transition struct {
 // announce logs what has changed and tells the owner.
 func (st *settings) announce(p *Pool, changed []transition) {
 	for _, c := range changed {
-		st.logger.LogAttrs(context.Background(), slog.LevelInfo, "server state changed",
+		level := slog.LevelInfo
+		if c.from == Unchecked && (c.to.State == Down || c.to.State == Maintenance) {
+			level = slog.LevelWarn // it took requests, and perhaps should not have
+		}
+		st.logger.LogAttrs(context.Background(), level, "server state changed",
 			slog.String("pool", p.Name()), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
 			slog.String("to", c.to.State.String()), slog.String("cause", c.to.Cause.String()),
 			slog.String("monitor", c.to.Monitor), slog.Any("error", c.to.Err))

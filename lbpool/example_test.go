@@ -173,11 +173,10 @@ func ExamplePool_Run() {
 		fmt.Println(err)
 		return
 	}
+	fmt.Println(pool.Servers()[0].State())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- pool.Run(ctx) }()
-
-	fmt.Println(pool.Servers()[0].State())
 	for tick := time.Tick(time.Millisecond); pool.Servers()[0].State() != lbpool.Up; {
 		<-tick
 	}
@@ -186,7 +185,7 @@ func ExamplePool_Run() {
 	cancel()
 	fmt.Println(<-done)
 	// Output:
-	// down
+	// unchecked
 	// up
 	// context canceled
 }

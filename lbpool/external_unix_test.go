@@ -63,14 +63,16 @@ func TestExternalCheck(t *testing.T) {
 		{"datagram", datagram, []ServerConfig{{Address: live.String()}, {Address: refusing(t).String()}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			up := make(chan Event, 1)
+			events := make(chan Event, 2)
 			p := mustPool(t, Config{
 				Servers: test.servers, HealthMonitors: []HealthMonitor{{Name: test.name, Checker: test.check}},
-				OnEvent: func(e Event) { up <- e },
+				OnEvent: func(e Event) { events <- e },
 			})
 			defer running(t, p)()
-			if e := <-up; e.Change.State != Up || e.Server != p.Servers()[0] {
-				t.Errorf("event %+v", e)
+			for range test.servers {
+				if e := <-events; e.From != Unchecked || (e.Change.State == Up) != (e.Server == p.Servers()[0]) {
+					t.Errorf("event %+v", e)
+				}
 			}
 			if got := states(p); got != "up down" {
 				t.Errorf("states %s", got)

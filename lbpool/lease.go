@@ -165,7 +165,7 @@ func (s *Server) release(o *Outcome) {
 		s.observe(o)
 	}
 	if s.pool.waiting.Load() > 0 {
-		s.pool.queue.wake(s)
+		s.pool.giveAway(s)
 	}
 	if left == 0 && s.loadState() == Draining {
 		s.endIdleDrain(context.Background(), false)

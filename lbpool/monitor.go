@@ -21,6 +21,10 @@ const (
 )
 
 // A Checker checks servers. It is called concurrently.
+//
+// When Update brings another Checker under the name of a monitor, servers are checked with it at once; when Adopt does,
+// what the one before has found is void. It is not another one if both are equal, comparable values, such as the same
+// pointer, or if it has a method Same(Checker) bool that says so.
 type Checker interface {
 	// Check checks one server, once. It returns nil if the server is healthy and otherwise says why not, if possible
 	// with a *CheckError. It must return soon after ctx is done; what it returns after that counts as a failure.
@@ -37,20 +41,22 @@ func (f CheckerFunc) Check(ctx context.Context, server netip.AddrPort) error { r
 type HealthMonitor struct {
 	// Name is the monitor's name in logs and in Change, unique within the pool. Empty means "monitor[i]".
 	Name string
-	// Checker does the checking; *HTTPChecker and *TCPChecker are at hand. Required.
+	// Checker does the checking; *HTTPChecker and *TCPChecker are available. Required.
 	Checker Checker
 	// Interval is the time between the starts of regular checks, at most an hour. 0 means 10 seconds.
 	Interval time.Duration
 	// Timeout is how long a check may take, less than Interval. 0 means 4 seconds, or half the interval if that is less.
 	Timeout time.Duration
-	// Successes is how many checks in a row must succeed for the server to go up, at most 50. 0 means 2.
+	// Successes is how many checks in a row must succeed for the server to go up, at most 50. 0 means 2. The first check
+	// of a server decides alone.
 	Successes int
-	// Failures is how many checks in a row must fail for the server to go down, at most 50. 0 means 2.
+	// Failures is how many checks in a row must fail for the server to go down, at most 50. 0 means 2. The first check of
+	// a server decides alone.
 	Failures int
 	// Port is the port to check. 0 means the server's. Traffic goes to the server's port in any case.
 	Port uint16
-	// DisableQuickStart keeps to Interval always. Otherwise the checks of a server that is new, was enabled again or
-	// was out for 10 checks, or of any when no server of the pool is up, follow one another at once while they succeed,
+	// DisableQuickStart keeps to Interval always. Otherwise the checks of a server that was out for 10 checks,
+	// or of any when no server of the pool is up, follow one another at once while they succeed,
 	// until the server is up.
 	DisableQuickStart bool
 	// MaxHold bounds the hold on servers that flap. A server that goes down within 10 intervals after it came up stays
@@ -214,6 +220,7 @@ type check struct {
 	wake    chan struct{}                 // holds at most one token: the server was enabled or disabled, or the monitor changed
 
 	// Guarded by the pool's mu.
+	known       bool // it has been checked, or counts as if it had been
 	up          bool
 	maintenance bool // the server says so
 	quick       bool // the next success is followed up at once
@@ -227,32 +234,46 @@ type check struct {
 // watchLocked makes the server's checks those of st. With adopt, findings of other monitors than those of st are void.
 func (s *Server) watchLocked(st *settings, fresh, adopt bool) {
 	monitors := st.monitors
-	healthy := !fresh && s.healthLocked() == Up
+	// A monitor that is new takes over what the others have found.
+	health := Unchecked
+	if !fresh && (!adopt || st.startDown) {
+		health = s.healthLocked()
+	}
 	checks := make([]*check, len(monitors))
 	for i := range monitors {
 		m := &monitors[i]
 		at := slices.IndexFunc(s.checks, func(c *check) bool { return c.monitor.Load().Name == m.Name })
-		if at < 0 {
+		other := false
+		if at >= 0 {
+			before := s.checks[at].monitor.Load()
+			other = before.Port != m.Port || !same(before.Checker, m.Checker)
+		}
+		if at < 0 || other && adopt {
 			c := &check{server: s, wake: make(chan struct{}, 1)}
 			c.monitor.Store(m)
-			c.resetLocked()
-			c.up = healthy
+			c.resetLocked(st.startDown)
+			if health != Unchecked {
+				c.known, c.up = true, health == Up
+			}
 			checks[i] = c
 			continue
 		}
 		checks[i] = s.checks[at]
-		if before := checks[i].monitor.Swap(m); before.Interval != m.Interval {
+		if before := checks[i].monitor.Swap(m); other || before.Interval != m.Interval {
 			checks[i].poke()
 		}
 	}
 	s.checks = checks
 }
 
-// healthLocked is what the monitors make of the server: Up, Down or Maintenance.
+// healthLocked is what the monitors make of the server: Up, Down, Maintenance or Unchecked.
 func (s *Server) healthLocked() State {
-	passing, maintenance := 0, false
+	passing, unknown, maintenance := 0, 0, false
 	for _, c := range s.checks {
-		if c.up {
+		switch {
+		case !c.known:
+			unknown++
+		case c.up:
 			passing++
 		}
 		maintenance = maintenance || c.maintenance
@@ -260,6 +281,8 @@ func (s *Server) healthLocked() State {
 	switch {
 	case passing == len(s.checks), passing >= s.pool.laid.minPassing:
 		return Up
+	case passing+unknown >= s.pool.laid.minPassing && unknown > 0:
+		return Unchecked
 	case maintenance:
 		return Maintenance
 	}
@@ -274,8 +297,9 @@ func (s *Server) endHoldLocked() {
 	}
 }
 
-// resetLocked forgets all results.
-func (c *check) resetLocked() {
+// resetLocked forgets all results. Until there is one, the monitor takes the server for down or has no opinion.
+func (c *check) resetLocked(down bool) {
+	c.known = down
 	c.up, c.maintenance, c.passed, c.failed = false, false, 0, 0
 	c.rose, c.hold, c.heldUntil = time.Time{}, 0, time.Time{}
 	c.quick = !c.monitor.Load().DisableQuickStart
@@ -376,6 +400,8 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 // may be another now.
 func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again, changed bool) {
 	up, maintenance := c.up, c.maintenance
+	first := !c.known
+	c.known = true
 	c.maintenance = checkReason(err) == CheckMaintenance
 	if err != nil {
 		c.passed = 0
@@ -386,11 +412,11 @@ func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again,
 		if up && !c.up && !c.maintenance {
 			c.holdLocked(now, m)
 		}
-		return false, up != c.up || maintenance != c.maintenance
+		return false, first || up != c.up || maintenance != c.maintenance
 	}
 	c.failed = 0
 	c.passed++
-	ready := c.passed >= m.Successes
+	ready := first || c.passed >= m.Successes
 	c.up = c.up || ready && !now.Before(c.heldUntil)
 	if c.up && !up {
 		c.rose = now
@@ -398,7 +424,7 @@ func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again,
 	// When nobody is up there is no time to lose.
 	c.quick = (c.quick || len(c.server.pool.current.Load().up) == 0 && !m.DisableQuickStart) && !ready
 	// A server that is held is news too: it may be the only one.
-	return c.quick, up != c.up || maintenance != c.maintenance || ready && !c.up
+	return c.quick, first || up != c.up || maintenance != c.maintenance || ready && !c.up
 }
 
 // holdLocked keeps a server that has just gone down from coming up for a while, if it flaps.

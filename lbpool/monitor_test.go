@@ -80,7 +80,7 @@ func TestMonitorQuickStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWard()
 		w.delay = 10 * time.Millisecond
-		p := mustPool(t, Config{Servers: servers(2), HealthMonitors: []HealthMonitor{{Name: "basic", Checker: w, Successes: 3}}})
+		p := mustPool(t, Config{Servers: servers(2), StartDown: true, HealthMonitors: []HealthMonitor{{Name: "basic", Checker: w, Successes: 3}}})
 		list := p.Servers()
 		w.set(list[1], errSick)
 		if got := states(p); got != "down down" {
@@ -121,11 +121,72 @@ func TestMonitorQuickStart(t *testing.T) {
 	})
 }
 
+// TestMonitorFirstCheck starts with monitors whose interval is long: nobody is refused because of the start itself, and the
+// first check of a server decides alone, whatever the thresholds.
+func TestMonitorFirstCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWard()
+		var d diary
+		monitors := []HealthMonitor{{Name: "basic", Checker: w, Interval: 30 * time.Second, Successes: 5, Failures: 5}}
+		p := mustPool(t, Config{Servers: servers(3), HealthMonitors: monitors, OnEvent: d.write})
+		list := p.Servers()
+		w.set(list[1], errSick)
+		w.set(list[2], &CheckError{Reason: CheckMaintenance})
+		set, err := NewSet(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			l, err := p.Acquire(Hint{})
+			if err != nil {
+				t.Fatalf("before any check: %v", err)
+			}
+			l.Release(Outcome{})
+		}
+		if up, err := set.ServerUp("web", "10.0.0.2", 0); states(p) != "unchecked unchecked unchecked" || !p.Up() || !up || err != nil {
+			t.Errorf("before Run: %s, up %t and %t, %v", states(p), p.Up(), up, err)
+		}
+		if st := p.Stats(); st.Up != 3 || st.Unchecked != 3 {
+			t.Errorf("before Run: %+v", st)
+		}
+		defer running(t, p)()
+		time.Sleep(3100 * time.Millisecond) // a tenth of the interval: one check each
+		if got := states(p); got != "up down maintenance" {
+			t.Errorf("after one check: %s", got)
+		}
+		if st := p.Stats(); st.Up != 1 || st.Unchecked != 0 {
+			t.Errorf("after one check: %+v", st)
+		}
+		// Whoever is enabled again is used at once, too, and a server that is new in an update.
+		list[1].Disable()
+		list[1].Enable()
+		if got := states(p); got != "up unchecked maintenance" {
+			t.Errorf("enabled: %s", got)
+		}
+		mustUpdate(t, p, Config{Servers: servers(4), HealthMonitors: monitors})
+		if got := states(p); got != "up unchecked maintenance unchecked" {
+			t.Errorf("updated: %s", got)
+		}
+	})
+}
+
+// TestUncheckedServerFails has a server that was never checked refuse connections: passive marking takes it out.
+func TestUncheckedServerFails(t *testing.T) {
+	p := mustPool(t, Config{Servers: servers(2), HealthMonitors: []HealthMonitor{{Checker: newWard()}}})
+	s := p.Servers()[0]
+	for range 3 {
+		mustAcquire(t, p, Hint{Server: s.Addr()}).Release(Outcome{Err: ErrConnect})
+	}
+	if got := states(p); got != "ejected unchecked" {
+		t.Errorf("states %s", got)
+	}
+}
+
 func TestMonitorThresholds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWard()
 		monitor := HealthMonitor{Name: "basic", Checker: w, Interval: time.Second, Successes: 2, Failures: 3, DisableQuickStart: true}
-		p := mustPool(t, Config{Servers: servers(1), HealthMonitors: []HealthMonitor{monitor}})
+		p := mustPool(t, Config{Servers: servers(1), StartDown: true, HealthMonitors: []HealthMonitor{monitor}})
 		s := p.Servers()[0]
 		defer running(t, p)()
 		// One character for each check: what it says, and the state expected after it.
@@ -291,12 +352,12 @@ func TestMonitorDisabledServers(t *testing.T) {
 			t.Fatalf("states %s, %d checks of the disabled server", got, len(w.times(all[1])))
 		}
 		all[1].Enable()
-		if got := states(p); got != "up down" {
-			t.Errorf("just enabled: %s, want down until checked", got)
+		if got := states(p); got != "up unchecked" {
+			t.Errorf("just enabled: %s, want it to be used until it is checked", got)
 		}
 		synctest.Wait()
-		if got := states(p); got != "up up" || len(w.times(all[1])) != 2 {
-			t.Errorf("after quick start: %s, %d checks", got, len(w.times(all[1])))
+		if got := states(p); got != "up up" || len(w.times(all[1])) != 1 {
+			t.Errorf("after its check, which is made at once: %s, %d checks", got, len(w.times(all[1])))
 		}
 		all[0].Disable()
 		synctest.Wait()
@@ -324,7 +385,7 @@ func TestMonitorStaleResult(t *testing.T) {
 		w.set(s, errSick)
 		time.Sleep(1999 * time.Millisecond) // that check succeeds
 		synctest.Wait()
-		if s.State() != Down {
+		if s.State() != Unchecked {
 			t.Errorf("state %s from a check begun before Disable", s.State())
 		}
 	})

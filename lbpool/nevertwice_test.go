@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-var full = flag.Bool("full", false, "send 100,000 requests in TestNeverTwice")
+var full = flag.Bool("full", false, "run TestNeverTwice with 100,000 requests, and TestQueueStress for a minute")
 
 // receipts counts how often each request has reached a server, by its number.
 type receipts struct {

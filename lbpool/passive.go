@@ -119,7 +119,7 @@ func (s *Server) observe(o *Outcome) {
 	if o.Err == nil && s.unreachable.Load() != 0 {
 		s.unreachable.Store(0)
 	}
-	if passive.Disabled || s.loadState() != Up {
+	if passive.Disabled || !s.usable() {
 		return // what was under way when the server left service is old news
 	}
 	tooMany := passive.ErrorShare > 0 && s.errorShare.add(s.pool.clock(), blame, passive)
@@ -169,7 +169,7 @@ func (s *Server) eject(now time.Time, o *Outcome) {
 		why = fmt.Errorf("status %d", o.Status)
 	}
 	p.update(now, CausePassive, "", why, func() bool {
-		if s.loadState() != Up || !p.mayEject(p.current.Load()) {
+		if !s.usable() || !p.mayEject(p.current.Load()) {
 			return false
 		}
 		if now.Sub(s.ejectedUntil) > s.ejectedFor {

@@ -43,10 +43,13 @@ type Config struct {
 	KeepPort bool
 	// Algorithm chooses among the servers that are up. Nil means LeastConnections(). A value belongs to one pool.
 	Algorithm Algorithm
-	// HealthMonitors check every server, 0 to MaxMonitors of them; a server is up while all of them find it so.
-	// Without monitors, servers are up from the start. With monitors they are down until checks succeed, so the
-	// pool serves nobody until Run is running.
+	// HealthMonitors check every server, 0 to MaxMonitors of them, while Run is running; a server is up while all of them
+	// find it so. Until its first check a server is Unchecked, and used like one that is up; the first check decides alone.
+	// Without monitors, servers are up.
 	HealthMonitors []HealthMonitor
+	// StartDown keeps servers Down, not Unchecked, until as many checks as usual have succeeded. Then a pool with monitors
+	// serves nobody until Run is running.
+	StartDown bool
 	// Passive takes servers out of service that fail real traffic. The zero value is on, with the defaults it documents.
 	Passive Passive
 	// MinMonitorsUp is how many health monitors must find a server healthy for it to be up. 0 means all.
@@ -188,7 +191,8 @@ func (p *Pool) FailAction() FailAction { return p.live().current.Load().fail }
 
 // PoolStats is a reading of a pool's counters, which start at zero when it is made and outlive Update.
 type PoolStats struct {
-	Up                int    // servers that are up
+	Up                int    // servers that take new requests: those that are up or unchecked
+	Unchecked         int    // of those, how many have not been checked yet
 	Total             int    // servers, disabled ones among them
 	Open              int    // leases in use
 	Waiting           int    // requests in the queue
@@ -207,8 +211,14 @@ func (p *Pool) Stats() PoolStats {
 	p = p.live()
 	snap := p.refresh()
 	c := &p.counters
+	unchecked := 0
+	for _, s := range snap.up {
+		if s.loadState() == Unchecked {
+			unchecked++
+		}
+	}
 	return PoolStats{
-		Up: len(snap.up), Total: len(snap.servers), Open: snap.open(), Waiting: int(p.waiting.Load()),
+		Up: len(snap.up), Unchecked: unchecked, Total: len(snap.servers), Open: snap.open(), Waiting: int(p.waiting.Load()),
 		Queued: c.queued.Load(), QueueTimeouts: c.queueTimeouts.Load(), QueueFull: c.queueFull.Load(),
 		Reselects: c.reselects.Load(), ReselectsSpent: c.reselectsSpent.Load(),
 		DiscoveryFailures: c.discoveryFailures.Load(),
@@ -395,7 +405,7 @@ func (h *Hint) tie() uint64 {
 func (snap *snapshot) standing(s *Server, h *Hint) Reason {
 	reason := ReasonNone
 	switch s.loadState() {
-	case Up:
+	case Up, Unchecked:
 	case Draining:
 		if !snap.drain.KeepBound {
 			reason = ReasonDraining
@@ -497,13 +507,6 @@ func (p *Pool) update(now time.Time, cause Cause, monitor string, err error, edi
 	st.announce(p, changed)
 }
 
-// wakeAll lets everybody in the queue look again.
-func (p *Pool) wakeAll() {
-	if p.waiting.Load() > 0 {
-		p.queue.wakeAll()
-	}
-}
-
 // lockLive calls f with the pool that p forwards to, which is locked.
 func (p *Pool) lockLive(f func(*Pool)) {
 	for {
@@ -537,7 +540,7 @@ func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit 
 	snap := &snapshot{layout: p.laid, up: make([]*Server, 0, up), ejected: ejected, short: up < p.laid.minServers}
 	var changed []transition
 	for _, s := range p.laid.servers {
-		if s.next == Up {
+		if s.next.Usable() {
 			snap.up = append(snap.up, s)
 		}
 		from := s.loadState()
@@ -545,9 +548,9 @@ func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit 
 			changed = append(changed, c)
 		}
 		switch {
-		case s.next != Up:
+		case !s.next.Usable():
 			s.upSince = time.Time{}
-		case from != Up && from != Draining && before != nil && p.laid.slowStart > 0:
+		case !from.Usable() && from != Draining && before != nil && p.laid.slowStart > 0:
 			s.upSince = now
 		}
 		snap.expect(s.rampLocked(now, p.laid.slowStart))
@@ -588,8 +591,8 @@ func (s *Server) enterLocked(to Change) (transition, bool) {
 	switch {
 	case over && to.State == Disabled: // its time was over, whatever the occasion
 		to = Change{State: Disabled, At: to.At, Cause: CauseDrained}
-	case from == Ejected && to.State == Up:
-		to = Change{State: Up, At: to.At, Cause: CausePassive}
+	case from == Ejected && to.State.Usable():
+		to = Change{State: to.State, At: to.At, Cause: CausePassive}
 	}
 	s.change = to
 	s.unreachable.Store(0)
@@ -602,7 +605,7 @@ func (p *Pool) deriveLocked(now time.Time) (up, ejected int) {
 	for _, s := range p.laid.servers {
 		s.next = s.deriveLocked(now)
 		switch s.next {
-		case Up:
+		case Up, Unchecked:
 			up++
 		case Ejected:
 			ejected++

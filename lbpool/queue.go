@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
+
+// How the queue works. Whoever frees a place that a waiting request could use gives it away at once: it chooses a server for
+// the request whose turn it is, reserves it, and wakes the request with the lease. So a request that is slow to wake up keeps
+// nobody else waiting, and none has to stand in line again. One goroutine at a time gives places away, without a lock while
+// it chooses; others leave it a note of what they have freed, and go on. The notes are what must never get lost: they are
+// made after the place is free, and a request looks for itself once it stands in line.
 
 // MaxQueue is the greatest length of a pool's queue.
 const MaxQueue = 65536
@@ -71,7 +77,19 @@ func (q Queue) validate(faults *faults) {
 // has waited in vain gets what Acquire gives it then: perhaps another server than the one wanted, else an error that
 // matches ErrFull. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
 func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
-	p = p.live()
+	for {
+		p = p.live()
+		lease, err := p.acquireWait(ctx, h)
+		if !errors.Is(err, errMoved) {
+			return lease, err
+		}
+	}
+}
+
+// errMoved tells a waiting request that its pool has adopted another.
+var errMoved = errors.New("pool has adopted another")
+
+func (p *Pool) acquireWait(ctx context.Context, h Hint) (Lease, error) {
 	q := p.refresh().queue
 	if q.Length == 0 {
 		return p.Acquire(h)
@@ -88,18 +106,15 @@ func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 		return p.Acquire(h)
 	}
 	defer p.waiting.Add(-1)
-	p.counters.queued.Add(1)
 	return p.wait(ctx, h, q.Timeout)
 }
 
 // own returns the server that h waits for if it is full; nil if any will do.
-func (p *Pool) own(h *Hint) *Server {
-	if !h.Server.IsValid() {
-		return nil
-	}
-	snap := p.refresh()
-	if s, _, reason := snap.find(h); reason == ReasonNone {
-		return s
+func (snap *snapshot) own(h *Hint) *Server {
+	if h.Server.IsValid() {
+		if s, _, reason := snap.find(h); reason == ReasonNone {
+			return s
+		}
 	}
 	return nil
 }
@@ -117,78 +132,92 @@ func (p *Pool) tryOwn(h *Hint) (Lease, error) {
 	return p.Acquire(*h)
 }
 
-// wait waits for a server. Whoever gives back a lease wakes one request that could use it, which then tries like any
-// other: so limits are kept in one place, and a request that is woken in vain has its old place in the queue. Who is woken
-// and does not take what was given back wakes the next.
+// wait waits for a server.
 func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, error) {
-	w := &waiter{ready: make(chan *Server, 1), place: p.queue.places.Add(1)}
+	w := &waiter{hint: h, ready: make(chan struct{})}
+	if !p.queue.join(w, p) {
+		return Lease{}, errMoved
+	}
+	p.counters.queued.Add(1)
+	p.giveAway(nil)
+	select {
+	case <-w.ready:
+		return p.take(w)
+	default:
+	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	poll := time.NewTicker(p.pollRates())
-	defer poll.Stop()
-	for {
-		// First in line, then try: what is given back between the two is noticed.
-		own := p.own(&h)
-		if p.queue.join(w, own) || p.current.Load().queue.Order == LastInFirstOut {
-			lease, err := p.tryOwn(&h)
-			if !errors.Is(err, ErrFull) {
-				p.queue.quit(w, lease.Server)
-				return lease, err
-			}
-		}
-		select {
-		case by := <-w.ready:
-			if s := p.own(&h); s != own && by != nil {
-				p.queue.wake(by) // it waits for another now
-			}
-			w.by = by
-			continue
-		case <-poll.C:
-			p.queue.leave(w)
-			continue
-		case <-timer.C:
-			p.queue.quit(w, nil)
-			p.counters.queueTimeouts.Add(1)
-			lease, err := p.Acquire(h)
-			if err != nil {
-				err = fmt.Errorf("%w, after %s in the queue", err, timeout)
-			}
-			return lease, err
-		case <-ctx.Done():
-			p.queue.quit(w, nil)
-			return Lease{}, fmt.Errorf("pool %q: waiting for a server: %w", p.Name(), ctx.Err())
-		}
+	var err error
+	select {
+	case <-w.ready:
+		return p.take(w)
+	case <-timer.C:
+	case <-ctx.Done():
+		err = fmt.Errorf("pool %q: waiting for a server: %w", p.Name(), ctx.Err())
 	}
+	if !p.queue.leave(w) { // it was served at the last moment
+		lease, fault := p.take(w)
+		if err != nil && fault == nil {
+			lease.cancel()
+			return Lease{}, err
+		}
+		return lease, fault
+	}
+	if err != nil {
+		return Lease{}, err
+	}
+	p.counters.queueTimeouts.Add(1)
+	lease, err := p.Acquire(h)
+	if err != nil {
+		err = fmt.Errorf("%w, after %s in the queue", err, timeout)
+	}
+	return lease, err
 }
 
-// pollRates is how often a waiting request should look for itself. A server that is at its MaxRate is free again after
-// a while, without anybody giving anything back.
-func (p *Pool) pollRates() time.Duration {
-	if p.current.Load().rated {
-		return 5 * time.Millisecond
+// take returns what a request was served with.
+func (p *Pool) take(w *waiter) (Lease, error) {
+	if w.relay {
+		p.giveAway(nil)
 	}
-	return time.Second
+	var fault *panicError
+	if errors.As(w.err, &fault) {
+		panic(fault.value)
+	}
+	return w.lease, w.err
 }
 
-// A waiter is a request in the queue.
+// A waiter is a request in the queue. It stands in line once, until it is served or leaves.
 type waiter struct {
-	ready chan *Server // gets the server that woke it, nil for no one in particular
-	place uint64       // smaller is older
-	by    *Server      // that woke it last
+	hint  Hint          // only read
+	ready chan struct{} // closed once it is served
+
+	// Written by whoever serves it, before ready is closed.
+	lease Lease
+	err   error
+	relay bool // it is to go on giving places away
 
 	// Guarded by the room's mu.
-	line       *line // in which it stands; nil: in none
-	prev, next *waiter
+	line           *line // in which it stands; nil: in none
+	place          uint64
+	prev, next     *waiter // in the line
+	older, younger *waiter // in the room
 }
 
 // waitingRoom holds the waiting requests of a pool: one line for those that go anywhere, and one for each server that
-// some wait for. The lines are in the order of age.
+// some wait for. All are in the order of age.
 type waitingRoom struct {
-	places atomic.Uint64 // given so far
+	mu               sync.Mutex
+	places           uint64 // given so far
+	oldest, youngest *waiter
+	any              line
+	own              map[*Server]*line // none is empty
 
-	mu  sync.Mutex
-	any line
-	own map[*Server]*line // none is empty
+	// Notes for whoever gives places away.
+	busy    bool      // somebody does
+	freed   []*Server // have a free place, perhaps; each once, see Server.freed
+	look    bool      // any server may have a free place
+	changed bool      // servers have changed: requests may stand in the wrong line
+	timer   *time.Timer
 }
 
 // line is a doubly linked list, the oldest first.
@@ -197,13 +226,30 @@ type line struct {
 	first, last *waiter
 }
 
-// join puts w in its place in the line for a server, or for any if that is nil. It reports whether w is the first there.
-func (r *waitingRoom) join(w *waiter, own *Server) (first bool) {
+// join puts w at the end. It reports false if the pool has adopted another.
+func (r *waitingRoom) join(w *waiter, p *Pool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w.line != nil {
-		r.unlinkLocked(w)
+	if p.next.Load() != nil {
+		return false
 	}
+	r.places++
+	w.place = r.places
+	w.older = r.youngest
+	if w.older != nil {
+		w.older.younger = w
+	} else {
+		r.oldest = w
+	}
+	r.youngest = w
+	own := p.current.Load().own(&w.hint)
+	r.appendLocked(w, own)
+	r.noteAgainLocked(own) // it may have missed what was freed before
+	return true
+}
+
+// appendLocked puts w at the end of the line for a server, or for any if that is nil.
+func (r *waitingRoom) appendLocked(w *waiter, own *Server) {
 	l := &r.any
 	if own != nil {
 		if l = r.own[own]; l == nil {
@@ -214,31 +260,27 @@ func (r *waitingRoom) join(w *waiter, own *Server) (first bool) {
 			r.own[own] = l
 		}
 	}
-	before := l.last // usually it is the youngest
-	for before != nil && before.place > w.place {
-		before = before.prev
-	}
-	l.insert(w, before)
-	return before == nil
-}
-
-func (l *line) insert(w, before *waiter) {
-	w.line, w.prev, w.next = l, before, l.first
-	if before != nil {
-		w.next = before.next
-		before.next = w
+	w.line, w.prev, w.next = l, l.last, nil
+	if l.last != nil {
+		l.last.next = w
 	} else {
 		l.first = w
 	}
-	if w.next != nil {
-		w.next.prev = w
-	} else {
-		l.last = w
-	}
+	l.last = w
 }
 
-func (r *waitingRoom) unlinkLocked(w *waiter) {
+// leave takes w out. It reports whether it was still in.
+func (r *waitingRoom) leave(w *waiter) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.removeLocked(w)
+}
+
+func (r *waitingRoom) removeLocked(w *waiter) bool {
 	l := w.line
+	if l == nil {
+		return false
+	}
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -249,51 +291,111 @@ func (r *waitingRoom) unlinkLocked(w *waiter) {
 	} else {
 		l.last = w.prev
 	}
-	w.line, w.prev, w.next = nil, nil, nil
+	if w.older != nil {
+		w.older.younger = w.younger
+	} else {
+		r.oldest = w.younger
+	}
+	if w.younger != nil {
+		w.younger.older = w.older
+	} else {
+		r.youngest = w.older
+	}
+	w.line, w.prev, w.next, w.older, w.younger = nil, nil, nil, nil, nil
 	if l.first == nil && l.own != nil {
 		delete(r.own, l.own)
 	}
+	if r.oldest == nil && r.timer != nil {
+		r.timer.Stop()
+		r.timer = nil
+	}
+	return true
 }
 
-// leave takes w out of its line, if it is in one.
-func (r *waitingRoom) leave(w *waiter) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if w.line != nil {
-		r.unlinkLocked(w)
+// freeLocked notes that a server has a free place, perhaps.
+func (r *waitingRoom) freeLocked(s *Server) {
+	if !s.freed {
+		s.freed = true
+		r.freed = append(r.freed, s)
 	}
 }
 
-// quit takes w out for good, with a lease of the server got if that is not nil. What others have given back and it does
-// not take goes to the next.
-func (r *waitingRoom) quit(w *waiter, got *Server) {
-	r.leave(w)
-	if w.by != nil && w.by != got {
-		r.wake(w.by)
+// lineUpLocked lets everybody stand in the right line, after servers have changed.
+func (r *waitingRoom) lineUpLocked(snap *snapshot) {
+	r.changed = false
+	if r.timer != nil { // it may be too late now
+		r.timer.Stop()
+		r.timer = nil
 	}
-	select {
-	case by := <-w.ready:
-		if by != nil {
-			r.wake(by)
-		}
+	r.any = line{}
+	clear(r.own)
+	for w := r.oldest; w != nil; w = w.younger {
+		r.appendLocked(w, snap.own(&w.hint))
+	}
+	r.lookLocked()
+}
+
+// lookLocked notes that any server may have a free place.
+func (r *waitingRoom) lookLocked() {
+	r.look = true
+	for s := range r.own {
+		r.freeLocked(s)
+	}
+}
+
+// noteAgainLocked puts back a note.
+func (r *waitingRoom) noteAgainLocked(s *Server) {
+	if s != nil {
+		r.freeLocked(s)
+	} else {
+		r.look = true
+	}
+}
+
+// noteLocked takes a note. It reports false if there is none; s is nil if any server may have a free place.
+func (r *waitingRoom) noteLocked() (s *Server, ok bool) {
+	if n := len(r.freed); n > 0 {
+		s, r.freed = r.freed[n-1], r.freed[:n-1]
+		s.freed = false
+		return s, true
+	}
+	ok, r.look = r.look, false
+	return nil, ok
+}
+
+// contest is who may get what a note says is free: the next request, in the order of the queue, of each line that has not
+// passed.
+type contest struct{ own, any *waiter }
+
+// startLocked returns who comes first in the lines for s, and for any server.
+func (r *waitingRoom) startLocked(s *Server, newest bool) (t contest) {
+	t.any = r.any.head(newest)
+	if l := r.own[s]; s != nil && l != nil {
+		t.own = l.head(newest)
+	}
+	return t
+}
+
+// next returns whose turn it is, nil if it is nobody's.
+func (t *contest) next(newest bool) *waiter {
+	if t.own == nil || t.any != nil && (t.any.place > t.own.place) == newest {
+		return t.any
+	}
+	return t.own
+}
+
+// passLocked lets others have the turn of w, which could not be served. Those behind it in its line cannot be either if all
+// servers are full.
+func (t *contest) passLocked(w *waiter, newest, full bool) {
+	switch {
+	case w == t.own:
+		t.own = nil
+	case full:
+		t.any = nil
+	case newest:
+		t.any = w.prev
 	default:
-	}
-}
-
-// wake wakes the next request that waits for s or for any server.
-func (r *waitingRoom) wake(s *Server) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	newest := s.pool.current.Load().queue.Order == LastInFirstOut
-	w := r.any.head(newest)
-	if l := r.own[s]; l != nil {
-		if o := l.head(newest); w == nil || o != nil && (o.place > w.place) == newest {
-			w = o
-		}
-	}
-	if w != nil {
-		r.unlinkLocked(w)
-		w.ready <- s // has room: it is in a line only while nobody has woken it
+		t.any = w.next
 	}
 }
 
@@ -304,18 +406,152 @@ func (l *line) head(newest bool) *waiter {
 	return l.first
 }
 
-// wakeAll lets everybody look again.
-func (r *waitingRoom) wakeAll() {
+// maxServed is how many requests one goroutine serves before another goes on, since it has something else to do.
+const maxServed = 32
+
+// giveAway serves waiting requests with the free places that are noted and with s, unless another goroutine does so already,
+// which will have noticed.
+func (p *Pool) giveAway(s *Server) {
+	r := &p.queue
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	lines := []*line{&r.any}
-	for _, l := range r.own {
-		lines = append(lines, l)
+	if s != nil {
+		r.freeLocked(s)
 	}
-	for _, l := range lines {
-		for w := l.first; w != nil; w = l.first {
-			r.unlinkLocked(w)
-			w.ready <- nil
+	if r.busy {
+		return
+	}
+	r.busy = true
+	defer func() { r.busy = false }()
+	for served := 0; ; {
+		if p.next.Load() != nil {
+			for r.oldest != nil {
+				r.serveLocked(r.oldest, Lease{}, errMoved)
+			}
+		}
+		if r.changed {
+			r.lineUpLocked(p.current.Load())
+		}
+		s, ok := r.noteLocked()
+		if !ok {
+			p.lookLaterLocked()
+			return
+		}
+		newest := p.current.Load().queue.Order == LastInFirstOut
+		for c := r.startLocked(s, newest); !r.changed; {
+			w := c.next(newest)
+			if w == nil {
+				break
+			}
+			lease, err := p.tryForLocked(w)
+			if w.line == nil { // it has left
+				r.dropLocked(lease, err)
+			} else if errors.Is(err, ErrFull) {
+				if p.current.Load().own(&w.hint) != w.line.own {
+					r.changed = true // it waits for another server now
+				}
+				c.passLocked(w, newest, p.current.Load().allFull())
+				continue
+			} else {
+				if served++; served >= maxServed {
+					w.relay = true
+					r.noteAgainLocked(s)
+				}
+				r.serveLocked(w, lease, err)
+				if w.relay {
+					return
+				}
+			}
+			c = r.startLocked(s, newest) // there may be more
 		}
 	}
+}
+
+// tryForLocked chooses a server for a waiting request. It unlocks the room meanwhile.
+func (p *Pool) tryForLocked(w *waiter) (lease Lease, err error) {
+	p.queue.mu.Unlock()
+	defer p.queue.mu.Lock()
+	defer func() {
+		if fault := recover(); fault != nil { // an algorithm's; it is for the request to see
+			lease, err = Lease{}, &panicError{fault}
+		}
+	}()
+	return p.tryOwn(&w.hint)
+}
+
+// panicError is what an algorithm has panicked with.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("algorithm panicked: %v", e.value) }
+
+// serveLocked takes w out and lets it go on.
+func (r *waitingRoom) serveLocked(w *waiter, lease Lease, err error) {
+	r.removeLocked(w)
+	w.lease, w.err = lease, err
+	close(w.ready)
+}
+
+// dropLocked gives back what a request has got that has left. It unlocks the room meanwhile.
+func (r *waitingRoom) dropLocked(lease Lease, err error) {
+	if err != nil {
+		return
+	}
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	lease.cancel()
+}
+
+// allFull reports whether all servers that are up are at their limits.
+func (snap *snapshot) allFull() bool {
+	return !slices.ContainsFunc(snap.up, func(s *Server) bool { return !s.full() })
+}
+
+// The longest and the shortest time after which a place may be free that nobody has given back: because of MaxRate, or
+// since a custom algorithm has its own ideas.
+const (
+	longLook  = time.Second
+	shortLook = time.Millisecond
+)
+
+// lookLaterLocked looks for free places again in time, if anybody waits.
+func (p *Pool) lookLaterLocked() {
+	r := &p.queue
+	if r.oldest == nil || r.timer != nil {
+		return
+	}
+	snap := p.current.Load()
+	wait := longLook
+	if snap.rated {
+		for _, s := range snap.servers {
+			if left := s.rate.wait(p); left > 0 {
+				wait = min(wait, left)
+			}
+		}
+	}
+	if !snap.due.IsZero() {
+		wait = min(wait, time.Until(snap.due))
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(max(wait, shortLook), func() {
+		p.refresh()
+		r.mu.Lock()
+		if r.timer == timer {
+			r.timer = nil
+		}
+		r.lookLocked()
+		r.mu.Unlock()
+		p.giveAway(nil)
+	})
+	r.timer = timer
+}
+
+// wakeAll lets everybody in the queue be looked at again, since servers have changed.
+func (p *Pool) wakeAll() {
+	if p.waiting.Load() == 0 {
+		return
+	}
+	p.queue.mu.Lock()
+	p.queue.changed = true
+	p.queue.mu.Unlock()
+	p.giveAway(nil)
 }

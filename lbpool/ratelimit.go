@@ -27,6 +27,15 @@ func (r *rateLimit) set(n int) {
 // early is how long before it is due a request may come.
 func early(spacing int64) int64 { return max(burstTime-spacing, 0) }
 
+// wait returns how long the limit lets no request come, 0 or less if it lets one come now.
+func (r *rateLimit) wait(p *Pool) time.Duration {
+	spacing := r.spacing.Load()
+	if spacing == 0 {
+		return 0
+	}
+	return time.Duration(r.due.Load() - p.clock() - early(spacing))
+}
+
 // giveBack takes back one request that was counted and not made.
 func (r *rateLimit) giveBack() {
 	if spacing := r.spacing.Load(); spacing > 0 {

@@ -11,7 +11,7 @@ import (
 type State uint8
 
 const (
-	// Down means that the health monitors have not (yet) found the server healthy.
+	// Down means that the health monitors have not found the server healthy.
 	Down State = iota
 	// Up means that the server takes new requests.
 	Up
@@ -25,11 +25,17 @@ const (
 	Maintenance
 	// Removed means that the server is no longer one of its pool's. Leases may still be in use.
 	Removed
+	// Unchecked means that the health monitors have not checked the server yet, since it is new or was just enabled. It
+	// takes new requests, like one that is Up.
+	Unchecked
 )
 
-var stateNames = [...]string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed"}
+// Usable reports whether a server in this state takes new requests: whether it is Up or Unchecked. It may still be full.
+func (s State) Usable() bool { return s == Up || s == Unchecked }
 
-// String returns "down", "up", "disabled", "ejected", "draining", "maintenance" or "removed".
+var stateNames = [...]string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed", "unchecked"}
+
+// String returns "down", "up", "disabled", "ejected", "draining", "maintenance", "removed" or "unchecked".
 func (s State) String() string {
 	if int(s) >= len(stateNames) {
 		return fmt.Sprintf("State(%d)", uint8(s))
@@ -109,6 +115,8 @@ type Server struct {
 	upSince      time.Time // when slow start began; zero: not in slow start
 	next         State     // scratch of Pool.edit
 	change       Change
+
+	freed bool // there is a note for the queue; guarded by pool.queue.mu
 
 	_ [64]byte // what follows is used for each request: keep it off the lines of what is not
 
@@ -244,9 +252,9 @@ func (s *Server) Stats() ServerStats {
 	}
 }
 
-// Enable ends Disable and Drain. A server that was draining is back at once. One that was disabled is too if there are
-// no health monitors; with them it is down until checks succeed, which begin at once when Run is running. An enabled
-// server is left as it is.
+// Enable ends Disable and Drain. A server that was draining is back at once. One that was disabled is too; if there are
+// health monitors it is Unchecked, and is checked at once when Run is running. With Config.StartDown it is down until
+// checks succeed. An enabled server is left as it is.
 func (s *Server) Enable() { s.setDisabled(false) }
 
 // Disable keeps new requests from the server. Leases in use are left alone, and health checks stop.
@@ -272,7 +280,7 @@ func (s *Server) setDisabledLocked(disabled bool) bool {
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
 	s.failing.Store(0)
 	for _, c := range s.checks {
-		c.resetLocked()
+		c.resetLocked(s.pool.laid.startDown)
 		c.poke()
 	}
 	return true
@@ -281,7 +289,7 @@ func (s *Server) setDisabledLocked(disabled bool) bool {
 func (s *Server) loadState() State { return State(s.state.Load()) }
 
 // usable reports whether the server takes new requests.
-func (s *Server) usable() bool { return s.loadState() == Up }
+func (s *Server) usable() bool { return s.loadState().Usable() }
 
 // deriveLocked works out the state from its parts, in the order in which they hide one another.
 func (s *Server) deriveLocked(now time.Time) State {
@@ -295,7 +303,8 @@ func (s *Server) deriveLocked(now time.Time) State {
 	if s.disabled {
 		return Disabled
 	}
-	if health := s.healthLocked(); health != Up {
+	health := s.healthLocked()
+	if !health.Usable() {
 		return health
 	}
 	if now.Before(s.ejectedUntil) {
@@ -304,7 +313,7 @@ func (s *Server) deriveLocked(now time.Time) State {
 	if s.drain.on {
 		return Draining
 	}
-	return Up
+	return health
 }
 
 // openLimit is MaxConnections as far as slow start grants it; 0: none.

@@ -111,11 +111,11 @@ func (s *Set) Servers(pool string) (up, total int, err error) {
 	return len(snap.up), len(snap.servers), nil
 }
 
-// ServerUp reports whether a server of a pool or group is up. It is named as in Pool.Lookup; one that is not there is
+// ServerUp reports whether a server of a pool or group takes new requests: it is up, or unchecked. It is named as in Pool.Lookup; one that is not there is
 // not up. For an unknown pool the error matches ErrUnknownPool.
 func (s *Set) ServerUp(pool, server string, port uint16) (bool, error) {
 	found, _, err := s.lookup(pool, server, port)
-	return err == nil && found != nil && found.State() == Up, err
+	return err == nil && found != nil && found.State().Usable(), err
 }
 
 // Find returns the address and port of a server of a pool or group, which is named as in Pool.Lookup; ok is false for

@@ -104,7 +104,7 @@ func checkUntilEOF(list string) {
 	up := make(chan struct{}, len(cfg.Servers))
 	var changes atomic.Int64
 	cfg.OnEvent = func(e Event) {
-		if e.Change.State == Up && e.From == Down {
+		if e.Change.State == Up && e.From == Unchecked {
 			up <- struct{}{}
 		} else {
 			changes.Add(1)

@@ -155,10 +155,10 @@ func TestUpdateMonitors(t *testing.T) {
 		if n := len(v.times(s[0])); n < 5 || n > 8 {
 			t.Errorf("%d checks in 30 s at an interval of 5 s", n)
 		}
-		// A new server has to pass first; one that has gone is not checked any more.
+		// A new server is used until it is checked; one that has gone is not checked any more.
 		cfg.Servers = []ServerConfig{{Address: "10.0.0.2"}, {Address: "10.0.0.7"}}
 		mustUpdate(t, p, cfg)
-		if got := states(p); got != "up down" {
+		if got := states(p); got != "up unchecked" {
 			t.Errorf("with a new server: %s", got)
 		}
 		checks := len(v.times(s[0]))
