@@ -119,7 +119,7 @@ func (vs *VirtualService) Health() Health {
 			switch server.State() {
 			case lbpool.Disabled, lbpool.Removed:
 				continue
-			case lbpool.Up:
+			case lbpool.Up, lbpool.Unchecked:
 				up++
 				if server.Full() {
 					full++
