@@ -217,6 +217,7 @@ func TestFailures(t *testing.T) {
 				"Touch":          func() error { _, err := s.Touch(ctx, "", "k", time.Hour); return err },
 				"Remove":         func() error { return s.Remove(ctx, "", "k") },
 				"CompareAndSwap": func() error { _, err := s.CompareAndSwap(ctx, "", "k", "7", "8"); return err },
+				"Claim":          func() error { _, _, err := s.Claim(ctx, "", "k", "7", "", time.Hour); return err },
 				"Increment":      func() error { _, _, err := s.Increment(ctx, "", "n", 1, time.Hour); return err },
 				"CountByValue":   func() error { _, err := s.CountByValue(ctx, ""); return err },
 				"Range": func() error {

@@ -76,6 +76,11 @@ var registers = porcupine.Model{
 				r.value = in.value
 			}
 			return true, r
+		case "claim":
+			if !r.live || in.old != "" && r.value == in.old {
+				r = register{in.value, true}
+			}
+			return out.ok && out.value == r.value, r
 		case "increment":
 			n := int64(0)
 			if r.live {
@@ -105,6 +110,11 @@ type verbs interface {
 	Increment(ctx context.Context, table, key string, delta int64, lifetime time.Duration) (int64, bool, error)
 }
 
+// A claimer is a store with claims.
+type claimer interface {
+	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (string, time.Duration, error)
+}
+
 func do(ctx context.Context, s verbs, table string, in input, extend time.Duration) (out output, err error) {
 	switch in.verb {
 	case "lookup":
@@ -123,6 +133,10 @@ func do(ctx context.Context, s verbs, table string, in input, extend time.Durati
 		err = s.Remove(ctx, table, in.key)
 	case "swap":
 		out.ok, err = s.CompareAndSwap(ctx, table, in.key, in.old, in.value)
+	case "claim":
+		var left time.Duration
+		out.value, left, err = s.(claimer).Claim(ctx, table, in.key, in.value, in.old, time.Hour)
+		out.ok = left > 0
 	case "increment":
 		var sum int64
 		sum, out.ok, err = s.Increment(ctx, table, in.key, in.delta, time.Hour)
@@ -165,10 +179,16 @@ func TestLinearizable(t *testing.T) {
 						s := tt.stores[client%len(tt.stores)]
 						values := []string{"1", "2", "3"}
 						verbs := []string{"lookup", "lookup", "lookup", "lookup", "lookup", "lookup", "lookup", "lookup", "lookup", "lookup", "refresh", "touch", "insert", "lookupOrInsert", "put", "remove", "swap", "increment"}
+						if _, ok := s.(claimer); ok {
+							verbs = append(verbs, "claim", "claim", "claim")
+						}
 						for range each {
 							in := input{
 								verb: verbs[rng.IntN(len(verbs))], key: strconv.Itoa(n) + "/" + strconv.Itoa(rng.IntN(3)),
 								value: values[rng.IntN(3)], old: values[rng.IntN(3)], delta: rng.Int64N(3) - 1,
+							}
+							if in.verb == "claim" && rng.IntN(2) == 0 {
+								in.old = ""
 							}
 							call := time.Since(start)
 							out, err := do(t.Context(), s, table, in, time.Duration(rng.IntN(8)/7)*time.Second)

@@ -96,7 +96,7 @@ func (w *twin) step(rng *rand.Rand) {
 			w.t.Fatal(err)
 		}
 	}
-	switch rng.IntN(14) {
+	switch rng.IntN(15) {
 	case 0, 1:
 		ok, err := w.store.Insert(ctx, "t", key, value, d)
 		check(err)
@@ -194,6 +194,20 @@ func (w *twin) step(rng *rand.Rand) {
 		if ok {
 			e.deadline = w.until(e, w.grant(d))
 		}
+	case 14:
+		instead := values[rng.IntN(len(values))]
+		got, left, err := w.store.Claim(ctx, "t", key, value, instead, d)
+		check(err)
+		if d <= 0 {
+			w.same("Claim: remaining", left, time.Duration(0))
+			return
+		}
+		if e == nil || instead != "" && e.value == instead {
+			e = &twinEntry{value: value, deadline: w.now + w.grant(d)}
+			w.entries[key] = e
+		}
+		w.same("Claim: value", got, e.value)
+		w.same("Claim: remaining", left, w.left(e))
 	case 13:
 		atMost := pick(durations)
 		ok, err := w.store.PutIdle(ctx, "t", key, value, d, atMost)

@@ -180,6 +180,39 @@ func (s *Store) Remove(ctx context.Context, table, key string) error {
 	return err
 }
 
+// Claim stores value under key in the table for lifetime if key is not live, or if its live value is instead; an empty instead means:
+// only if key is not live. It returns the value that the key then has and what is left of its lifetime: of concurrent calls, also
+// those of other instances, one stores its value and all return it. A value that is found keeps its lifetime. If actual is empty and
+// remaining is zero, value has been refused, as by [Store.Insert]. Claim always asks the server.
+//
+// A value that was claimed in memory is given to the server when it is back, unless the key is live there: the instance that gives its
+// value back first determines the value, and the others find that one.
+func (s *Store) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error) {
+	if !s.fits(table, key, value) {
+		return "", 0, nil
+	}
+	granted := s.grant(lifetime)
+	if granted == 0 {
+		return "", 0, nil
+	}
+	if len(instead) > s.config.Options.MaxValueBytes {
+		instead = "" // no key has it
+	}
+	a, local, err := s.ask(ctx, &call{
+		script: storing, verb: "claim", table: table, key: key, writes: true, value: 0, left: 1, looks: true,
+		args: append([]string{value, micros(granted), instead}, s.bounds()...),
+	})
+	if local != nil {
+		return local.Claim(ctx, table, key, value, instead, lifetime)
+	}
+	if err != nil || a.status != statusFound {
+		return "", 0, err
+	}
+	actual, err = a.text(0)
+	n, err2 := a.number(1)
+	return actual, time.Duration(n) * time.Microsecond, errors.Join(err, err2)
+}
+
 // CompareAndSwap replaces the value under key in the table by new if key is live and its value is old, and reports whether it did. The
 // lifetime stays as it is. It reports false also if new is longer than the options allow, or the server has no memory left.
 func (s *Store) CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error) {

@@ -181,6 +181,17 @@ if verb == 'store' then -- how, value, lifetime, idle lifetime or 0, greatest nu
 	end
 	return {number, FOUND, new, left, 0}
 
+elseif verb == 'claim' then -- value, lifetime, value to replace or none, greatest number of entries, whether a full table refuses
+	local new, instead = ARGV[7], ARGV[9]
+	if live and (instead == '' or value ~= instead) then
+		return {number, FOUND, value, deadline - now, 0, idle and 1 or 0}
+	end
+	local left = make(new, now + ARGV[8], nil, nil, tonumber(ARGV[10]), ARGV[11] == '1')
+	if not left then
+		return {number, REFUSED}
+	end
+	return {number, FOUND, new, left, 1, 0}
+
 elseif verb == 'swap' then -- old value, new value
 	if not live or value ~= ARGV[7] then
 		return {number, NONE}
