@@ -21,6 +21,8 @@ const (
 	DefaultTimeout = 50 * time.Millisecond
 	// DefaultNearEntries is the default of [Config.NearEntries].
 	DefaultNearEntries = 1 << 16
+	// DefaultNearAge is the default of [Config.NearAge]: 1 minute.
+	DefaultNearAge = time.Minute
 )
 
 // MaxValueBytes is the greatest length of a value, and what is read of one at most: 1 MiB. Longer values are refused, by whoever
@@ -29,6 +31,9 @@ const MaxValueBytes = 1 << 20
 
 // maxKeyBytes is the ceiling of the lengths of keys and table names.
 const maxKeyBytes = 1 << 16
+
+// maxNearAge is the ceiling of the age of values in the near cache.
+const maxNearAge = time.Hour
 
 // maxLifetime is the ceiling of lifetimes.
 const maxLifetime = 10 * 365 * 24 * time.Hour
@@ -73,6 +78,10 @@ type Config struct {
 	// NearEntries is how many values the near cache holds, of at most 1 KiB of key and value each. Zero means
 	// [DefaultNearEntries], negative no near cache.
 	NearEntries int
+
+	// NearAge is how long the near cache serves a value after it was read, even if the server sends no message about a change. Zero and
+	// negative mean [DefaultNearAge]; more than an hour means an hour. Tables that fail closed never use the near cache.
+	NearAge time.Duration
 
 	// WhenDown says what calls do while the server cannot be asked. The default is [FailOpen].
 	WhenDown WhenDown
@@ -173,6 +182,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.NearEntries == 0 {
 		c.NearEntries = DefaultNearEntries
 	}
+	c.NearAge = min(positive(c.NearAge, DefaultNearAge), maxNearAge)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

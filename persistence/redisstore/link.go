@@ -54,7 +54,7 @@ func (l *link) connect(c Config, near *nearCache) error {
 	}
 	if near != nil {
 		o.DisableCache = false
-		o.ClientTrackingOptions = []string{"NOLOOP"}
+		o.ClientTrackingOptions = []string{} // not those of the client library; see nearCache
 		o.OnInvalidations = near.invalidate
 	}
 	client, err := rueidis.NewClient(o)

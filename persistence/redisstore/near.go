@@ -12,15 +12,21 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A nearCache remembers the values that the store has seen. It serves them as long as the server has promised to tell of changes; it
-// also keeps those that it may not serve, for the time when the server is down.
+// A nearCache remembers the values that the store has seen. It serves them as long as the server has promised to tell of changes, but
+// no longer than age; it also keeps those that it may not serve, for the time when the server is down.
 //
 // The server tracks what the connection reads in a script, and sends the name of a key once it changes. That message may overtake
 // the answer that it makes obsolete on its way through the client, and calls overlap. So each call gets a ticket before it is sent, and
 // its answer is served only if nothing happened to the key since: no message, and no write of ours begun, under way or ended.
 // Tickets are not kept for single keys but for stripes of them. A nil nearCache remembers nothing.
+//
+// The server sends a message about the store's own writes, too, after their answers. (It could be told not to. But then a table of
+// tracked keys that is full makes it forget keys without a message to the instance that reads just then.) The first message after a
+// write of ours therefore leaves our copy, which is not served; another one, or one that cannot be told from another one, drops it.
 type nearCache struct {
 	prefix  string
+	age     time.Duration
+	start   time.Time
 	entries *persistence.Table[nearKey, nearEntry]
 	epoch   atomic.Uint64 // begins at 1; what was read in an earlier one is not served
 	seed    maphash.Seed
@@ -31,7 +37,9 @@ type nearKey struct{ table, key string }
 
 type nearEntry struct {
 	value string
-	epoch uint64 // 0: never served
+	epoch uint64        // 0: never served
+	sent  time.Duration // since start, when the call that read the value was sent
+	own   bool          // whether the store wrote the value and no message has come since
 }
 
 type stripe struct {
@@ -52,9 +60,11 @@ type ticket struct {
 // maxNearBytes is the greatest length of key and value together, with the table's name.
 const maxNearBytes = 1 << 10
 
-func newNearCache(prefix string, o persistence.Options, entries int) *nearCache {
+func newNearCache(prefix string, o persistence.Options, entries int, age time.Duration) *nearCache {
 	n := &nearCache{
 		prefix:  prefix,
+		age:     age,
+		start:   time.Now(),
 		entries: persistence.NewTable[nearKey, nearEntry](persistence.Options{MaxEntries: entries, MaxLifetime: o.MaxLifetime}),
 		seed:    maphash.MakeSeed(),
 	}
@@ -68,7 +78,7 @@ func (n *nearCache) lookup(table, key string) (value string, left time.Duration,
 		return "", 0, false
 	}
 	e, left, ok := n.entries.Lookup(nearKey{table, key}, 0)
-	if !ok || e.epoch != n.epoch.Load() {
+	if !ok || e.epoch != n.epoch.Load() || time.Since(n.start)-e.sent >= n.age {
 		return "", 0, false
 	}
 	return e.value, left, true
@@ -99,7 +109,7 @@ type finding uint8
 const (
 	unknown finding = iota // the call has failed
 	absent                 // there is no entry
-	written                // the call has written what it found: the server does not track it
+	written                // the call has written what it found
 	read                   // the call has only read
 )
 
@@ -123,9 +133,12 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 		n.entries.Remove(k)
 	case written, read:
 		e := nearEntry{value: value}
-		if f == read && quiet && others == 0 {
-			e.epoch = t.epoch
-		} else if f == read {
+		switch {
+		case f == written:
+			e.own = quiet
+		case quiet && others == 0:
+			e.epoch, e.sent = t.epoch, t.sent.Sub(n.start)
+		default:
 			return // somebody else knows better
 		}
 		left -= time.Since(t.sent)
@@ -146,12 +159,24 @@ func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
 	for _, m := range names {
 		text, err := m.ToString()
 		if err != nil {
-			continue
-		}
-		if table, key, ok := parseName(n.prefix, text); ok {
-			n.forget(table, key, nil)
+			n.epoch.Add(1)
+		} else if table, key, ok := parseName(n.prefix, text); ok {
+			n.changed(nearKey{table, key})
 		}
 	}
+}
+
+// changed notes that the server says that an entry has changed.
+func (n *nearCache) changed(k nearKey) {
+	s := n.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes++
+	if e, left, ok := n.entries.Peek(k); ok && e.own {
+		n.entries.Put(n.own(k), nearEntry{value: e.value}, left)
+		return
+	}
+	n.entries.Remove(k)
 }
 
 // forget drops an entry and spoils the tickets of its stripe. If then is not nil it is called before, with what was remembered of a

@@ -50,7 +50,7 @@ func New(c Config) (*Store, error) {
 	}
 	s := &Store{config: c}
 	if c.NearEntries > 0 {
-		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries)
+		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries, c.NearAge)
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.circuit.Store(&circuit{local: persistence.NewStore(c.Options), cause: errNotConnected, first: make(chan struct{})})
@@ -288,13 +288,13 @@ func (s *Store) lookup(ctx context.Context, table, key string, extend time.Durat
 	if len(table) > o.MaxKeyBytes || len(key) > o.MaxKeyBytes {
 		return "", 0, false, nil, nil
 	}
-	if value, left, ok := s.near.lookup(table, key); ok && s.gain(left, extend) <= s.config.MinExtension {
+	if value, left, ok := s.nearOf(table).lookup(table, key); ok && s.gain(left, extend) <= s.config.MinExtension {
 		s.nearHits.Add(1)
 		return value, left, true, nil, nil
 	}
 	extend = min(max(extend, 0), o.MaxLifetime)
 	returns := "0"
-	if wanted || s.near != nil {
+	if wanted || s.nearOf(table) != nil {
 		returns = "1"
 	}
 	c := &call{
@@ -346,15 +346,16 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 	if now.link == nil {
 		return s.instead(c, now)
 	}
-	t := s.near.begin(c.table, c.key, c.writes)
+	near := s.nearOf(c.table)
+	t := near.begin(c.table, c.key, c.writes)
 	bounded, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	a, err := now.link.run(bounded, c.script, s.names(c.table, c.key), s.arguments(c.verb, c.args...), s.calls.Add(1))
 	cancel()
 	if err == nil && a.status > statusForeign {
 		s.answered.Add(1)
-		return a, nil, s.learn(t, c, a)
+		return a, nil, s.learn(near, t, c, a)
 	}
-	s.near.end(t, c.table, c.key, unknown, "", 0)
+	near.end(t, c.table, c.key, unknown, "", 0)
 	foreign := &ForeignError{Table: c.table, Key: c.key, Name: name(s.config.Prefix, c.table, entryKind, c.key)}
 	switch {
 	case err == nil && a.status == statusLarge:
@@ -384,7 +385,7 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 }
 
 // learn remembers what an answer says about the entry.
-func (s *Store) learn(t ticket, c *call, a answer) error {
+func (s *Store) learn(near *nearCache, t ticket, c *call, a answer) error {
 	f, value, left := absent, "", int64(0)
 	switch {
 	case a.status == statusRefused:
@@ -403,7 +404,7 @@ func (s *Store) learn(t ticket, c *call, a answer) error {
 			}
 		}
 		if err != nil {
-			s.near.end(t, c.table, c.key, unknown, "", 0)
+			near.end(t, c.table, c.key, unknown, "", 0)
 			return fmt.Errorf("redisstore: %w", err)
 		}
 		f = written
@@ -411,7 +412,7 @@ func (s *Store) learn(t ticket, c *call, a answer) error {
 			f = read
 		}
 	}
-	s.near.end(t, c.table, c.key, f, value, time.Duration(left)*time.Microsecond)
+	near.end(t, c.table, c.key, f, value, time.Duration(left)*time.Microsecond)
 	return nil
 }
 
@@ -421,11 +422,7 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 	if s.closing.Err() != nil {
 		return answer{}, nil, ErrClosed
 	}
-	when, ok := s.config.TablesWhenDown[c.table]
-	if !ok {
-		when = s.config.WhenDown
-	}
-	if when == FailClosed || c.must || open.local == nil {
+	if s.whenDown(c.table) == FailClosed || c.must || open.local == nil {
 		return answer{}, nil, fmt.Errorf("redisstore: table %.100q: %w: %w", c.table, ErrUnavailable, open.cause)
 	}
 	s.locals.Add(1)
@@ -435,6 +432,22 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 		})
 	}
 	return answer{}, open.local, nil
+}
+
+// whenDown returns what calls for a table do while the server cannot be asked.
+func (s *Store) whenDown(table string) WhenDown {
+	if when, ok := s.config.TablesWhenDown[table]; ok {
+		return when
+	}
+	return s.config.WhenDown
+}
+
+// nearOf returns the near cache for a table. One that fails closed has none: each look-up asks the server.
+func (s *Store) nearOf(table string) *nearCache {
+	if s.near == nil || s.whenDown(table) == FailClosed {
+		return nil
+	}
+	return s.near
 }
 
 // fits reports whether the strings are as short as the options want them.
