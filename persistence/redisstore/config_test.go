@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 func TestConfigFaults(t *testing.T) {
@@ -108,6 +109,9 @@ func TestUser(t *testing.T) {
 	if ok, err := s.CompareAndSwap(ctx, "", "n", "1", "2"); !ok || err != nil {
 		t.Error(ok, err)
 	}
+	if actual, left, err := s.Claim(ctx, "", "n", "3", "1", time.Hour); actual != "2" || left <= 0 || err != nil {
+		t.Error(actual, left, err)
+	}
 	if value, _, ok, err := s.Lookup(ctx, "", "n", time.Hour); value != "2" || !ok || err != nil {
 		t.Error(value, ok, err)
 	}
@@ -116,6 +120,14 @@ func TestUser(t *testing.T) {
 	}
 	if counts, err := s.CountByValue(ctx, ""); counts["3"] != 1 || err != nil {
 		t.Error(counts, err)
+	}
+	s.Put(ctx, "", "m", "3", time.Hour)
+	server.Command("DEL", name("shop", "", countsKind, "")) // the store finds out
+	if ok, err := s.Put(ctx, "", "n", "4", time.Hour); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	if err := s.Range(ctx, "", func(string, persistence.Entry[string]) bool { return true }); !errors.Is(err, errIncomplete) {
+		t.Error(err)
 	}
 	if err := s.Remove(ctx, "", "n"); err != nil {
 		t.Error(err)
@@ -132,7 +144,7 @@ func TestUser(t *testing.T) {
 
 // userRules are those of docs/persistence.md.
 const userRules = "+hello +ping +client|setname +client|tracking +cluster|slots +evalsha +eval +time " +
-	"+hstrlen +hmget +hget +hset +hdel +hincrby +hscan +exists +del +pexpireat +pttl +zadd +zrem +zscore +zcard +zrange +zrangebyscore +zscan"
+	"+hstrlen +hmget +hget +hset +hdel +hincrby +hscan +exists +set +del +unlink +pexpireat +pttl +zadd +zrem +zscore +zcard +zrange +zrangebyscore +zscan"
 
 func TestUserRulesAreInTheGuide(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "persistence.md"))
@@ -145,8 +157,9 @@ func TestUserRulesAreInTheGuide(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
-	t.Parallel()
+// startTLS starts a server with a certificate, and returns its address for TLS and the authority.
+func startTLS(t *testing.T) (server *redistest.Server, address string, roots *x509.CertPool) {
+	t.Helper()
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -172,13 +185,19 @@ func TestTLS(t *testing.T) {
 	}
 	port := nowhere(t)
 	_, number, _ := net.SplitHostPort(port)
-	server := redistest.Start(t, "--tls-port", number, "--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-auth-clients", "no")
-	roots := x509.NewCertPool()
+	server = redistest.Start(t, "--tls-port", number, "--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-auth-clients", "no")
+	roots = x509.NewCertPool()
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots.AddCert(cert)
+	return server, port, roots
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	server, port, roots := startTLS(t)
 	s := open(t, server, Config{Addresses: []string{port}, TLS: &tls.Config{RootCAs: roots}})
 	ctx := context.Background()
 	if ok, err := s.Put(ctx, "", "k", "v", time.Hour); !ok || err != nil {

@@ -16,6 +16,7 @@ var (
 
 	errNotConnected = errors.New("not connected yet")
 	errTimeout      = errors.New("no answer in time")
+	errIncomplete   = errors.New("the server has dropped the index or the counts of the table (see maxmemory-policy), so that some entries are missing there")
 	errMismatch     = errors.New("the answer belongs to another call")
 )
 

@@ -10,6 +10,7 @@ const (
 	entryKind  = 'e' // followed by the entry's key
 	indexKind  = 'i'
 	countsKind = 'c'
+	// The script has a fourth: 'l' is there while the index or the counts may be incomplete.
 )
 
 // name returns the name on the server of an entry, or of the index or the counts of a table:

@@ -2,6 +2,9 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
+	"hash/maphash"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -14,23 +17,30 @@ import (
 // pageBytes is about how much is asked for in one call of Range and CountByValue.
 const pageBytes = 4 << 20
 
-// Range calls f for the live entries of the table, in no order, until f returns false. Each call to the server brings about a hundred.
-// An entry that is live and unchanged throughout is visited at least once; one that is changed meanwhile may be visited twice or not, and
-// with the value and lifetime it had. f may use the store. While the server cannot be asked Range visits the table in memory, or
-// returns [ErrUnavailable].
+// Range calls f for the live entries of the table, in no order and for each key once, until f returns false. Each call to the server
+// brings about a hundred. An entry that is live and unchanged throughout is visited; one that is changed meanwhile may be visited or not,
+// and with the value and lifetime it had. Range takes about twenty-five bytes for each key. A value that is an address with port and a
+// zero byte after it is shown without that byte. f may use the store. While the server cannot be asked Range visits the table in memory,
+// or returns [ErrUnavailable]. If the server has dropped what tells the entries of the table, the error after the last visit says that some may
+// be missing.
 func (s *Store) Range(ctx context.Context, table string, f func(key string, e persistence.Entry[string]) bool) error {
-	local, err := s.pages(ctx, table, "entries", func(now int64, member, score string) bool {
-		digits, rest, ok := strings.Cut(member, ":")
-		n, err := strconv.Atoi(digits)
-		deadline, err2 := strconv.ParseFloat(score, 64)
-		if !ok || err != nil || err2 != nil || n < 0 || n > len(rest) {
-			return true // not ours
-		}
+	seen, seed := make(map[uint64]struct{}), maphash.MakeSeed() // the server may bring an entry twice
+	local, err := s.pages(ctx, table, "entries", 3, false, func(now int64, key, value, score string) bool {
+		deadline, err := strconv.ParseFloat(score, 64)
 		left := time.Duration(int64(deadline)-now) * time.Microsecond
-		return left <= 0 || f(rest[n:], persistence.Entry[string]{Value: rest[:n], Remaining: left})
+		if err != nil || left <= 0 {
+			return true
+		}
+		hash := maphash.String(seed, key)
+		if _, ok := seen[hash]; ok {
+			return true
+		}
+		seen[hash] = struct{}{}
+		return f(key, persistence.Entry[string]{Value: shown(value), Remaining: left})
 	})
 	if local != nil {
 		for key, e := range local.All(table) {
+			e.Value = shown(e.Value)
 			if !f(key, e) {
 				break
 			}
@@ -39,72 +49,158 @@ func (s *Store) Range(ctx context.Context, table string, f func(key string, e pe
 	return err
 }
 
+// sweepEntries is about how many entries a call of CountByValue examines, and sweepWidth how many of them at a time on the server.
+const (
+	sweepEntries = 10_000
+	sweepWidth   = 500
+)
+
 // CountByValue returns how many live entries of the table have each value. The server keeps count, so the cost is that of the
-// entries that have expired since somebody last wrote to the table, and of the values: about a hundred of them with each call. Entries
-// that the server has evicted to free memory count until their deadline.
+// entries that have expired since somebody last wrote to the table, of the values, about a hundred of them with each call, and of ten
+// thousand entries that are examined. Entries that the server has evicted to free memory, or that somebody has deleted, no longer
+// count once they have been examined: with the first call in tables of up to ten thousand, and in larger ones after as many calls as
+// it takes to examine all. A value that is an address with port and a zero byte after it counts as that without the byte.
+//
+// While the server cannot be asked CountByValue returns [ErrUnavailable], also for tables that fail open: other instances may have
+// entries. It returns an error, too, if the server has dropped what tells the entries of the table, until the longest lifetime is over.
 func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int, error) {
-	counts := make(map[string]int)
 	for {
-		a, local, err := s.ask(ctx, &call{script: saving, verb: "purge", table: table, value: -1, keeps: true})
-		if local != nil {
-			return local.CountByValue(ctx, table)
-		}
+		a, _, err := s.ask(ctx, &call{script: saving, verb: "purge", table: table, value: -1, keeps: true, must: true})
 		if err != nil {
 			return nil, err
 		}
-		if n, err := a.number(0); err != nil || n == 0 {
+		if n, err := a.number(0); err != nil {
+			return nil, err
+		} else if n == 0 {
 			break
 		}
 	}
-	local, err := s.pages(ctx, table, "counts", func(_ int64, value, count string) bool {
+	if err := s.sweep(ctx, table); err != nil {
+		return nil, err
+	}
+	byValue := make(map[string]int) // the server may bring a value twice
+	_, err := s.pages(ctx, table, "counts", 2, true, func(_ int64, value, count, _ string) bool {
 		if n, err := strconv.Atoi(count); err == nil && n > 0 {
-			counts[value] = n
+			byValue[value] = n
 		}
 		return true
 	})
-	if local != nil {
-		return local.CountByValue(ctx, table)
+	if err != nil {
+		return nil, err
 	}
-	return counts, err
+	counts := make(map[string]int, len(byValue))
+	for value, n := range byValue {
+		counts[shown(value)] += n
+	}
+	return counts, nil
 }
 
-// pages calls f for the pairs of the pages that a verb returns until f returns false.
-func (s *Store) pages(ctx context.Context, table, verb string, f func(now int64, first, second string) bool) (*persistence.Store, error) {
+// sweep has the server examine some entries of the table, from where the last sweep of the store ended.
+func (s *Store) sweep(ctx context.Context, table string) error {
+	s.mu.Lock()
+	cursor, ok := s.sweeps[table]
+	s.mu.Unlock()
+	if !ok {
+		cursor = "0"
+	}
+	for examined := int64(0); examined < sweepEntries; {
+		a, _, err := s.ask(ctx, &call{
+			script: saving, verb: "sweep", table: table, value: -1, keeps: true, must: true, args: []string{cursor, strconv.Itoa(sweepWidth)},
+		})
+		if err != nil {
+			return err
+		}
+		n, err := a.number(1)
+		if err == nil {
+			cursor, err = a.text(0)
+		}
+		if err != nil {
+			return err
+		}
+		if examined += max(n, 1); cursor == "0" {
+			break
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cursor == "0" {
+		delete(s.sweeps, table)
+	} else {
+		s.sweeps[table] = cursor
+	}
+	return nil
+}
+
+// shown returns a value without the zero byte after an address and port, which says that the address alone would not do.
+func shown(value string) string {
+	if text, ok := strings.CutSuffix(value, "\x00"); ok {
+		if _, err := netip.ParseAddrPort(text); err == nil {
+			return text
+		}
+	}
+	return value
+}
+
+// pages calls f for the groups of two or three strings in the pages that a verb returns until f returns false.
+func (s *Store) pages(ctx context.Context, table, verb string, group int, must bool, f func(now int64, first, second, third string) bool) (*persistence.Store, error) {
 	o := &s.config.Options
 	width := strconv.Itoa(min(max(pageBytes/(o.MaxKeyBytes+o.MaxValueBytes), 1), 100))
+	complete := true
 	for cursor := "0"; ; {
-		a, local, err := s.ask(ctx, &call{script: saving, verb: verb, table: table, value: -1, keeps: true, args: []string{cursor, width}})
+		a, local, err := s.ask(ctx, &call{
+			script: saving, verb: verb, table: table, value: -1, keeps: true, must: must, args: []string{cursor, width},
+		})
 		if local != nil || err != nil {
 			return local, err
 		}
-		now, pairs, err := page(a, &cursor)
+		p, err := readPage(a)
 		if err != nil {
 			return nil, err
 		}
-		for i := 0; i+1 < len(pairs); i += 2 {
-			first, err := pairs[i].ToString()
-			second, err2 := pairs[i+1].ToString()
-			if err == nil && err2 == nil && !f(now, first, second) {
+		complete = complete && p.complete
+		for ; len(p.texts) >= group; p.texts = p.texts[group:] {
+			var texts [3]string
+			for i := range group {
+				if texts[i], err = p.texts[i].ToString(); err != nil {
+					return nil, fmt.Errorf("redisstore: %w", err)
+				}
+			}
+			if !f(p.now, texts[0], texts[1], texts[2]) {
 				return nil, nil
 			}
 		}
-		if cursor == "0" {
-			return nil, nil
+		if cursor = p.cursor; cursor == "0" {
+			break
 		}
 	}
+	if !complete {
+		return nil, fmt.Errorf("redisstore: table %.100q: %w", table, errIncomplete)
+	}
+	return nil, nil
 }
 
-// page reads an answer with a page: the cursor of the next one, the server's time, and the pairs.
-func page(a answer, cursor *string) (now int64, pairs []rueidis.RedisMessage, err error) {
-	if len(a.fields) < 3 {
-		return 0, nil, errMismatch
+// A resultPage is an answer with a page: the cursor of the next one, the server's time, the strings, and whether the server knows all entries.
+type resultPage struct {
+	cursor   string
+	now      int64
+	texts    []rueidis.RedisMessage
+	complete bool
+}
+
+func readPage(a answer) (p resultPage, err error) {
+	if len(a.fields) < 4 {
+		return p, errMismatch
 	}
-	if *cursor, err = a.text(0); err != nil {
-		return 0, nil, err
+	if p.cursor, err = a.text(0); err != nil {
+		return p, err
 	}
-	if now, err = a.number(1); err != nil {
-		return 0, nil, err
+	if p.now, err = a.number(1); err != nil {
+		return p, err
 	}
-	pairs, err = a.fields[2].ToArray()
-	return now, pairs, err
+	if p.texts, err = a.fields[2].ToArray(); err != nil {
+		return p, err
+	}
+	complete, err := a.number(3)
+	p.complete = complete == 1
+	return p, err
 }

@@ -36,6 +36,7 @@ type Store struct {
 
 	mu     sync.Mutex // held to change circuit
 	closed bool
+	sweeps map[string]string // by table, where the next sweep begins
 
 	calls, answered, nearHits, locals, failures, opened, returned atomic.Uint64
 	refusedLifetime, refusedEntry, refusedFull                    atomic.Uint64
@@ -48,7 +49,7 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c}
+	s := &Store{config: c, sweeps: make(map[string]string)}
 	if c.NearEntries > 0 {
 		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries, c.NearAge)
 	}

@@ -4,11 +4,19 @@
 --   entry   a hash: v is the value, d the deadline; i and l, if there, the idle lifetime and the latest deadline
 --   index   a sorted set of the table's entries, value and key in one member, by deadline
 --   counts  a hash that says how many members of the index have a value
+--   lost    exists for a while after the server has dropped the index or the counts: they may lack entries
 -- Deadlines are microseconds since 1970 on the server's clock, durations microseconds.
+--
+-- The server may drop an entry before its deadline, to free memory or because somebody has deleted it. Its member of the index is then
+-- stale: it does not agree with the entry of that name, which may be missing or have been stored anew with another value.
+--
+-- All changes of an entry come one after another, without anything read between them: the server sends one message about them.
 --
 -- The first write of a run is always a command that a server without memory refuses, so that a refused run has changed nothing.
 
 local entry, index, counts = KEYS[1], KEYS[2], KEYS[3]
+local stem = string.sub(entry, 1, #index) -- the name of an entry is as long as that of the index, and the key
+local lost = string.sub(index, 1, -2) .. 'l'
 local number, now, verb, longest, limit, sliding = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local FOUND, NONE, REFUSED, FOREIGN, LARGE = 1, 0, -1, -2, -3
 
@@ -17,33 +25,61 @@ if not now then
 	now = time[1] * 1000000 + time[2]
 end
 
--- The name of the index is as long as the part of an entry's name before the key.
-local key = string.sub(entry, #index + 1)
+local key = string.sub(entry, #stem + 1)
 
 local function decimal(n) return string.format('%.0f', n) end
 
 local function member(value, key) return #value .. ':' .. value .. key end
 
+-- split returns value and key, or nothing if the member is not ours.
 local function split(m)
 	local digits = string.match(m, '^(%d+):')
-	local from = #digits + 2
-	return string.sub(m, from, from + digits - 1), string.sub(m, from + digits)
-end
-
-local function unindex(value, key)
-	local m = member(value, key)
-	if redis.call('ZSCORE', index, m) then
-		if redis.call('HINCRBY', counts, value, -1) <= 0 then
-			redis.call('HDEL', counts, value)
+	if digits then
+		local from = #digits + 2
+		local value, key = string.sub(m, from, from + digits - 1), string.sub(m, from + digits)
+		if member(value, key) == m then
+			return value, key
 		end
-		redis.call('ZREM', index, m)
 	end
 end
 
--- place puts an entry that has just been written into the index, and sees that the index outlives it.
-local function place(value, deadline)
+-- agrees reports whether the entry has the value. It may be longer than what may be read, or not be an entry.
+local function agrees(value, key)
+	local name = stem .. key
+	return redis.pcall('HSTRLEN', name, 'v') == #value and redis.call('HGET', name, 'v') == value
+end
+
+-- miss notes that the server has dropped what tells the entries.
+local function miss()
+	redis.call('SET', lost, '', 'PX', decimal(math.ceil(longest / 1000)))
+end
+
+-- unindex takes an entry out of the index and reports whether it was there.
+local function unindex(value, key)
+	local m = member(value, key)
+	if not redis.call('ZSCORE', index, m) then
+		return false
+	end
+	if redis.call('HINCRBY', counts, value, -1) <= 0 then
+		redis.call('HDEL', counts, value)
+	end
+	redis.call('ZREM', index, m)
+	return true
+end
+
+-- expire has the server free the entry after its deadline.
+local function expire(deadline)
 	redis.call('PEXPIREAT', entry, decimal(math.ceil(deadline / 1000)))
-	if redis.call('ZADD', index, decimal(deadline), member(value, key)) == 1 then
+end
+
+-- place puts an entry that has just been written into the index, sees that the index outlives it, and reports whether it was not there.
+local function place(value, deadline)
+	if redis.call('EXISTS', index, counts) == 1 then -- the server has dropped the other one
+		redis.call('UNLINK', index, counts)
+		miss()
+	end
+	local added = redis.call('ZADD', index, decimal(deadline), member(value, key)) == 1
+	if added then
 		redis.call('HINCRBY', counts, value, 1)
 	end
 	if redis.call('PTTL', index) * 1000 < deadline - now then
@@ -51,25 +87,73 @@ local function place(value, deadline)
 		redis.call('PEXPIREAT', index, at)
 		redis.call('PEXPIREAT', counts, at)
 	end
+	return added
+end
+
+-- replace takes the place of the live entry in the index for what has just been written.
+local function replace(value, new, deadline)
+	local found = unindex(value, key)
+	place(new, deadline)
+	if not found then
+		miss()
+	end
+end
+
+-- remove takes a member out of the index.
+local function remove(m)
+	local value, key = split(m)
+	if value then
+		unindex(value, key)
+	else
+		redis.call('ZREM', index, m)
+	end
 end
 
 -- purge takes up to n members of expired entries out of the index.
 local function purge(n)
 	local expired = redis.call('ZRANGEBYSCORE', index, '-inf', decimal(now), 'LIMIT', 0, n)
 	for _, m in ipairs(expired) do
-		unindex(split(m))
+		remove(m)
 	end
 	return #expired
 end
 
+-- sweep takes the stale ones of some members, which come every so many places, out of the index.
+local function sweep(members, step)
+	local gone = 0
+	for i = 1, #members, step do
+		local v, k = split(members[i])
+		if not v or not agrees(v, k) then
+			remove(members[i])
+			gone = gone + 1
+		end
+	end
+	return gone
+end
+
 if verb == 'purge' then
 	return {number, FOUND, purge(1000)}
-elseif verb == 'entries' then
+elseif verb == 'sweep' then -- cursor, width
 	local page = redis.call('ZSCAN', index, ARGV[7], 'COUNT', ARGV[8])
-	return {number, FOUND, page[1], now, page[2]}
-elseif verb == 'counts' then
-	local page = redis.call('HSCAN', counts, ARGV[7], 'COUNT', ARGV[8])
-	return {number, FOUND, page[1], now, page[2]}
+	sweep(page[2], 2)
+	return {number, FOUND, page[1], #page[2] / 2}
+elseif verb == 'entries' or verb == 'counts' then -- cursor, width
+	local complete = redis.call('EXISTS', index, counts) ~= 1 and redis.call('EXISTS', lost) == 0
+	local page
+	if verb == 'counts' then
+		page = redis.call('HSCAN', counts, ARGV[7], 'COUNT', ARGV[8])
+	else
+		page = redis.call('ZSCAN', index, ARGV[7], 'COUNT', ARGV[8])
+		local found = {}
+		for i = 1, #page[2], 2 do
+			local v, k = split(page[2][i])
+			if v and agrees(v, k) then
+				found[#found + 1], found[#found + 2], found[#found + 3] = k, v, page[2][i + 1]
+			end
+		end
+		page[2] = found
+	end
+	return {number, FOUND, page[1], now, page[2], complete and 1 or 0}
 end
 
 local function instant(s)
@@ -97,7 +181,10 @@ local function renew(to)
 		to = math.min(to, latest)
 	end
 	redis.call('HSET', entry, 'd', decimal(to))
-	place(value, to)
+	expire(to)
+	if place(value, to) then
+		miss()
+	end
 	return to - now
 end
 
@@ -128,8 +215,10 @@ elseif verb == 'touch' then -- lifetime
 
 elseif verb == 'remove' then
 	if value then
-		unindex(value, key)
 		redis.call('DEL', entry)
+		if not unindex(value, key) and live then
+			miss()
+		end
 	end
 	return {number, live and FOUND or NONE}
 end
@@ -141,25 +230,29 @@ local function make(new, to, idle, latest, most, refuse)
 		if value then
 			unindex(value, key)
 		end
-		if redis.call('ZCARD', index) >= most and (not refuse or purge(256) == 0) then
+		local size = redis.call('ZCARD', index)
+		if size >= most and (not refuse or purge(256) == 0) and sweep(redis.call('ZRANGE', index, 0, refuse and 7 or 0), 1) == 0
+				and sweep(redis.call('ZRANGE', index, now % size, now % size + (refuse and 7 or 1)), 1) == 0 then
 			if refuse then
 				return nil
 			end
 			local v, k = split(redis.call('ZRANGE', index, 0, 0)[1])
 			unindex(v, k)
-			redis.call('DEL', string.sub(entry, 1, #index) .. k)
+			redis.call('DEL', stem .. k)
 		end
 	end
-	redis.call('HSET', entry, 'v', new, 'd', decimal(to))
 	if latest then
-		redis.call('HSET', entry, 'i', decimal(idle), 'l', decimal(latest))
+		redis.call('HSET', entry, 'v', new, 'd', decimal(to), 'i', decimal(idle), 'l', decimal(latest))
 	else
+		redis.call('HSET', entry, 'v', new, 'd', decimal(to))
 		redis.call('HDEL', entry, 'i', 'l')
 	end
+	expire(to)
 	if live then
-		unindex(value, key)
+		replace(value, new, to)
+	else
+		place(new, to)
 	end
-	place(new, to)
 	return to - now
 end
 
@@ -197,8 +290,7 @@ elseif verb == 'swap' then -- old value, new value
 		return {number, NONE}
 	end
 	redis.call('HSET', entry, 'v', ARGV[8])
-	unindex(value, key)
-	place(ARGV[8], deadline)
+	replace(value, ARGV[8], deadline)
 	return {number, FOUND, ARGV[8], deadline - now}
 
 elseif verb == 'increment' then -- delta, lifetime or 0, greatest length of a value, most entries, whether a full table refuses
@@ -227,8 +319,7 @@ elseif verb == 'increment' then -- delta, lifetime or 0, greatest length of a va
 		redis.call('HSET', entry, 'v', value)
 		return {number, NONE}
 	end
-	unindex(value, key)
-	place(sum, deadline)
+	replace(value, sum, deadline)
 	return {number, FOUND, sum, deadline - now}
 end
 
