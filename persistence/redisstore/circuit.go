@@ -3,10 +3,12 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -23,6 +25,9 @@ const (
 	returning = 2 * time.Second
 	// returners is how many calls do that at a time.
 	returners = 32
+
+	// settled is how long the server has to work until its next loss is another trouble.
+	settled = 10 * time.Second
 )
 
 // A circuit is closed, with a link to the server, or open, with a local store and the cause.
@@ -68,30 +73,42 @@ func (s *Store) begin(c *circuit) *circuit {
 	}
 	begun := &circuit{local: c.local, cause: c.cause, since: time.Now(), first: c.first}
 	s.circuit.Store(begun)
-	s.connecting.Go(func() { s.connect(0, nil) })
+	s.connecting.Go(func() { s.connect(0, nil, begun.since) })
 	return begun
 }
 
 // lost opens the circuit, unless that has been done: a call got no answer, or one that says that the server does not work.
 func (s *Store) lost(c *circuit, cause error) {
+	now, pause := time.Now(), firstPause
+	another := now.Sub(c.since) >= settled
+	if !another && isReply(cause) {
+		pause = lastPause // what it says of one call it will say of the next
+	}
+	cause = s.config.explained(cause)
 	s.mu.Lock()
-	opened := &circuit{local: persistence.NewStore(s.config.Options), cause: cause, since: time.Now()}
+	opened := &circuit{local: persistence.NewStore(s.config.Options), cause: cause, since: now}
 	if s.closed || !s.circuit.CompareAndSwap(c, opened) {
 		s.mu.Unlock()
 		return
 	}
 	s.opened.Add(1)
-	s.connecting.Go(func() { s.connect(firstPause, c.link) })
+	s.connecting.Go(func() { s.connect(pause, c.link, now) })
+	if another {
+		s.trouble = reminder{}
+	}
+	due := s.trouble.due(now)
 	s.mu.Unlock()
 	c.link.cut() // whatever comes late finds nobody
 	if s.near != nil {
 		s.near.invalidate(nil)
 	}
-	s.config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "persistence store lost", slog.String("prefix", s.config.Prefix), slog.Any("error", cause))
+	if due {
+		s.log(slog.LevelWarn, "persistence store lost", slog.Any("error", cause))
+	}
 }
 
 // connect tries to reach the server until it works, and closes the circuit then. old is the link before.
-func (s *Store) connect(pause time.Duration, old *link) {
+func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 	if old != nil {
 		old.close()
 	}
@@ -100,11 +117,13 @@ func (s *Store) connect(pause time.Duration, old *link) {
 			return
 		}
 		pause = min(max(2*pause, firstPause), lastPause)
-		err := s.attempt()
+		err := s.attempt(since)
 		if err == nil {
 			return
 		}
+		now := time.Now()
 		s.mu.Lock()
+		due := !s.closed && s.trouble.due(now)
 		if c := s.circuit.Load(); c.local != nil {
 			s.circuit.Store(&circuit{local: c.local, cause: err, since: c.since})
 			if c.first != nil {
@@ -112,7 +131,14 @@ func (s *Store) connect(pause time.Duration, old *link) {
 			}
 		}
 		s.mu.Unlock()
+		if due {
+			s.log(slog.LevelWarn, "persistence store unreachable", slog.Any("error", err), slog.Duration("for", now.Sub(since)))
+		}
 	}
+}
+
+func (s *Store) log(level slog.Level, message string, attrs ...slog.Attr) {
+	s.config.Logger.LogAttrs(context.Background(), level, message, append([]slog.Attr{slog.String("prefix", s.config.Prefix)}, attrs...)...)
 }
 
 func (s *Store) sleep(d time.Duration) bool {
@@ -127,21 +153,25 @@ func (s *Store) sleep(d time.Duration) bool {
 }
 
 // attempt connects, has the server do a look-up in time, gives it what is stored in memory, and closes the circuit.
-func (s *Store) attempt() error {
+func (s *Store) attempt(since time.Time) error {
 	l := &link{}
 	stop := context.AfterFunc(s.closing, l.cut)
 	defer stop()
 	if err := l.connect(s.config, s.near); err != nil {
-		return err
+		return s.config.unreachable(err)
+	}
+	back := handBack{
+		store: s, link: l, local: s.circuit.Load().local, seed: maphash.MakeSeed(), given: make(map[uint64]struct{}),
 	}
 	err := s.probe(l)
 	if err == nil {
-		err = s.giveBack(l, s.circuit.Load().local)
+		err = back.run()
 	}
 	if err != nil {
 		l.close()
-		return err
+		return s.config.unreachable(err)
 	}
+	now := time.Now()
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -149,13 +179,29 @@ func (s *Store) attempt() error {
 		return ErrClosed
 	}
 	before := s.circuit.Load()
-	s.circuit.Store(&circuit{link: l, since: time.Now()})
+	s.circuit.Store(&circuit{link: l, since: now})
 	if before.first != nil {
 		close(before.first)
 	}
+	announce := before.first != nil || s.trouble.given
+	s.trouble.given = false
 	s.mu.Unlock()
-	s.config.Logger.LogAttrs(context.Background(), slog.LevelInfo, "persistence store found", slog.String("prefix", s.config.Prefix),
-		slog.Duration("after", time.Since(before.since)))
+	if announce {
+		s.log(slog.LevelInfo, "persistence store found", slog.Duration("after", now.Sub(since)))
+	}
+	// Calls that began before the circuit was closed have stored more. What was left over before is not among it: by now it may have been
+	// removed.
+	if err = back.run(); err == nil && s.sleep(firstPause) {
+		err = back.run()
+	}
+	if n := back.dropped; n > 0 && s.closing.Err() == nil {
+		s.dropped.Add(n)
+		attrs := []slog.Attr{slog.Uint64("entries", n)}
+		if err != nil {
+			attrs = append(attrs, slog.Any("error", s.config.explained(err)))
+		}
+		s.log(slog.LevelWarn, "persistence entries dropped", attrs...)
+	}
 	return nil
 }
 
@@ -172,27 +218,41 @@ func (s *Store) probe(l *link) error {
 	return nil
 }
 
-// giveBack stores the entries of a local store on the server, where they are not live.
-func (s *Store) giveBack(l *link, local *persistence.Store) error {
+// A handBack stores the entries of a local store on the server, where they are not live. It may run several times, and passes over
+// what it has dealt with.
+type handBack struct {
+	store   *Store
+	link    *link
+	local   *persistence.Store
+	seed    maphash.Seed
+	given   map[uint64]struct{} // hashes of table, key and value
+	dropped uint64              // entries that the server did not take, or that were left over
+}
+
+type localEntry struct {
+	table, key, value string
+	left              time.Duration
+}
+
+// run returns the error that ended it, unless that is want of time: it takes no longer than returning.
+func (h *handBack) run() error {
+	s := h.store
 	ctx, cancel := context.WithTimeout(s.closing, returning)
 	defer cancel()
-	type entry struct {
-		table, key, value string
-		left              time.Duration
-	}
-	entries := make(chan entry)
+	entries := make(chan localEntry)
 	var workers sync.WaitGroup
 	var failed error
 	var once sync.Once
+	var returned atomic.Uint64
 	for range returners {
 		workers.Go(func() {
 			for e := range entries {
 				args := s.arguments("store", append([]string{"add", e.value, micros(e.left), "0"}, s.bounds()...)...)
-				_, err := l.run(ctx, storing, s.names(e.table, e.key), args, s.calls.Add(1))
+				a, err := h.link.run(ctx, storing, s.names(e.table, e.key), args, s.calls.Add(1))
 				switch {
-				case err == nil:
-					s.returned.Add(1)
-				case isForeign(err), isOOM(err):
+				case err == nil && a.status == statusFound:
+					returned.Add(1)
+				case err == nil || isForeign(err) || isOOM(err):
 				case ctx.Err() == nil:
 					once.Do(func() { failed = err })
 					cancel()
@@ -200,18 +260,25 @@ func (s *Store) giveBack(l *link, local *persistence.Store) error {
 			}
 		})
 	}
-feed:
-	for _, table := range local.Tables() {
-		for key, e := range local.All(table) {
+	found := uint64(0)
+	for _, table := range h.local.Tables() {
+		for key, e := range h.local.All(table) {
+			hash := maphash.Comparable(h.seed, [3]string{table, key, e.Value})
+			if _, ok := h.given[hash]; ok {
+				continue
+			}
+			h.given[hash] = struct{}{}
+			found++
 			select {
-			case entries <- entry{table, key, e.Value, e.Remaining}:
+			case entries <- localEntry{table, key, e.Value, e.Remaining}:
 			case <-ctx.Done():
-				break feed
 			}
 		}
 	}
 	close(entries)
 	workers.Wait()
+	s.returned.Add(returned.Load())
+	h.dropped += found - returned.Load()
 	return failed
 }
 
@@ -220,6 +287,12 @@ func isForeign(err error) bool { return hasPrefix(err, "WRONGTYPE") }
 
 // isOOM reports whether the server refuses to store because it has no memory left.
 func isOOM(err error) bool { return hasPrefix(err, "OOM") }
+
+// isReply reports whether the server has answered with an error.
+func isReply(err error) bool {
+	var e *rueidis.RedisError
+	return errors.As(err, &e)
+}
 
 func hasPrefix(err error, prefix string) bool {
 	var e *rueidis.RedisError

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,5 +123,81 @@ func TestOneClaimWins(t *testing.T) {
 			}
 			instead = values[0]
 		}
+	}
+}
+
+// What was claimed while the server was away must be known to all when it is back, also what was claimed in the moment of its return.
+func TestClaimsAreGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, instances := range []int{1, 4} {
+		t.Run(strconv.Itoa(instances), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			server := redistest.Start(t)
+			stores := make([]*Store, instances)
+			for i := range stores {
+				stores[i] = open(t, server, Config{Timeout: 5 * time.Second})
+			}
+			type claim struct{ key, value string }
+			claims := make([][]claim, instances)
+			const keys = 20_000
+			for round := range 2 {
+				var stop atomic.Bool
+				var wg sync.WaitGroup
+				server.Kill()
+				for i, s := range stores {
+					wg.Go(func() {
+						for n := 0; n < keys && !stop.Load(); n++ {
+							key := strconv.Itoa(round) + "/" + strconv.Itoa(n)
+							value, left, err := s.Claim(ctx, "", key, "from "+strconv.Itoa(i), "", time.Hour)
+							if left <= 0 || err != nil {
+								t.Errorf("Claim: %q, %v, %v", value, left, err)
+								return
+							}
+							claims[i] = append(claims[i], claim{key, value})
+							time.Sleep(500 * time.Microsecond)
+						}
+					})
+				}
+				until(t, patient, "loss", func() bool { return !stores[0].Stats().Up })
+				time.Sleep(100 * time.Millisecond)
+				server.Restart()
+				for _, s := range stores {
+					until(t, patient, "recovery", func() bool { return s.Stats().Up })
+				}
+				time.Sleep(50 * time.Millisecond)
+				stop.Store(true)
+				wg.Wait()
+				time.Sleep(2 * firstPause)
+				lost, wrong, followed := 0, 0, 0
+				for i, s := range stores {
+					for _, c := range claims[i] {
+						first, _, ok, err := stores[0].Lookup(ctx, "", c.key, 0)
+						if err != nil {
+							t.Fatal(err)
+						}
+						value, _, _, err := s.Lookup(ctx, "", c.key, 0)
+						switch {
+						case err != nil:
+							t.Fatal(err)
+						case !ok:
+							lost++
+						case value != first || instances == 1 && value != c.value:
+							wrong++
+						case value != c.value:
+							followed++
+						}
+					}
+					if st := s.Stats(); st.Dropped > 0 || st.Returned == 0 {
+						t.Errorf("%+v", st)
+					}
+					claims[i] = claims[i][:0] // the next Kill loses what the server had
+				}
+				t.Logf("%d lost, %d wrong, %d follow another instance", lost, wrong, followed)
+				if lost > 0 || wrong > 0 {
+					t.Errorf("%d claims lost, %d wrong", lost, wrong)
+				}
+			}
+		})
 	}
 }

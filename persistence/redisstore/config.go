@@ -89,7 +89,9 @@ type Config struct {
 	// TablesWhenDown is WhenDown for single tables, by name; "" is the default table.
 	TablesWhenDown map[string]WhenDown
 
-	// Logger gets a message when the server is lost, with the error, and one when it is back. Nil discards them.
+	// Logger gets a warning when the server cannot be reached or is lost, with the error: at once, after a minute, after ten minutes, and
+	// then every hour; and one message when it is back. Warnings about entries that the server refuses for want of memory come in the
+	// same intervals. No message shows the password. Nil discards them.
 	Logger *slog.Logger
 }
 

@@ -1,8 +1,14 @@
 package redisstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/redis/rueidis"
 )
 
 var (
@@ -39,4 +45,49 @@ type ForeignError struct {
 // Error names the table, the key and what was found; long names are cut.
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("redisstore: table %.100q, key %.100q: %s", e.Table, e.Key, e.Detail)
+}
+
+// echoes is where a server begins to repeat what it does not understand: the password, or keys.
+const echoes = ", with args beginning with"
+
+// explained returns err as it may be shown, with what an operator can do about it. The text of a server or of a proxy may
+// repeat what it was sent.
+func (c *Config) explained(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	shown, _, _ := strings.Cut(text, echoes)
+	if c.Password != "" {
+		shown = strings.ReplaceAll(shown, string(c.Password), redacted)
+	}
+	if errors.Is(err, rueidis.ErrNoCache) || isTooOld(text) {
+		shown = "the server is too old or does not speak RESP3: Redis 7.0 or Valkey 7.2 is needed (" + shown + ")"
+	}
+	if shown == text {
+		return err
+	}
+	return errors.New(shown)
+}
+
+// unreachable returns the error of an attempt to reach the server as it may be shown.
+func (c *Config) unreachable(err error) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%w: %w", errTimeout, err)
+	case c.TLS == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		err = fmt.Errorf("the server has closed the connection, perhaps because it expects TLS: %w", err)
+	}
+	return c.explained(err)
+}
+
+// isTooOld reports whether the text of an error is that of a server that lacks something.
+func isTooOld(text string) bool {
+	text = strings.ToLower(text)
+	for _, part := range []string{"unknown command", "unknown subcommand", "error compiling script", "wrong number of arguments for 'hello'"} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
 }

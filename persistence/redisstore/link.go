@@ -96,7 +96,7 @@ func (l *link) dial(ctx context.Context, address string, dialer *net.Dialer, con
 	secure := tls.Client(c, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		c.Close()
-		return nil, err
+		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return newGuard(secure), nil
 }

@@ -16,8 +16,10 @@ type Stats struct {
 	Failures uint64
 	// Opened counts how often the server was lost.
 	Opened uint64
-	// Returned counts the entries of memory that were offered to the server when it was back.
+	// Returned counts the entries of memory that the server took when it was back, or had already.
 	Returned uint64
+	// Dropped counts those that were not, for want of time or because the server refused them.
+	Dropped uint64
 
 	// NearEntries is how many values the near cache holds.
 	NearEntries int
@@ -40,6 +42,7 @@ func (s *Store) Stats() Stats {
 		Failures:        s.failures.Load(),
 		Opened:          s.opened.Load(),
 		Returned:        s.returned.Load(),
+		Dropped:         s.dropped.Load(),
 		RefusedLifetime: s.refusedLifetime.Load(),
 		RefusedEntry:    s.refusedEntry.Load(),
 		RefusedFull:     s.refusedFull.Load(),

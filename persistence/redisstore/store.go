@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,12 +35,15 @@ type Store struct {
 	close      context.CancelFunc
 	connecting sync.WaitGroup
 
-	mu     sync.Mutex // held to change circuit
-	closed bool
-	sweeps map[string]string // by table, where the next sweep begins
+	mu       sync.Mutex // held to change circuit
+	closed   bool
+	trouble  reminder // about the server
+	noRoom   reminder // about the server's memory, and when it last refused an entry for want of it
+	noRoomAt time.Time
+	sweeps   map[string]string // by table, where the next sweep begins
 
-	calls, answered, nearHits, locals, failures, opened, returned atomic.Uint64
-	refusedLifetime, refusedEntry, refusedFull                    atomic.Uint64
+	calls, answered, nearHits, locals, failures, opened, returned, dropped atomic.Uint64
+	refusedLifetime, refusedEntry, refusedFull                             atomic.Uint64
 }
 
 // New returns a store that connects to its server at its first call. The error names every field of c that cannot be. A server that
@@ -370,6 +374,7 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 		return answer{}, nil, foreign
 	case isOOM(err):
 		s.refusedFull.Add(1)
+		s.warnOfMemory(err)
 		return answer{}, nil, nil
 	case ctx.Err() != nil:
 		return answer{}, nil, fmt.Errorf("redisstore: table %.100q: %w", c.table, ctx.Err())
@@ -382,7 +387,7 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 		return s.instead(c, open)
 	}
 	// It is back already, but asking twice might do things twice.
-	return s.instead(c, &circuit{local: persistence.NewStore(s.config.Options), cause: err})
+	return s.instead(c, &circuit{local: persistence.NewStore(s.config.Options), cause: s.config.explained(err)})
 }
 
 // learn remembers what an answer says about the entry.
@@ -433,6 +438,21 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 		})
 	}
 	return answer{}, open.local, nil
+}
+
+// warnOfMemory logs that the server has no memory for new entries.
+func (s *Store) warnOfMemory(err error) {
+	now := time.Now()
+	s.mu.Lock()
+	if now.Sub(s.noRoomAt) >= time.Minute {
+		s.noRoom = reminder{}
+	}
+	s.noRoomAt = now
+	due := s.noRoom.due(now)
+	s.mu.Unlock()
+	if due {
+		s.log(slog.LevelWarn, "persistence store without memory", slog.Any("error", s.config.explained(err)))
+	}
 }
 
 // whenDown returns what calls for a table do while the server cannot be asked.
