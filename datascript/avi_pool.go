@@ -32,8 +32,10 @@ var poolEntries = []entry{
 // up last counts as live in the rest of the event, unless it has removed it.
 //
 // Lua passes both results of table_lookup on, so the remaining lifetime may
-// stand where the port belongs. It is no port, unless a server of the pool
-// listens on it; such a call selects by the key that was looked up.
+// stand where the port belongs. If server and port are the results of the last
+// look-up, the call selects by the key that was looked up. Should a port that
+// the script means be the same number by chance, the server is one at the same
+// address.
 func poolSelect(c call) int {
 	pools := c.pools()
 	pool := c.name(1)
@@ -49,35 +51,31 @@ func poolSelect(c call) int {
 	server := c.str(2)
 	port, remainder := c.portOrRemainder(server)
 	ok := false
-	if port != 0 || !remainder {
+	if remainder {
+		if sel.addr, ok = c.findLookedUp(pools, pool); ok && c.found.isLive() {
+			sel.key, sel.entry = c.found.key, c.found.value
+		}
+	}
+	if !ok && (port != 0 || !remainder) {
 		sel.addr, ok = c.findServer(pools, pool, server, port)
 	}
-	switch {
-	case ok:
-	case remainder:
-		port = 0
-		sel.addr, sel.key, ok = c.findLookedUp(pools, pool)
-		sel.entry = c.found.value
-	default:
+	if !ok && !remainder {
 		sel.key = server
 		sel.addr, sel.entry, ok = c.findByKey(pools, pool, server)
 	}
 	if !ok {
-		if port != 0 {
+		if port != 0 && !remainder {
 			server += ":" + strconv.Itoa(int(port))
 		}
 		c.fail("server [%s] not found in pool %q", server, pool)
-	}
-	if sel.key == "" {
-		sel.entry = ""
 	}
 	c.selection = sel
 	return 0
 }
 
-// portOrRemainder reads the third argument, a port, behind a server. It may be
-// what is left of the lifetime of the entry that server was looked up in; port
-// is 0 then if that cannot be a port.
+// portOrRemainder reads the third argument, a port, behind a server. It is the
+// remainder if both are what the last look-up has returned; port is 0 then if
+// that cannot be a port.
 func (c call) portOrRemainder(server string) (port uint16, remainder bool) {
 	f := &c.found
 	left, isNumber := c.arg(3).(lua.LNumber)
@@ -140,11 +138,10 @@ func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, ent
 		c.failWith(err)
 	}
 	if !ok {
-		f := &c.found
-		if !f.ok || f.removed || f.table != "" || f.key != key {
+		if !c.found.isLive() || c.found.key != key {
 			return addr, "", false
 		}
-		entry = f.value // gone since the script has looked it up
+		entry = c.found.value // gone since the script has looked it up
 	}
 	if addr, ok := c.findEntry(pools, pool, entry); ok {
 		return addr, entry, true
@@ -153,17 +150,12 @@ func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, ent
 }
 
 // findLookedUp finds the server that the entry names which was looked up last.
-// key is empty if that is not in the default table any more; then a server
-// that is gone is not found.
-func (c call) findLookedUp(pools Pools, pool string) (addr netip.AddrPort, key string, ok bool) {
-	f := &c.found
-	if f.table == "" && !f.removed {
-		key = f.key
+// As by key, addr is invalid, and ok set, if the server is gone.
+func (c call) findLookedUp(pools Pools, pool string) (addr netip.AddrPort, ok bool) {
+	if addr, ok := c.findEntry(pools, pool, c.found.value); ok {
+		return addr, true
 	}
-	if addr, ok := c.findEntry(pools, pool, f.value); ok {
-		return addr, key, true
-	}
-	return netip.AddrPort{}, key, key != "" && isAddress(f.value)
+	return netip.AddrPort{}, c.found.isLive() && isAddress(c.found.value)
 }
 
 // isAddress reports whether the value of an entry names a server by address.
@@ -202,8 +194,7 @@ func poolGetServerStatus(c call) int {
 	}
 	port, remainder := c.portOrRemainder(server)
 	if remainder {
-		if _, _, ok := c.find(pools, pool, server, port); port == 0 || !ok {
-			addr, _ := c.findEntry(pools, pool, c.found.value)
+		if addr, ok := c.findEntry(pools, pool, c.found.value); ok {
 			port = addr.Port()
 		}
 	}

@@ -83,6 +83,10 @@ type found struct {
 	removed    bool // by the script, since then
 }
 
+// isLive reports whether the entry can be selected by its key: it is in the
+// default table, and the script has not removed it.
+func (f *found) isLive() bool { return f.ok && f.table == "" && !f.removed }
+
 type reply struct {
 	status int
 	header http.Header

@@ -143,7 +143,7 @@ func TestSelectLookedUp(t *testing.T) {
 	entries := map[string]string{
 		"/bare": "127.0.0.1", "/first": "127.0.0.1:8081\x00", "/second": "127.0.0.1:8082\x00", "/third": "127.0.0.1:8083\x00",
 		"/plain": "127.0.0.1:8082", "/forged": "127.0.0.1:8083\x00\x00", "/word": "blue", "/elsewhere": "10.9.9.9",
-		"t/second": "127.0.0.1:8082\x00", "t/elsewhere": "10.9.9.9", "/off": "127.0.0.1:7777\x00",
+		"t/second": "127.0.0.1:8082\x00", "t/off": "127.0.0.1:7777\x00", "t/elsewhere": "10.9.9.9", "/off": "127.0.0.1:7777\x00",
 	}
 	for _, tt := range []struct {
 		name   string
@@ -189,7 +189,10 @@ func TestSelectLookedUp(t *testing.T) {
 			want: `local 127.0.0.1:8082 key "second" entry "127.0.0.1:8082\x00"`},
 		{name: "both, a week", left: 604800, source: strings.ReplaceAll(both, "'k'", `"second"`),
 			want: `local 127.0.0.1:8082 key "second" entry "127.0.0.1:8082\x00"`},
-		{name: "both, and a server listens there", left: 8083, source: strings.ReplaceAll(both, "'k'", `"second"`), want: `local 127.0.0.1:8083`},
+		{name: "both, and a server listens there", left: 8083, source: strings.ReplaceAll(both, "'k'", `"second"`),
+			want: `local 127.0.0.1:8082 key "second" entry "127.0.0.1:8082\x00"`},
+		{name: "both, and only that server is left", pool: "moved", left: 8083, source: strings.ReplaceAll(both, "'k'", `"t", "off"`),
+			want: `moved 127.0.0.1:8083`},
 		{name: "both, no entry", source: strings.ReplaceAll(both, "'k'", `"nobody"`), want: `local `},
 		{name: "both, gone", source: strings.ReplaceAll(both, "'k'", `"elsewhere"`), want: `local  key "elsewhere" entry "10.9.9.9"`},
 		{name: "both, gone, though servers share the address", source: strings.ReplaceAll(both, "'k'", `"off"`),
