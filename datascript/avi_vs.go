@@ -140,8 +140,15 @@ func vsTableInsert(c call) int {
 	if !okKey || !okValue {
 		return c.retBool(false)
 	}
-	value = c.stored(value)
+	value, moved := c.stored(table, key, value)
 	resume := c.outside()
+	if moved {
+		// The script cannot tell, and would keep the entry as it is.
+		if err := tables.Remove(c.ctx, table, key); err != nil {
+			resume()
+			c.failWith(err)
+		}
+	}
 	ok, err := tables.Insert(c.ctx, table, key, value, lifetime)
 	resume()
 	if err != nil {
@@ -170,7 +177,7 @@ func vsTableLookup(c call) int {
 	case !ok:
 		return c.ret(lua.LNil)
 	}
-	shown := c.shown(value)
+	shown := c.shown(table, k, value)
 	left := lua.LNumber(remaining / time.Second)
 	c.found = found{table: table, key: k, value: value, text: string(shown), left: left, ok: true}
 	c.L.Push(shown)
@@ -270,12 +277,14 @@ func (c call) entryValue(v lua.LValue) (string, bool) {
 
 // stored returns what a table holds of a value. The address of the server in
 // use gets its port, and a mark, if it would not say which server is meant.
-func (c call) stored(value string) string {
+// moved reports that the script knows the entry and that it names another
+// server at the address, which the client did not get.
+func (c call) stored(table, key, value string) (stored string, moved bool) {
 	_, addr := c.tx.Server()
 	if addr.IsValid() && value == c.addrText(addr.Addr()) && c.isShared(value) {
-		return exactaddr.Value(addr)
+		return exactaddr.Value(addr), c.tx.Vars().hasMoved(c.script, table, key, value, addr)
 	}
-	return exactaddr.FromScript(value)
+	return exactaddr.FromScript(value), false
 }
 
 // isShared reports whether the pool of the server in use, or the pool or group
@@ -295,16 +304,15 @@ func (c call) isShared(address string) bool {
 
 // shown returns what a script sees of the value of an entry, and remembers
 // which server that means.
-func (c call) shown(value string) lua.LString {
+func (c call) shown(table, key, value string) lua.LString {
 	vars := c.tx.Vars()
-	if addr, exact := exactaddr.Parse(value); exact {
-		text := c.addrText(addr.Addr())
-		vars.lookedUp(c.script, text, addr)
-		return lua.LString(text)
-	}
+	addr, exact := exactaddr.Parse(value)
 	text := exactaddr.ToScript(value)
-	if len(vars.servers) > 0 {
-		vars.lookedUp(c.script, text, netip.AddrPort{})
+	if exact {
+		text = c.addrText(addr.Addr())
+	}
+	if exact || len(vars.servers) > 0 {
+		vars.lookedUp(lookedUp{script: c.script, text: text, server: addr, table: table, key: key})
 	}
 	return lua.LString(text)
 }

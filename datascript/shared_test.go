@@ -306,3 +306,57 @@ func TestLookedUpIsBounded(t *testing.T) {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }
+
+// TestMovedByValue runs a script that selects by value and corrects the entry
+// if the address of its server has changed, as earlier versions of the recipes
+// did. Where servers share the address it has not changed, and the client was
+// sent to a dead server again and again.
+func TestMovedByValue(t *testing.T) {
+	s := mustCompile(t, Chunk{Source: `-- HTTP_REQ
+server = avi.vs.table_lookup("t", "second", 0)
+if server then pcall(avi.pool.select, "local", server) end
+-- HTTP_RESP
+local current = avi.pool.server_ip()
+if server ~= current then avi.vs.table_remove("t", "second") end
+avi.vs.table_insert("t", "second", current, 600)`})
+	for _, tt := range []struct{ name, entry, server, want string }{
+		{"moved", "127.0.0.1:8082\x00", "127.0.0.1:8083", "127.0.0.1:8083\x00"},
+		{"not moved", "127.0.0.1:8082\x00", "127.0.0.1:8082", "127.0.0.1:8082\x00"},
+		{"new", "", "127.0.0.1:8083", "127.0.0.1:8083\x00"},
+		{"not known", "127.0.0.1", "127.0.0.1:8083", "127.0.0.1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tables := newTables()
+			if tt.entry != "" {
+				tables.m["t/second"] = tt.entry
+			}
+			e, x := newMachines(t, tables), newExchange()
+			if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
+				t.Fatal(err)
+			}
+			x.respond(200, tt.server)
+			x.pool = "local"
+			if err := e.Run(t.Context(), s, HTTPResp, x); err != nil {
+				t.Fatal(err)
+			}
+			if got := tables.m["t/second"]; got != tt.want {
+				t.Errorf("the entry is %q, want %q", got, tt.want)
+			}
+		})
+	}
+	// A request that was under way when the entry was made does not change it.
+	tables := newTables()
+	e, x := newMachines(t, tables), newExchange()
+	if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
+		t.Fatal(err)
+	}
+	tables.m["t/second"] = "127.0.0.1:8081\x00"
+	x.respond(200, "127.0.0.1:8082")
+	x.pool = "local"
+	if err := runAt(t, e, HTTPResp, x, `avi.vs.table_insert("t", "second", avi.pool.server_ip(), 600)`); err != nil {
+		t.Fatal(err)
+	}
+	if got := tables.m["t/second"]; got != "127.0.0.1:8081\x00" {
+		t.Errorf("the entry is %q", got)
+	}
+}

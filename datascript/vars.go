@@ -27,6 +27,8 @@ type lookedUp struct {
 	text   string         // the address
 	server netip.AddrPort // invalid if it is not known
 	used   bool           // selected, since it was looked up
+
+	table, key string // of the entry
 }
 
 // maxLookedUp is how many addresses a transaction remembers. There is one for
@@ -36,31 +38,42 @@ const maxLookedUp = 64
 // lookedUp notes what a script has looked up: an address, and the server that
 // it means if the entry tells. If the script looks up two servers at one
 // address and then selects one of them, nobody knows which.
-func (v *Vars) lookedUp(s *Script, text string, server netip.AddrPort) {
+func (v *Vars) lookedUp(found lookedUp) {
+	if k := v.at(found.script, found.text); k != nil {
+		if !k.used && k.server != found.server {
+			found.server = netip.AddrPort{}
+		}
+		*k = found
+	} else if found.server.IsValid() && len(v.servers) < maxLookedUp {
+		v.servers = append(v.servers, found)
+	}
+}
+
+func (v *Vars) at(s *Script, text string) *lookedUp {
 	for i := range v.servers {
 		if k := &v.servers[i]; k.script == s && k.text == text {
-			if !k.used && k.server != server {
-				server = netip.AddrPort{}
-			}
-			k.server, k.used = server, false
-			return
+			return k
 		}
 	}
-	if server.IsValid() && len(v.servers) < maxLookedUp {
-		v.servers = append(v.servers, lookedUp{script: s, text: text, server: server})
-	}
+	return nil
 }
 
 // serverAt returns the server that an address means which the script has
 // looked up; invalid if that is not known.
 func (v *Vars) serverAt(s *Script, text string) netip.AddrPort {
-	for i := range v.servers {
-		if k := &v.servers[i]; k.script == s && k.text == text {
-			k.used = true
-			return k.server
-		}
+	k := v.at(s, text)
+	if k == nil {
+		return netip.AddrPort{}
 	}
-	return netip.AddrPort{}
+	k.used = true
+	return k.server
+}
+
+// hasMoved reports whether the script has looked up a server in an entry, has
+// selected it by its address, and got the other server at the address.
+func (v *Vars) hasMoved(s *Script, table, key, text string, to netip.AddrPort) bool {
+	k := v.at(s, text)
+	return k != nil && k.used && k.table == table && k.key == key && k.server.IsValid() && k.server != to
 }
 
 type scriptGlobals struct {
