@@ -50,11 +50,10 @@ func ExampleVirtualService() {
 	sticky := datascripttest.Compile(t, "Sticky", datascript.Chunk{Source: `
 -- HTTP Request Event --
 client = avi.vs.client_ip()
-server = avi.vs.table_lookup(client, 0)
-if server then avi.pool.select("app", client) end
+avi.pool.select("app", avi.vs.table_lookup(client, 0))
 
 -- HTTP Response Event --
-if not server then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end
+avi.vs.table_insert(client, avi.pool.server_ip(), 300)
 `})
 	vs := &datascripttest.VirtualService{
 		Scripts: []*datascript.Script{sticky},
@@ -75,8 +74,8 @@ if not server then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end
 	fmt.Println("later:", vs.Tables.Entries())
 	// Output:
 	// first: 10.0.0.1:80 [{ 192.0.2.1 10.0.0.1 5m0s}]
-	// again: 10.0.0.1:80 [{ 192.0.2.1 10.0.0.1 3m20s}]
-	// down:  10.0.0.2:80 [{ 192.0.2.1 10.0.0.2 3m20s}]
+	// again: 10.0.0.1:80 [{ 192.0.2.1 10.0.0.1 5m0s}]
+	// down:  10.0.0.2:80 [{ 192.0.2.1 10.0.0.2 5m0s}]
 	// later: []
 }
 
