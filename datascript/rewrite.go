@@ -57,6 +57,9 @@ type globals struct {
 	slots    map[string]int // the reverse
 	assigned map[string]bool
 	prefill  []prefill // slots that do not start as nil
+
+	facts          map[string]*fact // by name, of local variables as well
+	storesServerIP bool
 }
 
 // A prefill gives a slot the value of a predefined name that the script
@@ -209,6 +212,13 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 	switch s := s.(type) {
 	case *ast.AssignStmt:
 		overlap := w.rewriting && w.mayOverlap(s)
+		names := make([]string, len(s.Lhs))
+		for i, lhs := range s.Lhs {
+			if id, ok := lhs.(*ast.IdentExpr); ok {
+				names[i] = id.Value
+			}
+		}
+		w.noteAll(names, s.Rhs)
 		w.exprs(s.Rhs)
 		for i, lhs := range s.Lhs {
 			s.Lhs[i] = w.target(lhs)
@@ -217,6 +227,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 			return assignLater(s)
 		}
 	case *ast.LocalAssignStmt:
+		w.noteAll(s.Names, s.Exprs)
 		if isLocalFunction(s) {
 			w.declare(s.Names...)
 			w.exprs(s.Exprs)
@@ -254,6 +265,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 			s.Step = w.bound(s.Step)
 		}
 		mark := len(w.locals)
+		w.note(s.Name, nil)
 		w.declare(s.Name)
 		w.stmts(s.Stmts)
 		w.locals = w.locals[:mark]
@@ -262,6 +274,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 		s.Stmts = w.loopBody(s.Stmts)
 		w.exprs(s.Exprs)
 		mark := len(w.locals)
+		w.noteAll(s.Names, nil)
 		w.declare(s.Names...)
 		w.stmts(s.Stmts)
 		w.locals = w.locals[:mark]
@@ -486,6 +499,7 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 			f.Value = w.expr(f.Value)
 		}
 	case *ast.FuncCallExpr:
+		w.doubtCall(e)
 		if e.Func != nil {
 			w.mark(e, callOp, w.operand(e.Func))
 			e.Func = w.expr(e.Func)
@@ -519,6 +533,7 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 func (w *walker) function(f *ast.FunctionExpr) {
 	mark := len(w.locals)
 	w.funcs++
+	w.noteAll(f.ParList.Names, nil)
 	w.declare(f.ParList.Names...)
 	if f.ParList.HasVargs {
 		w.declare("arg") // as Lua 5.1 has it, in functions but not in the main chunk

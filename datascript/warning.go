@@ -21,18 +21,29 @@ type Warning struct {
 func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Message) }
 
 // Warnings returns what is doubtful in a script, by event and line: names
-// below avi that the API does not have or does not support, and functions
-// that an event does not allow. The slice is the caller's.
+// below avi that the API does not have or does not support, functions that an
+// event does not allow, lifetimes that are no number of seconds, and cookies
+// that browsers drop. It judges calls by constants, so it does not find all of
+// them. The slice is the caller's.
 func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
+
+// StoresServerIP reports whether the script stores what avi.pool.server_ip
+// returns, as the value of a table entry or of a cookie, or selects it. Where
+// servers of a pool share an address, it does not say which one is meant.
+// Entries of tables keep the port nevertheless; cookies cannot. Like Warnings
+// it does not find every way to do so.
+func (s *Script) StoresServerIP() bool { return s.globals.storesServerIP }
+
+func (w *walker) warn(at ast.PositionHolder, path, format string, args ...any) {
+	w.warnings = append(w.warnings, Warning{Event: w.event, Line: place(at.Line()).line(), Message: path + ": " + fmt.Sprintf(format, args...)})
+}
 
 // doubt looks at a use of a predefined name, or of one that is nearly one.
 func (w *walker) doubt(e *ast.AttrGetExpr, path string) {
 	if !w.rewriting {
 		return
 	}
-	warn := func(format string, args ...any) {
-		w.warnings = append(w.warnings, Warning{Event: w.event, Line: place(e.Line()).line(), Message: path + ": " + fmt.Sprintf(format, args...)})
-	}
+	warn := func(format string, args ...any) { w.warn(e, path, format, args...) }
 	switch sym := symbols[path]; {
 	case sym == nil:
 		parent := symbols[path[:strings.LastIndexByte(path, '.')]]

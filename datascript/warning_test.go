@@ -31,6 +31,88 @@ func TestWarnings(t *testing.T) {
 		{"names of the script's own", "-- HTTP_REQ\nlocal avi = {nothing = 1}\nx = avi.nothing\nmine = {}\ny = mine.field", nil},
 		{"computed", "-- HTTP_REQ\nlocal k = 'nothing'\nx = avi.http[k]", nil},
 		{"in brackets", "-- HTTP_REQ\nx = avi['http']['nothing']", []string{"HTTP_REQ 2: avi.http.nothing: unknown, hence nil"}},
+		{"lifetimes", `-- HTTP_RESP
+timeout, good = "5m", "300"
+local ip, none = avi.pool.server_ip(), -1
+avi.vs.table_insert(ip, ip, "5m")
+avi.vs.table_insert(ip, ip, timeout)
+avi.vs.table_insert(ip, ip, "")
+avi.vs.table_insert("t", ip, ip, "1h")
+avi.vs.table_insert("t", ip, ip, 0)
+avi.vs.table_insert(ip, ip, " -0x1 ")
+avi.vs.table_insert(ip, ip, none)
+avi.vs.table_lookup("t", ip, "5m")
+avi.vs.table_refresh(ip, "300")
+pcall(avi.vs.table_insert, "t", ip, ip, true)`, []string{
+			`HTTP_RESP 4: avi.vs.table_insert: "5m" is no number of seconds, so it is the value, and the first argument is the table`,
+			`HTTP_RESP 5: avi.vs.table_insert: "5m" is no number of seconds, so it is the value, and the first argument is the table`,
+			`HTTP_RESP 6: avi.vs.table_insert: "" is no number of seconds, so it is the value, and the first argument is the table`,
+			`HTTP_RESP 7: avi.vs.table_insert: lifetime "1h" is no number of seconds: nothing is stored`,
+			`HTTP_RESP 8: avi.vs.table_insert: a lifetime of 0 seconds stores nothing`,
+			`HTTP_RESP 9: avi.vs.table_insert: a lifetime of -0x1 seconds stores nothing`,
+			`HTTP_RESP 10: avi.vs.table_insert: a lifetime of -1 seconds stores nothing`,
+			`HTTP_RESP 11: avi.vs.table_lookup: extension "5m" is no number of seconds`,
+			`HTTP_RESP 12: avi.vs.table_refresh: "300" is the key, and the first argument is the table: an extension is a number, without quotes`,
+			`HTTP_RESP 13: avi.vs.table_insert: lifetime "true" is no number of seconds: nothing is stored`,
+		}},
+		{"good lifetimes", `-- HTTP_RESP
+local id, timeout, twice = avi.http.status(), "300", "5m"
+twice = 300
+circle = -circle
+avi.vs.table_insert(id, "v", timeout)
+avi.vs.table_insert(id, "v", "1e3")
+avi.vs.table_insert(id, "v", twice)
+avi.vs.table_insert(id, "v", circle)
+avi.vs.table_insert(id, "v", later)
+avi.vs.table_insert("t", id, "42s")
+avi.vs.table_insert(id, "v", "blue")
+avi.vs.table_insert("t", id, "v", nil)
+avi.vs.table_insert(id, avi.vs.table_lookup("x"))
+avi.vs.table_lookup("t", "0")
+avi.vs.table_lookup(id, "blue")
+avi.vs.table_lookup(id, 0)
+function keep(timeout) avi.vs.table_insert(id, "v", timeout) end
+for timeout = 1, 2 do avi.vs.table_insert(id, "v", timeout) end`, nil},
+		{"cookies that browsers drop", `-- HTTP_RESP
+local none, id = avi.http.None, "x"
+avi.http.add_cookie{id = "1", samesite = "None"}
+avi.http.replace_cookie{id = "1", samesite = none, secure = false}
+avi.http.update_cookie("id", "samesite", avi.http.None)
+avi.http.add_cookie("__Host-id", "1", "/")
+avi.http.add_cookie{["__Host-id"] = id, secure = true}
+avi.http.add_cookie{["__host-id"] = id, secure = true, path = "/", domain = "example.com"}
+avi.http.add_cookie{["__Secure-id"] = id, path = "/"}
+avi.http.add_header("Set-Cookie", "id=" .. id .. "; Path=/; SameSite=none")
+avi.http.replace_header("set_cookie", "__Host-id=" .. id .. "; Secure; Path=/app")`, []string{
+			"HTTP_RESP 3: avi.http.add_cookie: samesite None without secure: browsers drop the cookie",
+			"HTTP_RESP 4: avi.http.replace_cookie: samesite None without secure: browsers drop the cookie",
+			"HTTP_RESP 5: avi.http.update_cookie: samesite None without secure: browsers drop the cookie unless the server has set it",
+			`HTTP_RESP 6: avi.http.add_cookie: cookie "__Host-id" without secure: browsers drop it`,
+			`HTTP_RESP 7: avi.http.add_cookie: cookie "__Host-id" without path /: browsers drop it`,
+			`HTTP_RESP 8: avi.http.add_cookie: cookie "__host-id" with a domain: browsers drop it`,
+			`HTTP_RESP 9: avi.http.add_cookie: cookie "__Secure-id" without secure: browsers drop it`,
+			"HTTP_RESP 10: avi.http.add_header: samesite None without secure: browsers drop the cookie",
+			`HTTP_RESP 11: avi.http.replace_header: cookie "__Host-id" without path /: browsers drop it`,
+		}},
+		{"good cookies", `-- HTTP_RESP
+local attributes, secure, id = {id = "1", samesite = "None"}, avi.http.secure() or nil, "x"
+avi.http.add_cookie(attributes)
+avi.http.add_cookie{id = "1", samesite = "None", secure = true}
+avi.http.add_cookie{id = "1", samesite = "None", secure = secure}
+avi.http.add_cookie{id = "1", samesite = "Lax"}
+avi.http.add_cookie{id = "1", samesite = attributes.samesite}
+avi.http.add_cookie{id = "1", samesite = "None", [attributes.secure] = true}
+avi.http.add_cookie("__Host-id", "1", "/", nil, nil, nil, true, true)
+avi.http.add_cookie("__Host-id", "1", avi.http.status())
+avi.http.add_cookie{["__Host-id"] = id, secure = true, path = "/"}
+avi.http.update_cookie("__Host-id", "samesite", "None", "secure", true)
+avi.http.update_cookie("id", attributes.name, "None")
+avi.http.add_header("Set-Cookie", "id=" .. id .. "; Secure; SameSite=None")
+avi.http.add_header("Set-Cookie", "id=1; SameSite=None; " .. avi.http.status())
+avi.http.add_header("X-Cookie", "id=1; SameSite=None")
+-- HTTP_REQ
+avi.http.add_cookie{samesite = "None"}
+avi.http.add_header("Set-Cookie", "id=1; SameSite=None")`, nil},
 		{"of Lua's libraries", "-- HTTP_REQ\nx = string.nothing", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -41,6 +123,38 @@ func TestWarnings(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStoresServerIP(t *testing.T) {
+	const looked = "-- HTTP_REQ\nserver = avi.vs.table_lookup(avi.vs.client_ip())\n-- HTTP_RESP\n"
+	for _, tt := range []struct {
+		name, source string
+		want         bool
+	}{
+		{"the listing", listing, true},
+		{"value", looked + "avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)", true},
+		{"two arguments", looked + "avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip())", true},
+		{"named table", looked + "avi.vs.table_insert('t', avi.vs.client_ip(), avi.pool.server_ip(), 300)", true},
+		{"named table, no lifetime", looked + "avi.vs.table_insert('t', 'k', avi.pool.server_ip())", true},
+		{"variable", looked + "local ip = avi.pool.server_ip() local same = ip avi.vs.table_insert('k', same or 'none', 5)", true},
+		{"variable of another event", "-- LB_DONE\nip = avi.pool.server_ip()\n-- HTTP_RESP\navi.vs.table_insert('k', ip, 5)", true},
+		{"selected", "-- HTTP_REQ\navi.pool.select('p', avi.pool.server_ip())", true},
+		{"selected in pcall", "-- HTTP_REQ\npcall(avi.pool.select, 'p', tostring(avi.pool.server_ip()))", true},
+		{"cookie", looked + "avi.http.add_cookie('server', avi.pool.server_ip())", true},
+		{"cookie in a table", looked + "avi.http.replace_cookie{server = avi.pool.server_ip(), path = '/'}", true},
+		{"with the port", looked + "local ip, port = avi.pool.get_server_info() avi.vs.table_insert('k', ip .. ':' .. port, 5)", false},
+		{"with a port of its own", looked + "avi.vs.table_insert('k', avi.pool.server_ip() .. ':80', 5)", false},
+		{"as key", looked + "avi.vs.table_insert(avi.pool.server_ip(), 'up', 5)", false},
+		{"logged", looked + "avi.vs.log(avi.pool.server_ip()) avi.http.add_header('X-Server', avi.pool.server_ip())", false},
+		{"compared", looked + "if server ~= avi.pool.server_ip() then avi.vs.table_remove('k') end", false},
+		{"not at all", "-- HTTP_REQ\navi.pool.select('p')", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := mustCompile(t, Chunk{Source: tt.source}).StoresServerIP(); got != tt.want {
+				t.Errorf("got %v", got)
 			}
 		})
 	}

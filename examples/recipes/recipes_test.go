@@ -55,6 +55,28 @@ func TestDocumentShowsScripts(t *testing.T) {
 	}
 }
 
+// The scripts to copy give no reason to warn.
+func TestRecipesAreSound(t *testing.T) {
+	_, recipes, _ := strings.Cut(document(t), "\n## Recipes\n")
+	for _, source := range luaBlocks(recipes) {
+		chunk := datascript.Chunk{Source: source}
+		if !strings.Contains(source, "-- HTTP_") {
+			chunk.Event = datascript.HTTPReq
+			if strings.Contains(source, "update_cookie") {
+				chunk.Event = datascript.HTTPResp
+			}
+		}
+		script, err := datascript.Compile("recipe", chunk)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, w := range script.Warnings() {
+			t.Errorf("%v in\n%s", w, source)
+		}
+	}
+}
+
 // What stands outside of recipes compiles, too.
 func TestDocumentCompiles(t *testing.T) {
 	rest, _, _ := strings.Cut(document(t), "\n## Recipes\n")

@@ -1,0 +1,386 @@
+package datascript
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/yuin/gopher-lua/ast"
+
+	"github.com/limpetlb/limpet/internal/luastr"
+)
+
+// Some calls compile, run, and cannot do what their author wants: a lifetime
+// of "5m", a cookie that browsers drop. The walker knows them by constants
+// among their arguments, and by variables that are assigned once, to a
+// constant. It looks at names, not at scopes: where a name is used for two
+// variables, it knows nothing about either.
+
+// A fact is what is known about the variables of a name.
+type fact struct {
+	assigned int
+	value    ast.Expr // assigned last; nil if that is not a single expression
+	serverIP bool     // what avi.pool.server_ip returns, or may be
+}
+
+// note notes that a variable is assigned.
+func (w *walker) note(name string, value ast.Expr) {
+	if !w.usesKnown || w.rewriting {
+		return
+	}
+	if w.globals.facts == nil {
+		w.globals.facts = map[string]*fact{}
+	}
+	f := w.globals.facts[name]
+	if f == nil {
+		f = &fact{}
+		w.globals.facts[name] = f
+	}
+	f.assigned++
+	f.value = value
+	f.serverIP = f.serverIP || w.isServerIP(value)
+}
+
+// noteAll notes an assignment of several values.
+func (w *walker) noteAll(names []string, values []ast.Expr) {
+	for i, name := range names {
+		if i < len(values) {
+			w.note(name, values[i])
+		} else {
+			w.note(name, nil)
+		}
+	}
+}
+
+// isServerIP reports whether an expression may be what avi.pool.server_ip
+// returns, unchanged.
+func (w *walker) isServerIP(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.IdentExpr:
+		f := w.globals.facts[e.Value]
+		return f != nil && f.serverIP
+	case *ast.LogicalOpExpr:
+		return w.isServerIP(e.Lhs) || w.isServerIP(e.Rhs)
+	case *ast.FuncCallExpr:
+		path, _ := w.path(e.Func, maxPath)
+		return path == "avi.pool.server_ip" || path == "tostring" && len(e.Args) == 1 && w.isServerIP(e.Args[0])
+	}
+	return false
+}
+
+// literal returns the constant that an expression is: a string, a number or a
+// boolean, each as tostring prints it. kind is empty if it is none.
+func (w *walker) literal(e ast.Expr) (text, kind string) {
+	switch e := e.(type) {
+	case *ast.StringExpr:
+		return e.Value, "string"
+	case *ast.NumberExpr:
+		return e.Value, "number"
+	case *ast.UnaryMinusOpExpr:
+		if n, ok := e.Expr.(*ast.NumberExpr); ok {
+			return "-" + n.Value, "number"
+		}
+	case *ast.TrueExpr:
+		return "true", "boolean"
+	case *ast.FalseExpr:
+		return "false", "boolean"
+	case *ast.NilExpr:
+		return "nil", "nil"
+	case *ast.IdentExpr:
+		if f := w.globals.facts[e.Value]; f != nil && f.assigned == 1 {
+			if _, ok := f.value.(*ast.IdentExpr); !ok { // else variables could be defined in a circle
+				return w.literal(f.value)
+			}
+		}
+	case *ast.AttrGetExpr:
+		if path, ok := w.path(e, maxPath); ok && symbols[path] != nil {
+			switch sym := symbols[path]; sym.kind {
+			case constant:
+				return sym.text, "string"
+			case numeric:
+				return luastr.FormatNumber(sym.num), "number"
+			}
+		}
+	}
+	return "", ""
+}
+
+// doubtCall looks at a call, which is about to be rewritten.
+func (w *walker) doubtCall(e *ast.FuncCallExpr) {
+	if !w.rewriting || e.Func == nil {
+		return
+	}
+	path, ok := w.path(e.Func, maxPath)
+	args := e.Args
+	if ok && path == "pcall" && len(args) > 0 {
+		path, ok = w.path(args[0], maxPath)
+		args = args[1:]
+	}
+	if !ok || !strings.HasPrefix(path, "avi.") {
+		return
+	}
+	warn := func(format string, values ...any) { w.warn(e, path, format, values...) }
+	switch path {
+	case "avi.vs.table_insert":
+		w.doubtInsert(args, warn)
+	case "avi.vs.table_lookup", "avi.vs.table_refresh":
+		w.doubtExtension(args, warn)
+	case "avi.pool.select":
+		if len(args) > 1 && w.isServerIP(args[1]) {
+			w.globals.storesServerIP = true
+		}
+	case "avi.http.add_cookie", "avi.http.replace_cookie":
+		w.doubtCookie(args, warn)
+	case "avi.http.update_cookie":
+		w.doubtUpdate(args, warn)
+	case "avi.http.add_header", "avi.http.replace_header":
+		w.doubtSetCookie(args, warn)
+	}
+}
+
+// A warner adds a warning about the call at hand.
+type warner func(format string, values ...any)
+
+func (w *walker) doubtInsert(args []ast.Expr, warn warner) {
+	n := len(args)
+	if n > 0 && isMulti(args[n-1]) && !w.isServerIP(args[n-1]) {
+		return // nobody knows how many there are
+	}
+	value := 1
+	switch n {
+	case 0, 1:
+		return
+	case 3:
+		switch text, kind := w.literal(args[2]); {
+		case w.isServerIP(args[2]):
+			value = 2
+		case kind != "string" && kind != "number":
+		case isNumeral(text):
+			w.doubtLifetime(text, warn)
+		case w.isText(args[0]) || !looksLikeLifetime(text):
+			value = 2
+		default:
+			warn("%q is no number of seconds, so it is the value, and the first argument is the table", text)
+			value = 2
+		}
+	case 4:
+		value = 2
+		switch text, kind := w.literal(args[3]); {
+		case kind == "":
+		case kind == "string" && !isNumeral(text), kind == "boolean":
+			warn("lifetime %q is no number of seconds: nothing is stored", text)
+		case kind != "nil":
+			w.doubtLifetime(text, warn)
+		}
+	}
+	if w.isServerIP(args[value]) {
+		w.globals.storesServerIP = true
+	}
+}
+
+func (w *walker) doubtLifetime(text string, warn warner) {
+	if f, ok := luastr.ParseNumber(text); ok && f < 1 {
+		warn("a lifetime of %s seconds stores nothing", strings.TrimSpace(text))
+	}
+}
+
+func (w *walker) doubtExtension(args []ast.Expr, warn warner) {
+	switch len(args) {
+	case 2:
+		if text, kind := w.literal(args[1]); kind == "string" && !w.isText(args[0]) && (isNumeral(text) || looksLikeLifetime(text)) {
+			warn("%q is the key, and the first argument is the table: an extension is a number, without quotes", text)
+		}
+	case 3:
+		if text, kind := w.literal(args[2]); kind == "string" && !isNumeral(text) || kind == "boolean" {
+			warn("extension %q is no number of seconds", text)
+		}
+	}
+}
+
+func (w *walker) isText(e ast.Expr) bool {
+	_, kind := w.literal(e)
+	return kind == "string"
+}
+
+func isNumeral(text string) bool {
+	_, ok := luastr.ParseNumber(text)
+	return ok
+}
+
+// looksLikeLifetime reports whether somebody could take a text for a lifetime:
+// a number and a unit, or nothing.
+func looksLikeLifetime(text string) bool {
+	text = strings.ToLower(strings.TrimSpace(text))
+	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz")
+	unit := text[len(number):]
+	if text == "" {
+		return true
+	}
+	units := []string{"ms", "s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour", "hours",
+		"d", "day", "days", "w", "week", "weeks"}
+	return isNumeral(number) && slices.Contains(units, unit)
+}
+
+// A cookieSketch is what is known of a cookie without running the script. An
+// attribute that is missing is not set; one that is nil may have any value.
+type cookieSketch struct {
+	name       string
+	attributes map[cookieAttribute]*string
+}
+
+func (s *cookieSketch) set(a cookieAttribute, text, kind string) {
+	switch {
+	case kind == "":
+		s.attributes[a] = nil
+	case kind == "nil", text == "false", text == "":
+		delete(s.attributes, a)
+	default:
+		s.attributes[a] = &text
+	}
+}
+
+func (s *cookieSketch) has(a cookieAttribute) bool {
+	_, ok := s.attributes[a]
+	return ok
+}
+
+// doubt warns of a cookie that browsers drop (RFC 6265bis, section 5.7).
+// Attributes that are not mentioned may be there if the cookie is one of the
+// server's.
+func (s *cookieSketch) doubt(ofServer bool, warn warner) {
+	unless := ""
+	if ofServer {
+		unless = " unless the server has set it"
+	}
+	sameSite := s.attributes[sameSiteAttribute]
+	if sameSite != nil && sameSiteNames[luastr.Lower(*sameSite)] == "None" && !s.has(secureAttribute) {
+		warn("samesite None without secure: browsers drop the cookie%s", unless)
+	}
+	name := luastr.Lower(s.name)
+	host := strings.HasPrefix(name, "__host-")
+	if (host || strings.HasPrefix(name, "__secure-")) && !s.has(secureAttribute) && !ofServer {
+		warn("cookie %q without secure: browsers drop it", s.name)
+	}
+	if !host || ofServer {
+		return
+	}
+	if path := s.attributes[pathAttribute]; !s.has(pathAttribute) || path != nil && *path != "/" {
+		warn("cookie %q without path /: browsers drop it", s.name)
+	}
+	if s.attributes[domainAttribute] != nil {
+		warn("cookie %q with a domain: browsers drop it", s.name)
+	}
+}
+
+// setsCookies reports whether the cookies of this event are the client's to
+// keep.
+func (w *walker) setsCookies() bool { return !(requestEvents | events(LBDone)).has(w.event) }
+
+func (w *walker) doubtCookie(args []ast.Expr, warn warner) {
+	if !w.setsCookies() || len(args) == 0 {
+		return
+	}
+	sketch := cookieSketch{attributes: map[cookieAttribute]*string{}}
+	t, isTable := args[0].(*ast.TableExpr)
+	if !isTable {
+		if _, kind := w.literal(args[0]); kind == "" {
+			return // it may be a table
+		}
+		sketch.name, _ = w.literal(args[0])
+		for a := range sameSiteAttribute {
+			if n := 2 + int(a); n < len(args) {
+				text, kind := w.literal(args[n])
+				sketch.set(a, text, kind)
+			}
+		}
+		if len(args) > 1 && w.isServerIP(args[1]) {
+			w.globals.storesServerIP = true
+		}
+		if !isMulti(args[len(args)-1]) {
+			sketch.doubt(false, warn)
+		}
+		return
+	}
+	var names []string
+	for _, field := range t.Fields {
+		if field.Key == nil {
+			continue
+		}
+		key, kind := w.literal(field.Key)
+		if kind == "" {
+			return // it may be any attribute
+		}
+		text, kind := w.literal(field.Value)
+		if a, ok := attributeNamed(key); ok {
+			sketch.set(a, text, kind)
+			continue
+		}
+		names = append(names, key)
+		if w.isServerIP(field.Value) {
+			w.globals.storesServerIP = true
+		}
+	}
+	for _, name := range names {
+		sketch.name = name
+		sketch.doubt(false, warn)
+	}
+}
+
+func (w *walker) doubtUpdate(args []ast.Expr, warn warner) {
+	if len(args) == 0 || isMulti(args[len(args)-1]) {
+		return
+	}
+	sketch := cookieSketch{attributes: map[cookieAttribute]*string{}}
+	sketch.name, _ = w.literal(args[0])
+	for n := 1; n+1 < len(args); n += 2 {
+		name, kind := w.literal(args[n])
+		a, ok := attributeNamed(name)
+		if kind == "" || !ok {
+			return
+		}
+		text, kind := w.literal(args[n+1])
+		sketch.set(a, text, kind)
+	}
+	sketch.doubt(true, warn)
+}
+
+// doubtSetCookie looks at a cookie that is written as a header.
+func (w *walker) doubtSetCookie(args []ast.Expr, warn warner) {
+	if !w.setsCookies() || len(args) < 2 {
+		return
+	}
+	if name, _ := w.literal(args[0]); luastr.Lower(strings.ReplaceAll(name, "_", "-")) != "set-cookie" {
+		return
+	}
+	line := w.sketch(args[1])
+	pair, rest, _ := strings.Cut(line, ";")
+	name, _, _ := strings.Cut(pair, "=")
+	sketch := cookieSketch{name: strings.TrimSpace(name), attributes: map[cookieAttribute]*string{}}
+	for part := range strings.SplitSeq(rest, ";") {
+		name, value, _ := strings.Cut(part, "=")
+		a, ok := attributeNamed(strings.TrimSpace(name))
+		value = strings.TrimSpace(value)
+		switch {
+		case strings.Contains(name, unknownText):
+			return
+		case ok && strings.Contains(value, unknownText):
+			sketch.attributes[a] = nil
+		case ok:
+			sketch.attributes[a] = &value
+		}
+	}
+	sketch.doubt(false, warn)
+}
+
+// unknownText stands for what is not known of a text.
+const unknownText = "\x00"
+
+// sketch returns a text with unknownText in place of what is not constant.
+func (w *walker) sketch(e ast.Expr) string {
+	if op, ok := e.(*ast.StringConcatOpExpr); ok {
+		return w.sketch(op.Lhs) + w.sketch(op.Rhs)
+	}
+	if text, kind := w.literal(e); kind != "" {
+		return text
+	}
+	return unknownText
+}
