@@ -96,9 +96,10 @@ type HashKeyer interface {
 
 // A PersistenceTeller is behind avi.pool.persistence.
 type PersistenceTeller interface {
-	// PersistenceResult is what came of the client's binding to a server:
-	// "hit", "miss", "expired", or "repin:" and why another server was
-	// taken. It is empty if nobody has asked for a binding.
+	// PersistenceResult is the outcome of the client's binding to a server:
+	// "hit", "miss", "expired", "joined", "nokey", "invalid", "ambiguous", or
+	// "repin:" and why another server was taken. It is empty if nobody has
+	// asked for a binding.
 	PersistenceResult() string
 }
 

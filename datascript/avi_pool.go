@@ -247,10 +247,11 @@ func poolCHash(c call) int {
 	return 0
 }
 
-// persistence() returns what came of the client's binding to a server: "hit",
-// "miss", "expired", or "repin:" and why another server was taken, such as
-// "repin:down"; nil if nobody has asked for a binding. Before a server is
-// chosen it tells how look-ups of entries have ended. It is an extension.
+// persistence() returns the outcome of the client's binding to a server:
+// "hit", "miss", "expired", "joined", "nokey", "invalid", "ambiguous", or
+// "repin:" and why another server was taken, such as "repin:down"; nil if
+// nobody has asked for a binding. Before a server is chosen it is the outcome
+// of the look-ups of entries. It is an extension.
 func poolPersistence(c call) int {
 	if result := ability[PersistenceTeller](c).PersistenceResult(); result != "" {
 		return c.retString(result)
