@@ -20,6 +20,8 @@ type fact struct {
 	assigned int
 	value    ast.Expr // assigned last; nil if that is not a single expression
 	serverIP bool     // what avi.pool.server_ip returns, or may be
+	lookedUp bool     // what avi.vs.table_lookup returns, or may be
+	asked    bool     // whether it is missing
 }
 
 // note notes that a variable is assigned.
@@ -38,6 +40,42 @@ func (w *walker) note(name string, value ast.Expr) {
 	f.assigned++
 	f.value = value
 	f.serverIP = f.serverIP || w.isServerIP(value)
+	f.lookedUp = f.lookedUp || w.isLookedUp(value)
+}
+
+// noteCondition notes which variables a script asks for being missing.
+func (w *walker) noteCondition(e ast.Expr) {
+	switch e := e.(type) {
+	case *ast.LogicalOpExpr:
+		w.noteCondition(e.Lhs)
+		w.noteCondition(e.Rhs)
+	case *ast.UnaryNotOpExpr:
+		w.noteMissing(e.Expr)
+	case *ast.RelationalOpExpr:
+		if _, ok := e.Rhs.(*ast.NilExpr); ok && e.Operator == "==" {
+			w.noteMissing(e.Lhs)
+		}
+	}
+}
+
+func (w *walker) noteMissing(e ast.Expr) {
+	if id, ok := e.(*ast.IdentExpr); ok && w.usesKnown && !w.rewriting {
+		if f := w.globals.facts[id.Value]; f != nil {
+			f.asked = true
+		}
+	}
+}
+
+// isLookedUp reports whether an expression may be the value of an entry.
+func (w *walker) isLookedUp(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.LogicalOpExpr:
+		return w.isLookedUp(e.Lhs) || w.isLookedUp(e.Rhs)
+	case *ast.FuncCallExpr:
+		path, _ := w.path(e.Func, maxPath)
+		return path == "avi.vs.table_lookup"
+	}
+	return false
 }
 
 // noteAll notes an assignment of several values.
@@ -106,7 +144,12 @@ func (w *walker) literal(e ast.Expr) (text, kind string) {
 
 // doubtCall looks at a call, which is about to be rewritten.
 func (w *walker) doubtCall(e *ast.FuncCallExpr) {
-	if !w.rewriting || e.Func == nil {
+	if e.Func == nil || !w.usesKnown {
+		return
+	}
+	if !w.rewriting {
+		path, _ := w.path(e.Func, maxPath)
+		w.globals.removes = w.globals.removes || path == "avi.vs.table_remove"
 		return
 	}
 	path, ok := w.path(e.Func, maxPath)
@@ -128,12 +171,26 @@ func (w *walker) doubtCall(e *ast.FuncCallExpr) {
 		if len(args) > 1 && w.isServerIP(args[1]) {
 			w.globals.storesServerIP = true
 		}
+		w.doubtSelect(args, warn)
 	case "avi.http.add_cookie", "avi.http.replace_cookie":
 		w.doubtCookie(args, warn)
 	case "avi.http.update_cookie":
 		w.doubtUpdate(args, warn)
 	case "avi.http.add_header", "avi.http.replace_header":
 		w.doubtSetCookie(args, warn)
+	}
+}
+
+// doubtSelect knows scripts that select the value of an entry, and store one
+// only where it was missing.
+func (w *walker) doubtSelect(args []ast.Expr, warn warner) {
+	if len(args) != 2 || w.globals.removes {
+		return
+	}
+	if id, ok := args[1].(*ast.IdentExpr); ok {
+		if f := w.globals.facts[id.Value]; f != nil && f.lookedUp && f.asked {
+			warn("the entry still names the server when that is down: pass both results of avi.vs.table_lookup on")
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ type globals struct {
 
 	facts          map[string]*fact // by name, of local variables as well
 	storesServerIP bool
+	removes        bool // entries of tables
 }
 
 // A prefill gives a slot the value of a predefined name that the script
@@ -255,6 +256,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 		s.Condition = w.expr(s.Condition)
 		w.locals = w.locals[:mark]
 	case *ast.IfStmt:
+		w.noteCondition(s.Condition)
 		s.Condition = w.expr(s.Condition)
 		w.block(s.Then)
 		w.block(s.Else)

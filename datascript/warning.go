@@ -22,8 +22,9 @@ func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Messag
 
 // Warnings returns what is doubtful in a script, by event and line: names
 // below avi that the API does not have or does not support, functions that an
-// event does not allow, lifetimes that are no number of seconds, and cookies
-// that browsers drop. It judges calls by constants, so it does not find all of
+// event does not allow, lifetimes that are no number of seconds, cookies that
+// browsers drop, and entries that never follow a client from a server that is
+// down. It judges calls by constants, so it does not find all of
 // them. The slice is the caller's.
 func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
 

@@ -55,6 +55,26 @@ pcall(avi.vs.table_insert, "t", ip, ip, true)`, []string{
 			`HTTP_RESP 12: avi.vs.table_refresh: "300" is the key, and the first argument is the table: an extension is a number, without quotes`,
 			`HTTP_RESP 13: avi.vs.table_insert: lifetime "true" is no number of seconds: nothing is stored`,
 		}},
+		{"selection by value", `-- HTTP_REQ
+server = avi.vs.table_lookup(avi.vs.client_ip())
+if server then avi.pool.select("p", server) end
+-- HTTP_RESP
+if avi.vs.client_ip() and not server then avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300) end`, []string{
+			"HTTP_REQ 3: avi.pool.select: the entry still names the server when that is down: pass both results of avi.vs.table_lookup on",
+		}},
+		{"selection by key", listing, nil},
+		{"selection by value, corrected", `-- HTTP_REQ
+server = avi.vs.table_lookup("t", avi.vs.client_ip())
+if server then avi.pool.select("p", server) end
+-- HTTP_RESP
+if not server or server ~= avi.pool.server_ip() then avi.vs.table_remove("t", avi.vs.client_ip()) end
+avi.vs.table_insert("t", avi.vs.client_ip(), avi.pool.server_ip(), 300)`, nil},
+		{"selection by value, and a session of the server's", `-- HTTP_REQ
+server = avi.vs.table_lookup(avi.http.get_cookie("id"))
+if server then avi.pool.select("p", server) end
+-- HTTP_RESP
+local id = avi.http.get_cookie("id", avi.HTTP_RESPONSE)
+if id then avi.vs.table_insert(id, avi.pool.server_ip(), 300) end`, nil},
 		{"good lifetimes", `-- HTTP_RESP
 local id, timeout, twice = avi.http.status(), "300", "5m"
 twice = 300
