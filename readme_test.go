@@ -296,6 +296,15 @@ func byAddress(r *http.Request, n int) {
 	}
 }
 
+// throughHandler sends requests to a virtual service without a connection.
+func throughHandler(vs *limpet.VirtualService) func(*http.Request) *http.Response {
+	return func(r *http.Request) *http.Response {
+		w := httptest.NewRecorder()
+		vs.ServeHTTP(w, r)
+		return w.Result()
+	}
+}
+
 // TestRecipesStick runs the script of the front page and those of the documents
 // that stick clients to servers, with real servers of which one dies.
 func TestRecipesStick(t *testing.T) {
@@ -370,11 +379,7 @@ func TestRecipesStick(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				f.stays(t, "http://www.example.com/", func(r *http.Request) *http.Response {
-					w := httptest.NewRecorder()
-					vs.ServeHTTP(w, r)
-					return w.Result()
-				}, tt.prepare)
+				f.stays(t, "http://www.example.com/", throughHandler(vs), tt.prepare)
 			})
 		}
 	}
