@@ -35,18 +35,13 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// The servers share an address, so the table remembers the port, too.
 	script, err := datascript.Compile("Referer", datascript.Chunk{Source: `
 -- HTTP Request Event --
 client = avi.http.get_header("Referer")
-server = client and avi.vs.table_lookup(client)
-if server then avi.pool.select("my_pool", server) end
+avi.pool.select("my_pool", avi.vs.table_lookup(client, 0))
 
 -- HTTP Response Event --
-if client and not server then
-   local ip, port = avi.pool.get_server_info()
-   avi.vs.table_insert(client, ip .. ":" .. port, 300)
-end`})
+if client then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end`})
 	if err != nil {
 		log.Fatal(err)
 	}
