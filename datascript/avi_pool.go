@@ -30,6 +30,7 @@ var poolEntries = []entry{
 // As an extension, server may be the key of a live entry in the default table
 // whose value names a server of the pool. An entry that the script has looked
 // up last counts as live in the rest of the event, unless it has removed it.
+// An address that several servers share is the key of that entry first.
 //
 // Lua passes both results of table_lookup on, so the remaining lifetime may
 // stand where the port belongs. If server and port are the results of the last
@@ -59,7 +60,14 @@ func poolSelect(c call) int {
 	if !ok && (port != 0 || !remainder) {
 		sel.addr, ok = c.findServer(pools, pool, server, port)
 	}
-	if !ok && !remainder {
+	if ok && sel.addr.Port() == 0 && sel.key == "" && c.found.isLive() && c.found.key == server && !c.engine.env.StrictSelect {
+		// The address of a client that runs where the servers do is a key,
+		// if the script has just looked it up.
+		if one, found := c.findEntry(pools, pool, c.found.value); found {
+			sel.addr, sel.key, sel.entry = one, server, c.found.value
+		}
+	}
+	if !ok && !remainder && !(port != 0 && isAddress(server)) { // an address with a port is no key
 		sel.key = server
 		sel.addr, sel.entry, ok = c.findByKey(pools, pool, server)
 	}

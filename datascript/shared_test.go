@@ -143,7 +143,7 @@ func TestSelectLookedUp(t *testing.T) {
 	entries := map[string]string{
 		"/bare": "127.0.0.1", "/first": "127.0.0.1:8081\x00", "/second": "127.0.0.1:8082\x00", "/third": "127.0.0.1:8083\x00",
 		"/plain": "127.0.0.1:8082", "/forged": "127.0.0.1:8083\x00\x00", "/word": "blue", "/elsewhere": "10.9.9.9",
-		"t/second": "127.0.0.1:8082\x00", "t/off": "127.0.0.1:7777\x00", "t/elsewhere": "10.9.9.9", "/off": "127.0.0.1:7777\x00",
+		"t/second": "127.0.0.1:8082\x00", "/127.0.0.1": "127.0.0.1:8082\x00", "t/off": "127.0.0.1:7777\x00", "t/elsewhere": "10.9.9.9", "/off": "127.0.0.1:7777\x00",
 	}
 	for _, tt := range []struct {
 		name   string
@@ -159,6 +159,12 @@ func TestSelectLookedUp(t *testing.T) {
 		{name: "by key, gone", pool: "moved", source: `avi.pool.select(pool, "first")`, want: `moved  key "first" entry "127.0.0.1:8081\x00"`},
 		{name: "by key, with its port", source: `avi.pool.select(pool, "plain")`, want: `local 127.0.0.1:8082 key "plain" entry "127.0.0.1:8082"`},
 		{name: "by key, forged", source: `avi.pool.select(pool, "forged")`, want: `server [forged] not found in pool "local"`},
+		{name: "by key, which is the address of the servers", source: `avi.vs.table_lookup("127.0.0.1") avi.pool.select(pool, "127.0.0.1")`,
+			want: `local 127.0.0.1:8082 key "127.0.0.1" entry "127.0.0.1:8082\x00"`},
+		{name: "by key, which is the address of the servers, removed", source: `avi.vs.table_lookup("127.0.0.1") avi.vs.table_remove("127.0.0.1") avi.pool.select(pool, "127.0.0.1")`,
+			want: `local 127.0.0.1:0`},
+		{name: "by key, which is the address of a server", pool: "alone", source: `avi.vs.table_lookup("127.0.0.1") avi.pool.select(pool, "127.0.0.1")`,
+			want: `alone 127.0.0.1:9081`},
 		{name: "by value", source: `avi.pool.select(pool, (avi.vs.table_lookup("second")))`, want: `local 127.0.0.1:8082`},
 		{name: "by value, of a named table", source: `local s = avi.vs.table_lookup("t", "second") avi.pool.select(pool, s)`, want: `local 127.0.0.1:8082`},
 		{name: "by value, forged", source: `local s = avi.vs.table_lookup("forged") avi.pool.select(pool, s)`,
