@@ -59,25 +59,25 @@ func httpCookie(t testing.TB, cfg persistence.HTTPCookieConfig) *persistence.HTT
 	return p
 }
 
-// A visitor is a client with an address and a cookie jar, as browsers have.
-type visitor struct {
+// A browser is a client with an address and a cookie jar, as browsers have.
+type browser struct {
 	addr string
 	jar  http.CookieJar
 }
 
-func newVisitor(t testing.TB, addr string) *visitor {
+func newBrowser(t testing.TB, addr string) *browser {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &visitor{addr, jar}
+	v := &browser{addr, jar}
 	v.jar.SetCookies(&url.URL{Scheme: "http", Host: "example.com", Path: "/"}, []*http.Cookie{{Name: "SESSION", Value: "session of " + addr}})
 	return v
 }
 
-// request returns a request of the visitor, with its cookies.
-func (v *visitor) request(path string) *http.Request {
+// request returns a request of the browser, with its cookies.
+func (v *browser) request(path string) *http.Request {
 	r := httptest.NewRequest("GET", "http://example.com"+path, nil)
 	r.RemoteAddr = v.addr
 	for _, c := range v.jar.Cookies(r.URL) {
@@ -87,7 +87,7 @@ func (v *visitor) request(path string) *http.Request {
 }
 
 // ask sends a request, keeps the cookies of the answer, and returns the record.
-func (v *visitor) ask(t testing.TB, vs *limpet.VirtualService, recs *records, path string) limpet.Record {
+func (v *browser) ask(t testing.TB, vs *limpet.VirtualService, recs *records, path string) limpet.Record {
 	t.Helper()
 	r := v.request(path)
 	w := httptest.NewRecorder()
@@ -134,11 +134,11 @@ func TestBindingPerTarget(t *testing.T) {
 			server := map[string]string{}
 			for round := range 6 {
 				for i := range clients {
-					v := newVisitor(t, fmt.Sprintf("192.0.2.%d:5000", i+1))
+					v := newBrowser(t, fmt.Sprintf("192.0.2.%d:5000", i+1))
 					if round == 0 {
-						visitors[t.Name()] = append(visitors[t.Name()], v)
+						browsers[t.Name()] = append(browsers[t.Name()], v)
 					}
-					v = visitors[t.Name()][i]
+					v = browsers[t.Name()][i]
 					for _, path := range []string{"/", "/api", "/shop", "/canary", "/api"} {
 						if path == "/canary" && round != 2 {
 							continue // one forced visit
@@ -169,8 +169,8 @@ func TestBindingPerTarget(t *testing.T) {
 	}
 }
 
-// visitors are those of a test, by its name.
-var visitors = map[string][]*visitor{}
+// browsers are those of a test, by its name.
+var browsers = map[string][]*browser{}
 
 // A group has the profile that its members have in common.
 func TestPoolPersistence(t *testing.T) {
@@ -207,7 +207,7 @@ func TestPoolPersistence(t *testing.T) {
 		Persistence: one, PoolPersistence: map[string]limpet.PersistenceProfile{"b": limpet.NoPersistence},
 	})
 	for path, want := range map[string]limpet.Persistence{"/": limpet.PersistenceMiss, "/b": limpet.PersistenceNone} {
-		if r := newVisitor(t, "192.0.2.1:1").ask(t, vs, recs, path); r.Persistence != want {
+		if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, path); r.Persistence != want {
 			t.Errorf("%s: %v, want %v", path, r.Persistence, want)
 		}
 	}
@@ -240,7 +240,7 @@ func TestParallelFirstRequests(t *testing.T) {
 					}
 					vs := newVirtualService(t, cfg)
 					for client := range 5 {
-						v := newVisitor(t, fmt.Sprintf("192.0.2.%d:1", client+1))
+						v := newBrowser(t, fmt.Sprintf("192.0.2.%d:1", client+1))
 						var wg sync.WaitGroup
 						for range parallel {
 							wg.Go(func() { vs.ServeHTTP(httptest.NewRecorder(), v.request("/")) })
@@ -287,7 +287,7 @@ func TestParallelRepick(t *testing.T) {
 						return ok(r)
 					}),
 				})
-				v := newVisitor(t, "192.0.2.1:1")
+				v := newBrowser(t, "192.0.2.1:1")
 				first := v.ask(t, vs, recs, "/")
 				mu.Lock()
 				dead[first.Server.String()] = true
@@ -349,7 +349,7 @@ func TestOpenExchangeRenews(t *testing.T) {
 					if runs {
 						defer running(t, vs)()
 					}
-					v := newVisitor(t, "192.0.2.1:1")
+					v := newBrowser(t, "192.0.2.1:1")
 					streamed := make(chan struct{})
 					go func() {
 						defer close(streamed)
@@ -415,7 +415,7 @@ func TestHitNeedsAnswer(t *testing.T) {
 			return ok(r)
 		}),
 	})
-	v := newVisitor(t, "192.0.2.1:1")
+	v := newBrowser(t, "192.0.2.1:1")
 	for i, want := range []limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceHit, limpet.PersistenceNone} {
 		refuse = i == 2
 		if r := v.ask(t, vs, recs, "/"); r.Persistence != want {
@@ -436,7 +436,7 @@ func TestFailingStore(t *testing.T) {
 		Persistence: clientIP(t, persistence.ClientIPConfig{Sessions: failingSessions{broken}, Table: "x"}),
 	})
 	for range 3 {
-		if r := newVisitor(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Status != 200 || !errors.Is(r.Error, broken) || r.Persistence != limpet.PersistenceMiss {
+		if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Status != 200 || !errors.Is(r.Error, broken) || r.Persistence != limpet.PersistenceMiss {
 			t.Errorf("status %d, error %v, %v", r.Status, r.Error, r.Persistence)
 		}
 	}

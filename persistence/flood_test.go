@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -89,7 +90,7 @@ func TestFloodLeavesClients(t *testing.T) {
 		{"clients that come rarely, used once", floodPlan{uses: 1, back: 0.9, lost: 5, newLost: 1}},
 	} {
 		for _, capacity := range []int{131_072, 2_000} {
-			t.Run(tt.name, func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, %d entries", tt.name, capacity), func(t *testing.T) {
 				if raceEnabled || testing.Short() {
 					capacity = min(capacity, 8_000)
 				}

@@ -189,7 +189,7 @@ func TestOwnersAgainstCount(t *testing.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			o := Options{
 				MaxEntries:  rapid.IntRange(1, 12).Draw(t, "MaxEntries"),
-				MaxPerOwner: rapid.IntRange(1, 6).Draw(t, "MaxPerOwner"),
+				MaxPerOwner: rapid.IntRange(0, 6).Draw(t, "MaxPerOwner"),
 				Owner:       byPrefix,
 				WhenFull:    rapid.SampledFrom([]WhenFull{EvictUnused, RefuseNew}).Draw(t, "WhenFull"),
 			}
@@ -218,10 +218,13 @@ func TestOwnersAgainstCount(t *testing.T) {
 					table.Put(k, 0, time.Duration(rapid.IntRange(1, 10).Draw(t, "lifetime"))*time.Second)
 					by := byPrefix(k)
 					for _, owner := range evictedOwners {
-						if by != "" && owner != by && before[owner] < before[by] {
+						if owner != by && before[owner] < before[by] {
 							t.Fatalf("%q pushed out an entry of %q: %v", k, owner, before)
 						}
 					}
+				},
+				"claim": func(t *rapid.T) {
+					Claim(table, key.Draw(t, "key"), rapid.IntRange(1, 2).Draw(t, "value"), rapid.IntRange(0, 2).Draw(t, "instead"), time.Minute)
 				},
 				"lookup": func(t *rapid.T) { table.Lookup(key.Draw(t, "key"), time.Second) },
 				"remove": func(t *rapid.T) { table.Remove(key.Draw(t, "key")) },
