@@ -40,18 +40,12 @@ func (s *snapshot) warn() {
 			continue
 		}
 		for _, script := range s.Scripts {
-			if storesServerIP(script) {
+			if script.StoresServerIP() {
 				s.Logger.Warn("script stores an address that servers share", slog.String("vs", s.Name), slog.String("pool", name),
 					slog.String("script", script.Name()), slog.String("address", addr), slog.Int("servers", n))
 			}
 		}
 	}
-}
-
-// storesServerIP reports whether a script stores the address of its server
-// without the port.
-func storesServerIP(s Script) bool {
-	return false
 }
 
 // sharedAddress returns an address that several servers of a pool have, and how

@@ -60,10 +60,11 @@ func poolSelect(c call) int {
 	if !ok && (port != 0 || !remainder) {
 		sel.addr, ok = c.findServer(pools, pool, server, port)
 	}
-	if ok && sel.addr.Port() == 0 && sel.key == "" && c.found.isLive() && c.found.key == server && !c.engine.env.StrictSelect {
+	if ok && sel.key == "" && port == 0 && c.found.isLive() && c.found.key == server && !c.engine.env.StrictSelect {
 		// The address of a client that runs where the servers do is a key,
 		// if the script has just looked it up.
-		if one, found := c.findEntry(pools, pool, c.found.value); found {
+		_, shared, _ := c.find(pools, pool, server, 0)
+		if one, found := c.findEntry(pools, pool, c.found.value); shared && found {
 			sel.addr, sel.key, sel.entry = one, server, c.found.value
 		}
 	}

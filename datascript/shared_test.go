@@ -162,7 +162,7 @@ func TestSelectLookedUp(t *testing.T) {
 		{name: "by key, which is the address of the servers", source: `avi.vs.table_lookup("127.0.0.1") avi.pool.select(pool, "127.0.0.1")`,
 			want: `local 127.0.0.1:8082 key "127.0.0.1" entry "127.0.0.1:8082\x00"`},
 		{name: "by key, which is the address of the servers, removed", source: `avi.vs.table_lookup("127.0.0.1") avi.vs.table_remove("127.0.0.1") avi.pool.select(pool, "127.0.0.1")`,
-			want: `local 127.0.0.1:0`},
+			want: `local 127.0.0.1:8082`},
 		{name: "by key, which is the address of a server", pool: "alone", source: `avi.vs.table_lookup("127.0.0.1") avi.pool.select(pool, "127.0.0.1")`,
 			want: `alone 127.0.0.1:9081`},
 		{name: "by value", source: `avi.pool.select(pool, (avi.vs.table_lookup("second")))`, want: `local 127.0.0.1:8082`},
