@@ -232,7 +232,7 @@ func FuzzCookiePairs(f *testing.F) {
 	f.Add(";;S=;\tS\t=\t\"\"")                            // empty ones
 	f.Fuzz(func(t *testing.T, line string) {
 		var want []string
-		for _, pair := range strings.Split(line, ";") {
+		for pair := range strings.SplitSeq(line, ";") {
 			i := strings.IndexByte(pair, '=')
 			if i < 0 || strings.Trim(pair[:i], " \t") != "S" {
 				continue
@@ -265,7 +265,7 @@ func FuzzPathParameters(f *testing.F) {
 		}
 		raw, _, _ := strings.Cut(path, "?")
 		var want []string
-		for _, segment := range strings.Split(raw, "/") {
+		for segment := range strings.SplitSeq(raw, "/") {
 			for _, parameter := range strings.Split(segment, ";")[1:] {
 				name, value, _ := strings.Cut(parameter, "=")
 				if value, err := url.PathUnescape(value); err == nil && asciiLower(name) == "jsessionid" {

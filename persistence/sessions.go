@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 // Two more methods are used if there are any: PutIdle, as Store has it, which MaxAge requires, and
 // CountByValue(ctx, table) (map[string]int, error), without which a profile cannot count. With MaxAge a
 // new client is bound in two calls; should another instance bind it to another server between them,
-// the first one applies.
+// the first one applies. A shared store may have to be asked at each look-up of such a binding.
 type Sessions interface {
 	// Lookup returns a live value and what is left of its lifetime.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
@@ -117,10 +118,8 @@ func (s *sessions[K]) setTargets(names []string, has func(target, server string)
 	defer s.mu.Unlock()
 	kept := maps.Clone(*s.targets.Load())
 	maps.DeleteFunc(kept, func(name string, t *target[K]) bool {
-		for _, wanted := range names {
-			if name == wanted {
-				return false
-			}
+		if slices.Contains(names, name) {
+			return false
 		}
 		if t.table != nil {
 			for range t.table.All() {
