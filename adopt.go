@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // adopt lets what is new in s take over what the objects of the same names hold
@@ -30,6 +31,21 @@ type profileAdopter interface{ Adopt(old any) bool }
 
 // warn logs what is valid but will lose clients.
 func (s *snapshot) warn() {
+	cookies := map[*persistence.HTTPCookie]int{}
+	for _, t := range s.targets {
+		if p, ok := t.profile.(*persistence.HTTPCookie); ok {
+			cookies[p]++
+		}
+	}
+	const many = 16
+	for p, n := range cookies {
+		if n > many {
+			s.Logger.Warn("a cookie for each of many pools; a table needs none", slog.String("vs", s.Name), slog.Int("pools", n))
+		}
+		if p.HasRandomKey() {
+			s.Logger.Warn("persistence cookies have no configured keys: clients lose their servers at the next start", slog.String("vs", s.Name))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
 		t := s.targets[name]
 		if t.pool == nil {

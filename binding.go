@@ -29,6 +29,7 @@ type binding struct {
 	claims bool
 	// joined means that another request bound the client first.
 	joined bool
+	source persistence.Source // where text was found
 	kept   kept
 }
 
@@ -50,7 +51,11 @@ func (tx *Transaction) boundServer(t *target) (server netip.AddrPort, member *lb
 // findBinding asks the profile of a target for the client's server.
 func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lbpool.Pool) {
 	b := &tx.binding
-	text, remaining, err := t.profile.Find(tx.r, tx.client.Addr(), t.name)
+	r := tx.r
+	if b.source = t.source; b.source == "" { // who knows needs a way to say so
+		r = r.WithContext(tx.shared)
+	}
+	text, remaining, err := t.profile.Find(r, tx.client.Addr(), t.name)
 	b.profiled, b.claims, b.text = true, t.claimer != nil, text
 	switch {
 	case errors.Is(err, persistence.ErrNoKey):
@@ -76,6 +81,12 @@ func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 	}
 	return b.server.Addr(), member
 }
+
+// A sourceRecorder is a transaction whose binding is looked up in a store.
+type sourceRecorder Transaction
+
+// NoteSource implements [persistence.SourceRecorder].
+func (s *sourceRecorder) NoteSource(source persistence.Source) { s.binding.source = source }
 
 // startBinding lets the profile have its say when a server is chosen, and
 // keeps the binding alive for as long as the exchange lasts.
@@ -264,6 +275,13 @@ func (tx *Transaction) concludeBinding() {
 	tx.endBinding()
 	r, b := &tx.record, &tx.binding
 	r.Persistence, r.Joined = tx.persistence(), b.joined
+	switch {
+	case tx.looked != PersistenceHit:
+	case b.profiled:
+		r.BindingSource = b.source
+	default:
+		r.BindingSource = persistence.FromScript
+	}
 	if r.Persistence == PersistenceHit && tx.route.Tried > 0 && !tx.answered {
 		r.Persistence = PersistenceNone
 	}

@@ -212,6 +212,7 @@ type snapshot struct {
 	targets     map[string]*target // pools and groups, by name
 	// defaultTarget is that of defaultPool.
 	defaultTarget *target
+	strippers     []cookieStripper // the profiles with cookies that servers do not get
 	network       *policy.NetworkSecurity
 	security      *policy.HTTPSecurity
 	request       *policy.HTTPRequest

@@ -177,6 +177,9 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 			h[name] = values
 		}
 	}
+	for _, p := range tx.s.strippers {
+		p.StripRequest(h)
+	}
 	removeListed(h, r.Header["Connection"])
 	if hasToken(r.Header["Te"], "trailers") {
 		h["Te"] = onlyTrailers

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -80,6 +81,11 @@ type Record struct {
 	// one followed: Persistence is then PersistenceJoined, or why the server
 	// that the client was bound to before could not be had.
 	Joined bool
+	// BindingSource says where the client's server was found, "" if it was not: in
+	// "memory", in the "near" cache of a "store" that was not asked, in the store,
+	// in what is "local" while that is away, in a "cookie", in the configuration's
+	// "map", or by a "script".
+	BindingSource persistence.Source
 
 	// Log are the lines of avi.vs.log, with their places.
 	Log []string

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // A PersistenceProfile binds clients to servers. It must be safe for
@@ -95,7 +96,8 @@ type target struct {
 	claimer PersistenceClaimer // profile, if it is one; likewise the next ones
 	keeper  PersistenceKeeper
 	counter PersistenceCounter
-	kept    *keptList // of keeper
+	kept    *keptList          // of keeper
+	source  persistence.Source // where profile finds bindings; "" if that is told with each look-up
 
 	outcomes *outcomes // shared by all configurations
 }
@@ -197,12 +199,22 @@ func (s *snapshot) compileTargets(vs *VirtualService, fault func(string, error))
 		if t.keeper != nil {
 			t.kept = vs.keeper.list(t.keeper.Timeout())
 		}
+		if p, ok := t.profile.(interface{ Source() persistence.Source }); ok {
+			t.source = p.Source()
+		}
+		if p, ok := t.profile.(cookieStripper); ok && !slices.Contains(s.strippers, p) {
+			s.strippers = append(s.strippers, p)
+		}
 		t.outcomes = vs.outcomesOf(t.name)
 	}
 	if s.defaultPool != nil { // else there is none, or the name is wrong
 		s.defaultTarget = s.targets[s.defaultPool.Name()]
 	}
 }
+
+// A cookieStripper is a profile with cookies of its own, which it takes out of
+// the header of a request to a server.
+type cookieStripper interface{ StripRequest(h http.Header) }
 
 // A targetedProfile is a profile that wants to know for which targets it is
 // used: the default one, or the only one, and all. has reports whether a target

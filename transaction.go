@@ -14,6 +14,7 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // A Transaction is one request on its way through a virtual service, and its
@@ -97,8 +98,14 @@ type sharedWithPools struct {
 
 // Value implements context.Context.
 func (sh *shared) Value(key any) any {
-	if key == (transactionKey{}) {
+	switch key {
+	case transactionKey{}:
 		return sh.tx.Load()
+	case persistence.SourceRecorderKey{}:
+		if tx := sh.tx.Load(); tx != nil {
+			return (*sourceRecorder)(tx)
+		}
+		return nil
 	}
 	return sh.Context.Value(key)
 }

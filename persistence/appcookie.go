@@ -213,6 +213,10 @@ func (p *AppCookie) Keep(r *http.Request, _ netip.Addr, target string) error {
 	return err
 }
 
+// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions know, who tell it
+// with each look-up by [NoteSource].
+func (p *AppCookie) Source() Source { return p.sessions.source() }
+
 // Timeout returns how long a session without requests is remembered.
 func (p *AppCookie) Timeout() time.Duration { return p.sessions.timeout }
 

@@ -132,6 +132,10 @@ func (p *ClientIP) Keep(r *http.Request, client netip.Addr, target string) error
 	return p.clients.keep(r, target, p.key(client))
 }
 
+// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions know, who tell it
+// with each look-up by [NoteSource].
+func (p *ClientIP) Source() Source { return p.clients.source() }
+
 // Timeout returns how long a client without requests is remembered.
 func (p *ClientIP) Timeout() time.Duration { return p.clients.timeout }
 

@@ -3,6 +3,8 @@ package persistence
 import (
 	"context"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 // countWidth is how many places are examined while a lock is held.
@@ -48,7 +50,7 @@ func (s *Store) CountByValue(_ context.Context, table string) (map[string]int, e
 	}
 	counts := CountByValue(t)
 	for value, n := range counts {
-		if text := shown(value); text != value {
+		if text := exactaddr.Shown(value); text != value {
 			delete(counts, value)
 			counts[text] += n
 		}

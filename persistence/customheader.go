@@ -67,9 +67,11 @@ func (p *CustomHeader) Find(r *http.Request, _ netip.Addr, _ string) (server str
 	if !ok {
 		return "", 0, nil
 	}
-	NoteSource(r.Context(), FromMap)
 	return server, endless, nil
 }
+
+// Source returns [FromMap].
+func (p *CustomHeader) Source() Source { return FromMap }
 
 // Bind does nothing: which client belongs to which server is up to the clients. The error is always
 // nil.

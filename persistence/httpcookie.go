@@ -297,6 +297,12 @@ func isTokenByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
+// Source returns [FromCookie].
+func (p *HTTPCookie) Source() Source { return FromCookie }
+
+// HasRandomKey reports whether no key is configured, so that cookies are good until the program ends.
+func (p *HTTPCookie) HasRandomKey() bool { return p.random }
+
 // Find returns the server that the request's cookie for the target names, and what is left of its time:
 // less than zero if it was over so long ago. The error is [ErrInvalidCookie] if there are cookies of
 // its name and none can be opened.
@@ -305,7 +311,6 @@ func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server 
 	l := p.look(r, p.target(target), now)
 	switch {
 	case l.found:
-		NoteSource(r.Context(), FromCookie)
 		return l.cookie.server, p.left(l.cookie, now), nil
 	case l.invalid && !l.opened:
 		return "", 0, ErrInvalidCookie

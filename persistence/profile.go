@@ -34,6 +34,7 @@ import (
 //     nothing.
 //   - Adopt(old) makes a profile that has not been used yet take over what an old one of the same
 //     kind and identity keeps, and reports whether they agree in these.
+//   - Source() returns where bindings are found, "" if a store tells it by [NoteSource].
 //   - StripRequest(h) takes the profile's own cookies out of the header of a request to a server.
 
 // Errors of the profiles. No request should fail because of them.
@@ -69,6 +70,8 @@ const (
 	FromCookie Source = "cookie"
 	// FromMap is the configuration, as with [CustomHeader].
 	FromMap Source = "map"
+	// FromScript is what a script has looked up.
+	FromScript Source = "script"
 )
 
 // A SourceRecorder notes where the binding of a request was found. The last call applies.

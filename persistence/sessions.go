@@ -101,6 +101,9 @@ func (s *sessions[K]) target(name string) *target[K] {
 		t.table = s.make()
 	} else {
 		t.name = "profile/" + sessionNames.Replace(s.name) + "/" + name
+		if r, ok := s.shared.(interface{ Reserve(tables ...string) }); ok {
+			r.Reserve(t.name)
+		}
 	}
 	more := maps.Clone(*s.targets.Load())
 	more[strings.Clone(name)] = t
@@ -315,6 +318,14 @@ func (s *sessions[K]) count(ctx context.Context, target string, servers []string
 		n += counts[server]
 	}
 	return n, nil
+}
+
+// source returns where bindings are found, "" if that depends on the store.
+func (s *sessions[K]) source() Source {
+	if _, ok := s.shared.(*Store); ok || s.shared == nil {
+		return FromMemory
+	}
+	return ""
 }
 
 // stats returns the sum of the counters of the tables in memory.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"iter"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 // A Store holds the persistence tables of one virtual service: named tables of strings. The table
@@ -37,6 +38,8 @@ type Store struct {
 
 	onDelete func(table, key, value string, cause DeletionCause) // guarded by mu
 	given    Stats                                               // of tables given up; guarded by mu
+	reserves map[string]bool                                     // names of Reserve; guarded by mu
+	reserved atomic.Int64                                        // how many these are
 
 	refusedLifetime, refusedEntry, refusedTable atomic.Uint64
 
@@ -326,23 +329,12 @@ func (s *Store) Stats() Stats {
 // always nil.
 func (s *Store) Range(_ context.Context, table string, f func(key string, e Entry[string]) bool) error {
 	for key, e := range s.All(table) {
-		e.Value = shown(e.Value)
+		e.Value = exactaddr.Shown(e.Value)
 		if !f(key, e) {
 			break
 		}
 	}
 	return nil
-}
-
-// shown returns a value as it is meant to be read. Scripts store the address of a server; where that
-// is the address of several, the entry has its port as well, and a zero byte as a sign of that.
-func shown(value string) string {
-	if text, ok := strings.CutSuffix(value, "\x00"); ok {
-		if _, err := netip.ParseAddrPort(text); err == nil {
-			return text
-		}
-	}
-	return value
 }
 
 // TableStats returns the counters of one table, all zero if it does not exist.
@@ -394,7 +386,7 @@ func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table
 	if t := s.table(name); t != nil {
 		return t
 	}
-	if len(*s.named.Load()) >= o.MaxTables {
+	if len(*s.named.Load())-int(s.reserved.Load()) >= o.MaxTables {
 		s.sweepNamed() // which calls back, so without the lock
 	}
 	s.mu.Lock()
@@ -404,16 +396,41 @@ func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table
 		return t
 	}
 	more := maps.Clone(named)
-	if len(more) >= o.MaxTables && !s.giveUpLocked(more) {
+	if len(more)-len(s.reserves) >= o.MaxTables && !s.giveUpLocked(more) {
 		s.refusedTable.Add(1)
 		return nil
 	}
+	return s.makeLocked(more, name)
+}
+
+// makeLocked adds a table to named, which takes the place of the tables there are.
+func (s *Store) makeLocked(named map[string]*Table[string, string], name string) *Table[string, string] {
 	t := s.newTable()
 	name = strings.Clone(name)
-	more[name] = t
+	named[name] = t
 	s.observeLocked(name, t)
-	s.named.Store(&more)
+	s.named.Store(&named)
 	return t
+}
+
+// Reserve makes tables that do not count for MaxTables and are not given up when they are empty. It is
+// for names that the program chooses; profiles call it for theirs.
+func (s *Store) Reserve(tables ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range tables {
+		if name == "" || s.reserves[name] {
+			continue
+		}
+		if s.reserves == nil {
+			s.reserves = make(map[string]bool)
+		}
+		s.reserves[strings.Clone(name)] = true
+		s.reserved.Add(1)
+		if named := *s.named.Load(); named[name] == nil {
+			s.makeLocked(maps.Clone(named), name)
+		}
+	}
 }
 
 // sweepNamed frees some expired entries of the named tables, now and then.
@@ -431,7 +448,7 @@ func (s *Store) sweepNamed() {
 // in the sums.
 func (s *Store) giveUpLocked(named map[string]*Table[string, string]) bool {
 	for name, t := range named {
-		if t.closeIfEmpty() {
+		if !s.reserves[name] && t.closeIfEmpty() {
 			delete(named, name)
 			s.given.add(t.Stats())
 			return true

@@ -492,3 +492,36 @@ func TestTablesSorted(t *testing.T) {
 		t.Errorf("Tables = %q", got)
 	}
 }
+
+// Tables of profiles used to count among those that clients may cause: where
+// scripts had made 64 of them, profiles remembered nobody.
+func TestReservedTables(t *testing.T) {
+	ctx := t.Context()
+	s := NewStore(Options{MaxTables: 3})
+	s.Reserve("profile/a", "profile/b", "")
+	for i := range 10 {
+		if ok, err := s.Insert(ctx, "client "+strconv.Itoa(i), "k", "v", time.Minute); ok != (i < 3) || err != nil {
+			t.Errorf("table %d: %v, %v", i, ok, err)
+		}
+	}
+	s.Reserve("profile/c", "profile/a")
+	for _, table := range []string{"profile/a", "profile/b", "profile/c"} {
+		if ok, _ := s.Put(ctx, table, "k", "v", time.Minute); !ok {
+			t.Errorf("%s keeps nothing", table)
+		}
+		if err := s.Remove(ctx, table, "k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Remove(ctx, "client 0", "k"); err != nil {
+		t.Fatal(err)
+	}
+	if ok, _ := s.Insert(ctx, "another", "k", "v", time.Minute); !ok { // in the place of "client 0"
+		t.Error("an empty table is in the way")
+	}
+	for _, table := range []string{"profile/a", "profile/b", "profile/c"} {
+		if ok, _ := s.Put(ctx, table, "k", "v", time.Minute); !ok {
+			t.Errorf("%s was given up", table)
+		}
+	}
+}

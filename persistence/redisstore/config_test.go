@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -63,7 +62,7 @@ func TestConfigFaults(t *testing.T) {
 func TestSecretIsNeverPrinted(t *testing.T) {
 	const secret = "hunter2"
 	server := redistest.Start(t, "--requirepass", "another")
-	var log bytes.Buffer
+	var log lockedBuffer
 	c := Config{Addresses: []string{server.Addr}, Username: "u", Password: secret, WhenDown: FailClosed}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&log, format+format+format, c, &c, c.Password)

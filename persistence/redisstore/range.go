@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 
+	"github.com/limpetlb/limpet/internal/exactaddr"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -36,11 +35,11 @@ func (s *Store) Range(ctx context.Context, table string, f func(key string, e pe
 			return true
 		}
 		seen[hash] = struct{}{}
-		return f(key, persistence.Entry[string]{Value: shown(value), Remaining: left})
+		return f(key, persistence.Entry[string]{Value: exactaddr.Shown(value), Remaining: left})
 	})
 	if local != nil {
 		for key, e := range local.All(table) {
-			e.Value = shown(e.Value)
+			e.Value = exactaddr.Shown(e.Value)
 			if !f(key, e) {
 				break
 			}
@@ -90,7 +89,7 @@ func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int,
 	}
 	counts := make(map[string]int, len(byValue))
 	for value, n := range byValue {
-		counts[shown(value)] += n
+		counts[exactaddr.Shown(value)] += n
 	}
 	return counts, nil
 }
@@ -129,16 +128,6 @@ func (s *Store) sweep(ctx context.Context, table string) error {
 		s.sweeps[table] = cursor
 	}
 	return nil
-}
-
-// shown returns a value without the zero byte after an address and port, which says that the address alone would not do.
-func shown(value string) string {
-	if text, ok := strings.CutSuffix(value, "\x00"); ok {
-		if _, err := netip.ParseAddrPort(text); err == nil {
-			return text
-		}
-	}
-	return value
 }
 
 // pages calls f for the groups of two or three strings in the pages that a verb returns until f returns false.

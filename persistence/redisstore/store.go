@@ -295,6 +295,7 @@ func (s *Store) lookup(ctx context.Context, table, key string, extend time.Durat
 	}
 	if value, left, ok := s.nearOf(table).lookup(table, key); ok && s.gain(left, extend) <= s.config.MinExtension {
 		s.nearHits.Add(1)
+		persistence.NoteSource(ctx, persistence.FromNear)
 		return value, left, true, nil, nil
 	}
 	extend = min(max(extend, 0), o.MaxLifetime)
@@ -307,9 +308,13 @@ func (s *Store) lookup(ctx context.Context, table, key string, extend time.Durat
 		args: []string{micros(extend), micros(s.config.MinExtension), returns},
 	}
 	a, local, err := s.ask(ctx, c)
+	if local != nil {
+		persistence.NoteSource(ctx, persistence.FromLocal)
+	}
 	if local != nil || err != nil || a.status != statusFound {
 		return "", 0, false, local, err
 	}
+	persistence.NoteSource(ctx, persistence.FromStore)
 	value, err = a.text(0)
 	n, err2 := a.number(1)
 	return value, time.Duration(n) * time.Microsecond, true, nil, errors.Join(err, err2)
