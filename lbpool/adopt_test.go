@@ -343,7 +343,7 @@ func TestAdoptUnderTraffic(t *testing.T) {
 			var mu sync.Mutex
 			pools := []*Pool{build(steps[0])}
 			list := pools[0].Servers()
-			any := func() (*Pool, Hint) {
+			draw := func() (*Pool, Hint) {
 				mu.Lock()
 				defer mu.Unlock()
 				var h Hint
@@ -357,7 +357,7 @@ func TestAdoptUnderTraffic(t *testing.T) {
 			for range 8 {
 				group.Go(func() {
 					for ctx.Err() == nil {
-						p, h := any()
+						p, h := draw()
 						l, err := p.AcquireWait(ctx, h)
 						if err != nil {
 							if !errors.Is(err, context.Canceled) {
