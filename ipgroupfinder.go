@@ -52,3 +52,10 @@ func (f *IPGroupFinder) Find(context.Context) ([]lbpool.ServerConfig, error) {
 
 // String tells what is asked.
 func (f *IPGroupFinder) String() string { return fmt.Sprintf("ip group %q of %p", f.Group, f.Groups) }
+
+// Same reports whether other is an *IPGroupFinder that asks the same set for
+// the same group.
+func (f *IPGroupFinder) Same(other lbpool.Finder) bool {
+	o, ok := other.(*IPGroupFinder)
+	return ok && o != nil && *f == *o
+}
