@@ -193,8 +193,11 @@ func TestAdoptQueue(t *testing.T) {
 		}
 		mustAdopt(t, p, old)
 		synctest.Wait()
-		if n := p.Stats().Waiting; n != 3 || len(order) != 1 {
-			t.Errorf("%d wait and %d are served, want three and one: there is one more place", n, len(order))
+		mu.Lock()
+		served := len(order)
+		mu.Unlock()
+		if n := p.Stats().Waiting; n != 3 || served != 1 {
+			t.Errorf("%d wait and %d are served, want three and one: there is one more place", n, served)
 		}
 		time.Sleep(time.Minute)
 		mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,15 +203,19 @@ func TestDrainWhileNotKnown(t *testing.T) {
 		list[0].Name, list[0].Hostname = "a", "a.example"
 		p := mustPool(t, Config{Servers: list, Drain: DrainPolicy{KeepBound: true}})
 		defer running(t, p)()
-		n, fault, asked, names := 0, errors.New("store is away"), 0, ""
+		var mu sync.Mutex
+		fault, asked, names := errors.New("store is away"), 0, ""
 		defer p.CountBound(func(_ context.Context, servers ...string) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			asked++
 			names = fmt.Sprint(servers)
-			return n, fault
+			return 0, fault
 		}, 5*time.Second)()
 		s := p.Servers()[0]
 		s.Drain(time.Hour)
 		time.Sleep(10 * time.Minute)
+		mu.Lock()
 		if s.State() != Draining || names != "[10.0.0.1:80 10.0.0.1 a a.example]" {
 			t.Errorf("%s while nobody knows; asked for %s", s.State(), names)
 		}
@@ -218,13 +223,16 @@ func TestDrainWhileNotKnown(t *testing.T) {
 			t.Errorf("asked %d times in ten minutes, want once in 5 s", asked)
 		}
 		fault = nil
+		mu.Unlock()
 		time.Sleep(10 * time.Second)
 		if s.State() != Disabled {
 			t.Errorf("%s once nobody is bound", s.State())
 		}
 		// The time-out ends it in any case.
 		s.Enable()
+		mu.Lock()
 		fault = errors.New("store is away")
+		mu.Unlock()
 		s.Drain(time.Minute)
 		time.Sleep(time.Minute + time.Second)
 		if s.State() != Disabled {

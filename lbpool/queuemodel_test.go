@@ -239,6 +239,9 @@ func TestQueueWithRates(t *testing.T) {
 		if took := time.Since(start); took < 19*time.Second || took > 21*time.Second {
 			t.Errorf("4,000 requests took %s at 200 a second", took)
 		}
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		for at, i := range served {
 			if at-i > 4 || i-at > 4 {
 				t.Fatalf("request %d was served at place %d", i, at)
