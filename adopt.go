@@ -15,6 +15,11 @@ func (s *snapshot) adopt(old *snapshot) error {
 	if err := s.pools.Adopt(old.pools); err != nil {
 		return err
 	}
+	if now, ok := s.Tables.(*persistence.Store); ok {
+		if before, ok := old.Tables.(*persistence.Store); ok {
+			now.Adopt(before)
+		}
+	}
 	for name, t := range s.targets {
 		if before := old.targets[name]; before != nil && before.profile != nil && before.profile != t.profile {
 			if p, ok := t.profile.(profileAdopter); ok {

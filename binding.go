@@ -182,10 +182,10 @@ func bindServer(tx *Transaction) {
 	if server == nil {
 		return
 	}
-	if sel := &tx.selected; sel.key != "" && tx.repinned() {
-		// The entry named a server that could not be had. Of requests that
-		// find this out at the same time the first one wins.
-		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, serverValue(tx.route.Pool, server, sel.entry))
+	if sel := &tx.selected; sel.key != "" && (tx.repinned() || tx.route.Shared) {
+		// The entry named a server that could not be had, or one of several. Of
+		// requests that find this out at the same time the first one wins.
+		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, tx.serverValue(server, sel.entry))
 		if err != nil {
 			tx.record.Error = err
 		}
@@ -220,12 +220,12 @@ func serverAddr(name string) netip.AddrPort {
 // serverValue names a server the way an entry named the one before: with its
 // port or without. Without one, the port is kept all the same where servers of
 // the pool share the address, and scripts do not see it.
-func serverValue(pool *lbpool.Pool, s *lbpool.Server, like string) string {
+func (tx *Transaction) serverValue(s *lbpool.Server, like string) string {
 	if _, err := netip.ParseAddrPort(like); err == nil {
 		return s.Addr().String()
 	}
 	bare := s.Addr().Addr().String()
-	if _, shared, _ := pool.Lookup(bare, 0); shared {
+	if _, shared, _, _ := tx.s.pools.Find(tx.binding.target.name, bare, 0); shared {
 		return exactaddr.Value(s.Addr())
 	}
 	return bare

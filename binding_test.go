@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -462,3 +463,152 @@ func (f failingSessions) Touch(context.Context, string, string, time.Duration) (
 }
 
 func (f failingSessions) Remove(context.Context, string, string) error { return f.err }
+
+// Updates with everything built anew used to answer 503 until the new pools
+// were checked, and to forget all clients.
+func TestUpdateLosesNothing(t *testing.T) {
+	for name, newProfile := range profiles {
+		if name == "store" {
+			continue // it is made with a store of its own
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const updates, clients = 100, 20
+				recs := newRecords()
+				build := func() limpet.Config {
+					monitor := lbpool.HealthMonitor{Name: "m", Interval: 30 * time.Second, Checker: lbpool.CheckerFunc(func(ctx context.Context, _ netip.AddrPort) error {
+						time.Sleep(500 * time.Millisecond) // of virtual time
+						return nil
+					})}
+					pool := newPool(t, lbpool.Config{Name: "web", Servers: threeServers(0), Algorithm: lbpool.RoundRobin(), HealthMonitors: []lbpool.HealthMonitor{monitor}})
+					return limpet.Config{
+						Pools: []*lbpool.Pool{pool}, Persistence: newProfile(t), OnComplete: recs.add, Tables: persistence.NewStore(persistence.Options{}),
+						Scripts: []limpet.Script{onRequest(t, "count", `avi.vs.table_insert("seen", avi.vs.client_ip(), "yes", 3600)`)},
+						Transport: answering(func(r *http.Request) (*http.Response, error) {
+							time.Sleep(5 * time.Millisecond)
+							return naming(r)
+						}),
+					}
+				}
+				vs := newVirtualService(t, build())
+				stop := running(t, vs)
+				var wg sync.WaitGroup
+				var mu sync.Mutex
+				end := make(chan struct{})
+				for i := range clients {
+					b := newBrowser(t, fmt.Sprintf("192.0.2.%d:1", i+1))
+					wg.Go(func() {
+						server := ""
+						for range updates {
+							r := b.request("/")
+							w := httptest.NewRecorder()
+							vs.ServeHTTP(w, r)
+							b.jar.SetCookies(r.URL, w.Result().Cookies())
+							rec := w.Header().Get("X-Server")
+							mu.Lock()
+							if w.Code != 200 || server != "" && rec != server {
+								t.Errorf("status %d, server %s after %s", w.Code, rec, server)
+							}
+							mu.Unlock()
+							server = rec
+							time.Sleep(10 * time.Millisecond)
+						}
+					})
+				}
+				go func() {
+					wg.Wait()
+					close(end)
+				}()
+				for n := 0; ; n++ {
+					select {
+					case <-end:
+						stop()
+						for _, s := range vs.Stats().Persistence {
+							for outcome, n := range s.Outcomes {
+								if outcome != limpet.PersistenceHit && outcome != limpet.PersistenceMiss || outcome == limpet.PersistenceMiss && n != clients {
+									t.Errorf("%d × %v", n, outcome)
+								}
+							}
+						}
+						return
+					default:
+						if err := vs.Update(build()); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Servers do not get the cookies that are between limpet and its clients.
+func TestServersGetNoPersistenceCookie(t *testing.T) {
+	for _, pass := range []bool{false, true} {
+		got := ""
+		recs := newRecords()
+		vs := newVirtualService(t, limpet.Config{
+			Pools: []*lbpool.Pool{newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})}, OnComplete: recs.add,
+			Persistence: httpCookie(t, persistence.HTTPCookieConfig{PassToServers: pass}),
+			Transport: answering(func(r *http.Request) (*http.Response, error) {
+				got = r.Header.Get("Cookie")
+				return ok(r)
+			}),
+		})
+		b := newBrowser(t, "192.0.2.1:1")
+		b.ask(t, vs, recs, "/")
+		if r := b.ask(t, vs, recs, "/"); r.Persistence != limpet.PersistenceHit || r.BindingSource != persistence.FromCookie {
+			t.Errorf("%v from %v", r.Persistence, r.BindingSource)
+		}
+		if strings.Contains(got, persistence.DefaultCookieName) != pass || !strings.Contains(got, "SESSION=") {
+			t.Errorf("pass %v: the server got %q", pass, got)
+		}
+	}
+}
+
+// TestBindingSource is where the record says that a server was found.
+func TestBindingSource(t *testing.T) {
+	store := persistence.NewStore(persistence.Options{})
+	header, err := persistence.NewCustomHeader(persistence.CustomHeaderConfig{Name: "X-Server", Servers: map[string]string{"a": "10.0.0.1:80"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		profile limpet.PersistenceProfile
+		scripts []limpet.Script
+		want    persistence.Source
+	}{
+		{"memory", clientIP(t, persistence.ClientIPConfig{}), nil, persistence.FromMemory},
+		{"store in memory", clientIP(t, persistence.ClientIPConfig{Sessions: store, Table: "x"}), nil, persistence.FromMemory},
+		{"another store", clientIP(t, persistence.ClientIPConfig{Sessions: notingSessions{store}, Table: "y"}), nil, persistence.FromNear},
+		{"map", header, nil, persistence.FromMap},
+		{"script", nil, []limpet.Script{compile(t, "Custom Persistence", customPersistence)}, persistence.FromScript},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			recs := newRecords()
+			vs := newVirtualService(t, limpet.Config{
+				Pools: []*lbpool.Pool{newPool(t, lbpool.Config{Name: "my_pool", Servers: threeServers(0)})}, Transport: answering(ok), OnComplete: recs.add,
+				Persistence: test.profile, Scripts: test.scripts,
+			})
+			for i := range 2 {
+				r := newBrowser(t, "192.0.2.1:1").request("/")
+				r.Header.Set("X-Server", "a")
+				vs.ServeHTTP(httptest.NewRecorder(), r)
+				rec := recs.next(t)
+				if found := rec.Persistence == limpet.PersistenceHit; found && rec.BindingSource != test.want || !found && (rec.BindingSource != "" || i == 1) {
+					t.Errorf("request %d: %v from %q", i, rec.Persistence, rec.BindingSource)
+				}
+			}
+		})
+	}
+}
+
+// notingSessions say that all is in a near cache.
+type notingSessions struct{ *persistence.Store }
+
+func (s notingSessions) Lookup(ctx context.Context, table, key string, extend time.Duration) (string, time.Duration, bool, error) {
+	persistence.NoteSource(ctx, persistence.FromNear)
+	return s.Store.Lookup(ctx, table, key, extend)
+}

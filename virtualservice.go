@@ -68,7 +68,8 @@ func New(cfg Config) (*VirtualService, error) {
 // Objects may be the same ones as before, or made anew: a pool takes over what
 // the pool of the same name knows of its servers, see [lbpool.Pool.Adopt]; the
 // profile of a pool or a group takes over the bindings of the one before if it
-// knows clients by the same thing. So an update loses no client.
+// knows clients by the same thing; a [persistence.Store] without entries takes
+// over those of the store before. So an update loses no client.
 func (vs *VirtualService) Update(cfg Config) error {
 	vs.updating.Lock()
 	defer vs.updating.Unlock()
