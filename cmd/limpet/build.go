@@ -76,7 +76,11 @@ func (b *builder) path(name string) string {
 
 // tryOut makes a virtual service, which validates the configuration as a whole.
 func (b *builder) tryOut() (*limpet.VirtualService, error) {
-	vs, err := limpet.New(b.cfg)
+	cfg := b.cfg
+	if b.old.tables != nil {
+		cfg.Logger = nil // the virtual service that goes on will say what there is to say
+	}
+	vs, err := limpet.New(cfg)
 	if err != nil {
 		return nil, b.from.locate("", err)
 	}

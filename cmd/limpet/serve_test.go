@@ -11,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -48,6 +49,7 @@ type process struct {
 	*testing.T
 	cmd   *exec.Cmd
 	lines chan string // of the log
+	read  []string    // what await has passed
 	url   string
 }
 
@@ -95,6 +97,7 @@ func (p *process) await(text string) string {
 				return line
 			}
 			last = line
+			p.read = append(p.read, line)
 		case <-timer.C:
 			p.Fatalf("waited in vain for %q in the log", text)
 		}
@@ -389,4 +392,78 @@ func TestServeFails(t *testing.T) {
 			t.Errorf("%s: status %d, %s", file, status, errs)
 		}
 	}
+}
+
+// Clients keep their servers when the file is read anew, whatever attribute of
+// their cookie has changed, and are told apart by pool. That cookies without
+// keys end with the process is said at the start.
+func TestServeKeepsClients(t *testing.T) {
+	var servers [2]string
+	for pool := range servers {
+		var list []string
+		for i := range 3 {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%d-%d", pool, i) }))
+			defer s.Close()
+			list = append(list, "{address: "+s.Listener.Addr().String()+"}")
+		}
+		servers[pool] = strings.Join(list, ", ")
+	}
+	text := fmt.Sprintf(`listen: 127.0.0.1:0
+pools:
+  - {name: web, servers: [%s], algorithm: roundRobin, healthMonitors: [{checker: {tcp: {}}, interval: 30s}]}
+  - {name: api, servers: [%s], algorithm: roundRobin, persistence: none}
+  - {name: shop, servers: [%[2]s], algorithm: roundRobin, persistence: other}
+persistence: {httpCookie: {}}
+persistenceProfiles: [{name: other, httpCookie: {name: OTHER}}]
+persistenceHeader: X-Persistence
+httpRequest:
+  - {name: api, match: {path: {op: equals, values: [/api]}}, action: {modify: {pool: {name: api}}}}
+  - {name: shop, match: {path: {op: equals, values: [/shop]}}, action: {modify: {pool: {name: shop}}}}
+`, servers[0], servers[1])
+	dir := in(t, map[string]string{"limpet.yaml": text})
+	p := start(t, filepath.Join(dir, "limpet.yaml"))
+	if n := strings.Count(strings.Join(p.read, "\n"), "persistence cookies have no configured keys"); n != 2 {
+		t.Errorf("%d warnings of cookies without keys, want 2:\n%s", n, strings.Join(p.read, "\n"))
+	}
+	jars := make([]http.CookieJar, 10)
+	server := map[string]string{}
+	for round, change := range []string{"", "httpCookie: {httpOnly: true}", "httpCookie: {sameSite: lax, timeout: 1h}", "httpCookie: {}"} {
+		if round > 0 {
+			if err := os.WriteFile(filepath.Join(dir, "limpet.yaml"), []byte(strings.Replace(text, "httpCookie: {}", change, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.signal(syscall.SIGHUP)
+			p.await("configuration changed")
+		}
+		for i := range jars {
+			if round == 0 {
+				jar, err := cookiejar.New(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				jars[i] = jar
+			}
+			client := &http.Client{Jar: jars[i]}
+			for _, path := range []string{"/", "/api", "/shop", "/"} {
+				res, err := client.Get(p.url + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(res.Body)
+				res.Body.Close()
+				key, outcome := fmt.Sprint(i, path), res.Header.Get("X-Persistence")
+				switch {
+				case path == "/api":
+					if outcome != "" {
+						t.Errorf("%s is bound: %s", path, outcome)
+					}
+				case server[key] == "":
+					server[key] = string(body)
+				case server[key] != string(body) || outcome != "hit":
+					t.Errorf("round %d: %s went to %s after %s: %s", round, key, body, server[key], outcome)
+				}
+			}
+		}
+	}
+	p.end()
 }
