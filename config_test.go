@@ -558,14 +558,14 @@ func TestURIPassesUntouched(t *testing.T) {
 			}
 			rest, _ := endOf(t, res.Body)
 			res.Body.Close()
-			if uri == "/%" {
-				if res.StatusCode != http.StatusBadRequest { // by net/http
+			if uri == "/%" || uri == "/?a=1#" { // where a fragment begins is where some servers end the target
+				if res.StatusCode != http.StatusBadRequest {
 					t.Errorf("%q: %s", uri, res.Status)
 				}
 				continue
 			}
-			if want := strings.TrimSuffix(uri, "#"); rest != want && rest != uri {
-				t.Errorf("scripted %v: the server got %q, want %q", scripted, rest, want)
+			if rest != uri {
+				t.Errorf("scripted %v: the server got %q, want %q", scripted, rest, uri)
 			}
 		}
 	}

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -59,9 +61,7 @@ func requestData(tx *Transaction) {
 	body, err := io.ReadAll(io.LimitReader(tx.out.Body, int64(tx.maxRequestBody)+1))
 	switch {
 	case err != nil:
-		tx.record.Error = fmt.Errorf("reading the request body: %w", err)
-		tx.record.significant(ClientGone)
-		tx.replyText(http.StatusBadRequest)
+		tx.failBody(err)
 		return
 	case len(body) > tx.maxRequestBody:
 		tx.replyText(http.StatusRequestEntityTooLarge)
@@ -88,24 +88,79 @@ type choosing struct{ http.RoundTripper }
 // RoundTrip implements http.RoundTripper.
 func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 	tx, ok := TransactionFrom(req.Context())
-	if ok {
-		tx.serverTLS = req.URL.Scheme == "https"
-	}
-	if !ok || tx.chosen || !tx.s.handles[datascript.LBDone] {
+	if !ok {
 		return t.RoundTripper.RoundTrip(req)
 	}
-	tx.chosen = true // another server, after a failure, is no second event
-	out := *req
-	out.Header = req.Header.Clone()
-	tx.out = &out
-	if tx.runScripts(datascript.LBDone); tx.ended() {
-		if req.Body != nil {
-			req.Body.Close()
-		}
-		return nil, errAnswered
+	tx.serverTLS = req.URL.Scheme == "https"
+	if !tx.s.handles[datascript.LBDone] {
+		return t.send(req)
 	}
-	return t.RoundTripper.RoundTrip(&out)
+	out := *req
+	if tx.settled == nil {
+		out.Header = req.Header.Clone()
+		tx.out = &out
+		tx.runScripts(datascript.LBDone)
+		if !tx.ended() {
+			if status, err := tx.refusal(&out); status != 0 {
+				tx.refuse(status, err)
+			}
+		}
+		if tx.ended() {
+			if req.Body != nil {
+				req.Body.Close()
+			}
+			return nil, errAnswered
+		}
+		tx.settle(req, &out)
+		return t.send(&out)
+	}
+	// Another server, after a failure, is no second event, and gets what the
+	// scripts have made of the request for the first.
+	tx.settled.apply(&out)
+	tx.out = &out
+	return t.send(&out)
 }
+
+// A settledRequest is what the scripts of LB_DONE, which may edit the header
+// alone, have made of a request. It holds for each server that is tried.
+type settledRequest struct {
+	header http.Header
+	host   string // empty: the one that the pool gives to each server
+}
+
+// settle notes the difference between a request as chosen and as edited.
+func (tx *Transaction) settle(req, out *http.Request) {
+	tx.settled = &settledRequest{header: out.Header}
+	if out.Host != req.Host {
+		tx.settled.host = out.Host
+	}
+}
+
+func (s *settledRequest) apply(out *http.Request) {
+	out.Header = s.header.Clone()
+	if s.host != "" {
+		out.Host = s.host
+	}
+}
+
+// send sends a request. What this process or its machine lacks is nothing to
+// hold against the server.
+func (t choosing) send(req *http.Request) (*http.Response, error) {
+	res, err := t.RoundTripper.RoundTrip(req)
+	if err != nil && isExhausted(err) {
+		err = &exhaustedError{err}
+	}
+	return res, err
+}
+
+// An exhaustedError means that this machine or process has run out of what a
+// connection needs.
+type exhaustedError struct{ err error }
+
+func (e *exhaustedError) Error() string { return "out of resources: " + e.err.Error() }
+
+// Unwrap returns ErrAborted, too: the server has nothing to do with it.
+func (e *exhaustedError) Unwrap() []error { return []error{e.err, lbpool.ErrAborted} }
 
 // CloseIdleConnections closes those of the transport beneath.
 func (t choosing) CloseIdleConnections() {
@@ -130,9 +185,10 @@ func (tx *Transaction) fail(err error) {
 	case errors.Is(err, lbpool.ErrNoServer), errors.Is(err, lbpool.ErrNoRoute):
 		event, tx.failure = datascript.HTTPLBFailed, http.StatusServiceUnavailable
 		tx.record.significant(NoServer)
+	case errors.As(err, new(*exhaustedError)):
+		tx.failure = http.StatusServiceUnavailable
 	case errors.Is(err, lbpool.ErrAborted), errors.Is(tx.r.Context().Err(), context.Canceled):
-		tx.record.significant(ClientGone)
-		tx.replyText(statusClientGone)
+		tx.clientGone()
 		return
 	case errors.Is(err, lbpool.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		tx.failure = http.StatusGatewayTimeout
@@ -174,8 +230,45 @@ func (tx *Transaction) failPool(a lbpool.FailAction) {
 }
 
 // statusClientGone is what records show when the client did not wait for its
-// answer. No standard has it, but many logs do.
+// answer. No standard has it, but many logs do. It is not sent.
 const statusClientGone = 499
+
+// clientGone ends a transaction whose client does not wait for its answer: the
+// connection or the stream is closed without one.
+func (tx *Transaction) clientGone() {
+	tx.record.significant(ClientGone)
+	tx.reply = &reply{status: statusClientGone}
+}
+
+// failBody answers a request whose body could not be read, because of err.
+func (tx *Transaction) failBody(err error) {
+	tx.record.Error = fmt.Errorf("reading the request body: %w", err)
+	status := bodyStatus(tx.r.Context(), err)
+	if status == statusClientGone {
+		tx.clientGone()
+		return
+	}
+	tx.rw.closeAfter() // what is left of the body is no request
+	tx.replyText(status)
+}
+
+// bodyStatus is the status for a request whose body could not be read: 408 if
+// the client has stalled, 413 if a handler in front allows no more, 400 if the
+// body is malformed; or that of a client that is gone.
+func bodyStatus(ctx context.Context, err error) int {
+	var timeout net.Error
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return http.StatusRequestTimeout // though net/http cancels the context, too
+	case errors.Is(ctx.Err(), context.Canceled):
+		return statusClientGone
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, new(*net.OpError)):
+		return statusClientGone
+	}
+	return http.StatusBadRequest
+}
 
 // What follows is for scripts, and for handlers and authenticators that want
 // to know.

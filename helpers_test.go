@@ -127,7 +127,7 @@ type site struct {
 // startSite serves h on ln until the test ends.
 func startSite(t testing.TB, p protocol, ln net.Listener, h http.Handler) *site {
 	t.Helper()
-	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h, ErrorLog: serverLog(t)}}
+	srv := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h, ErrorLog: serverLog(t), DisableGeneralOptionsHandler: true}}
 	s := &site{protocol: p, Addr: ln.Addr().String(), http: srv.Config}
 	if p == h2c {
 		srv.Config.Protocols = new(http.Protocols)

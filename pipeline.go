@@ -18,6 +18,7 @@ import (
 var (
 	requestStages = [...]func(*Transaction){
 		networkSecurity,
+		admit,
 		httpSecurity,
 		authenticate,
 		httpRequest,
@@ -137,8 +138,7 @@ func (tx *Transaction) runScripts(ev datascript.Event) {
 		}
 		if errors.Is(tx.r.Context().Err(), context.Canceled) && errors.Is(err, context.Canceled) {
 			// The script was stopped, or would be at once, and has done nothing wrong.
-			tx.record.significant(ClientGone)
-			tx.replyText(statusClientGone)
+			tx.clientGone()
 			return
 		}
 		if err == nil {

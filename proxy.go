@@ -34,7 +34,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		panic("limpet: a request without a transaction")
 	}
-	protocol := upgradeOf(r.Header)
+	protocol := ""
+	if tx.r.ProtoAtLeast(1, 1) { // RFC 9110, section 7.8
+		protocol = upgradeOf(r.Header)
+	}
 	if !isPrintable(protocol) {
 		tx.fail(fmt.Errorf("client asks for an upgrade to %q", protocol))
 		return
@@ -62,7 +65,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if body != nil && body.stop() {
 			tx.rw.overtake()
 		}
-		if !tx.ended() { // else a script has answered
+		switch cause := body.failure(); {
+		case tx.ended(): // a script has answered
+		case cause != nil:
+			tx.failBody(cause)
+		default:
 			tx.fail(err)
 		}
 		return
@@ -74,17 +81,34 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		tx.upgrade(w, r, res, protocol)
 		return
 	}
-	if err := pass(w, res); err != nil {
+	if err := tx.pass(w, res); err != nil {
 		res.Body.Close()
-		if errors.Is(err, lbpool.ErrTimeout) {
-			tx.record.Error = err
-			tx.record.significant(ServerTimeout)
-		}
+		tx.cutOff(err)
 		if r.Context().Value(http.ServerContextKey) != nil {
 			panic(http.ErrAbortHandler) // the client must not take this for the end
 		}
 	}
 }
+
+// cutOff notes why a response ends before its end.
+func (tx *Transaction) cutOff(err error) {
+	switch {
+	case errors.Is(err, errReplaced):
+	case errors.As(err, new(*clientError)), errors.Is(tx.r.Context().Err(), context.Canceled):
+		tx.record.significant(ClientGone)
+	case errors.Is(err, lbpool.ErrTimeout):
+		tx.record.Error = err
+		tx.record.significant(ServerTimeout)
+	default:
+		tx.record.Error = fmt.Errorf("the response is not whole: %w", err)
+		tx.record.significant(ServerFailed)
+	}
+}
+
+// A clientError means that a response could not be passed on to the client.
+type clientError struct{ error }
+
+func (e *clientError) Unwrap() error { return e.error }
 
 // A clientBody is the client's request body for a transport. Closing it, which
 // transports do, does not close the body itself: that would read what the
@@ -95,6 +119,7 @@ type clientBody struct {
 	closed  atomic.Bool
 	reading atomic.Bool
 	ended   atomic.Bool // or has failed
+	err     error       // why it has failed; to be read once it has ended
 
 	trailer    http.Header // filled in at the end, and then limited to what is for the server
 	connection []string    // the client's Connection header
@@ -109,9 +134,21 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if err != nil {
 		limitTrailer(b.trailer, b.connection)
+		if err != io.EOF && !b.ended.Load() {
+			b.err = err
+		}
 		b.ended.Store(true)
 	}
 	return n, err
+}
+
+// failure is the error that reading the client's body has ended with. It is
+// nil if the body has not failed, or if there is none.
+func (b *clientBody) failure() error {
+	if b == nil || !b.ended.Load() {
+		return nil
+	}
+	return b.err
 }
 
 func (b *clientBody) Close() error {
@@ -302,13 +339,14 @@ func limitTrailer(trailer http.Header, connection []string) {
 
 // pass gives the client the server's response. An error means that part of it
 // was not.
-func pass(w http.ResponseWriter, res *http.Response) error {
+func (tx *Transaction) pass(w http.ResponseWriter, res *http.Response) error {
 	h := w.Header()
+	tx.rw.passing = true
 	connection := res.Header["Connection"]
 	addEndToEnd(h, res.Header)
 	limitTrailer(res.Trailer, connection)
 	announced := len(res.Trailer)
-	if announced > 0 {
+	if announced > 0 && tx.r.ProtoAtLeast(1, 1) {
 		h.Add("Trailer", strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", "))
 	}
 	w.WriteHeader(res.StatusCode)
@@ -320,8 +358,13 @@ func pass(w http.ResponseWriter, res *http.Response) error {
 	res.Body.Close()
 
 	limitTrailer(res.Trailer, connection) // has fields that were not announced, too
-	if len(res.Trailer) == 0 {
+	if len(res.Trailer) == 0 || !tx.r.ProtoAtLeast(1, 1) {
 		return nil
+	}
+	if tx.rw.holding { // or what is for the trailer would go out in the header as well
+		if err := tx.rw.release(); err != nil {
+			return err
+		}
 	}
 	// The server of a response that is short and not flushed would tell its
 	// length, which leaves no room for a trailer.
@@ -342,7 +385,7 @@ func copyBody(w http.ResponseWriter, res *http.Response) error {
 	control := http.NewResponseController(w)
 	if mayTakeTime(res) {
 		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
+			return &clientError{err}
 		}
 	}
 	buffer := bufferPool.Get().(*[bufferSize]byte)
@@ -351,7 +394,7 @@ func copyBody(w http.ResponseWriter, res *http.Response) error {
 		n, err := res.Body.Read(buffer[:])
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
-				return err
+				return &clientError{err}
 			}
 		}
 		// At the end of a body whose length was not told, a flush keeps the

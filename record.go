@@ -179,13 +179,14 @@ func (tx *Transaction) complete(p any) {
 		r.significant(SlowResponse)
 	}
 	switch {
+	case slices.Contains(r.Significant, ClientGone):
 	case isAbort(p) && !r.Closed && tx.r.Context().Err() != nil:
 		r.significant(ClientGone)
 	case p != nil && !r.Closed:
 		r.significant(ServerFailed)
 	case r.Status >= 500:
 		r.significant(Status5xx)
-	case r.Status >= 400 && r.Status != statusClientGone:
+	case r.Status >= 400:
 		r.significant(Status4xx)
 	}
 	if !tx.denied && tx.failed() {
@@ -207,7 +208,7 @@ func (tx *Transaction) describe() {
 	if tx.conn != nil {
 		r.Proxy = tx.conn.proxy
 	}
-	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, tx.r.URL.EscapedPath()
+	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, loggedPath(tx.r)
 	r.RequestID, r.UserID = tx.id, tx.user
 	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
 		r.SentPath = tx.out.URL.EscapedPath()

@@ -23,6 +23,7 @@ type responseWriter struct {
 	initial http.Header // what stood in the header before us
 
 	expected bool           // a server or a handler was asked to answer
+	passing  bool           // the response is a server's
 	status   int            // of the response, once it has begun
 	upgrade  *http.Response // the server's answer, if it switches protocols
 	replaced bool           // an answer of our own has gone out; the handler's is dropped
@@ -34,6 +35,7 @@ type responseWriter struct {
 	// While holding, header and body wait for the scripts of HTTP_RESP_DATA.
 	holding bool
 	held    []byte
+	head    http.Header // as it was when it was complete
 }
 
 // hijackableWriter is for servers that can give away the connection, which
@@ -59,18 +61,38 @@ func (w *responseWriter) begin(status int) bool {
 		}
 	}
 	w.holding = w.tx.maxResponseBody > 0 && w.upgrade == nil
+	if w.holding {
+		w.head = maps.Clone(w.Header())
+	}
 	return !w.holding
+}
+
+// writeHeader sends the header. What a server has not said of its content,
+// net/http must not guess.
+func (w *responseWriter) writeHeader(status int) {
+	if h := w.ResponseWriter.Header(); w.passing {
+		if _, ok := h["Content-Type"]; !ok {
+			h["Content-Type"] = nil
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // release shows the scripts what has been held of the body, and sends it.
 func (w *responseWriter) release() error {
+	// Since then a handler may have set what belongs into the trailer.
+	h := w.Header()
+	later := maps.Clone(h)
+	clear(h)
+	maps.Copy(h, w.head)
 	w.tx.runScripts(datascript.HTTPRespData)
 	w.holding = false
 	if w.tx.ended() {
 		w.deliver()
 		return errReplaced
 	}
-	w.ResponseWriter.WriteHeader(w.status)
+	w.writeHeader(w.status)
+	maps.Copy(h, later)
 	if len(w.held) == 0 {
 		return nil
 	}
@@ -100,6 +122,14 @@ func (w *responseWriter) hold(p []byte) (int, error) {
 // makes the connection unfit for another one.
 func (w *responseWriter) overtake() {
 	if w.tx.r.ProtoMajor == 1 && http.NewResponseController(w.ResponseWriter).EnableFullDuplex() == nil {
+		w.closeAfter()
+	}
+}
+
+// closeAfter has the connection closed after the response, unless it is one of
+// HTTP/2, where this would end all streams.
+func (w *responseWriter) closeAfter() {
+	if w.tx.r.ProtoMajor == 1 {
 		w.last = true
 		w.Header().Set("Connection", "close")
 	}
@@ -109,6 +139,11 @@ func (w *responseWriter) overtake() {
 func (w *responseWriter) deliver() {
 	w.replaced, w.status = true, 0
 	tx := w.tx
+	if tx.reply != nil && tx.reply.status == statusClientGone {
+		w.status = statusClientGone
+		w.abort = tx.r.Context().Value(http.ServerContextKey) != nil
+		return
+	}
 	if tx.reply != nil {
 		w.send(tx.reply)
 	}
@@ -193,10 +228,14 @@ func tcpConn(c net.Conn) *net.TCPConn {
 func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case w.replaced, w.holding:
-	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols, w.begun():
+	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols:
+		if w.tx.r.ProtoAtLeast(1, 1) { // RFC 9110, section 15.2
+			w.ResponseWriter.WriteHeader(status)
+		}
+	case w.begun():
 		w.ResponseWriter.WriteHeader(status)
 	case w.begin(status):
-		w.ResponseWriter.WriteHeader(status)
+		w.writeHeader(status)
 	}
 }
 

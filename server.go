@@ -16,23 +16,28 @@ const (
 	serverStreams       = 250
 )
 
-// NewServer returns a server for h, a [VirtualService] or a handler around one,
-// with limits that net/http leaves open. The program may change it before it
-// is used.
+// NewServer returns a server for h, a [VirtualService], what its Wrap returns,
+// or a handler around one, with limits that net/http leaves open. The program
+// may change it before it is used. A Handler that takes the place of the
+// server's own needs [LimitBodies], or the limit for parts of bodies is lost.
 //
 // A request's header may take 10 s and 64 KiB, a connection may be idle for
-// 60 s, each part of a request's body may be 60 s late in HTTP/1, and an
-// HTTP/2 connection may have 250 streams, take nothing for 60 s, and not answer
-// for 45 s. Whole requests and responses may take as long as they like, since
-// they may be streams; if ReadTimeout is set, it takes the place of the limit
-// for parts of bodies. What the server writes in HTTP/1 is bounded by
+// 60 s, each part of a request's body may be 60 s late, and an HTTP/2
+// connection may have 250 streams, take nothing for 60 s, and not answer for
+// 45 s. Whole requests and responses may take as long as they like, since they
+// may be streams; if ReadTimeout is set, it takes the place of the limit for
+// parts of bodies. What the server writes in HTTP/1 is bounded by
 // [ConnectionLimits].WriteTimeout if it serves from
 // [VirtualService.Listener].
+//
+// Requests "OPTIONS *" go to h, too, where net/http would answer them itself.
 func NewServer(h http.Handler) *http.Server {
-	srv := &http.Server{
-		ReadHeaderTimeout: serverHeaderTimeout,
-		IdleTimeout:       serverIdleTimeout,
-		MaxHeaderBytes:    serverHeaderBytes,
+	return &http.Server{
+		Handler:                      LimitBodies(h),
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            serverHeaderTimeout,
+		IdleTimeout:                  serverIdleTimeout,
+		MaxHeaderBytes:               serverHeaderBytes,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: serverStreams,
 			SendPingTimeout:      30 * time.Second,
@@ -40,24 +45,42 @@ func NewServer(h http.Handler) *http.Server {
 			WriteByteTimeout:     60 * time.Second,
 		},
 	}
-	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 1 || r.Body == http.NoBody || srv.ReadTimeout > 0 {
+}
+
+// LimitBodies returns a handler that gives each part of a request's body 60 s
+// to arrive and calls h. It is what [NewServer] puts around its handler, for
+// programs that set another [net/http.Server].Handler later. If the server has
+// a ReadTimeout, that applies in its place.
+//
+// A read that takes longer fails with an error that matches
+// [os.ErrDeadlineExceeded]. In HTTP/1 the connection ends with the request, in
+// HTTP/2 the stream.
+func LimitBodies(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+		if r.Body == nil || r.Body == http.NoBody || srv == nil || srv.ReadTimeout > 0 {
 			h.ServeHTTP(w, r)
 			return
 		}
-		body := &promptBody{ReadCloser: r.Body, server: http.NewResponseController(w)}
-		defer body.leave()
-		body.wait()
-		prompt := *r
-		prompt.Body = body
-		h.ServeHTTP(w, &prompt)
+		limited := *r
+		server := http.NewResponseController(w)
+		if r.ProtoMajor == 1 {
+			body := &promptBody{ReadCloser: r.Body, server: server}
+			defer body.leave()
+			body.wait()
+			limited.Body = body
+		} else {
+			body := &promptStream{ReadCloser: r.Body, server: server}
+			defer body.leave()
+			limited.Body = body
+		}
+		h.ServeHTTP(w, &limited)
 	})
-	return srv
 }
 
-// A promptBody breaks the connection if the next part of the body is waited
-// for in vain, be it by the handler or by net/http, which reads what a handler
-// has left over.
+// A promptBody breaks the connection of HTTP/1 if the next part of the body
+// does not come in time, be it for the handler or for net/http, which reads
+// what a handler has left over.
 type promptBody struct {
 	io.ReadCloser
 	server *http.ResponseController
@@ -91,4 +114,54 @@ func (b *promptBody) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left = true
+}
+
+// A promptStream ends the body of an HTTP/2 stream if a read of it takes too
+// long. Unlike that of a connection, a deadline of a stream that has passed is
+// final, even if nobody was reading. So there is none while the handler is busy
+// elsewhere, with a slow server for instance.
+type promptStream struct {
+	io.ReadCloser
+	server *http.ResponseController
+
+	mu    sync.Mutex
+	left  bool
+	timer *time.Timer // runs while somebody reads
+}
+
+// Read reads the next part of the body.
+func (b *promptStream) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	switch {
+	case b.left:
+	case b.timer == nil:
+		b.timer = time.AfterFunc(serverBodyTimeout, b.expire)
+	default:
+		b.timer.Reset(serverBodyTimeout)
+	}
+	b.mu.Unlock()
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	b.mu.Unlock()
+	return n, err
+}
+
+func (b *promptStream) expire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.left {
+		_ = b.server.SetReadDeadline(time.Unix(1, 0)) // which has passed
+	}
+}
+
+func (b *promptStream) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
 }

@@ -119,7 +119,7 @@ var smugglingForms = []struct {
 	{"absolute form", "GET http://b@ HTTP/1.1\nHost: a\n\n", []string{"GET @ b"}},
 	{"absolute form of another scheme", "GET https://b@ HTTP/1.1\nHost: a\n\n", []string{"GET @ b"}},
 	{"absolute form and two Hosts", "GET http://b@ HTTP/1.1\nHost: a\nHost: b\n\n", nil},
-	{"absolute form with a user", "GET http://u:p@b@ HTTP/1.1\nHost: a\n\n", []string{"GET @ b"}},
+	{"absolute form with a user", "GET http://u:p@b@ HTTP/1.1\nHost: a\n\n", nil},
 
 	{"three words and more", "GET @ HTTP/1.1 HTTP/1.1\nHost: a\n\n", nil},
 	{"two words", "GET @\nHost: a\n\n", nil},
@@ -276,7 +276,9 @@ func testSmuggling(t *testing.T, server string, seen func() []string) {
 			continue
 		}
 		refused := res.StatusCode == 400 || res.StatusCode == 501 || res.StatusCode == 505
-		if refused != (form.forwarded == nil) {
+		// A body that turns out malformed is answered so, after its request went on.
+		cut := len(form.forwarded) > 0 && form.forwarded[len(form.forwarded)-1] == "!"
+		if refused != (form.forwarded == nil) && !(cut && refused) {
 			t.Errorf("%s: %s", form.name, res.Status)
 		}
 		_, _ = io.Copy(io.Discard, r) // a reset, if there was more than was read

@@ -59,7 +59,7 @@ type Transaction struct {
 	hashKey         string
 	serverTimeout   time.Duration
 	cancel          context.CancelFunc // of the server's time-out
-	chosen          bool               // LB_DONE is over
+	settled         *settledRequest    // by LB_DONE; nil until it is over
 	serverTLS       bool               // the server in use speaks TLS
 	tunneled        bool               // the connection becomes a tunnel
 	spare           func() bool        // takes the hijacked connection from what Shutdown closes
