@@ -130,6 +130,9 @@ type Config struct {
 	// TrustedProxies; that is 0.0.0.0/0 and ::/0 if nobody but the
 	// proxies can connect.
 	ClientIndex int
+	// Forwarding says what servers are told about clients. The zero value
+	// tells them all that is known, and nothing that only a client says.
+	Forwarding Forwarding
 	// ProxyProtocol says who tells the client's address by the PROXY
 	// protocol. What it tells takes the place of the peer everywhere,
 	// TrustedProxies included.
@@ -293,7 +296,10 @@ func (s *snapshot) compileEdge(old *snapshot, fault func(string, error)) {
 	var err error
 	if s.resolver, err = clientaddr.New(resolver); err != nil {
 		fault("", err)
+	} else if s.ClientHeader != "" && len(s.TrustedProxies) == 0 {
+		fault("clientHeader: ", errors.New("without trustedProxies the header is never read"))
 	}
+	s.Forwarding.check(fault)
 	for i, p := range s.ProxyProtocol.From {
 		if !p.IsValid() {
 			fault(fmt.Sprintf("proxyProtocol.from[%d]: ", i), fmt.Errorf("%v is not a network", p))

@@ -2,12 +2,15 @@ package limpet_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
@@ -80,8 +83,9 @@ func TestForwardingHeaderTable(t *testing.T) {
 
 		// Others do not.
 		{"Via: 1.1 b", "Via", []string{"1.1 b"}, []string{"1.1 b"}},
-		{"X-Real-Ip: 192.0.2.1", "X-Real-Ip", []string{"192.0.2.1"}, []string{"192.0.2.1"}},
-		{"X-Forwarded-Port: 443", "X-Forwarded-Port", []string{"443"}, []string{"443"}},
+		{"X-Realms: 1", "X-Realms", []string{"1"}, []string{"1"}},
+		{"X-Host-Id: 1", "X-Host-Id", []string{"1"}, []string{"1"}},
+		{"X_A: 1", "X_a", []string{"1"}, []string{"1"}},
 		{"Authorization: Basic Og==", "Authorization", []string{"Basic Og=="}, []string{"Basic Og=="}},
 		{"Accept-Encoding: br", "Accept-Encoding", []string{"br"}, []string{"br"}},
 		{"X-A: 1", "Accept-Encoding", none, none},
@@ -192,5 +196,158 @@ avi.http.replace_header("Cookie", "set")
 				}
 			}
 		}
+	}
+}
+
+// Only trusted proxies may say where a request comes from, whatever the name of the header is, and in trailers nobody may. Names
+// that servers could take for such a header, because they make the same variable of both, are for nobody.
+func TestForwardingClaims(t *testing.T) {
+	var header, trailer http.Header
+	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		header, trailer = r.Header.Clone(), r.Trailer.Clone()
+	})
+	const set = `for _, n in ipairs({N}) do avi.http.replace_header(n, "script") end`
+	claims := []string{
+		"X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "Fastly-Client-IP",
+		"X-Forwarded", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Ssl", "X-Forwarded-Scheme", "X-Forwarded-Uri",
+		"X-Forwarded-By", "X-Forwarded-Protocol", "X-Forwarded-Method", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X-Original-URL", "X-Rewrite-URL",
+		"X-Original-Host", "X-Original-Forwarded-For", "X-Host", "Front-End-Https", "X-Scheme", "Proxy",
+	}
+	alike := []string{
+		"X_Forwarded_For", "X_Forwarded-For", "X-Forwarded_For", "x_forwarded_host", "X_FORWARDED_PROTO", "X_Real_IP", "True_Client_IP", "X.Forwarded.For",
+		"X_Original_URL", "X-Forwarded~Port", "CF_Connecting_IP",
+	}
+	var names []string
+	for _, name := range slices.Concat(claims, alike) {
+		names = append(names, fmt.Sprintf("%q", name))
+	}
+	edits := strings.ReplaceAll(set, "N", strings.Join(names, ", "))
+	for _, test := range []struct {
+		name                           string
+		cfg                            limpet.Config
+		script                         string
+		claims, proxy, alike, trailers string // what the server gets, or nothing
+	}{
+		{"client", limpet.Config{}, "", "", "", "", ""},
+		{"client, edited", limpet.Config{}, `avi.http.add_header("X-A", "1")`, "", "", "", ""},
+		{"client, others passed", limpet.Config{Forwarding: limpet.Forwarding{Others: true}}, "", "client", "client", "", "client"},
+		{"client, others passed, edited", limpet.Config{Forwarding: limpet.Forwarding{Others: true}}, `avi.http.add_header("X-A", "1")`, "client", "client", "", "client"},
+		{"trusted proxy", limpet.Config{TrustedProxies: loopback}, "", "client", "", "", "client"},
+		{"script", limpet.Config{}, edits, "script", "script", "script", ""},
+		{"script behind a trusted proxy", limpet.Config{TrustedProxies: loopback}, edits, "script", "script", "script", "client"},
+	} {
+		test.cfg.Pools = []*lbpool.Pool{pool}
+		if test.script != "" {
+			test.cfg.Scripts = []limpet.Script{onRequest(t, "edits", test.script)}
+		}
+		_, site := serve(t, http1, test.cfg)
+		for _, name := range slices.Concat(claims, alike) {
+			header, trailer = nil, nil
+			res, err := http.ReadResponse(send(t, site.dial(t, ""), "POST / HTTP/1.1\nHost: a\n"+name+": client\nTrailer: "+name+
+				"\nTransfer-Encoding: chunked\nConnection: close\n\n0\n"+name+": client\nX-Kept: 1\n\n"), nil)
+			if err != nil || res.StatusCode != 200 {
+				t.Fatalf("%s, %s: %v, %v", test.name, name, res, err)
+			}
+			want, wantTrailer := test.claims, test.trailers
+			switch {
+			case slices.Contains(alike, name):
+				want, wantTrailer = test.alike, ""
+			case name == "Proxy":
+				want = test.proxy
+				if !test.cfg.Forwarding.Others {
+					wantTrailer = ""
+				}
+			}
+			if got := header.Get(name); got != want {
+				t.Errorf("%s: the server gets %s: %q, want %q", test.name, name, got, want)
+			}
+			if got := trailer.Get(name); got != wantTrailer || trailer.Get("X-Kept") != "1" {
+				t.Errorf("%s: the server gets the trailer %v, want %s: %q", test.name, trailer, name, wantTrailer)
+			}
+		}
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "x_forwarded_for"} {
+			res, err := http.ReadResponse(send(t, site.dial(t, ""), "POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nConnection: close\n\n0\n"+name+": client\n\n"), nil)
+			if err != nil || res.StatusCode != 200 || len(trailer) > 0 {
+				t.Errorf("%s: the server gets the trailer %v", test.name, trailer)
+			}
+		}
+	}
+}
+
+// What a script or a rule does to the headers about the client holds, and each of them can be turned off.
+func TestForwardingSwitches(t *testing.T) {
+	var got http.Header
+	pool := echoHeader(t, &got)
+	const xff, host, proto, client = "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: b\nX-Forwarded-Proto: https\nForwarded: for=192.0.2.1"
+	off, pass := limpet.Forwarding{For: limpet.ForwardOff, Host: limpet.ForwardOff, Proto: limpet.ForwardOff}, limpet.Forwarding{For: limpet.ForwardPass, Host: limpet.ForwardPass, Proto: limpet.ForwardPass}
+	remove := func(names ...string) []policy.RequestRule {
+		var edits []policy.Edit
+		for _, name := range names {
+			edits = append(edits, policy.RemoveHeader{Name: name})
+		}
+		return []policy.RequestRule{{Name: "removes", Action: policy.Modify{Edits: edits}}}
+	}
+	avi := limpet.Forwarding{Host: limpet.ForwardOff, Proto: limpet.ForwardOff}
+	for _, test := range []struct {
+		name   string
+		cfg    limpet.Config
+		script string
+		header string
+		want   http.Header
+	}{
+		{"default", limpet.Config{}, "", "X-A: 1", http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}}},
+		{"default, claims", limpet.Config{}, "", client, http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}}},
+		{"removed", limpet.Config{}, `avi.http.remove_header("X-Forwarded-Proto")`, "X-A: 1", http.Header{xff: {"127.0.0.1"}, host: {"a"}}},
+		{"removed claim", limpet.Config{}, `avi.http.remove_header("X-Forwarded-Proto")`, client, http.Header{xff: {"127.0.0.1"}, host: {"a"}}},
+		{"all removed", limpet.Config{}, `for _, n in ipairs({"Forwarded", "x-forwarded-for", "X-Forwarded-Host", "X-Forwarded-Proto"}) do avi.http.remove_header(n) end`, client, http.Header{}},
+		{"removed by a rule", limpet.Config{HTTPRequest: remove(proto, host)}, "", client, http.Header{xff: {"127.0.0.1"}}},
+		{"removed by a rule, not sent", limpet.Config{HTTPRequest: remove(xff)}, "", "X-A: 1", http.Header{host: {"a"}, proto: {"http"}}},
+		{"removed and added", limpet.Config{}, `avi.http.remove_header("X-Forwarded-For") avi.http.add_header("X-Forwarded-For", "1")`, client, http.Header{xff: {"1"}, host: {"a"}, proto: {"http"}}},
+		{"failed script", limpet.Config{}, `avi.http.remove_header("X-Forwarded-For") error("x")`, client, http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}}},
+		{"read", limpet.Config{}, `avi.http.add_header("X-Seen", tostring(avi.http.get_header("X-Forwarded-Proto")))`, "X-A: 1", http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}, "X-Seen": {"nil"}}},
+		{"read claim", limpet.Config{}, `avi.http.add_header("X-Seen", avi.http.get_header("X-Forwarded-Proto"))`, client, http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}, "X-Seen": {"https"}}},
+		{"off", limpet.Config{Forwarding: off}, "", client, http.Header{}},
+		{"off, trusted", limpet.Config{Forwarding: off, TrustedProxies: loopback}, "", client, http.Header{"Forwarded": {"for=192.0.2.1"}}},
+		{"off, set by a script", limpet.Config{Forwarding: off}, `avi.http.add_header("X-Forwarded-Proto", "https")`, "X-A: 1", http.Header{proto: {"https"}}},
+		{"off, replaced by a script", limpet.Config{Forwarding: off}, `avi.http.replace_header("X-Forwarded-Proto", "https")`, client, http.Header{proto: {"https"}}},
+		{"as on Avi", limpet.Config{Forwarding: avi}, "", client, http.Header{xff: {"127.0.0.1"}}},
+		{"pass", limpet.Config{Forwarding: pass}, "", client, http.Header{}},
+		{"pass, trusted", limpet.Config{Forwarding: pass, TrustedProxies: loopback}, "", client, http.Header{"Forwarded": {"for=192.0.2.1"}, xff: {"192.0.2.1"}, host: {"b"}, proto: {"https"}}},
+		{"pass, trusted, nothing sent", limpet.Config{Forwarding: pass, TrustedProxies: loopback}, "", "X-A: 1", http.Header{}},
+		{"trusted", limpet.Config{TrustedProxies: loopback}, `avi.http.add_header("X-A", "1")`, client, http.Header{"Forwarded": {"for=192.0.2.1"}, xff: {"192.0.2.1, 127.0.0.1"}, host: {"b"}, proto: {"https"}}},
+	} {
+		test.cfg.Pools = []*lbpool.Pool{pool}
+		if test.script != "" {
+			test.cfg.Scripts = []limpet.Script{failOpen(onRequest(t, "edits", test.script))}
+		}
+		_, site := serve(t, http1, test.cfg)
+		res, err := http.ReadResponse(send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\n"+test.header+"\nConnection: close\n\n"), nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+		for _, name := range []string{"Host", "X-A"} {
+			got.Del(name)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: the server gets, - want + got\n%s", test.name, diff)
+		}
+	}
+	if _, err := limpet.New(limpet.Config{Forwarding: limpet.Forwarding{Proto: 3}}); err == nil || !strings.Contains(err.Error(), "forwarding.proto: ") {
+		t.Error(err)
+	}
+	if _, err := limpet.New(limpet.Config{ClientHeader: "X-Real-IP"}); err == nil || !strings.Contains(err.Error(), "clientHeader: ") {
+		t.Error(err)
+	}
+}
+
+// A wrapped handler sees the client's headers, and no trace of how edits are found out.
+func TestWrappedHandlersSeeNoMarks(t *testing.T) {
+	var got http.Header
+	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{onRequest(t, "edits", `avi.http.add_header("X-A", "1")`)}})
+	site := startSite(t, http1, listen(t, ""), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.Header.Clone() })))
+	_, _ = http.ReadResponse(send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\nX-Real-IP: 1\nX-Forwarded-For: 2\n\n"), nil)
+	if diff := cmp.Diff(http.Header{"X-A": {"1"}, "X-Real-Ip": {"1"}, "X-Forwarded-For": {"2"}}, got); diff != "" {
+		t.Errorf("- want + got\n%s", diff)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -53,8 +52,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var body *clientBody
 	if r.Body != nil {
-		body = &clientBody{body: r.Body, trailer: r.Trailer, connection: tx.r.Header["Connection"]}
-		limitTrailer(body.trailer, body.connection) // what is announced, or all of a body that was read before
+		body = &clientBody{body: r.Body, trailer: r.Trailer, connection: tx.r.Header["Connection"], forwarding: tx.s.Forwarding, trusted: tx.trusted()}
+		body.limitTrailer() // what is announced, or all of a body that was read before
 		defer body.Close()
 		r.Body = body
 	}
@@ -123,6 +122,17 @@ type clientBody struct {
 
 	trailer    http.Header // filled in at the end, and then limited to what is for the server
 	connection []string    // the client's Connection header
+	forwarding Forwarding
+	trusted    bool // is the peer
+}
+
+func (b *clientBody) limitTrailer() {
+	limitTrailer(b.trailer, b.connection)
+	for name := range b.trailer {
+		if isForwarding(name) || !b.forwarding.passes(claimOf(name), b.trusted) {
+			delete(b.trailer, name)
+		}
+	}
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
@@ -133,7 +143,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	if err != nil {
-		limitTrailer(b.trailer, b.connection)
+		b.limitTrailer()
 		if err != io.EOF && !b.ended.Load() {
 			b.err = err
 		}
@@ -191,9 +201,6 @@ func (h *hints) end() {
 	h.ended = true
 }
 
-// forwarding are the headers that tell a server about the client.
-var forwarding = [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
-
 // What many headers have in common; nobody changes these.
 var (
 	noAgent      = []string{""} // keeps a transport from naming itself
@@ -209,10 +216,15 @@ var (
 // was heeded; see settleConnection.
 func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Header {
 	h := make(http.Header, len(r.Header)+len(forwarding))
+	trusted := tx.trusted()
 	for name, values := range r.Header {
-		if !betweenPeers(name) {
-			h[name] = values
+		if betweenPeers(name) || isForwarding(name) {
+			continue
 		}
+		if c := claimOf(name); c != noClaim && !tx.s.Forwarding.passes(c, trusted) && (tx.out == tx.r || sameSlice(values, tx.claims[name])) {
+			continue // a script may well set what the client has sent already
+		}
+		h[name] = values
 	}
 	for _, p := range tx.s.strippers {
 		p.StripRequest(h)
@@ -227,43 +239,12 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = noAgent
 	}
-	tx.tellClient(h, r)
+	tx.tellClient(h, r, trusted)
 	return h
 }
 
-// tellClient sets the forwarding headers. What a trusted proxy says is passed
-// on, and the peer appended. What anybody else says is not.
-func (tx *Transaction) tellClient(h http.Header, r *http.Request) {
-	for _, name := range forwarding {
-		delete(h, name)
-	}
-	trusted := tx.s.resolver.Trusts(tx.source.Addr())
-	told := &[2]string{1: tx.r.Host} // in one allocation
-	if peer, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if chain := tx.r.Header["X-Forwarded-For"]; trusted && len(chain) > 0 {
-			peer = strings.Join(chain, ", ") + ", " + peer
-		}
-		told[0] = peer
-		h["X-Forwarded-For"] = told[:1:1]
-	}
-	h["X-Forwarded-Host"] = told[1:]
-	h["X-Forwarded-Proto"] = schemeHTTP
-	if tx.Encrypted() { // perhaps to a proxy, and not to us
-		h["X-Forwarded-Proto"] = schemeHTTPS
-	}
-	for i, name := range forwarding {
-		own := r.Header[name]
-		// A script may well set what the client has sent already.
-		scripted := tx.out != tx.r && !sameSlice(own, tx.unscripted[i])
-		if (scripted || trusted && name != "X-Forwarded-For") && len(own) > 0 {
-			h[name] = own
-		}
-	}
-}
-
-func sameSlice(a, b []string) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
+// trusted reports whether the peer is a trusted proxy.
+func (tx *Transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
 
 // betweenPeers reports whether a header is for the next on the way only (RFC
 // 9110, section 7.6.1), whatever the Connection header says.

@@ -33,8 +33,11 @@ type Transaction struct {
 	r  *http.Request // as received
 	// out is the request as it will be sent: r until it is edited.
 	out *http.Request
-	// unscripted are the forwarding headers of out before it was edited.
-	unscripted [len(forwarding)][]string
+	// unedited and claims are headers of out before it was edited, and edits
+	// what was done to the forwarding headers; see forwarding.go.
+	unedited [len(forwarding)][]string
+	claims   http.Header
+	edits    [len(forwarding)]edit
 
 	conn   *conn          // nil if our listener has not accepted it
 	source netip.AddrPort // the peer
@@ -216,11 +219,11 @@ func (tx *Transaction) Request() *http.Request { return tx.out }
 func (tx *Transaction) EditRequest() *http.Request {
 	if tx.out == tx.r { // else it is a copy already
 		out := *tx.r
-		out.Header = tx.r.Header.Clone()
-		settleConnection(out.Header)
-		for i, name := range forwarding {
-			tx.unscripted[i] = out.Header[name]
+		if out.Header = tx.r.Header.Clone(); out.Header == nil {
+			out.Header = make(http.Header)
 		}
+		settleConnection(out.Header)
+		tx.watchForwarding(out.Header)
 		tx.out = &out
 	}
 	return tx.out
@@ -344,6 +347,9 @@ func (tx *Transaction) writer() http.ResponseWriter {
 // forwarded is the request that the next handler gets.
 func (tx *Transaction) forwarded() *http.Request {
 	tx.rw.expected = true
+	if tx.out != tx.r {
+		tx.settleForwarding(tx.out.Header)
+	}
 	sent := &tx.shared.sent
 	sent.Context = tx.Context
 	if tx.serverTimeout > 0 {
