@@ -5,18 +5,25 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpetlb/limpet/policy"
 )
 
 // ConnectionLimits bound the connections that [VirtualService.Listener]
-// accepts. The zero value has no limits but that of WriteTimeout.
+// accepts. The zero value has no limits but those of Max and WriteTimeout.
 //
 // Connections that network security rules deny do not count. The limits apply
 // in the order of the fields; what is above Max or MaxPerClient is reset.
 type ConnectionLimits struct {
-	// Max is how many connections may be open at a time. 0 means any number.
+	// Max is how many connections may be open at a time; those above it are
+	// reset. 0 means half of the file descriptors that the process may have,
+	// less a few for files, so that the other half is left for connections
+	// to servers; then those above it are not reset, but wait to be accepted,
+	// and answers over HTTP/1 close their connections while some may wait.
+	// A negative value means any number, and so does 0 where the system does not
+	// tell its limit.
 	Max int
 	// MaxPerClient is how many of them one client may have. 0 means any
 	// number.
@@ -95,7 +102,7 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 			fault("connections."+field+": ", fmt.Errorf("%d is not between 0 and %d", n, most))
 		}
 	}
-	check("max", l.Max, 1<<30)
+	check("max", max(l.Max, 0), 1<<30)
 	check("maxPerClient", l.MaxPerClient, 1<<30)
 	check("ipv4Bits", l.IPv4Bits, 32)
 	check("ipv6Bits", l.IPv6Bits, 128)
@@ -147,6 +154,38 @@ type openConns struct {
 	mu      sync.Mutex
 	all     int
 	clients map[netip.Addr]int
+
+	changed sync.Cond   // some are fewer, or a listener is closed
+	crowded atomic.Bool // a listener waits until some are fewer
+}
+
+// spareFiles are the file descriptors that are for neither clients nor servers.
+const spareFiles = 32
+
+// fileBound is how many connections of clients leave as many file descriptors
+// for servers, given how many there are. 0 means any number.
+func fileBound(files uint64) int {
+	if files == 0 {
+		return 0
+	}
+	return int(max(files, 2+spareFiles)-spareFiles) / 2
+}
+
+// await waits until there are fewer connections than most. It reports false if
+// closed does meanwhile.
+func (o *openConns) await(most int, closed func() bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changed.L = &o.mu
+	defer o.crowded.Store(false)
+	for o.all >= most {
+		if closed() {
+			return false
+		}
+		o.crowded.Store(true)
+		o.changed.Wait()
+	}
+	return true
 }
 
 // enter counts a connection, and returns how many there are with it.
@@ -174,6 +213,7 @@ func (o *openConns) leave(client netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all--
+	o.changed.Broadcast()
 	if !client.IsValid() {
 		return
 	}

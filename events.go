@@ -148,6 +148,7 @@ func (s *settledRequest) apply(out *http.Request) {
 func (t choosing) send(req *http.Request) (*http.Response, error) {
 	res, err := t.RoundTripper.RoundTrip(req)
 	if err != nil && isExhausted(err) {
+		t.CloseIdleConnections() // which hold what is missing
 		err = &exhaustedError{err}
 	}
 	return res, err

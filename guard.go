@@ -27,6 +27,9 @@ func malformed(format string, args ...any) error {
 // in two ways, and gives a target without a path its path.
 func admit(tx *Transaction) {
 	r := tx.r
+	if tx.conn != nil && tx.vs.open.crowded.Load() {
+		tx.rw.closeAfter() // others wait for the place
+	}
 	err := judgeReceived(r)
 	if err == nil {
 		err = judgeHead(r)

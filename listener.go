@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpetlb/limpet/internal/clientaddr"
@@ -28,17 +29,30 @@ import (
 // without it.
 func (vs *VirtualService) Listener(ln net.Listener) net.Listener {
 	vs.listening.Store(true)
-	return &listener{ln, vs}
+	return &listener{Listener: ln, vs: vs}
 }
 
 type listener struct {
 	net.Listener
-	vs *VirtualService
+	vs     *VirtualService
+	closed atomic.Bool
+}
+
+// Close closes the listener.
+func (l *listener) Close() error {
+	l.closed.Store(true)
+	l.vs.open.mu.Lock()
+	l.vs.open.changed.Broadcast()
+	l.vs.open.mu.Unlock()
+	return l.Listener.Close()
 }
 
 // Accept waits for a connection that may proceed.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
+		if most := l.vs.files; most > 0 && l.vs.current.Load().Connections.Max == 0 && !l.vs.open.await(most, l.closed.Load) {
+			return nil, net.ErrClosed
+		}
 		c, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err

@@ -28,6 +28,7 @@ type VirtualService struct {
 	conns     sync.Map // net.Addr, by identity, → *conn
 	open      openConns
 	listening atomic.Bool // a Listener counts the connections
+	files     int         // how many connections there may be for want of file descriptors; 0: any number
 	counters  counters
 	health    healthCounts
 	throttles [logClasses]throttle
@@ -53,6 +54,7 @@ func New(cfg Config) (*VirtualService, error) {
 		changed:   make(chan struct{}, 1),
 		active:    newActivity(),
 		keeper:    newKeeper(),
+		files:     fileBound(fileLimit()),
 	}
 	vs.uncut, vs.cut = context.WithCancel(context.Background())
 	vs.health.begun = time.Now()
