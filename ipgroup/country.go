@@ -3,7 +3,8 @@ package ipgroup
 import (
 	"math/bits"
 	"net/netip"
-	"strings"
+
+	"github.com/limpetlb/limpet/internal/country"
 )
 
 // CountryFinder tells in which country an address is. It is satisfied by the DB of package geoip.
@@ -59,36 +60,9 @@ func countryIndex(code string) (uint, bool) {
 	return uint(first)*26 + uint(second), true
 }
 
-// knownCountries are the officially assigned codes of ISO 3166-1 alpha-2, and XK, the user-assigned code
-// that geolocation databases use for Kosovo.
+// knownCountries are the codes that entries may name.
 var knownCountries = func() (known countrySet) {
-	for code := range strings.FieldsSeq(`
-		AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ
-		BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ
-		CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ
-		DE DJ DK DM DO DZ
-		EC EE EG EH ER ES ET
-		FI FJ FK FM FO FR
-		GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY
-		HK HM HN HR HT HU
-		ID IE IL IM IN IO IQ IR IS IT
-		JE JM JO JP
-		KE KG KH KI KM KN KP KR KW KY KZ
-		LA LB LC LI LK LR LS LT LU LV LY
-		MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ
-		NA NC NE NF NG NI NL NO NP NR NU NZ
-		OM
-		PA PE PF PG PH PK PL PM PN PR PS PT PW PY
-		QA
-		RE RO RS RU RW
-		SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ
-		TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ
-		UA UG UM US UY UZ
-		VA VC VE VG VI VN VU
-		WF WS
-		XK
-		YE YT
-		ZA ZM ZW`) {
+	for _, code := range country.Codes {
 		known.add(code)
 	}
 	return known

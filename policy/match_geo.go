@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/limpetlb/limpet/internal/country"
 )
 
 // GeoMatch compares one attribute of the place of the client's address, as
@@ -12,7 +15,9 @@ import (
 type GeoMatch struct {
 	Attribute string     // as Env.Geo calls it; empty means the country's code
 	Op        Membership // IsIn is the zero value
-	Values    []string   // at least one, none empty; case does not matter
+	// Values are at least one, none of them empty; case does not matter. Those
+	// of the country's code are codes of ISO 3166-1 alpha-2, or XK.
+	Values []string
 }
 
 type geoSet struct {
@@ -34,8 +39,15 @@ func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
 	}
 	g := &geoSet{negate: m.Op == IsNotIn, attribute: m.Attribute, env: env}
 	for i, v := range m.Values {
-		if v == "" {
+		code := strings.ToUpper(v)
+		switch instead := country.Instead(code); {
+		case v == "":
 			f.addf(indexed(field, "values", i), "an empty value")
+		case m.Attribute != "" || country.IsCode(code):
+		case instead != "":
+			f.addf(indexed(field, "values", i), "%q is not a country code of ISO 3166-1; that is %q", v, instead)
+		default:
+			f.addf(indexed(field, "values", i), "%q is not a country code of ISO 3166-1, such as \"DE\"", v)
 		}
 		g.values = append(g.values, string(fold(v)))
 	}
