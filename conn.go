@@ -22,6 +22,8 @@ type conn struct {
 	proxy     netip.AddrPort // who sent a PROXY header; invalid without one
 	encrypted *bool          // what the header says of TLS; nil if nothing
 
+	pending atomic.Bool // the server has begun to read a request that has not come to its handler
+
 	judged bool        // by network security rules
 	rule   string      // the rule that has decided
 	err    error       // why the rules could not be evaluated

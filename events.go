@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -177,6 +178,12 @@ var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 // fail answers a request to which no server has: none could be had, or the
 // one that was tried gave no answer. Scripts may answer first.
 func (tx *Transaction) fail(err error) {
+	switch {
+	case errors.Is(err, lbpool.ErrNoRoute) && len(tx.s.Pools) == 0:
+		err = fmt.Errorf("%w: the virtual service has no pools; to put it in front of a handler, use Wrap", err)
+	case errors.Is(err, lbpool.ErrNoServer) && !tx.vs.running.Load() && neverChecked(tx.route.Pool):
+		err = fmt.Errorf("%w: none has been checked, since VirtualService.Run is not running", err)
+	}
 	tx.record.Error = err
 	if tx.rw.upgrade != nil && !tx.rw.hijacked {
 		tx.rw.upgrade, tx.rw.status = nil, 0 // the upgrade has come to nothing
@@ -211,6 +218,17 @@ func (tx *Transaction) fail(err error) {
 	default:
 		tx.replyText(tx.failure)
 	}
+}
+
+// neverChecked reports whether no server of a pool has been checked, though
+// all are waiting for it.
+func neverChecked(pool *lbpool.Pool) bool {
+	if pool == nil || len(pool.Servers()) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(pool.Servers(), func(s *lbpool.Server) bool {
+		return s.State() != lbpool.Unchecked && (s.State() != lbpool.Down || s.LastChange().Cause != lbpool.CauseConfigured)
+	})
 }
 
 // failPool does what the owner of a pool or a group wants done when no server

@@ -1,6 +1,7 @@
 package limpet
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,7 +10,7 @@ import (
 )
 
 // Explain tells what the policies would do with a request, in text for a
-// person: who the client is, which rules were tried, which matched and why,
+// person: who and where the client is, which rules were tried, which matched and why,
 // and which scripts would see the request. Nothing is counted, limited, sent
 // or changed, and no script runs, so that rules are tried as if scripts were
 // not there. r is a request as a server gets it: RemoteAddr, Host, URL, Header
@@ -23,6 +24,9 @@ func (vs *VirtualService) Explain(r *http.Request) string {
 		fmt.Fprintf(&b, " by way of %s", addrText(tx.source))
 	}
 	b.WriteByte('\n')
+	if location := s.location(tx.client.Addr()); location != "" {
+		fmt.Fprintf(&b, "location %s\n", location)
+	}
 	part := func(name, text string) {
 		b.WriteString(name + ":\n")
 		for line := range strings.Lines(text) {
@@ -31,6 +35,10 @@ func (vs *VirtualService) Explain(r *http.Request) string {
 	}
 	if len(s.NetworkSecurity) > 0 {
 		part("network security", s.network.Explain(policy.Conn{Client: tx.source, Local: tx.local}))
+	}
+	if err := cmp.Or(judgeReceived(r), judgeHead(r)); err != nil {
+		fmt.Fprintf(&b, "refused with status 400: %v\n", err)
+		return b.String()
 	}
 	if len(s.HTTPSecurity) > 0 {
 		part("HTTP security", s.security.Explain(tx))

@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -56,7 +57,7 @@ func (f Forward) String() string {
 	if int(f) < len(forwards) {
 		return forwards[f]
 	}
-	return "unknown"
+	return fmt.Sprintf("Forward(%d)", uint8(f))
 }
 
 var errNoForward = errors.New("not a value")

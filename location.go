@@ -21,11 +21,17 @@ func (s *snapshot) location(client netip.Addr) (label string) {
 	}
 	switch {
 	case s.IPGroups != nil:
-		return s.IPGroups.Label(client, countries)
+		label = s.IPGroups.Label(client, countries)
 	case countries != nil:
-		return new(ipgroup.Set).Label(client, countries)
+		label = new(ipgroup.Set).Label(client, countries)
 	}
-	return ""
+	if label == ipgroup.Internal && countries != nil {
+		// What the data knows is what rules have decided by.
+		if code, ok := countries.Country(client); ok && code != "" {
+			label = code
+		}
+	}
+	return label
 }
 
 // countryFinder finds countries in geo data.

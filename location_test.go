@@ -65,7 +65,7 @@ func TestLocation(t *testing.T) {
 		status                 int
 	}{
 		{"10.1.2.3", "nil nil", "LA_Office", 200},
-		{"10.2.2.3", "US Los Angeles", ipgroup.Internal, 200},
+		{"10.2.2.3", "US Los Angeles", "US", 200}, // as rules and scripts have it
 		{"10.3.2.3", "nil nil", ipgroup.Internal, 200},
 		{"89.160.20.7", "SE nil", "Nordic", 200},
 		{"81.2.69.7", "", "GB", 403},

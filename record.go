@@ -33,8 +33,9 @@ type Record struct {
 	Proxy  netip.AddrPort // the proxy that spoke the PROXY protocol; invalid if none did
 	Local  netip.AddrPort // where the connection was accepted
 	// Location is the label of Client: the name of the most specific of the
-	// configured IP groups it is in, "Internal" for a private address in none
-	// of them, or the code of its country; see [ipgroup.Set.Label].
+	// configured IP groups it is in, else the code of its country, else
+	// "Internal" for a private address; see [ipgroup.Set.Label]. Unlike there,
+	// the country of a private address goes first, as it does for rules.
 	Location string
 
 	// Of the request; all are empty if Connection is set.
@@ -72,7 +73,7 @@ type Record struct {
 	Monitored []policy.Outcome
 
 	// Where it went.
-	Pool        string         // empty if no pool was chosen
+	Pool        string         // empty if no pool was chosen, or a wrapped handler has not used it
 	Server      netip.AddrPort // invalid if no server was tried
 	ServerName  string         // the server's name, if it has one
 	Tried       int            // how many servers were tried
@@ -213,7 +214,8 @@ func (tx *Transaction) describe() {
 	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
 		r.SentPath = tx.out.URL.EscapedPath()
 	}
-	if tx.route.Pool != nil {
+	// A wrapped handler need not use the pool.
+	if tx.route.Pool != nil && (tx.proxied || tx.route.Server != nil || slices.Contains(r.Significant, NoServer)) {
 		r.Pool, r.Server = tx.Server()
 	}
 	if s := tx.route.Server; s != nil {

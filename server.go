@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"io"
+	"log"
 	"net/http"
 	"sync"
 	"time"
@@ -31,8 +32,16 @@ const (
 // [VirtualService.Listener].
 //
 // Requests "OPTIONS *" go to h, too, where net/http would answer them itself.
+//
+// If h is a [VirtualService] or what its Wrap returns, the server's own
+// complaints are counted in [Stats] and go to [Config].Logger: failed TLS
+// handshakes and connections from [VirtualService.Listener] whose first request
+// net/http refuses or whose header never becomes whole. Of each kind there is
+// one line a second, which says how many it stands for. Without a Logger, what
+// else the server logs goes to the standard logger of package log. The
+// program may set ErrorLog and ConnState itself: then there is no such count.
 func NewServer(h http.Handler) *http.Server {
-	return &http.Server{
+	srv := &http.Server{
 		Handler:                      LimitBodies(h),
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            serverHeaderTimeout,
@@ -45,6 +54,18 @@ func NewServer(h http.Handler) *http.Server {
 			WriteByteTimeout:     60 * time.Second,
 		},
 	}
+	var vs *VirtualService
+	switch h := h.(type) {
+	case *VirtualService:
+		vs = h
+	case *wrapped:
+		vs = h.vs
+	default:
+		return srv
+	}
+	o := &serverObserver{vs: vs, server: srv, next: srv.Handler}
+	srv.Handler, srv.ConnState, srv.ErrorLog = o, o.connState, log.New(o, "", 0)
+	return srv
 }
 
 // LimitBodies returns a handler that gives each part of a request's body 60 s

@@ -20,6 +20,10 @@ type Stats struct {
 	LimitedConnections uint64 // that exceeded a limit of [ConnectionLimits]
 	BadProxyHeaders    uint64 // that should have begun with a PROXY header
 
+	// Of servers that [NewServer] has made.
+	BadRequests      uint64 // connections whose first request was malformed, had too large a header, or was not whole in time
+	FailedHandshakes uint64 // of TLS
+
 	Hits   uint64 // requests whose client went to the server it was bound to
 	Misses uint64 // requests whose client was not bound, or not any more
 	Repins uint64 // requests whose client was bound to a server that could not be had
@@ -40,6 +44,7 @@ func (vs *VirtualService) Stats() Stats {
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Repins: c.repins.Load(),
 		OpenConnections: vs.open.total(), DeniedConnections: c.deniedConns.Load(),
 		LimitedConnections: c.limitedConns.Load(), BadProxyHeaders: c.badProxyHeaders.Load(),
+		BadRequests: c.badRequests.Load(), FailedHandshakes: c.failedHandshakes.Load(),
 		Persistence: vs.targetStats(),
 		Scripts:     vs.current.Load().engine.Stats(),
 	}
@@ -67,6 +72,7 @@ func (vs *VirtualService) PolicyStats() PolicyStats {
 type counters struct {
 	requests, policyDrops, scriptFailures, hits, misses, repins atomic.Uint64
 	deniedConns, limitedConns, badProxyHeaders                  atomic.Uint64
+	badRequests, failedHandshakes                               atomic.Uint64
 }
 
 func (c *counters) add(r *Record) {

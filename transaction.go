@@ -46,6 +46,8 @@ type Transaction struct {
 	local  netip.AddrPort
 	denied bool // by a security policy
 
+	proxied bool // the request is for a server, and not for a wrapped handler
+
 	selected selection
 	pinned   bool        // a request policy has selected, and scripts cannot
 	looked   Persistence // how the best look-up ended

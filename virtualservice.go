@@ -104,9 +104,18 @@ func (vs *VirtualService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // there are pools, the request's context carries the [lbpool.Route] that was
 // chosen, for a next that forwards through an [lbpool.Transport].
 func (vs *VirtualService) Wrap(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		vs.serve(vs.current.Load(), w, r, next)
-	})
+	return &wrapped{vs, next}
+}
+
+// A wrapped handler answers in place of servers.
+type wrapped struct {
+	vs   *VirtualService
+	next http.Handler
+}
+
+// ServeHTTP lets the handler answer a request.
+func (h *wrapped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.vs.serve(h.vs.current.Load(), w, r, h.next)
 }
 
 // ErrRunning is what [VirtualService.Run] returns while another call of it

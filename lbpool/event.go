@@ -49,8 +49,8 @@ type transition struct {
 func (st *settings) announce(p *Pool, changed []transition) {
 	for _, c := range changed {
 		level := slog.LevelInfo
-		if c.from == Unchecked && (c.to.State == Down || c.to.State == Maintenance) {
-			level = slog.LevelWarn // it took requests, and perhaps should not have
+		if (c.from == Up || c.from == Unchecked) && (c.to.State == Down || c.to.State == Ejected) || c.from == Unchecked && c.to.State == Maintenance {
+			level = slog.LevelWarn // it took requests
 		}
 		st.logger.LogAttrs(context.Background(), level, "server state changed",
 			slog.String("pool", p.Name()), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),

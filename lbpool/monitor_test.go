@@ -502,11 +502,11 @@ func TestLogging(t *testing.T) {
 		p.Servers()[1].Disable()
 		want := ""
 		for _, line := range []string{
-			`server=10.0.0.1:80 from=up to=ejected cause=passive monitor="" error="connection reset by peer"`,
-			`server=10.0.0.1:80 from=ejected to=up cause=passive monitor="" error=<nil>`,
-			`server=10.0.0.2:80 from=up to=disabled cause=operator monitor="" error=<nil>`,
+			`level=WARN msg="server state changed" pool=web server=10.0.0.1:80 from=up to=ejected cause=passive monitor="" error="connection reset by peer"`,
+			`level=INFO msg="server state changed" pool=web server=10.0.0.1:80 from=ejected to=up cause=passive monitor="" error=<nil>`,
+			`level=INFO msg="server state changed" pool=web server=10.0.0.2:80 from=up to=disabled cause=operator monitor="" error=<nil>`,
 		} {
-			want += fmt.Sprintln(`level=INFO msg="server state changed" pool=web ` + line)
+			want += fmt.Sprintln(line)
 		}
 		if buf.String() != want {
 			t.Errorf("log:\n%swant:\n%s", &buf, want)

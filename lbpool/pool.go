@@ -84,7 +84,8 @@ type Config struct {
 	// OnEvent is told of each change of a server's state. It is called without locks, by whoever caused the change,
 	// hence concurrently, and should not take long. Nil: nobody is told.
 	OnEvent func(Event)
-	// Logger gets one record for each change of a server's state. Nil discards.
+	// Logger gets one record for each change of a server's state: at level Warn for a server that goes down or is ejected, at
+	// level Info for others. Nil discards.
 	Logger *slog.Logger
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,14 +14,16 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
 )
 
 // explain tells which rules of policies match a request and why, takes it
 // through a virtual service that asks no server, and tells what became of it.
-// Servers count as up.
+// Servers are taken for up, and one stands for those that would be discovered.
 func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 	f := flags("explain [flags] CONFIG URL", errs)
 	method := f.String("method", http.MethodGet, "the request's `method`")
@@ -55,6 +58,17 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 		header.Del("Host")
 	}
 	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), net.JoinHostPort(client.String(), "1234")
+	port := uint64(80)
+	if r.URL.Scheme == "https" {
+		r.TLS, port = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: r.URL.Hostname()}, 443
+	}
+	if given := r.URL.Port(); given != "" {
+		if port, err = strconv.ParseUint(given, 10, 16); err != nil {
+			complain(errs, fmt.Errorf("%s: no port %q", f.Arg(1), given))
+			return misuse
+		}
+	}
+	r = r.WithContext(context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: int(port)})))
 	e, err := explained(f.Arg(0), r)
 	if err != nil {
 		complain(errs, err)
@@ -85,6 +99,9 @@ func explained(file string, r *http.Request) (*explanation, error) {
 	for i := range c.Pools {
 		c.Pools[i].HealthMonitors = nil // nothing checks, so all would be down
 		c.Pools[i].MinMonitorsUp = 0
+		if len(c.Pools[i].Discoveries) > 0 && len(c.Pools[i].Servers) == 0 { // nothing discovers, either
+			c.Pools[i].Servers = []lbpool.ServerConfig{{Address: "192.0.2.3", Name: "as discovered"}}
+		}
 	}
 	b, err := c.build(dir, kept{}, log)
 	if err != nil {

@@ -167,6 +167,31 @@ Location: https://www.example.com/new?x
 	}
 }
 
+// An https URL was explained as if it had come over plain HTTP, on no port, and a pool of discovered servers as one without any.
+func TestExplainSurroundings(t *testing.T) {
+	dir := in(t, map[string]string{"edge.yaml": `listen: 127.0.0.1:0
+pools:
+  - name: web
+    discoveries: [{name: names, finder: {dns: {name: web.example.com}}}]
+httpRequest:
+  - {name: to https, match: {protocol: {protocol: http}}, action: {redirect: {protocol: https, status: 301}}}
+  - {name: port, match: {vsPort: {ports: [8443]}}, action: {modify: {edits: [{addHeader: {name: X-Port, value: "8443"}}]}}}
+`})
+	for _, c := range []struct{ url, want string }{
+		{"http://example.com/", "301 Moved Permanently"},
+		{"https://example.com/", "X-Forwarded-Proto: https"},
+		{"https://example.com/", "200 OK"},
+		{"https://example.com:8443/", "X-Port: 8443"},
+		{"http://example.com/%61?b#c", "301 Moved Permanently"},
+		{"https://u:p@example.com/", "refused with status 400"},
+	} {
+		status, out, errs := invoke(t, dir, "explain", "DIR/edge.yaml", c.url)
+		if status != ok || errs != "" || !strings.Contains(out, c.want) {
+			t.Errorf("%s: status %d, errors %q, no %q in\n%s", c.url, status, errs, c.want, out)
+		}
+	}
+}
+
 // All faults of a file are told, with their places.
 func TestConfigFaults(t *testing.T) {
 	for _, c := range []struct {

@@ -27,6 +27,9 @@ func serve(ctx context.Context, args []string, _, errs io.Writer) int {
 	if status, done := parse(f, args, 1, 1); done {
 		return status
 	}
+	// Whoever reads the log may go away: that must end the log, and not the
+	// service.
+	signal.Ignore(syscall.SIGPIPE)
 	s := &service{file: f.Arg(0), log: slog.New(slog.NewTextHandler(errs, nil))}
 	if err := s.serve(ctx); err != nil {
 		complain(errs, err)
@@ -88,7 +91,6 @@ func (s *service) serve(ctx context.Context) error {
 		return err
 	}
 	server := limpet.NewServer(s.vs)
-	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	overTLS := b.TLS != (tlsFiles{})
 	if overTLS {
 		cert, err := b.TLS.load(b)

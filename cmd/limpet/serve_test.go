@@ -246,6 +246,41 @@ func TestServeOnce(t *testing.T) {
 	p.end()
 }
 
+// The death of whoever reads the log was the death of the service.
+func TestServeWithoutLogReader(t *testing.T) {
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := in(t, shopFiles)
+	cmd := exec.CommandContext(t.Context(), binary, "serve", filepath.Join(dir, "shop.yaml"))
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	url := ""
+	for s := bufio.NewScanner(log); url == "" && s.Scan(); {
+		if found := regexp.MustCompile(`msg=serving address=(\S+)`).FindStringSubmatch(s.Text()); found != nil {
+			url = "http://" + found[1]
+		}
+	}
+	log.Close()
+	for range 3 { // each is logged
+		if got := get(t, url+"/older"); !strings.HasPrefix(got, "301 ") {
+			t.Error(got)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the process ended with %v", err)
+	}
+}
+
 // TestServeTLS serves over TLS and HTTP/2, and stops when its context ends.
 func TestServeTLS(t *testing.T) {
 	example := httptest.NewUnstartedServer(nil)

@@ -1,0 +1,103 @@
+package limpet
+
+import (
+	"context"
+	"crypto/tls"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A serverObserver counts and logs what goes wrong in a server of net/http
+// before a handler is called, and what the server logs.
+//
+// The server does not tell of requests that it refuses. But a connection that
+// is closed after a request has begun, and before a handler is called for it,
+// has ended with one of those. Of a later request on a connection, which the
+// server has in its buffer as a whole, it does not tell the beginning.
+type serverObserver struct {
+	vs     *VirtualService
+	server *http.Server
+	next   http.Handler
+}
+
+// ServeHTTP notes that a handler is called.
+func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if c := o.vs.connAt(local); c != nil {
+		c.pending.Store(false)
+	}
+	o.next.ServeHTTP(w, r)
+}
+
+// connState implements http.Server.ConnState.
+func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
+	if state != http.StateActive && state != http.StateClosed {
+		return
+	}
+	c := ownConn(nc)
+	if c == nil || c.vs != o.vs {
+		return
+	}
+	if state == http.StateActive {
+		c.pending.Store(true)
+		return
+	}
+	if t, ok := nc.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
+		return // its streams are requests
+	}
+	if !c.pending.Load() || o.server.Handler != http.Handler(o) {
+		return
+	}
+	o.vs.counters.badRequests.Add(1)
+	o.log(slog.LevelWarn, "bad request", 1, slog.String("client", addrText(c.ends.peer)))
+}
+
+// ownConn finds the connection of our listener beneath others.
+func ownConn(c net.Conn) *conn {
+	for {
+		switch found := c.(type) {
+		case *conn:
+			return found
+		case *proxiedConn:
+			return found.conn
+		case interface{ NetConn() net.Conn }:
+			c = found.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// log writes at most so many lines of a kind in a second.
+func (o *serverObserver) log(level slog.Level, message string, rate int, attrs ...slog.Attr) {
+	s := o.vs.current.Load()
+	suppressed, ok := s.denials.of(message).pass(time.Now(), rate)
+	if !ok {
+		return
+	}
+	if attrs = append(attrs, slog.String("vs", s.Name)); suppressed > 0 {
+		attrs = append(attrs, slog.Int64("suppressed", suppressed))
+	}
+	s.Logger.LogAttrs(context.Background(), level, message, attrs...)
+}
+
+// Write implements io.Writer for the server's ErrorLog.
+func (o *serverObserver) Write(p []byte) (int, error) {
+	line := strings.TrimSpace(string(p))
+	if rest, ok := strings.CutPrefix(line, "http: TLS handshake error from "); ok {
+		o.vs.counters.failedHandshakes.Add(1)
+		client, reason, _ := strings.Cut(rest, ": ")
+		o.log(slog.LevelWarn, "TLS handshake failed", 1, slog.String("client", client), slog.String("error", reason))
+		return len(p), nil
+	}
+	if !o.vs.current.Load().Logger.Enabled(context.Background(), slog.LevelError) {
+		log.Print(line)
+		return len(p), nil
+	}
+	o.log(slog.LevelError, "server error", 10, slog.String("error", line))
+	return len(p), nil
+}

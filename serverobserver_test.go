@@ -1,0 +1,124 @@
+package limpet_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/limpetlb/limpet"
+)
+
+// A syncBuffer is a buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Failed TLS handshakes went to a logger of their own, one line for each, and of requests that net/http refuses nobody learned.
+func TestServerComplaints(t *testing.T) {
+	for _, kind := range []string{"service", "wrapped", "mux", "replaced"} {
+		for _, overTLS := range []bool{false, true} {
+			var lines syncBuffer
+			vs := newVirtualService(t, limpet.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+			h := http.Handler(vs)
+			switch kind {
+			case "wrapped":
+				h = vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+			case "mux":
+				h = http.NewServeMux()
+			}
+			srv := limpet.NewServer(h)
+			if kind == "mux" {
+				srv.ErrorLog = serverLog(t)
+			}
+			if kind == "replaced" {
+				srv.Handler = limpet.LimitBodies(vs)
+			}
+			ln := listen(t, "")
+			example := httptest.NewTLSServer(vs) // for its certificate
+			t.Cleanup(example.Close)
+			site := &site{protocol: http1, Addr: ln.Addr().String(), tls: example.Client().Transport.(*http.Transport).TLSClientConfig}
+			done := make(chan error)
+			go func() {
+				if overTLS {
+					srv.TLSConfig = &tls.Config{Certificates: example.TLS.Certificates}
+					done <- srv.ServeTLS(vs.Listener(ln), "", "")
+				} else {
+					done <- srv.Serve(vs.Listener(ln))
+				}
+			}()
+			exchange := func(request string) {
+				c := site.dial(t, "")
+				defer c.Close()
+				if overTLS {
+					c = site.secure(t, c)
+				}
+				_, _ = io.Copy(io.Discard, send(t, c, request))
+			}
+			for range 3 {
+				exchange("GET / HTTP/1.1\nHost: a\nConnection: close\n\n")
+			}
+			for range 5 {
+				exchange("GET /\x01 HTTP/1.1\nHost: a\n\n")
+			}
+			exchange("GET / HTTP/1.1\nHost: a\nX-A: " + strings.Repeat("a", 100<<10) + "\n\n")
+			var bad, handshakes uint64
+			if kind == "service" || kind == "wrapped" {
+				bad = 6
+			}
+			if overTLS && kind != "mux" {
+				handshakes = 4
+			}
+			if overTLS {
+				for range 4 {
+					c := site.dial(t, "")
+					_, _ = io.Copy(io.Discard, send(t, c, "GET / HTTP/1.1\nHost: a\n\n"))
+					c.Close()
+				}
+			}
+			synchronize(t, func() bool { return vs.Stats().BadRequests == bad && vs.Stats().FailedHandshakes == handshakes })
+			srv.Close()
+			<-done
+			if s := vs.Stats(); s.BadRequests != bad || s.FailedHandshakes != handshakes {
+				t.Errorf("%s, TLS %v: %d bad requests, %d failed handshakes", kind, overTLS, s.BadRequests, s.FailedHandshakes)
+			}
+			text := lines.String()
+			if n := strings.Count(text, `msg="bad request"`); n > int(bad) || bad > 0 && n == 0 {
+				t.Errorf("%s, TLS %v: %d lines of bad requests in\n%s", kind, overTLS, n, text)
+			}
+			if n := strings.Count(text, `msg="TLS handshake failed"`); n > int(handshakes) || handshakes > 0 && n == 0 {
+				t.Errorf("%s, TLS %v: %d lines of handshakes in\n%s", kind, overTLS, n, text)
+			}
+		}
+	}
+}
+
+// A service without pools that is used as a handler says what is missing, and one that has never checked its servers says why.
+func TestReasonsForNoServer(t *testing.T) {
+	recs := newRecords()
+	_, site := serve(t, http1, limpet.Config{OnComplete: recs.add})
+	if status, _ := get(t, site.client(t), site.URL); status != 503 {
+		t.Errorf("status %d", status)
+	}
+	if rec := recs.next(t); rec.Error == nil || !strings.Contains(rec.Error.Error(), "has no pools") {
+		t.Errorf("%v", rec.Error)
+	}
+}
