@@ -22,7 +22,7 @@ type ConnectionLimits struct {
 	// less a few for files, so that the other half is left for connections
 	// to servers; then those above it are not reset, but wait to be accepted,
 	// and answers over HTTP/1 close their connections while some may wait.
-	// A negative value means any number, and so does 0 where the system does not
+	// -1 means any number, and so does 0 where the system does not
 	// tell its limit.
 	Max int
 	// MaxPerClient is how many of them one client may have. 0 means any
@@ -102,7 +102,9 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 			fault("connections."+field+": ", fmt.Errorf("%d is not between 0 and %d", n, most))
 		}
 	}
-	check("max", max(l.Max, 0), 1<<30)
+	if l.Max < -1 || l.Max > 1<<30 {
+		fault("connections.max: ", fmt.Errorf("%d is not between -1 and %d", l.Max, 1<<30))
+	}
 	check("maxPerClient", l.MaxPerClient, 1<<30)
 	check("ipv4Bits", l.IPv4Bits, 32)
 	check("ipv6Bits", l.IPv6Bits, 128)

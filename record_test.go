@@ -103,8 +103,8 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 			}, "INFO", []string{"pool", "server", "first_byte"}, "",
 		},
 		{"wrapped", wrapped, "/fine", limpet.Record{
-			Path: "/fine", Status: 200, ServerStatus: 200, Bytes: 5, SecurityRule: "fine", Pool: "my_pool",
-		}, "INFO", []string{"pool", "security_rule", "first_byte"}, ""},
+			Path: "/fine", Status: 200, ServerStatus: 200, Bytes: 5, SecurityRule: "fine",
+		}, "INFO", []string{"security_rule", "first_byte"}, ""},
 		{"with a look-up", proxied, "/key", limpet.Record{
 			Path: "/key", Status: 201, ServerStatus: 201, Filtered: true, Bytes: 5, Pool: "my_pool", ServerName: "s1", Tried: 1,
 			Persistence: limpet.PersistenceMiss, Log: []string{`[string "steer"]:5: looked up`},

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
 )
 
 // A syncBuffer is a buffer for several goroutines.
@@ -120,5 +121,47 @@ func TestReasonsForNoServer(t *testing.T) {
 	}
 	if rec := recs.next(t); rec.Error == nil || !strings.Contains(rec.Error.Error(), "has no pools") {
 		t.Errorf("%v", rec.Error)
+	}
+}
+
+// A pool whose servers wait for their first check says that nobody checks, and a server that fails is a warning.
+func TestServersNeverChecked(t *testing.T) {
+	recs := newRecords()
+	pool := newPool(t, lbpool.Config{
+		Name: "my_pool", Servers: []lbpool.ServerConfig{{Address: "127.0.1.1:1"}},
+		HealthMonitors: []lbpool.HealthMonitor{{Name: "up", Checker: &lbpool.TCPChecker{}}},
+	})
+	_, site := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}, OnComplete: recs.add})
+	_, _ = get(t, site.client(t), site.URL)
+	rec := recs.next(t)
+	if down := pool.Servers()[0].State() == lbpool.Down; down && (rec.Error == nil || !strings.Contains(rec.Error.Error(), "Run is not running")) {
+		t.Errorf("%v", rec.Error)
+	}
+}
+
+// A record of a wrapped handler names a pool if one was used.
+func TestWrappedHandlerWithoutPool(t *testing.T) {
+	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {})
+	recs := newRecords()
+	vs := newVirtualService(t, limpet.Config{Pools: []*lbpool.Pool{pool}, OnComplete: recs.add})
+	transport := &lbpool.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	site := startSite(t, http1, listen(t, ""), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/forwarded" {
+			out := r.Clone(r.Context())
+			out.RequestURI = ""
+			res, err := transport.RoundTrip(out)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Body.Close()
+		}
+	})))
+	for path, want := range map[string]string{"/": "", "/forwarded": "my_pool"} {
+		_, _ = get(t, site.client(t), site.URL+path)
+		if rec := recs.next(t); rec.Pool != want || rec.Server.IsValid() != (want != "") {
+			t.Errorf("%s: pool %q, server %v", path, rec.Pool, rec.Server)
+		}
 	}
 }
