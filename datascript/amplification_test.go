@@ -247,7 +247,7 @@ func TestAmplification(t *testing.T) {
 	e := newEngine(t, Env{
 		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tables: discardTables{},
 		RateLimiters: map[string]*RateLimiter{"x": limiter}, RateProfile: &RateProfile{Limiter: limiter},
-		Limits: Limits{Instructions: -1, Time: -1},
+		Limits: Limits{Instructions: -1, Time: -1, HostTime: -1, AllocBytes: -1, HeldBytes: -1, Concurrent: -1},
 	})
 	e.env.Pools = m
 
@@ -286,7 +286,13 @@ func TestAmplification(t *testing.T) {
 			m.respond(200, "10.1.1.1:80")
 			sizedRequests[request](m, n)
 			m.EditRequest() // whose copy is the host's
+			if err := e.gate.enter(m, true); err != nil {
+				t.Fatal(err)
+			}
 			err, _ = m.state.exec(m, s, s.chunks[ev], ev, m)
+			if !m.state.run.away {
+				e.gate.leave()
+			}
 			switch {
 			case m.begun:
 				m.end()

@@ -362,8 +362,11 @@ func (c call) ret(v lua.LValue) int {
 }
 
 func (c call) retString(s string) int {
-	if len(s) > longString {
-		c.watch(len(s))
+	if len(s) > maxWord {
+		c.hold(stringBytes + len(s))
+		if len(s) > longString {
+			c.watch(len(s))
+		}
 	}
 	return c.ret(stringValue(s))
 }

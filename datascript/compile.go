@@ -37,6 +37,7 @@ type Script struct {
 	chunks   [numEvents]*program
 	globals  *globals
 	warnings []Warning
+	heavy    *[64]bool // see weigh.go
 }
 
 // A program is the compiled code of one event. The prototype is that of a
@@ -55,6 +56,9 @@ type program struct {
 // Names of pools and groups are not checked here, since a Script is not bound
 // to a virtual service.
 func Compile(name string, chunks ...Chunk) (*Script, error) {
+	if fault := vmFault(); fault != "" {
+		return nil, &CompileError{Script: name, Message: fault}
+	}
 	if len(chunks) == 0 {
 		return nil, &CompileError{Script: name, Message: "no source"}
 	}
@@ -69,7 +73,7 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		chunks = parts
 	}
 
-	s := &Script{name: name}
+	s := &Script{name: name, heavy: &heavy}
 	parsed := make([][]ast.Stmt, len(chunks))
 	for i, c := range chunks {
 		if c.Event >= numEvents || c.Event == 0 {
@@ -96,6 +100,9 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 			return nil, err
 		}
 		s.chunks[c.Event] = p
+		if heavyFor(p.proto) == &heavyNames {
+			s.heavy = &heavyNames
+		}
 	}
 	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Event, b.Event), cmp.Compare(a.Line, b.Line))

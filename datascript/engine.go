@@ -88,7 +88,7 @@ type Engine struct {
 
 	interval int // clockInterval, or 1 to trace
 
-	running atomic.Int64 // events, now
+	gate gate
 
 	runs, failures, created, discarded, refused atomic.Uint64
 }
@@ -103,6 +103,7 @@ func NewEngine(env Env) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{env: env, limits: env.Limits.withDefaults(), interval: clockInterval}
+	e.gate.limits = &e.limits
 	if env.Trace != nil {
 		e.interval = 1
 	}
@@ -114,16 +115,19 @@ func NewEngine(env Env) (*Engine, error) {
 // changed or decided is taken back then, except in tables, rate limiters,
 // metrics and the log.
 //
+// If too many scripts run, Run waits for its turn; see [Limits].
+//
 // ctx is the request's: when it ends, the script is stopped. Events of one
 // transaction must not overlap.
 func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) error {
 	if !s.Handles(ev) {
 		return nil
 	}
-	defer e.running.Add(-1)
-	if e.running.Add(1) > int64(e.limits.Concurrent) {
-		e.refused.Add(1)
-		return &RuntimeError{Script: s.name, Event: ev, Message: chunkName(s.name) + ": " + ErrBusy.Error(), Cause: ErrBusy}
+	if err := e.gate.enter(ctx, tx.Vars().gate != nil); err != nil {
+		if errors.Is(err, ErrBusy) {
+			e.refused.Add(1)
+		}
+		return &RuntimeError{Script: s.name, Event: ev, Message: chunkName(s.name) + ": " + err.Error(), Cause: err}
 	}
 	st, _ := e.states.Get().(*state)
 	if st == nil {
@@ -131,6 +135,9 @@ func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) e
 		e.created.Add(1)
 	}
 	err, healthy := st.exec(ctx, s, s.chunks[ev], ev, tx)
+	if !st.run.away {
+		e.gate.leave()
+	}
 	e.runs.Add(1)
 	if err != nil {
 		e.failures.Add(1)
@@ -153,7 +160,7 @@ type Stats struct {
 	Failures  uint64 // runs that ended with an error
 	Created   uint64 // Lua states made
 	Discarded uint64 // Lua states thrown away, after a failure or after long use
-	Refused   uint64 // events that did not run, because too many did; see Limits.Concurrent
+	Refused   uint64 // events that did not run, because too many did; see [Limits]
 }
 
 // Stats returns the engine's counts. It may be called at any time.

@@ -14,7 +14,7 @@ import (
 
 // eventMemory is what one event may come to hold; Limits.Concurrent relies on
 // it.
-const eventMemory = eventBytes >> 20 // MiB
+const eventMemory = defaultAllocBytes >> 20 // MiB
 
 // Each hostile script, in a process of its own with 512 MiB for data, ends
 // without taking the process with it, and makes it grow by no more than what

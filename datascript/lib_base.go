@@ -75,6 +75,7 @@ func (c call) concatMixed(n int) int {
 		r, okRight := text(right)
 		if okLeft && okRight {
 			c.allow(len(l) + len(r))
+			c.hold(stringBytes + len(l) + len(r))
 			right = lua.LString(l + r)
 			continue
 		}

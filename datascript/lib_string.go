@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unsafe"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -84,10 +85,13 @@ func stringSplit(c call) int {
 	}
 	n := strings.Count(s, sep) + 1
 	c.spend(4 * n)
+	c.hold(tableBytes + elementBytes*n)
+	c.check()
 	t := c.L.CreateTable(n, 0)
 	for i := 1; ; i++ {
 		part, rest, more := strings.Cut(s, sep)
-		t.RawSetInt(i, lua.LString(part))
+		c.hold(stringBytes + len(part))
+		t.RawSetInt(i, lua.LString(strings.Clone(part)))
 		if !more {
 			return c.ret(t)
 		}
@@ -115,7 +119,18 @@ func stringRep(c call) int {
 }
 
 func stringSub(c call) int {
-	return c.retString(luastr.Sub(c.part(1), c.int64(2), c.optInt64(3, -1)))
+	s := c.part(1)
+	return c.retPiece(s, luastr.Sub(s, c.int64(2), c.optInt64(3, -1)))
+}
+
+// retPiece returns a part of a string. A small one must not keep a large string
+// alive, of which nobody would know.
+func (c call) retPiece(s, piece string) int {
+	if len(piece) > 1 && len(s) > 64+4*len(piece) {
+		c.read(len(piece))
+		piece = strings.Clone(piece)
+	}
+	return c.retString(piece)
 }
 
 func stringByte(c call) int {
@@ -203,7 +218,7 @@ func stringFind(c call) int {
 	}
 	c.retNumber(float64(start + 1))
 	c.retNumber(float64(end))
-	return 2 + c.pushCaptures(m, m.NumCaptures())
+	return 2 + c.pushCaptures(m, subject, m.NumCaptures())
 }
 
 func stringMatch(c call) int {
@@ -219,18 +234,18 @@ func stringMatch(c call) int {
 	if start < 0 {
 		return c.ret(lua.LNil)
 	}
-	return c.pushCaptures(m, max(m.NumCaptures(), 1))
+	return c.pushCaptures(m, subject, max(m.NumCaptures(), 1))
 }
 
-// pushCaptures pushes the first n captures of the last match.
-func (c call) pushCaptures(m *luastr.Matcher, n int) int {
+// pushCaptures pushes the first n captures of the last match in a subject.
+func (c call) pushCaptures(m *luastr.Matcher, subject string, n int) int {
 	for i := range n {
 		s, pos, isPosition, err := m.Capture(i)
 		c.must(err)
 		if isPosition {
 			c.retNumber(float64(pos))
 		} else {
-			c.retString(s)
+			c.retPiece(subject, s)
 		}
 	}
 	return n
@@ -258,6 +273,9 @@ func (c call) free(m *luastr.Matcher) {
 func stringGmatch(c call) int {
 	subject, pattern := c.part(1), c.str(2)
 	m := new(luastr.Matcher)
+	size := functionBytes + int(unsafe.Sizeof(*m)) + len(subject) + len(pattern)
+	c.hold(size)
+	c.vars().opaque += size
 	started := false
 	left := 0
 	step := &symbol{name: "gmatch iterator", events: anyEvent}
@@ -275,7 +293,7 @@ func stringGmatch(c call) int {
 		if start < 0 {
 			return 0
 		}
-		return c.pushCaptures(m, max(m.NumCaptures(), 1))
+		return c.pushCaptures(m, subject, max(m.NumCaptures(), 1))
 	}
 	return c.ret(c.L.NewFunction(step.invoke))
 }
@@ -309,7 +327,7 @@ func stringGsub(c call) int {
 			return m.GsubFunc(limit, maxBytes, func(m *luastr.Matcher) (string, bool, error) {
 				n := max(m.NumCaptures(), 1)
 				c.L.Push(repl)
-				c.pushCaptures(m, n)
+				c.pushCaptures(m, subject, n)
 				c.L.Call(n, 1)
 				v := c.L.Get(-1)
 				c.L.Pop(1)

@@ -32,14 +32,29 @@ type run struct {
 	// The budget. Work is counted down; the clock is read now and then, and
 	// for the first time after some instructions, so that short scripts do
 	// not read it at all.
-	steps    int // left, besides those of this interval
-	tick     int // left of this interval
-	interval int // see clockInterval
-	started  time.Time
-	yielded  time.Duration // since it was started, when it let others run
-	paused   time.Duration // spent in services of the host
-	left     time.Time     // since when the host is asked
+	steps    int           // left, besides those of this interval
+	tick     int           // left of this interval
+	interval int           // see clockInterval
+	looked   time.Time     // when the clock was read last; zero if it was not
+	ran      time.Duration // until then
+	turn     time.Duration // likewise, since it let others run
 	stop     error         // set once the script must not go on
+
+	// What the script makes, in bytes. What it holds of that is looked at
+	// when it matters, and not again before it has made much more.
+	made     int
+	measured int // what it held when that was looked at,
+	since    int // and what it had made then
+
+	// The time in which the host is asked; see outside.
+	away    bool
+	left    time.Time
+	outTime time.Duration
+	outHeld int64
+
+	frame    **vmFrame   // of the VM: the function that runs,
+	registry *vmRegistry // and the values that it works on
+	heavy    *[64]bool   // instructions to look at; see weigh.go
 
 	// The last entry that a look-up has found.
 	found found
@@ -142,8 +157,13 @@ var closed = func() chan struct{} {
 	return c
 }()
 
-// Done implements context.Context: it counts an instruction.
+// Done implements context.Context: it counts an instruction, before the VM
+// executes it.
 func (r *run) Done() <-chan struct{} {
+	f := *r.frame
+	if inst := f.Fn.Proto.Code[f.Pc-1]; r.heavy[inst>>26] {
+		r.weigh(f, inst)
+	}
 	if r.tick--; r.tick > 0 {
 		return nil
 	}
@@ -209,18 +229,34 @@ func (r *run) mayGoOn() bool {
 		r.halt(&BudgetError{"instructions", int64(limits.Instructions)})
 	case r.ctx.Err() != nil:
 		r.halt(context.Cause(r.ctx))
-	case r.started.IsZero():
-		r.started = time.Now()
+	case r.looked.IsZero():
+		r.looked = time.Now()
 	default:
-		switch elapsed := time.Since(r.started); {
-		case elapsed-r.paused > limits.Time:
+		r.look()
+		switch {
+		case r.ran > limits.Time:
 			r.halt(&BudgetError{"time", int64(limits.Time)})
-		case elapsed-r.yielded > yieldInterval:
+		case r.turn > yieldInterval:
 			runtime.Gosched()
-			r.yielded = time.Since(r.started)
+			r.turn = 0
+			r.looked = time.Now()
 		}
 	}
 	return r.stop == nil
+}
+
+// maxGap is how much of the time between two looks at the clock is counted.
+// What lasts longer is charged for by instructions; so it was another program,
+// or another goroutine, that ran meanwhile.
+const maxGap = 10 * time.Millisecond
+
+// look reads the clock.
+func (r *run) look() {
+	now := time.Now()
+	gap := min(now.Sub(r.looked), maxGap)
+	r.looked = now
+	r.ran += gap
+	r.turn += gap
 }
 
 // halt ends the script for good: no pcall can go on after it.
@@ -251,18 +287,67 @@ func (c call) tooLarge() {
 	c.check()
 }
 
-// outside stops the script's clock while a service of the host is asked;
-// call what it returns afterwards. It costs nothing as long as the clock has
-// not been started.
-func (r *run) outside() func() {
-	if r.started.IsZero() {
-		return nothing
+// outside begins a call of a service of the host: meanwhile the script's clock
+// stands still, and another script may run in its place. The caller calls what
+// outside returns afterwards.
+func (c call) outside() func() {
+	r := c.run
+	if r.looked.IsZero() {
+		r.left = time.Now()
+	} else {
+		r.look()
+		r.left = r.looked
 	}
-	r.left = time.Now()
+	r.outHeld = r.holds() - r.vars().held
+	if r.outHeld <= smallBytes {
+		r.outHeld = 0
+	}
+	if !r.engine.gate.goOut(r.outHeld) {
+		r.halt(ErrBusy)
+		c.check()
+	}
+	r.away = true
 	return r.state.resume
 }
 
-func nothing() {}
+// back ends what outside began. If the script may not go on, it does not
+// execute another instruction.
+func (r *run) back() {
+	now := time.Now()
+	if r.outTime += now.Sub(r.left); r.outTime > r.engine.limits.HostTime {
+		r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
+	}
+	err := r.engine.gate.comeBack(r.ctx, r.outHeld)
+	if r.away = err != nil; r.away {
+		r.halt(err)
+	}
+	if !r.looked.IsZero() {
+		r.looked = time.Now()
+	}
+}
+
+// hold counts bytes that the script makes. It does not know what becomes of
+// them.
+func (r *run) hold(bytes int) {
+	if r.made += bytes; r.made > r.engine.limits.AllocBytes {
+		r.halt(&BudgetError{"bytes in all", int64(r.engine.limits.AllocBytes)})
+	}
+}
+
+// holds returns about how many bytes the script holds, with all that the
+// transaction has in variables, but no less.
+func (r *run) holds() int64 {
+	base := max(int64(r.measured), r.vars().held)
+	grown := int64(r.made - r.since)
+	if base+grown <= smallBytes || grown < max(1<<20, base/2) {
+		return base + grown
+	}
+	var objects int
+	r.measured, objects = r.measure()
+	r.since = r.made
+	r.tick -= objects / 8
+	return int64(r.measured)
+}
 
 // rollback takes back what the script changed.
 func (r *run) rollback() {
@@ -279,7 +364,10 @@ func (r *run) vars() *Vars { return r.tx.Vars() }
 // the state may be used again.
 func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx Transaction) (err error, healthy bool) {
 	r := &st.run
-	*r = run{engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, tick: 1 << 20}
+	*r = run{
+		engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, tick: 1 << 20,
+		frame: r.frame, registry: r.registry, heavy: s.heavy,
+	}
 	defer func() {
 		// Nothing that PCall should have caught comes here, but a VM that
 		// runs out of registers panics within its own recovery.
@@ -289,6 +377,9 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 			err, healthy = r.failed(v), false
 		default:
 			err, healthy = r.fail(&PanicError{Value: v, Stack: debug.Stack()}), false
+		}
+		if err != nil {
+			r.keep()
 		}
 		r.ctx, r.tx, r.script, r.reply = nil, nil, nil, nil
 		clear(r.undo)
@@ -311,7 +402,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 		// closures off. To throw it away, as after a failure, would be slow
 		// just when there are too many requests.
 		r.commit()
-		return nil, vmKnown
+		return nil, true
 	}
 	if e != nil {
 		return r.failed(e), false
@@ -319,8 +410,26 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	if r.stop != nil {
 		return r.fail(r.stop), false
 	}
+	if !r.keep() {
+		return r.fail(ErrBusy), true
+	}
 	r.commit()
 	return nil, true
+}
+
+// keep counts what the transaction holds when the event has ended. It reports
+// false if that is too much for the engine.
+func (r *run) keep() bool {
+	v := r.vars()
+	if r.made == 0 || int64(r.made)+v.held <= smallBytes {
+		return true
+	}
+	held, _ := r.measure()
+	if v.keep(&r.engine.gate, int64(held)) {
+		return true
+	}
+	v.Reset() // the transaction is told to end, and must not hold on to it
+	return false
 }
 
 // commit hands the script's decisions to the transaction.

@@ -1,8 +1,6 @@
 package datascript
 
 import (
-	"time"
-
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/luastr"
@@ -56,7 +54,8 @@ func newState(e *Engine) *state {
 	st := &state{L: L, values: map[*symbol]lua.LValue{}, mains: map[*program]*lua.LFunction{}}
 	st.run.engine = e
 	st.run.state = st
-	st.resume = func() { st.run.paused += time.Since(st.run.left) }
+	st.run.frame, st.run.registry = frameOf(L), registryOf(L)
+	st.resume = st.run.back
 	L.SetContext(&st.run)
 	st.onError = L.NewFunction(noteError)
 	st.onCaught = L.NewFunction(noteCaught)

@@ -17,6 +17,11 @@ type Vars struct {
 
 	selected string // the pool, or the group, that a script has selected last
 	servers  []lookedUp
+
+	// What the variables hold, as far as it has been counted by the gate.
+	gate   *gate
+	held   int64
+	opaque int // bytes that iterators hold, which cannot be looked into
 }
 
 // A lookedUp is an address that a script has looked up, and that means one of
@@ -137,4 +142,33 @@ func (v *Vars) Reset() {
 	v.selected = ""
 	clear(v.servers)
 	v.servers = v.servers[:0]
+	v.keep(nil, 0)
+	v.opaque = 0
+}
+
+// smallBytes is what a transaction may hold without being counted.
+const smallBytes = 256 << 10
+
+// keep has a gate count the bytes that the variables hold from now on. It
+// reports false if there is no room; they are counted all the same if they
+// were before.
+func (v *Vars) keep(g *gate, bytes int64) bool {
+	if bytes <= smallBytes {
+		g, bytes = nil, 0
+	}
+	if v.gate == g && bytes <= v.held || g == nil {
+		if v.gate != nil {
+			v.gate.release(v.held - bytes)
+		}
+		v.gate, v.held = g, bytes
+		return true
+	}
+	if v.gate != g {
+		v.keep(nil, 0)
+	}
+	if !g.hold(bytes - v.held) {
+		return false
+	}
+	v.gate, v.held = g, bytes
+	return true
 }

@@ -1,0 +1,86 @@
+package datascript
+
+import (
+	"io/fs"
+	"math"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// processMemory returns how many bytes the process may use: its own limit
+// (GOMEMLIMIT) if there is one, else that of its container or of the machine
+// as Linux tells in files below root. It is unknownMemory if nobody tells.
+func processMemory(limit int64, root fs.FS) int64 {
+	if limit != math.MaxInt64 {
+		return limit
+	}
+	memory := int64(math.MaxInt64)
+	for _, n := range []int64{machineMemory(root), containerMemory(root)} {
+		if n > 0 {
+			memory = min(memory, n)
+		}
+	}
+	if memory == math.MaxInt64 {
+		return unknownMemory
+	}
+	return memory
+}
+
+// unknownMemory is what a machine is taken to have that does not tell.
+const unknownMemory = 2 << 30
+
+// machineMemory reads the first line of /proc/meminfo: "MemTotal: 16384 kB".
+func machineMemory(root fs.FS) int64 {
+	text, err := fs.ReadFile(root, "proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// containerMemory returns the least limit of the control groups that the
+// process is in, of either version; 0 if there is none. In a container, the
+// paths may be those of the machine, where only the root can be seen.
+func containerMemory(root fs.FS) int64 {
+	text, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	least := int64(math.MaxInt64)
+	for line := range strings.Lines(string(text)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		var mounts []string
+		file := "memory.max"
+		switch {
+		case f[1] == "":
+			mounts = []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}
+		case strings.Contains(","+f[1]+",", ",memory,"):
+			mounts, file = []string{"sys/fs/cgroup/memory"}, "memory.limit_in_bytes"
+		}
+		for _, mount := range mounts {
+			for group := path.Clean("/" + f[2]); ; group = path.Dir(group) {
+				text, err := fs.ReadFile(root, path.Join(mount, group, file))
+				if n, bad := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && bad == nil && n > 0 {
+					least = min(least, n)
+				}
+				if group == "/" {
+					break
+				}
+			}
+		}
+	}
+	if least >= 1<<60 { // which is how version 1 writes "no limit"
+		return 0
+	}
+	return least
+}
