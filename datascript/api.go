@@ -269,7 +269,8 @@ func (c call) read(size int) {
 	if size > 1024 {
 		c.spend(size >> 8)
 	}
-	if size > longString {
+	if size > longName {
+		c.weights = allWeights
 		c.watch(size)
 	}
 }
@@ -364,7 +365,8 @@ func (c call) ret(v lua.LValue) int {
 func (c call) retString(s string) int {
 	if len(s) > maxWord {
 		c.hold(stringBytes + len(s))
-		if len(s) > longString {
+		if len(s) > longName {
+			c.weights = allWeights
 			c.watch(len(s))
 		}
 	}

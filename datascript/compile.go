@@ -37,7 +37,7 @@ type Script struct {
 	chunks   [numEvents]*program
 	globals  *globals
 	warnings []Warning
-	heavy    *[64]bool // see weigh.go
+	weights  weights // see weigh.go
 }
 
 // A program is the compiled code of one event. The prototype is that of a
@@ -73,7 +73,7 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		chunks = parts
 	}
 
-	s := &Script{name: name, heavy: &heavy}
+	s := &Script{name: name, weights: usualWeights}
 	parsed := make([][]ast.Stmt, len(chunks))
 	for i, c := range chunks {
 		if c.Event >= numEvents || c.Event == 0 {
@@ -100,8 +100,8 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 			return nil, err
 		}
 		s.chunks[c.Event] = p
-		if heavyFor(p.proto) == &heavyNames {
-			s.heavy = &heavyNames
+		if needsAll(p.proto) {
+			s.weights = allWeights
 		}
 	}
 	slices.SortStableFunc(s.warnings, func(a, b Warning) int {

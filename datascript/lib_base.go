@@ -92,6 +92,9 @@ func (c call) concatMixed(n int) int {
 		}
 		right = c.callValue(event, left, right)
 	}
+	if s, ok := right.(lua.LString); ok && len(s) > longName {
+		c.weights = allWeights
+	}
 	return c.ret(right)
 }
 
@@ -335,10 +338,18 @@ func (c call) caught(v lua.LValue) int {
 	return 2
 }
 
+// A protected call takes as long as so many instructions, and so much longer
+// if it catches an error.
+const (
+	tryWork   = 20
+	catchWork = 200
+)
+
 // try calls the function below the arguments on the stack. It returns the
 // value of the error, as the handler left it, if there was one.
 func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	L := r.state.L
+	r.tick -= tryWork
 	outer := r.catcher
 	own := &catcher{handler: handler, captured: capturedNow(L)}
 	r.catcher = own
@@ -355,6 +366,7 @@ func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	}
 	if !own.noted { // the stack was full
 		r.raised = false
+		r.tick -= catchWork
 		v = lua.LString(r.reword(L, -1, errorText(v)))
 	}
 	return v
@@ -365,6 +377,7 @@ func noteCaught(L *lua.LState) int {
 	r := L.Context().(*run)
 	c := r.catcher
 	c.noted = true
+	r.tick -= catchWork
 	keepHandler(L)
 	v := r.explain(L)
 	release(c.captured)

@@ -47,14 +47,16 @@ type run struct {
 	since    int // and what it had made then
 
 	// The time in which the host is asked; see outside.
-	away    bool
+	away    bool // and has no place among those that run
+	calls   int
+	timed   bool
 	left    time.Time
 	outTime time.Duration
 	outHeld int64
 
 	frame    **vmFrame   // of the VM: the function that runs,
 	registry *vmRegistry // and the values that it works on
-	heavy    *[64]bool   // instructions to look at; see weigh.go
+	weights  weights     // of instructions; see weigh.go
 
 	// The last entry that a look-up has found.
 	found found
@@ -141,6 +143,9 @@ const yieldInterval = time.Millisecond
 
 // watch looks at the clock more often: there is a string of size bytes.
 func (r *run) watch(size int) {
+	if size <= longString {
+		return
+	}
 	if interval := max(clockInterval*longString/size, 4); interval < r.interval {
 		r.interval = interval
 		if r.tick > interval {
@@ -161,7 +166,8 @@ var closed = func() chan struct{} {
 // executes it.
 func (r *run) Done() <-chan struct{} {
 	f := *r.frame
-	if inst := f.Fn.Proto.Code[f.Pc-1]; r.heavy[inst>>26] {
+	inst := f.Fn.Proto.Code[f.Pc-1]
+	if r.weights>>(inst>>26)&1 != 0 {
 		r.weigh(f, inst)
 	}
 	if r.tick--; r.tick > 0 {
@@ -232,7 +238,7 @@ func (r *run) mayGoOn() bool {
 	case r.looked.IsZero():
 		r.looked = time.Now()
 	default:
-		r.look()
+		r.look(time.Now())
 		switch {
 		case r.ran > limits.Time:
 			r.halt(&BudgetError{"time", int64(limits.Time)})
@@ -250,9 +256,11 @@ func (r *run) mayGoOn() bool {
 // or another goroutine, that ran meanwhile.
 const maxGap = 10 * time.Millisecond
 
-// look reads the clock.
-func (r *run) look() {
-	now := time.Now()
+// look counts the time since the last look, if there was one.
+func (r *run) look(now time.Time) {
+	if r.looked.IsZero() {
+		return
+	}
 	gap := min(now.Sub(r.looked), maxGap)
 	r.looked = now
 	r.ran += gap
@@ -287,16 +295,19 @@ func (c call) tooLarge() {
 	c.check()
 }
 
+// untimedCalls is how many calls of services are not timed if the script has
+// not read the clock yet. Most scripts make fewer.
+const untimedCalls = 4
+
 // outside begins a call of a service of the host: meanwhile the script's clock
 // stands still, and another script may run in its place. The caller calls what
 // outside returns afterwards.
 func (c call) outside() func() {
 	r := c.run
-	if r.looked.IsZero() {
+	r.calls++
+	if r.timed = r.calls > untimedCalls || !r.looked.IsZero(); r.timed {
 		r.left = time.Now()
-	} else {
-		r.look()
-		r.left = r.looked
+		r.look(r.left)
 	}
 	r.outHeld = r.holds() - r.vars().held
 	if r.outHeld <= smallBytes {
@@ -313,9 +324,10 @@ func (c call) outside() func() {
 // back ends what outside began. If the script may not go on, it does not
 // execute another instruction.
 func (r *run) back() {
-	now := time.Now()
-	if r.outTime += now.Sub(r.left); r.outTime > r.engine.limits.HostTime {
-		r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
+	if r.timed {
+		if r.outTime += time.Since(r.left); r.outTime > r.engine.limits.HostTime {
+			r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
+		}
 	}
 	err := r.engine.gate.comeBack(r.ctx, r.outHeld)
 	if r.away = err != nil; r.away {
@@ -366,7 +378,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	r := &st.run
 	*r = run{
 		engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, tick: 1 << 20,
-		frame: r.frame, registry: r.registry, heavy: s.heavy,
+		frame: r.frame, registry: r.registry, weights: s.weights,
 	}
 	defer func() {
 		// Nothing that PCall should have caught comes here, but a VM that
@@ -386,6 +398,9 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	}()
 
 	main := st.main(p)
+	if len(tx.Vars().scripts) > 0 {
+		r.weights = allWeights // there may be long strings in variables
+	}
 	globals := tx.Vars().globals(st, s)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
 	r.interval = r.engine.interval

@@ -106,9 +106,13 @@ func stackOf(L *lua.LState) []lua.LValue {
 	return reg.array[:min(reg.top, len(reg.array))]
 }
 
+func arrayOf(t *lua.LTable) []lua.LValue {
+	return *inside[[]lua.LValue](unsafe.Pointer(t), tableArray)
+}
+
 // contents returns the array of a table and all other keys that it ever had.
 func contents(t *lua.LTable) (array, keys []lua.LValue) {
-	return *inside[[]lua.LValue](unsafe.Pointer(t), tableArray), *inside[[]lua.LValue](unsafe.Pointer(t), tableList)
+	return arrayOf(t), *inside[[]lua.LValue](unsafe.Pointer(t), tableList)
 }
 
 // hasWords reports whether a table has room for keys that are strings.
@@ -160,7 +164,7 @@ func release(link captured) {
 // everHad reports whether a table has, or had, a key: traversals may go on
 // from an element that was removed.
 func everHad(t *lua.LTable, key lua.LValue) bool {
-	array, _ := contents(t)
+	array := arrayOf(t)
 	if n, ok := key.(lua.LNumber); ok && n >= 1 && n <= lua.LNumber(len(array)) && n == lua.LNumber(int(n)) {
 		return true
 	}

@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"math"
+	"slices"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -9,54 +10,51 @@ import (
 // Most instructions of the VM take about the same time and make nothing. The
 // others are looked at before they are executed: they are charged for what
 // they will do.
-var heavy = [64]bool{
-	lua.OP_NEWTABLE: true, lua.OP_CLOSURE: true, lua.OP_SETLIST: true,
-	lua.OP_SETTABLE: true, lua.OP_SETTABLEKS: true, lua.OP_GETTABLE: true,
-	lua.OP_EQ: true, lua.OP_LT: true, lua.OP_LE: true,
-	lua.OP_CALL: true, lua.OP_TAILCALL: true, lua.OP_VARARG: true, lua.OP_RETURN: true,
+type weights uint64 // a bit for each operation code
+
+// weighed returns the weights in which some operations are looked at.
+func weighed(ops ...int) (w weights) {
+	for _, op := range ops {
+		w |= 1 << op
+	}
+	return w
 }
 
-// heavyNames is for scripts that name fields with long strings.
-var heavyNames = func() (ops [64]bool) {
-	ops = heavy
-	ops[lua.OP_GETTABLEKS], ops[lua.OP_SELF] = true, true
-	return ops
-}()
+// openLists are operations that matter only if their list of values ends at
+// the top of the stack.
+var (
+	openLists    = weighed(lua.OP_CALL, lua.OP_TAILCALL, lua.OP_VARARG, lua.OP_RETURN)
+	usualWeights = openLists | weighed(lua.OP_NEWTABLE, lua.OP_CLOSURE, lua.OP_SETLIST, lua.OP_SETTABLE, lua.OP_SETTABLEKS)
+	// allWeights are for scripts that have got hold of a string longer than
+	// longName, or that have functions for which calls make a table.
+	allWeights = usualWeights | weighed(lua.OP_EQ, lua.OP_LT, lua.OP_LE, lua.OP_GETTABLE, lua.OP_GETTABLEKS, lua.OP_SELF, closedCalls)
+)
 
-// longName is from where on the length of a key matters.
+// closedCalls stands for calls whose list of arguments has a known length.
+const closedCalls = 63
+
+// needsAll reports whether a program needs allWeights from its beginning.
+func needsAll(p *lua.FunctionProto) bool {
+	return p.IsVarArg&lua.VarArgNeedsArg != 0 ||
+		slices.ContainsFunc(p.Constants, func(c lua.LValue) bool {
+			s, ok := c.(lua.LString)
+			return ok && len(s) > longName
+		}) ||
+		slices.ContainsFunc(p.FunctionPrototypes, needsAll)
+}
+
+// longName is up to where the length of a string does not matter to the VM.
 const longName = 1 << 10
-
-// heavyFor returns which instructions of a program must be looked at.
-func heavyFor(p *lua.FunctionProto) *[64]bool {
-	for _, c := range p.Constants {
-		if s, ok := c.(lua.LString); ok && len(s) > longName {
-			return &heavyNames
-		}
-	}
-	for _, inner := range p.FunctionPrototypes {
-		if heavyFor(inner) == &heavyNames {
-			return &heavyNames
-		}
-	}
-	return &heavy
-}
 
 // weigh charges for an instruction.
 func (r *run) weigh(f *vmFrame, inst uint32) {
-	regs := r.registry.array[f.LocalBase:]
-	constants := f.Fn.Proto.Constants
-	const isConstant = 1 << 8
-	rk := func(i int) lua.LValue {
-		if i&isConstant != 0 {
-			return constants[i&^isConstant]
-		}
-		return regs[i]
+	op := int(inst >> 26)
+	if openLists>>op&1 != 0 && argB(inst) != 0 && (r.weights>>closedCalls == 0 || op == lua.OP_RETURN || op == lua.OP_VARARG) {
+		return
 	}
-	// listed is the length of a list of values from a register on, if it ends
-	// at the top of the stack.
-	listed := func(from int) int { return max(r.registry.top-f.LocalBase-from, 0) }
+	regs := r.registry.array[f.LocalBase:]
 	a := argA(inst)
-	switch int(inst >> 26) {
+	switch op {
 	case lua.OP_NEWTABLE:
 		r.tick -= 2
 		r.hold(tableBytes + elementBytes*argB(inst) + keyBytes*argC(inst))
@@ -67,25 +65,33 @@ func (r *run) weigh(f *vmFrame, inst uint32) {
 	case lua.OP_SETLIST:
 		n := argB(inst)
 		if n == 0 {
-			n = listed(a + 1)
+			n = r.listed(f, a+1)
 		}
 		r.tick -= n >> 3
 		r.hold(elementBytes * n)
-	case lua.OP_SETTABLE, lua.OP_SETTABLEKS:
-		r.weighStore(regs[a], rk(argB(inst)))
+	case lua.OP_SETTABLE:
+		key := f.rk(regs, argB(inst))
+		if t, ok := regs[a].(*lua.LTable); ok && t.Metatable == lua.LNil {
+			if k, ok := key.(lua.LNumber); ok && k >= 1 && int(k) <= len(arrayOf(t)) {
+				return // nothing grows
+			}
+		}
+		r.weighStore(regs[a], key)
+	case lua.OP_SETTABLEKS:
+		r.weighStore(regs[a], f.rk(regs, argB(inst)))
 	case lua.OP_GETTABLE, lua.OP_GETTABLEKS, lua.OP_SELF:
-		r.weighKey(rk(argC(inst)))
+		r.weighKey(f.rk(regs, argC(inst)))
 	case lua.OP_EQ, lua.OP_LT, lua.OP_LE:
-		x, ok := rk(argB(inst)).(lua.LString)
+		x, ok := f.rk(regs, argB(inst)).(lua.LString)
 		if ok && len(x) > longName {
-			if y, ok := rk(argC(inst)).(lua.LString); ok {
+			if y, ok := f.rk(regs, argC(inst)).(lua.LString); ok {
 				r.tick -= min(len(x), len(y)) >> 8
 			}
 		}
 	case lua.OP_CALL, lua.OP_TAILCALL:
 		n := argB(inst) - 1
 		if n < 0 {
-			n = listed(a + 1)
+			n = r.listed(f, a+1)
 		}
 		r.tick -= n >> 4
 		if fn, ok := regs[a].(*lua.LFunction); ok && !fn.IsG && fn.Proto.IsVarArg&lua.VarArgNeedsArg != 0 {
@@ -98,10 +104,23 @@ func (r *run) weigh(f *vmFrame, inst uint32) {
 		}
 	case lua.OP_RETURN:
 		if argB(inst) == 0 {
-			r.tick -= listed(a) >> 4
+			r.tick -= r.listed(f, a) >> 4
 		}
 	}
 }
+
+// rk returns the value in a register or, from 256 on, a constant.
+func (f *vmFrame) rk(regs []lua.LValue, i int) lua.LValue {
+	const constant = 1 << 8
+	if i&constant != 0 {
+		return f.Fn.Proto.Constants[i&^constant]
+	}
+	return regs[i]
+}
+
+// listed is the length of the list of values from a register on that ends at
+// the top of the stack.
+func (r *run) listed(f *vmFrame, from int) int { return max(r.registry.top-f.LocalBase-from, 0) }
 
 // weighKey charges for looking for a key.
 func (r *run) weighKey(key lua.LValue) {
@@ -137,7 +156,7 @@ func (r *run) weighStore(object, key lua.LValue) {
 func (r *run) weighSet(t *lua.LTable, key lua.LValue) {
 	switch k := key.(type) {
 	case lua.LNumber:
-		array, _ := contents(t)
+		array := arrayOf(t)
 		if k >= 1 && k < lua.LNumber(lua.MaxArrayIndex) && k == lua.LNumber(math.Trunc(float64(k))) {
 			if n := int(k) - len(array); n > 0 {
 				r.tick -= n >> 5
