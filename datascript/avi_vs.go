@@ -8,6 +8,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/exactaddr"
+	"github.com/limpetlb/limpet/internal/oneline"
 )
 
 // The module avi.vs: the connection, the log, and the persistence tables.
@@ -79,18 +80,33 @@ func (c call) retPort(p uint16) int { return c.ret(c.state.texts.port(p)) }
 
 // log(...) writes its arguments, joined as tostring prints them, to the
 // transaction's log, with the place of the call in front.
-func vsLog(c call) int {
+func vsLog(c call) int { return c.logAll("") }
+
+// logAll logs the arguments, joined. No more is joined than can be logged: an
+// argument may be a long string, and there may be thousands of them.
+func (c call) logAll(separator string) int {
 	var b strings.Builder
 	b.WriteString(c.place())
+	room := 0
+	if c.logLines < c.engine.limits.LogLines {
+		room = max(c.engine.limits.LogBytes-c.logBytes+1, 0) // one more, so that it is cut
+	}
 	for n := 1; n <= c.count(); n++ {
-		b.WriteString(c.toString(c.arg(n)))
+		if n > 1 {
+			b.WriteString(separator)
+		}
+		s := c.toString(c.arg(n))
+		s = s[:min(len(s), max(room-b.Len(), 0))]
+		c.spend(1)
+		c.read(len(s))
+		b.WriteString(s)
 	}
 	c.log(b.String())
 	return 0
 }
 
-// log passes one line on, within the limits, and without line breaks that
-// could pass for another line.
+// log passes one line on, within the limits, and without characters that
+// could pass for another line or control a terminal.
 func (c call) log(line string) {
 	limits := &c.engine.limits
 	c.logLines++
@@ -98,12 +114,10 @@ func (c call) log(line string) {
 	if c.logLines > limits.LogLines || room <= 0 {
 		return
 	}
-	line = cut(singleLine.Replace(line), room)
+	line = cut(oneline.Escape(line), room)
 	c.logBytes += len(line)
 	c.tx.Log(line)
 }
-
-var singleLine = strings.NewReplacer("\n", `\n`, "\r", `\r`, "\x00", `\0`)
 
 // defaultLifetime is the lifetime of an entry, and how far a look-up or a
 // refresh prolongs it, if the script does not say.

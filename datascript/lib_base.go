@@ -417,18 +417,7 @@ func (c call) callable(v lua.LValue) bool {
 }
 
 // print writes to the transaction's log, not to standard output.
-func basePrint(c call) int {
-	var b strings.Builder
-	b.WriteString(c.place())
-	for n := 1; n <= c.count(); n++ {
-		if n > 1 {
-			b.WriteByte('\t')
-		}
-		b.WriteString(c.toString(c.arg(n)))
-	}
-	c.log(b.String())
-	return 0
-}
+func basePrint(c call) int { return c.logAll("\t") }
 
 func baseRawget(c call) int { return c.ret(c.readable(1).RawGet(c.any(2))) }
 

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/oneline"
 )
 
 // An oracle is the real Lua 5.1, which runs programs as we should: one process
@@ -144,7 +146,7 @@ func (r *oracle) run(t testing.TB, source string) (o outcome) {
 func (r *oracle) read(t testing.TB) (o outcome) {
 	t.Helper()
 	for range r.number(t) {
-		o.Printed = append(o.Printed, singleLine.Replace(r.text(t, r.number(t))))
+		o.Printed = append(o.Printed, oneline.Escape(r.text(t, r.number(t))))
 	}
 	if n := r.number(t); n >= 0 {
 		o.Failed, o.Error = true, r.text(t, n)

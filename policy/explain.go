@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/oneline"
 )
 
 // explainer writes down how a policy comes to its decision. The policies
@@ -37,9 +39,7 @@ func (x *explainer) network(c *networkCondition, conn Conn, ok bool, err error) 
 }
 
 func (x *explainer) linef(format string, args ...any) {
-	x.WriteString("    ")
-	fmt.Fprintf(x, format, args...)
-	x.WriteByte('\n')
+	x.WriteString("    " + oneline.Escape(fmt.Sprintf(format, args...)) + "\n")
 }
 
 const explainNoRule = "no rule decides: the request goes on\n"
@@ -50,7 +50,7 @@ func (x *explainer) decision(v Verdict, e ending, err error, failOpen bool) {
 	case v.Index < 0:
 		x.WriteString(explainNoRule)
 	case err == nil:
-		fmt.Fprintf(x, "rules[%d] %q decides: %s\n", v.Index, v.Rule, e.String())
+		fmt.Fprintf(x, "rules[%d] %q decides: %s\n", v.Index, v.Rule, oneline.Escape(e.String()))
 	case ended:
 		fmt.Fprintf(x, "rules[%d] %q fails: respond %d\n", v.Index, v.Rule, status)
 	default:
