@@ -155,7 +155,7 @@ func (p *HTTPSecurity) Failed(tx Transaction) {
 			return
 		case ok:
 			if hash, err := limit.key(s); err == nil {
-				limit.limiter.fail(hash, limit.limiter.now())
+				limit.limiter.table.Fail(hash, limit.limiter.now())
 			}
 		}
 	}

@@ -1,6 +1,10 @@
 package policy
 
-import "time"
+import (
+	"time"
+
+	"github.com/limpetlb/limpet/internal/tokenbucket"
+)
 
 // NetworkLimit is the rate of a rule with [NetworkRateLimit]. All connections
 // that the rule matches share one bucket; clients that are to have buckets of
@@ -42,7 +46,8 @@ func (a NetworkLimitAction) String() string {
 // networkLimit is the compiled form of a NetworkLimit.
 type networkLimit struct {
 	NetworkLimit
-	bucket *bucket
+	bucket *tokenbucket.Bucket
+	epoch  time.Time // what the bucket's time begins with
 }
 
 func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
@@ -57,27 +62,28 @@ func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
 	if m.Burst < 0 || m.Burst > maxRateCount {
 		f.addf(field+".burst", "%d is not between 0 and 1e9", m.Burst)
 	}
-	return &networkLimit{m, &bucket{size: size, epoch: time.Now()}}
+	return &networkLimit{m, tokenbucket.NewBucket(size), time.Now()}
 }
 
 // takeOver continues with the bucket of the limit before a change, if the rate
 // is the same.
 func (m *networkLimit) takeOver(old *networkLimit) {
-	if m.bucket.size == old.bucket.size {
-		m.bucket = old.bucket
+	if m.bucket.Size() == old.bucket.Size() {
+		m.bucket, m.epoch = old.bucket, old.epoch
 	}
 }
 
 // allows takes a token, and counts; to explain, it only looks for one.
 func (m *networkLimit) allows(c *counters, x *explainer) bool {
+	now := int64(time.Since(m.epoch))
 	switch {
-	case x != nil && m.bucket.peek():
+	case x != nil && m.bucket.Peek(now):
 		x.linef("within the rate limit")
 		return true
 	case x != nil:
 		x.linef("above the rate limit")
 		return false
-	case m.bucket.take():
+	case m.bucket.Take(now):
 		c.allowed.Add(1)
 		return true
 	}

@@ -116,7 +116,7 @@ func (l *compiledLimit) allows(s *subjects, peek bool) (bool, error) {
 		return false, err
 	}
 	if peek || l.CountFailures {
-		return l.limiter.peek(hash, l.limiter.now()), nil
+		return l.limiter.table.Peek(hash, l.limiter.now()), nil
 	}
 	return l.limiter.take(hash, 1, l.limiter.now()), nil
 }

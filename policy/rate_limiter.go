@@ -2,11 +2,11 @@ package policy
 
 import (
 	"hash/maphash"
-	"math/bits"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
 // Rate is how often something may happen: Count times per Period on average,
@@ -40,8 +40,6 @@ const (
 
 	maxRateCount  = 1e9
 	maxRatePeriod = 1e9 * time.Second
-	// maxRefill is the longest time in which a bucket may fill.
-	maxRefill = 1 << 61
 )
 
 // RateLimiter counts events by key in token buckets: each key has a bucket of
@@ -58,40 +56,11 @@ const (
 //
 // It is safe for concurrent use and does not allocate per event.
 type RateLimiter struct {
-	bucketSize
+	table            *tokenbucket.Table
 	seed             maphash.Seed
 	epoch            time.Time // when it was constructed
 	ipv6Bits         int
-	setMask          uint64 // sets are chosen by these bits of the hash
-	shards           [rateShards]rateShard
 	allowed, limited atomic.Uint64
-}
-
-// A shard is a part of the sets under one lock. A key hashes to one set, and
-// can only be in one of its slots.
-//
-// A new key takes the slot of the key that has the most tokens, and with it
-// that key's bucket as it is. This is the Space-Saving sketch, turned from
-// counters to buckets. A key that is not in its set has at least as many
-// tokens as the fullest bucket of the set: that was so when it was pushed out,
-// and since then its bucket could only fill, while the fullest bucket cannot
-// become fuller than time fills it. So by taking that bucket it never gets
-// more than its due. A bucket that is full is as good as none: taking it is
-// forgetting nothing.
-const (
-	rateShards = 64
-	rateWays   = 8 // slots of a set
-)
-
-type rateShard struct {
-	mu   sync.Mutex
-	sets [][rateWays]rateSlot // nil until used
-	_    [32]byte             // shards do not share cache lines
-}
-
-type rateSlot struct {
-	key  uint64 // hash of the key
-	full int64  // when the bucket will be full
 }
 
 // NewRateLimiter returns a limiter. It reports all faults, as joined
@@ -109,7 +78,7 @@ func NewRateLimiter(cfg RateLimiterConfig) (*RateLimiter, error) {
 // ends with a dot.
 func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
 	l := &RateLimiter{seed: maphash.MakeSeed(), epoch: time.Now(), ipv6Bits: cfg.IPv6Bits}
-	l.bucketSize = newBucketSize(f, at, cfg.Rate)
+	size := newBucketSize(f, at, cfg.Rate)
 	if cfg.MaxKeys < 0 || cfg.MaxKeys > MaxRateKeys {
 		f.addf(at+"maxKeys", "%d is not between 0 and %d", cfg.MaxKeys, MaxRateKeys)
 	}
@@ -119,12 +88,11 @@ func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
 	if cfg.IPv6Bits == 0 {
 		l.ipv6Bits = 64
 	}
-	keys := max(cfg.MaxKeys, rateWays)
-	if cfg.MaxKeys == 0 {
+	keys := cfg.MaxKeys
+	if keys == 0 {
 		keys = DefaultRateKeys
 	}
-	sets := 1 << bits.Len(uint((keys+rateWays-1)/rateWays-1))
-	l.setMask = uint64(sets - 1)
+	l.table = tokenbucket.NewTable(size, keys)
 	return l
 }
 
@@ -175,17 +143,7 @@ func (l *RateLimiter) now() int64 { return int64(time.Since(l.epoch)) }
 
 // take is AllowN for the hash of a key, at a time since the epoch.
 func (l *RateLimiter) take(hash uint64, n int, now int64) bool {
-	shard, i := l.place(hash)
-	shard.mu.Lock()
-	if shard.sets == nil {
-		shard.sets = make([][rateWays]rateSlot, l.setMask/rateShards+1)
-	}
-	slot := choose(&shard.sets[i], hash)
-	full, ok := l.bucketSize.take(slot.full, n, now)
-	if ok && n > 0 {
-		*slot = rateSlot{hash, full}
-	}
-	shard.mu.Unlock()
+	ok := l.table.Take(hash, n, now)
 	switch {
 	case n < 1: // only asked
 	case ok:
@@ -196,69 +154,8 @@ func (l *RateLimiter) take(hash uint64, n int, now int64) bool {
 	return ok
 }
 
-// fail takes a token, and if it is the last one it sees to it that there is
-// none for a whole period.
-func (l *RateLimiter) fail(hash uint64, now int64) {
-	shard, i := l.place(hash)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if shard.sets == nil {
-		shard.sets = make([][rateWays]rateSlot, l.setMask/rateShards+1)
-	}
-	slot := choose(&shard.sets[i], hash)
-	full, ok := l.bucketSize.take(slot.full, 1, now)
-	if !ok {
-		return
-	}
-	if _, more := l.bucketSize.take(full, 1, now); !more {
-		full = now + l.period + l.refill - l.interval // so there is one token then
-	}
-	*slot = rateSlot{hash, full}
-}
-
-// peek reports what take would, and leaves everything as it is.
-func (l *RateLimiter) peek(hash uint64, now int64) bool {
-	shard, i := l.place(hash)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if shard.sets == nil {
-		return true
-	}
-	_, ok := l.bucketSize.take(choose(&shard.sets[i], hash).full, 1, now)
-	return ok
-}
-
-// place returns where the set of a key is. The low bits choose the shard.
-func (l *RateLimiter) place(hash uint64) (*rateShard, uint64) {
-	set := hash & l.setMask
-	return &l.shards[set%rateShards], set / rateShards
-}
-
-// choose returns the slot of a key, or else the one that has the most tokens.
-func choose(set *[rateWays]rateSlot, hash uint64) *rateSlot {
-	best := &set[0]
-	for i := range set {
-		slot := &set[i]
-		if slot.key == hash {
-			return slot
-		}
-		if slot.full < best.full {
-			best = slot
-		}
-	}
-	return best
-}
-
-// bucketSize says how buckets fill. A bucket is one number: the time at which
-// it will be full, if nothing is taken until then. Taking a token moves that
-// time by the interval at which tokens come (the generic cell rate algorithm).
-type bucketSize struct {
-	interval int64 // nanoseconds between two tokens
-	refill   int64 // nanoseconds in which an empty bucket fills
-	period   int64 // nanoseconds in which Rate.Count tokens come
-}
-
-func newBucketSize(f *faults, at string, r Rate) bucketSize {
+// newBucketSize reports faults of a rate below the field at.
+func newBucketSize(f *faults, at string, r Rate) tokenbucket.Size {
 	before := len(f.errs)
 	if r.Count < 1 || r.Count > maxRateCount {
 		f.addf(at+"count", "%d is not between 1 and 1e9", r.Count)
@@ -273,48 +170,11 @@ func newBucketSize(f *faults, at string, r Rate) bucketSize {
 		f.addf(at+"burst", "%d is not between 0 and 1e9", r.Burst)
 	}
 	if len(f.errs) > before {
-		return bucketSize{}
+		return tokenbucket.Size{}
 	}
-	interval := (int64(r.Period) + int64(r.Count) - 1) / int64(r.Count)
-	capacity := int64(max(r.Count, r.Burst))
-	if interval > maxRefill/capacity {
-		f.addf(at+"burst", "%d tokens at %d in %v take more than 73 years to come", capacity, r.Count, r.Period)
-		return bucketSize{}
+	size, err := tokenbucket.NewSize(r.Count, r.Period, r.Burst)
+	if err != nil {
+		f.addf(at+"burst", "%v", err)
 	}
-	return bucketSize{interval, interval * capacity, int64(r.Period)}
-}
-
-// take takes n tokens at once, or none, from a bucket that will be full at a
-// time. n below 1 only asks for one.
-func (b bucketSize) take(full int64, n int, now int64) (int64, bool) {
-	// Compared before it is multiplied, because scripts choose n.
-	if int64(n) > b.refill/b.interval {
-		return full, false
-	}
-	full = max(full, now)
-	later := full + int64(max(n, 1))*b.interval
-	return later, later-now <= b.refill
-}
-
-// bucket is one token bucket without a key.
-type bucket struct {
-	size  bucketSize
-	epoch time.Time // what full counts from
-	full  atomic.Int64
-}
-
-func (b *bucket) take() bool {
-	now := int64(time.Since(b.epoch))
-	for {
-		old := b.full.Load()
-		later, ok := b.size.take(old, 1, now)
-		if !ok || b.full.CompareAndSwap(old, later) {
-			return ok
-		}
-	}
-}
-
-func (b *bucket) peek() bool {
-	_, ok := b.size.take(b.full.Load(), 1, int64(time.Since(b.epoch)))
-	return ok
+	return size
 }

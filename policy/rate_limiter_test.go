@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
 func mustRateLimiter(t testing.TB, cfg RateLimiterConfig) *RateLimiter {
@@ -157,7 +159,7 @@ func TestRateLimiterNeverExceeds(t *testing.T) {
 				allowed[k] = append(allowed[k], at)
 			}
 			if !backwards && maxKeys == 1<<16 {
-				if want := exact[k].take(l.bucketSize, now); ok != want {
+				if want := exact[k].take(r, now); ok != want {
 					t.Fatalf("key %d at %d: %v, want %v", k, now, ok, want)
 				}
 			}
@@ -176,12 +178,13 @@ type bucketTwin struct {
 	taken []int64 // when, for each token that has not come back
 }
 
-func (b *bucketTwin) take(size bucketSize, now int64) bool {
+func (b *bucketTwin) take(r Rate, now int64) bool {
+	interval := (int64(r.Period) + int64(r.Count) - 1) / int64(r.Count)
 	// Tokens come back one after the other, each an interval after the one before.
 	for len(b.taken) > 0 && b.taken[0] <= now {
 		b.taken = b.taken[1:]
 	}
-	if int64(len(b.taken)) >= size.refill/size.interval {
+	if len(b.taken) >= max(r.Count, r.Burst) {
 		// Full but for a fraction: the next token comes back at taken[0].
 		return false
 	}
@@ -189,7 +192,7 @@ func (b *bucketTwin) take(size bucketSize, now int64) bool {
 	if n := len(b.taken); n > 0 {
 		back = b.taken[n-1]
 	}
-	b.taken = append(b.taken, back+size.interval)
+	b.taken = append(b.taken, back+interval)
 	return true
 }
 
@@ -219,10 +222,7 @@ func TestRateLimiterInventedKeys(t *testing.T) {
 	if e := victim.excess(r); e > 1e-6 {
 		t.Errorf("a key exceeds its rate by %v", e)
 	}
-	slots := 0
-	for i := range l.shards {
-		slots += len(l.shards[i].sets) * rateWays
-	}
+	slots := l.table.Slots()
 	if slots > 1<<12 {
 		t.Errorf("%d slots", slots)
 	}
@@ -240,7 +240,7 @@ func TestRateLimiterInventedKeys(t *testing.T) {
 func TestRateLimiterParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := mustRateLimiter(t, RateLimiterConfig{Rate: Rate{Count: 50, Burst: 80}})
-		b := &bucket{size: l.bucketSize, epoch: time.Now()}
+		b, begin := tokenbucket.NewBucket(l.table.Size()), time.Now()
 		var fromKey, fromBucket atomic.Int64
 		var wg sync.WaitGroup
 		for range 8 {
@@ -249,7 +249,7 @@ func TestRateLimiterParallel(t *testing.T) {
 					if l.Allow("k") {
 						fromKey.Add(1)
 					}
-					if b.take() {
+					if b.Take(int64(time.Since(begin))) {
 						fromBucket.Add(1)
 					}
 					time.Sleep(10 * time.Millisecond)
@@ -267,11 +267,11 @@ func TestRateLimiterParallel(t *testing.T) {
 func TestRateLimiterPeek(t *testing.T) {
 	l := mustRateLimiter(t, RateLimiterConfig{Rate: Rate{Count: 1, Period: time.Hour}})
 	for range 2 {
-		if !l.peek(7, 0) {
+		if !l.table.Peek(7, 0) {
 			t.Error("peek takes tokens")
 		}
 	}
-	if !l.take(7, 1, 0) || l.peek(7, 0) || l.take(7, 1, 0) {
+	if !l.take(7, 1, 0) || l.table.Peek(7, 0) || l.take(7, 1, 0) {
 		t.Error("peek does not see that the token is gone")
 	}
 }
