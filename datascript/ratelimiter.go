@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"sync"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
 // RateLimit says how many tokens a key may spend.
@@ -18,8 +19,9 @@ type RateLimit struct {
 	// Burst is how many tokens a key can save up. Less than Count means
 	// Count. At most 1,000,000,000.
 	Burst int
-	// Keys is about how many keys are remembered: zero means 65,536, and
-	// the most is 16,777,216. Each takes 24 bytes, from its first use on.
+	// Keys is about how many keys are told apart at a time: it is rounded up
+	// to a power of two, at least 8. Zero means 65,536, and the most is
+	// 16,777,216. Each takes 16 bytes, of which at first none are allocated.
 	Keys int
 }
 
@@ -27,41 +29,25 @@ type RateLimit struct {
 // may be called concurrently. It may be part of several engines at a time, so
 // that buckets outlive an engine.
 //
-// The memory is bounded. When it is full, a new key takes the place of one of
-// a few others, and of these it is the one with the fullest bucket: a key that
-// spends too much is not forgotten because others come in great numbers.
-// Hostile keys cannot be chosen to meet: each limiter hashes by a seed of its
-// own.
+// The memory is bounded. When there are more active keys than room, keys share
+// buckets, in such a way that none ever gets more than its rate; what a key may
+// get less of is what others with which it shares have taken. Buckets that have
+// filled up again make room first. Hostile keys cannot be chosen to meet: each
+// limiter hashes by a seed of its own.
+//
+// The interval between two tokens is rounded up to whole nanoseconds, so that
+// rates above a million a second lose more than a thousandth.
 type RateLimiter struct {
-	rate     float64 // tokens per nanosecond
-	capacity float64
-	seed     maphash.Seed
-	start    time.Time
-	shards   [limiterShards]limiterShard
-	sets     uint64 // of each shard
+	table *tokenbucket.Table
+	seed  maphash.Seed
+	start time.Time
 }
 
 const (
-	limiterShards = 64
-	limiterWays   = 8 // buckets that a key can be in
-	defaultKeys   = 1 << 16
-	maxKeys       = 1 << 24
-	maxTokens     = 1_000_000_000
+	defaultKeys = 1 << 16
+	maxKeys     = 1 << 24
+	maxTokens   = 1_000_000_000
 )
-
-type limiterShard struct {
-	mu   sync.Mutex
-	sets []bucketSet // made when the first key comes
-}
-
-type bucketSet [limiterWays]bucket
-
-// A bucket is that of one key. The zero bucket is nobody's.
-type bucket struct {
-	key    uint64 // the key's hash; 0 if there is no key
-	tokens float64
-	at     time.Duration // when tokens was right, since the limiter's start
-}
 
 // NewRateLimiter returns a limiter in which all buckets are full. It starts
 // nothing. The error joins all faults of the limit.
@@ -91,14 +77,11 @@ func NewRateLimiter(limit RateLimit) (*RateLimiter, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	const perShard = limiterShards * limiterWays
-	return &RateLimiter{
-		rate:     float64(limit.Count) / float64(limit.Period),
-		capacity: float64(max(limit.Count, limit.Burst)),
-		seed:     maphash.MakeSeed(),
-		start:    time.Now(),
-		sets:     uint64((limit.Keys + perShard - 1) / perShard),
-	}, nil
+	size, err := tokenbucket.NewSize(limit.Count, limit.Period, limit.Burst)
+	if err != nil {
+		return nil, fmt.Errorf("rate limit: burst: %w", err)
+	}
+	return &RateLimiter{table: tokenbucket.NewTable(size, limit.Keys), seed: maphash.MakeSeed(), start: time.Now()}, nil
 }
 
 // Exceed takes n tokens from the bucket of a key. It reports true, and takes
@@ -108,51 +91,7 @@ func (l *RateLimiter) Exceed(key string, n int) bool {
 }
 
 func (l *RateLimiter) exceed(key string, n int, now time.Duration) bool {
-	h := max(maphash.String(l.seed, key), 1)
-	shard := &l.shards[h%limiterShards]
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if shard.sets == nil {
-		shard.sets = make([]bucketSet, l.sets)
-	}
-	b := l.find(&shard.sets[h/limiterShards%l.sets], h, now)
-	l.refill(b, now)
-	want := float64(max(n, 0))
-	if b.tokens < want {
-		return true
-	}
-	b.tokens -= want
-	return false
-}
-
-// find returns the bucket of a key, or else one that the key may have.
-func (l *RateLimiter) find(set *bucketSet, h uint64, now time.Duration) *bucket {
-	fullest, most := &set[0], -1.0
-	for i := range set {
-		b := &set[i]
-		if b.key == h {
-			return b
-		}
-		tokens := l.capacity + 1 // nobody's
-		if b.key != 0 {
-			tokens = l.tokens(b, now)
-		}
-		if tokens > most {
-			fullest, most = b, tokens
-		}
-	}
-	*fullest = bucket{key: h, tokens: l.capacity, at: now}
-	return fullest
-}
-
-func (l *RateLimiter) refill(b *bucket, now time.Duration) {
-	b.tokens = l.tokens(b, now)
-	b.at = max(b.at, now)
-}
-
-// tokens is what a bucket holds by now.
-func (l *RateLimiter) tokens(b *bucket, now time.Duration) float64 {
-	return min(l.capacity, b.tokens+float64(max(now-b.at, 0))*l.rate)
+	return n > 0 && !l.table.Take(maphash.String(l.seed, key), n, int64(now))
 }
 
 // A RateProfile is what avi.vs.rate_limit enforces.
