@@ -126,10 +126,15 @@ func add(s *symbol) {
 	parent.members = append(parent.members, s)
 }
 
+// callInstructions is what a call of a function of the API costs, beside the
+// instruction that calls it.
+const callInstructions = 3
+
 // invoke is how the VM calls a function of the API.
 func (s *symbol) invoke(L *lua.LState) int {
 	r := L.Context().(*run)
 	defer rescue(r, s)
+	r.tick -= callInstructions
 	if !s.events.has(r.event) {
 		call{run: r, L: L, sym: s}.fail("%s: not allowed in event %v", s.name, r.event)
 	}

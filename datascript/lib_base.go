@@ -341,8 +341,8 @@ func (c call) caught(v lua.LValue) int {
 // A protected call takes as long as so many instructions, and so much longer
 // if it catches an error.
 const (
-	tryWork   = 20
-	catchWork = 200
+	tryWork   = 50
+	catchWork = 1000
 )
 
 // try calls the function below the arguments on the stack. It returns the
@@ -490,7 +490,7 @@ func baseUnpack(c call) int {
 	if j-i >= maxUnpack {
 		c.fail("too many results to unpack")
 	}
-	c.spend(j - i)
+	c.work(j - i)
 	for k := i; k <= j; k++ {
 		c.L.Push(t.RawGet(lua.LNumber(k)))
 	}

@@ -138,7 +138,7 @@ func stringByte(c call) int {
 	i := c.optInt64(2, 1)
 	s, err := luastr.Bytes(subject, i, c.optInt64(3, i), maxUnpack)
 	c.must(err)
-	c.spend(len(s))
+	c.work(len(s))
 	for j := range len(s) {
 		c.L.Push(lua.LNumber(s[j]))
 	}

@@ -27,7 +27,7 @@ func tableConcat(c call) int {
 		if !ok {
 			c.fail("invalid value (%s) at index %d in table for 'concat'", t.RawGet(lua.LNumber(k)).Type(), k)
 		}
-		c.spend(1)
+		c.work(2)
 		if b.Len()+len(s)+len(sep) > c.engine.limits.StringBytes {
 			c.tooLarge()
 		}
@@ -70,7 +70,7 @@ func tableMaxn(c call) int {
 	most := 0.0
 	t := c.readable(1)
 	t.ForEach(func(k, _ lua.LValue) {
-		c.spend(1)
+		c.work(2)
 		if f, ok := k.(lua.LNumber); ok {
 			most = max(most, float64(f))
 		}

@@ -17,7 +17,7 @@ import (
 // only.
 type Limits struct {
 	// Instructions is the number of VM instructions, expensive ones and
-	// library calls counted by the work they do: 200,000.
+	// library calls counted by the work they do: 1,000,000.
 	Instructions int
 	// Time is how long a script may run in all: 300 ms. It is there for what
 	// instructions do not show; on a processor of today they last for a tenth
@@ -73,7 +73,7 @@ type Limits struct {
 var ErrBusy = errors.New("datascript: too many scripts run at the same time")
 
 const (
-	defaultInstructions = 200_000
+	defaultInstructions = 1_000_000
 	defaultTime         = 300 * time.Millisecond
 	defaultHostTime     = 5 * time.Second
 	defaultStringBytes  = 1 << 20

@@ -131,7 +131,7 @@ type selection struct {
 // so the interval shrinks with the longest string that the script has got
 // hold of, from longString bytes on.
 const (
-	clockInterval = 128
+	clockInterval = 512
 	longString    = 64 << 10
 )
 
@@ -146,7 +146,7 @@ func (r *run) watch(size int) {
 	if size <= longString {
 		return
 	}
-	if interval := max(clockInterval*longString/size, 4); interval < r.interval {
+	if interval := max(clockInterval*longString/size, 16); interval < r.interval {
 		r.interval = interval
 		if r.tick > interval {
 			r.steps += r.tick - interval
@@ -275,8 +275,20 @@ func (r *run) halt(err error) {
 	r.steps, r.tick = 0, 0 // not even an error handler runs another instruction
 }
 
+// A step of work within a function of the API is one for which a script pays
+// like for so many instructions: it takes up to 150 nanoseconds, a plain
+// instruction of the VM 20 to 30.
+const stepInstructions = 5
+
 // spend counts n steps of work within a function of the API.
 func (c call) spend(n int) {
+	if c.tick -= stepInstructions * n; c.tick <= 0 {
+		c.check()
+	}
+}
+
+// work is spend for steps that are as quick as instructions.
+func (c call) work(n int) {
 	if c.tick -= n; c.tick <= 0 {
 		c.check()
 	}
@@ -299,12 +311,16 @@ func (c call) tooLarge() {
 // not read the clock yet. Most scripts make fewer.
 const untimedCalls = 4
 
+// hostInstructions is what a call of a service costs a script.
+const hostInstructions = 500
+
 // outside begins a call of a service of the host: meanwhile the script's clock
 // stands still, and another script may run in its place. The caller calls what
 // outside returns afterwards.
 func (c call) outside() func() {
 	r := c.run
 	r.calls++
+	r.steps -= hostInstructions // and not of this interval: the clock need not be read for it
 	if r.timed = r.calls > untimedCalls || !r.looked.IsZero(); r.timed {
 		r.left = time.Now()
 		r.look(r.left)
@@ -357,7 +373,7 @@ func (r *run) holds() int64 {
 	var objects int
 	r.measured, objects = r.measure()
 	r.since = r.made
-	r.tick -= objects / 8
+	r.tick -= objects
 	return int64(r.measured)
 }
 

@@ -56,18 +56,18 @@ func (r *run) weigh(f *vmFrame, inst uint32) {
 	a := argA(inst)
 	switch op {
 	case lua.OP_NEWTABLE:
-		r.tick -= 2
+		r.tick -= 10
 		r.hold(tableBytes + elementBytes*argB(inst) + keyBytes*argC(inst))
 	case lua.OP_CLOSURE:
 		n := int(f.Fn.Proto.FunctionPrototypes[inst&0x3ffff].NumUpvalues)
-		r.tick -= 2 + n/4
+		r.tick -= 5 + 2*n
 		r.hold(functionBytes + upvalueBytes*n)
 	case lua.OP_SETLIST:
 		n := argB(inst)
 		if n == 0 {
 			n = r.listed(f, a+1)
 		}
-		r.tick -= n >> 3
+		r.tick -= n
 		r.hold(elementBytes * n)
 	case lua.OP_SETTABLE:
 		key := f.rk(regs, argB(inst))
@@ -85,7 +85,7 @@ func (r *run) weigh(f *vmFrame, inst uint32) {
 		x, ok := f.rk(regs, argB(inst)).(lua.LString)
 		if ok && len(x) > longName {
 			if y, ok := f.rk(regs, argC(inst)).(lua.LString); ok {
-				r.tick -= min(len(x), len(y)) >> 8
+				r.tick -= min(len(x), len(y)) >> 7
 			}
 		}
 	case lua.OP_CALL, lua.OP_TAILCALL:
@@ -93,18 +93,18 @@ func (r *run) weigh(f *vmFrame, inst uint32) {
 		if n < 0 {
 			n = r.listed(f, a+1)
 		}
-		r.tick -= n >> 4
+		r.tick -= n >> 2
 		if fn, ok := regs[a].(*lua.LFunction); ok && !fn.IsG && fn.Proto.IsVarArg&lua.VarArgNeedsArg != 0 {
-			r.tick -= 8
+			r.tick -= 50
 			r.hold(tableBytes + firstKeyBytes + elementBytes*n)
 		}
 	case lua.OP_VARARG:
 		if argB(inst) == 0 {
-			r.tick -= f.varargs() >> 4
+			r.tick -= f.varargs() >> 2
 		}
 	case lua.OP_RETURN:
 		if argB(inst) == 0 {
-			r.tick -= r.listed(f, a) >> 4
+			r.tick -= r.listed(f, a) >> 2
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (r *run) listed(f *vmFrame, from int) int { return max(r.registry.top-f.Loc
 // weighKey charges for looking for a key.
 func (r *run) weighKey(key lua.LValue) {
 	if s, ok := key.(lua.LString); ok && len(s) > longName {
-		r.tick -= len(s) >> 8
+		r.tick -= len(s) >> 7
 	}
 }
 
@@ -159,7 +159,7 @@ func (r *run) weighSet(t *lua.LTable, key lua.LValue) {
 		array := arrayOf(t)
 		if k >= 1 && k < lua.LNumber(lua.MaxArrayIndex) && k == lua.LNumber(math.Trunc(float64(k))) {
 			if n := int(k) - len(array); n > 0 {
-				r.tick -= n >> 5
+				r.tick -= n >> 2
 				r.hold(elementBytes * n)
 			}
 			return
@@ -167,14 +167,14 @@ func (r *run) weighSet(t *lua.LTable, key lua.LValue) {
 	case lua.LString:
 		r.weighKey(key)
 		if !hasWords(t) {
-			r.tick -= 8
+			r.tick -= 40
 			r.hold(firstKeyBytes)
 		}
 	case *lua.LNilType:
 		return // an error
 	}
 	if t.RawGet(key) == lua.LNil {
-		r.tick -= 2
+		r.tick -= 8
 		r.hold(keyBytes)
 	}
 }
