@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/procmem"
 )
 
 // Limits bound what one script may use in one event, and what all scripts of
@@ -112,7 +112,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.ErrorBytes, defaultErrorBytes)
 	set(&l.Waiting, defaultWaiting)
 	if l.Concurrent == 0 || l.HeldBytes == 0 {
-		memory := processMemory(debug.SetMemoryLimit(-1), os.DirFS("/"))
+		memory := procmem.Bytes()
 		set(&l.Concurrent, concurrentFor(memory, int64(min(l.AllocBytes, defaultAllocBytes)), runtime.GOMAXPROCS(0)))
 		set(&l.HeldBytes, int(memory/4))
 	}

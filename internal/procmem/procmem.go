@@ -1,17 +1,23 @@
-package datascript
+// Package procmem tells how much memory the process may use.
+package procmem
 
 import (
 	"io/fs"
 	"math"
+	"os"
 	"path"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
 
-// processMemory returns how many bytes the process may use: its own limit
-// (GOMEMLIMIT) if there is one, else that of its container or of the machine
-// as Linux tells in files below root. It is unknownMemory if nobody tells.
-func processMemory(limit int64, root fs.FS) int64 {
+// Bytes returns how many bytes the process may use: its own limit (GOMEMLIMIT)
+// if there is one; else, on Linux, the memory of the machine or, if that is
+// less, what its control groups allow; and 2 GiB where nobody tells.
+func Bytes() int64 { return bytesOf(debug.SetMemoryLimit(-1), os.DirFS("/")) }
+
+// bytesOf is Bytes for a limit, and with the files below root.
+func bytesOf(limit int64, root fs.FS) int64 {
 	if limit != math.MaxInt64 {
 		return limit
 	}
@@ -22,13 +28,13 @@ func processMemory(limit int64, root fs.FS) int64 {
 		}
 	}
 	if memory == math.MaxInt64 {
-		return unknownMemory
+		return unknown
 	}
 	return memory
 }
 
-// unknownMemory is what a machine is taken to have that does not tell.
-const unknownMemory = 2 << 30
+// unknown is what a machine is taken to have that does not tell.
+const unknown = 2 << 30
 
 // machineMemory reads the first line of /proc/meminfo: "MemTotal: 16384 kB".
 func machineMemory(root fs.FS) int64 {
