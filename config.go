@@ -71,6 +71,11 @@ type Config struct {
 	Scripts []Script
 	// Limits bound what a script may use; the zero value has defaults.
 	Limits datascript.Limits
+	// BodyBytes is how many bytes of bodies may be held in memory at a time
+	// for scripts that have asked for them, of all requests and responses
+	// together. A request that needs more is answered with 503. 0 means a
+	// quarter of the memory of the process, as [datascript.Limits] explains it.
+	BodyBytes int64
 	// StrictSelect makes avi.pool.select accept servers only, and no
 	// persistence keys; see [datascript.Env].
 	StrictSelect bool
@@ -221,6 +226,7 @@ type snapshot struct {
 	request       *policy.HTTPRequest
 	response      *policy.HTTPResponse
 	engine        *datascript.Engine
+	bodyBytes     int64
 	handles       [eventCount]bool // whether any script has code for the event
 	resolver      *clientaddr.Resolver
 	proxies       *clientaddr.Resolver // trusts those that speak the PROXY protocol
@@ -234,7 +240,7 @@ const eventCount = int(datascript.HTTPRespData) + 1
 
 // compile checks the whole of cfg and reports all that is wrong with it.
 func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
-	s := &snapshot{Config: cfg}
+	s := &snapshot{Config: cfg, bodyBytes: cfg.BodyBytes}
 	s.Pools = slices.Clone(cfg.Pools)
 	s.Scripts = slices.Clone(cfg.Scripts)
 	s.PoolPersistence = maps.Clone(cfg.PoolPersistence)
@@ -256,6 +262,12 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	}
 	if strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		fault("name: ", fmt.Errorf("%q holds a control character", s.Name))
+	}
+	switch {
+	case s.bodyBytes < 0:
+		fault("bodyBytes: ", fmt.Errorf("%d is negative", s.bodyBytes))
+	case s.bodyBytes == 0:
+		s.bodyBytes = bodyBytes()
 	}
 	s.Logging.check(fault)
 	if s.HealthScore == nil {

@@ -59,13 +59,18 @@ func requestData(tx *Transaction) {
 	if tx.maxRequestBody == 0 {
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(tx.out.Body, int64(tx.maxRequestBody)+1))
+	held := heldBody{tx: tx}
+	err := held.read(tx.out.Body, tx.maxRequestBody, tx.out.ContentLength)
+	body := held.bytes
 	switch {
+	case errors.Is(err, errNoMemory):
+		tx.noMemory()
+		return
+	case errors.Is(err, errTooLong):
+		tx.replyText(http.StatusRequestEntityTooLarge)
+		return
 	case err != nil:
 		tx.failBody(err)
-		return
-	case len(body) > tx.maxRequestBody:
-		tx.replyText(http.StatusRequestEntityTooLarge)
 		return
 	}
 	tx.requestBody, tx.requestBuffered = body, true

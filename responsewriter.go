@@ -105,7 +105,18 @@ func (w *responseWriter) release() error {
 // hold keeps p back as long as there is room, and then lets all of it go.
 func (w *responseWriter) hold(p []byte) (int, error) {
 	n := min(len(p), w.tx.maxResponseBody-len(w.held))
-	w.held = append(w.held, p[:n]...)
+	held := heldBody{w.tx, w.held}
+	most := w.tx.maxResponseBody
+	if length, err := strconv.Atoi(w.Header().Get("Content-Length")); err == nil && length >= 0 {
+		most = min(most, length)
+	}
+	if !held.grow(n, most) {
+		w.holding = false
+		w.tx.noMemory()
+		w.deliver()
+		return 0, errReplaced
+	}
+	w.held = append(held.bytes, p[:n]...)
 	if n == len(p) {
 		return n, nil
 	}

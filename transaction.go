@@ -73,6 +73,7 @@ type Transaction struct {
 	requestBody     []byte
 	requestBuffered bool
 	maxResponseBody int
+	bodies          int64 // bytes that are held for scripts
 
 	// Parts of shared.
 	rw     *responseWriter
@@ -396,6 +397,7 @@ func (tx *Transaction) finish() {
 		tx.spare()
 	}
 	tx.vars.Reset()
+	tx.giveBody(tx.bodies)
 	tx.complete(p)
 	tx.shared.tx.Store(nil)
 	if p != nil {

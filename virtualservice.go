@@ -35,6 +35,7 @@ type VirtualService struct {
 	metrics   datascript.Metrics // of scripts
 	outcomes  sync.Map           // name of a target → *outcomes
 	keeper    keeper
+	bodies    bodyBudget
 
 	active activity
 	uncut  context.Context // ends when hijacked connections are to be closed

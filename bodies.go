@@ -1,0 +1,115 @@
+package limpet
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/procmem"
+)
+
+// bodyBudget bounds the bytes of all bodies that are held for scripts at a
+// time.
+type bodyBudget struct{ held atomic.Int64 }
+
+// take takes n bytes, or none and reports false if there are fewer.
+func (b *bodyBudget) take(n, most int64) bool {
+	if b.held.Add(n) > most {
+		b.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+// errNoMemory is why a request is answered with 503 whose body a script has
+// asked for.
+var errNoMemory = errors.New("no memory is left for bodies: see Config.BodyBytes")
+
+// bodyBytes is the default of Config.BodyBytes.
+func bodyBytes() int64 { return procmem.Bytes() / 4 }
+
+// firstBody is what a body gets at first. Clients announce what they like.
+const firstBody = 32 << 10
+
+// heldBody is a body, or the beginning of one, in memory that is counted. It
+// belongs to one transaction.
+type heldBody struct {
+	tx    *Transaction
+	bytes []byte
+}
+
+// grow makes room for n bytes more, of a body that has most bytes in the end at
+// most. It reports false if there is no memory.
+func (b *heldBody) grow(n, most int) bool {
+	need := len(b.bytes) + n
+	if need <= cap(b.bytes) {
+		return true
+	}
+	size := max(min(max(2*cap(b.bytes), firstBody), most), need)
+	if !b.tx.takeBody(int64(size)) {
+		return false
+	}
+	bytes := append(make([]byte, 0, size), b.bytes...)
+	b.tx.giveBody(int64(cap(b.bytes)))
+	b.bytes = bytes
+	return true
+}
+
+// errTooLong is a body of more bytes than a script has asked for.
+var errTooLong = errors.New("the body is too long")
+
+// read reads a body of at most so many bytes, and of as many as are announced
+// unless that is negative.
+func (b *heldBody) read(r io.Reader, most int, announced int64) error {
+	if announced > int64(most) {
+		return errTooLong
+	}
+	room := most
+	if announced >= 0 {
+		room = int(announced)
+	}
+	for len(b.bytes) < room {
+		if !b.grow(1, room) {
+			return errNoMemory
+		}
+		n, err := r.Read(b.bytes[len(b.bytes):min(cap(b.bytes), room)])
+		if b.bytes = b.bytes[:len(b.bytes)+n]; err != nil {
+			return notEOF(err)
+		}
+	}
+	// That should be all.
+	n, err := io.ReadFull(r, make([]byte, 1))
+	if n > 0 {
+		return errTooLong
+	}
+	return notEOF(err)
+}
+
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// takeBody counts bytes as held by the transaction until it ends.
+func (tx *Transaction) takeBody(n int64) bool {
+	if !tx.vs.bodies.take(n, tx.s.bodyBytes) {
+		return false
+	}
+	tx.bodies += n
+	return true
+}
+
+func (tx *Transaction) giveBody(n int64) {
+	tx.bodies -= n
+	tx.vs.bodies.held.Add(-n)
+}
+
+// noMemory answers the request for whose body there is no memory.
+func (tx *Transaction) noMemory() {
+	tx.record.Error = errNoMemory
+	tx.replyText(http.StatusServiceUnavailable)
+	tx.reply.header.Set("Retry-After", "1")
+}
