@@ -178,13 +178,38 @@ func (c call) headerField(n int) string {
 	if b, ok := c.arg(n).(lua.LBool); ok {
 		s = b.String()
 	} else {
-		s = c.str(n)
+		s = unfold(c.str(n))
 	}
 	c.writeHeader(len(s))
 	if containsControl(s) {
 		c.argError(n, "header value %q holds a control character", s)
 	}
 	return s
+}
+
+// unfold makes one line of a value that continues on lines which begin with a
+// blank, as RFC 9112, section 5.2, has it: avi.ssl.client_cert gives such ones.
+func unfold(s string) string {
+	if !strings.Contains(s, "\n") {
+		return s
+	}
+	var b strings.Builder
+	for {
+		line, rest, more := strings.Cut(s, "\n")
+		if !more {
+			b.WriteString(line)
+			return b.String()
+		}
+		next := strings.TrimLeft(rest, " \t")
+		if next == rest {
+			// A line of its own, which is no header value.
+			b.WriteString(s)
+			return b.String()
+		}
+		b.WriteString(strings.TrimSuffix(line, "\r"))
+		b.WriteByte(' ')
+		s = next
+	}
 }
 
 // containsControl reports whether s has a byte that may not stand in the

@@ -62,6 +62,7 @@ func (c call) replyField(name string, v lua.LValue) string {
 	}
 	c.writeHeader(len(name) + len(s))
 	c.read(len(s))
+	s = unfold(s)
 	if containsControl(s) {
 		c.argError(2, "value %q of header %q holds a control character", s, name)
 	}

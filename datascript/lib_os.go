@@ -57,8 +57,13 @@ func osDate(c call) int {
 	if strings.HasPrefix(format, "*t") {
 		return c.ret(c.dateTable(when))
 	}
-	c.allow(len(format) * 8)
-	return c.retString(strftime(format, when))
+	c.spend(len(format) >> 2) // a conversion takes some 200 nanoseconds
+	s, ok := strftime(format, when, c.engine.limits.StringBytes)
+	if !ok {
+		c.tooLarge()
+	}
+	c.allow(len(s))
+	return c.retString(s)
 }
 
 func (c call) dateTable(t time.Time) *lua.LTable {
@@ -87,9 +92,13 @@ var layouts = map[byte]string{
 	'x': "01/02/06", 'X': "15:04:05", 'y': "06", 'Y': "2006", 'z': "-0700", 'Z': "MST",
 }
 
-func strftime(format string, t time.Time) string {
+// strftime reports false if the result would be longer than limit.
+func strftime(format string, t time.Time, limit int) (string, bool) {
 	var b strings.Builder
 	for i := 0; i < len(format); i++ {
+		if b.Len() > limit {
+			return "", false
+		}
 		if format[i] != '%' || i+1 == len(format) {
 			b.WriteByte(format[i])
 			continue
@@ -131,5 +140,5 @@ func strftime(format string, t time.Time) string {
 			b.WriteByte(format[i])
 		}
 	}
-	return b.String()
+	return b.String(), b.Len() <= limit
 }
