@@ -154,7 +154,8 @@ func vsTableInsert(c call) int {
 	if !okKey || !okValue {
 		return c.retBool(false)
 	}
-	value, moved := c.stored(table, key, value)
+	value, moved := c.kept(table, key, value)
+	c.store(len(key) + len(value))
 	resume := c.outside()
 	if moved {
 		// The script cannot tell, and would keep the entry as it is.
@@ -193,9 +194,9 @@ func vsTableLookup(c call) int {
 	}
 	shown := c.shown(table, k, value)
 	left := lua.LNumber(remaining / time.Second)
-	c.found = found{table: table, key: k, value: value, text: string(shown), left: left, ok: true}
-	c.L.Push(shown)
-	c.L.Push(left)
+	c.found = found{table: table, key: k, value: value, text: shown, left: left, ok: true}
+	c.retString(shown)
+	c.retNumber(float64(left))
 	return 2
 }
 
@@ -289,11 +290,11 @@ func (c call) entryValue(v lua.LValue) (string, bool) {
 	return text(v)
 }
 
-// stored returns what a table holds of a value. The address of the server in
+// kept returns what a table holds of a value. The address of the server in
 // use gets its port, and a mark, if it would not say which server is meant.
 // moved reports that the script knows the entry and that it names another
 // server at the address, which the client did not get.
-func (c call) stored(table, key, value string) (stored string, moved bool) {
+func (c call) kept(table, key, value string) (stored string, moved bool) {
 	_, addr := c.tx.Server()
 	if addr.IsValid() && value == c.addrText(addr.Addr()) && c.isShared(value) {
 		return exactaddr.Value(addr), c.tx.Vars().hasMoved(c.script, table, key, value, addr)
@@ -318,7 +319,7 @@ func (c call) isShared(address string) bool {
 
 // shown returns what a script sees of the value of an entry, and remembers
 // which server that means.
-func (c call) shown(table, key, value string) lua.LString {
+func (c call) shown(table, key, value string) string {
 	vars := c.tx.Vars()
 	addr, exact := exactaddr.Parse(value)
 	text := exactaddr.ToScript(value)
@@ -328,7 +329,7 @@ func (c call) shown(table, key, value string) lua.LString {
 	if exact || len(vars.servers) > 0 {
 		vars.lookedUp(lookedUp{script: c.script, text: text, server: addr, table: table, key: key})
 	}
-	return lua.LString(text)
+	return text
 }
 
 // isLifetime reports whether the last of three arguments is a lifetime.

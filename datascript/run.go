@@ -79,6 +79,7 @@ type run struct {
 	decisions []func() // further ones, for abilities of the transaction; see decide
 	user      *string  // what set_userid was given
 	headers   int      // bytes written to headers
+	stored    int      // bytes written to persistence tables
 
 	tracedIn *lua.FunctionProto // the function and the line traced last
 	traced   int
@@ -313,6 +314,15 @@ const untimedCalls = 4
 
 // hostInstructions is what a call of a service costs a script.
 const hostInstructions = 500
+
+// store accounts for so many bytes that go into persistence tables. In all, a
+// script may write no more than the largest string.
+func (c call) store(bytes int) {
+	c.read(bytes)
+	if c.stored += bytes; c.stored > c.engine.limits.StringBytes {
+		c.tooLarge()
+	}
+}
 
 // outside begins a call of a service of the host: meanwhile the script's clock
 // stands still, and another script may run in its place. The caller calls what
