@@ -69,10 +69,6 @@
 //
 // [Limits] bound what a script may do in one event. They are on by default
 // and cannot be caught by pcall. So many events at a time may run in an
-// engine; see Limits.Concurrent. A script that fails, for whatever reason,
+// engine, and others wait for their turn; see Limits.Concurrent. A script that fails, for whatever reason,
 // costs its Lua state, so that nothing of it is left for the next.
-//
-// The package lowers lua.MaxArrayIndex, a variable of the VM that holds for
-// the whole process, to 8,192: with its default, assigning to one far index
-// takes seconds and gigabytes. Longer arrays work, but take more time.
 package datascript

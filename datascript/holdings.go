@@ -94,7 +94,7 @@ func (h *holder) open(v lua.LValue) {
 			h.add(key)
 			h.add(v.RawGetH(key))
 		}
-		h.add(v.Metatable)
+		h.add(metatableOf(v))
 	case *lua.LFunction:
 		h.bytes += functionBytes + upvalueBytes*len(v.Upvalues)
 		for _, u := range v.Upvalues {

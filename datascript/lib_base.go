@@ -110,32 +110,18 @@ func length(c call) int {
 	case lua.LString:
 		return c.retNumber(float64(len(v)))
 	case *lua.LTable:
-		return c.retNumber(float64(border(v)))
+		return c.retNumber(float64(c.border(v)))
 	}
 	c.fail("attempt to get length of %s", c.operand(0).describe(c.arg(1).Type().String()))
 	return 0
 }
 
-// border returns the length of an array, as Lua's # gives it. The VM keeps
-// elements from MaxArrayIndex on with the other keys, and does not count them.
-func border(t *lua.LTable) int {
+// border returns the length of an array, as Lua's # gives it. The VM looks for
+// it from the end.
+func (c call) border(t *lua.LTable) int {
 	n := t.Len()
-	if n < lua.MaxArrayIndex-1 {
-		return n
-	}
-	has := func(i int) bool { return t.RawGet(lua.LNumber(i)) != lua.LNil }
-	low, high := n, n+1
-	for has(high) {
-		low, high = high, 2*high
-	}
-	for high-low > 1 {
-		if mid := low + (high-low)/2; has(mid) {
-			low = mid
-		} else {
-			high = mid
-		}
-	}
-	return low
+	c.work((len(arrayOf(t)) - n) >> 3)
+	return n
 }
 
 // bound reads a bound of a numeric loop: Lua takes numerals in strings, the VM
@@ -223,17 +209,26 @@ func baseError(c call) int {
 	return 0
 }
 
-func baseGetMetatable(c call) int { return c.ret(c.L.GetMetatable(c.any(1))) }
+func baseGetMetatable(c call) int {
+	v := c.any(1)
+	if t, ok := v.(*lua.LTable); ok && spreadOf(t) != nil {
+		if shown := ownField(t, "__metatable"); shown != lua.LNil {
+			return c.ret(shown)
+		}
+		return c.ret(metatableOf(t))
+	}
+	return c.ret(c.L.GetMetatable(v))
+}
 
 func baseSetMetatable(c call) int {
 	t, mt := c.table(1), c.arg(2)
 	if c.count() < 2 || mt.Type() != lua.LTNil && mt.Type() != lua.LTTable {
 		c.argError(2, "nil or table expected")
 	}
-	if old, ok := t.Metatable.(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
+	if old, ok := metatableOf(t).(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
 		c.fail("cannot change a protected metatable")
 	}
-	t.Metatable = mt
+	c.state.setMetatable(t, mt)
 	return c.ret(t)
 }
 
@@ -277,7 +272,7 @@ func baseIpairsStep(c call) int {
 
 func baseNext(c call) int {
 	t := c.readable(1)
-	if k := c.arg(2); k != lua.LNil && t.RawGet(k) == lua.LNil && !everHad(t, k) {
+	if k := c.arg(2); k != lua.LNil && rawGet(t, k) == lua.LNil && !everHad(t, k) {
 		c.raise(c.L, lua.LString("invalid key to 'next'"))
 	}
 	k, v := t.Next(c.arg(2))
@@ -419,12 +414,12 @@ func (c call) callable(v lua.LValue) bool {
 // print writes to the transaction's log, not to standard output.
 func basePrint(c call) int { return c.logAll("\t") }
 
-func baseRawget(c call) int { return c.ret(c.readable(1).RawGet(c.any(2))) }
+func baseRawget(c call) int { return c.ret(rawGet(c.readable(1), c.any(2))) }
 
 func baseRawset(c call) int {
 	t, k, v := c.writable(1), c.any(2), c.any(3)
 	c.checkKey(k)
-	t.RawSet(k, v)
+	c.put(t, k, v)
 	return c.ret(t)
 }
 
@@ -482,7 +477,7 @@ func baseUnpack(c call) int {
 	i := c.optCInt(2, 1)
 	j := c.optCInt(3, -1)
 	if c.arg(3) == lua.LNil {
-		j = border(t)
+		j = c.border(t)
 	}
 	if j < i {
 		return 0
@@ -492,7 +487,7 @@ func baseUnpack(c call) int {
 	}
 	c.work(j - i)
 	for k := i; k <= j; k++ {
-		c.L.Push(t.RawGet(lua.LNumber(k)))
+		c.L.Push(rawGet(t, lua.LNumber(k)))
 	}
 	return j - i + 1
 }

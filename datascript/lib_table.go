@@ -9,7 +9,7 @@ import (
 // Lua's table library.
 var tableEntries = []entry{
 	{name: "concat", call: tableConcat},
-	{name: "getn", call: func(c call) int { return c.retNumber(float64(border(c.readable(1)))) }},
+	{name: "getn", call: func(c call) int { return c.retNumber(float64(c.border(c.readable(1)))) }},
 	{name: "insert", call: tableInsert},
 	{name: "maxn", call: tableMaxn},
 	{name: "remove", call: tableRemove},
@@ -20,12 +20,12 @@ func tableConcat(c call) int {
 	t := c.readable(1)
 	sep := c.optStr(2, "")
 	i := c.optCInt(3, 1)
-	j := c.optCInt(4, border(t))
+	j := c.optCInt(4, c.border(t))
 	var b strings.Builder
 	for k := i; k <= j; k++ {
-		s, ok := text(t.RawGet(lua.LNumber(k)))
+		s, ok := text(rawGet(t, lua.LNumber(k)))
 		if !ok {
-			c.fail("invalid value (%s) at index %d in table for 'concat'", t.RawGet(lua.LNumber(k)).Type(), k)
+			c.fail("invalid value (%s) at index %d in table for 'concat'", rawGet(t, lua.LNumber(k)).Type(), k)
 		}
 		c.work(2)
 		if b.Len()+len(s)+len(sep) > c.engine.limits.StringBytes {
@@ -43,23 +43,23 @@ func tableConcat(c call) int {
 
 func tableInsert(c call) int {
 	t := c.writable(1)
-	n := border(t)
+	n := c.border(t)
 	switch c.count() {
 	case 2:
-		t.RawSetInt(n+1, c.arg(2))
+		c.put(t, lua.LNumber(n+1), c.arg(2))
 	case 3:
 		pos := c.cInt(2)
 		if pos > n {
-			t.RawSet(lua.LNumber(pos), c.arg(3))
+			c.put(t, lua.LNumber(pos), c.arg(3))
 			return 0
 		}
 		for k := n; k >= pos; k-- {
 			if (n-k)&31 == 31 {
 				c.spend(8)
 			}
-			t.RawSet(lua.LNumber(k+1), t.RawGet(lua.LNumber(k)))
+			c.put(t, lua.LNumber(k+1), rawGet(t, lua.LNumber(k)))
 		}
-		t.RawSet(lua.LNumber(pos), c.arg(3))
+		c.put(t, lua.LNumber(pos), c.arg(3))
 	default:
 		c.fail("wrong number of arguments to 'insert'")
 	}
@@ -80,33 +80,25 @@ func tableMaxn(c call) int {
 
 func tableRemove(c call) int {
 	t := c.writable(1)
-	n := border(t)
+	n := c.border(t)
 	pos := c.optCInt(2, n)
 	if pos < 1 || pos > n {
 		return 0
 	}
-	v := element(t, pos)
+	v := t.RawGetInt(pos)
 	for k := pos; k < n; k++ {
 		if k&31 == 31 {
 			c.spend(4)
 		}
-		t.RawSetInt(k, element(t, k+1))
+		t.RawSetInt(k, t.RawGetInt(k+1))
 	}
 	t.RawSetInt(n, lua.LNil)
 	return c.ret(v)
 }
 
-// element returns an element of an array of any length.
-func element(t *lua.LTable, i int) lua.LValue {
-	if i < lua.MaxArrayIndex {
-		return t.RawGetInt(i)
-	}
-	return t.RawGet(lua.LNumber(i))
-}
-
 func tableSort(c call) int {
 	t := c.writable(1)
-	n := border(t)
+	n := c.border(t)
 	order := c.arg(2)
 	if order != lua.LNil && order.Type() != lua.LTFunction {
 		c.typeError(2, "function")
@@ -124,7 +116,7 @@ type sorter struct {
 	order lua.LValue
 }
 
-func (s sorter) at(i int) lua.LValue { return element(s.t, i) }
+func (s sorter) at(i int) lua.LValue { return s.t.RawGetInt(i) }
 
 func (s sorter) swap(i, j int) {
 	a, b := s.at(i), s.at(j)

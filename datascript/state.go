@@ -6,13 +6,6 @@ import (
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
-func init() {
-	// A single assignment to a far index would fill an array up to there,
-	// for seconds. The limit is the VM's, and the whole process's; longer
-	// arrays become slower.
-	lua.MaxArrayIndex = min(lua.MaxArrayIndex, 8<<10)
-}
-
 // A state is a Lua VM of an engine's pool, used by one run at a time. Scripts
 // cannot reach anything in it that outlives their run: libraries are behind
 // read-only tables, there is no global environment, and what a transaction
@@ -33,6 +26,8 @@ type state struct {
 	onError  *lua.LFunction // notes where a script failed
 	onCaught *lua.LFunction // for pcall and xpcall
 	readOnly *lua.LFunction // refuses to change a library
+
+	spreadIndex, spreadNewIndex *lua.LFunction // see far.go
 }
 
 const (
@@ -63,6 +58,7 @@ func newState(e *Engine) *state {
 		st.run.raise(L, lua.LString(where(L, 1)+"attempt to change a read-only table"))
 		return 0
 	})
+	st.spreadIndex, st.spreadNewIndex = L.NewFunction(spreadIndex), L.NewFunction(spreadNewIndex)
 	L.SetMetatable(lua.LString(""), st.stringMetatable())
 	return st
 }

@@ -1,7 +1,6 @@
 package datascript
 
 import (
-	"math"
 	"slices"
 
 	lua "github.com/yuin/gopher-lua"
@@ -133,37 +132,55 @@ func (r *run) weighKey(key lua.LValue) {
 func (r *run) weighStore(object, key lua.LValue) {
 	t, ok := object.(*lua.LTable)
 	for range 100 {
-		if !ok || t.Metatable == lua.LNil {
-			break
+		if !ok {
+			return
 		}
-		mt, _ := t.Metatable.(*lua.LTable)
-		if mt == nil {
-			break
+		mt, hasMeta := t.Metatable.(*lua.LTable)
+		if !hasMeta || t.RawGet(key) != lua.LNil {
+			r.weighSet(t, key)
+			return
 		}
-		next, isTable := mt.RawGetString("__newindex").(*lua.LTable)
-		if !isTable || t.RawGet(key) != lua.LNil {
-			break
+		switch next := mt.RawGetString("__newindex").(type) {
+		case *lua.LNilType:
+			r.weighSet(t, key)
+			return
+		case *lua.LTable:
+			r.tick--
+			t = next
+		default:
+			return // a function, which is called
 		}
-		r.tick--
-		t = next
-	}
-	if ok {
-		r.weighSet(t, key)
 	}
 }
 
-// weighSet charges for what a table grows by when a key is set.
+// weighSet charges for what a table grows by when a key is set, and spreads it
+// if the key is an index that is too far away.
 func (r *run) weighSet(t *lua.LTable, key lua.LValue) {
-	switch k := key.(type) {
+	switch key.(type) {
 	case lua.LNumber:
-		array := arrayOf(t)
-		if k >= 1 && k < lua.LNumber(lua.MaxArrayIndex) && k == lua.LNumber(math.Trunc(float64(k))) {
-			if n := int(k) - len(array); n > 0 {
-				r.tick -= n >> 2
-				r.hold(elementBytes * n)
-			}
-			return
+		i, ok := isIndex(key)
+		if !ok {
+			break
 		}
+		length := len(arrayOf(t))
+		spread := spreadOf(t) != nil
+		switch n := i - length; {
+		case n <= 0:
+			return
+		case n == 1 || i < maxFilled && !spread:
+			r.tick -= n >> 2
+			r.hold(elementBytes * n)
+			return
+		case !spread:
+			r.tick -= 50
+			r.hold(tableBytes + firstKeyBytes)
+			r.state.spread(t, t.Metatable)
+		}
+		if t.RawGetH(key) == lua.LNil {
+			r.tick -= 8
+			r.hold(keyBytes)
+		}
+		return
 	case lua.LString:
 		r.weighKey(key)
 		if !hasWords(t) {
