@@ -168,9 +168,13 @@ func isCode(p *lua.FunctionProto, pc int, inst uint32) bool {
 // chunkName is what Lua calls the source in messages, whatever the event.
 func chunkName(script string) string { return `[string "` + script + `"]` }
 
-// syntaxLimits are Lua's own, but for two that are the VM's: it has fewer
-// registers, and takes quadratic time over the constants of a function.
-var syntaxLimits = luasyntax.Limits{Registers: 190, Constants: 4096}
+// syntaxLimits are Lua's own, but for one that is the VM's: it takes quadratic
+// time over the constants of a function. The VM has fewer registers, too, but
+// how many a function takes its compiler knows best.
+var syntaxLimits = luasyntax.Limits{Constants: 4096}
+
+// tooManyRegisters is what the VM's compiler should say.
+const tooManyRegisters = "a function uses more than the 200 registers that this implementation has, for local variables and intermediate results"
 
 // parseChunk checks the syntax with Lua 5.1's own messages, and within its
 // own limits of nesting, before the VM's parser sees the source.
@@ -214,6 +218,9 @@ func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
 		var le *lua.CompileError
 		if errors.As(err, &le) {
 			ce.Line, ce.Message = place(le.Line).line(), le.Message
+			if strings.Contains(le.Message, "too many local variables") {
+				ce.Message = tooManyRegisters
+			}
 		}
 		return nil, ce
 	}
