@@ -192,7 +192,7 @@ func parseChunk(name string, c Chunk) ([]ast.Stmt, error) {
 		return nil, ce
 	}
 	// Leading newlines give the VM the listing's own line numbers.
-	source := strings.Repeat("\n", line-1) + c.Source
+	source := strings.Repeat("\n", line-1) + respell(c.Source)
 	stmts, err := parse.Parse(strings.NewReader(source), chunkName(name))
 	if err != nil {
 		ce := &CompileError{Script: name, Event: c.Event, Line: line, Message: "not supported: " + err.Error()}
@@ -230,23 +230,49 @@ func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
 	return &program{proto: proto, imports: w.imports}, nil
 }
 
-// mendConstructors corrects the code of table constructors of more than 25,550
-// elements. The VM numbers blocks of elements; numbers that do not fit into an
-// instruction stand in the word behind it, and the compiler writes zeros there.
+const noOperation = uint32(lua.OP_NOP << 26)
+
+// storesField reports whether an instruction stores a field of the table in a
+// register.
+func storesField(inst uint32, table int) bool {
+	op := int(inst >> 26)
+	return (op == lua.OP_SETTABLE || op == lua.OP_SETTABLEKS) && argA(inst) == table
+}
+
+// mendConstructors corrects the code of table constructors. The VM stores their
+// elements in blocks of 50, which it numbers, and its compiler makes three
+// mistakes: if a block ends where a field with a key follows, it is stored
+// again, from registers that hold other values by then; if a block ends where
+// the last element follows that can have several values, these get the number
+// of the block before; and numbers from 512 on, which stand in the word behind
+// the instruction, are zeros.
 func mendConstructors(p *lua.FunctionProto) {
-	var last [256]uint32 // by register of the table
+	var last [256]uint32 // block that was stored, by register of the table
 	for pc := 0; pc < len(p.Code); pc++ {
 		inst := p.Code[pc]
-		if int(inst>>26) != lua.OP_SETLIST {
-			continue
+		switch int(inst >> 26) {
+		case lua.OP_NEWTABLE:
+			last[argA(inst)] = 0
+		case lua.OP_SETLIST:
+			block := &last[argA(inst)]
+			switch number := uint32(argC(inst)); {
+			case number == 0:
+				pc++
+				if storesField(p.Code[pc-2], argA(inst)) && argB(inst) == 50 {
+					p.Code[pc-1], p.Code[pc] = noOperation, noOperation
+					continue
+				}
+				*block++
+				p.Code[pc] = *block
+			case number != *block:
+				*block = number
+			case argB(inst) == 0:
+				*block++
+				p.Code[pc] = inst&^(0x1ff<<9) | *block<<9
+			default:
+				p.Code[pc] = noOperation
+			}
 		}
-		block := &last[argA(inst)]
-		if *block++; argC(inst) != 0 {
-			*block = uint32(argC(inst))
-			continue
-		}
-		pc++
-		p.Code[pc] = *block
 	}
 	for _, inner := range p.FunctionPrototypes {
 		mendConstructors(inner)

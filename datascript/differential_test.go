@@ -10,11 +10,14 @@ import (
 )
 
 // Random programs print the same here and in Lua 5.1, and fail with the same
-// text. LIMPET_PROGRAMS sets how many there are, LIMPET_SEED other ones.
+// text: a million with -full. LIMPET_PROGRAMS sets how many there are,
+// LIMPET_SEED other ones.
 func TestDifferential(t *testing.T) {
 	count, seed := 20_000, uint64(1)
 	if n, err := strconv.Atoi(os.Getenv("LIMPET_PROGRAMS")); err == nil {
 		count = n
+	} else if *full {
+		count = 1_000_000
 	} else if raceDetector || testing.Short() {
 		count = 1000
 	}

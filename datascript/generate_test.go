@@ -246,7 +246,18 @@ func (g *generator) statement() {
 		g.line("print(%s)", g.args(2))
 		return
 	}
-	switch g.IntN(22) {
+	switch g.IntN(24) {
+	case 22:
+		g.line("do local w = %s print(table.maxn(w), w[1], w[2], w[49], w[50], w[51], w[100], w[101], w.x, w.y, w[-1000]) end", g.constructor())
+		return
+	case 23:
+		n := g.length()
+		list := make([]string, n)
+		for i := range list {
+			list[i] = g.item()
+		}
+		g.line("print(select('#', %s), (select(%d, %s, 1)))", strings.Join(append(list, g.last()), ", "), 1+g.IntN(n+1), strings.Join(append(list, g.last()), ", "))
+		return
 	case 0, 1, 2, 3, 4, 5:
 		g.line("print(%s)", g.args(3))
 	case 6:
@@ -307,6 +318,53 @@ func (g *generator) statement() {
 		g.names = g.names[:len(g.names)-2]
 		g.line("end")
 	}
+}
+
+// length is a number of elements, arguments or values: a few, or one where the
+// VM has another way for more.
+func (g *generator) length() int {
+	if g.one(2) {
+		return g.IntN(5)
+	}
+	return []int{49, 50, 51, 99, 100, 101, 148}[g.IntN(7)]
+}
+
+// item is a short expression, and last one that may have several values.
+func (g *generator) item() string {
+	return g.pick("1", "2", "s", "a", "#q", "f(1)", "(f(1, 2, 3))", "nil", "'x'", "t.x", "tostring(5)", "{}", "a == b", "not b", "function() end", "q[1]", "-1", "s .. s")
+}
+
+func (g *generator) last() string {
+	return g.pick("f(1, 2, 3)", "(f(1, 2, 3))", "unpack(q)", "(unpack(q))", "t.f(1, nil)", "t:f()", "s:byte(1, -1)", g.item(), g.item())
+}
+
+// constructor is one of a table, of any length and with all kinds of fields.
+func (g *generator) constructor() string {
+	var b strings.Builder
+	b.WriteByte('{')
+	n := g.length()
+	keys := g.IntN(4)
+	for i := 0; i < n || keys > 0; i++ {
+		if keys > 0 && (i >= n || g.one(8) || i%50 == 0 && i > 0 && g.one(2)) {
+			keys--
+			i--
+			b.WriteString(g.pick("x = ", "y = ", "['x'] = ", "[-1000] = ", "[s] = ") + g.pick(g.item(), g.last(), g.last()) + g.pick(", ", "; "))
+			continue
+		}
+		b.WriteString(g.item() + g.pick(", ", "; "))
+	}
+	switch g.IntN(4) {
+	case 0:
+		b.WriteString(g.last())
+	case 1:
+		b.WriteString("y = " + g.last())
+	case 2:
+		if n < 5 {
+			b.WriteString("{" + g.last() + "}")
+		}
+	}
+	b.WriteByte('}')
+	return b.String()
 }
 
 func (g *generator) loop(names ...string) {

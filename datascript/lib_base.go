@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"errors"
+	"math"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -36,12 +37,14 @@ var baseEntries = []entry{
 	{name: "_VERSION", kind: constant, text: "Lua 5.1"},
 	{name: concatName, call: concat},
 	{name: lengthName, call: length},
+	{name: moduloName, call: modulo},
 	{name: boundName, call: bound},
 }
 
 const (
 	concatName = ".."      // the operator; see rewrite.go
 	lengthName = "#"       // likewise
+	moduloName = "%"       // likewise
 	boundName  = "(bound)" // what the bounds of numeric loops go through
 	ipairsStep = "(ipairs step)"
 )
@@ -113,6 +116,42 @@ func length(c call) int {
 		return c.retNumber(float64(c.border(v)))
 	}
 	c.fail("attempt to get length of %s", c.operand(0).describe(c.arg(1).Type().String()))
+	return 0
+}
+
+// modulo is what a%b becomes.
+func modulo(c call) int {
+	x, okX := c.arg(1).(lua.LNumber)
+	y, okY := c.arg(2).(lua.LNumber)
+	if okX && okY {
+		return c.retNumber(luaMod(float64(x), float64(y)))
+	}
+	return c.arithmetic("__mod", luaMod)
+}
+
+func luaMod(x, y float64) float64 { return x - math.Floor(x/y)*y }
+
+// arithmetic applies an operation to two operands that are not both numbers: a
+// numeral in a string is one, else a metamethod has to do it.
+func (c call) arithmetic(event string, op func(x, y float64) float64) int {
+	x, okX := c.number(c.arg(1))
+	y, okY := c.number(c.arg(2))
+	if okX && okY {
+		return c.retNumber(op(x, y))
+	}
+	for n := 1; n <= 2; n++ {
+		if v := c.arg(n); v.Type() != lua.LTString {
+			if method := c.L.GetMetaField(v, event); method != lua.LNil {
+				return c.ret(c.callValue(method, c.arg(1), c.arg(2)))
+			}
+		}
+	}
+	culprit := 0
+	if okX {
+		culprit = 1
+	}
+	at, _ := failedAt(c.L, 1)
+	c.raise(c.L, lua.LString(where(c.L, 1)+"attempt to perform arithmetic on "+at.operand(culprit).describe(c.arg(culprit+1).Type().String())))
 	return 0
 }
 

@@ -114,6 +114,9 @@ func strftime(format string, t time.Time, limit int) (string, bool) {
 		case 'G':
 			year, _ := t.ISOWeek()
 			fmt.Fprintf(&b, "%d", year)
+		case 'g':
+			year, _ := t.ISOWeek()
+			fmt.Fprintf(&b, "%02d", year%100)
 		case 'j':
 			fmt.Fprintf(&b, "%03d", t.YearDay())
 		case 'n':

@@ -42,30 +42,24 @@ func (st *state) stringMetatable() *lua.LTable {
 	mt := st.L.CreateTable(0, 12)
 	mt.RawSetString("__index", st.members(symbols["string"]))
 	mt.RawSetString("__metatable", lua.LString("string"))
+	// Lua's strings have no such metamethods; the VM asks for them because it
+	// does not read numerals itself as Lua does.
 	for name, op := range map[string]func(x, y float64) float64{
 		"__add": func(x, y float64) float64 { return x + y },
 		"__sub": func(x, y float64) float64 { return x - y },
 		"__mul": func(x, y float64) float64 { return x * y },
 		"__div": func(x, y float64) float64 { return x / y },
-		"__mod": func(x, y float64) float64 { return x - math.Floor(x/y)*y },
+		"__mod": luaMod,
 		"__pow": math.Pow,
 		"__unm": func(x, _ float64) float64 { return -x },
 	} {
 		mt.RawSetString(name, st.L.NewFunction(func(L *lua.LState) int {
 			c := call{run: L.Context().(*run), L: L, sym: symbols["string"]}
-			x, okX := c.number(L.Get(1))
-			y, okY := c.number(L.Get(2))
-			if !okX || !okY && name != "__unm" {
-				culprit := 0
-				if okX {
-					culprit = 1
-				}
-				at, _ := failedAt(L, 1)
-				text := at.operand(culprit).describe(L.Get(culprit + 1).Type().String())
-				c.raise(L, lua.LString(where(L, 1)+"attempt to perform arithmetic on "+text))
+			if name == "__unm" {
+				L.SetTop(1)
+				L.Push(L.Get(1)) // the operand, where others have two
 			}
-			L.Push(lua.LNumber(op(x, y)))
-			return 1
+			return c.arithmetic(name, op)
 		}))
 	}
 	return mt

@@ -9,10 +9,13 @@ import (
 // Lua's table library.
 var tableEntries = []entry{
 	{name: "concat", call: tableConcat},
+	{name: "foreach", call: tableForeach},
+	{name: "foreachi", call: tableForeachi},
 	{name: "getn", call: func(c call) int { return c.retNumber(float64(c.border(c.readable(1)))) }},
 	{name: "insert", call: tableInsert},
 	{name: "maxn", call: tableMaxn},
 	{name: "remove", call: tableRemove},
+	{name: "setn", call: func(c call) int { c.table(1); c.fail("'setn' is obsolete"); return 0 }},
 	{name: "sort", call: tableSort},
 }
 
@@ -39,6 +42,36 @@ func tableConcat(c call) int {
 	}
 	c.read(b.Len())
 	return c.retString(b.String())
+}
+
+// foreach(t, f) calls f with each key and value until it returns something.
+func tableForeach(c call) int {
+	t, f := c.readable(1), c.function(2)
+	for k, v := t.Next(lua.LNil); k != lua.LNil; k, v = t.Next(k) {
+		if result := c.callValue(f, k, v); result != lua.LNil {
+			return c.ret(result)
+		}
+	}
+	return 0
+}
+
+// foreachi(t, f) does so with the elements of the array, in order.
+func tableForeachi(c call) int {
+	t, f := c.readable(1), c.function(2)
+	for i, n := 1, c.border(t); i <= n; i++ {
+		if result := c.callValue(f, lua.LNumber(i), t.RawGetInt(i)); result != lua.LNil {
+			return c.ret(result)
+		}
+	}
+	return 0
+}
+
+func (c call) function(n int) *lua.LFunction {
+	f, ok := c.arg(n).(*lua.LFunction)
+	if !ok {
+		c.typeError(n, "function")
+	}
+	return f
 }
 
 func tableInsert(c call) int {

@@ -44,7 +44,7 @@ while true do
   local out = {}
   local env = copy(_G, "assert error getmetatable ipairs next pairs pcall rawequal rawget rawset select setmetatable tonumber tostring type unpack xpcall _VERSION")
   env.string = copy(string, "byte char find format gfind gmatch gsub len lower match rep reverse sub upper")
-  env.table = copy(table, "concat getn insert maxn remove sort")
+  env.table = copy(table, "concat foreach foreachi getn insert maxn remove setn sort")
   env.math = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10 max min mod modf pi pow rad sin sinh sqrt tan tanh")
   env.os = copy(os, "date difftime time")
   strings.__index = env.string

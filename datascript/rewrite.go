@@ -20,8 +20,8 @@ import (
 //     never assigns becomes an import: a value handed to the script once per
 //     Lua state, so that using it costs no look-up. Constants become
 //     literals.
-//   - The operators .. and # become calls: one checks the size of its result,
-//     the other knows long arrays.
+//   - The operators .., # and % become calls: the first checks the size of its
+//     result, the others are Lua's.
 //   - Operations that can fail get the names of their operands; see sites.go.
 //   - What the VM gets wrong is put in a way that it gets right: assignments
 //     of several values, "local f = function", generic loops with fewer than
@@ -285,7 +285,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 		}
 	case *ast.FuncDefStmt:
 		if s.Name.Func == nil { // function a.b:c() is function a.b.c(self)
-			key := at(s.Name.Receiver, &ast.StringExpr{Value: s.Name.Method})
+			key := at(s.Name.Receiver, &ast.StringExpr{Value: spelled(s.Name.Method)})
 			s.Name.Func = at(s.Name.Receiver, &ast.AttrGetExpr{Object: s.Name.Receiver, Key: key})
 			s.Name.Receiver = nil
 			s.Func.ParList.Names = append([]string{"self"}, s.Func.ParList.Names...)
@@ -476,6 +476,8 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 		if f, ok := luastr.ParseNumber(e.Value); ok && w.rewriting {
 			e.Value = strconv.FormatFloat(f, 'g', -1, 64)
 		}
+	case *ast.StringExpr:
+		e.Value = spelled(e.Value)
 	case *ast.Comma3Expr:
 		if w.funcs == 0 {
 			w.mainVararg = true
@@ -494,18 +496,14 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 		w.mark(e, indexOp, w.operand(e.Object))
 		e.Object, e.Key = w.expr(e.Object), w.expr(e.Key)
 	case *ast.TableExpr:
-		for _, f := range e.Fields {
-			if f.Key != nil {
-				f.Key = w.expr(f.Key)
-			}
-			f.Value = w.expr(f.Value)
-		}
+		w.constructor(e)
 	case *ast.FuncCallExpr:
 		w.doubtCall(e)
 		if e.Func != nil {
 			w.mark(e, callOp, w.operand(e.Func))
 			e.Func = w.expr(e.Func)
 		} else {
+			e.Method = spelled(e.Method)
 			w.mark(e, callOp, operand{"method", e.Method}, w.operand(e.Receiver))
 			e.Receiver = w.expr(e.Receiver)
 		}
@@ -515,6 +513,9 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 	case *ast.RelationalOpExpr:
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.ArithmeticOpExpr:
+		if e.Operator == "%" {
+			return w.modulo(e)
+		}
 		w.mark(e, arithOp, w.operand(e.Lhs), w.operand(e.Rhs))
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.StringConcatOpExpr:
@@ -530,6 +531,25 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 		w.function(e)
 	}
 	return e
+}
+
+// constructor sees to it that fields with keys have one value: the VM takes all
+// values of the last one for elements. See also mendConstructors.
+func (w *walker) constructor(e *ast.TableExpr) {
+	elements := 0
+	for i, f := range e.Fields {
+		if f.Key != nil {
+			f.Key = w.expr(f.Key)
+			f.Value = single(w.expr(f.Value))
+			continue
+		}
+		const most = 511 * 50 // up to which numbers of blocks fit into an instruction
+		if elements > 0 && elements%50 == 0 && elements >= most && i == len(e.Fields)-1 && isMulti(f.Value) && w.fault == nil {
+			w.fault = &CompileError{Line: place(e.Line()).line(), Message: "not supported by this implementation: " + strconv.Itoa(elements) + " elements, and then several from one expression"}
+		}
+		elements++
+		f.Value = w.expr(f.Value)
+	}
 }
 
 func (w *walker) function(f *ast.FunctionExpr) {
@@ -637,6 +657,16 @@ func (w *walker) length(e *ast.UnaryLenOpExpr) ast.Expr {
 		return e
 	}
 	return w.operator(e, lengthName, lengthOp, []ast.Expr{e.Expr}, name)
+}
+
+// modulo turns a%b into a call: the VM's result is not always a-floor(a/b)*b.
+func (w *walker) modulo(e *ast.ArithmeticOpExpr) ast.Expr {
+	operands := []operand{w.operand(e.Lhs), w.operand(e.Rhs)}
+	e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
+	if !w.rewriting {
+		return e
+	}
+	return w.operator(e, moduloName, arithOp, []ast.Expr{single(e.Lhs), e.Rhs}, operands...)
 }
 
 // bound makes numbers of a loop's bounds that may be strings.

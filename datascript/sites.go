@@ -74,7 +74,7 @@ func (o operand) describe(typ string) string {
 	if o.kind == "" {
 		return "a " + typ + " value"
 	}
-	return o.kind + " '" + o.name + "' (a " + typ + " value)"
+	return o.kind + " '" + spelled(o.name) + "' (a " + typ + " value)"
 }
 
 // mark makes an expression or statement a site.
