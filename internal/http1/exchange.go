@@ -26,9 +26,9 @@ type exchange struct {
 	keep    bool        // the connection may serve another exchange
 
 	body    io.ReadCloser // of the response, without its effects on the connection
-	closed  atomic.Bool
-	reading sync.Mutex // held while body is read
-	err     error      // what the body ended with; guarded by reading
+	ended   atomic.Bool   // somebody ends the exchange, or has; see end
+	reading sync.Mutex    // held while body is read
+	err     error         // what the body ended with; guarded by reading
 }
 
 func newExchange(c *conn, req *http.Request, body io.ReadCloser, length int64, trace *httptrace.ClientTrace) *exchange {
@@ -168,6 +168,10 @@ func (x *exchange) explain(err error) error {
 
 var errClosed = fmt.Errorf("server closed the connection without a response: %w", io.EOF)
 
+// end makes the caller the one that ends the exchange. It reports false if another one does, or has. Nobody else may
+// release the connection or do anything to it, since from then on it may serve another exchange at any moment.
+func (x *exchange) end() bool { return !x.ended.Swap(true) }
+
 // release ends the exchange. The connection becomes idle if the response was read to its end and nothing speaks against
 // it, and is closed otherwise.
 func (x *exchange) release(whole bool) {
@@ -198,21 +202,23 @@ var (
 func (x *exchange) Read(p []byte) (int, error) {
 	x.reading.Lock()
 	defer x.reading.Unlock()
-	if x.closed.Load() {
-		return 0, errReadClosed
-	}
 	if x.err != nil {
 		return 0, x.err
 	}
+	if x.ended.Load() {
+		return 0, errReadClosed
+	}
 	n, err := x.body.Read(p)
-	switch {
-	case err == io.EOF: //nolint:errorlint // an error that wraps it is none of a body that is whole
-		x.err = err
-		x.release(true)
-	case err != nil:
+	if err == nil {
+		return n, nil
+	}
+	whole := err == io.EOF //nolint:errorlint // an error that wraps it is none of a body that is whole
+	if !whole {
 		err = x.explain(err)
-		x.err = err
-		x.release(false)
+	}
+	x.err = err
+	if x.end() {
+		x.release(whole)
 	}
 	return n, err
 }
@@ -222,27 +228,31 @@ func (x *exchange) Read(p []byte) (int, error) {
 func (x *exchange) Buffered() (n int, known bool) {
 	x.reading.Lock()
 	defer x.reading.Unlock()
-	if x.err != nil || x.closed.Load() {
+	if x.ended.Load() {
 		return 0, true // the connection may serve another exchange
 	}
 	return x.c.br.Buffered(), true
 }
 
-// Close ends the exchange. The connection is used again if the rest of the body is here already.
+// Close ends the exchange, unless a Read has reached the end of the body. The connection is used again if the rest of the
+// body is here already.
 func (x *exchange) Close() error {
-	if x.closed.Swap(true) {
+	if !x.end() {
 		return nil
 	}
-	if !x.reading.TryLock() {
+	// The connection is that of this exchange until it is released below.
+	whole := x.reading.TryLock()
+	if !whole {
 		x.c.abort() // for a read that waits
 		x.reading.Lock()
 	}
 	defer x.reading.Unlock()
+	x.c.limit = 0 // so that nothing waits for the server
+	whole = whole && x.keep && drain(x.body)
 	if x.err == nil {
 		x.err = errReadClosed
-		x.c.limit = 0 // so that nothing waits for the server
-		x.release(x.keep && drain(x.body))
 	}
+	x.release(whole)
 	return nil
 }
 
