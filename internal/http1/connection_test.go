@@ -703,3 +703,86 @@ func TestConnectionRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestRetriesOnce sends requests that kill each connection they meet, while many are idle: there was one try for each of
+// them, so that one client could take away all connections, and hit the server a thousand times, by one request.
+func TestRetriesOnce(t *testing.T) {
+	for _, how := range []string{"closed", "nothing written"} {
+		t.Run(how, func(t *testing.T) {
+			const idle = 20
+			var killed atomic.Int32
+			var dying atomic.Bool
+			asked, all := make(chan bool, idle), make(chan bool)
+			s := serve(t, func(c net.Conn, r *bufio.Reader) {
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					if req.URL.Path == "/kill" {
+						killed.Add(1)
+						return
+					}
+					if req.URL.Path == "/together" {
+						asked <- true
+						<-all
+					}
+					io.WriteString(c, ok)
+				}
+			})
+			base := settings()
+			base.MaxIdleConnsPerHost = idle
+			base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return &unwritable{c, &dying, &killed}, err
+			}
+			rt := start(t, true, base)
+			var wg sync.WaitGroup
+			for range idle {
+				wg.Go(func() { wantOK(t, rt, newRequest(t, "GET", s.url+"/together", nil)) })
+			}
+			for range idle {
+				await(t, asked, "a request on each connection")
+			}
+			close(all)
+			wg.Wait()
+			dying.Store(how == "nothing written")
+			reused, fresh := 0, 0
+			_, _, err := fetch(rt, traced(newRequest(t, "GET", s.url+"/kill", nil), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+				if info.Reused {
+					reused++
+				} else {
+					fresh++
+				}
+			}}))
+			if err == nil {
+				t.Error("no error")
+			}
+			if reused != 1 || fresh != 1 || killed.Load() != 2 {
+				t.Errorf("%d idle and %d fresh connections tried, %d killed; want one of each", reused, fresh, killed.Load())
+			}
+			dying.Store(false)
+			for range 2 {
+				wantOK(t, rt, newRequest(t, "POST", s.url, nil))
+			}
+			if n := s.connections(); n > idle+1 {
+				t.Errorf("%d connections, so that idle ones were lost", n)
+			}
+		})
+	}
+}
+
+// unwritable is a connection on which nothing can be written while it is dying.
+type unwritable struct {
+	net.Conn
+	dying  *atomic.Bool
+	failed *atomic.Int32
+}
+
+func (c *unwritable) Write(p []byte) (int, error) {
+	if c.dying.Load() {
+		c.failed.Add(1)
+		return 0, errors.New("broken")
+	}
+	return c.Conn.Write(p)
+}

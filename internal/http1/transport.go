@@ -104,8 +104,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	trace := httptrace.ContextClientTrace(ctx)
 	key := keyFor(req.URL)
-	for body := requestBody(req); ; {
-		c, err := t.conn(ctx, key, trace)
+	again := false
+	for body := requestBody(req); ; again = true {
+		c, err := t.conn(ctx, key, trace, again)
 		if err != nil {
 			closeBody(body)
 			return nil, err
@@ -195,7 +196,8 @@ func cause(err error) error {
 }
 
 // retries reports whether a request should be sent again after it failed on c. Only a connection that was used before
-// may have been closed just because it was idle. When nothing was sent any request can be repeated; when nothing came
+// may have been closed just because it was idle (RFC 9110, section 9.2.2); the second try is therefore over a new one, and
+// there is no third. When nothing was sent any request can be repeated; when nothing came
 // back, those that can be repeated without harm.
 func retries(c *conn, req *http.Request, err error) bool {
 	var broken brokenError
@@ -214,15 +216,15 @@ func idempotent(req *http.Request) bool {
 	return standard || customary
 }
 
-// conn returns a connection that is idle, or a new one.
-func (t *Transport) conn(ctx context.Context, key hostKey, trace *httptrace.ClientTrace) (*conn, error) {
+// conn returns a connection that is idle, or a new one; a new one in any case if fresh is set.
+func (t *Transport) conn(ctx context.Context, key hostKey, trace *httptrace.ClientTrace, fresh bool) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(key.addr)
 	}
-	for {
+	for !fresh {
 		c := t.idle.take(key)
 		if c == nil {
 			break
