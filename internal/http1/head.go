@@ -1,7 +1,9 @@
 package http1
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,18 +14,17 @@ import (
 type head struct {
 	bytes  []byte
 	length int64 // of the body that follows; chunked means that it is sent in chunks
+	left   bool  // there is something about the request that an http.Transport has to decide about
 }
 
 const chunked = -1
 
 var heads = sync.Pool{New: func() any { return new(head) }}
 
-// build writes the head of req. It reports false if there is something about the request that an http.Transport has to
-// decide about, or refuse.
-func (h *head) build(req *http.Request, closing bool) bool {
-	ok := h.frame(req)
-	if !ok {
-		return false
+// build writes the head of req. An error, which matches ErrRequest, means that no transport should send it.
+func (h *head) build(req *http.Request, closing bool) error {
+	if err := h.frame(req); err != nil {
+		return err
 	}
 	method, host := req.Method, req.Host
 	if method == "" {
@@ -32,24 +33,29 @@ func (h *head) build(req *http.Request, closing bool) bool {
 	if host == "" {
 		host = req.URL.Host
 	}
-	target := req.URL.RequestURI()
-	if strings.ContainsFunc(target, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return false
+	change, err := checkHost(host)
+	if err != nil {
+		return err
 	}
+	h.left = h.left || change
 	if cap(h.bytes) > 64<<10 { // do not keep what one request needed
 		h.bytes = nil
 	}
 	b := append(h.bytes[:0], method...)
 	b = append(b, ' ')
-	b = append(b, target...)
+	if method == http.MethodConnect && req.URL.Path == "" && req.URL.Opaque == "" {
+		b = append(b, host...)
+	} else if b, err = appendTarget(b, req.URL, method == http.MethodConnect); err != nil {
+		return err
+	}
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, host...)
 	b = append(b, "\r\n"...)
 	if agent, ok := req.Header["User-Agent"]; !ok {
 		b = append(b, "User-Agent: Go-http-client/1.1\r\n"...)
 	} else if len(agent) > 0 && agent[0] != "" {
-		if b, ok = appendField(b, "User-Agent", agent[:1]); !ok {
-			return false
+		if b, err = appendField(b, "User-Agent", agent[:1]); err != nil {
+			return err
 		}
 	}
 	connection := req.Header["Connection"]
@@ -61,8 +67,8 @@ func (h *head) build(req *http.Request, closing bool) bool {
 	switch {
 	case h.length == chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-		if b, ok = appendTrailerNames(b, req.Trailer); !ok {
-			return false
+		if b, err = appendTrailerNames(b, req.Trailer); err != nil {
+			return err
 		}
 	case h.length > 0 || method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch:
 		b = append(b, "Content-Length: "...)
@@ -74,52 +80,80 @@ func (h *head) build(req *http.Request, closing bool) bool {
 		case "Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer":
 			continue
 		}
-		if b, ok = appendField(b, name, values); !ok {
-			return false
+		if frames(name) {
+			return fmt.Errorf("%w: header field %q frames it", ErrRequest, name)
+		}
+		if b, err = appendField(b, name, values); err != nil {
+			return err
 		}
 	}
 	h.bytes = append(b, "\r\n"...)
-	return true
+	return nil
 }
 
-// frame finds out how the body is to be sent. It reports false if the request contradicts itself, or if it would have
-// to be found out by reading whether there is a body.
-func (h *head) frame(req *http.Request) bool {
-	h.length = 0
-	if requestBody(req) == nil {
-		return req.ContentLength == 0 || req.Body != nil
+// frames reports whether a field, in whatever spelling, says where the request goes or ends. The header of an
+// http.Request has it in no other spelling than the canonical, in which it is ignored.
+func frames(name string) bool {
+	switch len(name) {
+	case len("Host"):
+		return strings.EqualFold(name, "Host")
+	case len("Content-Length"):
+		return strings.EqualFold(name, "Content-Length")
+	case len("Transfer-Encoding"):
+		return strings.EqualFold(name, "Transfer-Encoding")
+	}
+	return false
+}
+
+// frame finds out how the body is to be sent. It leaves to an http.Transport what would have to be found out by reading:
+// whether there is a body.
+func (h *head) frame(req *http.Request) error {
+	h.length, h.left = 0, false
+	switch {
+	case req.URL == nil:
+		return fmt.Errorf("%w: it has no URL", ErrRequest)
+	case req.URL.Host == "":
+		return fmt.Errorf("%w: its URL has no host", ErrRequest)
+	case req.Header == nil:
+		return fmt.Errorf("%w: it has no header", ErrRequest)
+	case req.Method != "" && !isToken(req.Method):
+		return fmt.Errorf("%w: invalid method", ErrRequest)
+	case requestBody(req) == nil && req.Body == nil && req.ContentLength != 0:
+		return fmt.Errorf("%w: it has a length of %d, and no body", ErrRequest, req.ContentLength)
+	case requestBody(req) == nil:
+		return nil
 	}
 	switch {
 	case len(req.TransferEncoding) == 1 && req.TransferEncoding[0] == "chunked":
 		h.length = chunked
 	case len(req.TransferEncoding) > 0:
-		return false
+		h.left = true
 	case req.ContentLength > 0:
 		h.length = req.ContentLength
 	default:
 		h.length = chunked
 		switch req.Method {
 		case "", http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, "PROPFIND", "SEARCH":
-			return false // the body may well be empty, which is for base to find out
+			h.left = true // the body may well be empty
 		}
 	}
-	return true
+	return nil
 }
 
 // appendTrailerNames announces a trailer.
-func appendTrailerNames(b []byte, trailer http.Header) ([]byte, bool) {
+func appendTrailerNames(b []byte, trailer http.Header) ([]byte, error) {
 	if len(trailer) == 0 {
-		return b, true
+		return b, nil
 	}
 	names := make([]string, 0, len(trailer))
 	for name, values := range trailer {
 		canonical := http.CanonicalHeaderKey(name)
 		switch canonical {
 		case "Transfer-Encoding", "Trailer", "Content-Length":
-			return b, false
+			return b, fmt.Errorf("%w: trailer field %q frames it", ErrRequest, name)
 		}
-		if !isToken(name) || slices.ContainsFunc(values, func(v string) bool { return !isFieldValue(v) }) {
-			return b, false
+		if err := checkField(name, values); err != nil {
+			return b, err
 		}
 		names = append(names, canonical)
 	}
@@ -131,24 +165,34 @@ func appendTrailerNames(b []byte, trailer http.Header) ([]byte, bool) {
 		}
 		b = append(b, name...)
 	}
-	return append(b, "\r\n"...), true
+	return append(b, "\r\n"...), nil
 }
 
-// appendField appends the lines of a field. It reports false if they would not be valid.
-func appendField(b []byte, name string, values []string) ([]byte, bool) {
-	if !isToken(name) {
-		return b, false
+// appendField appends the lines of a field, if they are valid.
+func appendField(b []byte, name string, values []string) ([]byte, error) {
+	if err := checkField(name, values); err != nil {
+		return b, err
 	}
 	for _, value := range values {
-		if !isFieldValue(value) {
-			return b, false
-		}
 		b = append(b, name...)
 		b = append(b, ": "...)
 		b = append(b, strings.Trim(value, " \t")...)
 		b = append(b, "\r\n"...)
 	}
-	return b, true
+	return b, nil
+}
+
+// checkField says what is wrong with a field. It does not tell the value, which may be a secret.
+func checkField(name string, values []string) error {
+	if !isToken(name) {
+		return fmt.Errorf("%w: invalid field name %q", ErrRequest, name)
+	}
+	for _, value := range values {
+		if !isFieldValue(value) {
+			return fmt.Errorf("%w: invalid value of field %q", ErrRequest, name)
+		}
+	}
+	return nil
 }
 
 // isToken reports whether s is a token, as methods and field names are (RFC 9110, section 5.6.2).
@@ -181,18 +225,37 @@ func isHost(s string) bool {
 	return s != ""
 }
 
+// Classes of bytes, as bits.
 const (
-	inToken = 1 << iota
-	inHost
+	inToken       = 1 << iota
+	inHost        // with a port
+	inPath        // of an encoded path
+	inDecodedPath // that url.URL leaves as it is when it encodes a path
+	inQuery       // that is sent as it is
+	isHex
 )
 
-var classes = func() (c [256]byte) {
-	const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	for _, b := range []byte(alphanumeric + "!#$%&'*+-.^_`|~") {
-		c[b] |= inToken
+var classes = func() (c [256]uint8) {
+	const hex = "0123456789ABCDEFabcdef"
+	const alphanumeric = hex + "GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz"
+	for class, bytes := range map[uint8]string{
+		inToken: alphanumeric + "!#$%&'*+-.^_`|~",
+		inHost:  alphanumeric + "-._~!$&'()*+,;=:[]",
+		inPath:  alphanumeric + "-._~!$&'()*+,;=:@/%[]", // brackets as url.URL has it
+		isHex:   hex,
+	} {
+		for _, b := range []byte(bytes) {
+			c[b] |= class
+		}
 	}
-	for _, b := range []byte(alphanumeric + "-._~!$&'()*+,;=:[]") {
-		c[b] |= inHost
+	for i := range c {
+		decoded := url.URL{Path: "/" + string([]byte{byte(i)})}
+		if len(decoded.EscapedPath()) == 2 {
+			c[i] |= inDecodedPath
+		}
+		if i != ' ' && i != '#' {
+			c[i] |= inQuery
+		}
 	}
 	return c
 }()

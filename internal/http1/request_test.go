@@ -2,11 +2,13 @@ package http1
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +40,7 @@ func TestRequests(t *testing.T) {
 		{name: "host", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "Example.com:1" }}, want: "Host: Example.com:1"},
 		{name: "host of letters beyond ASCII", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "bücher.example" }}, want: "Host: xn--bcher-kva.example"},
 		{name: "host with a zone", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "[fe80::1%25en0]:80" }}, want: "Host: [fe80::1]:80"},
-		{name: "invalid host", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "a b" }}, want: "Host: "},
+		{name: "encoded host", method: "GET", edits: []edit{func(r *http.Request) { r.Host = "%61.example" }}, want: "Host: %61.example"},
 		{name: "own agent", method: "GET", edits: []edit{header("User-Agent", "me", "you")}, want: "User-Agent: me"},
 		{name: "no agent", method: "GET", edits: []edit{noAgent}},
 		{name: "several values", method: "GET", edits: []edit{header("Via", "1.1 a", "1.1 b")}, want: "Via: 1.1 b"},
@@ -161,6 +163,7 @@ func TestInvalidRequests(t *testing.T) {
 			"space in the method":        func(r *http.Request) { r.Method = "GET / HTTP/1.1" },
 			"line break in the query":    func(r *http.Request) { r.URL.RawQuery = "a\r\nb" },
 			"line break in opaque":       func(r *http.Request) { r.URL.Opaque = "a\r\nb" },
+			"NUL in the path":            func(r *http.Request) { r.URL.Opaque = "/a\x00" },
 			"scheme":                     func(r *http.Request) { r.URL.Scheme = "gopher" },
 			"no host":                    func(r *http.Request) { r.URL.Host = "" },
 			"no URL":                     func(r *http.Request) { r.URL = nil },
@@ -184,6 +187,142 @@ func TestInvalidRequests(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestRequestErrors tells requests that are to blame themselves from all other failures: clients could get servers
+// ejected by requests that cannot be sent anywhere. Nothing is sent, over either transport, and no connection made.
+func TestRequestErrors(t *testing.T) {
+	set := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header[name] = []string{value} }
+	}
+	host := func(host string) func(*http.Request) { return func(r *http.Request) { r.Host = host } }
+	target := func(u url.URL) func(*http.Request) {
+		return func(r *http.Request) { u.Scheme, u.Host = r.URL.Scheme, r.URL.Host; *r.URL = u }
+	}
+	for _, test := range []struct {
+		name string
+		edit func(*http.Request)
+	}{
+		{"method with a blank", func(r *http.Request) { r.Method = "G T" }},
+		{"method with a line break", func(r *http.Request) { r.Method = "GET\r\nA:" }},
+		{"method beyond ASCII", func(r *http.Request) { r.Method = "GÉT" }},
+		{"no URL", func(r *http.Request) { r.URL = nil }},
+		{"no host in the URL", func(r *http.Request) { r.URL.Host = "" }},
+		{"no header", func(r *http.Request) { r.Header = nil }},
+		{"length without a body", func(r *http.Request) { r.Body, r.ContentLength = nil, 3 }},
+		{"negative length without a body", func(r *http.Request) { r.Body, r.ContentLength = nil, -1 }},
+		{"NUL in a value", set("A", "b\x00")},
+		{"DEL in a value", set("A", "b\x7f")},
+		{"line break in a value", set("A", "b\r\nC: d")},
+		{"line break in the agent", set("User-Agent", "b\r\nC: d")},
+		{"colon in a name", set("A:", "b")},
+		{"blank in a name", set("A ", "b")},
+		{"name beyond ASCII", set("É", "b")},
+		{"no name", set("", "b")},
+		{"length in another spelling", set("content-length", "7")},
+		{"coding in another spelling", set("TRANSFER-ENCODING", "chunked")},
+		{"host in another spelling", set("host", "b")},
+		{"framing field in the trailer", func(r *http.Request) { r.ContentLength, r.Trailer = -1, http.Header{"Content-Length": nil} }},
+		{"blank in the trailer's name", func(r *http.Request) { r.ContentLength, r.Trailer = -1, http.Header{"A ": nil} }},
+		{"host with a blank", host("a b")},
+		{"host with a slash", host("a/b")},
+		{"host with a quote", host(`a"b`)},
+		{"host with a user", host("a@b")},
+		{"host with two ports", host("a:1:2")},
+		{"host with a port of letters", host("a:b")},
+		{"host that is a port", host(":80")},
+		{"unfinished address", host("[::1")},
+		{"address and more", host("[::1]a")},
+		{"bracket in a host", host("a]b")},
+		{"host of a byte beyond UTF-8", host("a\xff")},
+		{"line break in the query", target(url.URL{Path: "/", RawQuery: "a\r\nb"})},
+		{"DEL in the query", target(url.URL{Path: "/", RawQuery: "\x7f"})},
+		{"path without a slash", target(url.URL{Path: "a"})},
+		{"asterisk and query", target(url.URL{Path: "*", RawQuery: "a"})},
+		{"opaque without a slash", target(url.URL{Opaque: "admin/x"})},
+		{"opaque with a blank", target(url.URL{Opaque: "/a b"})},
+		{"opaque with a line break", target(url.URL{Opaque: "//host/a\r\nb"})},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			request := func() (*http.Request, *trackedBody) {
+				body := &trackedBody{Reader: strings.NewReader("body")}
+				r := newRequest(t, "POST", "http://127.0.0.1:9/", body)
+				r.ContentLength = 4
+				test.edit(r)
+				return r, body
+			}
+			base := settings()
+			base.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				t.Error("connecting")
+				return nil, errors.New("no connections here")
+			}
+			for name, set := range map[string]func(*http.Transport){
+				"own":      func(*http.Transport) {},
+				"standard": func(base *http.Transport) { base.MaxConnsPerHost = 1 },
+			} {
+				base := base.Clone()
+				set(base)
+				r, body := request()
+				_, _, err := fetch(start(t, true, base), r)
+				if !errors.Is(err, ErrRequest) {
+					t.Errorf("%s: error %v", name, err)
+				}
+				if err != nil && (strings.Contains(err.Error(), "C: d") || strings.ContainsAny(err.Error(), "\r\n\x00")) {
+					t.Errorf("%s: the error tells the value: %q", name, err)
+				}
+				if n, closed := body.uses(); r.Body != nil && (n != 0 || closed != 1) {
+					t.Errorf("%s: %d bytes of the body read, closed %d times", name, n, closed)
+				}
+			}
+			r, body := request()
+			if _, err := Prepare(r); !errors.Is(err, ErrRequest) {
+				t.Errorf("prepared: %v", err)
+			}
+			if n, closed := body.uses(); n != 0 || closed != 0 {
+				t.Errorf("prepared: %d bytes of the body read, closed %d times", n, closed)
+			}
+		})
+	}
+}
+
+// TestRequestErrorsLate has faults that show up when all is sent but the end.
+func TestRequestErrorsLate(t *testing.T) {
+	s := serve(t, func(_ net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
+	for name, edit := range map[string]func(*http.Request){
+		"long body":  func(r *http.Request) { r.ContentLength = 3 },
+		"short body": func(r *http.Request) { r.ContentLength = 5 },
+		"trailer that the client has not announced": func(r *http.Request) {
+			r.ContentLength, r.Trailer = -1, http.Header{}
+			r.Body = &appending{r.Body, r.Trailer}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRequest(t, "POST", s.url, strings.NewReader("body"))
+			edit(r)
+			if _, _, err := fetch(start(t, true, nil), r); !errors.Is(err, ErrRequest) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	broken := errors.New("client is gone")
+	r := newRequest(t, "POST", s.url, errorReader{broken})
+	if _, _, err := fetch(start(t, true, nil), r); !errors.Is(err, broken) || errors.Is(err, ErrRequest) {
+		t.Errorf("of a body that cannot be read: %v", err)
+	}
+}
+
+// appending is a body with an invalid trailer.
+type appending struct {
+	io.ReadCloser
+	trailer http.Header
+}
+
+func (b *appending) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.trailer["A "] = []string{"b"}
+	}
+	return n, err
 }
 
 // TestBodyLength checks that a server never takes a body for whole that is not.

@@ -5,8 +5,8 @@
 // response itself; there is a second one only while a request body is being written, since the response may come before
 // its end. The response is parsed by the standard library.
 //
-// What is out of the ordinary is left to an http.Transport: HTTP/2, proxies, CONNECT, header fields that need checks,
-// and options that few use. See [New].
+// What is out of the ordinary is left to an http.Transport: HTTP/2, proxies, CONNECT, hosts beyond ASCII, and options that
+// few use. See [New].
 package http1
 
 import (
@@ -35,10 +35,12 @@ type Transport struct {
 
 // New returns a Transport with the settings of base, which must not change afterwards. Requests go through base when
 // they are not for HTTP/1.1 over TCP or TLS: when base has a Proxy or a MaxConnsPerHost, when it may speak HTTP/2 to
-// the server, or when it would ask for compression. The same holds for requests that are invalid or have to be looked
-// at in more detail.
+// the server, or when it would ask for compression. The same holds for requests that have to be looked at in more detail.
+// Those that are invalid go nowhere, see ErrRequest.
 //
 // Unlike an http.Transport, a Transport
+//   - sends the target of a request as it came in, but for single bytes that have to be encoded;
+//   - refuses a request with an invalid host, where an http.Transport sends none;
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
 //     connection after that;
 //   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives;
@@ -93,13 +95,14 @@ func protocols(base *http.Transport) (http1, http2 bool) {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !t.handles(req) {
-		return t.base.RoundTrip(req)
-	}
 	head := heads.Get().(*head)
 	defer heads.Put(head)
-	if !head.build(req, t.base.DisableKeepAlives) {
-		return t.base.RoundTrip(req)
+	if err := head.build(req, t.base.DisableKeepAlives); err != nil {
+		closeBody(req.Body)
+		return nil, err
+	}
+	if head.left || !t.handles(req) {
+		return t.base.RoundTrip(forStandard(req))
 	}
 	ctx := req.Context()
 	trace := httptrace.ContextClientTrace(ctx)
@@ -131,9 +134,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// handles reports whether a request is for t rather than base, as far as can be told without a look at its header.
+// handles reports whether a valid request is for t rather than base.
 func (t *Transport) handles(req *http.Request) bool {
-	if req.URL == nil || req.Header == nil || req.Method == http.MethodConnect || req.Method != "" && !isToken(req.Method) {
+	if req.Method == http.MethodConnect {
 		return false
 	}
 	switch req.URL.Scheme {
@@ -152,7 +155,7 @@ func (t *Transport) handles(req *http.Request) bool {
 	if req.Cancel != nil { //nolint:staticcheck // as above
 		return false
 	}
-	if !isHost(req.URL.Host) || req.Host != "" && !isHost(req.Host) {
+	if !isHost(req.URL.Host) {
 		return false
 	}
 	return t.base.DisableCompression || req.Method == http.MethodHead || req.Header.Get("Accept-Encoding") != "" ||

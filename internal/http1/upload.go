@@ -195,7 +195,7 @@ func (u *upload) copy() (err error, fault bool) {
 }
 
 func (u *upload) wrongLength(sent int64) error {
-	return fmt.Errorf("http: ContentLength=%d with Body length %d", u.length, sent)
+	return fmt.Errorf("%w: its length is %d, that of its body %d", ErrRequest, u.length, sent)
 }
 
 // write sends n bytes, which stand in the buffer behind room for the head of a chunk.
@@ -215,9 +215,8 @@ func (u *upload) write(buffer []byte, n int) error {
 func (u *upload) finish(b []byte) (err error, fault bool) {
 	b = append(b, "0\r\n"...)
 	for name, values := range u.req.Trailer {
-		var ok bool
-		if b, ok = appendField(b, name, values); !ok {
-			return fmt.Errorf("http: invalid trailer field %q", name), true
+		if b, err = appendField(b, name, values); err != nil {
+			return err, true
 		}
 	}
 	_, err = u.c.rw.Write(append(b, "\r\n"...))
