@@ -173,6 +173,7 @@ func appendField(b []byte, name string, values []string) ([]byte, error) {
 	if err := checkField(name, values); err != nil {
 		return b, err
 	}
+	name = Spelling(name)
 	for _, value := range values {
 		b = append(b, name...)
 		b = append(b, ": "...)
@@ -193,6 +194,40 @@ func checkField(name string, values []string) error {
 		}
 	}
 	return nil
+}
+
+// Spelling returns the name of a field as it is registered, if that differs from what http.CanonicalHeaderKey makes of it
+// and there are programs which compare it letter by letter. It returns other names as they are.
+func Spelling(canonical string) string {
+	switch canonical {
+	case "Sec-Websocket-Key":
+		return "Sec-WebSocket-Key"
+	case "Sec-Websocket-Version":
+		return "Sec-WebSocket-Version"
+	case "Sec-Websocket-Protocol":
+		return "Sec-WebSocket-Protocol"
+	case "Sec-Websocket-Extensions":
+		return "Sec-WebSocket-Extensions"
+	case "Sec-Websocket-Accept":
+		return "Sec-WebSocket-Accept"
+	case "Soapaction":
+		return "SOAPAction"
+	case "Te":
+		return "TE"
+	case "Dnt":
+		return "DNT"
+	case "Etag":
+		return "ETag"
+	case "Www-Authenticate":
+		return "WWW-Authenticate"
+	case "Content-Md5":
+		return "Content-MD5"
+	case "Mime-Version":
+		return "MIME-Version"
+	case "Dav":
+		return "DAV"
+	}
+	return canonical
 }
 
 // isToken reports whether s is a token, as methods and field names are (RFC 9110, section 5.6.2).

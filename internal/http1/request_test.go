@@ -372,3 +372,39 @@ func TestBodyLength(t *testing.T) {
 type errorReader struct{ err error }
 
 func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
+
+// TestSpelling sends fields in the spelling in which they are registered. There are servers of WebSocket and SOAP that
+// compare names letter by letter, and do not know the fields of a request in Go's spelling.
+func TestSpelling(t *testing.T) {
+	sent := make(chan []string, 1)
+	s := serve(t, func(c net.Conn, r *bufio.Reader) {
+		lines, _ := readHead(r)
+		sent <- lines
+		io.WriteString(c, ok)
+	})
+	r := newRequest(t, "GET", s.url, nil)
+	names := []string{
+		"Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Sec-WebSocket-Accept",
+		"SOAPAction", "TE", "DNT", "ETag", "WWW-Authenticate", "Content-MD5", "MIME-Version", "DAV",
+		"Accept", "X-Sec-Websocket-Key", "x-as-it-is",
+	}
+	for _, name := range names {
+		if name == "x-as-it-is" {
+			r.Header[name] = []string{"1"}
+		} else {
+			r.Header.Set(name, "1")
+		}
+	}
+	wantOK(t, start(t, true, nil), r)
+	lines := await(t, sent, "the request")
+	for _, name := range names {
+		if !slices.Contains(lines, name+": 1") {
+			t.Errorf("no %s in %q", name, lines)
+		}
+	}
+	for _, name := range names[:13] {
+		if canonical := http.CanonicalHeaderKey(name); canonical == name || Spelling(canonical) != name {
+			t.Errorf("%s is written as %s", canonical, Spelling(canonical))
+		}
+	}
+}

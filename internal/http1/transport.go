@@ -39,7 +39,8 @@ type Transport struct {
 // Those that are invalid go nowhere, see ErrRequest.
 //
 // Unlike an http.Transport, a Transport
-//   - sends the target of a request as it came in, but for single bytes that have to be encoded;
+//   - sends the target of a request as it came in, but for single bytes that have to be encoded, and writes some field
+//     names, such as Sec-WebSocket-Key, as they are registered;
 //   - refuses a request with an invalid host, where an http.Transport sends none;
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
 //     connection after that;
