@@ -24,7 +24,7 @@ type conn struct {
 	reused bool          // it was idle before
 	probe  *probe        // nil if it cannot be found out whether the server has closed it
 	abort  func()        // closes the connection at once; made once for many exchanges
-	field  connectionField
+	head   headScan      // of the response
 
 	// deadline is that of reading and writing, the zero time if there is none. See extend.
 	deadline time.Time
@@ -64,9 +64,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.rw.Read(p)
 	c.limit -= int64(n)
-	c.field.feed(p[:n])
+	c.head.feed(p[:n])
 	if errors.Is(err, io.EOF) {
 		c.eof = true
+	}
+	if c.head.fault != nil {
+		err = c.head.fault // what follows is not waited for
 	}
 	return n, err
 }

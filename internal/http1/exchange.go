@@ -24,6 +24,8 @@ type exchange struct {
 	upload  *upload
 	unwatch func() bool // stops the watch over the request's context; false if that has ended
 	keep    bool        // the connection may serve another exchange
+	odd     bool        // an informational response says that it has a body
+	resp    *http.Response
 
 	body    io.ReadCloser // of the response, without its effects on the connection
 	ended   atomic.Bool   // somebody ends the exchange, or has; see end
@@ -46,6 +48,12 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 		x.unwatch = context.AfterFunc(ctx, x.c.abort)
 	}
 	resp, err := x.roundTrip(head)
+	if err == nil && len(resp.TransferEncoding) > 0 && resp.Body != http.NoBody {
+		here, _ := x.c.br.Peek(x.c.br.Buffered())
+		if err = checkChunks(here); err == nil {
+			err = checkTrailerNames(resp.Trailer) // which are announced
+		}
+	}
 	if err != nil {
 		err = x.explain(err)
 		x.release(false)
@@ -56,7 +64,7 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 		x.c.unbound()
 	}
 	x.c.limit = unlimited
-	x.keep = !resp.Close && !x.req.Close && resp.StatusCode > 199
+	x.resp, x.keep = resp, !x.odd && !resp.Close && !x.req.Close && resp.StatusCode > 199
 	resp.TLS = x.c.tls
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols && hasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
@@ -118,6 +126,7 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 		if code := resp.StatusCode; code < 100 || code > 199 || code == http.StatusSwitchingProtocols {
 			return resp, nil
 		}
+		x.odd = x.odd || c.head.ambiguous(resp)
 		err = x.inform(resp)
 	}
 	return nil, err
@@ -212,6 +221,11 @@ func (x *exchange) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
+	if err == io.EOF { //nolint:errorlint // as below
+		if fault := checkTrailerNames(x.resp.Trailer); fault != nil {
+			err = fault
+		}
+	}
 	whole := err == io.EOF //nolint:errorlint // an error that wraps it is none of a body that is whole
 	if !whole {
 		err = x.explain(err)
@@ -248,7 +262,7 @@ func (x *exchange) Close() error {
 	}
 	defer x.reading.Unlock()
 	x.c.limit = 0 // so that nothing waits for the server
-	whole = whole && x.keep && drain(x.body)
+	whole = whole && x.keep && drain(x.body) && checkTrailerNames(x.resp.Trailer) == nil
 	if x.err == nil {
 		x.err = errReadClosed
 	}

@@ -100,12 +100,40 @@ var responses = []struct {
 	{"short", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", true, "200 OK", "", false},
 	{"short chunk", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok", true, "200 OK", "", false},
 	{"chunks without end", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", true, "200 OK", "", false},
-	{"chunk of a wrong length", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n", false, "200 OK", "", false},
-	{"chunk of an odd length", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\nok\r\n0\r\n\r\n", false, "200 OK", "", false},
-	{"trailer of a wrong form", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA B\r\n\r\n", false, "200 OK", "", false},
+	{"chunk of a wrong length", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n", false, "", "", false},
+	{"chunk of an odd length", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\nok\r\n0\r\n\r\n", false, "", "", false},
+	{"trailer of a wrong form", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA B\r\n\r\n", false, "", "", false},
 	{"long trailer", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: " + strings.Repeat("x", 5000) + "\r\n\r\n", false, "200 OK", "", false},
-	{"length and chunks", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", false, "200 OK", "ok", true},
+	{"length and chunks", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", false, "200 OK", "ok", false},
 	{"same lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", false, "200 OK", "ok", true},
+	{"length of no response", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", false, "204 No Content", "", false},
+	{"chunks of no response", "GET", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false, "204 No Content", "", false},
+	{"length 0 of no response", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", false, "204 No Content", "", true},
+	{"hints with a length", "GET", "HTTP/1.1 103 Hints\r\nContent-Length: 2\r\n\r\n" + ok, false, "200 OK", "ok", false},
+	{"status 099", "GET", "HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"status 000", "GET", "HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"signed status", "GET", "HTTP/1.1 +20 OK\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"NUL in the status", "GET", "HTTP/1.1 200 O\x00K\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"carriage return in the status", "GET", "HTTP/1.1 200 O\rK\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"blank before the colon", "GET", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", true, "", "", false},
+	{"tab before the colon", "GET", "HTTP/1.1 200 OK\r\nContent-Length\t: 2\r\n\r\nok", false, "", "", false},
+	{"blank in a name", "GET", "HTTP/1.1 200 OK\r\nContent Length: 2\r\n\r\nok", true, "", "", false},
+	{"blank before a name", "GET", "HTTP/1.1 200 OK\r\n Content-Length: 2\r\n\r\nok", false, "", "", false},
+	{"carriage return before a name", "GET", "HTTP/1.1 200 OK\r\n\rContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"no name", "GET", "HTTP/1.1 200 OK\r\n: 2\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"no colon", "GET", "HTTP/1.1 200 OK\r\nContent-Length\r\n\r\nok", false, "", "", false},
+	{"continued line", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\n c\r\n\r\nok", false, "", "", false},
+	{"continued length", "GET", "HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nok", false, "", "", false},
+	{"carriage return in a value", "GET", "HTTP/1.1 200 OK\r\nA: b\rContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"carriage return behind a value", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\r\n\r\nok", false, "", "", false},
+	{"NUL in a value", "GET", "HTTP/1.1 200 OK\r\nA: b\x00\r\nContent-Length: 2\r\n\r\nok", false, "", "", false},
+	{"list of lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", false, "", "", false},
+	{"no length", "GET", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nok", false, "", "", false},
+	{"chunks in HTTP/1.0", "GET", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true, "", "", false},
+	{"two codings", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", false, "", "", false},
+	{"chunked twice", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", false, "", "", false},
+	{"blank in a trailer's name", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA : b\r\n\r\n", false, "", "", false},
+	{"blank in an announced name", "GET", "HTTP/1.1 200 OK\r\nTrailer: A b\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false, "", "", false},
 	{"different lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", false, "", "", false},
 	{"odd length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", false, "", "", false},
 	{"negative length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", false, "", "", false},
@@ -120,9 +148,12 @@ var responses = []struct {
 	{"large header", "GET", "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 100_000) + "\r\nContent-Length: 2\r\n\r\nok", false, "200 OK", "ok", true},
 }
 
-// compare compares what both transports make of the same bytes.
-func compare(t *testing.T, standard, own reading) {
+// compare compares what both transports make of the same bytes, unless they are among those that only ours refuses.
+func compare(t *testing.T, method, text string, standard, own reading) {
 	t.Helper()
+	if v := judge(method, text); v.kind == broken && own.Failed && (stricter[v.why] != "" || v.cut) {
+		return
+	}
 	standard.Reused = standard.Reused && own.Reused // it may take a moment to notice what nobody has asked for
 	if hasToken(own.Header["Connection"], "close") && standard.Header["Connection"] == nil {
 		delete(own.Header, "Connection") // see TestConnectionKept
@@ -137,7 +168,7 @@ func TestResponses(t *testing.T) {
 	for _, test := range responses {
 		t.Run(test.name, func(t *testing.T) {
 			standard, own := read(t, false, test.method, test.text, test.closing), read(t, true, test.method, test.text, test.closing)
-			compare(t, standard, own)
+			compare(t, test.method, test.text, standard, own)
 			if own.Status != test.status || own.Reused != test.reused {
 				t.Errorf("%q, reused %v; want %q, %v", own.Status, own.Reused, test.status, test.reused)
 			}
@@ -159,7 +190,7 @@ func FuzzResponse(f *testing.F) {
 		if head {
 			method = "HEAD"
 		}
-		compare(t, read(t, false, method, text, true), read(t, true, method, text, true))
+		compare(t, method, text, read(t, false, method, text, true), read(t, true, method, text, true))
 	})
 }
 
