@@ -16,6 +16,7 @@ type verdict struct {
 	open   bool // the head has no end
 	cut    bool // the head is whole, and the body is not
 	keeps  bool // the connection can be used again
+	odd    bool // it is doubtful where it ends
 	hints  int
 	behind bool // something follows that nobody has asked for
 }
@@ -53,7 +54,7 @@ func judge(method, text string) (v verdict) {
 		if v.hints = hints; v.kind != whole || v.code < 100 || v.code > 199 || v.code == http.StatusSwitchingProtocols {
 			break
 		}
-		odd = odd || !v.keeps
+		odd = odd || v.odd
 	}
 	v.behind = v.kind == whole && text != ""
 	v.keeps = v.keeps && !odd && v.kind == whole && text == "" && v.code > 199
@@ -158,7 +159,7 @@ func judgeHead(method string, text *string) verdict {
 		return isBroken("coding")
 	}
 	if codings != nil && lengths != nil {
-		v.keeps = false
+		v.keeps, v.odd = false, true
 	}
 	if codings != nil {
 		for _, list := range header["Trailer"] {
@@ -175,7 +176,7 @@ func judgeHead(method string, text *string) verdict {
 	switch {
 	case code < 200, code == 204:
 		if codings != nil || length > 0 || lengths != nil && lengths[0] != "0" {
-			v.keeps = false
+			v.keeps, v.odd = false, true
 		}
 		return v
 	case code == 304, method == "HEAD":
