@@ -27,13 +27,16 @@ var (
 	// ErrConnect means that no connection to the server could be made, so that nothing of the request was sent.
 	// An error of a Transport's Base that matches it is taken to say so.
 	ErrConnect = errors.New("cannot connect")
+	// ErrRequest means that the request itself is such that it cannot be sent to any server: its method, target, host, a
+	// field of its header or trailer, or its length. No server was asked, or none is to blame.
+	ErrRequest = http1.ErrRequest
 	// ErrTimeout means that something took too long: the connection (then ErrConnect matches too), the answer, or all
 	// of the request by its context's deadline.
 	ErrTimeout = errors.New("timed out")
 )
 
 // ForwardError is the error of a Transport whose request was given to a server and got no answer. It matches
-// ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors. A time-out while the request body was still
+// ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors, which ErrRequest may be one of. A time-out while the request body was still
 // being read matches ErrAborted too, since it cannot be told from a client that sends slowly.
 type ForwardError struct {
 	Pool   string         // the pool's name
@@ -80,7 +83,9 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 // The lease of the server is held until the response body is closed or has been read to its end, or in the case of an
 // upgraded connection (status 101), until that is closed.
 //
-// Errors match ErrNoRoute, or ErrNoServer when there was no server to try, or else are of type *ForwardError.
+// Errors match ErrNoRoute, or ErrNoServer when there was no server to try, or else are of type *ForwardError. A request that
+// no server can be sent, whatever the Base, fails with an error that matches ErrRequest; no server is tried after that, and
+// none is marked.
 type Transport struct {
 	// Pool is used for requests whose context carries no Route. Nil refuses these with ErrNoRoute.
 	Pool *Pool
@@ -337,7 +342,7 @@ func (x *exchange) another(resp *http.Response, fault *ForwardError) (again, bud
 	r := x.reselect
 	unsent := fault != nil && fault.connect && x.body.replayable()
 	switch {
-	case fault != nil && fault.aborted, x.req.Context().Err() != nil:
+	case fault != nil && (fault.aborted || errors.Is(fault.Err, ErrRequest)), x.req.Context().Err() != nil:
 		return false, false
 	case x.route.Tried > r.retries():
 		return false, false
@@ -373,16 +378,42 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	}
 	body.attach(out)
 	start := time.Now()
-	resp, err := t.roundTripper().RoundTrip(out)
+	resp, err := t.exchange(out)
 	if err = try.settle(resp, err); err != nil {
 		fault = diagnose(req, body, err)
 		fault.Pool, fault.Server = lease.Server.pool.Name(), lease.Server.addr
-		outcome.Err = fault
+		if !errors.Is(err, ErrRequest) { // else nobody's, as it is with ErrAborted
+			outcome.Err = fault
+		}
 		return nil, fault
 	}
 	outcome = Outcome{Status: resp.StatusCode, FirstByte: time.Since(start)}
 	bound = bindLease(req.Context(), resp, lease, outcome, try, body.unfinished())
 	return resp, nil
+}
+
+var errStatus = errors.New("malformed HTTP status")
+
+// exchange gives a request to the base. A base that is not of NewHTTP1 does not say of a failure whether it is that of the
+// request, so that is found out before.
+func (t *Transport) exchange(out *http.Request) (*http.Response, error) {
+	base := t.roundTripper()
+	if _, own := base.(*http1.Transport); own {
+		return base.RoundTrip(out)
+	}
+	prepared, err := http1.Prepare(out)
+	if err != nil {
+		if out.Body != nil {
+			_ = out.Body.Close()
+		}
+		return nil, err
+	}
+	resp, err := base.RoundTrip(prepared)
+	if err == nil && resp.StatusCode < 100 { // there is none such, and servers panic when they are to send it
+		_ = resp.Body.Close()
+		return nil, errStatus
+	}
+	return resp, err
 }
 
 // try bounds the time to an answer. Nil has no bound.

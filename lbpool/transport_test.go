@@ -989,3 +989,127 @@ func BenchmarkTransport(b *testing.B) {
 		})
 	}
 }
+
+// TestTransportBlamesNobody sends requests that cannot be sent, again and again, through transports of all kinds. Servers
+// were ejected for them: any client could take a service down.
+func TestTransportBlamesNobody(t *testing.T) {
+	var seen atomic.Int32
+	handler := func(_ http.ResponseWriter, r *http.Request) {
+		seen.Add(1)
+		io.Copy(io.Discard, r.Body)
+	}
+	server, other := newServerOn(t, handler), newServerOn(t, handler)
+	bases := map[string]func() http.RoundTripper{
+		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
+		"left":     func() http.RoundTripper { b := NewBase(); b.MaxConnsPerHost = 10; return NewHTTP1(b) },
+		"standard": func() http.RoundTripper { return NewBase() },
+		"another":  func() http.RoundTripper { b := NewBase(); return roundTripper(b.RoundTrip) },
+	}
+	for name, base := range bases {
+		for _, test := range []struct {
+			name string
+			edit func(*http.Request)
+			late bool // found out at the end of the body, by our own transport
+		}{
+			{name: "method", edit: func(r *http.Request) { r.Method = "G T" }},
+			{name: "field name", edit: func(r *http.Request) { r.Header["A "] = []string{"b"} }},
+			{name: "field value", edit: func(r *http.Request) { r.Header["A"] = []string{"b\x00"} }},
+			{name: "host", edit: func(r *http.Request) { r.Host = "a b" }},
+			{name: "path", edit: func(r *http.Request) { r.URL.Opaque = "admin/x" }},
+			{name: "query", edit: func(r *http.Request) { r.URL.RawQuery = "\n" }},
+			{name: "announced trailer", edit: func(r *http.Request) { r.ContentLength, r.Trailer = -1, http.Header{"Content-Length": nil} }},
+			{name: "length", edit: func(r *http.Request) { r.ContentLength = 3 }, late: true},
+		} {
+			if test.late && name != "own" {
+				continue
+			}
+			t.Run(name+"/"+test.name, func(t *testing.T) {
+				tr := newTransport(t)
+				tr.Base = base()
+				p := mustPool(t, Config{Servers: at(server, other), Passive: Passive{Failures: 1}, Reselect: Reselect{Retries: 3, Broken: true, MaxBody: 100}})
+				seen.Store(0)
+				for range 10 {
+					body := &trackedBody{Reader: strings.NewReader("body")}
+					route := &Route{Pool: p}
+					r := request(t.Context(), "PUT", body, route)
+					r.ContentLength = 4
+					test.edit(r)
+					_, err := tr.RoundTrip(r)
+					var fault *ForwardError
+					if !errors.Is(err, ErrRequest) || errors.Is(err, ErrAborted) || errors.Is(err, ErrConnect) || !errors.As(err, &fault) {
+						t.Fatalf("error %v", err)
+					}
+					if route.Tried != 1 {
+						t.Errorf("%d servers tried", route.Tried)
+					}
+					body.wantClosedOnce(t)
+				}
+				if !test.late && seen.Load() > 0 {
+					t.Errorf("%d requests sent", seen.Load())
+				}
+				wantOpen(t, p, 0)
+				wantFailures(t, p, 0)
+				for _, s := range p.Servers() {
+					if s.State() != Up {
+						t.Errorf("%s is %s", s.Addr(), s.State())
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestTransportStatusBelow100 gets a status with which net/http's servers panic.
+func TestTransportStatusBelow100(t *testing.T) {
+	for name, base := range map[string]func() http.RoundTripper{
+		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
+		"standard": func() http.RoundTripper { return NewBase() },
+	} {
+		for _, status := range []string{"000", "099", "+12"} {
+			t.Run(name+"/"+status, func(t *testing.T) {
+				tr := newTransport(t)
+				tr.Base = base()
+				p := mustPool(t, Config{Servers: at(listen(t, func(conn *net.TCPConn) {
+					conn.Read(make([]byte, 1000))
+					io.WriteString(conn, "HTTP/1.1 "+status+" X\r\nContent-Length: 2\r\n\r\nok")
+					io.Copy(io.Discard, conn)
+				}))})
+				_, err := tr.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p}))
+				var fault *ForwardError
+				if !errors.As(err, &fault) || errors.Is(err, ErrRequest) {
+					t.Errorf("error %v", err)
+				}
+				wantOpen(t, p, 0)
+				wantFailures(t, p, 1)
+			})
+		}
+	}
+}
+
+// TestTransportTarget forwards a target as it came in, through either transport.
+func TestTransportTarget(t *testing.T) {
+	server := newServerOn(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RequestURI) })
+	for name, base := range map[string]func() http.RoundTripper{
+		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
+		"standard": func() http.RoundTripper { return NewBase() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTransport(t)
+			tr.Base = base()
+			p := mustPool(t, Config{Servers: at(server)})
+			r := request(t.Context(), "GET", nil, &Route{Pool: p})
+			var err error
+			if r.URL, err = url.ParseRequestURI(`/a%2Fb|c%2Bd?e|f`); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := tr.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); string(got) != `/a%2Fb%7Cc%2Bd?e|f` || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
