@@ -15,7 +15,8 @@ import (
 // trailer or length, which show up at the end of a body, nothing was sent.
 var ErrRequest = errors.New("request cannot be sent")
 
-// Prepare is for those who give a request to another transport than a Transport, which does the same by itself. It
+// Prepare is for those who give a request to another transport than a Transport, which does the same by itself; see
+// [Transport.ChecksRequests]. It
 // returns the error, matching ErrRequest, that a Transport would have about the request, before anything is sent.
 // Otherwise it returns the request to send: req, or a copy of it from which net/http makes the target that a Transport
 // would send. The body is left alone in either case.

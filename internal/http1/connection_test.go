@@ -243,6 +243,68 @@ func TestContinue(t *testing.T) {
 	})
 }
 
+// arrivedBody says how much of it is here.
+type arrivedBody struct {
+	*trackedBody
+	here  int
+	known bool
+}
+
+func (b arrivedBody) Buffered() (int, bool) { return b.here, b.known }
+
+// lenBody is in memory.
+type lenBody struct{ *strings.Reader }
+
+func (lenBody) Close() error { return nil }
+
+// TestContinueNotAwaited sends a body behind its request, as some clients do that expect 100 (Continue) in words only, to a
+// server that says nothing: each request took a second, which was spent waiting for a word that nobody needs.
+func TestContinueNotAwaited(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		body  func() io.Reader
+		waits bool
+	}{
+		{"all here", func() io.Reader { return arrivedBody{&trackedBody{Reader: strings.NewReader("body")}, 4, true} }, false},
+		{"a part here", func() io.Reader { return arrivedBody{&trackedBody{Reader: strings.NewReader("body")}, 1, true} }, false},
+		{"in memory", func() io.Reader { return lenBody{strings.NewReader("body")} }, false},
+		{"nothing here", func() io.Reader { return arrivedBody{&trackedBody{Reader: strings.NewReader("body")}, 0, true} }, true},
+		{"unknown", func() io.Reader { return arrivedBody{&trackedBody{Reader: strings.NewReader("body")}, 4, false} }, true},
+		{"it does not tell", func() io.Reader { return &trackedBody{Reader: strings.NewReader("body")} }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, func(c net.Conn, r *bufio.Reader) {
+				for {
+					if _, err := readHead(r); err != nil {
+						return
+					}
+					if test.waits {
+						io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+					}
+					if _, err := r.Discard(len("body")); err != nil {
+						return
+					}
+					io.WriteString(c, ok)
+				}
+			})
+			rt := start(t, true, nil) // which waits for longer than this test may take
+			for range 2 {
+				r := newRequest(t, "PUT", s.url, test.body())
+				r.ContentLength = 4
+				r.Header.Set("Expect", "100-continue")
+				waited := false
+				wantOK(t, rt, traced(r, &httptrace.ClientTrace{Wait100Continue: func() { waited = true }}))
+				if waited != test.waits {
+					t.Errorf("waited: %v", waited)
+				}
+			}
+			if n := s.connections(); n != 1 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}
+
 // TestEarlyResponse gets its response while the request body is far from its end.
 func TestEarlyResponse(t *testing.T) {
 	both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {

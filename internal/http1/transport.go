@@ -43,7 +43,8 @@ type Transport struct {
 //     names, such as Sec-WebSocket-Key, as they are registered;
 //   - refuses a request with an invalid host, where an http.Transport sends none;
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
-//     connection after that;
+//     connection after that; and sends it at once if some of it is here already, as far as the body tells by a method
+//     Buffered() (n int, known bool) or Len() int;
 //   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives;
 //   - leaves the field Connection in the header of a response that lists "close" and more, so that a proxy can tell which
 //     fields, trailers included, are not to be passed on (RFC 9110, section 7.6.1); "close" alone is only told by the
@@ -162,6 +163,10 @@ func (t *Transport) handles(req *http.Request) bool {
 	return t.base.DisableCompression || req.Method == http.MethodHead || req.Header.Get("Accept-Encoding") != "" ||
 		req.Header.Get("Range") != ""
 }
+
+// ChecksRequests reports that RoundTrip finds out by itself whether a request can be sent, and sends its target as it is,
+// so that nobody has to call [Prepare] before.
+func (*Transport) ChecksRequests() bool { return true }
 
 // CloseIdleConnections closes connections that are not in use, those of base included, and those that are as soon as
 // they are not, unless there is another request before.

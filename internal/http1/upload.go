@@ -33,9 +33,10 @@ type upload struct {
 // a request body may take to end when the response has.
 const lateAnswer = 50 * time.Millisecond
 
-// start sends the body; if the server is expected to say 100 (Continue), when it does or the time is up.
+// start sends the body; if the server is expected to say 100 (Continue), when it does or the time is up. A body that has
+// begun to arrive does not wait: its sender has not, either, and there is nothing to spare.
 func (u *upload) start() {
-	if u.req.ProtoAtLeast(1, 1) && hasToken(u.req.Header["Expect"], "100-continue") {
+	if u.req.ProtoAtLeast(1, 1) && hasToken(u.req.Header["Expect"], "100-continue") && !arrived(u.body) {
 		if u.trace != nil && u.trace.Wait100Continue != nil {
 			u.trace.Wait100Continue()
 		}
@@ -45,6 +46,19 @@ func (u *upload) start() {
 		return
 	}
 	go u.send()
+}
+
+// arrived reports whether some of a body is here already, if the body tells: by a method Buffered, which says how many bytes
+// can be read without waiting and whether that is known, or by Len, as readers of what is in memory have it.
+func arrived(body io.Reader) bool {
+	switch b := body.(type) {
+	case interface{ Buffered() (n int, known bool) }:
+		n, known := b.Buffered()
+		return known && n > 0
+	case interface{ Len() int }:
+		return b.Len() > 0
+	}
+	return false
 }
 
 // proceed says that the server has said 100 (Continue).
