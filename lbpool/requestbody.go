@@ -176,6 +176,26 @@ func (v *bodyView) again(p []byte) (n int, err error, ok bool) {
 	return 0, nil, false
 }
 
+// Buffered returns how many bytes can be read without waiting, if that is known: what an earlier attempt has read, and what
+// the real body says of itself in the same way. NewHTTP1's transports ask before they wait for 100 (Continue).
+func (v *bodyView) Buffered() (n int, known bool) {
+	g := v.guard
+	g.mu.Lock()
+	n = len(g.kept) - v.at
+	usable := !v.closed && g.view == v && g.err == nil
+	g.mu.Unlock()
+	if n > 0 || !usable {
+		return max(n, 0), usable
+	}
+	switch body := g.body.(type) {
+	case interface{ Buffered() (n int, known bool) }:
+		return body.Buffered()
+	case interface{ Len() int }:
+		return body.Len(), true
+	}
+	return 0, false
+}
+
 // keepLocked keeps what was just read. It goes over the limit once, lest an attempt that is about to begin lack what the
 // one before has read; after that there is no other attempt.
 func (g *guardedBody) keepLocked(p []byte) {

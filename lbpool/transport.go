@@ -36,8 +36,8 @@ var (
 )
 
 // ForwardError is the error of a Transport whose request was given to a server and got no answer. It matches
-// ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors, which ErrRequest may be one of. A time-out while the request body was still
-// being read matches ErrAborted too, since it cannot be told from a client that sends slowly.
+// ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors, ErrRequest among them. A time-out while the
+// request body was still being read matches ErrAborted too, since it cannot be told from a client that sends slowly.
 type ForwardError struct {
 	Pool   string         // the pool's name
 	Server netip.AddrPort // the server tried last
@@ -91,7 +91,8 @@ type Transport struct {
 	Pool *Pool
 	// Base sends the requests. Nil means NewHTTP1(NewBase()), made at the first use. If it is neither of NewHTTP1 nor
 	// an *http.Transport it must report connections that cannot be made by a *net.OpError with Op "dial" or by an error
-	// that matches ErrConnect, or such requests are not sent elsewhere.
+	// that matches ErrConnect, or such requests are not sent elsewhere. Requests are checked before it gets them, see
+	// ErrRequest, unless it has a method ChecksRequests() bool that returns true, as the transports of NewHTTP1 have.
 	Base http.RoundTripper
 
 	once sync.Once
@@ -394,11 +395,11 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 
 var errStatus = errors.New("malformed HTTP status")
 
-// exchange gives a request to the base. A base that is not of NewHTTP1 does not say of a failure whether it is that of the
-// request, so that is found out before.
+// exchange gives a request to the base. A base that is not of NewHTTP1, nor stands before one and says so by the method
+// ChecksRequests, does not say of a failure whether it is that of the request, so that is found out before.
 func (t *Transport) exchange(out *http.Request) (*http.Response, error) {
 	base := t.roundTripper()
-	if _, own := base.(*http1.Transport); own {
+	if own, ok := base.(interface{ ChecksRequests() bool }); ok && own.ChecksRequests() {
 		return base.RoundTrip(out)
 	}
 	prepared, err := http1.Prepare(out)

@@ -993,12 +993,6 @@ func BenchmarkTransport(b *testing.B) {
 // TestTransportBlamesNobody sends requests that cannot be sent, again and again, through transports of all kinds. Servers
 // were ejected for them: any client could take a service down.
 func TestTransportBlamesNobody(t *testing.T) {
-	var seen atomic.Int32
-	handler := func(_ http.ResponseWriter, r *http.Request) {
-		seen.Add(1)
-		io.Copy(io.Discard, r.Body)
-	}
-	server, other := newServerOn(t, handler), newServerOn(t, handler)
 	bases := map[string]func() http.RoundTripper{
 		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
 		"left":     func() http.RoundTripper { b := NewBase(); b.MaxConnsPerHost = 10; return NewHTTP1(b) },
@@ -1024,10 +1018,15 @@ func TestTransportBlamesNobody(t *testing.T) {
 				continue
 			}
 			t.Run(name+"/"+test.name, func(t *testing.T) {
+				var seen atomic.Int32
+				handler := func(_ http.ResponseWriter, r *http.Request) {
+					seen.Add(1)
+					io.Copy(io.Discard, r.Body)
+				}
+				server, other := newServerOn(t, handler), newServerOn(t, handler)
 				tr := newTransport(t)
 				tr.Base = base()
 				p := mustPool(t, Config{Servers: at(server, other), Passive: Passive{Failures: 1}, Reselect: Reselect{Retries: 3, Broken: true, MaxBody: 100}})
-				seen.Store(0)
 				for range 10 {
 					body := &trackedBody{Reader: strings.NewReader("body")}
 					route := &Route{Pool: p}
@@ -1112,4 +1111,37 @@ func TestTransportTarget(t *testing.T) {
 			}
 		})
 	}
+}
+
+// arrivedBody says that it is here.
+type arrivedBody struct{ trackedBody }
+
+func (*arrivedBody) Buffered() (n int, known bool) { return 4, true }
+
+// TestTransportContinueNotAwaited sends a body that is here already to a server that ignores Expect.
+func TestTransportContinueNotAwaited(t *testing.T) {
+	server := listen(t, func(conn *net.TCPConn) {
+		r := bufio.NewReader(conn)
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, req.Body)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	base := NewBase()
+	base.ExpectContinueTimeout = time.Hour
+	tr := newTransport(t)
+	tr.Base = NewHTTP1(base)
+	p := mustPool(t, Config{Servers: at(server)})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := request(ctx, "PUT", &arrivedBody{trackedBody{Reader: strings.NewReader("body")}}, &Route{Pool: p})
+	r.ContentLength = 4
+	r.Header.Set("Expect", "100-continue")
+	resp, err := tr.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
 }
