@@ -176,6 +176,12 @@ func (t choosing) CloseIdleConnections() {
 	}
 }
 
+// ChecksRequests reports whether the transport beneath does.
+func (t choosing) ChecksRequests() bool {
+	c, ok := t.RoundTripper.(interface{ ChecksRequests() bool })
+	return ok && c.ChecksRequests()
+}
+
 // errAnswered ends an exchange with a server because a script has answered.
 // It is nothing to hold against the server.
 var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
