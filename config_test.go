@@ -536,7 +536,8 @@ func TestForwardedProtoOverTLS(t *testing.T) {
 	}
 }
 
-// Servers get paths and queries as clients wrote them, however odd.
+// Servers get paths and queries as clients wrote them, however odd. Only what
+// ends a query for many of them is encoded.
 func TestURIPassesUntouched(t *testing.T) {
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RequestURI) })
 	for _, scripted := range []bool{false, true} {

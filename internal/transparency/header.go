@@ -27,7 +27,6 @@ var headerCases = []testCase{
 		for _, connection := range []string{
 			"Connection: close, X-Own\nConnection: x-more\n",
 			"connection: x-own\nX-Between: 1\nCONNECTION: X-More,Close\n",
-			"Connection: close,\n\tX-Own,\n x-more\n",
 			"X-Long: " + strings.Repeat("long ", 2000) + "\nConnection: X-Own, close, X-More\n",
 			"Connection: close, " + strings.Repeat("x-nothing, ", 1000) + "X-Own, X-More\n",
 		} {
