@@ -121,11 +121,19 @@ func NewBase() *http.Transport {
 // NewHTTP1 returns a transport with the settings of base that sends requests over HTTP/1.1 for less processor time than
 // base, because the caller's own goroutine writes and reads the connection. It leaves to base what that does not cover:
 // HTTP/2 where base may speak it, HTTP proxies, limits on connections to a host, and requests out of the ordinary. Errors
-// are of the same kinds, and requests are sent again in the same cases: when an idle connection turns out to be dead,
-// and the request is idempotent or nothing of it was sent. Nil stands for NewBase(). Afterwards base must not change.
+// are of the same kinds, but for ErrRequest. A request is sent again, once and over a new connection, when an idle connection
+// turns out to be dead and the request is idempotent or nothing of it was sent. Nil stands for NewBase(). Afterwards base
+// must not change.
 //
-// Unlike base, it leaves the field Connection in the header of a response that lists "close" and more, for callers that
-// must not pass on the fields and trailers that are named there (RFC 9110, section 7.6.1). It removes none of them itself.
+// Unlike base, it
+//   - sends the target of a request as it came in, but for single bytes that have to be percent-encoded, and field names
+//     such as Sec-WebSocket-Key as they are registered;
+//   - refuses answers that others may read in another way than the standard library: with a blank before the colon of a
+//     field, lines that continue others, stray carriage returns, a status below 100 or a transfer coding in HTTP/1.0;
+//   - sends a body with "Expect: 100-continue" at once if some of it is here already, as far as the body tells by a method
+//     Buffered() (n int, known bool);
+//   - leaves the field Connection in the header of a response that lists "close" and more, for callers that must not pass
+//     on the fields and trailers that are named there (RFC 9110, section 7.6.1). It removes none of them itself.
 //
 // The transport may be used concurrently. It has a method CloseIdleConnections, which is base's, too.
 func NewHTTP1(base *http.Transport) http.RoundTripper {
