@@ -401,10 +401,9 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	return resp, nil
 }
 
-var errStatus = errors.New("malformed HTTP status")
-
 // exchange gives a request to the base. A base that is not of NewHTTP1, nor stands before one and says so by the method
-// ChecksRequests, does not say of a failure whether it is that of the request, so that is found out before.
+// ChecksRequests, does not say of a failure whether it is that of the request, so that is found out before, and lets pass
+// answers that are not well formed.
 func (t *Transport) exchange(out *http.Request) (*http.Response, error) {
 	base := t.roundTripper()
 	if own, ok := base.(interface{ ChecksRequests() bool }); ok && own.ChecksRequests() {
@@ -418,11 +417,16 @@ func (t *Transport) exchange(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp, err := base.RoundTrip(prepared)
-	if err == nil && resp.StatusCode < 100 { // there is none such, and servers panic when they are to send it
-		_ = resp.Body.Close()
-		return nil, errStatus
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	if err := http1.CheckResponse(resp); err != nil {
+		if resp.Body != nil {
+			_ = resp.Body.Close()
+		}
+		return nil, err
+	}
+	return resp, nil
 }
 
 // try bounds the time to an answer. Nil has no bound.

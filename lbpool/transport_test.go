@@ -1058,19 +1058,25 @@ func TestTransportBlamesNobody(t *testing.T) {
 	}
 }
 
-// TestTransportStatusBelow100 gets a status with which net/http's servers panic.
-func TestTransportStatusBelow100(t *testing.T) {
+// TestTransportMalformedAnswers gets heads that the standard library lets pass: a status with which its servers panic, a
+// length that is not seen, so that the client waits for the end of the connection.
+func TestTransportMalformedAnswers(t *testing.T) {
 	for name, base := range map[string]func() http.RoundTripper{
 		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
+		"left":     func() http.RoundTripper { b := NewBase(); b.MaxConnsPerHost = 10; return NewHTTP1(b) },
 		"standard": func() http.RoundTripper { return NewBase() },
 	} {
-		for _, status := range []string{"000", "099", "+12"} {
-			t.Run(name+"/"+status, func(t *testing.T) {
+		for _, head := range []string{
+			"000 X\r\nContent-Length: 2", "099 X\r\nContent-Length: 2", "+12 X\r\nContent-Length: 2", "200 O\x00K\r\nContent-Length: 2",
+			"200 OK\r\nContent-Length : 2", "200 OK\r\nContent Length: 2", "200 OK\r\nTransfer-Encoding : chunked",
+			"200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A B",
+		} {
+			t.Run(name+"/"+head, func(t *testing.T) {
 				tr := newTransport(t)
 				tr.Base = base()
 				p := mustPool(t, Config{Servers: at(listen(t, func(conn *net.TCPConn) {
 					conn.Read(make([]byte, 1000))
-					io.WriteString(conn, "HTTP/1.1 "+status+" X\r\nContent-Length: 2\r\n\r\nok")
+					io.WriteString(conn, "HTTP/1.1 "+head+"\r\n\r\nok")
 					io.Copy(io.Discard, conn)
 				}))})
 				_, err := tr.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p}))

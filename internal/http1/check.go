@@ -29,6 +29,21 @@ func Prepare(req *http.Request) (*http.Request, error) {
 	return forStandard(req), nil
 }
 
+// CheckResponse is for those who get a response from another transport than a Transport. It returns an error if the head of
+// the response is one that a Transport would have refused, as far as net/http's parser lets that be seen: with a status
+// below 100, which net/http's servers panic at, or a field whose name is none, which may have been meant to be the length.
+func CheckResponse(resp *http.Response) error {
+	if resp.StatusCode < 100 || !isFieldValue(resp.Status) {
+		return errStatus
+	}
+	for name := range resp.Header {
+		if !isToken(name) {
+			return errFieldName
+		}
+	}
+	return checkTrailerNames(resp.Trailer)
+}
+
 var errHost = fmt.Errorf("%w: invalid host", ErrRequest)
 
 // checkHost returns an error if host is not that of a URI, with or without a port. It reports whether the standard library

@@ -104,7 +104,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if head.left || !t.handles(req) {
-		return t.base.RoundTrip(forStandard(req))
+		return t.leave(req)
 	}
 	ctx := req.Context()
 	trace := httptrace.ContextClientTrace(ctx)
@@ -134,6 +134,19 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
+}
+
+// leave gives a request to base.
+func (t *Transport) leave(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(forStandard(req))
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckResponse(resp); err != nil {
+		_ = resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
 }
 
 // handles reports whether a valid request is for t rather than base.
