@@ -408,3 +408,66 @@ func TestSpelling(t *testing.T) {
 		}
 	}
 }
+
+// FuzzHead looks for a request of which a server sees another method, host, path or field than the rules have, or something
+// behind it; and for an error that does not say that the request is to blame.
+func FuzzHead(f *testing.F) {
+	f.Add("GET", "/a%2Fb|c?d", "site.example", "A", "b")
+	f.Add("G T", "/", "site.example", "A", "b")                              // no token
+	f.Add("GET", "/ HTTP/1.1\r\n\r\nGET /b", "site.example", "A", "b")       // a request behind it
+	f.Add("GET", "/", "site.example\r\nB: c", "A", "b")                      // a field behind the host
+	f.Add("POST", "/", "[::1]:80", "Content-Length", "7")                    // which is not for the header to say
+	f.Add("POST", "/", "a:80", "transfer-encoding", "chunked")               // nor this
+	f.Add("OPTIONS", "*", "a", "Sec-Websocket-Key", "x")                     // another spelling
+	f.Add("CONNECT", "/", "a:1:2", "Connection", "close, Transfer-Encoding") // no host
+	f.Fuzz(func(t *testing.T, method, target, host, name, value string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || u.Opaque != "" {
+			u = &url.URL{Path: target}
+		}
+		u.Scheme, u.Host = "http", "server.example"
+		r := &http.Request{Method: method, URL: u, Host: host, Header: http.Header{name: {value}}}
+		var h head
+		if err := h.build(r, false); err != nil {
+			if !errors.Is(err, ErrRequest) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		rest := bufio.NewReader(strings.NewReader(string(h.bytes)))
+		got, err := http.ReadRequest(rest)
+		if err != nil {
+			t.Fatalf("%q: %v", h.bytes, err)
+		}
+		if _, err := rest.Peek(1); err == nil && got.ContentLength == 0 {
+			t.Errorf("%q: there is something behind it", h.bytes)
+		}
+		if method == "" {
+			method = "GET"
+		}
+		if host == "" {
+			host = "server.example"
+		}
+		path := u.Path
+		if path == "" {
+			path = "/"
+		}
+		if method == "CONNECT" && u.Path == "" {
+			path = ""
+		}
+		if got.Method != method || got.URL.Path != path || !h.left && got.Host != host {
+			t.Errorf("%q: %s, host %q, path %q", h.bytes, got.Method, got.Host, got.URL.Path)
+		}
+		switch http.CanonicalHeaderKey(name) {
+		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
+			if len(got.TransferEncoding) > 0 || got.ContentLength > 0 || got.Trailer != nil {
+				t.Errorf("%q: the header frames it", h.bytes)
+			}
+		case "User-Agent", "Pragma": // which can be left out, and which the parser adds to
+		default:
+			if values := got.Header.Values(name); len(values) != 1 || values[0] != strings.Trim(value, " \t") {
+				t.Errorf("%q: %s is %q, want %q", h.bytes, name, values, value)
+			}
+		}
+	})
+}
