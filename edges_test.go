@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -145,7 +146,7 @@ func TestShortResponses(t *testing.T) {
 		} {
 			recs := newRecords()
 			_, site := serve(t, p, limpet.Config{Pools: []*lbpool.Pool{sending(t, answer)}, OnComplete: recs.add})
-			if res, body, err := try(site.client(t), newRequest(t, "GET", site.URL, nil)); err == nil {
+			if res, body, err := try(site.client(t), newRequest(t, "GET", site.URL, nil)); err == nil && res.StatusCode != http.StatusBadGateway {
 				t.Errorf("%s, %s: the client got %s with %q", p, name, res.Status, body)
 			}
 			rec := recs.next(t)
@@ -277,10 +278,13 @@ func TestStalledBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var mu sync.Mutex
 		var ends []string
 		h := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
 			n, err := io.Copy(io.Discard, r.Body)
+			mu.Lock()
+			defer mu.Unlock()
 			ends = append(ends, fmt.Sprintf("%d bytes in %v, cut off %v", n, time.Since(start), errors.Is(err, os.ErrDeadlineExceeded)))
 			if err != nil {
 				w.WriteHeader(http.StatusRequestTimeout)
@@ -308,7 +312,8 @@ func TestStalledBodies(t *testing.T) {
 		}
 		hc.frame(frameData, flagEndStream, slow, nil)
 		synctest.Wait()
-		slices.Sort(ends)
+		mu.Lock()
+		defer mu.Unlock()
 		counts := map[string]int{}
 		for _, end := range ends {
 			counts[end]++
