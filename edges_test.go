@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -266,6 +267,35 @@ func TestBlame(t *testing.T) {
 		}
 		if slices.Contains(rec.Significant, limpet.ServerFailed) && !test.blamed {
 			t.Errorf("%s: %v", test.name, rec.Significant)
+		}
+	}
+}
+
+// What makes a request unfit for any server is not held against one, wherever it is found out: by the guard, or by a transport
+// once a program has edited the request in front of the virtual service.
+func TestUnfitRequestsBlameNobody(t *testing.T) {
+	for name, edit := range map[string]func(*http.Request){
+		"method":        func(r *http.Request) { r.Method = "G T" },
+		"host":          func(r *http.Request) { r.Host = "a b" },
+		"target":        func(r *http.Request) { r.URL.Opaque = "x:admin" },
+		"rootless path": func(r *http.Request) { r.URL.Path = "x" },
+		"query":         func(r *http.Request) { r.URL.RawQuery = "a HTTP/1.1" },
+		"header name":   func(r *http.Request) { r.Header["X A"] = []string{"1"} },
+		"header value":  func(r *http.Request) { r.Header["X-A"] = []string{"1\r\nX-B: 2"} },
+		"trailer":       func(r *http.Request) { r.Trailer = http.Header{"X-A": {"1\n2"}} },
+	} {
+		var asked atomic.Int32
+		pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) { asked.Add(1) })
+		recs := newRecords()
+		vs := newVirtualService(t, limpet.Config{Pools: []*lbpool.Pool{pool}, OnComplete: recs.add})
+		site := startSite(t, http1, listen(t, ""), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			edit(r)
+			vs.ServeHTTP(w, r)
+		}))
+		res, _ := fetch(t, site.client(t), newRequest(t, "POST", site.URL, struct{ io.Reader }{strings.NewReader("body")}))
+		rec := recs.next(t)
+		if n := pool.Servers()[0].Stats().Failures; res.StatusCode != 400 || n != 0 || asked.Load() != 0 || rec.Error == nil || slices.Contains(rec.Significant, limpet.ServerFailed) {
+			t.Errorf("%s: %s, %d failures, the server was asked %d times, %v, %v", name, res.Status, n, asked.Load(), rec.Significant, rec.Error)
 		}
 	}
 }

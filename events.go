@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -149,10 +150,13 @@ func (s *settledRequest) apply(out *http.Request) {
 	}
 }
 
-// send sends a request. What this process or its machine lacks is nothing to
-// hold against the server.
+// send sends a request. What is wrong with the request itself, and what this
+// process or its machine lacks, is nothing to hold against the server.
 func (t choosing) send(req *http.Request) (*http.Response, error) {
 	res, err := t.RoundTripper.RoundTrip(req)
+	if errors.Is(err, http1.ErrRequest) {
+		err = fmt.Errorf("%w (%w)", err, lbpool.ErrAborted)
+	}
 	if err != nil && isExhausted(err) {
 		t.CloseIdleConnections() // which hold what is missing
 		err = &exhaustedError{err}
@@ -204,6 +208,10 @@ func (tx *Transaction) fail(err error) {
 	case errors.Is(err, lbpool.ErrNoServer), errors.Is(err, lbpool.ErrNoRoute):
 		event, tx.failure = datascript.HTTPLBFailed, http.StatusServiceUnavailable
 		tx.record.significant(NoServer)
+	case errors.Is(err, http1.ErrRequest): // that the guard has not found
+		tx.rw.closeAfter()
+		tx.replyText(http.StatusBadRequest)
+		return
 	case errors.As(err, new(*exhaustedError)):
 		tx.failure = http.StatusServiceUnavailable
 	case errors.Is(err, lbpool.ErrAborted), errors.Is(tx.r.Context().Err(), context.Canceled):

@@ -20,7 +20,8 @@ import (
 // caller. Each call of dial is a connection.
 func serveBubble(t *testing.T, h http.HandlerFunc) (dial func() net.Conn, stop func()) {
 	t.Helper()
-	vs, err := limpet.New(limpet.Config{})
+	// Of connections that are no files there may be any number.
+	vs, err := limpet.New(limpet.Config{Connections: limpet.ConnectionLimits{Max: -1}})
 	if err != nil {
 		t.Fatal(err)
 	}
