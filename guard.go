@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
@@ -160,7 +161,7 @@ func loggedPath(r *http.Request) string {
 	if r.URL == nil || r.URL.Opaque != "" {
 		return targetOf(r)
 	}
-	return r.URL.EscapedPath()
+	return http1.Path(r.URL)
 }
 
 // A guard lets only those requests go on to servers that every server reads

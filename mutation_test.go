@@ -39,7 +39,7 @@ var (
 	mutantMethods = []string{"GET", "POST", "HEAD", "OPTIONS", "CONNECT", "TRACE", "get", "G T", "GE:T", "G\tT", "GÉT", "", "M-SEARCH", "PRI", "GET/1", "\"GET\""}
 	mutantPaths   = []string{
 		"/", "/x", "/admin", "/admin/x", "//admin", "/./admin", "/x/../admin", "/%61dmin", "/%2561dmin", "/%2fadmin", "/x%2f..%2fadmin", "/admin;x", "/ADMIN",
-		"/\\admin", "/a b", "/a\tb", "/a%00b", "/a%0d%0ab", "/a%", "/a%zz", "/a|b", "/a^b%2Fc", "/ü", "/%ff", "/a?b", "/a?b#c", "/a#/admin", "/a?b c", "*", "", "admin",
+		"/\\admin", "/a b", "/a\tb", "/a%00b", "/a%0d%0ab", "/a%", "/a%zz", "/a|b", "/a^b%2Fc", "/a%2Fb|c%2Bd", "/x%2f\"admin", "/ü", "/%ff", "/a?b", "/a?b#c", "/a#/admin", "/a?b c", "*", "", "admin",
 		"admin/x", "?admin", "http:admin/x", "x:admin/x", "http://", "http:///admin", "http://admin.example.com/x", "http://b/admin", "https://b/x?y", "HTTP://b", "http://u@b/admin",
 		"http://b:99999/x", "http://[::1/x", "http://[::1]/x", "//", "/x HTTP/1.1", "b:443", "admin.example.com:443", ":443", "/x?http://b/admin", "/%c0%af", "/a/%2e%2e/admin",
 	}
@@ -292,10 +292,6 @@ func (m *mutationRig) check(t testing.TB) (forwarded, kept int) {
 		path, _, _ := strings.Cut(seen.target, "?")
 		logged := seenRequest{rec.Method, rec.Path, rec.Host, rec.Method + " " + rec.Path + " " + rec.Host}
 		got := seenRequest{seen.method, path, seen.host, seen.script}
-		for _, r := range []*seenRequest{&logged, &got} { // bytes that must be encoded may be so in more than one way
-			r.target, _ = url.PathUnescape(r.target)
-			r.script, _ = url.PathUnescape(r.script)
-		}
 		if diff := cmp.Diff(logged, got, cmp.AllowUnexported(seenRequest{})); diff != "" {
 			m.faults = append(m.faults, fmt.Sprintf("- as logged, + as seen by the server and the script\n%s", diff))
 		}

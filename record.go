@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -212,7 +213,7 @@ func (tx *Transaction) describe() {
 	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, loggedPath(tx.r)
 	r.RequestID, r.UserID = tx.id, tx.user
 	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
-		r.SentPath = tx.out.URL.EscapedPath()
+		r.SentPath = http1.Path(tx.out.URL)
 	}
 	// A wrapped handler need not use the pool.
 	if tx.route.Pool != nil && (tx.proxied || tx.route.Server != nil || slices.Contains(r.Significant, NoServer)) {

@@ -8,6 +8,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -41,9 +42,9 @@ func (c call) uri() uriSource {
 	}
 }
 
-// rawPath is the path as it was sent. What was no path, such as "*", is "/".
+// rawPath is the path as it was sent, and as it goes to the server. What was no path, such as "*", is "/".
 func rawPath(u *url.URL) string {
-	if p := u.EscapedPath(); strings.HasPrefix(p, "/") {
+	if p := http1.Path(u); strings.HasPrefix(p, "/") {
 		return p
 	}
 	return "/"
