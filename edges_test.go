@@ -375,7 +375,7 @@ func TestStalledBodiesOfServers(t *testing.T) {
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 				vs.ServeHTTP(w, r)
 			}))
-			status := ""
+			var status string
 			if p == h2c {
 				h := site.dialHTTP2(t)
 				stream := h.request(false, ":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/", "content-length", "10")

@@ -28,5 +28,5 @@ func fileLimit() uint64 {
 	if limit.Cur > 1<<30 {
 		return 0
 	}
-	return uint64(limit.Cur)
+	return uint64(limit.Cur) //nolint:unconvert // it is signed on some systems
 }

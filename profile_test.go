@@ -18,7 +18,7 @@ type profile struct{ binds atomic.Int64 }
 func (*profile) Find(r *http.Request, client netip.Addr, _ string) (string, time.Duration, error) {
 	c, err := r.Cookie("server")
 	if err != nil || !client.IsValid() {
-		return "", 0, nil
+		return "", 0, nil //nolint:nilerr // a request without the cookie is one of a new client
 	}
 	return c.Value, 0, nil
 }

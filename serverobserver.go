@@ -82,7 +82,7 @@ func (o *serverObserver) log(level slog.Level, message string, rate int, attrs .
 	if attrs = append(attrs, slog.String("vs", s.Name)); suppressed > 0 {
 		attrs = append(attrs, slog.Int64("suppressed", suppressed))
 	}
-	s.Logger.LogAttrs(context.Background(), level, message, attrs...)
+	s.Logger.LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller has a constant
 }
 
 // Write implements io.Writer for the server's ErrorLog.

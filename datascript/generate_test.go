@@ -3,6 +3,7 @@ package datascript
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -252,11 +253,12 @@ func (g *generator) statement() {
 		return
 	case 23:
 		n := g.length()
-		list := make([]string, n)
-		for i := range list {
-			list[i] = g.item()
+		var list []string
+		for range n {
+			list = append(list, g.item())
 		}
-		g.line("print(select('#', %s), (select(%d, %s, 1)))", strings.Join(append(list, g.last()), ", "), 1+g.IntN(n+1), strings.Join(append(list, g.last()), ", "))
+		first := strings.Join(slices.Concat(list, []string{g.last()}), ", ")
+		g.line("print(select('#', %s), (select(%d, %s, 1)))", first, 1+g.IntN(n+1), strings.Join(slices.Concat(list, []string{g.last()}), ", "))
 		return
 	case 0, 1, 2, 3, 4, 5:
 		g.line("print(%s)", g.args(3))

@@ -28,18 +28,17 @@ func respell(source string) string {
 	}
 	var b strings.Builder
 	for i := 0; i < len(source); {
-		n, token := next(source[i:]), ""
+		n := next(source[i:])
+		token := source[i : i+n]
 		switch c := source[i]; {
 		case c >= '0' && c <= '9' || c == '.':
-			if token = source[i : i+n]; strings.ContainsAny(token, "pP") {
+			if strings.ContainsAny(token, "pP") {
 				if f, ok := luastr.ParseNumber(token); ok {
 					token = strconv.FormatFloat(f, 'g', -1, 64)
 				}
 			}
-		case source[i:i+n] == "goto":
+		case token == "goto":
 			token = gotoName
-		default:
-			token = source[i : i+n]
 		}
 		b.WriteString(token)
 		i += n

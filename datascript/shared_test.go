@@ -3,6 +3,7 @@ package datascript
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -231,9 +232,7 @@ func TestSelectLookedUp(t *testing.T) {
 				left = time.Millisecond
 			}
 			tables := newTables()
-			for k, v := range entries {
-				tables.m[k] = v
-			}
+			maps.Copy(tables.m, entries)
 			pool := tt.pool
 			if pool == "" {
 				pool = "local"

@@ -60,7 +60,6 @@ type client struct {
 	cancel context.CancelFunc
 	lease  Lease
 	err    error
-	served bool
 }
 
 // next returns the one that must be served next when s has a free place.

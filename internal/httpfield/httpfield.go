@@ -46,7 +46,6 @@ func IsTarget(s string) bool {
 // the end, or an IPv6 address in brackets. Unlike RFC 3986, it allows neither percent-encoding, which one program decodes
 // and another does not, nor the delimiters "!$&'()*+,;=", nor names beyond ASCII, nor a user.
 func IsAuthority(s string) bool {
-	host, port := s, ""
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
@@ -56,15 +55,12 @@ func IsAuthority(s string) bool {
 		if err != nil || !addr.Is6() || addr.Zone() != "" {
 			return false
 		}
-		if port = s[end+1:]; port == "" {
-			return true
-		}
-		return port[0] == ':' && isPort(port[1:])
+		port, ok := strings.CutPrefix(s[end+1:], ":")
+		return ok && isPort(port) || s[end+1:] == ""
 	}
-	if i := strings.IndexByte(s, ':'); i >= 0 {
-		if host, port = s[:i], s[i+1:]; !isPort(port) {
-			return false
-		}
+	host, port, ok := strings.Cut(s, ":")
+	if ok && !isPort(port) {
+		return false
 	}
 	label := false // the label under way has a byte
 	for i := range len(host) {

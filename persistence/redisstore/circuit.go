@@ -138,6 +138,7 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 }
 
 func (s *Store) log(level slog.Level, message string, attrs ...slog.Attr) {
+	//nolint:sloglint // each caller has a constant
 	s.config.Logger.LogAttrs(context.Background(), level, message, append([]slog.Attr{slog.String("prefix", s.config.Prefix)}, attrs...)...)
 }
 

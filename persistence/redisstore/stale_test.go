@@ -565,9 +565,9 @@ func respMessage(r *bufio.Reader, b []byte) ([]byte, error) {
 		return nil, err
 	}
 	b = append(b, line...)
-	n, err := strconv.Atoi(strings.TrimSpace(string(line[1:])))
-	if err != nil || n < 0 {
-		return b, nil
+	n, notNumber := strconv.Atoi(strings.TrimSpace(string(line[1:])))
+	if notNumber != nil || n < 0 {
+		return b, nil //nolint:nilerr // a line that has no number has no message behind it
 	}
 	switch line[0] {
 	case '$', '!', '=':
