@@ -115,7 +115,7 @@ func luaString(s string) string {
 // fails the script, or is encoded where there is an encoding for it.
 func TestControlCharacters(t *testing.T) {
 	payloads := []string{
-		"a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\r\n\r\nHTTP/1.1 200 OK\r\nX-Evil: 1\r\n\r\n", "a\x00b", "a\r\n X-Evil: 1", "a\n\tX-Evil: 1",
+		"a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\r\n\r\nHTTP/1.1 200 OK\r\nX-Evil: 1\r\n\r\n", "a\x00b",
 		"\r\nX-Evil: 1", "a\x0bX-Evil: 1", "a\x7f", "a\x01", "a\r", "a\n", "\x00",
 	}
 	writers := []struct {
@@ -188,6 +188,26 @@ func TestControlCharacters(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A value that is folded over several lines, such as a certificate, is written
+// as one line, in which the fold is a blank.
+func TestFoldedValues(t *testing.T) {
+	for _, p := range []protocol{http1, http2TLS} {
+		w := newWire(t, p)
+		for _, payload := range []string{"a\r\n X-Evil: 1", "a\n\tX-Evil: 1", "a\r\n \t X-Evil: 1"} {
+			for _, script := range []string{
+				"-- HTTP_REQ\navi.http.add_header('X-A', V)", "-- HTTP_REQ\navi.http.replace_header('X-A', V)",
+				"-- HTTP_REQ\navi.http.response(200, {x_a = V})", "-- HTTP_RESP\navi.http.add_header('X-A', V)",
+			} {
+				_, head, asked := w.run(compile(t, "folds", strings.ReplaceAll(script, "V", luaString(payload))))
+				rec := w.recs.next(t)
+				if len(rec.ScriptErrors) > 0 || !strings.Contains(strings.ToLower(head+asked), "x-a: a x-evil: 1\r\n") {
+					t.Errorf("%s with %q: %v, on the wire\n%q\n%q", script, payload, rec.ScriptErrors, asked, head)
+				}
+			}
+		}
 	}
 }
 
