@@ -280,12 +280,14 @@ func (c call) read(size int) {
 	}
 }
 
+// maxName is how long names of services, groups and headers may be.
+const maxName = 4 << 10
+
 // name is str for what a service of the host is asked for: the host may
 // repeat it in an error.
 func (c call) name(n int) string {
-	const most = 4 << 10
 	s := c.str(n)
-	if len(s) > most {
+	if len(s) > maxName {
 		c.argError(n, "name of %d bytes", len(s))
 	}
 	return s

@@ -161,7 +161,7 @@ func (c call) setHost(host string) int {
 // headerName reads the name of a header to change. Blanks around it do not
 // count.
 func (c call) headerName(n int) string {
-	name := strings.Trim(c.str(n), " \t")
+	name := strings.Trim(c.name(n), " \t")
 	if !isToken(name) {
 		c.argError(n, "%q is not a header name", name)
 	}

@@ -34,6 +34,9 @@ func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
 	if !ok {
 		c.argError(2, "header name expected, got %s", k.Type())
 	}
+	if len(name) > maxName {
+		c.argError(2, "name of %d bytes", len(name))
+	}
 	c.spend(4)
 	c.read(4 * len(name))
 	name = strings.ReplaceAll(strings.Trim(name, " \t"), "_", "-")

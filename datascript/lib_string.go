@@ -26,7 +26,7 @@ var stringEntries = []entry{
 	{name: "lower", call: stringLower},
 	{name: "match", call: stringMatch},
 	{name: "rep", call: stringRep},
-	{name: "reverse", call: func(c call) int { return c.retString(luastr.Reverse(c.str(1))) }},
+	{name: "reverse", call: stringReverse},
 	{name: "sub", call: stringSub},
 	{name: "upper", call: stringUpper},
 
@@ -97,6 +97,12 @@ func stringLower(c call) int {
 	s := c.str(1)
 	c.spend(len(s) >> 6)
 	return c.retString(luastr.Lower(s))
+}
+
+func stringReverse(c call) int {
+	s := c.str(1)
+	c.hold(len(s)) // for a moment
+	return c.retString(luastr.Reverse(s))
 }
 
 func stringUpper(c call) int {
