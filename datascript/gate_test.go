@@ -22,7 +22,7 @@ func forMemory(mebibytes int64) Limits {
 // slowTables are tables on another machine: each call takes 1 to 10 ms.
 type slowTables struct{ hitTables }
 
-func (slowTables) wait() { time.Sleep(time.Duration(1+rand.IntN(10)) * time.Millisecond) }
+func (slowTables) wait() { <-time.After(time.Duration(1+rand.IntN(10)) * time.Millisecond) }
 
 func (s slowTables) Lookup(ctx context.Context, table, key string, extend time.Duration) (string, time.Duration, bool, error) {
 	s.wait()

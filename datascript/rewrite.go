@@ -1,6 +1,7 @@
 package datascript
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -513,7 +514,7 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 	case *ast.RelationalOpExpr:
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.ArithmeticOpExpr:
-		if e.Operator == "%" {
+		if e.Operator == "%" && !isWhole(e.Rhs) {
 			return w.modulo(e)
 		}
 		w.mark(e, arithOp, w.operand(e.Lhs), w.operand(e.Rhs))
@@ -657,6 +658,18 @@ func (w *walker) length(e *ast.UnaryLenOpExpr) ast.Expr {
 		return e
 	}
 	return w.operator(e, lengthName, lengthOp, []ast.Expr{e.Expr}, name)
+}
+
+// isWhole reports whether an expression is a whole number other than zero, as
+// the divisor of most remainders is. The VM's own remainder is right then,
+// unless the dividend is so large that Lua's is not.
+func isWhole(e ast.Expr) bool {
+	n, ok := e.(*ast.NumberExpr)
+	if !ok {
+		return false
+	}
+	f, ok := luastr.ParseNumber(n.Value)
+	return ok && f != 0 && f <= 1<<53 && f == math.Trunc(f)
 }
 
 // modulo turns a%b into a call: the VM's result is not always a-floor(a/b)*b.

@@ -24,10 +24,11 @@ type run struct {
 	engine *Engine
 	state  *state
 
-	ctx    context.Context // of the request
-	tx     Transaction
-	script *Script
-	event  Event
+	ctx       context.Context // of the request
+	tx        Transaction
+	variables *Vars // of the transaction
+	script    *Script
+	event     Event
 
 	// The budget. Work is counted down; the clock is read now and then, and
 	// for the first time after some instructions, so that short scripts do
@@ -168,7 +169,7 @@ var closed = func() chan struct{} {
 func (r *run) Done() <-chan struct{} {
 	f := *r.frame
 	inst := f.Fn.Proto.Code[f.Pc-1]
-	if r.weights>>(inst>>26)&1 != 0 {
+	if op := inst >> 26; r.weights>>op&1 != 0 && (argB(inst) == 0 || openLists>>op&1 == 0 || r.weights>>closedCalls != 0) {
 		r.weigh(f, inst)
 	}
 	if r.tick--; r.tick > 0 {
@@ -335,9 +336,11 @@ func (c call) outside() func() {
 		r.left = time.Now()
 		r.look(r.left)
 	}
-	r.outHeld = r.holds() - r.vars().held
-	if r.outHeld <= smallBytes {
-		r.outHeld = 0
+	r.outHeld = 0
+	if held := r.variables.held; r.made > smallBytes || held > 0 {
+		if r.outHeld = r.holds() - held; r.outHeld <= smallBytes {
+			r.outHeld = 0
+		}
 	}
 	if !r.engine.gate.goOut(r.outHeld) {
 		r.halt(ErrBusy)
@@ -396,7 +399,7 @@ func (r *run) rollback() {
 	r.undo = r.undo[:0]
 }
 
-func (r *run) vars() *Vars { return r.tx.Vars() }
+func (r *run) vars() *Vars { return r.variables }
 
 // exec runs one program. It reports the failure of the script, and whether
 // the state may be used again.
@@ -404,7 +407,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	r := &st.run
 	*r = run{
 		engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, tick: 1 << 20,
-		frame: r.frame, registry: r.registry, weights: s.weights,
+		frame: r.frame, registry: r.registry, weights: s.weights, variables: tx.Vars(),
 	}
 	defer func() {
 		// Nothing that PCall should have caught comes here, but a VM that
@@ -419,15 +422,15 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 		if err != nil {
 			r.keep()
 		}
-		r.ctx, r.tx, r.script, r.reply = nil, nil, nil, nil
+		r.ctx, r.tx, r.script, r.reply, r.variables = nil, nil, nil, nil, nil
 		clear(r.undo)
 	}()
 
 	main := st.main(p)
-	if len(tx.Vars().scripts) > 0 {
-		r.weights = allWeights // there may be long strings in variables
+	if r.variables.long {
+		r.weights = allWeights
 	}
-	globals := tx.Vars().globals(st, s)
+	globals := r.variables.globals(st, s)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
 	r.interval = r.engine.interval
 	r.tick = min(r.steps, r.interval)
@@ -462,6 +465,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 // false if that is too much for the engine.
 func (r *run) keep() bool {
 	v := r.vars()
+	v.long = r.weights == allWeights
 	if r.made == 0 || int64(r.made)+v.held <= smallBytes {
 		return true
 	}

@@ -21,7 +21,8 @@ type Vars struct {
 	// What the variables hold, as far as it has been counted by the gate.
 	gate   *gate
 	held   int64
-	opaque int // bytes that iterators hold, which cannot be looked into
+	long   bool // there may be long strings among them; see weigh.go
+	opaque int  // bytes that iterators hold, which cannot be looked into
 }
 
 // A lookedUp is an address that a script has looked up, and that means one of
@@ -143,7 +144,7 @@ func (v *Vars) Reset() {
 	clear(v.servers)
 	v.servers = v.servers[:0]
 	v.keep(nil, 0)
-	v.opaque = 0
+	v.opaque, v.long = 0, false
 }
 
 // smallBytes is what a transaction may hold without being counted.

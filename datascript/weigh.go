@@ -48,9 +48,6 @@ const longName = 1 << 10
 // weigh charges for an instruction.
 func (r *run) weigh(f *vmFrame, inst uint32) {
 	op := int(inst >> 26)
-	if openLists>>op&1 != 0 && argB(inst) != 0 && (r.weights>>closedCalls == 0 || op == lua.OP_RETURN || op == lua.OP_VARARG) {
-		return
-	}
 	regs := r.registry.array[f.LocalBase:]
 	a := argA(inst)
 	switch op {
