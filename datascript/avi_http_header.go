@@ -23,7 +23,11 @@ func httpGetHeader(c call) int {
 	if name == lua.LNil {
 		return c.ret(c.headerTable(h, request))
 	}
-	v, ok := headerValue(h, c.hostFor(request), c.str(1))
+	key := c.str(1)
+	if len(key) > maxName {
+		return c.ret(lua.LNil)
+	}
+	v, ok := headerValue(h, c.hostFor(request), key)
 	if !ok {
 		return c.ret(lua.LNil)
 	}

@@ -63,7 +63,7 @@ type Limits struct {
 	// fails at once, with [ErrBusy].
 	Waiting int
 	// Wait is how long an event may wait for its turn, unless its context
-	// ends before: 5 s. After that it fails with [ErrBusy].
+	// ends before: 30 s. After that it fails with [ErrBusy].
 	Wait time.Duration
 }
 
@@ -84,7 +84,7 @@ const (
 	defaultErrorBytes   = 4 << 10
 	maxConcurrent       = 1024
 	defaultWaiting      = 4096
-	defaultWait         = 5 * time.Second
+	defaultWait         = 30 * time.Second
 )
 
 // concurrentFor is the default of Concurrent for a process with some bytes of

@@ -23,6 +23,7 @@ func functionNames() []string {
 var operators = map[string]string{
 	concatName: "return avi.vs.client_ip() .. 'x'",
 	lengthName: "return #avi.vs.client_ip()",
+	moduloName: "return 7 % avi.vs.client_port()",
 	boundName:  "for i = avi.vs.client_port(), 1 do end",
 	ipairsStep: "for _ in ipairs({1}) do end",
 }
