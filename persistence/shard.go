@@ -308,14 +308,16 @@ func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID)
 }
 
 // evictOldestLocked takes out the oldest entry, or the other one if that has not been used since, or
-// one of an owner that has more.
+// one that is not much younger and has not been used since either, or one of an owner that has more.
 func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, owner ownerID) {
+	list, used := s.youngerLocked(oldest)
 	if other >= 0 {
-		a, _ := s.youngerLocked(oldest)
-		b, _ := s.youngerLocked(other)
-		if s.ages.age(b) > s.ages.age(a) {
-			oldest = other
+		if b, again := s.youngerLocked(other); s.ages.age(b) > s.ages.age(list) {
+			oldest, used = other, again
 		}
+	}
+	if used {
+		oldest = s.unusedLocked(oldest)
 	}
 	r := s.places[oldest].record
 	if s.members != nil {
@@ -323,4 +325,21 @@ func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, 
 	} else {
 		s.evictLocked(r, now)
 	}
+}
+
+// unusedLocked returns the oldest place of the first list whose oldest entry has not been used since it
+// was stored, if three quarters of the shard have been stored since; else instead. So clients
+// that came one after the other and have been back do not go before strangers that came after them.
+func (s *shard[K, V]) unusedLocked(instead int32) int32 {
+	a := &s.ages
+	for age := a.age(a.first[asStored]); age >= bonus+perCapacity*3/4; age-- {
+		l := &a.lists[asStored][(a.now+bonus-age)%generations]
+		if l.entries == 0 {
+			continue
+		}
+		if _, used := s.youngerLocked(l.oldest); !used {
+			return l.oldest
+		}
+	}
+	return instead
 }
