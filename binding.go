@@ -104,8 +104,12 @@ func (tx *Transaction) startBinding() {
 
 // keepBinding has a binding renewed until the transaction ends.
 func (tx *Transaction) keepBinding() {
-	if b := &tx.binding; b.target.kept != nil && (b.claims || b.text != "") {
-		b.kept.request, b.kept.client, b.kept.target = tx.r, tx.client.Addr(), b.target
+	b := &tx.binding
+	if b.target.kept == nil {
+		return
+	}
+	b.kept.request, b.kept.client, b.kept.target = tx.r, tx.client.Addr(), b.target
+	if b.claims || b.text != "" {
 		b.target.kept.add(&b.kept)
 	}
 }
@@ -200,6 +204,9 @@ func bindServer(tx *Transaction) {
 	}
 	if err := b.target.profile.Bind(tx.header(), tx.r, tx.client.Addr(), b.target.name, text); err != nil {
 		tx.record.Error = err
+	}
+	if b.target.kept != nil {
+		b.target.kept.answer(&b.kept, tx.header()["Set-Cookie"])
 	}
 }
 

@@ -375,6 +375,64 @@ func TestOpenExchangeRenews(t *testing.T) {
 	}
 }
 
+// A session that began with the answer of a stream used to be forgotten while
+// the stream was open: the request had not brought it.
+func TestOpenExchangeRenewsItsSession(t *testing.T) {
+	for _, brought := range []string{"", "SESSION=of yesterday"} {
+		for _, runs := range []bool{true, false} {
+			t.Run(fmt.Sprintf("brought %q, Run %v", brought, runs), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()})
+					recs := newRecords()
+					profile := appCookie(t, "SESSION")
+					end := make(chan struct{})
+					vs := newVirtualService(t, limpet.Config{
+						Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add,
+						Transport: answering(func(r *http.Request) (*http.Response, error) {
+							res, err := ok(r)
+							if r.URL.Path == "/stream" {
+								res.Header["Set-Cookie"] = []string{"theme=dark", "SESSION=new; Path=/; HttpOnly"}
+								reader, writer := io.Pipe()
+								res.Body, res.ContentLength = reader, -1
+								go func() {
+									<-end
+									writer.Close()
+								}()
+							}
+							return res, err
+						}),
+					})
+					if runs {
+						defer running(t, vs)()
+					}
+					streamed := make(chan struct{})
+					go func() {
+						defer close(streamed)
+						r := httptest.NewRequest("GET", "/stream", nil)
+						r.Header.Set("Cookie", brought)
+						vs.ServeHTTP(httptest.NewRecorder(), r)
+					}()
+					lasts := 3 * profile.Timeout()
+					if !runs {
+						lasts = profile.Timeout() * 9 / 10
+					}
+					time.Sleep(lasts)
+					close(end)
+					<-streamed
+					stream := recs.next(t)
+					time.Sleep(profile.Timeout() * 9 / 10)
+					r := httptest.NewRequest("GET", "/", nil)
+					r.Header.Set("Cookie", "SESSION=new")
+					vs.ServeHTTP(httptest.NewRecorder(), r)
+					if got := recs.next(t); got.Persistence != limpet.PersistenceHit || got.Server != stream.Server {
+						t.Errorf("%v on %v, want a hit on %v", got.Persistence, got.Server, stream.Server)
+					}
+				})
+			})
+		}
+	}
+}
+
 // What cannot be looked up is told apart from what is not there.
 func TestOutcomesWithoutKey(t *testing.T) {
 	pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -33,10 +35,30 @@ type kept struct {
 	list       *keptList
 	due        time.Time
 
-	// What is renewed. It does not change while the place is in a list.
+	// What is renewed. It does not change while the place is in a list, but
+	// for issued.
 	request *http.Request
 	client  netip.Addr
 	target  *target
+	// issued are the lines Set-Cookie of the answer, by which a server may
+	// have begun the session that is to be kept.
+	issued []string
+}
+
+// renew renews the binding, as the client's next request would.
+func (p *kept) renew(ctx context.Context) error {
+	r := p.request.WithContext(ctx)
+	if len(p.issued) > 0 {
+		var cookies []string // what has just been issued comes first
+		for _, line := range p.issued {
+			pair, _, _ := strings.Cut(line, ";")
+			cookies = append(cookies, pair)
+		}
+		cookies = append(cookies, r.Header["Cookie"]...)
+		r.Header = r.Header.Clone()
+		r.Header["Cookie"] = cookies
+	}
+	return p.target.keeper.Keep(r, p.client, p.target.name)
 }
 
 func newKeeper() keeper {
@@ -72,6 +94,23 @@ func (l *keptList) add(p *kept) {
 	l.pushLocked(p)
 }
 
+// answer tells what cookies the answer of a server sets. An exchange that was
+// not in the list comes into it if there are any.
+func (l *keptList) answer(p *kept, issued []string) {
+	if len(issued) == 0 {
+		return
+	}
+	issued = slices.Clone(issued) // the answer may change
+	if p.list == nil {
+		p.issued = issued
+		l.add(p)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.issued = issued
+}
+
 func (l *keptList) pushLocked(p *kept) {
 	p.prev, p.next = l.root.prev, &l.root
 	p.prev.next, l.root.prev = p, p
@@ -96,8 +135,7 @@ func (p *kept) end(lasted time.Duration) error {
 	if lasted < l.interval {
 		return nil
 	}
-	r := p.request.WithContext(context.WithoutCancel(p.request.Context())) // the client may be gone
-	return p.target.keeper.Keep(r, p.client, p.target.name)
+	return p.renew(context.WithoutCancel(p.request.Context())) // the client may be gone
 }
 
 // next takes an exchange that is due and moves it to the end of the list. The
@@ -140,7 +178,7 @@ func (k *keeper) run(ctx context.Context, failed func(target string, err error))
 			case <-tick.C:
 				for _, l := range lists {
 					for p, ok := l.next(time.Now()); ok && ctx.Err() == nil; p, ok = l.next(time.Now()) {
-						if err := p.target.keeper.Keep(p.request, p.client, p.target.name); err != nil && p.request.Context().Err() == nil {
+						if err := p.renew(p.request.Context()); err != nil && p.request.Context().Err() == nil {
 							failed(p.target.name, err)
 						}
 					}
