@@ -67,8 +67,9 @@ search: ## look for calls that cost or make more than scripts are charged, for n
 	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces|TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
 
 .PHONY: load
-load: ## run the tests of load with 1,200,000 requests each, and 100,000 that must not be sent twice
+load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, and what can move a client in full
 	go test . ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice)$$' -count=1 -v -timeout 20m -args -full
+	go test ./internal/acceptance -run '^TestTorture$$' -count=1 -v -timeout 20m -args -full
 
 .PHONY: soak
 soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and descriptors must stay where they are
