@@ -45,8 +45,6 @@ type way struct {
 	byAddress bool
 	// hashed means that nothing is remembered: a client follows its key.
 	hashed bool
-	// keeps means that an open exchange renews the binding.
-	keeps bool
 	// cookies means that the key comes in a cookie, or in the place of one.
 	cookies bool
 	// fixed returns the server that a client asks for.
@@ -134,7 +132,7 @@ func ways() []way {
 	}
 	return []way{
 		{
-			name: "ClientIP", claims: true, tables: true, byAddress: true, keeps: true,
+			name: "ClientIP", claims: true, tables: true, byAddress: true,
 			profile: func(w *world, cfg *limpet.Config) {
 				p, err := persistence.NewClientIP(persistence.ClientIPConfig{
 					Timeout: w.timeout, MaxEntries: w.entries, Sessions: w.sessions(), Table: "clients",
@@ -147,18 +145,18 @@ func ways() []way {
 			prepare: jsession(),
 		},
 		{
-			name: "AppCookie, brought", claims: true, tables: true, keeps: true, cookies: true, profile: appCookie,
+			name: "AppCookie, brought", claims: true, tables: true, cookies: true, profile: appCookie,
 			prepare: func(w *world, c *client, r *http.Request) {
 				bringSession(w, c)
 				sendCookies(w, c, r, "JSESSIONID=stale", `JSESSIONID="stale" `)
 			},
 		},
 		{
-			name: "AppCookie, learned", tables: true, keeps: true, cookies: true, profile: appCookie, issues: "Set-Cookie",
+			name: "AppCookie, learned", tables: true, cookies: true, profile: appCookie, issues: "Set-Cookie",
 			prepare: jsession("JSESSIONID=stale", `JSESSIONID={"stale":2}`),
 		},
 		{
-			name: "AppCookie, ;jsessionid=", claims: true, tables: true, keeps: true, profile: appCookie,
+			name: "AppCookie, ;jsessionid=", claims: true, tables: true, profile: appCookie,
 			prepare: func(w *world, c *client, r *http.Request) {
 				if c.session == "" {
 					c.session = fmt.Sprintf("path-%d-%v", c.n, c.newcomer)
@@ -287,7 +285,7 @@ type event struct {
 	allows  func(w way, store string) float64
 	setting setting
 	run     func(*world)
-	// not tells why a way makes no sense with it, "" if it does.
+	// not tells why it makes no sense for a way, "" if it does.
 	not func(w way, store string) string
 	// virtual runs it in virtual time.
 	virtual bool
@@ -343,11 +341,7 @@ func scriptTargets(w way, _ string) string {
 }
 
 // first is the server of the first client, so that somebody is on it.
-func (w *world) first() string { return w.clients[0].homes[w.target()].server }
-
-func (w *world) target() string {
-	return strings.TrimPrefix(w.path(), "/") + strings.Repeat("my_pool", btoi(!w.shop))
-}
+func (w *world) first() string { return w.clients[0].homes["my_pool"].server }
 
 func events() []event {
 	n := sometimes(1000, 100)
@@ -385,8 +379,8 @@ func events() []event {
 		rounds(w, 2)
 	}
 	list := []event{
-		{name: "repeats", setting: base, not: always, run: func(w *world) { rounds(w, 5) }},
-		{name: "server restarts", setting: base, not: always, run: restartOne},
+		{name: "plain repeats", setting: base, not: always, run: func(w *world) { rounds(w, 5) }},
+		{name: "one server restarts", setting: base, not: always, run: restartOne},
 		{name: "all restart in turn", setting: base, not: always, run: func(w *world) {
 			rounds(w, 2)
 			for i := range perPool {
@@ -423,7 +417,7 @@ func events() []event {
 			wg.Wait()
 			rounds(w, 1)
 		}},
-		{name: "discovery", setting: with(func(s *setting) { s.discovers = true }), not: func(_ way, _ string) string { return "" }, run: func(w *world) {
+		{name: "discovery", setting: with(func(s *setting) { s.discovers = true }), not: always, run: func(w *world) {
 			w.discover(2)
 			rounds(w, 2)
 			w.discover(1)
@@ -503,10 +497,10 @@ func events() []event {
 				wg.Go(func() { w.request(c, "/stream", nil) })
 			}
 			synctest.Wait()
-			time.Sleep(3 * w.timeout)
+			time.Sleep(3 * w.timeout) //archtest:allow sleep in virtual time
 			close(w.streams)
 			wg.Wait()
-			time.Sleep(w.timeout * 9 / 10)
+			time.Sleep(w.timeout * 9 / 10) //archtest:allow sleep in virtual time
 			w.round()
 		}},
 		event{name: "over sockets", setting: with(func(s *setting) { s.clients, s.sockets = sometimes(100, 20), true }), not: func(w way, store string) string {
@@ -554,19 +548,19 @@ func (w *world) randomly(rnd *rand.Rand) (ops []string) {
 	if w.targets {
 		paths = append(paths, "/api")
 	}
-	any := func() string { return w.server("my_pool", rnd.IntN(perPool)) }
+	some := func() string { return w.server("my_pool", rnd.IntN(perPool)) }
 	for range 15 {
 		op := []string{"round", "round", "kill", "revive", "drain", "enable", "update", "restart", "find", "canary", "lose", "heal"}[rnd.IntN(12)]
 		switch {
 		case op == "kill" && dead == "":
-			dead = any()
+			dead = some()
 			w.kill(dead)
 			op += " " + dead
 		case op == "revive" && dead != "":
 			w.revive(dead)
 			dead = ""
 		case op == "drain" && drained == "":
-			drained = any()
+			drained = some()
 			w.drain(drained)
 			op += " " + drained
 		case op == "enable" && drained != "":

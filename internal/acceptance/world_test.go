@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -157,7 +156,7 @@ func (w *world) start() {
 	}
 	w.vs = vs
 	if w.discovers || w.runs {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(w.Context())
 		done := make(chan error, 1)
 		go func() { done <- vs.Run(ctx) }()
 		w.stop = append(w.stop, func() {
@@ -208,7 +207,7 @@ func (w *world) server(pool string, i int) string {
 	case w.sockets:
 		name := fmt.Sprintf("%s-%d", pool, i)
 		if w.sites[name] == nil {
-			w.sites[name] = startSite(w, name, fmt.Sprintf("127.0.%d.%d:0", n+1, i+1))
+			w.sites[name] = startSite(w, fmt.Sprintf("127.0.%d.%d:0", n+1, i+1))
 		}
 		return w.sites[name].addr
 	case w.shared:
@@ -301,7 +300,7 @@ type site struct {
 	s    *http.Server
 }
 
-func startSite(w *world, _, addr string) *site {
+func startSite(w *world, addr string) *site {
 	s := &site{w: w, addr: addr}
 	s.start()
 	return s
@@ -570,7 +569,7 @@ func (w *world) lose() {
 	w.losses++
 	store := w.tables.(*redisstore.Store)
 	w.await("Redis to be missed", func() bool {
-		_, _, _, _ = store.Lookup(context.Background(), "probe", "probe", 0)
+		_, _, _, _ = store.Lookup(w.Context(), "probe", "probe", 0)
 		return !store.Stats().Up
 	})
 }
@@ -595,13 +594,15 @@ func (w *world) heal() {
 
 func (w *world) await(what string, ok func() bool) {
 	w.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); {
-		if time.Now().After(end) {
-			w.Fatalf("waiting for %s", what)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 60_000 {
+		if ok() {
+			return
 		}
-		runtime.Gosched()
-		time.Sleep(time.Millisecond)
+		<-tick.C
 	}
+	w.Fatalf("waiting for %s", what)
 }
 
 // kill stops a server of the default target.
@@ -686,7 +687,7 @@ func (w *world) restart() {
 	path := ""
 	if store, ok := w.tables.(*persistence.Store); ok {
 		path = filepath.Join(w.TempDir(), "tables")
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(w.Context())
 		cancel()
 		if err := (&persistence.Saver{Store: store, Path: path}).Run(ctx); err != nil {
 			w.Fatal(err)
@@ -703,23 +704,19 @@ func (w *world) restart() {
 		w.tables = store
 		w.start()
 	}
-	// The other process does not know yet which servers are found, and is not
-	// told that one is drained.
+	// The other process has to find servers first, and is not told that one
+	// is being drained.
 	w.settled()
 	w.tick(func() {
 		for name := range w.pools {
-			for i := range perPool + 2 {
-				w.joined[w.server(name, min(i, perPool-1+2*btoi(!w.sockets)))] = w.now
+			for i := range perPool {
+				w.joined[w.server(name, i)] = w.now
 			}
 		}
+		for _, s := range *w.found.Load() {
+			w.joined[s.Address] = w.now
+		}
 	})
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // discover sets how many servers are found, 0 to 2.
