@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -34,7 +35,7 @@ func (s *snapshot) adopt(old *snapshot) error {
 // that knows clients by the same thing. It reports whether it does.
 type profileAdopter interface{ Adopt(old any) bool }
 
-// warn logs what is valid but will lose clients.
+// warn logs what is valid and hardly meant: it loses clients, or never runs.
 func (s *snapshot) warn() {
 	cookies := map[*persistence.HTTPCookie]int{}
 	for _, t := range s.targets {
@@ -49,6 +50,18 @@ func (s *snapshot) warn() {
 		}
 		if p.HasRandomKey() {
 			s.Logger.Warn("persistence cookies have no configured keys: clients lose their servers at the next start", slog.String("vs", s.Name))
+		}
+	}
+	for _, script := range s.Scripts {
+		for _, w := range script.Warnings() {
+			s.Logger.Warn("doubtful script", slog.String("vs", s.Name), slog.String("script", script.Name()),
+				slog.Int("line", w.Line), slog.String("warning", w.Message))
+		}
+		for _, ev := range []datascript.Event{datascript.HTTPAuth, datascript.HTTPPostAuth} {
+			if s.Authenticator == nil && script.Handles(ev) {
+				s.Logger.Warn("event never runs: there is no authenticator", slog.String("vs", s.Name), slog.String("script", script.Name()),
+					slog.String("event", ev.String()))
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {

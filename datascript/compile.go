@@ -62,18 +62,19 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 	if len(chunks) == 0 {
 		return nil, &CompileError{Script: name, Message: "no source"}
 	}
+	s := &Script{name: name, weights: usualWeights}
 	if len(chunks) == 1 && chunks[0].Event == 0 {
-		parts, err := splitListing(name, chunks[0].Source)
+		parts, near, err := splitListing(name, chunks[0].Source, max(chunks[0].Line, 1))
 		if err != nil {
 			return nil, err
 		}
-		for i := range parts {
-			parts[i].Line += max(chunks[0].Line, 1) - 1
+		chunks, s.warnings = parts, near
+	} else {
+		for _, c := range chunks {
+			s.warnings = append(s.warnings, strayHeadings(c)...)
 		}
-		chunks = parts
 	}
 
-	s := &Script{name: name, weights: usualWeights}
 	parsed := make([][]ast.Stmt, len(chunks))
 	for i, c := range chunks {
 		if c.Event >= numEvents || c.Event == 0 {

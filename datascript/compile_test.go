@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -158,11 +159,96 @@ func TestParseEvent(t *testing.T) {
 			t.Errorf("%v does not survive MarshalText: %q, %v", want, text, err)
 		}
 	}
-	// One that is none, and some that are not of HTTP.
-	for _, name := range []string{"HTTP_NOPE", "VS_DATASCRIPT_EVT_TCP_CLIENT_ACCEPT", "SSL_HANDSHAKE_DONE", "DNS_REQ", "L4_REQUEST"} {
-		if _, err := ParseEvent(name); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("event %s: error %v does not name it", name, err)
+	if _, err := ParseEvent("HTTP_NOPE"); err == nil || err.Error() != `datascript: unknown event "HTTP_NOPE"` {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Scripts for events of TCP, TLS and DNS were refused as "unknown event", as if
+// the name were misspelt.
+func TestParseEventOfOtherProtocols(t *testing.T) {
+	for name, want := range map[string]string{
+		"VS_DATASCRIPT_EVT_TCP_CLIENT_ACCEPT": "TCP_CLIENT_ACCEPT", "tcp client accept": "TCP_CLIENT_ACCEPT",
+		"SSL_HANDSHAKE_DONE": "SSL_HANDSHAKE_DONE", "VS_DATASCRIPT_EVT_CLIENT_SSL_PRE_CONNECT": "SSL_PRE_CONNECT", "SSL_PRECONNECT": "SSL_PRE_CONNECT",
+		"VS_DATASCRIPT_EVT_CLIENT_SSL_CLIENT_HELLO": "SSL_CLIENT_HELLO", "ssl_clienthello": "SSL_CLIENT_HELLO",
+		"DNS_REQ": "DNS_REQ", "VS_DATASCRIPT_EVT_DNS_RESP": "DNS_RESP", "L4_REQUEST": "L4_REQUEST", "VS_DATASCRIPT_EVT_L4_RESPONSE": "L4_RESPONSE",
+		"VS_DATASCRIPT_EVT_CLIENT_CLOSED": "CLIENT_CLOSED", "VS_DATASCRIPT_EVT_SERVER_CLOSED": "SERVER_CLOSED", "VS_DATASCRIPT_EVT_SERVER_CONNECTED": "SERVER_CONNECTED",
+	} {
+		_, err := ParseEvent(name)
+		var unsupported *UnsupportedEventError
+		if !errors.As(err, &unsupported) || unsupported.Event != want {
+			t.Errorf("ParseEvent(%q): error %v, want that %s is not supported", name, err, want)
+			continue
 		}
+		if text := "event " + want + " is known, but not supported: limpet runs HTTP events"; err.Error() != text {
+			t.Errorf("error %q, want %q", err, text)
+		}
+	}
+}
+
+// A listing with the heading of such an event was refused for "code before the
+// first event heading", or ran that code as part of the event above.
+func TestListingOfOtherProtocols(t *testing.T) {
+	for _, tt := range []struct {
+		name, source string
+		line         int // of the heading that is refused; 0 for none
+	}{
+		{"first", "-- TCP_CLIENT_ACCEPT\navi.l4.read()", 1},
+		{"configuration name", "-- VS_DATASCRIPT_EVT_DNS_REQ\navi.dns.read()", 1},
+		{"below another", "-- HTTP_REQ\navi.vs.log('x')\n\n--- SSL_CLIENT_HELLO ---\nx = 1", 4},
+		{"in words", "-- HTTP_REQ\n-- TCP Client Accept Event --\nx = 1", 2},
+		{"words of a comment", "-- HTTP_REQ\n-- server connected\n-- client closed\nx = 1", 0},
+		{"in a long string", "-- HTTP_REQ\nx = [[\n-- DNS_REQ\n]]", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Compile("s", Chunk{Source: tt.source, Line: 10})
+			var ce *CompileError
+			var unsupported *UnsupportedEventError
+			switch {
+			case tt.line == 0:
+				if err != nil {
+					t.Error(err)
+				}
+			case !errors.As(err, &ce) || ce.Line != 9+tt.line || !errors.As(err, &unsupported):
+				t.Errorf("error %v, want one of line %d", err, tt.line)
+			}
+		})
+	}
+}
+
+// A comment that was meant as a heading, and is not quite one, made its code
+// part of the event above without a word.
+func TestNearHeadings(t *testing.T) {
+	for _, tt := range []struct {
+		name, source string
+		event        Event // of the chunk
+		want         []string
+	}{
+		{"letter missing", "-- HTTP_REQ\nx = 1\n-- HTTP_RESPONS\ny = 1", 0, []string{`HTTP_REQ 3: "-- HTTP_RESPONS" is not an event; did you mean HTTP_RESP?`}},
+		{"letters swapped", "-- HTTP_REQ\n--- HTTP_RSEP ---", 0, []string{`HTTP_REQ 2: "--- HTTP_RSEP ---" is not an event; did you mean HTTP_RESP?`}},
+		{"two letters", "-- HTTP_REQ\n-- LB_DOEN_", 0, []string{`HTTP_REQ 2: "-- LB_DOEN_" is not an event; did you mean LB_DONE?`}},
+		{"with a word", "-- HTTP_REQ\n-- http respose event --", 0, []string{`HTTP_REQ 2: "-- http respose event --" is not an event; did you mean HTTP_RESP?`}},
+		{"configuration name", "-- HTTP_REQ\n-- VS_DATASCRIPT_EVT_HTTP_RESP_DTA", 0, []string{`HTTP_REQ 2: "-- VS_DATASCRIPT_EVT_HTTP_RESP_DTA" is not an event; did you mean HTTP_RESP_DATA?`}},
+		{"of another protocol", "-- HTTP_REQ\n-- TCP_CLIENT_ACEPT", 0, []string{`HTTP_REQ 2: "-- TCP_CLIENT_ACEPT" is not an event; did you mean TCP_CLIENT_ACCEPT?`}},
+		{"above the first heading", "-- HTTP_AUHT\n-- HTTP_REQ", 0, []string{`Event(0) 1: "-- HTTP_AUHT" is not an event; did you mean HTTP_AUTH?`}},
+		{"sentence", "-- HTTP_REQ\n-- http response handling --\n-- http\n-- the request", 0, nil},
+		{"in a long comment", "-- HTTP_REQ\n--[[\n-- HTTP_RESPONS\n]]", 0, nil},
+		{"another event in a chunk with one", "x = 1\n-- HTTP_RESP\ny = 1\n-- HTTP_REQ", HTTPReq, []string{`HTTP_REQ 2: "-- HTTP_RESP" is only a comment here: all of the code runs in HTTP_REQ`}},
+		{"another protocol in a chunk with an event", "-- DNS_REQ\nx = 1", HTTPReq, []string{`HTTP_REQ 1: "-- DNS_REQ" is only a comment here: all of the code runs in HTTP_REQ`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, w := range mustCompile(t, Chunk{Event: tt.event, Source: tt.source}).Warnings() {
+				got = append(got, fmt.Sprintf("%v %v", w.Event, w))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+	_, err := Compile("s", Chunk{Source: "-- HTTP_REQEST\nx = 1"})
+	if err == nil || !strings.Contains(err.Error(), `line 1: "-- HTTP_REQEST" is not an event; did you mean HTTP_REQ?`) {
+		t.Errorf("error %v has no word of what was meant", err)
 	}
 }
 
@@ -172,7 +258,7 @@ func FuzzListing(f *testing.F) {
 	f.Add("-- HTTP_REQ\na = [==[\n-- HTTP_RESP\n") // a long bracket without an end
 	f.Add("-- HTTP_REQ\na = 'x\\\n-- HTTP_RESP\n") // a string that goes on in the next line
 	f.Fuzz(func(t *testing.T, source string) {
-		parts, err := splitListing("fuzz", source)
+		parts, _, err := splitListing("fuzz", source, 1)
 		if err != nil {
 			return
 		}
@@ -236,6 +322,7 @@ func TestParseHeading(t *testing.T) {
 		{"HTTP_REQ", 0},
 		{"x = 1 -- HTTP_REQ", 0},
 		{"--" + strings.Repeat("-", 80) + " HTTP_REQ", 0},
+		{"-- DNS_REQ", 0},
 		{"", 0},
 	} {
 		if got, ok := ParseHeading(c.line); got != c.want || ok != (c.want != 0) {

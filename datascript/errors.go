@@ -15,7 +15,14 @@ type CompileError struct {
 	Line    int    // counted from 1, in the listing if there is one; 0 if the fault has no line
 	Token   string // the text at which the compiler stopped; may be empty
 	Message string // what is wrong, without the token
+
+	// Cause is an [*UnsupportedEventError] if the fault is a heading of such
+	// an event; else nil.
+	Cause error
 }
+
+// Unwrap returns Cause.
+func (e *CompileError) Unwrap() error { return e.Cause }
 
 // Error returns the text in the compiler's shape.
 func (e *CompileError) Error() string {

@@ -12,7 +12,7 @@ import (
 // nothing when it runs. Who meant it, such as for an existence test, may
 // ignore it.
 type Warning struct {
-	Event   Event  // never zero
+	Event   Event  // zero above the first heading of a listing
 	Line    int    // counted from 1, in the listing if there is one
 	Message string // such as "avi.http.get_method: unknown, hence nil"
 }
@@ -20,12 +20,13 @@ type Warning struct {
 // String returns "LINE: MESSAGE".
 func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Message) }
 
-// Warnings returns what is doubtful in a script, by event and line: names
-// below avi that the API does not have or does not support, functions that an
-// event does not allow, lifetimes that are no number of seconds, cookies that
-// browsers drop, and entries that never follow a client from a server that is
-// down. It judges calls by constants, so it does not find all of
-// them. The slice is the caller's.
+// Warnings returns what is doubtful in a script, by event and line: comments
+// that are nearly the heading of an event, names below avi that the API does
+// not have or does not support, functions that an event does not allow,
+// lifetimes that are no number of seconds, cookies that browsers drop, and
+// entries that never follow a client from a server that is down. It judges
+// calls by constants, so it does not find all of them. The slice is the
+// caller's.
 func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
 
 // StoresServerIP reports whether the script stores what avi.pool.server_ip

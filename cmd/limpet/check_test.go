@@ -16,8 +16,12 @@ func TestCheck(t *testing.T) {
 if avi.http.method() == "TRACE" then
   avi.http.response(405)
 `,
-		"doubtful.lua": "-- HTTP_REQ\navi.http.get_method()\n-- HTTP_RESP\navi.pool.select('p')\n",
-		"large.lua":    "-- HTTP_REQ\n" + strings.Repeat("-- comment\n", maxScriptFile/10),
+		"doubtful.lua":      "-- HTTP_REQ\navi.http.get_method()\n-- HTTP_RESP\navi.pool.select('p')\n",
+		"near.lua":          "-- HTTP_REQ\nx = 1\n-- HTTP_RESPONS\ny = 1\n",
+		"tcp.lua":           "-- HTTP_REQ\nx = 1\n-- TCP_CLIENT_ACCEPT\n",
+		"dns_req.lua":       "avi.dns.read()\n",
+		"client_closed.lua": "-- HTTP_REQ\nx = 1\n",
+		"large.lua":         "-- HTTP_REQ\n" + strings.Repeat("-- comment\n", maxScriptFile/10),
 	})
 	for _, c := range []struct {
 		name   string
@@ -35,6 +39,10 @@ if avi.http.method() == "TRACE" then
 			"DIR/doubtful.lua:2: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: avi.pool.select: not allowed in event HTTP_RESP\n"},
 		{"warnings that count", []string{"-strict", "DIR/doubtful.lua"}, failed,
 			"DIR/doubtful.lua:2: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: avi.pool.select: not allowed in event HTTP_RESP\n"},
+		{"nearly a heading", []string{"DIR/near.lua"}, ok, "DIR/near.lua:3: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
+		{"event of another protocol", []string{"DIR/tcp.lua", "DIR/dns_req.lua", "DIR/client_closed.lua"}, failed,
+			"DIR/tcp.lua: Failed to compile the datascript \"tcp.ds\": luac: tcp.ds:3: event TCP_CLIENT_ACCEPT is known, but not supported: limpet runs HTTP events\n" +
+				"DIR/dns_req.lua: event DNS_REQ is known, but not supported: limpet runs HTTP events\n"},
 		{"no file", []string{"DIR/none.lua"}, failed, "DIR/none.lua: open DIR/none.lua: no such file or directory\n"},
 		{"large", []string{"DIR/large.lua"}, failed, "DIR/large.lua: DIR/large.lua: longer than 1048576 bytes\n"},
 	} {

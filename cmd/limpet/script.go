@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +16,8 @@ import (
 const maxScriptFile = 1 << 20
 
 // loadScript compiles the script in a file. It has event headings, unless an
-// event is given, or the file is called like one: "http_req.lua". An empty
+// event is given, or the file is called like one: "http_req.lua". A file that
+// is called like an event of another protocol may still be a listing. An empty
 // name means that of the file without ".lua".
 func loadScript(file, name string, ev datascript.Event) (*datascript.Script, error) {
 	source, err := readFile(file, maxScriptFile)
@@ -23,10 +25,18 @@ func loadScript(file, name string, ev datascript.Event) (*datascript.Script, err
 		return nil, err
 	}
 	base := strings.TrimSuffix(filepath.Base(file), ".lua")
+	var unsupported error
 	if ev == 0 {
-		ev, _ = datascript.ParseEvent(base) // a listing, if there is no such event
+		ev, err = datascript.ParseEvent(base) // a listing, if there is no such event
+		if errors.As(err, new(*datascript.UnsupportedEventError)) {
+			unsupported = err
+		}
 	}
-	return datascript.Compile(cmp.Or(name, base), datascript.Chunk{Event: ev, Source: string(source)})
+	script, err := datascript.Compile(cmp.Or(name, base), datascript.Chunk{Event: ev, Source: string(source)})
+	if err != nil && unsupported != nil {
+		err = unsupported
+	}
+	return script, err
 }
 
 // readFile reads a file of at most max bytes.

@@ -126,6 +126,8 @@ func splitCase(file string, data []byte) []*section {
 		text := string(f.Data)
 		marker := "-- " + f.Name + " --\n"
 		_, heading := datascript.ParseHeading(marker)
+		_, err := datascript.ParseEvent(strings.TrimSuffix(f.Name, " Event"))
+		heading = heading || errors.As(err, new(*datascript.UnsupportedEventError)) // which compiling it says
 		if n := len(sections); n > 0 && heading && isListing(sections[n-1].name) {
 			sections[n-1].text += marker + text
 		} else {
@@ -159,7 +161,9 @@ func (c *testCase) addScript(s *section) error {
 	ch := chunkSource{section: s}
 	if base != "listing.lua" {
 		ev, err := datascript.ParseEvent(strings.TrimSuffix(base, ".lua"))
-		if err != nil {
+		if unsupported := (*datascript.UnsupportedEventError)(nil); errors.As(err, &unsupported) {
+			return s.errorf(-1, "%v", err)
+		} else if err != nil {
 			return s.errorf(-1, "%q is neither listing.lua nor an event with .lua behind it", base)
 		}
 		ch.event = ev
