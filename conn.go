@@ -30,6 +30,8 @@ type conn struct {
 	log    atomic.Bool // the rule asks for a record, and there was none yet
 	denied bool
 
+	certificate verified // the client's
+
 	mu     sync.Mutex
 	closed bool
 	client netip.Addr // for which it is counted; invalid if it is not

@@ -32,6 +32,30 @@ type Authenticator interface {
 	Challenge() string
 }
 
+// A SessionAuthenticator is an [Authenticator] that knows more of the client
+// than a name. [Config].Authenticator may be one; then Authenticate is not
+// called.
+type SessionAuthenticator interface {
+	Authenticator
+	// AuthenticateSession is Authenticate with more to tell.
+	AuthenticateSession(r *http.Request) (Session, error)
+}
+
+// A Session is what a [SessionAuthenticator] knows of the client. Scripts see
+// it from HTTP_POST_AUTH on. The zero value says that the client is let in and
+// nothing is known. Its slices and maps must not change afterwards.
+type Session struct {
+	// User is the user's name; empty if there is none.
+	User string
+	// Attributes are those of a SAML session, in which each is "NAME=value",
+	// for avi.http.saml_session_decrypt. Empty means that there is no session.
+	Attributes string
+	// Claims are those of OAuth tokens that were verified, the values by the
+	// name of the claim, one map for each provider, for
+	// avi.http.oauth_get_claim. A nil map means that there is no token.
+	Claims []map[string][]string
+}
+
 // authenticate asks the authenticator, with the events HTTP_AUTH before and
 // HTTP_POST_AUTH after. Without an authenticator there are no such events.
 func authenticate(tx *Transaction) {
@@ -41,7 +65,12 @@ func authenticate(tx *Transaction) {
 	if tx.runScripts(datascript.HTTPAuth); tx.ended() {
 		return
 	}
-	user, err := tx.s.Authenticator.Authenticate(tx.r)
+	var err error
+	if a, ok := tx.s.Authenticator.(SessionAuthenticator); ok {
+		tx.session, err = a.AuthenticateSession(tx.r)
+	} else {
+		tx.session.User, err = tx.s.Authenticator.Authenticate(tx.r)
+	}
 	if err != nil {
 		tx.record.Error = fmt.Errorf("not authenticated: %w", err)
 		tx.replyText(http.StatusUnauthorized)
@@ -49,7 +78,7 @@ func authenticate(tx *Transaction) {
 		return
 	}
 	if tx.user == "" { // a script's word counts more
-		tx.user = user
+		tx.user = tx.session.User
 	}
 	tx.runScripts(datascript.HTTPPostAuth)
 }
@@ -321,7 +350,7 @@ func (tx *Transaction) UserID() string {
 	if name, _, ok := tx.r.BasicAuth(); ok {
 		return name
 	}
-	if t := tx.r.TLS; t != nil && len(t.VerifiedChains) > 0 && len(t.PeerCertificates) > 0 {
+	if t := tx.r.TLS; t != nil && len(t.PeerCertificates) > 0 && tx.VerifyCertificate() == nil {
 		return t.PeerCertificates[0].Subject.CommonName
 	}
 	return ""
@@ -329,6 +358,23 @@ func (tx *Transaction) UserID() string {
 
 // SetUserID sets what UserID returns; an empty name takes an earlier one back.
 func (tx *Transaction) SetUserID(id string) { tx.user = id }
+
+// SAMLAttributes returns the attributes of the [Session]; ok is false if there
+// are none.
+func (tx *Transaction) SAMLAttributes() (attributes string, ok bool) {
+	return tx.session.Attributes, tx.session.Attributes != ""
+}
+
+// Claim returns the values of a claim of the [Session], of the provider with
+// this number, counted from 0; ok is false if there is none. The values must
+// not be changed.
+func (tx *Transaction) Claim(provider int, name string) (values []string, ok bool) {
+	if provider < 0 || provider >= len(tx.session.Claims) {
+		return nil, false
+	}
+	values, ok = tx.session.Claims[provider][name]
+	return values, ok
+}
 
 // RequestID returns a name for the transaction: 32 hexadecimal digits, drawn
 // at random when it is first asked for.

@@ -59,7 +59,9 @@ type Transaction struct {
 	closing closing
 
 	// What scripts have asked for, and what came of it; see events.go.
+	certificate     verified // where there is no conn
 	user            string
+	session         Session
 	id              string
 	hashKey         string
 	serverTimeout   time.Duration

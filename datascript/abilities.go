@@ -87,6 +87,35 @@ type Fingerprinter interface {
 	TLSFingerprint(kind string) (fingerprint string, ok bool)
 }
 
+// A CertificateVerifier judges client certificates that the handshake has not
+// verified: with tls.RequestClientCert, which lets every client pass, it
+// verifies none. It is behind avi.ssl.check_client_cert_validity,
+// avi.ssl.check_err_in_client_cert and avi.http.get_userid. Without it, such
+// certificates are not verified.
+type CertificateVerifier interface {
+	// VerifyCertificate returns nil if the client's certificate is good, else
+	// why it is not, such as an error of crypto/x509. It is only called if
+	// the client has presented one.
+	VerifyCertificate() error
+}
+
+// A SAMLReader is behind avi.http.saml_session_decrypt. Without it there is no
+// session, which is no error.
+type SAMLReader interface {
+	// SAMLAttributes are the attributes of the client's SAML session as one
+	// text, in which each is "NAME=value". ok is false without a session.
+	SAMLAttributes() (attributes string, ok bool)
+}
+
+// A ClaimReader is behind avi.http.oauth_get_claim. Without it there are no
+// claims, which is no error.
+type ClaimReader interface {
+	// Claim returns the values of a claim of the client's token, of the
+	// provider with this number, counted from 0; any number may be asked for.
+	// ok is false if there is none. Nobody changes the slice.
+	Claim(provider int, name string) (values []string, ok bool)
+}
+
 // A HashKeyer is behind avi.pool.chash.
 type HashKeyer interface {
 	// SetHashKey is the key for algorithms that hash a string of the

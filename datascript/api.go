@@ -449,7 +449,6 @@ func unsupported(c call) int {
 
 var unsupportedNames = []string{
 	"avi.vs.persist", "avi.vs.ds_done", "avi.vs.set_session_id", "avi.vs.se_intf_ip",
-	"avi.http.saml_session_decrypt", "avi.http.oauth_get_claim",
 	"avi.pool.get_server_ip",
 	"avi.ssl.set_ssl_profile", "avi.ssl.set_ssl_certificate", "avi.ssl.set_pki_profile",
 	"avi.ssl.renegotiate", "avi.ssl.client_cert_verify_error", "avi.ssl.client_cert_verify_error_string",

@@ -14,6 +14,7 @@ var legalEvents = []struct{ events, names string }{
 	{"rdlRDa", `avi.http.method avi.http.hostname avi.http.get_uri avi.http.get_path avi.http.get_path_tokens avi.http.get_query
 		avi.http.get_host_tokens avi.http.scheme avi.http.protocol avi.http.secure avi.http.get_userid avi.http.set_userid
 		avi.http.get_header avi.http.get_cookie avi.http.get_cookie_names avi.http.cookie_exists
+		avi.http.saml_session_decrypt avi.http.oauth_get_claim
 		avi.http.get_request_id avi.http.get_reqvar avi.http.set_reqvar avi.http.close_conn avi.vs.close_conn`},
 	{"rdlRa", `avi.http.add_header avi.http.replace_header avi.http.remove_header
 		avi.http.add_cookie avi.http.replace_cookie avi.http.remove_cookie`},
@@ -26,7 +27,7 @@ var legalEvents = []struct{ events, names string }{
 	{"r", "avi.http.set_request_body_buffer_size"},
 	{"R", "avi.http.set_response_body_buffer_size avi.http.disable avi.http.update_cookie"},
 	{"D", "avi.http.get_response_body"},
-	{"rdRDa", "avi.vs.rate_limit avi.vs.ratelimit.exceed"},
+	{"rdRDa", "avi.vs.rate_limit avi.vs.ratelimit.exceed avi.vs.rate.limit.exceed"},
 }
 
 var eventLetters = map[Event]string{

@@ -44,6 +44,8 @@ var httpEntries = []entry{
 	// avi_http_user.go
 	{name: "get_userid", call: httpGetUserID, events: notFailed},
 	{name: "set_userid", call: httpSetUserID, events: notFailed},
+	{name: "saml_session_decrypt", call: httpSAMLSessionDecrypt, events: notFailed},
+	{name: "oauth_get_claim", call: httpOAuthGetClaim, events: notFailed},
 	// avi_http_exchange.go
 	{name: "get_request_id", call: httpGetRequestID, events: notFailed},
 	{name: "get_reqvar", call: httpGetReqvar, events: notFailed},

@@ -1,10 +1,6 @@
 package datascript
 
-import (
-	"crypto/tls"
-
-	lua "github.com/yuin/gopher-lua"
-)
+import lua "github.com/yuin/gopher-lua"
 
 // get_userid() returns the name of the user, or nil: the one that set_userid
 // was given or that the host has found out, else that of HTTP basic
@@ -22,7 +18,7 @@ func httpGetUserID(c call) int {
 		id, _, _ = c.tx.Original().BasicAuth()
 	}
 	if id == "" {
-		id = certificateUser(c.tx.Original().TLS)
+		id = c.certificateUser()
 	}
 	if id == "" {
 		return c.ret(lua.LNil)
@@ -30,8 +26,9 @@ func httpGetUserID(c call) int {
 	return c.retString(id)
 }
 
-func certificateUser(t *tls.ConnectionState) string {
-	if t == nil || len(t.VerifiedChains) == 0 || len(t.PeerCertificates) == 0 {
+func (c call) certificateUser() string {
+	t := c.tls()
+	if t == nil || len(t.PeerCertificates) == 0 || c.certificateFault(t) != nil {
 		return ""
 	}
 	return t.PeerCertificates[0].Subject.CommonName
@@ -45,4 +42,40 @@ func httpSetUserID(c call) int {
 	c.user = &id
 	c.decide(func() { keeper.SetUserID(id) })
 	return 0
+}
+
+// saml_session_decrypt() returns the attributes of the client's SAML session as
+// one string, in which each is NAME=value; nil without a session. The host
+// supplies them; see [SAMLReader].
+func httpSAMLSessionDecrypt(c call) int {
+	if r, ok := c.tx.(SAMLReader); ok {
+		if attributes, ok := r.SAMLAttributes(); ok {
+			c.allow(len(attributes))
+			return c.retString(attributes)
+		}
+	}
+	return c.ret(lua.LNil)
+}
+
+// oauth_get_claim(provider, claim) returns an array of the values of a claim
+// of the client's token, a string each; nil if there is no token or no such
+// claim. provider is a number: 0 is the first provider. The host supplies the
+// claims; see [ClaimReader].
+func httpOAuthGetClaim(c call) int {
+	provider, name := c.integer(1), c.name(2)
+	r, ok := c.tx.(ClaimReader)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	values, ok := r.Claim(provider, name)
+	if !ok {
+		return c.ret(lua.LNil)
+	}
+	t := c.L.CreateTable(len(values), 0)
+	for _, v := range values {
+		c.allow(len(v))
+		c.spend(2)
+		t.Append(lua.LString(v))
+	}
+	return c.ret(t)
 }

@@ -13,6 +13,7 @@ import (
 // The functions of avi.vs that limit rates.
 var rateEntries = []entry{
 	{name: "ratelimit.exceed", call: vsRatelimitExceed, events: rateEvents},
+	{name: "rate.limit.exceed", call: vsRatelimitExceed, events: rateEvents}, // as some pages of the reference spell it
 	{name: "rate_limit", call: vsRateLimit, events: rateEvents},
 }
 

@@ -1,7 +1,13 @@
 package datascript
 
 import (
+	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -13,6 +19,7 @@ var sslEntries = []entry{
 	{name: "protocol", call: sslProtocol},
 	{name: "server_name", call: sslServerName},
 	{name: "check_client_cert_validity", call: sslCheckClientCertValidity},
+	{name: "check_err_in_client_cert", call: sslCheckErrInClientCert},
 	{name: "get_tls_fingerprint", call: sslGetTLSFingerprint},
 }
 
@@ -66,17 +73,119 @@ func sslServerName(c call) int {
 }
 
 // check_client_cert_validity() returns 0 if the client presented no
-// certificate, 1 if it presented one that the handshake verified, and 2 if
-// one that was not verified.
+// certificate, 1 if it presented one that the handshake or the host verified,
+// and 2 if one that was not verified.
 func sslCheckClientCertValidity(c call) int {
 	t := c.tls()
 	switch {
 	case t == nil || len(t.PeerCertificates) == 0:
 		return c.retNumber(0)
-	case len(t.VerifiedChains) > 0:
+	case c.certificateFault(t) == nil:
 		return c.retNumber(1)
 	}
 	return c.retNumber(2)
+}
+
+// check_err_in_client_cert(code) returns the text of what
+// check_client_cert_validity returns: "no certificate" for 0, "ok" for 1, and
+// for 2 why the certificate of this connection was not verified, as OpenSSL
+// says it. For other codes it is OpenSSL's text for the verification error of
+// that number, up to 30, else "error" and the number.
+func sslCheckErrInClientCert(c call) int {
+	code := c.integer(1)
+	switch {
+	case code == 0:
+		return c.retString("no certificate")
+	case code == 1:
+		return c.retString("ok")
+	case code == 2:
+		t := c.tls()
+		if t == nil || len(t.PeerCertificates) == 0 {
+			return c.retString("no certificate")
+		}
+		return c.retString(certificateFaultText(t.PeerCertificates[0], c.certificateFault(t)))
+	case code > 2 && code < len(certificateFaults):
+		return c.retString(certificateFaults[code])
+	}
+	return c.retString("error " + strconv.Itoa(code))
+}
+
+// errUnverified says that nobody has looked at a certificate.
+var errUnverified = errors.New("certificate not verified")
+
+// certificateFault returns why the client's certificate, which there is, is
+// not verified; nil if it is.
+func (c call) certificateFault(t *tls.ConnectionState) error {
+	if len(t.VerifiedChains) > 0 {
+		return nil
+	}
+	if v, ok := c.tx.(CertificateVerifier); ok {
+		return v.VerifyCertificate()
+	}
+	return errUnverified
+}
+
+// certificateFaults are OpenSSL's texts for the errors of verification.
+var certificateFaults = [...]string{
+	3:  "unable to get certificate CRL",
+	4:  "unable to decrypt certificate's signature",
+	5:  "unable to decrypt CRL's signature",
+	6:  "unable to decode issuer public key",
+	7:  "certificate signature failure",
+	8:  "CRL signature failure",
+	9:  "certificate is not yet valid",
+	10: "certificate has expired",
+	11: "CRL is not yet valid",
+	12: "CRL has expired",
+	13: "format error in certificate's notBefore field",
+	14: "format error in certificate's notAfter field",
+	15: "format error in CRL's lastUpdate field",
+	16: "format error in CRL's nextUpdate field",
+	17: "out of memory",
+	18: "self-signed certificate",
+	19: "self-signed certificate in certificate chain",
+	20: "unable to get local issuer certificate",
+	21: "unable to verify the first certificate",
+	22: "certificate chain too long",
+	23: "certificate revoked",
+	24: "issuer certificate doesn't have a public key",
+	25: "path length constraint exceeded",
+	26: "unsuitable certificate purpose",
+	27: "certificate not trusted",
+	28: "certificate rejected",
+	29: "subject issuer mismatch",
+	30: "authority and subject key identifier mismatch",
+}
+
+// certificateFaultText puts an error of verification into OpenSSL's words. Of
+// a certificate that nobody has verified it knows what the certificate itself
+// tells.
+func certificateFaultText(cert *x509.Certificate, err error) string {
+	if err == nil {
+		return "ok"
+	}
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	switch now := time.Now(); {
+	case errors.As(err, &invalid) && invalid.Reason == x509.TooManyIntermediates:
+		return certificateFaults[22]
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return certificateFaults[26]
+	case errors.As(err, &invalid) && invalid.Reason != x509.Expired:
+		return "certificate verify failed"
+	case now.Before(cert.NotBefore):
+		return certificateFaults[9]
+	case now.After(cert.NotAfter), errors.As(err, &invalid):
+		return certificateFaults[10]
+	case bytes.Equal(cert.RawSubject, cert.RawIssuer):
+		return certificateFaults[18]
+	case errors.As(err, &unknown) && strings.Contains(err.Error(), "possibly because of"):
+		// There is an authority of that name, and it has not signed this.
+		return certificateFaults[7]
+	case errors.As(err, &unknown):
+		return certificateFaults[20]
+	}
+	return "certificate verify failed"
 }
 
 // client_cert([field, ...]) returns fields of the client's certificate, one

@@ -113,6 +113,8 @@ func TestAbilitiesMissing(t *testing.T) {
 		{HTTPReqData, `avi.http.get_req_body()`, "nil"},
 		{HTTPRespData, `avi.http.get_response_body(1)`, "nil"},
 		{HTTPReq, `avi.ssl.get_tls_fingerprint("ja3")`, "nil"},
+		{HTTPReq, `avi.http.saml_session_decrypt()`, "nil"},
+		{HTTPReq, `avi.http.oauth_get_claim(0, "sub")`, "nil"},
 		{HTTPReq, `avi.vs.se_count()`, "1"},
 	} {
 		x := newExchange()

@@ -49,7 +49,7 @@ const (
 	// source may nest, but not the length of chains such as a+a+a…, which
 	// make deep trees, too, and take the VM's compiler quadratic time.
 	maxDepth = 1000
-	maxPath  = 4 // parts of the longest predefined name
+	maxPath  = 5 // parts of the longest predefined name
 )
 
 // globals are the global variables of a script.

@@ -16,7 +16,8 @@ import (
 // A Transaction may have further abilities: see [UserKeeper],
 // [EncryptionReporter], [RequestIdentifier], [ServerTimer], [RequestBufferer],
 // [ResponseBufferer], [FailureReporter], [Tunneler], [Fingerprinter],
-// [HashKeyer] and [PersistenceTeller].
+// [CertificateVerifier], [SAMLReader], [ClaimReader], [HashKeyer] and
+// [PersistenceTeller].
 type Transaction interface {
 	// Client is the address of the client, resolved and unmapped.
 	Client() netip.AddrPort

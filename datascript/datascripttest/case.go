@@ -453,6 +453,15 @@ func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encr
 			st.connection.fingerprints = map[string]string{}
 		}
 		st.connection.fingerprints[words[1]] = words[2]
+	case words[0] == "saml" && len(words) == 2:
+		st.connection.attributes = words[1]
+	case words[0] == "claim" && len(words) > 3:
+		var claim Claim
+		if claim.Provider, err = strconv.Atoi(words[1]); err != nil {
+			return err
+		}
+		claim.Name, claim.Values = words[2], words[3:]
+		st.connection.claims = append(st.connection.claims, claim)
 	case (words[0] == "down" || words[0] == "up") && len(words) == 3:
 		server, _, err := c.service.Pools.find(words[1], words[2], 0)
 		if err == nil && server == nil {
@@ -464,7 +473,7 @@ func (c *testCase) before(st *step, words []string, client *netip.AddrPort, encr
 		st.servers = append(st.servers, serverChange{server, words[0] == "down"})
 	default:
 		return errors.New("want: # client ADDRESS:PORT, # after DURATION, # tls [NAME VALUE …], # request-id ID, # no-tunnel, " +
-			"# fingerprint KIND VALUE, # down POOL SERVER, or # up POOL SERVER")
+			"# fingerprint KIND VALUE, # saml ATTRIBUTES, # claim PROVIDER NAME VALUE…, # down POOL SERVER, or # up POOL SERVER")
 	}
 	return err
 }

@@ -71,7 +71,7 @@
 //   - request: HTTP/1.1 requests. What follows the empty line below a header is the body, up to the next request and without
 //     the empty lines at its end; its length need not be given. Before a request may stand "# client ADDRESS:PORT", which holds for those that
 //     follow too; "# after DURATION", which moves the clock; "# tls [version 1.3] [cipher NAME] [server-name HOST] [client-cert verified|unverified]", for a request that came
-//     encrypted; "# request-id ID", "# no-tunnel" and "# fingerprint KIND VALUE", see [Transaction]; and "# down POOL SERVER" or "# up POOL SERVER".
+//     encrypted; "# request-id ID", "# no-tunnel", "# fingerprint KIND VALUE", "# saml ATTRIBUTES" and "# claim PROVIDER NAME VALUE…", see [Transaction]; and "# down POOL SERVER" or "# up POOL SERVER".
 //   - response: what the servers answer: one response for all requests, or one for each. "# fails [STATUS]" stands for a server that
 //     gives no valid response, for a reason that the status tells. Without this section the answer is a bare 200.
 //

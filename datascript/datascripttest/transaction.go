@@ -20,6 +20,8 @@ var (
 	_ datascript.FailureReporter   = (*Transaction)(nil)
 	_ datascript.Tunneler          = (*Transaction)(nil)
 	_ datascript.Fingerprinter     = (*Transaction)(nil)
+	_ datascript.SAMLReader        = (*Transaction)(nil)
+	_ datascript.ClaimReader       = (*Transaction)(nil)
 	_ datascript.HashKeyer         = (*Transaction)(nil)
 	_ datascript.PersistenceTeller = (*Transaction)(nil)
 )
@@ -62,6 +64,10 @@ type Transaction struct {
 	NoTunnel bool
 	// Fingerprints are the fingerprints of the client's TLS implementation, by kind.
 	Fingerprints map[string]string
+	// Attributes are those of the client's SAML session, in which each is NAME=value; empty means that there is no session.
+	Attributes string
+	// Claims are those of the client's tokens.
+	Claims []Claim
 
 	// Out is the request with the scripts' changes, a copy of In; nil as long as no script asked for one to change.
 	Out *http.Request
@@ -87,6 +93,13 @@ type Transaction struct {
 	Persistence string
 
 	vars datascript.Vars
+}
+
+// A Claim is a claim of a client's token.
+type Claim struct {
+	Provider int // of OAuth, counted from 0
+	Name     string
+	Values   []string
 }
 
 // A Selection is a script's choice of a pool and perhaps a server, as told to [datascript.Transaction].SelectPool.
@@ -257,6 +270,21 @@ func (tx *Transaction) Tunnel() { tx.Tunneled = true }
 func (tx *Transaction) TLSFingerprint(kind string) (fingerprint string, ok bool) {
 	fingerprint, ok = tx.Fingerprints[kind]
 	return fingerprint, ok
+}
+
+// SAMLAttributes returns Attributes.
+func (tx *Transaction) SAMLAttributes() (attributes string, ok bool) {
+	return tx.Attributes, tx.Attributes != ""
+}
+
+// Claim returns the values of the first of Claims with that provider and name.
+func (tx *Transaction) Claim(provider int, name string) (values []string, ok bool) {
+	for _, c := range tx.Claims {
+		if c.Provider == provider && c.Name == name {
+			return c.Values, true
+		}
+	}
+	return nil, false
 }
 
 // SetHashKey sets HashKey.

@@ -109,6 +109,8 @@ type connection struct {
 	id           string
 	noTunnel     bool
 	fingerprints map[string]string
+	attributes   string
+	claims       []Claim
 	failure      int // why there will be no response; zero for the default
 }
 
@@ -134,6 +136,7 @@ func (vs *VirtualService) do(r *http.Request, c connection) (*Result, error) {
 		tx: Transaction{
 			In: r, LocalAddr: vs.Local,
 			ID: c.id, NoTunnel: c.noTunnel, Fingerprints: c.fingerprints, Failure: c.failure,
+			Attributes: c.attributes, Claims: c.claims,
 		},
 	}
 	defer e.tx.vars.Reset()

@@ -1,0 +1,65 @@
+package limpet
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"sync"
+)
+
+// With tls.RequestClientCert, a server asks for a certificate and verifies
+// none: scripts decide what becomes of a client with a bad one. So that they
+// can tell a good one, it is verified here, as the handshake of a stricter
+// server would.
+
+// errNotVerified says that a server has nothing to verify certificates with.
+var errNotVerified = errors.New("the client's certificate was not verified")
+
+// verified is the result of verifying the certificate of a connection, once.
+type verified struct {
+	once sync.Once
+	err  error
+}
+
+// VerifyCertificate returns nil if the client has presented a certificate that
+// is good: the handshake has verified it, or it is one for client
+// authentication by an authority of the ClientCAs of [http.Server].TLSConfig,
+// where ClientAuth is [tls.RequestClientCert]. Else it returns the reason, such
+// as an error of crypto/x509. The result holds for the connection, if our
+// listener has accepted it.
+func (tx *Transaction) VerifyCertificate() error {
+	t := tx.r.TLS
+	if t == nil || len(t.PeerCertificates) == 0 {
+		return errNotVerified
+	}
+	if len(t.VerifiedChains) > 0 {
+		return nil
+	}
+	v := &tx.certificate
+	if tx.conn != nil {
+		v = &tx.conn.certificate
+	}
+	v.once.Do(func() {
+		srv, _ := tx.r.Context().Value(http.ServerContextKey).(*http.Server)
+		v.err = verify(srv, t.PeerCertificates)
+	})
+	return v.err
+}
+
+func verify(srv *http.Server, chain []*x509.Certificate) error {
+	if srv == nil || srv.TLSConfig == nil || srv.TLSConfig.ClientCAs == nil || srv.TLSConfig.ClientAuth != tls.RequestClientCert {
+		return errNotVerified
+	}
+	o := x509.VerifyOptions{
+		Roots: srv.TLSConfig.ClientCAs, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if now := srv.TLSConfig.Time; now != nil {
+		o.CurrentTime = now()
+	}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(o)
+	return err
+}
