@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/prioritylabel"
 )
 
 // Limits of a group's configuration.
@@ -28,6 +31,15 @@ type GroupConfig struct {
 	// MinServers is how many servers must be up in the pools of a priority for it to be used. When no priority has as
 	// many, the highest one that has any is used. 0 means 1.
 	MinServers int
+	// ImplicitLabels lets labels be hosts with paths, such as "shop.example/cart", each of which stands for all below it.
+	// When no member has the label that is asked for, such as the host and the path of a request, the one applies that
+	// is its longest prefix: with the same host, without regard to case and port, and a path that ends at a slash or
+	// where the other one ends. "shop.example" and "shop.example/" stand for all paths of the host. Two labels for the same
+	// host and path are a fault.
+	ImplicitLabels bool
+	// FallbackLabel is the label that is taken when no member has the one that is asked for; a member must have it.
+	// Empty means that such a label is an error.
+	FallbackLabel string
 	// StayDown keeps a priority out of use that a request had to leave for a lower one because too few of its servers were
 	// up, even when they come back, until Reinstate is called: for servers whose data must be looked after first. Its bound
 	// clients leave it as well. The lowest priority is never left. A priority whose servers are only full is not meant.
@@ -67,6 +79,7 @@ type Group struct {
 	stay    bool
 	levels  []*level            // highest priority first
 	labels  map[string][]*level // by label, the pools that have it
+	find    prioritylabel.Rules // what other labels mean
 }
 
 // level are members with the same priority.
@@ -86,6 +99,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	g := &Group{
 		name: cfg.Name, min: max(cfg.MinServers, 1), fail: cfg.FailAction.withDefaults(), stay: cfg.StayDown,
 		members: slices.Clone(cfg.Members), labels: make(map[string][]*level),
+		find: prioritylabel.Rules{Implicit: cfg.ImplicitLabels, Fallback: cfg.FallbackLabel},
 	}
 	if g.name == "" {
 		faults.add("name", "must not be empty")
@@ -96,6 +110,16 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	g.fail.validate("fail_action", &faults)
 	if n := len(g.members); n == 0 || n > MaxMembers {
 		faults.add("members", "%d pools, want 1 to %d", n, MaxMembers)
+	}
+	labels := make([]string, len(g.members))
+	for i, m := range g.members {
+		labels[i] = m.label()
+	}
+	if err := g.find.Check(labels); err != nil {
+		faults.add("members", "%v", err)
+	}
+	if l := cfg.FallbackLabel; l != "" && !slices.Contains(labels, l) {
+		faults.add("fallback_label", "no member has the label %q", l)
 	}
 	seen := make(map[*Pool]int, len(g.members))
 	for i, m := range g.members {
@@ -205,17 +229,21 @@ func (g *Group) Lookup(server string, port uint16) (s *Server, shared, ok bool) 
 // is up and not full, or fewer servers up than its MinServersUp. Within the priority, pools are chosen by ratio. The
 // share of a pool that cannot serve is spread over the others equally, not by ratio.
 //
-// With a label, only the pools with that label count; errors match ErrUnknownLabel if there is none. When no pool can
+// With a label, only the pools with that label count, or with the one that GroupConfig.ImplicitLabels and FallbackLabel put
+// in its place; errors match ErrUnknownLabel if there is none. When no pool can
 // serve the error matches ErrNoServer, and ErrFull too if that is because all that are up are full.
 func (g *Group) Select(label string, h Hint) (*Pool, error) { return g.choose(label, &h, nil) }
 
 // choose is Select among the pools that are not spent.
 func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
+	asked := label
+	label, ok := g.resolve(label)
+	if !ok {
+		return nil, fmt.Errorf("pool group %q: %w: %q", g.name, ErrUnknownLabel, asked)
+	}
 	levels := g.levels
 	if label != "" {
-		if levels = g.labels[label]; levels == nil {
-			return nil, fmt.Errorf("pool group %q: %w: %q", g.name, ErrUnknownLabel, label)
-		}
+		levels = g.labels[label]
 	}
 	if p := boundPool(levels, h, spent); p != nil {
 		return p, nil
@@ -240,6 +268,14 @@ func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 		return nil, fmt.Errorf("pool group %q: %w", g.name, ErrFull)
 	}
 	return nil, fmt.Errorf("pool group %q: %w", g.name, ErrNoServer)
+}
+
+// resolve returns the label that a member has for the one that is asked for. An empty one stays empty.
+func (g *Group) resolve(asked string) (label string, ok bool) {
+	if _, ok := g.labels[asked]; ok || asked == "" {
+		return asked, true
+	}
+	return g.find.Find(maps.Keys(g.labels), asked)
 }
 
 // boundPool returns the pool of the server that h wants, nil if there is none that can serve and is not spent.
@@ -336,6 +372,10 @@ func (g *Group) full(label string) bool {
 
 // queueing returns the first pool that has servers up and a queue to wait for them, nil if there is none.
 func (g *Group) queueing(label string) *Pool {
+	label, ok := g.resolve(label)
+	if !ok {
+		return nil
+	}
 	for _, l := range g.levels {
 		for _, m := range l.members {
 			snap := m.Pool.refresh()

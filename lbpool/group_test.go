@@ -234,6 +234,64 @@ func TestGroupLabels(t *testing.T) {
 	}
 }
 
+// A group whose members are labelled with hosts and paths knew no label of a
+// request.
+func TestGroupImplicitLabels(t *testing.T) {
+	root, foo := named(t, "root", 1, 1), named(t, "foo", 2, 1)
+	members := []Member{{Pool: root, Ratio: 1, Priority: 2, Label: "a.example/"}, {Pool: foo, Ratio: 1, Priority: 1, Label: "a.example/foo"}}
+	implicit := GroupConfig{Members: members, ImplicitLabels: true}
+	fallback := GroupConfig{Members: members, ImplicitLabels: true, FallbackLabel: "a.example/"}
+	for _, test := range []struct {
+		name  string
+		cfg   GroupConfig
+		label string
+		want  *Pool
+	}{
+		{"below", implicit, "a.example/foo/bar", foo},
+		{"another segment", implicit, "a.example/foobar", root},
+		{"unknown host", implicit, "b.example/x", nil},
+		{"no label", implicit, "", root},
+		{"fallback", fallback, "b.example/x", root},
+		{"below, with a fallback", fallback, "a.example/foo/bar", foo},
+		{"neither", GroupConfig{Members: members}, "a.example/foo/bar", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := mustGroup(t, test.cfg)
+			p, err := g.Select(test.label, Hint{})
+			if test.want != nil && (err != nil || p != test.want) {
+				t.Errorf("%v, %v", p, err)
+			}
+			if want := fmt.Sprintf("pool group %q: unknown priority label: %q", "group", test.label); test.want == nil && (!errors.Is(err, ErrUnknownLabel) || err.Error() != want) {
+				t.Errorf("error %v, want %s", err, want)
+			}
+		})
+	}
+	// The rules hold for later choices of the same request, too.
+	g := mustGroup(t, fallback)
+	if p, err := g.choose("a.example/foo/bar", &Hint{}, []*Pool{foo}); !errors.Is(err, ErrNoServer) && !errors.Is(err, ErrFull) {
+		t.Errorf("another label took over: %v, %v", p, err)
+	}
+	queue := mustPool(t, Config{Name: "queue", Queue: Queue{Length: 1}, Servers: []ServerConfig{{Address: "10.9.0.1"}}})
+	g = mustGroup(t, GroupConfig{Members: []Member{{Pool: queue, Ratio: 1, Label: "q.example"}}, ImplicitLabels: true})
+	if p := g.queueing("q.example/x"); p != queue {
+		t.Errorf("waits in %v", p)
+	}
+	if p := g.queueing("other.example/x"); p != nil {
+		t.Errorf("waits in %v", p)
+	}
+}
+
+func TestGroupLabelFaults(t *testing.T) {
+	a, b := named(t, "a", 1, 1), named(t, "b", 2, 1)
+	members := []Member{{Pool: a, Label: "a.example"}, {Pool: b, Label: "A.EXAMPLE/"}}
+	_, err := NewGroup(GroupConfig{Name: "g", Members: members, ImplicitLabels: true, FallbackLabel: "none"})
+	for _, want := range []string{`fallback_label: no member has the label "none"`, `members: labels "a.example" and "A.EXAMPLE/" are for the same host and path`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v has no word of %s", err, want)
+		}
+	}
+}
+
 // TestGroupSharesAreExact checks the order of turns: exact over a round, and never far from it.
 func TestGroupSharesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -295,8 +295,16 @@ func (c *testCase) parsePools(s *section) error {
 				g.Members = append(g.Members, PoolMember{Pool: words[i], Label: words[i+1]})
 			}
 			c.service.PoolGroups = append(c.service.PoolGroups, g)
+		case (words[0] == "implicit-labels" && len(words) == 1 || words[0] == "fallback-label" && len(words) == 2) && len(c.service.PoolGroups) > 0:
+			g := &c.service.PoolGroups[len(c.service.PoolGroups)-1]
+			if len(words) == 1 {
+				g.ImplicitLabels = true
+			} else {
+				g.FallbackLabel = words[1]
+			}
 		default:
-			return errors.New("want: pool NAME [ALGORITHM], server ADDRESS:PORT [NAME] [down], or group NAME [POOL LABEL …]")
+			return errors.New("want: pool NAME [ALGORITHM], server ADDRESS:PORT [NAME] [down], group NAME [POOL LABEL …], " +
+				"or, below a group, implicit-labels or fallback-label LABEL")
 		}
 		return nil
 	})

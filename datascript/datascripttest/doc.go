@@ -59,7 +59,8 @@
 //     name is that of the case's file without ".txtar". If there are several scripts, each has a directory that gives its place and its name, such as
 //     "1-Stop Bots/http_req.lua".
 //   - pools: lines "pool NAME [first-up|round-robin]", each followed by lines "server ADDRESS:PORT [NAME] [down]". The first
-//     pool is the default. Pool groups are lines "group NAME [POOL LABEL …]".
+//     pool is the default. Pool groups are lines "group NAME [POOL LABEL …]", each perhaps followed by "implicit-labels"
+//     and "fallback-label LABEL"; see [PoolGroup].
 //   - tables: persistence entries, "[TABLE] KEY VALUE LIFETIME", the lifetime as in Go: 300s.
 //   - ipgroups: lines "group NAME [ADDRESS or PREFIX …]".
 //   - stringgroups: lines "list NAME [STRING …]" and "map NAME [KEY VALUE …]".

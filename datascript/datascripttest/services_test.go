@@ -48,8 +48,8 @@ func TestPoolGroupsChoose(t *testing.T) {
 	for _, c := range []struct{ group, label, want, err string }{
 		{"g", "", "a", ""},
 		{"g", "y", "b", ""},
-		{"g", "z", "", `pool group "g" has no label "z"`},
-		{"empty", "", "", `pool group "empty" has no label ""`},
+		{"g", "z", "", `pool group "g": unknown priority label: "z"`},
+		{"empty", "", "", `pool group "empty": no pool`},
 		{"none", "", "", `pool group "none" not found`},
 	} {
 		got, err := groups.Choose(c.group, c.label)
