@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
 )
 
 // A thousand requests at a time run a script that takes all the memory it can
@@ -135,7 +136,7 @@ func healthUnderBombs(t *testing.T) (p99 time.Duration) {
 func serveBombs(t *testing.T) {
 	debug.SetMemoryLimit(1 << 30)
 	bomb := onRequest(t, "bomb", `local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(500000) .. i end`)
-	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{bomb}})
+	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{bomb}, Limits: datascript.Limits{Waiting: 200}})
 	mux := http.NewServeMux()
 	mux.Handle("/bomb", vs.Wrap(http.NotFoundHandler()))
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })

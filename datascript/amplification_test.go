@@ -290,9 +290,7 @@ func TestAmplification(t *testing.T) {
 				t.Fatal(err)
 			}
 			err, _ = m.state.exec(m, s, s.chunks[ev], ev, m)
-			if !m.state.run.away {
-				e.gate.leave()
-			}
+			m.state.run.leave()
 			switch {
 			case m.begun:
 				m.end()

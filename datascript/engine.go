@@ -135,9 +135,7 @@ func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) e
 		e.created.Add(1)
 	}
 	err, healthy := st.exec(ctx, s, s.chunks[ev], ev, tx)
-	if !st.run.away {
-		e.gate.leave()
-	}
+	st.run.leave()
 	e.runs.Add(1)
 	if err != nil {
 		e.failures.Add(1)

@@ -276,6 +276,9 @@ func TestHostPanic(t *testing.T) {
 	if !errors.As(err, &pe) || pe.Function != "avi.vs.table_lookup" || pe.Value != "secret of the host" || !strings.Contains(string(pe.Stack), "fakeTables") {
 		t.Errorf("error %v, want a PanicError with the stack", err)
 	}
+	if n := e.gate.scripts.Load() | e.gate.held.Load(); n != 0 {
+		t.Errorf("%x left in the gate", n)
+	}
 	if strings.Contains(err.Error(), "secret") || len(x.logs) != 0 {
 		t.Errorf("the script, or its message, saw the panic: %v, %v", err, x.logs)
 	}

@@ -73,6 +73,13 @@ func (g *gate) comeBack(ctx context.Context, bytes int64) error {
 	return err
 }
 
+// giveUp ends what goOut began for a script that does not come back.
+func (g *gate) giveUp(bytes int64) {
+	g.scripts.Add(-oneOutside)
+	g.release(bytes)
+	g.next()
+}
+
 // hold counts bytes as held, if there is room for them.
 func (g *gate) hold(bytes int64) bool {
 	if g.held.Add(bytes)+g.outside() > g.room() {

@@ -48,7 +48,7 @@ type run struct {
 	since    int // and what it had made then
 
 	// The time in which the host is asked; see outside.
-	away    bool // and has no place among those that run
+	place   placeInGate
 	calls   int
 	timed   bool
 	left    time.Time
@@ -346,7 +346,7 @@ func (c call) outside() func() {
 		r.halt(ErrBusy)
 		c.check()
 	}
-	r.away = true
+	r.place = placeOutside
 	return r.state.resume
 }
 
@@ -358,12 +358,32 @@ func (r *run) back() {
 			r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
 		}
 	}
-	err := r.engine.gate.comeBack(r.ctx, r.outHeld)
-	if r.away = err != nil; r.away {
+	r.place = placeInside
+	if err := r.engine.gate.comeBack(r.ctx, r.outHeld); err != nil {
+		r.place = placeNone
 		r.halt(err)
 	}
 	if !r.looked.IsZero() {
 		r.looked = time.Now()
+	}
+}
+
+// A placeInGate is what a run has to give back when it ends.
+type placeInGate uint8
+
+const (
+	placeInside  placeInGate = iota // a place among those that run
+	placeOutside                    // the host was asked, and has panicked
+	placeNone                       // it waited for a place until the timeout
+)
+
+// leave gives back the place.
+func (r *run) leave() {
+	switch g := &r.engine.gate; r.place {
+	case placeInside:
+		g.leave()
+	case placeOutside:
+		g.giveUp(r.outHeld)
 	}
 }
 
