@@ -377,6 +377,7 @@ func (c call) caught(v lua.LValue) int {
 const (
 	tryWork   = 50
 	catchWork = 1000
+	depthWork = 30 // for each call that the error ends, about
 )
 
 // try calls the function below the arguments on the stack. It returns the
@@ -411,7 +412,7 @@ func noteCaught(L *lua.LState) int {
 	r := L.Context().(*run)
 	c := r.catcher
 	c.noted = true
-	r.tick -= catchWork
+	r.tick -= catchWork + depthWork*(*r.frame).Idx
 	keepHandler(L)
 	v := r.explain(L)
 	release(c.captured)
