@@ -81,7 +81,10 @@ func (r *run) weigh(f *vmFrame, inst uint32) {
 		x, ok := f.rk(regs, argB(inst)).(lua.LString)
 		if ok && len(x) > longName {
 			if y, ok := f.rk(regs, argC(inst)).(lua.LString); ok {
-				r.tick -= min(len(x), len(y)) >> 7
+				n := min(len(x), len(y))
+				if r.tick -= n >> 7; op != lua.OP_EQ {
+					r.tick -= n >> 4 // byte by byte
+				}
 			}
 		}
 	case lua.OP_CALL, lua.OP_TAILCALL:
