@@ -18,8 +18,10 @@ import (
 // that a server issues is bound when the server answers.
 type binding struct {
 	target *target
-	// profiled means that the target's profile was asked.
+	// profiled means that the target's profile was asked, and found is what it
+	// has found.
 	profiled bool
+	found    Persistence
 	// text is the server that the client is bound to, as the profile keeps it;
 	// "" if it is not bound.
 	text string
@@ -60,16 +62,15 @@ func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 	switch {
 	case errors.Is(err, persistence.ErrNoKey):
 		b.claims = false
-		tx.looked = max(tx.looked, PersistenceNoKey)
+		b.found = PersistenceNoKey
 		return server, nil
 	case errors.Is(err, persistence.ErrInvalidCookie):
-		tx.looked = max(tx.looked, PersistenceInvalid)
+		b.found = PersistenceInvalid
 		return server, nil
 	case err != nil:
 		tx.record.Error = err // and the client is as one that is not known
 	}
-	tx.lookedUp(text != "", remaining)
-	if text == "" {
+	if b.found = foundBy(text != "", remaining); text == "" {
 		return server, nil
 	}
 	if b.server, member = t.lookup(text); b.server == nil {
@@ -238,16 +239,22 @@ func (tx *Transaction) serverValue(s *lbpool.Server, like string) string {
 	return bare
 }
 
-// lookedUp notes how a look-up of a persistence entry ended.
+// lookedUp notes how a script's look-up of a persistence entry ended.
 func (tx *Transaction) lookedUp(found bool, remaining time.Duration) {
-	result := PersistenceMiss
+	if tx.binding.target == nil { // else the server is settled
+		tx.looked = max(tx.looked, foundBy(found, remaining)) // a transaction may look up several keys
+	}
+}
+
+// foundBy says how a look-up ended.
+func foundBy(found bool, remaining time.Duration) Persistence {
 	switch {
 	case found:
-		result = PersistenceHit
+		return PersistenceHit
 	case remaining < 0:
-		result = PersistenceExpired
+		return PersistenceExpired
 	}
-	tx.looked = max(tx.looked, result) // a transaction may look up several keys
+	return PersistenceMiss
 }
 
 // repinned reports whether another server took the place of the one that an
@@ -258,7 +265,7 @@ func (tx *Transaction) repinned() bool {
 
 // persistence says what came of the client's binding, as far as it is known.
 func (tx *Transaction) persistence() Persistence {
-	b := &tx.binding
+	found := tx.lookup()
 	switch {
 	case tx.selected.gone:
 		return RepinGone
@@ -266,8 +273,24 @@ func (tx *Transaction) persistence() Persistence {
 		return repins[tx.route.Unmet]
 	case tx.route.Shared:
 		return PersistenceAmbiguous
-	case b.joined && tx.looked < PersistenceHit:
+	case tx.binding.joined && found < PersistenceHit:
 		return PersistenceJoined
+	}
+	return found
+}
+
+// lookup says how the look-up ended that the choice of the server rests on: that
+// of the profile, or those of scripts. A script may look up what has nothing to
+// do with servers; a hit counts if it has selected one.
+func (tx *Transaction) lookup() Persistence {
+	b := &tx.binding
+	switch {
+	case b.profiled:
+		return b.found
+	case b.target == nil:
+		return tx.looked
+	case tx.pinnedServer, tx.looked == PersistenceHit && !tx.selected.addr.IsValid() && tx.selected.key == "":
+		return PersistenceNone
 	}
 	return tx.looked
 }
@@ -283,12 +306,16 @@ func (tx *Transaction) concludeBinding() {
 	r, b := &tx.record, &tx.binding
 	r.Persistence, r.Joined = tx.persistence(), b.joined
 	switch {
-	case tx.looked != PersistenceHit:
+	case tx.lookup() != PersistenceHit:
 	case b.profiled:
 		r.BindingSource = b.source
 	default:
 		r.BindingSource = persistence.FromScript
 	}
+	if bound := tx.route.Hint.Server; tx.lookup() == PersistenceHit && (tx.route.Server == nil || tx.route.Server.Addr() != bound) && bound.Port() != 0 {
+		r.Bound = bound
+	}
+	r.GivenUp = tx.route.GivenUp
 	if r.Persistence == PersistenceHit && tx.route.Tried > 0 && !tx.answered {
 		r.Persistence = PersistenceNone
 	}

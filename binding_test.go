@@ -670,3 +670,94 @@ func (s notingSessions) Lookup(ctx context.Context, table, key string, extend ti
 	persistence.NoteSource(ctx, persistence.FromNear)
 	return s.Store.Lookup(ctx, table, key, extend)
 }
+
+// A rule that names the pool used to undo what a script had selected in that
+// pool, and the record said hit.
+func TestScriptSelectsInPoolOfRule(t *testing.T) {
+	const script = `-- HTTP_REQ
+avi.pool.select("web", avi.vs.table_lookup(avi.vs.client_ip(), 0))
+-- HTTP_RESP
+avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)`
+	for _, test := range []struct {
+		name   string
+		action policy.SwitchPool
+		want   [3]limpet.Persistence
+		sticks bool
+	}{
+		{"the same pool", policy.SwitchPool{Name: "web"}, [3]limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceHit, limpet.PersistenceHit}, true},
+		{"another pool", policy.SwitchPool{Name: "api"}, [3]limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceNone, limpet.PersistenceNone}, false},
+		{"a server", policy.SwitchPool{Name: "web", Server: netip.MustParseAddrPort("10.0.0.2:80")}, [3]limpet.Persistence{}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			recs := newRecords()
+			vs := newVirtualService(t, limpet.Config{
+				Pools: []*lbpool.Pool{
+					newPool(t, lbpool.Config{Name: "web", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()}),
+					newPool(t, lbpool.Config{Name: "api", Servers: threeServers(1), Algorithm: lbpool.RoundRobin()}),
+				},
+				Transport: answering(ok), OnComplete: recs.add, Scripts: []limpet.Script{compile(t, "stick", script)},
+				HTTPRequest: []policy.RequestRule{{Name: "all", Action: policy.Modify{Pool: test.action}}},
+			})
+			first := netip.AddrPort{}
+			for i, want := range test.want {
+				r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/")
+				if i == 0 {
+					first = r.Server
+				}
+				if r.Pool != test.action.Name || r.Persistence != want || (r.Server == first) != (i == 0 || test.sticks) {
+					t.Errorf("request %d: %v in %s after %v: %v, want %v", i, r.Server, r.Pool, first, r.Persistence, want)
+				}
+			}
+		})
+	}
+}
+
+// Scripts look tables up for many reasons. A hit used to be said of the binding
+// whatever the entry was for.
+func TestForeignLookup(t *testing.T) {
+	for name, profile := range map[string]limpet.PersistenceProfile{"profile": httpCookie(t, persistence.HTTPCookieConfig{}), "none": nil} {
+		recs := newRecords()
+		vs := newVirtualService(t, limpet.Config{
+			Pools: []*lbpool.Pool{newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})}, Transport: answering(ok), OnComplete: recs.add, Persistence: profile,
+			Scripts: []limpet.Script{onRequest(t, "seen", `avi.vs.table_lookup("seen", "k", 0) avi.vs.table_insert("seen", "k", "yes", 300)`)},
+		})
+		for i := range 3 {
+			want := limpet.PersistenceMiss
+			if profile == nil && i > 0 {
+				want = limpet.PersistenceNone
+			}
+			if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Persistence != want || r.BindingSource != "" {
+				t.Errorf("%s, request %d: %v from %q, want %v", name, i, r.Persistence, r.BindingSource, want)
+			}
+		}
+	}
+}
+
+// A record tells where a client came from, and why its server was given up.
+func TestRecordOfMove(t *testing.T) {
+	recs := newRecords()
+	dead := ""
+	vs := newVirtualService(t, limpet.Config{
+		Pools:       []*lbpool.Pool{newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()})},
+		Persistence: clientIP(t, persistence.ClientIPConfig{}), OnComplete: recs.add,
+		Transport: answering(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == dead {
+				return nil, fmt.Errorf("%w: refused", lbpool.ErrConnect)
+			}
+			return ok(r)
+		}),
+	})
+	b := newBrowser(t, "192.0.2.1:1")
+	first := b.ask(t, vs, recs, "/")
+	if first.Bound.IsValid() || first.GivenUp != nil {
+		t.Errorf("bound to %v, given up: %v", first.Bound, first.GivenUp)
+	}
+	dead = first.Server.String()
+	moved := b.ask(t, vs, recs, "/")
+	if moved.Bound != first.Server || moved.Server == first.Server || moved.Tried != 2 || moved.GivenUp == nil || !strings.Contains(moved.GivenUp.Error(), dead) {
+		t.Errorf("bound to %v, server %v, %d tried, given up: %v", moved.Bound, moved.Server, moved.Tried, moved.GivenUp)
+	}
+	if again := b.ask(t, vs, recs, "/"); again.Bound.IsValid() || again.GivenUp != nil || again.Server != moved.Server {
+		t.Errorf("then: bound to %v, server %v, given up: %v", again.Bound, again.Server, again.GivenUp)
+	}
+}

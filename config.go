@@ -281,9 +281,6 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	s.compileScripts(vs, fault)
 
 	s.compileEdge(vs.current.Load(), fault)
-	if len(faults) == 0 {
-		s.tellTargets(fault)
-	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("limpet: invalid configuration: %w", errors.Join(faults...))
 	}

@@ -227,6 +227,14 @@ func (r *Record) attrs(suppressed int64) []slog.Attr {
 		attrs = append(attrs, slog.Int("server_status", r.ServerStatus))
 	}
 	text("persistence", r.Persistence.String())
+	text("binding_source", string(r.BindingSource))
+	text("bound", addrText(r.Bound))
+	if r.Tried > 1 {
+		attrs = append(attrs, slog.Int("tried", r.Tried))
+	}
+	if r.GivenUp != nil {
+		text("given_up", r.GivenUp.Error())
+	}
 	text("network_rule", r.NetworkRule)
 	text("connection_limit", r.ConnectionLimit)
 	text("security_rule", r.SecurityRule)

@@ -91,7 +91,7 @@ func httpRequest(tx *Transaction) {
 	v := tx.s.request.Evaluate(tx)
 	tx.record.RequestRule = v.Rule
 	tx.noteVerdict(v)
-	tx.pinned = tx.selected.pool != ""
+	tx.pinned, tx.pinnedServer = tx.selected.pool != "", tx.selected.addr.IsValid()
 }
 
 func httpResponse(tx *Transaction) {

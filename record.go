@@ -83,6 +83,12 @@ type Record struct {
 	// one followed: Persistence is then PersistenceJoined, or why the server
 	// that the client was bound to before could not be had.
 	Joined bool
+	// Bound is the server that the client was bound to, if another one has taken
+	// its place; invalid if not.
+	Bound netip.AddrPort
+	// GivenUp is why the server was given up that was tried before Server; nil if
+	// there was none. It names the server.
+	GivenUp error
 	// BindingSource says where the client's server was found, "" if it was not: in
 	// "memory", in the "near" cache of a "store" that was not asked, in the store,
 	// in what is "local" while that is away, in a "cookie", in the configuration's

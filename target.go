@@ -224,7 +224,7 @@ type targetedProfile interface {
 }
 
 // tellTargets tells all profiles their targets.
-func (s *snapshot) tellTargets(fault func(string, error)) {
+func (s *snapshot) tellTargets() error {
 	names := map[targetedProfile][]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
 		if p, ok := s.targets[name].profile.(targetedProfile); ok {
@@ -239,15 +239,17 @@ func (s *snapshot) tellTargets(fault func(string, error)) {
 		found, _ := t.lookup(server)
 		return found != nil
 	}
+	var faults []error
 	for p, all := range names {
 		first := all[0]
 		if len(all) > 1 {
 			first = s.defaultTarget.name
 		}
 		if err := p.Targets(first, all, has); err != nil {
-			fault(fmt.Sprintf("persistence of %q: ", all), err)
+			faults = append(faults, fmt.Errorf("persistence of %q: %w", all, err))
 		}
 	}
+	return errors.Join(faults...)
 }
 
 // profileOf returns the profile that is configured for a pool or a group.

@@ -49,11 +49,13 @@ type Transaction struct {
 	proxied bool // the request is for a server, and not for a wrapped handler
 
 	selected selection
-	pinned   bool        // a request policy has selected, and scripts cannot
-	looked   Persistence // how the best look-up ended
-	binding  binding
-	answered bool // by a server
-	vars     datascript.Vars
+	pinned   bool // a request policy has selected the pool, and scripts cannot
+	// pinnedServer means that it has selected the server as well.
+	pinnedServer bool
+	looked       Persistence // how the best look-up ended
+	binding      binding
+	answered     bool // by a server
+	vars         datascript.Vars
 
 	reply   *reply
 	closing closing
@@ -292,9 +294,10 @@ func (tx *Transaction) Server() (pool string, addr netip.AddrPort) {
 
 // SelectPool chooses the pool, and the server if addr is valid, as
 // [datascript.Transaction] says. It has no effect once the request is on its
-// way, or after a request policy has chosen.
+// way. Where a request policy has chosen the pool, a script can still choose a
+// server there, unless the policy has chosen that, too.
 func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
-	if tx.pinned {
+	if tx.pinned && (tx.pinnedServer || pool != tx.selected.pool || !addr.IsValid() && key == "") {
 		return
 	}
 	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, gone: key != "" && !addr.IsValid()}

@@ -80,10 +80,16 @@ func (vs *VirtualService) Update(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if old := vs.current.Load(); old != nil {
-		if err := s.adopt(old); err != nil {
-			return fmt.Errorf("limpet: invalid configuration: %w", err)
+	old := vs.current.Load()
+	err = s.tellTargets()
+	if err == nil && old != nil {
+		err = s.adopt(old)
+	}
+	if err != nil {
+		if old != nil {
+			_ = old.tellTargets() // as it was before
 		}
+		return fmt.Errorf("limpet: invalid configuration: %w", err)
 	}
 	s.warn()
 	vs.current.Store(s)

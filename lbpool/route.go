@@ -43,6 +43,9 @@ type Route struct {
 	Shared bool
 	// Tried is how many servers were tried, 1 when the first could be reached.
 	Tried int
+	// GivenUp is why another server was tried after the one before, a *ForwardError; nil if there was no other, or if the one
+	// before has given an answer that was not wanted.
+	GivenUp error
 	// Servers are the servers that were tried, in order. They hold until the route is used again.
 	Servers []*Server
 
@@ -53,6 +56,7 @@ type Route struct {
 // begin forgets what an earlier use has left.
 func (r *Route) begin() {
 	r.Shared = false
+	r.GivenUp = nil
 	r.Server, r.Unmet, r.Tried, r.Servers = nil, ReasonNone, 0, r.few[:0]
 	r.detour = detour{}
 }

@@ -241,6 +241,10 @@ func (x *exchange) run() (*http.Response, error) {
 		if !again {
 			return x.conclude(failed, nil)
 		}
+		x.route.GivenUp = nil
+		if fault != nil {
+			x.route.GivenUp = fault
+		}
 		hint.Exclude = append(slices.Clip(x.route.Hint.Exclude), x.route.Servers...)
 	}
 }

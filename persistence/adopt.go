@@ -10,18 +10,17 @@ import (
 // Adopt makes s hold what old holds, for a configuration that was built anew while the old one is in
 // use. Call it before s is used: it does nothing, and reports false, if s has an entry.
 //
-// If both have the same options they share their tables from then on, so that nothing is missed. With
-// other options the entries are copied, which takes about a second for a million of them, and what is
+// If both have the same options they are two handles on the same tables from then on, so that nothing is
+// missed. With other options the entries are copied, which takes about a second for a million of them, and what is
 // stored in old meanwhile is missed.
 func (s *Store) Adopt(old *Store) bool {
 	switch {
-	case s == old:
+	case s.tables == old.tables:
 		return true
 	case s.used():
 		return false
 	case s.options.equal(old.options):
-		own := s.share(old)
-		s.Reserve(own...)
+		s.share(old)
 		return true
 	}
 	r, w := io.Pipe()
@@ -47,26 +46,16 @@ func (s *Store) used() bool {
 	return false
 }
 
-// share makes the tables of old those of s, too. It returns the names that s had reserved.
-func (s *Store) share(old *Store) (own []string) {
-	old.mu.Lock()
-	named, reserves := maps.Clone(*old.named.Load()), maps.Clone(old.reserves)
-	old.mu.Unlock()
+// share makes the tables of old those of s, too.
+func (s *Store) share(old *Store) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	own = slices.Collect(maps.Keys(s.reserves))
-	s.main = old.main
-	s.named.Store(&named)
-	s.reserves = reserves
-	s.reserved.Store(int64(len(reserves)))
-	if s.onDelete == nil {
-		return own // that of old goes on
+	reserves, onDelete := slices.Collect(maps.Keys(s.reserves)), s.onDelete
+	s.mu.Unlock()
+	s.tables = old.tables
+	s.Reserve(reserves...)
+	if onDelete != nil { // else that of old goes on
+		s.OnDelete(onDelete)
 	}
-	s.observeLocked("", s.main)
-	for name, t := range named {
-		s.observeLocked(name, t)
-	}
-	return own
 }
 
 // equal reports whether tables with these options are alike.

@@ -1,6 +1,9 @@
 package persistence
 
 import (
+	"bytes"
+	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,4 +68,107 @@ func TestStoreAdopt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Two handles on the same tables must agree on which there are: one used to go
+// on with a table that the other had given up, for ever.
+func TestAdoptedStoresGiveUpTables(t *testing.T) {
+	ctx := t.Context()
+	for _, first := range []string{"old", "new"} {
+		old, now := NewStore(Options{MaxTables: 1}), NewStore(Options{MaxTables: 1})
+		stores := map[string]*Store{"old": old, "new": now}
+		put := func(s *Store, table string) {
+			t.Helper()
+			if ok, err := s.Insert(ctx, table, "k", "v", time.Hour); !ok || err != nil {
+				t.Errorf("%s first: %s is refused: %v", first, table, err)
+			}
+		}
+		put(old, "a")
+		if err := old.Remove(ctx, "a", "k"); err != nil {
+			t.Fatal(err)
+		}
+		if !now.Adopt(old) {
+			t.Fatal("not adopted")
+		}
+		put(stores[first], "b") // in the place of a
+		for name, s := range stores {
+			if _, _, ok, _ := s.Lookup(ctx, "b", "k", 0); !ok {
+				t.Errorf("%s first: the %s store does not have b", first, name)
+			}
+		}
+		if err := now.Remove(ctx, "b", "k"); err != nil {
+			t.Fatal(err)
+		}
+		put(old, "a")
+		if _, _, ok, _ := now.Lookup(ctx, "a", "k", 0); !ok {
+			t.Errorf("%s first: what is stored in the old one is not in the new one", first)
+		}
+	}
+}
+
+// Snapshots used to leave out tables of profiles where others were at their
+// bound.
+func TestSnapshotOfReservedTables(t *testing.T) {
+	ctx := t.Context()
+	s := NewStore(Options{MaxTables: 2})
+	s.Reserve("profile/p/x", "profile/p/y")
+	tables := []string{"", "a", "b", "profile/p/x", "profile/p/y"}
+	for _, table := range tables {
+		if ok, _ := s.Insert(ctx, table, "k", "v", time.Hour); !ok {
+			t.Fatalf("%q is refused", table)
+		}
+	}
+	var snapshot bytes.Buffer
+	if _, err := s.WriteTo(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	for _, reserve := range []bool{true, false} {
+		restored := NewStore(Options{MaxTables: 2})
+		if reserve {
+			restored.Reserve("profile/p/x", "profile/p/y")
+		}
+		if _, err := restored.ReadFrom(bytes.NewReader(snapshot.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range tables {
+			if _, _, ok, _ := restored.Lookup(ctx, table, "k", 0); !ok {
+				t.Errorf("reserved %v: %q is missing", reserve, table)
+			}
+		}
+	}
+}
+
+// The end of bindings that are taken over is that of the new configuration.
+func TestAdoptMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct{ old, now time.Duration }{{0, 10 * time.Minute}, {10 * time.Minute, 0}, {10 * time.Minute, 20 * time.Minute}} {
+			profile := func(maxAge time.Duration) *ClientIP {
+				p, err := NewClientIP(ClientIPConfig{MaxAge: maxAge})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			}
+			old, now := profile(test.old), profile(test.now)
+			client, r := netip.MustParseAddr("192.0.2.1"), httptest.NewRequest("GET", "/", nil)
+			if _, err := old.Claim(r, client, "web", "10.0.0.1:80", ""); err != nil {
+				t.Fatal(err)
+			}
+			if !now.Adopt(old) {
+				t.Fatal("not adopted")
+			}
+			end := test.now
+			if end == 0 {
+				end = time.Hour
+			}
+			for age := time.Minute; age <= end+time.Minute; age += time.Minute {
+				time.Sleep(time.Minute)
+				server, _, err := now.Find(r, client, "web")
+				if want := test.now == 0 || age < end; (server != "") != want || err != nil {
+					t.Errorf("MaxAge %v after %v: bound to %q after %v, %v", test.now, test.old, server, age, err)
+					break
+				}
+			}
+		}
+	})
 }

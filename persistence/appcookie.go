@@ -229,8 +229,9 @@ func (p *AppCookie) Count(ctx context.Context, target string, servers ...string)
 
 // Adopt takes over the sessions in memory of old, an *AppCookie with the same Name, and reports
 // whether it is one. Call it before p is used. The Timeout and MaxAge of p apply from the next
-// request of a session, and if old has another MaxEntries the sessions are copied, which misses
-// those that old is told of meanwhile.
+// request of a session; if old has another MaxEntries or MaxAge the sessions are copied, which misses
+// those that old is told of meanwhile. What is in Sessions is taken over if those are the same, or a
+// [Store] made anew, see [Store.Adopt].
 func (p *AppCookie) Adopt(old any) bool {
 	o, ok := old.(*AppCookie)
 	return ok && o != nil && o.name == p.name && p.sessions.adopt(&o.sessions)

@@ -148,8 +148,9 @@ func (p *ClientIP) Count(ctx context.Context, target string, servers ...string) 
 
 // Adopt takes over the clients in memory of old, a *ClientIP with the same masks, and reports whether
 // it is one. Call it before p is used. The Timeout and MaxAge of p apply from the next request of a
-// client, and if old has another MaxEntries or MaxPerOwner the clients are copied, which misses those
-// that old is told of meanwhile.
+// client; if old has another MaxEntries, MaxPerOwner or MaxAge the clients are copied, which misses
+// those that old is told of meanwhile. Clients in Sessions are taken over if those are the same, or a
+// [Store] made anew, see [Store.Adopt].
 func (p *ClientIP) Adopt(old any) bool {
 	o, ok := old.(*ClientIP)
 	return ok && o != nil && o.mask4 == p.mask4 && o.mask6 == p.mask6 && p.clients.adopt(&o.clients)

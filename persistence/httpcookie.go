@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -148,7 +149,7 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	p.targets.Store(&map[string]*cookieTarget{})
 	faults := append(checkName(c.Name), checkAttributes(c)...)
 	if p.random {
-		c.Keys = []CookieKey{{ID: "0", Secret: make([]byte, 32)}}
+		c.Keys = []CookieKey{{ID: randomKeyID, Secret: make([]byte, 32)}}
 		rand.Read(c.Keys[0].Secret) // never fails
 	}
 	seen := make(map[string]bool)
@@ -172,7 +173,7 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 		if err != nil {
 			return nil, err // not with AES
 		}
-		p.keys = append(p.keys, cookieKey{strings.Clone(key.ID), aead})
+		p.keys = append(p.keys, cookieKey{id: strings.Clone(key.ID), aead: aead, random: p.random})
 	}
 	p.config.Keys = nil // the secrets are the caller's
 	if len(faults) > 0 {
@@ -573,16 +574,24 @@ func (p *HTTPCookie) isOurs(name, value string) bool {
 	return false
 }
 
-// Adopt takes over the random key of old, an *HTTPCookie of the same Name, if neither has keys
-// configured, so that its cookies stay good. It reports whether the cookies of old are good for p, as
-// far as that can be known: both have keys of one kind. Call it before p is used.
+// Adopt takes over the random key of old, an *HTTPCookie of the same Name, so that its cookies stay
+// good. If keys are configured for p, the random key opens cookies only, and they are sealed with the
+// first key at the next answer; unless a key has the ID "_", which is that of the random key. Adopt
+// reports whether the cookies of old are good for p, as far as that can be known. Call it before p is
+// used.
 func (p *HTTPCookie) Adopt(old any) bool {
 	o, ok := old.(*HTTPCookie)
-	if !ok || o == nil || o.config.Name != p.config.Name || o.random != p.random {
+	if !ok || o == nil || o.config.Name != p.config.Name || p.random && !o.random {
 		return false
 	}
 	if p.random {
 		p.keys = o.keys
+		return true
+	}
+	for i := range o.keys {
+		if key := o.keys[i]; key.random && !slices.ContainsFunc(p.keys, func(k cookieKey) bool { return k.id == key.id }) {
+			p.keys = append(slices.Clip(p.keys), key)
+		}
 	}
 	return true
 }

@@ -34,9 +34,13 @@ const (
 
 var cookieEncoding = base64.RawURLEncoding.Strict()
 
+// randomKeyID is the ID of a key that is not configured.
+const randomKeyID = "_"
+
 type cookieKey struct {
-	id   string
-	aead cipher.AEAD // makes and finds its nonces
+	id     string
+	aead   cipher.AEAD // makes and finds its nonces
+	random bool        // it is not configured
 }
 
 // looksSealed reports whether a value may be one of version 2, whatever key it was sealed with.

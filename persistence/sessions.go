@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -84,6 +85,9 @@ func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name 
 	return nil
 }
 
+// profileTables is how the names of the tables of profiles begin.
+const profileTables = "profile/"
+
 var sessionNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // target returns where the servers of a target are kept.
@@ -100,7 +104,7 @@ func (s *sessions[K]) target(name string) *target[K] {
 	if s.shared == nil {
 		t.table = s.make()
 	} else {
-		t.name = "profile/" + sessionNames.Replace(s.name) + "/" + name
+		t.name = profileTables + sessionNames.Replace(s.name) + "/" + name
 		if r, ok := s.shared.(interface{ Reserve(tables ...string) }); ok {
 			r.Reserve(t.name)
 		}
@@ -341,7 +345,7 @@ func (s *sessions[K]) stats() (sum Stats) {
 // adopt takes over the tables of old, and reports whether it can.
 func (s *sessions[K]) adopt(old *sessions[K]) bool {
 	if s.shared != nil || old.shared != nil {
-		return s.shared != nil && old.shared != nil && s.name == old.name
+		return s.name == old.name && sameSessions(s.shared, old.shared)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -349,7 +353,7 @@ func (s *sessions[K]) adopt(old *sessions[K]) bool {
 	for name, t := range *old.targets.Load() {
 		switch own := mine[name]; {
 		case own != nil && own.table.Len() > 0: // adopted from another
-		case s.maxEntries == old.maxEntries && s.maxPerOwner == old.maxPerOwner:
+		case s.maxEntries == old.maxEntries && s.maxPerOwner == old.maxPerOwner && s.maxAge == old.maxAge:
 			mine[name] = t
 		default:
 			mine[name] = &target[K]{table: s.copied(t.table)}
@@ -357,6 +361,15 @@ func (s *sessions[K]) adopt(old *sessions[K]) bool {
 	}
 	s.targets.Store(&mine)
 	return true
+}
+
+// sameSessions reports whether what old keeps is in now, or can be moved there.
+func sameSessions(now, old Sessions) bool {
+	if store, ok := now.(*Store); ok {
+		before, ok := old.(*Store)
+		return ok && (store.tables == before.tables || store.Adopt(before))
+	}
+	return now != nil && old != nil && reflect.TypeOf(now) == reflect.TypeOf(old) && reflect.TypeOf(now).Comparable() && now == old
 }
 
 // copied returns a table with the entries of old and bounds of its own.

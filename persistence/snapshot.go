@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -213,7 +215,7 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 	elapsed := max(0, now.Round(0).Sub(written)) // Round: by the wall clock
 	var tables []*stagedTable
 	var current *stagedTable // nil while entries are left out
-	inTable := false
+	inTable, counted := false, len(tables)
 	for entries := uint64(0); ; entries++ {
 		switch kind, err := d.byte(); {
 		case err != nil:
@@ -223,9 +225,13 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 			if err != nil {
 				return nil, err
 			}
-			if current = nil; kept && len(tables) <= s.options.MaxTables {
+			ofProfile := bytes.HasPrefix(text, []byte(profileTables)) // which may not be reserved yet
+			if current = nil; kept && (ofProfile || counted <= s.options.MaxTables) {
 				current = &stagedTable{name: string(text), read: now}
 				tables = append(tables, current)
+				if !ofProfile {
+					counted++
+				}
 			}
 			inTable = true
 			entries-- // is none
@@ -290,6 +296,9 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 
 // restore stores what is staged, where it fits without harm.
 func (s *Store) restore(staged *stagedTable) {
+	if strings.HasPrefix(staged.name, profileTables) {
+		s.Reserve(staged.name)
+	}
 	n := 0
 	for i, chunk := range staged.chunks {
 		for _, e := range chunk {

@@ -28,6 +28,11 @@ import (
 // All methods may be called concurrently; for one table the guarantees are those of [Table]. Lookup
 // and Refresh do not allocate.
 type Store struct {
+	*tables // shared by stores of which one has adopted the other
+}
+
+// tables are what a store holds.
+type tables struct {
 	options Options // with defaults
 	main    *Table[string, string]
 
@@ -62,7 +67,7 @@ const sweepPause = 100 * time.Millisecond
 // NewStore returns a store with an empty default table. Each of its tables is bounded by o. It
 // starts no goroutine, and the store needs no closing.
 func NewStore(o Options) *Store {
-	s := &Store{options: o.withDefaults()}
+	s := &Store{&tables{options: o.withDefaults()}}
 	s.main = s.newTable()
 	s.named.Store(&map[string]*Table[string, string]{})
 	return s

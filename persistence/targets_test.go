@@ -471,7 +471,7 @@ func TestAdopt(t *testing.T) {
 		{app(AppCookieConfig{Name: "SID"}), app(AppCookieConfig{Name: "sid"}), false, false},
 		{cookie(HTTPCookieConfig{}), cookie(HTTPCookieConfig{HTTPOnly: true, Timeout: time.Hour, Path: "/shop"}), true, true},
 		{cookie(HTTPCookieConfig{}), cookie(HTTPCookieConfig{Name: "B"}), false, false},
-		{cookie(HTTPCookieConfig{}), cookie(HTTPCookieConfig{Keys: keys}), false, false},
+		{cookie(HTTPCookieConfig{}), cookie(HTTPCookieConfig{Keys: keys}), true, true},
 		{cookie(HTTPCookieConfig{Keys: keys}), cookie(HTTPCookieConfig{}), false, false},
 		{cookie(HTTPCookieConfig{Keys: keys}), cookie(HTTPCookieConfig{Keys: keys, Secure: true}), true, true},
 		{cookie(HTTPCookieConfig{}), ip(ClientIPConfig{}), false, false},
