@@ -298,9 +298,13 @@ const (
 	away   = "Redis lost" // after two rounds, and back before the last two
 )
 
-func sometimes(n, small int) int {
-	if *full {
+// size is n in full; under the race detector a part of what is small.
+func size(n, small int) int {
+	switch {
+	case *full:
 		return n
+	case raceEnabled:
+		return max(2, small/5)
 	}
 	return small
 }
@@ -344,7 +348,7 @@ func scriptTargets(w way, _ string) string {
 func (w *world) first() string { return w.clients[0].homes["my_pool"].server }
 
 func events() []event {
-	n := sometimes(1000, 100)
+	n := size(1000, 100)
 	base := setting{clients: n}
 	with := func(f func(*setting)) setting {
 		s := base
@@ -359,7 +363,7 @@ func events() []event {
 	flood := func(uses int) func(*world) {
 		return func(w *world) {
 			rounds(w, 2)
-			total := w.entries * sometimes(8, 2)
+			total := w.entries * size(8, 2)
 			if w.redis != nil {
 				total = w.entries * 2
 			}
@@ -450,7 +454,7 @@ func events() []event {
 			return ""
 		}, run: func(w *world) { rounds(w, 5) }},
 		{name: "odd cookies", setting: with(func(s *setting) { s.odd = true }), not: always, run: func(w *world) { rounds(w, 4) }},
-		{name: "IPv6 /48", setting: with(func(s *setting) { s.ipv6, s.clients = true, sometimes(60_000, 6_000) }), not: func(w way, store string) string {
+		{name: "IPv6 /48", setting: with(func(s *setting) { s.ipv6, s.clients = true, size(60_000, 6_000) }), not: func(w way, store string) string {
 			if !w.byAddress {
 				return "the address is no part of the key"
 			}
@@ -503,7 +507,7 @@ func events() []event {
 			time.Sleep(w.timeout * 9 / 10) //archtest:allow sleep in virtual time
 			w.round()
 		}},
-		event{name: "over sockets", setting: with(func(s *setting) { s.clients, s.sockets = sometimes(100, 20), true }), not: func(w way, store string) string {
+		event{name: "over sockets", setting: with(func(s *setting) { s.clients, s.sockets = size(100, 20), true }), not: func(w way, store string) string {
 			switch {
 			case w.byAddress:
 				return "all clients have one address"
@@ -703,7 +707,7 @@ func randomOrders(t *testing.T, w way, store string, server *redistest.Server) (
 	if store != memory {
 		l = newLink(t, server.Addr, store == away)
 	}
-	for seed := range uint64(sometimes(40, 2)) {
+	for seed := range uint64(size(40, 2)) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s := setting{
 			clients: 20, shared: rnd.IntN(3) == 0, keepBound: rnd.IntN(2) == 0, saved: rnd.IntN(2) == 0 || l != nil, discovers: rnd.IntN(2) == 0,
