@@ -677,6 +677,7 @@ func torture(t *testing.T, w way, e event, store string, server *redistest.Serve
 			v.round()
 			v.round()
 		}
+		v.close()
 		wrong, requests := v.wrong.Load(), v.requests.Load()
 		share := float64(wrong) / float64(requests)
 		cell = "0"
@@ -686,6 +687,10 @@ func torture(t *testing.T, w way, e event, store string, server *redistest.Serve
 		allows := 0.0
 		if e.allows != nil {
 			allows = e.allows(w, store)
+		}
+		if v.missed() {
+			t.Log("Redis did not answer in time though nobody had cut it off: what was bound meanwhile may be bound elsewhere")
+			allows = 1
 		}
 		if share > allows {
 			t.Errorf("%d of %d requests went to a wrong server (%s; the model allows %g %%); the first: %s", wrong, requests, cell, 100*allows, *v.firstErr.Load())
@@ -711,7 +716,9 @@ func randomOrders(t *testing.T, w way, store string, server *redistest.Server) (
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s := setting{
 			clients: 20, shared: rnd.IntN(3) == 0, keepBound: rnd.IntN(2) == 0, saved: rnd.IntN(2) == 0 || l != nil, discovers: rnd.IntN(2) == 0,
-			targets: rnd.IntN(2) == 0 && scriptTargets(w, store) == "", odd: rnd.IntN(4) == 0 && w.script == "",
+			// Entries of named tables are not corrected when their server dies:
+			// that is left to their scripts, and this one does nothing.
+			targets: rnd.IntN(2) == 0 && w.script == "", odd: rnd.IntN(4) == 0 && w.script == "",
 		}
 		if l != nil {
 			l.n++
@@ -721,7 +728,7 @@ func randomOrders(t *testing.T, w way, store string, server *redistest.Server) (
 		ops := v.randomly(rnd)
 		v.end()
 		wrong, requests = wrong+v.wrong.Load(), requests+v.requests.Load()
-		if text := v.firstErr.Load(); text != nil {
+		if text := v.firstErr.Load(); text != nil && !v.missed() {
 			t.Errorf("seed %d, %+v: %s after %s", seed, s, *text, strings.Join(ops, ", "))
 		}
 	}

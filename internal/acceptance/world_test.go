@@ -61,6 +61,7 @@ type world struct {
 	rounds   int
 	lost     bool // Redis is
 	losses   int
+	opened   uint64 // how often stores have lost Redis
 }
 
 // A setting is what an event wants of its world.
@@ -143,7 +144,10 @@ func (w *world) open() {
 			w.Fatal(err)
 		}
 		w.tables = store
-		w.stop = append(w.stop, func() { store.Close() })
+		w.stop = append(w.stop, func() {
+			w.opened += store.Stats().Opened
+			store.Close()
+		})
 	}
 	w.start()
 }
@@ -178,6 +182,10 @@ func (w *world) close() {
 	}
 	w.stop = nil
 }
+
+// missed reports whether Redis was lost more often than it was cut off, as may
+// happen on a busy machine. The world must have ended.
+func (w *world) missed() bool { return w.opened > uint64(w.losses) }
 
 // end ends the servers, too.
 func (w *world) end() {
