@@ -190,7 +190,7 @@ func bindServer(tx *Transaction) {
 	if sel := &tx.selected; sel.key != "" && (tx.repinned() || tx.route.Shared) {
 		// The entry named a server that could not be had, or one of several. Of
 		// requests that find this out at the same time the first one wins.
-		_, err := tx.s.Tables.CompareAndSwap(tx.Context, "", sel.key, sel.entry, tx.serverValue(server, sel.entry))
+		_, err := tx.s.Tables.CompareAndSwap(tx.Context, sel.table, sel.key, sel.entry, tx.serverValue(server, sel.entry))
 		if err != nil {
 			tx.record.Error = err
 		}

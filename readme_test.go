@@ -389,3 +389,24 @@ func TestRecipesStick(t *testing.T) {
 		}
 	}
 }
+
+// TestNamedTableSticks runs the script of the front page with a table that has
+// a name, as two pools need it. When a server died its clients went to another
+// one with each request: only entries of the default table were corrected.
+func TestNamedTableSticks(t *testing.T) {
+	script := `-- HTTP_REQ
+client = avi.vs.client_ip()
+avi.pool.select("my_pool", avi.vs.table_lookup("my_pool", client, 0))
+-- HTTP_RESP
+avi.vs.table_insert("my_pool", client, avi.pool.server_ip(), 300)`
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("one address %v", shared), func(t *testing.T) {
+			f := startFleet(t, shared, "")
+			vs := newVirtualService(t, limpet.Config{
+				Pools:   []*lbpool.Pool{newPool(t, lbpool.Config{Name: "my_pool", Servers: f.configs(), Algorithm: lbpool.RoundRobin()})},
+				Scripts: []limpet.Script{compile(t, "stick", script)},
+			})
+			f.stays(t, "http://www.example.com/", throughHandler(vs), byAddress)
+		})
+	}
+}

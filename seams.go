@@ -33,6 +33,7 @@ var (
 	_ datascript.CertificateVerifier = (*Transaction)(nil)
 	_ datascript.SAMLReader          = (*Transaction)(nil)
 	_ datascript.ClaimReader         = (*Transaction)(nil)
+	_ datascript.EntryCorrector      = (*Transaction)(nil)
 	_ datascript.Tunneler            = (*Transaction)(nil)
 
 	_ policy.IPGroups           = (*ipgroup.Set)(nil)

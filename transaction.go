@@ -127,6 +127,7 @@ var transactions = sync.Pool{New: func() any { return new(Transaction) }}
 type selection struct {
 	pool       string
 	addr       netip.AddrPort
+	table      string // of the entry; empty: the default one
 	key, entry string // the persistence entry that led to the server
 	gone       bool   // the entry names a server that is not in the pool
 }
@@ -301,6 +302,14 @@ func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry s
 		return
 	}
 	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, gone: key != "" && !addr.IsValid()}
+}
+
+// SelectedFrom tells of which table the entry is that SelectPool was given. It
+// is for [datascript.EntryCorrector].
+func (tx *Transaction) SelectedFrom(table string) {
+	if !tx.pinned {
+		tx.selected.table = table
+	}
 }
 
 // Reply answers the request in place of a server or of the wrapped handler.

@@ -19,6 +19,15 @@ type UserKeeper interface {
 	SetUserID(id string)
 }
 
+// An EntryCorrector corrects entries of tables with names, too, when the server
+// that a script has selected by an entry cannot be had. Without it only entries
+// of the default table are corrected.
+type EntryCorrector interface {
+	// SelectedFrom names the table of the entry that has just been given to
+	// SelectPool. It is not called for the default table.
+	SelectedFrom(table string)
+}
+
 // An EncryptionReporter is behind avi.http.protocol, avi.http.scheme and
 // avi.http.secure: the client may have spoken TLS to a proxy in front. Without
 // it, Request.TLS tells.

@@ -53,8 +53,8 @@ func poolSelect(c call) int {
 	port, remainder := c.portOrRemainder(server)
 	ok := false
 	if remainder {
-		if sel.addr, ok = c.findLookedUp(pools, pool); ok && c.found.isLive() {
-			sel.key, sel.entry = c.found.key, c.found.value
+		if sel.addr, ok = c.findLookedUp(pools, pool); ok && c.mayCorrect() {
+			sel.table, sel.key, sel.entry = c.found.table, c.found.key, c.found.value
 		}
 	}
 	if !ok && (port != 0 || !remainder) {
@@ -164,7 +164,17 @@ func (c call) findLookedUp(pools Pools, pool string) (addr netip.AddrPort, ok bo
 	if addr, ok := c.findEntry(pools, pool, c.found.value); ok {
 		return addr, true
 	}
-	return netip.AddrPort{}, c.found.isLive() && isAddress(c.found.value)
+	return netip.AddrPort{}, c.mayCorrect() && isAddress(c.found.value)
+}
+
+// mayCorrect reports whether the entry that was looked up last can be selected
+// by its key, so that it is corrected when its server cannot be had.
+func (c call) mayCorrect() bool {
+	if c.found.isLive() {
+		return true
+	}
+	_, ok := c.tx.(EntryCorrector)
+	return ok && c.found.ok && !c.found.removed
 }
 
 // isAddress reports whether the value of an entry names a server by address.

@@ -123,6 +123,7 @@ const (
 type selection struct {
 	pool       string
 	addr       netip.AddrPort
+	table      string // of the entry
 	key, entry string
 }
 
@@ -502,6 +503,9 @@ func (r *run) commit() {
 	if r.selection.pool != "" {
 		s := &r.selection
 		r.tx.SelectPool(s.pool, s.addr, s.key, s.entry)
+		if corrector, ok := r.tx.(EntryCorrector); ok && s.table != "" {
+			corrector.SelectedFrom(s.table)
+		}
 		r.tx.Vars().selected = s.pool
 	}
 	for _, decision := range r.decisions {
