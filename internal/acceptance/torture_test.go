@@ -716,9 +716,7 @@ func randomOrders(t *testing.T, w way, store string, server *redistest.Server) (
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s := setting{
 			clients: 20, shared: rnd.IntN(3) == 0, keepBound: rnd.IntN(2) == 0, saved: rnd.IntN(2) == 0 || l != nil, discovers: rnd.IntN(2) == 0,
-			// Entries of named tables are not corrected when their server dies:
-			// that is left to their scripts, and this one does nothing.
-			targets: rnd.IntN(2) == 0 && w.script == "", odd: rnd.IntN(4) == 0 && w.script == "",
+			targets: rnd.IntN(2) == 0 && scriptTargets(w, store) == "", odd: rnd.IntN(4) == 0 && w.script == "",
 		}
 		if l != nil {
 			l.n++
