@@ -307,7 +307,7 @@ func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry s
 // SelectedFrom tells of which table the entry is that SelectPool was given. It
 // is for [datascript.EntryCorrector].
 func (tx *Transaction) SelectedFrom(table string) {
-	if !tx.pinned {
+	if tx.selected.key != "" {
 		tx.selected.table = table
 	}
 }

@@ -340,6 +340,9 @@ func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, er
 		x.route.Server, x.route.Unmet = x.server, x.unmet
 		return x.answer, nil
 	case failed != nil:
+		if x.route.GivenUp == error(failed) {
+			x.route.GivenUp = nil // there was no other
+		}
 		return nil, failed // tells more than that there is no other server
 	}
 	var unavailable *UnavailableError
