@@ -22,7 +22,7 @@ func (s *snapshot) adopt(old *snapshot) error {
 		}
 	}
 	for name, t := range s.targets {
-		if before := old.targets[name]; before != nil && before.profile != nil && before.profile != t.profile {
+		if before := old.targets[name]; before != nil && before.profile != nil && !sameProfile(before.profile, t.profile) {
 			if p, ok := t.profile.(profileAdopter); ok {
 				p.Adopt(before.profile)
 			}

@@ -48,8 +48,8 @@ func TestForwardingAllocations(t *testing.T) {
 }
 
 // TestWrapAllocations bounds what a request costs that goes to a wrapped
-// handler: what others may keep of the transaction, and a request that has its
-// context.
+// handler: the transaction, which the handler may keep, what is shared of it, and
+// a request that has its context.
 func TestWrapAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -65,11 +65,11 @@ func TestWrapAllocations(t *testing.T) {
 		cfg  limpet.Config
 		most float64
 	}{
-		{"no configuration", limpet.Config{}, 2},
+		{"no configuration", limpet.Config{}, 3},
 		{"listing", limpet.Config{
 			Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})}, Tables: store,
 			Scripts: []limpet.Script{compile(t, "Custom Persistence", customPersistence)},
-		}, 7},
+		}, 9},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newVirtualService(t, test.cfg).Wrap(next)

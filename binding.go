@@ -25,10 +25,14 @@ type binding struct {
 	// text is the server that the client is bound to, as the profile keeps it;
 	// "" if it is not bound.
 	text string
+	// first is what the look-up has found.
+	first string
 	// server is what text names; nil if it is gone, or there is no text.
 	server *lbpool.Server
 	// claims means that the request carries the key.
 	claims bool
+	// elsewhere means that a backup pool has taken over.
+	elsewhere bool
 	// joined means that another request bound the client first.
 	joined bool
 	source persistence.Source // where text was found
@@ -58,7 +62,7 @@ func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 		r = r.WithContext(tx.shared)
 	}
 	text, remaining, err := t.profile.Find(r, tx.client.Addr(), t.name)
-	b.profiled, b.claims, b.text = true, t.claimer != nil, text
+	b.profiled, b.claims, b.text, b.first = true, t.claimer != nil, text, text
 	switch {
 	case errors.Is(err, persistence.ErrNoKey):
 		b.claims = false
@@ -96,10 +100,7 @@ func (tx *Transaction) startBinding() {
 	if !b.profiled {
 		return
 	}
-	if tx.claimFunc == nil {
-		tx.claimFunc = tx.claim
-	}
-	tx.route.Claim = tx.claimFunc
+	tx.route.Claim = tx.shared.claim
 	tx.keepBinding()
 }
 
@@ -113,6 +114,15 @@ func (tx *Transaction) keepBinding() {
 	if b.claims || b.text != "" {
 		b.target.kept.add(&b.kept)
 	}
+}
+
+// claim is that of the transaction, as long as it goes on: a handler that has
+// been wrapped may send its request later.
+func (sh *shared) claim(chosen, failed *lbpool.Server) *lbpool.Server {
+	if tx := sh.tx.Load(); tx != nil {
+		return tx.claim(chosen, failed)
+	}
+	return chosen
 }
 
 // claim binds the client to the server that is about to get its request, and
@@ -159,11 +169,11 @@ func (tx *Transaction) claim(chosen, _ *lbpool.Server) *lbpool.Server {
 // target. It reports whether a profile binds clients there.
 func (tx *Transaction) changeTarget(pool *lbpool.Pool) bool {
 	t := tx.s.targets[pool.Name()]
-	if t == nil || t.pool != pool {
+	if t == nil || !t.pool.Is(pool) {
 		t = &target{name: pool.Name(), pool: pool, outcomes: tx.binding.target.outcomes}
 	}
 	tx.endBinding()
-	tx.binding = binding{target: t}
+	tx.binding = binding{target: t, elsewhere: true}
 	if t.profile == nil {
 		return false
 	}
@@ -196,12 +206,17 @@ func bindServer(tx *Transaction) {
 		}
 	}
 	b := &tx.binding
-	if !b.profiled || !b.target.has(tx.route.Pool) {
+	if !b.profiled || !b.target.has(tx.route.Pool) || tx.restoresBinding() {
 		return
 	}
 	text := b.text
-	if b.server != server || !b.target.names(text) {
+	if member := b.target.group != nil && !b.target.isMember(tx.route.Pool, text); member || b.server != server || !b.target.names(text) {
 		text = b.target.text(tx.route.Pool, server)
+		if member && b.claims && b.server == server { // it has moved to another member
+			if _, err := b.target.claimer.Claim(tx.r, tx.client.Addr(), b.target.name, text, b.text); err != nil {
+				tx.record.Error = err
+			}
+		}
 	}
 	if err := b.target.profile.Bind(tx.header(), tx.r, tx.client.Addr(), b.target.name, text); err != nil {
 		tx.record.Error = err
@@ -209,6 +224,24 @@ func bindServer(tx *Transaction) {
 	if b.target.kept != nil {
 		b.target.kept.answer(&b.kept, tx.header()["Set-Cookie"])
 	}
+}
+
+// restoresBinding reports whether the client stays bound to the server that the
+// look-up has found, although others were tried: no server has answered, or
+// none has given an answer that was wanted. If the binding has been moved, it is
+// moved back.
+func (tx *Transaction) restoresBinding() bool {
+	b := &tx.binding
+	if b.first == "" || tx.answered && (!tx.route.Unwanted || tx.route.Tried < 2 || tx.route.GivenUp != nil) {
+		return false
+	}
+	if b.claims && !b.joined && b.text != b.first {
+		if _, err := b.target.claimer.Claim(tx.r, tx.client.Addr(), b.target.name, b.first, b.text); err != nil {
+			tx.record.Error = err
+		}
+		b.text = b.first
+	}
+	return true
 }
 
 // serverAddr reads the name of a server that is gone, so that its pool
@@ -269,7 +302,7 @@ func (tx *Transaction) persistence() Persistence {
 	switch {
 	case tx.selected.gone:
 		return RepinGone
-	case tx.route.Unmet != lbpool.ReasonNone:
+	case tx.route.Unmet != lbpool.ReasonNone && !(tx.binding.elsewhere && tx.route.Unmet == lbpool.ReasonGone):
 		return repins[tx.route.Unmet]
 	case tx.route.Shared:
 		return PersistenceAmbiguous
@@ -303,6 +336,9 @@ var repins = map[lbpool.Reason]Persistence{
 // concludeBinding notes in the record what came of the binding in the end.
 func (tx *Transaction) concludeBinding() {
 	tx.endBinding()
+	if !tx.answered {
+		tx.restoresBinding()
+	}
 	r, b := &tx.record, &tx.binding
 	r.Persistence, r.Joined = tx.persistence(), b.joined
 	switch {
@@ -339,7 +375,11 @@ func (tx *Transaction) tellPersistence(h http.Header) {
 	if name == "" {
 		return
 	}
-	if text := tx.persistence().String(); text != "" {
+	p := tx.persistence()
+	if p == PersistenceHit && tx.route.Tried > 0 && !tx.answered {
+		p = PersistenceNone // it has not answered
+	}
+	if text := p.String(); text != "" {
 		h.Set(name, text)
 	} else {
 		h.Del(name)

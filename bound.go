@@ -30,6 +30,9 @@ func (vs *VirtualService) countBound(pool *lbpool.Pool) (stop func()) {
 func (vs *VirtualService) boundTo(pool *lbpool.Pool) func(ctx context.Context, servers ...string) (int, error) {
 	return func(ctx context.Context, servers ...string) (n int, err error) {
 		s := vs.current.Load()
+		if !slices.ContainsFunc(s.Pools, pool.Is) {
+			return 0, errNotCounted // an update has taken it away, or has brought another handle that is asked soon
+		}
 		if len(s.Scripts) > 0 {
 			t, ok := s.Tables.(interface {
 				CountByValue(ctx context.Context, table string) (map[string]int, error)

@@ -485,7 +485,7 @@ type recordedTables struct{ Tables }
 
 func (t recordedTables) Lookup(ctx context.Context, table, key string, extend time.Duration) (string, time.Duration, bool, error) {
 	value, remaining, ok, err := t.Tables.Lookup(ctx, table, key, extend)
-	if tx, is := TransactionFrom(ctx); is && err == nil {
+	if tx, is := transactionOf(ctx); is && err == nil {
 		tx.lookedUp(ok, remaining)
 	}
 	return value, remaining, ok, err

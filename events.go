@@ -123,7 +123,7 @@ type choosing struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
-	tx, ok := TransactionFrom(req.Context())
+	tx, ok := transactionOf(req.Context())
 	if !ok {
 		return t.RoundTripper.RoundTrip(req)
 	}

@@ -170,7 +170,7 @@ type guard struct{ next http.Handler }
 
 // ServeHTTP answers for what must not go on.
 func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if tx, ok := TransactionFrom(r.Context()); ok {
+	if tx, ok := transactionOf(r.Context()); ok {
 		tx.proxied = true
 		if status, err := tx.refusal(r); status != 0 {
 			tx.refuse(status, err)

@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -13,16 +14,23 @@ import (
 // A keeper renews the bindings of exchanges that last, such as WebSockets and
 // streams: their clients send no requests meanwhile, and would be forgotten.
 //
-// It has a list for each interval, in which each exchange moves to the end when
-// it is renewed, so that the first is always the next one to be renewed.
+// It has a list for each target, in which each exchange moves to the end when it
+// is renewed, so that the first is always the next one to be renewed. A store
+// that does not answer holds up its own target only.
 type keeper struct {
 	mu      sync.Mutex
-	lists   map[time.Duration]*keptList
+	lists   map[keptFor]*keptList
 	changed chan struct{} // there is another list
 }
 
-// A keptList are the exchanges that are renewed at one interval. The links of
-// an empty one lead to itself.
+// keptFor is what a list is for.
+type keptFor struct {
+	target   string
+	interval time.Duration
+}
+
+// A keptList are the exchanges of a target that are renewed at one interval. The
+// links of an empty one lead to itself.
 type keptList struct {
 	mu       sync.Mutex
 	interval time.Duration
@@ -62,21 +70,22 @@ func (p *kept) renew(ctx context.Context) error {
 }
 
 func newKeeper() keeper {
-	return keeper{lists: make(map[time.Duration]*keptList), changed: make(chan struct{}, 1)}
+	return keeper{lists: make(map[keptFor]*keptList), changed: make(chan struct{}, 1)}
 }
 
-// list returns the list for bindings that last for timeout. They are renewed
-// when a third of it is over.
-func (k *keeper) list(timeout time.Duration) *keptList {
+// list returns the list for bindings of a target that last for timeout. They
+// are renewed when a third of it is over.
+func (k *keeper) list(target string, timeout time.Duration) *keptList {
 	const least = 30 * time.Millisecond
 	interval := max(timeout/3, least)
+	key := keptFor{target, interval}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l, ok := k.lists[interval]
+	l, ok := k.lists[key]
 	if !ok {
 		l = &keptList{interval: interval}
 		l.root.prev, l.root.next = &l.root, &l.root
-		k.lists[interval] = l
+		k.lists[key] = l
 		select {
 		case k.changed <- struct{}{}:
 		default:
@@ -156,34 +165,70 @@ func (l *keptList) next(now time.Time) (p kept, ok bool) {
 
 // run renews bindings until ctx ends. failed gets what could not be renewed.
 func (k *keeper) run(ctx context.Context, failed func(target string, err error)) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	running := map[*keptList]bool{}
 	for {
 		k.mu.Lock()
-		lists := make([]*keptList, 0, len(k.lists))
-		shortest := time.Hour
 		for _, l := range k.lists {
-			lists, shortest = append(lists, l), min(shortest, l.interval)
-		}
-		k.mu.Unlock()
-		const steps = 10 // for an interval, so that each is a tenth longer at most
-		tick := time.NewTicker(shortest / steps)
-	ticks:
-		for {
-			select {
-			case <-ctx.Done():
-				tick.Stop()
-				return
-			case <-k.changed:
-				tick.Stop()
-				break ticks
-			case <-tick.C:
-				for _, l := range lists {
-					for p, ok := l.next(time.Now()); ok && ctx.Err() == nil; p, ok = l.next(time.Now()) {
-						if err := p.renew(p.request.Context()); err != nil && p.request.Context().Err() == nil {
-							failed(p.target.name, err)
-						}
-					}
-				}
+			if !running[l] {
+				running[l] = true
+				wg.Go(func() { l.run(ctx, failed) })
 			}
 		}
+		k.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.changed:
+		}
 	}
+}
+
+func (l *keptList) run(ctx context.Context, failed func(target string, err error)) {
+	const steps = 10 // for an interval, so that each is a tenth longer at most
+	tick := time.NewTicker(l.interval / steps)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.renewDue(ctx, failed)
+		}
+	}
+}
+
+// renewDue renews what is due, some at a time, since a store may be slow.
+func (l *keptList) renewDue(ctx context.Context, failed func(target string, err error)) {
+	const atATime = 32
+	places := make(chan struct{}, atATime)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for p, ok := l.next(time.Now()); ok && ctx.Err() == nil; p, ok = l.next(time.Now()) {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if p.request.Context().Err() != nil {
+				return // the end of the exchange will renew it
+			}
+			if err := p.renewWithin(ctx, l.interval); err != nil && ctx.Err() == nil {
+				failed(p.target.name, err)
+			}
+		})
+	}
+}
+
+// renewWithin renews the binding as long as ctx and limit allow. What a profile
+// panics with is an error.
+func (p *kept) renewWithin(ctx context.Context, limit time.Duration) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the profile panics: %v", v)
+		}
+	}()
+	own, cancel := context.WithTimeout(context.WithoutCancel(p.request.Context()), limit)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	return p.renew(own)
 }

@@ -45,6 +45,9 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 			return
 		}
 	}
+	if _, own := next.(guard); !own {
+		tx.shared.taken.Store(true) // a handler of others may go on when it has returned
+	}
 	next.ServeHTTP(tx.writer(), tx.forwarded())
 }
 

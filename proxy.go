@@ -29,7 +29,7 @@ func newProxy(s *snapshot) http.Handler {
 
 // ServeHTTP forwards a request of a transaction, which it may change.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	tx, ok := TransactionFrom(r.Context())
+	tx, ok := transactionOf(r.Context())
 	if !ok {
 		panic("limpet: a request without a transaction")
 	}

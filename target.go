@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -115,9 +116,9 @@ func (s *snapshot) target(name string) *target {
 // has reports whether a pool is the target, or a member of it.
 func (t *target) has(pool *lbpool.Pool) bool {
 	if t.group == nil {
-		return t.pool == pool
+		return t.pool.Is(pool)
 	}
-	return slices.ContainsFunc(t.members, func(m lbpool.Member) bool { return m.Pool == pool })
+	return slices.ContainsFunc(t.members, func(m lbpool.Member) bool { return m.Pool.Is(pool) })
 }
 
 // inUse reports whether the group does not keep a member out of use.
@@ -139,6 +140,12 @@ func (t *target) member(pool *lbpool.Pool, server string) string {
 }
 
 var memberEscaper = strings.NewReplacer("%", "%25", "/", "%2F")
+
+// isMember reports whether a text names a server of this member.
+func (t *target) isMember(pool *lbpool.Pool, text string) bool {
+	name, _, ok := strings.Cut(text, "/")
+	return ok && name == memberEscaper.Replace(pool.Name())
+}
 
 // names reports whether a text has the form that text gives.
 func (t *target) names(text string) bool { return (t.group != nil) == strings.Contains(text, "/") }
@@ -165,7 +172,8 @@ func (t *target) lookup(text string) (s *lbpool.Server, member *lbpool.Pool) {
 			}
 		}
 	}
-	return nil, nil
+	s, _, _ = t.group.Lookup(server, 0) // it may have moved to another member
+	return s, nil
 }
 
 // compileTargets finds the profile of each pool and each group.
@@ -190,19 +198,19 @@ func (s *snapshot) compileTargets(vs *VirtualService, fault func(string, error))
 		}
 	}
 	for _, t := range s.targets {
-		if t.profile == NoPersistence {
+		if sameProfile(t.profile, NoPersistence) {
 			t.profile = nil
 		}
 		t.claimer, _ = t.profile.(PersistenceClaimer)
 		t.keeper, _ = t.profile.(PersistenceKeeper)
 		t.counter, _ = t.profile.(PersistenceCounter)
 		if t.keeper != nil {
-			t.kept = vs.keeper.list(t.keeper.Timeout())
+			t.kept = vs.keeper.list(t.name, t.keeper.Timeout())
 		}
 		if p, ok := t.profile.(interface{ Source() persistence.Source }); ok {
 			t.source = p.Source()
 		}
-		if p, ok := t.profile.(cookieStripper); ok && !slices.Contains(s.strippers, p) {
+		if p, ok := t.profile.(cookieStripper); ok && reflect.ValueOf(p).Comparable() && !slices.Contains(s.strippers, p) {
 			s.strippers = append(s.strippers, p)
 		}
 		t.outcomes = vs.outcomesOf(t.name)
@@ -227,7 +235,7 @@ type targetedProfile interface {
 func (s *snapshot) tellTargets() error {
 	names := map[targetedProfile][]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
-		if p, ok := s.targets[name].profile.(targetedProfile); ok {
+		if p, ok := s.targets[name].profile.(targetedProfile); ok && reflect.ValueOf(p).Comparable() {
 			names[p] = append(names[p], name)
 		}
 	}
@@ -260,6 +268,15 @@ func (s *snapshot) profileOf(name string) PersistenceProfile {
 	return s.Persistence
 }
 
+// sameProfile reports whether two profiles are one. Those of programs may be
+// values that cannot be compared.
+func sameProfile(a, b PersistenceProfile) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
+}
+
 // groupProfile returns the profile of a group: its own, else the one that its
 // members have in common.
 func (s *snapshot) groupProfile(g *lbpool.Group) (PersistenceProfile, error) {
@@ -269,7 +286,7 @@ func (s *snapshot) groupProfile(g *lbpool.Group) (PersistenceProfile, error) {
 	members := g.Members()
 	first := s.profileOf(members[0].Pool.Name())
 	for _, m := range members[1:] {
-		if s.profileOf(m.Pool.Name()) != first {
+		if !sameProfile(s.profileOf(m.Pool.Name()), first) {
 			return nil, fmt.Errorf("members %q and %q have different profiles", members[0].Pool.Name(), m.Pool.Name())
 		}
 	}

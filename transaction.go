@@ -20,8 +20,8 @@ import (
 // A Transaction is one request on its way through a virtual service, and its
 // response. The context of the request that a wrapped handler or a transport
 // gets leads to it; see [TransactionFrom]. Its methods may be called in the
-// goroutine that serves the request, until that returns. It must not be kept
-// longer: the next request gets the same one.
+// goroutine that serves the request, until that returns. After that they have no
+// effect on any request.
 type Transaction struct {
 	// Context is that of the request. It does not change, since timers of
 	// contexts beneath it read it.
@@ -84,9 +84,8 @@ type Transaction struct {
 	route  *lbpool.Route
 	shared *shared
 
-	noRoute   lbpool.Route // stands for route where there are no pools
-	claimFunc func(chosen, failed *lbpool.Server) *lbpool.Server
-	record    Record
+	noRoute lbpool.Route // stands for route where there are no pools
+	record  Record
 }
 
 // shared is what others get to see of a transaction: handlers, transports,
@@ -95,9 +94,12 @@ type Transaction struct {
 // and again.
 type shared struct {
 	context.Context
-	tx   atomic.Pointer[Transaction] // nil when it is over
-	sent sentContext
-	rw   responseWriter
+	tx atomic.Pointer[Transaction] // nil when it is over
+	// taken means that others may have the transaction, which is not used again
+	// then.
+	taken atomic.Bool
+	sent  sentContext
+	rw    responseWriter
 }
 
 // sharedWithPools is what is shared where there are pools.
@@ -150,8 +152,18 @@ const (
 type transactionKey struct{}
 
 // TransactionFrom returns the transaction that a request belongs to, given the
-// request's context. There is none when the transaction is over.
+// request's context. There is none when the transaction is over. A transaction
+// that is kept longer tells of that request as it ended.
 func TransactionFrom(ctx context.Context) (*Transaction, bool) {
+	tx, ok := transactionOf(ctx)
+	if ok {
+		tx.shared.taken.Store(true)
+	}
+	return tx, ok
+}
+
+// transactionOf is TransactionFrom for code that does not keep the transaction.
+func transactionOf(ctx context.Context) (*Transaction, bool) {
 	tx, _ := ctx.Value(transactionKey{}).(*Transaction)
 	return tx, tx != nil
 }
@@ -186,7 +198,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 
 // free gives the transaction to the next request.
 func (tx *Transaction) free() {
-	*tx = Transaction{vars: tx.vars, claimFunc: tx.claimFunc}
+	*tx = Transaction{vars: tx.vars}
 	transactions.Put(tx)
 }
 
@@ -417,7 +429,9 @@ func (tx *Transaction) finish() {
 	if p != nil {
 		panic(p) // and nobody knows who still has the transaction
 	}
-	tx.free()
+	if !tx.shared.taken.Load() {
+		tx.free()
+	}
 }
 
 // hijack notes that the client's connection was taken over. Shutdown closes it

@@ -135,6 +135,11 @@ func (s *Server) overrideLocked(other *Server) {
 	}
 }
 
+// Is reports whether p and other are handles on the same pool: equal, or one has adopted the other.
+func (p *Pool) Is(other *Pool) bool {
+	return p == other || p != nil && other != nil && p.live() == other.live()
+}
+
 // live returns the pool that p forwards to, which is p unless it has adopted another.
 func (p *Pool) live() *Pool {
 	for next := p.next.Load(); next != nil; next = p.next.Load() {

@@ -110,7 +110,7 @@ func (s *Server) unbound(ctx context.Context) bool {
 	p.mu.Unlock()
 	tallies := make(map[*counter]tally, len(counters))
 	var old []*counter
-	free := true
+	free := len(counters) > 0 // they come and go: nobody has said anything yet
 	for _, c := range counters {
 		t, said := before[c]
 		if said && time.Since(t.at) < c.every-drainPoll/2 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 )
 
 // Route tells a Transport where a request may go, and afterwards its owner where it went. It belongs to one request,
@@ -43,6 +44,8 @@ type Route struct {
 	Shared bool
 	// Tried is how many servers were tried, 1 when the first could be reached.
 	Tried int
+	// Unwanted reports that the answer is one for which Reselect tries other servers, and that none gave a better one.
+	Unwanted bool
 	// GivenUp is why another server was tried after the one before, a *ForwardError; nil if there was no other, or if the one
 	// before has given an answer that was not wanted.
 	GivenUp error
@@ -56,7 +59,7 @@ type Route struct {
 // begin forgets what an earlier use has left.
 func (r *Route) begin() {
 	r.Shared = false
-	r.GivenUp = nil
+	r.GivenUp, r.Unwanted = nil, false
 	r.Server, r.Unmet, r.Tried, r.Servers = nil, ReasonNone, 0, r.few[:0]
 	r.detour = detour{}
 }
@@ -68,6 +71,9 @@ func (r *Route) add(l Lease) {
 	if r.Unmet == ReasonGone && r.Group != nil {
 		r.Unmet = r.Group.unmet(&r.Hint) // another pool of the group may have it
 	}
+	if r.Unmet == ReasonNone && r.detour.gone {
+		r.Unmet = ReasonGone
+	}
 	r.detour.claims, r.detour.failed = 0, l.Server
 	r.Tried++
 	r.Servers = append(r.Servers, l.Server)
@@ -78,6 +84,7 @@ type detour struct {
 	spent   []*Pool // pools of the group that could not take it
 	waiting bool    // none of them could: it is in a queue
 	backups int
+	gone    bool    // the wanted server was left behind with its pool
 	claims  int     // calls of Claim for this attempt
 	failed  *Server // that was given up, for Claim
 }
@@ -125,6 +132,9 @@ func (r *Route) turn(err error) bool {
 	}
 	r.detour.backups++
 	r.Pool, r.Group = fail.Backup, nil
+	if r.Hint.Server.IsValid() { // it is of the other pool
+		r.detour.gone, r.Hint.Server = true, netip.AddrPort{}
+	}
 	return true
 }
 

@@ -338,6 +338,7 @@ func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, er
 	switch {
 	case x.answer != nil:
 		x.route.Server, x.route.Unmet = x.server, x.unmet
+		x.route.Unwanted = x.reselect.repeatsAnswer(x.req.Method, x.answer.StatusCode)
 		return x.answer, nil
 	case failed != nil:
 		if x.route.GivenUp == error(failed) {
