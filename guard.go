@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/http1"
@@ -82,6 +83,15 @@ func judgeReceived(r *http.Request) error {
 	for _, host := range r.Header["Host"] {
 		if !strings.EqualFold(host, r.Host) {
 			return malformed("host %s and authority %s", quoted(host), quoted(r.Host))
+		}
+	}
+	if r.ProtoMajor >= 2 {
+		// net/http goes by the flag that ends a request, and by the first of several lengths.
+		for _, length := range r.Header["Content-Length"] {
+			n, err := strconv.ParseUint(length, 10, 63)
+			if err != nil || length != r.Header["Content-Length"][0] || n > 0 && r.ContentLength == 0 {
+				return malformed("length %s", quoted(length))
+			}
 		}
 	}
 	target := r.RequestURI

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -341,6 +342,46 @@ avi.vs.log("chosen")
 			if len(rec.Log) != 1 {
 				t.Errorf("%s: log %q", first, rec.Log)
 			}
+		}
+	}
+}
+
+// Over HTTP/2 a request says by a flag that it ends. A length that says otherwise, or nothing, was shown to rules and scripts,
+// and the server got another one: a rule that lets no bodies pass, say, judged a length that no server saw.
+func TestLengthsOverHTTP2(t *testing.T) {
+	g := newFence(t, h2c)
+	for _, test := range []struct {
+		lengths []string
+		body    string
+		ok      bool
+	}{
+		{[]string{"0"}, "", true}, {[]string{"00"}, "", true}, {[]string{"3"}, "abc", true}, {[]string{"003"}, "abc", true}, {[]string{"3", "3"}, "abc", true},
+		{[]string{"3"}, "", false}, {[]string{""}, "", false}, {[]string{"x"}, "", false}, {[]string{"-1"}, "", false}, {[]string{"+0"}, "", false}, {[]string{"0, 0"}, "", false},
+		{[]string{"0", "3"}, "", false}, {[]string{"3", "0"}, "", false}, {[]string{"3", "4"}, "abc", false}, {[]string{"4", "3"}, "abc", false}, {[]string{"x"}, "abc", false},
+		{[]string{""}, "abc", false}, {[]string{"18446744073709551619"}, "abc", false},
+	} {
+		h := g.dialHTTP2(t)
+		_ = h.SetDeadline(time.Now().Add(patience))
+		fields := []string{":method", "POST", ":scheme", "https", ":authority", "a", ":path", "/x"}
+		for _, length := range test.lengths {
+			fields = append(fields, "content-length", length)
+		}
+		stream := h.request(test.body == "", fields...)
+		if test.body != "" {
+			h.frame(frameData, flagEndStream, stream, []byte(test.body))
+		}
+		a := h.answer(stream)
+		h.Close()
+		what := fmt.Sprintf("lengths %q with body %q", test.lengths, test.body)
+		want := []string(nil)
+		if test.ok {
+			want = []string{"POST /x a"}
+		}
+		if (a.status == "200") != test.ok || !test.ok && a.status != "400" && !a.reset {
+			t.Errorf("%s: status %q", what, a.status)
+		}
+		if diff := cmp.Diff(want, g.taken()); diff != "" {
+			t.Errorf("%s: the server got, - want + got\n%s", what, diff)
 		}
 	}
 }
