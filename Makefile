@@ -63,8 +63,9 @@ hostile: ## run every hostile script of datascript in a process of its own, with
 	go test ./datascript -run '^TestHostileProcess$$' -count=1 -v -args -hostile
 
 .PHONY: search
-search: ## look for calls that cost or make more than scripts are charged, for nonces that come again, and for differences from Lua 5.1 in a million programs
+search: ## look for calls that cost or make more than scripts are charged, nonces that come again, differences from Lua 5.1, and requests that other proxies refuse
 	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces|TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
+	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, and what can move a client in full
