@@ -41,6 +41,8 @@ import (
 // seen the same method, host and path, and those that the client has sent; or the server has seen nothing. And compared with
 // the others, it must not let pass what both of them refuse. Where it does, a table in the test says why.
 
+var only = flag.Int("request", -1, "look at this request of the search for differences alone")
+
 var full = flag.Bool("full", false, "search for differences with 100,000 requests in place of 12,000, each before servers of all kinds")
 
 // serverKinds are the servers behind the proxies.
@@ -599,6 +601,9 @@ func TestRequestDifferences(t *testing.T) {
 	go func() {
 		defer close(trials)
 		for n := range requests {
+			if *only >= 0 && n != *only {
+				continue
+			}
 			kinds := serverKinds[n/2%3 : n/2%3+1]
 			if *full {
 				kinds = serverKinds
@@ -669,7 +674,8 @@ func TestRequestDifferences(t *testing.T) {
 			}
 		}
 		for name, o := range map[string]outcome{"limpet": x.limpet, "nginx": x.nginx, "HAProxy": x.haprox} {
-			if o.hung {
+			// Once Node has declined to switch protocols on a connection, it does not answer the next request there if that is malformed.
+			if o.hung && !(x.server == "node" && strings.Contains(x.mutant.raw, "Upgrade")) {
 				faults = append(faults, fmt.Sprintf("%s hangs: %v", name, x))
 			}
 		}
@@ -696,7 +702,7 @@ func TestRequestDifferences(t *testing.T) {
 		}
 	}
 	for i, n := range used {
-		if n == 0 && !raceEnabled { // under which there are fewer requests
+		if n == 0 && !raceEnabled && *only < 0 { // under which there are fewer requests
 			faults = append(faults, "no request is of the kind that is explained: "+explained[i].what)
 		}
 		t.Logf("%4d × %s", n, explained[i].what)
@@ -708,7 +714,7 @@ func TestRequestDifferences(t *testing.T) {
 	if len(faults) > 0 {
 		t.Errorf("%d faults", len(faults))
 	}
-	if forwarded < len(all)/5 || refused < len(all)/5 {
+	if *only < 0 && (forwarded < len(all)/5 || refused < len(all)/5) {
 		t.Error("the mutants are too wild, or too tame")
 	}
 }
@@ -747,6 +753,9 @@ func compare(m *mutant, i int, rec limpet.Record, s seen) (faults []string) {
 	}
 	path, query, _ := strings.Cut(s.target, "?")
 	got := [3]string{s.method, readable(path), s.host}
+	if rec.Host == "" && words[2] == "" && !strings.Contains(m.raw, "\nHost:") {
+		got[2] = "" // HTTP/1.0 may lack a host; the server's own address stands in for it then
+	}
 	if logged := [3]string{rec.Method, readable(rec.Path), rec.Host}; logged != got {
 		differ("logged %q, the server got %q", logged, got)
 	}

@@ -78,13 +78,14 @@ func nginxAlone(m *mutant) bool {
 }
 
 // haproxyAlone reports whether HAProxy refuses what nginx and limpet forward: an absolute target with another host than the
-// field Host has; 8-bit bytes in targets; the method PRI; an empty field TE in HTTP/2; and more than 100 fields.
+// field Host has; 8-bit bytes in targets; the method PRI; an empty field TE in HTTP/2; a blank in the name of a trailer's field, which net/http
+// drops; and more than 100 fields.
 func haproxyAlone(m *mutant) bool {
 	line, _, _ := strings.Cut(m.raw, "\r\n")
 	method, _ := m.value(":method")
 	te, ok := m.value("te")
 	return strings.Contains(line, "://") || strings.ContainsFunc(line, func(c rune) bool { return c >= 0x80 }) || strings.Count(m.raw, "\n") > 100 ||
-		method == "PRI" || ok && te == ""
+		strings.Contains(m.raw, "\r\n0\r\nX : 1\r\n") || method == "PRI" || ok && te == ""
 }
 
 var (
