@@ -812,7 +812,7 @@ func compare(m *mutant, i int, rec limpet.Record, s seen) (faults []string) {
 			case ":path":
 				target += f.Value
 			case ":authority", "host":
-				if len(hosts) == 0 || !strings.EqualFold(hosts[0], f.Value) {
+				if f.Value != "" && (len(hosts) == 0 || !strings.EqualFold(hosts[0], f.Value)) {
 					hosts = append(hosts, f.Value)
 				}
 			}

@@ -65,7 +65,7 @@ func (m *mutant) value(name string) (value string, ok bool) {
 }
 
 // nginxAlone reports whether nginx refuses what HAProxy and limpet forward: methods with other signs than capitals, "_" and
-// "-", and TRACE; folded lines; a length that is given twice; an absolute target without a path, and a malformed field Host
+// "-", and TRACE; folded lines; a length that is given twice, or beside chunks; an absolute target without a path, and a malformed field Host
 // beside an absolute target; and all trailers of HTTP/2.
 func nginxAlone(m *mutant) bool {
 	method, ok := m.value(":method")
@@ -74,18 +74,19 @@ func nginxAlone(m *mutant) bool {
 	}
 	line, _, _ := strings.Cut(m.raw, "\r\n")
 	return !capitals.MatchString(method) || method == "TRACE" || folded.MatchString(m.raw) || strings.Count(m.raw, "Content-Length:") > 1 ||
-		strings.Contains(line, "://") && strings.Contains(m.raw, "..") || m.trailer != nil
+		strings.Contains(line, "://") && (strings.Contains(m.raw, "..") || strings.Contains(m.raw, "\nHost: \r")) ||
+		strings.Contains(m.raw, "Content-Length:") && strings.Contains(m.raw, "Transfer-Encoding:") || m.trailer != nil
 }
 
 // haproxyAlone reports whether HAProxy refuses what nginx and limpet forward: an absolute target with another host than the
 // field Host has; 8-bit bytes in targets; the method PRI; an empty field TE in HTTP/2; a blank in the name of a trailer's field, which net/http
-// drops; and more than 100 fields.
+// drops; WebSockets without a key; and more than 100 fields.
 func haproxyAlone(m *mutant) bool {
 	line, _, _ := strings.Cut(m.raw, "\r\n")
 	method, _ := m.value(":method")
 	te, ok := m.value("te")
 	return strings.Contains(line, "://") || strings.ContainsFunc(line, func(c rune) bool { return c >= 0x80 }) || strings.Count(m.raw, "\n") > 100 ||
-		strings.Contains(m.raw, "\r\n0\r\nX : 1\r\n") || method == "PRI" || ok && te == ""
+		strings.Contains(m.raw, "\r\n0\r\nX : 1\r\n") || strings.Contains(m.raw, "Upgrade: websocket") || method == "PRI" || ok && te == ""
 }
 
 var (
