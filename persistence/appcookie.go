@@ -22,12 +22,13 @@ type AppCookieConfig struct {
 	// be set.
 	Name string
 
-	// Timeout is how long a session without requests is remembered. Zero and negative mean
+	// Timeout is how long a session without requests is remembered. With Sessions it may be up to a
+	// tenth shorter: a request renews it only if a tenth of it is over. Zero and negative mean
 	// [DefaultAppCookieTimeout]; the longest is [DefaultMaxLifetime].
 	Timeout time.Duration
 
-	// MaxAge is how long a session keeps its server at most, whatever its client does. Zero and
-	// negative mean no such end.
+	// MaxAge is how long a session keeps its server at most, whatever its client does. The longest is
+	// [DefaultMaxLifetime], or with Sessions that of the store. Zero and negative mean no such end.
 	MaxAge time.Duration
 
 	// MaxEntries is how many sessions of each target are remembered. The default is
@@ -54,7 +55,7 @@ const maxSessionTries = 8
 //
 // The profile learns which server a session is on when a response sets the cookie, or when a request
 // brings one that is not known yet, and forgets it when a response deletes the cookie. It keeps the
-// servers in memory, unless it is told to keep them elsewhere. Cookies are read as browsers read
+// servers in memory, or in the Sessions of its configuration. Cookies are read as browsers read
 // them, which accept more than the rules for servers allow: quotes, blanks and JSON in values.
 //
 // Values longer than [DefaultMaxKeyBytes] are ignored. The methods may be called concurrently. Make
@@ -94,9 +95,9 @@ func (p *AppCookie) Targets(_ string, all []string, has func(target, server stri
 	return nil
 }
 
-// Find returns the server that the request's session is bound to in the target, and what is left of
-// that after starting its timeout anew: less than zero if it expired so long ago. The error is
-// [ErrNoKey] if the request has no session, or that of the Sessions.
+// Find returns the server that the request's session is bound to in the target, renews the binding,
+// and returns what is then left of it. A negative remaining says how long ago the binding expired. The
+// error is [ErrNoKey] if the request has no session, or that of the Sessions.
 func (p *AppCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	_, server, remaining, err = p.find(r, target)
 	p.sessions.noteFound(r, server)
@@ -213,8 +214,8 @@ func (p *AppCookie) Keep(r *http.Request, _ netip.Addr, target string) error {
 	return err
 }
 
-// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions know, who tell it
-// with each look-up by [NoteSource].
+// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions are a shared
+// store, which reports the source of each look-up by [NoteSource].
 func (p *AppCookie) Source() Source { return p.sessions.source() }
 
 // Timeout returns how long a session without requests is remembered.

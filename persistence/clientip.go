@@ -19,12 +19,13 @@ type ClientIPConfig struct {
 	// whose address changes, /64 those with temporary IPv6 addresses.
 	Mask4, Mask6 int
 
-	// Timeout is how long a client without requests is remembered. Zero and negative mean
+	// Timeout is how long a client without requests is remembered. With Sessions it may be up to a
+	// tenth shorter: a request renews it only if a tenth of it is over. Zero and negative mean
 	// [DefaultClientIPTimeout]; the longest is [DefaultMaxLifetime].
 	Timeout time.Duration
 
-	// MaxAge is how long a client keeps its server at most, whatever it does. Zero and negative mean
-	// no such end.
+	// MaxAge is how long a client keeps its server at most, whatever it does. The longest is
+	// [DefaultMaxLifetime], or with Sessions that of the store. Zero and negative mean no such end.
 	MaxAge time.Duration
 
 	// MaxEntries is how many clients of each target are remembered. The default is
@@ -45,7 +46,8 @@ type ClientIPConfig struct {
 }
 
 // A ClientIP is a persistence profile that knows clients by their address and keeps the servers in
-// memory, unless it is told to keep them elsewhere. Its methods may be called concurrently. Make one with [NewClientIP].
+// memory, or in the Sessions of its configuration. Its methods may be called concurrently. Make one
+// with [NewClientIP].
 type ClientIP struct {
 	mask4, mask6 int
 	clients      sessions[netip.Addr]
@@ -85,18 +87,18 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 
 // Targets makes the tables of the targets that the profile is used for. It may be called again at any
 // time, and with the targets of another service; the table of a target that is not named any more
-// goes when its last client is gone. has, which may be nil and is called concurrently, reports
-// whether a target has a server: an entry that an earlier version has left in Sessions does not say
-// for which target it was made. A target that is not named here has a table from its first request
+// goes when its last client is gone, at a later call. has reports whether a target has a server. It
+// may be nil and is called concurrently. The profile needs it for entries that an earlier version has
+// left in Sessions, because these do not say for which target they were made. A target that is not named here has a table from its first request
 // on. The error is always nil.
 func (p *ClientIP) Targets(_ string, all []string, has func(target, server string) bool) error {
 	p.clients.setTargets(all, has)
 	return nil
 }
 
-// Find returns the server that the client is bound to in the target, and what is left of that after
-// starting its timeout anew: less than zero if it expired so long ago. The error is [ErrNoKey] for an
-// invalid address, or that of the Sessions.
+// Find returns the server that the client is bound to in the target, renews the binding, and returns
+// what is then left of it. A negative remaining says how long ago the binding expired. The error is
+// [ErrNoKey] for an invalid address, or that of the Sessions.
 func (p *ClientIP) Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	if !client.IsValid() {
 		return "", 0, ErrNoKey
@@ -132,8 +134,8 @@ func (p *ClientIP) Keep(r *http.Request, client netip.Addr, target string) error
 	return p.clients.keep(r, target, p.key(client))
 }
 
-// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions know, who tell it
-// with each look-up by [NoteSource].
+// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions are a shared
+// store, which reports the source of each look-up by [NoteSource].
 func (p *ClientIP) Source() Source { return p.clients.source() }
 
 // Timeout returns how long a client without requests is remembered.

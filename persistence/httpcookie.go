@@ -33,7 +33,9 @@ type CookieKey struct {
 	Secret []byte
 }
 
-// String returns the ID, without the secret. No way of printing a key shows its secret, nor does encoding it as JSON.
+// String returns the ID, without the secret. Printing a key with package fmt or log/slog, or encoding it as
+// JSON, does not show the secret. Package fmt does show it if the key is in a field that is not exported:
+// there it cannot call this method.
 func (k CookieKey) String() string { return "{ID:" + k.ID + " Secret:REDACTED}" }
 
 // Format writes what String returns, whatever the verb.
@@ -50,8 +52,9 @@ type HTTPCookieConfig struct {
 	Name string
 
 	// Keys are the keys that cookies are opened with; the first also seals them. To change keys
-	// without losing clients, put the new one first where all instances already know it, and drop
-	// the old one after Timeout. Replace a key before it has sealed 2^32 cookies.
+	// without losing clients, first add the new key at the end, at all instances. Then put it first.
+	// Drop the old key after Timeout, or if there is none, when no client has a cookie of it any more.
+	// Replace a key before it has sealed 2^32 cookies.
 	//
 	// No keys mean a random one: then cookies are good for this profile alone, and those that adopt
 	// it, until the program ends.
@@ -116,8 +119,8 @@ type HTTPCookieConfig struct {
 //
 // Earlier versions had one cookie, without a target. Where there is only one target, and no MaxAge, this
 // version writes the same, so that old and new instances agree during an upgrade. Where there are
-// several, such a cookie is good for the default target, and for each that has its server and no cookie
-// of its own, and is replaced at the next answer.
+// several, such a cookie is good for each target that has its server and no cookie of its own, or for
+// the default target if no target has its server. It is replaced at the next answer.
 //
 // The methods may be called concurrently. Make one with [NewHTTPCookie].
 type HTTPCookie struct {
@@ -304,8 +307,8 @@ func (p *HTTPCookie) Source() Source { return FromCookie }
 // HasRandomKey reports whether no key is configured, so that cookies are good until the program ends.
 func (p *HTTPCookie) HasRandomKey() bool { return p.random }
 
-// Find returns the server that the request's cookie for the target names, and what is left of its time:
-// less than zero if it was over so long ago. The error is [ErrInvalidCookie] if there are cookies of
+// Find returns the server that the request's cookie for the target names, and what is left of its time.
+// A negative remaining says how long ago its time was over. The error is [ErrInvalidCookie] if there are cookies of
 // its name and none can be opened.
 func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	now := time.Now()

@@ -68,9 +68,9 @@ type Options struct {
 	Owner func(key string) (owner string)
 
 	// MaxPerOwner is how many entries an owner stores. One more takes the place of one of its own,
-	// or is refused, as WhenFull says. Zero, the default, means that there is no such bound. One of
-	// 4096 or more is divided among some shards of the table, as MaxEntries is among all. Keys
-	// without an owner are not bounded.
+	// or is refused, as WhenFull says. Zero, the default, means that there is no such bound. A bound
+	// of 4096 or more is divided among some shards of the table, as MaxEntries is among all. Keys
+	// without an owner are not bounded: without Owner this field has no effect.
 	MaxPerOwner int
 
 	// WhenFull says what a full table does with a new key. The default is [EvictUnused].
@@ -79,8 +79,8 @@ type Options struct {
 	// MaxTables is how many tables a Store creates besides the default table, which always exists.
 	// The default is [DefaultMaxTables]. One more takes the place of a table that has no entries, or
 	// is refused; names should come from the configuration or from a script, not from clients. A
-	// table that has been given up comes into being again with the next entry stored in it. A Table
-	// ignores this field.
+	// table that has been given up comes into being again with the next entry stored in it. Tables
+	// of [Store.Reserve] are not counted and not given up. A Table ignores this field.
 	MaxTables int
 
 	// MaxKeyBytes and MaxValueBytes are the greatest lengths of keys and values in a Store; table
@@ -88,11 +88,12 @@ type Options struct {
 	// [DefaultMaxValueBytes], the largest 256 MiB each. A Table ignores these fields.
 	MaxKeyBytes, MaxValueBytes int
 
-	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store: for each entry
+	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store. An entry costs
 	// what is allocated for its key and value together, which is a little more than their lengths,
-	// and 128 bytes, which is a little more than bookkeeping takes, and 96 more with Owner. A table that reaches it is full. The bound is divided among shards like MaxEntries.
-	// The default is [DefaultMaxTableBytes]; a store uses at most this for each of MaxTables plus one
-	// tables. A Table ignores this field.
+	// and 128 bytes, which is a little more than bookkeeping takes, and 96 more with Owner. A table
+	// that reaches the bound is full. The bound is divided among shards like MaxEntries. The default
+	// is [DefaultMaxTableBytes]. A store has MaxTables tables at most, the default table, and those
+	// of [Store.Reserve], and uses at most this much for each. A Table ignores this field.
 	MaxTableBytes int
 }
 

@@ -45,8 +45,8 @@ var (
 	// ErrInvalidCookie says that the request has a cookie of the profile's name and that none could be
 	// opened: it is forged or damaged, or sealed with a key that is not known.
 	ErrInvalidCookie = errors.New("persistence: the cookie cannot be opened")
-	// ErrRefused says that the [Sessions] have no room for the binding, so the client does not stick: a
-	// table is full and refuses new keys, or would be one too many.
+	// ErrRefused says that the [Sessions] have no room for the binding: a table is full and refuses
+	// new keys, or would be one too many. The client does not stick then.
 	ErrRefused = errors.New("persistence: the store has refused the binding")
 )
 

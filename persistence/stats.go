@@ -7,7 +7,7 @@ import "slices"
 type Stats struct {
 	// Entries is how many entries are stored, as by [Table.Len].
 	Entries int
-	// Bytes is what the entries cost of [Options.MaxTableBytes]; zero for a Table.
+	// Bytes is how much of [Options.MaxTableBytes] the entries take; zero for a Table.
 	Bytes int
 
 	// Owners is how many owners have entries. To count them takes time in proportion to their number:

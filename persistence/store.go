@@ -17,8 +17,7 @@ import (
 // A Store holds the persistence tables of one virtual service: named tables of strings. The table
 // named "" is the default table and always exists; others come into being with the first entry
 // stored in them, and one that has no entries may be given up for another. A missing table is an
-// empty table. Make a Store with [NewStore]; the zero Store
-// is not usable.
+// empty table. Make a Store with [NewStore]; the zero Store is not usable.
 //
 // The methods take a context and return an error because the tables of other stores are elsewhere.
 // This one ignores the context, never waits for anything but a lock, and never returns an error. It
@@ -418,8 +417,8 @@ func (s *Store) makeLocked(named map[string]*Table[string, string], name string)
 	return t
 }
 
-// Reserve makes tables that do not count for MaxTables and are not given up when they are empty. It is
-// for names that the program chooses; profiles call it for theirs.
+// Reserve makes tables that [Options.MaxTables] does not count and that are not given up when they are
+// empty. It is for names that the program chooses; profiles call it for theirs.
 func (s *Store) Reserve(tables ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
