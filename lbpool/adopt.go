@@ -21,9 +21,10 @@ var adopting sync.Mutex
 //
 // Servers with the same address and port are the same servers, as for Update: values of either pool may be used on. They keep
 // leases, counters, statistics, slow start and ejections, and what Enable, Disable, Drain and SetRatio have said; if those
-// were called on p's servers too, p's apply. Findings of health monitors are kept if the monitor of p is equal, in name, port
-// and Checker; else the server is Unchecked. Whoever waits in old's queue goes on waiting at the same
-// place. What old's Discoveries have found stands as after Update.
+// were called on p's servers too, p's apply. The findings of a health monitor are kept if the monitor of p has the same name,
+// port and Checker. Otherwise the new monitor has not checked the server yet, and the server is Unchecked; with StartDown the
+// server keeps its state until that monitor has checked it. Requests in old's queue keep their places. What old's Discoveries
+// have found stands as after Update.
 //
 // Leases of p's servers that were granted before are not counted any more; so Adopt is best called before p is used.
 // A pool adopts one other at most, and is adopted by one at most: else the error says so and nothing changes. Adopting
@@ -31,7 +32,7 @@ var adopting sync.Mutex
 func (p *Pool) Adopt(old *Pool) error { return adoptAll([]adoption{{p, old}}) }
 
 // Adopt lets each pool of s adopt the pool of the same name in old, if there is another one of that name, as [Pool.Adopt] says.
-// A pool that has been used already, by another owner for instance, stays as it is. If the pool in old has been adopted by
+// A pool of s that is in use already, by another virtual service for instance, stays as it is. If the pool in old has been adopted by
 // another one, the error says so and nothing changes.
 func (s *Set) Adopt(old *Set) error {
 	var all []adoption

@@ -9,9 +9,9 @@ import (
 // An Algorithm chooses a server. A value belongs to one pool, whose callers call it concurrently.
 type Algorithm interface {
 	// Choose returns one of up, or nil for none. The list is never empty, is shared by all callers and must not be
-	// changed; one that is seen again has the same servers as before, so that work may be kept with it. Choose need
-	// not heed excluded and full servers, though h.Allows is cheap: when it chooses such a server it is called again
-	// with a list without them.
+	// changed; one that is seen again has the same servers as before, so that work may be kept with it. Choose may
+	// ignore which servers are excluded or full, though h.Allows is cheap: when it chooses such a server it is called
+	// again with a list without them.
 	Choose(up []*Server, h Hint) *Server
 }
 

@@ -18,8 +18,8 @@ const firstRetry = time.Second
 
 // A Finder finds servers of a pool: in the DNS for instance, see DNSFinder.
 //
-// When Update or Adopt brings another Finder under the name of one before, it is asked at once. It is not another one if both
-// are equal, comparable values, such as the same pointer, or if it has a method Same(Finder) bool that says so.
+// When Update or Adopt brings another Finder under the name of one before, it is asked at once. Two finders are the same if they
+// are equal, comparable values, such as the same pointer, or if the new one has a method Same(Finder) bool that says so.
 type Finder interface {
 	// Find returns the servers that there are now; none is an answer as well. An error means that nothing is known:
 	// the pool keeps the servers that were found before. Find must return soon after ctx is done. It is not called

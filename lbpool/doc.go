@@ -22,8 +22,9 @@
 // A [Hint] may name the server that the request should go to because an earlier request of the same client went there.
 // When that server cannot be had, the pool's [Repick] decides whether another takes its place.
 //
-// [Pool.Update] changes a pool in use. A [Discovery] finds servers, in the DNS for instance. [Server.Drain] takes a server out of service without cutting anybody off. A
-// [Queue] lets requests wait for servers at their limits. A [Group] chooses among pools.
+// [Pool.Update] changes a pool in use, and [Pool.Adopt] puts a new pool in its place. A [Discovery] finds servers, in the
+// DNS for instance. [Server.Drain] takes a server out of service without cutting anybody off. A [Queue] lets requests wait
+// for servers at their limits. A [Group] chooses among pools.
 //
 // # Health
 //

@@ -20,19 +20,20 @@ type DrainPolicy struct {
 	// finish what they began. Otherwise they are given another server, and only requests under way are left alone.
 	KeepBound bool
 	// Bound returns how many persistence entries point to a server, a negative number if that is not known now. Run calls
-	// it about once a second for each draining server, one at a time. Nil means that it is never known: with KeepBound, a
-	// drain then lasts until its time-out, unless somebody else counts, see Pool.CountBound.
+	// it about once a second for each draining server, one at a time. If it is set, a drain waits for it to return 0, also
+	// without KeepBound. Nil means that the number is never known: with KeepBound, a drain then lasts until its time-out,
+	// unless somebody else counts, see Pool.CountBound.
 	Bound func(server netip.AddrPort) int
 }
 
 // CountBound makes Run ask count, every so often for each draining server, how many clients are bound to it, until stop is
-// called. It is for owners of persistence entries who come after the pool was made, and matters only with KeepBound; a drain
-// ends when all who count, DrainPolicy.Bound among them, say 0. An error, or a negative number, means that it is not known:
-// the drain goes on, and only a later 0 or its time-out ends it.
+// called. It is for programs whose persistence entries come into being after the pool was made, and matters only with
+// KeepBound. A drain ends when all counts, that of DrainPolicy.Bound among them, are 0. An error, or a negative number, means
+// that the number is not known: the drain goes on, and only a later 0 or its time-out ends it.
 //
 // servers are all names of the one server, any of which an entry may hold: its address and port, its name, and, unless
-// another server of the pool shares them, its bare address and host name. every is 1 second if it is not positive; give more
-// for a store on another machine. count is called by one goroutine at a time, with a context that is done after a second.
+// another server of the pool shares them, its bare address and host name. every is at least 1 second; give more for a store
+// on another machine. count is called by one goroutine at a time, with a context that is done after a second.
 func (p *Pool) CountBound(count func(ctx context.Context, servers ...string) (int, error), every time.Duration) (stop func()) {
 	c := &counter{every: max(every, drainPoll), count: func(ctx context.Context, s *Server) (int, error) {
 		return count(ctx, s.names()...)
@@ -170,8 +171,8 @@ func (d drain) overdue(now time.Time) bool {
 }
 
 // Drain disables the server gracefully: it gets no new clients from now on, and is disabled as soon as no lease is in
-// use and no client is bound to it, or after timeout, whichever comes first. The pool's DrainPolicy says which clients
-// still count. 0 disables the server at once, DrainForever or any negative value waits for the clients as long as it takes.
+// use and no client is bound to it, or after timeout, whichever comes first. The pool's DrainPolicy says for which
+// clients it waits. 0 disables the server at once, DrainForever or any negative value waits for the clients as long as it takes.
 // Calling Drain again changes the time-out; Enable ends it. Leases still in use at the end are left alone: the EventDrained
 // tells how many there are. A disabled server is left as it is.
 //

@@ -34,7 +34,7 @@ func (k FailKind) String() string {
 // FailAction says what is to be done with a request for which no server of a pool, or no pool of a group, can be had.
 // The zero value answers with status 503.
 type FailAction struct {
-	// Kind says which of the fields below count.
+	// Kind says which of the fields below are used.
 	Kind FailKind
 	// Status is 200 or 503. 0 means 503.
 	Status int

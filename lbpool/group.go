@@ -69,8 +69,9 @@ func (m *Member) label() string {
 	return m.Label
 }
 
-// A Group chooses among pools: the ones with the highest priority that can serve, by their ratios. It is immutable, but
-// heeds how its pools fare. With StayDown it remembers which priorities are out of use. All methods may be called concurrently.
+// A Group chooses among pools: the ones with the highest priority that can serve, by their ratios. Its configuration does
+// not change, but its choice follows the state of its pools. With StayDown it remembers which priorities are out of use.
+// All methods may be called concurrently.
 type Group struct {
 	name    string
 	min     int

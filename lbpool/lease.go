@@ -36,7 +36,7 @@ const (
 	ReasonDraining
 	// ReasonGone means that the pool has no such server.
 	ReasonGone
-	// ReasonFull means that the server has as many connections as it may have.
+	// ReasonFull means that the server is at its limit, MaxConnections or MaxRate.
 	ReasonFull
 	// ReasonMaintenance means that the server has said that it is under maintenance.
 	ReasonMaintenance

@@ -22,9 +22,9 @@ const (
 
 // A Checker checks servers. It is called concurrently.
 //
-// When Update brings another Checker under the name of a monitor, servers are checked with it at once; when Adopt does,
-// what the one before has found is void. It is not another one if both are equal, comparable values, such as the same
-// pointer, or if it has a method Same(Checker) bool that says so.
+// When Update brings another Checker under the name of a monitor, servers are checked with it at once. When Adopt does, the
+// findings of the one before are dropped as well, unless StartDown is set. Two checkers are the same if they are equal,
+// comparable values, such as the same pointer, or if the new one has a method Same(Checker) bool that says so.
 type Checker interface {
 	// Check checks one server, once. It returns nil if the server is healthy and otherwise says why not, if possible
 	// with a *CheckError. It must return soon after ctx is done; what it returns after that counts as a failure.
@@ -48,10 +48,10 @@ type HealthMonitor struct {
 	// Timeout is how long a check may take, less than Interval. 0 means 4 seconds, or half the interval if that is less.
 	Timeout time.Duration
 	// Successes is how many checks in a row must succeed for the server to go up, at most 50. 0 means 2. The first check
-	// of a server decides alone.
+	// of a server decides alone, unless Config.StartDown is set.
 	Successes int
 	// Failures is how many checks in a row must fail for the server to go down, at most 50. 0 means 2. The first check of
-	// a server decides alone.
+	// a server decides alone, unless Config.StartDown is set.
 	Failures int
 	// Port is the port to check. 0 means the server's. Traffic goes to the server's port in any case.
 	Port uint16
@@ -131,8 +131,8 @@ func inARow(n int, path string, faults *faults) int {
 // ones over all of it. Disabled servers are not checked. A check that this machine lacks the means for, such as a free
 // file descriptor, changes nothing.
 //
-// Run also asks the Discoveries, looks after draining servers, and does in time, for the sake of logs and events, what requests would do when
-// they come: take back servers whose time out of service is over, for instance. Update may be called while it runs.
+// Run also asks the Discoveries and ends drains. It takes back servers whose time out of service is over, for instance, so that
+// logs and events tell of that in time; without Run the next request does it. Update may be called while it runs.
 func (p *Pool) Run(ctx context.Context) error {
 	for {
 		p = p.live()

@@ -27,8 +27,8 @@ type Config struct {
 	// there are Discoveries.
 	Servers []ServerConfig
 	// Discoveries find further servers, in the DNS for instance, 0 to MaxDiscoveries of them. What they find comes after
-	// Servers, up to MaxServers in all; of servers with the same address the first counts. Only Run asks them: until it
-	// has, there are no such servers.
+	// Servers, up to MaxServers in all; of servers with the same address the first one is taken. Only Run asks them: until
+	// it has, there are no such servers.
 	Discoveries []Discovery
 	// DefaultPort is the port of servers whose address names none. 0 means 80, or 443 when Scheme is "https".
 	DefaultPort uint16

@@ -74,8 +74,8 @@ func (q Queue) validate(faults *faults) {
 
 // AcquireWait is Acquire for a request that may wait in the pool's queue when servers are at their limits. It waits for
 // the server that h wants if that one is full, and else for any. It returns at once when no server is up. A request that
-// has waited in vain gets what Acquire gives it then: perhaps another server than the one wanted, else an error that
-// matches ErrFull. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
+// has waited in vain, or has found the queue full, gets what Acquire gives it then: perhaps another server than the one
+// wanted, else an error that matches ErrFull or is an *UnavailableError. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
 func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 	for {
 		p = p.live()

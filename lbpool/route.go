@@ -23,15 +23,17 @@ type Route struct {
 	// that are harmless if they come late, such as GET. With a Group a request waits only for the server that Hint wants,
 	// or when no other pool can take it.
 	Wait bool
-	// Claim, if it is not nil, says which server a binding names, which may have been made a moment ago by another
-	// request. The Transport calls it before each attempt, with a lease of chosen in hand; failed is the server that is
-	// given up for it, because it could not be reached, has not answered, or could not be had when Claim named it; nil
-	// if there is none. If Claim returns another server, the lease of chosen is given back as if it had never been, and
-	// the server named is taken; if that cannot be had, Unmet says why, another one is chosen and Claim is called again,
-	// three times in all. Then the last one chosen is used. Nil agrees to chosen.
+	// Claim, if it is not nil, says which server the client is bound to: another request may have bound it a moment ago.
+	// The Transport calls it before each attempt, after it has chosen a server. failed is the server whose place chosen
+	// takes: it could not be reached, has not answered, or could not be had when Claim named it. It is nil if there is
+	// none.
 	//
-	// It is not called when chosen is the one server that Hint.Server names, since the binding is known then: so it costs
-	// nothing for clients that are bound. It may block, for as long as the request's context allows.
+	// If Claim returns chosen or nil, chosen is used. If it returns another server, the lease of chosen is given back as if
+	// it had never been, and that server is taken. If that cannot be had, Unmet says why, another server is chosen, and
+	// Claim is called again, three times in all. Then the last one chosen is used.
+	//
+	// Claim is not called if Hint.Server names chosen with its port, since the binding is known then: so it costs nothing
+	// for clients that are bound. It may block, for as long as the request's context allows.
 	Claim func(chosen, failed *Server) *Server
 
 	// Server is the server that gave the answer, or else the one that was tried last; nil if there was none. The

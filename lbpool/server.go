@@ -47,7 +47,7 @@ func (s State) String() string {
 type Cause uint8
 
 const (
-	// CauseConfigured means that New or Update did it.
+	// CauseConfigured means that New, Update or Adopt did it.
 	CauseConfigured Cause = iota
 	// CauseMonitor means that a health monitor changed its mind.
 	CauseMonitor

@@ -13,7 +13,7 @@ const (
 )
 
 // SlowStart returns the share of its ratio that the server gets: 1, or less while it is in slow start, but more than 0.
-// It is for algorithms; those of this package heed it, ConsistentHash excepted.
+// It is for algorithms. Those of this package honour it, except ConsistentHash.
 func (s *Server) SlowStart() float64 { return float64(s.live().ramp.Load()) / fullRamp }
 
 func (s *Server) ramping() bool { return s.ramp.Load() < fullRamp }

@@ -76,9 +76,8 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 // not change once it is in use. It may be used concurrently.
 //
 // The request's Host header is kept unless Config.RewriteHost is set, and so is everything else but the place it is sent
-// to. A server that cannot be
-// connected to is replaced by another while nothing of the request body has been read, and further cases can be
-// configured, see Reselect. When no server of a pool can be had, another pool of the route's Group takes over, or a backup
+// to. If a server cannot be connected to and nothing of the request body has been read, another server is tried; further
+// cases can be configured, see Reselect. When no server of a pool can be had, another pool of the route's Group takes over, or a backup
 // pool that the FailAction names.
 // The lease of the server is held until the response body is closed or has been read to its end, or in the case of an
 // upgraded connection (status 101), until that is closed.
@@ -99,9 +98,8 @@ type Transport struct {
 	base http.RoundTripper
 }
 
-// NewBase returns a new http.Transport suited to a reverse proxy, to be used as it is or to be changed first, and best
-// given to NewHTTP1 then. Unlike
-// http.DefaultTransport it keeps any number of idle connections (up to 1024 to a server, for a minute), heeds no proxy
+// NewBase returns a new http.Transport suited to a reverse proxy. Change it if need be, and give it to NewHTTP1. Unlike
+// http.DefaultTransport it keeps any number of idle connections (up to 1024 to a server, for a minute), ignores the proxy
 // settings of the environment, leaves compressed bodies as they are and speaks HTTP/1.1 only. Connecting and TLS
 // handshakes may take 5 seconds each, the wait for a response header 60 seconds, and such a header 1 MiB.
 func NewBase() *http.Transport {

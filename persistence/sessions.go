@@ -24,8 +24,9 @@ import (
 //
 // Two more methods are used if there are any: PutIdle, as Store has it, which MaxAge requires, and
 // CountByValue(ctx, table) (map[string]int, error), without which a profile cannot count. With MaxAge a
-// new client is bound in two calls; should another instance bind it to another server between them,
-// the first one applies. A shared store may have to be asked at each look-up of such a binding.
+// profile binds a new client by two calls, Claim and PutIdle. If another instance moves the client
+// between them, the server of the first instance wins. A shared store may have to be asked at each
+// look-up of such a binding.
 type Sessions interface {
 	// Lookup returns a live value and what is left of its lifetime.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
