@@ -101,8 +101,8 @@ type Config struct {
 	// virtual service.
 	Tables Tables
 	// Persistence binds clients to servers without a script, in each pool and
-	// each group that PoolPersistence does not name: it is asked when neither
-	// a rule nor a script has chosen a server. Nil means no such binding.
+	// each group that PoolPersistence does not name. It is asked if neither a
+	// rule nor a script has chosen a server. Nil means no such binding.
 	Persistence PersistenceProfile
 	// PoolPersistence are the profiles of pools and groups, by name;
 	// [NoPersistence] binds nobody. A group that is not named has the profile
@@ -110,10 +110,10 @@ type Config struct {
 	// of them, also where they have the same profile.
 	PoolPersistence map[string]PersistenceProfile
 
-	// PersistenceHeader names a header that each response gets, which tells what
-	// came of the client's binding to a server: the text of
-	// [Record].Persistence. There is none if nobody has asked for a binding.
-	// Empty means no such header.
+	// PersistenceHeader names a header that limpet adds to each response. Its
+	// value is the outcome of the client's binding to a server, as far as it is
+	// known then: the text of [Record].Persistence. A response does not get it
+	// if nobody has asked for a binding. Empty means no such header.
 	PersistenceHeader string
 
 	// TrustedProxies are the networks of proxies in front of this one. The

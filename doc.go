@@ -64,8 +64,9 @@
 //
 // # What goes wrong
 //
-// A script that fails leaves no trace in the request and is answered with 500,
-// or is passed over if its OnError says so. Without a server the answer is
+// If a script fails, its changes of the request are taken back, but not those of
+// tables. The request is answered with 500, or 503 if a table could not be
+// asked, or goes on if OnError says so. Without a server the answer is
 // 503, with one that gives no answer 502 or 504. [Config.OnComplete] and the
 // log have the reasons, one [Record] for each request.
 //

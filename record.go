@@ -120,16 +120,16 @@ const (
 	PersistenceNone      Persistence = iota // nobody asked for a binding, or the bound server was tried and did not answer
 	PersistenceNoKey                        // the request has nothing by which the profile knows clients; nothing was looked up
 	PersistenceInvalid                      // the request's persistence cookie could not be opened
-	PersistenceMiss                         // the client was not bound; it is now, to the server that was chosen
-	PersistenceExpired                      // the client had been bound, too long ago
-	PersistenceJoined                       // the client was not bound, and another of its requests bound it first; this one followed
+	PersistenceMiss                         // the client was not bound
+	PersistenceExpired                      // the client was not bound any more: its binding has expired
+	PersistenceJoined                       // the client was not bound; another of its requests bound it while this one was under way, and this one followed
 	PersistenceHit                          // the first server tried was the one that the client is bound to, and it answered
 	PersistenceAmbiguous                    // the binding names an address that several servers of the pool share, without a port
 	RepinDown                               // another server was taken: the bound one is down or could not be reached
 	RepinDisabled                           // another server was taken: the bound one is disabled
-	RepinDraining                           // another server was taken: the bound one is draining, and bound clients may not stay
+	RepinDraining                           // another server was taken: the bound one is draining, without KeepBound
 	RepinGone                               // another server was taken: the bound one is not in the pool any more
-	RepinFull                               // another server was taken: the bound one has as many connections as it may
+	RepinFull                               // another server was taken: the bound one is at its limit of connections or requests
 	RepinMaintenance                        // another server was taken: the bound one is down for maintenance
 	persistences                            // how many there are
 )

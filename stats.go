@@ -24,11 +24,11 @@ type Stats struct {
 	BadRequests      uint64 // connections whose first request was malformed, had too large a header, or was not whole in time
 	FailedHandshakes uint64 // of TLS
 
-	Hits   uint64 // requests whose client went to the server it was bound to
-	Misses uint64 // requests whose client was not bound, or not any more
+	Hits   uint64 // requests that ended as [PersistenceHit]
+	Misses uint64 // requests that ended as [PersistenceMiss] or [PersistenceExpired]
 	Repins uint64 // requests whose client was bound to a server that could not be had
-	// Persistence are the same counts in full, for each pool and each group that
-	// requests were for, by name.
+	// Persistence has the counts of all outcomes, for each pool and each group
+	// that the configuration has, by name.
 	Persistence []TargetStats
 
 	// Scripts are the counts of the script engine, which begins anew with

@@ -26,13 +26,15 @@ import (
 // named by its address and port; in a group by the name of its pool, in which
 // "/" and "%" are percent-encoded, "/", address and port.
 //
-// An error never fails a request: it is noted in [Record].Error, and the
-// client is as one that is not bound.
+// An error never fails a request: it is noted in [Record].Error. The request
+// then goes on with the server that the method has returned, or like that of
+// a client that is not bound.
 type PersistenceProfile interface {
 	// Find returns the server that the client of a request is bound to in a
 	// target, "" if there is none, and renews the binding. remaining is what is
-	// left of it: 0 if that is not known, and less if there is none any more
-	// that ended so long ago. The error matches [persistence.ErrNoKey] if the
+	// left of it, or 0 if that is not known. If server is "" and remaining is
+	// negative, the client was bound, and remaining says how long ago the
+	// binding ended. The error matches [persistence.ErrNoKey] if the
 	// request has nothing by which clients are known, and
 	// [persistence.ErrInvalidCookie] if a cookie of the profile could not be
 	// opened. Find must not change the request.
@@ -49,9 +51,9 @@ type PersistenceProfile interface {
 // parallel requests of a new client go to one server.
 type PersistenceClaimer interface {
 	PersistenceProfile
-	// Claim binds the client to server, unless it is bound to another one than
-	// instead, in one step. It returns the server that the client is bound to
-	// then. "" for instead means that the client was not bound.
+	// Claim binds the client to server if it is not bound, or is bound to
+	// instead, in one step. It returns the server that the client is then
+	// bound to. "" for instead means that the client was not bound.
 	Claim(r *http.Request, client netip.Addr, target, server, instead string) (bound string, err error)
 }
 
@@ -321,8 +323,8 @@ func (t *target) mayReportAmbiguous(now time.Time) bool {
 type TargetStats struct {
 	// Target is the name of the pool or the group that requests were for.
 	Target string
-	// Outcomes counts requests by [Record].Persistence. Those of which there
-	// were none are left out.
+	// Outcomes counts requests by [Record].Persistence. Outcomes that have not
+	// occurred are left out.
 	Outcomes map[Persistence]uint64
 }
 

@@ -71,8 +71,9 @@ func New(cfg Config) (*VirtualService, error) {
 // Objects may be the same ones as before, or made anew: a pool takes over what
 // the pool of the same name knows of its servers, see [lbpool.Pool.Adopt]; the
 // profile of a pool or a group takes over the bindings of the one before if it
-// knows clients by the same thing; a [persistence.Store] without entries takes
-// over those of the store before. So an update loses no client.
+// knows clients by the same thing; a [persistence.Store] without entries, as
+// Tables, takes over those of the store before. A profile that keeps its
+// bindings in a store, as Sessions, needs the same store as before.
 func (vs *VirtualService) Update(cfg Config) error {
 	vs.updating.Lock()
 	defer vs.updating.Unlock()
@@ -136,9 +137,9 @@ var ErrRunning = errors.New("limpet: virtual service is running already")
 // draining server are counted in the default table and in the persistence
 // profiles, if these can count. And bindings are renewed as long as an exchange
 // lasts, such as a WebSocket or a stream; otherwise only at its end. Virtual
-// services may share a pool; when the one
-// that runs its monitors stops, another takes over. Requests need it until the
-// last one has ended: end ctx after [VirtualService.Shutdown].
+// services may share a pool; when the one that runs its monitors stops, another
+// takes over. Requests need Run until the last one has ended: end ctx after
+// [VirtualService.Shutdown].
 func (vs *VirtualService) Run(ctx context.Context) error {
 	if !vs.running.CompareAndSwap(false, true) {
 		return ErrRunning
