@@ -71,7 +71,8 @@ type HTTPCookieConfig struct {
 	MaxAge time.Duration
 
 	// AlwaysSend sends the cookie with every response. By default it is sent when the request has
-	// none that names the server, and again for Timeout.
+	// none that names the server, when a quarter of Timeout is over, and when it is not sealed with
+	// the first key.
 	AlwaysSend bool
 
 	// CacheableToo also sends the cookie with responses that caches may give to other clients, those

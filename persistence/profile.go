@@ -74,8 +74,11 @@ const (
 	FromScript Source = "script"
 )
 
-// A SourceRecorder notes where the binding of a request was found. The last call applies.
-type SourceRecorder interface{ NoteSource(s Source) }
+// A SourceRecorder notes where the binding of a request was found.
+type SourceRecorder interface {
+	// NoteSource notes the source. The last call applies.
+	NoteSource(s Source)
+}
 
 // A SourceRecorderKey is the key under which the context of a request has its [SourceRecorder].
 type SourceRecorderKey struct{}
