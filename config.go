@@ -85,8 +85,8 @@ type Config struct {
 	// rule with a reputation is refused, and a script that asks for one fails.
 	Reputations datascript.Reputations
 
-	// What follows is for scripts alone. Each may be nil: a script that uses
-	// what is missing fails.
+	// The next fields are for scripts alone. Each may be nil: a script that
+	// uses a missing one fails.
 
 	// RateLimiters are behind avi.vs.ratelimit.exceed, by name.
 	RateLimiters map[string]*datascript.RateLimiter
@@ -139,7 +139,7 @@ type Config struct {
 	// tells them all that is known, and nothing that only a client says.
 	Forwarding Forwarding
 	// ProxyProtocol says who tells the client's address by the PROXY
-	// protocol. What it tells takes the place of the peer everywhere,
+	// protocol. That address takes the place of the peer's everywhere,
 	// TrustedProxies included.
 	ProxyProtocol ProxyProtocol
 	// Connections bounds connections.

@@ -15,7 +15,7 @@ import (
 )
 
 // A Record tells of one request, or of one connection that was denied.
-// Whoever gets it owns it. Header values, cookies, queries, keys and values of
+// Its receiver owns it. Header values, cookies, queries, keys and values of
 // tables are not in it, unless a script logs them or fails over one: an error
 // names the argument that it is about.
 type Record struct {
@@ -49,8 +49,8 @@ type Record struct {
 	RequestID  string // the transaction's, if anybody has asked for it
 	UserID     string // the user's name, if a script or the authenticator has given it
 	// RequestHeader is the header as received, if a rule with LogHeaders asked
-	// for it. What Authorization, Proxy-Authorization and Cookie say is not in
-	// it.
+	// for it. It does not have the values of Authorization,
+	// Proxy-Authorization and Cookie.
 	RequestHeader http.Header
 
 	FirstByte    time.Duration // from Start until the server or the handler began its response; 0 if it did not
@@ -110,12 +110,12 @@ type Record struct {
 	Filtered bool
 }
 
-// Persistence says what came of a client's binding to a server. A request has
-// one.
+// Persistence is the outcome of a client's binding to a server. Each request
+// has one.
 type Persistence uint8
 
-// What can come of a binding. The order is by how much it says: of several
-// look-ups of a script the last in this order applies.
+// The outcomes of a binding, in the order of how much they say: of several
+// look-ups of a script, the last one in this order applies.
 const (
 	PersistenceNone      Persistence = iota // nobody asked for a binding, or the bound server was tried and did not answer
 	PersistenceNoKey                        // the request has nothing by which the profile knows clients; nothing was looked up

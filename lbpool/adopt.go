@@ -20,11 +20,11 @@ var adopting sync.Mutex
 // progress go on, and none fails because of it.
 //
 // Servers with the same address and port are the same servers, as for Update: values of either pool may be used on. They keep
-// leases, counters, statistics, slow start and ejections, and what Enable, Disable, Drain and SetRatio have said; if those
+// leases, counters, statistics, slow start and ejections, and the effects of Enable, Disable, Drain and SetRatio; if those
 // were called on p's servers too, p's apply. The findings of a health monitor are kept if the monitor of p has the same name,
 // port and Checker. Otherwise the new monitor has not checked the server yet, and the server is Unchecked; with StartDown the
-// server keeps its state until that monitor has checked it. Requests in old's queue keep their places. What old's Discoveries
-// have found stands as after Update.
+// server keeps its state until that monitor has checked it. Requests in old's queue keep their places. The servers that
+// old's Discoveries have found stay, as after Update.
 //
 // Leases of p's servers that were granted before are not counted any more; so Adopt is best called before p is used.
 // A pool adopts one other at most, and is adopted by one at most: else the error says so and nothing changes. Adopting

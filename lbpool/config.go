@@ -30,7 +30,7 @@ func New(cfg Config) (*Pool, error) {
 // Update changes the pool to what cfg says, while it is in use. The name cannot change.
 //
 // Servers that stay, which are those with the same address and port, keep their counters, leases, health and everything
-// else they have learnt. What Enable, Disable, Drain and SetRatio have said stands, unless cfg says something else than
+// else they have learnt. The effects of Enable, Disable, Drain and SetRatio last, unless cfg says something else than
 // the configuration before. Servers that go get no more requests; leases in use are left alone, and if the server comes
 // back before they are released they are its own again. The same goes for health monitors, which are told apart by their
 // names: one that stays keeps its findings, one that is new takes over what the others have found until it knows better.

@@ -17,8 +17,9 @@ import (
 // The last server that is up is never ejected, so a pool of one never ejects. When monitors take down what is left,
 // ejected servers return at once.
 //
-// A failure is a connection that cannot be made, breaks, or carries nonsense. What the client caused (it left, its
-// request body failed) and what this machine lacks (file descriptors, local ports) is not the server's failure.
+// A failure is a connection that cannot be made, breaks, or carries nonsense. If the client is the cause (it left, its
+// request body failed), or this machine lacks something (file descriptors, local ports), that is not a failure of the
+// server.
 type Passive struct {
 	// Disabled turns passive marking off.
 	Disabled bool
@@ -34,7 +35,7 @@ type Passive struct {
 	// MaxTime is what the doubled times are capped at. 0 means 5 minutes.
 	MaxTime time.Duration
 	// ErrorShare ejects a server also when it fails this many percent of its requests within Window, though not in a row,
-	// 1 to 100. What is a failure is as above. 0 means that shares do not matter.
+	// 1 to 100. Failures are those described above. 0 means that shares do not matter.
 	ErrorShare int
 	// Window is the time over which ErrorShare is measured. 0 means 10 seconds.
 	Window time.Duration

@@ -26,7 +26,7 @@ type Config struct {
 	// Servers are the pool's servers, 1 to MaxServers, in the order in which algorithms see them. There need be none if
 	// there are Discoveries.
 	Servers []ServerConfig
-	// Discoveries find further servers, in the DNS for instance, 0 to MaxDiscoveries of them. What they find comes after
+	// Discoveries find further servers, in the DNS for instance, 0 to MaxDiscoveries of them. These servers come after
 	// Servers, up to MaxServers in all; of servers with the same address the first one is taken. Only Run asks them: until
 	// it has, there are no such servers.
 	Discoveries []Discovery

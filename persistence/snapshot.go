@@ -91,7 +91,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // time of the wall clock, and returns how many bytes it has written. The only errors are those of w.
 //
 // The store stays in use meanwhile: the lock of a shard is held only to copy its list of entries.
-// What is written was true of each entry at some moment during the call. The snapshot holds keys
+// Each entry is written as it was at some moment during the call. The snapshot holds keys
 // and values in clear.
 func (s *Store) WriteTo(w io.Writer) (int64, error) {
 	sum := crc32.New(castagnoli)
@@ -160,7 +160,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 //
 // The time since the snapshot was written counts, by the wall clock: entries that have expired
 // meanwhile are left out. If that clock says that the snapshot was written in the future, no time
-// has passed. What is left is cut to [Options.MaxLifetime].
+// has passed. Lifetimes are cut to [Options.MaxLifetime].
 //
 // Entries that the store has already are newer and stay as they are, and none is evicted: what
 // exceeds the store's bounds is left out. [Stats.Restored] counts what was restored. The memory
