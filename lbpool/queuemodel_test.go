@@ -176,7 +176,7 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 		case what == 15:
 			text = "drain"
 			s.Drain(time.Duration(pick%3) * time.Second)
-			time.Sleep(time.Duration(pick%4) * time.Second)
+			<-time.After(time.Duration(pick%4) * time.Second)
 		}
 		served := settle()
 		if text == "release" && expect != nil && (len(served) != 1 || served[0] != expect) {
