@@ -97,9 +97,12 @@ type Transaction struct {
 
 // A Claim is a claim of a client's token.
 type Claim struct {
-	Provider int // of OAuth, counted from 0
-	Name     string
-	Values   []string
+	// Provider is the number of the OAuth provider, counted from 0.
+	Provider int
+	// Name is the name of the claim, as in the token.
+	Name string
+	// Values are its values: one, or those of a list in its order.
+	Values []string
 }
 
 // A Selection is a script's choice of a pool and perhaps a server, as told to [datascript.Transaction].SelectPool.
