@@ -26,7 +26,7 @@ const (
 	// returners is how many calls do that at a time.
 	returners = 32
 
-	// settled is how long the server has to work until its next loss is another trouble.
+	// settled is how long the server has to work until an error that it answers is worth a quick attempt.
 	settled = 10 * time.Second
 )
 
@@ -80,9 +80,8 @@ func (s *Store) begin(c *circuit) *circuit {
 // lost opens the circuit, unless that has been done: a call got no answer, or one that says that the server does not work.
 func (s *Store) lost(c *circuit, cause error) {
 	now, pause := time.Now(), firstPause
-	another := now.Sub(c.since) >= settled
-	if !another && isReply(cause) {
-		pause = lastPause // what it says of one call it will say of the next
+	if now.Sub(c.since) < settled && isReply(cause) {
+		pause = lastPause / 2 // what it says of one call it will say of the next
 	}
 	cause = s.config.explained(cause)
 	s.mu.Lock()
@@ -92,18 +91,12 @@ func (s *Store) lost(c *circuit, cause error) {
 		return
 	}
 	s.opened.Add(1)
+	s.outages.lost(cause)
 	s.connecting.Go(func() { s.connect(pause, c.link, now) })
-	if another {
-		s.trouble = reminder{}
-	}
-	due := s.trouble.due(now)
 	s.mu.Unlock()
 	c.link.cut() // whatever comes late finds nobody
 	if s.near != nil {
 		s.near.invalidate(nil)
-	}
-	if due {
-		s.log(slog.LevelWarn, "persistence store lost", slog.Any("error", cause))
 	}
 }
 
@@ -123,7 +116,10 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 		}
 		now := time.Now()
 		s.mu.Lock()
-		due := !s.closed && s.trouble.due(now)
+		var told note
+		if !s.closed {
+			told = s.outages.failed(now, since, err)
+		}
 		if c := s.circuit.Load(); c.local != nil {
 			s.circuit.Store(&circuit{local: c.local, cause: err, since: c.since})
 			if c.first != nil {
@@ -131,9 +127,7 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 			}
 		}
 		s.mu.Unlock()
-		if due {
-			s.log(slog.LevelWarn, "persistence store unreachable", slog.Any("error", err), slog.Duration("for", now.Sub(since)))
-		}
+		s.tell(told)
 	}
 }
 
@@ -184,11 +178,13 @@ func (s *Store) attempt(since time.Time) error {
 	if before.first != nil {
 		close(before.first)
 	}
-	announce := before.first != nil || s.trouble.given
-	s.trouble.given = false
+	told, begins := s.outages.found(now, since)
 	s.mu.Unlock()
-	if announce {
-		s.log(slog.LevelInfo, "persistence store found", slog.Duration("after", now.Sub(since)))
+	if begins {
+		s.connecting.Go(s.tellShort)
+	}
+	for _, n := range told {
+		s.tell(n)
 	}
 	// Calls that began before the circuit was closed have stored more. What was left over before is not among it: by now it may have been
 	// removed.

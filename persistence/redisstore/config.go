@@ -89,9 +89,12 @@ type Config struct {
 	// TablesWhenDown is WhenDown for single tables, by name; "" is the default table.
 	TablesWhenDown map[string]WhenDown
 
-	// Logger gets a warning when the server cannot be reached or is lost, with the error: at once, after a minute, after ten minutes, and
-	// then every hour; and one message when it is back. Warnings about entries that the server refuses for want of memory come in the
-	// same intervals. No message shows the password. Nil discards them.
+	// Logger gets a warning with the error when the first attempt to connect fails, and when the server is lost for longer than a second,
+	// whatever happened before; again after a minute, after ten minutes, and then every hour; and one message when the server is back.
+	// Outages of up to a second are counted, and told in one warning that says how many (times): ten seconds after the first
+	// one, then after a minute, ten minutes, and every hour as long as there have been more, and when the store is closed.
+	// Warnings about entries that the server refuses for want of memory come at once, after a minute, after ten minutes, and every
+	// hour. No message shows the password. Nil discards them.
 	Logger *slog.Logger
 }
 

@@ -37,8 +37,9 @@
 //
 // A call waits for the server for [Config.Timeout] at most. The first call that fails for want of an answer drops the connection and
 // opens the circuit: from then on nothing waits, until an attempt in the background, one every 100 milliseconds to every second,
-// has found the server working. The log says so at once, after a minute, after ten, and then every hour, with the cause: nobody
-// listens, a wrong password, a missing right, a database that is not there, TLS that fails, a server that is too old. Meanwhile
+// has found the server working. An outage that lasts longer than a second is logged as it happens, with the cause: nobody
+// listens, a wrong password, a missing right, a database that is not there, TLS that fails, a server that is too old. Shorter ones
+// are logged together, with their number; see [Config.Logger]. Meanwhile
 // [Config.WhenDown] says for each table whether calls are answered from tables in memory, which begin with the values the instance saw
 // last, or fail with [ErrUnavailable].
 //

@@ -33,6 +33,7 @@ type journalLine struct {
 	Prefix     string
 	Error      string
 	Entries    int
+	Times      int
 }
 
 func (j *journal) lines(t *testing.T) (lines []journalLine) {
@@ -97,7 +98,7 @@ func TestUnreachableIsLogged(t *testing.T) {
 				t.Errorf("Insert: %t, %v", ok, err)
 			}
 			until(t, patient, "a message", func() bool { return j.String() != "" })
-			time.Sleep(500 * time.Millisecond) // some attempts more
+			<-time.After(500 * time.Millisecond) // some attempts more
 			lines := j.lines(t)
 			if len(lines) != 1 || lines[0].Level != "WARN" || lines[0].Msg != "persistence store unreachable" || lines[0].Prefix != "shop" {
 				t.Fatalf("%+v", lines)
@@ -209,12 +210,9 @@ func TestLostAndFoundAreLogged(t *testing.T) {
 	s.Ping(ctx)
 	server.Restart()
 	until(t, patient, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
-	s.mu.Lock()
-	c := s.circuit.Load()
-	s.circuit.Store(&circuit{link: c.link, since: time.Now().Add(-time.Hour)}) // it has worked for long
-	s.mu.Unlock()
 	server.Kill()
 	s.Lookup(ctx, "", "k", 0)
+	until(t, patient, "message", func() bool { return strings.Contains(j.String(), "store lost") })
 	server.Restart()
 	until(t, patient, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
 	var got []string
@@ -248,8 +246,9 @@ func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 		if ok, err := s.Insert(ctx, "", "k", "v", time.Hour); !ok || err != nil {
 			t.Errorf("%t, %v", ok, err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 	}
+	s.Close() // what is waiting to be told is told
 	warnings := strings.Count(j.String(), "persistence store")
 	t.Logf("%d messages, lost %d times", warnings, s.Stats().Opened)
 	if !strings.Contains(j.String(), "can't run this command") || warnings > 4 {

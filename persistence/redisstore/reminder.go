@@ -7,7 +7,6 @@ import "time"
 type reminder struct {
 	next  time.Time
 	pause time.Duration
-	given bool // whether a warning was due; for the owner to reset
 }
 
 // due reports whether to warn now.
@@ -24,6 +23,5 @@ func (r *reminder) due(now time.Time) bool {
 		r.pause = time.Hour
 	}
 	r.next = now.Add(r.pause)
-	r.given = true
 	return true
 }

@@ -37,7 +37,7 @@ type Store struct {
 
 	mu       sync.Mutex // held to change circuit
 	closed   bool
-	trouble  reminder // about the server
+	outages  outages  // what the log has to say of the server
 	noRoom   reminder // about the server's memory, and when it last refused an entry for want of it
 	noRoomAt time.Time
 	sweeps   map[string]string // by table, where the next sweep begins
