@@ -33,10 +33,33 @@ const (
 // A circuit is closed, with a link to the server, or open, with a local store and the cause.
 type circuit struct {
 	link  *link
-	local *persistence.Store
+	local *memory
 	cause error
 	since time.Time
 	first chan struct{} // until the first attempt has ended, which closes it
+}
+
+// A memory is the local store of a circuit while it is open. It borrows from the near cache what is there of the keys of calls.
+type memory struct {
+	*persistence.Store
+	number uint64   // begins at 1
+	copies sync.Map // of nearKey: entries that somebody else may have changed on the server and nobody has stored, claimed or touched here
+}
+
+func (s *Store) newMemory() *memory {
+	return &memory{Store: persistence.NewStore(s.config.Options), number: s.memories.Add(1)}
+}
+
+// borrow stores what the near cache remembers, unless the key is live.
+func (m *memory) borrow(table, key, value string, left time.Duration, changed bool) {
+	ctx := context.Background()
+	if _, _, live, err := m.Lookup(ctx, table, key, 0); live || err != nil {
+		return
+	}
+	if changed {
+		m.copies.Store(nearKey{strings.Clone(table), strings.Clone(key)}, nil)
+	}
+	_, _ = m.Insert(ctx, table, key, value, left)
 }
 
 // current returns the circuit. The first calls of a store make it connect, and wait for that as long as for an answer.
@@ -85,7 +108,7 @@ func (s *Store) lost(c *circuit, cause error) {
 	}
 	cause = s.config.explained(cause)
 	s.mu.Lock()
-	opened := &circuit{local: persistence.NewStore(s.config.Options), cause: cause, since: now}
+	opened := &circuit{local: s.newMemory(), cause: cause, since: now}
 	if s.closed || !s.circuit.CompareAndSwap(c, opened) {
 		s.mu.Unlock()
 		return
@@ -215,14 +238,16 @@ func (s *Store) probe(l *link) error {
 	return nil
 }
 
-// A handBack stores the entries of a local store on the server, where they are not live. It may run several times, and passes over
-// what it has dealt with.
+// A handBack stores the entries of a local store on the server, where they are not live, and has the near cache remember what the
+// server then has. Copies that may be older than what the server had it only gives to the near cache. It may run several times, and
+// passes over what it has dealt with.
 type handBack struct {
 	store   *Store
 	link    *link
-	local   *persistence.Store
+	local   *memory
 	seed    maphash.Seed
 	given   map[uint64]struct{} // hashes of table, key and value
+	again   bool                // whether it has run, and calls go to the server
 	dropped uint64              // entries that the server did not take, or that were left over
 }
 
@@ -245,7 +270,12 @@ func (h *handBack) run() error {
 		workers.Go(func() {
 			for e := range entries {
 				args := s.arguments("store", append([]string{"add", e.value, micros(e.left), "0"}, s.bounds()...)...)
+				near := s.nearOf(e.table)
+				t := near.begin(e.table, e.key, true)
 				a, err := h.link.run(ctx, storing, s.names(e.table, e.key), args, s.calls.Add(1))
+				if h.learn(near, t, e, a, err); err != nil {
+					h.keep(e.table, e.key)
+				}
 				switch {
 				case err == nil && a.status == statusFound:
 					returned.Add(1)
@@ -264,11 +294,16 @@ func (h *handBack) run() error {
 			if _, ok := h.given[hash]; ok {
 				continue
 			}
+			if _, ok := h.local.copies.Load(nearKey{table, key}); ok {
+				h.keep(table, key)
+				continue
+			}
 			h.given[hash] = struct{}{}
 			found++
 			select {
 			case entries <- localEntry{table, key, e.Value, e.Remaining}:
 			case <-ctx.Done():
+				h.keep(table, key)
 			}
 		}
 	}
@@ -276,7 +311,33 @@ func (h *handBack) run() error {
 	workers.Wait()
 	s.returned.Add(returned.Load())
 	h.dropped += found - returned.Load()
+	h.again = true
 	return failed
+}
+
+// learn has the near cache remember what the server has after it was given an entry.
+func (h *handBack) learn(near *nearCache, t ticket, e localEntry, a answer, err error) {
+	f, value, left := unknown, "", int64(0)
+	if err == nil && a.status == statusFound {
+		if value, err = a.text(0); err == nil {
+			left, err = a.number(1)
+		}
+		if err == nil {
+			f = written // and so not served: it may be an entry whose uses count
+		}
+	}
+	near.end(t, e.table, e.key, f, value, time.Duration(left)*time.Microsecond)
+}
+
+// keep has the near cache remember an entry that the server is not given. Once calls go to the server they know better.
+func (h *handBack) keep(table, key string) {
+	if h.again {
+		return
+	}
+	h.store.nearOf(table).keep(table, key, h.local.number, func() (string, time.Duration, bool) {
+		value, left, ok, err := h.local.Lookup(context.Background(), table, key, 0)
+		return value, left, ok && err == nil
+	})
 }
 
 // isForeign reports whether the server says that a key has another type.

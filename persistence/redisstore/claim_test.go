@@ -155,20 +155,20 @@ func TestClaimsAreGivenBack(t *testing.T) {
 								return
 							}
 							claims[i] = append(claims[i], claim{key, value})
-							time.Sleep(500 * time.Microsecond)
+							<-time.After(500 * time.Microsecond)
 						}
 					})
 				}
 				until(t, patient, "loss", func() bool { return !stores[0].Stats().Up })
-				time.Sleep(100 * time.Millisecond)
+				<-time.After(100 * time.Millisecond)
 				server.Restart()
 				for _, s := range stores {
 					until(t, patient, "recovery", func() bool { return s.Stats().Up })
 				}
-				time.Sleep(50 * time.Millisecond)
+				<-time.After(50 * time.Millisecond)
 				stop.Store(true)
 				wg.Wait()
-				time.Sleep(2 * firstPause)
+				<-time.After(2 * firstPause)
 				lost, wrong, followed := 0, 0, 0
 				for i, s := range stores {
 					for _, c := range claims[i] {

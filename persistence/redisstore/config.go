@@ -75,8 +75,9 @@ type Config struct {
 	// up to a tenth earlier. Zero and negative extend always.
 	MinExtension time.Duration
 
-	// NearEntries is how many values the near cache holds, of at most 1 KiB of key and value each. Zero means
-	// [DefaultNearEntries], negative no near cache.
+	// NearEntries is how many values the near cache holds, of at most 1 KiB of key and value each. It also bounds what the instance
+	// remembers for the time when the server is away: let it be the number of active clients at least. Zero means [DefaultNearEntries],
+	// negative no near cache, and tables in memory that begin empty.
 	NearEntries int
 
 	// NearAge is how long the near cache serves a value after it was read, even if the server sends no message about a change. Zero and

@@ -24,7 +24,7 @@
 // The store remembers values it has looked up and answers from memory as long as the server has promised to tell when one changes:
 // look-ups that leave the lifetime as it is, see [Config.MinExtension], then take no call. A change made by one instance is seen by the
 // others as soon as the message arrives, usually within a millisecond; until then they may find the old value. When a connection
-// breaks the whole near cache is dropped; a break that shows in nothing but silence is found after about two seconds. If a message
+// breaks nothing in the near cache is served any more; a break that shows in nothing but silence is found after about two seconds. If a message
 // is lost, or never sent (as after SWAPDB), a value is served until it is [Config.NearAge] old, a minute by default, and never longer.
 //
 // After a write of its own the store asks the server at the next look-up. Tables that fail closed have no near cache.
@@ -43,8 +43,15 @@
 // [Config.WhenDown] says for each table whether calls are answered from tables in memory, which begin with the values the instance saw
 // last, or fail with [ErrUnavailable].
 //
-// What was stored in memory is given to the server when it is back, for two seconds at most: a key that is live there keeps what it
-// has. So of instances that have each claimed a key for another server, the first to give it back determines the server, and
+// An instance remembers the last [Config.NearEntries] values it saw or stored, each for the lifetime it saw, also after another
+// instance has renewed, replaced or removed the entry: the server's message does not tell which. Such a copy is never served
+// while the server can be asked. The instance forgets it when it removes the entry or finds it absent on the server. So a client
+// that visits several instances keeps its server at all of them during an outage, and short outages move no client that the instance
+// has seen.
+//
+// What was stored, claimed or touched in memory is given to the server when it is back, for two seconds at most, and so is a value that
+// was looked up and that no other instance had changed before the outage. A key that is live on the server keeps what it
+// has, and the instance remembers that. So of instances that have each claimed a key for another server, the first to give it back determines the server, and
 // the others follow with their next look-up. Everything else that was done in memory is forgotten: removals, replaced values,
 // increments and extensions. So tables that must not forget a removal belong in [Config.TablesWhenDown] as [FailClosed].
 package redisstore

@@ -20,9 +20,16 @@ import (
 // its answer is served only if nothing happened to the key since: no message, and no write of ours begun, under way or ended.
 // Tickets are not kept for single keys but for stripes of them. A nil nearCache remembers nothing.
 //
+// A message says that an entry has changed, not how: mostly another instance has renewed it. So what was remembered stays as a copy that is
+// not served but is better than nothing once the server is away. It goes when the server says that the entry is absent, when this
+// store removes the entry, at the end of its lifetime, and when the cache is full. A copy may be older than what the server has, or
+// have been removed there: it is not given to the server when that is back, unless this store has stored, claimed
+// or touched it meanwhile.
+//
 // The server sends a message about the store's own writes, too, after their answers. (It could be told not to. But then a table of
 // tracked keys that is full makes it forget keys without a message to the instance that reads just then.) The first message after a
-// write of ours therefore leaves our copy, which is not served; another one, or one that cannot be told from another one, drops it.
+// write of ours therefore does not tell that somebody else has changed the entry; another one, or one that cannot be told from
+// another one, does.
 type nearCache struct {
 	prefix  string
 	age     time.Duration
@@ -36,15 +43,18 @@ type nearCache struct {
 type nearKey struct{ table, key string }
 
 type nearEntry struct {
-	value string
-	epoch uint64        // 0: never served
-	sent  time.Duration // since start, when the call that read the value was sent
-	own   bool          // whether the store wrote the value and no message has come since
+	value   string
+	epoch   uint64        // 0: never served
+	sent    time.Duration // since start, when the call that read the value was sent
+	own     bool          // whether the store wrote the value and no message has come since
+	changed bool          // whether somebody else may have changed the entry since
+	lent    uint64        // the number of the memory that has the value, too; 0: none
 }
 
 type stripe struct {
 	mu      sync.Mutex
-	changes uint64
+	changes uint64 // messages, and what is counted in writes
+	writes  uint64 // of the store: begun or ended
 	writers int
 }
 
@@ -52,6 +62,7 @@ type stripe struct {
 type ticket struct {
 	stripe  *stripe
 	changes uint64
+	written uint64 // writes of the stripe
 	epoch   uint64
 	writes  bool
 	sent    time.Time
@@ -95,12 +106,14 @@ func (n *nearCache) begin(table, key string, writes bool) ticket {
 	defer s.mu.Unlock()
 	if writes {
 		s.writers++
+		s.writes++
 		s.changes++
 		if e, left, ok := n.entries.Peek(k); ok && e.epoch != 0 {
-			n.entries.Put(n.own(k), nearEntry{value: e.value}, left)
+			e.epoch = 0
+			n.entries.Put(n.own(k), e, left)
 		}
 	}
-	return ticket{stripe: s, changes: s.changes, epoch: n.epoch.Load(), writes: writes, sent: time.Now()}
+	return ticket{stripe: s, changes: s.changes, written: s.writes, epoch: n.epoch.Load(), writes: writes, sent: time.Now()}
 }
 
 // What a call has found out about an entry.
@@ -122,15 +135,19 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 	t.stripe.mu.Lock()
 	defer t.stripe.mu.Unlock()
 	others := t.stripe.writers
-	quiet := t.stripe.changes == t.changes
+	quiet, alone := t.stripe.changes == t.changes, t.stripe.writes == t.written
 	if t.writes {
 		t.stripe.writers--
 		others--
+		t.stripe.writes++
 		t.stripe.changes++
 	}
+	alone = alone && others == 0
 	switch f {
 	case absent:
-		n.entries.Remove(k)
+		if t.writes || alone {
+			n.entries.Remove(k)
+		}
 	case written, read:
 		e := nearEntry{value: value}
 		switch {
@@ -138,8 +155,10 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 			e.own = quiet
 		case quiet && others == 0:
 			e.epoch, e.sent = t.epoch, t.sent.Sub(n.start)
+		case alone:
+			e.changed = true // by now, perhaps
 		default:
-			return // somebody else knows better
+			return // another call knows better
 		}
 		left -= time.Since(t.sent)
 		if left <= 0 || len(table)+len(key)+len(value) > maxNearBytes {
@@ -150,7 +169,8 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 	}
 }
 
-// invalidate drops what the server says has changed, or everything for nil: the connection is broken, or the server has forgotten.
+// invalidate ends the serving of what the server says has changed, or of everything for nil: the connection is broken, or the server has
+// forgotten.
 func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
 	if names == nil {
 		n.epoch.Add(1)
@@ -172,16 +192,15 @@ func (n *nearCache) changed(k nearKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes++
-	if e, left, ok := n.entries.Peek(k); ok && e.own {
-		n.entries.Put(n.own(k), nearEntry{value: e.value}, left)
-		return
+	if e, left, ok := n.entries.Peek(k); ok && (e.epoch != 0 || e.own || !e.changed) {
+		e.epoch, e.own, e.changed = 0, false, !e.own
+		n.entries.Put(n.own(k), e, left)
 	}
-	n.entries.Remove(k)
 }
 
-// forget drops an entry and spoils the tickets of its stripe. If then is not nil it is called before, with what was remembered of a
-// live entry.
-func (n *nearCache) forget(table, key string, then func(value string, left time.Duration)) {
+// lend spoils the tickets of an entry's stripe, and calls then with what is remembered of a live entry, unless the memory of that number
+// has it already. changed tells whether somebody else may have changed the entry since.
+func (n *nearCache) lend(table, key string, number uint64, then func(value string, left time.Duration, changed bool)) {
 	if n == nil {
 		return
 	}
@@ -189,12 +208,44 @@ func (n *nearCache) forget(table, key string, then func(value string, left time.
 	s := n.stripe(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writes++
 	s.changes++
-	if then != nil {
-		if e, left, ok := n.entries.Peek(k); ok {
-			then(e.value, left)
-		}
+	if e, left, ok := n.entries.Peek(k); ok && e.lent != number {
+		then(e.value, left, e.changed)
+		e.epoch, e.lent = 0, number
+		n.entries.Put(n.own(k), e, left)
 	}
+}
+
+// keep remembers what the memory of that number has of an entry, for the next time the server is away, unless more has been learned since
+// it was lent. It is not served.
+func (n *nearCache) keep(table, key string, number uint64, has func() (value string, left time.Duration, ok bool)) {
+	if n == nil {
+		return
+	}
+	k := nearKey{table, key}
+	s := n.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, _, ok := n.entries.Peek(k); ok && e.lent != number {
+		return
+	}
+	if value, left, ok := has(); ok && len(table)+len(key)+len(value) <= maxNearBytes {
+		n.entries.Put(n.own(k), nearEntry{value: value, changed: true, lent: number}, left)
+	}
+}
+
+// forget drops an entry and spoils the tickets of its stripe.
+func (n *nearCache) forget(table, key string) {
+	if n == nil {
+		return
+	}
+	k := nearKey{table, key}
+	s := n.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes++
+	s.changes++
 	n.entries.Remove(k)
 }
 

@@ -21,7 +21,7 @@ type Stats struct {
 	// Dropped counts those that were not, for want of time or because the server refused them.
 	Dropped uint64
 
-	// NearEntries is how many values the near cache holds.
+	// NearEntries is how many values the near cache holds: those it serves, and those it remembers for the time when the server is away.
 	NearEntries int
 
 	// RefusedLifetime counts the values not stored because their lifetime was zero or negative.

@@ -42,6 +42,7 @@ type Store struct {
 	noRoomAt time.Time
 	sweeps   map[string]string // by table, where the next sweep begins
 
+	memories                                                               atomic.Uint64 // made so far
 	calls, answered, nearHits, locals, failures, opened, returned, dropped atomic.Uint64
 	refusedLifetime, refusedEntry, refusedFull                             atomic.Uint64
 }
@@ -58,7 +59,7 @@ func New(c Config) (*Store, error) {
 		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries, c.NearAge)
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
-	s.circuit.Store(&circuit{local: persistence.NewStore(c.Options), cause: errNotConnected, first: make(chan struct{})})
+	s.circuit.Store(&circuit{local: s.newMemory(), cause: errNotConnected, first: make(chan struct{})})
 	return s, nil
 }
 
@@ -71,7 +72,7 @@ func (s *Store) Close() error {
 	s.close()
 	c := s.circuit.Load()
 	if c.link != nil {
-		s.circuit.Store(&circuit{local: persistence.NewStore(s.config.Options), cause: ErrClosed, since: time.Now()})
+		s.circuit.Store(&circuit{local: s.newMemory(), cause: ErrClosed, since: time.Now()})
 	}
 	s.mu.Unlock()
 	if c.link != nil {
@@ -83,7 +84,7 @@ func (s *Store) Close() error {
 
 // Ping returns nil if the server can be asked, and else why not. The first call connects, and waits for that for [Config.Timeout].
 func (s *Store) Ping(ctx context.Context) error {
-	_, _, err := s.ask(ctx, &call{script: saving, verb: "lookup", args: []string{"0", "0", "0"}, must: true})
+	_, _, err := s.ask(ctx, &call{script: saving, verb: "lookup", value: -1, args: []string{"0", "0", "0"}, must: true})
 	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
 		return nil
 	}
@@ -179,8 +180,9 @@ func (s *Store) Remove(ctx context.Context, table, key string) error {
 	}
 	_, local, err := s.ask(ctx, &call{script: saving, verb: "remove", table: table, key: key, writes: true, value: -1})
 	if local != nil {
-		s.near.forget(table, key, nil)
-		return local.Remove(ctx, table, key)
+		err = local.Remove(ctx, table, key)
+		s.near.forget(table, key)
+		return err
 	}
 	return err
 }
@@ -365,7 +367,11 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 		s.answered.Add(1)
 		return a, nil, s.learn(near, t, c, a)
 	}
-	near.end(t, c.table, c.key, unknown, "", 0)
+	if c.verb == "remove" {
+		near.end(t, c.table, c.key, absent, "", 0) // even if the server was not told: it shall not come back from memory
+	} else {
+		near.end(t, c.table, c.key, unknown, "", 0)
+	}
 	foreign := &ForeignError{Table: c.table, Key: c.key, Name: name(s.config.Prefix, c.table, entryKind, c.key)}
 	switch {
 	case err == nil && a.status == statusLarge:
@@ -392,7 +398,7 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 		return s.instead(c, open)
 	}
 	// It is back already, but asking twice might do things twice.
-	return s.instead(c, &circuit{local: persistence.NewStore(s.config.Options), cause: s.config.explained(err)})
+	return s.instead(c, &circuit{local: s.newMemory(), cause: s.config.explained(err)})
 }
 
 // learn remembers what an answer says about the entry.
@@ -401,7 +407,7 @@ func (s *Store) learn(near *nearCache, t ticket, c *call, a answer) error {
 	switch {
 	case a.status == statusRefused:
 		s.refusedFull.Add(1)
-	case a.status == statusNone && c.keeps:
+	case a.status == statusNone && c.keeps, c.value < 0 && c.verb != "remove":
 		f = unknown
 	case a.status == statusFound && c.value >= 0:
 		var err error
@@ -438,11 +444,15 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 	}
 	s.locals.Add(1)
 	if c.verb != "remove" {
-		s.near.forget(c.table, c.key, func(value string, left time.Duration) {
-			_, _ = open.local.Insert(context.Background(), c.table, c.key, value, left)
+		s.near.lend(c.table, c.key, open.local.number, func(value string, left time.Duration, changed bool) {
+			open.local.borrow(c.table, c.key, value, left, changed)
 		})
 	}
-	return answer{}, open.local, nil
+	switch {
+	case c.script == storing, c.verb == "touch", c.verb == "remove":
+		open.local.copies.Delete(nearKey{c.table, c.key})
+	}
+	return answer{}, open.local.Store, nil
 }
 
 // warnOfMemory logs that the server has no memory for new entries.
