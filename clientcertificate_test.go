@@ -126,7 +126,7 @@ avi.http.response(200, {}, v .. " " .. avi.ssl.check_err_in_client_cert(v) .. " 
 				cert := tt.cert.certificate()
 				cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 			}
-			client := &http.Client{Transport: &http.Transport{TLSClientConfig: cfg, Dial: net.Dial}}
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}
 			defer client.CloseIdleConnections()
 			for range 2 { // the second one on the same connection
 				res, err := client.Get("https://" + addrs[tt.server])

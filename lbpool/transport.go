@@ -339,7 +339,7 @@ func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, er
 		x.route.Unwanted = x.reselect.repeatsAnswer(x.req.Method, x.answer.StatusCode)
 		return x.answer, nil
 	case failed != nil:
-		if x.route.GivenUp == error(failed) {
+		if errors.Is(x.route.GivenUp, failed) {
 			x.route.GivenUp = nil // there was no other
 		}
 		return nil, failed // tells more than that there is no other server
