@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/procmem"
 )
 
@@ -84,6 +85,27 @@ func (b *heldBody) read(r io.Reader, most int, announced int64) error {
 		return errTooLong
 	}
 	return notEOF(err)
+}
+
+// readRequest reads what scripts see of a request's body, and reports whether
+// that is all of it.
+func (b *heldBody) readRequest(r io.Reader, rule bodyrule.Request, announced int64) (whole bool, err error) {
+	if r == nil {
+		return true, nil
+	}
+	if !rule.Head || announced >= 0 && announced <= int64(rule.Bytes) {
+		return true, b.read(r, rule.Bytes, announced)
+	}
+	for len(b.bytes) < rule.Bytes {
+		if !b.grow(1, rule.Bytes) {
+			return false, errNoMemory
+		}
+		n, err := r.Read(b.bytes[len(b.bytes):min(cap(b.bytes), rule.Bytes)])
+		if b.bytes = b.bytes[:len(b.bytes)+n]; err != nil {
+			return len(b.bytes) < rule.Bytes, notEOF(err)
+		}
+	}
+	return false, nil
 }
 
 func notEOF(err error) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
@@ -71,6 +72,13 @@ type Config struct {
 	Scripts []Script
 	// Limits bound what a script may use; the zero value has defaults.
 	Limits datascript.Limits
+	// RequestBody and ResponseBody have bodies read into memory for scripts
+	// that do not ask for that themselves, as published filters do not. A
+	// script that has code for HTTP_REQ_DATA or HTTP_RESP_DATA which can never
+	// run is refused: RequestBody or ResponseBody is zero, and no script calls
+	// avi.http.set_request_body_buffer_size or
+	// avi.http.set_response_body_buffer_size.
+	RequestBody, ResponseBody BodyBuffer
 	// BodyBytes is how many bytes of bodies may be held in memory at a time
 	// for scripts that have asked for them, of all requests and responses
 	// together. A request that needs more is answered with 503. 0 means a
@@ -199,6 +207,47 @@ func (o OnError) String() string {
 		return "fail open"
 	}
 	return fmt.Sprintf("OnError(%d)", uint8(o))
+}
+
+// A BodyBuffer says how much of bodies is read into memory, and shown to
+// scripts.
+type BodyBuffer struct {
+	// Bytes is how much, up to 32 MiB. With more than 0, HTTP_REQ_DATA runs
+	// for each request with a body, and HTTP_RESP_DATA for each response with
+	// one, unless a script asks for something else for its request.
+	//
+	// A response is held back until so much of it is there, or all: streams
+	// such as server-sent events come late. It is held back only if a script
+	// has code for HTTP_RESP_DATA.
+	Bytes int
+	// Longer says what happens to a request with a longer body, here and
+	// where a script asks for a size without saying so. Of a longer response
+	// scripts always see the beginning, and all of it is sent.
+	Longer Longer
+}
+
+// Longer says what happens to a request whose body is longer than what is read
+// into memory.
+type Longer uint8
+
+const (
+	// LongerRefuse answers with status 413. It is for filters that must see
+	// all that a server gets.
+	LongerRefuse Longer = iota
+	// LongerHead shows scripts the beginning as soon as it is there; all of
+	// the body goes to the server.
+	LongerHead
+)
+
+// String returns "refuse" or "head".
+func (l Longer) String() string {
+	switch l {
+	case LongerRefuse:
+		return "refuse"
+	case LongerHead:
+		return "head"
+	}
+	return fmt.Sprintf("Longer(%d)", uint8(l))
 }
 
 // Tables are persistence tables; a [persistence.Store] has them in memory.
@@ -426,6 +475,7 @@ func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
 }
 
 func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error)) {
+	s.checkBodies(fault)
 	names := map[string]int{}
 	for i, script := range s.Scripts {
 		path := fmt.Sprintf("scripts[%d]", i)
@@ -466,6 +516,38 @@ func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error))
 	var err error
 	if s.engine, err = datascript.NewEngine(env); err != nil {
 		fault("", err)
+	}
+}
+
+// checkBodies checks what is buffered of bodies, and that no script waits for
+// that in vain.
+func (s *snapshot) checkBodies(fault func(string, error)) {
+	for _, b := range []struct {
+		path string
+		BodyBuffer
+	}{{"requestBody", s.RequestBody}, {"responseBody", s.ResponseBody}} {
+		if b.Bytes < 0 || b.Bytes > bodyrule.MaxBytes {
+			fault(b.path+".bytes: ", fmt.Errorf("%d is not between 0 and %d", b.Bytes, bodyrule.MaxBytes))
+		}
+		if b.Longer > LongerHead {
+			fault(b.path+".longer: ", fmt.Errorf("%v is not a value", b.Longer))
+		}
+	}
+	var scripts []bodyrule.Script
+	for _, script := range s.Scripts {
+		if script.Script == nil {
+			return
+		}
+		scripts = append(scripts, bodyrule.Script{
+			Name: script.Name(), Request: script.Handles(datascript.HTTPReqData), Response: script.Handles(datascript.HTTPRespData),
+			AsksRequest: script.BuffersRequest(), AsksResponse: script.BuffersResponse(),
+		})
+	}
+	faults := bodyrule.Check(s.RequestBody.Bytes, s.ResponseBody.Bytes, scripts)
+	for i := range scripts {
+		for _, err := range faults[i] {
+			fault(fmt.Sprintf("scripts[%d]: ", i), err)
+		}
 	}
 }
 

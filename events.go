@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/lbpool"
 )
@@ -83,29 +84,38 @@ func authenticate(tx *Transaction) {
 	tx.runScripts(datascript.HTTPPostAuth)
 }
 
-// requestData reads the request's body into memory if a script has asked for
-// it, and shows it to the scripts. The server gets the same bytes.
+// requestData reads the request's body into memory if the virtual service or a
+// script wants it, and shows it to the scripts. The server gets the same bytes,
+// and the rest of a body of which only the beginning was read.
 func requestData(tx *Transaction) {
-	if tx.maxRequestBody == 0 {
+	if !tx.bodyRule.Applies(bodyrule.HasBody(tx.r)) {
 		return
 	}
 	held := heldBody{tx: tx}
-	err := held.read(tx.out.Body, tx.maxRequestBody, tx.out.ContentLength)
+	whole, err := held.readRequest(tx.out.Body, tx.bodyRule, tx.out.ContentLength)
 	body := held.bytes
 	switch {
 	case errors.Is(err, errNoMemory):
 		tx.noMemory()
 		return
 	case errors.Is(err, errTooLong):
+		tx.vs.counters.refusedBodies.Add(1)
 		tx.replyText(http.StatusRequestEntityTooLarge)
 		return
 	case err != nil:
 		tx.failBody(err)
 		return
 	}
-	tx.requestBody, tx.requestBuffered = body, true
+	tx.requestBody, tx.requestBuffered, tx.requestWhole = body, true, whole
 	out := tx.EditRequest()
 	delete(out.Header, "Expect") // reading has told the client to go on
+	if !whole {
+		tx.vs.counters.headBodies.Add(1)
+		out.GetBody = nil
+		out.Body = headedBody{io.MultiReader(bytes.NewReader(body), out.Body), out.Body}
+		tx.runScripts(datascript.HTTPReqData)
+		return
+	}
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	out.Body, _ = out.GetBody()
 	if len(out.Trailer) == 0 {
@@ -115,6 +125,12 @@ func requestData(tx *Transaction) {
 		out.Body = http.NoBody
 	}
 	tx.runScripts(datascript.HTTPReqData)
+}
+
+// A headedBody is a body whose beginning has been read before.
+type headedBody struct {
+	io.Reader // all of it
+	io.Closer // of the rest
 }
 
 // A choosing transport shows scripts which server has been chosen, before
@@ -392,8 +408,13 @@ func (tx *Transaction) RequestID() string {
 func (tx *Transaction) SetServerTimeout(d time.Duration) { tx.serverTimeout = d }
 
 // BufferRequest has the request's body read into memory, up to max bytes,
-// before the event HTTP_REQ_DATA. A longer body is answered with 413.
-func (tx *Transaction) BufferRequest(max int) { tx.maxRequestBody = max }
+// before the event HTTP_REQ_DATA; 0 means that it is not, whatever
+// [Config].RequestBody says. Longer bodies are treated as that says.
+func (tx *Transaction) BufferRequest(max int) { tx.bodyRule.Ask(max) }
+
+// BufferRequestLonger is BufferRequest with a choice of what happens to a longer
+// body, as [LongerHead] says if head is set, else as [LongerRefuse] says.
+func (tx *Transaction) BufferRequestLonger(max int, head bool) { tx.bodyRule.AskLonger(max, head) }
 
 // RequestBody returns the request's body if it was buffered. It must not be
 // changed.
@@ -401,9 +422,13 @@ func (tx *Transaction) RequestBody() (body []byte, ok bool) {
 	return tx.requestBody, tx.requestBuffered
 }
 
+// RequestBodyWhole reports whether RequestBody is the whole body. It is not, or
+// that is not known yet, if there is more than was to be read.
+func (tx *Transaction) RequestBodyWhole() bool { return tx.requestWhole }
+
 // BufferResponse has the beginning of the response's body held back, up to max
 // bytes, until the event HTTP_RESP_DATA is over.
-func (tx *Transaction) BufferResponse(max int) { tx.maxResponseBody = max }
+func (tx *Transaction) BufferResponse(max int) { tx.responseRule.Ask(max) }
 
 // ResponseBody returns what was held back of the response's body. It must not
 // be changed.

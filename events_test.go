@@ -88,7 +88,7 @@ avi.vs.log("post auth ", avi.http.get_userid())
 avi.vs.log("req")
 avi.http.set_request_body_buffer_size(1)
 -- HTTP_REQ_DATA
-avi.vs.log("req data ", avi.http.get_req_body())
+avi.vs.log("req data ", (avi.http.get_req_body()))
 -- LB_DONE
 avi.vs.log("lb done ", avi.pool.server_ip())
 avi.http.add_header("X-Script", "lb")

@@ -60,7 +60,7 @@ func (w *responseWriter) begin(status int) bool {
 			return false
 		}
 	}
-	w.holding = w.tx.maxResponseBody > 0 && w.upgrade == nil
+	w.holding = w.upgrade == nil && w.tx.responseRule.Holds(w.tx.r.Method, status, w.tx.s.handles[datascript.HTTPRespData])
 	if w.holding {
 		w.head = maps.Clone(w.Header())
 	}
@@ -85,7 +85,9 @@ func (w *responseWriter) release() error {
 	later := maps.Clone(h)
 	clear(h)
 	maps.Copy(h, w.head)
-	w.tx.runScripts(datascript.HTTPRespData)
+	if w.tx.responseRule.Applies(len(w.held)) {
+		w.tx.runScripts(datascript.HTTPRespData)
+	}
 	w.holding = false
 	if w.tx.ended() {
 		w.deliver()
@@ -104,9 +106,9 @@ func (w *responseWriter) release() error {
 
 // hold keeps p back as long as there is room, and then lets all of it go.
 func (w *responseWriter) hold(p []byte) (int, error) {
-	n := min(len(p), w.tx.maxResponseBody-len(w.held))
+	n := min(len(p), w.tx.responseRule.Bytes-len(w.held))
 	held := heldBody{w.tx, w.held}
-	most := w.tx.maxResponseBody
+	most := w.tx.responseRule.Bytes
 	if length, err := strconv.Atoi(w.Header().Get("Content-Length")); err == nil && length >= 0 {
 		most = min(most, length)
 	}

@@ -25,6 +25,7 @@ var (
 	_ datascript.RequestIdentifier   = (*Transaction)(nil)
 	_ datascript.ServerTimer         = (*Transaction)(nil)
 	_ datascript.RequestBufferer     = (*Transaction)(nil)
+	_ datascript.RequestHeadBufferer = (*Transaction)(nil)
 	_ datascript.ResponseBufferer    = (*Transaction)(nil)
 	_ datascript.EncryptionReporter  = (*Transaction)(nil)
 	_ datascript.FailureReporter     = (*Transaction)(nil)

@@ -13,6 +13,8 @@ type Stats struct {
 	Requests       uint64 // that were completed
 	PolicyDrops    uint64 // connections and requests that policies refused
 	ScriptFailures uint64 // scripts that failed
+	RefusedBodies  uint64 // requests whose body was longer than its buffer, and that were answered with 413
+	HeadBodies     uint64 // requests of whose body scripts saw the beginning only
 
 	// Of connections that came by [VirtualService.Listener].
 	OpenConnections    int    // that are open now
@@ -41,6 +43,7 @@ func (vs *VirtualService) Stats() Stats {
 	c := &vs.counters
 	return Stats{
 		Requests: c.requests.Load(), PolicyDrops: c.policyDrops.Load(), ScriptFailures: c.scriptFailures.Load(),
+		RefusedBodies: c.refusedBodies.Load(), HeadBodies: c.headBodies.Load(),
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Repins: c.repins.Load(),
 		OpenConnections: vs.open.total(), DeniedConnections: c.deniedConns.Load(),
 		LimitedConnections: c.limitedConns.Load(), BadProxyHeaders: c.badProxyHeaders.Load(),
@@ -72,6 +75,7 @@ func (vs *VirtualService) PolicyStats() PolicyStats {
 type counters struct {
 	requests, policyDrops, scriptFailures, hits, misses, repins atomic.Uint64
 	deniedConns, limitedConns, badProxyHeaders                  atomic.Uint64
+	refusedBodies, headBodies                                   atomic.Uint64
 	badRequests, failedHandshakes                               atomic.Uint64
 }
 

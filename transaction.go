@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
@@ -73,10 +74,11 @@ type Transaction struct {
 	tunneled        bool               // the connection becomes a tunnel
 	spare           func() bool        // takes the hijacked connection from what Shutdown closes
 	failure         int                // why there is no response
-	maxRequestBody  int
-	requestBody     []byte
+	bodyRule        bodyrule.Request
+	requestBody     []byte // read so far
 	requestBuffered bool
-	maxResponseBody int
+	requestWhole    bool // requestBody is all of it
+	responseRule    bodyrule.Response
 	bodies          int64 // bytes that are held for scripts
 
 	// Parts of shared.
@@ -182,6 +184,8 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	tx.Context, tx.rw = tx.shared, &tx.shared.rw
 	tx.rw.ResponseWriter, tx.rw.tx = w, tx
 	tx.vs, tx.s, tx.w, tx.r, tx.out = vs, s, w, r, r
+	tx.bodyRule = bodyrule.Request{Bytes: s.RequestBody.Bytes, Head: s.RequestBody.Longer == LongerHead}
+	tx.responseRule.Bytes = s.ResponseBody.Bytes
 	tx.record.Start = time.Now()
 
 	peer := clientaddr.ParsePeer(r.RemoteAddr)

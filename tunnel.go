@@ -27,7 +27,7 @@ func (tx *Transaction) CanTunnel() bool {
 	}
 	_, hijackable := tx.writer().(hijackableWriter)
 	return hijackable && tx.r.ProtoMajor == 1 && tx.r.ProtoMinor == 1 && tx.route.Server != nil && !tx.serverTLS &&
-		(tx.r.Body == nil || tx.r.Body == http.NoBody || tx.requestBuffered) &&
+		(tx.r.Body == nil || tx.r.Body == http.NoBody || tx.requestWhole) &&
 		tx.rw.status != 0 && len(tx.w.Header()["Trailer"]) == 0
 }
 

@@ -60,6 +60,20 @@ type RequestBufferer interface {
 	RequestBody() (body []byte, ok bool)
 }
 
+// A RequestHeadBufferer is a RequestBufferer that can go on with a body that is
+// longer than what was asked for: scripts see its beginning, and the server
+// gets all of it. Without it a script cannot choose what happens to longer
+// bodies, and whatever it sees is the whole body.
+type RequestHeadBufferer interface {
+	RequestBufferer
+	// BufferRequestLonger is BufferRequest with a choice of what happens to a
+	// longer body: its beginning is shown if head is set, else the request is
+	// refused. BufferRequest leaves that to the host.
+	BufferRequestLonger(max int, head bool)
+	// RequestBodyWhole reports whether RequestBody is the whole body.
+	RequestBodyWhole() bool
+}
+
 // A ResponseBufferer holds bodies of responses, behind
 // avi.http.get_response_body and avi.http.set_response_body_buffer_size.
 type ResponseBufferer interface {

@@ -53,7 +53,7 @@ var typedArguments = []struct {
 	{HTTPReq, "avi.http.set_server_timeout", `1`},
 	{HTTPReqData, "avi.http.get_req_body", `1`},
 	{HTTPRespData, "avi.http.get_response_body", `1|1`},
-	{HTTPReq, "avi.http.set_request_body_buffer_size", `1`},
+	{HTTPReq, "avi.http.set_request_body_buffer_size", `1|"head"`},
 	{HTTPResp, "avi.http.set_response_body_buffer_size", `1`},
 	{HTTPReq, "avi.pool.select", `"my_pool"|"10.1.1.1"|80`},
 	{HTTPReq, "avi.pool.get_servers", `"my_pool"`},

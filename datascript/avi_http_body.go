@@ -13,7 +13,8 @@ const (
 )
 
 // get_req_body([size]) returns the first size kilobytes of the request's body,
-// or all of it that is buffered; nil if none is. The body must have been
+// or all of it that is buffered, and whether that is the whole body; nil if
+// none is buffered. The body must have been
 // buffered, which set_request_body_buffer_size or the host sees to, and is
 // there from HTTP_REQ_DATA on. Reading does not consume it.
 func httpGetReqBody(c call) int {
@@ -26,21 +27,43 @@ func httpGetReqBody(c call) int {
 		return c.ret(lua.LNil)
 	}
 	body, ok := b.RequestBody()
-	if !ok || len(body) == 0 {
+	if !ok {
 		return c.ret(lua.LNil)
 	}
-	if size >= 0 {
-		body = body[:min(size, len(body))]
+	whole := true
+	if h, ok := b.(RequestHeadBufferer); ok {
+		whole = h.RequestBodyWhole()
 	}
-	return c.retBytes(body)
+	if size >= 0 && size < len(body) {
+		body, whole = body[:size], false
+	}
+	if len(body) == 0 && whole {
+		c.L.Push(lua.LNil)
+	} else {
+		c.retBytes(body)
+	}
+	c.retBool(whole)
+	return 2
 }
 
-// set_request_body_buffer_size(size) has up to size kilobytes of the request's
-// body read into memory before HTTP_REQ_DATA: at most 32,768, and 0 for none.
+// set_request_body_buffer_size(size [, longer]) has up to size kilobytes of the
+// request's body read into memory before HTTP_REQ_DATA: at most 32,768, and 0
+// for none. longer says what happens to a longer body: with "head" its
+// beginning is shown and all of it sent to the server, with "refuse" the client
+// gets 413. Without it the host decides.
 func httpSetRequestBodyBufferSize(c call) int {
 	b := ability[RequestBufferer](c)
 	size := c.kilobytes(1, 0)
-	c.decide(func() { b.BufferRequest(size) })
+	if c.arg(2) == lua.LNil {
+		c.decide(func() { b.BufferRequest(size) })
+		return 0
+	}
+	longer := c.name(2)
+	if longer != "head" && longer != "refuse" {
+		c.argError(2, "%q is neither head nor refuse", longer)
+	}
+	h := ability[RequestHeadBufferer](c)
+	c.decide(func() { h.BufferRequestLonger(size, longer == "head") })
 	return 0
 }
 

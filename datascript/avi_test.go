@@ -22,16 +22,22 @@ type ableExchange struct {
 	*exchange
 	user  string
 	notes []string
+
+	partial bool // the request's body is longer than what was read
 }
 
 func (x *ableExchange) note(format string, args ...any) {
 	x.notes = append(x.notes, fmt.Sprintf(format, args...))
 }
-func (x *ableExchange) UserID() string                            { return x.user }
-func (x *ableExchange) SetUserID(id string)                       { x.user = id; x.note("user %q", id) }
-func (x *ableExchange) RequestID() string                         { return "id-1" }
-func (x *ableExchange) SetServerTimeout(d time.Duration)          { x.note("timeout %v", d) }
-func (x *ableExchange) BufferRequest(max int)                     { x.note("buffer request %d", max) }
+func (x *ableExchange) UserID() string                   { return x.user }
+func (x *ableExchange) SetUserID(id string)              { x.user = id; x.note("user %q", id) }
+func (x *ableExchange) RequestID() string                { return "id-1" }
+func (x *ableExchange) SetServerTimeout(d time.Duration) { x.note("timeout %v", d) }
+func (x *ableExchange) BufferRequest(max int)            { x.note("buffer request %d", max) }
+func (x *ableExchange) BufferRequestLonger(max int, head bool) {
+	x.note("buffer request %d, head %v", max, head)
+}
+func (x *ableExchange) RequestBodyWhole() bool                    { return !x.partial }
 func (x *ableExchange) RequestBody() ([]byte, bool)               { return []byte(strings.Repeat("q", 3000)), true }
 func (x *ableExchange) BufferResponse(max int)                    { x.note("buffer response %d", max) }
 func (x *ableExchange) ResponseBody() ([]byte, bool)              { return []byte(strings.Repeat("p", 3000)), true }
@@ -60,6 +66,12 @@ func TestAbilities(t *testing.T) {
 			avi.http.set_request_body_buffer_size(2) avi.pool.chash("k") avi.pool.select("my_pool") avi.http.response(403)
 			avi.vs.log(avi.http.get_userid(), avi.http.get_request_id(), avi.http.get_req_body())`,
 			[]string{`user "a"`, `user "b"`, "timeout 250ms", "buffer request 2048", `hash "k"`}, []string{"bid-1nil"}},
+		{"request, longer bodies", HTTPReq, `avi.http.set_request_body_buffer_size(1, "head") avi.http.set_request_body_buffer_size("2", "refuse")
+			avi.vs.log(select(2, pcall(avi.http.set_request_body_buffer_size, 1, "tail")))`,
+			[]string{"buffer request 1024, head true", "buffer request 2048, head false"},
+			[]string{`[string "My Script"]:2: bad argument #2 to 'set_request_body_buffer_size' ("tail" is neither head nor refuse)`}},
+		{"request data, whole", HTTPReqData, `local b, whole = avi.http.get_req_body() local c, part = avi.http.get_req_body(2) local d, all = avi.http.get_req_body(3)
+			avi.vs.log(#b, " ", whole, " ", #c, " ", part, " ", #d, " ", all)`, nil, []string{"3000 true 2048 false 3000 true"}},
 		{"request data", HTTPReqData, `avi.vs.log(#avi.http.get_req_body(), " ", #avi.http.get_req_body(2), " ", #avi.http.get_req_body(0))`,
 			nil, []string{"3000 2048 0"}},
 		{"response", HTTPResp, `avi.http.set_response_body_buffer_size(4.9) avi.http.disable() avi.http.set_userid(nil)`,
@@ -104,6 +116,7 @@ func TestAbilitiesMissing(t *testing.T) {
 		{HTTPReq, `avi.http.get_request_id()`, "avi.http.get_request_id: not possible in this virtual service"},
 		{HTTPReq, `avi.http.set_server_timeout(1)`, "avi.http.set_server_timeout: not possible in this virtual service"},
 		{HTTPReq, `avi.http.set_request_body_buffer_size(1)`, "avi.http.set_request_body_buffer_size: not possible in this virtual service"},
+		{HTTPReq, `avi.http.set_request_body_buffer_size(1, "head")`, "avi.http.set_request_body_buffer_size: not possible in this virtual service"},
 		{HTTPResp, `avi.http.set_response_body_buffer_size(1)`, "avi.http.set_response_body_buffer_size: not possible in this virtual service"},
 		{RespFailed, `avi.http.internal_status()`, "avi.http.internal_status: not possible in this virtual service"},
 		{HTTPResp, `avi.http.disable()`, "avi.http.disable: not possible in this virtual service"},
@@ -127,6 +140,39 @@ func TestAbilitiesMissing(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.source, got, tt.want)
 		}
+	}
+}
+
+// A script can tell the beginning of a body from the whole.
+func TestBodyInPart(t *testing.T) {
+	x := &ableExchange{exchange: newExchange(), partial: true}
+	source := `local b, whole = avi.http.get_req_body() avi.vs.log(#b, " ", whole)`
+	if err := runAt(t, newEngine(t, Env{}), HTTPReqData, x, source); err != nil || strings.Join(x.logged(), "") != "3000 false" {
+		t.Errorf("error %v, log %v", err, x.logs)
+	}
+}
+
+// Whether a script may have bodies buffered is asked of its code, however it
+// gets at the function.
+func TestBuffers(t *testing.T) {
+	for _, tt := range []struct {
+		name, source      string
+		request, response bool
+	}{
+		{"neither", "-- HTTP_REQ_DATA\n-- avi.http.set_request_body_buffer_size(1)\nx = avi.http.get_req_body()", false, false},
+		{"request", "-- HTTP_REQ\navi.http.set_request_body_buffer_size(1)", true, false},
+		{"response", "-- HTTP_RESP\navi.http.set_response_body_buffer_size(1)", false, true},
+		{"in a function", "-- HTTP_REQ\nlocal function f() if x then avi.http.set_request_body_buffer_size(1) end end", true, false},
+		{"by pcall", "-- HTTP_REQ\npcall(avi.http.set_request_body_buffer_size, 1)", true, false},
+		{"by another name", "-- HTTP_REQ\nlocal h = avi.http h.set_request_body_buffer_size(1)", true, false},
+		{"by index", "-- HTTP_REQ\nlocal name = 'set_request_body_buffer_size' avi.http[name](1)", true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := mustCompile(t, Chunk{Source: tt.source})
+			if s.BuffersRequest() != tt.request || s.BuffersResponse() != tt.response {
+				t.Errorf("request %v, response %v", s.BuffersRequest(), s.BuffersResponse())
+			}
+		})
 	}
 }
 

@@ -62,6 +62,15 @@ type globals struct {
 	facts          map[string]*fact // by name, of local variables as well
 	storesServerIP bool
 	removes        bool // entries of tables
+
+	buffersRequest, buffersResponse bool // as Script has it
+}
+
+// noteText notes a string or the name of a field, which may be that of a
+// function, whatever table it is looked up in.
+func (g *globals) noteText(s string) {
+	g.buffersRequest = g.buffersRequest || s == "set_request_body_buffer_size"
+	g.buffersResponse = g.buffersResponse || s == "set_response_body_buffer_size"
 }
 
 // A prefill gives a slot the value of a predefined name that the script
@@ -478,6 +487,7 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 			e.Value = strconv.FormatFloat(f, 'g', -1, 64)
 		}
 	case *ast.StringExpr:
+		w.globals.noteText(e.Value)
 		e.Value = spelled(e.Value)
 	case *ast.Comma3Expr:
 		if w.funcs == 0 {
@@ -488,6 +498,9 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 			return w.name(e, e.Value)
 		}
 	case *ast.AttrGetExpr:
+		if key, ok := e.Key.(*ast.StringExpr); ok {
+			w.globals.noteText(key.Value)
+		}
 		if path, ok := w.path(e, maxPath); ok {
 			w.doubt(e, path)
 			if symbols[path] != nil {

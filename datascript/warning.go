@@ -36,6 +36,15 @@ func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
 // it does not find every way to do so.
 func (s *Script) StoresServerIP() bool { return s.globals.storesServerIP }
 
+// BuffersRequest reports whether the script calls, or may call,
+// avi.http.set_request_body_buffer_size in any event: its name is in the code,
+// not only in comments.
+func (s *Script) BuffersRequest() bool { return s.globals.buffersRequest }
+
+// BuffersResponse is BuffersRequest for
+// avi.http.set_response_body_buffer_size.
+func (s *Script) BuffersResponse() bool { return s.globals.buffersResponse }
+
 func (w *walker) warn(at ast.PositionHolder, path, format string, args ...any) {
 	w.warnings = append(w.warnings, Warning{Event: w.event, Line: place(at.Line()).line(), Message: path + ": " + fmt.Sprintf(format, args...)})
 }

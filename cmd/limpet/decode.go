@@ -466,12 +466,28 @@ func (d *decoder) plain(n ast.Node, v reflect.Value, path string) {
 		}
 		v.SetBool(b.Value)
 	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Float64:
+		if v.CanInt() && strings.HasSuffix(strings.ToLower(path), "bytes") {
+			text = inBytes(text)
+		}
 		if !number(v, text) {
 			d.fault(n, path, "want a number of type %v, not %s", v.Type(), kind(n))
 		}
 	default:
 		panic(fmt.Sprintf("%s: there is no form for %v", path, v.Type()))
 	}
+}
+
+// inBytes returns the number of bytes that a text such as "128KiB" is; any other
+// text as it is.
+func inBytes(text string) string {
+	for unit, shift := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
+		digits, ok := strings.CutSuffix(text, unit)
+		n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSpace(digits), "_", ""), 10, 32)
+		if ok && err == nil {
+			return strconv.FormatInt(n<<shift, 10)
+		}
+	}
+	return text
 }
 
 // number sets v to the number that text is, and reports whether it is one.

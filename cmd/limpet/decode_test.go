@@ -7,8 +7,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/policy"
 )
+
+// Numbers of bytes may have a unit, other numbers may not.
+func TestDecodeBytes(t *testing.T) {
+	c := &config{}
+	if _, err := decode("text", []byte("requestBody: {bytes: 128KiB, longer: head}\nresponseBody: {bytes: 2 MiB}"), c); err != nil {
+		t.Fatal(err)
+	}
+	want := limpet.BodyBuffer{Bytes: 128 << 10, Longer: limpet.LongerHead}
+	if c.RequestBody != want || c.ResponseBody != (limpet.BodyBuffer{Bytes: 2 << 20}) {
+		t.Errorf("%+v, %+v", c.RequestBody, c.ResponseBody)
+	}
+	for _, text := range []string{"requestBody: {bytes: 128KB}", "requestBody: {bytes: KiB}", "requestBody: {bytes: 99999999999999GiB}", "instances: 1KiB"} {
+		if _, err := decode("text", []byte(text), &config{}); err == nil {
+			t.Errorf("%s: accepted", text)
+		}
+	}
+}
 
 // What YAML has beside plain values: anchors, aliases, merged mappings, null,
 // texts of several lines, and texts that look like numbers.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bodyrule"
 )
 
 // A testCase is a case file, parsed. Its format is told in doc.go.
@@ -196,6 +197,11 @@ func (c *testCase) parseVirtualService(s *section) error {
 			c.service.Local, err = netip.ParseAddrPort(words[1])
 		case words[0] == "strict-select" && len(words) == 1:
 			c.service.StrictSelect = true
+		case words[0] == "request-body" && (len(words) == 2 || len(words) == 3 && (words[2] == "head" || words[2] == "refuse")):
+			c.service.RequestBody.Bytes, err = bodyrule.ParseBytes(words[1])
+			c.service.RequestBody.Head = len(words) == 3 && words[2] == "head"
+		case words[0] == "response-body" && len(words) == 2:
+			c.service.ResponseBody.Bytes, err = bodyrule.ParseBytes(words[1])
 		case words[0] == "open-conns" && len(words) == 2:
 			c.service.OpenConns, err = strconv.Atoi(words[1])
 		case words[0] == "instances" && len(words) == 2:
@@ -212,7 +218,7 @@ func (c *testCase) parseVirtualService(s *section) error {
 		case words[0] == "rate-profile" && (len(words) == 4 || len(words) == 5):
 			c.service.RateProfile, err = rateProfile(words[1:])
 		default:
-			return errors.New("want: name NAME, local ADDRESS:PORT, strict-select, open-conns NUMBER, instances NUMBER, " +
+			return errors.New("want: name NAME, local ADDRESS:PORT, strict-select, request-body BYTES [head|refuse], response-body BYTES, open-conns NUMBER, instances NUMBER, " +
 				"address PREFIX ATTRIBUTE VALUE, rate-limiter NAME COUNT PERIOD [BURST], or rate-profile COUNT PERIOD ACTION [ARGUMENT]")
 		}
 		return err

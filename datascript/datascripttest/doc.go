@@ -64,7 +64,8 @@
 //   - tables: persistence entries, "[TABLE] KEY VALUE LIFETIME", the lifetime as in Go: 300s.
 //   - ipgroups: lines "group NAME [ADDRESS or PREFIX …]".
 //   - stringgroups: lines "list NAME [STRING …]" and "map NAME [KEY VALUE …]".
-//   - virtualservice: lines "name NAME", "local ADDRESS:PORT", "strict-select", "open-conns NUMBER" and "instances NUMBER";
+//   - virtualservice: lines "name NAME", "local ADDRESS:PORT", "strict-select", "request-body BYTES [head|refuse]",
+//     "response-body BYTES" (such as 128KiB), "open-conns NUMBER" and "instances NUMBER";
 //     "address PREFIX ATTRIBUTE VALUE", where the attribute "" is the country and "reputation" the reputation; "rate-limiter NAME COUNT PERIOD
 //     [BURST]"; and "rate-profile COUNT PERIOD ACTION [ARGUMENT]", with an action such as RL_ACTION_LOCAL_RSP and a body, or RL_ACTION_REDIRECT
 //     and where it leads. See [VirtualService]. Limits go by the real clock, so their periods should be long.

@@ -38,7 +38,7 @@ X-A: a
 HTTP/1.1 200 OK
 # 2
 HTTP/1.1 500 Internal Server Error
-Content-Type: text/plain
+Content-Type: text/plain; charset=utf-8
 
 Internal Server Error
 -- want/tables --
@@ -183,7 +183,7 @@ func TestRunCaseUpdate(t *testing.T) {
 				"-- want/request --\n# 1\nGET / HTTP/1.1\nHost: a\n"},
 		{"no error where a comment expects it", minimal + "-- http_resp.lua --\nerror('oh') --> oh\n",
 			minimal + "-- http_resp.lua --\nerror('oh') --> oh\n-- want/request --\n# 1\nGET / HTTP/1.1\nHost: a\n" +
-				"-- want/response --\n# 1\nHTTP/1.1 500 Internal Server Error\nContent-Type: text/plain\n\nInternal Server Error\n"},
+				"-- want/response --\n# 1\nHTTP/1.1 500 Internal Server Error\nContent-Type: text/plain; charset=utf-8\n\nInternal Server Error\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var rec recorder

@@ -1,6 +1,7 @@
 package datascripttest
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -117,7 +118,7 @@ func TestDoBuffers(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	vs := &VirtualService{
 		Scripts: scripts(Compile(t, "s",
-			at(datascript.HTTPReq, `if avi.http.get_query("buffer") then avi.http.set_request_body_buffer_size(1) end`),
+			at(datascript.HTTPReq, `if avi.http.get_query("buffer") then avi.http.set_request_body_buffer_size(1, avi.http.get_query("buffer")) end`),
 			at(datascript.HTTPReqData, `avi.vs.log(#avi.http.get_req_body())`),
 			at(datascript.HTTPResp, `if avi.http.get_query("buffer") then avi.http.set_response_body_buffer_size(2) end`),
 			at(datascript.HTTPRespData, `avi.vs.log(#avi.http.get_response_body(9))`))),
@@ -126,12 +127,42 @@ func TestDoBuffers(t *testing.T) {
 		},
 	}
 	for uri, want := range map[string][]string{
-		"/":        nil,
-		"/?buffer": {`[string "s"]:1: 1024`, `[string "s"]:1: 2048`},
+		"/":             nil,
+		"/?buffer=head": {`[string "s"]:1: 1024`, `[string "s"]:1: 2048`},
 	} {
 		got := Run(t, vs, httptest.NewRequest("POST", uri, strings.NewReader(long)))[0]
+		if sent, _ := io.ReadAll(got.Sent.Body); len(sent) != 5000 {
+			t.Errorf("%s: server got %d bytes", uri, len(sent))
+		}
 		if diff := cmp.Diff(want, got.Log); diff != "" || len(got.Response.Body) != 5000 {
 			t.Errorf("%s: body of %d bytes, log (-want +got):\n%s", uri, len(got.Response.Body), diff)
 		}
+	}
+	// The kit forwarded a body that a real service refuses.
+	got := Run(t, vs, httptest.NewRequest("POST", "/?buffer=refuse", strings.NewReader(long)))[0]
+	if got.Response == nil || got.Response.Status != 413 || got.Sent != nil || len(got.Log) != 0 {
+		t.Errorf("a longer body: %+v", got)
+	}
+}
+
+// A script whose data event can never run passed its tests, and was off where
+// it was deployed.
+func TestDoNeverRuns(t *testing.T) {
+	filter := scripts(Compile(t, "filter", at(datascript.HTTPReqData, `avi.http.response(403)`), at(datascript.HTTPRespData, `x = 1`)))
+	_, err := (&VirtualService{Scripts: filter}).Do(httptest.NewRequest("POST", "/", strings.NewReader("x")))
+	for _, want := range []string{
+		`script "filter": HTTP_REQ_DATA never runs: set requestBody.bytes, or call avi.http.set_request_body_buffer_size in HTTP_REQ`,
+		`script "filter": HTTP_RESP_DATA never runs: set responseBody.bytes, or call avi.http.set_response_body_buffer_size in HTTP_RESP`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v has no word of %s", err, want)
+		}
+	}
+	vs := &VirtualService{Scripts: filter, RequestBody: BodyBuffer{Bytes: 16}, ResponseBody: BodyBuffer{Bytes: 16}}
+	if got := Run(t, vs, httptest.NewRequest("POST", "/", strings.NewReader("x")))[0]; got.Response.Status != 403 {
+		t.Errorf("status %d", got.Response.Status)
+	}
+	if _, err := (&VirtualService{RequestBody: BodyBuffer{Bytes: 33 << 20}}).Do(httptest.NewRequest("GET", "/", nil)); err == nil {
+		t.Error("a buffer of 33 MiB")
 	}
 }

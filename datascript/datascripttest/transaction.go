@@ -8,22 +8,24 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bodyrule"
 )
 
 var (
-	_ datascript.Transaction       = (*Transaction)(nil)
-	_ datascript.UserKeeper        = (*Transaction)(nil)
-	_ datascript.RequestIdentifier = (*Transaction)(nil)
-	_ datascript.ServerTimer       = (*Transaction)(nil)
-	_ datascript.RequestBufferer   = (*Transaction)(nil)
-	_ datascript.ResponseBufferer  = (*Transaction)(nil)
-	_ datascript.FailureReporter   = (*Transaction)(nil)
-	_ datascript.Tunneler          = (*Transaction)(nil)
-	_ datascript.Fingerprinter     = (*Transaction)(nil)
-	_ datascript.SAMLReader        = (*Transaction)(nil)
-	_ datascript.ClaimReader       = (*Transaction)(nil)
-	_ datascript.HashKeyer         = (*Transaction)(nil)
-	_ datascript.PersistenceTeller = (*Transaction)(nil)
+	_ datascript.Transaction         = (*Transaction)(nil)
+	_ datascript.UserKeeper          = (*Transaction)(nil)
+	_ datascript.RequestIdentifier   = (*Transaction)(nil)
+	_ datascript.ServerTimer         = (*Transaction)(nil)
+	_ datascript.RequestBufferer     = (*Transaction)(nil)
+	_ datascript.RequestHeadBufferer = (*Transaction)(nil)
+	_ datascript.ResponseBufferer    = (*Transaction)(nil)
+	_ datascript.FailureReporter     = (*Transaction)(nil)
+	_ datascript.Tunneler            = (*Transaction)(nil)
+	_ datascript.Fingerprinter       = (*Transaction)(nil)
+	_ datascript.SAMLReader          = (*Transaction)(nil)
+	_ datascript.ClaimReader         = (*Transaction)(nil)
+	_ datascript.HashKeyer           = (*Transaction)(nil)
+	_ datascript.PersistenceTeller   = (*Transaction)(nil)
 )
 
 // The addresses of a transaction that names none. Both are reserved for documentation (RFC 5737).
@@ -56,6 +58,8 @@ type Transaction struct {
 	ID string
 	// BufferedRequest is the body of the request as far as it is buffered; nil if it is not.
 	BufferedRequest []byte
+	// BufferedInPart says that BufferedRequest is not the whole body.
+	BufferedInPart bool
 	// BufferedResponse is the body of the response as far as it is buffered; nil if it is not.
 	BufferedResponse []byte
 	// Failure is why there is no response; zero means 502.
@@ -85,6 +89,8 @@ type Transaction struct {
 	ServerTimeout time.Duration
 	// RequestBuffer and ResponseBuffer are how much of each body is to be buffered, in bytes.
 	RequestBuffer, ResponseBuffer int
+	// LongerBody is what a script wants done with a longer body of the request: "head", "refuse", or nothing.
+	LongerBody string
 	// Tunneled says that the connection becomes a tunnel.
 	Tunneled bool
 	// HashKey is the key for algorithms that hash one.
@@ -92,7 +98,9 @@ type Transaction struct {
 	// Persistence is what came of the client's binding, such as "hit"; empty for none.
 	Persistence string
 
-	vars datascript.Vars
+	vars     datascript.Vars
+	request  bodyrule.Request // what is buffered by a service
+	response bodyrule.Response
 }
 
 // A Claim is a claim of a client's token.
@@ -245,7 +253,22 @@ func (tx *Transaction) RequestID() string { return cmp.Or(tx.ID, "test-request")
 func (tx *Transaction) SetServerTimeout(d time.Duration) { tx.ServerTimeout = d }
 
 // BufferRequest sets RequestBuffer.
-func (tx *Transaction) BufferRequest(max int) { tx.RequestBuffer = max }
+func (tx *Transaction) BufferRequest(max int) {
+	tx.RequestBuffer = max
+	tx.request.Ask(max)
+}
+
+// BufferRequestLonger sets RequestBuffer and LongerBody.
+func (tx *Transaction) BufferRequestLonger(max int, head bool) {
+	tx.RequestBuffer, tx.LongerBody = max, "refuse"
+	if head {
+		tx.LongerBody = "head"
+	}
+	tx.request.AskLonger(max, head)
+}
+
+// RequestBodyWhole returns the opposite of BufferedInPart.
+func (tx *Transaction) RequestBodyWhole() bool { return !tx.BufferedInPart }
 
 // RequestBody returns BufferedRequest.
 func (tx *Transaction) RequestBody() (body []byte, ok bool) {
@@ -253,7 +276,10 @@ func (tx *Transaction) RequestBody() (body []byte, ok bool) {
 }
 
 // BufferResponse sets ResponseBuffer.
-func (tx *Transaction) BufferResponse(max int) { tx.ResponseBuffer = max }
+func (tx *Transaction) BufferResponse(max int) {
+	tx.ResponseBuffer = max
+	tx.response.Ask(max)
+}
 
 // ResponseBody returns BufferedResponse.
 func (tx *Transaction) ResponseBody() (body []byte, ok bool) {

@@ -13,20 +13,22 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
 // A VirtualService takes requests through scripts and pools in the order of a real one, without sockets and without chance:
 //
 //   - HTTP_AUTH, HTTP_POST_AUTH and HTTP_REQ, each for all scripts before the next;
+//   - HTTP_REQ_DATA, if the service or a script has had the request's body buffered; a longer body is answered with 413, unless
+//     they have said that its beginning is enough;
 //   - the choice of a server: the one that a script selected if it is up, else one that is up in the pool selected or, without
 //     a selection, in the first pool. If the selection came from a persistence entry and another server is taken, the entry is
 //     rewritten and keeps its lifetime. Without pools there is no such step, and no LB_DONE;
-//   - HTTP_REQ_DATA, if a script has had the request's body buffered;
 //   - LB_DONE; or HTTP_LB_FAILED if no server is up, and then 503;
 //   - the server's answer, from Respond;
 //   - HTTP_RESP; or RESP_FAILED if there was no answer, and then 502;
-//   - HTTP_RESP_DATA, if a script has had the response's body buffered.
+//   - HTTP_RESP_DATA, if the service or a script has had the response's body buffered.
 //
 // A script that answers or closes is the last one to run. One that fails is, too, and the client gets a 500. Where a script closes
 // the connection without an answer, the client gets nothing, not even the response of a server.
@@ -70,12 +72,21 @@ type VirtualService struct {
 	Limits datascript.Limits
 	// StrictSelect is the engine's: it keeps avi.pool.select from accepting the key of a persistence entry.
 	StrictSelect bool
+	// RequestBody and ResponseBody are how much of bodies is buffered although no script asks for it. A script that has code for
+	// HTTP_REQ_DATA or HTTP_RESP_DATA which can never run is an error of [VirtualService.Do].
+	RequestBody, ResponseBody BodyBuffer
 	// Coverage counts which lines of the scripts have run; nil counts nothing, and costs nothing. Several services may share
 	// one.
 	Coverage *Coverage
 
 	engine *datascript.Engine
 	turn   map[string]int // of each pool, for RoundRobin
+}
+
+// A BodyBuffer says how much of bodies scripts see.
+type BodyBuffer struct {
+	Bytes int  // of each body; 0 to 32 MiB
+	Head  bool // scripts see the beginning of a longer body of a request, which a service refuses otherwise
 }
 
 // A Result is what came of a transaction.
@@ -139,6 +150,8 @@ func (vs *VirtualService) do(r *http.Request, c connection) (*Result, error) {
 			Attributes: c.attributes, Claims: c.claims,
 		},
 	}
+	e.tx.request = bodyrule.Request{Bytes: vs.RequestBody.Bytes, Head: vs.RequestBody.Head}
+	e.tx.response.Bytes = vs.ResponseBody.Bytes
 	defer e.tx.vars.Reset()
 	if len(vs.Pools) > 0 {
 		e.tx.Pool = vs.Pools[0].Name
@@ -159,6 +172,9 @@ func (vs *VirtualService) start() error {
 		if s == nil {
 			return fmt.Errorf("datascripttest: script %d is nil", i+1)
 		}
+	}
+	if err := vs.checkBodies(); err != nil {
+		return err
 	}
 	limits := vs.Limits
 	limits.Time = cmp.Or(limits.Time, 10*time.Second)
@@ -193,6 +209,28 @@ func (vs *VirtualService) start() error {
 	return err
 }
 
+// checkBodies reports what is wrong with the buffers, and scripts that wait for them in vain.
+func (vs *VirtualService) checkBodies() error {
+	for _, b := range []BodyBuffer{vs.RequestBody, vs.ResponseBody} {
+		if b.Bytes < 0 || b.Bytes > bodyrule.MaxBytes {
+			return fmt.Errorf("datascripttest: a buffer of %d bytes is not between 0 and %d", b.Bytes, bodyrule.MaxBytes)
+		}
+	}
+	scripts := make([]bodyrule.Script, len(vs.Scripts))
+	for i, s := range vs.Scripts {
+		scripts[i] = bodyrule.Script{
+			Name: s.Name(), Request: s.Handles(datascript.HTTPReqData), Response: s.Handles(datascript.HTTPRespData),
+			AsksRequest: s.BuffersRequest(), AsksResponse: s.BuffersResponse(),
+		}
+	}
+	faults := bodyrule.Check(vs.RequestBody.Bytes, vs.ResponseBody.Bytes, scripts)
+	var all []error
+	for i := range scripts {
+		all = append(all, faults[i]...)
+	}
+	return errors.Join(all...)
+}
+
 // An exchange is one transaction under way.
 type exchange struct {
 	vs     *VirtualService
@@ -206,8 +244,13 @@ func (e *exchange) do() {
 	if slices.ContainsFunc([]datascript.Event{datascript.HTTPAuth, datascript.HTTPPostAuth, datascript.HTTPReq}, e.run) {
 		return
 	}
-	if n := e.tx.RequestBuffer; n > 0 {
-		e.tx.BufferedRequest = append([]byte{}, e.body[:min(n, len(e.body))]...)
+	if e.tx.request.Applies(len(e.body) > 0) {
+		seen, _ := e.tx.request.Read(bytes.NewReader(e.body), int64(len(e.body))) // from memory
+		if seen.Refused {
+			e.result.Response = plain(http.StatusRequestEntityTooLarge)
+			return
+		}
+		e.tx.BufferedRequest, e.tx.BufferedInPart = append([]byte{}, seen.Body...), !seen.Whole
 		if e.run(datascript.HTTPReqData) {
 			return
 		}
@@ -231,9 +274,10 @@ func (e *exchange) do() {
 	if e.run(datascript.HTTPResp) {
 		return
 	}
-	if n := e.tx.ResponseBuffer; n > 0 {
-		e.tx.BufferedResponse = append([]byte{}, resp.Body[:min(n, len(resp.Body))]...)
-		if e.run(datascript.HTTPRespData) {
+	handled := slices.ContainsFunc(e.vs.Scripts, func(s *datascript.Script) bool { return s.Handles(datascript.HTTPRespData) })
+	if rule := e.tx.response; rule.Holds(e.tx.Original().Method, e.tx.Status, handled) {
+		e.tx.BufferedResponse = append([]byte{}, resp.Body[:min(rule.Bytes, len(resp.Body))]...)
+		if rule.Applies(len(e.tx.BufferedResponse)) && e.run(datascript.HTTPRespData) {
 			return
 		}
 	}
@@ -264,7 +308,7 @@ func (e *exchange) fail(ev datascript.Event, status int) {
 }
 
 func plain(status int) *Response {
-	return &Response{Status: status, Header: http.Header{"Content-Type": {"text/plain"}}, Body: []byte(http.StatusText(status))}
+	return &Response{Status: status, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, Body: []byte(http.StatusText(status))}
 }
 
 // balance chooses the server, and reports whether there is one.
