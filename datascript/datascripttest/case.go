@@ -7,8 +7,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +46,9 @@ type scriptSource struct {
 type chunkSource struct {
 	event   datascript.Event // zero for a listing
 	section *section
+	// deployed says that the script is a file of its own. Its comments are
+	// not about the case.
+	deployed bool
 }
 
 // A step is a request, and what happens before it.
@@ -82,6 +88,8 @@ func parseCase(file string, data []byte) (*testCase, error) {
 		switch {
 		case slices.Contains(wantNames, s.name):
 			c.want[s.name] = s
+		case strings.HasPrefix(s.name, deployedPrefix):
+			faults = append(faults, c.addDeployed(s))
 		case strings.HasSuffix(s.name, ".lua"):
 			faults = append(faults, c.addScript(s))
 		case sectionParsers[s.name] == nil:
@@ -171,6 +179,8 @@ func (c *testCase) addScript(s *section) error {
 	}
 	for _, old := range c.scripts {
 		switch {
+		case old.chunks[0].deployed:
+			return s.errorf(-1, "some scripts are in files, others in the case")
 		case (old.order == 0) != (order == 0):
 			return s.errorf(-1, "some scripts have a directory, others do not")
 		case old.name == name && old.order != order:
@@ -186,6 +196,66 @@ func (c *testCase) addScript(s *section) error {
 	}
 	c.scripts = append(c.scripts, &scriptSource{name: name, order: order, chunks: []chunkSource{ch}})
 	return nil
+}
+
+// deployedPrefix begins the name of a section that stands for a file.
+const deployedPrefix = "script:"
+
+// maxScriptFile is more than all events of a script may have together.
+const maxScriptFile = 1 << 20
+
+// addDeployed takes a section such as "script: ../stick.lua", or "script: ../stick.lua HTTP_REQ", which has no content: the
+// script is in that file.
+func (c *testCase) addDeployed(s *section) error {
+	if strings.TrimSpace(s.text) != "" {
+		return s.errorf(-1, "the script is in the file, so this section has no content")
+	}
+	path := strings.TrimSpace(strings.TrimPrefix(s.name, deployedPrefix))
+	ch := chunkSource{deployed: true}
+	if i := strings.LastIndexByte(path, ' '); i > 0 && !strings.HasSuffix(path, ".lua") {
+		var err error
+		if ch.event, err = datascript.ParseEvent(path[i+1:]); err != nil {
+			return s.errorf(-1, "%v", err)
+		}
+		path = strings.TrimSpace(path[:i])
+	}
+	if path == "" {
+		return s.errorf(-1, "want: script: FILE [EVENT]")
+	}
+	name := strings.TrimSuffix(filepath.Base(filepath.FromSlash(path)), ".lua")
+	if ch.event == 0 {
+		ch.event, _ = datascript.ParseEvent(name) // a listing, if there is no such event
+	}
+	file := filepath.Join(filepath.Dir(c.file), filepath.FromSlash(path))
+	text, err := readScript(file)
+	if err != nil {
+		return s.errorf(-1, "%v", err)
+	}
+	for _, old := range c.scripts {
+		switch {
+		case !old.chunks[0].deployed:
+			return s.errorf(-1, "some scripts are in files, others in the case")
+		case old.name == name:
+			return s.errorf(-1, "a second script %q", name)
+		}
+	}
+	ch.section = &section{file: file, name: s.name, line: 1, text: text}
+	c.scripts = append(c.scripts, &scriptSource{name: name, order: len(c.scripts) + 1, chunks: []chunkSource{ch}})
+	return nil
+}
+
+// readScript reads the file of a script.
+func readScript(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxScriptFile+1))
+	if err == nil && len(data) > maxScriptFile {
+		err = fmt.Errorf("%s: longer than %d bytes", file, maxScriptFile)
+	}
+	return strings.ReplaceAll(string(data), "\r\n", "\n"), err
 }
 
 func (c *testCase) parseVirtualService(s *section) error {

@@ -58,6 +58,10 @@
 //   - http_req.lua, http_resp.lua and so on: the script for an event. Or listing.lua: a listing with event headings. The script's
 //     name is that of the case's file without ".txtar". If there are several scripts, each has a directory that gives its place and its name, such as
 //     "1-Stop Bots/http_req.lua".
+//   - script: FILE: the deployed script, in place of a copy: a file relative to the case's, which has event headings. The section
+//     has no content, and the script is called like the file without ".lua". For a file without headings, whose name is not that of an event
+//     either, the event follows: "script: ../stick.lua HTTP_REQ". Several such sections are several scripts, in their order. Expectations by
+//     comments are for scripts in the case only.
 //   - pools: lines "pool NAME [first-up|round-robin]", each followed by lines "server ADDRESS:PORT [NAME] [down]". The first
 //     pool is the default. Pool groups are lines "group NAME [POOL LABEL …]", each perhaps followed by "implicit-labels"
 //     and "fallback-label LABEL"; see [PoolGroup].

@@ -20,6 +20,9 @@ type expectation struct {
 
 // expectations finds the expectations of a script's chunk.
 func (ch chunkSource) expectations(script string) []*expectation {
+	if ch.deployed {
+		return nil
+	}
 	var list []*expectation
 	for line, comment := range luaComments(ch.section.text) {
 		if text, ok := strings.CutPrefix(comment, ">"); ok && strings.TrimSpace(text) != "" {

@@ -272,7 +272,7 @@ func (c *testCase) place(script string, ev datascript.Event, line int) string {
 		}
 		for _, ch := range s.chunks {
 			if line > 0 && (ch.event == ev || ch.event == 0) {
-				return fmt.Sprintf("%s:%d", c.file, ch.section.line+line-1)
+				return fmt.Sprintf("%s:%d", ch.section.file, ch.section.line+line-1)
 			}
 		}
 	}
