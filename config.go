@@ -495,7 +495,7 @@ func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error))
 		}
 	}
 	env := datascript.Env{
-		Name: s.Name, Tables: recordedTables{s.Tables}, Pools: s.pools,
+		Name: s.Name, Tables: recordedTables{s.Tables},
 		Reputations:  s.Reputations,
 		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
 		OpenConns: vs.countConns, Instances: s.Instances,
@@ -503,6 +503,9 @@ func (s *snapshot) compileScripts(vs *VirtualService, fault func(string, error))
 	}
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups
+	}
+	if len(s.Pools) > 0 {
+		env.Pools = s.pools
 	}
 	if len(s.PoolGroups) > 0 {
 		env.PoolGroups = poolGroups{s.pools}
@@ -555,6 +558,9 @@ func (s *snapshot) checkBodies(fault func(string, error)) {
 type poolGroups struct{ *lbpool.Set }
 
 func (g poolGroups) Choose(group, label string) (string, error) {
+	if _, ok := g.Group(group); !ok { // a pool is none
+		return "", fmt.Errorf("pool group %q not found", group)
+	}
 	p, err := g.Select(group, label, lbpool.Hint{})
 	if err != nil {
 		return "", err

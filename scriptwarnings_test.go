@@ -3,12 +3,14 @@ package limpet_test
 import (
 	"bytes"
 	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
 )
 
 // A heading with a slip of the pen made its code part of the event above, and a
@@ -39,5 +41,35 @@ func TestScriptWarnings(t *testing.T) {
 	cfg.Authenticator, cfg.Scripts = basic{}, cfg.Scripts[1:]
 	if _, err := limpet.New(cfg); err != nil || out.Len() > 0 {
 		t.Errorf("error %v, log %s", err, out.String())
+	}
+}
+
+// A pool passed for a pool group, and a script in a service without pools was
+// told of a pool "" that was not found.
+func TestScriptsSayWhatIsMissing(t *testing.T) {
+	source := "-- HTTP_REQ\navi.vs.log(select(2, pcall(avi.poolgroup.select, 'my_pool')))\navi.vs.log(select(2, pcall(avi.pool.get_servers)))"
+	for _, tt := range []struct {
+		name   string
+		change func(*limpet.Config)
+		want   []string
+	}{
+		{"a pool is no group", func(c *limpet.Config) {
+			group, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "g", Members: []lbpool.Member{{Pool: c.Pools[0], Ratio: 1}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.PoolGroups = []*lbpool.Group{group}
+		}, []string{`[string "Events"]:2: pool group "my_pool" not found`, "11"}},
+		{"no pools", func(c *limpet.Config) { c.Pools = nil }, []string{
+			`[string "Events"]:2: avi.poolgroup.select: the virtual service has no pool groups`,
+			`[string "Events"]:3: avi.pool.get_servers: the virtual service has no pools`,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, record := serveOne(t, source, echo, tt.change, httptest.NewRequest("GET", "/", nil))
+			if diff := cmp.Diff(tt.want, texts(record.Log)); diff != "" {
+				t.Errorf("log (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

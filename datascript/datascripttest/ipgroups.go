@@ -16,7 +16,7 @@ type IPGroups map[string][]netip.Prefix
 func (g IPGroups) Contains(group string, addr netip.Addr) (bool, error) {
 	networks, ok := g[group]
 	if !ok {
-		return false, fmt.Errorf("IP group %q not found", group)
+		return false, fmt.Errorf("unknown ip group %q", group)
 	}
 	for _, n := range networks {
 		if n.Contains(addr) {

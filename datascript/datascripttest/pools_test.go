@@ -106,7 +106,7 @@ func TestIPGroups(t *testing.T) {
 			t.Errorf("Contains(%q, %v) = %v, %v; want %v", c.group, c.addr, got, err, c.want)
 		}
 	}
-	if _, err := groups.Contains("x", netip.Addr{}); err == nil || !strings.Contains(err.Error(), `"x" not found`) {
+	if _, err := groups.Contains("x", netip.Addr{}); err == nil || !strings.Contains(err.Error(), `unknown ip group "x"`) {
 		t.Errorf("unknown group: error %v", err)
 	}
 	if _, err := IPGroups(nil).Contains("x", netip.Addr{}); err == nil {

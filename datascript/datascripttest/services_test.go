@@ -39,7 +39,7 @@ func TestStringGroupsMatch(t *testing.T) {
 			t.Errorf("Match(%q, %q, %q, %v) = %q, %v, %v", c.group, c.operator, c.s, c.exactCase, got, ok, err)
 		}
 	}
-	if _, _, err := groups.Match("none", "equals", "", false); err == nil || err.Error() != `string group "none" not found` {
+	if _, _, err := groups.Match("none", "equals", "", false); err == nil || err.Error() != `"none": unknown string group` {
 		t.Errorf("error %v", err)
 	}
 }

@@ -33,7 +33,7 @@ func (g StringGroups) Match(group, operator, s string, exactCase bool) (result s
 			return result, ok, nil
 		}
 	}
-	return "", false, fmt.Errorf("string group %q not found", group)
+	return "", false, fmt.Errorf("%q: unknown string group", group)
 }
 
 var matchers = map[string]func(s, key string) bool{

@@ -64,7 +64,7 @@ type Transaction struct {
 	BufferedResponse []byte
 	// Failure is why there is no response; zero means 502.
 	Failure int
-	// NoTunnel says that the connection cannot become a tunnel.
+	// NoTunnel says that the connection cannot become a tunnel. In a [VirtualService] without pools none can.
 	NoTunnel bool
 	// Fingerprints are the fingerprints of the client's TLS implementation, by kind.
 	Fingerprints map[string]string

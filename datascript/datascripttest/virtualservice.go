@@ -146,7 +146,7 @@ func (vs *VirtualService) do(r *http.Request, c connection) (*Result, error) {
 		vs: vs, ctx: r.Context(), body: body, result: &Result{},
 		tx: Transaction{
 			In: r, LocalAddr: vs.Local,
-			ID: c.id, NoTunnel: c.noTunnel, Fingerprints: c.fingerprints, Failure: c.failure,
+			ID: c.id, NoTunnel: c.noTunnel || len(vs.Pools) == 0, Fingerprints: c.fingerprints, Failure: c.failure,
 			Attributes: c.attributes, Claims: c.claims,
 		},
 	}
