@@ -468,6 +468,12 @@ func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
 		switch {
 		case err != nil:
 			fault(path+".name: ", err)
+		case m.Pool.Label != "":
+			if g, ok := s.pools.Group(m.Pool.Name); !ok {
+				fault(path+".label: ", fmt.Errorf("pool %q is not a group", m.Pool.Name))
+			} else if _, err := g.Select(m.Pool.Label, lbpool.Hint{}); errors.Is(err, lbpool.ErrUnknownLabel) {
+				fault(path+".label: ", err)
+			}
 		case server.IsValid() && !ok:
 			fault(path+".server: ", fmt.Errorf("server %v not found in pool %q", server, m.Pool.Name))
 		}

@@ -181,6 +181,20 @@ func selectPool(tx *Transaction) {
 		return
 	}
 	t := tx.s.target(tx.selected.pool)
+	if label := tx.selected.label; label != "" && t.group != nil {
+		// As for a script, clients are bound in the pool that is chosen.
+		*tx.route = lbpool.Route{Label: label, Wait: tx.r.Method == http.MethodGet}
+		if !tx.choosePool(t.group, netip.AddrPort{}) {
+			return
+		}
+		chosen := tx.s.targets[tx.route.Pool.Name()]
+		if chosen == nil || chosen.pool != tx.route.Pool { // a backup pool that is not one of ours
+			tx.binding.target = t
+			tx.route.Hint = tx.route.Pool.HintFor(tx.out, tx.client)
+			return
+		}
+		t = chosen
+	}
 	tx.binding.target = t
 	*tx.route = lbpool.Route{Pool: t.pool, Wait: tx.r.Method == http.MethodGet}
 	server, member := tx.boundServer(t)
@@ -198,12 +212,12 @@ func selectPool(tx *Transaction) {
 // choosePool lets a group choose among its pools. It reports whether there is
 // one that can serve, or a backup pool.
 func (tx *Transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bool {
-	pool, err := group.Select("", lbpool.Hint{Client: tx.client.Addr(), Server: server})
+	pool, err := group.Select(tx.route.Label, lbpool.Hint{Client: tx.client.Addr(), Server: server})
 	fail := group.FailAction()
 	switch {
 	case err == nil:
 		tx.route.Pool, tx.route.Group = pool, group
-	case errors.Is(err, lbpool.ErrFull) && tx.route.Wait:
+	case errors.Is(err, lbpool.ErrFull) && tx.route.Wait && tx.route.Label == "":
 		// It may wait in the queue of one of them, which is for the transport to find.
 		members, unused := group.Members(), group.OutOfUse()
 		open := slices.IndexFunc(members, func(m lbpool.Member) bool {

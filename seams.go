@@ -21,6 +21,7 @@ var (
 	_ datascript.Transaction  = (*Transaction)(nil)
 
 	// What a transaction can do beside.
+	_ policy.LabelSelector           = (*Transaction)(nil)
 	_ datascript.UserKeeper          = (*Transaction)(nil)
 	_ datascript.RequestIdentifier   = (*Transaction)(nil)
 	_ datascript.ServerTimer         = (*Transaction)(nil)

@@ -133,6 +133,7 @@ type selection struct {
 	addr       netip.AddrPort
 	table      string // of the entry; empty: the default one
 	key, entry string // the persistence entry that led to the server
+	label      string // of the members of a pool group
 	gone       bool   // the entry names a server that is not in the pool
 }
 
@@ -325,6 +326,14 @@ func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry s
 func (tx *Transaction) SelectedFrom(table string) {
 	if tx.selected.key != "" {
 		tx.selected.table = table
+	}
+}
+
+// SelectLabel chooses a pool group, and of its members those with the priority
+// label, as SelectPool chooses a pool.
+func (tx *Transaction) SelectLabel(group, label string) {
+	if !tx.pinned {
+		tx.selected = selection{pool: group, label: label}
 	}
 }
 

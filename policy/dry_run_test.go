@@ -144,7 +144,7 @@ rules[1] "limit" decides: respond 429
 	req := mustHTTPRequest(t, Env{},
 		RequestRule{Name: "edit", Match: pathIs("/x"), Action: Modify{
 			Rewrite: RewriteURL{Host: "h", Path: "/p", DropQuery: true, AddQuery: "q=1"}, Edits: []Edit{AddHeader{"X", "1"}, ReplaceCookie{"c", "1"}, RemoveHeader{"Y"}},
-			Pool: SwitchPool{"pool", netip.MustParseAddrPort("10.0.0.1:80")}}},
+			Pool: SwitchPool{Name: "pool", Server: netip.MustParseAddrPort("10.0.0.1:80")}}},
 		RequestRule{Name: "short", Action: Modify{Rewrite: RewriteURL{Path: "/path[5]"}}})
 	reqTx := newTx("GET", "/x")
 	want = `rules[0] "edit"

@@ -123,7 +123,9 @@ func (p *HTTPRequest) Evaluate(tx Transaction) Verdict {
 		for i := range d.changes {
 			d.changes[i].apply(tx)
 		}
-		if d.pool.Name != "" {
+		if s, ok := tx.(LabelSelector); ok && d.pool.Label != "" {
+			s.SelectLabel(d.pool.Name, d.pool.Label)
+		} else if d.pool.Name != "" {
 			tx.SelectPool(d.pool.Name, d.pool.Server, "", "")
 		}
 	}

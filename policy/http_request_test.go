@@ -102,7 +102,7 @@ func TestRequestRulesAddUp(t *testing.T) {
 		RequestRule{Name: "rewrite", Match: pathIs("/a/b"), Log: true, Action: Modify{Rewrite: RewriteURL{Path: "/new/path[1]", Host: "one", AddQuery: "x=1"}, Edits: []Edit{AddHeader{"X", "1"}}}},
 		RequestRule{Name: "not after the rewrite", Match: pathIs("/new/b"), Action: Respond{Status: 500}},
 		RequestRule{Name: "skipped", Action: Modify{Rewrite: RewriteURL{Path: "/path[7]"}, Edits: []Edit{AddHeader{"X", "skipped"}}, Pool: SwitchPool{Name: "skipped"}}},
-		RequestRule{Name: "first pool", Match: pathIs("/a/b"), Action: Modify{Pool: SwitchPool{"one", server}}},
+		RequestRule{Name: "first pool", Match: pathIs("/a/b"), Action: Modify{Pool: SwitchPool{Name: "one", Server: server}}},
 		RequestRule{Name: "off", Disabled: true, Action: Respond{Status: 500}},
 		RequestRule{Name: "second pool", LogHeaders: true, Action: Modify{Edits: []Edit{AddHeader{"X", "2"}}, Pool: SwitchPool{Name: "two"}, Rewrite: RewriteURL{Host: "two.host[1]", AddQuery: "y=2"}}},
 	)

@@ -48,6 +48,10 @@ type SwitchPool struct {
 	// Server is a server of the pool. Port 0 means the server's own port, and
 	// the zero value any server.
 	Server netip.AddrPort
+	// Label is a priority label, if the pool is a group: its members with that
+	// label are chosen among, as if a script had selected it. Empty means all.
+	// A label excludes a server.
+	Label string
 }
 
 func (Modify) requestAction()   {}
@@ -68,6 +72,12 @@ func (a Modify) compile(c *compiler, field string, m *compiledMatch) *modificati
 	}
 	if a.Pool.Name == "" && a.Pool.Server != (netip.AddrPort{}) {
 		c.addf(field+".pool.name", "a server needs a pool")
+	}
+	if a.Pool.Label != "" && a.Pool.Name == "" {
+		c.addf(field+".pool.name", "a label needs a pool group")
+	}
+	if a.Pool.Label != "" && a.Pool.Server != (netip.AddrPort{}) {
+		c.addf(field+".pool.label", "a server is chosen without a label")
 	}
 	if s := a.Pool.Server; s != (netip.AddrPort{}) {
 		addr, err := checkAddr(s.Addr())
@@ -155,6 +165,7 @@ func (ch *change) String() string {
 		all = append(all, ch.edits[i].String())
 	}
 	say("pool", ch.Pool.Name)
+	say("label", ch.Pool.Label)
 	if ch.Pool.Server.IsValid() {
 		say("server", ch.Pool.Server.String())
 	}

@@ -37,6 +37,14 @@ type Transaction interface {
 	Close(reset bool)
 }
 
+// A LabelSelector is a [Transaction] that knows pool groups, for
+// [SwitchPool].Label. Without it, the label has no effect.
+type LabelSelector interface {
+	// SelectLabel chooses a pool group, and of its members those with the
+	// priority label.
+	SelectLabel(group, label string)
+}
+
 // A RequestIdentifier is a [Transaction] that has a name, which $request_id
 // stands for.
 type RequestIdentifier interface {
