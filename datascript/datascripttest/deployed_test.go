@@ -94,3 +94,21 @@ func TestDeployedCoverage(t *testing.T) {
 		t.Errorf("coverage has no word of %s:\n%s", want, c)
 	}
 }
+
+// The heading of an event of another protocol began a section that no case
+// knows, instead of a fault of the listing.
+func TestListingOfOtherProtocols(t *testing.T) {
+	for _, heading := range []string{"-- TCP_CLIENT_ACCEPT --", "-- VS_DATASCRIPT_EVT_DNS_REQ --", "-- SSL_CLIENT_HELLO Event --"} {
+		text := "-- listing.lua --\n-- HTTP_REQ --\nx = 1\n" + heading + "\ny = 1\n-- request --\nGET / HTTP/1.1\nHost: a\n"
+		var rec recorder
+		runCase(&rec, "x.txtar", []byte(text), Options{})
+		if len(rec.errors) != 1 || !strings.HasPrefix(rec.errors[0], "x.txtar:4: ") || !strings.Contains(rec.errors[0], "is known, but not supported") {
+			t.Errorf("%s: errors %q", heading, rec.errors)
+		}
+	}
+	var rec recorder
+	runCase(&rec, "x.txtar", []byte("-- dns_req.lua --\nx = 1\n-- request --\nGET / HTTP/1.1\nHost: a\n"), Options{})
+	if len(rec.errors) != 1 || !strings.Contains(rec.errors[0], "x.txtar:1: dns_req.lua: event DNS_REQ is known, but not supported") {
+		t.Errorf("errors %q", rec.errors)
+	}
+}

@@ -39,7 +39,7 @@ func HasBody(r *http.Request) bool {
 
 // Seen is what scripts see of a request's body.
 type Seen struct {
-	Body []byte
+	Body []byte // as much as is buffered
 	// Whole reports that this is all of it. It is false for a body whose
 	// length is not declared if the buffer is full: more may come.
 	Whole bool
@@ -90,8 +90,8 @@ func (r Response) Applies(held int) bool { return r.asked || held > 0 }
 
 // A Script is what [Check] must know of one.
 type Script struct {
-	Name              string
-	Request, Response bool // it has code for HTTP_REQ_DATA, HTTP_RESP_DATA
+	Name              string // for the fault
+	Request, Response bool   // it has code for HTTP_REQ_DATA, HTTP_RESP_DATA
 	// It calls avi.http.set_request_body_buffer_size, and the like for
 	// responses, anywhere.
 	AsksRequest, AsksResponse bool
