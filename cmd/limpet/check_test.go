@@ -17,6 +17,10 @@ if avi.http.method() == "TRACE" then
   avi.http.response(405)
 `,
 		"doubtful.lua":      "-- HTTP_REQ\navi.http.get_method()\n-- HTTP_RESP\navi.pool.select('p')\n",
+		"filter.lua":        "-- HTTP_REQ_DATA\navi.http.response(403)\n",
+		"filter.yaml":       "name: web\nscripts:\n  - {file: filter.lua}\n",
+		"buffered.yaml":     "requestBody: {bytes: 128KiB, longer: head}\nscripts:\n  - {file: filter.lua}\n",
+		"good.yaml":         "scripts:\n  - {file: near.lua}\n",
 		"near.lua":          "-- HTTP_REQ\nx = 1\n-- HTTP_RESPONS\ny = 1\n",
 		"tcp.lua":           "-- HTTP_REQ\nx = 1\n-- TCP_CLIENT_ACCEPT\n",
 		"dns_req.lua":       "avi.dns.read()\n",
@@ -43,6 +47,10 @@ if avi.http.method() == "TRACE" then
 		{"event of another protocol", []string{"DIR/tcp.lua", "DIR/dns_req.lua", "DIR/client_closed.lua"}, failed,
 			"DIR/tcp.lua: Failed to compile the datascript \"tcp.ds\": luac: tcp.ds:3: event TCP_CLIENT_ACCEPT is known, but not supported: limpet runs HTTP events\n" +
 				"DIR/dns_req.lua: event DNS_REQ is known, but not supported: limpet runs HTTP events\n"},
+		{"configuration", []string{"DIR/good.yaml"}, ok, "DIR/near.lua:3: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
+		{"data event that never runs", []string{"DIR/filter.yaml"}, failed,
+			"DIR/filter.yaml:3:5: scripts[0]: script \"filter\": HTTP_REQ_DATA never runs: set requestBody.bytes, or call avi.http.set_request_body_buffer_size in HTTP_REQ\n"},
+		{"data event that runs", []string{"DIR/buffered.yaml"}, ok, ""},
 		{"no file", []string{"DIR/none.lua"}, failed, "DIR/none.lua: open DIR/none.lua: no such file or directory\n"},
 		{"large", []string{"DIR/large.lua"}, failed, "DIR/large.lua: DIR/large.lua: longer than 1048576 bytes\n"},
 	} {

@@ -3,7 +3,7 @@
 //
 //	limpet serve CONFIG          serve until interrupted; SIGHUP reads CONFIG anew
 //	limpet explain CONFIG URL    tell what would become of a request
-//	limpet check SCRIPT...       compile scripts
+//	limpet check SCRIPT...       compile scripts, or check configurations
 //	limpet test PATH...          run the txtar cases in files and directories
 //
 // Each command tells its flags with -h. docs/command.md describes the
@@ -43,7 +43,7 @@ var commands = map[string]command{"serve": serve, "explain": explain, "check": c
 const usage = `usage:
   limpet serve CONFIG
   limpet explain [flags] CONFIG URL
-  limpet check [flags] SCRIPT...
+  limpet check [flags] SCRIPT|CONFIG...
   limpet test [flags] PATH...
 `
 
