@@ -15,8 +15,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // targeter is what a virtual service tells a profile.
@@ -558,24 +556,31 @@ func TestSources(t *testing.T) {
 		made(NewHTTPCookie(HTTPCookieConfig{Name: "S1"}))(t): FromCookie,
 		header: FromMap,
 	}
-	got, want := map[Source]int{}, map[Source]int{FromMemory: 2, FromCookie: 1, FromMap: 1}
-	for p := range profiles {
-		b := newBrowser(t)
-		record := &recorder{Context: t.Context()}
-		r := b.request().WithContext(record)
-		_, h := serve(t, p, r, "web", "10.0.0.1:80")
-		if record.source != "" {
-			t.Errorf("%T: found in %s before it was bound", p, record.source)
+	for p, want := range profiles {
+		if got := p.(interface{ Source() Source }).Source(); got != want {
+			t.Errorf("%T: bindings are in %q, want %q", p, got, want)
 		}
-		b.receive(h)
-		r = b.request().WithContext(record)
-		r.Header.Set("X", "a")
-		serve(t, p, r, "web", "10.0.0.1:80")
-		got[record.source]++
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	inStore := made(NewClientIP(ClientIPConfig{Sessions: NewStore(Options{})}))(t)
+	elsewhere := made(NewClientIP(ClientIPConfig{Sessions: noting{NewStore(Options{})}}))(t)
+	if a, b := inStore.Source(), elsewhere.Source(); a != FromMemory || b != "" {
+		t.Errorf("in a Store %q, in other Sessions %q", a, b)
 	}
+	record := &recorder{Context: t.Context()}
+	r := request("/").WithContext(record)
+	serve(t, elsewhere, r, "web", "10.0.0.1:80")
+	serve(t, elsewhere, r, "web", "10.0.0.1:80")
+	if record.source != FromNear {
+		t.Errorf("found in %q", record.source)
+	}
+}
+
+// noting Sessions say that all is in a near cache.
+type noting struct{ *Store }
+
+func (s noting) Lookup(ctx context.Context, table, key string, extend time.Duration) (string, time.Duration, bool, error) {
+	NoteSource(ctx, FromNear)
+	return s.Store.Lookup(ctx, table, key, extend)
 }
 
 // TestParallelClaims has many first requests of one client at the same time, while the targets are set again and another profile
