@@ -184,7 +184,7 @@ func selectPool(tx *Transaction) {
 	if label := tx.selected.label; label != "" && t.group != nil {
 		// As for a script, clients are bound in the pool that is chosen.
 		*tx.route = lbpool.Route{Label: label, Wait: tx.r.Method == http.MethodGet}
-		if !tx.choosePool(t.group, netip.AddrPort{}) {
+		if !tx.choosePool(t.group, tx.selected.addr) {
 			return
 		}
 		chosen := tx.s.targets[tx.route.Pool.Name()]

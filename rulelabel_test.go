@@ -9,6 +9,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -82,5 +83,54 @@ func TestRuleLabel(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v has no word of %s", name, err, tt.want)
 		}
+	}
+}
+
+// A script that selects a server in the group widened the rule's choice to all
+// of its members.
+func TestRuleLabelOutlastsScripts(t *testing.T) {
+	pool := func(name string, servers ...string) *lbpool.Pool {
+		cfg := lbpool.Config{Name: name}
+		for _, text := range servers {
+			addr := startServer(t, "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }))
+			cfg.Servers = append(cfg.Servers, lbpool.ServerConfig{Address: addr})
+		}
+		return newPool(t, cfg)
+	}
+	free, paid := pool("free", "free"), pool("paid", "paid 1", "paid 2")
+	group, err := lbpool.NewGroup(lbpool.GroupConfig{Name: "g", Members: []lbpool.Member{
+		{Pool: free, Ratio: 1, Priority: 2, Label: "free"}, {Pool: paid, Ratio: 1, Priority: 1, Label: "paid"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		script string
+		want   string // what every answer begins with
+	}{
+		{"a server with the label", "avi.pool.select('g', '" + paid.Servers()[1].Addr().String() + "')", "paid 2"},
+		{"a server without", "avi.pool.select('g', '" + free.Servers()[0].Addr().String() + "')", "paid"},
+		{"an entry for one without", "avi.vs.table_insert('k', '" + free.Servers()[0].Addr().String() + "') avi.pool.select('g', 'k')", "paid"},
+		{"an entry for one that is gone", "avi.vs.table_insert('k', '10.255.0.1:80') avi.pool.select('g', 'k')", "paid"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			vs, err := limpet.New(limpet.Config{
+				Pools: []*lbpool.Pool{free, paid}, PoolGroups: []*lbpool.Group{group}, Tables: persistence.NewStore(persistence.Options{}),
+				HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: policy.SwitchPool{Name: "g", Label: "paid"}}}},
+				Scripts:     []limpet.Script{onRequest(t, "s", tt.script)},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer vs.CloseIdleConnections()
+			for range 4 {
+				w := httptest.NewRecorder()
+				vs.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+				if body := w.Body.String(); w.Code != 200 || !strings.HasPrefix(body, tt.want) {
+					t.Errorf("got %d %q, want %q", w.Code, body, tt.want)
+				}
+			}
+		})
 	}
 }

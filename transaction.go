@@ -313,12 +313,17 @@ func (tx *Transaction) Server() (pool string, addr netip.AddrPort) {
 // SelectPool chooses the pool, and the server if addr is valid, as
 // [datascript.Transaction] says. It has no effect once the request is on its
 // way. Where a request policy has chosen the pool, a script can still choose a
-// server there, unless the policy has chosen that, too.
+// server there, unless the policy has chosen that, too. A label that the policy
+// has chosen still applies.
 func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
 	if tx.pinned && (tx.pinnedServer || pool != tx.selected.pool || !addr.IsValid() && key == "") {
 		return
 	}
-	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, gone: key != "" && !addr.IsValid()}
+	label := ""
+	if tx.pinned { // the policy's holds for the script's server, too
+		label = tx.selected.label
+	}
+	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, label: label, gone: key != "" && !addr.IsValid()}
 }
 
 // SelectedFrom tells of which table the entry is that SelectPool was given. It

@@ -49,8 +49,8 @@ type SwitchPool struct {
 	// the zero value any server.
 	Server netip.AddrPort
 	// Label is a priority label, if the pool is a group: its members with that
-	// label are chosen among, as if a script had selected it. Empty means all.
-	// A label excludes a server.
+	// label are chosen among, also if a script selects a server of the group
+	// later. Empty means all. A rule with a label cannot name a server.
 	Label string
 }
 
