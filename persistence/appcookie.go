@@ -228,14 +228,11 @@ func (p *AppCookie) Count(ctx context.Context, target string, servers ...string)
 	return p.sessions.count(ctx, target, servers)
 }
 
-// Adopt takes over the sessions in memory of old, an *AppCookie with the same Name, and reports
-// whether it is one. Call it before p is used. The Timeout and MaxAge of p apply from the next
-// request of a session; if old has another MaxEntries or MaxAge the sessions are copied, which misses
-// those that old is told of meanwhile. What is in Sessions is taken over if those are the same, or a
-// [Store] made anew, see [Store.Adopt].
-func (p *AppCookie) Adopt(old any) bool {
+// Adopt takes over the sessions that old, an *AppCookie with the same Name, has in memory for targets, or
+// for all targets if none is named, and reports whether it is one. It is like [ClientIP.Adopt].
+func (p *AppCookie) Adopt(old any, targets ...string) bool {
 	o, ok := old.(*AppCookie)
-	return ok && o != nil && o.name == p.name && p.sessions.adopt(&o.sessions)
+	return ok && o != nil && o.name == p.name && p.sessions.adopt(&o.sessions, targets)
 }
 
 // Stats returns the sum of the counters of the profile's tables in memory.

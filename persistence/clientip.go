@@ -86,11 +86,11 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 }
 
 // Targets makes the tables of the targets that the profile is used for. It may be called again at any
-// time, and with the targets of another service; the table of a target that is not named any more
-// goes when its last client is gone, at a later call. has reports whether a target has a server. It
-// may be nil and is called concurrently. The profile needs it for entries that an earlier version has
-// left in Sessions, because these do not say for which target they were made. A target that is not named here has a table from its first request
-// on. The error is always nil.
+// time, and with the targets of another service: it leaves the tables of others, for as long as there is
+// the profile. has, which may be nil and is called concurrently, reports whether one of these targets
+// has a server: an entry that an earlier version has left in Sessions does not say for which target it
+// was made. A target that is not named here has a table from its first request on. The error is always
+// nil.
 func (p *ClientIP) Targets(_ string, all []string, has func(target, server string) bool) error {
 	p.clients.setTargets(all, has)
 	return nil
@@ -148,14 +148,16 @@ func (p *ClientIP) Count(ctx context.Context, target string, servers ...string) 
 	return p.clients.count(ctx, target, servers)
 }
 
-// Adopt takes over the clients in memory of old, a *ClientIP with the same masks, and reports whether
-// it is one. Call it before p is used. The Timeout and MaxAge of p apply from the next request of a
-// client; if old has another MaxEntries, MaxPerOwner or MaxAge the clients are copied, which misses
-// those that old is told of meanwhile. Clients in Sessions are taken over if those are the same, or a
-// [Store] made anew, see [Store.Adopt].
-func (p *ClientIP) Adopt(old any) bool {
+// Adopt takes over the clients that old, a *ClientIP with the same masks, has in memory for targets, or for
+// all targets if none is named, and reports whether it is one. A target for which p has clients already is
+// left as it is. From then on both use the same tables, so that requests under way in old are not lost. The
+// Timeout and MaxAge of p apply from the next request of a client. If MaxEntries, MaxPerOwner or MaxAge
+// differ, those of p apply to both, and Adopt returns when the clients have been moved to a new table,
+// which is in use meanwhile. Clients in Sessions are taken over for all targets if those are the same, or
+// a [Store] made anew, see [Store.Adopt].
+func (p *ClientIP) Adopt(old any, targets ...string) bool {
 	o, ok := old.(*ClientIP)
-	return ok && o != nil && o.mask4 == p.mask4 && o.mask6 == p.mask6 && p.clients.adopt(&o.clients)
+	return ok && o != nil && o.mask4 == p.mask4 && o.mask6 == p.mask6 && p.clients.adopt(&o.clients, targets)
 }
 
 // Stats returns the sum of the counters of the profile's tables in memory.

@@ -583,7 +583,7 @@ func (p *HTTPCookie) isOurs(name, value string) bool {
 // first key at the next answer; unless a key has the ID "_", which is that of the random key. Adopt
 // reports whether the cookies of old are good for p, as far as that can be known. Call it before p is
 // used.
-func (p *HTTPCookie) Adopt(old any) bool {
+func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 	o, ok := old.(*HTTPCookie)
 	if !ok || o == nil || o.config.Name != p.config.Name || p.random && !o.random {
 		return false

@@ -32,8 +32,8 @@ import (
 //     (has may be nil: it may have any). It may be called again, also while the profile is used, and
 //     leaves what it knows of other targets, as several services may use one profile. An error changes
 //     nothing.
-//   - Adopt(old) makes a profile that has not been used yet take over what an old one of the same
-//     kind and identity keeps, and reports whether they agree in these.
+//   - Adopt(old, targets...) makes a profile take over what an old one of the same kind and identity
+//     keeps for targets, or for all if none is named, and reports whether they agree in these.
 //   - Source() returns where bindings are found, "" if a store tells it by [NoteSource].
 //   - StripRequest(h) takes the profile's own cookies out of the header of a request to a server.
 

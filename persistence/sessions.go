@@ -59,17 +59,8 @@ type sessions[K comparable] struct {
 	text   func(K) string
 	legacy time.Time // until then shared may have entries in the table name
 
-	claiming sync.Mutex // held by claims in memory with maxAge
-
 	mu      sync.Mutex                            // held to change targets
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
-	has     atomic.Pointer[func(target, server string) bool]
-}
-
-// A target is where the servers of one target are kept.
-type target[K comparable] struct {
-	table *Table[K, string] // in memory
-	name  string            // of the table of shared
 }
 
 // init makes s ready for use.
@@ -91,6 +82,15 @@ const profileTables = "profile/"
 
 var sessionNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
+// bounds returns the bounds of the tables in memory.
+func (s *sessions[K]) bounds() bounds {
+	b := bounds{s.maxEntries, s.maxPerOwner, s.maxAge, 0}
+	if s.maxAge > 0 {
+		b.idle = s.timeout
+	}
+	return b
+}
+
 // target returns where the servers of a target are kept.
 func (s *sessions[K]) target(name string) *target[K] {
 	if t := (*s.targets.Load())[name]; t != nil {
@@ -103,7 +103,7 @@ func (s *sessions[K]) target(name string) *target[K] {
 	}
 	t := &target[K]{}
 	if s.shared == nil {
-		t.table = s.make()
+		t.current.Store(&targetTable[K]{table: s.make(), bounds: s.bounds()})
 	} else {
 		t.name = profileTables + sessionNames.Replace(s.name) + "/" + name
 		if r, ok := s.shared.(interface{ Reserve(tables ...string) }); ok {
@@ -116,32 +116,16 @@ func (s *sessions[K]) target(name string) *target[K] {
 	return t
 }
 
-// setTargets makes the tables of targets, and gives up those of others that are empty.
+// setTargets makes the tables of targets. It leaves those of others, which another service may use.
 func (s *sessions[K]) setTargets(names []string, has func(target, server string) bool) {
-	s.has.Store(&has)
 	for _, name := range names {
-		s.target(name)
+		s.target(name).has.Store(&has)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	kept := maps.Clone(*s.targets.Load())
-	maps.DeleteFunc(kept, func(name string, t *target[K]) bool {
-		if slices.Contains(names, name) {
-			return false
-		}
-		if t.table != nil {
-			for range t.table.All() {
-				return false
-			}
-		}
-		return true
-	})
-	s.targets.Store(&kept)
 }
 
 // mayBeFor reports whether a binding that does not say for which target it was made may be for this one.
 func (s *sessions[K]) mayBeFor(target, server string) bool {
-	has := s.has.Load()
+	has := s.target(target).has.Load()
 	return has == nil || *has == nil || (*has)(target, server)
 }
 
@@ -151,8 +135,13 @@ func (s *sessions[K]) find(r *http.Request, target string, key K) (server string
 	if s.shared != nil {
 		return s.findShared(r.Context(), target, t.name, s.text(key))
 	}
-	server, remaining, _ = t.table.Lookup(key, s.timeout)
-	return server, remaining, nil
+	for {
+		now := t.tableFor(key)
+		server, remaining, _ = now.table.Lookup(key, s.timeout)
+		if t.current.Load() == now {
+			return server, remaining, nil
+		}
+	}
 }
 
 // noteFound notes where find has found a server. Shared sessions note it themselves.
@@ -198,20 +187,33 @@ func (s *sessions[K]) claim(r *http.Request, target string, key K, server, inste
 	if s.shared != nil {
 		return s.claimShared(r.Context(), t.name, s.text(key), server, instead)
 	}
-	if bound, _, ok := t.table.Peek(key); ok && bound != instead {
-		return bound, nil
+	owned := ""
+	for {
+		now := t.tableFor(key)
+		found, _, ok := now.table.Peek(key)
+		if bound, err = found, nil; !ok || found == instead {
+			if owned == "" {
+				owned = strings.Clone(server)
+			}
+			bound, err = s.claimIn(now.table, t, key, owned, instead)
+		}
+		if t.current.Load() == now {
+			return bound, err
+		}
 	}
-	server = strings.Clone(server)
+}
+
+func (s *sessions[K]) claimIn(table *Table[K, string], t *target[K], key K, server, instead string) (bound string, err error) {
 	if s.maxAge > 0 { // PutIdle must not undo what another claim has done since this one
-		s.claiming.Lock()
-		defer s.claiming.Unlock()
+		t.claiming.Lock()
+		defer t.claiming.Unlock()
 	}
-	bound, _ = Claim(t.table, key, server, instead, s.timeout)
+	bound, _ = Claim(table, key, server, instead, s.timeout)
 	switch {
-	case bound == "": // refused
-		return server, nil
+	case bound == "":
+		return server, ErrRefused
 	case s.maxAge > 0 && bound == server:
-		t.table.PutIdle(key, server, s.timeout, s.maxAge)
+		table.PutIdle(key, server, s.timeout, s.maxAge)
 	}
 	return bound, nil
 }
@@ -236,11 +238,22 @@ func (s *sessions[K]) renew(r *http.Request, target string, key K, server string
 		if bound != "" || err != nil {
 			return err
 		}
-	} else if s.target(target).table.Touch(key, s.timeout) {
+	} else if s.touch(s.target(target), key) {
 		return nil // as nearly always
 	}
 	_, err := s.claim(r, target, key, server, "")
 	return err
+}
+
+// touch starts the timeout of a client in memory anew, and reports whether it has a server.
+func (s *sessions[K]) touch(t *target[K], key K) (ok bool) {
+	for {
+		now := t.tableFor(key)
+		ok = now.table.Touch(key, s.timeout)
+		if t.current.Load() == now {
+			return ok
+		}
+	}
 }
 
 // stored returns err, or the error that a value was not stored.
@@ -264,16 +277,26 @@ func (s *sessions[K]) put(r *http.Request, target string, key K, server string) 
 		}
 		return stored(s.shared.Put(ctx, t.name, key, server, s.timeout))
 	}
-	if bound, _, ok := t.table.Peek(key); ok && bound == server && t.table.Touch(key, s.timeout) {
-		return nil // as nearly always
+	owned := ""
+	for {
+		now := t.tableFor(key)
+		if bound, _, ok := now.table.Peek(key); !ok || bound != server || !now.table.Touch(key, s.timeout) {
+			if owned == "" {
+				owned = strings.Clone(server)
+			}
+			if s.maxAge > 0 {
+				ok = now.table.PutIdle(key, owned, s.timeout, s.maxAge)
+			} else {
+				ok = now.table.Put(key, owned, s.timeout)
+			}
+			if !ok {
+				return ErrRefused
+			}
+		}
+		if t.current.Load() == now {
+			return nil
+		}
 	}
-	server = strings.Clone(server)
-	if s.maxAge > 0 {
-		t.table.PutIdle(key, server, s.timeout, s.maxAge)
-	} else {
-		t.table.Put(key, server, s.timeout)
-	}
-	return nil
 }
 
 // keep starts the timeout of a client anew, if it has a server.
@@ -283,7 +306,7 @@ func (s *sessions[K]) keep(r *http.Request, target string, key K) error {
 		_, err := s.shared.Touch(r.Context(), t.name, s.text(key), s.timeout)
 		return err
 	}
-	t.table.Touch(key, s.timeout)
+	s.touch(t, key)
 	return nil
 }
 
@@ -293,8 +316,13 @@ func (s *sessions[K]) forget(r *http.Request, target string, key K) error {
 	if s.shared != nil {
 		return s.shared.Remove(r.Context(), t.name, s.text(key))
 	}
-	t.table.Remove(key)
-	return nil
+	for {
+		now := t.tableFor(key)
+		now.table.Remove(key)
+		if t.current.Load() == now {
+			return nil
+		}
+	}
 }
 
 // count returns how many clients of a target have one of the servers, or any server if none is given.
@@ -302,7 +330,7 @@ func (s *sessions[K]) count(ctx context.Context, target string, servers []string
 	t := s.target(target)
 	var counts map[string]int
 	if s.shared == nil {
-		counts = CountByValue(t.table)
+		counts = t.countByValue()
 	} else {
 		counter, ok := s.shared.(interface {
 			CountByValue(ctx context.Context, table string) (map[string]int, error)
@@ -336,31 +364,45 @@ func (s *sessions[K]) source() Source {
 // stats returns the sum of the counters of the tables in memory.
 func (s *sessions[K]) stats() (sum Stats) {
 	for _, t := range *s.targets.Load() {
-		if t.table != nil {
-			sum.add(t.table.Stats())
+		if now := t.current.Load(); now != nil {
+			sum.add(now.table.Stats())
 		}
 	}
 	return sum
 }
 
-// adopt takes over the tables of old, and reports whether it can.
-func (s *sessions[K]) adopt(old *sessions[K]) bool {
+// adopt takes over the tables that old has for targets, for all if none is named, and reports whether it
+// can. Both use the same tables from then on.
+func (s *sessions[K]) adopt(old *sessions[K], targets []string) bool {
 	if s.shared != nil || old.shared != nil {
 		return s.name == old.name && sameSessions(s.shared, old.shared)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	mine := maps.Clone(*s.targets.Load())
-	for name, t := range *old.targets.Load() {
-		switch own := mine[name]; {
-		case own != nil && own.table.Len() > 0: // adopted from another
-		case s.maxEntries == old.maxEntries && s.maxPerOwner == old.maxPerOwner && s.maxAge == old.maxAge:
-			mine[name] = t
-		default:
-			mine[name] = &target[K]{table: s.copied(t.table)}
+	if len(targets) == 0 {
+		targets = slices.Collect(maps.Keys(*old.targets.Load()))
+	}
+	for _, name := range targets {
+		if t := old.target(name); s.take(name, t) {
+			t.rebuild(s.bounds(), s.make)
 		}
 	}
-	s.targets.Store(&mine)
+	return true
+}
+
+// take makes t the target of that name, unless there is one that has clients.
+func (s *sessions[K]) take(name string, t *target[K]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	targets := *s.targets.Load()
+	own := targets[name]
+	switch {
+	case own == t:
+		return true
+	case own != nil && own.current.Load().table.Len() > 0: // adopted from another
+		return false
+	}
+	more := maps.Clone(targets)
+	more[strings.Clone(name)] = t
+	s.targets.Store(&more)
 	return true
 }
 
@@ -371,17 +413,4 @@ func sameSessions(now, old Sessions) bool {
 		return ok && (store.tables == before.tables || store.Adopt(before))
 	}
 	return now != nil && old != nil && reflect.TypeOf(now) == reflect.TypeOf(old) && reflect.TypeOf(now).Comparable() && now == old
-}
-
-// copied returns a table with the entries of old and bounds of its own.
-func (s *sessions[K]) copied(old *Table[K, string]) *Table[K, string] {
-	t := s.make()
-	for key, e := range old.All() {
-		if s.maxAge > 0 {
-			t.PutIdle(key, e.Value, e.Remaining, s.maxAge)
-			continue
-		}
-		t.Put(key, e.Value, e.Remaining)
-	}
-	return t
 }

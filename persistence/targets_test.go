@@ -21,7 +21,7 @@ import (
 type targeter interface {
 	profile
 	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
-	Adopt(old any) bool
+	Adopt(old any, targets ...string) bool
 }
 
 var (
@@ -508,29 +508,6 @@ func TestAdopt(t *testing.T) {
 	if n, _ := both.Count(t.Context(), "web"); n != 1 {
 		t.Errorf("%d clients", n)
 	}
-}
-
-// TestTargetsGone: tables of targets that are not in use any more are given up when their last client is gone.
-func TestTargetsGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "web", "api")
-		serve(t, p, request("/"), "web", "10.0.0.1:80")
-		serve(t, p, request("/"), "api", "10.0.1.1:80")
-		tables := func() int { return len(*p.clients.targets.Load()) }
-		targeted(t, p, "web")
-		if got := tables(); got != 2 {
-			t.Errorf("%d tables while there are clients", got)
-		}
-		targeted(t, p, "web", "api") // back again
-		if got, _, _ := p.Find(request("/"), client1, "api"); got != "10.0.1.1:80" {
-			t.Errorf("after an update and another the client is on %q", got)
-		}
-		advance(time.Hour)
-		targeted(t, p, "web")
-		if got := tables(); got != 1 {
-			t.Errorf("%d tables", got)
-		}
-	})
 }
 
 // recorder is the context of a request that wants to know where its binding was found.
