@@ -225,3 +225,63 @@ func TestTargetsOfTwoServices(t *testing.T) {
 		}
 	}
 }
+
+// TestAdoptOfCookieInUse: a service began to use the cookie profile of another one, which took over the key of what the first had
+// before, and lost all its clients.
+func TestAdoptOfCookieInUse(t *testing.T) {
+	keys := []CookieKey{{"a", secret(1)}}
+	seal := func(p *HTTPCookie) *http.Request {
+		h := http.Header{}
+		p.Bind(h, request("/"), client1, "", "10.0.0.1:80")
+		return request("/", "Cookie", h.Get("Set-Cookie"))
+	}
+	for _, tt := range []struct {
+		name      string
+		now, old  HTTPCookieConfig
+		use, want bool // want also says whether the cookies of old are good
+	}{
+		{"made anew", HTTPCookieConfig{}, HTTPCookieConfig{}, false, true},
+		{"in use", HTTPCookieConfig{}, HTTPCookieConfig{}, true, false},
+		{"keys, made anew", HTTPCookieConfig{Keys: keys}, HTTPCookieConfig{}, false, true},
+		{"keys, in use", HTTPCookieConfig{Keys: keys}, HTTPCookieConfig{}, true, false},
+		{"the same keys, in use", HTTPCookieConfig{Keys: keys}, HTTPCookieConfig{Keys: keys}, true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			now, old := made(NewHTTPCookie(tt.now))(t), made(NewHTTPCookie(tt.old))(t)
+			ofOld := seal(old)
+			ofNow := ofOld
+			if tt.use {
+				ofNow = seal(now)
+			}
+			if got := now.Adopt(old, "web"); got != tt.want {
+				t.Errorf("Adopt = %t", got)
+			}
+			if tt.use || tt.want {
+				finds(t, now, ofNow, client1, "10.0.0.1:80")
+			}
+			if got, _, _ := now.Find(ofOld, client1, ""); got != "" != tt.want {
+				t.Errorf("the cookie of the old one names %q", got)
+			}
+			if got := now.Adopt(old, "api"); got != tt.want { // for another target
+				t.Errorf("Adopt once more = %t", got)
+			}
+		})
+	}
+	for range 100 { // whichever comes first
+		now, old := made(NewHTTPCookie(HTTPCookieConfig{}))(t), made(NewHTTPCookie(HTTPCookieConfig{}))(t)
+		ofOld := seal(old)
+		var ofNow *http.Request
+		var adopted bool
+		var group sync.WaitGroup
+		group.Go(func() { ofNow = seal(now) })
+		group.Go(func() { adopted = now.Adopt(old) })
+		group.Wait()
+		finds(t, now, ofNow, client1, "10.0.0.1:80")
+		if got, _, _ := now.Find(ofOld, client1, ""); got != "" != adopted {
+			t.Errorf("Adopt = %t, and the old cookie names %q", adopted, got)
+		}
+	}
+	if got := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t).Name() + made(NewHTTPCookie(HTTPCookieConfig{}))(t).Name(); got != "S"+DefaultCookieName {
+		t.Errorf("the names are %s", got)
+	}
+}

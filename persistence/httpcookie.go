@@ -114,7 +114,7 @@ type HTTPCookieConfig struct {
 // another Path. When another target becomes the default one, the old cookie moves to its new name.
 //
 // A cookie that is forged, damaged, too old, or made for another Name or with an unknown key is no
-// cookie. Clocks of instances may differ by a minute. Cookies are sealed with AES-256-GCM and a random
+// cookie. With Timeout or MaxAge the clocks of instances may differ by a minute. Cookies are sealed with AES-256-GCM and a random
 // nonce; their length does not tell which server they name, as long as that has at most 47 bytes.
 // A client may pass its cookie on to others, like any cookie.
 //
@@ -126,7 +126,7 @@ type HTTPCookieConfig struct {
 // The methods may be called concurrently. Make one with [NewHTTPCookie].
 type HTTPCookie struct {
 	config HTTPCookieConfig
-	keys   []cookieKey
+	keys   atomic.Pointer[keyring]
 	random bool // no keys are configured
 
 	mu      sync.Mutex                               // held to change targets
@@ -156,6 +156,7 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 		c.Keys = []CookieKey{{ID: randomKeyID, Secret: make([]byte, 32)}}
 		rand.Read(c.Keys[0].Secret) // never fails
 	}
+	ring := &keyring{}
 	seen := make(map[string]bool)
 	for i, key := range c.Keys {
 		if !isKeyID(key.ID) {
@@ -177,8 +178,9 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 		if err != nil {
 			return nil, err // not with AES
 		}
-		p.keys = append(p.keys, cookieKey{id: strings.Clone(key.ID), aead: aead, random: p.random})
+		ring.keys = append(ring.keys, cookieKey{id: strings.Clone(key.ID), aead: aead, random: p.random})
 	}
+	p.keys.Store(ring)
 	p.config.Keys = nil // the secrets are the caller's
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -305,6 +307,9 @@ func isTokenByte(c byte) bool {
 // Source returns [FromCookie].
 func (p *HTTPCookie) Source() Source { return FromCookie }
 
+// Name returns the name of the cookie of the default target, with which those of the others begin.
+func (p *HTTPCookie) Name() string { return p.config.Name }
+
 // HasRandomKey reports whether no key is configured, so that cookies are good until the program ends.
 func (p *HTTPCookie) HasRandomKey() bool { return p.random }
 
@@ -321,6 +326,11 @@ func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server 
 		return "", 0, ErrInvalidCookie
 	}
 	return "", l.lapsed, nil
+}
+
+// isAhead reports whether a cookie was made at a time that is not yet, if times matter.
+func (p *HTTPCookie) isAhead(c openedCookie, now time.Time) bool {
+	return p.config.Timeout > 0 && now.Sub(c.last) < -cookieClockSkew || p.config.MaxAge > 0 && now.Sub(c.first) < -cookieClockSkew
 }
 
 // left returns what is left of the time of a cookie, at most 0 if it is over.
@@ -363,7 +373,7 @@ func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l co
 			continue
 		}
 		c, ok := p.open(value)
-		if !ok || now.Sub(c.last) < -cookieClockSkew || now.Sub(c.first) < -cookieClockSkew {
+		if !ok || p.isAhead(c, now) {
 			l.invalid = true
 			continue
 		}
@@ -580,24 +590,37 @@ func (p *HTTPCookie) isOurs(name, value string) bool {
 
 // Adopt takes over the random key of old, an *HTTPCookie of the same Name, so that its cookies stay
 // good. If keys are configured for p, the random key opens cookies only, and they are sealed with the
-// first key at the next answer; unless a key has the ID "_", which is that of the random key. Adopt
-// reports whether the cookies of old are good for p, as far as that can be known. Call it before p is
-// used.
+// first key at the next answer; unless a key has the ID "_", which is that of the random key. A profile
+// that has sealed or opened a cookie already takes over no key. Adopt reports whether the cookies of old
+// are good for p, as far as that can be known. A key is for all targets, so these are ignored.
 func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 	o, ok := old.(*HTTPCookie)
 	if !ok || o == nil || o.config.Name != p.config.Name || p.random && !o.random {
 		return false
 	}
-	if p.random {
-		p.keys = o.keys
-		return true
-	}
-	for i := range o.keys {
-		if key := o.keys[i]; key.random && !slices.ContainsFunc(p.keys, func(k cookieKey) bool { return k.id == key.id }) {
-			p.keys = append(slices.Clip(p.keys), key)
+	theirs := o.keys.Load().keys
+	for {
+		ring := p.keys.Load()
+		keys := ring.keys
+		if p.random {
+			keys = theirs
+		} else {
+			for i := range theirs {
+				key := theirs[i]
+				if key.random && !slices.ContainsFunc(keys, func(k cookieKey) bool { return k.id == key.id }) {
+					keys = append(slices.Clip(keys), key)
+				}
+			}
+		}
+		switch {
+		case &keys[0] == &ring.keys[0] && len(keys) == len(ring.keys): // they are there
+			return true
+		case ring.used:
+			return false
+		case p.keys.CompareAndSwap(ring, &keyring{keys: keys}):
+			return true
 		}
 	}
-	return true
 }
 
 func isKeyID(id string) bool {

@@ -43,6 +43,22 @@ type cookieKey struct {
 	random bool        // it is not configured
 }
 
+// A keyring has the keys of a profile. Once they have been used they stay as they are.
+type keyring struct {
+	keys []cookieKey
+	used bool
+}
+
+// useKeys returns the keys, which do not change from then on.
+func (p *HTTPCookie) useKeys() []cookieKey {
+	for {
+		ring := p.keys.Load()
+		if ring.used || p.keys.CompareAndSwap(ring, &keyring{ring.keys, true}) {
+			return ring.keys
+		}
+	}
+}
+
 // looksSealed reports whether a value may be one of version 2, whatever key it was sealed with.
 func looksSealed(value string) bool {
 	rest, ok := strings.CutPrefix(value, targetedVersion+".")
@@ -71,7 +87,7 @@ type openedCookie struct {
 
 // seal returns the value of a cookie: version 2 if it is targeted, else version 1, which has only the time it was last sent.
 func (p *HTTPCookie) seal(c openedCookie) string {
-	key := &p.keys[0]
+	key := &p.useKeys()[0]
 	version := cookieVersion
 	var sealed, text []byte
 	if c.targeted {
@@ -111,8 +127,9 @@ func (p *HTTPCookie) open(value string) (c openedCookie, ok bool) {
 	if version != cookieVersion && version != targetedVersion || !found {
 		return c, false
 	}
-	for i := range p.keys {
-		key := &p.keys[i]
+	keys := p.useKeys()
+	for i := range keys {
+		key := &keys[i]
 		if key.id != id {
 			continue
 		}
