@@ -130,8 +130,12 @@ func (p *AppCookie) find(r *http.Request, target string) (session, server string
 }
 
 // Claim binds the request's session to server, unless it is bound to another one than instead, and
-// returns the server that it is then bound to. A request without a session is not bound.
+// returns the server that it is then bound to. A request without a session is not bound. The error is that
+// of the Sessions, or says that server is longer than 255 bytes.
 func (p *AppCookie) Claim(r *http.Request, _ netip.Addr, target, server, instead string) (bound string, err error) {
+	if err := checkServer(server); err != nil {
+		return server, err
+	}
 	session, several := "", false
 	for s := range p.named(r) {
 		if session != "" {
@@ -145,38 +149,42 @@ func (p *AppCookie) Claim(r *http.Request, _ netip.Addr, target, server, instead
 			return cmp.Or(bound, server), err
 		}
 	}
-	if session == "" || len(server) > DefaultMaxValueBytes {
+	if session == "" {
 		return server, nil
 	}
 	return p.sessions.claim(r, target, strings.Clone(session), server, instead)
 }
 
-// Bind remembers server for each session that the response header h begins, whatever it was bound
-// to, and forgets that of the request if h deletes it. If h does neither, it starts the timeout of
-// the request's session anew; if that is not bound it is bound to server. To move it use
-// [AppCookie.Claim]. The error is that of the Sessions.
+// Bind remembers server for each session that the response header h begins, whatever it was bound to.
+// A session that the request has brought begins no more: Bind starts its timeout anew, and binds it to
+// server if it is not bound; to move it use [AppCookie.Claim]. So an answer that comes late does not undo
+// that. If h has no such cookie, Bind does the same with the session of the request.
+//
+// If h deletes the cookie, Bind forgets the session: the one that h names, else that of the request's
+// cookie, else that of its URL. If the cookie has several values, any of them may be the one that is
+// deleted, and none is forgotten. The error is that of the Sessions, or says that server is longer than
+// 255 bytes.
 func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) (err error) {
-	if len(server) > DefaultMaxValueBytes {
-		return nil
+	if err := checkServer(server); err != nil {
+		return err
 	}
-	set := false
-	for _, line := range h["Set-Cookie"] {
-		if !strings.HasPrefix(strings.TrimLeft(line, cookieBlanks), p.name) {
-			continue
-		}
-		c, ok := parseSetCookie(line, time.Now())
-		if !ok || c.name != p.name {
-			continue
-		}
+	set, deleted := false, ""
+	for c := range p.answered(h) {
 		set = true
-		var e error
 		switch {
-		case c.deletes || c.value == "":
-			e = p.forget(r, target)
-		case len(c.value) <= DefaultMaxKeyBytes:
-			e = p.sessions.put(r, target, strings.Clone(c.value), server)
+		case c.deletes && p.brings(r, c.value):
+			deleted = c.value
+		case c.deletes && deleted == "":
+			deleted = p.only(r)
+		case c.deletes || !isSession(c.value):
+		case p.brings(r, c.value):
+			err = cmp.Or(err, p.sessions.renew(r, target, strings.Clone(c.value), server))
+		default:
+			err = cmp.Or(err, p.sessions.put(r, target, strings.Clone(c.value), server))
 		}
-		err = cmp.Or(err, e)
+	}
+	if deleted != "" && !p.sets(h, deleted) {
+		err = cmp.Or(err, p.sessions.forget(r, target, deleted))
 	}
 	if set {
 		return err
@@ -192,16 +200,70 @@ func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, s
 	return err
 }
 
-// forget forgets the session of a request.
-func (p *AppCookie) forget(r *http.Request, target string) error {
-	session, bound, _, err := p.find(r, target)
-	if bound == "" {
-		if errors.Is(err, ErrNoKey) {
-			err = nil
+// answered returns an iterator over the cookies of the profile's name in the header of an answer. One
+// without a value deletes.
+func (p *AppCookie) answered(h http.Header) iter.Seq[setCookie] {
+	return func(yield func(setCookie) bool) {
+		for _, line := range h["Set-Cookie"] {
+			if !strings.HasPrefix(strings.TrimLeft(line, cookieBlanks), p.name) {
+				continue
+			}
+			c, ok := parseSetCookie(line, time.Now())
+			if !ok || c.name != p.name {
+				continue
+			}
+			c.deletes = c.deletes || c.value == ""
+			if !yield(c) {
+				return
+			}
 		}
-		return err
 	}
-	return p.sessions.forget(r, target, session)
+}
+
+// sets reports whether an answer sets a session, such as for another path.
+func (p *AppCookie) sets(h http.Header, session string) bool {
+	for c := range p.answered(h) {
+		if !c.deletes && c.value == session {
+			return true
+		}
+	}
+	return false
+}
+
+// brings reports whether a request names a session.
+func (p *AppCookie) brings(r *http.Request, session string) bool {
+	for named := range p.named(r) {
+		if named == session {
+			return true
+		}
+	}
+	return false
+}
+
+// only returns the session that the cookies of a request name, or else its URL, "" if these are several.
+func (p *AppCookie) only(r *http.Request) (session string) {
+	if r == nil {
+		return ""
+	}
+	for value := range cookieValues(r, p.name) {
+		switch {
+		case !isSession(value) || value == session:
+		case session != "":
+			return ""
+		default:
+			session = value
+		}
+	}
+	if session != "" {
+		return session
+	}
+	for value := range p.named(r) {
+		if session != "" && value != session {
+			return ""
+		}
+		session = value
+	}
+	return session
 }
 
 // Keep starts the timeout of the request's session anew, if it is bound. It is for connections that

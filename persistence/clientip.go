@@ -109,19 +109,27 @@ func (p *ClientIP) Find(r *http.Request, client netip.Addr, target string) (serv
 }
 
 // Claim binds the client to server, unless it is bound to another one than instead, and returns the
-// server that it is then bound to. An invalid address is not bound.
+// server that it is then bound to. An invalid address is not bound. The error is that of the Sessions, or
+// says that server is longer than 255 bytes.
 func (p *ClientIP) Claim(r *http.Request, client netip.Addr, target, server, instead string) (bound string, err error) {
 	if !client.IsValid() {
 		return server, nil
+	}
+	if err := checkServer(server); err != nil {
+		return server, err
 	}
 	return p.clients.claim(r, target, p.key(client), server, instead)
 }
 
 // Bind starts the timeout of the client anew. If it is not bound it is bound to server; to move a
-// client use [ClientIP.Claim]. An invalid address is not remembered.
+// client use [ClientIP.Claim]. An invalid address is not remembered. The error is that of the Sessions, or
+// says that server is longer than 255 bytes.
 func (p *ClientIP) Bind(_ http.Header, r *http.Request, client netip.Addr, target, server string) error {
 	if !client.IsValid() {
 		return nil
+	}
+	if err := checkServer(server); err != nil {
+		return err
 	}
 	return p.clients.renew(r, target, p.key(client), server)
 }

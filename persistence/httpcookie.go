@@ -134,7 +134,6 @@ type HTTPCookie struct {
 }
 
 const (
-	maxCookieServer  = 255
 	maxCookieTries   = 8  // cookies of each name that are opened, for a request
 	maxCookieTargets = 64 // for each of which a client may have a cookie
 )
@@ -424,11 +423,10 @@ func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
 }
 
 // Bind adds a cookie that names server to the header h, if one is needed and h is not that of an
-// answer for caches. It adds none for a server whose name is longer than 255 bytes. The error is
-// always nil.
+// answer for caches. The error says that server is longer than 255 bytes, which no cookie can have.
 func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) error {
-	if len(server) > maxCookieServer || !p.config.CacheableToo && isPublic(h) {
-		return nil
+	if err := checkServer(server); err != nil || !p.config.CacheableToo && isPublic(h) {
+		return err
 	}
 	now, t := time.Now(), p.target(target)
 	l := p.look(r, t, now)

@@ -3,6 +3,7 @@ package persistence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 )
@@ -21,10 +22,12 @@ import (
 //   - Claim(r, client, target, server, instead) binds the key that the request carries to server when
 //     that is chosen, unless it is bound already to another than instead, and returns the server
 //     that it is then bound to. A caller that cannot use this server claims again, with it as
-//     instead. Claim returns server if there is no key, if the key cannot be kept, and with an error.
+//     instead. Claim returns server if there is no key, if the key cannot be kept, and with an error, as
+//     for a server of more than 255 bytes.
 //   - Bind(h, r, client, target, server) is called once, before the header h of the answer is sent by
 //     server. It remembers keys that the answer issues. A key of the request it only binds if that
-//     is not bound: another server for it is up to Claim.
+//     is not bound: another server for it is up to Claim. It returns an error if the server has more
+//     than 255 bytes.
 //   - Keep(r, client, target) starts the timeout anew, as for a connection that is still open.
 //   - Count(ctx, target, servers) counts the clients bound to any of the servers.
 //   - Targets(defaultTarget, all, has) tells a profile before its use which targets there are, which
@@ -49,6 +52,18 @@ var (
 	// new keys, or would be one too many. The client does not stick then.
 	ErrRefused = errors.New("persistence: the store has refused the binding")
 )
+
+// maxServerBytes is how long the text of a server may be.
+const maxServerBytes = 255
+
+// checkServer returns why a server cannot be remembered.
+func checkServer(server string) error {
+	if len(server) > maxServerBytes {
+		return fmt.Errorf("persistence: the server %.40q… has %d bytes, at most %d can be remembered: the name of its pool is too long",
+			server, len(server), maxServerBytes)
+	}
+	return nil
+}
 
 // endless is what is left of a binding without an end.
 const endless time.Duration = math.MaxInt64

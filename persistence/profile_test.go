@@ -467,6 +467,102 @@ func TestAppCookieDeleted(t *testing.T) {
 	finds(t, p, request("/", "Cookie", "S=abc"), client1, "10.0.0.1:80") // Max-Age counts, RFC 6265 section 5.3
 }
 
+// TestAppCookieDeletes: an application that has a session for each path, or moves its cookie to another path, deletes one of
+// several cookies, and the profile forgot a session that goes on.
+func TestAppCookieDeletes(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		request *http.Request
+		answer  []string
+		want    string // the sessions that are still bound, of a and b
+	}{
+		{"the only one", request("/", "Cookie", "S=a"), []string{"S=; Path=/"}, "b"},
+		{"twice the same", request("/", "Cookie", "S=a; S=a"), []string{"S=; Path=/"}, "b"},
+		{"one of two", request("/", "Cookie", "S=a; S=b"), []string{"S=; Path=/"}, "ab"},
+		{"one of two, in two lines", request("/", "Cookie", "S=a", "Cookie", "S=b"), []string{"S=deleted; Max-Age=0"}, "ab"},
+		{"one of two, of which one is not bound", request("/", "Cookie", "S=x; S=b"), []string{"S=; Path=/"}, "ab"},
+		{"one of two, which is named", request("/", "Cookie", "S=a; S=b"), []string{"S=b; Max-Age=0"}, "a"},
+		{"a cookie, and another session in the path", request("/;s=b", "Cookie", "S=a"), []string{"S=; Path=/"}, "b"},
+		{"a cookie that is not bound, and a session in the path", request("/;s=b", "Cookie", "S=x"), []string{"S=; Path=/"}, "ab"},
+		{"in the path", request("/;s=b"), []string{"S=; Path=/"}, "a"},
+		{"in the query", request("/?S=b"), []string{"S=; Path=/"}, "a"},
+		{"in path and query", request("/;s=a?S=b"), []string{"S=; Path=/"}, "ab"},
+		{"an empty one besides", request("/", "Cookie", "S=; S=a"), []string{"S=; Path=/"}, "b"},
+		{"moved to another path", request("/", "Cookie", "S=a"), []string{"S=; Path=/old; Max-Age=0", "S=a; Path=/"}, "ab"},
+		{"moved to another path, set first", request("/", "Cookie", "S=a"), []string{"S=a; Path=/", "S=; Path=/old; Max-Age=0"}, "ab"},
+		{"replaced", request("/", "Cookie", "S=a"), []string{"S=; Path=/old; Max-Age=0", "S=c; Path=/"}, "b"},
+		{"no session", request("/"), []string{"S=; Path=/"}, "ab"},
+		{"no request", nil, []string{"S=; Path=/"}, "ab"},
+	} {
+		p := made(NewAppCookie(AppCookieConfig{Name: "S"}))(t)
+		p.Bind(http.Header{"Set-Cookie": {"S=a", "S=b"}}, request("/"), client1, "web", "10.0.0.1:80")
+		if err := p.Bind(http.Header{"Set-Cookie": tt.answer}, tt.request, client1, "web", "10.0.0.1:80"); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		got := ""
+		for _, session := range []string{"a", "b"} {
+			if server, _, _ := p.Find(request("/", "Cookie", "S="+session), client1, "web"); server != "" {
+				got += session
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q are bound, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestLateSetCookie: an application that sets its cookie with each answer moved a client back to the server that it had left, with
+// an answer that came late.
+func TestLateSetCookie(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, r := range map[string]*http.Request{
+			"cookie": request("/", "Cookie", "S=1"), "second cookie": request("/", "Cookie", "S=x; S=1"),
+			"path": request("/;s=1"), "query": request("/?S=1"),
+		} {
+			for _, shared := range []Sessions{nil, NewStore(Options{})} {
+				p := made(NewAppCookie(AppCookieConfig{Name: "S", Timeout: time.Minute, Sessions: shared}))(t)
+				answer := http.Header{"Set-Cookie": {"S=1; Path=/"}}
+				p.Bind(answer, r, client1, "web", "10.0.0.1:80") // not bound yet
+				p.Claim(r, client1, "web", "10.0.0.2:80", "10.0.0.1:80")
+				advance(40 * time.Second)
+				p.Bind(answer, r, client1, "web", "10.0.0.1:80")
+				advance(40 * time.Second)
+				if got, _, _ := p.Find(r, client1, "web"); got != "10.0.0.2:80" {
+					t.Errorf("%s: on %q", name, got)
+				}
+				// The application takes an ID again that another client, or a former login, had.
+				p.Bind(answer, request("/", "Cookie", "S=y"), client1, "web", "10.0.0.3:80")
+				if got, _, _ := p.Find(request("/", "Cookie", "S=1"), client1, "web"); got != "10.0.0.3:80" {
+					t.Errorf("%s: begun anew, on %q", name, got)
+				}
+			}
+		}
+	})
+}
+
+// TestLongServer: a server in a group whose name, with that of its pool, was too long was not remembered, without a word.
+func TestLongServer(t *testing.T) {
+	for _, tt := range everyProfile {
+		p := tt.make(t, time.Hour, 0, NewStore(Options{}))
+		for n, want := range map[int]bool{255: true, 256: false, 100_000: false} {
+			b := newBrowser(t)
+			server, h, target := strings.Repeat("p", n), http.Header{}, strconv.Itoa(n)
+			if c, ok := p.(claimer); ok {
+				if got, err := c.Claim(b.request(), client1, target, server, ""); got != server || (err == nil) != want {
+					t.Errorf("%s, %d bytes: Claim: %v", tt.name, n, err)
+				}
+			}
+			if err := p.Bind(h, b.request(), client1, target, server); (err == nil) != want || err != nil && (len(err.Error()) > 200 || !strings.Contains(err.Error(), "bytes")) {
+				t.Errorf("%s, %d bytes: Bind: %v", tt.name, n, err)
+			}
+			b.receive(h)
+			if got, _, _ := p.Find(b.request(), client1, target); got != "" != want {
+				t.Errorf("%s, %d bytes: Find = %q", tt.name, n, got)
+			}
+		}
+	}
+}
+
 func TestAppCookieOddValues(t *testing.T) {
 	p := made(NewAppCookie(AppCookieConfig{Name: "S", MaxEntries: 100}))(t)
 	long := strings.Repeat("x", DefaultMaxKeyBytes+1)

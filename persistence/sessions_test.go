@@ -243,7 +243,7 @@ func TestBrokenSessions(t *testing.T) {
 			errs map[string]bool // which calls return the error
 		}{
 			{"", "", map[string]bool{"Find": true, "Claim": true, "Bind": true, "Keep": true, "Count": true, "sets": true, "deletes": true}},
-			{"Lookup", "", map[string]bool{"Find": true, "Bind": true, "deletes": true}},
+			{"Lookup", "", map[string]bool{"Find": true, "Bind": true}},
 			{"Claim", "10.0.0.1:80", map[string]bool{"Claim": true}},
 			{"PutIdle", "10.0.0.1:80", map[string]bool{"Claim": true, "sets": true}},
 			{"Put", "10.0.0.1:80", map[string]bool{}},
