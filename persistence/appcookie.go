@@ -40,7 +40,8 @@ type AppCookieConfig struct {
 	// survive a restart or are shared; see [Sessions]. MaxEntries is then ignored.
 	Sessions Sessions
 
-	// Table names the tables of Sessions. No two profiles should have the same.
+	// Table names the tables of Sessions. No two profiles should have the same. The default is
+	// "appcookie/" and Name.
 	Table string
 }
 
@@ -79,7 +80,7 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
 	}
 	p.sessions.text = func(session string) string { return session }
-	if err := p.sessions.init(positive(c.Timeout, DefaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table); err != nil {
+	if err := p.sessions.init(positive(c.Timeout, DefaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name); err != nil {
 		faults = append(faults, err)
 	}
 	if len(faults) > 0 {

@@ -41,7 +41,8 @@ type ClientIPConfig struct {
 	// survive a restart or are shared; see [Sessions]. MaxEntries and MaxPerOwner are then ignored.
 	Sessions Sessions
 
-	// Table names the tables of Sessions. No two profiles should have the same.
+	// Table names the tables of Sessions. No two profiles should have the same. The default is
+	// "clientip".
 	Table string
 }
 
@@ -76,7 +77,7 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
 	p.clients.text = netip.Addr.String
-	if err := p.clients.init(positive(c.Timeout, DefaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table); err != nil {
+	if err := p.clients.init(positive(c.Timeout, DefaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip"); err != nil {
 		faults = append(faults, err)
 	}
 	if len(faults) > 0 {

@@ -19,8 +19,9 @@ import (
 // they return an error the client is not known, or not remembered.
 //
 // A profile uses a table for each of its targets, which it names profile/NAME/TARGET, where NAME is
-// the Table of its configuration ("%" and "/" in it are written as %25 and %2F). For one Timeout after
-// the profile was made it also looks in the table NAME, where earlier versions kept everything.
+// the Table of its configuration ("%" and "/" in it are written as %25 and %2F). If a Table is configured
+// the profile also looks in the table NAME, where earlier versions kept everything, for one Timeout
+// after it was made.
 //
 // Two more methods are used if there are any: PutIdle, as Store has it, which MaxAge requires, and
 // CountByValue(ctx, table) (map[string]int, error), without which a profile cannot count. With MaxAge a
@@ -63,11 +64,13 @@ type sessions[K comparable] struct {
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
 }
 
-// init makes s ready for use.
-func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name string) error {
+// init makes s ready for use. Without a name it uses the other one, which no earlier version had.
+func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string) error {
 	s.timeout, s.maxAge = min(timeout, DefaultMaxLifetime), max(maxAge, 0)
-	s.shared, s.name = shared, strings.Clone(name)
-	s.legacy = time.Now().Add(s.timeout)
+	s.shared, s.name = shared, other
+	if name != "" {
+		s.name, s.legacy = strings.Clone(name), time.Now().Add(s.timeout)
+	}
 	s.targets.Store(&map[string]*target[K]{})
 	if shared != nil && s.maxAge > 0 {
 		if _, ok := shared.(idleSessions); !ok {

@@ -101,19 +101,33 @@ func leftOf(t *testing.T, s *Store) time.Duration {
 // TestSessionsTables has the names of the tables, which other profiles and other targets must not share.
 func TestSessionsTables(t *testing.T) {
 	store := NewStore(Options{})
-	for _, table := range []string{"a", "a/b", "a%2Fb", ""} {
-		p := made(NewClientIP(ClientIPConfig{Sessions: store, Table: table}))(t)
+	for _, table := range []string{"a", "a/b", "a%2Fb", "", "app S", "app T"} {
+		p := claimer(made(NewClientIP(ClientIPConfig{Sessions: store, Table: table}))(t))
+		if name, ok := strings.CutPrefix(table, "app "); ok {
+			p = made(NewAppCookie(AppCookieConfig{Name: name, Sessions: store}))(t)
+		}
 		for _, target := range []string{"web", "b/web"} {
-			if got, err := p.Claim(request("/"), client1, target, table+" "+target, ""); got != table+" "+target || err != nil {
+			if got, err := p.Claim(request("/", "Cookie", "S=192.0.2.1; T=192.0.2.1"), client1, target, table+" "+target, ""); got != table+" "+target || err != nil {
 				t.Errorf("Claim = %q, %v", got, err)
 			}
 		}
 	}
-	want := []string{"", "profile//b/web", "profile//web", "profile/a%252Fb/b/web", "profile/a%252Fb/web", "profile/a%2Fb/b/web",
-		"profile/a%2Fb/web", "profile/a/b/web", "profile/a/web"}
+	want := []string{"", "profile/a%252Fb/b/web", "profile/a%252Fb/web", "profile/a%2Fb/b/web",
+		"profile/a%2Fb/web", "profile/a/b/web", "profile/a/web", "profile/appcookie%2FS/b/web", "profile/appcookie%2FS/web", "profile/appcookie%2FT/b/web",
+		"profile/appcookie%2FT/web", "profile/clientip/b/web", "profile/clientip/web"}
 	if diff := cmp.Diff(want, store.Tables()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestSessionsWithoutTable: a profile without a Table took what scripts keep in the default table for its clients.
+func TestSessionsWithoutTable(t *testing.T) {
+	store := NewStore(Options{})
+	for _, key := range []string{client1.String(), "abc"} {
+		store.Put(t.Context(), "", key, "of a script", time.Hour)
+	}
+	finds(t, made(NewClientIP(ClientIPConfig{Sessions: store}))(t), request("/"), client1, "")
+	finds(t, made(NewAppCookie(AppCookieConfig{Name: "S", Sessions: store}))(t), request("/", "Cookie", "S=abc"), client1, "")
 }
 
 // TestSessionsOfEarlierVersions: an update of the program found none of its clients, as the tables have other names.
