@@ -13,14 +13,22 @@ import (
 // maxCookieBytes is how long name and value of a cookie may be together; browsers refuse longer ones.
 const maxCookieBytes = 4096
 
+// maxCookiePairs is how many cookies of a request are looked at. Browsers keep fewer for a host.
+const maxCookiePairs = 4096
+
 const cookieBlanks = " \t"
 
 // cookiePairs returns an iterator over the names and values of the cookies of a request. A value
-// loses the quotes around it, which some servers write and others do not. It allocates nothing.
+// loses the quotes around it, which some servers write and others do not. It ends after maxCookiePairs and
+// allocates nothing.
 func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
+		left := maxCookiePairs
 		for _, line := range r.Header["Cookie"] {
 			for line != "" {
+				if left--; left < 0 {
+					return
+				}
 				var pair string
 				pair, line, _ = strings.Cut(line, ";")
 				name, value, ok := cutPair(pair)

@@ -129,8 +129,8 @@ type HTTPCookie struct {
 	keys   atomic.Pointer[keyring]
 	random bool // no keys are configured
 
-	mu      sync.Mutex                               // held to change targets
-	targets atomic.Pointer[map[string]*cookieTarget] // never changed, only swapped
+	mu      sync.Mutex                    // held to change targets
+	targets atomic.Pointer[cookieTargets] // never changed, only swapped
 }
 
 const (
@@ -149,7 +149,7 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	}
 	c.Timeout, c.MaxAge = max(c.Timeout, 0), max(c.MaxAge, 0)
 	p := &HTTPCookie{config: c, random: len(c.Keys) == 0}
-	p.targets.Store(&map[string]*cookieTarget{})
+	p.targets.Store(&cookieTargets{})
 	faults := append(checkName(c.Name), checkAttributes(c)...)
 	if p.random {
 		c.Keys = []CookieKey{{ID: randomKeyID, Secret: make([]byte, 32)}}
@@ -230,6 +230,25 @@ type cookieTarget struct {
 	has        func(target, server string) bool
 }
 
+// cookieTargets are the targets, and the names of all their cookies.
+type cookieTargets struct {
+	byName  map[string]*cookieTarget
+	cookies map[string]bool
+}
+
+// with returns targets of which more replace those of the same names.
+func (t *cookieTargets) with(more ...*cookieTarget) *cookieTargets {
+	next := &cookieTargets{make(map[string]*cookieTarget), make(map[string]bool)}
+	maps.Copy(next.byName, t.byName)
+	for _, target := range more {
+		next.byName[target.name] = target
+	}
+	for _, target := range next.byName {
+		next.cookies[target.own], next.cookies[target.other] = true, true
+	}
+	return next
+}
+
 // Targets tells the profile which targets there are, which of them is the default one, and by has
 // whether one of them has a server; has may be nil and is called concurrently. It may be called
 // again at any time, and with the targets of another service: it leaves what is known of others.
@@ -243,13 +262,13 @@ func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	targets := maps.Clone(*p.targets.Load())
+	var more []*cookieTarget
 	for _, name := range all {
 		t := p.newTarget(name, name == defaultTarget || len(all) == 1)
 		t.only, t.has = len(all) == 1, has
-		targets[t.name] = t
+		more = append(more, t)
 	}
-	p.targets.Store(&targets)
+	p.targets.Store(p.targets.Load().with(more...))
 	return nil
 }
 
@@ -264,19 +283,17 @@ func (p *HTTPCookie) newTarget(name string, isDefault bool) *cookieTarget {
 
 // target returns what is known of a target.
 func (p *HTTPCookie) target(name string) *cookieTarget {
-	if t := (*p.targets.Load())[name]; t != nil {
+	if t := p.targets.Load().byName[name]; t != nil {
 		return t
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := (*p.targets.Load())[name]; t != nil {
+	if t := p.targets.Load().byName[name]; t != nil {
 		return t
 	}
 	t := p.newTarget(name, name == "")
 	t.only = name == ""
-	more := maps.Clone(*p.targets.Load())
-	more[t.name] = t
-	p.targets.Store(&more)
+	p.targets.Store(p.targets.Load().with(t))
 	return t
 }
 
@@ -414,7 +431,7 @@ func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
 	if t.own != p.config.Name {
 		return false
 	}
-	for _, other := range *p.targets.Load() {
+	for _, other := range p.targets.Load().byName {
 		if other.has != nil && other.has(other.name, server) {
 			return false
 		}
@@ -437,6 +454,8 @@ func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, 
 			return nil
 		}
 		c.first = l.cookie.first
+	} else if l.found && p.config.Timeout+p.config.MaxAge == 0 && l.cookie.last.After(now) {
+		c.last = l.cookie.last.Add(time.Second) // the clock was set back; the one sent last applies
 	}
 	if t.own == p.config.Name {
 		p.moveAlien(h, r, t, l.alien, now)
@@ -457,16 +476,20 @@ func (p *HTTPCookie) moveAlien(h http.Header, r *http.Request, t *cookieTarget, 
 	if c.value == "" {
 		return
 	}
-	for _, other := range *p.targets.Load() {
+	needy := make(map[string]*cookieTarget) // by the name of its own cookie
+	for _, other := range p.targets.Load().byName {
 		switch {
 		case other == t, other.own == p.config.Name,
 			c.targeted && c.target != other.id,
 			!c.targeted && (other.has == nil || !other.has(other.name, c.server)):
-			continue
+		default:
+			needy[other.own] = other
 		}
-		if l := p.look(r, other, now); l.found && l.own {
-			continue
-		}
+	}
+	if len(needy) > 0 {
+		p.dropOwners(needy, r, c, now)
+	}
+	for _, other := range needy {
 		value := c.value
 		if !c.targeted || !c.current {
 			c := c
@@ -474,6 +497,23 @@ func (p *HTTPCookie) moveAlien(h http.Header, r *http.Request, t *cookieTarget, 
 			value = p.seal(c)
 		}
 		p.set(h, other.own, value, c, now)
+	}
+}
+
+// dropOwners takes out of targets those that have a good cookie of their own in the request, if c is not
+// for them alone and younger. It looks at the cookies once.
+func (p *HTTPCookie) dropOwners(targets map[string]*cookieTarget, r *http.Request, c openedCookie, now time.Time) {
+	tries := make(map[string]int, len(targets))
+	for name, value := range cookiePairs(r) {
+		t := targets[name]
+		if t == nil || tries[name] == maxCookieTries {
+			continue
+		}
+		tries[name]++
+		own, ok := p.open(value)
+		if ok && !p.isAhead(own, now) && own.targeted && own.target == t.id && p.left(own, now) > 0 && !(c.targeted && c.last.After(own.last)) {
+			delete(targets, name)
+		}
 	}
 }
 
@@ -578,12 +618,7 @@ func (p *HTTPCookie) isOurs(name, value string) bool {
 	case target == "" || looksSealed(value):
 		return true
 	}
-	for _, t := range *p.targets.Load() {
-		if name == t.own || name == t.other {
-			return true
-		}
-	}
-	return false
+	return p.targets.Load().cookies[name]
 }
 
 // Adopt takes over the random key of old, an *HTTPCookie of the same Name, so that its cookies stay

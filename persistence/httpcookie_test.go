@@ -377,6 +377,73 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
+// TestClockSetBack: when the clock had been set back by two minutes, all clients lost their servers.
+func TestClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t), "web", "api")
+		seal := func(target, server string, ahead time.Duration) string {
+			at := time.Now().Add(ahead)
+			return p.seal(openedCookie{server: server, target: targetIDOf(target), targeted: true, first: at, last: at})
+		}
+		for _, target := range []string{"web", "api"} {
+			b := newBrowser(t)
+			b.receive(http.Header{"Set-Cookie": {"S=" + seal(target, "10.0.0.1:80", 2*time.Minute), "S." + target + "=" + seal(target, "10.0.0.1:80", time.Hour)}})
+			if got, h := serve(t, p, b.request(), target, "10.0.0.2:80"); got != "10.0.0.1:80" || len(h) != 0 {
+				t.Errorf("%s is on %s, %v", target, got, h)
+			}
+			got, h := serve(t, p, b.request(), target, "10.0.0.2:80", "10.0.0.1:80") // which is down
+			b.receive(h)
+			if again, _, _ := p.Find(b.request(), client1, target); got != "10.0.0.2:80" || again != got {
+				t.Errorf("%s is on %s, then on %s", target, got, again)
+			}
+		}
+	})
+}
+
+// TestManyCookies: a request of 150,000 cookies, of a client that has a cookie of an earlier version, kept a processor busy for a
+// second, as all of them were read once for each target.
+func TestManyCookies(t *testing.T) {
+	p := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t)
+	var targets []string
+	for n := range maxCookieTargets {
+		targets = append(targets, fmt.Sprint("t", n))
+	}
+	asked := 0
+	p.Targets("t0", targets, func(string, string) bool { asked++; return true })
+	legacy := p.plain("10.0.0.1:80", time.Now())
+	own := p.seal(openedCookie{server: "10.0.0.2:80", target: targetIDOf("t2"), targeted: true, first: time.Now(), last: time.Now()})
+	r := request("/", "Cookie", "S.t1=forged; S.t2=forged; S.t2="+own+"; S="+legacy+"; "+strings.Repeat("a=b; ", 150_000), "Cookie", "S.t3=late")
+	pairs := 0
+	for range cookiePairs(r) {
+		pairs++
+	}
+	if pairs != maxCookiePairs {
+		t.Errorf("%d pairs are looked at", pairs)
+	}
+	h := http.Header{}
+	p.Bind(h, r, client1, "t0", "10.0.0.9:80") // replaces S, which the others may need
+	names := map[string]bool{}
+	for _, pair := range cookiesSet(h) {
+		name, _, _ := strings.Cut(pair, "=")
+		names[name] = true
+	}
+	if len(names) != maxCookieTargets-1 || !names["S"] || !names["S.t1"] || names["S.t2"] || !names["S.t63"] {
+		t.Errorf("%d cookies are set: %v", len(names), names)
+	}
+	if asked > 2*maxCookieTargets {
+		t.Errorf("%d targets were asked", asked)
+	}
+	// Servers see none of the cookies, however many there are before.
+	lines := strings.Repeat("S.t999=b; ", maxCookiePairs)
+	if got := p.strip(lines); got != lines {
+		t.Error("the cookies of a stranger are taken away")
+	}
+	h = http.Header{"Cookie": {lines + "S=" + legacy + "; a=b"}}
+	if p.StripRequest(h); strings.Contains(h.Get("Cookie"), legacy) {
+		t.Error("behind many others a cookie goes to the server")
+	}
+}
+
 // TestDefaultTargetChanges: the name that belonged to one target belongs to another after an update.
 func TestDefaultTargetChanges(t *testing.T) {
 	p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t), "web", "api")
