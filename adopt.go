@@ -24,16 +24,19 @@ func (s *snapshot) adopt(old *snapshot) error {
 	for name, t := range s.targets {
 		if before := old.targets[name]; before != nil && before.profile != nil && !sameProfile(before.profile, t.profile) {
 			if p, ok := t.profile.(profileAdopter); ok {
-				p.Adopt(before.profile)
+				p.Adopt(before.profile, name)
 			}
 		}
 	}
 	return nil
 }
 
-// A profileAdopter is a profile that takes over the bindings of another one if
-// that knows clients by the same thing. It reports whether it does.
-type profileAdopter interface{ Adopt(old any) bool }
+// A profileAdopter is a profile that takes over the bindings of another one in
+// some targets if that knows clients by the same thing. It reports whether it
+// does.
+type profileAdopter interface {
+	Adopt(old any, targets ...string) bool
+}
 
 // warn logs what is valid and hardly meant: it loses clients, or never runs.
 func (s *snapshot) warn() {
@@ -47,6 +50,11 @@ func (s *snapshot) warn() {
 	for p, n := range cookies {
 		if n > many {
 			s.Logger.Warn("a cookie for each of many pools; a table needs none", slog.String("vs", s.Name), slog.Int("pools", n))
+		}
+		for other := range cookies {
+			if p != other && p.Name() == other.Name() {
+				s.Logger.Warn("two persistence profiles have a cookie of one name: clients lose their servers", slog.String("vs", s.Name), slog.String("cookie", p.Name()))
+			}
 		}
 		if p.HasRandomKey() {
 			s.Logger.Warn("persistence cookies have no configured keys: clients lose their servers at the next start", slog.String("vs", s.Name))
