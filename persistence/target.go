@@ -10,8 +10,9 @@ import (
 // it, so that requests under way in the old one are not lost.
 //
 // When its table gets other bounds, a new table takes the place of the old one at once, and the entries
-// are moved: each one by the first that asks for it, or by rebuild. Whoever has used the table that was
-// replaced meanwhile does the same again with the new one.
+// are moved: each one by the first request that asks for it, or by rebuild. A request that has used the
+// table that was replaced meanwhile does the same again with the new one, whether it has found something
+// or not.
 type target[K comparable] struct {
 	name    string                         // of the table of shared sessions
 	current atomic.Pointer[targetTable[K]] // in memory, else nil
@@ -84,7 +85,8 @@ func (t *target[K]) move(to *targetTable[K], key K) {
 	to.before.Remove(key)
 }
 
-// countByValue returns how many clients each server has. One that is moved just now may be in it twice, but is not left out.
+// countByValue returns how many clients each server has. One that is moved just now may be in it twice, but
+// is not left out.
 func (t *target[K]) countByValue() map[string]int {
 	for {
 		now := t.current.Load()
