@@ -41,6 +41,7 @@ func TestAdoptLifetimes(t *testing.T) {
 		{"another Timeout", bound{time.Minute, time.Hour, 0}, bound{5 * time.Minute, time.Hour, 0}, []time.Duration{0, 290, 290}, time.Hour},
 		{"a longer MaxAge", bound{time.Minute, time.Hour, 0}, bound{time.Minute, 2 * time.Hour, 0}, nil, 2 * time.Hour},
 		{"a shorter MaxAge", bound{time.Minute, time.Hour, 0}, bound{time.Minute, 30 * time.Minute, 0}, nil, 30 * time.Minute},
+		{"a much shorter MaxAge", bound{time.Minute, 30 * day, 0}, bound{time.Minute, time.Hour, 0}, nil, time.Hour},
 		{"MaxAge turned off", bound{time.Minute, time.Hour, 0}, bound{time.Minute, 0, 0}, []time.Duration{0, 50, 50}, 0},
 		{"no MaxAge", bound{time.Minute, 0, 0}, bound{time.Minute, 0, 1000}, []time.Duration{0, 50, 50}, 0},
 	} {

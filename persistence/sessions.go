@@ -87,7 +87,7 @@ var sessionNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // bounds returns the bounds of the tables in memory.
 func (s *sessions[K]) bounds() bounds {
-	b := bounds{s.maxEntries, s.maxPerOwner, s.maxAge, 0}
+	b := bounds{s.maxEntries, s.maxPerOwner, min(s.maxAge, DefaultMaxLifetime), 0} // which tables cut it to
 	if s.maxAge > 0 {
 		b.idle = s.timeout
 	}
