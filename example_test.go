@@ -365,3 +365,38 @@ func ExampleIPGroupFinder() {
 	// 10.0.0.2:8080
 	// 10.0.0.3:8080
 }
+
+// Each pool has its own way of sticking: the web servers by a sealed cookie,
+// the servers of the API by the client's address, those of static files not at
+// all.
+func ExampleConfig_poolPersistence() {
+	pool := func(name, address string) *lbpool.Pool {
+		return must(lbpool.New(lbpool.Config{Name: name, Servers: []lbpool.ServerConfig{{Address: address}}}))
+	}
+	byCookie := must(persistence.NewHTTPCookie(persistence.HTTPCookieConfig{
+		Keys: []persistence.CookieKey{{ID: "2026", Secret: make([]byte, 32)}}, // 32 random bytes in earnest
+	}))
+	byAddress := must(persistence.NewClientIP(persistence.ClientIPConfig{Timeout: 10 * time.Minute}))
+	vs := must(limpet.New(limpet.Config{
+		Pools:       []*lbpool.Pool{pool("web", "10.0.0.1"), pool("api", "10.0.1.1"), pool("static", "10.0.2.1")},
+		Persistence: byCookie,
+		PoolPersistence: map[string]limpet.PersistenceProfile{
+			"api":    byAddress,
+			"static": limpet.NoPersistence,
+		},
+	}))
+	for _, target := range vs.Stats().Persistence {
+		fmt.Println(target.Target, len(target.Outcomes))
+	}
+	// Output:
+	// api 0
+	// static 0
+	// web 0
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
