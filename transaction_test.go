@@ -2,6 +2,7 @@ package limpet_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -65,5 +66,48 @@ func TestTransactionKept(t *testing.T) {
 			}
 		}
 		wg.Wait()
+	}
+}
+
+// A transaction that a handler or a transport keeps used to become that of
+// another client.
+func TestKeptTransaction(t *testing.T) {
+	var kept []*limpet.Transaction
+	keep := func(r *http.Request) {
+		tx, ok := limpet.TransactionFrom(r.Context())
+		if !ok {
+			t.Error("no transaction")
+			return
+		}
+		kept = append(kept, tx)
+	}
+	wrapped := newVirtualService(t, limpet.Config{}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { keep(r) }))
+	proxied := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})},
+		Transport: answering(func(r *http.Request) (*http.Response, error) {
+			keep(r)
+			return ok(r)
+		}),
+	})
+	const requests = 50
+	for _, h := range []http.Handler{wrapped, proxied} {
+		kept = nil
+		for i := range requests {
+			r := httptest.NewRequest("GET", fmt.Sprintf("/secret/%d", i), nil)
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i+1)
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		for i, tx := range kept {
+			if got, client := tx.Original().URL.Path, tx.Client().Addr().String(); got != fmt.Sprintf("/secret/%d", i) || client != fmt.Sprintf("192.0.2.%d", i+1) {
+				t.Errorf("the transaction of request %d shows %s of %s", i, got, client)
+			}
+			tx.Reply(500, nil, nil) // has no effect on anybody
+			tx.Close(true)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != 200 {
+			t.Errorf("status %d", w.Code)
+		}
 	}
 }
