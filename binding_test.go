@@ -531,20 +531,35 @@ func TestUpdateLosesNothing(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const updates, clients = 100, 20
-				recs := newRecords()
+				updates, streams := 100, 20
+				if *full {
+					updates, streams = 1000, 500
+				}
+				const clients = 20
+				var latest *lbpool.Pool
+				closed := make(chan struct{})
 				build := func() limpet.Config {
 					monitor := lbpool.HealthMonitor{Name: "m", Interval: 30 * time.Second, Checker: lbpool.CheckerFunc(func(ctx context.Context, _ netip.AddrPort) error {
 						time.Sleep(500 * time.Millisecond) // of virtual time
 						return nil
 					})}
 					pool := newPool(t, lbpool.Config{Name: "web", Servers: threeServers(0), Algorithm: lbpool.RoundRobin(), HealthMonitors: []lbpool.HealthMonitor{monitor}})
+					latest = pool
 					return limpet.Config{
-						Pools: []*lbpool.Pool{pool}, Persistence: newProfile(t), OnComplete: recs.add, Tables: persistence.NewStore(persistence.Options{}),
+						Pools: []*lbpool.Pool{pool}, Persistence: newProfile(t), OnComplete: func(limpet.Record) {}, Tables: persistence.NewStore(persistence.Options{}),
 						Scripts: []limpet.Script{onRequest(t, "count", `avi.vs.table_insert("seen", avi.vs.client_ip(), "yes", 3600)`)},
 						Transport: answering(func(r *http.Request) (*http.Response, error) {
 							time.Sleep(5 * time.Millisecond)
-							return naming(r)
+							res, err := naming(r)
+							if r.URL.Path == "/stream" {
+								reader, writer := io.Pipe()
+								res.Body, res.ContentLength = reader, -1
+								go func() {
+									<-closed
+									writer.Close()
+								}()
+							}
+							return res, err
 						}),
 					}
 				}
@@ -553,6 +568,16 @@ func TestUpdateLosesNothing(t *testing.T) {
 				var wg sync.WaitGroup
 				var mu sync.Mutex
 				end := make(chan struct{})
+				var open sync.WaitGroup
+				for i := range streams {
+					open.Go(func() {
+						w := httptest.NewRecorder()
+						vs.ServeHTTP(w, newBrowser(t, fmt.Sprintf("198.51.%d.%d:1", i/250, i%250+1)).request("/stream"))
+						if w.Code != 200 {
+							t.Errorf("stream: status %d", w.Code)
+						}
+					})
+				}
 				for i := range clients {
 					b := newBrowser(t, fmt.Sprintf("192.0.2.%d:1", i+1))
 					wg.Go(func() {
@@ -580,10 +605,17 @@ func TestUpdateLosesNothing(t *testing.T) {
 				for n := 0; ; n++ {
 					select {
 					case <-end:
+						close(closed)
+						open.Wait()
+						for _, s := range latest.Servers() {
+							if n := s.Open(); n != 0 {
+								t.Errorf("%d leases of %v are left", n, s.Addr())
+							}
+						}
 						stop()
 						for _, s := range vs.Stats().Persistence {
 							for outcome, n := range s.Outcomes {
-								if outcome != limpet.PersistenceHit && outcome != limpet.PersistenceMiss || outcome == limpet.PersistenceMiss && n != clients {
+								if outcome != limpet.PersistenceHit && outcome != limpet.PersistenceMiss || outcome == limpet.PersistenceMiss && n > uint64(clients+streams) {
 									t.Errorf("%d × %v", n, outcome)
 								}
 							}
