@@ -364,7 +364,7 @@ func (tx *Transaction) concludeBinding() {
 		r.significant(BindingInvalid)
 	}
 	if b.target != nil {
-		b.target.outcomes.add(r.Persistence)
+		b.target.outcomes.add(r.Persistence, r.BindingSource)
 	}
 }
 

@@ -687,6 +687,10 @@ func TestBindingSource(t *testing.T) {
 				r.Header.Set("X-Server", "a")
 				vs.ServeHTTP(httptest.NewRecorder(), r)
 				rec := recs.next(t)
+				counted := vs.Stats().Persistence[0].Sources[test.want]
+				if rec.Persistence == limpet.PersistenceHit && counted == 0 || rec.BindingSource == "" && counted > 0 {
+					t.Errorf("request %d: %d from %q are counted", i, counted, test.want)
+				}
 				if found := rec.Persistence == limpet.PersistenceHit; found && rec.BindingSource != test.want || !found && (rec.BindingSource != "" || i == 1) {
 					t.Errorf("request %d: %v from %q", i, rec.Persistence, rec.BindingSource)
 				}

@@ -295,13 +295,31 @@ func (s *snapshot) groupProfile(g *lbpool.Group) (PersistenceProfile, error) {
 	return first, nil
 }
 
-// outcomes count what came of bindings in a target.
-type outcomes struct {
-	counts    [persistences]atomic.Uint64
-	ambiguous atomic.Int64 // Unix time of the last report of an ambiguous server
+// sources are all sources of bindings.
+var sources = [...]persistence.Source{
+	persistence.FromMemory, persistence.FromNear, persistence.FromStore, persistence.FromLocal, persistence.FromCookie,
+	persistence.FromMap, persistence.FromScript,
 }
 
-func (o *outcomes) add(p Persistence) { o.counts[p].Add(1) }
+// outcomes count what came of bindings in a target, and where they were found.
+type outcomes struct {
+	counts    [persistences]atomic.Uint64
+	sources   [len(sources)]atomic.Uint64 // in the order of sources
+	ambiguous atomic.Int64                // Unix time of the last report of an ambiguous server
+}
+
+func (o *outcomes) add(p Persistence, source persistence.Source) {
+	o.counts[p].Add(1)
+	if source == "" {
+		return
+	}
+	for i := range sources {
+		if sources[i] == source {
+			o.sources[i].Add(1)
+			return
+		}
+	}
+}
 
 // outcomesOf returns the counts of a target. They outlive configurations.
 func (vs *VirtualService) outcomesOf(target string) *outcomes {
@@ -326,6 +344,9 @@ type TargetStats struct {
 	// Outcomes counts requests by [Record].Persistence. Outcomes that have not
 	// occurred are left out.
 	Outcomes map[Persistence]uint64
+	// Sources counts requests whose client was bound by where that was found, as
+	// [Record].BindingSource. Those of which there were none are left out.
+	Sources map[persistence.Source]uint64
 }
 
 // targetStats returns the counts of all targets that the configuration has,
@@ -333,10 +354,15 @@ type TargetStats struct {
 func (vs *VirtualService) targetStats() []TargetStats {
 	var stats []TargetStats
 	for name, t := range vs.current.Load().targets {
-		row := TargetStats{Target: name, Outcomes: map[Persistence]uint64{}}
+		row := TargetStats{Target: name, Outcomes: map[Persistence]uint64{}, Sources: map[persistence.Source]uint64{}}
 		for p := range persistences {
 			if n := t.outcomes.counts[p].Load(); n > 0 {
 				row.Outcomes[p] = n
+			}
+		}
+		for i, source := range sources {
+			if n := t.outcomes.sources[i].Load(); n > 0 {
+				row.Sources[source] = n
 			}
 		}
 		stats = append(stats, row)
