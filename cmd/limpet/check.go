@@ -31,10 +31,16 @@ func check(_ context.Context, args []string, out, errs io.Writer) int {
 	}
 	for _, file := range f.Args() {
 		if ext := filepath.Ext(file); ext == ".yaml" || ext == ".yml" {
-			scripts, err := checkConfig(file)
+			scripts, warnings, err := checkConfig(file)
 			if err != nil {
 				fmt.Fprintln(out, err)
 				status = failed
+			}
+			for _, w := range warnings {
+				fmt.Fprintf(out, "%s: %s\n", file, w)
+				if *strict {
+					status = failed
+				}
 			}
 			for _, s := range scripts {
 				warn(s.file, s.script)
@@ -59,24 +65,50 @@ type checkedScript struct {
 }
 
 // checkConfig makes a virtual service of a configuration, and returns its
-// scripts if there is no fault.
-func checkConfig(file string) ([]checkedScript, error) {
+// scripts and what the virtual service warns of if there is no fault.
+func checkConfig(file string) ([]checkedScript, []string, error) {
 	c, err := readConfig(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	b, err := c.build(filepath.Dir(file), kept{}, slog.New(slog.DiscardHandler))
+	warnings := &warnings{}
+	b, err := c.build(filepath.Dir(file), kept{}, slog.New(warnings))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	vs, err := b.tryOut()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	vs.CloseIdleConnections()
 	scripts := make([]checkedScript, len(b.cfg.Scripts))
 	for i, s := range b.cfg.Scripts {
 		scripts[i] = checkedScript{b.path(c.Scripts[i].File), s.Script}
 	}
-	return scripts, nil
+	return scripts, warnings.lines, nil
 }
+
+// warnings are what a virtual service logs when it is made, but for the
+// warnings of scripts, which have places of their own.
+type warnings struct{ lines []string }
+
+func (*warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "doubtful script" {
+		return nil
+	}
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key != "vs" {
+			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		}
+		return true
+	})
+	w.lines = append(w.lines, line)
+	return nil
+}
+
+func (w *warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+func (w *warnings) WithGroup(string) slog.Handler { return w }

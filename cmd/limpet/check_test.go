@@ -21,6 +21,8 @@ if avi.http.method() == "TRACE" then
 		"filter.yaml":       "name: web\nscripts:\n  - {file: filter.lua}\n",
 		"buffered.yaml":     "requestBody: {bytes: 128KiB, longer: head}\nscripts:\n  - {file: filter.lua}\n",
 		"good.yaml":         "scripts:\n  - {file: near.lua}\n",
+		"stick.lua":         "-- HTTP_REQ\navi.pool.select(\"web\", avi.vs.table_lookup(\"k\", 0))\n-- HTTP_RESP\navi.vs.table_insert(\"k\", avi.pool.server_ip(), 300)\n",
+		"shared.yaml":       "pools: [{name: web, servers: [{address: \"127.0.0.1:8081\"}, {address: \"127.0.0.1:8082\"}]}]\nscripts: [{file: stick.lua}]\npersistence: {httpCookie: {}}\n",
 		"near.lua":          "-- HTTP_REQ\nx = 1\n-- HTTP_RESPONS\ny = 1\n",
 		"tcp.lua":           "-- HTTP_REQ\nx = 1\n-- TCP_CLIENT_ACCEPT\n",
 		"dns_req.lua":       "avi.dns.read()\n",
@@ -48,6 +50,12 @@ if avi.http.method() == "TRACE" then
 			"DIR/tcp.lua: Failed to compile the datascript \"tcp.ds\": luac: tcp.ds:3: event TCP_CLIENT_ACCEPT is known, but not supported: limpet runs HTTP events\n" +
 				"DIR/dns_req.lua: event DNS_REQ is known, but not supported: limpet runs HTTP events\n"},
 		{"configuration", []string{"DIR/good.yaml"}, ok, "DIR/near.lua:3: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
+		{"warnings of a configuration", []string{"DIR/shared.yaml"}, ok,
+			"DIR/shared.yaml: persistence cookies have no configured keys: clients lose their servers at the next start\n" +
+				"DIR/shared.yaml: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n"},
+		{"strict about them", []string{"-strict", "DIR/shared.yaml"}, failed,
+			"DIR/shared.yaml: persistence cookies have no configured keys: clients lose their servers at the next start\n" +
+				"DIR/shared.yaml: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n"},
 		{"data event that never runs", []string{"DIR/filter.yaml"}, failed,
 			"DIR/filter.yaml:3:5: scripts[0]: script \"filter\": HTTP_REQ_DATA never runs: set requestBody.bytes, or call avi.http.set_request_body_buffer_size in HTTP_REQ\n"},
 		{"data event that runs", []string{"DIR/buffered.yaml"}, ok, ""},
