@@ -191,11 +191,11 @@ func (tx *Transaction) endBinding() {
 
 // bindServer remembers which server has answered.
 func bindServer(tx *Transaction) {
-	tx.answered = tx.route.Server != nil
+	tx.answered = tx.route.Answered
 	tx.tellPersistence(tx.header())
 	server := tx.route.Server
-	if server == nil {
-		return
+	if !tx.answered {
+		return // the handler that was wrapped answers instead of a server
 	}
 	if sel := &tx.selected; sel.key != "" && (tx.repinned() || tx.route.Shared) {
 		// The entry named a server that could not be had, or one of several. Of

@@ -797,3 +797,46 @@ func TestRecordOfMove(t *testing.T) {
 		t.Errorf("then: bound to %v, server %v, given up: %v", again.Bound, again.Server, again.GivenUp)
 	}
 }
+
+// A wrapped handler that answers instead of a server, which could not be
+// reached, binds nobody to that server.
+func TestWrappedHandlerAnswersForServer(t *testing.T) {
+	for _, kind := range []string{"clientIP", "appCookie", "httpCookie"} {
+		recs := newRecords()
+		var dead bool
+		forward := &lbpool.Transport{Base: answering(func(r *http.Request) (*http.Response, error) {
+			if dead {
+				return nil, fmt.Errorf("%w: refused", lbpool.ErrConnect)
+			}
+			return naming(r)
+		})}
+		h := newVirtualService(t, limpet.Config{
+			Pools:       []*lbpool.Pool{newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0), Algorithm: lbpool.RoundRobin()})},
+			Persistence: profiles[kind](t), OnComplete: recs.add,
+		}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			res, err := forward.RoundTrip(r)
+			if err != nil {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			defer res.Body.Close()
+			w.WriteHeader(res.StatusCode)
+		}))
+		b := newBrowser(t, "192.0.2.1:1")
+		ask := func() limpet.Record {
+			r, w := b.request("/"), httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			b.jar.SetCookies(r.URL, w.Result().Cookies())
+			return recs.next(t)
+		}
+		first := ask()
+		dead = true
+		if r := ask(); r.Status != 502 || r.Persistence == limpet.PersistenceHit {
+			t.Errorf("%s: status %d, %v", kind, r.Status, r.Persistence)
+		}
+		dead = false
+		if r := ask(); r.Server != first.Server || r.Persistence != limpet.PersistenceHit {
+			t.Errorf("%s: then %v on %v, want a hit on %v", kind, r.Persistence, r.Server, first.Server)
+		}
+	}
+}

@@ -46,6 +46,8 @@ type Route struct {
 	Shared bool
 	// Tried is how many servers were tried, 1 when the first could be reached.
 	Tried int
+	// Answered reports that Server has given an answer.
+	Answered bool
 	// Unwanted reports that the answer is one for which Reselect tries other servers, and that none gave a better one.
 	Unwanted bool
 	// GivenUp is why another server was tried after the one before, a *ForwardError; nil if there was no other, or if the one
@@ -61,7 +63,7 @@ type Route struct {
 // begin forgets what an earlier use has left.
 func (r *Route) begin() {
 	r.Shared = false
-	r.GivenUp, r.Unwanted = nil, false
+	r.GivenUp, r.Unwanted, r.Answered = nil, false, false
 	r.Server, r.Unmet, r.Tried, r.Servers = nil, ReasonNone, 0, r.few[:0]
 	r.detour = detour{}
 }

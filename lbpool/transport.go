@@ -156,6 +156,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for {
 		resp, err := t.send(req, route, body)
 		if err == nil || route.Tried > 0 || !errors.Is(err, ErrNoServer) || !route.turn(err) {
+			route.Answered = err == nil
 			return resp, err
 		}
 		route.hintHeader(req)
