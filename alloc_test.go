@@ -38,8 +38,14 @@ func TestForwardingAllocations(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, site := serve(t, http1, test.cfg)
-			all := testing.AllocsPerRun(200, exchangeWith(t, site.Addr))
-			// Both servers read a request and write a response.
+			exchange := exchangeWith(t, site.Addr)
+			// Both servers read a request and write a response. What other
+			// goroutines allocate now and then is counted, too, so the least of
+			// several counts is that of the requests.
+			all := testing.AllocsPerRun(200, exchange)
+			for again := 0; all-2*serving > test.most && again < 5; again++ {
+				all = min(all, testing.AllocsPerRun(200, exchange))
+			}
 			if own := all - 2*serving; own > test.most {
 				t.Errorf("%.0f allocations, of which %.0f are those of two servers; at most %.0f are wanted", all, 2*serving, test.most)
 			}
