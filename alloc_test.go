@@ -23,7 +23,11 @@ func TestForwardingAllocations(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	server := startServer(t, "127.0.1.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("ok")) }))
-	serving := testing.AllocsPerRun(200, exchangeWith(t, server))
+	exchange := exchangeWith(t, server)
+	serving := 0.0
+	for range 5 { // the average is rounded down, and buffers may be at hand
+		serving = max(serving, testing.AllocsPerRun(200, exchange))
+	}
 	pools := []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: server})}
 	for _, test := range []struct {
 		name string
