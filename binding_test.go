@@ -256,7 +256,8 @@ func TestParallelFirstRequests(t *testing.T) {
 								t.Errorf("tried %d, joined %v, %v, %v", r.Tried, r.Joined, r.Persistence, r.Error)
 							}
 						}
-						if len(servers) != 1 || outcomes[limpet.PersistenceMiss] != 1 || outcomes[limpet.PersistenceMiss]+outcomes[limpet.PersistenceJoined]+outcomes[limpet.PersistenceHit] != parallel {
+						// Several may have chosen the same server before one of them bound it.
+						if len(servers) != 1 || outcomes[limpet.PersistenceMiss] < 1 || outcomes[limpet.PersistenceMiss]+outcomes[limpet.PersistenceJoined]+outcomes[limpet.PersistenceHit] != parallel {
 							t.Errorf("servers %v, outcomes %v", servers, outcomes)
 						}
 					}

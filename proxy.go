@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/limpetlb/limpet/lbpool"
 )
@@ -61,6 +62,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	res, err := p.transport.RoundTrip(r)
 	h.end()
 	if err != nil {
+		if body != nil && tx.r.Context().Err() != nil {
+			body.settle()
+		}
 		if body != nil && body.stop() {
 			tx.rw.overtake()
 		}
@@ -150,6 +154,15 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		b.ended.Store(true)
 	}
 	return n, err
+}
+
+// settle waits for a read under way, when the context of the request has ended:
+// net/http ends it before the read returns that has failed.
+func (b *clientBody) settle() {
+	const patience, pause = 50 * time.Millisecond, 100 * time.Microsecond
+	for until := time.Now().Add(patience); b.reading.Load() && !b.ended.Load() && time.Now().Before(until); {
+		time.Sleep(pause)
+	}
 }
 
 // failure is the error that reading the client's body has ended with. It is
