@@ -3,8 +3,6 @@ package redisstore
 import (
 	"bytes"
 	"errors"
-	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,47 +20,14 @@ type thief struct {
 
 func newThief(t *testing.T, upstream string) *thief {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &thief{addr: ln.Addr().String(), stole: make(chan struct{}, 1)}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			down, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", upstream)
-			if err != nil {
-				down.Close()
-				continue
-			}
-			wg.Go(func() {
-				io.Copy(up, down)
-				up.Close()
-			})
-			wg.Go(func() {
-				defer down.Close()
-				buf := make([]byte, 64<<10)
-				for {
-					n, err := up.Read(buf)
-					if err != nil {
-						return
-					}
-					// An answer of the script, which nothing else looks like.
-					if bytes.HasPrefix(buf[:n], []byte("*6\r\n")) && p.armed.CompareAndSwap(true, false) {
-						p.stole <- struct{}{}
-						continue
-					}
-					if _, err := down.Write(buf[:n]); err != nil {
-						return
-					}
-				}
-			})
+	p := &thief{stole: make(chan struct{}, 1)}
+	p.addr = relayReads(t, upstream, func(read []byte) bool {
+		// An answer of the script, which nothing else looks like.
+		if bytes.HasPrefix(read, []byte("*6\r\n")) && p.armed.CompareAndSwap(true, false) {
+			p.stole <- struct{}{}
+			return false
 		}
+		return true
 	})
 	return p
 }

@@ -2,8 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"io"
-	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -284,47 +282,13 @@ func TestGivenBack(t *testing.T) {
 // slowly forwards connections to a server. While now and then is true, answers take 60 milliseconds longer now and then.
 func slowly(t *testing.T, upstream string, nowAndThen *atomic.Bool) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
 	var answers atomic.Int64
-	wg.Go(func() {
-		for {
-			down, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", upstream)
-			if err != nil {
-				down.Close()
-				continue
-			}
-			wg.Go(func() {
-				io.Copy(up, down)
-				up.Close()
-			})
-			wg.Go(func() {
-				defer down.Close()
-				buf := make([]byte, 64<<10)
-				for {
-					n, err := up.Read(buf)
-					if err != nil {
-						return
-					}
-					if nowAndThen.Load() && answers.Add(1)%100 == 0 {
-						<-time.After(60 * time.Millisecond)
-					}
-					if _, err := down.Write(buf[:n]); err != nil {
-						return
-					}
-				}
-			})
+	return relayReads(t, upstream, func([]byte) bool {
+		if nowAndThen.Load() && answers.Add(1)%100 == 0 {
+			<-time.After(60 * time.Millisecond)
 		}
+		return true
 	})
-	return ln.Addr().String()
 }
 
 // Answers that take longer than the timeout now and then took Redis for lost, seven times in twelve seconds, and each time clients moved.

@@ -573,45 +573,20 @@ func TestOwnWritesAreRemembered(t *testing.T) {
 // withoutMessages forwards connections to a server and takes its messages out.
 func withoutMessages(t *testing.T, upstream string) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	wg.Go(func() {
+	return relay(t, upstream, func(down io.Writer, up io.Reader) {
+		r := bufio.NewReader(up)
 		for {
-			down, err := ln.Accept()
+			message, err := respMessage(r, nil)
 			if err != nil {
 				return
 			}
-			up, err := net.Dial("tcp", upstream)
-			if err != nil {
-				down.Close()
-				continue
-			}
-			wg.Go(func() {
-				io.Copy(up, down)
-				up.Close()
-			})
-			wg.Go(func() {
-				defer down.Close()
-				r := bufio.NewReader(up)
-				for {
-					message, err := respMessage(r, nil)
-					if err != nil {
-						return
-					}
-					if message[0] != '>' {
-						if _, err := down.Write(message); err != nil {
-							return
-						}
-					}
+			if message[0] != '>' {
+				if _, err := down.Write(message); err != nil {
+					return
 				}
-			})
+			}
 		}
 	})
-	return ln.Addr().String()
 }
 
 // respMessage appends a message of the server to b.
