@@ -387,13 +387,20 @@ func takeSamples(ctx context.Context, every time.Duration) (list soakSamples) {
 			return list
 		case <-tick.C:
 		}
-		debug.FreeOSMemory() // or memory shows when the collector ran, and not what is held
-		list = append(list, sample{residentBytes(), float64(runtime.NumGoroutine()), float64(openDescriptors())})
+		list = append(list, sample{memoryHeld(), float64(runtime.NumGoroutine()), float64(openDescriptors())})
 	}
 }
 
-// residentBytes is the resident set of the process.
-func residentBytes() float64 {
+// memoryHeld is what a long run keeps resident. In a short one the resident set
+// shows what the tests before it have left, and the race detector's shadow: there
+// it is the heap and the stacks in use.
+func memoryHeld() float64 {
+	debug.FreeOSMemory() // or it shows when the collector ran, and not what is held
+	if *soakFor == 0 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc + m.StackInuse)
+	}
 	data, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0
