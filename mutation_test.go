@@ -260,7 +260,7 @@ func (m *mutationRig) overHTTP2(t testing.TB, h *rawHTTP2, u mutant) *rawHTTP2 {
 	}
 	a := h.answer(stream)
 	if a.status == "499" || a.status != "" && len(a.status) != 3 {
-		m.fault("%q over HTTP/2: status %s", u, a.status)
+		m.fault("%+v over HTTP/2: status %s", u, a.status)
 	}
 	if a.status == "" { // net/http has ended the stream or the connection
 		h.Close()
