@@ -27,7 +27,7 @@ func malformed(format string, args ...any) error {
 
 // admit comes before all stages that read a request: it refuses what two programs could read
 // in two ways, and gives a target without a path its path.
-func admit(tx *Transaction) {
+func admit(tx *transaction) {
 	r := tx.r
 	if tx.conn != nil && tx.vs.open.crowded.Load() {
 		tx.rw.closeAfter() // others wait for the place
@@ -191,7 +191,7 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // refuse answers in place of a server that must not get the request.
-func (tx *Transaction) refuse(status int, err error) {
+func (tx *transaction) refuse(status int, err error) {
 	if err != nil {
 		tx.record.Error = err
 	}
@@ -202,7 +202,7 @@ func (tx *Transaction) refuse(status int, err error) {
 // A request that is to be sent has been admitted, so what is wrong with its
 // method, host, target or fields is the doing of a policy or a script; what is
 // wrong with its path, once decoded, is the client's.
-func (tx *Transaction) refusal(out *http.Request) (status int, err error) {
+func (tx *transaction) refusal(out *http.Request) (status int, err error) {
 	if out.Method == http.MethodConnect {
 		return http.StatusNotImplemented, nil // a tunnel to wherever the client likes
 	}

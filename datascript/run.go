@@ -121,10 +121,9 @@ const (
 )
 
 type selection struct {
-	pool       string
-	addr       netip.AddrPort
-	table      string // of the entry
-	key, entry string
+	pool  string
+	addr  netip.AddrPort
+	entry Entry // that led to the server; without a key there is none
 }
 
 // clockInterval is how many instructions pass between looks at the clock and
@@ -502,9 +501,10 @@ func (r *run) keep() bool {
 func (r *run) commit() {
 	if r.selection.pool != "" {
 		s := &r.selection
-		r.tx.SelectPool(s.pool, s.addr, s.key, s.entry)
-		if corrector, ok := r.tx.(EntryCorrector); ok && s.table != "" {
-			corrector.SelectedFrom(s.table)
+		if selector, ok := r.tx.(EntrySelector); ok && s.entry.Key != "" {
+			selector.SelectEntry(s.pool, s.addr, s.entry)
+		} else {
+			r.tx.SelectPool(s.pool, s.addr)
 		}
 		r.tx.Vars().selected = s.pool
 	}
