@@ -105,9 +105,9 @@ func TestHTTPSecurityFails(t *testing.T) {
 	groups := newGroups(t, "Office", "127.0.0.0/8")
 	_, site := serve(t, http1, limpet.Config{
 		IPGroups: groups, OnComplete: recs.add, Pools: []*lbpool.Pool{poolOf(t, startServers(t, 1)...)},
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name: "office", Action: policy.Allow{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Office"}}},
-		}},
+		}}},
 		Scripts: []limpet.Script{onRequest(t, "group", `avi.vs.log(avi.ipgroup.contains("Office", avi.vs.client_ip()))`)},
 	})
 	if status, _ := get(t, site.client(t), site.URL); status != 200 {
@@ -202,7 +202,7 @@ func TestListenerServesFiles(t *testing.T) {
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	vs := newVirtualService(t, limpet.Config{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}})
+	vs := newVirtualService(t, limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}}})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, name)
 	})))

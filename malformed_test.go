@@ -39,10 +39,10 @@ func newFence(t *testing.T, p protocol) *fence {
 	})
 	_, g.site = serve(t, p, limpet.Config{
 		Pools: []*lbpool.Pool{g.pool}, OnComplete: g.recs.add,
-		HTTPSecurity: []policy.SecurityRule{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
 			{Name: "admin host", Match: policy.Match{Host: &policy.HostMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
-		},
+		}},
 		Scripts: []limpet.Script{onRequest(t, "sees", `avi.vs.log(avi.http.method() .. " " .. avi.http.get_path(false) .. " " .. avi.http.get_header("host"))`)},
 	})
 	return g

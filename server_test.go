@@ -21,7 +21,7 @@ import (
 func serveBubble(t *testing.T, h http.HandlerFunc) (dial func() net.Conn, stop func()) {
 	t.Helper()
 	// Of connections that are no files there may be any number.
-	vs, err := limpet.New(limpet.Config{Connections: limpet.ConnectionLimits{Max: -1}})
+	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{Max: -1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
