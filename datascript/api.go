@@ -275,7 +275,7 @@ func (c call) read(size int) {
 		c.spend(size >> 8)
 	}
 	if size > longName {
-		c.weights = allWeights
+		c.demand(longMode)
 		c.watch(size)
 	}
 }
@@ -373,7 +373,7 @@ func (c call) retString(s string) int {
 	if len(s) > maxWord {
 		c.hold(stringBytes + len(s))
 		if len(s) > longName {
-			c.weights = allWeights
+			c.demand(longMode)
 			c.watch(len(s))
 		}
 	}

@@ -96,7 +96,7 @@ func (c call) concatMixed(n int) int {
 		right = c.callValue(event, left, right)
 	}
 	if s, ok := right.(lua.LString); ok && len(s) > longName {
-		c.weights = allWeights
+		c.demand(longMode)
 	}
 	return c.ret(right)
 }
@@ -254,9 +254,14 @@ func baseGetMetatable(c call) int {
 		if shown := ownField(t, "__metatable"); shown != lua.LNil {
 			return c.ret(shown)
 		}
+		c.demand(metaMode)
 		return c.ret(metatableOf(t))
 	}
-	return c.ret(c.L.GetMetatable(v))
+	mt := c.L.GetMetatable(v)
+	if mt.Type() == lua.LTTable {
+		c.demand(metaMode) // the script can change it
+	}
+	return c.ret(mt)
 }
 
 func baseSetMetatable(c call) int {
@@ -267,6 +272,7 @@ func baseSetMetatable(c call) int {
 	if old, ok := metatableOf(t).(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
 		c.fail("cannot change a protected metatable")
 	}
+	c.demand(metaMode)
 	c.state.setMetatable(t, mt)
 	return c.ret(t)
 }
@@ -390,6 +396,7 @@ func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	r.catcher = own
 	err := L.PCall(nargs, nret, r.state.onCaught)
 	r.catcher = outer
+	r.settle()
 	keepHandler(L)
 	if err == nil {
 		return nil
@@ -412,6 +419,7 @@ func noteCaught(L *lua.LState) int {
 	r := L.Context().(*run)
 	c := r.catcher
 	c.noted = true
+	r.settle()
 	r.tick -= catchWork + depthWork*(*r.frame).Idx
 	keepHandler(L)
 	v := r.explain(L)
