@@ -64,6 +64,7 @@ var copyableLibraries = map[string]bool{"string": true, "table": true, "math": t
 func init() {
 	symbols = map[string]*symbol{}
 	declare("", baseEntries)
+	declare("", operatorEntries)
 	declare("string", stringEntries)
 	declare("table", tableEntries)
 	declare("math", mathEntries)
@@ -416,13 +417,19 @@ func (c call) number(v lua.LValue) (float64, bool) {
 	return number(v)
 }
 
+// cText is a string as functions of C read it: up to its first zero byte.
+func cText(s string) string {
+	s, _, _ = strings.Cut(s, "\x00")
+	return s
+}
+
 // number returns the number that Lua makes of a number or a string.
 func number(v lua.LValue) (float64, bool) {
 	switch v := v.(type) {
 	case lua.LNumber:
 		return float64(v), true
 	case lua.LString:
-		return luastr.ParseNumber(string(v))
+		return luastr.ParseNumber(cText(string(v)))
 	}
 	return 0, false
 }

@@ -285,7 +285,11 @@ func (r *run) weighStore(object, key lua.LValue) {
 			r.weighSet(t, key)
 			return
 		}
-		switch next := mt.RawGetString("__newindex").(type) {
+		next := mt.RawGetString("__newindex")
+		if next != lua.LNil {
+			r.checkStore(key)
+		}
+		switch next := next.(type) {
 		case *lua.LNilType:
 			r.weighSet(t, key)
 			return
@@ -295,6 +299,24 @@ func (r *run) weighStore(object, key lua.LValue) {
 		default:
 			return // a function, which is called
 		}
+	}
+}
+
+// checkStore refuses keys that no table can have before a metamethod sees them,
+// as Lua does.
+func (r *run) checkStore(key lua.LValue) {
+	what := ""
+	if key == lua.LNil {
+		what = "nil"
+	} else if f, ok := key.(lua.LNumber); ok && f != f {
+		what = "NaN"
+	}
+	if what != "" {
+		L, level := r.state.L, 0
+		if (*r.frame).Fn.IsG {
+			level = 1
+		}
+		r.raise(L, lua.LString(where(L, level)+"table index is "+what))
 	}
 }
 
