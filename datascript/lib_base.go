@@ -352,6 +352,10 @@ const (
 	depthWork = 30 // for each call that the error ends, about
 )
 
+// overflowWork is what an error costs that finds the stack full: the VM then
+// writes down each call, and counts from the top to find it.
+func overflowWork(depth int) int { return depthWork*depth + depth*depth/20 }
+
 // try calls the function below the arguments on the stack. It returns the
 // value of the error, as the handler left it, if there was one.
 func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
@@ -374,7 +378,7 @@ func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	}
 	if !own.noted { // the stack was full
 		r.raised = false
-		r.tick -= catchWork
+		r.tick -= catchWork + overflowWork(r.engine.limits.CallDepth)
 		v = lua.LString(r.reword(L, -1, errorText(v)))
 	}
 	return v
