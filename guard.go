@@ -82,7 +82,7 @@ func judgeReceived(r *http.Request) error {
 	}
 	for _, host := range r.Header["Host"] {
 		if !strings.EqualFold(host, r.Host) {
-			return malformed("host %s and authority %s", quoted(host), quoted(r.Host))
+			return malformed("host %s and authority %s", quoted(withoutUser(host)), quoted(withoutUser(r.Host)))
 		}
 	}
 	if r.ProtoMajor >= 2 {
@@ -102,7 +102,7 @@ func judgeReceived(r *http.Request) error {
 		return malformed("target %s has a blank, a control character or #", quoted(targetOf(r)))
 	}
 	if r.ProtoMajor >= 2 && r.Method != http.MethodConnect && target[0] != '/' && target != "*" {
-		return malformed("target %s is no path", quoted(target))
+		return malformed("target %s is no path", quoted(targetOf(r)))
 	}
 	return nil
 }
@@ -121,9 +121,9 @@ func judgeHead(r *http.Request) error {
 	case u.Scheme != "" && (u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
 		return malformed("target %s is no path and no http URL", quoted(targetOf(r)))
 	case r.Host != "" && !httpfield.IsAuthority(r.Host):
-		return malformed("host %s", quoted(r.Host))
+		return malformed("host %s", quoted(withoutUser(r.Host)))
 	case u.Host != "" && !httpfield.IsAuthority(u.Host):
-		return malformed("host %s", quoted(u.Host))
+		return malformed("host %s", quoted(withoutUser(u.Host)))
 	case !httpfield.IsTarget(u.RawQuery):
 		return malformed("query with a blank, a control character or #")
 	case r.Method == http.MethodConnect && r.ProtoMajor < 2:
@@ -153,8 +153,8 @@ func quoted(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// targetOf is the target of a request that is refused, without a query, which
-// may hold a secret.
+// targetOf is the target of a request that is refused, without a query and a
+// user, which may hold a secret.
 func targetOf(r *http.Request) string {
 	target := r.RequestURI
 	if target == "" && r.URL != nil {
@@ -163,7 +163,19 @@ func targetOf(r *http.Request) string {
 	if i := strings.IndexAny(target, "?#"); i >= 0 {
 		target = target[:i]
 	}
-	return target
+	if strings.HasPrefix(target, "/") {
+		return target
+	}
+	return withoutUser(target)
+}
+
+// withoutUser is an authority, or a target that begins with one, without what
+// stands before "@": often a name and a password.
+func withoutUser(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "REDACTED" + s[i:]
+	}
+	return s
 }
 
 // loggedPath is the path of a request in records.
@@ -195,6 +207,9 @@ func (tx *transaction) refuse(status int, err error) {
 	if err != nil {
 		tx.record.Error = err
 	}
+	if status == http.StatusBadRequest {
+		tx.rw.closeAfter()
+	}
 	tx.replyText(status)
 }
 
@@ -206,13 +221,18 @@ func (tx *transaction) refusal(out *http.Request) (status int, err error) {
 	if out.Method == http.MethodConnect {
 		return http.StatusNotImplemented, nil // a tunnel to wherever the client likes
 	}
+	var faults error
 	if tx.out != tx.r || tx.r.Context().Value(http.ServerContextKey) == nil {
-		if err := errors.Join(judgeHead(out), judgeFields(out.Header), judgeFields(out.Trailer)); err != nil {
-			return http.StatusInternalServerError, fmt.Errorf("not sent, after the edits of policies and scripts: %w", err)
+		faults = errors.Join(judgeHead(out), judgeFields(out.Header), judgeFields(out.Trailer))
+	}
+	if faults == nil && strings.ContainsFunc(out.URL.Path, isControl) { // some servers end it there
+		faults = malformed("path with a control character")
+		if strings.ContainsFunc(tx.r.URL.Path, isControl) {
+			return http.StatusBadRequest, faults
 		}
 	}
-	if strings.ContainsFunc(out.URL.Path, isControl) {
-		return http.StatusBadRequest, malformed("path with a control character") // some servers end it there
+	if faults != nil {
+		return http.StatusInternalServerError, fmt.Errorf("not sent, after the edits of policies and scripts: %w", faults)
 	}
 	return 0, nil
 }
