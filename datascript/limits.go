@@ -20,7 +20,7 @@ type Limits struct {
 	// library calls counted by the work they do: 1,000,000.
 	Instructions int
 	// Time is how long a script may run in all: 300 ms. It is there for what
-	// instructions do not show; on a processor of today they last for a tenth
+	// instructions do not show; on a processor of today they last for a sixth
 	// of that at most. Time in which the script waits for the host or lets
 	// others run is not counted, and of a time in which it was not seen to run
 	// no more than 10 ms.
