@@ -26,7 +26,7 @@ func malformed(format string, args ...any) error {
 }
 
 // admit comes before all stages that read a request: it refuses what two programs could read
-// in two ways, and gives a target without a path its path.
+// in two ways, gives a target without a path its path, and a request without a host its host.
 func admit(tx *transaction) {
 	r := tx.r
 	if tx.conn != nil && tx.vs.open.crowded.Load() {
@@ -42,8 +42,22 @@ func admit(tx *transaction) {
 		tx.replyText(http.StatusBadRequest)
 		return
 	}
-	if r.URL.Path == "" && r.Method != http.MethodConnect || len(r.Header["Host"]) > 0 {
+	tx.fillIn()
+	if !r.ProtoAtLeast(1, 1) && r.ContentLength == 0 && len(r.Header["Content-Length"]) == 0 && mayHaveBody(r.Method) {
+		// net/http does not tell whether it was sent a Transfer-Encoding, which
+		// HTTP/1.0 does not know: the rest may be a body, and not a request.
+		tx.rw.closeAfter()
+	}
+}
+
+// fillIn gives a request the path or the host that it lacks.
+func (tx *transaction) fillIn() {
+	r := tx.r
+	if r.Host == "" || r.URL.Path == "" && r.Method != http.MethodConnect || len(r.Header["Host"]) > 0 {
 		settled := *r
+		if r.Host == "" {
+			settled.Host = tx.defaultHost()
+		}
 		if r.URL.Path == "" && r.Method != http.MethodConnect {
 			target := *r.URL
 			target.Path, target.RawPath = "/", ""
@@ -58,11 +72,30 @@ func admit(tx *transaction) {
 		}
 		tx.r, tx.out = &settled, &settled
 	}
-	if !r.ProtoAtLeast(1, 1) && r.ContentLength == 0 && len(r.Header["Content-Length"]) == 0 && mayHaveBody(r.Method) {
-		// net/http does not tell whether it was sent a Transfer-Encoding, which
-		// HTTP/1.0 does not know: the rest may be a body, and not a request.
-		tx.rw.closeAfter()
+}
+
+// defaultHost is the host of a request that names none, as HTTP/1.0 allows: the
+// address that the client has connected to (RFC 9112, section 3.3). The server
+// must get some host, and it must be the one that everybody else has seen.
+func (tx *transaction) defaultHost() string {
+	switch {
+	case tx.r.URL.Host != "":
+		return tx.r.URL.Host
+	case !tx.local.IsValid():
+		return "localhost"
 	}
+	addr := tx.local.Addr().WithZone("").String()
+	if tx.local.Addr().Is6() {
+		addr = "[" + addr + "]"
+	}
+	port := uint16(80)
+	if tx.Encrypted() {
+		port = 443
+	}
+	if tx.local.Port() == port {
+		return addr
+	}
+	return addr + ":" + strconv.Itoa(int(tx.local.Port()))
 }
 
 // mayHaveBody reports whether a body is usual with a method.
@@ -224,6 +257,9 @@ func (tx *transaction) refusal(out *http.Request) (status int, err error) {
 	var faults error
 	if tx.out != tx.r || tx.r.Context().Value(http.ServerContextKey) == nil {
 		faults = errors.Join(judgeHead(out), judgeFields(out.Header), judgeFields(out.Trailer))
+		if out.Host == "" {
+			faults = errors.Join(faults, errors.New("no host"))
+		}
 	}
 	if faults == nil && strings.ContainsFunc(out.URL.Path, isControl) { // some servers end it there
 		faults = malformed("path with a control character")
