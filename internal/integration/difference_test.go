@@ -791,7 +791,7 @@ func compare(m *mutant, i int, rec limpet.Record, s seen) (faults []string) {
 			return faults
 		}
 		method, target = words[0], words[1]
-		for field := range strings.Lines(rest) {
+		for field := range strings.Lines(folded.ReplaceAllStringFunc(rest, func(s string) string { return " " + s[len(s)-1:] })) {
 			if name, value, ok := strings.Cut(field, ":"); ok && strings.EqualFold(name, "Host") {
 				hosts = append(hosts, strings.Trim(value, " \t\r\n"))
 			}
