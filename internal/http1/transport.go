@@ -45,7 +45,9 @@ type Transport struct {
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
 //     connection after that; and sends it at once if some of it is here already, as far as the body tells by a method
 //     Buffered() (n int, known bool) or Len() int;
-//   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives;
+//   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives, and takes
+//     a reset for the end of a response that nothing else ends, if the request has a body which the server may not have read;
+//   - closes the connection after a request with the field Upgrade if the server does not switch protocols;
 //   - leaves the field Connection in the header of a response that lists "close" and more, so that a proxy can tell which
 //     fields, trailers included, are not to be passed on (RFC 9110, section 7.6.1); "close" alone is only told by the
 //     response's Close. It removes none of the named fields itself;
@@ -116,7 +118,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(body)
 			return nil, err
 		}
-		x := newExchange(c, req, body, head.length, trace)
+		x := newExchange(c, req, body, head, trace)
 		resp, err := x.run(head.bytes)
 		if err == nil {
 			return resp, nil
