@@ -128,7 +128,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			if untouched {
 				closeBody(body)
 			}
-			return nil, cause(err)
+			return nil, cause(c, err)
 		}
 		if !untouched {
 			if body, err = req.GetBody(); err != nil {
@@ -204,19 +204,32 @@ func closeBody(body io.ReadCloser) {
 	}
 }
 
+// ErrStale is matched by the error of a connection that was idle before and broke without a byte of a response. Servers close
+// idle connections when they like, so that is no failure of the server.
+var ErrStale = errors.New("idle connection was closed")
+
+// A staleError is an error that matches ErrStale.
+type staleError struct{ error }
+
+func (e staleError) Unwrap() error        { return e.error }
+func (e staleError) Is(target error) bool { return target == ErrStale }
+
 // A brokenError ended an exchange before the first byte of a response.
 type brokenError struct {
 	error
 	unsent bool // nothing of the request was written
 }
 
-// cause is what went wrong, for the caller.
-func cause(err error) error {
+// cause is what went wrong on c, for the caller.
+func cause(c *conn, err error) error {
 	var broken brokenError
-	if errors.As(err, &broken) {
-		return broken.error
+	switch {
+	case !errors.As(err, &broken):
+		return err
+	case c.reused:
+		return staleError{broken.error}
 	}
-	return err
+	return broken.error
 }
 
 // retries reports whether a request should be sent again after it failed on c. Only a connection that was used before
