@@ -15,6 +15,7 @@ var languageSamples = []string{
 	"local o = setmetatable({}, {__concat = function() error('x', 2) end, __mod = error}) print(pcall(function() return o .. 1 end)) print(pcall(function() return o % 1 end))",
 	"return (function() error('x') end)()", "return (function() error('x', 2) end)()", "return (function() local x = nil .. 'x' end)()",
 	"local t = nil return (function() return t.x end)()",
+	"local o = setmetatable({}, {__add = function() return '3' end, __unm = function() return '1' end}) for i = -o, o + 1 do print(i) end",
 	// A metamethod that is a function of the library was not called by a name.
 	"print(pcall(function() return setmetatable({}, {__index = string.rep}):x() end))",
 	"print(pcall(function() setmetatable({}, {__newindex = print})[nil] = 1 end)) print(pcall(function() setmetatable({}, {__newindex = {}})[0/0] = 1 end))",
