@@ -25,9 +25,9 @@ import (
 //     result, the others are Lua's.
 //   - Operations that can fail get the names of their operands; see sites.go.
 //   - What the VM gets wrong is put in a way that it gets right: assignments
-//     of several values, "local f = function", generic loops with fewer than
-//     three values, bounds of loops that are strings, and loops whose bodies
-//     begin with a jump.
+//     of several values and of what "and" or "or" chooses, "local f =
+//     function", generic loops with fewer than three values, bounds of loops
+//     that are strings, and loops whose bodies begin with a jump.
 //   - Numerals are read as Lua 5.1 reads them; to the VM, 010 is eight.
 //
 // The event's code
@@ -224,7 +224,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 	}
 	switch s := s.(type) {
 	case *ast.AssignStmt:
-		overlap := w.rewriting && w.mayOverlap(s)
+		later := w.rewriting && (w.mayOverlap(s) || w.mayChoose(s))
 		names := make([]string, len(s.Lhs))
 		for i, lhs := range s.Lhs {
 			if id, ok := lhs.(*ast.IdentExpr); ok {
@@ -236,7 +236,7 @@ func (w *walker) stmt(s ast.Stmt) ast.Stmt {
 		for i, lhs := range s.Lhs {
 			s.Lhs[i] = w.target(lhs)
 		}
-		if overlap {
+		if later {
 			return assignLater(s)
 		}
 	case *ast.LocalAssignStmt:
@@ -321,6 +321,19 @@ func (w *walker) mayOverlap(s *ast.AssignStmt) bool {
 		id, ok := e.(*ast.IdentExpr)
 		return ok && w.operand(id).kind == "local"
 	}) && slices.ContainsFunc(s.Rhs, func(e ast.Expr) bool { return !isConstant(e) })
+}
+
+// mayChoose reports whether an assignment stores into a local variable of the
+// function what "and" or "or" chooses. The VM leaves the variable as it was if
+// the first operand is chosen.
+func (w *walker) mayChoose(s *ast.AssignStmt) bool {
+	for i, lhs := range s.Lhs[:min(len(s.Lhs), len(s.Rhs))] {
+		id, isVariable := lhs.(*ast.IdentExpr)
+		if _, ok := s.Rhs[i].(*ast.LogicalOpExpr); ok && isVariable && w.operand(id).kind == "local" {
+			return true
+		}
+	}
+	return false
 }
 
 func isConstant(e ast.Expr) bool {
