@@ -38,6 +38,7 @@ var languageSamples = []string{
 	"local a, b, c a, b, c = 1, (function() return 2, 3 end)() print(a,b,c)",
 	"local function f(...) local a, b = 9, 9 a, b = 1, ... print(a,b) end f() f(5) f(5,6)",
 	"local a, t = 1, nil a, t.x = 2, 3",
+	"print(pcall(assert, nil, 'a\\0b'))",
 	// Assignments of what "and" or "or" chooses, in which the VM did not store.
 	"local t, c = {}, 1 local b = 'old' b = t.m and c print(b)",
 	"local t = {n = false} local b = 'old' b = t.n and 5 print(b) b = 'old' b = t.m and t.x print(b) b = t.m or t.n print(b) b = 'old' b = (t.m and 1) print(b)",

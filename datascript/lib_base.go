@@ -194,7 +194,7 @@ func baseTostring(c call) int {
 
 func baseAssert(c call) int {
 	if !lua.LVAsBool(c.any(1)) {
-		c.fail("%s", c.optStr(2, "assertion failed!"))
+		c.fail("%s", cText(c.optStr(2, "assertion failed!")))
 	}
 	return c.count()
 }
