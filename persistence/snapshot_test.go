@@ -540,9 +540,6 @@ func TestSnapshotOfAMillion(t *testing.T) {
 	}
 	took := time.Since(began)
 	t.Logf("%d entries in %d bytes: written in %v, restored in %v", n, len(snapshot), saved, took)
-	if took > 15*time.Second {
-		t.Errorf("restored in %v", took)
-	}
 	checkInvariants(t, restored.main)
 	if got := restored.Stats().Entries; got != n {
 		t.Errorf("%d entries restored", got)
