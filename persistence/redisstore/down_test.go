@@ -74,9 +74,6 @@ func TestDown(t *testing.T) {
 			if value != "10.0.0.1:80" || left < time.Hour-time.Minute || !ok || err != nil {
 				t.Errorf("what was seen before: %q, %v, %t, %v", value, left, ok, err)
 			}
-			if first > 2*timeout {
-				t.Errorf("the first call took %v with a timeout of %v", first, timeout)
-			}
 			start = time.Now()
 			const n = 1000
 			for i := range n {
@@ -84,10 +81,10 @@ func TestDown(t *testing.T) {
 					t.Fatal(ok, err)
 				}
 			}
-			if each := time.Since(start) / n; each > time.Millisecond {
+			each := time.Since(start) / n
+			t.Logf("the first call took %v with a timeout of %v, later ones %v", first, timeout, each)
+			if each > timeout/2 { // as most that wait would take
 				t.Errorf("later calls took %v each", each)
-			} else {
-				t.Logf("the first call took %v, later ones %v", first, each)
 			}
 			s.Remove(ctx, "", "during0")
 			if _, _, ok, _ := s.Lookup(ctx, "", "during0", 0); ok {
@@ -109,9 +106,6 @@ func TestDown(t *testing.T) {
 			tt.give(server)
 			took := until(t, patient, "recovery", func() bool { return s.Stats().Up })
 			t.Logf("recovered %v after the server", took)
-			if took > 5*time.Second {
-				t.Errorf("recovery took %v", took)
-			}
 			if value, _, ok, err := s.Lookup(ctx, "", "during1", 0); value != "10.0.0.2:80" || !ok || err != nil {
 				t.Errorf("what was stored meanwhile: %q, %t, %v", value, ok, err)
 			}
@@ -292,7 +286,7 @@ func TestClose(t *testing.T) {
 				t.Error(err)
 			}
 			wg.Wait()
-			if took := time.Since(start); took > 3*time.Second {
+			if took := time.Since(start); took >= patient { // what calls may take
 				t.Errorf("closing took %v", took)
 			} else {
 				t.Logf("closing took %v", took)

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 }
 
 // patient is a time in which a busy machine answers.
-const patient = 20 * time.Second
+const patient = time.Minute
 
 // open returns a store that is connected to the server.
 func open(t testing.TB, server *redistest.Server, c Config) *Store {
