@@ -95,6 +95,9 @@ func TestSwapScripts(t *testing.T) {
 	if raceEnabled {
 		requests = 40
 	}
+	if testing.Short() {
+		requests = 40
+	}
 	configs := make([]limpet.Config, versions)
 	for v := range configs {
 		source := fmt.Sprintf("-- HTTP_REQ\nversion = '%[1]d' for i = 1, %[1]d * 10 do t = {i} end avi.http.add_header('X-V', version)\n-- HTTP_RESP\navi.http.add_header('X-V', version .. '%[1]d')", v)
@@ -217,6 +220,9 @@ func TestBodyTooLarge(t *testing.T) {
 func TestStreamMemory(t *testing.T) {
 	size := int64(1 << 30)
 	if raceEnabled {
+		size = 64 << 20
+	}
+	if testing.Short() {
 		size = 64 << 20
 	}
 	block := make([]byte, 64<<10)

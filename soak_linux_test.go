@@ -58,6 +58,8 @@ func TestSoak(t *testing.T) {
 	case length > 0:
 	case raceEnabled:
 		length = 5 * time.Second
+	case testing.Short():
+		length = 2 * time.Second
 	default:
 		length = 10 * time.Second
 	}

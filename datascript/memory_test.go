@@ -42,6 +42,9 @@ func TestMemoryReturns(t *testing.T) {
 	if raceDetector {
 		rounds = 1
 	}
+	if testing.Short() {
+		rounds = 1
+	}
 	for range rounds {
 		all()
 	}
@@ -56,6 +59,9 @@ func TestMemoryReturns(t *testing.T) {
 func TestManyScripts(t *testing.T) {
 	scripts := 10_000
 	if raceDetector {
+		scripts = 500
+	}
+	if testing.Short() {
 		scripts = 500
 	}
 	e := newEngine(t, Env{})

@@ -15,6 +15,9 @@ func TestRegistryOverflow(t *testing.T) {
 	if raceDetector {
 		runs = 600
 	}
+	if testing.Short() {
+		runs = 600
+	}
 	e := newEngine(t, Env{Limits: Limits{Time: time.Minute, Instructions: -1}})
 	// Each form nests as deep as X-Depth says, and passes X-N arguments.
 	forms := []string{

@@ -397,6 +397,9 @@ func TestSnapshotWhileWriting(t *testing.T) {
 	if raceEnabled {
 		n = 10_000
 	}
+	if testing.Short() {
+		n = 10_000
+	}
 	for i := range n {
 		store.Insert(ctx, "", "stays"+strconv.Itoa(i), "v", time.Hour)
 	}
@@ -472,6 +475,9 @@ func TestRestoreAfterStart(t *testing.T) {
 func TestRestoreWhileUsed(t *testing.T) {
 	n, rounds := 40_000, 5
 	if raceEnabled {
+		n, rounds = 10_000, 2
+	}
+	if testing.Short() {
 		n, rounds = 10_000, 2
 	}
 	o, ctx := Options{MaxEntries: 2 * n}, t.Context()

@@ -305,6 +305,8 @@ func size(n, small int) int {
 		return n
 	case raceEnabled:
 		return max(2, small/5)
+	case testing.Short():
+		return max(2, small/5)
 	}
 	return small
 }

@@ -320,6 +320,9 @@ func TestLinear(t *testing.T) {
 	if raceEnabled {
 		size = 16 << 10
 	}
+	if testing.Short() {
+		size = 16 << 10
+	}
 	for _, tt := range benign {
 		t.Run(tt.name, func(t *testing.T) {
 			var m Matcher

@@ -60,6 +60,9 @@ func TestRegistersAndConstantsSwept(t *testing.T) {
 	if raceEnabled {
 		constantCounts = []int{0, 255}
 	}
+	if testing.Short() {
+		constantCounts = []int{0, 255}
+	}
 	var sources []string
 	for _, form := range registerForms {
 		outcomes := map[bool]int{}

@@ -46,6 +46,8 @@ func modelSeeds() int {
 		return 200
 	case raceEnabled:
 		return 4
+	case testing.Short():
+		return 4
 	}
 	return 10
 }
@@ -55,6 +57,8 @@ func histories() int {
 	case *long:
 		return 1000
 	case raceEnabled:
+		return 50
+	case testing.Short():
 		return 50
 	}
 	return 250

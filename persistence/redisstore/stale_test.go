@@ -86,6 +86,8 @@ func moves() int {
 		return 1_000_000
 	case raceEnabled:
 		return 4_000
+	case testing.Short():
+		return 2_000
 	}
 	return 10_000
 }
