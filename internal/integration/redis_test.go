@@ -202,7 +202,7 @@ func TestRedisLateAnswers(t *testing.T) {
 	defer store.Close()
 	p.poison("latency", "downstream", `"latency": 2, "jitter": 2`)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var answered, late atomic.Int64
 	var wg sync.WaitGroup
@@ -241,10 +241,10 @@ func TestRedisLateAnswers(t *testing.T) {
 			_ = p.Toxics.RemoveToxic(context.Background(), "latency upstream")
 		}
 	})
+	<-time.After(8 * time.Second)
+	until(t, patience, "enough to say anything", func() bool { return answered.Load() >= 1000 && store.Stats().Opened > 0 })
+	cancel()
 	wg.Wait()
 	stats := store.Stats()
 	t.Logf("%d answers, %d calls without one, %d failures, connection dropped %d times", answered.Load(), late.Load(), stats.Failures, stats.Opened)
-	if answered.Load() < 1000 || stats.Opened == 0 {
-		t.Errorf("too little to say anything: %d answers, %d times dropped", answered.Load(), stats.Opened)
-	}
 }

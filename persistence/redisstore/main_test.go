@@ -44,24 +44,20 @@ func modelSeeds() int {
 	switch {
 	case *long:
 		return 200
-	case raceEnabled:
-		return 4
 	case testing.Short():
-		return 4
+		return 2
 	}
-	return 10
+	return 6
 }
 
 func histories() int {
 	switch {
 	case *long:
 		return 1000
-	case raceEnabled:
-		return 50
 	case testing.Short():
 		return 50
 	}
-	return 250
+	return 100
 }
 
 var long = flag.Bool("long", false, "run the model and the concurrent histories at full length")
