@@ -58,7 +58,7 @@ func TestDown(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
 			server := redistest.Start(t)
-			const timeout = 300 * time.Millisecond
+			const timeout = time.Second
 			s := open(t, server, Config{Timeout: timeout, TablesWhenDown: map[string]WhenDown{"auth": FailClosed}})
 			for _, table := range []string{"", "auth"} {
 				if ok, err := s.Insert(ctx, table, "before", "10.0.0.1:80", time.Hour); !ok || err != nil {
@@ -124,7 +124,7 @@ func TestSharedStoreWins(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	server := redistest.Start(t)
-	s := open(t, server, Config{Timeout: 200 * time.Millisecond, NearEntries: -1})
+	s := open(t, server, Config{Timeout: time.Second, NearEntries: -1})
 	s.Put(ctx, "", "k", "shared", time.Hour)
 	server.Pause()
 	s.Put(ctx, "", "k", "local", 2*time.Hour)
