@@ -263,7 +263,7 @@ func TestShutdownOfAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	redis, err := redisstore.New(redisstore.Config{Addresses: []string{redistest.Start(t).Addr}, Prefix: "shutdown"})
+	redis, err := redisstore.New(redisstore.Config{Addresses: []string{redistest.Start(t).Addr}, Prefix: "shutdown", Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

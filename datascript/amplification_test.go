@@ -348,7 +348,7 @@ func TestAmplification(t *testing.T) {
 	}
 	slices.Sort(names)
 	for i, name := range names {
-		if testing.Short() && i%16 > 0 {
+		if testing.Short() && i%64 > 0 {
 			continue
 		}
 		lists := amplifiers(fitting[name])

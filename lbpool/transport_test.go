@@ -650,7 +650,7 @@ func TestTransportErrors(t *testing.T) {
 				time.AfterFunc(test.cancel, cancel)
 			}
 			if test.body == stalled {
-				time.AfterFunc(test.deadline+20*time.Millisecond, func() { close(stalled.closed) })
+				context.AfterFunc(ctx, func() { time.AfterFunc(200*time.Millisecond, func() { close(stalled.closed) }) })
 			}
 			resp, err := tr.RoundTrip(request(ctx, "POST", test.body, &Route{Pool: p}))
 			if err == nil {

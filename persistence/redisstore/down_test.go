@@ -75,7 +75,7 @@ func TestDown(t *testing.T) {
 				t.Errorf("what was seen before: %q, %v, %t, %v", value, left, ok, err)
 			}
 			start = time.Now()
-			const n = 1000
+			const n = 100 // which a busy machine can return in the time there is for it
 			for i := range n {
 				if ok, err := s.Insert(ctx, "", "during"+strconv.Itoa(i), "10.0.0.2:80", time.Hour); !ok || err != nil {
 					t.Fatal(ok, err)
