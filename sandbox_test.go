@@ -18,6 +18,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -92,7 +93,7 @@ func TestServicePanics(t *testing.T) {
 func TestSwapScripts(t *testing.T) {
 	const goroutines, versions = 64, 8
 	requests := 400
-	if raceEnabled {
+	if testrace.Enabled {
 		requests = 40
 	}
 	configs := make([]limpet.Config, versions)
@@ -202,7 +203,7 @@ func TestBodyTooLarge(t *testing.T) {
 			if w.Code != tt.status || (asked.Load() > 0) != (tt.status == 200) {
 				t.Errorf("status %d, %d requests to the server", w.Code, asked.Load())
 			}
-			if grown := after.TotalAlloc - before.TotalAlloc; tt.status != 200 && grown > 2*limit+limit/2 && !raceEnabled {
+			if grown := after.TotalAlloc - before.TotalAlloc; tt.status != 200 && grown > 2*limit+limit/2 && !testrace.Enabled {
 				t.Errorf("%d KiB allocated for a limit of %d", grown>>10, limit>>10)
 			}
 			if read := tt.size - body.r.N; tt.status == 413 && read > limit+64<<10 {
@@ -216,7 +217,7 @@ func TestBodyTooLarge(t *testing.T) {
 // memory at its end than at its beginning.
 func TestStreamMemory(t *testing.T) {
 	size := int64(1 << 30)
-	if raceEnabled {
+	if testrace.Enabled {
 		size = 64 << 20
 	}
 	block := make([]byte, 64<<10)
@@ -259,7 +260,7 @@ func TestStreamMemory(t *testing.T) {
 				most = max(most, live()-before)
 			}
 			t.Logf("%d MiB in %d KiB more", size>>20, most>>10)
-			if most > bound && !raceEnabled {
+			if most > bound && !testrace.Enabled {
 				t.Errorf("the heap grew by %d KiB while %d MiB passed", most>>10, size>>20)
 			}
 		})
@@ -297,7 +298,7 @@ func TestFirstByte(t *testing.T) {
 	}
 	more := least[through.URL] - least[direct.URL]
 	t.Logf("%v directly, %v more through the virtual service", least[direct.URL], more)
-	if more > time.Millisecond && !raceEnabled {
+	if more > time.Millisecond && !testrace.Enabled {
 		t.Errorf("the first byte is %v late", more)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // serveBubble serves h by a server with our limits, in the virtual time of the
@@ -54,7 +55,7 @@ func closedAfter(c net.Conn) time.Duration {
 // seconds.
 func TestSlowHeaders(t *testing.T) {
 	n := 10_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 1_000
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -203,7 +204,7 @@ func TestSlowHandlers(t *testing.T) {
 // TestSlowReaders is about clients that do not read their responses.
 func TestSlowReaders(t *testing.T) {
 	n := 1_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 100
 	}
 	var wg sync.WaitGroup
@@ -237,7 +238,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // TestConnectionMemory measures what a connection takes that sends the
 // beginning of a header, on real sockets.
 func TestConnectionMemory(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	const n = 1_000

@@ -27,6 +27,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -56,7 +57,7 @@ func TestSoak(t *testing.T) {
 	length := *soakFor
 	switch {
 	case length > 0:
-	case raceEnabled:
+	case testrace.Enabled:
 		length = 5 * time.Second
 	default:
 		length = 10 * time.Second

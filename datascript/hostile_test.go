@@ -14,6 +14,8 @@ import (
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 var (
@@ -154,10 +156,10 @@ func TestHostile(t *testing.T) {
 		took := misbehave(t, e, name, scripts[name])
 		// 50 ms are meant; a machine that does other work takes longer.
 		const most = 150 * time.Millisecond
-		for again := 0; took > most && again < 20 && !raceDetector; again++ {
+		for again := 0; took > most && again < 20 && !testrace.Enabled; again++ {
 			took = min(took, misbehave(t, newEngine(t, Env{Tables: discardTables{}, Limits: Limits{Time: hostileTime()}}), name, scripts[name]))
 		}
-		if took > most && !raceDetector {
+		if took > most && !testrace.Enabled {
 			t.Errorf("%s: took %v", name, took)
 		}
 		if took > slowest {
@@ -177,7 +179,7 @@ func TestHostile(t *testing.T) {
 // hostileTime keeps the race detector, with which everything takes longer, from
 // making hours of it.
 func hostileTime() time.Duration {
-	if raceDetector {
+	if testrace.Enabled {
 		return defaultTime / 10
 	}
 	return defaultTime
@@ -343,7 +345,7 @@ func TestCancelSoon(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) && !errors.Is(err, ErrBudget) {
 			t.Errorf("%s: %v", source, err)
 		}
-		if took := ended.Sub(canceled); took > 30*time.Millisecond && !raceDetector {
+		if took := ended.Sub(canceled); took > 30*time.Millisecond && !testrace.Enabled {
 			t.Errorf("%s: ended %v after its client", source, took)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // heap is how much is reachable.
@@ -39,7 +41,7 @@ func TestMemoryReturns(t *testing.T) {
 	all() // what is made once
 	before := heap()
 	rounds := 3
-	if raceDetector {
+	if testrace.Enabled {
 		rounds = 1
 	}
 	for range rounds {
@@ -55,7 +57,7 @@ func TestMemoryReturns(t *testing.T) {
 // Scripts that come and go by the thousand leave nothing behind.
 func TestManyScripts(t *testing.T) {
 	scripts := 10_000
-	if raceDetector {
+	if testrace.Enabled {
 		scripts = 500
 	}
 	e := newEngine(t, Env{})
@@ -142,7 +144,7 @@ func TestSparseTables(t *testing.T) {
 				break
 			}
 		}
-		if (least > target || bytes > most) && !raceDetector {
+		if (least > target || bytes > most) && !testrace.Enabled {
 			t.Errorf("index %s: %v, %d bytes", index, least, bytes)
 		}
 	}

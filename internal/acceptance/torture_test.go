@@ -17,6 +17,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -303,7 +304,7 @@ func size(n, small int) int {
 	switch {
 	case *full:
 		return n
-	case raceEnabled:
+	case testrace.Enabled:
 		return max(2, small/5)
 	}
 	return small

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // workload is a request, as measured.
@@ -67,7 +69,7 @@ func (w workload) resolver(tb testing.TB) func() Result {
 // TestTime holds the promise of 10 µs for every header. It takes the best of many calls: what a busy machine adds is not ours.
 func TestTime(t *testing.T) {
 	bound := 10 * time.Microsecond
-	if raceEnabled {
+	if testrace.Enabled {
 		bound *= 10 // everything is slower then
 	}
 	for _, w := range workloads() {
@@ -86,7 +88,7 @@ func TestTime(t *testing.T) {
 
 // TestAllocs holds the promise that only malformed hops allocate.
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	for _, w := range workloads() {

@@ -31,6 +31,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -585,7 +586,7 @@ func TestRequestDifferences(t *testing.T) {
 	if *full {
 		requests = 100_000
 	}
-	if raceEnabled {
+	if testrace.Enabled {
 		requests /= 4
 	}
 	// One server of each kind is limpet's own: what it gets has come through limpet. The other is for the others.
@@ -702,7 +703,7 @@ func TestRequestDifferences(t *testing.T) {
 		}
 	}
 	for i, n := range used {
-		if n == 0 && !raceEnabled && *only < 0 { // under which there are fewer requests
+		if n == 0 && !testrace.Enabled && *only < 0 { // under which there are fewer requests
 			faults = append(faults, "no request is of the kind that is explained: "+explained[i].what)
 		}
 		t.Logf("%4d × %s", n, explained[i].what)

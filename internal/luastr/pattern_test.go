@@ -10,10 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-)
 
-// raceEnabled is set by a file built under the race detector only.
-var raceEnabled bool
+	"github.com/limpetlb/limpet/internal/testrace"
+)
 
 // matchAll returns what string.match would, as text.
 func matchAll(subject, pattern string, init int) (string, error) {
@@ -315,7 +314,7 @@ func work(tb testing.TB, m *Matcher, op, subject, pattern string) int {
 
 func TestLinear(t *testing.T) {
 	size := 512 << 10
-	if raceEnabled {
+	if testrace.Enabled {
 		size = 16 << 10
 	}
 	for _, tt := range benign {
@@ -352,7 +351,7 @@ func fastest(target time.Duration, f func()) time.Duration {
 
 // TestThroughput wants 10 MB/s. That larger subjects do as well follows from TestLinear.
 func TestThroughput(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("times mean nothing under the race detector")
 	}
 	const size = 64 << 10
@@ -410,7 +409,7 @@ func TestStepLimit(t *testing.T) {
 			if err == ErrSteps && budget != 0 {
 				t.Errorf("%d steps left", budget)
 			}
-			if d > busy*5*time.Millisecond && !raceEnabled {
+			if d > busy*5*time.Millisecond && !testrace.Enabled {
 				t.Errorf("stopped after %v", d)
 			}
 			t.Logf("%v in %v", err, d)
@@ -485,7 +484,7 @@ func TestOwnBudget(t *testing.T) {
 }
 
 func TestMatchingAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	subject := "GET /path/to/file.txt?key=value&k2=v2 HTTP/1.1"

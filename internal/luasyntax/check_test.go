@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/limpetlb/limpet/internal/luasyntax"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func repeat(s string, n int) string { return strings.Repeat(s, n) }
@@ -265,7 +266,7 @@ func hostile() map[string]string {
 // be to blame, but not every time.
 func TestHostileSourcesAreFast(t *testing.T) {
 	budget := 5 * time.Millisecond
-	if raceEnabled {
+	if testrace.Enabled {
 		budget *= 20
 	}
 	for name, source := range hostile() {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +45,7 @@ func modelSeeds() int {
 	switch {
 	case *long:
 		return 200
-	case raceEnabled:
+	case testrace.Enabled:
 		return 4
 	}
 	return 10
@@ -54,7 +55,7 @@ func histories() int {
 	switch {
 	case *long:
 		return 1000
-	case raceEnabled:
+	case testrace.Enabled:
 		return 50
 	}
 	return 250

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // A board knows which value each key must have: the number of its last move. Moves of one key follow one another.
@@ -84,7 +85,7 @@ func moves() int {
 	switch {
 	case *long:
 		return 1_000_000
-	case raceEnabled:
+	case testrace.Enabled:
 		return 4_000
 	}
 	return 10_000
