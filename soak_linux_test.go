@@ -27,6 +27,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testleak"
 	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
@@ -388,7 +389,8 @@ func takeSamples(ctx context.Context, every time.Duration) (list soakSamples) {
 			return list
 		case <-tick.C:
 		}
-		list = append(list, sample{memoryHeld(), float64(runtime.NumGoroutine()), float64(openDescriptors())})
+		files, _ := testleak.Descriptors()
+		list = append(list, sample{memoryHeld(), float64(runtime.NumGoroutine()), float64(files)})
 	}
 }
 
@@ -409,14 +411,6 @@ func memoryHeld() float64 {
 	fields := strings.Fields(string(data))
 	pages, _ := strconv.ParseFloat(fields[1], 64)
 	return pages * float64(os.Getpagesize())
-}
-
-func openDescriptors() int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(entries)
 }
 
 // check compares the second quarter with the last one: the first is for caches

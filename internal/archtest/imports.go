@@ -48,7 +48,7 @@ var importRules = []importRule{
 	{"examples/...", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
 
-	{"internal/transparency", []string{"github.com/coder/websocket"},
+	{"internal/transparency", []string{"github.com/coder/websocket", "./internal/testleak", "./internal/testrace"},
 		"it tests any middleware and proxy, so it knows none; who asks it for WebSocket needs somebody who speaks it"},
 	{"internal/...", []string{"./internal/..."},
 		"an internal package is one idea that the public ones build on, never the other way round"},
