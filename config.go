@@ -15,6 +15,7 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
@@ -383,9 +384,7 @@ func settable(name string) bool {
 		"Transfer-Encoding", "Upgrade":
 		return false
 	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	})
+	return name == "" || httpfield.IsToken(name)
 }
 
 // split takes apart an error that joins several.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
@@ -17,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -231,7 +231,7 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 	h := make(http.Header, len(r.Header)+len(forwarding))
 	trusted := tx.trusted()
 	for name, values := range r.Header {
-		if betweenPeers(name) || isForwarding(name) {
+		if httpfield.IsHopByHop(name) || isForwarding(name) {
 			continue
 		}
 		if c := claimOf(name); c != noClaim && !tx.s.Forwarding.passes(c, trusted) && (tx.out == tx.r || sameSlice(values, tx.claims[name])) {
@@ -243,7 +243,7 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 		p.StripRequest(h)
 	}
 	removeListed(h, r.Header["Connection"])
-	if hasToken(r.Header["Te"], "trailers") {
+	if httpfield.HasToken(r.Header["Te"], "trailers") {
 		h["Te"] = onlyTrailers
 	}
 	if protocol != "" {
@@ -258,39 +258,6 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 
 // trusted reports whether the peer is a trusted proxy.
 func (tx *Transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
-
-// betweenPeers reports whether a header is for the next on the way only (RFC
-// 9110, section 7.6.1), whatever the Connection header says.
-func betweenPeers(name string) bool {
-	switch name {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade":
-		return true
-	}
-	return false
-}
-
-// listed yields the elements of a header that is a list of tokens.
-func listed(lines []string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, line := range lines {
-			for element := range strings.SplitSeq(line, ",") {
-				if element = textproto.TrimString(element); element != "" && !yield(element) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func hasToken(lines []string, token string) bool {
-	for element := range listed(lines) {
-		if strings.EqualFold(element, token) {
-			return true
-		}
-	}
-	return false
-}
 
 // addHeader adds the values of another header, which is not needed afterwards.
 func addHeader(to, from http.Header) {
@@ -311,7 +278,7 @@ func addValues(to http.Header, name string, values []string) {
 func addEndToEnd(to, from http.Header) {
 	removeListed(from, from["Connection"])
 	for name, values := range from {
-		if !betweenPeers(name) {
+		if !httpfield.IsHopByHop(name) {
 			addValues(to, name, values)
 		}
 	}
@@ -319,7 +286,7 @@ func addEndToEnd(to, from http.Header) {
 
 // removeListed removes what a Connection header lists.
 func removeListed(h http.Header, connection []string) {
-	for name := range listed(connection) {
+	for name := range httpfield.Elements(connection) {
 		h.Del(name)
 	}
 }
@@ -328,7 +295,7 @@ func removeListed(h http.Header, connection []string) {
 // what would frame a body (RFC 9110, section 6.5.1).
 func limitTrailer(trailer http.Header, connection []string) {
 	removeListed(trailer, connection)
-	maps.DeleteFunc(trailer, func(name string, _ []string) bool { return betweenPeers(name) || name == "Content-Length" })
+	maps.DeleteFunc(trailer, func(name string, _ []string) bool { return httpfield.IsHopByHop(name) || name == "Content-Length" })
 }
 
 // pass gives the client the server's response. An error means that part of it
@@ -429,7 +396,7 @@ var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // upgradeOf is the protocol that a request asks for, or a response switches to.
 func upgradeOf(h http.Header) string {
-	if !hasToken(h["Connection"], "Upgrade") {
+	if !httpfield.HasToken(h["Connection"], "Upgrade") {
 		return ""
 	}
 	return h.Get("Upgrade")

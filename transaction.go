@@ -14,6 +14,7 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -263,7 +264,7 @@ func settleConnection(h http.Header) {
 		return
 	}
 	upgrade := false
-	for name := range listed(lines) {
+	for name := range httpfield.Elements(lines) {
 		if name = http.CanonicalHeaderKey(name); name == "Upgrade" {
 			upgrade = true
 		} else {

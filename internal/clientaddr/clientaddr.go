@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // Limits of what one resolution reads, counted from the right end of the header.
@@ -90,7 +92,7 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.Name != "" {
 		r.header = XForwardedFor
 		r.name, r.source = http.CanonicalHeaderKey(cfg.Name), SourceHeader
-		if !isToken(cfg.Name) {
+		if !httpfield.IsToken(cfg.Name) {
 			faults = append(faults, fmt.Errorf("clientHeader: %q is not the name of a header", cfg.Name))
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // An exchange is one request and its response on a connection. It is the response's body, too.
@@ -67,7 +69,7 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 	x.resp, x.keep = resp, !x.odd && !resp.Close && !x.req.Close && resp.StatusCode > 199
 	resp.TLS = x.c.tls
 	switch {
-	case resp.StatusCode == http.StatusSwitchingProtocols && hasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
+	case resp.StatusCode == http.StatusSwitchingProtocols && httpfield.HasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
 		return x.upgrade(resp)
 	case resp.Body == http.NoBody:
 		x.release(true)
