@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/splice"
 )
 
 // A conn is a connection that the virtual service's listener has accepted. It
@@ -223,7 +225,5 @@ func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 		}
 		return io.Copy(c.Conn, r)
 	}
-	buffer := bufferPool.Get().(*[bufferSize]byte)
-	defer bufferPool.Put(buffer)
-	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buffer[:])
+	return splice.Copy(c, r)
 }

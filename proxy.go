@@ -1,7 +1,6 @@
 package limpet
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/splice"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -349,8 +349,8 @@ func copyBody(w http.ResponseWriter, res *http.Response) error {
 			return &clientError{err}
 		}
 	}
-	buffer := bufferPool.Get().(*[bufferSize]byte)
-	defer bufferPool.Put(buffer)
+	buffer := splice.NewBuffer()
+	defer buffer.Free()
 	for {
 		n, err := res.Body.Read(buffer[:])
 		if n > 0 {
@@ -388,11 +388,6 @@ func isEventStream(h http.Header) bool {
 	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return strings.EqualFold(textproto.TrimString(mediaType), "text/event-stream")
 }
-
-// Bodies and upgraded connections are copied through buffers.
-const bufferSize = 32 << 10
-
-var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // upgradeOf is the protocol that a request asks for, or a response switches to.
 func upgradeOf(h http.Header) string {
@@ -438,51 +433,5 @@ func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http
 	if err := head.Write(buffered); err != nil || buffered.Flush() != nil {
 		return // the client is gone
 	}
-	if sendEarly(server, buffered.Reader) != nil {
-		return
-	}
-	join(r.Context(), client, server)
-}
-
-// sendEarly sends on what a client has sent right behind its request, which is
-// in the reader of a connection that was taken over. Nothing more may come from
-// that: for net/http, the end of what a client sends is the end of the request.
-func sendEarly(server io.Writer, client *bufio.Reader) error {
-	early, _ := client.Peek(client.Buffered())
-	if len(early) == 0 {
-		return nil
-	}
-	_, err := server.Write(early)
-	return err
-}
-
-// join copies between two connections until both directions have ended, or
-// one has failed, or ctx ends. An end in one direction is passed on, and the
-// other one goes on.
-func join(ctx context.Context, client, server io.ReadWriteCloser) {
-	closeBoth := func() {
-		_ = client.Close()
-		_ = server.Close()
-	}
-	defer closeBoth()
-	defer context.AfterFunc(ctx, closeBoth)()
-	direction := func(to, from io.ReadWriteCloser) {
-		if !relay(to, from) {
-			closeBoth()
-		}
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { direction(server, client) })
-	direction(client, server)
-}
-
-// relay copies until the end of from, and ends to's sending direction. It
-// reports false if something failed.
-func relay(to io.Writer, from io.Reader) bool {
-	buffer := bufferPool.Get().(*[bufferSize]byte)
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
-	bufferPool.Put(buffer)
-	half, ok := to.(interface{ CloseWrite() error })
-	return err == nil && ok && half.CloseWrite() == nil
+	splice.Join(r.Context(), client, buffered.Reader, server)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/splice"
 )
 
 // An exchange is one request and its response on a connection. It is the response's body, too.
@@ -317,9 +318,4 @@ func (u *upgraded) Read(p []byte) (int, error) {
 }
 
 // CloseWrite ends the sending direction, if the connection can do that.
-func (u *upgraded) CloseWrite() error {
-	if c, ok := u.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return fmt.Errorf("ending one direction: %w", http.ErrNotSupported)
-}
+func (u *upgraded) CloseWrite() error { return splice.CloseWrite(u.Conn) }
