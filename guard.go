@@ -29,7 +29,7 @@ func malformed(format string, args ...any) error {
 // in two ways, and gives a target without a path its path.
 func admit(tx *Transaction) {
 	r := tx.r
-	if tx.conn != nil && tx.vs.open.crowded.Load() {
+	if tx.conn != nil && tx.vs.gate.Crowded() {
 		tx.rw.closeAfter() // others wait for the place
 	}
 	err := judgeReceived(r)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/internal/httpfield"
@@ -41,7 +42,7 @@ type Transaction struct {
 	claims   http.Header
 	edits    [len(forwarding)]edit
 
-	conn   *conn          // nil if our listener has not accepted it
+	conn   *accept.Conn   // nil if our listener has not accepted it
 	source netip.AddrPort // the peer
 	client netip.AddrPort // who the request comes from, behind trusted proxies
 	found  clientaddr.Result
@@ -63,7 +64,6 @@ type Transaction struct {
 	closing closing
 
 	// What scripts have asked for, and what came of it; see events.go.
-	certificate     verified // where there is no conn
 	user            string
 	session         Session
 	id              string
@@ -73,6 +73,7 @@ type Transaction struct {
 	settled         *settledRequest    // by LB_DONE; nil until it is over
 	serverTLS       bool               // the server in use speaks TLS
 	tunneled        bool               // the connection becomes a tunnel
+	certificate     verified           // where there is no conn
 	spare           func() bool        // takes the hijacked connection from what Shutdown closes
 	failure         int                // why there is no response
 	bodyRule        bodyrule.Request
@@ -195,7 +196,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	tx.found = s.resolver.Resolve(tx.source, r.Header)
 	tx.client = netip.AddrPortFrom(tx.found.Addr, tx.found.Port)
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // where the server accepted the connection
-	tx.conn, tx.local = vs.connAt(local), tcpAddr(local)
+	tx.conn, tx.local = vs.gate.At(local), clientaddr.OfTCP(local)
 	if len(w.Header()) > 0 {
 		tx.rw.initial = w.Header().Clone()
 	}
@@ -227,8 +228,10 @@ func (tx *Transaction) Encrypted() bool {
 	if encrypted, told := tx.s.resolver.Encrypted(tx.found, tx.r.Header); told {
 		return encrypted
 	}
-	if tx.conn != nil && tx.conn.encrypted != nil {
-		return *tx.conn.encrypted || tx.r.TLS != nil
+	if tx.conn != nil {
+		if encrypted, known := tx.conn.Encrypted(); known {
+			return encrypted || tx.r.TLS != nil
+		}
 	}
 	return tx.r.TLS != nil
 }

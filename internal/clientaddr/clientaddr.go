@@ -3,6 +3,7 @@ package clientaddr
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -252,6 +253,16 @@ func (r *Resolver) Encrypted(res Result, h http.Header) (encrypted, told bool) {
 // Normalize returns addr in the form in which all addresses are compared: an IPv4-mapped IPv6 address becomes IPv4,
 // and the zone is dropped.
 func Normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+// OfTCP returns the normalized address and the port of a TCP connection's end, and the zero value for other ends.
+func OfTCP(end net.Addr) netip.AddrPort {
+	tcp, ok := end.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	addr := tcp.AddrPort()
+	return netip.AddrPortFrom(Normalize(addr.Addr()), addr.Port())
+}
 
 // ParsePeer parses the RemoteAddr of an [http.Request]. It returns the invalid AddrPort, which [Resolver.Resolve]
 // answers with [NoPeer], for anything but an IP address with a port, such as the name of a Unix socket.
