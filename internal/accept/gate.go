@@ -44,7 +44,7 @@ const (
 
 // A Verdict is what Rules.Judge decides about a connection.
 type Verdict struct {
-	Action  Action
+	Action  Action // the zero value is Pass
 	Rule    string // the name of the rule that has decided; empty if none has
 	Err     error  // why the rules could not be evaluated
 	Log     bool   // the rule asks for a record
@@ -58,9 +58,9 @@ type Event struct {
 	Proxy         netip.AddrPort // who has sent a header; invalid if none was expected
 	Closed        bool           // the connection does not go on
 
-	Verdict Verdict
-	Limit   Limit
-	Err     error
+	Verdict Verdict // of Rules.Judge, if that has denied it
+	Limit   Limit   // that the connection exceeds; it may go on
+	Err     error   // why its header is not valid
 }
 
 // A Gate accepts connections under rules, and knows those that are open. Its methods may be called concurrently.

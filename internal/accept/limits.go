@@ -36,11 +36,11 @@ type Limit uint8
 
 // The limits.
 const (
-	NoLimit          Limit = iota
-	OverMax                // Limits.Max
-	OverMaxPerClient       // Limits.MaxPerClient
-	OverClientRate         // Limits.AllowClient
-	OverRate               // Limits.Allow
+	NoLimit          Limit = iota // none is exceeded
+	OverMax                       // Limits.Max
+	OverMaxPerClient              // Limits.MaxPerClient
+	OverClientRate                // Limits.AllowClient
+	OverRate                      // Limits.Allow
 )
 
 // clientOf returns the address that stands for a client: the first of its
