@@ -1,8 +1,10 @@
 package accept
 
 import (
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -165,6 +167,9 @@ func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite closes the sending side, for servers that ask for it.
 func (c *Conn) CloseWrite() error {
+	if err := splice.CloseWrite(c.Conn); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
 	if tcp := TCPConn(c.Conn); tcp != nil {
 		return tcp.CloseWrite()
 	}
