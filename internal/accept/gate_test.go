@@ -286,17 +286,6 @@ func TestFileBound(t *testing.T) {
 	}
 }
 
-func TestIsExhausted(t *testing.T) {
-	for _, test := range []struct {
-		err  error
-		want bool
-	}{{syscall.EMFILE, true}, {&net.OpError{Op: "dial", Err: syscall.EADDRNOTAVAIL}, true}, {syscall.ECONNREFUSED, false}, {io.EOF, false}} {
-		if IsExhausted(test.err) != test.want {
-			t.Errorf("%v: %t", test.err, !test.want)
-		}
-	}
-}
-
 // gateOn listens on loopback, and hands each connection to serve.
 func gateOn(t *testing.T, g *Gate, serve func(net.Conn)) string {
 	t.Helper()
