@@ -94,7 +94,8 @@ func (c *Conn) Encrypted() (encrypted, known bool) {
 // it was asked.
 func (c *Conn) Verdict() (v Verdict, judged bool) { return c.verdict, c.judged }
 
-// TakeLog reports whether the verdict asks for a record, to the first who asks.
+// TakeLog reports whether the verdict asks for a record. Only the first call
+// reports true.
 func (c *Conn) TakeLog() bool { return c.log.Load() && c.log.Swap(false) }
 
 // Once returns what find has returned the first time, when it was called: for

@@ -18,7 +18,7 @@ type Rules struct {
 
 	// FromProxy reports whether a connection from this address must begin with a PROXY header, of version 1 or 2. It is
 	// closed without one. A header that names no IP addresses (LOCAL, UNKNOWN, UNIX) leaves the connection as it is. Nil
-	// expects no header; from others none is understood, or whoever sends it could choose an address.
+	// expects no header. From others none is understood, because they could choose any address.
 	FromProxy func(peer netip.Addr) bool
 	// HeaderTimeout is how long the header may take, from when the connection is accepted.
 	HeaderTimeout time.Duration
