@@ -534,14 +534,10 @@ func (p *HTTPCookie) set(h http.Header, name, value string, c openedCookie, now 
 
 // isPublic reports whether caches may give an answer with this header to other clients.
 func isPublic(h http.Header) bool {
-	for _, line := range h["Cache-Control"] {
-		for line != "" {
-			var directive string
-			directive, line, _ = strings.Cut(line, ",")
-			name, _, _ := strings.Cut(directive, "=")
-			if name = strings.Trim(name, cookieBlanks); equalFold(name, "public") || equalFold(name, "s-maxage") {
-				return true
-			}
+	for directive := range httpfield.Elements(h["Cache-Control"]) {
+		name, _, _ := strings.Cut(directive, "=")
+		if name = strings.Trim(name, cookieBlanks); equalFold(name, "public") || equalFold(name, "s-maxage") {
+			return true
 		}
 	}
 	return false

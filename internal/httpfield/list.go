@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Elements yields the elements of a field that is a comma-separated list of tokens, such as Connection, without blanks around
+// Elements yields the elements of a field that is a comma-separated list, such as Connection, without the blanks around
 // them. Empty elements are left out.
 func Elements(lines []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
