@@ -15,11 +15,11 @@ import (
 
 // Listener returns a listener for the [net/http.Server] that serves vs, or for
 // [crypto/tls.NewListener]. To each connection that ln accepts it applies the
-// network security rules and [Config].Connections: one that is denied is
+// network security rules and [Clients].Connections: one that is denied is
 // closed before TLS and before a request is read, and Accept goes on to the
 // next.
 //
-// A connection from a proxy that [Config].ProxyProtocol names begins with a
+// A connection from a proxy that [Clients].ProxyProtocol names begins with a
 // header, which is read by whoever first reads the connection or asks for its
 // addresses, not by Accept: a silent proxy holds up nobody else. RemoteAddr
 // and LocalAddr of the connection then are those in the header, and so is the

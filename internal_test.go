@@ -110,10 +110,10 @@ func TestAcceptRules(t *testing.T) {
 		write, header time.Duration
 	}{
 		{"defaults", Config{}, 60 * time.Second, 5 * time.Second},
-		{"for ever", Config{Connections: ConnectionLimits{WriteTimeout: -1}}, 0, 5 * time.Second},
-		{"as set", Config{
+		{"for ever", Config{Clients: Clients{Connections: ConnectionLimits{WriteTimeout: -1}}}, 0, 5 * time.Second},
+		{"as set", Config{Clients: Clients{
 			Connections: ConnectionLimits{WriteTimeout: time.Second}, ProxyProtocol: ProxyProtocol{HeaderTimeout: time.Minute},
-		}, time.Second, time.Minute},
+		}}, time.Second, time.Minute},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			vs, err := New(test.cfg)

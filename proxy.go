@@ -38,6 +38,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if tx.r.ProtoAtLeast(1, 1) { // RFC 9110, section 7.8
 		protocol = upgradeOf(r.Header)
 	}
+	if carriesHTTP(protocol) {
+		protocol = "" // or its requests would go past us
+	}
 	if !isPrintable(protocol) {
 		tx.fail(fmt.Errorf("client asks for an upgrade to %q", protocol))
 		return
@@ -94,7 +97,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // cutOff notes why a response ends before its end.
-func (tx *Transaction) cutOff(err error) {
+func (tx *transaction) cutOff(err error) {
 	switch {
 	case errors.Is(err, errReplaced):
 	case errors.As(err, new(*clientError)), errors.Is(tx.r.Context().Err(), context.Canceled):
@@ -227,7 +230,7 @@ var (
 // is between the client and us, and with what tells about the client. What
 // policies and scripts have set was set after the client's Connection header
 // was heeded; see settleConnection.
-func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Header {
+func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Header {
 	h := make(http.Header, len(r.Header)+len(forwarding))
 	trusted := tx.trusted()
 	for name, values := range r.Header {
@@ -257,7 +260,7 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 }
 
 // trusted reports whether the peer is a trusted proxy.
-func (tx *Transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
+func (tx *transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
 
 // addHeader adds the values of another header, which is not needed afterwards.
 func addHeader(to, from http.Header) {
@@ -300,7 +303,7 @@ func limitTrailer(trailer http.Header, connection []string) {
 
 // pass gives the client the server's response. An error means that part of it
 // was not.
-func (tx *Transaction) pass(w http.ResponseWriter, res *http.Response) error {
+func (tx *transaction) pass(w http.ResponseWriter, res *http.Response) error {
 	h := w.Header()
 	tx.rw.passing = true
 	connection := res.Header["Connection"]
@@ -397,6 +400,18 @@ func upgradeOf(h http.Header) string {
 	return h.Get("Upgrade")
 }
 
+// carriesHTTP reports whether a protocol in a list, as the field Upgrade has it, is another version of HTTP or carries one.
+func carriesHTTP(protocols string) bool {
+	for name := range strings.SplitSeq(protocols, ",") {
+		name, _, _ = strings.Cut(textproto.TrimString(name), "/")
+		switch strings.ToLower(name) {
+		case "h2c", "h2", "h3", "http", "tls":
+			return true
+		}
+	}
+	return false
+}
+
 func isPrintable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
@@ -408,7 +423,7 @@ func isPrintable(s string) bool {
 
 // upgrade joins the connections of client and server, once the server has
 // switched protocols and the response stages have nothing against it.
-func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http.Response, protocol string) {
+func (tx *transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http.Response, protocol string) {
 	defer res.Body.Close()
 	server, ok := res.Body.(io.ReadWriteCloser)
 	if got := upgradeOf(res.Header); !ok || !strings.EqualFold(got, protocol) {

@@ -64,6 +64,7 @@ var copyableLibraries = map[string]bool{"string": true, "table": true, "math": t
 func init() {
 	symbols = map[string]*symbol{}
 	declare("", baseEntries)
+	declare("", operatorEntries)
 	declare("string", stringEntries)
 	declare("table", tableEntries)
 	declare("math", mathEntries)
@@ -275,7 +276,7 @@ func (c call) read(size int) {
 		c.spend(size >> 8)
 	}
 	if size > longName {
-		c.weights = allWeights
+		c.demand(longMode)
 		c.watch(size)
 	}
 }
@@ -373,7 +374,7 @@ func (c call) retString(s string) int {
 	if len(s) > maxWord {
 		c.hold(stringBytes + len(s))
 		if len(s) > longName {
-			c.weights = allWeights
+			c.demand(longMode)
 			c.watch(len(s))
 		}
 	}
@@ -416,13 +417,19 @@ func (c call) number(v lua.LValue) (float64, bool) {
 	return number(v)
 }
 
+// cText is a string as functions of C read it: up to its first zero byte.
+func cText(s string) string {
+	s, _, _ = strings.Cut(s, "\x00")
+	return s
+}
+
 // number returns the number that Lua makes of a number or a string.
 func number(v lua.LValue) (float64, bool) {
 	switch v := v.(type) {
 	case lua.LNumber:
 		return float64(v), true
 	case lua.LString:
-		return luastr.ParseNumber(string(v))
+		return luastr.ParseNumber(cText(string(v)))
 	}
 	return 0, false
 }

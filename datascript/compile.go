@@ -37,7 +37,7 @@ type Script struct {
 	chunks   [numEvents]*program
 	globals  *globals
 	warnings []Warning
-	weights  weights // see weigh.go
+	mode     mode // see weigh.go
 }
 
 // A program is the compiled code of one event. The prototype is that of a
@@ -62,7 +62,7 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 	if len(chunks) == 0 {
 		return nil, &CompileError{Script: name, Message: "no source"}
 	}
-	s := &Script{name: name, weights: usualWeights}
+	s := &Script{name: name}
 	if len(chunks) == 1 && chunks[0].Event == 0 {
 		parts, near, err := splitListing(name, chunks[0].Source, max(chunks[0].Line, 1))
 		if err != nil {
@@ -101,8 +101,8 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 			return nil, err
 		}
 		s.chunks[c.Event] = p
-		if needsAll(p.proto) {
-			s.weights = allWeights
+		if slices.ContainsFunc(p.proto.FunctionPrototypes, needsLong) {
+			s.mode = longMode
 		}
 	}
 	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
@@ -226,6 +226,7 @@ func (s *Script) generate(ev Event, stmts []ast.Stmt) (*program, error) {
 		return nil, ce
 	}
 	mendConstructors(proto)
+	plan(proto)
 	(&origin{sites: w.sites, script: s, event: ev}).attach(proto)
 	s.warnings = append(s.warnings, w.warnings...)
 	return &program{proto: proto, imports: w.imports}, nil

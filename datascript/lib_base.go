@@ -37,7 +37,6 @@ var baseEntries = []entry{
 	{name: "_VERSION", kind: constant, text: "Lua 5.1"},
 	{name: concatName, call: concat},
 	{name: lengthName, call: length},
-	{name: moduloName, call: modulo},
 	{name: boundName, call: bound},
 }
 
@@ -96,7 +95,7 @@ func (c call) concatMixed(n int) int {
 		right = c.callValue(event, left, right)
 	}
 	if s, ok := right.(lua.LString); ok && len(s) > longName {
-		c.weights = allWeights
+		c.demand(longMode)
 	}
 	return c.ret(right)
 }
@@ -119,41 +118,8 @@ func length(c call) int {
 	return 0
 }
 
-// modulo is what a%b becomes.
-func modulo(c call) int {
-	x, okX := c.arg(1).(lua.LNumber)
-	y, okY := c.arg(2).(lua.LNumber)
-	if okX && okY {
-		return c.retNumber(luaMod(float64(x), float64(y)))
-	}
-	return c.arithmetic("__mod", luaMod)
-}
-
+// luaMod is %.
 func luaMod(x, y float64) float64 { return x - math.Floor(x/y)*y }
-
-// arithmetic applies an operation to two operands that are not both numbers: a
-// numeral in a string is one, else a metamethod has to do it.
-func (c call) arithmetic(event string, op func(x, y float64) float64) int {
-	x, okX := c.number(c.arg(1))
-	y, okY := c.number(c.arg(2))
-	if okX && okY {
-		return c.retNumber(op(x, y))
-	}
-	for n := 1; n <= 2; n++ {
-		if v := c.arg(n); v.Type() != lua.LTString {
-			if method := c.L.GetMetaField(v, event); method != lua.LNil {
-				return c.ret(c.callValue(method, c.arg(1), c.arg(2)))
-			}
-		}
-	}
-	culprit := 0
-	if okX {
-		culprit = 1
-	}
-	at, _ := failedAt(c.L, 1)
-	c.raise(c.L, lua.LString(where(c.L, 1)+"attempt to perform arithmetic on "+at.operand(culprit).describe(c.arg(culprit+1).Type().String())))
-	return 0
-}
 
 // border returns the length of an array, as Lua's # gives it. The VM looks for
 // it from the end.
@@ -186,7 +152,7 @@ func (c call) allow(size int) {
 // callValue calls a Lua value and returns its first result.
 func (c call) callValue(fn lua.LValue, args ...lua.LValue) lua.LValue {
 	if !c.callable(fn) {
-		c.fail("attempt to call a %s value", fn.Type())
+		c.raise(c.L, lua.LString(c.opPlace()+"attempt to call a "+fn.Type().String()+" value"))
 	}
 	c.L.Push(fn)
 	for _, a := range args {
@@ -254,9 +220,14 @@ func baseGetMetatable(c call) int {
 		if shown := ownField(t, "__metatable"); shown != lua.LNil {
 			return c.ret(shown)
 		}
+		c.demand(metaMode)
 		return c.ret(metatableOf(t))
 	}
-	return c.ret(c.L.GetMetatable(v))
+	mt := c.L.GetMetatable(v)
+	if mt.Type() == lua.LTTable {
+		c.demand(metaMode) // the script can change it
+	}
+	return c.ret(mt)
 }
 
 func baseSetMetatable(c call) int {
@@ -267,6 +238,7 @@ func baseSetMetatable(c call) int {
 	if old, ok := metatableOf(t).(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
 		c.fail("cannot change a protected metatable")
 	}
+	c.demand(metaMode)
 	c.state.setMetatable(t, mt)
 	return c.ret(t)
 }
@@ -380,6 +352,10 @@ const (
 	depthWork = 30 // for each call that the error ends, about
 )
 
+// overflowWork is what an error costs that finds the stack full: the VM then
+// writes down each call, and counts from the top to find it.
+func overflowWork(depth int) int { return depthWork*depth + depth*depth/20 }
+
 // try calls the function below the arguments on the stack. It returns the
 // value of the error, as the handler left it, if there was one.
 func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
@@ -390,6 +366,7 @@ func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	r.catcher = own
 	err := L.PCall(nargs, nret, r.state.onCaught)
 	r.catcher = outer
+	r.settle()
 	keepHandler(L)
 	if err == nil {
 		return nil
@@ -401,7 +378,7 @@ func (r *run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	}
 	if !own.noted { // the stack was full
 		r.raised = false
-		r.tick -= catchWork
+		r.tick -= catchWork + overflowWork(r.engine.limits.CallDepth)
 		v = lua.LString(r.reword(L, -1, errorText(v)))
 	}
 	return v
@@ -412,6 +389,7 @@ func noteCaught(L *lua.LState) int {
 	r := L.Context().(*run)
 	c := r.catcher
 	c.noted = true
+	r.settle()
 	r.tick -= catchWork + depthWork*(*r.frame).Idx
 	keepHandler(L)
 	v := r.explain(L)
@@ -498,8 +476,7 @@ func baseTonumber(c call) int {
 		}
 		return c.ret(lua.LNil)
 	}
-	s := c.str(1)
-	f, ok, err := luastr.ParseNumberBase(s, base)
+	f, ok, err := luastr.ParseNumberBase(cText(c.str(1)), base)
 	if err != nil {
 		c.argError(2, "base out of range")
 	}

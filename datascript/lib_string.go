@@ -3,7 +3,6 @@ package datascript
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"unsafe"
 
@@ -44,23 +43,10 @@ func (st *state) stringMetatable() *lua.LTable {
 	mt.RawSetString("__metatable", lua.LString("string"))
 	// Lua's strings have no such metamethods; the VM asks for them because it
 	// does not read numerals itself as Lua does.
-	for name, op := range map[string]func(x, y float64) float64{
-		"__add": func(x, y float64) float64 { return x + y },
-		"__sub": func(x, y float64) float64 { return x - y },
-		"__mul": func(x, y float64) float64 { return x * y },
-		"__div": func(x, y float64) float64 { return x / y },
-		"__mod": luaMod,
-		"__pow": math.Pow,
-		"__unm": func(x, _ float64) float64 { return -x },
-	} {
-		mt.RawSetString(name, st.L.NewFunction(func(L *lua.LState) int {
-			c := call{run: L.Context().(*run), L: L, sym: symbols["string"]}
-			if name == "__unm" {
-				L.SetTop(1)
-				L.Push(L.Get(1)) // the operand, where others have two
-			}
-			return c.arithmetic(name, op)
-		}))
+	for event, operators := range metamethods {
+		if len(operators) == 1 {
+			mt.RawSetString(event, st.value(symbols[operators[0]]))
+		}
 	}
 	return mt
 }

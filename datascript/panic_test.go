@@ -21,11 +21,22 @@ func functionNames() []string {
 
 // operators are scripts that use the functions which have no names.
 var operators = map[string]string{
-	concatName: "return avi.vs.client_ip() .. 'x'",
-	lengthName: "return #avi.vs.client_ip()",
-	moduloName: "return 7 % avi.vs.client_port()",
-	boundName:  "for i = avi.vs.client_port(), 1 do end",
-	ipairsStep: "for _ in ipairs({1}) do end",
+	concatName:       "return avi.vs.client_ip() .. 'x'",
+	lengthName:       "return #avi.vs.client_ip()",
+	moduloName:       "return 7 % avi.vs.client_port()",
+	addName:          "local m = '__add' return 1 + avi.vs.client_port()",
+	subtractName:     "local m = '__sub' return 1 - avi.vs.client_port()",
+	multiplyName:     "local m = '__mul' return 1 * avi.vs.client_port()",
+	divideName:       "local m = '__div' return 1 / avi.vs.client_port()",
+	powerName:        "local m = '__pow' return 1 ^ avi.vs.client_port()",
+	negateName:       "local m = '__unm' return -avi.vs.client_port()",
+	equalName:        "local m = '__eq' return 1 == avi.vs.client_port()",
+	lessName:         "local m = '__lt' return 1 < avi.vs.client_port()",
+	lessEqualName:    "local m = '__le' return 1 <= avi.vs.client_port()",
+	greaterName:      "local m = '__lt' return 1 > avi.vs.client_port()",
+	greaterEqualName: "local m = '__le' return 1 >= avi.vs.client_port()",
+	boundName:        "for i = avi.vs.client_port(), 1 do end",
+	ipairsStep:       "for _ in ipairs({1}) do end",
 }
 
 // A panic in any function of the API, at whatever place a script calls it,

@@ -59,6 +59,7 @@ type globals struct {
 	assigned map[string]bool
 	prefill  []prefill // slots that do not start as nil
 
+	overloaded     map[string]bool  // operators whose metamethods the script names
 	facts          map[string]*fact // by name, of local variables as well
 	storesServerIP bool
 	removes        bool // entries of tables
@@ -69,6 +70,7 @@ type globals struct {
 // noteText notes a string or the name of a field, which may be that of a
 // function, whatever table it is looked up in.
 func (g *globals) noteText(s string) {
+	g.noteMetamethod(s)
 	g.buffersRequest = g.buffersRequest || s == "set_request_body_buffer_size"
 	g.buffersResponse = g.buffersResponse || s == "set_response_body_buffer_size"
 }
@@ -92,7 +94,7 @@ func (g *globals) slot(name string) int {
 
 // findGlobals gives each global variable of the chunks its slot.
 func findGlobals(chunks [][]ast.Stmt) (*globals, *CompileError) {
-	g := &globals{slots: map[string]int{}, assigned: map[string]bool{}}
+	g := &globals{slots: map[string]int{}, assigned: map[string]bool{}, overloaded: map[string]bool{}}
 	w := &walker{globals: g}
 	// What is assigned in any event must be known before uses are judged.
 	for range 2 {
@@ -525,18 +527,13 @@ func (w *walker) expr(e ast.Expr) ast.Expr {
 	case *ast.LogicalOpExpr:
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.RelationalOpExpr:
-		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
+		return w.comparison(e)
 	case *ast.ArithmeticOpExpr:
-		if e.Operator == "%" && !isWhole(e.Rhs) {
-			return w.modulo(e)
-		}
-		w.mark(e, arithOp, w.operand(e.Lhs), w.operand(e.Rhs))
-		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
+		return w.arith(e)
 	case *ast.StringConcatOpExpr:
 		return w.concat(e)
 	case *ast.UnaryMinusOpExpr:
-		w.mark(e, negateOp, w.operand(e.Expr))
-		e.Expr = w.expr(e.Expr)
+		return w.negation(e)
 	case *ast.UnaryNotOpExpr:
 		e.Expr = w.expr(e.Expr)
 	case *ast.UnaryLenOpExpr:
@@ -683,16 +680,6 @@ func isWhole(e ast.Expr) bool {
 	}
 	f, ok := luastr.ParseNumber(n.Value)
 	return ok && f != 0 && f <= 1<<53 && f == math.Trunc(f)
-}
-
-// modulo turns a%b into a call: the VM's result is not always a-floor(a/b)*b.
-func (w *walker) modulo(e *ast.ArithmeticOpExpr) ast.Expr {
-	operands := []operand{w.operand(e.Lhs), w.operand(e.Rhs)}
-	e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
-	if !w.rewriting {
-		return e
-	}
-	return w.operator(e, moduloName, arithOp, []ast.Expr{single(e.Lhs), e.Rhs}, operands...)
 }
 
 // bound makes numbers of a loop's bounds that may be strings.

@@ -35,6 +35,7 @@ type run struct {
 	// not read it at all.
 	steps    int           // left, besides those of this interval
 	tick     int           // left of this interval
+	skip     int           // instructions that are paid for, and need not be looked at
 	interval int           // see clockInterval
 	looked   time.Time     // when the clock was read last; zero if it was not
 	ran      time.Duration // until then
@@ -57,7 +58,7 @@ type run struct {
 
 	frame    **vmFrame   // of the VM: the function that runs,
 	registry *vmRegistry // and the values that it works on
-	weights  weights     // of instructions; see weigh.go
+	mode     mode        // says which instructions are looked at; see weigh.go
 
 	// The last entry that a look-up has found.
 	found found
@@ -121,10 +122,9 @@ const (
 )
 
 type selection struct {
-	pool       string
-	addr       netip.AddrPort
-	table      string // of the entry
-	key, entry string
+	pool  string
+	addr  netip.AddrPort
+	entry Entry // that led to the server; without a key there is none
 }
 
 // clockInterval is how many instructions pass between looks at the clock and
@@ -166,23 +166,44 @@ var closed = func() chan struct{} {
 }()
 
 // Done implements context.Context: it counts an instruction, before the VM
-// executes it.
+// executes it. What it calls looks whether there is room on the stack; to do
+// so here, too, would take loops a fiftieth longer.
+//
+//go:nosplit
 func (r *run) Done() <-chan struct{} {
+	if r.skip--; r.skip >= 0 {
+		return nil
+	}
+	// An instruction that is looked at. Those that are not, up to the next one
+	// that is, are charged for now.
 	f := *r.frame
-	inst := f.Fn.Proto.Code[f.Pc-1]
-	if op := inst >> 26; r.weights>>op&1 != 0 && (argB(inst) == 0 || openLists>>op&1 == 0 || r.weights>>closedCalls != 0) {
-		r.weigh(f, inst)
-	}
-	if r.tick--; r.tick > 0 {
-		return nil
-	}
-	if r.mayGoOn() {
-		if r.engine.env.Trace != nil {
-			r.traceLine()
+	code := f.Fn.Proto.Code
+	planned := code[:cap(code)][len(code)+f.Pc-1] >> (r.mode & 31)
+	if planned&lookAt != 0 {
+		if inst := code[f.Pc-1]; !r.replaces(f, inst) {
+			r.weigh(f, inst)
 		}
-		return nil
 	}
-	return closed
+	left := r.tick - 1
+	if left <= 0 {
+		return r.pause()
+	}
+	n := min(int(planned&maxAhead), left-1)
+	r.skip, r.tick = n, left-n
+	return nil
+}
+
+// pause is Done at the end of an interval.
+func (r *run) pause() <-chan struct{} {
+	r.tick--
+	r.skip = 0
+	if !r.mayGoOn() {
+		return closed
+	}
+	if r.engine.env.Trace != nil {
+		r.traceLine()
+	}
+	return nil
 }
 
 // traceLine reports the line of the instruction to come.
@@ -275,7 +296,7 @@ func (r *run) halt(err error) {
 	if r.stop == nil {
 		r.stop = err
 	}
-	r.steps, r.tick = 0, 0 // not even an error handler runs another instruction
+	r.steps, r.tick, r.skip = 0, 0, 0 // not even an error handler runs another instruction
 }
 
 // A step of work within a function of the API is one for which a script pays
@@ -426,10 +447,11 @@ func (r *run) vars() *Vars { return r.variables }
 // the state may be used again.
 func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx Transaction) (err error, healthy bool) {
 	r := &st.run
-	*r = run{
-		engine: r.engine, state: st, undo: r.undo[:0], ctx: ctx, tx: tx, script: s, event: ev, tick: 1 << 20,
-		frame: r.frame, registry: r.registry, weights: s.weights, variables: tx.Vars(),
-	}
+	engine, undo, frame, registry := r.engine, r.undo[:0], r.frame, r.registry
+	*r = run{} // in place, which a literal with values of r would not be
+	r.engine, r.state, r.undo, r.frame, r.registry = engine, st, undo, frame, registry
+	r.ctx, r.tx, r.script, r.event, r.variables = ctx, tx, s, ev, tx.Vars()
+	r.tick, r.mode = 1<<20, max(s.mode, r.variables.mode)
 	defer func() {
 		// Nothing that PCall should have caught comes here, but a VM that
 		// runs out of registers panics within its own recovery.
@@ -448,9 +470,6 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 	}()
 
 	main := st.main(p)
-	if r.variables.long {
-		r.weights = allWeights
-	}
 	globals := r.variables.globals(st, s)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
 	r.interval = r.engine.interval
@@ -486,7 +505,7 @@ func (st *state) exec(ctx context.Context, s *Script, p *program, ev Event, tx T
 // false if that is too much for the engine.
 func (r *run) keep() bool {
 	v := r.vars()
-	v.long = r.weights == allWeights
+	v.mode = r.mode
 	if r.made == 0 || int64(r.made)+v.held <= smallBytes {
 		return true
 	}
@@ -502,9 +521,10 @@ func (r *run) keep() bool {
 func (r *run) commit() {
 	if r.selection.pool != "" {
 		s := &r.selection
-		r.tx.SelectPool(s.pool, s.addr, s.key, s.entry)
-		if corrector, ok := r.tx.(EntryCorrector); ok && s.table != "" {
-			corrector.SelectedFrom(s.table)
+		if selector, ok := r.tx.(EntrySelector); ok && s.entry.Key != "" {
+			selector.SelectEntry(s.pool, s.addr, s.entry)
+		} else {
+			r.tx.SelectPool(s.pool, s.addr)
 		}
 		r.tx.Vars().selected = s.pool
 	}

@@ -28,6 +28,8 @@ type state struct {
 	readOnly *lua.LFunction // refuses to change a library
 
 	spreadIndex, spreadNewIndex *lua.LFunction // see far.go
+
+	operators []*lua.LFunction // functions that have no level of their own; see visible
 }
 
 const (
@@ -59,6 +61,7 @@ func newState(e *Engine) *state {
 		return 0
 	})
 	st.spreadIndex, st.spreadNewIndex = L.NewFunction(spreadIndex), L.NewFunction(spreadNewIndex)
+	st.operators = []*lua.LFunction{st.spreadIndex, st.spreadNewIndex}
 	L.SetMetatable(lua.LString(""), st.stringMetatable())
 	return st
 }
@@ -80,7 +83,11 @@ func (st *state) value(s *symbol) lua.LValue {
 		if s.kind == library {
 			v = st.protect(st.members(s), s.name)
 		} else {
-			v = st.L.NewFunction(s.native)
+			fn := st.L.NewFunction(s.native)
+			if s.isOperator() {
+				st.operators = append(st.operators, fn)
+			}
+			v = fn
 		}
 		st.values[s] = v
 	}

@@ -21,7 +21,7 @@ type Vars struct {
 	// What the variables hold, as far as it has been counted by the gate.
 	gate   *gate
 	held   int64
-	long   bool // there may be long strings among them; see weigh.go
+	mode   mode // that scripts need which see them; see weigh.go
 	opaque int  // bytes that iterators hold, which cannot be looked into
 }
 
@@ -144,7 +144,7 @@ func (v *Vars) Reset() {
 	clear(v.servers)
 	v.servers = v.servers[:0]
 	v.keep(nil, 0)
-	v.opaque, v.long = 0, false
+	v.opaque, v.mode = 0, usualMode
 }
 
 // smallBytes is what a transaction may hold without being counted.
