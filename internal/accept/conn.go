@@ -1,36 +1,43 @@
-package limpet
+package accept
 
 import (
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/splice"
 )
 
-// A conn is a connection that the virtual service's listener has accepted. It
-// is counted until it is closed, requests find it, and a client that takes
-// nothing of what is written to it loses it.
-type conn struct {
+// A Conn is a connection that a listener of a gate has accepted. It is counted
+// until it is closed, requests find it, and a client that takes nothing of what
+// is written to it loses it.
+type Conn struct {
 	net.Conn
-	vs            *VirtualService
+	gate          *Gate
 	remote, local net.Addr // what RemoteAddr and LocalAddr return
-	ends          connEnds // the same, as policies see them
+	ends          connEnds // the same, as rules see them
 
 	proxy     netip.AddrPort // who sent a PROXY header; invalid without one
 	encrypted *bool          // what the header says of TLS; nil if nothing
 
-	pending atomic.Bool // the server has begun to read a request that has not come to its handler
+	// Pending is for the server: it has begun to read a request that has not
+	// come to its handler.
+	Pending atomic.Bool
 
-	judged bool        // by network security rules
-	rule   string      // the rule that has decided
-	err    error       // why the rules could not be evaluated
-	log    atomic.Bool // the rule asks for a record, and there was none yet
-	denied bool
+	judged  bool        // by Rules.Judge
+	verdict Verdict     // what that has decided
+	log     atomic.Bool // the verdict asks for a record, and there was none yet
+	denied  bool
 
-	certificate verified // the client's
+	once    sync.Once // of Once
+	onceErr error
 
 	mu     sync.Mutex
 	closed bool
@@ -45,15 +52,15 @@ type conn struct {
 // connEnds are the two ends of a connection.
 type connEnds struct{ peer, local netip.AddrPort }
 
-func newConn(vs *VirtualService, s *snapshot, raw net.Conn) *conn {
-	c := &conn{Conn: raw, vs: vs, stall: s.Connections.writeTimeout()}
+func newConn(g *Gate, r *Rules, raw net.Conn) *Conn {
+	c := &Conn{Conn: raw, gate: g, stall: r.WriteTimeout}
 	c.setEnds(raw.RemoteAddr(), raw.LocalAddr())
 	return c
 }
 
 // setEnds sets both addresses. The local one becomes a copy, because requests
 // find their connection by the pointer, which net/http passes on.
-func (c *conn) setEnds(remote, local net.Addr) {
+func (c *Conn) setEnds(remote, local net.Addr) {
 	switch a := local.(type) {
 	case *net.TCPAddr:
 		own := *a
@@ -63,84 +70,108 @@ func (c *conn) setEnds(remote, local net.Addr) {
 		local = &own
 	}
 	c.remote, c.local = remote, local
-	c.ends = connEnds{tcpAddr(remote), tcpAddr(local)}
+	c.ends = connEnds{clientaddr.OfTCP(remote), clientaddr.OfTCP(local)}
 }
 
-// connAt returns the connection of a request, given what its context has for
-// [http.LocalAddrContextKey], or nil if our listener has not accepted it.
-func (vs *VirtualService) connAt(local net.Addr) *conn {
-	switch local.(type) {
-	case *net.TCPAddr, *net.UnixAddr: // others might not be comparable
-		c, _ := vs.conns.Load(local)
-		found, _ := c.(*conn)
-		return found
+// Client returns the address of the client, or what the header says about it;
+// invalid if it is not one of TCP.
+func (c *Conn) Client() netip.AddrPort { return c.ends.peer }
+
+// Proxy returns the address of the proxy that has sent a header; invalid if
+// there was none.
+func (c *Conn) Proxy() netip.AddrPort { return c.proxy }
+
+// Encrypted returns what a header says about whether the client spoke TLS. If
+// there is none, or it does not say, known is false.
+func (c *Conn) Encrypted() (encrypted, known bool) {
+	if c.encrypted == nil {
+		return false, false
 	}
-	return nil
+	return *c.encrypted, true
+}
+
+// Verdict returns what [Rules].Judge has said about the connection, and whether
+// it was asked.
+func (c *Conn) Verdict() (v Verdict, judged bool) { return c.verdict, c.judged }
+
+// TakeLog reports whether the verdict asks for a record. Only the first call
+// reports true.
+func (c *Conn) TakeLog() bool { return c.log.Load() && c.log.Swap(false) }
+
+// Once returns what find has returned the first time, when it was called: for
+// what is found out about a connection once, such as whether the certificate of
+// the client is good.
+func (c *Conn) Once(find func() error) error {
+	c.once.Do(func() { c.onceErr = find() })
+	return c.onceErr
 }
 
 // register lets requests find the connection.
-func (c *conn) register() {
+func (c *Conn) register() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch c.local.(type) {
 	case *net.TCPAddr, *net.UnixAddr:
 		if !c.closed {
 			c.key = c.local
-			c.vs.conns.Store(c.key, c)
+			c.gate.conns.Store(c.key, c)
 		}
 	}
 }
 
 // countFor counts the connection for a client, and returns how many the client
 // has with it.
-func (c *conn) countFor(client netip.Addr) int {
+func (c *Conn) countFor(client netip.Addr) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return 0
 	}
 	c.client = client
-	return c.vs.open.count(client)
+	return c.gate.open.count(client)
 }
 
 // RemoteAddr returns the client's address.
-func (c *conn) RemoteAddr() net.Addr { return c.remote }
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
 // LocalAddr returns the address that the client connected to.
-func (c *conn) LocalAddr() net.Addr { return c.local }
+func (c *Conn) LocalAddr() net.Addr { return c.local }
 
 // Close closes the connection.
-func (c *conn) Close() error {
+func (c *Conn) Close() error {
 	c.leave()
 	return c.Conn.Close()
 }
 
 // leave forgets the connection, once.
-func (c *conn) leave() {
+func (c *Conn) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return
 	}
 	c.closed = true
-	c.vs.open.leave(c.client)
+	c.gate.open.leave(c.client)
 	if c.key != nil {
-		c.vs.conns.Delete(c.key)
+		c.gate.conns.Delete(c.key)
 	}
 }
 
-func (c *conn) isClosed() bool {
+func (c *Conn) isClosed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
 }
 
 // NetConn returns the connection beneath.
-func (c *conn) NetConn() net.Conn { return c.Conn }
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite closes the sending side, for servers that ask for it.
-func (c *conn) CloseWrite() error {
-	if tcp := tcpConn(c.Conn); tcp != nil {
+func (c *Conn) CloseWrite() error {
+	if err := splice.CloseWrite(c.Conn); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if tcp := TCPConn(c.Conn); tcp != nil {
 		return tcp.CloseWrite()
 	}
 	return c.Close()
@@ -151,7 +182,7 @@ func (c *conn) CloseWrite() error {
 const writeChunk = 64 << 10
 
 // Write writes as long as the client takes something.
-func (c *conn) Write(p []byte) (n int, err error) {
+func (c *Conn) Write(p []byte) (n int, err error) {
 	for {
 		c.allowTime()
 		m, err := c.Conn.Write(p[:min(len(p), writeChunk)])
@@ -163,7 +194,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 }
 
 // allowTime gives the client time for the next chunk.
-func (c *conn) allowTime() {
+func (c *Conn) allowTime() {
 	if c.stall <= 0 || c.bounded.Load() {
 		return
 	}
@@ -178,21 +209,21 @@ func (c *conn) allowTime() {
 }
 
 // SetWriteDeadline sets a deadline in the place of ours, or ours again.
-func (c *conn) SetWriteDeadline(t time.Time) error {
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.bounded.Store(!t.IsZero())
 	c.writeDeadline.Store(0)
 	return c.Conn.SetWriteDeadline(t)
 }
 
 // SetDeadline sets both deadlines.
-func (c *conn) SetDeadline(t time.Time) error {
+func (c *Conn) SetDeadline(t time.Time) error {
 	c.bounded.Store(!t.IsZero())
 	c.writeDeadline.Store(0)
 	return c.Conn.SetDeadline(t)
 }
 
 // ReadFrom lets the kernel copy files, and connections into one another.
-func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
+func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	part, limited := r.(*io.LimitedReader)
 	source := r
 	if limited {
@@ -223,7 +254,5 @@ func (c *conn) ReadFrom(r io.Reader) (n int64, err error) {
 		}
 		return io.Copy(c.Conn, r)
 	}
-	buffer := bufferPool.Get().(*[bufferSize]byte)
-	defer bufferPool.Put(buffer)
-	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buffer[:])
+	return splice.Copy(c, r)
 }

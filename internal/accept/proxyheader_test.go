@@ -1,4 +1,4 @@
-package limpet
+package accept
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ func FuzzProxyHeader(f *testing.F) {
 		if !bytes.HasSuffix(data, append(rest, unread...)) {
 			t.Fatalf("%q: %q and %q do not follow the header", data, rest, unread)
 		}
-		c := &proxiedConn{conn: &conn{}}
+		c := &proxiedConn{Conn: &Conn{}}
 		if c.apply(h) == nil && c.remote != nil && (!c.ends.peer.IsValid() || !c.ends.local.IsValid()) {
 			t.Fatalf("%q: ends %+v", data, c.ends)
 		}
@@ -66,14 +66,12 @@ func FuzzProxyHeader(f *testing.F) {
 // server wants of later reads; then the server's deadline counts.
 func TestProxyHeaderDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		vs, err := New(Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		rules := &Rules{}
+		g := New(func() *Rules { return rules })
 		begin := func(deadline time.Duration) (*proxiedConn, net.Conn) {
 			ours, theirs := net.Pipe()
-			c := &proxiedConn{conn: newConn(vs, vs.current.Load(), ours), deadline: time.Now().Add(5 * time.Second)}
-			vs.open.enter()
+			c := &proxiedConn{Conn: newConn(g, rules, ours), deadline: time.Now().Add(5 * time.Second)}
+			g.open.enter()
 			if deadline > 0 {
 				if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
 					t.Fatal(err)
@@ -122,7 +120,7 @@ func TestProxyHeaderDeadlines(t *testing.T) {
 			t.Error("copied to a closed connection")
 		}
 		theirs.Close()
-		if st := vs.Stats(); st.BadProxyHeaders != 3 || st.OpenConnections != 0 {
+		if st := g.Stats(); st.BadHeaders != 3 || st.Open != 0 {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -132,18 +130,16 @@ func TestProxyHeaderDeadlines(t *testing.T) {
 // time does not, and who sets deadlines of his own has his way.
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		begin := func(timeout time.Duration) (*conn, net.Conn) {
-			vs, err := New(Config{Clients: Clients{Connections: ConnectionLimits{WriteTimeout: timeout}}})
-			if err != nil {
-				t.Fatal(err)
-			}
+		begin := func(timeout time.Duration) (*Conn, net.Conn) {
+			rules := &Rules{WriteTimeout: timeout}
+			g := New(func() *Rules { return rules })
 			ours, theirs := net.Pipe()
-			vs.open.enter()
-			c := newConn(vs, vs.current.Load(), ours)
+			g.open.enter()
+			c := newConn(g, rules, ours)
 			t.Cleanup(func() { c.Close(); theirs.Close() })
 			return c, theirs
 		}
-		fails := func(c *conn, least, most time.Duration) {
+		fails := func(c *Conn, least, most time.Duration) {
 			t.Helper()
 			start := time.Now()
 			_, err := c.Write(make([]byte, 3*writeChunk))
@@ -152,7 +148,7 @@ func TestWriteTimeout(t *testing.T) {
 				t.Errorf("%v after %v, want a time-out after %v to %v", err, took, least, most)
 			}
 		}
-		c, _ := begin(0)
+		c, _ := begin(60 * time.Second)
 		fails(c, 60*time.Second, 60*time.Second)
 		if _, err := c.Write([]byte("x")); err == nil {
 			t.Error("a broken connection is written to")

@@ -1,20 +1,21 @@
-package idletimer
+package splice
 
 import (
 	"io"
-	"net/http"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/idletimer"
 )
 
 // A Conn is a connection that is closed when nothing has passed in either direction for its limit.
 type Conn struct {
 	io.ReadWriteCloser
-	idle *Timer
+	idle *idletimer.Timer
 }
 
-// NewConn returns c with a limit. Zero or less is none.
-func NewConn(c io.ReadWriteCloser, limit time.Duration) *Conn {
-	return &Conn{c, New(limit, func() { _ = c.Close() })}
+// LimitIdle returns c with a limit. Zero or less is none.
+func LimitIdle(c io.ReadWriteCloser, limit time.Duration) *Conn {
+	return &Conn{c, idletimer.New(limit, func() { _ = c.Close() })}
 }
 
 // Read reads from the connection.
@@ -38,12 +39,7 @@ func (c *Conn) passed(n int) {
 }
 
 // CloseWrite ends the sending direction, if the connection can do that.
-func (c *Conn) CloseWrite() error {
-	if half, ok := c.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return http.ErrNotSupported
-}
+func (c *Conn) CloseWrite() error { return CloseWrite(c.ReadWriteCloser) }
 
 // Close closes the connection.
 func (c *Conn) Close() error {

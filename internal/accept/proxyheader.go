@@ -1,4 +1,4 @@
-package limpet
+package accept
 
 import (
 	"bufio"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,28 +15,7 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// ProxyProtocol says from whom [VirtualService.Listener] expects the PROXY
-// protocol, versions 1 and 2: a header before anything else, TLS included, that
-// tells the addresses of the connection which the proxy has accepted. The zero
-// value expects it from nobody.
-//
-// From those it is expected from the header is required, and a connection
-// without one is closed. From all others it is not understood: who could send
-// it could choose an address. A header that names no IP addresses (LOCAL,
-// UNKNOWN, UNIX) leaves the connection as it is: the proxy speaks for itself.
-type ProxyProtocol struct {
-	// From are the networks of the proxies. Do not put networks in that
-	// clients connect from directly.
-	From []netip.Prefix
-	// HeaderTimeout is how long the header may take, from when the
-	// connection is accepted. 0 means 5 s, the most is a minute.
-	HeaderTimeout time.Duration
-}
-
 const (
-	defaultHeaderTimeout = 5 * time.Second
-	maxHeaderTimeout     = time.Minute
-
 	// maxProxyHeader is the longest header of version 2. Certificates of
 	// clients, the longest thing in use, have 1 to 2 KiB.
 	maxProxyHeader = 4 << 10
@@ -45,20 +23,13 @@ const (
 	maxProxyLine = 107
 )
 
-func (p *ProxyProtocol) headerTimeout() time.Duration {
-	if p.HeaderTimeout == 0 {
-		return defaultHeaderTimeout
-	}
-	return p.HeaderTimeout
-}
-
-// ErrProxyHeader is the reason, in [Record].Error, why a connection from a
-// proxy that [ProxyProtocol] names was closed: it has sent no valid header.
-var ErrProxyHeader = errors.New("no valid PROXY header")
+// ErrHeader is the reason, in [Event].Err, why a connection from a proxy was
+// closed: it has sent no valid header.
+var ErrHeader = errors.New("no valid PROXY header")
 
 // A proxiedConn is a connection that begins with a PROXY header.
 type proxiedConn struct {
-	*conn
+	*Conn
 	settled sync.Once
 	err     error  // why there is nothing to be read
 	rest    []byte // what was read beyond the header
@@ -73,26 +44,24 @@ type proxiedConn struct {
 func (c *proxiedConn) settle() error {
 	c.settled.Do(func() {
 		_ = c.setReadDeadline(func() {})
-		h, rest, err := readProxyHeader(c.Conn)
+		h, rest, err := readProxyHeader(c.Conn.Conn)
 		_ = c.setReadDeadline(func() { c.done = true })
-		s := c.vs.current.Load()
+		r := c.gate.rules()
 		c.proxy = c.ends.peer
 		if err == nil {
 			err = c.apply(h)
 		}
 		switch {
 		case err == nil:
-			if !c.admitted(s) {
+			if !c.admitted(r) {
 				err = net.ErrClosed
 			}
 		case errors.Is(err, errNoBytes), c.isClosed():
 			_ = c.Close() // somebody looked whether the port is open, or the server is closing
 		default:
 			c.deny(false)
-			c.vs.counters.badProxyHeaders.Add(1)
-			r := Record{Error: fmt.Errorf("%w: %w", ErrProxyHeader, err)}
-			r.significant(BadProxyHeader)
-			c.emit(s, r, false)
+			c.gate.badHeaders.Add(1)
+			c.report(r, Event{Err: fmt.Errorf("%w: %w", ErrHeader, err)})
 		}
 		c.rest, c.err = rest, err
 	})
@@ -139,7 +108,7 @@ func (c *proxiedConn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.conn.Read(p)
+	return c.Conn.Read(p)
 }
 
 // Write waits for the header first.
@@ -147,7 +116,7 @@ func (c *proxiedConn) Write(p []byte) (int, error) {
 	if err := c.settle(); err != nil {
 		return 0, err
 	}
-	return c.conn.Write(p)
+	return c.Conn.Write(p)
 }
 
 // ReadFrom waits for the header first.
@@ -155,20 +124,20 @@ func (c *proxiedConn) ReadFrom(r io.Reader) (int64, error) {
 	if err := c.settle(); err != nil {
 		return 0, err
 	}
-	return c.conn.ReadFrom(r)
+	return c.Conn.ReadFrom(r)
 }
 
 // RemoteAddr waits for the header and returns the client's address.
 func (c *proxiedConn) RemoteAddr() net.Addr {
 	_ = c.settle()
-	return c.conn.RemoteAddr()
+	return c.Conn.RemoteAddr()
 }
 
 // LocalAddr waits for the header and returns the address that the client
 // connected to.
 func (c *proxiedConn) LocalAddr() net.Addr {
 	_ = c.settle()
-	return c.conn.LocalAddr()
+	return c.Conn.LocalAddr()
 }
 
 // SetReadDeadline sets the deadline for what follows the header. It bounds the
@@ -191,7 +160,7 @@ func (c *proxiedConn) setReadDeadline(change func()) error {
 	if !c.done && (t.IsZero() || t.After(c.deadline)) {
 		t = c.deadline
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.Conn.Conn.SetReadDeadline(t)
 }
 
 var (

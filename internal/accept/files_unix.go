@@ -1,15 +1,15 @@
 //go:build unix
 
-package limpet
+package accept
 
 import (
 	"errors"
 	"syscall"
 )
 
-// isExhausted reports whether a connection could not be made for lack of file
+// IsExhausted reports whether a connection could not be made for lack of file
 // descriptors, memory or local ports.
-func isExhausted(err error) bool {
+func IsExhausted(err error) bool {
 	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, errno) {
 			return true
