@@ -170,7 +170,7 @@ func TestScriptsUnderLoad(t *testing.T) {
 		return
 	}
 	if serves {
-		store, err := redisstore.New(redisstore.Config{Addresses: []string{os.Getenv("LIMPET_REDIS")}})
+		store, err := redisstore.New(redisstore.Config{Addresses: []string{os.Getenv("LIMPET_REDIS")}, Timeout: patience})
 		if err != nil {
 			t.Fatal(err)
 		}
