@@ -373,7 +373,8 @@ func TestPipeline(t *testing.T) {
 			t.Errorf("wrong answers: %v", bad)
 		}
 	}
-	if n := s.connections(); n > clients {
+	// A connection may be begun while another becomes free.
+	if n := s.connections(); n > 2*clients {
 		t.Errorf("%d connections for %d clients", n, clients)
 	}
 }
