@@ -207,6 +207,7 @@ func TestUpdateKeepsEntries(t *testing.T) {
 // configuration. No request fails, and each sees one configuration from its
 // beginning to its end.
 func TestUpdateUnderLoad(t *testing.T) {
+	t.Parallel()
 	updates := 300
 	if testrace.Enabled {
 		updates = 60

@@ -71,6 +71,7 @@ func newLoyalClient(t testing.TB, s *site, i int, reuse bool) loyalClient {
 // TestCustomPersistence is the heart of the product: the published listing,
 // verbatim, with a thousand clients.
 func TestCustomPersistence(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name     string
 		protocol protocol

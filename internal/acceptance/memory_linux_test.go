@@ -158,8 +158,10 @@ func (c *tally) add(status int) {
 }
 
 // isChild reports whether this is the process that serves; skip, that the race
-// detector would take the memory that is measured.
-func isChild() (child, skip bool) { return os.Getenv("LIMPET_CHILD") != "", testrace.Enabled }
+// detector would take the memory that is measured, or that it takes too long.
+func isChild() (child, skip bool) {
+	return os.Getenv("LIMPET_CHILD") != "", testrace.Enabled || testing.Short()
+}
 
 // In a process with 512 MiB and tables on Redis, 93 of 100 requests of 8
 // clients to the published listing got 503, and of scripts that used a fifth of

@@ -210,6 +210,7 @@ func bind(t *testing.T, s *site, n int) {
 // TestDrainAccounting drains a server that clients of the published listing are
 // bound to. It ends when the last of them is gone and the last request is over.
 func TestDrainAccounting(t *testing.T) {
+	t.Parallel()
 	events := make(chan lbpool.Event, 100)
 	g := newGate()
 	servers := startServersWith(t, 2, func(i int) http.Handler {
@@ -763,6 +764,7 @@ func TestIPGroupFinder(t *testing.T) {
 // TestDrainLeavesStreams drains a server with streams open and a deadline: the
 // streams of bound clients go on after it, to their end.
 func TestDrainLeavesStreams(t *testing.T) {
+	t.Parallel()
 	const streams = 20
 	g := newGate()
 	pool := newPool(t, lbpool.Config{

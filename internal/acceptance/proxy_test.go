@@ -144,6 +144,7 @@ func TestUpgradeEnds(t *testing.T) {
 // TestOvertaking gets a response that begins, or is over, before the end of
 // its request.
 func TestOvertaking(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, transport func() http.RoundTripper) {
 		pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
 			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {

@@ -312,6 +312,7 @@ func TestProxyProtocolEverywhere(t *testing.T) {
 
 // Silent proxies hold up nobody, and are cut off in time.
 func TestProxyProtocolSilence(t *testing.T) {
+	t.Parallel()
 	recs := newRecords()
 	h, vs := whoami(t, limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: loopback, HeaderTimeout: time.Second}}, OnComplete: recs.add})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), h)

@@ -212,6 +212,7 @@ func readme(t *testing.T) (program, script string) {
 // went to the first of the servers once, and when that died, they changed
 // between the others with each request.
 func TestReadmeProgram(t *testing.T) {
+	t.Parallel()
 	program, _ := readme(t)
 	f := startFleet(t, true, "")
 	var addresses []string

@@ -179,6 +179,7 @@ func TestServerComplaintsAreLimited(t *testing.T) {
 
 // The lines that net/http itself writes about such a client are of that kind.
 func TestHTTP2Complaints(t *testing.T) {
+	t.Parallel()
 	var lines syncBuffer
 	vs := newVirtualService(t, limpet.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
 	srv := limpet.NewServer(vs)

@@ -89,6 +89,7 @@ func pendings(t *testing.T) []pending {
 // TestShutdown has one exchange under way of each kind. It ends by itself, or
 // is cut off at the deadline; then nothing is left of it.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pendings(t) {
 		for _, ends := range []bool{true, false} {
 			name := kind.name + "/cut off"
@@ -229,6 +230,7 @@ func TestShutdownTunnel(t *testing.T) {
 // A handler that does not heed the end of its connection does not hold up the
 // shutdown for ever.
 func TestShutdownDeaf(t *testing.T) {
+	t.Parallel()
 	vs := newVirtualService(t, limpet.Config{})
 	release, arrived := make(chan struct{}), make(chan struct{})
 	site := startSite(t, http1, listen(t, ""), vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -251,6 +253,7 @@ func TestShutdownDeaf(t *testing.T) {
 // TestShutdownOfAll stops a program with everything that can run, in the order
 // that the documentation names, while clients are busy.
 func TestShutdownOfAll(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	list, words := filepath.Join(dir, "list"), filepath.Join(dir, "words")
 	for _, file := range []string{list, words} {

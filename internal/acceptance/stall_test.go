@@ -18,6 +18,7 @@ import (
 // TestServerStalls has a server that stops in the middle of a body. The client
 // must see that the body is not whole, in each version of HTTP.
 func TestServerStalls(t *testing.T) {
+	t.Parallel()
 	const limit = 300 * time.Millisecond
 	for _, p := range []protocol{http1, http1TLS, http2TLS, h2c} {
 		for _, body := range []string{"known length", "stream"} {
@@ -63,6 +64,7 @@ func TestServerStalls(t *testing.T) {
 // An upgraded connection, and a tunnel, ends on both sides when nothing has
 // passed for a while, and not before.
 func TestIdleTunnels(t *testing.T) {
+	t.Parallel()
 	const limit = 300 * time.Millisecond
 	for _, kind := range []string{"upgrade", "tunnel"} {
 		t.Run(kind, func(t *testing.T) {

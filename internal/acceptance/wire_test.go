@@ -216,6 +216,7 @@ func TestFoldedValues(t *testing.T) {
 // Where a message ends, and what belongs to the connection, is none of a
 // script's business.
 func TestFramingHeaders(t *testing.T) {
+	t.Parallel()
 	names := []string{"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade"}
 	writers := []string{
 		"-- HTTP_REQ\navi.http.add_header(N, V)", "-- HTTP_REQ\navi.http.replace_header(N, V)", "-- HTTP_REQ\navi.http.remove_header(N)",
