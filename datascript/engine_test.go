@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 func TestCustomPersistenceListing(t *testing.T) {
@@ -276,8 +278,8 @@ func TestHostPanic(t *testing.T) {
 	if !errors.As(err, &pe) || pe.Function != "avi.vs.table_lookup" || pe.Value != "secret of the host" || !strings.Contains(string(pe.Stack), "fakeTables") {
 		t.Errorf("error %v, want a PanicError with the stack", err)
 	}
-	if n := e.gate.scripts.Load() | e.gate.held.Load(); n != 0 {
-		t.Errorf("%x left in the gate", n)
+	if n := e.lua.Gate().Load(); n != (lua51.Load{}) {
+		t.Errorf("%+v left in the gate", n)
 	}
 	if strings.Contains(err.Error(), "secret") || len(x.logs) != 0 {
 		t.Errorf("the script, or its message, saw the panic: %v, %v", err, x.logs)
@@ -323,7 +325,7 @@ func TestPcallKeepsUpvalues(t *testing.T) {
 	if err != nil || x.logged()[0] != "2" {
 		t.Errorf("log %v, error %v; want 2", x.logs, err)
 	}
-	if fault := vmFault(); fault != "" {
+	if fault := lua51.Fault(); fault != nil {
 		t.Error(fault)
 	}
 }

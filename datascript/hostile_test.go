@@ -163,7 +163,7 @@ func TestHostile(t *testing.T) {
 		if took > slowest {
 			slowest, slowestName = took, name
 		}
-		e.limits.Time = time.Minute // for the probe alone
+		e.lua.Limits().Time = time.Minute // for the probe alone
 		if got := probed(t, e); got != clean {
 			t.Errorf("%s: left behind\n%s\nwant\n%s", name, got, clean)
 		}
@@ -232,7 +232,7 @@ func TestArgumentCounts(t *testing.T) {
 	for n := 1; n <= 70_000; n += max(n/37, 1) {
 		x.original.Header.Set("X-N", luaNumber(n))
 		err := e.Run(t.Context(), s, HTTPReq, x)
-		if (err != nil) != (n > maxUnpack) {
+		if (err != nil) != (n > 8000) {
 			t.Errorf("%d arguments: %v", n, err)
 		}
 		var pe *PanicError
@@ -303,15 +303,12 @@ func TestVarsAfterReset(t *testing.T) {
 	if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
 		t.Fatal(err)
 	}
-	tables := make([]*lua.LTable, 0, 1)
-	for _, g := range x.vars.scripts {
-		tables = append(tables, g.table)
-	}
+	tables := x.vars.lua.Tables()
 	x.vars.Reset()
 	for _, table := range tables {
 		table.ForEach(func(k, v lua.LValue) { t.Errorf("global %v is still %v", k, v) })
 	}
-	if len(x.vars.scripts) != 0 || x.vars.reqvar != nil {
+	if len(x.vars.lua.Tables()) != 0 {
 		t.Errorf("variables are still there: %+v", x.vars)
 	}
 	after := mustCompile(t, Chunk{Event: HTTPReq, Source: `avi.vs.log(a, avi.vs.reqvar.b, string.c)`})

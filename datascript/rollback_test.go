@@ -45,7 +45,7 @@ func TestStoppedAnywhere(t *testing.T) {
 			}
 			return x
 		}
-		e.limits.Instructions = defaultInstructions
+		e.lua.Limits().Instructions = defaultInstructions
 		before, x := fresh().shape(), fresh()
 		if err := e.Run(t.Context(), s, ev, x); err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestStoppedAnywhere(t *testing.T) {
 			if raceDetector && i%10 > 0 {
 				continue
 			}
-			e.limits.Instructions = n
+			e.lua.Limits().Instructions = n
 			x := fresh()
 			err := e.Run(t.Context(), s, ev, x)
 			want := after
