@@ -42,8 +42,8 @@ func rescue(r *Run, s *Symbol) {
 // argument of the wrong type raise Lua's error, and do not return.
 type Call struct {
 	*Run
-	L   *lua.LState
-	Sym *Symbol // what was called
+	L   *lua.LState // the VM, with the arguments on its stack
+	Sym *Symbol     // what was called
 }
 
 // Fail raises a script error at the place of the call. As in Lua, there is no
@@ -102,6 +102,7 @@ func (c Call) ArgError(n int, format string, args ...any) {
 	c.Fail("bad argument #%d to '%s' (%s)", n, name.name, text)
 }
 
+// TypeError reports that argument n is not of the type that is wanted.
 func (c Call) TypeError(n int, want string) {
 	got := "no value"
 	if n <= c.Count() {
@@ -161,6 +162,7 @@ func (c Call) Read(size int) {
 	}
 }
 
+// OptStr is Str, or def if the argument is nil.
 func (c Call) OptStr(n int, def string) string {
 	if c.L.Get(n) == lua.LNil {
 		return def
@@ -177,6 +179,7 @@ func (c Call) Num(n int) float64 {
 	return 0
 }
 
+// OptNum is Num, or def if the argument is nil.
 func (c Call) OptNum(n int, def float64) float64 {
 	if c.L.Get(n) == lua.LNil {
 		return def
@@ -187,6 +190,7 @@ func (c Call) OptNum(n int, def float64) float64 {
 // Integer is num cut to an int; what no int can hold becomes the nearest.
 func (c Call) Integer(n int) int { return ClampInt(c.Num(n)) }
 
+// OptInt is Integer, or def if the argument is nil.
 func (c Call) OptInt(n, def int) int {
 	if c.L.Get(n) == lua.LNil {
 		return def
@@ -216,6 +220,7 @@ func (c Call) optInt64(n int, def int64) int64 {
 	return c.int64(n)
 }
 
+// Table returns a table argument.
 func (c Call) Table(n int) *lua.LTable {
 	t, ok := c.L.Get(n).(*lua.LTable)
 	if !ok {
@@ -232,11 +237,13 @@ func (c Call) Any(n int) lua.LValue {
 	return c.L.Get(n)
 }
 
+// Ret pushes a result, and returns 1: the number of results so far.
 func (c Call) Ret(v lua.LValue) int {
 	c.L.Push(v)
 	return 1
 }
 
+// RetString is Ret for a string. It charges for the bytes.
 func (c Call) RetString(s string) int {
 	if len(s) > maxWord {
 		c.Hold(stringBytes + len(s))
@@ -248,8 +255,10 @@ func (c Call) RetString(s string) int {
 	return c.Ret(c.engine.library.stringValue(s))
 }
 
+// RetBool is Ret for a boolean.
 func (c Call) RetBool(b bool) int { return c.Ret(lua.LBool(b)) }
 
+// RetNumber is Ret for a number.
 func (c Call) RetNumber(f float64) int {
 	// Small integers are ready-made: making a Lua value allocates.
 	if i := int(f); i >= 0 && i < len(integers) && float64(i) == f && !math.Signbit(f) {

@@ -13,9 +13,9 @@ import (
 
 // A Source is a piece of Lua 5.1.
 type Source struct {
-	Text string
-	Line int // of its first line, for messages: 1 to 1,000,000
-	Tag  any // what the caller knows it by; see [Config].Trace and [Inspector]
+	Text string // at most 64 KiB
+	Line int    // of its first line, for messages: 1 to 1,000,000
+	Tag  any    // what the caller knows it by; see [Config].Trace and [Inspector]
 }
 
 // A Tree is what [Parse] makes of a source.

@@ -2,7 +2,6 @@ package lua51
 
 import (
 	"errors"
-	"math"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -105,74 +104,6 @@ func (c Call) concatMixed(n int) int {
 func (c Call) operand(i int) operand {
 	op, _ := failedAt(c.L, 1)
 	return op.operand(i)
-}
-
-// length is what #v becomes.
-func length(c Call) int {
-	switch v := c.Arg(1).(type) {
-	case lua.LString:
-		return c.RetNumber(float64(len(v)))
-	case *lua.LTable:
-		return c.RetNumber(float64(c.border(v)))
-	}
-	c.Fail("attempt to get length of %s", c.operand(0).describe(c.Arg(1).Type().String()))
-	return 0
-}
-
-// modulo is what a%b becomes.
-func modulo(c Call) int {
-	x, okX := c.Arg(1).(lua.LNumber)
-	y, okY := c.Arg(2).(lua.LNumber)
-	if okX && okY {
-		return c.RetNumber(luaMod(float64(x), float64(y)))
-	}
-	return c.arithmetic("__mod", luaMod)
-}
-
-func luaMod(x, y float64) float64 { return x - math.Floor(x/y)*y }
-
-// arithmetic applies an operation to two operands that are not both numbers: a
-// numeral in a string is one, else a metamethod has to do it.
-func (c Call) arithmetic(event string, op func(x, y float64) float64) int {
-	x, okX := c.Number(c.Arg(1))
-	y, okY := c.Number(c.Arg(2))
-	if okX && okY {
-		return c.RetNumber(op(x, y))
-	}
-	for n := 1; n <= 2; n++ {
-		if v := c.Arg(n); v.Type() != lua.LTString {
-			if method := c.L.GetMetaField(v, event); method != lua.LNil {
-				return c.Ret(c.callValue(method, c.Arg(1), c.Arg(2)))
-			}
-		}
-	}
-	culprit := 0
-	if okX {
-		culprit = 1
-	}
-	at, _ := failedAt(c.L, 1)
-	c.raise(c.L, lua.LString(where(c.L, 1)+"attempt to perform arithmetic on "+at.operand(culprit).describe(c.Arg(culprit+1).Type().String())))
-	return 0
-}
-
-// border returns the length of an array, as Lua's # gives it. The VM looks for
-// it from the end.
-func (c Call) border(t *lua.LTable) int {
-	n := t.Len()
-	c.Work((len(arrayOf(t)) - n) >> 3)
-	return n
-}
-
-// bound reads a bound of a numeric loop: Lua takes numerals in strings, the VM
-// takes numbers only.
-func bound(c Call) int {
-	v := c.Arg(1)
-	if s, ok := v.(lua.LString); ok {
-		if f, ok := c.Number(s); ok {
-			return c.RetNumber(f)
-		}
-	}
-	return c.Ret(v)
 }
 
 // allow stops the script if it is about to build too large a string.
@@ -460,6 +391,7 @@ func baseRawset(c Call) int {
 	return c.Ret(t)
 }
 
+// CheckKey raises an error unless a value can be the key of an element.
 func (c Call) CheckKey(k lua.LValue) {
 	if k == lua.LNil {
 		c.raise(c.L, lua.LString("table index is nil"))

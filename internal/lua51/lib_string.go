@@ -3,7 +3,6 @@ package lua51
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"unsafe"
 
@@ -34,35 +33,6 @@ var stringEntries = []Entry{
 	{Name: "contains", Call: stringContains},
 	{Name: "endswith", Call: func(c Call) int { return c.RetBool(strings.HasSuffix(c.Str(1), c.Str(2))) }},
 	{Name: "split", Call: stringSplit},
-}
-
-// stringMetatable makes strings have methods, and numerals in strings be
-// read as Lua 5.1 reads them.
-func (st *State) stringMetatable() *lua.LTable {
-	mt := st.L.CreateTable(0, 12)
-	mt.RawSetString("__index", st.members(st.run.engine.library.symbols["string"]))
-	mt.RawSetString("__metatable", lua.LString("string"))
-	// Lua's strings have no such metamethods; the VM asks for them because it
-	// does not read numerals itself as Lua does.
-	for name, op := range map[string]func(x, y float64) float64{
-		"__add": func(x, y float64) float64 { return x + y },
-		"__sub": func(x, y float64) float64 { return x - y },
-		"__mul": func(x, y float64) float64 { return x * y },
-		"__div": func(x, y float64) float64 { return x / y },
-		"__mod": luaMod,
-		"__pow": math.Pow,
-		"__unm": func(x, _ float64) float64 { return -x },
-	} {
-		mt.RawSetString(name, st.L.NewFunction(func(L *lua.LState) int {
-			c := Call{Run: &st.run, L: L, Sym: st.run.engine.library.symbols["string"]}
-			if name == "__unm" {
-				L.SetTop(1)
-				L.Push(L.Get(1)) // the operand, where others have two
-			}
-			return c.arithmetic(name, op)
-		}))
-	}
-	return mt
 }
 
 // stringContains is a search for text, never for a pattern.

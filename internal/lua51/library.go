@@ -16,8 +16,8 @@ type Library struct {
 
 // A Symbol is a predefined name.
 type Symbol struct {
-	Name   string // the whole path
-	Kind   Kind
+	Name   string         // the whole path
+	Kind   Kind           // of what it stands for
 	Text   string         // of a constant
 	Num    float64        // of a numeric constant
 	Object *lua.LUserData // of a token
@@ -35,12 +35,12 @@ type Kind uint8
 
 // The kinds of predefined names.
 const (
-	Function Kind = iota
-	Constant      // a string
-	Numeric       // a number
-	Token         // a value that equals only itself
-	Module        // a table, read-only to scripts
-	Variable      // a value that each run has its own of
+	Function Kind = iota // written in Go
+	Constant             // a string
+	Numeric              // a number
+	Token                // a value that equals only itself
+	Module               // a table, read-only to scripts
+	Variable             // a value that each run has its own of
 )
 
 // Field returns the last part of the name.
@@ -48,8 +48,8 @@ func (s *Symbol) Field() string { return s.Name[strings.LastIndexByte(s.Name, '.
 
 // An Entry declares a name of a module.
 type Entry struct {
-	Name string // within the module; it may have several parts
-	Kind Kind
+	Name string         // within the module; it may have several parts
+	Kind Kind           // Function, if it is left out
 	Call func(Call) int // of a function; it returns how many results it has pushed
 	Text string         // of a constant
 	Num  float64        // of a numeric constant

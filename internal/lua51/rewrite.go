@@ -1,13 +1,10 @@
 package lua51
 
 import (
-	"math"
 	"slices"
 	"strconv"
 
 	"github.com/yuin/gopher-lua/ast"
-
-	"github.com/limpetlb/limpet/internal/luastr"
 )
 
 // Between parsing and code generation the syntax tree of a script is
@@ -22,13 +19,10 @@ import (
 //     Lua state, so that using it costs no look-up. Constants become
 //     literals.
 //   - The operators .., # and % become calls: the first checks the size of its
-//     result, the others are Lua's.
+//     result, the others are repairs.
 //   - Operations that can fail get the names of their operands; see sites.go.
-//   - What the VM gets wrong is put in a way that it gets right: assignments
-//     of several values, "local f = function", generic loops with fewer than
-//     three values, bounds of loops that are strings, and loops whose bodies
-//     begin with a jump.
-//   - Numerals are read as Lua 5.1 reads them; to the VM, 010 is eight.
+//   - What the VM gets wrong is put in a way that it gets right: each of the
+//     files repair_*.go is about one of its faults.
 //
 // The code
 //
@@ -233,10 +227,8 @@ func (w *Walker) stmt(s ast.Stmt) ast.Stmt {
 			w.exprs(s.Exprs)
 			return s
 		}
-		if loneFunction(s) && w.rewriting {
-			// The VM takes it for "local function", and lets the function
-			// see its own name, unless there is a further value.
-			s.Exprs = append(s.Exprs, at(s.Exprs[0], &ast.NilExpr{}))
+		if w.rewriting {
+			separateFunction(s)
 		}
 		w.exprs(s.Exprs)
 		w.declare(s.Names...)
@@ -297,19 +289,6 @@ func (w *Walker) stmt(s ast.Stmt) ast.Stmt {
 	return s
 }
 
-// mayOverlap reports whether an assignment has several values and stores into
-// local variables of the function. The VM stores the first value before it
-// computes the second, and fails at "a, b = b, a".
-func (w *Walker) mayOverlap(s *ast.AssignStmt) bool {
-	if len(s.Lhs) == 1 || len(s.Rhs) == 1 {
-		return false
-	}
-	return slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool {
-		id, ok := e.(*ast.IdentExpr)
-		return ok && w.operand(id).kind == "local"
-	}) && slices.ContainsFunc(s.Rhs, func(e ast.Expr) bool { return !isConstant(e) })
-}
-
 func isConstant(e ast.Expr) bool {
 	switch e.(type) {
 	case *ast.NumberExpr, *ast.StringExpr, *ast.TrueExpr, *ast.FalseExpr, *ast.NilExpr:
@@ -328,111 +307,6 @@ func isMulti(e ast.Expr) bool {
 	}
 	return false
 }
-
-// assignLater turns a, t[k] = x, y into
-//
-//	do
-//		local object, key = t, k
-//		local v1, v2 = x, y
-//		object[key] = v2
-//		a = v1
-//	end
-func assignLater(s *ast.AssignStmt) ast.Stmt {
-	targets := at(s, &ast.LocalAssignStmt{})
-	hold := func(e ast.Expr) ast.Expr {
-		name := "(target " + strconv.Itoa(len(targets.Names)+1) + ")"
-		targets.Names, targets.Exprs = append(targets.Names, name), append(targets.Exprs, e)
-		return at(e, &ast.IdentExpr{Value: name})
-	}
-	values := at(s, &ast.LocalAssignStmt{Exprs: s.Rhs})
-	var stores []ast.Stmt
-	for i, lhs := range s.Lhs {
-		if e, ok := lhs.(*ast.AttrGetExpr); ok {
-			e.Object = hold(e.Object)
-			if !isConstant(e.Key) {
-				e.Key = hold(e.Key)
-			}
-		}
-		name := "(value " + strconv.Itoa(i+1) + ")"
-		values.Names = append(values.Names, name)
-		store := &ast.AssignStmt{Lhs: []ast.Expr{lhs}, Rhs: []ast.Expr{at(lhs, &ast.IdentExpr{Value: name})}}
-		stores = append(stores, at(s, store))
-	}
-	slices.Reverse(stores)
-	block := at(s, &ast.DoBlockStmt{})
-	if len(targets.Names) > 0 {
-		block.Stmts = append(block.Stmts, targets)
-	}
-	block.Stmts = append(append(block.Stmts, values), stores...)
-	return block
-}
-
-// loopBody puts a statement in front of a body that may begin with a jump. A
-// jump back onto a jump goes astray in the VM.
-func (w *Walker) loopBody(stmts []ast.Stmt) []ast.Stmt {
-	if !w.rewriting || len(stmts) == 0 || !mayJump(stmts[0]) {
-		return stmts
-	}
-	local := at(stmts[0], &ast.LocalAssignStmt{Names: []string{"(loop)"}, Exprs: []ast.Expr{at(stmts[0], &ast.NilExpr{})}})
-	block := at(local, &ast.DoBlockStmt{Stmts: []ast.Stmt{local}})
-	return append([]ast.Stmt{block}, stmts...)
-}
-
-// mayJump reports whether the first instruction of a statement may be a jump.
-func mayJump(s ast.Stmt) bool {
-	switch s := s.(type) {
-	case *ast.BreakStmt, *ast.DoBlockStmt, *ast.RepeatStmt:
-		return true
-	case *ast.IfStmt:
-		return beginsConstant(s.Condition)
-	case *ast.WhileStmt:
-		return beginsConstant(s.Condition)
-	}
-	return false
-}
-
-// beginsConstant reports whether what is looked at first is a constant.
-func beginsConstant(e ast.Expr) bool {
-	switch e := e.(type) {
-	case *ast.LogicalOpExpr:
-		return beginsConstant(e.Lhs)
-	case *ast.UnaryNotOpExpr:
-		return beginsConstant(e.Expr)
-	}
-	return isConstant(e)
-}
-
-// iterateOver turns "for k in x, y do" into
-//
-//	do
-//		local f, s, v = x, y
-//		for k in f, s, v do
-//
-// because the VM takes what it finds in the registers for what is missing.
-func iterateOver(s *ast.GenericForStmt) ast.Stmt {
-	names := []string{"(iterator)", "(state)", "(start)"}
-	local := at(s, &ast.LocalAssignStmt{Names: names, Exprs: s.Exprs})
-	local.SetLine(place(s.Line()).line())
-	s.Exprs = make([]ast.Expr, len(names))
-	for i, name := range names {
-		s.Exprs[i] = at(local, &ast.IdentExpr{Value: name})
-	}
-	block := at(local, &ast.DoBlockStmt{Stmts: []ast.Stmt{local, s}})
-	return block
-}
-
-// loneFunction reports whether a statement is "local f = function" or "local
-// function f".
-func loneFunction(s *ast.LocalAssignStmt) bool {
-	if len(s.Names) != 1 || len(s.Exprs) != 1 {
-		return false
-	}
-	_, ok := s.Exprs[0].(*ast.FunctionExpr)
-	return ok
-}
-
-// isLocalFunction tells the second form, which the parser gives a last line.
-func isLocalFunction(s *ast.LocalAssignStmt) bool { return loneFunction(s) && s.LastLine() != 0 }
 
 // noteAll tells the inspector of an assignment of several values.
 func (w *Walker) noteAll(names []string, values []ast.Expr) {
@@ -483,9 +357,7 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 	}
 	switch e := e.(type) {
 	case *ast.NumberExpr:
-		if f, ok := luastr.ParseNumber(e.Value); ok && w.rewriting {
-			e.Value = strconv.FormatFloat(f, 'g', -1, 64)
-		}
+		w.numeral(e)
 	case *ast.StringExpr:
 		w.compiler.inspector.Text(e.Value)
 		e.Value = spelled(e.Value)
@@ -545,25 +417,6 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 		w.function(e)
 	}
 	return e
-}
-
-// constructor sees to it that fields with keys have one value: the VM takes all
-// values of the last one for elements. See also mendConstructors.
-func (w *Walker) constructor(e *ast.TableExpr) {
-	elements := 0
-	for i, f := range e.Fields {
-		if f.Key != nil {
-			f.Key = w.expr(f.Key)
-			f.Value = single(w.expr(f.Value))
-			continue
-		}
-		const most = 511 * 50 // up to which numbers of blocks fit into an instruction
-		if elements > 0 && elements%50 == 0 && elements >= most && i == len(e.Fields)-1 && isMulti(f.Value) && w.fault == nil {
-			w.fault = &CompileError{Line: place(e.Line()).line(), Message: "not supported by this implementation: " + strconv.Itoa(elements) + " elements, and then several from one expression"}
-		}
-		elements++
-		f.Value = w.expr(f.Value)
-	}
 }
 
 func (w *Walker) function(f *ast.FunctionExpr) {
@@ -663,52 +516,6 @@ func (w *Walker) concat(e *ast.StringConcatOpExpr) ast.Expr {
 	}
 	w.exprs(pieces)
 	return w.operator(e, concatName, concatOp, pieces, operands...)
-}
-
-// length turns #v into a call, which counts arrays that are too long for the
-// VM's own, and pays no heed to __len, as Lua 5.1.
-func (w *Walker) length(e *ast.UnaryLenOpExpr) ast.Expr {
-	name := w.operand(e.Expr)
-	e.Expr = w.expr(e.Expr)
-	if !w.rewriting {
-		return e
-	}
-	return w.operator(e, lengthName, lengthOp, []ast.Expr{e.Expr}, name)
-}
-
-// isWhole reports whether an expression is a whole number other than zero, as
-// the divisor of most remainders is. The VM's own remainder is right then,
-// unless the dividend is so large that Lua's is not.
-func isWhole(e ast.Expr) bool {
-	n, ok := e.(*ast.NumberExpr)
-	if !ok {
-		return false
-	}
-	f, ok := luastr.ParseNumber(n.Value)
-	return ok && f != 0 && f <= 1<<53 && f == math.Trunc(f)
-}
-
-// modulo turns a%b into a call: the VM's result is not always a-floor(a/b)*b.
-func (w *Walker) modulo(e *ast.ArithmeticOpExpr) ast.Expr {
-	operands := []operand{w.operand(e.Lhs), w.operand(e.Rhs)}
-	e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
-	if !w.rewriting {
-		return e
-	}
-	return w.operator(e, moduloName, arithOp, []ast.Expr{single(e.Lhs), e.Rhs}, operands...)
-}
-
-// bound makes numbers of a loop's bounds that may be strings.
-func (w *Walker) bound(e ast.Expr) ast.Expr {
-	switch e.(type) {
-	case *ast.NumberExpr, *ast.UnaryMinusOpExpr, *ast.UnaryLenOpExpr, *ast.ArithmeticOpExpr, *ast.NilExpr:
-		return w.expr(e)
-	}
-	e = w.expr(e)
-	if !w.rewriting {
-		return e
-	}
-	return w.operator(e, boundName, otherOp, []ast.Expr{e})
 }
 
 // operator makes the call that stands for an operator.

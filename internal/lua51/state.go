@@ -12,7 +12,7 @@ import (
 // keeps is in tables of its own. A state in which a script failed is thrown
 // away all the same.
 type State struct {
-	L   *lua.LState
+	L   *lua.LState // the VM
 	run Run
 
 	values map[*Symbol]lua.LValue      // made on first use

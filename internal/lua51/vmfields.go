@@ -1,7 +1,6 @@
 package lua51
 
 import (
-	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -83,12 +82,9 @@ func mirror[T, M any](name string) (offset uintptr) {
 	return offset
 }
 
-// Fault says why this VM cannot run scripts; it is nil if all is well.
-func Fault() error {
-	if len(vmMissing) == 0 {
-		return nil
-	}
-	return errors.New("this version of github.com/yuin/gopher-lua is not supported: it has no " + strings.Join(slices.Compact(slices.Clone(vmMissing)), ", "))
+// missingFields names the fields that this VM does not have.
+func missingFields() string {
+	return strings.Join(slices.Compact(slices.Clone(vmMissing)), ", ")
 }
 
 func inside[T any](base unsafe.Pointer, offset uintptr) *T { return (*T)(unsafe.Add(base, offset)) }
@@ -119,47 +115,6 @@ func contents(t *lua.LTable) (array, keys []lua.LValue) {
 // hasWords reports whether a table has room for keys that are strings.
 func hasWords(t *lua.LTable) bool {
 	return *inside[map[string]lua.LValue](unsafe.Pointer(t), tableWords) != nil
-}
-
-// keepHandler tells the VM that there is an error handler.
-func keepHandler(L *lua.LState) { *inside[bool](unsafe.Pointer(L), hasErrorFunc) = true }
-
-// captured is the list of the variables that closures share with running
-// functions, outermost first; it points to where the list goes on.
-type captured **lua.Upvalue
-
-// allCaptured returns the start of the list.
-func allCaptured(L *lua.LState) captured {
-	return captured(inside[*lua.Upvalue](unsafe.Pointer(L), openUpvalues))
-}
-
-// capturedNow returns the end of the list.
-func capturedNow(L *lua.LState) captured {
-	link := allCaptured(L)
-	for *link != nil {
-		link = after(*link)
-	}
-	return link
-}
-
-func after(u *lua.Upvalue) captured {
-	return captured(inside[*lua.Upvalue](unsafe.Pointer(u), nextUpvalue))
-}
-
-// release gives closures what they captured since the list ended at link, and
-// shortens the list to that. It must be called while the variables are still
-// in their registers.
-func release(link captured) {
-	for u := *link; u != nil; {
-		next := *after(u)
-		u.Close()
-		if u.Value() == nil {
-			u.SetValue(lua.LNil) // too late, but scripts must not see it
-		}
-		*after(u) = nil
-		u = next
-	}
-	*link = nil
 }
 
 // everHad reports whether a table has, or had, a key: traversals may go on

@@ -4,6 +4,14 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
+var farRepair = repair{
+	file:    "repair_far.go",
+	fault:   "A store far behind the end of an array fills the array up to there, whatever that takes.",
+	program: "local t = {} t[20000] = 1 print(#t)",
+	wrong:   "20000",
+	right:   "0",
+}
+
 // The VM would fill an array up to whatever index a script stores into, for
 // seconds, and its limit is one for the whole process, which is the host's. So
 // a store far beyond the end of an array makes the table a spread one: its

@@ -8,6 +8,14 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
+var errorTextsRepair = repair{
+	file:    "repair_errortexts.go",
+	fault:   "Errors do not name the value that is at fault, and are worded in another way.",
+	program: "local t = {} t.x.y = 1",
+	wrong:   "error: attempt to index a non-table object(nil) with key 'y'",
+	right:   "error: attempt to index field 'x' (a nil value)",
+}
+
 // The VM words its errors in its own way and shows places where lines should
 // be. All of them come here, through the handlers of protected calls, before
 // anybody reads them. What functions of the API raise is right already; they

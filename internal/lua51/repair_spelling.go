@@ -7,6 +7,22 @@ import (
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
+var gotoRepair = repair{
+	file:    "repair_spelling.go",
+	fault:   "The name goto is a keyword, as in Lua 5.2.",
+	program: "goto = 1 print(goto)",
+	wrong:   "error: syntax error",
+	right:   "1",
+}
+
+var exponentRepair = repair{
+	file:    "repair_spelling.go",
+	fault:   "Hexadecimal numerals have no exponents.",
+	program: "print(0x1p4)",
+	wrong:   "error: syntax error",
+	right:   "16",
+}
+
 // gotoName is what stands for the name goto, which is an ordinary one in Lua
 // 5.1 and a reserved word for the VM's parser. The rewriter turns it back where
 // scripts can see it.
