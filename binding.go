@@ -42,20 +42,20 @@ type binding struct {
 // boundServer returns the server that the request should go to because a rule,
 // a script or the target's profile says so. Where the binding names a member
 // of a group as well, that is member, if it can be used.
-func (tx *Transaction) boundServer(t *target) (server netip.AddrPort, member *lbpool.Pool) {
+func (tx *transaction) boundServer(t *target) (server netip.AddrPort, member *lbpool.Pool) {
 	switch {
 	case tx.selected.addr.IsValid():
 		return tx.selected.addr, nil
 	case tx.selected.gone:
-		return serverAddr(tx.selected.entry), nil
-	case tx.selected.key != "" || t.profile == nil:
+		return serverAddr(tx.selected.entry.Value), nil
+	case tx.selected.entry.Key != "" || t.profile == nil:
 		return netip.AddrPort{}, nil
 	}
 	return tx.findBinding(t)
 }
 
 // findBinding asks the profile of a target for the client's server.
-func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lbpool.Pool) {
+func (tx *transaction) findBinding(t *target) (server netip.AddrPort, member *lbpool.Pool) {
 	b := &tx.binding
 	r := tx.r
 	if b.source = t.source; b.source == "" { // who knows needs a way to say so
@@ -88,14 +88,14 @@ func (tx *Transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 }
 
 // A sourceRecorder is a transaction whose binding is looked up in a store.
-type sourceRecorder Transaction
+type sourceRecorder transaction
 
 // NoteSource implements [persistence.SourceRecorder].
 func (s *sourceRecorder) NoteSource(source persistence.Source) { s.binding.source = source }
 
 // startBinding lets the profile have its say when a server is chosen, and
 // keeps the binding alive for as long as the exchange lasts.
-func (tx *Transaction) startBinding() {
+func (tx *transaction) startBinding() {
 	b := &tx.binding
 	if !b.profiled {
 		return
@@ -105,7 +105,7 @@ func (tx *Transaction) startBinding() {
 }
 
 // keepBinding has a binding renewed until the transaction ends.
-func (tx *Transaction) keepBinding() {
+func (tx *transaction) keepBinding() {
 	b := &tx.binding
 	if b.target.kept == nil {
 		return
@@ -128,7 +128,7 @@ func (sh *shared) claim(chosen, failed *lbpool.Server) *lbpool.Server {
 // claim binds the client to the server that is about to get its request, and
 // returns the server that it is bound to then: another one if another request
 // was faster. Transports call it before each attempt.
-func (tx *Transaction) claim(chosen, _ *lbpool.Server) *lbpool.Server {
+func (tx *transaction) claim(chosen, _ *lbpool.Server) *lbpool.Server {
 	b := &tx.binding
 	if pool := tx.route.Pool; !b.target.has(pool) {
 		// A backup pool has taken over, which is a target of its own.
@@ -167,7 +167,7 @@ func (tx *Transaction) claim(chosen, _ *lbpool.Server) *lbpool.Server {
 
 // changeTarget makes pool, which is not of the transaction's target, its
 // target. It reports whether a profile binds clients there.
-func (tx *Transaction) changeTarget(pool *lbpool.Pool) bool {
+func (tx *transaction) changeTarget(pool *lbpool.Pool) bool {
 	t := tx.s.targets[pool.Name()]
 	if t == nil || !t.pool.Is(pool) {
 		t = &target{name: pool.Name(), pool: pool, outcomes: tx.binding.target.outcomes}
@@ -183,24 +183,24 @@ func (tx *Transaction) changeTarget(pool *lbpool.Pool) bool {
 }
 
 // endBinding stops renewing the binding.
-func (tx *Transaction) endBinding() {
+func (tx *transaction) endBinding() {
 	if err := tx.binding.kept.end(time.Since(tx.record.Start)); err != nil {
 		tx.record.Error = err
 	}
 }
 
 // bindServer remembers which server has answered.
-func bindServer(tx *Transaction) {
+func bindServer(tx *transaction) {
 	tx.answered = tx.route.Answered
 	tx.tellPersistence(tx.header())
 	server := tx.route.Server
 	if !tx.answered {
 		return // the handler that was wrapped answers instead of a server
 	}
-	if sel := &tx.selected; sel.key != "" && (tx.repinned() || tx.route.Shared) {
+	if sel := &tx.selected.entry; sel.Key != "" && (tx.repinned() || tx.route.Shared) {
 		// The entry named a server that could not be had, or one of several. Of
 		// requests that find this out at the same time the first one wins.
-		_, err := tx.s.Tables.CompareAndSwap(tx.Context, sel.table, sel.key, sel.entry, tx.serverValue(server, sel.entry))
+		_, err := tx.s.Tables.CompareAndSwap(tx.Context, sel.Table, sel.Key, sel.Value, tx.serverValue(server, sel.Value))
 		if err != nil {
 			tx.record.Error = err
 		}
@@ -230,7 +230,7 @@ func bindServer(tx *Transaction) {
 // look-up has found, although others were tried: no server has answered, or
 // none has given an answer that was wanted. If the binding has been moved, it is
 // moved back.
-func (tx *Transaction) restoresBinding() bool {
+func (tx *transaction) restoresBinding() bool {
 	b := &tx.binding
 	if b.first == "" || tx.answered && (!tx.route.Unwanted || tx.route.Tried < 2 || tx.route.GivenUp != nil) {
 		return false
@@ -261,7 +261,7 @@ func serverAddr(name string) netip.AddrPort {
 // serverValue names a server the way an entry named the one before: with its
 // port or without. Without one, the port is kept all the same where servers of
 // the pool share the address, and scripts do not see it.
-func (tx *Transaction) serverValue(s *lbpool.Server, like string) string {
+func (tx *transaction) serverValue(s *lbpool.Server, like string) string {
 	if _, err := netip.ParseAddrPort(like); err == nil {
 		return s.Addr().String()
 	}
@@ -273,7 +273,7 @@ func (tx *Transaction) serverValue(s *lbpool.Server, like string) string {
 }
 
 // lookedUp notes how a script's look-up of a persistence entry ended.
-func (tx *Transaction) lookedUp(found bool, remaining time.Duration) {
+func (tx *transaction) lookedUp(found bool, remaining time.Duration) {
 	if tx.binding.target == nil { // else the server is settled
 		tx.looked = max(tx.looked, foundBy(found, remaining)) // a transaction may look up several keys
 	}
@@ -292,12 +292,12 @@ func foundBy(found bool, remaining time.Duration) Persistence {
 
 // repinned reports whether another server took the place of the one that an
 // entry named.
-func (tx *Transaction) repinned() bool {
+func (tx *transaction) repinned() bool {
 	return tx.selected.gone || tx.route.Unmet != lbpool.ReasonNone
 }
 
 // persistence says what came of the client's binding, as far as it is known.
-func (tx *Transaction) persistence() Persistence {
+func (tx *transaction) persistence() Persistence {
 	found := tx.lookup()
 	switch {
 	case tx.selected.gone:
@@ -315,14 +315,14 @@ func (tx *Transaction) persistence() Persistence {
 // lookup says how the look-up ended that the choice of the server rests on: that
 // of the profile, or those of scripts. A script may look up what has nothing to
 // do with servers; a hit counts if it has selected one.
-func (tx *Transaction) lookup() Persistence {
+func (tx *transaction) lookup() Persistence {
 	b := &tx.binding
 	switch {
 	case b.profiled:
 		return b.found
 	case b.target == nil:
 		return tx.looked
-	case tx.pinnedServer, tx.looked == PersistenceHit && !tx.selected.addr.IsValid() && tx.selected.key == "":
+	case tx.pinnedServer, tx.looked == PersistenceHit && !tx.selected.addr.IsValid() && tx.selected.entry.Key == "":
 		return PersistenceNone
 	}
 	return tx.looked
@@ -334,7 +334,7 @@ var repins = map[lbpool.Reason]Persistence{
 }
 
 // concludeBinding notes in the record what came of the binding in the end.
-func (tx *Transaction) concludeBinding() {
+func (tx *transaction) concludeBinding() {
 	tx.endBinding()
 	if !tx.answered {
 		tx.restoresBinding()
@@ -370,7 +370,7 @@ func (tx *Transaction) concludeBinding() {
 
 // tellPersistence puts what came of the client's binding into the header that
 // is configured for it. Nobody else's word stands there.
-func (tx *Transaction) tellPersistence(h http.Header) {
+func (tx *transaction) tellPersistence(h http.Header) {
 	name := tx.s.PersistenceHeader
 	if name == "" {
 		return
@@ -388,4 +388,4 @@ func (tx *Transaction) tellPersistence(h http.Header) {
 
 // PersistenceResult returns what came of the client's binding so far, as in
 // [Record].Persistence: "hit" or "repin:down" for instance, or empty.
-func (tx *Transaction) PersistenceResult() string { return tx.persistence().String() }
+func (tx *transaction) PersistenceResult() string { return tx.persistence().String() }

@@ -129,7 +129,7 @@ func TestBindingPerTarget(t *testing.T) {
 			recs := newRecords()
 			vs := newVirtualService(t, limpet.Config{
 				Pools: pools, PoolGroups: []*lbpool.Group{group}, Persistence: newProfile(t), Transport: answering(ok), OnComplete: recs.add,
-				HTTPRequest: []policy.RequestRule{byPath("/api", "api"), byPath("/canary", "canary"), byPath("/shop", "shop/1")},
+				Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{byPath("/api", "api"), byPath("/canary", "canary"), byPath("/shop", "shop/1")}},
 			})
 			const clients = 50
 			server := map[string]string{}
@@ -204,7 +204,7 @@ func TestPoolPersistence(t *testing.T) {
 
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
-		Pools: []*lbpool.Pool{a, b}, Transport: answering(ok), OnComplete: recs.add, HTTPRequest: []policy.RequestRule{byPath("/b", "b")},
+		Pools: []*lbpool.Pool{a, b}, Transport: answering(ok), OnComplete: recs.add, Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{byPath("/b", "b")}},
 		Persistence: one, PoolPersistence: map[string]limpet.PersistenceProfile{"b": limpet.NoPersistence},
 	})
 	for path, want := range map[string]limpet.Persistence{"/": limpet.PersistenceMiss, "/b": limpet.PersistenceNone} {
@@ -733,7 +733,7 @@ avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)`
 					newPool(t, lbpool.Config{Name: "api", Servers: threeServers(1), Algorithm: lbpool.RoundRobin()}),
 				},
 				Transport: answering(ok), OnComplete: recs.add, Scripts: []limpet.Script{compile(t, "stick", script)},
-				HTTPRequest: []policy.RequestRule{{Name: "all", Action: policy.Modify{Pool: test.action}}},
+				Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "all", Action: policy.Modify{Pool: test.action}}}},
 			})
 			first := netip.AddrPort{}
 			for i, want := range test.want {

@@ -36,7 +36,7 @@ const firstBody = 32 << 10
 // heldBody is a body, or the beginning of one, in memory that is counted. It
 // belongs to one transaction.
 type heldBody struct {
-	tx    *Transaction
+	tx    *transaction
 	bytes []byte
 }
 
@@ -116,7 +116,7 @@ func notEOF(err error) error {
 }
 
 // takeBody counts bytes as held by the transaction until it ends.
-func (tx *Transaction) takeBody(n int64) bool {
+func (tx *transaction) takeBody(n int64) bool {
 	if !tx.vs.bodies.take(n, tx.s.bodyBytes) {
 		return false
 	}
@@ -124,13 +124,13 @@ func (tx *Transaction) takeBody(n int64) bool {
 	return true
 }
 
-func (tx *Transaction) giveBody(n int64) {
+func (tx *transaction) giveBody(n int64) {
 	tx.bodies -= n
 	tx.vs.bodies.held.Add(-n)
 }
 
 // noMemory answers the request for whose body there is no memory.
-func (tx *Transaction) noMemory() {
+func (tx *transaction) noMemory() {
 	tx.record.Error = errNoMemory
 	tx.replyText(http.StatusServiceUnavailable)
 	tx.reply.header.Set("Retry-After", "1")

@@ -46,7 +46,7 @@ func TestBodyBudget(t *testing.T) {
 			// Everybody stays until all have come, those that are refused apart.
 			vs, err := limpet.New(limpet.Config{
 				Scripts:   []limpet.Script{compile(t, "Bodies", tt.listing)},
-				BodyBytes: 3*size + size/2,
+				Scripting: limpet.Scripting{BodyBytes: 3*size + size/2},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -103,7 +103,7 @@ func TestBodyBudget(t *testing.T) {
 			}
 		})
 	}
-	if _, err := limpet.New(limpet.Config{BodyBytes: -1}); err == nil || !strings.Contains(err.Error(), "bodyBytes: -1 is negative") {
+	if _, err := limpet.New(limpet.Config{Scripting: limpet.Scripting{BodyBytes: -1}}); err == nil || !strings.Contains(err.Error(), "bodyBytes: -1 is negative") {
 		t.Error(err)
 	}
 }

@@ -64,7 +64,7 @@ func TestRequestBodyBuffer(t *testing.T) {
 						server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got, _ = io.ReadAll(r.Body) })
 						records := make(chan limpet.Record, 1)
 						vs, err := limpet.New(limpet.Config{
-							RequestBody: tt.config, Scripts: []limpet.Script{compile(t, "s", tt.script)}, OnComplete: func(r limpet.Record) { records <- r },
+							Scripting: limpet.Scripting{RequestBody: tt.config}, Scripts: []limpet.Script{compile(t, "s", tt.script)}, OnComplete: func(r limpet.Record) { records <- r },
 							Pools: []*lbpool.Pool{newPool(t, lbpool.Config{Name: "p", Servers: []lbpool.ServerConfig{{Address: startServer(t, "127.0.0.1:0", server)}}})},
 						})
 						if err != nil {
@@ -127,9 +127,9 @@ func TestRequestBodyHeadStreams(t *testing.T) {
 				fmt.Fprint(w, string(rest), err)
 			})
 			vs, err := limpet.New(limpet.Config{
-				RequestBody: limpet.BodyBuffer{Bytes: 1024, Longer: limpet.LongerHead},
-				Scripts:     []limpet.Script{compile(t, "s", "-- HTTP_REQ_DATA\navi.http.add_header('X-Seen', #avi.http.get_req_body())")},
-				Pools:       []*lbpool.Pool{newPool(t, lbpool.Config{Name: "p", Servers: []lbpool.ServerConfig{{Address: startServer(t, "127.0.0.1:0", server)}}})},
+				Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: 1024, Longer: limpet.LongerHead}},
+				Scripts:   []limpet.Script{compile(t, "s", "-- HTTP_REQ_DATA\navi.http.add_header('X-Seen', #avi.http.get_req_body())")},
+				Pools:     []*lbpool.Pool{newPool(t, lbpool.Config{Name: "p", Servers: []lbpool.ServerConfig{{Address: startServer(t, "127.0.0.1:0", server)}}})},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -174,7 +174,7 @@ func TestResponseBodyBuffer(t *testing.T) {
 				page := strings.Repeat("x", tt.length)
 				records := make(chan limpet.Record, 1)
 				vs, err := limpet.New(limpet.Config{
-					ResponseBody: limpet.BodyBuffer{Bytes: 1024}, Scripts: []limpet.Script{compile(t, "s", tt.script)},
+					Scripting: limpet.Scripting{ResponseBody: limpet.BodyBuffer{Bytes: 1024}}, Scripts: []limpet.Script{compile(t, "s", tt.script)},
 					OnComplete: func(r limpet.Record) { records <- r },
 				})
 				if err != nil {
@@ -216,10 +216,10 @@ func TestDataEventNeverRuns(t *testing.T) {
 	}{
 		{"request", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{}, []string{request}},
 		{"both", "-- HTTP_REQ_DATA\nx = 1\n-- HTTP_RESP_DATA\nx = 1", "", limpet.Config{}, []string{request, response}},
-		{"buffer of the other kind", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{ResponseBody: limpet.BodyBuffer{Bytes: 1}}, []string{request}},
-		{"the service buffers", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{RequestBody: limpet.BodyBuffer{Bytes: 1}}, nil},
+		{"buffer of the other kind", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{ResponseBody: limpet.BodyBuffer{Bytes: 1}}}, []string{request}},
+		{"the service buffers", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: 1}}}, nil},
 		{"another script asks", "-- HTTP_RESP_DATA\nx = 1", "-- HTTP_RESP\navi.http.set_response_body_buffer_size(1)", limpet.Config{}, nil},
-		{"bytes", "-- HTTP_REQ\nx = 1", "", limpet.Config{RequestBody: limpet.BodyBuffer{Bytes: -1}, ResponseBody: limpet.BodyBuffer{Bytes: 32<<20 + 1, Longer: 7}},
+		{"bytes", "-- HTTP_REQ\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: -1}, ResponseBody: limpet.BodyBuffer{Bytes: 32<<20 + 1, Longer: 7}}},
 			[]string{"requestBody.bytes: -1 is not between 0 and 33554432", "responseBody.bytes: 33554433 is not between 0 and 33554432", "responseBody.longer: Longer(7) is not a value"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -40,14 +40,14 @@ func TestClientChoice(t *testing.T) {
 		want    string // client, source and reason
 	}{
 		{"by trust", limpet.Config{}, []string{xff, "6.6.6.6, 203.0.113.9, 127.0.0.2"}, "203.0.113.9 x-forwarded-for hop-untrusted"},
-		{"leftmost", limpet.Config{ClientIndex: 1}, []string{xff, "203.0.113.9, 198.51.100.1"}, "203.0.113.9 x-forwarded-for at-index"},
-		{"behind two proxies", limpet.Config{ClientIndex: -2}, []string{xff, "6.6.6.6, 203.0.113.9, 198.51.100.1"}, "203.0.113.9 x-forwarded-for at-index"},
-		{"past the end", limpet.Config{ClientIndex: 9}, []string{xff, "203.0.113.9, 198.51.100.1"}, "198.51.100.1 x-forwarded-for past-end"},
-		{"named header", limpet.Config{ClientHeader: "true-client-ip"}, []string{xff, "6.6.6.6", "True-Client-IP", "203.0.113.9"}, "203.0.113.9 header hop-untrusted"},
-		{"named header, by place", limpet.Config{ClientHeader: "True-Client-IP", ClientIndex: 2}, []string{"True-Client-IP", "6.6.6.6, 203.0.113.9"}, "203.0.113.9 header at-index"},
-		{"Forwarded, by place", limpet.Config{ClientHeader: "Forwarded", ClientIndex: -1}, []string{"Forwarded", "for=6.6.6.6, for=203.0.113.9"}, "203.0.113.9 forwarded at-index"},
-		{"no header", limpet.Config{ClientIndex: 1}, nil, "127.0.0.1 peer no-header"},
-		{"garbage", limpet.Config{ClientIndex: 1}, []string{xff, "x"}, "127.0.0.1 peer hop-malformed"},
+		{"leftmost", limpet.Config{Clients: limpet.Clients{ClientIndex: 1}}, []string{xff, "203.0.113.9, 198.51.100.1"}, "203.0.113.9 x-forwarded-for at-index"},
+		{"behind two proxies", limpet.Config{Clients: limpet.Clients{ClientIndex: -2}}, []string{xff, "6.6.6.6, 203.0.113.9, 198.51.100.1"}, "203.0.113.9 x-forwarded-for at-index"},
+		{"past the end", limpet.Config{Clients: limpet.Clients{ClientIndex: 9}}, []string{xff, "203.0.113.9, 198.51.100.1"}, "198.51.100.1 x-forwarded-for past-end"},
+		{"named header", limpet.Config{Clients: limpet.Clients{ClientHeader: "true-client-ip"}}, []string{xff, "6.6.6.6", "True-Client-IP", "203.0.113.9"}, "203.0.113.9 header hop-untrusted"},
+		{"named header, by place", limpet.Config{Clients: limpet.Clients{ClientHeader: "True-Client-IP", ClientIndex: 2}}, []string{"True-Client-IP", "6.6.6.6, 203.0.113.9"}, "203.0.113.9 header at-index"},
+		{"Forwarded, by place", limpet.Config{Clients: limpet.Clients{ClientHeader: "Forwarded", ClientIndex: -1}}, []string{"Forwarded", "for=6.6.6.6, for=203.0.113.9"}, "203.0.113.9 forwarded at-index"},
+		{"no header", limpet.Config{Clients: limpet.Clients{ClientIndex: 1}}, nil, "127.0.0.1 peer no-header"},
+		{"garbage", limpet.Config{Clients: limpet.Clients{ClientIndex: 1}}, []string{xff, "x"}, "127.0.0.1 peer hop-malformed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recs := newRecords()
@@ -98,9 +98,9 @@ func TestRedirectDoesNotLoop(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			recs := newRecords()
 			vs := newVirtualService(t, limpet.Config{
-				Pools: []*lbpool.Pool{pool}, TrustedProxies: loopback, ClientHeader: test.header, OnComplete: recs.add,
-				HTTPSecurity: []policy.SecurityRule{{Name: "to https", Action: policy.RedirectToHTTPS{}}},
-				Scripts:      []limpet.Script{onRequest(t, "told", `avi.vs.log(avi.http.protocol(), avi.http.scheme(), tostring(avi.http.secure()))`)},
+				Pools: []*lbpool.Pool{pool}, Clients: limpet.Clients{TrustedProxies: loopback, ClientHeader: test.header}, OnComplete: recs.add,
+				Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "to https", Action: policy.RedirectToHTTPS{}}}},
+				Scripts:  []limpet.Script{onRequest(t, "told", `avi.vs.log(avi.http.protocol(), avi.http.scheme(), tostring(avi.http.secure()))`)},
 			})
 			w := httptest.NewRecorder()
 			vs.ServeHTTP(w, from(test.peer, test.target, test.headers...))
@@ -135,18 +135,18 @@ func TestPoliciesOnError(t *testing.T) {
 		name string
 		cfg  limpet.Config
 	}{
-		{"network security, missing group", limpet.Config{NetworkSecurity: []policy.NetworkRule{
-			{Name: "rule", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: grouped}}}}},
-		{"network security, panic", limpet.Config{NetworkSecurity: []policy.NetworkRule{
-			{Name: "rule", Action: policy.NetworkDeny, Match: policy.NetworkMatch{Geo: placed}}}}},
-		{"allow list, missing group", limpet.Config{NetworkSecurity: []policy.NetworkRule{
-			{Name: "rule", Action: policy.NetworkAllow, Match: policy.NetworkMatch{ClientIP: grouped}}}}},
-		{"HTTP security, missing group", limpet.Config{HTTPSecurity: []policy.SecurityRule{
-			{Name: "rule", Action: policy.Close{}, Match: policy.Match{ClientIP: grouped}}}}},
-		{"HTTP security, panic", limpet.Config{HTTPSecurity: []policy.SecurityRule{
-			{Name: "rule", Action: policy.Close{}, Match: policy.Match{Geo: placed}}}}},
-		{"HTTP request, missing group", limpet.Config{HTTPRequest: []policy.RequestRule{
-			{Name: "rule", Action: policy.Modify{Edits: []policy.Edit{policy.AddHeader{Name: "X", Value: "y"}}}, Match: policy.Match{ClientIP: grouped}}}}},
+		{"network security, missing group", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{
+			{Name: "rule", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: grouped}}}}}},
+		{"network security, panic", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{
+			{Name: "rule", Action: policy.NetworkDeny, Match: policy.NetworkMatch{Geo: placed}}}}}},
+		{"allow list, missing group", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{
+			{Name: "rule", Action: policy.NetworkAllow, Match: policy.NetworkMatch{ClientIP: grouped}}}}}},
+		{"HTTP security, missing group", limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
+			{Name: "rule", Action: policy.Close{}, Match: policy.Match{ClientIP: grouped}}}}}},
+		{"HTTP security, panic", limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
+			{Name: "rule", Action: policy.Close{}, Match: policy.Match{Geo: placed}}}}}},
+		{"HTTP request, missing group", limpet.Config{Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{
+			{Name: "rule", Action: policy.Modify{Edits: []policy.Edit{policy.AddHeader{Name: "X", Value: "y"}}}, Match: policy.Match{ClientIP: grouped}}}}}},
 	} {
 		for _, mode := range []limpet.OnError{limpet.FailClosed, limpet.FailOpen} {
 			for _, withListener := range []bool{true, false} {
@@ -186,8 +186,8 @@ func TestPoliciesOnError(t *testing.T) {
 
 	// A group that is not there at all is found at construction.
 	for _, groups := range []*ipgroup.Set{nil, newGroups(t, "Other", "192.0.2.1")} {
-		_, err := limpet.New(limpet.Config{IPGroups: groups, HTTPSecurity: []policy.SecurityRule{
-			{Name: "rule", Action: policy.Close{}, Match: policy.Match{ClientIP: grouped}}}})
+		_, err := limpet.New(limpet.Config{IPGroups: groups, Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
+			{Name: "rule", Action: policy.Close{}, Match: policy.Match{ClientIP: grouped}}}}})
 		if err == nil || !strings.Contains(err.Error(), "httpSecurity.rules[0].match.clientIP.groups") {
 			t.Errorf("%v", err)
 		}
@@ -200,9 +200,9 @@ func TestFailedRequests(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
 		OnComplete: recs.add,
-		HTTPSecurity: []policy.SecurityRule{{Name: "scanners", Action: policy.RateLimit{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "scanners", Action: policy.RateLimit{
 			Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 3, Period: time.Hour}}, PerClient: true, CountFailures: true,
-		}}},
+		}}}},
 		Scripts: []limpet.Script{onRequest(t, "s", `if avi.http.get_path() == "/script" then avi.http.response(403, {}, "") end`)},
 	})
 	h := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -252,9 +252,9 @@ func TestFailedRequestsHidden(t *testing.T) {
 			recs := newRecords()
 			_, site := serve(t, http1, limpet.Config{
 				Pools: []*lbpool.Pool{poolFor(t, test.fail)}, Transport: lbpool.NewHTTP1(transport), OnComplete: recs.add,
-				HTTPSecurity: []policy.SecurityRule{{Name: "failing", Action: policy.RateLimit{
+				Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "failing", Action: policy.RateLimit{
 					Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 2, Period: time.Hour}}, PerClient: true, CountFailures: true,
-				}}},
+				}}}},
 				Scripts: []limpet.Script{compile(t, "s", "-- RESP_FAILED\n"+`avi.http.response(200, {}, "sorry")`)},
 			})
 			for i, want := range []int{200, 200, 429} {
@@ -274,7 +274,7 @@ func TestFailedRequestsHidden(t *testing.T) {
 func TestNetworkRuleLog(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
-		NetworkSecurity: []policy.NetworkRule{{Name: "watched", Action: policy.NetworkAllow, Log: true}}, OnComplete: recs.add,
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "watched", Action: policy.NetworkAllow, Log: true}}}, OnComplete: recs.add,
 		Scripts: []limpet.Script{onRequest(t, "s", `avi.http.response(200, {}, tostring(avi.vs.get_open_conns()))`)},
 	})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs)

@@ -28,7 +28,7 @@ type verified struct {
 // where ClientAuth is [tls.RequestClientCert]. Else it returns the reason, such
 // as an error of crypto/x509. The result holds for the connection, if our
 // listener has accepted it.
-func (tx *Transaction) VerifyCertificate() error {
+func (tx *transaction) VerifyCertificate() error {
 	t := tx.r.TLS
 	if t == nil || len(t.PeerCertificates) == 0 {
 		return errNotVerified

@@ -40,10 +40,10 @@ func TestScriptCloses(t *testing.T) {
 				t.Run(test.name+"/"+event+"/"+string(p), func(t *testing.T) {
 					recs := newRecords()
 					vs := newVirtualService(t, limpet.Config{
-						Pools:           []*lbpool.Pool{pool},
-						NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}},
-						Scripts:         []limpet.Script{compile(t, "closing", "-- "+event+"\n"+test.script)},
-						OnComplete:      recs.add,
+						Pools:      []*lbpool.Pool{pool},
+						Policies:   limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}},
+						Scripts:    []limpet.Script{compile(t, "closing", "-- "+event+"\n"+test.script)},
+						OnComplete: recs.add,
 					})
 					ln := listen(t, "")
 					if event == "HTTP_REQ" { // the ending is the same through the listener
@@ -198,7 +198,7 @@ func TestListenerDenies(t *testing.T) {
 	for _, p := range []protocol{http1, http1TLS, http2TLS} {
 		t.Run(string(p), func(t *testing.T) {
 			recs := newRecords()
-			vs := newVirtualService(t, limpet.Config{NetworkSecurity: denying("127.0.0.66"), OnComplete: recs.add})
+			vs := newVirtualService(t, limpet.Config{Policies: limpet.Policies{NetworkSecurity: denying("127.0.0.66")}, OnComplete: recs.add})
 			hello := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
 			site := startSite(t, p, vs.Listener(listen(t, "")), hello)
 
@@ -229,7 +229,7 @@ func TestListenerDenies(t *testing.T) {
 func TestJudgedConnectionsStay(t *testing.T) {
 	recs := newRecords()
 	cfg := limpet.Config{
-		NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}, OnComplete: recs.add,
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}}, OnComplete: recs.add,
 	}
 	vs := newVirtualService(t, cfg)
 	hello := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
@@ -266,7 +266,7 @@ func TestJudgedConnectionsStay(t *testing.T) {
 // request that comes after the rule.
 func TestNetworkSecurityWithoutListener(t *testing.T) {
 	recs := newRecords()
-	cfg := limpet.Config{NetworkSecurity: denying("127.0.0.66"), OnComplete: recs.add}
+	cfg := limpet.Config{Policies: limpet.Policies{NetworkSecurity: denying("127.0.0.66")}, OnComplete: recs.add}
 	vs := newVirtualService(t, cfg)
 	hello := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
 	site := startSite(t, http1, listen(t, ""), hello)
@@ -311,10 +311,10 @@ func TestNetworkSecurityFails(t *testing.T) {
 	groups := newGroups(t, "Blacklist", "127.0.0.66")
 	vs := newVirtualService(t, limpet.Config{
 		IPGroups: groups, OnComplete: recs.add,
-		NetworkSecurity: []policy.NetworkRule{{
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 			Name: "blacklist", Action: policy.NetworkDeny,
 			Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-		}},
+		}}},
 	})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs)
 	site.wantReset(t, "127.0.0.66")
@@ -336,14 +336,14 @@ func TestHTTPSecurity(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
 		OnComplete: recs.add,
-		HTTPSecurity: []policy.SecurityRule{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "allow", Match: path("/open"), Action: policy.Allow{}},
 			{Name: "teapot", Match: path("/teapot"), Action: policy.Respond{Status: 418, ContentType: "text/x-tea", Body: []byte("tea")}},
 			{Name: "ok", Match: path("/ok"), Action: policy.Respond{Status: 200, Body: []byte("fine")}},
 			{Name: "secure", Match: path("/secure"), Action: policy.RedirectToHTTPS{Port: 8443}},
 			{Name: "fin", Match: path("/fin"), Action: policy.Close{}},
 			{Name: "rst", Match: path("/rst"), Action: policy.Close{Reset: true}},
-		},
+		}},
 		// The script sees only what the policy has let pass.
 		Scripts: []limpet.Script{onRequest(t, "witness", `avi.vs.log("passed")`)},
 	})
@@ -411,7 +411,7 @@ func TestDenialLogIsThrottled(t *testing.T) {
 	var out bytes.Buffer
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
-		NetworkSecurity: denying("127.0.0.66"), OnComplete: recs.add,
+		Policies: limpet.Policies{NetworkSecurity: denying("127.0.0.66")}, OnComplete: recs.add,
 		Logger: slog.New(slog.NewTextHandler(lockedWriter{&mu, &out}, nil)),
 	})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs)

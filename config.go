@@ -38,23 +38,6 @@ type Config struct {
 	// name pools. Their pools must be among Pools.
 	PoolGroups []*lbpool.Group
 
-	// NetworkSecurity are the rules that decide which connections may
-	// proceed. They apply when a connection is accepted from
-	// [VirtualService.Listener], or else to each request.
-	NetworkSecurity []policy.NetworkRule
-	// PoliciesOnError says what happens when a rule cannot be evaluated,
-	// because its IP group is missing or a service fails or panics. The zero
-	// value closes the connection, or answers the request with status 500.
-	PoliciesOnError OnError
-	// HTTPSecurity are the rules that decide which requests may proceed.
-	HTTPSecurity []policy.SecurityRule
-	// HTTPRequest are the rules that change requests, redirect them or choose
-	// their pool, before the scripts of HTTP_REQ. A pool that they choose
-	// stands against scripts.
-	HTTPRequest []policy.RequestRule
-	// HTTPResponse are the rules that change the responses of servers, after
-	// the scripts of HTTP_RESP.
-	HTTPResponse []policy.ResponseRule
 	// IPGroups are the groups that rules and scripts name. Nil means none.
 	IPGroups *ipgroup.Set
 	// StringGroups are the string groups that rules and scripts name. Nil
@@ -63,46 +46,13 @@ type Config struct {
 	// Geo says where addresses are, for rules, and for scripts behind
 	// avi.utils.get_geo_from_ip. Nil knows nothing.
 	Geo policy.Geo
-
-	// Authenticator finds out who sends a request, between the HTTP security
-	// rules and the scripts of HTTP_REQ. Nil asks nobody.
-	Authenticator Authenticator
-
-	// Scripts run for each event in this order.
-	Scripts []Script
-	// Limits bound what a script may use; the zero value has defaults.
-	Limits datascript.Limits
-	// RequestBody and ResponseBody have bodies read into memory for scripts
-	// that do not ask for that themselves, as published filters do not. A
-	// script that has code for HTTP_REQ_DATA or HTTP_RESP_DATA which can never
-	// run is refused: RequestBody or ResponseBody is zero, and no script calls
-	// avi.http.set_request_body_buffer_size or
-	// avi.http.set_response_body_buffer_size.
-	RequestBody, ResponseBody BodyBuffer
-	// BodyBytes is how many bytes of bodies may be held in memory at a time
-	// for scripts that have asked for them, of all requests and responses
-	// together. A request that needs more is answered with 503. 0 means a
-	// quarter of the memory of the process, as [datascript.Limits] explains it.
-	BodyBytes int64
-	// StrictSelect makes avi.pool.select accept servers only, and no
-	// persistence keys; see [datascript.Env].
-	StrictSelect bool
-
 	// Reputations are behind avi.utils.get_ip_reputation. If they are
 	// [policy.Reputations] as well, rules ask them, too. Nil knows nothing: a
 	// rule with a reputation is refused, and a script that asks for one fails.
 	Reputations datascript.Reputations
 
-	// The next fields are for scripts alone. Each may be nil: a script that
-	// uses a missing one fails.
-
-	// RateLimiters are behind avi.vs.ratelimit.exceed, by name.
-	RateLimiters map[string]*datascript.RateLimiter
-	// RateProfile is what avi.vs.rate_limit enforces.
-	RateProfile *datascript.RateProfile
-	// Instances is how many processes serve the virtual service, for
-	// avi.vs.se_count. Less than 1 means 1.
-	Instances int
+	// Scripts run for each event in this order.
+	Scripts []Script
 
 	// Tables are the persistence tables behind avi.vs.table_*. Nil means a
 	// [persistence.Store] with default options, which lives as long as the
@@ -124,34 +74,9 @@ type Config struct {
 	// if nobody has asked for a binding. Empty means no such header.
 	PersistenceHeader string
 
-	// TrustedProxies are the networks of proxies in front of this one. The
-	// client of a request from such a proxy is taken from the header that
-	// ClientHeader names, read from the right up to the first address that
-	// is not trusted. The client of any other request is its peer. What such
-	// a proxy says in X-Forwarded-Proto, or in Forwarded if that is
-	// ClientHeader, is believed as well.
-	TrustedProxies []netip.Prefix
-	// ClientHeader is "X-Forwarded-For", "Forwarded", or the name of another
-	// header with one address or a list of them, such as "True-Client-IP".
-	// Empty means X-Forwarded-For.
-	ClientHeader string
-	// ClientIndex chooses the client by its place in ClientHeader, between
-	// -1000 and 1000: 1 is the leftmost address, -1 the rightmost; past the
-	// end it is the last one in that direction. With n proxies in front, of
-	// which each appends the address of whom it was called by, it is -n. 0
-	// chooses by trust, as TrustedProxies says. Anything but 0 needs
-	// TrustedProxies; that is 0.0.0.0/0 and ::/0 if nobody but the
-	// proxies can connect.
-	ClientIndex int
 	// Forwarding says what servers are told about clients. The zero value
 	// tells them all that is known, and nothing that only a client says.
 	Forwarding Forwarding
-	// ProxyProtocol says who tells the client's address by the PROXY
-	// protocol. That address takes the place of the peer's everywhere,
-	// TrustedProxies included.
-	ProxyProtocol ProxyProtocol
-	// Connections bounds connections.
-	Connections ConnectionLimits
 
 	// Transport sends requests to servers. Nil means one made by
 	// [lbpool.NewHTTP1], which lives as long as the virtual service. One
@@ -174,6 +99,102 @@ type Config struct {
 	// connection that was denied, in the goroutine that served it. It must
 	// not block. Nil is allowed.
 	OnComplete func(Record)
+
+	// The settings of three subjects. In a composite literal they are named
+	// after their types; everywhere else their fields are fields of Config.
+	Clients
+	Policies
+	Scripting
+}
+
+// Clients are the settings of [Config] about clients: where their addresses come
+// from, how many connections they may have, and who they are. The zero value
+// takes the peer of the connection for the client, and asks nobody for a name.
+type Clients struct {
+	// TrustedProxies are the networks of proxies in front of this one. The
+	// client of a request from such a proxy is taken from the header that
+	// ClientHeader names, read from the right up to the first address that
+	// is not trusted. The client of any other request is its peer. What such
+	// a proxy says in X-Forwarded-Proto, or in Forwarded if that is
+	// ClientHeader, is believed as well.
+	TrustedProxies []netip.Prefix
+	// ClientHeader is "X-Forwarded-For", "Forwarded", or the name of another
+	// header with one address or a list of them, such as "True-Client-IP".
+	// Empty means X-Forwarded-For.
+	ClientHeader string
+	// ClientIndex chooses the client by its place in ClientHeader, between
+	// -1000 and 1000: 1 is the leftmost address, -1 the rightmost; past the
+	// end it is the last one in that direction. With n proxies in front, of
+	// which each appends the address of whom it was called by, it is -n. 0
+	// chooses by trust, as TrustedProxies says. Anything but 0 needs
+	// TrustedProxies; that is 0.0.0.0/0 and ::/0 if nobody but the
+	// proxies can connect.
+	ClientIndex int
+	// ProxyProtocol says who tells the client's address by the PROXY
+	// protocol. That address takes the place of the peer's everywhere,
+	// TrustedProxies included.
+	ProxyProtocol ProxyProtocol
+	// Connections bounds connections.
+	Connections ConnectionLimits
+
+	// Authenticator finds out who sends a request, between the HTTP security
+	// rules and the scripts of HTTP_REQ. Nil asks nobody.
+	Authenticator Authenticator
+}
+
+// Policies are the rules of [Config], in the order in which they apply. The zero
+// value has none.
+type Policies struct {
+	// NetworkSecurity are the rules that decide which connections may
+	// proceed. They apply when a connection is accepted from
+	// [VirtualService.Listener], or else to each request.
+	NetworkSecurity []policy.NetworkRule
+	// PoliciesOnError says what happens when a rule cannot be evaluated,
+	// because its IP group is missing or a service fails or panics. The zero
+	// value closes the connection, or answers the request with status 500.
+	PoliciesOnError OnError
+	// HTTPSecurity are the rules that decide which requests may proceed.
+	HTTPSecurity []policy.SecurityRule
+	// HTTPRequest are the rules that change requests, redirect them or choose
+	// their pool, before the scripts of HTTP_REQ. A pool that they choose
+	// stands against scripts.
+	HTTPRequest []policy.RequestRule
+	// HTTPResponse are the rules that change the responses of servers, after
+	// the scripts of HTTP_RESP.
+	HTTPResponse []policy.ResponseRule
+}
+
+// Scripting are the settings of [Config] for scripts. The zero value has default
+// limits, buffers no bodies and knows no rate limiters.
+type Scripting struct {
+	// Limits bound what a script may use; the zero value has defaults.
+	Limits datascript.Limits
+	// RequestBody and ResponseBody have bodies read into memory for scripts
+	// that do not ask for that themselves, as published filters do not. A
+	// script that has code for HTTP_REQ_DATA or HTTP_RESP_DATA which can never
+	// run is refused: RequestBody or ResponseBody is zero, and no script calls
+	// avi.http.set_request_body_buffer_size or
+	// avi.http.set_response_body_buffer_size.
+	RequestBody, ResponseBody BodyBuffer
+
+	// BodyBytes is how many bytes of bodies may be held in memory at a time
+	// for scripts that have asked for them, of all requests and responses
+	// together. A request that needs more is answered with 503. 0 means a
+	// quarter of the memory of the process, as [datascript.Limits] explains it.
+	BodyBytes int64
+
+	// StrictSelect makes avi.pool.select accept servers only, and no
+	// persistence keys; see [datascript.Env].
+	StrictSelect bool
+
+	// RateLimiters are behind avi.vs.ratelimit.exceed, by name.
+	RateLimiters map[string]*datascript.RateLimiter
+	// RateProfile is what avi.vs.rate_limit enforces.
+	RateProfile *datascript.RateProfile
+
+	// Instances is how many processes serve the virtual service, for
+	// avi.vs.se_count. Less than 1 means 1.
+	Instances int
 }
 
 // A Script is a DataScript and what to do when it fails.

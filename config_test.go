@@ -37,17 +37,17 @@ func TestConfigFaults(t *testing.T) {
 		{"default pool without pools", limpet.Config{DefaultPool: "other"}, []string{`defaultPool: pool "other" not found`}},
 		{"persistence without pools", limpet.Config{Persistence: &profile{}}, []string{"persistence: there is no pool"}},
 		{
-			"network security", limpet.Config{NetworkSecurity: []policy.NetworkRule{{Name: "a"}, {Action: policy.NetworkDeny}}},
+			"network security", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "a"}, {Action: policy.NetworkDeny}}}},
 			[]string{"networkSecurity.rules[0].action: ", "networkSecurity.rules[1].name: "},
 		},
 		{
-			"HTTP security", limpet.Config{HTTPSecurity: []policy.SecurityRule{{Name: "a", Action: policy.Respond{Status: 42}}, {Name: "b"}}},
+			"HTTP security", limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "a", Action: policy.Respond{Status: 42}}, {Name: "b"}}}},
 			[]string{"httpSecurity.rules[0].action.status: ", "httpSecurity.rules[1].action: "},
 		},
 		{
-			"groups that are not there", limpet.Config{NetworkSecurity: []policy.NetworkRule{{
+			"groups that are not there", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 				Name: "a", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-			}}},
+			}}}},
 			[]string{"networkSecurity.rules[0].match.clientIP"},
 		},
 		{"nil script", limpet.Config{Scripts: []limpet.Script{{}}}, []string{"scripts[0].script: nil"}},
@@ -56,36 +56,38 @@ func TestConfigFaults(t *testing.T) {
 			"error mode", limpet.Config{Scripts: []limpet.Script{{Script: script.Script, OnError: 7}}},
 			[]string{"scripts[0].onError: OnError(7) is not a value"},
 		},
-		{"limits", limpet.Config{Limits: datascript.Limits{CallDepth: 1 << 30}}, []string{"limits.callDepth: "}},
-		{"client header", limpet.Config{ClientHeader: "X Real IP"}, []string{`clientHeader: "X Real IP" is not the name of a header`}},
-		{"client index", limpet.Config{ClientIndex: -1001, TrustedProxies: loopback}, []string{"clientIndex: -1001 is not between"}},
-		{"client index without proxies", limpet.Config{ClientIndex: 1}, []string{"clientIndex: 1 without effect"}},
+		{"limits", limpet.Config{Scripting: limpet.Scripting{Limits: datascript.Limits{CallDepth: 1 << 30}}}, []string{"limits.callDepth: "}},
+		{"client header", limpet.Config{Clients: limpet.Clients{ClientHeader: "X Real IP"}}, []string{`clientHeader: "X Real IP" is not the name of a header`}},
+		{"client index", limpet.Config{Clients: limpet.Clients{ClientIndex: -1001, TrustedProxies: loopback}}, []string{"clientIndex: -1001 is not between"}},
+		{"client index without proxies", limpet.Config{Clients: limpet.Clients{ClientIndex: 1}}, []string{"clientIndex: 1 without effect"}},
 		{
-			"PROXY protocol", limpet.Config{ProxyProtocol: limpet.ProxyProtocol{HeaderTimeout: -1}},
+			"PROXY protocol", limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{HeaderTimeout: -1}}},
 			[]string{"proxyProtocol.headerTimeout: -1ns is not between 0 and 1m0s"},
 		},
 		{
-			"PROXY protocol from nowhere", limpet.Config{ProxyProtocol: limpet.ProxyProtocol{From: make([]netip.Prefix, 1)}},
+			"PROXY protocol from nowhere", limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: make([]netip.Prefix, 1)}}},
 			[]string{"proxyProtocol.from[0]: invalid Prefix is not a network"},
 		},
 		{
-			"connections", limpet.Config{Connections: limpet.ConnectionLimits{
+			"connections", limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{
 				Max: -2, MaxPerClient: -1, IPv4Bits: 33, IPv6Bits: -1, Exceeded: 9,
 				Rate: policy.Rate{Burst: 1}, RatePerClient: policy.Rate{Count: 1, Period: 1},
-			}},
+			}}},
 			[]string{
 				"connections.max: -2", "connections.maxPerClient: ", "connections.ipv4Bits: 33 is not between 0 and 32", "connections.ipv6Bits: ",
 				"connections.exceeded: ", "connections.rate.count: 0", "connections.ratePerClient.period: ",
 			},
 		},
-		{"policy error mode", limpet.Config{PoliciesOnError: 7}, []string{"policiesOnError: OnError(7) is not a value"}},
-		{"trusted proxies", limpet.Config{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}, []string{"trustedProxies[0]: ", "trustedProxies[2]: "}},
+		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: OnError(7) is not a value"}},
+		{"trusted proxies", limpet.Config{Clients: limpet.Clients{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}}, []string{"trustedProxies[0]: ", "trustedProxies[2]: "}},
 		{
 			"all at once", limpet.Config{
-				Name: "\x00", DefaultPool: "other", Persistence: &profile{}, ClientHeader: "X Y",
-				NetworkSecurity: make([]policy.NetworkRule, 1), HTTPSecurity: make([]policy.SecurityRule, 1),
-				Scripts: make([]limpet.Script, 2), Limits: datascript.Limits{CallDepth: 1 << 30},
-				TrustedProxies: make([]netip.Prefix, 1),
+				Name: "\x00", DefaultPool: "other", Persistence: &profile{}, Clients: limpet.Clients{ClientHeader: "X Y",
+					TrustedProxies: make([]netip.Prefix, 1)},
+				Policies: limpet.Policies{
+					NetworkSecurity: make([]policy.NetworkRule, 1), HTTPSecurity: make([]policy.SecurityRule, 1),
+				},
+				Scripts: make([]limpet.Script, 2), Scripting: limpet.Scripting{Limits: datascript.Limits{CallDepth: 1 << 30}},
 			},
 			[]string{
 				"name: ", "defaultPool: ", "persistence: ", "networkSecurity.rules[0].name: ", "networkSecurity.rules[0].action: ",
@@ -118,7 +120,7 @@ func TestConfigFaults(t *testing.T) {
 		})
 	}
 
-	_, err := limpet.New(limpet.Config{NetworkSecurity: make([]policy.NetworkRule, 1)})
+	_, err := limpet.New(limpet.Config{Policies: limpet.Policies{NetworkSecurity: make([]policy.NetworkRule, 1)}})
 	var field *policy.FieldError
 	if !errors.As(err, &field) {
 		t.Errorf("the policy's own error is not to be had: %v", err)
@@ -402,14 +404,16 @@ func TestClientAddress(t *testing.T) {
 			}
 			recs := newRecords()
 			vs := newVirtualService(t, limpet.Config{
-				TrustedProxies: trusted, ClientHeader: test.header, OnComplete: recs.add,
-				HTTPSecurity: []policy.SecurityRule{{
+				Clients: limpet.Clients{
+					TrustedProxies: trusted, ClientHeader: test.header,
+				}, OnComplete: recs.add,
+				Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 					Name: "others", Action: policy.Respond{Status: 403},
 					Match: policy.Match{ClientIP: &policy.IPMatch{Op: policy.IsNotIn, Addrs: []netip.Addr{netip.MustParseAddr(test.want)}}},
 				}, {
 					Name: "other peers", Action: policy.Respond{Status: 403},
 					Match: policy.Match{SourceIP: &policy.IPMatch{Op: policy.IsNotIn, Addrs: []netip.Addr{netip.MustParseAddr(peer)}}},
-				}},
+				}}},
 				Scripts: []limpet.Script{onResponse(t, "echo", `avi.http.add_header("X-Client", avi.vs.client_ip())`)},
 			})
 			site := startSite(t, http1, listen(t, ""), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

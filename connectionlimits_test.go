@@ -90,7 +90,7 @@ func TestConnectionLimits(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recs := newRecords()
-			vs := newVirtualService(t, limpet.Config{Connections: test.limits, OnComplete: recs.add})
+			vs := newVirtualService(t, limpet.Config{Clients: limpet.Clients{Connections: test.limits}, OnComplete: recs.add})
 			site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
 			open, denied, limited := 0, 0, 0
 			for i, from := range strings.Fields(test.from) {
@@ -147,10 +147,10 @@ func synchronize(t testing.TB, done func() bool) {
 // an update.
 func TestConnectionLimitsAndRules(t *testing.T) {
 	cfg := limpet.Config{
-		NetworkSecurity: denying("127.0.0.66"),
-		Connections: limpet.ConnectionLimits{
+		Policies: limpet.Policies{NetworkSecurity: denying("127.0.0.66")},
+		Clients: limpet.Clients{Connections: limpet.ConnectionLimits{
 			MaxPerClient: 1, RatePerClient: policy.Rate{Count: 3, Period: time.Hour}, Rate: policy.Rate{Count: 4, Period: time.Hour},
-		},
+		}},
 	}
 	vs := newVirtualService(t, cfg)
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
@@ -235,12 +235,12 @@ func TestFlood(t *testing.T) {
 		var mu sync.Mutex
 		var out bytes.Buffer
 		vs, err := limpet.New(limpet.Config{
-			NetworkSecurity: []policy.NetworkRule{{
+			Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 				Name: "flood", Action: policy.NetworkDeny,
 				Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/17")}}},
-			}},
-			Connections: limpet.ConnectionLimits{RatePerClient: policy.Rate{Count: 1, Period: time.Hour}, IPv4Bits: 16},
-			Logger:      slog.New(slog.NewTextHandler(lockedWriter{&mu, &out}, nil)),
+			}}},
+			Clients: limpet.Clients{Connections: limpet.ConnectionLimits{RatePerClient: policy.Rate{Count: 1, Period: time.Hour}, IPv4Bits: 16}},
+			Logger:  slog.New(slog.NewTextHandler(lockedWriter{&mu, &out}, nil)),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -301,9 +301,9 @@ func TestFloodMemory(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	vs := newVirtualService(t, limpet.Config{Connections: limpet.ConnectionLimits{
+	vs := newVirtualService(t, limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{
 		MaxPerClient: 10, RatePerClient: policy.Rate{Count: 100}, Rate: policy.Rate{Count: 1e9},
-	}})
+	}}})
 	conns := flood(1 << 16)
 	l := fakeListener{make(chan net.Conn, 1)}
 	ln := vs.Listener(l)
@@ -341,9 +341,9 @@ func TestFloodMemory(t *testing.T) {
 
 func BenchmarkAcceptDenied(b *testing.B) {
 	vs := newVirtualService(b, limpet.Config{
-		NetworkSecurity: denying("10.1.0.1"),
-		Connections:     limpet.ConnectionLimits{MaxPerClient: 10},
-		Logger:          slog.New(slog.NewTextHandler(lockedWriter{new(sync.Mutex), io.Discard}, nil)),
+		Policies: limpet.Policies{NetworkSecurity: denying("10.1.0.1")},
+		Clients:  limpet.Clients{Connections: limpet.ConnectionLimits{MaxPerClient: 10}},
+		Logger:   slog.New(slog.NewTextHandler(lockedWriter{new(sync.Mutex), io.Discard}, nil)),
 	})
 	for _, from := range []byte{1, 2} {
 		b.Run(fmt.Sprintf("denied=%t", from == 1), func(b *testing.B) {

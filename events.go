@@ -59,7 +59,7 @@ type Session struct {
 
 // authenticate asks the authenticator, with the events HTTP_AUTH before and
 // HTTP_POST_AUTH after. Without an authenticator there are no such events.
-func authenticate(tx *Transaction) {
+func authenticate(tx *transaction) {
 	if tx.s.Authenticator == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func authenticate(tx *Transaction) {
 // requestData reads the request's body into memory if the virtual service or a
 // script wants it, and shows it to the scripts. The server gets the same bytes,
 // and the rest of a body of which only the beginning was read.
-func requestData(tx *Transaction) {
+func requestData(tx *transaction) {
 	if !tx.bodyRule.Applies(bodyrule.HasBody(tx.r)) {
 		return
 	}
@@ -181,7 +181,7 @@ type settledRequest struct {
 }
 
 // settle notes the difference between a request as chosen and as edited.
-func (tx *Transaction) settle(req, out *http.Request) {
+func (tx *transaction) settle(req, out *http.Request) {
 	tx.settled = &settledRequest{header: out.Header}
 	if out.Host != req.Host {
 		tx.settled.host = out.Host
@@ -237,7 +237,7 @@ var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 
 // fail answers a request to which no server has: none could be had, or the
 // one that was tried gave no answer. Scripts may answer first.
-func (tx *Transaction) fail(err error) {
+func (tx *transaction) fail(err error) {
 	switch {
 	case errors.Is(err, lbpool.ErrNoRoute) && len(tx.s.Pools) == 0:
 		err = fmt.Errorf("%w: the virtual service has no pools; to put it in front of a handler, use Wrap", err)
@@ -297,7 +297,7 @@ func neverChecked(pool *lbpool.Pool) bool {
 
 // failPool does what the owner of a pool or a group wants done when no server
 // can be had. A backup pool has had its turn.
-func (tx *Transaction) failPool(a lbpool.FailAction) {
+func (tx *transaction) failPool(a lbpool.FailAction) {
 	switch {
 	case a.Kind == lbpool.FailClose:
 		tx.Close(true)
@@ -318,13 +318,13 @@ const statusClientGone = 499
 
 // clientGone ends a transaction whose client does not wait for its answer: the
 // connection or the stream is closed without one.
-func (tx *Transaction) clientGone() {
+func (tx *transaction) clientGone() {
 	tx.record.significant(ClientGone)
 	tx.reply = &reply{status: statusClientGone}
 }
 
 // failBody answers a request whose body could not be read, because of err.
-func (tx *Transaction) failBody(err error) {
+func (tx *transaction) failBody(err error) {
 	tx.record.Error = fmt.Errorf("reading the request body: %w", err)
 	status := bodyStatus(tx.r.Context(), err)
 	if status == statusClientGone {
@@ -359,7 +359,7 @@ func bodyStatus(ctx context.Context, err error) int {
 // UserID returns the name that a script or the authenticator has given the
 // user, else that of basic authentication, else the common name of the
 // client's certificate; empty if there is none.
-func (tx *Transaction) UserID() string {
+func (tx *transaction) UserID() string {
 	if tx.user != "" {
 		return tx.user
 	}
@@ -373,18 +373,18 @@ func (tx *Transaction) UserID() string {
 }
 
 // SetUserID sets what UserID returns; an empty name takes an earlier one back.
-func (tx *Transaction) SetUserID(id string) { tx.user = id }
+func (tx *transaction) SetUserID(id string) { tx.user = id }
 
 // SAMLAttributes returns the attributes of the [Session]; ok is false if there
 // are none.
-func (tx *Transaction) SAMLAttributes() (attributes string, ok bool) {
+func (tx *transaction) SAMLAttributes() (attributes string, ok bool) {
 	return tx.session.Attributes, tx.session.Attributes != ""
 }
 
 // Claim returns the values of a claim of the [Session], of the provider with
 // this number, counted from 0; ok is false if there is none. The values must
 // not be changed.
-func (tx *Transaction) Claim(provider int, name string) (values []string, ok bool) {
+func (tx *transaction) Claim(provider int, name string) (values []string, ok bool) {
 	if provider < 0 || provider >= len(tx.session.Claims) {
 		return nil, false
 	}
@@ -394,7 +394,7 @@ func (tx *Transaction) Claim(provider int, name string) (values []string, ok boo
 
 // RequestID returns a name for the transaction: 32 hexadecimal digits, drawn
 // at random when it is first asked for.
-func (tx *Transaction) RequestID() string {
+func (tx *transaction) RequestID() string {
 	if tx.id == "" {
 		var b [16]byte
 		_, _ = rand.Read(b[:]) // never fails
@@ -405,38 +405,38 @@ func (tx *Transaction) RequestID() string {
 
 // SetServerTimeout bounds the exchange with the server, from the choice of one
 // to the end of its response.
-func (tx *Transaction) SetServerTimeout(d time.Duration) { tx.serverTimeout = d }
+func (tx *transaction) SetServerTimeout(d time.Duration) { tx.serverTimeout = d }
 
 // BufferRequest has the request's body read into memory, up to max bytes,
 // before the event HTTP_REQ_DATA; 0 means that it is not, whatever
 // [Config].RequestBody says. Longer bodies are treated as that says.
-func (tx *Transaction) BufferRequest(max int) { tx.bodyRule.Ask(max) }
+func (tx *transaction) BufferRequest(max int) { tx.bodyRule.Ask(max) }
 
 // BufferRequestLonger is BufferRequest with a choice of what happens to a longer
 // body, as [LongerHead] says if head is set, else as [LongerRefuse] says.
-func (tx *Transaction) BufferRequestLonger(max int, head bool) { tx.bodyRule.AskLonger(max, head) }
+func (tx *transaction) BufferRequestLonger(max int, head bool) { tx.bodyRule.AskLonger(max, head) }
 
 // RequestBody returns the request's body if it was buffered. It must not be
 // changed.
-func (tx *Transaction) RequestBody() (body []byte, ok bool) {
+func (tx *transaction) RequestBody() (body []byte, ok bool) {
 	return tx.requestBody, tx.requestBuffered
 }
 
 // RequestBodyWhole reports whether RequestBody is the whole body. It is not, or
 // that is not known yet, if there is more than was to be read.
-func (tx *Transaction) RequestBodyWhole() bool { return tx.requestWhole }
+func (tx *transaction) RequestBodyWhole() bool { return tx.requestWhole }
 
 // BufferResponse has the beginning of the response's body held back, up to max
 // bytes, until the event HTTP_RESP_DATA is over.
-func (tx *Transaction) BufferResponse(max int) { tx.responseRule.Ask(max) }
+func (tx *transaction) BufferResponse(max int) { tx.responseRule.Ask(max) }
 
 // ResponseBody returns what was held back of the response's body. It must not
 // be changed.
-func (tx *Transaction) ResponseBody() (body []byte, ok bool) { return tx.rw.held, tx.rw.holding }
+func (tx *transaction) ResponseBody() (body []byte, ok bool) { return tx.rw.held, tx.rw.holding }
 
 // FailureStatus returns why there is no response, in the events that tell so:
 // 502, 503 or 504.
-func (tx *Transaction) FailureStatus() int { return tx.failure }
+func (tx *transaction) FailureStatus() int { return tx.failure }
 
 // SetHashKey sets the key for algorithms that hash a string of a script's.
-func (tx *Transaction) SetHashKey(key string) { tx.hashKey = key }
+func (tx *transaction) SetHashKey(key string) { tx.hashKey = key }

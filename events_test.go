@@ -276,9 +276,9 @@ func TestLBDoneAnswers(t *testing.T) {
 func TestBusy(t *testing.T) {
 	blocked, release := make(chan struct{}), make(chan struct{})
 	vs, err := limpet.New(limpet.Config{
-		Scripts: []limpet.Script{compile(t, "Busy", "-- HTTP_REQ\navi.utils.get_geo_from_ip('192.0.2.1')")},
-		Limits:  datascript.Limits{HeldBytes: 1, Wait: time.Nanosecond},
-		Geo:     blockingGeo{blocked, release},
+		Scripts:   []limpet.Script{compile(t, "Busy", "-- HTTP_REQ\navi.utils.get_geo_from_ip('192.0.2.1')")},
+		Scripting: limpet.Scripting{Limits: datascript.Limits{HeldBytes: 1, Wait: time.Nanosecond}},
+		Geo:       blockingGeo{blocked, release},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -93,11 +93,13 @@ func ExampleConfig() {
 		log.Fatal(err)
 	}
 	cfg := limpet.Config{
-		NetworkSecurity: []policy.NetworkRule{},  // connections
-		HTTPSecurity:    []policy.SecurityRule{}, // requests: may they pass?
-		HTTPRequest:     []policy.RequestRule{},  // requests: what do they become, where do they go?
-		HTTPResponse:    []policy.ResponseRule{}, // responses of servers
-		IPGroups:        groups,
+		Policies: limpet.Policies{
+			NetworkSecurity: []policy.NetworkRule{},  // connections
+			HTTPSecurity:    []policy.SecurityRule{}, // requests: may they pass?
+			HTTPRequest:     []policy.RequestRule{},  // requests: what do they become, where do they go?
+			HTTPResponse:    []policy.ResponseRule{},
+		}, // responses of servers
+		IPGroups: groups,
 	}
 	_, err = limpet.New(cfg)
 	fmt.Println(err)
@@ -162,7 +164,7 @@ func ExampleConfig_matches() {
 			Action: policy.Modify{Edits: []policy.Edit{policy.AddHeader{Name: "X-Matched", Value: fmt.Sprint(i)}}},
 		})
 	}
-	vs, err := limpet.New(limpet.Config{HTTPRequest: rules, IPGroups: groups, StringGroups: lists, Geo: places, Reputations: knownBots{}})
+	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPRequest: rules}, IPGroups: groups, StringGroups: lists, Geo: places, Reputations: knownBots{}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -189,7 +191,7 @@ func ExampleConfig_networkRules() {
 		{Name: "the rest", Action: policy.NetworkRateLimit,
 			Limit: &policy.NetworkLimit{MaxRate: 1000, Burst: 5000, Exceeded: policy.LimitReset}},
 	}
-	h := policed(limpet.Config{NetworkSecurity: rules})
+	h := policed(limpet.Config{Policies: limpet.Policies{NetworkSecurity: rules}})
 	answer(h, "/", "192.0.2.1")
 	answer(h, "/", "203.0.113.9")
 	answer(h, "/", "203.0.113.10")
@@ -217,7 +219,7 @@ func ExampleConfig_securityActions() {
 			Exceeded:  policy.Respond{Status: 429},
 		}},
 	}
-	h := policed(limpet.Config{HTTPSecurity: rules})
+	h := policed(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})
 	for _, path := range []string{"/healthz", "/login", "/.git/config", "/shop", "/search", "/search"} {
 		answer(h, path, "192.0.2.1")
 	}
@@ -251,7 +253,7 @@ func ExampleConfig_requestActions() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	vs, err := limpet.New(limpet.Config{HTTPRequest: rules, Pools: []*lbpool.Pool{pool}})
+	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPRequest: rules}, Pools: []*lbpool.Pool{pool}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -279,7 +281,7 @@ func ExampleConfig_responseActions() {
 			Location: &policy.LocationMatch{Op: policy.BeginsWith, Values: []string{"http://internal."}},
 		}, Location: &policy.RewriteLocation{Protocol: policy.HTTPS, Host: "www.example.com"}},
 	}
-	vs, err := limpet.New(limpet.Config{HTTPResponse: rules})
+	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPResponse: rules}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -311,10 +313,10 @@ func ExampleConfig_blacklist() {
 	}
 	cfg := limpet.Config{
 		IPGroups: groups, // groups.Replace changes a list while requests go on
-		NetworkSecurity: []policy.NetworkRule{{
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 			Name: "blacklist", Action: policy.NetworkDeny,
 			Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist", "Embargo"}}},
-		}},
+		}}},
 	}
 	h := policed(cfg)
 	answer(h, "/", "192.0.2.1")
@@ -334,7 +336,7 @@ func ExampleConfig_allowList() {
 			Match: policy.Match{ClientIP: &policy.IPMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}},
 		{Name: "nobody else", Action: policy.Respond{Status: 403}},
 	}
-	h := policed(limpet.Config{HTTPSecurity: rules})
+	h := policed(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})
 	answer(h, "/", "192.0.2.1")
 	answer(h, "/", "203.0.113.1")
 	answer(h, "/healthz", "203.0.113.1")
@@ -347,7 +349,7 @@ func ExampleConfig_allowList() {
 // All of a site over https.
 func ExampleConfig_redirectToHTTPS() {
 	rules := []policy.SecurityRule{{Name: "https", Action: policy.RedirectToHTTPS{}}} // never of a request that came over TLS
-	h := policed(limpet.Config{HTTPSecurity: rules})
+	h := policed(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})
 	answer(h, "/a?b=c", "192.0.2.1")
 	// Output: 192.0.2.1 /a?b=c 302 https://example.com/a?b=c
 }
@@ -378,12 +380,12 @@ func ExampleConfig_canary() {
 	canary := policy.Modify{Pool: policy.SwitchPool{Name: "canary"}}
 	cfg := limpet.Config{
 		Pools: pools, // the first one gets what no rule sends elsewhere
-		HTTPRequest: []policy.RequestRule{
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{
 			{Name: "by header", Action: canary,
 				Match: policy.Match{Headers: []policy.HeaderMatch{{Name: "X-Canary", Op: policy.Equals, Values: []string{"yes"}}}}},
 			{Name: "by cookie", Action: canary,
 				Match: policy.Match{Cookie: &policy.CookieMatch{Name: "canary", Op: policy.Equals, Values: []string{"yes"}}}},
-		},
+		}},
 	}
 	vs, err := limpet.New(cfg)
 	if err != nil {
@@ -416,7 +418,7 @@ func ExampleConfig_abTest() {
 	}
 	cfg := limpet.Config{
 		Pools: pools, PoolGroups: []*lbpool.Group{split},
-		HTTPRequest: []policy.RequestRule{{Name: "test", Action: policy.Modify{Pool: policy.SwitchPool{Name: "split"}}}},
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "test", Action: policy.Modify{Pool: policy.SwitchPool{Name: "split"}}}}},
 	}
 	vs, err := limpet.New(cfg)
 	if err != nil {
@@ -441,7 +443,7 @@ func ExampleConfig_maintenance() {
 		Disabled: false, // true ends it: vs.Update takes the change at once
 		Match:    policy.Match{ClientIP: &policy.IPMatch{Op: policy.IsNotIn, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
 	}}
-	h := policed(limpet.Config{HTTPSecurity: rules})
+	h := policed(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})
 	answer(h, "/", "192.0.2.1")
 	answer(h, "/", "203.0.113.1")
 	// Output:
@@ -457,7 +459,7 @@ func ExampleConfig_securityHeaders() {
 		policy.ReplaceHeader{Name: "Content-Security-Policy", Value: "frame-ancestors 'none'"},
 		policy.RemoveHeader{Name: "Server"},
 	}}}
-	h := policed(limpet.Config{HTTPResponse: rules})
+	h := policed(limpet.Config{Policies: limpet.Policies{HTTPResponse: rules}})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	fmt.Println(len(w.Header()["Server"]), w.Header().Get("X-Content-Type-Options"))
@@ -476,7 +478,7 @@ func ExampleConfig_penalty() {
 			Exceeded:      policy.Close{Reset: true}, // policy.Report{} tells and lets pass
 		},
 	}}
-	vs, err := limpet.New(limpet.Config{HTTPSecurity: rules})
+	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -498,8 +500,8 @@ func ExampleConfig_penalty() {
 // A rule in dry run says what it would do.
 func ExampleConfig_dryRun() {
 	cfg := limpet.Config{
-		HTTPSecurity: []policy.SecurityRule{{Name: "no bots", DryRun: true, Action: policy.Respond{Status: 403},
-			Match: policy.Match{Headers: []policy.HeaderMatch{{Name: "User-Agent", Op: policy.Contains, Values: []string{"bot"}}}}}},
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "no bots", DryRun: true, Action: policy.Respond{Status: 403},
+			Match: policy.Match{Headers: []policy.HeaderMatch{{Name: "User-Agent", Op: policy.Contains, Values: []string{"bot"}}}}}}},
 		OnComplete: func(r limpet.Record) {
 			for _, m := range r.Monitored {
 				fmt.Println(m.Rule, "would", m.Action, m.Status)
@@ -525,7 +527,7 @@ func ExampleConfig_policySets() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	cfg := limpet.Config{HTTPSecurity: all.HTTPSecurity, HTTPRequest: all.HTTPRequest, HTTPResponse: all.HTTPResponse}
+	cfg := limpet.Config{Policies: limpet.Policies{HTTPSecurity: all.HTTPSecurity, HTTPRequest: all.HTTPRequest, HTTPResponse: all.HTTPResponse}}
 	cfg.OnComplete = func(r limpet.Record) { fmt.Println(r.SecurityRule) }
 	answer(policed(cfg), "/admin", "192.0.2.1")
 	// Output:
@@ -565,7 +567,7 @@ func ExampleConfig_healthScore() {
 			in.Slow, in.Drops = 0, 2*in.Drops
 			return limpet.DefaultHealth(in)
 		},
-		HTTPSecurity: []policy.SecurityRule{{Name: "no admin", Match: under("/admin"), Action: policy.Respond{Status: 403}}},
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "no admin", Match: under("/admin"), Action: policy.Respond{Status: 403}}}},
 	}
 	vs, err := limpet.New(cfg)
 	if err != nil {

@@ -104,11 +104,11 @@ func ExampleVirtualService_Listener() {
 	denied := make(chan limpet.Record, 1)
 	vs, err := limpet.New(limpet.Config{
 		IPGroups: groups,
-		NetworkSecurity: []policy.NetworkRule{{
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 			Name:   "deny the blacklist",
 			Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 			Action: policy.NetworkDeny,
-		}},
+		}}},
 		OnComplete: func(r limpet.Record) { denied <- r },
 	})
 	if err != nil {
@@ -139,8 +139,10 @@ func ExampleVirtualService_Listener() {
 // RemoteAddr.
 func ExampleProxyProtocol() {
 	vs, err := limpet.New(limpet.Config{
-		ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-		Connections:   limpet.ConnectionLimits{MaxPerClient: 100, RatePerClient: policy.Rate{Count: 50}},
+		Clients: limpet.Clients{
+			ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+			Connections:   limpet.ConnectionLimits{MaxPerClient: 100, RatePerClient: policy.Rate{Count: 50}},
+		},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -189,9 +191,11 @@ func ExampleNewServer() {
 func ExampleConfig_clientIndex() {
 	everybody := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	vs, err := limpet.New(limpet.Config{
-		TrustedProxies: everybody,
-		ClientIndex:    -2,
-		OnComplete:     func(r limpet.Record) { fmt.Println(r.Client.Addr(), r.ClientSource, r.ClientReason) },
+		Clients: limpet.Clients{
+			TrustedProxies: everybody,
+			ClientIndex:    -2,
+		},
+		OnComplete: func(r limpet.Record) { fmt.Println(r.Client.Addr(), r.ClientSource, r.ClientReason) },
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -205,10 +209,10 @@ func ExampleConfig_clientIndex() {
 // All faults of a configuration are reported at once.
 func ExampleNew_faults() {
 	_, err := limpet.New(limpet.Config{
-		DefaultPool:  "nowhere",
-		ClientHeader: "X Client",
-		HTTPSecurity: []policy.SecurityRule{{Name: "teapot", Action: policy.Respond{Status: 42}}},
-		Scripts:      []limpet.Script{{}},
+		DefaultPool: "nowhere",
+		Clients:     limpet.Clients{ClientHeader: "X Client"},
+		Policies:    limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "teapot", Action: policy.Respond{Status: 42}}}},
+		Scripts:     []limpet.Script{{}},
 	})
 	fmt.Println(err)
 	// Output:
@@ -300,11 +304,11 @@ func ExampleTransactionFrom() {
 // it.
 func ExampleVirtualService_Explain() {
 	vs, err := limpet.New(limpet.Config{
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name:   "no admin",
 			Match:  policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}},
 			Action: policy.Respond{Status: 403},
-		}},
+		}}},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -321,11 +325,11 @@ func ExampleVirtualService_Explain() {
 // Many refused requests lower the score.
 func ExampleVirtualService_Health() {
 	vs, err := limpet.New(limpet.Config{
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name:   "no admin",
 			Match:  policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}},
 			Action: policy.Respond{Status: 403},
-		}},
+		}}},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -40,6 +40,7 @@ func (vs *VirtualService) Explain(r *http.Request) string {
 		fmt.Fprintf(&b, "refused with status 400: %v\n", err)
 		return b.String()
 	}
+	tx.fillIn()
 	if len(s.HTTPSecurity) > 0 {
 		part("HTTP security", s.security.Explain(tx))
 	}

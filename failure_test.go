@@ -3,6 +3,7 @@ package limpet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -105,9 +106,9 @@ func TestHTTPSecurityFails(t *testing.T) {
 	groups := newGroups(t, "Office", "127.0.0.0/8")
 	_, site := serve(t, http1, limpet.Config{
 		IPGroups: groups, OnComplete: recs.add, Pools: []*lbpool.Pool{poolOf(t, startServers(t, 1)...)},
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name: "office", Action: policy.Allow{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Office"}}},
-		}},
+		}}},
 		Scripts: []limpet.Script{onRequest(t, "group", `avi.vs.log(avi.ipgroup.contains("Office", avi.vs.client_ip()))`)},
 	})
 	if status, _ := get(t, site.client(t), site.URL); status != 200 {
@@ -202,7 +203,7 @@ func TestListenerServesFiles(t *testing.T) {
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	vs := newVirtualService(t, limpet.Config{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}})
+	vs := newVirtualService(t, limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}}})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, name)
 	})))
@@ -247,5 +248,64 @@ func TestScriptTimerAndRequest(t *testing.T) {
 		if len(rec.ScriptErrors) != 1 {
 			t.Errorf("record %+v", rec)
 		}
+	}
+}
+
+// A client that asked for a page which crashes, three times, took a healthy server out of service for everybody. Now such answers
+// are held against a server when several clients get them. A server that is gone leaves at once.
+func TestOneClientEjectsNoServer(t *testing.T) {
+	var sites []*site
+	var servers []lbpool.ServerConfig
+	for i := range 2 {
+		s := startSite(t, http1, listen(t, fmt.Sprintf("127.0.1.%d:0", i+1)), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/crash":
+				panic(http.ErrAbortHandler)
+			case "/break":
+				w.Header().Set("Content-Length", "2")
+				_, _ = io.WriteString(w, "x")
+				panic(http.ErrAbortHandler)
+			}
+		}))
+		sites, servers = append(sites, s), append(servers, lbpool.ServerConfig{Address: s.Addr})
+	}
+	pool := poolOf(t, servers...)
+	_, s := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}})
+	ask := func(client, path string) {
+		_, _ = io.Copy(io.Discard, send(t, s.dial(t, client), "GET "+path+" HTTP/1.1\nHost: a\nConnection: close\n\n"))
+	}
+	ejections := func() (n uint64) {
+		for _, s := range pool.Servers() {
+			n += s.Stats().Ejections
+		}
+		return n
+	}
+	for range 20 {
+		ask("127.0.0.2", "/crash")
+		ask("127.0.0.2", "/break")
+	}
+	if n := ejections(); n != 0 {
+		t.Fatalf("one client has ejected servers %d times", n)
+	}
+	for range 4 {
+		for _, client := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {
+			ask(client, "/crash")
+			ask(client, "/break")
+		}
+	}
+	if n := ejections(); n != 1 {
+		t.Errorf("three clients have ejected servers %d times, want the one that may be", n)
+	}
+	up := slices.IndexFunc(pool.Servers(), func(s *lbpool.Server) bool { return s.State() != lbpool.Ejected })
+	pool.Servers()[1-up].Disable()
+	pool.Servers()[1-up].Enable()
+	ask("127.0.0.2", "/") // nothing is held against the other any more
+	ask("127.0.0.2", "/")
+	sites[up].stop()
+	for range 6 {
+		ask("127.0.0.2", "/")
+	}
+	if state := pool.Servers()[up].State(); state != lbpool.Ejected {
+		t.Errorf("a server that is gone is %s", state)
 	}
 }

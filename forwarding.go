@@ -98,7 +98,7 @@ var untouched = []string{}
 
 // watchForwarding begins to watch what becomes of the headers of a request
 // that is going to be edited.
-func (tx *Transaction) watchForwarding(h http.Header) {
+func (tx *transaction) watchForwarding(h http.Header) {
 	for name, values := range h {
 		if k := claimOf(name); k != noClaim {
 			if tx.claims == nil {
@@ -116,7 +116,7 @@ func (tx *Transaction) watchForwarding(h http.Header) {
 }
 
 // settleForwarding notes what has become of them.
-func (tx *Transaction) settleForwarding(h http.Header) {
+func (tx *transaction) settleForwarding(h http.Header) {
 	for i, name := range forwarding {
 		switch values, ok := h[name]; {
 		case !ok:
@@ -130,7 +130,7 @@ func (tx *Transaction) settleForwarding(h http.Header) {
 }
 
 // tellClient sets the forwarding headers.
-func (tx *Transaction) tellClient(h http.Header, r *http.Request, trusted bool) {
+func (tx *transaction) tellClient(h http.Header, r *http.Request, trusted bool) {
 	told := &[2]string{1: tx.r.Host} // in one allocation
 	for i, name := range forwarding {
 		own := r.Header[name]

@@ -32,7 +32,7 @@ func TestForwardingHeaderTable(t *testing.T) {
 	var got http.Header
 	pool := echoHeader(t, &got)
 	_, open := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}})
-	_, trusting := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}, TrustedProxies: loopback})
+	_, trusting := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}, Clients: limpet.Clients{TrustedProxies: loopback}})
 	_, edited := serve(t, http1, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, Scripts: []limpet.Script{onRequest(t, "edit", `avi.http.add_header("X-Script", "1")`)},
 	})
@@ -132,7 +132,7 @@ func TestForwardedForModes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got http.Header
-			cfg := limpet.Config{Pools: []*lbpool.Pool{echoHeader(t, &got)}, TrustedProxies: test.trusted}
+			cfg := limpet.Config{Pools: []*lbpool.Pool{echoHeader(t, &got)}, Clients: limpet.Clients{TrustedProxies: test.trusted}}
 			if test.edits != nil {
 				cfg.HTTPRequest = []policy.RequestRule{{Name: "tell", Action: policy.Modify{Edits: test.edits}}}
 			}
@@ -156,9 +156,9 @@ func TestConnectionTricks(t *testing.T) {
 	var got http.Header
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{echoHeader(t, &got)},
-		HTTPRequest: []policy.RequestRule{{Name: "set", Action: policy.Modify{Edits: []policy.Edit{
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "set", Action: policy.Modify{Edits: []policy.Edit{
 			policy.ReplaceHeader{Name: "X-Policy", Value: "set"}, policy.ReplaceHeader{Name: "X-Real-Ip", Value: "set"},
-		}}}},
+		}}}}},
 		Scripts: []limpet.Script{onRequest(t, "set", `
 for _, name in ipairs({"X-Script", "Authorization", "X_underscore"}) do avi.http.replace_header(name, "set") end
 avi.http.replace_header("Cookie", "set")
@@ -233,9 +233,9 @@ func TestForwardingClaims(t *testing.T) {
 		{"client, edited", limpet.Config{}, `avi.http.add_header("X-A", "1")`, "", "", "", ""},
 		{"client, others passed", limpet.Config{Forwarding: limpet.Forwarding{Others: true}}, "", "client", "client", "", "client"},
 		{"client, others passed, edited", limpet.Config{Forwarding: limpet.Forwarding{Others: true}}, `avi.http.add_header("X-A", "1")`, "client", "client", "", "client"},
-		{"trusted proxy", limpet.Config{TrustedProxies: loopback}, "", "client", "", "", "client"},
+		{"trusted proxy", limpet.Config{Clients: limpet.Clients{TrustedProxies: loopback}}, "", "client", "", "", "client"},
 		{"script", limpet.Config{}, edits, "script", "script", "script", ""},
-		{"script behind a trusted proxy", limpet.Config{TrustedProxies: loopback}, edits, "script", "script", "script", "client"},
+		{"script behind a trusted proxy", limpet.Config{Clients: limpet.Clients{TrustedProxies: loopback}}, edits, "script", "script", "script", "client"},
 	} {
 		test.cfg.Pools = []*lbpool.Pool{pool}
 		if test.script != "" {
@@ -301,21 +301,21 @@ func TestForwardingSwitches(t *testing.T) {
 		{"removed", limpet.Config{}, `avi.http.remove_header("X-Forwarded-Proto")`, "X-A: 1", http.Header{xff: {"127.0.0.1"}, host: {"a"}}},
 		{"removed claim", limpet.Config{}, `avi.http.remove_header("X-Forwarded-Proto")`, client, http.Header{xff: {"127.0.0.1"}, host: {"a"}}},
 		{"all removed", limpet.Config{}, `for _, n in ipairs({"Forwarded", "x-forwarded-for", "X-Forwarded-Host", "X-Forwarded-Proto"}) do avi.http.remove_header(n) end`, client, http.Header{}},
-		{"removed by a rule", limpet.Config{HTTPRequest: remove(proto, host)}, "", client, http.Header{xff: {"127.0.0.1"}}},
-		{"removed by a rule, not sent", limpet.Config{HTTPRequest: remove(xff)}, "", "X-A: 1", http.Header{host: {"a"}, proto: {"http"}}},
+		{"removed by a rule", limpet.Config{Policies: limpet.Policies{HTTPRequest: remove(proto, host)}}, "", client, http.Header{xff: {"127.0.0.1"}}},
+		{"removed by a rule, not sent", limpet.Config{Policies: limpet.Policies{HTTPRequest: remove(xff)}}, "", "X-A: 1", http.Header{host: {"a"}, proto: {"http"}}},
 		{"removed and added", limpet.Config{}, `avi.http.remove_header("X-Forwarded-For") avi.http.add_header("X-Forwarded-For", "1")`, client, http.Header{xff: {"1"}, host: {"a"}, proto: {"http"}}},
 		{"failed script", limpet.Config{}, `avi.http.remove_header("X-Forwarded-For") error("x")`, client, http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}}},
 		{"read", limpet.Config{}, `avi.http.add_header("X-Seen", tostring(avi.http.get_header("X-Forwarded-Proto")))`, "X-A: 1", http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}, "X-Seen": {"nil"}}},
 		{"read claim", limpet.Config{}, `avi.http.add_header("X-Seen", avi.http.get_header("X-Forwarded-Proto"))`, client, http.Header{xff: {"127.0.0.1"}, host: {"a"}, proto: {"http"}, "X-Seen": {"https"}}},
 		{"off", limpet.Config{Forwarding: off}, "", client, http.Header{}},
-		{"off, trusted", limpet.Config{Forwarding: off, TrustedProxies: loopback}, "", client, http.Header{"Forwarded": {"for=192.0.2.1"}}},
+		{"off, trusted", limpet.Config{Forwarding: off, Clients: limpet.Clients{TrustedProxies: loopback}}, "", client, http.Header{"Forwarded": {"for=192.0.2.1"}}},
 		{"off, set by a script", limpet.Config{Forwarding: off}, `avi.http.add_header("X-Forwarded-Proto", "https")`, "X-A: 1", http.Header{proto: {"https"}}},
 		{"off, replaced by a script", limpet.Config{Forwarding: off}, `avi.http.replace_header("X-Forwarded-Proto", "https")`, client, http.Header{proto: {"https"}}},
 		{"as on Avi", limpet.Config{Forwarding: avi}, "", client, http.Header{xff: {"127.0.0.1"}}},
 		{"pass", limpet.Config{Forwarding: pass}, "", client, http.Header{}},
-		{"pass, trusted", limpet.Config{Forwarding: pass, TrustedProxies: loopback}, "", client, http.Header{"Forwarded": {"for=192.0.2.1"}, xff: {"192.0.2.1"}, host: {"b"}, proto: {"https"}}},
-		{"pass, trusted, nothing sent", limpet.Config{Forwarding: pass, TrustedProxies: loopback}, "", "X-A: 1", http.Header{}},
-		{"trusted", limpet.Config{TrustedProxies: loopback}, `avi.http.add_header("X-A", "1")`, client, http.Header{"Forwarded": {"for=192.0.2.1"}, xff: {"192.0.2.1, 127.0.0.1"}, host: {"b"}, proto: {"https"}}},
+		{"pass, trusted", limpet.Config{Forwarding: pass, Clients: limpet.Clients{TrustedProxies: loopback}}, "", client, http.Header{"Forwarded": {"for=192.0.2.1"}, xff: {"192.0.2.1"}, host: {"b"}, proto: {"https"}}},
+		{"pass, trusted, nothing sent", limpet.Config{Forwarding: pass, Clients: limpet.Clients{TrustedProxies: loopback}}, "", "X-A: 1", http.Header{}},
+		{"trusted", limpet.Config{Clients: limpet.Clients{TrustedProxies: loopback}}, `avi.http.add_header("X-A", "1")`, client, http.Header{"Forwarded": {"for=192.0.2.1"}, xff: {"192.0.2.1, 127.0.0.1"}, host: {"b"}, proto: {"https"}}},
 	} {
 		test.cfg.Pools = []*lbpool.Pool{pool}
 		if test.script != "" {
@@ -336,7 +336,7 @@ func TestForwardingSwitches(t *testing.T) {
 	if _, err := limpet.New(limpet.Config{Forwarding: limpet.Forwarding{Proto: 3}}); err == nil || !strings.Contains(err.Error(), "forwarding.proto: ") {
 		t.Error(err)
 	}
-	if _, err := limpet.New(limpet.Config{ClientHeader: "X-Real-IP"}); err == nil || !strings.Contains(err.Error(), "clientHeader: ") {
+	if _, err := limpet.New(limpet.Config{Clients: limpet.Clients{ClientHeader: "X-Real-IP"}}); err == nil || !strings.Contains(err.Error(), "clientHeader: ") {
 		t.Error(err)
 	}
 }

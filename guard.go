@@ -26,8 +26,8 @@ func malformed(format string, args ...any) error {
 }
 
 // admit comes before all stages that read a request: it refuses what two programs could read
-// in two ways, and gives a target without a path its path.
-func admit(tx *Transaction) {
+// in two ways, gives a target without a path its path, and a request without a host its host.
+func admit(tx *transaction) {
 	r := tx.r
 	if tx.conn != nil && tx.vs.open.crowded.Load() {
 		tx.rw.closeAfter() // others wait for the place
@@ -42,8 +42,22 @@ func admit(tx *Transaction) {
 		tx.replyText(http.StatusBadRequest)
 		return
 	}
-	if r.URL.Path == "" && r.Method != http.MethodConnect || len(r.Header["Host"]) > 0 {
+	tx.fillIn()
+	if !r.ProtoAtLeast(1, 1) && r.ContentLength == 0 && len(r.Header["Content-Length"]) == 0 && mayHaveBody(r.Method) {
+		// net/http does not tell whether it was sent a Transfer-Encoding, which
+		// HTTP/1.0 does not know: the rest may be a body, and not a request.
+		tx.rw.closeAfter()
+	}
+}
+
+// fillIn gives a request the path or the host that it lacks.
+func (tx *transaction) fillIn() {
+	r := tx.r
+	if r.Host == "" || r.URL.Path == "" && r.Method != http.MethodConnect || len(r.Header["Host"]) > 0 {
 		settled := *r
+		if r.Host == "" {
+			settled.Host = tx.defaultHost()
+		}
 		if r.URL.Path == "" && r.Method != http.MethodConnect {
 			target := *r.URL
 			target.Path, target.RawPath = "/", ""
@@ -58,11 +72,30 @@ func admit(tx *Transaction) {
 		}
 		tx.r, tx.out = &settled, &settled
 	}
-	if !r.ProtoAtLeast(1, 1) && r.ContentLength == 0 && len(r.Header["Content-Length"]) == 0 && mayHaveBody(r.Method) {
-		// net/http does not tell whether it was sent a Transfer-Encoding, which
-		// HTTP/1.0 does not know: the rest may be a body, and not a request.
-		tx.rw.closeAfter()
+}
+
+// defaultHost is the host of a request that names none, as HTTP/1.0 allows: the
+// address that the client has connected to (RFC 9112, section 3.3). The server
+// must get some host, and it must be the one that everybody else has seen.
+func (tx *transaction) defaultHost() string {
+	switch {
+	case tx.r.URL.Host != "":
+		return tx.r.URL.Host
+	case !tx.local.IsValid():
+		return "localhost"
 	}
+	addr := tx.local.Addr().WithZone("").String()
+	if tx.local.Addr().Is6() {
+		addr = "[" + addr + "]"
+	}
+	port := uint16(80)
+	if tx.Encrypted() {
+		port = 443
+	}
+	if tx.local.Port() == port {
+		return addr
+	}
+	return addr + ":" + strconv.Itoa(int(tx.local.Port()))
 }
 
 // mayHaveBody reports whether a body is usual with a method.
@@ -82,7 +115,7 @@ func judgeReceived(r *http.Request) error {
 	}
 	for _, host := range r.Header["Host"] {
 		if !strings.EqualFold(host, r.Host) {
-			return malformed("host %s and authority %s", quoted(host), quoted(r.Host))
+			return malformed("host %s and authority %s", quoted(withoutUser(host)), quoted(withoutUser(r.Host)))
 		}
 	}
 	if r.ProtoMajor >= 2 {
@@ -102,7 +135,7 @@ func judgeReceived(r *http.Request) error {
 		return malformed("target %s has a blank, a control character or #", quoted(targetOf(r)))
 	}
 	if r.ProtoMajor >= 2 && r.Method != http.MethodConnect && target[0] != '/' && target != "*" {
-		return malformed("target %s is no path", quoted(target))
+		return malformed("target %s is no path", quoted(targetOf(r)))
 	}
 	return nil
 }
@@ -121,9 +154,9 @@ func judgeHead(r *http.Request) error {
 	case u.Scheme != "" && (u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
 		return malformed("target %s is no path and no http URL", quoted(targetOf(r)))
 	case r.Host != "" && !httpfield.IsAuthority(r.Host):
-		return malformed("host %s", quoted(r.Host))
+		return malformed("host %s", quoted(withoutUser(r.Host)))
 	case u.Host != "" && !httpfield.IsAuthority(u.Host):
-		return malformed("host %s", quoted(u.Host))
+		return malformed("host %s", quoted(withoutUser(u.Host)))
 	case !httpfield.IsTarget(u.RawQuery):
 		return malformed("query with a blank, a control character or #")
 	case r.Method == http.MethodConnect && r.ProtoMajor < 2:
@@ -153,8 +186,8 @@ func quoted(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// targetOf is the target of a request that is refused, without a query, which
-// may hold a secret.
+// targetOf is the target of a request that is refused, without a query and a
+// user, which may hold a secret.
 func targetOf(r *http.Request) string {
 	target := r.RequestURI
 	if target == "" && r.URL != nil {
@@ -163,7 +196,19 @@ func targetOf(r *http.Request) string {
 	if i := strings.IndexAny(target, "?#"); i >= 0 {
 		target = target[:i]
 	}
-	return target
+	if strings.HasPrefix(target, "/") {
+		return target
+	}
+	return withoutUser(target)
+}
+
+// withoutUser is an authority, or a target that begins with one, without what
+// stands before "@": often a name and a password.
+func withoutUser(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "REDACTED" + s[i:]
+	}
+	return s
 }
 
 // loggedPath is the path of a request in records.
@@ -191,9 +236,12 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // refuse answers in place of a server that must not get the request.
-func (tx *Transaction) refuse(status int, err error) {
+func (tx *transaction) refuse(status int, err error) {
 	if err != nil {
 		tx.record.Error = err
+	}
+	if status == http.StatusBadRequest {
+		tx.rw.closeAfter()
 	}
 	tx.replyText(status)
 }
@@ -202,17 +250,25 @@ func (tx *Transaction) refuse(status int, err error) {
 // A request that is to be sent has been admitted, so what is wrong with its
 // method, host, target or fields is the doing of a policy or a script; what is
 // wrong with its path, once decoded, is the client's.
-func (tx *Transaction) refusal(out *http.Request) (status int, err error) {
+func (tx *transaction) refusal(out *http.Request) (status int, err error) {
 	if out.Method == http.MethodConnect {
 		return http.StatusNotImplemented, nil // a tunnel to wherever the client likes
 	}
+	var faults error
 	if tx.out != tx.r || tx.r.Context().Value(http.ServerContextKey) == nil {
-		if err := errors.Join(judgeHead(out), judgeFields(out.Header), judgeFields(out.Trailer)); err != nil {
-			return http.StatusInternalServerError, fmt.Errorf("not sent, after the edits of policies and scripts: %w", err)
+		faults = errors.Join(judgeHead(out), judgeFields(out.Header), judgeFields(out.Trailer))
+		if out.Host == "" {
+			faults = errors.Join(faults, errors.New("no host"))
 		}
 	}
-	if strings.ContainsFunc(out.URL.Path, isControl) {
-		return http.StatusBadRequest, malformed("path with a control character") // some servers end it there
+	if faults == nil && strings.ContainsFunc(out.URL.Path, isControl) { // some servers end it there
+		faults = malformed("path with a control character")
+		if strings.ContainsFunc(tx.r.URL.Path, isControl) {
+			return http.StatusBadRequest, faults
+		}
+	}
+	if faults != nil {
+		return http.StatusInternalServerError, fmt.Errorf("not sent, after the edits of policies and scripts: %w", faults)
 	}
 	return 0, nil
 }

@@ -59,9 +59,9 @@ func TestHealthColor(t *testing.T) {
 func TestHealthSecurity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vs := newVirtualService(t, limpet.Config{
-			HTTPSecurity: []policy.SecurityRule{{Name: "blacklist", Action: policy.Close{}, Match: policy.Match{
+			Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "blacklist", Action: policy.Close{}, Match: policy.Match{
 				Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/bad"}},
-			}}},
+			}}}},
 		})
 		h := vs.Wrap(http.HandlerFunc(byQuery))
 		want := func(when string, want limpet.Health) {

@@ -55,13 +55,13 @@ avi.http.add_header("X-Loops", tostring(n))
 		return s
 	}
 	generous := build("generous", 20_000, limpet.Config{
-		Limits: datascript.Limits{Instructions: 10_000_000, Time: patience}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+		Scripting: limpet.Scripting{Limits: datascript.Limits{Instructions: 10_000_000, Time: patience}}, Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 	})
 	strict := build("strict", 20_000, limpet.Config{
-		Limits: datascript.Limits{Instructions: 10_000, Time: patience}, Logging: limpet.Logging{SignificantRate: -1},
-		HTTPSecurity: []policy.SecurityRule{{Name: "rate", Action: policy.RateLimit{
+		Scripting: limpet.Scripting{Limits: datascript.Limits{Instructions: 10_000, Time: patience}}, Logging: limpet.Logging{SignificantRate: -1},
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "rate", Action: policy.RateLimit{
 			Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: rounds / 2, Period: time.Hour}},
-		}}},
+		}}}},
 	})
 	request := func(s *side, i int) (int, string) {
 		r := httptest.NewRequest("GET", "/", nil)
@@ -137,11 +137,11 @@ func TestCardinality(t *testing.T) {
 	vs := newVirtualService(t, limpet.Config{
 		Logger: slog.New(slog.NewJSONHandler(struct{ io.Writer }{io.Discard}, nil)), // formats all
 		Pools:  []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})}, Transport: answering(ok),
-		HTTPSecurity: []policy.SecurityRule{{Name: "rate", Action: policy.RateLimit{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "rate", Action: policy.RateLimit{
 			Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1_000_000, Period: time.Second}}, PerClient: true,
-		}}},
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
-		Tables:         persistence.NewStore(persistence.Options{MaxEntries: bound}),
+		}}}},
+		Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+		Tables:  persistence.NewStore(persistence.Options{MaxEntries: bound}),
 		Scripts: []limpet.Script{failOpen(onRequest(t, "invents", `
 local name = avi.http.get_header("X-Name")
 avi.vs.table_insert(name, name, 1)

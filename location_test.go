@@ -41,9 +41,9 @@ func TestLocation(t *testing.T) {
 	config := limpet.Config{
 		IPGroups: groups,
 		Geo:      geo,
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name: "Boxford", Match: policy.Match{Geo: &policy.GeoMatch{Attribute: geoip.CityName, Values: []string{"boxford"}}}, Action: policy.Respond{Status: 403},
-		}},
+		}}},
 		Scripts: []limpet.Script{compile(t, "Where", `-- HTTP_REQ
 			avi.http.response(200, {}, tostring(avi.utils.get_geo_from_ip(avi.vs.client_ip())) .. " " .. tostring(avi.utils.get_geo_from_ip(avi.vs.client_ip(), "CITY_NAME")))`)},
 		Logger:     log.logger(slog.LevelInfo),

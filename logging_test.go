@@ -67,9 +67,9 @@ func TestLogClasses(t *testing.T) {
 				completed := 0
 				vs := newVirtualService(t, limpet.Config{
 					Logger: lines.logger(slog.LevelDebug), Logging: test.logging,
-					HTTPRequest: []policy.RequestRule{{Name: "watch", Log: true, Match: policy.Match{
+					Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "watch", Log: true, Match: policy.Match{
 						Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/watched"}},
-					}}},
+					}}}},
 					Scripts:    []limpet.Script{onRequest(t, "talk", `if avi.http.get_path() == "/talk" then avi.vs.log("here") end`)},
 					OnComplete: func(limpet.Record) { completed++ },
 				})
@@ -136,9 +136,9 @@ func TestRecordDetails(t *testing.T) {
 	var rec limpet.Record
 	cfg := limpet.Config{
 		Geo: someGeo{},
-		HTTPRequest: []policy.RequestRule{{Name: "move", LogHeaders: true, Action: policy.Modify{Rewrite: policy.RewriteURL{Path: "/new"}}, Match: policy.Match{
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "move", LogHeaders: true, Action: policy.Modify{Rewrite: policy.RewriteURL{Path: "/new"}}, Match: policy.Match{
 			Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/old"}},
-		}}},
+		}}}},
 		Scripts: []limpet.Script{
 			onRequest(t, "ask", `avi.http.set_userid("anna") avi.vs.log(avi.http.get_request_id())
 				if avi.http.get_path() == "/refused" then avi.http.response(403) end`),
@@ -208,14 +208,16 @@ func TestSignificanceCodes(t *testing.T) {
 func TestExplain(t *testing.T) {
 	var completed int
 	vs := newVirtualService(t, limpet.Config{
-		TrustedProxies:  []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-		NetworkSecurity: []policy.NetworkRule{{Name: "blocked", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}}}},
-		HTTPSecurity: []policy.SecurityRule{{Name: "one a minute", Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1, Period: time.Minute}}},
-			Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/login"}}}}},
-		HTTPRequest: []policy.RequestRule{{Name: "moved", Action: policy.Redirect{Protocol: policy.HTTP, Path: "/new"}, Match: policy.Match{Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/old"}}}}},
-		IPGroups:    newGroups(t, "Blacklist", "203.0.113.0/24"),
-		Scripts:     []limpet.Script{onRequest(t, "first", `avi.http.response(500)`)},
-		OnComplete:  func(limpet.Record) { completed++ },
+		Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		Policies: limpet.Policies{
+			NetworkSecurity: []policy.NetworkRule{{Name: "blocked", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}}}},
+			HTTPSecurity: []policy.SecurityRule{{Name: "one a minute", Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1, Period: time.Minute}}},
+				Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/login"}}}}},
+			HTTPRequest: []policy.RequestRule{{Name: "moved", Action: policy.Redirect{Protocol: policy.HTTP, Path: "/new"}, Match: policy.Match{Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/old"}}}}},
+		},
+		IPGroups:   newGroups(t, "Blacklist", "203.0.113.0/24"),
+		Scripts:    []limpet.Script{onRequest(t, "first", `avi.http.response(500)`)},
+		OnComplete: func(limpet.Record) { completed++ },
 	})
 	r := httptest.NewRequest("GET", "/old", nil)
 	r.RemoteAddr = "10.0.0.1:99"

@@ -39,10 +39,10 @@ func newFence(t *testing.T, p protocol) *fence {
 	})
 	_, g.site = serve(t, p, limpet.Config{
 		Pools: []*lbpool.Pool{g.pool}, OnComplete: g.recs.add,
-		HTTPSecurity: []policy.SecurityRule{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
 			{Name: "admin host", Match: policy.Match{Host: &policy.HostMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
-		},
+		}},
 		Scripts: []limpet.Script{onRequest(t, "sees", `avi.vs.log(avi.http.method() .. " " .. avi.http.get_path(false) .. " " .. avi.http.get_header("host"))`)},
 	})
 	return g
@@ -208,22 +208,89 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
-// The record of a request that is refused shows what was refused, without a query, which may hold a secret.
+// The record of a request that is refused shows what was refused, without a query and without a user with a password, which
+// are secrets.
 func TestMalformedRecord(t *testing.T) {
-	g := newFence(t, http1)
-	for _, test := range []struct{ request, path, host, err string }{
-		{"GET http:admin/x?token=secret HTTP/1.1\nHost: a\n\n", "http:admin/x", "a", `malformed request: target "http:admin/x" is no path`},
-		{"GET /x?token=secret#y HTTP/1.1\nHost: a\n\n", "/x", "a", `malformed request: target "/x" has a blank, a control character or #`},
-		{"GET /x HTTP/1.1\nHost: a%2eb\n\n", "/x", "a%2eb", `malformed request: host "a%2eb"`},
+	t.Run("HTTP1", func(t *testing.T) {
+		g := newFence(t, http1)
+		for _, test := range []struct{ request, path, host, err string }{
+			{"GET http:admin/x?token=secret HTTP/1.1\nHost: a\n\n", "http:admin/x", "a", `malformed request: target "http:admin/x" is no path`},
+			{"GET /x?token=secret#y HTTP/1.1\nHost: a\n\n", "/x", "a", `malformed request: target "/x" has a blank, a control character or #`},
+			{"GET /x HTTP/1.1\nHost: a%2eb\n\n", "/x", "a%2eb", `malformed request: host "a%2eb"`},
+			{"GET http://u:secret@b/x HTTP/1.1\nHost: a\n\n", "/x", "b", "malformed request: target with a user"},
+			{"GET http://u:secret@b/x#y HTTP/1.1\nHost: a\n\n", "/x%23y", "b", `malformed request: target "REDACTED@b/x" has a blank, a control character or #`},
+			{"GET http:u:secret@b/x HTTP/1.1\nHost: a\n\n", "REDACTED@b/x", "a", `malformed request: target "REDACTED@b/x" is no path`},
+			{"GET /@x#y HTTP/1.1\nHost: a\n\n", "/@x%23y", "a", `malformed request: target "/@x" has a blank, a control character or #`},
+		} {
+			c := g.dial(t, "")
+			if res, err := http.ReadResponse(send(t, c, test.request), nil); err != nil || res.StatusCode != 400 || !res.Close {
+				t.Error(res, err)
+			}
+			c.Close()
+			rec := g.recs.next(t)
+			if rec.Path != test.path || rec.Host != test.host || rec.Error == nil || rec.Error.Error() != test.err || rec.Status != 400 || rec.Tried != 0 || len(rec.Log) > 0 {
+				t.Errorf("%q: record of %q at %q: %v, log %q", test.request, rec.Path, rec.Host, rec.Error, rec.Log)
+			}
+		}
+	})
+	t.Run("HTTP2", func(t *testing.T) {
+		g := newFence(t, h2c)
+		for _, test := range []struct{ authority, host, path string }{
+			{"u:secret@b", "", "/x"}, {"b", "u:secret@b", "/x"}, {"u:secret@b", "u:secret@b", "/x"}, {"b", "", "http://u:secret@b/x"}, {"b", "", "http:u:secret@b/x"},
+		} {
+			fields := []string{":method", "GET", ":scheme", "https", ":authority", test.authority, ":path", test.path}
+			if test.host != "" {
+				fields = append(fields, "host", test.host)
+			}
+			if a := g.dialHTTP2(t).ask(fields...); a.status != "400" {
+				if !a.reset { // by net/http
+					t.Errorf("%q: status %s", test, a.status)
+				}
+				continue
+			}
+			if rec := g.recs.next(t); rec.Error == nil || strings.Contains(fmt.Sprintf("%+v %v", rec, rec.Error), "secret") {
+				t.Errorf("%q: record of %q at %q: %v", test, rec.Path, rec.Host, rec.Error)
+			}
+		}
+	})
+}
+
+// The connection of a client whose path had a control character stayed open, unlike that of any other malformed request. A
+// path into which a script had put one was held against the client.
+func TestControlCharacterInPath(t *testing.T) {
+	recs := newRecords()
+	_, s := serve(t, http1, limpet.Config{
+		Pools: []*lbpool.Pool{poolOf(t, startServers(t, 1)...)}, OnComplete: recs.add,
+		Scripts: []limpet.Script{onRequest(t, "sets", `local path = avi.http.get_header("X-Path") if path then avi.http.set_path(path) end`)},
+	})
+	for _, test := range []struct {
+		path, set string
+		status    int
+		closed    bool
+		err       string
+	}{
+		{"/a%00b", "", 400, true, "malformed request: path with a control character"},
+		{"/a%00b", "/x", 200, false, ""},
+		{"/a%00b", "/x%0a", 400, true, "malformed request: path with a control character"},
+		{"/a", "/a%00b", 500, false, "not sent, after the edits of policies and scripts: malformed request: path with a control character"},
+		{"/a", "/a%7f", 500, false, "not sent, after the edits of policies and scripts: malformed request: path with a control character"},
 	} {
-		c := g.dial(t, "")
-		if res, err := http.ReadResponse(send(t, c, test.request), nil); err != nil || res.StatusCode != 400 {
-			t.Error(res, err)
+		c := s.dial(t, "")
+		request := "GET " + test.path + " HTTP/1.1\nHost: a\n"
+		if test.set != "" {
+			request += "X-Path: " + test.set + "\n"
+		}
+		res, err := http.ReadResponse(send(t, c, request+"\n"), nil)
+		if err != nil || res.StatusCode != test.status || res.Close != test.closed {
+			t.Errorf("%q, set to %q: %v, %v", test.path, test.set, res, err)
 		}
 		c.Close()
-		rec := g.recs.next(t)
-		if rec.Path != test.path || rec.Host != test.host || rec.Error == nil || rec.Error.Error() != test.err || rec.Status != 400 || rec.Tried != 0 || len(rec.Log) > 0 {
-			t.Errorf("%q: record of %q at %q: %v, log %q", test.request, rec.Path, rec.Host, rec.Error, rec.Log)
+		got := ""
+		if rec := recs.next(t); rec.Error != nil {
+			got = rec.Error.Error()
+		}
+		if got != test.err {
+			t.Errorf("%q, set to %q: error %q", test.path, test.set, got)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func move(t *testing.T, script string, pools []movedPool, answer http.HandlerFun
 	m := &moved{T: t, recs: newRecords(), servers: map[string][]string{}}
 	cfg := limpet.Config{
 		Name: "shop", Scripts: []limpet.Script{compile(t, "Moved Script", script)}, OnComplete: m.recs.add,
-		TrustedProxies: loopback, // clients of other addresses are told in X-Forwarded-For
+		Clients: limpet.Clients{TrustedProxies: loopback}, // clients of other addresses are told in X-Forwarded-For
 	}
 	host := 0
 	for _, p := range pools {

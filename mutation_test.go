@@ -131,10 +131,10 @@ func newMutationRig(t testing.TB) *mutationRig {
 	m.pool = newPool(t, lbpool.Config{Name: "my_pool", Servers: []lbpool.ServerConfig{{Address: server}}, Passive: lbpool.Passive{Disabled: true}})
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{m.pool}, OnComplete: m.recs.add,
-		HTTPSecurity: []policy.SecurityRule{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
 			{Name: "admin host", Match: policy.Match{Host: &policy.HostMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
-		},
+		}},
 		// All that the script sees, in digits, so that nothing of it is read in another way on its way.
 		Scripts: []limpet.Script{onRequest(t, "sees", `
 local function digits(s) return (string.gsub(s, ".", function(c) return string.format("%02x", string.byte(c)) end)) end
@@ -260,7 +260,7 @@ func (m *mutationRig) overHTTP2(t testing.TB, h *rawHTTP2, u mutant) *rawHTTP2 {
 	}
 	a := h.answer(stream)
 	if a.status == "499" || a.status != "" && len(a.status) != 3 {
-		m.fault("%q over HTTP/2: status %s", u, a.status)
+		m.fault("%+v over HTTP/2: status %s", u, a.status)
 	}
 	if a.status == "" { // net/http has ended the stream or the connection
 		h.Close()

@@ -1,8 +1,11 @@
 package limpet_test
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path"
 	"slices"
@@ -218,6 +221,72 @@ func TestHostHeader(t *testing.T) {
 			t.Errorf("%q: %v, %v, want %d", request, res, err, want)
 		}
 		c.Close()
+	}
+}
+
+// A request of HTTP/1.0 without a host had none for rules, scripts and the log, while the server was told its own address as the
+// host: they have to judge what the server gets. It is the address that the client has connected to. An edit that leaves
+// no host is refused.
+func TestNoHost(t *testing.T) {
+	recs := newRecords()
+	type seen struct{ script, server, forwarded, log string }
+	var got seen
+	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
+		got.script, got.server, got.forwarded = r.Header.Get("X-Seen"), r.Host, r.Header.Get("X-Forwarded-Host")
+	})
+	ln := listen(t, "")
+	addr := ln.Addr().String()
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{pool}, OnComplete: recs.add,
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
+			Name: "only here", Match: policy.Match{Host: &policy.HostMatch{Op: policy.DoesNotEqual, Values: []string{addr, "a"}}}, Action: policy.Respond{Status: 403},
+		}}},
+		Scripts: []limpet.Script{onRequest(t, "sees", `avi.http.add_header("X-Seen", avi.http.get_header("host"))
+if avi.http.get_path() == "/none" then avi.http.replace_header("host", "") end`)},
+	})
+	s := startSite(t, http1, ln, vs)
+	for _, test := range []struct {
+		name, request string
+		status        int
+		host          string
+	}{
+		{"HTTP/1.0 without a host", "GET / HTTP/1.0\n\n", 200, addr},
+		{"HTTP/1.0 with an empty host", "GET / HTTP/1.0\nHost:\n\n", 200, addr},
+		{"HTTP/1.0 with a host", "GET / HTTP/1.0\nHost: a\n\n", 200, "a"},
+		{"HTTP/1.0 with a host that is denied", "GET / HTTP/1.0\nHost: b\n\n", 403, "b"},
+		{"HTTP/1.0 with the host in the target", "GET http://a/ HTTP/1.0\n\n", 200, "a"},
+		{"HTTP/1.1 with an empty host", "GET / HTTP/1.1\nHost:\n\n", 400, ""},
+		{"a script that takes the host away", "GET /none HTTP/1.1\nHost: a\n\n", 500, "a"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got = seen{}
+			res, err := http.ReadResponse(send(t, s.dial(t, ""), test.request), nil)
+			if err != nil || res.StatusCode != test.status {
+				t.Fatalf("%v, %v, want status %d", res, err, test.status)
+			}
+			got.log = recs.next(t).Host
+			want := seen{log: test.host}
+			if test.status == 200 {
+				want = seen{test.host, test.host, test.host, test.host}
+			}
+			if got != want {
+				t.Errorf("seen %+v, want %+v", got, want)
+			}
+		})
+	}
+	for name, local := range map[string]net.Addr{
+		"localhost":          &net.UnixAddr{Name: "/x", Net: "unix"},
+		"192.0.2.1":          &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80},
+		"192.0.2.1:443":      &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443},
+		"[2001:db8::1]:8080": &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 8080},
+		"[fe80::1]":          &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 80, Zone: "eth0"},
+	} {
+		r := httptest.NewRequestWithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, local), "GET", "/", nil)
+		r.Host, r.Proto, r.ProtoMinor = "", "HTTP/1.0", 0
+		vs.ServeHTTP(httptest.NewRecorder(), r)
+		if host := recs.next(t).Host; host != name {
+			t.Errorf("connected to %s: host %q, want %q", local, host, name)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // that replies or closes ends the request's side; the response's side is for
 // what a server, or the wrapped handler, has answered.
 var (
-	requestStages = [...]func(*Transaction){
+	requestStages = [...]func(*transaction){
 		networkSecurity,
 		admit,
 		httpSecurity,
@@ -26,7 +26,7 @@ var (
 		requestData,
 		selectPool,
 	}
-	responseStages = [...]func(*Transaction){
+	responseStages = [...]func(*transaction){
 		bindServer,
 		responseScripts,
 		httpResponse,
@@ -53,7 +53,7 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 
 // networkSecurity judges the connection, unless that was done when it was
 // accepted.
-func networkSecurity(tx *Transaction) {
+func networkSecurity(tx *transaction) {
 	if tx.conn != nil && tx.conn.judged {
 		tx.record.NetworkRule, tx.record.Error = tx.conn.rule, tx.conn.err
 		if tx.conn.log.Load() && tx.conn.log.Swap(false) { // one record is enough
@@ -77,7 +77,7 @@ func networkSecurity(tx *Transaction) {
 	}
 }
 
-func httpSecurity(tx *Transaction) {
+func httpSecurity(tx *transaction) {
 	if len(tx.s.HTTPSecurity) == 0 {
 		return
 	}
@@ -87,7 +87,7 @@ func httpSecurity(tx *Transaction) {
 	tx.noteVerdict(v)
 }
 
-func httpRequest(tx *Transaction) {
+func httpRequest(tx *transaction) {
 	if len(tx.s.HTTPRequest) == 0 {
 		return
 	}
@@ -97,7 +97,7 @@ func httpRequest(tx *Transaction) {
 	tx.pinned, tx.pinnedServer = tx.selected.pool != "", tx.selected.addr.IsValid()
 }
 
-func httpResponse(tx *Transaction) {
+func httpResponse(tx *transaction) {
 	if len(tx.s.HTTPResponse) == 0 {
 		return
 	}
@@ -107,7 +107,7 @@ func httpResponse(tx *Transaction) {
 }
 
 // noteVerdict notes what all HTTP policies have in common.
-func (tx *Transaction) noteVerdict(v policy.Verdict) {
+func (tx *transaction) noteVerdict(v policy.Verdict) {
 	tx.record.Filtered = tx.record.Filtered || v.Log
 	tx.record.Monitored = append(tx.record.Monitored, v.Monitored...)
 	if v.Err != nil {
@@ -121,13 +121,13 @@ func (tx *Transaction) noteVerdict(v policy.Verdict) {
 	}
 }
 
-func requestScripts(tx *Transaction) { tx.runScripts(datascript.HTTPReq) }
+func requestScripts(tx *transaction) { tx.runScripts(datascript.HTTPReq) }
 
-func responseScripts(tx *Transaction) { tx.runScripts(datascript.HTTPResp) }
+func responseScripts(tx *transaction) { tx.runScripts(datascript.HTTPResp) }
 
 // runScripts runs what the scripts have for an event, in order, until one of
 // them replies or closes.
-func (tx *Transaction) runScripts(ev datascript.Event) {
+func (tx *transaction) runScripts(ev datascript.Event) {
 	if !tx.s.handles[ev] {
 		return
 	}
@@ -176,7 +176,7 @@ func isUnavailable(err error) bool {
 // rule or a script has selected, else to the default pool, and there to the
 // server that a rule or a script has selected, else to the one that the
 // client is bound to, else to any.
-func selectPool(tx *Transaction) {
+func selectPool(tx *transaction) {
 	if len(tx.s.Pools) == 0 {
 		return
 	}
@@ -205,13 +205,13 @@ func selectPool(tx *Transaction) {
 		return
 	}
 	tx.route.Hint = tx.route.Pool.HintFor(tx.out, tx.client)
-	tx.route.Hint.Key, tx.route.Hint.Server, tx.route.Hint.Tie = tx.hashKey, server, tx.selected.key
+	tx.route.Hint.Key, tx.route.Hint.Server, tx.route.Hint.Tie = tx.hashKey, server, tx.selected.entry.Key
 	tx.startBinding()
 }
 
 // choosePool lets a group choose among its pools. It reports whether there is
 // one that can serve, or a backup pool.
-func (tx *Transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bool {
+func (tx *transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bool {
 	pool, err := group.Select(tx.route.Label, lbpool.Hint{Client: tx.client.Addr(), Server: server})
 	fail := group.FailAction()
 	switch {

@@ -89,10 +89,10 @@ func TestPoolByPort(t *testing.T) {
 	port := second.Addr().(*net.TCPAddr).AddrPort().Port()
 	vs := newVirtualService(t, limpet.Config{
 		Pools: twoPools(t),
-		HTTPRequest: []policy.RequestRule{{
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{
 			Name: "second port", Match: policy.Match{VSPort: &policy.PortMatch{Ports: []uint16{port}}},
 			Action: policy.Modify{Pool: policy.SwitchPool{Name: "b"}},
-		}},
+		}}},
 	})
 	for _, test := range []struct {
 		ln   net.Listener
@@ -158,7 +158,7 @@ func TestReputationRules(t *testing.T) {
 			Name: "bad", Match: policy.Match{Reputation: &policy.ReputationMatch{Kinds: []string{kind}}}, Action: policy.Respond{Status: 403},
 		}}
 	}
-	vs := newVirtualService(t, limpet.Config{Reputations: list, HTTPSecurity: rules("TOR")})
+	vs := newVirtualService(t, limpet.Config{Reputations: list, Policies: limpet.Policies{HTTPSecurity: rules("TOR")}})
 	h := vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for client, want := range map[string]int{"192.0.2.1": 403, "192.0.2.2": 200} {
 		w := httptest.NewRecorder()
@@ -168,8 +168,8 @@ func TestReputationRules(t *testing.T) {
 		}
 	}
 	for fault, cfg := range map[string]limpet.Config{
-		"the policy was given no reputations": {Reputations: onlyForScripts{list}, HTTPSecurity: rules("TOR")},
-		`"SPAM" is not a reputation`:          {Reputations: list, HTTPSecurity: rules("SPAM")},
+		"the policy was given no reputations": {Reputations: onlyForScripts{list}, Policies: limpet.Policies{HTTPSecurity: rules("TOR")}},
+		`"SPAM" is not a reputation`:          {Reputations: list, Policies: limpet.Policies{HTTPSecurity: rules("SPAM")}},
 	} {
 		if _, err := limpet.New(cfg); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%v, want %s", err, fault)
@@ -183,12 +183,14 @@ func TestPolicyStats(t *testing.T) {
 		return policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: values}}
 	}
 	cfg := limpet.Config{
-		NetworkSecurity: []policy.NetworkRule{{Name: "try", DryRun: true, Action: policy.NetworkDeny}, {Name: "all", Action: policy.NetworkAllow}},
-		HTTPSecurity:    []policy.SecurityRule{{Name: "bad", Match: path("/bad"), Action: policy.Close{}}, {Name: "try", DryRun: true, Action: policy.Respond{Status: 403}}},
-		HTTPRequest:     []policy.RequestRule{{Name: "edit", Action: policy.Modify{Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}}}}},
-		HTTPResponse: []policy.ResponseRule{{
-			Name: "found", Match: policy.ResponseMatch{Status: &policy.StatusMatch{Codes: []int{200}}}, Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}},
-		}},
+		Policies: limpet.Policies{
+			NetworkSecurity: []policy.NetworkRule{{Name: "try", DryRun: true, Action: policy.NetworkDeny}, {Name: "all", Action: policy.NetworkAllow}},
+			HTTPSecurity:    []policy.SecurityRule{{Name: "bad", Match: path("/bad"), Action: policy.Close{}}, {Name: "try", DryRun: true, Action: policy.Respond{Status: 403}}},
+			HTTPRequest:     []policy.RequestRule{{Name: "edit", Action: policy.Modify{Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}}}}},
+			HTTPResponse: []policy.ResponseRule{{
+				Name: "found", Match: policy.ResponseMatch{Status: &policy.StatusMatch{Codes: []int{200}}}, Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}},
+			}},
+		},
 	}
 	vs := newVirtualService(t, cfg)
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(byQuery)))
@@ -222,9 +224,9 @@ func TestPolicyStats(t *testing.T) {
 func TestPolicyPoolsAreChecked(t *testing.T) {
 	_, err := limpet.New(limpet.Config{
 		Pools: twoPools(t),
-		HTTPRequest: []policy.RequestRule{
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{
 			{Name: "x", Action: policy.Modify{Pool: policy.SwitchPool{Name: "c"}}},
-		},
+		}},
 	})
 	if want := `limpet: invalid configuration: httpRequest.rules[0].action.pool.name: pool "c" not found`; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
@@ -233,9 +235,9 @@ func TestPolicyPoolsAreChecked(t *testing.T) {
 
 // Rules keep their counts when the configuration changes.
 func TestUpdateKeepsCounters(t *testing.T) {
-	cfg := limpet.Config{HTTPSecurity: []policy.SecurityRule{{Name: "limit", Action: policy.RateLimit{
+	cfg := limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "limit", Action: policy.RateLimit{
 		Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 2, Period: time.Hour}}, PerClient: true, Exceeded: policy.Respond{Status: 429},
-	}}}}
+	}}}}}
 	vs, err := limpet.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -326,10 +328,10 @@ func TestRulePinsServer(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add,
-		HTTPRequest: []policy.RequestRule{{
+		Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{
 			Name: "third", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/third"}}},
 			Action: policy.Modify{Pool: policy.SwitchPool{Name: "my_pool", Server: netip.MustParseAddrPort(servers[2].Address)}},
-		}},
+		}}},
 		Scripts: []limpet.Script{onRequest(t, "second", `if avi.http.get_query("script") then avi.pool.select("my_pool", "s2") end`)},
 	})
 	for _, test := range []struct{ target, server string }{

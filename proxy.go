@@ -94,7 +94,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // cutOff notes why a response ends before its end.
-func (tx *Transaction) cutOff(err error) {
+func (tx *transaction) cutOff(err error) {
 	switch {
 	case errors.Is(err, errReplaced):
 	case errors.As(err, new(*clientError)), errors.Is(tx.r.Context().Err(), context.Canceled):
@@ -227,7 +227,7 @@ var (
 // is between the client and us, and with what tells about the client. What
 // policies and scripts have set was set after the client's Connection header
 // was heeded; see settleConnection.
-func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Header {
+func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Header {
 	h := make(http.Header, len(r.Header)+len(forwarding))
 	trusted := tx.trusted()
 	for name, values := range r.Header {
@@ -257,7 +257,7 @@ func (tx *Transaction) serverHeader(r *http.Request, protocol string) http.Heade
 }
 
 // trusted reports whether the peer is a trusted proxy.
-func (tx *Transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
+func (tx *transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
 
 // betweenPeers reports whether a header is for the next on the way only (RFC
 // 9110, section 7.6.1), whatever the Connection header says.
@@ -333,7 +333,7 @@ func limitTrailer(trailer http.Header, connection []string) {
 
 // pass gives the client the server's response. An error means that part of it
 // was not.
-func (tx *Transaction) pass(w http.ResponseWriter, res *http.Response) error {
+func (tx *transaction) pass(w http.ResponseWriter, res *http.Response) error {
 	h := w.Header()
 	tx.rw.passing = true
 	connection := res.Header["Connection"]
@@ -446,7 +446,7 @@ func isPrintable(s string) bool {
 
 // upgrade joins the connections of client and server, once the server has
 // switched protocols and the response stages have nothing against it.
-func (tx *Transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http.Response, protocol string) {
+func (tx *transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http.Response, protocol string) {
 	defer res.Body.Close()
 	server, ok := res.Body.(io.ReadWriteCloser)
 	if got := upgradeOf(res.Header); !ok || !strings.EqualFold(got, protocol) {

@@ -133,7 +133,7 @@ func TestProxyHeaderDeadlines(t *testing.T) {
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := func(timeout time.Duration) (*conn, net.Conn) {
-			vs, err := New(Config{Connections: ConnectionLimits{WriteTimeout: timeout}})
+			vs, err := New(Config{Clients: Clients{Connections: ConnectionLimits{WriteTimeout: timeout}}})
 			if err != nil {
 				t.Fatal(err)
 			}

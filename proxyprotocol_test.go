@@ -150,7 +150,7 @@ func TestProxyProtocol(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recs := newRecords()
-			h, vs := whoami(t, limpet.Config{ProxyProtocol: limpet.ProxyProtocol{From: loopback}, OnComplete: recs.add})
+			h, vs := whoami(t, limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: loopback}}, OnComplete: recs.add})
 			site := startSite(t, http1, vs.Listener(listen(t, "")), h)
 			c := site.dial(t, "")
 			request := "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
@@ -206,7 +206,7 @@ func TestProxyProtocol(t *testing.T) {
 func TestProxyProtocolFromOthers(t *testing.T) {
 	recs := newRecords()
 	h, vs := whoami(t, limpet.Config{
-		ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.66/32")}}, OnComplete: recs.add,
+		Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.66/32")}}}, OnComplete: recs.add,
 	})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), h)
 	for _, header := range []string{v1, v2(t, func(*proxyproto.Header) {})} {
@@ -228,7 +228,7 @@ func TestProxyProtocolFromOthers(t *testing.T) {
 
 // A header may come in any pieces.
 func TestProxyProtocolInPieces(t *testing.T) {
-	h, vs := whoami(t, limpet.Config{ProxyProtocol: limpet.ProxyProtocol{From: loopback}})
+	h, vs := whoami(t, limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: loopback}}})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), h)
 	for _, header := range []string{v1, v2(t, tlv(t, ssl(1)))} {
 		c := site.dial(t, "")
@@ -252,13 +252,17 @@ func TestProxyProtocolEverywhere(t *testing.T) {
 		t.Run(string(p), func(t *testing.T) {
 			recs := newRecords()
 			h, vs := whoami(t, limpet.Config{
-				ProxyProtocol:   limpet.ProxyProtocol{From: loopback},
-				TrustedProxies:  []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
-				NetworkSecurity: denying("192.0.2.66"),
-				HTTPSecurity: []policy.SecurityRule{{
-					Name: "forbidden", Action: policy.Respond{Status: 403},
-					Match: policy.Match{ClientIP: &policy.IPMatch{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}},
-				}},
+				Clients: limpet.Clients{
+					ProxyProtocol:  limpet.ProxyProtocol{From: loopback},
+					TrustedProxies: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
+				},
+				Policies: limpet.Policies{
+					NetworkSecurity: denying("192.0.2.66"),
+					HTTPSecurity: []policy.SecurityRule{{
+						Name: "forbidden", Action: policy.Respond{Status: 403},
+						Match: policy.Match{ClientIP: &policy.IPMatch{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}},
+					}},
+				},
 				OnComplete: recs.add,
 			})
 			site := startSite(t, p, vs.Listener(listen(t, "")), h)
@@ -309,7 +313,7 @@ func TestProxyProtocolEverywhere(t *testing.T) {
 // Silent proxies hold up nobody, and are cut off in time.
 func TestProxyProtocolSilence(t *testing.T) {
 	recs := newRecords()
-	h, vs := whoami(t, limpet.Config{ProxyProtocol: limpet.ProxyProtocol{From: loopback, HeaderTimeout: time.Second}, OnComplete: recs.add})
+	h, vs := whoami(t, limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: loopback, HeaderTimeout: time.Second}}, OnComplete: recs.add})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), h)
 	start := time.Now()
 	var silent []net.Conn

@@ -167,7 +167,7 @@ func (r *Record) scriptFailed(err error) {
 
 // complete fills in the record and hands it out. p is what the handler
 // panicked with, if it did.
-func (tx *Transaction) complete(p any) {
+func (tx *transaction) complete(p any) {
 	r := &tx.record
 	r.Duration = time.Since(r.Start)
 	r.Status, r.Bytes = tx.rw.status, tx.rw.bytes
@@ -207,7 +207,7 @@ func (tx *Transaction) complete(p any) {
 }
 
 // describe fills in what only those need who read records.
-func (tx *Transaction) describe() {
+func (tx *transaction) describe() {
 	r := &tx.record
 	r.VirtualService = tx.s.Name
 	r.Client, r.Source, r.Local = tx.client, tx.source, tx.local
@@ -232,7 +232,7 @@ func (tx *Transaction) describe() {
 
 // failed reports whether the request has failed, as rate limits count it: what
 // is normal for the service is no failure.
-func (tx *Transaction) failed() bool {
+func (tx *transaction) failed() bool {
 	return slices.ContainsFunc(tx.record.Significant, func(s Significance) bool {
 		return (s == ServerFailed || s == ServerTimeout || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)
 	})

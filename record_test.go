@@ -71,11 +71,13 @@ func TestRecord(t *testing.T) {
 	cfg := limpet.Config{
 		Name:  "shop",
 		Pools: []*lbpool.Pool{poolOf(t, servers...), dead},
-		HTTPSecurity: []policy.SecurityRule{
-			{Name: "no admin", Match: equals("/admin"), Action: policy.Respond{Status: 403}},
-			{Name: "fine", Match: equals("/fine"), Action: policy.Allow{}},
+		Policies: limpet.Policies{
+			HTTPSecurity: []policy.SecurityRule{
+				{Name: "no admin", Match: equals("/admin"), Action: policy.Respond{Status: 403}},
+				{Name: "fine", Match: equals("/fine"), Action: policy.Allow{}},
+			},
+			NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}},
 		},
-		NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}},
 		Scripts: []limpet.Script{onRequest(t, "steer", `local path = avi.http.get_path()
 if path == "/dead" then avi.pool.select("dead") end
 if path == "/faulty" then error("oh no") end
@@ -204,7 +206,7 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 	})
 
 	t.Run("behind a proxy", func(t *testing.T) {
-		tx := newVirtualService(t, limpet.Config{Logger: log.logger(slog.LevelInfo), ClientHeader: "X-Forwarded-For", TrustedProxies: loopback})
+		tx := newVirtualService(t, limpet.Config{Logger: log.logger(slog.LevelInfo), Clients: limpet.Clients{ClientHeader: "X-Forwarded-For", TrustedProxies: loopback}})
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = "127.0.0.1:1234"
 		r.Header.Set("X-Forwarded-For", "203.0.113.9")
@@ -253,13 +255,13 @@ func TestNoSecrets(t *testing.T) {
 	dead := newPool(t, lbpool.Config{Name: "dead", Servers: []lbpool.ServerConfig{{Address: deadAddr(t, "127.0.1.9:0")}}})
 	_, site := serve(t, http1, limpet.Config{
 		Pools: []*lbpool.Pool{pool, dead}, Logger: log.logger(slog.LevelDebug), OnComplete: recs.add,
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name: "cookie", Action: policy.Respond{Status: 403},
 			Match: policy.Match{
 				Path:   &policy.PathMatch{Op: policy.Equals, Values: []string{"/denied"}},
 				Cookie: &policy.CookieMatch{Name: "session", Op: policy.Exists},
 			},
-		}},
+		}}},
 		Scripts: []limpet.Script{compile(t, "sticky", `-- HTTP_REQ
 key = avi.http.get_cookie("session")
 avi.vs.table_insert(key, avi.http.get_header("authorization"))

@@ -19,7 +19,7 @@ import (
 // asks of the server's own writer.
 type responseWriter struct {
 	http.ResponseWriter
-	tx      *Transaction
+	tx      *transaction
 	initial http.Header // what stood in the header before us
 
 	expected bool           // a server or a handler was asked to answer

@@ -53,8 +53,8 @@ func TestRuleLabel(t *testing.T) {
 			}
 			vs, err := limpet.New(limpet.Config{
 				Pools: []*lbpool.Pool{root, cart}, PoolGroups: []*lbpool.Group{tt.group},
-				HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: policy.SwitchPool{Name: "g", Label: tt.label}}}},
-				Scripts:     []limpet.Script{onRequest(t, "s", "avi.pool.select('root')")}, // which the rule forestalls
+				Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: policy.SwitchPool{Name: "g", Label: tt.label}}}}},
+				Scripts:  []limpet.Script{onRequest(t, "s", "avi.pool.select('root')")}, // which the rule forestalls
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -78,7 +78,7 @@ func TestRuleLabel(t *testing.T) {
 	} {
 		_, err := limpet.New(limpet.Config{
 			Pools: []*lbpool.Pool{root, cart}, PoolGroups: []*lbpool.Group{group(lbpool.FailAction{}, "")},
-			HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: tt.pool}}},
+			Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: tt.pool}}}},
 		})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v has no word of %s", name, err, tt.want)
@@ -117,8 +117,8 @@ func TestRuleLabelOutlastsScripts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			vs, err := limpet.New(limpet.Config{
 				Pools: []*lbpool.Pool{free, paid}, PoolGroups: []*lbpool.Group{group}, Tables: persistence.NewStore(persistence.Options{}),
-				HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: policy.SwitchPool{Name: "g", Label: "paid"}}}},
-				Scripts:     []limpet.Script{onRequest(t, "s", tt.script)},
+				Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "r", Action: policy.Modify{Pool: policy.SwitchPool{Name: "g", Label: "paid"}}}}},
+				Scripts:  []limpet.Script{onRequest(t, "s", tt.script)},
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -136,7 +136,7 @@ func healthUnderBombs(t *testing.T) (p99 time.Duration) {
 func serveBombs(t *testing.T) {
 	debug.SetMemoryLimit(1 << 30)
 	bomb := onRequest(t, "bomb", `local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(500000) .. i end`)
-	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{bomb}, Limits: datascript.Limits{Waiting: 200}})
+	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{bomb}, Scripting: limpet.Scripting{Limits: datascript.Limits{Waiting: 200}}})
 	mux := http.NewServeMux()
 	mux.Handle("/bomb", vs.Wrap(http.NotFoundHandler()))
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })

@@ -34,7 +34,7 @@ func TestClientLeavesScript(t *testing.T) {
 			recs := newRecords()
 			_, site := serve(t, p, limpet.Config{
 				Scripts:    []limpet.Script{onRequest(t, "endless", "avi.utils.get_geo_from_ip('10.0.0.1') while true do pcall(function() while true do end end) end")},
-				Limits:     datascript.Limits{Instructions: -1, Time: -1},
+				Scripting:  limpet.Scripting{Limits: datascript.Limits{Instructions: -1, Time: -1}},
 				Geo:        geoFunc(func() string { started <- true; return "DE" }),
 				OnComplete: recs.add,
 			})
@@ -107,8 +107,8 @@ func TestSwapScripts(t *testing.T) {
 			source = strings.Replace(source, "for i", "avi.vs.reqvar.x = version string.y = version for i", 1)
 		}
 		configs[v] = limpet.Config{
-			Scripts: []limpet.Script{compile(t, "swapped", source)},
-			Limits:  datascript.Limits{Time: time.Minute}, // a busy machine must not fail scripts
+			Scripts:   []limpet.Script{compile(t, "swapped", source)},
+			Scripting: limpet.Scripting{Limits: datascript.Limits{Time: time.Minute}}, // a busy machine must not fail scripts
 		}
 	}
 	vs := newVirtualService(t, configs[0])

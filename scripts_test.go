@@ -454,7 +454,7 @@ func TestOpenConnections(t *testing.T) {
 	}{{"without rules", nil}, {"with rules", denying("127.0.0.66")}} {
 		t.Run(rules.name, func(t *testing.T) {
 			vs := newVirtualService(t, limpet.Config{
-				Scripts: []limpet.Script{onRequest(t, "count", source)}, NetworkSecurity: rules.list, Instances: 3,
+				Scripts: []limpet.Script{onRequest(t, "count", source)}, Policies: limpet.Policies{NetworkSecurity: rules.list}, Scripting: limpet.Scripting{Instances: 3},
 			})
 			site := startSite(t, http1, vs.Listener(listen(t, "")), vs)
 			ask := func(c *http.Client) string {

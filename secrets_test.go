@@ -179,14 +179,16 @@ func TestNoSecretsAnywhere(t *testing.T) {
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add,
 		Logger: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		HTTPSecurity: []policy.SecurityRule{{
-			Name: "long", Action: policy.Respond{Status: 403},
-			Match: policy.Match{
-				Path:    &policy.PathMatch{Op: policy.Equals, Values: []string{"/long"}},
-				Headers: []policy.HeaderMatch{{Name: "X-Long", Op: policy.MatchesRegexp, Values: []string{"^(a|b)+$"}}},
-			},
-		}},
-		HTTPRequest: []policy.RequestRule{{Name: "logs", LogHeaders: true, Match: policy.Match{Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/logged"}}}}},
+		Policies: limpet.Policies{
+			HTTPSecurity: []policy.SecurityRule{{
+				Name: "long", Action: policy.Respond{Status: 403},
+				Match: policy.Match{
+					Path:    &policy.PathMatch{Op: policy.Equals, Values: []string{"/long"}},
+					Headers: []policy.HeaderMatch{{Name: "X-Long", Op: policy.MatchesRegexp, Values: []string{"^(a|b)+$"}}},
+				},
+			}},
+			HTTPRequest: []policy.RequestRule{{Name: "logs", LogHeaders: true, Match: policy.Match{Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/logged"}}}}},
+		},
 		Scripts: []limpet.Script{compile(t, "uses", `-- HTTP_REQ
 local secret = avi.http.get_header("authorization")
 avi.vs.table_insert(secret, secret, 60)

@@ -34,12 +34,15 @@ const (
 // Requests "OPTIONS *" go to h, too, where net/http would answer them itself.
 //
 // If h is a [VirtualService] or what its Wrap returns, the server's own
-// complaints are counted in [Stats] and go to [Config].Logger: failed TLS
-// handshakes and connections from [VirtualService.Listener] whose first request
-// net/http refuses or whose header never becomes whole. Of each kind there is
-// one line a second, which says how many it stands for. Without a Logger, what
-// else the server logs goes to the standard logger of package log. The
-// program may set ErrorLog and ConnState itself: then there is no such count.
+// complaints go to [Config].Logger, and two kinds are counted in [Stats]:
+// failed TLS handshakes, and connections from [VirtualService.Listener] whose
+// first request net/http refuses or whose header never becomes whole. Of these
+// two kinds, and of HTTP/2 connections that fail, there is one line a second,
+// of all other complaints there are ten; each says for how many others it
+// stands. Without a Logger, and with any other h, they go to the standard
+// logger of package log at the same rates, but for what is counted, which needs
+// a Logger. The program may set ErrorLog and ConnState itself: then there is no
+// such count and no such limit.
 func NewServer(h http.Handler) *http.Server {
 	srv := &http.Server{
 		Handler:                      LimitBodies(h),
@@ -61,6 +64,7 @@ func NewServer(h http.Handler) *http.Server {
 	case *wrapped:
 		vs = h.vs
 	default:
+		srv.ErrorLog = log.New(new(plainLog), "", 0)
 		return srv
 	}
 	o := &serverObserver{vs: vs, server: srv, next: srv.Handler}

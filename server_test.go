@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/lbpool"
 )
 
 // serveBubble serves h by a server with our limits, in the virtual time of the
@@ -21,7 +22,7 @@ import (
 func serveBubble(t *testing.T, h http.HandlerFunc) (dial func() net.Conn, stop func()) {
 	t.Helper()
 	// Of connections that are no files there may be any number.
-	vs, err := limpet.New(limpet.Config{Connections: limpet.ConnectionLimits{Max: -1}})
+	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{Max: -1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,15 +247,7 @@ func TestConnectionMemory(t *testing.T) {
 	ln := listen(t, "")
 	done := make(chan error)
 	go func() { done <- srv.Serve(vs.Listener(ln)) }()
-	memory := func() int64 {
-		var m runtime.MemStats
-		for range 3 { // pools of other tests need two
-			runtime.GC()
-		}
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc + m.StackInuse)
-	}
-	before := memory()
+	before := liveMemory()
 	var conns []net.Conn
 	for range n {
 		c, err := net.Dial("tcp", ln.Addr().String())
@@ -268,7 +261,7 @@ func TestConnectionMemory(t *testing.T) {
 		conns = append(conns, c)
 	}
 	synchronize(t, func() bool { return vs.Stats().OpenConnections == n })
-	each := (memory() - before) / n
+	each := (liveMemory() - before) / n
 	t.Logf("%d bytes for each connection, the client's end included", each)
 	if each > 20<<10 {
 		t.Errorf("%d bytes for each connection", each)
@@ -276,6 +269,64 @@ func TestConnectionMemory(t *testing.T) {
 	runtime.KeepAlive(conns)
 	srv.Close()
 	<-done
+}
+
+// TestRequestMemory measures what a request takes that is under way, with its
+// connections to the client and to the server: one whose response is late, one
+// whose response does not end, and one whose body the server does not read.
+// docs/security.md reckons with 120 KiB.
+func TestRequestMemory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	const n, most = 200, 120 << 10
+	backend := listen(t, "")
+	t.Cleanup(func() { backend.Close() })
+	vs := newVirtualService(t, limpet.Config{Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: backend.Addr().String()})}})
+	site := startSite(t, http1, vs.Listener(listen(t, "")), limpet.NewServer(vs).Handler)
+	for _, test := range []struct{ name, request, response string }{
+		{"late", "GET / HTTP/1.1\nHost: a\n\n", ""},
+		{"stream", "GET / HTTP/1.1\nHost: a\n\n", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 100_000)},
+		{"upload", "POST / HTTP/1.1\nHost: a\nContent-Length: 1000000\n\n" + strings.Repeat("x", 100_000), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := liveMemory()
+			var conns []net.Conn
+			for range n {
+				c := site.dial(t, "")
+				send(t, c, test.request)
+				server, err := backend.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { server.Close() })
+				_, _ = server.Read(make([]byte, 1000))
+				if test.response != "" {
+					io.WriteString(server, test.response)
+					_, _ = c.Read(make([]byte, 1000))
+				}
+				conns = append(conns, c)
+			}
+			each := (liveMemory() - before) / n
+			t.Logf("%d bytes for each request, both other ends included", each)
+			if each > most {
+				t.Errorf("%d bytes for each request", each)
+			}
+			for _, c := range conns {
+				c.Close()
+			}
+		})
+	}
+}
+
+// liveMemory is what the process holds in use.
+func liveMemory() int64 {
+	var m runtime.MemStats
+	for range 3 { // pools of other tests need two
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
 }
 
 func TestNewServer(t *testing.T) {

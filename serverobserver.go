@@ -22,6 +22,7 @@ type serverObserver struct {
 	vs     *VirtualService
 	server *http.Server
 	next   http.Handler
+	plain  plainLog // for what the service has no Logger for
 }
 
 // ServeHTTP notes that a handler is called.
@@ -88,16 +89,59 @@ func (o *serverObserver) log(level slog.Level, message string, rate int, attrs .
 // Write implements io.Writer for the server's ErrorLog.
 func (o *serverObserver) Write(p []byte) (int, error) {
 	line := strings.TrimSpace(string(p))
-	if rest, ok := strings.CutPrefix(line, "http: TLS handshake error from "); ok {
+	c := complaintOf(line)
+	if c.message == handshakeFailed {
 		o.vs.counters.failedHandshakes.Add(1)
-		client, reason, _ := strings.Cut(rest, ": ")
-		o.log(slog.LevelWarn, "TLS handshake failed", 1, slog.String("client", client), slog.String("error", reason))
+	} else if !o.vs.current.Load().Logger.Enabled(context.Background(), slog.LevelError) {
+		o.plain.print(c, line)
 		return len(p), nil
 	}
-	if !o.vs.current.Load().Logger.Enabled(context.Background(), slog.LevelError) {
-		log.Print(line)
-		return len(p), nil
-	}
-	o.log(slog.LevelError, "server error", 10, slog.String("error", line))
+	o.log(c.level, c.message, c.rate, c.attrs...)
 	return len(p), nil
+}
+
+// A complaint is a line of a server's ErrorLog.
+type complaint struct {
+	level   slog.Level
+	message string // its kind
+	rate    int    // lines of this kind in a second
+	attrs   []slog.Attr
+}
+
+const handshakeFailed = "TLS handshake failed"
+
+// complaintOf finds out the kind of a line. What clients can bring about must
+// not push out of the log what is wrong with the program.
+func complaintOf(line string) complaint {
+	if rest, ok := strings.CutPrefix(line, "http: TLS handshake error from "); ok {
+		client, reason, _ := strings.Cut(rest, ": ")
+		return complaint{slog.LevelWarn, handshakeFailed, 1, []slog.Attr{slog.String("client", client), slog.String("error", reason)}}
+	}
+	text := []slog.Attr{slog.String("error", line)}
+	if strings.HasPrefix(line, "http2: ") && !strings.HasPrefix(line, "http2: panic") || strings.HasPrefix(line, "timeout waiting for ") {
+		return complaint{slog.LevelWarn, "HTTP/2 connection failed", 1, text}
+	}
+	return complaint{slog.LevelError, "server error", 10, text}
+}
+
+// A plainLog is a server's ErrorLog that writes to the standard logger, but not
+// more than so many lines of a kind in a second.
+type plainLog struct{ kinds denials }
+
+// Write implements io.Writer.
+func (l *plainLog) Write(p []byte) (int, error) {
+	line := strings.TrimSpace(string(p))
+	l.print(complaintOf(line), line)
+	return len(p), nil
+}
+
+func (l *plainLog) print(c complaint, line string) {
+	suppressed, ok := l.kinds.of(c.message).pass(time.Now(), c.rate)
+	switch {
+	case !ok:
+	case suppressed > 0:
+		log.Printf("%s (%d lines of this kind were suppressed)", line, suppressed)
+	default:
+		log.Print(line)
+	}
 }

@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
@@ -111,6 +116,94 @@ func TestServerComplaints(t *testing.T) {
 		}
 	}
 }
+
+// A client whose HTTP/2 is malformed, again and again, could fill the log: each connection gave a line, without a Logger on the
+// standard error. Lines of a kind are limited, and say how many they stand for.
+func TestServerComplaintsAreLimited(t *testing.T) {
+	var standard syncBuffer
+	log.SetOutput(&standard)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	hostile := "http2: server connection error from 192.0.2.1:1: connection error: PROTOCOL_ERROR"
+	for _, test := range []struct {
+		name, line string
+		handler    func(*limpet.VirtualService) http.Handler
+		logger     bool
+		lines      int // in the first second
+		message    string
+	}{
+		{"HTTP/2 without a logger", hostile, nil, false, 1, hostile},
+		{"HTTP/2 with a logger", hostile, nil, true, 1, "HTTP/2 connection failed"},
+		{"HTTP/2 before another handler", hostile, func(vs *limpet.VirtualService) http.Handler { return http.StripPrefix("/x", vs) }, true, 1, hostile},
+		{"settings that never come", "timeout waiting for SETTINGS frames from 192.0.2.1:1", nil, true, 1, "HTTP/2 connection failed"},
+		{"handshakes before another handler", "http: TLS handshake error from 192.0.2.1:1: EOF", func(*limpet.VirtualService) http.Handler { return http.NewServeMux() }, false, 1, "TLS handshake error"},
+		{"panics without a logger", "http2: panic serving 192.0.2.1:1: oh", nil, false, 10, "panic serving"},
+		{"others with a logger", "http: superfluous response.WriteHeader call", nil, true, 10, "superfluous"},
+		{"others without a logger", "http: superfluous response.WriteHeader call", nil, false, 10, "superfluous"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var own syncBuffer
+				var cfg limpet.Config
+				if test.logger {
+					cfg.Logger = slog.New(slog.NewTextHandler(&own, nil))
+				}
+				vs := newVirtualService(t, cfg)
+				h := http.Handler(vs)
+				lines := &standard
+				if test.handler != nil {
+					h = test.handler(vs)
+				} else if test.logger {
+					lines = &own
+				}
+				before := lines.String()
+				srv := limpet.NewServer(h)
+				complain := func() []string {
+					for range 1000 {
+						srv.ErrorLog.Print(test.line)
+					}
+					text := strings.TrimPrefix(lines.String(), before)
+					before += text
+					return strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+				}
+				if got := complain(); len(got) != test.lines || !strings.Contains(got[0], test.message) {
+					t.Errorf("%d lines of %d: %q", len(got), 1000, got)
+				}
+				time.Sleep(time.Second)
+				if got := complain(); len(got) != test.lines || !strings.Contains(got[0], "suppressed") || !strings.Contains(got[0], strconv.Itoa(1000-test.lines)) {
+					t.Errorf("a second later: %q", got)
+				}
+			})
+		})
+	}
+}
+
+// The lines that net/http itself writes about such a client are of that kind.
+func TestHTTP2Complaints(t *testing.T) {
+	var lines syncBuffer
+	vs := newVirtualService(t, limpet.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	srv := limpet.NewServer(vs)
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	ln := listen(t, "")
+	site := &site{protocol: h2c, Addr: ln.Addr().String()}
+	done := make(chan error)
+	go func() { done <- srv.Serve(vs.Listener(ln)) }()
+	var wg sync.WaitGroup
+	for range 20 {
+		c := site.dial(t, "")
+		// A frame of DATA on stream 0.
+		_, _ = io.WriteString(c, http2Preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00"+"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")
+		wg.Go(func() { _, _ = io.Copy(io.Discard, c) })
+	}
+	wg.Wait()
+	srv.Close()
+	<-done
+	if text := lines.String(); strings.Contains(text, "server error") || !strings.Contains(text, `level=WARN msg="HTTP/2 connection failed"`) {
+		t.Errorf("logged\n%s", text)
+	}
+}
+
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // A service without pools that is used as a handler says what is missing, and one that has never checked its servers says why.
 func TestReasonsForNoServer(t *testing.T) {

@@ -291,10 +291,10 @@ func TestShutdownOfAll(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, IPGroups: groups, Tables: redis, Persistence: profile, OnComplete: recs.add,
-		Limits: datascript.Limits{Time: patience}, // the machine may be busy
-		HTTPSecurity: []policy.SecurityRule{{
+		Scripting: limpet.Scripting{Limits: datascript.Limits{Time: patience}}, // the machine may be busy
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name: "blacklist", Action: policy.Close{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-		}},
+		}}},
 		Scripts: []limpet.Script{onRequest(t, "busy", `avi.vs.table_insert(avi.http.get_header("X-Client"), "x", 60) for i = 1, 1000 do end`)},
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -129,7 +129,7 @@ func TestSoak(t *testing.T) {
 func (s *soak) config(pool *lbpool.Pool, i int) limpet.Config {
 	script := customPersistence
 	cfg := limpet.Config{
-		Pools: []*lbpool.Pool{pool}, Tables: s.store, OnComplete: s.look, Limits: datascript.Limits{Time: patience},
+		Pools: []*lbpool.Pool{pool}, Tables: s.store, OnComplete: s.look, Scripting: limpet.Scripting{Limits: datascript.Limits{Time: patience}},
 		Logger: slog.New(s.watch(slog.LevelError)),
 		Scripts: []limpet.Script{
 			compile(s.t, "Custom Persistence", script),

@@ -88,19 +88,21 @@ func TestStageOrder(t *testing.T) {
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) { tr.add("server") })
 	recs := newRecords()
 	cfg := limpet.Config{
-		Pools: []*lbpool.Pool{pool}, Geo: &tr, Authenticator: &tr, Persistence: &tr, OnComplete: recs.add,
-		NetworkSecurity: []policy.NetworkRule{{Name: "n", Match: policy.NetworkMatch{Geo: here("network security")}, Action: policy.NetworkAllow}},
-		HTTPSecurity: []policy.SecurityRule{
-			{Name: "always", Match: policy.Match{Geo: here("HTTP security")}, Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1000}}}},
-			{Name: "s", Match: ends("HTTP security"), Action: policy.Respond{Status: 403}},
+		Pools: []*lbpool.Pool{pool}, Geo: &tr, Clients: limpet.Clients{Authenticator: &tr}, Persistence: &tr, OnComplete: recs.add,
+		Policies: limpet.Policies{
+			NetworkSecurity: []policy.NetworkRule{{Name: "n", Match: policy.NetworkMatch{Geo: here("network security")}, Action: policy.NetworkAllow}},
+			HTTPSecurity: []policy.SecurityRule{
+				{Name: "always", Match: policy.Match{Geo: here("HTTP security")}, Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1000}}}},
+				{Name: "s", Match: ends("HTTP security"), Action: policy.Respond{Status: 403}},
+			},
+			HTTPRequest: []policy.RequestRule{
+				{Name: "always", Match: policy.Match{Geo: here("HTTP request")}, Action: policy.Modify{Edits: []policy.Edit{policy.AddHeader{Name: "X-Rule", Value: "yes"}}}},
+				{Name: "r", Match: ends("HTTP request"), Action: policy.Respond{Status: 404}},
+			},
+			HTTPResponse: []policy.ResponseRule{{
+				Name: "p", Match: policy.ResponseMatch{Request: policy.Match{Geo: here("HTTP response")}}, Edits: []policy.Edit{policy.AddHeader{Name: "X-Rule", Value: "yes"}},
+			}},
 		},
-		HTTPRequest: []policy.RequestRule{
-			{Name: "always", Match: policy.Match{Geo: here("HTTP request")}, Action: policy.Modify{Edits: []policy.Edit{policy.AddHeader{Name: "X-Rule", Value: "yes"}}}},
-			{Name: "r", Match: ends("HTTP request"), Action: policy.Respond{Status: 404}},
-		},
-		HTTPResponse: []policy.ResponseRule{{
-			Name: "p", Match: policy.ResponseMatch{Request: policy.Match{Geo: here("HTTP response")}}, Edits: []policy.Edit{policy.AddHeader{Name: "X-Rule", Value: "yes"}},
-		}},
 		Scripts: []limpet.Script{
 			compile(t, "first", "-- HTTP_REQ\navi.vs.table_lookup('first script, request')\n-- HTTP_RESP\navi.vs.table_lookup('first script, response')"),
 			compile(t, "second", `-- HTTP_REQ

@@ -18,68 +18,26 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A Transaction is one request on its way through a virtual service, and its
-// response. The context of the request that a wrapped handler or a transport
-// gets leads to it; see [TransactionFrom]. Its methods may be called in the
-// goroutine that serves the request, until that returns. After that they have no
-// effect on any request.
-type Transaction struct {
+// A transaction is one request on its way through a virtual service, and its
+// response. It is scratch: it is used again for another request, unless somebody
+// has its handle, the [Transaction].
+type transaction struct {
 	// Context is that of the request. It does not change, since timers of
 	// contexts beneath it read it.
 	context.Context
 
 	vs *VirtualService
 	s  *snapshot
-	w  http.ResponseWriter
-	r  *http.Request // as received
-	// out is the request as it will be sent: r until it is edited.
-	out *http.Request
-	// unedited and claims are headers of out before it was edited, and edits
-	// what was done to the forwarding headers; see forwarding.go.
-	unedited [len(forwarding)][]string
-	claims   http.Header
-	edits    [len(forwarding)]edit
 
-	conn   *conn          // nil if our listener has not accepted it
-	source netip.AddrPort // the peer
-	client netip.AddrPort // who the request comes from, behind trusted proxies
-	found  clientaddr.Result
-	local  netip.AddrPort
-	denied bool // by a security policy
+	messages
+	ends
+	choice
+	wishes
+	bodyBuffers
+	outcome
 
-	proxied bool // the request is for a server, and not for a wrapped handler
-
-	selected selection
-	pinned   bool // a request policy has selected the pool, and scripts cannot
-	// pinnedServer means that it has selected the server as well.
-	pinnedServer bool
-	looked       Persistence // how the best look-up ended
-	binding      binding
-	answered     bool // by a server
-	vars         datascript.Vars
-
-	reply   *reply
-	closing closing
-
-	// What scripts have asked for, and what came of it; see events.go.
-	certificate     verified // where there is no conn
-	user            string
-	session         Session
-	id              string
-	hashKey         string
-	serverTimeout   time.Duration
-	cancel          context.CancelFunc // of the server's time-out
-	settled         *settledRequest    // by LB_DONE; nil until it is over
-	serverTLS       bool               // the server in use speaks TLS
-	tunneled        bool               // the connection becomes a tunnel
-	spare           func() bool        // takes the hijacked connection from what Shutdown closes
-	failure         int                // why there is no response
-	bodyRule        bodyrule.Request
-	requestBody     []byte // read so far
-	requestBuffered bool
-	requestWhole    bool // requestBody is all of it
-	responseRule    bodyrule.Response
-	bodies          int64 // bytes that are held for scripts
+	vars   datascript.Vars
+	record Record
 
 	// Parts of shared.
 	rw     *responseWriter
@@ -87,7 +45,73 @@ type Transaction struct {
 	shared *shared
 
 	noRoute lbpool.Route // stands for route where there are no pools
-	record  Record
+}
+
+// messages are the request and the response.
+type messages struct {
+	w http.ResponseWriter
+	r *http.Request // as received
+	// out is the request as it will be sent: r until it is edited.
+	out *http.Request
+	// unedited and claims are headers of out before it was edited, and edits
+	// what was done to the forwarding headers; see forwarding.go.
+	unedited [len(forwarding)][]string
+	claims   http.Header
+	edits    [len(forwarding)]edit
+}
+
+// ends are the two ends of the client's connection, and who is behind it.
+type ends struct {
+	conn        *conn          // nil if our listener has not accepted it
+	source      netip.AddrPort // the peer
+	client      netip.AddrPort // who the request comes from, behind trusted proxies
+	found       clientaddr.Result
+	local       netip.AddrPort
+	certificate verified // where there is no conn
+	user        string
+	session     Session
+	id          string
+}
+
+// choice is where the request goes, and why.
+type choice struct {
+	proxied  bool // the request is for a server, and not for a wrapped handler
+	selected selection
+	pinned   bool // a request policy has selected the pool, and scripts cannot
+	// pinnedServer means that it has selected the server as well.
+	pinnedServer bool
+	looked       Persistence // how the best look-up ended
+	binding      binding
+	hashKey      string
+	serverTLS    bool            // the server in use speaks TLS
+	settled      *settledRequest // by LB_DONE; nil until it is over
+}
+
+// wishes are what rules and scripts want done with the exchange.
+type wishes struct {
+	reply         *reply
+	closing       closing
+	denied        bool // by a security policy
+	serverTimeout time.Duration
+	tunneled      bool // the connection becomes a tunnel
+}
+
+// bodyBuffers are the bodies that scripts see.
+type bodyBuffers struct {
+	bodyRule        bodyrule.Request
+	requestBody     []byte // read so far
+	requestBuffered bool
+	requestWhole    bool // requestBody is all of it
+	responseRule    bodyrule.Response
+	bodies          int64 // bytes that are held for scripts
+}
+
+// outcome is what came of it.
+type outcome struct {
+	answered bool               // by a server
+	failure  int                // why there is no response
+	cancel   context.CancelFunc // of the server's timeout
+	spare    func() bool        // takes the hijacked connection from what Shutdown closes
 }
 
 // shared is what others get to see of a transaction: handlers, transports,
@@ -96,9 +120,10 @@ type Transaction struct {
 // and again.
 type shared struct {
 	context.Context
-	tx atomic.Pointer[Transaction] // nil when it is over
-	// taken means that others may have the transaction, which is not used again
-	// then.
+	tx     atomic.Pointer[transaction] // nil when it is over
+	handle Transaction
+	// taken means that others may have the handle: then the transaction is not
+	// used again.
 	taken atomic.Bool
 	sent  sentContext
 	rw    responseWriter
@@ -115,6 +140,12 @@ func (sh *shared) Value(key any) any {
 	switch key {
 	case transactionKey{}:
 		return sh.tx.Load()
+	case handleKey{}:
+		sh.taken.Store(true) // before the look, or the end could be missed
+		if sh.tx.Load() == nil {
+			return nil
+		}
+		return &sh.handle
 	case persistence.SourceRecorderKey{}:
 		if tx := sh.tx.Load(); tx != nil {
 			return (*sourceRecorder)(tx)
@@ -125,16 +156,15 @@ func (sh *shared) Value(key any) any {
 }
 
 // transactions are those that are not in use.
-var transactions = sync.Pool{New: func() any { return new(Transaction) }}
+var transactions = sync.Pool{New: func() any { return new(transaction) }}
 
 // A selection is what the scripts have chosen.
 type selection struct {
-	pool       string
-	addr       netip.AddrPort
-	table      string // of the entry; empty: the default one
-	key, entry string // the persistence entry that led to the server
-	label      string // of the members of a pool group
-	gone       bool   // the entry names a server that is not in the pool
+	pool  string
+	addr  netip.AddrPort
+	entry datascript.Entry // that led to the server; without a key there is none
+	label string           // of the members of a pool group
+	gone  bool             // the entry names a server that is not in the pool
 }
 
 // A reply is an answer of our own.
@@ -152,27 +182,21 @@ const (
 	closeRST
 )
 
-type transactionKey struct{}
+// transactionKey and handleKey lead from a context to a *transaction and to a
+// *Transaction.
+type (
+	transactionKey struct{}
+	handleKey      struct{}
+)
 
-// TransactionFrom returns the transaction that a request belongs to, given the
-// request's context. There is none when the transaction is over. A transaction
-// that is kept longer tells of that request as it ended.
-func TransactionFrom(ctx context.Context) (*Transaction, bool) {
-	tx, ok := transactionOf(ctx)
-	if ok {
-		tx.shared.taken.Store(true)
-	}
-	return tx, ok
-}
-
-// transactionOf is TransactionFrom for code that does not keep the transaction.
-func transactionOf(ctx context.Context) (*Transaction, bool) {
-	tx, _ := ctx.Value(transactionKey{}).(*Transaction)
+// transactionOf is [TransactionFrom] for code that does not keep the transaction.
+func transactionOf(ctx context.Context) (*transaction, bool) {
+	tx, _ := ctx.Value(transactionKey{}).(*transaction)
 	return tx, tx != nil
 }
 
-func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *Transaction {
-	tx := transactions.Get().(*Transaction)
+func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *transaction {
+	tx := transactions.Get().(*transaction)
 	if len(s.Pools) > 0 {
 		more := new(sharedWithPools)
 		tx.shared, tx.route = &more.shared, &more.route
@@ -182,6 +206,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 		tx.shared.Context = r.Context()
 	}
 	tx.shared.tx.Store(tx)
+	tx.shared.handle.tx = tx
 	tx.Context, tx.rw = tx.shared, &tx.shared.rw
 	tx.rw.ResponseWriter, tx.rw.tx = w, tx
 	tx.vs, tx.s, tx.w, tx.r, tx.out = vs, s, w, r, r
@@ -202,27 +227,27 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 }
 
 // free gives the transaction to the next request.
-func (tx *Transaction) free() {
-	*tx = Transaction{vars: tx.vars}
+func (tx *transaction) free() {
+	*tx = transaction{vars: tx.vars}
 	transactions.Put(tx)
 }
 
 // Client returns the address of the client: that of the peer, unless the peer
 // is a trusted proxy. The port is 0 if a proxy has not told it.
-func (tx *Transaction) Client() netip.AddrPort { return tx.client }
+func (tx *transaction) Client() netip.AddrPort { return tx.client }
 
 // Source returns the address of the peer: the other end of the connection, or
 // what [ProxyProtocol] tells about it.
-func (tx *Transaction) Source() netip.AddrPort { return tx.source }
+func (tx *transaction) Source() netip.AddrPort { return tx.source }
 
 // Local returns the address at which the connection was accepted; it is
 // invalid if the server is not one of net/http.
-func (tx *Transaction) Local() netip.AddrPort { return tx.local }
+func (tx *transaction) Local() netip.AddrPort { return tx.local }
 
 // Encrypted reports whether the client spoke TLS: to the trusted proxy in front
 // that says so (see [Config].TrustedProxies), else to the proxy that says so by
 // the PROXY protocol, else to us.
-func (tx *Transaction) Encrypted() bool {
+func (tx *transaction) Encrypted() bool {
 	if encrypted, told := tx.s.resolver.Encrypted(tx.found, tx.r.Header); told {
 		return encrypted
 	}
@@ -233,15 +258,15 @@ func (tx *Transaction) Encrypted() bool {
 }
 
 // Original returns the request as received. It must not be changed.
-func (tx *Transaction) Original() *http.Request { return tx.r }
+func (tx *transaction) Original() *http.Request { return tx.r }
 
 // Request returns the request as it will be sent. It must not be changed; see
-// [Transaction.EditRequest].
-func (tx *Transaction) Request() *http.Request { return tx.out }
+// EditRequest.
+func (tx *transaction) Request() *http.Request { return tx.out }
 
 // EditRequest returns the request as it will be sent, for change. Its body is
 // that of the original.
-func (tx *Transaction) EditRequest() *http.Request {
+func (tx *transaction) EditRequest() *http.Request {
 	if tx.out == tx.r { // else it is a copy already
 		out := *tx.r
 		if out.Header = tx.r.Header.Clone(); out.Header == nil {
@@ -279,13 +304,13 @@ func settleConnection(h http.Header) {
 // Response returns the status and the header of the response, once the server
 // or the wrapped handler has given one. The header may be changed until it is
 // sent.
-func (tx *Transaction) Response() (status int, header http.Header, ok bool) {
+func (tx *transaction) Response() (status int, header http.Header, ok bool) {
 	return tx.rw.status, tx.header(), tx.rw.status != 0
 }
 
 // header is the header of the response: that of the writer, or, for an
 // upgrade, that of the server's answer.
-func (tx *Transaction) header() http.Header {
+func (tx *transaction) header() http.Header {
 	if tx.rw.upgrade != nil {
 		return tx.rw.upgrade.Header
 	}
@@ -295,7 +320,7 @@ func (tx *Transaction) header() http.Header {
 // Server returns the pool that the request goes to, the default pool unless
 // another was chosen, and the server in use. The pool is empty if there are
 // none, the address is invalid until a server is chosen.
-func (tx *Transaction) Server() (pool string, addr netip.AddrPort) {
+func (tx *transaction) Server() (pool string, addr netip.AddrPort) {
 	switch {
 	case tx.route.Pool != nil:
 		pool = tx.route.Pool.Name()
@@ -310,33 +335,29 @@ func (tx *Transaction) Server() (pool string, addr netip.AddrPort) {
 	return pool, addr
 }
 
-// SelectPool chooses the pool, and the server if addr is valid, as
-// [datascript.Transaction] says. It has no effect once the request is on its
-// way. Where a request policy has chosen the pool, a script can still choose a
-// server there, unless the policy has chosen that, too. A label that the policy
-// has chosen still applies.
-func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
-	if tx.pinned && (tx.pinnedServer || pool != tx.selected.pool || !addr.IsValid() && key == "") {
+// SelectPool chooses the pool, and the server if addr is valid. It has no effect
+// once the request is on its way. Where a request policy has chosen the pool, a
+// script can still choose a server there, unless the policy has chosen that,
+// too. A label that the policy has chosen still applies.
+func (tx *transaction) SelectPool(pool string, addr netip.AddrPort) {
+	tx.SelectEntry(pool, addr, datascript.Entry{})
+}
+
+// SelectEntry is SelectPool for a server that a persistence entry names.
+func (tx *transaction) SelectEntry(pool string, addr netip.AddrPort, entry datascript.Entry) {
+	if tx.pinned && (tx.pinnedServer || pool != tx.selected.pool || !addr.IsValid() && entry.Key == "") {
 		return
 	}
 	label := ""
 	if tx.pinned { // the policy's holds for the script's server, too
 		label = tx.selected.label
 	}
-	tx.selected = selection{pool: pool, addr: addr, key: key, entry: entry, label: label, gone: key != "" && !addr.IsValid()}
-}
-
-// SelectedFrom tells of which table the entry is that SelectPool was given. It
-// is for [datascript.EntryCorrector].
-func (tx *Transaction) SelectedFrom(table string) {
-	if tx.selected.key != "" {
-		tx.selected.table = table
-	}
+	tx.selected = selection{pool: pool, addr: addr, entry: entry, label: label, gone: entry.Key != "" && !addr.IsValid()}
 }
 
 // SelectLabel chooses a pool group, and of its members those with the priority
 // label, as SelectPool chooses a pool.
-func (tx *Transaction) SelectLabel(group, label string) {
+func (tx *transaction) SelectLabel(group, label string) {
 	if !tx.pinned {
 		tx.selected = selection{pool: group, label: label}
 	}
@@ -344,21 +365,21 @@ func (tx *Transaction) SelectLabel(group, label string) {
 
 // Reply answers the request in place of a server or of the wrapped handler.
 // It has no effect if the answer has begun. The first reply counts.
-func (tx *Transaction) Reply(status int, header http.Header, body []byte) {
+func (tx *transaction) Reply(status int, header http.Header, body []byte) {
 	if tx.reply == nil && tx.closing == staysOpen {
 		tx.reply = &reply{status, header, body}
 	}
 }
 
 // replyText replies with the text of a status.
-func (tx *Transaction) replyText(status int) {
+func (tx *transaction) replyText(status int) {
 	tx.reply = nil // what a script staged before it failed does not count
 	tx.Reply(status, http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, []byte(http.StatusText(status)+"\n"))
 }
 
 // Close closes the client's connection, after the reply if there is one: with
 // FIN, or with RST if reset is set. In HTTP/2 it ends the stream.
-func (tx *Transaction) Close(reset bool) {
+func (tx *transaction) Close(reset bool) {
 	tx.closing = max(tx.closing, closeFIN)
 	if reset {
 		tx.closing = closeRST
@@ -366,19 +387,19 @@ func (tx *Transaction) Close(reset bool) {
 }
 
 // ended reports whether the answer is settled.
-func (tx *Transaction) ended() bool { return tx.reply != nil || tx.closing != staysOpen }
+func (tx *transaction) ended() bool { return tx.reply != nil || tx.closing != staysOpen }
 
 // Log adds a line to the record.
-func (tx *Transaction) Log(line string) {
+func (tx *transaction) Log(line string) {
 	tx.record.Log = append(tx.record.Log, line)
 	tx.record.Filtered = true
 }
 
 // Vars holds the scripts' variables.
-func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }
+func (tx *transaction) Vars() *datascript.Vars { return &tx.vars }
 
 // writer is what the next handler writes to.
-func (tx *Transaction) writer() http.ResponseWriter {
+func (tx *transaction) writer() http.ResponseWriter {
 	for w := tx.w; ; {
 		switch t := w.(type) {
 		case http.Hijacker:
@@ -392,7 +413,7 @@ func (tx *Transaction) writer() http.ResponseWriter {
 }
 
 // forwarded is the request that the next handler gets.
-func (tx *Transaction) forwarded() *http.Request {
+func (tx *transaction) forwarded() *http.Request {
 	tx.rw.expected = true
 	if tx.out != tx.r {
 		tx.settleForwarding(tx.out.Header)
@@ -411,7 +432,7 @@ type sentContext struct{ context.Context }
 
 // finish is the end of every transaction: it sends what is to be sent, and
 // writes the record.
-func (tx *Transaction) finish() {
+func (tx *transaction) finish() {
 	p := recover()
 	switch {
 	case p != nil, tx.rw.begun():
@@ -454,7 +475,7 @@ func (tx *Transaction) finish() {
 
 // hijack notes that the client's connection was taken over. Shutdown closes it
 // as long as the transaction is under way.
-func (tx *Transaction) hijack(client net.Conn) {
+func (tx *transaction) hijack(client net.Conn) {
 	tx.rw.hijacked, tx.record.Hijacked = true, true
 	tx.spare = tx.vs.cutOff(client)
 }

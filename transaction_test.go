@@ -111,3 +111,33 @@ func TestKeptTransaction(t *testing.T) {
 		}
 	}
 }
+
+// A goroutine that a handler leaves behind used to get the transaction of
+// another client, if it asked at the moment when its own ended.
+func TestTransactionAskedForAtTheEnd(t *testing.T) {
+	var wg sync.WaitGroup
+	vs := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})},
+		Transport: answering(func(r *http.Request) (*http.Response, error) {
+			path := r.URL.Path
+			wg.Go(func() {
+				var last *limpet.Transaction
+				for {
+					tx, ok := limpet.TransactionFrom(r.Context())
+					if !ok {
+						break
+					}
+					last = tx
+				}
+				if last != nil && last.Original().URL.Path != path {
+					t.Errorf("the transaction of %s shows %s", path, last.Original().URL.Path)
+				}
+			})
+			return ok(r)
+		}),
+	})
+	for i := range 2000 {
+		vs.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", fmt.Sprint("/", i), nil))
+	}
+	wg.Wait()
+}

@@ -21,7 +21,7 @@ import (
 // server that speaks TLS; nor while a body may still be on its way, because
 // what is left of it would be taken for what comes next. A connection that
 // switches protocols is a tunnel already.
-func (tx *Transaction) CanTunnel() bool {
+func (tx *transaction) CanTunnel() bool {
 	if tx.rw.upgrade != nil {
 		return true
 	}
@@ -33,11 +33,11 @@ func (tx *Transaction) CanTunnel() bool {
 
 // Tunnel makes the client's connection a tunnel when the response has been
 // sent.
-func (tx *Transaction) Tunnel() { tx.tunneled = tx.rw.upgrade == nil }
+func (tx *transaction) Tunnel() { tx.tunneled = tx.rw.upgrade == nil }
 
 // tunnel passes on what comes on the connection after the response, until
 // both sides have ended or the request's context does.
-func (tx *Transaction) tunnel() {
+func (tx *transaction) tunnel() {
 	control := http.NewResponseController(tx.rw.ResponseWriter)
 	_ = control.Flush()
 	client, buffered, err := control.Hijack()
@@ -87,7 +87,7 @@ var errTunnelServer = errors.New("the server of a tunnel is not available any mo
 
 // endBody writes what net/http writes at the end of a response: the last
 // chunk, if the length was not known beforehand.
-func (tx *Transaction) endBody(w interface {
+func (tx *transaction) endBody(w interface {
 	io.Writer
 	Flush() error
 }) error {

@@ -1,6 +1,9 @@
 package datascript
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // The interfaces in this file are abilities that a [Transaction] may have.
 // The engine finds them by type assertion. A script that needs one that its
@@ -19,13 +22,23 @@ type UserKeeper interface {
 	SetUserID(id string)
 }
 
-// An EntryCorrector corrects entries of tables with names, too, when the server
-// that a script has selected by an entry cannot be had. Without it only entries
-// of the default table are corrected.
-type EntryCorrector interface {
-	// SelectedFrom names the table of the entry that has just been given to
-	// SelectPool. It is not called for the default table.
-	SelectedFrom(table string)
+// An EntrySelector is told which persistence entry led to the server that a
+// script selects: should another server be taken in its place, that entry is to
+// be rewritten. Without it, SelectPool is called.
+type EntrySelector interface {
+	// SelectEntry chooses the pool, and the server that entry names. addr is
+	// invalid if that server is not in the pool any more; its port is 0 if
+	// several servers share the address.
+	SelectEntry(pool string, addr netip.AddrPort, entry Entry)
+}
+
+// An Entry is an entry of a persistence table.
+type Entry struct {
+	Table string // empty: the default table
+	Key   string // never empty
+	// Value is as stored: it may be an address with a port and a zero byte,
+	// where several servers share the address.
+	Value string
 }
 
 // An EncryptionReporter is behind avi.http.protocol, avi.http.scheme and

@@ -16,7 +16,7 @@ import (
 
 // A run looks at the clock now and then: after some instructions, or as much
 // work in functions as is charged like them. What passes between two looks is
-// how late it may notice that its 30 ms are over; all must have ended after 50.
+// how late it may notice that its time is over.
 // Pattern matching has a budget of its own for the whole run, of some 20 ms,
 // and does not look meanwhile. What is allocated between two looks is besides
 // the 64 MiB that an event is reckoned with.

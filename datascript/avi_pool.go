@@ -55,23 +55,23 @@ func poolSelect(c call) int {
 	ok := false
 	if remainder {
 		if sel.addr, ok = c.findLookedUp(pools, pool); ok && c.mayCorrect() {
-			sel.table, sel.key, sel.entry = c.found.table, c.found.key, c.found.value
+			sel.entry = Entry{c.found.table, c.found.key, c.found.value}
 		}
 	}
 	if !ok && (port != 0 || !remainder) {
 		sel.addr, ok = c.findServer(pools, pool, server, port)
 	}
-	if ok && sel.key == "" && port == 0 && c.found.isLive() && c.found.key == server && !c.engine.env.StrictSelect {
+	if ok && sel.entry.Key == "" && port == 0 && c.found.isLive() && c.found.key == server && !c.engine.env.StrictSelect {
 		// The address of a client that runs where the servers do is a key,
 		// if the script has just looked it up.
 		_, shared, _ := c.find(pools, pool, server, 0)
 		if one, found := c.findEntry(pools, pool, c.found.value); shared && found {
-			sel.addr, sel.key, sel.entry = one, server, c.found.value
+			sel.addr, sel.entry = one, Entry{Key: server, Value: c.found.value}
 		}
 	}
 	if !ok && !remainder && !(port != 0 && isAddress(server)) { // an address with a port is no key
-		sel.key = server
-		sel.addr, sel.entry, ok = c.findByKey(pools, pool, server)
+		sel.entry.Key = server
+		sel.addr, sel.entry.Value, ok = c.findByKey(pools, pool, server)
 	}
 	if !ok {
 		if port != 0 && !remainder {
@@ -174,7 +174,7 @@ func (c call) mayCorrect() bool {
 	if c.found.isLive() {
 		return true
 	}
-	_, ok := c.tx.(EntryCorrector)
+	_, ok := c.tx.(EntrySelector)
 	return ok && c.found.ok && !c.found.removed
 }
 

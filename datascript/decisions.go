@@ -56,10 +56,9 @@ const (
 )
 
 type selection struct {
-	pool       string
-	addr       netip.AddrPort
-	table      string // of the entry
-	key, entry string
+	pool  string
+	addr  netip.AddrPort
+	entry Entry // that led to the server; without a key there is none
 }
 
 // rollback takes back what the script changed.
@@ -75,9 +74,10 @@ func (d *decisions) rollback() {
 func (d *decisions) commit(tx Transaction) {
 	if d.selection.pool != "" {
 		s := &d.selection
-		tx.SelectPool(s.pool, s.addr, s.key, s.entry)
-		if corrector, ok := tx.(EntryCorrector); ok && s.table != "" {
-			corrector.SelectedFrom(s.table)
+		if selector, ok := tx.(EntrySelector); ok && s.entry.Key != "" {
+			selector.SelectEntry(s.pool, s.addr, s.entry)
+		} else {
+			tx.SelectPool(s.pool, s.addr)
 		}
 		tx.Vars().selected = s.pool
 	}

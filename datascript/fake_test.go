@@ -69,12 +69,17 @@ func (x *exchange) Response() (int, http.Header, bool) { return x.status, x.head
 
 func (x *exchange) Server() (string, netip.AddrPort) { return x.pool, x.server }
 
-func (x *exchange) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
-	x.selected, x.selKey, x.selEntry = pool, key, entry
+func (x *exchange) SelectPool(pool string, addr netip.AddrPort) {
+	x.selected, x.selKey, x.selEntry = pool, "", ""
 	x.selAddr = ""
 	if addr.IsValid() {
 		x.selAddr = addr.String()
 	}
+}
+
+func (x *exchange) SelectEntry(pool string, addr netip.AddrPort, entry Entry) {
+	x.SelectPool(pool, addr)
+	x.selKey, x.selEntry = entry.Key, entry.Value
 }
 
 // fakeTables is one call of Tables after the other, without lifetimes.

@@ -17,7 +17,7 @@ type Limits struct {
 	// library calls counted by the work they do: 1,000,000.
 	Instructions int
 	// Time is how long a script may run in all: 300 ms. It is there for what
-	// instructions do not show; on a processor of today they last for a tenth
+	// instructions do not show; on a processor of today they last for a sixth
 	// of that at most. Time in which the script waits for the host or lets
 	// others run is not counted, and of a time in which it was not seen to run
 	// no more than 10 ms.
@@ -45,9 +45,11 @@ type Limits struct {
 	// each make a quarter of the memory of the process, but there are at
 	// least GOMAXPROCS and at most 1,024.
 	//
-	// The memory of the process is its limit (GOMEMLIMIT); without one, on
-	// Linux, the memory of the machine or, if that is less, what its control
-	// groups allow; and 2 GiB where nobody tells.
+	// The memory of the process is its limit (GOMEMLIMIT). Without one it is,
+	// on Linux, half of the memory of the machine or, if that is less, of what
+	// its control groups allow: the garbage that the collector leaves takes as
+	// much again. (Half is with GOGC=100; with 400, it is a fifth.) Where
+	// nobody tells, it is 2 GiB.
 	Concurrent int
 	// HeldBytes is how many bytes all transactions of the engine may hold
 	// while their scripts do not run: in variables between two events, and

@@ -1,6 +1,7 @@
 package datascript
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +53,22 @@ func TestRateLimitFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "rate limit: "+want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
+	}
+}
+
+// Scripts that name the same limiter share its buckets.
+func TestRateLimiterShared(t *testing.T) {
+	e := newEngine(t, Env{RateLimiters: map[string]*RateLimiter{"x": newLimiter(t, RateLimit{Count: 1, Period: time.Hour})}})
+	for i, want := range []string{"false", "true"} {
+		x := newExchange()
+		s, err := Compile(fmt.Sprint("script ", i), Chunk{Event: HTTPReq, Source: "avi.vs.log(avi.vs.ratelimit.exceed('x', 'key'))"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Run(t.Context(), s, HTTPReq, x); err != nil || x.logged()[0] != want {
+			t.Errorf("script %d: %q, %v, want %s", i, x.logs, err, want)
+		}
+		x.vars.Reset()
 	}
 }
 

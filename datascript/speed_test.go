@@ -27,9 +27,9 @@ func newQuiet() *quiet {
 	return q
 }
 
-func (q *quiet) Client() netip.AddrPort                            { return q.client }
-func (q *quiet) Local() netip.AddrPort                             { return q.local }
-func (q *quiet) SelectPool(string, netip.AddrPort, string, string) {}
+func (q *quiet) Client() netip.AddrPort            { return q.client }
+func (q *quiet) Local() netip.AddrPort             { return q.local }
+func (q *quiet) SelectPool(string, netip.AddrPort) {}
 
 // hitTables always hits, at no cost.
 type hitTables struct{ Tables }
@@ -131,7 +131,7 @@ func newNaiveListing(t testing.TB) contender {
 				if err != nil {
 					L.RaiseError("%s", err.Error())
 				}
-				tx.SelectPool(pool, addr, "", "")
+				tx.SelectPool(pool, addr)
 				return 0
 			},
 		})

@@ -43,14 +43,8 @@ type Transaction interface {
 
 	// SelectPool chooses the pool, and the server if addr is valid. Port 0
 	// means any server at the address: several share it, and the script has
-	// not said which one it means. A key
-	// that is not empty names the persistence entry (of the default table)
-	// whose value, entry, led to the server: should another server be taken
-	// in its place, that entry is to be rewritten. entry is as stored: it may
-	// be an address with a port and a zero byte, where servers share the
-	// address. addr is invalid, and key set, if the entry names a server that
-	// is not in the pool any more.
-	SelectPool(pool string, addr netip.AddrPort, key, entry string)
+	// not said which one it means. See also [EntrySelector].
+	SelectPool(pool string, addr netip.AddrPort)
 	// Reply answers the client in place of a server. The engine gives away
 	// header and body.
 	Reply(status int, header http.Header, body []byte)

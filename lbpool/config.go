@@ -321,7 +321,7 @@ func (s *Server) leaveLocked() {
 	s.drain = drain{}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-	s.failing.Store(0)
+	s.acquit()
 	s.checks = nil
 }
 

@@ -70,7 +70,8 @@ func (e *UnavailableError) Unwrap() error { return ErrNoServer }
 
 // Hint is what is known about a request when a server is chosen for it. The zero value knows nothing.
 type Hint struct {
-	// Client is the client's address, for algorithms that use it.
+	// Client is the client's address, for algorithms that use it and for Passive, which does not let one client eject a
+	// server.
 	Client netip.Addr
 	// ClientPort is the client's port, for HashClientPort.
 	ClientPort uint16
@@ -128,12 +129,16 @@ type Lease struct {
 
 // A ticket makes Release idempotent even among copies of a lease, without an allocation for each lease: it is used
 // again, and the serial number tells its uses apart.
-type ticket struct{ serial atomic.Uint64 }
+type ticket struct {
+	serial atomic.Uint64
+	client netip.Addr // for whom the server is used
+}
 
 var tickets = sync.Pool{New: func() any { return new(ticket) }}
 
-func newLease(s *Server, unmet Reason, shared bool) Lease {
+func newLease(s *Server, h *Hint, unmet Reason, shared bool) Lease {
 	t := tickets.Get().(*ticket)
+	t.client = h.Client
 	return Lease{Server: s, Unmet: unmet, Shared: shared, ticket: t, serial: t.serial.Load()}
 }
 
@@ -143,8 +148,9 @@ func (l Lease) Release(o Outcome) {
 	if l.ticket == nil || !l.ticket.serial.CompareAndSwap(l.serial, l.serial+1) {
 		return
 	}
+	client := l.ticket.client
 	tickets.Put(l.ticket)
-	l.Server.release(&o)
+	l.Server.release(&o, client)
 }
 
 // cancel ends the use of the server as if it had never begun.
@@ -155,14 +161,14 @@ func (l Lease) cancel() {
 	tickets.Put(l.ticket)
 	l.Server.requests.Add(^uint64(0))
 	l.Server.rate.giveBack()
-	l.Server.release(nil)
+	l.Server.release(nil, netip.Addr{})
 }
 
-// release gives back one lease; o is nil if it was not used.
-func (s *Server) release(o *Outcome) {
+// release gives back one lease of a client; o is nil if it was not used.
+func (s *Server) release(o *Outcome, client netip.Addr) {
 	left := s.open.Add(-1)
 	if o != nil {
-		s.observe(o)
+		s.observe(o, client)
 	}
 	if s.pool.waiting.Load() > 0 {
 		s.pool.giveAway(s)

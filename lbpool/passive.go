@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -11,20 +14,27 @@ import (
 
 // Passive configures passive marking: a server that fails real traffic several times in a row is ejected, that is,
 // taken out of service for a while. The time doubles with each ejection that follows soon after the last. When it is
-// over the server gets traffic again, without Run being needed; its first failure then ejects it again, its first
-// success clears it.
+// over the server gets traffic again, without Run being needed; its first failure then ejects it again (or the second,
+// see below), its first success clears it.
 //
 // The last server that is up is never ejected, so a pool of one never ejects. When monitors take down what is left,
 // ejected servers return at once.
 //
 // A failure is a connection that cannot be made, breaks, or carries nonsense. If the client is the cause (it left, its
-// request body failed), or this machine lacks something (file descriptors, local ports), that is not a failure of the
-// server.
+// request body failed), or this machine lacks something (file descriptors, local ports), or an idle connection turns out
+// to be dead when it is used again, that is not a failure of the server.
+//
+// A connection that cannot be made is proof. All other failures may be about one request, which a client can send again
+// and again: of those, a client has one in a row, and at least two clients must have one. A client is an IPv4 address or
+// an IPv6 network of 64 bits, as Hint.Client tells; where nobody tells, each failure matters.
 type Passive struct {
 	// Disabled turns passive marking off.
 	Disabled bool
 	// Failures is how many failures in a row eject a server. 0 means 3.
 	Failures int
+	// SameClient lets each failure matter, whichever client has it. It is for pools that have a single client, such as
+	// another program; otherwise one client can eject servers by asking for what breaks them.
+	SameClient bool
 	// ServerErrors makes an answer with status 500 to 599 a failure too.
 	ServerErrors bool
 	// Timeouts makes it a failure too when a server is connected and then answers too late. Off by default, because
@@ -35,7 +45,7 @@ type Passive struct {
 	// MaxTime is what the doubled times are capped at. 0 means 5 minutes.
 	MaxTime time.Duration
 	// ErrorShare ejects a server also when it fails this many percent of its requests within Window, though not in a row,
-	// 1 to 100. Failures are those described above. 0 means that shares do not matter.
+	// 1 to 100. Each failure described above matters, also when one client has them all. 0 means that shares do not matter.
 	ErrorShare int
 	// Window is the time over which ErrorShare is measured. 0 means 10 seconds.
 	Window time.Duration
@@ -92,8 +102,8 @@ func (c Passive) validate(faults *faults) {
 	}
 }
 
-// observe counts an outcome, and ejects the server when it has failed too often.
-func (s *Server) observe(o *Outcome) {
+// observe counts an outcome for a client, and ejects the server when it has failed too often.
+func (s *Server) observe(o *Outcome, client netip.Addr) {
 	if o.FirstByte > 0 {
 		s.smoothFirstByte(o.FirstByte)
 	}
@@ -125,14 +135,65 @@ func (s *Server) observe(o *Outcome) {
 	}
 	tooMany := passive.ErrorShare > 0 && s.errorShare.add(s.pool.clock(), blame, passive)
 	if !blame {
-		if s.failing.Load() != 0 {
-			s.failing.Store(0)
-		}
+		s.acquit()
 		return
 	}
-	if (int(s.failing.Add(1)) >= passive.Failures || tooMany) && s.pool.mayEject(s.pool.refresh()) {
+	if (s.accuse(passive, client, notConnected(o.Err)) || tooMany) && s.pool.mayEject(s.pool.refresh()) {
 		s.eject(time.Now(), o)
 	}
+}
+
+// evidence is what speaks against a server since it has last served a request.
+type evidence struct {
+	mu      sync.Mutex
+	proven  bool         // some failure was not about one request, as far as is known
+	clients []netip.Addr // that have had one of the others
+}
+
+// maxAccusers is how many clients are remembered. Beyond them each failure matters.
+const maxAccusers = 64
+
+// accuse notes a failure that a client has had, and reports whether all that were noted are enough to eject the server.
+func (s *Server) accuse(passive *Passive, client netip.Addr, proof bool) bool {
+	e := &s.evidence
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if proof || passive.SameClient || !client.IsValid() {
+		e.proven = true
+		s.failing.Add(1)
+	} else if client = subscriber(client); !slices.Contains(e.clients, client) {
+		if len(e.clients) < maxAccusers {
+			e.clients = append(e.clients, client)
+		}
+		s.failing.Add(1)
+	}
+	return int(s.failing.Load()) >= passive.Failures && (e.proven || len(e.clients) >= min(passive.Failures, 2))
+}
+
+// acquit forgets the failures.
+func (s *Server) acquit() {
+	if s.failing.Load() != 0 {
+		s.evidence.begin(s, 0)
+	}
+}
+
+// begin notes n failures, and nobody who has had them.
+func (e *evidence) begin(s *Server, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.failing.Store(int32(n))
+	e.proven, e.clients = false, e.clients[:0]
+}
+
+// subscriber is what one client can have of addresses.
+func subscriber(client netip.Addr) netip.Addr {
+	client = client.Unmap().WithZone("")
+	if client.Is6() {
+		if network, err := client.Prefix(64); err == nil {
+			return network.Addr()
+		}
+	}
+	return client
 }
 
 // errorShare counts requests and failures within a window of time. Counts that race with the beginning of a window may
@@ -178,7 +239,7 @@ func (s *Server) eject(now time.Time, o *Outcome) {
 		}
 		s.ejectedFor = min(max(passive.Time, 2*s.ejectedFor), passive.MaxTime)
 		s.ejectedUntil = now.Add(s.ejectedFor)
-		s.failing.Store(int32(passive.Failures - 1))         // on probation when it returns
+		s.evidence.begin(s, passive.Failures-1)              // on probation when it returns
 		s.errorShare.since.Store(-int64(2 * passive.Window)) // a new window when it returns
 		s.ejections.Add(1)
 		return true

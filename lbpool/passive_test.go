@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -143,6 +145,86 @@ func TestPassiveWhatCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestPassiveOneClient has clients ask for what breaks a server, such as a page that crashes: three answers that broke off took a
+// healthy server away from everybody, and one client could ask for them again and again.
+func TestPassiveOneClient(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	type use struct {
+		client string // may be empty
+		err    error
+	}
+	many := func(n int, format string) (uses []use) {
+		for i := range n {
+			client := format
+			if strings.Contains(format, "%") {
+				client = fmt.Sprintf(format, i)
+			}
+			uses = append(uses, use{client, errReset})
+		}
+		return uses
+	}
+	for _, test := range []struct {
+		name      string
+		passive   Passive
+		uses      []use
+		ejected   bool
+		ejections uint64
+	}{
+		{"one client", Passive{}, many(1000, "192.0.2.1"), false, 0},
+		{"one client in many addresses", Passive{}, many(1000, "2001:db8::%x"), false, 0},
+		{"two clients in turn", Passive{}, slices.Concat(many(1, "192.0.2.1"), many(1, "192.0.2.2"), many(1, "192.0.2.1"), many(1, "::ffff:192.0.2.2")), false, 0},
+		{"three clients", Passive{}, many(3, "192.0.2.%d"), true, 1},
+		{"three networks", Passive{}, many(3, "2001:db8:0:%x::1"), true, 1},
+		{"three clients, and one is served", Passive{}, []use{{"192.0.2.1", errReset}, {"192.0.2.2", errReset}, {"192.0.2.9", nil}, {"192.0.2.3", errReset}, {"192.0.2.3", errReset}}, false, 0},
+		{"nobody knows the clients", Passive{}, many(3, ""), true, 1},
+		{"no connection", Passive{}, []use{{"192.0.2.1", refused}, {"192.0.2.1", refused}, {"192.0.2.1", refused}}, true, 1},
+		{"no connection after broken answers", Passive{}, []use{{"192.0.2.1", errReset}, {"192.0.2.1", errReset}, {"192.0.2.1", refused}}, false, 0},
+		{"no connection, two clients", Passive{}, []use{{"192.0.2.1", errReset}, {"192.0.2.2", errReset}, {"192.0.2.1", refused}}, true, 1},
+		{"a single client", Passive{SameClient: true}, many(3, "192.0.2.1"), true, 1},
+		{"one failure is enough", Passive{Failures: 1}, many(1, "192.0.2.1"), true, 1},
+		{"many failures", Passive{Failures: 100}, slices.Concat(many(99, "192.0.2.%d"), many(99, "192.0.2.0")), false, 0},
+		{"many failures of many clients", Passive{Failures: 100}, many(100, "192.0.2.%d"), true, 1},
+		{"server errors", Passive{ServerErrors: true}, []use{{"192.0.2.1", errStatus}, {"192.0.2.1", errStatus}, {"192.0.2.1", errStatus}}, false, 0},
+		{"on probation, one client", Passive{}, slices.Concat(many(3, "192.0.2.%d"), []use{{"", errWait}}, many(1000, "192.0.2.9")), false, 1},
+		{"on probation, two clients", Passive{}, slices.Concat(many(3, "192.0.2.%d"), []use{{"", errWait}}, many(2, "192.0.2.%d")), true, 2},
+		{"on probation, no connection", Passive{}, slices.Concat(many(3, "192.0.2.%d"), []use{{"", errWait}, {"192.0.2.9", refused}}), true, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := mustPool(t, Config{Servers: servers(2), Passive: test.passive})
+				s := p.Servers()[0]
+				for _, use := range test.uses {
+					o := Outcome{Err: use.err}
+					switch use.err {
+					case errWait:
+						time.Sleep(10 * time.Second)
+						continue
+					case errStatus:
+						o = Outcome{Status: 503}
+					case nil:
+						o = Outcome{Status: 200}
+					}
+					h := Hint{Server: s.Addr()}
+					if use.client != "" {
+						h.Client = netip.MustParseAddr(use.client)
+					}
+					l := mustAcquire(t, p, h)
+					if l.Server != s {
+						t.Fatalf("the server is %s before its last use", s.State())
+					}
+					l.Release(o)
+				}
+				if got := s.State() == Ejected; got != test.ejected || s.Stats().Ejections != test.ejections {
+					t.Errorf("state %s after %d ejections, want ejected %v, %d", s.State(), s.Stats().Ejections, test.ejected, test.ejections)
+				}
+			})
+		})
+	}
+}
+
+// What a use of a server may be besides an error.
+var errWait, errStatus = errors.New("ten seconds later"), errors.New("status 503")
 
 func TestPassiveNeutralOutcomesKeepTheCount(t *testing.T) {
 	p := mustPool(t, Config{Servers: servers(2)})

@@ -325,7 +325,7 @@ func (p *Pool) Acquire(h Hint) (Lease, error) {
 	if h.Server.IsValid() {
 		s, several, reason := snap.wanted(&h)
 		if reason == ReasonNone {
-			return newLease(s, ReasonNone, several), nil
+			return newLease(s, &h, ReasonNone, several), nil
 		}
 		if snap.insists(s, reason) {
 			return Lease{}, &UnavailableError{Pool: snap.name, Server: h.Server, Reason: reason}
@@ -336,7 +336,7 @@ func (p *Pool) Acquire(h Hint) (Lease, error) {
 	if s == nil {
 		return Lease{}, snap.whyNone(&h)
 	}
-	return newLease(s, unmet, shared), nil
+	return newLease(s, &h, unmet, shared), nil
 }
 
 // wanted reserves the server that h names, or tells why it cannot be had.

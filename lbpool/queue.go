@@ -124,7 +124,7 @@ func (p *Pool) tryOwn(h *Hint) (Lease, error) {
 	if snap := p.refresh(); h.Server.IsValid() && !snap.short {
 		switch s, shared, reason := snap.wanted(h); reason {
 		case ReasonNone:
-			return newLease(s, ReasonNone, shared), nil
+			return newLease(s, h, ReasonNone, shared), nil
 		case ReasonFull:
 			return Lease{}, snap.full
 		}

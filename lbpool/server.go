@@ -116,6 +116,8 @@ type Server struct {
 	next         State     // scratch of Pool.edit
 	change       Change
 
+	evidence evidence
+
 	freed bool // there is a note for the queue; guarded by pool.queue.mu
 
 	_ [64]byte // what follows is used for each request: keep it off the lines of what is not
@@ -129,7 +131,7 @@ type Server struct {
 	ratio     atomic.Int32
 	ramp      atomic.Int32 // share of the ratio that slow start grants, out of fullRamp
 	state     atomic.Uint32
-	failing   atomic.Int32 // consecutive failures
+	failing   atomic.Int32 // failures in a row that matter; see evidence
 	rate      rateLimit
 
 	unreachable  atomic.Int32 // failures in a row since the server's state last changed, for RepickAfterFailures
@@ -278,7 +280,7 @@ func (s *Server) setDisabledLocked(disabled bool) bool {
 	}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-	s.failing.Store(0)
+	s.acquit()
 	for _, c := range s.checks {
 		c.resetLocked(s.pool.laid.startDown)
 		c.poke()

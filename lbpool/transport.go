@@ -398,7 +398,7 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	if err = try.settle(resp, err); err != nil {
 		fault = diagnose(req, body, err)
 		fault.Pool, fault.Server = lease.Server.pool.Name(), lease.Server.addr
-		if !errors.Is(err, ErrRequest) { // else nobody's, as it is with ErrAborted
+		if !errors.Is(err, ErrRequest) && !errors.Is(err, http1.ErrStale) { // else nobody's, as it is with ErrAborted
 			outcome.Err = fault
 		}
 		return nil, fault

@@ -685,6 +685,45 @@ type brokenReader struct{ err error }
 
 func (r *brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
+// TestTransportIdleConnectionBreaks has a server close connections when they are used again, without an answer. It may have
+// closed them because they were idle, which is no failure; on a new connection it is one.
+func TestTransportIdleConnectionBreaks(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		for _, body := range []string{"", "the body", strings.Repeat("long", 1<<20)} {
+			server := listen(t, func(conn *net.TCPConn) {
+				r := bufio.NewReader(conn)
+				for n := 0; ; n++ {
+					if _, err := http.ReadRequest(r); err != nil || n == 1 || !kept {
+						conn.SetLinger(0)
+						return
+					}
+					io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+				}
+			})
+			tr := newTransport(t)
+			p := mustPool(t, Config{Servers: at(server)})
+			if kept {
+				resp, err := tr.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+			}
+			resp, err := tr.RoundTrip(request(t.Context(), "POST", strings.NewReader(body), &Route{Pool: p}))
+			if err == nil {
+				resp.Body.Close()
+				t.Fatalf("kept %v, body of %d bytes: answered", kept, len(body))
+			}
+			wantOpen(t, p, 0)
+			if kept {
+				wantFailures(t, p, 0)
+			} else {
+				wantFailures(t, p, 1)
+			}
+		}
+	}
+}
+
 // TestTransportStaleConnection sends POSTs over a connection that the server has closed meanwhile: nothing was
 // written, so the http.Transport sends them again, which it can only because of the guard's GetBody.
 func TestTransportStaleConnection(t *testing.T) {

@@ -32,7 +32,7 @@ func (t transaction) Reply(status int, header http.Header, body []byte) {
 
 func (t transaction) EditRequest() *http.Request         { return t.request }
 func (t transaction) Response() (int, http.Header, bool) { return 0, nil, false }
-func (t transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
+func (t transaction) SelectPool(pool string, addr netip.AddrPort) {
 	fmt.Println("pool", pool)
 }
 

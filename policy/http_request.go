@@ -126,7 +126,7 @@ func (p *HTTPRequest) Evaluate(tx Transaction) Verdict {
 		if s, ok := tx.(LabelSelector); ok && d.pool.Label != "" {
 			s.SelectLabel(d.pool.Name, d.pool.Label)
 		} else if d.pool.Name != "" {
-			tx.SelectPool(d.pool.Name, d.pool.Server, "", "")
+			tx.SelectPool(d.pool.Name, d.pool.Server)
 		}
 	}
 	return *v

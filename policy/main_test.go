@@ -41,10 +41,7 @@ func (t *fakeTx) EditRequest() *http.Request {
 	return t.sent
 }
 
-func (t *fakeTx) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
-	if key != "" || entry != "" {
-		panic("a policy knows no persistence entries")
-	}
+func (t *fakeTx) SelectPool(pool string, addr netip.AddrPort) {
 	t.pool, t.server = pool, addr
 	t.selected++
 }

@@ -27,8 +27,8 @@ type Transaction interface {
 	// the URL and does not write into it.
 	EditRequest() *http.Request
 	// SelectPool chooses the pool, and the server if addr is valid; port 0
-	// means the server's own. Policies pass no persistence key and entry.
-	SelectPool(pool string, addr netip.AddrPort, key, entry string)
+	// means the server's own.
+	SelectPool(pool string, addr netip.AddrPort)
 	// Response is the status and the header of the server's response; the
 	// header may be changed in place. ok is false before there is one.
 	Response() (status int, header http.Header, ok bool)

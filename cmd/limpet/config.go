@@ -44,7 +44,8 @@ type config struct {
 // programOnly are the fields that a file cannot have: functions, and objects
 // of types that a program can choose freely.
 var programOnly = map[reflect.Type][]string{
-	reflect.TypeFor[limpet.Config]():               {"Authenticator", "Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
+	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
+	reflect.TypeFor[limpet.Clients]():              {"Authenticator"},
 	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
 	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},
 	reflect.TypeFor[lbpool.DNSFinder]():            {"Resolver"},

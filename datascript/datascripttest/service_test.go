@@ -223,12 +223,12 @@ func as6(a netip.AddrPort) netip.AddrPort {
 func newService(t *testing.T, c *testCase) *service {
 	s := &service{t: t, c: c, records: make(chan limpet.Record, 1)}
 	cfg := limpet.Config{
-		Name: c.service.Name, StrictSelect: c.service.StrictSelect, Limits: c.service.Limits, Instances: c.service.Instances,
-		RateLimiters: c.service.RateLimiters, RateProfile: c.service.RateProfile,
-		RequestBody: limpet.BodyBuffer{Bytes: c.service.RequestBody.Bytes}, ResponseBody: limpet.BodyBuffer{Bytes: c.service.ResponseBody.Bytes},
-		Tables: swappedTables{&c.service.Tables}, Authenticator: s, Transport: s,
-		ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-		OnComplete:    func(r limpet.Record) { s.records <- r },
+		Name: c.service.Name, Scripting: limpet.Scripting{StrictSelect: c.service.StrictSelect, Limits: c.service.Limits, Instances: c.service.Instances,
+			RateLimiters: c.service.RateLimiters, RateProfile: c.service.RateProfile,
+			RequestBody: limpet.BodyBuffer{Bytes: c.service.RequestBody.Bytes}, ResponseBody: limpet.BodyBuffer{Bytes: c.service.ResponseBody.Bytes}},
+		Tables: swappedTables{&c.service.Tables}, Clients: limpet.Clients{Authenticator: s,
+			ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}, Transport: s,
+		OnComplete: func(r limpet.Record) { s.records <- r },
 	}
 	if cfg.Name == "" {
 		cfg.Name = " " // the kit's default is no name

@@ -115,10 +115,9 @@ type Claim struct {
 
 // A Selection is a script's choice of a pool and perhaps a server, as told to [datascript.Transaction].SelectPool.
 type Selection struct {
-	Pool  string         // never empty
-	Addr  netip.AddrPort // invalid if no server was chosen, or if Entry names one that is gone
-	Key   string         // of the persistence entry that led to the server; empty if none did
-	Entry string         // the value of that entry
+	Pool  string           // never empty
+	Addr  netip.AddrPort   // invalid if no server was chosen, or if Entry names one that is gone
+	Entry datascript.Entry // the persistence entry that led to the server; zero if none did
 }
 
 // A Response is a status, a header and a body: what a server or a script answers, or what a client gets.
@@ -216,8 +215,13 @@ func (tx *Transaction) Response() (status int, header http.Header, ok bool) {
 func (tx *Transaction) Server() (pool string, addr netip.AddrPort) { return tx.Pool, tx.Addr }
 
 // SelectPool sets Selected and Pool. Addr stays: the server is in use only once it was found to be up.
-func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort, key, entry string) {
-	tx.Selected = &Selection{Pool: pool, Addr: addr, Key: key, Entry: entry}
+func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort) {
+	tx.SelectEntry(pool, addr, datascript.Entry{})
+}
+
+// SelectEntry sets Selected and Pool, as SelectPool does.
+func (tx *Transaction) SelectEntry(pool string, addr netip.AddrPort, entry datascript.Entry) {
+	tx.Selected = &Selection{Pool: pool, Addr: addr, Entry: entry}
 	tx.Pool = pool
 }
 

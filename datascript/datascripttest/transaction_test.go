@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/datascript"
 )
 
 func TestTransactionZero(t *testing.T) {
@@ -72,8 +74,8 @@ func TestTransactionDecisions(t *testing.T) {
 	if status, h, ok := tx.Response(); status != 200 || h == nil || !ok {
 		t.Errorf("Response() = %v, %v, %v", status, h, ok)
 	}
-	tx.SelectPool("a", addr, "key", "entry")
-	tx.SelectPool("b", netip.AddrPort{}, "", "")
+	tx.SelectEntry("a", addr, datascript.Entry{Key: "key", Value: "entry"})
+	tx.SelectPool("b", netip.AddrPort{})
 	if diff := cmp.Diff(&Selection{Pool: "b"}, tx.Selected, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("Selected (-want +got):\n%s", diff)
 	}

@@ -326,7 +326,7 @@ func (e *exchange) balance() bool {
 		if addr = e.vs.pick(sel.Pool); !addr.IsValid() {
 			return false
 		}
-		if sel.Key != "" {
+		if sel.Entry.Key != "" {
 			e.vs.rebind(sel, addr)
 		}
 	}
@@ -366,7 +366,7 @@ func (vs *VirtualService) pick(pool string) netip.AddrPort {
 func (vs *VirtualService) rebind(sel Selection, addr netip.AddrPort) {
 	value := addr.Addr().String()
 	_, shared, _, _ := vs.Pools.Find(sel.Pool, value, 0)
-	if _, err := netip.ParseAddrPort(sel.Entry); err == nil {
+	if _, err := netip.ParseAddrPort(sel.Entry.Value); err == nil {
 		value = addr.String()
 	} else if shared {
 		value = exactaddr.Value(addr)
@@ -374,8 +374,8 @@ func (vs *VirtualService) rebind(sel Selection, addr netip.AddrPort) {
 	t := &vs.Tables
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	k := tableKey{"", sel.Key}
-	if e, left := t.findLocked(k); left > 0 && e.value == sel.Entry {
+	k := tableKey{sel.Entry.Table, sel.Entry.Key}
+	if e, left := t.findLocked(k); left > 0 && e.value == sel.Entry.Value {
 		t.putLocked(k, value, left)
 	}
 }

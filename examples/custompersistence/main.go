@@ -95,11 +95,11 @@ func run(ctx context.Context, out io.Writer, listen string, exit bool) error {
 		Scripts:  []limpet.Script{{Script: script}},
 		Tables:   persistence.NewStore(persistence.Options{MaxLifetime: lifetime}),
 		IPGroups: groups,
-		NetworkSecurity: []policy.NetworkRule{{
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 			Name:   "deny the blacklist",
 			Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 			Action: policy.NetworkDeny,
-		}},
+		}}},
 		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnComplete: func(r limpet.Record) {
 			if account.Load() {

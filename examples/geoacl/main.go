@@ -60,11 +60,11 @@ func main() {
 	from := func(groups ...string) policy.Match { return policy.Match{ClientIP: &policy.IPMatch{Groups: groups}} }
 	vs, err := limpet.New(limpet.Config{
 		IPGroups: &groups,
-		HTTPSecurity: []policy.SecurityRule{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "blacklist", Match: from("Blacklist"), Action: policy.Close{}},
 			{Name: "home and partners", Match: from("Home", "Partners"), Action: policy.Allow{}},
 			{Name: "nobody else", Action: policy.Respond{Status: http.StatusForbidden}},
-		},
+		}},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -63,11 +63,11 @@ func main() {
 	}
 	vs, err := limpet.New(limpet.Config{
 		Scripts: []limpet.Script{{Script: script, OnError: limpet.FailOpen}},
-		HTTPSecurity: []policy.SecurityRule{{
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name:   "keep metrics inside",
 			Match:  policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/metrics"}}},
 			Action: policy.Respond{Status: http.StatusForbidden},
-		}},
+		}}},
 	})
 	if err != nil {
 		log.Fatal(err)

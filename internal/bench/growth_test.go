@@ -137,7 +137,7 @@ func BenchmarkGrowth(b *testing.B) {
 					Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{fmt.Sprintf("/private/%d/", i)}}},
 				})
 			}
-			return limpet.Config{Pools: pools(b, 3), HTTPSecurity: rules}
+			return limpet.Config{Pools: pools(b, 3), Policies: limpet.Policies{HTTPSecurity: rules}}
 		})
 	}
 	for _, n := range []int{3, 100, 1_000} {
@@ -157,9 +157,9 @@ func BenchmarkGrowth(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			return limpet.Config{Pools: pools(b, 3), IPGroups: groups, HTTPSecurity: []policy.SecurityRule{{
+			return limpet.Config{Pools: pools(b, 3), IPGroups: groups, Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 				Name: "blacklist", Action: policy.Close{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-			}}}
+			}}}}
 		})
 	}
 }

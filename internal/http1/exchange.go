@@ -13,19 +13,21 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // An exchange is one request and its response on a connection. It is the response's body, too.
 type exchange struct {
-	c       *conn
-	req     *http.Request
-	trace   *httptrace.ClientTrace
-	upload  *upload
-	unwatch func() bool // stops the watch over the request's context; false if that has ended
-	keep    bool        // the connection may serve another exchange
-	odd     bool        // an informational response says that it has a body
-	resp    *http.Response
+	c        *conn
+	req      *http.Request
+	trace    *httptrace.ClientTrace
+	upload   *upload
+	unwatch  func() bool // stops the watch over the request's context; false if that has ended
+	keep     bool        // the connection may serve another exchange
+	odd      bool        // an informational response says that it has a body
+	switches bool        // the request asks for another protocol
+	resp     *http.Response
 
 	body    io.ReadCloser // of the response, without its effects on the connection
 	ended   atomic.Bool   // somebody ends the exchange, or has; see end
@@ -33,10 +35,10 @@ type exchange struct {
 	err     error         // what the body ended with; guarded by reading
 }
 
-func newExchange(c *conn, req *http.Request, body io.ReadCloser, length int64, trace *httptrace.ClientTrace) *exchange {
-	x := &exchange{c: c, req: req, trace: trace}
+func newExchange(c *conn, req *http.Request, body io.ReadCloser, head *head, trace *httptrace.ClientTrace) *exchange {
+	x := &exchange{c: c, req: req, trace: trace, switches: head.switches}
 	if body != nil {
-		x.upload = &upload{c: c, req: req, body: body, length: length, trace: trace, done: make(chan struct{})}
+		x.upload = &upload{c: c, req: req, body: body, length: head.length, trace: trace, done: make(chan struct{})}
 	}
 	return x
 }
@@ -64,7 +66,8 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 		x.c.unbound()
 	}
 	x.c.limit = unlimited
-	x.resp, x.keep = resp, !x.odd && !resp.Close && !x.req.Close && resp.StatusCode > 199
+	// Some programs that decline to switch protocols leave the connection open, and do not listen to it any more.
+	x.resp, x.keep = resp, !x.odd && !x.switches && !resp.Close && !x.req.Close && resp.StatusCode > 199
 	resp.TLS = x.c.tls
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols && hasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
@@ -94,20 +97,20 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	case !c.deadline.IsZero():
 		c.unbound()
 	}
+	c.limit = c.t.maxHeader // and not what is left from another exchange
 	n, unsent := c.rw.Write(head)
 	x.tell(unsent)
 	switch {
-	case unsent != nil && n == 0:
+	case unsent != nil && n == 0 && c.reused: // what is there to be read is the answer to nobody's request
 		return nil, brokenError{error: unsent, unsent: true}
 	case unsent != nil:
 		_ = c.rw.SetReadDeadline(time.Now().Add(lateAnswer))
 	case x.upload != nil:
 		x.upload.start()
 	}
-	c.limit = c.t.maxHeader
 	_, err := c.br.Peek(1)
 	if err != nil && unsent != nil {
-		return nil, brokenError{error: unsent}
+		return nil, brokenError{error: unsent, unsent: n == 0}
 	}
 	switch {
 	case errors.Is(err, io.EOF):
@@ -221,6 +224,9 @@ func (x *exchange) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
+	if x.endsByReset(err) {
+		err = io.EOF
+	}
 	if err == io.EOF { //nolint:errorlint // as below
 		if fault := checkTrailerNames(x.resp.Trailer); fault != nil {
 			err = fault
@@ -235,6 +241,12 @@ func (x *exchange) Read(p []byte) (int, error) {
 		x.release(whole)
 	}
 	return n, err
+}
+
+// endsByReset reports whether err is a reset that ends a response as the end of the connection would. The system of a server
+// that closes a connection resets it if there is something on it that the server has not read: the rest of a request's body.
+func (x *exchange) endsByReset(err error) bool {
+	return x.upload != nil && errors.Is(err, syscall.ECONNRESET) && x.resp.ContentLength < 0 && len(x.resp.TransferEncoding) == 0
 }
 
 // Buffered returns how many bytes of the body, in the form in which they were sent, are here already. It always knows; the

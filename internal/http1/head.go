@@ -12,9 +12,10 @@ import (
 
 // A head is the part of a request before the body, as it is sent.
 type head struct {
-	bytes  []byte
-	length int64 // of the body that follows; chunked means that it is sent in chunks
-	left   bool  // there is something about the request that an http.Transport has to decide about
+	bytes    []byte
+	length   int64 // of the body that follows; chunked means that it is sent in chunks
+	left     bool  // there is something about the request that an http.Transport has to decide about
+	switches bool  // it asks for another protocol
 }
 
 const chunked = -1
@@ -59,9 +60,10 @@ func (h *head) build(req *http.Request, closing bool) error {
 		}
 	}
 	connection := req.Header["Connection"]
+	h.switches = len(connection) > 0 && hasToken(connection, "Upgrade") && req.Header.Get("Upgrade") != ""
 	switch {
 	case hasToken(connection, "close"):
-	case req.Close, closing && !(hasToken(connection, "Upgrade") && req.Header.Get("Upgrade") != ""):
+	case req.Close, closing && !h.switches:
 		b = append(b, "Connection: close\r\n"...)
 	}
 	switch {

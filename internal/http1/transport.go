@@ -45,7 +45,9 @@ type Transport struct {
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
 //     connection after that; and sends it at once if some of it is here already, as far as the body tells by a method
 //     Buffered() (n int, known bool) or Len() int;
-//   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives;
+//   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives, and takes
+//     a reset for the end of a response that nothing else ends, if the request has a body which the server may not have read;
+//   - closes the connection after a request with the field Upgrade if the server does not switch protocols;
 //   - leaves the field Connection in the header of a response that lists "close" and more, so that a proxy can tell which
 //     fields, trailers included, are not to be passed on (RFC 9110, section 7.6.1); "close" alone is only told by the
 //     response's Close. It removes none of the named fields itself;
@@ -116,7 +118,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(body)
 			return nil, err
 		}
-		x := newExchange(c, req, body, head.length, trace)
+		x := newExchange(c, req, body, head, trace)
 		resp, err := x.run(head.bytes)
 		if err == nil {
 			return resp, nil
@@ -126,7 +128,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			if untouched {
 				closeBody(body)
 			}
-			return nil, cause(err)
+			return nil, cause(c, err)
 		}
 		if !untouched {
 			if body, err = req.GetBody(); err != nil {
@@ -202,19 +204,32 @@ func closeBody(body io.ReadCloser) {
 	}
 }
 
+// ErrStale is matched by the error of a connection that was idle before and broke without a byte of a response. Servers close
+// idle connections when they like, so that is no failure of the server.
+var ErrStale = errors.New("idle connection was closed")
+
+// A staleError is an error that matches ErrStale.
+type staleError struct{ error }
+
+func (e staleError) Unwrap() error        { return e.error }
+func (e staleError) Is(target error) bool { return target == ErrStale }
+
 // A brokenError ended an exchange before the first byte of a response.
 type brokenError struct {
 	error
 	unsent bool // nothing of the request was written
 }
 
-// cause is what went wrong, for the caller.
-func cause(err error) error {
+// cause is what went wrong on c, for the caller.
+func cause(c *conn, err error) error {
 	var broken brokenError
-	if errors.As(err, &broken) {
-		return broken.error
+	switch {
+	case !errors.As(err, &broken):
+		return err
+	case c.reused:
+		return staleError{broken.error}
 	}
-	return err
+	return broken.error
 }
 
 // retries reports whether a request should be sent again after it failed on c. Only a connection that was used before

@@ -65,16 +65,17 @@ func (m *mutant) value(name string) (value string, ok bool) {
 }
 
 // nginxAlone reports whether nginx refuses what HAProxy and limpet forward: methods with other signs than capitals, "_" and
-// "-", and TRACE; folded lines; a length that is given twice, or beside chunks; an absolute target without a path, and a malformed field Host
-// beside an absolute target; and all trailers of HTTP/2.
+// "-", and TRACE; folded lines; a length that is given twice, beside chunks, or behind a tab; a path that leaves the root; an
+// absolute target without a path or with a "_" in its host, and a malformed field Host beside an absolute target; a field host
+// beside :authority, and all trailers, in HTTP/2.
 func nginxAlone(m *mutant) bool {
-	method, ok := m.value(":method")
-	if !ok {
-		method, _, _ = strings.Cut(m.raw, " ")
-	}
 	line, _, _ := strings.Cut(m.raw, "\r\n")
+	method := m.method()
+	_, authority := m.value(":authority")
+	_, host := m.value("host")
 	return !capitals.MatchString(method) || method == "TRACE" || folded.MatchString(m.raw) || strings.Count(m.raw, "Content-Length:") > 1 ||
-		strings.Contains(line, "://") && (strings.Contains(m.raw, "..") || strings.Contains(m.raw, "\nHost: \r")) ||
+		strings.Contains(line, "://") && (strings.Contains(m.raw, "..") || noName.MatchString(m.raw)) || strangeHost.MatchString(line) || authority && host ||
+		strings.Contains(line, " /../") || strings.Contains(m.raw, "Content-Length: \t") ||
 		strings.Contains(m.raw, "Content-Length:") && strings.Contains(m.raw, "Transfer-Encoding:") || m.trailer != nil
 }
 
@@ -83,13 +84,23 @@ func nginxAlone(m *mutant) bool {
 // drops; WebSockets without a key; and more than 100 fields.
 func haproxyAlone(m *mutant) bool {
 	line, _, _ := strings.Cut(m.raw, "\r\n")
-	method, _ := m.value(":method")
 	te, ok := m.value("te")
 	return strings.Contains(line, "://") || strings.ContainsFunc(line, func(c rune) bool { return c >= 0x80 }) || strings.Count(m.raw, "\n") > 100 ||
-		strings.Contains(m.raw, "\r\n0\r\nX : 1\r\n") || strings.Contains(m.raw, "Upgrade: websocket") || method == "PRI" || ok && te == ""
+		strings.Contains(m.raw, "\r\n0\r\nX : 1\r\n") || strings.Contains(m.raw, "Upgrade: websocket") || m.method() == "PRI" || ok && te == ""
+}
+
+// method is the method of a request.
+func (m *mutant) method() string {
+	if method, ok := m.value(":method"); ok {
+		return method
+	}
+	method, _, _ := strings.Cut(m.raw, " ")
+	return method
 }
 
 var (
-	capitals = regexp.MustCompile(`^[A-Z_-]+$`)
-	folded   = regexp.MustCompile(`\r\n[ \t]+[^ \t\r\n]`)
+	capitals    = regexp.MustCompile(`^[A-Z_-]+$`)
+	noName      = regexp.MustCompile(`\nHost: (:[^\r\n]*)?\r`)
+	strangeHost = regexp.MustCompile(`://[^/? ]*_`)
+	folded      = regexp.MustCompile(`\r\n[ \t]+[^ \t\r\n]`)
 )

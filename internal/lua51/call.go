@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"strings"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -157,7 +158,7 @@ func (c Call) Read(size int) {
 		c.Spend(size >> 8)
 	}
 	if size > longName {
-		c.weights = allWeights
+		c.demand(longMode)
 		c.watch(size)
 	}
 }
@@ -248,7 +249,7 @@ func (c Call) RetString(s string) int {
 	if len(s) > maxWord {
 		c.Hold(stringBytes + len(s))
 		if len(s) > longName {
-			c.weights = allWeights
+			c.demand(longMode)
 			c.watch(len(s))
 		}
 	}
@@ -293,13 +294,19 @@ func (c Call) Number(v lua.LValue) (float64, bool) {
 	return Number(v)
 }
 
+// cText is a string as functions of C read it: up to its first zero byte.
+func cText(s string) string {
+	s, _, _ = strings.Cut(s, "\x00")
+	return s
+}
+
 // Number returns the number that Lua makes of a number or a string.
 func Number(v lua.LValue) (float64, bool) {
 	switch v := v.(type) {
 	case lua.LNumber:
 		return float64(v), true
 	case lua.LString:
-		return luastr.ParseNumber(string(v))
+		return luastr.ParseNumber(cText(string(v)))
 	}
 	return 0, false
 }

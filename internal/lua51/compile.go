@@ -2,6 +2,7 @@ package lua51
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -32,7 +33,7 @@ type Script struct {
 	name     string
 	programs []*Program
 	globals  *globals
-	weights  weights // see weigh.go
+	mode     mode // see weigh.go
 }
 
 // Programs returns the compiled trees, in the order in which [Compile] was
@@ -123,7 +124,7 @@ func Compile(name string, library *Library, inspector Inspector, trees ...*Tree)
 		fault.Tree = -1
 		return nil, fault
 	}
-	s := &Script{name: name, globals: globals, weights: usualWeights}
+	s := &Script{name: name, globals: globals}
 	for i, t := range trees {
 		p, fault := c.generate(s, t)
 		if fault != nil {
@@ -131,8 +132,8 @@ func Compile(name string, library *Library, inspector Inspector, trees ...*Tree)
 			return nil, fault
 		}
 		s.programs = append(s.programs, p)
-		if needsAll(p.proto) {
-			s.weights = allWeights
+		if slices.ContainsFunc(p.proto.FunctionPrototypes, needsLong) {
+			s.mode = longMode
 		}
 	}
 	return s, nil
@@ -157,6 +158,7 @@ func (c *compiler) generate(s *Script, t *Tree) (*Program, *CompileError) {
 		return nil, ce
 	}
 	mendConstructors(proto)
+	plan(proto)
 	p := &Program{script: s, tag: t.tag, proto: proto, imports: w.imports}
 	(&origin{sites: w.sites, program: p}).attach(proto)
 	return p, nil

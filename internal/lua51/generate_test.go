@@ -10,7 +10,9 @@ import (
 // A generator writes small Lua programs at random: most fail sooner or later,
 // and the point is that they fail in the same way everywhere. The variables
 // are: q and r, arrays without holes; t and u, records; s, a string; f, a
-// function; a to e and g to k, anything, some of them global and some local.
+// function; a to e and g to k, anything, some of them global and some local; v and w, in
+// some programs, objects with metatables: w can be called, and v has the one of
+// u.
 type generator struct {
 	*rand.Rand
 	b     strings.Builder
@@ -32,10 +34,38 @@ func (g *generator) program() string {
 		g.b.WriteString("setmetatable(u, {" + g.pick("__index = t", "__index = function(t, k) return k end", "__newindex = t", "__call = f", "__add = f", "__concat = function(a, b) return 'cat' end",
 			"__eq = function() return true end", "__lt = function() return true end", "__le = f", "__unm = f", "__tostring = function() return 'U' end", "__tostring = f", "__metatable = 1", "__len = f", "__index = 5", "__call = 5") + "})\n")
 	}
+	if g.one(3) {
+		g.metatable()
+	}
 	for range 2 + g.IntN(5) {
 		g.statement()
+		switch g.IntN(40) {
+		case 0:
+			g.line("%s", g.pick("-- a comment", "--[[ a comment ]]", "--[==[ a comment\n]] of two lines ]==]", "--", "--[[]] --"))
+		case 1:
+			g.line("do local goto = %s print(goto) end", g.expr())
+		}
+	}
+	if g.one(10) {
+		g.line("return %s", g.args(3))
 	}
 	return g.b.String()
+}
+
+// metatable gives u and v metamethods of all kinds, and some that cannot be
+// called.
+func (g *generator) metatable() {
+	g.line("local w = setmetatable({}, {__call = %s})", g.pick("f", "print", "5", "t", "t.f", "function(self, x, y) return y end", "function(self, ...) return ... end", "function(self, x, y) return x.x end", "function() error('w', 2) end", "nil"))
+	g.line("local m = {} setmetatable(u, m) local v = setmetatable({x = 2}, m)")
+	for range 1 + g.IntN(5) {
+		event := g.pick("__add", "__sub", "__mul", "__div", "__mod", "__pow", "__unm", "__concat", "__eq", "__lt", "__le", "__index", "__newindex", "__call", "__tostring", "__metatable", "__len")
+		g.line("m.%s = %s", event, g.pick("f", "f", "w", "w", "t.f", "5", "'x'", "t", "nil", "false", "print", "rawequal", "tostring", "error", "function(x, y) return "+g.expr()+" end",
+			"function(x, y) error('m', 2) end", "function(x, y) error(x, 1) end", "function(...) return select('#', ...) end", "function(x, y) print(type(x), type(y)) return true end", "function(x, y) return y.x.z end", "function(x, y) return x end"))
+	}
+	if g.one(2) {
+		op := g.pick("+", "-", "*", "/", "^", "%", "..", "==", "~=", "<", "<=", ">", ">=")
+		g.line("print(pcall(function() return %s %s %s end))", g.pick("u", "v", "w", "1", "'2'", "nil", "s"), op, g.pick("u", "v", "w", "1", "'2'", "nil", "s"))
+	}
 }
 
 func (g *generator) one(in int) bool { return g.IntN(in) == 0 }
@@ -43,8 +73,8 @@ func (g *generator) one(in int) bool { return g.IntN(in) == 0 }
 func (g *generator) pick(list ...string) string { return list[g.IntN(len(list))] }
 
 var (
-	stringLiterals = []string{`""`, `"x"`, `"abc"`, `"10"`, `"0x10"`, `" 5 "`, `"1e2"`, `"-3.5"`, `"a,b"`, `"hello world"`, `"%d"`, `"\1\255"`, `'%a+'`, `[[long]]`, `"010"`}
-	numberLiterals = []string{"0", "1", "2", "3", "-1", "0.5", "10", "1e15", "1e16", "123456789", "2^53", "1e100", "0x1F", "1e-5", "3.0", "1e14", "100000000000000", "-2.5", "7", "255"}
+	stringLiterals = []string{`""`, `"x"`, `"abc"`, `"10"`, `"0x10"`, `" 5 "`, `"1e2"`, `"-3.5"`, `"a,b"`, `"hello world"`, `"%d"`, `"\1\255"`, `'%a+'`, `[[long]]`, `"010"`, `"\065\n\\"`, `'q"'`, `[==[a]]b]==]`, `"\t\0z"`}
+	numberLiterals = []string{"0", "1", "2", "3", "-1", "0.5", "10", "1e15", "1e16", "123456789", "2^53", "1e100", "0x1F", "1e-5", "3.0", "1e14", "100000000000000", "-2.5", "7", "255", "0xA", ".5", "5.", "3e-2", "1E+2"}
 )
 
 func (g *generator) literal() string {
@@ -73,7 +103,7 @@ func (g *generator) variable() string {
 	case 7:
 		return "t." + g.pick("x", "y", "z", "f", "m")
 	case 8:
-		return "u." + g.pick("x", "y")
+		return g.pick("u.x", "u.y", "u.x", "u.y", "u", "v", "w", "v.x")
 	default:
 		return "s"
 	}
@@ -89,7 +119,33 @@ func (g *generator) expr() string {
 		return g.variable()
 	}
 	defer func() { g.depth-- }()
-	switch g.IntN(24) {
+	switch g.IntN(27) {
+	case 24:
+		return g.pick("-", "not ", "#") + g.operand()
+	case 25:
+		return g.operand() + " % " + g.operand()
+	case 26:
+		switch g.IntN(8) {
+		case 0:
+			return "(" + g.operand() + " " + g.pick("and", "or") + " " + g.operand() + ")(" + g.args(2) + ")"
+		case 1:
+			return "(" + g.operand() + " " + g.pick("and", "or") + " " + g.operand() + ")" + g.pick(".x", "[1]", ".x.y", ":len()")
+		case 2:
+			return g.pick("f", "t.f", "s.rep", "tostring", "a") + g.pick("'x'", "{"+g.args(2)+"}", " [[long]]")
+		case 3:
+			return g.pick("t:f", "t:m", "s:rep", "s:upper", "u:x", "v:y") + g.pick("'2'", "{"+g.args(2)+"}", "()")
+		case 4:
+			return "(" + g.pick("'%d-%s'", "'x'", "s") + ")." + g.pick("x", "len", "format")
+		case 5:
+			return "#{" + g.args(3) + "}"
+		case 6:
+			return "(function(x, ...) local y = x return function(z) " + g.pick("y = z return x, y", "x, y = y, z return x, y, z", "return y and x or z") + " end end)(" + g.args(2) + ")(" + g.args(2) + ")"
+		default:
+			if g.one(8) {
+				return "..."
+			}
+			return "(f(" + g.args(3) + "))"
+		}
 	case 0, 1, 2:
 		return g.literal()
 	case 3, 4, 5, 6:
@@ -247,7 +303,10 @@ func (g *generator) statement() {
 		g.line("print(%s)", g.args(2))
 		return
 	}
-	switch g.IntN(24) {
+	switch g.IntN(26) {
+	case 24, 25:
+		g.nested()
+		return
 	case 22:
 		g.line("do local w = %s print(table.maxn(w), w[1], w[2], w[49], w[50], w[51], w[100], w[101], w.x, w.y, w[-1000]) end", g.constructor())
 		return
@@ -314,11 +373,54 @@ func (g *generator) statement() {
 		g.line("local e = function(x, ...) return %s end print(e(%s))", g.pick("e", "arg", "..., x", "x()", "(...)", g.expr()), g.args(2))
 		g.names = append(g.names, "e")
 	default:
-		g.line("do local x, y = %s", g.args(2)+g.pick("", ", f(1, 2)", ", nil")[0:0]+g.literal())
+		g.line("do local x, y = %s", g.pick("", "f(1, 2), ", "a, ")+g.expr())
 		g.names = append(g.names, "x", "y")
 		g.block(2)
 		g.names = g.names[:len(g.names)-2]
 		g.line("end")
+	}
+}
+
+// nested writes a statement with blocks or functions in it.
+func (g *generator) nested() {
+	switch g.IntN(12) {
+	case 0:
+		g.line("local n = 0 while true do n = n + 1 if n > %s then break end", g.pick("2", "3", g.small()))
+		g.line("if n > 5 then break end")
+		g.loop("n")
+	case 1:
+		g.line("local n = %s local function inc(x) n = n %s (x or 1) return n end print(inc(), inc(%s), n)", g.pick("0", "'1'", g.expr()), g.pick("+", "-", "..", "*"), g.expr())
+	case 2:
+		g.line("local fs = {} for i = 1, 3 do local k = %s fs[i] = function(x) k = x or k return i, k end end", g.expr())
+		g.line("print(fs[1](%s), fs[1](), fs[2]())", g.expr())
+	case 3:
+		g.line("local function rec(n, ...) if n == 0 then return ... end return %s end print(rec(3, %s))", g.pick("rec(n - 1, n, ...)", "rec(n - 1, ..., n)", "(rec(n - 1, ...))", "1, rec(n - 1, ...)", "n .. rec(n - 1, ...)", "rec(n - 1) or n"), g.expr())
+	case 4:
+		g.line("function u%s(x, ...)", g.pick(".x", ".y", ":x", ":y"))
+		g.names = append(g.names, "x")
+		g.block(2)
+		g.names = g.names[:len(g.names)-1]
+		g.line("return %s end", g.pick("x", "...", "self", "x, ...", g.expr()))
+		g.line("print(%s(%s))", g.pick("u.x", "u:x", "u.y", "u:y"), g.args(2))
+	case 5:
+		g.line("%s, %s, %s = %s", g.pick("a", "b", "t.x", "g"), g.pick("c", "g", "u.y", "t[a]"), g.pick("a", "b", "u[b]", "t.z", "h"), g.pick(g.expr()+", "+g.expr()+", "+g.expr(), g.expr()+", f(1, 2)", "f(1, 2, 3)", "c, a, b"))
+	case 6:
+		g.line("local o = 0 repeat o = o + 1 local z, y = o, function() return z end until %s", g.pick("z > 1", "o > 2 or y and z", "o == 3 or not z"))
+	case 7:
+		g.line("if %s then", g.expr())
+		g.block(1)
+		g.line("elseif %s then", g.expr())
+		g.block(1)
+		g.line("%send", g.pick("", "else print(1) "))
+	case 8:
+		g.line("print(pcall(function() local ok, e = pcall(error, %s) error(e, %s) end));", g.expr(), g.pick("0", "1", "2", "3"))
+	case 9:
+		g.line("print(select('#', table.%s(%s, %s)))", g.pick("foreach", "foreachi"), g.pick("q", "{}", "{x = 1}", "nil", "s"), g.pick("print", "f", "function(k, v) return "+g.expr()+" end", "t"))
+	case 10:
+		g.line("do local arg, self = %s; (%s)(%s) end", g.expr(), g.pick("f", "print", "function(...) print(arg, self, ...) end", "function(x, ...) print(type(arg), x) end"), g.args(2))
+	default:
+		g.line("for i = %s, %s do local j = i; %s = function() i = i + 1 return i, j end if %s then break end end", g.pick("1", "0.5", "'1'", "-1"), g.pick("2", "3", "#q", "2.5"), g.pick("g", "h", "t.x"), g.expr())
+		g.line("print(%s())", g.pick("g", "h", "t.x"))
 	}
 }
 

@@ -10,6 +10,19 @@ import (
 // languageSamples are programs whose outcome is the same in Lua 5.1. Many are
 // here because the VM by itself gets them wrong.
 var languageSamples = []string{
+	// Functions that stand for operators have no level of their own, nor has a
+	// function that the main chunk ends with a call of a line that is lost.
+	"local o = setmetatable({}, {__concat = function() error('x', 2) end, __mod = error}) print(pcall(function() return o .. 1 end)) print(pcall(function() return o % 1 end))",
+	"return (function() error('x') end)()", "return (function() error('x', 2) end)()", "return (function() local x = nil .. 'x' end)()",
+	"local t = nil return (function() return t.x end)()",
+	// A metamethod that is a function of the library was not called by a name.
+	"print(pcall(function() return setmetatable({}, {__index = string.rep}):x() end))",
+	"print(pcall(function() setmetatable({}, {__newindex = print})[nil] = 1 end)) print(pcall(function() setmetatable({}, {__newindex = {}})[0/0] = 1 end))",
+	"local t = {} t[9000] = 1 setmetatable(t, {__newindex = print}) print(pcall(function() t[nil] = 1 end))",
+	// Constants that Lua computes, and those that it does not.
+	"local t, a = {}, 5 print(pcall(function() return t[2^53 and 'x'].y end)) print(pcall(function() return (5 % 0 and a)() end)) print(pcall(function() return (5 % 1 and a)() end))",
+	"local t = {} print(pcall(function() return t['x\\0y'].z end))",
+	"print('1\\0x' + 1, tonumber('0x10\\0'), tonumber('ff\\0zz', 16), tonumber('\\0'), tonumber('1 \\0'), tonumber(' \\0001'), '7\\0' % 4, -'2\\0x')",
 	"goto = 1 print(goto, 1e17 % (2 + 1), 0.5 % (1/0) == 0.5, 2 % 0.4, 0x1p4)", "local n = 0 table.foreach({1, x = 2}, function(k, v) n = n + v end) print(n, table.foreachi({3, 4}, function(i, v) return v end), pcall(table.setn, {}, 1))",
 	"local o = setmetatable({}, {__mod = function(a, b) return 'm' end, __add = function() return 's' end}) print('5' + o, o % 1, '1' % o, pcall(function() return 'x' % 1 end))", "print(pcall(table.foreach, {}, 1), pcall(table.foreachi), pcall(table.setn))",
 	// Assignments of several values, in which the VM stores too early.
@@ -100,11 +113,13 @@ func TestLanguage(t *testing.T) {
 //
 //   - Zero has no sign once the VM has computed it, and what is not a number
 //     may have another.
-//   - "nan" and "inf" are no numerals, nor do strings end at a zero byte.
+//   - "nan" and "inf" are no numerals.
 //   - The remainder of a number from 2^53 on and a whole number that stands in
 //     the source is exact, where Lua's formula is not.
-//   - Metamethods must be functions, not tables that can be called, except
-//     __concat and __tostring.
+//   - A metamethod of arithmetic or comparison that is no function is ignored
+//     in a script that does not spell its name.
+//   - The last digits of a power may differ, and if calls nest too deeply, the
+//     text of the error.
 //   - The length of an array with holes is another one of its borders, and
 //     pairs visits keys in order of insertion.
 //   - In expressions of several lines, errors name the first line.
@@ -115,9 +130,9 @@ func TestLanguage(t *testing.T) {
 var knownDifferences = []struct{ source, here, lua string }{
 	{"local z = 0 z = z * -1 print(1 / z)", "inf", "-inf"},
 	{"print('nan' + 0)", "error", "nan"},
-	{"print('1\\0x' + 1)", "error", "2"},
 	{"print(1e17 % 3)", "1", "0"},
-	{"print(setmetatable({}, {__add = setmetatable({}, {__call = function() return 7 end})}) + 1)", "error", "7"},
+	{"print(setmetatable({}, {['__' .. 'add'] = setmetatable({}, {__call = function() return 7 end})}) + 1)", "error", "7"},
+	{"print(math.pow(1e100, -2.5))", "9.9999999999999e-251", "1e-250"},
 	{"print(#{nil, 2, nil, 4, nil})", "4", "2"},
 	{"local t = {x = 1} t.b = 2 t.a = 3 local s = '' for k in pairs(t) do s = s .. k end print(s)", "xba", "axb"},
 	{"local ok, e = pcall(function() return 1 +\n nil end) print(e)", `[string "My Script"]:1: attempt to perform arithmetic on a nil value`, `[string "My Script"]:2: attempt to perform arithmetic on a nil value`},

@@ -36,7 +36,6 @@ var baseEntries = []Entry{
 	{Name: "_VERSION", Kind: Constant, Text: "Lua 5.1"},
 	{Name: concatName, Call: concat},
 	{Name: lengthName, Call: length},
-	{Name: moduloName, Call: modulo},
 	{Name: boundName, Call: bound},
 }
 
@@ -95,7 +94,7 @@ func (c Call) concatMixed(n int) int {
 		right = c.callValue(event, left, right)
 	}
 	if s, ok := right.(lua.LString); ok && len(s) > longName {
-		c.weights = allWeights
+		c.demand(longMode)
 	}
 	return c.Ret(right)
 }
@@ -117,7 +116,7 @@ func (c Call) Allow(size int) {
 // callValue calls a Lua value and returns its first result.
 func (c Call) callValue(fn lua.LValue, args ...lua.LValue) lua.LValue {
 	if !c.callable(fn) {
-		c.Fail("attempt to call a %s value", fn.Type())
+		c.raise(c.L, lua.LString(c.opPlace()+"attempt to call a "+fn.Type().String()+" value"))
 	}
 	c.L.Push(fn)
 	for _, a := range args {
@@ -185,9 +184,14 @@ func baseGetMetatable(c Call) int {
 		if shown := ownField(t, "__metatable"); shown != lua.LNil {
 			return c.Ret(shown)
 		}
+		c.demand(metaMode)
 		return c.Ret(metatableOf(t))
 	}
-	return c.Ret(c.L.GetMetatable(v))
+	mt := c.L.GetMetatable(v)
+	if mt.Type() == lua.LTTable {
+		c.demand(metaMode) // the script can change it
+	}
+	return c.Ret(mt)
 }
 
 func baseSetMetatable(c Call) int {
@@ -198,6 +202,7 @@ func baseSetMetatable(c Call) int {
 	if old, ok := metatableOf(t).(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
 		c.Fail("cannot change a protected metatable")
 	}
+	c.demand(metaMode)
 	c.state.setMetatable(t, mt)
 	return c.Ret(t)
 }
@@ -311,6 +316,10 @@ const (
 	depthWork = 30 // for each call that the error ends, about
 )
 
+// overflowWork is what an error costs that finds the stack full: the VM then
+// writes down each call, and counts from the top to find it.
+func overflowWork(depth int) int { return depthWork*depth + depth*depth/20 }
+
 // try calls the function below the arguments on the stack. It returns the
 // value of the error, as the handler left it, if there was one.
 func (r *Run) try(nargs, nret int, handler lua.LValue) lua.LValue {
@@ -321,6 +330,7 @@ func (r *Run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	r.catcher = own
 	err := L.PCall(nargs, nret, r.state.onCaught)
 	r.catcher = outer
+	r.settle()
 	keepHandler(L)
 	if err == nil {
 		return nil
@@ -332,7 +342,7 @@ func (r *Run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	}
 	if !own.noted { // the stack was full
 		r.raised = false
-		r.tick -= catchWork
+		r.tick -= catchWork + overflowWork(r.engine.limits.CallDepth)
 		v = lua.LString(r.reword(L, -1, errorText(v)))
 	}
 	return v
@@ -343,6 +353,7 @@ func noteCaught(L *lua.LState) int {
 	r := L.Context().(*Run)
 	c := r.catcher
 	c.noted = true
+	r.settle()
 	r.tick -= catchWork + depthWork*(*r.frame).Idx
 	keepHandler(L)
 	v := r.explain(L)
@@ -427,8 +438,7 @@ func baseTonumber(c Call) int {
 		}
 		return c.Ret(lua.LNil)
 	}
-	s := c.Str(1)
-	f, ok, err := luastr.ParseNumberBase(s, base)
+	f, ok, err := luastr.ParseNumberBase(cText(c.Str(1)), base)
 	if err != nil {
 		c.ArgError(2, "base out of range")
 	}

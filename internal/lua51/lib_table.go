@@ -160,7 +160,7 @@ func (s sorter) swap(i, j int) {
 func (s sorter) before(a, b lua.LValue) bool {
 	s.Spend(1)
 	if s.order == lua.LNil {
-		return s.L.LessThan(a, b)
+		return s.less(a, b)
 	}
 	s.L.Push(s.order)
 	s.L.Push(a)

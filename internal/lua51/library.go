@@ -67,6 +67,7 @@ type Entry struct {
 func NewLibrary() *Library {
 	lib := &Library{symbols: map[string]*Symbol{}, words: map[string]lua.LValue{}}
 	lib.Declare("", baseEntries)
+	lib.Declare("", operatorEntries)
 	lib.Declare("string", stringEntries)
 	lib.Declare("table", tableEntries)
 	lib.Declare("math", mathEntries)

@@ -8,11 +8,22 @@ import (
 
 // operators are scripts that use the functions which have no names.
 var operators = map[string]string{
-	concatName: "return tostring('x') .. 'x'",
-	lengthName: "return #tostring('x')",
-	moduloName: "return 7 % tostring('7')",
-	boundName:  "for i = tostring('7'), 1 do end",
-	ipairsStep: "for _ in ipairs({1}) do end",
+	concatName:       "return tostring('x') .. 'x'",
+	lengthName:       "return #tostring('x')",
+	moduloName:       "return 7 % tostring('7')",
+	addName:          "local m = '__add' return 1 + tostring('7')",
+	subtractName:     "local m = '__sub' return 1 - tostring('7')",
+	multiplyName:     "local m = '__mul' return 1 * tostring('7')",
+	divideName:       "local m = '__div' return 1 / tostring('7')",
+	powerName:        "local m = '__pow' return 1 ^ tostring('7')",
+	negateName:       "local m = '__unm' return -tostring('7')",
+	equalName:        "local m = '__eq' return 1 == tostring('7')",
+	lessName:         "local m = '__lt' return 1 < tostring('7')",
+	lessEqualName:    "local m = '__le' return 1 <= tostring('7')",
+	greaterName:      "local m = '__lt' return 1 > tostring('7')",
+	greaterEqualName: "local m = '__le' return 1 >= tostring('7')",
+	boundName:        "for i = tostring('7'), 1 do end",
+	ipairsStep:       "for _ in ipairs({1}) do end",
 }
 
 // A panic in any function, at whatever place a script calls it, fails the

@@ -25,7 +25,7 @@ type repair struct {
 var repairs = []*repair{
 	&assignmentRepair, &localFunctionRepair, &genericForRepair, &loopRepair, &boundsRepair,
 	&constructorsRepair, &blocksRepair, &keyedBlocksRepair,
-	&numeralsRepair, &stringsRepair, &gotoRepair, &exponentRepair, &lengthRepair, &moduloRepair,
+	&numeralsRepair, &stringsRepair, &gotoRepair, &exponentRepair, &lengthRepair, &moduloRepair, &metamethodsRepair,
 	&handlersRepair, &capturedRepair, &farRepair, &errorTextsRepair,
 }
 

@@ -3,7 +3,6 @@ package lua51
 import (
 	"math"
 
-	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/ast"
 
 	"github.com/limpetlb/limpet/internal/luastr"
@@ -29,24 +28,5 @@ func isWhole(e ast.Expr) bool {
 	return ok && f != 0 && f <= 1<<53 && f == math.Trunc(f)
 }
 
-// modulo turns a%b into a call: the VM's result is not always a-floor(a/b)*b.
-func (w *Walker) modulo(e *ast.ArithmeticOpExpr) ast.Expr {
-	operands := []operand{w.operand(e.Lhs), w.operand(e.Rhs)}
-	e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
-	if !w.rewriting {
-		return e
-	}
-	return w.operator(e, moduloName, arithOp, []ast.Expr{single(e.Lhs), e.Rhs}, operands...)
-}
-
-// modulo is what a%b becomes.
-func modulo(c Call) int {
-	x, okX := c.Arg(1).(lua.LNumber)
-	y, okY := c.Arg(2).(lua.LNumber)
-	if okX && okY {
-		return c.RetNumber(luaMod(float64(x), float64(y)))
-	}
-	return c.arithmetic("__mod", luaMod)
-}
-
+// luaMod is %.
 func luaMod(x, y float64) float64 { return x - math.Floor(x/y)*y }

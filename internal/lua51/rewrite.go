@@ -52,6 +52,8 @@ type globals struct {
 	slots    map[string]int // the reverse
 	assigned map[string]bool
 	prefill  []prefill // slots that do not start as nil
+
+	overloaded map[string]bool // operators whose metamethods the script names
 }
 
 // A prefill gives a slot the value of a predefined name that the script
@@ -73,7 +75,7 @@ func (g *globals) slot(name string) int {
 
 // findGlobals gives each global variable of the trees its slot.
 func (c *compiler) findGlobals(trees []*Tree) (*globals, *CompileError) {
-	g := &globals{slots: map[string]int{}, assigned: map[string]bool{}}
+	g := &globals{slots: map[string]int{}, assigned: map[string]bool{}, overloaded: map[string]bool{}}
 	w := &Walker{compiler: c, globals: g}
 	c.inspector.Begin(w, nil)
 	// What is assigned in any of them must be known before uses are judged.
@@ -308,6 +310,12 @@ func isMulti(e ast.Expr) bool {
 	return false
 }
 
+// text notes a string or the name of a field.
+func (w *Walker) text(s string) {
+	w.globals.noteMetamethod(s)
+	w.compiler.inspector.Text(s)
+}
+
 // noteAll tells the inspector of an assignment of several values.
 func (w *Walker) noteAll(names []string, values []ast.Expr) {
 	for i, name := range names {
@@ -359,7 +367,7 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 	case *ast.NumberExpr:
 		w.numeral(e)
 	case *ast.StringExpr:
-		w.compiler.inspector.Text(e.Value)
+		w.text(e.Value)
 		e.Value = spelled(e.Value)
 	case *ast.Comma3Expr:
 		if w.funcs == 0 {
@@ -371,7 +379,7 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 		}
 	case *ast.AttrGetExpr:
 		if key, ok := e.Key.(*ast.StringExpr); ok {
-			w.compiler.inspector.Text(key.Value)
+			w.text(key.Value)
 		}
 		if path, ok := w.path(e, maxPath); ok {
 			w.compiler.inspector.Field(e, path)
@@ -397,18 +405,13 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 	case *ast.LogicalOpExpr:
 		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
 	case *ast.RelationalOpExpr:
-		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
+		return w.comparison(e)
 	case *ast.ArithmeticOpExpr:
-		if e.Operator == "%" && !isWhole(e.Rhs) {
-			return w.modulo(e)
-		}
-		w.mark(e, arithOp, w.operand(e.Lhs), w.operand(e.Rhs))
-		e.Lhs, e.Rhs = w.expr(e.Lhs), w.expr(e.Rhs)
+		return w.arith(e)
 	case *ast.StringConcatOpExpr:
 		return w.concat(e)
 	case *ast.UnaryMinusOpExpr:
-		w.mark(e, negateOp, w.operand(e.Expr))
-		e.Expr = w.expr(e.Expr)
+		return w.negation(e)
 	case *ast.UnaryNotOpExpr:
 		e.Expr = w.expr(e.Expr)
 	case *ast.UnaryLenOpExpr:

@@ -31,6 +31,7 @@ type Run struct {
 	// not read it at all.
 	steps    int           // left, besides those of this interval
 	tick     int           // left of this interval
+	skip     int           // instructions that are paid for, and need not be looked at
 	interval int           // see clockInterval
 	looked   time.Time     // when the clock was read last; zero if it was not
 	ran      time.Duration // until then
@@ -53,7 +54,7 @@ type Run struct {
 
 	frame    **vmFrame   // of the VM: the function that runs,
 	registry *vmRegistry // and the values that it works on
-	weights  weights     // of instructions; see weigh.go
+	mode     mode        // says which instructions are looked at; see weigh.go
 
 	// How errors travel.
 	raised  bool     // a function written in Go raised the error on its way; else the VM did
@@ -122,23 +123,44 @@ var closed = func() chan struct{} {
 }()
 
 // Done implements context.Context: it counts an instruction, before the VM
-// executes it.
+// executes it. What it calls looks whether there is room on the stack; to do
+// so here, too, would take loops a fiftieth longer.
+//
+//go:nosplit
 func (r *Run) Done() <-chan struct{} {
+	if r.skip--; r.skip >= 0 {
+		return nil
+	}
+	// An instruction that is looked at. Those that are not, up to the next one
+	// that is, are charged for now.
 	f := *r.frame
-	inst := f.Fn.Proto.Code[f.Pc-1]
-	if op := inst >> 26; r.weights>>op&1 != 0 && (argB(inst) == 0 || openLists>>op&1 == 0 || r.weights>>closedCalls != 0) {
-		r.weigh(f, inst)
-	}
-	if r.tick--; r.tick > 0 {
-		return nil
-	}
-	if r.mayGoOn() {
-		if r.engine.trace != nil {
-			r.traceLine()
+	code := f.Fn.Proto.Code
+	planned := code[:cap(code)][len(code)+f.Pc-1] >> (r.mode & 31)
+	if planned&lookAt != 0 {
+		if inst := code[f.Pc-1]; !r.replaces(f, inst) {
+			r.weigh(f, inst)
 		}
-		return nil
 	}
-	return closed
+	left := r.tick - 1
+	if left <= 0 {
+		return r.pause()
+	}
+	n := min(int(planned&maxAhead), left-1)
+	r.skip, r.tick = n, left-n
+	return nil
+}
+
+// pause is Done at the end of an interval.
+func (r *Run) pause() <-chan struct{} {
+	r.tick--
+	r.skip = 0
+	if !r.mayGoOn() {
+		return closed
+	}
+	if r.engine.trace != nil {
+		r.traceLine()
+	}
+	return nil
 }
 
 // traceLine reports the line of the instruction to come.
@@ -231,7 +253,7 @@ func (r *Run) halt(err error) {
 	if r.stop == nil {
 		r.stop = err
 	}
-	r.steps, r.tick = 0, 0 // not even an error handler runs another instruction
+	r.steps, r.tick, r.skip = 0, 0, 0 // not even an error handler runs another instruction
 }
 
 // A step of work within a function of the API is one for which a script pays
@@ -396,10 +418,11 @@ type Outcome struct {
 // find the value of host by [Run.Host].
 func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (out Outcome) {
 	r := &st.run
-	*r = Run{
-		engine: r.engine, state: st, ctx: ctx, host: host, program: p, tick: 1 << 20,
-		frame: r.frame, registry: r.registry, weights: p.script.weights, variables: v,
-	}
+	engine, frame, registry := r.engine, r.frame, r.registry
+	*r = Run{} // in place, which a literal with values of r would not be
+	r.engine, r.state, r.frame, r.registry = engine, st, frame, registry
+	r.ctx, r.host, r.program, r.variables = ctx, host, p, v
+	r.tick, r.mode = 1<<20, max(p.script.mode, v.mode)
 	defer func() {
 		// Nothing that PCall should have caught comes here, but a VM that
 		// runs out of registers panics within its own recovery.
@@ -417,9 +440,6 @@ func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (o
 	}()
 
 	main := st.main(p)
-	if v.long {
-		r.weights = allWeights
-	}
 	globals := v.globals(st, p.script)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
 	r.interval = r.engine.interval
@@ -453,7 +473,7 @@ func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (o
 // false if that is too much for the engine.
 func (r *Run) keep() bool {
 	v := r.variables
-	v.long = r.weights == allWeights
+	v.mode = r.mode
 	if r.made == 0 || int64(r.made)+v.held <= smallBytes {
 		return true
 	}

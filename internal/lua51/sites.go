@@ -1,11 +1,14 @@
 package lua51
 
 import (
+	"math"
 	"strconv"
 	"sync"
 
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/ast"
+
+	"github.com/limpetlb/limpet/internal/luastr"
 )
 
 // Lua names the culprit when an operation fails: "attempt to call field
@@ -100,10 +103,7 @@ func (w *Walker) operand(e ast.Expr) operand {
 			return operand{"upvalue", e.Value}
 		}
 	case *ast.AttrGetExpr:
-		if key, ok := e.Key.(*ast.StringExpr); ok {
-			return operand{"field", key.Value}
-		}
-		return operand{"field", "?"}
+		return operand{"field", fieldName(e.Key)}
 	case *ast.LogicalOpExpr:
 		// Lua computes nothing whose result is known.
 		if known, truth := truthOf(e.Lhs); known && truth == (e.Operator == "and") {
@@ -111,6 +111,19 @@ func (w *Walker) operand(e ast.Expr) operand {
 		}
 	}
 	return operand{}
+}
+
+// fieldName returns what a key is called in messages.
+func fieldName(key ast.Expr) string {
+	switch e := key.(type) {
+	case *ast.StringExpr:
+		return cText(e.Value)
+	case *ast.LogicalOpExpr:
+		if known, truth := truthOf(e.Lhs); known && truth == (e.Operator == "and") {
+			return fieldName(e.Rhs)
+		}
+	}
+	return "?"
 }
 
 // truthOf reports whether an expression is a constant, and one that is true.
@@ -126,15 +139,43 @@ func truthOf(e ast.Expr) (known, truth bool) {
 
 // isFolded reports whether Lua computes an expression when it compiles it.
 func isFolded(e ast.Expr) bool {
+	_, ok := folded(e)
+	return ok
+}
+
+// folded returns the number that Lua computes when it compiles an expression.
+// It leaves divisions by zero, and what is not a number, to the script.
+func folded(e ast.Expr) (v float64, ok bool) {
 	switch e := e.(type) {
 	case *ast.NumberExpr:
-		return true
+		return luastr.ParseNumber(e.Value)
 	case *ast.UnaryMinusOpExpr:
-		return isFolded(e.Expr)
+		v, ok = folded(e.Expr)
+		return -v, ok
 	case *ast.ArithmeticOpExpr:
-		return isFolded(e.Lhs) && isFolded(e.Rhs)
+		x, okX := folded(e.Lhs)
+		y, okY := folded(e.Rhs)
+		if !okX || !okY {
+			return 0, false
+		}
+		unknown := false
+		switch e.Operator {
+		case addName:
+			v = x + y
+		case subtractName:
+			v = x - y
+		case multiplyName:
+			v = x * y
+		case divideName:
+			v, unknown = x/y, y == 0
+		case moduloName:
+			v, unknown = luaMod(x, y), y == 0
+		case powerName:
+			v = math.Pow(x, y)
+		}
+		return v, !unknown && v == v
 	}
-	return false
+	return 0, false
 }
 
 // An origin is where a function of a script comes from.

@@ -26,6 +26,8 @@ type State struct {
 	readOnly *lua.LFunction // refuses to change a library
 
 	spreadIndex, spreadNewIndex *lua.LFunction // see far.go
+
+	operators []*lua.LFunction // functions that have no level of their own; see visible
 }
 
 // maxMains is how many programs a state keeps. Those of scripts that were
@@ -57,6 +59,7 @@ func (e *Engine) NewState() *State {
 		return 0
 	})
 	st.spreadIndex, st.spreadNewIndex = L.NewFunction(spreadIndex), L.NewFunction(spreadNewIndex)
+	st.operators = []*lua.LFunction{st.spreadIndex, st.spreadNewIndex}
 	L.SetMetatable(lua.LString(""), st.stringMetatable())
 	return st
 }
@@ -78,7 +81,11 @@ func (st *State) value(s *Symbol) lua.LValue {
 		if s.Kind == Module {
 			v = st.protect(st.members(s), s.Name)
 		} else {
-			v = st.L.NewFunction(s.native)
+			fn := st.L.NewFunction(s.native)
+			if s.isOperator() {
+				st.operators = append(st.operators, fn)
+			}
+			v = fn
 		}
 		st.values[s] = v
 	}

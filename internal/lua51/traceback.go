@@ -11,19 +11,17 @@ import (
 // that runs. fn is nil if there is no such level, or if the frame was lost to
 // a tail call.
 func frame(L *lua.LState, level int) (dbg *lua.Debug, fn *lua.LFunction) {
-	dbg, ok := L.GetStack(level)
-	if !ok {
+	actual, f := visible(L, level)
+	dbg, ok := L.GetStack(actual)
+	switch {
+	case !ok:
 		return nil, nil
+	case f == nil:
+		return dbg, nil
 	}
 	v, err := L.GetInfo("fSl", dbg, lua.LNil)
 	if err != nil {
 		return nil, nil
-	}
-	if dbg.What == "main" {
-		// For a lost frame, the VM gives the outermost.
-		if _, ok := L.GetStack(level + 1); ok {
-			return dbg, nil
-		}
 	}
 	fn, _ = v.(*lua.LFunction)
 	return dbg, fn
@@ -42,13 +40,15 @@ func where(L *lua.LState, level int) string {
 // calledAs returns how the function of a level was called; it has no kind if
 // that cannot be told.
 func calledAs(L *lua.LState, level int) operand {
-	dbg, fn := frame(L, level)
-	if fn == nil || !fn.IsG && dbg.What == "tail" {
+	if _, f := visible(L, level); f == nil || !f.Fn.IsG && f.TailCall > 0 {
 		return operand{}
 	}
-	dbg, fn = frame(L, level+1)
+	dbg, fn := frame(L, level+1)
 	if fn == nil || fn.IsG {
 		return operand{}
+	}
+	if !isCall(L, level+1) {
+		return operand{} // a metamethod
 	}
 	s := originOf(fn.Proto).sites.at(place(dbg.CurrentLine))
 	if s.op != callOp && s.op != forOp {

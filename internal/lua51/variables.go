@@ -17,7 +17,7 @@ type Variables struct {
 	// What the variables hold, as far as it has been counted by the gate.
 	gate   *Gate
 	held   int64
-	long   bool // there may be long strings among them; see weigh.go
+	mode   mode // that scripts need which see them; see weigh.go
 	opaque int  // bytes that iterators hold, which cannot be looked into
 }
 
@@ -84,7 +84,7 @@ func (v *Variables) Reset() {
 	v.scripts = v.scripts[:0]
 	v.shared = nil
 	v.keep(nil, 0)
-	v.opaque, v.long = 0, false
+	v.opaque, v.mode = 0, usualMode
 }
 
 // smallBytes is what a transaction may hold without being counted.

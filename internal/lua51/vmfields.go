@@ -46,6 +46,8 @@ type vmFrame struct {
 	LocalBase  int
 	ReturnBase int
 	NArgs      int
+	NRet       int
+	TailCall   int
 }
 
 // varargs is how many values "..." stands for in a function.

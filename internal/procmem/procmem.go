@@ -1,4 +1,4 @@
-// Package procmem tells how much memory the process may use.
+// Package procmem tells how much memory the process may fill.
 package procmem
 
 import (
@@ -7,20 +7,35 @@ import (
 	"os"
 	"path"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 )
 
-// Bytes returns how many bytes the process may use: its own limit (GOMEMLIMIT)
-// if there is one; else, on Linux, the memory of the machine or, if that is
-// less, what its control groups allow; and 2 GiB where nobody tells.
-func Bytes() int64 { return bytesOf(debug.SetMemoryLimit(-1), os.DirFS("/")) }
+// Bytes returns how many bytes the process may fill with what it needs: its own
+// limit (GOMEMLIMIT) if there is one. Without one, the collector lets the heap
+// grow by GOGC percent of what is alive, so that garbage has to fit as well:
+// with 100, half of the memory of the machine or, if that is less, of what its
+// control groups allow. Where nobody tells, the machine is taken to have 4 GiB.
+func Bytes() int64 {
+	gogc := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(gogc)
+	return bytesOf(debug.SetMemoryLimit(-1), gogc[0].Value.Uint64(), os.DirFS("/"))
+}
 
-// bytesOf is Bytes for a limit, and with the files below root.
-func bytesOf(limit int64, root fs.FS) int64 {
+// bytesOf is Bytes for a limit and a percentage, and with the files below root.
+func bytesOf(limit int64, gogc uint64, root fs.FS) int64 {
 	if limit != math.MaxInt64 {
 		return limit
 	}
+	if gogc > math.MaxInt32 { // off: there is no right value
+		gogc = 100
+	}
+	return int64(float64(available(root)) / (1 + float64(gogc)/100))
+}
+
+// available returns the memory of the machine or of its control groups.
+func available(root fs.FS) int64 {
 	memory := int64(math.MaxInt64)
 	for _, n := range []int64{machineMemory(root), containerMemory(root)} {
 		if n > 0 {
@@ -34,7 +49,7 @@ func bytesOf(limit int64, root fs.FS) int64 {
 }
 
 // unknown is what a machine is taken to have that does not tell.
-const unknown = 2 << 30
+const unknown = 4 << 30
 
 // machineMemory reads the first line of /proc/meminfo: "MemTotal: 16384 kB".
 func machineMemory(root fs.FS) int64 {
