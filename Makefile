@@ -15,11 +15,11 @@ lint: ## run gofmt, go vet, staticcheck and golangci-lint
 	@$(CHECK) format vet staticcheck golangci
 
 .PHONY: race
-race: ## run the tests under the race detector, in random order
+race: ## run all tests under the race detector, in random order
 	@$(CHECK) packages race
 
 .PHONY: plain
-plain: ## run the tests without the race detector, those of allocations included
+plain: ## run those tests without the race detector that differ under it, such as those of allocations
 	@$(CHECK) packages plain
 
 .PHONY: integration
@@ -28,7 +28,7 @@ integration: ## run the tests with programs and libraries that the library must 
 
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZTIME (10s)
-	@$(CHECK) fuzz
+	@FUZZBUDGET=0 FUZZTIME=$(or $(FUZZTIME),10s) $(CHECK) fuzz
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities that the code can reach
@@ -75,7 +75,10 @@ load: ## run the tests of load with 1,200,000 requests each, 100,000 that must n
 	go test ./internal/acceptance -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
 
 .PHONY: nightly
-nightly: load hostile ## run what takes too long for test: load, hostile, and the search for differences between proxies (an hour at most)
+nightly: load hostile ## run what takes too long for test: load, hostile, all tests without the race detector, each fuzz target, and the search for differences between proxies (two hours at most)
+	CI=true go test -shuffle=on -timeout 20m ./...
+	CI=true go -C internal/integration test -shuffle=on -timeout 20m ./...
+	@FUZZBUDGET=0 FUZZTIME=30s $(CHECK) fuzz
 	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
 
 .PHONY: soak

@@ -210,6 +210,9 @@ func TestUpdateUnderLoad(t *testing.T) {
 	if raceEnabled {
 		updates = 60
 	}
+	if testing.Short() {
+		updates = 60
+	}
 	servers := startServers(t, 3)
 	version := func(v string, servers ...lbpool.ServerConfig) limpet.Config {
 		return limpet.Config{

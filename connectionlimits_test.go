@@ -231,6 +231,9 @@ func TestFlood(t *testing.T) {
 	if raceEnabled {
 		n = 10_000
 	}
+	if testing.Short() {
+		n = 10_000
+	}
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var out bytes.Buffer

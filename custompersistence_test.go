@@ -28,6 +28,9 @@ func manyClients() int {
 	if raceEnabled {
 		return 250
 	}
+	if testing.Short() {
+		return 250
+	}
 	return 1000
 }
 

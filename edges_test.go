@@ -195,6 +195,36 @@ func TestTrailersOfHeldBodies(t *testing.T) {
 	}
 }
 
+// A client that asked for HTTP/2 by the field Upgrade had a connection to the server through which its further requests
+// went, past all rules and scripts. A request that asks for another HTTP, or for TLS, goes on as one that asks for nothing.
+func TestNoUpgradeToHTTP(t *testing.T) {
+	for _, test := range []struct {
+		upgrade string
+		passed  bool
+	}{
+		{"websocket", true}, {"x", true}, {"foo/2, websocket", true}, {"h2x", true}, {"httpx", true},
+		{"h2c", false}, {"H2C", false}, {"h2", false}, {"h3", false}, {"websocket, h2c", false}, {"h2c ,x", false}, {"h2c/1", false},
+		{"HTTP/2.0", false}, {"http/1.1", false}, {"HTTP", false}, {"TLS/1.0, HTTP/1.1", false}, {"tls", false},
+	} {
+		pool := rawServer(t, func(c *net.TCPConn, r *bufio.Reader) {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if upgrade := req.Header.Get("Upgrade"); upgrade != "" {
+				_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgrade+"\r\n\r\n")
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		})
+		_, site := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}})
+		res, err := http.ReadResponse(send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\nConnection: Upgrade, HTTP2-Settings\nHTTP2-Settings: AAMAAABkAAQAAP__\nUpgrade: "+test.upgrade+"\n\n"), nil)
+		if err != nil || (res.StatusCode == http.StatusSwitchingProtocols) != test.passed || !test.passed && res.StatusCode != 200 {
+			t.Errorf("upgrade to %q: %v, %v, want it passed on: %v", test.upgrade, res, err, test.passed)
+		}
+	}
+}
+
 // A client of HTTP/1.0 takes the first status line for the answer, has no chunks and no trailers, and cannot switch protocols.
 func TestAnswersToHTTP10(t *testing.T) {
 	for name, answer := range map[string]string{

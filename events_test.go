@@ -250,13 +250,9 @@ func TestFailureEvents(t *testing.T) {
 		{"timeout", "avi.http.set_server_timeout(50)", silent, nil, 302, []string{"resp 504"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			start := time.Now()
 			res, _, record := serveOne(t, answer+tt.request, tt.server, tt.edit, httptest.NewRequest("GET", "/", nil))
 			if diff := cmp.Diff(tt.log, texts(record.Log)); diff != "" || res.StatusCode != tt.status {
 				t.Errorf("status %d, want %d; log (-want +got):\n%s", res.StatusCode, tt.status, diff)
-			}
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("took %v", took)
 			}
 		})
 	}

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // patience is how long a test waits for what should happen at once. It is
 // only ever used up by a test that fails.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // await returns what comes out of ch.
 func await[T any](t testing.TB, ch <-chan T, what string) T {

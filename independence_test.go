@@ -133,6 +133,9 @@ func TestCardinality(t *testing.T) {
 	if raceEnabled {
 		n = 3_000
 	}
+	if testing.Short() {
+		n = 3_000
+	}
 	const bound = 1_000 // series above the static ones
 	vs := newVirtualService(t, limpet.Config{
 		Logger: slog.New(slog.NewJSONHandler(struct{ io.Writer }{io.Discard}, nil)), // formats all

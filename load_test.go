@@ -29,6 +29,8 @@ func loadSize() int {
 		return 1_200_000
 	case raceEnabled:
 		return 6_000
+	case testing.Short():
+		return 6_000
 	}
 	return 60_000
 }

@@ -316,6 +316,9 @@ func TestMutants(t *testing.T) {
 	if raceEnabled {
 		n /= 10
 	}
+	if testing.Short() {
+		n /= 10
+	}
 	m := newMutationRig(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	h := m.http2.dialHTTP2(t)

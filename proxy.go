@@ -38,6 +38,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if tx.r.ProtoAtLeast(1, 1) { // RFC 9110, section 7.8
 		protocol = upgradeOf(r.Header)
 	}
+	if carriesHTTP(protocol) {
+		protocol = "" // or its requests would go past us
+	}
 	if !isPrintable(protocol) {
 		tx.fail(fmt.Errorf("client asks for an upgrade to %q", protocol))
 		return
@@ -433,6 +436,18 @@ func upgradeOf(h http.Header) string {
 		return ""
 	}
 	return h.Get("Upgrade")
+}
+
+// carriesHTTP reports whether a protocol in a list, as the field Upgrade has it, is another version of HTTP or carries one.
+func carriesHTTP(protocols string) bool {
+	for name := range strings.SplitSeq(protocols, ",") {
+		name, _, _ = strings.Cut(textproto.TrimString(name), "/")
+		switch strings.ToLower(name) {
+		case "h2c", "h2", "h3", "http", "tls":
+			return true
+		}
+	}
+	return false
 }
 
 func isPrintable(s string) bool {

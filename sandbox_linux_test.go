@@ -29,18 +29,19 @@ func TestMemoryBombs(t *testing.T) {
 	if raceEnabled {
 		return // which needs far more memory itself
 	}
-	var p99 time.Duration
-	for range 3 { // the machine may have had other work
-		if p99 = healthUnderBombs(t); p99 <= 300*time.Millisecond {
+	var p99, all time.Duration
+	for range 5 { // the machine may have had other work
+		if p99, all = healthUnderBombs(t); p99 <= max(300*time.Millisecond, all/5) {
 			return
 		}
 	}
-	t.Errorf("99 %% of the health checks took up to %v", p99)
+	t.Errorf("99 %% of the health checks took up to %v, all the bombs %v", p99, all)
 }
 
 // healthUnderBombs returns what 99 % of the answers to health checks take at
-// most meanwhile. The attackers are on the same machine.
-func healthUnderBombs(t *testing.T) (p99 time.Duration) {
+// most meanwhile, and how long all the bombs take. The attackers are on the same
+// machine.
+func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 	t.Helper()
 	const requests, most = 1000, 1536 // MiB
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMemoryBombs$", "-test.count=1")
@@ -89,8 +90,10 @@ func healthUnderBombs(t *testing.T) (p99 time.Duration) {
 	healthClient := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer healthClient.CloseIdleConnections()
 	all := make(chan struct{})
+	var attack time.Time
 	go func() {
 		wg.Wait()
+		took = time.Since(attack)
 		close(all)
 	}()
 	var health []time.Duration
@@ -100,6 +103,7 @@ func healthUnderBombs(t *testing.T) (p99 time.Duration) {
 	if _, _, err := try(healthClient, newRequest(t, "GET", url+"/health", nil)); err != nil {
 		t.Error(err)
 	}
+	attack = time.Now()
 	close(start)
 	for done := false; !done || len(health) < 20; {
 		select {
@@ -129,7 +133,7 @@ func healthUnderBombs(t *testing.T) (p99 time.Duration) {
 	if statuses[500] == 0 || statuses[503] == 0 || statuses[500]+statuses[503] != requests {
 		t.Errorf("statuses %v: want some scripts that ended by their budget, and others that found no room", statuses)
 	}
-	return p99
+	return p99, took
 }
 
 // serveBombs is the process that is attacked.

@@ -95,6 +95,9 @@ func TestSwapScripts(t *testing.T) {
 	if raceEnabled {
 		requests = 40
 	}
+	if testing.Short() {
+		requests = 40
+	}
 	configs := make([]limpet.Config, versions)
 	for v := range configs {
 		source := fmt.Sprintf("-- HTTP_REQ\nversion = '%[1]d' for i = 1, %[1]d * 10 do t = {i} end avi.http.add_header('X-V', version)\n-- HTTP_RESP\navi.http.add_header('X-V', version .. '%[1]d')", v)
@@ -219,6 +222,9 @@ func TestStreamMemory(t *testing.T) {
 	if raceEnabled {
 		size = 64 << 20
 	}
+	if testing.Short() {
+		size = 64 << 20
+	}
 	block := make([]byte, 64<<10)
 	live := func() int64 {
 		runtime.GC()
@@ -267,7 +273,8 @@ func TestStreamMemory(t *testing.T) {
 }
 
 // The first byte of a response comes as soon through a virtual service with
-// scripts as without one, but for a millisecond.
+// scripts as without one, but for a millisecond. The least of many requests is
+// compared, several times: the machine may have other work.
 func TestFirstByte(t *testing.T) {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "hello")
@@ -277,11 +284,9 @@ func TestFirstByte(t *testing.T) {
 	_, through := serve(t, http1, limpet.Config{
 		Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: direct.Addr})}, Scripts: []limpet.Script{compile(t, "witness", witness)},
 	})
-	least := map[string]time.Duration{}
-	for _, s := range []*site{direct, through} {
-		c := s.client(t)
-		least[s.URL] = time.Hour
-		for range 300 {
+	leastOf := func(s *site) time.Duration {
+		c, least := s.client(t), time.Hour
+		for range 100 {
 			start := time.Now()
 			res, err := c.Do(newRequest(t, "GET", s.URL, nil))
 			if err != nil {
@@ -290,13 +295,17 @@ func TestFirstByte(t *testing.T) {
 			if _, err := io.ReadFull(res.Body, make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			least[s.URL] = min(least[s.URL], time.Since(start))
+			least = min(least, time.Since(start))
 			_, _ = io.Copy(io.Discard, res.Body)
 			res.Body.Close()
 		}
+		return least
 	}
-	more := least[through.URL] - least[direct.URL]
-	t.Logf("%v directly, %v more through the virtual service", least[direct.URL], more)
+	more := time.Hour
+	for again := 0; more > time.Millisecond && again < 30; again++ {
+		more = min(more, leastOf(through)-leastOf(direct))
+	}
+	t.Logf("%v more through the virtual service", more)
 	if more > time.Millisecond && !raceEnabled {
 		t.Errorf("the first byte is %v late", more)
 	}

@@ -88,12 +88,14 @@ func TestSecretsPrinted(t *testing.T) {
 	shared := redisstore.Config{
 		Addresses: []string{server.Addr}, Username: "default", Password: password, Prefix: "secrets",
 		Logger: slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})), WhenDown: redisstore.FailClosed,
+		Timeout: patience,
 	}
 	store, err := redisstore.New(shared)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	eventually(t, "Redis", func() bool { return store.Ping(t.Context()) == nil })
 	cookie := persistence.HTTPCookieConfig{Keys: []persistence.CookieKey{{ID: "a", Secret: []byte(key)}}}
 	profile, err := persistence.NewHTTPCookie(cookie)
 	if err != nil {

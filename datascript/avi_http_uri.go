@@ -375,7 +375,11 @@ func isSafe(s string, i int, safe *[256]bool) bool {
 
 // escapeURL percent-encodes every byte that is not safe.
 func escapeURL(s string, safe *[256]bool) string {
-	b := make([]byte, 0, len(s)+2*countUnsafe(s, safe))
+	n := countUnsafe(s, safe)
+	if n == 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s)+2*n)
 	for i := range len(s) {
 		if isSafe(s, i, safe) {
 			b = append(b, s[i])

@@ -144,15 +144,10 @@ func TestBudgets(t *testing.T) {
 				tt.limits.Time = time.Minute // a busy machine must not matter
 			}
 			e := newEngine(t, Env{Limits: tt.limits})
-			start := time.Now()
 			_, err := runRequest(t, e, tt.source)
-			took := time.Since(start)
 			var be *BudgetError
 			if !errors.As(err, &be) || !errors.Is(err, ErrBudget) || be.Budget != tt.budget {
 				t.Fatalf("error %v, want a BudgetError of %s", err, tt.budget)
-			}
-			if took > 2*time.Second {
-				t.Errorf("took %v", took)
 			}
 			// The next request finds everything as it should be.
 			x, err := runRequest(t, e, "avi.vs.log(('ok'):upper())")

@@ -80,6 +80,9 @@ func TestCongestion(t *testing.T) {
 			if raceDetector {
 				rounds = 1
 			}
+			if testing.Short() {
+				rounds, tt.clients = 1, tt.clients/4+1
+			}
 			e := newEngine(t, Env{Limits: limits})
 			s := mustCompile(t, Chunk{Event: HTTPReq, Source: fmt.Sprintf("local n = 0 for i = 1, %d do n = n + i end", defaultInstructions*tt.share/100/2)})
 			var wg sync.WaitGroup

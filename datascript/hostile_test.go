@@ -49,12 +49,21 @@ func hostileScripts(t testing.TB) map[string]string {
 	return scripts
 }
 
+// sortedNames returns the names of scripts, with -short a quarter of them and
+// those that pollute.
 func sortedNames(scripts map[string]string) []string {
 	names := make([]string, 0, len(scripts))
 	for name := range scripts {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	if testing.Short() {
+		i := 0
+		names = slices.DeleteFunc(names, func(name string) bool {
+			i++
+			return i%4 > 0 && !strings.HasPrefix(name, "pollute-")
+		})
+	}
 	return names
 }
 
@@ -330,8 +339,30 @@ func TestVarsAfterReset(t *testing.T) {
 	}
 }
 
-// A client that goes away ends a script soon.
+// A leaving client is a request whose client is gone when the run has looked
+// for it so often. It notes the longest time of the processor between two looks.
+type leaving struct {
+	context.Context
+	looks         int // that find the client there
+	last, longest time.Duration
+}
+
+func (l *leaving) Err() error {
+	now := threadTime()
+	if l.last > 0 {
+		l.longest = max(l.longest, now-l.last)
+	}
+	l.last = now
+	if l.looks--; l.looks < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A client that goes away ends a script soon: the run looks for it often.
 func TestCancelSoon(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: time.Minute}})
 	for _, source := range []string{
 		"while true do end",
@@ -340,21 +371,23 @@ func TestCancelSoon(t *testing.T) {
 		"local t = {} for i = 1, 30000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
 	} {
 		s := mustCompile(t, Chunk{Event: HTTPReq, Source: source})
-		ctx, cancel := context.WithCancel(t.Context())
-		var ended time.Time
-		done := make(chan error)
-		go func() {
+		longest := time.Hour
+		for again := 0; longest > 30*time.Millisecond && again < 20; again++ {
+			ctx := &leaving{Context: t.Context(), looks: 20}
 			err := e.Run(ctx, s, HTTPReq, newExchange())
-			ended = time.Now()
-			done <- err
-		}()
-		cancel()
-		canceled := time.Now()
-		if err := <-done; !errors.Is(err, context.Canceled) && !errors.Is(err, ErrBudget) {
-			t.Errorf("%s: %v", source, err)
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, ErrBudget) {
+				t.Errorf("%s: %v", source, err)
+			}
+			if ctx.looks > -1 && errors.Is(err, context.Canceled) {
+				t.Errorf("%s: ended before its client was gone", source)
+			}
+			longest = min(longest, ctx.longest)
+			if raceDetector {
+				break
+			}
 		}
-		if took := ended.Sub(canceled); took > 30*time.Millisecond && !raceDetector {
-			t.Errorf("%s: ended %v after its client", source, took)
+		if longest > 30*time.Millisecond && !raceDetector {
+			t.Errorf("%s: may end %v after its client", source, longest)
 		}
 	}
 }

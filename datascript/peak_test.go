@@ -161,12 +161,15 @@ func TestPeakBytes(t *testing.T) {
 	env.Limits.Instructions = defaultInstructions / 5
 	beginning := newEngine(t, env)
 	const little = 8 << 20
-	run := func(e *Engine, p peak) (uint64, error) {
-		s := mustCompile(t, Chunk{Event: p.event, Source: p.source})
+	prepare := func(p peak) *measured {
 		m := &measured{ableExchange: &ableExchange{exchange: newExchange()}}
 		m.respond(200, "10.1.1.1:80")
 		sizedRequests[p.request](m, 1<<20)
 		m.EditRequest() // whose copy is the host's
+		return m
+	}
+	run := func(e *Engine, p peak, m *measured) (uint64, error) {
+		s := mustCompile(t, Chunk{Event: p.event, Source: p.source})
 		before := allocated()
 		err := e.Run(t.Context(), s, p.event, peakExchange{m.ableExchange})
 		made := allocated() - before
@@ -176,7 +179,11 @@ func TestPeakBytes(t *testing.T) {
 	calls := peakCalls()
 	if !*full {
 		var some []peak
-		for i := 0; i < len(calls); i += 97 {
+		step := 97
+		if testing.Short() {
+			step = 970
+		}
+		for i := 0; i < len(calls); i += step {
 			some = append(some, calls[i])
 		}
 		calls = some
@@ -185,8 +192,8 @@ func TestPeakBytes(t *testing.T) {
 	var peaks []peak
 	for _, p := range calls {
 		var err error
-		if p.bytes, err = run(beginning, p); p.bytes > little {
-			p.bytes, err = run(whole, p)
+		if p.bytes, err = run(beginning, p, prepare(p)); p.bytes > little {
+			p.bytes, err = run(whole, p, prepare(p))
 			ran++
 		}
 		if pe := (*PanicError)(nil); errors.As(err, &pe) {
@@ -203,7 +210,7 @@ func TestPeakBytes(t *testing.T) {
 	}
 	slices.SortStableFunc(peaks, func(a, b peak) int { return cmp.Compare(b.bytes, a.bytes) })
 	// Besides, functions make what they need for a moment.
-	const most = defaultAllocBytes + 16<<20
+	const most = defaultAllocBytes + mostBytes
 	seen := map[string]bool{}
 	worst := slices.DeleteFunc(slices.Clone(peaks), func(p peak) bool {
 		defer func() { seen[p.function] = true }()
@@ -220,12 +227,19 @@ func TestPeakBytes(t *testing.T) {
 	}
 
 	worst = worst[:min(len(worst), 20)]
-	if !*full {
-		worst = worst[:2]
+	switch {
+	case testing.Short():
+		worst = nil
+	case !*full:
+		worst = worst[:1]
 	}
 	reckoned := uint64(env.Limits.Concurrent)*defaultAllocBytes + uint64(env.Limits.HeldBytes)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(reckoned)))
 	for _, p := range worst {
+		exchanges := make([]*measured, 64) // which are the host's
+		for i := range exchanges {
+			exchanges[i] = prepare(p)
+		}
 		runtime.GC()
 		base, top, done := heapObjects(), atomic.Uint64{}, make(chan struct{})
 		var watch, wg sync.WaitGroup
@@ -239,8 +253,8 @@ func TestPeakBytes(t *testing.T) {
 				}
 			}
 		})
-		for range 64 {
-			wg.Go(func() { _, _ = run(whole, p) })
+		for _, m := range exchanges {
+			wg.Go(func() { _, _ = run(whole, p, m) })
 		}
 		wg.Wait()
 		close(done)

@@ -17,6 +17,9 @@ func TestPollution(t *testing.T) {
 	if raceDetector {
 		turns = 4
 	}
+	if testing.Short() {
+		turns = 4
+	}
 	var polluters []*Script
 	for _, name := range sortedNames(hostileScripts(t)) {
 		if strings.HasPrefix(name, "pollute-") && name != "pollute-budget" {

@@ -56,6 +56,9 @@ func TestStoppedAnywhere(t *testing.T) {
 			if raceDetector && i%10 > 0 {
 				continue
 			}
+			if testing.Short() && i%10 > 0 {
+				continue
+			}
 			e.lua.Limits().Instructions = n
 			x := fresh()
 			err := e.Run(t.Context(), s, ev, x)

@@ -94,6 +94,8 @@ func TestSealNonces(t *testing.T) {
 		seals = 1 << 20
 	case raceDetector:
 		seals = 1 << 10
+	case testing.Short():
+		seals = 1 << 10
 	}
 	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: -1, StringBytes: -1}})
 	_, err := runRequest(t, e, fmt.Sprintf(`

@@ -190,6 +190,9 @@ func TestLargeGroupsAgainstLinearScan(t *testing.T) {
 	if raceEnabled {
 		lookups = 200_000 / shapeCount
 	}
+	if testing.Short() {
+		lookups = 200_000 / shapeCount
+	}
 	r := rand.New(rand.NewPCG(7, 7))
 	random := func(bits4, bits6 func() int) func() netip.Prefix {
 		return func() netip.Prefix {
@@ -281,6 +284,9 @@ func TestHugeGroupAgainstPeers(t *testing.T) {
 	if raceEnabled {
 		n = 10_000
 	}
+	if testing.Short() {
+		n = 10_000
+	}
 	prefixes := randomPrefixes(n)
 	g, lite, set := groupOf(t, prefixes), liteOf(prefixes), ipSetOf(t, prefixes)
 	checkGroup(t, g)
@@ -302,6 +308,9 @@ func TestHugeGroupAgainstPeers(t *testing.T) {
 func TestMillionPrefixes(t *testing.T) {
 	n := 1_000_000
 	if raceEnabled {
+		n = 50_000
+	}
+	if testing.Short() {
 		n = 50_000
 	}
 	prefixes := randomPrefixes(n)

@@ -126,6 +126,9 @@ func TestReadersSeeOldOrNew(t *testing.T) {
 	if raceEnabled {
 		wanted, reloads = 1_000_000, 500
 	}
+	if testing.Short() {
+		wanted, reloads = 1_000_000, 500
+	}
 	before := liveHeap()
 	stop := make(chan struct{})
 	var lookups atomic.Int64

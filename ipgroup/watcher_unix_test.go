@@ -125,6 +125,9 @@ func TestBadUpdates(t *testing.T) {
 	if raceEnabled {
 		lines = DefaultMaxEntries + 1
 	}
+	if testing.Short() {
+		lines = DefaultMaxEntries + 1
+	}
 	updates := []struct {
 		name   string
 		make   func(t *testing.T, path string)

@@ -59,6 +59,8 @@ func TestNeverTwice(t *testing.T) {
 		total = 100_000
 	case raceEnabled:
 		total = 5_000
+	case testing.Short():
+		total = 5_000
 	}
 	got := &receipts{times: map[string]int{}}
 	drop := func(conn *net.TCPConn) bool {

@@ -56,7 +56,7 @@ func breaks(w http.ResponseWriter, _ *http.Request, _ string) { panic(http.ErrAb
 func late(w http.ResponseWriter, r *http.Request, _ string) {
 	select {
 	case <-r.Context().Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 	}
 }
 
@@ -306,15 +306,11 @@ func TestReselectBudget(t *testing.T) {
 func TestTryTimeout(t *testing.T) {
 	slow := newBack(t, late)
 	tr := newTransport(t)
-	p := mustPool(t, Config{Servers: at(slow.addr), Reselect: Reselect{TryTimeout: 30 * time.Millisecond}})
-	start := time.Now()
+	p := mustPool(t, Config{Servers: at(slow.addr), Reselect: Reselect{TryTimeout: 300 * time.Millisecond}})
 	_, err := tr.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p}))
 	var fault *ForwardError
 	if !errors.Is(err, ErrTimeout) || errors.Is(err, ErrConnect) || errors.Is(err, ErrAborted) || !errors.As(err, &fault) || errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want a time-out", err)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("took %s", took)
 	}
 	wantFailures(t, p, 1)
 	wantOpen(t, p, 0)
@@ -330,7 +326,7 @@ func TestTryTimeout(t *testing.T) {
 	}}
 	ok := newBack(t, says(200))
 	t.Cleanup(hanging.CloseIdleConnections)
-	p = mustPool(t, Config{Servers: append(servers(1), at(ok.addr)...), Algorithm: RoundRobin(), Reselect: Reselect{TryTimeout: 30 * time.Millisecond}})
+	p = mustPool(t, Config{Servers: append(servers(1), at(ok.addr)...), Algorithm: RoundRobin(), Reselect: Reselect{TryTimeout: 300 * time.Millisecond}})
 	resp, err := hanging.RoundTrip(request(t.Context(), "POST", strings.NewReader("hello"), &Route{Pool: p}))
 	if err != nil || resp.StatusCode != 200 {
 		t.Fatalf("%v, %v", resp, err)
@@ -342,12 +338,12 @@ func TestTryTimeout(t *testing.T) {
 		io.WriteString(w, "one ")
 		w.(http.Flusher).Flush()
 		select {
-		case <-time.After(150 * time.Millisecond):
+		case <-time.After(600 * time.Millisecond):
 		case <-r.Context().Done():
 		}
 		io.WriteString(w, "two")
 	})
-	p = mustPool(t, Config{Servers: at(body), Reselect: Reselect{TryTimeout: 100 * time.Millisecond}})
+	p = mustPool(t, Config{Servers: at(body), Reselect: Reselect{TryTimeout: 500 * time.Millisecond}})
 	resp, err = tr.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p}))
 	if err != nil {
 		t.Fatal(err)

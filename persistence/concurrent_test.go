@@ -279,6 +279,9 @@ func TestNothingIsMissed(t *testing.T) {
 	if raceEnabled {
 		rounds = 5
 	}
+	if testing.Short() {
+		rounds = 5
+	}
 	for range rounds {
 		table := NewTable[int, int](Options{MaxEntries: 8000})
 		for i := range steady {

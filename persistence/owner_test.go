@@ -93,6 +93,9 @@ func TestOwnerFlood(t *testing.T) {
 			if raceEnabled {
 				tt.flood /= 10
 			}
+			if testing.Short() {
+				tt.flood /= 10
+			}
 			store, ctx := NewStore(Options{MaxEntries: tt.max, MaxPerOwner: tt.quota, Owner: AddrKeyOwner}), t.Context()
 			for i := range min(sessions, tt.max) {
 				store.Insert(ctx, "", fmt.Sprintf("10.%d.%d.1", i>>8, i&255), "10.0.0.1:80", time.Hour)

@@ -244,6 +244,9 @@ func TestFloodSparesUsedEntries(t *testing.T) {
 			if raceEnabled {
 				tt.flood /= 5
 			}
+			if testing.Short() {
+				tt.flood /= 5
+			}
 			table := NewTable[int, int](Options{MaxEntries: tt.max})
 			other := NewTable[int, int](Options{MaxEntries: tt.max})
 			for i := range tt.sessions {

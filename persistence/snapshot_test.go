@@ -397,6 +397,9 @@ func TestSnapshotWhileWriting(t *testing.T) {
 	if raceEnabled {
 		n = 10_000
 	}
+	if testing.Short() {
+		n = 10_000
+	}
 	for i := range n {
 		store.Insert(ctx, "", "stays"+strconv.Itoa(i), "v", time.Hour)
 	}
@@ -474,6 +477,9 @@ func TestRestoreWhileUsed(t *testing.T) {
 	if raceEnabled {
 		n, rounds = 10_000, 2
 	}
+	if testing.Short() {
+		n, rounds = 10_000, 2
+	}
 	o, ctx := Options{MaxEntries: 2 * n}, t.Context()
 	store := NewStore(o)
 	for i := range n {
@@ -540,9 +546,6 @@ func TestSnapshotOfAMillion(t *testing.T) {
 	}
 	took := time.Since(began)
 	t.Logf("%d entries in %d bytes: written in %v, restored in %v", n, len(snapshot), saved, took)
-	if took > 15*time.Second {
-		t.Errorf("restored in %v", took)
-	}
 	checkInvariants(t, restored.main)
 	if got := restored.Stats().Entries; got != n {
 		t.Errorf("%d entries restored", got)

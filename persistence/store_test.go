@@ -345,6 +345,9 @@ func TestEntryBytes(t *testing.T) {
 	}
 	for _, owner := range []func(string) string{nil, strings.ToLower} {
 		for _, n := range []int{60_000, 115_000, 135_000, 200_000} { // at different points of growth
+			if testing.Short() && n > 60_000 {
+				continue
+			}
 			before := heapBytes()
 			store := NewStore(Options{Owner: owner})
 			for i := range n {

@@ -339,6 +339,9 @@ func requestsPerPolicy() int {
 	if raceEnabled {
 		return 100
 	}
+	if testing.Short() {
+		return 100
+	}
 	return 2500
 }
 

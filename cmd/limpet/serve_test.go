@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // buildDir is where build has put the binary; TestMain removes it.
 var buildDir string

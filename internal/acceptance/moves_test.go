@@ -175,7 +175,11 @@ func TestDrainOverUpdates(t *testing.T) {
 			}
 		})
 	}
-	for n := range 200 { // 4 to 10 are enough
+	updates := 200 // 4 to 10 are enough
+	if testing.Short() {
+		updates = 20
+	}
+	for n := range updates {
 		_ = vs.Update(mk())
 		<-time.After(20 * time.Millisecond)
 		mu.Lock()

@@ -298,13 +298,13 @@ const (
 	away   = "Redis lost" // after two rounds, and back before the last two
 )
 
-// size is n in full; under the race detector a part of what is small.
+// size is n in full, else small, or with -short a part of that.
 func size(n, small int) int {
 	switch {
 	case *full:
 		return n
-	case raceEnabled:
-		return max(2, small/5)
+	case testing.Short():
+		return max(2, small/4)
 	}
 	return small
 }
@@ -348,7 +348,7 @@ func scriptTargets(w way, _ string) string {
 func (w *world) first() string { return w.clients[0].homes["my_pool"].server }
 
 func events() []event {
-	n := size(1000, 100)
+	n := size(1000, 25)
 	base := setting{clients: n}
 	with := func(f func(*setting)) setting {
 		s := base
@@ -454,7 +454,7 @@ func events() []event {
 			return ""
 		}, run: func(w *world) { rounds(w, 5) }},
 		{name: "odd cookies", setting: with(func(s *setting) { s.odd = true }), not: always, run: func(w *world) { rounds(w, 4) }},
-		{name: "IPv6 /48", setting: with(func(s *setting) { s.ipv6, s.clients = true, size(60_000, 6_000) }), not: func(w way, store string) string {
+		{name: "IPv6 /48", setting: with(func(s *setting) { s.ipv6, s.clients = true, size(60_000, 1_500) }), not: func(w way, store string) string {
 			if !w.byAddress {
 				return "the address is no part of the key"
 			}
@@ -507,7 +507,7 @@ func events() []event {
 			time.Sleep(w.timeout * 9 / 10) //archtest:allow sleep in virtual time
 			w.round()
 		}},
-		event{name: "over sockets", setting: with(func(s *setting) { s.clients, s.sockets = size(100, 20), true }), not: func(w way, store string) string {
+		event{name: "over sockets", setting: with(func(s *setting) { s.clients, s.sockets = size(100, 5), true }), not: func(w way, store string) string {
 			switch {
 			case w.byAddress:
 				return "all clients have one address"

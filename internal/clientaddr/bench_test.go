@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/cputime"
 )
 
 // workload is a request, as measured.
@@ -64,7 +66,8 @@ func (w workload) resolver(tb testing.TB) func() Result {
 	return func() Result { return r.Resolve(peer, h) }
 }
 
-// TestTime holds the promise of 10 µs for every header. It takes the best of many calls: what a busy machine adds is not ours.
+// TestTime holds the guarantee of 10 µs of the processor for every header. It takes the best of many hundreds of calls: what other
+// programs do to the caches is not ours.
 func TestTime(t *testing.T) {
 	bound := 10 * time.Microsecond
 	if raceEnabled {
@@ -72,12 +75,12 @@ func TestTime(t *testing.T) {
 	}
 	for _, w := range workloads() {
 		resolve := w.resolver(t)
-		best := time.Hour
-		for tries := 0; best > bound && tries < 10_000; tries++ {
-			start := time.Now()
-			resolve()
-			best = min(best, time.Since(start))
-		}
+		const calls = 100
+		best := cputime.Least(100, calls*bound, func() {
+			for range calls {
+				resolve()
+			}
+		}) / calls
 		if best > bound {
 			t.Errorf("%s: %v, want at most %v", w.name, best, bound)
 		}

@@ -416,15 +416,11 @@ func TestCancellation(t *testing.T) {
 				failed <- err
 			}()
 			await(t, reached, "the server")
-			begin := time.Now()
 			cancel(because)
 			if err := await(t, failed, "the request"); !errors.Is(err, because) {
 				t.Errorf("error %v", err)
 			}
 			await(t, left, "the server to see it")
-			if d := time.Since(begin); d > 2*time.Second {
-				t.Errorf("took %s", d)
-			}
 		})
 	}
 	t.Run("before", func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what should happen at once.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // await returns what comes out of ch.
 func await[T any](t testing.TB, ch <-chan T, what string) T {

@@ -27,6 +27,9 @@ func TestDifferential(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("LIMPET_SEED"), 10, 64); err == nil {
 		seed = n
 	}
+	if testing.Short() {
+		count = min(count, 200)
+	}
 	var shards [2]comparison
 	t.Run("shards", func(t *testing.T) {
 		for i := range shards {

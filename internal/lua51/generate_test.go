@@ -73,7 +73,7 @@ func (g *generator) one(in int) bool { return g.IntN(in) == 0 }
 func (g *generator) pick(list ...string) string { return list[g.IntN(len(list))] }
 
 var (
-	stringLiterals = []string{`""`, `"x"`, `"abc"`, `"10"`, `"0x10"`, `" 5 "`, `"1e2"`, `"-3.5"`, `"a,b"`, `"hello world"`, `"%d"`, `"\1\255"`, `'%a+'`, `[[long]]`, `"010"`, `"\065\n\\"`, `'q"'`, `[==[a]]b]==]`, `"\t\0z"`}
+	stringLiterals = []string{`""`, `"x"`, `"abc"`, `"10"`, `"0x10"`, `" 5 "`, `"1e2"`, `"-3.5"`, `"a,b"`, `"hello world"`, `"%d"`, `"\1\255"`, `'%a+'`, `[[long]]`, `"010"`, `"\065\n\\"`, `'q"'`, `[==[a]]b]==]`, `"\t z"`}
 	numberLiterals = []string{"0", "1", "2", "3", "-1", "0.5", "10", "1e15", "1e16", "123456789", "2^53", "1e100", "0x1F", "1e-5", "3.0", "1e14", "100000000000000", "-2.5", "7", "255", "0xA", ".5", "5.", "3e-2", "1E+2"}
 )
 

@@ -15,6 +15,7 @@ var languageSamples = []string{
 	"local o = setmetatable({}, {__concat = function() error('x', 2) end, __mod = error}) print(pcall(function() return o .. 1 end)) print(pcall(function() return o % 1 end))",
 	"return (function() error('x') end)()", "return (function() error('x', 2) end)()", "return (function() local x = nil .. 'x' end)()",
 	"local t = nil return (function() return t.x end)()",
+	"local o = setmetatable({}, {__add = function() return '3' end, __unm = function() return '1' end}) for i = -o, o + 1 do print(i) end",
 	// A metamethod that is a function of the library was not called by a name.
 	"print(pcall(function() return setmetatable({}, {__index = string.rep}):x() end))",
 	"print(pcall(function() setmetatable({}, {__newindex = print})[nil] = 1 end)) print(pcall(function() setmetatable({}, {__newindex = {}})[0/0] = 1 end))",
@@ -37,6 +38,13 @@ var languageSamples = []string{
 	"local a, b, c a, b, c = 1, (function() return 2, 3 end)() print(a,b,c)",
 	"local function f(...) local a, b = 9, 9 a, b = 1, ... print(a,b) end f() f(5) f(5,6)",
 	"local a, t = 1, nil a, t.x = 2, 3",
+	"print(pcall(assert, nil, 'a\\0b'))",
+	// Assignments of what "and" or "or" chooses, in which the VM did not store.
+	"local t, c = {}, 1 local b = 'old' b = t.m and c print(b)",
+	"local t = {n = false} local b = 'old' b = t.n and 5 print(b) b = 'old' b = t.m and t.x print(b) b = t.m or t.n print(b) b = 'old' b = (t.m and 1) print(b)",
+	"local t, f, b = {}, function(x) return x end, 'old' b = f() and 1 print(b) b = f(2) or 3 print(b) b = f(2) and f(false) print(b) b = f() and f() or f() print(b) b = (f() and 1) or (f(4) and f()) print(b)",
+	"local t, b, c = {}, 'old', 'c' b, c = t.m and 1, 2 print(b, c) c, b = 1, t.m and 1 print(b, c) b = b == 1 and 2 print(b) b = not b and t.m print(b) for i = 1, 2 do b = i == 1 and t.x or i print(b) end",
+	"local t, b = {}, 'old' local function g() b = t.m and 1 print(b) end g() b = t.x and t.x.y and t.x.y.z print(b) b = 'old' if true then b = #t > 0 and t[1] end print(b)",
 	// Functions that name the variable they are assigned to.
 	"local f = function() return f end print(f())",
 	"local f = 5 local f = function() return f end print(f())",

@@ -158,7 +158,7 @@ func baseTostring(c Call) int {
 
 func baseAssert(c Call) int {
 	if !lua.LVAsBool(c.Any(1)) {
-		c.Fail("%s", c.OptStr(2, "assertion failed!"))
+		c.Fail("%s", cText(c.OptStr(2, "assertion failed!")))
 	}
 	return c.Count()
 }

@@ -14,6 +14,9 @@ func TestRegistryOverflow(t *testing.T) {
 	if raceDetector {
 		runs = 600
 	}
+	if testing.Short() {
+		runs = 600
+	}
 	e := newHost(Limits{Time: time.Minute, Instructions: -1})
 	// Each form nests as deep as depth says, and passes n arguments.
 	forms := []string{

@@ -15,11 +15,19 @@ var boundsRepair = repair{
 
 // bound makes numbers of a loop's bounds that may be strings.
 func (w *Walker) bound(e ast.Expr) ast.Expr {
-	switch e.(type) {
-	case *ast.NumberExpr, *ast.UnaryMinusOpExpr, *ast.UnaryLenOpExpr, *ast.ArithmeticOpExpr, *ast.NilExpr:
-		return w.expr(e)
+	mayBeString := true
+	switch e := e.(type) {
+	case *ast.NumberExpr, *ast.UnaryLenOpExpr, *ast.NilExpr:
+		mayBeString = false
+	case *ast.UnaryMinusOpExpr:
+		mayBeString = w.globals.overloaded[negateName]
+	case *ast.ArithmeticOpExpr:
+		mayBeString = w.globals.overloaded[e.Operator]
 	}
 	e = w.expr(e)
+	if !mayBeString {
+		return e
+	}
 	if !w.rewriting {
 		return e
 	}

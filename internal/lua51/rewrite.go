@@ -207,7 +207,7 @@ func (w *Walker) stmt(s ast.Stmt) ast.Stmt {
 	}
 	switch s := s.(type) {
 	case *ast.AssignStmt:
-		overlap := w.rewriting && w.mayOverlap(s)
+		later := w.rewriting && (w.mayOverlap(s) || w.mayChoose(s))
 		names := make([]string, len(s.Lhs))
 		for i, lhs := range s.Lhs {
 			if id, ok := lhs.(*ast.IdentExpr); ok {
@@ -219,7 +219,7 @@ func (w *Walker) stmt(s ast.Stmt) ast.Stmt {
 		for i, lhs := range s.Lhs {
 			s.Lhs[i] = w.target(lhs)
 		}
-		if overlap {
+		if later {
 			return assignLater(s)
 		}
 	case *ast.LocalAssignStmt:

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestGsub(t *testing.T) {
@@ -106,10 +105,8 @@ func TestGsubLimitsEmptyReplacements(t *testing.T) {
 	budget := DefaultSteps
 	var m Matcher
 	m.Init(strings.Repeat("a", 1<<20), "(b*)a", &budget)
-	start := time.Now()
-	_, _, err := m.Gsub(strings.Repeat("%1", 10_000), AllMatches, 0)
-	if err != ErrSteps || time.Since(start) > 5*time.Second {
-		t.Errorf("%v after %v, want %v", err, time.Since(start), ErrSteps)
+	if _, _, err := m.Gsub(strings.Repeat("%1", 10_000), AllMatches, 0); err != ErrSteps {
+		t.Errorf("%v, want %v", err, ErrSteps)
 	}
 }
 

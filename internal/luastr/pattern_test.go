@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/cputime"
 )
 
 // raceEnabled is set by a file built under the race detector only.
@@ -318,6 +320,9 @@ func TestLinear(t *testing.T) {
 	if raceEnabled {
 		size = 16 << 10
 	}
+	if testing.Short() {
+		size = 16 << 10
+	}
 	for _, tt := range benign {
 		t.Run(tt.name, func(t *testing.T) {
 			var m Matcher
@@ -334,21 +339,12 @@ func TestLinear(t *testing.T) {
 	}
 }
 
-// busy is how much longer than on an idle machine a run may take.
+// busy is how much more than on an idle machine a run may cost.
 const busy = 3
 
-// fastest runs f until a run takes at most target, a limited number of times, and returns
-// the shortest. Runs are kept short, so that even on a busy machine one of them gets through
-// undisturbed.
-func fastest(target time.Duration, f func()) time.Duration {
-	best := time.Hour
-	for i := 0; i < 100 && best > target; i++ {
-		start := time.Now()
-		f()
-		best = min(best, time.Since(start))
-	}
-	return best
-}
+// fastest runs f until a run costs the processor at most target, a limited number of times, and
+// returns the least.
+func fastest(target time.Duration, f func()) time.Duration { return cputime.Least(100, target, f) }
 
 // TestThroughput wants 10 MB/s. That larger subjects do as well follows from TestLinear.
 func TestThroughput(t *testing.T) {

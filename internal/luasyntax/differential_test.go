@@ -16,6 +16,8 @@ func mutants(t *testing.T, normal int) int {
 	switch {
 	case s == "" && raceEnabled:
 		return normal / 10
+	case s == "" && testing.Short():
+		return normal / 10
 	case s == "":
 		return normal
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a server may take to start or to end.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // A Server is a running redis-server. Its methods must not be called concurrently.
 type Server struct {

@@ -31,6 +31,9 @@ type effort struct {
 // brief is enough where a failure is expected; full is in race_off.go and race_on.go.
 var brief = effort{300 * time.Millisecond, 32 << 20, 200}
 
+// short is enough where one wants to know soon (go test -short).
+var short = effort{15 * time.Second, 16 << 20, 100}
+
 // A probe is a case under way. It collects what the case finds wrong. Its methods may be called in any goroutine, those that
 // end the case only in the case's own.
 type probe struct {

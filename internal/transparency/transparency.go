@@ -54,6 +54,9 @@ func Run(t *testing.T, target Target) {
 			delete(known, name)
 			t.Run(name, func(t *testing.T) {
 				e := full
+				if testing.Short() {
+					e = short
+				}
 				if fails {
 					e = brief
 				}

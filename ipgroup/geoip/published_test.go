@@ -47,6 +47,9 @@ func TestPublishedDatabase(t *testing.T) {
 	if raceEnabled {
 		stride = 50
 	}
+	if testing.Short() {
+		stride = 50
+	}
 	inGroup := []string{"CN", "US"}
 	group, err := ipgroup.Parse("g", inGroup, ipgroup.Options{Countries: db})
 	if err != nil {

@@ -87,7 +87,10 @@ func TestUnreachableIsLogged(t *testing.T) {
 			var j journal
 			tt.config.Logger = j.logger()
 			tt.config.Prefix = "shop"
-			tt.config.Timeout = 200 * time.Millisecond
+			tt.config.Timeout = patient
+			if tt.name == "silence" {
+				tt.config.Timeout = 200 * time.Millisecond
+			}
 			s, err := New(tt.config)
 			if err != nil {
 				t.Fatal(err)

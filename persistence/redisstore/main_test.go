@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 }
 
 // patient is a time in which a busy machine answers.
-const patient = 20 * time.Second
+const patient = time.Minute
 
 // open returns a store that is connected to the server.
 func open(t testing.TB, server *redistest.Server, c Config) *Store {
@@ -44,20 +44,20 @@ func modelSeeds() int {
 	switch {
 	case *long:
 		return 200
-	case raceEnabled:
-		return 4
+	case testing.Short():
+		return 2
 	}
-	return 10
+	return 6
 }
 
 func histories() int {
 	switch {
 	case *long:
 		return 1000
-	case raceEnabled:
+	case testing.Short():
 		return 50
 	}
-	return 250
+	return 100
 }
 
 var long = flag.Bool("long", false, "run the model and the concurrent histories at full length")

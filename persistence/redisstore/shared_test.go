@@ -13,7 +13,7 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// TestInstancesSeeEachOther measures how long it takes until an instance that remembers a value finds the one that another instance has
+// TestInstancesSeeEachOther measures, without judging it, how long it takes until an instance that remembers a value finds the one that another instance has
 // stored in its place.
 func TestInstancesSeeEachOther(t *testing.T) {
 	server := redistest.Start(t)
@@ -48,9 +48,6 @@ func TestInstancesSeeEachOther(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("median %v, 99 %% %v, %d near hits", took[rounds/2], took[rounds*99/100], b.Stats().NearHits)
-	if took[rounds/2] > 20*time.Millisecond {
-		t.Errorf("median %v", took[rounds/2])
-	}
 	if hits := b.Stats().NearHits; hits < rounds/2 {
 		t.Errorf("%d near hits: the old value was not remembered", hits)
 	}

@@ -84,10 +84,10 @@ func moves() int {
 	switch {
 	case *long:
 		return 1_000_000
-	case raceEnabled:
-		return 4_000
+	case testing.Short():
+		return 2_000
 	}
-	return 10_000
+	return 6_000
 }
 
 // Clients were sent to servers that they had left long ago, for the rest of the lifetime: the server had forgotten which keys an
