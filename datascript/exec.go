@@ -39,7 +39,9 @@ type run struct {
 // script, and whether the state may be used again.
 func (st *state) exec(ctx context.Context, s *Script, ev Event, tx Transaction) (err error, healthy bool) {
 	r := &st.run
-	*r = run{engine: r.engine, state: st, tx: tx, script: s, event: ev, decisions: decisions{undo: r.undo[:0]}}
+	engine, undo := r.engine, r.undo[:0]
+	*r = run{} // in place, which a literal with values of r would not be
+	r.engine, r.state, r.tx, r.script, r.event, r.undo = engine, st, tx, s, ev, undo
 	defer func() {
 		// The transaction may panic when it is handed the decisions.
 		if v := recover(); v != nil {
@@ -48,7 +50,7 @@ func (st *state) exec(ctx context.Context, s *Script, ev Event, tx Transaction) 
 			err, healthy = r.error(lua51.NewFailure(s.name, cause)), false
 		}
 		clear(r.undo)
-		*r = run{engine: r.engine, state: st, decisions: decisions{undo: r.undo[:0]}}
+		r.tx, r.script, r.reply, r.others, r.user = nil, nil, nil, nil, nil
 	}()
 	vars := tx.Vars()
 	out := st.lua.Run(ctx, s.programs[ev], &vars.lua, r)

@@ -30,7 +30,9 @@ var repairs = []*repair{
 }
 
 // Fault says why this VM cannot run scripts; it is nil if all is well.
-var Fault = sync.OnceValue(func() error { return faultOf(repairs) })
+func Fault() error { return fault() }
+
+var fault = sync.OnceValue(func() error { return faultOf(repairs) })
 
 func faultOf(repairs []*repair) error {
 	const unsupported = "this version of github.com/yuin/gopher-lua is not supported: "

@@ -73,8 +73,8 @@ func TestOtherVM(t *testing.T) {
 		!strings.HasSuffix(err.Error(), "strange.reg, strange.uvcache") {
 		t.Errorf("error %v", err)
 	}
-	defer func(f func() error) { Fault = f }(Fault)
-	Fault = func() error { return err }
+	defer func(f func() error) { fault = f }(fault)
+	fault = func() error { return err }
 	if _, got := newHost(Limits{}).compile("x = 1"); got == nil || got.Error() != err.Error() {
 		t.Errorf("compiled with error %v, want %v", got, err)
 	}
