@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -19,7 +20,7 @@ import (
 // ServeHTTP and its return, with a connection to the server that stands. What
 // the standard library needs to read a response is about a third of it.
 func TestForwardingAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	server := startServer(t, "127.0.1.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("ok")) }))
@@ -61,7 +62,7 @@ func TestForwardingAllocations(t *testing.T) {
 // handler: the transaction, which the handler may keep, what is shared of it, and
 // a request that has its context.
 func TestWrapAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) })

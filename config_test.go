@@ -18,6 +18,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -207,7 +208,7 @@ func TestUpdateKeepsEntries(t *testing.T) {
 // beginning to its end.
 func TestUpdateUnderLoad(t *testing.T) {
 	updates := 300
-	if raceEnabled {
+	if testrace.Enabled {
 		updates = 60
 	}
 	if testing.Short() {

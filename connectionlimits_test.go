@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -228,7 +229,7 @@ func flood(n int) []*fakeConn {
 // for each of the two.
 func TestFlood(t *testing.T) {
 	n := 100_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 10_000
 	}
 	if testing.Short() {
@@ -301,7 +302,7 @@ func TestFlood(t *testing.T) {
 // TestFloodMemory shows that clients that were seen take no more memory than
 // connections that are open, and the limiter's share.
 func TestFloodMemory(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	vs := newVirtualService(t, limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{

@@ -19,13 +19,14 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
 
 // manyClients is how many clients the listing has to keep apart.
 func manyClients() int {
-	if raceEnabled {
+	if testrace.Enabled {
 		return 250
 	}
 	if testing.Short() {

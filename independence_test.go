@@ -17,6 +17,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
@@ -130,7 +131,7 @@ avi.http.add_header("X-Loops", tostring(n))
 // behind it, must not grow with them.
 func TestCardinality(t *testing.T) {
 	n := 30_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 3_000
 	}
 	if testing.Short() {

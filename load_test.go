@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -27,7 +28,7 @@ func loadSize() int {
 	switch {
 	case *full:
 		return 1_200_000
-	case raceEnabled:
+	case testrace.Enabled:
 		return 6_000
 	case testing.Short():
 		return 6_000

@@ -20,6 +20,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/procmem"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
@@ -158,7 +159,7 @@ func (c *tally) add(status int) {
 
 // isChild reports whether this is the process that serves; skip, that the race
 // detector would take the memory that is measured.
-func isChild() (child, skip bool) { return os.Getenv("LIMPET_CHILD") != "", raceEnabled }
+func isChild() (child, skip bool) { return os.Getenv("LIMPET_CHILD") != "", testrace.Enabled }
 
 // In a process with 512 MiB and tables on Redis, 93 of 100 requests of 8
 // clients to the published listing got 503, and of scripts that used a fifth of
@@ -169,7 +170,7 @@ func TestScriptsUnderLoad(t *testing.T) {
 		return
 	}
 	if serves {
-		store, err := redisstore.New(redisstore.Config{Addresses: []string{os.Getenv("LIMPET_REDIS")}})
+		store, err := redisstore.New(redisstore.Config{Addresses: []string{os.Getenv("LIMPET_REDIS")}, Timeout: patience})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -313,7 +314,7 @@ const mutants = 5_000
 // Whatever a client sends, there is one reading of it.
 func TestMutants(t *testing.T) {
 	n := mutants
-	if raceEnabled {
+	if testrace.Enabled {
 		n /= 10
 	}
 	if testing.Short() {

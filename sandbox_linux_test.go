@@ -16,6 +16,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // A thousand requests at a time run a script that takes all the memory it can
@@ -26,7 +27,7 @@ func TestMemoryBombs(t *testing.T) {
 		serveBombs(t)
 		return
 	}
-	if raceEnabled {
+	if testrace.Enabled {
 		return // which needs far more memory itself
 	}
 	var p99, all time.Duration

@@ -18,6 +18,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -92,7 +93,7 @@ func TestServicePanics(t *testing.T) {
 func TestSwapScripts(t *testing.T) {
 	const goroutines, versions = 64, 8
 	requests := 400
-	if raceEnabled {
+	if testrace.Enabled {
 		requests = 40
 	}
 	if testing.Short() {
@@ -205,7 +206,7 @@ func TestBodyTooLarge(t *testing.T) {
 			if w.Code != tt.status || (asked.Load() > 0) != (tt.status == 200) {
 				t.Errorf("status %d, %d requests to the server", w.Code, asked.Load())
 			}
-			if grown := after.TotalAlloc - before.TotalAlloc; tt.status != 200 && grown > 2*limit+limit/2 && !raceEnabled {
+			if grown := after.TotalAlloc - before.TotalAlloc; tt.status != 200 && grown > 2*limit+limit/2 && !testrace.Enabled {
 				t.Errorf("%d KiB allocated for a limit of %d", grown>>10, limit>>10)
 			}
 			if read := tt.size - body.r.N; tt.status == 413 && read > limit+64<<10 {
@@ -219,7 +220,7 @@ func TestBodyTooLarge(t *testing.T) {
 // memory at its end than at its beginning.
 func TestStreamMemory(t *testing.T) {
 	size := int64(1 << 30)
-	if raceEnabled {
+	if testrace.Enabled {
 		size = 64 << 20
 	}
 	if testing.Short() {
@@ -265,7 +266,7 @@ func TestStreamMemory(t *testing.T) {
 				most = max(most, live()-before)
 			}
 			t.Logf("%d MiB in %d KiB more", size>>20, most>>10)
-			if most > bound && !raceEnabled {
+			if most > bound && !testrace.Enabled {
 				t.Errorf("the heap grew by %d KiB while %d MiB passed", most>>10, size>>20)
 			}
 		})
@@ -306,7 +307,7 @@ func TestFirstByte(t *testing.T) {
 		more = min(more, leastOf(through)-leastOf(direct))
 	}
 	t.Logf("%v more through the virtual service", more)
-	if more > time.Millisecond && !raceEnabled {
+	if more > time.Millisecond && !testrace.Enabled {
 		t.Errorf("the first byte is %v late", more)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -55,7 +56,7 @@ func closedAfter(c net.Conn) time.Duration {
 // seconds.
 func TestSlowHeaders(t *testing.T) {
 	n := 10_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 1_000
 	}
 	if testing.Short() {
@@ -207,7 +208,7 @@ func TestSlowHandlers(t *testing.T) {
 // TestSlowReaders is about clients that do not read their responses.
 func TestSlowReaders(t *testing.T) {
 	n := 1_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 100
 	}
 	if testing.Short() {
@@ -244,7 +245,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // TestConnectionMemory measures what a connection takes that sends the
 // beginning of a header, on real sockets.
 func TestConnectionMemory(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	const n = 1_000
@@ -282,7 +283,7 @@ func TestConnectionMemory(t *testing.T) {
 // whose response does not end, and one whose body the server does not read.
 // docs/security.md reckons with 120 KiB.
 func TestRequestMemory(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	const n, most = 200, 120 << 10

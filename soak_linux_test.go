@@ -27,6 +27,8 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testleak"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -57,7 +59,7 @@ func TestSoak(t *testing.T) {
 	length := *soakFor
 	switch {
 	case length > 0:
-	case raceEnabled:
+	case testrace.Enabled:
 		length = 5 * time.Second
 	case testing.Short():
 		length = 2 * time.Second
@@ -401,7 +403,8 @@ func takeSamples(n int, length time.Duration) (list soakSamples) {
 	defer tick.Stop()
 	for range n {
 		<-tick.C
-		list = append(list, sample{memoryHeld(), float64(runtime.NumGoroutine()), float64(openDescriptors())})
+		files, _ := testleak.Descriptors()
+		list = append(list, sample{memoryHeld(), float64(runtime.NumGoroutine()), float64(files)})
 	}
 	return list
 }
@@ -423,14 +426,6 @@ func memoryHeld() float64 {
 	fields := strings.Fields(string(data))
 	pages, _ := strconv.ParseFloat(fields[1], 64)
 	return pages * float64(os.Getpagesize())
-}
-
-func openDescriptors() int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(entries)
 }
 
 // check compares the second quarter with the last one: the first is for caches

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -123,7 +124,7 @@ func (e *endless) Read(p []byte) (int, error) {
 // Large bodies go through unchanged, in memory that does not grow with them.
 func TestLargeBodies(t *testing.T) {
 	size := int64(64 << 20)
-	if raceEnabled {
+	if testrace.Enabled {
 		size = 8 << 20
 	}
 	if testing.Short() {
@@ -174,7 +175,7 @@ func TestLargeBodies(t *testing.T) {
 			e.Errorf("%d bytes in the record", rec.Bytes)
 		}
 		runtime.ReadMemStats(&after)
-		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 && !raceEnabled {
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 && !testrace.Enabled {
 			e.Errorf("%d KiB allocated for twice %d", grown>>10, size>>10)
 		}
 	})

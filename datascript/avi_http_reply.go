@@ -8,6 +8,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
@@ -44,11 +45,11 @@ func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
 	name = strings.ReplaceAll(strings.Trim(name, " \t"), "_", "-")
 	key := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
-	case !isToken(name):
+	case !httpfield.IsToken(name):
 		c.ArgError(2, "%q is not a header name", name)
 	case key == "Content-Length":
 		return // it is always right already
-	case framing[key]:
+	case httpfield.IsFraming(key):
 		c.ArgError(2, "header %q is set by the proxy alone", name)
 	}
 	if array, ok := v.(*lua.LTable); ok {
@@ -68,7 +69,7 @@ func (c call) replyField(name string, v lua.LValue) string {
 	c.writeHeader(len(name) + len(s))
 	c.Read(len(s))
 	s = unfold(s)
-	if containsControl(s) {
+	if !httpfield.IsValue(s) {
 		c.ArgError(2, "value %q of header %q holds a control character", s, name)
 	}
 	return s
