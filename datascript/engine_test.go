@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -306,25 +305,6 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A local that a closure shares stays shared after an error was caught. The
-// VM alone would cut it off.
-func TestPcallKeepsUpvalues(t *testing.T) {
-	x, err := runRequest(t, newEngine(t, Env{}), `
-		local n = 0
-		local function add() n = n + 1 end
-		pcall(function() pcall(error, "inner") error("outer") end)
-		add()
-		pcall(error, {})
-		add()
-		avi.vs.log(n)`)
-	if err != nil || x.logged()[0] != "2" {
-		t.Errorf("log %v, error %v; want 2", x.logs, err)
-	}
-	if fault := lua51.Fault(); fault != nil {
-		t.Error(fault)
-	}
-}
-
 func TestLogLimits(t *testing.T) {
 	x, err := runRequest(t, newEngine(t, Env{}), `for i = 1, 1000 do avi.vs.log("a\nb\r\0c") end`)
 	if err != nil || len(x.logs) != defaultLogLines {
@@ -341,38 +321,4 @@ func TestLogLimits(t *testing.T) {
 	if err != nil || size != defaultLogBytes {
 		t.Errorf("%d bytes, error %v, want %d", size, err, defaultLogBytes)
 	}
-}
-
-// TestYield: a script that goes on lets others run more often than the
-// scheduler would make it, every ten milliseconds.
-func TestYield(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: 40 * time.Millisecond}})
-	turns := 0
-	for range 5 { // the machine may have had other work
-		turns = 0
-		stop, stopped := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(stopped)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					turns++
-					runtime.Gosched()
-				}
-			}
-		}()
-		_, err := runRequest(t, e, "while true do end")
-		close(stop)
-		<-stopped
-		if !errors.Is(err, ErrBudget) {
-			t.Fatal(err)
-		}
-		if turns >= 12 {
-			return
-		}
-	}
-	t.Errorf("others had %d turns in 40 ms", turns)
 }
