@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 
 	"github.com/limpetlb/limpet/internal/lua51"
@@ -75,10 +76,10 @@ func (r *run) error(f *lua51.Failure) error {
 
 // publicCause gives the errors of the interpreter the types of this package.
 func publicCause(cause error) error {
-	switch e := cause.(type) {
-	case *lua51.BudgetError:
+	if e, ok := errors.AsType[*lua51.BudgetError](cause); ok {
 		return (*BudgetError)(e)
-	case *lua51.PanicError:
+	}
+	if e, ok := errors.AsType[*lua51.PanicError](cause); ok {
 		return (*PanicError)(e)
 	}
 	return cause

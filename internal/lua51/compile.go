@@ -82,8 +82,7 @@ func Parse(name string, src Source) (*Tree, error) {
 	line := max(src.Line, 1)
 	if err := luasyntax.Check(src.Text, line, syntaxLimits); err != nil {
 		ce := &CompileError{Line: line, Message: err.Error()}
-		var se *luasyntax.Error
-		if errors.As(err, &se) {
+		if se, ok := errors.AsType[*luasyntax.Error](err); ok {
 			ce.Line, ce.Token, ce.Message = se.Line, se.Near, se.Message
 		}
 		return nil, ce
@@ -93,8 +92,7 @@ func Parse(name string, src Source) (*Tree, error) {
 	stmts, err := parse.Parse(strings.NewReader(source), ChunkName(name))
 	if err != nil {
 		ce := &CompileError{Line: line, Message: "not supported: " + err.Error()}
-		var pe *parse.Error
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*parse.Error](err); ok {
 			ce.Line, ce.Token, ce.Message = pe.Pos.Line, pe.Token, "not supported by this implementation"
 		}
 		return nil, ce
@@ -148,8 +146,7 @@ func (c *compiler) generate(s *Script, t *Tree) (*Program, *CompileError) {
 	proto, err := lua.Compile(body, ChunkName(t.name))
 	if err != nil {
 		ce := &CompileError{Message: err.Error()}
-		var le *lua.CompileError
-		if errors.As(err, &le) {
+		if le, ok := errors.AsType[*lua.CompileError](err); ok {
 			ce.Line, ce.Message = place(le.Line).line(), le.Message
 			if strings.Contains(le.Message, "too many local variables") {
 				ce.Message = tooManyRegisters

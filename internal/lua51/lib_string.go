@@ -139,8 +139,7 @@ func (c Call) must(err error) {
 	case errors.Is(err, luastr.ErrSteps):
 		c.Fail("pattern too complex")
 	default:
-		var ae *luastr.ArgumentError
-		if errors.As(err, &ae) {
+		if ae, ok := errors.AsType[*luastr.ArgumentError](err); ok {
 			c.ArgError(ae.Argument, "%s", ae.Reason)
 		}
 		c.Fail("%s", err.Error())

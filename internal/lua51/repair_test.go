@@ -15,10 +15,10 @@ func TestRepairs(t *testing.T) {
 	ref := startOracle(t)
 	e := newComparableEngine(t)
 	shown := func(o outcome) string {
-		lines := make([]string, len(o.Printed))
-		for i, line := range o.Printed {
+		var lines []string
+		for _, line := range o.Printed {
 			_, text, _ := strings.Cut(line, ": ")
-			lines[i] = strings.NewReplacer(`\t`, " ", "\t", " ").Replace(text)
+			lines = append(lines, strings.NewReplacer(`\t`, " ", "\t", " ").Replace(text))
 		}
 		if o.Failed {
 			_, text, _ := strings.Cut(o.Error, ": ")

@@ -57,8 +57,7 @@ func TestArgumentCounts(t *testing.T) {
 		if (err != nil) != (n > maxUnpack) {
 			t.Errorf("%d arguments: %v", n, err)
 		}
-		var pe *PanicError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*PanicError](err); ok {
 			t.Errorf("%d arguments: %v", n, pe)
 		}
 		x.vars.Reset()
