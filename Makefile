@@ -64,7 +64,8 @@ hostile: ## run every hostile script of datascript in a process of its own, with
 
 .PHONY: search
 search: ## look for calls that cost or make more than scripts are charged, nonces that come again, differences from Lua 5.1, and requests that other proxies refuse
-	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces|TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
+	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces)$$' -count=1 -v -timeout 120m -args -full
+	go test ./internal/lua51 -run '^(TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
 	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
 
 .PHONY: load

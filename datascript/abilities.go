@@ -172,10 +172,10 @@ type PersistenceTeller interface {
 func ability[T any](c call) T {
 	a, ok := c.tx.(T)
 	if !ok {
-		c.fail("%s: not possible in this virtual service", c.sym.name)
+		c.Fail("%s: not possible in this virtual service", c.Sym.Name)
 	}
 	return a
 }
 
 // decide stages a decision until the script has ended.
-func (c call) decide(commit func()) { c.decisions = append(c.decisions, commit) }
+func (c call) decide(commit func()) { c.others = append(c.others, commit) }

@@ -19,16 +19,16 @@ const (
 // there from HTTP_REQ_DATA on. Reading does not consume it.
 func httpGetReqBody(c call) int {
 	size := -1
-	if c.arg(1) != lua.LNil {
+	if c.Arg(1) != lua.LNil {
 		size = c.kilobytes(1, 0)
 	}
 	b, ok := c.tx.(RequestBufferer)
 	if !ok || c.event == HTTPReq {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	body, ok := b.RequestBody()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	whole := true
 	if h, ok := b.(RequestHeadBufferer); ok {
@@ -42,7 +42,7 @@ func httpGetReqBody(c call) int {
 	} else {
 		c.retBytes(body)
 	}
-	c.retBool(whole)
+	c.RetBool(whole)
 	return 2
 }
 
@@ -54,13 +54,13 @@ func httpGetReqBody(c call) int {
 func httpSetRequestBodyBufferSize(c call) int {
 	b := ability[RequestBufferer](c)
 	size := c.kilobytes(1, 0)
-	if c.arg(2) == lua.LNil {
+	if c.Arg(2) == lua.LNil {
 		c.decide(func() { b.BufferRequest(size) })
 		return 0
 	}
 	longer := c.name(2)
 	if longer != "head" && longer != "refuse" {
-		c.argError(2, "%q is neither head nor refuse", longer)
+		c.ArgError(2, "%q is neither head nor refuse", longer)
 	}
 	h := ability[RequestHeadBufferer](c)
 	c.decide(func() { h.BufferRequestLonger(size, longer == "head") })
@@ -72,16 +72,16 @@ func httpSetRequestBodyBufferSize(c call) int {
 // nothing was buffered, which takes set_response_body_buffer_size.
 func httpGetResponseBody(c call) int {
 	size, offset := c.kilobytes(1, 0), 0
-	if c.arg(2) != lua.LNil {
+	if c.Arg(2) != lua.LNil {
 		offset = c.kilobytes(2, 0)
 	}
 	b, ok := c.tx.(ResponseBufferer)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	body, ok := b.ResponseBody()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	body = body[min(offset, len(body)):]
 	return c.retBytes(body[:min(size, len(body))])
@@ -98,15 +98,15 @@ func httpSetResponseBodyBufferSize(c call) int {
 
 // kilobytes reads a size and returns it in bytes.
 func (c call) kilobytes(n, least int) int {
-	size := c.num(n)
+	size := c.Num(n)
 	if !(size >= float64(least) && size <= maxBufferedSize) {
-		c.argError(n, "%s kB is not between %d and %d", luastr.FormatNumber(size), least, maxBufferedSize)
+		c.ArgError(n, "%s kB is not between %d and %d", luastr.FormatNumber(size), least, maxBufferedSize)
 	}
 	return int(size) * kilobyte
 }
 
 // retBytes returns bytes as a string, if it is not too large.
 func (c call) retBytes(b []byte) int {
-	c.allow(len(b))
-	return c.retString(string(b))
+	c.Allow(len(b))
+	return c.RetString(string(b))
 }

@@ -21,9 +21,9 @@ func httpGetUserID(c call) int {
 		id = c.certificateUser()
 	}
 	if id == "" {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(id)
+	return c.RetString(id)
 }
 
 func (c call) certificateUser() string {
@@ -38,7 +38,7 @@ func (c call) certificateUser() string {
 // the transaction; nil takes it back. It fails if the host keeps no names.
 func httpSetUserID(c call) int {
 	keeper := ability[UserKeeper](c)
-	id := c.optStr(1, "")
+	id := c.OptStr(1, "")
 	c.user = &id
 	c.decide(func() { keeper.SetUserID(id) })
 	return 0
@@ -50,11 +50,11 @@ func httpSetUserID(c call) int {
 func httpSAMLSessionDecrypt(c call) int {
 	if r, ok := c.tx.(SAMLReader); ok {
 		if attributes, ok := r.SAMLAttributes(); ok {
-			c.allow(len(attributes))
-			return c.retString(attributes)
+			c.Allow(len(attributes))
+			return c.RetString(attributes)
 		}
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 // oauth_get_claim(provider, claim) returns an array of the values of a claim
@@ -62,20 +62,20 @@ func httpSAMLSessionDecrypt(c call) int {
 // claim. provider is a number: 0 is the first provider. The host supplies the
 // claims; see [ClaimReader].
 func httpOAuthGetClaim(c call) int {
-	provider, name := c.integer(1), c.name(2)
+	provider, name := c.Integer(1), c.name(2)
 	r, ok := c.tx.(ClaimReader)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	values, ok := r.Claim(provider, name)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	t := c.L.CreateTable(len(values), 0)
 	for _, v := range values {
-		c.allow(len(v))
-		c.spend(2)
+		c.Allow(len(v))
+		c.Spend(2)
 		t.Append(lua.LString(v))
 	}
-	return c.ret(t)
+	return c.Ret(t)
 }

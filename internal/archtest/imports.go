@@ -37,7 +37,7 @@ var importRules = []importRule{
 	{"policy", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},
 		"rules see groups, pools and transactions through interfaces of their own, so that each is tested with a small fake"},
 	{"datascript", []string{"./internal/...", "github.com/yuin/gopher-lua/..."},
-		"scripts see tables, pools and groups through interfaces of their own; the engine is the only place that knows Lua"},
+		"scripts see tables, pools and groups through interfaces of their own; how Lua runs is the business of internal/lua51"},
 	{"datascript/datascripttest", []string{"./datascript", "./internal/...", "golang.org/x/tools/txtar"},
 		"it tests scripts for their authors as well, without pools, tables or sockets"},
 
@@ -47,6 +47,8 @@ var importRules = []importRule{
 	{"examples/...", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
 
+	{"internal/lua51", []string{"./internal/...", "github.com/yuin/gopher-lua/..."},
+		"the interpreter knows nothing of the API, and is the only internal package that knows gopher-lua"},
 	{"internal/accept", []string{"./internal/...", "github.com/pires/go-proxyproto"},
 		"it judges connections through functions, without policies and virtual services; nothing else reads PROXY headers"},
 	{"internal/transparency", []string{"github.com/coder/websocket", "./internal/testleak", "./internal/testrace"},
