@@ -105,7 +105,7 @@ func (c Call) operand(i int) operand {
 	return op.operand(i)
 }
 
-// allow stops the script if it is about to build too large a string.
+// Allow stops the script if it is about to build too large a string.
 func (c Call) Allow(size int) {
 	if size > c.engine.limits.StringBytes {
 		c.TooLarge()
@@ -128,7 +128,7 @@ func (c Call) callValue(fn lua.LValue, args ...lua.LValue) lua.LValue {
 	return v
 }
 
-// toString is tostring. Unlike Lua's, it does not show addresses.
+// ToString is tostring. Unlike Lua's, it does not show addresses.
 func (c Call) ToString(v lua.LValue) string {
 	if s, ok := Text(v); ok {
 		return s
