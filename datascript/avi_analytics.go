@@ -20,8 +20,8 @@ var analyticsEntries = []entry{
 	number_("CLEAR", metricClear),
 	number_("DECR", metricDecrement),
 	number_("SET", metricSet),
-	number_("METRICTYPE_COUNTER", float64(MetricCounter)),
-	number_("METRICTYPE_GAUGE", float64(MetricGauge)),
+	number_("METRICTYPE_COUNTER", counterKind),
+	number_("METRICTYPE_GAUGE", gaugeKind),
 }
 
 const (
@@ -42,9 +42,9 @@ func analyticsCounter(c call) int {
 	}
 	switch op := c.OptNum(2, metricIncrement); op {
 	case metricIncrement:
-		c.updateMetric(MetricCounter, func(old float64) float64 { return old + value })
+		c.updateMetric(false, func(old float64) float64 { return old + value })
 	case metricClear:
-		c.updateMetric(MetricCounter, func(float64) float64 { return 0 })
+		c.updateMetric(false, func(float64) float64 { return 0 })
 	default:
 		c.ArgError(2, "avi.vs.analytics.INCR or avi.vs.analytics.CLEAR expected")
 	}
@@ -68,7 +68,7 @@ func analyticsGauge(c call) int {
 	default:
 		c.ArgError(2, "avi.vs.analytics.INCR, DECR, SET or CLEAR expected")
 	}
-	c.updateMetric(MetricGauge, change)
+	c.updateMetric(true, change)
 	return 0
 }
 
@@ -77,7 +77,7 @@ func analyticsGauge(c call) int {
 // METRICTYPE_GAUGE.
 func analyticsGetMetric(c call) int {
 	name, kind := c.Str(1), c.Num(2)
-	if m, ok := c.engine.env.Metrics.get(name); ok && float64(m.Kind) == kind {
+	if m, ok := c.engine.env.Metrics.get(name); ok && m.Gauge == (kind == gaugeKind) {
 		return c.RetNumber(m.Value)
 	}
 	return c.Ret(lua.LNil)
@@ -98,12 +98,12 @@ func (c call) metricOperand(n int) float64 {
 	return value
 }
 
-func (c call) updateMetric(kind MetricKind, change func(float64) float64) {
+func (c call) updateMetric(gauge bool, change func(float64) float64) {
 	name := c.Str(1)
 	if name == "" || len(name) > maxMetricName {
 		c.ArgError(1, "name of %d bytes; want 1 to %d", len(name), maxMetricName)
 	}
-	if err := c.engine.env.Metrics.update(name, kind, change); err != nil {
+	if err := c.engine.env.Metrics.update(name, gauge, change); err != nil {
 		c.Fail("%s: %s", c.Sym.Name, err.Error())
 	}
 }

@@ -22,7 +22,7 @@ func httpGetReqBody(c call) int {
 	if c.Arg(1) != lua.LNil {
 		size = c.kilobytes(1, 0)
 	}
-	b, ok := c.tx.(RequestBufferer)
+	b, ok := c.tx.(BodyBufferer)
 	if !ok || c.event == HTTPReq {
 		return c.Ret(lua.LNil)
 	}
@@ -30,10 +30,7 @@ func httpGetReqBody(c call) int {
 	if !ok {
 		return c.Ret(lua.LNil)
 	}
-	whole := true
-	if h, ok := b.(RequestHeadBufferer); ok {
-		whole = h.RequestBodyWhole()
-	}
+	whole := b.RequestBodyWhole()
 	if size >= 0 && size < len(body) {
 		body, whole = body[:size], false
 	}
@@ -52,7 +49,7 @@ func httpGetReqBody(c call) int {
 // beginning is shown and all of it sent to the server, with "refuse" the client
 // gets 413. Without it the host decides.
 func httpSetRequestBodyBufferSize(c call) int {
-	b := ability[RequestBufferer](c)
+	b := ability[BodyBufferer](c)
 	size := c.kilobytes(1, 0)
 	if c.Arg(2) == lua.LNil {
 		c.decide(func() { b.BufferRequest(size) })
@@ -62,8 +59,7 @@ func httpSetRequestBodyBufferSize(c call) int {
 	if longer != "head" && longer != "refuse" {
 		c.ArgError(2, "%q is neither head nor refuse", longer)
 	}
-	h := ability[RequestHeadBufferer](c)
-	c.decide(func() { h.BufferRequestLonger(size, longer == "head") })
+	c.decide(func() { b.BufferRequestLonger(size, longer == "head") })
 	return 0
 }
 
@@ -75,7 +71,7 @@ func httpGetResponseBody(c call) int {
 	if c.Arg(2) != lua.LNil {
 		offset = c.kilobytes(2, 0)
 	}
-	b, ok := c.tx.(ResponseBufferer)
+	b, ok := c.tx.(BodyBufferer)
 	if !ok {
 		return c.Ret(lua.LNil)
 	}
@@ -90,7 +86,7 @@ func httpGetResponseBody(c call) int {
 // set_response_body_buffer_size(size) has up to size kilobytes of the
 // response's body read into memory before HTTP_RESP_DATA: 1 to 32,768.
 func httpSetResponseBodyBufferSize(c call) int {
-	b := ability[ResponseBufferer](c)
+	b := ability[BodyBufferer](c)
 	size := c.kilobytes(1, 1)
 	c.decide(func() { b.BufferResponse(size) })
 	return 0

@@ -11,7 +11,7 @@ import (
 
 // get_request_id() returns a string that names the transaction: it is unique,
 // and the same in all events.
-func httpGetRequestID(c call) int { return c.RetString(ability[RequestIdentifier](c).RequestID()) }
+func httpGetRequestID(c call) int { return c.RetString(ability[Identifier](c).RequestID()) }
 
 // get_reqvar(name) returns a variable of the transaction, or nil. It is the
 // field of that name in avi.vs.reqvar.
@@ -42,7 +42,7 @@ const maxServerTimeout = 24 * time.Hour
 // set_server_timeout(ms) sets how long to wait for the server's response to
 // this request: milliseconds, from 1 to those of a day.
 func httpSetServerTimeout(c call) int {
-	timer := ability[ServerTimer](c)
+	timer := ability[ForwardController](c)
 	ms := c.Num(1)
 	if !(ms >= 1 && ms <= float64(maxServerTimeout/time.Millisecond)) {
 		c.ArgError(1, "%s ms is not between 1 and %d", luastr.FormatNumber(ms), maxServerTimeout/time.Millisecond)
@@ -56,14 +56,14 @@ func httpSetServerTimeout(c call) int {
 // digits in a string: "502" if the server could not be reached or gave no
 // valid response, "503" if there was no server, "504" if it took too long.
 func httpInternalStatus(c call) int {
-	return c.RetString(strconv.Itoa(ability[FailureReporter](c).FailureStatus()))
+	return c.RetString(strconv.Itoa(ability[OutcomeReporter](c).FailureStatus()))
 }
 
 // disable() ends the processing of HTTP on the connection: once the response
 // has been sent, bytes pass in both directions as they are. It fails where
 // that is impossible, as in HTTP/2.
 func httpDisable(c call) int {
-	tunneler := ability[Tunneler](c)
+	tunneler := ability[ForwardController](c)
 	if !tunneler.CanTunnel() {
 		c.Fail("%s: not possible on this connection", c.Sym.Name)
 	}

@@ -11,7 +11,7 @@ func httpGetUserID(c call) int {
 	id := ""
 	if c.user != nil {
 		id = *c.user
-	} else if k, ok := c.tx.(UserKeeper); ok {
+	} else if k, ok := c.tx.(Identifier); ok {
 		id = k.UserID()
 	}
 	if id == "" {
@@ -37,7 +37,7 @@ func (c call) certificateUser() string {
 // set_userid(id) sets the name of the user, for get_userid and for the log of
 // the transaction; nil takes it back. It fails if the host keeps no names.
 func httpSetUserID(c call) int {
-	keeper := ability[UserKeeper](c)
+	keeper := ability[Identifier](c)
 	id := c.OptStr(1, "")
 	c.user = &id
 	c.decide(func() { keeper.SetUserID(id) })
@@ -46,9 +46,9 @@ func httpSetUserID(c call) int {
 
 // saml_session_decrypt() returns the attributes of the client's SAML session as
 // one string, in which each is NAME=value; nil without a session. The host
-// supplies them; see [SAMLReader].
+// supplies them; see [SessionReader].
 func httpSAMLSessionDecrypt(c call) int {
-	if r, ok := c.tx.(SAMLReader); ok {
+	if r, ok := c.tx.(SessionReader); ok {
 		if attributes, ok := r.SAMLAttributes(); ok {
 			c.Allow(len(attributes))
 			return c.RetString(attributes)
@@ -60,10 +60,10 @@ func httpSAMLSessionDecrypt(c call) int {
 // oauth_get_claim(provider, claim) returns an array of the values of a claim
 // of the client's token, a string each; nil if there is no token or no such
 // claim. provider is a number: 0 is the first provider. The host supplies the
-// claims; see [ClaimReader].
+// claims; see [SessionReader].
 func httpOAuthGetClaim(c call) int {
 	provider, name := c.Integer(1), c.name(2)
-	r, ok := c.tx.(ClaimReader)
+	r, ok := c.tx.(SessionReader)
 	if !ok {
 		return c.Ret(lua.LNil)
 	}

@@ -261,7 +261,7 @@ func poolName(c call) int {
 // other algorithms it has no effect. It fails if the host has no such
 // algorithm.
 func poolCHash(c call) int {
-	keyer := ability[HashKeyer](c)
+	keyer := ability[ForwardController](c)
 	key := c.Str(1)
 	c.decide(func() { keyer.SetHashKey(key) })
 	return 0
@@ -273,7 +273,7 @@ func poolCHash(c call) int {
 // nobody has asked for a binding. Before a server is chosen it is the outcome
 // of the look-ups of entries. It is an extension.
 func poolPersistence(c call) int {
-	if result := ability[PersistenceTeller](c).PersistenceResult(); result != "" {
+	if result := ability[OutcomeReporter](c).PersistenceResult(); result != "" {
 		return c.RetString(result)
 	}
 	return c.Ret(lua.LNil)
