@@ -48,8 +48,12 @@ var importRules = []importRule{
 	{"examples/...", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
 
-	{"internal/transparency", []string{"github.com/coder/websocket"},
-		"it tests any middleware and proxy, so it knows none; who asks it for WebSocket needs somebody who speaks it"},
+	{"internal/httpfield", []string{"golang.org/x/net/http/httpguts"},
+		"the grammar of fields that net/http has, wherever it is the one wanted"},
+	{"internal/transparency", []string{"./internal/websockettest"},
+		"it tests any middleware and proxy, so it knows none"},
+	{"internal/websockettest", []string{"golang.org/x/net/websocket"},
+		"the only package that knows how WebSocket is spoken; it is for tests"},
 	{"internal/...", []string{"./internal/..."},
 		"an internal package is one idea that the public ones build on, never the other way round"},
 }
