@@ -46,6 +46,41 @@ func TestIsToken(t *testing.T) {
 	}
 }
 
+// The grammar is that of net/http, which refuses such fields where it sends them.
+func TestFieldEdges(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		s            string
+		token, value bool
+	}{
+		{"empty", "", false, true},
+		{"blank", " ", false, true},
+		{"tab", "\t", false, true},
+		{"blanks around", " a ", false, true},
+		{"name and colon", "a:", false, true},
+		{"UTF-8", "b\u00fccher", false, true},
+		{"Kelvin sign", "\u212aeep-Alive", false, true},
+		{"invalid UTF-8", "a\xff", false, true},
+		{"next line of C1", "a\u0085", false, true},
+		{"line feed at the end", "a\n", false, false},
+		{"carriage return first", "\ra", false, false},
+		{"folded", "a\r\n b", false, false},
+		{"NUL", "a\x00b", false, false},
+		{"escape", "\x1b[0m", false, false},
+		{"delete", "a\x7f", false, false},
+		{"all kinds", "!#$%&'*+-.^_`|~09AZaz", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := IsToken(tt.s); got != tt.token {
+				t.Errorf("IsToken(%q) = %v", tt.s, got)
+			}
+			if got := IsValue(tt.s); got != tt.value {
+				t.Errorf("IsValue(%q) = %v", tt.s, got)
+			}
+		})
+	}
+}
+
 func TestIsValueAndTarget(t *testing.T) {
 	for c := range 256 {
 		s := string([]byte{'a', byte(c), 'b'})
@@ -56,6 +91,18 @@ func TestIsValueAndTarget(t *testing.T) {
 		if want := !control && c != ' ' && c != '#'; IsTarget(s) != want {
 			t.Errorf("target %q: %v", s, !want)
 		}
+	}
+}
+
+// Names and values of every request are looked at.
+func TestNoAllocations(t *testing.T) {
+	if n := testing.AllocsPerRun(100, func() {
+		IsToken("X-Forwarded-For")
+		IsValue("text/html, application/xhtml+xml;q=0.9, b\u00fccher")
+		IsAuthority("www.example.com:8080")
+		IsTarget("/a/b?c=d")
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 
