@@ -38,6 +38,10 @@ vuln: ## look for known vulnerabilities that the code can reach
 tidy-check: ## check that go.mod and go.sum are tidy, in all modules
 	@$(CHECK) tidy
 
+.PHONY: outdated
+outdated: ## tell which direct requirements of the modules are behind their newest releases
+	@$(CHECK) outdated
+
 .PHONY: examples
 examples: ## run each example to its end
 	@$(CHECK) examples
