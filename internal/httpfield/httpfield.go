@@ -1,5 +1,5 @@
 // Package httpfield has the grammar of what stands in the head of an HTTP message: methods, names and values of fields,
-// authorities and request targets.
+// authorities and request targets; and how the fields are read that more than one package reads: lists of tokens and cookies.
 //
 // Where the standards leave room that two programs use in two ways, it takes the narrow side.
 package httpfield
@@ -13,6 +13,9 @@ import (
 
 // IsToken reports whether s is a token (RFC 9110, section 5.6.2), as methods and names of fields are.
 func IsToken(s string) bool { return httpguts.ValidHeaderFieldName(s) }
+
+// IsTokenByte reports whether c may stand in a token.
+func IsTokenByte(c byte) bool { return httpguts.IsTokenRune(rune(c)) }
 
 // IsValue reports whether s may stand in the value of a field (RFC 9110, section 5.5): it has no control characters but
 // the tab.

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/testleak"
 	"github.com/limpetlb/limpet/internal/websockettest"
 )
 
@@ -293,11 +293,11 @@ func manyUpgrades(p *probe) {
 
 // descriptors is how many file descriptors the process has open.
 func descriptors(p *probe) int {
-	dir, err := os.ReadDir("/proc/self/fd")
+	n, err := testleak.Descriptors()
 	if err != nil {
 		p.fatalf("%v", err)
 	}
-	return len(dir)
+	return n
 }
 
 // echoOnce upgrades a connection of its own, has a message sent back, and closes.

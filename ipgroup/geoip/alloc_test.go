@@ -3,13 +3,12 @@ package geoip
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// raceEnabled is set by a file that only builds under the race detector, which allocates.
-var raceEnabled bool
-
 func TestCountryDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("allocations are counted without the race detector")
 	}
 	db4 := open(t, file(t, "ipv4"))

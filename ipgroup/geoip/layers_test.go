@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 var (
@@ -71,7 +73,7 @@ func TestNewLayersFaults(t *testing.T) {
 }
 
 func TestLookupsDoNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("allocations are counted without the race detector")
 	}
 	db := open(t, file(t, "sample28"))
