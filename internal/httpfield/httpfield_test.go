@@ -37,8 +37,8 @@ func TestIsToken(t *testing.T) {
 		for _, other := range "!#$%&'*+-.^_`|~" {
 			want = want || c == int(other)
 		}
-		if IsToken(s) != want {
-			t.Errorf("%q: %v", s, !want)
+		if IsToken(s) != want || IsTokenByte(byte(c)) != want {
+			t.Errorf("%q: %v, %v; want %v", s, IsToken(s), IsTokenByte(byte(c)), want)
 		}
 	}
 	if IsToken("") {
