@@ -88,8 +88,11 @@ func (c *Conn) Finish() error {
 	if err := c.Send(Message{websocket.CloseFrame, []byte(goodbye[2:])}); err != nil {
 		return err
 	}
-	if m, err := c.Receive(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%d bytes of kind %d, %v in place of the end", len(m.Data), m.Kind, err)
+	switch m, err := c.Receive(); {
+	case err == nil:
+		return fmt.Errorf("%d bytes of kind %d in place of the end", len(m.Data), m.Kind)
+	case !errors.Is(err, io.EOF):
+		return err
 	}
 	if got := string(c.tunnel.last); got != goodbye {
 		return fmt.Errorf("the last bytes are %q, want %q", got, goodbye)
@@ -210,7 +213,7 @@ func (t *tunnel) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	r.URL, r.RequestURI = t.url, ""
-	if t.response, err = t.client.Do(r.WithContext(t.ctx)); err != nil {
+	if t.response, err = t.client.Do(r.WithContext(t.ctx)); err != nil { //nolint:bodyclose // it is the connection
 		return 0, err
 	}
 	body, ok := t.response.Body.(io.ReadWriteCloser)
