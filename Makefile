@@ -38,6 +38,10 @@ vuln: ## look for known vulnerabilities that the code can reach
 tidy-check: ## check that go.mod and go.sum are tidy, in all modules
 	@$(CHECK) tidy
 
+.PHONY: outdated
+outdated: ## tell which direct requirements of the modules are behind their newest releases
+	@$(CHECK) outdated
+
 .PHONY: examples
 examples: ## run each example to its end
 	@$(CHECK) examples
@@ -72,6 +76,7 @@ search: ## look for calls that cost or make more than scripts are charged, nonce
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
 	go test ./internal/acceptance ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 30m -args -full
 	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 20m -args -long
+	go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 20m -args -long
 	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
 
 .PHONY: nightly

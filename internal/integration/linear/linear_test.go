@@ -1,7 +1,8 @@
-package redisstore
+package linear
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -10,10 +11,43 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"go.uber.org/goleak"
 
 	"github.com/limpetlb/limpet/internal/redistest"
 	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/persistence/redisstore"
 )
+
+var long = flag.Bool("long", false, "check 1,000 concurrent histories")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// histories is how many runs of overlapping calls are checked: few by default, because each call goes to the server.
+func histories() int {
+	switch {
+	case *long:
+		return 1000
+	case testing.Short():
+		return 50
+	}
+	return 100
+}
+
+// open returns a store that is connected to the server.
+func open(t *testing.T, server *redistest.Server, c redisstore.Config) *redisstore.Store {
+	t.Helper()
+	c.Addresses = []string{server.Addr}
+	c.Timeout = time.Minute // in which a busy machine answers
+	s, err := redisstore.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 // register is the state of one key: its value, and whether it has one.
 type register struct {
@@ -148,11 +182,10 @@ func do(ctx context.Context, s verbs, table string, in input, extend time.Durati
 // TestLinearizable records what eight clients do at a time to three keys and asks whether some order of the calls explains all
 // answers. One store with its near cache must pass like one without; several stores that share a server only without.
 func TestLinearizable(t *testing.T) {
-	t.Parallel()
 	server := redistest.Start(t)
-	shared := open(t, server, Config{Prefix: "b", NearEntries: -1})
-	other := open(t, server, Config{Prefix: "b", NearEntries: -1})
-	near := open(t, server, Config{Prefix: "a"})
+	shared := open(t, server, redisstore.Config{Prefix: "b", NearEntries: -1})
+	other := open(t, server, redisstore.Config{Prefix: "b", NearEntries: -1})
+	near := open(t, server, redisstore.Config{Prefix: "a"})
 	memory := persistence.NewStore(persistence.Options{})
 	for _, tt := range []struct {
 		name   string

@@ -9,28 +9,8 @@ import (
 	"github.com/maxmind/mmdbwriter/mmdbtype"
 	"github.com/oschwald/maxminddb-golang/v2"
 
-	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/ipgroup/geoip"
 )
-
-func TestCountryDoesNotAllocate(t *testing.T) {
-	if testrace.Enabled {
-		t.Skip("allocations are counted without the race detector")
-	}
-	db4 := open(t, write(t, mmdbwriter.Options{IPVersion: 4}, map[string]mmdbtype.DataType{"81.2.69.0/24": country("GB")}))
-	db := open(t, write(t, mmdbwriter.Options{}, sample))
-	zoned := netip.MustParseAddr("2001:db8::1%eth0")
-	for name, lookup := range map[string]func(){
-		"IPv4":                       func() { db.Country(netip.AddrFrom4([4]byte{81, 2, 69, 142})) },
-		"IPv6 with zone":             func() { db.Country(zoned) },
-		"nothing known":              func() { db.Country(netip.AddrFrom4([4]byte{9, 9, 9, 9})) },
-		"zero Addr":                  func() { db.Country(netip.Addr{}) },
-		"IPv6 in a database of IPv4": func() { db4.Country(zoned) },
-	} {
-		if n := testing.AllocsPerRun(100, lookup); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
-	}
-}
 
 // BenchmarkCountry prints what a lookup costs against decoding the record each time; the budget is 0.3.
 func BenchmarkCountry(b *testing.B) {
@@ -90,7 +70,7 @@ func BenchmarkOpenBytes(b *testing.B) {
 	}
 }
 
-func large(b *testing.B) (*DB, []byte, []netip.Addr) {
+func large(b *testing.B) (*geoip.DB, []byte, []netip.Addr) {
 	var addrs []netip.Addr
 	for i := range 4096 {
 		h := uint32(i) * 2654435761
