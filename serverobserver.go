@@ -28,23 +28,48 @@ type serverObserver struct {
 // ServeHTTP notes that a handler is called.
 func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if c := o.vs.gate.At(local); c != nil {
-		c.Pending.Store(false)
+	c := o.vs.gate.At(local)
+	if c == nil {
+		o.next.ServeHTTP(w, r)
+		return
+	}
+	c.Pending.Store(false)
+	if r.ProtoMajor == 1 {
+		c.Serve()
+		defer c.Wait(o.patience())
+	} else {
+		c.Leave() // streams have deadlines of their own
 	}
 	o.next.ServeHTTP(w, r)
 }
 
+// patience is how long a client may keep the server waiting while no handler
+// runs: as long as the longest of the server's own timeouts, which come first
+// where the server has set them.
+func (o *serverObserver) patience() time.Duration {
+	return max(serverBodyTimeout, o.server.IdleTimeout, o.server.ReadHeaderTimeout, o.server.ReadTimeout)
+}
+
 // connState implements http.Server.ConnState.
 func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
-	if state != http.StateActive && state != http.StateClosed {
-		return
-	}
 	c := o.vs.gate.Beneath(nc)
 	if c == nil {
 		return
 	}
-	if state == http.StateActive {
+	switch state {
+	case http.StateActive:
 		c.Pending.Store(true)
+		c.Wait(o.patience())
+		return
+	case http.StateIdle:
+		if o.server.IdleTimeout <= 0 && o.server.ReadTimeout <= 0 {
+			c.Serve() // it may be idle for ever
+		}
+		return
+	case http.StateHijacked:
+		c.Leave()
+		return
+	case http.StateNew:
 		return
 	}
 	if t, ok := nc.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {

@@ -30,6 +30,8 @@ type Conn struct {
 	// Pending is for the server: it has begun to read a request that has not
 	// come to its handler.
 	Pending atomic.Bool
+	until   atomic.Uint32 // the sweep that closes it; 0: none
+	left    atomic.Bool   // it is not the server's any more
 
 	judged  bool        // by Rules.Judge
 	verdict Verdict     // what that has decided

@@ -72,6 +72,8 @@ type Gate struct {
 	open      openConns
 	listening atomic.Bool // there is a listener, which counts the connections
 
+	waiting   waiting
+
 	denied, limited, badHeaders atomic.Uint64
 }
 
