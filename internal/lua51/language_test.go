@@ -171,3 +171,18 @@ func TestKnownDifferences(t *testing.T) {
 		}
 	}
 }
+
+// The iterator that ipairs returns stopped a request with an internal error when
+// a script called it by itself with anything but a table and a number.
+func TestIpairsStep(t *testing.T) {
+	o, e := startOracle(t), newComparableEngine(t)
+	for _, call := range []string{
+		`pcall(f, t, "x")`, `pcall(f)`, `pcall(f, t)`, `pcall(f, nil, nil)`, `pcall(f, "x", 1)`, `pcall(f, nil, {})`,
+		`f(t, "1")`, `f(t, 1.5)`, `f(t, -1.5)`, `f(t, 2)`, `f(t, 1)`, `f({[0] = 1}, -1)`,
+	} {
+		source := "local f, t = ipairs({1, 2}) print(" + call + ")"
+		if got, want := runHere(t, e, source), o.runPlain(t, source); !got.equal(want) {
+			t.Errorf("%s: %+v, want %+v", call, got, want)
+		}
+	}
+}

@@ -235,8 +235,14 @@ func baseIpairs(c Call) int {
 }
 
 func baseIpairsStep(c Call) int {
-	i := c.Arg(2).(lua.LNumber) + 1
-	v := c.Arg(1).(*lua.LTable).RawGet(i)
+	t, ok := c.Arg(1).(*lua.LTable)
+	at, isNumber := c.Arg(2).(lua.LNumber)
+	if !ok || !isNumber || at != lua.LNumber(int(at)) { // a script calls it, and not a loop
+		i := c.cInt(2)
+		t, at = c.readable(1), lua.LNumber(i)
+	}
+	i := at + 1
+	v := t.RawGet(i)
 	if v == lua.LNil {
 		return 0
 	}
