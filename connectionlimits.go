@@ -1,7 +1,6 @@
 package limpet
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -30,14 +29,15 @@ type ConnectionLimits struct {
 	MaxPerClient int
 	// RatePerClient is how often one client may connect. Count 0 means as
 	// often as it likes. As with any [policy.RateLimiter], memory is bounded
-	// and clients beyond [policy.DefaultRateKeys] share what they may do.
+	// and clients beyond 65,536 share what they may do.
 	RatePerClient policy.Rate
 	// Rate is how often all clients together may connect. Count 0 means as
 	// often as they like.
 	Rate policy.Rate
-	// Exceeded is done with connections above the rates: by default they are
-	// closed without a reset.
-	Exceeded policy.NetworkLimitAction
+	// Exceeded is what happens to connections above the rates:
+	// policy.ActionClose, which the zero value stands for, policy.ActionReset or
+	// policy.ActionReport.
+	Exceeded policy.Action
 
 	// IPv4Bits and IPv6Bits are the lengths of the prefixes that are taken
 	// for one client. 0 means 32 and 64.
@@ -108,8 +108,10 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 	check("maxPerClient", l.MaxPerClient, 1<<30)
 	check("ipv4Bits", l.IPv4Bits, 32)
 	check("ipv6Bits", l.IPv6Bits, 128)
-	if l.Exceeded > policy.LimitReport {
-		fault("connections.exceeded: ", errors.New("not an action"))
+	switch l.Exceeded {
+	case policy.ActionNone, policy.ActionClose, policy.ActionReset, policy.ActionReport:
+	default:
+		fault("connections.exceeded: ", fmt.Errorf("%q is not one of %v, %v, %v", l.Exceeded, policy.ActionClose, policy.ActionReset, policy.ActionReport))
 	}
 	limiter := func(field string, rate policy.Rate, keys int) *policy.RateLimiter {
 		if rate == (policy.Rate{}) {
@@ -134,11 +136,11 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 
 // exceeded counts a connection for its client, and returns the limit that it
 // exceeds, if it does, and what is to be done.
-func (l *connLimiters) exceeded(c *conn) (limit string, action policy.NetworkLimitAction) {
+func (l *connLimiters) exceeded(c *conn) (limit string, action policy.Action) {
 	client := l.clientOf(c.ends.peer.Addr())
 	if client.IsValid() {
 		if n := c.countFor(client); l.MaxPerClient > 0 && n > l.MaxPerClient {
-			return limitMaxPerClient, policy.LimitReset
+			return limitMaxPerClient, policy.ActionReset
 		}
 	}
 	if l.perClient != nil && !l.perClient.AllowAddr(client) {

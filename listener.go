@@ -70,7 +70,7 @@ func (vs *VirtualService) accepted(raw net.Conn) net.Conn {
 	c := newConn(vs, s, raw)
 	open := vs.open.enter()
 	if limit := s.Connections.Max; limit > 0 && open > limit {
-		c.exceeds(s, limitMax, policy.LimitReset)
+		c.exceeds(s, limitMax, policy.ActionReset)
 		return nil
 	}
 	if s.proxies.Trusts(c.ends.peer.Addr()) {
@@ -86,9 +86,9 @@ func (vs *VirtualService) accepted(raw net.Conn) net.Conn {
 // has closed the connection.
 func (c *conn) admitted(s *snapshot) bool {
 	if len(s.NetworkSecurity) > 0 {
-		v := s.network.Evaluate(policy.Conn{Client: c.ends.peer, Local: c.ends.local})
-		if v.Denied() {
-			c.deny(v.Action != policy.NetworkDrop)
+		v := s.network.Evaluate(c.ends.peer, c.ends.local)
+		if v.Ended {
+			c.deny(v.Action == policy.ActionReset)
 			c.emit(s, Record{NetworkRule: v.Rule, Error: v.Err}, v.Limited)
 			return false
 		}
@@ -104,13 +104,13 @@ func (c *conn) admitted(s *snapshot) bool {
 
 // exceeds does what is to be done with a connection above a limit, and reports
 // whether the connection goes on.
-func (c *conn) exceeds(s *snapshot, limit string, action policy.NetworkLimitAction) bool {
+func (c *conn) exceeds(s *snapshot, limit string, action policy.Action) bool {
 	c.vs.counters.limitedConns.Add(1)
-	if action != policy.LimitReport {
-		c.deny(action == policy.LimitReset)
+	if action != policy.ActionReport {
+		c.deny(action == policy.ActionReset)
 	}
 	c.emit(s, Record{ConnectionLimit: limit}, true)
-	return action == policy.LimitReport
+	return action == policy.ActionReport
 }
 
 // deny closes the connection, with RST or without.

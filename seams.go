@@ -21,7 +21,6 @@ var (
 	_ datascript.Transaction  = (*transaction)(nil)
 
 	// What a transaction can do beside.
-	_ policy.LabelSelector           = (*transaction)(nil)
 	_ datascript.UserKeeper          = (*transaction)(nil)
 	_ datascript.RequestIdentifier   = (*transaction)(nil)
 	_ datascript.ServerTimer         = (*transaction)(nil)
@@ -38,10 +37,8 @@ var (
 	_ datascript.EntrySelector       = (*transaction)(nil)
 	_ datascript.Tunneler            = (*transaction)(nil)
 
-	_ policy.IPGroups           = (*ipgroup.Set)(nil)
-	_ policy.Transaction        = (*transaction)(nil)
-	_ policy.RequestIdentifier  = (*transaction)(nil)
-	_ policy.EncryptionReporter = (*transaction)(nil)
+	_ policy.IPGroups    = (*ipgroup.Set)(nil)
+	_ policy.Transaction = (*transaction)(nil)
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
 	_ ipgroup.CountryFinder = (*geoip.Table)(nil)

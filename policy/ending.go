@@ -80,13 +80,13 @@ func (v *Verdict) fail(tx Transaction, err error, failOpen bool) {
 // never goes on.
 func failureStatus(err error, failOpen bool) (status int, ended bool) {
 	switch {
-	case errors.Is(err, ErrPathNUL):
+	case errors.Is(err, errPathNUL):
 		return http.StatusBadRequest, true
-	case errors.Is(err, ErrURITooLong):
+	case errors.Is(err, errURITooLong):
 		return http.StatusRequestURITooLong, true
-	case errors.Is(err, ErrFieldTooLong):
+	case errors.Is(err, errFieldTooLong):
 		return http.StatusRequestHeaderFieldsTooLarge, true
-	case errors.Is(err, ErrResponseTooLong):
+	case errors.Is(err, errResponseTooLong):
 		return http.StatusBadGateway, true
 	}
 	return http.StatusInternalServerError, !failOpen

@@ -24,13 +24,8 @@ type Geo interface {
 	Locate(addr netip.Addr, attribute string) (value string, ok bool)
 }
 
-// GeoAttributes is what a [Geo] may be beside. Then a rule that names an
-// attribute that the data has of no address is refused at construction.
-type GeoAttributes interface {
-	// Knows reports whether the data has an attribute of any address. The
-	// empty attribute is the code of the country.
-	Knows(attribute string) bool
-}
+// geoAttributes is the optional part of Geo.
+type geoAttributes interface{ Knows(attribute string) bool }
 
 // Reputations knows what addresses are known for.
 type Reputations interface {

@@ -27,7 +27,7 @@ func (x *explainer) condition(c *condition, s *subjects, ok bool, err error) {
 	}
 }
 
-func (x *explainer) network(c *networkCondition, conn Conn, ok bool, err error) {
+func (x *explainer) network(n *networkCondition, c conn, ok bool, err error) {
 	answer := "no"
 	if ok {
 		answer = "yes"
@@ -35,7 +35,7 @@ func (x *explainer) network(c *networkCondition, conn Conn, ok bool, err error) 
 	if err != nil {
 		answer = err.Error()
 	}
-	x.linef("%s: %s (%v to port %d)", c.about, answer, conn.Client, conn.Local.Port())
+	x.linef("%s: %s (%v to port %d)", n.about, answer, c.client, c.local.Port())
 }
 
 func (x *explainer) linef(format string, args ...any) {
@@ -78,11 +78,8 @@ func (e *ending) String() string {
 const shownValues = 3
 
 // about says what a match asks.
-func about(subject string, op fmt.Stringer, values ...string) string {
-	text := subject
-	if op != nil {
-		text += " " + op.String()
-	}
+func about(subject string, op Op, values ...string) string {
+	text := subject + " " + op.String()
 	more := len(values) - shownValues
 	if more > 0 {
 		values = values[:shownValues]

@@ -29,7 +29,7 @@ func (e *FieldError) Unwrap() error { return e.Err }
 
 // A RuleError says that a rule could not be evaluated for a connection or a
 // request. It unwraps to the error of the service that failed, or to
-// [ErrPathNUL], [ErrURITooLong], [ErrFieldTooLong] or [ErrResponseTooLong].
+// [errPathNUL], [errURITooLong], [errFieldTooLong] or [errResponseTooLong].
 type RuleError struct {
 	Rule  string // name of the rule
 	Index int    // position of the rule in its policy, from 0

@@ -95,8 +95,8 @@ type requestDecision struct {
 // Evaluate applies the rules to tx. Nothing is changed before all rules have
 // been looked at: if one cannot be evaluated, the request is answered with 500
 // or, with [Env].FailOpen, goes on as it is. When the request itself cannot be
-// judged, it is answered with 400 ([ErrPathNUL]), 414 ([ErrURITooLong]) or 431
-// ([ErrFieldTooLong]).
+// judged, it is answered with 400 ([errPathNUL]), 414 ([errURITooLong]) or 431
+// ([errFieldTooLong]).
 //
 // The verdict names the rule that ended the request, or else the first one
 // that changed something; Applied has all of the latter. If a rule ends the
@@ -123,8 +123,8 @@ func (p *HTTPRequest) Evaluate(tx Transaction) Verdict {
 		for i := range d.changes {
 			d.changes[i].apply(tx)
 		}
-		if s, ok := tx.(LabelSelector); ok && d.pool.Label != "" {
-			s.SelectLabel(d.pool.Name, d.pool.Label)
+		if d.pool.Label != "" {
+			tx.SelectLabel(d.pool.Name, d.pool.Label)
 		} else if d.pool.Name != "" {
 			tx.SelectPool(d.pool.Name, d.pool.Server)
 		}

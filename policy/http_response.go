@@ -82,7 +82,7 @@ type responseChange struct {
 // Evaluate applies the rules to the response of tx; without one it does
 // nothing. Nothing is changed before all rules have been looked at: if one
 // cannot be evaluated, Reply is called with 500, or with 502 if the cause is
-// the response ([ErrResponseTooLong]), or, with [Env].FailOpen and a cause
+// the response ([errResponseTooLong]), or, with [Env].FailOpen and a cause
 // that clients do not choose, the response stays as it is. Causes that they do
 // choose are answered as [HTTPRequest.Evaluate] says.
 //

@@ -103,8 +103,8 @@ func (r *securityRule) takeOver(old *securityRule) {
 // Evaluate decides about tx and acts on it: at most one call of Reply or
 // Close, after which the verdict says Ended. When a service fails, the request
 // is answered with 500 unless [Env].FailOpen is set. When the request itself
-// cannot be judged, it is answered with 400 ([ErrPathNUL]), 414
-// ([ErrURITooLong]) or 431 ([ErrFieldTooLong]). Evaluate does not allocate
+// cannot be judged, it is answered with 400 ([errPathNUL]), 414
+// ([errURITooLong]) or 431 ([errFieldTooLong]). Evaluate does not allocate
 // when no rule matches.
 func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 	if p == nil || len(p.rules) == 0 {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // Match selects requests. Every match that is set must hold; nil matches are
@@ -19,7 +21,7 @@ type Match struct {
 	Version  *VersionMatch  // the version of HTTP
 	Path     *PathMatch     // the decoded path
 	Query    *QueryMatch    // the decoded query
-	Host     *HostMatch     // the host, with or without port
+	Host     *TextMatch     // the host, with or without port
 	Headers  []HeaderMatch  // every one of them must hold
 	Cookie   *CookieMatch   // one cookie by name
 
@@ -36,63 +38,57 @@ const (
 	HTTPS                     // over TLS: see EncryptionReporter; without one, Request.TLS is set
 )
 
-// String returns the protocol in words; "invalid" for a value that is none.
-func (p Protocol) String() string {
-	switch p {
-	case HTTP:
-		return "http"
-	case HTTPS:
-		return "https"
-	}
-	return "invalid"
+var protocolWords = []string{HTTP: "http", HTTPS: "https"}
+
+// String returns the protocol, as in a URL; "invalid" for the zero value and
+// others that are not a protocol.
+func (p Protocol) String() string { return enumtext.String(p, protocolWords) }
+
+// MarshalText returns the protocol, as in a URL. It fails if p is not a
+// protocol.
+func (p Protocol) MarshalText() ([]byte, error) { return enumtext.Marshal(p, protocolWords) }
+
+// UnmarshalText sets p to "http" or "https", in any case.
+func (p *Protocol) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(p, text, protocolWords)
 }
 
 // ProtocolMatch compares the protocol of the connection that carried the
 // request. The scheme in a request's URL is the client's word and not used.
 type ProtocolMatch struct {
-	Op       Membership // IsNotIn: any other protocol
-	Protocol Protocol   // required
+	Op       Op       // IsNotIn: any other protocol
+	Protocol Protocol // required
 }
 
 // MethodMatch compares the request method. Methods are case-sensitive (RFC
 // 9110, section 9.1); a standard method not written in upper case is refused.
 type MethodMatch struct {
-	Op      Membership // IsIn is the zero value
-	Methods []string   // at least one
+	Op      Op       // IsIn is the zero value
+	Methods []string // at least one
 }
 
-// Version is a version of HTTP.
-type Version uint8
-
-// The versions. The zero value is none and is refused in a match. A minor
+// VersionMatch compares the version of HTTP that the client used. A minor
 // version above 1.1 counts as 1.1 (RFC 9110, section 2.5).
+type VersionMatch struct {
+	Op Op // IsIn or IsNotIn
+	// Versions are at least one of "HTTP/1.0", "HTTP/1.1", "HTTP/2" and "HTTP/3".
+	// net/http does not serve HTTP/3, but a server outside it may.
+	Versions []string
+}
+
+// version is a version of HTTP; 0 is any that is not listed here.
+type version uint8
+
 const (
-	HTTP10 Version = iota + 1 // HTTP/1.0
-	HTTP11                    // HTTP/1.1
-	HTTP2                     // HTTP/2
-	HTTP3                     // HTTP/3, if a server outside net/http delivers it
+	http10 version = iota + 1
+	http11
+	http2
+	http3
 )
 
-// String returns the version in words; "invalid" for a value that is none.
-func (v Version) String() string {
-	switch v {
-	case HTTP10:
-		return "HTTP/1.0"
-	case HTTP11:
-		return "HTTP/1.1"
-	case HTTP2:
-		return "HTTP/2"
-	case HTTP3:
-		return "HTTP/3"
-	}
-	return "invalid"
-}
+var versionWords = []string{http10: "HTTP/1.0", http11: "HTTP/1.1", http2: "HTTP/2", http3: "HTTP/3"}
 
-// VersionMatch compares the version of HTTP the client used.
-type VersionMatch struct {
-	Op       Membership // IsIn is the zero value
-	Versions []Version  // at least one
-}
+func (v version) String() string { return enumtext.String(v, versionWords) }
 
 // A condition is one compiled match. It fails only for a [RuleError]'s reasons.
 type condition struct {
@@ -143,7 +139,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 		add(about("protocol", m.Op, m.Protocol.String()), m.compile(c, field+".protocol"), func(s *subjects) string { return s.protocol().String() })
 	}
 	if m := m.Version; m != nil {
-		add(about("version", m.Op, versionTexts(m.Versions)...), m.compile(c, field+".version"), func(s *subjects) string { return versionOf(s.http).String() })
+		add(about("version", m.Op, m.Versions...), m.compile(c, field+".version"), func(s *subjects) string { return versionOf(s.http).String() })
 	}
 	if m := m.Method; m != nil {
 		add(about("method", m.Op, m.Methods...), m.compile(c, field+".method"), func(s *subjects) string { return s.http.Method })
@@ -195,7 +191,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 }
 
 func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if m.Protocol != HTTP && m.Protocol != HTTPS {
 		c.addf(field+".protocol", "%d is not a protocol", m.Protocol)
 	}
@@ -205,14 +201,15 @@ func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool
 }
 
 func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if len(m.Versions) == 0 {
 		c.addf(field, "no versions")
 	}
-	var set [HTTP3 + 1]bool
-	for i, v := range m.Versions {
-		if v < HTTP10 || v > HTTP3 {
-			c.addf(indexed(field, "versions", i), "%d is not a version", v)
+	var set [http3 + 1]bool
+	for i, text := range m.Versions {
+		var v version
+		if err := enumtext.Unmarshal(&v, []byte(text), versionWords); err != nil {
+			c.add(indexed(field, "versions", i), err)
 			continue
 		}
 		set[v] = true
@@ -221,24 +218,16 @@ func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool,
 	return func(s *subjects) (bool, error) { return set[versionOf(s.http)] != negate, nil }
 }
 
-func versionTexts(versions []Version) []string {
-	texts := make([]string, len(versions))
-	for i, v := range versions {
-		texts[i] = v.String()
-	}
-	return texts
-}
-
-func versionOf(r *http.Request) Version {
+func versionOf(r *http.Request) version {
 	switch {
 	case r.ProtoMajor == 1 && r.ProtoMinor == 0:
-		return HTTP10
+		return http10
 	case r.ProtoMajor == 1:
-		return HTTP11
+		return http11
 	case r.ProtoMajor == 2:
-		return HTTP2
+		return http2
 	case r.ProtoMajor == 3:
-		return HTTP3
+		return http3
 	}
 	return 0
 }
@@ -249,7 +238,7 @@ var standardMethods = []string{
 }
 
 func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if len(m.Methods) == 0 {
 		c.addf(field, "no methods")
 	}
@@ -265,12 +254,6 @@ func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, 
 	methods := slices.Clone(m.Methods)
 	negate := m.Op == IsNotIn
 	return func(s *subjects) (bool, error) { return slices.Contains(methods, s.http.Method) != negate, nil }
-}
-
-func checkMembership(f *faults, field string, op Membership) {
-	if op > IsNotIn {
-		f.addf(field+".op", "%d is not an operator", op)
-	}
 }
 
 func indexed(field, list string, i int) string {

@@ -16,8 +16,8 @@ import (
 // "Trailer", which it removes from chunked requests, is refused.
 type HeaderMatch struct {
 	Name          string   // case never matters
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, unless there are StringGroups; none for a PresenceOp; "" only with Equals and DoesNotEqual
+	Op            Op       // required
+	Values        []string // at least one for a Op, unless there are StringGroups; none for a Op; "" only with Equals and DoesNotEqual
 	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
 	CaseSensitive bool     // of values
 }
@@ -29,8 +29,8 @@ type HeaderMatch struct {
 // compared, because a server may accept it.
 type CookieMatch struct {
 	Name          string   // case matters (RFC 6265, section 5.4)
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, none for a PresenceOp; "" only with Equals and DoesNotEqual
+	Op            Op       // required
+	Values        []string // at least one for a Op, none for a Op; "" only with Equals and DoesNotEqual
 	CaseSensitive bool     // of values
 }
 
@@ -89,7 +89,7 @@ func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 	case name == "Trailer":
 		c.addf(field+".name", "net/http does not deliver %q with every request", name)
 	}
-	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.StringGroups, m.CaseSensitive, ErrFieldTooLong)
+	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.StringGroups, m.CaseSensitive, errFieldTooLong)
 }
 
 // compileResponse compiles a match on a header of the response.
@@ -98,32 +98,31 @@ func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition 
 		c.addf(field+".name", "%q is not a header name", m.Name)
 	}
 	name := fieldName{response: true, name: textproto.CanonicalMIMEHeaderKey(m.Name)}
-	return compileField(c, field, name, m.Op, m.Values, m.StringGroups, m.CaseSensitive, ErrResponseTooLong)
+	return compileField(c, field, name, m.Op, m.Values, m.StringGroups, m.CaseSensitive, errResponseTooLong)
 }
 
 func (m *CookieMatch) compile(c *compiler, field string) fieldCondition {
 	if !isToken(m.Name) {
 		c.addf(field+".name", "%q is not a cookie name", m.Name)
 	}
-	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, ErrFieldTooLong)
+	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, errFieldTooLong)
 }
 
 // fieldCondition is the compiled form of a match on a header or a cookie.
 type fieldCondition struct {
 	name   fieldName
 	slot   int
-	set    *stringSet // nil for a PresenceOp
-	exists bool       // for a PresenceOp
+	set    *stringSet // nil for Exists and DoesNotExist
+	exists bool       // for these two
 	negate bool
 }
 
-func compileField(c *compiler, at string, name fieldName, valueOp ValueOp, values, groups []string, caseSensitive bool, tooLong error) fieldCondition {
+func compileField(c *compiler, at string, name fieldName, op Op, values, groups []string, caseSensitive bool, tooLong error) fieldCondition {
 	f := fieldCondition{name: name, slot: c.slot(name)}
-	if op, ok := valueOp.(PresenceOp); ok {
+	if op.isPresence() {
 		f.exists = c.presence(at, op, values, groups)
 		return f
 	}
-	op := stringOp(valueOp)
 	f.negate = op.negative()
 	f.set = newStringSet(op.positive(), caseSensitive, c.values(at, op, values, groups, caseSensitive), tooLong)
 	c.useGroups(at, f.set, groups, false)

@@ -13,8 +13,8 @@ import (
 // GeoMatch compares one attribute of the place of the client's address, as
 // [Env].Geo knows it. An address whose place is not known is in no list.
 type GeoMatch struct {
-	Attribute string     // as Env.Geo calls it; empty means the country's code
-	Op        Membership // IsIn is the zero value
+	Attribute string // as Env.Geo calls it; empty means the country's code
+	Op        Op     // IsIn is the zero value
 	// Values are at least one, none of them empty; case does not matter. Those
 	// of the country's code are codes of ISO 3166-1 alpha-2, or XK.
 	Values []string
@@ -28,10 +28,10 @@ type geoSet struct {
 }
 
 func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	if env.Geo == nil {
 		f.addf(field, "the policy was given no geo data")
-	} else if k, ok := env.Geo.(GeoAttributes); ok && !k.Knows(m.Attribute) {
+	} else if k, ok := env.Geo.(geoAttributes); ok && !k.Knows(m.Attribute) {
 		f.addf(field+".attribute", "the geo data has no attribute %q", m.Attribute)
 	}
 	if len(m.Values) == 0 {
@@ -73,8 +73,8 @@ func (g *geoSet) contains(addr netip.Addr) (bool, error) {
 // [Env].Reputations has it. IsIn holds if the address is known for any of the
 // kinds.
 type ReputationMatch struct {
-	Op    Membership // IsIn is the zero value
-	Kinds []string   // as Env.Reputations calls them; at least one, none empty
+	Op    Op       // IsIn is the zero value
+	Kinds []string // as Env.Reputations calls them; at least one, none empty
 }
 
 type reputationSet struct {
@@ -84,7 +84,7 @@ type reputationSet struct {
 }
 
 func (m *ReputationMatch) compile(f *faults, field string, env *Env) *reputationSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	if len(m.Kinds) == 0 {
 		f.addf(field, "no kinds")
 	}

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// HostMatch compares the host the request names: the Host header, or the
+// TextMatch compares the host the request names: the Host header, or the
 // authority of an absolute request target, which takes precedence (RFC 9112,
 // section 3.2.2).
 //
 // The port and the dot that may end a host name are removed before comparing.
 // A value with a colon, brackets of IPv6 aside, is compared with the host as
 // received. A regular expression with a colon is tried on both.
-type HostMatch struct {
-	Op            StringOp // required
+type TextMatch struct {
+	Op            Op       // required
 	Values        []string // at least one, none empty
 	CaseSensitive bool     // false: case does not matter
 }
@@ -48,7 +48,7 @@ func hostWithoutPort(host string) string {
 	return name
 }
 
-func (m *HostMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
+func (m *TextMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	values := c.values(field, m.Op, m.Values, nil, m.CaseSensitive)
 	var bare, full []value
 	for i, v := range values {
@@ -70,8 +70,8 @@ func (m *HostMatch) compile(c *compiler, field string) func(*subjects) (bool, er
 		}
 	}
 	op := m.Op.positive()
-	bareSet := newStringSet(op, m.CaseSensitive, bare, ErrFieldTooLong)
-	fullSet := newStringSet(op, m.CaseSensitive, full, ErrFieldTooLong)
+	bareSet := newStringSet(op, m.CaseSensitive, bare, errFieldTooLong)
+	fullSet := newStringSet(op, m.CaseSensitive, full, errFieldTooLong)
 	negate := m.Op.negative()
 	return func(s *subjects) (bool, error) {
 		if s.http.Host == "" {

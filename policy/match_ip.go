@@ -10,31 +10,6 @@ import (
 	"go4.org/netipx"
 )
 
-// Membership is the operator of matches that compare with a set of values.
-type Membership uint8
-
-// The two membership operators.
-const (
-	IsIn    Membership = iota // some value is equal
-	IsNotIn                   // no value is equal: the complement over the whole set
-)
-
-// String returns the operator in words; "invalid" for a value that is none.
-func (m Membership) String() string {
-	switch m {
-	case IsIn:
-		return "is in"
-	case IsNotIn:
-		return "is not in"
-	}
-	return "invalid"
-}
-
-// IPRange is a range of addresses of one family; both ends belong to it.
-type IPRange struct {
-	Begin, End netip.Addr // Begin is not above End
-}
-
 // IPMatch compares an address with the union of its lists. At least one list
 // must have an entry.
 //
@@ -46,11 +21,11 @@ type IPRange struct {
 // removed from the address compared. An invalid address, as a client on a
 // Unix socket has, is in no list.
 type IPMatch struct {
-	Op       Membership     // IsIn is the zero value
-	Addrs    []netip.Addr   // single addresses
-	Prefixes []netip.Prefix // networks
-	Ranges   []IPRange      // ranges, both ends included
-	Groups   []string       // names of groups in [Env].IPGroups
+	Op       Op                  // IsIn is the zero value
+	Addrs    []netip.Addr        // single addresses
+	Prefixes []netip.Prefix      // networks
+	Ranges   []Range[netip.Addr] // ranges, both ends included
+	Groups   []string            // names of groups in [Env].IPGroups
 }
 
 // ipSet is the compiled form of an IPMatch.
@@ -103,7 +78,7 @@ var (
 )
 
 func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	s := &ipSet{negate: m.Op == IsNotIn, env: env}
 	if len(m.Addrs)+len(m.Prefixes)+len(m.Ranges)+len(m.Groups) == 0 {
 		f.addf(field, "no addrs, prefixes, ranges or groups")

@@ -23,22 +23,22 @@ import (
 // /admin, whichever way the server takes it.
 //
 // A path with NUL, and one with several readings that is longer than
-// [MaxAmbiguousPath], cannot be judged: the request is answered with 400 or
+// [maxAmbiguousPath], cannot be judged: the request is answered with 400 or
 // 414, whatever Env.FailOpen says.
 type PathMatch struct {
-	Op            StringOp // required
+	Op            Op       // required
 	Values        []string // at least one, unless there are StringGroups; none empty
 	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
 	CaseSensitive bool     // false: case does not matter
 }
 
-// MaxAmbiguousPath is the length in bytes of the longest decoded path with
+// maxAmbiguousPath is the length in bytes of the longest decoded path with
 // several readings that is judged.
-const MaxAmbiguousPath = 4 << 10
+const maxAmbiguousPath = 4 << 10
 
-// ErrPathNUL is the error of a request whose decoded path contains NUL, at
+// errPathNUL is the error of a request whose decoded path contains NUL, at
 // which some servers end the path.
-var ErrPathNUL = errors.New("path contains NUL")
+var errPathNUL = errors.New("path contains NUL")
 
 // pathText is one reading of a path.
 type pathText struct {
@@ -82,10 +82,10 @@ func (s *subjects) pathReadings() ([]pathText, error) {
 	path := s.path()
 	matter := customsThatMatter(path)
 	if strings.IndexByte(path, 0) >= 0 {
-		return nil, ErrPathNUL
+		return nil, errPathNUL
 	}
-	if matter != 0 && len(path) > MaxAmbiguousPath {
-		return nil, ErrURITooLong
+	if matter != 0 && len(path) > maxAmbiguousPath {
+		return nil, errURITooLong
 	}
 	for c := custom(0); c <= matter; c++ {
 		if c&^matter == 0 {
@@ -191,7 +191,7 @@ func (m *PathMatch) compile(c *compiler, field string, every bool) *pathConditio
 			values[i].text = append([]byte{'/'}, bytes.TrimLeft(v.text, "/")...)
 		}
 	}
-	p.set = newStringSet(op, m.CaseSensitive, values, ErrURITooLong)
+	p.set = newStringSet(op, m.CaseSensitive, values, errURITooLong)
 	c.useGroups(field, p.set, m.StringGroups, p.rooted)
 	return p
 }

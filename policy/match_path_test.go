@@ -179,7 +179,7 @@ func TestPathTricks(t *testing.T) {
 			tx.request = r
 			if row.want == nul {
 				v := mustHTTPSecurity(t, Env{FailOpen: true}, SecurityRule{Name: "r", Match: Match{Path: deny}, Action: Allow{}}).Evaluate(tx)
-				if !errors.Is(v.Err, ErrPathNUL) || !v.Ended || tx.status != 400 {
+				if !errors.Is(v.Err, errPathNUL) || !v.Ended || tx.status != 400 {
 					t.Errorf("%+v, status %d", v, tx.status)
 				}
 				return
@@ -270,7 +270,7 @@ func TestReadingsAgainstSlow(t *testing.T) {
 
 func TestPathOperators(t *testing.T) {
 	for _, c := range []struct {
-		op     StringOp
+		op     Op
 		values string // separated by blanks
 		path   string
 		want   bool

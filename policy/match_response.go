@@ -16,28 +16,15 @@ type ResponseMatch struct {
 	// Headers compare headers of the response; every one of them must hold.
 	Headers []HeaderMatch
 	// Location compares the Location header. Nil: not looked at.
-	Location *LocationMatch
-}
-
-// StatusRange is a range of statuses; both ends belong to it.
-type StatusRange struct {
-	Begin, End int // 100 to 999; Begin is not above End
+	Location *TextMatch
 }
 
 // StatusMatch compares the status of a response with the union of its lists.
 // At least one list must have an entry.
 type StatusMatch struct {
-	Op     Membership    // IsIn is the zero value
-	Codes  []int         // single statuses, 100 to 999
-	Ranges []StatusRange // ranges, both ends included
-}
-
-// LocationMatch compares the value of the Location header, as it is. Without
-// one, positive operators are false and negative ones true.
-type LocationMatch struct {
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, none for a PresenceOp
-	CaseSensitive bool     // false: case does not matter
+	Op     Op           // IsIn is the zero value
+	Codes  []int        // single statuses, 100 to 999
+	Ranges []Range[int] // ranges, both ends included
 }
 
 func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
@@ -54,7 +41,7 @@ func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
 	}
 	if m := m.Location; m != nil {
 		name := fieldName{response: true, name: "Location"}
-		f := compileField(c, field+".location", name, m.Op, m.Values, nil, m.CaseSensitive, ErrResponseTooLong)
+		f := compileField(c, field+".location", name, m.Op, m.Values, nil, m.CaseSensitive, errResponseTooLong)
 		own = append(own, condition{about("Location", m.Op, quoted(m.Values, nil)...), f.holds, f.shown})
 	}
 	// The response's own conditions come first: they are cheap.
@@ -63,7 +50,7 @@ func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
 }
 
 func (m *StatusMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if len(m.Codes)+len(m.Ranges) == 0 {
 		c.addf(field, "no codes or ranges")
 	}

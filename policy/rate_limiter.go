@@ -35,11 +35,10 @@ type RateLimiterConfig struct {
 
 // Defaults and limits of rate limiters.
 const (
-	DefaultRateKeys = 1 << 16 // RateLimiterConfig.MaxKeys if that is 0
-	MaxRateKeys     = 1 << 24 // the greatest RateLimiterConfig.MaxKeys
-
-	maxRateCount  = 1e9
-	maxRatePeriod = 1e9 * time.Second
+	defaultRateKeys = 1 << 16
+	maxRateKeys     = 1 << 24
+	maxRateCount    = 1e9
+	maxRatePeriod   = 1e9 * time.Second
 )
 
 // RateLimiter counts events by key in token buckets: each key has a bucket of
@@ -79,8 +78,8 @@ func NewRateLimiter(cfg RateLimiterConfig) (*RateLimiter, error) {
 func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
 	l := &RateLimiter{seed: maphash.MakeSeed(), epoch: time.Now(), ipv6Bits: cfg.IPv6Bits}
 	size := newBucketSize(f, at, cfg.Rate)
-	if cfg.MaxKeys < 0 || cfg.MaxKeys > MaxRateKeys {
-		f.addf(at+"maxKeys", "%d is not between 0 and %d", cfg.MaxKeys, MaxRateKeys)
+	if cfg.MaxKeys < 0 || cfg.MaxKeys > maxRateKeys {
+		f.addf(at+"maxKeys", "%d is not between 0 and %d", cfg.MaxKeys, maxRateKeys)
 	}
 	if cfg.IPv6Bits < 0 || cfg.IPv6Bits > 128 {
 		f.addf(at+"ipv6Bits", "%d is not between 0 and 128", cfg.IPv6Bits)
@@ -90,7 +89,7 @@ func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
 	}
 	keys := cfg.MaxKeys
 	if keys == 0 {
-		keys = DefaultRateKeys
+		keys = defaultRateKeys
 	}
 	l.table = tokenbucket.NewTable(size, keys)
 	return l
@@ -128,15 +127,10 @@ func (l *RateLimiter) appendAddr(key []byte, addr netip.Addr) []byte {
 	return append(append(key, byte(addr.BitLen())), b[:]...)
 }
 
-// RateLimiterStats are the counters of a [RateLimiter].
-type RateLimiterStats struct {
-	Allowed uint64 // events within the limit
-	Limited uint64 // events above it
-}
-
-// Stats returns the counters since the limiter was constructed.
-func (l *RateLimiter) Stats() RateLimiterStats {
-	return RateLimiterStats{Allowed: l.allowed.Load(), Limited: l.limited.Load()}
+// Stats returns how many events were within the limit and above it since the
+// limiter was constructed.
+func (l *RateLimiter) Stats() (allowed, limited uint64) {
+	return l.allowed.Load(), l.limited.Load()
 }
 
 func (l *RateLimiter) now() int64 { return int64(time.Since(l.epoch)) }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // StringGroupKind tells lists from maps.
@@ -17,15 +19,19 @@ const (
 	StringMap                         // each key has a value
 )
 
-// String returns the kind in words; "invalid" for a value that is none.
-func (k StringGroupKind) String() string {
-	switch k {
-	case StringList:
-		return "list"
-	case StringMap:
-		return "map"
-	}
-	return "invalid"
+var stringGroupKindWords = []string{StringList: "list", StringMap: "map"}
+
+// String returns "list" or "map"; "invalid" if k is neither.
+func (k StringGroupKind) String() string { return enumtext.String(k, stringGroupKindWords) }
+
+// MarshalText returns "list" or "map". It fails if k is neither.
+func (k StringGroupKind) MarshalText() ([]byte, error) {
+	return enumtext.Marshal(k, stringGroupKindWords)
+}
+
+// UnmarshalText sets k to the kind "list" or "map", in any case.
+func (k *StringGroupKind) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(k, text, stringGroupKindWords)
 }
 
 // StringEntry is one entry of a string group.
@@ -38,14 +44,14 @@ type StringEntry struct {
 type StringGroupConfig struct {
 	Name    string          // required, at most 255 bytes of printable text
 	Kind    StringGroupKind // the zero value is a list
-	Entries []StringEntry   // copied; at most [MaxStringGroupBytes] of keys
+	Entries []StringEntry   // copied; at most [maxStringGroupBytes] of keys
 	// LongestMatch: of several entries that fit, the longest is chosen. False:
 	// the shortest. Of equally long ones it is the first in either case.
 	LongestMatch bool
 }
 
-// MaxStringGroupBytes limits the keys of one string group, taken together.
-const MaxStringGroupBytes = 16 << 20
+// maxStringGroupBytes limits the keys of one string group, taken together.
+const maxStringGroupBytes = 16 << 20
 
 // StringGroup is a list of strings or a map from strings to strings. A group
 // is asked which of its entries a subject equals, begins with, ends with or
@@ -100,8 +106,8 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 			f.addf(at+".value", "an entry of a list has no value, but %q has %q", e.Key, e.Value)
 		}
 	}
-	if size > MaxStringGroupBytes {
-		f.addf("entries", "keys of %d bytes are more than %d", size, MaxStringGroupBytes)
+	if size > maxStringGroupBytes {
+		f.addf("entries", "keys of %d bytes are more than %d", size, maxStringGroupBytes)
 	}
 	if err := f.join(); err != nil {
 		return nil, err
@@ -128,9 +134,9 @@ func (g *StringGroup) Len() int { return len(g.entries) }
 // Find returns the entry that fits a subject best, as the configuration says.
 // A negative operator is taken for the positive one it complements, and an
 // invalid one finds nothing. An error says that the keys cannot be used as
-// regular expressions, or that the subject is longer than [MaxRegexpSubject]
-// ([ErrFieldTooLong]); only [MatchesRegexp] fails.
-func (g *StringGroup) Find(op StringOp, subject string, caseSensitive bool) (StringEntry, bool, error) {
+// regular expressions, or that the subject is longer than [maxRegexpSubject]
+// ([errFieldTooLong]); only [MatchesRegexp] fails.
+func (g *StringGroup) Find(op Op, subject string, caseSensitive bool) (StringEntry, bool, error) {
 	t := text{exact: []byte(subject)}
 	if !caseSensitive {
 		t.folded = fold(subject)
@@ -146,7 +152,7 @@ func (g *StringGroup) Find(op StringOp, subject string, caseSensitive bool) (Str
 
 // find returns the index of the best entry, or -1. If rooted is set, keys are
 // compared with exactly one leading slash.
-func (g *StringGroup) find(op StringOp, t text, caseSensitive, rooted bool) (int32, error) {
+func (g *StringGroup) find(op Op, t text, caseSensitive, rooted bool) (int32, error) {
 	var form keyForm
 	subject := t.folded
 	if caseSensitive {
@@ -222,8 +228,8 @@ func (g *StringGroup) findRegexp(t text, caseSensitive bool) (int32, error) {
 	if err != nil {
 		return -1, err
 	}
-	if len(patterns) > 0 && len(t.exact) > MaxRegexpSubject {
-		return -1, ErrFieldTooLong
+	if len(patterns) > 0 && len(t.exact) > maxRegexpSubject {
+		return -1, errFieldTooLong
 	}
 	for _, p := range patterns {
 		if p.matches(t) {

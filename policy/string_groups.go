@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnknownStringGroup is wrapped, with the name of the group, by the error
+// errUnknownStringGroup is wrapped, with the name of the group, by the error
 // of a look-up in a string group that does not exist.
-var ErrUnknownStringGroup = errors.New("unknown string group")
+var errUnknownStringGroup = errors.New("unknown string group")
 
 var errNilGroup = errors.New("nil group")
 
@@ -87,7 +87,7 @@ func (s *StringGroups) Remove(name string) (removed bool) {
 //
 // It is what a script's avi.stringgroup functions ask.
 func (s *StringGroups) Match(group, operator, subject string, exactCase bool) (result string, ok bool, err error) {
-	var op StringOp
+	var op Op
 	switch operator {
 	case "equals":
 		op = Equals
@@ -115,7 +115,7 @@ func (s *StringGroups) find(name string) (*StringGroup, error) {
 	if g, ok := s.load()[name]; ok {
 		return g, nil
 	}
-	return nil, fmt.Errorf("%q: %w", name, ErrUnknownStringGroup)
+	return nil, fmt.Errorf("%q: %w", name, errUnknownStringGroup)
 }
 
 func (s *StringGroups) load() map[string]*StringGroup {

@@ -10,33 +10,21 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// MaxStringFileBytes limits the file of a string group.
-const MaxStringFileBytes = 64 << 20
+const maxStringFileBytes = 64 << 20
 
-// ErrEmptyStringGroup is wrapped, with the name of the group, by the error
+// errEmptyGroup is wrapped, with the name of the group, by the error
 // for a file without entries unless [StringGroupFile].AllowEmpty is set.
-var ErrEmptyStringGroup = errors.New("no entries")
+var errEmptyGroup = errors.New("no entries")
 
 // StringGroupFile is a string group whose entries are in a file, as
 // comma-separated values; see [ReadStringCSV].
 type StringGroupFile struct {
-	Path   string            // anything but a regular file of at most [MaxStringFileBytes] is refused
+	Path   string            // anything but a regular file of at most [maxStringFileBytes] is refused
 	Group  StringGroupConfig // without entries
 	Strict bool              // the file is read as by [ReadStringCSVStrict]
 	// AllowEmpty accepts a file without entries. It is off by default,
 	// because a list that is empty by accident would match nothing.
 	AllowEmpty bool
-}
-
-// StringGroupEvent says what has become of a file that a
-// [StringGroupWatcher] watches.
-type StringGroupEvent struct {
-	Group string // name of the group
-	Path  string // of the file
-
-	// Err is nil if the set has a new group from the file. Otherwise the set
-	// has the group it had before, and Err says why.
-	Err error
 }
 
 // StringGroupWatcher keeps groups of a set as their files have them.
@@ -50,7 +38,7 @@ type StringGroupWatcher struct{ files *filewatch.Watcher }
 // file, with or without success, and once for a failure that lasts. Nil is
 // allowed. Calls do not overlap; the next file is looked at when onEvent has
 // returned.
-func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEvent func(StringGroupEvent)) (*StringGroupWatcher, error) {
+func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onChange func(file StringGroupFile, err error)) (*StringGroupWatcher, error) {
 	var f faults
 	if groups == nil {
 		f.addf("groups", "nil")
@@ -75,7 +63,7 @@ func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEven
 	take := func(g *StringGroup) error { first = append(first, g); return nil } // until all are good
 	watched := make([]filewatch.File, len(files))
 	for i, file := range files {
-		watched[i] = filewatch.File{Path: file.Path, Limit: MaxStringFileBytes, Load: func(content []byte, err error) error {
+		watched[i] = filewatch.File{Path: file.Path, Limit: maxStringFileBytes, Load: func(content []byte, err error) error {
 			g, err := file.parse(content, err)
 			if err != nil {
 				return fmt.Errorf("string group %q: %w", file.Group.Name, err)
@@ -84,8 +72,8 @@ func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEven
 		}}
 	}
 	w, err := filewatch.New(watched, func(i int, err error) {
-		if onEvent != nil {
-			onEvent(StringGroupEvent{files[i].Group.Name, files[i].Path, err})
+		if onChange != nil {
+			onChange(files[i], err)
 		}
 	})
 	if err != nil {
@@ -114,9 +102,9 @@ func (f StringGroupFile) parse(content []byte, err error) (*StringGroup, error) 
 	if err != nil {
 		return nil, err // which names the file
 	}
-	entries, err := readStringCSV(bytes.NewReader(content), f.Group.Kind, f.Strict)
+	entries, err := ReadStringCSV(bytes.NewReader(content), f.Group.Kind, f.Strict)
 	if err == nil && len(entries) == 0 && !f.AllowEmpty {
-		err = ErrEmptyStringGroup
+		err = errEmptyGroup
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)

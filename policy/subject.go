@@ -25,14 +25,14 @@ type text struct {
 // subjects is the scratch of one evaluation.
 type subjects struct {
 	http           *http.Request
-	reporter       EncryptionReporter // nil: Request.TLS tells
-	client, source netip.Addr         // normalized
-	port           uint16             // of the local address
-	status         int                // of the response
-	response       http.Header        // nil before there is one
-	arena          []byte             // backs the texts below
-	paths          []pathText         // the readings of the path; empty: not prepared
-	queries        []text             // the readings of the query; empty: not prepared
+	tx             Transaction
+	client, source netip.Addr  // normalized
+	port           uint16      // of the local address
+	status         int         // of the response
+	response       http.Header // nil before there is one
+	arena          []byte      // backs the texts below
+	paths          []pathText  // the readings of the path; empty: not prepared
+	queries        []text      // the readings of the query; empty: not prepared
 	host           hostText
 	fields         []fieldTexts // by slot of the policy's field list
 }
@@ -45,7 +45,7 @@ type fieldTexts struct {
 
 func (s *subjects) start(tx Transaction) {
 	s.http = tx.Original()
-	s.reporter, _ = tx.(EncryptionReporter)
+	s.tx = tx
 	s.client = normalize(tx.Client().Addr())
 	s.source = normalize(tx.Source().Addr())
 	s.port = tx.Local().Port()
@@ -53,11 +53,7 @@ func (s *subjects) start(tx Transaction) {
 
 // protocol is what the client spoke.
 func (s *subjects) protocol() Protocol {
-	encrypted := s.http.TLS != nil
-	if s.reporter != nil {
-		encrypted = s.reporter.Encrypted()
-	}
-	if encrypted {
+	if s.tx.Encrypted() {
 		return HTTPS
 	}
 	return HTTP
@@ -69,7 +65,7 @@ func (s *subjects) reset() bool {
 	if cap(s.arena) > maxArena {
 		return false
 	}
-	s.http, s.reporter, s.response = nil, nil, nil
+	s.tx, s.http, s.response = nil, nil, nil
 	s.arena = s.arena[:0]
 	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
 	for i := range s.fields {

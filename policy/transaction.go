@@ -32,73 +32,18 @@ type Transaction interface {
 	// Response is the status and the header of the server's response; the
 	// header may be changed in place. ok is false before there is one.
 	Response() (status int, header http.Header, ok bool)
+	// SelectLabel chooses a pool group and, of its members, those with the
+	// priority label. Without pool groups it does nothing.
+	SelectLabel(group, label string)
 	// Close ends the connection without an answer, with FIN or, with reset,
 	// with RST.
 	Close(reset bool)
-}
-
-// A LabelSelector is a [Transaction] that knows pool groups, for
-// [SwitchPool].Label. Without it, the label has no effect.
-type LabelSelector interface {
-	// SelectLabel chooses a pool group, and of its members those with the
-	// priority label.
-	SelectLabel(group, label string)
-}
-
-// A RequestIdentifier is a [Transaction] that has a name, which $request_id
-// stands for.
-type RequestIdentifier interface {
-	// RequestID names the transaction: unique, and the same in all stages.
+	// RequestID is a unique name of the transaction, the same in all stages, for
+	// the variable $request_id. It may be empty.
 	RequestID() string
-}
-
-// An EncryptionReporter is a [Transaction] that knows better than
-// Request.TLS whether the client spoke TLS: it may have spoken it to a proxy in
-// front.
-type EncryptionReporter interface {
-	// Encrypted reports whether the client spoke TLS.
+	// Encrypted reports whether the client spoke TLS, perhaps to a trusted proxy
+	// in front. Without such proxies, that is whether Original().TLS is set.
 	Encrypted() bool
-}
-
-// Action names what a policy did with a request, for records and metrics.
-type Action uint8
-
-// What a policy can have done.
-const (
-	ActionNone     Action = iota // no rule matched, or a service failed open: the request goes on
-	ActionAllow                  // a rule accepted the request: it goes on
-	ActionClose                  // the connection was closed
-	ActionReset                  // the connection was reset
-	ActionRespond                // the request was answered
-	ActionRedirect               // the request was answered with a redirect
-	ActionFail                   // a rule could not be evaluated: the request was answered with an error
-	ActionModify                 // rules changed the request or the response, or chose a pool: it goes on
-	ActionReport                 // a rate limit was exceeded, which is only reported: the request goes on
-)
-
-// String returns the action in words; "invalid" for a value that is none.
-func (a Action) String() string {
-	switch a {
-	case ActionNone:
-		return "none"
-	case ActionAllow:
-		return "allow"
-	case ActionClose:
-		return "close"
-	case ActionReset:
-		return "reset"
-	case ActionRespond:
-		return "respond"
-	case ActionRedirect:
-		return "redirect"
-	case ActionFail:
-		return "fail"
-	case ActionModify:
-		return "modify"
-	case ActionReport:
-		return "report"
-	}
-	return "invalid"
 }
 
 // Verdict is the outcome of evaluating a policy for one request.
@@ -131,9 +76,4 @@ type Outcome struct {
 	Limited bool   // a rate limit was exceeded
 	Log     bool   // the rule asks for a record
 	Err     error  // a *RuleError when the rule could not be evaluated: it would have failed
-}
-
-// dropped reports whether an action ends a request against the client's will.
-func dropped(a Action, status int) bool {
-	return a == ActionClose || a == ActionReset || status >= 400
 }

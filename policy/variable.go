@@ -33,7 +33,7 @@ var variables = map[string]func(tx Transaction) string{
 		user, _, _ := tx.Original().BasicAuth()
 		return user
 	},
-	"request_id":                requestID,
+	"request_id":                Transaction.RequestID,
 	"ssl_protocol":              tlsVariable(func(c *tls.ConnectionState) string { return tls.VersionName(c.Version) }),
 	"ssl_cipher":                tlsVariable(func(c *tls.ConnectionState) string { return tls.CipherSuiteName(c.CipherSuite) }),
 	"ssl_server_name":           tlsVariable(func(c *tls.ConnectionState) string { return c.ServerName }),
@@ -52,13 +52,6 @@ var variables = map[string]func(tx Transaction) string{
 func vsPort(tx Transaction) string {
 	if port := tx.Local().Port(); port != 0 {
 		return strconv.Itoa(int(port))
-	}
-	return ""
-}
-
-func requestID(tx Transaction) string {
-	if r, ok := tx.(RequestIdentifier); ok {
-		return r.RequestID()
 	}
 	return ""
 }
