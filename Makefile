@@ -69,9 +69,9 @@ search: ## look for calls that cost or make more than scripts are charged, nonce
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
-	go test . ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 30m -args -full
+	go test ./internal/acceptance ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 30m -args -full
 	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 20m -args -long
-	go test ./internal/acceptance -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
+	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
 
 .PHONY: nightly
 nightly: load hostile ## run what takes too long for test: load, hostile, all tests without the race detector, each fuzz target, and the search for differences between proxies (two hours at most)
@@ -82,7 +82,7 @@ nightly: load hostile ## run what takes too long for test: load, hostile, all te
 
 .PHONY: soak
 soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and descriptors must stay where they are
-	go test . -run '^TestSoak$$' -count=1 -v -timeout 25h -args -soak $(or $(SOAK),1h)
+	go test ./internal/acceptance -run '^TestSoak$$' -count=1 -v -timeout 25h -args -soak $(or $(SOAK),1h)
 
 .PHONY: cover
 cover: ## print the share of statements that the tests cover, by package

@@ -16,12 +16,6 @@ import (
 // errNotVerified says that a server has nothing to verify certificates with.
 var errNotVerified = errors.New("the client's certificate was not verified")
 
-// verified is the result of verifying the certificate of a connection, once.
-type verified struct {
-	once sync.Once
-	err  error
-}
-
 // VerifyCertificate returns nil if the client has presented a certificate that
 // is good: the handshake has verified it, or it is one for client
 // authentication by an authority of the ClientCAs of [http.Server].TLSConfig,
@@ -36,15 +30,20 @@ func (tx *transaction) VerifyCertificate() error {
 	if len(t.VerifiedChains) > 0 {
 		return nil
 	}
-	v := &tx.certificate
+	srv, _ := tx.r.Context().Value(http.ServerContextKey).(*http.Server)
+	find := func() error { return verify(srv, t.PeerCertificates) }
 	if tx.conn != nil {
-		v = &tx.conn.certificate
+		return tx.conn.Once(find)
 	}
-	v.once.Do(func() {
-		srv, _ := tx.r.Context().Value(http.ServerContextKey).(*http.Server)
-		v.err = verify(srv, t.PeerCertificates)
-	})
+	v := &tx.certificate
+	v.once.Do(func() { v.err = find() })
 	return v.err
+}
+
+// verified is the result of verifying a certificate, once.
+type verified struct {
+	once sync.Once
+	err  error
 }
 
 func verify(srv *http.Server, chain []*x509.Certificate) error {

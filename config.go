@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
@@ -299,8 +301,8 @@ type snapshot struct {
 	bodyBytes     int64
 	handles       [eventCount]bool // whether any script has code for the event
 	resolver      *clientaddr.Resolver
-	proxies       *clientaddr.Resolver // trusts those that speak the PROXY protocol
 	limiters      *connLimiters
+	accept        *accept.Rules
 	denials       denials
 	proxy         http.Handler
 }
@@ -358,6 +360,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	if s.Transport == nil {
 		s.Transport = vs.transport()
 	}
+	s.accept = vs.acceptRules(s)
 	s.proxy = guard{newProxy(s)}
 	return s, nil
 }
@@ -385,7 +388,6 @@ func (s *snapshot) compileEdge(old *snapshot, fault func(string, error)) {
 			return
 		}
 	}
-	s.proxies, _ = clientaddr.New(clientaddr.Config{Trusted: s.ProxyProtocol.From})
 	if d := s.ProxyProtocol.HeaderTimeout; d < 0 || d > maxHeaderTimeout {
 		fault("proxyProtocol.headerTimeout: ", fmt.Errorf("%v is not between 0 and %v", d, maxHeaderTimeout))
 	}
@@ -404,9 +406,7 @@ func settable(name string) bool {
 		"Transfer-Encoding", "Upgrade":
 		return false
 	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	})
+	return name == "" || httpfield.IsToken(name)
 }
 
 // split takes apart an error that joins several.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/lbpool"
@@ -202,7 +203,7 @@ func (t choosing) send(req *http.Request) (*http.Response, error) {
 	if errors.Is(err, http1.ErrRequest) {
 		err = fmt.Errorf("%w (%w)", err, lbpool.ErrAborted)
 	}
-	if err != nil && isExhausted(err) {
+	if err != nil && accept.IsExhausted(err) {
 		t.CloseIdleConnections() // which hold what is missing
 		err = &exhaustedError{err}
 	}

@@ -97,8 +97,8 @@ func ExampleConfig() {
 			NetworkSecurity: []policy.NetworkRule{},  // connections
 			HTTPSecurity:    []policy.SecurityRule{}, // requests: may they pass?
 			HTTPRequest:     []policy.RequestRule{},  // requests: what do they become, where do they go?
-			HTTPResponse:    []policy.ResponseRule{},
-		}, // responses of servers
+			HTTPResponse:    []policy.ResponseRule{}, // responses of servers
+		},
 		IPGroups: groups,
 	}
 	_, err = limpet.New(cfg)

@@ -29,7 +29,7 @@ func malformed(format string, args ...any) error {
 // in two ways, gives a target without a path its path, and a request without a host its host.
 func admit(tx *transaction) {
 	r := tx.r
-	if tx.conn != nil && tx.vs.open.crowded.Load() {
+	if tx.conn != nil && tx.vs.gate.Crowded() {
 		tx.rw.closeAfter() // others wait for the place
 	}
 	err := judgeReceived(r)

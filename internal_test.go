@@ -101,3 +101,32 @@ func TestSettleConnection(t *testing.T) {
 		})
 	}
 }
+
+// The zero values of the configuration mean what their documentation says.
+func TestAcceptRules(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		cfg           Config
+		write, header time.Duration
+	}{
+		{"defaults", Config{}, 60 * time.Second, 5 * time.Second},
+		{"for ever", Config{Clients: Clients{Connections: ConnectionLimits{WriteTimeout: -1}}}, 0, 5 * time.Second},
+		{"as set", Config{Clients: Clients{
+			Connections: ConnectionLimits{WriteTimeout: time.Second}, ProxyProtocol: ProxyProtocol{HeaderTimeout: time.Minute},
+		}}, time.Second, time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			vs, err := New(test.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := vs.current.Load().accept
+			if r.WriteTimeout != test.write || r.HeaderTimeout != test.header {
+				t.Errorf("write timeout %v, header timeout %v", r.WriteTimeout, r.HeaderTimeout)
+			}
+			if r.Judge != nil || r.FromProxy != nil || r.Allow != nil || r.AllowClient != nil {
+				t.Error("something is asked about each connection, though nothing is configured")
+			}
+		})
+	}
+}

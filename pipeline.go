@@ -54,12 +54,14 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 // networkSecurity judges the connection, unless that was done when it was
 // accepted.
 func networkSecurity(tx *transaction) {
-	if tx.conn != nil && tx.conn.judged {
-		tx.record.NetworkRule, tx.record.Error = tx.conn.rule, tx.conn.err
-		if tx.conn.log.Load() && tx.conn.log.Swap(false) { // one record is enough
-			tx.record.Filtered = true
+	if tx.conn != nil {
+		if v, judged := tx.conn.Verdict(); judged {
+			tx.record.NetworkRule, tx.record.Error = v.Rule, v.Err
+			if tx.conn.TakeLog() { // one record is enough
+				tx.record.Filtered = true
+			}
+			return
 		}
-		return
 	}
 	if len(tx.s.NetworkSecurity) == 0 {
 		return

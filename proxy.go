@@ -1,12 +1,10 @@
 package limpet
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
@@ -17,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/splice"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -234,7 +234,7 @@ func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Heade
 	h := make(http.Header, len(r.Header)+len(forwarding))
 	trusted := tx.trusted()
 	for name, values := range r.Header {
-		if betweenPeers(name) || isForwarding(name) {
+		if httpfield.IsHopByHop(name) || isForwarding(name) {
 			continue
 		}
 		if c := claimOf(name); c != noClaim && !tx.s.Forwarding.passes(c, trusted) && (tx.out == tx.r || sameSlice(values, tx.claims[name])) {
@@ -246,7 +246,7 @@ func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Heade
 		p.StripRequest(h)
 	}
 	removeListed(h, r.Header["Connection"])
-	if hasToken(r.Header["Te"], "trailers") {
+	if httpfield.HasToken(r.Header["Te"], "trailers") {
 		h["Te"] = onlyTrailers
 	}
 	if protocol != "" {
@@ -261,39 +261,6 @@ func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Heade
 
 // trusted reports whether the peer is a trusted proxy.
 func (tx *transaction) trusted() bool { return tx.s.resolver.Trusts(tx.source.Addr()) }
-
-// betweenPeers reports whether a header is for the next on the way only (RFC
-// 9110, section 7.6.1), whatever the Connection header says.
-func betweenPeers(name string) bool {
-	switch name {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade":
-		return true
-	}
-	return false
-}
-
-// listed yields the elements of a header that is a list of tokens.
-func listed(lines []string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, line := range lines {
-			for element := range strings.SplitSeq(line, ",") {
-				if element = textproto.TrimString(element); element != "" && !yield(element) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func hasToken(lines []string, token string) bool {
-	for element := range listed(lines) {
-		if strings.EqualFold(element, token) {
-			return true
-		}
-	}
-	return false
-}
 
 // addHeader adds the values of another header, which is not needed afterwards.
 func addHeader(to, from http.Header) {
@@ -314,7 +281,7 @@ func addValues(to http.Header, name string, values []string) {
 func addEndToEnd(to, from http.Header) {
 	removeListed(from, from["Connection"])
 	for name, values := range from {
-		if !betweenPeers(name) {
+		if !httpfield.IsHopByHop(name) {
 			addValues(to, name, values)
 		}
 	}
@@ -322,7 +289,7 @@ func addEndToEnd(to, from http.Header) {
 
 // removeListed removes what a Connection header lists.
 func removeListed(h http.Header, connection []string) {
-	for name := range listed(connection) {
+	for name := range httpfield.Elements(connection) {
 		h.Del(name)
 	}
 }
@@ -331,7 +298,7 @@ func removeListed(h http.Header, connection []string) {
 // what would frame a body (RFC 9110, section 6.5.1).
 func limitTrailer(trailer http.Header, connection []string) {
 	removeListed(trailer, connection)
-	maps.DeleteFunc(trailer, func(name string, _ []string) bool { return betweenPeers(name) || name == "Content-Length" })
+	maps.DeleteFunc(trailer, func(name string, _ []string) bool { return httpfield.IsHopByHop(name) || name == "Content-Length" })
 }
 
 // pass gives the client the server's response. An error means that part of it
@@ -385,8 +352,8 @@ func copyBody(w http.ResponseWriter, res *http.Response) error {
 			return &clientError{err}
 		}
 	}
-	buffer := bufferPool.Get().(*[bufferSize]byte)
-	defer bufferPool.Put(buffer)
+	buffer := splice.NewBuffer()
+	defer buffer.Free()
 	for {
 		n, err := res.Body.Read(buffer[:])
 		if n > 0 {
@@ -425,14 +392,9 @@ func isEventStream(h http.Header) bool {
 	return strings.EqualFold(textproto.TrimString(mediaType), "text/event-stream")
 }
 
-// Bodies and upgraded connections are copied through buffers.
-const bufferSize = 32 << 10
-
-var bufferPool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // upgradeOf is the protocol that a request asks for, or a response switches to.
 func upgradeOf(h http.Header) string {
-	if !hasToken(h["Connection"], "Upgrade") {
+	if !httpfield.HasToken(h["Connection"], "Upgrade") {
 		return ""
 	}
 	return h.Get("Upgrade")
@@ -486,51 +448,5 @@ func (tx *transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http
 	if err := head.Write(buffered); err != nil || buffered.Flush() != nil {
 		return // the client is gone
 	}
-	if sendEarly(server, buffered.Reader) != nil {
-		return
-	}
-	join(r.Context(), client, server)
-}
-
-// sendEarly sends on what a client has sent right behind its request, which is
-// in the reader of a connection that was taken over. Nothing more may come from
-// that: for net/http, the end of what a client sends is the end of the request.
-func sendEarly(server io.Writer, client *bufio.Reader) error {
-	early, _ := client.Peek(client.Buffered())
-	if len(early) == 0 {
-		return nil
-	}
-	_, err := server.Write(early)
-	return err
-}
-
-// join copies between two connections until both directions have ended, or
-// one has failed, or ctx ends. An end in one direction is passed on, and the
-// other one goes on.
-func join(ctx context.Context, client, server io.ReadWriteCloser) {
-	closeBoth := func() {
-		_ = client.Close()
-		_ = server.Close()
-	}
-	defer closeBoth()
-	defer context.AfterFunc(ctx, closeBoth)()
-	direction := func(to, from io.ReadWriteCloser) {
-		if !relay(to, from) {
-			closeBoth()
-		}
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { direction(server, client) })
-	direction(client, server)
-}
-
-// relay copies until the end of from, and ends to's sending direction. It
-// reports false if something failed.
-func relay(to io.Writer, from io.Reader) bool {
-	buffer := bufferPool.Get().(*[bufferSize]byte)
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
-	bufferPool.Put(buffer)
-	half, ok := to.(interface{ CloseWrite() error })
-	return err == nil && ok && half.CloseWrite() == nil
+	splice.Join(r.Context(), client, buffered.Reader, server)
 }

@@ -214,7 +214,7 @@ func (tx *transaction) describe() {
 	r.Location = tx.s.location(tx.client.Addr())
 	r.ClientSource, r.ClientReason = tx.found.Source.String(), tx.found.Reason.String()
 	if tx.conn != nil {
-		r.Proxy = tx.conn.proxy
+		r.Proxy = tx.conn.Proxy()
 	}
 	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, loggedPath(tx.r)
 	r.RequestID, r.UserID = tx.id, tx.user

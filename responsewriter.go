@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/accept"
 )
 
 // A responseWriter lets the response stages see a response once, just before
@@ -210,7 +211,7 @@ func (w *responseWriter) shut() {
 	w.hijacked = true
 	defer conn.Close()
 	_ = buffered.Flush()
-	tcp := tcpConn(conn)
+	tcp := accept.TCPConn(conn)
 	switch {
 	case tcp == nil:
 	case w.tx.closing == closeRST:
@@ -219,20 +220,6 @@ func (w *responseWriter) shut() {
 	default:
 		if tcp.CloseWrite() == nil && tcp.SetReadDeadline(time.Now().Add(closeGrace)) == nil {
 			_, _ = io.CopyN(io.Discard, tcp, 64<<10)
-		}
-	}
-}
-
-// tcpConn finds the TCP connection beneath others.
-func tcpConn(c net.Conn) *net.TCPConn {
-	for {
-		switch conn := c.(type) {
-		case *net.TCPConn:
-			return conn
-		case interface{ NetConn() net.Conn }:
-			c = conn.NetConn()
-		default:
-			return nil
 		}
 	}
 }

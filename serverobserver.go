@@ -28,8 +28,8 @@ type serverObserver struct {
 // ServeHTTP notes that a handler is called.
 func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if c := o.vs.connAt(local); c != nil {
-		c.pending.Store(false)
+	if c := o.vs.gate.At(local); c != nil {
+		c.Pending.Store(false)
 	}
 	o.next.ServeHTTP(w, r)
 }
@@ -39,38 +39,22 @@ func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
 	if state != http.StateActive && state != http.StateClosed {
 		return
 	}
-	c := ownConn(nc)
-	if c == nil || c.vs != o.vs {
+	c := o.vs.gate.Beneath(nc)
+	if c == nil {
 		return
 	}
 	if state == http.StateActive {
-		c.pending.Store(true)
+		c.Pending.Store(true)
 		return
 	}
 	if t, ok := nc.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
 		return // its streams are requests
 	}
-	if !c.pending.Load() || o.server.Handler != http.Handler(o) {
+	if !c.Pending.Load() || o.server.Handler != http.Handler(o) {
 		return
 	}
 	o.vs.counters.badRequests.Add(1)
-	o.log(slog.LevelWarn, "bad request", 1, slog.String("client", addrText(c.ends.peer)))
-}
-
-// ownConn finds the connection of our listener beneath others.
-func ownConn(c net.Conn) *conn {
-	for {
-		switch found := c.(type) {
-		case *conn:
-			return found
-		case *proxiedConn:
-			return found.conn
-		case interface{ NetConn() net.Conn }:
-			c = found.NetConn()
-		default:
-			return nil
-		}
-	}
+	o.log(slog.LevelWarn, "bad request", 1, slog.String("client", addrText(c.Client())))
 }
 
 // log writes at most so many lines of a kind in a second.

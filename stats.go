@@ -40,13 +40,12 @@ type Stats struct {
 
 // Stats returns the counts as they are now.
 func (vs *VirtualService) Stats() Stats {
-	c := &vs.counters
+	c, conns := &vs.counters, vs.gate.Stats()
 	return Stats{
 		Requests: c.requests.Load(), PolicyDrops: c.policyDrops.Load(), ScriptFailures: c.scriptFailures.Load(),
 		RefusedBodies: c.refusedBodies.Load(), HeadBodies: c.headBodies.Load(),
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Repins: c.repins.Load(),
-		OpenConnections: vs.open.total(), DeniedConnections: c.deniedConns.Load(),
-		LimitedConnections: c.limitedConns.Load(), BadProxyHeaders: c.badProxyHeaders.Load(),
+		OpenConnections: conns.Open, DeniedConnections: conns.Denied, LimitedConnections: conns.Limited, BadProxyHeaders: conns.BadHeaders,
 		BadRequests: c.badRequests.Load(), FailedHandshakes: c.failedHandshakes.Load(),
 		Persistence: vs.targetStats(),
 		Scripts:     vs.current.Load().engine.Stats(),
@@ -74,7 +73,6 @@ func (vs *VirtualService) PolicyStats() PolicyStats {
 
 type counters struct {
 	requests, policyDrops, scriptFailures, hits, misses, repins atomic.Uint64
-	deniedConns, limitedConns, badProxyHeaders                  atomic.Uint64
 	refusedBodies, headBodies                                   atomic.Uint64
 	badRequests, failedHandshakes                               atomic.Uint64
 }

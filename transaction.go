@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -62,7 +64,7 @@ type messages struct {
 
 // ends are the two ends of the client's connection, and who is behind it.
 type ends struct {
-	conn        *conn          // nil if our listener has not accepted it
+	conn        *accept.Conn   // nil if our listener has not accepted it
 	source      netip.AddrPort // the peer
 	client      netip.AddrPort // who the request comes from, behind trusted proxies
 	found       clientaddr.Result
@@ -219,7 +221,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	tx.found = s.resolver.Resolve(tx.source, r.Header)
 	tx.client = netip.AddrPortFrom(tx.found.Addr, tx.found.Port)
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // where the server accepted the connection
-	tx.conn, tx.local = vs.connAt(local), tcpAddr(local)
+	tx.conn, tx.local = vs.gate.At(local), clientaddr.OfTCP(local)
 	if len(w.Header()) > 0 {
 		tx.rw.initial = w.Header().Clone()
 	}
@@ -251,8 +253,10 @@ func (tx *transaction) Encrypted() bool {
 	if encrypted, told := tx.s.resolver.Encrypted(tx.found, tx.r.Header); told {
 		return encrypted
 	}
-	if tx.conn != nil && tx.conn.encrypted != nil {
-		return *tx.conn.encrypted || tx.r.TLS != nil
+	if tx.conn != nil {
+		if encrypted, known := tx.conn.Encrypted(); known {
+			return encrypted || tx.r.TLS != nil
+		}
 	}
 	return tx.r.TLS != nil
 }
@@ -288,7 +292,7 @@ func settleConnection(h http.Header) {
 		return
 	}
 	upgrade := false
-	for name := range listed(lines) {
+	for name := range httpfield.Elements(lines) {
 		if name = http.CanonicalHeaderKey(name); name == "Upgrade" {
 			upgrade = true
 		} else {

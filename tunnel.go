@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/limpetlb/limpet/internal/idletimer"
+	"github.com/limpetlb/limpet/internal/splice"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -72,10 +72,7 @@ func (tx *transaction) tunnel() {
 	outcome.Err = nil
 
 	_ = client.SetDeadline(time.Time{}) // those of the HTTP server
-	if sendEarly(server, buffered.Reader) != nil {
-		return
-	}
-	join(tx.r.Context(), client, idletimer.NewConn(server, tx.route.Pool.StreamIdleTimeout()))
+	splice.Join(tx.r.Context(), client, buffered.Reader, splice.LimitIdle(server, tx.route.Pool.StreamIdleTimeout()))
 }
 
 // tunnelDialTimeout is how long the connection behind a tunnel may take.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -25,10 +26,7 @@ type VirtualService struct {
 	// What outlives a configuration.
 	tables    func() Tables
 	transport func() http.RoundTripper
-	conns     sync.Map // net.Addr, by identity, → *conn
-	open      openConns
-	listening atomic.Bool // a Listener counts the connections
-	files     int         // how many connections there may be for want of file descriptors; 0: any number
+	gate      *accept.Gate
 	counters  counters
 	health    healthCounts
 	throttles [logClasses]throttle
@@ -55,8 +53,8 @@ func New(cfg Config) (*VirtualService, error) {
 		changed:   make(chan struct{}, 1),
 		active:    newActivity(),
 		keeper:    newKeeper(),
-		files:     fileBound(fileLimit()),
 	}
+	vs.gate = accept.New(func() *accept.Rules { return vs.current.Load().accept })
 	vs.uncut, vs.cut = context.WithCancel(context.Background())
 	vs.health.begun = time.Now()
 	if err := vs.Update(cfg); err != nil {

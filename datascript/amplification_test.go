@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // A run looks at the clock now and then: after some instructions, or as much
@@ -237,7 +239,7 @@ func (m *measured) fill(name string, values ...string) {
 // in each place and with large requests, for calls that cost more than they
 // are charged. A benign script may call them with what a client sends.
 func TestAmplification(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		return // which takes time and memory of its own
 	}
 	runtime.LockOSThread()

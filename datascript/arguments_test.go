@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // oddArguments are expressions for values of every type and size.
@@ -67,7 +69,7 @@ func TestEveryFunctionOddArguments(t *testing.T) {
 			continue // which the language calls, not the script
 		}
 		for i, list := range argumentLists(rng, fitting[name]) {
-			if slices.Contains(unsupportedNames, name) && i%8 > 0 || raceDetector && i%32 > 0 {
+			if slices.Contains(unsupportedNames, name) && i%8 > 0 || testrace.Enabled && i%32 > 0 {
 				continue
 			}
 			if testing.Short() && i%32 > 0 {

@@ -3,9 +3,10 @@ package datascript
 import (
 	"iter"
 	"net/http"
-	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // get_cookie(name [, context]) returns the value of the first cookie of that
@@ -76,10 +77,8 @@ func (c call) parseLines(lines []string) {
 func requestCookies(h http.Header) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, line := range h["Cookie"] {
-			for line != "" {
-				var pair string
-				pair, line, _ = strings.Cut(line, ";")
-				if name, value, ok := strings.Cut(pair, "="); ok && !yield(strings.TrimSpace(name), strings.TrimSpace(value)) {
+			for _, c := range httpfield.Cookies(line) {
+				if c.HasValue && !yield(c.Name, c.Value) {
 					return
 				}
 			}
@@ -90,8 +89,7 @@ func requestCookies(h http.Header) iter.Seq2[string, string] {
 func responseCookies(h http.Header) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, line := range h["Set-Cookie"] {
-			pair, _, _ := strings.Cut(line, ";")
-			if name, value, ok := strings.Cut(pair, "="); ok && !yield(strings.TrimSpace(name), strings.TrimSpace(value)) {
+			if c, _ := httpfield.ParseSetCookie(line); c.HasValue && !yield(c.Name, c.Value) {
 				return
 			}
 		}

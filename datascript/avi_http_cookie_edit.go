@@ -3,6 +3,7 @@ package datascript
 import (
 	"cmp"
 	"net/http"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -123,7 +125,7 @@ func httpUpdateCookie(c call) int {
 	lines := slices.Clone(h["Set-Cookie"])
 	for i, line := range lines {
 		c.spend(1)
-		if cookieLineName(line) == name {
+		if ck, _ := httpfield.ParseSetCookie(line); ck.Name == name {
 			lines[i] = updateLine(line, &set, &given)
 		}
 	}
@@ -262,7 +264,7 @@ func (c call) removeCookies(list []string) {
 		kept := make([]string, 0, len(h["Set-Cookie"]))
 		for _, line := range h["Set-Cookie"] {
 			c.spend(1)
-			if !names[cookieLineName(line)] {
+			if ck, _ := httpfield.ParseSetCookie(line); !names[ck.Name] {
 				kept = append(kept, line)
 			}
 		}
@@ -274,11 +276,10 @@ func (c call) removeCookies(list []string) {
 	var kept []string
 	for _, line := range h["Cookie"] {
 		var pairs []string
-		for pair := range strings.SplitSeq(line, ";") {
+		for pair, ck := range httpfield.Cookies(line) {
 			c.spend(1)
-			pair = strings.TrimSpace(pair)
-			name, _, _ := strings.Cut(pair, "=") // some servers take a bare name for a cookie, too
-			if pair != "" && !names[strings.TrimSpace(name)] {
+			pair = textproto.TrimString(pair)
+			if pair != "" && !names[ck.Name] { // some servers take a bare name for a cookie, too
 				pairs = append(pairs, pair)
 			}
 		}
@@ -298,13 +299,6 @@ func setLines(h http.Header, key string, lines []string) {
 	h[key] = lines
 }
 
-// cookieLineName is the name of the cookie that a Set-Cookie line sets.
-func cookieLineName(line string) string {
-	pair, _, _ := strings.Cut(line, ";")
-	name, _, _ := strings.Cut(pair, "=")
-	return strings.TrimSpace(name)
-}
-
 // cookieName checks the name of a cookie in argument n.
 func (c call) cookieName(n int, v lua.LValue) string {
 	name, ok := text(v)
@@ -312,7 +306,7 @@ func (c call) cookieName(n int, v lua.LValue) string {
 	switch {
 	case !ok:
 		c.argError(n, "cookie name expected, got %s", v.Type())
-	case !isToken(name):
+	case !httpfield.IsToken(name):
 		c.argError(n, "%q is not the name of a cookie", name)
 	}
 	return name
@@ -331,7 +325,7 @@ func (c call) cookieValue(n int, v lua.LValue) string {
 func (c call) cookieText(n int, s string) string {
 	c.writeHeader(len(s))
 	c.read(len(s))
-	if containsControl(s) || strings.Contains(s, ";") {
+	if !httpfield.IsValue(s) || strings.Contains(s, ";") {
 		c.argError(n, "%q holds a control character or a semicolon", s)
 	}
 	return s

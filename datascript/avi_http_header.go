@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // get_header([name] [, context]) returns the first value of a header, or nil.
@@ -166,11 +168,11 @@ func (c call) setHost(host string) int {
 // count.
 func (c call) headerName(n int) string {
 	name := strings.Trim(c.name(n), " \t")
-	if !isToken(name) {
+	if !httpfield.IsToken(name) {
 		c.argError(n, "%q is not a header name", name)
 	}
 	key := textproto.CanonicalMIMEHeaderKey(name)
-	if framing[key] {
+	if httpfield.IsFraming(key) {
 		c.argError(n, "header %q is set by the proxy alone", name)
 	}
 	return key
@@ -185,7 +187,7 @@ func (c call) headerField(n int) string {
 		s = unfold(c.str(n))
 	}
 	c.writeHeader(len(s))
-	if containsControl(s) {
+	if !httpfield.IsValue(s) {
 		c.argError(n, "header value %q holds a control character", s)
 	}
 	return s
@@ -214,43 +216,4 @@ func unfold(s string) string {
 		b.WriteByte(' ')
 		s = next
 	}
-}
-
-// containsControl reports whether s has a byte that may not stand in the
-// value of a header (RFC 9110, section 5.5): a control character but the tab.
-func containsControl(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return true
-		}
-	}
-	return false
-}
-
-// framing are the headers that say where a message ends, or that belong to
-// one connection (RFC 9110, section 7.6.1; RFC 9112, section 6). A script
-// that could set them could smuggle messages.
-var framing = map[string]bool{
-	"Connection":        true,
-	"Content-Length":    true,
-	"Keep-Alive":        true,
-	"Proxy-Connection":  true,
-	"Te":                true,
-	"Trailer":           true,
-	"Transfer-Encoding": true,
-	"Upgrade":           true,
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }

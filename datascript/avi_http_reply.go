@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // response(status [, headers [, body]]) answers the client in place of the
@@ -42,11 +44,11 @@ func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
 	name = strings.ReplaceAll(strings.Trim(name, " \t"), "_", "-")
 	key := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
-	case !isToken(name):
+	case !httpfield.IsToken(name):
 		c.argError(2, "%q is not a header name", name)
 	case key == "Content-Length":
 		return // it is always right already
-	case framing[key]:
+	case httpfield.IsFraming(key):
 		c.argError(2, "header %q is set by the proxy alone", name)
 	}
 	if array, ok := v.(*lua.LTable); ok {
@@ -66,7 +68,7 @@ func (c call) replyField(name string, v lua.LValue) string {
 	c.writeHeader(len(name) + len(s))
 	c.read(len(s))
 	s = unfold(s)
-	if containsControl(s) {
+	if !httpfield.IsValue(s) {
 		c.argError(2, "value %q of header %q holds a control character", s, name)
 	}
 	return s

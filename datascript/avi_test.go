@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // ableExchange is an exchange with all abilities, which notes what is decided.
@@ -448,7 +450,7 @@ func TestRateLimitSettles(t *testing.T) {
 	if diff := cmp.Diff([]string{"secondsecondsecond", "secondsecondsecond"}, y.logged()); diff != "" {
 		t.Errorf("the second transaction (-want +got):\n%s", diff)
 	}
-	if st := e.Stats(); !raceDetector && (st.Created != 1 || st.Discarded != 0) {
+	if st := e.Stats(); !testrace.Enabled && (st.Created != 1 || st.Discarded != 0) {
 		t.Errorf("stats %+v: the state was not used again", st)
 	}
 }

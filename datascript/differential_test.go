@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // Random programs print the same here and in Lua 5.1, and fail with the same
@@ -21,7 +23,7 @@ func TestDifferential(t *testing.T) {
 		count = n
 	} else if *full {
 		count = 1_000_000
-	} else if raceDetector || testing.Short() {
+	} else if testrace.Enabled || testing.Short() {
 		count = 1000
 	}
 	if n, err := strconv.ParseUint(os.Getenv("LIMPET_SEED"), 10, 64); err == nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/yuin/gopher-lua/ast"
 
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -409,15 +410,13 @@ func (w *walker) doubtSetCookie(args []ast.Expr, warn warner) {
 		return
 	}
 	line := w.sketch(args[1])
-	pair, rest, _ := strings.Cut(line, ";")
-	name, _, _ := strings.Cut(pair, "=")
-	sketch := cookieSketch{name: strings.TrimSpace(name), attributes: map[cookieAttribute]*string{}}
-	for part := range strings.SplitSeq(rest, ";") {
-		name, value, _ := strings.Cut(part, "=")
-		a, ok := attributeNamed(strings.TrimSpace(name))
-		value = strings.TrimSpace(value)
+	cookie, rest := httpfield.ParseSetCookie(line)
+	sketch := cookieSketch{name: cookie.Name, attributes: map[cookieAttribute]*string{}}
+	for _, part := range httpfield.Cookies(rest) {
+		a, ok := attributeNamed(part.Name)
+		value := part.Value
 		switch {
-		case strings.Contains(name, unknownText):
+		case strings.Contains(part.Name, unknownText):
 			return
 		case ok && strings.Contains(value, unknownText):
 			sketch.attributes[a] = nil

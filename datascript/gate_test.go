@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // forMemory are the default limits in a process with some MiB of memory.
@@ -76,7 +78,7 @@ func TestCongestion(t *testing.T) {
 			limits := forMemory(512)
 			limits.Wait = -1 // a busy machine must not matter
 			rounds := 3
-			if raceDetector {
+			if testrace.Enabled {
 				rounds = 1
 			}
 			if testing.Short() {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // eventMemory is what one event may come to hold; Limits.Concurrent relies on
@@ -25,7 +27,7 @@ func TestHostileProcess(t *testing.T) {
 		runHostileProcess(t, name)
 		return
 	}
-	if raceDetector {
+	if testrace.Enabled {
 		return // which needs far more memory itself
 	}
 	var largest int64

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 var (
@@ -176,10 +178,10 @@ func TestHostile(t *testing.T) {
 		e := engine()
 		took := misbehave(t, e, name, scripts[name])
 		most := 3 * plain
-		for again := 0; took > most && again < 20 && !raceDetector; again++ {
+		for again := 0; took > most && again < 20 && !testrace.Enabled; again++ {
 			took = min(took, misbehave(t, engine(), name, scripts[name]))
 		}
-		if took > most && !raceDetector {
+		if took > most && !testrace.Enabled {
 			t.Errorf("%s: took %v of the processor's time, a plain loop %v", name, took, plain)
 		}
 		if took > slowest {
@@ -199,7 +201,7 @@ func TestHostile(t *testing.T) {
 // hostileTime keeps the race detector, with which everything takes longer, from
 // making hours of it.
 func hostileTime() time.Duration {
-	if raceDetector {
+	if testrace.Enabled {
 		return defaultTime / 10
 	}
 	return defaultTime
@@ -385,11 +387,11 @@ func TestCancelSoon(t *testing.T) {
 				t.Errorf("%s: ended before its client was gone", source)
 			}
 			longest = min(longest, ctx.longest)
-			if raceDetector {
+			if testrace.Enabled {
 				break
 			}
 		}
-		if longest > 30*time.Millisecond && !raceDetector {
+		if longest > 30*time.Millisecond && !testrace.Enabled {
 			t.Errorf("%s: may end %v after its client", source, longest)
 		}
 	}

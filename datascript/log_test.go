@@ -4,12 +4,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // One string of a megabyte, logged 1,500 times in one call, was joined to a
 // line of 1.5 GB before it was cut to 16 KiB. The process died.
 func TestLogOfMany(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		return // which allocates
 	}
 	for _, call := range []string{"avi.vs.log(unpack(t))", "print(unpack(t))", "pcall(avi.vs.log, unpack(t))"} {

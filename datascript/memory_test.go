@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // heap is how much is reachable.
@@ -42,7 +44,7 @@ func TestMemoryReturns(t *testing.T) {
 	all() // what is made once
 	before := heap()
 	rounds := 3
-	if raceDetector {
+	if testrace.Enabled {
 		rounds = 1
 	}
 	if testing.Short() {
@@ -61,7 +63,7 @@ func TestMemoryReturns(t *testing.T) {
 // Scripts that come and go by the thousand leave nothing behind.
 func TestManyScripts(t *testing.T) {
 	scripts := 10_000
-	if raceDetector {
+	if testrace.Enabled {
 		scripts = 500
 	}
 	if testing.Short() {
@@ -153,7 +155,7 @@ func TestSparseTables(t *testing.T) {
 				break
 			}
 		}
-		if (least > target || bytes > most) && !raceDetector {
+		if (least > target || bytes > most) && !testrace.Enabled {
 			t.Errorf("index %s: %v, %d bytes", index, least, bytes)
 		}
 	}

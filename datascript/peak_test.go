@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // largest are lists of arguments that are as large as they can be, from the
@@ -147,7 +149,7 @@ const largeText = `("x"):rep(2^20 - 1)`
 // that makes more than a script is said to make at most, and runs the worst 64
 // at a time: they hold no more than is reckoned with.
 func TestPeakBytes(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		return // which takes memory of its own
 	}
 	limiter := newLimiter(t, RateLimit{Count: 1e9})

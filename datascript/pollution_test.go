@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // Scripts that try to leave something behind and one that looks for it take
@@ -14,7 +16,7 @@ import (
 // state as new.
 func TestPollution(t *testing.T) {
 	goroutines, turns := 64, 157 // 10,000 in all
-	if raceDetector {
+	if testrace.Enabled {
 		turns = 4
 	}
 	if testing.Short() {
@@ -52,7 +54,7 @@ func TestPollution(t *testing.T) {
 	wg.Wait()
 	s := e.Stats()
 	t.Logf("%d turns: %+v", goroutines*turns, s)
-	if s.Runs != uint64(2*goroutines*turns) || s.Created > s.Runs/4 && !raceDetector {
+	if s.Runs != uint64(2*goroutines*turns) || s.Created > s.Runs/4 && !testrace.Enabled {
 		t.Errorf("%+v: the states were not shared", s)
 	}
 }

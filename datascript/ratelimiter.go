@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
@@ -159,7 +160,7 @@ func (p *RateProfile) validate() error {
 	if p.Action == RateRedirect && p.Location == "" {
 		fault("location: missing")
 	}
-	if containsControl(p.ContentType) {
+	if !httpfield.IsValue(p.ContentType) {
 		fault("contentType: %q holds a control character", p.ContentType)
 	}
 	return errors.Join(faults...)

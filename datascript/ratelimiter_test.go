@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func newLimiter(t testing.TB, limit RateLimit) *RateLimiter {
@@ -151,7 +153,7 @@ func TestRateLimiterFlood(t *testing.T) {
 	if got, want := l.table.Slots(), 1024; got != want {
 		t.Errorf("%d buckets, want %d", got, want)
 	}
-	if n := testing.AllocsPerRun(1000, func() { l.Exceed("another key", 1) }); n != 0 && !raceDetector {
+	if n := testing.AllocsPerRun(1000, func() { l.Exceed("another key", 1) }); n != 0 && !testrace.Enabled {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // The VM panics where its registry or its stack is full, with all that its
@@ -12,7 +14,7 @@ import (
 // arguments, end in a result or in an ordinary error of the script.
 func TestRegistryOverflow(t *testing.T) {
 	runs := 6_000
-	if raceDetector {
+	if testrace.Enabled {
 		runs = 600
 	}
 	if testing.Short() {

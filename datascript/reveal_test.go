@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // Malformed patterns and odd indexes end with Lua's words, and never with
@@ -52,7 +54,7 @@ func TestValuesRevealNothing(t *testing.T) {
 	calls := 0
 	for _, use := range uses {
 		for i, v := range values {
-			if raceDetector && i%8 > 0 {
+			if testrace.Enabled && i%8 > 0 {
 				continue
 			}
 			calls++
@@ -70,7 +72,7 @@ func TestValuesRevealNothing(t *testing.T) {
 // Patterns that want to recurse do so within the matcher's bounds, not on the
 // stack: this one would take the process with it.
 func TestPatternStack(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		return // whose frames are larger
 	}
 	const stack = 1 << 20

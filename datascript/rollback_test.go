@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // shape is all that a server, or the client, would see of what a script did.
@@ -53,7 +55,7 @@ func TestStoppedAnywhere(t *testing.T) {
 		after := x.shape()
 		for i := range runs / 2 {
 			n := i + 1
-			if raceDetector && i%10 > 0 {
+			if testrace.Enabled && i%10 > 0 {
 				continue
 			}
 			if testing.Short() && i%10 > 0 {

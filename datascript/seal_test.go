@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // What a client keeps, and changes, is refused: whatever bit it flips,
@@ -92,7 +94,7 @@ func TestSealNonces(t *testing.T) {
 	switch {
 	case *full:
 		seals = 1 << 20
-	case raceDetector:
+	case testrace.Enabled:
 		seals = 1 << 10
 	case testing.Short():
 		seals = 1 << 10

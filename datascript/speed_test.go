@@ -11,6 +11,8 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/parse"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // quiet is an exchange whose own work is next to nothing, so that benchmarks
@@ -289,7 +291,7 @@ func BenchmarkLimits(b *testing.B) {
 // The budgets of speed. The factors that fail are twice as large as those
 // that are meant, for machines that do other work, too.
 func TestSpeed(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		return // which slows things down unevenly
 	}
 	for _, tt := range []struct {
@@ -314,7 +316,7 @@ func TestSpeed(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	for _, tt := range []struct {

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func unpadNaive(b []byte, size int) ([]byte, bool) {
@@ -53,7 +55,7 @@ func TestUnpad(t *testing.T) {
 // Welch's test compares kinds of wrong paddings, tried in random order. A
 // comparison that ends early fails it.
 func TestUnpadTime(t *testing.T) {
-	if raceDetector {
+	if testrace.Enabled {
 		return // which measures itself
 	}
 	kinds := [][]byte{ // the last block

@@ -14,9 +14,6 @@ import (
 	"go4.org/netipx"
 )
 
-// raceEnabled is set by a file that only builds under the race detector, which allocates and is slow.
-var raceEnabled bool
-
 var benchmarkSizes = []int{4, 16, 1_000, 100_000, 1_000_000}
 
 // BenchmarkContains prints the time of a lookup against its peers in the same run. Half of the lookups are

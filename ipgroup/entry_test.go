@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func mustParse(t testing.TB, entries ...string) *Group {
@@ -293,7 +295,7 @@ func TestMaxEntries(t *testing.T) {
 		entries, limit int
 		ok             bool
 	}{{3, 3, true}, {4, 3, false}, {4, -1, true}, {4, 0, true}, {DefaultMaxEntries, 0, true}, {DefaultMaxEntries + 1, 0, false}} {
-		if raceEnabled && tt.entries > 1000 {
+		if testrace.Enabled && tt.entries > 1000 {
 			continue // it takes seconds
 		}
 		if testing.Short() && tt.entries > 1000 {

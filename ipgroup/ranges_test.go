@@ -9,6 +9,8 @@ import (
 
 	"go4.org/netipx"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // twin answers by looking at every entry.
@@ -187,7 +189,7 @@ func edges(r netipx.IPRange) []netip.Addr {
 func TestLargeGroupsAgainstLinearScan(t *testing.T) {
 	const shapeCount = 4
 	lookups := 10_000_000 / shapeCount
-	if raceEnabled {
+	if testrace.Enabled {
 		lookups = 200_000 / shapeCount
 	}
 	if testing.Short() {
@@ -281,7 +283,7 @@ func TestLargeGroupsAgainstLinearScan(t *testing.T) {
 // Both families at 100,000 prefixes, against two other implementations.
 func TestHugeGroupAgainstPeers(t *testing.T) {
 	n := 100_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 10_000
 	}
 	if testing.Short() {
@@ -307,7 +309,7 @@ func TestHugeGroupAgainstPeers(t *testing.T) {
 
 func TestMillionPrefixes(t *testing.T) {
 	n := 1_000_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 50_000
 	}
 	if testing.Short() {
@@ -327,7 +329,7 @@ func TestMillionPrefixes(t *testing.T) {
 }
 
 func TestContainsDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("allocations are counted without the race detector")
 	}
 	group := mustParse(t, "10.0.0.0/8, 2001:db8::/32, 2001:db9::5")

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func named(t testing.TB, name string, entries ...string) *Group {
@@ -123,7 +125,7 @@ func TestReadersSeeOldOrNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted, reloads := int64(10_000_000), 3000
-	if raceEnabled {
+	if testrace.Enabled {
 		wanted, reloads = 1_000_000, 500
 	}
 	if testing.Short() {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func save(t testing.TB, path, text string) {
@@ -122,7 +124,7 @@ func TestBadUpdates(t *testing.T) {
 	}
 	var entryError *EntryError
 	lines := 10_000_000
-	if raceEnabled {
+	if testrace.Enabled {
 		lines = DefaultMaxEntries + 1
 	}
 	if testing.Short() {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func TestAcquireWanted(t *testing.T) {
@@ -286,7 +288,7 @@ func TestStrings(t *testing.T) {
 }
 
 func TestAcquireDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector makes sync.Pool forget")
 	}
 	for name, algorithm := range algorithms() {

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 var full = flag.Bool("full", false, "run TestNeverTwice with 100,000 requests, and TestQueueStress for a minute")
@@ -57,7 +59,7 @@ func TestNeverTwice(t *testing.T) {
 	switch {
 	case *full:
 		total = 100_000
-	case raceEnabled:
+	case testrace.Enabled:
 		total = 5_000
 	case testing.Short():
 		total = 5_000

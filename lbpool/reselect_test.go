@@ -69,7 +69,7 @@ func TestReselectMatrix(t *testing.T) {
 	broken := newBack(t, breaks)
 	slow := newBack(t, late)
 	dead := &back{addr: refusing(t)}
-	all := Reselect{Codes: unavailable, Broken: true, MaxBody: 100, TryTimeout: 500 * time.Millisecond}
+	all := Reselect{Codes: unavailable, Broken: true, MaxBody: 100, TryTimeout: time.Minute}
 	with := func(edit func(*Reselect)) Reselect {
 		r := all
 		edit(&r)
@@ -104,9 +104,9 @@ func TestReselectMatrix(t *testing.T) {
 		{"broken, POST", broken, "POST", "hello", all, false, 0},
 		{"broken, POST never", broken, "POST", "hello", with(func(r *Reselect) { r.NonIdempotent = true }), false, 0},
 		{"broken, POST without body never", broken, "POST", "", with(func(r *Reselect) { r.NonIdempotent = true }), false, 0},
-		{"late, GET", slow, "GET", "", with(func(r *Reselect) { r.TryTimeout = 50 * time.Millisecond }), true, 0},
-		{"late, POST", slow, "POST", "hello", with(func(r *Reselect) { r.TryTimeout = 50 * time.Millisecond; r.NonIdempotent = true }), false, 0},
-		{"late, time is over", slow, "GET", "", with(func(r *Reselect) { r.TryTimeout = 50 * time.Millisecond; r.Timeout = 40 * time.Millisecond }), false, 0},
+		{"late, GET", slow, "GET", "", with(func(r *Reselect) { r.TryTimeout = 500 * time.Millisecond }), true, 0},
+		{"late, POST", slow, "POST", "hello", with(func(r *Reselect) { r.TryTimeout = 500 * time.Millisecond; r.NonIdempotent = true }), false, 0},
+		{"late, time is over", slow, "GET", "", with(func(r *Reselect) { r.TryTimeout = 500 * time.Millisecond; r.Timeout = 400 * time.Millisecond }), false, 0},
 		{"dead, POST with body", dead, "POST", "hello", all, true, 0},
 	}
 	tr := newTransport(t)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/idletimer"
+	"github.com/limpetlb/limpet/internal/splice"
 )
 
 // The defaults of Config.BodyIdleTimeout and Config.StreamIdleTimeout.
@@ -30,7 +31,7 @@ func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Ou
 	}
 	settings := lease.Server.pool.current.Load()
 	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body = &leasedConn{idletimer.NewConn(conn, settings.streamIdle), lease, outcome, try}
+		resp.Body = &leasedConn{splice.LimitIdle(conn, settings.streamIdle), lease, outcome, try}
 		return true
 	}
 	b := &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome, try: try, limit: settings.bodyIdle}
@@ -142,7 +143,7 @@ func (b *leasedBody) release(err error) {
 
 // leasedConn is an upgraded connection that holds a lease until it is closed. Either direction may end before that.
 type leasedConn struct {
-	*idletimer.Conn
+	*splice.Conn
 	lease   Lease
 	outcome Outcome
 	try     *try

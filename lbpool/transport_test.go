@@ -26,7 +26,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/limpetlb/limpet/internal/idletimer"
+	"github.com/limpetlb/limpet/internal/splice"
 )
 
 // at returns server configurations for addresses.
@@ -871,7 +871,7 @@ func TestTransportUpgrade(t *testing.T) {
 	wantOpen(t, p, 0)
 	wantFailures(t, p, 0)
 
-	plain := &leasedConn{Conn: idletimer.NewConn(struct {
+	plain := &leasedConn{Conn: splice.LimitIdle(struct {
 		io.Reader
 		io.Writer
 		io.Closer

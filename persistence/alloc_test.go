@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	ctx := context.Background()
@@ -89,7 +91,7 @@ func TestAllocations(t *testing.T) {
 
 // TestRestoreAllocations: a restored entry is a record, and a string for key and value.
 func TestRestoreAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	const n = 50_000

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // TestExtensionsAddUp runs on the virtual clock, which stands still while goroutines run.
@@ -276,7 +278,7 @@ func TestExtensionsSurviveReplacement(t *testing.T) {
 // them, which splits and changes the chains that they are in, and while their values are replaced.
 func TestNothingIsMissed(t *testing.T) {
 	rounds, steady := 20, 256
-	if raceEnabled {
+	if testrace.Enabled {
 		rounds = 5
 	}
 	if testing.Short() {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // Cookies are read here as browsers read them (RFC 6265bis, section 5), not as servers should write
@@ -25,14 +27,11 @@ func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		left := maxCookiePairs
 		for _, line := range r.Header["Cookie"] {
-			for line != "" {
+			for _, c := range httpfield.Cookies(line) {
 				if left--; left < 0 {
 					return
 				}
-				var pair string
-				pair, line, _ = strings.Cut(line, ";")
-				name, value, ok := cutPair(pair)
-				if ok && !yield(name, unquote(value)) {
+				if c.HasValue && !yield(c.Name, c.Unquoted()) {
 					return
 				}
 			}
@@ -51,20 +50,6 @@ func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	}
 }
 
-// cutPair cuts a pair at its first "=". One without "=" is a cookie without a name.
-func cutPair(pair string) (name, value string, ok bool) {
-	name, value, ok = strings.Cut(pair, "=")
-	return strings.Trim(name, cookieBlanks), strings.Trim(value, cookieBlanks), ok
-}
-
-// unquote takes away the quotes around a value.
-func unquote(value string) string {
-	if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
-		return value[1 : n-1]
-	}
-	return value
-}
-
 // equalFold reports whether s is an ASCII text in any letter case. The letters beyond ASCII that also
 // pass for s and k are longer.
 func equalFold(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
@@ -78,22 +63,17 @@ type setCookie struct {
 // parseSetCookie reads a line Set-Cookie. It reports false if browsers ignore the line, or if the cookie
 // has no name.
 func parseSetCookie(line string, now time.Time) (c setCookie, ok bool) {
-	for i := range len(line) {
-		if b := line[i]; b < ' ' && b != '\t' || b == 0x7f {
-			return c, false
-		}
-	}
-	pair, attributes, _ := strings.Cut(line, ";")
-	name, value, ok := cutPair(pair)
-	if !ok || name == "" || len(name)+len(value) > maxCookieBytes {
+	if !httpfield.IsValue(line) {
 		return c, false
 	}
-	c = setCookie{name: name, value: unquote(value)}
+	cookie, attributes := httpfield.ParseSetCookie(line)
+	if cookie.Name == "" || !cookie.HasValue || len(cookie.Name)+len(cookie.Value) > maxCookieBytes {
+		return c, false
+	}
+	c = setCookie{name: cookie.Name, value: cookie.Unquoted()}
 	maxAge := false // given, so that Expires does not apply
-	for attributes != "" {
-		var attribute string
-		attribute, attributes, _ = strings.Cut(attributes, ";")
-		key, value, _ := cutPair(attribute)
+	for _, attribute := range httpfield.Cookies(attributes) {
+		key, value := attribute.Name, attribute.Value
 		if len(value) > 1024 {
 			continue
 		}

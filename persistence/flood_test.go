@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // A floodPlan is how strangers flood a full table, and how clients come back meanwhile. Shares are of
@@ -91,7 +93,7 @@ func TestFloodLeavesClients(t *testing.T) {
 	} {
 		for _, capacity := range []int{131_072, 2_000} {
 			t.Run(fmt.Sprintf("%s, %d entries", tt.name, capacity), func(t *testing.T) {
-				if raceEnabled || testing.Short() {
+				if testrace.Enabled || testing.Short() {
 					capacity = min(capacity, 8_000)
 				}
 				table := NewTable[int, int](Options{MaxEntries: capacity})

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // DefaultCookieName is the default of [HTTPCookieConfig.Name].
@@ -303,7 +305,7 @@ func targetCookieName(name, target string) string {
 	b := append(make([]byte, 0, maxCookieName), name...)
 	b = append(b, '.')
 	for i := range len(target) {
-		if c := target[i]; isTokenByte(c) && c != '%' {
+		if c := target[i]; httpfield.IsTokenByte(c) && c != '%' {
 			b = append(b, c)
 		} else {
 			b = append(b, '%', digits[c>>4], digits[c&15])
@@ -314,10 +316,6 @@ func targetCookieName(name, target string) string {
 		b = hex.AppendEncode(append(b[:0], name+"."...), sum[:8])
 	}
 	return string(b)
-}
-
-func isTokenByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 // Source returns [FromCookie].
@@ -536,14 +534,10 @@ func (p *HTTPCookie) set(h http.Header, name, value string, c openedCookie, now 
 
 // isPublic reports whether caches may give an answer with this header to other clients.
 func isPublic(h http.Header) bool {
-	for _, line := range h["Cache-Control"] {
-		for line != "" {
-			var directive string
-			directive, line, _ = strings.Cut(line, ",")
-			name, _, _ := strings.Cut(directive, "=")
-			if name = strings.Trim(name, cookieBlanks); equalFold(name, "public") || equalFold(name, "s-maxage") {
-				return true
-			}
+	for directive := range httpfield.Elements(h["Cache-Control"]) {
+		name, _, _ := strings.Cut(directive, "=")
+		if name = strings.Trim(name, cookieBlanks); equalFold(name, "public") || equalFold(name, "s-maxage") {
+			return true
 		}
 	}
 	return false
@@ -589,7 +583,7 @@ func (p *HTTPCookie) strip(line string) string {
 	for rest, more := line, true; more; {
 		var pair string
 		pair, rest, more = strings.Cut(rest, ";")
-		if name, value, _ := cutPair(pair); p.isOurs(name, unquote(value)) {
+		if c := httpfield.ParseCookie(pair); p.isOurs(c.Name, c.Unquoted()) {
 			stripped = true
 			continue
 		}

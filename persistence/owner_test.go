@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // byPrefix owns keys by what is in front of the first "/".
@@ -90,7 +92,7 @@ func TestOwnerFlood(t *testing.T) {
 		{"a quota larger than the table", 2 * sessions, 1 << 30, 100_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if raceEnabled {
+			if testrace.Enabled {
 				tt.flood /= 10
 			}
 			if testing.Short() {
@@ -304,7 +306,7 @@ func TestNobodyIsAnOwner(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s, %d entries", tt.name, max), func(t *testing.T) {
 				flood := 100_000
-				if raceEnabled || testing.Short() {
+				if testrace.Enabled || testing.Short() {
 					flood = 20_000
 				}
 				store, ctx := NewStore(Options{MaxEntries: max, Owner: AddrKeyOwner}), t.Context()

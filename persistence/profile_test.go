@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // profile is what the root package asks of a persistence profile.
@@ -637,7 +639,7 @@ func TestProfileFaults(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestProfileAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	ip := made(NewClientIP(ClientIPConfig{Mask6: 64}))(t)

@@ -9,11 +9,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // atScale returns n, or a hundredth of it where that would take too long.
 func atScale(n int) int {
-	if raceEnabled || testing.Short() {
+	if testrace.Enabled || testing.Short() {
 		return n / 100
 	}
 	return n

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // keys returns the live keys, sorted.
@@ -241,7 +243,7 @@ func TestFloodSparesUsedEntries(t *testing.T) {
 		{"single shard", 2000, 900, 50_000, 1, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if raceEnabled {
+			if testrace.Enabled {
 				tt.flood /= 5
 			}
 			if testing.Short() {

@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // dump returns the live entries of all tables that have any.
@@ -394,7 +396,7 @@ func TestSnapshotAgainstTwin(t *testing.T) {
 func TestSnapshotWhileWriting(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	n := 50_000
-	if raceEnabled {
+	if testrace.Enabled {
 		n = 10_000
 	}
 	if testing.Short() {
@@ -474,7 +476,7 @@ func TestRestoreAfterStart(t *testing.T) {
 // has once been there stays, and keeps the value that was stored meanwhile.
 func TestRestoreWhileUsed(t *testing.T) {
 	n, rounds := 40_000, 5
-	if raceEnabled {
+	if testrace.Enabled {
 		n, rounds = 10_000, 2
 	}
 	if testing.Short() {
@@ -528,7 +530,7 @@ func TestRestoreWhileUsed(t *testing.T) {
 // TestSnapshotOfAMillion measures how long it takes, and how large it is.
 func TestSnapshotOfAMillion(t *testing.T) {
 	n := 1_000_000
-	if raceEnabled || testing.Short() {
+	if testrace.Enabled || testing.Short() {
 		n = 20_000
 	}
 	o := Options{MaxEntries: 2 * n, MaxTableBytes: 2 << 30}

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // TestStoreIgnoresContext: what the store knows does not depend on who waits for it.
@@ -295,7 +297,7 @@ func heapBytes() int {
 // above and below the sizes of allocations: the heap grows by no more than the bound, nor is much of
 // it left.
 func TestMemoryBound(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector enlarges allocations")
 	}
 	bound, lengths := 16<<20, []int{
@@ -340,7 +342,7 @@ func (t *Table[K, V]) evicted() (n uint64) {
 // TestEntryBytes compares what Stats says with the heap, with and without owners, each of whom has
 // one entry.
 func TestEntryBytes(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector enlarges allocations")
 	}
 	for _, owner := range []func(string) string{nil, strings.ToLower} {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // verbs is what a table of strings and a table of a store have in common.
@@ -557,7 +559,7 @@ func TestTableAgainstTwin(t *testing.T) {
 // TestTableAgainstTwinLong trades rapid's shrinking for length.
 func TestTableAgainstTwinLong(t *testing.T) {
 	seeds, steps := 200, 10_000
-	if raceEnabled || testing.Short() {
+	if testrace.Enabled || testing.Short() {
 		seeds = 10
 	}
 	for seed := range seeds {

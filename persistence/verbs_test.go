@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // TestIdle walks through the life of an entry that may idle for a minute, ten minutes at most.
@@ -161,7 +163,7 @@ func TestStoreIncrement(t *testing.T) {
 
 func TestIncrementsAddUp(t *testing.T) {
 	goroutines, each := 64, 100_000
-	if raceEnabled || testing.Short() {
+	if testrace.Enabled || testing.Short() {
 		each = 2000
 	}
 	table := NewTable[string, int64](Options{})
@@ -417,7 +419,7 @@ func TestClaimRefused(t *testing.T) {
 // once: all go to one server.
 func TestClaimsAgree(t *testing.T) {
 	rounds := 200
-	if raceEnabled || testing.Short() {
+	if testrace.Enabled || testing.Short() {
 		rounds = 20
 	}
 	table := NewTable[int, int](Options{MaxEntries: 100})

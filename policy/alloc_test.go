@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func TestNoAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	env := Env{IPGroups: groups{"g": prefixes("10.0.0.0/8")}}
@@ -66,7 +68,7 @@ func TestNoAllocations(t *testing.T) {
 // Policies whose rules do not match, rate limits and string groups do not
 // allocate either.
 func TestNoAllocationsMore(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	env := Env{StringGroups: mustStringGroups(t, list("g", "/x", "/y/z"))}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // FuzzLocation: whatever the client wrote, a Location is printable ASCII that
@@ -53,7 +55,7 @@ func FuzzCookie(f *testing.F) {
 	f.Add("a= 0;a= \"1\"", "a")     // blanks that net/http keeps
 	f.Add("\n0", "0")               // net/http trims line ends, too
 	f.Fuzz(func(t *testing.T, line, name string) {
-		if !isToken(name) {
+		if !httpfield.IsToken(name) {
 			return
 		}
 		r := &http.Request{Header: http.Header{"Cookie": {line}}}

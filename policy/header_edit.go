@@ -6,6 +6,8 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // An Edit changes a header or a cookie, of the request that is sent to the
@@ -79,10 +81,6 @@ type compiledEdit struct {
 	value  textValue
 }
 
-var fixedHeaders = []string{
-	"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-}
-
 func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
 	var all []compiledEdit
 	for i, e := range edits {
@@ -109,12 +107,12 @@ func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
 			c.addf(at, "%T is not an edit; give the struct, not a pointer to it", e)
 			continue
 		}
-		if !isToken(compiled.name) {
+		if !httpfield.IsToken(compiled.name) {
 			c.addf(at+".name", "%q is not a name", compiled.name)
 		}
 		if !compiled.cookie {
 			compiled.name = textproto.CanonicalMIMEHeaderKey(compiled.name)
-			if slices.Contains(fixedHeaders, compiled.name) || compiled.name == "Host" && !(compiled.add && compiled.remove) {
+			if httpfield.IsFraming(compiled.name) || compiled.name == "Host" && !(compiled.add && compiled.remove) {
 				c.addf(at+".name", "%q cannot be edited so", compiled.name)
 			}
 		}
@@ -123,7 +121,7 @@ func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
 			c.add(at+".value", err)
 		}
 		for _, p := range compiled.value {
-			if !isFieldValue(p.text) || compiled.cookie && !isCookieValue(p.text) {
+			if !httpfield.IsValue(p.text) || compiled.cookie && !isCookieValue(p.text) {
 				c.addf(at+".value", "%q has characters that cannot be sent", p.text)
 			}
 		}
@@ -195,10 +193,9 @@ func setHeader(h http.Header, name string, values []string) {
 func editCookies(h http.Header, e *compiledEdit, value string) {
 	var kept []string
 	for _, line := range h["Cookie"] {
-		for pair := range strings.SplitSeq(line, ";") {
+		for pair, c := range httpfield.Cookies(line) {
 			pair = textproto.TrimString(pair)
-			name, _, _ := strings.Cut(pair, "=")
-			if pair != "" && !(e.remove && textproto.TrimString(name) == e.name) {
+			if pair != "" && !(e.remove && c.Name == e.name) {
 				kept = append(kept, pair)
 			}
 		}
@@ -218,9 +215,8 @@ func editSetCookies(h http.Header, e *compiledEdit, value string) {
 	var kept []string
 	attributes, found := "; Path=/", false
 	for _, line := range h["Set-Cookie"] {
-		pair, rest, _ := strings.Cut(line, ";")
-		name, _, _ := strings.Cut(pair, "=")
-		if !e.remove || textproto.TrimString(name) != e.name {
+		c, rest := httpfield.ParseSetCookie(line)
+		if !e.remove || c.Name != e.name {
 			kept = append(kept, line)
 			continue
 		}

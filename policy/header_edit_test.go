@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 func mustHTTPRequest(t testing.TB, env Env, rules ...RequestRule) *HTTPRequest {
@@ -210,7 +212,7 @@ func FuzzValue(f *testing.F) {
 		if !strings.Contains(source, "$") && (got != source || !ok) {
 			t.Fatalf("%q became %q", source, got)
 		}
-		if ok && isFieldValue(source) && !isFieldValue(got) {
+		if ok && httpfield.IsValue(source) && !httpfield.IsValue(got) {
 			t.Fatalf("%q with %q became %q", source, outside, got)
 		}
 	})

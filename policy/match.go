@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // Match selects requests. Every match that is set must hold; nil matches are
@@ -245,7 +246,7 @@ func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, 
 	for i, method := range m.Methods {
 		upper := strings.ToUpper(method)
 		switch {
-		case !isToken(method):
+		case !httpfield.IsToken(method):
 			c.addf(indexed(field, "methods", i), "%q is not a method", method)
 		case method != upper && slices.Contains(standardMethods, upper):
 			c.addf(indexed(field, "methods", i), "%q must be written %q", method, upper)

@@ -5,7 +5,8 @@ import (
 	"net/textproto"
 	"slices"
 	"strconv"
-	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // HeaderMatch compares the values of one request header. If the header
@@ -66,25 +67,17 @@ func (f fieldName) each(r *http.Request, yield func(value string)) {
 // eachCookie calls yield with the value of each cookie of that name in one
 // Cookie header.
 func eachCookie(line, name string, yield func(value string)) {
-	for line != "" {
-		var pair string
-		pair, line, _ = strings.Cut(line, ";")
-		n, v, _ := strings.Cut(pair, "=")
-		if textproto.TrimString(n) != name {
-			continue
+	for _, c := range httpfield.Cookies(line) {
+		if c.Name == name {
+			yield(c.Unquoted())
 		}
-		v = textproto.TrimString(v)
-		if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
-			v = v[1 : len(v)-1]
-		}
-		yield(v)
 	}
 }
 
 func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 	name := textproto.CanonicalMIMEHeaderKey(m.Name)
 	switch {
-	case !isToken(m.Name):
+	case !httpfield.IsToken(m.Name):
 		c.addf(field+".name", "%q is not a header name", m.Name)
 	case name == "Trailer":
 		c.addf(field+".name", "net/http does not deliver %q with every request", name)
@@ -94,7 +87,7 @@ func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 
 // compileResponse compiles a match on a header of the response.
 func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition {
-	if !isToken(m.Name) {
+	if !httpfield.IsToken(m.Name) {
 		c.addf(field+".name", "%q is not a header name", m.Name)
 	}
 	name := fieldName{response: true, name: textproto.CanonicalMIMEHeaderKey(m.Name)}
@@ -102,7 +95,7 @@ func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition 
 }
 
 func (m *CookieMatch) compile(c *compiler, field string) fieldCondition {
-	if !isToken(m.Name) {
+	if !httpfield.IsToken(m.Name) {
 		c.addf(field+".name", "%q is not a cookie name", m.Name)
 	}
 	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, errFieldTooLong)
@@ -166,16 +159,4 @@ func (c *compiler) slot(f fieldName) int {
 	}
 	c.fields = append(c.fields, f)
 	return len(c.fields) - 1
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alnum := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -3,6 +3,8 @@ package policy
 import (
 	"net/http"
 	"net/textproto"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // RateLimit lets requests pass as long as they come within a rate, and does
@@ -73,14 +75,14 @@ func (a RateLimit) compile(c *compiler, field string) *compiledLimit {
 	if a.PerHeader != "" {
 		l.header.name = fieldName{name: textproto.CanonicalMIMEHeaderKey(a.PerHeader)}
 		l.header.slot = c.slot(l.header.name)
-		if !isToken(a.PerHeader) {
+		if !httpfield.IsToken(a.PerHeader) {
 			c.addf(field+".perHeader", "%q is not a header name", a.PerHeader)
 		}
 	}
 	if a.PerCookie != "" {
 		l.cookie.name = fieldName{cookie: true, name: a.PerCookie}
 		l.cookie.slot = c.slot(l.cookie.name)
-		if !isToken(a.PerCookie) {
+		if !httpfield.IsToken(a.PerCookie) {
 			c.addf(field+".perCookie", "%q is not a cookie name", a.PerCookie)
 		}
 	}

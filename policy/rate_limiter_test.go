@@ -15,6 +15,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
@@ -200,7 +201,7 @@ func (b *bucketTwin) take(r Rate, now int64) bool {
 // do not bring anybody, known or new, above the rate.
 func TestRateLimiterInventedKeys(t *testing.T) {
 	n := 10_000_000
-	if raceEnabled || testing.Short() {
+	if testrace.Enabled || testing.Short() {
 		n = 100_000
 	}
 	r := Rate{Count: 10}

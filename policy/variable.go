@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // A textValue is the value of a header or a cookie: text with variables, as
@@ -125,7 +127,7 @@ func parseValue(source string) (textValue, error) {
 			}
 			name, rest = after[1:end], after[end+1:]
 			if header, ok := strings.CutPrefix(name, "header:"); ok {
-				if !isToken(header) {
+				if !httpfield.IsToken(header) {
 					return nil, fmt.Errorf("%q: %q is not a header name", source, header)
 				}
 				v = append(v, valuePart{variable: headerVariable(header)})
@@ -159,22 +161,11 @@ func (v textValue) expand(tx Transaction) (string, bool) {
 	for _, p := range v {
 		text := p.text
 		if p.variable != nil {
-			if text = p.variable(tx); text == "" || !isFieldValue(text) {
+			if text = p.variable(tx); text == "" || !httpfield.IsValue(text) {
 				return "", false
 			}
 		}
 		b.WriteString(text)
 	}
 	return b.String(), true
-}
-
-// isFieldValue reports whether s can be the value of a header: no control
-// characters but tabs (RFC 9110, section 5.5).
-func isFieldValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }

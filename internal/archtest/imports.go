@@ -19,9 +19,8 @@ type importRule struct {
 
 // importRules is the map of the module: every package matches a row, the first that fits counts.
 var importRules = []importRule{
-	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/...",
-		"github.com/pires/go-proxyproto"},
-		"the root alone composes the five packages; what it composes is in seams.go; its listener speaks the PROXY protocol"},
+	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/..."},
+		"the root alone composes the five packages; what it composes is in seams.go"},
 
 	{"persistence", []string{"./internal/..."},
 		"a table is useful without a load balancer; golang-lru's simplelru is what its tests compare eviction with"},
@@ -48,7 +47,9 @@ var importRules = []importRule{
 	{"examples/...", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
 
-	{"internal/transparency", []string{"github.com/coder/websocket"},
+	{"internal/accept", []string{"./internal/...", "github.com/pires/go-proxyproto"},
+		"it judges connections through functions, without policies and virtual services; nothing else reads PROXY headers"},
+	{"internal/transparency", []string{"github.com/coder/websocket", "./internal/testleak", "./internal/testrace"},
 		"it tests any middleware and proxy, so it knows none; who asks it for WebSocket needs somebody who speaks it"},
 	{"internal/...", []string{"./internal/..."},
 		"an internal package is one idea that the public ones build on, never the other way round"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/cputime"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // workload is a request, as measured.
@@ -70,7 +71,7 @@ func (w workload) resolver(tb testing.TB) func() Result {
 // programs do to the caches is not ours.
 func TestTime(t *testing.T) {
 	bound := 10 * time.Microsecond
-	if raceEnabled {
+	if testrace.Enabled {
 		bound *= 10 // everything is slower then
 	}
 	for _, w := range workloads() {
@@ -89,7 +90,7 @@ func TestTime(t *testing.T) {
 
 // TestAllocs holds the promise that only malformed hops allocate.
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	for _, w := range workloads() {

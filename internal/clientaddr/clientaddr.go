@@ -3,9 +3,12 @@ package clientaddr
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // Limits of what one resolution reads, counted from the right end of the header.
@@ -90,7 +93,7 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.Name != "" {
 		r.header = XForwardedFor
 		r.name, r.source = http.CanonicalHeaderKey(cfg.Name), SourceHeader
-		if !isToken(cfg.Name) {
+		if !httpfield.IsToken(cfg.Name) {
 			faults = append(faults, fmt.Errorf("clientHeader: %q is not the name of a header", cfg.Name))
 		}
 	}
@@ -250,6 +253,16 @@ func (r *Resolver) Encrypted(res Result, h http.Header) (encrypted, told bool) {
 // Normalize returns addr in the form in which all addresses are compared: an IPv4-mapped IPv6 address becomes IPv4,
 // and the zone is dropped.
 func Normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+// OfTCP returns the normalized address and the port of a TCP connection's end, and the zero value for other ends.
+func OfTCP(end net.Addr) netip.AddrPort {
+	tcp, ok := end.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	addr := tcp.AddrPort()
+	return netip.AddrPortFrom(Normalize(addr.Addr()), addr.Port())
+}
 
 // ParsePeer parses the RemoteAddr of an [http.Request]. It returns the invalid AddrPort, which [Resolver.Resolve]
 // answers with [NoPeer], for anything but an IP address with a port, such as the name of a Unix socket.

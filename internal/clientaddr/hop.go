@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // parseXForwardedFor parses one element of an X-Forwarded-For header: an address, bare or as a node of RFC 7239, with
@@ -65,7 +67,7 @@ func protoOf(element string) (proto string) {
 // with the semicolon that ends the parameter.
 func cutParameter(s string) (name, value, tail string, ok bool) {
 	equals := strings.IndexByte(s, '=')
-	if equals <= 0 || !isToken(s[:equals]) {
+	if equals <= 0 || !httpfield.IsToken(s[:equals]) {
 		return "", "", "", false
 	}
 	name, s = s[:equals], s[equals+1:]
@@ -192,9 +194,6 @@ func isObfuscated(s string) bool {
 
 // isZone reports whether s is a zone identifier as RFC 6874 writes it.
 func isZone(s string) bool { return s != "" && onlyAlphanumericOr(s, "._-~%") }
-
-// isToken reports whether s consists of the characters of a token (RFC 9110 section 5.6.2).
-func isToken(s string) bool { return s != "" && onlyAlphanumericOr(s, "!#$%&'*+-.^_`|~") }
 
 // onlyAlphanumericOr reports whether s consists of ASCII letters, digits and the characters of more.
 func onlyAlphanumericOr(s, more string) bool {

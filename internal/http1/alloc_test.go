@@ -4,11 +4,13 @@ import (
 	"io"
 	"net/http"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // TestAllocations bounds what a request and its response cost beside what reading a response costs in any case.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	s := serve(t, says(ok))

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // ErrRequest is matched by an error about a request that is to blame itself: its method, target, host, header, trailer or
@@ -33,11 +35,11 @@ func Prepare(req *http.Request) (*http.Request, error) {
 // the response is one that a Transport would have refused, as far as net/http's parser lets that be seen: with a status
 // below 100, which net/http's servers panic at, or a field whose name is none, which may have been meant to be the length.
 func CheckResponse(resp *http.Response) error {
-	if resp.StatusCode < 100 || !isFieldValue(resp.Status) {
+	if resp.StatusCode < 100 || !httpfield.IsValue(resp.Status) {
 		return errStatus
 	}
 	for name := range resp.Header {
-		if !isToken(name) {
+		if !httpfield.IsToken(name) {
 			return errFieldName
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 var (
@@ -66,7 +68,7 @@ func checkTrailer(b []byte) error {
 		if line = bytes.TrimSuffix(line, []byte("\r")); !whole || len(line) == 0 {
 			return nil
 		}
-		if name, _, ok := bytes.Cut(line, []byte(":")); line[0] != ' ' && line[0] != '\t' && (!ok || !isToken(string(name))) {
+		if name, _, ok := bytes.Cut(line, []byte(":")); line[0] != ' ' && line[0] != '\t' && (!ok || !httpfield.IsToken(string(name))) {
 			return errTrailer
 		}
 		b = rest
@@ -77,7 +79,7 @@ func checkTrailer(b []byte) error {
 // parser lets blanks pass.
 func checkTrailerNames(trailer http.Header) error {
 	for name := range trailer {
-		if !isToken(name) {
+		if !httpfield.IsToken(name) {
 			return errTrailer
 		}
 	}

@@ -15,6 +15,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/splice"
 )
 
 // An exchange is one request and its response on a connection. It is the response's body, too.
@@ -70,7 +73,7 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 	x.resp, x.keep = resp, !x.odd && !x.switches && !resp.Close && !x.req.Close && resp.StatusCode > 199
 	resp.TLS = x.c.tls
 	switch {
-	case resp.StatusCode == http.StatusSwitchingProtocols && hasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
+	case resp.StatusCode == http.StatusSwitchingProtocols && httpfield.HasToken(resp.Header["Connection"], "Upgrade") && resp.Header.Get("Upgrade") != "":
 		return x.upgrade(resp)
 	case resp.Body == http.NoBody:
 		x.release(true)
@@ -327,9 +330,4 @@ func (u *upgraded) Read(p []byte) (int, error) {
 }
 
 // CloseWrite ends the sending direction, if the connection can do that.
-func (u *upgraded) CloseWrite() error {
-	if c, ok := u.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return fmt.Errorf("ending one direction: %w", http.ErrNotSupported)
-}
+func (u *upgraded) CloseWrite() error { return splice.CloseWrite(u.Conn) }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // A head is the part of a request before the body, as it is sent.
@@ -60,9 +62,9 @@ func (h *head) build(req *http.Request, closing bool) error {
 		}
 	}
 	connection := req.Header["Connection"]
-	h.switches = len(connection) > 0 && hasToken(connection, "Upgrade") && req.Header.Get("Upgrade") != ""
+	h.switches = len(connection) > 0 && httpfield.HasToken(connection, "Upgrade") && req.Header.Get("Upgrade") != ""
 	switch {
-	case hasToken(connection, "close"):
+	case httpfield.HasToken(connection, "close"):
 	case req.Close, closing && !h.switches:
 		b = append(b, "Connection: close\r\n"...)
 	}
@@ -118,7 +120,7 @@ func (h *head) frame(req *http.Request) error {
 		return fmt.Errorf("%w: its URL has no host", ErrRequest)
 	case req.Header == nil:
 		return fmt.Errorf("%w: it has no header", ErrRequest)
-	case req.Method != "" && !isToken(req.Method):
+	case req.Method != "" && !httpfield.IsToken(req.Method):
 		return fmt.Errorf("%w: invalid method", ErrRequest)
 	case requestBody(req) == nil && req.Body == nil && req.ContentLength != 0:
 		return fmt.Errorf("%w: it has a length of %d, and no body", ErrRequest, req.ContentLength)
@@ -187,11 +189,11 @@ func appendField(b []byte, name string, values []string) ([]byte, error) {
 
 // checkField says what is wrong with a field. It does not tell the value, which may be a secret.
 func checkField(name string, values []string) error {
-	if !isToken(name) {
+	if !httpfield.IsToken(name) {
 		return fmt.Errorf("%w: invalid field name %q", ErrRequest, name)
 	}
 	for _, value := range values {
-		if !isFieldValue(value) {
+		if !httpfield.IsValue(value) {
 			return fmt.Errorf("%w: invalid value of field %q", ErrRequest, name)
 		}
 	}
@@ -232,26 +234,6 @@ func Spelling(canonical string) string {
 	return canonical
 }
 
-// isToken reports whether s is a token, as methods and field names are (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		if classes[s[i]]&inToken == 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// isFieldValue reports whether s can be the value of a field (RFC 9110, section 5.5): no control characters but tabs.
-func isFieldValue(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
 // isHost reports whether s is a host with or without a port, in ASCII and without a zone.
 func isHost(s string) bool {
 	for i := range len(s) {
@@ -264,11 +246,10 @@ func isHost(s string) bool {
 
 // Classes of bytes, as bits.
 const (
-	inToken       = 1 << iota
-	inHost        // with a port
-	inPath        // of an encoded path
-	inDecodedPath // that url.URL leaves as it is when it encodes a path
-	inQuery       // that is sent as it is
+	inHost        = 1 << iota // with a port
+	inPath                    // of an encoded path
+	inDecodedPath             // that url.URL leaves as it is when it encodes a path
+	inQuery                   // that is sent as it is
 	isHex
 )
 
@@ -276,10 +257,9 @@ var classes = func() (c [256]uint8) {
 	const hex = "0123456789ABCDEFabcdef"
 	const alphanumeric = hex + "GHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz"
 	for class, bytes := range map[uint8]string{
-		inToken: alphanumeric + "!#$%&'*+-.^_`|~",
-		inHost:  alphanumeric + "-._~!$&'()*+,;=:[]",
-		inPath:  alphanumeric + "-._~!$&'()*+,;=:@/%[]", // brackets as url.URL has it
-		isHex:   hex,
+		inHost: alphanumeric + "-._~!$&'()*+,;=:[]",
+		inPath: alphanumeric + "-._~!$&'()*+,;=:@/%[]", // brackets as url.URL has it
+		isHex:  hex,
 	} {
 		for _, b := range []byte(bytes) {
 			c[b] |= class

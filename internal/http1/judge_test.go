@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // A verdict is what a response is, by the letter of RFC 9112 and as far as it goes.
@@ -106,7 +108,7 @@ func judgeFields(text *string, folds bool) (http.Header, verdict) {
 		switch {
 		case !ok:
 			return nil, isBroken("no colon")
-		case !isToken(name):
+		case !httpfield.IsToken(name):
 			return nil, isBroken("field name")
 		case hasControl(value):
 			return nil, isBroken("value")
@@ -140,8 +142,8 @@ func judgeHead(method string, text *string) verdict {
 	}
 	v = verdict{kind: whole, code: code, header: header}
 	atLeast11 := major > 1 || major == 1 && minor >= 1
-	v.keeps = atLeast11 && !hasToken(header["Connection"], "close") ||
-		major == 1 && minor == 0 && hasToken(header["Connection"], "keep-alive") && !hasToken(header["Connection"], "close")
+	v.keeps = atLeast11 && !httpfield.HasToken(header["Connection"], "close") ||
+		major == 1 && minor == 0 && httpfield.HasToken(header["Connection"], "keep-alive") && !httpfield.HasToken(header["Connection"], "close")
 	lengths, codings := header["Content-Length"], header["Transfer-Encoding"]
 	delete(header, "Transfer-Encoding")
 	length := int64(-1)
@@ -167,7 +169,7 @@ func judgeHead(method string, text *string) verdict {
 				switch name = strings.Trim(name, " \t"); {
 				case strings.EqualFold(name, "Content-Length"), strings.EqualFold(name, "Transfer-Encoding"), strings.EqualFold(name, "Trailer"):
 					return isBroken("framing in the trailer")
-				case name != "" && !isToken(name) && method != "HEAD" && code != 204 && code != 304 && code > 199:
+				case name != "" && !httpfield.IsToken(name) && method != "HEAD" && code != 204 && code != 304 && code > 199:
 					return isBroken("announced trailer")
 				}
 			}

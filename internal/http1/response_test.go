@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // A reading is what a transport makes of the bytes that a server sends.
@@ -155,7 +157,7 @@ func compare(t *testing.T, method, text string, standard, own reading) {
 		return
 	}
 	standard.Reused = standard.Reused && own.Reused // it may take a moment to notice what nobody has asked for
-	if hasToken(own.Header["Connection"], "close") && standard.Header["Connection"] == nil {
+	if httpfield.HasToken(own.Header["Connection"], "close") && standard.Header["Connection"] == nil {
 		delete(own.Header, "Connection") // see TestConnectionKept
 	}
 	if diff := cmp.Diff(standard, own, cmpopts.EquateEmpty()); diff != "" {
@@ -371,7 +373,8 @@ func TestPipeline(t *testing.T) {
 			t.Errorf("wrong answers: %v", bad)
 		}
 	}
-	if n := s.connections(); n > clients {
+	// A connection may be begun while another becomes free.
+	if n := s.connections(); n > 2*clients {
 		t.Errorf("%d connections for %d clients", n, clients)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // http.ReadResponse lets pass what a strict parser must not, since what it makes of it is not what others do: a blank
@@ -119,7 +121,7 @@ func (f *headScan) fail(err error) { f.state, f.fault = scanNone, err }
 // feedName takes in the name of a field, or a part of it, and returns what is behind it.
 func (f *headScan) feedName(p []byte) []byte {
 	for i, c := range p {
-		if classes[c]&inToken == 0 {
+		if !httpfield.IsTokenByte(c) {
 			if c != ':' || f.named == 0 {
 				f.fail(errFieldName)
 				return nil
@@ -173,7 +175,7 @@ func (c *conn) readResponse(req *http.Request) (*http.Response, error) {
 		return nil, c.head.fault
 	case err != nil:
 		return nil, err
-	case resp.StatusCode < 100, !isFieldValue(resp.Status):
+	case resp.StatusCode < 100, !httpfield.IsValue(resp.Status):
 		return nil, errStatus
 	case c.head.coding && !resp.ProtoAtLeast(1, 1):
 		return nil, errCoding

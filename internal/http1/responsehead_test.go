@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // TestConnectionField compares what is found of the field Connection with what the standard library's parser makes of
@@ -68,7 +70,7 @@ func TestConnectionField(t *testing.T) {
 			header := http.Header{"Connection": want}
 			got := resp.Header["Connection"]
 			switch {
-			case !hasToken(want, "close"):
+			case !httpfield.HasToken(want, "close"):
 			case len(want) == 1 && strings.EqualFold(strings.TrimSpace(want[0]), "close"):
 				header["Connection"] = nil
 				lost++
@@ -78,7 +80,7 @@ func TestConnectionField(t *testing.T) {
 			if diff := cmp.Diff(header["Connection"], got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("response %d of %q: - want + got:\n%s", i, sent.String(), diff)
 			}
-			if resp.Close != hasToken(want, "close") {
+			if resp.Close != httpfield.HasToken(want, "close") {
 				t.Errorf("response %d of %q: close is %v", i, sent.String(), resp.Close)
 			}
 		}

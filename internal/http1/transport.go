@@ -19,7 +19,6 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -372,17 +371,3 @@ func (e *timeoutError) Error() string        { return e.text }
 func (e *timeoutError) Timeout() bool        { return true }
 func (e *timeoutError) Temporary() bool      { return true }
 func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
-
-// hasToken reports whether a list of tokens, such as the field Connection, names one.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for line != "" {
-			var word string
-			word, line, _ = strings.Cut(line, ",")
-			if strings.EqualFold(strings.Trim(word, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
-}

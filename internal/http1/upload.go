@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // An upload sends a request body while the response is awaited. A nil *upload stands for a request without one.
@@ -36,7 +38,7 @@ const lateAnswer = 50 * time.Millisecond
 // start sends the body; if the server is expected to say 100 (Continue), when it does or the time is up. A body that has
 // begun to arrive does not wait: its sender has not, either, and there is nothing to spare.
 func (u *upload) start() {
-	if u.req.ProtoAtLeast(1, 1) && hasToken(u.req.Header["Expect"], "100-continue") && !arrived(u.body) {
+	if u.req.ProtoAtLeast(1, 1) && httpfield.HasToken(u.req.Header["Expect"], "100-continue") && !arrived(u.body) {
 		if u.trace != nil && u.trace.Wait100Continue != nil {
 			u.trace.Wait100Continue()
 		}

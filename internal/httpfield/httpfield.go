@@ -1,5 +1,5 @@
 // Package httpfield has the grammar of what stands in the head of an HTTP message: methods, names and values of fields,
-// authorities and request targets.
+// authorities and request targets; and how the fields are read that more than one package reads: lists of tokens and cookies.
 //
 // Where the standards leave room that two programs use in two ways, it takes the narrow side.
 package httpfield
@@ -12,12 +12,15 @@ import (
 // IsToken reports whether s is a token (RFC 9110, section 5.6.2), as methods and names of fields are.
 func IsToken(s string) bool {
 	for i := range len(s) {
-		if s[i] >= 0x80 || !tokenBytes[s[i]] {
+		if !tokenBytes[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
+
+// IsTokenByte reports whether c may stand in a token.
+func IsTokenByte(c byte) bool { return tokenBytes[c] }
 
 // IsValue reports whether s may stand in the value of a field (RFC 9110, section 5.5): it has no control characters but
 // the tab.
@@ -91,7 +94,7 @@ func isPort(s string) bool {
 	return n <= 65535
 }
 
-var tokenBytes = func() (set [128]bool) {
+var tokenBytes = func() (set [256]bool) {
 	for c := range byte(128) {
 		set[c] = 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 	}

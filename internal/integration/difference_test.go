@@ -31,6 +31,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -592,7 +593,7 @@ func TestRequestDifferences(t *testing.T) {
 	if *number > 0 {
 		requests = *number
 	}
-	if raceEnabled {
+	if testrace.Enabled {
 		requests /= 4
 	}
 	// One server of each kind is limpet's own: what it gets has come through limpet. The other is for the others.
@@ -712,7 +713,7 @@ func TestRequestDifferences(t *testing.T) {
 		}
 	}
 	for i, n := range used {
-		if n == 0 && !raceEnabled && *only < 0 && *number == 0 { // with fewer requests some kinds do not occur
+		if n == 0 && !testrace.Enabled && *only < 0 && *number == 0 { // with fewer requests some kinds do not occur
 			faults = append(faults, "no request is of the kind that is explained: "+explained[i].what)
 		}
 		t.Logf("%4d × %s", n, explained[i].what)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/testleak"
 )
 
 func TestMain(m *testing.M) {
@@ -15,6 +17,5 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// The proxy forgets goroutines of delayed connections that are closed.
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
-		// The client waits out a second before it asks again about a cluster.
-		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+		goleak.IgnoreAnyFunction(testleak.RedisClient))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testleak"
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
 
@@ -65,11 +65,11 @@ func until(t *testing.T, limit time.Duration, what string, condition func() bool
 
 func openFiles(t *testing.T) int {
 	t.Helper()
-	files, err := os.ReadDir("/proc/self/fd")
+	n, err := testleak.Descriptors()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(files)
+	return n
 }
 
 func TestRedisFaults(t *testing.T) {

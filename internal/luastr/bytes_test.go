@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func TestCase(t *testing.T) {
@@ -28,7 +30,7 @@ func TestCase(t *testing.T) {
 	if got := Lower("\xffÄB"); got != "\xffÄb" {
 		t.Errorf("Lower keeps other bytes: %q", got)
 	}
-	if n := testing.AllocsPerRun(10, func() { Lower("already lower") }); n != 0 && !raceEnabled {
+	if n := testing.AllocsPerRun(10, func() { Lower("already lower") }); n != 0 && !testrace.Enabled {
 		t.Errorf("Lower allocates %v times for nothing", n)
 	}
 }

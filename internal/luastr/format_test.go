@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func TestFormat(t *testing.T) {
@@ -124,7 +126,7 @@ func TestFormatLimitsBytes(t *testing.T) {
 }
 
 func TestFormatAllocations(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	var args FormatArgs = luaArgs{"10.1.2.3", 8080.0, 12.5}

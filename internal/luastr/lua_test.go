@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // The differential test: generated calls are run by this package and by the real Lua 5.1
@@ -509,7 +511,7 @@ func TestAgainstLua(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testrace.Enabled {
 		n = 10_000
 	}
 	seed := rand.Uint64()

@@ -12,10 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/limpetlb/limpet/internal/cputime"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
-
-// raceEnabled is set by a file built under the race detector only.
-var raceEnabled bool
 
 // matchAll returns what string.match would, as text.
 func matchAll(subject, pattern string, init int) (string, error) {
@@ -317,7 +315,7 @@ func work(tb testing.TB, m *Matcher, op, subject, pattern string) int {
 
 func TestLinear(t *testing.T) {
 	size := 512 << 10
-	if raceEnabled {
+	if testrace.Enabled {
 		size = 16 << 10
 	}
 	if testing.Short() {
@@ -348,7 +346,7 @@ func fastest(target time.Duration, f func()) time.Duration { return cputime.Leas
 
 // TestThroughput wants 10 MB/s. That larger subjects do as well follows from TestLinear.
 func TestThroughput(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("times mean nothing under the race detector")
 	}
 	const size = 64 << 10
@@ -406,7 +404,7 @@ func TestStepLimit(t *testing.T) {
 			if err == ErrSteps && budget != 0 {
 				t.Errorf("%d steps left", budget)
 			}
-			if d > busy*5*time.Millisecond && !raceEnabled {
+			if d > busy*5*time.Millisecond && !testrace.Enabled {
 				t.Errorf("stopped after %v", d)
 			}
 			t.Logf("%v in %v", err, d)
@@ -481,7 +479,7 @@ func TestOwnBudget(t *testing.T) {
 }
 
 func TestMatchingAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	subject := "GET /path/to/file.txt?key=value&k2=v2 HTTP/1.1"

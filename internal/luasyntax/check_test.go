@@ -14,6 +14,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/cputime"
 	"github.com/limpetlb/limpet/internal/luasyntax"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 func repeat(s string, n int) string { return strings.Repeat(s, n) }
@@ -267,7 +268,7 @@ func hostile() map[string]string {
 // do to the caches may be to blame, but not every time.
 func TestHostileSourcesAreFast(t *testing.T) {
 	budget := 5 * time.Millisecond
-	if raceEnabled {
+	if testrace.Enabled {
 		budget *= 20
 	}
 	for name, source := range hostile() {

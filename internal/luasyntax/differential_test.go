@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // mutants is how many sources each generating test tries. LIMPET_MUTANTS sets
@@ -14,7 +16,7 @@ import (
 func mutants(t *testing.T, normal int) int {
 	s := os.Getenv("LIMPET_MUTANTS")
 	switch {
-	case s == "" && raceEnabled:
+	case s == "" && testrace.Enabled:
 		return normal / 10
 	case s == "" && testing.Short():
 		return normal / 10

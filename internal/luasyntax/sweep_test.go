@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/limpetlb/limpet/internal/luasyntax"
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // registerForms are statements in which "$" takes registers, or "@" fifty fewer,
@@ -57,7 +58,7 @@ func TestRegistersAndConstantsSwept(t *testing.T) {
 		fmt.Fprintf(&prelude, "local v%d;", i)
 	}
 	constantCounts := []int{0, 248, 250, 251, 252, 253, 254, 255, 256}
-	if raceEnabled {
+	if testrace.Enabled {
 		constantCounts = []int{0, 255}
 	}
 	if testing.Short() {

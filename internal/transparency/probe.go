@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // An effort is how much a case takes upon itself.
@@ -28,11 +30,19 @@ type effort struct {
 	many     int           // repetitions
 }
 
-// brief is enough where a failure is expected; full is in race_off.go and race_on.go.
+// brief is enough where a failure is expected.
 var brief = effort{300 * time.Millisecond, 32 << 20, 200}
 
 // short is enough where one wants to know soon (go test -short).
 var short = effort{15 * time.Second, 16 << 20, 100}
+
+// full returns the effort of other cases: less under the race detector.
+func full() effort {
+	if testrace.Enabled {
+		return effort{15 * time.Second, 16 << 20, 400}
+	}
+	return effort{15 * time.Second, 1 << 30, 10_000}
+}
 
 // A probe is a case under way. It collects what the case finds wrong. Its methods may be called in any goroutine, those that
 // end the case only in the case's own.

@@ -53,7 +53,7 @@ func Run(t *testing.T, target Target) {
 			delete(known, c.name)
 			delete(known, name)
 			t.Run(name, func(t *testing.T) {
-				e := full
+				e := full()
 				if testing.Short() {
 					e = short
 				}

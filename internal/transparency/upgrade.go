@@ -7,13 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/limpetlb/limpet/internal/testleak"
 )
 
 // upgradeCases are about connections that go on with another protocol.
@@ -300,11 +301,11 @@ func manyUpgrades(p *probe) {
 
 // descriptors is how many file descriptors the process has open.
 func descriptors(p *probe) int {
-	dir, err := os.ReadDir("/proc/self/fd")
+	n, err := testleak.Descriptors()
 	if err != nil {
 		p.fatalf("%v", err)
 	}
-	return len(dir)
+	return n
 }
 
 // echoOnce upgrades a connection of its own, has a message sent back, and closes.

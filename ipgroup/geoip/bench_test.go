@@ -8,13 +8,12 @@ import (
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// raceEnabled is set by a file that only builds under the race detector, which allocates.
-var raceEnabled bool
-
 func TestCountryDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("allocations are counted without the race detector")
 	}
 	db4 := open(t, write(t, mmdbwriter.Options{IPVersion: 4}, map[string]mmdbtype.DataType{"81.2.69.0/24": country("GB")}))

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // probes are addresses in, at the ends of and outside the networks of sample.
@@ -43,7 +45,7 @@ func answers(db *DB) map[answer]string {
 // another text in the place of any. It may lose one, by damage to the name of a field that few records have.
 func TestEveryByteDamaged(t *testing.T) {
 	sizes := []int{24, 28, 32}
-	if raceEnabled {
+	if testrace.Enabled {
 		sizes = sizes[:1] // the damage is the same, and takes ten times as long
 	}
 	if testing.Short() {

@@ -7,6 +7,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 var (
@@ -76,7 +78,7 @@ func TestNewLayersFaults(t *testing.T) {
 }
 
 func TestLookupsDoNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testrace.Enabled {
 		t.Skip("allocations are counted without the race detector")
 	}
 	db := open(t, write(t, mmdbwriter.Options{}, sample))

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/ipgroup"
 )
 
@@ -44,7 +45,7 @@ func TestPublishedDatabase(t *testing.T) {
 	}
 	t.Logf("%+v, loaded in %v", db.Metadata(), time.Since(begun))
 	stride := 1
-	if raceEnabled {
+	if testrace.Enabled {
 		stride = 50
 	}
 	if testing.Short() {

@@ -8,11 +8,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testleak"
 )
 
 func TestMain(m *testing.M) {
-	// The client of a cluster looks for changes of it at most once a second, and has a goroutine wait for the end of that second.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }
 
 // patient is a time in which a busy machine answers.

@@ -1,5 +1,0 @@
-//go:build !race
-
-package datascript
-
-const raceDetector = false

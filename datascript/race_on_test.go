@@ -1,6 +1,0 @@
-//go:build race
-
-package datascript
-
-// raceDetector slows everything down, and allocates.
-const raceDetector = true

@@ -1,0 +1,15 @@
+package acceptance_test
+
+import (
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/persistence/redisstore"
+)
+
+// What fits as well, but would bring its client into every program if seams.go named it.
+var (
+	_ limpet.Tables        = (*redisstore.Store)(nil)
+	_ datascript.Tables    = (*redisstore.Store)(nil)
+	_ persistence.Sessions = (*redisstore.Store)(nil)
+)

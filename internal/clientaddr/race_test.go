@@ -1,5 +1,0 @@
-//go:build race
-
-package clientaddr
-
-const raceEnabled = true

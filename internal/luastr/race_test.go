@@ -1,5 +1,0 @@
-//go:build race
-
-package luastr
-
-func init() { raceEnabled = true }

@@ -1,5 +1,0 @@
-//go:build !race
-
-package luasyntax_test
-
-const raceEnabled = false

@@ -1,5 +1,0 @@
-//go:build race
-
-package geoip
-
-func init() { raceEnabled = true }

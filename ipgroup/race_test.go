@@ -1,5 +1,0 @@
-//go:build race
-
-package ipgroup
-
-func init() { raceEnabled = true }

@@ -1,5 +1,0 @@
-//go:build race
-
-package lbpool
-
-const raceEnabled = true

@@ -1,5 +1,0 @@
-//go:build !race
-
-package limpet_test
-
-const raceEnabled = false
