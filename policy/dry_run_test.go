@@ -137,7 +137,7 @@ rules[1] "limit" decides: respond 429
 	if got, want := redirects.Explain(newTx("GET", "/x")), "rules[0] \"https\"\nrules[0] \"https\" decides: redirect 302 to https://example.com/x\n"; got != want {
 		t.Error(got)
 	}
-	if got, want := redirects.Explain(newTx("GET", "/x", overTLS)), "rules[0] \"https\"\n    skipped: the request came over https, or its host could not stand in a URL\nno rule decides: the request goes on\n"; got != want {
+	if got, want := redirects.Explain(newTx("GET", "/x", overTLS)), "rules[0] \"https\"\n    skipped: the request came over https, or its host is not valid in a URL\nno rule decides: the request goes on\n"; got != want {
 		t.Error(got)
 	}
 

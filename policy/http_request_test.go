@@ -212,7 +212,7 @@ func TestRequestFaults(t *testing.T) {
 		`rules[4].action.pool.name: a server needs a pool`,
 		`rules[4].action.pool.server: fe80::1%eth0: an address with a zone cannot be matched`,
 		`rules[4].action.rewrite.addQuery: "&x" begins with "&", which is not part of the query`,
-		`rules[4].action.rewrite.host: "a b": the host could not stand in a URL`,
+		`rules[4].action.rewrite.host: "a b": the host is not valid in a URL`,
 		`rules[4].action.rewrite.path: "regex[1]": regex needs a match of the path with a regular expression`,
 		`rules[5].action.status: 1 is not between 200 and 599`,
 		`rules[6].match.path.stringGroups[0]: "g": the policy was given no string groups`,

@@ -10,33 +10,40 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// Match selects requests. Every match that is set must hold; nil matches are
-// not looked at, and the zero value selects every request. Inside one match
-// any configured value suffices.
+// Match selects requests. Every part that is set must match; nil parts are
+// ignored, and the zero value selects every request. A part matches if any of
+// its values does.
 type Match struct {
-	ClientIP *IPMatch       // compares Transaction.Client
-	SourceIP *IPMatch       // compares Transaction.Source
-	VSPort   *PortMatch     // compares the port of Transaction.Local
+	ClientIP *IPMatch       // the address of Transaction.Client
+	SourceIP *IPMatch       // the address of Transaction.Source
+	VSPort   *PortMatch     // the port of Transaction.Local
 	Protocol *ProtocolMatch // http or https
 	Method   *MethodMatch   // the request method
 	Version  *VersionMatch  // the version of HTTP
 	Path     *PathMatch     // the decoded path
 	Query    *QueryMatch    // the decoded query
-	Host     *TextMatch     // the host, with or without port
-	Headers  []HeaderMatch  // every one of them must hold
-	Cookie   *CookieMatch   // one cookie by name
 
-	Geo        *GeoMatch        // where Transaction.Client is
-	Reputation *ReputationMatch // what Transaction.Client is known for
+	// Host is compared with the Host header or with the authority of an absolute
+	// request target, which takes precedence (RFC 9112, section 3.2.2). It takes
+	// text operators. The port and a final dot are removed before comparing. A
+	// value with a colon, apart from IPv6 in brackets, is compared with the host
+	// as received; a regular expression with a colon is tried on both.
+	Host    *TextMatch
+	Headers []HeaderMatch // all of them must match
+	Cookie  *CookieMatch  // one cookie by name
+
+	Geo        *GeoMatch        // the location of Transaction.Client
+	Reputation *ReputationMatch // the reputation of Transaction.Client
 }
 
-// Protocol is the protocol that the client of a request spoke.
+// Protocol is the protocol of a URL. The zero value is not a protocol, and the
+// constructors refuse it.
 type Protocol uint8
 
-// The protocols. The zero value is none and is refused in a match.
+// The protocols.
 const (
 	HTTP  Protocol = iota + 1 // without TLS
-	HTTPS                     // over TLS: see EncryptionReporter; without one, Request.TLS is set
+	HTTPS                     // over TLS: see Transaction.Encrypted
 )
 
 var protocolWords = []string{HTTP: "http", HTTPS: "https"}
@@ -54,22 +61,22 @@ func (p *Protocol) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(p, text, protocolWords)
 }
 
-// ProtocolMatch compares the protocol of the connection that carried the
-// request. The scheme in a request's URL is the client's word and not used.
+// ProtocolMatch compares the protocol that the client used. It ignores the
+// scheme of the request's URL, which clients may choose.
 type ProtocolMatch struct {
-	Op       Op       // IsNotIn: any other protocol
+	Op       Op       // IsIn, or IsNotIn for the other protocol
 	Protocol Protocol // required
 }
 
 // MethodMatch compares the request method. Methods are case-sensitive (RFC
-// 9110, section 9.1); a standard method not written in upper case is refused.
+// 9110, section 9.1). A standard method that is not in upper case is refused.
 type MethodMatch struct {
-	Op      Op       // IsIn is the zero value
+	Op      Op       // IsIn or IsNotIn
 	Methods []string // at least one
 }
 
 // VersionMatch compares the version of HTTP that the client used. A minor
-// version above 1.1 counts as 1.1 (RFC 9110, section 2.5).
+// version above 1.1 is treated as 1.1 (RFC 9110, section 2.5).
 type VersionMatch struct {
 	Op Op // IsIn or IsNotIn
 	// Versions are at least one of "HTTP/1.0", "HTTP/1.1", "HTTP/2" and "HTTP/3".
@@ -91,14 +98,15 @@ var versionWords = []string{http10: "HTTP/1.0", http11: "HTTP/1.1", http2: "HTTP
 
 func (v version) String() string { return enumtext.String(v, versionWords) }
 
-// A condition is one compiled match. It fails only for a [RuleError]'s reasons.
+// A condition is one compiled match. It fails only for the reasons of a
+// [RuleError].
 type condition struct {
-	about string // what is asked, such as `path begins with "/admin"`
+	about string // the question, such as `path begins with "/admin"`
 	holds func(*subjects) (bool, error)
-	shown func(*subjects) string // what was compared, for an explanation
+	shown func(*subjects) string // the subject, for an explanation
 }
 
-// matches reports whether all conditions hold. x, if not nil, is told of each.
+// matches reports whether all conditions hold. x, if not nil, explains each.
 func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 	for i := range conditions {
 		ok, err := conditions[i].holds(s)
@@ -116,22 +124,21 @@ func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 type compiler struct {
 	faults
 	env      *Env
-	fields   []fieldName // headers and cookies that rules look at
+	fields   []fieldName // headers and cookies that rules compare
 	patterns int         // regular expressions so far
 }
 
-// compiledMatch is the compiled form of a Match. The path and the query are
-// there for what they tell beside whether they hold.
+// compiledMatch is the compiled form of a Match. Templates use the path and the
+// query.
 type compiledMatch struct {
 	conditions []condition
 	path       *pathCondition  // may be nil
 	query      *queryCondition // may be nil
 }
 
-// compile puts the cheap conditions first and those that may ask a service
-// last: a failing service then hurts only requests for which its answer
-// matters. With every, a subject with several readings must match in all of
-// them, else in one.
+// compile puts the cheap conditions first and those that may ask a service last:
+// a failing service then affects only requests whose outcome depends on it. With
+// every, all interpretations of a subject must match, otherwise one.
 func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatch) {
 	add := func(about string, holds func(*subjects) (bool, error), shown func(*subjects) string) {
 		all.conditions = append(all.conditions, condition{about, holds, shown})
@@ -151,7 +158,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 			func(s *subjects) string { return strconv.Itoa(int(s.port)) })
 	}
 	if m := m.Host; m != nil {
-		add(about("host", m.Op, quoted(m.Values, nil)...), m.compile(c, field+".host"), func(s *subjects) string { return strconv.Quote(s.http.Host) })
+		add(about("host", m.Op, quoted(m.Values, nil)...), m.compileHost(c, field+".host"), func(s *subjects) string { return strconv.Quote(s.http.Host) })
 	}
 	if m := m.Path; m != nil {
 		all.path = m.compile(c, field+".path", every)

@@ -9,30 +9,31 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// HeaderMatch compares the values of one request header. If the header
-// occurs more than once, a positive operator holds if it holds for any
-// occurrence; each occurrence is one subject, however many commas it has.
+// HeaderMatch compares the values of one header of a request or response. If
+// the header occurs more than once, a positive operator matches if any
+// occurrence does. An occurrence is one subject, even if it contains commas.
 //
-// "Host" and "Transfer-Encoding" are found where net/http puts them.
-// "Trailer", which it removes from chunked requests, is refused.
+// In requests, "Host" and "Transfer-Encoding" are found although net/http takes
+// them out of the header. "Trailer" is refused, since net/http removes it from
+// chunked requests.
 type HeaderMatch struct {
-	Name          string   // case never matters
-	Op            Op       // required
-	Values        []string // at least one for a Op, unless there are StringGroups; none for a Op; "" only with Equals and DoesNotEqual
+	Name          string   // in any case
+	Op            Op       // a text operator, Exists or DoesNotExist; required
+	Values        []string // none with Exists and DoesNotExist, otherwise at least one unless there are StringGroups; "" only with Equals and DoesNotEqual
 	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
-	CaseSensitive bool     // of values
+	CaseSensitive bool     // false: case is ignored in values
 }
 
 // CookieMatch compares the values of one request cookie, without the blanks
-// and the double quotes that may surround them. If the cookie occurs more than once, a
-// positive operator holds if it holds for any occurrence. Cookies are read
-// leniently: one that net/http would skip for its characters is still
-// compared, because a server may accept it.
+// and the double quotes that may surround them. If the cookie occurs more than
+// once, a positive operator matches if any occurrence does. Cookies that
+// net/http would skip for their characters are compared too, because a server
+// may accept them.
 type CookieMatch struct {
-	Name          string   // case matters (RFC 6265, section 5.4)
-	Op            Op       // required
-	Values        []string // at least one for a Op, none for a Op; "" only with Equals and DoesNotEqual
-	CaseSensitive bool     // of values
+	Name          string   // case-sensitive (RFC 6265, section 5.4)
+	Op            Op       // a text operator, Exists or DoesNotExist; required
+	Values        []string // none with Exists and DoesNotExist, otherwise at least one; "" only with Equals and DoesNotEqual
+	CaseSensitive bool     // false: case is ignored in values
 }
 
 // fieldName names a header, in canonical form, or a cookie.
@@ -151,7 +152,7 @@ func (f fieldCondition) shown(s *subjects) string {
 	return string(b)
 }
 
-// slot returns the place of a field's values in the scratch, shared by all
+// slot returns the index of a field's values in the scratch, shared by all
 // matches on the field.
 func (c *compiler) slot(f fieldName) int {
 	if i := slices.Index(c.fields, f); i >= 0 {

@@ -12,7 +12,7 @@ type Range[T netip.Addr | uint16 | int] struct{ Begin, End T }
 // PortMatch compares a port with the union of its lists. At least one list
 // must have an entry; port 0 is refused.
 type PortMatch struct {
-	Op     Op              // IsIn is the zero value
+	Op     Op              // IsIn or IsNotIn
 	Ports  []uint16        // single ports
 	Ranges []Range[uint16] // ranges, both ends included
 }

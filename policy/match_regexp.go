@@ -10,10 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of regular expressions. The first three are checked at construction.
-// A request whose subject is longer than the last cannot be judged in bounded
-// time: it is answered with 414 or 431, whatever Env.FailOpen says, because
-// clients choose the length.
+// Limits of regular expressions: see Op. Constructors check the first three. A
+// request whose subject is longer than the last cannot be judged in bounded time.
+// It is refused even with Env.FailOpen, because clients choose the length.
 const (
 	maxPattern       = 1024    // bytes of one pattern
 	maxProgram       = 500     // instructions of one compiled pattern
@@ -21,9 +20,9 @@ const (
 	maxRegexpSubject = 8 << 10 // bytes of a subject that a pattern is tried on
 )
 
-// pattern is one compiled regular expression. The engine behind it takes up
-// to milliseconds for a subject; looking for a text that every match contains
-// takes nanoseconds and answers most requests.
+// pattern is one compiled regular expression. Matching takes up to milliseconds
+// for a subject; searching for a text that every match contains takes
+// nanoseconds and suffices for most requests.
 type pattern struct {
 	re      *regexp.Regexp
 	literal []byte // folded; part of every folded subject that re matches
@@ -72,8 +71,8 @@ func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, 
 	return &pattern{re, fold(requiredLiteral(parsed))}, nil
 }
 
-// requiredLiteral returns the longest text that it can find in every match of
-// re, or "". A pattern that may match broken UTF-8, as U+FFFD does, has none.
+// requiredLiteral returns the longest text that it finds in every match of re, or
+// "". A pattern that may match invalid UTF-8, as U+FFFD does, has none.
 func requiredLiteral(re *syntax.Regexp) string {
 	switch re.Op {
 	case syntax.OpLiteral:

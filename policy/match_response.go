@@ -5,24 +5,25 @@ import (
 	"strconv"
 )
 
-// ResponseMatch selects responses. Every match that is set must hold, and the
+// ResponseMatch selects responses. Every part that is set must match, and the
 // zero value selects every response.
 type ResponseMatch struct {
 	// Request compares the request as received, before any policy or script
 	// changed it.
 	Request Match
-	// Status compares the status of the response. Nil: not looked at.
+	// Status compares the status of the response. Nil means any.
 	Status *StatusMatch
-	// Headers compare headers of the response; every one of them must hold.
+	// Headers compare headers of the response; all of them must match.
 	Headers []HeaderMatch
-	// Location compares the Location header. Nil: not looked at.
+	// Location compares the Location header as it is. It takes text operators,
+	// Exists and DoesNotExist. Nil means any.
 	Location *TextMatch
 }
 
 // StatusMatch compares the status of a response with the union of its lists.
 // At least one list must have an entry.
 type StatusMatch struct {
-	Op     Op           // IsIn is the zero value
+	Op     Op           // IsIn or IsNotIn
 	Codes  []int        // single statuses, 100 to 999
 	Ranges []Range[int] // ranges, both ends included
 }
@@ -77,7 +78,7 @@ func (m *StatusMatch) compile(c *compiler, field string) func(*subjects) (bool, 
 	}
 }
 
-// texts names what the match compares with.
+// texts describes the values of the match.
 func (m *StatusMatch) texts() []string {
 	var texts []string
 	for _, code := range slices.Sorted(slices.Values(m.Codes)) {

@@ -87,10 +87,10 @@ func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted
 	}
 }
 
-// stringSet is the compiled form of the values of a string match. It answers
-// the positive question, for the values and the string groups together. The values of the literal operators are sorted and
-// reduced so that none decides what another one decides as well; then one
-// binary search finds the only candidate:
+// stringSet is the compiled form of the values of a string match. It answers the
+// positive question, for the values and the string groups together. The values
+// of the literal operators are sorted and reduced so that none is redundant; then
+// one binary search finds the only candidate:
 //
 //   - Equals: sorted, unique.
 //   - BeginsWith: no value is a prefix of another. If a value is a prefix of
@@ -154,7 +154,7 @@ func reduce(literals [][]byte, compare func(a, b []byte) int, covers func(s, par
 	return slices.Clip(kept)
 }
 
-// contains reports whether any value, or any entry of a group, fits the
+// contains reports whether any value, or any entry of a group, matches the
 // subject. It fails for a subject that is too long for a regular expression,
 // and if a group is missing.
 func (s *stringSet) contains(t text) (bool, error) {
@@ -166,7 +166,7 @@ func (s *stringSet) contains(t text) (bool, error) {
 	return in, err
 }
 
-// entry returns the entry that fits the subject, of the first group that has
+// entry returns the entry that matches the subject, of the first group that has
 // one.
 func (s *stringSet) entry(t text) (StringEntry, bool, error) {
 	for _, name := range s.groupNames {

@@ -7,17 +7,17 @@ import (
 )
 
 // NetworkLimit is the rate of a rule with [ActionRateLimit]. All connections
-// that the rule matches share one bucket; clients that are to have buckets of
-// their own need rules of their own, or a [RateLimiter].
+// that the rule matches share one token bucket. To limit each client, use one
+// rule for each of them, or a [RateLimiter].
 type NetworkLimit struct {
 	MaxRate int // connections per second, 1 to 1e9
-	Burst   int // how many may come at once after a pause, 0 to 1e9; below MaxRate it has no effect
+	Burst   int // connections at once after a pause, 0 to 1e9; below MaxRate it has no effect
 	// Exceeded is what happens to connections above the rate: ActionClose,
 	// ActionReset, or ActionReport, with which the next rule decides. The zero
 	// value is the same as ActionClose.
 	Exceeded Action
-	// Continue: a connection within the rate goes on to the next rule. False:
-	// it is accepted.
+	// Continue passes connections within the rate to the next rule. False
+	// accepts them.
 	Continue bool
 }
 
@@ -25,7 +25,7 @@ type NetworkLimit struct {
 type networkLimit struct {
 	NetworkLimit
 	bucket *tokenbucket.Bucket
-	epoch  time.Time // what the bucket's time begins with
+	epoch  time.Time // time zero of the bucket
 }
 
 func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
@@ -47,15 +47,16 @@ func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
 	return &networkLimit{m, tokenbucket.NewBucket(size), time.Now()}
 }
 
-// takeOver continues with the bucket of the limit before a change, if the rate
-// is the same.
+// takeOver keeps the bucket of the limit that this one replaces, if the rate is
+// the same.
 func (m *networkLimit) takeOver(old *networkLimit) {
 	if m.bucket.Size() == old.bucket.Size() {
 		m.bucket, m.epoch = old.bucket, old.epoch
 	}
 }
 
-// allows takes a token, and counts; to explain, it only looks for one.
+// allows takes a token, and counts. With an explainer it only reports whether
+// there is one.
 func (m *networkLimit) allows(c *counters, x *explainer) bool {
 	now := int64(time.Since(m.epoch))
 	switch {

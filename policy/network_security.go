@@ -7,33 +7,33 @@ import (
 	"time"
 )
 
-// NetworkMatch selects connections. Every match that is set must hold; nil
-// matches are not looked at, and the zero value selects every connection.
+// NetworkMatch selects connections. Every part that is set must match; nil
+// parts are ignored, and the zero value selects every connection.
 type NetworkMatch struct {
 	ClientIP   *IPMatch         // the address of the peer
 	VSPort     *PortMatch       // the port the client connected to
 	ClientPort *PortMatch       // the port the client connected from
-	Geo        *GeoMatch        // where the peer is
-	Reputation *ReputationMatch // what the peer is known for
+	Geo        *GeoMatch        // the location of the peer
+	Reputation *ReputationMatch // the reputation of the peer
 }
 
 // NetworkRule is one rule of a [NetworkSecurity] policy.
 type NetworkRule struct {
 	Name     string        // required, unique in the policy, at most 511 bytes of printable text
-	Disabled bool          // true: checked at construction, otherwise without any effect
-	DryRun   bool          // true: evaluated and counted, but what it would do stands only in Verdict.Monitored
+	Disabled bool          // true: the constructor checks the rule, which then has no effect
+	DryRun   bool          // true: evaluated and counted, but only reported, in Verdict.Monitored
 	Match    NetworkMatch  // the zero value selects every connection
 	Action   Action        // ActionAllow, ActionReset or ActionRateLimit; required
 	Limit    *NetworkLimit // required for ActionRateLimit, nil for other actions
 	Log      bool          // ask for a record of each connection the rule decides
-	// Age is how long the rule has an effect, from the construction of the
-	// first of the policies that had it: see [Env].Previous. 0 means for ever.
+	// Age is how long the rule has an effect, from the construction of the first
+	// policy that had it: see [Env].Previous. 0 means without limit.
 	Age time.Duration
 }
 
-// NetworkSecurity decides at accept time which connections may proceed: the
-// first enabled rule whose match holds decides, and a connection that no rule
-// matches is accepted. It is immutable apart from its counters and buckets and
+// NetworkSecurity decides which connections may proceed when they are accepted.
+// The first enabled rule that matches decides; a connection that no rule matches
+// is accepted. Apart from its counters and token buckets it is immutable. It is
 // safe for concurrent use. A nil *NetworkSecurity has no rules.
 type NetworkSecurity struct {
 	env   Env
@@ -45,8 +45,8 @@ type networkRule struct {
 	conditions []networkCondition
 	action     Action
 	limit      *networkLimit // nil: none
-	age        time.Duration // 0: for ever
-	born       time.Time
+	age        time.Duration // 0: without limit
+	since      time.Time     // when the first policy that had the rule was constructed
 }
 
 // conn is a connection at the time it is accepted.
@@ -61,8 +61,8 @@ type networkCondition struct {
 	holds func(conn) (bool, error) // of a conn whose client address is normalized
 }
 
-// NewNetworkSecurity compiles rules, which it copies. It reports every fault
-// of every rule, disabled ones included, as joined [FieldError] values.
+// NewNetworkSecurity compiles rules, which it copies. It reports every fault of
+// every rule, including disabled ones, as joined [FieldError] values.
 func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) {
 	p := &NetworkSecurity{env: env, rules: make([]networkRule, len(rules))}
 	previous := make(map[string]*networkRule)
@@ -79,7 +79,7 @@ func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) 
 		names.check(&f, field+".name", r.Name, i)
 		c := &p.rules[i]
 		c.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log}
-		c.action, c.age, c.born = r.Action, r.Age, time.Now()
+		c.action, c.age, c.since = r.Action, r.Age, time.Now()
 		switch {
 		case r.Action == ActionNone:
 			f.addf(field+".action", "a rule needs an action")
@@ -110,7 +110,7 @@ func (r *networkRule) takeOver(old *networkRule) {
 		return
 	}
 	r.inherit(&old.ruleHead)
-	r.born = old.born
+	r.since = old.since
 	if r.limit != nil && old.limit != nil {
 		r.limit.takeOver(old.limit)
 	}
@@ -169,9 +169,9 @@ func (p *NetworkSecurity) Evaluate(client, local netip.AddrPort) Verdict {
 	return v
 }
 
-// Explain tells how the policy would decide about the connection of a client to
-// a local address, rule by rule, in text for people. It counts nothing and takes
-// no tokens.
+// Explain describes, rule by rule and for people, how the policy would decide
+// about the connection of a client to a local address. It counts nothing and
+// takes no tokens.
 func (p *NetworkSecurity) Explain(client, local netip.AddrPort) string {
 	x := new(explainer)
 	if p == nil {
@@ -245,7 +245,7 @@ func (r *networkRule) try(c conn, x *explainer) (action Action, limited, ok bool
 	return r.limit.Exceeded, true, true, nil
 }
 
-func (r *networkRule) expired() bool { return r.age > 0 && time.Since(r.born) >= r.age }
+func (r *networkRule) expired() bool { return r.age > 0 && time.Since(r.since) >= r.age }
 
 // Stats returns the counters of all rules, in the order of the rules.
 func (p *NetworkSecurity) Stats() []RuleStats {

@@ -15,7 +15,7 @@ import "github.com/limpetlb/limpet/internal/enumtext"
 // The zero value is IsIn, so a match of a text must set its operator.
 //
 // Each negative operator is the complement of its positive one over the whole
-// list: DoesNotContain holds only if the subject contains none of the values.
+// list: DoesNotContain matches only if the subject contains none of the values.
 // If the subject is missing, positive operators are false and negative ones are
 // true.
 //

@@ -154,7 +154,7 @@ func slowMatch(m Match, env Env, tx *fakeTx) (every, any bool) {
 			}
 		}
 		all, one := true, false
-		for c := range custom(16) {
+		for c := range quirks(16) {
 			read := slowReading(r.URL.Path, c)
 			if rooted {
 				read = "/" + strings.TrimLeft(read, "/")
@@ -448,7 +448,7 @@ func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
 func FuzzPath(f *testing.F) {
 	f.Add("/admin", "/admin", uint8(BeginsWith), false)         // plain
 	f.Add("/a/%2e%2e/ADMIN", "/admin", uint8(Equals), false)    // encoded dot segments and case
-	f.Add(`/x\..\admin;y//`, "admin", uint8(BeginsWith), false) // every custom at once
+	f.Add(`/x\..\admin;y//`, "admin", uint8(BeginsWith), false) // every quirk at once
 	f.Add("/\u212a\u017f", "KS", uint8(EndsWith), false)        // letters that fold into ASCII
 	f.Add("/a%00b", "a", uint8(Contains), true)                 // NUL is refused
 	f.Add("/aaaaaaaa", "(a|aa)+$", uint8(MatchesRegexp), false) // slow for engines that backtrack

@@ -67,7 +67,7 @@ func tlsVariable(get func(*tls.ConnectionState) string) func(Transaction) string
 	}
 }
 
-// certVariable is for a variable of the certificate that the client has given.
+// certVariable returns a variable of the client certificate.
 func certVariable(get func(*x509.Certificate) string) func(Transaction) string {
 	return tlsVariable(func(c *tls.ConnectionState) string {
 		if len(c.PeerCertificates) == 0 {
@@ -154,8 +154,8 @@ func nameLen(s string) int {
 	return n
 }
 
-// expand returns the value for a transaction; false if a variable has none, or
-// one that cannot stand in a header.
+// expand returns the value for a transaction; false if a variable has no value, or
+// one that is not valid in a header.
 func (v textValue) expand(tx Transaction) (string, bool) {
 	var b strings.Builder
 	for _, p := range v {
