@@ -38,6 +38,10 @@ vuln: ## look for known vulnerabilities that the code can reach
 tidy-check: ## check that go.mod and go.sum are tidy, in all modules
 	@$(CHECK) tidy
 
+.PHONY: outdated
+outdated: ## tell which direct requirements of the modules are behind their newest releases
+	@$(CHECK) outdated
+
 .PHONY: examples
 examples: ## run each example to its end
 	@$(CHECK) examples
@@ -64,13 +68,15 @@ hostile: ## run every hostile script of datascript in a process of its own, with
 
 .PHONY: search
 search: ## look for calls that cost or make more than scripts are charged, nonces that come again, differences from Lua 5.1, and requests that other proxies refuse
-	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces|TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
+	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces)$$' -count=1 -v -timeout 120m -args -full
+	go test ./internal/lua51 -run '^(TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
 	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
 	go test ./internal/acceptance ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 30m -args -full
 	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 20m -args -long
+	go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 20m -args -long
 	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
 
 .PHONY: nightly

@@ -352,7 +352,7 @@ func (tx *transaction) concludeBinding() {
 		r.Bound = bound
 	}
 	r.GivenUp = tx.route.GivenUp
-	if r.Persistence == PersistenceHit && tx.route.Tried > 0 && !tx.answered {
+	if r.Persistence == PersistenceHit && !tx.answered {
 		r.Persistence = PersistenceNone
 	}
 	switch r.Persistence {
@@ -376,7 +376,7 @@ func (tx *transaction) tellPersistence(h http.Header) {
 		return
 	}
 	p := tx.persistence()
-	if p == PersistenceHit && tx.route.Tried > 0 && !tx.answered {
+	if p == PersistenceHit && !tx.answered {
 		p = PersistenceNone // it has not answered
 	}
 	if text := p.String(); text != "" {

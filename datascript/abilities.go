@@ -11,17 +11,6 @@ import (
 // tells otherwise. Like all decisions of scripts, what they decide reaches
 // the transaction only when the script has ended without an error.
 
-// A UserKeeper remembers who the user is, behind avi.http.get_userid and
-// avi.http.set_userid. Without it, get_userid knows what the request tells.
-type UserKeeper interface {
-	// UserID is the name that SetUserID was given last or that the host
-	// found out by itself; empty if there is none.
-	UserID() string
-	// SetUserID sets the name, for later events and for the log. An empty
-	// one takes back what an earlier call has set.
-	SetUserID(id string)
-}
-
 // An EntrySelector is told which persistence entry led to the server that a
 // script selects: should another server be taken in its place, that entry is to
 // be rewritten. Without it, SelectPool is called.
@@ -49,72 +38,6 @@ type EncryptionReporter interface {
 	Encrypted() bool
 }
 
-// A RequestIdentifier is behind avi.http.get_request_id.
-type RequestIdentifier interface {
-	// RequestID names the transaction: unique, and the same in all events.
-	RequestID() string
-}
-
-// A ServerTimer is behind avi.http.set_server_timeout.
-type ServerTimer interface {
-	// SetServerTimeout bounds the wait for the server's response to this
-	// request. The duration is positive.
-	SetServerTimeout(d time.Duration)
-}
-
-// A RequestBufferer holds bodies of requests, behind avi.http.get_req_body
-// and avi.http.set_request_body_buffer_size. Without it there is no body.
-type RequestBufferer interface {
-	// BufferRequest asks for the body to be read into memory before
-	// HTTP_REQ_DATA, up to max bytes; 0 asks for no buffering.
-	BufferRequest(max int)
-	// RequestBody is what has been read. ok is false if nothing was
-	// buffered. Nobody changes it; scripts get copies.
-	RequestBody() (body []byte, ok bool)
-}
-
-// A RequestHeadBufferer is a RequestBufferer that can go on with a body that is
-// longer than what was asked for: scripts see its beginning, and the server
-// gets all of it. Without it a script cannot choose what happens to longer
-// bodies, and whatever it sees is the whole body.
-type RequestHeadBufferer interface {
-	RequestBufferer
-	// BufferRequestLonger is BufferRequest with a choice of what happens to a
-	// longer body: its beginning is shown if head is set, else the request is
-	// refused. BufferRequest leaves that to the host.
-	BufferRequestLonger(max int, head bool)
-	// RequestBodyWhole reports whether RequestBody is the whole body.
-	RequestBodyWhole() bool
-}
-
-// A ResponseBufferer holds bodies of responses, behind
-// avi.http.get_response_body and avi.http.set_response_body_buffer_size.
-type ResponseBufferer interface {
-	// BufferResponse asks for the body to be read into memory before
-	// HTTP_RESP_DATA, up to max bytes, which is positive.
-	BufferResponse(max int)
-	// ResponseBody is what has been read, as the server encoded it. ok is
-	// false if nothing was buffered. Nobody changes it; scripts get copies.
-	ResponseBody() (body []byte, ok bool)
-}
-
-// A FailureReporter is behind avi.http.internal_status.
-type FailureReporter interface {
-	// FailureStatus describes why there is no response: 502 if the server
-	// could not be reached or gave no valid one, 503 if there was no server,
-	// 504 if it took too long.
-	FailureStatus() int
-}
-
-// A Tunneler is behind avi.http.disable.
-type Tunneler interface {
-	// CanTunnel reports whether Tunnel is possible; it is not in HTTP/2.
-	CanTunnel() bool
-	// Tunnel lets the connections of client and server become one, in both
-	// directions and until their end, once the response has been sent.
-	Tunnel()
-}
-
 // A Fingerprinter is behind avi.ssl.get_tls_fingerprint. Without it there
 // are no fingerprints, which is no error.
 type Fingerprinter interface {
@@ -135,32 +58,82 @@ type CertificateVerifier interface {
 	VerifyCertificate() error
 }
 
-// A SAMLReader is behind avi.http.saml_session_decrypt. Without it there is no
-// session, which is no error.
-type SAMLReader interface {
+// An Identifier names the user and the request, behind avi.http.get_userid,
+// avi.http.set_userid and avi.http.get_request_id. Without it, get_userid knows
+// the user that the request names.
+type Identifier interface {
+	// UserID is the name that SetUserID was given last or that the host
+	// knows; empty if there is none.
+	UserID() string
+	// SetUserID sets the name, for later events and for the log. An empty
+	// one takes back what an earlier call has set.
+	SetUserID(id string)
+	// RequestID names the transaction: unique, and the same in all events.
+	RequestID() string
+}
+
+// A ForwardController decides how the request is forwarded, behind
+// avi.http.set_server_timeout, avi.pool.chash and avi.http.disable.
+type ForwardController interface {
+	// SetServerTimeout bounds the wait for the server's response to this
+	// request. The duration is positive.
+	SetServerTimeout(d time.Duration)
+	// SetHashKey sets the key for algorithms that hash a string of the
+	// script's. Other algorithms ignore it.
+	SetHashKey(key string)
+	// CanTunnel reports whether Tunnel is possible; it is not in HTTP/2.
+	CanTunnel() bool
+	// Tunnel lets the connections of client and server become one, in both
+	// directions and until their end, once the response has been sent.
+	Tunnel()
+}
+
+// A BodyBufferer keeps bodies in memory for scripts, behind
+// avi.http.get_req_body, avi.http.set_request_body_buffer_size,
+// avi.http.get_response_body and avi.http.set_response_body_buffer_size. Without
+// it there are no bodies.
+type BodyBufferer interface {
+	// BufferRequest asks for the body of the request to be read into memory
+	// before HTTP_REQ_DATA, up to max bytes; 0 asks for no buffering. The host
+	// decides what happens to a longer body.
+	BufferRequest(max int)
+	// BufferRequestLonger is BufferRequest with a choice of what happens to a
+	// longer body: if head is set, scripts see its beginning and the server
+	// gets all of it, else the request is refused.
+	BufferRequestLonger(max int, head bool)
+	// RequestBody is what has been read. ok is false if nothing was
+	// buffered. Nobody changes it; scripts get copies.
+	RequestBody() (body []byte, ok bool)
+	// RequestBodyWhole reports whether RequestBody is the whole body.
+	RequestBodyWhole() bool
+	// BufferResponse asks for the body of the response to be read into memory
+	// before HTTP_RESP_DATA, up to max bytes, which is positive.
+	BufferResponse(max int)
+	// ResponseBody is what has been read, as the server encoded it. ok is
+	// false if nothing was buffered. Nobody changes it; scripts get copies.
+	ResponseBody() (body []byte, ok bool)
+}
+
+// A SessionReader knows the client's sessions, behind
+// avi.http.saml_session_decrypt and avi.http.oauth_get_claim. Without it there
+// are none, which is no error.
+type SessionReader interface {
 	// SAMLAttributes are the attributes of the client's SAML session as one
 	// text, in which each is "NAME=value". ok is false without a session.
 	SAMLAttributes() (attributes string, ok bool)
-}
-
-// A ClaimReader is behind avi.http.oauth_get_claim. Without it there are no
-// claims, which is no error.
-type ClaimReader interface {
 	// Claim returns the values of a claim of the client's token, of the
 	// provider with this number, counted from 0; any number may be asked for.
 	// ok is false if there is none. Nobody changes the slice.
 	Claim(provider int, name string) (values []string, ok bool)
 }
 
-// A HashKeyer is behind avi.pool.chash.
-type HashKeyer interface {
-	// SetHashKey is the key for algorithms that hash a string of the
-	// script's. Other algorithms ignore it.
-	SetHashKey(key string)
-}
-
-// A PersistenceTeller is behind avi.pool.persistence.
-type PersistenceTeller interface {
+// An OutcomeReporter reports what came of the request so far, behind
+// avi.http.internal_status and avi.pool.persistence.
+type OutcomeReporter interface {
+	// FailureStatus describes why there is no response: 502 if the server
+	// could not be reached or gave no valid one, 503 if there was no server,
+	// 504 if it took too long.
+	FailureStatus() int
 	// PersistenceResult is the outcome of the client's binding to a server:
 	// "hit", "miss", "expired", "joined", "nokey", "invalid", "ambiguous", or
 	// "repin:" and why another server was taken. It is empty if nobody has
@@ -172,10 +145,10 @@ type PersistenceTeller interface {
 func ability[T any](c call) T {
 	a, ok := c.tx.(T)
 	if !ok {
-		c.fail("%s: not possible in this virtual service", c.sym.name)
+		c.Fail("%s: not possible in this virtual service", c.Sym.Name)
 	}
 	return a
 }
 
 // decide stages a decision until the script has ended.
-func (c call) decide(commit func()) { c.decisions = append(c.decisions, commit) }
+func (c call) decide(commit func()) { c.others = append(c.others, commit) }

@@ -161,9 +161,9 @@ func (m *measured) Servers(pool string) (int, int, error) {
 		return 0, 0, nil
 	}
 	// The budget begins here, whatever it took to make the value.
-	r := &m.state.run
-	r.steps = defaultInstructions - r.tick
-	m.charged, m.bytes, m.begun = r.steps+r.tick, allocated(), true
+	r := m.state.lua.LastRun()
+	r.Grant(defaultInstructions)
+	m.charged, m.bytes, m.begun = r.Left(), allocated(), true
 	m.longest, m.most = 0, 0
 	m.at = threadTime()
 	m.look = m.at
@@ -173,12 +173,12 @@ func (m *measured) Servers(pool string) (int, int, error) {
 func (m *measured) end() {
 	m.Err()
 	m.begun = false
-	r := &m.state.run
+	r := m.state.lua.LastRun()
 	m.calls = append(m.calls, amplification{
 		took: threadTime() - m.at, gap: m.longest, bytes: m.most,
-		charged: m.charged - r.steps - r.tick, interval: max(r.interval, 1),
+		charged: m.charged - r.Left(), interval: r.Interval(),
 	})
-	r.steps = 1 << 40
+	r.Grant(1 << 40)
 }
 
 func allocated() uint64 {
@@ -288,11 +288,11 @@ func TestAmplification(t *testing.T) {
 			m.respond(200, "10.1.1.1:80")
 			sizedRequests[request](m, n)
 			m.EditRequest() // whose copy is the host's
-			if err := e.gate.enter(m, true); err != nil {
+			if err := e.lua.Gate().Enter(m, true); err != nil {
 				t.Fatal(err)
 			}
-			err, _ = m.state.exec(m, s, s.chunks[ev], ev, m)
-			m.state.run.leave()
+			err, _ = m.state.exec(m, s, ev, m)
+			m.state.lua.Leave()
 			switch {
 			case m.begun:
 				m.end()
@@ -339,7 +339,7 @@ func TestAmplification(t *testing.T) {
 	began := time.Now()
 	functions := map[string]string{}
 	for _, name := range functionNames() {
-		if operators[name] == "" && !slices.Contains(unsupportedNames, name) {
+		if !isOperator(name) && !slices.Contains(unsupportedNames, name) {
 			functions[name] = name
 		}
 	}

@@ -1,6 +1,10 @@
 package datascript
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/limpetlb/limpet/internal/lua51"
+)
 
 // The constants of the API. Methods and status codes are strings, so that
 // they compare with what avi.http.method and avi.http.status return.
@@ -72,12 +76,14 @@ var aviConstants = []entry{
 	str_("RL_ACTION_REDIRECT", "RL_ACTION_REDIRECT"),
 
 	// These choose an overload, so no string of a script's may equal them.
-	{name: "HTTP_REQUEST", kind: token},
-	{name: "HTTP_RESPONSE", kind: token},
-	{name: "QUERY_STRING", kind: token},
-	{name: "QUERY_TABLE", kind: token},
+	{name: "HTTP_REQUEST", kind: lua51.Token},
+	{name: "HTTP_RESPONSE", kind: lua51.Token},
+	{name: "QUERY_STRING", kind: lua51.Token},
+	{name: "QUERY_TABLE", kind: lua51.Token},
 }
 
-func str_(name, value string) entry { return entry{name: name, kind: constant, text: value} }
+func str_(name, value string) entry { return entry{name: name, kind: lua51.Constant, text: value} }
 
-func number_(name string, value float64) entry { return entry{name: name, kind: numeric, num: value} }
+func number_(name string, value float64) entry {
+	return entry{name: name, kind: lua51.Numeric, num: value}
+}

@@ -20,8 +20,8 @@ var analyticsEntries = []entry{
 	number_("CLEAR", metricClear),
 	number_("DECR", metricDecrement),
 	number_("SET", metricSet),
-	number_("METRICTYPE_COUNTER", float64(MetricCounter)),
-	number_("METRICTYPE_GAUGE", float64(MetricGauge)),
+	number_("METRICTYPE_COUNTER", counterKind),
+	number_("METRICTYPE_GAUGE", gaugeKind),
 }
 
 const (
@@ -38,15 +38,15 @@ const (
 func analyticsCounter(c call) int {
 	value := c.metricOperand(3)
 	if value < 0 {
-		c.argError(3, "%s is negative", luastr.FormatNumber(value))
+		c.ArgError(3, "%s is negative", luastr.FormatNumber(value))
 	}
-	switch op := c.optNum(2, metricIncrement); op {
+	switch op := c.OptNum(2, metricIncrement); op {
 	case metricIncrement:
-		c.updateMetric(MetricCounter, func(old float64) float64 { return old + value })
+		c.updateMetric(false, func(old float64) float64 { return old + value })
 	case metricClear:
-		c.updateMetric(MetricCounter, func(float64) float64 { return 0 })
+		c.updateMetric(false, func(float64) float64 { return 0 })
 	default:
-		c.argError(2, "avi.vs.analytics.INCR or avi.vs.analytics.CLEAR expected")
+		c.ArgError(2, "avi.vs.analytics.INCR or avi.vs.analytics.CLEAR expected")
 	}
 	return 0
 }
@@ -56,7 +56,7 @@ func analyticsCounter(c call) int {
 func analyticsGauge(c call) int {
 	value := c.metricOperand(3)
 	var change func(float64) float64
-	switch op := c.optNum(2, metricIncrement); op {
+	switch op := c.OptNum(2, metricIncrement); op {
 	case metricIncrement:
 		change = func(old float64) float64 { return old + value }
 	case metricDecrement:
@@ -66,9 +66,9 @@ func analyticsGauge(c call) int {
 	case metricClear:
 		change = func(float64) float64 { return 0 }
 	default:
-		c.argError(2, "avi.vs.analytics.INCR, DECR, SET or CLEAR expected")
+		c.ArgError(2, "avi.vs.analytics.INCR, DECR, SET or CLEAR expected")
 	}
-	c.updateMetric(MetricGauge, change)
+	c.updateMetric(true, change)
 	return 0
 }
 
@@ -76,34 +76,34 @@ func analyticsGauge(c call) int {
 // none of that name and type: avi.vs.analytics.METRICTYPE_COUNTER or
 // METRICTYPE_GAUGE.
 func analyticsGetMetric(c call) int {
-	name, kind := c.str(1), c.num(2)
-	if m, ok := c.engine.env.Metrics.get(name); ok && float64(m.Kind) == kind {
-		return c.retNumber(m.Value)
+	name, kind := c.Str(1), c.Num(2)
+	if m, ok := c.engine.env.Metrics.get(name); ok && m.Gauge == (kind == gaugeKind) {
+		return c.RetNumber(m.Value)
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 // get_counter(name) returns the value of a metric of any type; 0 if there is
 // none of that name.
 func analyticsGetCounter(c call) int {
-	m, _ := c.engine.env.Metrics.get(c.str(1))
-	return c.retNumber(m.Value)
+	m, _ := c.engine.env.Metrics.get(c.Str(1))
+	return c.RetNumber(m.Value)
 }
 
 func (c call) metricOperand(n int) float64 {
-	value := c.optNum(n, 1)
+	value := c.OptNum(n, 1)
 	if math.IsNaN(value) || math.IsInf(value, 0) {
-		c.argError(n, "%s is not finite", luastr.FormatNumber(value))
+		c.ArgError(n, "%s is not finite", luastr.FormatNumber(value))
 	}
 	return value
 }
 
-func (c call) updateMetric(kind MetricKind, change func(float64) float64) {
-	name := c.str(1)
+func (c call) updateMetric(gauge bool, change func(float64) float64) {
+	name := c.Str(1)
 	if name == "" || len(name) > maxMetricName {
-		c.argError(1, "name of %d bytes; want 1 to %d", len(name), maxMetricName)
+		c.ArgError(1, "name of %d bytes; want 1 to %d", len(name), maxMetricName)
 	}
-	if err := c.engine.env.Metrics.update(name, kind, change); err != nil {
-		c.fail("%s: %s", c.sym.name, err.Error())
+	if err := c.engine.env.Metrics.update(name, gauge, change); err != nil {
+		c.Fail("%s: %s", c.Sym.Name, err.Error())
 	}
 }

@@ -34,25 +34,25 @@ const (
 // a block, 16 or 8 bytes; by default it is "0123456789012345" or its
 // beginning.
 func cryptoEncrypt(c call) int {
-	plaintext := c.str(1)
+	plaintext := c.Str(1)
 	block, iv := c.blockCipher()
 	size := block.BlockSize()
 	padding := size - len(plaintext)%size
-	c.allow(len(plaintext) + padding)
+	c.Allow(len(plaintext) + padding)
 	c.encipher(block, len(plaintext))
 	b := append([]byte(plaintext), bytes.Repeat([]byte{byte(padding)}, padding)...)
 	cipher.NewCBCEncrypter(block, iv).CryptBlocks(b, b)
-	return c.retString(string(b))
+	return c.RetString(string(b))
 }
 
 // decrypt(ciphertext, key [, iv [, algorithm]]) is the reverse of encrypt. It
 // fails, always with the same words, if the ciphertext does not consist of
 // blocks or if its padding is wrong.
 func cryptoDecrypt(c call) int {
-	ciphertext := c.str(1)
+	ciphertext := c.Str(1)
 	block, iv := c.blockCipher()
 	size := block.BlockSize()
-	c.allow(len(ciphertext))
+	c.Allow(len(ciphertext))
 	c.encipher(block, len(ciphertext))
 	if len(ciphertext) == 0 || len(ciphertext)%size != 0 {
 		c.notDecryptable()
@@ -63,16 +63,16 @@ func cryptoDecrypt(c call) int {
 	if !ok {
 		c.notDecryptable()
 	}
-	return c.retString(string(text))
+	return c.RetString(string(text))
 }
 
 // encipher charges for so many bytes: triple DES takes as long for one as the VM
 // for an instruction and a half.
 func (c call) encipher(block cipher.Block, size int) {
 	if block.BlockSize() == des.BlockSize {
-		c.work(size + size/2)
+		c.Work(size + size/2)
 	} else {
-		c.work(size >> 4)
+		c.Work(size >> 4)
 	}
 }
 
@@ -95,62 +95,62 @@ func unpad(b []byte, size int) (text []byte, ok bool) {
 //
 // One key is good for 2^32 seals.
 func cryptoSeal(c call) int {
-	text := c.str(1)
+	text := c.Str(1)
 	aead := c.aead()
-	c.allow(len(text) + aead.Overhead())
-	return c.retString(string(aead.Seal(nil, nil, []byte(text), []byte(c.optStr(3, "")))))
+	c.Allow(len(text) + aead.Overhead())
+	return c.RetString(string(aead.Seal(nil, nil, []byte(text), []byte(c.OptStr(3, "")))))
 }
 
 // open(sealed, key [, context]) returns the text that was sealed with the
 // same key and context. It fails, always with the same words, if it was not.
 // It is an extension of this implementation.
 func cryptoOpen(c call) int {
-	sealed := c.str(1)
+	sealed := c.Str(1)
 	aead := c.aead()
-	c.allow(len(sealed))
-	text, err := aead.Open(nil, nil, []byte(sealed), []byte(c.optStr(3, "")))
+	c.Allow(len(sealed))
+	text, err := aead.Open(nil, nil, []byte(sealed), []byte(c.OptStr(3, "")))
 	if err != nil {
 		c.notDecryptable()
 	}
-	return c.retString(string(text))
+	return c.RetString(string(text))
 }
 
-func (c call) notDecryptable() { c.argError(1, "cannot be decrypted with this key") }
+func (c call) notDecryptable() { c.ArgError(1, "cannot be decrypted with this key") }
 
 // blockCipher reads key, initialization vector and algorithm.
 func (c call) blockCipher() (cipher.Block, []byte) {
-	key := []byte(c.str(2))
+	key := []byte(c.Str(2))
 	var block cipher.Block
 	var err error
-	switch algorithm := c.optStr(4, cipherAES); algorithm {
+	switch algorithm := c.OptStr(4, cipherAES); algorithm {
 	case cipherAES:
 		block, err = aes.NewCipher(key)
 	case cipher3DES:
 		block, err = des.NewTripleDESCipher(key)
 	default:
-		c.argError(4, "avi.CIPHER_AES or avi.CIPHER_3DES expected")
+		c.ArgError(4, "avi.CIPHER_AES or avi.CIPHER_3DES expected")
 	}
 	if err != nil {
-		c.argError(2, "a key of %d bytes does not fit", len(key))
+		c.ArgError(2, "a key of %d bytes does not fit", len(key))
 	}
 	iv := []byte(defaultIV)[:block.BlockSize()]
-	if c.arg(3) != lua.LNil {
-		if iv = []byte(c.str(3)); len(iv) != block.BlockSize() {
-			c.argError(3, "initialization vector of %d bytes expected, got %d", block.BlockSize(), len(iv))
+	if c.Arg(3) != lua.LNil {
+		if iv = []byte(c.Str(3)); len(iv) != block.BlockSize() {
+			c.ArgError(3, "initialization vector of %d bytes expected, got %d", block.BlockSize(), len(iv))
 		}
 	}
 	return block, iv
 }
 
 func (c call) aead() cipher.AEAD {
-	key := []byte(c.str(2))
+	key := []byte(c.Str(2))
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		c.argError(2, "a key of %d bytes does not fit", len(key))
+		c.ArgError(2, "a key of %d bytes does not fit", len(key))
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	return aead
 }

@@ -72,7 +72,7 @@ var mutable = beforeResponse | events(HTTPResp)
 var bodyEvents = events(HTTPReq, HTTPReqData, LBDone, HTTPResp, HTTPRespData)
 
 // method() returns the request's method, as received.
-func httpMethod(c call) int { return c.retString(c.tx.Original().Method) }
+func httpMethod(c call) int { return c.RetString(c.tx.Original().Method) }
 
 // encrypted reports whether the client spoke TLS, to us or to a proxy in front.
 func (c call) encrypted() bool {
@@ -86,38 +86,38 @@ func (c call) encrypted() bool {
 // "http".
 func httpProtocol(c call) int {
 	if c.encrypted() {
-		return c.retString("https")
+		return c.RetString("https")
 	}
-	return c.retString("http")
+	return c.RetString("http")
 }
 
 // scheme() returns protocol() and "://".
 func httpScheme(c call) int {
 	if c.encrypted() {
-		return c.retString("https://")
+		return c.RetString("https://")
 	}
-	return c.retString("http://")
+	return c.RetString("http://")
 }
 
 // secure() returns "on" if the client's connection is encrypted, else nil.
 func httpSecure(c call) int {
 	if c.encrypted() {
-		return c.retString("on")
+		return c.RetString("on")
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 // status() returns the status that the client will see, as a string of three
 // digits.
 func httpStatus(c call) int {
 	if c.reply != nil {
-		return c.retString(strconv.Itoa(c.reply.status))
+		return c.RetString(strconv.Itoa(c.reply.status))
 	}
 	status, _, ok := c.tx.Response()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(strconv.Itoa(status))
+	return c.RetString(strconv.Itoa(status))
 }
 
 // onResponse reports whether the script runs on the response's side.
@@ -129,14 +129,14 @@ func (c call) onResponse() bool {
 // the request or of the response. It is nil where there is no response yet.
 func (c call) side(n int) (h http.Header, request bool) {
 	request = !c.onResponse()
-	switch v := c.arg(n); v {
+	switch v := c.Arg(n); v {
 	case lua.LNil:
 	case lua.LValue(requestToken()):
 		request = true
 	case lua.LValue(responseToken()):
 		request = false
 	default:
-		c.argError(n, "avi.HTTP_REQUEST or avi.HTTP_RESPONSE expected")
+		c.ArgError(n, "avi.HTTP_REQUEST or avi.HTTP_RESPONSE expected")
 	}
 	if request {
 		return c.tx.Request().Header, true
@@ -154,7 +154,7 @@ func (c call) responseHeader() http.Header {
 	return h
 }
 
-func requestToken() *lua.LUserData  { return symbols["avi.HTTP_REQUEST"].object }
-func responseToken() *lua.LUserData { return symbols["avi.HTTP_RESPONSE"].object }
+func requestToken() *lua.LUserData  { return library.Lookup("avi.HTTP_REQUEST").Object }
+func responseToken() *lua.LUserData { return library.Lookup("avi.HTTP_RESPONSE").Object }
 
 func isSide(v lua.LValue) bool { return v == requestToken() || v == responseToken() }

@@ -19,21 +19,18 @@ const (
 // there from HTTP_REQ_DATA on. Reading does not consume it.
 func httpGetReqBody(c call) int {
 	size := -1
-	if c.arg(1) != lua.LNil {
+	if c.Arg(1) != lua.LNil {
 		size = c.kilobytes(1, 0)
 	}
-	b, ok := c.tx.(RequestBufferer)
+	b, ok := c.tx.(BodyBufferer)
 	if !ok || c.event == HTTPReq {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	body, ok := b.RequestBody()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	whole := true
-	if h, ok := b.(RequestHeadBufferer); ok {
-		whole = h.RequestBodyWhole()
-	}
+	whole := b.RequestBodyWhole()
 	if size >= 0 && size < len(body) {
 		body, whole = body[:size], false
 	}
@@ -42,7 +39,7 @@ func httpGetReqBody(c call) int {
 	} else {
 		c.retBytes(body)
 	}
-	c.retBool(whole)
+	c.RetBool(whole)
 	return 2
 }
 
@@ -52,18 +49,17 @@ func httpGetReqBody(c call) int {
 // beginning is shown and all of it sent to the server, with "refuse" the client
 // gets 413. Without it the host decides.
 func httpSetRequestBodyBufferSize(c call) int {
-	b := ability[RequestBufferer](c)
+	b := ability[BodyBufferer](c)
 	size := c.kilobytes(1, 0)
-	if c.arg(2) == lua.LNil {
+	if c.Arg(2) == lua.LNil {
 		c.decide(func() { b.BufferRequest(size) })
 		return 0
 	}
 	longer := c.name(2)
 	if longer != "head" && longer != "refuse" {
-		c.argError(2, "%q is neither head nor refuse", longer)
+		c.ArgError(2, "%q is neither head nor refuse", longer)
 	}
-	h := ability[RequestHeadBufferer](c)
-	c.decide(func() { h.BufferRequestLonger(size, longer == "head") })
+	c.decide(func() { b.BufferRequestLonger(size, longer == "head") })
 	return 0
 }
 
@@ -72,16 +68,16 @@ func httpSetRequestBodyBufferSize(c call) int {
 // nothing was buffered, which takes set_response_body_buffer_size.
 func httpGetResponseBody(c call) int {
 	size, offset := c.kilobytes(1, 0), 0
-	if c.arg(2) != lua.LNil {
+	if c.Arg(2) != lua.LNil {
 		offset = c.kilobytes(2, 0)
 	}
-	b, ok := c.tx.(ResponseBufferer)
+	b, ok := c.tx.(BodyBufferer)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	body, ok := b.ResponseBody()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	body = body[min(offset, len(body)):]
 	return c.retBytes(body[:min(size, len(body))])
@@ -90,7 +86,7 @@ func httpGetResponseBody(c call) int {
 // set_response_body_buffer_size(size) has up to size kilobytes of the
 // response's body read into memory before HTTP_RESP_DATA: 1 to 32,768.
 func httpSetResponseBodyBufferSize(c call) int {
-	b := ability[ResponseBufferer](c)
+	b := ability[BodyBufferer](c)
 	size := c.kilobytes(1, 1)
 	c.decide(func() { b.BufferResponse(size) })
 	return 0
@@ -98,15 +94,15 @@ func httpSetResponseBodyBufferSize(c call) int {
 
 // kilobytes reads a size and returns it in bytes.
 func (c call) kilobytes(n, least int) int {
-	size := c.num(n)
+	size := c.Num(n)
 	if !(size >= float64(least) && size <= maxBufferedSize) {
-		c.argError(n, "%s kB is not between %d and %d", luastr.FormatNumber(size), least, maxBufferedSize)
+		c.ArgError(n, "%s kB is not between %d and %d", luastr.FormatNumber(size), least, maxBufferedSize)
 	}
 	return int(size) * kilobyte
 }
 
 // retBytes returns bytes as a string, if it is not too large.
 func (c call) retBytes(b []byte) int {
-	c.allow(len(b))
-	return c.retString(string(b))
+	c.Allow(len(b))
+	return c.RetString(string(b))
 }

@@ -12,25 +12,25 @@ import (
 // get_cookie(name [, context]) returns the value of the first cookie of that
 // name, as it stands in the header, or nil. Names are case-sensitive.
 func httpGetCookie(c call) int {
-	name := c.str(1)
+	name := c.Str(1)
 	for n, v := range c.cookies(2) {
 		if n == name {
-			return c.retString(v)
+			return c.RetString(v)
 		}
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 // cookie_exists(name [, context]) reports whether there is a cookie of that
 // name.
 func httpCookieExists(c call) int {
-	name := c.str(1)
+	name := c.Str(1)
 	for n := range c.cookies(2) {
 		if n == name {
-			return c.retBool(true)
+			return c.RetBool(true)
 		}
 	}
-	return c.retBool(false)
+	return c.RetBool(false)
 }
 
 // get_cookie_names([context]) returns an array of the names of all cookies,
@@ -42,7 +42,7 @@ func httpGetCookieNames(c call) int {
 		if !seen[n] {
 			seen[n] = true
 			names = append(names, n)
-			c.spend(2)
+			c.Spend(2)
 		}
 	}
 	t := c.L.CreateTable(len(names), 0)
@@ -68,9 +68,9 @@ func (c call) cookies(n int) iter.Seq2[string, string] {
 
 // parseLines is parse for lines of a header.
 func (c call) parseLines(lines []string) {
-	c.spend(len(lines) >> 2)
+	c.Spend(len(lines) >> 2)
 	for _, line := range lines {
-		c.parse(len(line))
+		c.Parse(len(line))
 	}
 }
 

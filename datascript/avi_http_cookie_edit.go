@@ -12,6 +12,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -94,9 +95,9 @@ func httpReplaceCookie(c call) int {
 // remove_cookie(name [, name ...]) removes all cookies of these names, if
 // there are any.
 func httpRemoveCookie(c call) int {
-	names := make([]string, max(c.count(), 1))
+	names := make([]string, max(c.Count(), 1))
 	for i := range names {
-		names[i] = c.str(i + 1)
+		names[i] = c.Str(i + 1)
 	}
 	c.removeCookies(names)
 	return 0
@@ -107,24 +108,24 @@ func httpRemoveCookie(c call) int {
 // stay. Of samesite the values are avi.http.Lax, avi.http.None and
 // avi.http.Strict. Without a cookie of that name it does nothing.
 func httpUpdateCookie(c call) int {
-	name := c.cookieName(1, c.arg(1))
-	if n := c.count(); n < 3 || n%2 == 0 {
-		c.fail("%s: a name, and pairs of attributes and values expected", c.sym.name)
+	name := c.cookieName(1, c.Arg(1))
+	if n := c.Count(); n < 3 || n%2 == 0 {
+		c.Fail("%s: a name, and pairs of attributes and values expected", c.Sym.Name)
 	}
 	var set cookieAttributes
 	var given [numAttributes]bool
-	for n := 2; n < c.count(); n += 2 {
-		a, ok := attributeNamed(c.str(n))
+	for n := 2; n < c.Count(); n += 2 {
+		a, ok := attributeNamed(c.Str(n))
 		if !ok {
-			c.argError(n, "%q is not an attribute of a cookie", c.str(n))
+			c.ArgError(n, "%q is not an attribute of a cookie", c.Str(n))
 		}
-		set[a], given[a] = c.attribute(n+1, a, c.arg(n+1)), true
+		set[a], given[a] = c.attribute(n+1, a, c.Arg(n+1)), true
 	}
 	h := c.editHeader("Set-Cookie")
 	c.parseLines(h["Set-Cookie"])
 	lines := slices.Clone(h["Set-Cookie"])
 	for i, line := range lines {
-		c.spend(1)
+		c.Spend(1)
 		if ck, _ := httpfield.ParseSetCookie(line); ck.Name == name {
 			lines[i] = updateLine(line, &set, &given)
 		}
@@ -162,7 +163,7 @@ func updateLine(line string, set *cookieAttributes, given *[numAttributes]bool) 
 
 // cookieArguments reads the arguments of add_cookie, in all their forms.
 func (c call) cookieArguments() []cookie {
-	t, ok := c.arg(1).(*lua.LTable)
+	t, ok := c.Arg(1).(*lua.LTable)
 	switch {
 	case ok && c.onResponse():
 		return c.responseTable(t)
@@ -171,20 +172,20 @@ func (c call) cookieArguments() []cookie {
 	case c.onResponse():
 		return c.positionalCookie()
 	}
-	if c.count() == 0 || c.count()%2 != 0 {
-		c.fail("%s: pairs of names and values expected", c.sym.name)
+	if c.Count() == 0 || c.Count()%2 != 0 {
+		c.Fail("%s: pairs of names and values expected", c.Sym.Name)
 	}
 	var list []cookie
-	for n := 1; n < c.count(); n += 2 {
-		list = append(list, cookie{name: c.cookieName(n, c.arg(n)), value: c.cookieValue(n+1, c.arg(n+1))})
+	for n := 1; n < c.Count(); n += 2 {
+		list = append(list, cookie{name: c.cookieName(n, c.Arg(n)), value: c.cookieValue(n+1, c.Arg(n+1))})
 	}
 	return list
 }
 
 func (c call) positionalCookie() []cookie {
-	ck := cookie{name: c.cookieName(1, c.arg(1)), value: c.cookieValue(2, c.arg(2))}
+	ck := cookie{name: c.cookieName(1, c.Arg(1)), value: c.cookieValue(2, c.Arg(2))}
 	for a := range sameSiteAttribute {
-		ck.attributes[a] = c.attribute(3+int(a), a, c.arg(3+int(a)))
+		ck.attributes[a] = c.attribute(3+int(a), a, c.Arg(3+int(a)))
 	}
 	return []cookie{ck}
 }
@@ -193,11 +194,11 @@ func (c call) positionalCookie() []cookie {
 // names, since a table has none.
 func (c call) requestTable(t *lua.LTable) (list []cookie) {
 	t.ForEach(func(k, v lua.LValue) {
-		c.spend(4)
+		c.Spend(4)
 		list = append(list, cookie{name: c.cookieName(1, k), value: c.cookieValue(1, v)})
 	})
 	if len(list) == 0 {
-		c.argError(1, "table without a cookie")
+		c.ArgError(1, "table without a cookie")
 	}
 	slices.SortFunc(list, func(a, b cookie) int { return cmp.Compare(a.name, b.name) })
 	return list
@@ -208,9 +209,9 @@ func (c call) responseTable(t *lua.LTable) []cookie {
 	plain := c.L.CreateTable(0, 2)
 	var attributes cookieAttributes
 	t.ForEach(func(k, v lua.LValue) {
-		name, _ := text(k)
-		c.spend(4)
-		c.read(len(name))
+		name, _ := lua51.Text(k)
+		c.Spend(4)
+		c.Read(len(name))
 		if a, ok := attributeNamed(name); ok {
 			attributes[a] = c.attribute(1, a, v)
 		} else {
@@ -233,13 +234,13 @@ func (c call) addCookies(list []cookie) {
 		h := c.editHeader("Cookie")
 		// One header line: RFC 6265, section 5.4, allows no second one.
 		line := strings.Join(append(slices.Clone(h["Cookie"]), pairs...), "; ")
-		c.allow(len(line))
+		c.Allow(len(line))
 		h["Cookie"] = []string{line}
 		return
 	}
 	h := c.editHeader("Set-Cookie")
 	lines := slices.Clip(h["Set-Cookie"])
-	c.spend(len(lines) >> 4)
+	c.Spend(len(lines) >> 4)
 	for _, ck := range list {
 		var line strings.Builder
 		line.WriteString(ck.name + "=" + ck.value)
@@ -263,7 +264,7 @@ func (c call) removeCookies(list []string) {
 		c.parseLines(h["Set-Cookie"])
 		kept := make([]string, 0, len(h["Set-Cookie"]))
 		for _, line := range h["Set-Cookie"] {
-			c.spend(1)
+			c.Spend(1)
 			if ck, _ := httpfield.ParseSetCookie(line); !names[ck.Name] {
 				kept = append(kept, line)
 			}
@@ -277,7 +278,7 @@ func (c call) removeCookies(list []string) {
 	for _, line := range h["Cookie"] {
 		var pairs []string
 		for pair, ck := range httpfield.Cookies(line) {
-			c.spend(1)
+			c.Spend(1)
 			pair = textproto.TrimString(pair)
 			if pair != "" && !names[ck.Name] { // some servers take a bare name for a cookie, too
 				pairs = append(pairs, pair)
@@ -301,13 +302,13 @@ func setLines(h http.Header, key string, lines []string) {
 
 // cookieName checks the name of a cookie in argument n.
 func (c call) cookieName(n int, v lua.LValue) string {
-	name, ok := text(v)
-	c.read(4 * len(name))
+	name, ok := lua51.Text(v)
+	c.Read(4 * len(name))
 	switch {
 	case !ok:
-		c.argError(n, "cookie name expected, got %s", v.Type())
+		c.ArgError(n, "cookie name expected, got %s", v.Type())
 	case !httpfield.IsToken(name):
-		c.argError(n, "%q is not the name of a cookie", name)
+		c.ArgError(n, "%q is not the name of a cookie", name)
 	}
 	return name
 }
@@ -316,7 +317,7 @@ func (c call) cookieName(n int, v lua.LValue) string {
 func (c call) cookieValue(n int, v lua.LValue) string {
 	value, ok := c.entryValue(v)
 	if !ok {
-		c.argError(n, "cookie value expected, got %s", v.Type())
+		c.ArgError(n, "cookie value expected, got %s", v.Type())
 	}
 	return c.cookieText(n, value)
 }
@@ -324,9 +325,9 @@ func (c call) cookieValue(n int, v lua.LValue) string {
 // cookieText refuses what could end a cookie, or the header that holds it.
 func (c call) cookieText(n int, s string) string {
 	c.writeHeader(len(s))
-	c.read(len(s))
+	c.Read(len(s))
 	if !httpfield.IsValue(s) || strings.Contains(s, ";") {
-		c.argError(n, "%q holds a control character or a semicolon", s)
+		c.ArgError(n, "%q holds a control character or a semicolon", s)
 	}
 	return s
 }
@@ -344,14 +345,14 @@ func (c call) attribute(n int, a cookieAttribute, v lua.LValue) string {
 	case expiresAttribute, maxAgeAttribute:
 		return c.timeAttribute(n, a, v)
 	}
-	s, ok := text(v)
+	s, ok := lua51.Text(v)
 	if !ok {
-		c.argError(n, "attribute %s: string expected, got %s", name, v.Type())
+		c.ArgError(n, "attribute %s: string expected, got %s", name, v.Type())
 	}
 	if a == sameSiteAttribute {
-		c.read(len(s))
+		c.Read(len(s))
 		if s, ok = sameSiteNames[luastr.Lower(s)]; !ok {
-			c.argError(n, "attribute samesite: avi.http.Lax, avi.http.None or avi.http.Strict expected")
+			c.ArgError(n, "attribute samesite: avi.http.Lax, avi.http.None or avi.http.Strict expected")
 		}
 	}
 	if s == "" {
@@ -364,7 +365,7 @@ func (c call) attribute(n int, a cookieAttribute, v lua.LValue) string {
 func (c call) timeAttribute(n int, a cookieAttribute, v lua.LValue) string {
 	const endOfYear9999 = 253402300799
 	name := attributeNames[a]
-	f, ok := c.number(v)
+	f, ok := c.Number(v)
 	if s, isText := v.(lua.LString); isText && !ok && a == expiresAttribute {
 		if s == "" {
 			return ""
@@ -372,10 +373,10 @@ func (c call) timeAttribute(n int, a cookieAttribute, v lua.LValue) string {
 		return name + "=" + c.cookieText(n, string(s))
 	}
 	if !ok {
-		c.argError(n, "attribute %s: number expected, got %s", name, v.Type())
+		c.ArgError(n, "attribute %s: number expected, got %s", name, v.Type())
 	}
 	if !(f >= -endOfYear9999 && f <= endOfYear9999) {
-		c.argError(n, "attribute %s: %s is out of range", name, luastr.FormatNumber(f))
+		c.ArgError(n, "attribute %s: %s is out of range", name, luastr.FormatNumber(f))
 	}
 	i := int64(f)
 	switch {
@@ -384,7 +385,7 @@ func (c call) timeAttribute(n int, a cookieAttribute, v lua.LValue) string {
 	case a == maxAgeAttribute:
 		return name + "=" + strconv.FormatInt(i, 10)
 	case i < 0:
-		c.argError(n, "attribute %s: %s is out of range", name, luastr.FormatNumber(f))
+		c.ArgError(n, "attribute %s: %s is out of range", name, luastr.FormatNumber(f))
 	}
 	return name + "=" + time.Unix(i, 0).UTC().Format(http.TimeFormat)
 }

@@ -11,28 +11,28 @@ import (
 
 // get_request_id() returns a string that names the transaction: it is unique,
 // and the same in all events.
-func httpGetRequestID(c call) int { return c.retString(ability[RequestIdentifier](c).RequestID()) }
+func httpGetRequestID(c call) int { return c.RetString(ability[Identifier](c).RequestID()) }
 
 // get_reqvar(name) returns a variable of the transaction, or nil. It is the
 // field of that name in avi.vs.reqvar.
 func httpGetReqvar(c call) int {
-	return c.ret(c.vars().requestVariables(c.L).RawGet(c.reqvarName()))
+	return c.Ret(c.Variables().Shared(c.L).RawGet(c.reqvarName()))
 }
 
 // set_reqvar(name, value) sets a variable of the transaction, which all events
 // and scripts share. The value may be of any type.
 func httpSetReqvar(c call) int {
 	name := c.reqvarName()
-	c.vars().requestVariables(c.L).RawSet(name, c.any(2))
+	c.Variables().Shared(c.L).RawSet(name, c.Any(2))
 	return 0
 }
 
 func (c call) reqvarName() lua.LValue {
-	name := c.any(1)
+	name := c.Any(1)
 	if name == lua.LNil {
-		c.typeError(1, "string")
+		c.TypeError(1, "string")
 	}
-	c.checkKey(name)
+	c.CheckKey(name)
 	return name
 }
 
@@ -42,10 +42,10 @@ const maxServerTimeout = 24 * time.Hour
 // set_server_timeout(ms) sets how long to wait for the server's response to
 // this request: milliseconds, from 1 to those of a day.
 func httpSetServerTimeout(c call) int {
-	timer := ability[ServerTimer](c)
-	ms := c.num(1)
+	timer := ability[ForwardController](c)
+	ms := c.Num(1)
 	if !(ms >= 1 && ms <= float64(maxServerTimeout/time.Millisecond)) {
-		c.argError(1, "%s ms is not between 1 and %d", luastr.FormatNumber(ms), maxServerTimeout/time.Millisecond)
+		c.ArgError(1, "%s ms is not between 1 and %d", luastr.FormatNumber(ms), maxServerTimeout/time.Millisecond)
 	}
 	d := time.Duration(int64(ms)) * time.Millisecond
 	c.decide(func() { timer.SetServerTimeout(d) })
@@ -56,16 +56,16 @@ func httpSetServerTimeout(c call) int {
 // digits in a string: "502" if the server could not be reached or gave no
 // valid response, "503" if there was no server, "504" if it took too long.
 func httpInternalStatus(c call) int {
-	return c.retString(strconv.Itoa(ability[FailureReporter](c).FailureStatus()))
+	return c.RetString(strconv.Itoa(ability[OutcomeReporter](c).FailureStatus()))
 }
 
 // disable() ends the processing of HTTP on the connection: once the response
 // has been sent, bytes pass in both directions as they are. It fails where
 // that is impossible, as in HTTP/2.
 func httpDisable(c call) int {
-	tunneler := ability[Tunneler](c)
+	tunneler := ability[ForwardController](c)
 	if !tunneler.CanTunnel() {
-		c.fail("%s: not possible on this connection", c.sym.name)
+		c.Fail("%s: not possible on this connection", c.Sym.Name)
 	}
 	c.decide(tunneler.Tunnel)
 	return 0

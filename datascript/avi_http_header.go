@@ -17,23 +17,23 @@ import (
 // the keys in lower case, and the values strings, or arrays of strings where
 // a header occurs more than once. The table is a copy.
 func httpGetHeader(c call) int {
-	name, side := c.arg(1), 2
+	name, side := c.Arg(1), 2
 	if isSide(name) {
 		name, side = lua.LNil, 1
 	}
 	h, request := c.side(side)
 	if name == lua.LNil {
-		return c.ret(c.headerTable(h, request))
+		return c.Ret(c.headerTable(h, request))
 	}
-	key := c.str(1)
+	key := c.Str(1)
 	if len(key) > maxName {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	v, ok := headerValue(h, c.hostFor(request), key)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(v)
+	return c.RetString(v)
 }
 
 // hostFor is the host of the request, which net/http keeps apart from the
@@ -67,10 +67,10 @@ func (c call) headerTable(h http.Header, request bool) *lua.LTable {
 		t.RawSetString("host", lua.LString(host))
 	}
 	for key, values := range h {
-		c.spend(2 + len(values))
-		c.read(len(key))
+		c.Spend(2 + len(values))
+		c.Read(len(key))
 		for _, v := range values {
-			c.read(len(v))
+			c.Read(len(v))
 		}
 		switch len(values) {
 		case 0:
@@ -96,7 +96,7 @@ func httpAddHeader(c call) int {
 		return c.setHost(value)
 	}
 	h := c.editHeader(key)
-	c.spend(len(h[key]) >> 4)
+	c.Spend(len(h[key]) >> 4)
 	// A new slice: the old one may be shared with the message as received.
 	h[key] = append(slices.Clip(h[key]), value)
 	return 0
@@ -128,7 +128,7 @@ func (c call) editHeader(key string) http.Header {
 	var h http.Header
 	if c.onResponse() {
 		if h = c.responseHeader(); h == nil {
-			c.fail("%s: there is no response", c.sym.name)
+			c.Fail("%s: there is no response", c.Sym.Name)
 		}
 	} else {
 		h = c.tx.EditRequest().Header
@@ -149,13 +149,13 @@ func (c call) editHeader(key string) http.Header {
 // not on the wire.
 func (c call) writeHeader(n int) {
 	if c.run.headers += n; c.run.headers > c.engine.limits.StringBytes {
-		c.tooLarge()
+		c.TooLarge()
 	}
 }
 
 func (c call) setHost(host string) int {
 	if c.onResponse() {
-		c.argError(1, "Host is not a response header")
+		c.ArgError(1, "Host is not a response header")
 	}
 	r := c.tx.EditRequest()
 	old := r.Host
@@ -169,11 +169,11 @@ func (c call) setHost(host string) int {
 func (c call) headerName(n int) string {
 	name := strings.Trim(c.name(n), " \t")
 	if !httpfield.IsToken(name) {
-		c.argError(n, "%q is not a header name", name)
+		c.ArgError(n, "%q is not a header name", name)
 	}
 	key := textproto.CanonicalMIMEHeaderKey(name)
 	if httpfield.IsFraming(key) {
-		c.argError(n, "header %q is set by the proxy alone", name)
+		c.ArgError(n, "header %q is set by the proxy alone", name)
 	}
 	return key
 }
@@ -181,14 +181,14 @@ func (c call) headerName(n int) string {
 // headerField reads the value of a header to set.
 func (c call) headerField(n int) string {
 	var s string
-	if b, ok := c.arg(n).(lua.LBool); ok {
+	if b, ok := c.Arg(n).(lua.LBool); ok {
 		s = b.String()
 	} else {
-		s = unfold(c.str(n))
+		s = unfold(c.Str(n))
 	}
 	c.writeHeader(len(s))
 	if !httpfield.IsValue(s) {
-		c.argError(n, "header value %q holds a control character", s)
+		c.ArgError(n, "header value %q holds a control character", s)
 	}
 	return s
 }

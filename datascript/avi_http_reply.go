@@ -9,6 +9,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // response(status [, headers [, body]]) answers the client in place of the
@@ -20,10 +21,10 @@ import (
 func httpResponse(c call) int {
 	status := c.status(1, 200, 599)
 	header := http.Header{}
-	if c.arg(2) != lua.LNil {
-		c.table(2).ForEach(func(k, v lua.LValue) { c.addReplyHeader(header, k, v) })
+	if c.Arg(2) != lua.LNil {
+		c.Table(2).ForEach(func(k, v lua.LValue) { c.addReplyHeader(header, k, v) })
 	}
-	body := c.optStr(3, "")
+	body := c.OptStr(3, "")
 	if _, ok := header["Content-Type"]; !ok {
 		header["Content-Type"] = []string{"text/plain"}
 	}
@@ -32,24 +33,24 @@ func httpResponse(c call) int {
 }
 
 func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
-	name, ok := text(k)
+	name, ok := lua51.Text(k)
 	if !ok {
-		c.argError(2, "header name expected, got %s", k.Type())
+		c.ArgError(2, "header name expected, got %s", k.Type())
 	}
 	if len(name) > maxName {
-		c.argError(2, "name of %d bytes", len(name))
+		c.ArgError(2, "name of %d bytes", len(name))
 	}
-	c.spend(4)
-	c.read(4 * len(name))
+	c.Spend(4)
+	c.Read(4 * len(name))
 	name = strings.ReplaceAll(strings.Trim(name, " \t"), "_", "-")
 	key := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
 	case !httpfield.IsToken(name):
-		c.argError(2, "%q is not a header name", name)
+		c.ArgError(2, "%q is not a header name", name)
 	case key == "Content-Length":
 		return // it is always right already
 	case httpfield.IsFraming(key):
-		c.argError(2, "header %q is set by the proxy alone", name)
+		c.ArgError(2, "header %q is set by the proxy alone", name)
 	}
 	if array, ok := v.(*lua.LTable); ok {
 		for i := 1; i <= array.Len(); i++ {
@@ -63,13 +64,13 @@ func (c call) addReplyHeader(header http.Header, k, v lua.LValue) {
 func (c call) replyField(name string, v lua.LValue) string {
 	s, ok := c.entryValue(v)
 	if !ok {
-		c.argError(2, "value of header %q: string expected, got %s", name, v.Type())
+		c.ArgError(2, "value of header %q: string expected, got %s", name, v.Type())
 	}
 	c.writeHeader(len(name) + len(s))
-	c.read(len(s))
+	c.Read(len(s))
 	s = unfold(s)
 	if !httpfield.IsValue(s) {
-		c.argError(2, "value %q of header %q holds a control character", s, name)
+		c.ArgError(2, "value %q of header %q holds a control character", s, name)
 	}
 	return s
 }
@@ -78,16 +79,16 @@ func (c call) replyField(name string, v lua.LValue) string {
 // the header as it is but for control characters, blanks and bytes outside
 // ASCII; these are percent-encoded. Status is 302, or 301, 303, 307 or 308.
 func httpRedirect(c call) int {
-	uri := c.str(1)
+	uri := c.Str(1)
 	status := http.StatusFound
-	if c.arg(2) != lua.LNil {
+	if c.Arg(2) != lua.LNil {
 		status = c.status(2, 301, 308)
 		if !isRedirect(status) {
-			c.argError(2, "%d is not the status of a redirect", status)
+			c.ArgError(2, "%d is not the status of a redirect", status)
 		}
 	}
 	size := len(uri) + 2*countUnsafe(uri, inLocation)
-	c.allow(size)
+	c.Allow(size)
 	c.writeHeader(size)
 	location := escapeLocation(uri)
 	c.answer(&reply{status: status, header: http.Header{"Location": {location}}})
@@ -137,7 +138,7 @@ func httpCloseConn(c call) int {
 	if c.closing == open {
 		c.closing = closeFIN
 	}
-	if lua.LVAsBool(c.arg(1)) {
+	if lua.LVAsBool(c.Arg(1)) {
 		c.closing = closeRST
 	}
 	return 0
@@ -145,13 +146,13 @@ func httpCloseConn(c call) int {
 
 // status reads a status code, a number or a numeral.
 func (c call) status(n, low, high int) int {
-	s, ok := text(c.arg(n))
+	s, ok := lua51.Text(c.Arg(n))
 	if !ok {
-		c.typeError(n, "number")
+		c.TypeError(n, "number")
 	}
-	f, ok := c.number(c.arg(n))
+	f, ok := c.Number(c.Arg(n))
 	if !ok || f != math.Trunc(f) || f < float64(low) || f > float64(high) {
-		c.argError(n, "status %q is not between %d and %d", s, low, high)
+		c.ArgError(n, "status %q is not between %d and %d", s, low, high)
 	}
 	return int(f)
 }

@@ -9,6 +9,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/http1"
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -27,7 +28,7 @@ type uriSource struct {
 func (c call) uri() uriSource {
 	r := c.tx.Original()
 	next := 1
-	if s, ok := c.arg(1).(lua.LString); ok {
+	if s, ok := c.Arg(1).(lua.LString); ok {
 		switch s {
 		case "MODIFIED":
 			r, next = c.tx.Request(), 2
@@ -35,7 +36,7 @@ func (c call) uri() uriSource {
 			next = 2
 		}
 	}
-	c.read(4 * (len(r.Host) + len(r.URL.Path) + len(r.URL.RawQuery)))
+	c.Read(4 * (len(r.Host) + len(r.URL.Path) + len(r.URL.RawQuery)))
 	return uriSource{
 		host: r.Host, path: rawPath(r.URL), query: r.URL.RawQuery,
 		hasQuery: r.URL.RawQuery != "" || r.URL.ForceQuery, next: next,
@@ -54,12 +55,12 @@ func rawPath(u *url.URL) string {
 // without the port, or nil. An IPv6 address keeps its brackets, as in the host
 // of a URI (RFC 3986, section 3.2.2): scripts build redirects of it.
 func httpHostname(c call) int {
-	c.read(4 * len(c.tx.Original().Host))
+	c.Read(4 * len(c.tx.Original().Host))
 	host := hostOnly(c.tx.Original().Host)
 	if host == "" {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(host)
+	return c.RetString(host)
 }
 
 func hostOnly(hostport string) string {
@@ -84,7 +85,7 @@ func httpGetHostTokens(c call) int {
 	case host[0] == '[':
 		labels = []string{host}
 	default:
-		c.spend(strings.Count(host, "."))
+		c.Spend(strings.Count(host, "."))
 		labels = strings.Split(host, ".")
 	}
 	return c.tokens(labels, ".", src.next)
@@ -94,10 +95,10 @@ func httpGetHostTokens(c call) int {
 // Escapes that are not valid stay as they are.
 func httpGetPath(c call) int {
 	src := c.uri()
-	if c.arg(src.next) == lua.LFalse {
-		return c.retString(src.path)
+	if c.Arg(src.next) == lua.LFalse {
+		return c.RetString(src.path)
 	}
-	return c.retString(percentDecode(src.path, false))
+	return c.RetString(percentDecode(src.path, false))
 }
 
 // get_path_tokens([start [, end]]) returns the decoded segments of the path,
@@ -107,7 +108,7 @@ func httpGetPathTokens(c call) int {
 	src := c.uri()
 	var segments []string
 	if p := strings.TrimSuffix(strings.TrimPrefix(src.path, "/"), "/"); p != "" {
-		c.spend(strings.Count(p, "/"))
+		c.Spend(strings.Count(p, "/"))
 		segments = strings.Split(p, "/")
 	}
 	for i, s := range segments {
@@ -117,19 +118,19 @@ func httpGetPathTokens(c call) int {
 }
 
 func (c call) tokens(list []string, sep string, next int) int {
-	if c.arg(next) == lua.LNil {
+	if c.Arg(next) == lua.LNil {
 		t := c.L.CreateTable(len(list), 0)
 		for _, s := range list {
 			t.Append(lua.LString(s))
 		}
-		return c.ret(t)
+		return c.Ret(t)
 	}
-	start := c.integer(next)
-	end := min(c.optInt(next+1, len(list)), len(list))
+	start := c.Integer(next)
+	end := min(c.OptInt(next+1, len(list)), len(list))
 	if start < 1 || start > end {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(strings.Join(list[start-1:end], sep))
+	return c.RetString(strings.Join(list[start-1:end], sep))
 }
 
 // get_uri([false]) returns path and query: the path percent-decoded, unless
@@ -137,13 +138,13 @@ func (c call) tokens(list []string, sep string, next int) int {
 func httpGetURI(c call) int {
 	src := c.uri()
 	uri := src.path
-	if c.arg(src.next) != lua.LFalse {
+	if c.Arg(src.next) != lua.LFalse {
 		uri = percentDecode(uri, false)
 	}
 	if src.hasQuery {
 		uri += "?" + src.query
 	}
-	return c.retString(uri)
+	return c.RetString(uri)
 }
 
 // get_query([name or avi.QUERY_TABLE] [, decode]) returns the whole query
@@ -153,48 +154,48 @@ func httpGetURI(c call) int {
 // without a value is "true" by name, and the boolean true in the table.
 func httpGetQuery(c call) int {
 	src := c.uri()
-	what := c.arg(src.next)
+	what := c.Arg(src.next)
 	decode, given := c.queryDecode(src.next + 1)
 	switch {
-	case what == lua.LNil, what == lua.LValue(symbols["avi.QUERY_STRING"].object):
+	case what == lua.LNil, what == lua.LValue(library.Lookup("avi.QUERY_STRING").Object):
 		switch {
 		case !src.hasQuery:
-			return c.ret(lua.LNil)
+			return c.Ret(lua.LNil)
 		case given && decode:
-			return c.retString(percentDecode(src.query, true))
+			return c.RetString(percentDecode(src.query, true))
 		}
-		return c.retString(src.query)
-	case what == lua.LValue(symbols["avi.QUERY_TABLE"].object):
-		return c.ret(c.queryTable(src.query))
+		return c.RetString(src.query)
+	case what == lua.LValue(library.Lookup("avi.QUERY_TABLE").Object):
+		return c.Ret(c.queryTable(src.query))
 	}
-	name := c.str(src.next)
-	c.parse(len(src.query))
+	name := c.Str(src.next)
+	c.Parse(len(src.query))
 	for n, v := range queryArguments(src.query) {
 		if percentDecode(n, true) != name {
 			continue
 		}
 		switch {
 		case v == nil:
-			return c.retString("true")
+			return c.RetString("true")
 		case decode:
-			return c.retString(percentDecode(*v, true))
+			return c.RetString(percentDecode(*v, true))
 		}
-		return c.retString(*v)
+		return c.RetString(*v)
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 func (c call) queryDecode(n int) (decode, given bool) {
-	if n > c.count() {
+	if n > c.Count() {
 		return true, false
 	}
-	v := c.arg(n)
+	v := c.Arg(n)
 	return v != lua.LFalse && v != lua.LNil && v != lua.LString("false"), true
 }
 
 func (c call) queryTable(query string) *lua.LTable {
 	arguments := strings.Count(query, "&") + 1
-	c.spend(2 * arguments)
+	c.Spend(2 * arguments)
 	t := c.L.CreateTable(0, arguments)
 	for n, v := range queryArguments(query) {
 		var value lua.LValue = lua.LTrue
@@ -278,7 +279,7 @@ func unhex(c byte) byte {
 // stand in a path are percent-encoded, escapes that do are kept.
 func httpSetPath(c call) int {
 	u := c.editURL()
-	c.setPath(u, c.str(1))
+	c.setPath(u, c.Str(1))
 	return 0
 }
 
@@ -287,10 +288,10 @@ func httpSetPath(c call) int {
 // one removes it.
 func httpSetQuery(c call) int {
 	var query string
-	if t, ok := c.arg(1).(*lua.LTable); ok {
+	if t, ok := c.Arg(1).(*lua.LTable); ok {
 		query = c.encodeQuery(t)
 	} else {
-		query = strings.TrimPrefix(c.str(1), "?")
+		query = strings.TrimPrefix(c.Str(1), "?")
 	}
 	u := c.editURL()
 	u.RawQuery, u.ForceQuery = c.escape(query, inQuery), false
@@ -300,7 +301,7 @@ func httpSetQuery(c call) int {
 // set_uri(uri) changes path and query that the server sees. Of an absolute
 // URI only these are used.
 func httpSetURI(c call) int {
-	uri := c.str(1)
+	uri := c.Str(1)
 	if i := strings.Index(uri, "://"); i > 0 && !strings.ContainsAny(uri[:i], "/?") {
 		uri = uri[i+3:]
 		if j := strings.IndexAny(uri, "/?"); j >= 0 {
@@ -332,7 +333,7 @@ func (c call) setPath(u *url.URL, path string) {
 	raw := c.escape(path, inPath)
 	decoded, err := url.PathUnescape(raw)
 	if err != nil {
-		c.argError(1, "%q is not a path", path)
+		c.ArgError(1, "%q is not a path", path)
 	}
 	u.Path, u.RawPath, u.Opaque = decoded, raw, ""
 }
@@ -355,7 +356,7 @@ func safeBytes(others string) *[256]bool {
 
 // escape is escapeURL that stops the script if the result would be too large.
 func (c call) escape(s string, safe *[256]bool) string {
-	c.allow(len(s) + 2*countUnsafe(s, safe))
+	c.Allow(len(s) + 2*countUnsafe(s, safe))
 	return escapeURL(s, safe)
 }
 
@@ -398,9 +399,9 @@ func (c call) encodeQuery(t *lua.LTable) string {
 	var pairs []string
 	size := 0
 	add := func(name string, v lua.LValue) {
-		value, ok := text(v)
-		c.spend(8)
-		c.read(4 * (len(name) + len(value)))
+		value, ok := lua51.Text(v)
+		c.Spend(8)
+		c.Read(4 * (len(name) + len(value)))
 		pair := escapeURL(name, unreserved)
 		switch {
 		case ok:
@@ -408,20 +409,20 @@ func (c call) encodeQuery(t *lua.LTable) string {
 		case v == lua.LFalse:
 			return
 		case v != lua.LTrue:
-			c.argError(1, "value of argument %q: string expected, got %s", pair, v.Type())
+			c.ArgError(1, "value of argument %q: string expected, got %s", pair, v.Type())
 		}
 		if size += len(pair) + 1; size > c.engine.limits.StringBytes {
-			c.tooLarge()
+			c.TooLarge()
 		}
 		pairs = append(pairs, pair)
 	}
 	names := map[string]lua.LValue{}
 	t.ForEach(func(k, v lua.LValue) {
-		name, ok := text(k)
+		name, ok := lua51.Text(k)
 		if !ok {
-			c.argError(1, "argument name expected, got %s", k.Type())
+			c.ArgError(1, "argument name expected, got %s", k.Type())
 		}
-		c.spend(4)
+		c.Spend(4)
 		names[name] = v
 	})
 	sorted := make([]string, 0, len(names))

@@ -11,7 +11,7 @@ func httpGetUserID(c call) int {
 	id := ""
 	if c.user != nil {
 		id = *c.user
-	} else if k, ok := c.tx.(UserKeeper); ok {
+	} else if k, ok := c.tx.(Identifier); ok {
 		id = k.UserID()
 	}
 	if id == "" {
@@ -21,9 +21,9 @@ func httpGetUserID(c call) int {
 		id = c.certificateUser()
 	}
 	if id == "" {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(id)
+	return c.RetString(id)
 }
 
 func (c call) certificateUser() string {
@@ -37,8 +37,8 @@ func (c call) certificateUser() string {
 // set_userid(id) sets the name of the user, for get_userid and for the log of
 // the transaction; nil takes it back. It fails if the host keeps no names.
 func httpSetUserID(c call) int {
-	keeper := ability[UserKeeper](c)
-	id := c.optStr(1, "")
+	keeper := ability[Identifier](c)
+	id := c.OptStr(1, "")
 	c.user = &id
 	c.decide(func() { keeper.SetUserID(id) })
 	return 0
@@ -46,36 +46,36 @@ func httpSetUserID(c call) int {
 
 // saml_session_decrypt() returns the attributes of the client's SAML session as
 // one string, in which each is NAME=value; nil without a session. The host
-// supplies them; see [SAMLReader].
+// supplies them; see [SessionReader].
 func httpSAMLSessionDecrypt(c call) int {
-	if r, ok := c.tx.(SAMLReader); ok {
+	if r, ok := c.tx.(SessionReader); ok {
 		if attributes, ok := r.SAMLAttributes(); ok {
-			c.allow(len(attributes))
-			return c.retString(attributes)
+			c.Allow(len(attributes))
+			return c.RetString(attributes)
 		}
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 // oauth_get_claim(provider, claim) returns an array of the values of a claim
 // of the client's token, a string each; nil if there is no token or no such
 // claim. provider is a number: 0 is the first provider. The host supplies the
-// claims; see [ClaimReader].
+// claims; see [SessionReader].
 func httpOAuthGetClaim(c call) int {
-	provider, name := c.integer(1), c.name(2)
-	r, ok := c.tx.(ClaimReader)
+	provider, name := c.Integer(1), c.name(2)
+	r, ok := c.tx.(SessionReader)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	values, ok := r.Claim(provider, name)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	t := c.L.CreateTable(len(values), 0)
 	for _, v := range values {
-		c.allow(len(v))
-		c.spend(2)
+		c.Allow(len(v))
+		c.Spend(2)
 		t.Append(lua.LString(v))
 	}
-	return c.ret(t)
+	return c.Ret(t)
 }

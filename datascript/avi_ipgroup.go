@@ -12,13 +12,13 @@ var ipgroupEntries = []entry{
 func ipgroupContains(c call) int {
 	groups := c.engine.env.IPGroups
 	if groups == nil {
-		c.fail("%s: the virtual service has no IP groups", c.sym.name)
+		c.Fail("%s: the virtual service has no IP groups", c.Sym.Name)
 	}
 	name := c.name(1)
-	addr, _ := netip.ParseAddr(c.str(2))
+	addr, _ := netip.ParseAddr(c.Str(2))
 	ok, err := groups.Contains(name, addr.Unmap().WithZone(""))
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
-	return c.retBool(ok)
+	return c.RetBool(ok)
 }

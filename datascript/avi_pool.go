@@ -8,6 +8,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/exactaddr"
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // The module avi.pool: which server the request goes to.
@@ -41,15 +42,15 @@ func poolSelect(c call) int {
 	pools := c.pools()
 	pool := c.name(1)
 	if _, _, err := pools.Servers(pool); err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	sel := selection{pool: pool}
-	if c.arg(2) == lua.LNil {
+	if c.Arg(2) == lua.LNil {
 		c.port(3)
 		c.selection = sel
 		return 0
 	}
-	server := c.str(2)
+	server := c.Str(2)
 	port, remainder := c.portOrRemainder(server)
 	ok := false
 	if remainder {
@@ -76,7 +77,7 @@ func poolSelect(c call) int {
 		if port != 0 && !remainder {
 			server += ":" + strconv.Itoa(int(port))
 		}
-		c.fail("server [%s] not found in pool %q", server, pool)
+		c.Fail("server [%s] not found in pool %q", server, pool)
 	}
 	c.selection = sel
 	return 0
@@ -87,7 +88,7 @@ func poolSelect(c call) int {
 // that cannot be a port.
 func (c call) portOrRemainder(server string) (port uint16, remainder bool) {
 	f := &c.found
-	left, isNumber := c.arg(3).(lua.LNumber)
+	left, isNumber := c.Arg(3).(lua.LNumber)
 	if !isNumber || !f.ok || left != f.left || server != f.text || c.engine.env.StrictSelect {
 		return c.port(3), false
 	}
@@ -127,7 +128,7 @@ func (c call) findEntry(pools Pools, pool, value string) (addr netip.AddrPort, o
 func (c call) find(pools Pools, pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool) {
 	addr, shared, ok, err := pools.Find(pool, server, port)
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	return addr, shared, ok && server != ""
 }
@@ -140,11 +141,11 @@ func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, ent
 	if tables == nil || c.engine.env.StrictSelect || key == "" {
 		return addr, "", false
 	}
-	resume := c.outside()
-	entry, _, ok, err := tables.Lookup(c.ctx, "", key, 0)
+	resume := c.Outside()
+	entry, _, ok, err := tables.Lookup(c.Context(), "", key, 0)
 	resume()
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	if !ok {
 		if !c.found.isLive() || c.found.key != key {
@@ -191,12 +192,12 @@ func isAddress(s string) bool {
 // many it has. Without an argument it means the pool in use.
 func poolGetServers(c call) int {
 	pool, _ := c.currentServer()
-	if c.arg(1) != lua.LNil {
+	if c.Arg(1) != lua.LNil {
 		pool = c.name(1)
 	}
 	up, total, err := c.pools().Servers(pool)
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	c.L.Push(lua.LNumber(up))
 	c.L.Push(lua.LNumber(total))
@@ -208,8 +209,8 @@ func poolGetServers(c call) int {
 func poolGetServerStatus(c call) int {
 	pools := c.pools()
 	pool, server := c.name(1), c.name(2)
-	if c.arg(3) == lua.LNil {
-		c.typeError(3, "number")
+	if c.Arg(3) == lua.LNil {
+		c.TypeError(3, "number")
 	}
 	port, remainder := c.portOrRemainder(server)
 	if remainder {
@@ -219,12 +220,12 @@ func poolGetServerStatus(c call) int {
 	}
 	up, err := pools.ServerUp(pool, server, port)
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	if up {
-		return c.retNumber(1)
+		return c.RetNumber(1)
 	}
-	return c.retNumber(0)
+	return c.RetNumber(0)
 }
 
 // server_ip() returns the address of the server in use, nil before there is
@@ -239,7 +240,7 @@ func poolServerIP(c call) int {
 func poolGetServerInfo(c call) int {
 	_, addr := c.currentServer()
 	if !addr.IsValid() {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	c.retAddr(addr.Addr())
 	c.retPort(addr.Port())
@@ -251,17 +252,17 @@ func poolGetServerInfo(c call) int {
 func poolName(c call) int {
 	pool, addr := c.currentServer()
 	if !addr.IsValid() && c.selection.pool == "" {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(pool)
+	return c.RetString(pool)
 }
 
 // chash(key) gives the key for pools that hash a string of the script's; with
 // other algorithms it has no effect. It fails if the host has no such
 // algorithm.
 func poolCHash(c call) int {
-	keyer := ability[HashKeyer](c)
-	key := c.str(1)
+	keyer := ability[ForwardController](c)
+	key := c.Str(1)
 	c.decide(func() { keyer.SetHashKey(key) })
 	return 0
 }
@@ -272,10 +273,10 @@ func poolCHash(c call) int {
 // nobody has asked for a binding. Before a server is chosen it is the outcome
 // of the look-ups of entries. It is an extension.
 func poolPersistence(c call) int {
-	if result := ability[PersistenceTeller](c).PersistenceResult(); result != "" {
-		return c.retString(result)
+	if result := ability[OutcomeReporter](c).PersistenceResult(); result != "" {
+		return c.RetString(result)
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }
 
 // currentServer is what the script selected, or what is in use.
@@ -289,25 +290,25 @@ func (c call) currentServer() (pool string, addr netip.AddrPort) {
 
 func (c call) pools() Pools {
 	if c.engine.env.Pools == nil {
-		c.fail("%s: the virtual service has no pools", c.sym.name)
+		c.Fail("%s: the virtual service has no pools", c.Sym.Name)
 	}
 	return c.engine.env.Pools
 }
 
 // port reads a port argument, a number or a numeral; 0 if it is nil.
 func (c call) port(n int) uint16 {
-	v := c.arg(n)
+	v := c.Arg(n)
 	if v == lua.LNil {
 		return 0
 	}
-	s, ok := text(v)
+	s, ok := lua51.Text(v)
 	if !ok {
-		c.typeError(n, "number")
+		c.TypeError(n, "number")
 	}
-	f, _ := c.number(v)
+	f, _ := c.Number(v)
 	port, ok := asPort(f)
 	if !ok {
-		c.argError(n, "port %q is not between 1 and 65535", s)
+		c.ArgError(n, "port %q is not between 1 and 65535", s)
 	}
 	return port
 }

@@ -12,14 +12,14 @@ var poolgroupEntries = []entry{
 func poolgroupSelect(c call) int {
 	groups := c.engine.env.PoolGroups
 	if groups == nil {
-		c.fail("%s: the virtual service has no pool groups", c.sym.name)
+		c.Fail("%s: the virtual service has no pool groups", c.Sym.Name)
 	}
-	group, label := c.name(1), c.optStr(2, "")
-	resume := c.outside()
+	group, label := c.name(1), c.OptStr(2, "")
+	resume := c.Outside()
 	pool, err := groups.Choose(group, label)
 	resume()
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	c.selection = selection{pool: pool}
 	return 0

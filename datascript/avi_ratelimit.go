@@ -2,11 +2,11 @@ package datascript
 
 import (
 	"cmp"
-	"errors"
 	"net/http"
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -24,16 +24,16 @@ var rateEvents = notFailed &^ events(LBDone)
 // are not enough. It fails if there is no limiter of that name. Tokens stay
 // taken if the script fails later.
 func vsRatelimitExceed(c call) int {
-	name, key := c.name(1), c.str(2)
-	consume := c.optNum(3, 1)
+	name, key := c.name(1), c.Str(2)
+	consume := c.OptNum(3, 1)
 	if !(consume >= 0) {
-		c.argError(3, "%s is not a number of tokens", luastr.FormatNumber(consume))
+		c.ArgError(3, "%s is not a number of tokens", luastr.FormatNumber(consume))
 	}
 	l := c.engine.env.RateLimiters[name]
 	if l == nil {
-		c.fail("rate limiter %q not found", name)
+		c.Fail("rate limiter %q not found", name)
 	}
-	return c.retBool(l.Exceed(key, clampInt(consume)))
+	return c.RetBool(l.Exceed(key, lua51.ClampInt(consume)))
 }
 
 // rate_limit(avi.RL_CUSTOM_STRING, string [, defer]) counts a request for the
@@ -47,18 +47,18 @@ func vsRatelimitExceed(c call) int {
 func vsRateLimit(c call) int {
 	profile := c.engine.env.RateProfile
 	if profile == nil {
-		c.fail("%s: the virtual service has no rate profile", c.sym.name)
+		c.Fail("%s: the virtual service has no rate profile", c.Sym.Name)
 		return 0
 	}
-	if kind, _ := text(c.arg(1)); kind != "RL_CUSTOM_STRING" {
-		c.argError(1, "avi.RL_CUSTOM_STRING expected")
+	if kind, _ := lua51.Text(c.Arg(1)); kind != "RL_CUSTOM_STRING" {
+		c.ArgError(1, "avi.RL_CUSTOM_STRING expected")
 	}
-	key := c.str(2)
+	key := c.Str(2)
 	action := RateNone
 	exceeded := profile.Limiter.Exceed(key, 1)
 	if exceeded {
 		action = profile.Action
-		if !lua.LVAsBool(c.arg(3)) {
+		if !lua.LVAsBool(c.Arg(3)) {
 			c.enforce(profile, key)
 		}
 	}
@@ -67,13 +67,10 @@ func vsRateLimit(c call) int {
 	return 2
 }
 
-// errEnded stops a script that has nothing more to say. It is not a failure.
-var errEnded = errors.New("the script has ended")
-
 // enforce does what a profile says and ends the script.
 func (c call) enforce(p *RateProfile, key string) {
 	if p.Action == RateNone {
-		c.log(c.place() + "rate limit exceeded: " + key)
+		c.log(c.Place() + "rate limit exceeded: " + key)
 		return
 	}
 	c.reply, c.closing = nil, open
@@ -88,6 +85,5 @@ func (c call) enforce(p *RateProfile, key string) {
 	case RateRedirect:
 		c.answer(&reply{cmp.Or(p.Status, http.StatusFound), http.Header{"Location": {escapeLocation(p.Location)}}, nil})
 	}
-	c.halt(errEnded)
-	c.check()
+	c.End()
 }

@@ -30,16 +30,16 @@ func (c call) tls() *tls.ConnectionState { return c.tx.Original().TLS }
 func sslCipher(c call) int {
 	t := c.tls()
 	if t == nil {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	s, ok := cipherSuites[t.CipherSuite]
 	switch {
 	case !ok:
-		return c.retString("unknown")
-	case lua.LVAsBool(c.arg(1)):
-		return c.retString(s.String())
+		return c.RetString("unknown")
+	case lua.LVAsBool(c.Arg(1)):
+		return c.RetString(s.String())
 	}
-	return c.retString(s.name)
+	return c.RetString(s.name)
 }
 
 // protocol() returns the version of TLS: "TLSv1", "TLSv1.1", "TLSv1.2" or
@@ -51,15 +51,15 @@ func sslProtocol(c call) int {
 	}
 	switch version {
 	case tls.VersionTLS10:
-		return c.retString("TLSv1")
+		return c.RetString("TLSv1")
 	case tls.VersionTLS11:
-		return c.retString("TLSv1.1")
+		return c.RetString("TLSv1.1")
 	case tls.VersionTLS12:
-		return c.retString("TLSv1.2")
+		return c.RetString("TLSv1.2")
 	case tls.VersionTLS13:
-		return c.retString("TLSv1.3")
+		return c.RetString("TLSv1.3")
 	}
-	return c.retString("unknown")
+	return c.RetString("unknown")
 }
 
 // server_name() returns the host that the client asked for in the handshake
@@ -67,9 +67,9 @@ func sslProtocol(c call) int {
 func sslServerName(c call) int {
 	t := c.tls()
 	if t == nil || t.ServerName == "" {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(t.ServerName)
+	return c.RetString(t.ServerName)
 }
 
 // check_client_cert_validity() returns 0 if the client presented no
@@ -79,11 +79,11 @@ func sslCheckClientCertValidity(c call) int {
 	t := c.tls()
 	switch {
 	case t == nil || len(t.PeerCertificates) == 0:
-		return c.retNumber(0)
+		return c.RetNumber(0)
 	case c.certificateFault(t) == nil:
-		return c.retNumber(1)
+		return c.RetNumber(1)
 	}
-	return c.retNumber(2)
+	return c.RetNumber(2)
 }
 
 // check_err_in_client_cert(code) returns the text of what
@@ -92,22 +92,22 @@ func sslCheckClientCertValidity(c call) int {
 // says it. For other codes it is OpenSSL's text for the verification error of
 // that number, up to 30, else "error" and the number.
 func sslCheckErrInClientCert(c call) int {
-	code := c.integer(1)
+	code := c.Integer(1)
 	switch {
 	case code == 0:
-		return c.retString("no certificate")
+		return c.RetString("no certificate")
 	case code == 1:
-		return c.retString("ok")
+		return c.RetString("ok")
 	case code == 2:
 		t := c.tls()
 		if t == nil || len(t.PeerCertificates) == 0 {
-			return c.retString("no certificate")
+			return c.RetString("no certificate")
 		}
-		return c.retString(certificateFaultText(t.PeerCertificates[0], c.certificateFault(t)))
+		return c.RetString(certificateFaultText(t.PeerCertificates[0], c.certificateFault(t)))
 	case code > 2 && code < len(certificateFaults):
-		return c.retString(certificateFaults[code])
+		return c.RetString(certificateFaults[code])
 	}
-	return c.retString("error " + strconv.Itoa(code))
+	return c.RetString("error " + strconv.Itoa(code))
 }
 
 // errUnverified says that nobody has looked at a certificate.
@@ -198,23 +198,23 @@ func certificateFaultText(cert *x509.Certificate, err error) string {
 // OpenSSL's, a slash within a value is \x2F, so that no value can pass for
 // several.
 func sslClientCert(c call) int {
-	n := max(c.count(), 1)
+	n := max(c.Count(), 1)
 	if n > len(certificateFields) {
-		c.argError(n, "more than all fields")
+		c.ArgError(n, "more than all fields")
 	}
 	results := make([]lua.LValue, n)
 	for i := range results {
 		field := certificateFields["avi.CLIENT_CERT"]
-		if c.arg(i+1) != lua.LNil {
-			name := c.str(i + 1)
+		if c.Arg(i+1) != lua.LNil {
+			name := c.Str(i + 1)
 			if field = certificateFields[name]; field == nil {
-				c.argError(i+1, "%q is not a field of a certificate", name)
+				c.ArgError(i+1, "%q is not a field of a certificate", name)
 			}
 		}
 		results[i] = lua.LNil
 		if t := c.tls(); t != nil && len(t.PeerCertificates) > 0 {
 			s := field(t.PeerCertificates[0])
-			c.allow(len(s))
+			c.Allow(len(s))
 			results[i] = lua.LString(s)
 		}
 	}
@@ -227,11 +227,11 @@ func sslClientCert(c call) int {
 // get_tls_fingerprint(type) returns the fingerprint of the client's TLS
 // implementation, of a type that the host knows; nil if there is none.
 func sslGetTLSFingerprint(c call) int {
-	kind := c.str(1)
+	kind := c.Str(1)
 	if f, ok := c.tx.(Fingerprinter); ok && c.tls() != nil {
 		if s, ok := f.TLSFingerprint(kind); ok {
-			return c.retString(s)
+			return c.RetString(s)
 		}
 	}
-	return c.ret(lua.LNil)
+	return c.Ret(lua.LNil)
 }

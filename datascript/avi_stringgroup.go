@@ -34,19 +34,19 @@ var stringgroupEntries = []entry{
 func stringgroupMatch(c call) int {
 	groups := c.engine.env.StringGroups
 	if groups == nil {
-		c.fail("%s: the virtual service has no string groups", c.sym.name)
+		c.Fail("%s: the virtual service has no string groups", c.Sym.Name)
 	}
-	operator, exactCase := strings.CutSuffix(c.sym.field(), "_CASE")
+	operator, exactCase := strings.CutSuffix(c.Sym.Field(), "_CASE")
 	group, s := c.name(1), ""
-	given := c.any(2) != lua.LNil
+	given := c.Any(2) != lua.LNil
 	if given {
-		s = c.str(2)
+		s = c.Str(2)
 	}
-	resume := c.outside()
+	resume := c.Outside()
 	result, ok, err := groups.Match(group, operator, s, exactCase)
 	resume()
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	switch {
 	case ok && given:

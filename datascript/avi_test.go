@@ -44,6 +44,7 @@ func (x *ableExchange) RequestBody() ([]byte, bool)               { return []byt
 func (x *ableExchange) BufferResponse(max int)                    { x.note("buffer response %d", max) }
 func (x *ableExchange) ResponseBody() ([]byte, bool)              { return []byte(strings.Repeat("p", 3000)), true }
 func (x *ableExchange) FailureStatus() int                        { return 504 }
+func (x *ableExchange) PersistenceResult() string                 { return "hit" }
 func (x *ableExchange) CanTunnel() bool                           { return true }
 func (x *ableExchange) Tunnel()                                   { x.note("tunnel") }
 func (x *ableExchange) TLSFingerprint(kind string) (string, bool) { return kind + "!", kind == "ja3" }
@@ -369,11 +370,8 @@ func TestMetrics(t *testing.T) {
 	if diff := cmp.Diff(want, x.logged()); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]Metric{{"a", MetricCounter, 2.5}, {"b", MetricGauge, 1e308}}, e.Metrics()); diff != "" {
+	if diff := cmp.Diff([]Metric{{"a", false, 2.5}, {"b", true, 1e308}}, e.Metrics()); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
-	}
-	if got := MetricCounter.String() + MetricGauge.String() + MetricKind(7).String(); got != "countergaugeMetricKind(7)" {
-		t.Errorf("kinds %s", got)
 	}
 	if m := newEngine(t, Env{}).Metrics(); len(m) != 0 {
 		t.Errorf("metrics of a new engine: %v", m)

@@ -12,6 +12,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
@@ -34,22 +35,22 @@ var utilsEntries = []entry{
 // base64_encode(s) returns s in base 64, with padding and without line
 // breaks (RFC 4648, section 4).
 func utilsBase64Encode(c call) int {
-	s := c.str(1)
-	c.allow(base64.StdEncoding.EncodedLen(len(s)))
-	return c.retString(base64.StdEncoding.EncodeToString([]byte(s)))
+	s := c.Str(1)
+	c.Allow(base64.StdEncoding.EncodedLen(len(s)))
+	return c.RetString(base64.StdEncoding.EncodeToString([]byte(s)))
 }
 
 // base64_decode(s) returns what s encodes, or nil if it is not base 64. It
 // accepts both alphabets, and does without padding and with white space.
 func utilsBase64Decode(c call) int {
-	s := c.str(1)
-	c.allow(len(s))
+	s := c.Str(1)
+	c.Allow(len(s))
 	s = strings.TrimRight(base64Input.Replace(s), "=")
 	b, err := base64.RawStdEncoding.DecodeString(s)
 	if err != nil {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(string(b))
+	return c.RetString(string(b))
 }
 
 // base64Input turns the alphabet for URLs into the standard one, and drops
@@ -59,47 +60,47 @@ var base64Input = strings.NewReplacer("-", "+", "_", "/", " ", "", "\t", "", "\r
 // uri_decode(s) returns s with its percent escapes decoded; those that are not
 // valid stay as they are, and so does "+". It returns nil for nil.
 func utilsURIDecode(c call) int {
-	if c.any(1) == lua.LNil {
-		return c.ret(lua.LNil)
+	if c.Any(1) == lua.LNil {
+		return c.Ret(lua.LNil)
 	}
-	s := c.str(1)
-	c.allow(len(s))
-	return c.retString(percentDecode(s, false))
+	s := c.Str(1)
+	c.Allow(len(s))
+	return c.RetString(percentDecode(s, false))
 }
 
 // sha1_hash(s) returns the SHA-1 hash of s in lower-case hexadecimal.
 func utilsSHA1Hash(c call) int {
-	s := c.str(1)
-	c.allow(len(s))
+	s := c.Str(1)
+	c.Allow(len(s))
 	sum := sha1.Sum([]byte(s))
-	return c.retString(hex.EncodeToString(sum[:]))
+	return c.RetString(hex.EncodeToString(sum[:]))
 }
 
 // md5_hash(s) returns the MD5 hash of s in lower-case hexadecimal.
 func utilsMD5Hash(c call) int {
-	s := c.str(1)
-	c.allow(len(s))
+	s := c.Str(1)
+	c.Allow(len(s))
 	sum := md5.Sum([]byte(s))
-	return c.retString(hex.EncodeToString(sum[:]))
+	return c.RetString(hex.EncodeToString(sum[:]))
 }
 
 // murmur_hash(s) returns the 32-bit MurmurHash2 of s, with seed 0, as a
 // number.
 func utilsMurmurHash(c call) int {
-	s := c.str(1)
-	c.allow(len(s))
-	return c.retNumber(float64(murmur2(s, 0)))
+	s := c.Str(1)
+	c.Allow(len(s))
+	return c.RetNumber(float64(murmur2(s, 0)))
 }
 
 // rand_bytes(n) returns n random bytes, 1 to 1,024, that nobody can foretell.
 func utilsRandBytes(c call) int {
-	n := c.num(1)
+	n := c.Num(1)
 	if !(n >= 1 && n <= 1024) {
-		c.argError(1, "%s is not between 1 and 1024", luastr.FormatNumber(n))
+		c.ArgError(1, "%s is not between 1 and 1024", luastr.FormatNumber(n))
 	}
 	b := make([]byte, int(n))
 	_, _ = rand.Read(b) // which never fails
-	return c.retString(string(b))
+	return c.RetString(string(b))
 }
 
 // get_geo_from_ip(ip [, attribute]) returns where an address is: the code of
@@ -108,23 +109,23 @@ func utilsRandBytes(c call) int {
 func utilsGetGeoFromIP(c call) int {
 	geo := c.engine.env.Geo
 	if geo == nil {
-		c.fail("%s: the virtual service has no geo database", c.sym.name)
+		c.Fail("%s: the virtual service has no geo database", c.Sym.Name)
 	}
 	attribute := ""
-	if v := c.arg(2); v != lua.LNil {
-		attribute = c.toString(v)
+	if v := c.Arg(2); v != lua.LNil {
+		attribute = c.ToString(v)
 	}
 	addr, ok := c.addr(1)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	resume := c.outside()
+	resume := c.Outside()
 	value, ok := geo.Locate(addr, attribute)
 	resume()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(value)
+	return c.RetString(value)
 }
 
 // get_ip_reputation(ip) returns the reputation of an address, or nil if
@@ -134,24 +135,24 @@ func utilsGetGeoFromIP(c call) int {
 func utilsGetIPReputation(c call) int {
 	reputations := c.engine.env.Reputations
 	if reputations == nil {
-		c.fail("%s: the virtual service has no reputation database", c.sym.name)
+		c.Fail("%s: the virtual service has no reputation database", c.Sym.Name)
 	}
 	addr, ok := c.addr(1)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	resume := c.outside()
+	resume := c.Outside()
 	value, ok := reputations.Reputation(addr)
 	resume()
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(value)
+	return c.RetString(value)
 }
 
 // addr reads an address. Text that is none is no error.
 func (c call) addr(n int) (netip.Addr, bool) {
-	addr, err := netip.ParseAddr(c.str(n))
+	addr, err := netip.ParseAddr(c.Str(n))
 	return addr.Unmap().WithZone(""), err == nil
 }
 
@@ -162,13 +163,13 @@ func utilsNetaddr(c call) int {
 	addr, ok := c.addr(1)
 	mask := c.mask(2)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	network, err := addr.Prefix(c.maskLength(2, mask, addr))
 	if err != nil {
-		c.argError(2, "%q does not fit the address", mask)
+		c.ArgError(2, "%q does not fit the address", mask)
 	}
-	return c.retString(network.Addr().String())
+	return c.RetString(network.Addr().String())
 }
 
 // ip_in_subnet(ip, network [, mask]) reports whether an address is in a
@@ -176,10 +177,10 @@ func utilsNetaddr(c call) int {
 // "255.0.0.0"). What is no address is in no network.
 func utilsIPInSubnet(c call) int {
 	addr, ok := c.addr(1)
-	s := c.str(2)
+	s := c.Str(2)
 	var network netip.Prefix
 	var err error
-	if c.arg(3) == lua.LNil {
+	if c.Arg(3) == lua.LNil {
 		network, err = netip.ParsePrefix(s)
 	} else {
 		var base netip.Addr
@@ -189,9 +190,9 @@ func utilsIPInSubnet(c call) int {
 		}
 	}
 	if err != nil {
-		c.argError(2, "%q is not a network", s)
+		c.ArgError(2, "%q is not a network", s)
 	}
-	return c.retBool(ok && unmapPrefix(network).Contains(addr))
+	return c.RetBool(ok && unmapPrefix(network).Contains(addr))
 }
 
 // unmapPrefix turns an IPv4 network that is written as IPv6 into one of IPv4.
@@ -202,19 +203,19 @@ func unmapPrefix(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-func (c call) mask(n int) string { return strings.TrimPrefix(strings.TrimSpace(c.str(n)), "/") }
+func (c call) mask(n int) string { return strings.TrimPrefix(strings.TrimSpace(c.Str(n)), "/") }
 
 // maskLength returns the prefix length that a mask means for an address.
 func (c call) maskLength(n int, mask string, addr netip.Addr) int {
-	if f, ok := number(lua.LString(mask)); ok {
+	if f, ok := lua51.Number(lua.LString(mask)); ok {
 		if !(f >= 0 && f <= float64(addr.BitLen())) || f != math.Trunc(f) {
-			c.argError(n, "prefix length %s is not between 0 and %d", mask, addr.BitLen())
+			c.ArgError(n, "prefix length %s is not between 0 and %d", mask, addr.BitLen())
 		}
 		return int(f)
 	}
 	m, err := netip.ParseAddr(mask)
 	if err != nil || m.BitLen() != addr.BitLen() {
-		c.argError(n, "%q is not a mask for %v", mask, addr)
+		c.ArgError(n, "%q is not a mask for %v", mask, addr)
 	}
 	bits := 0
 	ended := false
@@ -222,7 +223,7 @@ func (c call) maskLength(n int, mask string, addr netip.Addr) int {
 		for i := 7; i >= 0; i-- {
 			switch one := b>>i&1 == 1; {
 			case one && ended:
-				c.argError(n, "mask %q has a gap", mask)
+				c.ArgError(n, "mask %q has a gap", mask)
 			case one:
 				bits++
 			default:

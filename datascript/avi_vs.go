@@ -8,6 +8,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/exactaddr"
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/oneline"
 )
 
@@ -19,7 +20,7 @@ var vsEntries = []entry{
 	{name: "port", call: vsPort},
 	{name: "name", call: vsName},
 	{name: "log", call: vsLog},
-	{name: "reqvar", kind: perTransaction},
+	{name: "reqvar", kind: lua51.Variable, value: func(r *lua51.Run) lua.LValue { return r.Variables().Shared(r.VM()) }},
 	{name: "table_insert", call: vsTableInsert},
 	{name: "table_lookup", call: vsTableLookup},
 	{name: "table_refresh", call: vsTableRefresh},
@@ -44,7 +45,7 @@ func vsIP(c call) int { return c.retAddr(c.tx.Local().Addr()) }
 func vsPort(c call) int { return c.retPort(c.tx.Local().Port()) }
 
 // name() returns the name of the virtual service.
-func vsName(c call) int { return c.retString(c.engine.env.Name) }
+func vsName(c call) int { return c.RetString(c.engine.env.Name) }
 
 // get_open_conns() returns how many connections of clients are open. It fails
 // if the host does not count them.
@@ -54,20 +55,20 @@ func vsGetOpenConns(c call) int {
 		n = count()
 	}
 	if n < 0 {
-		c.fail("%s: not possible in this virtual service", c.sym.name)
+		c.Fail("%s: not possible in this virtual service", c.Sym.Name)
 	}
-	return c.retNumber(float64(n))
+	return c.RetNumber(float64(n))
 }
 
 // se_count() returns how many processes serve the virtual service: 1, unless
 // the host says otherwise.
-func vsSECount(c call) int { return c.retNumber(float64(max(c.engine.env.Instances, 1))) }
+func vsSECount(c call) int { return c.RetNumber(float64(max(c.engine.env.Instances, 1))) }
 
 func (c call) retAddr(a netip.Addr) int {
 	if !a.IsValid() {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.ret(c.state.texts.addr(a))
+	return c.Ret(c.state.texts.addr(a))
 }
 
 // addrText is the text of an address, which most runs do not have to make.
@@ -76,29 +77,33 @@ func (c call) addrText(a netip.Addr) string {
 	return string(s)
 }
 
-func (c call) retPort(p uint16) int { return c.ret(c.state.texts.port(p)) }
+func (c call) retPort(p uint16) int { return c.Ret(c.state.texts.port(p)) }
 
 // log(...) writes its arguments, joined as tostring prints them, to the
 // transaction's log, with the place of the call in front.
 func vsLog(c call) int { return c.logAll("") }
 
+// print(...) is log(...) with tabs between the arguments: it does not write to
+// standard output.
+func logPrint(c call) int { return c.logAll("\t") }
+
 // logAll logs the arguments, joined. No more is joined than can be logged: an
 // argument may be a long string, and there may be thousands of them.
 func (c call) logAll(separator string) int {
 	var b strings.Builder
-	b.WriteString(c.place())
+	b.WriteString(c.Place())
 	room := 0
 	if c.logLines < c.engine.limits.LogLines {
 		room = max(c.engine.limits.LogBytes-c.logBytes+1, 0) // one more, so that it is cut
 	}
-	for n := 1; n <= c.count(); n++ {
+	for n := 1; n <= c.Count(); n++ {
 		if n > 1 {
 			b.WriteString(separator)
 		}
-		s := c.toString(c.arg(n))
+		s := c.ToString(c.Arg(n))
 		s = s[:min(len(s), max(room-b.Len(), 0))]
-		c.spend(1)
-		c.read(len(s))
+		c.Spend(1)
+		c.Read(len(s))
 		b.WriteString(s)
 	}
 	c.log(b.String())
@@ -114,7 +119,7 @@ func (c call) log(line string) {
 	if c.logLines > limits.LogLines || room <= 0 {
 		return
 	}
-	line = cut(oneline.Escape(line), room)
+	line = lua51.Cut(oneline.Escape(line), room)
 	c.logBytes += len(line)
 	c.tx.Log(line)
 }
@@ -136,40 +141,40 @@ const defaultLifetime = 300 * time.Second
 // table_lookup returns the address.
 func vsTableInsert(c call) int {
 	tables := c.tables()
-	n := c.countSet()
+	n := c.CountSet()
 	first, lifetime := 1, defaultLifetime
-	lastIsLifetime := n == 3 && c.isLifetime(c.arg(3))
+	lastIsLifetime := n == 3 && c.isLifetime(c.Arg(3))
 	if n >= 4 || n == 3 && !lastIsLifetime {
 		first = 2
 	}
 	if n >= 4 || lastIsLifetime {
 		var ok bool
-		if lifetime, ok = c.seconds(c.arg(first + 2)); !ok || lifetime <= 0 {
-			return c.retBool(false)
+		if lifetime, ok = c.seconds(c.Arg(first + 2)); !ok || lifetime <= 0 {
+			return c.RetBool(false)
 		}
 	}
 	table := c.tableName(first)
-	key, okKey := text(c.arg(first))
-	value, okValue := c.entryValue(c.arg(first + 1))
+	key, okKey := lua51.Text(c.Arg(first))
+	value, okValue := c.entryValue(c.Arg(first + 1))
 	if !okKey || !okValue {
-		return c.retBool(false)
+		return c.RetBool(false)
 	}
 	value, moved := c.kept(table, key, value)
 	c.store(len(key) + len(value))
-	resume := c.outside()
+	resume := c.Outside()
 	if moved {
 		// The script cannot tell, and would keep the entry as it is.
-		if err := tables.Remove(c.ctx, table, key); err != nil {
+		if err := tables.Remove(c.Context(), table, key); err != nil {
 			resume()
-			c.failWith(err)
+			c.FailWith(err)
 		}
 	}
-	ok, err := tables.Insert(c.ctx, table, key, value, lifetime)
+	ok, err := tables.Insert(c.Context(), table, key, value, lifetime)
 	resume()
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
-	return c.retBool(ok)
+	return c.RetBool(ok)
 }
 
 // table_lookup([table,] key [, extend]) returns the value of a live entry and
@@ -179,24 +184,24 @@ func vsTableInsert(c call) int {
 func vsTableLookup(c call) int {
 	tables := c.tables()
 	table, key, extend := c.keyAndExtension()
-	k, ok := text(key)
+	k, ok := lua51.Text(key)
 	if !ok {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	resume := c.outside()
-	value, remaining, ok, err := tables.Lookup(c.ctx, table, k, extend)
+	resume := c.Outside()
+	value, remaining, ok, err := tables.Lookup(c.Context(), table, k, extend)
 	resume()
 	switch {
 	case err != nil:
-		c.failWith(err)
+		c.FailWith(err)
 	case !ok:
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
 	shown := c.shown(table, k, value)
 	left := lua.LNumber(remaining / time.Second)
 	c.found = found{table: table, key: k, value: value, text: shown, left: left, ok: true}
-	c.retString(shown)
-	c.retNumber(float64(left))
+	c.RetString(shown)
+	c.RetNumber(float64(left))
 	return 2
 }
 
@@ -205,46 +210,46 @@ func vsTableLookup(c call) int {
 func vsTableRefresh(c call) int {
 	tables := c.tables()
 	table, key, extend := c.keyAndExtension()
-	k, ok := text(key)
+	k, ok := lua51.Text(key)
 	if !ok {
-		return c.retBool(false)
+		return c.RetBool(false)
 	}
-	resume := c.outside()
-	ok, err := tables.Refresh(c.ctx, table, k, extend)
+	resume := c.Outside()
+	ok, err := tables.Refresh(c.Context(), table, k, extend)
 	resume()
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
-	return c.retBool(ok)
+	return c.RetBool(ok)
 }
 
 // table_remove([table,] key) removes an entry, if there is one.
 func vsTableRemove(c call) int {
 	tables := c.tables()
 	first := 1
-	if c.countSet() >= 2 {
+	if c.CountSet() >= 2 {
 		first = 2
 	}
 	table := c.tableName(first)
-	key, ok := text(c.arg(first))
+	key, ok := lua51.Text(c.Arg(first))
 	if !ok {
 		return 0
 	}
 	if table == c.found.table && key == c.found.key {
 		c.found.removed = true
 	}
-	resume := c.outside()
-	err := tables.Remove(c.ctx, table, key)
+	resume := c.Outside()
+	err := tables.Remove(c.Context(), table, key)
 	resume()
 	if err != nil {
-		c.failWith(err)
+		c.FailWith(err)
 	}
 	return 0
 }
 
 func (c call) tables() Tables {
 	if c.engine.env.Tables == nil {
-		c.fail("%s: the virtual service has no persistence tables", c.sym.name)
+		c.Fail("%s: the virtual service has no persistence tables", c.Sym.Name)
 	}
 	return c.engine.env.Tables
 }
@@ -254,28 +259,28 @@ func (c call) tableName(first int) string {
 	if first == 1 {
 		return ""
 	}
-	return c.str(1)
+	return c.Str(1)
 }
 
 // keyAndExtension reads the arguments of a look-up.
 func (c call) keyAndExtension() (table string, key lua.LValue, extend time.Duration) {
-	n := c.countSet()
+	n := c.CountSet()
 	extend = defaultLifetime
 	last := 0 // where the extension is
 	switch {
 	case n >= 3:
-		table, key, last = c.str(1), c.arg(2), 3
-	case n == 2 && c.arg(2).Type() == lua.LTNumber:
-		key, last = c.arg(1), 2
+		table, key, last = c.Str(1), c.Arg(2), 3
+	case n == 2 && c.Arg(2).Type() == lua.LTNumber:
+		key, last = c.Arg(1), 2
 	case n == 2:
-		table, key = c.str(1), c.arg(2)
+		table, key = c.Str(1), c.Arg(2)
 	default:
-		key = c.arg(1)
+		key = c.Arg(1)
 	}
 	if last > 0 {
-		d, ok := c.seconds(c.arg(last))
+		d, ok := c.seconds(c.Arg(last))
 		if !ok {
-			c.typeError(last, "number")
+			c.TypeError(last, "number")
 		}
 		extend = max(d, 0)
 	}
@@ -287,7 +292,7 @@ func (c call) entryValue(v lua.LValue) (string, bool) {
 	if b, ok := v.(lua.LBool); ok {
 		return b.String(), true
 	}
-	return text(v)
+	return lua51.Text(v)
 }
 
 // kept returns what a table holds of a value. The address of the server in
@@ -334,14 +339,14 @@ func (c call) shown(table, key, value string) string {
 
 // isLifetime reports whether the last of three arguments is a lifetime.
 func (c call) isLifetime(v lua.LValue) bool {
-	_, ok := c.number(v)
+	_, ok := c.Number(v)
 	return ok
 }
 
 // seconds reads a lifetime. Fractions of a second are dropped; what is too
 // long for a Duration becomes the longest.
 func (c call) seconds(v lua.LValue) (time.Duration, bool) {
-	f, ok := c.number(v)
+	f, ok := c.Number(v)
 	const most = float64(1<<63-1) / float64(time.Second)
 	switch {
 	case !ok, f != f:

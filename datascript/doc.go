@@ -55,7 +55,7 @@
 // Changes in tables, rate limiters and metrics and lines of the log stay.
 //
 // What a script may decide or ask depends on its host, too: a [Transaction]
-// may have further abilities, such as to hold bodies ([RequestBufferer]), and
+// may have further abilities, such as to hold bodies ([BodyBufferer]), and
 // [Env] may leave services out. Using what is missing is an error that says
 // so. Functions of the API that are for other protocols than HTTP are there,
 // and fail with "not supported".

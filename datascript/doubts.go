@@ -7,11 +7,12 @@ import (
 	"github.com/yuin/gopher-lua/ast"
 
 	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
 // Some calls compile, run, and cannot do what their author wants: a lifetime
-// of "5m", a cookie that browsers drop. The walker knows them by constants
+// of "5m", a cookie that browsers drop. They are known by constants
 // among their arguments, and by variables that are assigned once, to a
 // constant. It looks at names, not at scopes: where a name is used for two
 // variables, it knows nothing about either.
@@ -25,18 +26,46 @@ type fact struct {
 	asked    bool     // whether it is missing
 }
 
-// note notes that a variable is assigned.
-func (w *walker) note(name string, value ast.Expr) {
-	if !w.usesKnown || w.rewriting {
+// doubts looks at the syntax of a script while it is compiled.
+type doubts struct {
+	*lua51.Walker
+	event    Event            // of the code that is looked at
+	facts    map[string]*fact // by name, of local variables as well
+	warnings []Warning
+
+	storesServerIP bool
+	removes        bool // entries of tables
+
+	buffersRequest, buffersResponse bool // as Script has it
+}
+
+// Begin implements lua51.Inspector.
+func (w *doubts) Begin(walker *lua51.Walker, tag any) {
+	w.Walker = walker
+	if o, ok := tag.(*origin); ok {
+		w.event = o.event
+	}
+}
+
+// Text implements lua51.Inspector. It notes a string or the name of a field,
+// which may be that of a function, whatever table it is looked up in.
+func (w *doubts) Text(s string) {
+	w.buffersRequest = w.buffersRequest || s == "set_request_body_buffer_size"
+	w.buffersResponse = w.buffersResponse || s == "set_response_body_buffer_size"
+}
+
+// Assign implements lua51.Inspector: it notes that a variable is assigned.
+func (w *doubts) Assign(name string, value ast.Expr) {
+	if !w.UsesKnown() || w.Rewriting() {
 		return
 	}
-	if w.globals.facts == nil {
-		w.globals.facts = map[string]*fact{}
+	if w.facts == nil {
+		w.facts = map[string]*fact{}
 	}
-	f := w.globals.facts[name]
+	f := w.facts[name]
 	if f == nil {
 		f = &fact{}
-		w.globals.facts[name] = f
+		w.facts[name] = f
 	}
 	f.assigned++
 	f.value = value
@@ -44,12 +73,12 @@ func (w *walker) note(name string, value ast.Expr) {
 	f.lookedUp = f.lookedUp || w.isLookedUp(value)
 }
 
-// noteCondition notes which variables a script asks for being missing.
-func (w *walker) noteCondition(e ast.Expr) {
+// Condition implements lua51.Inspector: it notes which variables a script asks for being missing.
+func (w *doubts) Condition(e ast.Expr) {
 	switch e := e.(type) {
 	case *ast.LogicalOpExpr:
-		w.noteCondition(e.Lhs)
-		w.noteCondition(e.Rhs)
+		w.Condition(e.Lhs)
+		w.Condition(e.Rhs)
 	case *ast.UnaryNotOpExpr:
 		w.noteMissing(e.Expr)
 	case *ast.RelationalOpExpr:
@@ -59,48 +88,37 @@ func (w *walker) noteCondition(e ast.Expr) {
 	}
 }
 
-func (w *walker) noteMissing(e ast.Expr) {
-	if id, ok := e.(*ast.IdentExpr); ok && w.usesKnown && !w.rewriting {
-		if f := w.globals.facts[id.Value]; f != nil {
+func (w *doubts) noteMissing(e ast.Expr) {
+	if id, ok := e.(*ast.IdentExpr); ok && w.UsesKnown() && !w.Rewriting() {
+		if f := w.facts[id.Value]; f != nil {
 			f.asked = true
 		}
 	}
 }
 
 // isLookedUp reports whether an expression may be the value of an entry.
-func (w *walker) isLookedUp(e ast.Expr) bool {
+func (w *doubts) isLookedUp(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.LogicalOpExpr:
 		return w.isLookedUp(e.Lhs) || w.isLookedUp(e.Rhs)
 	case *ast.FuncCallExpr:
-		path, _ := w.path(e.Func, maxPath)
+		path, _ := w.Path(e.Func)
 		return path == "avi.vs.table_lookup"
 	}
 	return false
 }
 
-// noteAll notes an assignment of several values.
-func (w *walker) noteAll(names []string, values []ast.Expr) {
-	for i, name := range names {
-		if i < len(values) {
-			w.note(name, values[i])
-		} else {
-			w.note(name, nil)
-		}
-	}
-}
-
 // isServerIP reports whether an expression may be what avi.pool.server_ip
 // returns, unchanged.
-func (w *walker) isServerIP(e ast.Expr) bool {
+func (w *doubts) isServerIP(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.IdentExpr:
-		f := w.globals.facts[e.Value]
+		f := w.facts[e.Value]
 		return f != nil && f.serverIP
 	case *ast.LogicalOpExpr:
 		return w.isServerIP(e.Lhs) || w.isServerIP(e.Rhs)
 	case *ast.FuncCallExpr:
-		path, _ := w.path(e.Func, maxPath)
+		path, _ := w.Path(e.Func)
 		return path == "avi.pool.server_ip" || path == "tostring" && len(e.Args) == 1 && w.isServerIP(e.Args[0])
 	}
 	return false
@@ -108,7 +126,7 @@ func (w *walker) isServerIP(e ast.Expr) bool {
 
 // literal returns the constant that an expression is: a string, a number or a
 // boolean, each as tostring prints it. kind is empty if it is none.
-func (w *walker) literal(e ast.Expr) (text, kind string) {
+func (w *doubts) literal(e ast.Expr) (text, kind string) {
 	switch e := e.(type) {
 	case *ast.StringExpr:
 		return e.Value, "string"
@@ -125,38 +143,38 @@ func (w *walker) literal(e ast.Expr) (text, kind string) {
 	case *ast.NilExpr:
 		return "nil", "nil"
 	case *ast.IdentExpr:
-		if f := w.globals.facts[e.Value]; f != nil && f.assigned == 1 {
+		if f := w.facts[e.Value]; f != nil && f.assigned == 1 {
 			if _, ok := f.value.(*ast.IdentExpr); !ok { // else variables could be defined in a circle
 				return w.literal(f.value)
 			}
 		}
 	case *ast.AttrGetExpr:
-		if path, ok := w.path(e, maxPath); ok && symbols[path] != nil {
-			switch sym := symbols[path]; sym.kind {
-			case constant:
-				return sym.text, "string"
-			case numeric:
-				return luastr.FormatNumber(sym.num), "number"
+		if path, ok := w.Path(e); ok && library.Lookup(path) != nil {
+			switch sym := library.Lookup(path); sym.Kind {
+			case lua51.Constant:
+				return sym.Text, "string"
+			case lua51.Numeric:
+				return luastr.FormatNumber(sym.Num), "number"
 			}
 		}
 	}
 	return "", ""
 }
 
-// doubtCall looks at a call, which is about to be rewritten.
-func (w *walker) doubtCall(e *ast.FuncCallExpr) {
-	if e.Func == nil || !w.usesKnown {
+// Call implements lua51.Inspector.
+func (w *doubts) Call(e *ast.FuncCallExpr) {
+	if e.Func == nil || !w.UsesKnown() {
 		return
 	}
-	if !w.rewriting {
-		path, _ := w.path(e.Func, maxPath)
-		w.globals.removes = w.globals.removes || path == "avi.vs.table_remove"
+	if !w.Rewriting() {
+		path, _ := w.Path(e.Func)
+		w.removes = w.removes || path == "avi.vs.table_remove"
 		return
 	}
-	path, ok := w.path(e.Func, maxPath)
+	path, ok := w.Path(e.Func)
 	args := e.Args
 	if ok && path == "pcall" && len(args) > 0 {
-		path, ok = w.path(args[0], maxPath)
+		path, ok = w.Path(args[0])
 		args = args[1:]
 	}
 	if !ok || !strings.HasPrefix(path, "avi.") {
@@ -170,7 +188,7 @@ func (w *walker) doubtCall(e *ast.FuncCallExpr) {
 		w.doubtExtension(args, warn)
 	case "avi.pool.select":
 		if len(args) > 1 && w.isServerIP(args[1]) {
-			w.globals.storesServerIP = true
+			w.storesServerIP = true
 		}
 		w.doubtSelect(args, warn)
 	case "avi.http.add_cookie", "avi.http.replace_cookie":
@@ -184,12 +202,12 @@ func (w *walker) doubtCall(e *ast.FuncCallExpr) {
 
 // doubtSelect knows scripts that select the value of an entry, and store one
 // only where it was missing.
-func (w *walker) doubtSelect(args []ast.Expr, warn warner) {
-	if len(args) != 2 || w.globals.removes {
+func (w *doubts) doubtSelect(args []ast.Expr, warn warner) {
+	if len(args) != 2 || w.removes {
 		return
 	}
 	if id, ok := args[1].(*ast.IdentExpr); ok {
-		if f := w.globals.facts[id.Value]; f != nil && f.lookedUp && f.asked {
+		if f := w.facts[id.Value]; f != nil && f.lookedUp && f.asked {
 			warn("the entry still names the server when that is down: pass both results of avi.vs.table_lookup on")
 		}
 	}
@@ -198,9 +216,9 @@ func (w *walker) doubtSelect(args []ast.Expr, warn warner) {
 // A warner adds a warning about the call at hand.
 type warner func(format string, values ...any)
 
-func (w *walker) doubtInsert(args []ast.Expr, warn warner) {
+func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 	n := len(args)
-	if n > 0 && isMulti(args[n-1]) && !w.isServerIP(args[n-1]) {
+	if n > 0 && lua51.IsMulti(args[n-1]) && !w.isServerIP(args[n-1]) {
 		return // nobody knows how many there are
 	}
 	value := 1
@@ -231,17 +249,17 @@ func (w *walker) doubtInsert(args []ast.Expr, warn warner) {
 		}
 	}
 	if w.isServerIP(args[value]) {
-		w.globals.storesServerIP = true
+		w.storesServerIP = true
 	}
 }
 
-func (w *walker) doubtLifetime(text string, warn warner) {
+func (w *doubts) doubtLifetime(text string, warn warner) {
 	if f, ok := luastr.ParseNumber(text); ok && f < 1 {
 		warn("a lifetime of %s seconds stores nothing", strings.TrimSpace(text))
 	}
 }
 
-func (w *walker) doubtExtension(args []ast.Expr, warn warner) {
+func (w *doubts) doubtExtension(args []ast.Expr, warn warner) {
 	switch len(args) {
 	case 2:
 		if text, kind := w.literal(args[1]); kind == "string" && !w.isText(args[0]) && (isNumeral(text) || looksLikeLifetime(text)) {
@@ -254,7 +272,7 @@ func (w *walker) doubtExtension(args []ast.Expr, warn warner) {
 	}
 }
 
-func (w *walker) isText(e ast.Expr) bool {
+func (w *doubts) isText(e ast.Expr) bool {
 	_, kind := w.literal(e)
 	return kind == "string"
 }
@@ -331,9 +349,9 @@ func (s *cookieSketch) doubt(ofServer bool, warn warner) {
 
 // setsCookies reports whether the cookies of this event are the client's to
 // keep.
-func (w *walker) setsCookies() bool { return !(requestEvents | events(LBDone)).has(w.event) }
+func (w *doubts) setsCookies() bool { return !(requestEvents | events(LBDone)).has(w.event) }
 
-func (w *walker) doubtCookie(args []ast.Expr, warn warner) {
+func (w *doubts) doubtCookie(args []ast.Expr, warn warner) {
 	if !w.setsCookies() || len(args) == 0 {
 		return
 	}
@@ -351,9 +369,9 @@ func (w *walker) doubtCookie(args []ast.Expr, warn warner) {
 			}
 		}
 		if len(args) > 1 && w.isServerIP(args[1]) {
-			w.globals.storesServerIP = true
+			w.storesServerIP = true
 		}
-		if !isMulti(args[len(args)-1]) {
+		if !lua51.IsMulti(args[len(args)-1]) {
 			sketch.doubt(false, warn)
 		}
 		return
@@ -374,7 +392,7 @@ func (w *walker) doubtCookie(args []ast.Expr, warn warner) {
 		}
 		names = append(names, key)
 		if w.isServerIP(field.Value) {
-			w.globals.storesServerIP = true
+			w.storesServerIP = true
 		}
 	}
 	for _, name := range names {
@@ -383,8 +401,8 @@ func (w *walker) doubtCookie(args []ast.Expr, warn warner) {
 	}
 }
 
-func (w *walker) doubtUpdate(args []ast.Expr, warn warner) {
-	if len(args) == 0 || isMulti(args[len(args)-1]) {
+func (w *doubts) doubtUpdate(args []ast.Expr, warn warner) {
+	if len(args) == 0 || lua51.IsMulti(args[len(args)-1]) {
 		return
 	}
 	sketch := cookieSketch{attributes: map[cookieAttribute]*string{}}
@@ -402,7 +420,7 @@ func (w *walker) doubtUpdate(args []ast.Expr, warn warner) {
 }
 
 // doubtSetCookie looks at a cookie that is written as a header.
-func (w *walker) doubtSetCookie(args []ast.Expr, warn warner) {
+func (w *doubts) doubtSetCookie(args []ast.Expr, warn warner) {
 	if !w.setsCookies() || len(args) < 2 {
 		return
 	}
@@ -431,7 +449,7 @@ func (w *walker) doubtSetCookie(args []ast.Expr, warn warner) {
 const unknownText = "\x00"
 
 // sketch returns a text with unknownText in place of what is not constant.
-func (w *walker) sketch(e ast.Expr) string {
+func (w *doubts) sketch(e ast.Expr) string {
 	if op, ok := e.(*ast.StringConcatOpExpr); ok {
 		return w.sketch(op.Lhs) + w.sketch(op.Rhs)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // Env is what scripts can reach beside the transaction they run for. All
@@ -84,11 +86,8 @@ func (env *Env) complete() error {
 type Engine struct {
 	env    Env
 	limits Limits
+	lua    *lua51.Engine
 	states sync.Pool
-
-	interval int // clockInterval, or 1 to trace
-
-	gate gate
 
 	runs, failures, created, discarded, refused atomic.Uint64
 }
@@ -102,11 +101,15 @@ func NewEngine(env Env) (*Engine, error) {
 	if err := env.complete(); err != nil {
 		return nil, err
 	}
-	e := &Engine{env: env, limits: env.Limits.withDefaults(), interval: clockInterval}
-	e.gate.limits = &e.limits
+	e := &Engine{env: env, limits: env.Limits.withDefaults()}
+	config := lua51.Config{Library: library, Limits: e.limits.interpreter(), Busy: ErrBusy}
 	if env.Trace != nil {
-		e.interval = 1
+		config.Trace = func(tag any, line int) {
+			o := tag.(*origin)
+			env.Trace(o.script, o.event, line)
+		}
 	}
+	e.lua = lua51.NewEngine(config)
 	return e, nil
 }
 
@@ -123,19 +126,19 @@ func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) e
 	if !s.Handles(ev) {
 		return nil
 	}
-	if err := e.gate.enter(ctx, tx.Vars().gate != nil); err != nil {
+	if err := e.lua.Gate().Enter(ctx, tx.Vars().lua.Held()); err != nil {
 		if errors.Is(err, ErrBusy) {
 			e.refused.Add(1)
 		}
-		return &RuntimeError{Script: s.name, Event: ev, Message: chunkName(s.name) + ": " + err.Error(), Cause: err}
+		return &RuntimeError{Script: s.name, Event: ev, Message: lua51.ChunkName(s.name) + ": " + err.Error(), Cause: err}
 	}
 	st, _ := e.states.Get().(*state)
 	if st == nil {
 		st = newState(e)
 		e.created.Add(1)
 	}
-	err, healthy := st.exec(ctx, s, s.chunks[ev], ev, tx)
-	st.run.leave()
+	err, healthy := st.exec(ctx, s, ev, tx)
+	st.lua.Leave()
 	e.runs.Add(1)
 	if err != nil {
 		e.failures.Add(1)

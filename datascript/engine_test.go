@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 func TestCustomPersistenceListing(t *testing.T) {
@@ -271,8 +272,8 @@ func TestHostPanic(t *testing.T) {
 	if !errors.As(err, &pe) || pe.Function != "avi.vs.table_lookup" || pe.Value != "secret of the host" || !strings.Contains(string(pe.Stack), "fakeTables") {
 		t.Errorf("error %v, want a PanicError with the stack", err)
 	}
-	if n := e.gate.scripts.Load() | e.gate.held.Load(); n != 0 {
-		t.Errorf("%x left in the gate", n)
+	if n := e.lua.Gate().Load(); n != (lua51.Load{}) {
+		t.Errorf("%+v left in the gate", n)
 	}
 	if strings.Contains(err.Error(), "secret") || len(x.logs) != 0 {
 		t.Errorf("the script, or its message, saw the panic: %v, %v", err, x.logs)
@@ -304,25 +305,6 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A local that a closure shares stays shared after an error was caught. The
-// VM alone would cut it off.
-func TestPcallKeepsUpvalues(t *testing.T) {
-	x, err := runRequest(t, newEngine(t, Env{}), `
-		local n = 0
-		local function add() n = n + 1 end
-		pcall(function() pcall(error, "inner") error("outer") end)
-		add()
-		pcall(error, {})
-		add()
-		avi.vs.log(n)`)
-	if err != nil || x.logged()[0] != "2" {
-		t.Errorf("log %v, error %v; want 2", x.logs, err)
-	}
-	if fault := vmFault(); fault != "" {
-		t.Error(fault)
-	}
-}
-
 func TestLogLimits(t *testing.T) {
 	x, err := runRequest(t, newEngine(t, Env{}), `for i = 1, 1000 do avi.vs.log("a\nb\r\0c") end`)
 	if err != nil || len(x.logs) != defaultLogLines {
@@ -339,38 +321,4 @@ func TestLogLimits(t *testing.T) {
 	if err != nil || size != defaultLogBytes {
 		t.Errorf("%d bytes, error %v, want %d", size, err, defaultLogBytes)
 	}
-}
-
-// TestYield: a script that goes on lets others run more often than the
-// scheduler would make it, every ten milliseconds.
-func TestYield(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	e := newEngine(t, Env{Limits: Limits{Instructions: -1, Time: 40 * time.Millisecond}})
-	turns := 0
-	for range 5 { // the machine may have had other work
-		turns = 0
-		stop, stopped := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(stopped)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					turns++
-					runtime.Gosched()
-				}
-			}
-		}()
-		_, err := runRequest(t, e, "while true do end")
-		close(stop)
-		<-stopped
-		if !errors.Is(err, ErrBudget) {
-			t.Fatal(err)
-		}
-		if turns >= 12 {
-			return
-		}
-	}
-	t.Errorf("others had %d turns in 40 ms", turns)
 }

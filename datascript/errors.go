@@ -3,6 +3,8 @@ package datascript
 import (
 	"fmt"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // A CompileError reports the first fault of a script's source. Its text has
@@ -74,6 +76,4 @@ type PanicError struct {
 }
 
 // Error names the function and the value.
-func (e *PanicError) Error() string {
-	return fmt.Sprintf("panic in %s: %v", e.Function, e.Value)
-}
+func (e *PanicError) Error() string { return (*lua51.PanicError)(e).Error() }

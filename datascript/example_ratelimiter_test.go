@@ -45,5 +45,5 @@ func ExampleNewRateLimiter() {
 	// false
 	// false
 	// true
-	// [{refused counter 1}]
+	// [{refused false 1}]
 }

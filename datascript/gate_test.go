@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -12,13 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/lua51"
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // forMemory are the default limits in a process with some MiB of memory.
 func forMemory(mebibytes int64) Limits {
 	memory := mebibytes << 20
-	return Limits{Concurrent: concurrentFor(memory, defaultAllocBytes, 2), HeldBytes: int(memory / 4)}
+	return Limits{Concurrent: int(max(memory/4/defaultAllocBytes, 2)), HeldBytes: int(memory / 4)}
 }
 
 // slowTables are tables on another machine: each call takes 1 to 10 ms.
@@ -61,8 +61,8 @@ func TestListingWithSlowTables(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if n := e.gate.scripts.Load() | e.gate.held.Load() | e.gate.waiting.Load(); n != 0 {
-					t.Errorf("%d left in the gate", n)
+				if n := e.lua.Gate().Load(); n != (lua51.Load{}) {
+					t.Errorf("%+v left in the gate", n)
 				}
 			})
 		})
@@ -140,8 +140,8 @@ func TestHostTime(t *testing.T) {
 		if took := time.Since(begin); took < defaultHostTime || took > defaultHostTime+60*time.Millisecond {
 			t.Errorf("ended after %v", took)
 		}
-		if n := e.gate.scripts.Load(); n != 0 {
-			t.Errorf("%x in the gate", n)
+		if n := e.lua.Gate().Load(); n != (lua51.Load{}) {
+			t.Errorf("%+v in the gate", n)
 		}
 	})
 }
@@ -202,7 +202,7 @@ func TestConcurrent(t *testing.T) {
 			go func() {
 				x := newExchange()
 				err := e.Run(ctx, s, HTTPReq, x)
-				c <- result{err, time.Since(begin), len(x.vars.scripts) != 0}
+				c <- result{err, time.Since(begin), len(x.vars.lua.Tables()) != 0}
 			}()
 			synctest.Wait()
 			return c
@@ -263,13 +263,13 @@ func TestHeldBytes(t *testing.T) {
 					held = append(held, x)
 				case errors.Is(err, ErrBusy):
 					busy++
-					if len(x.vars.scripts) != 0 {
+					if len(x.vars.lua.Tables()) != 0 {
 						t.Error("a request that is refused holds on to its variables")
 					}
 				default:
 					t.Error(err)
 				}
-				if n := e.gate.held.Load(); n > int64(limits.HeldBytes) {
+				if n := e.lua.Gate().Load().Held; n > int64(limits.HeldBytes) {
 					t.Errorf("%d bytes are held, of %d", n, limits.HeldBytes)
 				}
 			})
@@ -286,7 +286,7 @@ func TestHeldBytes(t *testing.T) {
 			x.vars.Reset()
 			x.vars.Reset()
 		}
-		if n := e.gate.held.Load(); n != 0 {
+		if n := e.lua.Gate().Load().Held; n != 0 {
 			t.Errorf("%d bytes are held by nobody", n)
 		}
 	})
@@ -328,33 +328,10 @@ func TestHeldOutside(t *testing.T) {
 				if refused := busy.Load() > 0; refused != tt.refused {
 					t.Errorf("%d were refused", busy.Load())
 				}
-				if n := e.gate.held.Load() | e.gate.scripts.Load(); n != 0 {
-					t.Errorf("%d left in the gate", n)
+				if n := e.lua.Gate().Load(); n != (lua51.Load{}) {
+					t.Errorf("%+v left in the gate", n)
 				}
 			})
 		})
-	}
-}
-
-func TestConcurrentDefault(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		memory int64
-		procs  int
-		want   int
-	}{
-		{"1 GiB", 1 << 30, 2, 4},
-		{"128 MiB on many processors", 128 << 20, 16, 16},
-		{"a terabyte", 1 << 40, 64, 1024},
-	} {
-		if got := concurrentFor(tt.memory, defaultAllocBytes, tt.procs); got != tt.want {
-			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
-		}
-	}
-	if l := (Limits{Concurrent: -1, HeldBytes: -1}).withDefaults(); l.Concurrent < 1<<30 || l.HeldBytes < 1<<40 {
-		t.Errorf("no limit is %+v", l)
-	}
-	if l := (Limits{}).withDefaults(); l.Concurrent > maxConcurrent || l.HeldBytes > math.MaxInt/2 {
-		t.Errorf("the default is %+v", l)
 	}
 }

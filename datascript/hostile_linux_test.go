@@ -91,8 +91,8 @@ func runHostileProcess(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	t.Logf("KiB before: %d", usage.Maxrss)
-	e.limits.Time = defaultTime
+	e.lua.Limits().Time = defaultTime
 	misbehave(t, e, name, source)
-	e.limits.Time = time.Minute // a busy machine must not fail the probe
+	e.lua.Limits().Time = time.Minute // a busy machine must not fail the probe
 	probed(t, e)
 }

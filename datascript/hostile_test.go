@@ -187,7 +187,7 @@ func TestHostile(t *testing.T) {
 		if took > slowest {
 			slowest, slowestName = took, name
 		}
-		e.limits.Time = time.Minute // for the probe alone
+		e.lua.Limits().Time = time.Minute // for the probe alone
 		if got := probed(t, e); got != clean {
 			t.Errorf("%s: left behind\n%s\nwant\n%s", name, got, clean)
 		}
@@ -239,65 +239,6 @@ func TestHostileParallel(t *testing.T) {
 	}
 }
 
-// All arguments counts from 1 to 70,000 end in an error or a result, and no
-// panic of the VM leaves the package.
-func TestArgumentCounts(t *testing.T) {
-	e := newEngine(t, Env{Limits: Limits{Time: time.Minute, Instructions: -1}})
-	s := mustCompile(t, Chunk{Event: HTTPReq, Source: `
-		local n = tonumber(avi.http.get_header("X-N"))
-		local t = {}
-		for i = 1, n do t[i] = i end
-		local function f(...) return select("#", ...) end
-		local function g(...) return f(0, ...) end
-		pcall(unpack, t) pcall(string.char, unpack(t, 1, n % 8000))
-		local ok, m = pcall(g, unpack(t, 1, n % 8000))
-		return f(unpack(t))`})
-	x := newExchange()
-	for n := 1; n <= 70_000; n += max(n/37, 1) {
-		x.original.Header.Set("X-N", luaNumber(n))
-		err := e.Run(t.Context(), s, HTTPReq, x)
-		if (err != nil) != (n > maxUnpack) {
-			t.Errorf("%d arguments: %v", n, err)
-		}
-		var pe *PanicError
-		if errors.As(err, &pe) {
-			t.Errorf("%d arguments: %v", n, pe)
-		}
-		x.vars.Reset()
-	}
-}
-
-func luaNumber(n int) string { return lua.LNumber(n).String() }
-
-// A stack overflow is an error as any other, at whatever depth it happens.
-func TestStackOverflow(t *testing.T) {
-	e := newEngine(t, Env{})
-	for _, source := range []string{
-		"local function f() return 1 + f() end f()",
-		"local function f() local ok, e = pcall(f) if not ok then error(e, 0) end end f()",
-		"local function f(...) return 1, f(..., ...) end f(1)",
-		"local t = {} for i = 1, 7000 do t[i] = i end local function f(...) return 1, f(unpack(t)) end f(1)",
-	} {
-		_, err := runRequest(t, e, source)
-		var re *RuntimeError
-		if !errors.As(err, &re) || re.Cause != nil || !strings.HasSuffix(re.Message, `[string "My Script"]:1: stack overflow`) || re.Line != 1 {
-			t.Errorf("%s: %+v", source, re)
-		}
-	}
-	// 150 nested calls are no overflow.
-	if _, err := runRequest(t, e, "local function f(n) if n > 0 then return 1 + f(n - 1) end return 0 end assert(f(150) == 150)"); err != nil {
-		t.Error(err)
-	}
-	// One that is caught leaves the script as it was.
-	x, err := runRequest(t, e, `
-		local function f(n) local ok, e = pcall(function() return 1 + f(n + 1) end) return e end
-		local e = f(1)
-		avi.vs.log(type(e), " ", 1 + 1)`)
-	if err != nil || len(x.logs) != 1 {
-		t.Errorf("log %q, error %v", x.logs, err)
-	}
-}
-
 // Iterators and functions that a request event leaves work in the response
 // event, which another state runs.
 func TestKeptForLaterEvents(t *testing.T) {
@@ -327,15 +268,12 @@ func TestVarsAfterReset(t *testing.T) {
 	if err := e.Run(t.Context(), s, HTTPReq, x); err != nil {
 		t.Fatal(err)
 	}
-	tables := make([]*lua.LTable, 0, 1)
-	for _, g := range x.vars.scripts {
-		tables = append(tables, g.table)
-	}
+	tables := x.vars.lua.Tables()
 	x.vars.Reset()
 	for _, table := range tables {
 		table.ForEach(func(k, v lua.LValue) { t.Errorf("global %v is still %v", k, v) })
 	}
-	if len(x.vars.scripts) != 0 || x.vars.reqvar != nil {
+	if len(x.vars.lua.Tables()) != 0 {
 		t.Errorf("variables are still there: %+v", x.vars)
 	}
 	after := mustCompile(t, Chunk{Event: HTTPReq, Source: `avi.vs.log(a, avi.vs.reqvar.b, string.c)`})

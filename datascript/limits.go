@@ -2,13 +2,10 @@ package datascript
 
 import (
 	"errors"
-	"fmt"
 	"math"
-	"runtime"
-	"strings"
 	"time"
 
-	"github.com/limpetlb/limpet/internal/procmem"
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // Limits bound what one script may use in one event, and what all scripts of
@@ -75,24 +72,17 @@ type Limits struct {
 var ErrBusy = errors.New("datascript: too many scripts run at the same time")
 
 const (
-	defaultInstructions = 1_000_000
-	defaultTime         = 300 * time.Millisecond
-	defaultHostTime     = 5 * time.Second
-	defaultStringBytes  = 1 << 20
-	defaultAllocBytes   = 64 << 20
-	defaultCallDepth    = 200
-	defaultLogLines     = 64
-	defaultLogBytes     = 16 << 10
-	defaultErrorBytes   = 4 << 10
-	maxConcurrent       = 1024
-	defaultWaiting      = 4096
-	defaultWait         = 30 * time.Second
+	defaultLogLines = 64
+	defaultLogBytes = 16 << 10
 )
 
-// concurrentFor is the default of Concurrent for a process with some bytes of
-// memory.
-func concurrentFor(memory, alloc int64, procs int) int {
-	return int(min(max(memory/4/alloc, int64(procs)), maxConcurrent))
+// interpreter returns the limits that the Lua engine keeps.
+func (l Limits) interpreter() lua51.Limits {
+	return lua51.Limits{
+		Instructions: l.Instructions, Time: l.Time, HostTime: l.HostTime,
+		StringBytes: l.StringBytes, AllocBytes: l.AllocBytes, CallDepth: l.CallDepth, ErrorBytes: l.ErrorBytes,
+		Concurrent: l.Concurrent, HeldBytes: l.HeldBytes, Waiting: l.Waiting, Wait: l.Wait,
+	}
 }
 
 // withDefaults replaces each zero by its default and each negative value by
@@ -106,40 +96,12 @@ func (l Limits) withDefaults() Limits {
 			*v = math.MaxInt32
 		}
 	}
-	set(&l.Instructions, defaultInstructions)
-	set(&l.AllocBytes, defaultAllocBytes)
-	set(&l.StringBytes, defaultStringBytes)
 	set(&l.LogLines, defaultLogLines)
 	set(&l.LogBytes, defaultLogBytes)
-	set(&l.ErrorBytes, defaultErrorBytes)
-	set(&l.Waiting, defaultWaiting)
-	if l.Concurrent == 0 || l.HeldBytes == 0 {
-		memory := procmem.Bytes()
-		set(&l.Concurrent, concurrentFor(memory, int64(min(l.AllocBytes, defaultAllocBytes)), runtime.GOMAXPROCS(0)))
-		set(&l.HeldBytes, int(memory/4))
-	}
-	set(&l.Concurrent, 0)
-	if l.HeldBytes < 0 {
-		l.HeldBytes = math.MaxInt
-	}
-	switch {
-	case l.CallDepth == 0:
-		l.CallDepth = defaultCallDepth
-	case l.CallDepth < 0:
-		// The VM allocates its frames at once, so "no limit" is a number.
-		l.CallDepth = 10_000
-	}
-	span := func(v *time.Duration, def time.Duration) {
-		switch {
-		case *v == 0:
-			*v = def
-		case *v < 0:
-			*v = 1 << 62
-		}
-	}
-	span(&l.Time, defaultTime)
-	span(&l.HostTime, defaultHostTime)
-	span(&l.Wait, defaultWait)
+	d := l.interpreter().WithDefaults()
+	l.Instructions, l.Time, l.HostTime = d.Instructions, d.Time, d.HostTime
+	l.StringBytes, l.AllocBytes, l.CallDepth, l.ErrorBytes = d.StringBytes, d.AllocBytes, d.CallDepth, d.ErrorBytes
+	l.Concurrent, l.HeldBytes, l.Waiting, l.Wait = d.Concurrent, d.HeldBytes, d.Waiting, d.Wait
 	return l
 }
 
@@ -154,12 +116,7 @@ type BudgetError struct {
 }
 
 // Error names the budget and its limit.
-func (e *BudgetError) Error() string {
-	if strings.HasPrefix(e.Budget, "time") {
-		return fmt.Sprintf("script budget exceeded: more than %v of %s", time.Duration(e.Limit), e.Budget)
-	}
-	return fmt.Sprintf("script budget exceeded: more than %d %s", e.Limit, e.Budget)
-}
+func (e *BudgetError) Error() string { return (*lua51.BudgetError)(e).Error() }
 
 // Unwrap returns [ErrBudget].
 func (e *BudgetError) Unwrap() error { return ErrBudget }

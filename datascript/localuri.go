@@ -18,15 +18,15 @@ import (
 // is safe whatever the client sends. It is an extension of this
 // implementation.
 func utilsLocalURI(c call) int {
-	if c.arg(1) == lua.LNil {
-		return c.ret(lua.LNil)
+	if c.Arg(1) == lua.LNil {
+		return c.Ret(lua.LNil)
 	}
-	uri := c.str(1)
-	c.spend(len(uri) >> 4)
+	uri := c.Str(1)
+	c.Spend(len(uri) >> 4)
 	if !isLocalURI(uri) {
-		return c.ret(lua.LNil)
+		return c.Ret(lua.LNil)
 	}
-	return c.retString(uri)
+	return c.RetString(uri)
 }
 
 // maxEncodings is how often a path may be percent-encoded over and over.

@@ -28,43 +28,29 @@ const (
 )
 
 type metricValue struct {
-	kind  MetricKind
+	gauge bool
 	value float64
 }
 
 // A Metric is the value of a counter or gauge.
 type Metric struct {
-	Name  string     // as scripts spell it; at most 128 bytes
-	Kind  MetricKind // fixed when the metric is first used
-	Value float64    // always finite
+	Name  string  // as scripts spell it; at most 128 bytes
+	Gauge bool    // goes up and down; a counter grows, unless it is cleared
+	Value float64 // always finite
 }
 
-// MetricKind tells counters from gauges.
-type MetricKind uint8
-
-// The kinds of metrics. Scripts see their numbers.
+// The numbers of the kinds, as scripts see them.
 const (
-	MetricCounter MetricKind = 1 + iota // grows, unless it is cleared
-	MetricGauge                         // goes up and down
+	counterKind = 1 // grows, unless it is cleared
+	gaugeKind   = 2 // goes up and down
 )
-
-// String returns "counter" or "gauge".
-func (k MetricKind) String() string {
-	switch k {
-	case MetricCounter:
-		return "counter"
-	case MetricGauge:
-		return "gauge"
-	}
-	return fmt.Sprintf("MetricKind(%d)", uint8(k))
-}
 
 // Snapshot returns all metrics, sorted by name. The slice is the caller's.
 func (m *Metrics) Snapshot() []Metric {
 	m.mu.Lock()
 	list := make([]Metric, 0, len(m.byName))
 	for name, v := range m.byName {
-		list = append(list, Metric{name, v.kind, v.value})
+		list = append(list, Metric{name, v.gauge, v.value})
 	}
 	m.mu.Unlock()
 	slices.SortFunc(list, func(a, b Metric) int { return cmp.Compare(a.Name, b.Name) })
@@ -72,7 +58,7 @@ func (m *Metrics) Snapshot() []Metric {
 }
 
 // update changes a metric, which is made if need be.
-func (m *Metrics) update(name string, kind MetricKind, change func(float64) float64) error {
+func (m *Metrics) update(name string, gauge bool, change func(float64) float64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.byName[name]
@@ -80,9 +66,10 @@ func (m *Metrics) update(name string, kind MetricKind, change func(float64) floa
 	case v == nil && len(m.byName) >= cmp.Or(m.Max, defaultMaxMetrics):
 		return fmt.Errorf("more than %d metrics", cmp.Or(m.Max, defaultMaxMetrics))
 	case v == nil:
-		v = &metricValue{kind: kind}
-	case v.kind != kind:
-		return fmt.Errorf("metric %q is a %v, not a %v", name, v.kind, kind)
+		v = &metricValue{gauge: gauge}
+	case v.gauge != gauge:
+		kinds := map[bool]string{false: "counter", true: "gauge"}
+		return fmt.Errorf("metric %q is a %s, not a %s", name, kinds[v.gauge], kinds[gauge])
 	}
 	now := change(v.value)
 	if math.IsInf(now, 0) {
@@ -103,5 +90,5 @@ func (m *Metrics) get(name string) (Metric, bool) {
 	if v == nil {
 		return Metric{}, false
 	}
-	return Metric{name, v.kind, v.value}, true
+	return Metric{name, v.gauge, v.value}, true
 }

@@ -79,7 +79,7 @@ func peakCalls() (all []peak) {
 	}
 	functions := maps.Clone(plainOperators)
 	for _, name := range functionNames() {
-		if operators[name] == "" {
+		if !isOperator(name) {
 			functions[name] = name
 		}
 	}

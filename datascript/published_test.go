@@ -37,9 +37,9 @@ func TestTokenInLua(t *testing.T) {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
 	st := e.states.Get().(*state)
-	r := &st.run
-	t.Logf("%d instructions, %d bytes made", e.limits.Instructions-r.steps-r.tick, r.made)
-	if used := e.limits.Instructions - r.steps - r.tick; used > e.limits.Instructions*3/4 {
+	r := st.lua.LastRun()
+	t.Logf("%d instructions, %d bytes made", e.limits.Instructions-r.Left(), r.Made())
+	if used := e.limits.Instructions - r.Left(); used > e.limits.Instructions*3/4 {
 		t.Errorf("%d instructions of %d leave no room for the rest of a script", used, e.limits.Instructions)
 	}
 }

@@ -9,13 +9,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	lua "github.com/yuin/gopher-lua"
+
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // reachable lists all that scripts can get hold of without having made it:
 // path and type, a line each. A new line is a decision.
 func reachable(t testing.TB) string {
 	t.Helper()
-	st := newState(newEngine(t, Env{}))
+	st := newEngine(t, Env{}).lua.NewState()
 	var lines []string
 	var walk func(path string, v lua.LValue, seen []lua.LValue)
 	walk = func(path string, v lua.LValue, seen []lua.LValue) {
@@ -32,7 +34,7 @@ func reachable(t testing.TB) string {
 			return
 		}
 		seen = append(seen, v)
-		if inner := behind(table); inner != nil {
+		if inner := lua51.Behind(table); inner != nil {
 			line += ", read-only"
 			table.ForEach(func(k, _ lua.LValue) { t.Errorf("%s.%v is not behind the table", path, k) })
 			table = inner
@@ -41,11 +43,11 @@ func reachable(t testing.TB) string {
 		table.ForEach(func(k, v lua.LValue) { walk(fmt.Sprint(path, ".", k), v, seen) })
 	}
 	for name, s := range symbols {
-		if s.parent == nil && s.kind != perTransaction {
-			walk(name, st.value(s), nil)
+		if s.IsGlobal() && s.Kind != lua51.Variable {
+			walk(name, st.Value(s.Symbol), nil)
 		}
 	}
-	for _, v := range []lua.LValue{lua.LString(""), lua.LNumber(0), lua.LTrue, lua.LNil, st.value(symbols["print"])} {
+	for _, v := range []lua.LValue{lua.LString(""), lua.LNumber(0), lua.LTrue, lua.LNil, st.Value(library.Lookup("print"))} {
 		if mt, ok := st.L.GetMetatable(v).(*lua.LTable); ok {
 			walk("(metatable of a "+v.Type().String()+")", mt, nil)
 		}

@@ -47,7 +47,7 @@ func TestStoppedAnywhere(t *testing.T) {
 			}
 			return x
 		}
-		e.limits.Instructions = defaultInstructions
+		e.lua.Limits().Instructions = defaultInstructions
 		before, x := fresh().shape(), fresh()
 		if err := e.Run(t.Context(), s, ev, x); err != nil {
 			t.Fatal(err)
@@ -61,7 +61,7 @@ func TestStoppedAnywhere(t *testing.T) {
 			if testing.Short() && i%10 > 0 {
 				continue
 			}
-			e.limits.Instructions = n
+			e.lua.Limits().Instructions = n
 			x := fresh()
 			err := e.Run(t.Context(), s, ev, x)
 			want := after

@@ -13,11 +13,11 @@ import (
 // Transaction only when the script has ended without an error; changes of
 // headers are made in place and undone by the engine if the script fails.
 //
-// A Transaction may have further abilities: see [UserKeeper],
-// [EncryptionReporter], [RequestIdentifier], [ServerTimer], [RequestBufferer],
-// [ResponseBufferer], [FailureReporter], [Tunneler], [Fingerprinter],
-// [CertificateVerifier], [SAMLReader], [ClaimReader], [HashKeyer] and
-// [PersistenceTeller].
+// A Transaction may have further abilities: see [Identifier],
+// [EncryptionReporter], [Identifier], [ForwardController], [BodyBufferer],
+// [BodyBufferer], [OutcomeReporter], [ForwardController], [Fingerprinter],
+// [CertificateVerifier], [SessionReader], [SessionReader], [ForwardController] and
+// [OutcomeReporter].
 type Transaction interface {
 	// Client is the address of the client, resolved and unmapped.
 	Client() netip.AddrPort

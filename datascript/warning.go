@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/yuin/gopher-lua/ast"
+
+	"github.com/limpetlb/limpet/internal/lua51"
 )
 
 // A Warning is something in a script that compiles, and fails or means
@@ -34,36 +36,38 @@ func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
 // servers of a pool share an address, it does not say which one is meant.
 // Entries of tables keep the port nevertheless; cookies cannot. Like Warnings
 // it does not find every way to do so.
-func (s *Script) StoresServerIP() bool { return s.globals.storesServerIP }
+func (s *Script) StoresServerIP() bool { return s.storesServerIP }
 
 // BuffersRequest reports whether the script calls, or may call,
 // avi.http.set_request_body_buffer_size in any event: its name is in the code,
 // not only in comments.
-func (s *Script) BuffersRequest() bool { return s.globals.buffersRequest }
+func (s *Script) BuffersRequest() bool { return s.buffersRequest }
 
 // BuffersResponse is BuffersRequest for
 // avi.http.set_response_body_buffer_size.
-func (s *Script) BuffersResponse() bool { return s.globals.buffersResponse }
+func (s *Script) BuffersResponse() bool { return s.buffersResponse }
 
-func (w *walker) warn(at ast.PositionHolder, path, format string, args ...any) {
-	w.warnings = append(w.warnings, Warning{Event: w.event, Line: place(at.Line()).line(), Message: path + ": " + fmt.Sprintf(format, args...)})
+func (w *doubts) warn(at ast.PositionHolder, path, format string, args ...any) {
+	w.warnings = append(w.warnings, Warning{Event: w.event, Line: w.Line(at), Message: path + ": " + fmt.Sprintf(format, args...)})
 }
 
-// doubt looks at a use of a predefined name, or of one that is nearly one.
-func (w *walker) doubt(e *ast.AttrGetExpr, path string) {
-	if !w.rewriting {
+// Field implements lua51.Inspector: it looks at a use of a predefined name, or
+// of one that is nearly one.
+func (w *doubts) Field(e *ast.AttrGetExpr, path string) {
+	if !w.Rewriting() {
 		return
 	}
 	warn := func(format string, args ...any) { w.warn(e, path, format, args...) }
-	switch sym := symbols[path]; {
-	case sym == nil:
-		parent := symbols[path[:strings.LastIndexByte(path, '.')]]
-		if parent != nil && parent.kind == library && strings.HasPrefix(path, "avi.") {
+	f := functions[path]
+	switch {
+	case library.Lookup(path) == nil:
+		parent := library.Lookup(path[:strings.LastIndexByte(path, '.')])
+		if parent != nil && parent.Kind == lua51.Module && strings.HasPrefix(path, "avi.") {
 			warn("unknown, hence nil")
 		}
 	case slices.Contains(unsupportedNames, path):
 		warn("not supported")
-	case w.funcs == 0 && sym.call != nil && !sym.events.has(w.event):
+	case !w.InFunction() && f != nil && !f.events.has(w.event):
 		// Functions of the script's own may be called in another event.
 		warn("not allowed in event %v", w.event)
 	}

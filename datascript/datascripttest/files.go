@@ -416,7 +416,11 @@ func formatTransaction(b *strings.Builder, n int, r *Result) {
 func formatMetrics(list []datascript.Metric) string {
 	var b strings.Builder
 	for _, m := range list {
-		fmt.Fprintf(&b, "%v %s %s\n", m.Kind, joinWords(m.Name), strconv.FormatFloat(m.Value, 'g', -1, 64))
+		kind := "counter"
+		if m.Gauge {
+			kind = "gauge"
+		}
+		fmt.Fprintf(&b, "%s %s %s\n", kind, joinWords(m.Name), strconv.FormatFloat(m.Value, 'g', -1, 64))
 	}
 	return b.String()
 }

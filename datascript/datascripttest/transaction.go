@@ -12,20 +12,13 @@ import (
 )
 
 var (
-	_ datascript.Transaction         = (*Transaction)(nil)
-	_ datascript.UserKeeper          = (*Transaction)(nil)
-	_ datascript.RequestIdentifier   = (*Transaction)(nil)
-	_ datascript.ServerTimer         = (*Transaction)(nil)
-	_ datascript.RequestBufferer     = (*Transaction)(nil)
-	_ datascript.RequestHeadBufferer = (*Transaction)(nil)
-	_ datascript.ResponseBufferer    = (*Transaction)(nil)
-	_ datascript.FailureReporter     = (*Transaction)(nil)
-	_ datascript.Tunneler            = (*Transaction)(nil)
-	_ datascript.Fingerprinter       = (*Transaction)(nil)
-	_ datascript.SAMLReader          = (*Transaction)(nil)
-	_ datascript.ClaimReader         = (*Transaction)(nil)
-	_ datascript.HashKeyer           = (*Transaction)(nil)
-	_ datascript.PersistenceTeller   = (*Transaction)(nil)
+	_ datascript.Transaction       = (*Transaction)(nil)
+	_ datascript.Identifier        = (*Transaction)(nil)
+	_ datascript.ForwardController = (*Transaction)(nil)
+	_ datascript.BodyBufferer      = (*Transaction)(nil)
+	_ datascript.OutcomeReporter   = (*Transaction)(nil)
+	_ datascript.Fingerprinter     = (*Transaction)(nil)
+	_ datascript.SessionReader     = (*Transaction)(nil)
 )
 
 // The addresses of a transaction that names none. Both are reserved for documentation (RFC 5737).

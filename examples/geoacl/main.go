@@ -25,8 +25,8 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-//go:generate go run generate.go
-
+// countries is made up; go generate in ipgroup/geoip writes it.
+//
 //go:embed countries.mmdb
 var countries []byte
 

@@ -841,3 +841,54 @@ func TestWrappedHandlerAnswersForServer(t *testing.T) {
 		}
 	}
 }
+
+// A hit was reported, and counted, of requests that no server had answered: of
+// all of them while the servers were down, of those that a script refused, and
+// of those of a wrapped handler.
+func TestNoHitWithoutServer(t *testing.T) {
+	dead := deadAddr(t, "127.0.0.1:0")
+	for _, tt := range []struct {
+		name   string
+		script string // behind the one that sticks
+		dead   bool
+		wrap   bool
+		status int
+		want   limpet.Persistence
+	}{
+		{name: "answered", status: 200, want: limpet.PersistenceHit},
+		{name: "the server is down", dead: true, status: 502},
+		{name: "refused by a script", script: "avi.http.response(403)", status: 403},
+		{name: "a script fails", script: "error('x')", status: 500},
+		{name: "wrapped handler", wrap: true, status: 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := startServer(t, "127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			if tt.dead {
+				server = dead
+			}
+			store := persistence.NewStore(persistence.Options{})
+			if _, err := store.Insert(t.Context(), "", "192.0.2.1", server, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			recs := newRecords()
+			vs := newVirtualService(t, limpet.Config{
+				Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: server})}, Tables: store, OnComplete: recs.add,
+				PersistenceHeader: "X-Stick",
+				Scripts: []limpet.Script{
+					onRequest(t, "stick", `local s = avi.vs.table_lookup(avi.vs.client_ip()) if s then avi.pool.select("my_pool", avi.vs.client_ip()) end`),
+					onRequest(t, "other", tt.script),
+				},
+			})
+			var h http.Handler = vs
+			if tt.wrap {
+				h = vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			rec := recs.next(t)
+			if w.Code != tt.status || rec.Persistence != tt.want || w.Header().Get("X-Stick") != tt.want.String() {
+				t.Errorf("status %d, record %q, header %q; want %d, %q (script errors %v)", w.Code, rec.Persistence, w.Header().Get("X-Stick"), tt.status, tt.want, rec.ScriptErrors)
+			}
+		})
+	}
+}

@@ -388,7 +388,7 @@ func TestRepickNever(t *testing.T) {
 // is expected.
 func TestStrictSelect(t *testing.T) {
 	s := newSticky(t, http1, func(cfg *limpet.Config, _ *lbpool.Config) { cfg.StrictSelect = true })
-	r := s.request(http.StatusInternalServerError, limpet.PersistenceHit)
+	r := s.request(http.StatusInternalServerError, limpet.PersistenceNone)
 	if len(r.ScriptErrors) != 1 || r.ScriptErrors[0].Line != 8 || r.Server.IsValid() {
 		t.Errorf("script errors %v, server %v", r.ScriptErrors, r.Server)
 	}

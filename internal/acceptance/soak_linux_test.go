@@ -23,12 +23,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/testleak"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/websockettest"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -283,26 +282,26 @@ func (s *soak) leave(ctx context.Context, c *http.Client, n int) {
 
 // upgrade echoes a few messages over a WebSocket.
 func (s *soak) upgrade(ctx context.Context, c *http.Client, n int) {
-	ws, _, err := websocket.Dial(ctx, "ws://"+s.addr+"/echo", &websocket.DialOptions{HTTPClient: &http.Client{Transport: c.Transport}})
+	ws, _, err := websockettest.Dial(ctx, c, "http://"+s.addr+"/echo")
 	if err != nil {
 		s.refused.Add(1)
 		return
 	}
-	defer ws.CloseNow()
+	defer ws.Close()
 	for i := range 5 {
 		message := fmt.Sprint(n, " ", i)
-		if ws.Write(ctx, websocket.MessageText, []byte(message)) != nil {
+		if ws.Send(websockettest.Text(message)) != nil {
 			s.left.Add(1)
 			return
 		}
-		_, got, err := ws.Read(ctx)
+		got, err := ws.Receive()
 		if err != nil {
 			s.left.Add(1)
 			return
 		}
-		if string(got) != message {
+		if string(got.Data) != message {
 			s.wrong.Add(1)
-			s.t.Errorf("WebSocket: %q, want %q", got, message)
+			s.t.Errorf("WebSocket: %q, want %q", got.Data, message)
 		}
 	}
 	s.served.Add(1)
@@ -371,17 +370,7 @@ func (m *mortal) serve(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	case "/echo":
-		ws, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer ws.CloseNow()
-		for {
-			kind, message, err := ws.Read(r.Context())
-			if err != nil || ws.Write(r.Context(), kind, message) != nil {
-				return
-			}
-		}
+		_ = websockettest.Accept(w, r, func(ws *websockettest.Conn) { _ = ws.Echo() }) // the client may leave
 	default:
 		body, err := io.ReadAll(r.Body)
 		if err != nil {

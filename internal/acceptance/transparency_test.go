@@ -19,11 +19,11 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/websockettest"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -322,44 +322,38 @@ func TestUnwantedUpgrade(t *testing.T) {
 func TestWebSocket(t *testing.T) {
 	transparently(t, []protocol{http1, http1TLS}, func(e *exchange) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"echo"}, InsecureSkipVerify: true})
+			err := websockettest.Accept(w, r, func(ws *websockettest.Conn) {
+				if err := ws.Echo(); err != nil {
+					e.Error(err)
+				}
+			})
 			if err != nil {
 				e.Error(err)
-				return
-			}
-			defer ws.CloseNow()
-			for {
-				kind, data, err := ws.Read(e.Context())
-				if err != nil {
-					return
-				}
-				if err := ws.Write(e.Context(), kind, data); err != nil {
-					e.Error(err)
-					return
-				}
 			}
 		}
 	}, func(e *exchange) {
 		ctx, cancel := context.WithTimeout(e.Context(), patience)
 		defer cancel()
-		ws, res, err := websocket.Dial(ctx, e.URL, &websocket.DialOptions{HTTPClient: e.client, Subprotocols: []string{"echo"}})
+		ws, res, err := websockettest.Dial(ctx, e.client, e.URL, "other", websockettest.Subprotocol)
 		if err != nil {
 			e.Fatal(err)
 		}
-		defer ws.CloseNow()
-		if ws.Subprotocol() != "echo" {
+		defer ws.Close()
+		if ws.Subprotocol() != websockettest.Subprotocol {
 			e.Errorf("subprotocol %q", ws.Subprotocol())
 		}
-		ws.SetReadLimit(1 << 20)
-		for _, message := range []string{"hello", "", strings.Repeat("long ", 6000)} {
-			if err := ws.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
+		for _, m := range []websockettest.Message{
+			websockettest.Text("hello"), websockettest.Text(""), websockettest.Text(strings.Repeat("long ", 6000)),
+			websockettest.Binary([]byte{0, 0xff, '\n'}),
+		} {
+			if err := ws.Send(m); err != nil {
 				e.Fatal(err)
 			}
-			if _, got, err := ws.Read(ctx); string(got) != message || err != nil {
-				e.Fatalf("%d bytes, %v; want %d", len(got), err, len(message))
+			if got, err := ws.Receive(); got.Kind != m.Kind || !bytes.Equal(got.Data, m.Data) || err != nil {
+				e.Fatalf("%d bytes of kind %d, %v; want %d of %d", len(got.Data), got.Kind, err, len(m.Data), m.Kind)
 			}
 		}
-		if err := ws.Close(websocket.StatusNormalClosure, ""); err != nil {
+		if err := ws.Finish(); err != nil {
 			e.Error(err)
 		}
 		if res.Header.Get("X-Response-Event") != "1" {
@@ -377,14 +371,9 @@ func TestWebSocketSticks(t *testing.T) {
 	store := persistence.NewStore(persistence.Options{})
 	servers := startServersWith(t, 2, func(int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ws, err := websocket.Accept(w, r, nil)
-			if err != nil {
+			if err := websockettest.Accept(w, r, func(ws *websockettest.Conn) { ws.Receive() }); err != nil { // until the client leaves
 				t.Error(err)
-				return
 			}
-			ws.CloseRead(t.Context())
-			ws.Ping(t.Context())
-			ws.CloseNow()
 		})
 	})
 	recs := newRecords()
@@ -395,11 +384,11 @@ func TestWebSocketSticks(t *testing.T) {
 	c := newLoyalClient(t, site, 7, true)
 	var first limpet.Record
 	for i := range 4 {
-		ws, _, err := websocket.Dial(t.Context(), site.URL, &websocket.DialOptions{HTTPClient: c.Client})
+		ws, _, err := websockettest.Dial(t.Context(), c.Client, site.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ws.CloseNow()
+		ws.Close()
 		rec := recs.next(t)
 		want := limpet.PersistenceHit
 		if i == 0 {
@@ -415,14 +404,14 @@ func TestWebSocketSticks(t *testing.T) {
 func TestUpgradeRefused(t *testing.T) {
 	asked := make(chan bool, 10)
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, nil)
+		err := websockettest.Accept(w, r, func(ws *websockettest.Conn) {
+			// What the virtual service refuses, it closes.
+			_, err := ws.Receive()
+			asked <- err != nil
+		})
 		if err != nil {
 			t.Error(err)
-			return
 		}
-		// What the virtual service refuses, it closes.
-		_, _, err = ws.Read(t.Context())
-		asked <- err != nil
 	})
 	for _, test := range []struct {
 		script string
@@ -436,7 +425,7 @@ func TestUpgradeRefused(t *testing.T) {
 		_, site := serve(t, http1, limpet.Config{
 			Pools: []*lbpool.Pool{pool}, OnComplete: recs.add, Scripts: []limpet.Script{onResponse(t, "no", test.script)},
 		})
-		_, res, err := websocket.Dial(t.Context(), site.URL, &websocket.DialOptions{HTTPClient: site.client(t)})
+		_, res, err := websockettest.Dial(t.Context(), site.client(t), site.URL)
 		if err == nil || test.status != 0 && (res == nil || res.StatusCode != test.status) {
 			t.Errorf("%s: %v, %v", test.script, res, err)
 		}

@@ -37,7 +37,7 @@ var importRules = []importRule{
 	{"policy", []string{"./internal/...", "github.com/gaissmai/bart", "go4.org/netipx"},
 		"rules see groups, pools and transactions through interfaces of their own, so that each is tested with a small fake"},
 	{"datascript", []string{"./internal/...", "github.com/yuin/gopher-lua/..."},
-		"scripts see tables, pools and groups through interfaces of their own; the engine is the only place that knows Lua"},
+		"scripts see tables, pools and groups through interfaces of their own; how Lua runs is the business of internal/lua51"},
 	{"datascript/datascripttest", []string{"./datascript", "./internal/...", "golang.org/x/tools/txtar"},
 		"it tests scripts for their authors as well, without pools, tables or sockets"},
 
@@ -47,10 +47,16 @@ var importRules = []importRule{
 	{"examples/...", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
 
+	{"internal/lua51", []string{"./internal/...", "github.com/yuin/gopher-lua/..."},
+		"the interpreter knows nothing of the API, and is the only internal package that knows gopher-lua"},
 	{"internal/accept", []string{"./internal/...", "github.com/pires/go-proxyproto"},
 		"it judges connections through functions, without policies and virtual services; nothing else reads PROXY headers"},
-	{"internal/transparency", []string{"github.com/coder/websocket", "./internal/testleak", "./internal/testrace"},
-		"it tests any middleware and proxy, so it knows none; who asks it for WebSocket needs somebody who speaks it"},
+	{"internal/httpfield", []string{"golang.org/x/net/http/httpguts"},
+		"names and values of fields are those of net/http, which refuses others where it sends them"},
+	{"internal/transparency", []string{"./internal/testleak", "./internal/testrace", "./internal/websockettest"},
+		"it tests any middleware and proxy, so it knows none"},
+	{"internal/websockettest", []string{"golang.org/x/net/websocket"},
+		"nothing else speaks WebSocket; it is for tests"},
 	{"internal/...", []string{"./internal/..."},
 		"an internal package is one idea that the public ones build on, never the other way round"},
 }

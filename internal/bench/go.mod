@@ -13,7 +13,7 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0
 	github.com/yl2chen/cidranger v1.0.2
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
-	golang.org/x/perf v0.0.0-20250813145418-2f7363a06fe1
+	golang.org/x/perf v0.0.0-20260908200009-22c9c6c9d4da
 )
 
 require (
@@ -25,8 +25,10 @@ require (
 	github.com/pires/go-proxyproto v0.15.0 // indirect
 	github.com/yuin/gopher-lua v1.1.2 // indirect
 	github.com/zeebo/xxh3 v1.0.2 // indirect
+	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 )
 
 replace github.com/limpetlb/limpet => ../..

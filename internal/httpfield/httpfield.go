@@ -7,31 +7,19 @@ package httpfield
 import (
 	"net/netip"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // IsToken reports whether s is a token (RFC 9110, section 5.6.2), as methods and names of fields are.
-func IsToken(s string) bool {
-	for i := range len(s) {
-		if !tokenBytes[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
+func IsToken(s string) bool { return httpguts.ValidHeaderFieldName(s) }
 
 // IsTokenByte reports whether c may stand in a token.
-func IsTokenByte(c byte) bool { return tokenBytes[c] }
+func IsTokenByte(c byte) bool { return httpguts.IsTokenRune(rune(c)) }
 
 // IsValue reports whether s may stand in the value of a field (RFC 9110, section 5.5): it has no control characters but
 // the tab.
-func IsValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
+func IsValue(s string) bool { return httpguts.ValidHeaderFieldValue(s) }
 
 // IsTarget reports whether s may stand in a request line as a part of its target: it has no blanks, no control characters
 // and no "#". Bytes above 0x7f are left to whoever reads them.
@@ -93,10 +81,3 @@ func isPort(s string) bool {
 	}
 	return n <= 65535
 }
-
-var tokenBytes = func() (set [256]bool) {
-	for c := range byte(128) {
-		set[c] = 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-	}
-	return set
-}()

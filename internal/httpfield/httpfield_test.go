@@ -37,12 +37,47 @@ func TestIsToken(t *testing.T) {
 		for _, other := range "!#$%&'*+-.^_`|~" {
 			want = want || c == int(other)
 		}
-		if IsToken(s) != want {
-			t.Errorf("%q: %v", s, !want)
+		if IsToken(s) != want || IsTokenByte(byte(c)) != want {
+			t.Errorf("%q: %v, %v; want %v", s, IsToken(s), IsTokenByte(byte(c)), want)
 		}
 	}
 	if IsToken("") {
 		t.Error("empty")
+	}
+}
+
+// The grammar is that of net/http, which refuses such fields where it sends them.
+func TestFieldEdges(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		s            string
+		token, value bool
+	}{
+		{"empty", "", false, true},
+		{"blank", " ", false, true},
+		{"tab", "\t", false, true},
+		{"blanks around", " a ", false, true},
+		{"name and colon", "a:", false, true},
+		{"UTF-8", "b\u00fccher", false, true},
+		{"Kelvin sign", "\u212aeep-Alive", false, true},
+		{"invalid UTF-8", "a\xff", false, true},
+		{"next line of C1", "a\u0085", false, true},
+		{"line feed at the end", "a\n", false, false},
+		{"carriage return first", "\ra", false, false},
+		{"folded", "a\r\n b", false, false},
+		{"NUL", "a\x00b", false, false},
+		{"escape", "\x1b[0m", false, false},
+		{"delete", "a\x7f", false, false},
+		{"all kinds", "!#$%&'*+-.^_`|~09AZaz", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := IsToken(tt.s); got != tt.token {
+				t.Errorf("IsToken(%q) = %v", tt.s, got)
+			}
+			if got := IsValue(tt.s); got != tt.value {
+				t.Errorf("IsValue(%q) = %v", tt.s, got)
+			}
+		})
 	}
 }
 
@@ -56,6 +91,17 @@ func TestIsValueAndTarget(t *testing.T) {
 		if want := !control && c != ' ' && c != '#'; IsTarget(s) != want {
 			t.Errorf("target %q: %v", s, !want)
 		}
+	}
+}
+
+// Names and values of every request are looked at.
+func TestNoAllocations(t *testing.T) {
+	if n := testing.AllocsPerRun(100, func() {
+		if !IsToken("X-Forwarded-For") || !IsValue("text/html;q=0.9, b\u00fccher") || !IsAuthority("www.example.com:8080") || !IsTarget("/a?b=c") {
+			t.Error("refused")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

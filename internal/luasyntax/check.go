@@ -20,13 +20,8 @@ type Limits struct {
 	// function may use. Default 60.
 	Upvalues int
 
-	// Registers is the number of stack slots that locals and intermediate
-	// values of one function may need at once, plus one. Default 250; more
-	// means 250, for Lua 5.1 has no more.
-	Registers int
-
-	// Constants is the number of different constants, and the number of inner
-	// functions, of one function. Default 262143.
+	// Constants is the number of different constants in the text of one function,
+	// and the number of its inner functions. Default 262143.
 	Constants int
 }
 
@@ -40,8 +35,6 @@ func (o Limits) withDefaults() Limits {
 	fill(&o.Depth, 200)
 	fill(&o.Locals, 200)
 	fill(&o.Upvalues, 60)
-	fill(&o.Registers, maxRegisters)
-	o.Registers = min(o.Registers, maxRegisters)
 	fill(&o.Constants, 1<<18-1)
 	return o
 }

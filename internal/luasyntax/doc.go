@@ -10,8 +10,8 @@
 //
 // # What it agrees on with luac
 //
-// It agrees on all faults of syntax and on all limits a source can run into:
-// nesting, local variables, upvalues, registers, constants. "goto" is a name
+// It agrees on all faults of syntax, and on the limits of nesting, local
+// variables and upvalues. "goto" is a name
 // and "::" is no token. Strings and comments may hold any bytes. The
 // peculiarities of luac 5.1 as it is built by default are kept, among them:
 //
@@ -29,6 +29,9 @@
 //     unexpected symbol.
 //   - "constant table overflow" and "too many local variables", which a source
 //     of the default size cannot reach, come with a line here.
+//   - Functions that need more registers than Lua has are not refused
+//     ("function or expression too complex"): a virtual machine has to do that,
+//     which may have another number of them.
 //   - Jumps over more than 131071 instructions are not refused ("control
 //     structure too long"). Only a loop or branch of some 50 KiB made of little
 //     but comparisons has them.

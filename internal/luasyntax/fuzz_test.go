@@ -19,7 +19,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add("local a a.a,a[a],a=a,...", 1, 20)    // assignment conflicts with few registers left
 	f.Add("x=[=[\r\n]]\\]=]--[[\n\r]]", 1, 200) // brackets, line breaks and the end
 	f.Fuzz(func(t *testing.T, source string, line, limit int) {
-		o := luasyntax.Limits{Depth: limit, Locals: limit, Registers: limit, Upvalues: limit}
+		o := luasyntax.Limits{Depth: limit, Locals: limit, Upvalues: limit}
 		if limit > 250 {
 			o = luasyntax.Limits{}
 		}

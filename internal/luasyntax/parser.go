@@ -77,7 +77,6 @@ func (c *checker) chunk() {
 	for last := false; !last && !endsBlock(c.current.kind); {
 		last = c.statement()
 		c.accepts(';')
-		c.function.free = c.active()
 	}
 	c.leave()
 }
@@ -85,12 +84,7 @@ func (c *checker) chunk() {
 func (c *checker) block() {
 	first := len(c.variables)
 	c.chunk()
-	c.closeBlock(first)
-}
-
-func (c *checker) closeBlock(first int) {
 	c.closeScope(first)
-	c.function.free = c.active()
 }
 
 // statement reports whether it must be the last of its block.
@@ -101,7 +95,7 @@ func (c *checker) statement() (last bool) {
 		c.ifStatement(line)
 	case keywordWhile:
 		c.next()
-		c.condition()
+		c.expression()
 		c.expect(keywordDo)
 		c.function.loops++
 		c.block()
@@ -143,15 +137,10 @@ func (c *checker) statement() (last bool) {
 	return false
 }
 
-func (c *checker) condition() {
-	e := c.expression()
-	c.goIfTrue(&e)
-}
-
 func (c *checker) ifStatement(line int) {
 	for more := true; more; more = c.current.kind == keywordElseif {
 		c.next()
-		c.condition()
+		c.expression()
 		c.expect(keywordThen)
 		c.block()
 	}
@@ -167,8 +156,8 @@ func (c *checker) repeatStatement(line int) {
 	c.next()
 	c.chunk()
 	c.expectClosing(keywordUntil, keywordRepeat, line)
-	c.condition()
-	c.closeBlock(first)
+	c.expression()
+	c.closeScope(first)
 }
 
 func (c *checker) forStatement(line int) {
@@ -184,7 +173,7 @@ func (c *checker) forStatement(line int) {
 		c.failHere("'=' or 'in' expected")
 	}
 	c.expectClosing(keywordEnd, keywordFor, line)
-	c.closeBlock(first)
+	c.closeScope(first)
 }
 
 // hiddenLoopVariables hold the state of a loop; a script cannot name them.
@@ -200,21 +189,15 @@ func (c *checker) numericFor(variable symbolID) {
 	c.declareHidden()
 	c.declare(variable)
 	c.expect('=')
-	c.loopBound()
+	c.expression()
 	c.expect(',')
-	c.loopBound()
+	c.expression()
 	if c.accepts(',') {
-		c.loopBound()
+		c.expression()
 	} else {
 		c.constant(c.symbols.ofNumber(1))
-		c.takeRegisters(1)
 	}
 	c.forBody(1)
-}
-
-func (c *checker) loopBound() {
-	e := c.expression()
-	c.toNext(&e)
 }
 
 func (c *checker) genericFor(variable symbolID) {
@@ -226,9 +209,7 @@ func (c *checker) genericFor(variable symbolID) {
 		names++
 	}
 	c.expect(keywordIn)
-	last, values := c.expressionList()
-	c.adjust(hiddenLoopVariables, values, &last)
-	c.needRegisters(3) // for the call of the iterator
+	c.expressionList()
 	c.forBody(names)
 }
 
@@ -237,60 +218,39 @@ func (c *checker) forBody(names int) {
 	c.expect(keywordDo)
 	first := len(c.variables)
 	c.bring(names)
-	c.takeRegisters(names)
 	c.block()
-	c.closeBlock(first)
+	c.closeScope(first)
 }
 
 func (c *checker) functionStatement(line int) {
 	c.next()
-	to := c.variable()
+	c.resolve(c.name())
 	for c.current.kind == '.' {
-		c.field(&to)
+		c.field()
 	}
 	isMethod := c.current.kind == ':'
 	if isMethod {
-		c.field(&to)
+		c.field()
 	}
-	body := c.body(isMethod, line)
-	c.assign(&to, &body)
+	c.body(isMethod, line)
 }
 
 func (c *checker) localFunction() {
 	c.declare(c.name())
-	to := expression{kind: local, register: c.function.free}
-	c.takeRegisters(1)
 	c.bring(1) // before the body, which may call it
-	body := c.body(false, c.line)
-	c.assign(&to, &body)
+	c.body(false, c.line)
 }
 
 func (c *checker) localStatement() {
-	var last expression
-	names, values := 0, 0
+	names := 0
 	for more := true; more; more = c.accepts(',') {
 		c.declare(c.name())
 		names++
 	}
 	if c.accepts('=') {
-		last, values = c.expressionList()
+		c.expressionList()
 	}
-	c.adjust(names, values, &last)
 	c.bring(names)
-}
-
-// adjust fits the values of a list to variables.
-func (c *checker) adjust(variables, values int, last *expression) {
-	missing := variables - values
-	if last.isMultiple() {
-		c.multiple(last)
-		// One result is in a register already.
-	} else if last.kind != nothing {
-		c.toNext(last)
-	}
-	if missing > 0 {
-		c.takeRegisters(missing)
-	}
 }
 
 func (c *checker) returnStatement() {
@@ -298,78 +258,43 @@ func (c *checker) returnStatement() {
 	if endsBlock(c.current.kind) || c.current.kind == ';' {
 		return
 	}
-	last, values := c.expressionList()
-	switch {
-	case last.isMultiple():
-		c.multiple(&last)
-	case values == 1:
-		c.toAny(&last)
-	default:
-		c.toNext(&last)
-	}
+	c.expressionList()
 }
 
 // expressionStatement reads a call or an assignment.
 func (c *checker) expressionStatement() {
-	e := c.primary()
-	if e.kind != call {
-		c.assignment(e)
+	if form := c.primary(); form != call {
+		c.assignment(form)
 	}
 }
 
 // assignment reads an assignment whose first target has been read.
-//
-// A local variable that the statement assigns and also uses as a table or key
-// is copied first: in "t[i], i = 1, 2" the index is the old i. The copy stays
-// in a register until the statement ends.
-func (c *checker) assignment(target expression) {
-	var used [maxRegisters]bool // as a table or key, and not copied
-	targets := 1
-	for ; ; targets++ {
-		if !target.isAssignable() {
+func (c *checker) assignment(target form) {
+	for targets := 1; ; targets++ {
+		if target != assignable {
 			c.failHere("syntax error")
 		}
 		if !c.accepts(',') {
 			break
 		}
-		if target.kind == indexed {
-			used[target.register] = true
-			if target.key != constantOperand {
-				used[target.key] = true
-			}
-		}
 		target = c.primary()
-		if target.kind == local && used[target.register] {
-			used[target.register] = false
-			c.takeRegisters(1)
-		}
 		// luac handles the targets by recursion and so counts them as levels.
 		if limit := c.limits.Depth - c.levels; targets > limit {
 			c.failLimit(c.function, limit, "variables in assignment")
 		}
 	}
 	c.expect('=')
-	last, values := c.expressionList()
-	if values != targets {
-		c.adjust(targets, values, &last)
-	} else {
-		c.single(&last)
-		c.assign(&target, &last)
-	}
-	// To store the other values, which are in registers, takes no more of them.
+	c.expressionList()
 }
 
-// expressionList leaves all expressions but the last in registers.
-func (c *checker) expressionList() (last expression, values int) {
-	last = c.expression()
-	for values = 1; c.accepts(','); values++ {
-		c.toNext(&last)
-		last = c.expression()
+func (c *checker) expressionList() {
+	c.expression()
+	for c.accepts(',') {
+		c.expression()
 	}
-	return last, values
 }
 
-func (c *checker) expression() expression { return c.operation(0) }
+func (c *checker) expression() { c.operation(0) }
 
 // binding is how tightly an operator binds to its left and right operand.
 type binding struct{ left, right int }
@@ -398,129 +323,110 @@ func bindingOf(operator kind) (b binding, ok bool) {
 }
 
 // operation reads operands and the operators that bind tighter than minimum.
-func (c *checker) operation(minimum int) (e expression) {
+func (c *checker) operation(minimum int) {
 	c.enter()
-	switch operator := c.current.kind; operator {
+	switch c.current.kind {
 	case keywordNot, '-', '#':
 		c.next()
-		e = c.operation(unaryBinding)
-		c.prefix(operator, &e)
+		c.operation(unaryBinding)
 	default:
-		e = c.operand()
+		c.operand()
 	}
 	for {
-		operator := c.current.kind
-		b, ok := bindingOf(operator)
+		b, ok := bindingOf(c.current.kind)
 		if !ok || b.left <= minimum {
 			break
 		}
 		c.next()
-		c.infix(operator, &e)
-		right := c.operation(b.right)
-		c.postfix(operator, &e, &right)
+		c.operation(b.right)
 	}
 	c.leave()
-	return e
 }
 
-func (c *checker) operand() (e expression) {
+func (c *checker) operand() {
 	switch c.current.kind {
 	case number:
-		e = expression{kind: numeral, value: c.current.number}
+		c.constant(c.symbols.ofNumber(c.current.number))
 	case text:
-		return c.string()
-	case keywordNil:
-		e.kind = nilValue
-	case keywordTrue:
-		e.kind = trueValue
-	case keywordFalse:
-		e.kind = falseValue
+		c.constant(c.current.symbol)
+	case keywordNil, keywordTrue, keywordFalse:
 	case ellipsis:
 		if !c.function.variadic {
 			c.failHere("cannot use '...' outside a vararg function")
 		}
-		e.kind = varargs
 	case '{':
-		return c.constructor()
+		c.constructor()
+		return
 	case keywordFunction:
 		c.next()
-		return c.body(false, c.line)
+		c.body(false, c.line)
+		return
 	default:
-		return c.primary()
+		c.primary()
+		return
 	}
 	c.next()
-	return e
 }
 
-func (c *checker) string() expression {
-	e := expression{kind: stringConstant, register: c.constant(c.current.symbol)}
-	c.next()
-	return e
-}
+// A form is what decides where an expression may stand.
+type form uint8
 
-func (c *checker) variable() expression { return c.resolve(c.name()) }
+const (
+	plain      form = iota
+	assignable      // a variable or an indexed value
+	call
+)
 
 // primary reads a variable or expression in parentheses and all fields,
 // indexes and calls that follow it.
-func (c *checker) primary() (e expression) {
+func (c *checker) primary() (f form) {
 	switch c.current.kind {
 	case '(':
 		line := c.line
 		c.next()
-		e = c.expression()
+		c.expression()
 		c.expectClosing(')', '(', line)
-		c.discharge(&e)
 	case name:
-		e = c.variable()
+		c.resolve(c.name())
+		f = assignable
 	default:
 		c.failHere("unexpected symbol")
 	}
 	for {
 		switch c.current.kind {
 		case '.':
-			c.field(&e)
+			c.field()
+			f = assignable
 		case '[':
-			c.toAny(&e)
-			key := c.bracketedKey()
-			c.index(&e, &key)
+			c.bracketedKey()
+			f = assignable
 		case ':':
-			c.next()
-			key := c.fieldName()
-			c.method(&e, &key)
-			c.arguments(&e)
+			c.field()
+			c.arguments()
+			f = call
 		case '(', text, '{':
-			c.toNext(&e)
-			c.arguments(&e)
+			c.arguments()
+			f = call
 		default:
-			return e
+			return f
 		}
 	}
 }
 
-func (c *checker) fieldName() expression {
-	return expression{kind: stringConstant, register: c.constant(c.name())}
-}
-
 // field reads "." or ":" and a name.
-func (c *checker) field(e *expression) {
-	c.toAny(e)
+func (c *checker) field() {
 	c.next()
-	key := c.fieldName()
-	c.index(e, &key)
+	c.constant(c.name())
 }
 
-func (c *checker) bracketedKey() expression {
+func (c *checker) bracketedKey() {
 	c.next()
-	key := c.expression()
-	c.toValue(&key)
+	c.expression()
 	c.expect(']')
-	return key
 }
 
-func (c *checker) arguments(e *expression) {
-	base := e.register
+func (c *checker) arguments() {
 	line := c.line
-	var last expression
 	switch c.current.kind {
 	case '(':
 		if line != c.lastLine {
@@ -528,85 +434,41 @@ func (c *checker) arguments(e *expression) {
 		}
 		c.next()
 		if c.current.kind != ')' {
-			last, _ = c.expressionList()
-			c.multiple(&last)
+			c.expressionList()
 		}
 		c.expectClosing(')', '(', line)
 	case '{':
-		last = c.constructor()
+		c.constructor()
 	case text:
-		last = c.string()
+		c.constant(c.current.symbol)
+		c.next()
 	default:
 		c.failHere("function arguments expected")
 	}
-	if last.kind != nothing && !last.isMultiple() {
-		c.toNext(&last)
-	}
-	*e = expression{kind: call, register: base}
-	c.function.free = base + 1
 }
 
-// itemsPerFlush is how many items of a constructor wait in registers before
-// one instruction stores them.
-const itemsPerFlush = 50
-
-func (c *checker) constructor() expression {
+func (c *checker) constructor() {
 	line := c.line
-	e := expression{kind: relocatable}
-	c.toNext(&e)
-	table := e.register
 	c.expect('{')
-	var item expression // read, not yet in a register
-	waiting := 0
 	for c.current.kind != '}' {
-		if item.kind != nothing {
-			c.toNext(&item)
-			item.kind = nothing
-			if waiting == itemsPerFlush {
-				c.function.free = table + 1
-				waiting = 0
-			}
+		switch {
+		case c.current.kind == '[':
+			c.bracketedKey()
+			c.expect('=')
+		case c.current.kind == name && c.lookAhead() == '=':
+			c.constant(c.name())
+			c.expect('=')
 		}
-		if c.current.kind == '[' || c.current.kind == name && c.lookAhead() == '=' {
-			c.keyedItem()
-		} else {
-			item = c.expression()
-			waiting++
-		}
+		c.expression()
 		if !c.accepts(',') && !c.accepts(';') {
 			break
 		}
 	}
 	c.expectClosing('}', '{', line)
-	if waiting == 0 {
-		return e
-	}
-	if item.isMultiple() {
-		c.multiple(&item)
-	} else if item.kind != nothing {
-		c.toNext(&item)
-	}
-	c.function.free = table + 1
-	return e
-}
-
-func (c *checker) keyedItem() {
-	free := c.function.free
-	var key expression
-	if c.current.kind == name {
-		key = c.fieldName()
-	} else {
-		key = c.bracketedKey()
-	}
-	c.expect('=')
-	c.toOperand(&key)
-	value := c.expression()
-	c.toOperand(&value)
-	c.function.free = free
 }
 
 // body reads the parameters and the statements of a function.
-func (c *checker) body(isMethod bool, line int) expression {
+func (c *checker) body(isMethod bool, line int) {
 	c.openFunction(line)
 	c.expect('(')
 	if isMethod {
@@ -622,7 +484,6 @@ func (c *checker) body(isMethod bool, line int) expression {
 		c.fail("constant table overflow")
 	}
 	c.function.functions++
-	return expression{kind: relocatable}
 }
 
 func (c *checker) parameters() {
@@ -643,5 +504,4 @@ func (c *checker) parameters() {
 		}
 	}
 	c.bring(len(f.declared))
-	c.takeRegisters(c.active())
 }

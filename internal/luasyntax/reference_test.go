@@ -114,7 +114,7 @@ func compare(t *testing.T, sources []string) (accepted []string) {
 		if got == "" {
 			accepted = append(accepted, sources[i])
 		}
-		if got == want {
+		if got == want || strings.Contains(want, "too complex") { // for which the VM has to look
 			continue
 		}
 		if differences++; differences <= 10 {

@@ -3,7 +3,7 @@ package luasyntax
 import "slices"
 
 // Names are resolved as the compiler does it, because the limits on locals,
-// upvalues, constants and registers depend on what each name stands for. A
+// upvalues and constants depend on what each name stands for. A
 // search through the variables in scope for every name would take quadratic
 // time, so each symbol knows its innermost variable, which knows the one it
 // hides. In the same way each symbol knows its constant in the function that
@@ -14,24 +14,15 @@ import "slices"
 type symbolID int32
 
 const (
-	symbolNil symbolID = iota
-	symbolFalse
-	symbolTrue
-	symbolHidden // of variables without a name; never looked up
+	symbolHidden symbolID = iota // of variables without a name; never looked up
 
 	firstKeyword // the keywords, in the order of their kinds
 	firstName    = firstKeyword + symbolID(keywordWhile-keywordAnd) + 1
 )
 
 type symbol struct {
-	variable int // innermost in scope, an index into checker.variables, or -1
-	constant constant
-}
-
-// constant is the place of a symbol in the constant table of a function.
-type constant struct {
-	function *function
-	index    int
+	variable int       // innermost in scope, an index into checker.variables, or -1
+	constant *function // the innermost that has it as a constant
 }
 
 type symbolTable struct {
@@ -64,7 +55,7 @@ func (t *symbolTable) ofString(s string) symbolID {
 	return id
 }
 
-// ofNumber never sees NaN: no source spells it and folding refuses it.
+// ofNumber never sees NaN: no source spells it.
 func (t *symbolTable) ofNumber(n float64) symbolID {
 	id, ok := t.numbers[n]
 	if !ok {
@@ -79,8 +70,7 @@ func (t *symbolTable) add() symbolID {
 	return symbolID(len(t.list) - 1)
 }
 
-// variable is a local variable in scope. Its register is its distance from the
-// first variable of its function.
+// variable is a local variable in scope.
 type variable struct {
 	symbol symbolID
 	hidden int // the variable of that name it hides, or -1
@@ -100,13 +90,11 @@ type function struct {
 
 	constants []replacedConstant
 	functions int // inner functions
-
-	free int // the first free register
 }
 
 type replacedConstant struct {
 	symbol symbolID
-	before constant
+	before *function
 }
 
 func (c *checker) openFunction(line int) {
@@ -164,18 +152,14 @@ func (c *checker) closeScope(first int) {
 	c.variables = c.variables[:first]
 }
 
-// resolve returns the variable that a name stands for.
-func (c *checker) resolve(id symbolID) expression {
-	v := c.symbols.list[id].variable
-	switch {
+// resolve finds the variable that a name stands for.
+func (c *checker) resolve(id symbolID) {
+	switch v := c.symbols.list[id].variable; {
 	case v < 0:
 		c.constant(id)
-		return expression{kind: global}
-	case v >= c.function.first:
-		return expression{kind: local, register: v - c.function.first}
+	case v < c.function.first:
+		c.capture(c.function, v)
 	}
-	c.capture(c.function, v)
-	return expression{kind: upvalue}
 }
 
 // capture makes v an upvalue of f and of the functions between them, the
@@ -193,18 +177,17 @@ func (c *checker) capture(f *function, v int) {
 	f.upvalues = append(f.upvalues, v)
 }
 
-// constant returns the index of a symbol in the current function's constants.
-func (c *checker) constant(id symbolID) int {
+// constant counts a symbol among the constants of the current function.
+func (c *checker) constant(id symbolID) {
 	f := c.function
 	k := &c.symbols.list[id].constant
-	if k.function != f {
+	if *k != f {
 		if len(f.constants) >= c.limits.Constants {
 			c.fail("constant table overflow")
 		}
 		f.constants = append(f.constants, replacedConstant{id, *k})
-		*k = constant{f, len(f.constants) - 1}
+		*k = f
 	}
-	return k.index
 }
 
 func (c *checker) failLimit(f *function, limit int, what string) {

@@ -12,9 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/limpetlb/limpet/internal/testleak"
+	"github.com/limpetlb/limpet/internal/websockettest"
 )
 
 // upgradeCases are about connections that go on with another protocol.
@@ -35,42 +34,35 @@ var upgradeCases = []testCase{
 
 func webSocket(p *probe) {
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"echo"}, InsecureSkipVerify: true})
+		err := websockettest.Accept(w, r, func(ws *websockettest.Conn) {
+			if err := ws.Echo(); err != nil {
+				p.errorf("%v", err)
+			}
+		})
 		if err != nil {
 			p.errorf("%v", err)
-			return
-		}
-		defer func() { _ = ws.CloseNow() }()
-		ws.SetReadLimit(1 << 20)
-		for {
-			kind, data, err := ws.Read(p.ctx)
-			if err != nil {
-				return
-			}
-			if err := ws.Write(p.ctx, kind, data); err != nil {
-				p.errorf("%v", err)
-				return
-			}
 		}
 	})
-	ws, _, err := websocket.Dial(p.ctx, s.url, &websocket.DialOptions{HTTPClient: s.client, Subprotocols: []string{"echo"}})
+	ws, _, err := websockettest.Dial(p.ctx, s.client, s.url, "other", websockettest.Subprotocol)
 	if err != nil {
 		p.fatalf("%v", err)
 	}
-	defer func() { _ = ws.CloseNow() }()
-	if ws.Subprotocol() != "echo" {
+	defer func() { _ = ws.Close() }()
+	if ws.Subprotocol() != websockettest.Subprotocol {
 		p.errorf("subprotocol %q", ws.Subprotocol())
 	}
-	ws.SetReadLimit(1 << 20)
-	for _, message := range []string{"hello", "", strings.Repeat("long ", 100_000)} {
-		if err := ws.Write(p.ctx, websocket.MessageText, []byte(message)); err != nil {
+	for _, m := range []websockettest.Message{
+		websockettest.Text("hello"), websockettest.Text(""), websockettest.Text(strings.Repeat("long ", 100_000)),
+		websockettest.Binary([]byte{0, 0xff, '\n'}), websockettest.Binary(new(endless).take(70_000)),
+	} {
+		if err := ws.Send(m); err != nil {
 			p.fatalf("%v", err)
 		}
-		if _, got, err := ws.Read(p.ctx); string(got) != message || err != nil {
-			p.fatalf("%d bytes, %v; want %d", len(got), err, len(message))
+		if got, err := ws.Receive(); got.Kind != m.Kind || !bytes.Equal(got.Data, m.Data) || err != nil {
+			p.fatalf("%d bytes of kind %d, %v; want %d of %d", len(got.Data), got.Kind, err, len(m.Data), m.Kind)
 		}
 	}
-	if err := ws.Close(websocket.StatusNormalClosure, ""); err != nil {
+	if err := ws.Finish(); err != nil {
 		p.errorf("%v", err)
 	}
 }

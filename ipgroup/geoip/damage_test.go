@@ -2,21 +2,24 @@ package geoip
 
 import (
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/maxmind/mmdbwriter"
-	"github.com/maxmind/mmdbwriter/mmdbtype"
 
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// probes are addresses in, at the ends of and outside the networks of sample.
+// probes are addresses in, at the ends of and outside the networks of the databases sample24, sample28 and sample32.
 var probes = func() (probes []netip.Addr) {
-	for prefix := range sample {
+	for _, prefix := range []string{
+		"81.2.69.0/24", "89.160.20.0/22", "5.44.16.0/20", "198.51.100.0/24", "203.0.113.0/24", "192.0.2.0/25", "100.64.0.1/32", "2001:db8::/32", "2001:db8:1::/48",
+	} {
 		p := netip.MustParsePrefix(prefix)
 		probes = append(probes, p.Addr(), p.Addr().Next(), p.Addr().Prev())
 	}
@@ -52,7 +55,7 @@ func TestEveryByteDamaged(t *testing.T) {
 		sizes = sizes[:1]
 	}
 	for _, size := range sizes {
-		good := write(t, mmdbwriter.Options{RecordSize: size}, sample)
+		good := file(t, fmt.Sprint("sample", size))
 		want := answers(open(t, slices.Clone(good)))
 		refused, changed, tried := 0, 0, 0
 		for i := range good {
@@ -97,7 +100,7 @@ func TestEveryByteDamaged(t *testing.T) {
 }
 
 func TestEveryTruncation(t *testing.T) {
-	good := write(t, mmdbwriter.Options{}, sample)
+	good := file(t, "sample28")
 	want := answers(open(t, good))
 	for n := range good {
 		db, err := OpenBytes(slices.Clone(good[:n]))
@@ -116,9 +119,7 @@ func setRecord(b []byte, node, side, value uint32) {
 }
 
 func TestDamagedTree(t *testing.T) {
-	good := write(t, mmdbwriter.Options{IPVersion: 4, RecordSize: 32}, map[string]mmdbtype.DataType{
-		"10.0.0.0/8": country("GB"), "192.0.2.0/24": country("US"),
-	})
+	good := file(t, "tree")
 	nodes := uint32(open(t, slices.Clone(good)).Metadata().Nodes)
 	tests := []struct {
 		name   string
@@ -155,14 +156,15 @@ func TestDamagedTree(t *testing.T) {
 }
 
 func FuzzOpenBytes(f *testing.F) {
-	flat := mmdbtype.Map{"country_code": mmdbtype.String("GB"), "city": mmdbtype.String("Boxford"), "state1": mmdbtype.String("England")}
-	f.Add([]byte{})                                                                                                // too short for anything
-	f.Add([]byte("\xab\xcd\xefMaxMind.com"))                                                                       // marker without metadata
-	f.Add(write(f, mmdbwriter.Options{}, sample))                                                                  // good, 28-bit records
-	f.Add(write(f, mmdbwriter.Options{}, map[string]mmdbtype.DataType{"10.0.0.0/8": flat}))                        // the other layout
-	f.Add(write(f, mmdbwriter.Options{IPVersion: 4}, nil))                                                         // no records
-	f.Add(write(f, mmdbwriter.Options{RecordSize: 24}, map[string]mmdbtype.DataType{"10.0.0.0/8": country("GB")})) // small
-	f.Add(write(f, mmdbwriter.Options{RecordSize: 32, IPVersion: 4}, map[string]mmdbtype.DataType{"10.0.0.0/8": country("GB")}))
+	f.Add([]byte{})                                                  // too short for anything
+	f.Add([]byte("\xab\xcd\xefMaxMind.com"))                         // marker without metadata
+	names, err := filepath.Glob(filepath.Join("testdata", "*.mmdb")) // good, of all layouts
+	if err != nil || len(names) == 0 {
+		f.Fatalf("%d databases, %v", len(names), err)
+	}
+	for _, name := range names {
+		f.Add(file(f, strings.TrimSuffix(filepath.Base(name), ".mmdb")))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		db, err := OpenBytes(b)
 		if err != nil {

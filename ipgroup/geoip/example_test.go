@@ -4,13 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-
-	"github.com/maxmind/mmdbwriter"
-	"github.com/maxmind/mmdbwriter/mmdbtype"
 
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/ipgroup/geoip"
@@ -18,10 +12,7 @@ import (
 
 // A group of countries, which a database resolves.
 func Example() {
-	path, remove := exampleDatabase()
-	defer remove()
-
-	db, err := geoip.Open(path) // for example /var/lib/GeoIP/GeoLite2-Country.mmdb
+	db, err := geoip.Open("testdata/example.mmdb") // for example /var/lib/GeoIP/GeoLite2-Country.mmdb
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -42,10 +33,7 @@ func Example() {
 
 // Networks of one's own before a database of the world. Groups, rules and scripts see the layers as one.
 func ExampleLayers() {
-	path, remove := exampleDatabase()
-	defer remove()
-
-	world, err := geoip.Open(path)
+	world, err := geoip.Open("testdata/example.mmdb")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -78,11 +66,8 @@ func ExampleLayers() {
 
 // A database that is replaced every week, while the program runs.
 func ExampleWatcher() {
-	path, remove := exampleDatabase()
-	defer remove()
-
 	countries := new(geoip.DB)
-	watcher, err := geoip.NewWatcher([]geoip.File{{Path: path, Source: countries}}, func(e geoip.FileEvent) {
+	watcher, err := geoip.NewWatcher([]geoip.File{{Path: "testdata/example.mmdb", Source: countries}}, func(e geoip.FileEvent) {
 		if e.Err != nil {
 			log.Print("countries remain as they are: ", e.Err)
 		}
@@ -101,41 +86,4 @@ func ExampleWatcher() {
 	// Output:
 	// SE true
 	// <nil>
-}
-
-// exampleDatabase writes a database of two networks to a temporary file.
-func exampleDatabase() (path string, remove func()) {
-	tree, err := mmdbwriter.New(mmdbwriter.Options{
-		DatabaseType: "Example-Country",
-		Description:  map[string]string{"en": "two networks"},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	for prefix, code := range map[string]string{"89.160.20.0/24": "SE", "81.2.69.0/24": "GB"} {
-		_, network, err := net.ParseCIDR(prefix)
-		if err != nil {
-			log.Fatal(err)
-		}
-		record := mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String(code)}}
-		if err := tree.Insert(network, record); err != nil {
-			log.Fatal(err)
-		}
-	}
-	dir, err := os.MkdirTemp("", "geoip")
-	if err != nil {
-		log.Fatal(err)
-	}
-	path = filepath.Join(dir, "example.mmdb")
-	f, err := os.Create(path)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if _, err := tree.WriteTo(f); err != nil {
-		log.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		log.Fatal(err)
-	}
-	return path, func() { os.RemoveAll(dir) }
 }

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/maxmind/mmdbwriter"
-	"github.com/maxmind/mmdbwriter/mmdbtype"
 
 	"github.com/limpetlb/limpet/internal/testrace"
 )
@@ -20,11 +18,8 @@ var (
 )
 
 func TestLayers(t *testing.T) {
-	countries := open(t, write(t, mmdbwriter.Options{}, sample))
-	asn, err := OpenBytes(write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{
-		"81.2.69.0/24": mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(64500)},
-		"10.0.0.0/8":   mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(64501)},
-	}), ASNumber)
+	countries := open(t, file(t, "sample28"))
+	asn, err := OpenBytes(file(t, "asn"), ASNumber)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +76,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("allocations are counted without the race detector")
 	}
-	db := open(t, write(t, mmdbwriter.Options{}, sample))
+	db := open(t, file(t, "sample28"))
 	own := table1(t, "prefix;custom 1;as number", "10.0.0.0/8;office;64500")
 	l, err := NewLayers(Layer{Source: db}, Layer{Source: own, Index: 1})
 	if err != nil {

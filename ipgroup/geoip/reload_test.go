@@ -9,9 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/maxmind/mmdbwriter"
-	"github.com/maxmind/mmdbwriter/mmdbtype"
 )
 
 // save writes b to a file in a new directory.
@@ -31,30 +28,25 @@ func wantCountry(t *testing.T, db *DB, addr, want string) {
 	}
 }
 
-func one(t testing.TB, code string) []byte {
-	t.Helper()
-	return write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{"81.2.69.0/24": country(code)})
-}
-
 func TestOpenAndReload(t *testing.T) {
-	path := save(t, one(t, "GB"))
+	path := save(t, file(t, "gb"))
 	db, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantCountry(t, db, "81.2.69.1", "GB")
 
-	if err := db.Reload(save(t, one(t, "FR"))); err != nil {
+	if err := db.Reload(save(t, file(t, "fr"))); err != nil {
 		t.Fatal(err)
 	}
 	wantCountry(t, db, "81.2.69.1", "FR")
 
-	bad := one(t, "DE")
+	bad := file(t, "gb")
 	for name, path := range map[string]string{
 		"cut":      save(t, bad[:len(bad)-40]),
 		"empty":    save(t, nil),
 		"missing":  filepath.Join(t.TempDir(), "none.mmdb"),
-		"asn only": save(t, write(t, mmdbwriter.Options{}, map[string]mmdbtype.DataType{"81.2.69.0/24": mmdbtype.Map{"asn": mmdbtype.Uint32(1)}})),
+		"asn only": save(t, file(t, "unknown")),
 	} {
 		if err := db.Reload(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: Reload = %v, want an error that names the file", name, err)
@@ -65,7 +57,7 @@ func TestOpenAndReload(t *testing.T) {
 
 // The file may be cut, overwritten and removed under a DB that uses it.
 func TestFileChangesInPlace(t *testing.T) {
-	path := save(t, one(t, "GB"))
+	path := save(t, file(t, "gb"))
 	db, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +99,7 @@ func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	db := open(t, one(t, "GB"))
+	db := open(t, file(t, "gb"))
 	for range 2 {
 		if err := db.Close(); err != nil {
 			t.Error(err)
@@ -117,7 +109,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("Metadata() = %+v after Close", got)
 		}
 	}
-	if err := db.Reload(save(t, one(t, "FR"))); err != nil {
+	if err := db.Reload(save(t, file(t, "fr"))); err != nil {
 		t.Fatal(err)
 	}
 	wantCountry(t, db, "81.2.69.1", "FR")
@@ -126,7 +118,7 @@ func TestClose(t *testing.T) {
 // Both addresses of one database have one country, so a lookup that saw parts of two databases would return
 // a code of the other one; the race detector sees the rest.
 func TestLookupsWhileReloading(t *testing.T) {
-	paths := []string{save(t, one(t, "GB")), save(t, one(t, "FR"))}
+	paths := []string{save(t, file(t, "gb")), save(t, file(t, "fr"))}
 	db, err := Open(paths[0])
 	if err != nil {
 		t.Fatal(err)

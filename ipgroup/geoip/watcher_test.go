@@ -21,7 +21,7 @@ func TestWatcher(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	gb, fr := one(t, "GB"), one(t, "FR")
+	gb, fr := file(t, "gb"), file(t, "fr")
 	us, de := []byte("prefix;country code\n10.0.0.0/8;US"), []byte("prefix;country code\n10.0.0.0/8;DE")
 	steps := []struct {
 		name    string
@@ -94,7 +94,7 @@ func TestNewWatcherFaults(t *testing.T) {
 	if w != nil || err == nil || !strings.Contains(err.Error(), "files[0]: ") || !strings.Contains(err.Error(), "files[1]: ") || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without good files: %v", err)
 	}
-	path := save(t, one(t, "GB"))
+	path := save(t, file(t, "gb"))
 	w, err = NewWatcher([]File{{path, new(DB)}}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -38,8 +38,8 @@ func open(t testing.TB, server *redistest.Server, c Config) *Store {
 	return s
 }
 
-// modelSeeds is how many random runs are compared with the twin, and histories how many concurrent ones are checked: 200 and 1,000
-// with -long, fewer by default, because each operation is a call to the server.
+// modelSeeds is how many random runs are compared with the twin: 200 with -long, fewer by default, because each operation is a call to
+// the server.
 func modelSeeds() int {
 	switch {
 	case *long:
@@ -50,14 +50,4 @@ func modelSeeds() int {
 	return 6
 }
 
-func histories() int {
-	switch {
-	case *long:
-		return 1000
-	case testing.Short():
-		return 50
-	}
-	return 100
-}
-
-var long = flag.Bool("long", false, "run the model and the concurrent histories at full length")
+var long = flag.Bool("long", false, "run the model at full length")

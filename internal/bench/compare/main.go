@@ -40,7 +40,7 @@ var suites = []suite{
 	{"../..", ".", []string{"Wrap"}, "", "1", ""},
 	{"../..", "./lbpool", []string{"Acquire"}, "./^servers=100$", "2", ""},
 	{"../..", "./ipgroup", []string{"Memory", "Read"}, "^(100000|1000000)$", "1", ""},
-	{"../..", "./ipgroup/geoip", []string{"Country"}, "", "1", ""},
+	{"../integration", "./geoip", []string{"Country"}, "", "1", ""},
 	{"../..", "./policy", []string{"ThousandRules"}, "", "1", ""},
 	{"../..", "./datascript", []string{"Listing", "Trivial", "Loops", "Patterns"}, "", "1", ""},
 }

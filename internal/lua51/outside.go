@@ -1,0 +1,72 @@
+package lua51
+
+import "time"
+
+// untimedCalls is how many calls of services are not timed if the script has
+// not read the clock yet. Most scripts make fewer.
+const untimedCalls = 4
+
+// hostInstructions is what a call of a service costs a script.
+const hostInstructions = 500
+
+// Outside begins a call of a service of the host: meanwhile the script's clock
+// stands still, and another script may run in its place. The caller calls what
+// Outside returns afterwards.
+func (c Call) Outside() func() {
+	r := c.Run
+	r.calls++
+	r.steps -= hostInstructions // and not of this interval: the clock need not be read for it
+	if r.timed = r.calls > untimedCalls || !r.looked.IsZero(); r.timed {
+		r.left = time.Now()
+		r.look(r.left)
+	}
+	r.outHeld = 0
+	if held := r.variables.held; r.made > smallBytes || held > 0 {
+		if r.outHeld = r.holds() - held; r.outHeld <= smallBytes {
+			r.outHeld = 0
+		}
+	}
+	if !r.engine.gate.goOut(r.outHeld) {
+		r.halt(r.engine.busy)
+		c.check()
+	}
+	r.place = placeOutside
+	return r.state.resume
+}
+
+// back ends what Outside began. If the script may not go on, it does not
+// execute another instruction.
+func (r *Run) back() {
+	if r.timed {
+		if r.outTime += time.Since(r.left); r.outTime > r.engine.limits.HostTime {
+			r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
+		}
+	}
+	r.place = placeInside
+	if err := r.engine.gate.comeBack(r.ctx, r.outHeld); err != nil {
+		r.place = placeNone
+		r.halt(err)
+	}
+	if !r.looked.IsZero() {
+		r.looked = time.Now()
+	}
+}
+
+// A placeInGate is what a run has to give back when it ends.
+type placeInGate uint8
+
+const (
+	placeInside  placeInGate = iota // a place among those that run
+	placeOutside                    // the host was asked, and has panicked
+	placeNone                       // it waited for a place until the timeout
+)
+
+// leave gives back the place.
+func (r *Run) leave() {
+	switch g := r.engine.gate; r.place {
+	case placeInside:
+		g.leave()
+	case placeOutside:
+		g.giveUp(r.outHeld)
+	}
+}

@@ -1,0 +1,67 @@
+package lua51
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/yuin/gopher-lua/ast"
+)
+
+var assignmentRepair = repair{
+	file:    "repair_assignment.go",
+	fault:   "An assignment of several values stores the first before it computes the second.",
+	program: "local a, b = 1, 2 a, b = b, a print(a, b)",
+	wrong:   "2 2",
+	right:   "2 1",
+}
+
+// mayOverlap reports whether an assignment has several values and stores into
+// local variables of the function. The VM stores the first value before it
+// computes the second, and fails at "a, b = b, a".
+func (w *Walker) mayOverlap(s *ast.AssignStmt) bool {
+	if len(s.Lhs) == 1 || len(s.Rhs) == 1 {
+		return false
+	}
+	return slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool {
+		id, ok := e.(*ast.IdentExpr)
+		return ok && w.operand(id).kind == "local"
+	}) && slices.ContainsFunc(s.Rhs, func(e ast.Expr) bool { return !isConstant(e) })
+}
+
+// assignLater turns a, t[k] = x, y into
+//
+//	do
+//		local object, key = t, k
+//		local v1, v2 = x, y
+//		object[key] = v2
+//		a = v1
+//	end
+func assignLater(s *ast.AssignStmt) ast.Stmt {
+	targets := at(s, &ast.LocalAssignStmt{})
+	hold := func(e ast.Expr) ast.Expr {
+		name := "(target " + strconv.Itoa(len(targets.Names)+1) + ")"
+		targets.Names, targets.Exprs = append(targets.Names, name), append(targets.Exprs, e)
+		return at(e, &ast.IdentExpr{Value: name})
+	}
+	values := at(s, &ast.LocalAssignStmt{Exprs: s.Rhs})
+	var stores []ast.Stmt
+	for i, lhs := range s.Lhs {
+		if e, ok := lhs.(*ast.AttrGetExpr); ok {
+			e.Object = hold(e.Object)
+			if !isConstant(e.Key) {
+				e.Key = hold(e.Key)
+			}
+		}
+		name := "(value " + strconv.Itoa(i+1) + ")"
+		values.Names = append(values.Names, name)
+		store := &ast.AssignStmt{Lhs: []ast.Expr{lhs}, Rhs: []ast.Expr{at(lhs, &ast.IdentExpr{Value: name})}}
+		stores = append(stores, at(s, store))
+	}
+	slices.Reverse(stores)
+	block := at(s, &ast.DoBlockStmt{})
+	if len(targets.Names) > 0 {
+		block.Stmts = append(block.Stmts, targets)
+	}
+	block.Stmts = append(append(block.Stmts, values), stores...)
+	return block
+}
