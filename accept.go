@@ -2,7 +2,6 @@ package limpet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -50,14 +49,15 @@ type ConnectionLimits struct {
 	MaxPerClient int
 	// RatePerClient is how often one client may connect. Count 0 means as
 	// often as it likes. As with any [policy.RateLimiter], memory is bounded
-	// and clients beyond [policy.DefaultRateKeys] share what they may do.
+	// and clients beyond 65,536 share what they may do.
 	RatePerClient policy.Rate
 	// Rate is how often all clients together may connect. Count 0 means as
 	// often as they like.
 	Rate policy.Rate
-	// Exceeded is done with connections above the rates: by default they are
-	// closed without a reset.
-	Exceeded policy.NetworkLimitAction
+	// Exceeded is what happens to connections above the rates:
+	// policy.ActionClose, which the zero value stands for, policy.ActionReset or
+	// policy.ActionReport.
+	Exceeded policy.Action
 
 	// IPv4Bits and IPv6Bits are the lengths of the prefixes that are taken
 	// for one client. 0 means 32 and 64.
@@ -108,8 +108,10 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 	check("maxPerClient", l.MaxPerClient, 1<<30)
 	check("ipv4Bits", l.IPv4Bits, 32)
 	check("ipv6Bits", l.IPv6Bits, 128)
-	if l.Exceeded > policy.LimitReport {
-		fault("connections.exceeded: ", errors.New("not an action"))
+	switch l.Exceeded {
+	case policy.ActionNone, policy.ActionClose, policy.ActionReset, policy.ActionReport:
+	default:
+		fault("connections.exceeded: ", fmt.Errorf("%q is not one of %v, %v, %v", l.Exceeded, policy.ActionClose, policy.ActionReset, policy.ActionReport))
 	}
 	limiter := func(field string, rate policy.Rate, keys int) *policy.RateLimiter {
 		if rate == (policy.Rate{}) {
@@ -192,11 +194,11 @@ func (vs *VirtualService) acceptRules(s *snapshot) *accept.Rules {
 	return r
 }
 
-func limitAction(a policy.NetworkLimitAction) accept.Action {
+func limitAction(a policy.Action) accept.Action {
 	switch a {
-	case policy.LimitReset:
+	case policy.ActionReset:
 		return accept.Reset
-	case policy.LimitReport:
+	case policy.ActionReport:
 		return accept.Pass
 	}
 	return accept.Drop
@@ -204,12 +206,12 @@ func limitAction(a policy.NetworkLimitAction) accept.Action {
 
 // judgeConnection asks the network security rules.
 func (s *snapshot) judgeConnection(client, local netip.AddrPort) accept.Verdict {
-	v := s.network.Evaluate(policy.Conn{Client: client, Local: local})
+	v := s.network.Evaluate(client, local)
 	judged := accept.Verdict{Rule: v.Rule, Err: v.Err, Log: v.Log, Limited: v.Limited}
-	switch {
-	case v.Action == policy.NetworkDrop:
+	switch v.Action {
+	case policy.ActionClose:
 		judged.Action = accept.Drop
-	case v.Denied():
+	case policy.ActionReset:
 		judged.Action = accept.Reset
 	}
 	return judged

@@ -143,11 +143,11 @@ func ExampleConfig_matches() {
 		{SourceIP: &policy.IPMatch{Op: policy.IsNotIn, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}},
 		{Geo: &policy.GeoMatch{Values: []string{"NL", "BE"}}},
 		{Reputation: &policy.ReputationMatch{Kinds: []string{"BOTNETS"}}},
-		{VSPort: &policy.PortMatch{Ports: []uint16{443}, Ranges: []policy.PortRange{{Begin: 8000, End: 8099}}}},
+		{VSPort: &policy.PortMatch{Ports: []uint16{443}, Ranges: []policy.Range[uint16]{{Begin: 8000, End: 8099}}}},
 		{Protocol: &policy.ProtocolMatch{Protocol: policy.HTTPS}},
 		{Method: &policy.MethodMatch{Methods: []string{"GET", "HEAD"}}},
-		{Version: &policy.VersionMatch{Op: policy.IsNotIn, Versions: []policy.Version{policy.HTTP10}}},
-		{Host: &policy.HostMatch{Op: policy.EndsWith, Values: []string{".example.com"}}},
+		{Version: &policy.VersionMatch{Op: policy.IsNotIn, Versions: []string{"HTTP/1.0"}}},
+		{Host: &policy.TextMatch{Op: policy.EndsWith, Values: []string{".example.com"}}},
 		{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}, StringGroups: []string{"moved"}}},
 		{Path: &policy.PathMatch{Op: policy.MatchesRegexp, Values: []string{`\.(php|asp)$`}}},
 		{Query: &policy.QueryMatch{Op: policy.Contains, Values: []string{"debug="}}},
@@ -182,14 +182,14 @@ func ExampleConfig_matches() {
 // Rules about connections.
 func ExampleConfig_networkRules() {
 	rules := []policy.NetworkRule{
-		{Name: "office", Action: policy.NetworkAllow,
+		{Name: "office", Action: policy.ActionAllow,
 			Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}},
-		{Name: "scanner", Action: policy.NetworkDeny, Log: true, Age: 30 * time.Minute, // it ends by itself
+		{Name: "scanner", Action: policy.ActionReset, Log: true, Age: 30 * time.Minute, // it ends by itself
 			Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Addrs: []netip.Addr{netip.MustParseAddr("203.0.113.9")}}}},
-		{Name: "low ports", Action: policy.NetworkDeny,
-			Match: policy.NetworkMatch{ClientPort: &policy.PortMatch{Ranges: []policy.PortRange{{Begin: 1, End: 1023}}}}},
-		{Name: "the rest", Action: policy.NetworkRateLimit,
-			Limit: &policy.NetworkLimit{MaxRate: 1000, Burst: 5000, Exceeded: policy.LimitReset}},
+		{Name: "low ports", Action: policy.ActionReset,
+			Match: policy.NetworkMatch{ClientPort: &policy.PortMatch{Ranges: []policy.Range[uint16]{{Begin: 1, End: 1023}}}}},
+		{Name: "the rest", Action: policy.ActionRateLimit,
+			Limit: &policy.NetworkLimit{MaxRate: 1000, Burst: 5000, Exceeded: policy.ActionReset}},
 	}
 	h := policed(limpet.Config{Policies: limpet.Policies{NetworkSecurity: rules}})
 	answer(h, "/", "192.0.2.1")
@@ -275,10 +275,10 @@ func ExampleConfig_responseActions() {
 	rules := []policy.ResponseRule{
 		{Name: "not cached", Match: policy.ResponseMatch{
 			Request: under("/account"),
-			Status:  &policy.StatusMatch{Codes: []int{200}, Ranges: []policy.StatusRange{{Begin: 300, End: 399}}},
+			Status:  &policy.StatusMatch{Codes: []int{200}, Ranges: []policy.Range[int]{{Begin: 300, End: 399}}},
 		}, Edits: []policy.Edit{policy.ReplaceHeader{Name: "Cache-Control", Value: "no-store"}}},
 		{Name: "public name", Match: policy.ResponseMatch{
-			Location: &policy.LocationMatch{Op: policy.BeginsWith, Values: []string{"http://internal."}},
+			Location: &policy.TextMatch{Op: policy.BeginsWith, Values: []string{"http://internal."}},
 		}, Location: &policy.RewriteLocation{Protocol: policy.HTTPS, Host: "www.example.com"}},
 	}
 	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPResponse: rules}})
@@ -314,7 +314,7 @@ func ExampleConfig_blacklist() {
 	cfg := limpet.Config{
 		IPGroups: groups, // groups.Replace changes a list while requests go on
 		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
-			Name: "blacklist", Action: policy.NetworkDeny,
+			Name: "blacklist", Action: policy.ActionReset,
 			Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist", "Embargo"}}},
 		}}},
 	}
@@ -545,7 +545,7 @@ func ExampleConfig_logging() {
 			FilteredRate:    10, // of what rules with Log and scripts ask for
 			OtherRate:       -1,
 			SlowResponse:    2 * time.Second,
-			IgnoreStatuses:  []policy.StatusRange{{Begin: 404, End: 404}},
+			IgnoreStatuses:  []policy.Range[int]{{Begin: 404, End: 404}},
 		},
 	}
 	vs, err := limpet.New(cfg)

@@ -107,7 +107,7 @@ func ExampleVirtualService_Listener() {
 		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 			Name:   "deny the blacklist",
 			Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-			Action: policy.NetworkDeny,
+			Action: policy.ActionReset,
 		}}},
 		OnComplete: func(r limpet.Record) { denied <- r },
 	})

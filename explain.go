@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/limpetlb/limpet/policy"
 )
 
 // Explain tells what the policies would do with a request, in text for a
@@ -34,7 +32,7 @@ func (vs *VirtualService) Explain(r *http.Request) string {
 		}
 	}
 	if len(s.NetworkSecurity) > 0 {
-		part("network security", s.network.Explain(policy.Conn{Client: tx.source, Local: tx.local}))
+		part("network security", s.network.Explain(tx.source, tx.local))
 	}
 	if err := cmp.Or(judgeReceived(r), judgeHead(r)); err != nil {
 		fmt.Fprintf(&b, "refused with status 400: %v\n", err)

@@ -34,7 +34,7 @@ type Logging struct {
 	Ignore []Significance
 	// IgnoreStatuses are statuses of responses, 400 to 599, that make no
 	// record significant, such as 404 for a site that is full of dead links.
-	IgnoreStatuses []policy.StatusRange
+	IgnoreStatuses []policy.Range[int]
 }
 
 func (l *Logging) check(fault func(string, error)) {
@@ -69,7 +69,7 @@ func (l *Logging) ignored(s Significance, status int) bool {
 	if s != Status4xx && s != Status5xx {
 		return false
 	}
-	return slices.ContainsFunc(l.IgnoreStatuses, func(r policy.StatusRange) bool { return r.Begin <= status && status <= r.End })
+	return slices.ContainsFunc(l.IgnoreStatuses, func(r policy.Range[int]) bool { return r.Begin <= status && status <= r.End })
 }
 
 // A logClass is a kind of record that is throttled by itself.

@@ -66,16 +66,16 @@ func networkSecurity(tx *transaction) {
 	if len(tx.s.NetworkSecurity) == 0 {
 		return
 	}
-	v := tx.s.network.Evaluate(policy.Conn{Client: tx.source, Local: tx.local})
+	v := tx.s.network.Evaluate(tx.source, tx.local)
 	tx.record.NetworkRule = v.Rule
 	tx.record.Filtered = tx.record.Filtered || v.Log
 	if v.Err != nil {
 		tx.record.Error = v.Err
 	}
-	if v.Denied() {
+	if v.Ended {
 		tx.denied = true
 		tx.record.dropped(v.Limited)
-		tx.Close(v.Action != policy.NetworkDrop)
+		tx.Close(v.Action == policy.ActionReset)
 	}
 }
 

@@ -21,7 +21,6 @@ var (
 	_ datascript.Transaction  = (*transaction)(nil)
 
 	// What a transaction can do beside.
-	_ policy.LabelSelector           = (*transaction)(nil)
 	_ datascript.Identifier          = (*transaction)(nil)
 	_ datascript.ForwardController   = (*transaction)(nil)
 	_ datascript.BodyBufferer        = (*transaction)(nil)
@@ -31,10 +30,8 @@ var (
 	_ datascript.SessionReader       = (*transaction)(nil)
 	_ datascript.EntrySelector       = (*transaction)(nil)
 
-	_ policy.IPGroups           = (*ipgroup.Set)(nil)
-	_ policy.Transaction        = (*transaction)(nil)
-	_ policy.RequestIdentifier  = (*transaction)(nil)
-	_ policy.EncryptionReporter = (*transaction)(nil)
+	_ policy.IPGroups    = (*ipgroup.Set)(nil)
+	_ policy.Transaction = (*transaction)(nil)
 
 	_ ipgroup.CountryFinder = (*geoip.DB)(nil)
 	_ ipgroup.CountryFinder = (*geoip.Table)(nil)

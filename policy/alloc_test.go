@@ -18,14 +18,14 @@ func TestNoAllocations(t *testing.T) {
 		long = append(long, fmt.Sprintf("needle%04d", i))
 	}
 	all := Match{
-		ClientIP: &IPMatch{Op: IsNotIn, Addrs: addrs("10.0.0.1"), Ranges: []IPRange{{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.9")}}, Groups: []string{"g"}},
+		ClientIP: &IPMatch{Op: IsNotIn, Addrs: addrs("10.0.0.1"), Ranges: []Range[netip.Addr]{{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.9")}}, Groups: []string{"g"}},
 		VSPort:   &PortMatch{Ports: []uint16{80, 443}},
 		Protocol: &ProtocolMatch{Protocol: HTTP},
 		Method:   &MethodMatch{Methods: []string{"GET"}},
-		Version:  &VersionMatch{Versions: []Version{HTTP11}},
+		Version:  &VersionMatch{Versions: []string{"HTTP/1.1"}},
 		Path:     &PathMatch{Op: DoesNotContain, Values: long},
 		Query:    &QueryMatch{Op: DoesNotEqual, Values: long},
-		Host:     &HostMatch{Op: DoesNotEndWith, Values: long},
+		Host:     &TextMatch{Op: DoesNotEndWith, Values: long},
 		Headers:  []HeaderMatch{{Name: "User-Agent", Op: DoesNotBeginWith, Values: long}, {Name: "Accept", Op: MatchesRegexp, Values: []string{"html|json"}}},
 		Cookie:   &CookieMatch{Name: "session", Op: Exists},
 	}
@@ -53,11 +53,11 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("allow: %v allocations", n)
 	}
 	network := mustNetworkSecurity(t, env,
-		NetworkRule{Name: "no", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: NetworkAllow},
-		NetworkRule{Name: "deny", Match: NetworkMatch{ClientPort: &PortMatch{Ranges: []PortRange{{1024, 65535}}}}, Action: NetworkDeny})
-	c := Conn{Client: netip.MustParseAddrPort("[::ffff:192.0.2.1]:4000")}
+		NetworkRule{Name: "no", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: ActionAllow},
+		NetworkRule{Name: "deny", Match: NetworkMatch{ClientPort: &PortMatch{Ranges: []Range[uint16]{{1024, 65535}}}}, Action: ActionReset})
+	c := conn{client: netip.MustParseAddrPort("[::ffff:192.0.2.1]:4000")}
 	if n := testing.AllocsPerRun(200, func() {
-		if v := network.Evaluate(c); v.Rule != "deny" {
+		if v := network.Evaluate(c.client, c.local); v.Rule != "deny" {
 			t.Fatalf("%+v", v)
 		}
 	}); n != 0 {
@@ -78,14 +78,14 @@ func TestNoAllocationsMore(t *testing.T) {
 	request := mustHTTPRequest(t, env, RequestRule{Name: "r", Match: no, Action: Redirect{Protocol: HTTPS}})
 	res := mustHTTPResponse(t, env, ResponseRule{Name: "r", Match: ResponseMatch{Request: no, Headers: []HeaderMatch{{Name: "Server", Op: Contains, Values: []string{"a"}}}}, Edits: []Edit{RemoveHeader{"X"}}})
 	limiter := mustRateLimiter(t, RateLimiterConfig{Rate: Rate{Count: 1}})
-	network := mustNetworkSecurity(t, env, NetworkRule{Name: "l", Action: NetworkRateLimit, Limit: &NetworkLimit{MaxRate: 1}, Age: 1e18})
+	network := mustNetworkSecurity(t, env, NetworkRule{Name: "l", Action: ActionRateLimit, Limit: &NetworkLimit{MaxRate: 1}, Age: 1e18})
 	for name, f := range map[string]func() bool{
 		"rate limit":    func() bool { return limited.Evaluate(tx).Index < 0 },
 		"request":       func() bool { return request.Evaluate(tx).Index < 0 },
 		"response":      func() bool { return res.Evaluate(tx).Index < 0 },
 		"limiter":       func() bool { limiter.Allow("a key of some length, longer than a word"); return true },
 		"address":       func() bool { limiter.AllowAddr(tx.client.Addr()); return true },
-		"network limit": func() bool { return network.Evaluate(Conn{Client: tx.client}).Rule == "l" },
+		"network limit": func() bool { return network.Evaluate(tx.client, netip.AddrPort{}).Rule == "l" },
 	} {
 		if n := testing.AllocsPerRun(200, func() {
 			if !f() {

@@ -80,22 +80,22 @@ func BenchmarkFewRules(b *testing.B) {
 func BenchmarkNetworkSecurity(b *testing.B) {
 	rules := make([]NetworkRule, 1000)
 	for i := range rules {
-		rules[i] = NetworkRule{Name: fmt.Sprint(i), Action: NetworkDeny, Match: NetworkMatch{ClientIP: &IPMatch{
+		rules[i] = NetworkRule{Name: fmt.Sprint(i), Action: ActionReset, Match: NetworkMatch{ClientIP: &IPMatch{
 			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)}}}}
 	}
 	p := mustNetworkSecurity(b, Env{}, rules...)
-	c := Conn{Client: netip.MustParseAddrPort("192.0.2.1:4000")}
+	c := conn{client: netip.MustParseAddrPort("192.0.2.1:4000")}
 	b.ReportAllocs()
 	for b.Loop() {
-		p.Evaluate(c)
+		p.Evaluate(c.client, c.local)
 	}
 }
 
 // BenchmarkStringSet compares the structure with a scan of the same values:
 // the metric is the ratio of their times in one run.
 func BenchmarkStringSet(b *testing.B) {
-	scans := map[StringOp]func(s, v []byte) bool{Equals: bytes.Equal, BeginsWith: bytes.HasPrefix, EndsWith: bytes.HasSuffix, Contains: bytes.Contains}
-	for _, op := range []StringOp{Equals, BeginsWith, EndsWith, Contains} {
+	scans := map[Op]func(s, v []byte) bool{Equals: bytes.Equal, BeginsWith: bytes.HasPrefix, EndsWith: bytes.HasSuffix, Contains: bytes.Contains}
+	for _, op := range []Op{Equals, BeginsWith, EndsWith, Contains} {
 		for _, n := range []int{1, 4, 16, 32, 1000, 10000} {
 			b.Run(fmt.Sprintf("%v/%d", op, n), func(b *testing.B) {
 				var values []string
@@ -131,7 +131,7 @@ func BenchmarkStringSet(b *testing.B) {
 // BenchmarkRegexp reports the time per KiB of subject for patterns within the
 // limits, from common to the worst.
 func BenchmarkRegexp(b *testing.B) {
-	subject := bytes.Repeat([]byte("a"), MaxRegexpSubject)
+	subject := bytes.Repeat([]byte("a"), maxRegexpSubject)
 	for _, pattern := range []string{"^/admin(/|$)", `\.(php|asp|jsp)$`, "union.*select", "a.*[bc]", "(a|aa)+[bc]$", "(x*a?){80}[bc]"} {
 		b.Run(pattern, func(b *testing.B) {
 			c := &compiler{}
@@ -145,7 +145,7 @@ func BenchmarkRegexp(b *testing.B) {
 					b.Fatal(in, err)
 				}
 			}
-			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(MaxRegexpSubject/1024)/1000, "µs/KiB")
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(maxRegexpSubject/1024)/1000, "µs/KiB")
 		})
 	}
 }

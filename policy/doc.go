@@ -1,33 +1,34 @@
-// Package policy decides, by ordered rules, which connections and requests
-// may pass, and changes and routes those that do. There are four kinds of
-// policy, each with rules of its own type:
+// Package policy decides, by ordered rules, which connections and requests may
+// pass, and changes and routes the requests that do. There are four kinds of
+// policy, each with its own type of rule:
 //
 //   - [NetworkSecurity] judges a connection when it is accepted, by addresses
-//     and ports alone: allow, deny, or limit the rate.
+//     and ports alone: allow, reset, or limit the rate.
 //   - [HTTPSecurity] judges a request before anything rewrites it: allow,
 //     close the connection, respond, redirect to https, or limit the rate.
-//   - [HTTPRequest] changes a request, redirects or answers it, or chooses the
-//     pool it goes to.
+//   - [HTTPRequest] changes a request, redirects it, answers it, or selects its
+//     pool.
 //   - [HTTPResponse] changes the response of a server.
 //
-// [PolicySet] collects rules of the latter three under a name; [StringGroups]
-// holds lists and maps of strings that matches and scripts share;
-// [RateLimiter] counts by key for who needs more than rules.
+// [PolicySet] collects rules of the latter three under a name. [StringGroups]
+// has lists and maps of strings that rules and scripts share. [RateLimiter]
+// limits events by key in programs that need more than rules.
 //
-// A policy is compiled from rules once, which reports all faults at once, is
-// immutable afterwards and may be used by any number of goroutines.
+// A constructor compiles a policy from rules and reports all faults at once.
+// After that the policy is immutable, and any number of goroutines may use it.
 //
 // # Rules
 //
-// Rules are tried in order. In the security policies, the first one that is
-// enabled and whose match holds decides; if none does, the connection or
-// request is accepted. In the other two, all that match act, until one answers
-// the request; they match the request as received, not as others have changed
-// it. Within
-// a match, every part that is set must hold (AND), and a part holds if any of
-// its values fits (OR). A negative operator is the complement of its positive
-// one over all values. An empty match always holds, so a last rule without
-// one is the default:
+// A policy tries its rules in order. In the security policies, the first
+// enabled rule that matches decides; if no rule matches, the connection or
+// request is accepted. In the request and response policies, all rules that
+// match apply, until one answers the request. They match the request as
+// received, not as other rules have changed it.
+//
+// In a match, every part that is set must match (AND), and a part matches if
+// any of its values does (OR). A negative operator is the complement of its
+// positive one over all values. An empty match always matches, so a last rule
+// with an empty match is the default:
 //
 //	rules := []policy.SecurityRule{
 //		{
@@ -43,32 +44,32 @@
 //	}
 //	p, err := policy.NewHTTPSecurity(rules, policy.Env{IPGroups: groups})
 //
-// A rule with DryRun set is evaluated and counted, but what it would do is
-// only told, in the verdict. The Explain methods tell which rules a
-// transaction meets, which conditions of theirs hold, and what would be done.
+// A rule with DryRun set is evaluated and counted, but not enforced: the verdict
+// reports what it would do. The Explain methods report which rules a
+// transaction meets, which of their conditions match, and what would be done.
 //
 // # Templates
 //
 // The hosts and paths of [Redirect], [RewriteURL] and [RewriteLocation] are
-// text with tokens, counted from 0:
+// text with tokens. Indexes begin at 0:
 //
 //	host[0], h[0]         a label of the host
 //	path[0], p[0]         a segment of the path
-//	host[1:], path[1:]    all from one on
-//	host[1:2], path[1:2]  from one to another, which is included
+//	host[1:], path[1:]    all from an index on
+//	host[1:2], path[1:2]  from one index to another, both included
 //	regex[1]              what a group of the path's regular expression captured; 0 is the whole match
 //	regex_query[1]        the same for the query
-//	string_group[key]     the key of the entry of a string group that fits the path, or else the query
+//	string_group[key]     the key of the string group's entry that matches the path, or else the query
 //	string_group[value]   the value of that entry
 //
-// So "www.host[1:]" and "/host[0]/path[0:]" send w1.example.com/a/b to
+// For example, "www.host[1:]" and "/host[0]/path[0:]" send w1.example.com/a/b to
 // www.example.com/w1/a/b. A rule is skipped if the request has fewer labels or
-// segments than its templates name, or if its host is an IP address and they
-// name labels.
+// segments than its templates name, or if the host is an IP address and its
+// templates name labels.
 //
 // # Variables
 //
-// The values of headers and cookies that an [Edit] sets may contain
+// The values of headers and cookies that an [Edit] sets may contain variables:
 //
 //	$client_ip  $source_ip  $vs_ip  $vs_port  $user_name  $request_id
 //	$ssl_protocol  $ssl_cipher  $ssl_server_name
@@ -77,23 +78,23 @@
 //	$ssl_client_raw  $ssl_client_escaped
 //	${header:Name}
 //
-// where the braces may surround any name, and $$ is a dollar sign. The user is
-// that of basic authentication, and nobody has checked the password; the
-// fingerprint is SHA-1, the serial number hexadecimal; the certificate is in
-// PEM, with blanks for line ends or percent-encoded.
+// Braces may surround any name, and $$ is a dollar sign. The user name is that
+// of basic authentication; its password has not been checked. The fingerprint is
+// SHA-1, the serial number hexadecimal. The certificate is in PEM: raw has
+// blanks for line ends, escaped is percent-encoded.
 //
 // # Hostile requests
 //
-// Matches look at a request as a server would, not as its bytes happen to be:
-// addresses in one form, paths and queries percent-decoded, letters without
-// their case. Where servers disagree about the meaning of a path or a query,
-// the match considers both readings, and an Allow rule needs both:
-// see [PathMatch]. Every comparison costs time linear in the request; how
-// large a request may be is the business of http.Server.MaxHeaderBytes.
+// Matches interpret a request as servers do: addresses have one form, paths and
+// queries are percent-decoded, and case is ignored. Where servers disagree about
+// a path or a query, a rule matches if any interpretation matches; a rule with
+// [Allow] matches only if all do. See [PathMatch].
 //
-// What clients invent, such as the keys of rate limits, takes bounded memory.
+// The cost of each comparison is linear in the size of the request, which
+// http.Server.MaxHeaderBytes limits. Client-chosen values, such as the keys of
+// rate limits, never grow memory without bound.
 //
-// A service that fails denies by default: see [Env].
+// If a service fails, the connection or request is denied by default: see [Env].
 //
 // docs/policies.md is a guide for operators, with recipes.
 package policy

@@ -57,11 +57,11 @@ func TestDryRun(t *testing.T) {
 	}
 
 	net := mustNetworkSecurity(t, env,
-		NetworkRule{Name: "broken", DryRun: true, Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: NetworkAllow},
-		NetworkRule{Name: "deny", DryRun: true, Action: NetworkDeny})
-	nv := net.Evaluate(Conn{Client: tx.client})
-	nwant := NetworkVerdict{Index: -1, Action: NetworkAllow, Monitored: []NetworkOutcome{{Rule: "broken", Action: NetworkDeny}, {Rule: "deny", Index: 1, Action: NetworkDeny}}}
-	if diff := cmp.Diff(nwant, nv, cmpopts.IgnoreFields(NetworkOutcome{}, "Err")); diff != "" || !errors.Is(nv.Monitored[0].Err, errDown) {
+		NetworkRule{Name: "broken", DryRun: true, Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: ActionAllow},
+		NetworkRule{Name: "deny", DryRun: true, Action: ActionReset})
+	nv := net.Evaluate(tx.client, netip.AddrPort{})
+	nwant := Verdict{Index: -1, Monitored: []Outcome{{Rule: "broken", Action: ActionFail}, {Rule: "deny", Index: 1, Action: ActionReset}}}
+	if diff := cmp.Diff(nwant, nv, cmpopts.IgnoreFields(Outcome{}, "Err")); diff != "" || !errors.Is(nv.Monitored[0].Err, errDown) {
 		t.Error(diff, nv.Monitored)
 	}
 	if s := net.Stats(); s[0].Errors != 1 || s[1].WouldDrops != 1 || s[1].Hits != 0 {
@@ -72,17 +72,17 @@ func TestDryRun(t *testing.T) {
 func TestExplain(t *testing.T) {
 	env := Env{IPGroups: brokenGroups{}, StringGroups: mustStringGroups(t, list("Paths", "/x"))}
 	all := Match{
-		Protocol: &ProtocolMatch{Protocol: HTTP}, Version: &VersionMatch{Versions: []Version{HTTP11}}, Method: &MethodMatch{Methods: []string{"GET", "HEAD"}},
-		VSPort: &PortMatch{Ports: []uint16{80}, Ranges: []PortRange{{8000, 8099}}}, Host: &HostMatch{Op: EndsWith, Values: []string{".com"}},
+		Protocol: &ProtocolMatch{Protocol: HTTP}, Version: &VersionMatch{Versions: []string{"HTTP/1.1"}}, Method: &MethodMatch{Methods: []string{"GET", "HEAD"}},
+		VSPort: &PortMatch{Ports: []uint16{80}, Ranges: []Range[uint16]{{8000, 8099}}}, Host: &TextMatch{Op: EndsWith, Values: []string{".com"}},
 		Path:  &PathMatch{Op: BeginsWith, Values: []string{"/a", "/b", "/c", "/d", "/e"}},
 		Query: &QueryMatch{Op: Exists}, Headers: []HeaderMatch{{Name: "x", Op: DoesNotExist}}, Cookie: &CookieMatch{Name: "c", Op: Equals, Values: []string{"1"}},
-		SourceIP: &IPMatch{Op: IsNotIn, Addrs: addrs("10.0.0.1"), Ranges: []IPRange{{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")}}},
+		SourceIP: &IPMatch{Op: IsNotIn, Addrs: addrs("10.0.0.1"), Ranges: []Range[netip.Addr]{{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")}}},
 		ClientIP: &IPMatch{Groups: []string{"Office"}},
 	}
 	sec := mustHTTPSecurity(t, env,
 		SecurityRule{Name: "off", Disabled: true, Action: Close{}},
 		SecurityRule{Name: "limit", Action: RateLimit{Limit: RateLimiterConfig{Rate: Rate{Count: 1}}}},
-		SecurityRule{Name: "https", Match: Match{Host: &HostMatch{Op: Equals, Values: []string{"none"}}}, Action: RedirectToHTTPS{}},
+		SecurityRule{Name: "https", Match: Match{Host: &TextMatch{Op: Equals, Values: []string{"none"}}}, Action: RedirectToHTTPS{}},
 		SecurityRule{Name: "watch", DryRun: true, Match: Match{Path: &PathMatch{Op: DoesNotContain, StringGroups: []string{"Paths"}}}, Action: Close{}},
 		SecurityRule{Name: "all", Match: all, Action: Close{}},
 		SecurityRule{Name: "forbidden", Action: Respond{Status: 403}})
@@ -137,7 +137,7 @@ rules[1] "limit" decides: respond 429
 	if got, want := redirects.Explain(newTx("GET", "/x")), "rules[0] \"https\"\nrules[0] \"https\" decides: redirect 302 to https://example.com/x\n"; got != want {
 		t.Error(got)
 	}
-	if got, want := redirects.Explain(newTx("GET", "/x", overTLS)), "rules[0] \"https\"\n    skipped: the request came over https, or its host could not stand in a URL\nno rule decides: the request goes on\n"; got != want {
+	if got, want := redirects.Explain(newTx("GET", "/x", overTLS)), "rules[0] \"https\"\n    skipped: the request came over https, or its host is not valid in a URL\nno rule decides: the request goes on\n"; got != want {
 		t.Error(got)
 	}
 
@@ -159,7 +159,7 @@ applied: edit
 	}
 
 	res := mustHTTPResponse(t, env,
-		ResponseRule{Name: "status", Match: ResponseMatch{Status: &StatusMatch{Codes: []int{302}, Ranges: []StatusRange{{307, 308}}}, Headers: []HeaderMatch{{Name: "x", Op: Exists}}, Location: &LocationMatch{Op: Exists}},
+		ResponseRule{Name: "status", Match: ResponseMatch{Status: &StatusMatch{Codes: []int{302}, Ranges: []Range[int]{{307, 308}}}, Headers: []HeaderMatch{{Name: "x", Op: Exists}}, Location: &TextMatch{Op: Exists}},
 			Edits: []Edit{RemoveCookie{"c"}}, Location: &RewriteLocation{Protocol: HTTPS}},
 		ResponseRule{Name: "broken", Match: ResponseMatch{Request: Match{ClientIP: &IPMatch{Groups: []string{"g"}}}}, Edits: []Edit{RemoveCookie{"c"}}})
 	want = `rules[0] "status"
@@ -178,19 +178,19 @@ rules[1] "broken" fails: respond 500
 	}
 
 	net := mustNetworkSecurity(t, Env{IPGroups: brokenGroups{}, FailOpen: true},
-		NetworkRule{Name: "port", Match: NetworkMatch{VSPort: &PortMatch{Ports: []uint16{443}}}, Action: NetworkDeny},
-		NetworkRule{Name: "limit", Action: NetworkRateLimit, Limit: &NetworkLimit{MaxRate: 1, Continue: true}},
-		NetworkRule{Name: "group", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: NetworkDeny})
-	c := Conn{Client: netip.MustParseAddrPort("192.0.2.66:1"), Local: netip.MustParseAddrPort("198.51.100.1:80")}
+		NetworkRule{Name: "port", Match: NetworkMatch{VSPort: &PortMatch{Ports: []uint16{443}}}, Action: ActionReset},
+		NetworkRule{Name: "limit", Action: ActionRateLimit, Limit: &NetworkLimit{MaxRate: 1, Continue: true}},
+		NetworkRule{Name: "group", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: ActionReset})
+	c := conn{client: netip.MustParseAddrPort("192.0.2.66:1"), local: netip.MustParseAddrPort("198.51.100.1:80")}
 	want = `rules[0] "port"
     VS port is in 443: no (192.0.2.66:1 to port 80)
 rules[1] "limit"
     within the rate limit
 rules[2] "group"
     client IP is in IP group "g": IP group "g": geo database is closed (192.0.2.66:1 to port 80)
-rules[2] "group" fails: allow
+rules[2] "group" fails open: the connection is accepted
 `
-	if diff := cmp.Diff(want, net.Explain(c)); diff != "" {
+	if diff := cmp.Diff(want, net.Explain(c.client, c.local)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -10,7 +10,7 @@ type ending struct {
 	action   Action
 	page     Respond // of the reply, compiled; its status is 0 if there is none
 	location string  // of a redirect
-	limited  bool    // because a rate limit was exceeded
+	limited  bool    // a rate limit was exceeded
 }
 
 // endingOf is for actions that are the same for every request.
@@ -29,8 +29,8 @@ func endingOf(action any) ending {
 	return ending{action: ActionAllow}
 }
 
-// ending is what is done with a request above the limit. If it is a redirect
-// that cannot be built, the request is answered with 429: it must not pass.
+// ending returns how the limit ends a request above it. If a redirect cannot be
+// made, the request is answered with 429, since it must not pass.
 func (l *compiledLimit) ending(s *subjects) ending {
 	end := endingOf(l.exceeded)
 	if r, ok := l.exceeded.(*compiledRedirect); ok {
@@ -66,8 +66,8 @@ func (v *Verdict) end(tx Transaction, e *ending) {
 	}
 }
 
-// fail completes the verdict of a rule that could not be evaluated, and
-// answers the request if it must not go on.
+// fail completes the verdict of a rule that could not be evaluated, and answers
+// the request unless it may go on.
 func (v *Verdict) fail(tx Transaction, err error, failOpen bool) {
 	v.Err = &RuleError{Rule: v.Rule, Index: v.Index, Err: err}
 	if status, ended := failureStatus(err, failOpen); ended {
@@ -75,18 +75,18 @@ func (v *Verdict) fail(tx Transaction, err error, failOpen bool) {
 	}
 }
 
-// failureStatus returns the answer to a request that a rule could not judge;
-// false if the request goes on. Clients choose what cannot be judged, so that
-// never goes on.
+// failureStatus returns the status that answers a request whose rule failed;
+// false if the request goes on. A request that cannot be judged never goes on,
+// since clients could choose to send one.
 func failureStatus(err error, failOpen bool) (status int, ended bool) {
 	switch {
-	case errors.Is(err, ErrPathNUL):
+	case errors.Is(err, errPathNUL):
 		return http.StatusBadRequest, true
-	case errors.Is(err, ErrURITooLong):
+	case errors.Is(err, errURITooLong):
 		return http.StatusRequestURITooLong, true
-	case errors.Is(err, ErrFieldTooLong):
+	case errors.Is(err, errFieldTooLong):
 		return http.StatusRequestHeaderFieldsTooLarge, true
-	case errors.Is(err, ErrResponseTooLong):
+	case errors.Is(err, errResponseTooLong):
 		return http.StatusBadGateway, true
 	}
 	return http.StatusInternalServerError, !failOpen

@@ -6,72 +6,71 @@ import (
 	"runtime/debug"
 )
 
-// IPGroups finds named groups of addresses. It is consulted at run time, so a
-// group may change while policies use it. An *ipgroup.Set fits.
+// IPGroups looks up addresses in named groups. Policies call it for each
+// evaluation, so groups may change while policies use them. An *ipgroup.Set
+// implements it.
 type IPGroups interface {
-	// Contains reports whether a group contains an address; a group that is
-	// unknown is an error. Policies pass valid, unmapped addresses without a
-	// zone. It must be safe for concurrent use and must not block.
+	// Contains reports whether a group contains an address. An unknown group is
+	// an error. Policies pass valid, unmapped addresses without a zone. It must
+	// be safe for concurrent use and must not block.
 	Contains(group string, addr netip.Addr) (bool, error)
 }
 
-// Geo knows where addresses are.
+// Geo finds the locations of addresses.
+//
+// If it also has a method Knows(attribute string) bool, constructors refuse rules
+// with attributes that the data has of no address. The empty attribute is the
+// country code.
 type Geo interface {
-	// Locate returns an attribute of the place of an address, such as the
-	// code of its country; ok is false if it is not known. Policies pass
-	// valid, unmapped addresses without a zone. It must be safe for
-	// concurrent use and must not block.
+	// Locate returns an attribute of the location of an address, such as its
+	// country code, or false if it is not known. Policies pass valid, unmapped
+	// addresses without a zone. It must be safe for concurrent use and must not
+	// block.
 	Locate(addr netip.Addr, attribute string) (value string, ok bool)
 }
 
-// GeoAttributes is what a [Geo] may be beside. Then a rule that names an
-// attribute that the data has of no address is refused at construction.
-type GeoAttributes interface {
-	// Knows reports whether the data has an attribute of any address. The
-	// empty attribute is the code of the country.
-	Knows(attribute string) bool
-}
+// geoAttributes is the optional part of Geo.
+type geoAttributes interface{ Knows(attribute string) bool }
 
-// Reputations knows what addresses are known for.
+// Reputations finds the reputations of addresses.
 type Reputations interface {
-	// HasReputation reports whether an address is known for one kind of
-	// behaviour, such as "BOTNETS"; an address may be known for several. An
-	// error means that the data could not be read, or that there is no such
-	// kind. Policies pass valid, unmapped addresses without a zone. It must be
-	// safe for concurrent use and must not block.
+	// HasReputation reports whether an address has a reputation of one kind,
+	// such as "BOTNETS"; it may have several. An error means that the data could
+	// not be read or that the kind is unknown. Policies pass valid, unmapped
+	// addresses without a zone. It must be safe for concurrent use and must not
+	// block.
 	HasReputation(addr netip.Addr, kind string) (bool, error)
 }
 
-// Env holds the services that matches use and what happens when one fails.
-// The zero value suits rules that name no group.
+// Env has the services that rules use, and what happens if one fails. The zero
+// value suits rules that use no service.
 type Env struct {
-	// IPGroups finds the groups named in an [IPMatch]. With nil, a rule that
-	// names a group is refused at construction.
+	// IPGroups has the groups that an [IPMatch] names. With nil, constructors
+	// refuse rules that name one.
 	IPGroups IPGroups
 
-	// StringGroups finds the groups named in path, query and header matches.
-	// With nil, a rule that names one is refused at construction.
+	// StringGroups has the groups that path, query and header matches name. With
+	// nil, constructors refuse rules that name one.
 	StringGroups *StringGroups
 
-	// Geo answers [GeoMatch]. With nil, a rule with one is refused at
-	// construction.
+	// Geo is for [GeoMatch]. With nil, constructors refuse rules with one.
 	Geo Geo
 
-	// Reputations answers [ReputationMatch]. With nil, a rule with one is
-	// refused at construction.
+	// Reputations is for [ReputationMatch]. With nil, constructors refuse rules
+	// with one.
 	Reputations Reputations
 
-	// FailOpen says what happens when a service fails, by error or by panic,
-	// while a rule is evaluated. False, the default, fails closed: the
-	// connection is denied, the request is answered with 500. True accepts
-	// the connection or the request as if no rule had matched. Either way the
-	// verdict carries the error and the rule's Errors counter grows.
+	// FailOpen is what happens if a service fails, by an error or a panic, while
+	// a rule is evaluated. False, the default, fails closed: the connection is
+	// reset, the request is answered with 500. True lets the connection or
+	// request go on as if no rule had matched. Either way the verdict has the
+	// error, and the rule counts it.
 	FailOpen bool
 
-	// Previous are the policies that the new ones replace. A rule takes over
-	// the counters, the rate limiter and the age of the rule with the same
-	// name, so that a change of the configuration neither forgets counts nor
-	// fills the buckets of clients that are over their limit.
+	// Previous are the policies that the new ones replace. A rule continues the
+	// counters, the rate limiter and the age of the rule with the same name, so
+	// that an update neither resets counters nor refills the token buckets of
+	// clients above their limit.
 	Previous Previous
 }
 
@@ -83,9 +82,9 @@ type Previous struct {
 	HTTPResponse    *HTTPResponse    // for [NewHTTPResponse]
 }
 
-// recovered makes an error of the panic of a service, with its stack: a
-// broken service must not decide less strictly than one that reports its
-// fault. It must be deferred.
+// recovered makes an error, with the stack, of the panic of a service: a service
+// that panics must not decide less strictly than one that fails. It must be
+// deferred.
 func recovered(err *error) {
 	if v := recover(); v != nil {
 		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())

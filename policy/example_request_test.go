@@ -74,7 +74,7 @@ func ExampleHTTPRequest_rewrite() {
 
 // A map of strings says where old paths have gone; it can change at any time.
 func ExampleHTTPRequest_redirect() {
-	entries, err := policy.ReadStringCSV(strings.NewReader("/news,blog\n/jobs,careers/open\n"), policy.StringMap)
+	entries, err := policy.ReadStringCSV(strings.NewReader("/news,blog\n/jobs,careers/open\n"), policy.StringMap, false)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -115,8 +115,8 @@ func ExampleHTTPResponse() {
 		{
 			Name: "outside",
 			Match: policy.ResponseMatch{
-				Status:   &policy.StatusMatch{Ranges: []policy.StatusRange{{Begin: 300, End: 399}}},
-				Location: &policy.LocationMatch{Op: policy.BeginsWith, Values: []string{"http://internal."}},
+				Status:   &policy.StatusMatch{Ranges: []policy.Range[int]{{Begin: 300, End: 399}}},
+				Location: &policy.TextMatch{Op: policy.BeginsWith, Values: []string{"http://internal."}},
 			},
 			Location: &policy.RewriteLocation{Protocol: policy.HTTPS, Host: "www.host[1:]"},
 		},
@@ -176,23 +176,23 @@ func ExampleNetworkLimit() {
 		{
 			Name:   "scanner",
 			Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Addrs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}},
-			Action: policy.NetworkDeny,
+			Action: policy.ActionReset,
 			Age:    time.Hour,
 		},
-		{Name: "rest", Action: policy.NetworkRateLimit, Limit: &policy.NetworkLimit{MaxRate: 1, Burst: 2}},
+		{Name: "rest", Action: policy.ActionRateLimit, Limit: &policy.NetworkLimit{MaxRate: 1, Burst: 2}},
 	}, policy.Env{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	for range 3 {
-		v := p.Evaluate(policy.Conn{Client: netip.MustParseAddrPort("192.0.2.1:4000")})
+		v := p.Evaluate(netip.MustParseAddrPort("192.0.2.1:4000"), netip.AddrPort{})
 		fmt.Println(v.Rule, v.Action)
 	}
 	// Output:
 	// rest allow
 	// rest allow
-	// rest drop
+	// rest close
 }
 
 // Of several entries that fit, the shortest is chosen, unless the group says

@@ -36,6 +36,10 @@ func (t transaction) SelectPool(pool string, addr netip.AddrPort) {
 	fmt.Println("pool", pool)
 }
 
+func (t transaction) SelectLabel(group, label string) {}
+func (t transaction) RequestID() string               { return "" }
+func (t transaction) Encrypted() bool                 { return t.request.TLS != nil }
+
 func get(target, peer string) transaction {
 	return transaction{httptest.NewRequest("GET", target, nil), peer}
 }
@@ -62,7 +66,7 @@ func ExampleNetworkSecurity() {
 	p, err := policy.NewNetworkSecurity([]policy.NetworkRule{{
 		Name:   "blacklist",
 		Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-		Action: policy.NetworkDeny,
+		Action: policy.ActionReset,
 		Log:    true,
 	}}, policy.Env{IPGroups: groups})
 	if err != nil {
@@ -70,12 +74,12 @@ func ExampleNetworkSecurity() {
 		return
 	}
 	for _, peer := range []string{"192.0.2.1:4000", "[::ffff:203.0.113.7]:4000"} {
-		v := p.Evaluate(policy.Conn{Client: netip.MustParseAddrPort(peer), Local: netip.MustParseAddrPort("198.51.100.1:80")})
+		v := p.Evaluate(netip.MustParseAddrPort(peer), netip.MustParseAddrPort("198.51.100.1:80"))
 		fmt.Printf("%s: %v %q\n", peer, v.Action, v.Rule)
 	}
 	// Output:
-	// 192.0.2.1:4000: allow ""
-	// [::ffff:203.0.113.7]:4000: deny "blacklist"
+	// 192.0.2.1:4000: none ""
+	// [::ffff:203.0.113.7]:4000: reset "blacklist"
 }
 
 // An IP group closes connections at their first request.
@@ -170,9 +174,9 @@ func ExampleStringGroupWatcher() {
 
 	groups := new(policy.StringGroups)
 	bots := policy.StringGroupFile{Path: path, Group: policy.StringGroupConfig{Name: "Bots"}, Strict: true}
-	watcher, err := policy.NewStringGroupWatcher(groups, []policy.StringGroupFile{bots}, func(e policy.StringGroupEvent) {
-		if e.Err != nil {
-			log.Print("the old list remains: ", e.Err) // names every bad line
+	watcher, err := policy.NewStringGroupWatcher(groups, []policy.StringGroupFile{bots}, func(file policy.StringGroupFile, err error) {
+		if err != nil {
+			log.Print("the old list remains: ", err) // names every bad line
 		}
 	})
 	if err != nil {

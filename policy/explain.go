@@ -8,10 +8,9 @@ import (
 	"github.com/limpetlb/limpet/internal/oneline"
 )
 
-// explainer writes down how a policy comes to its decision. The policies
-// decide with the same code whether they are to explain it or to act on it; a
-// nil *explainer means that they are to act, with all that is counted and
-// taken.
+// explainer writes how a policy comes to its decision. Policies decide with the
+// same code to explain and to act. A nil *explainer means to act: to count and to
+// take tokens.
 type explainer struct{ strings.Builder }
 
 func (x *explainer) rule(i int, name string) { fmt.Fprintf(x, "rules[%d] %q\n", i, name) }
@@ -27,7 +26,7 @@ func (x *explainer) condition(c *condition, s *subjects, ok bool, err error) {
 	}
 }
 
-func (x *explainer) network(c *networkCondition, conn Conn, ok bool, err error) {
+func (x *explainer) network(n *networkCondition, c conn, ok bool, err error) {
 	answer := "no"
 	if ok {
 		answer = "yes"
@@ -35,7 +34,7 @@ func (x *explainer) network(c *networkCondition, conn Conn, ok bool, err error) 
 	if err != nil {
 		answer = err.Error()
 	}
-	x.linef("%s: %s (%v to port %d)", c.about, answer, conn.Client, conn.Local.Port())
+	x.linef("%s: %s (%v to port %d)", n.about, answer, c.client, c.local.Port())
 }
 
 func (x *explainer) linef(format string, args ...any) {
@@ -58,12 +57,12 @@ func (x *explainer) decision(v Verdict, e ending, err error, failOpen bool) {
 	}
 }
 
-// applied writes the last line for rules that add up.
+// applied writes the last line for rules that change something.
 func (x *explainer) applied(rules []string) {
 	fmt.Fprintf(x, "applied: %s\n", strings.Join(rules, ", "))
 }
 
-// String returns what is done, in words.
+// String describes the ending in words.
 func (e *ending) String() string {
 	switch {
 	case e.location != "":
@@ -74,15 +73,12 @@ func (e *ending) String() string {
 	return e.action.String()
 }
 
-// shownValues is how many values of a match an explanation names.
+// shownValues limits the values of a match that an explanation names.
 const shownValues = 3
 
-// about says what a match asks.
-func about(subject string, op fmt.Stringer, values ...string) string {
-	text := subject
-	if op != nil {
-		text += " " + op.String()
-	}
+// about describes the question of a match.
+func about(subject string, op Op, values ...string) string {
+	text := subject + " " + op.String()
 	more := len(values) - shownValues
 	if more > 0 {
 		values = values[:shownValues]
@@ -110,7 +106,7 @@ func quoted(values, groups []string) []string {
 	return texts
 }
 
-// texts names what the match compares with.
+// texts describes the values of the match.
 func (m *IPMatch) texts() []string {
 	var texts []string
 	for _, a := range m.Addrs {
@@ -128,7 +124,7 @@ func (m *IPMatch) texts() []string {
 	return texts
 }
 
-// texts names what the match compares with.
+// texts describes the values of the match.
 func (m *PortMatch) texts() []string {
 	var texts []string
 	for _, p := range m.Ports {

@@ -7,36 +7,36 @@ import (
 	"unicode/utf8"
 )
 
-// Names are bounded, in bytes, because every log record repeats them. A rule
-// of a set bears two of them and a slash.
+// Limits of names in bytes, because every log record repeats them. The name of a
+// rule in a set has two of them and a slash.
 const (
 	maxNameLen     = 255
 	maxRuleNameLen = 2*maxNameLen + 1
 )
 
-// A FieldError is one fault of a policy's configuration. A constructor
-// returns all faults it finds, joined with [errors.Join].
+// A FieldError is one fault of a configuration. A constructor returns all faults
+// that it finds, joined with [errors.Join].
 type FieldError struct {
-	Field string // the place, such as "rules[3].match.path.values[0]"
-	Err   error  // what is wrong with it
+	Field string // the path of the field, such as "rules[3].match.path.values[0]"
+	Err   error  // the fault
 }
 
-// Error returns the field and what is wrong with it.
+// Error returns the field and the fault.
 func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
 
 // Unwrap returns e.Err.
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// A RuleError says that a rule could not be evaluated for a connection or a
-// request. It unwraps to the error of the service that failed, or to
-// [ErrPathNUL], [ErrURITooLong], [ErrFieldTooLong] or [ErrResponseTooLong].
+// A RuleError means that a rule could not be evaluated for a connection or a
+// request: a service failed, or the request cannot be judged (see [PathMatch] and
+// [Op]).
 type RuleError struct {
 	Rule  string // name of the rule
 	Index int    // position of the rule in its policy, from 0
-	Err   error  // why it could not be evaluated
+	Err   error  // the cause
 }
 
-// Error names the rule and says why it could not be evaluated.
+// Error names the rule and the cause.
 func (e *RuleError) Error() string {
 	return fmt.Sprintf("rule %q (rules[%d]): %v", e.Rule, e.Index, e.Err)
 }

@@ -34,30 +34,30 @@ func TestHTTPSecurityFaults(t *testing.T) {
 		{Name: "content", Action: Respond{Status: 304, Body: []byte("x")}},
 		{Name: "ip", Action: Close{}, Match: Match{
 			ClientIP: &IPMatch{Op: 2, Addrs: []netip.Addr{{}, zone}, Prefixes: make([]netip.Prefix, 1), Groups: []string{"known", "Blacklist"}},
-			SourceIP: &IPMatch{Ranges: []IPRange{
+			SourceIP: &IPMatch{Ranges: []Range[netip.Addr]{
 				{},
 				{zone, netip.MustParseAddr("fe80::2")},
 				{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.1")},
 				{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("::1")},
 			}},
 		}},
-		{Name: "ports", Action: Close{}, Match: Match{VSPort: &PortMatch{Op: 9, Ports: []uint16{80, 0}, Ranges: []PortRange{{0, 9}, {9, 8}}}}},
+		{Name: "ports", Action: Close{}, Match: Match{VSPort: &PortMatch{Op: 99, Ports: []uint16{80, 0}, Ranges: []Range[uint16]{{0, 9}, {9, 8}}}}},
 		{Name: "small sets", Action: Close{}, Match: Match{
-			Protocol: &ProtocolMatch{}, Method: &MethodMatch{Methods: []string{"GET", "get", "G T", ""}}, Version: &VersionMatch{Versions: []Version{0, HTTP11, 5}},
+			Protocol: &ProtocolMatch{}, Method: &MethodMatch{Methods: []string{"GET", "get", "G T", ""}}, Version: &VersionMatch{Versions: []string{"", "HTTP/1.1", "HTTP/5"}},
 		}},
 		{Name: "no values", Action: Close{}, Match: Match{
 			ClientIP: &IPMatch{}, VSPort: &PortMatch{}, Method: &MethodMatch{}, Version: &VersionMatch{}, Protocol: &ProtocolMatch{Protocol: HTTP},
-			Path: &PathMatch{Op: Equals}, Query: &QueryMatch{Op: Contains}, Host: &HostMatch{Op: EndsWith},
+			Path: &PathMatch{Op: Equals}, Query: &QueryMatch{Op: Contains}, Host: &TextMatch{Op: EndsWith},
 			Headers: []HeaderMatch{{Name: "X", Op: Equals}}, Cookie: &CookieMatch{Name: "x", Op: Equals},
 		}},
 		{Name: "no operators", Action: Close{}, Match: Match{
-			Path: &PathMatch{Values: []string{"x"}}, Query: &QueryMatch{Values: []string{"x"}}, Host: &HostMatch{Op: 11, Values: []string{"x"}},
-			Headers: []HeaderMatch{{Name: "X", Op: PresenceOp(0)}}, Cookie: &CookieMatch{Name: "x", Op: PresenceOp(3)},
+			Path: &PathMatch{Values: []string{"x"}}, Query: &QueryMatch{Values: []string{"x"}}, Host: &TextMatch{Op: 99, Values: []string{"x"}},
+			Headers: []HeaderMatch{{Name: "X", Values: []string{"x"}}}, Cookie: &CookieMatch{Name: "x", Op: IsNotIn, Values: []string{"x"}},
 		}},
 		{Name: "values", Action: Close{}, Match: Match{
 			Path:    &PathMatch{Op: Contains, Values: []string{"x", ""}},
 			Query:   &QueryMatch{Op: BeginsWith, Values: []string{"x", "?x", "&x"}},
-			Host:    &HostMatch{Op: Equals, Values: []string{"https://example.com", "a b"}},
+			Host:    &TextMatch{Op: Equals, Values: []string{"https://example.com", "a b"}},
 			Headers: []HeaderMatch{{Name: "X", Op: Exists, Values: []string{"x"}}, {Name: "a b", Op: Exists}, {Name: "trailer", Op: Exists}},
 			Cookie:  &CookieMatch{Name: "a=b", Op: MatchesRegexp, Values: []string{"("}},
 		}},
@@ -78,18 +78,18 @@ func TestHTTPSecurityFaults(t *testing.T) {
 		`rules[11].match.sourceIP.ranges[1].begin: fe80::1%eth0: an address with a zone cannot be matched`,
 		`rules[11].match.sourceIP.ranges[2]: 10.0.0.2-10.0.0.1 begins after its end`,
 		`rules[11].match.sourceIP.ranges[3]: 10.0.0.2-::1 mixes IPv4 and IPv6`,
-		`rules[11].match.clientIP.op: 2 is not an operator`,
+		`rules[11].match.clientIP.op: "begins with" is not one of is in, is not in`,
 		`rules[11].match.clientIP.addrs[0]: not a valid IP address`,
 		`rules[11].match.clientIP.addrs[1]: fe80::1%eth0: an address with a zone cannot be matched`,
 		`rules[11].match.clientIP.prefixes[0]: not a valid IP prefix`,
 		`rules[11].match.clientIP.groups[1]: "Blacklist": unknown group`,
-		`rules[12].match.vsPort.op: 9 is not an operator`,
+		`rules[12].match.vsPort.op: 99 is not an operator`,
 		`rules[12].match.vsPort.ports[1]: port 0 cannot be matched`,
 		`rules[12].match.vsPort.ranges[0].begin: port 0 cannot be matched`,
 		`rules[12].match.vsPort.ranges[1]: 9-8 begins after its end`,
 		`rules[13].match.protocol.protocol: 0 is not a protocol`,
-		`rules[13].match.version.versions[0]: 0 is not a version`,
-		`rules[13].match.version.versions[2]: 5 is not a version`,
+		`rules[13].match.version.versions[0]: "" is not one of HTTP/1.0, HTTP/1.1, HTTP/2, HTTP/3`,
+		`rules[13].match.version.versions[2]: "HTTP/5" is not one of HTTP/1.0, HTTP/1.1, HTTP/2, HTTP/3`,
 		`rules[13].match.method.methods[1]: "get" must be written "GET"`,
 		`rules[13].match.method.methods[2]: "G T" is not a method`,
 		`rules[13].match.method.methods[3]: "" is not a method`,
@@ -102,11 +102,11 @@ func TestHTTPSecurityFaults(t *testing.T) {
 		`rules[14].match.headers[0].values: "equals" needs a value`,
 		`rules[14].match.cookie.values: "equals" needs a value`,
 		`rules[14].match.clientIP: no addrs, prefixes, ranges or groups`,
-		`rules[15].match.host.op: 11 is not an operator`,
-		`rules[15].match.path.op: 0 is not an operator`,
-		`rules[15].match.query.op: 0 is not an operator`,
-		`rules[15].match.headers[0].op: 0 is not an operator`,
-		`rules[15].match.cookie.op: 3 is not an operator`,
+		`rules[15].match.host.op: 99 is not an operator`,
+		`rules[15].match.path.op: a match of text needs an operator, such as "equals"`,
+		`rules[15].match.query.op: a match of text needs an operator, such as "equals"`,
+		`rules[15].match.headers[0].op: a match of text needs an operator, such as "equals"`,
+		`rules[15].match.cookie.op: "is not in" does not compare text`,
 		`rules[16].match.host.values[0]: "https://example.com" is not part of a host name`,
 		`rules[16].match.host.values[1]: "a b" is not part of a host name`,
 		`rules[16].match.path.values[1]: an empty value is part of every text`,
@@ -137,13 +137,13 @@ func TestHTTPSecurityFaults(t *testing.T) {
 func TestNetworkSecurityFaults(t *testing.T) {
 	_, err := NewNetworkSecurity([]NetworkRule{
 		{Name: "a", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}},
-		{Name: "a", Action: 9, Match: NetworkMatch{VSPort: &PortMatch{}, ClientPort: &PortMatch{Ports: []uint16{0}}}},
+		{Name: "a", Action: ActionModify, Match: NetworkMatch{VSPort: &PortMatch{}, ClientPort: &PortMatch{Ports: []uint16{0}}}},
 	}, Env{})
 	want := []string{
-		`rules[0].action: 0 is not an action`,
+		`rules[0].action: a rule needs an action`,
 		`rules[0].match.clientIP.groups[0]: "g": the policy was given no IP groups`,
 		`rules[1].name: "a" is already the name of rules[0]`,
-		`rules[1].action: 9 is not an action`,
+		`rules[1].action: "modify" is not one of allow, reset, rate limit`,
 		`rules[1].match.vsPort: no ports or ranges`,
 		`rules[1].match.clientPort.ports[0]: port 0 cannot be matched`,
 	}
@@ -153,7 +153,7 @@ func TestNetworkSecurityFaults(t *testing.T) {
 	// A group service that is a nil pointer is found at construction.
 	var none *nilGroups
 	_, err = NewNetworkSecurity([]NetworkRule{
-		{Name: "a", Action: NetworkDeny, Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}},
+		{Name: "a", Action: ActionReset, Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}},
 	}, Env{IPGroups: none})
 	if err == nil || !strings.HasPrefix(err.Error(), `rules[0].match.clientIP.groups[0]: "g": panic: `) {
 		t.Error(err)

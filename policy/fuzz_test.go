@@ -76,16 +76,16 @@ func FuzzCookie(f *testing.F) {
 	})
 }
 
-// FuzzReading: a reading is a path whatever the customs, never longer than
+// FuzzReading: a reading is a path whatever the quirks, never longer than
 // the path and a slash, and reading it again the same way changes nothing but
 // what dropping parameters has uncovered.
 func FuzzReading(f *testing.F) {
-	f.Add("/a//../b;c/..", uint8(15))       // all customs
+	f.Add("/a//../b;c/..", uint8(15))       // all quirks
 	f.Add("/../../x", uint8(resolveDots))   // above the root
 	f.Add(`\..\a`, uint8(splitAtBackslash)) // no leading slash
 	f.Add("/..;/a", uint8(dropParameters|resolveDots))
-	f.Fuzz(func(t *testing.T, path string, customs uint8) {
-		c := custom(customs) & 15
+	f.Fuzz(func(t *testing.T, path string, set uint8) {
+		c := quirks(set) & 15
 		read := string(appendReading(nil, path, c))
 		if read == "" || read[0] != '/' || len(read) > len(path)+1 {
 			t.Fatalf("%q read as %q", path, read)

@@ -16,53 +16,54 @@ import (
 // [RemoveCookie], by value. Other packages cannot add to them.
 //
 // Values may contain variables such as $client_ip: see the package
-// documentation. An edit has no effect if one of its variables has no value
-// for the transaction, or one that cannot stand in a header or a cookie.
+// documentation. An edit has no effect if one of its variables has no value for
+// the transaction, or one that is not valid in a header or a cookie.
 //
-// Headers that frame messages or belong to one connection cannot be edited:
-// Connection, Content-Length, Keep-Alive, Proxy-Connection, TE, Trailer,
-// Transfer-Encoding and Upgrade.
+// Constructors refuse edits of headers that frame messages or belong to one
+// connection: Connection, Content-Length, Keep-Alive, Proxy-Connection, TE,
+// Trailer, Transfer-Encoding and Upgrade.
 type Edit interface {
 	edit()
 }
 
-// AddHeader adds a header, beside those of the same name that are there. Host
-// cannot be added.
+// AddHeader adds a header and keeps existing ones of the same name. Host cannot
+// be added.
 type AddHeader struct {
-	Name  string // case does not matter
+	Name  string // in any case
 	Value string // may contain variables
 }
 
-// ReplaceHeader removes all headers of a name and adds one. Host, in a
-// request, is the host that the server sees.
+// ReplaceHeader removes all headers of a name and adds one. In a request, Host is
+// the host that the server gets.
 type ReplaceHeader struct {
-	Name  string // case does not matter
+	Name  string // in any case
 	Value string // may contain variables
 }
 
 // RemoveHeader removes all headers of a name. Host cannot be removed.
 type RemoveHeader struct {
-	Name string // case does not matter
+	Name string // in any case
 }
 
-// AddCookie adds a cookie, beside those of the same name that are there. In a
-// response it is a session cookie for all paths.
+// AddCookie adds a cookie and keeps existing ones of the same name. In a response
+// it is a session cookie for all paths.
 type AddCookie struct {
-	Name  string // case matters
+	Name  string // case-sensitive
 	Value string // may contain variables
 }
 
-// ReplaceCookie removes all cookies of a name and adds one. In a response it
-// keeps the attributes, such as Path and Secure, of the first that it
-// replaces; if there was none it is a session cookie for all paths.
+// ReplaceCookie removes all cookies of a name and adds one. In a response the new
+// cookie has the attributes, such as Path and Secure, of the first cookie that it
+// replaces; if there is none, it is a session cookie for all paths.
 type ReplaceCookie struct {
-	Name  string // case matters
+	Name  string // case-sensitive
 	Value string // may contain variables
 }
 
-// RemoveCookie removes all cookies of a name: in a response, all that set it.
+// RemoveCookie removes all cookies of a name; in a response, all Set-Cookie
+// headers for it.
 type RemoveCookie struct {
-	Name string // case matters
+	Name string // case-sensitive
 }
 
 func (AddHeader) edit()     {}
@@ -76,8 +77,8 @@ func (RemoveCookie) edit()  {}
 type compiledEdit struct {
 	cookie bool
 	name   string // of a header, in canonical form
-	remove bool   // what is there goes
-	add    bool   // value comes
+	remove bool   // existing ones are removed
+	add    bool   // value is added
 	value  textValue
 }
 
@@ -167,8 +168,8 @@ func (e *compiledEdit) editResponse(tx Transaction, h http.Header) {
 	}
 }
 
-// editHeader makes a new list of values rather than changing the old one,
-// which others may have kept.
+// editHeader makes a new list of values instead of changing the old one, which
+// others may use.
 func editHeader(h http.Header, e *compiledEdit, value string) {
 	var values []string
 	if !e.remove {
@@ -188,8 +189,8 @@ func setHeader(h http.Header, name string, values []string) {
 	h[name] = values
 }
 
-// editCookies edits the cookies of a request and leaves the others byte for
-// byte as they are. They come to stand in one header (RFC 6265, section 5.4).
+// editCookies edits the cookies of a request. Other cookies stay byte for byte as
+// they are. All end up in one header (RFC 6265, section 5.4).
 func editCookies(h http.Header, e *compiledEdit, value string) {
 	var kept []string
 	for _, line := range h["Cookie"] {
@@ -233,9 +234,9 @@ func editSetCookies(h http.Header, e *compiledEdit, value string) {
 	setHeader(h, "Set-Cookie", kept)
 }
 
-// isCookieValue reports whether s can be the value of a cookie: nothing that
-// would end it (RFC 6265, section 4.1.1; blanks and commas, which servers
-// take, are allowed).
+// isCookieValue reports whether s can be the value of a cookie: it has no
+// character that ends one (RFC 6265, section 4.1.1; blanks and commas are allowed,
+// since servers accept them).
 func isCookieValue(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == ';' || c == '"' || c == '\\' {
@@ -245,7 +246,7 @@ func isCookieValue(s string) bool {
 	return strings.TrimSpace(s) == s
 }
 
-// addrText is how variables show an address; empty if it is invalid.
+// addrText formats an address for variables; empty if it is invalid.
 func addrText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -253,7 +254,7 @@ func addrText(a netip.Addr) string {
 	return normalize(a).String()
 }
 
-// String says what the edit does, in words.
+// String describes the edit in words.
 func (e *compiledEdit) String() string {
 	kind, verb := "header ", "remove "
 	if e.cookie {

@@ -8,20 +8,20 @@ import (
 // RequestRule is one rule of an [HTTPRequest] policy.
 type RequestRule struct {
 	Name       string        // required, unique in the policy, at most 511 bytes of printable text
-	Disabled   bool          // true: checked at construction, otherwise without any effect
-	DryRun     bool          // true: evaluated and counted, but what it would do stands only in Verdict.Monitored
+	Disabled   bool          // true: the constructor checks the rule, which then has no effect
+	DryRun     bool          // true: evaluated and counted, but only reported, in Verdict.Monitored
 	Match      Match         // the zero value selects every request
-	Action     RequestAction // required, unless the rule is there for its Log or LogHeaders alone
+	Action     RequestAction // required, unless Log or LogHeaders is set
 	Log        bool          // ask for a record of each request on which the rule acts
-	LogHeaders bool          // the record is to have all headers; implies Log
+	LogHeaders bool          // the record has all headers; implies Log
 }
 
-// HTTPRequest changes, redirects, answers and routes requests. All enabled
-// rules whose match holds act, in order, until one redirects or answers: that
-// ends the request. Matches and templates see the request as received, not as
-// rules before have changed it.
+// HTTPRequest changes, redirects, answers and routes requests. All enabled rules
+// that match apply, in order, until one redirects or answers, which ends the
+// request. Matches and templates use the request as received, not as earlier
+// rules have changed it.
 //
-// It is immutable apart from its counters and safe for concurrent use. A nil
+// Apart from its counters it is immutable. It is safe for concurrent use. A nil
 // *HTTPRequest has no rules.
 type HTTPRequest struct {
 	env     Env
@@ -35,8 +35,8 @@ type requestRule struct {
 	action any // compiled: *modification, *compiledRedirect or Respond
 }
 
-// NewHTTPRequest compiles rules, of which it keeps copies. It reports every
-// fault of every rule, disabled ones included, as joined [FieldError] values.
+// NewHTTPRequest compiles rules, which it copies. It reports every fault of
+// every rule, including disabled ones, as joined [FieldError] values.
 func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 	p := &HTTPRequest{env: env, rules: make([]requestRule, len(rules))}
 	previous := make(map[string]*ruleHead)
@@ -56,7 +56,7 @@ func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 		compiled.inherit(previous[r.Name])
 		compiled.match = r.Match.compile(c, field+".match", false)
 		if r.Action == nil && compiled.log {
-			compiled.action = &modification{match: &compiled.match} // of nothing: to log is all the rule does
+			compiled.action = &modification{match: &compiled.match} // changes nothing: the rule only logs
 			continue
 		}
 		compiled.action = compileRequestAction(c, field+".action", r.Action, &compiled.match)
@@ -84,7 +84,7 @@ func compileRequestAction(c *compiler, field string, action RequestAction, m *co
 	return nil
 }
 
-// requestDecision is what the rules that match come to.
+// requestDecision is the result of all rules that match.
 type requestDecision struct {
 	verdict Verdict
 	changes []change // nil if the request ends
@@ -92,16 +92,15 @@ type requestDecision struct {
 	end     ending // its action is ActionNone if the request goes on
 }
 
-// Evaluate applies the rules to tx. Nothing is changed before all rules have
-// been looked at: if one cannot be evaluated, the request is answered with 500
-// or, with [Env].FailOpen, goes on as it is. When the request itself cannot be
-// judged, it is answered with 400 ([ErrPathNUL]), 414 ([ErrURITooLong]) or 431
-// ([ErrFieldTooLong]).
+// Evaluate applies the rules to tx. It tries all rules before it changes
+// anything: if one cannot be evaluated because a service fails, the request is
+// answered with 500 or, with [Env].FailOpen, goes on unchanged. A request that
+// cannot be judged is answered with 400, 414 or 431: see [PathMatch] and [Op].
 //
-// The verdict names the rule that ended the request, or else the first one
-// that changed something; Applied has all of the latter. If a rule ends the
-// request, nothing is changed, but rules before it that match count as hits.
-// Evaluate does not allocate when no rule matches.
+// The verdict names the rule that ended the request, or otherwise the first one
+// that changed something; Applied has all that did. If a rule ends the request,
+// nothing is changed, but earlier rules that match count as hits. Evaluate does
+// not allocate if no rule matches.
 func (p *HTTPRequest) Evaluate(tx Transaction) Verdict {
 	if p == nil || len(p.rules) == 0 {
 		return Verdict{Index: -1}
@@ -123,8 +122,8 @@ func (p *HTTPRequest) Evaluate(tx Transaction) Verdict {
 		for i := range d.changes {
 			d.changes[i].apply(tx)
 		}
-		if s, ok := tx.(LabelSelector); ok && d.pool.Label != "" {
-			s.SelectLabel(d.pool.Name, d.pool.Label)
+		if d.pool.Label != "" {
+			tx.SelectLabel(d.pool.Name, d.pool.Label)
 		} else if d.pool.Name != "" {
 			tx.SelectPool(d.pool.Name, d.pool.Server)
 		}
@@ -132,9 +131,9 @@ func (p *HTTPRequest) Evaluate(tx Transaction) Verdict {
 	return *v
 }
 
-// Explain tells what the policy would do with tx, rule by rule, in text for
-// people: values of headers and cookies that rules look at are in it. It has
-// no effect on tx and counts nothing.
+// Explain describes, rule by rule and for people, what the policy would do with
+// tx. The text has the values of headers and cookies that rules compare. It
+// counts nothing and does not change tx.
 func (p *HTTPRequest) Explain(tx Transaction) string {
 	if p == nil {
 		return explainNoRule
@@ -198,8 +197,8 @@ func (p *HTTPRequest) decide(s *subjects, x *explainer) (requestDecision, error)
 	return d, nil
 }
 
-// act returns how the rule ends the request, or what it changes. An error says
-// why it is skipped.
+// act returns how the rule ends the request, or its changes. An error is why the
+// rule is skipped.
 func (r *requestRule) act(s *subjects) (ending, change, error) {
 	switch a := r.action.(type) {
 	case *modification:

@@ -212,7 +212,7 @@ func TestRequestFaults(t *testing.T) {
 		`rules[4].action.pool.name: a server needs a pool`,
 		`rules[4].action.pool.server: fe80::1%eth0: an address with a zone cannot be matched`,
 		`rules[4].action.rewrite.addQuery: "&x" begins with "&", which is not part of the query`,
-		`rules[4].action.rewrite.host: "a b": the host could not stand in a URL`,
+		`rules[4].action.rewrite.host: "a b": the host is not valid in a URL`,
 		`rules[4].action.rewrite.path: "regex[1]": regex needs a match of the path with a regular expression`,
 		`rules[5].action.status: 1 is not between 200 and 599`,
 		`rules[6].match.path.stringGroups[0]: "g": the policy was given no string groups`,
@@ -282,7 +282,7 @@ func TestNilPolicies(t *testing.T) {
 	if len(req.Stats())+len(res.Stats()) != 0 {
 		t.Error("Stats")
 	}
-	for _, text := range []string{req.Explain(tx), res.Explain(tx), sec.Explain(tx), net.Explain(Conn{})} {
+	for _, text := range []string{req.Explain(tx), res.Explain(tx), sec.Explain(tx), net.Explain(netip.AddrPort{}, netip.AddrPort{})} {
 		if !strings.HasPrefix(text, "no rule decides: ") {
 			t.Errorf("%q", text)
 		}
@@ -301,12 +301,12 @@ func TestResponseMatchAndLocation(t *testing.T) {
 		tx      *fakeTx
 		want    string // empty: the rule does not act
 	}{
-		{"status", ResponseMatch{Status: &StatusMatch{Codes: []int{301}, Ranges: []StatusRange{{307, 308}}}}, location, newTx("GET", "/", response(308, "Location", "http://a.b/x?y#z")), "https://a.b/x?y#z"},
+		{"status", ResponseMatch{Status: &StatusMatch{Codes: []int{301}, Ranges: []Range[int]{{307, 308}}}}, location, newTx("GET", "/", response(308, "Location", "http://a.b/x?y#z")), "https://a.b/x?y#z"},
 		{"other status", ResponseMatch{Status: &StatusMatch{Codes: []int{301}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/x")), ""},
 		{"not status", ResponseMatch{Status: &StatusMatch{Op: IsNotIn, Codes: []int{301}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/x")), "https://a.b/x"},
 		{"header", ResponseMatch{Headers: []HeaderMatch{{Name: "server", Op: Contains, Values: []string{"TOMCAT"}}, {Name: "X", Op: DoesNotExist}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/", "Server", "Tomcat/9")), "https://a.b/"},
-		{"Location", ResponseMatch{Location: &LocationMatch{Op: BeginsWith, Values: []string{"HTTP://A.b"}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/")), "https://a.b/"},
-		{"other Location", ResponseMatch{Location: &LocationMatch{Op: BeginsWith, Values: []string{"http://c"}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/")), ""},
+		{"Location", ResponseMatch{Location: &TextMatch{Op: BeginsWith, Values: []string{"HTTP://A.b"}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/")), "https://a.b/"},
+		{"other Location", ResponseMatch{Location: &TextMatch{Op: BeginsWith, Values: []string{"http://c"}}}, location, newTx("GET", "/", response(302, "Location", "http://a.b/")), ""},
 		{"original request", ResponseMatch{Request: pathIs("/orig")}, location, newTx("GET", "/orig", response(302, "Location", "http://a.b/"), func(tx *fakeTx) { tx.EditRequest().URL = &url.URL{Path: "/other"} }), "https://a.b/"},
 		{"tokens", ResponseMatch{}, &RewriteLocation{Protocol: HTTP, Host: "www.host[1:]", Path: "host[0]/path[1]", Port: 8080, DropQuery: true}, newTx("GET", "/", response(302, "Location", "https://app.example.com:9/x/y?q")), "http://www.example.com:8080/app/y"},
 		{"relative", ResponseMatch{}, location, newTx("GET", "/a/b", response(302, "Location", "c?d")), "https://example.com/a/c?d"},
@@ -344,20 +344,20 @@ func TestResponseMatchAndLocation(t *testing.T) {
 		t.Error(diff)
 	}
 
-	long := newTx("GET", "/", response(200, "X", strings.Repeat("a", MaxRegexpSubject+1)))
+	long := newTx("GET", "/", response(200, "X", strings.Repeat("a", maxRegexpSubject+1)))
 	p := mustHTTPResponse(t, Env{FailOpen: true}, ResponseRule{Name: "r", Edits: []Edit{RemoveHeader{"X"}}, Match: ResponseMatch{Headers: []HeaderMatch{{Name: "X", Op: MatchesRegexp, Values: []string{"b"}}}}})
-	if v := p.Evaluate(long); v.Status != 502 || !errors.Is(v.Err, ErrResponseTooLong) {
+	if v := p.Evaluate(long); v.Status != 502 || !errors.Is(v.Err, errResponseTooLong) {
 		t.Errorf("%+v", v)
 	}
 
 	_, err := NewHTTPResponse([]ResponseRule{
-		{Name: "nothing", Match: ResponseMatch{Status: &StatusMatch{}, Location: &LocationMatch{}}},
-		{Name: "", Location: &RewriteLocation{Host: "a:1"}, Match: ResponseMatch{Status: &StatusMatch{Op: 7, Codes: []int{99}, Ranges: []StatusRange{{200, 199}}}, Headers: []HeaderMatch{{Name: "a b", Op: Exists}}}},
+		{Name: "nothing", Match: ResponseMatch{Status: &StatusMatch{}, Location: &TextMatch{}}},
+		{Name: "", Location: &RewriteLocation{Host: "a:1"}, Match: ResponseMatch{Status: &StatusMatch{Op: 99, Codes: []int{99}, Ranges: []Range[int]{{200, 199}}}, Headers: []HeaderMatch{{Name: "a b", Op: Exists}}}},
 		{Name: "path", Location: &RewriteLocation{Protocol: HTTP, Path: "regex[0]"}},
 	}, Env{})
 	want := []string{
-		"rules[0]: changes nothing", "rules[0].match.status: no codes or ranges", "rules[0].match.location.op: 0 is not an operator",
-		"rules[1].name: a rule needs a name", "rules[1].match.status.op: 7 is not an operator", "rules[1].match.status.codes[0]: 99 is not a status",
+		"rules[0]: changes nothing", "rules[0].match.status: no codes or ranges", `rules[0].match.location.op: a match of text needs an operator, such as "equals"`,
+		"rules[1].name: a rule needs a name", "rules[1].match.status.op: 99 is not an operator", "rules[1].match.status.codes[0]: 99 is not a status",
 		"rules[1].match.status.ranges[0]: 200-199 is not a range of statuses", `rules[1].match.headers[0].name: "a b" is not a header name`,
 		"rules[1].location.protocol: 0 is not a protocol", `rules[1].location.host: "a:1" has a port; set Port`,
 		`rules[2].location.path: "regex[0]": regex needs a match of the path with a regular expression`,

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// ResponseRule is one rule of an [HTTPResponse] policy. It must edit something
-// or rewrite the Location.
+// ResponseRule is one rule of an [HTTPResponse] policy. It must have edits or
+// rewrite the Location.
 type ResponseRule struct {
 	Name       string           // required, unique in the policy, at most 511 bytes of printable text
-	Disabled   bool             // true: checked at construction, otherwise without any effect
-	DryRun     bool             // true: evaluated and counted, but what it would do stands only in Verdict.Monitored
+	Disabled   bool             // true: the constructor checks the rule, which then has no effect
+	DryRun     bool             // true: evaluated and counted, but only reported, in Verdict.Monitored
 	Match      ResponseMatch    // the zero value selects every response
-	Edits      []Edit           // done in this order
-	Location   *RewriteLocation // done after the edits; nil: the Location stays as it is
-	Log        bool             // ask for a record of each request on whose response the rule acts
-	LogHeaders bool             // the record is to have all headers; implies Log
+	Edits      []Edit           // applied in this order
+	Location   *RewriteLocation // applied after the edits; nil: the Location stays as it is
+	Log        bool             // ask for a record of each request to whose response the rule applies
+	LogHeaders bool             // the record has all headers; implies Log
 }
 
-// HTTPResponse changes the responses of servers. All enabled rules whose match
-// holds act, in order; nothing ends the evaluation. Matches see the request as
-// received and the response as it was before the first rule.
+// HTTPResponse changes the responses of servers. All enabled rules that match
+// apply, in order. Matches use the request as received and the response before
+// the first rule has changed it.
 //
-// It is immutable apart from its counters and safe for concurrent use. A nil
+// Apart from its counters it is immutable. It is safe for concurrent use. A nil
 // *HTTPResponse has no rules.
 type HTTPResponse struct {
 	env     Env
@@ -38,8 +38,8 @@ type responseRule struct {
 	location *locationRewrite // nil: it stays as it is
 }
 
-// NewHTTPResponse compiles rules, of which it keeps copies. It reports every
-// fault of every rule, disabled ones included, as joined [FieldError] values.
+// NewHTTPResponse compiles rules, which it copies. It reports every fault of
+// every rule, including disabled ones, as joined [FieldError] values.
 func NewHTTPResponse(rules []ResponseRule, env Env) (*HTTPResponse, error) {
 	p := &HTTPResponse{env: env, rules: make([]responseRule, len(rules))}
 	previous := make(map[string]*ruleHead)
@@ -79,15 +79,15 @@ type responseChange struct {
 	location string // empty: as it is
 }
 
-// Evaluate applies the rules to the response of tx; without one it does
-// nothing. Nothing is changed before all rules have been looked at: if one
-// cannot be evaluated, Reply is called with 500, or with 502 if the cause is
-// the response ([ErrResponseTooLong]), or, with [Env].FailOpen and a cause
-// that clients do not choose, the response stays as it is. Causes that they do
-// choose are answered as [HTTPRequest.Evaluate] says.
+// Evaluate applies the rules to the response of tx; without a response it does
+// nothing. It tries all rules before it changes anything: if one cannot be
+// evaluated because a service fails, it calls Reply with 500 or, with
+// [Env].FailOpen, leaves the response unchanged. It calls Reply with 502 if a
+// header of the response is too long for a regular expression, and with 400, 414
+// or 431 if the request cannot be judged, as [HTTPRequest.Evaluate] does.
 //
-// The verdict names the first rule that acted; Applied has all. Evaluate does
-// not allocate when no rule matches.
+// The verdict names the first rule that changed something; Applied has all.
+// Evaluate does not allocate if no rule matches.
 func (p *HTTPResponse) Evaluate(tx Transaction) Verdict {
 	if p == nil || len(p.rules) == 0 {
 		return Verdict{Index: -1}
@@ -115,9 +115,9 @@ func (p *HTTPResponse) Evaluate(tx Transaction) Verdict {
 	return v
 }
 
-// Explain tells what the policy would do with the response of tx, rule by
-// rule, in text for people: values of headers and cookies that rules look at
-// are in it. It has no effect on tx and counts nothing.
+// Explain describes, rule by rule and for people, what the policy would do with
+// the response of tx. The text has the values of headers and cookies that rules
+// compare. It counts nothing and does not change tx.
 func (p *HTTPResponse) Explain(tx Transaction) string {
 	status, header, ok := tx.Response()
 	if p == nil || !ok {

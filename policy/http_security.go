@@ -10,18 +10,19 @@ import (
 // SecurityRule is one rule of an [HTTPSecurity] policy.
 type SecurityRule struct {
 	Name     string         // required, unique in the policy, at most 511 bytes of printable text
-	Disabled bool           // true: checked at construction, otherwise without any effect
-	DryRun   bool           // true: evaluated and counted, but what it would do stands only in Verdict.Monitored
+	Disabled bool           // true: the constructor checks the rule, which then has no effect
+	DryRun   bool           // true: evaluated and counted, but only reported, in Verdict.Monitored
 	Match    Match          // the zero value selects every request
 	Action   SecurityAction // required
 	Log      bool           // ask for a record of each request the rule decides
 }
 
-// HTTPSecurity decides per request, before anything is rewritten: the first
-// enabled rule whose match holds decides, and a request that no rule matches
-// is accepted. A [RateLimit] decides only about requests above its rate. It
-// is immutable apart from its counters and buckets and safe for concurrent
-// use. A nil *HTTPSecurity has no rules.
+// HTTPSecurity decides about requests before anything rewrites them. The first
+// enabled rule that matches decides; a request that no rule matches is accepted.
+// A [RateLimit] decides only about requests above its rate.
+//
+// Apart from its counters and token buckets it is immutable. It is safe for
+// concurrent use. A nil *HTTPSecurity has no rules.
 type HTTPSecurity struct {
 	env            Env
 	rules          []securityRule
@@ -35,7 +36,7 @@ type securityRule struct {
 	action SecurityAction
 }
 
-// scratch keeps the subjects of evaluations for the next ones.
+// scratch reuses the subjects of evaluations.
 type scratch struct {
 	fields []fieldName
 	pool   sync.Pool // of *subjects
@@ -54,8 +55,8 @@ func (p *scratch) put(s *subjects) {
 	}
 }
 
-// NewHTTPSecurity compiles rules, of which it keeps copies. It reports every
-// fault of every rule, disabled ones included, as joined [FieldError] values.
+// NewHTTPSecurity compiles rules, which it copies. It reports every fault of
+// every rule, including disabled ones, as joined [FieldError] values.
 func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 	p := &HTTPSecurity{env: env, rules: make([]securityRule, len(rules))}
 	previous := make(map[string]*securityRule)
@@ -70,7 +71,7 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 	for i, r := range rules {
 		field := "rules[" + strconv.Itoa(i) + "]"
 		names.check(&c.faults, field+".name", r.Name, i)
-		// To accept wrongly is worse than to refuse wrongly: see PathMatch.
+		// Accepting wrongly is worse than refusing wrongly: see PathMatch.
 		_, every := r.Action.(Allow)
 		compiled := &p.rules[i]
 		compiled.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log}
@@ -100,12 +101,11 @@ func (r *securityRule) takeOver(old *securityRule) {
 	}
 }
 
-// Evaluate decides about tx and acts on it: at most one call of Reply or
-// Close, after which the verdict says Ended. When a service fails, the request
-// is answered with 500 unless [Env].FailOpen is set. When the request itself
-// cannot be judged, it is answered with 400 ([ErrPathNUL]), 414
-// ([ErrURITooLong]) or 431 ([ErrFieldTooLong]). Evaluate does not allocate
-// when no rule matches.
+// Evaluate decides about tx and enforces the decision: with at most one call of
+// Reply or Close, after which the verdict says Ended. If a service fails, the
+// request is answered with 500 unless [Env].FailOpen is set. A request that
+// cannot be judged is answered with 400, 414 or 431: see [PathMatch] and [Op].
+// Evaluate does not allocate if no rule matches.
 func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 	if p == nil || len(p.rules) == 0 {
 		return Verdict{Index: -1}
@@ -128,10 +128,10 @@ func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 	return v
 }
 
-// Failed tells the rules that count failures ([RateLimit].CountFailures) that
-// a request has failed which Evaluate has let pass; what that means is for the
-// caller to say, such as that its status is 400 or more. It has no effect on tx, and costs nothing if
-// there are no such rules.
+// Failed reports a failed request, which Evaluate accepted, to the rules that
+// count failures ([RateLimit].CountFailures). The caller decides which requests
+// have failed, such as those with a status of 400 or more. Failed does not change
+// tx, and costs nothing if there are no such rules.
 func (p *HTTPSecurity) Failed(tx Transaction) {
 	if p == nil || !p.countsFailures {
 		return
@@ -150,7 +150,7 @@ func (p *HTTPSecurity) Failed(tx Transaction) {
 		ok, err := matches(r.match.conditions, s, nil)
 		switch {
 		case err != nil:
-			return // no rule behind this one was asked before, either
+			return // Evaluate did not try later rules, either
 		case ok && accepts:
 			return
 		case ok:
@@ -161,9 +161,9 @@ func (p *HTTPSecurity) Failed(tx Transaction) {
 	}
 }
 
-// Explain tells how the policy would decide about tx, rule by rule, in text
-// for people: values of headers and cookies that rules look at are in it. It
-// has no effect on tx, counts nothing and takes no tokens.
+// Explain describes, rule by rule and for people, how the policy would decide
+// about tx. The text has the values of headers and cookies that rules compare. It
+// counts nothing, takes no tokens and does not change tx.
 func (p *HTTPSecurity) Explain(tx Transaction) string {
 	if p == nil {
 		return explainNoRule
@@ -178,7 +178,7 @@ func (p *HTTPSecurity) Explain(tx Transaction) string {
 }
 
 // decide finds the rule that decides, or that failed, and how it ends the
-// request. It names the rule in the verdict, and what rules in dry run do.
+// request. The verdict has the rule, and the outcomes of rules in dry run.
 func (p *HTTPSecurity) decide(s *subjects, x *explainer) (Verdict, ending, error) {
 	v := Verdict{Index: -1}
 	for i := range p.rules {
@@ -239,7 +239,7 @@ func (r *securityRule) try(s *subjects, x *explainer) (ending, bool, error) {
 	return endingOf(r.action), true, nil
 }
 
-var errNoHTTPS = errors.New("the request came over https, or its host could not stand in a URL")
+var errNoHTTPS = errors.New("the request came over https, or its host is not valid in a URL")
 
 // Stats returns the counters of all rules, in the order of the rules.
 func (p *HTTPSecurity) Stats() []RuleStats {

@@ -109,12 +109,9 @@ func TestNilAndEmptyPolicyAcceptAll(t *testing.T) {
 		}
 	}
 	for name, p := range map[string]*NetworkSecurity{"nil": nil, "zero": {}, "no rules": mustNetworkSecurity(t, Env{})} {
-		if v := p.Evaluate(Conn{}); !cmp.Equal(v, NetworkVerdict{Index: -1, Action: NetworkAllow}) || len(p.Stats()) != 0 {
+		if v := p.Evaluate(netip.AddrPort{}, netip.AddrPort{}); !cmp.Equal(v, Verdict{Index: -1}) || len(p.Stats()) != 0 {
 			t.Errorf("%s: %+v", name, v)
 		}
-	}
-	if (NetworkVerdict{}).Denied() == false {
-		t.Error("a verdict nobody gave must deny")
 	}
 }
 
@@ -207,8 +204,8 @@ func TestFailingService(t *testing.T) {
 				SecurityRule{Name: "group", Match: Match{ClientIP: ip}, Action: Allow{}, Log: true},
 				SecurityRule{Name: "rest", Action: Close{}})
 			n := mustNetworkSecurity(t, env,
-				NetworkRule{Name: "group", Match: NetworkMatch{ClientIP: ip}, Action: NetworkAllow, Log: true},
-				NetworkRule{Name: "rest", Action: NetworkDeny})
+				NetworkRule{Name: "group", Match: NetworkMatch{ClientIP: ip}, Action: ActionAllow, Log: true},
+				NetworkRule{Name: "rest", Action: ActionReset})
 
 			tx := newTx("GET", "/", client("192.0.2.66"))
 			got := p.Evaluate(tx)
@@ -222,8 +219,8 @@ func TestFailingService(t *testing.T) {
 			if (tx.status == 500) == open || tx.calls > 1 || tx.closed {
 				t.Errorf("panics %v, open %v: status %d, %d calls", panics, open, tx.status, tx.calls)
 			}
-			v := n.Evaluate(Conn{Client: tx.client})
-			if v.Denied() == open || v.Rule != "group" || v.Index != 0 || !v.Log {
+			v := n.Evaluate(tx.client, netip.AddrPort{})
+			if v.Ended == open || v.Rule != "group" || v.Index != 0 || !v.Log {
 				t.Errorf("panics %v, open %v: %+v", panics, open, v)
 			}
 			for _, err := range []error{got.Err, v.Err} {
@@ -262,13 +259,13 @@ func TestStats(t *testing.T) {
 			SecurityRule{Name: "page", Match: pathIs("/page"), Action: Respond{Status: 200}},
 			SecurityRule{Name: "never", Match: pathIs("/never"), Action: Close{}})
 		n := mustNetworkSecurity(t, Env{},
-			NetworkRule{Name: "allow", Match: NetworkMatch{VSPort: &PortMatch{Ports: []uint16{80}}}, Action: NetworkAllow},
-			NetworkRule{Name: "deny", Action: NetworkDeny})
+			NetworkRule{Name: "allow", Match: NetworkMatch{VSPort: &PortMatch{Ports: []uint16{80}}}, Action: ActionAllow},
+			NetworkRule{Name: "deny", Action: ActionReset})
 		var last time.Time
 		for _, target := range []string{"/drop", "/page", "/drop", "/other"} {
 			<-time.After(time.Minute) // virtual
 			p.Evaluate(newTx("GET", target))
-			n.Evaluate(Conn{Local: netip.AddrPortFrom(netip.IPv4Unspecified(), 81)})
+			n.Evaluate(netip.AddrPort{}, netip.AddrPortFrom(netip.IPv4Unspecified(), 81))
 			last = time.Now()
 		}
 		want := []RuleStats{

@@ -67,6 +67,8 @@ func (t *fakeTx) Reply(status int, header http.Header, body []byte) {
 	t.status, t.header, t.body = status, header, string(body)
 	t.calls++
 }
+func (t *fakeTx) SelectLabel(string, string) {}
+func (t *fakeTx) Encrypted() bool            { return t.request.TLS != nil }
 func (t *fakeTx) Close(reset bool) {
 	t.closed, t.reset = true, reset
 	t.calls++

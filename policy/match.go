@@ -6,104 +6,107 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// Match selects requests. Every match that is set must hold; nil matches are
-// not looked at, and the zero value selects every request. Inside one match
-// any configured value suffices.
+// Match selects requests. Every part that is set must match; nil parts are
+// ignored, and the zero value selects every request. A part matches if any of
+// its values does.
 type Match struct {
-	ClientIP *IPMatch       // compares Transaction.Client
-	SourceIP *IPMatch       // compares Transaction.Source
-	VSPort   *PortMatch     // compares the port of Transaction.Local
+	ClientIP *IPMatch       // the address of Transaction.Client
+	SourceIP *IPMatch       // the address of Transaction.Source
+	VSPort   *PortMatch     // the port of Transaction.Local
 	Protocol *ProtocolMatch // http or https
 	Method   *MethodMatch   // the request method
 	Version  *VersionMatch  // the version of HTTP
 	Path     *PathMatch     // the decoded path
 	Query    *QueryMatch    // the decoded query
-	Host     *HostMatch     // the host, with or without port
-	Headers  []HeaderMatch  // every one of them must hold
-	Cookie   *CookieMatch   // one cookie by name
 
-	Geo        *GeoMatch        // where Transaction.Client is
-	Reputation *ReputationMatch // what Transaction.Client is known for
+	// Host is compared with the Host header or with the authority of an absolute
+	// request target, which takes precedence (RFC 9112, section 3.2.2). It takes
+	// text operators. The port and a final dot are removed before comparing. A
+	// value with a colon, apart from IPv6 in brackets, is compared with the host
+	// as received; a regular expression with a colon is tried on both.
+	Host    *TextMatch
+	Headers []HeaderMatch // all of them must match
+	Cookie  *CookieMatch  // one cookie by name
+
+	Geo        *GeoMatch        // the location of Transaction.Client
+	Reputation *ReputationMatch // the reputation of Transaction.Client
 }
 
-// Protocol is the protocol that the client of a request spoke.
+// Protocol is the protocol of a URL. The zero value is not a protocol, and the
+// constructors refuse it.
 type Protocol uint8
 
-// The protocols. The zero value is none and is refused in a match.
+// The protocols.
 const (
 	HTTP  Protocol = iota + 1 // without TLS
-	HTTPS                     // over TLS: see EncryptionReporter; without one, Request.TLS is set
+	HTTPS                     // over TLS: see Transaction.Encrypted
 )
 
-// String returns the protocol in words; "invalid" for a value that is none.
-func (p Protocol) String() string {
-	switch p {
-	case HTTP:
-		return "http"
-	case HTTPS:
-		return "https"
-	}
-	return "invalid"
+var protocolWords = []string{HTTP: "http", HTTPS: "https"}
+
+// String returns the protocol, as in a URL; "invalid" for the zero value and
+// others that are not a protocol.
+func (p Protocol) String() string { return enumtext.String(p, protocolWords) }
+
+// MarshalText returns the protocol, as in a URL. It fails if p is not a
+// protocol.
+func (p Protocol) MarshalText() ([]byte, error) { return enumtext.Marshal(p, protocolWords) }
+
+// UnmarshalText sets p to "http" or "https", in any case.
+func (p *Protocol) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(p, text, protocolWords)
 }
 
-// ProtocolMatch compares the protocol of the connection that carried the
-// request. The scheme in a request's URL is the client's word and not used.
+// ProtocolMatch compares the protocol that the client used. It ignores the
+// scheme of the request's URL, which clients may choose.
 type ProtocolMatch struct {
-	Op       Membership // IsNotIn: any other protocol
-	Protocol Protocol   // required
+	Op       Op       // IsIn, or IsNotIn for the other protocol
+	Protocol Protocol // required
 }
 
 // MethodMatch compares the request method. Methods are case-sensitive (RFC
-// 9110, section 9.1); a standard method not written in upper case is refused.
+// 9110, section 9.1). A standard method that is not in upper case is refused.
 type MethodMatch struct {
-	Op      Membership // IsIn is the zero value
-	Methods []string   // at least one
+	Op      Op       // IsIn or IsNotIn
+	Methods []string // at least one
 }
 
-// Version is a version of HTTP.
-type Version uint8
+// VersionMatch compares the version of HTTP that the client used. A minor
+// version above 1.1 is treated as 1.1 (RFC 9110, section 2.5).
+type VersionMatch struct {
+	Op Op // IsIn or IsNotIn
+	// Versions are at least one of "HTTP/1.0", "HTTP/1.1", "HTTP/2" and "HTTP/3".
+	// net/http does not serve HTTP/3, but a server outside it may.
+	Versions []string
+}
 
-// The versions. The zero value is none and is refused in a match. A minor
-// version above 1.1 counts as 1.1 (RFC 9110, section 2.5).
+// version is a version of HTTP; 0 is any that is not listed here.
+type version uint8
+
 const (
-	HTTP10 Version = iota + 1 // HTTP/1.0
-	HTTP11                    // HTTP/1.1
-	HTTP2                     // HTTP/2
-	HTTP3                     // HTTP/3, if a server outside net/http delivers it
+	http10 version = iota + 1
+	http11
+	http2
+	http3
 )
 
-// String returns the version in words; "invalid" for a value that is none.
-func (v Version) String() string {
-	switch v {
-	case HTTP10:
-		return "HTTP/1.0"
-	case HTTP11:
-		return "HTTP/1.1"
-	case HTTP2:
-		return "HTTP/2"
-	case HTTP3:
-		return "HTTP/3"
-	}
-	return "invalid"
-}
+var versionWords = []string{http10: "HTTP/1.0", http11: "HTTP/1.1", http2: "HTTP/2", http3: "HTTP/3"}
 
-// VersionMatch compares the version of HTTP the client used.
-type VersionMatch struct {
-	Op       Membership // IsIn is the zero value
-	Versions []Version  // at least one
-}
+func (v version) String() string { return enumtext.String(v, versionWords) }
 
-// A condition is one compiled match. It fails only for a [RuleError]'s reasons.
+// A condition is one compiled match. It fails only for the reasons of a
+// [RuleError].
 type condition struct {
-	about string // what is asked, such as `path begins with "/admin"`
+	about string // the question, such as `path begins with "/admin"`
 	holds func(*subjects) (bool, error)
-	shown func(*subjects) string // what was compared, for an explanation
+	shown func(*subjects) string // the subject, for an explanation
 }
 
-// matches reports whether all conditions hold. x, if not nil, is told of each.
+// matches reports whether all conditions hold. x, if not nil, explains each.
 func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 	for i := range conditions {
 		ok, err := conditions[i].holds(s)
@@ -121,22 +124,21 @@ func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 type compiler struct {
 	faults
 	env      *Env
-	fields   []fieldName // headers and cookies that rules look at
+	fields   []fieldName // headers and cookies that rules compare
 	patterns int         // regular expressions so far
 }
 
-// compiledMatch is the compiled form of a Match. The path and the query are
-// there for what they tell beside whether they hold.
+// compiledMatch is the compiled form of a Match. Templates use the path and the
+// query.
 type compiledMatch struct {
 	conditions []condition
 	path       *pathCondition  // may be nil
 	query      *queryCondition // may be nil
 }
 
-// compile puts the cheap conditions first and those that may ask a service
-// last: a failing service then hurts only requests for which its answer
-// matters. With every, a subject with several readings must match in all of
-// them, else in one.
+// compile puts the cheap conditions first and those that may ask a service last:
+// a failing service then affects only requests whose outcome depends on it. With
+// every, all interpretations of a subject must match, otherwise one.
 func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatch) {
 	add := func(about string, holds func(*subjects) (bool, error), shown func(*subjects) string) {
 		all.conditions = append(all.conditions, condition{about, holds, shown})
@@ -145,7 +147,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 		add(about("protocol", m.Op, m.Protocol.String()), m.compile(c, field+".protocol"), func(s *subjects) string { return s.protocol().String() })
 	}
 	if m := m.Version; m != nil {
-		add(about("version", m.Op, versionTexts(m.Versions)...), m.compile(c, field+".version"), func(s *subjects) string { return versionOf(s.http).String() })
+		add(about("version", m.Op, m.Versions...), m.compile(c, field+".version"), func(s *subjects) string { return versionOf(s.http).String() })
 	}
 	if m := m.Method; m != nil {
 		add(about("method", m.Op, m.Methods...), m.compile(c, field+".method"), func(s *subjects) string { return s.http.Method })
@@ -156,7 +158,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 			func(s *subjects) string { return strconv.Itoa(int(s.port)) })
 	}
 	if m := m.Host; m != nil {
-		add(about("host", m.Op, quoted(m.Values, nil)...), m.compile(c, field+".host"), func(s *subjects) string { return strconv.Quote(s.http.Host) })
+		add(about("host", m.Op, quoted(m.Values, nil)...), m.compileHost(c, field+".host"), func(s *subjects) string { return strconv.Quote(s.http.Host) })
 	}
 	if m := m.Path; m != nil {
 		all.path = m.compile(c, field+".path", every)
@@ -197,7 +199,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 }
 
 func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if m.Protocol != HTTP && m.Protocol != HTTPS {
 		c.addf(field+".protocol", "%d is not a protocol", m.Protocol)
 	}
@@ -207,14 +209,15 @@ func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool
 }
 
 func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if len(m.Versions) == 0 {
 		c.addf(field, "no versions")
 	}
-	var set [HTTP3 + 1]bool
-	for i, v := range m.Versions {
-		if v < HTTP10 || v > HTTP3 {
-			c.addf(indexed(field, "versions", i), "%d is not a version", v)
+	var set [http3 + 1]bool
+	for i, text := range m.Versions {
+		var v version
+		if err := enumtext.Unmarshal(&v, []byte(text), versionWords); err != nil {
+			c.add(indexed(field, "versions", i), err)
 			continue
 		}
 		set[v] = true
@@ -223,24 +226,16 @@ func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool,
 	return func(s *subjects) (bool, error) { return set[versionOf(s.http)] != negate, nil }
 }
 
-func versionTexts(versions []Version) []string {
-	texts := make([]string, len(versions))
-	for i, v := range versions {
-		texts[i] = v.String()
-	}
-	return texts
-}
-
-func versionOf(r *http.Request) Version {
+func versionOf(r *http.Request) version {
 	switch {
 	case r.ProtoMajor == 1 && r.ProtoMinor == 0:
-		return HTTP10
+		return http10
 	case r.ProtoMajor == 1:
-		return HTTP11
+		return http11
 	case r.ProtoMajor == 2:
-		return HTTP2
+		return http2
 	case r.ProtoMajor == 3:
-		return HTTP3
+		return http3
 	}
 	return 0
 }
@@ -251,7 +246,7 @@ var standardMethods = []string{
 }
 
 func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if len(m.Methods) == 0 {
 		c.addf(field, "no methods")
 	}
@@ -267,12 +262,6 @@ func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, 
 	methods := slices.Clone(m.Methods)
 	negate := m.Op == IsNotIn
 	return func(s *subjects) (bool, error) { return slices.Contains(methods, s.http.Method) != negate, nil }
-}
-
-func checkMembership(f *faults, field string, op Membership) {
-	if op > IsNotIn {
-		f.addf(field+".op", "%d is not an operator", op)
-	}
 }
 
 func indexed(field, list string, i int) string {

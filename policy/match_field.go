@@ -9,30 +9,31 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// HeaderMatch compares the values of one request header. If the header
-// occurs more than once, a positive operator holds if it holds for any
-// occurrence; each occurrence is one subject, however many commas it has.
+// HeaderMatch compares the values of one header of a request or response. If
+// the header occurs more than once, a positive operator matches if any
+// occurrence does. An occurrence is one subject, even if it contains commas.
 //
-// "Host" and "Transfer-Encoding" are found where net/http puts them.
-// "Trailer", which it removes from chunked requests, is refused.
+// In requests, "Host" and "Transfer-Encoding" are found although net/http takes
+// them out of the header. "Trailer" is refused, since net/http removes it from
+// chunked requests.
 type HeaderMatch struct {
-	Name          string   // case never matters
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, unless there are StringGroups; none for a PresenceOp; "" only with Equals and DoesNotEqual
+	Name          string   // in any case
+	Op            Op       // a text operator, Exists or DoesNotExist; required
+	Values        []string // none with Exists and DoesNotExist, otherwise at least one unless there are StringGroups; "" only with Equals and DoesNotEqual
 	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
-	CaseSensitive bool     // of values
+	CaseSensitive bool     // false: case is ignored in values
 }
 
 // CookieMatch compares the values of one request cookie, without the blanks
-// and the double quotes that may surround them. If the cookie occurs more than once, a
-// positive operator holds if it holds for any occurrence. Cookies are read
-// leniently: one that net/http would skip for its characters is still
-// compared, because a server may accept it.
+// and the double quotes that may surround them. If the cookie occurs more than
+// once, a positive operator matches if any occurrence does. Cookies that
+// net/http would skip for their characters are compared too, because a server
+// may accept them.
 type CookieMatch struct {
-	Name          string   // case matters (RFC 6265, section 5.4)
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, none for a PresenceOp; "" only with Equals and DoesNotEqual
-	CaseSensitive bool     // of values
+	Name          string   // case-sensitive (RFC 6265, section 5.4)
+	Op            Op       // a text operator, Exists or DoesNotExist; required
+	Values        []string // none with Exists and DoesNotExist, otherwise at least one; "" only with Equals and DoesNotEqual
+	CaseSensitive bool     // false: case is ignored in values
 }
 
 // fieldName names a header, in canonical form, or a cookie.
@@ -82,7 +83,7 @@ func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 	case name == "Trailer":
 		c.addf(field+".name", "net/http does not deliver %q with every request", name)
 	}
-	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.StringGroups, m.CaseSensitive, ErrFieldTooLong)
+	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.StringGroups, m.CaseSensitive, errFieldTooLong)
 }
 
 // compileResponse compiles a match on a header of the response.
@@ -91,32 +92,31 @@ func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition 
 		c.addf(field+".name", "%q is not a header name", m.Name)
 	}
 	name := fieldName{response: true, name: textproto.CanonicalMIMEHeaderKey(m.Name)}
-	return compileField(c, field, name, m.Op, m.Values, m.StringGroups, m.CaseSensitive, ErrResponseTooLong)
+	return compileField(c, field, name, m.Op, m.Values, m.StringGroups, m.CaseSensitive, errResponseTooLong)
 }
 
 func (m *CookieMatch) compile(c *compiler, field string) fieldCondition {
 	if !httpfield.IsToken(m.Name) {
 		c.addf(field+".name", "%q is not a cookie name", m.Name)
 	}
-	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, ErrFieldTooLong)
+	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, errFieldTooLong)
 }
 
 // fieldCondition is the compiled form of a match on a header or a cookie.
 type fieldCondition struct {
 	name   fieldName
 	slot   int
-	set    *stringSet // nil for a PresenceOp
-	exists bool       // for a PresenceOp
+	set    *stringSet // nil for Exists and DoesNotExist
+	exists bool       // for these two
 	negate bool
 }
 
-func compileField(c *compiler, at string, name fieldName, valueOp ValueOp, values, groups []string, caseSensitive bool, tooLong error) fieldCondition {
+func compileField(c *compiler, at string, name fieldName, op Op, values, groups []string, caseSensitive bool, tooLong error) fieldCondition {
 	f := fieldCondition{name: name, slot: c.slot(name)}
-	if op, ok := valueOp.(PresenceOp); ok {
+	if op.isPresence() {
 		f.exists = c.presence(at, op, values, groups)
 		return f
 	}
-	op := stringOp(valueOp)
 	f.negate = op.negative()
 	f.set = newStringSet(op.positive(), caseSensitive, c.values(at, op, values, groups, caseSensitive), tooLong)
 	c.useGroups(at, f.set, groups, false)
@@ -152,7 +152,7 @@ func (f fieldCondition) shown(s *subjects) string {
 	return string(b)
 }
 
-// slot returns the place of a field's values in the scratch, shared by all
+// slot returns the index of a field's values in the scratch, shared by all
 // matches on the field.
 func (c *compiler) slot(f fieldName) int {
 	if i := slices.Index(c.fields, f); i >= 0 {

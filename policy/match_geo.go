@@ -10,13 +10,13 @@ import (
 	"github.com/limpetlb/limpet/internal/country"
 )
 
-// GeoMatch compares one attribute of the place of the client's address, as
-// [Env].Geo knows it. An address whose place is not known is in no list.
+// GeoMatch compares one attribute of the client's location, which [Env].Geo
+// finds. An address without a known location is in no list.
 type GeoMatch struct {
-	Attribute string     // as Env.Geo calls it; empty means the country's code
-	Op        Membership // IsIn is the zero value
-	// Values are at least one, none of them empty; case does not matter. Those
-	// of the country's code are codes of ISO 3166-1 alpha-2, or XK.
+	Attribute string // a name that Env.Geo knows; empty means the country code
+	Op        Op     // IsIn or IsNotIn
+	// Values are at least one, none of them empty; case is ignored. Country
+	// codes are those of ISO 3166-1 alpha-2, and XK.
 	Values []string
 }
 
@@ -28,10 +28,10 @@ type geoSet struct {
 }
 
 func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	if env.Geo == nil {
 		f.addf(field, "the policy was given no geo data")
-	} else if k, ok := env.Geo.(GeoAttributes); ok && !k.Knows(m.Attribute) {
+	} else if k, ok := env.Geo.(geoAttributes); ok && !k.Knows(m.Attribute) {
 		f.addf(field+".attribute", "the geo data has no attribute %q", m.Attribute)
 	}
 	if len(m.Values) == 0 {
@@ -55,8 +55,7 @@ func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
 	return g
 }
 
-// contains reports whether the match holds for addr, which must have passed
-// normalize.
+// contains reports whether addr, which must be normalized, matches.
 func (g *geoSet) contains(addr netip.Addr) (bool, error) {
 	if !addr.IsValid() {
 		return g.negate, nil
@@ -69,12 +68,12 @@ func (g *geoSet) contains(addr netip.Addr) (bool, error) {
 	return in != g.negate, nil
 }
 
-// ReputationMatch compares what the client's address is known for, as
-// [Env].Reputations has it. IsIn holds if the address is known for any of the
-// kinds.
+// ReputationMatch compares the reputation of the client's address, which
+// [Env].Reputations finds. IsIn matches if the address has a reputation of any
+// of the kinds.
 type ReputationMatch struct {
-	Op    Membership // IsIn is the zero value
-	Kinds []string   // as Env.Reputations calls them; at least one, none empty
+	Op    Op       // IsIn or IsNotIn
+	Kinds []string // kinds that Env.Reputations knows; at least one, none empty
 }
 
 type reputationSet struct {
@@ -84,7 +83,7 @@ type reputationSet struct {
 }
 
 func (m *ReputationMatch) compile(f *faults, field string, env *Env) *reputationSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	if len(m.Kinds) == 0 {
 		f.addf(field, "no kinds")
 	}
@@ -93,7 +92,7 @@ func (m *ReputationMatch) compile(f *faults, field string, env *Env) *reputation
 		return &reputationSet{}
 	}
 	for i, kind := range m.Kinds {
-		// A probe finds the unknown kind now and not at the first request.
+		// Ask now, so that an unknown kind is an error of the constructor.
 		_, err := env.hasReputation(netip.IPv4Unspecified(), kind)
 		if kind == "" {
 			err = errors.New("an empty kind")
@@ -121,7 +120,7 @@ func (r *reputationSet) contains(addr netip.Addr) (bool, error) {
 	return r.negate, nil
 }
 
-// reputationError names the kind that could not be asked for.
+// reputationError names the kind of reputation that could not be found.
 type reputationError struct {
 	kind string
 	err  error

@@ -28,7 +28,7 @@ func TestGeoMatchCountries(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q: %v", test.value, err)
 		}
-		if _, err := NewNetworkSecurity([]NetworkRule{{Name: "r", Match: NetworkMatch{Geo: &GeoMatch{Values: values}}, Action: NetworkDeny}}, env); err == nil {
+		if _, err := NewNetworkSecurity([]NetworkRule{{Name: "r", Match: NetworkMatch{Geo: &GeoMatch{Values: values}}, Action: ActionReset}}, env); err == nil {
 			t.Errorf("%q: accepted by network security", test.value)
 		}
 	}

@@ -5,17 +5,12 @@ import (
 	"strings"
 )
 
-// HostMatch compares the host the request names: the Host header, or the
-// authority of an absolute request target, which takes precedence (RFC 9112,
-// section 3.2.2).
-//
-// The port and the dot that may end a host name are removed before comparing.
-// A value with a colon, brackets of IPv6 aside, is compared with the host as
-// received. A regular expression with a colon is tried on both.
-type HostMatch struct {
-	Op            StringOp // required
-	Values        []string // at least one, none empty
-	CaseSensitive bool     // false: case does not matter
+// TextMatch compares one text: the host of a request, see [Match].Host, or the
+// Location of a response, see [ResponseMatch].Location.
+type TextMatch struct {
+	Op            Op       // required
+	Values        []string // none with Exists and DoesNotExist, otherwise at least one; none empty
+	CaseSensitive bool     // false: case is ignored
 }
 
 // hostText is the host of a request in both forms that are compared.
@@ -35,8 +30,8 @@ func (s *subjects) hostText() *hostText {
 	return h
 }
 
-// hostWithoutPort removes ":port" from a host, keeping the brackets of IPv6.
-// It is lenient: the client chose the text.
+// hostWithoutPort removes ":port" from a host and keeps the brackets of IPv6. It
+// accepts any text, since clients choose it.
 func hostWithoutPort(host string) string {
 	if strings.HasPrefix(host, "[") {
 		if i := strings.IndexByte(host, ']'); i >= 0 {
@@ -48,7 +43,7 @@ func hostWithoutPort(host string) string {
 	return name
 }
 
-func (m *HostMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
+func (m *TextMatch) compileHost(c *compiler, field string) func(*subjects) (bool, error) {
 	values := c.values(field, m.Op, m.Values, nil, m.CaseSensitive)
 	var bare, full []value
 	for i, v := range values {
@@ -70,8 +65,8 @@ func (m *HostMatch) compile(c *compiler, field string) func(*subjects) (bool, er
 		}
 	}
 	op := m.Op.positive()
-	bareSet := newStringSet(op, m.CaseSensitive, bare, ErrFieldTooLong)
-	fullSet := newStringSet(op, m.CaseSensitive, full, ErrFieldTooLong)
+	bareSet := newStringSet(op, m.CaseSensitive, bare, errFieldTooLong)
+	fullSet := newStringSet(op, m.CaseSensitive, full, errFieldTooLong)
 	negate := m.Op.negative()
 	return func(s *subjects) (bool, error) {
 		if s.http.Host == "" {

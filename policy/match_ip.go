@@ -10,47 +10,22 @@ import (
 	"go4.org/netipx"
 )
 
-// Membership is the operator of matches that compare with a set of values.
-type Membership uint8
-
-// The two membership operators.
-const (
-	IsIn    Membership = iota // some value is equal
-	IsNotIn                   // no value is equal: the complement over the whole set
-)
-
-// String returns the operator in words; "invalid" for a value that is none.
-func (m Membership) String() string {
-	switch m {
-	case IsIn:
-		return "is in"
-	case IsNotIn:
-		return "is not in"
-	}
-	return "invalid"
-}
-
-// IPRange is a range of addresses of one family; both ends belong to it.
-type IPRange struct {
-	Begin, End netip.Addr // Begin is not above End
-}
-
 // IPMatch compares an address with the union of its lists. At least one list
 // must have an entry.
 //
-// IPv4-mapped IPv6 addresses count as IPv4, in the lists and in the address
-// compared: 10.0.0.0/8 and ::ffff:10.0.0.0/104 are the same prefix. A prefix
-// or a range of IPv6 that merely spans the mapped addresses, such as ::/0,
-// holds no IPv4 address. Translated forms (NAT64, 6to4) are ordinary IPv6.
-// Host bits of a prefix are ignored. Zones are refused in the lists and
-// removed from the address compared. An invalid address, as a client on a
-// Unix socket has, is in no list.
+// IPv4-mapped IPv6 addresses are treated as IPv4, in the lists and in the
+// address compared: 10.0.0.0/8 and ::ffff:10.0.0.0/104 are the same prefix. An
+// IPv6 prefix or range that includes the mapped addresses, such as ::/0, does
+// not contain IPv4 addresses. Translated forms (NAT64, 6to4) are ordinary IPv6.
+// Host bits of a prefix are ignored. Zones are refused in the lists and removed
+// from the address compared. An invalid address, such as that of a client on a
+// Unix socket, is in no list.
 type IPMatch struct {
-	Op       Membership     // IsIn is the zero value
-	Addrs    []netip.Addr   // single addresses
-	Prefixes []netip.Prefix // networks
-	Ranges   []IPRange      // ranges, both ends included
-	Groups   []string       // names of groups in [Env].IPGroups
+	Op       Op                  // IsIn or IsNotIn
+	Addrs    []netip.Addr        // single addresses
+	Prefixes []netip.Prefix      // networks
+	Ranges   []Range[netip.Addr] // ranges, both ends included
+	Groups   []string            // names of groups in [Env].IPGroups
 }
 
 // ipSet is the compiled form of an IPMatch.
@@ -61,8 +36,8 @@ type ipSet struct {
 	env    *Env
 }
 
-// contains reports whether the match holds for addr, which must have passed
-// normalize. Groups are asked only if no inline value decides.
+// contains reports whether addr, which must be normalized, matches. It asks
+// groups only if no inline value decides.
 func (s *ipSet) contains(addr netip.Addr) (bool, error) {
 	if !addr.IsValid() {
 		return s.negate, nil
@@ -82,7 +57,7 @@ func (s *ipSet) contains(addr netip.Addr) (bool, error) {
 	return s.negate, nil
 }
 
-// groupError names the group that could not be asked.
+// groupError names the group whose look-up failed.
 type groupError struct {
 	group string
 	err   error
@@ -93,7 +68,7 @@ func (e *groupError) Error() string {
 }
 func (e *groupError) Unwrap() error { return e.err }
 
-// normalize gives an address the one form that is compared.
+// normalize returns the form of an address that is compared.
 func normalize(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
 var (
@@ -103,7 +78,7 @@ var (
 )
 
 func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	s := &ipSet{negate: m.Op == IsNotIn, env: env}
 	if len(m.Addrs)+len(m.Prefixes)+len(m.Ranges)+len(m.Groups) == 0 {
 		f.addf(field, "no addrs, prefixes, ranges or groups")
@@ -157,7 +132,7 @@ func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
 			f.addf(at, "%q: the policy was given no IP groups", g)
 			continue
 		}
-		// A probe finds the missing group now and not at the first request.
+		// Ask now, so that a missing group is an error of the constructor.
 		if _, err := env.inGroup(g, netip.IPv4Unspecified()); err != nil {
 			f.addf(at, "%q: %w", g, err)
 			continue

@@ -102,7 +102,7 @@ var addressRows = []struct {
 	{"::/0", "", false},
 }
 
-func ipMatch(t *testing.T, op Membership, entry string) *IPMatch {
+func ipMatch(t *testing.T, op Op, entry string) *IPMatch {
 	t.Helper()
 	m := &IPMatch{Op: op}
 	if a, err := netip.ParseAddr(entry); err == nil {
@@ -115,7 +115,7 @@ func ipMatch(t *testing.T, op Membership, entry string) *IPMatch {
 	}
 	for i := range entry {
 		if entry[i] == '-' {
-			m.Ranges = []IPRange{{netip.MustParseAddr(entry[:i]), netip.MustParseAddr(entry[i+1:])}}
+			m.Ranges = []Range[netip.Addr]{{netip.MustParseAddr(entry[:i]), netip.MustParseAddr(entry[i+1:])}}
 			return m
 		}
 	}
@@ -135,18 +135,18 @@ func TestAddressNormalisation(t *testing.T) {
 			}
 			in, notIn := ipMatch(t, IsIn, row.entry), ipMatch(t, IsNotIn, row.entry)
 
-			deny := mustNetworkSecurity(t, Env{}, NetworkRule{Name: "deny", Match: NetworkMatch{ClientIP: in}, Action: NetworkDeny})
-			if got := deny.Evaluate(Conn{Client: peer}).Denied(); got != row.in {
+			deny := mustNetworkSecurity(t, Env{}, NetworkRule{Name: "deny", Match: NetworkMatch{ClientIP: in}, Action: ActionReset})
+			if got := deny.Evaluate(peer, netip.AddrPort{}).Ended; got != row.in {
 				t.Errorf("network deny list: denied = %v", got)
 			}
 			allow := mustNetworkSecurity(t, Env{},
-				NetworkRule{Name: "allow", Match: NetworkMatch{ClientIP: in}, Action: NetworkAllow},
-				NetworkRule{Name: "rest", Action: NetworkDeny})
-			if got := allow.Evaluate(Conn{Client: peer}).Denied(); got == row.in {
+				NetworkRule{Name: "allow", Match: NetworkMatch{ClientIP: in}, Action: ActionAllow},
+				NetworkRule{Name: "rest", Action: ActionReset})
+			if got := allow.Evaluate(peer, netip.AddrPort{}).Ended; got == row.in {
 				t.Errorf("network allow list: denied = %v", got)
 			}
-			unless := mustNetworkSecurity(t, Env{}, NetworkRule{Name: "unless", Match: NetworkMatch{ClientIP: notIn}, Action: NetworkDeny})
-			if got := unless.Evaluate(Conn{Client: peer}).Denied(); got == row.in {
+			unless := mustNetworkSecurity(t, Env{}, NetworkRule{Name: "unless", Match: NetworkMatch{ClientIP: notIn}, Action: ActionReset})
+			if got := unless.Evaluate(peer, netip.AddrPort{}).Ended; got == row.in {
 				t.Errorf("network deny unless listed: denied = %v", got)
 			}
 
@@ -168,16 +168,16 @@ func TestAddressNormalisation(t *testing.T) {
 // The service is asked for the one form of an address, too.
 func TestGroupsSeeNormalisedAddresses(t *testing.T) {
 	env := Env{IPGroups: groups{"g": prefixes("10.0.0.0/8", "fe80::/10")}}
-	p := mustNetworkSecurity(t, env, NetworkRule{Name: "g", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: NetworkDeny})
+	p := mustNetworkSecurity(t, env, NetworkRule{Name: "g", Match: NetworkMatch{ClientIP: &IPMatch{Groups: []string{"g"}}}, Action: ActionReset})
 	for addr, want := range map[string]bool{
 		"10.1.2.3": true, "::ffff:10.1.2.3": true, "fe80::1%eth0": true, "11.0.0.1": false, "64:ff9b::10.1.2.3": false,
 	} {
-		v := p.Evaluate(Conn{Client: netip.AddrPortFrom(netip.MustParseAddr(addr), 1)})
-		if v.Denied() != want || v.Err != nil {
+		v := p.Evaluate(netip.AddrPortFrom(netip.MustParseAddr(addr), 1), netip.AddrPort{})
+		if v.Ended != want || v.Err != nil {
 			t.Errorf("%s: %+v, want denied = %v", addr, v, want)
 		}
 	}
-	if v := p.Evaluate(Conn{}); v.Denied() {
+	if v := p.Evaluate(netip.AddrPort{}, netip.AddrPort{}); v.Ended {
 		t.Errorf("no address: %+v", v)
 	}
 }
@@ -187,22 +187,22 @@ func TestIPMatchIsTheUnionOfItsLists(t *testing.T) {
 	lists := IPMatch{
 		Addrs:    addrs("10.1.0.1"),
 		Prefixes: prefixes("10.2.0.0/16"),
-		Ranges:   []IPRange{{netip.MustParseAddr("10.3.0.1"), netip.MustParseAddr("10.3.0.9")}},
+		Ranges:   []Range[netip.Addr]{{netip.MustParseAddr("10.3.0.1"), netip.MustParseAddr("10.3.0.9")}},
 		Groups:   []string{"g", "h"},
 	}
 	negated := lists
 	negated.Op = IsNotIn
-	p := mustNetworkSecurity(t, env, NetworkRule{Name: "in", Match: NetworkMatch{ClientIP: &lists}, Action: NetworkDeny})
-	n := mustNetworkSecurity(t, env, NetworkRule{Name: "not in", Match: NetworkMatch{ClientIP: &negated}, Action: NetworkDeny})
+	p := mustNetworkSecurity(t, env, NetworkRule{Name: "in", Match: NetworkMatch{ClientIP: &lists}, Action: ActionReset})
+	n := mustNetworkSecurity(t, env, NetworkRule{Name: "not in", Match: NetworkMatch{ClientIP: &negated}, Action: ActionReset})
 	for addr, in := range map[string]bool{
 		"10.1.0.1": true, "10.2.3.4": true, "10.3.0.5": true, "10.4.0.1": true, "10.5.0.1": true,
 		"10.1.0.2": false, "10.3.0.10": false, "10.6.0.1": false, "2001:db8::1": false,
 	} {
-		c := Conn{Client: netip.AddrPortFrom(netip.MustParseAddr(addr), 1)}
-		if got := p.Evaluate(c).Denied(); got != in {
+		c := conn{client: netip.AddrPortFrom(netip.MustParseAddr(addr), 1)}
+		if got := p.Evaluate(c.client, c.local).Ended; got != in {
 			t.Errorf("%s is in: %v", addr, got)
 		}
-		if got := n.Evaluate(c).Denied(); got == in {
+		if got := n.Evaluate(c.client, c.local).Ended; got == in {
 			t.Errorf("%s is not in: %v", addr, got)
 		}
 	}

@@ -10,55 +10,54 @@ import (
 // PathMatch compares the path of the request, without the query, after
 // percent-decoding it once; values are written decoded.
 //
-// For BeginsWith, Equals and their complements, values and path are compared
-// with exactly one leading slash each: "admin" and "/admin" are the same
-// value, and "//admin" is compared as "/admin".
+// BeginsWith, Equals and their complements compare values and path with exactly
+// one leading slash each: "admin" and "/admin" are the same value, and "//admin"
+// is compared as "/admin".
 //
-// Servers disagree about some paths: whether empty segments count, whether
-// "\" separates segments, whether a segment ends at ";", and whether dot
-// segments have been resolved. A path with any of these has several readings,
-// one for each combination. A match in an [Allow] rule holds only if it holds
-// for all readings; a match in any other rule holds if it holds for one. So
-// neither "/public/../admin" nor "/admin/../public" slips past a rule about
-// /admin, whichever way the server takes it.
+// Servers disagree about some paths: whether empty segments are kept, whether
+// "\" separates segments, whether a segment ends at ";", and whether dot segments
+// are resolved. A path with any of these has several interpretations, one for
+// each combination. Rules with [Allow] match only if all interpretations do;
+// other rules match if any does. So neither "/public/../admin" nor
+// "/admin/../public" evades a rule about /admin, however the server interprets
+// it.
 //
-// A path with NUL, and one with several readings that is longer than
-// [MaxAmbiguousPath], cannot be judged: the request is answered with 400 or
-// 414, whatever Env.FailOpen says.
+// Whatever Env.FailOpen says, a request is answered with 400 if its decoded path
+// contains NUL, at which some servers end the path, and with 414 if its path has
+// several interpretations and, decoded, more than 4 KiB.
 type PathMatch struct {
-	Op            StringOp // required
+	Op            Op       // a text operator; required
 	Values        []string // at least one, unless there are StringGroups; none empty
 	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
-	CaseSensitive bool     // false: case does not matter
+	CaseSensitive bool     // false: case is ignored
 }
 
-// MaxAmbiguousPath is the length in bytes of the longest decoded path with
-// several readings that is judged.
-const MaxAmbiguousPath = 4 << 10
+// maxAmbiguousPath is the length in bytes of the longest decoded path with
+// several interpretations that is judged.
+const maxAmbiguousPath = 4 << 10
 
-// ErrPathNUL is the error of a request whose decoded path contains NUL, at
-// which some servers end the path.
-var ErrPathNUL = errors.New("path contains NUL")
+// errPathNUL is the error of a request whose decoded path contains NUL.
+var errPathNUL = errors.New("path contains NUL")
 
-// pathText is one reading of a path.
+// pathText is one interpretation of a path.
 type pathText struct {
 	plain  text // as it is
 	rooted text // with exactly one leading slash
 }
 
-// custom is a set of the things that some servers do to a path.
-type custom uint8
+// quirks is a set of the things that some servers do to a path.
+type quirks uint8
 
 const (
-	mergeSlashes custom = 1 << iota
+	mergeSlashes quirks = 1 << iota
 	splitAtBackslash
 	dropParameters
 	resolveDots
 )
 
-// customsThatMatter returns those that might change a path.
-func customsThatMatter(path string) custom {
-	var c custom
+// relevantQuirks returns the quirks that might change a path.
+func relevantQuirks(path string) quirks {
+	var c quirks
 	if strings.IndexByte(path, '\\') >= 0 {
 		c |= splitAtBackslash | mergeSlashes
 	}
@@ -74,20 +73,20 @@ func customsThatMatter(path string) custom {
 	return c
 }
 
-// pathReadings returns the readings of the path, the path as it is first.
+// pathReadings returns the interpretations of the path, the path as it is first.
 func (s *subjects) pathReadings() ([]pathText, error) {
 	if len(s.paths) > 0 {
 		return s.paths, nil
 	}
 	path := s.path()
-	matter := customsThatMatter(path)
+	matter := relevantQuirks(path)
 	if strings.IndexByte(path, 0) >= 0 {
-		return nil, ErrPathNUL
+		return nil, errPathNUL
 	}
-	if matter != 0 && len(path) > MaxAmbiguousPath {
-		return nil, ErrURITooLong
+	if matter != 0 && len(path) > maxAmbiguousPath {
+		return nil, errURITooLong
 	}
-	for c := custom(0); c <= matter; c++ {
+	for c := quirks(0); c <= matter; c++ {
 		if c&^matter == 0 {
 			s.addPath(path, c)
 		}
@@ -103,19 +102,19 @@ func (s *subjects) path() string {
 	return s.http.URL.Path
 }
 
-// plainestPath returns the one path that all spellings of it come to.
-func (s *subjects) plainestPath() ([]byte, error) {
+// canonicalPath returns the one path that all spellings of it have in common.
+func (s *subjects) canonicalPath() ([]byte, error) {
 	if _, err := s.pathReadings(); err != nil {
 		return nil, err
 	}
 	path, start := s.path(), len(s.arena)
-	s.arena = appendReading(s.arena, path, customsThatMatter(path)|mergeSlashes)
+	s.arena = appendReading(s.arena, path, relevantQuirks(path)|mergeSlashes)
 	return s.take(start).folded, nil
 }
 
-// addPath adds one reading unless it is there already. It keeps one more
+// addPath adds one interpretation unless it is there already. It keeps one more
 // slash in front, so that both forms are parts of one text.
-func (s *subjects) addPath(path string, c custom) {
+func (s *subjects) addPath(path string, c quirks) {
 	start := len(s.arena)
 	s.arena = append(s.arena, '/')
 	if c == 0 {
@@ -138,10 +137,10 @@ func (s *subjects) addPath(path string, c custom) {
 	})
 }
 
-// appendReading appends what a server with the customs c makes of a path. The
+// appendReading appends what a server with the quirks c makes of a path. The
 // result is a sequence of segments, each with a slash in front; a path that
 // ended with a slash or a dot segment ends with an empty segment.
-func appendReading(dst []byte, path string, c custom) []byte {
+func appendReading(dst []byte, path string, c quirks) []byte {
 	root := len(dst)
 	separators := "/"
 	if c&splitAtBackslash != 0 {
@@ -191,7 +190,7 @@ func (m *PathMatch) compile(c *compiler, field string, every bool) *pathConditio
 			values[i].text = append([]byte{'/'}, bytes.TrimLeft(v.text, "/")...)
 		}
 	}
-	p.set = newStringSet(op, m.CaseSensitive, values, ErrURITooLong)
+	p.set = newStringSet(op, m.CaseSensitive, values, errURITooLong)
 	c.useGroups(field, p.set, m.StringGroups, p.rooted)
 	return p
 }
@@ -217,8 +216,8 @@ func (p *pathCondition) holds(s *subjects) (bool, error) {
 	return p.every, nil
 }
 
-// fitting returns the first reading that a value fits.
-func (p *pathCondition) fitting(s *subjects) (text, bool) {
+// matching returns the first interpretation that matches a value.
+func (p *pathCondition) matching(s *subjects) (text, bool) {
 	readings, _ := s.pathReadings()
 	for _, reading := range readings {
 		if in, err := p.set.contains(p.text(reading)); in && err == nil {

@@ -179,7 +179,7 @@ func TestPathTricks(t *testing.T) {
 			tx.request = r
 			if row.want == nul {
 				v := mustHTTPSecurity(t, Env{FailOpen: true}, SecurityRule{Name: "r", Match: Match{Path: deny}, Action: Allow{}}).Evaluate(tx)
-				if !errors.Is(v.Err, ErrPathNUL) || !v.Ended || tx.status != 400 {
+				if !errors.Is(v.Err, errPathNUL) || !v.Ended || tx.status != 400 {
 					t.Errorf("%+v, status %d", v, tx.status)
 				}
 				return
@@ -206,7 +206,7 @@ func TestPathTricks(t *testing.T) {
 }
 
 // slowReading says the same as appendReading in terms of segments.
-func slowReading(p string, c custom) string {
+func slowReading(p string, c quirks) string {
 	if c&splitAtBackslash != 0 {
 		p = strings.ReplaceAll(p, `\`, "/")
 	}
@@ -238,7 +238,7 @@ func TestReadingsAgainstSlow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := "/" + path.Draw(t, "path")
 		var slow []string
-		for c := range custom(16) {
+		for c := range quirks(16) {
 			want := slowReading(p, c)
 			if got := string(appendReading(nil, p, c)); got != want {
 				t.Fatalf("%q with %04b: %q, want %q", p, c, got, want)
@@ -247,7 +247,7 @@ func TestReadingsAgainstSlow(t *testing.T) {
 				slow = append(slow, want)
 			}
 		}
-		// Leaving out the customs that cannot matter loses no reading.
+		// Leaving out the quirks that cannot matter loses no reading.
 		s := &subjects{http: &http.Request{URL: &url.URL{Path: p}}}
 		readings, err := s.pathReadings()
 		if err != nil {
@@ -270,7 +270,7 @@ func TestReadingsAgainstSlow(t *testing.T) {
 
 func TestPathOperators(t *testing.T) {
 	for _, c := range []struct {
-		op     StringOp
+		op     Op
 		values string // separated by blanks
 		path   string
 		want   bool

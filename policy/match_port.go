@@ -1,28 +1,30 @@
 package policy
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
-// PortRange is a range of ports; both ends belong to it.
-type PortRange struct {
-	Begin, End uint16 // 1 to 65535; Begin is not above End
-}
+// Range is a range of addresses, ports or statuses. Both ends belong to it, and
+// Begin must not be above End.
+type Range[T netip.Addr | uint16 | int] struct{ Begin, End T }
 
 // PortMatch compares a port with the union of its lists. At least one list
 // must have an entry; port 0 is refused.
 type PortMatch struct {
-	Op     Membership  // IsIn is the zero value
-	Ports  []uint16    // single ports
-	Ranges []PortRange // ranges, both ends included
+	Op     Op              // IsIn or IsNotIn
+	Ports  []uint16        // single ports
+	Ranges []Range[uint16] // ranges, both ends included
 }
 
 // portSet is the compiled form of a PortMatch.
 type portSet struct {
 	negate bool
-	ranges []PortRange // sorted and disjoint
+	ranges []Range[uint16] // sorted and disjoint
 }
 
 func (s *portSet) contains(port uint16) bool {
-	_, in := slices.BinarySearchFunc(s.ranges, port, func(r PortRange, port uint16) int {
+	_, in := slices.BinarySearchFunc(s.ranges, port, func(r Range[uint16], port uint16) int {
 		switch {
 		case r.End < port:
 			return -1
@@ -35,16 +37,16 @@ func (s *portSet) contains(port uint16) bool {
 }
 
 func (m *PortMatch) compile(f *faults, field string) *portSet {
-	checkMembership(f, field, m.Op)
+	m.Op.checkSet(f, field)
 	if len(m.Ports)+len(m.Ranges) == 0 {
 		f.addf(field, "no ports or ranges")
 	}
-	all := make([]PortRange, 0, len(m.Ports)+len(m.Ranges))
+	all := make([]Range[uint16], 0, len(m.Ports)+len(m.Ranges))
 	for i, p := range m.Ports {
 		if p == 0 {
 			f.addf(indexed(field, "ports", i), "port 0 cannot be matched")
 		}
-		all = append(all, PortRange{p, p})
+		all = append(all, Range[uint16]{p, p})
 	}
 	for i, r := range m.Ranges {
 		switch at := indexed(field, "ranges", i); {
@@ -55,7 +57,7 @@ func (m *PortMatch) compile(f *faults, field string) *portSet {
 		}
 		all = append(all, r)
 	}
-	slices.SortFunc(all, func(a, b PortRange) int { return int(a.Begin) - int(b.Begin) })
+	slices.SortFunc(all, func(a, b Range[uint16]) int { return int(a.Begin) - int(b.Begin) })
 	s := &portSet{negate: m.Op == IsNotIn}
 	for _, r := range all {
 		if n := len(s.ranges); n > 0 && r.Begin <= s.ranges[n-1].End {

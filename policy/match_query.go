@@ -9,14 +9,14 @@ import (
 // percent-decoding it once; values are written decoded and begin neither with
 // "?" nor with "&". An empty query is an absent one.
 //
-// A query with "+" has two readings, because servers disagree: "+" stands for
-// itself, and for a space. A match in an [Allow] rule holds only if it holds
-// for both; a match in any other rule holds if it holds for either.
+// A query with "+" has two interpretations, because servers disagree: "+" means
+// itself or a space. Rules with [Allow] match only if both interpretations do;
+// other rules match if either does.
 type QueryMatch struct {
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, unless there are StringGroups; none for a PresenceOp
+	Op            Op       // a text operator, Exists or DoesNotExist; required
+	Values        []string // none with Exists and DoesNotExist, otherwise at least one unless there are StringGroups
 	StringGroups  []string // names of groups in [Env].StringGroups, whose keys are values as well
-	CaseSensitive bool     // false: case does not matter
+	CaseSensitive bool     // false: case is ignored
 }
 
 func (s *subjects) rawQuery() string {
@@ -46,16 +46,16 @@ func (s *subjects) addQuery(raw string, plusIsSpace bool) {
 
 // queryCondition is the compiled form of a QueryMatch.
 type queryCondition struct {
-	set           *stringSet // nil for a PresenceOp
-	exists        bool       // for a PresenceOp
+	set           *stringSet // nil for Exists and DoesNotExist
+	exists        bool       // for these two
 	negate, every bool
 }
 
 func (m *QueryMatch) compile(c *compiler, field string, every bool) *queryCondition {
-	if op, ok := m.Op.(PresenceOp); ok {
+	op := m.Op
+	if op.isPresence() {
 		return &queryCondition{exists: c.presence(field, op, m.Values, m.StringGroups)}
 	}
-	op := stringOp(m.Op)
 	values := c.values(field, op, m.Values, m.StringGroups, m.CaseSensitive)
 	if op.positive() != MatchesRegexp {
 		for i, v := range m.Values {
@@ -65,7 +65,7 @@ func (m *QueryMatch) compile(c *compiler, field string, every bool) *queryCondit
 		}
 	}
 	q := &queryCondition{negate: op.negative(), every: every}
-	q.set = newStringSet(op.positive(), m.CaseSensitive, values, ErrURITooLong)
+	q.set = newStringSet(op.positive(), m.CaseSensitive, values, errURITooLong)
 	c.useGroups(field, q.set, m.StringGroups, false)
 	return q
 }
@@ -86,8 +86,8 @@ func (q *queryCondition) holds(s *subjects) (bool, error) {
 	return q.every, nil
 }
 
-// fitting returns the first reading that a value fits.
-func (q *queryCondition) fitting(s *subjects) (text, bool) {
+// matching returns the first interpretation that matches a value.
+func (q *queryCondition) matching(s *subjects) (text, bool) {
 	if q.set == nil || s.rawQuery() == "" {
 		return text{}, false
 	}

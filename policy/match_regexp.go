@@ -10,20 +10,19 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of regular expressions. The first three are checked at construction.
-// A request whose subject is longer than the last cannot be judged in bounded
-// time: it is answered with 414 or 431, whatever Env.FailOpen says, because
-// clients choose the length.
+// Limits of regular expressions: see Op. Constructors check the first three. A
+// request whose subject is longer than the last cannot be judged in bounded time.
+// It is refused even with Env.FailOpen, because clients choose the length.
 const (
-	MaxPattern       = 1024    // bytes of one pattern
-	MaxProgram       = 500     // instructions of one compiled pattern
-	MaxPatterns      = 1000    // patterns of one policy
-	MaxRegexpSubject = 8 << 10 // bytes of a subject that a pattern is tried on
+	maxPattern       = 1024    // bytes of one pattern
+	maxProgram       = 500     // instructions of one compiled pattern
+	maxPatterns      = 1000    // patterns of one policy
+	maxRegexpSubject = 8 << 10 // bytes of a subject that a pattern is tried on
 )
 
-// pattern is one compiled regular expression. The engine behind it takes up
-// to milliseconds for a subject; looking for a text that every match contains
-// takes nanoseconds and answers most requests.
+// pattern is one compiled regular expression. Matching takes up to milliseconds
+// for a subject; searching for a text that every match contains takes
+// nanoseconds and suffices for most requests.
 type pattern struct {
 	re      *regexp.Regexp
 	literal []byte // folded; part of every folded subject that re matches
@@ -36,14 +35,14 @@ func (p *pattern) matches(t text) bool {
 // compilePattern compiles one pattern within the limits.
 func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, error) {
 	c.patterns++
-	if c.patterns == MaxPatterns+1 {
-		c.addf("rules", "more than %d regular expressions", MaxPatterns)
+	if c.patterns == maxPatterns+1 {
+		c.addf("rules", "more than %d regular expressions", maxPatterns)
 	}
-	if c.patterns > MaxPatterns {
+	if c.patterns > maxPatterns {
 		return nil, errors.New("one regular expression too many")
 	}
-	if len(source) > MaxPattern {
-		return nil, fmt.Errorf("%d bytes are more than %d", len(source), MaxPattern)
+	if len(source) > maxPattern {
+		return nil, fmt.Errorf("%d bytes are more than %d", len(source), maxPattern)
 	}
 	flags := syntax.Perl
 	if !caseSensitive {
@@ -57,8 +56,8 @@ func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, 
 	if err != nil {
 		return nil, err
 	}
-	if n := len(program.Inst); n > MaxProgram {
-		return nil, fmt.Errorf("%q compiles to %d instructions, which are more than %d", source, n, MaxProgram)
+	if n := len(program.Inst); n > maxProgram {
+		return nil, fmt.Errorf("%q compiles to %d instructions, which are more than %d", source, n, maxProgram)
 	}
 	// A flag in front is not a group around: the pattern cannot close it.
 	text := source
@@ -72,8 +71,8 @@ func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, 
 	return &pattern{re, fold(requiredLiteral(parsed))}, nil
 }
 
-// requiredLiteral returns the longest text that it can find in every match of
-// re, or "". A pattern that may match broken UTF-8, as U+FFFD does, has none.
+// requiredLiteral returns the longest text that it finds in every match of re, or
+// "". A pattern that may match invalid UTF-8, as U+FFFD does, has none.
 func requiredLiteral(re *syntax.Regexp) string {
 	switch re.Op {
 	case syntax.OpLiteral:

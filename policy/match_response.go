@@ -5,39 +5,27 @@ import (
 	"strconv"
 )
 
-// ResponseMatch selects responses. Every match that is set must hold, and the
+// ResponseMatch selects responses. Every part that is set must match, and the
 // zero value selects every response.
 type ResponseMatch struct {
 	// Request compares the request as received, before any policy or script
 	// changed it.
 	Request Match
-	// Status compares the status of the response. Nil: not looked at.
+	// Status compares the status of the response. Nil means any.
 	Status *StatusMatch
-	// Headers compare headers of the response; every one of them must hold.
+	// Headers compare headers of the response; all of them must match.
 	Headers []HeaderMatch
-	// Location compares the Location header. Nil: not looked at.
-	Location *LocationMatch
-}
-
-// StatusRange is a range of statuses; both ends belong to it.
-type StatusRange struct {
-	Begin, End int // 100 to 999; Begin is not above End
+	// Location compares the Location header as it is. It takes text operators,
+	// Exists and DoesNotExist. Nil means any.
+	Location *TextMatch
 }
 
 // StatusMatch compares the status of a response with the union of its lists.
 // At least one list must have an entry.
 type StatusMatch struct {
-	Op     Membership    // IsIn is the zero value
-	Codes  []int         // single statuses, 100 to 999
-	Ranges []StatusRange // ranges, both ends included
-}
-
-// LocationMatch compares the value of the Location header, as it is. Without
-// one, positive operators are false and negative ones true.
-type LocationMatch struct {
-	Op            ValueOp  // required
-	Values        []string // at least one for a StringOp, none for a PresenceOp
-	CaseSensitive bool     // false: case does not matter
+	Op     Op           // IsIn or IsNotIn
+	Codes  []int        // single statuses, 100 to 999
+	Ranges []Range[int] // ranges, both ends included
 }
 
 func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
@@ -54,7 +42,7 @@ func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
 	}
 	if m := m.Location; m != nil {
 		name := fieldName{response: true, name: "Location"}
-		f := compileField(c, field+".location", name, m.Op, m.Values, nil, m.CaseSensitive, ErrResponseTooLong)
+		f := compileField(c, field+".location", name, m.Op, m.Values, nil, m.CaseSensitive, errResponseTooLong)
 		own = append(own, condition{about("Location", m.Op, quoted(m.Values, nil)...), f.holds, f.shown})
 	}
 	// The response's own conditions come first: they are cheap.
@@ -63,7 +51,7 @@ func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
 }
 
 func (m *StatusMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
-	checkMembership(&c.faults, field, m.Op)
+	m.Op.checkSet(&c.faults, field)
 	if len(m.Codes)+len(m.Ranges) == 0 {
 		c.addf(field, "no codes or ranges")
 	}
@@ -90,7 +78,7 @@ func (m *StatusMatch) compile(c *compiler, field string) func(*subjects) (bool, 
 	}
 }
 
-// texts names what the match compares with.
+// texts describes the values of the match.
 func (m *StatusMatch) texts() []string {
 	var texts []string
 	for _, code := range slices.Sorted(slices.Values(m.Codes)) {

@@ -6,112 +6,15 @@ import (
 	"slices"
 )
 
-// ValueOp is an operator for a subject that may be absent: a [StringOp], or
-// one of the [PresenceOp] values. Other packages cannot add to them.
-type ValueOp interface {
-	valueOp()
-	// String returns the operator in words, such as "does not contain".
-	String() string
-}
-
-// PresenceOp asks only whether the subject is there. The zero value is no
-// operator and is refused in a match.
-type PresenceOp uint8
-
-// The presence operators.
-const (
-	Exists       PresenceOp = iota + 1 // the subject is there, perhaps empty
-	DoesNotExist                       // the subject is absent
-)
-
-// String returns the operator in words; "invalid" for a value that is none.
-func (op PresenceOp) String() string {
-	switch op {
-	case Exists:
-		return "exists"
-	case DoesNotExist:
-		return "does not exist"
-	}
-	return "invalid"
-}
-
-// StringOp compares a subject with a list of values. The zero value is no
-// operator and is refused in a match.
-//
-// A positive operator holds if any value fits. A negative one is its
-// complement over the whole list: DoesNotContain holds only if no value is
-// contained. For an absent subject positive operators are false and negative
-// ones true.
-//
-// Case does not matter unless the match says so; letters that Unicode's
-// simple folding makes equal are equal.
-//
-// Regular expressions have the syntax of package regexp, match anywhere in
-// the subject unless anchored, and cost time linear in the subject. Their
-// size, their number and the length of their subject are limited: see
-// [MaxPattern].
-type StringOp uint8
-
-// The string operators.
-const (
-	BeginsWith         StringOp = iota + 1 // the subject begins with a value
-	DoesNotBeginWith                       // with none
-	Contains                               // the subject contains a value
-	DoesNotContain                         // none
-	EndsWith                               // the subject ends with a value
-	DoesNotEndWith                         // with none
-	Equals                                 // the subject is one of the values
-	DoesNotEqual                           // none of them
-	MatchesRegexp                          // a regular expression matches part of the subject
-	DoesNotMatchRegexp                     // none does
-)
-
-var stringOpNames = [...]string{
-	"invalid",
-	BeginsWith:         "begins with",
-	DoesNotBeginWith:   "does not begin with",
-	Contains:           "contains",
-	DoesNotContain:     "does not contain",
-	EndsWith:           "ends with",
-	DoesNotEndWith:     "does not end with",
-	Equals:             "equals",
-	DoesNotEqual:       "does not equal",
-	MatchesRegexp:      "matches regexp",
-	DoesNotMatchRegexp: "does not match regexp",
-}
-
-// String returns the operator in words; "invalid" for a value that is none.
-func (op StringOp) String() string {
-	if !op.valid() {
-		op = 0
-	}
-	return stringOpNames[op]
-}
-
-func (op StringOp) valid() bool { return BeginsWith <= op && op <= DoesNotMatchRegexp }
-
-// Each negative operator follows the positive one it complements.
-func (op StringOp) negative() bool { return op > 0 && op%2 == 0 }
-
-func (op StringOp) positive() StringOp {
-	if op.negative() {
-		return op - 1
-	}
-	return op
-}
-
-func (StringOp) valueOp()   {}
-func (PresenceOp) valueOp() {}
-
 // Errors of requests that are too long to be judged.
 var (
-	// ErrURITooLong: a path or query longer than [MaxRegexpSubject], or a
-	// path longer than [MaxAmbiguousPath].
-	ErrURITooLong = errors.New("path or query too long to be judged")
-	// ErrFieldTooLong: a header, host or cookie longer than [MaxRegexpSubject].
-	ErrFieldTooLong = errors.New("header or cookie too long to be judged")
-	// ErrResponseTooLong: a response header longer than [MaxRegexpSubject].
-	ErrResponseTooLong = errors.New("response header too long to be judged")
+	// errURITooLong: a path or query longer than maxRegexpSubject, or a path
+	// longer than maxAmbiguousPath.
+	errURITooLong = errors.New("path or query too long to be judged")
+	// errFieldTooLong: a header, host or cookie longer than maxRegexpSubject.
+	errFieldTooLong = errors.New("header or cookie too long to be judged")
+	// errResponseTooLong: a response header longer than maxRegexpSubject.
+	errResponseTooLong = errors.New("response header too long to be judged")
 )
 
 // value is one checked value of a string match.
@@ -122,9 +25,8 @@ type value struct {
 }
 
 // values checks the values of a string match and returns the good ones.
-func (c *compiler) values(field string, op StringOp, sources, groups []string, caseSensitive bool) []value {
-	if !op.valid() {
-		c.addf(field+".op", "%d is not an operator", op)
+func (c *compiler) values(field string, op Op, sources, groups []string, caseSensitive bool) []value {
+	if !op.checkText(&c.faults, field) {
 		return nil
 	}
 	if len(sources)+len(groups) == 0 {
@@ -153,22 +55,13 @@ func (c *compiler) values(field string, op StringOp, sources, groups []string, c
 	return values
 }
 
-// presence checks a presence match and reports whether it asks for presence.
-func (c *compiler) presence(field string, op PresenceOp, values, groups []string) bool {
-	if op != Exists && op != DoesNotExist {
-		c.addf(field+".op", "%d is not an operator", op)
-	}
+// presence checks a match with Exists or DoesNotExist and reports whether the
+// subject must be present.
+func (c *compiler) presence(field string, op Op, values, groups []string) bool {
 	if len(values)+len(groups) > 0 {
 		c.addf(field+".values", "%q takes no values", op)
 	}
 	return op == Exists
-}
-
-// stringOp returns the operator that op holds, or else the invalid zero
-// value, which values refuses.
-func stringOp(op ValueOp) StringOp {
-	s, _ := op.(StringOp)
-	return s
 }
 
 // useGroups makes a set ask string groups as well. Rooted: their keys are
@@ -194,10 +87,10 @@ func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted
 	}
 }
 
-// stringSet is the compiled form of the values of a string match. It answers
-// the positive question, for the values and the string groups together. The values of the literal operators are sorted and
-// reduced so that none decides what another one decides as well; then one
-// binary search finds the only candidate:
+// stringSet is the compiled form of the values of a string match. It answers the
+// positive question, for the values and the string groups together. The values
+// of the literal operators are sorted and reduced so that none is redundant; then
+// one binary search finds the only candidate:
 //
 //   - Equals: sorted, unique.
 //   - BeginsWith: no value is a prefix of another. If a value is a prefix of
@@ -207,12 +100,12 @@ func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted
 //   - Contains: as BeginsWith, searched from each position whose byte begins
 //     a value; a short list is faster scanned value by value.
 type stringSet struct {
-	op       StringOp // positive
-	exact    bool     // case matters
+	op       Op   // positive
+	exact    bool // case matters
 	literals [][]byte
 	initials *[256]bool // first bytes of literals, for a long Contains list
 	patterns []*pattern
-	tooLong  error // for a subject above MaxRegexpSubject
+	tooLong  error // for a subject above maxRegexpSubject
 
 	groups     *StringGroups
 	groupNames []string
@@ -223,7 +116,7 @@ type stringSet struct {
 // bytes.Contains works through many bytes at a time.
 const scanLimit = 8
 
-func newStringSet(op StringOp, caseSensitive bool, values []value, tooLong error) *stringSet {
+func newStringSet(op Op, caseSensitive bool, values []value, tooLong error) *stringSet {
 	s := &stringSet{op: op, exact: caseSensitive, tooLong: tooLong}
 	for _, v := range values {
 		if op == MatchesRegexp {
@@ -261,7 +154,7 @@ func reduce(literals [][]byte, compare func(a, b []byte) int, covers func(s, par
 	return slices.Clip(kept)
 }
 
-// contains reports whether any value, or any entry of a group, fits the
+// contains reports whether any value, or any entry of a group, matches the
 // subject. It fails for a subject that is too long for a regular expression,
 // and if a group is missing.
 func (s *stringSet) contains(t text) (bool, error) {
@@ -273,7 +166,7 @@ func (s *stringSet) contains(t text) (bool, error) {
 	return in, err
 }
 
-// entry returns the entry that fits the subject, of the first group that has
+// entry returns the entry that matches the subject, of the first group that has
 // one.
 func (s *stringSet) entry(t text) (StringEntry, bool, error) {
 	for _, name := range s.groupNames {
@@ -282,7 +175,7 @@ func (s *stringSet) entry(t text) (StringEntry, bool, error) {
 			return StringEntry{}, false, err
 		}
 		i, err := g.find(s.op, t, s.exact, s.rooted)
-		if errors.Is(err, ErrFieldTooLong) {
+		if errors.Is(err, errFieldTooLong) {
 			err = s.tooLong
 		}
 		if err != nil {
@@ -360,7 +253,7 @@ func (s *stringSet) within(subject []byte) bool {
 }
 
 func (s *stringSet) matchesRegexp(t text) (bool, error) {
-	if len(s.patterns) > 0 && len(t.exact) > MaxRegexpSubject {
+	if len(s.patterns) > 0 && len(t.exact) > maxRegexpSubject {
 		return false, s.tooLong
 	}
 	for _, p := range s.patterns {

@@ -8,7 +8,7 @@ import (
 func TestQueryMatch(t *testing.T) {
 	for _, c := range []struct {
 		target      string
-		op          ValueOp
+		op          Op
 		values      []string
 		want, allow bool // in a rule that ends requests, in an Allow rule
 	}{
@@ -48,7 +48,7 @@ func TestQueryMatch(t *testing.T) {
 func TestHostMatch(t *testing.T) {
 	for _, c := range []struct {
 		host   string
-		op     StringOp
+		op     Op
 		values []string
 		want   bool
 	}{
@@ -79,14 +79,14 @@ func TestHostMatch(t *testing.T) {
 		{"www.example.com:443", MatchesRegexp, []string{`443$`}, false},
 		{"", Contains, []string{"e"}, false},
 	} {
-		for _, op := range []StringOp{c.op, c.op + 1} {
-			got := holds(t, Match{Host: &HostMatch{Op: op, Values: c.values}}, newTx("GET", "/", host(c.host)))
+		for _, op := range []Op{c.op, c.op + 1} {
+			got := holds(t, Match{Host: &TextMatch{Op: op, Values: c.values}}, newTx("GET", "/", host(c.host)))
 			if want := c.want != op.negative(); got != want {
 				t.Errorf("%q %v %q: %v", c.host, op, c.values, got)
 			}
 		}
 	}
-	if holds(t, Match{Host: &HostMatch{Op: Equals, Values: []string{"A.example"}, CaseSensitive: true}}, newTx("GET", "/", host("a.example"))) {
+	if holds(t, Match{Host: &TextMatch{Op: Equals, Values: []string{"A.example"}, CaseSensitive: true}}, newTx("GET", "/", host("a.example"))) {
 		t.Error("case ignored")
 	}
 }
@@ -99,7 +99,7 @@ func TestHeaderMatch(t *testing.T) {
 		func(t *fakeTx) { t.request.TransferEncoding = []string{"chunked"} })
 	for _, c := range []struct {
 		name   string
-		op     ValueOp
+		op     Op
 		values []string
 		want   bool
 	}{
@@ -149,7 +149,7 @@ func TestCookieMatch(t *testing.T) {
 	tx := newTx("GET", "/", header("Cookie", `a=1; b="two"; A=3;c=x=y; d ;e=`, "a=9; f=\"\"; g=\xff,\\"))
 	for _, c := range []struct {
 		name   string
-		op     ValueOp
+		op     Op
 		values []string
 		want   bool
 	}{
@@ -188,12 +188,12 @@ func TestMethodVersionProtocolMatch(t *testing.T) {
 		{"method not in", Match{Method: &MethodMatch{Op: IsNotIn, Methods: []string{"PUT", "GET"}}}, newTx("GET", "/"), false},
 		{"method is case-sensitive", Match{Method: &MethodMatch{Methods: []string{"GET"}}}, newTx("get", "/"), false},
 		{"own method", Match{Method: &MethodMatch{Methods: []string{"purge"}}}, newTx("purge", "/"), true},
-		{"1.0", Match{Version: &VersionMatch{Versions: []Version{HTTP10}}}, newTx("GET", "/", version(1, 0)), true},
-		{"1.1 is not 1.0", Match{Version: &VersionMatch{Versions: []Version{HTTP10}}}, newTx("GET", "/"), false},
-		{"1.2 counts as 1.1", Match{Version: &VersionMatch{Versions: []Version{HTTP11}}}, newTx("GET", "/", version(1, 2)), true},
-		{"2", Match{Version: &VersionMatch{Versions: []Version{HTTP10, HTTP2}}}, newTx("GET", "/", version(2, 0)), true},
-		{"3", Match{Version: &VersionMatch{Op: IsNotIn, Versions: []Version{HTTP3}}}, newTx("GET", "/", version(3, 0)), false},
-		{"unknown version", Match{Version: &VersionMatch{Op: IsNotIn, Versions: []Version{HTTP10, HTTP11, HTTP2, HTTP3}}}, newTx("GET", "/", version(0, 9)), true},
+		{"1.0", Match{Version: &VersionMatch{Versions: []string{"HTTP/1.0"}}}, newTx("GET", "/", version(1, 0)), true},
+		{"1.1 is not 1.0", Match{Version: &VersionMatch{Versions: []string{"HTTP/1.0"}}}, newTx("GET", "/"), false},
+		{"1.2 counts as 1.1", Match{Version: &VersionMatch{Versions: []string{"HTTP/1.1"}}}, newTx("GET", "/", version(1, 2)), true},
+		{"2", Match{Version: &VersionMatch{Versions: []string{"HTTP/1.0", "HTTP/2"}}}, newTx("GET", "/", version(2, 0)), true},
+		{"3", Match{Version: &VersionMatch{Op: IsNotIn, Versions: []string{"HTTP/3"}}}, newTx("GET", "/", version(3, 0)), false},
+		{"unknown version", Match{Version: &VersionMatch{Op: IsNotIn, Versions: []string{"HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3"}}}, newTx("GET", "/", version(0, 9)), true},
 		{"http", Match{Protocol: &ProtocolMatch{Protocol: HTTP}}, newTx("GET", "/"), true},
 		{"https", Match{Protocol: &ProtocolMatch{Protocol: HTTPS}}, newTx("GET", "/", overTLS), true},
 		{"not https", Match{Protocol: &ProtocolMatch{Op: IsNotIn, Protocol: HTTPS}}, newTx("GET", "/", overTLS), false},

@@ -6,53 +6,35 @@ import (
 	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
-// NetworkLimit is the rate of a rule with [NetworkRateLimit]. All connections
-// that the rule matches share one bucket; clients that are to have buckets of
-// their own need rules of their own, or a [RateLimiter].
+// NetworkLimit is the rate of a rule with [ActionRateLimit]. All connections
+// that the rule matches share one token bucket. To limit each client, use one
+// rule for each of them, or a [RateLimiter].
 type NetworkLimit struct {
 	MaxRate int // connections per second, 1 to 1e9
-	Burst   int // how many may come at once after a pause, 0 to 1e9; below MaxRate it has no effect
-	// Exceeded is done with connections above the rate; the zero value closes
-	// them without a reset.
-	Exceeded NetworkLimitAction
-	// Continue: a connection within the rate goes on to the next rule. False:
-	// it is accepted.
+	Burst   int // connections at once after a pause, 0 to 1e9; below MaxRate it has no effect
+	// Exceeded is what happens to connections above the rate: ActionClose,
+	// ActionReset, or ActionReport, with which the next rule decides. The zero
+	// value is the same as ActionClose.
+	Exceeded Action
+	// Continue passes connections within the rate to the next rule. False
+	// accepts them.
 	Continue bool
-}
-
-// NetworkLimitAction is what is done with connections above a rate.
-type NetworkLimitAction uint8
-
-// The actions of network limits.
-const (
-	LimitDrop   NetworkLimitAction = iota // the connection is closed without a reset: NetworkDrop
-	LimitReset                            // the connection is reset: NetworkDeny
-	LimitReport                           // the connection goes on to the next rule; NetworkVerdict.Monitored says so
-)
-
-// String returns the action in words; "invalid" for a value that is none.
-func (a NetworkLimitAction) String() string {
-	switch a {
-	case LimitDrop:
-		return "drop"
-	case LimitReset:
-		return "reset"
-	case LimitReport:
-		return "report"
-	}
-	return "invalid"
 }
 
 // networkLimit is the compiled form of a NetworkLimit.
 type networkLimit struct {
 	NetworkLimit
 	bucket *tokenbucket.Bucket
-	epoch  time.Time // what the bucket's time begins with
+	epoch  time.Time // time zero of the bucket
 }
 
 func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
-	if m.Exceeded > LimitReport {
-		f.addf(field+".exceeded", "%d is not an action", m.Exceeded)
+	switch m.Exceeded {
+	case ActionNone:
+		m.Exceeded = ActionClose
+	case ActionClose, ActionReset, ActionReport:
+	default:
+		f.addf(field+".exceeded", "%q is not one of %v, %v, %v", m.Exceeded, ActionClose, ActionReset, ActionReport)
 	}
 	var rate faults
 	size := newBucketSize(&rate, "", Rate{Count: m.MaxRate, Burst: m.Burst})
@@ -65,15 +47,16 @@ func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
 	return &networkLimit{m, tokenbucket.NewBucket(size), time.Now()}
 }
 
-// takeOver continues with the bucket of the limit before a change, if the rate
-// is the same.
+// takeOver keeps the bucket of the limit that this one replaces, if the rate is
+// the same.
 func (m *networkLimit) takeOver(old *networkLimit) {
 	if m.bucket.Size() == old.bucket.Size() {
 		m.bucket, m.epoch = old.bucket, old.epoch
 	}
 }
 
-// allows takes a token, and counts; to explain, it only looks for one.
+// allows takes a token, and counts. With an explainer it only reports whether
+// there is one.
 func (m *networkLimit) allows(c *counters, x *explainer) bool {
 	now := int64(time.Since(m.epoch))
 	switch {
@@ -89,15 +72,4 @@ func (m *networkLimit) allows(c *counters, x *explainer) bool {
 	}
 	c.limited.Add(1)
 	return false
-}
-
-// action is what a verdict says of connections above the rate.
-func (m *networkLimit) action() NetworkAction {
-	switch m.Exceeded {
-	case LimitReset:
-		return NetworkDeny
-	case LimitReport:
-		return NetworkAllow
-	}
-	return NetworkDrop
 }

@@ -7,93 +7,33 @@ import (
 	"time"
 )
 
-// Conn is what a network security policy knows of a connection when it is
-// accepted: two addresses.
-type Conn struct {
-	Client netip.AddrPort // the peer
-	Local  netip.AddrPort // the address and port the peer connected to
-}
-
-// NetworkAction is what a network security rule does with a connection. The
-// zero value is no action and is refused in a rule.
-type NetworkAction uint8
-
-// The actions of network security rules.
-const (
-	NetworkAllow     NetworkAction = iota + 1 // the connection proceeds
-	NetworkDeny                               // the connection is reset
-	NetworkRateLimit                          // the connection proceeds within NetworkRule.Limit; never in a verdict
-	NetworkDrop                               // the connection is closed without a reset, nor read; only in a verdict
-)
-
-// String returns the action in words; "invalid" for a value that is none.
-func (a NetworkAction) String() string {
-	switch a {
-	case NetworkAllow:
-		return "allow"
-	case NetworkDeny:
-		return "deny"
-	case NetworkRateLimit:
-		return "rate limit"
-	case NetworkDrop:
-		return "drop"
-	}
-	return "invalid"
-}
-
-// NetworkMatch selects connections. Every match that is set must hold; nil
-// matches are not looked at, and the zero value selects every connection.
+// NetworkMatch selects connections. Every part that is set must match; nil
+// parts are ignored, and the zero value selects every connection.
 type NetworkMatch struct {
 	ClientIP   *IPMatch         // the address of the peer
 	VSPort     *PortMatch       // the port the client connected to
 	ClientPort *PortMatch       // the port the client connected from
-	Geo        *GeoMatch        // where the peer is
-	Reputation *ReputationMatch // what the peer is known for
+	Geo        *GeoMatch        // the location of the peer
+	Reputation *ReputationMatch // the reputation of the peer
 }
 
 // NetworkRule is one rule of a [NetworkSecurity] policy.
 type NetworkRule struct {
 	Name     string        // required, unique in the policy, at most 511 bytes of printable text
-	Disabled bool          // true: checked at construction, otherwise without any effect
-	DryRun   bool          // true: evaluated and counted, but what it would do stands only in NetworkVerdict.Monitored
+	Disabled bool          // true: the constructor checks the rule, which then has no effect
+	DryRun   bool          // true: evaluated and counted, but only reported, in Verdict.Monitored
 	Match    NetworkMatch  // the zero value selects every connection
-	Action   NetworkAction // required
-	Limit    *NetworkLimit // required for NetworkRateLimit, nil for other actions
+	Action   Action        // ActionAllow, ActionReset or ActionRateLimit; required
+	Limit    *NetworkLimit // required for ActionRateLimit, nil for other actions
 	Log      bool          // ask for a record of each connection the rule decides
-	// Age is how long the rule has an effect, from the construction of the
-	// first of the policies that had it: see [Env].Previous. 0 means for ever.
+	// Age is how long the rule has an effect, from the construction of the first
+	// policy that had it: see [Env].Previous. 0 means without limit.
 	Age time.Duration
 }
 
-// NetworkVerdict is the decision about one connection.
-type NetworkVerdict struct {
-	Rule      string           // the rule that decided or failed; empty when none matched
-	Index     int              // its position in the policy, from 0; -1 when none matched
-	Action    NetworkAction    // NetworkAllow, NetworkDeny or NetworkDrop
-	Limited   bool             // a rate limit was exceeded, and that is why Action is what it is
-	Log       bool             // the rule asks for a record
-	Monitored []NetworkOutcome // what rules in dry run and limits that only report would have done, in order
-	Err       error            // a *RuleError when a service failed; Action then follows Env.FailOpen
-}
-
-// NetworkOutcome is what a rule would have done, had it been enforced.
-type NetworkOutcome struct {
-	Rule    string        // its name
-	Index   int           // its position in the policy, from 0
-	Action  NetworkAction // NetworkAllow for a limit that only reports
-	Limited bool          // a rate limit was exceeded
-	Log     bool          // the rule asks for a record
-	Err     error         // a *RuleError when the rule could not be evaluated; Action is then what it would have come to
-}
-
-// Denied reports whether the connection must be closed: with a reset, unless
-// Action is NetworkDrop. A verdict that no policy gave, the zero value, is
-// denied.
-func (v NetworkVerdict) Denied() bool { return v.Action != NetworkAllow }
-
-// NetworkSecurity decides at accept time which connections may proceed: the
-// first enabled rule whose match holds decides, and a connection that no rule
-// matches is accepted. It is immutable apart from its counters and buckets and
+// NetworkSecurity decides which connections may proceed when they are accepted.
+// The first enabled rule that matches decides; a connection that no rule matches
+// is accepted. Apart from its counters and token buckets it is immutable. It is
 // safe for concurrent use. A nil *NetworkSecurity has no rules.
 type NetworkSecurity struct {
 	env   Env
@@ -103,20 +43,26 @@ type NetworkSecurity struct {
 type networkRule struct {
 	ruleHead
 	conditions []networkCondition
-	action     NetworkAction
+	action     Action
 	limit      *networkLimit // nil: none
-	age        time.Duration // 0: for ever
-	born       time.Time
+	age        time.Duration // 0: without limit
+	since      time.Time     // when the first policy that had the rule was constructed
+}
+
+// conn is a connection at the time it is accepted.
+type conn struct {
+	client netip.AddrPort // the peer
+	local  netip.AddrPort // the address and port that the peer connected to
 }
 
 // networkCondition is one compiled match.
 type networkCondition struct {
 	about string
-	holds func(Conn) (bool, error) // of a Conn with a normalized client address
+	holds func(conn) (bool, error) // of a conn whose client address is normalized
 }
 
-// NewNetworkSecurity compiles rules, which it copies. It reports every fault
-// of every rule, disabled ones included, as joined [FieldError] values.
+// NewNetworkSecurity compiles rules, which it copies. It reports every fault of
+// every rule, including disabled ones, as joined [FieldError] values.
 func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) {
 	p := &NetworkSecurity{env: env, rules: make([]networkRule, len(rules))}
 	previous := make(map[string]*networkRule)
@@ -133,13 +79,15 @@ func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) 
 		names.check(&f, field+".name", r.Name, i)
 		c := &p.rules[i]
 		c.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log}
-		c.action, c.age, c.born = r.Action, r.Age, time.Now()
+		c.action, c.age, c.since = r.Action, r.Age, time.Now()
 		switch {
-		case r.Action != NetworkAllow && r.Action != NetworkDeny && r.Action != NetworkRateLimit:
-			f.addf(field+".action", "%d is not an action", r.Action)
-		case r.Action == NetworkRateLimit && r.Limit == nil:
+		case r.Action == ActionNone:
+			f.addf(field+".action", "a rule needs an action")
+		case r.Action != ActionAllow && r.Action != ActionReset && r.Action != ActionRateLimit:
+			f.addf(field+".action", "%q is not one of %v, %v, %v", r.Action, ActionAllow, ActionReset, ActionRateLimit)
+		case r.Action == ActionRateLimit && r.Limit == nil:
 			f.addf(field+".limit", "%q needs a limit", r.Action)
-		case r.Action != NetworkRateLimit && r.Limit != nil:
+		case r.Action != ActionRateLimit && r.Limit != nil:
 			f.addf(field+".limit", "%q takes no limit", r.Action)
 		case r.Limit != nil:
 			c.limit = r.Limit.compile(&f, field+".limit")
@@ -162,7 +110,7 @@ func (r *networkRule) takeOver(old *networkRule) {
 		return
 	}
 	r.inherit(&old.ruleHead)
-	r.born = old.born
+	r.since = old.since
 	if r.limit != nil && old.limit != nil {
 		r.limit.takeOver(old.limit)
 	}
@@ -171,61 +119,70 @@ func (r *networkRule) takeOver(old *networkRule) {
 // compile puts the ports first: they cannot fail and cost least.
 func (m *NetworkMatch) compile(f *faults, field string, env *Env) []networkCondition {
 	var all []networkCondition
-	add := func(about string, holds func(Conn) (bool, error)) { all = append(all, networkCondition{about, holds}) }
+	add := func(about string, holds func(conn) (bool, error)) { all = append(all, networkCondition{about, holds}) }
 	if m := m.VSPort; m != nil {
 		ports := m.compile(f, field+".vsPort")
-		add(about("VS port", m.Op, m.texts()...), func(c Conn) (bool, error) { return ports.contains(c.Local.Port()), nil })
+		add(about("VS port", m.Op, m.texts()...), func(c conn) (bool, error) { return ports.contains(c.local.Port()), nil })
 	}
 	if m := m.ClientPort; m != nil {
 		ports := m.compile(f, field+".clientPort")
-		add(about("client port", m.Op, m.texts()...), func(c Conn) (bool, error) { return ports.contains(c.Client.Port()), nil })
+		add(about("client port", m.Op, m.texts()...), func(c conn) (bool, error) { return ports.contains(c.client.Port()), nil })
 	}
 	if m := m.ClientIP; m != nil {
 		ips := m.compile(f, field+".clientIP", env)
-		add(about("client IP", m.Op, m.texts()...), func(c Conn) (bool, error) { return ips.contains(c.Client.Addr()) })
+		add(about("client IP", m.Op, m.texts()...), func(c conn) (bool, error) { return ips.contains(c.client.Addr()) })
 	}
 	if m := m.Geo; m != nil {
 		geo := m.compile(f, field+".geo", env)
-		add(about("client "+m.Attribute, m.Op, quoted(m.Values, nil)...), func(c Conn) (bool, error) { return geo.contains(c.Client.Addr()) })
+		add(about("client "+m.Attribute, m.Op, quoted(m.Values, nil)...), func(c conn) (bool, error) { return geo.contains(c.client.Addr()) })
 	}
 	if m := m.Reputation; m != nil {
 		reputation := m.compile(f, field+".reputation", env)
-		add(about("client reputation", m.Op, m.Kinds...), func(c Conn) (bool, error) { return reputation.contains(c.Client.Addr()) })
+		add(about("client reputation", m.Op, m.Kinds...), func(c conn) (bool, error) { return reputation.contains(c.client.Addr()) })
 	}
 	return all
 }
 
-// Evaluate decides about c. It does not allocate unless a service fails or a
-// rule is in dry run.
-func (p *NetworkSecurity) Evaluate(c Conn) NetworkVerdict {
+// Evaluate decides about the connection of a client, the peer, to a local
+// address. If the verdict says Ended, the caller must close the connection:
+// with a reset if Action is ActionReset, without if it is ActionClose. If a
+// service fails, Action is ActionReset, or ActionNone with [Env].FailOpen.
+//
+// Evaluate does not allocate unless a service fails or a rule is in dry run.
+func (p *NetworkSecurity) Evaluate(client, local netip.AddrPort) Verdict {
 	if p == nil {
-		return NetworkVerdict{Index: -1, Action: NetworkAllow}
+		return Verdict{Index: -1}
 	}
-	v, err := p.decide(c, nil)
+	v, err := p.decide(conn{client, local}, nil)
 	if v.Index < 0 {
 		return v
 	}
+	v.Dropped = dropped(v.Action, 0)
+	v.Ended = v.Dropped
 	r := &p.rules[v.Index]
 	if err != nil {
 		r.counters.errors.Add(1)
 		v.Err = &RuleError{Rule: v.Rule, Index: v.Index, Err: err}
 		return v
 	}
-	r.counters.hit(time.Now(), v.Denied())
+	r.counters.hit(time.Now(), v.Dropped)
 	return v
 }
 
-// Explain tells how the policy would decide about c, rule by rule, in text for
-// people. It counts nothing and takes no tokens.
-func (p *NetworkSecurity) Explain(c Conn) string {
+// Explain describes, rule by rule and for people, how the policy would decide
+// about the connection of a client to a local address. It counts nothing and
+// takes no tokens.
+func (p *NetworkSecurity) Explain(client, local netip.AddrPort) string {
 	x := new(explainer)
 	if p == nil {
 		p = new(NetworkSecurity)
 	}
-	v, err := p.decide(c, x)
+	v, err := p.decide(conn{client, local}, x)
 	switch {
 	case v.Index < 0:
-		x.WriteString("no rule decides: allow\n")
+		x.WriteString("no rule decides: the connection is accepted\n")
+	case err != nil && p.env.FailOpen:
+		fmt.Fprintf(x, "rules[%d] %q fails open: the connection is accepted\n", v.Index, v.Rule)
 	case err != nil:
 		fmt.Fprintf(x, "rules[%d] %q fails: %v\n", v.Index, v.Rule, v.Action)
 	default:
@@ -235,9 +192,9 @@ func (p *NetworkSecurity) Explain(c Conn) string {
 }
 
 // decide finds the rule that decides, or that failed.
-func (p *NetworkSecurity) decide(c Conn, x *explainer) (NetworkVerdict, error) {
-	c.Client = netip.AddrPortFrom(normalize(c.Client.Addr()), c.Client.Port())
-	v := NetworkVerdict{Index: -1, Action: NetworkAllow}
+func (p *NetworkSecurity) decide(c conn, x *explainer) (Verdict, error) {
+	c.client = netip.AddrPortFrom(normalize(c.client.Addr()), c.client.Port())
+	v := Verdict{Index: -1}
 	for i := range p.rules {
 		r := &p.rules[i]
 		if r.passOver(i, x) {
@@ -250,19 +207,18 @@ func (p *NetworkSecurity) decide(c Conn, x *explainer) (NetworkVerdict, error) {
 			continue
 		}
 		action, limited, ok, err := r.try(c, x)
-		if err != nil {
-			action = NetworkDeny
-			if p.env.FailOpen {
-				action = NetworkAllow
-			}
-		}
-		reported := limited && r.limit.Exceeded == LimitReport
 		switch {
-		case !ok && err == nil:
-		case r.dryRun || reported:
-			v.monitor(r, NetworkOutcome{Rule: r.name, Index: i, Action: action, Limited: limited, Log: r.log}, err, x)
-		default:
-			v.Rule, v.Index, v.Action, v.Limited, v.Log = r.name, i, action, limited, r.log
+		case err != nil && r.dryRun:
+			v.monitorError(&r.ruleHead, i, err, x)
+		case ok && (r.dryRun || action == ActionReport):
+			v.monitor(&r.ruleHead, i, &ending{action: action, limited: limited}, x)
+		case ok || err != nil:
+			if err != nil && !p.env.FailOpen {
+				action = ActionReset
+			}
+			v.decides(&r.ruleHead, i)
+			v.asks(&r.ruleHead)
+			v.Action, v.Limited = action, limited
 			return v, err
 		}
 	}
@@ -270,42 +226,26 @@ func (p *NetworkSecurity) decide(c Conn, x *explainer) (NetworkVerdict, error) {
 }
 
 // try reports whether the rule decides, and how.
-func (r *networkRule) try(c Conn, x *explainer) (action NetworkAction, limited, ok bool, err error) {
+func (r *networkRule) try(c conn, x *explainer) (action Action, limited, ok bool, err error) {
 	for i := range r.conditions {
 		ok, err := r.conditions[i].holds(c)
 		if x != nil {
 			x.network(&r.conditions[i], c, ok, err)
 		}
 		if !ok || err != nil {
-			return 0, false, false, err
+			return ActionNone, false, false, err
 		}
 	}
 	switch {
 	case r.limit == nil:
 		return r.action, false, true, nil
 	case r.limit.allows(r.counters, x):
-		return NetworkAllow, false, !r.limit.Continue, nil
+		return ActionAllow, false, !r.limit.Continue, nil
 	}
-	return r.limit.action(), true, true, nil
+	return r.limit.Exceeded, true, true, nil
 }
 
-func (r *networkRule) expired() bool { return r.age > 0 && time.Since(r.born) >= r.age }
-
-// monitor notes what a rule would have done. Only an explanation does not
-// count it.
-func (v *NetworkVerdict) monitor(r *networkRule, o NetworkOutcome, err error, x *explainer) {
-	switch {
-	case x != nil:
-		x.linef("not enforced: would %v", o.Action)
-		return
-	case err != nil:
-		o.Err = &RuleError{o.Rule, o.Index, err}
-		r.counters.errors.Add(1)
-	default:
-		r.counters.would(time.Now(), o.Action != NetworkAllow)
-	}
-	v.Monitored = append(v.Monitored, o)
-}
+func (r *networkRule) expired() bool { return r.age > 0 && time.Since(r.since) >= r.age }
 
 // Stats returns the counters of all rules, in the order of the rules.
 func (p *NetworkSecurity) Stats() []RuleStats {

@@ -6,8 +6,7 @@ import (
 )
 
 // PolicySet is a named collection of rules of the three HTTP policies, so that
-// several parties can each maintain theirs. Sets may be shared by several
-// virtual services.
+// several teams can each maintain their own. Virtual services may share sets.
 type PolicySet struct {
 	Name         string         // required, unique among the sets composed, without "/"
 	HTTPSecurity []SecurityRule // for [NewHTTPSecurity]
@@ -15,14 +14,14 @@ type PolicySet struct {
 	HTTPResponse []ResponseRule // for [NewHTTPResponse]
 }
 
-// ComposeSets returns the rules of sets as one set without a name: all
-// security rules, in the order of the sets and then of the rules, and in the
-// same way all request rules and all response rules. A rule is then called
-// "set/rule", which verdicts and counters show. The sets stay as they are.
+// ComposeSets returns the rules of sets as one set without a name: all security
+// rules, in the order of the sets and of the rules in each, and in the same way
+// all request rules and all response rules. Each rule gets the name "set/rule",
+// which verdicts and counters show. ComposeSets does not change the sets.
 //
-// It reports all faults of the names of sets, as joined [FieldError] values;
-// those of the rules are left to the constructors of the policies, which count
-// rules through all sets.
+// It reports all faults of the names of sets, as joined [FieldError] values. The
+// constructors of the policies report those of the rules; their indexes are
+// those in the composed set.
 func ComposeSets(sets ...PolicySet) (PolicySet, error) {
 	var all PolicySet
 	var f faults

@@ -7,49 +7,49 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// RateLimit lets requests pass as long as they come within a rate, and does
-// something else with those above it. A request within the rate goes on to the
+// RateLimit limits the rate of requests. Requests within the rate go on to the
 // next rule.
 //
-// Requests are told apart by everything that is set: with PerClient and
-// PerPath, each pair of a client and a path has a bucket of its own. With
-// nothing set, all requests that the rule matches share one. A rule in dry run
-// takes tokens as well: what it tells is then what it would do.
+// What is set divides requests: with PerClient and PerPath, each pair of a client
+// and a path has its own token bucket. With nothing set, all requests that the
+// rule matches share one. A rule in dry run takes tokens too, so that it reports
+// exactly what it would do.
 type RateLimit struct {
-	Limit RateLimiterConfig // MaxKeys and IPv6Bits matter only if requests are told apart
+	Limit RateLimiterConfig // MaxKeys and IPv6Bits have no effect if all requests share one bucket
 
-	// PerClient: by Transaction.Client; of IPv6, by Limit.IPv6Bits of it.
+	// PerClient divides requests by the address of Transaction.Client; of IPv6
+	// addresses, by the first Limit.IPv6Bits bits.
 	PerClient bool
-	// PerPath: by the path, without the query, decoded and without regard to
-	// case, empty segments, parameters, backslashes and dot segments.
+	// PerPath divides requests by the path, without the query, decoded. Case,
+	// empty segments, parameters, backslashes and dot segments are ignored.
 	PerPath bool
-	// PerHeader: by the values of the header of this name, if not empty.
-	// Requests without it share a bucket.
+	// PerHeader divides requests by the values of the header with this name, if
+	// it is not empty. Requests without the header share a bucket.
 	PerHeader string
-	// PerCookie: by the values of the cookie of this name, if not empty.
-	// Requests without it share a bucket.
+	// PerCookie divides requests by the values of the cookie with this name, if
+	// it is not empty. Requests without the cookie share a bucket.
 	PerCookie string
 
-	// CountFailures: only requests that fail take tokens; see
-	// [HTTPSecurity.Failed]. When all of Limit.Count (or Burst, if that is
-	// more) are taken, all requests of the same client, path and so on are
-	// above the rate for a whole Period, whether they would fail or not.
+	// CountFailures takes tokens only for requests that fail: see
+	// [HTTPSecurity.Failed]. If Limit.Count of them fail (or Limit.Burst, if that
+	// is more), all requests of the same client, path and so on exceed the rate
+	// for a whole Limit.Period.
 	CountFailures bool
 
-	// Exceeded is done with requests above the rate. Nil means
+	// Exceeded is what happens to requests above the rate. Nil means
 	// Respond{Status: 429}.
 	Exceeded RateLimitAction
 }
 
-// RateLimitAction is what an HTTP security rule does with requests above a
-// rate: one of [Report], [Close], [Respond] and [Redirect], by value. Other
-// packages cannot add to them.
+// RateLimitAction is what an HTTP security rule does with requests above a rate:
+// one of [Report], [Close], [Respond] and [Redirect], by value. Other packages
+// cannot add to them.
 type RateLimitAction interface {
 	rateLimitAction()
 }
 
-// Report lets requests above a rate pass and only says so: in
-// [Verdict].Monitored, and in the rule's counters.
+// Report passes requests above a rate to the next rule and only reports them, in
+// [Verdict].Monitored and in the counters of the rule.
 type Report struct{}
 
 func (RateLimit) securityAction() {}
@@ -101,8 +101,8 @@ func (a RateLimit) compile(c *compiler, field string) *compiledLimit {
 	return l
 }
 
-// takeOver continues with the buckets of the limit before a change, if it had
-// the same rate and the same keys.
+// takeOver keeps the buckets of the limit that this one replaces, if rate and
+// keys are the same.
 func (l *compiledLimit) takeOver(old *compiledLimit) {
 	a, b := l.RateLimit, old.RateLimit
 	a.Exceeded, b.Exceeded = nil, nil
@@ -111,7 +111,8 @@ func (l *compiledLimit) takeOver(old *compiledLimit) {
 	}
 }
 
-// allows takes a token for the request. With peek set it only looks for one.
+// allows takes a token for the request. With peek it only reports whether there
+// is one.
 func (l *compiledLimit) allows(s *subjects, peek bool) (bool, error) {
 	hash, err := l.key(s)
 	if err != nil {
@@ -123,8 +124,8 @@ func (l *compiledLimit) allows(s *subjects, peek bool) (bool, error) {
 	return l.limiter.take(hash, 1, l.limiter.now()), nil
 }
 
-// key returns the hash of what tells the request apart. Each part is followed
-// by its length, so that no two requests share a key by shifting bytes from
+// key returns the hash of the parts that divide requests. The length of each
+// part follows it, so that no two requests share a key by shifting bytes from
 // one part into the next.
 func (l *compiledLimit) key(s *subjects) (uint64, error) {
 	var parts [2][]text
@@ -137,7 +138,7 @@ func (l *compiledLimit) key(s *subjects) (uint64, error) {
 	var path []byte
 	if l.PerPath {
 		var err error
-		if path, err = s.plainestPath(); err != nil {
+		if path, err = s.canonicalPath(); err != nil {
 			return 0, err
 		}
 	}

@@ -9,52 +9,48 @@ import (
 	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
-// Rate is how often something may happen: Count times per Period on average,
-// and Burst times, if that is more than Count, at once after a pause.
+// Rate is how often an event may occur: Count times per Period on average, and
+// after a pause Burst times at once, if that is more than Count.
 type Rate struct {
-	// Count is between 1 and 1e9; there is no default.
-	Count int
-	// Period is between 1 s and 1e9 s; 0 means 1 s.
-	Period time.Duration
-	// Burst is between 0 and 1e9. Below Count it has no effect.
-	Burst int
+	Count  int           // 1 to 1e9; there is no default
+	Period time.Duration // 1 s to 1e9 s; 0 means 1 s
+	Burst  int           // 0 to 1e9; below Count it has no effect
 }
 
 // RateLimiterConfig is the configuration of a [RateLimiter].
 type RateLimiterConfig struct {
 	Rate
-	// MaxKeys is about how many keys can be told apart at a time: it is
-	// rounded up to a power of two, at least 8. 0 means 65,536, the most is
-	// 1<<24. Each takes 16 bytes, of which at first none are allocated.
+	// MaxKeys is about how many keys have buckets of their own at a time. It is
+	// rounded up to a power of two, at least 8. 0 means 65,536; the maximum is
+	// 1<<24. Each takes 16 bytes, allocated as keys arrive.
 	MaxKeys int
-	// IPv6Bits is the length of the prefix that AllowAddr takes for one IPv6
-	// client, because each subscriber has at least 2^64 addresses to choose
-	// from. 0 means 64, the most is 128.
+	// IPv6Bits is the length of the prefix that AllowAddr treats as one IPv6
+	// client, because each subscriber can choose among 2^64 addresses or more.
+	// 0 means 64; the maximum is 128.
 	IPv6Bits int
 }
 
 // Defaults and limits of rate limiters.
 const (
-	DefaultRateKeys = 1 << 16 // RateLimiterConfig.MaxKeys if that is 0
-	MaxRateKeys     = 1 << 24 // the greatest RateLimiterConfig.MaxKeys
-
-	maxRateCount  = 1e9
-	maxRatePeriod = 1e9 * time.Second
+	defaultRateKeys = 1 << 16
+	maxRateKeys     = 1 << 24
+	maxRateCount    = 1e9
+	maxRatePeriod   = 1e9 * time.Second
 )
 
-// RateLimiter counts events by key in token buckets: each key has a bucket of
-// its own, which starts full.
+// RateLimiter limits events by key with token buckets. Each key has its own
+// bucket, which starts full.
 //
-// Memory is bounded however many keys clients invent. When there are more
-// active keys than room, keys share buckets, in such a way that none ever gets
-// more than its rate; what a key may get less of is what others with which it
-// shares have taken. Buckets that have filled up again make room first.
+// Memory is bounded, however many keys clients choose. If more keys than
+// MaxKeys are active, some share a bucket: such a key never gets more than its
+// rate, but gets less by what the others take. Buckets that are full again are
+// replaced first.
 //
 // Time is that of the monotonic clock. The interval between two tokens is
-// rounded up to whole nanoseconds, so that rates are not exceeded; rates
-// above a million a second lose more than a thousandth by that.
+// rounded up to whole nanoseconds, so that rates are never exceeded; this makes
+// rates above a million per second more than 0.1 % lower.
 //
-// It is safe for concurrent use and does not allocate per event.
+// It is safe for concurrent use and does not allocate for events.
 type RateLimiter struct {
 	table            *tokenbucket.Table
 	seed             maphash.Seed
@@ -79,8 +75,8 @@ func NewRateLimiter(cfg RateLimiterConfig) (*RateLimiter, error) {
 func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
 	l := &RateLimiter{seed: maphash.MakeSeed(), epoch: time.Now(), ipv6Bits: cfg.IPv6Bits}
 	size := newBucketSize(f, at, cfg.Rate)
-	if cfg.MaxKeys < 0 || cfg.MaxKeys > MaxRateKeys {
-		f.addf(at+"maxKeys", "%d is not between 0 and %d", cfg.MaxKeys, MaxRateKeys)
+	if cfg.MaxKeys < 0 || cfg.MaxKeys > maxRateKeys {
+		f.addf(at+"maxKeys", "%d is not between 0 and %d", cfg.MaxKeys, maxRateKeys)
 	}
 	if cfg.IPv6Bits < 0 || cfg.IPv6Bits > 128 {
 		f.addf(at+"ipv6Bits", "%d is not between 0 and 128", cfg.IPv6Bits)
@@ -90,26 +86,26 @@ func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
 	}
 	keys := cfg.MaxKeys
 	if keys == 0 {
-		keys = DefaultRateKeys
+		keys = defaultRateKeys
 	}
 	l.table = tokenbucket.NewTable(size, keys)
 	return l
 }
 
-// Allow takes a token from the bucket of a key, and reports false if there is
-// none.
+// Allow takes a token from the bucket of a key and reports whether there was one.
 func (l *RateLimiter) Allow(key string) bool { return l.AllowN(key, 1) }
 
-// AllowN takes n tokens from the bucket of a key, or none, and reports false,
-// if there are fewer. n below 1 asks only whether there is one token.
+// AllowN takes n tokens from the bucket of a key if it has as many, and reports
+// whether it had. If n is below 1, AllowN takes none and reports whether there is
+// one.
 func (l *RateLimiter) AllowN(key string, n int) bool {
 	return l.take(maphash.String(l.seed, key), n, l.now())
 }
 
-// AllowAddr takes a token from the bucket of an address. IPv4-mapped IPv6
-// addresses count as IPv4; of other IPv6 addresses only the prefix counts, see
-// [RateLimiterConfig].IPv6Bits. Invalid addresses share one bucket. These
-// buckets are not those of Allow.
+// AllowAddr takes a token from the bucket of an address and reports whether there
+// was one. IPv4-mapped IPv6 addresses are treated as IPv4; other IPv6 addresses
+// with the same prefix share a bucket, see [RateLimiterConfig].IPv6Bits, and so
+// do invalid addresses. Allow and AllowAddr never share buckets.
 func (l *RateLimiter) AllowAddr(addr netip.Addr) bool {
 	var key [17]byte
 	return l.take(l.hash(l.appendAddr(key[:0], addr)), 1, l.now())
@@ -117,7 +113,7 @@ func (l *RateLimiter) AllowAddr(addr netip.Addr) bool {
 
 func (l *RateLimiter) hash(key []byte) uint64 { return maphash.Bytes(l.seed, key) }
 
-// appendAddr appends the form of an address in which clients are told apart.
+// appendAddr appends the form of an address that identifies a client.
 func (l *RateLimiter) appendAddr(key []byte, addr netip.Addr) []byte {
 	addr = normalize(addr)
 	if addr.Is6() {
@@ -128,15 +124,10 @@ func (l *RateLimiter) appendAddr(key []byte, addr netip.Addr) []byte {
 	return append(append(key, byte(addr.BitLen())), b[:]...)
 }
 
-// RateLimiterStats are the counters of a [RateLimiter].
-type RateLimiterStats struct {
-	Allowed uint64 // events within the limit
-	Limited uint64 // events above it
-}
-
-// Stats returns the counters since the limiter was constructed.
-func (l *RateLimiter) Stats() RateLimiterStats {
-	return RateLimiterStats{Allowed: l.allowed.Load(), Limited: l.limited.Load()}
+// Stats returns how many events were within the limit and above it since the
+// limiter was constructed.
+func (l *RateLimiter) Stats() (allowed, limited uint64) {
+	return l.allowed.Load(), l.limited.Load()
 }
 
 func (l *RateLimiter) now() int64 { return int64(time.Since(l.epoch)) }

@@ -7,13 +7,13 @@ import (
 )
 
 // Redirect answers with a redirect to a URL made from that of the request as
-// received. It is skipped if that cannot be done, and evaluation goes on with
-// the next rule: if the request's host cannot stand in a URL, if it is an IP
-// address and the template names its labels, or if host or path have fewer
-// tokens than the template names.
+// received. If the URL cannot be made, the rule is skipped and the next one is
+// tried: if the request's host is not valid in a URL, if it is an IP address and
+// a template names its labels, or if host or path have fewer parts than a
+// template names.
 //
 // Host and Path are templates, text with tokens such as host[0] and path[1:]:
-// see the package documentation. An empty one keeps what the request has.
+// see the package documentation. If they are empty, those of the request remain.
 type Redirect struct {
 	Protocol Protocol // required
 	Host     string   // template, without port
@@ -21,8 +21,8 @@ type Redirect struct {
 	Port     uint16   // 0: the default port of Protocol, which is left out of the Location
 	// DropQuery removes the query of the request.
 	DropQuery bool
-	// AddQuery is added to the query with "&", or becomes the query. It is
-	// percent-encoded where it must be.
+	// AddQuery is added to the query with "&", or becomes the query if there is
+	// none. Characters that are not valid in a URL are percent-encoded.
 	AddQuery string
 	// Status is 301, 302 or 307; 0 means 302.
 	Status int
@@ -66,8 +66,8 @@ func (c *compiler) checkQuery(field, query string) {
 	}
 }
 
-// location returns where the request is sent. It is printable ASCII whatever
-// the client wrote.
+// location returns the URL to redirect to. It is printable ASCII whatever the
+// client sent.
 func (a *compiledRedirect) location(s *subjects) (string, error) {
 	tokens := a.match.requestTokens(s, a.host, a.path)
 	host, path, err := tokens.address(a.host, a.path)

@@ -14,43 +14,42 @@ type RequestAction interface {
 	requestAction()
 }
 
-// Modify changes the request that the server gets, and lets it go on to the
-// next rule. At least one field must be set. The changes of several rules that
-// match add up; of their pools the first counts.
+// Modify changes the request that the server gets, and passes it to the next
+// rule. At least one field must be set. If several rules match, all their edits
+// apply; the first pool wins, and the last host and path win.
 //
-// If the host or the path cannot be made, the rule is skipped as a whole.
+// If the host or the path cannot be made, the whole rule is skipped.
 type Modify struct {
-	Rewrite RewriteURL // done first
-	Edits   []Edit     // done in this order
-	Pool    SwitchPool // where the request goes
+	Rewrite RewriteURL // applied first
+	Edits   []Edit     // applied in this order
+	Pool    SwitchPool // the pool of the request
 }
 
-// RewriteURL changes the host, the path and the query that the server sees;
-// the client does not learn of it. The zero value changes nothing.
+// RewriteURL changes the host, the path and the query that the server gets. The
+// client does not see the change. The zero value changes nothing.
 //
 // Host and Path are templates, text with tokens such as host[0] and path[1:]:
-// see the package documentation. They are always made from the request as
+// see the package documentation. Tokens are always those of the request as
 // received.
 type RewriteURL struct {
-	Host string // template, with a port if the server is to see one; empty: as it is
+	Host string // template, perhaps with a port; empty: as it is
 	Path string // template; a leading slash is added if there is none; empty: as it is
 	// DropQuery removes the query.
 	DropQuery bool
-	// AddQuery is added to the query with "&", or becomes the query. It is
-	// percent-encoded where it must be.
+	// AddQuery is added to the query with "&", or becomes the query if there is
+	// none. Characters that are not valid in a URL are percent-encoded.
 	AddQuery string
 }
 
-// SwitchPool names the pool that a request goes to. The zero value leaves that
-// to others.
+// SwitchPool selects the pool of a request. The zero value selects none.
 type SwitchPool struct {
-	Name string // whoever composes the policy with pools checks that there is one
+	Name string // policies do not check that the pool exists; limpet.New does
 	// Server is a server of the pool. Port 0 means the server's own port, and
 	// the zero value any server.
 	Server netip.AddrPort
-	// Label is a priority label, if the pool is a group: its members with that
-	// label are chosen among, also if a script selects a server of the group
-	// later. Empty means all. A rule with a label cannot name a server.
+	// Label is a priority label, if the pool is a group: only members with that
+	// label are used, even if a script selects a server of the group later. Empty
+	// means all. A rule with a label cannot name a server.
 	Label string
 }
 
@@ -147,7 +146,7 @@ func (ch *change) apply(tx Transaction) {
 	}
 }
 
-// String says what is done, in words.
+// String describes the change in words.
 func (ch *change) String() string {
 	var all []string
 	say := func(what, value string) {

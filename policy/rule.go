@@ -2,23 +2,22 @@ package policy
 
 import "time"
 
-// ruleHead is what the compiled rules of all policies have in common.
+// ruleHead is common to the compiled rules of all policies.
 type ruleHead struct {
 	name                              string
 	disabled, dryRun, log, logHeaders bool
 	counters                          *counters
 }
 
-// inherit makes the rule count on where the rule of the same name in the
-// policy before left off.
+// inherit makes the rule continue the counters of the rule with the same name in
+// the previous policy.
 func (r *ruleHead) inherit(previous *ruleHead) {
 	if r.counters = new(counters); previous != nil {
 		r.counters = previous.counters
 	}
 }
 
-// passOver reports whether the rule is not to be looked at. x, if not nil, is
-// told of the rule.
+// passOver reports whether the rule is disabled. x, if not nil, explains it.
 func (r *ruleHead) passOver(i int, x *explainer) bool {
 	if x != nil {
 		x.rule(i, r.name)
@@ -43,13 +42,13 @@ func (v *Verdict) decides(r *ruleHead, i int) {
 	v.Rule, v.Index = r.name, i
 }
 
-// asks adds what the rule wants of the record.
+// asks adds the records that the rule asks for.
 func (v *Verdict) asks(r *ruleHead) {
 	v.Log, v.LogHeaders = v.Log || r.log, v.LogHeaders || r.logHeaders
 }
 
-// failed returns the verdict of a rule that could not be evaluated. What other
-// rules were to do is not done.
+// failed returns the verdict of a rule that could not be evaluated. Other rules
+// have no effect then.
 func (v *Verdict) failed(r *ruleHead, i int) Verdict {
 	f := Verdict{Monitored: v.Monitored}
 	f.decides(r, i)
@@ -66,8 +65,8 @@ func (v *Verdict) applies(r *ruleHead, i int) {
 	v.Applied = append(v.Applied, r.name)
 }
 
-// monitor notes what a rule would have done. Only an explanation does not
-// count it.
+// monitor adds the outcome of a rule that is not enforced, and counts it. An
+// explanation does not count.
 func (v *Verdict) monitor(r *ruleHead, i int, e *ending, x *explainer) {
 	if x != nil {
 		x.linef("not enforced: would %s", e.String()) // not e, which would escape to the heap
@@ -77,7 +76,7 @@ func (v *Verdict) monitor(r *ruleHead, i int, e *ending, x *explainer) {
 	r.counters.would(time.Now(), dropped(e.action, e.page.Status))
 }
 
-// monitorError notes that a rule in dry run could not be evaluated.
+// monitorError is monitor for a rule in dry run that could not be evaluated.
 func (v *Verdict) monitorError(r *ruleHead, i int, err error, x *explainer) {
 	if x != nil {
 		x.linef("not enforced: would fail")

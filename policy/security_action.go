@@ -17,11 +17,11 @@ type SecurityAction interface {
 	securityAction()
 }
 
-// Allow accepts the request: the policy's remaining rules are not looked at,
-// later stages are.
+// Allow accepts the request: the remaining rules of the policy are not tried.
+// Later stages still apply.
 type Allow struct{}
 
-// Close ends the connection that carried the request, without an answer.
+// Close closes the connection of the request, without an answer.
 type Close struct {
 	Reset bool // true: with RST; false: with FIN
 }
@@ -33,19 +33,18 @@ type Respond struct {
 	// ContentType is the media type of Body; empty means
 	// "text/html; charset=utf-8". It must be empty when Body is nil.
 	ContentType string
-	// Body is sent as it is. Nil means the status and its text, in plain
-	// text; an answer without content needs an empty slice that is not nil.
-	// The statuses 204, 205 and 304 have no content and refuse one. What
-	// answers HEAD is cut by net/http.
+	// Body is sent as it is. Nil means a plain text with the status. For an
+	// answer without content use an empty slice that is not nil. The statuses
+	// 204, 205 and 304 must not have a body. net/http removes the body from
+	// answers to HEAD.
 	Body []byte
 }
 
 // RedirectToHTTPS answers with 302 and the same host, path and query under
-// https. The rule is skipped, and the next one evaluated, when the request
-// came over TLS already, be it to a proxy in front that terminates it (see
-// [EncryptionReporter]), and when its Host is missing or could not stand in a
-// URL: it must be a host name or an IPv4 address of ASCII letters, digits and
-// ".-_", or an IPv6 address in brackets, each with or without a port.
+// https. The rule is skipped, and the next one is tried, if the client used TLS
+// already ([Transaction].Encrypted), or if the request's host is missing or not
+// valid in a URL. It must be a host name or an IPv4 address of ASCII letters,
+// digits and ".-_", or an IPv6 address in brackets, each with or without a port.
 type RedirectToHTTPS struct {
 	Port uint16 // 0 means 443, which is left out of the Location
 }
@@ -113,8 +112,8 @@ func builtinPage(status int) Respond {
 
 var redirectPage = builtinPage(http.StatusFound)
 
-// location returns where r is sent, or false if its host cannot be redirected. The
-// result is printable ASCII whatever the client wrote.
+// location returns the URL to redirect r to, or false if its host is not valid
+// in a URL. The result is printable ASCII whatever the client sent.
 func (a RedirectToHTTPS) location(r *http.Request) (string, bool) {
 	host := hostWithoutPort(r.Host)
 	if !redirectable(host, r.Host[len(host):]) {
@@ -144,8 +143,8 @@ func (a RedirectToHTTPS) location(r *http.Request) (string, bool) {
 	return string(b), true
 }
 
-// redirectable reports whether a host, and what the client put behind it, can
-// be taken over into a URL.
+// redirectable reports whether a host, and the client's text behind it, is valid
+// in a URL.
 func redirectable(host, port string) bool {
 	if port != "" && strings.Trim(port[1:], "0123456789") != "" {
 		return false
@@ -164,8 +163,8 @@ func redirectable(host, port string) bool {
 	return strings.Trim(host, ".") != ""
 }
 
-// appendURLSafe percent-encodes what must not stand in a URL, such as control
-// characters and bytes beyond ASCII. Escapes that are there already stay.
+// appendURLSafe percent-encodes characters that are not valid in a URL, such as
+// control characters and bytes beyond ASCII. It keeps existing escapes.
 func appendURLSafe(dst []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
 	for i := range len(s) {

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// RuleStats are the counters of one rule since its policy, or the first of
-// the policies it took them over from, was constructed: see [Env].Previous.
+// RuleStats are the counters of one rule since its policy was constructed, or
+// the first of the policies whose counters it continues: see [Env].Previous.
 type RuleStats struct {
-	Name       string    // the rule's name
-	Hits       uint64    // connections or requests on which the rule acted
-	Drops      uint64    // those of them denied, closed, reset, or answered with a 4xx or 5xx status
-	Errors     uint64    // evaluations of the rule that failed; they count neither as hits nor as drops
-	Skips      uint64    // times the rule matched, but its action could not be built
-	Allowed    uint64    // for rate limits: matched and within the limit
-	Limited    uint64    // for rate limits: matched and above the limit, enforced or not
-	WouldHits  uint64    // in dry run, or for rate limits that only report: what would have been hits
-	WouldDrops uint64    // those of them that would have been drops
-	Expired    bool      // the rule has outlived its age and has no effect any more
-	LastHit    time.Time // time of the latest hit, or would-be hit; zero when there was none
+	Name       string    // of the rule
+	Hits       uint64    // connections or requests to which the rule applied
+	Drops      uint64    // hits that were closed, reset, or answered with a 4xx or 5xx status
+	Errors     uint64    // evaluations of the rule that failed; they are neither hits nor drops
+	Skips      uint64    // matches without effect, because the result of the action could not be made
+	Allowed    uint64    // rate limits: matches within the limit
+	Limited    uint64    // rate limits: matches above the limit, enforced or not
+	WouldHits  uint64    // matches of a rule in dry run, or of a rate limit that only reports
+	WouldDrops uint64    // those of WouldHits that would have been drops
+	Expired    bool      // the rule is older than its age and has no effect any more
+	LastHit    time.Time // time of the latest hit, enforced or not; zero if there was none
 }
 
 // counters are the live form of RuleStats. A hit updates them one after the
-// other, so a snapshot taken in between may show a hit without its drop.
+// other, so a snapshot may include a hit without its drop.
 type counters struct {
 	hits, drops, errors   atomic.Uint64
 	skips                 atomic.Uint64

@@ -9,27 +9,17 @@ import (
 	"strings"
 )
 
-// ReadStringCSV reads the entries of a string group from comma-separated
-// values (RFC 4180). The first column is the key; in a map, the columns
-// behind it that are not empty, joined with commas, are the value. A list
-// ignores them. Blanks around a key do not count. A byte order mark and empty
-// lines are skipped. An error names the line.
-func ReadStringCSV(r io.Reader, kind StringGroupKind) ([]StringEntry, error) {
-	return readStringCSV(r, kind, false)
-}
-
-// ReadStringCSVStrict is ReadStringCSV for lists that are to be taken only if
-// nothing in them looks like a mistake: a value in a list, none in a map, or a
-// key that was there before, in any letter case, are errors too. All lines
-// that are wrong are named, the first 1,000 of them one by one.
-func ReadStringCSVStrict(r io.Reader, kind StringGroupKind) ([]StringEntry, error) {
-	return readStringCSV(r, kind, true)
-}
-
-// maxLineFaults limits how many bad lines are described one by one.
-const maxLineFaults = 1000
-
-func readStringCSV(r io.Reader, kind StringGroupKind, strict bool) ([]StringEntry, error) {
+// ReadStringCSV reads the entries of a string group from comma-separated values
+// (RFC 4180). The first column is the key; in a map, the other columns that are
+// not empty, joined with commas, are the value. A list ignores them. Blanks
+// around a key, a byte order mark and empty lines are ignored.
+//
+// With strict, a value in a list, a key of a map without one, and a key that
+// came before, in any letter case, are errors too.
+//
+// Errors name the line. Without strict, reading stops at the first error; with
+// strict, all bad lines are reported, the first 1,000 of them one by one.
+func ReadStringCSV(r io.Reader, kind StringGroupKind, strict bool) ([]StringEntry, error) {
 	b := bufio.NewReader(r)
 	if mark, _ := b.Peek(3); string(mark) == "\ufeff" {
 		_, _ = b.Discard(3)
@@ -57,8 +47,8 @@ func readStringCSV(r io.Reader, kind StringGroupKind, strict bool) ([]StringEntr
 		}
 		line, _ := in.FieldPos(0)
 		e := StringEntry{Key: strings.TrimSpace(record[0])}
-		if size += len(e.Key); size > MaxStringGroupBytes {
-			faults = append(faults, fmt.Errorf("line %d: keys of more than %d bytes", line, MaxStringGroupBytes))
+		if size += len(e.Key); size > maxStringGroupBytes {
+			faults = append(faults, fmt.Errorf("line %d: keys of more than %d bytes", line, maxStringGroupBytes))
 			break
 		}
 		values := make([]string, 0, len(record)-1)
@@ -97,3 +87,6 @@ func readStringCSV(r io.Reader, kind StringGroupKind, strict bool) ([]StringEntr
 	}
 	return entries, nil
 }
+
+// maxLineFaults limits how many bad lines are described one by one.
+const maxLineFaults = 1000

@@ -6,55 +6,60 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// StringGroupKind tells lists from maps.
+// StringGroupKind is the kind of a string group.
 type StringGroupKind uint8
 
 // The kinds of string groups.
 const (
-	StringList StringGroupKind = iota // entries are keys alone
+	StringList StringGroupKind = iota // entries have only keys
 	StringMap                         // each key has a value
 )
 
-// String returns the kind in words; "invalid" for a value that is none.
-func (k StringGroupKind) String() string {
-	switch k {
-	case StringList:
-		return "list"
-	case StringMap:
-		return "map"
-	}
-	return "invalid"
+var stringGroupKindWords = []string{StringList: "list", StringMap: "map"}
+
+// String returns "list" or "map"; "invalid" if k is neither.
+func (k StringGroupKind) String() string { return enumtext.String(k, stringGroupKindWords) }
+
+// MarshalText returns "list" or "map". It fails if k is neither.
+func (k StringGroupKind) MarshalText() ([]byte, error) {
+	return enumtext.Marshal(k, stringGroupKindWords)
+}
+
+// UnmarshalText sets k to the kind "list" or "map", in any case.
+func (k *StringGroupKind) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(k, text, stringGroupKindWords)
 }
 
 // StringEntry is one entry of a string group.
 type StringEntry struct {
-	Key   string // what is compared; not empty
-	Value string // what a map has for it; empty in a list
+	Key   string // the text to compare with; not empty
+	Value string // the value in a map; empty in a list
 }
 
 // StringGroupConfig is the configuration of a [StringGroup].
 type StringGroupConfig struct {
 	Name    string          // required, at most 255 bytes of printable text
 	Kind    StringGroupKind // the zero value is a list
-	Entries []StringEntry   // copied; at most [MaxStringGroupBytes] of keys
-	// LongestMatch: of several entries that fit, the longest is chosen. False:
-	// the shortest. Of equally long ones it is the first in either case.
+	Entries []StringEntry   // copied; the keys together have at most 16 MiB
+	// LongestMatch selects the longest of several entries that match. False
+	// selects the shortest. Of entries with the same length the first wins.
 	LongestMatch bool
 }
 
-// MaxStringGroupBytes limits the keys of one string group, taken together.
-const MaxStringGroupBytes = 16 << 20
+// maxStringGroupBytes limits the keys of one string group together.
+const maxStringGroupBytes = 16 << 20
 
-// StringGroup is a list of strings or a map from strings to strings. A group
-// is asked which of its entries a subject equals, begins with, ends with or
-// contains: the entry is always the part and the subject the whole. The time
-// an answer takes does not depend on the number of entries, except for
-// regular expressions, which are tried one by one.
+// StringGroup is a list of strings or a map from strings to strings. A look-up
+// finds the entry that a subject equals, begins with, ends with or contains. Its
+// cost does not depend on the number of entries, except for regular expressions,
+// which are tried one by one.
 //
-// It is immutable and safe for concurrent use. The structures for an operator
-// are built when it is first used.
+// It is immutable and safe for concurrent use. The index for an operator is
+// built when it is first used.
 type StringGroup struct {
 	name     string
 	kind     StringGroupKind
@@ -64,7 +69,7 @@ type StringGroup struct {
 	patterns [2]func() ([]groupPattern, error) // [1]: case matters
 }
 
-// keyForm is a form in which the keys of a group are compared.
+// keyForm is how the keys of a group are compared.
 type keyForm uint8
 
 const (
@@ -100,8 +105,8 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 			f.addf(at+".value", "an entry of a list has no value, but %q has %q", e.Key, e.Value)
 		}
 	}
-	if size > MaxStringGroupBytes {
-		f.addf("entries", "keys of %d bytes are more than %d", size, MaxStringGroupBytes)
+	if size > maxStringGroupBytes {
+		f.addf("entries", "keys of %d bytes are more than %d", size, maxStringGroupBytes)
 	}
 	if err := f.join(); err != nil {
 		return nil, err
@@ -119,18 +124,17 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 // Name returns the group's name.
 func (g *StringGroup) Name() string { return g.name }
 
-// Kind says whether the group is a list or a map.
+// Kind returns whether the group is a list or a map.
 func (g *StringGroup) Kind() StringGroupKind { return g.kind }
 
 // Len returns the number of entries.
 func (g *StringGroup) Len() int { return len(g.entries) }
 
-// Find returns the entry that fits a subject best, as the configuration says.
-// A negative operator is taken for the positive one it complements, and an
-// invalid one finds nothing. An error says that the keys cannot be used as
-// regular expressions, or that the subject is longer than [MaxRegexpSubject]
-// ([ErrFieldTooLong]); only [MatchesRegexp] fails.
-func (g *StringGroup) Find(op StringOp, subject string, caseSensitive bool) (StringEntry, bool, error) {
+// Find returns the entry that matches a subject best, as LongestMatch says. A
+// negative operator means its positive one, and other than text operators find
+// nothing. Only [MatchesRegexp] can fail: if the keys are not regular expressions
+// within the limits, or the subject is longer than 8 KiB.
+func (g *StringGroup) Find(op Op, subject string, caseSensitive bool) (StringEntry, bool, error) {
 	t := text{exact: []byte(subject)}
 	if !caseSensitive {
 		t.folded = fold(subject)
@@ -146,7 +150,7 @@ func (g *StringGroup) Find(op StringOp, subject string, caseSensitive bool) (Str
 
 // find returns the index of the best entry, or -1. If rooted is set, keys are
 // compared with exactly one leading slash.
-func (g *StringGroup) find(op StringOp, t text, caseSensitive, rooted bool) (int32, error) {
+func (g *StringGroup) find(op Op, t text, caseSensitive, rooted bool) (int32, error) {
 	var form keyForm
 	subject := t.folded
 	if caseSensitive {
@@ -170,7 +174,7 @@ func (g *StringGroup) find(op StringOp, t text, caseSensitive, rooted bool) (int
 	return -1, nil
 }
 
-// better reports whether entry a is to be chosen rather than b.
+// better reports whether entry a is preferred to entry b.
 func (g *StringGroup) better(a, b int32) bool {
 	la, lb := len(g.entries[a].Key), len(g.entries[b].Key)
 	if la != lb {
@@ -222,8 +226,8 @@ func (g *StringGroup) findRegexp(t text, caseSensitive bool) (int32, error) {
 	if err != nil {
 		return -1, err
 	}
-	if len(patterns) > 0 && len(t.exact) > MaxRegexpSubject {
-		return -1, ErrFieldTooLong
+	if len(patterns) > 0 && len(t.exact) > maxRegexpSubject {
+		return -1, errFieldTooLong
 	}
 	for _, p := range patterns {
 		if p.matches(t) {

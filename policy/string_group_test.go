@@ -47,7 +47,7 @@ func TestStringGroup(t *testing.T) {
 		name          string
 		keys          []string
 		longest       bool
-		op            StringOp
+		op            Op
 		subject       string
 		caseSensitive bool
 		want          string // empty: none
@@ -93,7 +93,7 @@ func TestStringGroupFaults(t *testing.T) {
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}
-	_, err = NewStringGroup(StringGroupConfig{Name: "big", Entries: []StringEntry{{"a", "b"}, {strings.Repeat("x", MaxStringGroupBytes), ""}}})
+	_, err = NewStringGroup(StringGroupConfig{Name: "big", Entries: []StringEntry{{"a", "b"}, {strings.Repeat("x", maxStringGroupBytes), ""}}})
 	want = []string{`entries[0].value: an entry of a list has no value, but "a" has "b"`, "entries: keys of 16777217 bytes are more than 16777216"}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
@@ -103,13 +103,13 @@ func TestStringGroupFaults(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	long := mustStringGroup(t, list("long", "a"))
-	if _, _, err := long.Find(MatchesRegexp, strings.Repeat("b", MaxRegexpSubject+1), true); !errors.Is(err, ErrFieldTooLong) {
+	if _, _, err := long.Find(MatchesRegexp, strings.Repeat("b", maxRegexpSubject+1), true); !errors.Is(err, errFieldTooLong) {
 		t.Errorf("%v", err)
 	}
 }
 
 // slowFind looks at one entry after the other.
-func slowFind(cfg StringGroupConfig, op StringOp, subject string, caseSensitive, rooted bool) int32 {
+func slowFind(cfg StringGroupConfig, op Op, subject string, caseSensitive, rooted bool) int32 {
 	best := int32(-1)
 	for i, e := range cfg.Entries {
 		key := e.Key
@@ -143,7 +143,7 @@ func TestStringGroupAgainstScan(t *testing.T) {
 		}
 		for range 100 {
 			subject := text(12).Draw(t, "subject")
-			for _, op := range []StringOp{Equals, BeginsWith, EndsWith, Contains} {
+			for _, op := range []Op{Equals, BeginsWith, EndsWith, Contains} {
 				for _, caseSensitive := range []bool{false, true} {
 					rooted := op != EndsWith && subject[0] == '/'
 					got, err := g.find(op, text2(subject), caseSensitive, rooted)
@@ -211,7 +211,7 @@ func TestStringGroups(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	var none *StringGroups
-	if _, _, err := none.Match("a", "equals", "x", false); !errors.Is(err, ErrUnknownStringGroup) || none.Names() != nil {
+	if _, _, err := none.Match("a", "equals", "x", false); !errors.Is(err, errUnknownStringGroup) || none.Names() != nil {
 		t.Errorf("%v", err)
 	}
 	var zero StringGroups
@@ -229,7 +229,7 @@ func TestStringGroupsInMatches(t *testing.T) {
 	rule := func(m Match) *HTTPSecurity {
 		return mustHTTPSecurity(t, env, SecurityRule{Name: "r", Match: m, Action: Close{}})
 	}
-	path := func(op StringOp, values ...string) Match {
+	path := func(op Op, values ...string) Match {
 		return Match{Path: &PathMatch{Op: op, Values: values, StringGroups: []string{"paths"}}}
 	}
 	for _, c := range []struct {
@@ -267,11 +267,11 @@ func TestStringGroupsInMatches(t *testing.T) {
 			t.Error("the rule uses the group as it was")
 		}
 		groups.Remove("paths")
-		if v := p.Evaluate(newTx("GET", "/new")); v.Status != 500 || !errors.Is(v.Err, ErrUnknownStringGroup) {
+		if v := p.Evaluate(newTx("GET", "/new")); v.Status != 500 || !errors.Is(v.Err, errUnknownStringGroup) {
 			t.Errorf("%+v", v)
 		}
 		bad := rule(Match{Path: &PathMatch{Op: MatchesRegexp, StringGroups: []string{"patterns"}}})
-		long := newTx("GET", "/"+strings.Repeat("a", MaxRegexpSubject))
+		long := newTx("GET", "/"+strings.Repeat("a", maxRegexpSubject))
 		if v := bad.Evaluate(long); v.Status != 414 {
 			t.Errorf("%+v", v)
 		}
@@ -317,7 +317,7 @@ func TestReadStringCSV(t *testing.T) {
 		{"quote", "a\nb\"c\n", StringMap, nil, `parse error on line 2, column 2: bare " in non-quoted-field`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := ReadStringCSV(strings.NewReader(c.in), c.kind)
+			got, err := ReadStringCSV(strings.NewReader(c.in), c.kind, false)
 			if diff := cmp.Diff(c.want, got); diff != "" || (err == nil) != (c.fails == "") || err != nil && err.Error() != c.fails {
 				t.Errorf("%v %s", err, diff)
 			}
@@ -332,7 +332,7 @@ func FuzzReadStringCSV(f *testing.F) {
 	f.Add([]byte(" ,x"), uint8(1))                       // a key of blanks
 	f.Fuzz(func(t *testing.T, in []byte, kind uint8) {
 		k := StringGroupKind(kind % 2)
-		entries, err := ReadStringCSV(bytes.NewReader(in), k)
+		entries, err := ReadStringCSV(bytes.NewReader(in), k, false)
 		if err != nil {
 			return
 		}
@@ -356,7 +356,7 @@ func BenchmarkStringGroup(b *testing.B) {
 		}
 		g := mustStringGroup(b, list("g", keys...))
 		subject := text2("/shop/Articles/12345/view/of/a/longer/path/with/some/more/segments/12345.html")
-		for _, op := range []StringOp{Equals, BeginsWith, EndsWith, Contains} {
+		for _, op := range []Op{Equals, BeginsWith, EndsWith, Contains} {
 			b.Run(fmt.Sprintf("%v/%d", op, n), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {

@@ -10,23 +10,23 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnknownStringGroup is wrapped, with the name of the group, by the error
-// of a look-up in a string group that does not exist.
-var ErrUnknownStringGroup = errors.New("unknown string group")
+// errUnknownStringGroup is wrapped, with the name of the group, by the errors of
+// look-ups in a string group that does not exist.
+var errUnknownStringGroup = errors.New("unknown string group")
 
 var errNilGroup = errors.New("nil group")
 
-// StringGroups is a set of string groups by name, which may change while
-// policies and scripts use it: readers see a group as it was before or after
-// a change, never in between. It is safe for concurrent use. The zero value
-// and nil are empty; nil cannot be changed.
+// StringGroups is a set of string groups by name. It may change while policies
+// and scripts use it: each look-up sees a group as it is before or after a
+// change, never in between. It is safe for concurrent use. The zero value and
+// nil are empty; nil cannot be changed.
 type StringGroups struct {
 	mu     sync.Mutex // held by writers
 	groups atomic.Pointer[map[string]*StringGroup]
 }
 
-// NewStringGroups returns a set of groups. A nil group and a second group of
-// the same name are errors, all of which are reported.
+// NewStringGroups returns a set of groups. Nil groups and second groups with the
+// same name are errors. It reports all faults, as joined [FieldError] values.
 func NewStringGroups(groups ...*StringGroup) (*StringGroups, error) {
 	all := make(map[string]*StringGroup, len(groups))
 	var f faults
@@ -55,11 +55,11 @@ func (s *StringGroups) Group(name string) (*StringGroup, bool) {
 	return g, ok
 }
 
-// Names returns the names of all groups, sorted.
+// Names returns the sorted names of all groups.
 func (s *StringGroups) Names() []string { return slices.Sorted(maps.Keys(s.load())) }
 
-// Replace adds a group, or replaces the one with its name. A nil group is an
-// error.
+// Replace adds a group, or replaces the group with the same name. A nil group is
+// an error.
 func (s *StringGroups) Replace(g *StringGroup) error {
 	if g == nil {
 		return errNilGroup
@@ -68,8 +68,8 @@ func (s *StringGroups) Replace(g *StringGroup) error {
 	return nil
 }
 
-// Remove removes the group with a name and reports whether there was one.
-// Rules that name it fail from then on, as [Env].FailOpen says.
+// Remove removes the group with a name and reports whether there was one. From
+// then on, evaluations of rules that name it fail: see [Env].FailOpen.
 func (s *StringGroups) Remove(name string) (removed bool) {
 	s.change(func(groups map[string]*StringGroup) {
 		_, removed = groups[name]
@@ -78,16 +78,16 @@ func (s *StringGroups) Remove(name string) (removed bool) {
 	return removed
 }
 
-// Match looks for an entry of a group that a string equals, begins with,
-// contains or ends with, as the operator says: "equals", "beginswith",
-// "contains" or "endswith". Letter case counts if exactCase is set.
+// Match finds the entry of a group that a subject equals, begins with, contains
+// or ends with. The operator is "equals", "beginswith", "contains" or
+// "endswith". Case is ignored unless exactCase is set.
 //
-// The result is the value of the entry, or its key if the group is a list. An
+// The result is the value of the entry, or its key if the group is a list. The
 // error names a group or an operator that does not exist.
 //
-// It is what a script's avi.stringgroup functions ask.
+// The avi.stringgroup functions of scripts use it.
 func (s *StringGroups) Match(group, operator, subject string, exactCase bool) (result string, ok bool, err error) {
-	var op StringOp
+	var op Op
 	switch operator {
 	case "equals":
 		op = Equals
@@ -115,7 +115,7 @@ func (s *StringGroups) find(name string) (*StringGroup, error) {
 	if g, ok := s.load()[name]; ok {
 		return g, nil
 	}
-	return nil, fmt.Errorf("%q: %w", name, ErrUnknownStringGroup)
+	return nil, fmt.Errorf("%q: %w", name, errUnknownStringGroup)
 }
 
 func (s *StringGroups) load() map[string]*StringGroup {

@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// stringTrie finds which keys a subject equals, begins with or contains, in
-// time linear in the subject however many keys there are. It is the automaton
-// of Aho and Corasick: a trie of the keys in which every node also knows the
-// node of the longest proper suffix of its text that is in the trie, where the
-// search goes on when no child fits.
+// stringTrie finds the keys that a subject equals, begins with or contains, in
+// time linear in the subject for any number of keys. It is the automaton of Aho
+// and Corasick: a trie of the keys in which every node has a link to the node of
+// the longest proper suffix of its text that is in the trie. The search continues
+// there if no child matches.
 //
 // Nodes are numbered in breadth-first order, so the children of a node are
-// neighbours, and so are the bytes that lead to them: looking for a child is
-// bytes.IndexByte on a few bytes.
+// adjacent, and so are the bytes that lead to them: bytes.IndexByte on a few bytes
+// finds a child.
 type stringTrie struct {
 	nodes  []trieNode
 	labels []byte // labels[n] leads to node n
@@ -26,8 +26,8 @@ type trieNode struct {
 	best       int32 // the best of the keys that end here or at a suffix, or -1
 }
 
-// newStringTrie builds the trie of keys, none of them empty. The order says
-// which key is better where several fit; of equal keys only the better counts.
+// newStringTrie builds the trie of keys, none of them empty. The order says which
+// key is better if several match; of equal keys only the better one is kept.
 func newStringTrie(keys [][]byte, better func(a, b int32) bool) *stringTrie {
 	t := &stringTrie{nodes: []trieNode{{key: -1, best: -1}}, labels: []byte{0}}
 	order := make([]int32, len(keys))
@@ -35,7 +35,7 @@ func newStringTrie(keys [][]byte, better func(a, b int32) bool) *stringTrie {
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(a, b int32) int { return bytes.Compare(keys[a], keys[b]) })
-	// Each node stands for a run of the sorted keys with a common prefix.
+	// Each node is a run of the sorted keys with a common prefix.
 	type run struct{ begin, end, depth int }
 	runs := []run{{0, len(keys), 0}}
 	for n := 0; n < len(runs); n++ {
@@ -105,7 +105,7 @@ func (t *stringTrie) step(n int32, c byte) int32 {
 	}
 }
 
-// equal returns the key that the subject is, or -1.
+// equal returns the key that equals the subject, or -1.
 func (t *stringTrie) equal(subject []byte) int32 {
 	n := int32(0)
 	for _, c := range subject {

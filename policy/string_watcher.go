@@ -10,47 +10,35 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// MaxStringFileBytes limits the file of a string group.
-const MaxStringFileBytes = 64 << 20
+const maxStringFileBytes = 64 << 20
 
-// ErrEmptyStringGroup is wrapped, with the name of the group, by the error
-// for a file without entries unless [StringGroupFile].AllowEmpty is set.
-var ErrEmptyStringGroup = errors.New("no entries")
+// errEmptyGroup is wrapped, with the name of the group, by the error for a file
+// without entries unless AllowEmpty is set.
+var errEmptyGroup = errors.New("no entries")
 
-// StringGroupFile is a string group whose entries are in a file, as
-// comma-separated values; see [ReadStringCSV].
+// StringGroupFile is a string group whose entries are in a file of
+// comma-separated values: see [ReadStringCSV].
 type StringGroupFile struct {
-	Path   string            // anything but a regular file of at most [MaxStringFileBytes] is refused
+	Path   string            // a regular file of at most 64 MiB; others are refused
 	Group  StringGroupConfig // without entries
-	Strict bool              // the file is read as by [ReadStringCSVStrict]
-	// AllowEmpty accepts a file without entries. It is off by default,
-	// because a list that is empty by accident would match nothing.
+	Strict bool              // see [ReadStringCSV]
+	// AllowEmpty accepts a file without entries. By default such a file is an
+	// error, because a list that is empty by accident would match nothing.
 	AllowEmpty bool
 }
 
-// StringGroupEvent says what has become of a file that a
-// [StringGroupWatcher] watches.
-type StringGroupEvent struct {
-	Group string // name of the group
-	Path  string // of the file
-
-	// Err is nil if the set has a new group from the file. Otherwise the set
-	// has the group it had before, and Err says why.
-	Err error
-}
-
-// StringGroupWatcher keeps groups of a set as their files have them.
+// StringGroupWatcher replaces the groups of a set when their files change.
 type StringGroupWatcher struct{ files *filewatch.Watcher }
 
-// NewStringGroupWatcher reads all files and puts their groups into groups. If
-// any of them cannot be read or is bad, the set remains as it is, and all
-// faults are reported, each behind the position of its file.
+// NewStringGroupWatcher reads all files and puts their groups into groups. If any
+// file cannot be read or is bad, the set remains as it is, and all faults are
+// reported, each with the index of its file.
 //
-// While [StringGroupWatcher.Run] runs, onEvent is called for each change of a
-// file, with or without success, and once for a failure that lasts. Nil is
-// allowed. Calls do not overlap; the next file is looked at when onEvent has
-// returned.
-func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEvent func(StringGroupEvent)) (*StringGroupWatcher, error) {
+// While [StringGroupWatcher.Run] runs, it calls onChange, if not nil, for each
+// change of a file. If err is nil, the set has the new group; otherwise it still
+// has the old one. A failure that lasts is reported once. Calls do not overlap;
+// the next file is read after onChange returns.
+func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onChange func(file StringGroupFile, err error)) (*StringGroupWatcher, error) {
 	var f faults
 	if groups == nil {
 		f.addf("groups", "nil")
@@ -75,7 +63,7 @@ func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEven
 	take := func(g *StringGroup) error { first = append(first, g); return nil } // until all are good
 	watched := make([]filewatch.File, len(files))
 	for i, file := range files {
-		watched[i] = filewatch.File{Path: file.Path, Limit: MaxStringFileBytes, Load: func(content []byte, err error) error {
+		watched[i] = filewatch.File{Path: file.Path, Limit: maxStringFileBytes, Load: func(content []byte, err error) error {
 			g, err := file.parse(content, err)
 			if err != nil {
 				return fmt.Errorf("string group %q: %w", file.Group.Name, err)
@@ -84,8 +72,8 @@ func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEven
 		}}
 	}
 	w, err := filewatch.New(watched, func(i int, err error) {
-		if onEvent != nil {
-			onEvent(StringGroupEvent{files[i].Group.Name, files[i].Path, err})
+		if onChange != nil {
+			onChange(files[i], err)
 		}
 	})
 	if err != nil {
@@ -100,23 +88,23 @@ func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onEven
 	return &StringGroupWatcher{w}, nil
 }
 
-// Run replaces a group of the set whenever the content of its file has
-// changed, until ctx is done, and then returns nil. Its only error is that of
-// a second call while the first has not returned.
+// Run replaces a group of the set whenever the content of its file changes. It
+// returns nil when ctx is done. Its only error is that another call has not
+// returned yet.
 //
-// A change is in the set after at most two seconds, however it is made: in
-// place, by rename, or by symbolic links that are exchanged. What counts is
-// the content: an equal file is no change. A file that is bad or missing
-// changes nothing, and is tried again when it has changed.
+// A change takes effect within two seconds, whether the file is written in
+// place, renamed, or reached through a symbolic link that changes. A file with
+// the same content is not a change. A file that is bad or missing changes
+// nothing; it is tried again when it changes.
 func (w *StringGroupWatcher) Run(ctx context.Context) error { return w.files.Run(ctx) }
 
 func (f StringGroupFile) parse(content []byte, err error) (*StringGroup, error) {
 	if err != nil {
 		return nil, err // which names the file
 	}
-	entries, err := readStringCSV(bytes.NewReader(content), f.Group.Kind, f.Strict)
+	entries, err := ReadStringCSV(bytes.NewReader(content), f.Group.Kind, f.Strict)
 	if err == nil && len(entries) == 0 && !f.AllowEmpty {
-		err = ErrEmptyStringGroup
+		err = errEmptyGroup
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)

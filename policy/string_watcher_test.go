@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestReadStringCSVStrict(t *testing.T) {
+func TestReadStringCSVStrictly(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
 		kind     StringGroupKind
@@ -27,9 +27,9 @@ func TestReadStringCSVStrict(t *testing.T) {
 		{"twice", "Foo\nbar\nfoo", StringList, 0, []string{`line 3: "foo" is already in line 1`}},
 		{"empty key", "a\n ,\nb\n,x", StringList, 0, []string{"line 2: the key is empty", "line 4: the key is empty"}},
 		{"many", strings.Repeat("a,b\n", 1500), StringList, 0, []string{"line 1000: ", "500 more bad lines"}},
-		{"too large", "a\n" + strings.Repeat("b", MaxStringGroupBytes), StringList, 0, []string{"line 2: keys of more than"}},
+		{"too large", "a\n" + strings.Repeat("b", maxStringGroupBytes), StringList, 0, []string{"line 2: keys of more than"}},
 	} {
-		entries, err := ReadStringCSVStrict(strings.NewReader(c.in), c.kind)
+		entries, err := ReadStringCSV(strings.NewReader(c.in), c.kind, true)
 		if (err == nil) != (c.want == nil) || err == nil && len(entries) != c.entries || err != nil && entries != nil {
 			t.Errorf("%s: %d entries, %v", c.name, len(entries), err)
 			continue
@@ -61,18 +61,22 @@ func TestStringGroupWatcher(t *testing.T) {
 		{"rewritten", func() { put("curl,2\n") }, "2", 1, nil, ""},
 		{"rewritten as it is", func() { put("curl,2\n") }, "2", 0, nil, ""},
 		{"bad line", func() { put("wget,1\ncurl\n") }, "2", 1, nil, `line 2: "curl" has no value`},
-		{"empty", func() { put("") }, "2", 1, ErrEmptyStringGroup, "no entries"},
+		{"empty", func() { put("") }, "2", 1, errEmptyGroup, "no entries"},
 		{"missing", func() { _ = os.Remove(path) }, "2", 1, fs.ErrNotExist, "no such file"},
 		{"still missing", func() {}, "2", 0, nil, ""},
 		{"back", func() { put("curl,3\n") }, "3", 1, nil, ""},
-		{"too large", func() { put(""); _ = os.Truncate(path, MaxStringFileBytes+1) }, "3", 1, nil, "too large"},
+		{"too large", func() { put(""); _ = os.Truncate(path, maxStringFileBytes+1) }, "3", 1, nil, "too large"},
 	}
 	put("curl,1\n")
 	synctest.Test(t, func(t *testing.T) {
 		groups := new(StringGroups)
-		events := make(chan StringGroupEvent, 10)
+		type event struct {
+			file StringGroupFile
+			err  error
+		}
+		events := make(chan event, 10)
 		file := StringGroupFile{Path: path, Group: StringGroupConfig{Name: "Agents", Kind: StringMap}, Strict: true}
-		w, err := NewStringGroupWatcher(groups, []StringGroupFile{file}, func(e StringGroupEvent) { events <- e })
+		w, err := NewStringGroupWatcher(groups, []StringGroupFile{file}, func(file StringGroupFile, err error) { events <- event{file, err} })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,11 +95,11 @@ func TestStringGroupWatcher(t *testing.T) {
 			}
 			for len(events) > 0 {
 				e := <-events
-				if e.Group != "Agents" || e.Path != path || (e.Err == nil) != (step.text == "") || step.is != nil && !errors.Is(e.Err, step.is) {
+				if e.file.Group.Name != "Agents" || e.file.Path != path || (e.err == nil) != (step.text == "") || step.is != nil && !errors.Is(e.err, step.is) {
 					t.Errorf("%s: event %+v", step.name, e)
 				}
-				if e.Err != nil && (!strings.Contains(e.Err.Error(), step.text) || !strings.Contains(e.Err.Error(), path) || !strings.Contains(e.Err.Error(), `string group "Agents"`)) {
-					t.Errorf("%s: %v", step.name, e.Err)
+				if e.err != nil && (!strings.Contains(e.err.Error(), step.text) || !strings.Contains(e.err.Error(), path) || !strings.Contains(e.err.Error(), `string group "Agents"`)) {
+					t.Errorf("%s: %v", step.name, e.err)
 				}
 			}
 		}
@@ -159,15 +163,15 @@ func TestNewStringGroupWatcherFaults(t *testing.T) {
 	})
 }
 
-// geoAttributes knows one attribute.
-type geoAttributes struct{ fakeGeo }
+// attributesGeo knows one attribute.
+type attributesGeo struct{ fakeGeo }
 
-func (geoAttributes) Knows(attribute string) bool { return attribute == "CITY_NAME" }
+func (attributesGeo) Knows(attribute string) bool { return attribute == "CITY_NAME" }
 
 func TestGeoAttributeIsChecked(t *testing.T) {
-	env := Env{Geo: geoAttributes{}}
+	env := Env{Geo: attributesGeo{}}
 	for attribute, want := range map[string]bool{"CITY_NAME": true, "": false, "CITY": false} {
-		_, err := NewNetworkSecurity([]NetworkRule{{Name: "r", Match: NetworkMatch{Geo: &GeoMatch{Attribute: attribute, Values: []string{"x"}}}, Action: NetworkDeny}}, env)
+		_, err := NewNetworkSecurity([]NetworkRule{{Name: "r", Match: NetworkMatch{Geo: &GeoMatch{Attribute: attribute, Values: []string{"x"}}}, Action: ActionReset}}, env)
 		if ok := err == nil; ok != want {
 			t.Errorf("attribute %q: %v", attribute, err)
 		}

@@ -8,13 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// The subjects of one request. Rules of one policy tend to look at the same
-// few parts of a request, so each part is decoded and case-folded once, when
-// the first rule asks, into one byte arena that is reused from request to
-// request. Comparing is then plain byte comparison, and evaluating does not
-// allocate.
+// The subjects of one request. The rules of a policy often compare the same few
+// parts of a request, so each part is decoded and case-folded once, when the
+// first rule needs it, into one byte arena that later requests reuse. Comparing
+// is then plain byte comparison, and evaluating does not allocate.
 
-// maxArena is the largest arena, in bytes, that is kept for the next request.
+// maxArena is the size in bytes of the largest arena that is reused.
 const maxArena = 64 << 10
 
 // text is one subject in both forms that are compared.
@@ -25,14 +24,14 @@ type text struct {
 // subjects is the scratch of one evaluation.
 type subjects struct {
 	http           *http.Request
-	reporter       EncryptionReporter // nil: Request.TLS tells
-	client, source netip.Addr         // normalized
-	port           uint16             // of the local address
-	status         int                // of the response
-	response       http.Header        // nil before there is one
-	arena          []byte             // backs the texts below
-	paths          []pathText         // the readings of the path; empty: not prepared
-	queries        []text             // the readings of the query; empty: not prepared
+	tx             Transaction
+	client, source netip.Addr  // normalized
+	port           uint16      // of the local address
+	status         int         // of the response
+	response       http.Header // nil before there is one
+	arena          []byte      // backs the texts below
+	paths          []pathText  // the interpretations of the path; empty: not prepared
+	queries        []text      // the interpretations of the query; empty: not prepared
 	host           hostText
 	fields         []fieldTexts // by slot of the policy's field list
 }
@@ -45,31 +44,26 @@ type fieldTexts struct {
 
 func (s *subjects) start(tx Transaction) {
 	s.http = tx.Original()
-	s.reporter, _ = tx.(EncryptionReporter)
+	s.tx = tx
 	s.client = normalize(tx.Client().Addr())
 	s.source = normalize(tx.Source().Addr())
 	s.port = tx.Local().Port()
 }
 
-// protocol is what the client spoke.
+// protocol returns the protocol that the client used.
 func (s *subjects) protocol() Protocol {
-	encrypted := s.http.TLS != nil
-	if s.reporter != nil {
-		encrypted = s.reporter.Encrypted()
-	}
-	if encrypted {
+	if s.tx.Encrypted() {
 		return HTTPS
 	}
 	return HTTP
 }
 
-// reset forgets the request. It reports false when the scratch has grown too
-// large to keep.
+// reset drops the request. It reports false if the arena is too large to reuse.
 func (s *subjects) reset() bool {
 	if cap(s.arena) > maxArena {
 		return false
 	}
-	s.http, s.reporter, s.response = nil, nil, nil
+	s.tx, s.http, s.response = nil, nil, nil
 	s.arena = s.arena[:0]
 	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
 	for i := range s.fields {
@@ -79,8 +73,8 @@ func (s *subjects) reset() bool {
 	return true
 }
 
-// take makes a text of what was appended to the arena from start on. Texts
-// stay valid when the arena moves: they then refer to the array it left.
+// take makes a text of the bytes of the arena from start on. Texts stay valid if
+// the arena is reallocated: they refer to the old array.
 func (s *subjects) take(start int) text {
 	exact := s.arena[start:len(s.arena):len(s.arena)]
 	if isFolded(exact) {
@@ -97,8 +91,8 @@ func (s *subjects) copy(v string) text {
 	return s.take(start)
 }
 
-// field returns the values of the header or cookie in a slot; none when the
-// request lacks it.
+// field returns the values of the header or cookie in a slot; none if it is
+// missing.
 func (s *subjects) field(slot int, f fieldName) []text {
 	v := &s.fields[slot]
 	if !v.ready {
@@ -163,8 +157,7 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// appendUnescaped percent-decodes s once. A malformed escape stands for
-// itself: whoever reads it decides what it means.
+// appendUnescaped percent-decodes s once. Malformed escapes stay as they are.
 func appendUnescaped(dst []byte, s string, plusIsSpace bool) []byte {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {

@@ -5,135 +5,75 @@ import (
 	"net/netip"
 )
 
-// Transaction is one request on its way through the policies. A policy calls
-// it only on the goroutine that evaluates the policy and keeps nothing of it
-// afterwards.
+// Transaction is a request that policies judge and change. A policy calls it only
+// on the goroutine that evaluates the policy, and keeps no reference to it.
 type Transaction interface {
-	// Client is the address that IP matches on the client compare: the
-	// peer's, or the one resolved behind trusted proxies.
+	// Client is the client's address, perhaps found behind trusted proxies. IP
+	// matches on the client compare it.
 	Client() netip.AddrPort
-	// Source is the peer's address.
+	// Source is the address of the peer.
 	Source() netip.AddrPort
 	// Local is the address and port on which the request arrived.
 	Local() netip.AddrPort
-	// Original is the request as received, by the server side of net/http.
-	// It is read only and never nil.
-	Original() *http.Request
-	// Reply answers the request instead of a server. The status is final (200
-	// to 599). The callee owns header; it must not change body.
-	Reply(status int, header http.Header, body []byte)
-	// EditRequest is the request as it will be sent, for change. Its header
-	// is its own; its URL may be shared with Original, so a policy replaces
-	// the URL and does not write into it.
-	EditRequest() *http.Request
-	// SelectPool chooses the pool, and the server if addr is valid; port 0
-	// means the server's own.
-	SelectPool(pool string, addr netip.AddrPort)
-	// Response is the status and the header of the server's response; the
-	// header may be changed in place. ok is false before there is one.
-	Response() (status int, header http.Header, ok bool)
-	// Close ends the connection without an answer, with FIN or, with reset,
-	// with RST.
-	Close(reset bool)
-}
-
-// A LabelSelector is a [Transaction] that knows pool groups, for
-// [SwitchPool].Label. Without it, the label has no effect.
-type LabelSelector interface {
-	// SelectLabel chooses a pool group, and of its members those with the
-	// priority label.
-	SelectLabel(group, label string)
-}
-
-// A RequestIdentifier is a [Transaction] that has a name, which $request_id
-// stands for.
-type RequestIdentifier interface {
-	// RequestID names the transaction: unique, and the same in all stages.
-	RequestID() string
-}
-
-// An EncryptionReporter is a [Transaction] that knows better than
-// Request.TLS whether the client spoke TLS: it may have spoken it to a proxy in
-// front.
-type EncryptionReporter interface {
-	// Encrypted reports whether the client spoke TLS.
+	// Encrypted reports whether the client used TLS, perhaps to a trusted proxy.
+	// Without such proxies, that is whether Original().TLS is set.
 	Encrypted() bool
+	// RequestID is the unique name of the transaction, the same in all stages,
+	// for the variable $request_id. It may be empty.
+	RequestID() string
+	// Original is the request as received by the server side of net/http. It is
+	// read-only and never nil.
+	Original() *http.Request
+	// EditRequest is the request that will be sent, for changes. It has a header
+	// of its own, but may share its URL with Original, so a policy replaces the
+	// URL instead of changing it.
+	EditRequest() *http.Request
+	// SelectPool selects the pool and, if addr is valid, the server; port 0 means
+	// the server's own.
+	SelectPool(pool string, addr netip.AddrPort)
+	// SelectLabel selects a pool group and, of its members, those with the
+	// priority label. Without pool groups it has no effect.
+	SelectLabel(group, label string)
+	// Reply answers the request in place of a server. The status is final (200 to
+	// 599). The callee owns header; it must not change body.
+	Reply(status int, header http.Header, body []byte)
+	// Close closes the connection without an answer: with RST if reset is set,
+	// otherwise with FIN.
+	Close(reset bool)
+	// Response is the status and the header of the server's response. The header
+	// may be changed in place. ok is false before there is a response.
+	Response() (status int, header http.Header, ok bool)
 }
 
-// Action names what a policy did with a request, for records and metrics.
-type Action uint8
-
-// What a policy can have done.
-const (
-	ActionNone     Action = iota // no rule matched, or a service failed open: the request goes on
-	ActionAllow                  // a rule accepted the request: it goes on
-	ActionClose                  // the connection was closed
-	ActionReset                  // the connection was reset
-	ActionRespond                // the request was answered
-	ActionRedirect               // the request was answered with a redirect
-	ActionFail                   // a rule could not be evaluated: the request was answered with an error
-	ActionModify                 // rules changed the request or the response, or chose a pool: it goes on
-	ActionReport                 // a rate limit was exceeded, which is only reported: the request goes on
-)
-
-// String returns the action in words; "invalid" for a value that is none.
-func (a Action) String() string {
-	switch a {
-	case ActionNone:
-		return "none"
-	case ActionAllow:
-		return "allow"
-	case ActionClose:
-		return "close"
-	case ActionReset:
-		return "reset"
-	case ActionRespond:
-		return "respond"
-	case ActionRedirect:
-		return "redirect"
-	case ActionFail:
-		return "fail"
-	case ActionModify:
-		return "modify"
-	case ActionReport:
-		return "report"
-	}
-	return "invalid"
-}
-
-// Verdict is the outcome of evaluating a policy for one request.
+// Verdict is the decision of a policy about one connection or request.
 type Verdict struct {
-	Rule    string // the rule that decided or failed, or the first that changed something; empty when none matched
-	Index   int    // its position in the policy, from 0; -1 when none matched
-	Action  Action // what was done
-	Status  int    // the status of the reply; 0 when there was none
-	Ended   bool   // the transaction was replied to or closed: it must not go on
-	Dropped bool   // ended by a close, a reset, or a 4xx or 5xx status: worth a significant record
-	Limited bool   // a rate limit was exceeded, and that is why Action was done
-	Log     bool   // a rule that acted asks for a record
-	// LogHeaders: a rule that acted asks for a record with all headers.
+	Rule    string // the rule that decided or failed, or the first that changed something; empty if none matched
+	Index   int    // its position in the policy, from 0; -1 if none matched
+	Action  Action // the action of the policy
+	Status  int    // the status of the reply; 0 if there was none
+	Ended   bool   // the request was answered, or the connection must be closed or is closed: no later stage may follow
+	Dropped bool   // Ended by a close, a reset, or a 4xx or 5xx status
+	Limited bool   // Action is that of a rate limit that was exceeded
+	Log     bool   // a rule that applied asks for a record
+	// LogHeaders means that a rule that applied asks for a record with all
+	// headers.
 	LogHeaders bool
-	// Applied are the rules that changed something, in order. Only request
-	// and response policies have them.
+	// Applied are the rules that changed something, in order. Only request and
+	// response policies have them.
 	Applied []string
-	// Monitored is what rules would have done, in order: those in dry run, and
-	// rate limits that only report.
+	// Monitored are the outcomes of rules that were not enforced, in order: of
+	// rules in dry run, and of rate limits that only report.
 	Monitored []Outcome
-	Err       error // a *RuleError when a rule could not be evaluated; what was done then stands in the other fields
+	Err       error // a *RuleError if a rule could not be evaluated; the other fields say what was done
 }
 
-// Outcome is what a rule would have done, had it been enforced.
+// Outcome is what a rule that was not enforced would have done.
 type Outcome struct {
-	Rule    string // its name
+	Rule    string // the name of the rule
 	Index   int    // its position in the policy, from 0
-	Action  Action // ActionReport for a rate limit that only reports
-	Status  int    // the status of the reply; 0 when there would have been none
+	Action  Action // ActionReport for a rate limit that only reports, ActionFail if the rule could not be evaluated
+	Status  int    // the status of the reply; 0 if there would have been none
 	Limited bool   // a rate limit was exceeded
 	Log     bool   // the rule asks for a record
-	Err     error  // a *RuleError when the rule could not be evaluated: it would have failed
-}
-
-// dropped reports whether an action ends a request against the client's will.
-func dropped(a Action, status int) bool {
-	return a == ActionClose || a == ActionReset || status >= 400
+	Err     error  // a *RuleError if the rule could not be evaluated
 }

@@ -153,7 +153,7 @@ func TestHTTPResponseAgainstInterpreter(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "status") {
 				r.Match.Status = &StatusMatch{Op: genMembership.Draw(t, "membership"), Codes: []int{200},
-					Ranges: rapid.SliceOfN(rapid.SampledFrom([]StatusRange{{300, 302}, {404, 599}}), 0, 2).Draw(t, "ranges")}
+					Ranges: rapid.SliceOfN(rapid.SampledFrom([]Range[int]{{300, 302}, {404, 599}}), 0, 2).Draw(t, "ranges")}
 			}
 			if rapid.Bool().Draw(t, "header") {
 				op, values := drawValueOp(t)
@@ -161,7 +161,7 @@ func TestHTTPResponseAgainstInterpreter(t *testing.T) {
 			}
 			if rapid.IntRange(0, 3).Draw(t, "location") == 0 {
 				op, values := drawValueOp(t)
-				r.Match.Location = &LocationMatch{Op: op, Values: values}
+				r.Match.Location = &TextMatch{Op: op, Values: values}
 			}
 			rules = append(rules, r)
 		}

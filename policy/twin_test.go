@@ -63,19 +63,18 @@ func slowPort(m *PortMatch, port uint16) bool {
 }
 
 // slowValues compares all subjects that are there; any of them may fit.
-func slowValues(op ValueOp, caseSensitive bool, values []string, subjects ...string) bool {
+func slowValues(op Op, caseSensitive bool, values []string, subjects ...string) bool {
 	switch op {
 	case Exists:
 		return len(subjects) > 0
 	case DoesNotExist:
 		return len(subjects) == 0
 	}
-	sop := op.(StringOp)
 	any := false
 	for _, s := range subjects {
-		any = any || slowContains(sop.positive(), caseSensitive, values, s)
+		any = any || slowContains(op.positive(), caseSensitive, values, s)
 	}
-	return any != sop.negative()
+	return any != op.negative()
 }
 
 var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
@@ -104,7 +103,7 @@ func slowMatch(m Match, env Env, tx *fakeTx) (every, any bool) {
 		return false, false
 	}
 	if p := m.Version; p != nil {
-		v := map[string]Version{"HTTP/1.0": HTTP10, "HTTP/1.1": HTTP11, "HTTP/2.0": HTTP2}[fmt.Sprintf("HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor)]
+		v := strings.Replace(fmt.Sprintf("HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor), "2.0", "2", 1)
 		if slices.Contains(p.Versions, v) != (p.Op == IsIn) {
 			return false, false
 		}
@@ -155,7 +154,7 @@ func slowMatch(m Match, env Env, tx *fakeTx) (every, any bool) {
 			}
 		}
 		all, one := true, false
-		for c := range custom(16) {
+		for c := range quirks(16) {
 			read := slowReading(r.URL.Path, c)
 			if rooted {
 				read = "/" + strings.TrimLeft(read, "/")
@@ -207,13 +206,13 @@ var (
 	genPrefix = rapid.Map(rapid.SampledFrom([]string{
 		"10.0.0.0/24", "10.0.0.0/16", "10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "::ffff:10.0.0.0/120", "2001:db8::/64", "::/0", "fe80::/10",
 	}), netip.MustParsePrefix)
-	genRange = rapid.SampledFrom([]IPRange{
+	genRange = rapid.SampledFrom([]Range[netip.Addr]{
 		{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.1")},
 		{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.8.0.0")},
 		{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::1:0")},
 	})
-	genMembership = rapid.SampledFrom([]Membership{IsIn, IsIn, IsNotIn})
-	genStringOp   = rapid.Custom(func(t *rapid.T) StringOp { return StringOp(rapid.IntRange(1, 10).Draw(t, "op")) })
+	genMembership = rapid.SampledFrom([]Op{IsIn, IsIn, IsNotIn})
+	genStringOp   = rapid.Custom(func(t *rapid.T) Op { return Op(rapid.IntRange(int(BeginsWith), int(DoesNotMatchRegexp)).Draw(t, "op")) })
 	genWord       = rapid.SampledFrom([]string{"/a", "/admin", "/Admin/x", "a", "a=1", "b", "x y", "+", "k", "\u212a", "S", "\u017f", "é", ".com", "example", "1", "/a/b", `\`, ";", "//"})
 	genPattern    = rapid.SampledFrom([]string{"^/a", "a$", "(?:a|b)c?", `\d+`, "^$", "k", "[^a]", ".", ":80"})
 
@@ -241,10 +240,10 @@ func drawIPMatch(t *rapid.T) *IPMatch {
 
 func drawPortMatch(t *rapid.T) *PortMatch {
 	return &PortMatch{Op: genMembership.Draw(t, "membership"), Ports: []uint16{rapid.SampledFrom([]uint16{80, 443, 1000}).Draw(t, "port")},
-		Ranges: rapid.SliceOfN(rapid.SampledFrom([]PortRange{{1, 79}, {80, 80}, {400, 500}, {1000, 65535}}), 0, 2).Draw(t, "ranges")}
+		Ranges: rapid.SliceOfN(rapid.SampledFrom([]Range[uint16]{{1, 79}, {80, 80}, {400, 500}, {1000, 65535}}), 0, 2).Draw(t, "ranges")}
 }
 
-func drawValues(t *rapid.T, op StringOp) []string {
+func drawValues(t *rapid.T, op Op) []string {
 	if op.positive() == MatchesRegexp {
 		return rapid.SliceOfN(genPattern, 1, 2).Draw(t, "patterns")
 	}
@@ -252,9 +251,9 @@ func drawValues(t *rapid.T, op StringOp) []string {
 	return rapid.SliceOfN(genWord, n, n).Draw(t, "values")
 }
 
-func drawValueOp(t *rapid.T) (ValueOp, []string) {
+func drawValueOp(t *rapid.T) (Op, []string) {
 	if rapid.IntRange(0, 4).Draw(t, "presence") == 0 {
-		return rapid.SampledFrom([]ValueOp{Exists, DoesNotExist}).Draw(t, "op"), nil
+		return rapid.SampledFrom([]Op{Exists, DoesNotExist}).Draw(t, "op"), nil
 	}
 	op := genStringOp.Draw(t, "op")
 	return op, drawValues(t, op)
@@ -276,7 +275,7 @@ func drawMatch(t *rapid.T) (m Match) {
 		case 4:
 			m.Method = &MethodMatch{genMembership.Draw(t, "membership"), rapid.SliceOfN(rapid.SampledFrom([]string{"GET", "POST"}), 1, 2).Draw(t, "methods")}
 		case 5:
-			m.Version = &VersionMatch{genMembership.Draw(t, "membership"), rapid.SliceOfN(rapid.SampledFrom([]Version{HTTP10, HTTP11, HTTP2}), 1, 2).Draw(t, "versions")}
+			m.Version = &VersionMatch{genMembership.Draw(t, "membership"), rapid.SliceOfN(rapid.SampledFrom([]string{"HTTP/1.0", "HTTP/1.1", "HTTP/2"}), 1, 2).Draw(t, "versions")}
 		case 6, 7:
 			op := genStringOp.Draw(t, "op")
 			m.Path = &PathMatch{Op: op, Values: drawValues(t, op), CaseSensitive: caseSensitive}
@@ -289,7 +288,7 @@ func drawMatch(t *rapid.T) (m Match) {
 			if op.positive() == MatchesRegexp {
 				values = drawValues(t, op)
 			}
-			m.Host = &HostMatch{op, values, caseSensitive}
+			m.Host = &TextMatch{op, values, caseSensitive}
 		case 10:
 			op, values := drawValueOp(t)
 			m.Headers = append(m.Headers, HeaderMatch{Name: rapid.SampledFrom([]string{"x-one", "X-TWO"}).Draw(t, "name"), Op: op, Values: values, CaseSensitive: caseSensitive})
@@ -404,7 +403,7 @@ func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var rules []NetworkRule
 		for i := range rapid.IntRange(1, 8).Draw(t, "rules") {
-			r := NetworkRule{Name: fmt.Sprint("r", i), Action: NetworkAction(rapid.IntRange(1, 2).Draw(t, "action")), Disabled: rapid.IntRange(0, 9).Draw(t, "disabled") == 0, DryRun: rapid.IntRange(0, 9).Draw(t, "dryRun") == 0}
+			r := NetworkRule{Name: fmt.Sprint("r", i), Action: rapid.SampledFrom([]Action{ActionAllow, ActionReset}).Draw(t, "action"), Disabled: rapid.IntRange(0, 9).Draw(t, "disabled") == 0, DryRun: rapid.IntRange(0, 9).Draw(t, "dryRun") == 0}
 			if rapid.Bool().Draw(t, "clientIP") {
 				r.Match.ClientIP = drawIPMatch(t)
 			}
@@ -423,19 +422,21 @@ func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		for range requestsPerPolicy() {
 			tx := randomTx(random)
-			c := Conn{Client: tx.client, Local: tx.local}
-			want := NetworkVerdict{Index: -1, Action: NetworkAllow}
+			c := conn{client: tx.client, local: tx.local}
+			want := Verdict{Index: -1}
 			for i, r := range rules {
-				if !r.Disabled && slowIP(r.Match.ClientIP, twinEnv, c.Client.Addr()) && slowPort(r.Match.VSPort, c.Local.Port()) && slowPort(r.Match.ClientPort, c.Client.Port()) {
+				if !r.Disabled && slowIP(r.Match.ClientIP, twinEnv, c.client.Addr()) && slowPort(r.Match.VSPort, c.local.Port()) && slowPort(r.Match.ClientPort, c.client.Port()) {
 					if r.DryRun {
-						want.Monitored = append(want.Monitored, NetworkOutcome{Rule: r.Name, Index: i, Action: r.Action})
+						want.Monitored = append(want.Monitored, Outcome{Rule: r.Name, Index: i, Action: r.Action})
 						continue
 					}
 					want.Rule, want.Index, want.Action = r.Name, i, r.Action
+					want.Ended = r.Action == ActionReset
+					want.Dropped = want.Ended
 					break
 				}
 			}
-			if got := p.Evaluate(c); !reflect.DeepEqual(got, want) {
+			if got := p.Evaluate(c.client, c.local); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%+v: %+v, want %+v", c, got, want)
 			}
 		}
@@ -447,7 +448,7 @@ func TestNetworkSecurityAgainstInterpreter(t *testing.T) {
 func FuzzPath(f *testing.F) {
 	f.Add("/admin", "/admin", uint8(BeginsWith), false)         // plain
 	f.Add("/a/%2e%2e/ADMIN", "/admin", uint8(Equals), false)    // encoded dot segments and case
-	f.Add(`/x\..\admin;y//`, "admin", uint8(BeginsWith), false) // every custom at once
+	f.Add(`/x\..\admin;y//`, "admin", uint8(BeginsWith), false) // every quirk at once
 	f.Add("/\u212a\u017f", "KS", uint8(EndsWith), false)        // letters that fold into ASCII
 	f.Add("/a%00b", "a", uint8(Contains), true)                 // NUL is refused
 	f.Add("/aaaaaaaa", "(a|aa)+$", uint8(MatchesRegexp), false) // slow for engines that backtrack
@@ -460,7 +461,7 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		m := Match{Path: &PathMatch{Op: StringOp(op), Values: []string{value}, CaseSensitive: caseSensitive}}
+		m := Match{Path: &PathMatch{Op: Op(op), Values: []string{value}, CaseSensitive: caseSensitive}}
 		rules := []SecurityRule{{Name: "r", Match: m, Action: Close{}}}
 		p, err := NewHTTPSecurity(rules, Env{})
 		if err != nil {
@@ -469,7 +470,7 @@ func FuzzPath(f *testing.F) {
 		tx := newTx("GET", "/", func(t *fakeTx) { t.request.URL = u })
 		v := p.Evaluate(tx)
 		if v.Err != nil {
-			if !strings.Contains(u.Path, "\x00") && len(u.Path) <= MaxAmbiguousPath {
+			if !strings.Contains(u.Path, "\x00") && len(u.Path) <= maxAmbiguousPath {
 				t.Fatalf("%q: %v", u.Path, v.Err)
 			}
 			return
@@ -482,7 +483,7 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		if want := slowEvaluate(rules, Env{}, tx); v.Index != want {
-			t.Fatalf("%q %v %q (case-sensitive %v): %d, want %d", u.Path, StringOp(op), value, caseSensitive, v.Index, want)
+			t.Fatalf("%q %v %q (case-sensitive %v): %d, want %d", u.Path, Op(op), value, caseSensitive, v.Index, want)
 		}
 	})
 }

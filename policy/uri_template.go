@@ -144,18 +144,18 @@ func (t *uriTemplate) uses(tokens ...uriToken) bool {
 	return slices.ContainsFunc(t.parts, func(p uriPart) bool { return slices.Contains(tokens, p.token) })
 }
 
-// Why an action cannot be built. It is then skipped.
+// Reasons why the result of an action cannot be made. The rule is then skipped.
 var (
 	errHostIsIP   = errors.New("the host is an IP address and has no labels")
 	errFewTokens  = errors.New("there are fewer tokens than the template names")
 	errNoCapture  = errors.New("the regular expression has captured nothing")
 	errNoEntry    = errors.New("no entry of a string group fits")
-	errBadHost    = errors.New("the host could not stand in a URL")
+	errBadHost    = errors.New("the host is not valid in a URL")
 	errBadPath    = errors.New("the path has a malformed escape")
 	errBadAddress = errors.New("the Location is not a URL of http or https")
 )
 
-// uriTokens is what the tokens of a template stand for.
+// uriTokens has the values of the tokens of a template.
 type uriTokens struct {
 	host       string   // without port
 	path       string   // percent-encoded, with its leading slash
@@ -163,10 +163,10 @@ type uriTokens struct {
 	regexQuery [][]byte
 	group      StringEntry
 	hasGroup   bool
-	labels     []string // of host; split when the first token asks
+	labels     []string // of host; split when the first token needs them
 	segments   []string // of path
 	split      bool
-	noLabels   error // why the host has none; nil if it has
+	noLabels   error // why the host has no labels; nil if it has some
 }
 
 // requestTokens returns the tokens of the request as received, with those of
@@ -186,7 +186,7 @@ func (m *compiledMatch) requestTokens(s *subjects, templates ...*uriTemplate) *u
 	}
 	wantGroup := uses(groupKeyToken, groupValueToken)
 	if m.path != nil && (wantGroup || uses(regexToken)) {
-		if subject, ok := m.path.fitting(s); ok {
+		if subject, ok := m.path.matching(s); ok {
 			t.regex = m.path.set.captures(subject)
 			if e, ok, err := m.path.set.entry(subject); ok && err == nil {
 				t.group, t.hasGroup = e, true
@@ -194,7 +194,7 @@ func (m *compiledMatch) requestTokens(s *subjects, templates ...*uriTemplate) *u
 		}
 	}
 	if m.query != nil && (wantGroup && !t.hasGroup || uses(regexQueryToken)) {
-		if subject, ok := m.query.fitting(s); ok {
+		if subject, ok := m.query.matching(s); ok {
 			t.regexQuery = m.query.set.captures(subject)
 			if e, ok, err := m.query.set.entry(subject); ok && err == nil && !t.hasGroup {
 				t.group, t.hasGroup = e, true
@@ -204,8 +204,8 @@ func (m *compiledMatch) requestTokens(s *subjects, templates ...*uriTemplate) *u
 	return t
 }
 
-// expandHost returns the host that the template makes, in a form that can
-// stand in a URL.
+// expandHost returns the host that the template makes, in a form that is valid in
+// a URL.
 func (t *uriTemplate) expandHost(tokens *uriTokens) (string, error) {
 	b, err := t.expand(nil, tokens, func(dst []byte, text string) []byte { return append(dst, text...) })
 	if err != nil {
@@ -266,7 +266,7 @@ func (t *uriTemplate) expand(dst []byte, tokens *uriTokens, safe func([]byte, st
 			if p.start >= len(captures) || captures[p.start] == nil {
 				return nil, errNoCapture
 			}
-			// What was captured is decoded.
+			// Captures are decoded.
 			dst = safe(dst, strings.ReplaceAll(string(captures[p.start]), "%", "%25"))
 		default:
 			if !tokens.hasGroup {
@@ -282,8 +282,8 @@ func (t *uriTemplate) expand(dst []byte, tokens *uriTokens, safe func([]byte, st
 	return dst, nil
 }
 
-// list returns the labels of the host or the segments of the path, and what
-// stands between them.
+// list returns the labels of the host or the segments of the path, and their
+// separator.
 func (t *uriTokens) list(token uriToken) (list []string, separator byte, err error) {
 	if !t.split {
 		t.split = true
@@ -304,8 +304,8 @@ func (t *uriTokens) list(token uriToken) (list []string, separator byte, err err
 	return t.segments, '/', nil
 }
 
-// appendPathSafe appends text to a path: like appendURLSafe, and without
-// ending the path.
+// appendPathSafe appends text to a path. It is appendURLSafe that encodes question
+// marks too.
 func appendPathSafe(dst []byte, s string) []byte {
 	for i, part := range strings.Split(s, "?") {
 		if i > 0 {
@@ -318,9 +318,8 @@ func appendPathSafe(dst []byte, s string) []byte {
 
 func isAlnum(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// template compiles a template of an action, nil if it is empty, and checks
-// that the match gives it what it needs. A match of nil can give nothing
-// beyond host and path.
+// template compiles a template of an action, nil if it is empty, and checks that
+// the match has all that its tokens need. A nil match has only host and path.
 func (c *compiler) template(field, source string, isHost bool, m *compiledMatch) *uriTemplate {
 	if source == "" {
 		return nil
@@ -341,8 +340,8 @@ func (c *compiler) template(field, source string, isHost bool, m *compiledMatch)
 	return t
 }
 
-// checkTemplate checks the constant parts, and what they make if there are no
-// others.
+// checkTemplate checks the constant parts, and the result if all parts are
+// constant.
 func (c *compiler) checkTemplate(field string, t *uriTemplate, isHost bool) {
 	if len(t.parts) == 1 && t.parts[0].token == constantToken && isHost {
 		if _, err := t.expandHost(nil); err != nil {

@@ -91,7 +91,7 @@ func TestTemplateFaults(t *testing.T) {
 		{"ranges", "host[2:1]", "regex[1:2]", regex, []string{`host: "host[2:1]": host[2:1] begins after its end`, `path: "regex[1:2]": regex[1:2]: captures have no ranges`}},
 		{"range ends", "host[1:65535]", "path[:1]", nil, []string{`host: "host[1:65535]": host[1:65535]: "65535" is not a number from 0 to 65534`, `path: "path[:1]": path[:1]: "" is not a number from 0 to 65534`}},
 		{"constants", "a b.host[0]", "/a?b/path[0]", nil, []string{`host: "a b.host[0]": "a b." is not part of a host name`, `path: "/a?b/path[0]": "/a?b/" is not part of a path`}},
-		{"whole constants", "..", "/%zz", nil, []string{`host: "..": the host could not stand in a URL`, `path: "/%zz": invalid URL escape "%zz"`}},
+		{"whole constants", "..", "/%zz", nil, []string{`host: "..": the host is not valid in a URL`, `path: "/%zz": invalid URL escape "%zz"`}},
 		{"match without", "regex[0].example.com", "regex_query[0]", nil, []string{
 			`host: "regex[0].example.com": regex needs a match of the path with a regular expression`,
 			`path: "regex_query[0]": regex_query needs a match of the query with a regular expression`}},

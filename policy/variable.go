@@ -35,7 +35,7 @@ var variables = map[string]func(tx Transaction) string{
 		user, _, _ := tx.Original().BasicAuth()
 		return user
 	},
-	"request_id":                requestID,
+	"request_id":                Transaction.RequestID,
 	"ssl_protocol":              tlsVariable(func(c *tls.ConnectionState) string { return tls.VersionName(c.Version) }),
 	"ssl_cipher":                tlsVariable(func(c *tls.ConnectionState) string { return tls.CipherSuiteName(c.CipherSuite) }),
 	"ssl_server_name":           tlsVariable(func(c *tls.ConnectionState) string { return c.ServerName }),
@@ -58,13 +58,6 @@ func vsPort(tx Transaction) string {
 	return ""
 }
 
-func requestID(tx Transaction) string {
-	if r, ok := tx.(RequestIdentifier); ok {
-		return r.RequestID()
-	}
-	return ""
-}
-
 func tlsVariable(get func(*tls.ConnectionState) string) func(Transaction) string {
 	return func(tx Transaction) string {
 		if c := tx.Original().TLS; c != nil {
@@ -74,7 +67,7 @@ func tlsVariable(get func(*tls.ConnectionState) string) func(Transaction) string
 	}
 }
 
-// certVariable is for a variable of the certificate that the client has given.
+// certVariable returns a variable of the client certificate.
 func certVariable(get func(*x509.Certificate) string) func(Transaction) string {
 	return tlsVariable(func(c *tls.ConnectionState) string {
 		if len(c.PeerCertificates) == 0 {
@@ -161,8 +154,8 @@ func nameLen(s string) int {
 	return n
 }
 
-// expand returns the value for a transaction; false if a variable has none, or
-// one that cannot stand in a header.
+// expand returns the value for a transaction; false if a variable has no value, or
+// one that is not valid in a header.
 func (v textValue) expand(tx Transaction) (string, bool) {
 	var b strings.Builder
 	for _, p := range v {

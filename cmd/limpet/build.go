@@ -273,19 +273,18 @@ func (b *builder) groups() {
 	b.fault(err, "stringGroups")
 }
 
+// maxStringFile limits the file of a string group, in bytes.
+const maxStringFile = 64 << 20
+
 func (b *builder) stringGroup(gc stringGroupConfig) (policy.StringGroupConfig, error) {
 	cfg := gc.StringGroupConfig
 	switch {
 	case gc.File != "" && gc.List == nil && gc.Map == nil:
-		text, err := readFile(b.path(gc.File), policy.MaxStringFileBytes)
+		text, err := readFile(b.path(gc.File), maxStringFile)
 		if err != nil {
 			return cfg, err
 		}
-		read := policy.ReadStringCSV
-		if gc.Strict {
-			read = policy.ReadStringCSVStrict
-		}
-		cfg.Entries, err = read(bytes.NewReader(text), cfg.Kind)
+		cfg.Entries, err = policy.ReadStringCSV(bytes.NewReader(text), cfg.Kind, gc.Strict)
 		if err == nil && len(cfg.Entries) == 0 && !gc.AllowEmpty {
 			err = fmt.Errorf("no entries in %s, and no allowEmpty", gc.File)
 		}

@@ -61,11 +61,6 @@ var unions = map[reflect.Type][]reflect.Type{
 	reflect.TypeFor[sessionProfile](): {reflect.TypeFor[clientIP](), reflect.TypeFor[appCookie](), reflect.TypeFor[httpCookie](), reflect.TypeFor[customHeader]()},
 }
 
-// constants are types that stand for an interface that only holds constants.
-var constants = map[reflect.Type][]reflect.Type{
-	reflect.TypeFor[policy.ValueOp](): {reflect.TypeFor[policy.StringOp](), reflect.TypeFor[policy.PresenceOp]()},
-}
-
 // sameSites are constants without a String method.
 var sameSites = map[string]http.SameSite{
 	"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode, "default": http.SameSiteDefaultMode,
@@ -321,28 +316,22 @@ func (d *decoder) special(n ast.Node, v reflect.Value, path string) bool {
 		d.union(n, v, path, types)
 		return true
 	}
-	types := constants[v.Type()]
-	if types == nil && v.Kind() == reflect.Uint8 && v.Type().Implements(reflect.TypeFor[fmt.Stringer]()) {
-		types = []reflect.Type{v.Type()}
-	}
-	if types == nil {
+	if v.Kind() != reflect.Uint8 || !v.Type().Implements(reflect.TypeFor[fmt.Stringer]()) {
 		return false
 	}
-	return set(func(text string) error { return setConstant(v, text, types) })
+	return set(func(text string) error { return setConstant(v, text) })
 }
 
-// setConstant sets v to the constant of one of the types that is so written.
-func setConstant(v reflect.Value, text string, types []reflect.Type) error {
+// setConstant sets v to the constant of its type that is so written.
+func setConstant(v reflect.Value, text string) error {
 	var words []string
-	for _, t := range types {
-		for _, c := range constantsOf(t) {
-			word := c.Interface().(fmt.Stringer).String()
-			if plainly(word) == plainly(text) {
-				v.Set(c)
-				return nil
-			}
-			words = append(words, word)
+	for _, c := range constantsOf(v.Type()) {
+		word := c.Interface().(fmt.Stringer).String()
+		if plainly(word) == plainly(text) {
+			v.Set(c)
+			return nil
 		}
+		words = append(words, word)
 	}
 	return fmt.Errorf("%q is not one of %s", text, strings.Join(words, ", "))
 }

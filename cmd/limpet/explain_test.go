@@ -136,7 +136,7 @@ no
 security rule  blacklist
 closed         the client's connection
 `},
-		{"denied", []string{"-client", "198.51.100.66", "http://www.example.com/"}, "rules[0] \"no spoofing\" decides: deny\n", `client         198.51.100.66:1234
+		{"denied", []string{"-client", "198.51.100.66", "http://www.example.com/"}, "rules[0] \"no spoofing\" decides: reset\n", `client         198.51.100.66:1234
 network rule   no spoofing
 closed         the client's connection
 `},
@@ -227,11 +227,11 @@ func TestConfigFaults(t *testing.T) {
 		{"ip group twice", "name: Partners", "name: Blacklist", []string{`ipGroups[1]: a second IP group "Blacklist"`}},
 		{"two kinds of group", "list: [crawler, spider]", "list: [a], map: {b: c}", []string{"shop.yaml:27:5: stringGroups[0]: want one of list, map and file"}},
 		{"string group file", "list: [crawler, spider]", "file: none.csv", []string{"shop.yaml:27:5: stringGroups[0]: ", "none.csv"}},
-		{"network action", "action: deny", "action: dance", []string{`shop.yaml:31:78: networkSecurity[0].action: "dance" is not one of allow, deny, rate limit, drop`}},
+		{"network action", "action: deny", "action: dance", []string{`shop.yaml:31:78: networkSecurity[0].action: "dance" is not one of none, allow, close, reset, respond, redirect, fail, modify, report, rate limit`}},
 		{"network action that is only an outcome", "action: deny", "action: drop", []string{`shop.yaml:31:78: networkSecurity[0].action: `}},
 		{"security action", "action: close", "action: dance", []string{`shop.yaml:35:13: httpSecurity[0].action: "dance" is not one of allow, close, respond, redirectToHTTPS, rateLimit`}},
 		{"status", "status: 403", "status: 999", []string{`shop.yaml:40:32: httpSecurity[1].action.respond.status: 999 is not between 200 and 599`}},
-		{"operator", "op: begins with", "op: resembles", []string{`shop.yaml:39:18: httpSecurity[1].match.path.op: "resembles" is not one of begins with, `}},
+		{"operator", "op: begins with", "op: resembles", []string{`shop.yaml:39:18: httpSecurity[1].match.path.op: "resembles" is not one of is in, is not in, begins with, `}},
 		{"unknown group", "groups: [Blacklist]", "groups: [Nope]", []string{`shop.yaml:34:33: httpSecurity[0].match.clientIP.groups[0]: "Nope"`}},
 		{"address", "198.51.100.66", "198.51.100", []string{`shop.yaml:31:52: networkSecurity[0].match.clientIP.addrs[0]: ParseAddr("198.51.100")`}},
 		{"request action", "    action: {modify: {pool: {name: apis}}}\n", "", []string{"shop.yaml:42:5: httpRequest[0].action: a rule needs an action"}},

@@ -98,7 +98,7 @@ func run(ctx context.Context, out io.Writer, listen string, exit bool) error {
 		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 			Name:   "deny the blacklist",
 			Match:  policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
-			Action: policy.NetworkDeny,
+			Action: policy.ActionReset,
 		}}},
 		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnComplete: func(r limpet.Record) {

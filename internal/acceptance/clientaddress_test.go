@@ -136,11 +136,11 @@ func TestPoliciesOnError(t *testing.T) {
 		cfg  limpet.Config
 	}{
 		{"network security, missing group", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{
-			{Name: "rule", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: grouped}}}}}},
+			{Name: "rule", Action: policy.ActionReset, Match: policy.NetworkMatch{ClientIP: grouped}}}}}},
 		{"network security, panic", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{
-			{Name: "rule", Action: policy.NetworkDeny, Match: policy.NetworkMatch{Geo: placed}}}}}},
+			{Name: "rule", Action: policy.ActionReset, Match: policy.NetworkMatch{Geo: placed}}}}}},
 		{"allow list, missing group", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{
-			{Name: "rule", Action: policy.NetworkAllow, Match: policy.NetworkMatch{ClientIP: grouped}}}}}},
+			{Name: "rule", Action: policy.ActionAllow, Match: policy.NetworkMatch{ClientIP: grouped}}}}}},
 		{"HTTP security, missing group", limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "rule", Action: policy.Close{}, Match: policy.Match{ClientIP: grouped}}}}}},
 		{"HTTP security, panic", limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
@@ -274,7 +274,7 @@ func TestFailedRequestsHidden(t *testing.T) {
 func TestNetworkRuleLog(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
-		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "watched", Action: policy.NetworkAllow, Log: true}}}, OnComplete: recs.add,
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "watched", Action: policy.ActionAllow, Log: true}}}, OnComplete: recs.add,
 		Scripts: []limpet.Script{onRequest(t, "s", `avi.http.response(200, {}, tostring(avi.vs.get_open_conns()))`)},
 	})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs)

@@ -41,7 +41,7 @@ func TestScriptCloses(t *testing.T) {
 					recs := newRecords()
 					vs := newVirtualService(t, limpet.Config{
 						Pools:      []*lbpool.Pool{pool},
-						Policies:   limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}},
+						Policies:   limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.ActionAllow}}},
 						Scripts:    []limpet.Script{compile(t, "closing", "-- "+event+"\n"+test.script)},
 						OnComplete: recs.add,
 					})
@@ -167,7 +167,7 @@ if avi.http.get_path() == "/late" then avi.http.close_conn() end
 // denying is a policy against one client.
 func denying(client string) []policy.NetworkRule {
 	return []policy.NetworkRule{{
-		Name: "no " + client, Action: policy.NetworkDeny,
+		Name: "no " + client, Action: policy.ActionReset,
 		Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Addrs: []netip.Addr{netip.MustParseAddr(client)}}},
 	}}
 }
@@ -229,7 +229,7 @@ func TestListenerDenies(t *testing.T) {
 func TestJudgedConnectionsStay(t *testing.T) {
 	recs := newRecords()
 	cfg := limpet.Config{
-		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}}, OnComplete: recs.add,
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.ActionAllow}}}, OnComplete: recs.add,
 	}
 	vs := newVirtualService(t, cfg)
 	hello := vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
@@ -312,7 +312,7 @@ func TestNetworkSecurityFails(t *testing.T) {
 	vs := newVirtualService(t, limpet.Config{
 		IPGroups: groups, OnComplete: recs.add,
 		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
-			Name: "blacklist", Action: policy.NetworkDeny,
+			Name: "blacklist", Action: policy.ActionReset,
 			Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 		}}},
 	})

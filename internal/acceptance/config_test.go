@@ -38,7 +38,7 @@ func TestConfigFaults(t *testing.T) {
 		{"default pool without pools", limpet.Config{DefaultPool: "other"}, []string{`defaultPool: pool "other" not found`}},
 		{"persistence without pools", limpet.Config{Persistence: &profile{}}, []string{"persistence: there is no pool"}},
 		{
-			"network security", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "a"}, {Action: policy.NetworkDeny}}}},
+			"network security", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "a"}, {Action: policy.ActionReset}}}},
 			[]string{"networkSecurity.rules[0].action: ", "networkSecurity.rules[1].name: "},
 		},
 		{
@@ -47,7 +47,7 @@ func TestConfigFaults(t *testing.T) {
 		},
 		{
 			"groups that are not there", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
-				Name: "a", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
+				Name: "a", Action: policy.ActionReset, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 			}}}},
 			[]string{"networkSecurity.rules[0].match.clientIP"},
 		},

@@ -84,8 +84,8 @@ func TestConnectionLimits(t *testing.T) {
 		{"closed connections make room", limpet.ConnectionLimits{MaxPerClient: 1, Max: 2}, "1 1 1 2 2", "..+..", ""},
 		{"rate", limpet.ConnectionLimits{Rate: hour}, "1 2 3", "++-", "connections.rate"},
 		{"rate, gone or not", limpet.ConnectionLimits{Rate: hour}, "1 2 3", "..-", "connections.rate"},
-		{"rate, reset", limpet.ConnectionLimits{Rate: hour, Exceeded: policy.LimitReset}, "1 2 3", "++R", "connections.rate"},
-		{"rate, report", limpet.ConnectionLimits{Rate: hour, Exceeded: policy.LimitReport}, "1 2 3", "+++", "connections.rate"},
+		{"rate, reset", limpet.ConnectionLimits{Rate: hour, Exceeded: policy.ActionReset}, "1 2 3", "++R", "connections.rate"},
+		{"rate, report", limpet.ConnectionLimits{Rate: hour, Exceeded: policy.ActionReport}, "1 2 3", "+++", "connections.rate"},
 		{"rate per client", limpet.ConnectionLimits{RatePerClient: hour}, "1 2 1 1 2 2 3", "++.-+-+", "connections.ratePerClient"},
 		{"rate per prefix", limpet.ConnectionLimits{RatePerClient: hour, IPv4Bits: 30}, "4 5 6 8", "++-+", "connections.ratePerClient"},
 	} {
@@ -122,7 +122,7 @@ func TestConnectionLimits(t *testing.T) {
 				}
 			}
 			recs.none(t)
-			if (test.limits.Exceeded == policy.LimitReport) != (limited > 0) {
+			if (test.limits.Exceeded == policy.ActionReport) != (limited > 0) {
 				t.Errorf("%d reports", limited)
 			}
 			st := vs.Stats()
@@ -240,7 +240,7 @@ func TestFlood(t *testing.T) {
 		var out bytes.Buffer
 		vs, err := limpet.New(limpet.Config{
 			Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
-				Name: "flood", Action: policy.NetworkDeny,
+				Name: "flood", Action: policy.ActionReset,
 				Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/17")}}},
 			}}},
 			Clients: limpet.Clients{Connections: limpet.ConnectionLimits{RatePerClient: policy.Rate{Count: 1, Period: time.Hour}, IPv4Bits: 16}},

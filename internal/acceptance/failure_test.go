@@ -203,7 +203,7 @@ func TestListenerServesFiles(t *testing.T) {
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	vs := newVirtualService(t, limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}}}})
+	vs := newVirtualService(t, limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.ActionAllow}}}})
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, name)
 	})))

@@ -58,7 +58,7 @@ func TestLogClasses(t *testing.T) {
 		{"none of the rest", limpet.Logging{OtherRate: -1}, map[string]int{"/ 404": 20, "/watched 200": 20, "/talk 200": 20}, 0},
 		{"throttled", limpet.Logging{SignificantRate: 3, FilteredRate: 8, OtherRate: 5}, map[string]int{"/ 404": 3, "/watched 200": 4, "/talk 200": 4, "/ 200": 5}, 17},
 		{"only significant ones", limpet.Logging{FilteredRate: -1, OtherRate: -1}, map[string]int{"/ 404": 20}, 0},
-		{"statuses that are normal", limpet.Logging{SignificantRate: -1, IgnoreStatuses: []policy.StatusRange{{Begin: 404, End: 410}}}, map[string]int{"/ 404": 20, "/watched 200": 20, "/talk 200": 20, "/ 200": 20}, 0},
+		{"statuses that are normal", limpet.Logging{SignificantRate: -1, IgnoreStatuses: []policy.Range[int]{{Begin: 404, End: 410}}}, map[string]int{"/ 404": 20, "/watched 200": 20, "/talk 200": 20, "/ 200": 20}, 0},
 		{"reasons that are normal", limpet.Logging{SignificantRate: -1, Ignore: []limpet.Significance{limpet.Status4xx}}, map[string]int{"/ 404": 20, "/watched 200": 20, "/talk 200": 20, "/ 200": 20}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -108,7 +108,7 @@ func number(v any) string {
 func TestLoggingFaults(t *testing.T) {
 	_, err := limpet.New(limpet.Config{Logging: limpet.Logging{
 		SignificantRate: -2, FilteredRate: -3, OtherRate: -4, SlowResponse: -time.Second,
-		Ignore: []limpet.Significance{limpet.Status4xx, 99}, IgnoreStatuses: []policy.StatusRange{{Begin: 200, End: 599}, {Begin: 404, End: 403}},
+		Ignore: []limpet.Significance{limpet.Status4xx, 99}, IgnoreStatuses: []policy.Range[int]{{Begin: 200, End: 599}, {Begin: 404, End: 403}},
 	}})
 	want := `limpet: invalid configuration: logging.significantRate: -2 is negative; -1 is the least
 logging.filteredRate: -3 is negative; -1 is the least
@@ -210,7 +210,7 @@ func TestExplain(t *testing.T) {
 	vs := newVirtualService(t, limpet.Config{
 		Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		Policies: limpet.Policies{
-			NetworkSecurity: []policy.NetworkRule{{Name: "blocked", Action: policy.NetworkDeny, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}}}},
+			NetworkSecurity: []policy.NetworkRule{{Name: "blocked", Action: policy.ActionReset, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}}}},
 			HTTPSecurity: []policy.SecurityRule{{Name: "one a minute", Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1, Period: time.Minute}}},
 				Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/login"}}}}},
 			HTTPRequest: []policy.RequestRule{{Name: "moved", Action: policy.Redirect{Protocol: policy.HTTP, Path: "/new"}, Match: policy.Match{Path: &policy.PathMatch{Op: policy.Equals, Values: []string{"/old"}}}}},

@@ -41,7 +41,7 @@ func newFence(t *testing.T, p protocol) *fence {
 		Pools: []*lbpool.Pool{g.pool}, OnComplete: g.recs.add,
 		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
-			{Name: "admin host", Match: policy.Match{Host: &policy.HostMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
+			{Name: "admin host", Match: policy.Match{Host: &policy.TextMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
 		}},
 		Scripts: []limpet.Script{onRequest(t, "sees", `avi.vs.log(avi.http.method() .. " " .. avi.http.get_path(false) .. " " .. avi.http.get_header("host"))`)},
 	})

@@ -134,7 +134,7 @@ func newMutationRig(t testing.TB) *mutationRig {
 		Pools: []*lbpool.Pool{m.pool}, OnComplete: m.recs.add,
 		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
-			{Name: "admin host", Match: policy.Match{Host: &policy.HostMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
+			{Name: "admin host", Match: policy.Match{Host: &policy.TextMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
 		}},
 		// All that the script sees, in digits, so that nothing of it is read in another way on its way.
 		Scripts: []limpet.Script{onRequest(t, "sees", `

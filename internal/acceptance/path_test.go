@@ -239,7 +239,7 @@ func TestNoHost(t *testing.T) {
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, OnComplete: recs.add,
 		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
-			Name: "only here", Match: policy.Match{Host: &policy.HostMatch{Op: policy.DoesNotEqual, Values: []string{addr, "a"}}}, Action: policy.Respond{Status: 403},
+			Name: "only here", Match: policy.Match{Host: &policy.TextMatch{Op: policy.DoesNotEqual, Values: []string{addr, "a"}}}, Action: policy.Respond{Status: 403},
 		}}},
 		Scripts: []limpet.Script{onRequest(t, "sees", `avi.http.add_header("X-Seen", avi.http.get_header("host"))
 if avi.http.get_path() == "/none" then avi.http.replace_header("host", "") end`)},

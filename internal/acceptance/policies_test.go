@@ -119,7 +119,7 @@ func TestHostTranslation(t *testing.T) {
 		c.HTTPRequest = []policy.RequestRule{{Name: "in", Action: policy.Modify{Rewrite: policy.RewriteURL{Host: "internal.example:8080"}}}}
 		c.HTTPResponse = []policy.ResponseRule{{
 			Name:     "out",
-			Match:    policy.ResponseMatch{Location: &policy.LocationMatch{Op: policy.BeginsWith, Values: []string{"http://internal.example:8080/"}}},
+			Match:    policy.ResponseMatch{Location: &policy.TextMatch{Op: policy.BeginsWith, Values: []string{"http://internal.example:8080/"}}},
 			Location: &policy.RewriteLocation{Protocol: policy.HTTPS, Host: "www.example.com"},
 		}}
 	}
@@ -184,7 +184,7 @@ func TestPolicyStats(t *testing.T) {
 	}
 	cfg := limpet.Config{
 		Policies: limpet.Policies{
-			NetworkSecurity: []policy.NetworkRule{{Name: "try", DryRun: true, Action: policy.NetworkDeny}, {Name: "all", Action: policy.NetworkAllow}},
+			NetworkSecurity: []policy.NetworkRule{{Name: "try", DryRun: true, Action: policy.ActionReset}, {Name: "all", Action: policy.ActionAllow}},
 			HTTPSecurity:    []policy.SecurityRule{{Name: "bad", Match: path("/bad"), Action: policy.Close{}}, {Name: "try", DryRun: true, Action: policy.Respond{Status: 403}}},
 			HTTPRequest:     []policy.RequestRule{{Name: "edit", Action: policy.Modify{Edits: []policy.Edit{policy.RemoveHeader{Name: "X"}}}}},
 			HTTPResponse: []policy.ResponseRule{{

@@ -76,7 +76,7 @@ func TestRecord(t *testing.T) {
 				{Name: "no admin", Match: equals("/admin"), Action: policy.Respond{Status: 403}},
 				{Name: "fine", Match: equals("/fine"), Action: policy.Allow{}},
 			},
-			NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.NetworkAllow}},
+			NetworkSecurity: []policy.NetworkRule{{Name: "all", Action: policy.ActionAllow}},
 		},
 		Scripts: []limpet.Script{onRequest(t, "steer", `local path = avi.http.get_path()
 if path == "/dead" then avi.pool.select("dead") end

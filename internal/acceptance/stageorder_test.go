@@ -90,7 +90,7 @@ func TestStageOrder(t *testing.T) {
 	cfg := limpet.Config{
 		Pools: []*lbpool.Pool{pool}, Geo: &tr, Clients: limpet.Clients{Authenticator: &tr}, Persistence: &tr, OnComplete: recs.add,
 		Policies: limpet.Policies{
-			NetworkSecurity: []policy.NetworkRule{{Name: "n", Match: policy.NetworkMatch{Geo: here("network security")}, Action: policy.NetworkAllow}},
+			NetworkSecurity: []policy.NetworkRule{{Name: "n", Match: policy.NetworkMatch{Geo: here("network security")}, Action: policy.ActionAllow}},
 			HTTPSecurity: []policy.SecurityRule{
 				{Name: "always", Match: policy.Match{Geo: here("HTTP security")}, Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: 1000}}}},
 				{Name: "s", Match: ends("HTTP security"), Action: policy.Respond{Status: 403}},

@@ -415,7 +415,7 @@ avi.http.replace_header("X-Seen", digits(avi.http.method() .. "\t" .. avi.http.g
 		Pools: []*lbpool.Pool{w.pool}, Scripts: []limpet.Script{{Script: script}}, Logger: slog.New(slog.DiscardHandler),
 		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
-			{Name: "admin host", Match: policy.Match{Host: &policy.HostMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
+			{Name: "admin host", Match: policy.Match{Host: &policy.TextMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
 		}},
 		OnComplete: func(rec limpet.Record) {
 			w.mu.Lock()
