@@ -40,6 +40,7 @@ func TestAdoptKeepsState(t *testing.T) {
 		if err := s[5].SetRatio(7); err != nil {
 			t.Fatal(err)
 		}
+		w.setDelay(time.Second) // Enable wakes the checks: the states are read before their results
 		s[0].Disable() // begins slow start anew
 		s[0].Enable()
 		const want = "unchecked down ejected disabled draining up"
