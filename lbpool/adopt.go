@@ -109,7 +109,7 @@ func (p *Pool) moveInto(state *Pool) (*settings, []transition) {
 		st.algorithm = nil // the one in use goes on, if it is the same
 	}
 	defer p.next.Store(state)
-	return state.edit(time.Now(), CauseConfigured, "", nil, func() bool {
+	return state.edit(time.Now(), causeConfigured, "", nil, func() bool {
 		state.settleLocked(&st)
 		state.configured = p.configured
 		state.counts = slices.Concat(state.counts, p.counts)

@@ -116,7 +116,7 @@ func (t *turns) next(r *round) int {
 
 func newRound(up []*Server) *round {
 	r := &round{up: up}
-	var byRatio [MaxRatio + 1][]uint16
+	var byRatio [maxRatio + 1][]uint16
 	total, equal := 0, false
 	for i, s := range up {
 		ratio := s.Ratio()
@@ -142,7 +142,7 @@ func newRound(up []*Server) *round {
 var moments = sync.OnceValue(func() [][]int {
 	type moment struct{ num, den int }
 	at := map[moment][]int{}
-	for ratio := 1; ratio <= MaxRatio; ratio++ {
+	for ratio := 1; ratio <= maxRatio; ratio++ {
 		for k := range ratio {
 			num, den := 2*k+1, 2*ratio
 			d := gcd(num, den)

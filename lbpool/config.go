@@ -66,10 +66,10 @@ func (p *Pool) configure(cfg Config) error {
 			return true
 		}
 		if p.current.Load() == nil {
-			p.edit(time.Now(), CauseConfigured, "", nil, layOut) // how it begins is no news
+			p.edit(time.Now(), causeConfigured, "", nil, layOut) // how it begins is no news
 			return nil
 		}
-		p.update(time.Now(), CauseConfigured, "", nil, layOut)
+		p.update(time.Now(), causeConfigured, "", nil, layOut)
 		p.notify()
 		if p.next.Load() == nil {
 			return nil
@@ -229,8 +229,8 @@ func (c *ServerConfig) validate(path string, faults *faults) {
 	if c.Hostname != "" && looksLikeAddress(c.Hostname) {
 		faults.add(path+".hostname", "%q reads as an IP address", c.Hostname)
 	}
-	if c.Ratio < 0 || c.Ratio > MaxRatio {
-		faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, MaxRatio)
+	if c.Ratio < 0 || c.Ratio > maxRatio {
+		faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, maxRatio)
 	}
 	if c.MaxConnections < 0 {
 		faults.add(path+".max_connections", "%d is negative", c.MaxConnections)

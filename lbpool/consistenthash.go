@@ -3,7 +3,6 @@ package lbpool
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"math/bits"
 	"net/http"
@@ -11,6 +10,8 @@ import (
 	"net/textproto"
 	"strings"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // Consistent hashing here is rendezvous hashing: each server has a score for each key, a hash of both, and the highest
@@ -37,15 +38,16 @@ const (
 	HashCustom
 )
 
-var hashKeys = [...]string{"client", "client and port", "uri", "header", "custom"}
+var hashKeys = []string{"client", "client and port", "uri", "header", "custom"}
 
-// String returns "client", "client and port", "uri", "header" or "custom".
-func (k HashKey) String() string {
-	if int(k) >= len(hashKeys) {
-		return fmt.Sprintf("HashKey(%d)", uint8(k))
-	}
-	return hashKeys[k]
-}
+// String returns the name: "client", "client and port", "uri", "header" or "custom"; "invalid" for other values.
+func (k HashKey) String() string { return enumtext.String(k, hashKeys) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (k HashKey) MarshalText() ([]byte, error) { return enumtext.Marshal(k, hashKeys) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (k *HashKey) UnmarshalText(text []byte) error { return enumtext.Unmarshal(k, text, hashKeys) }
 
 // hashFloor is how many leases for each unit of ratio a server may have in use whatever the load factor: with little to
 // do for all, one client with a few connections is no overload.
@@ -134,7 +136,7 @@ func (a *consistentHash) arena(up []*Server) *arena {
 	if r := a.latest.Load(); r != nil && len(r.up) == len(up) && &r.up[0] == &up[0] {
 		return r
 	}
-	var byRatio [MaxRatio + 1]class
+	var byRatio [maxRatio + 1]class
 	for i, s := range up {
 		ratio := s.Ratio()
 		id := s.id

@@ -51,8 +51,8 @@ type Discovery struct {
 
 // validDiscoveries returns copies with the defaults filled in.
 func validDiscoveries(configs []Discovery, faults *faults) []Discovery {
-	if len(configs) > MaxDiscoveries {
-		faults.add("discoveries", "%d discoveries, want at most %d", len(configs), MaxDiscoveries)
+	if len(configs) > maxDiscoveries {
+		faults.add("discoveries", "%d discoveries, want at most %d", len(configs), maxDiscoveries)
 		return nil
 	}
 	discoveries := slices.Clone(configs)
@@ -166,7 +166,7 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 		return errors.Join(faults...)
 	}
 	surplus := 0
-	s.pool.update(time.Now(), CauseDiscovered, "", nil, func() bool {
+	s.pool.update(time.Now(), causeDiscovered, "", nil, func() bool {
 		same := slices.Equal(s.found, found)
 		if !same {
 			s.found = found

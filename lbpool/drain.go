@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// DrainForever is the time-out of a Drain that only the last client ends.
-const DrainForever time.Duration = -1
-
 // drainPoll is how often Run asks for the persistence entries of draining servers.
 const drainPoll = time.Second
 
@@ -172,9 +169,9 @@ func (d drain) overdue(now time.Time) bool {
 
 // Drain disables the server gracefully: it gets no new clients from now on, and is disabled as soon as no lease is in
 // use and no client is bound to it, or after timeout, whichever comes first. The pool's DrainPolicy says for which
-// clients it waits. 0 disables the server at once, DrainForever or any negative value waits for the clients as long as it takes.
-// Calling Drain again changes the time-out; Enable ends it. Leases still in use at the end are left alone: the EventDrained
-// tells how many there are. A disabled server is left as it is.
+// clients it waits. 0 disables the server at once, a negative one waits without limit.
+// Calling Drain again changes the time-out; Enable ends it. Leases still in use at the end are left alone: the Event
+// that has Drained set gives their number. A disabled server is left as it is.
 //
 // The time-out needs no Run. Counting bound clients does.
 func (s *Server) Drain(timeout time.Duration) {
@@ -184,7 +181,7 @@ func (s *Server) Drain(timeout time.Duration) {
 	}
 	s = s.live()
 	now := time.Now()
-	s.pool.update(now, CauseOperator, "", nil, func() bool {
+	s.pool.update(now, causeOperator, "", nil, func() bool {
 		if s.disabled || s.removed {
 			return false
 		}
@@ -208,7 +205,7 @@ func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
 	case counted && !s.unbound(ctx):
 		return
 	}
-	s.pool.update(time.Now(), CauseDrained, "", nil, func() bool {
+	s.pool.update(time.Now(), causeDrained, "", nil, func() bool {
 		if !s.drain.on || s.open.Load() > 0 {
 			return false
 		}

@@ -1,10 +1,11 @@
 package lbpool
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // FailKind is what is to be done with a request for which no server can be had.
@@ -21,15 +22,16 @@ const (
 	FailBackup
 )
 
-var failKinds = [...]string{"respond", "close", "redirect", "backup"}
+var failKinds = []string{"respond", "close", "redirect", "backup"}
 
-// String returns "respond", "close", "redirect" or "backup".
-func (k FailKind) String() string {
-	if int(k) >= len(failKinds) {
-		return fmt.Sprintf("FailKind(%d)", uint8(k))
-	}
-	return failKinds[k]
-}
+// String returns the name: "respond", "close", "redirect" or "backup"; "invalid" for other values.
+func (k FailKind) String() string { return enumtext.String(k, failKinds) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (k FailKind) MarshalText() ([]byte, error) { return enumtext.Marshal(k, failKinds) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (k *FailKind) UnmarshalText(text []byte) error { return enumtext.Unmarshal(k, text, failKinds) }
 
 // FailAction says what is to be done with a request for which no server of a pool, or no pool of a group, can be had.
 // The zero value answers with status 503.

@@ -13,20 +13,16 @@ import (
 	"github.com/limpetlb/limpet/internal/prioritylabel"
 )
 
-// Limits of a group's configuration.
 const (
-	MaxMembers     = 1000 // pools of one group
-	MaxMemberRatio = 1000 // ratio of one pool in a group
+	maxMembers     = 1000 // pools of one group
+	maxMemberRatio = 1000 // ratio of one pool in a group
 )
-
-// ErrUnknownLabel means that no pool of a group has the given label.
-var ErrUnknownLabel = errors.New("unknown priority label")
 
 // GroupConfig describes a pool group.
 type GroupConfig struct {
 	// Name is the group's name in errors and a Set. It must not be empty.
 	Name string
-	// Members are the group's pools, 1 to MaxMembers.
+	// Members are the group's pools, 1 to 1000.
 	Members []Member
 	// MinServers is how many servers must be up in the pools of a priority for it to be used. When no priority has as
 	// many, the highest one that has any is used. 0 means 1.
@@ -53,7 +49,7 @@ type GroupConfig struct {
 type Member struct {
 	// Pool is the pool. Required; a pool is a member once.
 	Pool *Pool
-	// Ratio is the pool's share among those with the same priority, 0 to MaxMemberRatio. 0 gives it no new traffic;
+	// Ratio is the pool's share among those with the same priority, 0 to 1000. 0 gives it no new traffic;
 	// clients that are bound to one of its servers still go there.
 	Ratio int
 	// Priority is when the pool is used: all of a higher priority must be out of service.
@@ -109,8 +105,8 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		faults.add("min_servers", "%d is negative", cfg.MinServers)
 	}
 	g.fail.validate("fail_action", &faults)
-	if n := len(g.members); n == 0 || n > MaxMembers {
-		faults.add("members", "%d pools, want 1 to %d", n, MaxMembers)
+	if n := len(g.members); n == 0 || n > maxMembers {
+		faults.add("members", "%d pools, want 1 to %d", n, maxMembers)
 	}
 	labels := make([]string, len(g.members))
 	for i, m := range g.members {
@@ -132,8 +128,8 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		} else {
 			seen[m.Pool] = i
 		}
-		if m.Ratio < 0 || m.Ratio > MaxMemberRatio {
-			faults.add(path+".ratio", "%d is not within 0 to %d", m.Ratio, MaxMemberRatio)
+		if m.Ratio < 0 || m.Ratio > maxMemberRatio {
+			faults.add(path+".ratio", "%d is not within 0 to %d", m.Ratio, maxMemberRatio)
 		}
 	}
 	if len(faults) > 0 {
@@ -231,17 +227,25 @@ func (g *Group) Lookup(server string, port uint16) (s *Server, shared, ok bool) 
 // share of a pool that cannot serve is spread over the others equally, not by ratio.
 //
 // With a label, only the pools with that label count, or with the one that GroupConfig.ImplicitLabels and FallbackLabel put
-// in its place; errors match ErrUnknownLabel if there is none. When no pool can
+// in its place; if there is none, that is an error, see CheckLabel. When no pool can
 // serve the error matches ErrNoServer, and ErrFull too if that is because all that are up are full.
 func (g *Group) Select(label string, h Hint) (*Pool, error) { return g.choose(label, &h, nil) }
 
+// CheckLabel returns an error if no pool of the group has the label, nor another one in its place, so that Select refuses it.
+// An empty label is none and always good.
+func (g *Group) CheckLabel(label string) error {
+	if _, ok := g.resolve(label); !ok {
+		return fmt.Errorf("pool group %q: unknown priority label: %q", g.name, label)
+	}
+	return nil
+}
+
 // choose is Select among the pools that are not spent.
 func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
-	asked := label
-	label, ok := g.resolve(label)
-	if !ok {
-		return nil, fmt.Errorf("pool group %q: %w: %q", g.name, ErrUnknownLabel, asked)
+	if err := g.CheckLabel(label); err != nil {
+		return nil, err
 	}
+	label, _ = g.resolve(label)
 	levels := g.levels
 	if label != "" {
 		levels = g.labels[label]

@@ -66,7 +66,7 @@ type HTTPChecker struct {
 // Check implements Checker. Its errors are of type *CheckError.
 func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 	if err := c.validate(); err != nil {
-		return &CheckError{Err: err}
+		return &CheckError{Reason: checkOther, Err: err}
 	}
 	// When ctx ends, the error does not tell whether the connection stood.
 	var connected atomic.Bool
@@ -74,8 +74,8 @@ func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 	resp, err := c.transport.RoundTrip(c.request(ctx, server))
 	if err != nil {
 		fault := networkCheckError(err)
-		if fault.Reason == CheckNoResponse && !connected.Load() && isTimeout(err) {
-			fault.Reason = CheckConnectionTimeout
+		if fault.Reason == checkNoResponse && !connected.Load() && isTimeout(err) {
+			fault.Reason = checkConnectionTimeout
 		}
 		return fault
 	}
@@ -86,7 +86,7 @@ func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 	}
 	accepted := within(c.Accept, resp.StatusCode) || c.Accept == nil && resp.StatusCode/100 == 2
 	if !accepted && c.MaintenanceKeyword == "" {
-		return &CheckError{Reason: CheckStatusMismatch, Detail: status}
+		return &CheckError{Reason: checkStatusMismatch, Detail: status}
 	}
 	// All of the body is read, not just where the keyword may be: a server that cannot finish an answer is not healthy.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxCheckBody))
@@ -95,11 +95,11 @@ func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 	case c.MaintenanceKeyword != "" && bytes.Contains(window, []byte(c.MaintenanceKeyword)):
 		return &CheckError{Reason: CheckMaintenance, Detail: fmt.Sprintf("%q found", c.MaintenanceKeyword)}
 	case !accepted:
-		return &CheckError{Reason: CheckStatusMismatch, Detail: status}
+		return &CheckError{Reason: checkStatusMismatch, Detail: status}
 	case err != nil:
 		return networkCheckError(err)
 	case !bytes.Contains(window, []byte(c.Keyword)):
-		return &CheckError{Reason: CheckPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Keyword)}
+		return &CheckError{Reason: checkPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Keyword)}
 	}
 	return nil
 }

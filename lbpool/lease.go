@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 var (
@@ -42,31 +44,32 @@ const (
 	ReasonMaintenance
 )
 
-// String returns "", "down", "disabled", "draining", "gone", "full" or "maintenance".
-func (r Reason) String() string {
-	if int(r) >= len(reasons) {
-		return fmt.Sprintf("Reason(%d)", uint8(r))
-	}
-	return reasons[r]
-}
+// String returns the name: "none", "down", "disabled", "draining", "gone", "full" or "maintenance"; "invalid" for other values.
+func (r Reason) String() string { return enumtext.String(r, reasons) }
 
-var reasons = [...]string{"", "down", "disabled", "draining", "gone", "full", "maintenance"}
+// MarshalText returns the name. It fails for a value without a name.
+func (r Reason) MarshalText() ([]byte, error) { return enumtext.Marshal(r, reasons) }
 
-// UnavailableError is the error of Acquire when the wanted server cannot be had and the pool never picks another one.
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (r *Reason) UnmarshalText(text []byte) error { return enumtext.Unmarshal(r, text, reasons) }
+
+var reasons = []string{"none", "down", "disabled", "draining", "gone", "full", "maintenance"}
+
+// unavailableError is the error of Acquire when the wanted server cannot be had and the pool never picks another one.
 // It matches ErrNoServer.
-type UnavailableError struct {
+type unavailableError struct {
 	Pool   string         // the pool's name
 	Server netip.AddrPort // the server that was wanted
 	Reason Reason         // why it cannot be had
 }
 
 // Error names the pool, the server and the reason.
-func (e *UnavailableError) Error() string {
+func (e *unavailableError) Error() string {
 	return fmt.Sprintf("pool %q: server %s is %s", e.Pool, e.Server, e.Reason)
 }
 
 // Unwrap returns ErrNoServer.
-func (e *UnavailableError) Unwrap() error { return ErrNoServer }
+func (e *unavailableError) Unwrap() error { return ErrNoServer }
 
 // Hint is what is known about a request when a server is chosen for it. The zero value knows nothing.
 type Hint struct {

@@ -68,8 +68,8 @@ type HealthMonitor struct {
 
 // validMonitors returns copies with the defaults filled in.
 func validMonitors(configs []HealthMonitor, faults *faults) []HealthMonitor {
-	if len(configs) > MaxMonitors {
-		faults.add("health_monitors", "%d monitors, want at most %d", len(configs), MaxMonitors)
+	if len(configs) > maxMonitors {
+		faults.add("health_monitors", "%d monitors, want at most %d", len(configs), maxMonitors)
 		return nil
 	}
 	monitors := make([]HealthMonitor, len(configs))
@@ -374,8 +374,8 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 		return false, true
 	}
 	if limited.Err() != nil {
-		if checkReason(err) == CheckOther {
-			err = &CheckError{Reason: CheckNoResponse, Detail: "no result within " + m.Timeout.String(), Err: err}
+		if checkReason(err) == checkOther {
+			err = &CheckError{Reason: checkNoResponse, Detail: "no result within " + m.Timeout.String(), Err: err}
 		}
 	} else if checkReason(err) == CheckNoResources {
 		return false, true
@@ -385,7 +385,7 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 		note = fmt.Errorf("%s: %w", m.Name, err)
 	}
 	now := time.Now()
-	p.update(now, CauseMonitor, m.Name, note, func() bool {
+	p.update(now, causeMonitor, m.Name, note, func() bool {
 		if c.server.epoch != epoch {
 			return false
 		}

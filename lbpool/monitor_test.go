@@ -106,7 +106,7 @@ func TestMonitorQuickStart(t *testing.T) {
 		if len(times) < 3 || times[0].Sub(start) > time.Second || times[2].Sub(times[0]) != 20*time.Millisecond {
 			t.Errorf("checks at %v, want three back to back within a second", times)
 		}
-		if c := list[0].LastChange(); c.Cause != CauseMonitor || c.Monitor != "basic" || c.Err != nil {
+		if c := list[0].LastChange(); c.Cause != causeMonitor || c.Monitor != "basic" || c.Err != nil {
 			t.Errorf("LastChange = %+v", c)
 		}
 		time.Sleep(31 * time.Second)
@@ -306,7 +306,7 @@ func TestMonitorTimeout(t *testing.T) {
 			t.Fatal("up while checks time out")
 		}
 		var fault *CheckError
-		if c := s.LastChange(); !errors.As(c.Err, &fault) || fault.Reason != CheckNoResponse {
+		if c := s.LastChange(); !errors.As(c.Err, &fault) || fault.Reason != checkNoResponse {
 			t.Errorf("LastChange = %+v", c)
 		}
 	})

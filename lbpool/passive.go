@@ -230,7 +230,7 @@ func (s *Server) eject(now time.Time, o *Outcome) {
 	if why == nil {
 		why = fmt.Errorf("status %d", o.Status)
 	}
-	p.update(now, CausePassive, "", why, func() bool {
+	p.update(now, causePassive, "", why, func() bool {
 		if !s.usable() || !p.mayEject(p.current.Load()) {
 			return false
 		}

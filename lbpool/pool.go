@@ -1,7 +1,6 @@
 package lbpool
 
 import (
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -9,14 +8,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// Limits of a pool's configuration.
+// MaxServers is the greatest number of servers of a pool.
+const MaxServers = 5000
+
 const (
-	MaxServers     = 5000 // servers of one pool
-	MaxMonitors    = 50   // health monitors of one pool
-	MaxDiscoveries = 50   // discoveries of one pool
-	MaxRatio       = 20   // ratio of one server
+	maxMonitors    = 50 // of a pool
+	maxDiscoveries = 50 // of a pool
+	maxRatio       = 20 // of a server
 )
 
 // Config describes a pool. New copies what it keeps and leaves the value alone.
@@ -26,7 +28,7 @@ type Config struct {
 	// Servers are the pool's servers, 1 to MaxServers, in the order in which algorithms see them. There need be none if
 	// there are Discoveries.
 	Servers []ServerConfig
-	// Discoveries find further servers, in the DNS for instance, 0 to MaxDiscoveries of them. These servers come after
+	// Discoveries find further servers, in the DNS for instance, 0 to 50 of them. These servers come after
 	// Servers, up to MaxServers in all; of servers with the same address the first one is taken. Only Run asks them: until
 	// it has, there are no such servers.
 	Discoveries []Discovery
@@ -43,7 +45,7 @@ type Config struct {
 	KeepPort bool
 	// Algorithm chooses among the servers that are up. Nil means LeastConnections(). A value belongs to one pool.
 	Algorithm Algorithm
-	// HealthMonitors check every server, 0 to MaxMonitors of them, while Run is running; a server is up while all of them
+	// HealthMonitors check every server, 0 to 50 of them, while Run is running; a server is up while all of them
 	// find it so. Until its first check a server is Unchecked, and used like one that is up; the first check decides alone.
 	// Without monitors, servers are up.
 	HealthMonitors []HealthMonitor
@@ -99,7 +101,7 @@ type ServerConfig struct {
 	Name string
 	// Hostname is an alias in look-ups, and what Config.RewriteHost sends. Several servers may share one.
 	Hostname string
-	// Ratio is the server's share relative to the others, 1 to MaxRatio. 0 means 1.
+	// Ratio is the server's share relative to the others, 1 to 20. 0 means 1.
 	Ratio int
 	// Disabled keeps the server out of service until Enable is called.
 	Disabled bool
@@ -116,7 +118,7 @@ type Repick uint8
 const (
 	// RepickImmediately lets the algorithm choose another server; the lease says why in Unmet.
 	RepickImmediately Repick = iota
-	// RepickNever refuses with an *UnavailableError.
+	// RepickNever refuses the request with an error that matches ErrNoServer.
 	RepickNever
 	// RepickAfterFailures keeps to a server that is down, as if it were up, until Config.RepickFailures requests in a
 	// row have failed there; then it is like RepickImmediately. Servers that are disabled, gone or full are replaced at
@@ -124,18 +126,16 @@ const (
 	RepickAfterFailures
 )
 
-// String returns "immediately", "never" or "after failures".
-func (r Repick) String() string {
-	switch r {
-	case RepickImmediately:
-		return "immediately"
-	case RepickNever:
-		return "never"
-	case RepickAfterFailures:
-		return "after failures"
-	}
-	return fmt.Sprintf("Repick(%d)", uint8(r))
-}
+var repicks = []string{"immediately", "never", "after failures"}
+
+// String returns the name: "immediately", "never" or "after failures"; "invalid" for other values.
+func (r Repick) String() string { return enumtext.String(r, repicks) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (r Repick) MarshalText() ([]byte, error) { return enumtext.Marshal(r, repicks) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (r *Repick) UnmarshalText(text []byte) error { return enumtext.Unmarshal(r, text, repicks) }
 
 // A Pool is a list of servers among which it chooses. All methods may be called concurrently.
 //
@@ -312,8 +312,8 @@ func prefer(servers []*Server, port uint16) (s *Server, shared, ok bool) {
 // It never blocks and does not allocate; AcquireWait waits for its turn.
 //
 // The server that h wants is taken when it is up, not full and not excluded. Otherwise the pool's Repick decides:
-// the algorithm chooses and Lease.Unmet tells why, or the error is an *UnavailableError. When no server can be had the
-// error matches ErrNoServer, and ErrFull too if that is because servers are at their limits.
+// the algorithm chooses another server, or Acquire returns an error that matches ErrNoServer. Lease.Unmet gives the reason in
+// both cases. When no server is available the error matches ErrNoServer, and ErrFull too if that is because servers are at their limits.
 func (p *Pool) Acquire(h Hint) (Lease, error) {
 	p = p.live()
 	snap := p.refresh()
@@ -328,7 +328,7 @@ func (p *Pool) Acquire(h Hint) (Lease, error) {
 			return newLease(s, &h, ReasonNone, several), nil
 		}
 		if snap.insists(s, reason) {
-			return Lease{}, &UnavailableError{Pool: snap.name, Server: h.Server, Reason: reason}
+			return Lease{Unmet: reason, Shared: several}, &unavailableError{Pool: snap.name, Server: h.Server, Reason: reason}
 		}
 		unmet, shared = reason, several
 	}
@@ -491,7 +491,7 @@ func (p *Pool) refresh() *snapshot {
 	if now.Before(snap.due) {
 		return snap
 	}
-	p.update(now, CausePassive, "", nil, func() bool {
+	p.update(now, causePassive, "", nil, func() bool {
 		return p.current.Load() == snap // else somebody was faster
 	})
 	return p.current.Load()
@@ -499,7 +499,7 @@ func (p *Pool) refresh() *snapshot {
 
 // update runs edit under the lock and, if edit reports a change, derives the state of every server from what edit left
 // and publishes the snapshot. Then, without the lock, it makes known what changed and why.
-func (p *Pool) update(now time.Time, cause Cause, monitor string, err error, edit func() bool) {
+func (p *Pool) update(now time.Time, cause string, monitor string, err error, edit func() bool) {
 	st, changed := p.edit(now, cause, monitor, err, edit)
 	if st == nil {
 		return
@@ -522,7 +522,7 @@ func (p *Pool) lockLive(f func(*Pool)) {
 	f(p)
 }
 
-func (p *Pool) edit(now time.Time, cause Cause, monitor string, err error, edit func() bool) (*settings, []transition) {
+func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit func() bool) (*settings, []transition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !edit() {
@@ -591,9 +591,9 @@ func (s *Server) enterLocked(to Change) (transition, bool) {
 	}
 	switch {
 	case over && to.State == Disabled: // its time was over, whatever the occasion
-		to = Change{State: Disabled, At: to.At, Cause: CauseDrained}
+		to = Change{State: Disabled, At: to.At, Cause: causeDrained}
 	case from == Ejected && to.State.Usable():
-		to = Change{State: to.State, At: to.At, Cause: CausePassive}
+		to = Change{State: to.State, At: to.At, Cause: causePassive}
 	}
 	s.change = to
 	s.unreachable.Store(0)

@@ -1,12 +1,15 @@
 package lbpool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // How the queue works. Whoever frees a place that a waiting request could use gives it away at once: it chooses a server for
@@ -15,8 +18,8 @@ import (
 // it chooses; others leave it a note of what they have freed, and go on. The notes are what must never get lost: they are
 // made after the place is free, and a request looks for itself once it stands in line.
 
-// MaxQueue is the greatest length of a pool's queue.
-const MaxQueue = 65536
+// maxQueueLength is the greatest length of a pool's queue.
+const maxQueueLength = 65536
 
 // QueueOrder is which of the waiting requests is served next.
 type QueueOrder uint8
@@ -30,21 +33,23 @@ const (
 	FirstInFirstOut
 )
 
-// String returns "last in, first out" or "first in, first out".
-func (o QueueOrder) String() string {
-	switch o {
-	case LastInFirstOut:
-		return "last in, first out"
-	case FirstInFirstOut:
-		return "first in, first out"
-	}
-	return fmt.Sprintf("QueueOrder(%d)", uint8(o))
+var queueOrders = []string{"last in first out", "first in first out"}
+
+// String returns the name: "last in first out" or "first in first out"; "invalid" for other values.
+func (o QueueOrder) String() string { return enumtext.String(o, queueOrders) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (o QueueOrder) MarshalText() ([]byte, error) { return enumtext.Marshal(o, queueOrders) }
+
+// UnmarshalText reads a name, without regard to case, blanks, commas, "-" and "_". The error for another text lists the names.
+func (o *QueueOrder) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(o, bytes.ReplaceAll(text, []byte(","), nil), queueOrders)
 }
 
 // Queue lets requests wait for servers that are at their limits (MaxConnections, MaxRate). Only AcquireWait waits, and a
 // Transport for a Route that says so.
 type Queue struct {
-	// Length is how many requests may wait at a time, at most MaxQueue. 0 turns the queue off. When Update shortens the
+	// Length is how many requests may wait at a time, at most 65536. 0 turns the queue off. When Update shortens the
 	// queue, requests beyond the new length go on waiting; no others join them.
 	Length int
 	// Timeout is how long a request may wait. 0 means 10 seconds.
@@ -61,8 +66,8 @@ func (q Queue) withDefaults() Queue {
 }
 
 func (q Queue) validate(faults *faults) {
-	if q.Length < 0 || q.Length > MaxQueue {
-		faults.add("queue.length", "%d is not within 0 to %d", q.Length, MaxQueue)
+	if q.Length < 0 || q.Length > maxQueueLength {
+		faults.add("queue.length", "%d is not within 0 to %d", q.Length, maxQueueLength)
 	}
 	if q.Timeout < 0 {
 		faults.add("queue.timeout", "%s is negative", q.Timeout)
@@ -75,7 +80,7 @@ func (q Queue) validate(faults *faults) {
 // AcquireWait is Acquire for a request that may wait in the pool's queue when servers are at their limits. It waits for
 // the server that h wants if that one is full, and else for any. It returns at once when no server is up. A request that
 // has waited in vain, or has found the queue full, gets what Acquire gives it then: perhaps another server than the one
-// wanted, else an error that matches ErrFull or is an *UnavailableError. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
+// wanted, else an error that matches ErrNoServer. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
 func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 	for {
 		p = p.live()

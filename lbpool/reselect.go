@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// DefaultRetries is how many further servers a Transport tries when Reselect does not say.
-const DefaultRetries = 2
+// defaultRetries is what Retries 0 means.
+const defaultRetries = 2
 
 // maxReplay bounds Reselect.MaxBody.
 const maxReplay = 64 << 20
@@ -21,7 +21,7 @@ const maxReplay = 64 << 20
 //
 // When all tries fail the last answer there was is passed on; if there was none, the error of the last try.
 type Reselect struct {
-	// Retries is how many further servers are tried. 0 means DefaultRetries; negative means none.
+	// Retries is how many further servers are tried. 0 means 2; negative means none.
 	Retries int
 	// Codes are status codes, from 400 to 599, of answers for which another server is tried. Nil means none.
 	Codes []StatusRange
@@ -55,7 +55,7 @@ func (r *Reselect) validate(faults *faults) {
 
 func (r *Reselect) retries() int {
 	if r.Retries == 0 {
-		return DefaultRetries
+		return defaultRetries
 	}
 	return max(r.Retries, 0)
 }

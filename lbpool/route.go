@@ -56,7 +56,7 @@ type Route struct {
 	// Servers are the servers that were tried, in order. They hold until the route is used again.
 	Servers []*Server
 
-	few    [DefaultRetries + 1]*Server // room for Servers
+	few    [defaultRetries + 1]*Server // room for Servers
 	detour detour
 }
 
@@ -118,7 +118,7 @@ func (r *Route) turn(err error) bool {
 	fail := r.Pool.FailAction()
 	if r.Group != nil {
 		fail = r.Group.fail
-		var refused *UnavailableError
+		var refused *unavailableError
 		if !errors.As(err, &refused) && !r.detour.waiting {
 			r.detour.spent = append(r.detour.spent, r.Pool)
 			if p, err := r.Group.choose(r.Label, &r.Hint, r.detour.spent); err == nil {

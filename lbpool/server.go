@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // State is whether a server takes new requests, and if not, why.
@@ -33,51 +35,39 @@ const (
 // Usable reports whether a server in this state takes new requests: whether it is Up or Unchecked. It may still be full.
 func (s State) Usable() bool { return s == Up || s == Unchecked }
 
-var stateNames = [...]string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed", "unchecked"}
+var stateNames = []string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed", "unchecked"}
 
-// String returns "down", "up", "disabled", "ejected", "draining", "maintenance", "removed" or "unchecked".
-func (s State) String() string {
-	if int(s) >= len(stateNames) {
-		return fmt.Sprintf("State(%d)", uint8(s))
-	}
-	return stateNames[s]
-}
+// String returns the name: "down", "up", "disabled", "ejected", "draining", "maintenance", "removed" or "unchecked"; "invalid" for other values.
+func (s State) String() string { return enumtext.String(s, stateNames) }
 
-// Cause is what brought about a change of state.
-type Cause uint8
+// MarshalText returns the name. It fails for a value without a name.
+func (s State) MarshalText() ([]byte, error) { return enumtext.Marshal(s, stateNames) }
 
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (s *State) UnmarshalText(text []byte) error { return enumtext.Unmarshal(s, text, stateNames) }
+
+// The values of Change.Cause.
 const (
-	// CauseConfigured means that New, Update or Adopt did it.
-	CauseConfigured Cause = iota
-	// CauseMonitor means that a health monitor changed its mind.
-	CauseMonitor
-	// CausePassive means that passive marking took the server out or let it back in.
-	CausePassive
-	// CauseOperator means that Enable, Disable, Drain or SetRatio was called.
-	CauseOperator
-	// CauseDrained means that a draining server had no clients left, or no more time.
-	CauseDrained
-	// CauseDiscovered means that a Discovery has found the server, or finds it no more.
-	CauseDiscovered
+	causeConfigured = "configured"
+	causeMonitor    = "monitor"
+	causePassive    = "passive"
+	causeOperator   = "operator"
+	causeDrained    = "drained"
+	causeDiscovered = "discovered"
 )
 
-var causeNames = [...]string{"configured", "monitor", "passive", "operator", "drained", "discovered"}
-
-// String returns "configured", "monitor", "passive", "operator", "drained" or "discovered".
-func (c Cause) String() string {
-	if int(c) >= len(causeNames) {
-		return fmt.Sprintf("Cause(%d)", uint8(c))
-	}
-	return causeNames[c]
-}
-
-// Change describes how a server came to its state.
+// Change is a server's last change of state.
 type Change struct {
-	State   State     // the state it entered
-	At      time.Time // when
-	Cause   Cause     // what did it
-	Monitor string    // the health monitor's name when Cause is CauseMonitor
-	Err     error     // the failure that did it, nil for a change to the better; a *CheckError for the built-in checkers
+	State State     // the new state
+	At    time.Time // when the server entered it
+	// Cause is "configured" (New, Update or Adopt), "monitor" (a health monitor), "passive" (passive marking ejected the
+	// server or took it back), "operator" (Enable, Disable, Drain or SetRatio), "drained" (a drain ended) or "discovered" (a
+	// Discovery found the server, or no longer finds it).
+	Cause   string
+	Monitor string // the name of the health monitor if Cause is "monitor", else ""
+	// Err is the failure behind the change, nil for a change to the better. HTTPChecker and TCPChecker return a *CheckError,
+	// which it wraps.
+	Err error
 }
 
 // ServerStats is a reading of a server's counters, which start at zero when the server joins its pool and outlive
@@ -152,7 +142,7 @@ func newServer(p *Pool, addr netip.AddrPort) *Server {
 	s := &Server{pool: p, addr: addr, host: addr.String()}
 	s.id = hashText(s.host)
 	s.ramp.Store(fullRamp)
-	s.change = Change{State: Down, At: time.Now(), Cause: CauseConfigured}
+	s.change = Change{State: Down, At: time.Now(), Cause: causeConfigured}
 	return s
 }
 
@@ -188,17 +178,17 @@ func (s *Server) Name() string { return s.live().label.Load().name }
 // Hostname returns the configured alias, or "".
 func (s *Server) Hostname() string { return s.live().label.Load().hostname }
 
-// Ratio returns the server's share relative to the others, 1 to MaxRatio.
+// Ratio returns the server's share relative to the others, 1 to 20.
 func (s *Server) Ratio() int { return int(s.live().ratio.Load()) }
 
-// SetRatio changes the server's share, 1 to MaxRatio, for requests to come; others stay where they are. It holds until
+// SetRatio changes the server's share, 1 to 20, for requests to come; others stay where they are. It holds until
 // Update is called with another ratio than the one configured now.
 func (s *Server) SetRatio(ratio int) error {
-	if ratio < 1 || ratio > MaxRatio {
-		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.Name(), s.Name(), ratio, MaxRatio)
+	if ratio < 1 || ratio > maxRatio {
+		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.Name(), s.Name(), ratio, maxRatio)
 	}
 	s = s.live()
-	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool {
+	s.pool.update(time.Now(), causeOperator, "", nil, func() bool {
 		s.setRatioLocked(ratio)
 		return true
 	})
@@ -264,7 +254,7 @@ func (s *Server) Disable() { s.setDisabled(true) }
 
 func (s *Server) setDisabled(disabled bool) {
 	s = s.live()
-	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool { return s.setDisabledLocked(disabled) })
+	s.pool.update(time.Now(), causeOperator, "", nil, func() bool { return s.setDisabledLocked(disabled) })
 }
 
 // setDisabledLocked reports whether it changed anything.

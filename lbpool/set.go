@@ -7,15 +7,8 @@ import (
 	"net/netip"
 )
 
-// ErrUnknownPool means that a Set has no pool, or pool group, of the given name.
-var ErrUnknownPool = errors.New("unknown pool")
-
-// unknownPoolError is ErrUnknownPool with the name.
-type unknownPoolError string
-
-func (e unknownPoolError) Error() string { return fmt.Sprintf("pool %q not found", string(e)) }
-
-func (e unknownPoolError) Unwrap() error { return ErrUnknownPool }
+// unknownPool is the error for a name that a Set does not have.
+func unknownPool(name string) error { return fmt.Errorf("pool %q not found", name) }
 
 // A Set is an immutable set of pools, and of pool groups, with distinct names. All methods may be called concurrently.
 type Set struct {
@@ -85,7 +78,7 @@ func (s *Set) Group(name string) (*Group, bool) {
 }
 
 // Select returns the pool with the given name or, if it is the name of a group, the pool that Group.Select chooses for
-// label and h. For an unknown name the error matches ErrUnknownPool. The label does not matter for a pool.
+// label and h. An unknown name is an error. The label does not matter for a pool.
 func (s *Set) Select(name, label string, h Hint) (*Pool, error) {
 	if p, ok := s.pools[name]; ok {
 		return p, nil
@@ -93,11 +86,11 @@ func (s *Set) Select(name, label string, h Hint) (*Pool, error) {
 	if g, ok := s.groups[name]; ok {
 		return g.Select(label, h)
 	}
-	return nil, unknownPoolError(name)
+	return nil, unknownPool(name)
 }
 
-// Servers returns how many servers of a pool or group are up and how many it has, disabled ones among them. For an
-// unknown one the error matches ErrUnknownPool.
+// Servers returns how many servers of a pool or group are up and how many it has, including disabled ones. An
+// unknown name is an error.
 func (s *Set) Servers(pool string) (up, total int, err error) {
 	if g, ok := s.groups[pool]; ok {
 		up, total = g.Servers()
@@ -105,14 +98,14 @@ func (s *Set) Servers(pool string) (up, total int, err error) {
 	}
 	p, ok := s.pools[pool]
 	if !ok {
-		return 0, 0, unknownPoolError(pool)
+		return 0, 0, unknownPool(pool)
 	}
 	snap := p.refresh()
 	return len(snap.up), len(snap.servers), nil
 }
 
 // ServerUp reports whether a server of a pool or group takes new requests: it is up, or unchecked. It is named as in Pool.Lookup; one that is not there is
-// not up. For an unknown pool the error matches ErrUnknownPool.
+// not up. An unknown pool is an error.
 func (s *Set) ServerUp(pool, server string, port uint16) (bool, error) {
 	found, _, err := s.lookup(pool, server, port)
 	return err == nil && found != nil && found.State().Usable(), err
@@ -120,7 +113,7 @@ func (s *Set) ServerUp(pool, server string, port uint16) (bool, error) {
 
 // Find returns the address and port of a server of a pool or group, which is named as in Pool.Lookup; ok is false for
 // one that is not there. When several servers fit, shared is true and the address is that of the one which Pool.Lookup
-// prefers. For an unknown pool the error matches ErrUnknownPool.
+// prefers. An unknown pool is an error.
 func (s *Set) Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error) {
 	found, shared, err := s.lookup(pool, server, port)
 	if err != nil || found == nil {
@@ -136,7 +129,7 @@ func (s *Set) lookup(pool, server string, port uint16) (found *Server, shared bo
 	} else if p, ok := s.pools[pool]; ok {
 		found, shared, _ = p.Lookup(server, port)
 	} else {
-		return nil, false, unknownPoolError(pool)
+		return nil, false, unknownPool(pool)
 	}
 	return found, shared, nil
 }

@@ -72,7 +72,7 @@ func (c *TCPChecker) await(conn net.Conn) error {
 }
 
 func (c *TCPChecker) mismatch() error {
-	return &CheckError{Reason: CheckPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Expect)}
+	return &CheckError{Reason: checkPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Expect)}
 }
 
 func (c *TCPChecker) validate() error {

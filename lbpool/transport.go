@@ -22,8 +22,6 @@ import (
 )
 
 var (
-	// ErrNoRoute means that a Transport was given a request without a Route and has no Pool of its own.
-	ErrNoRoute = errors.New("request has no route")
 	// ErrConnect means that no connection to the server could be made, so that nothing of the request was sent.
 	// An error of a Transport's Base that matches it is taken to say so.
 	ErrConnect = errors.New("cannot connect")
@@ -34,6 +32,9 @@ var (
 	// of the request by its context's deadline.
 	ErrTimeout = errors.New("timed out")
 )
+
+// errNoRoute means that a request has no Route, nor the Transport a Pool.
+var errNoRoute = fmt.Errorf("%w: request has no route", ErrNoServer)
 
 // ForwardError is the error of a Transport whose request was given to a server and got no answer. It matches
 // ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors, ErrRequest among them. A time-out while the
@@ -82,11 +83,11 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 // The lease of the server is held until the response body is closed or has been read to its end, or in the case of an
 // upgraded connection (status 101), until that is closed.
 //
-// Errors match ErrNoRoute, or ErrNoServer when there was no server to try, or else are of type *ForwardError. A request that
+// Errors match ErrNoServer when there was no server to try, or else are of type *ForwardError. A request that
 // no server can be sent, whatever the Base, fails with an error that matches ErrRequest; no server is tried after that, and
 // none is marked.
 type Transport struct {
-	// Pool is used for requests whose context carries no Route. Nil refuses these with ErrNoRoute.
+	// Pool is used for requests whose context carries no Route. If it is nil, the error for such a request matches ErrNoServer.
 	Pool *Pool
 	// Base sends the requests. Nil means NewHTTP1(NewBase()), made at the first use. If it is neither of NewHTTP1 nor
 	// an *http.Transport it must report connections that cannot be made by a *net.OpError with Op "dial" or by an error
@@ -151,7 +152,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer body.settle()
 	route.begin()
 	if route.Pool == nil {
-		return nil, ErrNoRoute
+		return nil, errNoRoute
 	}
 	for {
 		resp, err := t.send(req, route, body)
@@ -345,7 +346,7 @@ func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, er
 		}
 		return nil, failed // tells more than that there is no other server
 	}
-	var unavailable *UnavailableError
+	var unavailable *unavailableError
 	if errors.As(err, &unavailable) {
 		x.route.Unmet = unavailable.Reason
 	}
