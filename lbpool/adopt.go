@@ -104,18 +104,18 @@ func prepareAll(all []adoption) (announce []func(), err error) {
 func (p *Pool) moveInto(state *Pool) (*settings, []transition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st := *p.laid.settings
+	st := *p.latest.settings
 	if _, plain := st.algorithm.(*leastConnections); plain {
 		st.algorithm = nil // the one in use goes on, if it is the same
 	}
 	defer p.next.Store(state)
 	return state.edit(time.Now(), causeConfigured, "", nil, func() bool {
-		state.settleLocked(&st)
+		state.completeLocked(&st)
 		state.configured = p.configured
 		state.counts = slices.Concat(state.counts, p.counts)
-		state.layOutLocked(&st, true)
-		for addr, s := range state.laid.byAddr {
-			if fresh := p.laid.byAddr[addr]; fresh != nil {
+		state.rebuildLocked(&st, true)
+		for addr, s := range state.latest.byAddr {
+			if fresh := p.latest.byAddr[addr]; fresh != nil {
 				s.overrideLocked(fresh)
 			}
 		}
@@ -130,7 +130,7 @@ func (s *Server) overrideLocked(other *Server) {
 	}
 	switch {
 	case other.drain.on && !s.disabled:
-		s.drain, s.tallies = other.drain, nil
+		s.drain, s.boundCounts = other.drain, nil
 	case other.disabled != other.configured.Disabled:
 		s.setDisabledLocked(other.disabled)
 	}

@@ -109,7 +109,7 @@ func TestAdoptMonitors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			old := mustPool(t, Config{Servers: servers(2), HealthMonitors: []HealthMonitor{test.old}})
 			old.update(time.Now(), causeMonitor, "", nil, func() bool {
-				for i, s := range old.laid.servers {
+				for i, s := range old.latest.servers {
 					s.checks[0].known, s.checks[0].up = true, i == 0
 				}
 				return true

@@ -56,20 +56,20 @@ func (p *Pool) configure(cfg Config) error {
 	}
 	for {
 		p = p.live()
-		layOut := func() bool {
+		rebuild := func() bool {
 			if p.next.Load() != nil {
 				return false // it has just adopted another
 			}
-			p.settleLocked(st)
+			p.completeLocked(st)
 			p.configured = members
-			p.layOutLocked(st, false)
+			p.rebuildLocked(st, false)
 			return true
 		}
 		if p.current.Load() == nil {
-			p.edit(time.Now(), causeConfigured, "", nil, layOut) // how it begins is no news
+			p.edit(time.Now(), causeConfigured, "", nil, rebuild) // how it begins is no news
 			return nil
 		}
-		p.update(time.Now(), causeConfigured, "", nil, layOut)
+		p.update(time.Now(), causeConfigured, "", nil, rebuild)
 		p.notify()
 		if p.next.Load() == nil {
 			return nil
@@ -79,32 +79,32 @@ func (p *Pool) configure(cfg Config) error {
 
 // settings are all of a Config but the servers, with the defaults filled in. They are never written once in use.
 type settings struct {
-	name        string
-	noServer    error
-	full        error
-	port        uint16
-	scheme      string
-	rewriteHost bool
-	keepPort    bool
-	algorithm   Algorithm // nil: that of the settings before
-	passive     Passive
-	repick      Repick
-	patience    int32 // RepickFailures
-	reselect    Reselect
-	slowStart   time.Duration
-	drain       DrainPolicy
-	bound       *counter // drain.Bound; nil: none
-	queue       Queue
-	bodyIdle    time.Duration // BodyIdleTimeout; 0: for ever
-	streamIdle  time.Duration // StreamIdleTimeout; 0: for ever
-	fail        FailAction
-	minServers  int
-	startDown   bool
-	minPassing  int // monitors that must find a server healthy
-	monitors    []HealthMonitor
-	discoveries []Discovery
-	onEvent     func(Event)
-	logger      *slog.Logger
+	name           string
+	noServer       error
+	full           error
+	port           uint16
+	scheme         string
+	rewriteHost    bool
+	keepPort       bool
+	algorithm      Algorithm // nil: that of the settings before
+	passive        Passive
+	repick         Repick
+	repickFailures int32 // RepickFailures
+	reselect       Reselect
+	slowStart      time.Duration
+	drain          DrainPolicy
+	bound          *counter // drain.Bound; nil: none
+	queue          Queue
+	bodyIdle       time.Duration // BodyIdleTimeout; 0: for ever
+	streamIdle     time.Duration // StreamIdleTimeout; 0: for ever
+	fail           FailAction
+	minServers     int
+	startDown      bool
+	minPassing     int // monitors that must find a server healthy
+	monitors       []HealthMonitor
+	discoveries    []Discovery
+	onEvent        func(Event)
+	logger         *slog.Logger
 
 	timed, weighs bool // what the algorithm needs
 }
@@ -117,23 +117,23 @@ func newSettings(cfg Config, faults *faults) *settings {
 		port:        cfg.DefaultPort,
 		scheme:      cfg.Scheme,
 		rewriteHost: cfg.RewriteHost, keepPort: cfg.KeepPort,
-		algorithm:  cfg.Algorithm,
-		passive:    cfg.Passive.withDefaults(),
-		repick:     cfg.Repick,
-		patience:   int32(cfg.RepickFailures),
-		reselect:   cfg.Reselect,
-		slowStart:  cfg.SlowStart,
-		drain:      cfg.Drain,
-		bound:      newCounter(cfg.Drain.Bound),
-		queue:      cfg.Queue.withDefaults(),
-		bodyIdle:   max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
-		streamIdle: max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
-		fail:       cfg.FailAction.withDefaults(),
-		minServers: cfg.MinServersUp,
-		startDown:  cfg.StartDown,
-		minPassing: cfg.MinMonitorsUp,
-		onEvent:    cfg.OnEvent,
-		logger:     cfg.Logger,
+		algorithm:      cfg.Algorithm,
+		passive:        cfg.Passive.withDefaults(),
+		repick:         cfg.Repick,
+		repickFailures: int32(cfg.RepickFailures),
+		reselect:       cfg.Reselect,
+		slowStart:      cfg.SlowStart,
+		drain:          cfg.Drain,
+		bound:          newCounter(cfg.Drain.Bound),
+		queue:          cfg.Queue.withDefaults(),
+		bodyIdle:       max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
+		streamIdle:     max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
+		fail:           cfg.FailAction.withDefaults(),
+		minServers:     cfg.MinServersUp,
+		startDown:      cfg.StartDown,
+		minPassing:     cfg.MinMonitorsUp,
+		onEvent:        cfg.OnEvent,
+		logger:         cfg.Logger,
 	}
 	if cfg.Name == "" {
 		faults.add("name", "must not be empty")
@@ -160,8 +160,8 @@ func newSettings(cfg Config, faults *faults) *settings {
 	}
 	if cfg.RepickFailures < 0 || cfg.RepickFailures > math.MaxInt32 {
 		faults.add("repick_failures", "%d is not within 0 to %d", cfg.RepickFailures, math.MaxInt32)
-	} else if st.patience == 0 {
-		st.patience = 3
+	} else if st.repickFailures == 0 {
+		st.repickFailures = 3
 	}
 	st.passive.validate(faults)
 	st.reselect.validate(faults)
@@ -250,12 +250,12 @@ type layout struct {
 	rated   bool                 // some server has a MaxRate
 }
 
-// settleLocked completes settings that are new by what the pool has already.
-func (p *Pool) settleLocked(st *settings) {
+// completeLocked completes settings that are new by what the pool has already.
+func (p *Pool) completeLocked(st *settings) {
 	if st.algorithm == nil {
 		st.algorithm = LeastConnections()
-		if p.laid != nil {
-			if before, same := p.laid.algorithm.(*leastConnections); same {
+		if p.latest != nil {
+			if before, same := p.latest.algorithm.(*leastConnections); same {
 				st.algorithm = before
 			}
 		}
@@ -265,9 +265,9 @@ func (p *Pool) settleLocked(st *settings) {
 	p.discoverLocked(st.discoveries)
 }
 
-// layOutLocked puts the servers together, those that the pool has already and new ones. With adopt the settings are those of
+// rebuildLocked puts the servers together, those that the pool has already and new ones. With adopt the settings are those of
 // another pool.
-func (p *Pool) layOutLocked(st *settings, adopt bool) {
+func (p *Pool) rebuildLocked(st *settings, adopt bool) {
 	members := p.membersLocked(st.port)
 	l := &layout{
 		settings: st,
@@ -276,7 +276,7 @@ func (p *Pool) layOutLocked(st *settings, adopt bool) {
 		byHost:   make(map[netip.Addr][]*Server, len(members)),
 		byName:   make(map[string][]*Server, 2*len(members)),
 	}
-	before := p.laid
+	before := p.latest
 	if before == nil {
 		before = &layout{settings: &settings{}}
 	}
@@ -298,7 +298,7 @@ func (p *Pool) layOutLocked(st *settings, adopt bool) {
 			l.byName[host] = append(l.byName[host], s)
 		}
 	}
-	p.laid = l
+	p.latest = l
 	gone := make(map[netip.AddrPort]*Server)
 	for addr, s := range p.left {
 		if l.byAddr[addr] == nil && s.open.Load() > 0 {
@@ -321,7 +321,7 @@ func (s *Server) leaveLocked() {
 	s.drain = drain{}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-	s.acquit()
+	s.clearFailures()
 	s.checks = nil
 }
 

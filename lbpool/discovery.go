@@ -170,7 +170,7 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 		same := slices.Equal(s.found, found)
 		if !same {
 			s.found = found
-			s.pool.layOutLocked(s.pool.laid.settings, false)
+			s.pool.rebuildLocked(s.pool.latest.settings, false)
 		}
 		surplus = s.pool.surplus
 		return !same

@@ -73,27 +73,27 @@ func newCounter(bound func(netip.AddrPort) int) *counter {
 	return &counter{every: drainPoll, count: func(_ context.Context, s *Server) (int, error) { return bound(s.addr), nil }}
 }
 
-// tally is what a counter has said about a server.
-type tally struct {
+// boundCount is what a counter has said about a server.
+type boundCount struct {
 	at    time.Time
 	n     int
 	known bool
 }
 
-func (c *counter) ask(ctx context.Context, s *Server) tally {
+func (c *counter) ask(ctx context.Context, s *Server) boundCount {
 	ctx, cancel := context.WithTimeout(ctx, drainPoll)
 	defer cancel()
 	n, err := c.count(ctx, s)
-	return tally{at: time.Now(), n: n, known: err == nil && n >= 0}
+	return boundCount{at: time.Now(), n: n, known: err == nil && n >= 0}
 }
 
 // countersLocked returns who counts bound clients.
 func (p *Pool) countersLocked() []*counter {
 	var all []*counter
-	if c := p.laid.bound; c != nil {
+	if c := p.latest.bound; c != nil {
 		all = append(all, c)
 	}
-	if p.laid.drain.KeepBound { // else they go elsewhere
+	if p.latest.drain.KeepBound { // else they go elsewhere
 		all = append(all, p.counts...)
 	}
 	return all
@@ -104,9 +104,9 @@ func (p *Pool) countersLocked() []*counter {
 func (s *Server) unbound(ctx context.Context) bool {
 	p := s.pool
 	p.mu.Lock()
-	counters, before := p.countersLocked(), s.tallies
+	counters, before := p.countersLocked(), s.boundCounts
 	p.mu.Unlock()
-	tallies := make(map[*counter]tally, len(counters))
+	boundCounts := make(map[*counter]boundCount, len(counters))
 	var old []*counter
 	free := len(counters) > 0 // they come and go: nobody has said anything yet
 	for _, c := range counters {
@@ -116,18 +116,18 @@ func (s *Server) unbound(ctx context.Context) bool {
 		} else {
 			t = c.ask(ctx, s)
 		}
-		tallies[c] = t
+		boundCounts[c] = t
 		free = free && t.known && t.n == 0
 	}
 	for _, c := range old {
 		if !free {
 			break
 		}
-		tallies[c] = c.ask(ctx, s)
-		free = tallies[c].known && tallies[c].n == 0
+		boundCounts[c] = c.ask(ctx, s)
+		free = boundCounts[c].known && boundCounts[c].n == 0
 	}
 	p.mu.Lock()
-	s.tallies = tallies
+	s.boundCounts = boundCounts
 	p.mu.Unlock()
 	return free
 }
@@ -142,7 +142,7 @@ func (p *Pool) bound(s *Server) (n int) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c, t := range s.tallies {
+	for c, t := range s.boundCounts {
 		if c != policy && t.known {
 			n += t.n
 		}
@@ -185,7 +185,7 @@ func (s *Server) Drain(timeout time.Duration) {
 		if s.disabled || s.removed {
 			return false
 		}
-		s.drain, s.tallies = drain{on: true}, nil
+		s.drain, s.boundCounts = drain{on: true}, nil
 		if timeout > 0 {
 			s.drain.deadline = now.Add(timeout)
 		}
@@ -219,7 +219,7 @@ func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
 func (p *Pool) pollDrains(ctx context.Context) bool {
 	p.mu.Lock()
 	var draining []*Server
-	for _, s := range p.laid.servers {
+	for _, s := range p.latest.servers {
 		if s.drain.on {
 			draining = append(draining, s)
 		}

@@ -288,7 +288,7 @@ func boundPool(levels []*level, h *Hint, spent []*Pool) (pool *Pool) {
 	if !h.Server.IsValid() {
 		return nil
 	}
-	var lead claim
+	var lead preference
 	for _, l := range levels {
 		for _, m := range l.members {
 			snap := m.Pool.refresh()

@@ -174,7 +174,7 @@ func (s *Server) release(o *Outcome, client netip.Addr) {
 		s.observe(o, client)
 	}
 	if s.pool.waiting.Load() > 0 {
-		s.pool.giveAway(s)
+		s.pool.serveWaiting(s)
 	}
 	if left == 0 && s.loadState() == Draining {
 		s.endIdleDrain(context.Background(), false)

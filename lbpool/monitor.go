@@ -205,7 +205,7 @@ func (p *Pool) jobs() map[job]bool {
 	for _, s := range p.searches {
 		all[s] = true
 	}
-	for _, s := range p.laid.servers {
+	for _, s := range p.latest.servers {
 		for _, c := range s.checks {
 			all[c] = true
 		}
@@ -220,15 +220,15 @@ type check struct {
 	wake    chan struct{}                 // holds at most one token: the server was enabled or disabled, or the monitor changed
 
 	// Guarded by the pool's mu.
-	known       bool // it has been checked, or counts as if it had been
-	up          bool
-	maintenance bool // the server says so
-	quick       bool // the next success is followed up at once
-	passed      int  // in a row
-	failed      int  // in a row
-	rose        time.Time
-	hold        time.Duration // of the latest flap
-	heldUntil   time.Time
+	known         bool // it has been checked, or counts as if it had been
+	up            bool
+	maintenance   bool // the server says so
+	quick         bool // the next success is followed up at once
+	passed        int  // in a row
+	failed        int  // in a row
+	upAt          time.Time
+	holdDown      time.Duration // of the latest flap
+	holdDownUntil time.Time
 }
 
 // watchLocked makes the server's checks those of st. With adopt, findings of other monitors than those of st are void.
@@ -279,9 +279,9 @@ func (s *Server) healthLocked() State {
 		maintenance = maintenance || c.maintenance
 	}
 	switch {
-	case passing == len(s.checks), passing >= s.pool.laid.minPassing:
+	case passing == len(s.checks), passing >= s.pool.latest.minPassing:
 		return Up
-	case passing+unknown >= s.pool.laid.minPassing && unknown > 0:
+	case passing+unknown >= s.pool.latest.minPassing && unknown > 0:
 		return Unchecked
 	case maintenance:
 		return Maintenance
@@ -289,10 +289,10 @@ func (s *Server) healthLocked() State {
 	return Down
 }
 
-// endHoldLocked lets the server come up although it flaps, if it is healthy now.
-func (s *Server) endHoldLocked() {
+// endHoldDownLocked lets the server come up although it flaps, if it is healthy now.
+func (s *Server) endHoldDownLocked() {
 	for _, c := range s.checks {
-		c.heldUntil = time.Time{}
+		c.holdDownUntil = time.Time{}
 		c.up = c.up || c.passed >= c.monitor.Load().Successes
 	}
 }
@@ -301,7 +301,7 @@ func (s *Server) endHoldLocked() {
 func (c *check) resetLocked(down bool) {
 	c.known = down
 	c.up, c.maintenance, c.passed, c.failed = false, false, 0, 0
-	c.rose, c.hold, c.heldUntil = time.Time{}, 0, time.Time{}
+	c.upAt, c.holdDown, c.holdDownUntil = time.Time{}, 0, time.Time{}
 	c.quick = !c.monitor.Load().DisableQuickStart
 }
 
@@ -410,16 +410,16 @@ func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again,
 		c.up = c.up && c.failed < m.Failures && !c.maintenance
 		c.quick = c.failed >= longOutage && !m.DisableQuickStart
 		if up && !c.up && !c.maintenance {
-			c.holdLocked(now, m)
+			c.holdDownLocked(now, m)
 		}
 		return false, first || up != c.up || maintenance != c.maintenance
 	}
 	c.failed = 0
 	c.passed++
 	ready := first || c.passed >= m.Successes
-	c.up = c.up || ready && !now.Before(c.heldUntil)
+	c.up = c.up || ready && !now.Before(c.holdDownUntil)
 	if c.up && !up {
-		c.rose = now
+		c.upAt = now
 	}
 	// When nobody is up there is no time to lose.
 	c.quick = (c.quick || len(c.server.pool.current.Load().up) == 0 && !m.DisableQuickStart) && !ready
@@ -427,12 +427,12 @@ func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again,
 	return c.quick, first || up != c.up || maintenance != c.maintenance || ready && !c.up
 }
 
-// holdLocked keeps a server that has just gone down from coming up for a while, if it flaps.
-func (c *check) holdLocked(now time.Time, m *HealthMonitor) {
-	if c.rose.IsZero() || now.Sub(c.rose) > flapWindow*m.Interval || m.MaxHold < 0 {
-		c.hold = 0
+// holdDownLocked keeps a server that has just gone down from coming up for a while, if it flaps.
+func (c *check) holdDownLocked(now time.Time, m *HealthMonitor) {
+	if c.upAt.IsZero() || now.Sub(c.upAt) > flapWindow*m.Interval || m.MaxHold < 0 {
+		c.holdDown = 0
 		return
 	}
-	c.hold = min(max(m.Interval, 2*c.hold), m.MaxHold)
-	c.heldUntil = now.Add(c.hold)
+	c.holdDown = min(max(m.Interval, 2*c.holdDown), m.MaxHold)
+	c.holdDownUntil = now.Add(c.holdDown)
 }

@@ -135,34 +135,34 @@ func (s *Server) observe(o *Outcome, client netip.Addr) {
 	}
 	tooMany := passive.ErrorShare > 0 && s.errorShare.add(s.pool.clock(), blame, passive)
 	if !blame {
-		s.acquit()
+		s.clearFailures()
 		return
 	}
-	if (s.accuse(passive, client, notConnected(o.Err)) || tooMany) && s.pool.mayEject(s.pool.refresh()) {
+	if (s.addFailure(passive, client, notConnected(o.Err)) || tooMany) && s.pool.mayEject(s.pool.refresh()) {
 		s.eject(time.Now(), o)
 	}
 }
 
-// evidence is what speaks against a server since it has last served a request.
-type evidence struct {
+// failureRun is what speaks against a server since it has last served a request.
+type failureRun struct {
 	mu      sync.Mutex
 	proven  bool         // some failure was not about one request, as far as is known
 	clients []netip.Addr // that have had one of the others
 }
 
-// maxAccusers is how many clients are remembered. Beyond them each failure matters.
-const maxAccusers = 64
+// maxFailedClients is how many clients are remembered. Beyond them each failure matters.
+const maxFailedClients = 64
 
-// accuse notes a failure that a client has had, and reports whether all that were noted are enough to eject the server.
-func (s *Server) accuse(passive *Passive, client netip.Addr, proof bool) bool {
-	e := &s.evidence
+// addFailure notes a failure that a client has had, and reports whether all that were noted are enough to eject the server.
+func (s *Server) addFailure(passive *Passive, client netip.Addr, proof bool) bool {
+	e := &s.failureRun
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if proof || passive.SameClient || !client.IsValid() {
 		e.proven = true
 		s.failing.Add(1)
 	} else if client = subscriber(client); !slices.Contains(e.clients, client) {
-		if len(e.clients) < maxAccusers {
+		if len(e.clients) < maxFailedClients {
 			e.clients = append(e.clients, client)
 		}
 		s.failing.Add(1)
@@ -170,15 +170,15 @@ func (s *Server) accuse(passive *Passive, client netip.Addr, proof bool) bool {
 	return int(s.failing.Load()) >= passive.Failures && (e.proven || len(e.clients) >= min(passive.Failures, 2))
 }
 
-// acquit forgets the failures.
-func (s *Server) acquit() {
+// clearFailures forgets the failures.
+func (s *Server) clearFailures() {
 	if s.failing.Load() != 0 {
-		s.evidence.begin(s, 0)
+		s.failureRun.begin(s, 0)
 	}
 }
 
 // begin notes n failures, and nobody who has had them.
-func (e *evidence) begin(s *Server, n int) {
+func (e *failureRun) begin(s *Server, n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s.failing.Store(int32(n))
@@ -239,7 +239,7 @@ func (s *Server) eject(now time.Time, o *Outcome) {
 		}
 		s.ejectedFor = min(max(passive.Time, 2*s.ejectedFor), passive.MaxTime)
 		s.ejectedUntil = now.Add(s.ejectedFor)
-		s.evidence.begin(s, passive.Failures-1)              // on probation when it returns
+		s.failureRun.begin(s, passive.Failures-1)            // on probation when it returns
 		s.errorShare.since.Store(-int64(2 * passive.Window)) // a new window when it returns
 		s.ejections.Add(1)
 		return true

@@ -149,14 +149,14 @@ type Pool struct {
 	slots    chan struct{}        // holds a token for each check under way
 	changed  chan struct{}        // holds at most one token: Run has something new to look after
 	waiting  atomic.Int64         // requests in the queue
-	queue    waitingRoom
+	queue    waitQueue
 	retrying atomic.Int64
 	counters poolCounters
 
 	adopted bool // by another pool; guarded by adopting
 
 	mu         sync.Mutex                 // held to change the state of any server, and the servers themselves
-	laid       *layout                    // the latest, as in the current snapshot
+	latest     *layout                    // the latest, as in the current snapshot
 	configured []member                   // the configured servers, without those that were found
 	searches   []*search                  // for further servers
 	counts     []*counter                 // of bound clients; never changed, only replaced
@@ -327,7 +327,7 @@ func (p *Pool) Acquire(h Hint) (Lease, error) {
 		if reason == ReasonNone {
 			return newLease(s, &h, ReasonNone, several), nil
 		}
-		if snap.insists(s, reason) {
+		if snap.refusesRepick(s, reason) {
 			return Lease{Unmet: reason, Shared: several}, &unavailableError{Pool: snap.name, Server: h.Server, Reason: reason}
 		}
 		unmet, shared = reason, several
@@ -361,26 +361,26 @@ func (snap *snapshot) find(h *Hint) (s *Server, shared bool, unmet Reason) {
 	if !ok {
 		return nil, false, ReasonGone
 	}
-	return s, false, snap.standing(s, h)
+	return s, false, snap.reasonAgainst(s, h)
 }
 
-// A claim is how good one of several servers at an address is for a request: the greater the better.
-type claim struct {
+// A preference is how good one of several servers at an address is for a request: the greater the better.
+type preference struct {
 	rank  int8 // 2: up; 1: not up, but may be taken; 0: must not be taken
 	score uint64
 }
 
-func (c claim) less(other claim) bool {
+func (c preference) less(other preference) bool {
 	return c.rank < other.rank || c.rank == other.rank && c.score < other.score
 }
 
 // tied returns the server for h among several at one address: the one with the highest score, a hash of the server and of
 // what h goes by, of those that are up.
-func (snap *snapshot) tied(here []*Server, h *Hint) (best *Server, lead claim, unmet Reason) {
+func (snap *snapshot) tied(here []*Server, h *Hint) (best *Server, lead preference, unmet Reason) {
 	key := h.tie()
 	for _, s := range here {
-		reason := snap.standing(s, h)
-		c := claim{score: mix(key ^ s.id)}
+		reason := snap.reasonAgainst(s, h)
+		c := preference{score: mix(key ^ s.id)}
 		if reason == ReasonNone {
 			c.rank = 1
 			if s.usable() {
@@ -403,7 +403,7 @@ func (h *Hint) tie() uint64 {
 }
 
 // standing tells why a server that is wanted must not be taken, ReasonNone if it may unless it is full.
-func (snap *snapshot) standing(s *Server, h *Hint) Reason {
+func (snap *snapshot) reasonAgainst(s *Server, h *Hint) Reason {
 	reason := ReasonNone
 	switch s.loadState() {
 	case Up, Unchecked:
@@ -425,19 +425,19 @@ func (snap *snapshot) standing(s *Server, h *Hint) Reason {
 		if reason == ReasonNone {
 			reason = ReasonDown
 		}
-	case snap.repick == RepickAfterFailures && snap.insists(s, reason):
+	case snap.repick == RepickAfterFailures && snap.refusesRepick(s, reason):
 		reason = ReasonNone
 	}
 	return reason
 }
 
-// insists reports whether a request must do without a server rather than go to another one than s.
-func (snap *snapshot) insists(s *Server, reason Reason) bool {
+// refusesRepick reports whether a request must do without a server rather than go to another one than s.
+func (snap *snapshot) refusesRepick(s *Server, reason Reason) bool {
 	switch snap.repick {
 	case RepickNever:
 		return true
 	case RepickAfterFailures:
-		return (reason == ReasonDown || reason == ReasonMaintenance) && s.unreachable.Load() < snap.patience
+		return (reason == ReasonDown || reason == ReasonMaintenance) && s.unreachable.Load() < snap.repickFailures
 	}
 	return false
 }
@@ -531,16 +531,16 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 	up, ejected := p.deriveLocked(now)
 	if up == 0 {
 		// A server that fails some traffic, or is up and down by turns, is better than none.
-		for _, s := range p.laid.servers {
+		for _, s := range p.latest.servers {
 			s.endEjectionLocked(now)
-			s.endHoldLocked()
+			s.endHoldDownLocked()
 		}
 		up, ejected = p.deriveLocked(now)
 	}
 	before := p.current.Load()
-	snap := &snapshot{layout: p.laid, up: make([]*Server, 0, up), ejected: ejected, short: up < p.laid.minServers}
+	snap := &snapshot{layout: p.latest, up: make([]*Server, 0, up), ejected: ejected, short: up < p.latest.minServers}
 	var changed []transition
-	for _, s := range p.laid.servers {
+	for _, s := range p.latest.servers {
 		if s.next.Usable() {
 			snap.up = append(snap.up, s)
 		}
@@ -551,10 +551,10 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 		switch {
 		case !s.next.Usable():
 			s.upSince = time.Time{}
-		case !from.Usable() && from != Draining && before != nil && p.laid.slowStart > 0:
+		case !from.Usable() && from != Draining && before != nil && p.latest.slowStart > 0:
 			s.upSince = now
 		}
-		snap.expect(s.rampLocked(now, p.laid.slowStart))
+		snap.expect(s.rampLocked(now, p.latest.slowStart))
 		snap.expect(s.drain.deadline)
 		if s.next == Ejected {
 			snap.expect(s.ejectedUntil)
@@ -571,7 +571,7 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 	}
 	p.reordered = false
 	p.current.Store(snap)
-	return p.laid.settings, changed
+	return p.latest.settings, changed
 }
 
 // expect notes that something is due at a time; the zero time says that nothing is.
@@ -603,7 +603,7 @@ func (s *Server) enterLocked(to Change) (transition, bool) {
 
 // deriveLocked sets every server's next state and counts the two kinds that matter.
 func (p *Pool) deriveLocked(now time.Time) (up, ejected int) {
-	for _, s := range p.laid.servers {
+	for _, s := range p.latest.servers {
 		s.next = s.deriveLocked(now)
 		switch s.next {
 		case Up, Unchecked:

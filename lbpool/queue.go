@@ -12,9 +12,9 @@ import (
 	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// How the queue works. Whoever frees a place that a waiting request could use gives it away at once: it chooses a server for
+// How the queue works. Whoever frees a slot that a waiting request could use gives it away at once: it chooses a server for
 // the request whose turn it is, reserves it, and wakes the request with the lease. So a request that is slow to wake up keeps
-// nobody else waiting, and none has to stand in line again. One goroutine at a time gives places away, without a lock while
+// nobody else waiting, and none has to stand in line again. One goroutine at a time hands slots out, without a lock while
 // it chooses; others leave it a note of what they have freed, and go on. The notes are what must never get lost: they are
 // made after the place is free, and a request looks for itself once it stands in line.
 
@@ -49,7 +49,7 @@ func (o *QueueOrder) UnmarshalText(text []byte) error {
 // Queue lets requests wait for servers that are at their limits (MaxConnections, MaxRate). Only AcquireWait waits, and a
 // Transport for a Route that says so.
 type Queue struct {
-	// Length is how many requests may wait at a time, at most 65536. 0 turns the queue off. When Update shortens the
+	// Length is how many requests may wait at a time, at most 65536. 0 candidates the queue off. When Update shortens the
 	// queue, requests beyond the new length go on waiting; no others join them.
 	Length int
 	// Timeout is how long a request may wait. 0 means 10 seconds.
@@ -144,7 +144,7 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 		return Lease{}, errMoved
 	}
 	p.counters.queued.Add(1)
-	p.giveAway(nil)
+	p.serveWaiting(nil)
 	select {
 	case <-w.ready:
 		return p.take(w)
@@ -182,7 +182,7 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 // take returns what a request was served with.
 func (p *Pool) take(w *waiter) (Lease, error) {
 	if w.relay {
-		p.giveAway(nil)
+		p.serveWaiting(nil)
 	}
 	var fault *panicError
 	if errors.As(w.err, &fault) {
@@ -199,28 +199,28 @@ type waiter struct {
 	// Written by whoever serves it, before ready is closed.
 	lease Lease
 	err   error
-	relay bool // it is to go on giving places away
+	relay bool // it is to go on handing slots out
 
 	// Guarded by the room's mu.
 	line           *line // in which it stands; nil: in none
-	place          uint64
+	seq            uint64
 	prev, next     *waiter // in the line
 	older, younger *waiter // in the room
 }
 
-// waitingRoom holds the waiting requests of a pool: one line for those that go anywhere, and one for each server that
+// waitQueue holds the waiting requests of a pool: one line for those that go anywhere, and one for each server that
 // some wait for. All are in the order of age.
-type waitingRoom struct {
+type waitQueue struct {
 	mu               sync.Mutex
-	places           uint64 // given so far
+	lastSeq          uint64 // of the youngest waiter
 	oldest, youngest *waiter
 	any              line
 	own              map[*Server]*line // none is empty
 
-	// Notes for whoever gives places away.
+	// Notes for whoever hands slots out.
 	busy    bool      // somebody does
-	freed   []*Server // have a free place, perhaps; each once, see Server.freed
-	look    bool      // any server may have a free place
+	freed   []*Server // have a free slot, perhaps; each once, see Server.freed
+	look    bool      // any server may have a free slot
 	changed bool      // servers have changed: requests may stand in the wrong line
 	timer   *time.Timer
 }
@@ -232,14 +232,14 @@ type line struct {
 }
 
 // join puts w at the end. It reports false if the pool has adopted another.
-func (r *waitingRoom) join(w *waiter, p *Pool) bool {
+func (r *waitQueue) join(w *waiter, p *Pool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.next.Load() != nil {
 		return false
 	}
-	r.places++
-	w.place = r.places
+	r.lastSeq++
+	w.seq = r.lastSeq
 	w.older = r.youngest
 	if w.older != nil {
 		w.older.younger = w
@@ -249,12 +249,12 @@ func (r *waitingRoom) join(w *waiter, p *Pool) bool {
 	r.youngest = w
 	own := p.current.Load().own(&w.hint)
 	r.appendLocked(w, own)
-	r.noteAgainLocked(own) // it may have missed what was freed before
+	r.putBackNoteLocked(own) // it may have missed what was freed before
 	return true
 }
 
 // appendLocked puts w at the end of the line for a server, or for any if that is nil.
-func (r *waitingRoom) appendLocked(w *waiter, own *Server) {
+func (r *waitQueue) appendLocked(w *waiter, own *Server) {
 	l := &r.any
 	if own != nil {
 		if l = r.own[own]; l == nil {
@@ -275,13 +275,13 @@ func (r *waitingRoom) appendLocked(w *waiter, own *Server) {
 }
 
 // leave takes w out. It reports whether it was still in.
-func (r *waitingRoom) leave(w *waiter) bool {
+func (r *waitQueue) leave(w *waiter) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.removeLocked(w)
 }
 
-func (r *waitingRoom) removeLocked(w *waiter) bool {
+func (r *waitQueue) removeLocked(w *waiter) bool {
 	l := w.line
 	if l == nil {
 		return false
@@ -317,8 +317,8 @@ func (r *waitingRoom) removeLocked(w *waiter) bool {
 	return true
 }
 
-// freeLocked notes that a server has a free place, perhaps.
-func (r *waitingRoom) freeLocked(s *Server) {
+// freeLocked notes that a server has a free slot, perhaps.
+func (r *waitQueue) freeLocked(s *Server) {
 	if !s.freed {
 		s.freed = true
 		r.freed = append(r.freed, s)
@@ -326,7 +326,7 @@ func (r *waitingRoom) freeLocked(s *Server) {
 }
 
 // lineUpLocked lets everybody stand in the right line, after servers have changed.
-func (r *waitingRoom) lineUpLocked(snap *snapshot) {
+func (r *waitQueue) lineUpLocked(snap *snapshot) {
 	r.changed = false
 	if r.timer != nil { // it may be too late now
 		r.timer.Stop()
@@ -340,16 +340,16 @@ func (r *waitingRoom) lineUpLocked(snap *snapshot) {
 	r.lookLocked()
 }
 
-// lookLocked notes that any server may have a free place.
-func (r *waitingRoom) lookLocked() {
+// lookLocked notes that any server may have a free slot.
+func (r *waitQueue) lookLocked() {
 	r.look = true
 	for s := range r.own {
 		r.freeLocked(s)
 	}
 }
 
-// noteAgainLocked puts back a note.
-func (r *waitingRoom) noteAgainLocked(s *Server) {
+// putBackNoteLocked puts back a note.
+func (r *waitQueue) putBackNoteLocked(s *Server) {
 	if s != nil {
 		r.freeLocked(s)
 	} else {
@@ -357,8 +357,8 @@ func (r *waitingRoom) noteAgainLocked(s *Server) {
 	}
 }
 
-// noteLocked takes a note. It reports false if there is none; s is nil if any server may have a free place.
-func (r *waitingRoom) noteLocked() (s *Server, ok bool) {
+// noteLocked takes a note. It reports false if there is none; s is nil if any server may have a free slot.
+func (r *waitQueue) noteLocked() (s *Server, ok bool) {
 	if n := len(r.freed); n > 0 {
 		s, r.freed = r.freed[n-1], r.freed[:n-1]
 		s.freed = false
@@ -368,12 +368,12 @@ func (r *waitingRoom) noteLocked() (s *Server, ok bool) {
 	return nil, ok
 }
 
-// contest is who may get what a note says is free: the next request, in the order of the queue, of each line that has not
+// candidates is who may get what a note says is free: the next request, in the order of the queue, of each line that has not
 // passed.
-type contest struct{ own, any *waiter }
+type candidates struct{ own, any *waiter }
 
 // startLocked returns who comes first in the lines for s, and for any server.
-func (r *waitingRoom) startLocked(s *Server, newest bool) (t contest) {
+func (r *waitQueue) startLocked(s *Server, newest bool) (t candidates) {
 	t.any = r.any.head(newest)
 	if l := r.own[s]; s != nil && l != nil {
 		t.own = l.head(newest)
@@ -382,8 +382,8 @@ func (r *waitingRoom) startLocked(s *Server, newest bool) (t contest) {
 }
 
 // next returns whose turn it is, nil if it is nobody's.
-func (t *contest) next(newest bool) *waiter {
-	if t.own == nil || t.any != nil && (t.any.place > t.own.place) == newest {
+func (t *candidates) next(newest bool) *waiter {
+	if t.own == nil || t.any != nil && (t.any.seq > t.own.seq) == newest {
 		return t.any
 	}
 	return t.own
@@ -391,7 +391,7 @@ func (t *contest) next(newest bool) *waiter {
 
 // passLocked lets others have the turn of w, which could not be served. Those behind it in its line cannot be either if all
 // servers are full.
-func (t *contest) passLocked(w *waiter, newest, full bool) {
+func (t *candidates) passLocked(w *waiter, newest, full bool) {
 	switch {
 	case w == t.own:
 		t.own = nil
@@ -414,9 +414,9 @@ func (l *line) head(newest bool) *waiter {
 // maxServed is how many requests one goroutine serves before another goes on, since it has something else to do.
 const maxServed = 32
 
-// giveAway serves waiting requests with the free places that are noted and with s, unless another goroutine does so already,
+// serveWaiting serves waiting requests with the free slots that are noted and with s, unless another goroutine does so already,
 // which will have noticed.
-func (p *Pool) giveAway(s *Server) {
+func (p *Pool) serveWaiting(s *Server) {
 	r := &p.queue
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -460,7 +460,7 @@ func (p *Pool) giveAway(s *Server) {
 			} else {
 				if served++; served >= maxServed {
 					w.relay = true
-					r.noteAgainLocked(s)
+					r.putBackNoteLocked(s)
 				}
 				r.serveLocked(w, lease, err)
 				if w.relay {
@@ -490,14 +490,14 @@ type panicError struct{ value any }
 func (e *panicError) Error() string { return fmt.Sprintf("algorithm panicked: %v", e.value) }
 
 // serveLocked takes w out and lets it go on.
-func (r *waitingRoom) serveLocked(w *waiter, lease Lease, err error) {
+func (r *waitQueue) serveLocked(w *waiter, lease Lease, err error) {
 	r.removeLocked(w)
 	w.lease, w.err = lease, err
 	close(w.ready)
 }
 
 // dropLocked gives back what a request has got that has left. It unlocks the room meanwhile.
-func (r *waitingRoom) dropLocked(lease Lease, err error) {
+func (r *waitQueue) dropLocked(lease Lease, err error) {
 	if err != nil {
 		return
 	}
@@ -518,7 +518,7 @@ const (
 	shortLook = time.Millisecond
 )
 
-// lookLaterLocked looks for free places again in time, if anybody waits.
+// lookLaterLocked looks for free slots again in time, if anybody waits.
 func (p *Pool) lookLaterLocked() {
 	r := &p.queue
 	if r.oldest == nil || r.timer != nil {
@@ -545,7 +545,7 @@ func (p *Pool) lookLaterLocked() {
 		}
 		r.lookLocked()
 		r.mu.Unlock()
-		p.giveAway(nil)
+		p.serveWaiting(nil)
 	})
 	r.timer = timer
 }
@@ -558,5 +558,5 @@ func (p *Pool) wakeAll() {
 	p.queue.mu.Lock()
 	p.queue.changed = true
 	p.queue.mu.Unlock()
-	p.giveAway(nil)
+	p.serveWaiting(nil)
 }

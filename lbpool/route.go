@@ -56,8 +56,8 @@ type Route struct {
 	// Servers are the servers that were tried, in order. They hold until the route is used again.
 	Servers []*Server
 
-	few    [defaultRetries + 1]*Server // room for Servers
-	detour detour
+	few     [defaultRetries + 1]*Server // room for Servers
+	reroute reroute
 }
 
 // begin forgets what an earlier use has left.
@@ -65,7 +65,7 @@ func (r *Route) begin() {
 	r.Shared = false
 	r.GivenUp, r.Unwanted, r.Answered = nil, false, false
 	r.Server, r.Unmet, r.Tried, r.Servers = nil, ReasonNone, 0, r.few[:0]
-	r.detour = detour{}
+	r.reroute = reroute{}
 }
 
 // add notes that a server is tried.
@@ -75,16 +75,16 @@ func (r *Route) add(l Lease) {
 	if r.Unmet == ReasonGone && r.Group != nil {
 		r.Unmet = r.Group.unmet(&r.Hint) // another pool of the group may have it
 	}
-	if r.Unmet == ReasonNone && r.detour.gone {
+	if r.Unmet == ReasonNone && r.reroute.gone {
 		r.Unmet = ReasonGone
 	}
-	r.detour.claims, r.detour.failed = 0, l.Server
+	r.reroute.claims, r.reroute.failed = 0, l.Server
 	r.Tried++
 	r.Servers = append(r.Servers, l.Server)
 }
 
-// A detour is what a request goes through whose pool cannot take it.
-type detour struct {
+// A reroute is what a request goes through whose pool cannot take it.
+type reroute struct {
 	spent   []*Pool // pools of the group that could not take it
 	waiting bool    // none of them could: it is in a queue
 	backups int
@@ -100,7 +100,7 @@ const (
 
 // waits reports whether the request is to wait in the queue of its pool.
 func (r *Route) waits(h *Hint) bool {
-	if !r.Wait || r.Group == nil || r.detour.waiting {
+	if !r.Wait || r.Group == nil || r.reroute.waiting {
 		return r.Wait
 	}
 	return h.Server.IsValid() && r.Pool.refresh().has(h.Server)
@@ -119,25 +119,25 @@ func (r *Route) turn(err error) bool {
 	if r.Group != nil {
 		fail = r.Group.fail
 		var refused *unavailableError
-		if !errors.As(err, &refused) && !r.detour.waiting {
-			r.detour.spent = append(r.detour.spent, r.Pool)
-			if p, err := r.Group.choose(r.Label, &r.Hint, r.detour.spent); err == nil {
+		if !errors.As(err, &refused) && !r.reroute.waiting {
+			r.reroute.spent = append(r.reroute.spent, r.Pool)
+			if p, err := r.Group.choose(r.Label, &r.Hint, r.reroute.spent); err == nil {
 				r.Pool = p
 				return true
 			}
 			if p := r.Group.queueing(r.Label); p != nil && r.Wait {
-				r.Pool, r.detour.waiting = p, true
+				r.Pool, r.reroute.waiting = p, true
 				return true
 			}
 		}
 	}
-	if fail.Kind != FailBackup || r.detour.backups == maxBackups {
+	if fail.Kind != FailBackup || r.reroute.backups == maxBackups {
 		return false
 	}
-	r.detour.backups++
+	r.reroute.backups++
 	r.Pool, r.Group = fail.Backup, nil
 	if r.Hint.Server.IsValid() { // it is of the other pool
-		r.detour.gone, r.Hint.Server = true, netip.AddrPort{}
+		r.reroute.gone, r.Hint.Server = true, netip.AddrPort{}
 	}
 	return true
 }

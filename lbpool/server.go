@@ -97,16 +97,16 @@ type Server struct {
 	disabled     bool
 	removed      bool
 	drain        drain
-	tallies      map[*counter]tally // of clients bound to it while it drains; never changed, only replaced
-	drainOver    bool               // scratch of Pool.edit: the drain's time was over
-	epoch        uint64             // counts Enable and Disable, so that checks begun before are discarded
-	ejectedUntil time.Time          // zero: not ejected
+	boundCounts  map[*counter]boundCount // of clients bound to it while it drains; never changed, only replaced
+	drainOver    bool                    // scratch of Pool.edit: the drain's time was over
+	epoch        uint64                  // counts Enable and Disable, so that checks begun before are discarded
+	ejectedUntil time.Time               // zero: not ejected
 	ejectedFor   time.Duration
 	upSince      time.Time // when slow start began; zero: not in slow start
 	next         State     // scratch of Pool.edit
 	change       Change
 
-	evidence evidence
+	failureRun failureRun
 
 	freed bool // there is a note for the queue; guarded by pool.queue.mu
 
@@ -121,7 +121,7 @@ type Server struct {
 	ratio     atomic.Int32
 	ramp      atomic.Int32 // share of the ratio that slow start grants, out of fullRamp
 	state     atomic.Uint32
-	failing   atomic.Int32 // failures in a row that matter; see evidence
+	failing   atomic.Int32 // failures in a row that matter; see failureRun
 	rate      rateLimit
 
 	unreachable  atomic.Int32 // failures in a row since the server's state last changed, for RepickAfterFailures
@@ -270,9 +270,9 @@ func (s *Server) setDisabledLocked(disabled bool) bool {
 	}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-	s.acquit()
+	s.clearFailures()
 	for _, c := range s.checks {
-		c.resetLocked(s.pool.laid.startDown)
+		c.resetLocked(s.pool.latest.startDown)
 		c.poke()
 	}
 	return true

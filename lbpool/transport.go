@@ -262,7 +262,7 @@ func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
 	if h.Server.Port() != 0 && lease.Unmet == ReasonNone {
 		return lease, nil // the binding is known
 	}
-	for ; r.detour.claims < maxClaims; r.detour.claims++ {
+	for ; r.reroute.claims < maxClaims; r.reroute.claims++ {
 		named := x.named(lease)
 		if named == nil || named == lease.Server {
 			return lease, nil
@@ -273,8 +273,8 @@ func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
 		h.Server = netip.AddrPortFrom(named.addr.Addr(), named.addr.Port())
 		next, err := x.acquire(h)
 		if err != nil {
-			r.detour.failed = named
-			r.detour.claims++
+			r.reroute.failed = named
+			r.reroute.claims++
 			return Lease{}, err
 		}
 		lease = next
@@ -287,7 +287,7 @@ func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
 		if met {
 			return lease, nil
 		}
-		r.detour.failed = named
+		r.reroute.failed = named
 	}
 	return lease, nil
 }
@@ -300,7 +300,7 @@ func (x *exchange) named(lease Lease) *Server {
 			lease.cancel()
 		}
 	}()
-	s := x.route.Claim(lease.Server, x.route.detour.failed)
+	s := x.route.Claim(lease.Server, x.route.reroute.failed)
 	returned = true
 	if s != nil {
 		s = s.live()
