@@ -12,11 +12,11 @@ import (
 
 // The reasons of a CheckError that matter to a pool. Any Checker may use them.
 const (
-	// CheckMaintenance means that the server asks, by its answer, not to be used now. Its state becomes Maintenance after
-	// one such check.
+	// CheckMaintenance means that the server asks, by its answer, not to be
+	// used now. Its state becomes Maintenance after one such check.
 	CheckMaintenance = "maintenance"
-	// CheckNoResources means that this machine lacks something to check with, such as a free file descriptor. The check is
-	// ignored.
+	// CheckNoResources means that this machine lacks something to check with,
+	// such as a free file descriptor. The check is ignored.
 	CheckNoResources = "no resources"
 )
 
@@ -36,18 +36,23 @@ const (
 
 // CheckError is a failed health check.
 type CheckError struct {
-	// Reason is the kind of failure, in words. HTTPChecker and TCPChecker use "connection refused", "connection timeout",
-	// "connection reset", "unreachable" (no route to the server), "no response" (no complete answer in time after the
-	// connection was made), "status mismatch", "payload mismatch", "tls error", "certificate error", CheckMaintenance,
-	// CheckNoResources and "other". Another Checker may use its own. Empty means "other".
+	// Reason is the kind of failure, in words. HTTPChecker and TCPChecker use
+	// "connection refused", "connection timeout", "connection reset",
+	// "unreachable" (no route to the server), "no response" (no complete answer
+	// in time after the connection was made), "status mismatch", "payload
+	// mismatch", "tls error", "certificate error", CheckMaintenance,
+	// CheckNoResources and "other". Another Checker may use its own. Empty
+	// means "other".
 	Reason string
-	// Detail is the answer, or the part of it, that failed the check. It may be empty.
+	// Detail is the answer, or the part of it, that failed the check. It may be
+	// empty.
 	Detail string
 	// Err is the underlying error. It may be nil.
 	Err error
 }
 
-// Error returns the reason, the detail and the underlying error, as far as they are set.
+// Error returns the reason, the detail and the underlying error, as far as they
+// are set.
 func (e *CheckError) Error() string {
 	text := cmp.Or(e.Reason, checkOther)
 	if e.Detail != "" {

@@ -12,28 +12,39 @@ import (
 	"strings"
 )
 
-// DNSFinder is a Finder that looks up a name in the DNS. Every address is a server; its Hostname is the name.
+// DNSFinder is a Finder that looks up a name in the DNS. Every address is a
+// server, whose Hostname is the name.
 //
-// When the name does not exist, or the DNS does not answer, that is a failure, so that a pool keeps the servers that it has.
+// A name that does not exist, or a DNS that does not answer, is a failure: the
+// pool keeps the servers that it has.
 type DNSFinder struct {
-	// Name is the name to look up, with a port or without: "app.example.com:8080". Without one the servers have the
-	// pool's DefaultPort. With SRV it is a name such as "_http._tcp.example.com", without a port. Required.
+	// Name is the name to look up, with or without a port:
+	// "app.example.com:8080". Without one the servers have the pool's
+	// DefaultPort. With SRV it is a name such as "_http._tcp.example.com",
+	// without a port. Required.
 	Name string
-	// SRV looks up SRV records (RFC 2782), which have ports, priorities and weights, instead of addresses. The servers
-	// are those of the best priority. Their ratios are in proportion to the weights, as far as 1 to 20 allow.
-	// Targets that do not exist are left out unless all are.
+	// SRV looks up SRV records (RFC 2782), which have ports, priorities and
+	// weights, instead of addresses. The servers are those of the best
+	// priority; their ratios are in proportion to the weights, within 1 to 20.
+	// Targets that do not exist are left out, unless all are missing.
 	SRV bool
-	// Network is which addresses count: "ip4", "ip6", or "ip" for both. Empty means "ip".
+	// Network is the kind of addresses: "ip4", "ip6", or "ip" for both. Empty
+	// means "ip".
 	Network string
-	// Server is what the servers are like. Address and Name must be empty. An empty Hostname means the name; with SRV,
-	// the target.
+	// Server is the configuration of the servers. Address and Name must be
+	// empty. An empty Hostname means the name that is looked up; with SRV, the
+	// target.
 	Server ServerConfig
-	// Resolver does the look-ups; a *net.Resolver fits. It is called concurrently. Nil means net.DefaultResolver. After Find
-	// has returned because its context is done, a look-up of a *net.Resolver may go on for some seconds in a goroutine of its own.
+	// Resolver does the look-ups; a *net.Resolver fits. It is called
+	// concurrently. Nil means net.DefaultResolver. After Find has returned
+	// because its context is done, a look-up of a *net.Resolver may go on for
+	// some seconds in a goroutine of its own.
 	Resolver interface {
-		// LookupNetIP returns the addresses of host, as net.Resolver.LookupNetIP does.
+		// LookupNetIP returns the addresses of host, as
+		// net.Resolver.LookupNetIP does.
 		LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-		// LookupSRV returns the records of name, as net.Resolver.LookupSRV does for an empty service and protocol.
+		// LookupSRV returns the records of name, as net.Resolver.LookupSRV does
+		// for an empty service and protocol.
 		LookupSRV(ctx context.Context, service, proto, name string) (cname string, records []*net.SRV, err error)
 	}
 }
@@ -74,7 +85,8 @@ func (f *DNSFinder) split() (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// String tells what is looked up, and where if the resolver is not the default one.
+// String returns what is looked up, and a mark of the resolver unless it is the
+// default one.
 func (f *DNSFinder) String() string {
 	text := "dns " + cmp.Or(f.Network, "ip") + " " + f.Name
 	if f.SRV {
@@ -110,7 +122,7 @@ func (f *DNSFinder) findSRV(ctx context.Context) ([]ServerConfig, error) {
 		}
 		return nil, err
 	}
-	// Some records may be no good, which err tells; the others are.
+	// err reports records that are not valid; the others are.
 	best := slices.MinFunc(records, func(a, b *net.SRV) int { return cmp.Compare(a.Priority, b.Priority) }).Priority
 	records = slices.DeleteFunc(slices.Clone(records), func(r *net.SRV) bool { return r.Priority != best })
 	if len(records) == 1 && records[0].Target == "." {
@@ -161,7 +173,8 @@ func (f *DNSFinder) servers(list []ServerConfig, addrs []netip.Addr, port uint16
 	return list
 }
 
-// addresses looks up a host. The order does not depend on that of the answer, which changes all the time.
+// addresses looks up a host. The order does not depend on that of the answer,
+// which changes all the time.
 func (f *DNSFinder) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
 	addrs, err := f.lookupNetIP(ctx, host)
 	if err != nil {
@@ -195,8 +208,9 @@ func (f *DNSFinder) lookupSRV(ctx context.Context) ([]*net.SRV, error) {
 	return records, err
 }
 
-// ratioOf returns the ratio for each weight of the records: the weights themselves if they are small or have a common
-// factor that makes them so, else scaled down.
+// ratioOf returns the ratio for each weight of the records: the weights
+// themselves if they are small or have a common factor that makes them so, else
+// scaled down.
 func ratioOf(records []*net.SRV) func(weight uint16) int {
 	greatest, common := 0, 0
 	for _, r := range records {

@@ -10,8 +10,9 @@ type Event struct {
 	Server *Server // the server
 	From   State   // the state it left
 	Change Change  // the state it entered, when and why
-	// Drained reports that a drain ended: the server is now Disabled. Nobody uses it any more if Open and Bound are 0;
-	// otherwise the time-out ended the drain.
+	// Drained reports that a drain ended: the server is now Disabled. Nobody
+	// uses it any more if Open and Bound are 0; otherwise the timeout ended
+	// the drain.
 	Drained bool
 	Open    int // leases in use, if Drained
 	Bound   int // persistence entries that name the server, if Drained; 0 if not known
@@ -24,12 +25,12 @@ type transition struct {
 	to     Change
 }
 
-// announce logs what has changed and tells the owner.
+// announce logs the changes and calls OnEvent.
 func (st *settings) announce(p *Pool, changed []transition) {
 	for _, c := range changed {
 		level := slog.LevelInfo
 		if (c.from == Up || c.from == Unchecked) && (c.to.State == Down || c.to.State == Ejected) || c.from == Unchecked && c.to.State == Maintenance {
-			level = slog.LevelWarn // it took requests
+			level = slog.LevelWarn // it took requests before
 		}
 		st.logger.LogAttrs(context.Background(), level, "server state changed",
 			slog.String("pool", p.Name()), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
