@@ -69,8 +69,7 @@ func (e *CheckError) Unwrap() error { return e.Err }
 
 // checkReason returns the reason that err carries, "other" if none.
 func checkReason(err error) string {
-	var e *CheckError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*CheckError](err); ok {
 		return cmp.Or(e.Reason, checkOther)
 	}
 	return checkOther

@@ -271,8 +271,8 @@ func (s *Server) endEjectionLocked(now time.Time) {
 
 // localFault reports whether err means that this machine lacks something.
 func localFault(err error) bool {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if !ok {
 		return false
 	}
 	switch errno {

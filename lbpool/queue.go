@@ -196,8 +196,7 @@ func (p *Pool) take(w *waiter) (Lease, error) {
 	if w.relay {
 		p.serveWaiting(nil)
 	}
-	var fault *panicError
-	if errors.As(w.err, &fault) {
+	if fault, ok := errors.AsType[*panicError](w.err); ok {
 		panic(fault.value)
 	}
 	return w.lease, w.err

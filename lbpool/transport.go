@@ -372,8 +372,7 @@ func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, er
 		}
 		return nil, failed // says more than that there is no other server
 	}
-	var unavailable *unavailableError
-	if errors.As(err, &unavailable) {
+	if unavailable, ok := errors.AsType[*unavailableError](err); ok {
 		x.route.Unmet = unavailable.Reason
 	}
 	return nil, err
