@@ -492,7 +492,7 @@ func (s *snapshot) compilePolicies(old *snapshot, fault func(string, error)) {
 		case m.Pool.Label != "":
 			if g, ok := s.pools.Group(m.Pool.Name); !ok {
 				fault(path+".label: ", fmt.Errorf("pool %q is not a group", m.Pool.Name))
-			} else if _, err := g.Select(m.Pool.Label, lbpool.Hint{}); errors.Is(err, lbpool.ErrUnknownLabel) {
+			} else if err := g.CheckLabel(m.Pool.Label); err != nil {
 				fault(path+".label: ", err)
 			}
 		case server.IsValid() && !ok:

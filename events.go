@@ -240,7 +240,7 @@ var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 // one that was tried gave no answer. Scripts may answer first.
 func (tx *transaction) fail(err error) {
 	switch {
-	case errors.Is(err, lbpool.ErrNoRoute) && len(tx.s.Pools) == 0:
+	case errors.Is(err, lbpool.ErrNoServer) && len(tx.s.Pools) == 0:
 		err = fmt.Errorf("%w: the virtual service has no pools; to put it in front of a handler, use Wrap", err)
 	case errors.Is(err, lbpool.ErrNoServer) && !tx.vs.running.Load() && neverChecked(tx.route.Pool):
 		err = fmt.Errorf("%w: none has been checked, since VirtualService.Run is not running", err)
@@ -251,7 +251,7 @@ func (tx *transaction) fail(err error) {
 	}
 	event := datascript.RespFailed
 	switch {
-	case errors.Is(err, lbpool.ErrNoServer), errors.Is(err, lbpool.ErrNoRoute):
+	case errors.Is(err, lbpool.ErrNoServer):
 		event, tx.failure = datascript.HTTPLBFailed, http.StatusServiceUnavailable
 		tx.record.significant(NoServer)
 	case errors.Is(err, http1.ErrRequest): // that the guard has not found
@@ -292,7 +292,7 @@ func neverChecked(pool *lbpool.Pool) bool {
 		return false
 	}
 	return !slices.ContainsFunc(pool.Servers(), func(s *lbpool.Server) bool {
-		return s.State() != lbpool.Unchecked && (s.State() != lbpool.Down || s.LastChange().Cause != lbpool.CauseConfigured)
+		return s.State() != lbpool.Unchecked && (s.State() != lbpool.Down || s.LastChange().Monitor != "")
 	})
 }
 

@@ -9,31 +9,37 @@ import (
 	"time"
 )
 
-// A pool that adopts another one lends it its configuration and from then on forwards to it: so servers, leases, queues and
-// everything learnt stay where they are, and both handles mean the same pool. Pool.next is where a pool forwards to.
+// A pool that adopts another one gives it its configuration and from then on
+// forwards to it: servers, leases, queues and health stay where they are, and
+// both handles mean the same pool. Pool.next is the pool to forward to.
 
-// adopting is held by Adopt, which needs the locks of two pools.
+// adopting serialises Adopt, which needs the locks of two pools.
 var adopting sync.Mutex
 
-// Adopt puts p in the place of old: for a configuration that was built anew while the old one is in use. Afterwards p and
-// old are two handles on one pool that has the configuration of p, its name among it, and the state of old. Requests in
-// progress go on, and none fails because of it.
+// Adopt replaces old by p, for a configuration that was built again while the
+// old one is in use. Afterwards p and old are two handles of one pool, which
+// has the configuration of p, including its name, and the state of old.
+// Requests in progress go on, and none fails because of it.
 //
-// Servers with the same address and port are the same servers, as for Update: values of either pool may be used on. They keep
-// leases, counters, statistics, slow start and ejections, and the effects of Enable, Disable, Drain and SetRatio; if those
-// were called on p's servers too, p's apply. The findings of a health monitor are kept if the monitor of p has the same name,
-// port and Checker. Otherwise the new monitor has not checked the server yet, and the server is Unchecked; with StartDown the
-// server keeps its state until that monitor has checked it. Requests in old's queue keep their places. The servers that
-// old's Discoveries have found stay, as after Update.
+// Servers with the same address and port are the same servers, as for Update,
+// and values from either pool stay valid. They keep leases, counters, slow
+// start and ejections, and the effects of Enable, Disable, Drain and SetRatio;
+// if those were called on p's servers too, p's apply. The results of a health
+// monitor are kept if the monitor of p has the same name, port and Checker.
+// Otherwise the server is Unchecked until the new monitor has checked it; with
+// StartDown it keeps its state until then. Requests in old's queue keep their
+// order. Servers that old's Discoveries have found stay, as after Update.
 //
-// Leases of p's servers that were granted before are not counted any more; so Adopt is best called before p is used.
-// A pool adopts one other at most, and is adopted by one at most: else the error says so and nothing changes. Adopting
-// itself, or once more what it has adopted, does nothing. Concurrent calls of all methods of both pools are allowed.
+// Leases of p's servers from before are no longer counted, so call Adopt before
+// p is used. A pool can adopt one other pool, and be adopted once; otherwise
+// Adopt returns an error and changes nothing. Adopting itself, or the same pool
+// again, does nothing. All methods of both pools may be called concurrently.
 func (p *Pool) Adopt(old *Pool) error { return adoptAll([]adoption{{p, old}}) }
 
-// Adopt lets each pool of s adopt the pool of the same name in old, if there is another one of that name, as [Pool.Adopt] says.
-// A pool of s that is in use already, by another virtual service for instance, stays as it is. If the pool in old has been adopted by
-// another one, the error says so and nothing changes.
+// Adopt lets each pool of s adopt the pool of the same name in old, if there is
+// another one, as [Pool.Adopt] does. A pool of s that is already in use, for
+// example by another virtual service, stays as it is. If a pool in old was
+// adopted by another pool, Adopt returns an error and changes nothing.
 func (s *Set) Adopt(old *Set) error {
 	var all []adoption
 	for _, name := range slices.Sorted(maps.Keys(s.pools)) {
@@ -44,7 +50,8 @@ func (s *Set) Adopt(old *Set) error {
 	return adoptAll(all)
 }
 
-// used reports whether the pool has adopted another, has granted a lease, or runs.
+// used reports whether the pool has adopted another, has granted a lease, or
+// runs.
 func (p *Pool) used() bool {
 	if p.next.Load() != nil || len(p.running) > 0 {
 		return true
@@ -52,10 +59,11 @@ func (p *Pool) used() bool {
 	return slices.ContainsFunc(p.current.Load().servers, func(s *Server) bool { return s.requests.Load() > 0 })
 }
 
-// An adoption is what Adopt is called for.
+// An adoption is the arguments of one Adopt.
 type adoption struct{ pool, old *Pool }
 
-// fault tells why the adoption must not be. It is called with adopting held.
+// fault returns why the adoption is not allowed. It is called with adopting
+// locked.
 func (a adoption) fault() error {
 	switch {
 	case a.pool.next.Load() != nil:
@@ -74,7 +82,8 @@ func adoptAll(all []adoption) error {
 	return err
 }
 
-// prepareAll carries out adoptions, and returns what is to be done when no lock is held any more.
+// prepareAll performs adoptions, and returns functions to call when no lock is
+// held any more.
 func prepareAll(all []adoption) (announce []func(), err error) {
 	adopting.Lock()
 	defer adopting.Unlock()
@@ -104,18 +113,18 @@ func prepareAll(all []adoption) (announce []func(), err error) {
 func (p *Pool) moveInto(state *Pool) (*settings, []transition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st := *p.laid.settings
+	st := *p.latest.settings
 	if _, plain := st.algorithm.(*leastConnections); plain {
 		st.algorithm = nil // the one in use goes on, if it is the same
 	}
 	defer p.next.Store(state)
-	return state.edit(time.Now(), CauseConfigured, "", nil, func() bool {
-		state.settleLocked(&st)
+	return state.edit(time.Now(), causeConfigured, "", nil, func() bool {
+		state.completeLocked(&st)
 		state.configured = p.configured
 		state.counts = slices.Concat(state.counts, p.counts)
-		state.layOutLocked(&st, true)
-		for addr, s := range state.laid.byAddr {
-			if fresh := p.laid.byAddr[addr]; fresh != nil {
+		state.rebuildLocked(&st, true)
+		for addr, s := range state.latest.byAddr {
+			if fresh := p.latest.byAddr[addr]; fresh != nil {
 				s.overrideLocked(fresh)
 			}
 		}
@@ -123,25 +132,28 @@ func (p *Pool) moveInto(state *Pool) (*settings, []transition) {
 	})
 }
 
-// overrideLocked repeats what was done to other by hand.
+// overrideLocked repeats the Enable, Disable, Drain and SetRatio calls on
+// other.
 func (s *Server) overrideLocked(other *Server) {
 	if ratio := other.Ratio(); ratio != max(other.configured.Ratio, 1) {
 		s.setRatioLocked(ratio)
 	}
 	switch {
 	case other.drain.on && !s.disabled:
-		s.drain, s.tallies = other.drain, nil
+		s.drain, s.boundCounts = other.drain, nil
 	case other.disabled != other.configured.Disabled:
 		s.setDisabledLocked(other.disabled)
 	}
 }
 
-// Is reports whether p and other are handles on the same pool: equal, or one has adopted the other.
+// Is reports whether p and other are handles of the same pool: they are equal,
+// or one has adopted the other.
 func (p *Pool) Is(other *Pool) bool {
 	return p == other || p != nil && other != nil && p.live() == other.live()
 }
 
-// live returns the pool that p forwards to, which is p unless it has adopted another.
+// live returns the pool that p forwards to, which is p unless it has adopted
+// another.
 func (p *Pool) live() *Pool {
 	for next := p.next.Load(); next != nil; next = p.next.Load() {
 		p = next
@@ -149,7 +161,8 @@ func (p *Pool) live() *Pool {
 	return p
 }
 
-// live returns the server that s is now, which is another if its pool has adopted one.
+// live returns the current server for s, which is another one if its pool has
+// adopted a pool.
 func (s *Server) live() *Server {
 	if s.pool.next.Load() == nil {
 		return s

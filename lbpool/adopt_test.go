@@ -40,7 +40,8 @@ func TestAdoptKeepsState(t *testing.T) {
 		if err := s[5].SetRatio(7); err != nil {
 			t.Fatal(err)
 		}
-		s[0].Disable() // begins slow start anew
+		w.setDelay(time.Second) // Enable wakes the checks: the states are read before their results
+		s[0].Disable()          // begins slow start anew
 		s[0].Enable()
 		const want = "unchecked down ejected disabled draining up"
 		if got := states(old); got != want {
@@ -107,8 +108,8 @@ func TestAdoptMonitors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			old := mustPool(t, Config{Servers: servers(2), HealthMonitors: []HealthMonitor{test.old}})
-			old.update(time.Now(), CauseMonitor, "", nil, func() bool {
-				for i, s := range old.laid.servers {
+			old.update(time.Now(), causeMonitor, "", nil, func() bool {
+				for i, s := range old.latest.servers {
 					s.checks[0].known, s.checks[0].up = true, i == 0
 				}
 				return true

@@ -6,17 +6,20 @@ import (
 	"sync/atomic"
 )
 
-// An Algorithm chooses a server. A value belongs to one pool, whose callers call it concurrently.
+// An Algorithm chooses a server. Each value belongs to one pool, and is called
+// concurrently.
 type Algorithm interface {
-	// Choose returns one of up, or nil for none. The list is never empty, is shared by all callers and must not be
-	// changed; one that is seen again has the same servers as before, so that work may be kept with it. Choose may
-	// ignore which servers are excluded or full, though h.Allows is cheap: when it chooses such a server it is called
-	// again with a list without them.
+	// Choose returns one of up, or nil for none. The list is never empty. It is
+	// shared by all callers and must not be changed; the same slice always has
+	// the same servers, so results may be cached for it. Choose may ignore
+	// whether servers are excluded or full: if it returns such a server, it is
+	// called again with a list without them. Checking with h.Allows is cheaper.
 	Choose(up []*Server, h Hint) *Server
 }
 
-// RoundRobin returns an algorithm that takes the servers in turn. A server with ratio r has r turns in each round,
-// spread evenly over it; over a whole round the shares are exact, with any number of goroutines.
+// RoundRobin returns an algorithm that uses the servers in turn. A server with
+// ratio r has r turns in each round, spread evenly; over a whole round the
+// shares are exact, with any number of goroutines.
 func RoundRobin() Algorithm { return new(roundRobin) }
 
 type roundRobin struct{ turns turns }
@@ -29,7 +32,7 @@ func (a *roundRobin) Choose(up []*Server, h Hint) *Server {
 		}
 	}
 	for range round.len() {
-		// All are in slow start; somebody has to take the request.
+		// All are in slow start, and one has to take the request.
 		if s := up[a.turns.next(round)]; h.Allows(s) {
 			return s
 		}
@@ -37,9 +40,10 @@ func (a *roundRobin) Choose(up []*Server, h Hint) *Server {
 	return nil
 }
 
-// LeastConnections returns an algorithm that takes the server with the fewest leases in use in proportion to its
-// ratio. Equals have their turns as in RoundRobin, so that ratios count even when all are idle. It looks at every
-// server unless one is idle: about a nanosecond for each.
+// LeastConnections returns an algorithm that chooses the server with the fewest
+// leases in use in proportion to its ratio. Equal servers take turns as in
+// RoundRobin, so ratios apply even when all are idle. It looks at every server
+// unless one is idle: about a nanosecond for each.
 func LeastConnections() Algorithm { return new(leastConnections) }
 
 type leastConnections struct{ turns turns }
@@ -60,7 +64,7 @@ func (a *leastConnections) Choose(up []*Server, h Hint) *Server {
 			continue
 		}
 		if s.ramping() && (i > 0 || !s.takesTurn()) {
-			open++ // what it would have: else a server in slow start that is idle would get all there is
+			open++ // else an idle server in slow start would get all requests
 			if best != nil && open*bestWeight >= bestOpen*weight {
 				continue
 			}
@@ -73,10 +77,12 @@ func (a *leastConnections) Choose(up []*Server, h Hint) *Server {
 	return best
 }
 
-// turns deals out turns among the servers of a list by their ratios. One round gives a server with ratio r its turns
-// at the times 1/2r, 3/2r, 5/2r, … of the round; turns at the same time are taken in the order of the list. So equal
-// servers simply take turns, and a server with a high ratio never has all its turns in one go. The order is computed
-// once for each list; after that a turn costs one atomic addition.
+// turns gives the servers of a list turns by their ratios. One round gives a
+// server with ratio r its turns at the times 1/2r, 3/2r, 5/2r, … of the round;
+// turns at the same time follow the order of the list. So equal servers simply
+// alternate, and a server with a high ratio never has all its turns at once.
+// The order is computed once for each list; after that a turn costs one atomic
+// addition.
 type turns struct {
 	count  atomic.Uint64
 	latest atomic.Pointer[round]
@@ -94,8 +100,9 @@ func (r *round) len() int {
 	return len(r.order)
 }
 
-// round returns the round of up. Lists are told apart by identity, not content: that is what keeps this cheap, and why
-// the pool never changes a list it has handed out. The latest list is kept, so its address cannot come to mean another.
+// round returns the round of up. Lists are compared by identity, not content,
+// which is cheap, and is why the pool never changes a published list. The
+// latest list is kept, so its address is not reused.
 func (t *turns) round(up []*Server) *round {
 	if r := t.latest.Load(); r != nil && len(r.up) == len(up) && &r.up[0] == &up[0] {
 		return r
@@ -116,7 +123,7 @@ func (t *turns) next(r *round) int {
 
 func newRound(up []*Server) *round {
 	r := &round{up: up}
-	var byRatio [MaxRatio + 1][]uint16
+	var byRatio [maxRatio + 1][]uint16
 	total, equal := 0, false
 	for i, s := range up {
 		ratio := s.Ratio()
@@ -138,11 +145,12 @@ func newRound(up []*Server) *round {
 	return r
 }
 
-// moments returns, in the order of time within a round, which ratios have a turn at each moment.
+// moments returns, in the order of time within a round, which ratios have a
+// turn at each moment.
 var moments = sync.OnceValue(func() [][]int {
 	type moment struct{ num, den int }
 	at := map[moment][]int{}
-	for ratio := 1; ratio <= MaxRatio; ratio++ {
+	for ratio := 1; ratio <= maxRatio; ratio++ {
 		for k := range ratio {
 			num, den := 2*k+1, 2*ratio
 			d := gcd(num, den)

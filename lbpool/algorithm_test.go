@@ -52,7 +52,7 @@ func TestRoundRobinOrder(t *testing.T) {
 // had its share give or take one turn.
 func TestRoundRobinShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		list := rapid.SliceOfN(rapid.IntRange(1, MaxRatio), 1, 40).Draw(t, "ratios")
+		list := rapid.SliceOfN(rapid.IntRange(1, maxRatio), 1, 40).Draw(t, "ratios")
 		p, err := New(Config{Name: "web", Servers: ratios(list...), Algorithm: RoundRobin()})
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestRoundRobinIsExactWithManyGoroutines(t *testing.T) {
 // TestLeastConnectionsShares checks the steady state: with leases held, open counts are as the ratios, rounding aside.
 func TestLeastConnectionsShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		list := rapid.SliceOfN(rapid.IntRange(1, MaxRatio), 1, 30).Draw(t, "ratios")
+		list := rapid.SliceOfN(rapid.IntRange(1, maxRatio), 1, 30).Draw(t, "ratios")
 		rounds := rapid.IntRange(1, 5).Draw(t, "rounds")
 		p, err := New(Config{Name: "web", Servers: ratios(list...)})
 		if err != nil {

@@ -1,68 +1,60 @@
 package lbpool
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"syscall"
 )
 
-// CheckReason is why a health check failed.
-type CheckReason uint8
-
+// The reasons of a CheckError that matter to a pool. Any Checker may use them.
 const (
-	// CheckOther is everything that has no reason of its own.
-	CheckOther CheckReason = iota
-	// CheckConnectionRefused means that nothing listens on the port.
-	CheckConnectionRefused
-	// CheckConnectionTimeout means that the connection was not made in time.
-	CheckConnectionTimeout
-	// CheckConnectionReset means that the server reset the connection.
-	CheckConnectionReset
-	// CheckUnreachable means that there is no route to the server.
-	CheckUnreachable
-	// CheckNoResources means that this machine lacks the means to check. It does not count as a failure.
-	CheckNoResources
-	// CheckNoResponse means that the connection stood but no complete answer came in time.
-	CheckNoResponse
-	// CheckStatusMismatch means that the answer's status code is not one of those accepted.
-	CheckStatusMismatch
-	// CheckPayloadMismatch means that the answer does not contain what it should.
-	CheckPayloadMismatch
-	// CheckTLS means that the TLS handshake went wrong.
-	CheckTLS
-	// CheckCertificate means that the server's certificate is not trusted or not valid.
-	CheckCertificate
-	// CheckMaintenance means that the answer is one of those by which the server says that it is under maintenance.
-	CheckMaintenance
+	// CheckMaintenance means that the server asks, by its answer, not to be
+	// used now. Its state becomes Maintenance after one such check.
+	CheckMaintenance = "maintenance"
+	// CheckNoResources means that this machine lacks something to check with,
+	// such as a free file descriptor. The check is ignored.
+	CheckNoResources = "no resources"
 )
 
-var checkReasons = [...]string{
-	"other", "connection refused", "connection timeout", "connection reset", "unreachable", "no resources",
-	"no response", "status mismatch", "payload mismatch", "tls error", "certificate error", "maintenance",
-}
-
-// String returns the reason in words.
-func (r CheckReason) String() string {
-	if int(r) >= len(checkReasons) {
-		return fmt.Sprintf("CheckReason(%d)", uint8(r))
-	}
-	return checkReasons[r]
-}
+// The other reasons of HTTPChecker and TCPChecker.
+const (
+	checkConnectionRefused = "connection refused"
+	checkConnectionTimeout = "connection timeout"
+	checkConnectionReset   = "connection reset"
+	checkUnreachable       = "unreachable"
+	checkNoResponse        = "no response"
+	checkStatusMismatch    = "status mismatch"
+	checkPayloadMismatch   = "payload mismatch"
+	checkTLS               = "tls error"
+	checkCertificate       = "certificate error"
+	checkOther             = "other"
+)
 
 // CheckError is a failed health check.
 type CheckError struct {
-	Reason CheckReason // what kind of failure it is
-	Detail string      // what was found, or ""
-	Err    error       // the error behind it, or nil
+	// Reason is the kind of failure, in words. HTTPChecker and TCPChecker use
+	// "connection refused", "connection timeout", "connection reset",
+	// "unreachable" (no route to the server), "no response" (no complete answer
+	// in time after the connection was made), "status mismatch", "payload
+	// mismatch", "tls error", "certificate error", CheckMaintenance,
+	// CheckNoResources and "other". Another Checker may use its own. Empty
+	// means "other".
+	Reason string
+	// Detail is the answer, or the part of it, that failed the check. It may be
+	// empty.
+	Detail string
+	// Err is the underlying error. It may be nil.
+	Err error
 }
 
-// Error joins the reason and what is known beyond it.
+// Error returns the reason, the detail and the underlying error, as far as they
+// are set.
 func (e *CheckError) Error() string {
-	text := e.Reason.String()
+	text := cmp.Or(e.Reason, checkOther)
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}
@@ -75,13 +67,12 @@ func (e *CheckError) Error() string {
 // Unwrap returns Err.
 func (e *CheckError) Unwrap() error { return e.Err }
 
-// checkReason returns the reason that err carries, CheckOther if none.
-func checkReason(err error) CheckReason {
-	var e *CheckError
-	if errors.As(err, &e) {
-		return e.Reason
+// checkReason returns the reason that err carries, "other" if none.
+func checkReason(err error) string {
+	if e, ok := errors.AsType[*CheckError](err); ok {
+		return cmp.Or(e.Reason, checkOther)
 	}
-	return CheckOther
+	return checkOther
 }
 
 // networkCheckError finds the reason for an error of the network.
@@ -92,27 +83,27 @@ func networkCheckError(err error) *CheckError {
 	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
-	reason := CheckOther
+	reason := checkOther
 	switch {
 	case localFault(err):
 		reason = CheckNoResources
 	case errors.Is(err, syscall.ECONNREFUSED):
-		reason = CheckConnectionRefused
+		reason = checkConnectionRefused
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		reason = CheckUnreachable
+		reason = checkUnreachable
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		reason = CheckConnectionReset
+		reason = checkConnectionReset
 	case errors.As(err, &certificate), errors.As(err, &invalid):
-		reason = CheckCertificate
+		reason = checkCertificate
 	case errors.As(err, &record), errors.As(err, &alert):
-		reason = CheckTLS
+		reason = checkTLS
 	case isTimeout(err):
-		reason = CheckNoResponse
+		reason = checkNoResponse
 		if dialing {
-			reason = CheckConnectionTimeout
+			reason = checkConnectionTimeout
 		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		reason = CheckNoResponse
+		reason = checkNoResponse
 	}
 	return &CheckError{Reason: reason, Err: err}
 }

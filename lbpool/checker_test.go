@@ -73,7 +73,7 @@ func wantCheck(t *testing.T, c Checker, server netip.AddrPort, timeout time.Dura
 		if !errors.As(err, &fault) {
 			t.Fatalf("Check = %v, want a CheckError", err)
 		}
-		got = fault.Reason.String()
+		got = fault.Reason
 	}
 	if got != want {
 		t.Errorf("Check = %s (%v), want %s", got, err, want)
@@ -226,28 +226,28 @@ func TestNetworkCheckError(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 	tests := []struct {
 		err  error
-		want CheckReason
+		want string
 	}{
-		{dial(syscall.ECONNREFUSED), CheckConnectionRefused},
-		{dial(context.DeadlineExceeded), CheckConnectionTimeout},
-		{context.DeadlineExceeded, CheckNoResponse},
-		{dial(syscall.EHOSTUNREACH), CheckUnreachable},
-		{dial(syscall.ENETUNREACH), CheckUnreachable},
+		{dial(syscall.ECONNREFUSED), checkConnectionRefused},
+		{dial(context.DeadlineExceeded), checkConnectionTimeout},
+		{context.DeadlineExceeded, checkNoResponse},
+		{dial(syscall.EHOSTUNREACH), checkUnreachable},
+		{dial(syscall.ENETUNREACH), checkUnreachable},
 		{dial(syscall.EMFILE), CheckNoResources},
 		{dial(syscall.EADDRNOTAVAIL), CheckNoResources},
-		{syscall.EPIPE, CheckConnectionReset},
-		{io.ErrUnexpectedEOF, CheckNoResponse},
-		{tls.AlertError(40), CheckTLS},
-		{x509.CertificateInvalidError{}, CheckCertificate},
-		{errors.New("?"), CheckOther},
+		{syscall.EPIPE, checkConnectionReset},
+		{io.ErrUnexpectedEOF, checkNoResponse},
+		{tls.AlertError(40), checkTLS},
+		{x509.CertificateInvalidError{}, checkCertificate},
+		{errors.New("?"), checkOther},
 	}
 	for _, test := range tests {
 		got := networkCheckError(fmt.Errorf("x: %w", test.err))
-		if got.Reason != test.want || !errors.Is(got, test.err) && test.want != CheckCertificate {
+		if got.Reason != test.want || !errors.Is(got, test.err) && test.want != checkCertificate {
 			t.Errorf("%v: %v, want %s", test.err, got, test.want)
 		}
 	}
-	text := (&CheckError{Reason: CheckTLS, Detail: "d", Err: io.EOF}).Error()
+	text := (&CheckError{Reason: checkTLS, Detail: "d", Err: io.EOF}).Error()
 	if text != "tls error: d: EOF" {
 		t.Errorf("Error = %q", text)
 	}

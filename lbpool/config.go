@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// New validates cfg and makes a pool of it. It starts nothing: health monitors check while Run is running. The error
-// joins every fault that was found, each with the path of its field.
+// New validates cfg and returns a pool. It starts nothing: health monitors run
+// while Run is running. The error joins all faults, each with the path of its
+// field.
 func New(cfg Config) (*Pool, error) {
 	p := &Pool{
 		born:    time.Now(),
@@ -27,16 +28,20 @@ func New(cfg Config) (*Pool, error) {
 	return p, nil
 }
 
-// Update changes the pool to what cfg says, while it is in use. The name cannot change.
+// Update changes the configuration of the pool while it is in use. The name
+// cannot change.
 //
-// Servers that stay, which are those with the same address and port, keep their counters, leases, health and everything
-// else they have learnt. The effects of Enable, Disable, Drain and SetRatio last, unless cfg says something else than
-// the configuration before. Servers that go get no more requests; leases in use are left alone, and if the server comes
-// back before they are released they are its own again. The same goes for health monitors, which are told apart by their
-// names: one that stays keeps its findings, one that is new takes over what the others have found until it knows better.
-// A nil Algorithm keeps the least connections algorithm if that is what the pool has.
+// A server that stays, which is one with the same address and port, keeps its
+// counters, leases and health. The effects of Enable, Disable, Drain and
+// SetRatio stay too, unless cfg differs from the configuration before in that
+// point. A removed server gets no new requests; its leases stay valid, and they
+// are its own again if it comes back before they are released. Health monitors
+// are identified by name: one that stays keeps its results, a new one starts
+// with the results of the others until its own first check. If Algorithm is nil
+// and the pool uses least connections, that algorithm goes on.
 //
-// If cfg has a fault, nothing changes. Requests in progress never fail because of an update.
+// If cfg has a fault, nothing changes. An update never makes a request in
+// progress fail.
 func (p *Pool) Update(cfg Config) error {
 	if name := p.Name(); cfg.Name != name {
 		return fmt.Errorf("pool %q: name: cannot change to %q", name, cfg.Name)
@@ -56,20 +61,20 @@ func (p *Pool) configure(cfg Config) error {
 	}
 	for {
 		p = p.live()
-		layOut := func() bool {
+		rebuild := func() bool {
 			if p.next.Load() != nil {
 				return false // it has just adopted another
 			}
-			p.settleLocked(st)
+			p.completeLocked(st)
 			p.configured = members
-			p.layOutLocked(st, false)
+			p.rebuildLocked(st, false)
 			return true
 		}
 		if p.current.Load() == nil {
-			p.edit(time.Now(), CauseConfigured, "", nil, layOut) // how it begins is no news
+			p.edit(time.Now(), causeConfigured, "", nil, rebuild) // the first states are no changes
 			return nil
 		}
-		p.update(time.Now(), CauseConfigured, "", nil, layOut)
+		p.update(time.Now(), causeConfigured, "", nil, rebuild)
 		p.notify()
 		if p.next.Load() == nil {
 			return nil
@@ -77,36 +82,37 @@ func (p *Pool) configure(cfg Config) error {
 	}
 }
 
-// settings are all of a Config but the servers, with the defaults filled in. They are never written once in use.
+// settings is a Config without the servers, with the defaults filled in. It is
+// never written once in use.
 type settings struct {
-	name        string
-	noServer    error
-	full        error
-	port        uint16
-	scheme      string
-	rewriteHost bool
-	keepPort    bool
-	algorithm   Algorithm // nil: that of the settings before
-	passive     Passive
-	repick      Repick
-	patience    int32 // RepickFailures
-	reselect    Reselect
-	slowStart   time.Duration
-	drain       DrainPolicy
-	bound       *counter // drain.Bound; nil: none
-	queue       Queue
-	bodyIdle    time.Duration // BodyIdleTimeout; 0: for ever
-	streamIdle  time.Duration // StreamIdleTimeout; 0: for ever
-	fail        FailAction
-	minServers  int
-	startDown   bool
-	minPassing  int // monitors that must find a server healthy
-	monitors    []HealthMonitor
-	discoveries []Discovery
-	onEvent     func(Event)
-	logger      *slog.Logger
+	name           string
+	noServer       error
+	full           error
+	port           uint16
+	scheme         string
+	rewriteHost    bool
+	keepPort       bool
+	algorithm      Algorithm // nil: the one of the settings before
+	passive        Passive
+	repick         Repick
+	repickFailures int32 // RepickFailures
+	reselect       Reselect
+	slowStart      time.Duration
+	drain          DrainPolicy
+	bound          *counter // drain.Bound; nil: none
+	queue          Queue
+	bodyIdle       time.Duration // BodyIdleTimeout; 0: no bound
+	streamIdle     time.Duration // StreamIdleTimeout; 0: no bound
+	fail           FailAction
+	minServers     int
+	startDown      bool
+	minPassing     int // monitors that must find a server healthy
+	monitors       []HealthMonitor
+	discoveries    []Discovery
+	onEvent        func(Event)
+	logger         *slog.Logger
 
-	timed, weighs bool // what the algorithm needs
+	timed, weighs bool // measurements that the algorithm needs
 }
 
 func newSettings(cfg Config, faults *faults) *settings {
@@ -117,23 +123,23 @@ func newSettings(cfg Config, faults *faults) *settings {
 		port:        cfg.DefaultPort,
 		scheme:      cfg.Scheme,
 		rewriteHost: cfg.RewriteHost, keepPort: cfg.KeepPort,
-		algorithm:  cfg.Algorithm,
-		passive:    cfg.Passive.withDefaults(),
-		repick:     cfg.Repick,
-		patience:   int32(cfg.RepickFailures),
-		reselect:   cfg.Reselect,
-		slowStart:  cfg.SlowStart,
-		drain:      cfg.Drain,
-		bound:      newCounter(cfg.Drain.Bound),
-		queue:      cfg.Queue.withDefaults(),
-		bodyIdle:   max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
-		streamIdle: max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
-		fail:       cfg.FailAction.withDefaults(),
-		minServers: cfg.MinServersUp,
-		startDown:  cfg.StartDown,
-		minPassing: cfg.MinMonitorsUp,
-		onEvent:    cfg.OnEvent,
-		logger:     cfg.Logger,
+		algorithm:      cfg.Algorithm,
+		passive:        cfg.Passive.withDefaults(),
+		repick:         cfg.Repick,
+		repickFailures: int32(cfg.RepickFailures),
+		reselect:       cfg.Reselect,
+		slowStart:      cfg.SlowStart,
+		drain:          cfg.Drain,
+		bound:          newCounter(cfg.Drain.Bound),
+		queue:          cfg.Queue.withDefaults(),
+		bodyIdle:       max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
+		streamIdle:     max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
+		fail:           cfg.FailAction.withDefaults(),
+		minServers:     cfg.MinServersUp,
+		startDown:      cfg.StartDown,
+		minPassing:     cfg.MinMonitorsUp,
+		onEvent:        cfg.OnEvent,
+		logger:         cfg.Logger,
 	}
 	if cfg.Name == "" {
 		faults.add("name", "must not be empty")
@@ -160,8 +166,8 @@ func newSettings(cfg Config, faults *faults) *settings {
 	}
 	if cfg.RepickFailures < 0 || cfg.RepickFailures > math.MaxInt32 {
 		faults.add("repick_failures", "%d is not within 0 to %d", cfg.RepickFailures, math.MaxInt32)
-	} else if st.patience == 0 {
-		st.patience = 3
+	} else if st.repickFailures == 0 {
+		st.repickFailures = 3
 	}
 	st.passive.validate(faults)
 	st.reselect.validate(faults)
@@ -184,7 +190,7 @@ func newSettings(cfg Config, faults *faults) *settings {
 	return st
 }
 
-// member is a server's configuration, read.
+// member is the parsed configuration of a server.
 type member struct {
 	addr   netip.AddrPort
 	config ServerConfig
@@ -229,8 +235,8 @@ func (c *ServerConfig) validate(path string, faults *faults) {
 	if c.Hostname != "" && looksLikeAddress(c.Hostname) {
 		faults.add(path+".hostname", "%q reads as an IP address", c.Hostname)
 	}
-	if c.Ratio < 0 || c.Ratio > MaxRatio {
-		faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, MaxRatio)
+	if c.Ratio < 0 || c.Ratio > maxRatio {
+		faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, maxRatio)
 	}
 	if c.MaxConnections < 0 {
 		faults.add(path+".max_connections", "%d is negative", c.MaxConnections)
@@ -240,7 +246,8 @@ func (c *ServerConfig) validate(path string, faults *faults) {
 	}
 }
 
-// layout is what the pool is made of. It is never written once it is in use.
+// layout is the settings and servers of a pool. It is never written once it is
+// in use.
 type layout struct {
 	*settings
 	servers []*Server
@@ -250,12 +257,12 @@ type layout struct {
 	rated   bool                 // some server has a MaxRate
 }
 
-// settleLocked completes settings that are new by what the pool has already.
-func (p *Pool) settleLocked(st *settings) {
+// completeLocked completes new settings with the state that the pool has.
+func (p *Pool) completeLocked(st *settings) {
 	if st.algorithm == nil {
 		st.algorithm = LeastConnections()
-		if p.laid != nil {
-			if before, same := p.laid.algorithm.(*leastConnections); same {
+		if p.latest != nil {
+			if before, same := p.latest.algorithm.(*leastConnections); same {
 				st.algorithm = before
 			}
 		}
@@ -265,9 +272,9 @@ func (p *Pool) settleLocked(st *settings) {
 	p.discoverLocked(st.discoveries)
 }
 
-// layOutLocked puts the servers together, those that the pool has already and new ones. With adopt the settings are those of
-// another pool.
-func (p *Pool) layOutLocked(st *settings, adopt bool) {
+// rebuildLocked makes a new layout of the servers that the pool has and of new
+// ones. With adopt the settings are those of another pool.
+func (p *Pool) rebuildLocked(st *settings, adopt bool) {
 	members := p.membersLocked(st.port)
 	l := &layout{
 		settings: st,
@@ -276,7 +283,7 @@ func (p *Pool) layOutLocked(st *settings, adopt bool) {
 		byHost:   make(map[netip.Addr][]*Server, len(members)),
 		byName:   make(map[string][]*Server, 2*len(members)),
 	}
-	before := p.laid
+	before := p.latest
 	if before == nil {
 		before = &layout{settings: &settings{}}
 	}
@@ -298,7 +305,7 @@ func (p *Pool) layOutLocked(st *settings, adopt bool) {
 			l.byName[host] = append(l.byName[host], s)
 		}
 	}
-	p.laid = l
+	p.latest = l
 	gone := make(map[netip.AddrPort]*Server)
 	for addr, s := range p.left {
 		if l.byAddr[addr] == nil && s.open.Load() > 0 {
@@ -315,13 +322,13 @@ func (p *Pool) layOutLocked(st *settings, adopt bool) {
 	p.left = gone
 }
 
-// leaveLocked ends the server's part in the pool. Its leases, and with them its counters, live on.
+// leaveLocked removes the server from the pool. Its leases and counters stay.
 func (s *Server) leaveLocked() {
 	s.removed = true
 	s.drain = drain{}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-	s.acquit()
+	s.clearFailures()
 	s.checks = nil
 }
 
@@ -345,7 +352,7 @@ func parseServer(text string, port uint16) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, port), nil
 }
 
-// parseAddr reads an address, which may stand in brackets as it does before a port.
+// parseAddr reads an address, with or without brackets.
 func parseAddr(text string) (netip.Addr, error) {
 	if inner, ok := strings.CutPrefix(text, "["); ok {
 		if inner, ok = strings.CutSuffix(inner, "]"); ok {
@@ -360,7 +367,7 @@ func looksLikeAddress(text string) bool {
 	return err == nil
 }
 
-// faults collects what is wrong with a configuration.
+// faults collects the faults of a configuration.
 type faults []error
 
 func (f *faults) add(path, format string, args ...any) {

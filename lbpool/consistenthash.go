@@ -3,7 +3,6 @@ package lbpool
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"math/bits"
 	"net/http"
@@ -11,17 +10,23 @@ import (
 	"net/textproto"
 	"strings"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// Consistent hashing here is rendezvous hashing: each server has a score for each key, a hash of both, and the highest
-// score wins. A server that goes takes only its own keys away, one that comes gets its share and nothing else moves;
-// there is no table to build, and no state, so that several load balancers, and one before and after a restart, agree.
+// Consistent hashing here is rendezvous hashing: each server has a score for
+// each key, a hash of both, and the highest score wins. If a server is removed
+// only its own keys move; a new one gets its share and nothing else moves.
+// There is no table to build, and no state, so that several load balancers, or
+// one before and after a restart, agree.
 //
-// Ratios: if u is the highest of n independent scores between 0 and 1, then by -ln(u)/ratio, the least of which wins, a
-// server's chance is in proportion to its ratio. The logarithm keeps order, so within servers of the same ratio the
-// highest hash wins, and logarithms are needed only to compare the winners of the ratios that occur.
+// Ratios: if u is the highest of n independent scores between 0 and 1, then by
+// -ln(u)/ratio, the least of which wins, a server's chance is in proportion to
+// its ratio. The logarithm keeps order, so within servers of the same ratio the
+// highest hash wins, and logarithms are needed only to compare the winners of
+// the ratios that occur.
 
-// HashKey is what of a request a ConsistentHash hashes.
+// HashKey is the part of a request that ConsistentHash hashes.
 type HashKey uint8
 
 const (
@@ -37,41 +42,51 @@ const (
 	HashCustom
 )
 
-var hashKeys = [...]string{"client", "client and port", "uri", "header", "custom"}
+var hashKeys = []string{"client", "client and port", "uri", "header", "custom"}
 
-// String returns "client", "client and port", "uri", "header" or "custom".
-func (k HashKey) String() string {
-	if int(k) >= len(hashKeys) {
-		return fmt.Sprintf("HashKey(%d)", uint8(k))
-	}
-	return hashKeys[k]
-}
+// String returns the name: "client", "client and port", "uri", "header" or
+// "custom"; "invalid" for other values.
+func (k HashKey) String() string { return enumtext.String(k, hashKeys) }
 
-// hashFloor is how many leases for each unit of ratio a server may have in use whatever the load factor: with little to
-// do for all, one client with a few connections is no overload.
+// MarshalText returns the name. It fails for a value without a name.
+func (k HashKey) MarshalText() ([]byte, error) { return enumtext.Marshal(k, hashKeys) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The
+// error for another text lists the names.
+func (k *HashKey) UnmarshalText(text []byte) error { return enumtext.Unmarshal(k, text, hashKeys) }
+
+// hashFloor is how many leases for each unit of ratio a server may have
+// whatever the load factor: if all have little to do, one client with a few
+// connections is no overload.
 const hashFloor = 16
 
-// ConsistentHashConfig configures a ConsistentHash. The zero value hashes the client's address.
+// ConsistentHashConfig configures a ConsistentHash. The zero value hashes the
+// client's address.
 type ConsistentHashConfig struct {
-	// Key is what is hashed. A request that lacks it, because it has no such header for instance, goes by the client's
-	// address.
+	// Key is what is hashed. If a request does not have it, for example the
+	// header, the client's address is hashed.
 	Key HashKey
-	// Header is the name of the header for HashHeader, without regard to case.
+	// Header is the name of the header for HashHeader, ignoring case.
 	Header string
-	// LoadFactor is how many times its fair share of the leases in use a server may have, at least 1; beyond that keys
-	// go to the server that is next for them. 16 leases are always granted, times the ratio. 0 means 2; negative means
-	// no bound but the servers' own.
+	// LoadFactor is how many times its fair share of the leases in use a server
+	// may have, at least 1; beyond it, keys go to their next server. 16 leases,
+	// times the ratio, are always allowed. 0 means 2; negative means only the
+	// limits of the servers.
 	LoadFactor float64
-	// IgnorePort leaves a server's port out of what places it, so that its keys stay when only the port changes.
-	// Servers at one address then have the same keys, of which the first one in the list that is free takes care.
+	// IgnorePort leaves the port of servers out of the hash, so that keys stay
+	// when only a server's port changes. Servers at one address then have the
+	// same keys, and the first free one in the list gets them.
 	IgnorePort bool
 }
 
-// ConsistentHash returns an algorithm that sends requests with the same key to the same server, without a table. When a
-// server comes or goes only the keys move that are its own; when it is out of service, at a limit or above the load
-// factor, its keys go to other servers, each to one of its own, and come back later. Slow start does not apply.
+// ConsistentHash returns an algorithm that sends requests with the same key to
+// the same server, without a table. When a server is added or removed, only its
+// own keys move. While a server is out of service, at a limit or above the load
+// factor, its keys go to other servers, each to one of its own, and return
+// later. Slow start does not apply.
 //
-// It looks at every server: about a nanosecond for each, and one more when there is load.
+// It looks at every server: about a nanosecond for each, and one more under
+// load.
 func ConsistentHash(cfg ConsistentHashConfig) Algorithm { return &consistentHash{cfg: cfg} }
 
 type consistentHash struct {
@@ -93,8 +108,8 @@ func (a *consistentHash) validate() error {
 	return errors.Join(faults...)
 }
 
-// HashHeader returns the name of the request header whose value the pool's algorithm wants in Hint.Header, in canonical
-// form; "" if it wants none.
+// HashHeader returns the name of the request header that the pool's algorithm
+// hashes, in canonical form, to be set in Hint.Header; "" if there is none.
 func (p *Pool) HashHeader() string {
 	if a, ok := p.live().current.Load().algorithm.(*consistentHash); ok && a.cfg.Key == HashHeader {
 		return textproto.CanonicalMIMEHeaderKey(a.cfg.Header)
@@ -102,8 +117,9 @@ func (p *Pool) HashHeader() string {
 	return ""
 }
 
-// HintFor returns a hint with all that r says about itself: the client's address and port, which the caller knows best,
-// host, path, and the header that the pool's algorithm wants. Key and Server are the caller's to add.
+// HintFor returns a hint for r: the client's address and port, host, path, and
+// the header that the pool's algorithm hashes. The caller may add Key and
+// Server.
 func (p *Pool) HintFor(r *http.Request, client netip.AddrPort) Hint {
 	h := Hint{Client: client.Addr(), ClientPort: client.Port(), Host: r.Host}
 	if r.URL != nil {
@@ -117,13 +133,13 @@ func (p *Pool) HintFor(r *http.Request, client netip.AddrPort) Hint {
 	return h
 }
 
-// arena is a list of servers, made ready for contests.
+// arena is a list of servers, prepared for look-ups.
 type arena struct {
 	up      []*Server
 	classes []class // by ratio
 }
 
-// class are the servers with one ratio.
+// class is the servers with one ratio.
 type class struct {
 	ratio float64
 	ids   []uint64
@@ -134,7 +150,7 @@ func (a *consistentHash) arena(up []*Server) *arena {
 	if r := a.latest.Load(); r != nil && len(r.up) == len(up) && &r.up[0] == &up[0] {
 		return r
 	}
-	var byRatio [MaxRatio + 1]class
+	var byRatio [maxRatio + 1]class
 	for i, s := range up {
 		ratio := s.Ratio()
 		id := s.id
@@ -172,7 +188,7 @@ func (a *consistentHash) Choose(up []*Server, h Hint) *Server {
 	return r.next(key, &h, math.Inf(1))
 }
 
-// loaded reports whether s has more to do than the load factor grants it.
+// loaded reports whether s has more leases in use than the load factor allows.
 func (a *consistentHash) loaded(s *Server, up []*Server) bool {
 	if a.cfg.LoadFactor < 0 || s.open.Load() < hashFloor*int64(s.ratio.Load()) {
 		return false
@@ -194,7 +210,7 @@ func (a *consistentHash) share(up []*Server) float64 {
 	return max(factor*float64(open+1)/float64(ratio), hashFloor)
 }
 
-// above reports whether one more lease would be more than the share grants.
+// above reports whether one more lease would exceed the share.
 func (s *Server) above(share float64) bool {
 	return float64(s.open.Load()+1) > math.Ceil(share*float64(s.ratio.Load()))
 }
@@ -222,7 +238,8 @@ func (r *arena) winner(key uint64) *Server {
 	return best
 }
 
-// next returns the server for a key among those that h allows and that are not above a share, nil if there is none.
+// next returns the server for a key among those that h allows and that are not
+// above a share, nil if there is none.
 func (r *arena) next(key uint64, h *Hint, share float64) *Server {
 	var best *Server
 	lead := math.Inf(1)
@@ -247,7 +264,8 @@ func (r *arena) next(key uint64, h *Hint, share float64) *Server {
 	return best
 }
 
-// arrival turns a score into -ln(u)/ratio, u being the score as a number between 0 and 1.
+// arrival turns a score into -ln(u)/ratio, u being the score as a number
+// between 0 and 1.
 func arrival(score uint64, ratio float64) float64 {
 	return -math.Log((float64(score>>11)+0.5)/(1<<53)) / ratio
 }
@@ -282,8 +300,10 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hashText hashes a text, eight bytes at a time. The result is the same everywhere and always. It does not withstand
-// those who look for texts that collide: they may load one server with it, which is what the load factor is for.
+// hashText hashes a text, eight bytes at a time. The result is the same
+// everywhere and always. It does not withstand those who look for texts that
+// collide: they may load one server with it, which is what the load factor is
+// for.
 func hashText(s string) uint64 {
 	h := uint64(len(s)) * hashOdd
 	for len(s) >= 8 {

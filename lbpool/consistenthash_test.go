@@ -75,7 +75,7 @@ func TestConsistentHashMovesOnlyWhatMustMove(t *testing.T) {
 // TestConsistentHashShares compares the shares with the ratios by a chi-square test.
 func TestConsistentHashShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		list := rapid.SliceOfN(rapid.IntRange(1, MaxRatio), 2, 20).Draw(t, "ratios")
+		list := rapid.SliceOfN(rapid.IntRange(1, maxRatio), 2, 20).Draw(t, "ratios")
 		p, err := New(Config{Name: "web", Servers: ratios(list...), Algorithm: ConsistentHash(byKey)})
 		if err != nil {
 			t.Fatal(err)

@@ -13,46 +13,53 @@ import (
 	"time"
 )
 
-// firstRetry is how long after a failure a Finder is asked again; further failures double it, up to the interval.
+// firstRetry is how long after a failure a Finder is asked again; further
+// failures double it, up to the interval.
 const firstRetry = time.Second
 
-// A Finder finds servers of a pool: in the DNS for instance, see DNSFinder.
+// A Finder finds servers of a pool, for example in the DNS, see DNSFinder.
 //
-// When Update or Adopt brings another Finder under the name of one before, it is asked at once. Two finders are the same if they
-// are equal, comparable values, such as the same pointer, or if the new one has a method Same(Finder) bool that says so.
+// If Update or Adopt brings another Finder for the discovery of the same name,
+// it is asked at once. Two finders are the same if they are equal, comparable
+// values, such as the same pointer, or if the new one has a method Same(Finder)
+// bool that returns true.
 type Finder interface {
-	// Find returns the servers that there are now; none is an answer as well. An error means that nothing is known:
-	// the pool keeps the servers that were found before. Find must return soon after ctx is done. It is not called
-	// again before it has returned. The caller does not change the list, and Find must not once it has returned.
+	// Find returns the current servers, which may be none. After an error the
+	// pool keeps the servers that were found before. Find must return soon
+	// after ctx is done; calls do not overlap. Neither side may change the list
+	// afterwards.
 	Find(ctx context.Context) ([]ServerConfig, error)
 }
 
-// FinderFunc is a function that is a Finder.
+// FinderFunc is a function that is a Finder. No two of them are the same, see
+// Finder.
 type FinderFunc func(ctx context.Context) ([]ServerConfig, error)
 
 // Find implements Finder.
 func (f FinderFunc) Find(ctx context.Context) ([]ServerConfig, error) { return f(ctx) }
 
-// Discovery says who finds servers and how often. Only Run asks: a request never waits for it. A list of which any
-// entry has a fault counts as a failure. After a failure the Finder is asked again in a second, then in two, and so on
-// up to Interval.
+// Discovery says how and how often servers are found. Only Run asks: requests
+// never wait for it. A list with a fault in any entry is a failure. After a
+// failure the Finder is asked again in a second, then in two, and so on up to
+// Interval.
 type Discovery struct {
-	// Name is the name in logs, unique within the pool. Update keeps what was found under a name until the Finder that
-	// it brings has answered. Empty means "discovery[i]".
+	// Name is the name in logs, unique within the pool. Update keeps the
+	// servers found under a name until the new Finder has answered. Empty means
+	// "discovery[i]".
 	Name string
-	// Finder does the finding. Required.
+	// Finder finds the servers. Required.
 	Finder Finder
-	// Interval is the time from one answer to the next question, at most an hour, of which up to a tenth is taken off
-	// at random. 0 means 30 seconds.
+	// Interval is the time from one answer to the next call, at most an hour,
+	// less up to a tenth at random. 0 means 30 seconds.
 	Interval time.Duration
-	// Timeout is how long Find may take. 0 means 5 seconds.
+	// Timeout limits a call of Find, at most an hour. 0 means 5 seconds.
 	Timeout time.Duration
 }
 
 // validDiscoveries returns copies with the defaults filled in.
 func validDiscoveries(configs []Discovery, faults *faults) []Discovery {
-	if len(configs) > MaxDiscoveries {
-		faults.add("discoveries", "%d discoveries, want at most %d", len(configs), MaxDiscoveries)
+	if len(configs) > maxDiscoveries {
+		faults.add("discoveries", "%d discoveries, want at most %d", len(configs), maxDiscoveries)
 		return nil
 	}
 	discoveries := slices.Clone(configs)
@@ -90,11 +97,12 @@ func validDiscoveries(configs []Discovery, faults *faults) []Discovery {
 	return discoveries
 }
 
-// search is a discovery at work. run alone asks; what was found is part of the pool.
+// search is a discovery in a pool. run asks; the servers found are part of the
+// pool.
 type search struct {
 	pool      *Pool
 	discovery atomic.Pointer[Discovery] // changed by Update
-	wake      chan struct{}             // holds at most one token: the discovery has changed
+	wake      chan struct{}             // has at most one token: the discovery has changed
 
 	found []ServerConfig // guarded by the pool's mu
 }
@@ -114,7 +122,7 @@ func (p *Pool) discoverLocked(discoveries []Discovery) {
 		if before := searches[i].discovery.Swap(d); before.Interval != d.Interval || !same(before.Finder, d.Finder) {
 			select {
 			case searches[i].wake <- struct{}{}:
-			default: // it will ask anyway
+			default: // run will ask anyway
 			}
 		}
 	}
@@ -152,7 +160,7 @@ func (s *search) run(ctx context.Context) {
 	}
 }
 
-// once asks, and makes the answer part of the pool.
+// once asks, and adds the servers found to the pool.
 func (s *search) once(ctx context.Context, d *Discovery) error {
 	limited, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
@@ -166,11 +174,11 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 		return errors.Join(faults...)
 	}
 	surplus := 0
-	s.pool.update(time.Now(), CauseDiscovered, "", nil, func() bool {
+	s.pool.update(time.Now(), causeDiscovered, "", nil, func() bool {
 		same := slices.Equal(s.found, found)
 		if !same {
 			s.found = found
-			s.pool.layOutLocked(s.pool.laid.settings, false)
+			s.pool.rebuildLocked(s.pool.latest.settings, false)
 		}
 		surplus = s.pool.surplus
 		return !same
@@ -197,7 +205,8 @@ func (s *search) note(d *Discovery, err error, failing bool) {
 		slog.String("pool", s.pool.Name()), slog.String("discovery", d.Name), slog.Any("error", err))
 }
 
-// membersLocked returns the configured servers and those that were found: each address once, first come, first served.
+// membersLocked returns the configured servers and those that were found; of
+// those with the same address, the first.
 func (p *Pool) membersLocked(port uint16) []member {
 	p.surplus = 0
 	if len(p.searches) == 0 {
@@ -210,7 +219,7 @@ func (p *Pool) membersLocked(port uint16) []member {
 		known[m.addr], named[strings.ToLower(m.config.Name)] = true, true
 	}
 	for _, s := range p.searches {
-		var faults faults // there are none: they were looked for when this was found
+		var faults faults // there are none, since once has checked the list
 		for _, m := range newMembers(s.found, port, &faults) {
 			switch {
 			case known[m.addr]:
@@ -219,7 +228,7 @@ func (p *Pool) membersLocked(port uint16) []member {
 				p.surplus++
 				continue
 			case named[strings.ToLower(m.config.Name)]:
-				m.config.Name = "" // it goes by its address then
+				m.config.Name = "" // it is named by its address then
 			}
 			known[m.addr], named[strings.ToLower(m.config.Name)] = true, true
 			members = append(members, m)

@@ -121,7 +121,7 @@ func TestDiscovery(t *testing.T) {
 		// No servers is an answer as well.
 		d.set(func(d *directory) { d.list = nil })
 		time.Sleep(30 * time.Second)
-		if got := names(p); got != "" || second.State() != Removed || second.LastChange().Cause != CauseDiscovered {
+		if got := names(p); got != "" || second.State() != Removed || second.LastChange().Cause != causeDiscovered {
 			t.Errorf("without servers: %q, %+v", got, second.LastChange())
 		}
 		if _, err := p.Acquire(Hint{}); !errors.Is(err, ErrNoServer) {

@@ -12,33 +12,41 @@ import (
 	"strings"
 )
 
-// A Resolver looks names up in the DNS; a *net.Resolver does. It is called concurrently.
-type Resolver interface {
-	// LookupNetIP returns the addresses of host, as net.Resolver.LookupNetIP does.
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-	// LookupSRV returns the records of name, as net.Resolver.LookupSRV does for an empty service and protocol.
-	LookupSRV(ctx context.Context, service, proto, name string) (cname string, records []*net.SRV, err error)
-}
-
-// DNSFinder is a Finder that looks up a name in the DNS. Every address is a server; its Hostname is the name.
+// DNSFinder is a Finder that looks up a name in the DNS. Every address is a
+// server, whose Hostname is the name.
 //
-// When the name does not exist, or the DNS does not answer, that is a failure, so that a pool keeps the servers that it has.
+// A name that does not exist, or a DNS that does not answer, is a failure: the
+// pool keeps the servers that it has.
 type DNSFinder struct {
-	// Name is the name to look up, with a port or without: "app.example.com:8080". Without one the servers have the
-	// pool's DefaultPort. With SRV it is a name such as "_http._tcp.example.com", without a port. Required.
+	// Name is the name to look up, with or without a port:
+	// "app.example.com:8080". Without one the servers have the pool's
+	// DefaultPort. With SRV it is a name such as "_http._tcp.example.com",
+	// without a port. Required.
 	Name string
-	// SRV looks up SRV records (RFC 2782), which have ports, priorities and weights, instead of addresses. The servers
-	// are those of the best priority. Their ratios are in proportion to the weights, as far as 1 to MaxRatio allow.
-	// Targets that do not exist are left out unless all are.
+	// SRV looks up SRV records (RFC 2782), which have ports, priorities and
+	// weights, instead of addresses. The servers are those of the best
+	// priority; their ratios are in proportion to the weights, within 1 to 20.
+	// Targets that do not exist are left out, unless all are missing.
 	SRV bool
-	// Network is which addresses count: "ip4", "ip6", or "ip" for both. Empty means "ip".
+	// Network is the kind of addresses: "ip4", "ip6", or "ip" for both. Empty
+	// means "ip".
 	Network string
-	// Server is what the servers are like. Address and Name must be empty. An empty Hostname means the name; with SRV,
-	// the target.
+	// Server is the configuration of the servers. Address and Name must be
+	// empty. An empty Hostname means the name that is looked up; with SRV, the
+	// target.
 	Server ServerConfig
-	// Resolver does the looking up. Nil means net.DefaultResolver. What a net.Resolver has given up may wait for its
-	// name server for some more seconds, in a goroutine of its own.
-	Resolver Resolver
+	// Resolver does the look-ups; a *net.Resolver fits. It is called
+	// concurrently. Nil means net.DefaultResolver. After Find has returned
+	// because its context is done, a look-up of a *net.Resolver may go on for
+	// some seconds in a goroutine of its own.
+	Resolver interface {
+		// LookupNetIP returns the addresses of host, as
+		// net.Resolver.LookupNetIP does.
+		LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+		// LookupSRV returns the records of name, as net.Resolver.LookupSRV does
+		// for an empty service and protocol.
+		LookupSRV(ctx context.Context, service, proto, name string) (cname string, records []*net.SRV, err error)
+	}
 }
 
 func (f *DNSFinder) validate() error {
@@ -77,7 +85,8 @@ func (f *DNSFinder) split() (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// String tells what is looked up, and where if the resolver is not the default one.
+// String returns what is looked up, and a mark of the resolver unless it is the
+// default one.
 func (f *DNSFinder) String() string {
 	text := "dns " + cmp.Or(f.Network, "ip") + " " + f.Name
 	if f.SRV {
@@ -106,14 +115,14 @@ func (f *DNSFinder) Find(ctx context.Context) ([]ServerConfig, error) {
 }
 
 func (f *DNSFinder) findSRV(ctx context.Context) ([]ServerConfig, error) {
-	_, records, err := f.resolver().LookupSRV(ctx, "", "", f.Name)
+	records, err := f.lookupSRV(ctx)
 	if len(records) == 0 {
 		if err == nil {
 			err = fmt.Errorf("%s has no SRV records", f.Name)
 		}
 		return nil, err
 	}
-	// Some records may be no good, which err tells; the others are.
+	// err reports records that are not valid; the others are.
 	best := slices.MinFunc(records, func(a, b *net.SRV) int { return cmp.Compare(a.Priority, b.Priority) }).Priority
 	records = slices.DeleteFunc(slices.Clone(records), func(r *net.SRV) bool { return r.Priority != best })
 	if len(records) == 1 && records[0].Target == "." {
@@ -164,9 +173,10 @@ func (f *DNSFinder) servers(list []ServerConfig, addrs []netip.Addr, port uint16
 	return list
 }
 
-// addresses looks up a host. The order does not depend on that of the answer, which changes all the time.
+// addresses looks up a host. The order does not depend on that of the answer,
+// which changes all the time.
 func (f *DNSFinder) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
-	addrs, err := f.resolver().LookupNetIP(ctx, cmp.Or(f.Network, "ip"), host)
+	addrs, err := f.lookupNetIP(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -181,15 +191,26 @@ func (f *DNSFinder) addresses(ctx context.Context, host string) ([]netip.Addr, e
 	return slices.Compact(addrs), nil
 }
 
-func (f *DNSFinder) resolver() Resolver {
+func (f *DNSFinder) lookupNetIP(ctx context.Context, host string) ([]netip.Addr, error) {
+	network := cmp.Or(f.Network, "ip")
 	if f.Resolver == nil {
-		return net.DefaultResolver
+		return net.DefaultResolver.LookupNetIP(ctx, network, host)
 	}
-	return f.Resolver
+	return f.Resolver.LookupNetIP(ctx, network, host)
 }
 
-// ratioOf returns the ratio for each weight of the records: the weights themselves if they are small or have a common
-// factor that makes them so, else scaled down.
+func (f *DNSFinder) lookupSRV(ctx context.Context) ([]*net.SRV, error) {
+	lookup := net.DefaultResolver.LookupSRV
+	if f.Resolver != nil {
+		lookup = f.Resolver.LookupSRV
+	}
+	_, records, err := lookup(ctx, "", "", f.Name)
+	return records, err
+}
+
+// ratioOf returns the ratio for each weight of the records: the weights
+// themselves if they are small or have a common factor that makes them so, else
+// scaled down.
 func ratioOf(records []*net.SRV) func(weight uint16) int {
 	greatest, common := 0, 0
 	for _, r := range records {
@@ -197,8 +218,8 @@ func ratioOf(records []*net.SRV) func(weight uint16) int {
 		common = gcd(common, int(r.Weight))
 	}
 	common = max(common, 1)
-	top := max(greatest/common, MaxRatio)
+	top := max(greatest/common, maxRatio)
 	return func(weight uint16) int {
-		return max((int(weight)/common*MaxRatio+top/2)/top, 1)
+		return max((int(weight)/common*maxRatio+top/2)/top, 1)
 	}
 }

@@ -200,7 +200,7 @@ func TestDNSFinder(t *testing.T) {
 
 // halfDeaf is a resolver that cannot look up one host.
 type halfDeaf struct {
-	Resolver
+	*net.Resolver
 	host string
 }
 

@@ -1,9 +1,11 @@
-// Package lbpool chooses servers from pools, knows which of them are healthy, and forwards HTTP requests to them.
+// Package lbpool chooses servers from pools, tracks their health, and forwards
+// HTTP requests to them.
 //
 // # Pools and leases
 //
-// A [Pool] is a list of servers and an [Algorithm]. [Pool.Acquire] chooses a server for one request and counts it as in
-// use until the [Lease] is released with the [Outcome]:
+// A [Pool] is a list of servers and an [Algorithm]. [Pool.Acquire] chooses a
+// server for one request. The server counts it as in use until the [Lease] is
+// released with the [Outcome]:
 //
 //	pool, err := lbpool.New(lbpool.Config{
 //		Name:    "web",
@@ -19,21 +21,25 @@
 //	err = use(lease.Server.Addr())
 //	lease.Release(lbpool.Outcome{Err: err})
 //
-// A [Hint] may name the server that the request should go to because an earlier request of the same client went there.
-// When that server cannot be had, the pool's [Repick] decides whether another takes its place.
+// A [Hint] may name the server that an earlier request of the same client used.
+// If that server is not available, the pool's [Repick] decides whether another
+// one replaces it.
 //
-// [Pool.Update] changes a pool in use, and [Pool.Adopt] puts a new pool in its place. A [Discovery] finds servers, in the
-// DNS for instance. [Server.Drain] takes a server out of service without cutting anybody off. A [Queue] lets requests wait
-// for servers at their limits. A [Group] chooses among pools.
+// [Pool.Update] changes a pool in use, and [Pool.Adopt] replaces one pool by
+// another. A [Discovery] finds servers, for example in the DNS. [Server.Drain]
+// takes a server out of service without interrupting requests. A [Queue] lets
+// requests wait for servers at their limits. A [Group] chooses among pools.
 //
 // # Health
 //
-// Two mechanisms take servers out of service. Health monitors, which check the servers from time to time, need
-// [Pool.Run]; a server is used until its first check says otherwise. [Passive] marking learns from the outcomes of
-// real requests, is on by default and needs nothing to run.
+// Two mechanisms take servers out of service. Health monitors check the servers
+// regularly while [Pool.Run] is running; a server is used until its first check
+// fails. [Passive] marking uses the outcomes of real requests. It is on by
+// default and does not need Run.
 //
 // # Forwarding
 //
-// A [Transport] does all of the above for HTTP requests. It is an [http.RoundTripper], to be put under a
-// [net/http/httputil.ReverseProxy] for instance; a [Route] in a request's context tells it the pool and the hint.
+// A [Transport] does all of this for HTTP requests. It is an
+// [http.RoundTripper], for example for a [net/http/httputil.ReverseProxy]; a
+// [Route] in a request's context gives it the pool and the hint.
 package lbpool

@@ -8,32 +8,38 @@ import (
 	"time"
 )
 
-// DrainForever is the time-out of a Drain that only the last client ends.
-const DrainForever time.Duration = -1
-
-// drainPoll is how often Run asks for the persistence entries of draining servers.
+// drainPoll is how often Run asks for the persistence entries of draining
+// servers.
 const drainPoll = time.Second
 
-// DrainPolicy says who may still use a draining server, and how it is known that nobody does.
+// DrainPolicy says which requests may still use a draining server, and how to
+// count the clients bound to it.
 type DrainPolicy struct {
-	// KeepBound lets requests whose Hint wants a draining server still go there, so that clients who are bound to it
-	// finish what they began. Otherwise they are given another server, and only requests under way are left alone.
+	// KeepBound lets requests whose Hint names a draining server still use it,
+	// so that clients bound to it can finish. Otherwise they get another
+	// server, and only requests in progress stay.
 	KeepBound bool
-	// Bound returns how many persistence entries point to a server, a negative number if that is not known now. Run calls
-	// it about once a second for each draining server, one at a time. If it is set, a drain waits for it to return 0, also
-	// without KeepBound. Nil means that the number is never known: with KeepBound, a drain then lasts until its time-out,
-	// unless somebody else counts, see Pool.CountBound.
+	// Bound returns how many persistence entries name a server, or a negative
+	// number if that is not known now. Run calls it about once a second for
+	// each draining server, one call at a time. If it is set, a drain waits
+	// until it returns 0, with or without KeepBound. Nil means that the number
+	// is never known: with KeepBound, a drain then lasts until its timeout,
+	// unless CountBound is used.
 	Bound func(server netip.AddrPort) int
 }
 
-// CountBound makes Run ask count, every so often for each draining server, how many clients are bound to it, until stop is
-// called. It is for programs whose persistence entries come into being after the pool was made, and matters only with
-// KeepBound. A drain ends when all counts, that of DrainPolicy.Bound among them, are 0. An error, or a negative number, means
-// that the number is not known: the drain goes on, and only a later 0 or its time-out ends it.
+// CountBound makes Run call count regularly, for each draining server, to learn
+// how many clients are bound to it, until stop is called. Use it if the
+// persistence entries are created after the pool. It applies only with
+// KeepBound. A drain ends when all counts, including that of DrainPolicy.Bound,
+// are 0. An error or a negative number means that the number is not known: the
+// drain goes on, until a later 0 or the timeout.
 //
-// servers are all names of the one server, any of which an entry may hold: its address and port, its name, and, unless
-// another server of the pool shares them, its bare address and host name. every is at least 1 second; give more for a store
-// on another machine. count is called by one goroutine at a time, with a context that is done after a second.
+// servers are all names of one server that an entry may contain: its address
+// and port, its name, and, unless another server of the pool shares them, its
+// address alone and its host name. every is at least 1 second; use more for a
+// store on another machine. count is called by one goroutine at a time, with a
+// context that is done after a second.
 func (p *Pool) CountBound(count func(ctx context.Context, servers ...string) (int, error), every time.Duration) (stop func()) {
 	c := &counter{every: max(every, drainPoll), count: func(ctx context.Context, s *Server) (int, error) {
 		return count(ctx, s.names()...)
@@ -46,7 +52,7 @@ func (p *Pool) CountBound(count func(ctx context.Context, servers ...string) (in
 	}
 }
 
-// names returns what entries may call the server.
+// names returns the names of the server that entries may contain.
 func (s *Server) names() []string {
 	l := s.pool.current.Load()
 	names := []string{s.host}
@@ -62,7 +68,7 @@ func (s *Server) names() []string {
 	return names
 }
 
-// A counter counts the clients that are bound to servers.
+// A counter counts the clients bound to servers.
 type counter struct {
 	count func(context.Context, *Server) (int, error)
 	every time.Duration
@@ -76,42 +82,42 @@ func newCounter(bound func(netip.AddrPort) int) *counter {
 	return &counter{every: drainPoll, count: func(_ context.Context, s *Server) (int, error) { return bound(s.addr), nil }}
 }
 
-// tally is what a counter has said about a server.
-type tally struct {
+// boundCount is the latest result of a counter for a server.
+type boundCount struct {
 	at    time.Time
 	n     int
 	known bool
 }
 
-func (c *counter) ask(ctx context.Context, s *Server) tally {
+func (c *counter) ask(ctx context.Context, s *Server) boundCount {
 	ctx, cancel := context.WithTimeout(ctx, drainPoll)
 	defer cancel()
 	n, err := c.count(ctx, s)
-	return tally{at: time.Now(), n: n, known: err == nil && n >= 0}
+	return boundCount{at: time.Now(), n: n, known: err == nil && n >= 0}
 }
 
-// countersLocked returns who counts bound clients.
+// countersLocked returns the counters of bound clients.
 func (p *Pool) countersLocked() []*counter {
 	var all []*counter
-	if c := p.laid.bound; c != nil {
+	if c := p.latest.bound; c != nil {
 		all = append(all, c)
 	}
-	if p.laid.drain.KeepBound { // else they go elsewhere
+	if p.latest.drain.KeepBound { // else they get another server
 		all = append(all, p.counts...)
 	}
 	return all
 }
 
-// unbound asks who is bound to a draining server, those whose turn it is. It reports whether nobody is, as far as
-// anybody knows: all have just said so.
+// unbound asks the counters that are due. It reports whether no client is bound
+// to the server: all counters have just said so.
 func (s *Server) unbound(ctx context.Context) bool {
 	p := s.pool
 	p.mu.Lock()
-	counters, before := p.countersLocked(), s.tallies
+	counters, before := p.countersLocked(), s.boundCounts
 	p.mu.Unlock()
-	tallies := make(map[*counter]tally, len(counters))
+	boundCounts := make(map[*counter]boundCount, len(counters))
 	var old []*counter
-	free := len(counters) > 0 // they come and go: nobody has said anything yet
+	free := len(counters) > 0 // without counters nothing is known
 	for _, c := range counters {
 		t, said := before[c]
 		if said && time.Since(t.at) < c.every-drainPoll/2 {
@@ -119,23 +125,24 @@ func (s *Server) unbound(ctx context.Context) bool {
 		} else {
 			t = c.ask(ctx, s)
 		}
-		tallies[c] = t
+		boundCounts[c] = t
 		free = free && t.known && t.n == 0
 	}
 	for _, c := range old {
 		if !free {
 			break
 		}
-		tallies[c] = c.ask(ctx, s)
-		free = tallies[c].known && tallies[c].n == 0
+		boundCounts[c] = c.ask(ctx, s)
+		free = boundCounts[c].known && boundCounts[c].n == 0
 	}
 	p.mu.Lock()
-	s.tallies = tallies
+	s.boundCounts = boundCounts
 	p.mu.Unlock()
 	return free
 }
 
-// bound returns how many clients are bound to a server, as far as it is known without asking anybody else for long.
+// bound returns how many clients are bound to a server, as far as it is known
+// without asking counters that may be slow.
 func (p *Pool) bound(s *Server) (n int) {
 	policy := p.current.Load().bound
 	if policy != nil {
@@ -145,7 +152,7 @@ func (p *Pool) bound(s *Server) (n int) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c, t := range s.tallies {
+	for c, t := range s.boundCounts {
 		if c != policy && t.known {
 			n += t.n
 		}
@@ -153,14 +160,14 @@ func (p *Pool) bound(s *Server) (n int) {
 	return n
 }
 
-// counted reports whether somebody counts bound clients.
+// counted reports whether there are counters of bound clients.
 func (p *Pool) counted() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.countersLocked()) > 0
 }
 
-// drain is a server's graceful disable. The zero value is none.
+// drain is a graceful disable of a server. The zero value is none.
 type drain struct {
 	on       bool
 	deadline time.Time // zero: never
@@ -170,13 +177,15 @@ func (d drain) overdue(now time.Time) bool {
 	return d.on && !d.deadline.IsZero() && !now.Before(d.deadline)
 }
 
-// Drain disables the server gracefully: it gets no new clients from now on, and is disabled as soon as no lease is in
-// use and no client is bound to it, or after timeout, whichever comes first. The pool's DrainPolicy says for which
-// clients it waits. 0 disables the server at once, DrainForever or any negative value waits for the clients as long as it takes.
-// Calling Drain again changes the time-out; Enable ends it. Leases still in use at the end are left alone: the EventDrained
-// tells how many there are. A disabled server is left as it is.
+// Drain disables the server gracefully. It gets no new clients from now on, and
+// is disabled when no lease is in use and no client is bound to it, or after
+// timeout, whichever comes first. The pool's DrainPolicy says for which clients
+// it waits. A timeout of 0 disables the server at once; a negative one waits
+// without limit. Calling Drain again changes the timeout; Enable ends the
+// drain. Leases still in use at the end stay valid: the Event with Drained set
+// gives their number. A disabled server is left as it is.
 //
-// The time-out needs no Run. Counting bound clients does.
+// The timeout works without Run; counting bound clients needs it.
 func (s *Server) Drain(timeout time.Duration) {
 	if timeout == 0 {
 		s.Disable()
@@ -184,11 +193,11 @@ func (s *Server) Drain(timeout time.Duration) {
 	}
 	s = s.live()
 	now := time.Now()
-	s.pool.update(now, CauseOperator, "", nil, func() bool {
+	s.pool.update(now, causeOperator, "", nil, func() bool {
 		if s.disabled || s.removed {
 			return false
 		}
-		s.drain, s.tallies = drain{on: true}, nil
+		s.drain, s.boundCounts = drain{on: true}, nil
 		if timeout > 0 {
 			s.drain.deadline = now.Add(timeout)
 		}
@@ -198,8 +207,8 @@ func (s *Server) Drain(timeout time.Duration) {
 	s.endIdleDrain(context.Background(), false)
 }
 
-// endIdleDrain ends the drain of a server that nobody uses any more. Only with ask does it ask who is bound,
-// which may take a while.
+// endIdleDrain ends the drain of a server that is no longer in use. Only with
+// ask does it ask the counters, which may take a while.
 func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
 	keep := s.pool.current.Load().drain.KeepBound
 	switch counted := s.pool.counted(); {
@@ -208,7 +217,7 @@ func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
 	case counted && !s.unbound(ctx):
 		return
 	}
-	s.pool.update(time.Now(), CauseDrained, "", nil, func() bool {
+	s.pool.update(time.Now(), causeDrained, "", nil, func() bool {
 		if !s.drain.on || s.open.Load() > 0 {
 			return false
 		}
@@ -218,11 +227,11 @@ func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
 	})
 }
 
-// pollDrains looks after all draining servers. It reports whether there are any.
+// pollDrains checks all draining servers. It reports whether there are any.
 func (p *Pool) pollDrains(ctx context.Context) bool {
 	p.mu.Lock()
 	var draining []*Server
-	for _, s := range p.laid.servers {
+	for _, s := range p.latest.servers {
 		if s.drain.on {
 			draining = append(draining, s)
 		}

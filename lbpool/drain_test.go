@@ -29,7 +29,7 @@ func (d *diary) drained() (list []Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.events {
-		if e.Kind == EventDrained {
+		if e.Drained {
 			list = append(list, e)
 		}
 	}
@@ -41,11 +41,11 @@ func TestDrainTakesNoNewClients(t *testing.T) {
 		p := mustPool(t, Config{Servers: servers(2), Drain: DrainPolicy{KeepBound: keep}})
 		s := p.Servers()[0]
 		held := mustAcquire(t, p, Hint{Server: s.Addr()})
-		s.Drain(DrainForever)
+		s.Drain(-1)
 		if got := states(p); got != "draining up" {
 			t.Fatalf("states %s", got)
 		}
-		if c := s.LastChange(); c.Cause != CauseOperator || c.State != Draining {
+		if c := s.LastChange(); c.Cause != causeOperator || c.State != Draining {
 			t.Errorf("LastChange = %+v", c)
 		}
 		for range 10 {
@@ -75,7 +75,7 @@ func TestDrainIdleServerIsDisabledAtOnce(t *testing.T) {
 	if got := states(p); got != "disabled up" {
 		t.Errorf("states %s", got)
 	}
-	if c := s.LastChange(); c.Cause != CauseDrained {
+	if c := s.LastChange(); c.Cause != causeDrained {
 		t.Errorf("LastChange = %+v", c)
 	}
 	if list := d.drained(); len(list) != 1 || list[0].Server != s || list[0].From != Draining || list[0].Open != 0 {
@@ -108,7 +108,7 @@ func TestDrainTimeout(t *testing.T) {
 		for range 4 { // nobody asks for its state: traffic alone notices
 			serve(t, p, Outcome{})
 		}
-		want := []Event{{Kind: EventDrained, Server: s, From: Draining, Open: 1, Bound: 7, Change: Change{State: Disabled, At: time.Now(), Cause: CauseDrained}}}
+		want := []Event{{Drained: true, Server: s, From: Draining, Open: 1, Bound: 7, Change: Change{State: Disabled, At: time.Now(), Cause: causeDrained}}}
 		if diff := cmp.Diff(want, d.drained(), cmp.Comparer(func(a, b *Server) bool { return a == b })); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
@@ -142,7 +142,7 @@ func TestDrainCountsBoundClients(t *testing.T) {
 		defer running(t, p)()
 		s := p.Servers()[0]
 		held := mustAcquire(t, p, Hint{Server: s.Addr()})
-		s.Drain(DrainForever)
+		s.Drain(-1)
 		time.Sleep(10 * time.Second)
 		held.Release(Outcome{})
 		time.Sleep(10 * time.Second)
@@ -203,7 +203,7 @@ func TestDrainIsCheckedAndEnds(t *testing.T) {
 		defer running(t, p)()
 		time.Sleep(20 * time.Second)
 		s := p.Servers()[0]
-		s.Drain(DrainForever)
+		s.Drain(-1)
 		w.set(s, errSick)
 		time.Sleep(30 * time.Second)
 		if l := mustAcquire(t, p, Hint{Server: s.Addr()}); s.State() != Down || l.Unmet != ReasonDown {
@@ -271,7 +271,7 @@ func TestCountBound(t *testing.T) {
 				}, 0))
 			}
 			s := p.Servers()[0]
-			s.Drain(DrainForever)
+			s.Drain(-1)
 			time.Sleep(time.Minute)
 			if !keep {
 				if s.State() != Disabled {

@@ -65,7 +65,7 @@ func ExamplePool_Acquire_sticky() {
 	fmt.Printf("%s %q\n", lease.Server.Addr(), lease.Unmet)
 	lease.Release(lbpool.Outcome{})
 	// Output:
-	// 10.0.0.2:80 ""
+	// 10.0.0.2:80 "none"
 	// 10.0.0.1:80 "disabled"
 }
 
@@ -195,7 +195,7 @@ type fileChecker struct{ sick map[netip.AddrPort]bool }
 
 func (c fileChecker) Check(_ context.Context, server netip.AddrPort) error {
 	if c.sick[server] {
-		return &lbpool.CheckError{Reason: lbpool.CheckOther, Detail: "listed as sick"}
+		return &lbpool.CheckError{Detail: "listed as sick"}
 	}
 	return nil
 }
@@ -273,7 +273,7 @@ func ExampleServer_Drain() {
 		Name:    "web",
 		Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}},
 		Drain:   lbpool.DrainPolicy{KeepBound: true, Bound: func(netip.AddrPort) int { return bound }},
-		OnEvent: func(e lbpool.Event) { fmt.Println(e.Kind, e.Server.Addr(), e.Change.State) },
+		OnEvent: func(e lbpool.Event) { fmt.Println(e.Server.Addr(), e.Change.State) },
 	})
 	server, _, _ := pool.Lookup("10.0.0.1", 0)
 	server.Drain(10 * time.Minute)
@@ -286,7 +286,7 @@ func ExampleServer_Drain() {
 	fmt.Println("bound client:", lease.Server.Addr())
 	lease.Release(lbpool.Outcome{})
 	// Output:
-	// state 10.0.0.1:80 draining
+	// 10.0.0.1:80 draining
 	// new client: 10.0.0.2:80
 	// bound client: 10.0.0.1:80
 }
@@ -361,7 +361,7 @@ func (a fewestTasks) Choose(up []*lbpool.Server, h lbpool.Hint) *lbpool.Server {
 	var fewest int64
 	for _, s := range up {
 		// What was sent since the server has told counts as well, or the same one would get everything until it tells again.
-		n := (a.tasks[s.Name()].Load() + int64(s.Open())) * lbpool.MaxRatio / int64(s.Ratio())
+		n := (a.tasks[s.Name()].Load() + int64(s.Open())) * 20 / int64(s.Ratio())
 		if h.Allows(s) && (best == nil || n < fewest) {
 			best, fewest = s, n
 		}
@@ -465,7 +465,7 @@ func ExamplePool_CountBound() {
 		return n, nil
 	}, time.Second)
 	defer stop()
-	pool.Servers()[0].Drain(lbpool.DrainForever) // until alice is gone, while pool.Run is running
+	pool.Servers()[0].Drain(-1) // until alice is gone, while pool.Run is running
 	fmt.Println(pool.Servers()[0].State())
 	// Output:
 	// draining

@@ -15,7 +15,7 @@ import (
 func TestExternalCheck(t *testing.T) {
 	program := CheckerFunc(func(ctx context.Context, server netip.AddrPort) error {
 		if out, err := exec.CommandContext(ctx, "sh", "-c", `test "$1" = 10.0.0.1:80 || { echo "no $1"; exit 1; }`, "check", server.String()).CombinedOutput(); err != nil {
-			return &CheckError{Reason: CheckOther, Detail: string(out), Err: err}
+			return &CheckError{Reason: "", Detail: string(out), Err: err}
 		}
 		return nil
 	})

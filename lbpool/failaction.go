@@ -1,13 +1,14 @@
 package lbpool
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// FailKind is what is to be done with a request for which no server can be had.
+// FailKind says what to do with a request for which no server is available.
 type FailKind uint8
 
 const (
@@ -15,41 +16,47 @@ const (
 	FailRespond FailKind = iota
 	// FailClose closes the client's connection.
 	FailClose
-	// FailRedirect sends the client elsewhere, to FailAction.Redirect.
+	// FailRedirect redirects the client to FailAction.Redirect.
 	FailRedirect
 	// FailBackup sends the request to FailAction.Backup.
 	FailBackup
 )
 
-var failKinds = [...]string{"respond", "close", "redirect", "backup"}
+var failKinds = []string{"respond", "close", "redirect", "backup"}
 
-// String returns "respond", "close", "redirect" or "backup".
-func (k FailKind) String() string {
-	if int(k) >= len(failKinds) {
-		return fmt.Sprintf("FailKind(%d)", uint8(k))
-	}
-	return failKinds[k]
-}
+// String returns the name: "respond", "close", "redirect" or "backup";
+// "invalid" for other values.
+func (k FailKind) String() string { return enumtext.String(k, failKinds) }
 
-// FailAction says what is to be done with a request for which no server of a pool, or no pool of a group, can be had.
-// The zero value answers with status 503.
+// MarshalText returns the name. It fails for a value without a name.
+func (k FailKind) MarshalText() ([]byte, error) { return enumtext.Marshal(k, failKinds) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The
+// error for another text lists the names.
+func (k *FailKind) UnmarshalText(text []byte) error { return enumtext.Unmarshal(k, text, failKinds) }
+
+// FailAction says what to do with a request for which a pool has no server, or
+// a group no pool. The zero value responds with status 503.
 type FailAction struct {
 	// Kind says which of the fields below are used.
 	Kind FailKind
 	// Status is 200 or 503. 0 means 503.
 	Status int
-	// ContentType is the type of Body. Empty means "text/html; charset=utf-8" if there is a body.
+	// ContentType is the type of Body. Empty means "text/html; charset=utf-8"
+	// if there is a body.
 	ContentType string
-	// Body is sent with Status. It must not be changed once it is in use.
+	// Body is sent with Status. Do not change it once it is in use.
 	Body []byte
-	// Redirect is where FailRedirect sends the client.
+	// Redirect is the target of FailRedirect.
 	Redirect Redirect
-	// Backup is the pool that takes over for FailBackup. A Transport turns to it by itself, and to its backup in turn,
-	// three of them at most. Servers wanted by the request's hint are looked for there too.
+	// Backup is the pool that takes over with FailBackup. A Transport uses it
+	// by itself, then the backup of the backup, up to three of them. The server
+	// that the request's Hint names is looked for there too.
 	Backup *Pool
 }
 
-// Redirect is where a client is sent. The zero value of each field but Host keeps what the request has.
+// Redirect is the target of a redirect. An empty Path or Query keeps that of
+// the request.
 type Redirect struct {
 	Scheme string // "http" or "https"; empty means "https"
 	Host   string // host, with a port if need be. Required
@@ -58,7 +65,7 @@ type Redirect struct {
 	Status int    // 301, 302, 303, 307 or 308; 0 means 302
 }
 
-// Location returns the URL for the Location header of the redirect of a request with the URL u.
+// Location returns the Location header that redirects a request with the URL u.
 func (r Redirect) Location(u *url.URL) string {
 	to := url.URL{Scheme: r.Scheme, Host: r.Host, Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}
 	if r.Path != "" {

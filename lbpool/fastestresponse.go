@@ -2,18 +2,21 @@ package lbpool
 
 import "time"
 
-// timed is an algorithm that needs to know when servers were last measured.
+// timed is an algorithm that needs Server.sampled.
 type timed interface{ timed() }
 
-// FastestResponse returns an algorithm that takes the server from which the first byte of an answer is to be expected
-// soonest: the smoothed time to first byte, times the requests that the server would then have, in proportion to its
+// FastestResponse returns an algorithm that chooses the server with the
+// shortest expected time to the first byte: the smoothed time to first byte,
+// times the requests that the server would then have, in proportion to its
 // ratio. So the fastest server gets the most requests but not all of them.
 //
-// Measurements are forgotten, by half every five seconds, so that a server that was slow once is tried again. One that
-// has not been measured yet gets one request at a time, or as many as its ratio. A server whose failures come quickly
-// looks fast: leave passive marking on.
+// Measurements lose half their weight every five seconds, so that a server that
+// was slow once is tried again. A server without measurements gets one request
+// at a time, or as many as its ratio. A server that fails quickly looks fast:
+// leave passive marking on.
 //
-// Times come from Outcome.FirstByte. It looks at every server: about two nanoseconds for each.
+// Times come from Outcome.FirstByte. It looks at every server: about two
+// nanoseconds for each.
 func FastestResponse() Algorithm { return new(fastestResponse) }
 
 type fastestResponse struct{ turns turns }

@@ -2,14 +2,16 @@ package lbpool
 
 import "time"
 
-// FewestServers returns an algorithm that fills the first server of the list until it is saturated, then uses the second
-// as well, and so on, so that as few servers as possible have something to do. A server is saturated when it has at
-// least as many leases in use as its ratio and its time to first byte is above threshold. 0 or less means: above twice
-// what it is when the server is at ease. When all are saturated the one with the fewest leases in use in proportion to
-// its ratio is taken.
+// FewestServers returns an algorithm that uses the first server of the list
+// until it is saturated, then the second as well, and so on, so that as few
+// servers as possible are in use. A server is saturated if it has at least as
+// many leases in use as its ratio and its time to first byte is above
+// threshold. 0 or less means: above twice its best. If all are saturated, the
+// server with the fewest leases in use in proportion to its ratio is chosen.
 //
-// Times come from Outcome.FirstByte. What is not measured is not saturated, except that a server that has not answered
-// yet gets no more than ten times its ratio at once.
+// Times come from Outcome.FirstByte. A server without measurements is not
+// saturated, but gets no more than ten times its ratio at once before its first
+// response.
 func FewestServers(threshold time.Duration) Algorithm {
 	return &fewestServers{threshold: int64(threshold)}
 }
@@ -19,7 +21,8 @@ type fewestServers struct {
 	rest      leastConnections
 }
 
-// unmeasuredOpen is how many leases for each unit of ratio a server may have before it has answered once.
+// unmeasuredOpen is how many leases for each unit of ratio a server may have
+// before it has answered once.
 const unmeasuredOpen = 10
 
 func (*fewestServers) timed() {}

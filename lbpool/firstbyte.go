@@ -2,8 +2,8 @@ package lbpool
 
 import "time"
 
-// How long a server takes to its first byte is smoothed over the latest answers. A server that is avoided for being slow
-// has no such answers, so a measurement that is old counts for less and less.
+// The time to first byte is smoothed over the latest responses. A server that
+// is avoided because it is slow has none, so old measurements lose weight.
 
 const (
 	forgetFirstByte = 5 * time.Second // the time in which an old measurement halves
@@ -11,8 +11,9 @@ const (
 	sampleTime      = 10 * time.Millisecond
 )
 
-// smoothFirstByte moves the smoothed time an eighth of the way to the new one, or all the way if it is the first for some
-// time. A reading lost to a race is no loss.
+// smoothFirstByte moves the smoothed time an eighth of the way to the new one,
+// or all the way if it is the first for some time. A race may lose a
+// measurement, which does no harm.
 func (s *Server) smoothFirstByte(d time.Duration) {
 	old, now := s.firstByte.Load(), int64(0)
 	smoothed := int64(d)
@@ -21,7 +22,7 @@ func (s *Server) smoothFirstByte(d time.Duration) {
 		now = s.pool.clock()
 		age := now - s.sampled.Load()
 		aged = age > int64(forgetFirstByte)
-		if age > int64(sampleTime) || s.sampled.Load() == 0 { // not each time: others read this all the time
+		if age > int64(sampleTime) || s.sampled.Load() == 0 { // rarely, since other goroutines read it often
 			s.sampled.Store(now)
 		}
 	}
@@ -31,7 +32,8 @@ func (s *Server) smoothFirstByte(d time.Duration) {
 	if smoothed != old && !s.firstByte.CompareAndSwap(old, smoothed) || now == 0 {
 		return
 	}
-	// The best there has been, drifting up slowly lest one lucky answer count for ever.
+	// The best so far, which rises slowly so that one lucky response does not
+	// stay the best.
 	if best := s.bestByte.Load(); best == 0 || smoothed < best {
 		s.bestByte.Store(max(smoothed, 1))
 	} else {
@@ -39,7 +41,8 @@ func (s *Server) smoothFirstByte(d time.Duration) {
 	}
 }
 
-// agedFirstByte is the smoothed time, halved for each forgetFirstByte since the latest answer; 0 if there was none.
+// agedFirstByte is the smoothed time, halved for each forgetFirstByte since the
+// latest answer; 0 if there was none.
 func (s *Server) agedFirstByte(now int64) int64 {
 	d, age := s.firstByte.Load(), now-s.sampled.Load()
 	if age < int64(forgetFirstByte) || d == 0 {

@@ -13,52 +13,57 @@ import (
 	"github.com/limpetlb/limpet/internal/prioritylabel"
 )
 
-// Limits of a group's configuration.
 const (
-	MaxMembers     = 1000 // pools of one group
-	MaxMemberRatio = 1000 // ratio of one pool in a group
+	maxMembers     = 1000 // pools of one group
+	maxMemberRatio = 1000 // ratio of one pool in a group
 )
-
-// ErrUnknownLabel means that no pool of a group has the given label.
-var ErrUnknownLabel = errors.New("unknown priority label")
 
 // GroupConfig describes a pool group.
 type GroupConfig struct {
-	// Name is the group's name in errors and a Set. It must not be empty.
+	// Name is the group's name in errors and in a Set. Required.
 	Name string
-	// Members are the group's pools, 1 to MaxMembers.
+	// Members are the group's pools, 1 to 1000.
 	Members []Member
-	// MinServers is how many servers must be up in the pools of a priority for it to be used. When no priority has as
-	// many, the highest one that has any is used. 0 means 1.
+	// MinServers is how many servers must be up in the pools of a priority for
+	// it to be used. If no priority has that many, the highest one that has any
+	// is used. 0 means 1.
 	MinServers int
-	// ImplicitLabels lets labels be hosts with paths, such as "shop.example/cart", each of which stands for all below it.
-	// When no member has the label that is asked for, such as the host and the path of a request, the one applies that
-	// is its longest prefix: with the same host, without regard to case and port, and a path that ends at a slash or
-	// where the other one ends. "shop.example" and "shop.example/" stand for all paths of the host. Two labels for the same
-	// host and path are a fault.
+	// ImplicitLabels lets a label be a host with a path, such as
+	// "shop.example/cart", which applies to everything below it. If no member
+	// has the requested label, such as the host and path of a request, the one
+	// that is its longest prefix applies: the host must be the same, ignoring
+	// case and port, and the path must end at a slash or where the requested
+	// one ends. "shop.example" and "shop.example/" apply to all paths of the
+	// host. Two labels for the same host and path are a fault.
 	ImplicitLabels bool
-	// FallbackLabel is the label that is taken when no member has the one that is asked for; a member must have it.
-	// Empty means that such a label is an error.
+	// FallbackLabel is the label to use if no member has the requested one; a
+	// member must have it. If it is empty, such a request is an error.
 	FallbackLabel string
-	// StayDown keeps a priority out of use that a request had to leave for a lower one because too few of its servers were
-	// up, even when they come back, until Reinstate is called: for servers whose data must be looked after first. Its bound
-	// clients leave it as well. The lowest priority is never left. A priority whose servers are only full is not meant.
+	// StayDown keeps a priority out of use, even when its servers come back,
+	// once a request had to use a lower one because too few of its servers were
+	// up. Reinstate puts it back to use. It is for servers whose data must be
+	// checked first; bound clients leave them too. The lowest priority always
+	// stays in use, and so does one whose servers are only full.
 	StayDown bool
-	// FailAction is what the owner wants done when no pool of the group can take a request. A Transport carries out
-	// FailBackup for a Route whose Group this is, once the group has chosen; the rest is the owner's.
+	// FailAction says what to do if no pool of the group can take a request. A
+	// Transport performs FailBackup for a Route with this Group; the caller
+	// performs the others.
 	FailAction FailAction
 }
 
-// Member is a pool's part in a group.
+// Member is a pool in a group.
 type Member struct {
-	// Pool is the pool. Required; a pool is a member once.
+	// Pool is the pool. Required. A pool can be a member once.
 	Pool *Pool
-	// Ratio is the pool's share among those with the same priority, 0 to MaxMemberRatio. 0 gives it no new traffic;
-	// clients that are bound to one of its servers still go there.
+	// Ratio is the pool's share among those with the same priority, 0 to 1000.
+	// With 0 it gets no new clients; clients bound to one of its servers still
+	// go there.
 	Ratio int
-	// Priority is when the pool is used: all of a higher priority must be out of service.
+	// Priority decides the order: the pool is used if no pool with a higher
+	// priority can serve.
 	Priority int
-	// Label is a name for the priority, for callers who ask for one. Empty means the number.
+	// Label is a name for the priority, for callers that ask for one. Empty
+	// means the number.
 	Label string
 }
 
@@ -69,9 +74,10 @@ func (m *Member) label() string {
 	return m.Label
 }
 
-// A Group chooses among pools: the ones with the highest priority that can serve, by their ratios. Its configuration does
-// not change, but its choice follows the state of its pools. With StayDown it remembers which priorities are out of use.
-// All methods may be called concurrently.
+// A Group chooses among pools: by ratio among those with the highest priority
+// that can serve. Its configuration does not change, but its choice follows the
+// state of its pools, and with StayDown it remembers the priorities that are
+// out of use. All methods may be called concurrently.
 type Group struct {
 	name    string
 	min     int
@@ -79,22 +85,22 @@ type Group struct {
 	members []Member
 	stay    bool
 	levels  []*level            // highest priority first
-	labels  map[string][]*level // by label, the pools that have it
-	find    prioritylabel.Rules // what other labels mean
+	labels  map[string][]*level // by label
+	find    prioritylabel.Rules // replaces other labels
 }
 
-// level are members with the same priority.
+// level is the members with one priority.
 type level struct {
 	members []Member
 	out     *atomic.Bool // by StayDown; shared by all levels of the priority
-	upTo    []uint64     // sums of the ratios, up to and with each member
+	upTo    []uint64     // sums of the ratios, up to and including each member
 	step    uint64       // coprime to the sum
 	turn    atomic.Uint64
 	spread  atomic.Uint64
 }
 
-// NewGroup validates cfg and makes a group of it. The error joins every fault that was found, each with the path of its
-// field.
+// NewGroup validates cfg and returns a group. The error joins all faults, each
+// with the path of its field.
 func NewGroup(cfg GroupConfig) (*Group, error) {
 	var faults faults
 	g := &Group{
@@ -109,8 +115,8 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		faults.add("min_servers", "%d is negative", cfg.MinServers)
 	}
 	g.fail.validate("fail_action", &faults)
-	if n := len(g.members); n == 0 || n > MaxMembers {
-		faults.add("members", "%d pools, want 1 to %d", n, MaxMembers)
+	if n := len(g.members); n == 0 || n > maxMembers {
+		faults.add("members", "%d pools, want 1 to %d", n, maxMembers)
 	}
 	labels := make([]string, len(g.members))
 	for i, m := range g.members {
@@ -132,8 +138,8 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		} else {
 			seen[m.Pool] = i
 		}
-		if m.Ratio < 0 || m.Ratio > MaxMemberRatio {
-			faults.add(path+".ratio", "%d is not within 0 to %d", m.Ratio, MaxMemberRatio)
+		if m.Ratio < 0 || m.Ratio > maxMemberRatio {
+			faults.add(path+".ratio", "%d is not within 0 to %d", m.Ratio, maxMemberRatio)
 		}
 	}
 	if len(faults) > 0 {
@@ -155,7 +161,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	return g, nil
 }
 
-// newLevels takes members in the order of priority.
+// newLevels returns the levels of members that are sorted by priority.
 func newLevels(members []Member, out map[int]*atomic.Bool) []*level {
 	var levels []*level
 	for i, m := range members {
@@ -172,8 +178,9 @@ func newLevels(members []Member, out map[int]*atomic.Bool) []*level {
 	return levels
 }
 
-// stride returns a number near n divided by the golden ratio that has no factor in common with n: its multiples modulo n
-// are all the numbers below n, each once, and evenly spread at any time.
+// stride returns a number near n divided by the golden ratio that has no factor
+// in common with n: its multiples modulo n are all the numbers below n, each
+// once, evenly spread at any time.
 func stride(n uint64) uint64 {
 	step := max(uint64(float64(n)*0.618), 1)
 	for gcd(int(step), int(n)) > 1 {
@@ -192,10 +199,11 @@ func (l *level) sum() uint64 {
 // Name returns the group's name.
 func (g *Group) Name() string { return g.name }
 
-// Members returns the group's pools, those with the highest priority first. The slice is the caller's.
+// Members returns the group's pools, those with the highest priority first. The
+// caller owns the slice.
 func (g *Group) Members() []Member { return slices.Clone(g.members) }
 
-// FailAction returns what the group's owner wants done when no pool can take a request.
+// FailAction returns GroupConfig.FailAction with the defaults filled in.
 func (g *Group) FailAction() FailAction { return g.fail }
 
 // Servers returns how many servers of all pools are up and how many there are.
@@ -207,8 +215,9 @@ func (g *Group) Servers() (up, total int) {
 	return up, total
 }
 
-// Lookup finds a server in one of the pools, those with the highest priority first, as Pool.Lookup does. One that is up
-// is preferred. Servers of different pools that have the same address and port are one.
+// Lookup finds a server in the pools, as Pool.Lookup does, starting with those
+// of the highest priority. It prefers one that is up. Servers of different
+// pools with the same address and port are the same server.
 func (g *Group) Lookup(server string, port uint16) (s *Server, shared, ok bool) {
 	for _, m := range g.members {
 		found, several, ok := m.Pool.Lookup(server, port)
@@ -223,25 +232,37 @@ func (g *Group) Lookup(server string, port uint16) (s *Server, shared, ok bool) 
 	return s, shared, s != nil
 }
 
-// Select chooses the pool for a request; the server is then chosen by the pool.
+// Select chooses the pool for a request; the pool then chooses the server.
 //
-// If h wants a server, its pool is chosen as long as that can serve anybody and is not kept out of use, whatever priority
-// and ratio say: bound clients stay. Otherwise the highest priority is taken at which pools can serve: a pool cannot if it has no server that
-// is up and not full, or fewer servers up than its MinServersUp. Within the priority, pools are chosen by ratio. The
-// share of a pool that cannot serve is spread over the others equally, not by ratio.
+// If h names a server, Select returns its pool as long as the pool can serve
+// and is not out of use, whatever its priority and ratio: bound clients stay.
+// Otherwise it uses the highest priority with pools that can serve. A pool can
+// serve if it has a server that is up and not full, and no fewer servers up
+// than its MinServersUp. Within the priority it chooses by ratio. The share of
+// a pool that cannot serve is spread over the others equally, not by ratio.
 //
-// With a label, only the pools with that label count, or with the one that GroupConfig.ImplicitLabels and FallbackLabel put
-// in its place; errors match ErrUnknownLabel if there is none. When no pool can
-// serve the error matches ErrNoServer, and ErrFull too if that is because all that are up are full.
+// With a label, Select considers only the pools with that label, or with the
+// one that GroupConfig.ImplicitLabels and FallbackLabel replace it by;
+// CheckLabel returns the error if there is none. If no pool can serve, the
+// error matches ErrNoServer, and ErrFull too if all servers that are up are
+// full.
 func (g *Group) Select(label string, h Hint) (*Pool, error) { return g.choose(label, &h, nil) }
+
+// CheckLabel returns an error if Select would refuse the label: no pool has it,
+// and no other label replaces it. An empty label is valid.
+func (g *Group) CheckLabel(label string) error {
+	if _, ok := g.resolve(label); !ok {
+		return fmt.Errorf("pool group %q: unknown priority label: %q", g.name, label)
+	}
+	return nil
+}
 
 // choose is Select among the pools that are not spent.
 func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
-	asked := label
-	label, ok := g.resolve(label)
-	if !ok {
-		return nil, fmt.Errorf("pool group %q: %w: %q", g.name, ErrUnknownLabel, asked)
+	if err := g.CheckLabel(label); err != nil {
+		return nil, err
 	}
+	label, _ = g.resolve(label)
 	levels := g.levels
 	if label != "" {
 		levels = g.labels[label]
@@ -271,7 +292,8 @@ func (g *Group) choose(label string, h *Hint, spent []*Pool) (*Pool, error) {
 	return nil, fmt.Errorf("pool group %q: %w", g.name, ErrNoServer)
 }
 
-// resolve returns the label that a member has for the one that is asked for. An empty one stays empty.
+// resolve returns the label of members that applies for the requested one. An
+// empty one stays empty.
 func (g *Group) resolve(asked string) (label string, ok bool) {
 	if _, ok := g.labels[asked]; ok || asked == "" {
 		return asked, true
@@ -279,12 +301,13 @@ func (g *Group) resolve(asked string) (label string, ok bool) {
 	return g.find.Find(maps.Keys(g.labels), asked)
 }
 
-// boundPool returns the pool of the server that h wants, nil if there is none that can serve and is not spent.
+// boundPool returns the pool of the server that h names; nil if none can serve
+// or is not spent.
 func boundPool(levels []*level, h *Hint, spent []*Pool) (pool *Pool) {
 	if !h.Server.IsValid() {
 		return nil
 	}
-	var lead claim
+	var lead preference
 	for _, l := range levels {
 		for _, m := range l.members {
 			snap := m.Pool.refresh()
@@ -332,8 +355,8 @@ func (g *Group) shared(h *Hint) bool {
 	return false
 }
 
-// leave takes those levels out of use that have been passed over for a lower one because they have fewer servers up than
-// they need.
+// leave takes those levels out of use that were passed over for a lower one
+// because too few of their servers are up.
 func leave(levels []*level, least int) {
 	for _, l := range levels {
 		if l.up() < least {
@@ -342,7 +365,8 @@ func leave(levels []*level, least int) {
 	}
 }
 
-// OutOfUse returns the pools of the priorities that StayDown keeps out of use, those with the highest priority first.
+// OutOfUse returns the pools of the priorities that StayDown keeps out of use,
+// highest priority first.
 func (g *Group) OutOfUse() []*Pool {
 	var pools []*Pool
 	for _, l := range g.levels {
@@ -362,7 +386,7 @@ func (g *Group) Reinstate() {
 	}
 }
 
-// full reports whether there are servers that are up, given that none can take a request.
+// full reports whether servers are up, given that none can take a request.
 func (g *Group) full(label string) bool {
 	levels := g.levels
 	if label != "" {
@@ -371,7 +395,8 @@ func (g *Group) full(label string) bool {
 	return slices.ContainsFunc(levels, func(l *level) bool { return !l.out.Load() && l.up() > 0 })
 }
 
-// queueing returns the first pool that has servers up and a queue to wait for them, nil if there is none.
+// queueing returns the first pool with servers that are up and with a queue;
+// nil if there is none.
 func (g *Group) queueing(label string) *Pool {
 	label, ok := g.resolve(label)
 	if !ok {
@@ -388,7 +413,8 @@ func (g *Group) queueing(label string) *Pool {
 	return nil
 }
 
-// unmet tells why the server that h wants was not taken, given that another pool was.
+// unmet returns why the server that h names was not taken, given that another
+// pool was.
 func (g *Group) unmet(h *Hint) Reason {
 	for _, l := range g.levels {
 		for _, m := range l.members {

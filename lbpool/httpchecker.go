@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	maxCheckBody    = 64 << 10 // bytes of an answer that are read
+	maxCheckBody    = 64 << 10 // bytes of a response that are read
 	maxCheckHeader  = 64 << 10
-	keywordWindow   = 2 << 10 // bytes of a body in which a keyword must be found
+	keywordWindow   = 2 << 10 // bytes of a body that are searched for a keyword
 	maxCheckKeyword = 512
 )
 
@@ -30,31 +30,36 @@ type StatusRange struct {
 	High int // the last, included
 }
 
-// HTTPChecker sends a request to the server and looks at the answer's status code and, if asked to, its body. It sends
-// from a client of its own, a new connection for each check, follows no redirects and reads at most 64 KiB of body and
-// 64 KiB of header. The zero value sends GET / and accepts 2xx. The fields must not change once it is in use.
+// HTTPChecker sends a request to the server and checks the status code of the
+// response and, with Keyword, its body. It uses its own client, with a new
+// connection for each check, follows no redirects and reads at most 64 KiB of
+// body and 64 KiB of header. The zero value sends GET / and accepts 2xx. Do not
+// change the fields after the first use.
 type HTTPChecker struct {
 	// Method is the request's method. Empty means GET.
 	Method string
-	// Path is the request's path, with a query if there is one. Empty means "/".
+	// Path is the request's path, with a query if needed. Empty means "/".
 	Path string
 	// Host is the Host header. Empty means the server's address and port.
 	Host string
-	// Header are further headers. User-Agent and Accept are added unless they are there.
+	// Header are further headers. User-Agent and Accept are added if missing.
 	Header http.Header
-	// Accept are the status codes that count as success. Nil means 200 to 299.
+	// Accept are the status codes of success. Nil means 200 to 299.
 	Accept []StatusRange
-	// Keyword must be found in the first 2 KiB of the body. Empty looks for nothing; at most 512 bytes.
+	// Keyword must occur in the first 2 KiB of the body; at most 512 bytes.
+	// Empty means any body.
 	Keyword string
-	// Maintenance are the status codes by which a server says that it is under maintenance: it gets no requests, at once
-	// and without counting as failed, until a check succeeds. Nil means none.
+	// Maintenance are the status codes by which a server reports that it is
+	// under maintenance: it gets no requests from then on, without a failure,
+	// until a check succeeds. Nil means none.
 	Maintenance []StatusRange
-	// MaintenanceKeyword says the same when it is found in the first 2 KiB of the body, whatever the status. Empty looks
-	// for nothing; at most 512 bytes.
+	// MaintenanceKeyword reports the same if it occurs in the first 2 KiB of
+	// the body, whatever the status; at most 512 bytes. Empty means none.
 	MaintenanceKeyword string
-	// TLS makes the check use HTTPS with this configuration. Without a ServerName in it, the name asked for (SNI) and
-	// verified is that in Host; if that is empty or an address, no name is asked for and the certificate must be good
-	// for the server's IP address.
+	// TLS makes the check use HTTPS with this configuration. If it has no
+	// ServerName, the host in Host is sent as the server name (SNI) and
+	// verified. If Host is empty or an address, no name is sent and the
+	// certificate must be valid for the server's IP address.
 	TLS *tls.Config
 
 	once      sync.Once
@@ -66,16 +71,16 @@ type HTTPChecker struct {
 // Check implements Checker. Its errors are of type *CheckError.
 func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 	if err := c.validate(); err != nil {
-		return &CheckError{Err: err}
+		return &CheckError{Reason: checkOther, Err: err}
 	}
-	// When ctx ends, the error does not tell whether the connection stood.
+	// When ctx ends, the error does not say whether there was a connection.
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	resp, err := c.transport.RoundTrip(c.request(ctx, server))
 	if err != nil {
 		fault := networkCheckError(err)
-		if fault.Reason == CheckNoResponse && !connected.Load() && isTimeout(err) {
-			fault.Reason = CheckConnectionTimeout
+		if fault.Reason == checkNoResponse && !connected.Load() && isTimeout(err) {
+			fault.Reason = checkConnectionTimeout
 		}
 		return fault
 	}
@@ -86,20 +91,21 @@ func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 	}
 	accepted := within(c.Accept, resp.StatusCode) || c.Accept == nil && resp.StatusCode/100 == 2
 	if !accepted && c.MaintenanceKeyword == "" {
-		return &CheckError{Reason: CheckStatusMismatch, Detail: status}
+		return &CheckError{Reason: checkStatusMismatch, Detail: status}
 	}
-	// All of the body is read, not just where the keyword may be: a server that cannot finish an answer is not healthy.
+	// All of the body is read, since a server that cannot finish a response is
+	// not healthy.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxCheckBody))
 	window := body[:min(len(body), keywordWindow)]
 	switch {
 	case c.MaintenanceKeyword != "" && bytes.Contains(window, []byte(c.MaintenanceKeyword)):
 		return &CheckError{Reason: CheckMaintenance, Detail: fmt.Sprintf("%q found", c.MaintenanceKeyword)}
 	case !accepted:
-		return &CheckError{Reason: CheckStatusMismatch, Detail: status}
+		return &CheckError{Reason: checkStatusMismatch, Detail: status}
 	case err != nil:
 		return networkCheckError(err)
 	case !bytes.Contains(window, []byte(c.Keyword)):
-		return &CheckError{Reason: CheckPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Keyword)}
+		return &CheckError{Reason: checkPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Keyword)}
 	}
 	return nil
 }
@@ -142,7 +148,7 @@ func (c *HTTPChecker) validate() error {
 	return c.err
 }
 
-// tlsConfig is TLS with the name of the server in it.
+// tlsConfig is TLS with the server's name added.
 func (c *HTTPChecker) tlsConfig() *tls.Config {
 	config := c.TLS.Clone()
 	if config == nil || config.ServerName != "" {

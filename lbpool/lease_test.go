@@ -2,9 +2,11 @@ package lbpool
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,26 +52,26 @@ func TestAcquireWanted(t *testing.T) {
 					test.prepare(p.Servers())
 				}
 				l, err := p.Acquire(h)
+				if l.Unmet != test.reason {
+					t.Errorf("Unmet = %v, want %v", l.Unmet, test.reason)
+				}
 				if repick == RepickNever && test.reason != ReasonNone {
-					var unavailable *UnavailableError
+					var unavailable *unavailableError
 					if !errors.As(err, &unavailable) || !errors.Is(err, ErrNoServer) {
-						t.Fatalf("Acquire: %v, want an UnavailableError", err)
+						t.Fatalf("Acquire: %v, want an unavailableError", err)
 					}
-					want := &UnavailableError{Pool: "web", Server: h.Server, Reason: test.reason}
+					want := &unavailableError{Pool: "web", Server: h.Server, Reason: test.reason}
 					if *unavailable != *want {
 						t.Errorf("error %v, want %v", unavailable, want)
 					}
 					if text := fmt.Sprintf("pool \"web\": server %s is %s", h.Server, test.reason); err.Error() != text {
 						t.Errorf("error %q, want %q", err, text)
 					}
-					l.Release(Outcome{}) // the zero lease holds nothing
+					l.Release(Outcome{}) // there is no server to give back
 					return
 				}
 				if err != nil {
 					t.Fatal(err)
-				}
-				if l.Unmet != test.reason {
-					t.Errorf("Unmet = %q, want %q", l.Unmet, test.reason)
 				}
 				if taken := l.Server.Addr() == addrPort("10.0.0.2:80"); taken != (test.reason == ReasonNone && test.wanted != "") {
 					t.Errorf("got server %s, unmet %q", l.Server.Addr(), l.Unmet)
@@ -202,7 +204,7 @@ func TestEnableDisable(t *testing.T) {
 	if got := states(p); got != "disabled up" {
 		t.Fatalf("states = %s", got)
 	}
-	if c := s.LastChange(); c.State != Disabled || c.Cause != CauseOperator || c.Err != nil {
+	if c := s.LastChange(); c.State != Disabled || c.Cause != causeOperator || c.Err != nil {
 		t.Errorf("LastChange = %+v", c)
 	}
 	for range 4 {
@@ -271,19 +273,59 @@ func TestStrings(t *testing.T) {
 		got  fmt.Stringer
 		want string
 	}{
-		{ReasonNone, ""}, {ReasonDown, "down"}, {ReasonDisabled, "disabled"}, {ReasonDraining, "draining"}, {ReasonGone, "gone"}, {ReasonFull, "full"}, {ReasonMaintenance, "maintenance"}, {Reason(9), "Reason(9)"},
-		{Up, "up"}, {Down, "down"}, {Disabled, "disabled"}, {Ejected, "ejected"}, {Draining, "draining"}, {Maintenance, "maintenance"}, {Removed, "removed"}, {State(9), "State(9)"},
-		{CauseConfigured, "configured"}, {CauseMonitor, "monitor"}, {CausePassive, "passive"}, {CauseOperator, "operator"}, {CauseDrained, "drained"}, {Cause(9), "Cause(9)"},
-		{RepickImmediately, "immediately"}, {RepickNever, "never"}, {RepickAfterFailures, "after failures"}, {Repick(9), "Repick(9)"},
-		{EventState, "state"}, {EventDrained, "drained"}, {EventKind(9), "EventKind(9)"},
-		{LastInFirstOut, "last in, first out"}, {FirstInFirstOut, "first in, first out"}, {QueueOrder(9), "QueueOrder(9)"},
-		{HashClient, "client"}, {HashCustom, "custom"}, {HashKey(9), "HashKey(9)"},
-		{FailRespond, "respond"}, {FailBackup, "backup"}, {FailKind(9), "FailKind(9)"},
-		{CheckOther, "other"}, {CheckCertificate, "certificate error"}, {CheckReason(99), "CheckReason(99)"},
+		{ReasonNone, "none"}, {ReasonDown, "down"}, {ReasonDisabled, "disabled"}, {ReasonDraining, "draining"}, {ReasonGone, "gone"}, {ReasonFull, "full"}, {ReasonMaintenance, "maintenance"}, {Reason(9), "invalid"},
+		{Up, "up"}, {Down, "down"}, {Disabled, "disabled"}, {Ejected, "ejected"}, {Draining, "draining"}, {Maintenance, "maintenance"}, {Removed, "removed"}, {State(9), "invalid"},
+		{RepickImmediately, "immediately"}, {RepickNever, "never"}, {RepickAfterFailures, "after failures"}, {Repick(9), "invalid"},
+		{LastInFirstOut, "last in first out"}, {FirstInFirstOut, "first in first out"}, {QueueOrder(9), "invalid"},
+		{HashClient, "client"}, {HashCustom, "custom"}, {HashKey(9), "invalid"},
+		{FailRespond, "respond"}, {FailBackup, "backup"}, {FailKind(9), "invalid"},
 	} {
 		if test.got.String() != test.want {
 			t.Errorf("%#v.String() = %q, want %q", test.got, test.got, test.want)
 		}
+	}
+}
+
+// TestText reads the names of all constants as configuration files spell them, and writes them again. The names with commas were
+// those of earlier releases.
+func TestText(t *testing.T) {
+	type value interface {
+		encoding.TextMarshaler
+		fmt.Stringer
+	}
+	for name, test := range map[string]struct {
+		texts []string
+		want  value
+		bad   string
+	}{
+		"state":        {[]string{"ejected", " Ejected", "EJECTED"}, Ejected, `"x" is not one of down, up, disabled, ejected, draining, maintenance, removed, unchecked`},
+		"fail action":  {[]string{"redirect", "Redirect"}, FailRedirect, `"x" is not one of respond, close, redirect, backup`},
+		"queue order":  {[]string{"first in first out", "firstInFirstOut", "first-in-first-out", "first in, first out"}, FirstInFirstOut, `"x" is not one of last in first out, first in first out`},
+		"hash key":     {[]string{"client and port", "clientAndPort", "client_and_port"}, HashClientPort, `"x" is not one of client, client and port, uri, header, custom`},
+		"repick":       {[]string{"after failures", "afterFailures", "after_failures"}, RepickAfterFailures, `"x" is not one of immediately, never, after failures`},
+		"reason":       {[]string{"gone", "Gone"}, ReasonGone, `"x" is not one of none, down, disabled, draining, gone, full, maintenance`},
+		"no reason":    {[]string{"none"}, ReasonNone, `"x" is not one of none, down, disabled, draining, gone, full, maintenance`},
+		"default kind": {[]string{"respond"}, FailRespond, `"x" is not one of respond, close, redirect, backup`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, text := range test.texts {
+				v := reflect.New(reflect.TypeOf(test.want))
+				if err := v.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil || v.Elem().Interface() != test.want {
+					t.Errorf("UnmarshalText(%q) = %v, %v, want %v", text, v.Elem(), err, test.want)
+				}
+			}
+			if text, err := test.want.MarshalText(); err != nil || string(text) != test.texts[0] || test.want.String() != test.texts[0] {
+				t.Errorf("MarshalText = %q, %v, String = %q, want %q", text, err, test.want, test.texts[0])
+			}
+			v := reflect.New(reflect.TypeOf(test.want))
+			if err := v.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte("x")); err == nil || err.Error() != test.bad {
+				t.Errorf("UnmarshalText(x): %v, want %s", err, test.bad)
+			}
+			v.Elem().SetUint(99)
+			if _, err := v.Elem().Interface().(encoding.TextMarshaler).MarshalText(); err == nil {
+				t.Error("MarshalText of 99: no error")
+			}
+		})
 	}
 }
 
@@ -319,7 +361,7 @@ func TestAcquireAgainstTwin(t *testing.T) {
 		n := rapid.IntRange(1, 6).Draw(t, "servers")
 		list, twins := servers(n), make([]twin, n)
 		for i := range list {
-			twins[i] = twin{ratio: rapid.IntRange(1, MaxRatio).Draw(t, "ratio"), limit: rapid.IntRange(0, 3).Draw(t, "limit")}
+			twins[i] = twin{ratio: rapid.IntRange(1, maxRatio).Draw(t, "ratio"), limit: rapid.IntRange(0, 3).Draw(t, "limit")}
 			list[i].Ratio, list[i].MaxConnections = twins[i].ratio, twins[i].limit
 		}
 		p, err := New(Config{Name: "web", Servers: list, Passive: Passive{Disabled: true}})

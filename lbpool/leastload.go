@@ -1,15 +1,17 @@
 package lbpool
 
-// requestWork is what a request whose answer is not known yet counts for, in bytes of answer.
+// requestWork is the bytes of a response that weigh as much as one lease.
 const requestWork = 16 << 10
 
-// weighing is an algorithm that needs to know how much of the answers is still to come.
+// weighing is an algorithm that needs Server.work.
 type weighing interface{ weighs() }
 
-// LeastLoad returns an algorithm that takes the server with the least outstanding work in proportion to its ratio: its
-// leases in use, and the bytes that are still to come of the answers that a Transport is passing on, 16 KiB of which
-// count like one lease. Answers that do not tell their length in advance count as a lease only. Without a Transport it
-// is LeastConnections. Equals have their turns. It looks at every server: about two nanoseconds for each.
+// LeastLoad returns an algorithm that chooses the server with the least
+// outstanding work in proportion to its ratio: its leases in use, plus one for
+// every 16 KiB still to come of the responses that a Transport is passing on. A
+// response of unknown length counts as a lease only. Without a Transport it is
+// LeastConnections. Equal servers take turns. It looks at every server: about
+// two nanoseconds for each.
 func LeastLoad() Algorithm { return new(leastLoad) }
 
 type leastLoad struct{ turns turns }

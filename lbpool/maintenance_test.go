@@ -29,18 +29,18 @@ func TestHTTPCheckerMaintenance(t *testing.T) {
 		checker *HTTPChecker
 		status  int64
 		body    string
-		want    CheckReason
+		want    string
 		ok      bool
 	}{
 		{"code", &HTTPChecker{Maintenance: codes}, 503, "", CheckMaintenance, false},
 		{"code goes before accepted codes", &HTTPChecker{Maintenance: codes, Accept: codes}, 503, "", CheckMaintenance, false},
-		{"another code", &HTTPChecker{Maintenance: codes}, 500, "", CheckStatusMismatch, false},
-		{"good", &HTTPChecker{Maintenance: codes, MaintenanceKeyword: "closed"}, 200, "open", CheckOther, true},
+		{"another code", &HTTPChecker{Maintenance: codes}, 500, "", checkStatusMismatch, false},
+		{"good", &HTTPChecker{Maintenance: codes, MaintenanceKeyword: "closed"}, 200, "open", checkOther, true},
 		{"keyword", &HTTPChecker{MaintenanceKeyword: "closed"}, 200, "is closed today", CheckMaintenance, false},
 		{"keyword with a code that is not accepted", &HTTPChecker{MaintenanceKeyword: "closed"}, 500, "is closed today", CheckMaintenance, false},
-		{"no keyword with a code that is not accepted", &HTTPChecker{MaintenanceKeyword: "closed"}, 500, "is broken", CheckStatusMismatch, false},
-		{"keyword and the other", &HTTPChecker{MaintenanceKeyword: "closed", Keyword: "today"}, 200, "open today", CheckOther, true},
-		{"the other is missing", &HTTPChecker{MaintenanceKeyword: "closed", Keyword: "today"}, 200, "open", CheckPayloadMismatch, false},
+		{"no keyword with a code that is not accepted", &HTTPChecker{MaintenanceKeyword: "closed"}, 500, "is broken", checkStatusMismatch, false},
+		{"keyword and the other", &HTTPChecker{MaintenanceKeyword: "closed", Keyword: "today"}, 200, "open today", checkOther, true},
+		{"the other is missing", &HTTPChecker{MaintenanceKeyword: "closed", Keyword: "today"}, 200, "open", checkPayloadMismatch, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestMaintenanceState(t *testing.T) {
 		if got := states(p); got != "maintenance up" {
 			t.Fatalf("states %s", got)
 		}
-		if c := s.LastChange(); c.Cause != CauseMonitor || checkReason(c.Err) != CheckMaintenance {
+		if c := s.LastChange(); c.Cause != causeMonitor || checkReason(c.Err) != CheckMaintenance {
 			t.Errorf("LastChange = %+v", c)
 		}
 		if l := mustAcquire(t, p, Hint{Server: s.Addr()}); l.Unmet != ReasonMaintenance {

@@ -14,62 +14,77 @@ import (
 
 const (
 	maxParallelChecks = 64 // of one pool
-	longOutage        = 10 // failed checks in a row after which the first success earns a quick start
+	longOutage        = 10 // failed checks in a row after which a success has a quick start
 	maxInterval       = time.Hour
 	maxInARow         = 50
-	flapWindow        = 10 // intervals; a server that is up for less flaps
+	flapWindow        = 10 // intervals; a server that is up for less time flaps
 )
 
-// A Checker checks servers. It is called concurrently.
+// A Checker checks servers. Calls may overlap.
 //
-// When Update brings another Checker under the name of a monitor, servers are checked with it at once. When Adopt does, the
-// findings of the one before are dropped as well, unless StartDown is set. Two checkers are the same if they are equal,
-// comparable values, such as the same pointer, or if the new one has a method Same(Checker) bool that says so.
+// If Update brings another Checker for the monitor of the same name, servers
+// are checked with it at once. If Adopt does, the results of the old one are
+// dropped too, unless StartDown is set. Two checkers are the same if they are
+// equal, comparable values, such as the same pointer, or if the new one has a
+// method Same(Checker) bool that returns true.
 type Checker interface {
-	// Check checks one server, once. It returns nil if the server is healthy and otherwise says why not, if possible
-	// with a *CheckError. It must return soon after ctx is done; what it returns after that counts as a failure.
+	// Check checks one server, once. It returns nil if the server is healthy,
+	// else an error, preferably a *CheckError. It must return soon after ctx is
+	// done; whatever it returns then is a failure.
 	Check(ctx context.Context, server netip.AddrPort) error
 }
 
-// CheckerFunc is a function that is a Checker.
+// CheckerFunc is a function that is a Checker. No two of them are the same, see
+// Checker.
 type CheckerFunc func(ctx context.Context, server netip.AddrPort) error
 
 // Check implements Checker.
 func (f CheckerFunc) Check(ctx context.Context, server netip.AddrPort) error { return f(ctx, server) }
 
-// HealthMonitor says how servers are checked, how often, and how many checks in a row change a server's state.
+// HealthMonitor says how and how often servers are checked, and how many checks
+// in a row change a server's state.
 type HealthMonitor struct {
-	// Name is the monitor's name in logs and in Change, unique within the pool. Empty means "monitor[i]".
+	// Name is the monitor's name in logs and in Change, unique within the pool.
+	// Empty means "monitor[i]".
 	Name string
-	// Checker does the checking; *HTTPChecker and *TCPChecker are available. Required.
+	// Checker performs the checks, for example an *HTTPChecker or a
+	// *TCPChecker. Required.
 	Checker Checker
-	// Interval is the time between the starts of regular checks, at most an hour. 0 means 10 seconds.
+	// Interval is the time between the starts of regular checks, at most an
+	// hour. 0 means 10 seconds.
 	Interval time.Duration
-	// Timeout is how long a check may take, less than Interval. 0 means 4 seconds, or half the interval if that is less.
+	// Timeout limits a check; it is less than Interval. 0 means 4 seconds, or
+	// half the interval if that is less.
 	Timeout time.Duration
-	// Successes is how many checks in a row must succeed for the server to go up, at most 50. 0 means 2. The first check
-	// of a server decides alone, unless Config.StartDown is set.
+	// Successes is how many checks in a row must succeed for the server to go
+	// up, at most 50. 0 means 2. The first check of a server decides alone,
+	// unless Config.StartDown is set.
 	Successes int
-	// Failures is how many checks in a row must fail for the server to go down, at most 50. 0 means 2. The first check of
-	// a server decides alone, unless Config.StartDown is set.
+	// Failures is how many checks in a row must fail for the server to go down,
+	// at most 50. 0 means 2. The first check of a server decides alone, unless
+	// Config.StartDown is set.
 	Failures int
-	// Port is the port to check. 0 means the server's. Traffic goes to the server's port in any case.
+	// Port is the port to check. 0 means the server's port. Requests always use
+	// the server's port.
 	Port uint16
-	// DisableQuickStart keeps to Interval always. Otherwise the checks of a server that was out for 10 checks,
-	// or of any when no server of the pool is up, follow one another at once while they succeed,
+	// DisableQuickStart makes all checks keep to Interval. Without it, checks
+	// of a server that failed 10 checks in a row, or of any server while no
+	// server of the pool is up, follow one another at once while they succeed,
 	// until the server is up.
 	DisableQuickStart bool
-	// MaxHold bounds the hold on servers that flap. A server that goes down within 10 intervals after it came up stays
-	// down, although checks succeed, for an interval, the next time for two, then four and so on up to MaxHold; what
-	// stays up longer than that begins anew. When no server of a pool is up, none is held. 0 means 6 intervals;
-	// negative turns the hold off.
+	// MaxHold is the longest hold-down of a server that flaps. A server that
+	// goes down within 10 intervals after it came up stays down for an interval
+	// although checks succeed, the next time for two, then four and so on, up
+	// to MaxHold. A server that stays up longer starts again with none. If no
+	// server of the pool is up, no hold-down applies. 0 means 6 intervals;
+	// negative means no hold-down.
 	MaxHold time.Duration
 }
 
 // validMonitors returns copies with the defaults filled in.
 func validMonitors(configs []HealthMonitor, faults *faults) []HealthMonitor {
-	if len(configs) > MaxMonitors {
-		faults.add("health_monitors", "%d monitors, want at most %d", len(configs), MaxMonitors)
+	if len(configs) > maxMonitors {
+		faults.add("health_monitors", "%d monitors, want at most %d", len(configs), maxMonitors)
 		return nil
 	}
 	monitors := make([]HealthMonitor, len(configs))
@@ -122,17 +137,20 @@ func inARow(n int, path string, faults *faults) int {
 	return n
 }
 
-// Run checks the servers with the pool's health monitors until ctx is done. It blocks, and returns ctx's error when
-// all its goroutines have ended. Servers keep their last state when it returns, and it may be called again. While one
-// call is running others wait, and one of them takes over when it returns: so each of several owners of a pool may call
-// it, and the servers are checked once.
+// Run checks the servers with the pool's health monitors until ctx is done. It
+// blocks, and returns ctx's error when all its goroutines have ended. Servers
+// then keep their state, and Run may be called again. Concurrent calls wait,
+// and one of them takes over when the running one returns: several owners of a
+// pool may all call Run, and the servers are checked once.
 //
-// At most 64 checks of a pool are under way at a time. First checks are spread over a tenth of the interval, regular
-// ones over all of it. Disabled servers are not checked. A check that this machine lacks the means for, such as a free
-// file descriptor, changes nothing.
+// A pool makes at most 64 checks at a time. First checks are spread over a
+// tenth of the interval, regular ones over all of it. Disabled servers are not
+// checked. A check that fails because this machine lacks something, such as a
+// free file descriptor, is ignored.
 //
-// Run also asks the Discoveries and ends drains. It takes back servers whose time out of service is over, for instance, so that
-// logs and events tell of that in time; without Run the next request does it. Update may be called while it runs.
+// Run also asks the Discoveries, ends drains, and ends ejections on time for
+// logs and events; without Run the next request ends them. Update may be called
+// while it runs.
 func (p *Pool) Run(ctx context.Context) error {
 	for {
 		p = p.live()
@@ -190,14 +208,14 @@ func (p *Pool) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-	p.notify() // others wait for their turn to run it
+	p.notify() // calls of Run that wait can run it
 	return nil
 }
 
-// A job is what Run has a goroutine for: a check or a search.
+// A job is a task of Run that has its own goroutine: a check or a search.
 type job interface{ run(ctx context.Context) }
 
-// jobs returns the checks of all servers, and the searches for more of them.
+// jobs returns the checks of all servers and the searches for servers.
 func (p *Pool) jobs() map[job]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,7 +223,7 @@ func (p *Pool) jobs() map[job]bool {
 	for _, s := range p.searches {
 		all[s] = true
 	}
-	for _, s := range p.laid.servers {
+	for _, s := range p.latest.servers {
 		for _, c := range s.checks {
 			all[c] = true
 		}
@@ -213,28 +231,30 @@ func (p *Pool) jobs() map[job]bool {
 	return all
 }
 
-// check is one monitor's view of one server. run alone measures; the verdict is part of the server's state.
+// check is one monitor's checks of one server. run makes them; the result is
+// part of the server's state.
 type check struct {
 	server  *Server
 	monitor atomic.Pointer[HealthMonitor] // changed by Update
-	wake    chan struct{}                 // holds at most one token: the server was enabled or disabled, or the monitor changed
+	wake    chan struct{}                 // has at most one token: the server was enabled or disabled, or the monitor changed
 
 	// Guarded by the pool's mu.
-	known       bool // it has been checked, or counts as if it had been
-	up          bool
-	maintenance bool // the server says so
-	quick       bool // the next success is followed up at once
-	passed      int  // in a row
-	failed      int  // in a row
-	rose        time.Time
-	hold        time.Duration // of the latest flap
-	heldUntil   time.Time
+	known         bool // it was checked, or took over the results of others
+	up            bool
+	maintenance   bool // reported by the server
+	quick         bool // the next check follows a success at once
+	passed        int  // in a row
+	failed        int  // in a row
+	upAt          time.Time
+	holdDown      time.Duration // of the latest flap
+	holdDownUntil time.Time
 }
 
-// watchLocked makes the server's checks those of st. With adopt, findings of other monitors than those of st are void.
+// watchLocked makes the server's checks those of st. With adopt, results of
+// monitors that differ are dropped.
 func (s *Server) watchLocked(st *settings, fresh, adopt bool) {
 	monitors := st.monitors
-	// A monitor that is new takes over what the others have found.
+	// A new monitor takes over the results of the others.
 	health := Unchecked
 	if !fresh && (!adopt || st.startDown) {
 		health = s.healthLocked()
@@ -266,7 +286,8 @@ func (s *Server) watchLocked(st *settings, fresh, adopt bool) {
 	s.checks = checks
 }
 
-// healthLocked is what the monitors make of the server: Up, Down, Maintenance or Unchecked.
+// healthLocked derives the server's health from its checks: Up, Down,
+// Maintenance or Unchecked.
 func (s *Server) healthLocked() State {
 	passing, unknown, maintenance := 0, 0, false
 	for _, c := range s.checks {
@@ -279,9 +300,9 @@ func (s *Server) healthLocked() State {
 		maintenance = maintenance || c.maintenance
 	}
 	switch {
-	case passing == len(s.checks), passing >= s.pool.laid.minPassing:
+	case passing == len(s.checks), passing >= s.pool.latest.minPassing:
 		return Up
-	case passing+unknown >= s.pool.laid.minPassing && unknown > 0:
+	case passing+unknown >= s.pool.latest.minPassing && unknown > 0:
 		return Unchecked
 	case maintenance:
 		return Maintenance
@@ -289,26 +310,27 @@ func (s *Server) healthLocked() State {
 	return Down
 }
 
-// endHoldLocked lets the server come up although it flaps, if it is healthy now.
-func (s *Server) endHoldLocked() {
+// endHoldDownLocked lets a healthy server come up although it flaps.
+func (s *Server) endHoldDownLocked() {
 	for _, c := range s.checks {
-		c.heldUntil = time.Time{}
+		c.holdDownUntil = time.Time{}
 		c.up = c.up || c.passed >= c.monitor.Load().Successes
 	}
 }
 
-// resetLocked forgets all results. Until there is one, the monitor takes the server for down or has no opinion.
+// resetLocked drops all results. Until there is one, the monitor finds the
+// server down, or has no result if down is false.
 func (c *check) resetLocked(down bool) {
 	c.known = down
 	c.up, c.maintenance, c.passed, c.failed = false, false, 0, 0
-	c.rose, c.hold, c.heldUntil = time.Time{}, 0, time.Time{}
+	c.upAt, c.holdDown, c.holdDownUntil = time.Time{}, 0, time.Time{}
 	c.quick = !c.monitor.Load().DisableQuickStart
 }
 
 func (c *check) poke() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it will wake up anyway
+	default: // run will wake up anyway
 	}
 }
 
@@ -317,8 +339,9 @@ func (c *check) run(ctx context.Context) {
 	interval := c.monitor.Load().Interval
 	timer := time.NewTimer(rand.N(interval/10 + 1))
 	defer timer.Stop()
-	// Regular checks keep to a beat with a random phase, so that those of many servers do not come in step, and do not
-	// get into step by queueing for slots either.
+	// Regular checks are made at fixed times with a random phase, so that those
+	// of many servers do not coincide, not even after they have waited for
+	// slots.
 	beat := time.Now().Add(rand.N(interval))
 	for {
 		select {
@@ -340,7 +363,7 @@ func (c *check) run(ctx context.Context) {
 			beat = now.Add(rand.N(interval))
 		}
 		if late := now.Sub(beat); late >= 0 {
-			beat = now.Add(interval - late%interval) // the next beat in step
+			beat = now.Add(interval - late%interval) // the next of the fixed times
 		}
 		switch {
 		case !checked:
@@ -353,8 +376,9 @@ func (c *check) run(ctx context.Context) {
 	}
 }
 
-// once checks and records the result. It reports whether the next check should follow at once, and whether there was
-// one at all: not if the server is disabled.
+// once checks and records the result. It reports whether the next check should
+// follow at once, and whether there was a check, which there is not if the
+// server is disabled.
 func (c *check) once(ctx context.Context) (again, checked bool) {
 	p, m := c.server.pool, c.monitor.Load()
 	target := c.server.addr
@@ -374,18 +398,18 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 		return false, true
 	}
 	if limited.Err() != nil {
-		if checkReason(err) == CheckOther {
-			err = &CheckError{Reason: CheckNoResponse, Detail: "no result within " + m.Timeout.String(), Err: err}
+		if checkReason(err) == checkOther {
+			err = &CheckError{Reason: checkNoResponse, Detail: "no result within " + m.Timeout.String(), Err: err}
 		}
 	} else if checkReason(err) == CheckNoResources {
 		return false, true
 	}
-	var note error // why the server changes its state
+	var note error // the reason for a change of state
 	if err != nil {
 		note = fmt.Errorf("%s: %w", m.Name, err)
 	}
 	now := time.Now()
-	p.update(now, CauseMonitor, m.Name, note, func() bool {
+	p.update(now, causeMonitor, m.Name, note, func() bool {
 		if c.server.epoch != epoch {
 			return false
 		}
@@ -396,8 +420,8 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 	return again, true
 }
 
-// recordLocked counts a result. It reports whether the next check should follow at once, and whether the server's state
-// may be another now.
+// recordLocked records a result. It reports whether the next check should
+// follow at once, and whether the server's state may change.
 func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again, changed bool) {
 	up, maintenance := c.up, c.maintenance
 	first := !c.known
@@ -406,33 +430,34 @@ func (c *check) recordLocked(now time.Time, m *HealthMonitor, err error) (again,
 	if err != nil {
 		c.passed = 0
 		c.failed++
-		// What the server itself says needs no second opinion.
+		// One check is enough if the server itself reports maintenance.
 		c.up = c.up && c.failed < m.Failures && !c.maintenance
 		c.quick = c.failed >= longOutage && !m.DisableQuickStart
 		if up && !c.up && !c.maintenance {
-			c.holdLocked(now, m)
+			c.holdDownLocked(now, m)
 		}
 		return false, first || up != c.up || maintenance != c.maintenance
 	}
 	c.failed = 0
 	c.passed++
 	ready := first || c.passed >= m.Successes
-	c.up = c.up || ready && !now.Before(c.heldUntil)
+	c.up = c.up || ready && !now.Before(c.holdDownUntil)
 	if c.up && !up {
-		c.rose = now
+		c.upAt = now
 	}
-	// When nobody is up there is no time to lose.
+	// If no server is up, checks follow one another.
 	c.quick = (c.quick || len(c.server.pool.current.Load().up) == 0 && !m.DisableQuickStart) && !ready
-	// A server that is held is news too: it may be the only one.
+	// A healthy server in hold-down is a change too: it may be the only one.
 	return c.quick, first || up != c.up || maintenance != c.maintenance || ready && !c.up
 }
 
-// holdLocked keeps a server that has just gone down from coming up for a while, if it flaps.
-func (c *check) holdLocked(now time.Time, m *HealthMonitor) {
-	if c.rose.IsZero() || now.Sub(c.rose) > flapWindow*m.Interval || m.MaxHold < 0 {
-		c.hold = 0
+// holdDownLocked starts the hold-down of a server that has just gone down, if
+// it flaps.
+func (c *check) holdDownLocked(now time.Time, m *HealthMonitor) {
+	if c.upAt.IsZero() || now.Sub(c.upAt) > flapWindow*m.Interval || m.MaxHold < 0 {
+		c.holdDown = 0
 		return
 	}
-	c.hold = min(max(m.Interval, 2*c.hold), m.MaxHold)
-	c.heldUntil = now.Add(c.hold)
+	c.holdDown = min(max(m.Interval, 2*c.holdDown), m.MaxHold)
+	c.holdDownUntil = now.Add(c.holdDown)
 }

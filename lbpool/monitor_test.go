@@ -55,6 +55,13 @@ func (w *ward) set(s *Server, err error) {
 	w.sick[s.Addr()] = err
 }
 
+// setDelay changes how long checks take from now on.
+func (w *ward) setDelay(delay time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.delay = delay
+}
+
 func (w *ward) times(s *Server) []time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,7 +106,7 @@ func TestMonitorQuickStart(t *testing.T) {
 		if len(times) < 3 || times[0].Sub(start) > time.Second || times[2].Sub(times[0]) != 20*time.Millisecond {
 			t.Errorf("checks at %v, want three back to back within a second", times)
 		}
-		if c := list[0].LastChange(); c.Cause != CauseMonitor || c.Monitor != "basic" || c.Err != nil {
+		if c := list[0].LastChange(); c.Cause != causeMonitor || c.Monitor != "basic" || c.Err != nil {
 			t.Errorf("LastChange = %+v", c)
 		}
 		time.Sleep(31 * time.Second)
@@ -157,7 +164,9 @@ func TestMonitorFirstCheck(t *testing.T) {
 		if st := p.Stats(); st.Up != 1 || st.Unchecked != 0 {
 			t.Errorf("after one check: %+v", st)
 		}
-		// Whoever is enabled again is used at once, too, and a server that is new in an update.
+		// A server that is enabled again is used at once, too, and a server that is new in an update. Enable wakes the checks,
+		// so they must take time: the states are read before the next result.
+		w.setDelay(time.Second)
 		list[1].Disable()
 		list[1].Enable()
 		if got := states(p); got != "up unchecked maintenance" {
@@ -297,7 +306,7 @@ func TestMonitorTimeout(t *testing.T) {
 			t.Fatal("up while checks time out")
 		}
 		var fault *CheckError
-		if c := s.LastChange(); !errors.As(c.Err, &fault) || fault.Reason != CheckNoResponse {
+		if c := s.LastChange(); !errors.As(c.Err, &fault) || fault.Reason != checkNoResponse {
 			t.Errorf("LastChange = %+v", c)
 		}
 	})
@@ -351,10 +360,12 @@ func TestMonitorDisabledServers(t *testing.T) {
 		if got := states(p); got != "up disabled" || len(w.times(all[1])) != 0 {
 			t.Fatalf("states %s, %d checks of the disabled server", got, len(w.times(all[1])))
 		}
+		w.setDelay(time.Second) // Enable wakes the check: the states are read before its result
 		all[1].Enable()
 		if got := states(p); got != "up unchecked" {
 			t.Errorf("just enabled: %s, want it to be used until it is checked", got)
 		}
+		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := states(p); got != "up up" || len(w.times(all[1])) != 1 {
 			t.Errorf("after its check, which is made at once: %s, %d checks", got, len(w.times(all[1])))

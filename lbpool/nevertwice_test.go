@@ -191,7 +191,7 @@ func TestNeverTwice(t *testing.T) {
 	for i, p := range pools {
 		wantOpen(t, p, 0)
 		if n := p.retrying.Load(); n != 0 {
-			t.Errorf("%s: %d places of the retry budget are taken", points[i].name, n)
+			t.Errorf("%s: %d slots of the retry budget are taken", points[i].name, n)
 		}
 	}
 }

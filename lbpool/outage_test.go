@@ -57,7 +57,7 @@ func TestFlappingCostsLittle(t *testing.T) {
 		defer events.mu.Unlock()
 		changes := 0
 		for _, e := range events.events {
-			if e.Server == flapping && e.Change.Cause == CauseMonitor {
+			if e.Server == flapping && e.Change.Cause == causeMonitor {
 				changes++
 			}
 		}

@@ -12,47 +12,58 @@ import (
 	"time"
 )
 
-// Passive configures passive marking: a server that fails real traffic several times in a row is ejected, that is,
-// taken out of service for a while. The time doubles with each ejection that follows soon after the last. When it is
-// over the server gets traffic again, without Run being needed; its first failure then ejects it again (or the second,
-// see below), its first success clears it.
+// Passive configures passive marking: a server to which several requests in a
+// row fail is ejected, that is, taken out of service for a while. The time
+// doubles with each ejection that follows soon after the last. After it the
+// server gets requests again, without Run; then one failure ejects it again (or
+// two, see below), and one success clears it.
 //
-// The last server that is up is never ejected, so a pool of one never ejects. When monitors take down what is left,
-// ejected servers return at once.
+// The last server that is up is never ejected, so a pool of one server never
+// ejects. If health monitors take down the others, ejected servers return at
+// once.
 //
-// A failure is a connection that cannot be made, breaks, or carries nonsense. If the client is the cause (it left, its
-// request body failed), or this machine lacks something (file descriptors, local ports), or an idle connection turns out
-// to be dead when it is used again, that is not a failure of the server.
+// A failure is a connection that cannot be made, breaks, or carries an invalid
+// response. It is no failure of the server if the client is the cause (it left,
+// or its request body failed), if this machine lacks something (file
+// descriptors, local ports), or if an idle connection turns out to be dead when
+// it is used again.
 //
-// A connection that cannot be made is proof. All other failures may be about one request, which a client can send again
-// and again: of those, a client has one in a row, and at least two clients must have one. A client is an IPv4 address or
-// an IPv6 network of 64 bits, as Hint.Client tells; where nobody tells, each failure matters.
+// A connection that cannot be made is always counted. Other failures may depend
+// on one request, which a client can repeat: in a row of failures each client
+// is counted once, and at least two clients must have failures. A client is an
+// IPv4 address or a /64 IPv6 network, from Hint.Client; without it every
+// failure is counted.
 type Passive struct {
 	// Disabled turns passive marking off.
 	Disabled bool
 	// Failures is how many failures in a row eject a server. 0 means 3.
 	Failures int
-	// SameClient lets each failure matter, whichever client has it. It is for pools that have a single client, such as
-	// another program; otherwise one client can eject servers by asking for what breaks them.
+	// SameClient counts every failure, whichever client has it. Use it for
+	// pools with a single client, such as another program; otherwise one client
+	// can eject servers with requests that break them.
 	SameClient bool
-	// ServerErrors makes an answer with status 500 to 599 a failure too.
+	// ServerErrors makes a response with status 500 to 599 a failure too.
 	ServerErrors bool
-	// Timeouts makes it a failure too when a server is connected and then answers too late. Off by default, because
-	// a client that asks for slow pages could eject servers.
+	// Timeouts makes it a failure too if a server is connected and responds too
+	// late. It is off by default because a client that requests slow pages
+	// could eject servers.
 	Timeouts bool
 	// Time is how long the first ejection lasts. 0 means 10 seconds.
 	Time time.Duration
-	// MaxTime is what the doubled times are capped at. 0 means 5 minutes.
+	// MaxTime is the longest ejection. 0 means 5 minutes.
 	MaxTime time.Duration
-	// ErrorShare ejects a server also when it fails this many percent of its requests within Window, though not in a row,
-	// 1 to 100. Each failure described above matters, also when one client has them all. 0 means that shares do not matter.
+	// ErrorShare also ejects a server that fails this percentage of its
+	// requests within Window, in a row or not, 1 to 100. All failures described
+	// above are counted, even if one client has them all. 0 turns it off.
 	ErrorShare int
 	// Window is the time over which ErrorShare is measured. 0 means 10 seconds.
 	Window time.Duration
-	// MinRequests is how many requests within Window it takes for ErrorShare to mean something. 0 means 20.
+	// MinRequests is how many requests within Window ErrorShare needs. 0 means
+	// 20.
 	MinRequests int
-	// MaxShare is how many percent of the servers in use, ejected ones among them, may be ejected at a time, 1 to 100
-	// and rounded down, but at least one server. 0 means 50.
+	// MaxShare is the percentage of the servers in use, including ejected ones,
+	// that may be ejected at a time, 1 to 100, rounded down, but at least one
+	// server. 0 means 50.
 	MaxShare int
 }
 
@@ -102,7 +113,8 @@ func (c Passive) validate(faults *faults) {
 	}
 }
 
-// observe counts an outcome for a client, and ejects the server when it has failed too often.
+// observe counts an outcome for a client, and ejects the server if it fails too
+// often.
 func (s *Server) observe(o *Outcome, client netip.Addr) {
 	if o.FirstByte > 0 {
 		s.smoothFirstByte(o.FirstByte)
@@ -131,61 +143,63 @@ func (s *Server) observe(o *Outcome, client netip.Addr) {
 		s.unreachable.Store(0)
 	}
 	if passive.Disabled || !s.usable() {
-		return // what was under way when the server left service is old news
+		return // requests from before the server left service
 	}
 	tooMany := passive.ErrorShare > 0 && s.errorShare.add(s.pool.clock(), blame, passive)
 	if !blame {
-		s.acquit()
+		s.clearFailures()
 		return
 	}
-	if (s.accuse(passive, client, notConnected(o.Err)) || tooMany) && s.pool.mayEject(s.pool.refresh()) {
+	if (s.addFailure(passive, client, notConnected(o.Err)) || tooMany) && s.pool.mayEject(s.pool.refresh()) {
 		s.eject(time.Now(), o)
 	}
 }
 
-// evidence is what speaks against a server since it has last served a request.
-type evidence struct {
+// failureRun is the failures of a server since its last success.
+type failureRun struct {
 	mu      sync.Mutex
-	proven  bool         // some failure was not about one request, as far as is known
-	clients []netip.Addr // that have had one of the others
+	always  bool         // some failure was a connection that cannot be made
+	clients []netip.Addr // with other failures
 }
 
-// maxAccusers is how many clients are remembered. Beyond them each failure matters.
-const maxAccusers = 64
+// maxFailedClients is how many clients are remembered. Beyond them every
+// failure is counted.
+const maxFailedClients = 64
 
-// accuse notes a failure that a client has had, and reports whether all that were noted are enough to eject the server.
-func (s *Server) accuse(passive *Passive, client netip.Addr, proof bool) bool {
-	e := &s.evidence
+// addFailure counts a failure of a client, and reports whether the failures are
+// enough to eject the server.
+func (s *Server) addFailure(passive *Passive, client netip.Addr, proof bool) bool {
+	e := &s.failureRun
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if proof || passive.SameClient || !client.IsValid() {
-		e.proven = true
+		e.always = true
 		s.failing.Add(1)
 	} else if client = subscriber(client); !slices.Contains(e.clients, client) {
-		if len(e.clients) < maxAccusers {
+		if len(e.clients) < maxFailedClients {
 			e.clients = append(e.clients, client)
 		}
 		s.failing.Add(1)
 	}
-	return int(s.failing.Load()) >= passive.Failures && (e.proven || len(e.clients) >= min(passive.Failures, 2))
+	return int(s.failing.Load()) >= passive.Failures && (e.always || len(e.clients) >= min(passive.Failures, 2))
 }
 
-// acquit forgets the failures.
-func (s *Server) acquit() {
+// clearFailures sets the failures to none.
+func (s *Server) clearFailures() {
 	if s.failing.Load() != 0 {
-		s.evidence.begin(s, 0)
+		s.failureRun.begin(s, 0)
 	}
 }
 
-// begin notes n failures, and nobody who has had them.
-func (e *evidence) begin(s *Server, n int) {
+// begin sets n failures, without clients.
+func (e *failureRun) begin(s *Server, n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s.failing.Store(int32(n))
-	e.proven, e.clients = false, e.clients[:0]
+	e.always, e.clients = false, e.clients[:0]
 }
 
-// subscriber is what one client can have of addresses.
+// subscriber returns the network of addresses that one client may have.
 func subscriber(client netip.Addr) netip.Addr {
 	client = client.Unmap().WithZone("")
 	if client.Is6() {
@@ -196,8 +210,9 @@ func subscriber(client netip.Addr) netip.Addr {
 	return client
 }
 
-// errorShare counts requests and failures within a window of time. Counts that race with the beginning of a window may
-// go to either: a share over 20 requests and more bears that.
+// errorShare counts requests and failures within a window of time. Counts that
+// race with the start of a window may go to either window, which matters little
+// for a share of 20 or more requests.
 type errorShare struct {
 	since            atomic.Int64 // when the window began, on the pool's clock
 	requests, failed atomic.Int64
@@ -216,8 +231,9 @@ func (e *errorShare) add(now int64, failed bool, passive *Passive) bool {
 	return e.failed.Add(1)*100 >= n*int64(passive.ErrorShare) && n >= int64(passive.MinRequests)
 }
 
-// mayEject reports whether one more server may be ejected. It is asked before the lock is taken too, so that a storm
-// of failures in a pool that is at its share does not queue for the lock.
+// mayEject reports whether one more server may be ejected. It is also called
+// before the lock is taken, so that many failures in a pool at its share do not
+// queue for the lock.
 func (p *Pool) mayEject(snap *snapshot) bool {
 	inUse := len(snap.up) + snap.ejected
 	return len(snap.up) > 1 && snap.ejected < max(1, inUse*snap.passive.MaxShare/100)
@@ -230,33 +246,33 @@ func (s *Server) eject(now time.Time, o *Outcome) {
 	if why == nil {
 		why = fmt.Errorf("status %d", o.Status)
 	}
-	p.update(now, CausePassive, "", why, func() bool {
+	p.update(now, causePassive, "", why, func() bool {
 		if !s.usable() || !p.mayEject(p.current.Load()) {
 			return false
 		}
 		if now.Sub(s.ejectedUntil) > s.ejectedFor {
-			s.ejectedFor = 0 // it has been good for longer than it was out
+			s.ejectedFor = 0 // it was in service for longer than it was out
 		}
 		s.ejectedFor = min(max(passive.Time, 2*s.ejectedFor), passive.MaxTime)
 		s.ejectedUntil = now.Add(s.ejectedFor)
-		s.evidence.begin(s, passive.Failures-1)              // on probation when it returns
+		s.failureRun.begin(s, passive.Failures-1)            // the next failure ejects it again
 		s.errorShare.since.Store(-int64(2 * passive.Window)) // a new window when it returns
 		s.ejections.Add(1)
 		return true
 	})
 }
 
-// endEjectionLocked lets a server return before its time, if it is ejected.
+// endEjectionLocked ends the server's ejection, if there is one.
 func (s *Server) endEjectionLocked(now time.Time) {
 	if now.Before(s.ejectedUntil) {
 		s.ejectedUntil = now
 	}
 }
 
-// localFault reports whether err is a shortage on this machine.
+// localFault reports whether err means that this machine lacks something.
 func localFault(err error) bool {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if !ok {
 		return false
 	}
 	switch errno {

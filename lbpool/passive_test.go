@@ -42,7 +42,7 @@ func TestPassiveEjectsAndReturns(t *testing.T) {
 		if got := states(p); got != "up ejected up" {
 			t.Fatalf("after three failures: %s", got)
 		}
-		if c := s.LastChange(); c.Cause != CausePassive || !errors.Is(c.Err, errReset) || !c.At.Equal(before) {
+		if c := s.LastChange(); c.Cause != causePassive || !errors.Is(c.Err, errReset) || !c.At.Equal(before) {
 			t.Errorf("LastChange = %+v", c)
 		}
 		if l := mustAcquire(t, p, Hint{Server: s.Addr()}); l.Unmet != ReasonDown {
@@ -67,7 +67,7 @@ func TestPassiveEjectsAndReturns(t *testing.T) {
 		if seen != 1 || s.State() != Up {
 			t.Errorf("after its time: %d of 3 requests, %s", seen, s.State())
 		}
-		if c := s.LastChange(); c.Cause != CausePassive || c.Err != nil || c.State != Up {
+		if c := s.LastChange(); c.Cause != causePassive || c.Err != nil || c.State != Up {
 			t.Errorf("LastChange = %+v", c)
 		}
 		if n := s.Stats().Ejections; n != 1 {
@@ -294,7 +294,7 @@ func TestPassiveDisabledServersDoNotCount(t *testing.T) {
 	if got := states(p); got != "disabled disabled up" {
 		t.Errorf("states = %s", got)
 	}
-	if c := list[2].LastChange(); c.Cause != CausePassive {
+	if c := list[2].LastChange(); c.Cause != causePassive {
 		t.Errorf("LastChange = %+v", c)
 	}
 }

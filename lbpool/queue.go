@@ -1,55 +1,68 @@
 package lbpool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// How the queue works. Whoever frees a place that a waiting request could use gives it away at once: it chooses a server for
-// the request whose turn it is, reserves it, and wakes the request with the lease. So a request that is slow to wake up keeps
-// nobody else waiting, and none has to stand in line again. One goroutine at a time gives places away, without a lock while
-// it chooses; others leave it a note of what they have freed, and go on. The notes are what must never get lost: they are
-// made after the place is free, and a request looks for itself once it stands in line.
+// How the queue works. A goroutine that frees a slot serves the next waiting
+// request at once: it chooses a server for it, reserves the slot, and wakes the
+// request with the lease. So a request that is slow to wake up delays no other,
+// and none has to queue again. One goroutine at a time serves the queue,
+// without a lock while it chooses; others leave a note of the slot they have
+// freed, and go on. No note may get lost: it is written after the slot is free,
+// and a request checks for free slots itself once it has joined the queue.
 
-// MaxQueue is the greatest length of a pool's queue.
-const MaxQueue = 65536
+// maxQueueLength is the greatest Queue.Length.
+const maxQueueLength = 65536
 
-// QueueOrder is which of the waiting requests is served next.
+// QueueOrder says which of the waiting requests is served next.
 type QueueOrder uint8
 
 const (
-	// LastInFirstOut serves the youngest request first. Under overload, when somebody must wait in vain anyway, this
-	// keeps most waits short; requests that need not wait at all overtake those that do.
+	// LastInFirstOut serves the youngest request first. Under overload, when
+	// some requests must time out anyway, this keeps most waits short. Requests
+	// that need not wait overtake those that do.
 	LastInFirstOut QueueOrder = iota
-	// FirstInFirstOut serves the oldest request first; requests that come later wait behind it. Acquire, which never
-	// waits, may still overtake.
+	// FirstInFirstOut serves the oldest request first; later requests wait
+	// behind it. Acquire, which never waits, may still overtake.
 	FirstInFirstOut
 )
 
-// String returns "last in, first out" or "first in, first out".
-func (o QueueOrder) String() string {
-	switch o {
-	case LastInFirstOut:
-		return "last in, first out"
-	case FirstInFirstOut:
-		return "first in, first out"
-	}
-	return fmt.Sprintf("QueueOrder(%d)", uint8(o))
+var queueOrders = []string{"last in first out", "first in first out"}
+
+// String returns the name: "last in first out" or "first in first out";
+// "invalid" for other values.
+func (o QueueOrder) String() string { return enumtext.String(o, queueOrders) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (o QueueOrder) MarshalText() ([]byte, error) { return enumtext.Marshal(o, queueOrders) }
+
+// UnmarshalText reads a name, without regard to case, blanks, commas, "-" and
+// "_". The error for another text lists the names.
+func (o *QueueOrder) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(o, bytes.ReplaceAll(text, []byte(","), nil), queueOrders)
 }
 
-// Queue lets requests wait for servers that are at their limits (MaxConnections, MaxRate). Only AcquireWait waits, and a
-// Transport for a Route that says so.
+// Queue lets requests wait for servers that are at their limits
+// (MaxConnections, MaxRate). Only AcquireWait waits, and a Transport for a
+// Route with Wait set.
 type Queue struct {
-	// Length is how many requests may wait at a time, at most MaxQueue. 0 turns the queue off. When Update shortens the
-	// queue, requests beyond the new length go on waiting; no others join them.
+	// Length is how many requests may wait at a time, at most 65536. 0 turns
+	// the queue off. If Update makes the queue shorter, requests beyond the new
+	// length keep waiting; no others join them.
 	Length int
 	// Timeout is how long a request may wait. 0 means 10 seconds.
 	Timeout time.Duration
-	// Order is which request is served next. The zero value is LastInFirstOut.
+	// Order says which request is served next. The zero value is
+	// LastInFirstOut.
 	Order QueueOrder
 }
 
@@ -61,8 +74,8 @@ func (q Queue) withDefaults() Queue {
 }
 
 func (q Queue) validate(faults *faults) {
-	if q.Length < 0 || q.Length > MaxQueue {
-		faults.add("queue.length", "%d is not within 0 to %d", q.Length, MaxQueue)
+	if q.Length < 0 || q.Length > maxQueueLength {
+		faults.add("queue.length", "%d is not within 0 to %d", q.Length, maxQueueLength)
 	}
 	if q.Timeout < 0 {
 		faults.add("queue.timeout", "%s is negative", q.Timeout)
@@ -72,10 +85,13 @@ func (q Queue) validate(faults *faults) {
 	}
 }
 
-// AcquireWait is Acquire for a request that may wait in the pool's queue when servers are at their limits. It waits for
-// the server that h wants if that one is full, and else for any. It returns at once when no server is up. A request that
-// has waited in vain, or has found the queue full, gets what Acquire gives it then: perhaps another server than the one
-// wanted, else an error that matches ErrFull or is an *UnavailableError. When ctx is done the error matches ctx's error. A pool without a queue does not wait.
+// AcquireWait is Acquire for a request that may wait in the pool's queue when
+// servers are at their limits. It waits for the server that h names if that one
+// is full, else for any. It returns at once if no server is up. If the queue is
+// full, or the timeout passes, it returns what Acquire returns then: perhaps
+// another server than the one named, else an error that matches ErrNoServer.
+// When ctx is done the error matches ctx's error. A pool without a queue does
+// not wait.
 func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 	for {
 		p = p.live()
@@ -86,7 +102,7 @@ func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 	}
 }
 
-// errMoved tells a waiting request that its pool has adopted another.
+// errMoved tells a waiting request that its pool has adopted another pool.
 var errMoved = errors.New("pool has adopted another")
 
 func (p *Pool) acquireWait(ctx context.Context, h Hint) (Lease, error) {
@@ -109,7 +125,8 @@ func (p *Pool) acquireWait(ctx context.Context, h Hint) (Lease, error) {
 	return p.wait(ctx, h, q.Timeout)
 }
 
-// own returns the server that h waits for if it is full; nil if any will do.
+// own returns the server that h waits for if it is full; nil if any server will
+// do.
 func (snap *snapshot) own(h *Hint) *Server {
 	if h.Server.IsValid() {
 		if s, _, reason := snap.find(h); reason == ReasonNone {
@@ -119,7 +136,7 @@ func (snap *snapshot) own(h *Hint) *Server {
 	return nil
 }
 
-// tryOwn is Acquire, except that a server that is wanted and full is not replaced.
+// tryOwn is Acquire, except that a wanted server that is full is not replaced.
 func (p *Pool) tryOwn(h *Hint) (Lease, error) {
 	if snap := p.refresh(); h.Server.IsValid() && !snap.short {
 		switch s, shared, reason := snap.wanted(h); reason {
@@ -139,7 +156,7 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 		return Lease{}, errMoved
 	}
 	p.counters.queued.Add(1)
-	p.giveAway(nil)
+	p.serveWaiting(nil)
 	select {
 	case <-w.ready:
 		return p.take(w)
@@ -155,7 +172,7 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 	case <-ctx.Done():
 		err = fmt.Errorf("pool %q: waiting for a server: %w", p.Name(), ctx.Err())
 	}
-	if !p.queue.leave(w) { // it was served at the last moment
+	if !p.queue.leave(w) { // it was served just now
 		lease, fault := p.take(w)
 		if err != nil && fault == nil {
 			lease.cancel()
@@ -174,49 +191,50 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 	return lease, err
 }
 
-// take returns what a request was served with.
+// take returns the lease or error of a served request.
 func (p *Pool) take(w *waiter) (Lease, error) {
 	if w.relay {
-		p.giveAway(nil)
+		p.serveWaiting(nil)
 	}
-	var fault *panicError
-	if errors.As(w.err, &fault) {
+	if fault, ok := errors.AsType[*panicError](w.err); ok {
 		panic(fault.value)
 	}
 	return w.lease, w.err
 }
 
-// A waiter is a request in the queue. It stands in line once, until it is served or leaves.
+// A waiter is a request in the queue. It joins once, and leaves when it is
+// served or gives up.
 type waiter struct {
 	hint  Hint          // only read
 	ready chan struct{} // closed once it is served
 
-	// Written by whoever serves it, before ready is closed.
+	// Written before ready is closed.
 	lease Lease
 	err   error
-	relay bool // it is to go on giving places away
+	relay bool // it must continue to serve the queue
 
-	// Guarded by the room's mu.
-	line           *line // in which it stands; nil: in none
-	place          uint64
+	// Guarded by the queue's mu.
+	line           *line // the line it is in; nil: none
+	seq            uint64
 	prev, next     *waiter // in the line
-	older, younger *waiter // in the room
+	older, younger *waiter // in the queue
 }
 
-// waitingRoom holds the waiting requests of a pool: one line for those that go anywhere, and one for each server that
-// some wait for. All are in the order of age.
-type waitingRoom struct {
+// waitQueue holds the waiting requests of a pool: one line for those that any
+// server can serve, and one line per server that requests wait for. All are
+// ordered by age.
+type waitQueue struct {
 	mu               sync.Mutex
-	places           uint64 // given so far
+	lastSeq          uint64 // of the youngest waiter
 	oldest, youngest *waiter
 	any              line
 	own              map[*Server]*line // none is empty
 
-	// Notes for whoever gives places away.
-	busy    bool      // somebody does
-	freed   []*Server // have a free place, perhaps; each once, see Server.freed
-	look    bool      // any server may have a free place
-	changed bool      // servers have changed: requests may stand in the wrong line
+	// Notes for the goroutine that serves the queue.
+	busy    bool      // there is such a goroutine
+	freed   []*Server // may have a free slot; each once, see Server.freed
+	look    bool      // any server may have a free slot
+	changed bool      // servers have changed: requests may be in the wrong line
 	timer   *time.Timer
 }
 
@@ -226,15 +244,16 @@ type line struct {
 	first, last *waiter
 }
 
-// join puts w at the end. It reports false if the pool has adopted another.
-func (r *waitingRoom) join(w *waiter, p *Pool) bool {
+// join adds w at the end. It reports false if the pool has adopted another
+// pool.
+func (r *waitQueue) join(w *waiter, p *Pool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.next.Load() != nil {
 		return false
 	}
-	r.places++
-	w.place = r.places
+	r.lastSeq++
+	w.seq = r.lastSeq
 	w.older = r.youngest
 	if w.older != nil {
 		w.older.younger = w
@@ -244,12 +263,13 @@ func (r *waitingRoom) join(w *waiter, p *Pool) bool {
 	r.youngest = w
 	own := p.current.Load().own(&w.hint)
 	r.appendLocked(w, own)
-	r.noteAgainLocked(own) // it may have missed what was freed before
+	r.putBackNoteLocked(own) // for slots that were freed before
 	return true
 }
 
-// appendLocked puts w at the end of the line for a server, or for any if that is nil.
-func (r *waitingRoom) appendLocked(w *waiter, own *Server) {
+// appendLocked adds w at the end of the line for a server, or of the line for
+// any server if own is nil.
+func (r *waitQueue) appendLocked(w *waiter, own *Server) {
 	l := &r.any
 	if own != nil {
 		if l = r.own[own]; l == nil {
@@ -269,14 +289,14 @@ func (r *waitingRoom) appendLocked(w *waiter, own *Server) {
 	l.last = w
 }
 
-// leave takes w out. It reports whether it was still in.
-func (r *waitingRoom) leave(w *waiter) bool {
+// leave removes w. It reports whether w was still in the queue.
+func (r *waitQueue) leave(w *waiter) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.removeLocked(w)
 }
 
-func (r *waitingRoom) removeLocked(w *waiter) bool {
+func (r *waitQueue) removeLocked(w *waiter) bool {
 	l := w.line
 	if l == nil {
 		return false
@@ -312,16 +332,17 @@ func (r *waitingRoom) removeLocked(w *waiter) bool {
 	return true
 }
 
-// freeLocked notes that a server has a free place, perhaps.
-func (r *waitingRoom) freeLocked(s *Server) {
+// freeLocked notes that a server may have a free slot.
+func (r *waitQueue) freeLocked(s *Server) {
 	if !s.freed {
 		s.freed = true
 		r.freed = append(r.freed, s)
 	}
 }
 
-// lineUpLocked lets everybody stand in the right line, after servers have changed.
-func (r *waitingRoom) lineUpLocked(snap *snapshot) {
+// lineUpLocked puts all requests into the right lines again, after servers have
+// changed.
+func (r *waitQueue) lineUpLocked(snap *snapshot) {
 	r.changed = false
 	if r.timer != nil { // it may be too late now
 		r.timer.Stop()
@@ -335,16 +356,16 @@ func (r *waitingRoom) lineUpLocked(snap *snapshot) {
 	r.lookLocked()
 }
 
-// lookLocked notes that any server may have a free place.
-func (r *waitingRoom) lookLocked() {
+// lookLocked notes that any server may have a free slot.
+func (r *waitQueue) lookLocked() {
 	r.look = true
 	for s := range r.own {
 		r.freeLocked(s)
 	}
 }
 
-// noteAgainLocked puts back a note.
-func (r *waitingRoom) noteAgainLocked(s *Server) {
+// putBackNoteLocked puts back a note.
+func (r *waitQueue) putBackNoteLocked(s *Server) {
 	if s != nil {
 		r.freeLocked(s)
 	} else {
@@ -352,8 +373,9 @@ func (r *waitingRoom) noteAgainLocked(s *Server) {
 	}
 }
 
-// noteLocked takes a note. It reports false if there is none; s is nil if any server may have a free place.
-func (r *waitingRoom) noteLocked() (s *Server, ok bool) {
+// noteLocked takes a note. It reports false if there is none; s is nil if any
+// server may have a free slot.
+func (r *waitQueue) noteLocked() (s *Server, ok bool) {
 	if n := len(r.freed); n > 0 {
 		s, r.freed = r.freed[n-1], r.freed[:n-1]
 		s.freed = false
@@ -363,12 +385,13 @@ func (r *waitingRoom) noteLocked() (s *Server, ok bool) {
 	return nil, ok
 }
 
-// contest is who may get what a note says is free: the next request, in the order of the queue, of each line that has not
-// passed.
-type contest struct{ own, any *waiter }
+// candidates are the requests that may get the slot of a note: in each line the
+// next one that could not be passed over.
+type candidates struct{ own, any *waiter }
 
-// startLocked returns who comes first in the lines for s, and for any server.
-func (r *waitingRoom) startLocked(s *Server, newest bool) (t contest) {
+// startLocked returns the first requests of the lines for s, and for any
+// server.
+func (r *waitQueue) startLocked(s *Server, newest bool) (t candidates) {
 	t.any = r.any.head(newest)
 	if l := r.own[s]; s != nil && l != nil {
 		t.own = l.head(newest)
@@ -376,17 +399,17 @@ func (r *waitingRoom) startLocked(s *Server, newest bool) (t contest) {
 	return t
 }
 
-// next returns whose turn it is, nil if it is nobody's.
-func (t *contest) next(newest bool) *waiter {
-	if t.own == nil || t.any != nil && (t.any.place > t.own.place) == newest {
+// next returns the request to serve next, nil if there is none.
+func (t *candidates) next(newest bool) *waiter {
+	if t.own == nil || t.any != nil && (t.any.seq > t.own.seq) == newest {
 		return t.any
 	}
 	return t.own
 }
 
-// passLocked lets others have the turn of w, which could not be served. Those behind it in its line cannot be either if all
-// servers are full.
-func (t *contest) passLocked(w *waiter, newest, full bool) {
+// passLocked passes over w, which could not be served. If all servers are full,
+// those behind it in its line cannot be served either.
+func (t *candidates) passLocked(w *waiter, newest, full bool) {
 	switch {
 	case w == t.own:
 		t.own = nil
@@ -406,12 +429,13 @@ func (l *line) head(newest bool) *waiter {
 	return l.first
 }
 
-// maxServed is how many requests one goroutine serves before another goes on, since it has something else to do.
+// maxServed is how many requests one goroutine serves before another one
+// continues.
 const maxServed = 32
 
-// giveAway serves waiting requests with the free places that are noted and with s, unless another goroutine does so already,
-// which will have noticed.
-func (p *Pool) giveAway(s *Server) {
+// serveWaiting serves waiting requests with the free slots that are noted and
+// with s, unless another goroutine is doing so; that one sees the note.
+func (p *Pool) serveWaiting(s *Server) {
 	r := &p.queue
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -448,14 +472,14 @@ func (p *Pool) giveAway(s *Server) {
 				r.dropLocked(lease, err)
 			} else if errors.Is(err, ErrFull) {
 				if p.current.Load().own(&w.hint) != w.line.own {
-					r.changed = true // it waits for another server now
+					r.changed = true // it now waits for another server
 				}
 				c.passLocked(w, newest, p.current.Load().allFull())
 				continue
 			} else {
 				if served++; served >= maxServed {
 					w.relay = true
-					r.noteAgainLocked(s)
+					r.putBackNoteLocked(s)
 				}
 				r.serveLocked(w, lease, err)
 				if w.relay {
@@ -467,32 +491,34 @@ func (p *Pool) giveAway(s *Server) {
 	}
 }
 
-// tryForLocked chooses a server for a waiting request. It unlocks the room meanwhile.
+// tryForLocked chooses a server for a waiting request. It unlocks the queue
+// meanwhile.
 func (p *Pool) tryForLocked(w *waiter) (lease Lease, err error) {
 	p.queue.mu.Unlock()
 	defer p.queue.mu.Lock()
 	defer func() {
-		if fault := recover(); fault != nil { // an algorithm's; it is for the request to see
+		if fault := recover(); fault != nil { // of an algorithm; the request raises it again
 			lease, err = Lease{}, &panicError{fault}
 		}
 	}()
 	return p.tryOwn(&w.hint)
 }
 
-// panicError is what an algorithm has panicked with.
+// panicError is a panic of an algorithm.
 type panicError struct{ value any }
 
 func (e *panicError) Error() string { return fmt.Sprintf("algorithm panicked: %v", e.value) }
 
-// serveLocked takes w out and lets it go on.
-func (r *waitingRoom) serveLocked(w *waiter, lease Lease, err error) {
+// serveLocked removes w and wakes it.
+func (r *waitQueue) serveLocked(w *waiter, lease Lease, err error) {
 	r.removeLocked(w)
 	w.lease, w.err = lease, err
 	close(w.ready)
 }
 
-// dropLocked gives back what a request has got that has left. It unlocks the room meanwhile.
-func (r *waitingRoom) dropLocked(lease Lease, err error) {
+// dropLocked gives back the lease of a request that has left. It unlocks the
+// queue meanwhile.
+func (r *waitQueue) dropLocked(lease Lease, err error) {
 	if err != nil {
 		return
 	}
@@ -506,14 +532,15 @@ func (snap *snapshot) allFull() bool {
 	return !slices.ContainsFunc(snap.up, func(s *Server) bool { return !s.full() })
 }
 
-// The longest and the shortest time after which a place may be free that nobody has given back: because of MaxRate, or
-// since a custom algorithm has its own ideas.
+// The longest and the shortest time until the next look for slots that become
+// free without a release: because of MaxRate, or because a custom algorithm
+// decides differently later.
 const (
 	longLook  = time.Second
 	shortLook = time.Millisecond
 )
 
-// lookLaterLocked looks for free places again in time, if anybody waits.
+// lookLaterLocked looks for free slots again after a while, if requests wait.
 func (p *Pool) lookLaterLocked() {
 	r := &p.queue
 	if r.oldest == nil || r.timer != nil {
@@ -540,12 +567,12 @@ func (p *Pool) lookLaterLocked() {
 		}
 		r.lookLocked()
 		r.mu.Unlock()
-		p.giveAway(nil)
+		p.serveWaiting(nil)
 	})
 	r.timer = timer
 }
 
-// wakeAll lets everybody in the queue be looked at again, since servers have changed.
+// wakeAll looks at all waiting requests again, after servers have changed.
 func (p *Pool) wakeAll() {
 	if p.waiting.Load() == 0 {
 		return
@@ -553,5 +580,5 @@ func (p *Pool) wakeAll() {
 	p.queue.mu.Lock()
 	p.queue.changed = true
 	p.queue.mu.Unlock()
-	p.giveAway(nil)
+	p.serveWaiting(nil)
 }

@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestQueueServesAllFreePlaces returns three places at once while three requests wait. Once, two of them stayed in line
+// TestQueueServesAllFreePlaces returns three slots at once while three requests wait. Once, two of them stayed in line
 // beside free servers, until something else happened.
 func TestQueueServesAllFreePlaces(t *testing.T) {
 	for _, order := range []QueueOrder{FirstInFirstOut, LastInFirstOut} {
@@ -62,7 +62,7 @@ type client struct {
 	err    error
 }
 
-// next returns the one that must be served next when s has a free place.
+// next returns the one that must be served next when s has a free slot.
 func (q *twin) next(s *Server) *client {
 	list := slices.Clone(q.waiting)
 	if q.order == LastInFirstOut {
@@ -78,7 +78,7 @@ func (q *twin) next(s *Server) *client {
 
 // TestQueueAgainstTwin drives the queue through random arrivals, departures, releases, changes of health, updates and drains,
 // in virtual time, and compares it with a simple one after each step: it serves the same requests, in the same order, and
-// nobody waits beside a free place that it may have.
+// nobody waits beside a free slot that it may have.
 func TestQueueAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		limits := rapid.SliceOfN(rapid.IntRange(1, 3), 1, 4).Draw(r, "limits")
@@ -184,7 +184,7 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 		}
 		for _, s := range list {
 			if c := q.next(s); s.usable() && !s.full() && c != nil {
-				fault = fmt.Sprintf("step %d, %s: request %d waits beside a free place", at, text, c.id)
+				fault = fmt.Sprintf("step %d, %s: request %d waits beside a free slot", at, text, c.id)
 			}
 		}
 		if n := p.Stats().Waiting; n != len(q.waiting) {
@@ -249,7 +249,7 @@ func TestQueueWithRates(t *testing.T) {
 	})
 }
 
-// TestQueueStress has far more clients than places, and servers that are quick, come and go. Once, the queue hung for ever
+// TestQueueStress has far more clients than slots, and servers that are quick, come and go. Once, the queue hung for ever
 // after a few thousand answers.
 func TestQueueStress(t *testing.T) {
 	clients, span := 400, time.Second
@@ -340,7 +340,7 @@ func (a panics) Choose(up []*Server, h Hint) *Server {
 }
 
 // TestQueueAlgorithmPanics has the algorithm panic while a request is served: it is that request's panic, not that of the
-// one that gave back its place, and the queue goes on.
+// one that gave back its slot, and the queue goes on.
 func TestQueueAlgorithmPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fuse atomic.Bool

@@ -2,9 +2,11 @@ package lbpool
 
 import "math/rand/v2"
 
-// RandomTwo returns an algorithm that draws two servers at random, by their ratios, and takes the one with fewer leases
-// in use in proportion to its ratio. It is nearly as even as LeastConnections, costs the same for any number of servers,
-// and several load balancers that do not know of one another do not all turn to the same server.
+// RandomTwo returns an algorithm that draws two servers at random, by their
+// ratios, and chooses the one with fewer leases in use in proportion to its
+// ratio. It is nearly as even as LeastConnections, costs the same for any
+// number of servers, and keeps several independent load balancers from choosing
+// the same server.
 func RandomTwo() Algorithm { return new(randomTwo) }
 
 type randomTwo struct{ turns turns }
@@ -45,10 +47,11 @@ func (r *round) draw() *Server {
 	return s
 }
 
-// load is what the server has to do, in proportion to its ratio and to what slow start grants.
+// load is the leases in use, in proportion to the ratio that slow start allows.
 func (s *Server) load() float64 { return float64(s.open.Load()) / float64(s.weight.Load()) }
 
-// any returns a server at random of those that h allows: when few are left, drawing does not find them.
+// any returns a server at random of those that h allows: when few are left,
+// drawing does not find them.
 func (a *randomTwo) any(up []*Server, h Hint) *Server {
 	var s *Server
 	var seen int

@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// burstTime is how much of a second's worth of requests may come at once.
+// burstTime is the part of a second whose requests may come at once.
 const burstTime = int64(time.Second / 10)
 
-// rateLimit bounds how many requests a server gets in a second. It keeps the time at which the next request would be due
-// if all came evenly spaced, and lets requests be early by burstTime.
+// rateLimit bounds how many requests a server gets in a second. It keeps the
+// time at which the next request would be due if all came evenly spaced, and
+// lets requests be early by burstTime.
 type rateLimit struct {
 	spacing atomic.Int64 // nanoseconds between requests; 0: no limit
 	due     atomic.Int64 // on the pool's clock
@@ -24,10 +25,11 @@ func (r *rateLimit) set(n int) {
 	r.spacing.Store(max(int64(time.Second)/int64(n), 1))
 }
 
-// early is how long before it is due a request may come.
+// early is how long before its due time a request may come.
 func early(spacing int64) int64 { return max(burstTime-spacing, 0) }
 
-// wait returns how long the limit lets no request come, 0 or less if it lets one come now.
+// wait returns the time until the limit allows a request, 0 or less if it
+// allows one now.
 func (r *rateLimit) wait(p *Pool) time.Duration {
 	spacing := r.spacing.Load()
 	if spacing == 0 {

@@ -9,13 +9,15 @@ import (
 
 var errBodySpent = errors.New("connection lost after the request body was read, so that it cannot be sent again")
 
-// A guardedBody lends a request body to one attempt after the other. A RoundTripper closes the body it was given even
-// when it could not connect; the guard keeps the real body open while another attempt may follow, and knows whether
-// that is possible: while nothing was read, or all that was is kept. It also tells the client's failures from the
-// server's.
+// A guardedBody gives a request body to one attempt after the other. A
+// RoundTripper closes the body it was given even when it could not connect.
+// guardedBody keeps the real body open while another attempt may follow, and
+// knows whether that is possible: while nothing was read, or everything read is
+// kept. It also distinguishes the client's failures from the server's.
 //
-// An attempt that is over may still be reading. Reads of the real body therefore come one after the other, and what an
-// earlier attempt has read is kept for the next one, whoever was given it first.
+// An attempt that has ended may still be reading. Reads of the real body are
+// therefore serialised, and what an earlier attempt reads is kept for the next
+// one.
 //
 // A nil *guardedBody stands for a request without a body.
 type guardedBody struct {
@@ -42,8 +44,10 @@ func newGuardedBody(body io.ReadCloser) *guardedBody {
 	return &guardedBody{body: body}
 }
 
-// attach gives req a view of the body. The view can be had again through GetBody, which is what lets an http.Transport
-// send a request anew, whatever its method, when an idle connection turns out to be dead before anything was written.
+// attach gives req a view of the body. The view can be had again through
+// GetBody, which is what lets an http.Transport send a request anew, whatever
+// its method, when an idle connection turns out to be dead before anything was
+// written.
 func (g *guardedBody) attach(req *http.Request) {
 	if g == nil {
 		return
@@ -65,8 +69,9 @@ func (g *guardedBody) open() *bodyView {
 	return v
 }
 
-// keep makes the guard keep up to n bytes of what is read, so that they can be had again. It must be called before the
-// first attempt; a backup pool's attempt may ask again as long as nothing was read.
+// keep makes the guard keep up to n bytes of what is read, so that they can be
+// had again. It must be called before the first attempt; a backup pool's
+// attempt may ask again as long as nothing was read.
 func (g *guardedBody) keep(n int) {
 	if g == nil {
 		return
@@ -81,7 +86,8 @@ func (g *guardedBody) replayable() bool {
 	return g == nil || g.ask(func() bool { return (!g.read || g.limit > 0) && !g.spent && g.err == nil })
 }
 
-// touched reports whether anything was read, so that no other attempt is possible.
+// touched reports whether anything was read, so that no other attempt is
+// possible.
 func (g *guardedBody) touched() bool { return g.ask(func() bool { return g.read }) }
 
 // failed reports whether the real body failed.
@@ -99,8 +105,9 @@ func (g *guardedBody) ask(question func() bool) bool {
 	return question()
 }
 
-// settle says that no attempt will follow: the real body is closed now if the last attempt has closed its view or
-// there was none, and otherwise when it does.
+// settle notes that no attempt will follow: the real body is closed now if the
+// last attempt has closed its view or there was none, and otherwise when it
+// does.
 func (g *guardedBody) settle() {
 	if g == nil {
 		return
@@ -154,8 +161,9 @@ func (v *bodyView) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// again reads what is there without the real body: what was read before, its end, or that there is nothing for a view
-// that is closed or not the latest. Otherwise ok is false, and the real body is about to be read.
+// again reads what is there without the real body: what was read before, its
+// end, or that there is nothing for a view that is closed or not the latest.
+// Otherwise ok is false, and the real body is about to be read.
 func (v *bodyView) again(p []byte) (n int, err error, ok bool) {
 	g := v.guard
 	g.mu.Lock()
@@ -176,8 +184,10 @@ func (v *bodyView) again(p []byte) (n int, err error, ok bool) {
 	return 0, nil, false
 }
 
-// Buffered returns how many bytes can be read without waiting, if that is known: what an earlier attempt has read, and what
-// the real body says of itself in the same way. NewHTTP1's transports ask before they wait for 100 (Continue).
+// Buffered returns how many bytes can be read without waiting, if that is
+// known: what an earlier attempt has read, and what the real body says of
+// itself in the same way. NewHTTP1's transports ask before they wait for 100
+// (Continue).
 func (v *bodyView) Buffered() (n int, known bool) {
 	g := v.guard
 	g.mu.Lock()
@@ -196,8 +206,9 @@ func (v *bodyView) Buffered() (n int, known bool) {
 	return 0, false
 }
 
-// keepLocked keeps what was just read. It goes over the limit once, lest an attempt that is about to begin lack what the
-// one before has read; after that there is no other attempt.
+// keepLocked keeps what was just read. It exceeds the limit once, so that an
+// attempt that is about to begin has what the one before has read; after that
+// there is no other attempt.
 func (g *guardedBody) keepLocked(p []byte) {
 	if len(p) == 0 || g.spent {
 		return

@@ -5,38 +5,48 @@ import (
 	"time"
 )
 
-// DefaultRetries is how many further servers a Transport tries when Reselect does not say.
-const DefaultRetries = 2
+// defaultRetries is what Retries 0 means.
+const defaultRetries = 2
 
 // maxReplay bounds Reselect.MaxBody.
 const maxReplay = 64 << 20
 
-// Reselect says when a Transport turns to another server, and how often. No server is tried twice for a request.
+// Reselect says when a Transport tries another server, and how often. No server
+// is tried twice for a request.
 //
-// A server that cannot be connected to is replaced always, whatever the request, while nothing of its body was read:
-// nothing of it was sent then. The fields Codes and Broken add to that for requests whose method is idempotent (RFC 9110,
-// section 9.2.2), since the first server may have done what it was asked to; a body that has been read must have been
-// kept for that, see MaxBody. Such further tries may make at most a fifth of a pool's requests under way, or three, so
-// that servers in trouble are not buried in repetitions.
+// If a server cannot be connected to, another one is always tried, whatever the
+// request, as long as nothing of its body was read: nothing was sent then.
+// Codes and Broken add further cases for requests whose method is idempotent
+// (RFC 9110, section 9.2.2), since the first server may have performed the
+// request; if the body was read, MaxBody must have kept it. These further tries
+// may be at most a fifth of a pool's requests in progress, or three, so that
+// they do not overload servers in trouble.
 //
-// When all tries fail the last answer there was is passed on; if there was none, the error of the last try.
+// If all tries fail, the last response is passed on, or if there was none, the
+// error of the last try.
 type Reselect struct {
-	// Retries is how many further servers are tried. 0 means DefaultRetries; negative means none.
+	// Retries is how many further servers are tried. 0 means 2; negative means
+	// none.
 	Retries int
-	// Codes are status codes, from 400 to 599, of answers for which another server is tried. Nil means none.
+	// Codes are status codes, from 400 to 599, of responses after which another
+	// server is tried. Nil means none.
 	Codes []StatusRange
-	// NonIdempotent lets Codes apply to all methods. It is for servers that answer with these codes when they have done
-	// nothing. A request that is not idempotent is still never sent again after a connection broke.
+	// NonIdempotent applies Codes to all methods. Use it if servers respond
+	// with these codes when they have done nothing. A request that is not
+	// idempotent is still never sent again after a connection broke.
 	NonIdempotent bool
-	// Broken makes Codes' rule apply also to a server that was connected to and gave no answer, because the connection
-	// broke or TryTimeout passed.
+	// Broken tries another server also if the server was connected to and gave
+	// no response, because the connection broke or TryTimeout passed.
 	Broken bool
-	// MaxBody is how many bytes of a request body are kept to send them again, at most 64 MiB. 0 keeps none, so that a
-	// request of whose body anything was read goes nowhere else.
+	// MaxBody is how many bytes of a request body are kept to send them again,
+	// at most 64 MiB. With 0 a request is not sent again once any of its body
+	// was read.
 	MaxBody int
-	// TryTimeout bounds the time from the start of a try to the header of the answer. 0 means no bound but Base's.
+	// TryTimeout limits the time from the start of a try to the header of the
+	// response. 0 means only the limits of Base.
 	TryTimeout time.Duration
-	// Timeout is the time since the start of the first try after which no other begins. 0 means no bound.
+	// Timeout is the time since the start of the first try after which no other
+	// begins. 0 means no limit.
 	Timeout time.Duration
 }
 
@@ -55,17 +65,19 @@ func (r *Reselect) validate(faults *faults) {
 
 func (r *Reselect) retries() int {
 	if r.Retries == 0 {
-		return DefaultRetries
+		return defaultRetries
 	}
 	return max(r.Retries, 0)
 }
 
-// repeatsAnswer reports whether another server should be asked because of an answer.
+// repeatsAnswer reports whether another server should be tried because of a
+// response.
 func (r *Reselect) repeatsAnswer(method string, status int) bool {
 	return within(r.Codes, status) && (r.NonIdempotent || idempotent(method))
 }
 
-// repeatsFault reports whether another server should be asked because of a failure after the connection was made.
+// repeatsFault reports whether another server should be tried because of a
+// failure after the connection was made.
 func (r *Reselect) repeatsFault(method string) bool { return r.Broken && idempotent(method) }
 
 func idempotent(method string) bool {
@@ -82,7 +94,8 @@ const (
 	retryShare   = 20 // percent
 )
 
-// startRetry takes a place among those that repeat requests, if there is one. endRetry gives it back.
+// startRetry takes a slot of the retry budget, if one is free. endRetry gives
+// it back.
 func (p *Pool) startRetry() bool {
 	for {
 		n := p.retrying.Load()

@@ -157,7 +157,7 @@ func TestReselectMatrix(t *testing.T) {
 			}
 			wantOpen(t, p, 0)
 			if n := p.retrying.Load(); n != 0 {
-				t.Errorf("%d places of the retry budget are taken", n)
+				t.Errorf("%d slots of the retry budget are taken", n)
 			}
 			if test.body != "" {
 				tracked.wantClosedOnce(t)

@@ -20,11 +20,13 @@ const (
 	defaultStreamIdle = time.Hour
 )
 
-// StreamIdleTimeout returns that of the pool's Config, for those who pass on connections themselves. 0 means for ever.
+// StreamIdleTimeout returns Config.StreamIdleTimeout, for callers that pass on
+// connections themselves. 0 means no limit.
 func (p *Pool) StreamIdleTimeout() time.Duration { return p.live().current.Load().streamIdle }
 
-// bindLease makes the end of the response body release the lease. It reports false if there is no body to wait for.
-// sending says that the request's body has not ended yet.
+// bindLease makes the end of the response body release the lease. It reports
+// false if there is no body to wait for. sending reports that the request's
+// body has not ended yet.
 func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome, try *try, sending bool) bool {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return false
@@ -46,8 +48,8 @@ func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Ou
 	return true
 }
 
-// leasedBody is a response body that holds a lease until it ends, fails, is closed, or has made its reader wait for too
-// long.
+// leasedBody is a response body whose lease lasts until it ends, fails, is
+// closed, or makes its reader wait for too long.
 type leasedBody struct {
 	io.ReadCloser
 	ctx     context.Context // of the request
@@ -56,9 +58,9 @@ type leasedBody struct {
 	try     *try
 	work    atomic.Int64 // bytes to come, as counted in Server.work
 
-	limit time.Duration // how long a read may wait; 0: for ever
+	limit time.Duration // how long a read may wait; 0: no limit
 	idle  atomic.Pointer[idletimer.Timer]
-	over  atomic.Bool // nobody reads any more
+	over  atomic.Bool // the reader has stopped
 }
 
 func (b *leasedBody) Read(p []byte) (int, error) {
@@ -76,7 +78,8 @@ func (b *leasedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wait begins to measure how long a read takes. Most bodies are here at once and need no timer.
+// wait starts the time limit of a read. Most bodies have arrived and need no
+// timer.
 func (b *leasedBody) wait() {
 	if idle := b.idle.Load(); idle != nil {
 		idle.Begin()
@@ -95,7 +98,8 @@ func (b *leasedBody) wait() {
 	}
 }
 
-// Buffered returns how many bytes are here already, if the transport that gave the answer knows.
+// Buffered returns how many bytes have arrived, if the transport of the
+// response knows.
 func (b *leasedBody) Buffered() (n int, known bool) {
 	body, ok := b.ReadCloser.(interface{ Buffered() (int, bool) })
 	if !ok {
@@ -105,13 +109,13 @@ func (b *leasedBody) Buffered() (n int, known bool) {
 }
 
 func (b *leasedBody) Close() error {
-	// Closing early is the reader's choice and nobody's failure. The lease goes first, so that a read that is cut off by
-	// the closing cannot count it as one.
+	// Closing early is no failure of the server. The lease is released first,
+	// so that a read that the closing interrupts is not counted as one.
 	b.release(io.EOF)
 	return b.ReadCloser.Close()
 }
 
-// done says that n bytes fewer are to come, if that many were.
+// done reduces the bytes still to come by n.
 func (b *leasedBody) done(n int64) {
 	for {
 		left := b.work.Load()
@@ -141,7 +145,8 @@ func (b *leasedBody) release(err error) {
 	b.lease.Release(o)
 }
 
-// leasedConn is an upgraded connection that holds a lease until it is closed. Either direction may end before that.
+// leasedConn is an upgraded connection whose lease lasts until it is closed.
+// Either direction may end earlier.
 type leasedConn struct {
 	*splice.Conn
 	lease   Lease

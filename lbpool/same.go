@@ -10,10 +10,12 @@ import (
 	"slices"
 )
 
-// A configuration that is built anew has new values for everything. Whether a Finder or a Checker still is what it was is
-// for itself to say; its name or its text says nothing.
+// A configuration that is built again consists of new values. Only a Finder or
+// a Checker itself can say whether it is the same as before; its name or its
+// text cannot.
 
-// same reports whether two values are known to do the same: they are comparable and equal, or the new one says so.
+// same reports whether two values are known to be the same: they are comparable
+// and equal, or the new one says so.
 func same[T any](before, after T) bool {
 	if v, ok := any(after).(interface{ Same(other T) bool }); ok && v.Same(before) {
 		return true
@@ -22,8 +24,8 @@ func same[T any](before, after T) bool {
 	return a.IsValid() && b.IsValid() && a.Type() == b.Type() && a.Comparable() && b.Comparable() && a.Equal(b)
 }
 
-// Same reports whether other is an *HTTPChecker that checks the same. TLS configurations with functions of their own are the
-// same only if they are the same value.
+// Same reports whether other is an *HTTPChecker with the same checks. TLS
+// configurations with functions are the same only if they are the same value.
 func (c *HTTPChecker) Same(other Checker) bool {
 	o, ok := other.(*HTTPChecker)
 	if !ok || o == nil {
@@ -36,13 +38,13 @@ func (c *HTTPChecker) Same(other Checker) bool {
 		(c.Accept == nil) == (o.Accept == nil) && sameTLS(c.TLS, o.TLS)
 }
 
-// Same reports whether other is a *TCPChecker that checks the same.
+// Same reports whether other is a *TCPChecker with the same checks.
 func (c *TCPChecker) Same(other Checker) bool {
 	o, ok := other.(*TCPChecker)
 	return ok && o != nil && *c == *o
 }
 
-// Same reports whether other is a *DNSFinder that looks up the same in the same way.
+// Same reports whether other is a *DNSFinder with the same look-ups.
 func (f *DNSFinder) Same(other Finder) bool {
 	o, ok := other.(*DNSFinder)
 	if !ok || o == nil {
@@ -64,7 +66,8 @@ func equalHeader(a, b http.Header) bool {
 	return true
 }
 
-// sameTLS compares what configurations for health checks usually set.
+// sameTLS compares the fields that configurations for health checks usually
+// set.
 func sameTLS(a, b *tls.Config) bool {
 	if a == b || a == nil || b == nil {
 		return a == b

@@ -5,124 +5,125 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// State is whether a server takes new requests, and if not, why.
+// State says whether a server takes new requests, and if not, why.
 type State uint8
 
 const (
-	// Down means that the health monitors have not found the server healthy.
+	// Down means that the health monitors do not find the server healthy.
 	Down State = iota
 	// Up means that the server takes new requests.
 	Up
-	// Disabled means that the server was disabled, by configuration, by Disable, or at the end of Drain. It is not checked.
+	// Disabled means that the server was disabled: by configuration, by
+	// Disable, or at the end of Drain. It is not checked.
 	Disabled
-	// Ejected means that passive marking holds the server back for a while because it failed real traffic.
+	// Ejected means that passive marking took the server out for a while
+	// because requests to it failed.
 	Ejected
-	// Draining means that the server takes no new clients and will be disabled once it has none left, or in due time.
+	// Draining means that the server takes no new clients, and will be disabled
+	// when it has none left or after a timeout.
 	Draining
-	// Maintenance means that the server itself has said, in answer to a health check, that it is not to be used now.
+	// Maintenance means that the server itself, in answer to a health check,
+	// asks not to be used now.
 	Maintenance
-	// Removed means that the server is no longer one of its pool's. Leases may still be in use.
+	// Removed means that the server no longer belongs to its pool. Leases may
+	// still be in use.
 	Removed
-	// Unchecked means that the health monitors have not checked the server yet, since it is new or was just enabled. It
-	// takes new requests, like one that is Up.
+	// Unchecked means that the health monitors have not checked the server yet,
+	// because it is new or was just enabled. It takes new requests, like one
+	// that is Up.
 	Unchecked
 )
 
-// Usable reports whether a server in this state takes new requests: whether it is Up or Unchecked. It may still be full.
+// Usable reports whether a server in this state takes new requests, which is Up
+// or Unchecked. It may be full.
 func (s State) Usable() bool { return s == Up || s == Unchecked }
 
-var stateNames = [...]string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed", "unchecked"}
+var stateNames = []string{"down", "up", "disabled", "ejected", "draining", "maintenance", "removed", "unchecked"}
 
-// String returns "down", "up", "disabled", "ejected", "draining", "maintenance", "removed" or "unchecked".
-func (s State) String() string {
-	if int(s) >= len(stateNames) {
-		return fmt.Sprintf("State(%d)", uint8(s))
-	}
-	return stateNames[s]
-}
+// String returns the name: "down", "up", "disabled", "ejected", "draining",
+// "maintenance", "removed" or "unchecked"; "invalid" for other values.
+func (s State) String() string { return enumtext.String(s, stateNames) }
 
-// Cause is what brought about a change of state.
-type Cause uint8
+// MarshalText returns the name. It fails for a value without a name.
+func (s State) MarshalText() ([]byte, error) { return enumtext.Marshal(s, stateNames) }
 
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The
+// error for another text lists the names.
+func (s *State) UnmarshalText(text []byte) error { return enumtext.Unmarshal(s, text, stateNames) }
+
+// The values of Change.Cause.
 const (
-	// CauseConfigured means that New, Update or Adopt did it.
-	CauseConfigured Cause = iota
-	// CauseMonitor means that a health monitor changed its mind.
-	CauseMonitor
-	// CausePassive means that passive marking took the server out or let it back in.
-	CausePassive
-	// CauseOperator means that Enable, Disable, Drain or SetRatio was called.
-	CauseOperator
-	// CauseDrained means that a draining server had no clients left, or no more time.
-	CauseDrained
-	// CauseDiscovered means that a Discovery has found the server, or finds it no more.
-	CauseDiscovered
+	causeConfigured = "configured"
+	causeMonitor    = "monitor"
+	causePassive    = "passive"
+	causeOperator   = "operator"
+	causeDrained    = "drained"
+	causeDiscovered = "discovered"
 )
 
-var causeNames = [...]string{"configured", "monitor", "passive", "operator", "drained", "discovered"}
-
-// String returns "configured", "monitor", "passive", "operator", "drained" or "discovered".
-func (c Cause) String() string {
-	if int(c) >= len(causeNames) {
-		return fmt.Sprintf("Cause(%d)", uint8(c))
-	}
-	return causeNames[c]
-}
-
-// Change describes how a server came to its state.
+// Change is a server's last change of state.
 type Change struct {
-	State   State     // the state it entered
-	At      time.Time // when
-	Cause   Cause     // what did it
-	Monitor string    // the health monitor's name when Cause is CauseMonitor
-	Err     error     // the failure that did it, nil for a change to the better; a *CheckError for the built-in checkers
+	State State     // the new state
+	At    time.Time // when the server entered it
+	// Cause is "configured" (New, Update or Adopt), "monitor" (a health
+	// monitor), "passive" (passive marking ejected the server or took it back),
+	// "operator" (Enable, Disable, Drain or SetRatio), "drained" (a drain
+	// ended) or "discovered" (a Discovery found the server, or no longer finds
+	// it).
+	Cause   string
+	Monitor string // the name of the health monitor if Cause is "monitor", else ""
+	// Err is the failure behind the change, nil for a change to the better.
+	// HTTPChecker and TCPChecker return a *CheckError, which it wraps.
+	Err error
 }
 
-// ServerStats is a reading of a server's counters, which start at zero when the server joins its pool and outlive
-// Update.
+// ServerStats are the counters of a server. They start at zero when the server
+// joins its pool; Update keeps them.
 type ServerStats struct {
 	Open         int           // leases in use
 	Requests     uint64        // leases granted
-	Failures     uint64        // leases released with a failure of the server's
+	Failures     uint64        // leases released with a failure of the server
 	ServerErrors uint64        // leases released with a status of 500 to 599
-	Ejections    uint64        // how often passive marking took the server out
+	Ejections    uint64        // times that passive marking took the server out
 	FirstByte    time.Duration // smoothed time to first byte; 0 before the first answer
 }
 
-// A Server is one server of a pool. All methods may be called concurrently. A server stays the same value for as long as
-// the pool has one with its address and port, whatever else Update changes.
+// A Server is one server of a pool. All methods may be called concurrently.
+// Update keeps the same *Server for the same address and port.
 type Server struct {
 	pool *Pool
 	addr netip.AddrPort
 	host string // addr as a URL spells it
-	id   uint64 // hash of host: the server's place in a consistent hash
+	id   uint64 // hash of host, for consistent hashing
 
 	label atomic.Pointer[label]
 
 	// Guarded by pool.mu.
-	configured   ServerConfig // as New or Update had it last
+	configured   ServerConfig // by the latest New or Update
 	checks       []*check
 	disabled     bool
 	removed      bool
 	drain        drain
-	tallies      map[*counter]tally // of clients bound to it while it drains; never changed, only replaced
-	drainOver    bool               // scratch of Pool.edit: the drain's time was over
-	epoch        uint64             // counts Enable and Disable, so that checks begun before are discarded
-	ejectedUntil time.Time          // zero: not ejected
+	boundCounts  map[*counter]boundCount // while it drains; replaced, never changed
+	drainOver    bool                    // scratch of Pool.edit: the drain timed out
+	epoch        uint64                  // counts Enable and Disable, to discard the results of checks begun before
+	ejectedUntil time.Time               // zero: not ejected
 	ejectedFor   time.Duration
 	upSince      time.Time // when slow start began; zero: not in slow start
 	next         State     // scratch of Pool.edit
 	change       Change
 
-	evidence evidence
+	failureRun failureRun
 
-	freed bool // there is a note for the queue; guarded by pool.queue.mu
+	freed bool // the queue has a note; guarded by pool.queue.mu
 
-	_ [64]byte // what follows is used for each request: keep it off the lines of what is not
+	_ [64]byte // keeps the fields above, which are rarely written, off the cache lines below
 
-	// What algorithms look at in all servers fits into one line.
+	// Algorithms read these of all servers: they fit into one cache line.
 	open      atomic.Int64
 	limit     atomic.Int64 // of open; 0: none
 	weight    atomic.Int64 // ratio * ramp
@@ -131,33 +132,33 @@ type Server struct {
 	ratio     atomic.Int32
 	ramp      atomic.Int32 // share of the ratio that slow start grants, out of fullRamp
 	state     atomic.Uint32
-	failing   atomic.Int32 // failures in a row that matter; see evidence
+	failing   atomic.Int32 // failures in a row, as failureRun counts them
 	rate      rateLimit
 
 	unreachable  atomic.Int32 // failures in a row since the server's state last changed, for RepickAfterFailures
-	work         atomic.Int64 // bytes of answers that are still to come, for LeastLoad
+	work         atomic.Int64 // bytes of responses still to come, for LeastLoad
 	rampTurns    atomic.Uint64
 	requests     atomic.Uint64
 	failures     atomic.Uint64
 	serverErrors atomic.Uint64
 	ejections    atomic.Uint64
-	bestByte     atomic.Int64 // what firstByte is when the server is at ease, for FewestServers
+	bestByte     atomic.Int64 // the least firstByte there was, for FewestServers
 	errorShare   errorShare
 }
 
-// label is what a server can be called. It is never written once it is published.
+// label is the names of a server. It is never written once it is published.
 type label struct{ name, hostname string }
 
 func newServer(p *Pool, addr netip.AddrPort) *Server {
 	s := &Server{pool: p, addr: addr, host: addr.String()}
 	s.id = hashText(s.host)
 	s.ramp.Store(fullRamp)
-	s.change = Change{State: Down, At: time.Now(), Cause: CauseConfigured}
+	s.change = Change{State: Down, At: time.Now(), Cause: causeConfigured}
 	return s
 }
 
-// configureLocked makes the server what c says. What Enable, Disable, Drain and SetRatio have said since the last time
-// stands, unless c says something else than it said then.
+// configureLocked applies c. The effects of Enable, Disable, Drain and SetRatio
+// stay, unless c differs from the configuration before in that point.
 func (s *Server) configureLocked(c ServerConfig, st *settings, fresh, adopt bool) {
 	name := c.Name
 	if name == "" {
@@ -188,17 +189,17 @@ func (s *Server) Name() string { return s.live().label.Load().name }
 // Hostname returns the configured alias, or "".
 func (s *Server) Hostname() string { return s.live().label.Load().hostname }
 
-// Ratio returns the server's share relative to the others, 1 to MaxRatio.
+// Ratio returns the server's share relative to the others, 1 to 20.
 func (s *Server) Ratio() int { return int(s.live().ratio.Load()) }
 
-// SetRatio changes the server's share, 1 to MaxRatio, for requests to come; others stay where they are. It holds until
-// Update is called with another ratio than the one configured now.
+// SetRatio changes the server's share, 1 to 20, for new requests. It applies
+// until Update is called with a Ratio that differs from the configured one.
 func (s *Server) SetRatio(ratio int) error {
-	if ratio < 1 || ratio > MaxRatio {
-		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.Name(), s.Name(), ratio, MaxRatio)
+	if ratio < 1 || ratio > maxRatio {
+		return fmt.Errorf("pool %q: server %s: ratio %d is not within 1 to %d", s.pool.Name(), s.Name(), ratio, maxRatio)
 	}
 	s = s.live()
-	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool {
+	s.pool.update(time.Now(), causeOperator, "", nil, func() bool {
 		s.setRatioLocked(ratio)
 		return true
 	})
@@ -217,7 +218,8 @@ func (s *Server) setRatioLocked(ratio int) {
 // Open returns the number of leases in use.
 func (s *Server) Open() int { return int(s.live().open.Load()) }
 
-// Full reports whether the server can take no request now, because of MaxConnections or MaxRate.
+// Full reports whether the server can take no request now because of
+// MaxConnections or MaxRate.
 func (s *Server) Full() bool { return s.live().full() }
 
 func (s *Server) full() bool {
@@ -225,14 +227,14 @@ func (s *Server) full() bool {
 	return limit > 0 && s.open.Load() >= limit || s.rate.exhausted(s.pool)
 }
 
-// State returns whether the server takes new requests.
+// State returns the server's state.
 func (s *Server) State() State {
 	s = s.live()
 	s.pool.refresh()
 	return s.loadState()
 }
 
-// LastChange tells how the server came to its state.
+// LastChange returns the change that led to the server's state.
 func (s *Server) LastChange() Change {
 	s = s.live()
 	s.pool.refresh()
@@ -241,7 +243,8 @@ func (s *Server) LastChange() Change {
 	return s.change
 }
 
-// Stats returns a reading of the counters. They are read one after the other, not at one instant.
+// Stats returns the counters. It reads them one after the other, not at one
+// instant.
 func (s *Server) Stats() ServerStats {
 	s = s.live()
 	return ServerStats{
@@ -254,17 +257,19 @@ func (s *Server) Stats() ServerStats {
 	}
 }
 
-// Enable ends Disable and Drain. A server that was draining is back at once. One that was disabled is too; if there are
-// health monitors it is Unchecked, and is checked at once when Run is running. With Config.StartDown it is down until
-// checks succeed. An enabled server is left as it is.
+// Enable ends Disable and Drain. A server that was draining, or has no health
+// monitors, takes requests at once, as before. Otherwise it is Unchecked, takes
+// requests too, and Run checks it at once; with Config.StartDown it is Down
+// until checks succeed. An enabled server is left as it is.
 func (s *Server) Enable() { s.setDisabled(false) }
 
-// Disable keeps new requests from the server. Leases in use are left alone, and health checks stop.
+// Disable stops new requests to the server. Leases in use stay valid, and
+// health checks stop.
 func (s *Server) Disable() { s.setDisabled(true) }
 
 func (s *Server) setDisabled(disabled bool) {
 	s = s.live()
-	s.pool.update(time.Now(), CauseOperator, "", nil, func() bool { return s.setDisabledLocked(disabled) })
+	s.pool.update(time.Now(), causeOperator, "", nil, func() bool { return s.setDisabledLocked(disabled) })
 }
 
 // setDisabledLocked reports whether it changed anything.
@@ -276,13 +281,13 @@ func (s *Server) setDisabledLocked(disabled bool) bool {
 	s.drain = drain{}
 	s.disabled = disabled
 	if drained && !disabled {
-		return true // it has been checked all the time
+		return true // checks went on during the drain
 	}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
-	s.acquit()
+	s.clearFailures()
 	for _, c := range s.checks {
-		c.resetLocked(s.pool.laid.startDown)
+		c.resetLocked(s.pool.latest.startDown)
 		c.poke()
 	}
 	return true
@@ -293,7 +298,8 @@ func (s *Server) loadState() State { return State(s.state.Load()) }
 // usable reports whether the server takes new requests.
 func (s *Server) usable() bool { return s.loadState().Usable() }
 
-// deriveLocked works out the state from its parts, in the order in which they hide one another.
+// deriveLocked computes the state from its parts, in the order of their
+// precedence.
 func (s *Server) deriveLocked(now time.Time) State {
 	if s.removed {
 		return Removed
@@ -318,7 +324,7 @@ func (s *Server) deriveLocked(now time.Time) State {
 	return health
 }
 
-// openLimit is MaxConnections as far as slow start grants it; 0: none.
+// openLimit is MaxConnections as far as slow start allows; 0: no limit.
 func (s *Server) openLimit() int64 {
 	limit := s.limit.Load()
 	if ramp := s.ramp.Load(); limit > 0 && ramp < fullRamp {

@@ -7,23 +7,18 @@ import (
 	"net/netip"
 )
 
-// ErrUnknownPool means that a Set has no pool, or pool group, of the given name.
-var ErrUnknownPool = errors.New("unknown pool")
+// unknownPool is the error for a name that a Set does not have.
+func unknownPool(name string) error { return fmt.Errorf("pool %q not found", name) }
 
-// unknownPoolError is ErrUnknownPool with the name.
-type unknownPoolError string
-
-func (e unknownPoolError) Error() string { return fmt.Sprintf("pool %q not found", string(e)) }
-
-func (e unknownPoolError) Unwrap() error { return ErrUnknownPool }
-
-// A Set is an immutable set of pools, and of pool groups, with distinct names. All methods may be called concurrently.
+// A Set is an immutable set of pools and pool groups with distinct names. All
+// methods may be called concurrently.
 type Set struct {
 	pools  map[string]*Pool
 	groups map[string]*Group
 }
 
-// NewSet returns a set of pools, which may be empty. Nil pools and equal names are errors, all of which it joins.
+// NewSet returns a set of pools, which may be empty. Nil pools and duplicate
+// names are errors; it joins all of them.
 func NewSet(pools ...*Pool) (*Set, error) {
 	s := &Set{pools: make(map[string]*Pool, len(pools))}
 	var faults faults
@@ -44,8 +39,9 @@ func NewSet(pools ...*Pool) (*Set, error) {
 	return s, nil
 }
 
-// WithGroups returns a set that has groups as well. Their pools need not be in the set by themselves. Nil groups and
-// names that are taken are errors, all of which it joins.
+// WithGroups returns a set that contains the groups as well. Their pools need
+// not be in the set. Nil groups and names that are taken are errors; it joins
+// all of them.
 func (s *Set) WithGroups(groups ...*Group) (*Set, error) {
 	with := &Set{pools: s.pools, groups: maps.Clone(s.groups)}
 	if with.groups == nil {
@@ -84,8 +80,9 @@ func (s *Set) Group(name string) (*Group, bool) {
 	return g, ok
 }
 
-// Select returns the pool with the given name or, if it is the name of a group, the pool that Group.Select chooses for
-// label and h. For an unknown name the error matches ErrUnknownPool. The label does not matter for a pool.
+// Select returns the pool with the given name or, if it is the name of a group,
+// the pool that Group.Select chooses for label and h. A pool ignores the label.
+// An unknown name is an error.
 func (s *Set) Select(name, label string, h Hint) (*Pool, error) {
 	if p, ok := s.pools[name]; ok {
 		return p, nil
@@ -93,11 +90,11 @@ func (s *Set) Select(name, label string, h Hint) (*Pool, error) {
 	if g, ok := s.groups[name]; ok {
 		return g.Select(label, h)
 	}
-	return nil, unknownPoolError(name)
+	return nil, unknownPool(name)
 }
 
-// Servers returns how many servers of a pool or group are up and how many it has, disabled ones among them. For an
-// unknown one the error matches ErrUnknownPool.
+// Servers returns how many servers of a pool or group are up and how many it
+// has, including disabled ones. An unknown name is an error.
 func (s *Set) Servers(pool string) (up, total int, err error) {
 	if g, ok := s.groups[pool]; ok {
 		up, total = g.Servers()
@@ -105,22 +102,24 @@ func (s *Set) Servers(pool string) (up, total int, err error) {
 	}
 	p, ok := s.pools[pool]
 	if !ok {
-		return 0, 0, unknownPoolError(pool)
+		return 0, 0, unknownPool(pool)
 	}
 	snap := p.refresh()
 	return len(snap.up), len(snap.servers), nil
 }
 
-// ServerUp reports whether a server of a pool or group takes new requests: it is up, or unchecked. It is named as in Pool.Lookup; one that is not there is
-// not up. For an unknown pool the error matches ErrUnknownPool.
+// ServerUp reports whether a server of a pool or group takes new requests:
+// whether it is up or unchecked. Name it as for Pool.Lookup; a server that is
+// not found is not up. An unknown pool is an error.
 func (s *Set) ServerUp(pool, server string, port uint16) (bool, error) {
 	found, _, err := s.lookup(pool, server, port)
 	return err == nil && found != nil && found.State().Usable(), err
 }
 
-// Find returns the address and port of a server of a pool or group, which is named as in Pool.Lookup; ok is false for
-// one that is not there. When several servers fit, shared is true and the address is that of the one which Pool.Lookup
-// prefers. For an unknown pool the error matches ErrUnknownPool.
+// Find returns the address and port of a server of a pool or group. Name it as
+// for Pool.Lookup; ok is false if it is not found. If several servers match,
+// shared is true and the address is that of the one which Pool.Lookup prefers.
+// An unknown pool is an error.
 func (s *Set) Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error) {
 	found, shared, err := s.lookup(pool, server, port)
 	if err != nil || found == nil {
@@ -129,14 +128,14 @@ func (s *Set) Find(pool, server string, port uint16) (addr netip.AddrPort, share
 	return found.Addr(), shared, true, nil
 }
 
-// lookup returns nil for a server that is not there.
+// lookup returns nil for a server that is not found.
 func (s *Set) lookup(pool, server string, port uint16) (found *Server, shared bool, err error) {
 	if g, ok := s.groups[pool]; ok {
 		found, shared, _ = g.Lookup(server, port)
 	} else if p, ok := s.pools[pool]; ok {
 		found, shared, _ = p.Lookup(server, port)
 	} else {
-		return nil, false, unknownPoolError(pool)
+		return nil, false, unknownPool(pool)
 	}
 	return found, shared, nil
 }

@@ -2,8 +2,9 @@ package lbpool
 
 import "time"
 
-// Slow start lets the share of a server that has come up grow linearly. The share is kept as a number that is renewed in
-// steps, lazily, as requests come: so choosing a server costs no reading of the clock.
+// Slow start lets the share of a server that has come up grow linearly. The
+// share is a number that is updated in steps, lazily, as requests arrive, so
+// choosing a server does not read the clock.
 
 const (
 	fullRamp   = 1024 // the share of a server that is not in slow start
@@ -12,14 +13,15 @@ const (
 	maxRampFor = 5 * time.Hour
 )
 
-// SlowStart returns the share of its ratio that the server gets: 1, or less while it is in slow start, but more than 0.
-// It is for algorithms. Those of this package honour it, except ConsistentHash.
+// SlowStart returns the share of its ratio that the server gets: 1, or less
+// during slow start, but more than 0. It is for algorithms. Those of this
+// package use it, except ConsistentHash.
 func (s *Server) SlowStart() float64 { return float64(s.live().ramp.Load()) / fullRamp }
 
 func (s *Server) ramping() bool { return s.ramp.Load() < fullRamp }
 
-// takesTurn reports whether a server whose turn it is takes it. One in slow start lets as many turns pass as it takes to
-// have just its share, evenly spread.
+// takesTurn reports whether a server takes its turn. A server in slow start
+// skips turns, evenly spread, so that it gets just its share.
 func (s *Server) takesTurn() bool {
 	ramp := uint64(s.ramp.Load())
 	if ramp >= fullRamp {
@@ -29,7 +31,8 @@ func (s *Server) takesTurn() bool {
 	return n/fullRamp != (n-ramp)/fullRamp
 }
 
-// rampLocked brings the share up to date. It returns when the next step is due, the zero time if none is.
+// rampLocked updates the share. It returns when the next step is due; zero for
+// never.
 func (s *Server) rampLocked(now time.Time, over time.Duration) time.Time {
 	ramp, due := int64(fullRamp), time.Time{}
 	if passed := now.Sub(s.upSince); !s.upSince.IsZero() && passed < over {

@@ -16,16 +16,19 @@ const (
 	maxCheckExpect = 512
 )
 
-// TCPChecker connects to the server. With Send it then sends that, and with Expect it waits until the server has sent
-// that; with neither, the connection alone is success. The zero value is ready to use.
+// TCPChecker connects to the server. With Send it then sends that text, and
+// with Expect it waits for that text; with neither, the connection alone is
+// success. The zero value is ready to use.
 type TCPChecker struct {
-	// Send is sent once connected, at most 1024 bytes. Empty sends nothing.
+	// Send is sent after connecting; at most 1024 bytes. Empty sends nothing.
 	Send string
-	// Expect must be found in the first 2 KiB that the server sends, at most 512 bytes. Empty expects nothing.
+	// Expect must occur in the first 2 KiB that the server sends; at most 512
+	// bytes. Empty expects nothing.
 	Expect string
-	// Maintenance, when it is found there before Expect is, says that the server is under maintenance: it gets no
-	// requests, at once and without counting as failed, until a check succeeds. At most 512 bytes. It needs an Expect,
-	// which ends the wait. Empty looks for nothing.
+	// Maintenance, if it occurs there before Expect, means that the server is
+	// under maintenance: it gets no requests from then on, without a failure,
+	// until a check succeeds. At most 512 bytes. It needs an Expect, which ends
+	// the wait. Empty means none.
 	Maintenance string
 }
 
@@ -72,7 +75,7 @@ func (c *TCPChecker) await(conn net.Conn) error {
 }
 
 func (c *TCPChecker) mismatch() error {
-	return &CheckError{Reason: CheckPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Expect)}
+	return &CheckError{Reason: checkPayloadMismatch, Detail: fmt.Sprintf("%q not found", c.Expect)}
 }
 
 func (c *TCPChecker) validate() error {

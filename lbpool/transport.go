@@ -22,22 +22,28 @@ import (
 )
 
 var (
-	// ErrNoRoute means that a Transport was given a request without a Route and has no Pool of its own.
-	ErrNoRoute = errors.New("request has no route")
-	// ErrConnect means that no connection to the server could be made, so that nothing of the request was sent.
-	// An error of a Transport's Base that matches it is taken to say so.
+	// ErrConnect means that no connection to the server could be made, so
+	// nothing of the request was sent. An error of a Transport's Base that
+	// matches it says the same.
 	ErrConnect = errors.New("cannot connect")
-	// ErrRequest means that the request itself is such that it cannot be sent to any server: its method, target, host, a
-	// field of its header or trailer, or its length. No server was asked, or none is to blame.
+	// ErrRequest means that the request cannot be sent to any server: its
+	// method, target, host, length, or a field of its header or trailer is not
+	// valid. No server was asked, or none is at fault.
 	ErrRequest = http1.ErrRequest
-	// ErrTimeout means that something took too long: the connection (then ErrConnect matches too), the answer, or all
-	// of the request by its context's deadline.
+	// ErrTimeout means that something took too long: the connection (then
+	// ErrConnect matches too), the response, or the whole request by its
+	// context's deadline.
 	ErrTimeout = errors.New("timed out")
 )
 
-// ForwardError is the error of a Transport whose request was given to a server and got no answer. It matches
-// ErrConnect, ErrTimeout and ErrAborted where they apply, and Err's errors, ErrRequest among them. A time-out while the
-// request body was still being read matches ErrAborted too, since it cannot be told from a client that sends slowly.
+// errNoRoute means that a request has no Route, nor the Transport a Pool.
+var errNoRoute = fmt.Errorf("%w: request has no route", ErrNoServer)
+
+// ForwardError is the error of a Transport for a request that was given to a
+// server and got no response. It matches ErrConnect, ErrTimeout and ErrAborted
+// where they apply, and the errors that Err matches, such as ErrRequest. A
+// timeout while the request body was still being read matches ErrAborted too,
+// since the client may be the slow side.
 type ForwardError struct {
 	Pool   string         // the pool's name
 	Server netip.AddrPort // the server tried last
@@ -47,7 +53,7 @@ type ForwardError struct {
 	connect, timeout, aborted bool
 }
 
-// Error names the pool, the server and what went wrong.
+// Error names the pool, the server and the failure.
 func (e *ForwardError) Error() string {
 	return fmt.Sprintf("pool %q: server %s: %v", e.Pool, e.Server, e.Err)
 }
@@ -68,40 +74,50 @@ func (e *ForwardError) Is(target error) bool {
 	return false
 }
 
-// Timeout reports whether e matches ErrTimeout, as net.Error has it.
+// Timeout reports whether e matches ErrTimeout. It is a method of net.Error.
 func (e *ForwardError) Timeout() bool { return e.timeout }
 
-// A Transport is an http.RoundTripper that sends each request to a server of a pool. The request's context says which
-// pool, by a Route. It is meant to stand under httputil.ReverseProxy. The zero value is ready to use; the fields must
-// not change once it is in use. It may be used concurrently.
+// A Transport is an http.RoundTripper that sends each request to a server of a
+// pool. A Route in the request's context names the pool. Use it in an
+// httputil.ReverseProxy. The zero value is ready to use; do not change the
+// fields after the first use. It may be used concurrently.
 //
-// The request's Host header is kept unless Config.RewriteHost is set, and so is everything else but the place it is sent
-// to. If a server cannot be connected to and nothing of the request body has been read, another server is tried; further
-// cases can be configured, see Reselect. When no server of a pool can be had, another pool of the route's Group takes over, or a backup
-// pool that the FailAction names.
-// The lease of the server is held until the response body is closed or has been read to its end, or in the case of an
-// upgraded connection (status 101), until that is closed.
+// The Transport changes the destination of the request only, and the Host
+// header if Config.RewriteHost is set. If a server cannot be connected to and
+// nothing of the request body has been read, it tries another server; Reselect
+// adds further cases. If no server of the pool is available, another pool of
+// the route's Group takes over, or a backup pool that the FailAction names. The
+// lease of the server lasts until the response body is closed or read to its
+// end, or, for an upgraded connection (status 101), until that is closed.
 //
-// Errors match ErrNoRoute, or ErrNoServer when there was no server to try, or else are of type *ForwardError. A request that
-// no server can be sent, whatever the Base, fails with an error that matches ErrRequest; no server is tried after that, and
-// none is marked.
+// Errors match ErrNoServer if there was no server to try, or else are of type
+// *ForwardError. A request that cannot be sent to any server fails with an
+// error that matches ErrRequest; no other server is tried, and the server has
+// no failure.
 type Transport struct {
-	// Pool is used for requests whose context carries no Route. Nil refuses these with ErrNoRoute.
+	// Pool is used for requests without a Route. If it is nil, the error for
+	// such a request matches ErrNoServer.
 	Pool *Pool
-	// Base sends the requests. Nil means NewHTTP1(NewBase()), made at the first use. If it is neither of NewHTTP1 nor
-	// an *http.Transport it must report connections that cannot be made by a *net.OpError with Op "dial" or by an error
-	// that matches ErrConnect, or such requests are not sent elsewhere. Requests are checked before it gets them, see
-	// ErrRequest, unless it has a method ChecksRequests() bool that returns true, as the transports of NewHTTP1 have.
+	// Base sends the requests. Nil means NewHTTP1(NewBase()), made at the first
+	// use. A Base that is neither from NewHTTP1 nor an *http.Transport must
+	// report a connection that cannot be made by a *net.OpError with Op "dial"
+	// or by an error that matches ErrConnect; otherwise the Transport tries no
+	// other server. Requests are checked before Base gets them, see ErrRequest,
+	// unless it has a method ChecksRequests() bool that returns true, as the
+	// transports of NewHTTP1 have.
 	Base http.RoundTripper
 
 	once sync.Once
 	base http.RoundTripper
 }
 
-// NewBase returns a new http.Transport suited to a reverse proxy. Change it if need be, and give it to NewHTTP1. Unlike
-// http.DefaultTransport it keeps any number of idle connections (up to 1024 to a server, for a minute), ignores the proxy
-// settings of the environment, leaves compressed bodies as they are and speaks HTTP/1.1 only. Connecting and TLS
-// handshakes may take 5 seconds each, the wait for a response header 60 seconds, and such a header 1 MiB.
+// NewBase returns a new http.Transport with settings for a reverse proxy.
+// Change it if necessary, and give it to NewHTTP1. Unlike http.DefaultTransport
+// it keeps any number of idle connections (up to 1024 per server, for a
+// minute), ignores the proxy settings of the environment, leaves compressed
+// bodies as they are and uses HTTP/1.1 only. Its limits are 5 seconds for a
+// connection, 5 seconds for a TLS handshake, 60 seconds until a response
+// header, and 1 MiB for that header.
 func NewBase() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &http.Transport{
@@ -116,24 +132,32 @@ func NewBase() *http.Transport {
 	}
 }
 
-// NewHTTP1 returns a transport with the settings of base that sends requests over HTTP/1.1 for less processor time than
-// base, because the caller's own goroutine writes and reads the connection. It leaves to base what that does not cover:
-// HTTP/2 where base may speak it, HTTP proxies, limits on connections to a host, and requests out of the ordinary. Errors
-// are of the same kinds, but for ErrRequest. A request is sent again, once and over a new connection, when an idle connection
-// turns out to be dead and the request is idempotent or nothing of it was sent. Nil stands for NewBase(). Afterwards base
-// must not change.
+// NewHTTP1 returns a transport with the settings of base that sends requests
+// over HTTP/1.1 and needs less processor time, because the caller's own
+// goroutine writes and reads the connection. It uses base for the rest: HTTP/2
+// if base may speak it, HTTP proxies, limits on connections to a host, and
+// unusual requests. Errors are of the same kinds, except for ErrRequest. If an
+// idle connection turns out to be dead, the transport sends the request once
+// more over a new connection, provided the request is idempotent or nothing of
+// it was sent. Nil means NewBase(). Do not change base afterwards.
 //
-// Unlike base, it
-//   - sends the target of a request as it came in, but for single bytes that have to be percent-encoded, and field names
-//     such as Sec-WebSocket-Key as they are registered;
-//   - refuses answers that others may read in another way than the standard library: with a blank before the colon of a
-//     field, lines that continue others, stray carriage returns, a status below 100 or a transfer coding in HTTP/1.0;
-//   - sends a body with "Expect: 100-continue" at once if some of it is here already, as far as the body tells by a method
-//     Buffered() (n int, known bool);
-//   - leaves the field Connection in the header of a response that lists "close" and more, for callers that must not pass
-//     on the fields and trailers that are named there (RFC 9110, section 7.6.1). It removes none of them itself.
+// Unlike base, the transport
+//   - sends the target of a request as it was received, except for single bytes
+//     that must be percent-encoded, and field names such as Sec-WebSocket-Key
+//     as they are registered;
+//   - refuses responses that other software may read differently from the
+//     standard library: with a blank before the colon of a field, continuation
+//     lines, stray carriage returns, a status below 100 or a transfer coding in
+//     HTTP/1.0;
+//   - sends a body with "Expect: 100-continue" at once if some of it has
+//     arrived, as the body reports by a method Buffered() (n int, known bool);
+//   - leaves the field Connection in the header of a response that lists
+//     "close" and more, for callers that must not pass on the fields and
+//     trailers named there (RFC 9110, section 7.6.1). It removes none of them
+//     itself.
 //
-// The transport may be used concurrently. It has a method CloseIdleConnections, which is base's, too.
+// The transport may be used concurrently. It has a method CloseIdleConnections,
+// which also closes those of base.
 func NewHTTP1(base *http.Transport) http.RoundTripper {
 	if base == nil {
 		base = NewBase()
@@ -151,7 +175,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer body.settle()
 	route.begin()
 	if route.Pool == nil {
-		return nil, ErrNoRoute
+		return nil, errNoRoute
 	}
 	for {
 		resp, err := t.send(req, route, body)
@@ -163,7 +187,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// CloseIdleConnections closes the idle connections of Base, if it has such a method.
+// CloseIdleConnections closes the idle connections of Base, if Base has such a
+// method.
 func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.roundTripper().(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
@@ -180,7 +205,7 @@ func (t *Transport) roundTripper() http.RoundTripper {
 	return t.base
 }
 
-// exchange is a request on its way to the servers of a pool.
+// exchange is one request while a Transport sends it.
 type exchange struct {
 	transport *Transport
 	pool      *Pool
@@ -190,7 +215,7 @@ type exchange struct {
 	body      *guardedBody
 	start     time.Time
 
-	// What the latest server that gave an answer has said, to be passed on unless a better one comes.
+	// The latest response, to be passed on unless a better one arrives.
 	answer *http.Response
 	server *Server
 	unmet  Reason
@@ -207,7 +232,7 @@ func (t *Transport) send(req *http.Request, route *Route, body *guardedBody) (*h
 func (x *exchange) run() (*http.Response, error) {
 	hint := x.route.Hint
 	var failed *ForwardError
-	budgeted := false // this try has a place in the retry budget
+	budgeted := false // this try uses a slot of the retry budget
 	for {
 		lease, err := x.acquire(hint)
 		if err == nil && x.route.Claim != nil {
@@ -255,13 +280,14 @@ func (x *exchange) acquire(h Hint) (Lease, error) {
 	return x.pool.Acquire(h)
 }
 
-// claim asks the route's Claim whether lease is of the right server, and takes the one that it names if not.
+// claim asks the route's Claim whether lease is of the right server, and if
+// not, takes the server that it names.
 func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
 	r := x.route
 	if h.Server.Port() != 0 && lease.Unmet == ReasonNone {
 		return lease, nil // the binding is known
 	}
-	for ; r.detour.claims < maxClaims; r.detour.claims++ {
+	for ; r.reroute.claims < maxClaims; r.reroute.claims++ {
 		named := x.named(lease)
 		if named == nil || named == lease.Server {
 			return lease, nil
@@ -272,13 +298,14 @@ func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
 		h.Server = netip.AddrPortFrom(named.addr.Addr(), named.addr.Port())
 		next, err := x.acquire(h)
 		if err != nil {
-			r.detour.failed = named
-			r.detour.claims++
+			r.reroute.failed = named
+			r.reroute.claims++
 			return Lease{}, err
 		}
 		lease = next
 		met := lease.Unmet == ReasonNone
-		// What has moved the client is what stood in the way of the server that it had before.
+		// The client moved because of the reason against the server that it had
+		// before.
 		lease.Shared = shared
 		if unmet != ReasonNone {
 			lease.Unmet = unmet
@@ -286,7 +313,7 @@ func (x *exchange) claim(lease Lease, h Hint) (Lease, error) {
 		if met {
 			return lease, nil
 		}
-		r.detour.failed = named
+		r.reroute.failed = named
 	}
 	return lease, nil
 }
@@ -299,7 +326,7 @@ func (x *exchange) named(lease Lease) *Server {
 			lease.cancel()
 		}
 	}()
-	s := x.route.Claim(lease.Server, x.route.detour.failed)
+	s := x.route.Claim(lease.Server, x.route.reroute.failed)
 	returned = true
 	if s != nil {
 		s = s.live()
@@ -324,7 +351,7 @@ func (x *exchange) turnTo(s *Server, h *Hint) {
 	h.Header = r.Hint.Header
 }
 
-// take keeps an answer in place of the one before.
+// take keeps a response in place of the one before.
 func (x *exchange) take(resp *http.Response) {
 	if x.answer != nil {
 		x.answer.Body.Close()
@@ -332,7 +359,7 @@ func (x *exchange) take(resp *http.Response) {
 	x.answer, x.server, x.unmet = resp, x.route.Server, x.route.Unmet
 }
 
-// conclude ends the exchange: with the latest answer, or with an error.
+// conclude ends the exchange with the latest response, or with an error.
 func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, error) {
 	switch {
 	case x.answer != nil:
@@ -341,19 +368,19 @@ func (x *exchange) conclude(failed *ForwardError, err error) (*http.Response, er
 		return x.answer, nil
 	case failed != nil:
 		if errors.Is(x.route.GivenUp, failed) {
-			x.route.GivenUp = nil // there was no other
+			x.route.GivenUp = nil // no other server was tried
 		}
-		return nil, failed // tells more than that there is no other server
+		return nil, failed // says more than that there is no other server
 	}
-	var unavailable *UnavailableError
-	if errors.As(err, &unavailable) {
+	if unavailable, ok := errors.AsType[*unavailableError](err); ok {
 		x.route.Unmet = unavailable.Reason
 	}
 	return nil, err
 }
 
-// another reports whether another server should be tried after the latest try, and whether that has taken a place in the
-// retry budget. Where nothing has been sent there is nothing to repeat, and no budget needed.
+// another reports whether another server should be tried after the latest try,
+// and whether that uses a slot of the retry budget. If nothing was sent there
+// is nothing to repeat, and no slot is needed.
 func (x *exchange) another(resp *http.Response, fault *ForwardError) (again, budgeted bool) {
 	r := x.reselect
 	unsent := fault != nil && fault.connect && x.body.replayable()
@@ -377,10 +404,11 @@ func (x *exchange) another(resp *http.Response, fault *ForwardError) (again, bud
 	return again, again
 }
 
-// sendTo sends the request to the leased server and binds the lease to the answer.
+// sendTo sends the request to the leased server and binds the lease to the
+// answer.
 func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, limit time.Duration) (_ *http.Response, fault *ForwardError) {
 	bound := false
-	outcome := Outcome{Err: ErrAborted} // stands if the base panics
+	outcome := Outcome{Err: ErrAborted} // applies if the base panics
 	try := startTry(req.Context(), limit)
 	defer func() {
 		if !bound {
@@ -398,7 +426,7 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	if err = try.settle(resp, err); err != nil {
 		fault = diagnose(req, body, err)
 		fault.Pool, fault.Server = lease.Server.pool.Name(), lease.Server.addr
-		if !errors.Is(err, ErrRequest) && !errors.Is(err, http1.ErrStale) { // else nobody's, as it is with ErrAborted
+		if !errors.Is(err, ErrRequest) && !errors.Is(err, http1.ErrStale) { // else no failure of the server, as with ErrAborted
 			outcome.Err = fault
 		}
 		return nil, fault
@@ -408,9 +436,10 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	return resp, nil
 }
 
-// exchange gives a request to the base. A base that is not of NewHTTP1, nor stands before one and says so by the method
-// ChecksRequests, does not say of a failure whether it is that of the request, so that is found out before, and lets pass
-// answers that are not well formed.
+// exchange sends a request by the base. A base that is not from NewHTTP1, and
+// does not stand before one and say so by the method ChecksRequests, does not
+// tell whether a failure is the fault of the request, and lets malformed
+// responses pass; so both are checked here.
 func (t *Transport) exchange(out *http.Request) (*http.Response, error) {
 	base := t.roundTripper()
 	if own, ok := base.(interface{ ChecksRequests() bool }); ok && own.ChecksRequests() {
@@ -436,7 +465,7 @@ func (t *Transport) exchange(out *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// try bounds the time to an answer. Nil has no bound.
+// try limits the time to a response. Nil means no limit.
 type try struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -450,14 +479,16 @@ func startTry(ctx context.Context, limit time.Duration) *try {
 		return nil
 	}
 	t := &try{limit: limit}
-	// When time is up, the error does not tell whether the connection stood.
+	// When the time is over, the error does not say whether there was a
+	// connection.
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.connected.Store(true) }})
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	t.timer = time.AfterFunc(limit, t.cancel)
 	return t
 }
 
-// settle says that the answer is here, or the failure err. It returns err, or another if time was up.
+// settle ends the limit, with a response or the failure err. It returns err, or
+// another error if the time was over.
 func (t *try) settle(resp *http.Response, err error) error {
 	if t == nil || t.timer.Stop() {
 		return err
@@ -471,7 +502,7 @@ func (t *try) settle(resp *http.Response, err error) error {
 	return fmt.Errorf("no answer within %s: %w", t.limit, ErrTimeout)
 }
 
-// end says that the answer is no longer needed.
+// end says that the response is no longer needed.
 func (t *try) end() {
 	if t != nil {
 		t.timer.Stop()
@@ -514,7 +545,7 @@ func aim(req *http.Request, s *Server) *http.Request {
 	return out
 }
 
-// defaultPort is the port that URLs and Host headers leave out.
+// defaultPort is the port that URLs and Host headers omit.
 func defaultPort(scheme string) uint16 {
 	if scheme == "https" {
 		return 443
@@ -522,7 +553,7 @@ func defaultPort(scheme string) uint16 {
 	return 80
 }
 
-// diagnose finds out what kind of failure err is.
+// diagnose classifies the failure err.
 func diagnose(req *http.Request, body *guardedBody, err error) *ForwardError {
 	ctxErr := req.Context().Err()
 	fault := &ForwardError{
@@ -530,14 +561,15 @@ func diagnose(req *http.Request, body *guardedBody, err error) *ForwardError {
 		connect: notConnected(err),
 		timeout: errors.Is(ctxErr, context.DeadlineExceeded) || isTimeout(err),
 	}
-	// While the request body is on its way, a time-out may well be the doing of a client who sends it slowly.
+	// While the request body is being sent, a slow client may be the cause of a
+	// timeout.
 	stalled := fault.timeout && !fault.connect && body.unfinished()
 	fault.aborted = errors.Is(ctxErr, context.Canceled) || body.failed() || stalled
 	return fault
 }
 
-// withoutQuote returns an error that says no more of an answer that cannot be read than what is wrong with it: the
-// standard library quotes it, and it may hold a secret.
+// withoutQuote returns err without the quotation of a malformed response that
+// the standard library adds: the response may contain a secret.
 func withoutQuote(err error) error {
 	var malformed textproto.ProtocolError
 	if text := err.Error(); errors.As(err, &malformed) || strings.Contains(text, "malformed HTTP") {
@@ -555,7 +587,7 @@ func notConnected(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" || errors.As(err, &certificate) || errors.Is(err, ErrConnect)
 }
 
-// isTimeout reports whether err says that something took too long.
+// isTimeout reports whether err is a timeout.
 func isTimeout(err error) bool {
 	var netErr net.Error
 	return errors.Is(err, ErrTimeout) || errors.As(err, &netErr) && netErr.Timeout()

@@ -363,14 +363,14 @@ func TestTransportWithoutServer(t *testing.T) {
 
 	route := &Route{Pool: mustPool(t, Config{Servers: list, Repick: RepickNever}), Hint: Hint{Server: addrPort(list[0].Address)}}
 	_, err = tr.RoundTrip(request(t.Context(), "GET", nil, route))
-	var unavailable *UnavailableError
+	var unavailable *unavailableError
 	if !errors.As(err, &unavailable) || unavailable.Reason != ReasonDisabled || route.Unmet != ReasonDisabled || route.Server != nil || route.Tried != 0 {
 		t.Errorf("wanted server disabled: %v, route %+v", err, route)
 	}
 
 	body = &trackedBody{Reader: strings.NewReader("x")}
 	req := httptest.NewRequest("POST", "/", body)
-	if _, err := tr.RoundTrip(req); !errors.Is(err, ErrNoRoute) {
+	if _, err := tr.RoundTrip(req); !errors.Is(err, ErrNoServer) || !errors.Is(err, errNoRoute) {
 		t.Errorf("without a route: %v", err)
 	}
 	body.wantClosedOnce(t)

@@ -64,7 +64,7 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 	if before[0].Ratio() != 2 || s.State() != Removed || before[2].State() != Disabled {
 		t.Errorf("ratio %d, states %s and %s", before[0].Ratio(), s.State(), before[2].State())
 	}
-	if c := s.LastChange(); c.State != Removed || c.Cause != CauseConfigured {
+	if c := s.LastChange(); c.State != Removed || c.Cause != causeConfigured {
 		t.Errorf("LastChange = %+v", c)
 	}
 	if l := mustAcquire(t, p, Hint{Server: s.Addr()}); l.Unmet != ReasonGone || l.Server != before[0] {
@@ -308,7 +308,7 @@ func TestRepickAfterFailures(t *testing.T) {
 			if i == 3 { // tried for this request already: no other yet
 				wants := wants
 				wants.Exclude = []*Server{s}
-				var unavailable *UnavailableError
+				var unavailable *unavailableError
 				if _, err := p.Acquire(wants); !errors.As(err, &unavailable) || unavailable.Reason != ReasonDown {
 					t.Errorf("excluded: %v", err)
 				}
@@ -381,11 +381,11 @@ func TestEvents(t *testing.T) {
 	}})
 	var got []string
 	for _, e := range d.events {
-		got = append(got, fmt.Sprintf("%s %s %s-%s %s %v", e.Kind, e.Server.Addr(), e.From, e.Change.State, e.Change.Cause, e.Change.Err))
+		got = append(got, fmt.Sprintf("%s %s-%s %s %v", e.Server.Addr(), e.From, e.Change.State, e.Change.Cause, e.Change.Err))
 	}
 	want := []string{
-		"state 10.0.0.1:80 up-ejected passive connection reset by peer",
-		"state 10.0.0.1:80 ejected-removed configured <nil>",
+		"10.0.0.1:80 up-ejected passive connection reset by peer",
+		"10.0.0.1:80 ejected-removed configured <nil>",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)

@@ -135,7 +135,7 @@ func TestZeroConfig(t *testing.T) {
 	if status, _ := get(t, site.client(t), site.URL); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d", status)
 	}
-	if rec := recs.next(t); rec.VirtualService != "limpet" || !errors.Is(rec.Error, lbpool.ErrNoRoute) {
+	if rec := recs.next(t); rec.VirtualService != "limpet" || !errors.Is(rec.Error, lbpool.ErrNoServer) {
 		t.Errorf("record: %+v", rec)
 	}
 	other := startSite(t, http1, listen(t, ""), vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})))

@@ -242,7 +242,7 @@ func TestDrainAccounting(t *testing.T) {
 	first := recs.next(t)
 	server, _, _ := pool.Lookup(first.Server.String(), 0)
 
-	server.Drain(lbpool.DrainForever)
+	server.Drain(-1)
 	if e := await(t, events, "the drain"); e.Change.State != lbpool.Draining || e.Server != server {
 		t.Fatalf("event %+v", e)
 	}
@@ -281,7 +281,7 @@ func TestDrainAccounting(t *testing.T) {
 	if err != nil || string(body) != "the end" {
 		t.Errorf("the stream on a draining server: %q, %v", body, err)
 	}
-	if e := await(t, events, "the end of the drain"); e.Kind != lbpool.EventDrained || e.Server != server || e.Open != 0 || e.Bound != 0 {
+	if e := await(t, events, "the end of the drain"); !e.Drained || e.Server != server || e.Open != 0 || e.Bound != 0 {
 		t.Errorf("event %+v", e)
 	}
 	if server.State() != lbpool.Disabled {
@@ -337,12 +337,12 @@ func TestDrainInTime(t *testing.T) {
 		over    time.Duration // when the drain is over
 		bound   int           // clients left then
 	}{
-		{"until the entry has expired", listing, lbpool.DrainForever, 300 * time.Second, 0},
+		{"until the entry has expired", listing, -1, 300 * time.Second, 0},
 		{"listing, deadline", listing, time.Minute, time.Minute, 1},
-		{"until the profile has forgotten", clientIP, lbpool.DrainForever, 5 * time.Minute, 0},
+		{"until the profile has forgotten", clientIP, -1, 5 * time.Minute, 0},
 		{"profile, deadline", clientIP, time.Minute, time.Minute, 1},
 		{"nobody knows, deadline", cookie, time.Minute, time.Minute, 0},
-		{"nobody can be bound", nil, lbpool.DrainForever, 0, 0},
+		{"nobody can be bound", nil, -1, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -354,7 +354,7 @@ func TestDrainInTime(t *testing.T) {
 					OnEvent: func(e lbpool.Event) {
 						mu.Lock()
 						defer mu.Unlock()
-						if e.Kind == lbpool.EventDrained {
+						if e.Drained {
 							drained = append(drained, e)
 						}
 					},

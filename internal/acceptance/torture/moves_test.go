@@ -145,7 +145,7 @@ func TestDrainOverUpdates(t *testing.T) {
 		return conf(prof, poolOf("web", 0, 6, func(c *lbpool.Config) {
 			c.Drain.KeepBound, c.Algorithm = true, lbpool.RoundRobin()
 			c.OnEvent = func(e lbpool.Event) {
-				if e.Kind == lbpool.EventDrained {
+				if e.Drained {
 					n, _ := prof.Count(context.Background(), "web", e.Server.Addr().String())
 					mu.Lock()
 					ended = append(ended, fmt.Sprintf("%s with %d clients", e.Server.Addr(), n))
@@ -162,7 +162,7 @@ func TestDrainOverUpdates(t *testing.T) {
 	}
 	<-time.After(20 * time.Millisecond)
 	for _, s := range c.Pools[0].Servers()[1:] {
-		s.Drain(lbpool.DrainForever)
+		s.Drain(-1)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

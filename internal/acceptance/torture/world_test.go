@@ -672,7 +672,7 @@ func (w *world) lookup(server string) *lbpool.Server {
 	return nil
 }
 
-func (w *world) drain(server string) { w.lookup(server).Drain(lbpool.DrainForever) }
+func (w *world) drain(server string) { w.lookup(server).Drain(-1) }
 
 func (w *world) enable(server string) {
 	w.lookup(server).Enable()
