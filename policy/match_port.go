@@ -7,7 +7,9 @@ import (
 
 // Range is a range of addresses, ports or statuses. Both ends belong to it, and
 // Begin must not be above End.
-type Range[T netip.Addr | uint16 | int] struct{ Begin, End T }
+type Range[T netip.Addr | uint16 | int] struct {
+	Begin, End T // the first and the last value
+}
 
 // PortMatch compares a port with the union of its lists. At least one list
 // must have an entry; port 0 is refused.
