@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bindingsource"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/lbpool"
-	"github.com/limpetlb/limpet/persistence"
 )
 
 // A transaction is one request on its way through a virtual service, and its
@@ -146,7 +146,7 @@ func (sh *shared) Value(key any) any {
 			return nil
 		}
 		return &sh.handle
-	case persistence.SourceRecorderKey{}:
+	case bindingsource.Key{}:
 		if tx := sh.tx.Load(); tx != nil {
 			return (*sourceRecorder)(tx)
 		}

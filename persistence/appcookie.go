@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// DefaultAppCookieTimeout is the default of [AppCookieConfig.Timeout]: twenty minutes, as many
-// application servers keep sessions.
-const DefaultAppCookieTimeout = 20 * time.Minute
+// defaultAppCookieTimeout is the default of [AppCookieConfig.Timeout]: many application servers keep
+// sessions that long.
+const defaultAppCookieTimeout = 20 * time.Minute
 
 // An AppCookieConfig configures an [AppCookie].
 type AppCookieConfig struct {
@@ -24,7 +24,7 @@ type AppCookieConfig struct {
 
 	// Timeout is how long a session without requests is remembered. With Sessions it may be up to a
 	// tenth shorter: a request renews it only if a tenth of it is over. Zero and negative mean
-	// [DefaultAppCookieTimeout]; the longest is [DefaultMaxLifetime].
+	// twenty minutes; the longest is [DefaultMaxLifetime].
 	Timeout time.Duration
 
 	// MaxAge is how long a session keeps its server at most, whatever its client does. The longest is
@@ -80,7 +80,7 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
 	}
 	p.sessions.text = func(session string) string { return session }
-	if err := p.sessions.init(positive(c.Timeout, DefaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name); err != nil {
+	if err := p.sessions.init(positive(c.Timeout, defaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name); err != nil {
 		faults = append(faults, err)
 	}
 	if len(faults) > 0 {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// DefaultClientIPTimeout is the default of [ClientIPConfig.Timeout]: five minutes.
-const DefaultClientIPTimeout = 5 * time.Minute
+// defaultClientIPTimeout is the default of [ClientIPConfig.Timeout].
+const defaultClientIPTimeout = 5 * time.Minute
 
 // A ClientIPConfig configures a [ClientIP]. The zero value is useful.
 type ClientIPConfig struct {
@@ -21,7 +21,7 @@ type ClientIPConfig struct {
 
 	// Timeout is how long a client without requests is remembered. With Sessions it may be up to a
 	// tenth shorter: a request renews it only if a tenth of it is over. Zero and negative mean
-	// [DefaultClientIPTimeout]; the longest is [DefaultMaxLifetime].
+	// five minutes; the longest is [DefaultMaxLifetime].
 	Timeout time.Duration
 
 	// MaxAge is how long a client keeps its server at most, whatever it does. The longest is
@@ -77,7 +77,7 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
 	p.clients.text = netip.Addr.String
-	if err := p.clients.init(positive(c.Timeout, DefaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip"); err != nil {
+	if err := p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip"); err != nil {
 		faults = append(faults, err)
 	}
 	if len(faults) > 0 {

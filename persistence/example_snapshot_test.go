@@ -49,7 +49,7 @@ func ExampleSaver() {
 		case errors.Is(err, fs.ErrNotExist):
 			fmt.Println("first start")
 		case errors.As(err, &damaged):
-			fmt.Println("starting without entries:", damaged.Fault)
+			fmt.Println("starting without entries:", damaged)
 		case err != nil:
 			fmt.Println(err)
 			return

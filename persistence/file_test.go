@@ -61,7 +61,7 @@ func TestSaveFile(t *testing.T) {
 	}
 	os.WriteFile(path, []byte("something else"), 0o600)
 	var e *SnapshotError
-	if err := store.LoadFile(path); !errors.As(err, &e) || e.Fault != SnapshotForeign || !strings.Contains(err.Error(), path) {
+	if err := store.LoadFile(path); !errors.As(err, &e) || e.fault != snapshotForeign || !strings.Contains(err.Error(), path) {
 		t.Errorf("loading something else: %v", err)
 	}
 }

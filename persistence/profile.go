@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bindingsource"
 )
 
 // The persistence profiles have in common:
@@ -89,19 +91,11 @@ const (
 	FromScript Source = "script"
 )
 
-// A SourceRecorder notes where the binding of a request was found.
-type SourceRecorder interface {
-	// NoteSource notes the source. The last call applies.
-	NoteSource(s Source)
-}
-
-// A SourceRecorderKey is the key under which the context of a request has its [SourceRecorder].
-type SourceRecorderKey struct{}
-
-// NoteSource tells the [SourceRecorder] of the context, if it has one, where a binding was found. It
-// allocates nothing.
+// NoteSource reports where a binding was found to the virtual service that handles the request of
+// ctx; the last call for a request applies. Stores that serve as [Sessions] call it. It does nothing
+// if ctx belongs to no such request, and allocates nothing.
 func NoteSource(ctx context.Context, s Source) {
-	if r, ok := ctx.Value(SourceRecorderKey{}).(SourceRecorder); ok {
-		r.NoteSource(s)
+	if r, ok := ctx.Value(bindingsource.Key{}).(bindingsource.Recorder); ok {
+		r.NoteSource(string(s))
 	}
 }

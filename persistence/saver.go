@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// DefaultSaveInterval is the default of [Saver.Interval]: a minute.
-const DefaultSaveInterval = time.Minute
+// defaultSaveInterval is the default of [Saver.Interval].
+const defaultSaveInterval = time.Minute
 
 // firstRetry is how long a Saver waits after a first error, at most; the wait then doubles.
 const firstRetry = time.Second
@@ -20,8 +20,7 @@ type Saver struct {
 	Store *Store
 	// Path is the file, see [Store.SaveFile]. It must be set.
 	Path string
-	// Interval is how long to wait after one save before the next one. Zero and negative mean
-	// [DefaultSaveInterval].
+	// Interval is the pause between two saves. Zero and negative mean a minute.
 	Interval time.Duration
 	// Logger gets each error and the first success after it; nil discards them.
 	Logger *slog.Logger
@@ -34,7 +33,7 @@ type Saver struct {
 // again after a second, or Interval if that is shorter, and then after twice as long each time, until
 // that is Interval.
 func (s *Saver) Run(ctx context.Context) error {
-	interval := positive(s.Interval, DefaultSaveInterval)
+	interval := positive(s.Interval, defaultSaveInterval)
 	logger := s.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)

@@ -10,7 +10,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -40,50 +39,32 @@ const (
 	kindIdle
 )
 
-// A SnapshotFault says what is wrong with a snapshot.
-type SnapshotFault uint8
+// A SnapshotError says that the input of [Store.ReadFrom] or [Store.LoadFile] cannot be restored: it is corrupt, it is
+// truncated, it is something other than a snapshot of a [Store], or a later version of this package wrote it in a form that
+// this version cannot read.
+type SnapshotError struct {
+	// Offset is how many bytes had been read when the fault was found.
+	Offset int64
+	// Detail says what was found, for people.
+	Detail string
+
+	fault snapshotFault
+}
+
+// Error returns the kind of fault, where it was found, and the detail.
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("persistence: snapshot: %s at byte %d: %s", e.fault, e.Offset, e.Detail)
+}
+
+// A snapshotFault is a kind of fault, as errors name it.
+type snapshotFault string
 
 const (
-	// SnapshotCorrupt says that the snapshot contradicts itself or its checksum.
-	SnapshotCorrupt SnapshotFault = iota
-	// SnapshotTruncated says that the end is missing.
-	SnapshotTruncated
-	// SnapshotForeign says that this is something other than a snapshot of a Store.
-	SnapshotForeign
-	// SnapshotVersion says that another version of this package has written the snapshot in a form
-	// that this version does not know.
-	SnapshotVersion
+	snapshotCorrupt   snapshotFault = "corrupt"
+	snapshotTruncated snapshotFault = "truncated"
+	snapshotForeign   snapshotFault = "foreign"
+	snapshotNewer     snapshotFault = "version"
 )
-
-// String returns "corrupt", "truncated", "foreign" or "version".
-func (f SnapshotFault) String() string {
-	switch f {
-	case SnapshotCorrupt:
-		return "corrupt"
-	case SnapshotTruncated:
-		return "truncated"
-	case SnapshotForeign:
-		return "foreign"
-	case SnapshotVersion:
-		return "version"
-	}
-	return "SnapshotFault(" + strconv.Itoa(int(f)) + ")"
-}
-
-// A SnapshotError says that what was read is no snapshot that can be restored.
-type SnapshotError struct {
-	// Fault is the kind of fault.
-	Fault SnapshotFault
-	// Offset is how many bytes were read, counted in bytes from the start, when it showed.
-	Offset int64
-	// Detail names what was found.
-	Detail string
-}
-
-// Error returns the fault, where it is, and what was found.
-func (e *SnapshotError) Error() string {
-	return fmt.Sprintf("persistence: snapshot: %s at byte %d: %s", e.Fault, e.Offset, e.Detail)
-}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -242,7 +223,7 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 		case kind == kindEnd:
 			return tables, d.end(entries)
 		default:
-			return nil, d.fault(SnapshotCorrupt, "record of kind %d", kind)
+			return nil, d.fault(snapshotCorrupt, "record of kind %d", kind)
 		}
 	}
 }
@@ -352,8 +333,8 @@ const (
 	pieceBytes  = 32 << 10 // of a string read at a time
 )
 
-func (d *snapshotReader) fault(f SnapshotFault, format string, args ...any) error {
-	return &SnapshotError{Fault: f, Offset: d.n, Detail: fmt.Sprintf(format, args...)}
+func (d *snapshotReader) fault(f snapshotFault, format string, args ...any) error {
+	return &SnapshotError{fault: f, Offset: d.n, Detail: fmt.Sprintf(format, args...)}
 }
 
 func (d *snapshotReader) byte() (byte, error) {
@@ -371,14 +352,14 @@ func (d *snapshotReader) header() (time.Time, error) {
 		case err != nil:
 			return time.Time{}, err
 		case c != snapshotMagic[i]:
-			return time.Time{}, d.fault(SnapshotForeign, "it does not begin with %q", snapshotMagic)
+			return time.Time{}, d.fault(snapshotForeign, "it does not begin with %q", snapshotMagic)
 		}
 	}
 	switch version, err := d.byte(); {
 	case err != nil:
 		return time.Time{}, err
 	case version != snapshotVersion:
-		return time.Time{}, d.fault(SnapshotVersion, "version %d, this package knows %d", version, snapshotVersion)
+		return time.Time{}, d.fault(snapshotNewer, "version %d, this package knows %d", version, snapshotVersion)
 	}
 	nanoseconds, err := d.take(8)
 	if err != nil {
@@ -394,7 +375,7 @@ func (d *snapshotReader) end(entries uint64) error {
 		return err
 	}
 	if n != entries {
-		return d.fault(SnapshotCorrupt, "%d entries, %d were written", entries, n)
+		return d.fault(snapshotCorrupt, "%d entries, %d were written", entries, n)
 	}
 	want := d.sum.Sum32()
 	sum, err := d.take(4)
@@ -402,12 +383,12 @@ func (d *snapshotReader) end(entries uint64) error {
 		return err
 	}
 	if got := binary.LittleEndian.Uint32(sum); got != want {
-		return d.fault(SnapshotCorrupt, "checksum %08x, it should be %08x", got, want)
+		return d.fault(snapshotCorrupt, "checksum %08x, it should be %08x", got, want)
 	}
 	switch _, err := d.b.ReadByte(); {
 	case err == nil:
 		d.n++
-		return d.fault(SnapshotCorrupt, "more follows the end")
+		return d.fault(snapshotCorrupt, "more follows the end")
 	case !errors.Is(err, io.EOF):
 		return err
 	}
@@ -422,7 +403,7 @@ func (d *snapshotReader) uvarint() (uint64, error) {
 	n, size := binary.Uvarint(ahead)
 	switch {
 	case size < 0:
-		return 0, d.fault(SnapshotCorrupt, "number of more than 64 bits")
+		return 0, d.fault(snapshotCorrupt, "number of more than 64 bits")
 	case size == 0:
 		size = len(ahead) + 1 // a fault, told by take
 	}
@@ -437,7 +418,7 @@ func (d *snapshotReader) take(n int) ([]byte, error) {
 	d.n += int64(len(p))
 	d.b.Discard(len(p)) // they are there
 	if errors.Is(err, io.EOF) {
-		err = d.fault(SnapshotTruncated, "more was expected")
+		err = d.fault(snapshotTruncated, "more was expected")
 	}
 	return p, err
 }
@@ -456,7 +437,7 @@ func (d *snapshotReader) appendString(b []byte, limit int) (text []byte, kept bo
 		return nil, false, err
 	}
 	if n > math.MaxInt32 {
-		return nil, false, d.fault(SnapshotCorrupt, "string of %d bytes", n)
+		return nil, false, d.fault(snapshotCorrupt, "string of %d bytes", n)
 	}
 	kept = n <= uint64(limit)
 	for n > 0 {

@@ -268,7 +268,7 @@ func storeOfOne(tb testing.TB) *Store {
 func TestSnapshotCut(t *testing.T) {
 	snapshot, store := smallSnapshot(t), storeOfOne(t)
 	for n := range snapshot {
-		if e := refused(t, store, snapshot[:n]); e.Fault != SnapshotTruncated {
+		if e := refused(t, store, snapshot[:n]); e.fault != snapshotTruncated {
 			t.Errorf("cut to %d bytes: %v", n, e)
 		}
 	}
@@ -282,8 +282,8 @@ func TestSnapshotFlipped(t *testing.T) {
 			b[i] ^= flip
 			e := refused(t, store, b)
 			switch {
-			case i < 8 && e.Fault != SnapshotForeign, i == 8 && e.Fault != SnapshotVersion,
-				i > 8 && e.Fault != SnapshotCorrupt && e.Fault != SnapshotTruncated:
+			case i < 8 && e.fault != snapshotForeign, i == 8 && e.fault != snapshotNewer,
+				i > 8 && e.fault != snapshotCorrupt && e.fault != snapshotTruncated:
 				t.Errorf("byte %d flipped by %#x: %v", i, flip, e)
 			}
 		}
@@ -297,26 +297,26 @@ func TestSnapshotForged(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		snapshot []byte
-		want     SnapshotFault
+		want     snapshotFault
 	}{
-		{"empty", nil, SnapshotTruncated},
-		{"text", []byte("192.0.2.1 10.0.0.1\n"), SnapshotForeign},
-		{"zeros", make([]byte, 1000), SnapshotForeign},
-		{"next version", append([]byte(snapshotMagic), snapshotVersion+1), SnapshotVersion},
-		{"table name of 2 GiB", sealed(now, length(kindTable, math.MaxInt32)), SnapshotTruncated},
-		{"table name of 2^63 bytes", sealed(now, length(kindTable, 1<<63)), SnapshotCorrupt},
-		{"table name of more than 64 bits", sealed(now, append([]byte{kindTable}, bytes.Repeat([]byte{0xff}, 9)...), []byte{2}), SnapshotCorrupt},
-		{"key of 1 GiB", sealed(now, tableRecord(""), length(kindEntry, 1<<30)), SnapshotTruncated},
-		{"value of 1 GiB", sealed(now, tableRecord(""), appendString([]byte{kindEntry}, "k"), length(0, 1<<30)[1:]), SnapshotTruncated},
-		{"entry before any table", sealed(now, entryRecord("k", "v", 1), endRecord(1)), SnapshotCorrupt},
-		{"unknown kind", sealed(now, tableRecord(""), []byte{9}), SnapshotCorrupt},
-		{"too few entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(2)), SnapshotCorrupt},
-		{"too many entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(0)), SnapshotCorrupt},
-		{"data after the end", append(sealed(now, endRecord(0)), 0), SnapshotCorrupt},
-		{"two snapshots", append(sealed(now, endRecord(0)), sealed(now, endRecord(0))...), SnapshotCorrupt},
+		{"empty", nil, snapshotTruncated},
+		{"text", []byte("192.0.2.1 10.0.0.1\n"), snapshotForeign},
+		{"zeros", make([]byte, 1000), snapshotForeign},
+		{"next version", append([]byte(snapshotMagic), snapshotVersion+1), snapshotNewer},
+		{"table name of 2 GiB", sealed(now, length(kindTable, math.MaxInt32)), snapshotTruncated},
+		{"table name of 2^63 bytes", sealed(now, length(kindTable, 1<<63)), snapshotCorrupt},
+		{"table name of more than 64 bits", sealed(now, append([]byte{kindTable}, bytes.Repeat([]byte{0xff}, 9)...), []byte{2}), snapshotCorrupt},
+		{"key of 1 GiB", sealed(now, tableRecord(""), length(kindEntry, 1<<30)), snapshotTruncated},
+		{"value of 1 GiB", sealed(now, tableRecord(""), appendString([]byte{kindEntry}, "k"), length(0, 1<<30)[1:]), snapshotTruncated},
+		{"entry before any table", sealed(now, entryRecord("k", "v", 1), endRecord(1)), snapshotCorrupt},
+		{"unknown kind", sealed(now, tableRecord(""), []byte{9}), snapshotCorrupt},
+		{"too few entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(2)), snapshotCorrupt},
+		{"too many entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(0)), snapshotCorrupt},
+		{"data after the end", append(sealed(now, endRecord(0)), 0), snapshotCorrupt},
+		{"two snapshots", append(sealed(now, endRecord(0)), sealed(now, endRecord(0))...), snapshotCorrupt},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if e := refused(t, storeOfOne(t), tt.snapshot); e.Fault != tt.want {
+			if e := refused(t, storeOfOne(t), tt.snapshot); e.fault != tt.want {
 				t.Errorf("got %v, want %v", e, tt.want)
 			}
 		})
@@ -552,15 +552,8 @@ func TestSnapshotOfAMillion(t *testing.T) {
 	}
 }
 
-func TestSnapshotFaultString(t *testing.T) {
-	for f, want := range map[SnapshotFault]string{
-		SnapshotCorrupt: "corrupt", SnapshotTruncated: "truncated", SnapshotForeign: "foreign", SnapshotVersion: "version", 9: "SnapshotFault(9)",
-	} {
-		if got := f.String(); got != want {
-			t.Errorf("%d: %q, want %q", f, got, want)
-		}
-	}
-	err := &SnapshotError{SnapshotCorrupt, 12, "checksum"}
+func TestSnapshotErrorText(t *testing.T) {
+	err := &SnapshotError{Offset: 12, Detail: "checksum", fault: snapshotCorrupt}
 	if got := err.Error(); got != "persistence: snapshot: corrupt at byte 12: checksum" {
 		t.Error(got)
 	}

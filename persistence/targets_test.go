@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bindingsource"
 )
 
 // targeter is what a virtual service tells a profile.
@@ -517,13 +519,13 @@ type recorder struct {
 }
 
 func (r *recorder) Value(key any) any {
-	if key == (SourceRecorderKey{}) {
+	if key == (bindingsource.Key{}) {
 		return r
 	}
 	return r.Context.Value(key)
 }
 
-func (r *recorder) NoteSource(s Source) { r.source = s }
+func (r *recorder) NoteSource(s string) { r.source = Source(s) }
 
 func TestSources(t *testing.T) {
 	header := made(NewCustomHeader(CustomHeaderConfig{Name: "X", Servers: map[string]string{"a": "10.0.0.1:80"}}))(t)

@@ -193,7 +193,7 @@ func (m *model) put(table, key, value string, lifetime time.Duration) {
 	}
 }
 
-func (m *model) putIdle(store IdleStore, table, key, value string, idle, atMost time.Duration) {
+func (m *model) putIdle(store idleStore, table, key, value string, idle, atMost time.Duration) {
 	m.t.Helper()
 	m.begin()
 	ok, err := store.PutIdle(m.t.Context(), table, key, value, idle, atMost)
@@ -253,7 +253,7 @@ func (m *model) claim(table, key, value, instead string, lifetime time.Duration)
 }
 
 // count compares the counts of live entries by value. No entry may be about to expire.
-func (m *model) count(store CountingStore, table string) {
+func (m *model) count(store countingStore, table string) {
 	m.t.Helper()
 	m.begin()
 	got, err := store.CountByValue(m.t.Context(), table)

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// A Store is what is tested. Its methods must do what those of [persistence.Store] are documented to
-// do, and may be called concurrently.
+// A Store is the store to test. Its methods must do what those of [persistence.Store] are documented to
+// do, and may be called concurrently. Two more of these methods are tested if the store has them: PutIdle
+// and CountByValue.
 //
 // [persistence.Store]: https://pkg.go.dev/github.com/limpetlb/limpet/persistence#Store
 type Store interface {
@@ -43,16 +44,15 @@ type Store interface {
 	Increment(ctx context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error)
 }
 
-// An IdleStore is a Store with entries that expire when they are not used. It is tested for that
-// too.
-type IdleStore interface {
+// An idleStore is a Store with entries that expire when they are not used.
+type idleStore interface {
 	Store
 	// PutIdle stores a value until it has not been used for idle, and for atMost altogether.
 	PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error)
 }
 
-// A CountingStore is a Store that counts its entries. It is tested for that too.
-type CountingStore interface {
+// A countingStore is a Store that counts its entries.
+type countingStore interface {
 	Store
 	// CountByValue returns how many live entries of the table have each value. A value that is an
 	// address, a port and a zero byte is shown without the zero byte.
@@ -273,7 +273,7 @@ var tests = []struct {
 		}
 	}},
 	{"counting by value", func(m *model) {
-		store, ok := m.store.(CountingStore)
+		store, ok := m.store.(countingStore)
 		if !ok {
 			return // it need not be one
 		}
@@ -352,7 +352,7 @@ var tests = []struct {
 		}
 	}},
 	{"idle entries", func(m *model) {
-		store, ok := m.store.(IdleStore)
+		store, ok := m.store.(idleStore)
 		if !ok {
 			return // it need not be one
 		}
@@ -528,7 +528,7 @@ func randomOperations(m *model) {
 	}
 	lifetimes := []time.Duration{-1, 0, 1, u, 2 * u, 3 * u, time.Hour, longest}
 	values := []string{"", "a", "b", "12"}
-	store, idles := m.store.(IdleStore)
+	store, idles := m.store.(idleStore)
 	for range steps {
 		table, key := []string{"", "t"}[rng.IntN(2)], strconv.Itoa(rng.IntN(4))
 		value, d := values[rng.IntN(len(values))], lifetimes[rng.IntN(len(lifetimes))]
