@@ -49,10 +49,10 @@ func (s *Store) used() bool {
 // share makes the tables of old those of s, too.
 func (s *Store) share(old *Store) {
 	s.mu.Lock()
-	reserves, onDelete := slices.Collect(maps.Keys(s.reserves)), s.onDelete
+	reservedNames, onDelete := slices.Collect(maps.Keys(s.reservedNames)), s.onDelete
 	s.mu.Unlock()
 	s.tables = old.tables
-	s.Reserve(reserves...)
+	s.Reserve(reservedNames...)
 	if onDelete != nil { // else that of old goes on
 		s.OnDelete(onDelete)
 	}

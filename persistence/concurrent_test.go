@@ -149,7 +149,7 @@ func TestLateExtension(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				table := NewTable[string, string](Options{})
-				begin := func() (*record[string, string], time.Duration) {
+				begin := func() (*entry[string, string], time.Duration) {
 					table.Put("k", "v", time.Minute)
 					h := table.locate("k")
 					r, _ := h.index.find(h.tag, "k")
@@ -176,7 +176,7 @@ func TestLateExtension(t *testing.T) {
 				if left := r.prolong(early, time.Hour); left != 0 {
 					t.Errorf("prolonged last: %v is left", left)
 				}
-				if _, live := r.take(early); live {
+				if _, live := r.acquire(early); live {
 					t.Error("taken last")
 				}
 				if _, _, ok := table.Peek("k"); ok || find(table) {
@@ -193,20 +193,20 @@ func TestLateExtension(t *testing.T) {
 func TestExtensionMeetsWriter(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		end  func(*Table[string, string], home[string, string], hold[string, string])
+		end  func(*Table[string, string], location[string, string], acquired[string, string])
 		want string // found by the look-ups; "" for none
 	}{
-		{"released", func(_ *Table[string, string], h home[string, string], held hold[string, string]) {
+		{"released", func(_ *Table[string, string], h location[string, string], held acquired[string, string]) {
 			h.releaseLocked(held)
 		}, "v"},
-		{"renewed", func(t *Table[string, string], h home[string, string], held hold[string, string]) {
+		{"renewed", func(t *Table[string, string], h location[string, string], held acquired[string, string]) {
 			h.renewLocked(held, t.now(), time.Hour)
 		}, "v"},
-		{"removed", func(_ *Table[string, string], h home[string, string], held hold[string, string]) {
-			h.deleteLocked(held.record, Removed)
+		{"removed", func(_ *Table[string, string], h location[string, string], held acquired[string, string]) {
+			h.deleteLocked(held.entry, Removed)
 		}, ""},
-		{"replaced", func(t *Table[string, string], h home[string, string], held hold[string, string]) {
-			t.placeLocked(h, t.now(), held, "k", "w", term{deadline: held.deadline})
+		{"replaced", func(t *Table[string, string], h location[string, string], held acquired[string, string]) {
+			t.storeLocked(h, t.now(), held, "k", "w", expiry{deadline: held.deadline})
 		}, "w"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestExtensionMeetsWriter(t *testing.T) {
 			table.Insert("k", "v", time.Minute)
 			h := table.locate("k")
 			table.lock(h.shard)
-			held := h.holdLocked(h.tag, "k", table.now())
+			held := h.acquireLocked(h.tag, "k", table.now())
 			extended, peeked := make(chan string), make(chan string)
 			go func() { v, _, _ := table.Lookup("k", time.Hour); extended <- v }()
 			go func() { v, _, _ := table.Peek("k"); peeked <- v }()

@@ -27,7 +27,7 @@ func CountByValue[K, V comparable](t *Table[K, V]) map[V]int {
 		if s.values == nil {
 			s.values = make(valueCounts[V])
 		}
-		for from := s.countLocked(t.now(), len(s.places)); from > 0; {
+		for from := s.countLocked(t.now(), len(s.slots)); from > 0; {
 			t.unlock(s)
 			t.lock(s)
 			from = s.countLocked(t.now(), from)
@@ -79,21 +79,21 @@ func (c valueCounts[V]) add(value V, n int) {
 // been counted, and returns where to go on. Going down meets every entry: the records that move to
 // another place move down, from the end.
 func (s *shard[K, V]) countLocked(now time.Duration, from int) int {
-	from = min(from, len(s.places))
+	from = min(from, len(s.slots))
 	to := max(0, from-countWidth)
 	for i := from - 1; i >= to; i-- {
-		p := &s.places[i]
+		p := &s.slots[i]
 		if s.counted && p.due > now {
 			continue
 		}
-		s.countRecordLocked(p.record)
+		s.countEntryLocked(p.entry)
 		s.expireLocked(p, now)
 	}
 	return to
 }
 
 // countRecordLocked counts a stored record if it has not been counted.
-func (s *shard[K, V]) countRecordLocked(r *record[K, V]) {
+func (s *shard[K, V]) countEntryLocked(r *entry[K, V]) {
 	if s.values != nil && !r.has(counted) {
 		r.marks.Or(counted)
 		s.values.add(r.value, 1)

@@ -371,7 +371,7 @@ type cookieLook struct {
 	sealed  bool          // one of them says that it is for this target
 	lapsed  time.Duration // since the time of one of them was over, negative
 
-	alien openedCookie // what has the name of the configuration and is not, or not only, for this target
+	foreign openedCookie // what has the name of the configuration and is not, or not only, for this target
 }
 
 // look looks at the cookies of a request for a target.
@@ -402,8 +402,8 @@ func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l co
 			if left <= 0 || name != p.config.Name {
 				continue
 			}
-			if l.alien.value == "" || c.last.After(l.alien.last) {
-				l.alien = c
+			if l.foreign.value == "" || c.last.After(l.foreign.last) {
+				l.foreign = c
 			}
 			if !c.targeted && p.isFor(t, c.server) && (!legacy.found || c.last.After(legacy.cookie.last)) {
 				legacy.cookie, legacy.found, legacy.own = c, true, which == 0
@@ -458,7 +458,7 @@ func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, 
 		c.last = l.cookie.last.Add(time.Second) // the clock was set back; the one sent last applies
 	}
 	if t.own == p.config.Name {
-		p.moveAlien(h, r, t, l.alien, now)
+		p.moveForeign(h, r, t, l.foreign, now)
 	}
 	p.set(h, t.own, p.seal(c), c, now)
 	return nil
@@ -472,7 +472,7 @@ func (p *HTTPCookie) isCurrent(c openedCookie, targeted bool, now time.Time) boo
 
 // moveAlien saves a cookie that is about to be overwritten and that other targets than t need, unless they
 // have cookies of their own.
-func (p *HTTPCookie) moveAlien(h http.Header, r *http.Request, t *cookieTarget, c openedCookie, now time.Time) {
+func (p *HTTPCookie) moveForeign(h http.Header, r *http.Request, t *cookieTarget, c openedCookie, now time.Time) {
 	if c.value == "" {
 		return
 	}

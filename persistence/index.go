@@ -18,18 +18,18 @@ import (
 // of the old one. A reader who finds nothing may have been on a record that a split moved to the
 // other chain, which state tells.
 type index[K comparable, V any] struct {
-	state    atomic.Uint32                               // twice the number of buckets, plus one during a split
-	segments [tagBits + 1][]atomic.Pointer[record[K, V]] // the buckets: 0, 1, 2-3, 4-7, …; nil until needed
+	state    atomic.Uint32                              // twice the number of buckets, plus one during a split
+	segments [tagBits + 1][]atomic.Pointer[entry[K, V]] // the buckets: 0, 1, 2-3, 4-7, …; nil until needed
 }
 
 func (x *index[K, V]) init() {
-	x.segments[0] = make([]atomic.Pointer[record[K, V]], 1)
+	x.segments[0] = make([]atomic.Pointer[entry[K, V]], 1)
 	x.state.Store(2)
 }
 
 // find returns the record under key, and nil if there is none. If sure is false there may be one all
 // the same; a writer is always sure.
-func (x *index[K, V]) find(tag uint32, key K) (r *record[K, V], sure bool) {
+func (x *index[K, V]) find(tag uint32, key K) (r *entry[K, V], sure bool) {
 	state := x.state.Load()
 	for r = x.chain(state/2, tag).Load(); r != nil; r = r.next.Load() {
 		if r.tag() == tag && r.key == key {
@@ -40,35 +40,35 @@ func (x *index[K, V]) find(tag uint32, key K) (r *record[K, V], sure bool) {
 }
 
 // reserve makes an index without records as large as so many need.
-func (x *index[K, V]) reserve(records int) {
+func (x *index[K, V]) reserve(entries int) {
 	n := x.state.Load() / 2
-	for ; 2*records > int(n) && n < 1<<tagBits; n++ {
+	for ; 2*entries > int(n) && n < 1<<tagBits; n++ {
 		x.allocate(n)
 	}
 	x.state.Store(2 * n)
 }
 
 // add stores a record whose key is not in the index.
-func (x *index[K, V]) add(r *record[K, V], records int) {
-	for n := x.state.Load() / 2; 2*records > int(n) && n < 1<<tagBits; n++ {
+func (x *index[K, V]) add(r *entry[K, V], entries int) {
+	for n := x.state.Load() / 2; 2*entries > int(n) && n < 1<<tagBits; n++ {
 		x.split(n)
 	}
 	x.leadingTo(nil, r.tag()).Store(r)
 }
 
 // replace puts a record in the position of one with the same key.
-func (x *index[K, V]) replace(old, r *record[K, V]) {
+func (x *index[K, V]) replace(old, r *entry[K, V]) {
 	r.next.Store(old.next.Load())
 	x.leadingTo(old, old.tag()).Store(r)
 }
 
 // remove takes a record out.
-func (x *index[K, V]) remove(r *record[K, V]) {
+func (x *index[K, V]) remove(r *entry[K, V]) {
 	x.leadingTo(r, r.tag()).Store(r.next.Load())
 }
 
 // leadingTo returns the pointer that leads to a record of a tag, or that ends its chain if r is nil.
-func (x *index[K, V]) leadingTo(r *record[K, V], tag uint32) *atomic.Pointer[record[K, V]] {
+func (x *index[K, V]) leadingTo(r *entry[K, V], tag uint32) *atomic.Pointer[entry[K, V]] {
 	p := x.chain(x.state.Load()/2, tag)
 	for p.Load() != r {
 		p = &p.Load().next
@@ -100,14 +100,14 @@ func (x *index[K, V]) split(n uint32) {
 func (x *index[K, V]) allocate(n uint32) (segment int) {
 	segment = bits.Len32(n)
 	if x.segments[segment] == nil {
-		x.segments[segment] = make([]atomic.Pointer[record[K, V]], 1<<segment>>1)
+		x.segments[segment] = make([]atomic.Pointer[entry[K, V]], 1<<segment>>1)
 	}
 	return segment
 }
 
 // chain returns the bucket of n in which a tag belongs: that of its low bits, of as many as number
 // the buckets, or of one less if that bucket does not exist yet.
-func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[record[K, V]] {
+func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[entry[K, V]] {
 	width := bits.Len32(n - 1)
 	i := tag & (1<<width - 1)
 	if i >= n {
@@ -116,7 +116,7 @@ func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[record[K, V]] {
 	return x.bucket(i)
 }
 
-func (x *index[K, V]) bucket(i uint32) *atomic.Pointer[record[K, V]] {
+func (x *index[K, V]) bucket(i uint32) *atomic.Pointer[entry[K, V]] {
 	segment := bits.Len32(i)
 	return &x.segments[segment][i-1<<segment>>1]
 }

@@ -7,9 +7,9 @@ import "time"
 // stay within 73 years, so that there is room for two kinds of deadline that are past on every clock.
 const (
 	// lapsed is added to the deadline of an entry that was found expired.
-	lapsed = time.Duration(-1 << 62)
+	expiredOffset = time.Duration(-1 << 62)
 	// taken stands for the deadline of an entry that a writer holds or has taken out.
-	taken = time.Duration(-1 << 63)
+	acquiredDeadline = time.Duration(-1 << 63)
 )
 
 // lifetimes are a table's rules for granting and extending lifetimes.
@@ -40,18 +40,18 @@ func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 }
 
 // An idling is the rule of an entry that PutIdle stored.
-type idling struct {
+type idleRule struct {
 	idle   time.Duration // what a use restores
 	latest time.Duration // the deadline is never later
 }
 
 // extend returns the deadline after a use, never earlier than it was.
-func (i idling) extend(deadline, now time.Duration) time.Duration {
+func (i idleRule) extend(deadline, now time.Duration) time.Duration {
 	return max(deadline, min(now+i.idle, i.latest))
 }
 
 // A term says until when a value is kept.
-type term struct {
+type expiry struct {
 	deadline time.Duration
-	idling   *idling // nil for most
+	idleRule *idleRule // nil for most
 }

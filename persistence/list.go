@@ -14,20 +14,20 @@ type link struct {
 }
 
 // push makes a place that is in no list the newest of l.
-func (l *list) push(links []link, place int32) {
+func (l *list) push(links []link, slot int32) {
 	if l.entries == 0 {
-		l.oldest, l.newest = place, -1
+		l.oldest, l.newest = slot, -1
 	} else {
-		links[l.newest].newer = place
+		links[l.newest].newer = slot
 	}
-	links[place] = link{older: l.newest, newer: -1}
-	l.newest = place
+	links[slot] = link{older: l.newest, newer: -1}
+	l.newest = slot
 	l.entries++
 }
 
 // remove takes a place out of l.
-func (l *list) remove(links []link, place int32) {
-	l.replace(links, place, links[place].newer, links[place].older)
+func (l *list) remove(links []link, slot int32) {
+	l.replace(links, slot, links[slot].newer, links[slot].older)
 	l.entries--
 }
 
@@ -39,13 +39,13 @@ func (l *list) move(links []link, from, to int32) {
 
 // replace makes the neighbours of a place, or the ends of l, name others in its stead: the older one
 // newer, and the newer one older.
-func (l *list) replace(links []link, place, newer, older int32) {
-	if at := links[place]; at.older >= 0 {
+func (l *list) replace(links []link, slot, newer, older int32) {
+	if at := links[slot]; at.older >= 0 {
 		links[at.older].newer = newer
 	} else {
 		l.oldest = newer
 	}
-	if at := links[place]; at.newer >= 0 {
+	if at := links[slot]; at.newer >= 0 {
 		links[at.newer].older = older
 	} else {
 		l.newest = older

@@ -84,12 +84,12 @@ func isHex(c byte) bool {
 type ownerID uint64
 
 // nobody owns the keys that have no owner.
-const nobody ownerID = 0
+const noOwner ownerID = 0
 
 // members say to whom the records of a shard's places belong. Each owner that has any has a share: a
 // list of its places. Shares are numbered, and in lists of those of about the same size, so that one
 // of the largest is at hand.
-type members struct {
+type ownership struct {
 	shares []share
 	ids    map[ownerID]int32 // numbers of shares
 	spare  []int32           // numbers that are free
@@ -109,18 +109,18 @@ type share struct {
 // shareLocked returns the number of an owner's share, and what is in it, which is nothing if there is
 // no such share.
 func (s *shard[K, V]) shareLocked(owner ownerID) (number int32, entries int) {
-	if s.members == nil {
+	if s.ownership == nil {
 		return -1, 0
 	}
-	number, ok := s.members.ids[owner]
+	number, ok := s.ownership.ids[owner]
 	if !ok {
 		return -1, 0
 	}
-	return number, s.members.shares[number].entries
+	return number, s.ownership.shares[number].entries
 }
 
 // resize puts a share that had so many entries into the list for its size.
-func (m *members) resize(number int32, was int) {
+func (m *ownership) resize(number int32, was int) {
 	is := m.shares[number].entries
 	if bits.Len(uint(was)) == bits.Len(uint(is)) {
 		return
@@ -134,7 +134,7 @@ func (m *members) resize(number int32, was int) {
 }
 
 // heaviest returns one of the largest shares, the largest of a few. There must be one.
-func (m *members) heaviest() (number int32, entries int) {
+func (m *ownership) largest() (number int32, entries int) {
 	size := len(m.sizes) - 1
 	for m.sizes[size].entries == 0 {
 		size--
@@ -153,8 +153,8 @@ func (m *members) heaviest() (number int32, entries int) {
 }
 
 // joinLocked gives the last place, which is new, to an owner.
-func (s *shard[K, V]) joinLocked(owner ownerID) {
-	m := s.members
+func (s *shard[K, V]) addOwnedLocked(owner ownerID) {
+	m := s.ownership
 	if m == nil {
 		return
 	}
@@ -178,51 +178,51 @@ func (s *shard[K, V]) joinLocked(owner ownerID) {
 }
 
 // leaveLocked takes a place away from its owner and moves what belongs to the last place there.
-func (s *shard[K, V]) leaveLocked(place int32) {
-	m := s.members
+func (s *shard[K, V]) removeOwnedLocked(slot int32) {
+	m := s.ownership
 	if m == nil {
 		return
 	}
-	number := m.owners[place]
+	number := m.owners[slot]
 	own := &m.shares[number]
-	own.remove(m.links, place)
+	own.remove(m.links, slot)
 	if m.resize(number, own.entries+1); own.entries == 0 {
 		delete(m.ids, own.id)
 		m.spare = append(m.spare, number)
 	}
 	last := int32(len(m.owners) - 1)
-	if place != last {
-		m.owners[place] = m.owners[last]
-		m.shares[m.owners[last]].move(m.links, last, place)
+	if slot != last {
+		m.owners[slot] = m.owners[last]
+		m.shares[m.owners[last]].move(m.links, last, slot)
 	}
 	m.owners, m.links = m.owners[:last], m.links[:last]
 }
 
 // renewMemberLocked makes a place the newest of its owner's.
-func (s *shard[K, V]) renewMemberLocked(place int32) {
-	if m := s.members; m != nil {
-		own := &m.shares[m.owners[place]]
-		own.remove(m.links, place)
-		own.push(m.links, place)
+func (s *shard[K, V]) renewOwnedLocked(slot int32) {
+	if m := s.ownership; m != nil {
+		own := &m.shares[m.owners[slot]]
+		own.remove(m.links, slot)
+		own.push(m.links, slot)
 	}
 }
 
 // fairShareLocked returns how many entries each owner would have if all had the same number.
 func (s *shard[K, V]) fairShareLocked() int {
-	return len(s.places) / max(1, len(s.members.ids))
+	return len(s.slots) / max(1, len(s.ownership.ids))
 }
 
 // evictFairlyLocked makes room in a full shard for an entry of an owner: at the cost of one of the
 // owners that have most, if that has more than the owner and than its fair share, or else of the
 // owner itself, if that has more than the owner of the oldest entry, or else of that.
-func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *record[K, V], owner ownerID) {
-	m := s.members
+func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *entry[K, V], owner ownerID) {
+	m := s.ownership
 	number, has := s.shareLocked(owner)
-	heaviest, most := m.heaviest()
+	largest, most := m.largest()
 	switch {
 	case most > max(has, s.fairShareLocked()):
-		s.evictOfLocked(now, heaviest)
-	case has > m.shares[m.owners[oldest.place]].entries:
+		s.evictOfLocked(now, largest)
+	case has > m.shares[m.owners[oldest.slot]].entries:
 		if s.evictOfLocked(now, number) {
 			s.writes.ownerEvictions++
 		}
@@ -234,9 +234,9 @@ func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *record[K, V],
 // evictOfLocked takes out the oldest entry of a share, and reports whether it was live.
 func (s *shard[K, V]) evictOfLocked(now time.Duration, number int32) bool {
 	for moved := 0; ; moved++ {
-		place := s.members.shares[number].oldest
-		r := s.places[place].record
-		if moved == movesToEvict || r.left(now) < 0 || !s.rejuvenateLocked(place) {
+		slot := s.ownership.shares[number].oldest
+		r := s.slots[slot].entry
+		if moved == movesToEvict || r.left(now) < 0 || !s.promoteLocked(slot) {
 			return s.evictLocked(r, now)
 		}
 	}
@@ -244,11 +244,11 @@ func (s *shard[K, V]) evictOfLocked(now time.Duration, number int32) bool {
 
 // ownerIsFullLocked reports whether an owner has all that it may store.
 func (s *shard[K, V]) ownerIsFullLocked(owner ownerID) bool {
-	if s.members == nil || owner == nobody {
+	if s.ownership == nil || owner == noOwner {
 		return false
 	}
 	_, has := s.shareLocked(owner)
-	return has >= s.members.most
+	return has >= s.ownership.most
 }
 
 // admitOwnerLocked makes an owner's share small enough for one more entry, and reports whether it could.
@@ -263,13 +263,13 @@ func (s *shard[K, V]) admitOwnerLocked(now time.Duration, owner ownerID, evict b
 		}
 		return true
 	}
-	own := &s.members.shares[number]
+	own := &s.ownership.shares[number]
 	for range min(refusalWidth, own.entries) {
-		place := own.oldest
-		if s.expireLocked(&s.places[place], now) {
+		slot := own.oldest
+		if s.expireLocked(&s.slots[slot], now) {
 			return true
 		}
-		s.renewMemberLocked(place) // look at others next time
+		s.renewOwnedLocked(slot) // look at others next time
 	}
 	return false
 }

@@ -242,7 +242,7 @@ func TestOwnersAgainstCount(t *testing.T) {
 
 // TestOwnersArePlaced looks at where the entries of an owner are: all over the table unless the owner
 // is bounded, and then in no more shards than the bound needs.
-func TestOwnersArePlaced(t *testing.T) {
+func TestShardsOfOwners(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
 		bound, add, want int // entries of one owner
@@ -269,7 +269,7 @@ func TestOwnersArePlaced(t *testing.T) {
 			}
 			with := 0
 			for i := range table.shards {
-				if m := table.shards[i].members; len(m.shares) > 0 && slices.MaxFunc(m.shares, func(a, b share) int { return a.entries - b.entries }).entries > 9 {
+				if m := table.shards[i].ownership; len(m.shares) > 0 && slices.MaxFunc(m.shares, func(a, b share) int { return a.entries - b.entries }).entries > 9 {
 					with++
 				}
 			}

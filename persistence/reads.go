@@ -28,15 +28,15 @@ func newReads() reads {
 
 // turns are numbers of stripes. A sync.Pool keeps what it is given for the same processor.
 var (
-	turns    = sync.Pool{New: func() any { turn := lastTurn.Add(1); return &turn }}
-	lastTurn atomic.Uint32
+	stripeIDs    = sync.Pool{New: func() any { id := lastStripeID.Add(1); return &id }}
+	lastStripeID atomic.Uint32
 )
 
 // count counts a hit if what is left is positive, and otherwise a miss, of an expired entry if it is
 // negative.
 func (c *reads) count(left time.Duration) {
-	turn := turns.Get().(*uint32)
-	s := &c.stripes[*turn&uint32(len(c.stripes)-1)]
+	id := stripeIDs.Get().(*uint32)
+	s := &c.stripes[*id&uint32(len(c.stripes)-1)]
 	switch {
 	case left > 0:
 		s.hits.Add(1)
@@ -46,7 +46,7 @@ func (c *reads) count(left time.Duration) {
 			s.expired.Add(1)
 		}
 	}
-	turns.Put(turn)
+	stripeIDs.Put(id)
 }
 
 // stats returns the sums.

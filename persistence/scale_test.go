@@ -120,7 +120,7 @@ func TestChosenKeys(t *testing.T) {
 		}
 	}
 	for i := range ours.shards {
-		if got := len(ours.shards[i].places); got > n/len(ours.shards)*12/10 {
+		if got := len(ours.shards[i].slots); got > n/len(ours.shards)*12/10 {
 			t.Errorf("shard %d has %d of %d chosen keys", i, got, n)
 		}
 	}
@@ -141,7 +141,7 @@ func TestSnapshotPause(t *testing.T) {
 		for attempt := 0; attempt < 50 && best > 5*time.Millisecond; attempt++ {
 			s.mu.Lock()
 			began := time.Now()
-			_ = slices.Clone(s.places)
+			_ = slices.Clone(s.slots)
 			best = min(best, time.Since(began))
 			s.mu.Unlock()
 		}

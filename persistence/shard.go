@@ -22,14 +22,14 @@ type shard[K comparable, V any] struct {
 	index      index[K, V]   // far from what writers change
 
 	mu         sync.Mutex
-	places     []place[K, V]
-	ages       ages
+	slots      []slot[K, V]
+	lru        lruLists
 	cursor     int // the place that sweep examines next
 	bytes      int // sum of the costs of all entries
 	maxEntries int
 	maxBytes   int
-	weigh      func(K, V) int  // what an entry costs of maxBytes
-	members    *members        // nil unless keys have owners
+	costOf     func(K, V) int  // what an entry costs of maxBytes
+	ownership  *ownership      // nil unless keys have owners
 	values     valueCounter[V] // nil unless they are counted
 	counted    bool            // all records are
 	writes     writes
@@ -45,9 +45,9 @@ type writes struct {
 }
 
 // place says where a record is. due is at most the record's deadline.
-type place[K comparable, V any] struct {
-	due    time.Duration
-	record *record[K, V]
+type slot[K comparable, V any] struct {
+	due   time.Duration
+	entry *entry[K, V]
 }
 
 const (
@@ -57,43 +57,43 @@ const (
 
 // A hold is a live entry whose deadline a writer has taken. It ends under the same lock: the entry
 // is deleted, or gets a deadline.
-type hold[K comparable, V any] struct {
-	*record[K, V] // nil: there is none
-	deadline      time.Duration
+type acquired[K comparable, V any] struct {
+	*entry[K, V] // nil: there is none
+	deadline     time.Duration
 }
 
 // holdLocked takes the live entry under key. An expired one is dropped.
-func (s *shard[K, V]) holdLocked(tag uint32, key K, now time.Duration) hold[K, V] {
+func (s *shard[K, V]) acquireLocked(tag uint32, key K, now time.Duration) acquired[K, V] {
 	r, _ := s.index.find(tag, key)
 	if r == nil {
-		return hold[K, V]{}
+		return acquired[K, V]{}
 	}
-	deadline, live := r.take(now)
+	deadline, live := r.acquire(now)
 	if !live {
 		s.deleteLocked(r, Expired)
-		return hold[K, V]{}
+		return acquired[K, V]{}
 	}
-	return hold[K, V]{r, deadline}
+	return acquired[K, V]{r, deadline}
 }
 
 // term returns the term of an entry that is held.
-func (h hold[K, V]) term() term {
-	if h.record == nil {
-		return term{}
+func (h acquired[K, V]) expiry() expiry {
+	if h.entry == nil {
+		return expiry{}
 	}
-	return term{h.deadline, h.idling}
+	return expiry{h.deadline, h.idleRule}
 }
 
 // releaseLocked gives an entry the deadline of its hold.
-func (s *shard[K, V]) releaseLocked(h hold[K, V]) {
-	if h.record != nil {
-		s.places[h.place].due = h.deadline
-		h.record.deadline.Store(int64(h.deadline))
+func (s *shard[K, V]) releaseLocked(h acquired[K, V]) {
+	if h.entry != nil {
+		s.slots[h.slot].due = h.deadline
+		h.entry.deadline.Store(int64(h.deadline))
 	}
 }
 
 // renewLocked gives an entry that is held a new lifetime and returns what is then left.
-func (s *shard[K, V]) renewLocked(h hold[K, V], now, granted time.Duration) time.Duration {
+func (s *shard[K, V]) renewLocked(h acquired[K, V], now, granted time.Duration) time.Duration {
 	h.deadline = h.cut(now + granted)
 	h.use(s.generation.Load())
 	s.releaseLocked(h)
@@ -103,34 +103,34 @@ func (s *shard[K, V]) renewLocked(h hold[K, V], now, granted time.Duration) time
 // reserveLocked makes a shard without entries large enough for so many, of which it takes no more
 // than it may hold.
 func (s *shard[K, V]) reserveLocked(entries int) {
-	if len(s.places) > 0 {
+	if len(s.slots) > 0 {
 		return
 	}
 	entries = min(entries, s.maxEntries)
-	s.places = slices.Grow(s.places, entries)
-	s.ages.grow(entries)
+	s.slots = slices.Grow(s.slots, entries)
+	s.lru.grow(entries)
 	s.index.reserve(entries)
 }
 
 // addLocked stores a record, in place of old unless that is nil, which then has been deleted.
-func (s *shard[K, V]) addLocked(r, old *record[K, V], owner ownerID) {
-	r.place = int32(len(s.places))
-	s.places = append(s.places, place[K, V]{time.Duration(r.deadline.Load()), r})
-	s.ages.add()
-	s.bytes += s.weigh(r.key, r.value)
-	s.joinLocked(owner)
-	s.countRecordLocked(r)
+func (s *shard[K, V]) addLocked(r, old *entry[K, V], owner ownerID) {
+	r.slot = int32(len(s.slots))
+	s.slots = append(s.slots, slot[K, V]{time.Duration(r.deadline.Load()), r})
+	s.lru.add()
+	s.bytes += s.costOf(r.key, r.value)
+	s.addOwnedLocked(owner)
+	s.countEntryLocked(r)
 	if old != nil {
 		s.index.replace(old, r)
 	} else {
-		s.index.add(r, len(s.places))
+		s.index.add(r, len(s.slots))
 	}
 }
 
 // deleteLocked takes a record out, which is held or lapsed, and counts why. One that is replaced
 // stays in the index: its successor takes it out.
-func (s *shard[K, V]) deleteLocked(r *record[K, V], cause DeletionCause) {
-	s.vacateLocked(r)
+func (s *shard[K, V]) deleteLocked(r *entry[K, V], cause DeletionCause) {
+	s.freeSlotLocked(r)
 	if r.has(counted) {
 		s.values.add(r.value, -1)
 	}
@@ -153,8 +153,8 @@ func (s *shard[K, V]) deleteLocked(r *record[K, V], cause DeletionCause) {
 }
 
 // evictLocked takes a record out to make room, and reports whether it was live.
-func (s *shard[K, V]) evictLocked(r *record[K, V], now time.Duration) bool {
-	if _, live := r.take(now); !live {
+func (s *shard[K, V]) evictLocked(r *entry[K, V], now time.Duration) bool {
+	if _, live := r.acquire(now); !live {
 		s.deleteLocked(r, Expired)
 		return false
 	}
@@ -163,33 +163,33 @@ func (s *shard[K, V]) evictLocked(r *record[K, V], now time.Duration) bool {
 }
 
 // vacateLocked gives the place of a record to the last one.
-func (s *shard[K, V]) vacateLocked(r *record[K, V]) {
-	s.bytes -= s.weigh(r.key, r.value)
-	s.leaveLocked(r.place)
-	s.ages.remove(r.place)
-	last := int32(len(s.places) - 1)
-	if r.place != last {
-		moved := s.places[last]
-		moved.record.place = r.place
-		s.places[r.place] = moved
+func (s *shard[K, V]) freeSlotLocked(r *entry[K, V]) {
+	s.bytes -= s.costOf(r.key, r.value)
+	s.removeOwnedLocked(r.slot)
+	s.lru.remove(r.slot)
+	last := int32(len(s.slots) - 1)
+	if r.slot != last {
+		moved := s.slots[last]
+		moved.entry.slot = r.slot
+		s.slots[r.slot] = moved
 	}
-	s.places[last] = place[K, V]{}
-	s.places = s.places[:last]
+	s.slots[last] = slot[K, V]{}
+	s.slots = s.slots[:last]
 }
 
 // hasRoomLocked reports whether one more entry of that cost fits.
 func (s *shard[K, V]) hasRoomLocked(cost int) bool {
-	return len(s.places) < s.maxEntries && s.bytes <= s.maxBytes-cost
+	return len(s.slots) < s.maxEntries && s.bytes <= s.maxBytes-cost
 }
 
 // findRoomLocked reports whether an entry of that cost fits in the place of old, or in another if
 // old is nil. It looks for expired entries if it does not.
-func (s *shard[K, V]) findRoomLocked(now time.Duration, old *record[K, V], cost int) bool {
+func (s *shard[K, V]) findRoomLocked(now time.Duration, old *entry[K, V], cost int) bool {
 	fits := func() bool {
 		if old == nil {
 			return s.hasRoomLocked(cost)
 		}
-		return s.bytes-s.weigh(old.key, old.value) <= s.maxBytes-cost
+		return s.bytes-s.costOf(old.key, old.value) <= s.maxBytes-cost
 	}
 	for examined := sweepWidth; !fits(); examined += sweepWidth {
 		if examined >= refusalWidth {
@@ -202,25 +202,25 @@ func (s *shard[K, V]) findRoomLocked(now time.Duration, old *record[K, V], cost 
 
 // sweepLocked examines the next width places and takes out what has expired.
 func (s *shard[K, V]) sweepLocked(now time.Duration, width int) {
-	for range min(width, len(s.places)) {
-		if s.cursor >= len(s.places) {
+	for range min(width, len(s.slots)) {
+		if s.cursor >= len(s.slots) {
 			s.cursor = 0
 		}
-		if !s.expireLocked(&s.places[s.cursor], now) {
+		if !s.expireLocked(&s.slots[s.cursor], now) {
 			s.cursor++ // else another record has taken the place
 		}
 	}
 }
 
 // expireLocked takes out the record of a place if it has expired, and reports whether it had.
-func (s *shard[K, V]) expireLocked(p *place[K, V], now time.Duration) bool {
+func (s *shard[K, V]) expireLocked(p *slot[K, V], now time.Duration) bool {
 	if p.due > now {
 		return false
 	}
-	left := p.record.left(now)
+	left := p.entry.left(now)
 	switch {
 	case left < 0:
-		s.deleteLocked(p.record, Expired)
+		s.deleteLocked(p.entry, Expired)
 		return true
 	case left > 0: // extended since
 		p.due = now + left
@@ -231,7 +231,7 @@ func (s *shard[K, V]) expireLocked(p *place[K, V], now time.Duration) bool {
 // tickLocked moves the clock of ages on by one insertion. It tells from the newcomers of some
 // generations ago whether being used again is rare.
 func (s *shard[K, V]) tickLocked(cost int) {
-	a := &s.ages
+	a := &s.lru
 	a.entries++
 	a.bytes += cost
 	if a.entries < a.everyEntries && a.bytes < a.everyBytes {
@@ -242,9 +242,9 @@ func (s *shard[K, V]) tickLocked(cost int) {
 	const samples = 16
 	seen, again := 0, 0
 	l := &a.lists[asStored][(a.now-settled)%generations]
-	for place := l.newest; seen < min(samples, l.entries); place = a.links[place].older {
+	for slot := l.newest; seen < min(samples, l.entries); slot = a.links[slot].older {
 		seen++
-		if s.places[place].record.has(used) {
+		if s.slots[slot].entry.has(used) {
 			again++
 		}
 	}
@@ -255,14 +255,14 @@ func (s *shard[K, V]) tickLocked(cost int) {
 
 // youngerLocked returns the list where the entry of a place belongs, and whether that is younger than
 // the one in which it is.
-func (s *shard[K, V]) youngerLocked(place int32) (list uint32, younger bool) {
-	r := s.places[place].record
+func (s *shard[K, V]) youngerLocked(slot int32) (list uint32, younger bool) {
+	r := s.slots[slot].entry
 	list = r.lastUse()
-	if s.ages.usedIsRare && r.has(used) {
+	if s.lru.usedIsRare && r.has(used) {
 		list = (list + bonus) % generations
 	}
-	_, in := s.ages.of(place)
-	if younger = s.ages.age(list) < s.ages.age(in); !younger {
+	_, in := s.lru.of(slot)
+	if younger = s.lru.age(list) < s.lru.age(in); !younger {
 		list = in
 	}
 	return list, younger
@@ -270,11 +270,11 @@ func (s *shard[K, V]) youngerLocked(place int32) (list uint32, younger bool) {
 
 // rejuvenateLocked puts the entry of a place into the list where it belongs, and reports whether it
 // had to.
-func (s *shard[K, V]) rejuvenateLocked(place int32) bool {
-	list, younger := s.youngerLocked(place)
+func (s *shard[K, V]) promoteLocked(slot int32) bool {
+	list, younger := s.youngerLocked(slot)
 	if younger {
-		s.ages.rejuvenate(place, list)
-		s.renewMemberLocked(place)
+		s.lru.promote(slot, list)
+		s.renewOwnedLocked(slot)
 	}
 	return younger
 }
@@ -283,17 +283,17 @@ func (s *shard[K, V]) rejuvenateLocked(place int32) bool {
 // oldest entries, so that those that have been used are out of the way when the shard is full. cost
 // is at most maxBytes.
 func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID) {
-	for moved := 0; len(s.places) > 0; {
+	for moved := 0; len(s.slots) > 0; {
 		room, limit := s.hasRoomLocked(cost), movesWithRoom
-		if room && len(s.places) < s.maxEntries/2 && s.bytes < s.maxBytes/2 {
+		if room && len(s.slots) < s.maxEntries/2 && s.bytes < s.maxBytes/2 {
 			return
 		}
 		if !room {
 			limit += movesToEvict
 		}
-		oldest, other := s.ages.oldest()
-		r := s.places[oldest].record
-		if live := r.left(now) > 0; live && moved < limit && s.rejuvenateLocked(oldest) {
+		oldest, other := s.lru.oldest()
+		r := s.slots[oldest].entry
+		if live := r.left(now) > 0; live && moved < limit && s.promoteLocked(oldest) {
 			moved++
 			continue
 		} else if room {
@@ -312,15 +312,15 @@ func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID)
 func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, owner ownerID) {
 	list, used := s.youngerLocked(oldest)
 	if other >= 0 {
-		if b, again := s.youngerLocked(other); s.ages.age(b) > s.ages.age(list) {
+		if b, again := s.youngerLocked(other); s.lru.age(b) > s.lru.age(list) {
 			oldest, used = other, again
 		}
 	}
 	if used {
 		oldest = s.unusedLocked(oldest)
 	}
-	r := s.places[oldest].record
-	if s.members != nil {
+	r := s.slots[oldest].entry
+	if s.ownership != nil {
 		s.evictFairlyLocked(now, r, owner)
 	} else {
 		s.evictLocked(r, now)
@@ -331,7 +331,7 @@ func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, 
 // was stored, if three quarters of the shard have been stored since; else instead. So clients
 // that came one after the other and have been back do not go before strangers that came after them.
 func (s *shard[K, V]) unusedLocked(instead int32) int32 {
-	a := &s.ages
+	a := &s.lru
 	for age := a.age(a.first[asStored]); age >= bonus+perCapacity*3/4; age-- {
 		l := &a.lists[asStored][(a.now+bonus-age)%generations]
 		if l.entries == 0 {

@@ -93,16 +93,16 @@ func (s *Store) WriteTo(w io.Writer) (int64, error) {
 			return counted.n, err
 		}
 		begun := start.Sub(t.epoch) // on the table's clock
-		for r, left := range t.records(func() time.Duration { return begun }) {
+		for r, left := range t.liveEntries(func() time.Duration { return begun }) {
 			kind := byte(kindEntry)
-			if r.idling != nil {
+			if r.idleRule != nil {
 				kind = kindIdle
 			}
 			line = appendString(appendString(append(line[:0], kind), r.key), r.value)
 			line = binary.AppendUvarint(line, uint64(left))
-			if r.idling != nil {
-				line = binary.AppendUvarint(line, uint64(r.idling.idle))
-				line = binary.AppendUvarint(line, uint64(r.idling.latest-begun))
+			if r.idleRule != nil {
+				line = binary.AppendUvarint(line, uint64(r.idleRule.idle))
+				line = binary.AppendUvarint(line, uint64(r.idleRule.latest-begun))
 			}
 			if _, err := b.Write(line); err != nil {
 				return counted.n, err
@@ -162,12 +162,12 @@ func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 // stagedTable is what has been read of a table and not yet restored. Its durations count from the
 // moment of reading.
 type stagedTable struct {
-	name    string
-	entries int
-	chunks  [][]stagedEntry // of chunkEntries each, so that growth copies nothing
-	idlings map[int]idling  // by index among all entries
-	bytes   int
-	read    time.Time
+	name      string
+	entries   int
+	chunks    [][]stagedEntry  // of chunkEntries each, so that growth copies nothing
+	idleRules map[int]idleRule // by index among all entries
+	bytes     int
+	read      time.Time
 }
 
 const chunkEntries = 4096
@@ -246,7 +246,7 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 	if err != nil {
 		return err
 	}
-	var i idling
+	var i idleRule
 	if kind == kindIdle {
 		if i.idle, err = d.duration(); err != nil {
 			return err
@@ -255,7 +255,7 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 			return err
 		}
 		left = min(left, i.latest)
-		i = idling{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
+		i = idleRule{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
 	}
 	cost := allocated(len(both)) + entryBytes
 	switch left = min(left-elapsed, o.MaxLifetime); {
@@ -264,10 +264,10 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 		return nil
 	}
 	if kind == kindIdle {
-		if t.idlings == nil {
-			t.idlings = make(map[int]idling)
+		if t.idleRules == nil {
+			t.idleRules = make(map[int]idleRule)
 		}
-		t.idlings[t.entries] = i
+		t.idleRules[t.entries] = i
 	}
 	text := string(both) // one allocation for both
 	t.add(stagedEntry{text[:inKey], text[inKey:], left})
@@ -290,7 +290,7 @@ func (s *Store) restore(staged *stagedTable) {
 			if n == 0 {
 				t.reserve(staged.entries)
 			}
-			t.restore(staged.read, e.key, e.value, e.left, staged.idlings[n])
+			t.restore(staged.read, e.key, e.value, e.left, staged.idleRules[n])
 			n++
 		}
 		staged.chunks[i] = nil // which the records no longer need
@@ -299,22 +299,22 @@ func (s *Store) restore(staged *stagedTable) {
 
 // restore stores a value that was left to live for left at a time, if there is room and key is not
 // live. latest of i counts from that time.
-func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idling) {
+func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idleRule) {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now, begun := t.now(), at.Sub(t.epoch)
-	until := term{deadline: begun + left}
+	until := expiry{deadline: begun + left}
 	if i.idle > 0 {
-		until.idling = &idling{i.idle, begun + i.latest}
+		until.idleRule = &idleRule{i.idle, begun + i.latest}
 	}
-	live := h.holdLocked(h.tag, key, now)
+	live := h.acquireLocked(h.tag, key, now)
 	h.releaseLocked(live)
-	if until.deadline <= now || live.record != nil || !h.hasRoomLocked(h.weigh(key, value)) ||
+	if until.deadline <= now || live.entry != nil || !h.hasRoomLocked(h.costOf(key, value)) ||
 		h.ownerIsFullLocked(h.owner) {
 		return
 	}
-	if t.placeLocked(h, now, live, key, value, until) != nil {
+	if t.storeLocked(h, now, live, key, value, until) != nil {
 		h.writes.restored++
 	}
 }

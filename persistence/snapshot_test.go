@@ -45,28 +45,28 @@ func snapshotOf(tb testing.TB, s *Store) []byte {
 }
 
 // sealed returns a snapshot of the given records with a right header and checksum.
-func sealed(written time.Time, records ...[]byte) []byte {
+func sealed(written time.Time, liveEntries ...[]byte) []byte {
 	b := append([]byte(snapshotMagic), snapshotVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(written.UnixNano()))
-	for _, r := range records {
+	for _, r := range liveEntries {
 		b = append(b, r...)
 	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func tableRecord(name string) []byte { return appendString([]byte{kindTable}, name) }
+func tableItem(name string) []byte { return appendString([]byte{kindTable}, name) }
 
-func entryRecord(key, value string, left uint64) []byte {
+func entryItem(key, value string, left uint64) []byte {
 	return binary.AppendUvarint(appendString(appendString([]byte{kindEntry}, key), value), left)
 }
 
-func idleRecord(key, value string, left, idle, latest uint64) []byte {
-	b := entryRecord(key, value, left)
+func idleItem(key, value string, left, idle, latest uint64) []byte {
+	b := entryItem(key, value, left)
 	b[0] = kindIdle
 	return binary.AppendUvarint(binary.AppendUvarint(b, idle), latest)
 }
 
-func endRecord(entries uint64) []byte { return binary.AppendUvarint([]byte{kindEnd}, entries) }
+func endItem(entries uint64) []byte { return binary.AppendUvarint([]byte{kindEnd}, entries) }
 
 func TestSnapshotRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -118,33 +118,33 @@ func TestSnapshotRoundTrip(t *testing.T) {
 func TestSnapshotLifetimes(t *testing.T) {
 	const week = uint64(DefaultMaxLifetime)
 	for _, tt := range []struct {
-		name   string
-		age    time.Duration // of the snapshot, by the wall clock
-		record []byte
-		want   time.Duration // left, 0: not restored
+		name  string
+		age   time.Duration // of the snapshot, by the wall clock
+		entry []byte
+		want  time.Duration // left, 0: not restored
 	}{
-		{"no time passed", 0, entryRecord("k", "v", uint64(time.Minute)), time.Minute},
-		{"some time passed", 20 * time.Second, entryRecord("k", "v", uint64(time.Minute)), 40 * time.Second},
-		{"one nanosecond is left", time.Minute - 1, entryRecord("k", "v", uint64(time.Minute)), 1},
-		{"expired at this moment", time.Minute, entryRecord("k", "v", uint64(time.Minute)), 0},
-		{"expired", time.Hour, entryRecord("k", "v", uint64(time.Minute)), 0},
-		{"from the future", -1000 * time.Hour, entryRecord("k", "v", uint64(time.Minute)), time.Minute},
-		{"nothing left", 0, entryRecord("k", "v", 0), 0},
-		{"more than the maximum", 0, entryRecord("k", "v", week+1), DefaultMaxLifetime},
-		{"more than any store grants", time.Hour, entryRecord("k", "v", math.MaxUint64), DefaultMaxLifetime},
-		{"centuries old", 250 * 365 * day, entryRecord("k", "v", math.MaxUint64), 0},
-		{"idle", 20 * time.Second, idleRecord("k", "v", uint64(time.Minute), uint64(time.Minute), uint64(time.Hour)), 40 * time.Second},
-		{"idle beyond its end", 0, idleRecord("k", "v", week, week, uint64(time.Minute)), time.Minute},
-		{"idle, past its end", time.Minute, idleRecord("k", "v", week, week, uint64(time.Minute)), 0},
-		{"idle for ever", 0, idleRecord("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), DefaultMaxLifetime},
-		{"idle, centuries old", 250 * 365 * day, idleRecord("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), 0},
-		{"not idle after all", 0, idleRecord("k", "v", uint64(time.Minute), 0, uint64(time.Minute)), time.Minute},
+		{"no time passed", 0, entryItem("k", "v", uint64(time.Minute)), time.Minute},
+		{"some time passed", 20 * time.Second, entryItem("k", "v", uint64(time.Minute)), 40 * time.Second},
+		{"one nanosecond is left", time.Minute - 1, entryItem("k", "v", uint64(time.Minute)), 1},
+		{"expired at this moment", time.Minute, entryItem("k", "v", uint64(time.Minute)), 0},
+		{"expired", time.Hour, entryItem("k", "v", uint64(time.Minute)), 0},
+		{"from the future", -1000 * time.Hour, entryItem("k", "v", uint64(time.Minute)), time.Minute},
+		{"nothing left", 0, entryItem("k", "v", 0), 0},
+		{"more than the maximum", 0, entryItem("k", "v", week+1), DefaultMaxLifetime},
+		{"more than any store grants", time.Hour, entryItem("k", "v", math.MaxUint64), DefaultMaxLifetime},
+		{"centuries old", 250 * 365 * day, entryItem("k", "v", math.MaxUint64), 0},
+		{"idle", 20 * time.Second, idleItem("k", "v", uint64(time.Minute), uint64(time.Minute), uint64(time.Hour)), 40 * time.Second},
+		{"idle beyond its end", 0, idleItem("k", "v", week, week, uint64(time.Minute)), time.Minute},
+		{"idle, past its end", time.Minute, idleItem("k", "v", week, week, uint64(time.Minute)), 0},
+		{"idle for ever", 0, idleItem("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), DefaultMaxLifetime},
+		{"idle, centuries old", 250 * 365 * day, idleItem("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), 0},
+		{"not idle after all", 0, idleItem("k", "v", uint64(time.Minute), 0, uint64(time.Minute)), time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := NewStore(Options{MinLifetime: time.Second})
 				advance(time.Hour)
-				snapshot := sealed(time.Now().Add(-tt.age), tableRecord(""), tt.record, endRecord(1))
+				snapshot := sealed(time.Now().Add(-tt.age), tableItem(""), tt.entry, endItem(1))
 				if _, err := store.ReadFrom(bytes.NewReader(snapshot)); err != nil {
 					t.Fatal(err)
 				}
@@ -306,14 +306,14 @@ func TestSnapshotForged(t *testing.T) {
 		{"table name of 2 GiB", sealed(now, length(kindTable, math.MaxInt32)), snapshotTruncated},
 		{"table name of 2^63 bytes", sealed(now, length(kindTable, 1<<63)), snapshotCorrupt},
 		{"table name of more than 64 bits", sealed(now, append([]byte{kindTable}, bytes.Repeat([]byte{0xff}, 9)...), []byte{2}), snapshotCorrupt},
-		{"key of 1 GiB", sealed(now, tableRecord(""), length(kindEntry, 1<<30)), snapshotTruncated},
-		{"value of 1 GiB", sealed(now, tableRecord(""), appendString([]byte{kindEntry}, "k"), length(0, 1<<30)[1:]), snapshotTruncated},
-		{"entry before any table", sealed(now, entryRecord("k", "v", 1), endRecord(1)), snapshotCorrupt},
-		{"unknown kind", sealed(now, tableRecord(""), []byte{9}), snapshotCorrupt},
-		{"too few entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(2)), snapshotCorrupt},
-		{"too many entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(0)), snapshotCorrupt},
-		{"data after the end", append(sealed(now, endRecord(0)), 0), snapshotCorrupt},
-		{"two snapshots", append(sealed(now, endRecord(0)), sealed(now, endRecord(0))...), snapshotCorrupt},
+		{"key of 1 GiB", sealed(now, tableItem(""), length(kindEntry, 1<<30)), snapshotTruncated},
+		{"value of 1 GiB", sealed(now, tableItem(""), appendString([]byte{kindEntry}, "k"), length(0, 1<<30)[1:]), snapshotTruncated},
+		{"entry before any table", sealed(now, entryItem("k", "v", 1), endItem(1)), snapshotCorrupt},
+		{"unknown kind", sealed(now, tableItem(""), []byte{9}), snapshotCorrupt},
+		{"too few entries", sealed(now, tableItem(""), entryItem("k", "v", 1<<40), endItem(2)), snapshotCorrupt},
+		{"too many entries", sealed(now, tableItem(""), entryItem("k", "v", 1<<40), endItem(0)), snapshotCorrupt},
+		{"data after the end", append(sealed(now, endItem(0)), 0), snapshotCorrupt},
+		{"two snapshots", append(sealed(now, endItem(0)), sealed(now, endItem(0))...), snapshotCorrupt},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if e := refused(t, storeOfOne(t), tt.snapshot); e.fault != tt.want {
@@ -563,14 +563,14 @@ func TestSnapshotErrorText(t *testing.T) {
 func FuzzSnapshotLoad(f *testing.F) {
 	small := smallSnapshot(f)
 	now := time.Now()
-	f.Add(small)                                                                                                  // right
-	f.Add(small[:len(small)-5])                                                                                   // no end
-	f.Add(sealed(now, endRecord(0)))                                                                              // the smallest
-	f.Add(sealed(now, tableRecord("t"), tableRecord("t"), endRecord(0)))                                          // a table twice
-	f.Add(sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), entryRecord("k", "w", 1<<41), endRecord(2))) // a key twice
-	f.Add(sealed(now, tableRecord(""), idleRecord("k", "v", 1<<63, 1<<63, 1<<63), endRecord(1)))                  // durations that overflow
-	f.Add(sealed(time.Unix(0, math.MinInt64), tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(1)))       // very old
-	f.Add(sealed(now, binary.AppendUvarint([]byte{kindTable}, 1<<31-1)))                                          // a long name that is not there
+	f.Add(small)                                                                                          // right
+	f.Add(small[:len(small)-5])                                                                           // no end
+	f.Add(sealed(now, endItem(0)))                                                                        // the smallest
+	f.Add(sealed(now, tableItem("t"), tableItem("t"), endItem(0)))                                        // a table twice
+	f.Add(sealed(now, tableItem(""), entryItem("k", "v", 1<<40), entryItem("k", "w", 1<<41), endItem(2))) // a key twice
+	f.Add(sealed(now, tableItem(""), idleItem("k", "v", 1<<63, 1<<63, 1<<63), endItem(1)))                // durations that overflow
+	f.Add(sealed(time.Unix(0, math.MinInt64), tableItem(""), entryItem("k", "v", 1<<40), endItem(1)))     // very old
+	f.Add(sealed(now, binary.AppendUvarint([]byte{kindTable}, 1<<31-1)))                                  // a long name that is not there
 	f.Fuzz(func(t *testing.T, snapshot []byte) {
 		if n := len(snapshot) - 4; n > 17 {
 			snapshot = binary.LittleEndian.AppendUint32(bytes.Clone(snapshot[:n]), crc32.Checksum(snapshot[:n], castagnoli))

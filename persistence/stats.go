@@ -77,8 +77,8 @@ func (t *Table[K, V]) countOwners() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		for _, own := range s.members.shares {
-			if own.entries > 0 && own.id != nobody {
+		for _, own := range s.ownership.shares {
+			if own.entries > 0 && own.id != noOwner {
 				all = append(all, own.id)
 			}
 		}
@@ -92,7 +92,7 @@ func (s *shard[K, V]) stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Entries:        len(s.places),
+		Entries:        len(s.slots),
 		Bytes:          s.bytes,
 		Inserts:        s.writes.inserts,
 		Restored:       s.writes.restored,

@@ -40,10 +40,10 @@ type tables struct {
 	misses atomic.Uint64                                     // in no table
 	swept  atomic.Int64                                      // when all named tables were, by main's clock; 0: never
 
-	onDelete func(table, key, value string, cause DeletionCause) // guarded by mu
-	given    Stats                                               // of tables given up; guarded by mu
-	reserves map[string]bool                                     // names of Reserve; guarded by mu
-	reserved atomic.Int64                                        // how many these are
+	onDelete      func(table, key, value string, cause DeletionCause) // guarded by mu
+	droppedStats  Stats                                               // of tables given up; guarded by mu
+	reservedNames map[string]bool                                     // names of Reserve; guarded by mu
+	reserved      atomic.Int64                                        // how many these are
 
 	refusedLifetime, refusedEntry, refusedTable atomic.Uint64
 
@@ -93,7 +93,7 @@ func (s *Store) LookupOrInsert(_ context.Context, table, key, value string, life
 }
 
 // insert gives key a new lifetime, and a value if it is not live. It returns nil if it is refused.
-func (s *Store) insert(table, key, value string, lifetime time.Duration) (r *record[string, string], left time.Duration, found bool) {
+func (s *Store) insert(table, key, value string, lifetime time.Duration) (r *entry[string, string], left time.Duration, found bool) {
 	copied := false
 	s.write(table, key, value, lifetime, func(t *Table[string, string]) bool {
 		granted := t.grant(key, lifetime)
@@ -238,7 +238,7 @@ func (s *Store) CompareAndSwap(_ context.Context, table, key, old, new string) (
 // holds, and where Insert would be refused. The error is always nil.
 func (s *Store) Increment(_ context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
 	var digits [20]byte
-	next := func(old *record[string, string]) (string, string, bool) {
+	next := func(old *entry[string, string]) (string, string, bool) {
 		sum = delta
 		if old != nil {
 			n, err := strconv.ParseInt(old.value, 10, 64)
@@ -312,7 +312,7 @@ func (s *Store) All(table string) iter.Seq2[string, Entry[string]] {
 func (s *Store) Stats() Stats {
 	sum := s.main.Stats()
 	s.mu.Lock()
-	sum.add(s.given)
+	sum.add(s.droppedStats)
 	named := *s.named.Load()
 	s.mu.Unlock()
 	for _, t := range named {
@@ -400,7 +400,7 @@ func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table
 		return t
 	}
 	more := maps.Clone(named)
-	if len(more)-len(s.reserves) >= o.MaxTables && !s.giveUpLocked(more) {
+	if len(more)-len(s.reservedNames) >= o.MaxTables && !s.dropEmptyLocked(more) {
 		s.refusedTable.Add(1)
 		return nil
 	}
@@ -423,13 +423,13 @@ func (s *Store) Reserve(tables ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range tables {
-		if name == "" || s.reserves[name] {
+		if name == "" || s.reservedNames[name] {
 			continue
 		}
-		if s.reserves == nil {
-			s.reserves = make(map[string]bool)
+		if s.reservedNames == nil {
+			s.reservedNames = make(map[string]bool)
 		}
-		s.reserves[strings.Clone(name)] = true
+		s.reservedNames[strings.Clone(name)] = true
 		s.reserved.Add(1)
 		if named := *s.named.Load(); named[name] == nil {
 			s.makeLocked(maps.Clone(named), name)
@@ -450,11 +450,11 @@ func (s *Store) sweepNamed() {
 
 // giveUpLocked takes an empty table out of named, and reports whether there was one. Its counters stay
 // in the sums.
-func (s *Store) giveUpLocked(named map[string]*Table[string, string]) bool {
+func (s *Store) dropEmptyLocked(named map[string]*Table[string, string]) bool {
 	for name, t := range named {
-		if !s.reserves[name] && t.closeIfEmpty() {
+		if !s.reservedNames[name] && t.closeIfEmpty() {
 			delete(named, name)
-			s.given.add(t.Stats())
+			s.droppedStats.add(t.Stats())
 			return true
 		}
 	}
@@ -466,12 +466,12 @@ func (s *Store) newTable() *Table[string, string] { return newStringTable(s.opti
 // newStringTable returns a table whose memory is bounded. o has its defaults.
 func newStringTable(o Options) *Table[string, string] {
 	b := budget[string, string]{
-		weigh:   entryCost,
+		costOf:  entryCost,
 		max:     o.MaxTableBytes,
 		largest: allocated(o.MaxKeyBytes+o.MaxValueBytes) + entryBytes,
 	}
 	if o.Owner != nil {
-		b.weigh = func(key, value string) int { return entryCost(key, value) + ownerBytes }
+		b.costOf = func(key, value string) int { return entryCost(key, value) + ownerBytes }
 		b.largest += ownerBytes
 	}
 	return newTable(o, b, nil)

@@ -181,21 +181,21 @@ func TestStoreRoundTrip(t *testing.T) {
 func TestStoreCopiesStrings(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	buf := make([]byte, 0, 16)
-	given := func(s string) string {
+	droppedStats := func(s string) string {
 		buf = append(buf[:0], s...)
 		return unsafe.String(unsafe.SliceData(buf), len(s))
 	}
 	forget := func() { clear(buf[:cap(buf)]) }
-	store.Insert(ctx, "t", given("first"), "", time.Hour)
+	store.Insert(ctx, "t", droppedStats("first"), "", time.Hour)
 	forget()
-	store.Put(ctx, "t", given("second"), "", time.Hour)
+	store.Put(ctx, "t", droppedStats("second"), "", time.Hour)
 	forget()
-	store.Insert(ctx, given("u"), "third", "", time.Hour)
+	store.Insert(ctx, droppedStats("u"), "third", "", time.Hour)
 	forget()
-	store.Insert(ctx, "t", "", given("value"), time.Hour)
+	store.Insert(ctx, "t", "", droppedStats("value"), time.Hour)
 	forget()
 	store.Insert(ctx, "t", "swapped", "old", time.Hour)
-	store.CompareAndSwap(ctx, "t", "swapped", "old", given("new"))
+	store.CompareAndSwap(ctx, "t", "swapped", "old", droppedStats("new"))
 	forget()
 	got := map[string]string{}
 	for _, table := range store.Tables() {
@@ -365,7 +365,7 @@ func TestEntryBytes(t *testing.T) {
 
 // TestEmptyTablesMakePlace has clients name tables by mistake. Once these have no live entries they
 // no longer keep others from being made; the counters of those given up stay in the sums.
-func TestEmptyTablesMakePlace(t *testing.T) {
+func TestEmptyTablesMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{MaxTables: 3}), t.Context()
 		insert := func(table, key string, lifetime time.Duration) bool {

@@ -35,7 +35,7 @@ type Table[K comparable, V any] struct {
 
 	_                                                        [64]byte // keeps what all look-ups read off the cache line of counters
 	refusedLifetime, refusedEntry, refusedFull, refusedOwner atomic.Uint64
-	late                                                     atomic.Uint64 // stored after the table was closed
+	refusedClosed                                            atomic.Uint64 // stored after the table was closed
 }
 
 // An Entry is a value and what is left of its lifetime, always more than zero.
@@ -54,13 +54,13 @@ func NewTable[K comparable, V any](o Options) *Table[K, V] {
 
 // A budget bounds the memory of a table, in units of its own.
 type budget[K comparable, V any] struct {
-	weigh   func(K, V) int // what an entry costs
+	costOf  func(K, V) int // what an entry costs
 	max     int
 	largest int // the most that one entry may cost; a shard should hold several such
 }
 
 func unbounded[K comparable, V any]() budget[K, V] {
-	return budget[K, V]{weigh: func(K, V) int { return 0 }, max: math.MaxInt}
+	return budget[K, V]{costOf: func(K, V) int { return 0 }, max: math.MaxInt}
 }
 
 // minShardEntries is how many entries a shard holds at least, if there are several: the keys of a
@@ -116,11 +116,11 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 			s.maxEntries++
 		}
 		s.maxBytes = b.max / n
-		s.weigh = b.weigh
+		s.costOf = b.costOf
 		if owner != nil {
-			s.members = &members{ids: make(map[ownerID]int32), most: most}
+			s.ownership = &ownership{ids: make(map[ownerID]int32), most: most}
 		}
-		s.ages = newAges(s.maxEntries, s.maxBytes)
+		s.lru = newLRULists(s.maxEntries, s.maxBytes)
 		s.index.init()
 	}
 	return t
@@ -226,7 +226,7 @@ func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 		t.lock(h.shard)
 		defer t.unlock(h.shard)
 		now := t.now()
-		if held := h.holdLocked(h.tag, key, now); held.record != nil {
+		if held := h.acquireLocked(h.tag, key, now); held.entry != nil {
 			left = h.renewLocked(held, now, granted)
 		}
 	}
@@ -249,11 +249,11 @@ func (t *Table[K, V]) Remove(key K) bool {
 	h := t.locate(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
-	held := h.holdLocked(h.tag, key, t.now())
-	if held.record == nil {
+	held := h.acquireLocked(h.tag, key, t.now())
+	if held.entry == nil {
 		return false
 	}
-	h.deleteLocked(held.record, Removed)
+	h.deleteLocked(held.entry, Removed)
 	return true
 }
 
@@ -272,8 +272,8 @@ func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 		return false
 	}
 	now := t.now()
-	held := h.holdLocked(h.tag, key, now)
-	return held.record != nil && t.placeLocked(h, now, held, key, new, held.term()) != nil
+	held := h.acquireLocked(h.tag, key, now)
+	return held.entry != nil && t.storeLocked(h, now, held, key, new, held.expiry()) != nil
 }
 
 // Claim stores value under key for lifetime if key is not live, or if its live value equals instead;
@@ -302,7 +302,7 @@ func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime ti
 
 // findOther returns the live entry under key, used now, without the lock. It returns nil if there is
 // none, its value equals instead, which is to be replaced, or the lock is needed.
-func findOther[K, V comparable](t *Table[K, V], h home[K, V], key K, instead V) (*record[K, V], time.Duration) {
+func findOther[K, V comparable](t *Table[K, V], h location[K, V], key K, instead V) (*entry[K, V], time.Duration) {
 	r, _ := h.index.find(h.tag, key)
 	if r == nil || replaceable(r.value, instead) {
 		return nil, 0
@@ -322,8 +322,8 @@ func replaceable[V comparable](value, instead V) bool {
 }
 
 // claim is what Claim does under the lock. It returns nil if the value is refused.
-func claim[K, V comparable](t *Table[K, V], h home[K, V], key K, value, instead V, granted time.Duration) (*record[K, V], time.Duration) {
-	h = t.own(h, key)
+func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, instead V, granted time.Duration) (*entry[K, V], time.Duration) {
+	h = t.withOwner(h, key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	replace := false
@@ -331,13 +331,13 @@ func claim[K, V comparable](t *Table[K, V], h home[K, V], key K, value, instead 
 		replace = replaceable(r.value, instead) // which may panic, so nothing is held
 	}
 	now := t.now()
-	held := h.holdLocked(h.tag, key, now)
-	if held.record != nil && !replace {
+	held := h.acquireLocked(h.tag, key, now)
+	if held.entry != nil && !replace {
 		held.use(h.generation.Load())
 		h.releaseLocked(held)
-		return held.record, held.deadline - now
+		return held.entry, held.deadline - now
 	}
-	return t.placeLocked(h, now, held, key, value, term{deadline: now + granted}), granted
+	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted
 }
 
 // Increment adds delta, which may be negative, to the number under key and returns the sum; a sum
@@ -347,7 +347,7 @@ func claim[K, V comparable](t *Table[K, V], h home[K, V], key K, value, instead 
 //
 // Increment reports false, and changes nothing, where CompareAndSwap or Insert would be refused.
 func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime time.Duration) (sum int64, ok bool) {
-	return increment(t, key, lifetime, func(old *record[K, int64]) (K, int64, bool) {
+	return increment(t, key, lifetime, func(old *entry[K, int64]) (K, int64, bool) {
 		if old == nil {
 			return key, delta, true
 		}
@@ -357,7 +357,7 @@ func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime ti
 
 // increment replaces the value under key by the one that next returns, given the live entry or nil,
 // unless it reports false. next runs under a lock.
-func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duration, next func(old *record[K, V]) (K, V, bool)) (value V, ok bool) {
+func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duration, next func(old *entry[K, V]) (K, V, bool)) (value V, ok bool) {
 	if key != key {
 		t.refusedEntry.Add(1)
 		return value, false
@@ -366,9 +366,9 @@ func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duratio
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	old := h.holdLocked(h.tag, key, now)
-	until := old.term()
-	if old.record == nil {
+	old := h.acquireLocked(h.tag, key, now)
+	until := old.expiry()
+	if old.entry == nil {
 		granted := t.lifetimes.grant(lifetime)
 		if granted == 0 {
 			t.refusedLifetime.Add(1)
@@ -376,12 +376,12 @@ func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duratio
 		}
 		until.deadline = now + granted
 	}
-	key, v, ok := next(old.record)
+	key, v, ok := next(old.entry)
 	if !ok {
 		h.releaseLocked(old)
 		return value, false
 	}
-	if t.placeLocked(h, now, old, key, v, until) == nil {
+	if t.storeLocked(h, now, old, key, v, until) == nil {
 		return value, false
 	}
 	return v, true
@@ -406,7 +406,7 @@ func (t *Table[K, V]) Len() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += len(s.places)
+		n += len(s.slots)
 		s.mu.Unlock()
 	}
 	return n
@@ -418,7 +418,7 @@ func (t *Table[K, V]) Len() int {
 // and with which value, is not specified.
 func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	return func(yield func(K, Entry[V]) bool) {
-		for r, left := range t.records(t.now) {
+		for r, left := range t.liveEntries(t.now) {
 			if !yield(r.key, Entry[V]{r.value, left}) {
 				return
 			}
@@ -428,15 +428,15 @@ func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 
 // records returns an iterator over the records that are live at the time that now tells, and what is
 // left of them then. A lock is held only to copy the list of a shard's places.
-func (t *Table[K, V]) records(now func() time.Duration) iter.Seq2[*record[K, V], time.Duration] {
-	return func(yield func(*record[K, V], time.Duration) bool) {
+func (t *Table[K, V]) liveEntries(now func() time.Duration) iter.Seq2[*entry[K, V], time.Duration] {
+	return func(yield func(*entry[K, V], time.Duration) bool) {
 		for i := range t.shards {
 			s := &t.shards[i]
 			s.mu.Lock()
-			places := slices.Clone(s.places)
+			slots := slices.Clone(s.slots)
 			s.mu.Unlock()
-			for _, p := range places {
-				r, left := p.record, p.record.left(now())
+			for _, p := range slots {
+				r, left := p.entry, p.entry.left(now())
 				if left == 0 { // it may have been replaced
 					r, left = t.peek(r.key, now)
 				}
@@ -455,7 +455,7 @@ func (t *Table[K, V]) now() time.Duration {
 }
 
 // A home is where a key belongs.
-type home[K comparable, V any] struct {
+type location[K comparable, V any] struct {
 	*shard[K, V]
 	owner ownerID // see locateOwned
 	tag   uint32
@@ -474,12 +474,12 @@ func (t *Table[K, V]) reserve(entries int) {
 // locate returns the home of a key. It asks for the owner only if the shard depends on it: as a rule
 // the entries of an owner are all over the table, as others are. Those of an owner that is bounded
 // are in as few shards as their number needs.
-func (t *Table[K, V]) locate(key K) home[K, V] {
+func (t *Table[K, V]) locate(key K) location[K, V] {
 	hash := t.hash(t.seed, key)
-	h := home[K, V]{tag: uint32(hash >> (64 - tagBits))}
+	h := location[K, V]{tag: uint32(hash >> (64 - tagBits))}
 	last := uint64(len(t.shards) - 1)
 	if t.spread != last {
-		if h.owner = t.owner(key); h.owner != nobody {
+		if h.owner = t.owner(key); h.owner != noOwner {
 			hash = uint64(h.owner)>>1&^t.spread | hash&t.spread // the last bit of owners is always set
 		}
 	}
@@ -488,13 +488,13 @@ func (t *Table[K, V]) locate(key K) home[K, V] {
 }
 
 // locateOwned is locate that tells the owner too. Who stores an entry needs it.
-func (t *Table[K, V]) locateOwned(key K) home[K, V] {
-	return t.own(t.locate(key), key)
+func (t *Table[K, V]) locateOwned(key K) location[K, V] {
+	return t.withOwner(t.locate(key), key)
 }
 
 // own completes the home of a key.
-func (t *Table[K, V]) own(h home[K, V], key K) home[K, V] {
-	if t.owner != nil && h.owner == nobody {
+func (t *Table[K, V]) withOwner(h location[K, V], key K) location[K, V] {
+	if t.owner != nil && h.owner == noOwner {
 		h.owner = t.owner(key)
 	}
 	return h
@@ -521,7 +521,7 @@ func (t *Table[K, V]) closeIfEmpty() bool {
 	for i := range t.shards {
 		t.shards[i].mu.Lock()
 		locked++
-		if len(t.shards[i].places) > 0 {
+		if len(t.shards[i].slots) > 0 {
 			return false
 		}
 	}
@@ -544,7 +544,7 @@ func (t *Table[K, V]) grant(key K, lifetime time.Duration) time.Duration {
 
 // touch finds and extends the entry under key and marks it as used. left is zero if there is no
 // such entry and negative if it had expired.
-func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left time.Duration) {
+func (t *Table[K, V]) touch(key K, extend time.Duration) (r *entry[K, V], left time.Duration) {
 	h := t.locate(key)
 	r, left, sure := t.read(h, key, extend)
 	if !sure || left < 0 {
@@ -563,7 +563,7 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left 
 
 // read finds and extends the entry under key. left is as in touch. If sure is false, as it never is
 // under the lock, the lock is needed to tell.
-func (t *Table[K, V]) read(h home[K, V], key K, extend time.Duration) (r *record[K, V], left time.Duration, sure bool) {
+func (t *Table[K, V]) read(h location[K, V], key K, extend time.Duration) (r *entry[K, V], left time.Duration, sure bool) {
 	if r, sure = h.index.find(h.tag, key); r == nil {
 		return nil, 0, sure
 	}
@@ -572,7 +572,7 @@ func (t *Table[K, V]) read(h home[K, V], key K, extend time.Duration) (r *record
 }
 
 // peek finds the entry under key. left is as in touch.
-func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *record[K, V], left time.Duration) {
+func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *entry[K, V], left time.Duration) {
 	h := t.locate(key)
 	look := func() (sure bool) {
 		if r, sure = h.index.find(h.tag, key); r == nil {
@@ -591,7 +591,7 @@ func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *record[K, V], le
 
 // renew gives key a new lifetime without the lock and returns its entry and what is then left. It
 // returns nil if key is not live or the lock is needed.
-func (t *Table[K, V]) renew(h home[K, V], key K, granted time.Duration) (*record[K, V], time.Duration) {
+func (t *Table[K, V]) renew(h location[K, V], key K, granted time.Duration) (*entry[K, V], time.Duration) {
 	r, _ := h.index.find(h.tag, key)
 	if r == nil {
 		return nil, 0
@@ -606,16 +606,16 @@ func (t *Table[K, V]) renew(h home[K, V], key K, granted time.Duration) (*record
 
 // store gives key a new lifetime if it is live, and stores value under it if it is not. It returns
 // the entry and what is left of it, or nil if it is refused.
-func (t *Table[K, V]) store(h home[K, V], key K, value V, granted time.Duration) (r *record[K, V], left time.Duration, found bool) {
-	h = t.own(h, key)
+func (t *Table[K, V]) store(h location[K, V], key K, value V, granted time.Duration) (r *entry[K, V], left time.Duration, found bool) {
+	h = t.withOwner(h, key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	held := h.holdLocked(h.tag, key, now)
-	if held.record != nil {
-		return held.record, h.renewLocked(held, now, granted), true
+	held := h.acquireLocked(h.tag, key, now)
+	if held.entry != nil {
+		return held.entry, h.renewLocked(held, now, granted), true
 	}
-	return t.placeLocked(h, now, held, key, value, term{deadline: now + granted}), granted, false
+	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted, false
 }
 
 // put stores value under key, live or not, and if atMost is not zero with granted as idle lifetime.
@@ -624,53 +624,53 @@ func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	until := term{deadline: now + granted}
+	until := expiry{deadline: now + granted}
 	if atMost > 0 {
-		until.idling = &idling{granted, now + atMost}
+		until.idleRule = &idleRule{granted, now + atMost}
 	}
-	return t.placeLocked(h, now, h.holdLocked(h.tag, key, now), key, value, until) != nil
+	return t.storeLocked(h, now, h.acquireLocked(h.tag, key, now), key, value, until) != nil
 }
 
 // placeLocked gives an entry a place, that of the entry old if one is held, evicting others if it
 // must and may, and returns its record, or nil if it is refused and old stays as it was. All writes
 // that may make a table grow pass here, so this is where it is swept.
-func (t *Table[K, V]) placeLocked(h home[K, V], now time.Duration, old hold[K, V], key K, value V, until term) *record[K, V] {
-	cost := h.weigh(key, value)
-	if refused := t.admitLocked(h, now, old.record, cost); refused != nil {
+func (t *Table[K, V]) storeLocked(h location[K, V], now time.Duration, old acquired[K, V], key K, value V, until expiry) *entry[K, V] {
+	cost := h.costOf(key, value)
+	if refused := t.admitLocked(h, now, old.entry, cost); refused != nil {
 		refused.Add(1)
 		h.releaseLocked(old)
 		return nil
 	}
-	r := &record[K, V]{key: key, value: value, idling: until.idling}
+	r := &entry[K, V]{key: key, value: value, idleRule: until.idleRule}
 	r.deadline.Store(int64(until.deadline))
 	marks := h.tag << tagShift
-	if old.record != nil {
+	if old.entry != nil {
 		marks |= used
-		h.deleteLocked(old.record, Replaced)
+		h.deleteLocked(old.entry, Replaced)
 	} else {
 		h.writes.inserts++
 		h.tickLocked(cost)
 	}
-	r.marks.Store(marks | h.ages.now<<generationShift)
+	r.marks.Store(marks | h.lru.now<<generationShift)
 	if !t.refuseNew {
 		h.makeRoomLocked(now, cost, h.owner)
 	}
-	h.addLocked(r, old.record, h.owner)
+	h.addLocked(r, old.entry, h.owner)
 	return r
 }
 
 // admitLocked sweeps and returns nil if an entry of that cost may be stored in the place of old, or
 // in another if old is nil, and otherwise what counts the reason.
-func (t *Table[K, V]) admitLocked(h home[K, V], now time.Duration, old *record[K, V], cost int) *atomic.Uint64 {
+func (t *Table[K, V]) admitLocked(h location[K, V], now time.Duration, old *entry[K, V], cost int) *atomic.Uint64 {
 	if t.closed.Load() {
-		return &t.late
+		return &t.refusedClosed
 	}
 	if cost > h.maxBytes {
 		return &t.refusedEntry
 	}
 	h.sweepLocked(now, sweepWidth)
 	if t.refuseNew {
-		if h.members != nil && old == nil && !h.hasRoomLocked(cost) {
+		if h.ownership != nil && old == nil && !h.hasRoomLocked(cost) {
 			if _, has := h.shareLocked(h.owner); has > 0 && has >= h.fairShareLocked() {
 				return &t.refusedOwner // what has expired is for others
 			}

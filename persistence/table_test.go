@@ -362,7 +362,7 @@ func TestShardsFillEvenly(t *testing.T) {
 	}
 	mean := float64(n) / float64(len(table.shards))
 	for i := range table.shards {
-		if got := float64(len(table.shards[i].places)); got > 1.2*mean || got < 0.8*mean {
+		if got := float64(len(table.shards[i].slots)); got > 1.2*mean || got < 0.8*mean {
 			t.Errorf("shard %d has %v entries, the mean is %v", i, got, mean)
 		}
 	}

@@ -72,8 +72,8 @@ func (t *target[K]) move(to *targetTable[K], key K) {
 	}
 	if _, _, ok := to.table.Peek(key); !ok {
 		age := to.bounds.maxAge
-		if r.idling != nil && age > 0 { // it began maxAge before its latest end
-			age += r.idling.latest - now - to.was.maxAge
+		if r.idleRule != nil && age > 0 { // it began maxAge before its latest end
+			age += r.idleRule.latest - now - to.was.maxAge
 		}
 		switch {
 		case to.bounds.maxAge == 0:

@@ -545,12 +545,12 @@ func TestSources(t *testing.T) {
 	if a, b := inStore.Source(), elsewhere.Source(); a != FromMemory || b != "" {
 		t.Errorf("in a Store %q, in other Sessions %q", a, b)
 	}
-	record := &recorder{Context: t.Context()}
-	r := request("/").WithContext(record)
+	entry := &recorder{Context: t.Context()}
+	r := request("/").WithContext(entry)
 	serve(t, elsewhere, r, "web", "10.0.0.1:80")
 	serve(t, elsewhere, r, "web", "10.0.0.1:80")
-	if record.source != FromNear {
-		t.Errorf("found in %q", record.source)
+	if entry.source != FromNear {
+		t.Errorf("found in %q", entry.source)
 	}
 }
 

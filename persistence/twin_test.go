@@ -53,7 +53,7 @@ func (t tableVerbs) CountByValue() map[string]int { return CountByValue(t.Table)
 // Increment does with strings what the function Increment does with numbers.
 func (t tableVerbs) Increment(key string, delta int64, lifetime time.Duration) (int64, bool) {
 	var sum int64
-	_, ok := increment(t.Table, key, lifetime, func(old *record[string, string]) (string, string, bool) {
+	_, ok := increment(t.Table, key, lifetime, func(old *entry[string, string]) (string, string, bool) {
 		sum = delta
 		if old != nil {
 			n, err := strconv.ParseInt(old.value, 10, 64)

@@ -18,7 +18,7 @@ import "slices"
 // Numbers of generations are reused. A list whose number comes up again belongs to the generation
 // that is now, though its entries may be as old as the last one of that number: twice the insertions
 // that fill a shard. It takes a shard that did not become full in that time.
-type ages struct {
+type lruLists struct {
 	lists [2][generations]list
 	first [2]uint32 // no list before this one has places
 	links []link    // by place
@@ -45,8 +45,8 @@ const (
 	movesToEvict  = 8  // and by one that evicts
 )
 
-func newAges(maxEntries, maxBytes int) ages {
-	return ages{
+func newLRULists(maxEntries, maxBytes int) lruLists {
+	return lruLists{
 		everyEntries: max(1, maxEntries/perCapacity),
 		everyBytes:   max(1, maxBytes/perCapacity),
 		first:        [...]uint32{bonus + 1, bonus + 1},
@@ -55,10 +55,10 @@ func newAges(maxEntries, maxBytes int) ages {
 }
 
 // age returns how many lists are younger than one.
-func (a *ages) age(list uint32) uint32 { return (a.now + bonus - list) % generations }
+func (a *lruLists) age(list uint32) uint32 { return (a.now + bonus - list) % generations }
 
 // advance begins a generation.
-func (a *ages) advance() {
+func (a *lruLists) advance() {
 	a.entries, a.bytes = 0, 0
 	a.now = (a.now + 1) % generations
 	for kind, first := range a.first {
@@ -69,55 +69,55 @@ func (a *ages) advance() {
 }
 
 // grow makes room for so many places more.
-func (a *ages) grow(places int) {
-	a.links = slices.Grow(a.links, places)
-	a.in = slices.Grow(a.in, places)
+func (a *lruLists) grow(slots int) {
+	a.links = slices.Grow(a.links, slots)
+	a.in = slices.Grow(a.in, slots)
 }
 
 // add adds a place, the last, whose entry has just been stored.
-func (a *ages) add() {
+func (a *lruLists) add() {
 	a.links = append(a.links, link{})
 	a.in = append(a.in, 0)
 	a.push(int32(len(a.links)-1), asStored, a.now)
 }
 
-func (a *ages) push(place int32, kind uint8, list uint32) {
-	a.in[place] = uint8(list)<<1 | kind
-	a.lists[kind][list].push(a.links, place)
+func (a *lruLists) push(slot int32, kind uint8, list uint32) {
+	a.in[slot] = uint8(list)<<1 | kind
+	a.lists[kind][list].push(a.links, slot)
 	if a.age(list) > a.age(a.first[kind]) {
 		a.first[kind] = list
 	}
 }
 
 // of returns the list of a place and its number.
-func (a *ages) of(place int32) (*list, uint32) {
-	in := a.in[place]
+func (a *lruLists) of(slot int32) (*list, uint32) {
+	in := a.in[slot]
 	return &a.lists[in&1][in>>1], uint32(in >> 1)
 }
 
 // rejuvenate puts a place into the list for its last use.
-func (a *ages) rejuvenate(place int32, list uint32) {
-	from, _ := a.of(place)
-	from.remove(a.links, place)
-	a.push(place, asUsed, list)
+func (a *lruLists) promote(slot int32, list uint32) {
+	from, _ := a.of(slot)
+	from.remove(a.links, slot)
+	a.push(slot, asUsed, list)
 }
 
 // remove takes a place out and gives its number to the last one.
-func (a *ages) remove(place int32) {
-	l, _ := a.of(place)
-	l.remove(a.links, place)
+func (a *lruLists) remove(slot int32) {
+	l, _ := a.of(slot)
+	l.remove(a.links, slot)
 	last := int32(len(a.links) - 1)
-	if place != last {
+	if slot != last {
 		l, _ := a.of(last)
-		l.move(a.links, last, place)
-		a.in[place] = a.in[last]
+		l.move(a.links, last, slot)
+		a.in[slot] = a.in[last]
 	}
 	a.links, a.in = a.links[:last], a.in[:last]
 }
 
 // oldest returns the older of the oldest places of each kind, and the other one, -1 if there is none.
 // There must be a place.
-func (a *ages) oldest() (oldest, other int32) {
+func (a *lruLists) oldest() (oldest, other int32) {
 	var at [2]int32
 	for kind := range at {
 		at[kind] = -1

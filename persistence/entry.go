@@ -12,13 +12,13 @@ import (
 // while it has not come. The first to find that it has come lapses it, so that no extension by a
 // reader with an earlier reading of the clock follows. A writer takes the record: whoever meets it
 // without a deadline waits for the lock to find what has become of it.
-type record[K comparable, V any] struct {
+type entry[K comparable, V any] struct {
 	key      K
 	value    V
-	deadline atomic.Int64                 // a time.Duration; lapsed or taken: see there
-	next     atomic.Pointer[record[K, V]] // in the chain of the index
-	idling   *idling                      // nil for most
-	place    int32                        // index of its place, guarded by the shard's lock
+	deadline atomic.Int64                // a time.Duration; lapsed or taken: see there
+	next     atomic.Pointer[entry[K, V]] // in the chain of the index
+	idleRule *idleRule                   // nil for most
+	slot     int32                       // index of its place, guarded by the shard's lock
 	marks    atomic.Uint32
 }
 
@@ -36,18 +36,18 @@ const (
 	tagBits  = 32 - tagShift
 )
 
-func (r *record[K, V]) tag() uint32 { return r.marks.Load() >> tagShift }
+func (r *entry[K, V]) tag() uint32 { return r.marks.Load() >> tagShift }
 
-func (r *record[K, V]) has(mark uint32) bool { return r.marks.Load()&mark != 0 }
+func (r *entry[K, V]) has(mark uint32) bool { return r.marks.Load()&mark != 0 }
 
 // lastUse returns the generation of the last use, or that in which the entry was stored.
-func (r *record[K, V]) lastUse() uint32 {
+func (r *entry[K, V]) lastUse() uint32 {
 	return r.marks.Load() >> generationShift % generations
 }
 
 // use marks the entry as used in a generation. It writes only if it must: others read the same cache
 // line.
-func (r *record[K, V]) use(generation uint32) {
+func (r *entry[K, V]) use(generation uint32) {
 	const mask = used | (generations-1)<<generationShift
 	for {
 		marks := r.marks.Load()
@@ -60,13 +60,13 @@ func (r *record[K, V]) use(generation uint32) {
 
 // left returns what is left of the entry. It is negative if the entry has expired, which is final,
 // and zero if a writer has taken the record.
-func (r *record[K, V]) left(now time.Duration) time.Duration {
+func (r *entry[K, V]) left(now time.Duration) time.Duration {
 	for {
 		deadline := time.Duration(r.deadline.Load())
 		if deadline > now {
 			return deadline - now
 		}
-		if left, ok := r.lapse(deadline, now); ok {
+		if left, ok := r.expire(deadline, now); ok {
 			return left
 		}
 	}
@@ -74,18 +74,18 @@ func (r *record[K, V]) left(now time.Duration) time.Duration {
 
 // extend extends the entry by d, or as its idling says, if it is live, and returns what is then
 // left, as left does.
-func (r *record[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
+func (r *entry[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
 	for {
 		deadline := time.Duration(r.deadline.Load())
 		if deadline <= now {
-			if left, ok := r.lapse(deadline, now); ok {
+			if left, ok := r.expire(deadline, now); ok {
 				return left
 			}
 			continue
 		}
 		var next time.Duration
-		if r.idling != nil {
-			next = r.idling.extend(deadline, now)
+		if r.idleRule != nil {
+			next = r.idleRule.extend(deadline, now)
 		} else {
 			next = l.extend(deadline, now, d)
 		}
@@ -98,7 +98,7 @@ func (r *record[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
 // prolong makes the entry end when granted is over and returns what is then left. It returns zero,
 // and does nothing, if the entry is not live or would end earlier than it does now: that takes the
 // lock, because the entry's place must follow.
-func (r *record[K, V]) prolong(now, granted time.Duration) time.Duration {
+func (r *entry[K, V]) prolong(now, granted time.Duration) time.Duration {
 	deadline := r.cut(now + granted)
 	for {
 		old := time.Duration(r.deadline.Load())
@@ -113,16 +113,16 @@ func (r *record[K, V]) prolong(now, granted time.Duration) time.Duration {
 
 // take takes the deadline from a live entry, so that nobody changes it while the caller, who holds
 // the shard's lock, decides. It reports false if the entry has expired.
-func (r *record[K, V]) take(now time.Duration) (deadline time.Duration, live bool) {
+func (r *entry[K, V]) acquire(now time.Duration) (deadline time.Duration, live bool) {
 	for {
 		deadline = time.Duration(r.deadline.Load())
 		if deadline > now {
-			if r.deadline.CompareAndSwap(int64(deadline), int64(taken)) {
+			if r.deadline.CompareAndSwap(int64(deadline), int64(acquiredDeadline)) {
 				return deadline, true
 			}
 			continue
 		}
-		if _, ok := r.lapse(deadline, now); ok {
+		if _, ok := r.expire(deadline, now); ok {
 			return deadline, false
 		}
 	}
@@ -130,22 +130,22 @@ func (r *record[K, V]) take(now time.Duration) (deadline time.Duration, live boo
 
 // lapse makes it final that a deadline has come, and returns what left returns. It reports false if
 // the deadline has been changed meanwhile.
-func (r *record[K, V]) lapse(deadline, now time.Duration) (left time.Duration, ok bool) {
+func (r *entry[K, V]) expire(deadline, now time.Duration) (left time.Duration, ok bool) {
 	switch {
-	case deadline == taken:
+	case deadline == acquiredDeadline:
 		return 0, true
-	case deadline < lapsed/2: // by somebody else, whose clock may be ahead
-		deadline -= lapsed
-	case !r.deadline.CompareAndSwap(int64(deadline), int64(deadline+lapsed)):
+	case deadline < expiredOffset/2: // by somebody else, whose clock may be ahead
+		deadline -= expiredOffset
+	case !r.deadline.CompareAndSwap(int64(deadline), int64(deadline+expiredOffset)):
 		return 0, false
 	}
 	return min(deadline-now, -1), true
 }
 
 // cut returns deadline, or the latest that the entry may have.
-func (r *record[K, V]) cut(deadline time.Duration) time.Duration {
-	if r.idling != nil {
-		return min(deadline, r.idling.latest)
+func (r *entry[K, V]) cut(deadline time.Duration) time.Duration {
+	if r.idleRule != nil {
+		return min(deadline, r.idleRule.latest)
 	}
 	return deadline
 }
