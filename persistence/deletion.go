@@ -1,6 +1,6 @@
 package persistence
 
-import "strconv"
+import "github.com/limpetlb/limpet/internal/enumtext"
 
 // DeletionCause says why an entry left its table.
 type DeletionCause uint8
@@ -18,19 +18,17 @@ const (
 	Evicted
 )
 
-// String returns "removed", "replaced", "expired" or "evicted".
-func (c DeletionCause) String() string {
-	switch c {
-	case Removed:
-		return "removed"
-	case Replaced:
-		return "replaced"
-	case Expired:
-		return "expired"
-	case Evicted:
-		return "evicted"
-	}
-	return "DeletionCause(" + strconv.Itoa(int(c)) + ")"
+var deletionCauseWords = []string{Removed: "removed", Replaced: "replaced", Expired: "expired", Evicted: "evicted"}
+
+// String returns "removed", "replaced", "expired" or "evicted", and "invalid" for other values.
+func (c DeletionCause) String() string { return enumtext.String(c, deletionCauseWords) }
+
+// MarshalText returns what String returns, and an error for other values.
+func (c DeletionCause) MarshalText() ([]byte, error) { return enumtext.Marshal(c, deletionCauseWords) }
+
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do not matter. The error lists the texts.
+func (c *DeletionCause) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(c, text, deletionCauseWords)
 }
 
 // A deletion is what a callback is told.

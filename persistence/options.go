@@ -1,8 +1,9 @@
 package persistence
 
 import (
-	"strconv"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // DefaultLifetime is the lifetime, and the extension, that DataScripts get when they name none.
@@ -134,13 +135,15 @@ const (
 	RefuseNew
 )
 
-// String returns "evict unused" or "refuse new".
-func (w WhenFull) String() string {
-	switch w {
-	case EvictUnused:
-		return "evict unused"
-	case RefuseNew:
-		return "refuse new"
-	}
-	return "WhenFull(" + strconv.Itoa(int(w)) + ")"
+var whenFullWords = []string{EvictUnused: "evict unused", RefuseNew: "refuse new"}
+
+// String returns "evict unused" or "refuse new", and "invalid" for other values.
+func (w WhenFull) String() string { return enumtext.String(w, whenFullWords) }
+
+// MarshalText returns what String returns, and an error for other values.
+func (w WhenFull) MarshalText() ([]byte, error) { return enumtext.Marshal(w, whenFullWords) }
+
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do not matter. The error lists the texts.
+func (w *WhenFull) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(w, text, whenFullWords)
 }

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"encoding"
 	"fmt"
 	"math"
 	"net/netip"
@@ -371,10 +372,44 @@ func TestShardsFillEvenly(t *testing.T) {
 	}
 }
 
-func TestWhenFullString(t *testing.T) {
-	for w, want := range map[WhenFull]string{EvictUnused: "evict unused", RefuseNew: "refuse new", 7: "WhenFull(7)"} {
-		if got := w.String(); got != want {
-			t.Errorf("%d: %q, want %q", w, got, want)
+// TestTexts writes the constants as files, JSON and logs do, and reads them back.
+func TestTexts(t *testing.T) {
+	t.Run("WhenFull", func(t *testing.T) {
+		checkTexts(t, []WhenFull{EvictUnused, RefuseNew}, "evict unused", "refuse new")
+	})
+	t.Run("DeletionCause", func(t *testing.T) {
+		checkTexts(t, []DeletionCause{Removed, Replaced, Expired, Evicted}, "removed", "replaced", "expired", "evicted")
+	})
+}
+
+// checkTexts checks the texts of all constants of a type.
+func checkTexts[T interface {
+	~uint8
+	fmt.Stringer
+	encoding.TextMarshaler
+}, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](t *testing.T, constants []T, texts ...string) {
+	t.Helper()
+	for i, c := range constants {
+		text, err := c.MarshalText()
+		if c.String() != texts[i] || string(text) != texts[i] || err != nil {
+			t.Errorf("%d: %q and %q, %v, want %q", i, c, text, err, texts[i])
 		}
+		for _, spelling := range []string{texts[i], strings.ToUpper(texts[i]), strings.ReplaceAll(texts[i], " ", "_"), strings.ReplaceAll(texts[i], " ", "-")} {
+			var got T
+			if err := P(&got).UnmarshalText([]byte(spelling)); err != nil || got != c {
+				t.Errorf("%q is read as %v, %v", spelling, got, err)
+			}
+		}
+	}
+	other := T(len(constants))
+	if text, err := other.MarshalText(); err == nil || other.String() != "invalid" {
+		t.Errorf("%d is written as %q and %q", other, other, text)
+	}
+	got := constants[1]
+	if err := P(&got).UnmarshalText([]byte("none")); err == nil || !strings.Contains(err.Error(), strings.Join(texts, ", ")) || got != constants[1] {
+		t.Errorf("the error for another text, after which the value is %v: %v", got, err)
 	}
 }

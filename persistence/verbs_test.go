@@ -289,16 +289,6 @@ func TestOnDeleteOfStore(t *testing.T) {
 	}
 }
 
-func TestDeletionCauseString(t *testing.T) {
-	for c, want := range map[DeletionCause]string{
-		Removed: "removed", Replaced: "replaced", Expired: "expired", Evicted: "evicted", 9: "DeletionCause(9)",
-	} {
-		if got := c.String(); got != want {
-			t.Errorf("%d: %q, want %q", c, got, want)
-		}
-	}
-}
-
 // TestCountByValue starts to count in a table of several shards that is in use, with more entries
 // than are examined at a time.
 func TestCountByValue(t *testing.T) {

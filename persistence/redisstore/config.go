@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -109,15 +110,17 @@ const (
 	FailClosed
 )
 
-// String returns "fail open" or "fail closed".
-func (w WhenDown) String() string {
-	switch w {
-	case FailOpen:
-		return "fail open"
-	case FailClosed:
-		return "fail closed"
-	}
-	return "WhenDown(" + strconv.Itoa(int(w)) + ")"
+var whenDownWords = []string{FailOpen: "fail open", FailClosed: "fail closed"}
+
+// String returns "fail open" or "fail closed", and "invalid" for other values.
+func (w WhenDown) String() string { return enumtext.String(w, whenDownWords) }
+
+// MarshalText returns what String returns, and an error for other values.
+func (w WhenDown) MarshalText() ([]byte, error) { return enumtext.Marshal(w, whenDownWords) }
+
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do not matter. The error lists the texts.
+func (w *WhenDown) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(w, text, whenDownWords)
 }
 
 // A Secret is a string that no way of printing shows.
@@ -167,11 +170,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for name, when := range c.TablesWhenDown {
 		if when > FailClosed {
-			fault("TablesWhenDown[%q]: %v is not a value", name, when)
+			fault("TablesWhenDown[%q]: %d is not a value", name, when)
 		}
 	}
 	if c.WhenDown > FailClosed {
-		fault("WhenDown: %v is not a value", c.WhenDown)
+		fault("WhenDown: %d is not a value", c.WhenDown)
 	}
 	if len(faults) > 0 {
 		return c, errors.Join(faults...)

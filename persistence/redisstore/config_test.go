@@ -37,7 +37,7 @@ func TestConfigFaults(t *testing.T) {
 			WhenDown: 7, TablesWhenDown: map[string]WhenDown{"t": 9},
 		}, []string{
 			"Addresses[0]:", `Addresses[1]: "10.0.0.1:0"`, `Addresses[2]: "10.0.0.1:http"`, `Password: is missing for user "u"`,
-			"Database: -1", `Prefix: "a{b}"`, "WhenDown: WhenDown(7)", `TablesWhenDown["t"]: WhenDown(9)`,
+			"Database: -1", `Prefix: "a{b}"`, "WhenDown: 7", `TablesWhenDown["t"]: 9`,
 		}},
 		{"long prefix", Config{Addresses: []string{"h:1"}, Prefix: strings.Repeat("p", 65)}, []string{"Prefix: "}},
 	} {
@@ -215,10 +215,22 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func TestWhenDownString(t *testing.T) {
-	for w, want := range map[WhenDown]string{FailOpen: "fail open", FailClosed: "fail closed", 9: "WhenDown(9)"} {
-		if got := w.String(); got != want {
-			t.Errorf("%q, want %q", got, want)
+func TestWhenDownText(t *testing.T) {
+	for want, w := range map[string]WhenDown{"fail open": FailOpen, "fail closed": FailClosed} {
+		text, err := w.MarshalText()
+		if w.String() != want || string(text) != want || err != nil {
+			t.Errorf("%q and %q, %v, want %q", w, text, err, want)
 		}
+		got := FailClosed - w
+		if err := got.UnmarshalText([]byte(strings.ToUpper(strings.ReplaceAll(want, " ", "_")))); err != nil || got != w {
+			t.Errorf("%q is read as %v, %v", want, got, err)
+		}
+	}
+	w := FailClosed
+	if err := w.UnmarshalText([]byte("retry")); err == nil || !strings.Contains(err.Error(), "fail open, fail closed") || w != FailClosed {
+		t.Errorf("the error for another text, after which the value is %v: %v", w, err)
+	}
+	if text, err := WhenDown(9).MarshalText(); err == nil {
+		t.Errorf("9 is written as %q", text)
 	}
 }
