@@ -24,18 +24,18 @@ type EntryError struct {
 //
 //	ip group "Office": line 7, column 12: "10.0.0.256" is not an address, range, prefix, country code or AS number
 func (e *EntryError) Error() string {
-	var place string
+	var position string
 	switch {
 	case e.Index < 0:
-		place = fmt.Sprintf("line %d, column %d", e.Line, e.Column)
+		position = fmt.Sprintf("line %d, column %d", e.Line, e.Column)
 	case e.Line > 1:
-		place = fmt.Sprintf("entries[%d], line %d, column %d", e.Index, e.Line, e.Column)
+		position = fmt.Sprintf("entries[%d], line %d, column %d", e.Index, e.Line, e.Column)
 	case e.Column > 1:
-		place = fmt.Sprintf("entries[%d], column %d", e.Index, e.Column)
+		position = fmt.Sprintf("entries[%d], column %d", e.Index, e.Column)
 	default:
-		place = fmt.Sprintf("entries[%d]", e.Index)
+		position = fmt.Sprintf("entries[%d]", e.Index)
 	}
-	return fmt.Sprintf("ip group %q: %s: %q %s", e.Group, place, e.Text, e.Reason)
+	return fmt.Sprintf("ip group %q: %s: %q %s", e.Group, position, e.Text, e.Reason)
 }
 
 // maxFaults limits how many bad entries are described one by one.
@@ -60,7 +60,7 @@ type parser struct {
 }
 
 // place is where an entry stands; the fields are those of EntryError.
-type place struct{ index, line, column int }
+type position struct{ index, line, column int }
 
 func newParser(name string, o Options) *parser {
 	p := &parser{name: name, options: o, maxEntries: o.MaxEntries}
@@ -96,7 +96,7 @@ func (p *parser) text(text string, index int) {
 			entry := strings.TrimSpace(part)
 			if entry != "" && !p.full {
 				blanks := strings.Index(part, entry)
-				p.entry(entry, place{index, number, column + blanks})
+				p.entry(entry, position{index, number, column + blanks})
 			}
 			column += len(part) + len(",")
 		}
@@ -104,7 +104,7 @@ func (p *parser) text(text string, index int) {
 }
 
 // entry takes one entry that is not blank.
-func (p *parser) entry(text string, at place) {
+func (p *parser) entry(text string, at position) {
 	if p.entries++; p.maxEntries >= 0 && p.entries > p.maxEntries {
 		p.full = true
 		p.faults = append(p.faults, fmt.Errorf("ip group %q: %w: more than %d entries", excerpt(p.name), ErrTooLarge, p.maxEntries))
@@ -131,7 +131,7 @@ func (p *parser) entry(text string, at place) {
 	}
 }
 
-func (p *parser) fault(text string, at place, reason string) {
+func (p *parser) fault(text string, at position, reason string) {
 	if p.bad++; p.bad > maxFaults {
 		return
 	}
@@ -233,7 +233,7 @@ func (p *parser) add(r netipx.IPRange) (reason string) {
 
 // checkMix reports, once, the entry that makes a mixture of a list.
 func (p *parser) checkMix() (reason string) {
-	if p.mixed || !p.places() || len(p.v4)+len(p.v6) == 0 {
+	if p.mixed || !p.hasOrigins() || len(p.v4)+len(p.v6) == 0 {
 		return ""
 	}
 	p.mixed = true
@@ -241,7 +241,7 @@ func (p *parser) checkMix() (reason string) {
 }
 
 // places reports whether the list has named a country or an autonomous system.
-func (p *parser) places() bool { return p.countries.len() > 0 || len(p.asns) > 0 }
+func (p *parser) hasOrigins() bool { return p.countries.len() > 0 || len(p.asns) > 0 }
 
 // group returns the group, or all faults.
 func (p *parser) group() (*Group, error) {
@@ -254,8 +254,8 @@ func (p *parser) group() (*Group, error) {
 	if len(p.faults) > 0 {
 		return nil, errors.Join(p.faults...)
 	}
-	if p.places() {
-		return &Group{p.name, &places{p.countries, p.options.Countries, p.asns, p.options.ASNs}}, nil
+	if p.hasOrigins() {
+		return &Group{p.name, &origins{p.countries, p.options.Countries, p.asns, p.options.ASNs}}, nil
 	}
 	return &Group{p.name, newRangeSet(p.v4, p.v6)}, nil
 }

@@ -103,7 +103,7 @@ func (g *Group) Len() int { return g.members.len() }
 // Countries returns the upper-case codes of the group's countries in alphabetical order: nil for a group
 // of addresses. The slice is the caller's.
 func (g *Group) Countries() []string {
-	if p, ok := g.members.(*places); ok {
+	if p, ok := g.members.(*origins); ok {
 		return p.countries.list()
 	}
 	return nil
@@ -112,7 +112,7 @@ func (g *Group) Countries() []string {
 // ASNs returns the numbers of the group's autonomous systems in ascending order: nil for a group of addresses. The slice is the
 // caller's.
 func (g *Group) ASNs() []uint32 {
-	if p, ok := g.members.(*places); ok {
+	if p, ok := g.members.(*origins); ok {
 		return slices.Sorted(maps.Keys(p.asns))
 	}
 	return nil

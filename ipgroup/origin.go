@@ -12,14 +12,14 @@ type ASNFinder interface {
 }
 
 // places are the members of a group of countries and autonomous systems. A finder is nil where nothing asks for it.
-type places struct {
+type origins struct {
 	countries     countrySet
 	countryFinder CountryFinder
 	asns          map[uint32]struct{}
 	asnFinder     ASNFinder
 }
 
-func (p *places) contains(addr netip.Addr) bool {
+func (p *origins) contains(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
@@ -39,8 +39,8 @@ func (p *places) contains(addr netip.Addr) bool {
 }
 
 // smallest takes places for larger than any network.
-func (p *places) smallest(addr netip.Addr) (width uint128, ok bool) {
+func (p *origins) smallest(addr netip.Addr) (width uint128, ok bool) {
 	return everything, p.contains(addr)
 }
 
-func (p *places) len() int { return p.countries.len() + len(p.asns) }
+func (p *origins) len() int { return p.countries.len() + len(p.asns) }

@@ -25,8 +25,8 @@ type rangeSet struct {
 	n      int // disjoint ranges
 
 	// The entries of which a range was merged, where that is not one alone.
-	inner4 []stretch[uint32]
-	inner6 []stretch[uint128]
+	inner4 []piece[uint32]
+	inner6 []piece[uint128]
 }
 
 // newRangeSet merges the spans, in any order and overlapping as they may be. It takes over both slices.
@@ -132,7 +132,7 @@ func newPartRanges(spans []span[uint128]) ranges[uint128] {
 
 // merge sorts spans and joins those that overlap or touch. It uses the memory of spans and returns a copy
 // of the right size. For ranges joined of several spans it tells how small these were, where.
-func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []stretch[A]) {
+func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []piece[A]) {
 	slices.SortFunc(spans, func(a, b span[A]) int { return cmp.Or(n.compare(a.first, b.first), n.compare(a.last, b.last)) })
 	spans = slices.CompactFunc(spans, func(a, b span[A]) bool { return n.compare(a.first, b.first)|n.compare(a.last, b.last) == 0 })
 	merged = spans[:0]
@@ -145,7 +145,7 @@ func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []s
 			end++
 		}
 		if end > i+1 || !n.whole(joined) {
-			inner = n.paint(inner, joined, spans[i:end])
+			inner = n.subdivide(inner, joined, spans[i:end])
 		}
 		merged = append(merged, joined)
 		i = end

@@ -10,14 +10,14 @@ import (
 // registries name a country_code beside nothing or little else.
 type (
 	nestedRecord struct {
-		Country           nestedPlace   `maxminddb:"country"`
-		RegisteredCountry nestedPlace   `maxminddb:"registered_country"`
-		Continent         nestedPlace   `maxminddb:"continent"`
-		Subdivisions      []nestedPlace `maxminddb:"subdivisions"` // the largest comes first
-		City              nestedPlace   `maxminddb:"city"`
+		Country           nestedLocation   `maxminddb:"country"`
+		RegisteredCountry nestedLocation   `maxminddb:"registered_country"`
+		Continent         nestedLocation   `maxminddb:"continent"`
+		Subdivisions      []nestedLocation `maxminddb:"subdivisions"` // the largest comes first
+		City              nestedLocation   `maxminddb:"city"`
 		networkRecord
 	}
-	nestedPlace struct {
+	nestedLocation struct {
 		Code  string `maxminddb:"iso_code"`
 		Short string `maxminddb:"code"` // of a continent
 		Names struct {

@@ -22,9 +22,9 @@ const (
 	lastPause  = time.Second
 
 	// returning bounds how long what was stored in memory is given to the server before calls go there again.
-	returning = 2 * time.Second
+	writeBackTimeout = 2 * time.Second
 	// returners is how many calls do that at a time.
-	returners = 32
+	writeBackWorkers = 32
 
 	// settled is how long the server has to work until an error that it answers is worth a quick attempt.
 	settled = 10 * time.Second
@@ -33,25 +33,25 @@ const (
 // A circuit is closed, with a link to the server, or open, with a local store and the cause.
 type circuit struct {
 	link  *link
-	local *memory
+	local *localStore
 	cause error
 	since time.Time
 	first chan struct{} // until the first attempt has ended, which closes it
 }
 
 // A memory is the local store of a circuit while it is open. It borrows from the near cache what is there of the keys of calls.
-type memory struct {
+type localStore struct {
 	*persistence.Store
 	number uint64   // begins at 1
 	copies sync.Map // of nearKey: entries that somebody else may have changed on the server and nobody has stored, claimed or touched here
 }
 
-func (s *Store) newMemory() *memory {
-	return &memory{Store: persistence.NewStore(s.config.Options), number: s.memories.Add(1)}
+func (s *Store) newLocalStore() *localStore {
+	return &localStore{Store: persistence.NewStore(s.config.Options), number: s.localStores.Add(1)}
 }
 
 // borrow stores what the near cache remembers, unless the key is live.
-func (m *memory) borrow(table, key, value string, left time.Duration, changed bool) {
+func (m *localStore) copyFromNear(table, key, value string, left time.Duration, changed bool) {
 	ctx := context.Background()
 	if _, _, live, err := m.Lookup(ctx, table, key, 0); live || err != nil {
 		return
@@ -108,7 +108,7 @@ func (s *Store) lost(c *circuit, cause error) {
 	}
 	cause = s.config.explained(cause)
 	s.mu.Lock()
-	opened := &circuit{local: s.newMemory(), cause: cause, since: now}
+	opened := &circuit{local: s.newLocalStore(), cause: cause, since: now}
 	if s.closed || !s.circuit.CompareAndSwap(c, opened) {
 		s.mu.Unlock()
 		return
@@ -139,9 +139,9 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 		}
 		now := time.Now()
 		s.mu.Lock()
-		var told note
+		var notes note
 		if !s.closed {
-			told = s.outages.failed(now, since, err)
+			notes = s.outages.failed(now, since, err)
 		}
 		if c := s.circuit.Load(); c.local != nil {
 			s.circuit.Store(&circuit{local: c.local, cause: err, since: c.since})
@@ -150,7 +150,7 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 			}
 		}
 		s.mu.Unlock()
-		s.tell(told)
+		s.logNote(notes)
 	}
 }
 
@@ -178,7 +178,7 @@ func (s *Store) attempt(since time.Time) error {
 	if err := l.connect(s.config, s.near); err != nil {
 		return s.config.unreachable(err)
 	}
-	back := handBack{
+	back := writeBack{
 		store: s, link: l, local: s.circuit.Load().local, seed: maphash.MakeSeed(), given: make(map[uint64]struct{}),
 	}
 	err := s.probe(l)
@@ -201,13 +201,13 @@ func (s *Store) attempt(since time.Time) error {
 	if before.first != nil {
 		close(before.first)
 	}
-	told, begins := s.outages.found(now, since)
+	notes, begins := s.outages.found(now, since)
 	s.mu.Unlock()
 	if begins {
-		s.connecting.Go(s.tellShort)
+		s.connecting.Go(s.logShortOutages)
 	}
-	for _, n := range told {
-		s.tell(n)
+	for _, n := range notes {
+		s.logNote(n)
 	}
 	// Calls that began before the circuit was closed have stored more. What was left over before is not among it: by now it may have been
 	// removed.
@@ -241,10 +241,10 @@ func (s *Store) probe(l *link) error {
 // A handBack stores the entries of a local store on the server, where they are not live, and has the near cache remember what the
 // server then has. Copies that may be older than what the server had it only gives to the near cache. It may run several times, and
 // passes over what it has dealt with.
-type handBack struct {
+type writeBack struct {
 	store   *Store
 	link    *link
-	local   *memory
+	local   *localStore
 	seed    maphash.Seed
 	given   map[uint64]struct{} // hashes of table, key and value
 	again   bool                // whether it has run, and calls go to the server
@@ -257,16 +257,16 @@ type localEntry struct {
 }
 
 // run returns the error that ended it, unless that is want of time: it takes no longer than returning.
-func (h *handBack) run() error {
+func (h *writeBack) run() error {
 	s := h.store
-	ctx, cancel := context.WithTimeout(s.closing, returning)
+	ctx, cancel := context.WithTimeout(s.closing, writeBackTimeout)
 	defer cancel()
 	entries := make(chan localEntry)
 	var workers sync.WaitGroup
 	var failed error
 	var once sync.Once
 	var returned atomic.Uint64
-	for range returners {
+	for range writeBackWorkers {
 		workers.Go(func() {
 			for e := range entries {
 				args := s.arguments("store", append([]string{"add", e.value, micros(e.left), "0"}, s.bounds()...)...)
@@ -316,7 +316,7 @@ func (h *handBack) run() error {
 }
 
 // learn has the near cache remember what the server has after it was given an entry.
-func (h *handBack) learn(near *nearCache, t ticket, e localEntry, a answer, err error) {
+func (h *writeBack) learn(near *nearCache, t ticket, e localEntry, a answer, err error) {
 	f, value, left := unknown, "", int64(0)
 	if err == nil && a.status == statusFound {
 		if value, err = a.text(0); err == nil {
@@ -330,7 +330,7 @@ func (h *handBack) learn(near *nearCache, t ticket, e localEntry, a answer, err 
 }
 
 // keep has the near cache remember an entry that the server is not given. Once calls go to the server they know better.
-func (h *handBack) keep(table, key string) {
+func (h *writeBack) keep(table, key string) {
 	if h.again {
 		return
 	}

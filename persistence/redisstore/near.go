@@ -43,12 +43,12 @@ type nearCache struct {
 type nearKey struct{ table, key string }
 
 type nearEntry struct {
-	value   string
-	epoch   uint64        // 0: never served
-	sent    time.Duration // since start, when the call that read the value was sent
-	own     bool          // whether the store wrote the value and no message has come since
-	changed bool          // whether somebody else may have changed the entry since
-	lent    uint64        // the number of the memory that has the value, too; 0: none
+	value    string
+	epoch    uint64        // 0: never served
+	sent     time.Duration // since start, when the call that read the value was sent
+	own      bool          // whether the store wrote the value and no message has come since
+	changed  bool          // whether somebody else may have changed the entry since
+	copiedTo uint64        // the number of the memory that has the value, too; 0: none
 }
 
 type stripe struct {
@@ -200,7 +200,7 @@ func (n *nearCache) changed(k nearKey) {
 
 // lend spoils the tickets of an entry's stripe, and calls then with what is remembered of a live entry, unless the memory of that number
 // has it already. changed tells whether somebody else may have changed the entry since.
-func (n *nearCache) lend(table, key string, number uint64, then func(value string, left time.Duration, changed bool)) {
+func (n *nearCache) copyOut(table, key string, number uint64, then func(value string, left time.Duration, changed bool)) {
 	if n == nil {
 		return
 	}
@@ -210,9 +210,9 @@ func (n *nearCache) lend(table, key string, number uint64, then func(value strin
 	defer s.mu.Unlock()
 	s.writes++
 	s.changes++
-	if e, left, ok := n.entries.Peek(k); ok && e.lent != number {
+	if e, left, ok := n.entries.Peek(k); ok && e.copiedTo != number {
 		then(e.value, left, e.changed)
-		e.epoch, e.lent = 0, number
+		e.epoch, e.copiedTo = 0, number
 		n.entries.Put(n.own(k), e, left)
 	}
 }
@@ -227,11 +227,11 @@ func (n *nearCache) keep(table, key string, number uint64, has func() (value str
 	s := n.stripe(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, _, ok := n.entries.Peek(k); ok && e.lent != number {
+	if e, _, ok := n.entries.Peek(k); ok && e.copiedTo != number {
 		return
 	}
 	if value, left, ok := has(); ok && len(table)+len(key)+len(value) <= maxNearBytes {
-		n.entries.Put(n.own(k), nearEntry{value: value, changed: true, lent: number}, left)
+		n.entries.Put(n.own(k), nearEntry{value: value, changed: true, copiedTo: number}, left)
 	}
 }
 

@@ -24,7 +24,7 @@ type outages struct {
 
 	short      int   // outages that have not been told
 	shortCause error // of the last one
-	telling    bool  // whether somebody waits to tell them
+	logging    bool  // whether somebody waits to tell them
 }
 
 // A note is a message to log. The zero value is none.
@@ -57,26 +57,26 @@ func (o *outages) warn(now, since time.Time) note {
 }
 
 // found notes that the server has been found; the first attempt, or the outage, began at since. If begins is true the owner has to run tellShort.
-func (o *outages) found(now, since time.Time) (told []note, begins bool) {
+func (o *outages) found(now, since time.Time) (notes []note, begins bool) {
 	if o.open && !o.warned {
 		if now.Sub(since) <= shortOutage {
 			o.short++
 			o.shortCause = o.cause
-			begins = !o.telling
-			o.open, o.telling = false, true
+			begins = !o.logging
+			o.open, o.logging = false, true
 			return nil, begins
 		}
-		told = append(told, o.warn(now, since))
+		notes = append(notes, o.warn(now, since))
 	}
 	o.open = false
-	return append(told, note{slog.LevelInfo, "persistence store found", []slog.Attr{slog.Duration("after", now.Sub(since))}}), false
+	return append(notes, note{slog.LevelInfo, "persistence store found", []slog.Attr{slog.Duration("after", now.Sub(since))}}), false
 }
 
 // takeShort returns what there is to tell of short outages. If there is nothing, nobody waits to tell any more.
 func (o *outages) takeShort(within time.Duration) note {
 	n := o.short
 	if n == 0 {
-		o.telling = false
+		o.logging = false
 		return note{}
 	}
 	o.short = 0
@@ -86,14 +86,14 @@ func (o *outages) takeShort(within time.Duration) note {
 }
 
 // tell logs a note.
-func (s *Store) tell(n note) {
+func (s *Store) logNote(n note) {
 	if n.text != "" {
 		s.log(n.level, n.text, n.attrs...)
 	}
 }
 
 // tellShort tells of short outages until there have been none for a while, or the store is closed.
-func (s *Store) tellShort() {
+func (s *Store) logShortOutages() {
 	windows := []time.Duration{10 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
 	for {
 		within := windows[0]
@@ -104,7 +104,7 @@ func (s *Store) tellShort() {
 		s.mu.Lock()
 		n := s.outages.takeShort(within)
 		s.mu.Unlock()
-		s.tell(n)
+		s.logNote(n)
 		if n.text == "" || !open {
 			return
 		}

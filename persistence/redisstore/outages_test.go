@@ -63,19 +63,19 @@ func TestOutagesAreLogged(t *testing.T) {
 					for left := o.lasts; left > time.Second; left -= time.Second {
 						time.Sleep(time.Second)
 						s.mu.Lock()
-						told := s.outages.failed(time.Now(), since, refused)
+						notes := s.outages.failed(time.Now(), since, refused)
 						s.mu.Unlock()
-						s.tell(told)
+						s.logNote(notes)
 					}
 					time.Sleep(time.Until(since.Add(o.lasts)))
 					s.mu.Lock()
-					told, begins := s.outages.found(time.Now(), since)
+					notes, begins := s.outages.found(time.Now(), since)
 					s.mu.Unlock()
 					if begins {
-						s.connecting.Go(s.tellShort)
+						s.connecting.Go(s.logShortOutages)
 					}
-					for _, n := range told {
-						s.tell(n)
+					for _, n := range notes {
+						s.logNote(n)
 					}
 				}
 				time.Sleep(tt.rest)

@@ -35,14 +35,14 @@ type Store struct {
 	close      context.CancelFunc
 	connecting sync.WaitGroup
 
-	mu       sync.Mutex // held to change circuit
-	closed   bool
-	outages  outages  // what the log has to say of the server
-	noRoom   reminder // about the server's memory, and when it last refused an entry for want of it
-	noRoomAt time.Time
-	sweeps   map[string]string // by table, where the next sweep begins
+	mu            sync.Mutex // held to change circuit
+	closed        bool
+	outages       outages  // what the log has to say of the server
+	outOfMemory   reminder // about the server's memory, and when it last refused an entry for want of it
+	outOfMemoryAt time.Time
+	sweeps        map[string]string // by table, where the next sweep begins
 
-	memories                                                               atomic.Uint64 // made so far
+	localStores                                                            atomic.Uint64 // made so far
 	calls, answered, nearHits, locals, failures, opened, returned, dropped atomic.Uint64
 	refusedLifetime, refusedEntry, refusedFull                             atomic.Uint64
 }
@@ -59,7 +59,7 @@ func New(c Config) (*Store, error) {
 		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries, c.NearAge)
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
-	s.circuit.Store(&circuit{local: s.newMemory(), cause: errNotConnected, first: make(chan struct{})})
+	s.circuit.Store(&circuit{local: s.newLocalStore(), cause: errNotConnected, first: make(chan struct{})})
 	return s, nil
 }
 
@@ -72,7 +72,7 @@ func (s *Store) Close() error {
 	s.close()
 	c := s.circuit.Load()
 	if c.link != nil {
-		s.circuit.Store(&circuit{local: s.newMemory(), cause: ErrClosed, since: time.Now()})
+		s.circuit.Store(&circuit{local: s.newLocalStore(), cause: ErrClosed, since: time.Now()})
 	}
 	s.mu.Unlock()
 	if c.link != nil {
@@ -398,7 +398,7 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 		return s.instead(c, open)
 	}
 	// It is back already, but asking twice might do things twice.
-	return s.instead(c, &circuit{local: s.newMemory(), cause: s.config.explained(err)})
+	return s.instead(c, &circuit{local: s.newLocalStore(), cause: s.config.explained(err)})
 }
 
 // learn remembers what an answer says about the entry.
@@ -444,8 +444,8 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 	}
 	s.locals.Add(1)
 	if c.verb != "remove" {
-		s.near.lend(c.table, c.key, open.local.number, func(value string, left time.Duration, changed bool) {
-			open.local.borrow(c.table, c.key, value, left, changed)
+		s.near.copyOut(c.table, c.key, open.local.number, func(value string, left time.Duration, changed bool) {
+			open.local.copyFromNear(c.table, c.key, value, left, changed)
 		})
 	}
 	switch {
@@ -459,11 +459,11 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 func (s *Store) warnOfMemory(err error) {
 	now := time.Now()
 	s.mu.Lock()
-	if now.Sub(s.noRoomAt) >= time.Minute {
-		s.noRoom = reminder{}
+	if now.Sub(s.outOfMemoryAt) >= time.Minute {
+		s.outOfMemory = reminder{}
 	}
-	s.noRoomAt = now
-	due := s.noRoom.due(now)
+	s.outOfMemoryAt = now
+	due := s.outOfMemory.due(now)
 	s.mu.Unlock()
 	if due {
 		s.log(slog.LevelWarn, "persistence store without memory", slog.Any("error", s.config.explained(err)))
