@@ -90,7 +90,7 @@ func TestCompareAndSwapCounts(t *testing.T) {
 }
 
 // TestExpiredStaysExpired races readers, which extend lifetimes of a few microseconds, against the
-// deadlines: once one has been told that a key is gone, no later call may find it.
+// deadlines: once a call has found a key gone, no later call may find it.
 func TestExpiredStaysExpired(t *testing.T) {
 	const goroutines, n = 4, 4000
 	table := NewTable[int, int](Options{})
@@ -188,7 +188,7 @@ func TestLateExtension(t *testing.T) {
 	}
 }
 
-// TestExtensionMeetsWriter has a writer hold an entry while look-ups meet it: they wait, and then see
+// TestExtensionMeetsWriter has a writer acquire an entry while look-ups read it: they wait, and then see
 // what has become of it.
 func TestExtensionMeetsWriter(t *testing.T) {
 	for _, tt := range []struct {

@@ -10,17 +10,15 @@ import (
 // Cookies are read here as browsers read them (RFC 6265bis, section 5), not as servers should write
 // them: a value may have quotes, blanks, braces and anything else that is not a control character.
 
-// maxCookieBytes is how long name and value of a cookie may be together; browsers refuse longer ones.
+// maxCookieBytes bounds the name and value of a cookie together; browsers refuse longer ones.
 const maxCookieBytes = 4096
 
-// maxCookiePairs is how many cookies of a request are looked at. Browsers keep fewer for a host.
+// maxCookiePairs is how many cookies of a request are looked at. Browsers store fewer for a host.
 const maxCookiePairs = 4096
 
 const cookieBlanks = " \t"
 
-// cookiePairs returns an iterator over the names and values of the cookies of a request. A value
-// loses the quotes around it, which some servers write and others do not. It ends after maxCookiePairs and
-// allocates nothing.
+// cookiePairs returns an iterator over the names and values of the cookies of a request, without the quotes around a value, which some servers write and others do not. It ends after maxCookiePairs and allocates nothing.
 func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		left := maxCookiePairs
@@ -57,7 +55,7 @@ func cutPair(pair string) (name, value string, ok bool) {
 	return strings.Trim(name, cookieBlanks), strings.Trim(value, cookieBlanks), ok
 }
 
-// unquote takes away the quotes around a value.
+// unquote removes the quotes around a value.
 func unquote(value string) string {
 	if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
 		return value[1 : n-1]

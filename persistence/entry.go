@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// record is an entry. Key, value and idling never change; a new value is a new record. One of
+// entry is an entry. Key, value and idleRule never change; a new value is a new entry. An entry of
 // strings fills a cache line.
 //
 // The deadline decides all races. Readers without a lock extend it with compare-and-swap, and only
-// while it has not come. The first to find that it has come lapses it, so that no extension by a
-// reader with an earlier reading of the clock follows. A writer takes the record: whoever meets it
-// without a deadline waits for the lock to find what has become of it.
+// before it has passed. The first caller that finds it passed expires the entry, so that a reader with
+// an earlier clock reading cannot extend it afterwards. A writer acquires the entry by replacing its
+// deadline; a reader that finds no deadline waits for the lock and reads again.
 type entry[K comparable, V any] struct {
 	key      K
 	value    V
-	deadline atomic.Int64                // a time.Duration; lapsed or taken: see there
+	deadline atomic.Int64                // a time.Duration; see expiredOffset and acquiredDeadline
 	next     atomic.Pointer[entry[K, V]] // in the chain of the index
 	idleRule *idleRule                   // nil for most
-	slot     int32                       // index of its place, guarded by the shard's lock
+	slot     int32                       // index of its slot, guarded by the shard's lock
 	marks    atomic.Uint32
 }
 
-// The marks of a record: whether it has been counted, whether it has been used since it was stored,
+// The marks of an entry: whether it has been counted, whether it has been used since it was stored,
 // the generation of its last use, and its tag: bits of the key's hash.
 const (
 	counted = 1 << iota // in its shard's values, guarded by the lock
@@ -30,7 +30,7 @@ const (
 
 	generationShift = iota
 	generationBits  = 6
-	generations     = 1 << generationBits // of which a shard tells this many apart
+	generations     = 1 << generationBits // that a shard distinguishes
 
 	tagShift = generationShift + generationBits
 	tagBits  = 32 - tagShift
@@ -59,7 +59,7 @@ func (r *entry[K, V]) use(generation uint32) {
 }
 
 // left returns what is left of the entry. It is negative if the entry has expired, which is final,
-// and zero if a writer has taken the record.
+// and zero if a writer has acquired it.
 func (r *entry[K, V]) left(now time.Duration) time.Duration {
 	for {
 		deadline := time.Duration(r.deadline.Load())
@@ -72,7 +72,7 @@ func (r *entry[K, V]) left(now time.Duration) time.Duration {
 	}
 }
 
-// extend extends the entry by d, or as its idling says, if it is live, and returns what is then
+// extend extends the entry by d, or as its idleRule says, if it is live, and returns what is then
 // left, as left does.
 func (r *entry[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
 	for {
@@ -96,8 +96,8 @@ func (r *entry[K, V]) extend(now, d time.Duration, l lifetimes) time.Duration {
 }
 
 // prolong makes the entry end when granted is over and returns what is then left. It returns zero,
-// and does nothing, if the entry is not live or would end earlier than it does now: that takes the
-// lock, because the entry's place must follow.
+// and does nothing, if the entry is not live or would end earlier than it does now: that needs the
+// lock, because the entry's slot must change too.
 func (r *entry[K, V]) prolong(now, granted time.Duration) time.Duration {
 	deadline := r.cut(now + granted)
 	for {
@@ -111,8 +111,8 @@ func (r *entry[K, V]) prolong(now, granted time.Duration) time.Duration {
 	}
 }
 
-// take takes the deadline from a live entry, so that nobody changes it while the caller, who holds
-// the shard's lock, decides. It reports false if the entry has expired.
+// acquire removes the deadline from a live entry, so that no reader changes it while the caller, which
+// holds the shard's lock, decides. It reports false if the entry has expired.
 func (r *entry[K, V]) acquire(now time.Duration) (deadline time.Duration, live bool) {
 	for {
 		deadline = time.Duration(r.deadline.Load())
@@ -128,13 +128,13 @@ func (r *entry[K, V]) acquire(now time.Duration) (deadline time.Duration, live b
 	}
 }
 
-// lapse makes it final that a deadline has come, and returns what left returns. It reports false if
-// the deadline has been changed meanwhile.
+// expire makes it final that a deadline has passed, and returns what left returns. It reports false if
+// the deadline was changed in the meantime.
 func (r *entry[K, V]) expire(deadline, now time.Duration) (left time.Duration, ok bool) {
 	switch {
 	case deadline == acquiredDeadline:
 		return 0, true
-	case deadline < expiredOffset/2: // by somebody else, whose clock may be ahead
+	case deadline < expiredOffset/2: // by another caller, whose clock may be ahead
 		deadline -= expiredOffset
 	case !r.deadline.CompareAndSwap(int64(deadline), int64(deadline+expiredOffset)):
 		return 0, false

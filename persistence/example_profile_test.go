@@ -13,7 +13,7 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// Clients of one IPv6 network share a server, others are told apart by their whole address.
+// Clients of one IPv6 network share a server, others are identified by their whole address.
 func ExampleClientIP() {
 	profile, err := persistence.NewClientIP(persistence.ClientIPConfig{
 		Mask6:   64,

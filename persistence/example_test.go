@@ -184,7 +184,7 @@ func ExampleCountByValue() {
 	// Output: 1 2 0
 }
 
-// Who needs to know why clients lose their server is told.
+// A callback reports why clients lose their server.
 func ExampleTable_OnDelete() {
 	sessions := persistence.NewTable[string, string](persistence.Options{MaxEntries: 2})
 	sessions.OnDelete(func(client, server string, cause persistence.DeletionCause) {

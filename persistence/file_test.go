@@ -66,7 +66,7 @@ func TestSaveFile(t *testing.T) {
 	}
 }
 
-// memoryFiles keeps files in memory, remembers what is done to them, and fails as it is told.
+// memoryFiles keeps files in memory, records what is done to them, and fails on demand.
 type memoryFiles struct {
 	mu       sync.Mutex
 	contents map[string]*bytes.Buffer

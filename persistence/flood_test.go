@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A floodPlan is how strangers flood a full table, and how clients come back meanwhile. Shares are of
+// A floodPlan is how unknown clients flood a full table, and how clients return meanwhile. Shares are of
 // the capacity in flood keys.
 type floodPlan struct {
 	uses   int     // of flood keys after their insertion
@@ -68,7 +68,7 @@ func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) 
 	return tally
 }
 
-// TestFloodLeavesClients has strangers flood a full table with keys that they use never again, once,
+// TestFloodLeavesClients has unknown clients flood a full table with keys that they use never again, once,
 // twice and three times, at once or later. Clients that come back before nine tenths of the table
 // have been replaced keep their servers: being used often is no way to push them out.
 func TestFloodLeavesClients(t *testing.T) {
@@ -110,7 +110,7 @@ func TestFloodLeavesClients(t *testing.T) {
 
 // Clients that came one after the other, as at the beginning of a working day,
 // are next to one another in the order of age, too. One in eleven of them lost
-// its server when their turn came in a flood, although all had been back
+// its server when it was next to be evicted in a flood, although all had been back
 // before half of the table was replaced: an insertion spares ten entries, and
 // the next one went, used or not.
 func TestFloodAfterRush(t *testing.T) {

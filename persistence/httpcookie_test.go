@@ -185,7 +185,7 @@ func TestCookieRenewal(t *testing.T) {
 	}
 }
 
-// TestCookieMaxAgeAttribute has what the browser is told: never more than what is left of MaxAge.
+// TestCookieMaxAgeAttribute checks the attribute that browsers get: never more than what is left of MaxAge.
 func TestCookieMaxAgeAttribute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{Timeout: time.Hour, MaxAge: 90 * time.Minute, Persistent: true}))(t), "web")

@@ -6,9 +6,9 @@ import "time"
 // in tests whose clock starts earlier. An entry is live while now < deadline. Deadlines and clocks
 // stay within 73 years, so that there is room for two kinds of deadline that are past on every clock.
 const (
-	// lapsed is added to the deadline of an entry that was found expired.
+	// expiredOffset is added to the deadline of an entry that was found expired.
 	expiredOffset = time.Duration(-1 << 62)
-	// taken stands for the deadline of an entry that a writer holds or has taken out.
+	// acquiredDeadline stands for the deadline of an entry that a writer has acquired or removed.
 	acquiredDeadline = time.Duration(-1 << 63)
 )
 
@@ -39,7 +39,7 @@ func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 	return deadline + max(0, min(d, latest-deadline))
 }
 
-// An idling is the rule of an entry that PutIdle stored.
+// An idleRule is the rule of an entry that PutIdle stored.
 type idleRule struct {
 	idle   time.Duration // what a use restores
 	latest time.Duration // the deadline is never later
@@ -50,7 +50,7 @@ func (i idleRule) extend(deadline, now time.Duration) time.Duration {
 	return max(deadline, min(now+i.idle, i.latest))
 }
 
-// A term says until when a value is kept.
+// An expiry says until when a value is stored.
 type expiry struct {
 	deadline time.Duration
 	idleRule *idleRule // nil for most

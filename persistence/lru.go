@@ -2,31 +2,32 @@ package persistence
 
 import "slices"
 
-// ages order the places of a shard by the last use of their entries, to the generation: a thirty-second
-// of the insertions that fill the shard. Readers move nothing; they store the generation in the
-// entry, unless it is there. So uses of an entry within one generation have the effect of one.
+// lruLists order the slots of a shard by the last use of their entries, in generations: a generation is
+// a thirty-second of the insertions that fill the shard. Readers move nothing; they store the current
+// generation in the entry, unless it is there. So several uses of an entry within one generation have
+// the effect of one.
 //
-// Each generation has two lists, of what was stored in it and of what was put there since, because it
-// was used then. When room is made the oldest of each kind are looked at, and put into the list of
-// their last use if that is a younger one. There are two lists so that a long run of entries that
-// have been used does not hide those that have not: one insertion moves a few at most.
+// Each generation has two lists: the entries stored in it, and the entries moved there because they
+// were last used in it. To make room, the shard looks at the oldest of each kind and moves them to the
+// list of their last use if that is younger. There are two lists so that a long run of used entries
+// does not hide unused ones: one insertion moves a few entries at most.
 //
-// An entry that has been used since it was stored is put bonus generations further ahead, as long as
-// that is a distinction: as long as most newcomers are not used again. Otherwise a flood of keys
-// that are used at once would have it too, at the cost of newcomers that come back later.
+// An entry that has been used since it was stored moves bonus generations further ahead, as long as
+// most new entries are not used again. Otherwise a flood of keys that are used at once would get the
+// bonus too, at the cost of clients that return later.
 //
-// Numbers of generations are reused. A list whose number comes up again belongs to the generation
-// that is now, though its entries may be as old as the last one of that number: twice the insertions
-// that fill a shard. It takes a shard that did not become full in that time.
+// Generation numbers are reused. A list whose number is reused belongs to the current generation, even
+// if it still has entries from the last generation of that number, twice the insertions that fill a
+// shard ago. That happens only in a shard that has not become full in that time.
 type lruLists struct {
 	lists [2][generations]list
-	first [2]uint32 // no list before this one has places
-	links []link    // by place
-	in    []uint8   // by place: twice the number of its list, plus its kind
+	first [2]uint32 // no list before this one has slots
+	links []link    // by slot
+	in    []uint8   // by slot: twice the number of its list, plus its kind
 	now   uint32    // the generation
 
 	entries, bytes           int // inserted in this generation
-	everyEntries, everyBytes int // that make one
+	everyEntries, everyBytes int // that make a generation
 
 	usedIsRare bool // whether few newcomers are used again
 }
@@ -68,13 +69,13 @@ func (a *lruLists) advance() {
 	}
 }
 
-// grow makes room for so many places more.
+// grow makes room for that many more slots.
 func (a *lruLists) grow(slots int) {
 	a.links = slices.Grow(a.links, slots)
 	a.in = slices.Grow(a.in, slots)
 }
 
-// add adds a place, the last, whose entry has just been stored.
+// add adds the last slot, whose entry has just been stored.
 func (a *lruLists) add() {
 	a.links = append(a.links, link{})
 	a.in = append(a.in, 0)
@@ -89,20 +90,20 @@ func (a *lruLists) push(slot int32, kind uint8, list uint32) {
 	}
 }
 
-// of returns the list of a place and its number.
+// of returns the list of a slot and its number.
 func (a *lruLists) of(slot int32) (*list, uint32) {
 	in := a.in[slot]
 	return &a.lists[in&1][in>>1], uint32(in >> 1)
 }
 
-// rejuvenate puts a place into the list for its last use.
+// promote moves a slot to the list of its last use.
 func (a *lruLists) promote(slot int32, list uint32) {
 	from, _ := a.of(slot)
 	from.remove(a.links, slot)
 	a.push(slot, asUsed, list)
 }
 
-// remove takes a place out and gives its number to the last one.
+// remove removes a slot and gives its number to the last one.
 func (a *lruLists) remove(slot int32) {
 	l, _ := a.of(slot)
 	l.remove(a.links, slot)
@@ -115,8 +116,8 @@ func (a *lruLists) remove(slot int32) {
 	a.links, a.in = a.links[:last], a.in[:last]
 }
 
-// oldest returns the older of the oldest places of each kind, and the other one, -1 if there is none.
-// There must be a place.
+// oldest returns the older of the oldest slots of each kind, and the other one, -1 if there is none.
+// There must be a slot.
 func (a *lruLists) oldest() (oldest, other int32) {
 	var at [2]int32
 	for kind := range at {

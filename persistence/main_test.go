@@ -88,7 +88,7 @@ func (c valueCounts[V]) each(f func(value any, n int)) {
 	}
 }
 
-// checkIndex fails the test if a shard's index has other records than its places, in other buckets
+// checkIndex fails the test if a shard's index has other entries than its slots, in other buckets
 // than they belong in, or more buckets than it needed.
 func checkIndex[K comparable, V any](tb interface {
 	Helper()
@@ -115,7 +115,7 @@ func checkIndex[K comparable, V any](tb interface {
 	}
 }
 
-// checkAges fails the test if the lists of generations contradict the places of a shard.
+// checkLRU fails the test if the lists of generations contradict the slots of a shard.
 func checkLRU[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -146,7 +146,7 @@ func checkLRU[K comparable, V any](tb interface {
 	}
 }
 
-// checkOwners fails the test if the lists of owners contradict the places of a shard.
+// checkOwners fails the test if the lists of owners contradict the slots of a shard.
 func checkOwners[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -199,7 +199,7 @@ func checkOwners[K comparable, V any](tb interface {
 	}
 }
 
-// checkList fails the test if a list is not one, and returns how many places are in it.
+// checkList fails the test if a list is not one, and returns how many slots are in it.
 func checkList(tb interface {
 	Helper()
 	Fatalf(string, ...any)

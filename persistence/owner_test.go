@@ -289,7 +289,7 @@ func TestShardsOfOwners(t *testing.T) {
 }
 
 // TestNobodyIsAnOwner has a full table in which two hundred networks have one to five entries each.
-// Whoever floods it, whether with keys that belong to nobody, or to one network beside another that
+// The flood may have keys without an owner, or of one network beside another that
 // has nine tenths of the table, pushes out none of them, and a network that comes new keeps five of
 // five.
 func TestNobodyIsAnOwner(t *testing.T) {

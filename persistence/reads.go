@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// reads counts what look-ups find. Each processor has counters of its own as a rule: one that two
-// processors write to would cost each of them more than the look-up.
+// reads counts hits and misses of look-ups. As a rule each processor has its own counters: writing to a
+// shared one would cost more than the look-up.
 type reads struct {
 	stripes []stripe // a power of two
 }
@@ -26,7 +26,7 @@ func newReads() reads {
 	return reads{make([]stripe, n)}
 }
 
-// turns are numbers of stripes. A sync.Pool keeps what it is given for the same processor.
+// stripeIDs are numbers of stripes. A sync.Pool returns an item to the processor that put it there.
 var (
 	stripeIDs    = sync.Pool{New: func() any { id := lastStripeID.Add(1); return &id }}
 	lastStripeID atomic.Uint32

@@ -66,7 +66,7 @@ func TestAMillionExpireAtOnce(t *testing.T) {
 	t.Errorf("99 %% of look-ups take up to %v, before it was %v", after, before)
 }
 
-// TestInventedKeys lets a stranger invent ten times as many keys as a store may hold.
+// TestInventedKeys lets a client invent ten times as many keys as a store may hold.
 func TestInventedKeys(t *testing.T) {
 	n := atScale(10_000_000)
 	o := Options{MaxEntries: n / 10}

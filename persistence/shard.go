@@ -7,33 +7,33 @@ import (
 	"time"
 )
 
-// A shard is one lock's share of a table; look-ups of live entries do without the lock. It keeps its
-// entries in three ways:
+// A shard is the part of a table under one lock; look-ups of live entries do not need the lock. It has
+// its entries in three structures:
 //
 // index finds an entry by key.
 //
-// places, a dense slice in no order, lets sweep walk over all entries a few at a time. Each place
-// repeats the deadline its entry had when last seen, so that passing over live entries touches no
-// memory but the slice.
+// slots, a dense slice in no order, lets sweep examine all entries, a few at a time. Each slot repeats
+// the deadline that its entry had when last examined, so that passing live entries reads only the
+// slice.
 //
-// ages, lists of places, know which entry has been unused for longest; see there.
+// lru orders the slots by the last use of their entries.
 type shard[K comparable, V any] struct {
-	generation atomic.Uint32 // of ages; first: readers look at this and the beginning of index, which is
+	generation atomic.Uint32 // of lru; first: readers read this and the beginning of index, which is
 	index      index[K, V]   // far from what writers change
 
 	mu         sync.Mutex
 	slots      []slot[K, V]
 	lru        lruLists
-	cursor     int // the place that sweep examines next
+	cursor     int // the slot that sweep examines next
 	bytes      int // sum of the costs of all entries
 	maxEntries int
 	maxBytes   int
-	costOf     func(K, V) int  // what an entry costs of maxBytes
+	costOf     func(K, V) int  // the cost of an entry, against maxBytes
 	ownership  *ownership      // nil unless keys have owners
 	values     valueCounter[V] // nil unless they are counted
-	counted    bool            // all records are
+	counted    bool            // all entries are
 	writes     writes
-	report     bool             // whether to collect what is deleted
+	report     bool             // whether to collect deleted values
 	deleted    []deletion[K, V] // under the lock that is held, to be reported when it is not
 
 	_ [64]byte // keeps the next shard's index off this shard's last cache line
@@ -44,25 +44,25 @@ type writes struct {
 	inserts, restored, replacements, removals, expirations, evictions, ownerEvictions uint64
 }
 
-// place says where a record is. due is at most the record's deadline.
+// slot has an entry. due is at most the entry's deadline.
 type slot[K comparable, V any] struct {
 	due   time.Duration
 	entry *entry[K, V]
 }
 
 const (
-	sweepWidth   = 32  // places examined by a write
-	refusalWidth = 256 // places examined before a key is refused
+	sweepWidth   = 32  // slots examined by a write
+	refusalWidth = 256 // slots examined before a key is refused
 )
 
-// A hold is a live entry whose deadline a writer has taken. It ends under the same lock: the entry
-// is deleted, or gets a deadline.
+// An acquired entry is a live one whose deadline a writer has removed. Before it unlocks the shard, the
+// writer deletes the entry or gives it a deadline.
 type acquired[K comparable, V any] struct {
 	*entry[K, V] // nil: there is none
 	deadline     time.Duration
 }
 
-// holdLocked takes the live entry under key. An expired one is dropped.
+// acquireLocked acquires the live entry under key. It deletes an expired one.
 func (s *shard[K, V]) acquireLocked(tag uint32, key K, now time.Duration) acquired[K, V] {
 	r, _ := s.index.find(tag, key)
 	if r == nil {
@@ -76,7 +76,7 @@ func (s *shard[K, V]) acquireLocked(tag uint32, key K, now time.Duration) acquir
 	return acquired[K, V]{r, deadline}
 }
 
-// term returns the term of an entry that is held.
+// expiry returns the expiry of an acquired entry.
 func (h acquired[K, V]) expiry() expiry {
 	if h.entry == nil {
 		return expiry{}
@@ -84,7 +84,7 @@ func (h acquired[K, V]) expiry() expiry {
 	return expiry{h.deadline, h.idleRule}
 }
 
-// releaseLocked gives an entry the deadline of its hold.
+// releaseLocked gives an acquired entry its deadline.
 func (s *shard[K, V]) releaseLocked(h acquired[K, V]) {
 	if h.entry != nil {
 		s.slots[h.slot].due = h.deadline
@@ -92,7 +92,7 @@ func (s *shard[K, V]) releaseLocked(h acquired[K, V]) {
 	}
 }
 
-// renewLocked gives an entry that is held a new lifetime and returns what is then left.
+// renewLocked gives an acquired entry a new lifetime, and returns the remaining one.
 func (s *shard[K, V]) renewLocked(h acquired[K, V], now, granted time.Duration) time.Duration {
 	h.deadline = h.cut(now + granted)
 	h.use(s.generation.Load())
@@ -100,8 +100,8 @@ func (s *shard[K, V]) renewLocked(h acquired[K, V], now, granted time.Duration) 
 	return h.deadline - now
 }
 
-// reserveLocked makes a shard without entries large enough for so many, of which it takes no more
-// than it may hold.
+// reserveLocked makes an empty shard large enough for that many entries, or for as many as it may
+// store.
 func (s *shard[K, V]) reserveLocked(entries int) {
 	if len(s.slots) > 0 {
 		return
@@ -112,7 +112,7 @@ func (s *shard[K, V]) reserveLocked(entries int) {
 	s.index.reserve(entries)
 }
 
-// addLocked stores a record, in place of old unless that is nil, which then has been deleted.
+// addLocked stores an entry. It replaces old unless that is nil, which has been deleted.
 func (s *shard[K, V]) addLocked(r, old *entry[K, V], owner ownerID) {
 	r.slot = int32(len(s.slots))
 	s.slots = append(s.slots, slot[K, V]{time.Duration(r.deadline.Load()), r})
@@ -127,8 +127,8 @@ func (s *shard[K, V]) addLocked(r, old *entry[K, V], owner ownerID) {
 	}
 }
 
-// deleteLocked takes a record out, which is held or lapsed, and counts why. One that is replaced
-// stays in the index: its successor takes it out.
+// deleteLocked deletes an acquired or expired entry, and counts the cause. A replaced entry stays in
+// the index until its successor replaces it there.
 func (s *shard[K, V]) deleteLocked(r *entry[K, V], cause DeletionCause) {
 	s.freeSlotLocked(r)
 	if r.has(counted) {
@@ -152,7 +152,7 @@ func (s *shard[K, V]) deleteLocked(r *entry[K, V], cause DeletionCause) {
 	}
 }
 
-// evictLocked takes a record out to make room, and reports whether it was live.
+// evictLocked deletes an entry to make room, and reports whether it was live.
 func (s *shard[K, V]) evictLocked(r *entry[K, V], now time.Duration) bool {
 	if _, live := r.acquire(now); !live {
 		s.deleteLocked(r, Expired)
@@ -162,7 +162,7 @@ func (s *shard[K, V]) evictLocked(r *entry[K, V], now time.Duration) bool {
 	return true
 }
 
-// vacateLocked gives the place of a record to the last one.
+// freeSlotLocked moves the last entry to the slot of r.
 func (s *shard[K, V]) freeSlotLocked(r *entry[K, V]) {
 	s.bytes -= s.costOf(r.key, r.value)
 	s.removeOwnedLocked(r.slot)
@@ -182,8 +182,8 @@ func (s *shard[K, V]) hasRoomLocked(cost int) bool {
 	return len(s.slots) < s.maxEntries && s.bytes <= s.maxBytes-cost
 }
 
-// findRoomLocked reports whether an entry of that cost fits in the place of old, or in another if
-// old is nil. It looks for expired entries if it does not.
+// findRoomLocked reports whether an entry of that cost fits, in the slot of old unless that is nil. If
+// it does not fit, findRoomLocked first looks for expired entries.
 func (s *shard[K, V]) findRoomLocked(now time.Duration, old *entry[K, V], cost int) bool {
 	fits := func() bool {
 		if old == nil {
@@ -200,19 +200,19 @@ func (s *shard[K, V]) findRoomLocked(now time.Duration, old *entry[K, V], cost i
 	return true
 }
 
-// sweepLocked examines the next width places and takes out what has expired.
+// sweepLocked examines the next width slots and deletes expired entries.
 func (s *shard[K, V]) sweepLocked(now time.Duration, width int) {
 	for range min(width, len(s.slots)) {
 		if s.cursor >= len(s.slots) {
 			s.cursor = 0
 		}
 		if !s.expireLocked(&s.slots[s.cursor], now) {
-			s.cursor++ // else another record has taken the place
+			s.cursor++ // else another entry has moved to the slot
 		}
 	}
 }
 
-// expireLocked takes out the record of a place if it has expired, and reports whether it had.
+// expireLocked deletes the entry of a slot if it has expired, and reports whether it had.
 func (s *shard[K, V]) expireLocked(p *slot[K, V], now time.Duration) bool {
 	if p.due > now {
 		return false
@@ -228,8 +228,8 @@ func (s *shard[K, V]) expireLocked(p *slot[K, V], now time.Duration) bool {
 	return false
 }
 
-// tickLocked moves the clock of ages on by one insertion. It tells from the newcomers of some
-// generations ago whether being used again is rare.
+// tickLocked advances the generation clock by one insertion. A sample of the entries stored some
+// generations ago shows whether it is rare that an entry is used again.
 func (s *shard[K, V]) tickLocked(cost int) {
 	a := &s.lru
 	a.entries++
@@ -253,8 +253,8 @@ func (s *shard[K, V]) tickLocked(cost int) {
 	}
 }
 
-// youngerLocked returns the list where the entry of a place belongs, and whether that is younger than
-// the one in which it is.
+// youngerLocked returns the list where the entry of a slot belongs, and whether that is younger than
+// its present one.
 func (s *shard[K, V]) youngerLocked(slot int32) (list uint32, younger bool) {
 	r := s.slots[slot].entry
 	list = r.lastUse()
@@ -268,8 +268,7 @@ func (s *shard[K, V]) youngerLocked(slot int32) (list uint32, younger bool) {
 	return list, younger
 }
 
-// rejuvenateLocked puts the entry of a place into the list where it belongs, and reports whether it
-// had to.
+// promoteLocked moves a slot to the list where its entry belongs, and reports whether it had to.
 func (s *shard[K, V]) promoteLocked(slot int32) bool {
 	list, younger := s.youngerLocked(slot)
 	if younger {
@@ -307,8 +306,8 @@ func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID)
 	}
 }
 
-// evictOldestLocked takes out the oldest entry, or the other one if that has not been used since, or
-// one that is not much younger and has not been used since either, or one of an owner that has more.
+// evictOldestLocked evicts the oldest entry, or the other one if that has not been used since it was
+// stored, or one that is not much younger and has not been used either, or one of an owner with more.
 func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, owner ownerID) {
 	list, used := s.youngerLocked(oldest)
 	if other >= 0 {
@@ -327,9 +326,9 @@ func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, 
 	}
 }
 
-// unusedLocked returns the oldest place of the first list whose oldest entry has not been used since it
-// was stored, if three quarters of the shard have been stored since; else instead. So clients
-// that came one after the other and have been back do not go before strangers that came after them.
+// unusedLocked returns the oldest slot of the first list whose oldest entry has not been used since it
+// was stored, if three quarters of the shard have been stored since; else instead. So clients that
+// have returned are not evicted before newer clients that have not.
 func (s *shard[K, V]) unusedLocked(instead int32) int32 {
 	a := &s.lru
 	for age := a.age(a.first[asStored]); age >= bonus+perCapacity*3/4; age-- {

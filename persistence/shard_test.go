@@ -232,7 +232,7 @@ func TestMarkDoesNotSaveExpired(t *testing.T) {
 func TestFloodSparesUsedEntries(t *testing.T) {
 	for _, tt := range []struct {
 		name                         string
-		max, sessions, flood, reuses int // reuses of sessions, in turn, per flood key
+		max, sessions, flood, reuses int // reuses of sessions, one after the other, per flood key
 		evictions                    bool
 	}{
 		{"below capacity", 32768, 10_000, 15_000, 0, false},
@@ -349,7 +349,7 @@ func TestSweepIsBounded(t *testing.T) {
 		table := NewTable[int, int](Options{MaxEntries: 8191})
 		for i := range n {
 			table.Insert(i, i, time.Minute)
-			table.Refresh(i, time.Minute) // what a place says is due too early
+			table.Refresh(i, time.Minute) // the due time of a slot is too early
 		}
 		advance(2 * time.Minute)
 		before := table.Stats().Expirations

@@ -18,10 +18,10 @@ import (
 //
 //	magic, 8 bytes; version, 1 byte
 //	the wall clock's time, nanoseconds since 1970, 8 bytes
-//	records, each a kind (1 byte) and
+//	items, each a kind (1 byte) and
 //	    table:  name
 //	    entry:  key, value, remaining       of the table named last
-//	    idle:   key, value, remaining, idle, what is left at most
+//	    idle:   key, value, remaining, idle, longest remaining
 //	    end:    how many entries there were
 //	CRC-32C of all that precedes it, 4 bytes
 //
@@ -68,12 +68,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// WriteTo writes a snapshot of all live entries to w, with what is left of their lifetimes and the
-// time of the wall clock, and returns how many bytes it has written. The only errors are those of w.
+// WriteTo writes a snapshot of all live entries to w, with their remaining lifetimes and the time of the wall clock, and returns the number of bytes written. The only errors are those of w.
 //
-// The store stays in use meanwhile: the lock of a shard is held only to copy its list of entries.
-// Each entry is written as it was at some moment during the call. The snapshot holds keys
-// and values in clear.
+// The store stays in use: WriteTo locks a shard only to copy its list of entries. Each entry is written as it was at some moment during the call. The snapshot contains keys and values in clear text.
 func (s *Store) WriteTo(w io.Writer) (int64, error) {
 	sum := crc32.New(castagnoli)
 	counted := &countingWriter{w: w}
@@ -122,7 +119,7 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// A countingWriter counts what w has taken.
+// A countingWriter counts the bytes that w has accepted.
 type countingWriter struct {
 	w io.Writer
 	n int64
@@ -134,19 +131,11 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom restores the snapshot that r holds, to its end, and returns how many bytes it has read.
-// Nothing in the store changes before the whole snapshot has been read and its checksum found
-// right. If it is not, the error is a [*SnapshotError]; another error is one of r. Both leave the
-// store as it was.
+// ReadFrom restores the snapshot in r, to its end, and returns the number of bytes read. It changes the store only after it has read the whole snapshot and verified its checksum. The error is a [*SnapshotError], or one of r; after an error the store is unchanged.
 //
-// The time since the snapshot was written counts, by the wall clock: entries that have expired
-// meanwhile are left out. If that clock says that the snapshot was written in the future, no time
-// has passed. Lifetimes are cut to [Options.MaxLifetime].
+// The time since the snapshot was written counts, by the wall clock: entries that have expired since are not restored. If the snapshot was written in the future, no time has passed. Lifetimes are cut to [Options.MaxLifetime].
 //
-// Entries that the store has already are newer and stay as they are, and none is evicted: what
-// exceeds the store's bounds is left out. [Stats.Restored] counts what was restored. The memory
-// needed meanwhile is that of the entries restored and about 64 bytes for each. Tables without
-// entries are made as large as needed at once, each shard under its lock.
+// Entries that the store already has are newer and stay as they are. ReadFrom evicts none: entries beyond the store's bounds are not restored. [Stats.Restored] counts restored entries. ReadFrom needs the memory of the restored entries and about 64 bytes more for each. It makes tables without entries as large as needed at once, each shard under its lock.
 func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	d := &snapshotReader{b: bufio.NewReaderSize(r, bufferBytes), sum: crc32.New(castagnoli)}
 	tables, err := s.read(d)
@@ -159,8 +148,7 @@ func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	return d.n, nil
 }
 
-// stagedTable is what has been read of a table and not yet restored. Its durations count from the
-// moment of reading.
+// A stagedTable has entries of a table that have been read and not yet restored. Its durations start at the moment of reading.
 type stagedTable struct {
 	name      string
 	entries   int
@@ -186,7 +174,7 @@ func (t *stagedTable) add(e stagedEntry) {
 	t.entries++
 }
 
-// read reads a whole snapshot. It keeps no more of it than the store could hold.
+// read reads a whole snapshot. It stores no more of it than fits in the store.
 func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 	written, err := d.header()
 	if err != nil {
@@ -228,8 +216,7 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 	}
 }
 
-// readEntry reads an entry and adds it to what is staged of its table, unless that is nil, or the
-// entry has expired or exceeds a bound.
+// readEntry reads an entry and adds it to its staged table, unless that is nil, the entry has expired, or it exceeds a bound.
 func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed time.Duration) error {
 	o := &s.options
 	both, keptKey, err := d.appendString(d.text[:0], o.MaxKeyBytes)
@@ -275,7 +262,7 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 	return nil
 }
 
-// restore stores what is staged, where it fits without harm.
+// restore stores the entries of a staged table that fit without evicting others.
 func (s *Store) restore(staged *stagedTable) {
 	if strings.HasPrefix(staged.name, profileTables) {
 		s.Reserve(staged.name)
@@ -285,7 +272,7 @@ func (s *Store) restore(staged *stagedTable) {
 		for _, e := range chunk {
 			t := s.tableFor(staged.name, e.key, e.value, e.left)
 			if t == nil {
-				return // one table too many: true of all
+				return // too many tables, for all entries of this one
 			}
 			if n == 0 {
 				t.reserve(staged.entries)
@@ -293,12 +280,11 @@ func (s *Store) restore(staged *stagedTable) {
 			t.restore(staged.read, e.key, e.value, e.left, staged.idleRules[n])
 			n++
 		}
-		staged.chunks[i] = nil // which the records no longer need
+		staged.chunks[i] = nil // which the entries no longer need
 	}
 }
 
-// restore stores a value that was left to live for left at a time, if there is room and key is not
-// live. latest of i counts from that time.
+// restore stores a value whose remaining lifetime was left at a time, if there is room and key is not live. i.latest counts from that time.
 func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idleRule) {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
@@ -319,8 +305,7 @@ func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, 
 	}
 }
 
-// A snapshotReader reads the parts of a snapshot. Its memory is bounded by what it has read, not by
-// the lengths that it is told.
+// A snapshotReader reads the parts of a snapshot. Its memory is bounded by the bytes it has read, not by the lengths it reads.
 type snapshotReader struct {
 	b    *bufio.Reader
 	sum  hash.Hash32
@@ -405,7 +390,7 @@ func (d *snapshotReader) uvarint() (uint64, error) {
 	case size < 0:
 		return 0, d.fault(snapshotCorrupt, "number of more than 64 bits")
 	case size == 0:
-		size = len(ahead) + 1 // a fault, told by take
+		size = len(ahead) + 1 // take reports the fault
 	}
 	_, err = d.take(size)
 	return n, err
@@ -423,14 +408,14 @@ func (d *snapshotReader) take(n int) ([]byte, error) {
 	return p, err
 }
 
-// duration reads a duration, cut to the longest that any store grants.
+// duration reads a duration, cut to the longest lifetime of any store.
 func (d *snapshotReader) duration() (time.Duration, error) {
 	n, err := d.uvarint()
 	return time.Duration(min(n, uint64(lifetimeCeiling))), err
 }
 
-// appendString reads a string and appends it to b. It skips one that is longer than limit and
-// reports that it has not kept it.
+// appendString reads a string and appends it to b. If it is longer than limit, appendString skips it
+// and returns false.
 func (d *snapshotReader) appendString(b []byte, limit int) (text []byte, kept bool, err error) {
 	n, err := d.uvarint()
 	if err != nil {

@@ -44,7 +44,7 @@ func snapshotOf(tb testing.TB, s *Store) []byte {
 	return b.Bytes()
 }
 
-// sealed returns a snapshot of the given records with a right header and checksum.
+// sealed returns a snapshot of the given items with a right header and checksum.
 func sealed(written time.Time, liveEntries ...[]byte) []byte {
 	b := append([]byte(snapshotMagic), snapshotVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(written.UnixNano()))
@@ -224,7 +224,7 @@ func TestSnapshotIntoSmallerStore(t *testing.T) {
 	}
 }
 
-// smallSnapshot is a snapshot with records of each kind.
+// smallSnapshot is a snapshot with items of each kind.
 func smallSnapshot(tb testing.TB) []byte {
 	tb.Helper()
 	store, ctx := NewStore(Options{}), tb.Context()

@@ -497,7 +497,7 @@ func TestTablesSorted(t *testing.T) {
 }
 
 // Tables of profiles used to count among those that clients may cause: where
-// scripts had made 64 of them, profiles remembered nobody.
+// scripts had made 64 of them, profiles remembered no client.
 func TestReservedTables(t *testing.T) {
 	ctx := t.Context()
 	s := NewStore(Options{MaxTables: 3})
@@ -519,7 +519,7 @@ func TestReservedTables(t *testing.T) {
 	if err := s.Remove(ctx, "client 0", "k"); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := s.Insert(ctx, "another", "k", "v", time.Minute); !ok { // in the place of "client 0"
+	if ok, _ := s.Insert(ctx, "another", "k", "v", time.Minute); !ok { // replaces "client 0"
 		t.Error("an empty table is in the way")
 	}
 	for _, table := range []string{"profile/a", "profile/b", "profile/c"} {

@@ -19,7 +19,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bindingsource"
 )
 
-// targeter is what a virtual service tells a profile.
+// targeter is a profile with targets.
 type targeter interface {
 	profile
 	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
@@ -493,7 +493,7 @@ func TestAdopt(t *testing.T) {
 		})
 	}
 
-	// One profile in place of two: each had its target.
+	// One profile replaces two, each of which had its target.
 	web, api := targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "web"), targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "api")
 	both := targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "web", "api")
 	serve(t, web, request("/"), "web", "10.0.0.1:80")
@@ -563,7 +563,7 @@ func (s noting) Lookup(ctx context.Context, table, key string, extend time.Durat
 }
 
 // TestParallelClaims has many first requests of one client at the same time, while the targets are set again and another profile
-// takes over. All must agree on one server, also on the one that takes the place of another.
+// takes over. All must agree on one server, also on the one that replaces another.
 func TestParallelClaims(t *testing.T) {
 	for _, tt := range everyProfile {
 		for _, maxAge := range []time.Duration{0, 2 * time.Hour} {

@@ -21,20 +21,22 @@ import (
 // [persistence.Store]: https://pkg.go.dev/github.com/limpetlb/limpet/persistence#Store
 type Store interface {
 	// Insert stores a value under a key that is not live; a live one keeps its value. Both get a new
-	// lifetime. It reports false for a lifetime of zero or less.
+	// lifetime. It returns false for a lifetime of zero or less.
 	Insert(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
 	// Put stores a value under any key, for a new lifetime.
 	Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
-	// LookupOrInsert is Insert that returns the value that the key then has, and what is left.
+	// LookupOrInsert is Insert that also returns the value of the key afterwards and its remaining
+	// lifetime.
 	LookupOrInsert(ctx context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error)
-	// Lookup returns a live value, and what is left of its lifetime after extending it.
+	// Lookup returns a live value and its remaining lifetime after extending it.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
 	// Refresh extends a live entry.
 	Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error)
 	// Touch gives a live entry a new lifetime.
 	Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error)
 	// Claim stores a value under a key that is not live, or whose value is instead, unless that is "". It
-	// returns the value that the key then has, and what is left: a value that is found keeps its lifetime.
+	// returns the value of the key afterwards and its remaining lifetime. A value that is found keeps its
+	// lifetime.
 	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error)
 	// Remove removes an entry.
 	Remove(ctx context.Context, table, key string) error
@@ -47,7 +49,7 @@ type Store interface {
 // An idleStore is a Store with entries that expire when they are not used.
 type idleStore interface {
 	Store
-	// PutIdle stores a value until it has not been used for idle, and for atMost altogether.
+	// PutIdle stores a value until it has not been used for idle, and no longer than atMost.
 	PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error)
 }
 
@@ -55,35 +57,34 @@ type idleStore interface {
 type countingStore interface {
 	Store
 	// CountByValue returns how many live entries of the table have each value. A value that is an
-	// address, a port and a zero byte is shown without the zero byte.
+	// address with port and a zero byte is shown without the zero byte.
 	CountByValue(ctx context.Context, table string) (map[string]int, error)
 }
 
-// Options say how the store is configured and how to test it.
+// Options describe the configuration of the store and how to test it.
 type Options struct {
-	// Virtual runs every test in a bubble of package testing/synctest, in which time passes only
-	// when all goroutines wait. The store must take its time from package time and must not wait for
-	// anything outside, such as a socket.
+	// Virtual runs every test in a bubble of package testing/synctest, where time passes only when all
+	// goroutines wait. The store must read the time from package time and must not wait for anything
+	// outside the bubble, such as a socket.
 	Virtual bool
 
 	// MaxLifetime is the longest lifetime the store grants. Zero means seven days.
 	MaxLifetime time.Duration
 
-	// Sliding says that extending by d means to leave at least d, instead of adding d.
+	// Sliding says that extending by d raises the remaining lifetime to d, instead of adding d.
 	Sliding bool
 
-	// Unit is the length of the shortest lifetimes; the tests wait for about thirty units one after
-	// the other. Zero means a minute in virtual time and 200 ms in real time. It should be several
-	// times Tolerance.
+	// Unit is the length of the shortest lifetimes; the tests together wait for about thirty units. Zero
+	// means a minute in virtual time and 200 ms in real time. It should be several times Tolerance.
 	Unit time.Duration
 
-	// Tolerance is how much earlier or later the store may let entries expire, beside the time that
-	// calls take. Zero means none in virtual time and 20 ms in real time.
+	// Tolerance is how much earlier or later entries may expire, besides the time that calls take. Zero
+	// means none in virtual time and 20 ms in real time.
 	Tolerance time.Duration
 }
 
-// Run runs all tests as subtests of t. For each, newStore returns an empty store; it may use
-// t.Cleanup.
+// Run runs all tests as subtests of t. It calls newStore for each, which must return an empty store; it
+// may use t.Cleanup.
 func Run(t *testing.T, o Options, newStore func(t *testing.T) Store) {
 	if o.MaxLifetime <= 0 {
 		o.MaxLifetime = 7 * 24 * time.Hour
@@ -241,7 +242,7 @@ var tests = []struct {
 		m.claim("", "k", "b", "c", 9*u)
 		m.claim("", "k", "a", "", 9*u)
 		m.lookup("", "k", 0)
-		m.claim("", "k", "b", "a", 2*u) // takes its place, for a lifetime of its own
+		m.claim("", "k", "b", "a", 2*u) // replaces it, for a lifetime of its own
 		m.lookup("", "k", 0)
 		m.claim("", "k", "c", "a", 9*u) // is late
 		m.claim("", "k", "b", "b", 3*u)
@@ -516,8 +517,7 @@ var tests = []struct {
 	}},
 }
 
-// randomOperations lets chance choose verbs, on few keys, with lifetimes from far too short to far
-// too long.
+// randomOperations calls random verbs on few keys, with lifetimes from far too short to far too long.
 func randomOperations(m *model) {
 	const seed = 46
 	m.t.Logf("seed %d", seed)
