@@ -10,14 +10,9 @@ import (
 // Internal is the label of a private address that is in no group.
 const Internal = "Internal"
 
-// Label returns the name under which logs show where addr is. It is the name of a group that contains it: of several, the one
-// whose smallest entry with the address is the smallest; of equal ones, the first in alphabetical order. Groups of countries and
-// autonomous systems come after those of addresses. If no group contains it, a private address (RFC 1918, RFC 4193,
-// loopback and link-local) is [Internal]. Any other has the code of its country as its label, or none if countries, which may
-// be nil, does not know it. The zero Addr has none.
+// Label returns a label of addr for logs. If groups contain addr, it is the name of the one whose smallest entry with addr is the smallest; of equal ones, the first in alphabetical order. Groups of countries and autonomous systems come after those of addresses. Otherwise a private address (RFC 1918, RFC 4193, loopback and link-local) is [Internal]. Any other address has the code of its country as its label, or "" if countries is nil or does not know it. The zero Addr has no label.
 //
-// Each group is asked: the time grows with the number of groups, and hardly with that of their entries. Label does not
-// allocate, unless a finder does.
+// Label asks each group: its time grows with the number of groups, and hardly with that of their entries. It does not allocate, unless a finder does.
 func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
 	if !addr.IsValid() {
 		return ""
@@ -44,7 +39,7 @@ func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
 	return label
 }
 
-// everything is the width of all of IPv6, and of what has no width.
+// everything is the width of all of IPv6, and of entries without a width.
 var everything = uint128{math.MaxUint64, math.MaxUint64}
 
 // smallest returns the width of the smallest entry that contains addr.
@@ -81,13 +76,13 @@ func spanAt[A any](spans []span[A], a A, compare func(a, b A) int) span[A] {
 	return spans[i]
 }
 
-// stretch is a part of a range, and the width of the smallest entry that covers all of it: its last address less its first.
+// A piece is a part of a range, and the width of the smallest entry that covers all of it: its last address less its first.
 type piece[A any] struct {
 	span[A]
 	width A
 }
 
-// widthAt returns the width of the stretch that contains a, if one does.
+// widthAt returns the width of the piece that contains a, if there is one.
 func widthAt[A any](pieces []piece[A], a A, compare func(a, b A) int) (width A, ok bool) {
 	i, first := slices.BinarySearchFunc(pieces, a, func(s piece[A], a A) int { return compare(s.first, a) })
 	if !first {
@@ -99,8 +94,7 @@ func widthAt[A any](pieces []piece[A], a A, compare func(a, b A) int) (width A, 
 	return pieces[i].width, true
 }
 
-// paint cuts a range into the stretches that differ in the smallest of the spans that cover them, and appends these to the
-// stretches of the ranges before. It adds none if the range tells as much by itself.
+// subdivide cuts a range into the pieces that differ in the smallest of the spans that cover them, and appends these to the pieces of the ranges before. It adds none if the range itself gives the same answer.
 func (n arithmetic[A]) subdivide(pieces []piece[A], whole span[A], spans []span[A]) []piece[A] {
 	// The smallest span can change where one begins and behind where one ends.
 	var starts []A
@@ -114,7 +108,7 @@ func (n arithmetic[A]) subdivide(pieces []piece[A], whole span[A], spans []span[
 	slices.SortFunc(starts, n.compare)
 	starts = slices.CompactFunc(starts, func(a, b A) bool { return n.compare(a, b) == 0 })
 
-	// Smaller spans paint first, and what is painted stays: unpainted[i] leads towards the first stretch from i on that is not.
+	// Smaller spans assign their widths first, and an assigned width stays: unassigned[i] leads towards the first piece from i on without one.
 	bySize := slices.SortedFunc(slices.Values(spans), func(a, b span[A]) int {
 		return n.compare(n.minus(a.last, a.first), n.minus(b.last, b.first))
 	})

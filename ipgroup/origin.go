@@ -2,16 +2,15 @@ package ipgroup
 
 import "net/netip"
 
-// ASNFinder tells which autonomous system announces an address. It is satisfied by the DB of package geoip.
+// An ASNFinder returns the autonomous system that announces an address. The DB of package geoip is one.
 //
-// ASN is called with valid addresses that are neither IPv4-mapped nor have a zone. It must be safe for concurrent use, must not
-// block, and should not allocate.
+// ASN is called with valid addresses that are neither IPv4-mapped nor have a zone. It must be safe for concurrent use, must not block, and should not allocate.
 type ASNFinder interface {
-	// ASN returns the number of the autonomous system, or false if it is not known.
+	// ASN returns the number of the autonomous system, or false if it is unknown.
 	ASN(addr netip.Addr) (number uint32, ok bool)
 }
 
-// places are the members of a group of countries and autonomous systems. A finder is nil where nothing asks for it.
+// origins are the members of a group of countries and autonomous systems. A finder that is not needed is nil.
 type origins struct {
 	countries     countrySet
 	countryFinder CountryFinder
@@ -38,7 +37,7 @@ func (p *origins) contains(addr netip.Addr) bool {
 	return false
 }
 
-// smallest takes places for larger than any network.
+// smallest treats countries and autonomous systems as larger than any network.
 func (p *origins) smallest(addr netip.Addr) (width uint128, ok bool) {
 	return everything, p.contains(addr)
 }

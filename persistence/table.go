@@ -246,7 +246,7 @@ func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 	return held.entry != nil && t.storeLocked(h, now, held, key, new, held.expiry()) != nil
 }
 
-// Claim stores value under key for lifetime if key is not live, or if its live value equals instead; the zero value as instead replaces nothing. It returns the value of key afterwards and its remaining lifetime. A value that is found keeps its lifetime and counts as used. Of overlapping claims one stores its value, and all return it.
+// Claim stores value under key for lifetime if key is not live, or if its live value equals instead; the zero value as instead replaces nothing. It returns the value of key afterwards and its remaining lifetime. A value that is found keeps its lifetime and is marked as used. Of overlapping claims one stores its value, and all return it.
 //
 // Claim treats lifetime like [Table.Insert], and returns the zero value and zero where Insert would return false. It is a function because only tables with comparable values have it; see [CompareAndSwap].
 func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime time.Duration) (actual V, remaining time.Duration) {

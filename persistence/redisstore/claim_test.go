@@ -126,7 +126,7 @@ func TestOneClaimWins(t *testing.T) {
 	}
 }
 
-// What was claimed while the server was away must be known to all when it is back, also what was claimed in the moment of its return.
+// All instances must know what was claimed during an outage once the server is back, also what was claimed at the moment of its return.
 func TestClaimsAreGivenBack(t *testing.T) {
 	t.Parallel()
 	for _, instances := range []int{1, 4} {

@@ -43,7 +43,7 @@ func nowhere(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// TestDown takes the server away in two ways, one that shows at once and one that shows in silence.
+// TestDown stops the server in two ways: its connections break, or it does not answer.
 func TestDown(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -234,7 +234,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestCallerGivesUp must not take the caller's impatience for a failure of the server.
+// TestCallerGivesUp must not take the end of the caller's context for a failure of the server.
 func TestCallerGivesUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -92,7 +92,7 @@ func FuzzStoreReply(f *testing.F) {
 	})
 }
 
-// TestGuard has a server that answers what nobody asked.
+// TestGuard has a server that sends answers without a call.
 func TestGuard(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()

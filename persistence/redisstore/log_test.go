@@ -48,7 +48,7 @@ func (j *journal) lines(t *testing.T) (lines []journalLine) {
 	return lines
 }
 
-// Each instance stuck its clients alone, for ever and in silence: nobody had been told that the store was never reached.
+// Each instance stuck its clients alone, for ever: no message said that the store was never reached.
 func TestUnreachableIsLogged(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-long-password"
@@ -155,7 +155,7 @@ func oldServer(t *testing.T, line string) (addr string) {
 	return ln.Addr().String()
 }
 
-// A trouble that lasts is told again after a minute, after ten, and then every hour; its end is told once.
+// A lasting problem is logged again after a minute, after ten, and then every hour; its end is logged once.
 func TestReminder(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var r reminder
@@ -251,7 +251,7 @@ func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 		}
 		<-time.After(5 * time.Millisecond)
 	}
-	s.Close() // what is waiting to be told is told
+	s.Close() // which logs the messages that wait
 	warnings := strings.Count(j.String(), "persistence store")
 	t.Logf("%d messages, lost %d times", warnings, s.Stats().Opened)
 	if !strings.Contains(j.String(), "can't run this command") || warnings > 4 {

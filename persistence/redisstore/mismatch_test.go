@@ -11,7 +11,7 @@ import (
 	"github.com/limpetlb/limpet/internal/redistest"
 )
 
-// A thief forwards connections and steals the next answer when it is told to.
+// A thief forwards connections and drops the next answer on demand.
 type thief struct {
 	addr  string
 	armed atomic.Bool

@@ -221,7 +221,7 @@ func (w *twin) step(rng *rand.Rand) {
 	}
 }
 
-// compare compares what Range and CountByValue tell.
+// compare compares the results of Range and CountByValue.
 func (w *twin) compare() {
 	w.t.Helper()
 	type entry = persistence.Entry[string]

@@ -11,7 +11,7 @@ import (
 	"github.com/limpetlb/limpet/internal/redistest"
 )
 
-// away waits until every store has noticed that its server is gone.
+// away waits until every store has lost its server.
 func away(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {

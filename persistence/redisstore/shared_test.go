@@ -111,7 +111,7 @@ func TestNearCache(t *testing.T) {
 		t.Errorf("%d near entries", got)
 	}
 
-	// A connection that breaks takes the promises with it.
+	// After a connection breaks, the server reports no changes.
 	s.Put(ctx, "t", "k", "v", time.Hour)
 	s.Ping(ctx)
 	look("t", "k", 0, "v")()
@@ -351,7 +351,7 @@ func TestServerWithoutMemory(t *testing.T) {
 	}
 }
 
-// TestMemory tells what an entry costs on the server.
+// TestMemory measures the memory of an entry on the server.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

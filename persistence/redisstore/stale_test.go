@@ -451,7 +451,7 @@ func TestFailClosedAlwaysAsks(t *testing.T) {
 }
 
 // An instance that stores a value and looks nothing up must still know it when the server goes. No message of the server makes it forget:
-// most tell that another instance has renewed the entry.
+// most say that another instance has renewed the entry.
 func TestOwnWritesAreRemembered(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
