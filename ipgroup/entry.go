@@ -157,7 +157,8 @@ func (p *parser) country(code string) (reason string) {
 	return ""
 }
 
-// asn adds the digits of an autonomous system. It returns the fault in them, or "".
+// asn adds the digits of an autonomous system. It returns the fault in them, or
+// "".
 func (p *parser) asn(digits string) (reason string) {
 	number, err := strconv.ParseUint(digits, 10, 32)
 	switch {
@@ -173,7 +174,8 @@ func (p *parser) asn(digits string) (reason string) {
 	return ""
 }
 
-// addresses adds an address, a range or a prefix. It returns the fault in it, or "".
+// addresses adds an address, a range or a prefix. It returns the fault in it,
+// or "".
 func (p *parser) addresses(text string) (reason string) {
 	if strings.Contains(text, "%") {
 		return "has a zone, which means something on one machine only"
@@ -231,7 +233,8 @@ func (p *parser) add(r netipx.IPRange) (reason string) {
 	return ""
 }
 
-// checkMix reports, once, the entry that mixes addresses with countries or autonomous systems.
+// checkMix reports, once, the entry that mixes addresses with countries or
+// autonomous systems.
 func (p *parser) checkMix() (reason string) {
 	if p.mixed || !p.hasOrigins() || len(p.v4)+len(p.v6) == 0 {
 		return ""

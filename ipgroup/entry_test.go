@@ -328,7 +328,8 @@ func TestName(t *testing.T) {
 	}
 }
 
-// normalisation lists whether an entry contains an address, for all the ways to write both.
+// normalisation lists whether an entry contains an address, for all the ways to
+// write both.
 var normalisation = []struct {
 	entry, addr string
 	want        bool

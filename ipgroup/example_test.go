@@ -33,7 +33,8 @@ func Example() {
 	// 2001:db8::1 true
 }
 
-// A list with a bad line is refused as a whole; the error says where the fault is.
+// A list with a bad line is refused as a whole; the error says where the fault
+// is.
 func ExampleRead() {
 	const list = `# offices
 192.0.2.0/24, 198.51.100.7

@@ -10,9 +10,16 @@ import (
 // Internal is the label of a private address that is in no group.
 const Internal = "Internal"
 
-// Label returns a label of addr for logs. If groups contain addr, it is the name of the one whose smallest entry with addr is the smallest; of equal ones, the first in alphabetical order. Groups of countries and autonomous systems come after those of addresses. Otherwise a private address (RFC 1918, RFC 4193, loopback and link-local) is [Internal]. Any other address has the code of its country as its label, or "" if countries is nil or does not know it. The zero Addr has no label.
+// Label returns a label of addr for logs. If groups contain addr, it is the
+// name of the one whose smallest entry with addr is the smallest; of equal
+// ones, the first in alphabetical order. Groups of countries and autonomous
+// systems come after those of addresses. Otherwise a private address (RFC 1918,
+// RFC 4193, loopback and link-local) is [Internal]. Any other address has the
+// code of its country as its label, or "" if countries is nil or does not know
+// it. The zero Addr has no label.
 //
-// Label asks each group: its time grows with the number of groups, and hardly with that of their entries. It does not allocate, unless a finder does.
+// Label asks each group: its time grows with the number of groups, and hardly
+// with that of their entries. It does not allocate, unless a finder does.
 func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
 	if !addr.IsValid() {
 		return ""
@@ -76,7 +83,8 @@ func spanAt[A any](spans []span[A], a A, compare func(a, b A) int) span[A] {
 	return spans[i]
 }
 
-// A piece is a part of a range, and the width of the smallest entry that covers all of it: its last address less its first.
+// A piece is a part of a range, and the width of the smallest entry that covers
+// all of it: its last address less its first.
 type piece[A any] struct {
 	span[A]
 	width A
@@ -94,7 +102,9 @@ func widthAt[A any](pieces []piece[A], a A, compare func(a, b A) int) (width A, 
 	return pieces[i].width, true
 }
 
-// subdivide cuts a range into the pieces that differ in the smallest of the spans that cover them, and appends these to the pieces of the ranges before. It adds none if the range itself gives the same answer.
+// subdivide cuts a range into the pieces that differ in the smallest of the
+// spans that cover them, and appends these to the pieces of the ranges before.
+// It adds none if the range itself gives the same answer.
 func (n arithmetic[A]) subdivide(pieces []piece[A], whole span[A], spans []span[A]) []piece[A] {
 	// The smallest span can change where one begins and behind where one ends.
 	var starts []A
@@ -108,7 +118,8 @@ func (n arithmetic[A]) subdivide(pieces []piece[A], whole span[A], spans []span[
 	slices.SortFunc(starts, n.compare)
 	starts = slices.CompactFunc(starts, func(a, b A) bool { return n.compare(a, b) == 0 })
 
-	// Smaller spans assign their widths first, and an assigned width stays: unassigned[i] leads towards the first piece from i on without one.
+	// Smaller spans assign their widths first, and an assigned width stays:
+	// unassigned[i] leads towards the first piece from i on without one.
 	bySize := slices.SortedFunc(slices.Values(spans), func(a, b span[A]) int {
 		return n.compare(n.minus(a.last, a.first), n.minus(b.last, b.first))
 	})

@@ -2,15 +2,20 @@ package ipgroup
 
 import "net/netip"
 
-// An ASNFinder returns the autonomous system that announces an address. The DB of package geoip is one.
+// An ASNFinder returns the autonomous system that announces an address. The DB
+// of package geoip is one.
 //
-// ASN is called with valid addresses that are neither IPv4-mapped nor have a zone. It must be safe for concurrent use, must not block, and should not allocate.
+// ASN is called with valid addresses that are neither IPv4-mapped nor have a
+// zone. It must be safe for concurrent use, must not block, and should not
+// allocate.
 type ASNFinder interface {
-	// ASN returns the number of the autonomous system, or false if it is unknown.
+	// ASN returns the number of the autonomous system, or false if it is
+	// unknown.
 	ASN(addr netip.Addr) (number uint32, ok bool)
 }
 
-// origins are the members of a group of countries and autonomous systems. A finder that is not needed is nil.
+// origins are the members of a group of countries and autonomous systems. A
+// finder that is not needed is nil.
 type origins struct {
 	countries     countrySet
 	countryFinder CountryFinder

@@ -10,18 +10,22 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnknownGroup is wrapped, with the name of the group, by the error of [Set.Contains] for a group that is not in the set.
+// ErrUnknownGroup is wrapped, with the name of the group, by the error of
+// [Set.Contains] for a group that is not in the set.
 var ErrUnknownGroup = errors.New("unknown ip group")
 
 // A Set has groups by name. Its zero value is an empty set.
 //
-// It is safe for concurrent use. Readers never wait: a call to Contains uses either the old group or the new one. A Set must not be copied after first use.
+// It is safe for concurrent use. Readers never wait: a call to Contains uses
+// either the old group or the new one. A Set must not be copied after first
+// use.
 type Set struct {
 	mu     sync.Mutex // locked while the map is copied and changed
 	groups atomic.Pointer[map[string]*Group]
 }
 
-// NewSet returns a set of groups. A nil group and a second group of the same name are errors; all are reported together.
+// NewSet returns a set of groups. A nil group and a second group of the same
+// name are errors; all are reported together.
 func NewSet(groups ...*Group) (*Set, error) {
 	byName := make(map[string]*Group, len(groups))
 	var faults []error
@@ -44,7 +48,9 @@ func NewSet(groups ...*Group) (*Set, error) {
 	return s, nil
 }
 
-// Contains reports whether the named group contains addr, like [Group.Contains]. For a group that is not in the set it returns an error that wraps [ErrUnknownGroup].
+// Contains reports whether the named group contains addr, like
+// [Group.Contains]. For a group that is not in the set it returns an error that
+// wraps [ErrUnknownGroup].
 func (s *Set) Contains(group string, addr netip.Addr) (bool, error) {
 	g, ok := s.Group(group)
 	if !ok {
@@ -59,12 +65,15 @@ func (s *Set) Group(name string) (*Group, bool) {
 	return g, ok
 }
 
-// Names returns the names of all groups in alphabetical order. The caller owns the slice.
+// Names returns the names of all groups in alphabetical order. The caller owns
+// the slice.
 func (s *Set) Names() []string {
 	return slices.Sorted(maps.Keys(s.load()))
 }
 
-// Replace replaces the group of the same name by g, or adds g if there is none. Calls to Contains that have begun finish with the old group. The only error is that of a nil group, which changes nothing.
+// Replace replaces the group of the same name by g, or adds g if there is none.
+// Calls to Contains that have begun finish with the old group. The only error
+// is that of a nil group, which changes nothing.
 func (s *Set) Replace(g *Group) error {
 	if g == nil {
 		return errors.New("replace: nil group")
@@ -73,7 +82,9 @@ func (s *Set) Replace(g *Group) error {
 	return nil
 }
 
-// Remove removes the named group from the set and reports whether it was there. Afterwards Contains returns an error for it; rules and scripts that use the group then follow their own failure mode.
+// Remove removes the named group from the set and reports whether it was there.
+// Afterwards Contains returns an error for it; rules and scripts that use the
+// group then follow their own failure mode.
 func (s *Set) Remove(name string) bool {
 	var found bool
 	s.change(func(groups map[string]*Group) {

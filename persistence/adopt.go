@@ -7,9 +7,14 @@ import (
 	"slices"
 )
 
-// Adopt gives s the entries of old. Use it when a new configuration replaces one that is in use. Call it before anything else uses s: if s already has entries, it does nothing and returns false.
+// Adopt gives s the entries of old. Use it when a new configuration replaces
+// one that is in use. Call it before anything else uses s: if s already has
+// entries, it does nothing and returns false.
 //
-// If both stores have the same options, they share their tables from then on, and no write to either is lost. Otherwise Adopt copies the entries, which takes about a second per million; entries that are stored in old during the copy may be lost.
+// If both stores have the same options, they share their tables from then on,
+// and no write to either is lost. Otherwise Adopt copies the entries, which
+// takes about a second per million; entries that are stored in old during the
+// copy may be lost.
 func (s *Store) Adopt(old *Store) bool {
 	switch {
 	case s.tables == old.tables:

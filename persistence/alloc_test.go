@@ -87,7 +87,8 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// TestRestoreAllocations: a restored entry allocates the entry, and a string for key and value.
+// TestRestoreAllocations: a restored entry allocates the entry, and a string
+// for key and value.
 func TestRestoreAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestExtensionsAddUp runs on the virtual clock, which stands still while goroutines run.
+// TestExtensionsAddUp runs on the virtual clock, which stands still while
+// goroutines run.
 func TestExtensionsAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, string](Options{})
@@ -89,8 +90,9 @@ func TestCompareAndSwapCounts(t *testing.T) {
 	}
 }
 
-// TestExpiredStaysExpired races readers, which extend lifetimes of a few microseconds, against the
-// deadlines: once a call has found a key gone, no later call may find it.
+// TestExpiredStaysExpired races readers, which extend lifetimes of a few
+// microseconds, against the deadlines: once a call has found a key gone, no
+// later call may find it.
 func TestExpiredStaysExpired(t *testing.T) {
 	const goroutines, n = 4, 4000
 	table := NewTable[int, int](Options{})
@@ -129,8 +131,9 @@ func TestExpiredStaysExpired(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestLateExtension plays readers that have read the clock before the deadline and extend the entry
-// after it, before or after another has found it expired: the first to come decides for all.
+// TestLateExtension plays readers that have read the clock before the deadline
+// and extend the entry after it, before or after another has found it expired:
+// the first to come decides for all.
 func TestLateExtension(t *testing.T) {
 	for name, find := range map[string]func(*Table[string, string]) bool{
 		"Lookup":  func(t *Table[string, string]) bool { _, _, ok := t.Lookup("k", 0); return ok },
@@ -188,8 +191,8 @@ func TestLateExtension(t *testing.T) {
 	}
 }
 
-// TestExtensionMeetsWriter has a writer acquire an entry while look-ups read it: they wait, and then see
-// what has become of it.
+// TestExtensionMeetsWriter has a writer acquire an entry while look-ups read
+// it: they wait, and then see what has become of it.
 func TestExtensionMeetsWriter(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -237,8 +240,9 @@ func TestExtensionMeetsWriter(t *testing.T) {
 	}
 }
 
-// TestExtensionsSurviveReplacement extends a lifetime while others swap the value and count it up:
-// each of them keeps the lifetime, so no extension may be lost.
+// TestExtensionsSurviveReplacement extends a lifetime while others swap the
+// value and count it up: each of them keeps the lifetime, so no extension may
+// be lost.
 func TestExtensionsSurviveReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, int64](Options{})
@@ -272,8 +276,9 @@ func TestExtensionsSurviveReplacement(t *testing.T) {
 	})
 }
 
-// TestNothingIsMissed looks up keys that are always there while others are stored and removed around
-// them, which splits and changes the chains that they are in, and while their values are replaced.
+// TestNothingIsMissed looks up keys that are always there while others are
+// stored and removed around them, which splits and changes the chains that they
+// are in, and while their values are replaced.
 func TestNothingIsMissed(t *testing.T) {
 	rounds, steady := 20, 256
 	if raceEnabled {
@@ -346,8 +351,9 @@ func TestAllMissesNoReplaced(t *testing.T) {
 	wg.Wait()
 }
 
-// TestEvictionMeetsUse marks the oldest entries of a full table while others push them out. Each key
-// is found as long as it has not been reported as evicted, and never after.
+// TestEvictionMeetsUse marks the oldest entries of a full table while others
+// push them out. Each key is found as long as it has not been reported as
+// evicted, and never after.
 func TestEvictionMeetsUse(t *testing.T) {
 	const n = 30_000
 	table := NewTable[int, int](Options{MaxEntries: 64})
@@ -389,7 +395,8 @@ func TestEvictionMeetsUse(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestTableIsMadeOnce has goroutines store the first entries of a table together.
+// TestTableIsMadeOnce has goroutines store the first entries of a table
+// together.
 func TestTableIsMadeOnce(t *testing.T) {
 	const goroutines, rounds = 4, 200
 	store, ctx := NewStore(Options{MaxTables: rounds}), t.Context()

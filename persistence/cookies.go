@@ -7,18 +7,23 @@ import (
 	"time"
 )
 
-// Cookies are read here as browsers read them (RFC 6265bis, section 5), not as servers should write
-// them: a value may have quotes, blanks, braces and anything else that is not a control character.
+// Cookies are read here as browsers read them (RFC 6265bis, section 5), not as
+// servers should write them: a value may have quotes, blanks, braces and
+// anything else that is not a control character.
 
-// maxCookieBytes bounds the name and value of a cookie together; browsers refuse longer ones.
+// maxCookieBytes bounds the name and value of a cookie together; browsers
+// refuse longer ones.
 const maxCookieBytes = 4096
 
-// maxCookiePairs is how many cookies of a request are looked at. Browsers store fewer for a host.
+// maxCookiePairs is how many cookies of a request are looked at. Browsers store
+// fewer for a host.
 const maxCookiePairs = 4096
 
 const cookieBlanks = " \t"
 
-// cookiePairs returns an iterator over the names and values of the cookies of a request, without the quotes around a value, which some servers write and others do not. It ends after maxCookiePairs and allocates nothing.
+// cookiePairs returns an iterator over the names and values of the cookies of a
+// request, without the quotes around a value, which some servers write and
+// others do not. It ends after maxCookiePairs and allocates nothing.
 func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		left := maxCookiePairs
@@ -38,7 +43,8 @@ func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	}
 }
 
-// cookieValues returns an iterator over the values of the request's cookies of that name.
+// cookieValues returns an iterator over the values of the request's cookies of
+// that name.
 func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for n, value := range cookiePairs(r) {
@@ -49,7 +55,8 @@ func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	}
 }
 
-// cutPair cuts a pair at its first "=". One without "=" is a cookie without a name.
+// cutPair cuts a pair at its first "=". One without "=" is a cookie without a
+// name.
 func cutPair(pair string) (name, value string, ok bool) {
 	name, value, ok = strings.Cut(pair, "=")
 	return strings.Trim(name, cookieBlanks), strings.Trim(value, cookieBlanks), ok
@@ -63,8 +70,8 @@ func unquote(value string) string {
 	return value
 }
 
-// equalFold reports whether s is an ASCII text in any letter case. The letters beyond ASCII that also
-// pass for s and k are longer.
+// equalFold reports whether s is an ASCII text in any letter case. The letters
+// beyond ASCII that also pass for s and k are longer.
 func equalFold(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
 
 // A setCookie is what a line Set-Cookie says.
@@ -73,8 +80,8 @@ type setCookie struct {
 	deletes     bool // it is over when it arrives
 }
 
-// parseSetCookie reads a line Set-Cookie. It reports false if browsers ignore the line, or if the cookie
-// has no name.
+// parseSetCookie reads a line Set-Cookie. It reports false if browsers ignore
+// the line, or if the cookie has no name.
 func parseSetCookie(line string, now time.Time) (c setCookie, ok bool) {
 	for i := range len(line) {
 		if b := line[i]; b < ' ' && b != '\t' || b == 0x7f {
@@ -109,7 +116,8 @@ func parseSetCookie(line string, now time.Time) (c setCookie, ok bool) {
 	return c, true
 }
 
-// maxAgeDeletes reports whether the value of Max-Age ends a cookie at once, and whether it is one.
+// maxAgeDeletes reports whether the value of Max-Age ends a cookie at once, and
+// whether it is one.
 func maxAgeDeletes(value string) (deletes, ok bool) {
 	digits, negative := strings.CutPrefix(value, "-")
 	if value == "" || strings.Trim(digits, "0123456789") != "" {
@@ -118,8 +126,9 @@ func maxAgeDeletes(value string) (deletes, ok bool) {
 	return negative || strings.Trim(digits, "0") == "", true
 }
 
-// parseCookieDate reads a date as browsers do (RFC 6265bis, section 5.1.1): the first of its words that
-// can be a time, a day of the month, a month and a year are these, in any order.
+// parseCookieDate reads a date as browsers do (RFC 6265bis, section 5.1.1): the
+// first of its words that can be a time, a day of the month, a month and a year
+// are these, in any order.
 func parseCookieDate(text string) (t time.Time, ok bool) {
 	day, month, year, clock := -1, -1, -1, [3]int{-1}
 	for word := range strings.FieldsFuncSeq(text, isDateDelimiter) {

@@ -12,14 +12,19 @@ import (
 
 // A CustomHeaderConfig configures a [CustomHeader].
 type CustomHeaderConfig struct {
-	// Name is the name of the header, in any letter case, at most 128 bytes. It is required.
+	// Name is the name of the header, in any letter case, at most 128 bytes. It
+	// is required.
 	Name string
 
-	// Servers maps values of the header to servers, as address and port. Values are compared byte for byte. At least one is required.
+	// Servers maps values of the header to servers, as address and port. Values
+	// are compared byte for byte. At least one is required.
 	Servers map[string]string
 }
 
-// A CustomHeader is a persistence profile whose clients select their server: each server has a configured value of a header. The profile remembers nothing. The methods may be called concurrently. Create one with [NewCustomHeader].
+// A CustomHeader is a persistence profile whose clients select their server:
+// each server has a configured value of a header. The profile remembers
+// nothing. The methods may be called concurrently. Create one with
+// [NewCustomHeader].
 type CustomHeader struct {
 	name    string
 	servers map[string]string
@@ -53,7 +58,9 @@ func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 	return &CustomHeader{http.CanonicalHeaderKey(c.Name), maps.Clone(c.Servers)}, nil
 }
 
-// Find returns the server that the request's header selects, whatever the target. If the header occurs several times, the first applies. The error is [ErrNoKey] if the request does not have the header.
+// Find returns the server that the request's header selects, whatever the
+// target. If the header occurs several times, the first applies. The error is
+// [ErrNoKey] if the request does not have the header.
 func (p *CustomHeader) Find(r *http.Request, _ netip.Addr, _ string) (server string, remaining time.Duration, err error) {
 	lines := r.Header[p.name]
 	if len(lines) == 0 {
@@ -69,7 +76,8 @@ func (p *CustomHeader) Find(r *http.Request, _ netip.Addr, _ string) (server str
 // Source returns [FromMap].
 func (p *CustomHeader) Source() Source { return FromMap }
 
-// Bind does nothing, because clients select their server. The error is always nil.
+// Bind does nothing, because clients select their server. The error is always
+// nil.
 func (p *CustomHeader) Bind(_ http.Header, _ *http.Request, _ netip.Addr, _, _ string) error {
 	return nil
 }

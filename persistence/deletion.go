@@ -8,11 +8,11 @@ type DeletionCause uint8
 const (
 	// Removed means that Remove removed the entry.
 	Removed DeletionCause = iota
-	// Replaced means that the key got another value, by Put, PutIdle, Claim, CompareAndSwap or
-	// Increment.
+	// Replaced means that the key got another value, by Put, PutIdle, Claim,
+	// CompareAndSwap or Increment.
 	Replaced
-	// Expired means that the table found the entry past its deadline and freed its memory, which may
-	// be long after the deadline.
+	// Expired means that the table found the entry past its deadline and freed
+	// its memory, which may be long after the deadline.
 	Expired
 	// Evicted means that a live entry made room for another one.
 	Evicted
@@ -20,13 +20,15 @@ const (
 
 var deletionCauseWords = []string{Removed: "removed", Replaced: "replaced", Expired: "expired", Evicted: "evicted"}
 
-// String returns "removed", "replaced", "expired" or "evicted", and "invalid" for other values.
+// String returns "removed", "replaced", "expired" or "evicted", and "invalid"
+// for other values.
 func (c DeletionCause) String() string { return enumtext.String(c, deletionCauseWords) }
 
 // MarshalText returns what String returns, and an error for other values.
 func (c DeletionCause) MarshalText() ([]byte, error) { return enumtext.Marshal(c, deletionCauseWords) }
 
-// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do not matter. The error lists the texts.
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do
+// not matter. The error lists the texts.
 func (c *DeletionCause) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(c, text, deletionCauseWords)
 }
@@ -38,9 +40,14 @@ type deletion[K comparable, V any] struct {
 	cause DeletionCause
 }
 
-// OnDelete makes the table call f with each value that leaves it and the cause, after the value has left. Nil ends that. Values that left earlier are not reported.
+// OnDelete makes the table call f with each value that leaves it and the cause,
+// after the value has left. Nil ends that. Values that left earlier are not
+// reported.
 //
-// f runs on the goroutine of the call that deleted the value, just before that call returns. No lock is held: f may use the table. Concurrent deletions are reported concurrently, so the later of two values of one key may be reported first.
+// f runs on the goroutine of the call that deleted the value, just before that
+// call returns. No lock is held: f may use the table. Concurrent deletions are
+// reported concurrently, so the later of two values of one key may be reported
+// first.
 func (t *Table[K, V]) OnDelete(f func(key K, value V, cause DeletionCause)) {
 	if f == nil {
 		t.onDelete.Store(nil)

@@ -10,14 +10,22 @@ import (
 	"runtime"
 )
 
-// SaveFile writes a snapshot of the store to a file, like [Store.WriteTo]. Whenever the program or the machine stops, the path has either the old file or the complete new one: SaveFile writes the snapshot to a file named path and ".tmp", flushes it to the disk, renames it, and flushes the directory.
+// SaveFile writes a snapshot of the store to a file, like [Store.WriteTo].
+// Whenever the program or the machine stops, the path has either the old file
+// or the complete new one: SaveFile writes the snapshot to a file named path
+// and ".tmp", flushes it to the disk, renames it, and flushes the directory.
 //
-// After an error the old file is unchanged, unless flushing the directory failed. Only its owner can read the file, because it contains keys and values in clear text. Calls for one store wait for one another; do not save two stores to one path.
+// After an error the old file is unchanged, unless flushing the directory
+// failed. Only its owner can read the file, because it contains keys and values
+// in clear text. Calls for one store wait for one another; do not save two
+// stores to one path.
 func (s *Store) SaveFile(path string) error {
 	return s.saveFile(diskFiles{}, path)
 }
 
-// LoadFile restores the snapshot in a file, like [Store.ReadFrom]. If the file does not exist, the error is [io/fs.ErrNotExist], which a program should expect at its first start.
+// LoadFile restores the snapshot in a file, like [Store.ReadFrom]. If the file
+// does not exist, the error is [io/fs.ErrNotExist], which a program should
+// expect at its first start.
 func (s *Store) LoadFile(path string) error {
 	return s.loadFile(diskFiles{}, path)
 }
@@ -45,7 +53,8 @@ func (s *Store) saveFile(f files, path string) (err error) {
 		}
 	}()
 	temporary := path + ".tmp"
-	// A killed program may have left one. It is removed, not reused: it might be a link.
+	// A killed program may have left one. It is removed, not reused: it might
+	// be a link.
 	if err := f.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

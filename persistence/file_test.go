@@ -66,7 +66,8 @@ func TestSaveFile(t *testing.T) {
 	}
 }
 
-// memoryFiles keeps files in memory, records what is done to them, and fails on demand.
+// memoryFiles keeps files in memory, records what is done to them, and fails on
+// demand.
 type memoryFiles struct {
 	mu       sync.Mutex
 	contents map[string]*bytes.Buffer
@@ -305,7 +306,8 @@ func TestSaver(t *testing.T) {
 	})
 }
 
-// TestSaverDefaults saves to a real file only when it stops, and reports that this failed.
+// TestSaverDefaults saves to a real file only when it stops, and reports that
+// this failed.
 func TestSaverDefaults(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -323,11 +325,12 @@ func TestSaverDefaults(t *testing.T) {
 	}
 }
 
-// saveForEver is the environment variable that makes the test binary save in a loop.
+// saveForEver is the environment variable that makes the test binary save in a
+// loop.
 const saveForEver = "PERSISTENCE_TEST_SAVE"
 
-// saveInLoop saves stores with different numbers of entries, all with the same value in each, until
-// it is killed.
+// saveInLoop saves stores with different numbers of entries, all with the same
+// value in each, until it is killed.
 func saveInLoop(path string) {
 	for round := 0; ; round++ {
 		store := NewStore(Options{})
@@ -345,7 +348,8 @@ func saveInLoop(path string) {
 	}
 }
 
-// TestKill kills a process that saves in a loop, at random times, and loads what it has left.
+// TestKill kills a process that saves in a loop, at random times, and loads
+// what it has left.
 func TestKill(t *testing.T) {
 	kills := 200
 	if testing.Short() {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A floodPlan is how unknown clients flood a full table, and how clients return meanwhile. Shares are of
-// the capacity in flood keys.
+// A floodPlan is how unknown clients flood a full table, and how clients return
+// meanwhile. Shares are of the capacity in flood keys.
 type floodPlan struct {
 	uses   int     // of flood keys after their insertion
 	spread float64 // between two of them; 0: at once
@@ -17,11 +17,13 @@ type floodPlan struct {
 	lost, newLost float64 // percentages of visits that are accepted
 }
 
-// A floodTally counts the visits of clients, and those at which they were not known.
+// A floodTally counts the visits of clients, and those at which they were not
+// known.
 type floodTally struct{ visits, lost, newVisits, newLost int }
 
-// run floods a table with eight times its capacity. One in thirteen entries is that of a client that
-// comes back again and again, and one flood key in a hundred is a new client that comes back once.
+// run floods a table with eight times its capacity. One in thirteen entries is
+// that of a client that comes back again and again, and one flood key in a
+// hundred is a new client that comes back once.
 func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) {
 	const newcomer = 1 << 40
 	sessions := capacity / 13
@@ -68,9 +70,10 @@ func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) 
 	return tally
 }
 
-// TestFloodLeavesClients has unknown clients flood a full table with keys that they use never again, once,
-// twice and three times, at once or later. Clients that come back before nine tenths of the table
-// have been replaced keep their servers: being used often is no way to push them out.
+// TestFloodLeavesClients has unknown clients flood a full table with keys that
+// they use never again, once, twice and three times, at once or later. Clients
+// that come back before nine tenths of the table have been replaced keep their
+// servers: being used often is no way to push them out.
 func TestFloodLeavesClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -110,9 +113,9 @@ func TestFloodLeavesClients(t *testing.T) {
 
 // Clients that came one after the other, as at the beginning of a working day,
 // are next to one another in the order of age, too. One in eleven of them lost
-// its server when it was next to be evicted in a flood, although all had been back
-// before half of the table was replaced: an insertion spares ten entries, and
-// the next one went, used or not.
+// its server when it was next to be evicted in a flood, although all had been
+// back before half of the table was replaced: an insertion spares ten entries,
+// and the next one went, used or not.
 func TestFloodAfterRush(t *testing.T) {
 	const entries, clients, flood = 13_000, 1000, 7800
 	for _, before := range []int{0, 1, clients, flood, 2 * entries} {

@@ -26,13 +26,16 @@ const maxCookieName = 128
 
 // A CookieKey is a key for sealing cookies.
 type CookieKey struct {
-	// ID names the key, in clear text, in the cookies sealed with it: 1 to 16 letters, digits, "_" and "-". Each key needs a different one.
+	// ID names the key, in clear text, in the cookies sealed with it: 1 to 16
+	// letters, digits, "_" and "-". Each key needs a different one.
 	ID string
 	// Secret is 32 random bytes.
 	Secret []byte
 }
 
-// String returns the ID without the secret. Packages fmt, log/slog and encoding/json do not print the secret, except that fmt prints it if the key is in an unexported field, where it cannot call this method.
+// String returns the ID without the secret. Packages fmt, log/slog and
+// encoding/json do not print the secret, except that fmt prints it if the key
+// is in an unexported field, where it cannot call this method.
 func (k CookieKey) String() string { return "{ID:" + k.ID + " Secret:REDACTED}" }
 
 // Format writes the result of String, whatever the verb.
@@ -43,52 +46,96 @@ func (k CookieKey) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 
 // An HTTPCookieConfig configures an [HTTPCookie]. The zero value is useful.
 type HTTPCookieConfig struct {
-	// Name is the name of the cookie, at most 128 bytes. The default is [DefaultCookieName]. The cookie names of other targets begin with it; see [HTTPCookie]. Profiles with different servers need different names.
+	// Name is the name of the cookie, at most 128 bytes. The default is
+	// [DefaultCookieName]. The cookie names of other targets begin with it; see
+	// [HTTPCookie]. Profiles with different servers need different names.
 	Name string
 
-	// Keys are the keys that open cookies; the first also seals them. To change keys without losing clients, first add the new key at the end, at all instances. Then put it first. Remove the old key after Timeout or, if there is none, when no client has a cookie sealed with it. Replace a key before it has sealed 2^32 cookies.
+	// Keys are the keys that open cookies; the first also seals them. To change
+	// keys without losing clients, first add the new key at the end, at all
+	// instances. Then put it first. Remove the old key after Timeout or, if
+	// there is none, when no client has a cookie sealed with it. Replace a key
+	// before it has sealed 2^32 cookies.
 	//
-	// Without keys the profile makes a random one. Its cookies are then valid only for this profile and the profiles that adopt it, until the program ends.
+	// Without keys the profile makes a random one. Its cookies are then valid
+	// only for this profile and the profiles that adopt it, until the program
+	// ends.
 	Keys []CookieKey
 
-	// Timeout is how long a cookie is valid after it was last sent. The profile sends it again with the first response after a quarter of Timeout, so a client that pauses for three quarters of Timeout keeps its server. A connection that stays open renews no cookie. Zero and negative mean no limit.
+	// Timeout is how long a cookie is valid after it was last sent. The profile
+	// sends it again with the first response after a quarter of Timeout, so a
+	// client that pauses for three quarters of Timeout keeps its server. A
+	// connection that stays open renews no cookie. Zero and negative mean no
+	// limit.
 	Timeout time.Duration
 
-	// MaxAge is the longest time that a client keeps its server, however often it returns. Zero and negative mean no limit.
+	// MaxAge is the longest time that a client keeps its server, however often
+	// it returns. Zero and negative mean no limit.
 	MaxAge time.Duration
 
-	// AlwaysSend sends the cookie with every response. By default it is sent if the request has no cookie that names the server, after a quarter of Timeout, and if the cookie is not sealed with the first key.
+	// AlwaysSend sends the cookie with every response. By default it is sent if
+	// the request has no cookie that names the server, after a quarter of
+	// Timeout, and if the cookie is not sealed with the first key.
 	AlwaysSend bool
 
-	// CacheableToo also sends the cookie with responses that caches may give to other clients: those with public or s-maxage in Cache-Control. By default these never have one.
+	// CacheableToo also sends the cookie with responses that caches may give to
+	// other clients: those with public or s-maxage in Cache-Control. By default
+	// these never have one.
 	CacheableToo bool
 
-	// PassToServers leaves the cookies in the requests to servers; see [HTTPCookie.StripRequest].
+	// PassToServers leaves the cookies in the requests to servers; see
+	// [HTTPCookie.StripRequest].
 	PassToServers bool
 
 	// HTTPOnly hides the cookie from scripts in the page.
 	HTTPOnly bool
-	// Secure makes clients send the cookie over TLS only. SameSite=None requires it.
+	// Secure makes clients send the cookie over TLS only. SameSite=None
+	// requires it.
 	Secure bool
-	// SameSite says with which requests from other sites clients send the cookie. Zero leaves that to the client.
+	// SameSite says with which requests from other sites clients send the
+	// cookie. Zero leaves that to the client.
 	SameSite http.SameSite
 
-	// Path is the path at and below which clients send the cookie. The default is "/".
+	// Path is the path at and below which clients send the cookie. The default
+	// is "/".
 	Path string
-	// Domain is the domain to whose hosts clients send the cookie. By default it is the host that set it.
+	// Domain is the domain to whose hosts clients send the cookie. By default
+	// it is the host that set it.
 	Domain string
 
-	// Persistent makes clients keep the cookie for Timeout or MaxAge, whichever is shorter. By default, and if there is neither, they keep it until the browser closes.
+	// Persistent makes clients keep the cookie for Timeout or MaxAge, whichever
+	// is shorter. By default, and if there is neither, they keep it until the
+	// browser closes.
 	Persistent bool
 }
 
-// An HTTPCookie is a persistence profile that stores the server in a sealed cookie at the client. It stores nothing in memory, and all instances with the same configuration understand each other's cookies.
+// An HTTPCookie is a persistence profile that stores the server in a sealed
+// cookie at the client. It stores nothing in memory, and all instances with the
+// same configuration understand each other's cookies.
 //
-// Each target has a cookie of its own, so that responses that arrive at the same time do not overwrite each other's cookies. The default target, or the only one, uses Name, others Name.TARGET, with bytes that a name cannot have written as %XX; if that is longer than 128 bytes, it is "Name." and 16 hexadecimal digits. The cookie also contains its target, sealed, and that decides; the name only finds the cookie. If several cookies are valid, the one sent last applies, because the others may be left over from another Path. When another target becomes the default, the old cookie moves to its new name.
+// Each target has a cookie of its own, so that responses that arrive at the
+// same time do not overwrite each other's cookies. The default target, or the
+// only one, uses Name, others Name.TARGET, with bytes that a name cannot have
+// written as %XX; if that is longer than 128 bytes, it is "Name." and 16
+// hexadecimal digits. The cookie also contains its target, sealed, and that
+// decides; the name only finds the cookie. If several cookies are valid, the
+// one sent last applies, because the others may be left over from another Path.
+// When another target becomes the default, the old cookie moves to its new
+// name.
 //
-// A cookie is ignored if it is forged, damaged, too old, made for another Name, or sealed with an unknown key. With Timeout or MaxAge, the clocks of instances may differ by up to a minute. Cookies are sealed with AES-256-GCM and a random nonce; their length does not reveal the server, as long as its text has at most 47 bytes. A client can give its cookie to others, like any cookie.
+// A cookie is ignored if it is forged, damaged, too old, made for another Name,
+// or sealed with an unknown key. With Timeout or MaxAge, the clocks of
+// instances may differ by up to a minute. Cookies are sealed with AES-256-GCM
+// and a random nonce; their length does not reveal the server, as long as its
+// text has at most 47 bytes. A client can give its cookie to others, like any
+// cookie.
 //
-// Earlier versions had one cookie, without a target. If there is only one target, and no MaxAge, this version writes the same, so that old and new instances agree during an upgrade. If there are several, such a cookie is valid for each target that has its server and no cookie of its own, or for the default target if no target has its server. The next response replaces it.
+// Earlier versions had one cookie, without a target. If there is only one
+// target, and no MaxAge, this version writes the same, so that old and new
+// instances agree during an upgrade. If there are several, such a cookie is
+// valid for each target that has its server and no cookie of its own, or for
+// the default target if no target has its server. The next response replaces
+// it.
 //
 // The methods may be called concurrently. Create one with [NewHTTPCookie].
 type HTTPCookie struct {
@@ -216,7 +263,13 @@ func (t *cookieTargets) with(more ...*cookieTarget) *cookieTargets {
 	return next
 }
 
-// Targets sets the targets that use the profile and the default one among them. has reports whether a target has a server; it may be nil and is called concurrently. Targets may be called again at any time, also with the targets of another service; other targets stay. It returns an error, and changes nothing, if there are more than 64 targets, each of which has a cookie in every request. The cookie of a target that was not named is Name.TARGET, and that of the target "" is Name.
+// Targets sets the targets that use the profile and the default one among them.
+// has reports whether a target has a server; it may be nil and is called
+// concurrently. Targets may be called again at any time, also with the targets
+// of another service; other targets stay. It returns an error, and changes
+// nothing, if there are more than 64 targets, each of which has a cookie in
+// every request. The cookie of a target that was not named is Name.TARGET, and
+// that of the target "" is Name.
 func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target, server string) bool) error {
 	if len(all) > maxCookieTargets {
 		return fmt.Errorf("persistence: %d targets have cookies of the name %s, at most %d are allowed: use a profile that keeps a table, or several with different paths",
@@ -234,7 +287,8 @@ func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target
 	return nil
 }
 
-// newTarget returns a target, which uses the configured name if it is the default one.
+// newTarget returns a target, which uses the configured name if it is the
+// default one.
 func (p *HTTPCookie) newTarget(name string, isDefault bool) *cookieTarget {
 	t := &cookieTarget{name: strings.Clone(name), id: targetIDOf(name), own: targetCookieName(p.config.Name, name), other: p.config.Name}
 	if isDefault {
@@ -259,7 +313,8 @@ func (p *HTTPCookie) target(name string) *cookieTarget {
 	return t
 }
 
-// targetCookieName returns the cookie name of a target that is not the default one.
+// targetCookieName returns the cookie name of a target that is not the default
+// one.
 func targetCookieName(name, target string) string {
 	const digits = "0123456789ABCDEF"
 	b := append(make([]byte, 0, maxCookieName), name...)

@@ -5,17 +5,21 @@ import (
 	"sync/atomic"
 )
 
-// index finds the entries of a shard by key. Readers need no lock. Writers hold the shard's lock.
+// index finds the entries of a shard by key. Readers need no lock. Writers hold
+// the shard's lock.
 //
-// It is a hash table with a chain of entries in each bucket, linked by the entries themselves, and
-// grows by linear hashing: while there are fewer than two buckets per entry, each new entry splits one
-// bucket in two. So no single write pays for growing the whole table. A new entry goes to the end of
-// its chain, so old entries are found before those of a flood.
+// It is a hash table with a chain of entries in each bucket, linked by the
+// entries themselves, and grows by linear hashing: while there are fewer than
+// two buckets per entry, each new entry splits one bucket in two. So no single
+// write pays for growing the whole table. A new entry goes to the end of its
+// chain, so old entries are found before those of a flood.
 //
-// An entry that a reader finds was in the index at some moment since the reader began; its deadline
-// says whether it still is. That is so because an entry that is removed keeps its link to the next,
-// and because a new entry of a key replaces the old one at its position in the chain. A reader that
-// finds nothing may have followed an entry that a split moved to the other chain; state shows that.
+// An entry that a reader finds was in the index at some moment since the reader
+// began; its deadline says whether it still is. That is so because an entry
+// that is removed keeps its link to the next, and because a new entry of a key
+// replaces the old one at its position in the chain. A reader that finds
+// nothing may have followed an entry that a split moved to the other chain;
+// state shows that.
 type index[K comparable, V any] struct {
 	state    atomic.Uint32                              // twice the number of buckets, plus one during a split
 	segments [tagBits + 1][]atomic.Pointer[entry[K, V]] // the buckets: 0, 1, 2-3, 4-7, …; nil until needed
@@ -26,8 +30,8 @@ func (x *index[K, V]) init() {
 	x.state.Store(2)
 }
 
-// find returns the entry under key, nil if there is none. If sure is false there may be one
-// nevertheless; with the lock, sure is always true.
+// find returns the entry under key, nil if there is none. If sure is false
+// there may be one nevertheless; with the lock, sure is always true.
 func (x *index[K, V]) find(tag uint32, key K) (r *entry[K, V], sure bool) {
 	state := x.state.Load()
 	for r = x.chain(state/2, tag).Load(); r != nil; r = r.next.Load() {
@@ -66,7 +70,8 @@ func (x *index[K, V]) remove(r *entry[K, V]) {
 	x.leadingTo(r, r.tag()).Store(r.next.Load())
 }
 
-// leadingTo returns the pointer to an entry of a tag, or the end of its chain if r is nil.
+// leadingTo returns the pointer to an entry of a tag, or the end of its chain
+// if r is nil.
 func (x *index[K, V]) leadingTo(r *entry[K, V], tag uint32) *atomic.Pointer[entry[K, V]] {
 	p := x.chain(x.state.Load()/2, tag)
 	for p.Load() != r {
@@ -75,8 +80,8 @@ func (x *index[K, V]) leadingTo(r *entry[K, V], tag uint32) *atomic.Pointer[entr
 	return p
 }
 
-// split adds bucket n, the next one, and moves to it the entries that belong there from the bucket
-// whose number differs in the highest bit.
+// split adds bucket n, the next one, and moves to it the entries that belong
+// there from the bucket whose number differs in the highest bit.
 func (x *index[K, V]) split(n uint32) {
 	segment := x.allocate(n)
 	x.state.Store(2*n + 1)
@@ -95,7 +100,8 @@ func (x *index[K, V]) split(n uint32) {
 	x.state.Store(2*n + 2)
 }
 
-// allocate allocates the segment of bucket n, which is empty, and returns its number.
+// allocate allocates the segment of bucket n, which is empty, and returns its
+// number.
 func (x *index[K, V]) allocate(n uint32) (segment int) {
 	segment = bits.Len32(n)
 	if x.segments[segment] == nil {
@@ -104,8 +110,9 @@ func (x *index[K, V]) allocate(n uint32) (segment int) {
 	return segment
 }
 
-// chain returns the bucket of a tag among n: its low bits, as many as the bucket numbers have, are the
-// number of the bucket, or one bit fewer if that bucket does not exist yet.
+// chain returns the bucket of a tag among n: its low bits, as many as the
+// bucket numbers have, are the number of the bucket, or one bit fewer if that
+// bucket does not exist yet.
 func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[entry[K, V]] {
 	width := bits.Len32(n - 1)
 	i := tag & (1<<width - 1)

@@ -2,13 +2,16 @@ package persistence
 
 import "time"
 
-// A deadline is a reading of a table's clock: the time since the table was made, which is negative
-// in tests whose clock starts earlier. An entry is live while now < deadline. Deadlines and clocks
-// stay within 73 years, so that there is room for two kinds of deadline that are past on every clock.
+// A deadline is a reading of a table's clock: the time since the table was
+// made, which is negative in tests whose clock starts earlier. An entry is live
+// while now < deadline. Deadlines and clocks stay within 73 years, so that
+// there is room for two kinds of deadline that are past on every clock.
 const (
-	// expiredOffset is added to the deadline of an entry that was found expired.
+	// expiredOffset is added to the deadline of an entry that was found
+	// expired.
 	expiredOffset = time.Duration(-1 << 62)
-	// acquiredDeadline stands for the deadline of an entry that a writer has acquired or removed.
+	// acquiredDeadline stands for the deadline of an entry that a writer has
+	// acquired or removed.
 	acquiredDeadline = time.Duration(-1 << 63)
 )
 
@@ -18,7 +21,8 @@ type lifetimes struct {
 	sliding  bool
 }
 
-// grant returns the lifetime given to an entry that asks for d, 0 if d is refused.
+// grant returns the lifetime given to an entry that asks for d, 0 if d is
+// refused.
 func (l lifetimes) grant(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -26,7 +30,8 @@ func (l lifetimes) grant(d time.Duration) time.Duration {
 	return min(max(d, l.min), l.max)
 }
 
-// extend returns the deadline of a live entry after an extension by d, never earlier than it was.
+// extend returns the deadline of a live entry after an extension by d, never
+// earlier than it was.
 func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 	if d <= 0 {
 		return deadline

@@ -1,8 +1,8 @@
 package persistence
 
-// A list orders some slots of a shard from the oldest to the newest. The links between them are
-// stored by slot, so that one list, or several without common slots, need no memory of their own. The
-// zero list is empty.
+// A list orders some slots of a shard from the oldest to the newest. The links
+// between them are stored by slot, so that one list, or several without common
+// slots, need no memory of their own. The zero list is empty.
 type list struct {
 	entries        int
 	oldest, newest int32 // slots, of a list that is not empty
@@ -37,8 +37,8 @@ func (l *list) move(links []link, from, to int32) {
 	links[to] = links[from]
 }
 
-// replace makes the neighbours of a slot, or the ends of l, name other slots instead: the older
-// neighbour names newer, and the newer one older.
+// replace makes the neighbours of a slot, or the ends of l, name other slots
+// instead: the older neighbour names newer, and the newer one older.
 func (l *list) replace(links []link, slot, newer, older int32) {
 	if at := links[slot]; at.older >= 0 {
 		links[at.older].newer = newer

@@ -2,23 +2,27 @@ package persistence
 
 import "slices"
 
-// lruLists order the slots of a shard by the last use of their entries, in generations: a generation is
-// a thirty-second of the insertions that fill the shard. Readers move nothing; they store the current
-// generation in the entry, unless it is there. So several uses of an entry within one generation have
+// lruLists order the slots of a shard by the last use of their entries, in
+// generations: a generation is a thirty-second of the insertions that fill the
+// shard. Readers move nothing; they store the current generation in the entry,
+// unless it is there. So several uses of an entry within one generation have
 // the effect of one.
 //
-// Each generation has two lists: the entries stored in it, and the entries moved there because they
-// were last used in it. To make room, the shard looks at the oldest of each kind and moves them to the
-// list of their last use if that is younger. There are two lists so that a long run of used entries
-// does not hide unused ones: one insertion moves a few entries at most.
+// Each generation has two lists: the entries stored in it, and the entries
+// moved there because they were last used in it. To make room, the shard looks
+// at the oldest of each kind and moves them to the list of their last use if
+// that is younger. There are two lists so that a long run of used entries does
+// not hide unused ones: one insertion moves a few entries at most.
 //
-// An entry that has been used since it was stored moves bonus generations further ahead, as long as
-// most new entries are not used again. Otherwise a flood of keys that are used at once would get the
-// bonus too, at the cost of clients that return later.
+// An entry that has been used since it was stored moves bonus generations
+// further ahead, as long as most new entries are not used again. Otherwise a
+// flood of keys that are used at once would get the bonus too, at the cost of
+// clients that return later.
 //
-// Generation numbers are reused. A list whose number is reused belongs to the current generation, even
-// if it still has entries from the last generation of that number, twice the insertions that fill a
-// shard ago. That happens only in a shard that has not become full in that time.
+// Generation numbers are reused. A list whose number is reused belongs to the
+// current generation, even if it still has entries from the last generation of
+// that number, twice the insertions that fill a shard ago. That happens only in
+// a shard that has not become full in that time.
 type lruLists struct {
 	lists [2][generations]list
 	first [2]uint32 // no list before this one has slots
@@ -116,8 +120,8 @@ func (a *lruLists) remove(slot int32) {
 	a.links, a.in = a.links[:last], a.in[:last]
 }
 
-// oldest returns the older of the oldest slots of each kind, and the other one, -1 if there is none.
-// There must be a slot.
+// oldest returns the older of the oldest slots of each kind, and the other one,
+// -1 if there is none. There must be a slot.
 func (a *lruLists) oldest() (oldest, other int32) {
 	var at [2]int32
 	for kind := range at {

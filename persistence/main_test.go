@@ -21,7 +21,8 @@ func advance(d time.Duration) {
 	<-time.After(d)
 }
 
-// checkInvariants fails the test if t's shards contradict themselves or their bounds.
+// checkInvariants fails the test if t's shards contradict themselves or their
+// bounds.
 func checkInvariants[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -88,8 +89,8 @@ func (c valueCounts[V]) each(f func(value any, n int)) {
 	}
 }
 
-// checkIndex fails the test if a shard's index has other entries than its slots, in other buckets
-// than they belong in, or more buckets than it needed.
+// checkIndex fails the test if a shard's index has other entries than its
+// slots, in other buckets than they belong in, or more buckets than it needed.
 func checkIndex[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -115,7 +116,8 @@ func checkIndex[K comparable, V any](tb interface {
 	}
 }
 
-// checkLRU fails the test if the lists of generations contradict the slots of a shard.
+// checkLRU fails the test if the lists of generations contradict the slots of a
+// shard.
 func checkLRU[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -146,7 +148,8 @@ func checkLRU[K comparable, V any](tb interface {
 	}
 }
 
-// checkOwners fails the test if the lists of owners contradict the slots of a shard.
+// checkOwners fails the test if the lists of owners contradict the slots of a
+// shard.
 func checkOwners[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -199,7 +202,8 @@ func checkOwners[K comparable, V any](tb interface {
 	}
 }
 
-// checkList fails the test if a list is not one, and returns how many slots are in it.
+// checkList fails the test if a list is not one, and returns how many slots are
+// in it.
 func checkList(tb interface {
 	Helper()
 	Fatalf(string, ...any)

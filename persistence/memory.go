@@ -2,8 +2,8 @@ package persistence
 
 import "slices"
 
-// The allocator rounds allocations up to size classes, large ones to pages. No step below contains two
-// size classes.
+// The allocator rounds allocations up to size classes, large ones to pages. No
+// step below contains two size classes.
 const (
 	smallStep = 8
 	smallMost = 1 << 10
@@ -13,7 +13,8 @@ const (
 	tinyBytes = 16 // a block of several small strings, which stays as long as one of them
 )
 
-// smallSizes and largeSizes are the sizes of allocations, by the number of steps.
+// smallSizes and largeSizes are the sizes of allocations, by the number of
+// steps.
 var smallSizes, largeSizes = allocationSizes()
 
 func allocationSizes() (small [smallMost/smallStep + 1]uint16, large [largeMost/largeStep + 1]uint16) {

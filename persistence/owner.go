@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// NewTableByOwner is NewTable for keys with owners: owner returns the owner of a key, or the zero value
-// for none. The table treats owners as [Options.Owner] describes, with the limit
-// [Options.MaxPerOwner]. owner must be fast, always return the same for a key, and be safe for
-// concurrent use: any call of the table may call it. For addresses there is [AddrOwner].
+// NewTableByOwner is NewTable for keys with owners: owner returns the owner of
+// a key, or the zero value for none. The table treats owners as [Options.Owner]
+// describes, with the limit [Options.MaxPerOwner]. owner must be fast, always
+// return the same for a key, and be safe for concurrent use: any call of the
+// table may call it. For addresses there is [AddrOwner].
 //
 // Owners cost 15 bytes per entry and about 90 per owner that has entries.
 func NewTableByOwner[K comparable, V any, O comparable](o Options, owner func(K) O) *Table[K, V] {
@@ -25,8 +26,9 @@ func NewTableByOwner[K comparable, V any, O comparable](o Options, owner func(K)
 	})
 }
 
-// AddrOwner returns the owner of an address as a key: its /24 network for IPv4, its /48 for IPv6, which
-// providers commonly assign to one customer. For an invalid address it returns the zero prefix.
+// AddrOwner returns the owner of an address as a key: its /24 network for IPv4,
+// its /48 for IPv6, which providers commonly assign to one customer. For an
+// invalid address it returns the zero prefix.
 func AddrOwner(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := 48
@@ -37,10 +39,11 @@ func AddrOwner(addr netip.Addr) netip.Prefix {
 	return prefix
 }
 
-// AddrKeyOwner returns the owner of a key that begins with an IP address as [netip.Addr.String] formats
-// it, with or without brackets, whatever follows it, such as a port with or without a colon. Owners
-// are networks as for [AddrOwner]. Other keys have no owner. Use it as [Options.Owner]; it allocates
-// nothing.
+// AddrKeyOwner returns the owner of a key that begins with an IP address as
+// [netip.Addr.String] formats it, with or without brackets, whatever follows
+// it, such as a port with or without a colon. Owners are networks as for
+// [AddrOwner]. Other keys have no owner. Use it as [Options.Owner]; it
+// allocates nothing.
 func AddrKeyOwner(key string) string {
 	text := strings.TrimPrefix(key, "[")
 	if mapped, ok := strings.CutPrefix(text, "::ffff:"); ok && strings.Count(mapped[:min(len(mapped), 12)], ".") > 0 {
@@ -78,15 +81,16 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f'
 }
 
-// An ownerID is a hash of an owner, with a random seed. Two owners with one ID share their limits.
+// An ownerID is a hash of an owner, with a random seed. Two owners with one ID
+// share their limits.
 type ownerID uint64
 
 // noOwner is the ID of keys without an owner.
 const noOwner ownerID = 0
 
-// ownership says which owner the entries of a shard's slots belong to. Each owner with entries has a
-// share: a list of its slots. Shares are numbered, and lists of shares of about the same size lead to
-// one of the largest.
+// ownership says which owner the entries of a shard's slots belong to. Each
+// owner with entries has a share: a list of its slots. Shares are numbered, and
+// lists of shares of about the same size lead to one of the largest.
 type ownership struct {
 	shares []share
 	ids    map[ownerID]int32 // numbers of shares
@@ -104,8 +108,8 @@ type share struct {
 	id ownerID
 }
 
-// shareLocked returns the number of an owner's share and of its entries; without a share, there are
-// none.
+// shareLocked returns the number of an owner's share and of its entries;
+// without a share, there are none.
 func (s *shard[K, V]) shareLocked(owner ownerID) (number int32, entries int) {
 	if s.ownership == nil {
 		return -1, 0
@@ -131,7 +135,8 @@ func (m *ownership) resize(number int32, was int) {
 	}
 }
 
-// largest returns one of the largest shares, the largest of a few. There must be one.
+// largest returns one of the largest shares, the largest of a few. There must
+// be one.
 func (m *ownership) largest() (number int32, entries int) {
 	size := len(m.sizes) - 1
 	for m.sizes[size].entries == 0 {
@@ -175,7 +180,8 @@ func (s *shard[K, V]) addOwnedLocked(owner ownerID) {
 	m.resize(number, own.entries-1)
 }
 
-// removeOwnedLocked removes a slot from the share of its owner and gives its number to the last slot.
+// removeOwnedLocked removes a slot from the share of its owner and gives its
+// number to the last slot.
 func (s *shard[K, V]) removeOwnedLocked(slot int32) {
 	m := s.ownership
 	if m == nil {
@@ -205,14 +211,16 @@ func (s *shard[K, V]) renewOwnedLocked(slot int32) {
 	}
 }
 
-// fairShareLocked returns how many entries each owner would have if all had the same number.
+// fairShareLocked returns how many entries each owner would have if all had the
+// same number.
 func (s *shard[K, V]) fairShareLocked() int {
 	return len(s.slots) / max(1, len(s.ownership.ids))
 }
 
-// evictFairlyLocked makes room in a full shard for an entry of an owner. It evicts an entry of one of
-// the owners with the most entries, if that has more than the owner and than its fair share; else one
-// of the owner itself, if it has more than the owner of the oldest entry; else the oldest entry.
+// evictFairlyLocked makes room in a full shard for an entry of an owner. It
+// evicts an entry of one of the owners with the most entries, if that has more
+// than the owner and than its fair share; else one of the owner itself, if it
+// has more than the owner of the oldest entry; else the oldest entry.
 func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *entry[K, V], owner ownerID) {
 	m := s.ownership
 	number, has := s.shareLocked(owner)
@@ -229,7 +237,8 @@ func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *entry[K, V], 
 	}
 }
 
-// evictOfLocked evicts the oldest entry of a share, and reports whether it was live.
+// evictOfLocked evicts the oldest entry of a share, and reports whether it was
+// live.
 func (s *shard[K, V]) evictOfLocked(now time.Duration, number int32) bool {
 	for moved := 0; ; moved++ {
 		slot := s.ownership.shares[number].oldest
@@ -240,7 +249,8 @@ func (s *shard[K, V]) evictOfLocked(now time.Duration, number int32) bool {
 	}
 }
 
-// ownerIsFullLocked reports whether an owner has as many entries as it may store.
+// ownerIsFullLocked reports whether an owner has as many entries as it may
+// store.
 func (s *shard[K, V]) ownerIsFullLocked(owner ownerID) bool {
 	if s.ownership == nil || owner == noOwner {
 		return false
@@ -249,7 +259,8 @@ func (s *shard[K, V]) ownerIsFullLocked(owner ownerID) bool {
 	return has >= s.ownership.most
 }
 
-// admitOwnerLocked makes an owner's share small enough for one more entry, and reports whether it could.
+// admitOwnerLocked makes an owner's share small enough for one more entry, and
+// reports whether it could.
 func (s *shard[K, V]) admitOwnerLocked(now time.Duration, owner ownerID, evict bool) bool {
 	if !s.ownerIsFullLocked(owner) {
 		return true

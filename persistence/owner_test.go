@@ -77,7 +77,8 @@ func TestAddrOwners(t *testing.T) {
 	})
 }
 
-// TestOwnerFlood lets one network flood a store in which 10,000 sessions of others live, unused.
+// TestOwnerFlood lets one network flood a store in which 10,000 sessions of
+// others live, unused.
 func TestOwnerFlood(t *testing.T) {
 	const sessions = 10_000
 	for _, tt := range []struct {
@@ -185,8 +186,9 @@ func TestOwnerEvictsItsOldestUnused(t *testing.T) {
 	checkInvariants(t, single)
 }
 
-// TestOwnersAgainstCount has random operations on keys of few owners; the lists are checked after
-// each, and who has fewer entries never loses one to who has more.
+// TestOwnersAgainstCount has random operations on keys of few owners; the lists
+// are checked after each, and who has fewer entries never loses one to who has
+// more.
 func TestOwnersAgainstCount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -240,8 +242,9 @@ func TestOwnersAgainstCount(t *testing.T) {
 	})
 }
 
-// TestOwnersArePlaced looks at where the entries of an owner are: all over the table unless the owner
-// is bounded, and then in no more shards than the bound needs.
+// TestOwnersArePlaced looks at where the entries of an owner are: all over the
+// table unless the owner is bounded, and then in no more shards than the bound
+// needs.
 func TestShardsOfOwners(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
@@ -288,10 +291,10 @@ func TestShardsOfOwners(t *testing.T) {
 	}
 }
 
-// TestNobodyIsAnOwner has a full table in which two hundred networks have one to five entries each.
-// The flood may have keys without an owner, or of one network beside another that
-// has nine tenths of the table, pushes out none of them, and a network that comes new keeps five of
-// five.
+// TestNobodyIsAnOwner has a full table in which two hundred networks have one
+// to five entries each. The flood may have keys without an owner, or of one
+// network beside another that has nine tenths of the table, pushes out none of
+// them, and a network that comes new keeps five of five.
 func TestNobodyIsAnOwner(t *testing.T) {
 	for _, max := range []int{2000, 131_072} {
 		for _, tt := range []struct{ name, hog, flood string }{
@@ -352,8 +355,8 @@ func TestNobodyIsAnOwner(t *testing.T) {
 	}
 }
 
-// TestFullTableRefusesByShare has a table that refuses new keys, half full of one owner's: when others
-// have filled the rest, what has expired is for them.
+// TestFullTableRefusesByShare has a table that refuses new keys, half full of
+// one owner's: when others have filled the rest, what has expired is for them.
 func TestFullTableRefusesByShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, int](Options{Owner: byPrefix, MaxEntries: 1000, WhenFull: RefuseNew})

@@ -323,7 +323,8 @@ func TestHTTPCookieForgeries(t *testing.T) {
 	}
 }
 
-// TestHTTPCookieAmongOthers has the right cookie behind wrong ones of the same name.
+// TestHTTPCookieAmongOthers has the right cookie behind wrong ones of the same
+// name.
 func TestHTTPCookieAmongOthers(t *testing.T) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t)
 	value := p.plain("10.0.0.1:80", time.Now())
@@ -401,7 +402,8 @@ func FuzzCookieOpen(f *testing.F) {
 		if !ok {
 			return
 		}
-		// Whatever opens must have been sealed: the nonce is in it, so sealing again differs, but its length does not.
+		// Whatever opens must have been sealed: the nonce is in it, so sealing
+		// again differs, but its length does not.
 		version, _, _ := strings.Cut(value, ".")
 		again := p.seal(c)
 		if len(again) != len(value) || !strings.HasPrefix(value, version+".k.") || !c.current || c.last.Before(now.Add(-time.Hour)) {
@@ -441,7 +443,8 @@ func TestAppCookie(t *testing.T) {
 		// A session that is not known is learned from the request.
 		p.Bind(http.Header{}, byQuery, client1, "", "10.0.0.2:80")
 		finds(t, p, byCookie, client1, "10.0.0.2:80")
-		// One that moves is moved, one that changes its name keeps the old one for a while.
+		// One that moves is moved, one that changes its name keeps the old one
+		// for a while.
 		p.Claim(byCookie, client1, "", "10.0.0.3:80", "10.0.0.2:80")
 		p.Bind(http.Header{"Set-Cookie": {"JSESSIONID=def"}}, byCookie, client1, "", "10.0.0.4:80")
 		finds(t, p, byCookie, client1, "10.0.0.3:80")
@@ -467,8 +470,9 @@ func TestAppCookieDeleted(t *testing.T) {
 	finds(t, p, request("/", "Cookie", "S=abc"), client1, "10.0.0.1:80") // Max-Age counts, RFC 6265 section 5.3
 }
 
-// TestAppCookieDeletes: an application that has a session for each path, or moves its cookie to another path, deletes one of
-// several cookies, and the profile forgot a session that goes on.
+// TestAppCookieDeletes: an application that has a session for each path, or
+// moves its cookie to another path, deletes one of several cookies, and the
+// profile forgot a session that goes on.
 func TestAppCookieDeletes(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -511,8 +515,8 @@ func TestAppCookieDeletes(t *testing.T) {
 	}
 }
 
-// TestLateSetCookie: an application that sets its cookie with each answer moved a client back to the server that it had left, with
-// an answer that came late.
+// TestLateSetCookie: an application that sets its cookie with each answer moved
+// a client back to the server that it had left, with an answer that came late.
 func TestLateSetCookie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, r := range map[string]*http.Request{
@@ -530,7 +534,8 @@ func TestLateSetCookie(t *testing.T) {
 				if got, _, _ := p.Find(r, client1, "web"); got != "10.0.0.2:80" {
 					t.Errorf("%s: on %q", name, got)
 				}
-				// The application takes an ID again that another client, or a former login, had.
+				// The application takes an ID again that another client, or a
+				// former login, had.
 				p.Bind(answer, request("/", "Cookie", "S=y"), client1, "web", "10.0.0.3:80")
 				if got, _, _ := p.Find(request("/", "Cookie", "S=1"), client1, "web"); got != "10.0.0.3:80" {
 					t.Errorf("%s: begun anew, on %q", name, got)
@@ -540,7 +545,8 @@ func TestLateSetCookie(t *testing.T) {
 	})
 }
 
-// TestLongServer: a server in a group whose name, with that of its pool, was too long was not remembered, without a word.
+// TestLongServer: a server in a group whose name, with that of its pool, was
+// too long was not remembered, without a word.
 func TestLongServer(t *testing.T) {
 	for _, tt := range everyProfile {
 		p := tt.make(t, time.Hour, 0, NewStore(Options{}))

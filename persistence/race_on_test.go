@@ -2,5 +2,6 @@
 
 package persistence
 
-// raceEnabled shortens long runs, and skips counts of allocations, which the race detector changes.
+// raceEnabled shortens long runs, and skips counts of allocations, which the
+// race detector changes.
 const raceEnabled = true

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// reads counts hits and misses of look-ups. As a rule each processor has its own counters: writing to a
-// shared one would cost more than the look-up.
+// reads counts hits and misses of look-ups. As a rule each processor has its
+// own counters: writing to a shared one would cost more than the look-up.
 type reads struct {
 	stripes []stripe // a power of two
 }
@@ -26,14 +26,15 @@ func newReads() reads {
 	return reads{make([]stripe, n)}
 }
 
-// stripeIDs are numbers of stripes. A sync.Pool returns an item to the processor that put it there.
+// stripeIDs are numbers of stripes. A sync.Pool returns an item to the
+// processor that put it there.
 var (
 	stripeIDs    = sync.Pool{New: func() any { id := lastStripeID.Add(1); return &id }}
 	lastStripeID atomic.Uint32
 )
 
-// count counts a hit if what is left is positive, and otherwise a miss, of an expired entry if it is
-// negative.
+// count counts a hit if what is left is positive, and otherwise a miss, of an
+// expired entry if it is negative.
 func (c *reads) count(left time.Duration) {
 	id := stripeIDs.Get().(*uint32)
 	s := &c.stripes[*id&uint32(len(c.stripes)-1)]

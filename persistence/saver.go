@@ -9,10 +9,14 @@ import (
 // defaultSaveInterval is the default of [Saver.Interval].
 const defaultSaveInterval = time.Minute
 
-// firstRetry is the longest wait of a Saver after a first error; the wait then doubles.
+// firstRetry is the longest wait of a Saver after a first error; the wait then
+// doubles.
 const firstRetry = time.Second
 
-// A Saver saves a store to a file periodically, so that a program that is stopped or killed has its entries again after a restart. Load them with [Store.LoadFile] before the first request. The fields must not change while Run runs.
+// A Saver saves a store to a file periodically, so that a program that is
+// stopped or killed has its entries again after a restart. Load them with
+// [Store.LoadFile] before the first request. The fields must not change while
+// Run runs.
 type Saver struct {
 	// Store is the store to save. It is required.
 	Store *Store
@@ -26,7 +30,10 @@ type Saver struct {
 	files files // nil: those of the operating system
 }
 
-// Run saves until ctx ends, then once more, and returns the error of that last save; nil means that the file has the content of the store. It starts no goroutine. After an error it retries after a second, or Interval if that is shorter, and doubles the pause after each further error, up to Interval.
+// Run saves until ctx ends, then once more, and returns the error of that last
+// save; nil means that the file has the content of the store. It starts no
+// goroutine. After an error it retries after a second, or Interval if that is
+// shorter, and doubles the pause after each further error, up to Interval.
 func (s *Saver) Run(ctx context.Context) error {
 	interval := positive(s.Interval, defaultSaveInterval)
 	logger := s.Logger

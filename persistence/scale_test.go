@@ -34,8 +34,9 @@ func (c calls) top() time.Duration {
 	return c[len(c)*99/100]
 }
 
-// TestAMillionExpireAtOnce moves the clock of a table by an hour in one step. No call may pay for all: the ninety-ninth percentile of
-// look-ups is compared with that before, several times, because the machine has other work.
+// TestAMillionExpireAtOnce moves the clock of a table by an hour in one step.
+// No call may pay for all: the ninety-ninth percentile of look-ups is compared
+// with that before, several times, because the machine has other work.
 func TestAMillionExpireAtOnce(t *testing.T) {
 	n := atScale(1_000_000)
 	var before, after time.Duration
@@ -66,7 +67,8 @@ func TestAMillionExpireAtOnce(t *testing.T) {
 	t.Errorf("99 %% of look-ups take up to %v, before it was %v", after, before)
 }
 
-// TestInventedKeys lets a client invent ten times as many keys as a store may hold.
+// TestInventedKeys lets a client invent ten times as many keys as a store may
+// hold.
 func TestInventedKeys(t *testing.T) {
 	n := atScale(10_000_000)
 	o := Options{MaxEntries: n / 10}
@@ -106,7 +108,8 @@ func TestInventedKeys(t *testing.T) {
 	runtime.KeepAlive(store)
 }
 
-// TestChosenKeys has keys that somebody chose because they fall into one shard of a table that he has. They do not in another.
+// TestChosenKeys has keys that somebody chose because they fall into one shard
+// of a table that he has. They do not in another.
 func TestChosenKeys(t *testing.T) {
 	his, ours := NewTable[string, int](Options{}), NewTable[string, int](Options{})
 	if his.seed == (maphash.Seed{}) {
@@ -126,8 +129,9 @@ func TestChosenKeys(t *testing.T) {
 	}
 }
 
-// TestSnapshotPause measures how long a snapshot of a million entries keeps a lock: only to copy the list of a shard. What writers
-// see is logged, but includes how long sixty-four of them wait for a processor.
+// TestSnapshotPause measures how long a snapshot of a million entries keeps a
+// lock: only to copy the list of a shard. What writers see is logged, but
+// includes how long sixty-four of them wait for a processor.
 func TestSnapshotPause(t *testing.T) {
 	n := atScale(1_000_000)
 	store, ctx := NewStore(Options{MaxEntries: 2 * n}), t.Context()

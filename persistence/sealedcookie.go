@@ -9,16 +9,18 @@ import (
 	"time"
 )
 
-// The value of a cookie is version, ".", key ID, ".", and the rest in base64. Times are seconds since
-// 1970 in 8 bytes. The seal covers the configured name and the key ID too.
+// The value of a cookie is version, ".", key ID, ".", and the rest in base64.
+// Times are seconds since 1970 in 8 bytes. The seal covers the configured name
+// and the key ID too.
 //
-// Version 1 does not name its target: the time it was made, the nonce, the sealed text and its tag.
-// The text is the length of the server in a byte, the server, and zeros up to a multiple of 48.
+// Version 1 does not name its target: the time it was made, the nonce, the
+// sealed text and its tag. The text is the length of the server in a byte, the
+// server, and zeros up to a multiple of 48.
 //
-// Version 2: the nonce, the sealed text and its tag. The text is the target, the time the client was
-// bound to the server, the time the cookie was sent, the length of the server in a byte, the server,
-// and zeros up to a multiple of 16, at least 80 bytes altogether. So fields can be added after the
-// server.
+// Version 2: the nonce, the sealed text and its tag. The text is the target,
+// the time the client was bound to the server, the time the cookie was sent,
+// the length of the server in a byte, the server, and zeros up to a multiple of
+// 16, at least 80 bytes altogether. So fields can be added after the server.
 const (
 	cookieVersion    = "1"
 	targetedVersion  = "2"
@@ -42,7 +44,8 @@ type cookieKey struct {
 	random bool        // it is not configured
 }
 
-// A keyring has the keys of a profile. They do not change once they have been used.
+// A keyring has the keys of a profile. They do not change once they have been
+// used.
 type keyring struct {
 	keys []cookieKey
 	used bool
@@ -58,7 +61,8 @@ func (p *HTTPCookie) useKeys() []cookieKey {
 	}
 }
 
-// looksSealed reports whether a value has the form of version 2, whatever key it was sealed with.
+// looksSealed reports whether a value has the form of version 2, whatever key
+// it was sealed with.
 func looksSealed(value string) bool {
 	rest, ok := strings.CutPrefix(value, targetedVersion+".")
 	id, text, found := strings.Cut(rest, ".")
@@ -84,7 +88,8 @@ type openedCookie struct {
 	current     bool // sealed with the first key
 }
 
-// seal returns the value of a cookie: version 2 if it is targeted, else version 1, which has only the time it was last sent.
+// seal returns the value of a cookie: version 2 if it is targeted, else version
+// 1, which has only the time it was last sent.
 func (p *HTTPCookie) seal(c openedCookie) string {
 	key := &p.useKeys()[0]
 	version := cookieVersion

@@ -14,15 +14,30 @@ import (
 	"time"
 )
 
-// Sessions are tables in which profiles store the servers of their clients: a [Store], which a [Saver] saves, or a store that several instances share. The methods do the same as those of Store. After an error the client is treated as unknown, or is not remembered.
+// Sessions are tables in which profiles store the servers of their clients: a
+// [Store], which a [Saver] saves, or a store that several instances share. The
+// methods do the same as those of Store. After an error the client is treated
+// as unknown, or is not remembered.
 //
-// A profile uses one table for each of its targets, named profile/NAME/TARGET, where NAME is the Table in its configuration ("%" and "/" in it are written as %25 and %2F). If Table is set, the profile also looks up entries in the table NAME, which earlier versions used for all targets, for one Timeout after its creation.
+// A profile uses one table for each of its targets, named profile/NAME/TARGET,
+// where NAME is the Table in its configuration ("%" and "/" in it are written
+// as %25 and %2F). If Table is set, the profile also looks up entries in the
+// table NAME, which earlier versions used for all targets, for one Timeout
+// after its creation.
 //
-// A profile uses two more methods if they exist: PutIdle, as Store has it, which MaxAge requires, and CountByValue(ctx, table) (map[string]int, error), which counting requires. With MaxAge a profile binds a new client with two calls, Claim and PutIdle. If another instance moves the client between the two, the server of the first instance wins. A shared store may be asked at each look-up of such a binding.
+// A profile uses two more methods if they exist: PutIdle, as Store has it,
+// which MaxAge requires, and CountByValue(ctx, table) (map[string]int, error),
+// which counting requires. With MaxAge a profile binds a new client with two
+// calls, Claim and PutIdle. If another instance moves the client between the
+// two, the server of the first instance wins. A shared store may be asked at
+// each look-up of such a binding.
 type Sessions interface {
 	// Lookup returns a live value and what is left of its lifetime.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
-	// Claim stores a value for lifetime if key is not live or its live value is instead, and returns the value of key afterwards and its remaining lifetime. A value that is found keeps its lifetime; "" as instead replaces nothing. Claim must be atomic.
+	// Claim stores a value for lifetime if key is not live or its live value is
+	// instead, and returns the value of key afterwards and its remaining
+	// lifetime. A value that is found keeps its lifetime; "" as instead
+	// replaces nothing. Claim must be atomic.
 	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error)
 	// Put stores a value for lifetime.
 	Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
@@ -53,7 +68,8 @@ type sessions[K comparable] struct {
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
 }
 
-// init makes s ready for use. Without a name it uses other, which no earlier version used.
+// init makes s ready for use. Without a name it uses other, which no earlier
+// version used.
 func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string) error {
 	s.timeout, s.maxAge = min(timeout, DefaultMaxLifetime), max(maxAge, 0)
 	s.shared, s.name = shared, other
@@ -108,14 +124,16 @@ func (s *sessions[K]) target(name string) *target[K] {
 	return t
 }
 
-// setTargets creates the tables of targets. Other targets stay: another service may use them.
+// setTargets creates the tables of targets. Other targets stay: another service
+// may use them.
 func (s *sessions[K]) setTargets(names []string, has func(target, server string) bool) {
 	for _, name := range names {
 		s.target(name).has.Store(&has)
 	}
 }
 
-// mayBeFor reports whether a binding that does not name its target may be for this one.
+// mayBeFor reports whether a binding that does not name its target may be for
+// this one.
 func (s *sessions[K]) mayBeFor(target, server string) bool {
 	has := s.target(target).has.Load()
 	return has == nil || *has == nil || (*has)(target, server)
@@ -136,14 +154,16 @@ func (s *sessions[K]) find(r *http.Request, target string, key K) (server string
 	}
 }
 
-// noteFound reports the source of a server that find has found. Shared sessions report it themselves.
+// noteFound reports the source of a server that find has found. Shared sessions
+// report it themselves.
 func (s *sessions[K]) noteFound(r *http.Request, server string) {
 	if server != "" && s.shared == nil && r != nil {
 		NoteSource(r.Context(), FromMemory)
 	}
 }
 
-// findShared renews a binding only after a tenth of its timeout, because that may be a call to another machine.
+// findShared renews a binding only after a tenth of its timeout, because that
+// may be a call to another machine.
 func (s *sessions[K]) findShared(ctx context.Context, target, table, key string) (server string, remaining time.Duration, err error) {
 	server, left, ok, err := s.shared.Lookup(ctx, table, key, 0)
 	switch {
@@ -171,7 +191,8 @@ func (s *sessions[K]) findShared(ctx context.Context, target, table, key string)
 	return server, left, nil
 }
 
-// claim binds a client that is not bound, or is bound to instead, to server, and returns the server that it is bound to afterwards.
+// claim binds a client that is not bound, or is bound to instead, to server,
+// and returns the server that it is bound to afterwards.
 func (s *sessions[K]) claim(r *http.Request, target string, key K, server, instead string) (bound string, err error) {
 	t := s.target(target)
 	if s.shared != nil {
@@ -221,7 +242,8 @@ func (s *sessions[K]) claimShared(ctx context.Context, table, key, server, inste
 	return bound, nil
 }
 
-// renew renews the binding of a client, and binds it to server if it is not bound.
+// renew renews the binding of a client, and binds it to server if it is not
+// bound.
 func (s *sessions[K]) renew(r *http.Request, target string, key K, server string) error {
 	if s.shared != nil {
 		bound, _, err := s.findShared(r.Context(), target, s.target(target).name, s.text(key))
@@ -235,7 +257,8 @@ func (s *sessions[K]) renew(r *http.Request, target string, key K, server string
 	return err
 }
 
-// touch renews the binding of a client in memory, and reports whether there is one.
+// touch renews the binding of a client in memory, and reports whether there is
+// one.
 func (s *sessions[K]) touch(t *target[K], key K) (ok bool) {
 	for {
 		now := t.tableFor(key)
@@ -315,7 +338,8 @@ func (s *sessions[K]) forget(r *http.Request, target string, key K) error {
 	}
 }
 
-// count returns how many clients of a target are bound to the servers, or to any server if none is given.
+// count returns how many clients of a target are bound to the servers, or to
+// any server if none is given.
 func (s *sessions[K]) count(ctx context.Context, target string, servers []string) (n int, err error) {
 	t := s.target(target)
 	var counts map[string]int
@@ -361,7 +385,8 @@ func (s *sessions[K]) stats() (sum Stats) {
 	return sum
 }
 
-// adopt takes over the tables that old has for targets, or for all if none is named, and reports whether it could. Both use the same tables afterwards.
+// adopt takes over the tables that old has for targets, or for all if none is
+// named, and reports whether it could. Both use the same tables afterwards.
 func (s *sessions[K]) adopt(old *sessions[K], targets []string) bool {
 	if s.shared != nil || old.shared != nil {
 		return s.name == old.name && sameSessions(s.shared, old.shared)

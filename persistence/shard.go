@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A shard is the part of a table under one lock; look-ups of live entries do not need the lock. It has
-// its entries in three structures:
+// A shard is the part of a table under one lock; look-ups of live entries do
+// not need the lock. It has its entries in three structures:
 //
 // index finds an entry by key.
 //
-// slots, a dense slice in no order, lets sweep examine all entries, a few at a time. Each slot repeats
-// the deadline that its entry had when last examined, so that passing live entries reads only the
-// slice.
+// slots, a dense slice in no order, lets sweep examine all entries, a few at a
+// time. Each slot repeats the deadline that its entry had when last examined,
+// so that passing live entries reads only the slice.
 //
 // lru orders the slots by the last use of their entries.
 type shard[K comparable, V any] struct {
@@ -55,8 +55,8 @@ const (
 	refusalWidth = 256 // slots examined before a key is refused
 )
 
-// An acquired entry is a live one whose deadline a writer has removed. Before it unlocks the shard, the
-// writer deletes the entry or gives it a deadline.
+// An acquired entry is a live one whose deadline a writer has removed. Before
+// it unlocks the shard, the writer deletes the entry or gives it a deadline.
 type acquired[K comparable, V any] struct {
 	*entry[K, V] // nil: there is none
 	deadline     time.Duration
@@ -92,7 +92,8 @@ func (s *shard[K, V]) releaseLocked(h acquired[K, V]) {
 	}
 }
 
-// renewLocked gives an acquired entry a new lifetime, and returns the remaining one.
+// renewLocked gives an acquired entry a new lifetime, and returns the remaining
+// one.
 func (s *shard[K, V]) renewLocked(h acquired[K, V], now, granted time.Duration) time.Duration {
 	h.deadline = h.cut(now + granted)
 	h.use(s.generation.Load())
@@ -100,8 +101,8 @@ func (s *shard[K, V]) renewLocked(h acquired[K, V], now, granted time.Duration) 
 	return h.deadline - now
 }
 
-// reserveLocked makes an empty shard large enough for that many entries, or for as many as it may
-// store.
+// reserveLocked makes an empty shard large enough for that many entries, or for
+// as many as it may store.
 func (s *shard[K, V]) reserveLocked(entries int) {
 	if len(s.slots) > 0 {
 		return
@@ -112,7 +113,8 @@ func (s *shard[K, V]) reserveLocked(entries int) {
 	s.index.reserve(entries)
 }
 
-// addLocked stores an entry. It replaces old unless that is nil, which has been deleted.
+// addLocked stores an entry. It replaces old unless that is nil, which has been
+// deleted.
 func (s *shard[K, V]) addLocked(r, old *entry[K, V], owner ownerID) {
 	r.slot = int32(len(s.slots))
 	s.slots = append(s.slots, slot[K, V]{time.Duration(r.deadline.Load()), r})
@@ -127,8 +129,8 @@ func (s *shard[K, V]) addLocked(r, old *entry[K, V], owner ownerID) {
 	}
 }
 
-// deleteLocked deletes an acquired or expired entry, and counts the cause. A replaced entry stays in
-// the index until its successor replaces it there.
+// deleteLocked deletes an acquired or expired entry, and counts the cause. A
+// replaced entry stays in the index until its successor replaces it there.
 func (s *shard[K, V]) deleteLocked(r *entry[K, V], cause DeletionCause) {
 	s.freeSlotLocked(r)
 	if r.has(counted) {
@@ -182,8 +184,9 @@ func (s *shard[K, V]) hasRoomLocked(cost int) bool {
 	return len(s.slots) < s.maxEntries && s.bytes <= s.maxBytes-cost
 }
 
-// findRoomLocked reports whether an entry of that cost fits, in the slot of old unless that is nil. If
-// it does not fit, findRoomLocked first looks for expired entries.
+// findRoomLocked reports whether an entry of that cost fits, in the slot of old
+// unless that is nil. If it does not fit, findRoomLocked first looks for
+// expired entries.
 func (s *shard[K, V]) findRoomLocked(now time.Duration, old *entry[K, V], cost int) bool {
 	fits := func() bool {
 		if old == nil {
@@ -212,7 +215,8 @@ func (s *shard[K, V]) sweepLocked(now time.Duration, width int) {
 	}
 }
 
-// expireLocked deletes the entry of a slot if it has expired, and reports whether it had.
+// expireLocked deletes the entry of a slot if it has expired, and reports
+// whether it had.
 func (s *shard[K, V]) expireLocked(p *slot[K, V], now time.Duration) bool {
 	if p.due > now {
 		return false
@@ -228,8 +232,9 @@ func (s *shard[K, V]) expireLocked(p *slot[K, V], now time.Duration) bool {
 	return false
 }
 
-// tickLocked advances the generation clock by one insertion. A sample of the entries stored some
-// generations ago shows whether it is rare that an entry is used again.
+// tickLocked advances the generation clock by one insertion. A sample of the
+// entries stored some generations ago shows whether it is rare that an entry is
+// used again.
 func (s *shard[K, V]) tickLocked(cost int) {
 	a := &s.lru
 	a.entries++
@@ -253,8 +258,8 @@ func (s *shard[K, V]) tickLocked(cost int) {
 	}
 }
 
-// youngerLocked returns the list where the entry of a slot belongs, and whether that is younger than
-// its present one.
+// youngerLocked returns the list where the entry of a slot belongs, and whether
+// that is younger than its present one.
 func (s *shard[K, V]) youngerLocked(slot int32) (list uint32, younger bool) {
 	r := s.slots[slot].entry
 	list = r.lastUse()
@@ -268,7 +273,8 @@ func (s *shard[K, V]) youngerLocked(slot int32) (list uint32, younger bool) {
 	return list, younger
 }
 
-// promoteLocked moves a slot to the list where its entry belongs, and reports whether it had to.
+// promoteLocked moves a slot to the list where its entry belongs, and reports
+// whether it had to.
 func (s *shard[K, V]) promoteLocked(slot int32) bool {
 	list, younger := s.youngerLocked(slot)
 	if younger {
@@ -278,9 +284,9 @@ func (s *shard[K, V]) promoteLocked(slot int32) bool {
 	return younger
 }
 
-// makeRoomLocked evicts until an entry of that cost and owner fits. From half full on it looks at the
-// oldest entries, so that those that have been used are out of the way when the shard is full. cost
-// is at most maxBytes.
+// makeRoomLocked evicts until an entry of that cost and owner fits. From half
+// full on it looks at the oldest entries, so that those that have been used are
+// out of the way when the shard is full. cost is at most maxBytes.
 func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID) {
 	for moved := 0; len(s.slots) > 0; {
 		room, limit := s.hasRoomLocked(cost), movesWithRoom
@@ -306,8 +312,9 @@ func (s *shard[K, V]) makeRoomLocked(now time.Duration, cost int, owner ownerID)
 	}
 }
 
-// evictOldestLocked evicts the oldest entry, or the other one if that has not been used since it was
-// stored, or one that is not much younger and has not been used either, or one of an owner with more.
+// evictOldestLocked evicts the oldest entry, or the other one if that has not
+// been used since it was stored, or one that is not much younger and has not
+// been used either, or one of an owner with more.
 func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, owner ownerID) {
 	list, used := s.youngerLocked(oldest)
 	if other >= 0 {
@@ -326,9 +333,10 @@ func (s *shard[K, V]) evictOldestLocked(now time.Duration, oldest, other int32, 
 	}
 }
 
-// unusedLocked returns the oldest slot of the first list whose oldest entry has not been used since it
-// was stored, if three quarters of the shard have been stored since; else instead. So clients that
-// have returned are not evicted before newer clients that have not.
+// unusedLocked returns the oldest slot of the first list whose oldest entry has
+// not been used since it was stored, if three quarters of the shard have been
+// stored since; else instead. So clients that have returned are not evicted
+// before newer clients that have not.
 func (s *shard[K, V]) unusedLocked(instead int32) int32 {
 	a := &s.lru
 	for age := a.age(a.first[asStored]); age >= bonus+perCapacity*3/4; age-- {

@@ -20,7 +20,8 @@ func keys[V any](t *Table[int, V]) []int {
 	return all
 }
 
-// An evictionTwin says by hand, on a slice, who goes when a small table is full.
+// An evictionTwin says by hand, on a slice, who goes when a small table is
+// full.
 type evictionTwin struct {
 	entries             []evictionEntry // in the order in which they were put into their lists
 	max                 int
@@ -228,7 +229,8 @@ func TestMarkDoesNotSaveExpired(t *testing.T) {
 	})
 }
 
-// TestFloodSparesUsedEntries lets sessions that come back live through a flood of keys that do not.
+// TestFloodSparesUsedEntries lets sessions that come back live through a flood
+// of keys that do not.
 func TestFloodSparesUsedEntries(t *testing.T) {
 	for _, tt := range []struct {
 		name                         string
@@ -317,8 +319,8 @@ func TestRefuseNew(t *testing.T) {
 	})
 }
 
-// TestRefuseNewLooksForExpired has one expired entry among many, which is found within as many
-// refusals as it takes to examine all.
+// TestRefuseNewLooksForExpired has one expired entry among many, which is found
+// within as many refusals as it takes to examine all.
 func TestRefuseNewLooksForExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 4000
@@ -341,8 +343,8 @@ func TestRefuseNewLooksForExpired(t *testing.T) {
 	})
 }
 
-// TestSweepIsBounded lets a whole table expire at once: no write pays for all of it, and a
-// sixteenth as many writes free it.
+// TestSweepIsBounded lets a whole table expire at once: no write pays for all
+// of it, and a sixteenth as many writes free it.
 func TestSweepIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 8000
@@ -381,8 +383,8 @@ func TestSweepKeepsResidueSmall(t *testing.T) {
 	})
 }
 
-// TestMovesAreBounded has a full table all of whose entries have been used since: one insertion looks
-// at ten of them and evicts the eleventh.
+// TestMovesAreBounded has a full table all of whose entries have been used
+// since: one insertion looks at ten of them and evicts the eleventh.
 func TestMovesAreBounded(t *testing.T) {
 	table := NewTable[int, int](Options{MaxEntries: 32})
 	for i := range 32 {

@@ -25,8 +25,9 @@ import (
 //	    end:    how many entries there were
 //	CRC-32C of all that precedes it, 4 bytes
 //
-// and nothing after that. Fixed numbers are little-endian, the others uvarints; a string is its
-// length and its bytes; durations are nanoseconds from the time in the header on.
+// and nothing after that. Fixed numbers are little-endian, the others uvarints;
+// a string is its length and its bytes; durations are nanoseconds from the time
+// in the header on.
 const (
 	snapshotMagic   = "limpetPT"
 	snapshotVersion = 1
@@ -39,9 +40,10 @@ const (
 	kindIdle
 )
 
-// A SnapshotError says that the input of [Store.ReadFrom] or [Store.LoadFile] cannot be restored: it is corrupt, it is
-// truncated, it is something other than a snapshot of a [Store], or a later version of this package wrote it in a form that
-// this version cannot read.
+// A SnapshotError says that the input of [Store.ReadFrom] or [Store.LoadFile]
+// cannot be restored: it is corrupt, it is truncated, it is something other
+// than a snapshot of a [Store], or a later version of this package wrote it in
+// a form that this version cannot read.
 type SnapshotError struct {
 	// Offset is how many bytes had been read when the fault was found.
 	Offset int64
@@ -68,9 +70,13 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// WriteTo writes a snapshot of all live entries to w, with their remaining lifetimes and the time of the wall clock, and returns the number of bytes written. The only errors are those of w.
+// WriteTo writes a snapshot of all live entries to w, with their remaining
+// lifetimes and the time of the wall clock, and returns the number of bytes
+// written. The only errors are those of w.
 //
-// The store stays in use: WriteTo locks a shard only to copy its list of entries. Each entry is written as it was at some moment during the call. The snapshot contains keys and values in clear text.
+// The store stays in use: WriteTo locks a shard only to copy its list of
+// entries. Each entry is written as it was at some moment during the call. The
+// snapshot contains keys and values in clear text.
 func (s *Store) WriteTo(w io.Writer) (int64, error) {
 	sum := crc32.New(castagnoli)
 	counted := &countingWriter{w: w}
@@ -131,11 +137,20 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom restores the snapshot in r, to its end, and returns the number of bytes read. It changes the store only after it has read the whole snapshot and verified its checksum. The error is a [*SnapshotError], or one of r; after an error the store is unchanged.
+// ReadFrom restores the snapshot in r, to its end, and returns the number of
+// bytes read. It changes the store only after it has read the whole snapshot
+// and verified its checksum. The error is a [*SnapshotError], or one of r;
+// after an error the store is unchanged.
 //
-// The time since the snapshot was written counts, by the wall clock: entries that have expired since are not restored. If the snapshot was written in the future, no time has passed. Lifetimes are cut to [Options.MaxLifetime].
+// The time since the snapshot was written counts, by the wall clock: entries
+// that have expired since are not restored. If the snapshot was written in the
+// future, no time has passed. Lifetimes are cut to [Options.MaxLifetime].
 //
-// Entries that the store already has are newer and stay as they are. ReadFrom evicts none: entries beyond the store's bounds are not restored. [Stats.Restored] counts restored entries. ReadFrom needs the memory of the restored entries and about 64 bytes more for each. It makes tables without entries as large as needed at once, each shard under its lock.
+// Entries that the store already has are newer and stay as they are. ReadFrom
+// evicts none: entries beyond the store's bounds are not restored.
+// [Stats.Restored] counts restored entries. ReadFrom needs the memory of the
+// restored entries and about 64 bytes more for each. It makes tables without
+// entries as large as needed at once, each shard under its lock.
 func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	d := &snapshotReader{b: bufio.NewReaderSize(r, bufferBytes), sum: crc32.New(castagnoli)}
 	tables, err := s.read(d)
@@ -148,7 +163,8 @@ func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	return d.n, nil
 }
 
-// A stagedTable has entries of a table that have been read and not yet restored. Its durations start at the moment of reading.
+// A stagedTable has entries of a table that have been read and not yet
+// restored. Its durations start at the moment of reading.
 type stagedTable struct {
 	name      string
 	entries   int
@@ -216,7 +232,8 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 	}
 }
 
-// readEntry reads an entry and adds it to its staged table, unless that is nil, the entry has expired, or it exceeds a bound.
+// readEntry reads an entry and adds it to its staged table, unless that is nil,
+// the entry has expired, or it exceeds a bound.
 func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed time.Duration) error {
 	o := &s.options
 	both, keptKey, err := d.appendString(d.text[:0], o.MaxKeyBytes)
@@ -262,7 +279,8 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 	return nil
 }
 
-// restore stores the entries of a staged table that fit without evicting others.
+// restore stores the entries of a staged table that fit without evicting
+// others.
 func (s *Store) restore(staged *stagedTable) {
 	if strings.HasPrefix(staged.name, profileTables) {
 		s.Reserve(staged.name)
@@ -284,7 +302,8 @@ func (s *Store) restore(staged *stagedTable) {
 	}
 }
 
-// restore stores a value whose remaining lifetime was left at a time, if there is room and key is not live. i.latest counts from that time.
+// restore stores a value whose remaining lifetime was left at a time, if there
+// is room and key is not live. i.latest counts from that time.
 func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idleRule) {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
@@ -305,7 +324,8 @@ func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, 
 	}
 }
 
-// A snapshotReader reads the parts of a snapshot. Its memory is bounded by the bytes it has read, not by the lengths it reads.
+// A snapshotReader reads the parts of a snapshot. Its memory is bounded by the
+// bytes it has read, not by the lengths it reads.
 type snapshotReader struct {
 	b    *bufio.Reader
 	sum  hash.Hash32
@@ -396,7 +416,8 @@ func (d *snapshotReader) uvarint() (uint64, error) {
 	return n, err
 }
 
-// take returns the next n bytes, which are valid until more is read. n is at most pieceBytes.
+// take returns the next n bytes, which are valid until more is read. n is at
+// most pieceBytes.
 func (d *snapshotReader) take(n int) ([]byte, error) {
 	p, err := d.b.Peek(n)
 	d.sum.Write(p)
@@ -414,8 +435,8 @@ func (d *snapshotReader) duration() (time.Duration, error) {
 	return time.Duration(min(n, uint64(lifetimeCeiling))), err
 }
 
-// appendString reads a string and appends it to b. If it is longer than limit, appendString skips it
-// and returns false.
+// appendString reads a string and appends it to b. If it is longer than limit,
+// appendString skips it and returns false.
 func (d *snapshotReader) appendString(b []byte, limit int) (text []byte, kept bool, err error) {
 	n, err := d.uvarint()
 	if err != nil {

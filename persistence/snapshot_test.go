@@ -44,7 +44,8 @@ func snapshotOf(tb testing.TB, s *Store) []byte {
 	return b.Bytes()
 }
 
-// sealed returns a snapshot of the given items with a right header and checksum.
+// sealed returns a snapshot of the given items with a right header and
+// checksum.
 func sealed(written time.Time, liveEntries ...[]byte) []byte {
 	b := append([]byte(snapshotMagic), snapshotVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(written.UnixNano()))
@@ -235,7 +236,8 @@ func smallSnapshot(tb testing.TB) []byte {
 	return snapshotOf(tb, store)
 }
 
-// refused checks that a bad snapshot is an error, changes nothing and needs little memory.
+// refused checks that a bad snapshot is an error, changes nothing and needs
+// little memory.
 func refused(tb testing.TB, store *Store, snapshot []byte) *SnapshotError {
 	tb.Helper()
 	var before, after runtime.MemStats
@@ -290,7 +292,8 @@ func TestSnapshotFlipped(t *testing.T) {
 	}
 }
 
-// TestSnapshotForged has snapshots with right checksums that say what cannot be.
+// TestSnapshotForged has snapshots with right checksums that say what cannot
+// be.
 func TestSnapshotForged(t *testing.T) {
 	now := time.Now()
 	length := func(kind byte, n uint64) []byte { return binary.AppendUvarint([]byte{kind}, n) }
@@ -389,8 +392,8 @@ func TestSnapshotAgainstTwin(t *testing.T) {
 	})
 }
 
-// TestSnapshotWhileWriting has a key whose value and that of its neighbour are always equal or one
-// apart, and writers that must not wait.
+// TestSnapshotWhileWriting has a key whose value and that of its neighbour are
+// always equal or one apart, and writers that must not wait.
 func TestSnapshotWhileWriting(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	n := 50_000
@@ -470,8 +473,9 @@ func TestRestoreAfterStart(t *testing.T) {
 	}
 }
 
-// TestRestoreWhileUsed restores into a store that is empty, so that its shards grow at once, while others look up and store. What
-// has once been there stays, and keeps the value that was stored meanwhile.
+// TestRestoreWhileUsed restores into a store that is empty, so that its shards
+// grow at once, while others look up and store. What has once been there stays,
+// and keeps the value that was stored meanwhile.
 func TestRestoreWhileUsed(t *testing.T) {
 	n, rounds := 40_000, 5
 	if raceEnabled {
@@ -559,7 +563,8 @@ func TestSnapshotErrorText(t *testing.T) {
 	}
 }
 
-// FuzzSnapshotLoad corrects the checksum of what it is given, so that what is behind it is reached.
+// FuzzSnapshotLoad corrects the checksum of what it is given, so that what is
+// behind it is reached.
 func FuzzSnapshotLoad(f *testing.F) {
 	small := smallSnapshot(f)
 	now := time.Now()

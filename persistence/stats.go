@@ -2,19 +2,21 @@ package persistence
 
 import "slices"
 
-// Stats are the size of a table and its counters since it was created. The counters of a busy table are
-// read one after the other, not at one instant.
+// Stats are the size of a table and its counters since it was created. The
+// counters of a busy table are read one after the other, not at one instant.
 type Stats struct {
 	// Entries is how many entries are stored, as by [Table.Len].
 	Entries int
-	// Bytes is how much of [Options.MaxTableBytes] the entries use; zero for a Table.
+	// Bytes is how much of [Options.MaxTableBytes] the entries use; zero for a
+	// Table.
 	Bytes int
 
-	// Owners is how many owners have entries. Counting takes time in proportion to their number: about
-	// 100 milliseconds for a million.
+	// Owners is how many owners have entries. Counting takes time in proportion
+	// to their number: about 100 milliseconds for a million.
 	Owners int
 
-	// Hits counts the calls of Lookup, Refresh and Touch that found a live entry.
+	// Hits counts the calls of Lookup, Refresh and Touch that found a live
+	// entry.
 	Hits uint64
 	// Misses counts those that found none.
 	Misses uint64
@@ -25,7 +27,8 @@ type Stats struct {
 	Inserts uint64
 	// Restored counts the Inserts that came from a snapshot.
 	Restored uint64
-	// Replacements counts the live values replaced by Put, PutIdle, Claim, CompareAndSwap or Increment.
+	// Replacements counts the live values replaced by Put, PutIdle, Claim,
+	// CompareAndSwap or Increment.
 	Replacements uint64
 	// Removals counts the live entries removed by Remove.
 	Removals uint64
@@ -33,21 +36,25 @@ type Stats struct {
 	Expirations uint64
 	// Evictions counts the live entries removed to make room.
 	Evictions uint64
-	// OwnerEvictions counts the evictions for an entry of the same owner, because the owner had more
-	// entries than others or reached its limit.
+	// OwnerEvictions counts the evictions for an entry of the same owner,
+	// because the owner had more entries than others or reached its limit.
 	OwnerEvictions uint64
 
-	// RefusedLifetime counts the values not stored because their lifetime was zero or negative.
+	// RefusedLifetime counts the values not stored because their lifetime was
+	// zero or negative.
 	RefusedLifetime uint64
-	// RefusedEntry counts the values not stored because a key, value or table name was too long or a key
-	// was not equal to itself.
+	// RefusedEntry counts the values not stored because a key, value or table
+	// name was too long or a key was not equal to itself.
 	RefusedEntry uint64
-	// RefusedFull counts the values not stored because the table was full and refuses new keys.
+	// RefusedFull counts the values not stored because the table was full and
+	// refuses new keys.
 	RefusedFull uint64
-	// RefusedOwner counts the values not stored because the table refuses new keys and the owner had
-	// reached its limit, or its fair share of a full table.
+	// RefusedOwner counts the values not stored because the table refuses new
+	// keys and the owner had reached its limit, or its fair share of a full
+	// table.
 	RefusedOwner uint64
-	// RefusedTable counts the values not stored because of [Options.MaxTables]; zero for a Table.
+	// RefusedTable counts the values not stored because of [Options.MaxTables];
+	// zero for a Table.
 	RefusedTable uint64
 }
 
@@ -67,7 +74,8 @@ func (t *Table[K, V]) Stats() Stats {
 	return sum
 }
 
-// countOwners returns how many owners have entries, each perhaps in several shards.
+// countOwners returns how many owners have entries, each perhaps in several
+// shards.
 func (t *Table[K, V]) countOwners() int {
 	if t.owner == nil {
 		return 0

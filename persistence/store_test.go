@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestStoreIgnoresContext: what the store knows does not depend on who waits for it.
+// TestStoreIgnoresContext: what the store knows does not depend on who waits
+// for it.
 func TestStoreIgnoresContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -176,8 +177,8 @@ func TestStoreRoundTrip(t *testing.T) {
 	}
 }
 
-// TestStoreCopiesStrings inserts strings whose bytes change afterwards, which only a copy survives;
-// so an entry does not keep a request alive either.
+// TestStoreCopiesStrings inserts strings whose bytes change afterwards, which
+// only a copy survives; so an entry does not keep a request alive either.
 func TestStoreCopiesStrings(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	buf := make([]byte, 0, 16)
@@ -291,9 +292,9 @@ func heapBytes() int {
 	return int(m.HeapAlloc)
 }
 
-// TestMemoryBound fills tables to the bound of their memory, with keys and values of lengths right
-// above and below the sizes of allocations: the heap grows by no more than the bound, nor is much of
-// it left.
+// TestMemoryBound fills tables to the bound of their memory, with keys and
+// values of lengths right above and below the sizes of allocations: the heap
+// grows by no more than the bound, nor is much of it left.
 func TestMemoryBound(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector enlarges allocations")
@@ -337,8 +338,8 @@ func (t *Table[K, V]) evicted() (n uint64) {
 	return n
 }
 
-// TestEntryBytes compares what Stats says with the heap, with and without owners, each of whom has
-// one entry.
+// TestEntryBytes compares what Stats says with the heap, with and without
+// owners, each of whom has one entry.
 func TestEntryBytes(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector enlarges allocations")
@@ -363,8 +364,9 @@ func TestEntryBytes(t *testing.T) {
 	}
 }
 
-// TestEmptyTablesMakePlace has clients name tables by mistake. Once these have no live entries they
-// no longer keep others from being made; the counters of those given up stay in the sums.
+// TestEmptyTablesMakePlace has clients name tables by mistake. Once these have
+// no live entries they no longer keep others from being made; the counters of
+// those given up stay in the sums.
 func TestEmptyTablesMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{MaxTables: 3}), t.Context()
@@ -402,8 +404,8 @@ func TestEmptyTablesMakeRoom(t *testing.T) {
 	})
 }
 
-// TestEmptyTablesOfManyEntries has a table with many entries expire at once: it takes some attempts,
-// each of which frees a few of them.
+// TestEmptyTablesOfManyEntries has a table with many entries expire at once: it
+// takes some attempts, each of which frees a few of them.
 func TestEmptyTablesOfManyEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{MaxTables: 1}), t.Context()
@@ -423,8 +425,8 @@ func TestEmptyTablesOfManyEntries(t *testing.T) {
 	})
 }
 
-// TestGivenUpTablesLoseNothing has goroutines store entries in more tables than there may be, remove
-// them, and expect each entry that was stored to be there.
+// TestGivenUpTablesLoseNothing has goroutines store entries in more tables than
+// there may be, remove them, and expect each entry that was stored to be there.
 func TestGivenUpTablesLoseNothing(t *testing.T) {
 	store, ctx := NewStore(Options{MaxTables: 2}), t.Context()
 	var wg sync.WaitGroup
@@ -453,7 +455,8 @@ func TestGivenUpTablesLoseNothing(t *testing.T) {
 	}
 }
 
-// TestShownValues has entries with a zero byte behind an address with a port: people see the address.
+// TestShownValues has entries with a zero byte behind an address with a port:
+// people see the address.
 func TestShownValues(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	for i, value := range []string{

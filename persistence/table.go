@@ -10,11 +10,16 @@ import (
 	"time"
 )
 
-// A Table maps keys to values, each entry for a lifetime of its own. Create one with [NewTable]; the zero Table is not usable.
+// A Table maps keys to values, each entry for a lifetime of its own. Create one
+// with [NewTable]; the zero Table is not usable.
 //
-// All methods may be called concurrently. Each call on one key takes effect at one instant: overlapping extensions all apply, and after one call has found an entry expired no later call finds it live. Look-ups and extensions of live entries take no lock, write only to the entry, and allocate nothing.
+// All methods may be called concurrently. Each call on one key takes effect at
+// one instant: overlapping extensions all apply, and after one call has found
+// an entry expired no later call finds it live. Look-ups and extensions of live
+// entries take no lock, write only to the entry, and allocate nothing.
 //
-// A Table stores keys and values as they are given. It refuses a key that is not equal to itself (a NaN).
+// A Table stores keys and values as they are given. It refuses a key that is
+// not equal to itself (a NaN).
 type Table[K comparable, V any] struct {
 	epoch     time.Time // deadlines count from here, on the monotonic clock
 	hash      func(maphash.Seed, K) uint64
@@ -41,7 +46,8 @@ type Entry[V any] struct {
 	Remaining time.Duration
 }
 
-// NewTable returns an empty table with the bounds o. It starts no goroutine; the table needs no closing.
+// NewTable returns an empty table with the bounds o. It starts no goroutine;
+// the table needs no closing.
 func NewTable[K comparable, V any](o Options) *Table[K, V] {
 	return newTable(o, unbounded[K, V](), nil)
 }
@@ -57,13 +63,16 @@ func unbounded[K comparable, V any]() budget[K, V] {
 	return budget[K, V]{costOf: func(K, V) int { return 0 }, max: math.MaxInt}
 }
 
-// minShardEntries is the least number of entries per shard, if there are several shards: the keys of a table then spread evenly enough.
+// minShardEntries is the least number of entries per shard, if there are
+// several shards: the keys of a table then spread evenly enough.
 const minShardEntries = 4096
 
-// minShareEntries is the least limit of an owner per shard, if its entries are in several shards.
+// minShareEntries is the least limit of an owner per shard, if its entries are
+// in several shards.
 const minShareEntries = minShardEntries / 2
 
-// newTable returns a table whose owners come from owner or, if that is nil, from Options.Owner.
+// newTable returns a table whose owners come from owner or, if that is nil,
+// from Options.Owner.
 func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) ownerID) *Table[K, V] {
 	o = o.withDefaults()
 	n := 1
@@ -118,9 +127,14 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 	return t
 }
 
-// Insert stores value under key for lifetime. If key is live it keeps its value and starts a new lifetime, shorter or longer than before, and Insert returns true, as the DataScript function avi.vs.table_insert does; use Put to overwrite.
+// Insert stores value under key for lifetime. If key is live it keeps its value
+// and starts a new lifetime, shorter or longer than before, and Insert returns
+// true, as the DataScript function avi.vs.table_insert does; use Put to
+// overwrite.
 //
-// The lifetime is raised to [Options.MinLifetime] and cut to [Options.MaxLifetime]. Insert returns false, and changes nothing, if lifetime is zero or negative, or if the table is full and refuses new keys.
+// The lifetime is raised to [Options.MinLifetime] and cut to
+// [Options.MaxLifetime]. Insert returns false, and changes nothing, if lifetime
+// is zero or negative, or if the table is full and refuses new keys.
 func (t *Table[K, V]) Insert(key K, value V, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -134,7 +148,8 @@ func (t *Table[K, V]) Insert(key K, value V, lifetime time.Duration) bool {
 	return r != nil
 }
 
-// Put stores value under key for lifetime whether or not key is live. It returns false, and changes nothing, in the same cases as [Table.Insert].
+// Put stores value under key for lifetime whether or not key is live. It
+// returns false, and changes nothing, in the same cases as [Table.Insert].
 func (t *Table[K, V]) Put(key K, value V, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -143,9 +158,15 @@ func (t *Table[K, V]) Put(key K, value V, lifetime time.Duration) bool {
 	return t.put(key, value, granted, 0)
 }
 
-// PutIdle stores value under key, whether or not key is live, until it has not been used for idle, and no longer than atMost. Each Lookup and Refresh raises the remaining lifetime to idle, whatever extension it names, but no longer than atMost allows. Insert, LookupOrInsert and Touch are limited by atMost too; only storing another value ends the rule.
+// PutIdle stores value under key, whether or not key is live, until it has not
+// been used for idle, and no longer than atMost. Each Lookup and Refresh raises
+// the remaining lifetime to idle, whatever extension it names, but no longer
+// than atMost allows. Insert, LookupOrInsert and Touch are limited by atMost
+// too; only storing another value ends the rule.
 //
-// Both durations are raised to [Options.MinLifetime] and cut to [Options.MaxLifetime]. PutIdle returns false, and changes nothing, in the same cases as [Table.Insert].
+// Both durations are raised to [Options.MinLifetime] and cut to
+// [Options.MaxLifetime]. PutIdle returns false, and changes nothing, in the
+// same cases as [Table.Insert].
 func (t *Table[K, V]) PutIdle(key K, value V, idle, atMost time.Duration) bool {
 	granted := t.grant(key, min(idle, atMost))
 	if granted == 0 {
@@ -154,7 +175,10 @@ func (t *Table[K, V]) PutIdle(key K, value V, idle, atMost time.Duration) bool {
 	return t.put(key, value, granted, t.lifetimes.grant(atMost))
 }
 
-// LookupOrInsert is Insert that also returns the value of key afterwards and its remaining lifetime: if found, the value it had, otherwise the given one. If found is false and remaining is zero, the value was refused, in the same cases as by [Table.Insert], and actual is the zero value.
+// LookupOrInsert is Insert that also returns the value of key afterwards and
+// its remaining lifetime: if found, the value it had, otherwise the given one.
+// If found is false and remaining is zero, the value was refused, in the same
+// cases as by [Table.Insert], and actual is the zero value.
 func (t *Table[K, V]) LookupOrInsert(key K, value V, lifetime time.Duration) (actual V, remaining time.Duration, found bool) {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -172,9 +196,14 @@ func (t *Table[K, V]) LookupOrInsert(key K, value V, lifetime time.Duration) (ac
 	return r.value, left, true
 }
 
-// Lookup returns the value of key and its remaining lifetime after extending it by extend. Zero and negative extend nothing. See [Options.Sliding] for what extending means.
+// Lookup returns the value of key and its remaining lifetime after extending it
+// by extend. Zero and negative extend nothing. See [Options.Sliding] for what
+// extending means.
 //
-// If ok is false, value is the zero value and remaining is zero for a missing key, or minus the time since an entry expired. Only the first look-up after the expiry returns that time, because it deletes the entry, and none if the memory of the entry was freed before.
+// If ok is false, value is the zero value and remaining is zero for a missing
+// key, or minus the time since an entry expired. Only the first look-up after
+// the expiry returns that time, because it deletes the entry, and none if the
+// memory of the entry was freed before.
 func (t *Table[K, V]) Lookup(key K, extend time.Duration) (value V, remaining time.Duration, ok bool) {
 	r, left := t.touch(key, extend)
 	if left <= 0 {
@@ -183,13 +212,16 @@ func (t *Table[K, V]) Lookup(key K, extend time.Duration) (value V, remaining ti
 	return r.value, left, true
 }
 
-// Refresh extends the lifetime of key by extend, as Lookup does, and reports whether key is live.
+// Refresh extends the lifetime of key by extend, as Lookup does, and reports
+// whether key is live.
 func (t *Table[K, V]) Refresh(key K, extend time.Duration) bool {
 	_, left := t.touch(key, extend)
 	return left > 0
 }
 
-// Touch gives key a new lifetime, shorter or longer than before, and reports whether key is live. It is Insert that stores nothing. It returns false, and changes nothing, if lifetime is zero or negative.
+// Touch gives key a new lifetime, shorter or longer than before, and reports
+// whether key is live. It is Insert that stores nothing. It returns false, and
+// changes nothing, if lifetime is zero or negative.
 func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -209,7 +241,8 @@ func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 	return left > 0
 }
 
-// Peek returns the same as Lookup without side effects: it does not extend, delete or count anything, and is no use of the entry.
+// Peek returns the same as Lookup without side effects: it does not extend,
+// delete or count anything, and is no use of the entry.
 func (t *Table[K, V]) Peek(key K) (value V, remaining time.Duration, ok bool) {
 	r, left := t.peek(key, t.now)
 	if left <= 0 {
@@ -231,9 +264,13 @@ func (t *Table[K, V]) Remove(key K) bool {
 	return true
 }
 
-// CompareAndSwap replaces the value of key by new if key is live and its value equals old, and reports whether it did. The lifetime does not change. A full table that refuses new keys may also refuse a value that needs more memory.
+// CompareAndSwap replaces the value of key by new if key is live and its value
+// equals old, and reports whether it did. The lifetime does not change. A full
+// table that refuses new keys may also refuse a value that needs more memory.
 //
-// It is a function because only tables with comparable values have it. If V is an interface type it panics, like any comparison, if both values are of one type that is not comparable.
+// It is a function because only tables with comparable values have it. If V is
+// an interface type it panics, like any comparison, if both values are of one
+// type that is not comparable.
 func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
@@ -246,9 +283,15 @@ func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 	return held.entry != nil && t.storeLocked(h, now, held, key, new, held.expiry()) != nil
 }
 
-// Claim stores value under key for lifetime if key is not live, or if its live value equals instead; the zero value as instead replaces nothing. It returns the value of key afterwards and its remaining lifetime. A value that is found keeps its lifetime and is marked as used. Of overlapping claims one stores its value, and all return it.
+// Claim stores value under key for lifetime if key is not live, or if its live
+// value equals instead; the zero value as instead replaces nothing. It returns
+// the value of key afterwards and its remaining lifetime. A value that is found
+// keeps its lifetime and is marked as used. Of overlapping claims one stores
+// its value, and all return it.
 //
-// Claim treats lifetime like [Table.Insert], and returns the zero value and zero where Insert would return false. It is a function because only tables with comparable values have it; see [CompareAndSwap].
+// Claim treats lifetime like [Table.Insert], and returns the zero value and
+// zero where Insert would return false. It is a function because only tables
+// with comparable values have it; see [CompareAndSwap].
 func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime time.Duration) (actual V, remaining time.Duration) {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -265,7 +308,9 @@ func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime ti
 	return r.value, left
 }
 
-// findOther finds the live entry under key without the lock and marks it as used. It returns nil if there is none, if its value equals instead and is to be replaced, or if the lock is needed.
+// findOther finds the live entry under key without the lock and marks it as
+// used. It returns nil if there is none, if its value equals instead and is to
+// be replaced, or if the lock is needed.
 func findOther[K, V comparable](t *Table[K, V], h location[K, V], key K, instead V) (*entry[K, V], time.Duration) {
 	r, _ := h.index.find(h.tag, key)
 	if r == nil || replaceable(r.value, instead) {
@@ -285,7 +330,8 @@ func replaceable[V comparable](value, instead V) bool {
 	return value == instead && instead != none
 }
 
-// claim is the part of Claim under the lock. It returns nil if the value is refused.
+// claim is the part of Claim under the lock. It returns nil if the value is
+// refused.
 func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, instead V, granted time.Duration) (*entry[K, V], time.Duration) {
 	h = t.withOwner(h, key)
 	t.lock(h.shard)
@@ -304,9 +350,13 @@ func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, inst
 	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted
 }
 
-// Increment adds delta, which may be negative, to the number under key and returns the sum. A sum outside the range of int64 becomes the end of the range. A live key keeps its lifetime, and lifetime is ignored; another is stored with delta for lifetime. Overlapping increments all apply.
+// Increment adds delta, which may be negative, to the number under key and
+// returns the sum. A sum outside the range of int64 becomes the end of the
+// range. A live key keeps its lifetime, and lifetime is ignored; another is
+// stored with delta for lifetime. Overlapping increments all apply.
 //
-// Increment returns false, and changes nothing, where CompareAndSwap or Insert would be refused.
+// Increment returns false, and changes nothing, where CompareAndSwap or Insert
+// would be refused.
 func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime time.Duration) (sum int64, ok bool) {
 	return increment(t, key, lifetime, func(old *entry[K, int64]) (K, int64, bool) {
 		if old == nil {
@@ -316,7 +366,8 @@ func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime ti
 	})
 }
 
-// increment replaces the value under key by the result of next, which gets the live entry or nil, unless next returns false. next runs under a lock.
+// increment replaces the value under key by the result of next, which gets the
+// live entry or nil, unless next returns false. next runs under a lock.
 func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duration, next func(old *entry[K, V]) (K, V, bool)) (value V, ok bool) {
 	if key != key {
 		t.refusedEntry.Add(1)
@@ -359,7 +410,8 @@ func saturatingAdd(a, b int64) int64 {
 	}
 }
 
-// Len returns how many entries are stored, including expired ones whose memory has not been freed yet.
+// Len returns how many entries are stored, including expired ones whose memory
+// has not been freed yet.
 func (t *Table[K, V]) Len() int {
 	n := 0
 	for i := range t.shards {
@@ -371,7 +423,10 @@ func (t *Table[K, V]) Len() int {
 	return n
 }
 
-// All returns an iterator over the live entries, in no order. No lock is held while the loop body runs, which may call any method of t. An entry is yielded at most once, with its lifetime at that moment. Entries that are stored or get another value during the loop may or may not appear, with either value.
+// All returns an iterator over the live entries, in no order. No lock is held
+// while the loop body runs, which may call any method of t. An entry is yielded
+// at most once, with its lifetime at that moment. Entries that are stored or
+// get another value during the loop may or may not appear, with either value.
 func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	return func(yield func(K, Entry[V]) bool) {
 		for r, left := range t.liveEntries(t.now) {
@@ -382,7 +437,9 @@ func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	}
 }
 
-// liveEntries returns an iterator over the entries that are live at the time now, and their remaining lifetimes. It locks a shard only to copy the list of its slots.
+// liveEntries returns an iterator over the entries that are live at the time
+// now, and their remaining lifetimes. It locks a shard only to copy the list of
+// its slots.
 func (t *Table[K, V]) liveEntries(now func() time.Duration) iter.Seq2[*entry[K, V], time.Duration] {
 	return func(yield func(*entry[K, V], time.Duration) bool) {
 		for i := range t.shards {
@@ -403,7 +460,8 @@ func (t *Table[K, V]) liveEntries(now func() time.Duration) iter.Seq2[*entry[K, 
 	}
 }
 
-// now returns the time on the table's clock. Code that needs a shard's lock reads it under the lock, so that the wait for the lock is included.
+// now returns the time on the table's clock. Code that needs a shard's lock
+// reads it under the lock, so that the wait for the lock is included.
 func (t *Table[K, V]) now() time.Duration {
 	return time.Since(t.epoch)
 }
@@ -415,7 +473,8 @@ type location[K comparable, V any] struct {
 	tag   uint32
 }
 
-// reserve makes empty shards large enough for their even shares of that many entries.
+// reserve makes empty shards large enough for their even shares of that many
+// entries.
 func (t *Table[K, V]) reserve(entries int) {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -425,7 +484,10 @@ func (t *Table[K, V]) reserve(entries int) {
 	}
 }
 
-// locate returns the location of a key. It asks for the owner only if the shard depends on it: as a rule the entries of an owner are spread over the table like others. Those of an owner with a limit are in as few shards as the limit needs.
+// locate returns the location of a key. It asks for the owner only if the shard
+// depends on it: as a rule the entries of an owner are spread over the table
+// like others. Those of an owner with a limit are in as few shards as the limit
+// needs.
 func (t *Table[K, V]) locate(key K) location[K, V] {
 	hash := t.hash(t.seed, key)
 	h := location[K, V]{tag: uint32(hash >> (64 - tagBits))}
@@ -462,7 +524,8 @@ func (t *Table[K, V]) sweepSome() {
 	}
 }
 
-// closeIfEmpty makes the table refuse all entries if it has none, and reports whether it does.
+// closeIfEmpty makes the table refuse all entries if it has none, and reports
+// whether it does.
 func (t *Table[K, V]) closeIfEmpty() bool {
 	locked := 0
 	defer func() {
@@ -494,8 +557,8 @@ func (t *Table[K, V]) grant(key K, lifetime time.Duration) time.Duration {
 	return granted
 }
 
-// touch finds and extends the entry under key and marks it as used. left is zero if there is no
-// such entry and negative if it had expired.
+// touch finds and extends the entry under key and marks it as used. left is
+// zero if there is no such entry and negative if it had expired.
 func (t *Table[K, V]) touch(key K, extend time.Duration) (r *entry[K, V], left time.Duration) {
 	h := t.locate(key)
 	r, left, sure := t.read(h, key, extend)
@@ -513,7 +576,8 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *entry[K, V], left t
 	return r, left
 }
 
-// read finds and extends the entry under key. left is as in touch. If sure is false, the lock is needed to be sure; it is always true under the lock.
+// read finds and extends the entry under key. left is as in touch. If sure is
+// false, the lock is needed to be sure; it is always true under the lock.
 func (t *Table[K, V]) read(h location[K, V], key K, extend time.Duration) (r *entry[K, V], left time.Duration, sure bool) {
 	if r, sure = h.index.find(h.tag, key); r == nil {
 		return nil, 0, sure
@@ -540,7 +604,9 @@ func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *entry[K, V], lef
 	return r, left
 }
 
-// renew gives key a new lifetime without the lock, and returns its entry and the remaining lifetime. It returns nil if key is not live or the lock is needed.
+// renew gives key a new lifetime without the lock, and returns its entry and
+// the remaining lifetime. It returns nil if key is not live or the lock is
+// needed.
 func (t *Table[K, V]) renew(h location[K, V], key K, granted time.Duration) (*entry[K, V], time.Duration) {
 	r, _ := h.index.find(h.tag, key)
 	if r == nil {
@@ -554,7 +620,8 @@ func (t *Table[K, V]) renew(h location[K, V], key K, granted time.Duration) (*en
 	return r, left
 }
 
-// store gives key a new lifetime if it is live, else stores value under it. It returns the entry and its remaining lifetime, or nil if it is refused.
+// store gives key a new lifetime if it is live, else stores value under it. It
+// returns the entry and its remaining lifetime, or nil if it is refused.
 func (t *Table[K, V]) store(h location[K, V], key K, value V, granted time.Duration) (r *entry[K, V], left time.Duration, found bool) {
 	h = t.withOwner(h, key)
 	t.lock(h.shard)
@@ -567,7 +634,8 @@ func (t *Table[K, V]) store(h location[K, V], key K, value V, granted time.Durat
 	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted, false
 }
 
-// put stores value under key, live or not. If atMost is not zero, granted is the idle lifetime.
+// put stores value under key, live or not. If atMost is not zero, granted is
+// the idle lifetime.
 func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
@@ -580,7 +648,10 @@ func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
 	return t.storeLocked(h, now, h.acquireLocked(h.tag, key, now), key, value, until) != nil
 }
 
-// storeLocked stores an entry in place of old, if one is acquired, evicting others if it must and may. It returns the entry, or nil if it is refused and old is unchanged. All writes that may make a table grow go through storeLocked, so it sweeps the table.
+// storeLocked stores an entry in place of old, if one is acquired, evicting
+// others if it must and may. It returns the entry, or nil if it is refused and
+// old is unchanged. All writes that may make a table grow go through
+// storeLocked, so it sweeps the table.
 func (t *Table[K, V]) storeLocked(h location[K, V], now time.Duration, old acquired[K, V], key K, value V, until expiry) *entry[K, V] {
 	cost := h.costOf(key, value)
 	if refused := t.admitLocked(h, now, old.entry, cost); refused != nil {
@@ -606,7 +677,9 @@ func (t *Table[K, V]) storeLocked(h location[K, V], now time.Duration, old acqui
 	return r
 }
 
-// admitLocked sweeps, and returns nil if an entry of that cost may be stored, in place of old unless that is nil. Otherwise it returns the counter of the reason.
+// admitLocked sweeps, and returns nil if an entry of that cost may be stored,
+// in place of old unless that is nil. Otherwise it returns the counter of the
+// reason.
 func (t *Table[K, V]) admitLocked(h location[K, V], now time.Duration, old *entry[K, V], cost int) *atomic.Uint64 {
 	if t.closed.Load() {
 		return &t.refusedClosed

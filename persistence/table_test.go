@@ -19,8 +19,8 @@ const (
 )
 
 func TestLifetimes(t *testing.T) {
-	// want is what is left after Insert, 0 if it is refused, and after extending that by the same
-	// duration, additive and sliding.
+	// want is what is left after Insert, 0 if it is refused, and after
+	// extending that by the same duration, additive and sliding.
 	for _, tt := range []struct {
 		name                    string
 		options                 Options
@@ -92,8 +92,8 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// TestExtendNeverShortens gives extend a clock reading from before the deadline was last raised, as
-// readers that overlap do.
+// TestExtendNeverShortens gives extend a clock reading from before the deadline
+// was last raised, as readers that overlap do.
 func TestExtendNeverShortens(t *testing.T) {
 	for _, sliding := range []bool{false, true} {
 		l := lifetimes{max: time.Hour, sliding: sliding}
@@ -315,8 +315,8 @@ func TestAllAllowsChangesInLoop(t *testing.T) {
 	})
 }
 
-// TestClockIsMonotonic holds because the difference of two times is the monotonic one if both have
-// it.
+// TestClockIsMonotonic holds because the difference of two times is the
+// monotonic one if both have it.
 func TestClockIsMonotonic(t *testing.T) {
 	table := NewTable[int, int](Options{})
 	if !strings.Contains(table.epoch.String(), " m=") {
@@ -372,7 +372,8 @@ func TestShardsFillEvenly(t *testing.T) {
 	}
 }
 
-// TestTexts writes the constants as files, JSON and logs do, and reads them back.
+// TestTexts writes the constants as files, JSON and logs do, and reads them
+// back.
 func TestTexts(t *testing.T) {
 	t.Run("WhenFull", func(t *testing.T) {
 		checkTexts(t, []WhenFull{EvictUnused, RefuseNew}, "evict unused", "refuse new")

@@ -6,9 +6,13 @@ import (
 	"time"
 )
 
-// A target has the bindings of one target. Profiles that have adopted one another share it, so that requests in progress in the old one lose nothing.
+// A target has the bindings of one target. Profiles that have adopted one
+// another share it, so that requests in progress in the old one lose nothing.
 //
-// When its table gets other bounds, a new table replaces the old one at once, and the entries are moved: each by the first request that asks for it, or by rebuild. A request that used a table that was replaced in the meantime repeats its operation with the new one, whether it found an entry or not.
+// When its table gets other bounds, a new table replaces the old one at once,
+// and the entries are moved: each by the first request that asks for it, or by
+// rebuild. A request that used a table that was replaced in the meantime
+// repeats its operation with the new one, whether it found an entry or not.
 type target[K comparable] struct {
 	name    string                         // of the table of shared sessions
 	current atomic.Pointer[targetTable[K]] // in memory, else nil
@@ -19,19 +23,22 @@ type target[K comparable] struct {
 	rebuilding sync.Mutex
 }
 
-// A targetTable is the table of a target and its bounds, and the previous table while that has entries.
+// A targetTable is the table of a target and its bounds, and the previous table
+// while that has entries.
 type targetTable[K comparable] struct {
 	table, before *Table[K, string]
 	bounds, was   bounds
 }
 
-// bounds are the settings that entries depend on. idle is 0 without maxAge, because each use then names its own extension.
+// bounds are the settings that entries depend on. idle is 0 without maxAge,
+// because each use then names its own extension.
 type bounds struct {
 	maxEntries, maxPerOwner int
 	maxAge, idle            time.Duration
 }
 
-// tableFor returns the table, after moving the entry under key to it. The caller uses it, and repeats that if another table has replaced it by then.
+// tableFor returns the table, after moving the entry under key to it. The
+// caller uses it, and repeats that if another table has replaced it by then.
 func (t *target[K]) tableFor(key K) *targetTable[K] {
 	now := t.current.Load()
 	if now.before != nil {
@@ -80,7 +87,8 @@ func (t *target[K]) move(to *targetTable[K], key K) {
 	to.before.Remove(key)
 }
 
-// countByValue returns how many clients each server has. A client that is being moved may be counted twice, but not left out.
+// countByValue returns how many clients each server has. A client that is being
+// moved may be counted twice, but not left out.
 func (t *target[K]) countByValue() map[string]int {
 	for {
 		now := t.current.Load()

@@ -41,8 +41,9 @@ func targeted[P targeter](tb testing.TB, p P, targets ...string) P {
 	return p
 }
 
-// everyProfile has the profiles that remember something, in memory and in a store. The request that browser returns carries
-// the key of the profile, and answered shows an answer to it.
+// everyProfile has the profiles that remember something, in memory and in a
+// store. The request that browser returns carries the key of the profile, and
+// answered shows an answer to it.
 var everyProfile = []struct {
 	name string
 	make func(tb testing.TB, timeout, maxAge time.Duration, s Sessions) targeter
@@ -95,8 +96,9 @@ func (b *browser) receive(h http.Header) {
 	b.jar.SetCookies(b.site, cookies)
 }
 
-// serve does for a request what a virtual service does, with server for a client that has none, or whose server is down, and
-// returns the server that answers and the header of the answer.
+// serve does for a request what a virtual service does, with server for a
+// client that has none, or whose server is down, and returns the server that
+// answers and the header of the answer.
 func serve(tb testing.TB, p profile, r *http.Request, target, server string, down ...string) (string, http.Header) {
 	tb.Helper()
 	bound, _, err := p.Find(r, client1, target)
@@ -117,7 +119,8 @@ func serve(tb testing.TB, p profile, r *http.Request, target, server string, dow
 	return server, h
 }
 
-// TestTargetsApart: with two pools behind one profile, each visit to one of them took the client away from the other.
+// TestTargetsApart: with two pools behind one profile, each visit to one of
+// them took the client away from the other.
 func TestTargetsApart(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -144,8 +147,10 @@ func TestTargetsApart(t *testing.T) {
 	}
 }
 
-// TestParallelAnswers lets browsers ask two or three targets at the same time and receive the answers in any order: what one
-// answer sets must not undo what the other does. In half of the runs servers go down, in the others the default target changes.
+// TestParallelAnswers lets browsers ask two or three targets at the same time
+// and receive the answers in any order: what one answer sets must not undo what
+// the other does. In half of the runs servers go down, in the others the
+// default target changes.
 func TestParallelAnswers(t *testing.T) {
 	targets := []string{"web", "api", "static"}
 	for _, tt := range everyProfile {
@@ -196,7 +201,8 @@ func TestParallelAnswers(t *testing.T) {
 	}
 }
 
-// TestProfileClaim: of parallel requests that carry a key the first one decides, and a server that cannot be used is replaced once.
+// TestProfileClaim: of parallel requests that carry a key the first one
+// decides, and a server that cannot be used is replaced once.
 func TestProfileClaim(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -229,7 +235,8 @@ func TestProfileClaim(t *testing.T) {
 	}
 }
 
-// TestMaxAge has clients that come back all the time, and one that stays: nothing extends MaxAge, and a re-pick begins it anew.
+// TestMaxAge has clients that come back all the time, and one that stays:
+// nothing extends MaxAge, and a re-pick begins it anew.
 func TestMaxAge(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -269,8 +276,9 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
-// TestKeep: a connection stays open for longer than the timeout, without another request. When the client opened a second one
-// it went to another server.
+// TestKeep: a connection stays open for longer than the timeout, without
+// another request. When the client opened a second one it went to another
+// server.
 func TestKeep(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -356,8 +364,8 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
-// TestManyClientsOfOneNetwork: a carrier's or a company's clients are in one IPv6 network, and only 4,096 of them were
-// remembered, in an empty table too.
+// TestManyClientsOfOneNetwork: a carrier's or a company's clients are in one
+// IPv6 network, and only 4,096 of them were remembered, in an empty table too.
 func TestManyClientsOfOneNetwork(t *testing.T) {
 	for _, clients := range []int{6_000, 60_000} {
 		for _, mask := range []int{128, 64} {
@@ -440,7 +448,8 @@ func TestProfileCount(t *testing.T) {
 	}
 }
 
-// TestAdopt: a configuration made anew has new profiles, and each of them began without clients.
+// TestAdopt: a configuration made anew has new profiles, and each of them began
+// without clients.
 func TestAdopt(t *testing.T) {
 	type config struct {
 		name string
@@ -512,7 +521,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// recorder is the context of a request that wants to know where its binding was found.
+// recorder is the context of a request that wants to know where its binding was
+// found.
 type recorder struct {
 	context.Context
 	source Source
@@ -562,8 +572,9 @@ func (s noting) Lookup(ctx context.Context, table, key string, extend time.Durat
 	return s.Store.Lookup(ctx, table, key, extend)
 }
 
-// TestParallelClaims has many first requests of one client at the same time, while the targets are set again and another profile
-// takes over. All must agree on one server, also on the one that replaces another.
+// TestParallelClaims has many first requests of one client at the same time,
+// while the targets are set again and another profile takes over. All must
+// agree on one server, also on the one that replaces another.
 func TestParallelClaims(t *testing.T) {
 	for _, tt := range everyProfile {
 		for _, maxAge := range []time.Duration{0, 2 * time.Hour} {

@@ -488,7 +488,8 @@ var (
 	}
 )
 
-// step performs the operation that four numbers name; they are taken modulo what there is.
+// step performs the operation that four numbers name; they are taken modulo
+// what there is.
 func (w *twin) step(op, key, value, duration byte) {
 	w.tb.Helper()
 	k := twinKeys[int(key)%len(twinKeys)]
@@ -581,7 +582,8 @@ func TestTableAgainstTwinLong(t *testing.T) {
 	}
 }
 
-// FuzzTableOps reads four bytes as an operation and the first byte as the options.
+// FuzzTableOps reads four bytes as an operation and the first byte as the
+// options.
 func FuzzTableOps(f *testing.F) {
 	f.Add([]byte{0})                                                                         // nothing happens
 	f.Add([]byte{0, 0, 1, 1, 9, 0, 1, 2, 7, 3, 1, 0, 2})                                     // insert, insert again, lookup with 0

@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestIdle walks through the life of an entry that may idle for a minute, ten minutes at most.
+// TestIdle walks through the life of an entry that may idle for a minute, ten
+// minutes at most.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, string](Options{})
@@ -289,8 +290,8 @@ func TestOnDeleteOfStore(t *testing.T) {
 	}
 }
 
-// TestCountByValue starts to count in a table of several shards that is in use, with more entries
-// than are examined at a time.
+// TestCountByValue starts to count in a table of several shards that is in use,
+// with more entries than are examined at a time.
 func TestCountByValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[int, string](Options{MaxEntries: 20_000})
@@ -387,7 +388,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// TestClaimRefused has claims that a full table refuses, and some that it cannot.
+// TestClaimRefused has claims that a full table refuses, and some that it
+// cannot.
 func TestClaimRefused(t *testing.T) {
 	table := NewTable[string, string](Options{MaxEntries: 1, WhenFull: RefuseNew})
 	Claim(table, "k", "a", "", time.Hour)
@@ -403,8 +405,8 @@ func TestClaimRefused(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestClaimsAgree has 64 requests of a new client, and then of one whose server is gone, claim at
-// once: all go to one server.
+// TestClaimsAgree has 64 requests of a new client, and then of one whose server
+// is gone, claim at once: all go to one server.
 func TestClaimsAgree(t *testing.T) {
 	rounds := 200
 	if raceEnabled || testing.Short() {

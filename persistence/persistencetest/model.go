@@ -13,7 +13,10 @@ import (
 
 // A model does the same as a store, simply, and compares the results.
 //
-// It does not know at which moment of a call the store read its clock, nor how exact that clock is. So each entry has an earliest and a latest deadline. Between them, and while a call takes, the store may find the entry or not; the model then follows the store.
+// It does not know at which moment of a call the store read its clock, nor how
+// exact that clock is. So each entry has an earliest and a latest deadline.
+// Between them, and while a call takes, the store may find the entry or not;
+// the model then follows the store.
 type model struct {
 	t       *testing.T
 	store   Store
@@ -48,7 +51,9 @@ func (m *model) wait(d time.Duration) {
 
 func (m *model) begin() { m.from = time.Now() }
 
-// find returns the entry under a key after a call that found it or not. It returns nil if the entry is not live, and fails the test if the store cannot be right.
+// find returns the entry under a key after a call that found it or not. It
+// returns nil if the entry is not live, and fails the test if the store cannot
+// be right.
 func (m *model) find(what, table, key string, found bool) *modelEntry {
 	m.t.Helper()
 	name := [2]string{table, key}
@@ -88,7 +93,8 @@ func (m *model) same(what string, got, want any) {
 	}
 }
 
-// left fails the test if the remaining lifetime that the store returned is wrong.
+// left fails the test if the remaining lifetime that the store returned is
+// wrong.
 func (m *model) left(what string, e *modelEntry, got time.Duration) {
 	m.t.Helper()
 	least := max(0, time.Until(e.earliest)-m.o.Tolerance)
@@ -249,7 +255,8 @@ func (m *model) claim(table, key, value, instead string, lifetime time.Duration)
 	m.left(what, e, left)
 }
 
-// count compares the counts of live entries by value. No entry may be about to expire.
+// count compares the counts of live entries by value. No entry may be about to
+// expire.
 func (m *model) count(store countingStore, table string) {
 	m.t.Helper()
 	m.begin()

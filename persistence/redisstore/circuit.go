@@ -21,16 +21,19 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = time.Second
 
-	// writeBackTimeout bounds the time for writing entries in memory back to the server before calls go there again.
+	// writeBackTimeout bounds the time for writing entries in memory back to
+	// the server before calls go there again.
 	writeBackTimeout = 2 * time.Second
 	// writeBackWorkers is how many calls do that at a time.
 	writeBackWorkers = 32
 
-	// settled is how long the server must have worked before an error that it answers is worth a quick attempt.
+	// settled is how long the server must have worked before an error that it
+	// answers is worth a quick attempt.
 	settled = 10 * time.Second
 )
 
-// A circuit is closed, with a link to the server, or open, with a local store and the cause.
+// A circuit is closed, with a link to the server, or open, with a local store
+// and the cause.
 type circuit struct {
 	link  *link
 	local *localStore
@@ -39,7 +42,8 @@ type circuit struct {
 	first chan struct{} // until the first attempt has ended, which closes it
 }
 
-// A localStore has the tables in memory while the circuit is open. For each call it first copies the value of the key from the near cache.
+// A localStore has the tables in memory while the circuit is open. For each
+// call it first copies the value of the key from the near cache.
 type localStore struct {
 	*persistence.Store
 	number uint64   // starts at 1
@@ -62,7 +66,8 @@ func (m *localStore) copyFromNear(table, key, value string, left time.Duration, 
 	_, _ = m.Insert(ctx, table, key, value, left)
 }
 
-// current returns the circuit. The first calls of a store make it connect, and wait for that as long as for an answer.
+// current returns the circuit. The first calls of a store make it connect, and
+// wait for that as long as for an answer.
 func (s *Store) current(ctx context.Context) *circuit {
 	c := s.circuit.Load()
 	if c.first == nil {
@@ -100,7 +105,8 @@ func (s *Store) begin(c *circuit) *circuit {
 	return begun
 }
 
-// lost opens the circuit, unless it is open: a call got no answer, or one that says that the server does not work.
+// lost opens the circuit, unless it is open: a call got no answer, or one that
+// says that the server does not work.
 func (s *Store) lost(c *circuit, cause error) {
 	now, pause := time.Now(), firstPause
 	if now.Sub(c.since) < settled && isReply(cause) {
@@ -123,7 +129,8 @@ func (s *Store) lost(c *circuit, cause error) {
 	}
 }
 
-// connect tries to reach the server until it works, and then closes the circuit. old is the previous link.
+// connect tries to reach the server until it works, and then closes the
+// circuit. old is the previous link.
 func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 	if old != nil {
 		old.close()
@@ -170,7 +177,8 @@ func (s *Store) sleep(d time.Duration) bool {
 	}
 }
 
-// attempt connects, makes a look-up, writes the entries in memory back, and closes the circuit.
+// attempt connects, makes a look-up, writes the entries in memory back, and
+// closes the circuit.
 func (s *Store) attempt(since time.Time) error {
 	l := &link{}
 	stop := context.AfterFunc(s.closing, l.cut)
@@ -209,8 +217,8 @@ func (s *Store) attempt(since time.Time) error {
 	for _, n := range notes {
 		s.logNote(n)
 	}
-	// Calls that began before the circuit was closed have stored more. Entries left over from before are skipped: they may have been
-	// removed by now.
+	// Calls that began before the circuit was closed have stored more. Entries
+	// left over from before are skipped: they may have been removed by now.
 	if err = back.run(); err == nil && s.sleep(firstPause) {
 		err = back.run()
 	}
@@ -225,7 +233,8 @@ func (s *Store) attempt(since time.Time) error {
 	return nil
 }
 
-// probe makes a call that changes nothing. The result of the second one applies: the first may have had to load the script.
+// probe makes a call that changes nothing. The result of the second one
+// applies: the first may have had to load the script.
 func (s *Store) probe(l *link) error {
 	for range 2 {
 		ctx, cancel := context.WithTimeout(s.closing, s.config.Timeout)
@@ -238,7 +247,10 @@ func (s *Store) probe(l *link) error {
 	return nil
 }
 
-// A writeBack writes the entries of a local store to the server, where they are not live, and caches what the server then has. Copies that may be older than the server's entries go to the near cache alone. It may run several times, and skips what it has done.
+// A writeBack writes the entries of a local store to the server, where they are
+// not live, and caches what the server then has. Copies that may be older than
+// the server's entries go to the near cache alone. It may run several times,
+// and skips what it has done.
 type writeBack struct {
 	store   *Store
 	link    *link
@@ -254,7 +266,8 @@ type localEntry struct {
 	left              time.Duration
 }
 
-// run returns the error that ended it, except at writeBackTimeout, which bounds it.
+// run returns the error that ended it, except at writeBackTimeout, which bounds
+// it.
 func (h *writeBack) run() error {
 	s := h.store
 	ctx, cancel := context.WithTimeout(s.closing, writeBackTimeout)
@@ -327,7 +340,8 @@ func (h *writeBack) learn(near *nearCache, t ticket, e localEntry, a answer, err
 	near.end(t, e.table, e.key, f, value, time.Duration(left)*time.Microsecond)
 }
 
-// keep caches an entry that is not written back. Once calls go to the server, they know better.
+// keep caches an entry that is not written back. Once calls go to the server,
+// they know better.
 func (h *writeBack) keep(table, key string) {
 	if h.again {
 		return
@@ -341,7 +355,8 @@ func (h *writeBack) keep(table, key string) {
 // isForeign reports whether the server says that a key has another type.
 func isForeign(err error) bool { return hasPrefix(err, "WRONGTYPE") }
 
-// isOOM reports whether the server refuses to store because it has no memory left.
+// isOOM reports whether the server refuses to store because it has no memory
+// left.
 func isOOM(err error) bool { return hasPrefix(err, "OOM") }
 
 // isReply reports whether the server has answered with an error.

@@ -85,7 +85,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// Of many first requests of one client, which reach several instances at once, each had its own server.
+// Of many first requests of one client, which reach several instances at once,
+// each had its own server.
 func TestOneClaimWins(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -126,7 +127,8 @@ func TestOneClaimWins(t *testing.T) {
 	}
 }
 
-// All instances must know what was claimed during an outage once the server is back, also what was claimed at the moment of its return.
+// All instances must know what was claimed during an outage once the server is
+// back, also what was claimed at the moment of its return.
 func TestClaimsAreGivenBack(t *testing.T) {
 	t.Parallel()
 	for _, instances := range []int{1, 4} {

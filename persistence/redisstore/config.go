@@ -26,7 +26,8 @@ const (
 	DefaultNearAge = time.Minute
 )
 
-// MaxValueBytes is the greatest length of a value: 1 MiB. Longer values are refused, both when stored and when read.
+// MaxValueBytes is the greatest length of a value: 1 MiB. Longer values are
+// refused, both when stored and when read.
 const MaxValueBytes = 1 << 20
 
 // maxKeyBytes is the upper limit of MaxKeyBytes.
@@ -38,56 +39,91 @@ const maxNearAge = time.Hour
 // maxLifetime is the upper limit of lifetimes.
 const maxLifetime = 10 * 365 * 24 * time.Hour
 
-// A Config configures a [Store]. Addresses is required; the zero values of all other fields are useful.
+// A Config configures a [Store]. Addresses is required; the zero values of all
+// other fields are useful.
 type Config struct {
-	// Addresses are the addresses of the server, as host:port: one, or some nodes of a cluster.
+	// Addresses are the addresses of the server, as host:port: one, or some
+	// nodes of a cluster.
 	Addresses []string
 
-	// Username is the name of an ACL user. Empty, with a Password, means the user "default".
+	// Username is the name of an ACL user. Empty, with a Password, means the
+	// user "default".
 	Username string
 
 	// Password is the password of the user. Empty means no authentication.
 	Password Secret
 
-	// TLS, if not nil, makes connections use TLS. Without ServerName, the certificate must be for the host of the address.
+	// TLS, if not nil, makes connections use TLS. Without ServerName, the
+	// certificate must be for the host of the address.
 	TLS *tls.Config
 
 	// Database is the number of the database; a cluster only has 0.
 	Database int
 
-	// Prefix separates virtual services on one server: the names of all keys begin with "{", the prefix and "/". All instances of one virtual service need the same prefix. It consists of at most 64 letters, digits, ".", "_", "-" and ":". The default is [DefaultPrefix].
+	// Prefix separates virtual services on one server: the names of all keys
+	// begin with "{", the prefix and "/". All instances of one virtual service
+	// need the same prefix. It consists of at most 64 letters, digits, ".",
+	// "_", "-" and ":". The default is [DefaultPrefix].
 	Prefix string
 
-	// Timeout is how long a call waits for the server. Zero and negative mean [DefaultTimeout].
+	// Timeout is how long a call waits for the server. Zero and negative mean
+	// [DefaultTimeout].
 	Timeout time.Duration
 
-	// Options are rules and bounds as for persistence.NewStore. They must be the same for all instances.
+	// Options are rules and bounds as for persistence.NewStore. They must be
+	// the same for all instances.
 	//
-	// MaxLifetime, MinLifetime, Sliding, MaxKeyBytes (at most 64 KiB) and MaxValueBytes (at most [MaxValueBytes]) have the same meaning. MaxEntries bounds each table on the server. WhenFull says what a full table does with a new key: refuse it, or evict the entry that would expire first. All fields apply to the tables in memory while the server is down.
+	// MaxLifetime, MinLifetime, Sliding, MaxKeyBytes (at most 64 KiB) and
+	// MaxValueBytes (at most [MaxValueBytes]) have the same meaning. MaxEntries
+	// bounds each table on the server. WhenFull says what a full table does
+	// with a new key: refuse it, or evict the entry that would expire first.
+	// All fields apply to the tables in memory while the server is down.
 	Options persistence.Options
 
-	// MinExtension is the smallest extension that is written to the server: a Lookup or Refresh that would lengthen the lifetime by no more does not change it, and may be answered from the near cache. With Sliding, a tenth of the usual extension makes nearly all look-ups local, and entries expire up to a tenth earlier. Zero and negative write every extension.
+	// MinExtension is the smallest extension that is written to the server: a
+	// Lookup or Refresh that would lengthen the lifetime by no more does not
+	// change it, and may be answered from the near cache. With Sliding, a tenth
+	// of the usual extension makes nearly all look-ups local, and entries
+	// expire up to a tenth earlier. Zero and negative write every extension.
 	MinExtension time.Duration
 
-	// NearEntries is how many values the near cache stores, each of at most 1 KiB of key and value. It also bounds the values that the instance remembers for an outage, so set it to at least the number of active clients. Zero means [DefaultNearEntries]. Negative means no near cache, and tables in memory that start empty.
+	// NearEntries is how many values the near cache stores, each of at most 1
+	// KiB of key and value. It also bounds the values that the instance
+	// remembers for an outage, so set it to at least the number of active
+	// clients. Zero means [DefaultNearEntries]. Negative means no near cache,
+	// and tables in memory that start empty.
 	NearEntries int
 
-	// NearAge is how long the near cache serves a value after it was read, even if the server reports no change. Zero and negative mean [DefaultNearAge]; more than an hour means an hour. Tables that fail closed never use the near cache.
+	// NearAge is how long the near cache serves a value after it was read, even
+	// if the server reports no change. Zero and negative mean [DefaultNearAge];
+	// more than an hour means an hour. Tables that fail closed never use the
+	// near cache.
 	NearAge time.Duration
 
-	// WhenDown says what calls do while the server is unavailable. The default is [FailOpen].
+	// WhenDown says what calls do while the server is unavailable. The default
+	// is [FailOpen].
 	WhenDown WhenDown
 
-	// TablesWhenDown overrides WhenDown for single tables, by name; "" is the default table.
+	// TablesWhenDown overrides WhenDown for single tables, by name; "" is the
+	// default table.
 	TablesWhenDown map[string]WhenDown
 
-	// Logger logs the state of the server. A warning with the error comes when the first attempt to connect fails, and when the server is lost for longer than a second; again after a minute, after ten minutes, and then every hour. One message follows when the server is back.
+	// Logger logs the state of the server. A warning with the error comes when
+	// the first attempt to connect fails, and when the server is lost for
+	// longer than a second; again after a minute, after ten minutes, and then
+	// every hour. One message follows when the server is back.
 	//
-	// Outages of up to a second are counted, and logged in one warning with their number (times): ten seconds after the first, then after a minute, ten minutes, and every hour while there are more, and when the store is closed. Warnings about entries that the server refuses because it has no memory come at once, after a minute, after ten minutes, and every hour. No message contains the password. Nil discards all messages.
+	// Outages of up to a second are counted, and logged in one warning with
+	// their number (times): ten seconds after the first, then after a minute,
+	// ten minutes, and every hour while there are more, and when the store is
+	// closed. Warnings about entries that the server refuses because it has no
+	// memory come at once, after a minute, after ten minutes, and every hour.
+	// No message contains the password. Nil discards all messages.
 	Logger *slog.Logger
 }
 
-// A WhenDown says what calls do while the server is unavailable. [New] refuses values other than the constants.
+// A WhenDown says what calls do while the server is unavailable. [New] refuses
+// values other than the constants.
 type WhenDown uint8
 
 const (
@@ -105,12 +141,14 @@ func (w WhenDown) String() string { return enumtext.String(w, whenDownWords) }
 // MarshalText returns what String returns, and an error for other values.
 func (w WhenDown) MarshalText() ([]byte, error) { return enumtext.Marshal(w, whenDownWords) }
 
-// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do not matter. The error lists the texts.
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do
+// not matter. The error lists the texts.
 func (w *WhenDown) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(w, text, whenDownWords)
 }
 
-// A Secret is a string that packages fmt, log/slog and encoding/json do not print.
+// A Secret is a string that packages fmt, log/slog and encoding/json do not
+// print.
 type Secret string
 
 const redacted = "REDACTED"

@@ -92,7 +92,8 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// TestUser is the recipe of the guide: a user who may do what a store does with the keys of its prefix, and nothing else.
+// TestUser is the recipe of the guide: a user who may do what a store does with
+// the keys of its prefix, and nothing else.
 func TestUser(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -156,7 +157,8 @@ func TestUserRulesAreInTheGuide(t *testing.T) {
 	}
 }
 
-// startTLS starts a server with a certificate, and returns its address for TLS and the authority.
+// startTLS starts a server with a certificate, and returns its address for TLS
+// and the authority.
 func startTLS(t *testing.T) (server *redistest.Server, address string, roots *x509.CertPool) {
 	t.Helper()
 	dir := t.TempDir()

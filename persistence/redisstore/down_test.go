@@ -17,7 +17,8 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// until waits until a condition holds, and fails the test if it does not in time.
+// until waits until a condition holds, and fails the test if it does not in
+// time.
 func until(t testing.TB, limit time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -43,7 +44,8 @@ func nowhere(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// TestDown stops the server in two ways: its connections break, or it does not answer.
+// TestDown stops the server in two ways: its connections break, or it does not
+// answer.
 func TestDown(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -119,7 +121,8 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestSharedStoreWins says what happens to a key that got two values: one on the server, one in memory.
+// TestSharedStoreWins says what happens to a key that got two values: one on
+// the server, one in memory.
 func TestSharedStoreWins(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -133,7 +136,8 @@ func TestSharedStoreWins(t *testing.T) {
 	}
 	server.Resume()
 	until(t, patient, "recovery", func() bool { return s.Stats().Up })
-	// The call that was given up may have been carried out by the server when it went on: it was a Put with this value.
+	// The call that was given up may have been carried out by the server when
+	// it went on: it was a Put with this value.
 	value, _, ok, err := s.Lookup(ctx, "", "k", 0)
 	if !ok || err != nil || value != "shared" && value != "local" {
 		t.Errorf("%q, %t, %v", value, ok, err)
@@ -234,7 +238,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestCallerGivesUp must not take the end of the caller's context for a failure of the server.
+// TestCallerGivesUp must not take the end of the caller's context for a failure
+// of the server.
 func TestCallerGivesUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -252,7 +257,8 @@ func TestCallerGivesUp(t *testing.T) {
 	}
 }
 
-// TestClose closes a store that is used, with a server that answers and with one that does not.
+// TestClose closes a store that is used, with a server that answers and with
+// one that does not.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []bool{false, true} {

@@ -12,7 +12,11 @@ import (
 )
 
 var (
-	// ErrUnavailable means that the server did not answer, and that the table has no other answer. The error that wraps it names the table and the cause. The store may have sent the call or not, so a change may have been made or not. The error has a method Unavailable that returns true, for which a virtual service responds with 503.
+	// ErrUnavailable means that the server did not answer, and that the table
+	// has no other answer. The error that wraps it names the table and the
+	// cause. The store may have sent the call or not, so a change may have been
+	// made or not. The error has a method Unavailable that returns true, for
+	// which a virtual service responds with 503.
 	ErrUnavailable error = unavailable{}
 
 	// ErrClosed is the error of all calls of a Store that has been closed.
@@ -29,7 +33,9 @@ type unavailable struct{}
 func (unavailable) Error() string     { return "the server is not available" }
 func (unavailable) Unavailable() bool { return true }
 
-// A ForeignError means that the server's value under the name of an entry was not stored by this package, or is longer than [MaxValueBytes]. The store and the server go on working, and nothing has been changed.
+// A ForeignError means that the server's value under the name of an entry was
+// not stored by this package, or is longer than [MaxValueBytes]. The store and
+// the server go on working, and nothing has been changed.
 type ForeignError struct {
 	// Table and Key name the entry.
 	Table, Key string
@@ -44,10 +50,12 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("redisstore: table %.100q, key %.100q: %s", e.Table, e.Key, e.Detail)
 }
 
-// echoes is where a server begins to repeat a command that it does not understand, with the password or with keys.
+// echoes is where a server begins to repeat a command that it does not
+// understand, with the password or with keys.
 const echoes = ", with args beginning with"
 
-// explained returns err with advice for operators and without secrets: the text of a server or a proxy may repeat what was sent to it.
+// explained returns err with advice for operators and without secrets: the text
+// of a server or a proxy may repeat what was sent to it.
 func (c *Config) explained(err error) error {
 	if err == nil {
 		return nil
@@ -77,7 +85,8 @@ func (c *Config) unreachable(err error) error {
 	return c.explained(err)
 }
 
-// isTooOld reports whether an error text is that of a server that lacks a needed feature.
+// isTooOld reports whether an error text is that of a server that lacks a
+// needed feature.
 func isTooOld(text string) bool {
 	text = strings.ToLower(text)
 	for _, part := range []string{"unknown command", "unknown subcommand", "error compiling script", "wrong number of arguments for 'hello'"} {

@@ -18,7 +18,11 @@ const (
 	maxMessageBytes = 32 << 20
 )
 
-// A guard checks the bytes that the client reads from a connection, and closes it before the client gets an answer that no server sends: a length that is huge or negative, an answer without a command, anything other than RESP3. The client library would allocate such a length, and takes the rest for a fault of its own, for which it ends the program.
+// A guard checks the bytes that the client reads from a connection, and closes
+// it before the client gets an answer that no server sends: a length that is
+// huge or negative, an answer without a command, anything other than RESP3. The
+// client library would allocate such a length, and takes the rest for a fault
+// of its own, for which it ends the program.
 type guard struct {
 	net.Conn
 	asked    scanner // of the goroutine that writes

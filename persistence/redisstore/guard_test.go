@@ -66,7 +66,8 @@ func TestScanner(t *testing.T) {
 	}
 }
 
-// FuzzStoreReply reads the same bytes at once and in pieces; nothing may panic or keep what it reads.
+// FuzzStoreReply reads the same bytes at once and in pieces; nothing may panic
+// or keep what it reads.
 func FuzzStoreReply(f *testing.F) {
 	for _, tt := range replies {
 		if len(tt.text) < 1<<10 {
@@ -114,7 +115,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestHostileServer connects to something that is not a Redis, or a hostile one.
+// TestHostileServer connects to something that is not a Redis, or a hostile
+// one.
 func TestHostileServer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range replies {

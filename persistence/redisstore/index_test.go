@@ -16,7 +16,8 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// listed returns what Range visits, and fails the test if it visits a key twice.
+// listed returns what Range visits, and fails the test if it visits a key
+// twice.
 func listed(t *testing.T, s *Store, table string) map[string]string {
 	t.Helper()
 	got := make(map[string]string)
@@ -32,8 +33,9 @@ func listed(t *testing.T, s *Store, table string) map[string]string {
 	return got
 }
 
-// Clients lost their server although their entry was the newest of all: the server had dropped an older one of theirs to free memory, or
-// another program had deleted it, and evicting its rest from the index removed the new one too.
+// Clients lost their server although their entry was the newest of all: the
+// server had dropped an older one of theirs to free memory, or another program
+// had deleted it, and evicting its rest from the index removed the new one too.
 func TestDroppedEntries(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -106,7 +108,8 @@ func TestDroppedEntries(t *testing.T) {
 	}
 }
 
-// A count must be right or an error, even if the server has evicted parts of the index: a drain ends when it counts no clients.
+// A count must be right or an error, even if the server has evicted parts of
+// the index: a drain ends when it counts no clients.
 func TestDroppedIndex(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -202,8 +205,9 @@ func TestForeignIndex(t *testing.T) {
 	}
 }
 
-// TestServerDrops stores, moves and removes entries while the server drops some at random: by commands, and by each of its policies when
-// memory is short. A model knows which values each key may have. Afterwards all calls must agree.
+// TestServerDrops stores, moves and removes entries while the server drops some
+// at random: by commands, and by each of its policies when memory is short. A
+// model knows which values each key may have. Afterwards all calls must agree.
 func TestServerDrops(t *testing.T) {
 	t.Parallel()
 	const workers, keys = 4, 400
@@ -298,7 +302,8 @@ func TestServerDrops(t *testing.T) {
 				}
 			}
 			if evicts {
-				// A policy may have evicted the whole index, which shows when entries are used.
+				// A policy may have evicted the whole index, which shows when
+				// entries are used.
 				for key := range want {
 					if ok, err := s.Touch(ctx, "", key, time.Hour); !ok || err != nil {
 						t.Errorf("Touch: %t, %v", ok, err)
@@ -342,7 +347,8 @@ func infoNumber(t *testing.T, server *redistest.Server, field string) int {
 	return 0
 }
 
-// A table of more entries than one call of CountByValue examines is examined by several.
+// A table of more entries than one call of CountByValue examines is examined by
+// several.
 func TestCountsOfLargeTable(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -384,7 +390,8 @@ func TestCountsOfLargeTable(t *testing.T) {
 	}
 }
 
-// What a script stores for a server that shares its address is shown as that server's address and port.
+// What a script stores for a server that shares its address is shown as that
+// server's address and port.
 func TestShownValues(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -17,20 +17,23 @@ import (
 //go:embed store.lua
 var source string
 
-// storing is the script. saving is the same for a server without memory: verbs that store nothing new work there too.
+// storing is the script. saving is the same for a server without memory: verbs
+// that store nothing new work there too.
 var (
 	storing = rueidis.NewLuaScript(source)
 	saving  = rueidis.NewLuaScript("#!lua flags=allow-oom\n" + source)
 )
 
-// Times of connections. A connection that answers nothing is found broken after at most the sum.
+// Times of connections. A connection that answers nothing is found broken after
+// at most the sum.
 const (
 	dialTimeout  = time.Second
 	pingInterval = time.Second
 	pingTimeout  = time.Second
 )
 
-// A link is a client of the server and its connections, which can all be closed at once.
+// A link is a client of the server and its connections, which can all be closed
+// at once.
 type link struct {
 	client rueidis.Client
 
@@ -151,7 +154,8 @@ func (a answer) text(i int) (string, error) { return a.fields[i].ToString() }
 
 func (a answer) number(i int) (int64, error) { return a.fields[i].AsInt64() }
 
-// run runs the script. The server returns the number of the call, so that the answer of another call is always recognised.
+// run runs the script. The server returns the number of the call, so that the
+// answer of another call is always recognised.
 func (l *link) run(ctx context.Context, script *rueidis.Lua, names, args []string, number uint64) (answer, error) {
 	args[0] = strconv.FormatUint(number, 10)
 	fields, err := script.Exec(ctx, l.client, names, args).ToArray()

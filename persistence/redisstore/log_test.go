@@ -48,7 +48,8 @@ func (j *journal) lines(t *testing.T) (lines []journalLine) {
 	return lines
 }
 
-// Each instance stuck its clients alone, for ever: no message said that the store was never reached.
+// Each instance stuck its clients alone, for ever: no message said that the
+// store was never reached.
 func TestUnreachableIsLogged(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-long-password"

@@ -11,7 +11,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The client of a cluster looks for changes of it at most once a second, and has a goroutine wait for the end of that second.
+	// The client of a cluster looks for changes of it at most once a second,
+	// and has a goroutine wait for the end of that second.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
 }
 
@@ -38,8 +39,9 @@ func open(t testing.TB, server *redistest.Server, c Config) *Store {
 	return s
 }
 
-// modelSeeds is how many random runs are compared with the twin, and histories how many concurrent ones are checked: 200 and 1,000
-// with -long, fewer by default, because each operation is a call to the server.
+// modelSeeds is how many random runs are compared with the twin, and histories
+// how many concurrent ones are checked: 200 and 1,000 with -long, fewer by
+// default, because each operation is a call to the server.
 func modelSeeds() int {
 	switch {
 	case *long:

@@ -32,7 +32,8 @@ func newThief(t *testing.T, upstream string) *thief {
 	return p
 }
 
-// TestAnswerOfAnotherCall loses an answer, so that the next one reaches the call before it. Neither may believe it.
+// TestAnswerOfAnotherCall loses an answer, so that the next one reaches the
+// call before it. Neither may believe it.
 func TestAnswerOfAnotherCall(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -12,23 +12,33 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A nearCache stores the values that the store has seen. It serves them while the server guarantees to report changes, but no longer than
-// age. It also stores values that it may not serve, for an outage of the server.
+// A nearCache stores the values that the store has seen. It serves them while
+// the server guarantees to report changes, but no longer than age. It also
+// stores values that it may not serve, for an outage of the server.
 //
-// The server tracks what the connection reads in a script, and sends the name of a key when it changes. That message may overtake the
-// answer that it makes obsolete on its way through the client, and calls overlap. So each call gets a ticket before it is sent, and its
-// answer is served only if nothing happened to the key since: no message, and no own write that began, ended or is in progress. Tickets
-// are for stripes of keys, not for single keys. A nil nearCache stores nothing.
+// The server tracks what the connection reads in a script, and sends the name
+// of a key when it changes. That message may overtake the answer that it makes
+// obsolete on its way through the client, and calls overlap. So each call gets
+// a ticket before it is sent, and its answer is served only if nothing happened
+// to the key since: no message, and no own write that began, ended or is in
+// progress. Tickets are for stripes of keys, not for single keys. A nil
+// nearCache stores nothing.
 //
-// A message says that an entry has changed, not how: mostly another instance has renewed it. So the cache keeps the value as a copy, which
-// it does not serve, but which is better than nothing during an outage. The copy is dropped when the server says that the entry is absent,
-// when this store removes the entry, at the end of its lifetime, and when the cache is full. A copy may be older than the server's entry,
-// or the entry may have been removed there: it is not written back after an outage, unless this store has stored, claimed or touched it
-// meanwhile.
+// A message says that an entry has changed, not how: mostly another instance
+// has renewed it. So the cache keeps the value as a copy, which it does not
+// serve, but which is better than nothing during an outage. The copy is dropped
+// when the server says that the entry is absent, when this store removes the
+// entry, at the end of its lifetime, and when the cache is full. A copy may be
+// older than the server's entry, or the entry may have been removed there: it
+// is not written back after an outage, unless this store has stored, claimed or
+// touched it meanwhile.
 //
-// The server also sends a message about each of the store's own writes, after its answer. (NOLOOP would end that, but then a server whose
-// tracking table is full drops keys without a message to the instance that is reading just then.) The first message after an own write
-// therefore does not mean that another instance has changed the entry; a second one, or one that may be a second one, does.
+// The server also sends a message about each of the store's own writes, after
+// its answer. (NOLOOP would end that, but then a server whose tracking table is
+// full drops keys without a message to the instance that is reading just then.)
+// The first message after an own write therefore does not mean that another
+// instance has changed the entry; a second one, or one that may be a second
+// one, does.
 type nearCache struct {
 	prefix  string
 	age     time.Duration
@@ -67,7 +77,8 @@ type ticket struct {
 	sent    time.Time
 }
 
-// maxNearBytes is the greatest length of key and value together, with the table's name.
+// maxNearBytes is the greatest length of key and value together, with the
+// table's name.
 const maxNearBytes = 1 << 10
 
 func newNearCache(prefix string, o persistence.Options, entries int, age time.Duration) *nearCache {
@@ -94,7 +105,8 @@ func (n *nearCache) lookup(table, key string) (value string, left time.Duration,
 	return e.value, left, true
 }
 
-// begin returns the ticket of a call that is about to be sent. Until end, the value of a key that it may write is not served.
+// begin returns the ticket of a call that is about to be sent. Until end, the
+// value of a key that it may write is not served.
 func (n *nearCache) begin(table, key string, writes bool) ticket {
 	if n == nil {
 		return ticket{sent: time.Now()}
@@ -168,8 +180,9 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 	}
 }
 
-// invalidate stops serving the values that the server says have changed, or all values for nil: the connection is broken, or the server
-// has dropped its tracking table.
+// invalidate stops serving the values that the server says have changed, or all
+// values for nil: the connection is broken, or the server has dropped its
+// tracking table.
 func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
 	if names == nil {
 		n.epoch.Add(1)
@@ -197,8 +210,9 @@ func (n *nearCache) changed(k nearKey) {
 	}
 }
 
-// copyOut invalidates the tickets of an entry's stripe, and calls then with the value of a live entry, unless the local store of that
-// number has it already. changed says whether another instance may have changed the entry since.
+// copyOut invalidates the tickets of an entry's stripe, and calls then with the
+// value of a live entry, unless the local store of that number has it already.
+// changed says whether another instance may have changed the entry since.
 func (n *nearCache) copyOut(table, key string, number uint64, then func(value string, left time.Duration, changed bool)) {
 	if n == nil {
 		return
@@ -216,8 +230,9 @@ func (n *nearCache) copyOut(table, key string, number uint64, then func(value st
 	}
 }
 
-// keep stores the value that the local store of that number has for an entry, for the next outage, unless the cache has learned more since
-// copyOut. It is not served.
+// keep stores the value that the local store of that number has for an entry,
+// for the next outage, unless the cache has learned more since copyOut. It is
+// not served.
 func (n *nearCache) keep(table, key string, number uint64, has func() (value string, left time.Duration, ok bool)) {
 	if n == nil {
 		return

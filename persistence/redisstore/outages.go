@@ -10,12 +10,15 @@ const shortOutage = time.Second
 
 // outages decides which messages about the server are logged.
 //
-//   - The first attempt to connect that fails, and an outage longer than shortOutage, are logged as they happen; then as a reminder
-//     says; and their end is logged.
-//   - Shorter outages are counted, and logged together: ten seconds after the first of them, and again after a minute, ten minutes, and
-//     every hour, while there are more. See [Store.logShortOutages].
+//   - The first attempt to connect that fails, and an outage longer than
+//     shortOutage, are logged as they happen; then as a reminder says; and
+//     their end is logged.
+//   - Shorter outages are counted, and logged together: ten seconds after the
+//     first of them, and again after a minute, ten minutes, and every hour,
+//     while there are more. See [Store.logShortOutages].
 //
-// The owner's lock guards it. The zero value is that of a store that was never connected.
+// The owner's lock guards it. The zero value is that of a store that was never
+// connected.
 type outages struct {
 	open     bool     // the server was found and is lost
 	warned   bool     // the outage has been logged
@@ -39,7 +42,8 @@ func (o *outages) lost(cause error) {
 	o.open, o.warned, o.cause, o.reminder = true, false, cause, reminder{}
 }
 
-// failed notes that an attempt to connect has failed; the first one, or the outage, began at since.
+// failed notes that an attempt to connect has failed; the first one, or the
+// outage, began at since.
 func (o *outages) failed(now, since time.Time, err error) note {
 	if o.open && !o.warned && now.Sub(since) <= shortOutage || !o.reminder.due(now) {
 		return note{}
@@ -56,7 +60,8 @@ func (o *outages) warn(now, since time.Time) note {
 	return note{slog.LevelWarn, "persistence store lost", []slog.Attr{slog.Any("error", o.cause), slog.Duration("for", now.Sub(since))}}
 }
 
-// found notes that the server has been found; the first attempt, or the outage, began at since. If begins is true the owner must run logShortOutages.
+// found notes that the server has been found; the first attempt, or the outage,
+// began at since. If begins is true the owner must run logShortOutages.
 func (o *outages) found(now, since time.Time) (notes []note, begins bool) {
 	if o.open && !o.warned {
 		if now.Sub(since) <= shortOutage {
@@ -72,7 +77,8 @@ func (o *outages) found(now, since time.Time) (notes []note, begins bool) {
 	return append(notes, note{slog.LevelInfo, "persistence store found", []slog.Attr{slog.Duration("after", now.Sub(since))}}), false
 }
 
-// takeShort returns the note of short outages. If there are none, the waiting goroutine ends.
+// takeShort returns the note of short outages. If there are none, the waiting
+// goroutine ends.
 func (o *outages) takeShort(within time.Duration) note {
 	n := o.short
 	if n == 0 {
@@ -92,7 +98,8 @@ func (s *Store) logNote(n note) {
 	}
 }
 
-// logShortOutages logs short outages until there have been none for a while, or the store is closed.
+// logShortOutages logs short outages until there have been none for a while, or
+// the store is closed.
 func (s *Store) logShortOutages() {
 	windows := []time.Duration{10 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
 	for {

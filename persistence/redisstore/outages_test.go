@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// The server was gone for nine seconds and the log said nothing, because it had been gone for a moment just before. And a server that
-// was slow now and then must not fill the log.
+// The server was gone for nine seconds and the log said nothing, because it had
+// been gone for a moment just before. And a server that was slow now and then
+// must not fill the log.
 func TestOutagesAreLogged(t *testing.T) {
 	cause, refused := errors.New("no answer in time"), errors.New("connection refused")
 	type outage struct{ after, lasts time.Duration }

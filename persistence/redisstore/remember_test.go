@@ -26,8 +26,9 @@ func back(t *testing.T, stores []*Store) {
 	}
 }
 
-// An instance forgot each client that another instance had renewed last, and sent it to another server once Redis was gone. It also forgot
-// in a second outage what it had looked up in the first one.
+// An instance forgot each client that another instance had renewed last, and
+// sent it to another server once Redis was gone. It also forgot in a second
+// outage what it had looked up in the first one.
 func TestEveryInstanceRemembers(t *testing.T) {
 	t.Parallel()
 	const keys = 20
@@ -103,7 +104,8 @@ func TestEveryInstanceRemembers(t *testing.T) {
 	}
 }
 
-// clients are bound to servers through several instances, as a profile binds them.
+// clients are bound to servers through several instances, as a profile binds
+// them.
 type clients struct {
 	t      *testing.T
 	stores []*Store
@@ -145,7 +147,8 @@ func (c *clients) bind() []string {
 	return bound
 }
 
-// Nine of fifteen clients moved when Redis was gone, and then flapped: the instances had different servers for them.
+// Nine of fifteen clients moved when Redis was gone, and then flapped: the
+// instances had different servers for them.
 func TestClientsDoNotFlap(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -205,8 +208,9 @@ func TestClientsDoNotFlap(t *testing.T) {
 	}
 }
 
-// TestGivenBack: a copy that is older than what the server has, or that another instance has removed, must not come back through the
-// instance that still remembers it.
+// TestGivenBack: a copy that is older than what the server has, or that another
+// instance has removed, must not come back through the instance that still
+// remembers it.
 func TestGivenBack(t *testing.T) {
 	t.Parallel()
 	look := func(ctx context.Context, s *Store) { s.Lookup(ctx, "", "k", time.Hour) }
@@ -279,7 +283,8 @@ func TestGivenBack(t *testing.T) {
 	}
 }
 
-// slowly forwards connections to a server. While now and then is true, answers take 60 milliseconds longer now and then.
+// slowly forwards connections to a server. While now and then is true, answers
+// take 60 milliseconds longer now and then.
 func slowly(t *testing.T, upstream string, nowAndThen *atomic.Bool) (addr string) {
 	t.Helper()
 	var answers atomic.Int64
@@ -291,7 +296,8 @@ func slowly(t *testing.T, upstream string, nowAndThen *atomic.Bool) (addr string
 	})
 }
 
-// Answers that take longer than the timeout now and then took Redis for lost, seven times in twelve seconds, and each time clients moved.
+// Answers that take longer than the timeout now and then took Redis for lost,
+// seven times in twelve seconds, and each time clients moved.
 func TestSlowAnswersMoveNobody(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

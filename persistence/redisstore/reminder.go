@@ -2,7 +2,8 @@ package redisstore
 
 import "time"
 
-// A reminder says when to log a lasting problem: at once, after a minute, after ten minutes, and then every hour. The zero value is that of no problem.
+// A reminder says when to log a lasting problem: at once, after a minute, after
+// ten minutes, and then every hour. The zero value is that of no problem.
 type reminder struct {
 	next  time.Time
 	pause time.Duration

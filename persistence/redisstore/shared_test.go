@@ -13,8 +13,9 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// TestInstancesSeeEachOther measures, without judging it, how long it takes until an instance that remembers a value finds the one that another instance has
-// stored in its place.
+// TestInstancesSeeEachOther measures, without judging it, how long it takes
+// until an instance that remembers a value finds the one that another instance
+// has stored in its place.
 func TestInstancesSeeEachOther(t *testing.T) {
 	server := redistest.Start(t)
 	ctx := t.Context()
@@ -285,7 +286,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestForeignData meets what other programs have stored under the names of entries.
+// TestForeignData meets what other programs have stored under the names of
+// entries.
 func TestForeignData(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -15,11 +15,20 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A Store has the persistence tables of one virtual service, on a server that its instances share. Its methods do the same as those of persistence.Store and may be called concurrently. Create one with [New], and close it.
+// A Store has the persistence tables of one virtual service, on a server that
+// its instances share. Its methods do the same as those of persistence.Store
+// and may be called concurrently. Create one with [New], and close it.
 //
-// All methods take a context, which bounds the wait for the server in addition to [Config.Timeout], and return its error if it ends first. While the server is unavailable they follow [Config.WhenDown]; the error, if any, is then [ErrUnavailable]. A [*ForeignError] means that the server has something other than an entry under the name; [ErrClosed] means that the store has been closed. A call without an answer may have been executed, and may have been executed again in memory.
+// All methods take a context, which bounds the wait for the server in addition
+// to [Config.Timeout], and return its error if it ends first. While the server
+// is unavailable they follow [Config.WhenDown]; the error, if any, is then
+// [ErrUnavailable]. A [*ForeignError] means that the server has something other
+// than an entry under the name; [ErrClosed] means that the store has been
+// closed. A call without an answer may have been executed, and may have been
+// executed again in memory.
 //
-// Unlike tables in memory, a look-up does not report that an entry has expired: it is missing.
+// Unlike tables in memory, a look-up does not report that an entry has expired:
+// it is missing.
 type Store struct {
 	config Config // with defaults
 	near   *nearCache
@@ -43,7 +52,10 @@ type Store struct {
 	refusedLifetime, refusedEntry, refusedFull                             atomic.Uint64
 }
 
-// New returns a store that connects to its server at its first call. The error names every invalid field of c. A server that cannot be reached is not an error; see [Store.Ping]. The store runs goroutines from its first call until Close.
+// New returns a store that connects to its server at its first call. The error
+// names every invalid field of c. A server that cannot be reached is not an
+// error; see [Store.Ping]. The store runs goroutines from its first call until
+// Close.
 func New(c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -58,7 +70,10 @@ func New(c Config) (*Store, error) {
 	return s, nil
 }
 
-// Close drops the connections and waits until the goroutines of the store have ended, except one that ends within a second if the server is a cluster. Waiting calls end; later ones return [ErrClosed]. Close may be called more than once; the error is always nil.
+// Close drops the connections and waits until the goroutines of the store have
+// ended, except one that ends within a second if the server is a cluster.
+// Waiting calls end; later ones return [ErrClosed]. Close may be called more
+// than once; the error is always nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -75,7 +90,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping returns nil if the server is available, and otherwise the reason. The first call connects, and waits for at most [Config.Timeout].
+// Ping returns nil if the server is available, and otherwise the reason. The
+// first call connects, and waits for at most [Config.Timeout].
 func (s *Store) Ping(ctx context.Context) error {
 	_, _, err := s.ask(ctx, &call{script: saving, verb: "lookup", value: -1, args: []string{"0", "0", "0"}, must: true})
 	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
@@ -84,7 +100,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// Insert stores value under key in the table for lifetime; a live key keeps its value and starts the new lifetime. It returns false, and changes nothing, if lifetime is zero or negative, a string is longer than the options allow, the table is full and refuses new keys, or the server has no memory.
+// Insert stores value under key in the table for lifetime; a live key keeps its
+// value and starts the new lifetime. It returns false, and changes nothing, if
+// lifetime is zero or negative, a string is longer than the options allow, the
+// table is full and refuses new keys, or the server has no memory.
 func (s *Store) Insert(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	_, left, _, local, err := s.store(ctx, "insert", table, key, value, lifetime, 0)
 	if local != nil {
@@ -93,7 +112,9 @@ func (s *Store) Insert(ctx context.Context, table, key, value string, lifetime t
 	return left > 0, err
 }
 
-// LookupOrInsert is Insert that also returns the value of key afterwards and its remaining lifetime. If found is false and remaining is zero, the value was refused.
+// LookupOrInsert is Insert that also returns the value of key afterwards and
+// its remaining lifetime. If found is false and remaining is zero, the value
+// was refused.
 func (s *Store) LookupOrInsert(ctx context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error) {
 	actual, remaining, found, local, err := s.store(ctx, "insert", table, key, value, lifetime, 0)
 	if local != nil {
@@ -102,7 +123,8 @@ func (s *Store) LookupOrInsert(ctx context.Context, table, key, value string, li
 	return actual, remaining, found, err
 }
 
-// Put stores value under key in the table for lifetime whether or not key is live. It returns false in the same cases as [Store.Insert].
+// Put stores value under key in the table for lifetime whether or not key is
+// live. It returns false in the same cases as [Store.Insert].
 func (s *Store) Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	_, left, _, local, err := s.store(ctx, "put", table, key, value, lifetime, 0)
 	if local != nil {
@@ -111,7 +133,10 @@ func (s *Store) Put(ctx context.Context, table, key, value string, lifetime time
 	return left > 0, err
 }
 
-// PutIdle stores value under key in the table, whether or not key is live, until it has not been used for idle, and no longer than atMost. Look-ups of such an entry always go to the server. PutIdle returns false in the same cases as [Store.Insert].
+// PutIdle stores value under key in the table, whether or not key is live,
+// until it has not been used for idle, and no longer than atMost. Look-ups of
+// such an entry always go to the server. PutIdle returns false in the same
+// cases as [Store.Insert].
 func (s *Store) PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
 	if idle <= 0 {
 		atMost = 0 // refused
@@ -123,7 +148,9 @@ func (s *Store) PutIdle(ctx context.Context, table, key, value string, idle, atM
 	return left > 0, err
 }
 
-// Lookup returns the value of key in the table and its remaining lifetime after extending it by extend. Zero and negative extend nothing. See [Config.MinExtension] for look-ups that the near cache may answer.
+// Lookup returns the value of key in the table and its remaining lifetime after
+// extending it by extend. Zero and negative extend nothing. See
+// [Config.MinExtension] for look-ups that the near cache may answer.
 func (s *Store) Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error) {
 	value, remaining, ok, local, err := s.lookup(ctx, table, key, extend, true)
 	if local != nil {
@@ -132,7 +159,8 @@ func (s *Store) Lookup(ctx context.Context, table, key string, extend time.Durat
 	return value, remaining, ok, err
 }
 
-// Refresh extends the lifetime of key in the table by extend, like Lookup, and reports whether key is live.
+// Refresh extends the lifetime of key in the table by extend, like Lookup, and
+// reports whether key is live.
 func (s *Store) Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error) {
 	_, _, ok, local, err := s.lookup(ctx, table, key, extend, false)
 	if local != nil {
@@ -141,7 +169,9 @@ func (s *Store) Refresh(ctx context.Context, table, key string, extend time.Dura
 	return ok, err
 }
 
-// Touch gives key in the table a new lifetime, shorter or longer than before, and reports whether key is live. It returns false, and changes nothing, if lifetime is zero or negative.
+// Touch gives key in the table a new lifetime, shorter or longer than before,
+// and reports whether key is live. It returns false, and changes nothing, if
+// lifetime is zero or negative.
 func (s *Store) Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error) {
 	if !s.fits(table, key, "") {
 		return false, nil
@@ -173,9 +203,16 @@ func (s *Store) Remove(ctx context.Context, table, key string) error {
 	return err
 }
 
-// Claim stores value under key in the table for lifetime if key is not live, or if its live value is instead; "" as instead replaces nothing. It returns the value of key afterwards and its remaining lifetime. Of concurrent calls, also of other instances, one stores its value and all return it. A value that is found keeps its lifetime. If actual is empty and remaining is zero, value was refused, as by [Store.Insert]. Claim always asks the server.
+// Claim stores value under key in the table for lifetime if key is not live, or
+// if its live value is instead; "" as instead replaces nothing. It returns the
+// value of key afterwards and its remaining lifetime. Of concurrent calls, also
+// of other instances, one stores its value and all return it. A value that is
+// found keeps its lifetime. If actual is empty and remaining is zero, value was
+// refused, as by [Store.Insert]. Claim always asks the server.
 //
-// A value claimed in memory is written back to the server after the outage unless the key is live there: the first instance to write it back determines the value, and the others adopt it.
+// A value claimed in memory is written back to the server after the outage
+// unless the key is live there: the first instance to write it back determines
+// the value, and the others adopt it.
 func (s *Store) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error) {
 	if !s.fits(table, key, value) {
 		return "", 0, nil
@@ -202,7 +239,10 @@ func (s *Store) Claim(ctx context.Context, table, key, value, instead string, li
 	return actual, time.Duration(n) * time.Microsecond, errors.Join(err, err2)
 }
 
-// CompareAndSwap replaces the value of key in the table by new if key is live and its value is old, and reports whether it did. The lifetime does not change. It also returns false if new is longer than the options allow, or the server has no memory.
+// CompareAndSwap replaces the value of key in the table by new if key is live
+// and its value is old, and reports whether it did. The lifetime does not
+// change. It also returns false if new is longer than the options allow, or the
+// server has no memory.
 func (s *Store) CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error) {
 	if !s.fits(table, key, new) {
 		return false, nil
@@ -216,7 +256,12 @@ func (s *Store) CompareAndSwap(ctx context.Context, table, key, old, new string)
 	return a.status == statusFound, err
 }
 
-// Increment adds delta, which may be negative, to the number under key in the table and returns the sum. A sum outside the range of int64 becomes the end of the range. Values are decimal numbers, as [strconv.FormatInt] formats them. A live key keeps its lifetime; another is stored with delta for lifetime. Increment returns false, and changes nothing, if the value of key is not a decimal int64, and in the same cases as [Store.Insert].
+// Increment adds delta, which may be negative, to the number under key in the
+// table and returns the sum. A sum outside the range of int64 becomes the end
+// of the range. Values are decimal numbers, as [strconv.FormatInt] formats
+// them. A live key keeps its lifetime; another is stored with delta for
+// lifetime. Increment returns false, and changes nothing, if the value of key
+// is not a decimal int64, and in the same cases as [Store.Insert].
 func (s *Store) Increment(ctx context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
 	if !s.fits(table, key, "") {
 		return 0, false, nil
@@ -300,7 +345,8 @@ func (s *Store) lookup(ctx context.Context, table, key string, extend time.Durat
 	return value, time.Duration(n) * time.Microsecond, true, nil, errors.Join(err, err2)
 }
 
-// gain returns by how much an extension by extend would lengthen the remaining lifetime left.
+// gain returns by how much an extension by extend would lengthen the remaining
+// lifetime left.
 func (s *Store) gain(left, extend time.Duration) time.Duration {
 	longest := s.config.Options.MaxLifetime
 	switch {
@@ -327,7 +373,8 @@ type call struct {
 	must   bool // whether the server has to answer
 }
 
-// ask sends a call to the server. If the server is unavailable, ask returns the local store that answers instead, or an error.
+// ask sends a call to the server. If the server is unavailable, ask returns the
+// local store that answers instead, or an error.
 func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, error) {
 	if err := ctx.Err(); err != nil && c.must {
 		return answer{}, nil, err
@@ -411,7 +458,8 @@ func (s *Store) learn(near *nearCache, t ticket, c *call, a answer) error {
 	return nil
 }
 
-// instead returns the local store that answers while the circuit is open, after copying to it the value of the entry that the instance saw last, or an error.
+// instead returns the local store that answers while the circuit is open, after
+// copying to it the value of the entry that the instance saw last, or an error.
 func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, error) {
 	if s.closing.Err() != nil {
 		return answer{}, nil, ErrClosed
@@ -447,7 +495,8 @@ func (s *Store) warnOfMemory(err error) {
 	}
 }
 
-// whenDown returns the behaviour of calls for a table while the server is unavailable.
+// whenDown returns the behaviour of calls for a table while the server is
+// unavailable.
 func (s *Store) whenDown(table string) WhenDown {
 	if when, ok := s.config.TablesWhenDown[table]; ok {
 		return when
@@ -455,7 +504,8 @@ func (s *Store) whenDown(table string) WhenDown {
 	return s.config.WhenDown
 }
 
-// nearOf returns the near cache for a table. A table that fails closed has none: each look-up asks the server.
+// nearOf returns the near cache for a table. A table that fails closed has
+// none: each look-up asks the server.
 func (s *Store) nearOf(table string) *nearCache {
 	if s.near == nil || s.whenDown(table) == FailClosed {
 		return nil
@@ -488,7 +538,8 @@ func (s *Store) names(table, key string) []string {
 	return []string{name(p, table, entryKind, key), name(p, table, indexKind, ""), name(p, table, countsKind, "")}
 }
 
-// arguments returns the arguments of the script, without the number of the call.
+// arguments returns the arguments of the script, without the number of the
+// call.
 func (s *Store) arguments(verb string, args ...string) []string {
 	now := ""
 	if s.clock != nil {
