@@ -88,8 +88,8 @@ func TestIndexOfHostileLists(t *testing.T) {
 	}
 }
 
-// Single addresses of one /64 network are told apart by their lower halves,
-// however many there are.
+// Single addresses of one /64 network differ in their lower halves, however
+// many there are.
 func TestIndexInsideOneNetwork(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 10))
 	for _, n := range []int{1, leafSpans, leafSpans + 1, 10_000} {

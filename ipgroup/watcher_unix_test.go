@@ -256,7 +256,7 @@ func TestNewWatcherFaults(t *testing.T) {
 	}
 }
 
-// Files may be watched, and some of them be bad, without anybody being told.
+// Files may be watched, and some of them be bad, without a callback.
 func TestWatcherWithoutCallback(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	save(t, path, "10.0.0.1")

@@ -173,7 +173,8 @@ func isDateDelimiter(c rune) bool {
 	return c == '\t' || ' ' <= c && c <= '/' || ';' <= c && c <= '@' || '[' <= c && c <= '`' || '{' <= c && c <= '~'
 }
 
-// parseClock reads hours, minutes and seconds, which anything that begins with no digit may follow.
+// parseClock reads hours, minutes and seconds, which anything that begins with
+// no digit may follow.
 func parseClock(word string) (clock [3]int, ok bool) {
 	for i := range clock {
 		if i > 0 {
@@ -196,8 +197,8 @@ func parseClock(word string) (clock [3]int, ok bool) {
 	return clock, true
 }
 
-// leadingNumber reads a number that has from least to most digits and is followed by anything that
-// begins with no digit.
+// leadingNumber reads a number that has from least to most digits and is
+// followed by anything that begins with no digit.
 func leadingNumber(word string, least, most int) (n int, ok bool) {
 	i := 0
 	for i < len(word) && isDigit(word[i]) {

@@ -85,7 +85,7 @@ func ExampleAppCookie() {
 	// Output: 10.0.0.1:80 20m0s <nil>
 }
 
-// Clients that know where they belong say so.
+// Clients name their server in a header.
 func ExampleCustomHeader() {
 	profile, err := persistence.NewCustomHeader(persistence.CustomHeaderConfig{
 		Name:    "X-Shard",

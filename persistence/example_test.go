@@ -49,7 +49,7 @@ func ExampleTable_Insert() {
 	// server-2
 }
 
-// With Sliding, a client is remembered for as long as it comes back in time.
+// With Sliding, a client is remembered while it returns in time.
 func ExampleOptions_sliding() {
 	table := persistence.NewTable[string, string](persistence.Options{Sliding: true})
 	table.Insert("client", "server-1", 5*time.Minute)

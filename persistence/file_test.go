@@ -31,7 +31,7 @@ func TestSaveFile(t *testing.T) {
 		t.Errorf("loading what does not exist: %v", err)
 	}
 	target := filepath.Join(t.TempDir(), "elsewhere")
-	if err := os.Symlink(target, path+".tmp"); err != nil { // as from somebody who may write to the directory
+	if err := os.Symlink(target, path+".tmp"); err != nil { // as another user of the directory could
 		t.Fatal(err)
 	}
 	for _, value := range []string{"old", "new"} {
@@ -382,7 +382,7 @@ func TestKill(t *testing.T) {
 					t.Errorf("the child does not save: %v", err)
 				}
 				<-time.After(time.Duration(rng.Int64N(int64(15 * time.Millisecond))))
-				child.Process.Kill() // Wait tells
+				child.Process.Kill() // Wait returns the error
 				if err := child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 					t.Errorf("the child ended by itself: %v", err)
 					return

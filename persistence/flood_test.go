@@ -22,8 +22,8 @@ type floodPlan struct {
 type floodTally struct{ visits, lost, newVisits, newLost int }
 
 // run floods a table with eight times its capacity. One in thirteen entries is
-// that of a client that comes back again and again, and one flood key in a
-// hundred is a new client that comes back once.
+// that of a client that returns again and again, and one flood key in a hundred
+// is a new client that returns once.
 func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) {
 	const newcomer = 1 << 40
 	sessions := capacity / 13
@@ -72,7 +72,7 @@ func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) 
 
 // TestFloodLeavesClients has unknown clients flood a full table with keys that
 // they use never again, once, twice and three times, at once or later. Clients
-// that come back before nine tenths of the table have been replaced keep their
+// that return before nine tenths of the table have been replaced keep their
 // servers: being used often is no way to push them out.
 func TestFloodLeavesClients(t *testing.T) {
 	for _, tt := range []struct {

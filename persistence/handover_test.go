@@ -35,7 +35,7 @@ func TestAdoptLifetimes(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		old, next bound
-		used      []time.Duration // when the client comes back, after the update at 55 s
+		used      []time.Duration // when the client returns, after the update at 55 s
 		lost      time.Duration   // when it is first lost if it comes every 20 s, 0 for never
 	}{
 		{"another MaxEntries", bound{time.Minute, time.Hour, 0}, bound{time.Minute, time.Hour, 1000}, []time.Duration{0, 50, 50, 50}, time.Hour},

@@ -340,13 +340,18 @@ func isTokenByte(c byte) bool {
 // Source returns [FromCookie].
 func (p *HTTPCookie) Source() Source { return FromCookie }
 
-// Name returns the name of the default target's cookie, with which the other names begin.
+// Name returns the name of the default target's cookie, with which the other
+// names begin.
 func (p *HTTPCookie) Name() string { return p.config.Name }
 
-// HasRandomKey reports whether no key is configured, so that cookies are valid until the program ends.
+// HasRandomKey reports whether no key is configured, so that cookies are valid
+// until the program ends.
 func (p *HTTPCookie) HasRandomKey() bool { return p.random }
 
-// Find returns the server in the request's cookie for the target, and the cookie's remaining time. A negative remaining is the time since the cookie expired. The error is [ErrInvalidCookie] if there are cookies of the name and none can be opened.
+// Find returns the server in the request's cookie for the target, and the
+// cookie's remaining time. A negative remaining is the time since the cookie
+// expired. The error is [ErrInvalidCookie] if there are cookies of the name and
+// none can be opened.
 func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	now := time.Now()
 	l := p.look(r, p.target(target), now)
@@ -376,7 +381,8 @@ func (p *HTTPCookie) left(c openedCookie, now time.Time) time.Duration {
 	return left
 }
 
-// A cookieLook is the result of a look at the cookies of a request for a target.
+// A cookieLook is the result of a look at the cookies of a request for a
+// target.
 type cookieLook struct {
 	cookie  openedCookie // the one that applies
 	found   bool
@@ -437,7 +443,9 @@ func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l co
 	return l
 }
 
-// isFor reports whether a cookie that does not name its target is for this one: the target has the server, or it is the default one and no other has the server.
+// isFor reports whether a cookie that does not name its target is for this one:
+// the target has the server, or it is the default one and no other has the
+// server.
 func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
 	if t.has == nil || t.has(t.name, server) {
 		return true
@@ -453,7 +461,9 @@ func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
 	return true
 }
 
-// Bind adds a cookie that names server to the response header h, if one is needed and caches may not share the response. It returns an error if server is longer than 255 bytes.
+// Bind adds a cookie that names server to the response header h, if one is
+// needed and caches may not share the response. It returns an error if server
+// is longer than 255 bytes.
 func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) error {
 	if err := checkServer(server); err != nil || !p.config.CacheableToo && isPublic(h) {
 		return err
@@ -483,7 +493,8 @@ func (p *HTTPCookie) isCurrent(c openedCookie, targeted bool, now time.Time) boo
 		(p.config.Timeout == 0 || now.Sub(c.last) < p.config.Timeout/4)
 }
 
-// moveForeign copies a cookie that is about to be overwritten to the names of other targets that need it, unless they have cookies of their own.
+// moveForeign copies a cookie that is about to be overwritten to the names of
+// other targets that need it, unless they have cookies of their own.
 func (p *HTTPCookie) moveForeign(h http.Header, r *http.Request, t *cookieTarget, c openedCookie, now time.Time) {
 	if c.value == "" {
 		return
@@ -512,7 +523,9 @@ func (p *HTTPCookie) moveForeign(h http.Header, r *http.Request, t *cookieTarget
 	}
 }
 
-// dropOwners removes from targets those that have a valid cookie of their own in the request, unless c is for them alone and younger. It looks at the cookies once.
+// dropOwners removes from targets those that have a valid cookie of their own
+// in the request, unless c is for them alone and younger. It looks at the
+// cookies once.
 func (p *HTTPCookie) dropOwners(targets map[string]*cookieTarget, r *http.Request, c openedCookie, now time.Time) {
 	tries := make(map[string]int, len(targets))
 	for name, value := range cookiePairs(r) {
@@ -545,7 +558,8 @@ func (p *HTTPCookie) set(h http.Header, name, value string, c openedCookie, now 
 	h.Add("Set-Cookie", cookie.String())
 }
 
-// isPublic reports whether caches may give a response with this header to other clients.
+// isPublic reports whether caches may give a response with this header to other
+// clients.
 func isPublic(h http.Header) bool {
 	for _, line := range h["Cache-Control"] {
 		for line != "" {
@@ -560,7 +574,10 @@ func isPublic(h http.Header) bool {
 	return false
 }
 
-// StripRequest removes the profile's cookies, of all targets, from the header of a request to a server. The other cookies stay as they are, byte for byte. It does nothing with [HTTPCookieConfig.PassToServers]. It changes h, but not the slice of its Cookie lines.
+// StripRequest removes the profile's cookies, of all targets, from the header
+// of a request to a server. The other cookies stay as they are, byte for byte.
+// It does nothing with [HTTPCookieConfig.PassToServers]. It changes h, but not
+// the slice of its Cookie lines.
 func (p *HTTPCookie) StripRequest(h http.Header) {
 	if p.config.PassToServers {
 		return
@@ -617,7 +634,8 @@ func (p *HTTPCookie) strip(line string) string {
 	return b.String()
 }
 
-// isOurs reports whether a cookie belongs to the profile: by its name or, if the target in the name is unknown, by the form of its value.
+// isOurs reports whether a cookie belongs to the profile: by its name or, if
+// the target in the name is unknown, by the form of its value.
 func (p *HTTPCookie) isOurs(name, value string) bool {
 	target, ok := strings.CutPrefix(name, p.config.Name)
 	switch {
@@ -629,7 +647,13 @@ func (p *HTTPCookie) isOurs(name, value string) bool {
 	return p.targets.Load().cookies[name]
 }
 
-// Adopt takes over the random key of old, an *HTTPCookie with the same Name, so that its cookies stay valid. If p has configured keys, the random key only opens cookies, which are sealed with the first key at the next response; unless a key has the ID "_", which is that of the random key. A profile that has sealed or opened a cookie takes over no key. Adopt reports whether cookies of old are valid for p, as far as it can know. A key is for all targets, so these are ignored.
+// Adopt takes over the random key of old, an *HTTPCookie with the same Name, so
+// that its cookies stay valid. If p has configured keys, the random key only
+// opens cookies, which are sealed with the first key at the next response;
+// unless a key has the ID "_", which is that of the random key. A profile that
+// has sealed or opened a cookie takes over no key. Adopt reports whether
+// cookies of old are valid for p, as far as it can know. A key is for all
+// targets, so these are ignored.
 func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 	o, ok := old.(*HTTPCookie)
 	if !ok || o == nil || o.config.Name != p.config.Name || p.random && !o.random {

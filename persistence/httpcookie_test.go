@@ -72,7 +72,7 @@ func TestCookieNames(t *testing.T) {
 func FuzzCookieName(f *testing.F) {
 	f.Add("web", "api")
 	f.Add("a%20b", "a b")                      // one looks like the other encoded
-	f.Add("A", "a")                            // letter case tells cookies apart
+	f.Add("A", "a")                            // the letter case of names matters
 	f.Add("\x00;=\xff", "")                    // bytes that end a name
 	f.Add(strings.Repeat("ü", 40), "x")        // too long when encoded
 	f.Add(strings.Repeat("x", 126), "x.y.%2E") // just fits
@@ -551,7 +551,8 @@ func TestStripRequestTwin(t *testing.T) {
 	})
 }
 
-// TestCookieLengths: the length of a cookie does not tell where a client is.
+// TestCookieLengths: the length of a cookie does not reveal the server of a
+// client.
 func TestCookieLengths(t *testing.T) {
 	p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{}))(t), "web", "api")
 	lengths := map[int][]string{}

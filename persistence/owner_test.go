@@ -66,7 +66,7 @@ func TestAddrOwners(t *testing.T) {
 				return a
 			}
 			b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0, 0, 1, 0x20}), 16, 16).Draw(t, label)
-			b[0] = 0x20 // in ::/32 texts tell less than addresses
+			b[0] = 0x20 // in ::/32 texts have less information than addresses
 			return netip.AddrFrom16([16]byte(b))
 		}
 		a, b := addr("a"), addr("b")

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// profile is what the root package asks of a persistence profile.
+// profile has the methods of persistence profiles that the root package needs.
 type profile interface {
 	Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error)
 	Bind(h http.Header, r *http.Request, client netip.Addr, target, server string) error

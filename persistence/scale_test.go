@@ -108,7 +108,7 @@ func TestInventedKeys(t *testing.T) {
 	runtime.KeepAlive(store)
 }
 
-// TestChosenKeys has keys that somebody chose because they fall into one shard
+// TestChosenKeys has keys that a client chose because they fall into one shard
 // of a table that he has. They do not in another.
 func TestChosenKeys(t *testing.T) {
 	his, ours := NewTable[string, int](Options{}), NewTable[string, int](Options{})

@@ -156,7 +156,8 @@ func oldServer(t *testing.T, line string) (addr string) {
 	return ln.Addr().String()
 }
 
-// A lasting problem is logged again after a minute, after ten, and then every hour; its end is logged once.
+// A lasting problem is logged again after a minute, after ten, and then every
+// hour; its end is logged once.
 func TestReminder(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var r reminder
@@ -234,7 +235,8 @@ func TestLostAndFoundAreLogged(t *testing.T) {
 	}
 }
 
-// A user who may look up but not store opened the circuit with each call and closed it a moment later: ten warnings a second.
+// A user who may look up but not store opened the circuit with each call and
+// closed it a moment later: ten warnings a second.
 func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -260,7 +262,8 @@ func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 	}
 }
 
-// A server without memory refuses new clients' entries, which showed in a counter only.
+// A server without memory refuses new clients' entries, which showed in a
+// counter only.
 func TestNoMemoryIsLogged(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
