@@ -120,11 +120,11 @@ func TestFloodAfterRush(t *testing.T) {
 	const entries, clients, flood = 13_000, 1000, 7800
 	for _, before := range []int{0, 1, clients, flood, 2 * entries} {
 		table := NewTable[int, string](Options{MaxEntries: entries})
-		strangers := entries
+		unknown := entries
 		strange := func(n int) {
 			for range n {
-				strangers++
-				table.Insert(strangers, "stranger", time.Hour)
+				unknown++
+				table.Insert(unknown, "unknown", time.Hour)
 			}
 		}
 		strange(before)
@@ -141,7 +141,7 @@ func TestFloodAfterRush(t *testing.T) {
 			strange(flood)
 		}
 		if lost > 0 {
-			t.Errorf("%d strangers before them: %d of %d visits found nothing", before, lost, 5*clients)
+			t.Errorf("%d unknown clients before them: %d of %d visits found nothing", before, lost, 5*clients)
 		}
 	}
 }

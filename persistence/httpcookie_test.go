@@ -443,7 +443,7 @@ func TestManyCookies(t *testing.T) {
 	// Servers see none of the cookies, however many there are before.
 	lines := strings.Repeat("S.t999=b; ", maxCookiePairs)
 	if got := p.strip(lines); got != lines {
-		t.Error("the cookies of a stranger are taken away")
+		t.Error("the cookies of another client are removed")
 	}
 	h = http.Header{"Cookie": {lines + "S=" + legacy + "; a=b"}}
 	if p.StripRequest(h); strings.Contains(h.Get("Cookie"), legacy) {

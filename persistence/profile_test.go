@@ -668,7 +668,7 @@ func TestProfileAllocations(t *testing.T) {
 		{"ClientIP.Bind", 0, func() { ip.Bind(h, r, client, "", "10.0.0.1:80") }},
 		{"AppCookie.Find", 0, func() { app.Find(r, client, "") }},
 		{"AppCookie.Bind", 0, func() { app.Bind(h, r, client, "", "10.0.0.1:80") }},
-		{"ClientIP.Find of a stranger", 0, func() { ip.Find(r, client1, "") }},
+		{"ClientIP.Find of an unknown client", 0, func() { ip.Find(r, client1, "") }},
 		{"ClientIP.Find in another target", 0, func() { ip.Find(r, client, "web") }},
 		{"ClientIP.Claim of a bound client", 0, func() { ip.Claim(r, client, "", "10.0.0.2:80", "") }},
 		{"ClientIP.Keep", 0, func() { ip.Keep(r, client, "") }},

@@ -161,11 +161,11 @@ func TestClaimsAreGivenBack(t *testing.T) {
 						}
 					})
 				}
-				until(t, patient, "loss", func() bool { return !stores[0].Stats().Up })
+				until(t, ampleTimeout, "loss", func() bool { return !stores[0].Stats().Up })
 				<-time.After(100 * time.Millisecond)
 				server.Restart()
 				for _, s := range stores {
-					until(t, patient, "recovery", func() bool { return s.Stats().Up })
+					until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 				}
 				<-time.After(50 * time.Millisecond)
 				stop.Store(true)

@@ -74,7 +74,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 	fmt.Fprint(&log, c.Password.String(), c.Password.GoString())
 	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	c.Timeout = patient
+	c.Timeout = ampleTimeout
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestUser(t *testing.T) {
 	if err := s.Remove(ctx, "", "n"); err != nil {
 		t.Error(err)
 	}
-	elsewhere, err := New(Config{Addresses: []string{server.Addr}, Username: "limpet", Password: "secret", Prefix: "bank", Timeout: patient})
+	elsewhere, err := New(Config{Addresses: []string{server.Addr}, Username: "limpet", Password: "secret", Prefix: "bank", Timeout: ampleTimeout})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,12 +207,12 @@ func TestTLS(t *testing.T) {
 	if value, _, _, err := s.Lookup(ctx, "", "k", 0); value != "v" || err != nil {
 		t.Error(value, err)
 	}
-	stranger, err := New(Config{Addresses: []string{port}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}, Timeout: patient})
+	unverified, err := New(Config{Addresses: []string{port}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}, Timeout: ampleTimeout})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stranger.Close()
-	if err := stranger.Ping(ctx); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	defer unverified.Close()
+	if err := unverified.Ping(ctx); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", err)
 	}
 }

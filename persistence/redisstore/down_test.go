@@ -106,7 +106,7 @@ func TestDown(t *testing.T) {
 			}
 
 			tt.give(server)
-			took := until(t, patient, "recovery", func() bool { return s.Stats().Up })
+			took := until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 			t.Logf("recovered %v after the server", took)
 			if value, _, ok, err := s.Lookup(ctx, "", "during1", 0); value != "10.0.0.2:80" || !ok || err != nil {
 				t.Errorf("what was stored meanwhile: %q, %t, %v", value, ok, err)
@@ -135,7 +135,7 @@ func TestSharedStoreWins(t *testing.T) {
 		t.Errorf("while the server is down: %q, %v", value, err)
 	}
 	server.Resume()
-	until(t, patient, "recovery", func() bool { return s.Stats().Up })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 	// The call that was given up may have been carried out by the server when
 	// it went on: it was a Put with this value.
 	value, _, ok, err := s.Lookup(ctx, "", "k", 0)
@@ -148,7 +148,7 @@ func TestSharedStoreWins(t *testing.T) {
 	s.Lookup(ctx, "", "k", 0) // opens the circuit
 	s.Put(ctx, "", "k", "other", 2*time.Hour)
 	server.Restart()
-	until(t, patient, "recovery", func() bool { return s.Stats().Up })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 	if again, _, ok, err := s.Lookup(ctx, "", "k", 0); again != value || !ok || err != nil {
 		t.Errorf("%q, %t, %v; the server had %q", again, ok, err, value)
 	}
@@ -170,12 +170,12 @@ func TestStartWithoutServer(t *testing.T) {
 		t.Errorf("%t, %v", ok, err)
 	}
 	server.Restart()
-	until(t, patient, "connection", func() bool { return s.Stats().Up })
+	until(t, ampleTimeout, "connection", func() bool { return s.Stats().Up })
 	direct := open(t, server, Config{})
 	if value, left, ok, err := direct.Lookup(ctx, "t", "k", 0); value != "v" || left > time.Hour || !ok || err != nil {
 		t.Errorf("the other instance finds %q, %v, %t, %v", value, left, ok, err)
 	}
-	until(t, patient, "message", func() bool { return strings.Contains(logged.String(), "persistence store found") })
+	until(t, ampleTimeout, "message", func() bool { return strings.Contains(logged.String(), "persistence store found") })
 }
 
 type lockedBuffer struct {
@@ -292,7 +292,7 @@ func TestClose(t *testing.T) {
 				t.Error(err)
 			}
 			wg.Wait()
-			if took := time.Since(start); took >= patient { // what calls may take
+			if took := time.Since(start); took >= ampleTimeout { // what calls may take
 				t.Errorf("closing took %v", took)
 			} else {
 				t.Logf("closing took %v", took)

@@ -137,7 +137,7 @@ func TestHostileServer(t *testing.T) {
 					if err != nil {
 						return
 					}
-					c.SetDeadline(time.Now().Add(patient))
+					c.SetDeadline(time.Now().Add(ampleTimeout))
 					c.Read(make([]byte, 4096))
 					c.Write([]byte(tt.text))
 					c.Close()

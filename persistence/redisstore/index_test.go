@@ -92,7 +92,7 @@ func TestDroppedEntries(t *testing.T) {
 				server.Command(tt.drop, at(key))
 			}
 			for i := range most {
-				until(t, patient, "room", func() bool { // each attempt looks in some places
+				until(t, ampleTimeout, "room", func() bool { // each attempt looks in some places
 					ok, err := s.Insert(ctx, "", "again"+strconv.Itoa(i), "w", time.Hour)
 					return ok && err == nil
 				})

@@ -88,7 +88,7 @@ func TestUnreachableIsLogged(t *testing.T) {
 			var j journal
 			tt.config.Logger = j.logger()
 			tt.config.Prefix = "shop"
-			tt.config.Timeout = patient
+			tt.config.Timeout = ampleTimeout
 			if tt.name == "silence" {
 				tt.config.Timeout = 200 * time.Millisecond
 			}
@@ -101,7 +101,7 @@ func TestUnreachableIsLogged(t *testing.T) {
 			if ok, err := s.Insert(ctx, "", "k", "v", time.Hour); !ok || err != nil {
 				t.Errorf("Insert: %t, %v", ok, err)
 			}
-			until(t, patient, "a message", func() bool { return j.String() != "" })
+			until(t, ampleTimeout, "a message", func() bool { return j.String() != "" })
 			<-time.After(500 * time.Millisecond) // some attempts more
 			lines := j.lines(t)
 			if len(lines) != 1 || lines[0].Level != "WARN" || lines[0].Msg != "persistence store unreachable" || lines[0].Prefix != "shop" {
@@ -214,12 +214,12 @@ func TestLostAndFoundAreLogged(t *testing.T) {
 	defer s.Close()
 	s.Ping(ctx)
 	server.Restart()
-	until(t, patient, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
 	server.Kill()
 	s.Lookup(ctx, "", "k", 0)
-	until(t, patient, "message", func() bool { return strings.Contains(j.String(), "store lost") })
+	until(t, ampleTimeout, "message", func() bool { return strings.Contains(j.String(), "store lost") })
 	server.Restart()
-	until(t, patient, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
 	var got []string
 	for _, line := range j.lines(t) {
 		got = append(got, line.Level+" "+line.Msg)
@@ -299,7 +299,7 @@ func TestDroppedEntriesAreLogged(t *testing.T) {
 	}
 	server.Restart()
 	server.Command("SET", name(DefaultPrefix, "", entryKind, "b"), "foreign")
-	until(t, patient, "message", func() bool { return strings.Contains(j.String(), "dropped") })
+	until(t, ampleTimeout, "message", func() bool { return strings.Contains(j.String(), "dropped") })
 	for _, line := range j.lines(t) {
 		if line.Msg == "persistence entries dropped" && (line.Entries != 1 || line.Level != "WARN") {
 			t.Errorf("%+v", line)

@@ -16,8 +16,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
 }
 
-// patient is a time in which a busy machine answers.
-const patient = time.Minute
+// ampleTimeout is enough for an answer on a busy machine.
+const ampleTimeout = time.Minute
 
 // open returns a store that is connected to the server.
 func open(t testing.TB, server *redistest.Server, c Config) *Store {
@@ -26,7 +26,7 @@ func open(t testing.TB, server *redistest.Server, c Config) *Store {
 		c.Addresses = []string{server.Addr}
 	}
 	if c.Timeout == 0 {
-		c.Timeout = patient
+		c.Timeout = ampleTimeout
 	}
 	s, err := New(c)
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 func away(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {
-		until(t, patient, "loss", func() bool { s.Ping(t.Context()); return !s.Stats().Up })
+		until(t, ampleTimeout, "loss", func() bool { s.Ping(t.Context()); return !s.Stats().Up })
 	}
 }
 
 func back(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {
-		until(t, patient, "recovery", func() bool { return s.Ping(t.Context()) == nil && s.Stats().Up })
+		until(t, ampleTimeout, "recovery", func() bool { return s.Ping(t.Context()) == nil && s.Stats().Up })
 	}
 }
 
@@ -131,7 +131,7 @@ func (c *clients) visit(s *Store, client int) string {
 // bind binds all clients, and has each instance see all of them.
 func (c *clients) bind() []string {
 	bound := make([]string, c.count)
-	until(c.t, patient, "one server for each client", func() bool {
+	until(c.t, ampleTimeout, "one server for each client", func() bool {
 		agree := true
 		for range 2 {
 			for client := range bound {
@@ -187,7 +187,7 @@ func TestClientsDoNotFlap(t *testing.T) {
 				away(t, c.stores)
 				traffic(20)
 				tt.give(server)
-				until(t, patient, "recovery", func() bool {
+				until(t, ampleTimeout, "recovery", func() bool {
 					traffic(1)
 					return c.stores[0].Stats().Up && c.stores[1].Stats().Up
 				})
@@ -320,7 +320,7 @@ func TestSlowAnswersMoveNobody(t *testing.T) {
 	for worker := range 4 {
 		wg.Go(func() {
 			s := c.stores[worker%2]
-			for start := time.Now(); s.Stats().Opened < openings && time.Since(start) < patient; {
+			for start := time.Now(); s.Stats().Opened < openings && time.Since(start) < ampleTimeout; {
 				for client, want := range bound {
 					if c.visit(s, client) != want {
 						moves.Add(1)

@@ -36,7 +36,7 @@ func TestInstancesSeeEachOther(t *testing.T) {
 			if got == value {
 				break
 			}
-			if time.Since(stored) > patient {
+			if time.Since(stored) > ampleTimeout {
 				t.Fatalf("still finds %q", got)
 			}
 			<-time.After(20 * time.Microsecond) // the messages need a processor too
@@ -118,7 +118,7 @@ func TestNearCache(t *testing.T) {
 	look("t", "k", 0, "v")()
 	nearly("before the break", true, look("t", "k", 0, "v"))
 	server.Command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	until(t, patient, "the break shows", func() bool {
+	until(t, ampleTimeout, "the break shows", func() bool {
 		_, _, ok := s.near.lookup("t", "k")
 		return !ok
 	})
@@ -223,7 +223,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d refused", got)
 	}
 	refusing.Touch(ctx, "", "0", time.Millisecond)
-	until(t, patient, "room", func() bool {
+	until(t, ampleTimeout, "room", func() bool {
 		ok, err := refusing.Insert(ctx, "", "new", "v", time.Hour)
 		return ok && err == nil
 	})
