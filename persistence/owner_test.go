@@ -91,10 +91,7 @@ func TestOwnerFlood(t *testing.T) {
 		{"a quota larger than the table", 2 * sessions, 1 << 30, 100_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if raceEnabled {
-				tt.flood /= 10
-			}
-			if testing.Short() {
+			if raceEnabled || testing.Short() {
 				tt.flood /= 10
 			}
 			store, ctx := NewStore(Options{MaxEntries: tt.max, MaxPerOwner: tt.quota, Owner: AddrKeyOwner}), t.Context()

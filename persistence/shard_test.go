@@ -243,10 +243,7 @@ func TestFloodSparesUsedEntries(t *testing.T) {
 		{"single shard", 2000, 900, 50_000, 1, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if raceEnabled {
-				tt.flood /= 5
-			}
-			if testing.Short() {
+			if raceEnabled || testing.Short() {
 				tt.flood /= 5
 			}
 			table := NewTable[int, int](Options{MaxEntries: tt.max})
