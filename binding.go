@@ -90,8 +90,8 @@ func (tx *transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 // A sourceRecorder is a transaction whose binding is looked up in a store.
 type sourceRecorder transaction
 
-// NoteSource implements [persistence.SourceRecorder].
-func (s *sourceRecorder) NoteSource(source persistence.Source) { s.binding.source = source }
+// NoteSource implements [bindingsource.Recorder].
+func (s *sourceRecorder) NoteSource(source string) { s.binding.source = persistence.Source(source) }
 
 // startBinding lets the profile have its say when a server is chosen, and
 // keeps the binding alive for as long as the exchange lasts.

@@ -13,11 +13,11 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/accept"
+	"github.com/limpetlb/limpet/internal/bindingsource"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/lbpool"
-	"github.com/limpetlb/limpet/persistence"
 )
 
 // A transaction is one request on its way through a virtual service, and its
@@ -148,7 +148,7 @@ func (sh *shared) Value(key any) any {
 			return nil
 		}
 		return &sh.handle
-	case persistence.SourceRecorderKey{}:
+	case bindingsource.Key{}:
 		if tx := sh.tx.Load(); tx != nil {
 			return (*sourceRecorder)(tx)
 		}

@@ -6,9 +6,10 @@ import (
 	"net/netip"
 )
 
-// Addresses returns an iterator over the addresses of the group: IPv4 in ascending order, then IPv6 in no particular
-// one. There are none in a group of countries. A group may well hold more addresses than anybody wants to see: the
-// network ::/0 has 2^128, so break the loop in time.
+// Addresses returns an iterator over the addresses of the group: IPv4 in
+// ascending order, then IPv6 in no particular order. A group of countries or
+// autonomous systems yields none. A group can have very many addresses (the
+// network ::/0 has 2^128), so break the loop in time.
 func (g *Group) Addresses() iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		s, ok := g.members.(*rangeSet)
@@ -35,7 +36,8 @@ func (g *Group) Addresses() iter.Seq[netip.Addr] {
 	}
 }
 
-// yieldAll yields the addresses of r, both ends included. It reports whether there is to be more.
+// yieldAll yields the addresses of r, both ends included. It reports whether to
+// continue.
 func yieldAll(r span[uint128], yield func(netip.Addr) bool) bool {
 	for a := r.first; ; a, _ = a.next() {
 		if !yield(address6(a)) {

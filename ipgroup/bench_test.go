@@ -16,8 +16,9 @@ import (
 
 var benchmarkSizes = []int{4, 16, 1_000, 100_000, 1_000_000}
 
-// BenchmarkContains prints the time of a lookup against its peers in the same run. Half of the lookups are
-// hits. The budget is a ratio to bart.Lite of 1.2 up to 16 prefixes, 1.0 for 1,000 and 0.5 for 100,000.
+// BenchmarkContains prints the time of a lookup against its peers in the same
+// run. Half of the lookups are hits. The budget is a ratio to bart.Lite of 1.2
+// up to 16 prefixes, 1.0 for 1,000 and 0.5 for 100,000.
 func BenchmarkContains(b *testing.B) {
 	for _, family := range []string{"IPv4", "IPv6", "both"} {
 		for _, size := range benchmarkSizes {
@@ -43,7 +44,8 @@ func benchmarkContains(b *testing.B, family string, size int) {
 		var own, bartLite, ipSet time.Duration
 		n := 0
 		for b.Loop() {
-			// They take turns, so that the weather of a shared machine is the same for all three.
+			// They take turns, so that the weather of a shared machine is the
+			// same for all three.
 			own += elapsed(addrs, func(a netip.Addr) bool { return g.Contains(a) })
 			bartLite += elapsed(addrs, func(a netip.Addr) bool { return lite.Contains(a) })
 			ipSet += elapsed(addrs, func(a netip.Addr) bool { return set.Contains(a) })
@@ -56,8 +58,8 @@ func benchmarkContains(b *testing.B, family string, size int) {
 	})
 }
 
-// passes is how often a structure looks up all addresses in its turn: often enough that it is not mainly
-// measured how the others left the caches.
+// passes is how often a structure looks up all addresses in its turn: often
+// enough that it is not mainly measured how the others left the caches.
 const passes = 16
 
 func elapsed(addrs []netip.Addr, contains func(netip.Addr) bool) time.Duration {
@@ -99,7 +101,8 @@ func heap(build func() any) float64 {
 	return float64(after.HeapAlloc) - float64(before.HeapAlloc)
 }
 
-// BenchmarkRead prints the time from text to group; the budget for 1,000,000 prefixes is 2 s.
+// BenchmarkRead prints the time from text to group; the budget for 1,000,000
+// prefixes is 2 s.
 func BenchmarkRead(b *testing.B) {
 	for _, size := range benchmarkSizes {
 		text := strings.Join(listOf(randomPrefixes(size)), "\n")
@@ -115,7 +118,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// randomPrefixes returns prefixes as lists hold them: IPv4 of /16 to /32, IPv6 in 2000::/3 of /32 to /64.
+// randomPrefixes returns prefixes as lists hold them: IPv4 of /16 to /32, IPv6
+// in 2000::/3 of /32 to /64.
 func randomPrefixes(n int) []netip.Prefix {
 	r := rand.New(rand.NewPCG(1, uint64(n)))
 	prefixes := make([]netip.Prefix, n)

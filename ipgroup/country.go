@@ -7,17 +7,20 @@ import (
 	"github.com/limpetlb/limpet/internal/country"
 )
 
-// CountryFinder tells in which country an address is. It is satisfied by the DB of package geoip.
+// A CountryFinder returns the country of an address. The DB of package geoip is
+// one.
 //
-// Country is called with valid addresses that are neither IPv4-mapped nor have a zone. It returns an ISO
-// 3166-1 alpha-2 code in upper case, or false if the country is not known. It must be safe for concurrent
-// use, must not block, and should not allocate.
+// Country is called with valid addresses that are neither IPv4-mapped nor have
+// a zone. It returns an ISO 3166-1 alpha-2 code in upper case, or false if the
+// country is unknown. It must be safe for concurrent use, must not block, and
+// should not allocate.
 type CountryFinder interface {
-	// Country returns the code of the country that addr is in.
+	// Country returns the code of the country of addr.
 	Country(addr netip.Addr) (code string, ok bool)
 }
 
-// countrySet is a set of two-letter codes, one bit for each of the 26 × 26 possible ones.
+// countrySet is a set of two-letter codes, one bit for each of the 26 × 26
+// possible ones.
 type countrySet [11]uint64
 
 func (s *countrySet) add(code string) {
@@ -48,7 +51,8 @@ func (s *countrySet) list() []string {
 	return codes
 }
 
-// countryIndex numbers the codes AA to ZZ. It is false for anything but two upper-case letters.
+// countryIndex returns the number of a code from AA to ZZ, and false for
+// anything but two upper-case letters.
 func countryIndex(code string) (uint, bool) {
 	if len(code) != 2 {
 		return 0, false

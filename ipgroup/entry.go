@@ -10,7 +10,7 @@ import (
 	"go4.org/netipx"
 )
 
-// EntryError says which entry of a list is wrong, and why.
+// An EntryError says which entry of a list is invalid, and why.
 type EntryError struct {
 	Group  string // name of the group
 	Index  int    // position in the entries given to Parse, from 0; -1 for an entry of Read or ReadFile
@@ -20,28 +20,28 @@ type EntryError struct {
 	Reason string // what is wrong, for people
 }
 
-// Error names the group, the place, the entry and the reason, as in
+// Error names the group, the position, the entry and the reason, as in
 //
 //	ip group "Office": line 7, column 12: "10.0.0.256" is not an address, range, prefix, country code or AS number
 func (e *EntryError) Error() string {
-	var place string
+	var position string
 	switch {
 	case e.Index < 0:
-		place = fmt.Sprintf("line %d, column %d", e.Line, e.Column)
+		position = fmt.Sprintf("line %d, column %d", e.Line, e.Column)
 	case e.Line > 1:
-		place = fmt.Sprintf("entries[%d], line %d, column %d", e.Index, e.Line, e.Column)
+		position = fmt.Sprintf("entries[%d], line %d, column %d", e.Index, e.Line, e.Column)
 	case e.Column > 1:
-		place = fmt.Sprintf("entries[%d], column %d", e.Index, e.Column)
+		position = fmt.Sprintf("entries[%d], column %d", e.Index, e.Column)
 	default:
-		place = fmt.Sprintf("entries[%d]", e.Index)
+		position = fmt.Sprintf("entries[%d]", e.Index)
 	}
-	return fmt.Sprintf("ip group %q: %s: %q %s", e.Group, place, e.Text, e.Reason)
+	return fmt.Sprintf("ip group %q: %s: %q %s", e.Group, position, e.Text, e.Reason)
 }
 
 // maxFaults limits how many bad entries are described one by one.
 const maxFaults = 1000
 
-// parser collects the entries of one list, and its faults.
+// A parser collects the entries of one list, and its faults.
 type parser struct {
 	name       string
 	options    Options
@@ -59,8 +59,8 @@ type parser struct {
 	full   bool // maxEntries was exceeded; the rest is not looked at
 }
 
-// place is where an entry stands; the fields are those of EntryError.
-type place struct{ index, line, column int }
+// A position is that of an entry in a list; the fields are those of EntryError.
+type position struct{ index, line, column int }
 
 func newParser(name string, o Options) *parser {
 	p := &parser{name: name, options: o, maxEntries: o.MaxEntries}
@@ -73,7 +73,7 @@ func newParser(name string, o Options) *parser {
 	return p
 }
 
-// file takes the text of a whole file.
+// file parses the text of a whole file.
 func (p *parser) file(text string) {
 	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
 		p.faults = append(p.faults, fmt.Errorf("ip group %q: the text is UTF-16, not UTF-8", p.name))
@@ -82,7 +82,7 @@ func (p *parser) file(text string) {
 	p.text(strings.TrimPrefix(text, "\ufeff"), -1)
 }
 
-// text takes lines of entries: one element of Parse, or a whole file.
+// text parses lines of entries: one element of Parse, or a whole file.
 func (p *parser) text(text string, index int) {
 	number := 0
 	for line := range strings.SplitSeq(text, "\n") {
@@ -96,15 +96,15 @@ func (p *parser) text(text string, index int) {
 			entry := strings.TrimSpace(part)
 			if entry != "" && !p.full {
 				blanks := strings.Index(part, entry)
-				p.entry(entry, place{index, number, column + blanks})
+				p.entry(entry, position{index, number, column + blanks})
 			}
 			column += len(part) + len(",")
 		}
 	}
 }
 
-// entry takes one entry that is not blank.
-func (p *parser) entry(text string, at place) {
+// entry parses one entry that is not blank.
+func (p *parser) entry(text string, at position) {
 	if p.entries++; p.maxEntries >= 0 && p.entries > p.maxEntries {
 		p.full = true
 		p.faults = append(p.faults, fmt.Errorf("ip group %q: %w: more than %d entries", excerpt(p.name), ErrTooLarge, p.maxEntries))
@@ -131,7 +131,7 @@ func (p *parser) entry(text string, at place) {
 	}
 }
 
-func (p *parser) fault(text string, at place, reason string) {
+func (p *parser) fault(text string, at position, reason string) {
 	if p.bad++; p.bad > maxFaults {
 		return
 	}
@@ -145,7 +145,7 @@ func (p *parser) fault(text string, at place, reason string) {
 	})
 }
 
-// country takes a code in upper case. It returns what is wrong with it, or nothing.
+// country adds a code in upper case. It returns the fault in it, or "".
 func (p *parser) country(code string) (reason string) {
 	switch {
 	case !knownCountries.contains(code):
@@ -157,7 +157,8 @@ func (p *parser) country(code string) (reason string) {
 	return ""
 }
 
-// asn takes the digits of an autonomous system. It returns what is wrong with it, or nothing.
+// asn adds the digits of an autonomous system. It returns the fault in them, or
+// "".
 func (p *parser) asn(digits string) (reason string) {
 	number, err := strconv.ParseUint(digits, 10, 32)
 	switch {
@@ -173,7 +174,8 @@ func (p *parser) asn(digits string) (reason string) {
 	return ""
 }
 
-// addresses takes an address, a range or a prefix. It returns what is wrong with it, or nothing.
+// addresses adds an address, a range or a prefix. It returns the fault in it,
+// or "".
 func (p *parser) addresses(text string) (reason string) {
 	if strings.Contains(text, "%") {
 		return "has a zone, which means something on one machine only"
@@ -231,17 +233,18 @@ func (p *parser) add(r netipx.IPRange) (reason string) {
 	return ""
 }
 
-// checkMix reports, once, the entry that makes a mixture of a list.
+// checkMix reports, once, the entry that mixes addresses with countries or
+// autonomous systems.
 func (p *parser) checkMix() (reason string) {
-	if p.mixed || !p.places() || len(p.v4)+len(p.v6) == 0 {
+	if p.mixed || !p.hasOrigins() || len(p.v4)+len(p.v6) == 0 {
 		return ""
 	}
 	p.mixed = true
 	return "mixes addresses with countries or autonomous systems in one group"
 }
 
-// places reports whether the list has named a country or an autonomous system.
-func (p *parser) places() bool { return p.countries.len() > 0 || len(p.asns) > 0 }
+// hasOrigins reports whether the list has a country or an autonomous system.
+func (p *parser) hasOrigins() bool { return p.countries.len() > 0 || len(p.asns) > 0 }
 
 // group returns the group, or all faults.
 func (p *parser) group() (*Group, error) {
@@ -254,8 +257,8 @@ func (p *parser) group() (*Group, error) {
 	if len(p.faults) > 0 {
 		return nil, errors.Join(p.faults...)
 	}
-	if p.places() {
-		return &Group{p.name, &places{p.countries, p.options.Countries, p.asns, p.options.ASNs}}, nil
+	if p.hasOrigins() {
+		return &Group{p.name, &origins{p.countries, p.options.Countries, p.asns, p.options.ASNs}}, nil
 	}
 	return &Group{p.name, newRangeSet(p.v4, p.v6)}, nil
 }

@@ -330,7 +330,8 @@ func TestName(t *testing.T) {
 	}
 }
 
-// normalisation lists whether an entry contains an address, for all the ways to write both.
+// normalisation lists whether an entry contains an address, for all the ways to
+// write both.
 var normalisation = []struct {
 	entry, addr string
 	want        bool
@@ -372,7 +373,7 @@ var normalisation = []struct {
 	{"::ffff:10.0.0.1-10.0.0.9", "10.0.0.9", true},
 	{"10.0.0.1 - ::ffff:10.0.0.9", "::ffff:10.0.0.1", true},
 	{"10.0.0.1-::ffff:10.0.0.9", "10.0.0.10", false},
-	// IPv6 entries that cover the mapped addresses hold no IPv4.
+	// IPv6 entries that cover the mapped addresses contain no IPv4.
 	{"::/0", "::ffff:10.1.2.3", false},
 	{"::/0", "10.1.2.3", false},
 	{"::/0", "::fffe:ffff:ffff", true},
@@ -394,7 +395,7 @@ var normalisation = []struct {
 	{"fe80::1-fe80::9", "fe80::a%eth0", false},
 	{"::1", "::1%lo", true},
 	{"2001:db8::/32", "2001:db8::1%eth0", true},
-	// Other addresses that hold an IPv4 address are IPv6.
+	// Other addresses that contain an IPv4 address are IPv6.
 	{"10.0.0.0/8", "64:ff9b::10.1.2.3", false}, // NAT64
 	{"10.0.0.0/8", "64:ff9b:1::10.1.2.3", false},
 	{"10.0.0.0/8", "2002:a01:203::1", false},              // 6to4

@@ -33,7 +33,8 @@ func Example() {
 	// 2001:db8::1 true
 }
 
-// A list with a bad line is refused as a whole; the error says where the fault is.
+// A list with a bad line is refused as a whole; the error says where the fault
+// is.
 func ExampleRead() {
 	const list = `# offices
 192.0.2.0/24, 198.51.100.7
@@ -51,7 +52,7 @@ func ExampleRead() {
 	// 3 203.0.113.300
 }
 
-// A new list takes the place of the old one while requests go on.
+// A new list replaces the old one while requests go on.
 func ExampleSet_Replace() {
 	first, err := ipgroup.Parse("Blacklist", []string{"192.0.2.7"}, ipgroup.Options{})
 	if err != nil {
@@ -117,7 +118,7 @@ func ExampleWatcher() {
 	// <nil>
 }
 
-// The names of places, for logs.
+// Labels of addresses, for logs.
 func ExampleSet_Label() {
 	company, err := ipgroup.Parse("Company", []string{"10.0.0.0/8", "192.0.2.0/24"}, ipgroup.Options{})
 	if err != nil {

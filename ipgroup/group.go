@@ -10,12 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// ErrEmpty is wrapped by the error of [Parse], [Read] and [ReadFile] when a list holds no entry
-// and [Options.AllowEmpty] is not set.
+// ErrEmpty is wrapped by the error of [Parse], [Read] and [ReadFile] for a list
+// without entries if [Options.AllowEmpty] is not set.
 var ErrEmpty = errors.New("no entries")
 
-// ErrTooLarge is wrapped by the error of [Parse], [Read] and [ReadFile] when a list exceeds
-// [Options.MaxEntries] or [Options.MaxBytes].
+// ErrTooLarge is wrapped by the error of [Parse], [Read] and [ReadFile] for a
+// list that exceeds [Options.MaxEntries] or [Options.MaxBytes].
 var ErrTooLarge = errors.New("list is too large")
 
 // Limits of a list when Options does not set them.
@@ -27,25 +27,30 @@ const (
 // maxNameLength is the longest group name, in characters.
 const maxNameLength = 255
 
-// Options says how a list of entries becomes a group. The zero value accepts addresses, ranges and
-// prefixes, refuses countries, autonomous systems and empty lists, and applies the default limits.
+// Options say how a list of entries becomes a group. The zero value accepts
+// addresses, ranges and prefixes, refuses countries, autonomous systems and
+// empty lists, and applies the default limits.
 type Options struct {
-	// Countries answers for the countries of the group. The group keeps it and calls it, possibly from
-	// many goroutines at once, on each Contains. Nil: an entry that names a country is an error.
+	// Countries finds the countries of addresses for a group of countries. The
+	// group calls it on each Contains, possibly concurrently. If it is nil, an
+	// entry that names a country is an error.
 	Countries CountryFinder
 
-	// ASNs is the same for the autonomous systems of the group.
+	// ASNs does the same for autonomous systems.
 	ASNs ASNFinder
 
-	// AllowEmpty accepts a list without entries; the group then contains nothing. It is off by default,
-	// because a list that is empty by accident would silently allow or deny everybody.
+	// AllowEmpty accepts a list without entries; the group then contains
+	// nothing. It is off by default, because a list that is empty by accident
+	// would silently allow or deny everybody.
 	AllowEmpty bool
 
-	// MaxEntries limits the number of entries. Zero means DefaultMaxEntries, negative means no limit.
+	// MaxEntries limits the number of entries. Zero means [DefaultMaxEntries],
+	// negative no limit.
 	MaxEntries int
 
-	// MaxBytes limits the text that Read and ReadFile take. Zero means DefaultMaxBytes, negative means no
-	// limit. Parse ignores it: its text is in memory already.
+	// MaxBytes limits the text that Read and ReadFile accept. Zero means
+	// [DefaultMaxBytes], negative no limit. Parse ignores it, because its text
+	// is in memory already.
 	MaxBytes int64
 }
 
@@ -57,29 +62,33 @@ func (o Options) maxBytes() int64 {
 	return max(o.MaxBytes, -1)
 }
 
-// Group is a named, immutable set of IP addresses, or of countries and autonomous systems. It is safe for concurrent use.
+// A Group is a named, immutable set of IP addresses, or of countries and
+// autonomous systems. It is safe for concurrent use.
 //
-// A group is a plain union: entries may overlap, and their order means nothing.
+// A group is a plain union: entries may overlap, in any order.
 type Group struct {
 	name    string
 	members members
 }
 
-// members is what a group consists of: a *rangeSet or *places.
+// members are the content of a group: a *rangeSet or *origins.
 type members interface {
 	contains(addr netip.Addr) bool // false for the zero Addr; normalizes addr
-	// smallest returns the width of the smallest entry that contains a valid and normalized address.
+	// smallest returns the width of the smallest entry that contains a valid
+	// and normalized address.
 	smallest(addr netip.Addr) (width uint128, ok bool)
 	len() int
 }
 
-// Parse makes a group from entries, each of which is an address, a range, a prefix, a country, an
-// autonomous system or a comma-separated list of these; the package comment has the grammar. Parse does not keep entries.
+// Parse makes a group from entries. Each entry is an address, a range, a
+// prefix, a country, an autonomous system or a comma-separated list of these;
+// the package comment has the grammar. Parse does not keep entries.
 //
 // The name has 1 to 255 characters and no control characters.
 //
-// On failure the group is nil and the error joins all faults found: one [*EntryError] for each bad entry
-// (for the first 1,000; the rest are counted), [ErrEmpty] or [ErrTooLarge].
+// On failure the group is nil and the error joins all faults: one [*EntryError]
+// for each invalid entry (for the first 1,000; the rest are counted),
+// [ErrEmpty] or [ErrTooLarge].
 func Parse(name string, entries []string, o Options) (*Group, error) {
 	p := newParser(name, o)
 	for i, entry := range entries {
@@ -91,34 +100,37 @@ func Parse(name string, entries []string, o Options) (*Group, error) {
 // Name returns the name of the group.
 func (g *Group) Name() string { return g.name }
 
-// Contains reports whether addr is in the group. An IPv4-mapped IPv6 address counts as the IPv4 address
-// and a zone is ignored. The zero Addr is in no group. An address whose country and
-// autonomous system are not known is in no group of these. Contains does not allocate, unless a finder of the group does.
+// Contains reports whether addr is in the group. An IPv4-mapped IPv6 address is
+// the IPv4 address, and a zone is ignored. The zero Addr is in no group. An
+// address of unknown country and autonomous system is in no group of these.
+// Contains does not allocate, unless a finder of the group does.
 func (g *Group) Contains(addr netip.Addr) bool { return g.members.contains(addr) }
 
-// Len returns the number of disjoint address ranges left when all entries that overlap or touch have
-// been merged, or the number of distinct countries and autonomous systems.
+// Len returns the number of disjoint address ranges left when all entries that
+// overlap or touch have been merged, or the number of distinct countries and
+// autonomous systems.
 func (g *Group) Len() int { return g.members.len() }
 
-// Countries returns the upper-case codes of the group's countries in alphabetical order: nil for a group
-// of addresses. The slice is the caller's.
+// Countries returns the upper-case codes of the group's countries in
+// alphabetical order, nil for a group of addresses. The caller owns the slice.
 func (g *Group) Countries() []string {
-	if p, ok := g.members.(*places); ok {
+	if p, ok := g.members.(*origins); ok {
 		return p.countries.list()
 	}
 	return nil
 }
 
-// ASNs returns the numbers of the group's autonomous systems in ascending order: nil for a group of addresses. The slice is the
-// caller's.
+// ASNs returns the numbers of the group's autonomous systems in ascending
+// order, nil for a group of addresses. The caller owns the slice.
 func (g *Group) ASNs() []uint32 {
-	if p, ok := g.members.(*places); ok {
+	if p, ok := g.members.(*origins); ok {
 		return slices.Sorted(maps.Keys(p.asns))
 	}
 	return nil
 }
 
-// normalize returns the one form under which an address is stored and looked up.
+// normalize returns the one form under which an address is stored and looked
+// up.
 func normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
 func checkName(name string) error {

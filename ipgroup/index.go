@@ -6,19 +6,25 @@ import (
 	"slices"
 )
 
-// Membership is a question about sorted, disjoint spans: find the last one that begins at or before the address, and see
-// whether it reaches it. A binary search takes log2(n) steps for that, most of them cache misses in a large list and half of
-// them mispredicted. The index leads to the few spans that matter at once, and tells of most addresses that are
-// in no span without a look at any.
+// A look-up among sorted, disjoint spans finds the last one that begins at or
+// before the address, and checks whether it ends at or after it. A binary
+// search takes log2(n) steps for that, most of them cache misses in a large
+// list and half of them mispredicted. The index leads to the few spans that
+// matter at once, and rejects most addresses that are in no span without
+// reading any.
 //
-// A table covers the keys from its first span to the end of its last. They are divided into cells of equal width, and each cell
-// into 32 parts, which have a bit each: if no span reaches into the part, the address is in none. One more cell,
-// without bits, stands for all keys beyond; so the only branch is about the bit. Otherwise the cell names the first of its spans, of which there are no more than
-// leafSpans, or a table that divides a crowded cell again. So lists spread over all of the address space take one table, and those
-// that crowd into a few networks, as most do, take two or three on the way to an address.
+// A table covers the keys from its first span to the end of its last. They are
+// divided into cells of equal width, and each cell into 32 parts, which have a
+// bit each: if no span reaches into the part, the address is in none. One more
+// cell, without bits, stands for all keys beyond; so the only branch is about
+// the bit. Otherwise the cell names the first of its spans, of which there are
+// no more than leafSpans, or a table that divides a crowded cell again. So
+// lists spread over all of the address space need one table, and lists that
+// crowd into a few networks, as most do, need two or three per look-up.
 //
-// A table has at most half as many cells as spans (but see minCells), so each level uses up the more bits of the key the more
-// spans are left, and even the worst list has few levels.
+// A table has at most half as many cells as spans (but see minCells), so each
+// level uses up the more bits of the key the more spans are left, and even the
+// worst list has few levels.
 
 // index finds spans by keys: the numbers of addresses, or their upper halves.
 type index struct {
@@ -27,7 +33,8 @@ type index struct {
 	cells  []cell
 }
 
-// table divides the keys from base on into cells that are 2^shift keys wide, and these into parts.
+// table divides the keys from base on into cells that are 2^shift keys wide,
+// and these into parts.
 type table struct {
 	base  uint64
 	cells uint32 // position of the first
@@ -44,21 +51,26 @@ type cell struct {
 }
 
 const (
-	// leafSpans is how many spans a cell may have. They are searched in three steps without a branch. A table of more has
-	// at least two cells, so that its cells are narrower than the one it divides, and there is an end of it.
+	// leafSpans is how many spans a cell may have. They are searched in three
+	// steps without a branch. A table of more has at least two cells, so that
+	// its cells are narrower than the one it divides, and there is an end of
+	// it.
 	leafSpans = 8
 
-	// minCells is how many cells the first table may have, however few the spans: they are cheap, and say of most addresses that
-	// they are not in a short list.
+	// minCells is how many cells the first table may have, however few the
+	// spans: they are cheap, and reject most addresses that are not in a short
+	// list.
 	minCells = 32
 
-	// maxEmpty is how many cells there may be for each one that is not empty, or else they are made wider.
+	// maxEmpty is how many cells there may be for each one that is not empty,
+	// or else they are made wider.
 	maxEmpty = 16
 
 	crowded = 1 << 31
 )
 
-// find returns the cell of the first table that has the key; false if no span contains the key.
+// find returns the cell of the first table that has the key; false if no span
+// contains the key.
 func (x *index) find(key uint64) (c cell, ok bool) { return x.root.find(x.cells, key) }
 
 // find returns the cell of the key; false if no span contains the key.
@@ -68,8 +80,9 @@ func (t *table) find(cells []cell, key uint64) (c cell, ok bool) {
 	return c, c.parts>>(distance>>(t.part&63)&31)&1 != 0
 }
 
-// descend returns the position of the first of the leafSpans spans that may contain the address; false if none does. It goes on
-// from a cell that find has returned; key and low are the halves of the address.
+// descend returns the position of the first of the leafSpans spans that may
+// contain the address; false if none does. It goes on from a cell that find has
+// returned; key and low are the halves of the address.
 func (x *index) descend(c cell, key, low uint64) (at int, ok bool) {
 	for c.at >= crowded {
 		t := &x.tables[c.at-crowded]
@@ -83,7 +96,8 @@ func (x *index) descend(c cell, key, low uint64) (at int, ok bool) {
 	return int(c.at), true
 }
 
-// keys tells the first and the last key of a span by its position, or the lower halves of its first and last address.
+// keys returns the first and the last key of a span by its position, or the
+// lower halves of its first and last address.
 type keys func(i int, low bool) (first, last uint64)
 
 // builder makes an index.
@@ -93,7 +107,8 @@ type builder struct {
 	n    int // spans
 }
 
-// newIndex makes the index of n spans in ascending order. They are disjoint, but may share keys where their lower halves differ.
+// newIndex makes the index of n spans in ascending order. They are disjoint,
+// but may share keys where their lower halves differ.
 func newIndex(n int, keys keys) index {
 	if n == 0 {
 		return index{cells: make([]cell, 1)} // the empty one
@@ -104,7 +119,8 @@ func newIndex(n int, keys keys) index {
 	return b.index
 }
 
-// table returns the table of the spans from one position up to another, for the keys from begin to end.
+// table returns the table of the spans from one position up to another, for the
+// keys from begin to end.
 func (b *builder) table(from, to int, begin, end uint64, minCells int, low bool) table {
 	first, _ := b.keys(from, low)
 	_, last := b.keys(to-1, low)
@@ -125,7 +141,8 @@ func (b *builder) table(from, to int, begin, end uint64, minCells int, low bool)
 			from++
 		}
 		next, parts := b.parts(t, from, to, begin, end)
-		// The search is always among leafSpans spans, even at the end of the list.
+		// The search is always among leafSpans spans, even at the end of the
+		// list.
 		c := cell{parts, uint32(max(0, min(from, b.n-leafSpans)))}
 		if next-from > leafSpans {
 			c.at = crowded + uint32(len(b.tables))
@@ -143,10 +160,11 @@ func (b *builder) table(from, to int, begin, end uint64, minCells int, low bool)
 	return t
 }
 
-// shift returns the width of the cells of t, as a number of bits: the least for which they are no more than most, and not too many of
-// them are empty.
+// shift returns the width of the cells of t, as a number of bits: the least for
+// which they are no more than most, and not too many of them are empty.
 func (b *builder) shift(t table, from, to int, end uint64, most int) uint8 {
-	// Two spans that begin at distances which differ in bit i begin in different cells if these are up to 2^i keys wide.
+	// Two spans that begin at distances which differ in bit i begin in
+	// different cells if these are up to 2^i keys wide.
 	var differ [65]int // by the number of bits
 	var before uint64
 	for i := from; i < to; i++ {
@@ -165,7 +183,8 @@ func (b *builder) shift(t table, from, to int, end uint64, most int) uint8 {
 	return uint8(shift)
 }
 
-// parts returns the bits of the cell from begin to end, whose first span is at from, and the position behind its last span.
+// parts returns the bits of the cell from begin to end, whose first span is at
+// from, and the position behind its last span.
 func (b *builder) parts(t table, from, to int, begin, end uint64) (next int, parts uint32) {
 	for next = from; next < to; next++ {
 		first, last := b.keys(next, t.low)

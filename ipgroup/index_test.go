@@ -33,7 +33,8 @@ func TestIndexOfHostileLists(t *testing.T) {
 		}
 		return keys
 	}
-	// crowd returns n keys within 2^exponent, and a key for each bit above, so that each table has a cell with nearly all of them.
+	// crowd returns n keys within 2^exponent, and a key for each bit above, so
+	// that each table has a cell with nearly all of them.
 	crowd := func(n int, exponent uint) (keys []uint64) {
 		for range n {
 			keys = append(keys, r.Uint64N(1<<exponent)&^1) // even keys do not touch
@@ -87,7 +88,8 @@ func TestIndexOfHostileLists(t *testing.T) {
 	}
 }
 
-// Single addresses of one /64 network are told apart by their lower halves, however many there are.
+// Single addresses of one /64 network differ in their lower halves, however
+// many there are.
 func TestIndexInsideOneNetwork(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 10))
 	for _, n := range []int{1, leafSpans, leafSpans + 1, 10_000} {

@@ -10,14 +10,16 @@ import (
 // Internal is the label of a private address that is in no group.
 const Internal = "Internal"
 
-// Label returns the name under which logs show where addr is. It is the name of a group that contains it: of several, the one
-// whose smallest entry with the address is the smallest; of equal ones, the first in alphabetical order. Groups of countries and
-// autonomous systems come after those of addresses. If no group contains it, a private address (RFC 1918, RFC 4193,
-// loopback and link-local) is [Internal]. Any other has the code of its country as its label, or none if countries, which may
-// be nil, does not know it. The zero Addr has none.
+// Label returns a label of addr for logs. If groups contain addr, it is the
+// name of the one whose smallest entry with addr is the smallest; of equal
+// ones, the first in alphabetical order. Groups of countries and autonomous
+// systems come after those of addresses. Otherwise a private address (RFC 1918,
+// RFC 4193, loopback and link-local) is [Internal]. Any other address has the
+// code of its country as its label, or "" if countries is nil or does not know
+// it. The zero Addr has no label.
 //
-// Each group is asked: the time grows with the number of groups, and hardly with that of their entries. Label does not
-// allocate, unless a finder does.
+// Label asks each group: its time grows with the number of groups, and hardly
+// with that of their entries. It does not allocate, unless a finder does.
 func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
 	if !addr.IsValid() {
 		return ""
@@ -44,7 +46,7 @@ func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
 	return label
 }
 
-// everything is the width of all of IPv6, and of what has no width.
+// everything is the width of all of IPv6, and of entries without a width.
 var everything = uint128{math.MaxUint64, math.MaxUint64}
 
 // smallest returns the width of the smallest entry that contains addr.
@@ -81,27 +83,29 @@ func spanAt[A any](spans []span[A], a A, compare func(a, b A) int) span[A] {
 	return spans[i]
 }
 
-// stretch is a part of a range, and the width of the smallest entry that covers all of it: its last address less its first.
-type stretch[A any] struct {
+// A piece is a part of a range, and the width of the smallest entry that covers
+// all of it: its last address less its first.
+type piece[A any] struct {
 	span[A]
 	width A
 }
 
-// widthAt returns the width of the stretch that contains a, if one does.
-func widthAt[A any](stretches []stretch[A], a A, compare func(a, b A) int) (width A, ok bool) {
-	i, first := slices.BinarySearchFunc(stretches, a, func(s stretch[A], a A) int { return compare(s.first, a) })
+// widthAt returns the width of the piece that contains a, if there is one.
+func widthAt[A any](pieces []piece[A], a A, compare func(a, b A) int) (width A, ok bool) {
+	i, first := slices.BinarySearchFunc(pieces, a, func(s piece[A], a A) int { return compare(s.first, a) })
 	if !first {
 		i--
 	}
-	if i < 0 || compare(a, stretches[i].last) > 0 {
+	if i < 0 || compare(a, pieces[i].last) > 0 {
 		return width, false
 	}
-	return stretches[i].width, true
+	return pieces[i].width, true
 }
 
-// paint cuts a range into the stretches that differ in the smallest of the spans that cover them, and appends these to the
-// stretches of the ranges before. It adds none if the range tells as much by itself.
-func (n arithmetic[A]) paint(stretches []stretch[A], whole span[A], spans []span[A]) []stretch[A] {
+// subdivide cuts a range into the pieces that differ in the smallest of the
+// spans that cover them, and appends these to the pieces of the ranges before.
+// It adds none if the range itself gives the same answer.
+func (n arithmetic[A]) subdivide(pieces []piece[A], whole span[A], spans []span[A]) []piece[A] {
 	// The smallest span can change where one begins and behind where one ends.
 	var starts []A
 	for _, s := range spans {
@@ -114,19 +118,20 @@ func (n arithmetic[A]) paint(stretches []stretch[A], whole span[A], spans []span
 	slices.SortFunc(starts, n.compare)
 	starts = slices.CompactFunc(starts, func(a, b A) bool { return n.compare(a, b) == 0 })
 
-	// Smaller spans paint first, and what is painted stays: unpainted[i] leads towards the first stretch from i on that is not.
+	// Smaller spans assign their widths first, and an assigned width stays:
+	// unassigned[i] leads towards the first piece from i on without one.
 	bySize := slices.SortedFunc(slices.Values(spans), func(a, b span[A]) int {
 		return n.compare(n.minus(a.last, a.first), n.minus(b.last, b.first))
 	})
 	widths := make([]A, len(starts))
-	unpainted := make([]int, len(starts)+1)
-	for i := range unpainted {
-		unpainted[i] = i
+	unassigned := make([]int, len(starts)+1)
+	for i := range unassigned {
+		unassigned[i] = i
 	}
 	find := func(i int) int {
-		for unpainted[i] != i {
-			unpainted[i] = unpainted[unpainted[i]]
-			i = unpainted[i]
+		for unassigned[i] != i {
+			unassigned[i] = unassigned[unassigned[i]]
+			i = unassigned[i]
 		}
 		return i
 	}
@@ -134,26 +139,26 @@ func (n arithmetic[A]) paint(stretches []stretch[A], whole span[A], spans []span
 		i, _ := slices.BinarySearchFunc(starts, s.first, n.compare)
 		for i = find(i); i < len(starts) && n.compare(starts[i], s.last) <= 0; i = find(i) {
 			widths[i] = n.minus(s.last, s.first)
-			unpainted[i] = i + 1
+			unassigned[i] = i + 1
 		}
 	}
 
 	var zero A
 	one, _ := n.next(zero)
-	before := len(stretches)
+	before := len(pieces)
 	for i, width := range widths {
 		last := whole.last
 		if i+1 < len(starts) {
 			last = n.minus(starts[i+1], one)
 		}
-		if k := len(stretches) - 1; k >= before && n.compare(stretches[k].width, width) == 0 {
-			stretches[k].last = last
+		if k := len(pieces) - 1; k >= before && n.compare(pieces[k].width, width) == 0 {
+			pieces[k].last = last
 			continue
 		}
-		stretches = append(stretches, stretch[A]{span[A]{starts[i], last}, width})
+		pieces = append(pieces, piece[A]{span[A]{starts[i], last}, width})
 	}
-	if len(stretches) == before+1 && n.whole(whole) && n.compare(stretches[before].width, n.minus(whole.last, whole.first)) == 0 {
-		return stretches[:before]
+	if len(pieces) == before+1 && n.whole(whole) && n.compare(pieces[before].width, n.minus(whole.last, whole.first)) == 0 {
+		return pieces[:before]
 	}
-	return stretches
+	return pieces
 }

@@ -71,7 +71,8 @@ func parsedWith(t testing.TB, name string, entries ...string) *Group {
 	return g
 }
 
-// The label is that of the smallest of all entries that contain the address, found by looking at each.
+// The label is that of the smallest of all entries that contain the address,
+// found by looking at each.
 func TestLabelAgainstLinearScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := []string{"a", "b", "c"}
@@ -143,7 +144,8 @@ func TestStretches(t *testing.T) {
 			t.Errorf("%s: %d stretches, want %d", text, got, want)
 		}
 	}
-	// Many at once, which must not take long: each address inside a network, all in one range.
+	// Many at once, which must not take long: each address inside a network,
+	// all in one range.
 	g := mustParse(t, "10.0.0.0/8", strings.Join(listOf(randomPrefixes(20_000)), ","), "0.0.0.0/0", "::/0")
 	if g.Len() != 2 {
 		t.Errorf("Len() = %d", g.Len())

@@ -9,7 +9,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// finder is a CountryFinder made of prefixes, of which the first that holds the address decides.
+// finder is a CountryFinder made of prefixes, of which the first that holds the
+// address decides.
 type finder []struct{ prefix, code string }
 
 func (f finder) Country(addr netip.Addr) (string, bool) {

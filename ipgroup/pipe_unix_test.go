@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Opening a named pipe for reading would block until somebody writes to it.
+// Opening a named pipe for reading would block until another process writes to
+// it.
 func TestReadFileNamedPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

@@ -9,13 +9,16 @@ import (
 	"slices"
 )
 
-// A group of addresses is sorted, disjoint ranges with an index, in which an address takes a few cache misses whatever their number.
+// A group of addresses consists of sorted, disjoint ranges with an index. A
+// look-up takes a few cache misses, whatever their number.
 //
-// IPv6 lists name networks of /64 and wider, and now and then a single address. Networks are kept as ranges of
-// the upper 64 bits, which halves their size; what begins or ends inside a /64 is kept apart.
+// IPv6 lists name networks of /64 and wider, and now and then a single address.
+// Networks are kept as ranges of the upper 64 bits, which halves their size;
+// what begins or ends inside a /64 is kept apart.
 //
-// Against a trie a large list takes a third of the memory or less, has no pointers for the collector to follow, and
-// is built by one sort. It cannot be changed in place, which a group never is.
+// Against a trie a large list takes a third of the memory or less, has no
+// pointers for the collector to follow, and is built by one sort. It cannot be
+// changed in place, which a group never is.
 
 // rangeSet is an immutable set of addresses of both families.
 type rangeSet struct {
@@ -25,11 +28,12 @@ type rangeSet struct {
 	n      int // disjoint ranges
 
 	// The entries of which a range was merged, where that is not one alone.
-	inner4 []stretch[uint32]
-	inner6 []stretch[uint128]
+	inner4 []piece[uint32]
+	inner6 []piece[uint128]
 }
 
-// newRangeSet merges the spans, in any order and overlapping as they may be. It takes over both slices.
+// newRangeSet merges the spans, in any order and overlapping as they may be. It
+// takes over both slices.
 func newRangeSet(v4 []span[uint32], v6 []span[uint128]) *rangeSet {
 	v4, inner4 := merge(v4, arithmetic4)
 	v6, inner6 := merge(v6, arithmetic6)
@@ -46,8 +50,9 @@ func newRangeSet(v4 []span[uint32], v6 []span[uint128]) *rangeSet {
 
 func (s *rangeSet) len() int { return s.n }
 
-// contains normalizes addr by itself: it looks at the bits only, which is faster than to make another Addr. AsSlice leaves the zone
-// out and does not allocate here; As16 would copy once more.
+// contains does not normalize addr: it reads the bits only, which is faster
+// than making another Addr. AsSlice leaves the zone out and does not allocate
+// here; As16 would copy once more.
 func (s *rangeSet) contains(addr netip.Addr) bool {
 	var a4 uint32
 	switch b := addr.AsSlice(); len(b) {
@@ -70,7 +75,8 @@ func (s *rangeSet) contains(addr netip.Addr) bool {
 	return ok && search(&s.v4, c, a4)
 }
 
-// search reports whether a is in one of the ranges. The index has found the cell for it.
+// search reports whether a is in one of the ranges. The index has found the
+// cell for it.
 func search[A uint32 | uint64](r *ranges[A], c cell, a A) bool {
 	at, ok := r.index.descend(c, uint64(a), 0)
 	if !ok {
@@ -78,7 +84,7 @@ func search[A uint32 | uint64](r *ranges[A], c cell, a A) bool {
 	}
 	for n := min(leafSpans, len(r.spans)); n > 1; {
 		half := n / 2
-		// Whether to go on above is anybody's guess: a branch would be mispredicted half of the time.
+		// A branch would be mispredicted half of the time.
 		_, below := bits.Sub64(uint64(a), uint64(r.spans[at+half].first), 0)
 		at += half & (int(below) - 1)
 		n -= half
@@ -130,9 +136,10 @@ func newPartRanges(spans []span[uint128]) ranges[uint128] {
 	})}
 }
 
-// merge sorts spans and joins those that overlap or touch. It uses the memory of spans and returns a copy
-// of the right size. For ranges joined of several spans it tells how small these were, where.
-func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []stretch[A]) {
+// merge sorts spans and joins those that overlap or touch. It uses the memory
+// of spans and returns a copy of the right size. For ranges merged from several
+// spans it also returns pieces with the sizes of these.
+func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []piece[A]) {
 	slices.SortFunc(spans, func(a, b span[A]) int { return cmp.Or(n.compare(a.first, b.first), n.compare(a.last, b.last)) })
 	spans = slices.CompactFunc(spans, func(a, b span[A]) bool { return n.compare(a.first, b.first)|n.compare(a.last, b.last) == 0 })
 	merged = spans[:0]
@@ -145,7 +152,7 @@ func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []s
 			end++
 		}
 		if end > i+1 || !n.whole(joined) {
-			inner = n.paint(inner, joined, spans[i:end])
+			inner = n.subdivide(inner, joined, spans[i:end])
 		}
 		merged = append(merged, joined)
 		i = end
@@ -153,7 +160,8 @@ func merge[A any](spans []span[A], n arithmetic[A]) (merged []span[A], inner []s
 	return slices.Clone(merged), slices.Clone(inner)
 }
 
-// split parts spans of IPv6 addresses into whole /64 networks and what is left of them at either end.
+// split divides spans of IPv6 addresses into whole /64 networks and what is
+// left of them at either end.
 func split(spans []span[uint128]) (whole []span[uint64], part []span[uint128]) {
 	for _, s := range spans {
 		first, last := s.first.hi, s.last.hi
@@ -177,7 +185,7 @@ func split(spans []span[uint128]) (whole []span[uint64], part []span[uint128]) {
 	return slices.Clone(whole), slices.Clone(part)
 }
 
-// arithmetic is what merge needs to know about numbers.
+// arithmetic has the operations on addresses that merge needs.
 type arithmetic[A any] struct {
 	compare func(a, b A) int
 	next    func(A) (A, bool) // a + 1; false if that is too large
@@ -202,8 +210,8 @@ var (
 	}
 )
 
-// joins reports whether a span that begins at first overlaps or touches one before it that ends at last. After the last address
-// there is no next one.
+// joins reports whether a span that begins at first overlaps or touches one
+// before it that ends at last. After the last address there is no next one.
 func (n arithmetic[A]) joins(last, first A) bool {
 	after, ok := n.next(last)
 	return !ok || n.compare(first, after) <= 0

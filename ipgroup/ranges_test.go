@@ -21,7 +21,8 @@ func (t twin) contains(addr netip.Addr) bool {
 	return slices.ContainsFunc(t, func(r netipx.IPRange) bool { return r.Contains(addr) })
 }
 
-// numbers is the twin in numbers, for tests of many lookups: it looks at every entry as well, only faster.
+// numbers is the twin in numbers, for tests of many lookups: it looks at every
+// entry as well, only faster.
 type numbers struct {
 	v4 []span[uint32]
 	v6 []span[uint128]
@@ -54,7 +55,8 @@ func (n numbers) contains(addr netip.Addr) bool {
 	return in
 }
 
-// checkRanges reports spans that are out of order, overlap or touch, and an index that does not fit them.
+// checkRanges reports spans that are out of order, overlap or touch, and an
+// index that does not fit them.
 func checkRanges[A any](t rapid.TB, r *ranges[A], compare func(a, b A) int, next func(A) (A, bool), key func(A) (key, low uint64)) {
 	t.Helper()
 	for i, s := range r.spans {
@@ -95,7 +97,8 @@ func checkGroup(t rapid.TB, g *Group) {
 	checkRanges(t, &s.v6part, uint128.compare, nil, func(a uint128) (uint64, uint64) { return a.hi, a.lo })
 }
 
-// genAddr favours few distinct bytes, so that entries meet, and the ends of the address space.
+// genAddr favours few distinct bytes, so that entries meet, and the ends of the
+// address space.
 func genAddr() *rapid.Generator[netip.Addr] {
 	digit := rapid.SampledFrom([]byte{0, 0, 1, 2, 0x7f, 0x80, 0xfe, 0xff, 0xff})
 	return rapid.Custom(func(t *rapid.T) netip.Addr {
@@ -180,12 +183,14 @@ func TestGroupAgainstLinearScan(t *testing.T) {
 	})
 }
 
-// edges returns the first and last addresses of r and their neighbours; those may be zero.
+// edges returns the first and last addresses of r and their neighbours; those
+// may be zero.
 func edges(r netipx.IPRange) []netip.Addr {
 	return []netip.Addr{r.From(), r.To(), r.From().Prev(), r.From().Next(), r.To().Prev(), r.To().Next()}
 }
 
-// Ten million lookups in lists of several shapes, each compared with the linear scan; 200,000 under the race detector.
+// Ten million lookups in lists of several shapes, each compared with the linear
+// scan; 200,000 under the race detector.
 func TestLargeGroupsAgainstLinearScan(t *testing.T) {
 	const shapeCount = 4
 	lookups := 10_000_000 / shapeCount
@@ -211,7 +216,8 @@ func TestLargeGroupsAgainstLinearScan(t *testing.T) {
 	}{
 		{"spread", 100, random(func() int { return 8 + r.IntN(25) }, func() int { return 4 + r.IntN(125) })},
 		{"addresses only", 100, random(func() int { return 32 }, func() int { return 128 })},
-		// All keys of the index are equal or close, but for one that is far away.
+		// All keys of the index are equal or close, but for one that is far
+		// away.
 		{"crowded", 150, func() netip.Prefix {
 			switch r.IntN(50) {
 			case 0:

@@ -9,12 +9,14 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// Read makes a group from text: entries separated by commas, line feeds or both, as in a CSV file. A
-// byte-order mark of UTF-8 at the start, carriage returns at the ends of lines, and double quotes
-// around one entry are ignored. Errors are those of [Parse], with lines and columns of the text, and
-// those of r.
+// Read makes a group from text: entries separated by commas, line feeds or
+// both, as in a CSV file. It ignores a UTF-8 byte-order mark at the start,
+// carriage returns at the ends of lines, and double quotes around an entry.
+// Errors are those of [Parse], with lines and columns of the text, and those of
+// r.
 //
-// Read takes at most [Options.MaxBytes] from r and one byte more to see the excess.
+// Read reads at most [Options.MaxBytes] from r, and one byte more to detect a
+// longer text.
 func Read(name string, r io.Reader, o Options) (*Group, error) {
 	text, err := readAll(r, o.maxBytes())
 	if err != nil {
@@ -25,13 +27,15 @@ func Read(name string, r io.Reader, o Options) (*Group, error) {
 	return p.group()
 }
 
-// ReadFile is [Read] of the file at path. Anything but a regular file (a directory, a named pipe, a
-// device) is an error and does not block. The file is read whole and closed before ReadFile returns.
+// ReadFile is [Read] for the file at path. Anything but a regular file (a
+// directory, a named pipe, a device) is an error and does not block. ReadFile
+// closes the file before it returns.
 func ReadFile(name, path string, o Options) (*Group, error) {
 	return File{name, path, o}.parse(filewatch.ReadFile(path, o.maxBytes()))
 }
 
-// parse makes the group from the content of the file, or wraps the error for which there is none.
+// parse makes the group from the content of the file, or wraps the error of
+// reading it.
 func (f File) parse(content []byte, err error) (*Group, error) {
 	if err != nil {
 		if errors.Is(err, filewatch.ErrTooLarge) {

@@ -10,21 +10,22 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnknownGroup is wrapped, with the name of the group, by the error of [Set.Contains] for a group that
-// is not in the set.
+// ErrUnknownGroup is wrapped, with the name of the group, by the error of
+// [Set.Contains] for a group that is not in the set.
 var ErrUnknownGroup = errors.New("unknown ip group")
 
-// Set holds groups by name. Its zero value is an empty set.
+// A Set has groups by name. Its zero value is an empty set.
 //
-// It is safe for concurrent use. Readers never wait: a call to Contains sees one group from beginning to
-// end, the old one or the new one. A Set must not be copied after first use.
+// It is safe for concurrent use. Readers never wait: a call to Contains uses
+// either the old group or the new one. A Set must not be copied after first
+// use.
 type Set struct {
-	mu     sync.Mutex // held while the map is copied and changed
+	mu     sync.Mutex // locked while the map is copied and changed
 	groups atomic.Pointer[map[string]*Group]
 }
 
-// NewSet returns a set of groups. A nil group and a second group of the same name are errors, all of which
-// are reported together.
+// NewSet returns a set of groups. A nil group and a second group of the same
+// name are errors; all are reported together.
 func NewSet(groups ...*Group) (*Set, error) {
 	byName := make(map[string]*Group, len(groups))
 	var faults []error
@@ -47,8 +48,9 @@ func NewSet(groups ...*Group) (*Set, error) {
 	return s, nil
 }
 
-// Contains reports whether the named group contains addr, as [Group.Contains] does. For a group that is
-// not in the set it returns an error that wraps [ErrUnknownGroup].
+// Contains reports whether the named group contains addr, like
+// [Group.Contains]. For a group that is not in the set it returns an error that
+// wraps [ErrUnknownGroup].
 func (s *Set) Contains(group string, addr netip.Addr) (bool, error) {
 	g, ok := s.Group(group)
 	if !ok {
@@ -63,13 +65,15 @@ func (s *Set) Group(name string) (*Group, bool) {
 	return g, ok
 }
 
-// Names returns the names of all groups in alphabetical order. The slice is the caller's.
+// Names returns the names of all groups in alphabetical order. The caller owns
+// the slice.
 func (s *Set) Names() []string {
 	return slices.Sorted(maps.Keys(s.load()))
 }
 
-// Replace puts g in the place of the group of the same name, or adds g if there is none. Calls to Contains
-// that have begun finish with the old group. The only error is that of a nil group, which changes nothing.
+// Replace replaces the group of the same name by g, or adds g if there is none.
+// Calls to Contains that have begun finish with the old group. The only error
+// is that of a nil group, which changes nothing.
 func (s *Set) Replace(g *Group) error {
 	if g == nil {
 		return errors.New("replace: nil group")
@@ -78,8 +82,9 @@ func (s *Set) Replace(g *Group) error {
 	return nil
 }
 
-// Remove takes the named group out of the set and reports whether it was there. From then on Contains
-// returns an error for it; rules and scripts that use the group then follow their own failure mode.
+// Remove removes the named group from the set and reports whether it was there.
+// Afterwards Contains returns an error for it; rules and scripts that use the
+// group then follow their own failure mode.
 func (s *Set) Remove(name string) bool {
 	var found bool
 	s.change(func(groups map[string]*Group) {
@@ -89,7 +94,7 @@ func (s *Set) Remove(name string) bool {
 	return found
 }
 
-// load returns the current map, which nobody changes any more.
+// load returns the current map, which does not change any more.
 func (s *Set) load() map[string]*Group {
 	if m := s.groups.Load(); m != nil {
 		return *m
@@ -97,7 +102,7 @@ func (s *Set) load() map[string]*Group {
 	return nil
 }
 
-// change swaps the map for a copy that edit has changed.
+// change replaces the map by a copy that edit has changed.
 func (s *Set) change(edit func(map[string]*Group)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

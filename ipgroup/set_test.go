@@ -108,8 +108,9 @@ func TestNewSetFaults(t *testing.T) {
 	}
 }
 
-// Each version of the group holds the two halves of its own pair and nothing of another version's, so a reader that
-// sees parts of two versions finds two pairs that each match half. A reader takes one group and asks it twice.
+// Each version of the group holds the two halves of its own pair and nothing of
+// another version's, so a reader that sees parts of two versions finds two
+// pairs that each match half. A reader takes one group and asks it twice.
 func TestReadersSeeOldOrNew(t *testing.T) {
 	const versions = 16
 	pair := func(v int) (v4, v6 netip.Addr) {

@@ -9,31 +9,35 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// File is the list of a group in a file.
+// A File is a file with the list of a group.
 type File struct {
 	Group   string  // name of the group
 	Path    string  // of the file; anything but a regular file is refused
 	Options Options // as for ReadFile
 }
 
-// FileEvent says what has become of a file that a [Watcher] watches.
+// A FileEvent reports a change of a file that a [Watcher] watches.
 type FileEvent struct {
 	Group string // name of the group
 	Path  string // of the file
 
-	// Err is nil if the set has a new group from the file. Otherwise the set has the group it had before, and Err says why:
-	// it is what ReadFile returns, and wraps [*EntryError], [ErrEmpty], [ErrTooLarge], fs.ErrNotExist or what else is wrong.
+	// Err is nil if the set has a new group from the file. Otherwise the set
+	// has the group it had before, and Err is the error of ReadFile, which
+	// wraps [*EntryError], [ErrEmpty], [ErrTooLarge], fs.ErrNotExist or another
+	// error.
 	Err error
 }
 
-// Watcher keeps groups of a [Set] as their files have them.
+// A Watcher reloads groups of a [Set] when their files change.
 type Watcher struct{ files *filewatch.Watcher }
 
-// NewWatcher reads all files and puts their groups into set. If any of them cannot be read or is no good list, the set remains as
-// it is and the error joins all that is wrong, each behind the position of its file.
+// NewWatcher reads all files and puts their groups into set. If a file cannot
+// be read or is not a valid list, the set does not change and the error joins
+// all faults, each with the position of its file.
 //
-// While [Watcher.Run] runs, onEvent is called for each change of a file, with or without success, and once for a failure that
-// lasts. Nil is allowed. Calls do not overlap; the next file is looked at when onEvent has returned.
+// While [Watcher.Run] runs, onEvent is called for each change of a file, with
+// or without success, and once for a failure that lasts. It may be nil. Calls
+// do not overlap; the watcher goes on when onEvent has returned.
 func NewWatcher(set *Set, files []File, onEvent func(FileEvent)) (*Watcher, error) {
 	var faults []error
 	if set == nil {
@@ -85,13 +89,18 @@ func NewWatcher(set *Set, files []File, onEvent func(FileEvent)) (*Watcher, erro
 	return &Watcher{w}, nil
 }
 
-// Run replaces a group of the set whenever the content of its file has changed, until ctx is done, and then returns nil. Its only
-// error is that of a second call while the first has not returned.
+// Run replaces a group of the set whenever the content of its file has changed,
+// until ctx is done, and then returns nil. It returns an error only for a
+// second call while the first is running.
 //
-// It looks at each file twice a second: a change is in the set after one second, and after one and a half if neither size nor
-// time of the file show it. Files of more than 16 MiB are read less often when nothing shows a change: 16 MiB a second in all
-// their length. A file may be rewritten in place, renamed over, or reached by symbolic links that are exchanged, as
-// Kubernetes does; it may be missing for a while. What counts is the content: an equal file is no change. Someone who
-// writes a file in place and pauses for half a second should write another and rename it, or part of it may be taken for the
-// whole. A list that is bad is tried again when it has changed.
+// Run examines each file twice a second. A change is in the set after one
+// second, or after one and a half if it changes neither the size nor the time
+// of the file. Files of more than 16 MiB are read less often while nothing
+// shows a change: all together 16 MiB a second. A file may be rewritten in
+// place, renamed over, or reached by symbolic links that are exchanged, as
+// Kubernetes does; it may be missing for a while. Only the content matters: an
+// equal file is no change. A program that writes a file in place and pauses for
+// half a second should write another file and rename it, or the group may be
+// made from a part of the list. An invalid list is tried again when it has
+// changed.
 func (w *Watcher) Run(ctx context.Context) error { return w.files.Run(ctx) }

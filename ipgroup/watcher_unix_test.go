@@ -27,8 +27,9 @@ func save(t testing.TB, path, text string) {
 	}
 }
 
-// watch runs a watcher of the group "g" at path in virtual time, and calls step with the set and a function that lets enough
-// time pass for a change to be loaded and returns the events by then.
+// watch runs a watcher of the group "g" at path in virtual time, and calls step
+// with the set and a function that lets enough time pass for a change to be
+// loaded and returns the events by then.
 func watch(t *testing.T, path string, o Options, step func(t *testing.T, s *Set, events func() []FileEvent)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -53,7 +54,8 @@ func watch(t *testing.T, path string, o Options, step func(t *testing.T, s *Set,
 	})
 }
 
-// Each way in which the content of a file can change is found within two seconds, and nothing else is a change.
+// Each way in which the content of a file can change is found within two
+// seconds, and nothing else is a change.
 func TestWatcher(t *testing.T) {
 	dir := t.TempDir()
 	for _, version := range []string{"1", "2"} {
@@ -116,7 +118,8 @@ func TestWatcher(t *testing.T) {
 	})
 }
 
-// Whatever is wrong with an update, the group remains, one event says why, and the next good list is taken.
+// Whatever is wrong with an update, the group remains, one event says why, and
+// the next good list is taken.
 func TestBadUpdates(t *testing.T) {
 	const good = "10.0.0.1\n10.0.0.3\n"
 	write := func(text string) func(t *testing.T, path string) {
@@ -255,7 +258,7 @@ func TestNewWatcherFaults(t *testing.T) {
 	}
 }
 
-// Files may be watched, and some of them be bad, without anybody being told.
+// Files may be watched, and some of them be bad, without a callback.
 func TestWatcherWithoutCallback(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	save(t, path, "10.0.0.1")

@@ -7,12 +7,14 @@ import (
 	"slices"
 )
 
-// Adopt makes s hold what old holds, for a configuration that was built anew while the old one is in
-// use. Call it before s is used: it does nothing, and reports false, if s has an entry.
+// Adopt gives s the entries of old. Use it when a new configuration replaces
+// one that is in use. Call it before anything else uses s: if s already has
+// entries, it does nothing and returns false.
 //
-// If both have the same options they are two handles on the same tables from then on, so that nothing is
-// missed. With other options the entries are copied, which takes about a second for a million of them, and what is
-// stored in old meanwhile is missed.
+// If both stores have the same options, they share their tables from then on,
+// and no write to either is lost. Otherwise Adopt copies the entries, which
+// takes about a second per million; entries that are stored in old during the
+// copy may be lost.
 func (s *Store) Adopt(old *Store) bool {
 	switch {
 	case s.tables == old.tables:
@@ -46,19 +48,19 @@ func (s *Store) used() bool {
 	return false
 }
 
-// share makes the tables of old those of s, too.
+// share makes s use the tables of old.
 func (s *Store) share(old *Store) {
 	s.mu.Lock()
-	reserves, onDelete := slices.Collect(maps.Keys(s.reserves)), s.onDelete
+	reservedNames, onDelete := slices.Collect(maps.Keys(s.reservedNames)), s.onDelete
 	s.mu.Unlock()
 	s.tables = old.tables
-	s.Reserve(reserves...)
-	if onDelete != nil { // else that of old goes on
+	s.Reserve(reservedNames...)
+	if onDelete != nil { // else the callback of old stays
 		s.OnDelete(onDelete)
 	}
 }
 
-// equal reports whether tables with these options are alike.
+// equal reports whether tables with these options behave alike.
 func (o Options) equal(other Options) bool {
 	same := reflect.ValueOf(o.Owner).Pointer() == reflect.ValueOf(other.Owner).Pointer()
 	o.Owner, other.Owner = nil, nil

@@ -90,7 +90,7 @@ func TestAdoptedStoresGiveUpTables(t *testing.T) {
 		if !now.Adopt(old) {
 			t.Fatal("not adopted")
 		}
-		put(stores[first], "b") // in the place of a
+		put(stores[first], "b") // replaces a
 		for name, s := range stores {
 			if _, _, ok, _ := s.Lookup(ctx, "b", "k", 0); !ok {
 				t.Errorf("%s first: the %s store does not have b", first, name)

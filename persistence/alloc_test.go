@@ -89,7 +89,8 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// TestRestoreAllocations: a restored entry is a record, and a string for key and value.
+// TestRestoreAllocations: a restored entry allocates the entry, and a string
+// for key and value.
 func TestRestoreAllocations(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

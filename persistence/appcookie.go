@@ -12,61 +12,69 @@ import (
 	"time"
 )
 
-// DefaultAppCookieTimeout is the default of [AppCookieConfig.Timeout]: twenty minutes, as many
-// application servers keep sessions.
-const DefaultAppCookieTimeout = 20 * time.Minute
+// defaultAppCookieTimeout is the default of [AppCookieConfig.Timeout]: many
+// application servers keep sessions that long.
+const defaultAppCookieTimeout = 20 * time.Minute
 
 // An AppCookieConfig configures an [AppCookie].
 type AppCookieConfig struct {
-	// Name is the name of the application's cookie, such as JSESSIONID, at most 128 bytes. It must
-	// be set.
+	// Name is the name of the application's cookie, such as JSESSIONID, at most
+	// 128 bytes. It is required.
 	Name string
 
-	// Timeout is how long a session without requests is remembered. With Sessions it may be up to a
-	// tenth shorter: a request renews it only if a tenth of it is over. Zero and negative mean
-	// [DefaultAppCookieTimeout]; the longest is [DefaultMaxLifetime].
+	// Timeout is how long the profile remembers a session without requests.
+	// Zero and negative mean twenty minutes; the longest is
+	// [DefaultMaxLifetime]. With Sessions, a session may end up to a tenth
+	// earlier: a request renews its binding only when a tenth of Timeout has
+	// passed.
 	Timeout time.Duration
 
-	// MaxAge is how long a session keeps its server at most, whatever its client does. The longest is
-	// [DefaultMaxLifetime], or with Sessions that of the store. Zero and negative mean no such end.
+	// MaxAge is the longest time that a session keeps its server, however often
+	// it is used. Zero and negative mean no limit. The longest is
+	// [DefaultMaxLifetime], or the MaxLifetime of the store in Sessions.
 	MaxAge time.Duration
 
-	// MaxEntries is how many sessions of each target are remembered. The default is
-	// [DefaultMaxEntries]. When there are more, those that did not come back go first. Their memory
-	// is bounded besides, by [DefaultMaxTableBytes].
+	// MaxEntries is how many sessions the profile remembers for each target.
+	// The default is [DefaultMaxEntries]. A full table evicts sessions that
+	// were not used again first. [DefaultMaxTableBytes] also bounds the memory
+	// of each target.
 	MaxEntries int
 
-	// Sessions, if not nil, keeps the servers instead of the profile's own memory, so that they
-	// survive a restart or are shared; see [Sessions]. MaxEntries is then ignored.
+	// Sessions, if not nil, stores the bindings in place of the profile's own
+	// memory, so that they survive a restart or are shared by several
+	// instances; see [Sessions]. MaxEntries is then ignored.
 	Sessions Sessions
 
-	// Table names the tables of Sessions. No two profiles should have the same. The default is
-	// "appcookie/" and Name.
+	// Table names the tables in Sessions. Two profiles must not have the same.
+	// The default is "appcookie/" and Name.
 	Table string
 }
 
-// maxSessionTries is how many sessions of a request are looked up.
+// maxSessionTries is how many sessions of one request are looked up.
 const maxSessionTries = 8
 
-// An AppCookie is a persistence profile that knows clients by the session of the application itself.
-// A request names its session by a cookie, by a path parameter (/cart;jsessionid=1234, in any letter
-// case) or by a query parameter of the cookie's name. If it names several, the first one that is
-// bound applies, in the order of this list, and only if none is bound the first one is bound; more
-// than eight are not looked at.
+// An AppCookie is a persistence profile that identifies clients by the session
+// of the application. A request names its session in a cookie, in a path
+// parameter (/cart;jsessionid=1234, in any letter case) or in a query
+// parameter, each with the name of the cookie. If a request names several
+// sessions, the first bound one applies, in the order of this list; if none is
+// bound, the first one is bound. At most eight are looked at.
 //
-// The profile learns which server a session is on when a response sets the cookie, or when a request
-// brings one that is not known yet, and forgets it when a response deletes the cookie. It keeps the
-// servers in memory, or in the Sessions of its configuration. Cookies are read as browsers read
-// them, which accept more than the rules for servers allow: quotes, blanks and JSON in values.
+// The profile learns the server of a session when a response sets the cookie,
+// or when a request names a session that is not bound. It forgets a session
+// when a response deletes the cookie. It stores bindings in memory, or in the
+// Sessions of its configuration. It parses cookies like browsers, which accept
+// more than servers may send: quotes, blanks and JSON in values.
 //
-// Values longer than [DefaultMaxKeyBytes] are ignored. The methods may be called concurrently. Make
-// one with [NewAppCookie].
+// Values longer than [DefaultMaxKeyBytes] are ignored. The methods may be
+// called concurrently. Create one with [NewAppCookie].
 type AppCookie struct {
 	name     string
 	sessions sessions[string]
 }
 
-// NewAppCookie returns a profile without sessions. The error names every field that cannot be.
+// NewAppCookie returns a profile without sessions. The error names every
+// invalid field.
 func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 	var faults []error
 	if c.Name == "" {
@@ -80,7 +88,7 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
 	}
 	p.sessions.text = func(session string) string { return session }
-	if err := p.sessions.init(positive(c.Timeout, DefaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name); err != nil {
+	if err := p.sessions.init(positive(c.Timeout, defaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name); err != nil {
 		faults = append(faults, err)
 	}
 	if len(faults) > 0 {
@@ -89,23 +97,25 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 	return p, nil
 }
 
-// Targets makes the tables of the targets that the profile is used for, like [ClientIP.Targets]. The
-// error is always nil.
+// Targets creates the tables of the targets that use the profile, like
+// [ClientIP.Targets]. The error is always nil.
 func (p *AppCookie) Targets(_ string, all []string, has func(target, server string) bool) error {
 	p.sessions.setTargets(all, has)
 	return nil
 }
 
-// Find returns the server that the request's session is bound to in the target, renews the binding,
-// and returns what is then left of it. A negative remaining says how long ago the binding expired. The
-// error is [ErrNoKey] if the request has no session, or that of the Sessions.
+// Find returns the server that the request's session is bound to in the target,
+// renews the binding, and returns its remaining time. A negative remaining is
+// the time since the binding expired. The error is [ErrNoKey] if the request
+// names no session, or an error of the Sessions.
 func (p *AppCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	_, server, remaining, err = p.find(r, target)
 	p.sessions.noteFound(r, server)
 	return server, remaining, err
 }
 
-// find returns the first session that is bound, and its server, or else the first session.
+// find returns the first session that is bound and its server, else the first
+// session.
 func (p *AppCookie) find(r *http.Request, target string) (session, server string, remaining time.Duration, err error) {
 	tries := 0
 	for s := range p.named(r) {
@@ -130,9 +140,11 @@ func (p *AppCookie) find(r *http.Request, target string) (session, server string
 	return session, "", remaining, err
 }
 
-// Claim binds the request's session to server, unless it is bound to another one than instead, and
-// returns the server that it is then bound to. A request without a session is not bound. The error is that
-// of the Sessions, or says that server is longer than 255 bytes.
+// Claim binds the request's session to server, unless it is bound to a server
+// other than instead, and returns the server that it is bound to afterwards. If
+// the request names no session, Claim binds nothing and returns server. The
+// error is an error of the Sessions, or says that server is longer than 255
+// bytes.
 func (p *AppCookie) Claim(r *http.Request, _ netip.Addr, target, server, instead string) (bound string, err error) {
 	if err := checkServer(server); err != nil {
 		return server, err
@@ -156,15 +168,18 @@ func (p *AppCookie) Claim(r *http.Request, _ netip.Addr, target, server, instead
 	return p.sessions.claim(r, target, strings.Clone(session), server, instead)
 }
 
-// Bind remembers server for each session that the response header h begins, whatever it was bound to.
-// A session that the request has brought begins no more: Bind starts its timeout anew, and binds it to
-// server if it is not bound; to move it use [AppCookie.Claim]. So an answer that comes late does not undo
-// that. If h has no such cookie, Bind does the same with the session of the request.
+// Bind binds each session that the response header h creates to server,
+// whatever it was bound to. If the request already named that session, Bind
+// only renews its binding, and binds it to server if it is not bound; to move a
+// session, use [AppCookie.Claim]. A late response therefore cannot undo a
+// claim. If h does not set the cookie, Bind treats the session of the request
+// in the same way.
 //
-// If h deletes the cookie, Bind forgets the session: the one that h names, else that of the request's
-// cookie, else that of its URL. If the cookie has several values, any of them may be the one that is
-// deleted, and none is forgotten. The error is that of the Sessions, or says that server is longer than
-// 255 bytes.
+// If h deletes the cookie, Bind removes the binding of a session: the one that
+// h names, else the one in the request's cookie, else the one in its URL. If
+// the cookie occurs with several values, Bind removes none, because any of them
+// may be the deleted one. The error is an error of the Sessions, or says that
+// server is longer than 255 bytes.
 func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) (err error) {
 	if err := checkServer(server); err != nil {
 		return err
@@ -201,8 +216,8 @@ func (p *AppCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, s
 	return err
 }
 
-// answered returns an iterator over the cookies of the profile's name in the header of an answer. One
-// without a value deletes.
+// answered returns an iterator over the cookies of the profile's name that a
+// response header sets. One without a value deletes the cookie.
 func (p *AppCookie) answered(h http.Header) iter.Seq[setCookie] {
 	return func(yield func(setCookie) bool) {
 		for _, line := range h["Set-Cookie"] {
@@ -221,7 +236,8 @@ func (p *AppCookie) answered(h http.Header) iter.Seq[setCookie] {
 	}
 }
 
-// sets reports whether an answer sets a session, such as for another path.
+// sets reports whether a response header sets a session, such as for another
+// path.
 func (p *AppCookie) sets(h http.Header, session string) bool {
 	for c := range p.answered(h) {
 		if !c.deletes && c.value == session {
@@ -241,7 +257,8 @@ func (p *AppCookie) brings(r *http.Request, session string) bool {
 	return false
 }
 
-// only returns the session that the cookies of a request name, or else its URL, "" if these are several.
+// only returns the session that the cookies of a request name, else that of its
+// URL, "" if there are several.
 func (p *AppCookie) only(r *http.Request) (session string) {
 	if r == nil {
 		return ""
@@ -267,8 +284,8 @@ func (p *AppCookie) only(r *http.Request) (session string) {
 	return session
 }
 
-// Keep starts the timeout of the request's session anew, if it is bound. It is for connections that
-// stay open.
+// Keep renews the binding of the request's session, if there is one. Call it
+// while a connection stays open.
 func (p *AppCookie) Keep(r *http.Request, _ netip.Addr, target string) error {
 	_, _, _, err := p.find(r, target)
 	if errors.Is(err, ErrNoKey) {
@@ -277,22 +294,24 @@ func (p *AppCookie) Keep(r *http.Request, _ netip.Addr, target string) error {
 	return err
 }
 
-// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions are a shared
-// store, which reports the source of each look-up by [NoteSource].
+// Source returns where the profile finds bindings: [FromMemory], or "" if its
+// Sessions are a shared store, which reports the source of each look-up with
+// [NoteSource].
 func (p *AppCookie) Source() Source { return p.sessions.source() }
 
-// Timeout returns how long a session without requests is remembered.
+// Timeout returns how long the profile remembers a session without requests.
 func (p *AppCookie) Timeout() time.Duration { return p.sessions.timeout }
 
-// Count returns how many sessions are bound in the target to one of the servers, or to any if none is
-// given. The error is that of the Sessions, or one that wraps [errors.ErrUnsupported] if they cannot
-// count.
+// Count returns how many sessions are bound to the given servers in the target,
+// or to any server if none is given. The error is an error of the Sessions, or
+// wraps [errors.ErrUnsupported] if they cannot count.
 func (p *AppCookie) Count(ctx context.Context, target string, servers ...string) (n int, err error) {
 	return p.sessions.count(ctx, target, servers)
 }
 
-// Adopt takes over the sessions that old, an *AppCookie with the same Name, has in memory for targets, or
-// for all targets if none is named, and reports whether it is one. It is like [ClientIP.Adopt].
+// Adopt takes over the sessions of targets, or of all targets if none is named,
+// that old has in memory. It reports whether old is an *AppCookie with the same
+// Name. It works like [ClientIP.Adopt].
 func (p *AppCookie) Adopt(old any, targets ...string) bool {
 	o, ok := old.(*AppCookie)
 	return ok && o != nil && o.name == p.name && p.sessions.adopt(&o.sessions, targets)
@@ -301,8 +320,8 @@ func (p *AppCookie) Adopt(old any, targets ...string) bool {
 // Stats returns the sum of the counters of the profile's tables in memory.
 func (p *AppCookie) Stats() Stats { return p.sessions.stats() }
 
-// named returns an iterator over the sessions that a request names: by its cookies, by its path, by
-// its query.
+// named returns an iterator over the sessions that a request names: by its
+// cookies, by its path, by its query.
 func (p *AppCookie) named(r *http.Request) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if r == nil {
@@ -337,8 +356,8 @@ func (p *AppCookie) named(r *http.Request) iter.Seq[string] {
 
 func isSession(value string) bool { return value != "" && len(value) <= DefaultMaxKeyBytes }
 
-// pathParameters returns an iterator over the values of the parameters of that name, in any letter
-// case, in all segments of a path.
+// pathParameters returns an iterator over the values of the parameters of that
+// name, in any letter case, in all segments of a path.
 func pathParameters(u *url.URL, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		path, escaped := u.Path, u.RawPath != ""

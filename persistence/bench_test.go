@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// benchKeys returns n distinct keys and the indices of a skewed sequence of them, as clients come:
-// few of them often.
+// benchKeys returns n distinct keys and the indices of a skewed sequence of
+// them, as clients come: few of them often.
 func benchKeys(n int) (keys []string, order []int) {
 	keys = make([]string, n)
 	for i := range keys {
@@ -107,7 +107,8 @@ func BenchmarkMixed(b *testing.B) {
 	})
 }
 
-// BenchmarkSnapshot writes a million entries, and restores them in an empty store.
+// BenchmarkSnapshot writes a million entries, and restores them in an empty
+// store.
 func BenchmarkSnapshot(b *testing.B) {
 	const n = 1_000_000
 	o := Options{MaxEntries: 2 * n, MaxTableBytes: 2 << 30}

@@ -9,52 +9,58 @@ import (
 	"time"
 )
 
-// DefaultClientIPTimeout is the default of [ClientIPConfig.Timeout]: five minutes.
-const DefaultClientIPTimeout = 5 * time.Minute
+// defaultClientIPTimeout is the default of [ClientIPConfig.Timeout].
+const defaultClientIPTimeout = 5 * time.Minute
 
 // A ClientIPConfig configures a [ClientIP]. The zero value is useful.
 type ClientIPConfig struct {
-	// Mask4 and Mask6 are how many leading bits of an IPv4 and an IPv6 address tell clients apart;
-	// those that agree in them share a server. Zero means all bits, 32 and 128. Fewer help clients
-	// whose address changes, /64 those with temporary IPv6 addresses.
+	// Mask4 and Mask6 are how many leading bits of an IPv4 and an IPv6 address
+	// identify a client; addresses that agree in them share a server. Zero
+	// means all bits, 32 and 128. Fewer bits help clients whose address
+	// changes: 64 suits temporary IPv6 addresses.
 	Mask4, Mask6 int
 
-	// Timeout is how long a client without requests is remembered. With Sessions it may be up to a
-	// tenth shorter: a request renews it only if a tenth of it is over. Zero and negative mean
-	// [DefaultClientIPTimeout]; the longest is [DefaultMaxLifetime].
+	// Timeout is how long the profile remembers a client without requests. Zero
+	// and negative mean five minutes; the longest is [DefaultMaxLifetime]. With
+	// Sessions, a client may be forgotten up to a tenth earlier: a request
+	// renews its binding only when a tenth of Timeout has passed.
 	Timeout time.Duration
 
-	// MaxAge is how long a client keeps its server at most, whatever it does. The longest is
-	// [DefaultMaxLifetime], or with Sessions that of the store. Zero and negative mean no such end.
+	// MaxAge is the longest time that a client keeps its server, however often
+	// it returns. Zero and negative mean no limit. The longest is
+	// [DefaultMaxLifetime], or the MaxLifetime of the store in Sessions.
 	MaxAge time.Duration
 
-	// MaxEntries is how many clients of each target are remembered. The default is
-	// [DefaultMaxEntries]. When there are more, those that did not come back go first.
+	// MaxEntries is how many clients the profile remembers for each target. The
+	// default is [DefaultMaxEntries]. A full table evicts clients that did not
+	// return first.
 	MaxEntries int
 
-	// MaxPerOwner is how many clients of one network, see [AddrOwner], are remembered for each
-	// target. Zero and negative mean as many as there is room for: a network with many clients then
-	// gives way to others only in a full table.
+	// MaxPerOwner is how many clients of one network (see [AddrOwner]) the
+	// profile remembers for each target. Zero and negative mean no limit; a
+	// full table then evicts clients of the largest networks first.
 	MaxPerOwner int
 
-	// Sessions, if not nil, keeps the servers instead of the profile's own memory, so that they
-	// survive a restart or are shared; see [Sessions]. MaxEntries and MaxPerOwner are then ignored.
+	// Sessions, if not nil, stores the bindings in place of the profile's own
+	// memory, so that they survive a restart or are shared by several
+	// instances; see [Sessions]. MaxEntries and MaxPerOwner are then ignored.
 	Sessions Sessions
 
-	// Table names the tables of Sessions. No two profiles should have the same. The default is
-	// "clientip".
+	// Table names the tables in Sessions. Two profiles must not have the same.
+	// The default is "clientip".
 	Table string
 }
 
-// A ClientIP is a persistence profile that knows clients by their address and keeps the servers in
-// memory, or in the Sessions of its configuration. Its methods may be called concurrently. Make one
-// with [NewClientIP].
+// A ClientIP is a persistence profile that identifies clients by their address.
+// It stores bindings in memory, or in the Sessions of its configuration. The
+// methods may be called concurrently. Create one with [NewClientIP].
 type ClientIP struct {
 	mask4, mask6 int
 	clients      sessions[netip.Addr]
 }
 
-// NewClientIP returns a profile without clients. The error names every field that cannot be.
+// NewClientIP returns a profile without clients. The error names every invalid
+// field.
 func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	p := &ClientIP{mask4: c.Mask4, mask6: c.Mask6}
 	if p.mask4 == 0 {
@@ -77,7 +83,7 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
 	p.clients.text = netip.Addr.String
-	if err := p.clients.init(positive(c.Timeout, DefaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip"); err != nil {
+	if err := p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip"); err != nil {
 		faults = append(faults, err)
 	}
 	if len(faults) > 0 {
@@ -86,20 +92,22 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	return p, nil
 }
 
-// Targets makes the tables of the targets that the profile is used for. It may be called again at any
-// time, and with the targets of another service: it leaves the tables of others, for as long as there is
-// the profile. has, which may be nil and is called concurrently, reports whether one of these targets
-// has a server: an entry that an earlier version has left in Sessions does not say for which target it
-// was made. A target that is not named here has a table from its first request on. The error is always
+// Targets creates the tables of the targets that use the profile. It may be
+// called again at any time, also with the targets of another service; the
+// tables of other targets stay. has reports whether a target has a server; it
+// may be nil and is called concurrently. The profile needs it for entries that
+// an earlier version left in Sessions, which do not name their target. A target
+// that was not named gets its table with its first request. The error is always
 // nil.
 func (p *ClientIP) Targets(_ string, all []string, has func(target, server string) bool) error {
 	p.clients.setTargets(all, has)
 	return nil
 }
 
-// Find returns the server that the client is bound to in the target, renews the binding, and returns
-// what is then left of it. A negative remaining says how long ago the binding expired. The error is
-// [ErrNoKey] for an invalid address, or that of the Sessions.
+// Find returns the server that the client is bound to in the target, renews the
+// binding, and returns its remaining time. A negative remaining is the time
+// since the binding expired. The error is [ErrNoKey] for an invalid address, or
+// an error of the Sessions.
 func (p *ClientIP) Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	if !client.IsValid() {
 		return "", 0, ErrNoKey
@@ -109,9 +117,10 @@ func (p *ClientIP) Find(r *http.Request, client netip.Addr, target string) (serv
 	return server, remaining, err
 }
 
-// Claim binds the client to server, unless it is bound to another one than instead, and returns the
-// server that it is then bound to. An invalid address is not bound. The error is that of the Sessions, or
-// says that server is longer than 255 bytes.
+// Claim binds the client to server, unless it is bound to a server other than
+// instead, and returns the server that it is bound to afterwards. An invalid
+// address is not bound. The error is an error of the Sessions, or says that
+// server is longer than 255 bytes.
 func (p *ClientIP) Claim(r *http.Request, client netip.Addr, target, server, instead string) (bound string, err error) {
 	if !client.IsValid() {
 		return server, nil
@@ -122,9 +131,10 @@ func (p *ClientIP) Claim(r *http.Request, client netip.Addr, target, server, ins
 	return p.clients.claim(r, target, p.key(client), server, instead)
 }
 
-// Bind starts the timeout of the client anew. If it is not bound it is bound to server; to move a
-// client use [ClientIP.Claim]. An invalid address is not remembered. The error is that of the Sessions, or
-// says that server is longer than 255 bytes.
+// Bind renews the binding of the client, and binds it to server if it is not
+// bound; to move a client, use [ClientIP.Claim]. An invalid address is ignored.
+// The error is an error of the Sessions, or says that server is longer than 255
+// bytes.
 func (p *ClientIP) Bind(_ http.Header, r *http.Request, client netip.Addr, target, server string) error {
 	if !client.IsValid() {
 		return nil
@@ -135,7 +145,8 @@ func (p *ClientIP) Bind(_ http.Header, r *http.Request, client netip.Addr, targe
 	return p.clients.renew(r, target, p.key(client), server)
 }
 
-// Keep starts the timeout of the client anew, if it is bound. It is for connections that stay open.
+// Keep renews the binding of the client, if there is one. Call it while a
+// connection stays open.
 func (p *ClientIP) Keep(r *http.Request, client netip.Addr, target string) error {
 	if !client.IsValid() {
 		return nil
@@ -143,27 +154,32 @@ func (p *ClientIP) Keep(r *http.Request, client netip.Addr, target string) error
 	return p.clients.keep(r, target, p.key(client))
 }
 
-// Source returns where the profile finds bindings: [FromMemory], or "" if its Sessions are a shared
-// store, which reports the source of each look-up by [NoteSource].
+// Source returns where the profile finds bindings: [FromMemory], or "" if its
+// Sessions are a shared store, which reports the source of each look-up with
+// [NoteSource].
 func (p *ClientIP) Source() Source { return p.clients.source() }
 
-// Timeout returns how long a client without requests is remembered.
+// Timeout returns how long the profile remembers a client without requests.
 func (p *ClientIP) Timeout() time.Duration { return p.clients.timeout }
 
-// Count returns how many clients are bound in the target to one of the servers, or to any if none is
-// given. The error is that of the Sessions, or one that wraps [errors.ErrUnsupported] if they cannot
-// count.
+// Count returns how many clients are bound to the given servers in the target,
+// or to any server if none is given. The error is an error of the Sessions, or
+// wraps [errors.ErrUnsupported] if they cannot count.
 func (p *ClientIP) Count(ctx context.Context, target string, servers ...string) (n int, err error) {
 	return p.clients.count(ctx, target, servers)
 }
 
-// Adopt takes over the clients that old, a *ClientIP with the same masks, has in memory for targets, or for
-// all targets if none is named, and reports whether it is one. A target for which p has clients already is
-// left as it is. From then on both use the same tables, so that requests under way in old are not lost. The
-// Timeout and MaxAge of p apply from the next request of a client. If MaxEntries, MaxPerOwner or MaxAge
-// differ, those of p apply to both, and Adopt returns when the clients have been moved to a new table,
-// which is in use meanwhile. Clients in Sessions are taken over for all targets if those are the same, or
-// a [Store] made anew, see [Store.Adopt].
+// Adopt takes over the clients of targets, or of all targets if none is named,
+// that old has in memory. It reports whether old is a *ClientIP with the same
+// masks. A target for which p already has clients stays as it is.
+//
+// Both profiles then share their tables, so that requests in progress in old
+// lose nothing. The Timeout and MaxAge of p apply from the next request of a
+// client. If MaxEntries, MaxPerOwner or MaxAge differ, those of p apply to
+// both; Adopt then moves the clients to a new table before it returns, while
+// requests go on. Clients in Sessions are taken over for all targets if the
+// Sessions are the same, or if both are a [Store] and the new one can adopt the
+// old; see [Store.Adopt].
 func (p *ClientIP) Adopt(old any, targets ...string) bool {
 	o, ok := old.(*ClientIP)
 	return ok && o != nil && o.mask4 == p.mask4 && o.mask6 == p.mask6 && p.clients.adopt(&o.clients, targets)

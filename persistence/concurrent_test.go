@@ -13,7 +13,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// TestExtensionsAddUp runs on the virtual clock, which stands still while goroutines run.
+// TestExtensionsAddUp runs on the virtual clock, which stands still while
+// goroutines run.
 func TestExtensionsAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, string](Options{})
@@ -91,8 +92,9 @@ func TestCompareAndSwapCounts(t *testing.T) {
 	}
 }
 
-// TestExpiredStaysExpired races readers, which extend lifetimes of a few microseconds, against the
-// deadlines: once one has been told that a key is gone, no later call may find it.
+// TestExpiredStaysExpired races readers, which extend lifetimes of a few
+// microseconds, against the deadlines: once a call has found a key gone, no
+// later call may find it.
 func TestExpiredStaysExpired(t *testing.T) {
 	const goroutines, n = 4, 4000
 	table := NewTable[int, int](Options{})
@@ -131,8 +133,9 @@ func TestExpiredStaysExpired(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestLateExtension plays readers that have read the clock before the deadline and extend the entry
-// after it, before or after another has found it expired: the first to come decides for all.
+// TestLateExtension plays readers that have read the clock before the deadline
+// and extend the entry after it, before or after another has found it expired:
+// the first to come decides for all.
 func TestLateExtension(t *testing.T) {
 	for name, find := range map[string]func(*Table[string, string]) bool{
 		"Lookup":  func(t *Table[string, string]) bool { _, _, ok := t.Lookup("k", 0); return ok },
@@ -151,7 +154,7 @@ func TestLateExtension(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				table := NewTable[string, string](Options{})
-				begin := func() (*record[string, string], time.Duration) {
+				begin := func() (*entry[string, string], time.Duration) {
 					table.Put("k", "v", time.Minute)
 					h := table.locate("k")
 					r, _ := h.index.find(h.tag, "k")
@@ -178,7 +181,7 @@ func TestLateExtension(t *testing.T) {
 				if left := r.prolong(early, time.Hour); left != 0 {
 					t.Errorf("prolonged last: %v is left", left)
 				}
-				if _, live := r.take(early); live {
+				if _, live := r.acquire(early); live {
 					t.Error("taken last")
 				}
 				if _, _, ok := table.Peek("k"); ok || find(table) {
@@ -190,25 +193,25 @@ func TestLateExtension(t *testing.T) {
 	}
 }
 
-// TestExtensionMeetsWriter has a writer hold an entry while look-ups meet it: they wait, and then see
-// what has become of it.
+// TestExtensionMeetsWriter has a writer acquire an entry while look-ups read
+// it: they wait, and then see what has become of it.
 func TestExtensionMeetsWriter(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		end  func(*Table[string, string], home[string, string], hold[string, string])
+		end  func(*Table[string, string], location[string, string], acquired[string, string])
 		want string // found by the look-ups; "" for none
 	}{
-		{"released", func(_ *Table[string, string], h home[string, string], held hold[string, string]) {
+		{"released", func(_ *Table[string, string], h location[string, string], held acquired[string, string]) {
 			h.releaseLocked(held)
 		}, "v"},
-		{"renewed", func(t *Table[string, string], h home[string, string], held hold[string, string]) {
+		{"renewed", func(t *Table[string, string], h location[string, string], held acquired[string, string]) {
 			h.renewLocked(held, t.now(), time.Hour)
 		}, "v"},
-		{"removed", func(_ *Table[string, string], h home[string, string], held hold[string, string]) {
-			h.deleteLocked(held.record, Removed)
+		{"removed", func(_ *Table[string, string], h location[string, string], held acquired[string, string]) {
+			h.deleteLocked(held.entry, Removed)
 		}, ""},
-		{"replaced", func(t *Table[string, string], h home[string, string], held hold[string, string]) {
-			t.placeLocked(h, t.now(), held, "k", "w", term{deadline: held.deadline})
+		{"replaced", func(t *Table[string, string], h location[string, string], held acquired[string, string]) {
+			t.storeLocked(h, t.now(), held, "k", "w", expiry{deadline: held.deadline})
 		}, "w"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -216,7 +219,7 @@ func TestExtensionMeetsWriter(t *testing.T) {
 			table.Insert("k", "v", time.Minute)
 			h := table.locate("k")
 			table.lock(h.shard)
-			held := h.holdLocked(h.tag, "k", table.now())
+			held := h.acquireLocked(h.tag, "k", table.now())
 			extended, peeked := make(chan string), make(chan string)
 			go func() { v, _, _ := table.Lookup("k", time.Hour); extended <- v }()
 			go func() { v, _, _ := table.Peek("k"); peeked <- v }()
@@ -239,8 +242,9 @@ func TestExtensionMeetsWriter(t *testing.T) {
 	}
 }
 
-// TestExtensionsSurviveReplacement extends a lifetime while others swap the value and count it up:
-// each of them keeps the lifetime, so no extension may be lost.
+// TestExtensionsSurviveReplacement extends a lifetime while others swap the
+// value and count it up: each of them keeps the lifetime, so no extension may
+// be lost.
 func TestExtensionsSurviveReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, int64](Options{})
@@ -274,8 +278,9 @@ func TestExtensionsSurviveReplacement(t *testing.T) {
 	})
 }
 
-// TestNothingIsMissed looks up keys that are always there while others are stored and removed around
-// them, which splits and changes the chains that they are in, and while their values are replaced.
+// TestNothingIsMissed looks up keys that are always there while others are
+// stored and removed around them, which splits and changes the chains that they
+// are in, and while their values are replaced.
 func TestNothingIsMissed(t *testing.T) {
 	rounds, steady := 20, 256
 	if testrace.Enabled {
@@ -348,8 +353,9 @@ func TestAllMissesNoReplaced(t *testing.T) {
 	wg.Wait()
 }
 
-// TestEvictionMeetsUse marks the oldest entries of a full table while others push them out. Each key
-// is found as long as it has not been reported as evicted, and never after.
+// TestEvictionMeetsUse marks the oldest entries of a full table while others
+// push them out. Each key is found as long as it has not been reported as
+// evicted, and never after.
 func TestEvictionMeetsUse(t *testing.T) {
 	const n = 30_000
 	table := NewTable[int, int](Options{MaxEntries: 64})
@@ -391,7 +397,8 @@ func TestEvictionMeetsUse(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestTableIsMadeOnce has goroutines store the first entries of a table together.
+// TestTableIsMadeOnce has goroutines store the first entries of a table
+// together.
 func TestTableIsMadeOnce(t *testing.T) {
 	const goroutines, rounds = 4, 200
 	store, ctx := NewStore(Options{MaxTables: rounds}), t.Context()

@@ -9,20 +9,23 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// Cookies are read here as browsers read them (RFC 6265bis, section 5), not as servers should write
-// them: a value may have quotes, blanks, braces and anything else that is not a control character.
+// Cookies are read here as browsers read them (RFC 6265bis, section 5), not as
+// servers should write them: a value may have quotes, blanks, braces and
+// anything else that is not a control character.
 
-// maxCookieBytes is how long name and value of a cookie may be together; browsers refuse longer ones.
+// maxCookieBytes bounds the name and value of a cookie together; browsers
+// refuse longer ones.
 const maxCookieBytes = 4096
 
-// maxCookiePairs is how many cookies of a request are looked at. Browsers keep fewer for a host.
+// maxCookiePairs is how many cookies of a request are looked at. Browsers store
+// fewer for a host.
 const maxCookiePairs = 4096
 
 const cookieBlanks = " \t"
 
-// cookiePairs returns an iterator over the names and values of the cookies of a request. A value
-// loses the quotes around it, which some servers write and others do not. It ends after maxCookiePairs and
-// allocates nothing.
+// cookiePairs returns an iterator over the names and values of the cookies of a
+// request, without the quotes around a value, which some servers write and
+// others do not. It ends after maxCookiePairs and allocates nothing.
 func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		left := maxCookiePairs
@@ -39,7 +42,8 @@ func cookiePairs(r *http.Request) iter.Seq2[string, string] {
 	}
 }
 
-// cookieValues returns an iterator over the values of the request's cookies of that name.
+// cookieValues returns an iterator over the values of the request's cookies of
+// that name.
 func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for n, value := range cookiePairs(r) {
@@ -50,8 +54,8 @@ func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	}
 }
 
-// equalFold reports whether s is an ASCII text in any letter case. The letters beyond ASCII that also
-// pass for s and k are longer.
+// equalFold reports whether s is an ASCII text in any letter case. The letters
+// beyond ASCII that also pass for s and k are longer.
 func equalFold(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
 
 // A setCookie is what a line Set-Cookie says.
@@ -60,8 +64,8 @@ type setCookie struct {
 	deletes     bool // it is over when it arrives
 }
 
-// parseSetCookie reads a line Set-Cookie. It reports false if browsers ignore the line, or if the cookie
-// has no name.
+// parseSetCookie reads a line Set-Cookie. It reports false if browsers ignore
+// the line, or if the cookie has no name.
 func parseSetCookie(line string, now time.Time) (c setCookie, ok bool) {
 	if !httpfield.IsValue(line) {
 		return c, false
@@ -91,7 +95,8 @@ func parseSetCookie(line string, now time.Time) (c setCookie, ok bool) {
 	return c, true
 }
 
-// maxAgeDeletes reports whether the value of Max-Age ends a cookie at once, and whether it is one.
+// maxAgeDeletes reports whether the value of Max-Age ends a cookie at once, and
+// whether it is one.
 func maxAgeDeletes(value string) (deletes, ok bool) {
 	digits, negative := strings.CutPrefix(value, "-")
 	if value == "" || strings.Trim(digits, "0123456789") != "" {
@@ -100,8 +105,9 @@ func maxAgeDeletes(value string) (deletes, ok bool) {
 	return negative || strings.Trim(digits, "0") == "", true
 }
 
-// parseCookieDate reads a date as browsers do (RFC 6265bis, section 5.1.1): the first of its words that
-// can be a time, a day of the month, a month and a year are these, in any order.
+// parseCookieDate reads a date as browsers do (RFC 6265bis, section 5.1.1): the
+// first of its words that can be a time, a day of the month, a month and a year
+// are these, in any order.
 func parseCookieDate(text string) (t time.Time, ok bool) {
 	day, month, year, clock := -1, -1, -1, [3]int{-1}
 	for word := range strings.FieldsFuncSeq(text, isDateDelimiter) {
@@ -146,7 +152,8 @@ func isDateDelimiter(c rune) bool {
 	return c == '\t' || ' ' <= c && c <= '/' || ';' <= c && c <= '@' || '[' <= c && c <= '`' || '{' <= c && c <= '~'
 }
 
-// parseClock reads hours, minutes and seconds, which anything that begins with no digit may follow.
+// parseClock reads hours, minutes and seconds, which anything that begins with
+// no digit may follow.
 func parseClock(word string) (clock [3]int, ok bool) {
 	for i := range clock {
 		if i > 0 {
@@ -169,8 +176,8 @@ func parseClock(word string) (clock [3]int, ok bool) {
 	return clock, true
 }
 
-// leadingNumber reads a number that has from least to most digits and is followed by anything that
-// begins with no digit.
+// leadingNumber reads a number that has from least to most digits and is
+// followed by anything that begins with no digit.
 func leadingNumber(word string, least, most int) (n int, ok bool) {
 	i := 0
 	for i < len(word) && isDigit(word[i]) {

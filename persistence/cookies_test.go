@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestParseSetCookie has lines that browsers take and http.ParseSetCookie does not, and the reverse.
+// TestParseSetCookie has lines that browsers take and http.ParseSetCookie does
+// not, and the reverse.
 func TestParseSetCookie(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tt := range []struct {
@@ -61,7 +62,8 @@ func TestParseSetCookie(t *testing.T) {
 	}
 }
 
-// setCookieByRFC follows RFC 6265bis, sections 5.6 and 5.7, step by step. It reports false too if the cookie has no name.
+// setCookieByRFC follows RFC 6265bis, sections 5.6 and 5.7, step by step. It
+// reports false too if the cookie has no name.
 func setCookieByRFC(line string, now time.Time) (c setCookie, ok bool) {
 	if regexp.MustCompile(`[\x00-\x08\x0a-\x1f\x7f]`).MatchString(line) { // 5.6, 1
 		return c, false
@@ -283,7 +285,8 @@ func FuzzPathParameters(f *testing.F) {
 	})
 }
 
-// TestSeveralSessions: an application's browsers often bring more than one session, such as one that an old path has left over.
+// TestSeveralSessions: an application's browsers often bring more than one
+// session, such as one that an old path has left over.
 func TestSeveralSessions(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -319,7 +322,8 @@ func TestSeveralSessions(t *testing.T) {
 			if tt.want == "" {
 				continue
 			}
-			// The answer binds nothing else, and a re-pick moves what was found.
+			// The answer binds nothing else, and a re-pick moves what was
+			// found.
 			p.Bind(http.Header{}, tt.request, client1, "web", tt.want)
 			if n, _ := p.Count(t.Context(), "web"); shared == nil && n != 2 {
 				t.Errorf("%s: %d sessions", tt.name, n)
@@ -350,7 +354,8 @@ func TestSeveralSessions(t *testing.T) {
 	finds1("y", "")
 }
 
-// TestLenientSessions has a session that only browsers understand go there and back.
+// TestLenientSessions has a session that only browsers understand go there and
+// back.
 func TestLenientSessions(t *testing.T) {
 	for _, value := range []string{`{"a":1}`, `a b`, `"quoted"`, "ü", `a,b\c`, "=", "a=b", "%zz"} {
 		p := made(NewAppCookie(AppCookieConfig{Name: "S"}))(t)

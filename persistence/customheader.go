@@ -12,23 +12,25 @@ import (
 
 // A CustomHeaderConfig configures a [CustomHeader].
 type CustomHeaderConfig struct {
-	// Name is the name of the header, in any case, at most 128 bytes. It must be set.
+	// Name is the name of the header, in any letter case, at most 128 bytes. It
+	// is required.
 	Name string
 
-	// Servers are the servers, address and port, by the value of the header that asks for them.
-	// Values are compared byte for byte. There must be at least one.
+	// Servers maps values of the header to servers, as address and port. Values
+	// are compared byte for byte. At least one is required.
 	Servers map[string]string
 }
 
-// A CustomHeader is a persistence profile in which clients name their server, by a value of a
-// header that is configured for each server. It remembers nothing. Its methods may be called
-// concurrently. Make one with [NewCustomHeader].
+// A CustomHeader is a persistence profile whose clients select their server:
+// each server has a configured value of a header. The profile remembers
+// nothing. The methods may be called concurrently. Create one with
+// [NewCustomHeader].
 type CustomHeader struct {
 	name    string
 	servers map[string]string
 }
 
-// NewCustomHeader returns a profile. The error names every field that cannot be.
+// NewCustomHeader returns a profile. The error names every invalid field.
 func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 	var faults []error
 	switch {
@@ -56,8 +58,9 @@ func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 	return &CustomHeader{http.CanonicalHeaderKey(c.Name), maps.Clone(c.Servers)}, nil
 }
 
-// Find returns the server that the request's header asks for, whatever the target. Only the first of
-// several lines applies. The error is [ErrNoKey] if the request does not have the header.
+// Find returns the server that the request's header selects, whatever the
+// target. If the header occurs several times, the first applies. The error is
+// [ErrNoKey] if the request does not have the header.
 func (p *CustomHeader) Find(r *http.Request, _ netip.Addr, _ string) (server string, remaining time.Duration, err error) {
 	lines := r.Header[p.name]
 	if len(lines) == 0 {
@@ -73,7 +76,7 @@ func (p *CustomHeader) Find(r *http.Request, _ netip.Addr, _ string) (server str
 // Source returns [FromMap].
 func (p *CustomHeader) Source() Source { return FromMap }
 
-// Bind does nothing: which client belongs to which server is up to the clients. The error is always
+// Bind does nothing, because clients select their server. The error is always
 // nil.
 func (p *CustomHeader) Bind(_ http.Header, _ *http.Request, _ netip.Addr, _, _ string) error {
 	return nil

@@ -1,51 +1,53 @@
 package persistence
 
-import "strconv"
+import "github.com/limpetlb/limpet/internal/enumtext"
 
-// DeletionCause says why an entry left its table.
+// A DeletionCause says why an entry left its table.
 type DeletionCause uint8
 
 const (
-	// Removed says that Remove took the entry out.
+	// Removed means that Remove removed the entry.
 	Removed DeletionCause = iota
-	// Replaced says that the entry has got another value, by Put, PutIdle, CompareAndSwap or
-	// Increment.
+	// Replaced means that the key got another value, by Put, PutIdle, Claim,
+	// CompareAndSwap or Increment.
 	Replaced
-	// Expired says that the entry was found past its deadline and its memory freed, which may be
-	// long after the deadline.
+	// Expired means that the table found the entry past its deadline and freed
+	// its memory, which may be long after the deadline.
 	Expired
-	// Evicted says that the entry was live and had to make room for another one.
+	// Evicted means that a live entry made room for another one.
 	Evicted
 )
 
-// String returns "removed", "replaced", "expired" or "evicted".
-func (c DeletionCause) String() string {
-	switch c {
-	case Removed:
-		return "removed"
-	case Replaced:
-		return "replaced"
-	case Expired:
-		return "expired"
-	case Evicted:
-		return "evicted"
-	}
-	return "DeletionCause(" + strconv.Itoa(int(c)) + ")"
+var deletionCauseWords = []string{Removed: "removed", Replaced: "replaced", Expired: "expired", Evicted: "evicted"}
+
+// String returns "removed", "replaced", "expired" or "evicted", and "invalid"
+// for other values.
+func (c DeletionCause) String() string { return enumtext.String(c, deletionCauseWords) }
+
+// MarshalText returns what String returns, and an error for other values.
+func (c DeletionCause) MarshalText() ([]byte, error) { return enumtext.Marshal(c, deletionCauseWords) }
+
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do
+// not matter. The error lists the texts.
+func (c *DeletionCause) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(c, text, deletionCauseWords)
 }
 
-// A deletion is what a callback is told.
+// A deletion has the arguments of a callback.
 type deletion[K comparable, V any] struct {
 	key   K
 	value V
 	cause DeletionCause
 }
 
-// OnDelete makes the table call f for each value that leaves it, after it has left, with the cause;
-// nil ends that. Values that left before are not reported.
+// OnDelete makes the table call f with each value that leaves it and the cause,
+// after the value has left. Nil ends that. Values that left earlier are not
+// reported.
 //
-// f runs on the goroutine of the call that deleted the value, when that call is about to return. No
-// lock is held: f may use the table. Deletions that concurrent calls cause are reported
-// concurrently, so that of two values of one key the later may be reported first.
+// f runs on the goroutine of the call that deleted the value, just before that
+// call returns. No lock is held: f may use the table. Concurrent deletions are
+// reported concurrently, so the later of two values of one key may be reported
+// first.
 func (t *Table[K, V]) OnDelete(f func(key K, value V, cause DeletionCause)) {
 	if f == nil {
 		t.onDelete.Store(nil)

@@ -13,7 +13,8 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// Clients of one IPv6 network share a server, others are told apart by their whole address.
+// Clients of one IPv6 network share a server, others are identified by their
+// whole address.
 func ExampleClientIP() {
 	profile, err := persistence.NewClientIP(persistence.ClientIPConfig{
 		Mask6:   64,
@@ -66,7 +67,8 @@ func ExampleHTTPCookie() {
 	// 10.0.0.1:80 true <nil>
 }
 
-// The application's own session cookie decides, and its name in the query does as well.
+// The application's own session cookie decides, and its name in the query does
+// as well.
 func ExampleAppCookie() {
 	profile, err := persistence.NewAppCookie(persistence.AppCookieConfig{Name: "JSESSIONID"})
 	if err != nil {
@@ -83,7 +85,7 @@ func ExampleAppCookie() {
 	// Output: 10.0.0.1:80 20m0s <nil>
 }
 
-// Clients that know where they belong say so.
+// Clients name their server in a header.
 func ExampleCustomHeader() {
 	profile, err := persistence.NewCustomHeader(persistence.CustomHeaderConfig{
 		Name:    "X-Shard",

@@ -13,7 +13,8 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A snapshot moves entries to another store, with what is left of their lifetimes.
+// A snapshot moves entries to another store, with what is left of their
+// lifetimes.
 func ExampleStore_WriteTo() {
 	ctx := context.Background()
 	store := persistence.NewStore(persistence.Options{})
@@ -32,7 +33,8 @@ func ExampleStore_WriteTo() {
 	// Output: 10.0.0.1:80 1h0m0s
 }
 
-// A program loads its entries when it starts and saves them while it runs and when it stops.
+// A program loads its entries when it starts and saves them while it runs and
+// when it stops.
 func ExampleSaver() {
 	directory, err := os.MkdirTemp("", "")
 	if err != nil {
@@ -49,7 +51,7 @@ func ExampleSaver() {
 		case errors.Is(err, fs.ErrNotExist):
 			fmt.Println("first start")
 		case errors.As(err, &damaged):
-			fmt.Println("starting without entries:", damaged.Fault)
+			fmt.Println("starting without entries:", damaged)
 		case err != nil:
 			fmt.Println(err)
 			return

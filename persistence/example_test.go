@@ -32,7 +32,8 @@ func ExampleTable() {
 	// false
 }
 
-// Inserting under a live key keeps the value and starts a new lifetime; Put overwrites.
+// Inserting under a live key keeps the value and starts a new lifetime; Put
+// overwrites.
 func ExampleTable_Insert() {
 	table := persistence.NewTable[string, string](persistence.Options{})
 	table.Insert("client", "server-1", time.Minute)
@@ -48,7 +49,7 @@ func ExampleTable_Insert() {
 	// server-2
 }
 
-// With Sliding, a client is remembered for as long as it comes back in time.
+// With Sliding, a client is remembered while it returns in time.
 func ExampleOptions_sliding() {
 	table := persistence.NewTable[string, string](persistence.Options{Sliding: true})
 	table.Insert("client", "server-1", 5*time.Minute)
@@ -135,7 +136,8 @@ func ExampleStore() {
 	// ["" "carts"] 0
 }
 
-// An idle lifetime ends an unused session early, an absolute one any session in the end.
+// An idle lifetime ends an unused session early, an absolute one any session in
+// the end.
 func ExampleTable_PutIdle() {
 	sessions := persistence.NewTable[string, string](persistence.Options{})
 	sessions.PutIdle("cart-42", "server-1", 20*time.Minute, 8*time.Hour)
@@ -150,7 +152,8 @@ func ExampleTable_PutIdle() {
 	// 8h0m0s
 }
 
-// Of two requests of a new client the second gets the server that the first has chosen.
+// Of two requests of a new client the second gets the server that the first has
+// chosen.
 func ExampleTable_LookupOrInsert() {
 	sessions := persistence.NewTable[string, string](persistence.Options{})
 	for _, choice := range []string{"server-1", "server-2"} {
@@ -173,7 +176,8 @@ func ExampleIncrement() {
 	// Output: 3
 }
 
-// A server that is being drained can be stopped when no client sticks to it any more.
+// A server that is being drained can be stopped when no client sticks to it any
+// more.
 func ExampleCountByValue() {
 	sessions := persistence.NewTable[string, string](persistence.Options{})
 	sessions.Insert("a", "server-1", time.Hour)
@@ -184,7 +188,7 @@ func ExampleCountByValue() {
 	// Output: 1 2 0
 }
 
-// Who needs to know why clients lose their server is told.
+// A callback reports why clients lose their server.
 func ExampleTable_OnDelete() {
 	sessions := persistence.NewTable[string, string](persistence.Options{MaxEntries: 2})
 	sessions.OnDelete(func(client, server string, cause persistence.DeletionCause) {

@@ -10,26 +10,27 @@ import (
 	"runtime"
 )
 
-// SaveFile writes a snapshot of the store to a file, as [Store.WriteTo] does, in a way that leaves
-// either the old file or the whole new one under the name, whenever the program or the machine
-// stops: the snapshot is written to a file beside it, named path and ".tmp", flushed to the disk,
-// and renamed; then the directory is flushed.
+// SaveFile writes a snapshot of the store to a file, like [Store.WriteTo].
+// Whenever the program or the machine stops, the path has either the old file
+// or the complete new one: SaveFile writes the snapshot to a file named path
+// and ".tmp", flushes it to the disk, renames it, and flushes the directory.
 //
-// On an error the old file is as it was, unless it was the directory that could not be flushed. The
-// file can be read by its owner alone: it holds keys and values in clear. Calls for one store wait
-// for one another; two stores must not be saved to one path.
+// After an error the old file is unchanged, unless flushing the directory
+// failed. Only its owner can read the file, because it contains keys and values
+// in clear text. Calls for one store wait for one another; do not save two
+// stores to one path.
 func (s *Store) SaveFile(path string) error {
 	return s.saveFile(diskFiles{}, path)
 }
 
-// LoadFile restores the snapshot in a file, as [Store.ReadFrom] does. A file that does not exist is
-// an error that is [io/fs.ErrNotExist], which a program may expect when it starts for the first
-// time.
+// LoadFile restores the snapshot in a file, like [Store.ReadFrom]. If the file
+// does not exist, the error is [io/fs.ErrNotExist], which a program should
+// expect at its first start.
 func (s *Store) LoadFile(path string) error {
 	return s.loadFile(diskFiles{}, path)
 }
 
-// files are the operations on files that snapshots need, so that tests can make them fail.
+// files are the file operations of snapshots, so that tests can make them fail.
 type files interface {
 	Create(name string) (file, error) // exclusively, for the owner alone
 	Open(name string) (io.ReadCloser, error)
@@ -52,7 +53,8 @@ func (s *Store) saveFile(f files, path string) (err error) {
 		}
 	}()
 	temporary := path + ".tmp"
-	// What a program that was killed has left. Removed, not reused: it might be a link.
+	// A killed program may have left one. It is removed, not reused: it might
+	// be a link.
 	if err := f.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -79,7 +81,7 @@ func (s *Store) loadFile(f files, path string) error {
 	if err != nil {
 		return fmt.Errorf("persistence: loading: %w", err) // names the path
 	}
-	defer in.Close() // nothing was written
+	defer in.Close() // read only
 	if _, err := s.ReadFrom(in); err != nil {
 		return fmt.Errorf("persistence: loading %q: %w", path, err)
 	}
@@ -99,7 +101,7 @@ func (diskFiles) Remove(name string) error                { return os.Remove(nam
 
 func (diskFiles) SyncDirectory(name string) error {
 	if runtime.GOOS == "windows" {
-		return nil // it cannot flush a directory, and needs not
+		return nil // which cannot flush a directory and does not need to
 	}
 	d, err := os.Open(name)
 	if err != nil {

@@ -31,7 +31,7 @@ func TestSaveFile(t *testing.T) {
 		t.Errorf("loading what does not exist: %v", err)
 	}
 	target := filepath.Join(t.TempDir(), "elsewhere")
-	if err := os.Symlink(target, path+".tmp"); err != nil { // as from somebody who may write to the directory
+	if err := os.Symlink(target, path+".tmp"); err != nil { // as another user of the directory could
 		t.Fatal(err)
 	}
 	for _, value := range []string{"old", "new"} {
@@ -61,12 +61,13 @@ func TestSaveFile(t *testing.T) {
 	}
 	os.WriteFile(path, []byte("something else"), 0o600)
 	var e *SnapshotError
-	if err := store.LoadFile(path); !errors.As(err, &e) || e.Fault != SnapshotForeign || !strings.Contains(err.Error(), path) {
+	if err := store.LoadFile(path); !errors.As(err, &e) || e.fault != snapshotForeign || !strings.Contains(err.Error(), path) {
 		t.Errorf("loading something else: %v", err)
 	}
 }
 
-// memoryFiles keeps files in memory, remembers what is done to them, and fails as it is told.
+// memoryFiles keeps files in memory, records what is done to them, and fails on
+// demand.
 type memoryFiles struct {
 	mu       sync.Mutex
 	contents map[string]*bytes.Buffer
@@ -305,7 +306,8 @@ func TestSaver(t *testing.T) {
 	})
 }
 
-// TestSaverDefaults saves to a real file only when it stops, and reports that this failed.
+// TestSaverDefaults saves to a real file only when it stops, and reports that
+// this failed.
 func TestSaverDefaults(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -323,11 +325,12 @@ func TestSaverDefaults(t *testing.T) {
 	}
 }
 
-// saveForEver is the environment variable that makes the test binary save in a loop.
+// saveForEver is the environment variable that makes the test binary save in a
+// loop.
 const saveForEver = "PERSISTENCE_TEST_SAVE"
 
-// saveInLoop saves stores with different numbers of entries, all with the same value in each, until
-// it is killed.
+// saveInLoop saves stores with different numbers of entries, all with the same
+// value in each, until it is killed.
 func saveInLoop(path string) {
 	for round := 0; ; round++ {
 		store := NewStore(Options{})
@@ -345,7 +348,8 @@ func saveInLoop(path string) {
 	}
 }
 
-// TestKill kills a process that saves in a loop, at random times, and loads what it has left.
+// TestKill kills a process that saves in a loop, at random times, and loads
+// what it has left.
 func TestKill(t *testing.T) {
 	kills := 200
 	if testing.Short() {
@@ -378,7 +382,7 @@ func TestKill(t *testing.T) {
 					t.Errorf("the child does not save: %v", err)
 				}
 				<-time.After(time.Duration(rng.Int64N(int64(15 * time.Millisecond))))
-				child.Process.Kill() // Wait tells
+				child.Process.Kill() // Wait returns the error
 				if err := child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 					t.Errorf("the child ended by itself: %v", err)
 					return

@@ -8,8 +8,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// A floodPlan is how strangers flood a full table, and how clients come back meanwhile. Shares are of
-// the capacity in flood keys.
+// A floodPlan is how unknown clients flood a full table, and how clients return
+// meanwhile. Shares are of the capacity in flood keys.
 type floodPlan struct {
 	uses   int     // of flood keys after their insertion
 	spread float64 // between two of them; 0: at once
@@ -19,11 +19,13 @@ type floodPlan struct {
 	lost, newLost float64 // percentages of visits that are accepted
 }
 
-// A floodTally counts the visits of clients, and those at which they were not known.
+// A floodTally counts the visits of clients, and those at which they were not
+// known.
 type floodTally struct{ visits, lost, newVisits, newLost int }
 
-// run floods a table with eight times its capacity. One in thirteen entries is that of a client that
-// comes back again and again, and one flood key in a hundred is a new client that comes back once.
+// run floods a table with eight times its capacity. One in thirteen entries is
+// that of a client that returns again and again, and one flood key in a hundred
+// is a new client that returns once.
 func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) {
 	const newcomer = 1 << 40
 	sessions := capacity / 13
@@ -70,9 +72,10 @@ func (p floodPlan) run(table *Table[int, int], capacity int) (tally floodTally) 
 	return tally
 }
 
-// TestFloodLeavesClients has strangers flood a full table with keys that they use never again, once,
-// twice and three times, at once or later. Clients that come back before nine tenths of the table
-// have been replaced keep their servers: being used often is no way to push them out.
+// TestFloodLeavesClients has unknown clients flood a full table with keys that
+// they use never again, once, twice and three times, at once or later. Clients
+// that return before nine tenths of the table have been replaced keep their
+// servers: being used often is no way to push them out.
 func TestFloodLeavesClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -112,18 +115,18 @@ func TestFloodLeavesClients(t *testing.T) {
 
 // Clients that came one after the other, as at the beginning of a working day,
 // are next to one another in the order of age, too. One in eleven of them lost
-// its server when their turn came in a flood, although all had been back
-// before half of the table was replaced: an insertion spares ten entries, and
-// the next one went, used or not.
+// its server when it was next to be evicted in a flood, although all had been
+// back before half of the table was replaced: an insertion spares ten entries,
+// and the next one went, used or not.
 func TestFloodAfterRush(t *testing.T) {
 	const entries, clients, flood = 13_000, 1000, 7800
 	for _, before := range []int{0, 1, clients, flood, 2 * entries} {
 		table := NewTable[int, string](Options{MaxEntries: entries})
-		strangers := entries
+		unknown := entries
 		strange := func(n int) {
 			for range n {
-				strangers++
-				table.Insert(strangers, "stranger", time.Hour)
+				unknown++
+				table.Insert(unknown, "unknown", time.Hour)
 			}
 		}
 		strange(before)
@@ -140,7 +143,7 @@ func TestFloodAfterRush(t *testing.T) {
 			strange(flood)
 		}
 		if lost > 0 {
-			t.Errorf("%d strangers before them: %d of %d visits found nothing", before, lost, 5*clients)
+			t.Errorf("%d unknown clients before them: %d of %d visits found nothing", before, lost, 5*clients)
 		}
 	}
 }

@@ -24,8 +24,9 @@ var inMemory = []struct {
 	}},
 }
 
-// TestAdoptLifetimes: with MaxAge, an update that changed MaxEntries made the rest of the timeout the timeout of each client
-// for good. And neither its timeout nor its age may begin anew by updates.
+// TestAdoptLifetimes: with MaxAge, an update that changed MaxEntries made the
+// rest of the timeout the timeout of each client for good. And neither its
+// timeout nor its age may begin anew by updates.
 func TestAdoptLifetimes(t *testing.T) {
 	type bound struct {
 		timeout, maxAge time.Duration
@@ -34,7 +35,7 @@ func TestAdoptLifetimes(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		old, next bound
-		used      []time.Duration // when the client comes back, after the update at 55 s
+		used      []time.Duration // when the client returns, after the update at 55 s
 		lost      time.Duration   // when it is first lost if it comes every 20 s, 0 for never
 	}{
 		{"another MaxEntries", bound{time.Minute, time.Hour, 0}, bound{time.Minute, time.Hour, 1000}, []time.Duration{0, 50, 50, 50}, time.Hour},
@@ -91,8 +92,9 @@ func TestAdoptLifetimes(t *testing.T) {
 	})
 }
 
-// TestAdoptUnderWay: a login, or a stream, was under way while an update changed MaxEntries, and the session that it began was
-// lost, as was each re-pick.
+// TestAdoptUnderWay: a login, or a stream, was under way while an update
+// changed MaxEntries, and the session that it began was lost, as was each
+// re-pick.
 func TestAdoptUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, maxAge := range []time.Duration{0, time.Hour} {
@@ -131,8 +133,9 @@ func TestAdoptUnderWay(t *testing.T) {
 	})
 }
 
-// TestAdoptMeetsRequests has clients come, be re-picked and be counted while updates change MaxEntries to and fro: none may be
-// lost, nor be on the way between two tables when a drain counts.
+// TestAdoptMeetsRequests has clients come, be re-picked and be counted while
+// updates change MaxEntries to and fro: none may be lost, nor be on the way
+// between two tables when a drain counts.
 func TestAdoptMeetsRequests(t *testing.T) {
 	for _, maxAge := range []time.Duration{0, time.Hour} {
 		t.Run(fmt.Sprint(maxAge), func(t *testing.T) {
@@ -183,8 +186,9 @@ func TestAdoptMeetsRequests(t *testing.T) {
 	}
 }
 
-// TestAdoptTargets: a pool that had got a profile of its own and gave it up again lost its clients in half of the updates, as the
-// profile of the others came first with what it had kept of that pool.
+// TestAdoptTargets: a pool that had got a profile of its own and gave it up
+// again lost its clients in half of the updates, as the profile of the others
+// came first with what it had kept of that pool.
 func TestAdoptTargets(t *testing.T) {
 	for _, kind := range inMemory {
 		all, own, next := kind.make(t, 0, 0, 0), kind.make(t, 0, 0, 5000), kind.make(t, 0, 0, 0)
@@ -203,8 +207,9 @@ func TestAdoptTargets(t *testing.T) {
 	}
 }
 
-// TestTargetsOfTwoServices: when a service set its targets anew, first requests of another one with the same profile were
-// remembered in tables that had just been given up, and its own knowledge of servers replaced that of the other.
+// TestTargetsOfTwoServices: when a service set its targets anew, first requests
+// of another one with the same profile were remembered in tables that had just
+// been given up, and its own knowledge of servers replaced that of the other.
 func TestTargetsOfTwoServices(t *testing.T) {
 	p := made(NewClientIP(ClientIPConfig{}))(t)
 	targeted(t, p, "web")
@@ -227,8 +232,9 @@ func TestTargetsOfTwoServices(t *testing.T) {
 	}
 }
 
-// TestAdoptOfCookieInUse: a service began to use the cookie profile of another one, which took over the key of what the first had
-// before, and lost all its clients.
+// TestAdoptOfCookieInUse: a service began to use the cookie profile of another
+// one, which took over the key of what the first had before, and lost all its
+// clients.
 func TestAdoptOfCookieInUse(t *testing.T) {
 	keys := []CookieKey{{"a", secret(1)}}
 	seal := func(p *HTTPCookie) *http.Request {

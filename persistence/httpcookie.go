@@ -23,124 +23,138 @@ import (
 // DefaultCookieName is the default of [HTTPCookieConfig.Name].
 const DefaultCookieName = "LIMPET_COOKIE"
 
-// maxCookieName is how long the name of a cookie, or of a header, may be.
+// maxCookieName is the greatest length of the name of a cookie or a header.
 const maxCookieName = 128
 
-// A CookieKey is a key that cookies are sealed with.
+// A CookieKey is a key for sealing cookies.
 type CookieKey struct {
-	// ID names the key in the cookies that it has sealed, which all can read: 1 to 16 letters,
-	// digits, "_" and "-". It must differ from those of the other keys.
+	// ID names the key, in clear text, in the cookies sealed with it: 1 to 16
+	// letters, digits, "_" and "-". Each key needs a different one.
 	ID string
 	// Secret is 32 random bytes.
 	Secret []byte
 }
 
-// String returns the ID, without the secret. Printing a key with package fmt or log/slog, or encoding it as
-// JSON, does not show the secret. Package fmt does show it if the key is in a field that is not exported:
-// there it cannot call this method.
+// String returns the ID without the secret. Packages fmt, log/slog and
+// encoding/json do not print the secret, except that fmt prints it if the key
+// is in an unexported field, where it cannot call this method.
 func (k CookieKey) String() string { return "{ID:" + k.ID + " Secret:REDACTED}" }
 
-// Format writes what String returns, whatever the verb.
+// Format writes the result of String, whatever the verb.
 func (k CookieKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
 
-// MarshalText returns what String returns.
+// MarshalText returns the result of String.
 func (k CookieKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // An HTTPCookieConfig configures an [HTTPCookie]. The zero value is useful.
 type HTTPCookieConfig struct {
-	// Name is the name of the cookie, at most 128 bytes. The default is [DefaultCookieName]. It is
-	// also how the names of the cookies of other targets begin, see [HTTPCookie]. Profiles whose
-	// servers differ need different names.
+	// Name is the name of the cookie, at most 128 bytes. The default is
+	// [DefaultCookieName]. The cookie names of other targets begin with it; see
+	// [HTTPCookie]. Profiles with different servers need different names.
 	Name string
 
-	// Keys are the keys that cookies are opened with; the first also seals them. To change keys
-	// without losing clients, first add the new key at the end, at all instances. Then put it first.
-	// Drop the old key after Timeout, or if there is none, when no client has a cookie of it any more.
-	// Replace a key before it has sealed 2^32 cookies.
+	// Keys are the keys that open cookies; the first also seals them. To change
+	// keys without losing clients, first add the new key at the end, at all
+	// instances. Then put it first. Remove the old key after Timeout or, if
+	// there is none, when no client has a cookie sealed with it. Replace a key
+	// before it has sealed 2^32 cookies.
 	//
-	// No keys mean a random one: then cookies are good for this profile alone, and those that adopt
-	// it, until the program ends.
+	// Without keys the profile makes a random one. Its cookies are then valid
+	// only for this profile and the profiles that adopt it, until the program
+	// ends.
 	Keys []CookieKey
 
-	// Timeout is how long a cookie is good for, from when it was last sent to the client. It is sent
-	// again with the first answer after a quarter of Timeout is over. So a client that pauses for
-	// three quarters of Timeout keeps its server. A connection that stays open renews no cookie.
-	// Zero and negative mean for ever.
+	// Timeout is how long a cookie is valid after it was last sent. The profile
+	// sends it again with the first response after a quarter of Timeout, so a
+	// client that pauses for three quarters of Timeout keeps its server. A
+	// connection that stays open renews no cookie. Zero and negative mean no
+	// limit.
 	Timeout time.Duration
 
-	// MaxAge is how long a client keeps its server at most, whatever it does. Zero and negative mean
-	// no such end.
+	// MaxAge is the longest time that a client keeps its server, however often
+	// it returns. Zero and negative mean no limit.
 	MaxAge time.Duration
 
-	// AlwaysSend sends the cookie with every response. By default it is sent when the request has
-	// none that names the server, when a quarter of Timeout is over, and when it is not sealed with
-	// the first key.
+	// AlwaysSend sends the cookie with every response. By default it is sent if
+	// the request has no cookie that names the server, after a quarter of
+	// Timeout, and if the cookie is not sealed with the first key.
 	AlwaysSend bool
 
-	// CacheableToo also sends the cookie with responses that caches may give to other clients, those
-	// with the Cache-Control public or s-maxage. By default these never have one.
+	// CacheableToo also sends the cookie with responses that caches may give to
+	// other clients: those with public or s-maxage in Cache-Control. By default
+	// these never have one.
 	CacheableToo bool
 
-	// PassToServers leaves the cookies in the requests that servers get; see
+	// PassToServers leaves the cookies in the requests to servers; see
 	// [HTTPCookie.StripRequest].
 	PassToServers bool
 
-	// HTTPOnly hides the cookie from scripts of the page.
+	// HTTPOnly hides the cookie from scripts in the page.
 	HTTPOnly bool
-	// Secure makes the client send the cookie over TLS only. SameSite=None requires it.
+	// Secure makes clients send the cookie over TLS only. SameSite=None
+	// requires it.
 	Secure bool
-	// SameSite says with which requests from other sites the client sends the cookie. Zero leaves
-	// it to the client.
+	// SameSite says with which requests from other sites clients send the
+	// cookie. Zero leaves that to the client.
 	SameSite http.SameSite
 
-	// Path is the path at and below which the client sends the cookie. The default is "/".
+	// Path is the path at and below which clients send the cookie. The default
+	// is "/".
 	Path string
-	// Domain is the domain with whose hosts the client uses the cookie. By default it is the host
-	// that sent it.
+	// Domain is the domain to whose hosts clients send the cookie. By default
+	// it is the host that set it.
 	Domain string
 
-	// Persistent makes the client keep the cookie for Timeout, or MaxAge if that is over sooner. By
-	// default, and if there is neither, it keeps it until it is closed.
+	// Persistent makes clients keep the cookie for Timeout or MaxAge, whichever
+	// is shorter. By default, and if there is neither, they keep it until the
+	// browser closes.
 	Persistent bool
 }
 
-// An HTTPCookie is a persistence profile that lets the client remember its server, in a cookie that
-// only the profile can read and make. It keeps nothing in memory, and all instances with the same
-// configuration understand one another's cookies.
+// An HTTPCookie is a persistence profile that stores the server in a sealed
+// cookie at the client. It stores nothing in memory, and all instances with the
+// same configuration understand each other's cookies.
 //
-// Each target has a cookie of its own, so that answers which arrive at the same time do not overwrite
-// one another. The default target, or the only one, uses Name, others Name.TARGET, where bytes that
-// cannot be in a name are written as %XX; if that is longer than 128 bytes it is "Name." and 16
-// hexadecimal digits. The target is also sealed inside, and decides: the name only finds the cookie.
-// Of several that are good the one that was sent last applies, as one of them may be left over from
-// another Path. When another target becomes the default one, the old cookie moves to its new name.
+// Each target has a cookie of its own, so that responses that arrive at the
+// same time do not overwrite each other's cookies. The default target, or the
+// only one, uses Name, others Name.TARGET, with bytes that a name cannot have
+// written as %XX; if that is longer than 128 bytes, it is "Name." and 16
+// hexadecimal digits. The cookie also contains its target, sealed, and that
+// decides; the name only finds the cookie. If several cookies are valid, the
+// one sent last applies, because the others may be left over from another Path.
+// When another target becomes the default, the old cookie moves to its new
+// name.
 //
-// A cookie that is forged, damaged, too old, or made for another Name or with an unknown key is no
-// cookie. With Timeout or MaxAge the clocks of instances may differ by a minute. Cookies are sealed with AES-256-GCM and a random
-// nonce; their length does not tell which server they name, as long as that has at most 47 bytes.
-// A client may pass its cookie on to others, like any cookie.
+// A cookie is ignored if it is forged, damaged, too old, made for another Name,
+// or sealed with an unknown key. With Timeout or MaxAge, the clocks of
+// instances may differ by up to a minute. Cookies are sealed with AES-256-GCM
+// and a random nonce; their length does not reveal the server, as long as its
+// text has at most 47 bytes. A client can give its cookie to others, like any
+// cookie.
 //
-// Earlier versions had one cookie, without a target. Where there is only one target, and no MaxAge, this
-// version writes the same, so that old and new instances agree during an upgrade. Where there are
-// several, such a cookie is good for each target that has its server and no cookie of its own, or for
-// the default target if no target has its server. It is replaced at the next answer.
+// Earlier versions had one cookie, without a target. If there is only one
+// target, and no MaxAge, this version writes the same, so that old and new
+// instances agree during an upgrade. If there are several, such a cookie is
+// valid for each target that has its server and no cookie of its own, or for
+// the default target if no target has its server. The next response replaces
+// it.
 //
-// The methods may be called concurrently. Make one with [NewHTTPCookie].
+// The methods may be called concurrently. Create one with [NewHTTPCookie].
 type HTTPCookie struct {
 	config HTTPCookieConfig
 	keys   atomic.Pointer[keyring]
 	random bool // no keys are configured
 
-	mu      sync.Mutex                    // held to change targets
+	mu      sync.Mutex                    // guards changes of targets
 	targets atomic.Pointer[cookieTargets] // never changed, only swapped
 }
 
 const (
-	maxCookieTries   = 8  // cookies of each name that are opened, for a request
-	maxCookieTargets = 64 // for each of which a client may have a cookie
+	maxCookieTries   = 8  // cookies of each name that are opened per request
+	maxCookieTargets = 64 // each of which adds a cookie to every request
 )
 
-// NewHTTPCookie returns a profile. The error names every field that cannot be.
+// NewHTTPCookie returns a profile. The error names every invalid field.
 func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	c.Name, c.Path, c.Domain = strings.Clone(c.Name), strings.Clone(c.Path), strings.Clone(c.Domain)
 	if c.Name == "" {
@@ -182,14 +196,14 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 		ring.keys = append(ring.keys, cookieKey{id: strings.Clone(key.ID), aead: aead, random: p.random})
 	}
 	p.keys.Store(ring)
-	p.config.Keys = nil // the secrets are the caller's
+	p.config.Keys = nil // the caller owns the secrets
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
 	return p, nil
 }
 
-// checkAttributes returns why browsers would not keep the cookie.
+// checkAttributes returns the reasons why browsers would reject the cookie.
 func checkAttributes(c HTTPCookieConfig) (faults []error) {
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("persistence: "+format, args...))
@@ -223,7 +237,7 @@ func checkAttributes(c HTTPCookieConfig) (faults []error) {
 	return faults
 }
 
-// A cookieTarget is what a profile knows of a target.
+// A cookieTarget is the state of a target.
 type cookieTarget struct {
 	name       string
 	id         targetID
@@ -238,7 +252,7 @@ type cookieTargets struct {
 	cookies map[string]bool
 }
 
-// with returns targets of which more replace those of the same names.
+// with returns a copy of t in which more replace the targets of the same names.
 func (t *cookieTargets) with(more ...*cookieTarget) *cookieTargets {
 	next := &cookieTargets{make(map[string]*cookieTarget), make(map[string]bool)}
 	maps.Copy(next.byName, t.byName)
@@ -251,12 +265,13 @@ func (t *cookieTargets) with(more ...*cookieTarget) *cookieTargets {
 	return next
 }
 
-// Targets tells the profile which targets there are, which of them is the default one, and by has
-// whether one of them has a server; has may be nil and is called concurrently. It may be called
-// again at any time, and with the targets of another service: it leaves what is known of others.
-// The error says that there are more than 64 targets, each of which has a cookie in every request; it
-// changes nothing. Until a target is named here its cookie is Name.TARGET, and that of the target ""
-// is Name.
+// Targets sets the targets that use the profile and the default one among them.
+// has reports whether a target has a server; it may be nil and is called
+// concurrently. Targets may be called again at any time, also with the targets
+// of another service; other targets stay. It returns an error, and changes
+// nothing, if there are more than 64 targets, each of which has a cookie in
+// every request. The cookie of a target that was not named is Name.TARGET, and
+// that of the target "" is Name.
 func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target, server string) bool) error {
 	if len(all) > maxCookieTargets {
 		return fmt.Errorf("persistence: %d targets have cookies of the name %s, at most %d are allowed: use a profile that keeps a table, or several with different paths",
@@ -274,7 +289,8 @@ func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target
 	return nil
 }
 
-// newTarget returns a target that uses the name of the configuration if it is the default one.
+// newTarget returns a target, which uses the configured name if it is the
+// default one.
 func (p *HTTPCookie) newTarget(name string, isDefault bool) *cookieTarget {
 	t := &cookieTarget{name: strings.Clone(name), id: targetIDOf(name), own: targetCookieName(p.config.Name, name), other: p.config.Name}
 	if isDefault {
@@ -283,7 +299,7 @@ func (p *HTTPCookie) newTarget(name string, isDefault bool) *cookieTarget {
 	return t
 }
 
-// target returns what is known of a target.
+// target returns the target of that name.
 func (p *HTTPCookie) target(name string) *cookieTarget {
 	if t := p.targets.Load().byName[name]; t != nil {
 		return t
@@ -299,7 +315,8 @@ func (p *HTTPCookie) target(name string) *cookieTarget {
 	return t
 }
 
-// targetCookieName returns the name of the cookie of a target that is not the default one.
+// targetCookieName returns the cookie name of a target that is not the default
+// one.
 func targetCookieName(name, target string) string {
 	const digits = "0123456789ABCDEF"
 	b := append(make([]byte, 0, maxCookieName), name...)
@@ -321,15 +338,18 @@ func targetCookieName(name, target string) string {
 // Source returns [FromCookie].
 func (p *HTTPCookie) Source() Source { return FromCookie }
 
-// Name returns the name of the cookie of the default target, with which those of the others begin.
+// Name returns the name of the default target's cookie, with which the other
+// names begin.
 func (p *HTTPCookie) Name() string { return p.config.Name }
 
-// HasRandomKey reports whether no key is configured, so that cookies are good until the program ends.
+// HasRandomKey reports whether no key is configured, so that cookies are valid
+// until the program ends.
 func (p *HTTPCookie) HasRandomKey() bool { return p.random }
 
-// Find returns the server that the request's cookie for the target names, and what is left of its time.
-// A negative remaining says how long ago its time was over. The error is [ErrInvalidCookie] if there are cookies of
-// its name and none can be opened.
+// Find returns the server in the request's cookie for the target, and the
+// cookie's remaining time. A negative remaining is the time since the cookie
+// expired. The error is [ErrInvalidCookie] if there are cookies of the name and
+// none can be opened.
 func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
 	now := time.Now()
 	l := p.look(r, p.target(target), now)
@@ -339,15 +359,15 @@ func (p *HTTPCookie) Find(r *http.Request, _ netip.Addr, target string) (server 
 	case l.invalid && !l.opened:
 		return "", 0, ErrInvalidCookie
 	}
-	return "", l.lapsed, nil
+	return "", l.expired, nil
 }
 
-// isAhead reports whether a cookie was made at a time that is not yet, if times matter.
+// isAhead reports whether a cookie was made in the future, if times matter.
 func (p *HTTPCookie) isAhead(c openedCookie, now time.Time) bool {
 	return p.config.Timeout > 0 && now.Sub(c.last) < -cookieClockSkew || p.config.MaxAge > 0 && now.Sub(c.first) < -cookieClockSkew
 }
 
-// left returns what is left of the time of a cookie, at most 0 if it is over.
+// left returns the remaining time of a cookie, at most 0 if it has expired.
 func (p *HTTPCookie) left(c openedCookie, now time.Time) time.Duration {
 	left := endless
 	if p.config.Timeout > 0 {
@@ -359,23 +379,24 @@ func (p *HTTPCookie) left(c openedCookie, now time.Time) time.Duration {
 	return left
 }
 
-// A cookieLook is what was found among the cookies of a request that a target may have.
+// A cookieLook is the result of a look at the cookies of a request for a
+// target.
 type cookieLook struct {
 	cookie  openedCookie // the one that applies
 	found   bool
-	own     bool          // it has the name that it is written under
-	invalid bool          // there are some that cannot be opened
-	opened  bool          // there are some that can, whatever is in them
-	sealed  bool          // one of them says that it is for this target
-	lapsed  time.Duration // since the time of one of them was over, negative
+	own     bool          // it has the name under which it is written
+	invalid bool          // some cannot be opened
+	opened  bool          // some can be opened, whatever is in them
+	sealed  bool          // one names this target
+	expired time.Duration // time since one of them expired, negative
 
-	alien openedCookie // what has the name of the configuration and is not, or not only, for this target
+	foreign openedCookie // a cookie of the configured name that is not, or not only, for this target
 }
 
 // look looks at the cookies of a request for a target.
 func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l cookieLook) {
 	var tries [2]int
-	legacy := cookieLook{} // what does not say for which target it is, among several
+	legacy := cookieLook{} // a cookie that does not name its target, if there are several
 	for name, value := range cookiePairs(r) {
 		which := 0
 		if name == t.other {
@@ -400,15 +421,15 @@ func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l co
 			if left <= 0 || name != p.config.Name {
 				continue
 			}
-			if l.alien.value == "" || c.last.After(l.alien.last) {
-				l.alien = c
+			if l.foreign.value == "" || c.last.After(l.foreign.last) {
+				l.foreign = c
 			}
 			if !c.targeted && p.isFor(t, c.server) && (!legacy.found || c.last.After(legacy.cookie.last)) {
 				legacy.cookie, legacy.found, legacy.own = c, true, which == 0
 			}
 		case left <= 0:
-			if l.lapsed == 0 || left > l.lapsed {
-				l.lapsed = min(left, -1)
+			if l.expired == 0 || left > l.expired {
+				l.expired = min(left, -1)
 			}
 		case !l.found, c.last.After(l.cookie.last), which == 0 && !l.own && !c.last.Before(l.cookie.last):
 			l.cookie, l.found, l.own = c, true, which == 0
@@ -420,8 +441,9 @@ func (p *HTTPCookie) look(r *http.Request, t *cookieTarget, now time.Time) (l co
 	return l
 }
 
-// isFor reports whether a cookie that does not say for which target it was made is for this one: it has
-// the server, or it is the default one and no other has it.
+// isFor reports whether a cookie that does not name its target is for this one:
+// the target has the server, or it is the default one and no other has the
+// server.
 func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
 	if t.has == nil || t.has(t.name, server) {
 		return true
@@ -437,8 +459,9 @@ func (p *HTTPCookie) isFor(t *cookieTarget, server string) bool {
 	return true
 }
 
-// Bind adds a cookie that names server to the header h, if one is needed and h is not that of an
-// answer for caches. The error says that server is longer than 255 bytes, which no cookie can have.
+// Bind adds a cookie that names server to the response header h, if one is
+// needed and caches may not share the response. It returns an error if server
+// is longer than 255 bytes.
 func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, server string) error {
 	if err := checkServer(server); err != nil || !p.config.CacheableToo && isPublic(h) {
 		return err
@@ -456,7 +479,7 @@ func (p *HTTPCookie) Bind(h http.Header, r *http.Request, _ netip.Addr, target, 
 		c.last = l.cookie.last.Add(time.Second) // the clock was set back; the one sent last applies
 	}
 	if t.own == p.config.Name {
-		p.moveAlien(h, r, t, l.alien, now)
+		p.moveForeign(h, r, t, l.foreign, now)
 	}
 	p.set(h, t.own, p.seal(c), c, now)
 	return nil
@@ -468,9 +491,9 @@ func (p *HTTPCookie) isCurrent(c openedCookie, targeted bool, now time.Time) boo
 		(p.config.Timeout == 0 || now.Sub(c.last) < p.config.Timeout/4)
 }
 
-// moveAlien saves a cookie that is about to be overwritten and that other targets than t need, unless they
-// have cookies of their own.
-func (p *HTTPCookie) moveAlien(h http.Header, r *http.Request, t *cookieTarget, c openedCookie, now time.Time) {
+// moveForeign copies a cookie that is about to be overwritten to the names of
+// other targets that need it, unless they have cookies of their own.
+func (p *HTTPCookie) moveForeign(h http.Header, r *http.Request, t *cookieTarget, c openedCookie, now time.Time) {
 	if c.value == "" {
 		return
 	}
@@ -498,8 +521,9 @@ func (p *HTTPCookie) moveAlien(h http.Header, r *http.Request, t *cookieTarget, 
 	}
 }
 
-// dropOwners takes out of targets those that have a good cookie of their own in the request, if c is not
-// for them alone and younger. It looks at the cookies once.
+// dropOwners removes from targets those that have a valid cookie of their own
+// in the request, unless c is for them alone and younger. It looks at the
+// cookies once.
 func (p *HTTPCookie) dropOwners(targets map[string]*cookieTarget, r *http.Request, c openedCookie, now time.Time) {
 	tries := make(map[string]int, len(targets))
 	for name, value := range cookiePairs(r) {
@@ -515,7 +539,7 @@ func (p *HTTPCookie) dropOwners(targets map[string]*cookieTarget, r *http.Reques
 	}
 }
 
-// set adds a cookie to the header of an answer.
+// set adds a cookie to a response header.
 func (p *HTTPCookie) set(h http.Header, name, value string, c openedCookie, now time.Time) {
 	cookie := http.Cookie{
 		Name:     name,
@@ -532,7 +556,8 @@ func (p *HTTPCookie) set(h http.Header, name, value string, c openedCookie, now 
 	h.Add("Set-Cookie", cookie.String())
 }
 
-// isPublic reports whether caches may give an answer with this header to other clients.
+// isPublic reports whether caches may give a response with this header to other
+// clients.
 func isPublic(h http.Header) bool {
 	for directive := range httpfield.Elements(h["Cache-Control"]) {
 		name, _, _ := strings.Cut(directive, "=")
@@ -543,9 +568,10 @@ func isPublic(h http.Header) bool {
 	return false
 }
 
-// StripRequest takes the profile's cookies out of the header of a request that goes to a server, of
-// all targets, and leaves the rest of it as it is, byte for byte. It does nothing with
-// [HTTPCookieConfig.PassToServers]. It changes h, but not the slice of its lines Cookie.
+// StripRequest removes the profile's cookies, of all targets, from the header
+// of a request to a server. The other cookies stay as they are, byte for byte.
+// It does nothing with [HTTPCookieConfig.PassToServers]. It changes h, but not
+// the slice of its Cookie lines.
 func (p *HTTPCookie) StripRequest(h http.Header) {
 	if p.config.PassToServers {
 		return
@@ -573,7 +599,7 @@ func (p *HTTPCookie) StripRequest(h http.Header) {
 	}
 }
 
-// strip returns a line Cookie without the profile's cookies.
+// strip returns a Cookie line without the profile's cookies.
 func (p *HTTPCookie) strip(line string) string {
 	if !strings.Contains(line, p.config.Name) {
 		return line
@@ -602,8 +628,8 @@ func (p *HTTPCookie) strip(line string) string {
 	return b.String()
 }
 
-// isOurs reports whether a cookie is one of the profile's: by its name, or if the target in its name
-// is not known any more, by the looks of its value.
+// isOurs reports whether a cookie belongs to the profile: by its name or, if
+// the target in the name is unknown, by the form of its value.
 func (p *HTTPCookie) isOurs(name, value string) bool {
 	target, ok := strings.CutPrefix(name, p.config.Name)
 	switch {
@@ -615,11 +641,13 @@ func (p *HTTPCookie) isOurs(name, value string) bool {
 	return p.targets.Load().cookies[name]
 }
 
-// Adopt takes over the random key of old, an *HTTPCookie of the same Name, so that its cookies stay
-// good. If keys are configured for p, the random key opens cookies only, and they are sealed with the
-// first key at the next answer; unless a key has the ID "_", which is that of the random key. A profile
-// that has sealed or opened a cookie already takes over no key. Adopt reports whether the cookies of old
-// are good for p, as far as that can be known. A key is for all targets, so these are ignored.
+// Adopt takes over the random key of old, an *HTTPCookie with the same Name, so
+// that its cookies stay valid. If p has configured keys, the random key only
+// opens cookies, which are sealed with the first key at the next response;
+// unless a key has the ID "_", which is that of the random key. A profile that
+// has sealed or opened a cookie takes over no key. Adopt reports whether
+// cookies of old are valid for p, as far as it can know. A key is for all
+// targets, so these are ignored.
 func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 	o, ok := old.(*HTTPCookie)
 	if !ok || o == nil || o.config.Name != p.config.Name || p.random && !o.random {
@@ -640,7 +668,7 @@ func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 			}
 		}
 		switch {
-		case &keys[0] == &ring.keys[0] && len(keys) == len(ring.keys): // they are there
+		case &keys[0] == &ring.keys[0] && len(keys) == len(ring.keys): // already there
 			return true
 		case ring.used:
 			return false
@@ -654,7 +682,7 @@ func isKeyID(id string) bool {
 	return len(id) >= 1 && len(id) <= 16 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
 }
 
-// checkName returns what is wrong with the name of a cookie or a header.
+// checkName returns the faults in the name of a cookie or a header.
 func checkName(name string) []error {
 	if len(name) > maxCookieName {
 		return []error{fmt.Errorf("persistence: Name: %d bytes, at most %d are allowed", len(name), maxCookieName)}

@@ -15,7 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// cookiesSet returns the cookies that an answer sets, as a request brings them, sorted.
+// cookiesSet returns the cookies that an answer sets, as a request brings them,
+// sorted.
 func cookiesSet(h http.Header) []string {
 	var pairs []string
 	for _, line := range h["Set-Cookie"] {
@@ -71,7 +72,7 @@ func TestCookieNames(t *testing.T) {
 func FuzzCookieName(f *testing.F) {
 	f.Add("web", "api")
 	f.Add("a%20b", "a b")                      // one looks like the other encoded
-	f.Add("A", "a")                            // letter case tells cookies apart
+	f.Add("A", "a")                            // the letter case of names matters
 	f.Add("\x00;=\xff", "")                    // bytes that end a name
 	f.Add(strings.Repeat("ü", 40), "x")        // too long when encoded
 	f.Add(strings.Repeat("x", 126), "x.y.%2E") // just fits
@@ -87,7 +88,8 @@ func FuzzCookieName(f *testing.F) {
 	})
 }
 
-// TestCookieRefused has configurations whose cookies browsers drop: nobody stuck, without a word.
+// TestCookieRefused has configurations whose cookies browsers drop: nobody
+// stuck, without a word.
 func TestCookieRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -150,7 +152,8 @@ func TestManyTargets(t *testing.T) {
 	}
 }
 
-// TestCookieRenewal: a cookie ended Timeout after it was first sent, in the middle of a visit.
+// TestCookieRenewal: a cookie ended Timeout after it was first sent, in the
+// middle of a visit.
 func TestCookieRenewal(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -185,7 +188,8 @@ func TestCookieRenewal(t *testing.T) {
 	}
 }
 
-// TestCookieMaxAgeAttribute has what the browser is told: never more than what is left of MaxAge.
+// TestCookieMaxAgeAttribute checks the attribute that browsers get: never more
+// than what is left of MaxAge.
 func TestCookieMaxAgeAttribute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{Timeout: time.Hour, MaxAge: 90 * time.Minute, Persistent: true}))(t), "web")
@@ -269,7 +273,8 @@ func TestWhichCookie(t *testing.T) {
 	}
 }
 
-// TestUpgrade: clients bring the cookie of an earlier version, and old instances still serve.
+// TestUpgrade: clients bring the cookie of an earlier version, and old
+// instances still serve.
 func TestUpgrade(t *testing.T) {
 	keys := []CookieKey{{"k", secret(1)}}
 	servers := map[string]string{"web": "10.0.0.", "api": "10.0.1."} // what their addresses begin with
@@ -377,7 +382,8 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// TestClockSetBack: when the clock had been set back by two minutes, all clients lost their servers.
+// TestClockSetBack: when the clock had been set back by two minutes, all
+// clients lost their servers.
 func TestClockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t), "web", "api")
@@ -400,8 +406,9 @@ func TestClockSetBack(t *testing.T) {
 	})
 }
 
-// TestManyCookies: a request of 150,000 cookies, of a client that has a cookie of an earlier version, kept a processor busy for a
-// second, as all of them were read once for each target.
+// TestManyCookies: a request of 150,000 cookies, of a client that has a cookie
+// of an earlier version, kept a processor busy for a second, as all of them
+// were read once for each target.
 func TestManyCookies(t *testing.T) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t)
 	var targets []string
@@ -436,7 +443,7 @@ func TestManyCookies(t *testing.T) {
 	// Servers see none of the cookies, however many there are before.
 	lines := strings.Repeat("S.t999=b; ", maxCookiePairs)
 	if got := p.strip(lines); got != lines {
-		t.Error("the cookies of a stranger are taken away")
+		t.Error("the cookies of another client are removed")
 	}
 	h = http.Header{"Cookie": {lines + "S=" + legacy + "; a=b"}}
 	if p.StripRequest(h); strings.Contains(h.Get("Cookie"), legacy) {
@@ -444,7 +451,8 @@ func TestManyCookies(t *testing.T) {
 	}
 }
 
-// TestDefaultTargetChanges: the name that belonged to one target belongs to another after an update.
+// TestDefaultTargetChanges: the name that belonged to one target belongs to
+// another after an update.
 func TestDefaultTargetChanges(t *testing.T) {
 	p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t), "web", "api")
 	h := http.Header{}
@@ -543,7 +551,8 @@ func TestStripRequestTwin(t *testing.T) {
 	})
 }
 
-// TestCookieLengths: the length of a cookie does not tell where a client is.
+// TestCookieLengths: the length of a cookie does not reveal the server of a
+// client.
 func TestCookieLengths(t *testing.T) {
 	p := targeted(t, made(NewHTTPCookie(HTTPCookieConfig{}))(t), "web", "api")
 	lengths := map[int][]string{}

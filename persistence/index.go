@@ -5,31 +5,34 @@ import (
 	"sync/atomic"
 )
 
-// index finds the records of a shard by key. Readers need no lock. Writers hold that of the shard.
+// index finds the entries of a shard by key. Readers need no lock. Writers hold
+// the shard's lock.
 //
-// It is a hash table with a chain of records in each bucket, linked by the records themselves, and
-// grows by linear hashing: as long as there are fewer than two buckets for a record, each new record
-// splits one in two. So no write pays for the growth of all. A new record goes to the end of its
-// chain: entries that have been there for long are found before those of a flood.
+// It is a hash table with a chain of entries in each bucket, linked by the
+// entries themselves, and grows by linear hashing: while there are fewer than
+// two buckets per entry, each new entry splits one bucket in two. So no single
+// write pays for growing the whole table. A new entry goes to the end of its
+// chain, so old entries are found before those of a flood.
 //
-// A reader who finds a record can rely on it: that it was in the index at some moment since the
-// reader began, and whether it still is, its deadline tells. That holds because a record that is
-// taken out keeps its link to the next, and because a new record of a key takes the very position
-// of the old one. A reader who finds nothing may have been on a record that a split moved to the
-// other chain, which state tells.
+// An entry that a reader finds was in the index at some moment since the reader
+// began; its deadline says whether it still is. That is so because an entry
+// that is removed keeps its link to the next, and because a new entry of a key
+// replaces the old one at its position in the chain. A reader that finds
+// nothing may have followed an entry that a split moved to the other chain;
+// state shows that.
 type index[K comparable, V any] struct {
-	state    atomic.Uint32                               // twice the number of buckets, plus one during a split
-	segments [tagBits + 1][]atomic.Pointer[record[K, V]] // the buckets: 0, 1, 2-3, 4-7, …; nil until needed
+	state    atomic.Uint32                              // twice the number of buckets, plus one during a split
+	segments [tagBits + 1][]atomic.Pointer[entry[K, V]] // the buckets: 0, 1, 2-3, 4-7, …; nil until needed
 }
 
 func (x *index[K, V]) init() {
-	x.segments[0] = make([]atomic.Pointer[record[K, V]], 1)
+	x.segments[0] = make([]atomic.Pointer[entry[K, V]], 1)
 	x.state.Store(2)
 }
 
-// find returns the record under key, and nil if there is none. If sure is false there may be one all
-// the same; a writer is always sure.
-func (x *index[K, V]) find(tag uint32, key K) (r *record[K, V], sure bool) {
+// find returns the entry under key, nil if there is none. If sure is false
+// there may be one nevertheless; with the lock, sure is always true.
+func (x *index[K, V]) find(tag uint32, key K) (r *entry[K, V], sure bool) {
 	state := x.state.Load()
 	for r = x.chain(state/2, tag).Load(); r != nil; r = r.next.Load() {
 		if r.tag() == tag && r.key == key {
@@ -39,36 +42,37 @@ func (x *index[K, V]) find(tag uint32, key K) (r *record[K, V], sure bool) {
 	return nil, state%2 == 0 && x.state.Load() == state
 }
 
-// reserve makes an index without records as large as so many need.
-func (x *index[K, V]) reserve(records int) {
+// reserve makes an empty index large enough for that many entries.
+func (x *index[K, V]) reserve(entries int) {
 	n := x.state.Load() / 2
-	for ; 2*records > int(n) && n < 1<<tagBits; n++ {
+	for ; 2*entries > int(n) && n < 1<<tagBits; n++ {
 		x.allocate(n)
 	}
 	x.state.Store(2 * n)
 }
 
-// add stores a record whose key is not in the index.
-func (x *index[K, V]) add(r *record[K, V], records int) {
-	for n := x.state.Load() / 2; 2*records > int(n) && n < 1<<tagBits; n++ {
+// add adds an entry whose key is not in the index.
+func (x *index[K, V]) add(r *entry[K, V], entries int) {
+	for n := x.state.Load() / 2; 2*entries > int(n) && n < 1<<tagBits; n++ {
 		x.split(n)
 	}
 	x.leadingTo(nil, r.tag()).Store(r)
 }
 
-// replace puts a record in the position of one with the same key.
-func (x *index[K, V]) replace(old, r *record[K, V]) {
+// replace puts an entry at the position of one with the same key.
+func (x *index[K, V]) replace(old, r *entry[K, V]) {
 	r.next.Store(old.next.Load())
 	x.leadingTo(old, old.tag()).Store(r)
 }
 
-// remove takes a record out.
-func (x *index[K, V]) remove(r *record[K, V]) {
+// remove removes an entry.
+func (x *index[K, V]) remove(r *entry[K, V]) {
 	x.leadingTo(r, r.tag()).Store(r.next.Load())
 }
 
-// leadingTo returns the pointer that leads to a record of a tag, or that ends its chain if r is nil.
-func (x *index[K, V]) leadingTo(r *record[K, V], tag uint32) *atomic.Pointer[record[K, V]] {
+// leadingTo returns the pointer to an entry of a tag, or the end of its chain
+// if r is nil.
+func (x *index[K, V]) leadingTo(r *entry[K, V], tag uint32) *atomic.Pointer[entry[K, V]] {
 	p := x.chain(x.state.Load()/2, tag)
 	for p.Load() != r {
 		p = &p.Load().next
@@ -76,8 +80,8 @@ func (x *index[K, V]) leadingTo(r *record[K, V], tag uint32) *atomic.Pointer[rec
 	return p
 }
 
-// split makes bucket n, the next one, of the records that belong there and not in the bucket that
-// has its number but for the highest bit.
+// split adds bucket n, the next one, and moves to it the entries that belong
+// there from the bucket whose number differs in the highest bit.
 func (x *index[K, V]) split(n uint32) {
 	segment := x.allocate(n)
 	x.state.Store(2*n + 1)
@@ -96,18 +100,20 @@ func (x *index[K, V]) split(n uint32) {
 	x.state.Store(2*n + 2)
 }
 
-// allocate makes room for bucket n, which is empty, and returns its segment.
+// allocate allocates the segment of bucket n, which is empty, and returns its
+// number.
 func (x *index[K, V]) allocate(n uint32) (segment int) {
 	segment = bits.Len32(n)
 	if x.segments[segment] == nil {
-		x.segments[segment] = make([]atomic.Pointer[record[K, V]], 1<<segment>>1)
+		x.segments[segment] = make([]atomic.Pointer[entry[K, V]], 1<<segment>>1)
 	}
 	return segment
 }
 
-// chain returns the bucket of n in which a tag belongs: that of its low bits, of as many as number
-// the buckets, or of one less if that bucket does not exist yet.
-func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[record[K, V]] {
+// chain returns the bucket of a tag among n: its low bits, as many as the
+// bucket numbers have, are the number of the bucket, or one bit fewer if that
+// bucket does not exist yet.
+func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[entry[K, V]] {
 	width := bits.Len32(n - 1)
 	i := tag & (1<<width - 1)
 	if i >= n {
@@ -116,7 +122,7 @@ func (x *index[K, V]) chain(n, tag uint32) *atomic.Pointer[record[K, V]] {
 	return x.bucket(i)
 }
 
-func (x *index[K, V]) bucket(i uint32) *atomic.Pointer[record[K, V]] {
+func (x *index[K, V]) bucket(i uint32) *atomic.Pointer[entry[K, V]] {
 	segment := bits.Len32(i)
 	return &x.segments[segment][i-1<<segment>>1]
 }

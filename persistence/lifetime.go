@@ -2,14 +2,17 @@ package persistence
 
 import "time"
 
-// A deadline is a reading of a table's clock: the time since the table was made, which is negative
-// in tests whose clock starts earlier. An entry is live while now < deadline. Deadlines and clocks
-// stay within 73 years, so that there is room for two kinds of deadline that are past on every clock.
+// A deadline is a reading of a table's clock: the time since the table was
+// made, which is negative in tests whose clock starts earlier. An entry is live
+// while now < deadline. Deadlines and clocks stay within 73 years, so that
+// there is room for two kinds of deadline that are past on every clock.
 const (
-	// lapsed is added to the deadline of an entry that was found expired.
-	lapsed = time.Duration(-1 << 62)
-	// taken stands for the deadline of an entry that a writer holds or has taken out.
-	taken = time.Duration(-1 << 63)
+	// expiredOffset is added to the deadline of an entry that was found
+	// expired.
+	expiredOffset = time.Duration(-1 << 62)
+	// acquiredDeadline stands for the deadline of an entry that a writer has
+	// acquired or removed.
+	acquiredDeadline = time.Duration(-1 << 63)
 )
 
 // lifetimes are a table's rules for granting and extending lifetimes.
@@ -18,7 +21,8 @@ type lifetimes struct {
 	sliding  bool
 }
 
-// grant returns the lifetime given to an entry that asks for d, 0 if d is refused.
+// grant returns the lifetime given to an entry that asks for d, 0 if d is
+// refused.
 func (l lifetimes) grant(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -26,7 +30,8 @@ func (l lifetimes) grant(d time.Duration) time.Duration {
 	return min(max(d, l.min), l.max)
 }
 
-// extend returns the deadline of a live entry after an extension by d, never earlier than it was.
+// extend returns the deadline of a live entry after an extension by d, never
+// earlier than it was.
 func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 	if d <= 0 {
 		return deadline
@@ -39,19 +44,19 @@ func (l lifetimes) extend(deadline, now, d time.Duration) time.Duration {
 	return deadline + max(0, min(d, latest-deadline))
 }
 
-// An idling is the rule of an entry that PutIdle stored.
-type idling struct {
+// An idleRule is the rule of an entry that PutIdle stored.
+type idleRule struct {
 	idle   time.Duration // what a use restores
 	latest time.Duration // the deadline is never later
 }
 
 // extend returns the deadline after a use, never earlier than it was.
-func (i idling) extend(deadline, now time.Duration) time.Duration {
+func (i idleRule) extend(deadline, now time.Duration) time.Duration {
 	return max(deadline, min(now+i.idle, i.latest))
 }
 
-// A term says until when a value is kept.
-type term struct {
+// An expiry says until when a value is stored.
+type expiry struct {
 	deadline time.Duration
-	idling   *idling // nil for most
+	idleRule *idleRule // nil for most
 }

@@ -1,51 +1,51 @@
 package persistence
 
-// A list orders some places of a shard from the oldest to the newest. The links between them are
-// kept by place, so that one list, or several that share no place, need no memory of their own. The
-// zero list is empty.
+// A list orders some slots of a shard from the oldest to the newest. The links
+// between them are stored by slot, so that one list, or several without common
+// slots, need no memory of their own. The zero list is empty.
 type list struct {
 	entries        int
-	oldest, newest int32 // places, of a list that is not empty
+	oldest, newest int32 // slots, of a list that is not empty
 }
 
-// A link names the places before and after a place in its list, -1 for none.
+// A link names the slots before and after a slot in its list, -1 for none.
 type link struct {
 	older, newer int32
 }
 
-// push makes a place that is in no list the newest of l.
-func (l *list) push(links []link, place int32) {
+// push makes a slot that is in no list the newest of l.
+func (l *list) push(links []link, slot int32) {
 	if l.entries == 0 {
-		l.oldest, l.newest = place, -1
+		l.oldest, l.newest = slot, -1
 	} else {
-		links[l.newest].newer = place
+		links[l.newest].newer = slot
 	}
-	links[place] = link{older: l.newest, newer: -1}
-	l.newest = place
+	links[slot] = link{older: l.newest, newer: -1}
+	l.newest = slot
 	l.entries++
 }
 
-// remove takes a place out of l.
-func (l *list) remove(links []link, place int32) {
-	l.replace(links, place, links[place].newer, links[place].older)
+// remove removes a slot from l.
+func (l *list) remove(links []link, slot int32) {
+	l.replace(links, slot, links[slot].newer, links[slot].older)
 	l.entries--
 }
 
-// move gives the position of a place in l to another place, which is in no list.
+// move gives the position of a slot in l to another slot, which is in no list.
 func (l *list) move(links []link, from, to int32) {
 	l.replace(links, from, to, to)
 	links[to] = links[from]
 }
 
-// replace makes the neighbours of a place, or the ends of l, name others in its stead: the older one
-// newer, and the newer one older.
-func (l *list) replace(links []link, place, newer, older int32) {
-	if at := links[place]; at.older >= 0 {
+// replace makes the neighbours of a slot, or the ends of l, name other slots
+// instead: the older neighbour names newer, and the newer one older.
+func (l *list) replace(links []link, slot, newer, older int32) {
+	if at := links[slot]; at.older >= 0 {
 		links[at.older].newer = newer
 	} else {
 		l.oldest = newer
 	}
-	if at := links[place]; at.newer >= 0 {
+	if at := links[slot]; at.newer >= 0 {
 		links[at.newer].older = older
 	} else {
 		l.newest = older

@@ -23,8 +23,9 @@ func TestEvictsLikeSimpleLRU(t *testing.T) {
 		next := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"insert": func(t *rapid.T) {
-				// What has stayed through nearly all generations, because others were
-				// removed and the table was not full, may pass for younger; see ages.
+				// What has stayed through nearly all generations, because
+				// others were removed and the table was not full, may count as
+				// younger; see lruLists.
 				if k, _, ok := oracle.GetOldest(); ok && next-k >= generations-bonus-2 {
 					oracle.Remove(k)
 					table.Remove(k)

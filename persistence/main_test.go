@@ -21,7 +21,8 @@ func advance(d time.Duration) {
 	<-time.After(d)
 }
 
-// checkInvariants fails the test if t's shards contradict themselves or their bounds.
+// checkInvariants fails the test if t's shards contradict themselves or their
+// bounds.
 func checkInvariants[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -31,38 +32,38 @@ func checkInvariants[K comparable, V any](tb interface {
 		s := &t.shards[i]
 		s.mu.Lock()
 		checkIndex(tb, s)
-		if len(s.places) > s.maxEntries || s.bytes > s.maxBytes {
-			tb.Fatalf("shard %d: %d of %d entries, %d of %d bytes", i, len(s.places), s.maxEntries, s.bytes, s.maxBytes)
+		if len(s.slots) > s.maxEntries || s.bytes > s.maxBytes {
+			tb.Fatalf("shard %d: %d of %d entries, %d of %d bytes", i, len(s.slots), s.maxEntries, s.bytes, s.maxBytes)
 		}
 		bytes, values := 0, map[any]int{}
-		for j, p := range s.places {
-			bytes += s.weigh(p.record.key, p.record.value)
-			if int(p.record.place) != j {
-				tb.Fatalf("shard %d: the record at place %d says %d", i, j, p.record.place)
+		for j, p := range s.slots {
+			bytes += s.costOf(p.entry.key, p.entry.value)
+			if int(p.entry.slot) != j {
+				tb.Fatalf("shard %d: the record at place %d says %d", i, j, p.entry.slot)
 			}
-			switch deadline := time.Duration(p.record.deadline.Load()); {
-			case deadline == taken:
+			switch deadline := time.Duration(p.entry.deadline.Load()); {
+			case deadline == acquiredDeadline:
 				tb.Fatalf("shard %d: the record at place %d is held", i, j)
-			case deadline > lapsed/2 && p.due > deadline, deadline < lapsed/2 && p.due > deadline-lapsed:
+			case deadline > expiredOffset/2 && p.due > deadline, deadline < expiredOffset/2 && p.due > deadline-expiredOffset:
 				tb.Fatalf("shard %d: place %d is due after its deadline", i, j)
 			}
-			h := t.locate(p.record.key)
-			if r, sure := s.index.find(h.tag, p.record.key); r != p.record || !sure {
+			h := t.locate(p.entry.key)
+			if r, sure := s.index.find(h.tag, p.entry.key); r != p.entry || !sure {
 				tb.Fatalf("shard %d: the index does not lead to place %d", i, j)
 			}
-			if p.record.has(counted) {
-				values[p.record.value]++
+			if p.entry.has(counted) {
+				values[p.entry.value]++
 			} else if s.counted {
 				tb.Fatalf("shard %d: the record at place %d has not been counted", i, j)
 			}
-			if h.shard != s || h.tag != p.record.tag() {
-				tb.Fatalf("shard %d: key %v belongs elsewhere", i, p.record.key)
+			if h.shard != s || h.tag != p.entry.tag() {
+				tb.Fatalf("shard %d: key %v belongs elsewhere", i, p.entry.key)
 			}
 		}
 		if s.bytes != bytes {
 			tb.Fatalf("shard %d: bytes = %d, sum is %d", i, s.bytes, bytes)
 		}
-		checkAges(tb, s)
+		checkLRU(tb, s)
 		checkOwners(tb, t, s)
 		if counts, ok := s.values.(interface{ each(func(any, int)) }); ok {
 			counts.each(func(value any, n int) {
@@ -88,21 +89,21 @@ func (c valueCounts[V]) each(f func(value any, n int)) {
 	}
 }
 
-// checkIndex fails the test if a shard's index has other records than its places, in other buckets
-// than they belong in, or more buckets than it needed.
+// checkIndex fails the test if a shard's index has other entries than its
+// slots, in other buckets than they belong in, or more buckets than it needed.
 func checkIndex[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
 }, s *shard[K, V]) {
 	tb.Helper()
 	state := s.index.state.Load()
-	if state%2 != 0 || state == 0 || int(state/2) < len(s.places) && state/2 < 1<<tagBits {
-		tb.Fatalf("the state of the index is %d for %d entries", state, len(s.places))
+	if state%2 != 0 || state == 0 || int(state/2) < len(s.slots) && state/2 < 1<<tagBits {
+		tb.Fatalf("the state of the index is %d for %d entries", state, len(s.slots))
 	}
-	records := 0
+	liveEntries := 0
 	for i := range state / 2 {
 		for r := s.index.bucket(i).Load(); r != nil; r = r.next.Load() {
-			if records++; records > len(s.places) || s.places[r.place].record != r {
+			if liveEntries++; liveEntries > len(s.slots) || s.slots[r.slot].entry != r {
 				tb.Fatalf("the index has record %v, which has no place", r.key)
 			}
 			if s.index.chain(state/2, r.tag()) != s.index.bucket(i) {
@@ -110,18 +111,19 @@ func checkIndex[K comparable, V any](tb interface {
 			}
 		}
 	}
-	if records != len(s.places) {
-		tb.Fatalf("%d records in the index, %d places", records, len(s.places))
+	if liveEntries != len(s.slots) {
+		tb.Fatalf("%d records in the index, %d places", liveEntries, len(s.slots))
 	}
 }
 
-// checkAges fails the test if the lists of generations contradict the places of a shard.
-func checkAges[K comparable, V any](tb interface {
+// checkLRU fails the test if the lists of generations contradict the slots of a
+// shard.
+func checkLRU[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
 }, s *shard[K, V]) {
 	tb.Helper()
-	a, listed := &s.ages, 0
+	a, listed := &s.lru, 0
 	if s.generation.Load() != a.now {
 		tb.Fatalf("generation %d is published, it is %d", s.generation.Load(), a.now)
 	}
@@ -134,38 +136,39 @@ func checkAges[K comparable, V any](tb interface {
 			if first := a.first[kind]; a.age(uint32(i)) > a.age(first) {
 				tb.Fatalf("list %d of kind %d has places, and the first is %d in generation %d", i, kind, first, a.now)
 			}
-			for place := l.oldest; place >= 0; place = a.links[place].newer {
-				if int(a.in[place]) != 2*i+kind {
-					tb.Fatalf("place %d is in list %d of kind %d and says %d", place, i, kind, a.in[place])
+			for slot := l.oldest; slot >= 0; slot = a.links[slot].newer {
+				if int(a.in[slot]) != 2*i+kind {
+					tb.Fatalf("place %d is in list %d of kind %d and says %d", slot, i, kind, a.in[slot])
 				}
 			}
 		}
 	}
-	if listed != len(s.places) || len(a.links) != listed || len(a.in) != listed {
-		tb.Fatalf("%d places in lists and %d links of %d places", listed, len(a.links), len(s.places))
+	if listed != len(s.slots) || len(a.links) != listed || len(a.in) != listed {
+		tb.Fatalf("%d places in lists and %d links of %d places", listed, len(a.links), len(s.slots))
 	}
 }
 
-// checkOwners fails the test if the lists of owners contradict the places of a shard.
+// checkOwners fails the test if the lists of owners contradict the slots of a
+// shard.
 func checkOwners[K comparable, V any](tb interface {
 	Helper()
 	Fatalf(string, ...any)
 }, t *Table[K, V], s *shard[K, V]) {
 	tb.Helper()
-	m := s.members
+	m := s.ownership
 	if t.owner == nil {
 		if m != nil {
 			tb.Fatalf("a table without owners has members")
 		}
 		return
 	}
-	if len(m.owners) != len(s.places) || len(m.links) != len(s.places) {
-		tb.Fatalf("%d owners and %d links of %d places", len(m.owners), len(m.links), len(s.places))
+	if len(m.owners) != len(s.slots) || len(m.links) != len(s.slots) {
+		tb.Fatalf("%d owners and %d links of %d places", len(m.owners), len(m.links), len(s.slots))
 	}
 	count := map[ownerID]int{}
 	for i, number := range m.owners {
 		owner := m.shares[number].id
-		if got := t.owner(s.places[i].record.key); got != owner {
+		if got := t.owner(s.slots[i].entry.key); got != owner {
 			tb.Fatalf("place %d belongs to %x, its share to %x", i, got, owner)
 		}
 		count[owner]++
@@ -173,12 +176,12 @@ func checkOwners[K comparable, V any](tb interface {
 	for owner, number := range m.ids {
 		own := m.shares[number]
 		n := checkList(tb, own.list, m.links)
-		if own.id != owner || n != count[owner] || n == 0 || n > m.most && owner != nobody {
+		if own.id != owner || n != count[owner] || n == 0 || n > m.most && owner != noOwner {
 			tb.Fatalf("owner %x has %d entries in its list, %d in all, of at most %d", owner, n, count[owner], m.most)
 		}
-		for place := own.oldest; place >= 0; place = m.links[place].newer {
-			if m.owners[place] != number {
-				tb.Fatalf("place %d is in the list of %x and belongs to %x", place, owner, m.owners[place])
+		for slot := own.oldest; slot >= 0; slot = m.links[slot].newer {
+			if m.owners[slot] != number {
+				tb.Fatalf("place %d is in the list of %x and belongs to %x", slot, owner, m.owners[slot])
 			}
 		}
 	}
@@ -199,7 +202,8 @@ func checkOwners[K comparable, V any](tb interface {
 	}
 }
 
-// checkList fails the test if a list is not one, and returns how many places are in it.
+// checkList fails the test if a list is not one, and returns how many slots are
+// in it.
 func checkList(tb interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -209,11 +213,11 @@ func checkList(tb interface {
 		return 0
 	}
 	n, last := 0, int32(-1)
-	for place := l.oldest; place >= 0 && n <= len(links); place = links[place].newer {
-		if links[place].older != last {
-			tb.Fatalf("place %d follows %d, its link says %d", place, last, links[place].older)
+	for slot := l.oldest; slot >= 0 && n <= len(links); slot = links[slot].newer {
+		if links[slot].older != last {
+			tb.Fatalf("place %d follows %d, its link says %d", slot, last, links[slot].older)
 		}
-		last = place
+		last = slot
 		n++
 	}
 	if l.newest != last || l.entries != n {

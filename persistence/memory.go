@@ -2,18 +2,19 @@ package persistence
 
 import "slices"
 
-// Allocations are rounded up to one of some sizes, or to pages if they are large. The steps below are
-// such that no two sizes lie within one.
+// The allocator rounds allocations up to size classes, large ones to pages. No
+// step below contains two size classes.
 const (
 	smallStep = 8
 	smallMost = 1 << 10
 	largeStep = 128
 	largeMost = 32 << 10
 	pageBytes = 8 << 10
-	tinyBytes = 16 // several smaller strings share so many, but one is enough to keep them
+	tinyBytes = 16 // a block of several small strings, which stays as long as one of them
 )
 
-// smallSizes and largeSizes tell the sizes of allocations by the number of steps.
+// smallSizes and largeSizes are the sizes of allocations, by the number of
+// steps.
 var smallSizes, largeSizes = allocationSizes()
 
 func allocationSizes() (small [smallMost/smallStep + 1]uint16, large [largeMost/largeStep + 1]uint16) {

@@ -1,12 +1,13 @@
 package persistence
 
 import (
-	"strconv"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
-// DefaultLifetime is the lifetime, and the extension, that DataScripts get when they name none.
-// Tables do not apply it: their callers always name one.
+// DefaultLifetime is the lifetime, and the extension, of DataScript calls that
+// name none. Tables do not apply it: their callers always name a lifetime.
 const DefaultLifetime = 300 * time.Second
 
 // DefaultMaxLifetime is the default of [Options.MaxLifetime]: seven days.
@@ -27,73 +28,84 @@ const (
 )
 
 const (
-	lifetimeCeiling = 10 * 365 * 24 * time.Hour // far from where sums of lifetimes overflow
-	entriesCeiling  = 1 << 30                   // places are numbered with 32 bits
+	lifetimeCeiling = 10 * 365 * 24 * time.Hour // sums of lifetimes do not overflow
+	entriesCeiling  = 1 << 30                   // slot numbers have 32 bits
 	bytesCeiling    = 256 << 20                 // sums of key and value fit 32 bits
 )
 
-// Options bound a [Table] or a [Store]. The zero value is useful. In every numeric field zero and
-// negative mean the default.
+// Options bound a [Table] or a [Store]. The zero value is useful. In every
+// numeric field, zero and negative mean the default.
 type Options struct {
-	// MaxEntries is how many entries a table stores, expired ones that still occupy memory
-	// included. A Store applies it to each of its tables. The default is [DefaultMaxEntries], the
-	// largest 1<<30.
+	// MaxEntries is how many entries a table stores, including expired ones
+	// that still occupy memory. A Store applies it to each of its tables. The
+	// default is [DefaultMaxEntries], the largest 1<<30.
 	//
-	// The bound is never exceeded. It is divided evenly among the shards of the table, and keys are
-	// not spread quite evenly: a table of several shards is full, for some keys, from about 95 % of
-	// MaxEntries. Tables below 8192 entries have one shard and are full at exactly MaxEntries.
+	// The bound is never exceeded. It is divided evenly among the shards of the
+	// table, and keys are spread almost evenly: for some keys, a table of
+	// several shards is full from about 95 % of MaxEntries. Tables below 8192
+	// entries have one shard and are full at exactly MaxEntries.
 	MaxEntries int
 
-	// MaxLifetime caps the lifetime given to an entry and what extensions may add up to. The
-	// default is [DefaultMaxLifetime]; more than ten years means ten years. No entry lives for
-	// ever.
+	// MaxLifetime caps the lifetime of a new entry and the remaining lifetime
+	// after an extension. The default is [DefaultMaxLifetime]; more than ten
+	// years means ten years. No entry is stored for ever.
 	MaxLifetime time.Duration
 
-	// MinLifetime raises shorter lifetimes (not extensions) to itself. The default is no minimum: a
-	// lifetime is honoured to the nanosecond. More than MaxLifetime means MaxLifetime.
+	// MinLifetime raises shorter lifetimes, but not extensions, to itself. The
+	// default is no minimum. More than MaxLifetime means MaxLifetime.
 	MinLifetime time.Duration
 
-	// Sliding changes what extending by d does. By default d is added to the deadline, and what is
-	// left is capped at MaxLifetime. With Sliding the deadline becomes now plus d if that is later
-	// than it was. Neither ever shortens a lifetime.
+	// Sliding changes what an extension by d does. By default d is added to the
+	// remaining lifetime, up to MaxLifetime. With Sliding, the remaining
+	// lifetime is raised to d. Neither ever shortens a lifetime.
 	Sliding bool
 
-	// Owner returns the owner of a key, "" for none, so that one owner cannot take the place of
-	// others: in a full table nobody pushes out the entries of an owner that has fewer. Keys without an
-	// owner are treated as if one owner had them all. While there is room an owner stores as much as it
-	// wants, unless MaxPerOwner says otherwise. Owner must be quick, always return the same for a key,
-	// and be safe for concurrent use: any call of the table may call it. For keys that begin with an
-	// address there is [AddrKeyOwner]. Nil means that no key has an owner. Tables whose keys are not
-	// strings ignore this field; see [NewTableByOwner].
+	// Owner returns the owner of a key, "" for none. With it, one owner cannot
+	// evict the entries of others: a full table never evicts an entry of an
+	// owner that has fewer entries than the owner of the new one. Keys without
+	// an owner are treated as if one owner had them all. Until the table is
+	// full an owner may store any number of entries, up to MaxPerOwner. Owner
+	// must be fast, always return the same for a key, and be safe for
+	// concurrent use: any call of the table may call it. For keys that begin
+	// with an address there is [AddrKeyOwner]. Nil means that no key has an
+	// owner. Tables whose keys are not strings ignore this field; see
+	// [NewTableByOwner].
 	Owner func(key string) (owner string)
 
-	// MaxPerOwner is how many entries an owner stores. One more takes the place of one of its own,
-	// or is refused, as WhenFull says. Zero, the default, means that there is no such bound. A bound
-	// of 4096 or more is divided among some shards of the table, as MaxEntries is among all. Keys
-	// without an owner are not bounded: without Owner this field has no effect.
+	// MaxPerOwner is how many entries an owner may store. A new entry above the
+	// limit evicts one of the same owner, or is refused, as WhenFull says.
+	// Zero, the default, means no limit. A limit of 4096 or more is divided
+	// among some shards of the table, as MaxEntries is among all. Keys without
+	// an owner are not limited; without Owner this field has no effect.
 	MaxPerOwner int
 
-	// WhenFull says what a full table does with a new key. The default is [EvictUnused].
+	// WhenFull says what a full table does with a new key. The default is
+	// [EvictUnused].
 	WhenFull WhenFull
 
-	// MaxTables is how many tables a Store creates besides the default table, which always exists.
-	// The default is [DefaultMaxTables]. One more takes the place of a table that has no entries, or
-	// is refused; names should come from the configuration or from a script, not from clients. A
-	// table that has been given up comes into being again with the next entry stored in it. Tables
-	// of [Store.Reserve] are not counted and not given up. A Table ignores this field.
+	// MaxTables is how many tables a Store creates besides the default table,
+	// which always exists. The default is [DefaultMaxTables]. Another table
+	// replaces one without entries, or is refused; take table names from the
+	// configuration or from a script, not from clients. A replaced table is
+	// created again with the next entry stored in it. Tables named to
+	// [Store.Reserve] are neither counted nor replaced. A Table ignores this
+	// field.
 	MaxTables int
 
-	// MaxKeyBytes and MaxValueBytes are the greatest lengths of keys and values in a Store; table
-	// names are bounded like keys. The defaults are [DefaultMaxKeyBytes] and
-	// [DefaultMaxValueBytes], the largest 256 MiB each. A Table ignores these fields.
+	// MaxKeyBytes and MaxValueBytes are the greatest lengths of keys and values
+	// in a Store; table names are bounded like keys. The defaults are
+	// [DefaultMaxKeyBytes] and [DefaultMaxValueBytes], the largest 256 MiB
+	// each. A Table ignores these fields.
 	MaxKeyBytes, MaxValueBytes int
 
-	// MaxTableBytes is the memory, in bytes, for the entries of each table of a Store. An entry costs
-	// what is allocated for its key and value together, which is a little more than their lengths,
-	// and 128 bytes, which is a little more than bookkeeping takes, and 96 more with Owner. A table
-	// that reaches the bound is full. The bound is divided among shards like MaxEntries. The default
-	// is [DefaultMaxTableBytes]. A store has MaxTables tables at most, the default table, and those
-	// of [Store.Reserve], and uses at most this much for each. A Table ignores this field.
+	// MaxTableBytes is the memory, in bytes, for the entries of each table of a
+	// Store; a table that reaches it is full. An entry costs the memory
+	// allocated for its key and value together, a little more than their
+	// lengths, plus 128 bytes, and 96 more with Owner. The bound is divided
+	// among shards like MaxEntries. The default is [DefaultMaxTableBytes]. A
+	// store uses at most this much for each of its tables: MaxTables, the
+	// default table and those named to [Store.Reserve]. A Table ignores this
+	// field.
 	MaxTableBytes int
 }
 
@@ -117,30 +129,36 @@ func positive[T int | time.Duration](n, def T) T {
 	return n
 }
 
-// WhenFull says what a full table does with a new key. Values other than the constants mean
-// [EvictUnused].
+// A WhenFull says what a full table does with a new key. Values other than the
+// constants mean [EvictUnused].
 type WhenFull uint8
 
 const (
-	// EvictUnused makes room: the entry unused for longest goes. A client that returns before 90 % of
-	// the table has been replaced keeps its entry, however often others use theirs. The order is exact
-	// to a thirty-second of the table: of several uses while no more is stored one has the effect of
-	// all. Entries that have been used again stay for a quarter of the table longer, as long as few
-	// are.
+	// EvictUnused evicts the entry that has not been used for longest. A client
+	// that returns before 90 % of the table has been replaced keeps its entry,
+	// however often others use theirs. The order is exact to a thirty-second of
+	// the table: several uses while less than that is stored have the effect of
+	// one. Entries that have been used again stay for another quarter of the
+	// table, while such entries are rare.
 	EvictUnused WhenFull = iota
 
-	// RefuseNew keeps what is stored and refuses the new key until an entry expires or is removed.
-	// Place taken by expired entries is found in steps: one refused insertion examines 256 entries.
+	// RefuseNew keeps the stored entries and refuses the new key until an entry
+	// expires or is removed. A refused call examines 256 entries for expired
+	// ones.
 	RefuseNew
 )
 
-// String returns "evict unused" or "refuse new".
-func (w WhenFull) String() string {
-	switch w {
-	case EvictUnused:
-		return "evict unused"
-	case RefuseNew:
-		return "refuse new"
-	}
-	return "WhenFull(" + strconv.Itoa(int(w)) + ")"
+var whenFullWords = []string{EvictUnused: "evict unused", RefuseNew: "refuse new"}
+
+// String returns "evict unused" or "refuse new", and "invalid" for other
+// values.
+func (w WhenFull) String() string { return enumtext.String(w, whenFullWords) }
+
+// MarshalText returns what String returns, and an error for other values.
+func (w WhenFull) MarshalText() ([]byte, error) { return enumtext.Marshal(w, whenFullWords) }
+
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do
+// not matter. The error lists the texts.
+func (w *WhenFull) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(w, text, whenFullWords)
 }

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// NewTableByOwner is NewTable for keys that have owners: owner returns the owner of a key, or the
-// zero value for none. An owner may store as much as there is room for, or [Options.MaxPerOwner]; in
-// a full table nobody pushes out the entries of an owner that has fewer. Keys without an owner are
-// treated as if one owner had them all. owner must be quick, always return the same for a key, and
-// be safe for concurrent use: any call of the table may call it. For addresses there is [AddrOwner].
+// NewTableByOwner is NewTable for keys with owners: owner returns the owner of
+// a key, or the zero value for none. The table treats owners as [Options.Owner]
+// describes, with the limit [Options.MaxPerOwner]. owner must be fast, always
+// return the same for a key, and be safe for concurrent use: any call of the
+// table may call it. For addresses there is [AddrOwner].
 //
-// Owners cost 15 bytes for an entry and about 90 for an owner that has entries.
+// Owners cost 15 bytes per entry and about 90 per owner that has entries.
 func NewTableByOwner[K comparable, V any, O comparable](o Options, owner func(K) O) *Table[K, V] {
 	seed := maphash.MakeSeed()
 	return newTable(o, unbounded[K, V](), func(key K) ownerID {
@@ -26,8 +26,9 @@ func NewTableByOwner[K comparable, V any, O comparable](o Options, owner func(K)
 	})
 }
 
-// AddrOwner returns the network that owns an address as a key: of IPv4 its /24, of IPv6 its /48,
-// which is what one customer of a provider commonly gets. An invalid address has the zero prefix.
+// AddrOwner returns the owner of an address as a key: its /24 network for IPv4,
+// its /48 for IPv6, which providers commonly assign to one customer. For an
+// invalid address it returns the zero prefix.
 func AddrOwner(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := 48
@@ -38,10 +39,11 @@ func AddrOwner(addr netip.Addr) netip.Prefix {
 	return prefix
 }
 
-// AddrKeyOwner returns the owner of a key that begins with an IP address in the form that
-// [netip.Addr.String] writes, in brackets or not, whatever follows: a port, with or without a colon.
-// Owners are networks as in [AddrOwner]. Other keys have no owner. It allocates nothing and suits
-// [Options.Owner].
+// AddrKeyOwner returns the owner of a key that begins with an IP address as
+// [netip.Addr.String] formats it, with or without brackets, whatever follows
+// it, such as a port with or without a colon. Owners are networks as for
+// [AddrOwner]. Other keys have no owner. Use it as [Options.Owner]; it
+// allocates nothing.
 func AddrKeyOwner(key string) string {
 	text := strings.TrimPrefix(key, "[")
 	if mapped, ok := strings.CutPrefix(text, "::ffff:"); ok && strings.Count(mapped[:min(len(mapped), 12)], ".") > 0 {
@@ -61,7 +63,7 @@ func AddrKeyOwner(key string) string {
 		case text[i] == '.' && i > from:
 		case text[i] == ':' && i == from && group > 0: // "::" stands for zero groups, up to here and beyond
 			return text[:end]
-		case strings.HasPrefix(text, "::"): // ::/32, which has no customers
+		case strings.HasPrefix(text, "::"): // ::/32, which is not assigned to customers
 			return "::"
 		case text[i] == ':' && i > from:
 			if text[from:i] != "0" {
@@ -79,26 +81,26 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f'
 }
 
-// An ownerID is a hash of an owner, which an outsider cannot foresee. Two owners with one ID share
-// what they may store.
+// An ownerID is a hash of an owner, with a random seed. Two owners with one ID
+// share their limits.
 type ownerID uint64
 
-// nobody owns the keys that have no owner.
-const nobody ownerID = 0
+// noOwner is the ID of keys without an owner.
+const noOwner ownerID = 0
 
-// members say to whom the records of a shard's places belong. Each owner that has any has a share: a
-// list of its places. Shares are numbered, and in lists of those of about the same size, so that one
-// of the largest is at hand.
-type members struct {
+// ownership says which owner the entries of a shard's slots belong to. Each
+// owner with entries has a share: a list of its slots. Shares are numbered, and
+// lists of shares of about the same size lead to one of the largest.
+type ownership struct {
 	shares []share
 	ids    map[ownerID]int32 // numbers of shares
 	spare  []int32           // numbers that are free
 	sizes  [32]list          // of shares whose number of entries has so many bits
 	peers  []link            // by share: in its list of sizes
 
-	owners []int32 // by place: the share
-	links  []link  // by place: in its share
-	most   int     // entries of an owner other than nobody
+	owners []int32 // by slot: the share
+	links  []link  // by slot: in its share
+	most   int     // entries of an owner other than noOwner
 }
 
 type share struct {
@@ -106,21 +108,21 @@ type share struct {
 	id ownerID
 }
 
-// shareLocked returns the number of an owner's share, and what is in it, which is nothing if there is
-// no such share.
+// shareLocked returns the number of an owner's share and of its entries;
+// without a share, there are none.
 func (s *shard[K, V]) shareLocked(owner ownerID) (number int32, entries int) {
-	if s.members == nil {
+	if s.ownership == nil {
 		return -1, 0
 	}
-	number, ok := s.members.ids[owner]
+	number, ok := s.ownership.ids[owner]
 	if !ok {
 		return -1, 0
 	}
-	return number, s.members.shares[number].entries
+	return number, s.ownership.shares[number].entries
 }
 
-// resize puts a share that had so many entries into the list for its size.
-func (m *members) resize(number int32, was int) {
+// resize moves a share that had that many entries to the list for its size.
+func (m *ownership) resize(number int32, was int) {
 	is := m.shares[number].entries
 	if bits.Len(uint(was)) == bits.Len(uint(is)) {
 		return
@@ -133,8 +135,9 @@ func (m *members) resize(number int32, was int) {
 	}
 }
 
-// heaviest returns one of the largest shares, the largest of a few. There must be one.
-func (m *members) heaviest() (number int32, entries int) {
+// largest returns one of the largest shares, the largest of a few. There must
+// be one.
+func (m *ownership) largest() (number int32, entries int) {
 	size := len(m.sizes) - 1
 	for m.sizes[size].entries == 0 {
 		size--
@@ -152,9 +155,9 @@ func (m *members) heaviest() (number int32, entries int) {
 	return number, entries
 }
 
-// joinLocked gives the last place, which is new, to an owner.
-func (s *shard[K, V]) joinLocked(owner ownerID) {
-	m := s.members
+// addOwnedLocked adds the last slot, which is new, to the share of an owner.
+func (s *shard[K, V]) addOwnedLocked(owner ownerID) {
+	m := s.ownership
 	if m == nil {
 		return
 	}
@@ -177,52 +180,55 @@ func (s *shard[K, V]) joinLocked(owner ownerID) {
 	m.resize(number, own.entries-1)
 }
 
-// leaveLocked takes a place away from its owner and moves what belongs to the last place there.
-func (s *shard[K, V]) leaveLocked(place int32) {
-	m := s.members
+// removeOwnedLocked removes a slot from the share of its owner and gives its
+// number to the last slot.
+func (s *shard[K, V]) removeOwnedLocked(slot int32) {
+	m := s.ownership
 	if m == nil {
 		return
 	}
-	number := m.owners[place]
+	number := m.owners[slot]
 	own := &m.shares[number]
-	own.remove(m.links, place)
+	own.remove(m.links, slot)
 	if m.resize(number, own.entries+1); own.entries == 0 {
 		delete(m.ids, own.id)
 		m.spare = append(m.spare, number)
 	}
 	last := int32(len(m.owners) - 1)
-	if place != last {
-		m.owners[place] = m.owners[last]
-		m.shares[m.owners[last]].move(m.links, last, place)
+	if slot != last {
+		m.owners[slot] = m.owners[last]
+		m.shares[m.owners[last]].move(m.links, last, slot)
 	}
 	m.owners, m.links = m.owners[:last], m.links[:last]
 }
 
-// renewMemberLocked makes a place the newest of its owner's.
-func (s *shard[K, V]) renewMemberLocked(place int32) {
-	if m := s.members; m != nil {
-		own := &m.shares[m.owners[place]]
-		own.remove(m.links, place)
-		own.push(m.links, place)
+// renewOwnedLocked makes a slot the newest of its owner.
+func (s *shard[K, V]) renewOwnedLocked(slot int32) {
+	if m := s.ownership; m != nil {
+		own := &m.shares[m.owners[slot]]
+		own.remove(m.links, slot)
+		own.push(m.links, slot)
 	}
 }
 
-// fairShareLocked returns how many entries each owner would have if all had the same number.
+// fairShareLocked returns how many entries each owner would have if all had the
+// same number.
 func (s *shard[K, V]) fairShareLocked() int {
-	return len(s.places) / max(1, len(s.members.ids))
+	return len(s.slots) / max(1, len(s.ownership.ids))
 }
 
-// evictFairlyLocked makes room in a full shard for an entry of an owner: at the cost of one of the
-// owners that have most, if that has more than the owner and than its fair share, or else of the
-// owner itself, if that has more than the owner of the oldest entry, or else of that.
-func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *record[K, V], owner ownerID) {
-	m := s.members
+// evictFairlyLocked makes room in a full shard for an entry of an owner. It
+// evicts an entry of one of the owners with the most entries, if that has more
+// than the owner and than its fair share; else one of the owner itself, if it
+// has more than the owner of the oldest entry; else the oldest entry.
+func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *entry[K, V], owner ownerID) {
+	m := s.ownership
 	number, has := s.shareLocked(owner)
-	heaviest, most := m.heaviest()
+	largest, most := m.largest()
 	switch {
 	case most > max(has, s.fairShareLocked()):
-		s.evictOfLocked(now, heaviest)
-	case has > m.shares[m.owners[oldest.place]].entries:
+		s.evictOfLocked(now, largest)
+	case has > m.shares[m.owners[oldest.slot]].entries:
 		if s.evictOfLocked(now, number) {
 			s.writes.ownerEvictions++
 		}
@@ -231,27 +237,30 @@ func (s *shard[K, V]) evictFairlyLocked(now time.Duration, oldest *record[K, V],
 	}
 }
 
-// evictOfLocked takes out the oldest entry of a share, and reports whether it was live.
+// evictOfLocked evicts the oldest entry of a share, and reports whether it was
+// live.
 func (s *shard[K, V]) evictOfLocked(now time.Duration, number int32) bool {
 	for moved := 0; ; moved++ {
-		place := s.members.shares[number].oldest
-		r := s.places[place].record
-		if moved == movesToEvict || r.left(now) < 0 || !s.rejuvenateLocked(place) {
+		slot := s.ownership.shares[number].oldest
+		r := s.slots[slot].entry
+		if moved == movesToEvict || r.left(now) < 0 || !s.promoteLocked(slot) {
 			return s.evictLocked(r, now)
 		}
 	}
 }
 
-// ownerIsFullLocked reports whether an owner has all that it may store.
+// ownerIsFullLocked reports whether an owner has as many entries as it may
+// store.
 func (s *shard[K, V]) ownerIsFullLocked(owner ownerID) bool {
-	if s.members == nil || owner == nobody {
+	if s.ownership == nil || owner == noOwner {
 		return false
 	}
 	_, has := s.shareLocked(owner)
-	return has >= s.members.most
+	return has >= s.ownership.most
 }
 
-// admitOwnerLocked makes an owner's share small enough for one more entry, and reports whether it could.
+// admitOwnerLocked makes an owner's share small enough for one more entry, and
+// reports whether it could.
 func (s *shard[K, V]) admitOwnerLocked(now time.Duration, owner ownerID, evict bool) bool {
 	if !s.ownerIsFullLocked(owner) {
 		return true
@@ -263,13 +272,13 @@ func (s *shard[K, V]) admitOwnerLocked(now time.Duration, owner ownerID, evict b
 		}
 		return true
 	}
-	own := &s.members.shares[number]
+	own := &s.ownership.shares[number]
 	for range min(refusalWidth, own.entries) {
-		place := own.oldest
-		if s.expireLocked(&s.places[place], now) {
+		slot := own.oldest
+		if s.expireLocked(&s.slots[slot], now) {
 			return true
 		}
-		s.renewMemberLocked(place) // look at others next time
+		s.renewOwnedLocked(slot) // look at others next time
 	}
 	return false
 }

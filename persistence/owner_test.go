@@ -68,7 +68,7 @@ func TestAddrOwners(t *testing.T) {
 				return a
 			}
 			b := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0, 0, 1, 0x20}), 16, 16).Draw(t, label)
-			b[0] = 0x20 // in ::/32 texts tell less than addresses
+			b[0] = 0x20 // in ::/32 texts have less information than addresses
 			return netip.AddrFrom16([16]byte(b))
 		}
 		a, b := addr("a"), addr("b")
@@ -79,7 +79,8 @@ func TestAddrOwners(t *testing.T) {
 	})
 }
 
-// TestOwnerFlood lets one network flood a store in which 10,000 sessions of others live, unused.
+// TestOwnerFlood lets one network flood a store in which 10,000 sessions of
+// others live, unused.
 func TestOwnerFlood(t *testing.T) {
 	const sessions = 10_000
 	for _, tt := range []struct {
@@ -92,10 +93,7 @@ func TestOwnerFlood(t *testing.T) {
 		{"a quota larger than the table", 2 * sessions, 1 << 30, 100_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if testrace.Enabled {
-				tt.flood /= 10
-			}
-			if testing.Short() {
+			if testrace.Enabled || testing.Short() {
 				tt.flood /= 10
 			}
 			store, ctx := NewStore(Options{MaxEntries: tt.max, MaxPerOwner: tt.quota, Owner: AddrKeyOwner}), t.Context()
@@ -187,8 +185,9 @@ func TestOwnerEvictsItsOldestUnused(t *testing.T) {
 	checkInvariants(t, single)
 }
 
-// TestOwnersAgainstCount has random operations on keys of few owners; the lists are checked after
-// each, and who has fewer entries never loses one to who has more.
+// TestOwnersAgainstCount has random operations on keys of few owners; the lists
+// are checked after each, and who has fewer entries never loses one to who has
+// more.
 func TestOwnersAgainstCount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -242,9 +241,10 @@ func TestOwnersAgainstCount(t *testing.T) {
 	})
 }
 
-// TestOwnersArePlaced looks at where the entries of an owner are: all over the table unless the owner
-// is bounded, and then in no more shards than the bound needs.
-func TestOwnersArePlaced(t *testing.T) {
+// TestOwnersArePlaced looks at where the entries of an owner are: all over the
+// table unless the owner is bounded, and then in no more shards than the bound
+// needs.
+func TestShardsOfOwners(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
 		bound, add, want int // entries of one owner
@@ -271,7 +271,7 @@ func TestOwnersArePlaced(t *testing.T) {
 			}
 			with := 0
 			for i := range table.shards {
-				if m := table.shards[i].members; len(m.shares) > 0 && slices.MaxFunc(m.shares, func(a, b share) int { return a.entries - b.entries }).entries > 9 {
+				if m := table.shards[i].ownership; len(m.shares) > 0 && slices.MaxFunc(m.shares, func(a, b share) int { return a.entries - b.entries }).entries > 9 {
 					with++
 				}
 			}
@@ -290,10 +290,10 @@ func TestOwnersArePlaced(t *testing.T) {
 	}
 }
 
-// TestNobodyIsAnOwner has a full table in which two hundred networks have one to five entries each.
-// Whoever floods it, whether with keys that belong to nobody, or to one network beside another that
-// has nine tenths of the table, pushes out none of them, and a network that comes new keeps five of
-// five.
+// TestNobodyIsAnOwner has a full table in which two hundred networks have one
+// to five entries each. The flood may have keys without an owner, or of one
+// network beside another that has nine tenths of the table, pushes out none of
+// them, and a network that comes new keeps five of five.
 func TestNobodyIsAnOwner(t *testing.T) {
 	for _, max := range []int{2000, 131_072} {
 		for _, tt := range []struct{ name, hog, flood string }{
@@ -354,8 +354,8 @@ func TestNobodyIsAnOwner(t *testing.T) {
 	}
 }
 
-// TestFullTableRefusesByShare has a table that refuses new keys, half full of one owner's: when others
-// have filled the rest, what has expired is for them.
+// TestFullTableRefusesByShare has a table that refuses new keys, half full of
+// one owner's: when others have filled the rest, what has expired is for them.
 func TestFullTableRefusesByShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, int](Options{Owner: byPrefix, MaxEntries: 1000, WhenFull: RefuseNew})

@@ -15,7 +15,7 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// profile is what the root package asks of a persistence profile.
+// profile has the methods of persistence profiles that the root package needs.
 type profile interface {
 	Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error)
 	Bind(h http.Header, r *http.Request, client netip.Addr, target, server string) error
@@ -325,7 +325,8 @@ func TestHTTPCookieForgeries(t *testing.T) {
 	}
 }
 
-// TestHTTPCookieAmongOthers has the right cookie behind wrong ones of the same name.
+// TestHTTPCookieAmongOthers has the right cookie behind wrong ones of the same
+// name.
 func TestHTTPCookieAmongOthers(t *testing.T) {
 	p := made(NewHTTPCookie(HTTPCookieConfig{Name: "S"}))(t)
 	value := p.plain("10.0.0.1:80", time.Now())
@@ -403,7 +404,8 @@ func FuzzCookieOpen(f *testing.F) {
 		if !ok {
 			return
 		}
-		// Whatever opens must have been sealed: the nonce is in it, so sealing again differs, but its length does not.
+		// Whatever opens must have been sealed: the nonce is in it, so sealing
+		// again differs, but its length does not.
 		version, _, _ := strings.Cut(value, ".")
 		again := p.seal(c)
 		if len(again) != len(value) || !strings.HasPrefix(value, version+".k.") || !c.current || c.last.Before(now.Add(-time.Hour)) {
@@ -443,7 +445,8 @@ func TestAppCookie(t *testing.T) {
 		// A session that is not known is learned from the request.
 		p.Bind(http.Header{}, byQuery, client1, "", "10.0.0.2:80")
 		finds(t, p, byCookie, client1, "10.0.0.2:80")
-		// One that moves is moved, one that changes its name keeps the old one for a while.
+		// One that moves is moved, one that changes its name keeps the old one
+		// for a while.
 		p.Claim(byCookie, client1, "", "10.0.0.3:80", "10.0.0.2:80")
 		p.Bind(http.Header{"Set-Cookie": {"JSESSIONID=def"}}, byCookie, client1, "", "10.0.0.4:80")
 		finds(t, p, byCookie, client1, "10.0.0.3:80")
@@ -469,8 +472,9 @@ func TestAppCookieDeleted(t *testing.T) {
 	finds(t, p, request("/", "Cookie", "S=abc"), client1, "10.0.0.1:80") // Max-Age counts, RFC 6265 section 5.3
 }
 
-// TestAppCookieDeletes: an application that has a session for each path, or moves its cookie to another path, deletes one of
-// several cookies, and the profile forgot a session that goes on.
+// TestAppCookieDeletes: an application that has a session for each path, or
+// moves its cookie to another path, deletes one of several cookies, and the
+// profile forgot a session that goes on.
 func TestAppCookieDeletes(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -513,8 +517,8 @@ func TestAppCookieDeletes(t *testing.T) {
 	}
 }
 
-// TestLateSetCookie: an application that sets its cookie with each answer moved a client back to the server that it had left, with
-// an answer that came late.
+// TestLateSetCookie: an application that sets its cookie with each answer moved
+// a client back to the server that it had left, with an answer that came late.
 func TestLateSetCookie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, r := range map[string]*http.Request{
@@ -532,7 +536,8 @@ func TestLateSetCookie(t *testing.T) {
 				if got, _, _ := p.Find(r, client1, "web"); got != "10.0.0.2:80" {
 					t.Errorf("%s: on %q", name, got)
 				}
-				// The application takes an ID again that another client, or a former login, had.
+				// The application takes an ID again that another client, or a
+				// former login, had.
 				p.Bind(answer, request("/", "Cookie", "S=y"), client1, "web", "10.0.0.3:80")
 				if got, _, _ := p.Find(request("/", "Cookie", "S=1"), client1, "web"); got != "10.0.0.3:80" {
 					t.Errorf("%s: begun anew, on %q", name, got)
@@ -542,7 +547,8 @@ func TestLateSetCookie(t *testing.T) {
 	})
 }
 
-// TestLongServer: a server in a group whose name, with that of its pool, was too long was not remembered, without a word.
+// TestLongServer: a server in a group whose name, with that of its pool, was
+// too long was not remembered, without a word.
 func TestLongServer(t *testing.T) {
 	for _, tt := range everyProfile {
 		p := tt.make(t, time.Hour, 0, NewStore(Options{}))
@@ -664,7 +670,7 @@ func TestProfileAllocations(t *testing.T) {
 		{"ClientIP.Bind", 0, func() { ip.Bind(h, r, client, "", "10.0.0.1:80") }},
 		{"AppCookie.Find", 0, func() { app.Find(r, client, "") }},
 		{"AppCookie.Bind", 0, func() { app.Bind(h, r, client, "", "10.0.0.1:80") }},
-		{"ClientIP.Find of a stranger", 0, func() { ip.Find(r, client1, "") }},
+		{"ClientIP.Find of an unknown client", 0, func() { ip.Find(r, client1, "") }},
 		{"ClientIP.Find in another target", 0, func() { ip.Find(r, client, "web") }},
 		{"ClientIP.Claim of a bound client", 0, func() { ip.Claim(r, client, "", "10.0.0.2:80", "") }},
 		{"ClientIP.Keep", 0, func() { ip.Keep(r, client, "") }},

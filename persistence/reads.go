@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// reads counts what look-ups find. Each processor has counters of its own as a rule: one that two
-// processors write to would cost each of them more than the look-up.
+// reads counts hits and misses of look-ups. As a rule each processor has its
+// own counters: writing to a shared one would cost more than the look-up.
 type reads struct {
 	stripes []stripe // a power of two
 }
@@ -26,17 +26,18 @@ func newReads() reads {
 	return reads{make([]stripe, n)}
 }
 
-// turns are numbers of stripes. A sync.Pool keeps what it is given for the same processor.
+// stripeIDs are numbers of stripes. A sync.Pool returns an item to the
+// processor that put it there.
 var (
-	turns    = sync.Pool{New: func() any { turn := lastTurn.Add(1); return &turn }}
-	lastTurn atomic.Uint32
+	stripeIDs    = sync.Pool{New: func() any { id := lastStripeID.Add(1); return &id }}
+	lastStripeID atomic.Uint32
 )
 
-// count counts a hit if what is left is positive, and otherwise a miss, of an expired entry if it is
-// negative.
+// count counts a hit if what is left is positive, and otherwise a miss, of an
+// expired entry if it is negative.
 func (c *reads) count(left time.Duration) {
-	turn := turns.Get().(*uint32)
-	s := &c.stripes[*turn&uint32(len(c.stripes)-1)]
+	id := stripeIDs.Get().(*uint32)
+	s := &c.stripes[*id&uint32(len(c.stripes)-1)]
 	switch {
 	case left > 0:
 		s.hits.Add(1)
@@ -46,7 +47,7 @@ func (c *reads) count(left time.Duration) {
 			s.expired.Add(1)
 		}
 	}
-	turns.Put(turn)
+	stripeIDs.Put(id)
 }
 
 // stats returns the sums.

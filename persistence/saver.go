@@ -6,35 +6,36 @@ import (
 	"time"
 )
 
-// DefaultSaveInterval is the default of [Saver.Interval]: a minute.
-const DefaultSaveInterval = time.Minute
+// defaultSaveInterval is the default of [Saver.Interval].
+const defaultSaveInterval = time.Minute
 
-// firstRetry is how long a Saver waits after a first error, at most; the wait then doubles.
+// firstRetry is the longest wait of a Saver after a first error; the wait then
+// doubles.
 const firstRetry = time.Second
 
-// A Saver saves a store to a file from time to time, so that a program that is stopped or killed
-// finds its entries again. Load them with [Store.LoadFile] before the first request. The fields must
-// not change while Run runs.
+// A Saver saves a store to a file periodically, so that a program that is
+// stopped or killed has its entries again after a restart. Load them with
+// [Store.LoadFile] before the first request. The fields must not change while
+// Run runs.
 type Saver struct {
-	// Store is what to save. It must be set.
+	// Store is the store to save. It is required.
 	Store *Store
-	// Path is the file, see [Store.SaveFile]. It must be set.
+	// Path is the path of the file, see [Store.SaveFile]. It is required.
 	Path string
-	// Interval is how long to wait after one save before the next one. Zero and negative mean
-	// [DefaultSaveInterval].
+	// Interval is the pause between two saves. Zero and negative mean a minute.
 	Interval time.Duration
-	// Logger gets each error and the first success after it; nil discards them.
+	// Logger logs each error and the first success after it. Nil discards them.
 	Logger *slog.Logger
 
 	files files // nil: those of the operating system
 }
 
-// Run saves until ctx ends, then once more, and returns the error of that last time; nil means that
-// the file holds what the store held at the end. It starts no goroutine. After an error it tries
-// again after a second, or Interval if that is shorter, and then after twice as long each time, until
-// that is Interval.
+// Run saves until ctx ends, then once more, and returns the error of that last
+// save; nil means that the file has the content of the store. It starts no
+// goroutine. After an error it retries after a second, or Interval if that is
+// shorter, and doubles the pause after each further error, up to Interval.
 func (s *Saver) Run(ctx context.Context) error {
-	interval := positive(s.Interval, DefaultSaveInterval)
+	interval := positive(s.Interval, defaultSaveInterval)
 	logger := s.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)

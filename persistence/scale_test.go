@@ -36,8 +36,9 @@ func (c calls) top() time.Duration {
 	return c[len(c)*99/100]
 }
 
-// TestAMillionExpireAtOnce moves the clock of a table by an hour in one step. No call may pay for all: the ninety-ninth percentile of
-// look-ups is compared with that before, several times, because the machine has other work.
+// TestAMillionExpireAtOnce moves the clock of a table by an hour in one step.
+// No call may pay for all: the ninety-ninth percentile of look-ups is compared
+// with that before, several times, because the machine has other work.
 func TestAMillionExpireAtOnce(t *testing.T) {
 	n := atScale(1_000_000)
 	var before, after time.Duration
@@ -68,7 +69,8 @@ func TestAMillionExpireAtOnce(t *testing.T) {
 	t.Errorf("99 %% of look-ups take up to %v, before it was %v", after, before)
 }
 
-// TestInventedKeys lets a stranger invent ten times as many keys as a store may hold.
+// TestInventedKeys lets a client invent ten times as many keys as a store may
+// hold.
 func TestInventedKeys(t *testing.T) {
 	n := atScale(10_000_000)
 	o := Options{MaxEntries: n / 10}
@@ -108,7 +110,8 @@ func TestInventedKeys(t *testing.T) {
 	runtime.KeepAlive(store)
 }
 
-// TestChosenKeys has keys that somebody chose because they fall into one shard of a table that he has. They do not in another.
+// TestChosenKeys has keys that a client chose because they fall into one shard
+// of a table that he has. They do not in another.
 func TestChosenKeys(t *testing.T) {
 	his, ours := NewTable[string, int](Options{}), NewTable[string, int](Options{})
 	if his.seed == (maphash.Seed{}) {
@@ -122,14 +125,15 @@ func TestChosenKeys(t *testing.T) {
 		}
 	}
 	for i := range ours.shards {
-		if got := len(ours.shards[i].places); got > n/len(ours.shards)*12/10 {
+		if got := len(ours.shards[i].slots); got > n/len(ours.shards)*12/10 {
 			t.Errorf("shard %d has %d of %d chosen keys", i, got, n)
 		}
 	}
 }
 
-// TestSnapshotPause measures how long a snapshot of a million entries keeps a lock: only to copy the list of a shard. What writers
-// see is logged, but includes how long sixty-four of them wait for a processor.
+// TestSnapshotPause measures how long a snapshot of a million entries keeps a
+// lock: only to copy the list of a shard. What writers see is logged, but
+// includes how long sixty-four of them wait for a processor.
 func TestSnapshotPause(t *testing.T) {
 	n := atScale(1_000_000)
 	store, ctx := NewStore(Options{MaxEntries: 2 * n}), t.Context()
@@ -143,7 +147,7 @@ func TestSnapshotPause(t *testing.T) {
 		for attempt := 0; attempt < 50 && best > 5*time.Millisecond; attempt++ {
 			s.mu.Lock()
 			began := time.Now()
-			_ = slices.Clone(s.places)
+			_ = slices.Clone(s.slots)
 			best = min(best, time.Since(began))
 			s.mu.Unlock()
 		}

@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// The value of a cookie is version, ".", key ID, ".", and the rest in base64. Times are seconds since
-// 1970 in 8 bytes. All of it is bound to the name that is configured and to the key ID.
+// The value of a cookie is version, ".", key ID, ".", and the rest in base64.
+// Times are seconds since 1970 in 8 bytes. The seal covers the configured name
+// and the key ID too.
 //
-// Version 1 does not say for which target it is: the time it was made, the nonce, the sealed text and
-// its tag. The text is the length of the server in a byte, the server, and zeros up to a multiple of
-// 48.
+// Version 1 does not name its target: the time it was made, the nonce, the
+// sealed text and its tag. The text is the length of the server in a byte, the
+// server, and zeros up to a multiple of 48.
 //
-// Version 2: the nonce, the sealed text and its tag. The text is the target, the time the client was bound
-// to the server, the time the cookie was sent, the length of the server in a byte, the server, and
-// zeros up to a multiple of 16, at least 80 bytes altogether. So there is room for more behind the
-// server.
+// Version 2: the nonce, the sealed text and its tag. The text is the target,
+// the time the client was bound to the server, the time the cookie was sent,
+// the length of the server in a byte, the server, and zeros up to a multiple of
+// 16, at least 80 bytes altogether. So fields can be added after the server.
 const (
 	cookieVersion    = "1"
 	targetedVersion  = "2"
@@ -28,7 +29,7 @@ const (
 	targetedPad      = 16
 	targetedHead     = len(targetID{}) + 2*cookieTimeBytes
 	minTargetedBytes = 80  // an IPv6 address and port fit
-	maxCookieValue   = 512 // of any cookie that is worth opening
+	maxCookieValue   = 512 // of any valid cookie
 	cookieClockSkew  = time.Minute
 )
 
@@ -39,17 +40,18 @@ const randomKeyID = "_"
 
 type cookieKey struct {
 	id     string
-	aead   cipher.AEAD // makes and finds its nonces
+	aead   cipher.AEAD // generates and reads its nonces
 	random bool        // it is not configured
 }
 
-// A keyring has the keys of a profile. Once they have been used they stay as they are.
+// A keyring has the keys of a profile. They do not change once they have been
+// used.
 type keyring struct {
 	keys []cookieKey
 	used bool
 }
 
-// useKeys returns the keys, which do not change from then on.
+// useKeys returns the keys, which do not change afterwards.
 func (p *HTTPCookie) useKeys() []cookieKey {
 	for {
 		ring := p.keys.Load()
@@ -59,7 +61,8 @@ func (p *HTTPCookie) useKeys() []cookieKey {
 	}
 }
 
-// looksSealed reports whether a value may be one of version 2, whatever key it was sealed with.
+// looksSealed reports whether a value has the form of version 2, whatever key
+// it was sealed with.
 func looksSealed(value string) bool {
 	rest, ok := strings.CutPrefix(value, targetedVersion+".")
 	id, text, found := strings.Cut(rest, ".")
@@ -75,17 +78,18 @@ func targetIDOf(target string) targetID {
 	return targetID(sum[:8])
 }
 
-// openedCookie is what a cookie says.
+// An openedCookie is the content of a cookie.
 type openedCookie struct {
-	value       string // what was opened
+	value       string // the value that was opened
 	server      string
 	target      targetID
-	targeted    bool // it says for which target it is
+	targeted    bool // it names its target
 	first, last time.Time
 	current     bool // sealed with the first key
 }
 
-// seal returns the value of a cookie: version 2 if it is targeted, else version 1, which has only the time it was last sent.
+// seal returns the value of a cookie: version 2 if it is targeted, else version
+// 1, which has only the time it was last sent.
 func (p *HTTPCookie) seal(c openedCookie) string {
 	key := &p.useKeys()[0]
 	version := cookieVersion
@@ -117,7 +121,7 @@ func (p *HTTPCookie) seal(c openedCookie) string {
 // padded returns n, or the next multiple of pad.
 func padded(n, pad int) int { return (n + pad - 1) / pad * pad }
 
-// open returns what the value of a cookie says, however old it is.
+// open returns the content of the value of a cookie, however old it is.
 func (p *HTTPCookie) open(value string) (c openedCookie, ok bool) {
 	if len(value) > maxCookieValue || strings.ContainsAny(value, "\r\n") { // which the decoder skips
 		return c, false
@@ -171,7 +175,7 @@ func (p *HTTPCookie) open(value string) (c openedCookie, ok bool) {
 
 func cookieTime(b []byte) time.Time { return time.Unix(int64(binary.BigEndian.Uint64(b)), 0) }
 
-// bound returns the data that a cookie is bound to, beside its key.
+// bound returns the data besides its key that a cookie is bound to.
 func (p *HTTPCookie) bound(version, id string, made []byte) []byte {
 	b := make([]byte, 0, 64+len(p.config.Name))
 	b = append(append(b, "limpet persistence cookie "...), version...)

@@ -14,26 +14,30 @@ import (
 	"time"
 )
 
-// Sessions are tables in which a profile keeps the servers of its clients: a [Store], which a
-// [Saver] saves, or a store that several instances share. The methods do what those of Store do. If
-// they return an error the client is not known, or not remembered.
+// Sessions are tables in which profiles store the servers of their clients: a
+// [Store], which a [Saver] saves, or a store that several instances share. The
+// methods do the same as those of Store. After an error the client is treated
+// as unknown, or is not remembered.
 //
-// A profile uses a table for each of its targets, which it names profile/NAME/TARGET, where NAME is
-// the Table of its configuration ("%" and "/" in it are written as %25 and %2F). If a Table is configured
-// the profile also looks in the table NAME, where earlier versions kept everything, for one Timeout
-// after it was made.
+// A profile uses one table for each of its targets, named profile/NAME/TARGET,
+// where NAME is the Table in its configuration ("%" and "/" in it are written
+// as %25 and %2F). If Table is set, the profile also looks up entries in the
+// table NAME, which earlier versions used for all targets, for one Timeout
+// after its creation.
 //
-// Two more methods are used if there are any: PutIdle, as Store has it, which MaxAge requires, and
-// CountByValue(ctx, table) (map[string]int, error), without which a profile cannot count. With MaxAge a
-// profile binds a new client by two calls, Claim and PutIdle. If another instance moves the client
-// between them, the server of the first instance wins. A shared store may have to be asked at each
-// look-up of such a binding.
+// A profile uses two more methods if they exist: PutIdle, as Store has it,
+// which MaxAge requires, and CountByValue(ctx, table) (map[string]int, error),
+// which counting requires. With MaxAge a profile binds a new client with two
+// calls, Claim and PutIdle. If another instance moves the client between the
+// two, the server of the first instance wins. A shared store may be asked at
+// each look-up of such a binding.
 type Sessions interface {
 	// Lookup returns a live value and what is left of its lifetime.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
-	// Claim stores a value for lifetime if key is not live or its live value is instead, and returns
-	// the value that key then has and what is left of it. A value that is found keeps its lifetime; ""
-	// as instead replaces nothing. It is atomic.
+	// Claim stores a value for lifetime if key is not live or its live value is
+	// instead, and returns the value of key afterwards and its remaining
+	// lifetime. A value that is found keeps its lifetime; "" as instead
+	// replaces nothing. Claim must be atomic.
 	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error)
 	// Put stores a value for lifetime.
 	Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
@@ -43,7 +47,7 @@ type Sessions interface {
 	Remove(ctx context.Context, table, key string) error
 }
 
-// idleSessions are sessions that can end an entry although it is used.
+// idleSessions are sessions that can end an entry although it is in use.
 type idleSessions interface {
 	PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error)
 }
@@ -60,11 +64,12 @@ type sessions[K comparable] struct {
 	text   func(K) string
 	legacy time.Time // until then shared may have entries in the table name
 
-	mu      sync.Mutex                            // held to change targets
+	mu      sync.Mutex                            // guards changes of targets
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
 }
 
-// init makes s ready for use. Without a name it uses the other one, which no earlier version had.
+// init makes s ready for use. Without a name it uses other, which no earlier
+// version used.
 func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string) error {
 	s.timeout, s.maxAge = min(timeout, DefaultMaxLifetime), max(maxAge, 0)
 	s.shared, s.name = shared, other
@@ -80,21 +85,21 @@ func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name,
 	return nil
 }
 
-// profileTables is how the names of the tables of profiles begin.
+// profileTables begins the names of the tables of profiles.
 const profileTables = "profile/"
 
 var sessionNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // bounds returns the bounds of the tables in memory.
 func (s *sessions[K]) bounds() bounds {
-	b := bounds{s.maxEntries, s.maxPerOwner, min(s.maxAge, DefaultMaxLifetime), 0} // which tables cut it to
+	b := bounds{s.maxEntries, s.maxPerOwner, min(s.maxAge, DefaultMaxLifetime), 0} // as tables do
 	if s.maxAge > 0 {
 		b.idle = s.timeout
 	}
 	return b
 }
 
-// target returns where the servers of a target are kept.
+// target returns the target of that name.
 func (s *sessions[K]) target(name string) *target[K] {
 	if t := (*s.targets.Load())[name]; t != nil {
 		return t
@@ -119,20 +124,22 @@ func (s *sessions[K]) target(name string) *target[K] {
 	return t
 }
 
-// setTargets makes the tables of targets. It leaves those of others, which another service may use.
+// setTargets creates the tables of targets. Other targets stay: another service
+// may use them.
 func (s *sessions[K]) setTargets(names []string, has func(target, server string) bool) {
 	for _, name := range names {
 		s.target(name).has.Store(&has)
 	}
 }
 
-// mayBeFor reports whether a binding that does not say for which target it was made may be for this one.
+// mayBeFor reports whether a binding that does not name its target may be for
+// this one.
 func (s *sessions[K]) mayBeFor(target, server string) bool {
 	has := s.target(target).has.Load()
 	return has == nil || *has == nil || (*has)(target, server)
 }
 
-// find returns the server of a client and starts the timeout anew.
+// find returns the server of a client and renews its binding.
 func (s *sessions[K]) find(r *http.Request, target string, key K) (server string, remaining time.Duration, err error) {
 	t := s.target(target)
 	if s.shared != nil {
@@ -147,15 +154,16 @@ func (s *sessions[K]) find(r *http.Request, target string, key K) (server string
 	}
 }
 
-// noteFound notes where find has found a server. Shared sessions note it themselves.
+// noteFound reports the source of a server that find has found. Shared sessions
+// report it themselves.
 func (s *sessions[K]) noteFound(r *http.Request, server string) {
 	if server != "" && s.shared == nil && r != nil {
 		NoteSource(r.Context(), FromMemory)
 	}
 }
 
-// findShared starts the timeout anew only when a tenth of it is over, because that may be a call to
-// another machine.
+// findShared renews a binding only after a tenth of its timeout, because that
+// may be a call to another machine.
 func (s *sessions[K]) findShared(ctx context.Context, target, table, key string) (server string, remaining time.Duration, err error) {
 	server, left, ok, err := s.shared.Lookup(ctx, table, key, 0)
 	switch {
@@ -183,8 +191,8 @@ func (s *sessions[K]) findShared(ctx context.Context, target, table, key string)
 	return server, left, nil
 }
 
-// claim remembers the server of a client that has none, or has instead, and returns the server that
-// the client then has.
+// claim binds a client that is not bound, or is bound to instead, to server,
+// and returns the server that it is bound to afterwards.
 func (s *sessions[K]) claim(r *http.Request, target string, key K, server, instead string) (bound string, err error) {
 	t := s.target(target)
 	if s.shared != nil {
@@ -234,7 +242,8 @@ func (s *sessions[K]) claimShared(ctx context.Context, table, key, server, inste
 	return bound, nil
 }
 
-// renew starts the timeout of a client anew, and remembers its server if it has none.
+// renew renews the binding of a client, and binds it to server if it is not
+// bound.
 func (s *sessions[K]) renew(r *http.Request, target string, key K, server string) error {
 	if s.shared != nil {
 		bound, _, err := s.findShared(r.Context(), target, s.target(target).name, s.text(key))
@@ -248,7 +257,8 @@ func (s *sessions[K]) renew(r *http.Request, target string, key K, server string
 	return err
 }
 
-// touch starts the timeout of a client in memory anew, and reports whether it has a server.
+// touch renews the binding of a client in memory, and reports whether there is
+// one.
 func (s *sessions[K]) touch(t *target[K], key K) (ok bool) {
 	for {
 		now := t.tableFor(key)
@@ -267,7 +277,7 @@ func stored(ok bool, err error) error {
 	return err
 }
 
-// put remembers the server of a client, whatever it was.
+// put binds a client to server, whatever it was bound to.
 func (s *sessions[K]) put(r *http.Request, target string, key K, server string) error {
 	t := s.target(target)
 	if s.shared != nil {
@@ -302,7 +312,7 @@ func (s *sessions[K]) put(r *http.Request, target string, key K, server string) 
 	}
 }
 
-// keep starts the timeout of a client anew, if it has a server.
+// keep renews the binding of a client, if there is one.
 func (s *sessions[K]) keep(r *http.Request, target string, key K) error {
 	t := s.target(target)
 	if s.shared != nil {
@@ -313,7 +323,7 @@ func (s *sessions[K]) keep(r *http.Request, target string, key K) error {
 	return nil
 }
 
-// forget forgets a client.
+// forget removes the binding of a client.
 func (s *sessions[K]) forget(r *http.Request, target string, key K) error {
 	t := s.target(target)
 	if s.shared != nil {
@@ -328,7 +338,8 @@ func (s *sessions[K]) forget(r *http.Request, target string, key K) error {
 	}
 }
 
-// count returns how many clients of a target have one of the servers, or any server if none is given.
+// count returns how many clients of a target are bound to the servers, or to
+// any server if none is given.
 func (s *sessions[K]) count(ctx context.Context, target string, servers []string) (n int, err error) {
 	t := s.target(target)
 	var counts map[string]int
@@ -374,8 +385,8 @@ func (s *sessions[K]) stats() (sum Stats) {
 	return sum
 }
 
-// adopt takes over the tables that old has for targets, for all if none is named, and reports whether it
-// can. Both use the same tables from then on.
+// adopt takes over the tables that old has for targets, or for all if none is
+// named, and reports whether it could. Both use the same tables afterwards.
 func (s *sessions[K]) adopt(old *sessions[K], targets []string) bool {
 	if s.shared != nil || old.shared != nil {
 		return s.name == old.name && sameSessions(s.shared, old.shared)
@@ -391,7 +402,7 @@ func (s *sessions[K]) adopt(old *sessions[K], targets []string) bool {
 	return true
 }
 
-// take makes t the target of that name, unless there is one that has clients.
+// take uses t as the target of that name, unless there is one with clients.
 func (s *sessions[K]) take(name string, t *target[K]) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -409,7 +420,7 @@ func (s *sessions[K]) take(name string, t *target[K]) bool {
 	return true
 }
 
-// sameSessions reports whether what old keeps is in now, or can be moved there.
+// sameSessions reports whether now has the entries of old, or can adopt them.
 func sameSessions(now, old Sessions) bool {
 	if store, ok := now.(*Store); ok {
 		before, ok := old.(*Store)

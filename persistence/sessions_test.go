@@ -14,7 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSessionsInStore has profiles keep their clients in a store, which a restart or another instance brings back.
+// TestSessionsInStore has profiles keep their clients in a store, which a
+// restart or another instance brings back.
 func TestSessionsInStore(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -98,7 +99,8 @@ func leftOf(t *testing.T, s *Store) time.Duration {
 	return 0
 }
 
-// TestSessionsTables has the names of the tables, which other profiles and other targets must not share.
+// TestSessionsTables has the names of the tables, which other profiles and
+// other targets must not share.
 func TestSessionsTables(t *testing.T) {
 	store := NewStore(Options{})
 	for _, table := range []string{"a", "a/b", "a%2Fb", "", "app S", "app T"} {
@@ -120,7 +122,8 @@ func TestSessionsTables(t *testing.T) {
 	}
 }
 
-// TestSessionsWithoutTable: a profile without a Table took what scripts keep in the default table for its clients.
+// TestSessionsWithoutTable: a profile without a Table took what scripts keep in
+// the default table for its clients.
 func TestSessionsWithoutTable(t *testing.T) {
 	store := NewStore(Options{})
 	for _, key := range []string{client1.String(), "abc"} {
@@ -130,7 +133,8 @@ func TestSessionsWithoutTable(t *testing.T) {
 	finds(t, made(NewAppCookie(AppCookieConfig{Name: "S", Sessions: store}))(t), request("/", "Cookie", "S=abc"), client1, "")
 }
 
-// TestSessionsOfEarlierVersions: an update of the program found none of its clients, as the tables have other names.
+// TestSessionsOfEarlierVersions: an update of the program found none of its
+// clients, as the tables have other names.
 func TestSessionsOfEarlierVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{}), t.Context()
@@ -159,7 +163,8 @@ func TestSessionsOfEarlierVersions(t *testing.T) {
 				t.Errorf("%v in %s: Find = %q, %v, %v", tt.client, tt.target, got, left, err)
 			}
 		}
-		// The timeout of the profile is over: the old table is not asked any more.
+		// The timeout of the profile is over: the old table is not asked any
+		// more.
 		advance(5*time.Minute + 1)
 		bind("192.0.2.3", "10.0.0.1:80")
 		if got, _, _ := p.Find(request("/"), netip.MustParseAddr("192.0.2.3"), "web"); got != "" {
@@ -168,7 +173,8 @@ func TestSessionsOfEarlierVersions(t *testing.T) {
 	})
 }
 
-// TestRefusedSessions: in a store that has no room for a client it did not stick, without a word.
+// TestRefusedSessions: in a store that has no room for a client it did not
+// stick, without a word.
 func TestRefusedSessions(t *testing.T) {
 	for _, maxAge := range []time.Duration{0, time.Hour} {
 		store := NewStore(Options{MaxEntries: 1, WhenFull: RefuseNew})
@@ -246,7 +252,8 @@ func (b brokenSessions) CountByValue(context.Context, string) (map[string]int, e
 	return nil, b.fails("CountByValue")
 }
 
-// TestBrokenSessions: what the store says goes to the caller, who goes on without it.
+// TestBrokenSessions: what the store says goes to the caller, who goes on
+// without it.
 func TestBrokenSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := request("/", "Cookie", "SID=abc")

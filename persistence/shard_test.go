@@ -22,7 +22,8 @@ func keys[V any](t *Table[int, V]) []int {
 	return all
 }
 
-// An evictionTwin says by hand, on a slice, who goes when a small table is full.
+// An evictionTwin says by hand, on a slice, who goes when a small table is
+// full.
 type evictionTwin struct {
 	entries             []evictionEntry // in the order in which they were put into their lists
 	max                 int
@@ -230,11 +231,12 @@ func TestMarkDoesNotSaveExpired(t *testing.T) {
 	})
 }
 
-// TestFloodSparesUsedEntries lets sessions that come back live through a flood of keys that do not.
+// TestFloodSparesUsedEntries lets sessions that come back live through a flood
+// of keys that do not.
 func TestFloodSparesUsedEntries(t *testing.T) {
 	for _, tt := range []struct {
 		name                         string
-		max, sessions, flood, reuses int // reuses of sessions, in turn, per flood key
+		max, sessions, flood, reuses int // reuses of sessions, one after the other, per flood key
 		evictions                    bool
 	}{
 		{"below capacity", 32768, 10_000, 15_000, 0, false},
@@ -243,10 +245,7 @@ func TestFloodSparesUsedEntries(t *testing.T) {
 		{"single shard", 2000, 900, 50_000, 1, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if testrace.Enabled {
-				tt.flood /= 5
-			}
-			if testing.Short() {
+			if testrace.Enabled || testing.Short() {
 				tt.flood /= 5
 			}
 			table := NewTable[int, int](Options{MaxEntries: tt.max})
@@ -319,8 +318,8 @@ func TestRefuseNew(t *testing.T) {
 	})
 }
 
-// TestRefuseNewLooksForExpired has one expired entry among many, which is found within as many
-// refusals as it takes to examine all.
+// TestRefuseNewLooksForExpired has one expired entry among many, which is found
+// within as many refusals as it takes to examine all.
 func TestRefuseNewLooksForExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 4000
@@ -343,15 +342,15 @@ func TestRefuseNewLooksForExpired(t *testing.T) {
 	})
 }
 
-// TestSweepIsBounded lets a whole table expire at once: no write pays for all of it, and a
-// sixteenth as many writes free it.
+// TestSweepIsBounded lets a whole table expire at once: no write pays for all
+// of it, and a sixteenth as many writes free it.
 func TestSweepIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 8000
 		table := NewTable[int, int](Options{MaxEntries: 8191})
 		for i := range n {
 			table.Insert(i, i, time.Minute)
-			table.Refresh(i, time.Minute) // what a place says is due too early
+			table.Refresh(i, time.Minute) // the due time of a slot is too early
 		}
 		advance(2 * time.Minute)
 		before := table.Stats().Expirations
@@ -383,8 +382,8 @@ func TestSweepKeepsResidueSmall(t *testing.T) {
 	})
 }
 
-// TestMovesAreBounded has a full table all of whose entries have been used since: one insertion looks
-// at ten of them and evicts the eleventh.
+// TestMovesAreBounded has a full table all of whose entries have been used
+// since: one insertion looks at ten of them and evicts the eleventh.
 func TestMovesAreBounded(t *testing.T) {
 	table := NewTable[int, int](Options{MaxEntries: 32})
 	for i := range 32 {

@@ -10,7 +10,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -19,15 +18,16 @@ import (
 //
 //	magic, 8 bytes; version, 1 byte
 //	the wall clock's time, nanoseconds since 1970, 8 bytes
-//	records, each a kind (1 byte) and
+//	items, each a kind (1 byte) and
 //	    table:  name
 //	    entry:  key, value, remaining       of the table named last
-//	    idle:   key, value, remaining, idle, what is left at most
+//	    idle:   key, value, remaining, idle, longest remaining
 //	    end:    how many entries there were
 //	CRC-32C of all that precedes it, 4 bytes
 //
-// and nothing after that. Fixed numbers are little-endian, the others uvarints; a string is its
-// length and its bytes; durations are nanoseconds from the time in the header on.
+// and nothing after that. Fixed numbers are little-endian, the others uvarints;
+// a string is its length and its bytes; durations are nanoseconds from the time
+// in the header on.
 const (
 	snapshotMagic   = "limpetPT"
 	snapshotVersion = 1
@@ -40,59 +40,43 @@ const (
 	kindIdle
 )
 
-// A SnapshotFault says what is wrong with a snapshot.
-type SnapshotFault uint8
+// A SnapshotError says that the input of [Store.ReadFrom] or [Store.LoadFile]
+// cannot be restored: it is corrupt, it is truncated, it is something other
+// than a snapshot of a [Store], or a later version of this package wrote it in
+// a form that this version cannot read.
+type SnapshotError struct {
+	// Offset is how many bytes had been read when the fault was found.
+	Offset int64
+	// Detail says what was found, for people.
+	Detail string
+
+	fault snapshotFault
+}
+
+// Error returns the kind of fault, where it was found, and the detail.
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("persistence: snapshot: %s at byte %d: %s", e.fault, e.Offset, e.Detail)
+}
+
+// A snapshotFault is a kind of fault, as errors name it.
+type snapshotFault string
 
 const (
-	// SnapshotCorrupt says that the snapshot contradicts itself or its checksum.
-	SnapshotCorrupt SnapshotFault = iota
-	// SnapshotTruncated says that the end is missing.
-	SnapshotTruncated
-	// SnapshotForeign says that this is something other than a snapshot of a Store.
-	SnapshotForeign
-	// SnapshotVersion says that another version of this package has written the snapshot in a form
-	// that this version does not know.
-	SnapshotVersion
+	snapshotCorrupt   snapshotFault = "corrupt"
+	snapshotTruncated snapshotFault = "truncated"
+	snapshotForeign   snapshotFault = "foreign"
+	snapshotNewer     snapshotFault = "version"
 )
-
-// String returns "corrupt", "truncated", "foreign" or "version".
-func (f SnapshotFault) String() string {
-	switch f {
-	case SnapshotCorrupt:
-		return "corrupt"
-	case SnapshotTruncated:
-		return "truncated"
-	case SnapshotForeign:
-		return "foreign"
-	case SnapshotVersion:
-		return "version"
-	}
-	return "SnapshotFault(" + strconv.Itoa(int(f)) + ")"
-}
-
-// A SnapshotError says that what was read is no snapshot that can be restored.
-type SnapshotError struct {
-	// Fault is the kind of fault.
-	Fault SnapshotFault
-	// Offset is how many bytes were read, counted in bytes from the start, when it showed.
-	Offset int64
-	// Detail names what was found.
-	Detail string
-}
-
-// Error returns the fault, where it is, and what was found.
-func (e *SnapshotError) Error() string {
-	return fmt.Sprintf("persistence: snapshot: %s at byte %d: %s", e.Fault, e.Offset, e.Detail)
-}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// WriteTo writes a snapshot of all live entries to w, with what is left of their lifetimes and the
-// time of the wall clock, and returns how many bytes it has written. The only errors are those of w.
+// WriteTo writes a snapshot of all live entries to w, with their remaining
+// lifetimes and the time of the wall clock, and returns the number of bytes
+// written. The only errors are those of w.
 //
-// The store stays in use meanwhile: the lock of a shard is held only to copy its list of entries.
-// Each entry is written as it was at some moment during the call. The snapshot holds keys
-// and values in clear.
+// The store stays in use: WriteTo locks a shard only to copy its list of
+// entries. Each entry is written as it was at some moment during the call. The
+// snapshot contains keys and values in clear text.
 func (s *Store) WriteTo(w io.Writer) (int64, error) {
 	sum := crc32.New(castagnoli)
 	counted := &countingWriter{w: w}
@@ -112,16 +96,16 @@ func (s *Store) WriteTo(w io.Writer) (int64, error) {
 			return counted.n, err
 		}
 		begun := start.Sub(t.epoch) // on the table's clock
-		for r, left := range t.records(func() time.Duration { return begun }) {
+		for r, left := range t.liveEntries(func() time.Duration { return begun }) {
 			kind := byte(kindEntry)
-			if r.idling != nil {
+			if r.idleRule != nil {
 				kind = kindIdle
 			}
 			line = appendString(appendString(append(line[:0], kind), r.key), r.value)
 			line = binary.AppendUvarint(line, uint64(left))
-			if r.idling != nil {
-				line = binary.AppendUvarint(line, uint64(r.idling.idle))
-				line = binary.AppendUvarint(line, uint64(r.idling.latest-begun))
+			if r.idleRule != nil {
+				line = binary.AppendUvarint(line, uint64(r.idleRule.idle))
+				line = binary.AppendUvarint(line, uint64(r.idleRule.latest-begun))
 			}
 			if _, err := b.Write(line); err != nil {
 				return counted.n, err
@@ -141,7 +125,7 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// A countingWriter counts what w has taken.
+// A countingWriter counts the bytes that w has accepted.
 type countingWriter struct {
 	w io.Writer
 	n int64
@@ -153,19 +137,20 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom restores the snapshot that r holds, to its end, and returns how many bytes it has read.
-// Nothing in the store changes before the whole snapshot has been read and its checksum found
-// right. If it is not, the error is a [*SnapshotError]; another error is one of r. Both leave the
-// store as it was.
+// ReadFrom restores the snapshot in r, to its end, and returns the number of
+// bytes read. It changes the store only after it has read the whole snapshot
+// and verified its checksum. The error is a [*SnapshotError], or one of r;
+// after an error the store is unchanged.
 //
-// The time since the snapshot was written counts, by the wall clock: entries that have expired
-// meanwhile are left out. If that clock says that the snapshot was written in the future, no time
-// has passed. Lifetimes are cut to [Options.MaxLifetime].
+// The time since the snapshot was written counts, by the wall clock: entries
+// that have expired since are not restored. If the snapshot was written in the
+// future, no time has passed. Lifetimes are cut to [Options.MaxLifetime].
 //
-// Entries that the store has already are newer and stay as they are, and none is evicted: what
-// exceeds the store's bounds is left out. [Stats.Restored] counts what was restored. The memory
-// needed meanwhile is that of the entries restored and about 64 bytes for each. Tables without
-// entries are made as large as needed at once, each shard under its lock.
+// Entries that the store already has are newer and stay as they are. ReadFrom
+// evicts none: entries beyond the store's bounds are not restored.
+// [Stats.Restored] counts restored entries. ReadFrom needs the memory of the
+// restored entries and about 64 bytes more for each. It makes tables without
+// entries as large as needed at once, each shard under its lock.
 func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	d := &snapshotReader{b: bufio.NewReaderSize(r, bufferBytes), sum: crc32.New(castagnoli)}
 	tables, err := s.read(d)
@@ -178,15 +163,15 @@ func (s *Store) ReadFrom(r io.Reader) (int64, error) {
 	return d.n, nil
 }
 
-// stagedTable is what has been read of a table and not yet restored. Its durations count from the
-// moment of reading.
+// A stagedTable has entries of a table that have been read and not yet
+// restored. Its durations start at the moment of reading.
 type stagedTable struct {
-	name    string
-	entries int
-	chunks  [][]stagedEntry // of chunkEntries each, so that growth copies nothing
-	idlings map[int]idling  // by index among all entries
-	bytes   int
-	read    time.Time
+	name      string
+	entries   int
+	chunks    [][]stagedEntry  // of chunkEntries each, so that growth copies nothing
+	idleRules map[int]idleRule // by index among all entries
+	bytes     int
+	read      time.Time
 }
 
 const chunkEntries = 4096
@@ -205,7 +190,7 @@ func (t *stagedTable) add(e stagedEntry) {
 	t.entries++
 }
 
-// read reads a whole snapshot. It keeps no more of it than the store could hold.
+// read reads a whole snapshot. It stores no more of it than fits in the store.
 func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 	written, err := d.header()
 	if err != nil {
@@ -242,13 +227,13 @@ func (s *Store) read(d *snapshotReader) ([]*stagedTable, error) {
 		case kind == kindEnd:
 			return tables, d.end(entries)
 		default:
-			return nil, d.fault(SnapshotCorrupt, "record of kind %d", kind)
+			return nil, d.fault(snapshotCorrupt, "record of kind %d", kind)
 		}
 	}
 }
 
-// readEntry reads an entry and adds it to what is staged of its table, unless that is nil, or the
-// entry has expired or exceeds a bound.
+// readEntry reads an entry and adds it to its staged table, unless that is nil,
+// the entry has expired, or it exceeds a bound.
 func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed time.Duration) error {
 	o := &s.options
 	both, keptKey, err := d.appendString(d.text[:0], o.MaxKeyBytes)
@@ -265,7 +250,7 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 	if err != nil {
 		return err
 	}
-	var i idling
+	var i idleRule
 	if kind == kindIdle {
 		if i.idle, err = d.duration(); err != nil {
 			return err
@@ -274,7 +259,7 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 			return err
 		}
 		left = min(left, i.latest)
-		i = idling{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
+		i = idleRule{min(i.idle, o.MaxLifetime), min(i.latest-elapsed, o.MaxLifetime)}
 	}
 	cost := allocated(len(both)) + entryBytes
 	switch left = min(left-elapsed, o.MaxLifetime); {
@@ -283,10 +268,10 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 		return nil
 	}
 	if kind == kindIdle {
-		if t.idlings == nil {
-			t.idlings = make(map[int]idling)
+		if t.idleRules == nil {
+			t.idleRules = make(map[int]idleRule)
 		}
-		t.idlings[t.entries] = i
+		t.idleRules[t.entries] = i
 	}
 	text := string(both) // one allocation for both
 	t.add(stagedEntry{text[:inKey], text[inKey:], left})
@@ -294,7 +279,8 @@ func (s *Store) readEntry(d *snapshotReader, t *stagedTable, kind byte, elapsed 
 	return nil
 }
 
-// restore stores what is staged, where it fits without harm.
+// restore stores the entries of a staged table that fit without evicting
+// others.
 func (s *Store) restore(staged *stagedTable) {
 	if strings.HasPrefix(staged.name, profileTables) {
 		s.Reserve(staged.name)
@@ -304,42 +290,42 @@ func (s *Store) restore(staged *stagedTable) {
 		for _, e := range chunk {
 			t := s.tableFor(staged.name, e.key, e.value, e.left)
 			if t == nil {
-				return // one table too many: true of all
+				return // too many tables, for all entries of this one
 			}
 			if n == 0 {
 				t.reserve(staged.entries)
 			}
-			t.restore(staged.read, e.key, e.value, e.left, staged.idlings[n])
+			t.restore(staged.read, e.key, e.value, e.left, staged.idleRules[n])
 			n++
 		}
-		staged.chunks[i] = nil // which the records no longer need
+		staged.chunks[i] = nil // which the entries no longer need
 	}
 }
 
-// restore stores a value that was left to live for left at a time, if there is room and key is not
-// live. latest of i counts from that time.
-func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idling) {
+// restore stores a value whose remaining lifetime was left at a time, if there
+// is room and key is not live. i.latest counts from that time.
+func (t *Table[K, V]) restore(at time.Time, key K, value V, left time.Duration, i idleRule) {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now, begun := t.now(), at.Sub(t.epoch)
-	until := term{deadline: begun + left}
+	until := expiry{deadline: begun + left}
 	if i.idle > 0 {
-		until.idling = &idling{i.idle, begun + i.latest}
+		until.idleRule = &idleRule{i.idle, begun + i.latest}
 	}
-	live := h.holdLocked(h.tag, key, now)
+	live := h.acquireLocked(h.tag, key, now)
 	h.releaseLocked(live)
-	if until.deadline <= now || live.record != nil || !h.hasRoomLocked(h.weigh(key, value)) ||
+	if until.deadline <= now || live.entry != nil || !h.hasRoomLocked(h.costOf(key, value)) ||
 		h.ownerIsFullLocked(h.owner) {
 		return
 	}
-	if t.placeLocked(h, now, live, key, value, until) != nil {
+	if t.storeLocked(h, now, live, key, value, until) != nil {
 		h.writes.restored++
 	}
 }
 
-// A snapshotReader reads the parts of a snapshot. Its memory is bounded by what it has read, not by
-// the lengths that it is told.
+// A snapshotReader reads the parts of a snapshot. Its memory is bounded by the
+// bytes it has read, not by the lengths it reads.
 type snapshotReader struct {
 	b    *bufio.Reader
 	sum  hash.Hash32
@@ -352,8 +338,8 @@ const (
 	pieceBytes  = 32 << 10 // of a string read at a time
 )
 
-func (d *snapshotReader) fault(f SnapshotFault, format string, args ...any) error {
-	return &SnapshotError{Fault: f, Offset: d.n, Detail: fmt.Sprintf(format, args...)}
+func (d *snapshotReader) fault(f snapshotFault, format string, args ...any) error {
+	return &SnapshotError{fault: f, Offset: d.n, Detail: fmt.Sprintf(format, args...)}
 }
 
 func (d *snapshotReader) byte() (byte, error) {
@@ -371,14 +357,14 @@ func (d *snapshotReader) header() (time.Time, error) {
 		case err != nil:
 			return time.Time{}, err
 		case c != snapshotMagic[i]:
-			return time.Time{}, d.fault(SnapshotForeign, "it does not begin with %q", snapshotMagic)
+			return time.Time{}, d.fault(snapshotForeign, "it does not begin with %q", snapshotMagic)
 		}
 	}
 	switch version, err := d.byte(); {
 	case err != nil:
 		return time.Time{}, err
 	case version != snapshotVersion:
-		return time.Time{}, d.fault(SnapshotVersion, "version %d, this package knows %d", version, snapshotVersion)
+		return time.Time{}, d.fault(snapshotNewer, "version %d, this package knows %d", version, snapshotVersion)
 	}
 	nanoseconds, err := d.take(8)
 	if err != nil {
@@ -394,7 +380,7 @@ func (d *snapshotReader) end(entries uint64) error {
 		return err
 	}
 	if n != entries {
-		return d.fault(SnapshotCorrupt, "%d entries, %d were written", entries, n)
+		return d.fault(snapshotCorrupt, "%d entries, %d were written", entries, n)
 	}
 	want := d.sum.Sum32()
 	sum, err := d.take(4)
@@ -402,12 +388,12 @@ func (d *snapshotReader) end(entries uint64) error {
 		return err
 	}
 	if got := binary.LittleEndian.Uint32(sum); got != want {
-		return d.fault(SnapshotCorrupt, "checksum %08x, it should be %08x", got, want)
+		return d.fault(snapshotCorrupt, "checksum %08x, it should be %08x", got, want)
 	}
 	switch _, err := d.b.ReadByte(); {
 	case err == nil:
 		d.n++
-		return d.fault(SnapshotCorrupt, "more follows the end")
+		return d.fault(snapshotCorrupt, "more follows the end")
 	case !errors.Is(err, io.EOF):
 		return err
 	}
@@ -422,41 +408,42 @@ func (d *snapshotReader) uvarint() (uint64, error) {
 	n, size := binary.Uvarint(ahead)
 	switch {
 	case size < 0:
-		return 0, d.fault(SnapshotCorrupt, "number of more than 64 bits")
+		return 0, d.fault(snapshotCorrupt, "number of more than 64 bits")
 	case size == 0:
-		size = len(ahead) + 1 // a fault, told by take
+		size = len(ahead) + 1 // take reports the fault
 	}
 	_, err = d.take(size)
 	return n, err
 }
 
-// take returns the next n bytes, which are valid until more is read. n is at most pieceBytes.
+// take returns the next n bytes, which are valid until more is read. n is at
+// most pieceBytes.
 func (d *snapshotReader) take(n int) ([]byte, error) {
 	p, err := d.b.Peek(n)
 	d.sum.Write(p)
 	d.n += int64(len(p))
 	d.b.Discard(len(p)) // they are there
 	if errors.Is(err, io.EOF) {
-		err = d.fault(SnapshotTruncated, "more was expected")
+		err = d.fault(snapshotTruncated, "more was expected")
 	}
 	return p, err
 }
 
-// duration reads a duration, cut to the longest that any store grants.
+// duration reads a duration, cut to the longest lifetime of any store.
 func (d *snapshotReader) duration() (time.Duration, error) {
 	n, err := d.uvarint()
 	return time.Duration(min(n, uint64(lifetimeCeiling))), err
 }
 
-// appendString reads a string and appends it to b. It skips one that is longer than limit and
-// reports that it has not kept it.
+// appendString reads a string and appends it to b. If it is longer than limit,
+// appendString skips it and returns false.
 func (d *snapshotReader) appendString(b []byte, limit int) (text []byte, kept bool, err error) {
 	n, err := d.uvarint()
 	if err != nil {
 		return nil, false, err
 	}
 	if n > math.MaxInt32 {
-		return nil, false, d.fault(SnapshotCorrupt, "string of %d bytes", n)
+		return nil, false, d.fault(snapshotCorrupt, "string of %d bytes", n)
 	}
 	kept = n <= uint64(limit)
 	for n > 0 {

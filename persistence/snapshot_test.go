@@ -46,29 +46,30 @@ func snapshotOf(tb testing.TB, s *Store) []byte {
 	return b.Bytes()
 }
 
-// sealed returns a snapshot of the given records with a right header and checksum.
-func sealed(written time.Time, records ...[]byte) []byte {
+// sealed returns a snapshot of the given items with a right header and
+// checksum.
+func sealed(written time.Time, liveEntries ...[]byte) []byte {
 	b := append([]byte(snapshotMagic), snapshotVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(written.UnixNano()))
-	for _, r := range records {
+	for _, r := range liveEntries {
 		b = append(b, r...)
 	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func tableRecord(name string) []byte { return appendString([]byte{kindTable}, name) }
+func tableItem(name string) []byte { return appendString([]byte{kindTable}, name) }
 
-func entryRecord(key, value string, left uint64) []byte {
+func entryItem(key, value string, left uint64) []byte {
 	return binary.AppendUvarint(appendString(appendString([]byte{kindEntry}, key), value), left)
 }
 
-func idleRecord(key, value string, left, idle, latest uint64) []byte {
-	b := entryRecord(key, value, left)
+func idleItem(key, value string, left, idle, latest uint64) []byte {
+	b := entryItem(key, value, left)
 	b[0] = kindIdle
 	return binary.AppendUvarint(binary.AppendUvarint(b, idle), latest)
 }
 
-func endRecord(entries uint64) []byte { return binary.AppendUvarint([]byte{kindEnd}, entries) }
+func endItem(entries uint64) []byte { return binary.AppendUvarint([]byte{kindEnd}, entries) }
 
 func TestSnapshotRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -120,33 +121,33 @@ func TestSnapshotRoundTrip(t *testing.T) {
 func TestSnapshotLifetimes(t *testing.T) {
 	const week = uint64(DefaultMaxLifetime)
 	for _, tt := range []struct {
-		name   string
-		age    time.Duration // of the snapshot, by the wall clock
-		record []byte
-		want   time.Duration // left, 0: not restored
+		name  string
+		age   time.Duration // of the snapshot, by the wall clock
+		entry []byte
+		want  time.Duration // left, 0: not restored
 	}{
-		{"no time passed", 0, entryRecord("k", "v", uint64(time.Minute)), time.Minute},
-		{"some time passed", 20 * time.Second, entryRecord("k", "v", uint64(time.Minute)), 40 * time.Second},
-		{"one nanosecond is left", time.Minute - 1, entryRecord("k", "v", uint64(time.Minute)), 1},
-		{"expired at this moment", time.Minute, entryRecord("k", "v", uint64(time.Minute)), 0},
-		{"expired", time.Hour, entryRecord("k", "v", uint64(time.Minute)), 0},
-		{"from the future", -1000 * time.Hour, entryRecord("k", "v", uint64(time.Minute)), time.Minute},
-		{"nothing left", 0, entryRecord("k", "v", 0), 0},
-		{"more than the maximum", 0, entryRecord("k", "v", week+1), DefaultMaxLifetime},
-		{"more than any store grants", time.Hour, entryRecord("k", "v", math.MaxUint64), DefaultMaxLifetime},
-		{"centuries old", 250 * 365 * day, entryRecord("k", "v", math.MaxUint64), 0},
-		{"idle", 20 * time.Second, idleRecord("k", "v", uint64(time.Minute), uint64(time.Minute), uint64(time.Hour)), 40 * time.Second},
-		{"idle beyond its end", 0, idleRecord("k", "v", week, week, uint64(time.Minute)), time.Minute},
-		{"idle, past its end", time.Minute, idleRecord("k", "v", week, week, uint64(time.Minute)), 0},
-		{"idle for ever", 0, idleRecord("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), DefaultMaxLifetime},
-		{"idle, centuries old", 250 * 365 * day, idleRecord("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), 0},
-		{"not idle after all", 0, idleRecord("k", "v", uint64(time.Minute), 0, uint64(time.Minute)), time.Minute},
+		{"no time passed", 0, entryItem("k", "v", uint64(time.Minute)), time.Minute},
+		{"some time passed", 20 * time.Second, entryItem("k", "v", uint64(time.Minute)), 40 * time.Second},
+		{"one nanosecond is left", time.Minute - 1, entryItem("k", "v", uint64(time.Minute)), 1},
+		{"expired at this moment", time.Minute, entryItem("k", "v", uint64(time.Minute)), 0},
+		{"expired", time.Hour, entryItem("k", "v", uint64(time.Minute)), 0},
+		{"from the future", -1000 * time.Hour, entryItem("k", "v", uint64(time.Minute)), time.Minute},
+		{"nothing left", 0, entryItem("k", "v", 0), 0},
+		{"more than the maximum", 0, entryItem("k", "v", week+1), DefaultMaxLifetime},
+		{"more than any store grants", time.Hour, entryItem("k", "v", math.MaxUint64), DefaultMaxLifetime},
+		{"centuries old", 250 * 365 * day, entryItem("k", "v", math.MaxUint64), 0},
+		{"idle", 20 * time.Second, idleItem("k", "v", uint64(time.Minute), uint64(time.Minute), uint64(time.Hour)), 40 * time.Second},
+		{"idle beyond its end", 0, idleItem("k", "v", week, week, uint64(time.Minute)), time.Minute},
+		{"idle, past its end", time.Minute, idleItem("k", "v", week, week, uint64(time.Minute)), 0},
+		{"idle for ever", 0, idleItem("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), DefaultMaxLifetime},
+		{"idle, centuries old", 250 * 365 * day, idleItem("k", "v", math.MaxUint64, math.MaxUint64, math.MaxUint64), 0},
+		{"not idle after all", 0, idleItem("k", "v", uint64(time.Minute), 0, uint64(time.Minute)), time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := NewStore(Options{MinLifetime: time.Second})
 				advance(time.Hour)
-				snapshot := sealed(time.Now().Add(-tt.age), tableRecord(""), tt.record, endRecord(1))
+				snapshot := sealed(time.Now().Add(-tt.age), tableItem(""), tt.entry, endItem(1))
 				if _, err := store.ReadFrom(bytes.NewReader(snapshot)); err != nil {
 					t.Fatal(err)
 				}
@@ -226,7 +227,7 @@ func TestSnapshotIntoSmallerStore(t *testing.T) {
 	}
 }
 
-// smallSnapshot is a snapshot with records of each kind.
+// smallSnapshot is a snapshot with items of each kind.
 func smallSnapshot(tb testing.TB) []byte {
 	tb.Helper()
 	store, ctx := NewStore(Options{}), tb.Context()
@@ -237,7 +238,8 @@ func smallSnapshot(tb testing.TB) []byte {
 	return snapshotOf(tb, store)
 }
 
-// refused checks that a bad snapshot is an error, changes nothing and needs little memory.
+// refused checks that a bad snapshot is an error, changes nothing and needs
+// little memory.
 func refused(tb testing.TB, store *Store, snapshot []byte) *SnapshotError {
 	tb.Helper()
 	var before, after runtime.MemStats
@@ -270,7 +272,7 @@ func storeOfOne(tb testing.TB) *Store {
 func TestSnapshotCut(t *testing.T) {
 	snapshot, store := smallSnapshot(t), storeOfOne(t)
 	for n := range snapshot {
-		if e := refused(t, store, snapshot[:n]); e.Fault != SnapshotTruncated {
+		if e := refused(t, store, snapshot[:n]); e.fault != snapshotTruncated {
 			t.Errorf("cut to %d bytes: %v", n, e)
 		}
 	}
@@ -284,41 +286,42 @@ func TestSnapshotFlipped(t *testing.T) {
 			b[i] ^= flip
 			e := refused(t, store, b)
 			switch {
-			case i < 8 && e.Fault != SnapshotForeign, i == 8 && e.Fault != SnapshotVersion,
-				i > 8 && e.Fault != SnapshotCorrupt && e.Fault != SnapshotTruncated:
+			case i < 8 && e.fault != snapshotForeign, i == 8 && e.fault != snapshotNewer,
+				i > 8 && e.fault != snapshotCorrupt && e.fault != snapshotTruncated:
 				t.Errorf("byte %d flipped by %#x: %v", i, flip, e)
 			}
 		}
 	}
 }
 
-// TestSnapshotForged has snapshots with right checksums that say what cannot be.
+// TestSnapshotForged has snapshots with right checksums that say what cannot
+// be.
 func TestSnapshotForged(t *testing.T) {
 	now := time.Now()
 	length := func(kind byte, n uint64) []byte { return binary.AppendUvarint([]byte{kind}, n) }
 	for _, tt := range []struct {
 		name     string
 		snapshot []byte
-		want     SnapshotFault
+		want     snapshotFault
 	}{
-		{"empty", nil, SnapshotTruncated},
-		{"text", []byte("192.0.2.1 10.0.0.1\n"), SnapshotForeign},
-		{"zeros", make([]byte, 1000), SnapshotForeign},
-		{"next version", append([]byte(snapshotMagic), snapshotVersion+1), SnapshotVersion},
-		{"table name of 2 GiB", sealed(now, length(kindTable, math.MaxInt32)), SnapshotTruncated},
-		{"table name of 2^63 bytes", sealed(now, length(kindTable, 1<<63)), SnapshotCorrupt},
-		{"table name of more than 64 bits", sealed(now, append([]byte{kindTable}, bytes.Repeat([]byte{0xff}, 9)...), []byte{2}), SnapshotCorrupt},
-		{"key of 1 GiB", sealed(now, tableRecord(""), length(kindEntry, 1<<30)), SnapshotTruncated},
-		{"value of 1 GiB", sealed(now, tableRecord(""), appendString([]byte{kindEntry}, "k"), length(0, 1<<30)[1:]), SnapshotTruncated},
-		{"entry before any table", sealed(now, entryRecord("k", "v", 1), endRecord(1)), SnapshotCorrupt},
-		{"unknown kind", sealed(now, tableRecord(""), []byte{9}), SnapshotCorrupt},
-		{"too few entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(2)), SnapshotCorrupt},
-		{"too many entries", sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(0)), SnapshotCorrupt},
-		{"data after the end", append(sealed(now, endRecord(0)), 0), SnapshotCorrupt},
-		{"two snapshots", append(sealed(now, endRecord(0)), sealed(now, endRecord(0))...), SnapshotCorrupt},
+		{"empty", nil, snapshotTruncated},
+		{"text", []byte("192.0.2.1 10.0.0.1\n"), snapshotForeign},
+		{"zeros", make([]byte, 1000), snapshotForeign},
+		{"next version", append([]byte(snapshotMagic), snapshotVersion+1), snapshotNewer},
+		{"table name of 2 GiB", sealed(now, length(kindTable, math.MaxInt32)), snapshotTruncated},
+		{"table name of 2^63 bytes", sealed(now, length(kindTable, 1<<63)), snapshotCorrupt},
+		{"table name of more than 64 bits", sealed(now, append([]byte{kindTable}, bytes.Repeat([]byte{0xff}, 9)...), []byte{2}), snapshotCorrupt},
+		{"key of 1 GiB", sealed(now, tableItem(""), length(kindEntry, 1<<30)), snapshotTruncated},
+		{"value of 1 GiB", sealed(now, tableItem(""), appendString([]byte{kindEntry}, "k"), length(0, 1<<30)[1:]), snapshotTruncated},
+		{"entry before any table", sealed(now, entryItem("k", "v", 1), endItem(1)), snapshotCorrupt},
+		{"unknown kind", sealed(now, tableItem(""), []byte{9}), snapshotCorrupt},
+		{"too few entries", sealed(now, tableItem(""), entryItem("k", "v", 1<<40), endItem(2)), snapshotCorrupt},
+		{"too many entries", sealed(now, tableItem(""), entryItem("k", "v", 1<<40), endItem(0)), snapshotCorrupt},
+		{"data after the end", append(sealed(now, endItem(0)), 0), snapshotCorrupt},
+		{"two snapshots", append(sealed(now, endItem(0)), sealed(now, endItem(0))...), snapshotCorrupt},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if e := refused(t, storeOfOne(t), tt.snapshot); e.Fault != tt.want {
+			if e := refused(t, storeOfOne(t), tt.snapshot); e.fault != tt.want {
 				t.Errorf("got %v, want %v", e, tt.want)
 			}
 		})
@@ -391,8 +394,8 @@ func TestSnapshotAgainstTwin(t *testing.T) {
 	})
 }
 
-// TestSnapshotWhileWriting has a key whose value and that of its neighbour are always equal or one
-// apart, and writers that must not wait.
+// TestSnapshotWhileWriting has a key whose value and that of its neighbour are
+// always equal or one apart, and writers that must not wait.
 func TestSnapshotWhileWriting(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	n := 50_000
@@ -472,8 +475,9 @@ func TestRestoreAfterStart(t *testing.T) {
 	}
 }
 
-// TestRestoreWhileUsed restores into a store that is empty, so that its shards grow at once, while others look up and store. What
-// has once been there stays, and keeps the value that was stored meanwhile.
+// TestRestoreWhileUsed restores into a store that is empty, so that its shards
+// grow at once, while others look up and store. What has once been there stays,
+// and keeps the value that was stored meanwhile.
 func TestRestoreWhileUsed(t *testing.T) {
 	n, rounds := 40_000, 5
 	if testrace.Enabled {
@@ -554,32 +558,26 @@ func TestSnapshotOfAMillion(t *testing.T) {
 	}
 }
 
-func TestSnapshotFaultString(t *testing.T) {
-	for f, want := range map[SnapshotFault]string{
-		SnapshotCorrupt: "corrupt", SnapshotTruncated: "truncated", SnapshotForeign: "foreign", SnapshotVersion: "version", 9: "SnapshotFault(9)",
-	} {
-		if got := f.String(); got != want {
-			t.Errorf("%d: %q, want %q", f, got, want)
-		}
-	}
-	err := &SnapshotError{SnapshotCorrupt, 12, "checksum"}
+func TestSnapshotErrorText(t *testing.T) {
+	err := &SnapshotError{Offset: 12, Detail: "checksum", fault: snapshotCorrupt}
 	if got := err.Error(); got != "persistence: snapshot: corrupt at byte 12: checksum" {
 		t.Error(got)
 	}
 }
 
-// FuzzSnapshotLoad corrects the checksum of what it is given, so that what is behind it is reached.
+// FuzzSnapshotLoad corrects the checksum of what it is given, so that what is
+// behind it is reached.
 func FuzzSnapshotLoad(f *testing.F) {
 	small := smallSnapshot(f)
 	now := time.Now()
-	f.Add(small)                                                                                                  // right
-	f.Add(small[:len(small)-5])                                                                                   // no end
-	f.Add(sealed(now, endRecord(0)))                                                                              // the smallest
-	f.Add(sealed(now, tableRecord("t"), tableRecord("t"), endRecord(0)))                                          // a table twice
-	f.Add(sealed(now, tableRecord(""), entryRecord("k", "v", 1<<40), entryRecord("k", "w", 1<<41), endRecord(2))) // a key twice
-	f.Add(sealed(now, tableRecord(""), idleRecord("k", "v", 1<<63, 1<<63, 1<<63), endRecord(1)))                  // durations that overflow
-	f.Add(sealed(time.Unix(0, math.MinInt64), tableRecord(""), entryRecord("k", "v", 1<<40), endRecord(1)))       // very old
-	f.Add(sealed(now, binary.AppendUvarint([]byte{kindTable}, 1<<31-1)))                                          // a long name that is not there
+	f.Add(small)                                                                                          // right
+	f.Add(small[:len(small)-5])                                                                           // no end
+	f.Add(sealed(now, endItem(0)))                                                                        // the smallest
+	f.Add(sealed(now, tableItem("t"), tableItem("t"), endItem(0)))                                        // a table twice
+	f.Add(sealed(now, tableItem(""), entryItem("k", "v", 1<<40), entryItem("k", "w", 1<<41), endItem(2))) // a key twice
+	f.Add(sealed(now, tableItem(""), idleItem("k", "v", 1<<63, 1<<63, 1<<63), endItem(1)))                // durations that overflow
+	f.Add(sealed(time.Unix(0, math.MinInt64), tableItem(""), entryItem("k", "v", 1<<40), endItem(1)))     // very old
+	f.Add(sealed(now, binary.AppendUvarint([]byte{kindTable}, 1<<31-1)))                                  // a long name that is not there
 	f.Fuzz(func(t *testing.T, snapshot []byte) {
 		if n := len(snapshot) - 4; n > 17 {
 			snapshot = binary.LittleEndian.AppendUint32(bytes.Clone(snapshot[:n]), crc32.Checksum(snapshot[:n], castagnoli))

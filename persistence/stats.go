@@ -2,19 +2,21 @@ package persistence
 
 import "slices"
 
-// Stats is a snapshot of what a table holds and has counted since it was made. The counters of a
-// busy table are read one after the other, not at one instant.
+// Stats are the size of a table and its counters since it was created. The
+// counters of a busy table are read one after the other, not at one instant.
 type Stats struct {
 	// Entries is how many entries are stored, as by [Table.Len].
 	Entries int
-	// Bytes is how much of [Options.MaxTableBytes] the entries take; zero for a Table.
+	// Bytes is how much of [Options.MaxTableBytes] the entries use; zero for a
+	// Table.
 	Bytes int
 
-	// Owners is how many owners have entries. To count them takes time in proportion to their number:
-	// about 100 milliseconds for a million.
+	// Owners is how many owners have entries. Counting takes time in proportion
+	// to their number: about 100 milliseconds for a million.
 	Owners int
 
-	// Hits counts the calls of Lookup, Refresh and Touch that found a live entry.
+	// Hits counts the calls of Lookup, Refresh and Touch that found a live
+	// entry.
 	Hits uint64
 	// Misses counts those that found none.
 	Misses uint64
@@ -23,9 +25,10 @@ type Stats struct {
 
 	// Inserts counts the entries stored under keys that were not live.
 	Inserts uint64
-	// Restored counts those of them that came from a snapshot.
+	// Restored counts the Inserts that came from a snapshot.
 	Restored uint64
-	// Replacements counts the live values replaced by Put, PutIdle, CompareAndSwap or Increment.
+	// Replacements counts the live values replaced by Put, PutIdle, Claim,
+	// CompareAndSwap or Increment.
 	Replacements uint64
 	// Removals counts the live entries removed by Remove.
 	Removals uint64
@@ -33,22 +36,25 @@ type Stats struct {
 	Expirations uint64
 	// Evictions counts the live entries removed to make room.
 	Evictions uint64
-	// OwnerEvictions counts those of them removed for an entry of their own owner, because that had more
-	// than others or all that it may store.
+	// OwnerEvictions counts the evictions for an entry of the same owner,
+	// because the owner had more entries than others or reached its limit.
 	OwnerEvictions uint64
 
-	// RefusedLifetime counts the values not stored because their lifetime was zero or negative.
+	// RefusedLifetime counts the values not stored because their lifetime was
+	// zero or negative.
 	RefusedLifetime uint64
-	// RefusedEntry counts those whose key, value or table name was too long, and those
-	// whose key was not equal to itself.
+	// RefusedEntry counts the values not stored because a key, value or table
+	// name was too long or a key was not equal to itself.
 	RefusedEntry uint64
-	// RefusedFull counts those that found the table full and refusing new keys.
+	// RefusedFull counts the values not stored because the table was full and
+	// refuses new keys.
 	RefusedFull uint64
-	// RefusedOwner counts those whose owner had all it may store, or its fair share of a full table, in
-	// tables that refuse new keys.
+	// RefusedOwner counts the values not stored because the table refuses new
+	// keys and the owner had reached its limit, or its fair share of a full
+	// table.
 	RefusedOwner uint64
-	// RefusedTable counts those for a table more than [Options.MaxTables]; zero but for a
-	// Store.
+	// RefusedTable counts the values not stored because of [Options.MaxTables];
+	// zero for a Table.
 	RefusedTable uint64
 }
 
@@ -68,7 +74,8 @@ func (t *Table[K, V]) Stats() Stats {
 	return sum
 }
 
-// countOwners returns how many owners have entries, each perhaps in several shards.
+// countOwners returns how many owners have entries, each perhaps in several
+// shards.
 func (t *Table[K, V]) countOwners() int {
 	if t.owner == nil {
 		return 0
@@ -77,8 +84,8 @@ func (t *Table[K, V]) countOwners() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		for _, own := range s.members.shares {
-			if own.entries > 0 && own.id != nobody {
+		for _, own := range s.ownership.shares {
+			if own.entries > 0 && own.id != noOwner {
 				all = append(all, own.id)
 			}
 		}
@@ -92,7 +99,7 @@ func (s *shard[K, V]) stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Entries:        len(s.places),
+		Entries:        len(s.slots),
 		Bytes:          s.bytes,
 		Inserts:        s.writes.inserts,
 		Restored:       s.writes.restored,

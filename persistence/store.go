@@ -14,57 +14,59 @@ import (
 	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
-// A Store holds the persistence tables of one virtual service: named tables of strings. The table
-// named "" is the default table and always exists; others come into being with the first entry
-// stored in them, and one that has no entries may be given up for another. A missing table is an
-// empty table. Make a Store with [NewStore]; the zero Store is not usable.
+// A Store has the persistence tables of one virtual service: named tables of
+// strings. The table named "" is the default table and always exists. Other
+// tables are created with the first entry stored in them; a table without
+// entries may be replaced by another. A missing table is an empty table. Create
+// a Store with [NewStore]; the zero Store is not usable.
 //
-// The methods take a context and return an error because the tables of other stores are elsewhere.
-// This one ignores the context, never waits for anything but a lock, and never returns an error. It
-// copies the keys and values it keeps, so that an entry never holds on to the message that its key
-// was cut from.
+// The methods take a context and return an error because other stores are
+// remote. This one ignores the context, waits only for locks, and never returns
+// an error. It copies the keys and values it stores, so an entry does not keep
+// the request in memory that its key is part of.
 //
-// All methods may be called concurrently; for one table the guarantees are those of [Table]. Lookup
-// and Refresh do not allocate.
+// All methods may be called concurrently; each table guarantees the same as a
+// [Table]. Lookup and Refresh do not allocate.
 type Store struct {
 	*tables // shared by stores of which one has adopted the other
 }
 
-// tables are what a store holds.
+// tables are the content of a store.
 type tables struct {
 	options Options // with defaults
 	main    *Table[string, string]
 
-	mu     sync.Mutex                                        // held to change named
+	mu     sync.Mutex                                        // guards changes of named
 	named  atomic.Pointer[map[string]*Table[string, string]] // never changed, only swapped
 	misses atomic.Uint64                                     // in no table
 	swept  atomic.Int64                                      // when all named tables were, by main's clock; 0: never
 
-	onDelete func(table, key, value string, cause DeletionCause) // guarded by mu
-	given    Stats                                               // of tables given up; guarded by mu
-	reserves map[string]bool                                     // names of Reserve; guarded by mu
-	reserved atomic.Int64                                        // how many these are
+	onDelete      func(table, key, value string, cause DeletionCause) // guarded by mu
+	droppedStats  Stats                                               // of dropped tables; guarded by mu
+	reservedNames map[string]bool                                     // names of Reserve; guarded by mu
+	reserved      atomic.Int64                                        // how many these are
 
 	refusedLifetime, refusedEntry, refusedTable atomic.Uint64
 
 	saving sync.Mutex // one SaveFile at a time
 }
 
-// entryBytes is what an entry costs beyond the memory of its key and value: the record (64 bytes),
-// its place, link and list (25, and a quarter to grow) and two buckets of the index (16, and up to as
-// many to grow).
+// entryBytes is the cost of an entry beyond the memory of its key and value:
+// the entry (64 bytes), its slot, link and list (25, and a quarter to grow) and
+// two buckets of the index (16, and up to as many to grow).
 const entryBytes = 128
 
-// ownerBytes is what an entry costs besides if keys have owners: its share and link (12 bytes, and a
-// quarter to grow) and, if it is the only one of its owner, the share, its link and number (36, and a
-// quarter to grow) and those in the map (17, and up to as many to grow).
+// ownerBytes is the additional cost of an entry if keys have owners: its share
+// and link (12 bytes, and a quarter to grow) and, if it is the only one of its
+// owner, the share, its link and number (36, and a quarter to grow) and those
+// in the map (17, and up to as many to grow).
 const ownerBytes = 96
 
 // sweepPause is the least time between two sweeps of all named tables.
 const sweepPause = 100 * time.Millisecond
 
-// NewStore returns a store with an empty default table. Each of its tables is bounded by o. It
-// starts no goroutine, and the store needs no closing.
+// NewStore returns a store with an empty default table. Each of its tables is
+// bounded by o. It starts no goroutine, and the store needs no closing.
 func NewStore(o Options) *Store {
 	s := &Store{&tables{options: o.withDefaults()}}
 	s.main = s.newTable()
@@ -72,18 +74,19 @@ func NewStore(o Options) *Store {
 	return s
 }
 
-// Insert stores value under key in the table for lifetime, like [Table.Insert]: the value of a live
-// key is kept and its lifetime starts anew. It reports false, and changes nothing, if lifetime is
-// zero or negative, a string is longer than the store's options allow, the table would be one too
-// many, or it is full and refuses new keys. The error is always nil.
+// Insert stores value under key in the table for lifetime, like [Table.Insert]:
+// a live key keeps its value and starts a new lifetime. It returns false, and
+// changes nothing, if lifetime is zero or negative, a string is longer than the
+// options of the store allow, there would be too many tables, or the table is
+// full and refuses new keys. The error is always nil.
 func (s *Store) Insert(_ context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	r, _, _ := s.insert(table, key, value, lifetime)
 	return r != nil, nil
 }
 
-// LookupOrInsert is Insert that tells which value the key has afterwards and what is left of its
-// lifetime, like [Table.LookupOrInsert]: if it is not found and remaining is zero, it has been
-// refused. The error is always nil.
+// LookupOrInsert is Insert that also returns the value of key afterwards and
+// its remaining lifetime, like [Table.LookupOrInsert]. If found is false and
+// remaining is zero, the value was refused. The error is always nil.
 func (s *Store) LookupOrInsert(_ context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error) {
 	r, left, found := s.insert(table, key, value, lifetime)
 	if r == nil {
@@ -92,8 +95,9 @@ func (s *Store) LookupOrInsert(_ context.Context, table, key, value string, life
 	return r.value, left, found, nil
 }
 
-// insert gives key a new lifetime, and a value if it is not live. It returns nil if it is refused.
-func (s *Store) insert(table, key, value string, lifetime time.Duration) (r *record[string, string], left time.Duration, found bool) {
+// insert gives key a new lifetime, and a value if it is not live. It returns
+// nil if it is refused.
+func (s *Store) insert(table, key, value string, lifetime time.Duration) (r *entry[string, string], left time.Duration, found bool) {
 	copied := false
 	s.write(table, key, value, lifetime, func(t *Table[string, string]) bool {
 		granted := t.grant(key, lifetime)
@@ -112,17 +116,19 @@ func (s *Store) insert(table, key, value string, lifetime time.Duration) (r *rec
 	return r, left, found
 }
 
-// Put stores value under key in the table for lifetime whether or not key is live. It reports
-// false, and changes nothing, in the same cases as [Store.Insert]. The error is always nil.
+// Put stores value under key in the table for lifetime whether or not key is
+// live. It returns false, and changes nothing, in the same cases as
+// [Store.Insert]. The error is always nil.
 func (s *Store) Put(_ context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	return s.put(table, key, value, lifetime, func(t *Table[string, string], key, value string) bool {
 		return t.Put(key, value, lifetime)
 	}), nil
 }
 
-// PutIdle stores value under key in the table, whether or not key is live, until it has not been
-// used for idle, and for atMost altogether, like [Table.PutIdle]. It reports false, and changes
-// nothing, in the same cases as [Store.Insert]. The error is always nil.
+// PutIdle stores value under key in the table, whether or not key is live,
+// until it has not been used for idle, and no longer than atMost, like
+// [Table.PutIdle]. It returns false, and changes nothing, in the same cases as
+// [Store.Insert]. The error is always nil.
 func (s *Store) PutIdle(_ context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
 	return s.put(table, key, value, min(idle, atMost), func(t *Table[string, string], key, value string) bool {
 		return t.PutIdle(key, value, idle, atMost)
@@ -141,11 +147,11 @@ func (s *Store) put(table, key, value string, lifetime time.Duration, store func
 	})
 }
 
-// Claim stores value under key in the table for lifetime if key is not live, or if its live value is
-// instead; "" as instead stands for none. It returns the value that the key then has and what is left
-// of its lifetime, like the function [Claim]: a value that is found keeps its lifetime, and remaining
-// is zero if the value has been refused, in the same cases as by [Store.Insert]. The error is always
-// nil.
+// Claim stores value under key in the table for lifetime if key is not live, or
+// if its live value is instead; "" as instead replaces nothing. It returns the
+// value of key afterwards and its remaining lifetime, like the function
+// [Claim]. A value that is found keeps its lifetime. remaining is zero if value
+// was refused, in the same cases as by [Store.Insert]. The error is always nil.
 func (s *Store) Claim(_ context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error) {
 	copied := false
 	s.write(table, key, value, lifetime, func(t *Table[string, string]) bool {
@@ -167,9 +173,10 @@ func (s *Store) Claim(_ context.Context, table, key, value, instead string, life
 	return actual, remaining, nil
 }
 
-// Lookup returns the value under key in the table and what is left of its lifetime after extending
-// it by extend, like [Table.Lookup]: zero and negative extend nothing, and if ok is false remaining
-// is negative for a key that has expired and zero for one that is missing. The error is always nil.
+// Lookup returns the value of key in the table and its remaining lifetime after
+// extending it by extend, like [Table.Lookup]. Zero and negative extend
+// nothing. If ok is false, remaining is negative for a key that has expired and
+// zero for a missing one. The error is always nil.
 func (s *Store) Lookup(_ context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error) {
 	t := s.table(table)
 	if t == nil || len(key) > s.options.MaxKeyBytes {
@@ -180,8 +187,8 @@ func (s *Store) Lookup(_ context.Context, table, key string, extend time.Duratio
 	return value, remaining, ok, nil
 }
 
-// Refresh extends the lifetime of key in the table by extend, like [Table.Refresh], and reports
-// whether key is live. The error is always nil.
+// Refresh extends the lifetime of key in the table by extend, like
+// [Table.Refresh], and reports whether key is live. The error is always nil.
 func (s *Store) Refresh(_ context.Context, table, key string, extend time.Duration) (bool, error) {
 	t := s.table(table)
 	if t == nil || len(key) > s.options.MaxKeyBytes {
@@ -191,9 +198,9 @@ func (s *Store) Refresh(_ context.Context, table, key string, extend time.Durati
 	return t.Refresh(key, extend), nil
 }
 
-// Touch gives key in the table a new lifetime, shorter or longer than before, like [Table.Touch],
-// and reports whether key is live. It reports false, and changes nothing, if lifetime is zero or
-// negative. The error is always nil.
+// Touch gives key in the table a new lifetime, shorter or longer than before,
+// like [Table.Touch], and reports whether key is live. It returns false, and
+// changes nothing, if lifetime is zero or negative. The error is always nil.
 func (s *Store) Touch(_ context.Context, table, key string, lifetime time.Duration) (bool, error) {
 	t := s.table(table)
 	if t == nil || len(key) > s.options.MaxKeyBytes {
@@ -203,7 +210,8 @@ func (s *Store) Touch(_ context.Context, table, key string, lifetime time.Durati
 	return t.Touch(key, lifetime), nil
 }
 
-// Remove removes key from the table; that it is not there is no error. The error is always nil.
+// Remove removes key from the table. A missing key is no error; the error is
+// always nil.
 func (s *Store) Remove(_ context.Context, table, key string) error {
 	if t := s.table(table); t != nil && len(key) <= s.options.MaxKeyBytes {
 		t.Remove(key)
@@ -211,10 +219,11 @@ func (s *Store) Remove(_ context.Context, table, key string) error {
 	return nil
 }
 
-// CompareAndSwap replaces the value under key in the table by new if key is live and its value is
-// old, and reports whether it did. The lifetime stays as it is. It reports false also if new is
-// longer than the store's options allow, or takes memory that a full table that refuses new keys
-// does not have. The error is always nil.
+// CompareAndSwap replaces the value of key in the table by new if key is live
+// and its value is old, and reports whether it did. The lifetime does not
+// change. It also returns false if new is longer than the options of the store
+// allow, or if a full table that refuses new keys has no memory for it. The
+// error is always nil.
 func (s *Store) CompareAndSwap(_ context.Context, table, key, old, new string) (bool, error) {
 	t := s.table(table)
 	if t == nil || len(key) > s.options.MaxKeyBytes {
@@ -231,14 +240,15 @@ func (s *Store) CompareAndSwap(_ context.Context, table, key, old, new string) (
 	return CompareAndSwap(t, key, old, new), nil
 }
 
-// Increment adds delta, which may be negative, to the number under key in the table, like the
-// function [Increment], and returns the sum. Values are decimal numbers, as [strconv.FormatInt]
-// writes them. A live key keeps its lifetime; another is stored with delta for lifetime. Increment
-// reports false, and changes nothing, if the value under key is not a decimal number that int64
-// holds, and where Insert would be refused. The error is always nil.
+// Increment adds delta, which may be negative, to the number under key in the
+// table, like the function [Increment], and returns the sum. Values are decimal
+// numbers, as [strconv.FormatInt] formats them. A live key keeps its lifetime;
+// another is stored with delta for lifetime. Increment returns false, and
+// changes nothing, if the value of key is not a decimal int64, and in the same
+// cases as [Store.Insert]. The error is always nil.
 func (s *Store) Increment(_ context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
 	var digits [20]byte
-	next := func(old *record[string, string]) (string, string, bool) {
+	next := func(old *entry[string, string]) (string, string, bool) {
 		sum = delta
 		if old != nil {
 			n, err := strconv.ParseInt(old.value, 10, 64)
@@ -270,8 +280,9 @@ func (s *Store) Increment(_ context.Context, table, key string, delta int64, lif
 	return sum, true, nil
 }
 
-// OnDelete makes the store call f for each value that leaves a table, after it has left, with the
-// cause, like [Table.OnDelete]; nil ends that. Call it before other goroutines use the store.
+// OnDelete makes the store call f with each value that leaves a table and the
+// cause, like [Table.OnDelete]. Nil ends that. Call it before other goroutines
+// use the store.
 func (s *Store) OnDelete(f func(table, key, value string, cause DeletionCause)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -282,7 +293,7 @@ func (s *Store) OnDelete(f func(table, key, value string, cause DeletionCause)) 
 	}
 }
 
-// observeLocked passes the store's callback on to a table.
+// observeLocked gives a table the callback of the store.
 func (s *Store) observeLocked(name string, t *Table[string, string]) {
 	f := s.onDelete
 	if f == nil {
@@ -292,13 +303,14 @@ func (s *Store) observeLocked(name string, t *Table[string, string]) {
 	t.OnDelete(func(key, value string, cause DeletionCause) { f(name, key, value, cause) })
 }
 
-// Tables returns the names of the tables, sorted; the first is "", the default table.
+// Tables returns the names of the tables, sorted; the first is "", the default
+// table.
 func (s *Store) Tables() []string {
 	return append([]string{""}, slices.Sorted(maps.Keys(*s.named.Load()))...)
 }
 
-// All returns an iterator over the live entries of the table, like [Table.All]. A missing table has
-// none.
+// All returns an iterator over the live entries of the table, like [Table.All].
+// A missing table has none.
 func (s *Store) All(table string) iter.Seq2[string, Entry[string]] {
 	return func(yield func(string, Entry[string]) bool) {
 		if t := s.table(table); t != nil {
@@ -307,12 +319,13 @@ func (s *Store) All(table string) iter.Seq2[string, Entry[string]] {
 	}
 }
 
-// Stats returns the sum of the counters of all tables and of what happened in no table: values
-// refused before a table was looked for, and misses in tables that do not exist.
+// Stats returns the sum of the counters of all tables, and of calls that
+// reached no table: values refused before a table was looked up, and misses in
+// tables that do not exist.
 func (s *Store) Stats() Stats {
 	sum := s.main.Stats()
 	s.mu.Lock()
-	sum.add(s.given)
+	sum.add(s.droppedStats)
 	named := *s.named.Load()
 	s.mu.Unlock()
 	for _, t := range named {
@@ -327,10 +340,10 @@ func (s *Store) Stats() Stats {
 	return sum
 }
 
-// Range calls f for the live entries of the table, in no order, until f returns false, as
-// [Store.All] yields them, but with values as they are meant to be read: one that names a server
-// that shares its address with others is shown as "address:port". f may use the store. The error is
-// always nil.
+// Range calls f with the live entries of the table, in no order, until f
+// returns false. Unlike [Store.All] it shows values for reading: the address of
+// a server that shares its address with others is shown as "address:port". f
+// may use the store. The error is always nil.
 func (s *Store) Range(_ context.Context, table string, f func(key string, e Entry[string]) bool) error {
 	for key, e := range s.All(table) {
 		e.Value = exactaddr.Shown(e.Value)
@@ -357,8 +370,9 @@ func (s *Store) table(name string) *Table[string, string] {
 	return (*s.named.Load())[name]
 }
 
-// write makes store keep an entry in a table, made if necessary, and reports whether it did. store is
-// called again if the table has been given up meanwhile.
+// write stores an entry with store in a table, created if necessary, and
+// reports whether it succeeded. It calls store again if the table was dropped
+// in the meantime.
 func (s *Store) write(table, key, value string, lifetime time.Duration, store func(*Table[string, string]) bool) bool {
 	for {
 		t := s.tableFor(table, key, value, lifetime)
@@ -374,7 +388,7 @@ func (s *Store) write(table, key, value string, lifetime time.Duration, store fu
 	}
 }
 
-// tableFor returns the table in which an entry is to be stored, made if necessary, or nil if the
+// tableFor returns the table for an entry, created if necessary, or nil if the
 // entry is refused.
 func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table[string, string] {
 	o := &s.options
@@ -400,14 +414,14 @@ func (s *Store) tableFor(name, key, value string, lifetime time.Duration) *Table
 		return t
 	}
 	more := maps.Clone(named)
-	if len(more)-len(s.reserves) >= o.MaxTables && !s.giveUpLocked(more) {
+	if len(more)-len(s.reservedNames) >= o.MaxTables && !s.dropEmptyLocked(more) {
 		s.refusedTable.Add(1)
 		return nil
 	}
 	return s.makeLocked(more, name)
 }
 
-// makeLocked adds a table to named, which takes the place of the tables there are.
+// makeLocked adds a table to named, which replaces the present tables.
 func (s *Store) makeLocked(named map[string]*Table[string, string], name string) *Table[string, string] {
 	t := s.newTable()
 	name = strings.Clone(name)
@@ -417,19 +431,20 @@ func (s *Store) makeLocked(named map[string]*Table[string, string], name string)
 	return t
 }
 
-// Reserve makes tables that [Options.MaxTables] does not count and that are not given up when they are
-// empty. It is for names that the program chooses; profiles call it for theirs.
+// Reserve creates tables that [Options.MaxTables] does not count and that are
+// not replaced when they are empty. Use it for names that the program chooses;
+// profiles call it for theirs.
 func (s *Store) Reserve(tables ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range tables {
-		if name == "" || s.reserves[name] {
+		if name == "" || s.reservedNames[name] {
 			continue
 		}
-		if s.reserves == nil {
-			s.reserves = make(map[string]bool)
+		if s.reservedNames == nil {
+			s.reservedNames = make(map[string]bool)
 		}
-		s.reserves[strings.Clone(name)] = true
+		s.reservedNames[strings.Clone(name)] = true
 		s.reserved.Add(1)
 		if named := *s.named.Load(); named[name] == nil {
 			s.makeLocked(maps.Clone(named), name)
@@ -437,7 +452,8 @@ func (s *Store) Reserve(tables ...string) {
 	}
 }
 
-// sweepNamed frees some expired entries of the named tables, now and then.
+// sweepNamed frees some expired entries of the named tables, at most once per
+// sweepPause.
 func (s *Store) sweepNamed() {
 	now, last := s.main.now(), s.swept.Load()
 	if last != 0 && now-time.Duration(last) < sweepPause || !s.swept.CompareAndSwap(last, int64(max(now, 1))) {
@@ -448,13 +464,13 @@ func (s *Store) sweepNamed() {
 	}
 }
 
-// giveUpLocked takes an empty table out of named, and reports whether there was one. Its counters stay
-// in the sums.
-func (s *Store) giveUpLocked(named map[string]*Table[string, string]) bool {
+// dropEmptyLocked removes an empty table from named, and reports whether there
+// was one. Its counters stay in the sums.
+func (s *Store) dropEmptyLocked(named map[string]*Table[string, string]) bool {
 	for name, t := range named {
-		if !s.reserves[name] && t.closeIfEmpty() {
+		if !s.reservedNames[name] && t.closeIfEmpty() {
 			delete(named, name)
-			s.given.add(t.Stats())
+			s.droppedStats.add(t.Stats())
 			return true
 		}
 	}
@@ -466,18 +482,18 @@ func (s *Store) newTable() *Table[string, string] { return newStringTable(s.opti
 // newStringTable returns a table whose memory is bounded. o has its defaults.
 func newStringTable(o Options) *Table[string, string] {
 	b := budget[string, string]{
-		weigh:   entryCost,
+		costOf:  entryCost,
 		max:     o.MaxTableBytes,
 		largest: allocated(o.MaxKeyBytes+o.MaxValueBytes) + entryBytes,
 	}
 	if o.Owner != nil {
-		b.weigh = func(key, value string) int { return entryCost(key, value) + ownerBytes }
+		b.costOf = func(key, value string) int { return entryCost(key, value) + ownerBytes }
 		b.largest += ownerBytes
 	}
 	return newTable(o, b, nil)
 }
 
-// entryCost returns what an entry costs of [Options.MaxTableBytes].
+// entryCost returns the cost of an entry, against [Options.MaxTableBytes].
 func entryCost(key, value string) int { return allocated(len(key)+len(value)) + entryBytes }
 
 // detach returns copies of key and value, both in one allocation.

@@ -19,7 +19,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// TestStoreIgnoresContext: what the store knows does not depend on who waits for it.
+// TestStoreIgnoresContext: what the store knows does not depend on who waits
+// for it.
 func TestStoreIgnoresContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -178,26 +179,26 @@ func TestStoreRoundTrip(t *testing.T) {
 	}
 }
 
-// TestStoreCopiesStrings inserts strings whose bytes change afterwards, which only a copy survives;
-// so an entry does not keep a request alive either.
+// TestStoreCopiesStrings inserts strings whose bytes change afterwards, which
+// only a copy survives; so an entry does not keep a request alive either.
 func TestStoreCopiesStrings(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	buf := make([]byte, 0, 16)
-	given := func(s string) string {
+	droppedStats := func(s string) string {
 		buf = append(buf[:0], s...)
 		return unsafe.String(unsafe.SliceData(buf), len(s))
 	}
 	forget := func() { clear(buf[:cap(buf)]) }
-	store.Insert(ctx, "t", given("first"), "", time.Hour)
+	store.Insert(ctx, "t", droppedStats("first"), "", time.Hour)
 	forget()
-	store.Put(ctx, "t", given("second"), "", time.Hour)
+	store.Put(ctx, "t", droppedStats("second"), "", time.Hour)
 	forget()
-	store.Insert(ctx, given("u"), "third", "", time.Hour)
+	store.Insert(ctx, droppedStats("u"), "third", "", time.Hour)
 	forget()
-	store.Insert(ctx, "t", "", given("value"), time.Hour)
+	store.Insert(ctx, "t", "", droppedStats("value"), time.Hour)
 	forget()
 	store.Insert(ctx, "t", "swapped", "old", time.Hour)
-	store.CompareAndSwap(ctx, "t", "swapped", "old", given("new"))
+	store.CompareAndSwap(ctx, "t", "swapped", "old", droppedStats("new"))
 	forget()
 	got := map[string]string{}
 	for _, table := range store.Tables() {
@@ -293,9 +294,9 @@ func heapBytes() int {
 	return int(m.HeapAlloc)
 }
 
-// TestMemoryBound fills tables to the bound of their memory, with keys and values of lengths right
-// above and below the sizes of allocations: the heap grows by no more than the bound, nor is much of
-// it left.
+// TestMemoryBound fills tables to the bound of their memory, with keys and
+// values of lengths right above and below the sizes of allocations: the heap
+// grows by no more than the bound, nor is much of it left.
 func TestMemoryBound(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector enlarges allocations")
@@ -339,8 +340,8 @@ func (t *Table[K, V]) evicted() (n uint64) {
 	return n
 }
 
-// TestEntryBytes compares what Stats says with the heap, with and without owners, each of whom has
-// one entry.
+// TestEntryBytes compares what Stats says with the heap, with and without
+// owners, each of whom has one entry.
 func TestEntryBytes(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector enlarges allocations")
@@ -365,9 +366,10 @@ func TestEntryBytes(t *testing.T) {
 	}
 }
 
-// TestEmptyTablesMakePlace has clients name tables by mistake. Once these have no live entries they
-// no longer keep others from being made; the counters of those given up stay in the sums.
-func TestEmptyTablesMakePlace(t *testing.T) {
+// TestEmptyTablesMakePlace has clients name tables by mistake. Once these have
+// no live entries they no longer keep others from being made; the counters of
+// those given up stay in the sums.
+func TestEmptyTablesMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{MaxTables: 3}), t.Context()
 		insert := func(table, key string, lifetime time.Duration) bool {
@@ -404,8 +406,8 @@ func TestEmptyTablesMakePlace(t *testing.T) {
 	})
 }
 
-// TestEmptyTablesOfManyEntries has a table with many entries expire at once: it takes some attempts,
-// each of which frees a few of them.
+// TestEmptyTablesOfManyEntries has a table with many entries expire at once: it
+// takes some attempts, each of which frees a few of them.
 func TestEmptyTablesOfManyEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{MaxTables: 1}), t.Context()
@@ -425,8 +427,8 @@ func TestEmptyTablesOfManyEntries(t *testing.T) {
 	})
 }
 
-// TestGivenUpTablesLoseNothing has goroutines store entries in more tables than there may be, remove
-// them, and expect each entry that was stored to be there.
+// TestGivenUpTablesLoseNothing has goroutines store entries in more tables than
+// there may be, remove them, and expect each entry that was stored to be there.
 func TestGivenUpTablesLoseNothing(t *testing.T) {
 	store, ctx := NewStore(Options{MaxTables: 2}), t.Context()
 	var wg sync.WaitGroup
@@ -455,7 +457,8 @@ func TestGivenUpTablesLoseNothing(t *testing.T) {
 	}
 }
 
-// TestShownValues has entries with a zero byte behind an address with a port: people see the address.
+// TestShownValues has entries with a zero byte behind an address with a port:
+// people see the address.
 func TestShownValues(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	for i, value := range []string{
@@ -499,7 +502,7 @@ func TestTablesSorted(t *testing.T) {
 }
 
 // Tables of profiles used to count among those that clients may cause: where
-// scripts had made 64 of them, profiles remembered nobody.
+// scripts had made 64 of them, profiles remembered no client.
 func TestReservedTables(t *testing.T) {
 	ctx := t.Context()
 	s := NewStore(Options{MaxTables: 3})
@@ -521,7 +524,7 @@ func TestReservedTables(t *testing.T) {
 	if err := s.Remove(ctx, "client 0", "k"); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := s.Insert(ctx, "another", "k", "v", time.Minute); !ok { // in the place of "client 0"
+	if ok, _ := s.Insert(ctx, "another", "k", "v", time.Minute); !ok { // replaces "client 0"
 		t.Error("an empty table is in the way")
 	}
 	for _, table := range []string{"profile/a", "profile/b", "profile/c"} {

@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// A Table maps keys to values, each entry for a lifetime of its own. Make one with [NewTable]; the
-// zero Table is not usable.
+// A Table maps keys to values, each entry for a lifetime of its own. Create one
+// with [NewTable]; the zero Table is not usable.
 //
-// All methods may be called concurrently. Each call on one key takes effect at one instant:
-// extensions that overlap all count, and an entry that one call has found expired is not found
-// alive by a later one. Look-ups and extensions of entries that are live take no lock, write to
-// nothing but the entry, and allocate nothing.
+// All methods may be called concurrently. Each call on one key takes effect at
+// one instant: overlapping extensions all apply, and after one call has found
+// an entry expired no later call finds it live. Look-ups and extensions of live
+// entries take no lock, write only to the entry, and allocate nothing.
 //
-// A Table keeps keys and values as they are given, and does not look inside them. A key that is not
-// equal to itself (a NaN) is refused.
+// A Table stores keys and values as they are given. It refuses a key that is
+// not equal to itself (a NaN).
 type Table[K comparable, V any] struct {
-	epoch     time.Time // deadlines count from here; its monotonic reading is what matters
+	epoch     time.Time // deadlines count from here, on the monotonic clock
 	hash      func(maphash.Seed, K) uint64
 	owner     func(K) ownerID // nil: no key has an owner
-	seed      maphash.Seed    // random, so that nobody outside can fill one shard
+	seed      maphash.Seed    // random, so that clients cannot fill one shard
 	shards    []shard[K, V]   // a power of two
 	spread    uint64          // the bits of a shard's number that the key decides, even if it has an owner
 	lifetimes lifetimes
@@ -33,45 +33,46 @@ type Table[K comparable, V any] struct {
 	onDelete  atomic.Pointer[func(K, V, DeletionCause)]
 	reads     reads
 
-	_                                                        [64]byte // keeps what all look-ups read off the cache line of counters
+	_                                                        [64]byte // separates fields that all look-ups read from the cache line of the counters
 	refusedLifetime, refusedEntry, refusedFull, refusedOwner atomic.Uint64
-	late                                                     atomic.Uint64 // stored after the table was closed
+	refusedClosed                                            atomic.Uint64 // stored after the table was closed
 }
 
-// An Entry is a value and what is left of its lifetime, always more than zero.
+// An Entry is a value and its remaining lifetime, always more than zero.
 type Entry[V any] struct {
-	// Value is the value under the entry's key.
+	// Value is the value of the entry.
 	Value V
 	// Remaining is the time until the entry's deadline.
 	Remaining time.Duration
 }
 
-// NewTable returns an empty table bounded by o. It starts no goroutine, and the table needs no
-// closing.
+// NewTable returns an empty table with the bounds o. It starts no goroutine;
+// the table needs no closing.
 func NewTable[K comparable, V any](o Options) *Table[K, V] {
 	return newTable(o, unbounded[K, V](), nil)
 }
 
 // A budget bounds the memory of a table, in units of its own.
 type budget[K comparable, V any] struct {
-	weigh   func(K, V) int // what an entry costs
+	costOf  func(K, V) int // the cost of an entry
 	max     int
-	largest int // the most that one entry may cost; a shard should hold several such
+	largest int // the greatest cost of an entry; a shard should have room for several
 }
 
 func unbounded[K comparable, V any]() budget[K, V] {
-	return budget[K, V]{weigh: func(K, V) int { return 0 }, max: math.MaxInt}
+	return budget[K, V]{costOf: func(K, V) int { return 0 }, max: math.MaxInt}
 }
 
-// minShardEntries is how many entries a shard holds at least, if there are several: the keys of a
-// table then spread evenly enough over its shards.
+// minShardEntries is the least number of entries per shard, if there are
+// several shards: the keys of a table then spread evenly enough.
 const minShardEntries = 4096
 
-// minShareEntries is how many entries an owner that is bounded may have in a shard at least, if it has
-// a share in several.
+// minShareEntries is the least limit of an owner per shard, if its entries are
+// in several shards.
 const minShareEntries = minShardEntries / 2
 
-// newTable returns a table whose keys belong to whom owner says, or else Options.Owner.
+// newTable returns a table whose owners come from owner or, if that is nil,
+// from Options.Owner.
 func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) ownerID) *Table[K, V] {
 	o = o.withDefaults()
 	n := 1
@@ -116,23 +117,24 @@ func newTable[K comparable, V any](o Options, b budget[K, V], owner func(K) owne
 			s.maxEntries++
 		}
 		s.maxBytes = b.max / n
-		s.weigh = b.weigh
+		s.costOf = b.costOf
 		if owner != nil {
-			s.members = &members{ids: make(map[ownerID]int32), most: most}
+			s.ownership = &ownership{ids: make(map[ownerID]int32), most: most}
 		}
-		s.ages = newAges(s.maxEntries, s.maxBytes)
+		s.lru = newLRULists(s.maxEntries, s.maxBytes)
 		s.index.init()
 	}
 	return t
 }
 
-// Insert stores value under key for lifetime. If key is live its value is kept, its lifetime starts
-// anew, shorter or longer than before, and Insert reports true, as the DataScript function
-// avi.vs.table_insert does; use Put to overwrite.
+// Insert stores value under key for lifetime. If key is live it keeps its value
+// and starts a new lifetime, shorter or longer than before, and Insert returns
+// true, as the DataScript function avi.vs.table_insert does; use Put to
+// overwrite.
 //
-// The lifetime is raised to [Options.MinLifetime] and cut to [Options.MaxLifetime]. Insert reports
-// false, and changes nothing, if lifetime is zero or negative, or if the table is full and refuses
-// new keys.
+// The lifetime is raised to [Options.MinLifetime] and cut to
+// [Options.MaxLifetime]. Insert returns false, and changes nothing, if lifetime
+// is zero or negative, or if the table is full and refuses new keys.
 func (t *Table[K, V]) Insert(key K, value V, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -146,8 +148,8 @@ func (t *Table[K, V]) Insert(key K, value V, lifetime time.Duration) bool {
 	return r != nil
 }
 
-// Put stores value under key for lifetime whether or not key is live. It reports false, and changes
-// nothing, in the same cases as [Table.Insert].
+// Put stores value under key for lifetime whether or not key is live. It
+// returns false, and changes nothing, in the same cases as [Table.Insert].
 func (t *Table[K, V]) Put(key K, value V, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -156,13 +158,15 @@ func (t *Table[K, V]) Put(key K, value V, lifetime time.Duration) bool {
 	return t.put(key, value, granted, 0)
 }
 
-// PutIdle stores value under key, whether or not key is live, until it has not been used for idle,
-// and for atMost altogether. Each Lookup and Refresh that finds it makes idle the least that is
-// left, whatever extension it names, but nothing makes the entry outlive atMost except storing it
-// anew: Insert, LookupOrInsert and Touch give it no more than what is left of that.
+// PutIdle stores value under key, whether or not key is live, until it has not
+// been used for idle, and no longer than atMost. Each Lookup and Refresh raises
+// the remaining lifetime to idle, whatever extension it names, but no longer
+// than atMost allows. Insert, LookupOrInsert and Touch are limited by atMost
+// too; only storing another value ends the rule.
 //
-// Both durations are raised to [Options.MinLifetime] and cut to [Options.MaxLifetime]. PutIdle
-// reports false, and changes nothing, in the same cases as [Table.Insert].
+// Both durations are raised to [Options.MinLifetime] and cut to
+// [Options.MaxLifetime]. PutIdle returns false, and changes nothing, in the
+// same cases as [Table.Insert].
 func (t *Table[K, V]) PutIdle(key K, value V, idle, atMost time.Duration) bool {
 	granted := t.grant(key, min(idle, atMost))
 	if granted == 0 {
@@ -171,10 +175,10 @@ func (t *Table[K, V]) PutIdle(key K, value V, idle, atMost time.Duration) bool {
 	return t.put(key, value, granted, t.lifetimes.grant(atMost))
 }
 
-// LookupOrInsert is Insert that tells which value the key has afterwards, and what is left of its
-// lifetime: the value it had, if found, and otherwise the one given. If it is not found and
-// remaining is zero, it has been refused in one of the cases of [Table.Insert], and actual is the
-// zero value.
+// LookupOrInsert is Insert that also returns the value of key afterwards and
+// its remaining lifetime: if found, the value it had, otherwise the given one.
+// If found is false and remaining is zero, the value was refused, in the same
+// cases as by [Table.Insert], and actual is the zero value.
 func (t *Table[K, V]) LookupOrInsert(key K, value V, lifetime time.Duration) (actual V, remaining time.Duration, found bool) {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -192,12 +196,14 @@ func (t *Table[K, V]) LookupOrInsert(key K, value V, lifetime time.Duration) (ac
 	return r.value, left, true
 }
 
-// Lookup returns the value under key and what is left of its lifetime, after extending it by
-// extend; zero and negative leave it as it is. See [Options.Sliding] for what extending means.
+// Lookup returns the value of key and its remaining lifetime after extending it
+// by extend. Zero and negative extend nothing. See [Options.Sliding] for what
+// extending means.
 //
-// If ok is false value is the zero value and remaining tells why: zero if there is no such key,
-// negative if its entry has expired, and then for how long. Only the first look-up tells, since it
-// drops the entry, and none does once the entry's memory has been freed otherwise.
+// If ok is false, value is the zero value and remaining is zero for a missing
+// key, or minus the time since an entry expired. Only the first look-up after
+// the expiry returns that time, because it deletes the entry, and none if the
+// memory of the entry was freed before.
 func (t *Table[K, V]) Lookup(key K, extend time.Duration) (value V, remaining time.Duration, ok bool) {
 	r, left := t.touch(key, extend)
 	if left <= 0 {
@@ -206,15 +212,16 @@ func (t *Table[K, V]) Lookup(key K, extend time.Duration) (value V, remaining ti
 	return r.value, left, true
 }
 
-// Refresh extends the lifetime of key by extend, as Lookup does, and reports whether key is live.
+// Refresh extends the lifetime of key by extend, as Lookup does, and reports
+// whether key is live.
 func (t *Table[K, V]) Refresh(key K, extend time.Duration) bool {
 	_, left := t.touch(key, extend)
 	return left > 0
 }
 
-// Touch gives key a new lifetime, shorter or longer than before, and reports whether key is live: it
-// is Insert that stores nothing. It reports false, and changes nothing, if lifetime is zero or
-// negative.
+// Touch gives key a new lifetime, shorter or longer than before, and reports
+// whether key is live. It is Insert that stores nothing. It returns false, and
+// changes nothing, if lifetime is zero or negative.
 func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -226,7 +233,7 @@ func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 		t.lock(h.shard)
 		defer t.unlock(h.shard)
 		now := t.now()
-		if held := h.holdLocked(h.tag, key, now); held.record != nil {
+		if held := h.acquireLocked(h.tag, key, now); held.entry != nil {
 			left = h.renewLocked(held, now, granted)
 		}
 	}
@@ -234,8 +241,8 @@ func (t *Table[K, V]) Touch(key K, lifetime time.Duration) bool {
 	return left > 0
 }
 
-// Peek returns what Lookup returns, but leaves no trace: nothing is extended, dropped or counted,
-// and the entry does not pass for used.
+// Peek returns the same as Lookup without side effects: it does not extend,
+// delete or count anything, and is no use of the entry.
 func (t *Table[K, V]) Peek(key K) (value V, remaining time.Duration, ok bool) {
 	r, left := t.peek(key, t.now)
 	if left <= 0 {
@@ -249,41 +256,42 @@ func (t *Table[K, V]) Remove(key K) bool {
 	h := t.locate(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
-	held := h.holdLocked(h.tag, key, t.now())
-	if held.record == nil {
+	held := h.acquireLocked(h.tag, key, t.now())
+	if held.entry == nil {
 		return false
 	}
-	h.deleteLocked(held.record, Removed)
+	h.deleteLocked(held.entry, Removed)
 	return true
 }
 
-// CompareAndSwap replaces the value under key by new if key is live and its value equals old, and
-// reports whether that was so. The lifetime stays as it is. A full table that refuses new keys may
-// also refuse a value that takes more memory.
+// CompareAndSwap replaces the value of key by new if key is live and its value
+// equals old, and reports whether it did. The lifetime does not change. A full
+// table that refuses new keys may also refuse a value that needs more memory.
 //
-// It is a function because only tables with comparable values have it. If V is an interface type it
-// panics, like any comparison, when both values are of the same type and that type is not
-// comparable.
+// It is a function because only tables with comparable values have it. If V is
+// an interface type it panics, like any comparison, if both values are of one
+// type that is not comparable.
 func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
-	if r, _ := h.index.find(h.tag, key); r == nil || r.value != old { // which may panic, so nothing is held
+	if r, _ := h.index.find(h.tag, key); r == nil || r.value != old { // which may panic, so nothing has been acquired
 		return false
 	}
 	now := t.now()
-	held := h.holdLocked(h.tag, key, now)
-	return held.record != nil && t.placeLocked(h, now, held, key, new, held.term()) != nil
+	held := h.acquireLocked(h.tag, key, now)
+	return held.entry != nil && t.storeLocked(h, now, held, key, new, held.expiry()) != nil
 }
 
-// Claim stores value under key for lifetime if key is not live, or if its live value equals instead;
-// the zero value as instead stands for none. It returns the value that the key then has and what is
-// left of its lifetime. A value that is found stays as it is, its lifetime too, and passes for used.
-// Of several claims that overlap one is first, and all others return its value.
+// Claim stores value under key for lifetime if key is not live, or if its live
+// value equals instead; the zero value as instead replaces nothing. It returns
+// the value of key afterwards and its remaining lifetime. A value that is found
+// keeps its lifetime and is marked as used. Of overlapping claims one stores
+// its value, and all return it.
 //
-// The lifetime is treated as by [Table.Insert], and Claim returns the zero value and zero where that
-// would report false. It is a function because only tables with comparable values have it; see
-// [CompareAndSwap].
+// Claim treats lifetime like [Table.Insert], and returns the zero value and
+// zero where Insert would return false. It is a function because only tables
+// with comparable values have it; see [CompareAndSwap].
 func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime time.Duration) (actual V, remaining time.Duration) {
 	granted := t.grant(key, lifetime)
 	if granted == 0 {
@@ -300,9 +308,10 @@ func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime ti
 	return r.value, left
 }
 
-// findOther returns the live entry under key, used now, without the lock. It returns nil if there is
-// none, its value equals instead, which is to be replaced, or the lock is needed.
-func findOther[K, V comparable](t *Table[K, V], h home[K, V], key K, instead V) (*record[K, V], time.Duration) {
+// findOther finds the live entry under key without the lock and marks it as
+// used. It returns nil if there is none, if its value equals instead and is to
+// be replaced, or if the lock is needed.
+func findOther[K, V comparable](t *Table[K, V], h location[K, V], key K, instead V) (*entry[K, V], time.Duration) {
 	r, _ := h.index.find(h.tag, key)
 	if r == nil || replaceable(r.value, instead) {
 		return nil, 0
@@ -321,33 +330,35 @@ func replaceable[V comparable](value, instead V) bool {
 	return value == instead && instead != none
 }
 
-// claim is what Claim does under the lock. It returns nil if the value is refused.
-func claim[K, V comparable](t *Table[K, V], h home[K, V], key K, value, instead V, granted time.Duration) (*record[K, V], time.Duration) {
-	h = t.own(h, key)
+// claim is the part of Claim under the lock. It returns nil if the value is
+// refused.
+func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, instead V, granted time.Duration) (*entry[K, V], time.Duration) {
+	h = t.withOwner(h, key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	replace := false
 	if r, _ := h.index.find(h.tag, key); r != nil {
-		replace = replaceable(r.value, instead) // which may panic, so nothing is held
+		replace = replaceable(r.value, instead) // which may panic, so nothing has been acquired
 	}
 	now := t.now()
-	held := h.holdLocked(h.tag, key, now)
-	if held.record != nil && !replace {
+	held := h.acquireLocked(h.tag, key, now)
+	if held.entry != nil && !replace {
 		held.use(h.generation.Load())
 		h.releaseLocked(held)
-		return held.record, held.deadline - now
+		return held.entry, held.deadline - now
 	}
-	return t.placeLocked(h, now, held, key, value, term{deadline: now + granted}), granted
+	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted
 }
 
-// Increment adds delta, which may be negative, to the number under key and returns the sum; a sum
-// that int64 cannot hold becomes the greatest or smallest number it can. If key is live its lifetime
-// stays as it is and lifetime is ignored; otherwise it is stored with delta for lifetime. Increments
-// that overlap all count.
+// Increment adds delta, which may be negative, to the number under key and
+// returns the sum. A sum outside the range of int64 becomes the end of the
+// range. A live key keeps its lifetime, and lifetime is ignored; another is
+// stored with delta for lifetime. Overlapping increments all apply.
 //
-// Increment reports false, and changes nothing, where CompareAndSwap or Insert would be refused.
+// Increment returns false, and changes nothing, where CompareAndSwap or Insert
+// would be refused.
 func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime time.Duration) (sum int64, ok bool) {
-	return increment(t, key, lifetime, func(old *record[K, int64]) (K, int64, bool) {
+	return increment(t, key, lifetime, func(old *entry[K, int64]) (K, int64, bool) {
 		if old == nil {
 			return key, delta, true
 		}
@@ -355,9 +366,9 @@ func Increment[K comparable](t *Table[K, int64], key K, delta int64, lifetime ti
 	})
 }
 
-// increment replaces the value under key by the one that next returns, given the live entry or nil,
-// unless it reports false. next runs under a lock.
-func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duration, next func(old *record[K, V]) (K, V, bool)) (value V, ok bool) {
+// increment replaces the value under key by the result of next, which gets the
+// live entry or nil, unless next returns false. next runs under a lock.
+func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duration, next func(old *entry[K, V]) (K, V, bool)) (value V, ok bool) {
 	if key != key {
 		t.refusedEntry.Add(1)
 		return value, false
@@ -366,9 +377,9 @@ func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duratio
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	old := h.holdLocked(h.tag, key, now)
-	until := old.term()
-	if old.record == nil {
+	old := h.acquireLocked(h.tag, key, now)
+	until := old.expiry()
+	if old.entry == nil {
 		granted := t.lifetimes.grant(lifetime)
 		if granted == 0 {
 			t.refusedLifetime.Add(1)
@@ -376,18 +387,18 @@ func increment[K comparable, V any](t *Table[K, V], key K, lifetime time.Duratio
 		}
 		until.deadline = now + granted
 	}
-	key, v, ok := next(old.record)
+	key, v, ok := next(old.entry)
 	if !ok {
 		h.releaseLocked(old)
 		return value, false
 	}
-	if t.placeLocked(h, now, old, key, v, until) == nil {
+	if t.storeLocked(h, now, old, key, v, until) == nil {
 		return value, false
 	}
 	return v, true
 }
 
-// saturatingAdd returns a + b, or the end of the range beyond which it lies.
+// saturatingAdd returns a + b, or the end of the range beyond which it is.
 func saturatingAdd(a, b int64) int64 {
 	switch sum := a + b; {
 	case a > 0 && b > 0 && sum < 0:
@@ -399,26 +410,26 @@ func saturatingAdd(a, b int64) int64 {
 	}
 }
 
-// Len returns how many entries are stored, including those that have expired and whose memory has
-// not been freed yet.
+// Len returns how many entries are stored, including expired ones whose memory
+// has not been freed yet.
 func (t *Table[K, V]) Len() int {
 	n := 0
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += len(s.places)
+		n += len(s.slots)
 		s.mu.Unlock()
 	}
 	return n
 }
 
-// All returns an iterator over the live entries, in no order. No lock is held while the loop body
-// runs, which may call any method of t. An entry is yielded at most once, with the lifetime it has
-// at that moment; whether entries that are stored or given another value during the loop appear,
-// and with which value, is not specified.
+// All returns an iterator over the live entries, in no order. No lock is held
+// while the loop body runs, which may call any method of t. An entry is yielded
+// at most once, with its lifetime at that moment. Entries that are stored or
+// get another value during the loop may or may not appear, with either value.
 func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	return func(yield func(K, Entry[V]) bool) {
-		for r, left := range t.records(t.now) {
+		for r, left := range t.liveEntries(t.now) {
 			if !yield(r.key, Entry[V]{r.value, left}) {
 				return
 			}
@@ -426,17 +437,18 @@ func (t *Table[K, V]) All() iter.Seq2[K, Entry[V]] {
 	}
 }
 
-// records returns an iterator over the records that are live at the time that now tells, and what is
-// left of them then. A lock is held only to copy the list of a shard's places.
-func (t *Table[K, V]) records(now func() time.Duration) iter.Seq2[*record[K, V], time.Duration] {
-	return func(yield func(*record[K, V], time.Duration) bool) {
+// liveEntries returns an iterator over the entries that are live at the time
+// now, and their remaining lifetimes. It locks a shard only to copy the list of
+// its slots.
+func (t *Table[K, V]) liveEntries(now func() time.Duration) iter.Seq2[*entry[K, V], time.Duration] {
+	return func(yield func(*entry[K, V], time.Duration) bool) {
 		for i := range t.shards {
 			s := &t.shards[i]
 			s.mu.Lock()
-			places := slices.Clone(s.places)
+			slots := slices.Clone(s.slots)
 			s.mu.Unlock()
-			for _, p := range places {
-				r, left := p.record, p.record.left(now())
+			for _, p := range slots {
+				r, left := p.entry, p.entry.left(now())
 				if left == 0 { // it may have been replaced
 					r, left = t.peek(r.key, now)
 				}
@@ -448,20 +460,21 @@ func (t *Table[K, V]) records(now func() time.Duration) iter.Seq2[*record[K, V],
 	}
 }
 
-// now returns the time on the table's clock. Who needs a shard's lock reads it under that: time spent
-// waiting for the lock must count.
+// now returns the time on the table's clock. Code that needs a shard's lock
+// reads it under the lock, so that the wait for the lock is included.
 func (t *Table[K, V]) now() time.Duration {
 	return time.Since(t.epoch)
 }
 
-// A home is where a key belongs.
-type home[K comparable, V any] struct {
+// A location says where a key belongs.
+type location[K comparable, V any] struct {
 	*shard[K, V]
 	owner ownerID // see locateOwned
 	tag   uint32
 }
 
-// reserve makes shards without entries large enough for their even shares of so many.
+// reserve makes empty shards large enough for their even shares of that many
+// entries.
 func (t *Table[K, V]) reserve(entries int) {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -471,15 +484,16 @@ func (t *Table[K, V]) reserve(entries int) {
 	}
 }
 
-// locate returns the home of a key. It asks for the owner only if the shard depends on it: as a rule
-// the entries of an owner are all over the table, as others are. Those of an owner that is bounded
-// are in as few shards as their number needs.
-func (t *Table[K, V]) locate(key K) home[K, V] {
+// locate returns the location of a key. It asks for the owner only if the shard
+// depends on it: as a rule the entries of an owner are spread over the table
+// like others. Those of an owner with a limit are in as few shards as the limit
+// needs.
+func (t *Table[K, V]) locate(key K) location[K, V] {
 	hash := t.hash(t.seed, key)
-	h := home[K, V]{tag: uint32(hash >> (64 - tagBits))}
+	h := location[K, V]{tag: uint32(hash >> (64 - tagBits))}
 	last := uint64(len(t.shards) - 1)
 	if t.spread != last {
-		if h.owner = t.owner(key); h.owner != nobody {
+		if h.owner = t.owner(key); h.owner != noOwner {
 			hash = uint64(h.owner)>>1&^t.spread | hash&t.spread // the last bit of owners is always set
 		}
 	}
@@ -487,14 +501,14 @@ func (t *Table[K, V]) locate(key K) home[K, V] {
 	return h
 }
 
-// locateOwned is locate that tells the owner too. Who stores an entry needs it.
-func (t *Table[K, V]) locateOwned(key K) home[K, V] {
-	return t.own(t.locate(key), key)
+// locateOwned is locate with the owner, which storing an entry needs.
+func (t *Table[K, V]) locateOwned(key K) location[K, V] {
+	return t.withOwner(t.locate(key), key)
 }
 
-// own completes the home of a key.
-func (t *Table[K, V]) own(h home[K, V], key K) home[K, V] {
-	if t.owner != nil && h.owner == nobody {
+// withOwner adds the owner to the location of a key.
+func (t *Table[K, V]) withOwner(h location[K, V], key K) location[K, V] {
+	if t.owner != nil && h.owner == noOwner {
 		h.owner = t.owner(key)
 	}
 	return h
@@ -510,7 +524,8 @@ func (t *Table[K, V]) sweepSome() {
 	}
 }
 
-// closeIfEmpty makes the table refuse all entries if it has none, and reports whether it does.
+// closeIfEmpty makes the table refuse all entries if it has none, and reports
+// whether it does.
 func (t *Table[K, V]) closeIfEmpty() bool {
 	locked := 0
 	defer func() {
@@ -521,7 +536,7 @@ func (t *Table[K, V]) closeIfEmpty() bool {
 	for i := range t.shards {
 		t.shards[i].mu.Lock()
 		locked++
-		if len(t.shards[i].places) > 0 {
+		if len(t.shards[i].slots) > 0 {
 			return false
 		}
 	}
@@ -529,7 +544,7 @@ func (t *Table[K, V]) closeIfEmpty() bool {
 	return true
 }
 
-// grant returns the lifetime that a new entry gets, 0 if it is refused.
+// grant returns the lifetime of a new entry, 0 if it is refused.
 func (t *Table[K, V]) grant(key K, lifetime time.Duration) time.Duration {
 	if key != key { // a NaN, which no map could find or delete
 		t.refusedEntry.Add(1)
@@ -542,9 +557,9 @@ func (t *Table[K, V]) grant(key K, lifetime time.Duration) time.Duration {
 	return granted
 }
 
-// touch finds and extends the entry under key and marks it as used. left is zero if there is no
-// such entry and negative if it had expired.
-func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left time.Duration) {
+// touch finds and extends the entry under key and marks it as used. left is
+// zero if there is no such entry and negative if it had expired.
+func (t *Table[K, V]) touch(key K, extend time.Duration) (r *entry[K, V], left time.Duration) {
 	h := t.locate(key)
 	r, left, sure := t.read(h, key, extend)
 	if !sure || left < 0 {
@@ -561,9 +576,9 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *record[K, V], left 
 	return r, left
 }
 
-// read finds and extends the entry under key. left is as in touch. If sure is false, as it never is
-// under the lock, the lock is needed to tell.
-func (t *Table[K, V]) read(h home[K, V], key K, extend time.Duration) (r *record[K, V], left time.Duration, sure bool) {
+// read finds and extends the entry under key. left is as in touch. If sure is
+// false, the lock is needed to be sure; it is always true under the lock.
+func (t *Table[K, V]) read(h location[K, V], key K, extend time.Duration) (r *entry[K, V], left time.Duration, sure bool) {
 	if r, sure = h.index.find(h.tag, key); r == nil {
 		return nil, 0, sure
 	}
@@ -572,7 +587,7 @@ func (t *Table[K, V]) read(h home[K, V], key K, extend time.Duration) (r *record
 }
 
 // peek finds the entry under key. left is as in touch.
-func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *record[K, V], left time.Duration) {
+func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *entry[K, V], left time.Duration) {
 	h := t.locate(key)
 	look := func() (sure bool) {
 		if r, sure = h.index.find(h.tag, key); r == nil {
@@ -589,9 +604,10 @@ func (t *Table[K, V]) peek(key K, now func() time.Duration) (r *record[K, V], le
 	return r, left
 }
 
-// renew gives key a new lifetime without the lock and returns its entry and what is then left. It
-// returns nil if key is not live or the lock is needed.
-func (t *Table[K, V]) renew(h home[K, V], key K, granted time.Duration) (*record[K, V], time.Duration) {
+// renew gives key a new lifetime without the lock, and returns its entry and
+// the remaining lifetime. It returns nil if key is not live or the lock is
+// needed.
+func (t *Table[K, V]) renew(h location[K, V], key K, granted time.Duration) (*entry[K, V], time.Duration) {
 	r, _ := h.index.find(h.tag, key)
 	if r == nil {
 		return nil, 0
@@ -604,73 +620,76 @@ func (t *Table[K, V]) renew(h home[K, V], key K, granted time.Duration) (*record
 	return r, left
 }
 
-// store gives key a new lifetime if it is live, and stores value under it if it is not. It returns
-// the entry and what is left of it, or nil if it is refused.
-func (t *Table[K, V]) store(h home[K, V], key K, value V, granted time.Duration) (r *record[K, V], left time.Duration, found bool) {
-	h = t.own(h, key)
+// store gives key a new lifetime if it is live, else stores value under it. It
+// returns the entry and its remaining lifetime, or nil if it is refused.
+func (t *Table[K, V]) store(h location[K, V], key K, value V, granted time.Duration) (r *entry[K, V], left time.Duration, found bool) {
+	h = t.withOwner(h, key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	held := h.holdLocked(h.tag, key, now)
-	if held.record != nil {
-		return held.record, h.renewLocked(held, now, granted), true
+	held := h.acquireLocked(h.tag, key, now)
+	if held.entry != nil {
+		return held.entry, h.renewLocked(held, now, granted), true
 	}
-	return t.placeLocked(h, now, held, key, value, term{deadline: now + granted}), granted, false
+	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted, false
 }
 
-// put stores value under key, live or not, and if atMost is not zero with granted as idle lifetime.
+// put stores value under key, live or not. If atMost is not zero, granted is
+// the idle lifetime.
 func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	until := term{deadline: now + granted}
+	until := expiry{deadline: now + granted}
 	if atMost > 0 {
-		until.idling = &idling{granted, now + atMost}
+		until.idleRule = &idleRule{granted, now + atMost}
 	}
-	return t.placeLocked(h, now, h.holdLocked(h.tag, key, now), key, value, until) != nil
+	return t.storeLocked(h, now, h.acquireLocked(h.tag, key, now), key, value, until) != nil
 }
 
-// placeLocked gives an entry a place, that of the entry old if one is held, evicting others if it
-// must and may, and returns its record, or nil if it is refused and old stays as it was. All writes
-// that may make a table grow pass here, so this is where it is swept.
-func (t *Table[K, V]) placeLocked(h home[K, V], now time.Duration, old hold[K, V], key K, value V, until term) *record[K, V] {
-	cost := h.weigh(key, value)
-	if refused := t.admitLocked(h, now, old.record, cost); refused != nil {
+// storeLocked stores an entry in place of old, if one is acquired, evicting
+// others if it must and may. It returns the entry, or nil if it is refused and
+// old is unchanged. All writes that may make a table grow go through
+// storeLocked, so it sweeps the table.
+func (t *Table[K, V]) storeLocked(h location[K, V], now time.Duration, old acquired[K, V], key K, value V, until expiry) *entry[K, V] {
+	cost := h.costOf(key, value)
+	if refused := t.admitLocked(h, now, old.entry, cost); refused != nil {
 		refused.Add(1)
 		h.releaseLocked(old)
 		return nil
 	}
-	r := &record[K, V]{key: key, value: value, idling: until.idling}
+	r := &entry[K, V]{key: key, value: value, idleRule: until.idleRule}
 	r.deadline.Store(int64(until.deadline))
 	marks := h.tag << tagShift
-	if old.record != nil {
+	if old.entry != nil {
 		marks |= used
-		h.deleteLocked(old.record, Replaced)
+		h.deleteLocked(old.entry, Replaced)
 	} else {
 		h.writes.inserts++
 		h.tickLocked(cost)
 	}
-	r.marks.Store(marks | h.ages.now<<generationShift)
+	r.marks.Store(marks | h.lru.now<<generationShift)
 	if !t.refuseNew {
 		h.makeRoomLocked(now, cost, h.owner)
 	}
-	h.addLocked(r, old.record, h.owner)
+	h.addLocked(r, old.entry, h.owner)
 	return r
 }
 
-// admitLocked sweeps and returns nil if an entry of that cost may be stored in the place of old, or
-// in another if old is nil, and otherwise what counts the reason.
-func (t *Table[K, V]) admitLocked(h home[K, V], now time.Duration, old *record[K, V], cost int) *atomic.Uint64 {
+// admitLocked sweeps, and returns nil if an entry of that cost may be stored,
+// in place of old unless that is nil. Otherwise it returns the counter of the
+// reason.
+func (t *Table[K, V]) admitLocked(h location[K, V], now time.Duration, old *entry[K, V], cost int) *atomic.Uint64 {
 	if t.closed.Load() {
-		return &t.late
+		return &t.refusedClosed
 	}
 	if cost > h.maxBytes {
 		return &t.refusedEntry
 	}
 	h.sweepLocked(now, sweepWidth)
 	if t.refuseNew {
-		if h.members != nil && old == nil && !h.hasRoomLocked(cost) {
+		if h.ownership != nil && old == nil && !h.hasRoomLocked(cost) {
 			if _, has := h.shareLocked(h.owner); has > 0 && has >= h.fairShareLocked() {
 				return &t.refusedOwner // what has expired is for others
 			}

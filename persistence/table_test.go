@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"encoding"
 	"fmt"
 	"math"
 	"net/netip"
@@ -18,8 +19,8 @@ const (
 )
 
 func TestLifetimes(t *testing.T) {
-	// want is what is left after Insert, 0 if it is refused, and after extending that by the same
-	// duration, additive and sliding.
+	// want is what is left after Insert, 0 if it is refused, and after
+	// extending that by the same duration, additive and sliding.
 	for _, tt := range []struct {
 		name                    string
 		options                 Options
@@ -91,8 +92,8 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// TestExtendNeverShortens gives extend a clock reading from before the deadline was last raised, as
-// readers that overlap do.
+// TestExtendNeverShortens gives extend a clock reading from before the deadline
+// was last raised, as readers that overlap do.
 func TestExtendNeverShortens(t *testing.T) {
 	for _, sliding := range []bool{false, true} {
 		l := lifetimes{max: time.Hour, sliding: sliding}
@@ -314,8 +315,8 @@ func TestAllAllowsChangesInLoop(t *testing.T) {
 	})
 }
 
-// TestClockIsMonotonic holds because the difference of two times is the monotonic one if both have
-// it.
+// TestClockIsMonotonic holds because the difference of two times is the
+// monotonic one if both have it.
 func TestClockIsMonotonic(t *testing.T) {
 	table := NewTable[int, int](Options{})
 	if !strings.Contains(table.epoch.String(), " m=") {
@@ -362,7 +363,7 @@ func TestShardsFillEvenly(t *testing.T) {
 	}
 	mean := float64(n) / float64(len(table.shards))
 	for i := range table.shards {
-		if got := float64(len(table.shards[i].places)); got > 1.2*mean || got < 0.8*mean {
+		if got := float64(len(table.shards[i].slots)); got > 1.2*mean || got < 0.8*mean {
 			t.Errorf("shard %d has %v entries, the mean is %v", i, got, mean)
 		}
 	}
@@ -371,10 +372,45 @@ func TestShardsFillEvenly(t *testing.T) {
 	}
 }
 
-func TestWhenFullString(t *testing.T) {
-	for w, want := range map[WhenFull]string{EvictUnused: "evict unused", RefuseNew: "refuse new", 7: "WhenFull(7)"} {
-		if got := w.String(); got != want {
-			t.Errorf("%d: %q, want %q", w, got, want)
+// TestTexts writes the constants as files, JSON and logs do, and reads them
+// back.
+func TestTexts(t *testing.T) {
+	t.Run("WhenFull", func(t *testing.T) {
+		checkTexts(t, []WhenFull{EvictUnused, RefuseNew}, "evict unused", "refuse new")
+	})
+	t.Run("DeletionCause", func(t *testing.T) {
+		checkTexts(t, []DeletionCause{Removed, Replaced, Expired, Evicted}, "removed", "replaced", "expired", "evicted")
+	})
+}
+
+// checkTexts checks the texts of all constants of a type.
+func checkTexts[T interface {
+	~uint8
+	fmt.Stringer
+	encoding.TextMarshaler
+}, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](t *testing.T, constants []T, texts ...string) {
+	t.Helper()
+	for i, c := range constants {
+		text, err := c.MarshalText()
+		if c.String() != texts[i] || string(text) != texts[i] || err != nil {
+			t.Errorf("%d: %q and %q, %v, want %q", i, c, text, err, texts[i])
 		}
+		for _, spelling := range []string{texts[i], strings.ToUpper(texts[i]), strings.ReplaceAll(texts[i], " ", "_"), strings.ReplaceAll(texts[i], " ", "-")} {
+			var got T
+			if err := P(&got).UnmarshalText([]byte(spelling)); err != nil || got != c {
+				t.Errorf("%q is read as %v, %v", spelling, got, err)
+			}
+		}
+	}
+	other := T(len(constants))
+	if text, err := other.MarshalText(); err == nil || other.String() != "invalid" {
+		t.Errorf("%d is written as %q and %q", other, other, text)
+	}
+	got := constants[1]
+	if err := P(&got).UnmarshalText([]byte("none")); err == nil || !strings.Contains(err.Error(), strings.Join(texts, ", ")) || got != constants[1] {
+		t.Errorf("the error for another text, after which the value is %v: %v", got, err)
 	}
 }

@@ -6,37 +6,39 @@ import (
 	"time"
 )
 
-// A target is where the servers of one target are kept. Profiles that have adopted one another share
-// it, so that requests under way in the old one are not lost.
+// A target has the bindings of one target. Profiles that have adopted one
+// another share it, so that requests in progress in the old one lose nothing.
 //
-// When its table gets other bounds, a new table takes the place of the old one at once, and the entries
-// are moved: each one by the first request that asks for it, or by rebuild. A request that has used the
-// table that was replaced meanwhile does the same again with the new one, whether it has found something
-// or not.
+// When its table gets other bounds, a new table replaces the old one at once,
+// and the entries are moved: each by the first request that asks for it, or by
+// rebuild. A request that used a table that was replaced in the meantime
+// repeats its operation with the new one, whether it found an entry or not.
 type target[K comparable] struct {
 	name    string                         // of the table of shared sessions
 	current atomic.Pointer[targetTable[K]] // in memory, else nil
 	has     atomic.Pointer[func(target, server string) bool]
 
-	claiming   sync.Mutex // held by claims in memory with maxAge
-	moving     sync.Mutex // held to move an entry
+	claiming   sync.Mutex // locked by claims in memory with maxAge
+	moving     sync.Mutex // locked to move an entry
 	rebuilding sync.Mutex
 }
 
-// A targetTable is the table of a target and its bounds, and the one before as long as that has entries.
+// A targetTable is the table of a target and its bounds, and the previous table
+// while that has entries.
 type targetTable[K comparable] struct {
 	table, before *Table[K, string]
 	bounds, was   bounds
 }
 
-// bounds are what entries depend on. idle is 0 without maxAge, as then each use brings its own.
+// bounds are the settings that entries depend on. idle is 0 without maxAge,
+// because each use then names its own extension.
 type bounds struct {
 	maxEntries, maxPerOwner int
 	maxAge, idle            time.Duration
 }
 
-// tableFor returns the table, with the entry under key in it if there is one. The caller
-// uses it, and again if another has taken its place by then.
+// tableFor returns the table, after moving the entry under key to it. The
+// caller uses it, and repeats that if another table has replaced it by then.
 func (t *target[K]) tableFor(key K) *targetTable[K] {
 	now := t.current.Load()
 	if now.before != nil {
@@ -45,7 +47,7 @@ func (t *target[K]) tableFor(key K) *targetTable[K] {
 	return now
 }
 
-// rebuild gives the table other bounds, if they are others.
+// rebuild gives the table other bounds, if they differ.
 func (t *target[K]) rebuild(b bounds, make func() *Table[K, string]) {
 	t.rebuilding.Lock()
 	defer t.rebuilding.Unlock()
@@ -61,7 +63,7 @@ func (t *target[K]) rebuild(b bounds, make func() *Table[K, string]) {
 	t.current.Store(&targetTable[K]{table: next.table, bounds: b})
 }
 
-// move moves the entry under key from the table before.
+// move moves the entry under key from the previous table.
 func (t *target[K]) move(to *targetTable[K], key K) {
 	t.moving.Lock()
 	defer t.moving.Unlock()
@@ -72,8 +74,8 @@ func (t *target[K]) move(to *targetTable[K], key K) {
 	}
 	if _, _, ok := to.table.Peek(key); !ok {
 		age := to.bounds.maxAge
-		if r.idling != nil && age > 0 { // it began maxAge before its latest end
-			age += r.idling.latest - now - to.was.maxAge
+		if r.idleRule != nil && age > 0 { // it began maxAge before its latest end
+			age += r.idleRule.latest - now - to.was.maxAge
 		}
 		switch {
 		case to.bounds.maxAge == 0:
@@ -85,8 +87,8 @@ func (t *target[K]) move(to *targetTable[K], key K) {
 	to.before.Remove(key)
 }
 
-// countByValue returns how many clients each server has. One that is moved just now may be in it twice, but
-// is not left out.
+// countByValue returns how many clients each server has. A client that is being
+// moved may be counted twice, but not left out.
 func (t *target[K]) countByValue() map[string]int {
 	for {
 		now := t.current.Load()

@@ -15,9 +15,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bindingsource"
 )
 
-// targeter is what a virtual service tells a profile.
+// targeter is a profile with targets.
 type targeter interface {
 	profile
 	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
@@ -39,8 +41,9 @@ func targeted[P targeter](tb testing.TB, p P, targets ...string) P {
 	return p
 }
 
-// everyProfile has the profiles that remember something, in memory and in a store. The request that browser returns carries
-// the key of the profile, and answered shows an answer to it.
+// everyProfile has the profiles that remember something, in memory and in a
+// store. The request that browser returns carries the key of the profile, and
+// answered shows an answer to it.
 var everyProfile = []struct {
 	name string
 	make func(tb testing.TB, timeout, maxAge time.Duration, s Sessions) targeter
@@ -93,8 +96,9 @@ func (b *browser) receive(h http.Header) {
 	b.jar.SetCookies(b.site, cookies)
 }
 
-// serve does for a request what a virtual service does, with server for a client that has none, or whose server is down, and
-// returns the server that answers and the header of the answer.
+// serve does for a request what a virtual service does, with server for a
+// client that has none, or whose server is down, and returns the server that
+// answers and the header of the answer.
 func serve(tb testing.TB, p profile, r *http.Request, target, server string, down ...string) (string, http.Header) {
 	tb.Helper()
 	bound, _, err := p.Find(r, client1, target)
@@ -115,7 +119,8 @@ func serve(tb testing.TB, p profile, r *http.Request, target, server string, dow
 	return server, h
 }
 
-// TestTargetsApart: with two pools behind one profile, each visit to one of them took the client away from the other.
+// TestTargetsApart: with two pools behind one profile, each visit to one of
+// them took the client away from the other.
 func TestTargetsApart(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,8 +147,10 @@ func TestTargetsApart(t *testing.T) {
 	}
 }
 
-// TestParallelAnswers lets browsers ask two or three targets at the same time and receive the answers in any order: what one
-// answer sets must not undo what the other does. In half of the runs servers go down, in the others the default target changes.
+// TestParallelAnswers lets browsers ask two or three targets at the same time
+// and receive the answers in any order: what one answer sets must not undo what
+// the other does. In half of the runs servers go down, in the others the
+// default target changes.
 func TestParallelAnswers(t *testing.T) {
 	targets := []string{"web", "api", "static"}
 	for _, tt := range everyProfile {
@@ -194,7 +201,8 @@ func TestParallelAnswers(t *testing.T) {
 	}
 }
 
-// TestProfileClaim: of parallel requests that carry a key the first one decides, and a server that cannot be used is replaced once.
+// TestProfileClaim: of parallel requests that carry a key the first one
+// decides, and a server that cannot be used is replaced once.
 func TestProfileClaim(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -227,7 +235,8 @@ func TestProfileClaim(t *testing.T) {
 	}
 }
 
-// TestMaxAge has clients that come back all the time, and one that stays: nothing extends MaxAge, and a re-pick begins it anew.
+// TestMaxAge has clients that come back all the time, and one that stays:
+// nothing extends MaxAge, and a re-pick begins it anew.
 func TestMaxAge(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -267,8 +276,9 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
-// TestKeep: a connection stays open for longer than the timeout, without another request. When the client opened a second one
-// it went to another server.
+// TestKeep: a connection stays open for longer than the timeout, without
+// another request. When the client opened a second one it went to another
+// server.
 func TestKeep(t *testing.T) {
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -354,8 +364,8 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
-// TestManyClientsOfOneNetwork: a carrier's or a company's clients are in one IPv6 network, and only 4,096 of them were
-// remembered, in an empty table too.
+// TestManyClientsOfOneNetwork: a carrier's or a company's clients are in one
+// IPv6 network, and only 4,096 of them were remembered, in an empty table too.
 func TestManyClientsOfOneNetwork(t *testing.T) {
 	for _, clients := range []int{6_000, 60_000} {
 		for _, mask := range []int{128, 64} {
@@ -438,7 +448,8 @@ func TestProfileCount(t *testing.T) {
 	}
 }
 
-// TestAdopt: a configuration made anew has new profiles, and each of them began without clients.
+// TestAdopt: a configuration made anew has new profiles, and each of them began
+// without clients.
 func TestAdopt(t *testing.T) {
 	type config struct {
 		name string
@@ -491,7 +502,7 @@ func TestAdopt(t *testing.T) {
 		})
 	}
 
-	// One profile in place of two: each had its target.
+	// One profile replaces two, each of which had its target.
 	web, api := targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "web"), targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "api")
 	both := targeted(t, made(NewClientIP(ClientIPConfig{}))(t), "web", "api")
 	serve(t, web, request("/"), "web", "10.0.0.1:80")
@@ -510,20 +521,21 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// recorder is the context of a request that wants to know where its binding was found.
+// recorder is the context of a request that wants to know where its binding was
+// found.
 type recorder struct {
 	context.Context
 	source Source
 }
 
 func (r *recorder) Value(key any) any {
-	if key == (SourceRecorderKey{}) {
+	if key == (bindingsource.Key{}) {
 		return r
 	}
 	return r.Context.Value(key)
 }
 
-func (r *recorder) NoteSource(s Source) { r.source = s }
+func (r *recorder) NoteSource(s string) { r.source = Source(s) }
 
 func TestSources(t *testing.T) {
 	header := made(NewCustomHeader(CustomHeaderConfig{Name: "X", Servers: map[string]string{"a": "10.0.0.1:80"}}))(t)
@@ -543,12 +555,12 @@ func TestSources(t *testing.T) {
 	if a, b := inStore.Source(), elsewhere.Source(); a != FromMemory || b != "" {
 		t.Errorf("in a Store %q, in other Sessions %q", a, b)
 	}
-	record := &recorder{Context: t.Context()}
-	r := request("/").WithContext(record)
+	entry := &recorder{Context: t.Context()}
+	r := request("/").WithContext(entry)
 	serve(t, elsewhere, r, "web", "10.0.0.1:80")
 	serve(t, elsewhere, r, "web", "10.0.0.1:80")
-	if record.source != FromNear {
-		t.Errorf("found in %q", record.source)
+	if entry.source != FromNear {
+		t.Errorf("found in %q", entry.source)
 	}
 }
 
@@ -560,8 +572,9 @@ func (s noting) Lookup(ctx context.Context, table, key string, extend time.Durat
 	return s.Store.Lookup(ctx, table, key, extend)
 }
 
-// TestParallelClaims has many first requests of one client at the same time, while the targets are set again and another profile
-// takes over. All must agree on one server, also on the one that takes the place of another.
+// TestParallelClaims has many first requests of one client at the same time,
+// while the targets are set again and another profile takes over. All must
+// agree on one server, also on the one that replaces another.
 func TestParallelClaims(t *testing.T) {
 	for _, tt := range everyProfile {
 		for _, maxAge := range []time.Duration{0, 2 * time.Hour} {

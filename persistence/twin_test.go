@@ -55,7 +55,7 @@ func (t tableVerbs) CountByValue() map[string]int { return CountByValue(t.Table)
 // Increment does with strings what the function Increment does with numbers.
 func (t tableVerbs) Increment(key string, delta int64, lifetime time.Duration) (int64, bool) {
 	var sum int64
-	_, ok := increment(t.Table, key, lifetime, func(old *record[string, string]) (string, string, bool) {
+	_, ok := increment(t.Table, key, lifetime, func(old *entry[string, string]) (string, string, bool) {
 		sum = delta
 		if old != nil {
 			n, err := strconv.ParseInt(old.value, 10, 64)
@@ -490,7 +490,8 @@ var (
 	}
 )
 
-// step performs the operation that four numbers name; they are taken modulo what there is.
+// step performs the operation that four numbers name; they are taken modulo
+// what there is.
 func (w *twin) step(op, key, value, duration byte) {
 	w.tb.Helper()
 	k := twinKeys[int(key)%len(twinKeys)]
@@ -583,7 +584,8 @@ func TestTableAgainstTwinLong(t *testing.T) {
 	}
 }
 
-// FuzzTableOps reads four bytes as an operation and the first byte as the options.
+// FuzzTableOps reads four bytes as an operation and the first byte as the
+// options.
 func FuzzTableOps(f *testing.F) {
 	f.Add([]byte{0})                                                                         // nothing happens
 	f.Add([]byte{0, 0, 1, 1, 9, 0, 1, 2, 7, 3, 1, 0, 2})                                     // insert, insert again, lookup with 0

@@ -14,7 +14,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// TestIdle walks through the life of an entry that may idle for a minute, ten minutes at most.
+// TestIdle walks through the life of an entry that may idle for a minute, ten
+// minutes at most.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[string, string](Options{})
@@ -291,18 +292,8 @@ func TestOnDeleteOfStore(t *testing.T) {
 	}
 }
 
-func TestDeletionCauseString(t *testing.T) {
-	for c, want := range map[DeletionCause]string{
-		Removed: "removed", Replaced: "replaced", Expired: "expired", Evicted: "evicted", 9: "DeletionCause(9)",
-	} {
-		if got := c.String(); got != want {
-			t.Errorf("%d: %q, want %q", c, got, want)
-		}
-	}
-}
-
-// TestCountByValue starts to count in a table of several shards that is in use, with more entries
-// than are examined at a time.
+// TestCountByValue starts to count in a table of several shards that is in use,
+// with more entries than are examined at a time.
 func TestCountByValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable[int, string](Options{MaxEntries: 20_000})
@@ -399,7 +390,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// TestClaimRefused has claims that a full table refuses, and some that it cannot.
+// TestClaimRefused has claims that a full table refuses, and some that it
+// cannot.
 func TestClaimRefused(t *testing.T) {
 	table := NewTable[string, string](Options{MaxEntries: 1, WhenFull: RefuseNew})
 	Claim(table, "k", "a", "", time.Hour)
@@ -415,8 +407,8 @@ func TestClaimRefused(t *testing.T) {
 	checkInvariants(t, table)
 }
 
-// TestClaimsAgree has 64 requests of a new client, and then of one whose server is gone, claim at
-// once: all go to one server.
+// TestClaimsAgree has 64 requests of a new client, and then of one whose server
+// is gone, claim at once: all go to one server.
 func TestClaimsAgree(t *testing.T) {
 	rounds := 200
 	if testrace.Enabled || testing.Short() {

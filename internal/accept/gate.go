@@ -72,7 +72,7 @@ type Gate struct {
 	open      openConns
 	listening atomic.Bool // there is a listener, which counts the connections
 
-	waiting   waiting
+	waiting waiting
 
 	denied, limited, badHeaders atomic.Uint64
 }

@@ -6,19 +6,20 @@ import (
 	"strings"
 )
 
-// The attributes of an address. Locate of [DB], [Table] and [Layers] takes them with or without "ATTRIBUTE_" in front.
+// The attributes of an address. Locate of [DB], [Table] and [Layers] takes them
+// with or without "ATTRIBUTE_" in front.
 const (
 	CountryCode      = "COUNTRY_CODE"      // ISO 3166-1 alpha-2, in upper case
-	CountryName      = "COUNTRY_NAME"      // in English, as are all names of places
+	CountryName      = "COUNTRY_NAME"      // in English, like all names
 	ContinentCode    = "CONTINENT_CODE"    // two letters
 	ContinentName    = "CONTINENT_NAME"    // such as "Europe"
 	RegionName       = "REGION_NAME"       // the largest subdivision of the country
 	CityName         = "CITY_NAME"         // such as "Boxford"
-	ISPName          = "ISP_NAME"          // who connects the address
-	OrganizationName = "ORGANIZATION_NAME" // who uses it
+	ISPName          = "ISP_NAME"          // the provider that connects the address
+	OrganizationName = "ORGANIZATION_NAME" // the organization that uses it
 	ASNumber         = "AS_NUMBER"         // of the autonomous system, in decimal digits, such as "64500"
 	ASName           = "AS_NAME"           // of the organization that runs the autonomous system
-	Custom1          = "CUSTOM_1"          // what a Table has in the column of that name
+	Custom1          = "CUSTOM_1"          // the column of that name in a Table
 	Custom2          = "CUSTOM_2"          // see Custom1
 	Custom3          = "CUSTOM_3"          // see Custom1
 	Custom4          = "CUSTOM_4"          // see Custom1
@@ -27,7 +28,7 @@ const (
 	Custom7          = "CUSTOM_7"          // see Custom1
 )
 
-// attribute is the position of a value in a row.
+// attribute is the index of a value in a row.
 type attribute uint8
 
 var attributeNames = [...]string{
@@ -57,7 +58,8 @@ var attributes = func() map[string]attribute {
 	return byName
 }()
 
-// attributeOf returns the attribute with a name; the empty name is that of the country's code.
+// attributeOf returns the attribute of a name; the empty name means the country
+// code.
 func attributeOf(name string) (attribute, bool) {
 	if name == "" {
 		return countryCode, true
@@ -75,7 +77,7 @@ func upperCode(code string) (string, error) {
 	return upper, nil
 }
 
-// parseASN turns the attribute into a number.
+// parseASN converts an attribute to a number.
 func parseASN(text string, ok bool) (number uint32, found bool) {
 	if !ok {
 		return 0, false
@@ -84,13 +86,14 @@ func parseASN(text string, ok bool) (number uint32, found bool) {
 	return uint32(n), err == nil
 }
 
-// row holds what is known of an address: by attribute, the position of its text.
+// A row has the attributes of an address: for each, the index of its text.
 type row [len(attributeNames)]uint32
 
-// rows are the rows of a database or a table. Equal rows and equal texts are kept once.
+// rows are the rows of a database or a table. Equal rows and equal texts are
+// stored once.
 type rows struct {
 	rows []row
-	text []string // text[0] is empty: not known
+	text []string // text[0] is empty: unknown
 	has  [len(attributeNames)]bool
 }
 
@@ -114,12 +117,12 @@ func newRowBuilder() *rowBuilder {
 	}
 }
 
-// set puts a value into a row.
+// set sets a value of a row.
 func (b *rowBuilder) set(r *row, a attribute, value string) {
 	i, ok := b.byText[value]
 	if !ok {
 		i = uint32(len(b.text))
-		value = strings.Clone(value) // which may be part of a large text
+		value = strings.Clone(value) // value may be part of a large text
 		b.text = append(b.text, value)
 		b.byText[value] = i
 	}
@@ -127,7 +130,7 @@ func (b *rowBuilder) set(r *row, a attribute, value string) {
 	b.has[a] = b.has[a] || i != 0
 }
 
-// add returns the position of a row.
+// add returns the index of a row.
 func (b *rowBuilder) add(r row) uint32 {
 	i, ok := b.byRow[r]
 	if !ok {

@@ -12,37 +12,41 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// ErrMissing is wrapped by the error of [Open], [OpenBytes] and the reloads of a [DB] for a database in which no address has an
-// attribute that was asked for: an ASN database where countries are needed. The error names the attribute and the type of the
-// database.
+// ErrMissing is wrapped by the error of [Open], [OpenBytes] and the reloads of
+// a [DB] for a database without a required attribute, such as an ASN database
+// where countries are required. The error names the attribute and the type of
+// the database.
 var ErrMissing = errors.New("attribute is missing")
 
-// MaxSize is the size of the largest database that is accepted, in bytes: 1 GiB, several times the size of
-// the largest databases that are published.
+// MaxSize is the size of the largest database that is accepted, in bytes: 1
+// GiB, several times the size of the largest published databases.
 const MaxSize = 1 << 30
 
-// DB is a database in memory. It is safe for concurrent use: lookups run while the database is
-// reloaded or closed, and each sees one database from beginning to end. A DB holds no file open.
+// A DB is a database in memory. It is safe for concurrent use: look-ups may run
+// while the database is reloaded or closed, and each uses one database from
+// start to end. A DB keeps no file open.
 //
-// The zero DB is one that is closed, and takes only databases with countries.
+// The zero DB is closed, and accepts only databases with countries.
 type DB struct {
 	needs   []string
 	current atomic.Pointer[database] // nil after Close
 }
 
-// Metadata describes a database.
+// Metadata describe a database.
 type Metadata struct {
-	Type      string    // as its publisher calls it, for example "GeoLite2-Country"
+	Type      string    // the name that its publisher gives it, for example "GeoLite2-Country"
 	Built     time.Time // when it was made, in UTC
 	IPVersion int       // 4: it knows IPv4 addresses only; 6: both families
 	Nodes     int       // size of the search tree
 	Countries int       // distinct country codes
 }
 
-// Open reads and verifies the database at path. Anything but a regular file is refused. The file is closed
-// when Open returns, and may be replaced or removed.
+// Open reads and verifies the database at path. It refuses anything but a
+// regular file. It closes the file before it returns, so the file may be
+// replaced or removed.
 //
-// The database must have the attributes named, here and in every reload. If none is, that is [CountryCode].
+// The database must have the given attributes, now and after every reload.
+// Without attributes it must have [CountryCode].
 func Open(path string, attributes ...string) (*DB, error) {
 	db, err := newDB(attributes)
 	if err != nil {
@@ -54,7 +58,8 @@ func Open(path string, attributes ...string) (*DB, error) {
 	return db, nil
 }
 
-// OpenBytes is Open for a database that is in memory. The DB keeps b, which must not be changed any more.
+// OpenBytes is Open for a database in memory. The DB keeps b, which must not
+// change afterwards.
 func OpenBytes(b []byte, attributes ...string) (*DB, error) {
 	db, err := newDB(attributes)
 	if err != nil {
@@ -75,8 +80,9 @@ func newDB(attributes []string) (*DB, error) {
 	return &DB{needs: slices.Clone(attributes)}, nil
 }
 
-// Reload reads and verifies the database at path, and answers from it from then on. On an error the DB goes
-// on with the database it has. Reload of a closed DB opens it again.
+// Reload reads and verifies the database at path, and uses it from then on.
+// After an error the DB keeps the database it has. Reload opens a closed DB
+// again.
 func (db *DB) Reload(path string) error {
 	b, err := filewatch.ReadFile(path, MaxSize)
 	if err != nil {
@@ -88,7 +94,8 @@ func (db *DB) Reload(path string) error {
 	return nil
 }
 
-// ReloadBytes is Reload for a database that is in memory. The DB keeps b, which must not be changed any more.
+// ReloadBytes is Reload for a database in memory. The DB keeps b, which must
+// not change afterwards.
 func (db *DB) ReloadBytes(b []byte) error {
 	data, err := verified(b)
 	if err != nil {
@@ -107,10 +114,11 @@ func (db *DB) ReloadBytes(b []byte) error {
 	return nil
 }
 
-// Locate returns an attribute of addr, such as [CityName]; an empty name means [CountryCode]. It is false if the database
-// does not know the attribute of this address or of any, for an IPv6 address in a database of IPv4
-// addresses, for the zero Addr, and after Close. An IPv4-mapped IPv6 address counts as the IPv4
-// address and a zone is ignored. Locate does not allocate.
+// Locate returns an attribute of addr, such as [CityName]; an empty name means
+// [CountryCode]. It returns false if the database does not have the attribute
+// for this address, for an IPv6 address in a database of IPv4 addresses, for
+// the zero Addr, and after Close. An IPv4-mapped IPv6 address is the IPv4
+// address, and a zone is ignored. Locate does not allocate.
 func (db *DB) Locate(addr netip.Addr, attribute string) (value string, ok bool) {
 	a, ok := attributeOf(attribute)
 	if !ok {
@@ -119,15 +127,17 @@ func (db *DB) Locate(addr netip.Addr, attribute string) (value string, ok bool) 
 	return db.value(addr, a)
 }
 
-// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper case; see [DB.Locate].
+// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper
+// case; see [DB.Locate].
 func (db *DB) Country(addr netip.Addr) (code string, ok bool) { return db.value(addr, countryCode) }
 
-// ASN returns the number of the autonomous system that announces addr; see [DB.Locate].
+// ASN returns the number of the autonomous system that announces addr; see
+// [DB.Locate].
 func (db *DB) ASN(addr netip.Addr) (number uint32, ok bool) {
 	return parseASN(db.value(addr, asNumber))
 }
 
-// Knows reports whether the database in use has an attribute of any address.
+// Knows reports whether the database has an attribute for any address.
 func (db *DB) Knows(attribute string) bool {
 	a, ok := attributeOf(attribute)
 	data := db.current.Load()
@@ -142,7 +152,8 @@ func (db *DB) value(addr netip.Addr, a attribute) (value string, ok bool) {
 	return data.value(addr.Unmap().WithZone(""), a)
 }
 
-// Metadata describes the database in use. It is the zero Metadata after Close.
+// Metadata describes the current database. After Close it returns the zero
+// Metadata.
 func (db *DB) Metadata() Metadata {
 	if data := db.current.Load(); data != nil {
 		return data.metadata
@@ -150,18 +161,19 @@ func (db *DB) Metadata() Metadata {
 	return Metadata{}
 }
 
-// Close lets go of the database. Lookups that have begun finish, later ones find nothing. The error is
-// always nil.
+// Close releases the database. Look-ups that have begun finish, later ones find
+// nothing. The error is always nil.
 func (db *DB) Close() error {
 	db.current.Store(nil)
 	return nil
 }
 
-// database is one verified database. It is immutable, and has nothing of the file any more.
+// A database is one verified database. It is immutable and does not refer to
+// the file.
 type database struct {
 	rows     rows
-	tree     [][2]uint32 // by node and bit: the next node, len(tree) where nothing is known, or that + 1 + position of the row
-	ipv4     uint32      // where the addresses of IPv4 begin: a node, or what it would lead to
+	tree     [][2]uint32 // by node and bit: the next node, len(tree) for unknown networks, or len(tree) + 1 + index of the row
+	ipv4     uint32      // where the IPv4 addresses begin: a node, or an end like those in tree
 	metadata Metadata
 }
 

@@ -8,28 +8,33 @@ import (
 	"slices"
 )
 
-// Source says where addresses are. [*DB], [*Table] and [*Layers] are sources. It must be safe for concurrent use.
+// A Source finds attributes of addresses. [*DB], [*Table] and [*Layers] are
+// sources. It must be safe for concurrent use.
 type Source interface {
-	// Locate returns an attribute of an address, if the source knows it. The empty name means [CountryCode].
+	// Locate returns an attribute of an address, or false if the source does
+	// not have it. The empty name means [CountryCode].
 	Locate(addr netip.Addr, attribute string) (value string, ok bool)
-	// Knows reports whether the source has an attribute of any address.
+	// Knows reports whether the source has an attribute for any address.
 	Knows(attribute string) bool
 }
 
-// Layer is one of several sources that complete each other.
+// A Layer is one source of [Layers].
 type Layer struct {
 	Source   Source // required
-	Index    int    // the larger, the sooner it is asked; no two layers have the same
-	Disabled bool   // it is not asked
+	Index    int    // larger indexes have precedence; each layer needs a different one
+	Disabled bool   // the layer is ignored
 }
 
-// Layers are several sources in one: for an attribute of an address, the layer with the largest index that knows it decides. So a
-// [Table] of networks of one's own overrides a database of countries, and one of autonomous systems adds to it.
+// Layers combine several sources: an attribute of an address comes from the
+// layer with the largest index that has it. So a [Table] of your own networks
+// overrides a database of countries, and a database of autonomous systems adds
+// to it.
 //
-// It is immutable and safe for concurrent use; its sources may change by themselves. The zero Layers knows nothing.
+// Layers are immutable and safe for concurrent use; their sources may be
+// reloaded. The zero Layers have no source.
 type Layers struct{ sources []Source }
 
-// NewLayers returns the layers in their order. All faults are reported together.
+// NewLayers returns the layers in their order. The error joins all faults.
 func NewLayers(layers ...Layer) (*Layers, error) {
 	var faults []error
 	byIndex := make(map[int]int)
@@ -56,7 +61,7 @@ func NewLayers(layers ...Layer) (*Layers, error) {
 	return l, nil
 }
 
-// Locate returns an attribute of addr from the first layer that knows it.
+// Locate returns an attribute of addr from the first layer that has it.
 func (l *Layers) Locate(addr netip.Addr, attribute string) (value string, ok bool) {
 	for _, s := range l.sources {
 		if value, ok := s.Locate(addr, attribute); ok {
@@ -66,7 +71,8 @@ func (l *Layers) Locate(addr netip.Addr, attribute string) (value string, ok boo
 	return "", false
 }
 
-// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper case.
+// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper
+// case.
 func (l *Layers) Country(addr netip.Addr) (code string, ok bool) { return l.Locate(addr, CountryCode) }
 
 // ASN returns the number of the autonomous system that announces addr.
@@ -74,7 +80,7 @@ func (l *Layers) ASN(addr netip.Addr) (number uint32, ok bool) {
 	return parseASN(l.Locate(addr, ASNumber))
 }
 
-// Knows reports whether one of the layers has an attribute of any address.
+// Knows reports whether a layer has an attribute for any address.
 func (l *Layers) Knows(attribute string) bool {
 	return slices.ContainsFunc(l.sources, func(s Source) bool { return s.Knows(attribute) })
 }

@@ -6,18 +6,19 @@ import (
 	"github.com/oschwald/maxminddb-golang/v2"
 )
 
-// Databases come in two layouts. That of MaxMind nests, and DB-IP and others have taken it over; small databases made of public
-// registries name a country_code beside nothing or little else.
+// Databases have one of two layouts. The nested one is that of MaxMind, DB-IP
+// and others. In the flat one, of small databases made from public registries,
+// a country_code is beside few other fields.
 type (
 	nestedRecord struct {
-		Country           nestedPlace   `maxminddb:"country"`
-		RegisteredCountry nestedPlace   `maxminddb:"registered_country"`
-		Continent         nestedPlace   `maxminddb:"continent"`
-		Subdivisions      []nestedPlace `maxminddb:"subdivisions"` // the largest comes first
-		City              nestedPlace   `maxminddb:"city"`
+		Country           nestedLocation   `maxminddb:"country"`
+		RegisteredCountry nestedLocation   `maxminddb:"registered_country"`
+		Continent         nestedLocation   `maxminddb:"continent"`
+		Subdivisions      []nestedLocation `maxminddb:"subdivisions"` // the largest comes first
+		City              nestedLocation   `maxminddb:"city"`
 		networkRecord
 	}
-	nestedPlace struct {
+	nestedLocation struct {
 		Code  string `maxminddb:"iso_code"`
 		Short string `maxminddb:"code"` // of a continent
 		Names struct {
@@ -38,8 +39,8 @@ type (
 	}
 )
 
-// decode returns what a record of a database says. A value of another type than its name stands for is an error; what has no
-// name here is ignored.
+// decode returns the row of a record. A field of the wrong type is an error;
+// fields without a name here are ignored.
 func (b *rowBuilder) decode(record maxminddb.Result) (r row, err error) {
 	var nested nestedRecord
 	nestedErr := record.Decode(&nested)

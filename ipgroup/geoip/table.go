@@ -18,21 +18,24 @@ import (
 // MaxTableSize is the size of the largest table that is accepted, in bytes.
 const MaxTableSize = 64 << 20
 
-// Table is a list of networks with their attributes, written by hand or by a program: for networks of one's own, and for what no
-// database knows. It is text, a line for each network, the values separated by semicolons:
+// A Table is a list of networks with their attributes, written by hand or by a
+// program: for your own networks, and for facts that no database has. It is
+// text with one line per network and values separated by semicolons:
 //
 //	prefix; country code; city; custom 1
 //	10.1.0.0/16; US; Los Angeles; office
 //	10.1.2.0/24; US; Los Angeles; printers
 //	2001:db8::/32; ; ; lab
 //
-// The first line names the columns. The first is the network's, whatever its name: a prefix or an address. The others are
-// attributes; their names may be written in any letter case, with blanks for underscores and without the "_NAME" at the end.
-// An empty value is not known. Empty lines and lines that begin with # are skipped. Of several networks with an address the
-// smallest counts, alone. IPv4-mapped prefixes count as IPv4.
+// The first line names the columns. The first column has the network, a prefix
+// or an address, whatever its name is. The others are attributes; their names
+// may be written in any letter case, with blanks for underscores and without
+// "_NAME" at the end. An empty value is unknown. Empty lines and lines that
+// begin with # are skipped. If several networks contain an address, only the
+// smallest applies. IPv4-mapped prefixes are IPv4 prefixes.
 //
-// A Table is safe for concurrent use: lookups run while it is reloaded, and each sees one table from beginning to end. The zero
-// Table is empty.
+// A Table is safe for concurrent use: look-ups may run while it is reloaded,
+// and each uses one table from start to end. The zero Table is empty.
 type Table struct{ current atomic.Pointer[table] }
 
 // table is immutable.
@@ -41,7 +44,8 @@ type table struct {
 	networks bart.Table[uint32] // position of the row
 }
 
-// OpenTable reads the table at path. Anything but a regular file of at most [MaxTableSize] is refused.
+// OpenTable reads the table at path. It refuses anything but a regular file of
+// at most [MaxTableSize].
 func OpenTable(path string) (*Table, error) {
 	t := new(Table)
 	if err := t.Reload(path); err != nil {
@@ -50,7 +54,7 @@ func OpenTable(path string) (*Table, error) {
 	return t, nil
 }
 
-// ParseTable reads a table from text. Its errors are those of [Table.ReloadBytes].
+// ParseTable parses a table. Its errors are those of [Table.ReloadBytes].
 func ParseTable(text []byte) (*Table, error) {
 	t := new(Table)
 	if err := t.ReloadBytes(text); err != nil {
@@ -59,7 +63,8 @@ func ParseTable(text []byte) (*Table, error) {
 	return t, nil
 }
 
-// Reload reads the table at path, and answers from it from then on. On an error it goes on as before.
+// Reload reads the table at path, and uses it from then on. After an error the
+// Table does not change.
 func (t *Table) Reload(path string) error {
 	b, err := filewatch.ReadFile(path, MaxTableSize)
 	if err != nil {
@@ -71,8 +76,9 @@ func (t *Table) Reload(path string) error {
 	return nil
 }
 
-// ReloadBytes is Reload for text that is in memory, which it does not keep. All lines that are wrong are reported with their
-// numbers, the first 1,000 of them one by one. A table without a network is an error.
+// ReloadBytes is Reload for text in memory, which it does not keep. The error
+// joins all invalid lines with their numbers, the first 1,000 of them one by
+// one. A table without networks is an error.
 func (t *Table) ReloadBytes(text []byte) error {
 	data, err := parseTable(text)
 	if err != nil {
@@ -82,9 +88,10 @@ func (t *Table) ReloadBytes(text []byte) error {
 	return nil
 }
 
-// Locate returns an attribute of addr, such as [CityName]; an empty name means [CountryCode]. It is false if the table does not
-// have it, and for the zero Addr. An IPv4-mapped IPv6 address counts as the IPv4 address and a zone is ignored. Locate does not
-// allocate.
+// Locate returns an attribute of addr, such as [CityName]; an empty name means
+// [CountryCode]. It returns false if the table does not have it, and for the
+// zero Addr. An IPv4-mapped IPv6 address is the IPv4 address, and a zone is
+// ignored. Locate does not allocate.
 func (t *Table) Locate(addr netip.Addr, attribute string) (value string, ok bool) {
 	data := t.current.Load()
 	a, ok := attributeOf(attribute)
@@ -98,7 +105,8 @@ func (t *Table) Locate(addr netip.Addr, attribute string) (value string, ok bool
 	return data.rows.value(i, a)
 }
 
-// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper case; see [Table.Locate].
+// Country returns the ISO 3166-1 alpha-2 code of the country of addr, in upper
+// case; see [Table.Locate].
 func (t *Table) Country(addr netip.Addr) (code string, ok bool) { return t.Locate(addr, CountryCode) }
 
 // ASN returns the number of the autonomous system of addr; see [Table.Locate].
@@ -106,7 +114,7 @@ func (t *Table) ASN(addr netip.Addr) (number uint32, ok bool) {
 	return parseASN(t.Locate(addr, ASNumber))
 }
 
-// Knows reports whether the table has an attribute of any address.
+// Knows reports whether the table has an attribute for any address.
 func (t *Table) Knows(attribute string) bool {
 	data := t.current.Load()
 	a, ok := attributeOf(attribute)
@@ -167,7 +175,7 @@ func parseTable(text []byte) (*table, error) {
 	return p.table, nil
 }
 
-// line takes a line that is not blank.
+// line parses a line that is not blank.
 func (p *tableParser) line(line string) error {
 	values := strings.Split(line, ";")
 	for i := range values {
@@ -207,7 +215,7 @@ func (p *tableParser) line(line string) error {
 	return nil
 }
 
-// header takes the names of the columns.
+// header parses the names of the columns.
 func (p *tableParser) header(names []string) error {
 	columns := []attribute{}
 	for _, name := range names[1:] {
@@ -230,7 +238,8 @@ func (p *tableParser) header(names []string) error {
 	return nil
 }
 
-// parsePrefix takes a prefix or an address, and returns the one form in which it is looked up.
+// parsePrefix parses a prefix or an address, and returns the form in which it
+// is looked up.
 func parsePrefix(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -249,7 +258,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-// asnText takes the number of an autonomous system, with or without "AS" in front, and returns its digits.
+// asnText parses the number of an autonomous system, with or without "AS"
+// before it, and returns its digits.
 func asnText(text string) (string, error) {
 	digits := text
 	if len(text) > 2 && strings.EqualFold(text[:2], "AS") {

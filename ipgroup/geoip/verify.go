@@ -8,18 +8,18 @@ import (
 	"github.com/oschwald/maxminddb-golang/v2"
 )
 
-// verified checks all of a database and decodes each of its records.
+// verified verifies a database and decodes each of its records.
 func verified(b []byte) (*database, error) {
 	reader, err := maxminddb.OpenBytes(b)
 	if err != nil {
 		return nil, fmt.Errorf("not a MaxMind database: %w", err)
 	}
 	kind := reader.Metadata.DatabaseType
-	// The tree comes first: the reader's own check follows every path, and damage can make more of
-	// them than any machine can follow.
+	// The tree comes first: the reader's own check follows every path, and a
+	// damaged tree can have more paths than any machine can follow.
 	records, err := verifyTree(b, reader.Metadata)
 	if err == nil {
-		if len(reader.Metadata.Description) == 0 { // which some publishers leave out, and the reader's check demands
+		if len(reader.Metadata.Description) == 0 { // some publishers omit it, and the reader's check requires it
 			reader.Metadata.Description = map[string]string{"en": kind}
 		}
 		err = reader.Verify()
@@ -29,7 +29,7 @@ func verified(b []byte) (*database, error) {
 	}
 
 	rows := newRowBuilder()
-	positions := make(map[uintptr]uint32) // of the rows; of records that say something only
+	positions := make(map[uintptr]uint32) // of the rows, without empty records
 	for offset := range records {
 		r, err := rows.decode(reader.LookupOffset(offset))
 		if err != nil {
@@ -57,8 +57,8 @@ func verified(b []byte) (*database, error) {
 	return data, nil
 }
 
-// flatten returns the search tree with the positions of rows in the place of records, and where in it IPv4 begins. The tree has
-// passed verifyTree.
+// flatten returns the search tree with indexes of rows in place of records, and
+// the start of IPv4 in it. The tree must have passed verifyTree.
 func flatten(b []byte, m maxminddb.Metadata, positions map[uintptr]uint32) (nodes [][2]uint32, ipv4 uint32) {
 	tree := searchTree{b: b, size: m.RecordSize}
 	nodes = make([][2]uint32, m.NodeCount)
@@ -86,9 +86,11 @@ func flatten(b []byte, m maxminddb.Metadata, positions map[uintptr]uint32) (node
 // separator is the number of bytes between the tree and the data.
 const separator = 16
 
-// verifyTree checks that the search tree is a tree: every node can be reached from the root, and by one
-// way. The one exception is the node at which IPv4 addresses begin, to which a database of both families has
-// further ways (::ffff:0:0/96, 2002::/16). It returns the offsets of the data records that the tree leads to.
+// verifyTree checks that the search tree is a tree: every node can be reached
+// from the root in exactly one way. The one exception is the node at which IPv4
+// addresses begin, to which a database of both families has other ways too
+// (::ffff:0:0/96, 2002::/16). It returns the offsets of the data records that
+// the tree leads to.
 func verifyTree(b []byte, m maxminddb.Metadata) (records map[uintptr]struct{}, err error) {
 	if m.RecordSize != 24 && m.RecordSize != 28 && m.RecordSize != 32 {
 		return nil, fmt.Errorf("record size %d", m.RecordSize)
@@ -113,7 +115,7 @@ func verifyTree(b []byte, m maxminddb.Metadata) (records map[uintptr]struct{}, e
 		for side := range uint(2) {
 			next := tree.record(node, side)
 			switch {
-			case next == m.NodeCount: // nothing is known of this network
+			case next == m.NodeCount: // an unknown network
 			case next > m.NodeCount:
 				if next < m.NodeCount+separator {
 					return nil, errors.New("search tree leads into the separator")
@@ -134,7 +136,8 @@ func verifyTree(b []byte, m maxminddb.Metadata) (records map[uintptr]struct{}, e
 	return records, nil
 }
 
-// searchTree is the part of a database that leads from address bits to records: nodes of two records each.
+// searchTree is the part of a database that leads from address bits to records:
+// nodes of two records each.
 type searchTree struct {
 	b    []byte
 	size uint // bits of a record
@@ -159,7 +162,8 @@ func (t searchTree) record(node, side uint) uint {
 	}
 }
 
-// ipv4Start returns the node at which the addresses of ::/96 begin, 0 if the tree ends before.
+// ipv4Start returns the node at which the addresses of ::/96 begin, 0 if the
+// tree ends before.
 func (t searchTree) ipv4Start(nodes uint) uint {
 	node := uint(0)
 	for range 96 {

@@ -9,34 +9,38 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// Reloader takes the content of a file. [*DB] and [*Table] are reloaders.
+// A Reloader has content from a file. [*DB] and [*Table] are reloaders.
 type Reloader interface {
-	// ReloadBytes replaces what there is by new content, which it may keep. On an error it changes nothing.
+	// ReloadBytes replaces the content, and may keep the slice. After an error
+	// the content must be unchanged.
 	ReloadBytes(content []byte) error
 }
 
-// File is a file to watch.
+// A File is a file to watch.
 type File struct {
 	Path   string   // anything but a regular file of at most MaxSize is refused
-	Source Reloader // what the file is for; required
+	Source Reloader // the source to reload from the file; required
 }
 
-// FileEvent says what has become of a file that a [Watcher] watches.
+// A FileEvent reports a change of a file that a [Watcher] watches.
 type FileEvent struct {
 	Path string // of the file
 
-	// Err is nil if the source answers from the new content. Otherwise it answers as before, and Err says why.
+	// Err is nil if the source has the new content. Otherwise the source has
+	// its old content, and Err is the reason.
 	Err error
 }
 
-// Watcher keeps databases and tables as their files have them.
+// A Watcher reloads databases and tables when their files change.
 type Watcher struct{ files *filewatch.Watcher }
 
-// NewWatcher reloads each source from its file. If one of them cannot be read or is refused, the error joins all that is
-// wrong, each behind the position of its file; what is good has been loaded.
+// NewWatcher reloads each source from its file. If a file cannot be read or is
+// refused, the error joins all faults, each with the position of its file; the
+// other files have been loaded.
 //
-// While [Watcher.Run] runs, onEvent is called for each change of a file, with or without success, and once for a failure that
-// lasts. Nil is allowed. Calls do not overlap; the next file is looked at when onEvent has returned.
+// While [Watcher.Run] runs, onEvent is called for each change of a file, with
+// or without success, and once for a failure that lasts. It may be nil. Calls
+// do not overlap; the watcher goes on when onEvent has returned.
 func NewWatcher(files []File, onEvent func(FileEvent)) (*Watcher, error) {
 	files = slices.Clone(files)
 	watched := make([]filewatch.File, len(files))
@@ -69,11 +73,15 @@ func NewWatcher(files []File, onEvent func(FileEvent)) (*Watcher, error) {
 	return &Watcher{w}, nil
 }
 
-// Run reloads a source whenever the content of its file has changed, until ctx is done, and then returns nil. Its only error is
-// that of a second call while the first has not returned.
+// Run reloads a source whenever the content of its file has changed, until ctx
+// is done, and then returns nil. It returns an error only for a second call
+// while the first is running.
 //
-// It looks at each file twice a second. A change is loaded after one second, if neither size nor time of the file show it after
-// one and a half; files of more than 16 MiB are read less often when nothing shows a change: 16 MiB a second in all
-// their length. The file may be renamed over, rewritten in place, reached by symbolic links that are exchanged, or missing for a
-// while. What counts is the content: an equal file is no change. A file that is refused is tried again when it has changed.
+// Run examines each file twice a second. A change is loaded after one second,
+// or after one and a half if it changes neither the size nor the time of the
+// file. Files of more than 16 MiB are read less often while nothing shows a
+// change: all together 16 MiB a second. The file may be renamed over, rewritten
+// in place, reached by symbolic links that are exchanged, or missing for a
+// while. Only the content matters: an equal file is no change. A refused file
+// is tried again when it has changed.
 func (w *Watcher) Run(ctx context.Context) error { return w.files.Run(ctx) }

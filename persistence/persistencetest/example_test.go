@@ -10,14 +10,10 @@ import (
 	"github.com/limpetlb/limpet/persistence/persistencetest"
 )
 
-// The store of package persistence fits.
-var (
-	_ persistencetest.Store         = (*persistence.Store)(nil)
-	_ persistencetest.IdleStore     = (*persistence.Store)(nil)
-	_ persistencetest.CountingStore = (*persistence.Store)(nil)
-)
+// The store of package persistence is one.
+var _ persistencetest.Store = (*persistence.Store)(nil)
 
-// auditedStore is somebody's own store.
+// auditedStore is the store of a program.
 type auditedStore struct{ *persistence.Store }
 
 func (s auditedStore) Remove(ctx context.Context, table, key string) error {

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// A model does what a store must do, simply, and compares.
+// A model does the same as a store, simply, and compares the results.
 //
-// It does not know at which moment of a call the store read its clock, nor how exact that is. So
-// each entry has an earliest and a latest deadline. Between them, and as long as the call takes, the
-// store may find the entry or not; the model then believes it.
+// It does not know at which moment of a call the store read its clock, nor how
+// exact that clock is. So each entry has an earliest and a latest deadline.
+// Between them, and while a call takes, the store may find the entry or not;
+// the model then follows the store.
 type model struct {
 	t       *testing.T
 	store   Store
@@ -28,7 +29,7 @@ type modelEntry struct {
 	value            string
 	earliest, latest time.Time // deadlines
 	idle             time.Duration
-	first, last      time.Time // what deadlines are cut to; zero for none
+	first, last      time.Time // upper bounds of the deadlines; zero for none
 }
 
 func newModel(t *testing.T, store Store, o Options) *model {
@@ -50,8 +51,9 @@ func (m *model) wait(d time.Duration) {
 
 func (m *model) begin() { m.from = time.Now() }
 
-// find returns the entry under a key after a call that found it or not. It returns nil if the entry
-// is not live, and complains if the store cannot be right.
+// find returns the entry under a key after a call that found it or not. It
+// returns nil if the entry is not live, and fails the test if the store cannot
+// be right.
 func (m *model) find(what, table, key string, found bool) *modelEntry {
 	m.t.Helper()
 	name := [2]string{table, key}
@@ -83,7 +85,7 @@ func (m *model) maybeLive(table, key string) (may, must bool) {
 	return m.from.Before(e.latest.Add(m.o.Tolerance)), time.Now().Before(e.earliest.Add(-m.o.Tolerance))
 }
 
-// same complains if the store reports something else than it must.
+// same fails the test if the store returned something else than it must.
 func (m *model) same(what string, got, want any) {
 	m.t.Helper()
 	if got != want {
@@ -91,7 +93,8 @@ func (m *model) same(what string, got, want any) {
 	}
 }
 
-// left complains if what is left of an entry is not what the store says.
+// left fails the test if the remaining lifetime that the store returned is
+// wrong.
 func (m *model) left(what string, e *modelEntry, got time.Duration) {
 	m.t.Helper()
 	least := max(0, time.Until(e.earliest)-m.o.Tolerance)
@@ -172,7 +175,7 @@ func (m *model) insert(table, key, value string, lifetime time.Duration) {
 	}
 	may, must := m.maybeLive(table, key)
 	if may != must {
-		m.remove(table, key) // which value it has nobody can tell
+		m.remove(table, key) // its value is unknown
 		return
 	}
 	if may {
@@ -193,7 +196,7 @@ func (m *model) put(table, key, value string, lifetime time.Duration) {
 	}
 }
 
-func (m *model) putIdle(store IdleStore, table, key, value string, idle, atMost time.Duration) {
+func (m *model) putIdle(store idleStore, table, key, value string, idle, atMost time.Duration) {
 	m.t.Helper()
 	m.begin()
 	ok, err := store.PutIdle(m.t.Context(), table, key, value, idle, atMost)
@@ -241,7 +244,7 @@ func (m *model) claim(table, key, value, instead string, lifetime time.Duration)
 	}
 	may, must := m.maybeLive(table, key)
 	if may != must {
-		m.remove(table, key) // which value it has nobody can tell
+		m.remove(table, key) // its value is unknown
 		return
 	}
 	e := m.entries[[2]string{table, key}]
@@ -252,8 +255,9 @@ func (m *model) claim(table, key, value, instead string, lifetime time.Duration)
 	m.left(what, e, left)
 }
 
-// count compares the counts of live entries by value. No entry may be about to expire.
-func (m *model) count(store CountingStore, table string) {
+// count compares the counts of live entries by value. No entry may be about to
+// expire.
+func (m *model) count(store countingStore, table string) {
 	m.t.Helper()
 	m.begin()
 	got, err := store.CountByValue(m.t.Context(), table)
@@ -351,7 +355,7 @@ func (m *model) increment(table, key string, delta int64, lifetime time.Duration
 
 	may, must := m.maybeLive(table, key)
 	if may != must {
-		m.remove(table, key) // what the sum must be nobody can tell
+		m.remove(table, key) // the sum is unknown
 		return
 	}
 	if !may {

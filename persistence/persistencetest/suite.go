@@ -14,76 +14,89 @@ import (
 	"time"
 )
 
-// A Store is what is tested. Its methods must do what those of [persistence.Store] are documented to
-// do, and may be called concurrently.
+// A Store is the store to test. Its methods must do what those of
+// [persistence.Store] are documented to do, and may be called concurrently. Two
+// more of these methods are tested if the store has them: PutIdle and
+// CountByValue.
 //
-// [persistence.Store]: https://pkg.go.dev/github.com/limpetlb/limpet/persistence#Store
+// [persistence.Store]:
+// https://pkg.go.dev/github.com/limpetlb/limpet/persistence#Store
 type Store interface {
-	// Insert stores a value under a key that is not live; a live one keeps its value. Both get a new
-	// lifetime. It reports false for a lifetime of zero or less.
+	// Insert stores a value under a key that is not live; a live one keeps its
+	// value. Both get a new lifetime. It returns false for a lifetime of zero
+	// or less.
 	Insert(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
 	// Put stores a value under any key, for a new lifetime.
 	Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error)
-	// LookupOrInsert is Insert that returns the value that the key then has, and what is left.
+	// LookupOrInsert is Insert that also returns the value of the key
+	// afterwards and its remaining lifetime.
 	LookupOrInsert(ctx context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error)
-	// Lookup returns a live value, and what is left of its lifetime after extending it.
+	// Lookup returns a live value and its remaining lifetime after extending
+	// it.
 	Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error)
 	// Refresh extends a live entry.
 	Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error)
 	// Touch gives a live entry a new lifetime.
 	Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error)
-	// Claim stores a value under a key that is not live, or whose value is instead, unless that is "". It
-	// returns the value that the key then has, and what is left: a value that is found keeps its lifetime.
+	// Claim stores a value under a key that is not live, or whose value is
+	// instead, unless that is "". It returns the value of the key afterwards
+	// and its remaining lifetime. A value that is found keeps its lifetime.
 	Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error)
 	// Remove removes an entry.
 	Remove(ctx context.Context, table, key string) error
 	// CompareAndSwap replaces a live value that is old and keeps its lifetime.
 	CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error)
-	// Increment adds to a decimal number, which keeps its lifetime, or stores the first one.
+	// Increment adds to a decimal number, which keeps its lifetime, or stores
+	// the first one.
 	Increment(ctx context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error)
 }
 
-// An IdleStore is a Store with entries that expire when they are not used. It is tested for that
-// too.
-type IdleStore interface {
+// An idleStore is a Store with entries that expire when they are not used.
+type idleStore interface {
 	Store
-	// PutIdle stores a value until it has not been used for idle, and for atMost altogether.
+	// PutIdle stores a value until it has not been used for idle, and no longer
+	// than atMost.
 	PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error)
 }
 
-// A CountingStore is a Store that counts its entries. It is tested for that too.
-type CountingStore interface {
+// A countingStore is a Store that counts its entries.
+type countingStore interface {
 	Store
-	// CountByValue returns how many live entries of the table have each value. A value that is an
-	// address, a port and a zero byte is shown without the zero byte.
+	// CountByValue returns how many live entries of the table have each value.
+	// A value that is an address with port and a zero byte is shown without the
+	// zero byte.
 	CountByValue(ctx context.Context, table string) (map[string]int, error)
 }
 
-// Options say how the store is configured and how to test it.
+// Options describe the configuration of the store and how to test it.
 type Options struct {
-	// Virtual runs every test in a bubble of package testing/synctest, in which time passes only
-	// when all goroutines wait. The store must take its time from package time and must not wait for
-	// anything outside, such as a socket.
+	// Virtual runs every test in a bubble of package testing/synctest, where
+	// time passes only when all goroutines wait. The store must read the time
+	// from package time and must not wait for anything outside the bubble, such
+	// as a socket.
 	Virtual bool
 
-	// MaxLifetime is the longest lifetime the store grants. Zero means seven days.
+	// MaxLifetime is the longest lifetime the store grants. Zero means seven
+	// days.
 	MaxLifetime time.Duration
 
-	// Sliding says that extending by d means to leave at least d, instead of adding d.
+	// Sliding says that extending by d raises the remaining lifetime to d,
+	// instead of adding d.
 	Sliding bool
 
-	// Unit is the length of the shortest lifetimes; the tests wait for about thirty units one after
-	// the other. Zero means a minute in virtual time and 200 ms in real time. It should be several
-	// times Tolerance.
+	// Unit is the length of the shortest lifetimes; the tests together wait for
+	// about thirty units. Zero means a minute in virtual time and 200 ms in
+	// real time. It should be several times Tolerance.
 	Unit time.Duration
 
-	// Tolerance is how much earlier or later the store may let entries expire, beside the time that
-	// calls take. Zero means none in virtual time and 20 ms in real time.
+	// Tolerance is how much earlier or later entries may expire, besides the
+	// time that calls take. Zero means none in virtual time and 20 ms in real
+	// time.
 	Tolerance time.Duration
 }
 
-// Run runs all tests as subtests of t. For each, newStore returns an empty store; it may use
-// t.Cleanup.
+// Run runs all tests as subtests of t. It calls newStore for each, which must
+// return an empty store; it may use t.Cleanup.
 func Run(t *testing.T, o Options, newStore func(t *testing.T) Store) {
 	if o.MaxLifetime <= 0 {
 		o.MaxLifetime = 7 * 24 * time.Hour
@@ -115,8 +128,8 @@ func Run(t *testing.T, o Options, newStore func(t *testing.T) Store) {
 // longest is the longest duration there is.
 const longest = time.Duration(math.MaxInt64)
 
-// tests are the tests. Most do nothing but call verbs: the model checks what they return. u is the
-// unit.
+// tests are the tests. Most do nothing but call verbs: the model checks what
+// they return. u is the unit.
 var tests = []struct {
 	name string
 	run  func(m *model)
@@ -241,7 +254,7 @@ var tests = []struct {
 		m.claim("", "k", "b", "c", 9*u)
 		m.claim("", "k", "a", "", 9*u)
 		m.lookup("", "k", 0)
-		m.claim("", "k", "b", "a", 2*u) // takes its place, for a lifetime of its own
+		m.claim("", "k", "b", "a", 2*u) // replaces it, for a lifetime of its own
 		m.lookup("", "k", 0)
 		m.claim("", "k", "c", "a", 9*u) // is late
 		m.claim("", "k", "b", "b", 3*u)
@@ -273,7 +286,7 @@ var tests = []struct {
 		}
 	}},
 	{"counting by value", func(m *model) {
-		store, ok := m.store.(CountingStore)
+		store, ok := m.store.(countingStore)
 		if !ok {
 			return // it need not be one
 		}
@@ -352,7 +365,7 @@ var tests = []struct {
 		}
 	}},
 	{"idle entries", func(m *model) {
-		store, ok := m.store.(IdleStore)
+		store, ok := m.store.(idleStore)
 		if !ok {
 			return // it need not be one
 		}
@@ -516,8 +529,8 @@ var tests = []struct {
 	}},
 }
 
-// randomOperations lets chance choose verbs, on few keys, with lifetimes from far too short to far
-// too long.
+// randomOperations calls random verbs on few keys, with lifetimes from far too
+// short to far too long.
 func randomOperations(m *model) {
 	const seed = 46
 	m.t.Logf("seed %d", seed)
@@ -528,7 +541,7 @@ func randomOperations(m *model) {
 	}
 	lifetimes := []time.Duration{-1, 0, 1, u, 2 * u, 3 * u, time.Hour, longest}
 	values := []string{"", "a", "b", "12"}
-	store, idles := m.store.(IdleStore)
+	store, idles := m.store.(idleStore)
 	for range steps {
 		table, key := []string{"", "t"}[rng.IntN(2)], strconv.Itoa(rng.IntN(4))
 		value, d := values[rng.IntN(len(values))], lifetimes[rng.IntN(len(lifetimes))]
@@ -574,7 +587,8 @@ func inParallel(n int, f func(g int)) {
 	wg.Wait()
 }
 
-// value returns the value under a key of the default table, "" if there is none.
+// value returns the value under a key of the default table, "" if there is
+// none.
 func (m *model) value(key string) string {
 	value, _, _, err := m.store.Lookup(m.t.Context(), "", key, 0)
 	if err != nil {

@@ -21,37 +21,41 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = time.Second
 
-	// returning bounds how long what was stored in memory is given to the server before calls go there again.
-	returning = 2 * time.Second
-	// returners is how many calls do that at a time.
-	returners = 32
+	// writeBackTimeout bounds the time for writing entries in memory back to
+	// the server before calls go there again.
+	writeBackTimeout = 2 * time.Second
+	// writeBackWorkers is how many calls do that at a time.
+	writeBackWorkers = 32
 
-	// settled is how long the server has to work until an error that it answers is worth a quick attempt.
+	// settled is how long the server must have worked before an error that it
+	// answers is worth a quick attempt.
 	settled = 10 * time.Second
 )
 
-// A circuit is closed, with a link to the server, or open, with a local store and the cause.
+// A circuit is closed, with a link to the server, or open, with a local store
+// and the cause.
 type circuit struct {
 	link  *link
-	local *memory
+	local *localStore
 	cause error
 	since time.Time
 	first chan struct{} // until the first attempt has ended, which closes it
 }
 
-// A memory is the local store of a circuit while it is open. It borrows from the near cache what is there of the keys of calls.
-type memory struct {
+// A localStore has the tables in memory while the circuit is open. For each
+// call it first copies the value of the key from the near cache.
+type localStore struct {
 	*persistence.Store
-	number uint64   // begins at 1
-	copies sync.Map // of nearKey: entries that somebody else may have changed on the server and nobody has stored, claimed or touched here
+	number uint64   // starts at 1
+	copies sync.Map // of nearKey: entries that other instances may have changed, and that were not stored, claimed or touched here
 }
 
-func (s *Store) newMemory() *memory {
-	return &memory{Store: persistence.NewStore(s.config.Options), number: s.memories.Add(1)}
+func (s *Store) newLocalStore() *localStore {
+	return &localStore{Store: persistence.NewStore(s.config.Options), number: s.localStores.Add(1)}
 }
 
-// borrow stores what the near cache remembers, unless the key is live.
-func (m *memory) borrow(table, key, value string, left time.Duration, changed bool) {
+// copyFromNear stores a value of the near cache, unless the key is live.
+func (m *localStore) copyFromNear(table, key, value string, left time.Duration, changed bool) {
 	ctx := context.Background()
 	if _, _, live, err := m.Lookup(ctx, table, key, 0); live || err != nil {
 		return
@@ -62,7 +66,8 @@ func (m *memory) borrow(table, key, value string, left time.Duration, changed bo
 	_, _ = m.Insert(ctx, table, key, value, left)
 }
 
-// current returns the circuit. The first calls of a store make it connect, and wait for that as long as for an answer.
+// current returns the circuit. The first calls of a store make it connect, and
+// wait for that as long as for an answer.
 func (s *Store) current(ctx context.Context) *circuit {
 	c := s.circuit.Load()
 	if c.first == nil {
@@ -100,15 +105,16 @@ func (s *Store) begin(c *circuit) *circuit {
 	return begun
 }
 
-// lost opens the circuit, unless that has been done: a call got no answer, or one that says that the server does not work.
+// lost opens the circuit, unless it is open: a call got no answer, or one that
+// says that the server does not work.
 func (s *Store) lost(c *circuit, cause error) {
 	now, pause := time.Now(), firstPause
 	if now.Sub(c.since) < settled && isReply(cause) {
-		pause = lastPause / 2 // what it says of one call it will say of the next
+		pause = lastPause / 2 // the next call would get the same answer
 	}
 	cause = s.config.explained(cause)
 	s.mu.Lock()
-	opened := &circuit{local: s.newMemory(), cause: cause, since: now}
+	opened := &circuit{local: s.newLocalStore(), cause: cause, since: now}
 	if s.closed || !s.circuit.CompareAndSwap(c, opened) {
 		s.mu.Unlock()
 		return
@@ -117,13 +123,14 @@ func (s *Store) lost(c *circuit, cause error) {
 	s.outages.lost(cause)
 	s.connecting.Go(func() { s.connect(pause, c.link, now) })
 	s.mu.Unlock()
-	c.link.cut() // whatever comes late finds nobody
+	c.link.cut() // late answers are dropped
 	if s.near != nil {
 		s.near.invalidate(nil)
 	}
 }
 
-// connect tries to reach the server until it works, and closes the circuit then. old is the link before.
+// connect tries to reach the server until it works, and then closes the
+// circuit. old is the previous link.
 func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 	if old != nil {
 		old.close()
@@ -139,9 +146,9 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 		}
 		now := time.Now()
 		s.mu.Lock()
-		var told note
+		var notes note
 		if !s.closed {
-			told = s.outages.failed(now, since, err)
+			notes = s.outages.failed(now, since, err)
 		}
 		if c := s.circuit.Load(); c.local != nil {
 			s.circuit.Store(&circuit{local: c.local, cause: err, since: c.since})
@@ -150,7 +157,7 @@ func (s *Store) connect(pause time.Duration, old *link, since time.Time) {
 			}
 		}
 		s.mu.Unlock()
-		s.tell(told)
+		s.logNote(notes)
 	}
 }
 
@@ -170,7 +177,8 @@ func (s *Store) sleep(d time.Duration) bool {
 	}
 }
 
-// attempt connects, has the server do a look-up in time, gives it what is stored in memory, and closes the circuit.
+// attempt connects, makes a look-up, writes the entries in memory back, and
+// closes the circuit.
 func (s *Store) attempt(since time.Time) error {
 	l := &link{}
 	stop := context.AfterFunc(s.closing, l.cut)
@@ -178,7 +186,7 @@ func (s *Store) attempt(since time.Time) error {
 	if err := l.connect(s.config, s.near); err != nil {
 		return s.config.unreachable(err)
 	}
-	back := handBack{
+	back := writeBack{
 		store: s, link: l, local: s.circuit.Load().local, seed: maphash.MakeSeed(), given: make(map[uint64]struct{}),
 	}
 	err := s.probe(l)
@@ -201,16 +209,16 @@ func (s *Store) attempt(since time.Time) error {
 	if before.first != nil {
 		close(before.first)
 	}
-	told, begins := s.outages.found(now, since)
+	notes, begins := s.outages.found(now, since)
 	s.mu.Unlock()
 	if begins {
-		s.connecting.Go(s.tellShort)
+		s.connecting.Go(s.logShortOutages)
 	}
-	for _, n := range told {
-		s.tell(n)
+	for _, n := range notes {
+		s.logNote(n)
 	}
-	// Calls that began before the circuit was closed have stored more. What was left over before is not among it: by now it may have been
-	// removed.
+	// Calls that began before the circuit was closed have stored more. Entries
+	// left over from before are skipped: they may have been removed by now.
 	if err = back.run(); err == nil && s.sleep(firstPause) {
 		err = back.run()
 	}
@@ -225,7 +233,8 @@ func (s *Store) attempt(since time.Time) error {
 	return nil
 }
 
-// probe makes a call that changes nothing. The second one counts: the first one may have had to bring the script.
+// probe makes a call that changes nothing. The result of the second one
+// applies: the first may have had to load the script.
 func (s *Store) probe(l *link) error {
 	for range 2 {
 		ctx, cancel := context.WithTimeout(s.closing, s.config.Timeout)
@@ -238,17 +247,18 @@ func (s *Store) probe(l *link) error {
 	return nil
 }
 
-// A handBack stores the entries of a local store on the server, where they are not live, and has the near cache remember what the
-// server then has. Copies that may be older than what the server had it only gives to the near cache. It may run several times, and
-// passes over what it has dealt with.
-type handBack struct {
+// A writeBack writes the entries of a local store to the server, where they are
+// not live, and caches what the server then has. Copies that may be older than
+// the server's entries go to the near cache alone. It may run several times,
+// and skips what it has done.
+type writeBack struct {
 	store   *Store
 	link    *link
-	local   *memory
+	local   *localStore
 	seed    maphash.Seed
 	given   map[uint64]struct{} // hashes of table, key and value
-	again   bool                // whether it has run, and calls go to the server
-	dropped uint64              // entries that the server did not take, or that were left over
+	again   bool                // it has run, and calls go to the server
+	dropped uint64              // entries that the server refused, or that were left over
 }
 
 type localEntry struct {
@@ -256,17 +266,18 @@ type localEntry struct {
 	left              time.Duration
 }
 
-// run returns the error that ended it, unless that is want of time: it takes no longer than returning.
-func (h *handBack) run() error {
+// run returns the error that ended it, except at writeBackTimeout, which bounds
+// it.
+func (h *writeBack) run() error {
 	s := h.store
-	ctx, cancel := context.WithTimeout(s.closing, returning)
+	ctx, cancel := context.WithTimeout(s.closing, writeBackTimeout)
 	defer cancel()
 	entries := make(chan localEntry)
 	var workers sync.WaitGroup
 	var failed error
 	var once sync.Once
 	var returned atomic.Uint64
-	for range returners {
+	for range writeBackWorkers {
 		workers.Go(func() {
 			for e := range entries {
 				args := s.arguments("store", append([]string{"add", e.value, micros(e.left), "0"}, s.bounds()...)...)
@@ -315,22 +326,23 @@ func (h *handBack) run() error {
 	return failed
 }
 
-// learn has the near cache remember what the server has after it was given an entry.
-func (h *handBack) learn(near *nearCache, t ticket, e localEntry, a answer, err error) {
+// learn caches the server's entry after an entry was written back.
+func (h *writeBack) learn(near *nearCache, t ticket, e localEntry, a answer, err error) {
 	f, value, left := unknown, "", int64(0)
 	if err == nil && a.status == statusFound {
 		if value, err = a.text(0); err == nil {
 			left, err = a.number(1)
 		}
 		if err == nil {
-			f = written // and so not served: it may be an entry whose uses count
+			f = written // and so not served: its use may have to extend it
 		}
 	}
 	near.end(t, e.table, e.key, f, value, time.Duration(left)*time.Microsecond)
 }
 
-// keep has the near cache remember an entry that the server is not given. Once calls go to the server they know better.
-func (h *handBack) keep(table, key string) {
+// keep caches an entry that is not written back. Once calls go to the server,
+// they know better.
+func (h *writeBack) keep(table, key string) {
 	if h.again {
 		return
 	}
@@ -343,7 +355,8 @@ func (h *handBack) keep(table, key string) {
 // isForeign reports whether the server says that a key has another type.
 func isForeign(err error) bool { return hasPrefix(err, "WRONGTYPE") }
 
-// isOOM reports whether the server refuses to store because it has no memory left.
+// isOOM reports whether the server refuses to store because it has no memory
+// left.
 func isOOM(err error) bool { return hasPrefix(err, "OOM") }
 
 // isReply reports whether the server has answered with an error.

@@ -85,7 +85,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// Of many first requests of one client, which reach several instances at once, each had its own server.
+// Of many first requests of one client, which reach several instances at once,
+// each had its own server.
 func TestOneClaimWins(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -126,7 +127,8 @@ func TestOneClaimWins(t *testing.T) {
 	}
 }
 
-// What was claimed while the server was away must be known to all when it is back, also what was claimed in the moment of its return.
+// All instances must know what was claimed during an outage once the server is
+// back, also what was claimed at the moment of its return.
 func TestClaimsAreGivenBack(t *testing.T) {
 	t.Parallel()
 	for _, instances := range []int{1, 4} {
@@ -159,11 +161,11 @@ func TestClaimsAreGivenBack(t *testing.T) {
 						}
 					})
 				}
-				until(t, patient, "loss", func() bool { return !stores[0].Stats().Up })
+				until(t, ampleTimeout, "loss", func() bool { return !stores[0].Stats().Up })
 				<-time.After(100 * time.Millisecond)
 				server.Restart()
 				for _, s := range stores {
-					until(t, patient, "recovery", func() bool { return s.Stats().Up })
+					until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 				}
 				<-time.After(50 * time.Millisecond)
 				stop.Store(true)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -25,81 +26,104 @@ const (
 	DefaultNearAge = time.Minute
 )
 
-// MaxValueBytes is the greatest length of a value, and what is read of one at most: 1 MiB. Longer values are refused, by whoever
-// they were stored.
+// MaxValueBytes is the greatest length of a value: 1 MiB. Longer values are
+// refused, both when stored and when read.
 const MaxValueBytes = 1 << 20
 
-// maxKeyBytes is the ceiling of the lengths of keys and table names.
+// maxKeyBytes is the upper limit of MaxKeyBytes.
 const maxKeyBytes = 1 << 16
 
-// maxNearAge is the ceiling of the age of values in the near cache.
+// maxNearAge is the upper limit of NearAge.
 const maxNearAge = time.Hour
 
-// maxLifetime is the ceiling of lifetimes.
+// maxLifetime is the upper limit of lifetimes.
 const maxLifetime = 10 * 365 * 24 * time.Hour
 
-// A Config configures a [Store]. Addresses must be set; the zero values of all other fields are useful.
+// A Config configures a [Store]. Addresses is required; the zero values of all
+// other fields are useful.
 type Config struct {
-	// Addresses are the servers, as host:port: one, or some nodes of a cluster.
+	// Addresses are the addresses of the server, as host:port: one, or some
+	// nodes of a cluster.
 	Addresses []string
 
-	// Username is the name of an ACL user. Empty with a Password means the user "default".
+	// Username is the name of an ACL user. Empty, with a Password, means the
+	// user "default".
 	Username string
 
-	// Password is that of the user. Empty logs in nobody.
+	// Password is the password of the user. Empty means no authentication.
 	Password Secret
 
-	// TLS, if not nil, makes connections use TLS. Without ServerName the host of each address is expected.
+	// TLS, if not nil, makes connections use TLS. Without ServerName, the
+	// certificate must be for the host of the address.
 	TLS *tls.Config
 
-	// Database is the number of the database; a cluster has only 0.
+	// Database is the number of the database; a cluster only has 0.
 	Database int
 
-	// Prefix keeps apart what virtual services store on one server: the names of all keys begin with "{", the prefix and "/".
-	// Instances of one virtual service have the same prefix. It consists of letters, digits and any of ".", "_", "-", ":", at most 64. The
-	// default is [DefaultPrefix].
+	// Prefix separates virtual services on one server: the names of all keys
+	// begin with "{", the prefix and "/". All instances of one virtual service
+	// need the same prefix. It consists of at most 64 letters, digits, ".",
+	// "_", "-" and ":". The default is [DefaultPrefix].
 	Prefix string
 
-	// Timeout is how long a call waits for the server. Zero and negative mean [DefaultTimeout].
+	// Timeout is how long a call waits for the server. Zero and negative mean
+	// [DefaultTimeout].
 	Timeout time.Duration
 
-	// Options are rules and bounds like those of persistence.NewStore, and must be the same for all instances.
+	// Options are rules and bounds as for persistence.NewStore. They must be
+	// the same for all instances.
 	//
-	// MaxLifetime, MinLifetime, Sliding, MaxKeyBytes (at most 64 KiB) and MaxValueBytes (at most [MaxValueBytes]) mean the same. MaxEntries
-	// bounds each table on the server; WhenFull says what a full one does with a new key: it refuses it, or the entry that would
-	// expire first goes. All fields hold for the tables in memory while the server is down.
+	// MaxLifetime, MinLifetime, Sliding, MaxKeyBytes (at most 64 KiB) and
+	// MaxValueBytes (at most [MaxValueBytes]) have the same meaning. MaxEntries
+	// bounds each table on the server. WhenFull says what a full table does
+	// with a new key: refuse it, or evict the entry that would expire first.
+	// All fields apply to the tables in memory while the server is down.
 	Options persistence.Options
 
-	// MinExtension is the least extension worth a write: a Lookup or Refresh that would lengthen the lifetime by no more leaves it as it is,
-	// and may be answered from the near cache. With Sliding, a tenth of the usual extension makes nearly all look-ups local, and entries end
-	// up to a tenth earlier. Zero and negative extend always.
+	// MinExtension is the smallest extension that is written to the server: a
+	// Lookup or Refresh that would lengthen the lifetime by no more does not
+	// change it, and may be answered from the near cache. With Sliding, a tenth
+	// of the usual extension makes nearly all look-ups local, and entries
+	// expire up to a tenth earlier. Zero and negative write every extension.
 	MinExtension time.Duration
 
-	// NearEntries is how many values the near cache holds, of at most 1 KiB of key and value each. It also bounds what the instance
-	// remembers for the time when the server is away: let it be the number of active clients at least. Zero means [DefaultNearEntries],
-	// negative no near cache, and tables in memory that begin empty.
+	// NearEntries is how many values the near cache stores, each of at most 1
+	// KiB of key and value. It also bounds the values that the instance
+	// remembers for an outage, so set it to at least the number of active
+	// clients. Zero means [DefaultNearEntries]. Negative means no near cache,
+	// and tables in memory that start empty.
 	NearEntries int
 
-	// NearAge is how long the near cache serves a value after it was read, even if the server sends no message about a change. Zero and
-	// negative mean [DefaultNearAge]; more than an hour means an hour. Tables that fail closed never use the near cache.
+	// NearAge is how long the near cache serves a value after it was read, even
+	// if the server reports no change. Zero and negative mean [DefaultNearAge];
+	// more than an hour means an hour. Tables that fail closed never use the
+	// near cache.
 	NearAge time.Duration
 
-	// WhenDown says what calls do while the server cannot be asked. The default is [FailOpen].
+	// WhenDown says what calls do while the server is unavailable. The default
+	// is [FailOpen].
 	WhenDown WhenDown
 
-	// TablesWhenDown is WhenDown for single tables, by name; "" is the default table.
+	// TablesWhenDown overrides WhenDown for single tables, by name; "" is the
+	// default table.
 	TablesWhenDown map[string]WhenDown
 
-	// Logger gets a warning with the error when the first attempt to connect fails, and when the server is lost for longer than a second,
-	// whatever happened before; again after a minute, after ten minutes, and then every hour; and one message when the server is back.
-	// Outages of up to a second are counted, and told in one warning that says how many (times): ten seconds after the first
-	// one, then after a minute, ten minutes, and every hour as long as there have been more, and when the store is closed.
-	// Warnings about entries that the server refuses for want of memory come at once, after a minute, after ten minutes, and every
-	// hour. No message shows the password. Nil discards them.
+	// Logger logs the state of the server. A warning with the error comes when
+	// the first attempt to connect fails, and when the server is lost for
+	// longer than a second; again after a minute, after ten minutes, and then
+	// every hour. One message follows when the server is back.
+	//
+	// Outages of up to a second are counted, and logged in one warning with
+	// their number (times): ten seconds after the first, then after a minute,
+	// ten minutes, and every hour while there are more, and when the store is
+	// closed. Warnings about entries that the server refuses because it has no
+	// memory come at once, after a minute, after ten minutes, and every hour.
+	// No message contains the password. Nil discards all messages.
 	Logger *slog.Logger
 }
 
-// WhenDown says what calls do while the server cannot be asked. Values other than the constants mean [FailClosed].
+// A WhenDown says what calls do while the server is unavailable. [New] refuses
+// values other than the constants.
 type WhenDown uint8
 
 const (
@@ -109,18 +133,22 @@ const (
 	FailClosed
 )
 
-// String returns "fail open" or "fail closed".
-func (w WhenDown) String() string {
-	switch w {
-	case FailOpen:
-		return "fail open"
-	case FailClosed:
-		return "fail closed"
-	}
-	return "WhenDown(" + strconv.Itoa(int(w)) + ")"
+var whenDownWords = []string{FailOpen: "fail open", FailClosed: "fail closed"}
+
+// String returns "fail open" or "fail closed", and "invalid" for other values.
+func (w WhenDown) String() string { return enumtext.String(w, whenDownWords) }
+
+// MarshalText returns what String returns, and an error for other values.
+func (w WhenDown) MarshalText() ([]byte, error) { return enumtext.Marshal(w, whenDownWords) }
+
+// UnmarshalText accepts the texts of MarshalText. Case, blanks, "-" and "_" do
+// not matter. The error lists the texts.
+func (w *WhenDown) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(w, text, whenDownWords)
 }
 
-// A Secret is a string that no way of printing shows.
+// A Secret is a string that packages fmt, log/slog and encoding/json do not
+// print.
 type Secret string
 
 const redacted = "REDACTED"
@@ -137,7 +165,7 @@ func (Secret) Format(f fmt.State, _ rune) { f.Write([]byte(redacted)) }
 // MarshalText returns "REDACTED".
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// withDefaults returns c with every field in its range, or all faults of it.
+// withDefaults returns c with every field in its range, or all its faults.
 func (c Config) withDefaults() (Config, error) {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("redisstore: "+format, args...)) }
@@ -167,11 +195,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for name, when := range c.TablesWhenDown {
 		if when > FailClosed {
-			fault("TablesWhenDown[%q]: %v is not a value", name, when)
+			fault("TablesWhenDown[%q]: %d is not a value", name, when)
 		}
 	}
 	if c.WhenDown > FailClosed {
-		fault("WhenDown: %v is not a value", c.WhenDown)
+		fault("WhenDown: %d is not a value", c.WhenDown)
 	}
 	if len(faults) > 0 {
 		return c, errors.Join(faults...)

@@ -37,7 +37,7 @@ func TestConfigFaults(t *testing.T) {
 			WhenDown: 7, TablesWhenDown: map[string]WhenDown{"t": 9},
 		}, []string{
 			"Addresses[0]:", `Addresses[1]: "10.0.0.1:0"`, `Addresses[2]: "10.0.0.1:http"`, `Password: is missing for user "u"`,
-			"Database: -1", `Prefix: "a{b}"`, "WhenDown: WhenDown(7)", `TablesWhenDown["t"]: WhenDown(9)`,
+			"Database: -1", `Prefix: "a{b}"`, "WhenDown: 7", `TablesWhenDown["t"]: 9`,
 		}},
 		{"long prefix", Config{Addresses: []string{"h:1"}, Prefix: strings.Repeat("p", 65)}, []string{"Prefix: "}},
 	} {
@@ -74,7 +74,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 	fmt.Fprint(&log, c.Password.String(), c.Password.GoString())
 	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	c.Timeout = patient
+	c.Timeout = ampleTimeout
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,8 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// TestUser is the recipe of the guide: a user who may do what a store does with the keys of its prefix, and nothing else.
+// TestUser is the recipe of the guide: a user who may do what a store does with
+// the keys of its prefix, and nothing else.
 func TestUser(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -131,7 +132,7 @@ func TestUser(t *testing.T) {
 	if err := s.Remove(ctx, "", "n"); err != nil {
 		t.Error(err)
 	}
-	elsewhere, err := New(Config{Addresses: []string{server.Addr}, Username: "limpet", Password: "secret", Prefix: "bank", Timeout: patient})
+	elsewhere, err := New(Config{Addresses: []string{server.Addr}, Username: "limpet", Password: "secret", Prefix: "bank", Timeout: ampleTimeout})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +157,8 @@ func TestUserRulesAreInTheGuide(t *testing.T) {
 	}
 }
 
-// startTLS starts a server with a certificate, and returns its address for TLS and the authority.
+// startTLS starts a server with a certificate, and returns its address for TLS
+// and the authority.
 func startTLS(t *testing.T) (server *redistest.Server, address string, roots *x509.CertPool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -205,20 +207,32 @@ func TestTLS(t *testing.T) {
 	if value, _, _, err := s.Lookup(ctx, "", "k", 0); value != "v" || err != nil {
 		t.Error(value, err)
 	}
-	stranger, err := New(Config{Addresses: []string{port}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}, Timeout: patient})
+	unverified, err := New(Config{Addresses: []string{port}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}, Timeout: ampleTimeout})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stranger.Close()
-	if err := stranger.Ping(ctx); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	defer unverified.Close()
+	if err := unverified.Ping(ctx); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", err)
 	}
 }
 
-func TestWhenDownString(t *testing.T) {
-	for w, want := range map[WhenDown]string{FailOpen: "fail open", FailClosed: "fail closed", 9: "WhenDown(9)"} {
-		if got := w.String(); got != want {
-			t.Errorf("%q, want %q", got, want)
+func TestWhenDownText(t *testing.T) {
+	for want, w := range map[string]WhenDown{"fail open": FailOpen, "fail closed": FailClosed} {
+		text, err := w.MarshalText()
+		if w.String() != want || string(text) != want || err != nil {
+			t.Errorf("%q and %q, %v, want %q", w, text, err, want)
 		}
+		got := FailClosed - w
+		if err := got.UnmarshalText([]byte(strings.ToUpper(strings.ReplaceAll(want, " ", "_")))); err != nil || got != w {
+			t.Errorf("%q is read as %v, %v", want, got, err)
+		}
+	}
+	w := FailClosed
+	if err := w.UnmarshalText([]byte("retry")); err == nil || !strings.Contains(err.Error(), "fail open, fail closed") || w != FailClosed {
+		t.Errorf("the error for another text, after which the value is %v: %v", w, err)
+	}
+	if text, err := WhenDown(9).MarshalText(); err == nil {
+		t.Errorf("9 is written as %q", text)
 	}
 }

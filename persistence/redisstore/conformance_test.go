@@ -16,7 +16,7 @@ func TestConformance(t *testing.T) {
 	single := redistest.Start(t)
 	cluster := redistest.Start(t, "--cluster-enabled", "yes")
 	cluster.Command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-	for deadline := time.Now().Add(patient); ; {
+	for deadline := time.Now().Add(ampleTimeout); ; {
 		if reply := cluster.Command("SET", "ready", "1"); reply == "+OK\r\n" {
 			break
 		} else if time.Now().After(deadline) {

@@ -17,7 +17,8 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// until waits until a condition holds, and fails the test if it does not in time.
+// until waits until a condition holds, and fails the test if it does not in
+// time.
 func until(t testing.TB, limit time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -43,7 +44,8 @@ func nowhere(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// TestDown takes the server away in two ways, one that shows at once and one that shows in silence.
+// TestDown stops the server in two ways: its connections break, or it does not
+// answer.
 func TestDown(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -104,7 +106,7 @@ func TestDown(t *testing.T) {
 			}
 
 			tt.give(server)
-			took := until(t, patient, "recovery", func() bool { return s.Stats().Up })
+			took := until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 			t.Logf("recovered %v after the server", took)
 			if value, _, ok, err := s.Lookup(ctx, "", "during1", 0); value != "10.0.0.2:80" || !ok || err != nil {
 				t.Errorf("what was stored meanwhile: %q, %t, %v", value, ok, err)
@@ -119,7 +121,8 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestSharedStoreWins says what happens to a key that got two values: one on the server, one in memory.
+// TestSharedStoreWins says what happens to a key that got two values: one on
+// the server, one in memory.
 func TestSharedStoreWins(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -132,8 +135,9 @@ func TestSharedStoreWins(t *testing.T) {
 		t.Errorf("while the server is down: %q, %v", value, err)
 	}
 	server.Resume()
-	until(t, patient, "recovery", func() bool { return s.Stats().Up })
-	// The call that was given up may have been carried out by the server when it went on: it was a Put with this value.
+	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
+	// The call that was given up may have been carried out by the server when
+	// it went on: it was a Put with this value.
 	value, _, ok, err := s.Lookup(ctx, "", "k", 0)
 	if !ok || err != nil || value != "shared" && value != "local" {
 		t.Errorf("%q, %t, %v", value, ok, err)
@@ -144,7 +148,7 @@ func TestSharedStoreWins(t *testing.T) {
 	s.Lookup(ctx, "", "k", 0) // opens the circuit
 	s.Put(ctx, "", "k", "other", 2*time.Hour)
 	server.Restart()
-	until(t, patient, "recovery", func() bool { return s.Stats().Up })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 	if again, _, ok, err := s.Lookup(ctx, "", "k", 0); again != value || !ok || err != nil {
 		t.Errorf("%q, %t, %v; the server had %q", again, ok, err, value)
 	}
@@ -166,12 +170,12 @@ func TestStartWithoutServer(t *testing.T) {
 		t.Errorf("%t, %v", ok, err)
 	}
 	server.Restart()
-	until(t, patient, "connection", func() bool { return s.Stats().Up })
+	until(t, ampleTimeout, "connection", func() bool { return s.Stats().Up })
 	direct := open(t, server, Config{})
 	if value, left, ok, err := direct.Lookup(ctx, "t", "k", 0); value != "v" || left > time.Hour || !ok || err != nil {
 		t.Errorf("the other instance finds %q, %v, %t, %v", value, left, ok, err)
 	}
-	until(t, patient, "message", func() bool { return strings.Contains(logged.String(), "persistence store found") })
+	until(t, ampleTimeout, "message", func() bool { return strings.Contains(logged.String(), "persistence store found") })
 }
 
 type lockedBuffer struct {
@@ -234,7 +238,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestCallerGivesUp must not take the caller's impatience for a failure of the server.
+// TestCallerGivesUp must not take the end of the caller's context for a failure
+// of the server.
 func TestCallerGivesUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -252,7 +257,8 @@ func TestCallerGivesUp(t *testing.T) {
 	}
 }
 
-// TestClose closes a store that is used, with a server that answers and with one that does not.
+// TestClose closes a store that is used, with a server that answers and with
+// one that does not.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []bool{false, true} {
@@ -286,7 +292,7 @@ func TestClose(t *testing.T) {
 				t.Error(err)
 			}
 			wg.Wait()
-			if took := time.Since(start); took >= patient { // what calls may take
+			if took := time.Since(start); took >= ampleTimeout { // what calls may take
 				t.Errorf("closing took %v", took)
 			} else {
 				t.Logf("closing took %v", took)

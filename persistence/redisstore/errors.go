@@ -12,12 +12,14 @@ import (
 )
 
 var (
-	// ErrUnavailable says that the server could not be asked, and that the table does not have another answer. The error that
-	// wraps it names the table and the cause. It may have asked in vain or not at all: what a call was to change may have
-	// been changed or not. It has a method Unavailable that returns true, for which a virtual service answers 503.
+	// ErrUnavailable means that the server did not answer, and that the table
+	// has no other answer. The error that wraps it names the table and the
+	// cause. The store may have sent the call or not, so a change may have been
+	// made or not. The error has a method Unavailable that returns true, for
+	// which a virtual service responds with 503.
 	ErrUnavailable error = unavailable{}
 
-	// ErrClosed is returned by all calls of a Store that has been closed.
+	// ErrClosed is the error of all calls of a Store that has been closed.
 	ErrClosed = errors.New("redisstore: the store is closed")
 
 	errNotConnected = errors.New("not connected yet")
@@ -31,27 +33,29 @@ type unavailable struct{}
 func (unavailable) Error() string     { return "the server is not available" }
 func (unavailable) Unavailable() bool { return true }
 
-// A ForeignError says that what the server has under the name of an entry was not stored by this package, or is longer than
-// [MaxValueBytes]. Neither the store nor the server fails because of it, and nothing has been changed.
+// A ForeignError means that the server's value under the name of an entry was
+// not stored by this package, or is longer than [MaxValueBytes]. The store and
+// the server go on working, and nothing has been changed.
 type ForeignError struct {
 	// Table and Key name the entry.
 	Table, Key string
 	// Name is the name of the key on the server.
 	Name string
-	// Detail tells what was found.
+	// Detail says what was found, for people.
 	Detail string
 }
 
-// Error names the table, the key and what was found; long names are cut.
+// Error names the table, the key and the detail; long names are cut.
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("redisstore: table %.100q, key %.100q: %s", e.Table, e.Key, e.Detail)
 }
 
-// echoes is where a server begins to repeat what it does not understand: the password, or keys.
+// echoes is where a server begins to repeat a command that it does not
+// understand, with the password or with keys.
 const echoes = ", with args beginning with"
 
-// explained returns err as it may be shown, with what an operator can do about it. The text of a server or of a proxy may
-// repeat what it was sent.
+// explained returns err with advice for operators and without secrets: the text
+// of a server or a proxy may repeat what was sent to it.
 func (c *Config) explained(err error) error {
 	if err == nil {
 		return nil
@@ -70,7 +74,7 @@ func (c *Config) explained(err error) error {
 	return errors.New(shown)
 }
 
-// unreachable returns the error of an attempt to reach the server as it may be shown.
+// unreachable returns the explained error of an attempt to reach the server.
 func (c *Config) unreachable(err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -81,7 +85,8 @@ func (c *Config) unreachable(err error) error {
 	return c.explained(err)
 }
 
-// isTooOld reports whether the text of an error is that of a server that lacks something.
+// isTooOld reports whether an error text is that of a server that lacks a
+// needed feature.
 func isTooOld(text string) bool {
 	text = strings.ToLower(text)
 	for _, part := range []string{"unknown command", "unknown subcommand", "error compiling script", "wrong number of arguments for 'hello'"} {

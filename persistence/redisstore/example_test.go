@@ -10,8 +10,8 @@ import (
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
 
-// A store is used like persistence.Store. Here nobody listens at the address, so that what it does without a server shows: tables are
-// kept in memory, but for those that fail closed.
+// A store is used like persistence.Store. Here no server listens at the
+// address, so tables are in memory, except those that fail closed.
 func Example() {
 	store, err := redisstore.New(redisstore.Config{
 		Addresses:      []string{"127.0.0.1:1"},
@@ -38,7 +38,8 @@ func Example() {
 	// true
 }
 
-// Clients that are active should not cost a call to the server with every request.
+// Clients that are active should not cost a call to the server with every
+// request.
 func ExampleConfig() {
 	store, err := redisstore.New(redisstore.Config{
 		Addresses:    []string{"redis.internal:6379"},
@@ -57,7 +58,8 @@ func ExampleConfig() {
 	// Output: false
 }
 
-// Range tells what is there. While nobody can be asked that is what the instance has; a count of that would be a wrong one.
+// Range lists the entries. While the server is unavailable these are the
+// entries of the instance; a count of them would be wrong.
 func ExampleStore_CountByValue() {
 	store, err := redisstore.New(redisstore.Config{Addresses: []string{"127.0.0.1:1"}})
 	if err != nil {

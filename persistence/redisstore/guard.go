@@ -18,9 +18,11 @@ const (
 	maxMessageBytes = 32 << 20
 )
 
-// A guard reads from a connection along with the client and breaks it before the client meets an answer that a server does not
-// give: a length that is huge or negative, an answer that nobody asked for, something other than RESP3. The client allocates what
-// a length says, and takes the rest for a fault of its own, for which it ends the program.
+// A guard checks the bytes that the client reads from a connection, and closes
+// it before the client gets an answer that no server sends: a length that is
+// huge or negative, an answer without a command, anything other than RESP3. The
+// client library would allocate such a length, and takes the rest for a fault
+// of its own, for which it ends the program.
 type guard struct {
 	net.Conn
 	asked    scanner // of the goroutine that writes
@@ -41,7 +43,7 @@ func (g *guard) Write(p []byte) (int, error) {
 	return g.Conn.Write(p)
 }
 
-// Read checks what it has read.
+// Read checks the bytes that it returns.
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
 	fault := g.answered.scan(p[:n])
@@ -55,7 +57,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A scanner finds the messages in a stream of RESP3 without keeping them.
+// A scanner finds the messages in a stream of RESP3 without storing them.
 type scanner struct {
 	answers  bool   // whether bounds hold and pushes are messages apart
 	messages uint64 // begun, without pushes
@@ -67,7 +69,7 @@ type scanner struct {
 	kind  bool   // whether the next string is the kind of a push
 }
 
-// scan reads on. After an error the scanner is of no use.
+// scan reads on. After an error the scanner is unusable.
 func (s *scanner) scan(p []byte) error {
 	for len(p) > 0 {
 		if s.bulk > 0 && !s.kind {

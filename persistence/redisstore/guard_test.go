@@ -66,7 +66,8 @@ func TestScanner(t *testing.T) {
 	}
 }
 
-// FuzzStoreReply reads the same bytes at once and in pieces; nothing may panic or keep what it reads.
+// FuzzStoreReply reads the same bytes at once and in pieces; nothing may panic
+// or keep what it reads.
 func FuzzStoreReply(f *testing.F) {
 	for _, tt := range replies {
 		if len(tt.text) < 1<<10 {
@@ -92,7 +93,7 @@ func FuzzStoreReply(f *testing.F) {
 	})
 }
 
-// TestGuard has a server that answers what nobody asked.
+// TestGuard has a server that sends answers without a call.
 func TestGuard(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()
@@ -114,7 +115,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestHostileServer connects to something that is not a Redis, or a hostile one.
+// TestHostileServer connects to something that is not a Redis, or a hostile
+// one.
 func TestHostileServer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range replies {
@@ -135,7 +137,7 @@ func TestHostileServer(t *testing.T) {
 					if err != nil {
 						return
 					}
-					c.SetDeadline(time.Now().Add(patient))
+					c.SetDeadline(time.Now().Add(ampleTimeout))
 					c.Read(make([]byte, 4096))
 					c.Write([]byte(tt.text))
 					c.Close()

@@ -16,7 +16,8 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// listed returns what Range visits, and fails the test if it visits a key twice.
+// listed returns what Range visits, and fails the test if it visits a key
+// twice.
 func listed(t *testing.T, s *Store, table string) map[string]string {
 	t.Helper()
 	got := make(map[string]string)
@@ -32,8 +33,9 @@ func listed(t *testing.T, s *Store, table string) map[string]string {
 	return got
 }
 
-// Clients lost their server although their entry was the newest of all: the server had dropped an older one of theirs to free memory, or
-// somebody had deleted it, and evicting what was left of that in the index took the new one along.
+// Clients lost their server although their entry was the newest of all: the
+// server had dropped an older one of theirs to free memory, or another program
+// had deleted it, and evicting its rest from the index removed the new one too.
 func TestDroppedEntries(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -90,7 +92,7 @@ func TestDroppedEntries(t *testing.T) {
 				server.Command(tt.drop, at(key))
 			}
 			for i := range most {
-				until(t, patient, "room", func() bool { // each attempt looks in some places
+				until(t, ampleTimeout, "room", func() bool { // each attempt looks in some places
 					ok, err := s.Insert(ctx, "", "again"+strconv.Itoa(i), "w", time.Hour)
 					return ok && err == nil
 				})
@@ -106,8 +108,8 @@ func TestDroppedEntries(t *testing.T) {
 	}
 }
 
-// A count must be right or an error, however little the server has kept of what tells the entries of a table: a drain that finds nobody
-// left ends.
+// A count must be right or an error, even if the server has evicted parts of
+// the index: a drain ends when it counts no clients.
 func TestDroppedIndex(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -122,7 +124,7 @@ func TestDroppedIndex(t *testing.T) {
 	} {
 		for _, then := range []string{"nothing", "Put", "new key", "Touch", "Claim", "Increment", "Remove", "CompareAndSwap"} {
 			if len(tt.drop) == 2 && (then == "nothing" || then == "new key") {
-				continue // nobody can know
+				continue // unknown
 			}
 			t.Run(tt.name+" "+then, func(t *testing.T) {
 				prefix := tt.name + strings.ReplaceAll(then, " ", "-")
@@ -203,8 +205,9 @@ func TestForeignIndex(t *testing.T) {
 	}
 }
 
-// TestServerDrops stores, moves and removes entries while the server drops some at random: told to, and by each of its policies for want
-// of memory. The model beside knows which value each key may have. Afterwards all ways to ask must agree.
+// TestServerDrops stores, moves and removes entries while the server drops some
+// at random: by commands, and by each of its policies when memory is short. A
+// model knows which values each key may have. Afterwards all calls must agree.
 func TestServerDrops(t *testing.T) {
 	t.Parallel()
 	const workers, keys = 4, 400
@@ -299,7 +302,8 @@ func TestServerDrops(t *testing.T) {
 				}
 			}
 			if evicts {
-				// A policy may have dropped all that tells the entries, which shows when they are used.
+				// A policy may have evicted the whole index, which shows when
+				// entries are used.
 				for key := range want {
 					if ok, err := s.Touch(ctx, "", key, time.Hour); !ok || err != nil {
 						t.Errorf("Touch: %t, %v", ok, err)
@@ -325,7 +329,7 @@ func TestServerDrops(t *testing.T) {
 	}
 }
 
-// infoNumber returns a number that the server tells of itself.
+// infoNumber returns a number from the INFO of the server.
 func infoNumber(t *testing.T, server *redistest.Server, field string) int {
 	t.Helper()
 	for _, section := range []string{"memory", "stats"} {
@@ -343,7 +347,8 @@ func infoNumber(t *testing.T, server *redistest.Server, field string) int {
 	return 0
 }
 
-// A table of more entries than one call of CountByValue examines is examined by several.
+// A table of more entries than one call of CountByValue examines is examined by
+// several.
 func TestCountsOfLargeTable(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -385,7 +390,8 @@ func TestCountsOfLargeTable(t *testing.T) {
 	}
 }
 
-// What a script stores for a server that shares its address is shown as that server's address and port.
+// What a script stores for a server that shares its address is shown as that
+// server's address and port.
 func TestShownValues(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

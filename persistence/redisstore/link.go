@@ -17,20 +17,23 @@ import (
 //go:embed store.lua
 var source string
 
-// The script, and the same for a server without memory: verbs that store nothing new work there too.
+// storing is the script. saving is the same for a server without memory: verbs
+// that store nothing new work there too.
 var (
 	storing = rueidis.NewLuaScript(source)
 	saving  = rueidis.NewLuaScript("#!lua flags=allow-oom\n" + source)
 )
 
-// Times of connections. A connection that answers nothing is found broken after at most the sum.
+// Times of connections. A connection that answers nothing is found broken after
+// at most the sum.
 const (
 	dialTimeout  = time.Second
 	pingInterval = time.Second
 	pingTimeout  = time.Second
 )
 
-// A link is a client of the server and its connections, which can be cut at once.
+// A link is a client of the server and its connections, which can all be closed
+// at once.
 type link struct {
 	client rueidis.Client
 
@@ -101,7 +104,7 @@ func (l *link) dial(ctx context.Context, address string, dialer *net.Dialer, con
 	return newGuard(secure), nil
 }
 
-// linkConn is a connection that leaves its link when it is closed.
+// A linkConn is a connection that leaves its link when it is closed.
 type linkConn struct {
 	net.Conn
 	link *link
@@ -114,7 +117,7 @@ func (c *linkConn) Close() error {
 	return c.Conn.Close()
 }
 
-// cut closes all connections; whoever waits for an answer gets an error.
+// cut closes all connections; calls that wait for an answer get an error.
 func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +135,7 @@ func (l *link) close() {
 	}
 }
 
-// An answer is what the script returns, without the number of the call.
+// An answer is the result of the script, without the number of the call.
 type answer struct {
 	status int64
 	fields []rueidis.RedisMessage
@@ -151,8 +154,8 @@ func (a answer) text(i int) (string, error) { return a.fields[i].ToString() }
 
 func (a answer) number(i int) (int64, error) { return a.fields[i].AsInt64() }
 
-// run runs the script. The server returns the number of the call, so that the answer of another one is recognised whatever happens
-// on the way.
+// run runs the script. The server returns the number of the call, so that the
+// answer of another call is always recognised.
 func (l *link) run(ctx context.Context, script *rueidis.Lua, names, args []string, number uint64) (answer, error) {
 	args[0] = strconv.FormatUint(number, 10)
 	fields, err := script.Exec(ctx, l.client, names, args).ToArray()

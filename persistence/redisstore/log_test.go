@@ -48,7 +48,8 @@ func (j *journal) lines(t *testing.T) (lines []journalLine) {
 	return lines
 }
 
-// Each instance stuck its clients alone, for ever and in silence: nobody had been told that the store was never reached.
+// Each instance stuck its clients alone, for ever: no message said that the
+// store was never reached.
 func TestUnreachableIsLogged(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-long-password"
@@ -87,7 +88,7 @@ func TestUnreachableIsLogged(t *testing.T) {
 			var j journal
 			tt.config.Logger = j.logger()
 			tt.config.Prefix = "shop"
-			tt.config.Timeout = patient
+			tt.config.Timeout = ampleTimeout
 			if tt.name == "silence" {
 				tt.config.Timeout = 200 * time.Millisecond
 			}
@@ -100,7 +101,7 @@ func TestUnreachableIsLogged(t *testing.T) {
 			if ok, err := s.Insert(ctx, "", "k", "v", time.Hour); !ok || err != nil {
 				t.Errorf("Insert: %t, %v", ok, err)
 			}
-			until(t, patient, "a message", func() bool { return j.String() != "" })
+			until(t, ampleTimeout, "a message", func() bool { return j.String() != "" })
 			<-time.After(500 * time.Millisecond) // some attempts more
 			lines := j.lines(t)
 			if len(lines) != 1 || lines[0].Level != "WARN" || lines[0].Msg != "persistence store unreachable" || lines[0].Prefix != "shop" {
@@ -155,7 +156,8 @@ func oldServer(t *testing.T, line string) (addr string) {
 	return ln.Addr().String()
 }
 
-// A trouble that lasts is told again after a minute, after ten, and then every hour; its end is told once.
+// A lasting problem is logged again after a minute, after ten, and then every
+// hour; its end is logged once.
 func TestReminder(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var r reminder
@@ -212,12 +214,12 @@ func TestLostAndFoundAreLogged(t *testing.T) {
 	defer s.Close()
 	s.Ping(ctx)
 	server.Restart()
-	until(t, patient, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
 	server.Kill()
 	s.Lookup(ctx, "", "k", 0)
-	until(t, patient, "message", func() bool { return strings.Contains(j.String(), "store lost") })
+	until(t, ampleTimeout, "message", func() bool { return strings.Contains(j.String(), "store lost") })
 	server.Restart()
-	until(t, patient, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
 	var got []string
 	for _, line := range j.lines(t) {
 		got = append(got, line.Level+" "+line.Msg)
@@ -233,7 +235,8 @@ func TestLostAndFoundAreLogged(t *testing.T) {
 	}
 }
 
-// A user who may look up but not store opened the circuit with each call and closed it a moment later: ten warnings a second.
+// A user who may look up but not store opened the circuit with each call and
+// closed it a moment later: ten warnings a second.
 func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -251,7 +254,7 @@ func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 		}
 		<-time.After(5 * time.Millisecond)
 	}
-	s.Close() // what is waiting to be told is told
+	s.Close() // which logs the messages that wait
 	warnings := strings.Count(j.String(), "persistence store")
 	t.Logf("%d messages, lost %d times", warnings, s.Stats().Opened)
 	if !strings.Contains(j.String(), "can't run this command") || warnings > 4 {
@@ -259,7 +262,8 @@ func TestLossesAreNotLoggedOneByOne(t *testing.T) {
 	}
 }
 
-// A server without memory refuses new clients' entries, which showed in a counter only.
+// A server without memory refuses new clients' entries, which showed in a
+// counter only.
 func TestNoMemoryIsLogged(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -295,7 +299,7 @@ func TestDroppedEntriesAreLogged(t *testing.T) {
 	}
 	server.Restart()
 	server.Command("SET", name(DefaultPrefix, "", entryKind, "b"), "foreign")
-	until(t, patient, "message", func() bool { return strings.Contains(j.String(), "dropped") })
+	until(t, ampleTimeout, "message", func() bool { return strings.Contains(j.String(), "dropped") })
 	for _, line := range j.lines(t) {
 		if line.Msg == "persistence entries dropped" && (line.Entries != 1 || line.Level != "WARN") {
 			t.Errorf("%+v", line)

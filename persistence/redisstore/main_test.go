@@ -15,8 +15,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }
 
-// patient is a time in which a busy machine answers.
-const patient = time.Minute
+// ampleTimeout is enough for an answer on a busy machine.
+const ampleTimeout = time.Minute
 
 // open returns a store that is connected to the server.
 func open(t testing.TB, server *redistest.Server, c Config) *Store {
@@ -25,7 +25,7 @@ func open(t testing.TB, server *redistest.Server, c Config) *Store {
 		c.Addresses = []string{server.Addr}
 	}
 	if c.Timeout == 0 {
-		c.Timeout = patient
+		c.Timeout = ampleTimeout
 	}
 	s, err := New(c)
 	if err != nil {
@@ -38,8 +38,8 @@ func open(t testing.TB, server *redistest.Server, c Config) *Store {
 	return s
 }
 
-// modelSeeds is how many random runs are compared with the twin: 200 with -long, fewer by default, because each operation is a call to
-// the server.
+// modelSeeds is how many random runs are compared with the twin: 200 with -long,
+// fewer by default, because each operation is a call to the server.
 func modelSeeds() int {
 	switch {
 	case *long:

@@ -11,20 +11,20 @@ import (
 	"github.com/limpetlb/limpet/internal/redistest"
 )
 
-// A thief forwards connections and steals the next answer when it is told to.
-type thief struct {
-	addr  string
-	armed atomic.Bool
-	stole chan struct{}
+// A dropper forwards connections and drops the next answer on demand.
+type dropper struct {
+	addr    string
+	armed   atomic.Bool
+	dropped chan struct{}
 }
 
-func newThief(t *testing.T, upstream string) *thief {
+func newDropper(t *testing.T, upstream string) *dropper {
 	t.Helper()
-	p := &thief{stole: make(chan struct{}, 1)}
+	p := &dropper{dropped: make(chan struct{}, 1)}
 	p.addr = relayReads(t, upstream, func(read []byte) bool {
 		// An answer of the script, which nothing else looks like.
 		if bytes.HasPrefix(read, []byte("*6\r\n")) && p.armed.CompareAndSwap(true, false) {
-			p.stole <- struct{}{}
+			p.dropped <- struct{}{}
 			return false
 		}
 		return true
@@ -32,11 +32,12 @@ func newThief(t *testing.T, upstream string) *thief {
 	return p
 }
 
-// TestAnswerOfAnotherCall loses an answer, so that the next one reaches the call before it. Neither may believe it.
+// TestAnswerOfAnotherCall loses an answer, so that the next one reaches the
+// call before it. Neither may believe it.
 func TestAnswerOfAnotherCall(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	p := newThief(t, server.Addr)
+	p := newDropper(t, server.Addr)
 	ctx := t.Context()
 	s := open(t, server, Config{Addresses: []string{p.addr}, WhenDown: FailClosed, NearEntries: -1})
 	for _, key := range []string{"a", "b"} {
@@ -49,7 +50,7 @@ func TestAnswerOfAnotherCall(t *testing.T) {
 	var value string
 	var wg sync.WaitGroup
 	wg.Go(func() { value, _, _, first = s.Lookup(ctx, "", "a", 0) })
-	<-p.stole
+	<-p.dropped
 	other, _, _, second := s.Lookup(ctx, "", "b", 0)
 	wg.Wait()
 	if !errors.Is(first, errMismatch) || !errors.Is(first, ErrUnavailable) || value != "" {
@@ -58,7 +59,7 @@ func TestAnswerOfAnotherCall(t *testing.T) {
 	if !errors.Is(second, ErrUnavailable) || other != "" {
 		t.Errorf("the call whose answer went elsewhere: %q, %v", other, second)
 	}
-	until(t, patient, "recovery", func() bool { return s.Stats().Up })
+	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
 	for _, key := range []string{"a", "b"} {
 		if value, _, ok, err := s.Lookup(ctx, "", key, 0); value != "value of "+key || !ok || err != nil {
 			t.Errorf("%q has %q, %t, %v", key, value, ok, err)

@@ -16,8 +16,10 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A twin does what one table of a store does, on a clock that the test moves. The server is told that clock's time, so every
-// microsecond counts. The clock runs an hour and more ahead of the server's own, which therefore never frees an entry too early.
+// A twin does what one table of a store does, on a clock that the test moves.
+// The server is told that clock's time, so every microsecond counts. The clock
+// runs an hour and more ahead of the server's own, which therefore never frees
+// an entry too early.
 type twin struct {
 	t       *testing.T
 	store   *Store
@@ -221,7 +223,7 @@ func (w *twin) step(rng *rand.Rand) {
 	}
 }
 
-// compare compares what Range and CountByValue tell.
+// compare compares the results of Range and CountByValue.
 func (w *twin) compare() {
 	w.t.Helper()
 	type entry = persistence.Entry[string]
@@ -257,7 +259,8 @@ func keysOf[K comparable, V any](m map[K]V) func(func(K) bool) {
 	}
 }
 
-// TestAgainstTwin runs with all 200 seeds of 10,000 operations where time is plenty; see modelSeeds.
+// TestAgainstTwin runs with all 200 seeds of 10,000 operations where time is
+// plenty; see modelSeeds.
 func TestAgainstTwin(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

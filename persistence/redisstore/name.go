@@ -10,15 +10,18 @@ const (
 	entryKind  = 'e' // followed by the entry's key
 	indexKind  = 'i'
 	countsKind = 'c'
-	// The script has a fourth: 'l' is there while the index or the counts may be incomplete.
+	// The script has a fourth: 'l' is there while the index or the counts may
+	// be incomplete.
 )
 
-// name returns the name on the server of an entry, or of the index or the counts of a table:
+// name returns the name on the server of an entry, or of the index or the
+// counts of a table:
 //
 //	{prefix/length of table:table}kind key
 //
-// A cluster chooses the slot by what is between the first "{" and the next "}" (a table's name may hold the latter), so a table
-// is in one slot. The length keeps names apart whatever bytes are in table and key.
+// A cluster chooses the slot by what is between the first "{" and the next "}"
+// (a table's name may hold the latter), so a table is in one slot. The length
+// keeps names apart whatever bytes are in table and key.
 func name(prefix, table string, kind byte, key string) string {
 	return "{" + prefix + "/" + strconv.Itoa(len(table)) + ":" + table + "}" + string(rune(kind)) + key
 }

@@ -12,30 +12,39 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A nearCache remembers the values that the store has seen. It serves them as long as the server has promised to tell of changes, but
-// no longer than age; it also keeps those that it may not serve, for the time when the server is down.
+// A nearCache stores the values that the store has seen. It serves them while
+// the server guarantees to report changes, but no longer than age. It also
+// stores values that it may not serve, for an outage of the server.
 //
-// The server tracks what the connection reads in a script, and sends the name of a key once it changes. That message may overtake
-// the answer that it makes obsolete on its way through the client, and calls overlap. So each call gets a ticket before it is sent, and
-// its answer is served only if nothing happened to the key since: no message, and no write of ours begun, under way or ended.
-// Tickets are not kept for single keys but for stripes of them. A nil nearCache remembers nothing.
+// The server tracks what the connection reads in a script, and sends the name
+// of a key when it changes. That message may overtake the answer that it makes
+// obsolete on its way through the client, and calls overlap. So each call gets
+// a ticket before it is sent, and its answer is served only if nothing happened
+// to the key since: no message, and no own write that began, ended or is in
+// progress. Tickets are for stripes of keys, not for single keys. A nil
+// nearCache stores nothing.
 //
-// A message says that an entry has changed, not how: mostly another instance has renewed it. So what was remembered stays as a copy that is
-// not served but is better than nothing once the server is away. It goes when the server says that the entry is absent, when this
-// store removes the entry, at the end of its lifetime, and when the cache is full. A copy may be older than what the server has, or
-// have been removed there: it is not given to the server when that is back, unless this store has stored, claimed
-// or touched it meanwhile.
+// A message says that an entry has changed, not how: mostly another instance
+// has renewed it. So the cache keeps the value as a copy, which it does not
+// serve, but which is better than nothing during an outage. The copy is dropped
+// when the server says that the entry is absent, when this store removes the
+// entry, at the end of its lifetime, and when the cache is full. A copy may be
+// older than the server's entry, or the entry may have been removed there: it
+// is not written back after an outage, unless this store has stored, claimed or
+// touched it meanwhile.
 //
-// The server sends a message about the store's own writes, too, after their answers. (It could be told not to. But then a table of
-// tracked keys that is full makes it forget keys without a message to the instance that reads just then.) The first message after a
-// write of ours therefore does not tell that somebody else has changed the entry; another one, or one that cannot be told from
-// another one, does.
+// The server also sends a message about each of the store's own writes, after
+// its answer. (NOLOOP would end that, but then a server whose tracking table is
+// full drops keys without a message to the instance that is reading just then.)
+// The first message after an own write therefore does not mean that another
+// instance has changed the entry; a second one, or one that may be a second
+// one, does.
 type nearCache struct {
 	prefix  string
 	age     time.Duration
 	start   time.Time
 	entries *persistence.Table[nearKey, nearEntry]
-	epoch   atomic.Uint64 // begins at 1; what was read in an earlier one is not served
+	epoch   atomic.Uint64 // starts at 1; values read in an earlier one are not served
 	seed    maphash.Seed
 	stripes [4096]stripe
 }
@@ -43,17 +52,17 @@ type nearCache struct {
 type nearKey struct{ table, key string }
 
 type nearEntry struct {
-	value   string
-	epoch   uint64        // 0: never served
-	sent    time.Duration // since start, when the call that read the value was sent
-	own     bool          // whether the store wrote the value and no message has come since
-	changed bool          // whether somebody else may have changed the entry since
-	lent    uint64        // the number of the memory that has the value, too; 0: none
+	value    string
+	epoch    uint64        // 0: never served
+	sent     time.Duration // since start, when the call that read the value was sent
+	own      bool          // the store wrote the value and no message has come since
+	changed  bool          // another instance may have changed the entry since
+	copiedTo uint64        // the number of the local store that has the value too; 0: none
 }
 
 type stripe struct {
 	mu      sync.Mutex
-	changes uint64 // messages, and what is counted in writes
+	changes uint64 // messages and writes
 	writes  uint64 // of the store: begun or ended
 	writers int
 }
@@ -68,7 +77,8 @@ type ticket struct {
 	sent    time.Time
 }
 
-// maxNearBytes is the greatest length of key and value together, with the table's name.
+// maxNearBytes is the greatest length of key and value together, with the
+// table's name.
 const maxNearBytes = 1 << 10
 
 func newNearCache(prefix string, o persistence.Options, entries int, age time.Duration) *nearCache {
@@ -83,7 +93,7 @@ func newNearCache(prefix string, o persistence.Options, entries int, age time.Du
 	return n
 }
 
-// lookup returns a value that may be served, and what is left of its lifetime.
+// lookup returns a value that may be served, and its remaining lifetime.
 func (n *nearCache) lookup(table, key string) (value string, left time.Duration, ok bool) {
 	if n == nil {
 		return "", 0, false
@@ -95,7 +105,8 @@ func (n *nearCache) lookup(table, key string) (value string, left time.Duration,
 	return e.value, left, true
 }
 
-// begin returns the ticket of a call that is about to be sent. Until end, what is remembered of a key that it may write is not served.
+// begin returns the ticket of a call that is about to be sent. Until end, the
+// value of a key that it may write is not served.
 func (n *nearCache) begin(table, key string, writes bool) ticket {
 	if n == nil {
 		return ticket{sent: time.Now()}
@@ -116,7 +127,7 @@ func (n *nearCache) begin(table, key string, writes bool) ticket {
 	return ticket{stripe: s, changes: s.changes, written: s.writes, epoch: n.epoch.Load(), writes: writes, sent: time.Now()}
 }
 
-// What a call has found out about an entry.
+// A finding is the result of a call for an entry.
 type finding uint8
 
 const (
@@ -126,7 +137,7 @@ const (
 	read                   // the call has only read
 )
 
-// end takes the ticket back and remembers what the call has found.
+// end ends a ticket and stores what the call has found.
 func (n *nearCache) end(t ticket, table, key string, f finding, value string, left time.Duration) {
 	if n == nil {
 		return
@@ -156,9 +167,9 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 		case quiet && others == 0:
 			e.epoch, e.sent = t.epoch, t.sent.Sub(n.start)
 		case alone:
-			e.changed = true // by now, perhaps
+			e.changed = true // perhaps, by now
 		default:
-			return // another call knows better
+			return // another call has a newer result
 		}
 		left -= time.Since(t.sent)
 		if left <= 0 || len(table)+len(key)+len(value) > maxNearBytes {
@@ -169,8 +180,9 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 	}
 }
 
-// invalidate ends the serving of what the server says has changed, or of everything for nil: the connection is broken, or the server has
-// forgotten.
+// invalidate stops serving the values that the server says have changed, or all
+// values for nil: the connection is broken, or the server has dropped its
+// tracking table.
 func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
 	if names == nil {
 		n.epoch.Add(1)
@@ -186,7 +198,7 @@ func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
 	}
 }
 
-// changed notes that the server says that an entry has changed.
+// changed handles a message that an entry has changed.
 func (n *nearCache) changed(k nearKey) {
 	s := n.stripe(k)
 	s.mu.Lock()
@@ -198,9 +210,10 @@ func (n *nearCache) changed(k nearKey) {
 	}
 }
 
-// lend spoils the tickets of an entry's stripe, and calls then with what is remembered of a live entry, unless the memory of that number
-// has it already. changed tells whether somebody else may have changed the entry since.
-func (n *nearCache) lend(table, key string, number uint64, then func(value string, left time.Duration, changed bool)) {
+// copyOut invalidates the tickets of an entry's stripe, and calls then with the
+// value of a live entry, unless the local store of that number has it already.
+// changed says whether another instance may have changed the entry since.
+func (n *nearCache) copyOut(table, key string, number uint64, then func(value string, left time.Duration, changed bool)) {
 	if n == nil {
 		return
 	}
@@ -210,15 +223,16 @@ func (n *nearCache) lend(table, key string, number uint64, then func(value strin
 	defer s.mu.Unlock()
 	s.writes++
 	s.changes++
-	if e, left, ok := n.entries.Peek(k); ok && e.lent != number {
+	if e, left, ok := n.entries.Peek(k); ok && e.copiedTo != number {
 		then(e.value, left, e.changed)
-		e.epoch, e.lent = 0, number
+		e.epoch, e.copiedTo = 0, number
 		n.entries.Put(n.own(k), e, left)
 	}
 }
 
-// keep remembers what the memory of that number has of an entry, for the next time the server is away, unless more has been learned since
-// it was lent. It is not served.
+// keep stores the value that the local store of that number has for an entry,
+// for the next outage, unless the cache has learned more since copyOut. It is
+// not served.
 func (n *nearCache) keep(table, key string, number uint64, has func() (value string, left time.Duration, ok bool)) {
 	if n == nil {
 		return
@@ -227,15 +241,15 @@ func (n *nearCache) keep(table, key string, number uint64, has func() (value str
 	s := n.stripe(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, _, ok := n.entries.Peek(k); ok && e.lent != number {
+	if e, _, ok := n.entries.Peek(k); ok && e.copiedTo != number {
 		return
 	}
 	if value, left, ok := has(); ok && len(table)+len(key)+len(value) <= maxNearBytes {
-		n.entries.Put(n.own(k), nearEntry{value: value, changed: true, lent: number}, left)
+		n.entries.Put(n.own(k), nearEntry{value: value, changed: true, copiedTo: number}, left)
 	}
 }
 
-// forget drops an entry and spoils the tickets of its stripe.
+// forget drops an entry and invalidates the tickets of its stripe.
 func (n *nearCache) forget(table, key string) {
 	if n == nil {
 		return
@@ -253,7 +267,7 @@ func (n *nearCache) stripe(k nearKey) *stripe {
 	return &n.stripes[maphash.Comparable(n.seed, k)%uint64(len(n.stripes))]
 }
 
-// own returns a key that holds on to nothing else.
+// own returns a copy of a key, which keeps no other memory alive.
 func (n *nearCache) own(k nearKey) nearKey {
 	return nearKey{strings.Clone(k.table), strings.Clone(k.key)}
 }

@@ -5,26 +5,29 @@ import (
 	"time"
 )
 
-// shortOutage is how long an outage may last and be told together with others of its kind.
+// shortOutage is the longest outage that is logged together with others.
 const shortOutage = time.Second
 
-// outages decides what the log says of the server.
+// outages decides which messages about the server are logged.
 //
-//   - The first attempt to connect that fails, and an outage that lasts longer than shortOutage, are told as they happen, whatever
-//     happened before; then as a reminder says; and their end is told.
-//   - Shorter outages are counted, and told together: ten seconds after the first of them, and again after a minute, ten minutes, and
-//     every hour, as long as there have been more. See [Store.tellShort].
+//   - The first attempt to connect that fails, and an outage longer than
+//     shortOutage, are logged as they happen; then as a reminder says; and
+//     their end is logged.
+//   - Shorter outages are counted, and logged together: ten seconds after the
+//     first of them, and again after a minute, ten minutes, and every hour,
+//     while there are more. See [Store.logShortOutages].
 //
-// The owner's lock guards it. The zero value is that of a store that was never connected.
+// The owner's lock guards it. The zero value is that of a store that was never
+// connected.
 type outages struct {
-	open     bool     // whether the server was found and is lost
-	warned   bool     // whether the outage has been told
+	open     bool     // the server was found and is lost
+	warned   bool     // the outage has been logged
 	cause    error    // of the outage
-	reminder reminder // of the current trouble
+	reminder reminder // of the current problem
 
-	short      int   // outages that have not been told
+	short      int   // outages that have not been logged
 	shortCause error // of the last one
-	telling    bool  // whether somebody waits to tell them
+	logging    bool  // a goroutine waits to log them
 }
 
 // A note is a message to log. The zero value is none.
@@ -39,7 +42,8 @@ func (o *outages) lost(cause error) {
 	o.open, o.warned, o.cause, o.reminder = true, false, cause, reminder{}
 }
 
-// failed notes that an attempt to connect has failed; the first one, or the outage, began at since.
+// failed notes that an attempt to connect has failed; the first one, or the
+// outage, began at since.
 func (o *outages) failed(now, since time.Time, err error) note {
 	if o.open && !o.warned && now.Sub(since) <= shortOutage || !o.reminder.due(now) {
 		return note{}
@@ -50,33 +54,35 @@ func (o *outages) failed(now, since time.Time, err error) note {
 	return note{slog.LevelWarn, "persistence store unreachable", []slog.Attr{slog.Any("error", err), slog.Duration("for", now.Sub(since))}}
 }
 
-// warn tells of an outage that is not short.
+// warn returns the note of an outage that is not short.
 func (o *outages) warn(now, since time.Time) note {
 	o.warned = true
 	return note{slog.LevelWarn, "persistence store lost", []slog.Attr{slog.Any("error", o.cause), slog.Duration("for", now.Sub(since))}}
 }
 
-// found notes that the server has been found; the first attempt, or the outage, began at since. If begins is true the owner has to run tellShort.
-func (o *outages) found(now, since time.Time) (told []note, begins bool) {
+// found notes that the server has been found; the first attempt, or the outage,
+// began at since. If begins is true the owner must run logShortOutages.
+func (o *outages) found(now, since time.Time) (notes []note, begins bool) {
 	if o.open && !o.warned {
 		if now.Sub(since) <= shortOutage {
 			o.short++
 			o.shortCause = o.cause
-			begins = !o.telling
-			o.open, o.telling = false, true
+			begins = !o.logging
+			o.open, o.logging = false, true
 			return nil, begins
 		}
-		told = append(told, o.warn(now, since))
+		notes = append(notes, o.warn(now, since))
 	}
 	o.open = false
-	return append(told, note{slog.LevelInfo, "persistence store found", []slog.Attr{slog.Duration("after", now.Sub(since))}}), false
+	return append(notes, note{slog.LevelInfo, "persistence store found", []slog.Attr{slog.Duration("after", now.Sub(since))}}), false
 }
 
-// takeShort returns what there is to tell of short outages. If there is nothing, nobody waits to tell any more.
+// takeShort returns the note of short outages. If there are none, the waiting
+// goroutine ends.
 func (o *outages) takeShort(within time.Duration) note {
 	n := o.short
 	if n == 0 {
-		o.telling = false
+		o.logging = false
 		return note{}
 	}
 	o.short = 0
@@ -85,15 +91,16 @@ func (o *outages) takeShort(within time.Duration) note {
 	}}
 }
 
-// tell logs a note.
-func (s *Store) tell(n note) {
+// logNote logs a note.
+func (s *Store) logNote(n note) {
 	if n.text != "" {
 		s.log(n.level, n.text, n.attrs...)
 	}
 }
 
-// tellShort tells of short outages until there have been none for a while, or the store is closed.
-func (s *Store) tellShort() {
+// logShortOutages logs short outages until there have been none for a while, or
+// the store is closed.
+func (s *Store) logShortOutages() {
 	windows := []time.Duration{10 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
 	for {
 		within := windows[0]
@@ -104,7 +111,7 @@ func (s *Store) tellShort() {
 		s.mu.Lock()
 		n := s.outages.takeShort(within)
 		s.mu.Unlock()
-		s.tell(n)
+		s.logNote(n)
 		if n.text == "" || !open {
 			return
 		}

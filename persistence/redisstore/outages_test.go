@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// The server was gone for nine seconds and the log said nothing, because it had been gone for a moment just before. And a server that
-// was slow now and then must not fill the log.
+// The server was gone for nine seconds and the log said nothing, because it had
+// been gone for a moment just before. And a server that was slow now and then
+// must not fill the log.
 func TestOutagesAreLogged(t *testing.T) {
 	cause, refused := errors.New("no answer in time"), errors.New("connection refused")
 	type outage struct{ after, lasts time.Duration }
@@ -63,19 +64,19 @@ func TestOutagesAreLogged(t *testing.T) {
 					for left := o.lasts; left > time.Second; left -= time.Second {
 						time.Sleep(time.Second)
 						s.mu.Lock()
-						told := s.outages.failed(time.Now(), since, refused)
+						notes := s.outages.failed(time.Now(), since, refused)
 						s.mu.Unlock()
-						s.tell(told)
+						s.logNote(notes)
 					}
 					time.Sleep(time.Until(since.Add(o.lasts)))
 					s.mu.Lock()
-					told, begins := s.outages.found(time.Now(), since)
+					notes, begins := s.outages.found(time.Now(), since)
 					s.mu.Unlock()
 					if begins {
-						s.connecting.Go(s.tellShort)
+						s.connecting.Go(s.logShortOutages)
 					}
-					for _, n := range told {
-						s.tell(n)
+					for _, n := range notes {
+						s.logNote(n)
 					}
 				}
 				time.Sleep(tt.rest)

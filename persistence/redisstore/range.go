@@ -13,15 +13,20 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// pageBytes is about how much is asked for in one call of Range and CountByValue.
+// pageBytes is about how much one call of Range or CountByValue asks for.
 const pageBytes = 4 << 20
 
-// Range calls f for the live entries of the table, in no order and for each key once, until f returns false. Each call to the server
-// brings about a hundred. An entry that is live and unchanged throughout is visited; one that is changed meanwhile may be visited or not,
-// and with the value and lifetime it had. Range takes about twenty-five bytes for each key. A value that is an address with port and a
-// zero byte after it is shown without that byte. f may use the store. While the server cannot be asked Range visits the table in memory,
-// or returns [ErrUnavailable]. If the server has dropped what tells the entries of the table, the error after the last visit says that some may
-// be missing.
+// Range calls f with the live entries of the table, in no order and at most
+// once per key, until f returns false. Each call to the server returns about a
+// hundred entries. An entry that is live and unchanged throughout is visited;
+// one that changes meanwhile may be visited or not, with its old or new value
+// and lifetime. Range uses about twenty-five bytes of memory per key. A value
+// that is an address with port and a zero byte is shown without that byte. f
+// may use the store.
+//
+// While the server is unavailable Range visits the table in memory, or returns
+// [ErrUnavailable]. If the server has evicted the index of the table, the error
+// after the last visit says that entries may be missing.
 func (s *Store) Range(ctx context.Context, table string, f func(key string, e persistence.Entry[string]) bool) error {
 	seen, seed := make(map[uint64]struct{}), maphash.MakeSeed() // the server may bring an entry twice
 	local, err := s.pages(ctx, table, "entries", 3, false, func(now int64, key, value, score string) bool {
@@ -48,20 +53,27 @@ func (s *Store) Range(ctx context.Context, table string, f func(key string, e pe
 	return err
 }
 
-// sweepEntries is about how many entries a call of CountByValue examines, and sweepWidth how many of them at a time on the server.
+// sweepEntries is about how many entries a call of CountByValue examines, and
+// sweepWidth how many of them at a time on the server.
 const (
 	sweepEntries = 10_000
 	sweepWidth   = 500
 )
 
-// CountByValue returns how many live entries of the table have each value. The server keeps count, so the cost is that of the
-// entries that have expired since somebody last wrote to the table, of the values, about a hundred of them with each call, and of ten
-// thousand entries that are examined. Entries that the server has evicted to free memory, or that somebody has deleted, no longer
-// count once they have been examined: with the first call in tables of up to ten thousand, and in larger ones after as many calls as
-// it takes to examine all. A value that is an address with port and a zero byte after it counts as that without the byte.
+// CountByValue returns how many live entries of the table have each value. The
+// server maintains the counts. The cost is that of the values, about a hundred
+// per call to the server, of the entries that have expired since the last write
+// to the table, and of ten thousand entries that are examined. Entries that the
+// server has evicted to free memory, or that were deleted by other programs,
+// are no longer counted once they have been examined: at the first call in
+// tables of up to ten thousand entries, in larger ones after as many calls as
+// it takes to examine all. A value that is an address with port and a zero byte
+// is counted as that without the byte.
 //
-// While the server cannot be asked CountByValue returns [ErrUnavailable], also for tables that fail open: other instances may have
-// entries. It returns an error, too, if the server has dropped what tells the entries of the table, until the longest lifetime is over.
+// While the server is unavailable CountByValue returns [ErrUnavailable], also
+// for tables that fail open, because other instances may have entries. It also
+// returns an error if the server has evicted the index of the table, until the
+// longest lifetime is over.
 func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int, error) {
 	for {
 		a, _, err := s.ask(ctx, &call{script: saving, verb: "purge", table: table, value: -1, keeps: true, must: true})
@@ -94,7 +106,8 @@ func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int,
 	return counts, nil
 }
 
-// sweep has the server examine some entries of the table, from where the last sweep of the store ended.
+// sweep makes the server examine some entries of the table, from where the last
+// sweep of the store ended.
 func (s *Store) sweep(ctx context.Context, table string) error {
 	s.mu.Lock()
 	cursor, ok := s.sweeps[table]
@@ -130,7 +143,8 @@ func (s *Store) sweep(ctx context.Context, table string) error {
 	return nil
 }
 
-// pages calls f for the groups of two or three strings in the pages that a verb returns until f returns false.
+// pages calls f for the groups of two or three strings in the pages that a verb
+// returns until f returns false.
 func (s *Store) pages(ctx context.Context, table, verb string, group int, must bool, f func(now int64, first, second, third string) bool) (*persistence.Store, error) {
 	o := &s.config.Options
 	width := strconv.Itoa(min(max(pageBytes/(o.MaxKeyBytes+o.MaxValueBytes), 1), 100))
@@ -168,7 +182,8 @@ func (s *Store) pages(ctx context.Context, table, verb string, group int, must b
 	return nil, nil
 }
 
-// A resultPage is an answer with a page: the cursor of the next one, the server's time, the strings, and whether the server knows all entries.
+// A resultPage is an answer with a page: the cursor of the next one, the
+// server's time, the strings, and whether the server knows all entries.
 type resultPage struct {
 	cursor   string
 	now      int64

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// relay forwards connections to a server until the test ends, and returns where it listens. What the server sends to a
-// connection goes through answers, which returns when either side has ended.
+// relay forwards connections to a server until the test ends, and returns where
+// it listens. What the server sends to a connection goes through answers, which
+// returns when either side has ended.
 func relay(t *testing.T, upstream string, answers func(down io.Writer, up io.Reader)) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +42,8 @@ func relay(t *testing.T, upstream string, answers func(down io.Writer, up io.Rea
 	return ln.Addr().String()
 }
 
-// relayReads is a relay that asks forward about what each read of the server's connection brings.
+// relayReads is a relay that asks forward about what each read of the server's
+// connection brings.
 func relayReads(t *testing.T, upstream string, forward func(read []byte) bool) (addr string) {
 	t.Helper()
 	return relay(t, upstream, func(down io.Writer, up io.Reader) {

@@ -11,23 +11,24 @@ import (
 	"github.com/limpetlb/limpet/internal/redistest"
 )
 
-// away waits until every store has noticed that its server is gone.
+// away waits until every store has lost its server.
 func away(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {
-		until(t, patient, "loss", func() bool { s.Ping(t.Context()); return !s.Stats().Up })
+		until(t, ampleTimeout, "loss", func() bool { s.Ping(t.Context()); return !s.Stats().Up })
 	}
 }
 
 func back(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {
-		until(t, patient, "recovery", func() bool { return s.Ping(t.Context()) == nil && s.Stats().Up })
+		until(t, ampleTimeout, "recovery", func() bool { return s.Ping(t.Context()) == nil && s.Stats().Up })
 	}
 }
 
-// An instance forgot each client that another instance had renewed last, and sent it to another server once Redis was gone. It also forgot
-// in a second outage what it had looked up in the first one.
+// An instance forgot each client that another instance had renewed last, and
+// sent it to another server once Redis was gone. It also forgot in a second
+// outage what it had looked up in the first one.
 func TestEveryInstanceRemembers(t *testing.T) {
 	t.Parallel()
 	const keys = 20
@@ -103,7 +104,8 @@ func TestEveryInstanceRemembers(t *testing.T) {
 	}
 }
 
-// clients are bound to servers through several instances, as a profile binds them.
+// clients are bound to servers through several instances, as a profile binds
+// them.
 type clients struct {
 	t      *testing.T
 	stores []*Store
@@ -129,7 +131,7 @@ func (c *clients) visit(s *Store, client int) string {
 // bind binds all clients, and has each instance see all of them.
 func (c *clients) bind() []string {
 	bound := make([]string, c.count)
-	until(c.t, patient, "one server for each client", func() bool {
+	until(c.t, ampleTimeout, "one server for each client", func() bool {
 		agree := true
 		for range 2 {
 			for client := range bound {
@@ -145,7 +147,8 @@ func (c *clients) bind() []string {
 	return bound
 }
 
-// Nine of fifteen clients moved when Redis was gone, and then flapped: the instances had different servers for them.
+// Nine of fifteen clients moved when Redis was gone, and then flapped: the
+// instances had different servers for them.
 func TestClientsDoNotFlap(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -184,7 +187,7 @@ func TestClientsDoNotFlap(t *testing.T) {
 				away(t, c.stores)
 				traffic(20)
 				tt.give(server)
-				until(t, patient, "recovery", func() bool {
+				until(t, ampleTimeout, "recovery", func() bool {
 					traffic(1)
 					return c.stores[0].Stats().Up && c.stores[1].Stats().Up
 				})
@@ -205,8 +208,9 @@ func TestClientsDoNotFlap(t *testing.T) {
 	}
 }
 
-// TestGivenBack: a copy that is older than what the server has, or that another instance has removed, must not come back through the
-// instance that still remembers it.
+// TestGivenBack: a copy that is older than what the server has, or that another
+// instance has removed, must not come back through the instance that still
+// remembers it.
 func TestGivenBack(t *testing.T) {
 	t.Parallel()
 	look := func(ctx context.Context, s *Store) { s.Lookup(ctx, "", "k", time.Hour) }
@@ -279,7 +283,8 @@ func TestGivenBack(t *testing.T) {
 	}
 }
 
-// slowly forwards connections to a server. While now and then is true, answers take 60 milliseconds longer now and then.
+// slowly forwards connections to a server. While now and then is true, answers
+// take 60 milliseconds longer now and then.
 func slowly(t *testing.T, upstream string, nowAndThen *atomic.Bool) (addr string) {
 	t.Helper()
 	var answers atomic.Int64
@@ -291,7 +296,8 @@ func slowly(t *testing.T, upstream string, nowAndThen *atomic.Bool) (addr string
 	})
 }
 
-// Answers that take longer than the timeout now and then took Redis for lost, seven times in twelve seconds, and each time clients moved.
+// Answers that take longer than the timeout now and then took Redis for lost,
+// seven times in twelve seconds, and each time clients moved.
 func TestSlowAnswersMoveNobody(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -314,7 +320,7 @@ func TestSlowAnswersMoveNobody(t *testing.T) {
 	for worker := range 4 {
 		wg.Go(func() {
 			s := c.stores[worker%2]
-			for start := time.Now(); s.Stats().Opened < openings && time.Since(start) < patient; {
+			for start := time.Now(); s.Stats().Opened < openings && time.Since(start) < ampleTimeout; {
 				for client, want := range bound {
 					if c.visit(s, client) != want {
 						moves.Add(1)

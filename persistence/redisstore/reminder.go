@@ -2,8 +2,8 @@ package redisstore
 
 import "time"
 
-// A reminder tells when to warn of a trouble that lasts: at once, after a minute, after ten minutes, and then every hour. The zero value
-// knows of no trouble.
+// A reminder says when to log a lasting problem: at once, after a minute, after
+// ten minutes, and then every hour. The zero value is that of no problem.
 type reminder struct {
 	next  time.Time
 	pause time.Duration

@@ -13,8 +13,9 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// TestInstancesSeeEachOther measures, without judging it, how long it takes until an instance that remembers a value finds the one that another instance has
-// stored in its place.
+// TestInstancesSeeEachOther measures, without judging it, how long it takes
+// until an instance that remembers a value finds the one that another instance
+// has stored in its place.
 func TestInstancesSeeEachOther(t *testing.T) {
 	server := redistest.Start(t)
 	ctx := t.Context()
@@ -35,7 +36,7 @@ func TestInstancesSeeEachOther(t *testing.T) {
 			if got == value {
 				break
 			}
-			if time.Since(stored) > patient {
+			if time.Since(stored) > ampleTimeout {
 				t.Fatalf("still finds %q", got)
 			}
 			<-time.After(20 * time.Microsecond) // the messages need a processor too
@@ -111,13 +112,13 @@ func TestNearCache(t *testing.T) {
 		t.Errorf("%d near entries", got)
 	}
 
-	// A connection that breaks takes the promises with it.
+	// After a connection breaks, the server reports no changes.
 	s.Put(ctx, "t", "k", "v", time.Hour)
 	s.Ping(ctx)
 	look("t", "k", 0, "v")()
 	nearly("before the break", true, look("t", "k", 0, "v"))
 	server.Command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	until(t, patient, "the break shows", func() bool {
+	until(t, ampleTimeout, "the break shows", func() bool {
 		_, _, ok := s.near.lookup("t", "k")
 		return !ok
 	})
@@ -222,7 +223,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d refused", got)
 	}
 	refusing.Touch(ctx, "", "0", time.Millisecond)
-	until(t, patient, "room", func() bool {
+	until(t, ampleTimeout, "room", func() bool {
 		ok, err := refusing.Insert(ctx, "", "new", "v", time.Hour)
 		return ok && err == nil
 	})
@@ -285,7 +286,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestForeignData meets what other programs have stored under the names of entries.
+// TestForeignData meets what other programs have stored under the names of
+// entries.
 func TestForeignData(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -351,7 +353,7 @@ func TestServerWithoutMemory(t *testing.T) {
 	}
 }
 
-// TestMemory tells what an entry costs on the server.
+// TestMemory measures the memory of an entry on the server.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

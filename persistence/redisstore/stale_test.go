@@ -17,7 +17,8 @@ import (
 	"github.com/limpetlb/limpet/internal/redistest"
 )
 
-// A board knows which value each key must have: the number of its last move. Moves of one key follow one another.
+// A board knows which value each key must have: the number of its last move.
+// Moves of one key follow one another.
 type board struct {
 	t    *testing.T
 	keys []boardKey
@@ -62,10 +63,11 @@ func (b *board) known(key int, at time.Time) int {
 	return n
 }
 
-// stale returns how many keys a store finds with an older value than the last one. All messages are past.
+// stale returns how many keys a store finds with an older value than the last
+// one. All messages are past.
 func (b *board) stale(ctx context.Context, s *Store) int {
 	b.t.Helper()
-	until(b.t, patient, "connection", func() bool { return s.Ping(ctx) == nil && s.Stats().Up })
+	until(b.t, ampleTimeout, "connection", func() bool { return s.Ping(ctx) == nil && s.Stats().Up })
 	n := 0
 	for key := range b.keys {
 		value, _, _, err := s.Lookup(ctx, "", strconv.Itoa(key), 0)
@@ -79,7 +81,8 @@ func (b *board) stale(ctx context.Context, s *Store) int {
 	return n
 }
 
-// moves is how many values a test of the near cache changes: a million with -long.
+// moves is how many values a test of the near cache changes: a million with
+// -long.
 func moves() int {
 	switch {
 	case *long:
@@ -90,8 +93,9 @@ func moves() int {
 	return 6_000
 }
 
-// Clients were sent to servers that they had left long ago, for the rest of the lifetime: the server had forgotten which keys an
-// instance remembers, and did not tell the instance because it had caused that by its own look-ups.
+// Clients were sent to servers that they had left long ago, for the rest of the
+// lifetime: the server had forgotten which keys an instance remembers, and did
+// not tell the instance because it had caused that by its own look-ups.
 func TestNothingStale(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -178,8 +182,9 @@ func TestNothingStale(t *testing.T) {
 	}
 }
 
-// With all defaults the server's table of tracked keys was full from seventeen instances on, each of which looked up keys of its own.
-// Here all figures are a hundredth of that, but for -long.
+// With all defaults the server's table of tracked keys was full from seventeen
+// instances on, each of which looked up keys of its own. Here all figures are a
+// hundredth of that, but for -long.
 func TestNothingStaleFromSeventeenInstances(t *testing.T) {
 	const instances = 17
 	ctx, each := t.Context(), DefaultNearEntries/100
@@ -239,7 +244,8 @@ func TestNothingStaleFromSeventeenInstances(t *testing.T) {
 	}
 }
 
-// What changes a whole database, or the server's place, must not leave old values behind.
+// What changes a whole database, or the server's place, must not leave old
+// values behind.
 func TestNothingStaleAfter(t *testing.T) {
 	t.Parallel()
 	const keys = 50
@@ -282,7 +288,7 @@ func TestNothingStaleAfter(t *testing.T) {
 			other := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 			host, port, _ := net.SplitHostPort(other.Addr)
 			s.Command("REPLICAOF", host, port)
-			until(t, patient, "synchronisation", func() bool { return strings.Contains(s.Command("INFO", "replication"), "master_link_status:up") })
+			until(t, ampleTimeout, "synchronisation", func() bool { return strings.Contains(s.Command("INFO", "replication"), "master_link_status:up") })
 			s.Command("REPLICAOF", "NO", "ONE")
 		}, ""},
 	} {
@@ -312,7 +318,7 @@ func TestNothingStaleAfter(t *testing.T) {
 				t.Fatalf("%d near hits of %d", hits, keys)
 			}
 			tt.change(t, server)
-			until(t, patient, "connection", func() bool { return s.Ping(ctx) == nil })
+			until(t, ampleTimeout, "connection", func() bool { return s.Ping(ctx) == nil })
 			for i := range keys {
 				if value, _, _, err := s.Lookup(ctx, "", strconv.Itoa(i), 0); value != tt.want || err != nil {
 					t.Fatalf("key %d has %q, %v, want %q", i, value, err, tt.want)
@@ -322,8 +328,9 @@ func TestNothingStaleAfter(t *testing.T) {
 	}
 }
 
-// A demoted master: another server takes over while connections to the old one stay. What the new one is told must not be hidden by
-// what the near cache remembers.
+// A demoted master: another server takes over while connections to the old one
+// stay. What the new one is told must not be hidden by what the near cache
+// remembers.
 func TestNothingStaleAfterFailover(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -331,12 +338,12 @@ func TestNothingStaleAfterFailover(t *testing.T) {
 	follow := func(a, b *redistest.Server) {
 		host, port, _ := net.SplitHostPort(b.Addr)
 		a.Command("REPLICAOF", host, port)
-		until(t, patient, "synchronisation", func() bool { return strings.Contains(a.Command("INFO", "replication"), "master_link_status:up") })
+		until(t, ampleTimeout, "synchronisation", func() bool { return strings.Contains(a.Command("INFO", "replication"), "master_link_status:up") })
 	}
 	s := open(t, first, Config{})
 	s.Put(ctx, "", "k", "old", time.Hour)
 	follow(second, first)
-	until(t, patient, "near hits", func() bool {
+	until(t, ampleTimeout, "near hits", func() bool {
 		before := s.Stats().NearHits
 		s.Lookup(ctx, "", "k", 0)
 		return s.Stats().NearHits > before
@@ -345,10 +352,10 @@ func TestNothingStaleAfterFailover(t *testing.T) {
 	follow(first, second)
 	other := open(t, second, Config{})
 	other.Put(ctx, "", "k", "new", time.Hour)
-	until(t, patient, "replication", func() bool {
+	until(t, ampleTimeout, "replication", func() bool {
 		return strings.Contains(first.Command("HGET", name(DefaultPrefix, "", entryKind, "k"), "v"), "new")
 	})
-	until(t, patient, "message", func() bool {
+	until(t, ampleTimeout, "message", func() bool {
 		value, _, _, err := s.Lookup(ctx, "", "k", 0)
 		up := s.Stats().Up // else the demoted server refuses to work, and the value is what this instance saw last
 		return value != "old" || err != nil || !up
@@ -356,7 +363,8 @@ func TestNothingStaleAfterFailover(t *testing.T) {
 	t.Logf("%v", s.Ping(ctx))
 }
 
-// Servers forget scripts: on SCRIPT FLUSH, on a restart, and some when they have too many. That must not look like a loss.
+// Servers forget scripts: on SCRIPT FLUSH, on a restart, and some when they
+// have too many. That must not look like a loss.
 func TestForgottenScripts(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -379,7 +387,8 @@ func TestForgottenScripts(t *testing.T) {
 	}
 }
 
-// A caller may give up a write that the server carries out later. What was read in between must not stay.
+// A caller may give up a write that the server carries out later. What was read
+// in between must not stay.
 func TestWriteGivenUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -417,7 +426,8 @@ func TestWriteGivenUp(t *testing.T) {
 	}
 }
 
-// Look-ups of bans and logins that must not be wrong were answered from the near cache, for two seconds after the server had fallen silent.
+// Look-ups of bans and logins that must not be wrong were answered from the
+// near cache, for two seconds after the server had fallen silent.
 func TestFailClosedAlwaysAsks(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -450,8 +460,9 @@ func TestFailClosedAlwaysAsks(t *testing.T) {
 	}
 }
 
-// An instance that stores a value and looks nothing up must still know it when the server goes. No message of the server makes it forget:
-// most tell that another instance has renewed the entry.
+// An instance that stores a value and looks nothing up must still know it when
+// the server goes. No message of the server makes it forget: most say that
+// another instance has renewed the entry.
 func TestOwnWritesAreRemembered(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -562,7 +573,7 @@ func TestOwnWritesAreRemembered(t *testing.T) {
 			tt.do(ctx, s, other)
 			s.Ping(ctx) // the messages about it are past
 			server.Kill()
-			until(t, patient, "loss", func() bool { return s.Ping(ctx) != nil })
+			until(t, ampleTimeout, "loss", func() bool { return s.Ping(ctx) != nil })
 			if value, _, _, err := s.Lookup(ctx, "", "k", 0); value != tt.want || err != nil {
 				t.Errorf("%q, %v, want %q", value, err, tt.want)
 			}

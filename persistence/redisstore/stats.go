@@ -1,34 +1,41 @@
 package redisstore
 
-// Stats is a snapshot of what a store has counted since it was made.
+// Stats are the state of a store and its counters since it was created.
 type Stats struct {
 	// Up reports whether calls go to the server.
 	Up bool
 
 	// Answered counts the calls that the server answered.
 	Answered uint64
-	// NearHits counts those that the near cache answered.
+	// NearHits counts the calls that the near cache answered.
 	NearHits uint64
-	// Local counts those that a table in memory answered, because the server could not be asked.
+	// Local counts the calls that a table in memory answered, because the
+	// server was unavailable.
 	Local uint64
 
-	// Failures counts the calls that got no answer, or none that could be used.
+	// Failures counts the calls without a usable answer.
 	Failures uint64
 	// Opened counts how often the server was lost.
 	Opened uint64
-	// Returned counts the entries of memory that the server took when it was back, or had already.
+	// Returned counts the entries in memory that were written back after an
+	// outage, or that the server already had.
 	Returned uint64
-	// Dropped counts those that were not, for want of time or because the server refused them.
+	// Dropped counts the entries in memory that were not written back, because
+	// the time was over or the server refused them.
 	Dropped uint64
 
-	// NearEntries is how many values the near cache holds: those it serves, and those it remembers for the time when the server is away.
+	// NearEntries is how many values the near cache stores: those it serves,
+	// and those it remembers for an outage.
 	NearEntries int
 
-	// RefusedLifetime counts the values not stored because their lifetime was zero or negative.
+	// RefusedLifetime counts the values not stored because their lifetime was
+	// zero or negative.
 	RefusedLifetime uint64
-	// RefusedEntry counts those whose key, value or table name was too long.
+	// RefusedEntry counts the values not stored because a key, value or table
+	// name was too long.
 	RefusedEntry uint64
-	// RefusedFull counts those that found the table full and refusing new keys, or the server without memory.
+	// RefusedFull counts the values not stored because the table was full and
+	// refuses new keys, or the server had no memory.
 	RefusedFull uint64
 }
 

@@ -15,15 +15,20 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A Store has the persistence tables of one virtual service on a server that its instances share. Its methods do what those of
-// persistence.Store do, and may be called concurrently. Make one with [New], and close it.
+// A Store has the persistence tables of one virtual service, on a server that
+// its instances share. Its methods do the same as those of persistence.Store
+// and may be called concurrently. Create one with [New], and close it.
 //
-// All methods take a context, which bounds the wait for the server besides [Config.Timeout], and return its error if it ends first.
-// While the server cannot be asked they do what [Config.WhenDown] says; then the error, if any, is [ErrUnavailable]. A
-// [*ForeignError] says that an entry is not one; [ErrClosed] that the store has been closed. A call that got no answer may have been
-// carried out, and may have been carried out again in memory.
+// All methods take a context, which bounds the wait for the server in addition
+// to [Config.Timeout], and return its error if it ends first. While the server
+// is unavailable they follow [Config.WhenDown]; the error, if any, is then
+// [ErrUnavailable]. A [*ForeignError] means that the server has something other
+// than an entry under the name; [ErrClosed] means that the store has been
+// closed. A call without an answer may have been executed, and may have been
+// executed again in memory.
 //
-// Unlike tables in memory, a look-up does not tell that an entry has expired: it is missing.
+// Unlike tables in memory, a look-up does not report that an entry has expired:
+// it is missing.
 type Store struct {
 	config Config // with defaults
 	near   *nearCache
@@ -35,20 +40,22 @@ type Store struct {
 	close      context.CancelFunc
 	connecting sync.WaitGroup
 
-	mu       sync.Mutex // held to change circuit
-	closed   bool
-	outages  outages  // what the log has to say of the server
-	noRoom   reminder // about the server's memory, and when it last refused an entry for want of it
-	noRoomAt time.Time
-	sweeps   map[string]string // by table, where the next sweep begins
+	mu            sync.Mutex // guards changes of circuit
+	closed        bool
+	outages       outages  // outages to log
+	outOfMemory   reminder // about the server's memory, and when it last refused an entry because it had none
+	outOfMemoryAt time.Time
+	sweeps        map[string]string // by table, where the next sweep begins
 
-	memories                                                               atomic.Uint64 // made so far
+	localStores                                                            atomic.Uint64 // created so far
 	calls, answered, nearHits, locals, failures, opened, returned, dropped atomic.Uint64
 	refusedLifetime, refusedEntry, refusedFull                             atomic.Uint64
 }
 
-// New returns a store that connects to its server at its first call. The error names every field of c that cannot be. A server that
-// cannot be reached is not an error; see [Store.Ping]. Goroutines run from the first call until Close.
+// New returns a store that connects to its server at its first call. The error
+// names every invalid field of c. A server that cannot be reached is not an
+// error; see [Store.Ping]. The store runs goroutines from its first call until
+// Close.
 func New(c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -59,20 +66,21 @@ func New(c Config) (*Store, error) {
 		s.near = newNearCache(c.Prefix, c.Options, c.NearEntries, c.NearAge)
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
-	s.circuit.Store(&circuit{local: s.newMemory(), cause: errNotConnected, first: make(chan struct{})})
+	s.circuit.Store(&circuit{local: s.newLocalStore(), cause: errNotConnected, first: make(chan struct{})})
 	return s, nil
 }
 
-// Close drops the connections and waits until the store's goroutines are gone, but for one that ends within a second if the server is a
-// cluster. Calls that are waiting end, those that follow return
-// [ErrClosed]. It may be called more than once; the error is always nil.
+// Close drops the connections and waits until the goroutines of the store have
+// ended, except one that ends within a second if the server is a cluster.
+// Waiting calls end; later ones return [ErrClosed]. Close may be called more
+// than once; the error is always nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.close()
 	c := s.circuit.Load()
 	if c.link != nil {
-		s.circuit.Store(&circuit{local: s.newMemory(), cause: ErrClosed, since: time.Now()})
+		s.circuit.Store(&circuit{local: s.newLocalStore(), cause: ErrClosed, since: time.Now()})
 	}
 	s.mu.Unlock()
 	if c.link != nil {
@@ -82,7 +90,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping returns nil if the server can be asked, and else why not. The first call connects, and waits for that for [Config.Timeout].
+// Ping returns nil if the server is available, and otherwise the reason. The
+// first call connects, and waits for at most [Config.Timeout].
 func (s *Store) Ping(ctx context.Context) error {
 	_, _, err := s.ask(ctx, &call{script: saving, verb: "lookup", value: -1, args: []string{"0", "0", "0"}, must: true})
 	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
@@ -91,9 +100,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// Insert stores value under key in the table for lifetime; a live key keeps its value and gets the new lifetime. It reports false, and
-// changes nothing, if lifetime is zero or negative, a string is longer than the options allow, or the table is full and refuses new keys,
-// or the server has no memory left.
+// Insert stores value under key in the table for lifetime; a live key keeps its
+// value and starts the new lifetime. It returns false, and changes nothing, if
+// lifetime is zero or negative, a string is longer than the options allow, the
+// table is full and refuses new keys, or the server has no memory.
 func (s *Store) Insert(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	_, left, _, local, err := s.store(ctx, "insert", table, key, value, lifetime, 0)
 	if local != nil {
@@ -102,8 +112,9 @@ func (s *Store) Insert(ctx context.Context, table, key, value string, lifetime t
 	return left > 0, err
 }
 
-// LookupOrInsert is Insert that returns the value that the key then has and what is left of its lifetime. If it is not found and
-// remaining is zero, it has been refused.
+// LookupOrInsert is Insert that also returns the value of key afterwards and
+// its remaining lifetime. If found is false and remaining is zero, the value
+// was refused.
 func (s *Store) LookupOrInsert(ctx context.Context, table, key, value string, lifetime time.Duration) (actual string, remaining time.Duration, found bool, err error) {
 	actual, remaining, found, local, err := s.store(ctx, "insert", table, key, value, lifetime, 0)
 	if local != nil {
@@ -112,8 +123,8 @@ func (s *Store) LookupOrInsert(ctx context.Context, table, key, value string, li
 	return actual, remaining, found, err
 }
 
-// Put stores value under key in the table for lifetime whether or not key is live. It reports false in the same cases as
-// [Store.Insert].
+// Put stores value under key in the table for lifetime whether or not key is
+// live. It returns false in the same cases as [Store.Insert].
 func (s *Store) Put(ctx context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	_, left, _, local, err := s.store(ctx, "put", table, key, value, lifetime, 0)
 	if local != nil {
@@ -122,8 +133,10 @@ func (s *Store) Put(ctx context.Context, table, key, value string, lifetime time
 	return left > 0, err
 }
 
-// PutIdle stores value under key in the table, whether or not key is live, until it has not been used for idle, and for atMost
-// altogether. Look-ups of such an entry always go to the server. PutIdle reports false in the same cases as [Store.Insert].
+// PutIdle stores value under key in the table, whether or not key is live,
+// until it has not been used for idle, and no longer than atMost. Look-ups of
+// such an entry always go to the server. PutIdle returns false in the same
+// cases as [Store.Insert].
 func (s *Store) PutIdle(ctx context.Context, table, key, value string, idle, atMost time.Duration) (bool, error) {
 	if idle <= 0 {
 		atMost = 0 // refused
@@ -135,8 +148,9 @@ func (s *Store) PutIdle(ctx context.Context, table, key, value string, idle, atM
 	return left > 0, err
 }
 
-// Lookup returns the value under key in the table and what is left of its lifetime after extending it by extend; zero and negative
-// extend nothing. See [Config.MinExtension] for which look-ups the near cache may answer.
+// Lookup returns the value of key in the table and its remaining lifetime after
+// extending it by extend. Zero and negative extend nothing. See
+// [Config.MinExtension] for look-ups that the near cache may answer.
 func (s *Store) Lookup(ctx context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error) {
 	value, remaining, ok, local, err := s.lookup(ctx, table, key, extend, true)
 	if local != nil {
@@ -145,7 +159,8 @@ func (s *Store) Lookup(ctx context.Context, table, key string, extend time.Durat
 	return value, remaining, ok, err
 }
 
-// Refresh extends the lifetime of key in the table by extend, as Lookup does, and reports whether key is live.
+// Refresh extends the lifetime of key in the table by extend, like Lookup, and
+// reports whether key is live.
 func (s *Store) Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error) {
 	_, _, ok, local, err := s.lookup(ctx, table, key, extend, false)
 	if local != nil {
@@ -154,8 +169,9 @@ func (s *Store) Refresh(ctx context.Context, table, key string, extend time.Dura
 	return ok, err
 }
 
-// Touch gives key in the table a new lifetime, shorter or longer than before, and reports whether key is live. It reports false,
-// and changes nothing, if lifetime is zero or negative.
+// Touch gives key in the table a new lifetime, shorter or longer than before,
+// and reports whether key is live. It returns false, and changes nothing, if
+// lifetime is zero or negative.
 func (s *Store) Touch(ctx context.Context, table, key string, lifetime time.Duration) (bool, error) {
 	if !s.fits(table, key, "") {
 		return false, nil
@@ -173,7 +189,7 @@ func (s *Store) Touch(ctx context.Context, table, key string, lifetime time.Dura
 	return a.status == statusFound, err
 }
 
-// Remove removes key from the table; that it is not there is no error.
+// Remove removes key from the table. A missing key is no error.
 func (s *Store) Remove(ctx context.Context, table, key string) error {
 	if len(table) > s.config.Options.MaxKeyBytes || len(key) > s.config.Options.MaxKeyBytes {
 		return nil
@@ -187,13 +203,16 @@ func (s *Store) Remove(ctx context.Context, table, key string) error {
 	return err
 }
 
-// Claim stores value under key in the table for lifetime if key is not live, or if its live value is instead; an empty instead means:
-// only if key is not live. It returns the value that the key then has and what is left of its lifetime: of concurrent calls, also
-// those of other instances, one stores its value and all return it. A value that is found keeps its lifetime. If actual is empty and
-// remaining is zero, value has been refused, as by [Store.Insert]. Claim always asks the server.
+// Claim stores value under key in the table for lifetime if key is not live, or
+// if its live value is instead; "" as instead replaces nothing. It returns the
+// value of key afterwards and its remaining lifetime. Of concurrent calls, also
+// of other instances, one stores its value and all return it. A value that is
+// found keeps its lifetime. If actual is empty and remaining is zero, value was
+// refused, as by [Store.Insert]. Claim always asks the server.
 //
-// A value that was claimed in memory is given to the server when it is back, unless the key is live there: the instance that gives its
-// value back first determines the value, and the others find that one.
+// A value claimed in memory is written back to the server after the outage
+// unless the key is live there: the first instance to write it back determines
+// the value, and the others adopt it.
 func (s *Store) Claim(ctx context.Context, table, key, value, instead string, lifetime time.Duration) (actual string, remaining time.Duration, err error) {
 	if !s.fits(table, key, value) {
 		return "", 0, nil
@@ -220,8 +239,10 @@ func (s *Store) Claim(ctx context.Context, table, key, value, instead string, li
 	return actual, time.Duration(n) * time.Microsecond, errors.Join(err, err2)
 }
 
-// CompareAndSwap replaces the value under key in the table by new if key is live and its value is old, and reports whether it did. The
-// lifetime stays as it is. It reports false also if new is longer than the options allow, or the server has no memory left.
+// CompareAndSwap replaces the value of key in the table by new if key is live
+// and its value is old, and reports whether it did. The lifetime does not
+// change. It also returns false if new is longer than the options allow, or the
+// server has no memory.
 func (s *Store) CompareAndSwap(ctx context.Context, table, key, old, new string) (bool, error) {
 	if !s.fits(table, key, new) {
 		return false, nil
@@ -235,10 +256,12 @@ func (s *Store) CompareAndSwap(ctx context.Context, table, key, old, new string)
 	return a.status == statusFound, err
 }
 
-// Increment adds delta, which may be negative, to the number under key in the table and returns the sum; a sum that int64 cannot hold
-// becomes the greatest or smallest number it can. Values are decimal numbers, as [strconv.FormatInt] writes them. A live key keeps its lifetime;
-// another is stored with delta for lifetime. Increment reports false, and changes nothing, if the value under key is not a decimal
-// number that int64 holds, and where Insert would be refused.
+// Increment adds delta, which may be negative, to the number under key in the
+// table and returns the sum. A sum outside the range of int64 becomes the end
+// of the range. Values are decimal numbers, as [strconv.FormatInt] formats
+// them. A live key keeps its lifetime; another is stored with delta for
+// lifetime. Increment returns false, and changes nothing, if the value of key
+// is not a decimal int64, and in the same cases as [Store.Insert].
 func (s *Store) Increment(ctx context.Context, table, key string, delta int64, lifetime time.Duration) (sum int64, ok bool, err error) {
 	if !s.fits(table, key, "") {
 		return 0, false, nil
@@ -264,7 +287,7 @@ func (s *Store) Increment(ctx context.Context, table, key string, delta int64, l
 	return sum, err == nil, err
 }
 
-// store makes a call of verb store. left is zero if value has been refused.
+// store makes a call of verb store. left is zero if value was refused.
 func (s *Store) store(ctx context.Context, how, table, key, value string, lifetime, idle time.Duration) (actual string, left time.Duration, found bool, local *persistence.Store, err error) {
 	if !s.fits(table, key, value) {
 		return "", 0, false, nil, nil
@@ -322,7 +345,8 @@ func (s *Store) lookup(ctx context.Context, table, key string, extend time.Durat
 	return value, time.Duration(n) * time.Microsecond, true, nil, errors.Join(err, err2)
 }
 
-// gain returns by how much extending by extend would lengthen a lifetime of which left is left.
+// gain returns by how much an extension by extend would lengthen the remaining
+// lifetime left.
 func (s *Store) gain(left, extend time.Duration) time.Duration {
 	longest := s.config.Options.MaxLifetime
 	switch {
@@ -334,7 +358,7 @@ func (s *Store) gain(left, extend time.Duration) time.Duration {
 	return max(0, min(extend, longest-left))
 }
 
-// A call is what ask asks.
+// A call is a call of the script.
 type call struct {
 	script     *rueidis.Lua
 	verb       string
@@ -342,14 +366,15 @@ type call struct {
 	args       []string
 
 	writes bool // whether the entry may change
-	looks  bool // whether the third field tells if it has
+	looks  bool // whether the third field says if it has
 	keeps  bool // whether an entry that is not found stays as it is
-	value  int  // the field of the answer with the entry's value, if there is one; -1: none
-	left   int  // and of what is left
+	value  int  // the field of the answer with the entry's value; -1: none
+	left   int  // the field with the remaining lifetime
 	must   bool // whether the server has to answer
 }
 
-// ask asks the server. If it cannot be asked, ask returns the local store that has to answer instead, or an error.
+// ask sends a call to the server. If the server is unavailable, ask returns the
+// local store that answers instead, or an error.
 func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, error) {
 	if err := ctx.Err(); err != nil && c.must {
 		return answer{}, nil, err
@@ -368,7 +393,7 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 		return a, nil, s.learn(near, t, c, a)
 	}
 	if c.verb == "remove" {
-		near.end(t, c.table, c.key, absent, "", 0) // even if the server was not told: it shall not come back from memory
+		near.end(t, c.table, c.key, absent, "", 0) // even if the server did not get the call: the near cache must not restore it
 	} else {
 		near.end(t, c.table, c.key, unknown, "", 0)
 	}
@@ -397,11 +422,11 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 	if open := s.circuit.Load(); open.link == nil {
 		return s.instead(c, open)
 	}
-	// It is back already, but asking twice might do things twice.
-	return s.instead(c, &circuit{local: s.newMemory(), cause: s.config.explained(err)})
+	// It is back already, but a second call might repeat a change.
+	return s.instead(c, &circuit{local: s.newLocalStore(), cause: s.config.explained(err)})
 }
 
-// learn remembers what an answer says about the entry.
+// learn updates the near cache from an answer about an entry.
 func (s *Store) learn(near *nearCache, t ticket, c *call, a answer) error {
 	f, value, left := absent, "", int64(0)
 	switch {
@@ -433,8 +458,8 @@ func (s *Store) learn(near *nearCache, t ticket, c *call, a answer) error {
 	return nil
 }
 
-// instead returns what answers for an open circuit: the local store, which learns first what the instance saw last of the entry, or
-// an error.
+// instead returns the local store that answers while the circuit is open, after
+// copying to it the value of the entry that the instance saw last, or an error.
 func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, error) {
 	if s.closing.Err() != nil {
 		return answer{}, nil, ErrClosed
@@ -444,8 +469,8 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 	}
 	s.locals.Add(1)
 	if c.verb != "remove" {
-		s.near.lend(c.table, c.key, open.local.number, func(value string, left time.Duration, changed bool) {
-			open.local.borrow(c.table, c.key, value, left, changed)
+		s.near.copyOut(c.table, c.key, open.local.number, func(value string, left time.Duration, changed bool) {
+			open.local.copyFromNear(c.table, c.key, value, left, changed)
 		})
 	}
 	switch {
@@ -459,18 +484,19 @@ func (s *Store) instead(c *call, open *circuit) (answer, *persistence.Store, err
 func (s *Store) warnOfMemory(err error) {
 	now := time.Now()
 	s.mu.Lock()
-	if now.Sub(s.noRoomAt) >= time.Minute {
-		s.noRoom = reminder{}
+	if now.Sub(s.outOfMemoryAt) >= time.Minute {
+		s.outOfMemory = reminder{}
 	}
-	s.noRoomAt = now
-	due := s.noRoom.due(now)
+	s.outOfMemoryAt = now
+	due := s.outOfMemory.due(now)
 	s.mu.Unlock()
 	if due {
 		s.log(slog.LevelWarn, "persistence store without memory", slog.Any("error", s.config.explained(err)))
 	}
 }
 
-// whenDown returns what calls for a table do while the server cannot be asked.
+// whenDown returns the behaviour of calls for a table while the server is
+// unavailable.
 func (s *Store) whenDown(table string) WhenDown {
 	if when, ok := s.config.TablesWhenDown[table]; ok {
 		return when
@@ -478,7 +504,8 @@ func (s *Store) whenDown(table string) WhenDown {
 	return s.config.WhenDown
 }
 
-// nearOf returns the near cache for a table. One that fails closed has none: each look-up asks the server.
+// nearOf returns the near cache for a table. A table that fails closed has
+// none: each look-up asks the server.
 func (s *Store) nearOf(table string) *nearCache {
 	if s.near == nil || s.whenDown(table) == FailClosed {
 		return nil
@@ -486,7 +513,7 @@ func (s *Store) nearOf(table string) *nearCache {
 	return s.near
 }
 
-// fits reports whether the strings are as short as the options want them.
+// fits reports whether the strings are within the bounds of the options.
 func (s *Store) fits(table, key, value string) bool {
 	o := &s.config.Options
 	if len(table) > o.MaxKeyBytes || len(key) > o.MaxKeyBytes || len(value) > o.MaxValueBytes {
@@ -496,7 +523,7 @@ func (s *Store) fits(table, key, value string) bool {
 	return true
 }
 
-// grant returns the lifetime that an entry gets, zero if it is refused.
+// grant returns the lifetime of an entry, zero if it is refused.
 func (s *Store) grant(d time.Duration) time.Duration {
 	if d <= 0 {
 		s.refusedLifetime.Add(1)
@@ -505,13 +532,14 @@ func (s *Store) grant(d time.Duration) time.Duration {
 	return min(max(d, s.config.Options.MinLifetime), s.config.Options.MaxLifetime)
 }
 
-// names returns the names of what the script works on.
+// names returns the names of the keys that the script uses.
 func (s *Store) names(table, key string) []string {
 	p := s.config.Prefix
 	return []string{name(p, table, entryKind, key), name(p, table, indexKind, ""), name(p, table, countsKind, "")}
 }
 
-// arguments returns those of the script, but for the number of the call.
+// arguments returns the arguments of the script, without the number of the
+// call.
 func (s *Store) arguments(verb string, args ...string) []string {
 	now := ""
 	if s.clock != nil {
