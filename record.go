@@ -157,8 +157,7 @@ func (p Persistence) repin() bool { return p >= RepinDown }
 
 func (r *Record) scriptFailed(err error) {
 	r.significant(ScriptFailed)
-	var re *datascript.RuntimeError
-	if errors.As(err, &re) {
+	if re, ok := errors.AsType[*datascript.RuntimeError](err); ok {
 		r.ScriptErrors = append(r.ScriptErrors, re)
 	} else {
 		r.Error = err

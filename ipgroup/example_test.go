@@ -43,8 +43,7 @@ func ExampleRead() {
 	_, err := ipgroup.Read("Office", strings.NewReader(list), ipgroup.Options{})
 	fmt.Println(err)
 
-	var bad *ipgroup.EntryError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*ipgroup.EntryError](err); ok {
 		fmt.Println(bad.Line, bad.Text)
 	}
 	// Output:

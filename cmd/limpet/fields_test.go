@@ -94,8 +94,8 @@ func (s *sampler) structs(t reflect.Type) []string {
 			s.Errorf("%v has two fields of the name %s", t, fieldName(f.Name))
 		}
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
+		f := f
 		in := slices.ContainsFunc(fields, func(g reflect.StructField) bool { return g.Name == f.Name })
 		if f.IsExported() && !f.Anonymous && !in && !slices.Contains(programOnly[t], f.Name) {
 			s.Errorf("%v.%s has no form in a file and is not among those for programs only", t, f.Name)

@@ -122,8 +122,7 @@ func TestConfigFaults(t *testing.T) {
 	}
 
 	_, err := limpet.New(limpet.Config{Policies: limpet.Policies{NetworkSecurity: make([]policy.NetworkRule, 1)}})
-	var field *policy.FieldError
-	if !errors.As(err, &field) {
+	if _, ok := errors.AsType[*policy.FieldError](err); !ok {
 		t.Errorf("the policy's own error is not to be had: %v", err)
 	}
 }

@@ -8,5 +8,6 @@ type Key struct{}
 // A Recorder notes where the binding of a request was found. A later note
 // replaces an earlier one.
 type Recorder interface {
+	// NoteSource notes the source.
 	NoteSource(source string)
 }

@@ -552,8 +552,7 @@ func TestTLS(t *testing.T) {
 			}
 		}
 		_, _, err := fetch(start(nil), newRequest(t, "GET", s.URL, nil))
-		var untrusted *tls.CertificateVerificationError
-		if !errors.As(err, &untrusted) {
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
 			t.Errorf("error %v", err)
 		}
 		silent := serve(t, func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
