@@ -116,6 +116,21 @@ func TestEveryDocumentIsLinked(t *testing.T) {
 	}
 }
 
+// TestMap finds each internal package on the map of the architecture page. Some
+// were missing as soon as it was written.
+func TestMap(t *testing.T) {
+	page := documents(t)["docs/architecture.md"]
+	packages, err := os.ReadDir(filepath.Join(module, "internal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages {
+		if p.IsDir() && !strings.Contains(page, "`internal/"+p.Name()+"`") {
+			t.Errorf("docs/architecture.md does not say what internal/%s is for", p.Name())
+		}
+	}
+}
+
 // goBlocks returns the fenced Go code of a document.
 func goBlocks(text string) (blocks []string) {
 	for _, m := range regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
