@@ -55,11 +55,11 @@ api: ## count the functions of the DataScript reference that work, or say that t
 	@out=$$(go test ./datascript -run '^TestConformance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*conformance: //p'
 
 .PHONY: assurance
-assurance: ## count the promises of docs/assurance.md that a test proves
+assurance: ## count the promises of internal/assurance/assurance.md that a test proves
 	@out=$$(go test ./internal/assurance -run '^TestAssurance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^        \( *[0-9]\)/\1/p'
 
 .PHONY: parity
-parity: ## count the features of docs/parity.md that a test proves, in each group
+parity: ## count the features of internal/assurance/parity.md that a test proves, in each group
 	@out=$$(go test ./internal/assurance -run '^TestParity$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^        \( *[0-9]\)/\1/p'
 
 .PHONY: hostile

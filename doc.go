@@ -81,5 +81,5 @@
 // and the watchers of files and savers of tables have a Run, too. To stop,
 // call [VirtualService.Shutdown] first, which stops the server and waits for
 // all that it knows and does not know of; then end the context of whatever
-// runs, and wait for it; then close stores. docs/embedding.md has the whole.
+// runs, and wait for it; then close stores. docs/guides/embedding.md has the whole.
 package limpet

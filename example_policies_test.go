@@ -20,17 +20,21 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// The Go code of docs/policies.md stands in this file, where it runs.
+// The Go code of docs/guides/rules.md and docs/guides/observe.md stands in this file, where it runs.
 
-// TestPoliciesDocument checks that the code in the guide is that of the examples below, but for the indentation.
+// TestPoliciesDocument checks that the code in the guides is that of the examples below, but for the indentation.
 func TestPoliciesDocument(t *testing.T) {
 	source, err := os.ReadFile("example_policies_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	guide, err := os.ReadFile("docs/policies.md")
-	if err != nil {
-		t.Fatal(err)
+	var guides string
+	for _, name := range []string{"docs/guides/rules.md", "docs/guides/observe.md"} {
+		guide, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guides += "\n" + string(guide)
 	}
 	plain := func(text string) string {
 		var b strings.Builder
@@ -40,7 +44,7 @@ func TestPoliciesDocument(t *testing.T) {
 		return b.String()
 	}
 	code := plain(string(source))
-	blocks := strings.Split(string(guide), "\n```go\n")[1:]
+	blocks := strings.Split(guides, "\n```go\n")[1:]
 	for _, block := range blocks {
 		block, _, _ = strings.Cut(block, "```\n")
 		if !strings.Contains(code, plain(block)) {

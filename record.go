@@ -26,7 +26,7 @@ type Record struct {
 	Client netip.AddrPort // who the request came from, behind trusted proxies
 	// ClientSource says where Client was found: "peer", "x-forwarded-for",
 	// "forwarded" or "header". ClientReason says why the search ended there,
-	// such as "peer-untrusted" or "hop-malformed"; docs/listener.md lists the
+	// such as "peer-untrusted" or "hop-malformed"; docs/guides/clients.md lists the
 	// reasons. Both are empty for connections.
 	ClientSource, ClientReason string
 

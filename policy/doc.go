@@ -96,5 +96,5 @@
 //
 // If a service fails, the connection or request is denied by default: see [Env].
 //
-// docs/policies.md is a guide for operators, with recipes.
+// docs/guides/rules.md is a guide for operators, with recipes.
 package policy

@@ -17,7 +17,7 @@ import (
 
 // A config is a configuration file: [limpet.Config] in YAML, and where to
 // listen. decode.go says what the fields of all these structs are called and
-// what stands beside them; docs/command.md lists them. Files that it names are
+// what stands beside them; docs/reference/configuration.md lists them. Files that it names are
 // relative to its directory.
 type config struct {
 	from *decoder // for the places of faults

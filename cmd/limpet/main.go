@@ -6,7 +6,7 @@
 //	limpet check SCRIPT...       compile scripts, or check configurations
 //	limpet test PATH...          run the txtar cases in files and directories
 //
-// Each command tells its flags with -h. docs/command.md describes the
+// Each command tells its flags with -h. docs/reference/configuration.md describes the
 // configuration.
 package main
 

@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/limpetlb/limpet"
@@ -51,15 +52,18 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, listen string, exit bool) error {
-	// The servers. The listing remembers a server by its address without the
-	// port, so each has an address of its own.
+	// The servers. Each has an address of its own if the system has so many on
+	// loopback (macOS has one). Otherwise their ports tell them apart.
 	var servers [3]*http.Server
 	pool := lbpool.Config{Name: "my_pool", Algorithm: lbpool.RoundRobin()}
 	for i := range servers {
 		name := fmt.Sprintf("server-%d", i+1)
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", i+1))
 		if err != nil {
-			return fmt.Errorf("%w\nThe example needs the loopback addresses 127.0.1.1 to 127.0.1.3; on macOS add each by: sudo ifconfig lo0 alias 127.0.1.1", err)
+			ln, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err != nil {
+			return err
 		}
 		servers[i] = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintln(w, name)
@@ -153,7 +157,9 @@ func run(ctx context.Context, out io.Writer, listen string, exit bool) error {
 	}
 
 	say("\n-- A client on the blacklist is reset before it can ask, and logged.")
-	if err := a.denied("127.0.0.66"); err != nil {
+	if err := a.denied("127.0.0.66"); errors.Is(err, syscall.EADDRNOTAVAIL) {
+		say("(Left out: this system has no address 127.0.0.66. On macOS add it by: sudo ifconfig lo0 alias 127.0.0.66)")
+	} else if err != nil {
 		return err
 	}
 	if exit {
@@ -214,6 +220,9 @@ func (a *accountant) denied(from string) error {
 	if err == nil {
 		res.Body.Close()
 		return errors.New("a client on the blacklist was served")
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return err // it was never connected, so there is no record
 	}
 	r := <-a.records
 	fmt.Fprintf(a.out, "%-7s %-15s -> %v, by rule %q (%v)\n", "mallory", r.Client, rootCause(err), r.NetworkRule, r.Significant[0])

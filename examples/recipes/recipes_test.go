@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,11 +24,11 @@ func TestRecipes(t *testing.T) {
 
 // The document shows the script of each case, and no other.
 func TestDocumentShowsScripts(t *testing.T) {
-	_, recipes, ok := strings.Cut(document(t), "\n## Recipes\n")
+	_, recipes, ok := strings.Cut(read(t, guide), "\n## Recipes\n")
 	if !ok {
 		t.Fatal("no heading Recipes")
 	}
-	link := regexp.MustCompile(`\(\.\./examples/recipes/([\w-]+\.txtar)\)`)
+	link := regexp.MustCompile(`\(\.\./\.\./examples/recipes/([\w-]+\.txtar)\)`)
 	shown := map[string]bool{}
 	for _, recipe := range strings.Split(recipes, "\n### ")[1:] {
 		title, text, _ := strings.Cut(recipe, "\n")
@@ -57,7 +58,7 @@ func TestDocumentShowsScripts(t *testing.T) {
 
 // The scripts to copy give no reason to warn.
 func TestRecipesAreSound(t *testing.T) {
-	_, recipes, _ := strings.Cut(document(t), "\n## Recipes\n")
+	_, recipes, _ := strings.Cut(read(t, guide), "\n## Recipes\n")
 	for _, source := range luaBlocks(recipes) {
 		chunk := datascript.Chunk{Source: source}
 		if !strings.Contains(source, "-- HTTP_") {
@@ -77,23 +78,49 @@ func TestRecipesAreSound(t *testing.T) {
 	}
 }
 
-// What stands outside of recipes compiles, too.
+// What stands outside of recipes compiles, too, in all documents.
 func TestDocumentCompiles(t *testing.T) {
-	rest, _, _ := strings.Cut(document(t), "\n## Recipes\n")
-	blocks := luaBlocks(rest)
-	if len(blocks) == 0 {
-		t.Fatal("no script")
-	}
-	for _, source := range blocks {
-		if _, err := datascript.Compile("document", datascript.Chunk{Source: source}); err != nil {
-			t.Error(err)
+	blocks := 0
+	for _, name := range documents(t) {
+		rest, _, _ := strings.Cut(read(t, name), "\n## Recipes\n")
+		for _, source := range luaBlocks(rest) {
+			blocks++
+			if _, err := datascript.Compile("document", datascript.Chunk{Source: source}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
+	}
+	if blocks < 4 {
+		t.Fatalf("%d scripts", blocks)
 	}
 }
 
-func document(t *testing.T) string {
+// The documents about scripts.
+const (
+	reference = "../../docs/reference/datascript.md"
+	guide     = "../../docs/guides/scripts.md"
+	faults    = "../../docs/lua.md" // of gopher-lua, whose programs internal/lua51 runs
+)
+
+// documents returns the names of all user documents.
+func documents(t *testing.T) []string {
 	t.Helper()
-	b, err := os.ReadFile("../../docs/datascript.md")
+	var names []string
+	err := filepath.WalkDir("../../docs", func(name string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(name) == ".md" && name != faults {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}

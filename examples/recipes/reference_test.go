@@ -34,25 +34,27 @@ var eventWords = map[string]string{
 // What scripts can reach is in the document, and what the document mentions
 // can be reached.
 func TestDocumentNamesAPI(t *testing.T) {
-	api, text := readAPI(t), document(t)
+	api := readAPI(t)
 	mentioned := map[string]bool{}
 	name := regexp.MustCompile(`\b(?:avi|string|table|math|os)(?:\.[A-Za-z]\w*)+`)
-	for _, s := range name.FindAllString(text, -1) {
-		mentioned[s] = true
-		if !api.has(s) && s != "avi.vs.reqvar.x" {
-			t.Errorf("the document mentions %s, which does not exist", s)
+	for _, file := range []string{reference, guide, "../../docs/concepts.md"} {
+		for _, s := range name.FindAllString(read(t, file), -1) {
+			mentioned[s] = mentioned[s] || file == reference
+			if !api.has(s) && s != "avi.vs.reqvar.x" {
+				t.Errorf("%s mentions %s, which does not exist", file, s)
+			}
 		}
 	}
 	for s := range api {
 		if !mentioned[s] {
-			t.Errorf("the document does not mention %s", s)
+			t.Errorf("the reference does not mention %s", s)
 		}
 	}
 }
 
 // Each function has a row in a table of the reference, with its events.
 func TestDocumentNamesEvents(t *testing.T) {
-	api, text := readAPI(t), document(t)
+	api, text := readAPI(t), read(t, reference)
 	row := regexp.MustCompile("(?m)^\\| `(avi[\\w.]+)\\([^`]*\\)` \\| ([^|]+) \\|")
 	documented := map[string]string{}
 	for _, m := range row.FindAllStringSubmatch(text, -1) {
@@ -83,7 +85,7 @@ func TestDocumentNamesEvents(t *testing.T) {
 func TestDocumentNamesAllEvents(t *testing.T) {
 	row := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([`\\w, ]*)\\| .* \\| \\w* ?\\|$")
 	next := datascript.HTTPAuth
-	for _, m := range row.FindAllStringSubmatch(document(t), -1) {
+	for _, m := range row.FindAllStringSubmatch(read(t, reference), -1) {
 		if m[1] != next.String() {
 			t.Errorf("event %s in the document, want %v", m[1], next)
 		}
@@ -128,9 +130,13 @@ func (api apiNames) has(name string) bool {
 // Lua's base library, which has no table, is left out.
 func readAPI(t *testing.T) apiNames {
 	t.Helper()
-	files, err := filepath.Glob("../../datascript/*.go")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, pattern := range []string{"../../datascript/*.go", "../../internal/lua51/*.go"} { // the API, and the language
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	lists, modules, api := map[string]*ast.CompositeLit{}, map[string][]string{}, apiNames{}
 	for _, file := range files {
@@ -150,7 +156,7 @@ func readAPI(t *testing.T) apiNames {
 					}
 				}
 			case *ast.CallExpr:
-				if fn, ok := n.Fun.(*ast.Ident); ok && fn.Name == "declare" {
+				if fn := types.ExprString(n.Fun); fn == "declare" || fn == "lib.Declare" {
 					if list, ok := n.Args[1].(*ast.Ident); ok {
 						module, _ := literal(n.Args[0])
 						modules[list.Name] = append(modules[list.Name], module)
@@ -193,7 +199,7 @@ func entryOf(e ast.Expr) (name string, s apiName) {
 	case *ast.CompositeLit:
 		for _, field := range e.Elts {
 			kv := field.(*ast.KeyValueExpr)
-			switch types.ExprString(kv.Key) {
+			switch strings.ToLower(types.ExprString(kv.Key)) {
 			case "name":
 				name, _ = literal(kv.Value)
 			case "call":

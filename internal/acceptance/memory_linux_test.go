@@ -95,7 +95,7 @@ func (c *child) end() (peak int64) {
 	return peak
 }
 
-// formula is what docs/security.md says that the process fills at most.
+// formula is what docs/operations/sizing.md says that the process fills at most.
 func (c *child) formula(connections int64) int64 {
 	concurrent := min(max(c.memory/4/(64<<20), childProcs), 1024)
 	return c.idle + 64<<20*concurrent + c.memory/4 + c.memory/4 + 40<<10*connections

@@ -316,7 +316,7 @@ func throughHandler(vs *limpet.VirtualService) func(*http.Request) *http.Respons
 func TestRecipesStick(t *testing.T) {
 	_, front := readme(t)
 	recipes := map[string]string{"README.md": front}
-	_, text, _ := strings.Cut(readFile(t, "docs/datascript.md"), "\n## Recipes\n")
+	_, text, _ := strings.Cut(readFile(t, "docs/guides/scripts.md"), "\n## Recipes\n")
 	for _, part := range strings.Split(text, "\n### ")[1:] {
 		title, body, _ := strings.Cut(part, "\n")
 		recipes[title] = strings.Join(fenced(body, "lua"), "")

@@ -281,7 +281,7 @@ func TestConnectionMemory(t *testing.T) {
 // TestRequestMemory measures what a request takes that is under way, with its
 // connections to the client and to the server: one whose response is late, one
 // whose response does not end, and one whose body the server does not read.
-// docs/security.md reckons with 120 KiB.
+// docs/operations/sizing.md reckons with 120 KiB.
 func TestRequestMemory(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

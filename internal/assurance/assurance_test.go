@@ -38,11 +38,11 @@ func checkDocument(t *testing.T, name string) *Document {
 }
 
 // Every promise has its tests.
-func TestAssurance(t *testing.T) { checkDocument(t, "docs/assurance.md") }
+func TestAssurance(t *testing.T) { checkDocument(t, "internal/assurance/assurance.md") }
 
 // Every feature of the tables has its row, in their order, and those that are there have their tests.
 func TestParity(t *testing.T) {
-	d := checkDocument(t, "docs/parity.md")
+	d := checkDocument(t, "internal/assurance/parity.md")
 	var got []string
 	for _, g := range d.Groups {
 		for _, r := range g.Rows {

@@ -768,7 +768,7 @@ func compare(m *mutant, i int, rec limpet.Record, s seen) (faults []string) {
 		differ("logged %q, the server got %q", logged, got)
 	}
 	if path == "*" && words[1] == "/" {
-		words[1] = path // scripts have a path in its place, see docs/security.md
+		words[1] = path // scripts have a path in its place, see docs/operations/security.md
 	}
 	if script := [3]string{words[0], readable(words[1]), words[2]}; script != got {
 		differ("the script saw %q, the server got %q", script, got)

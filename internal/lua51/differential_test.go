@@ -190,7 +190,7 @@ func differ(lines []string, got, want outcome) string {
 	return strings.Join(names, ", ")
 }
 
-// A difference is one of those that docs/datascript.md names. It explains two
+// A difference is one of those that docs/reference/datascript.md names. It explains two
 // texts, which a program with these lines has printed or failed with, if they
 // differ by it and by nothing else.
 type difference struct {

@@ -142,18 +142,18 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// userRules are those of docs/persistence.md.
+// userRules are those of docs/guides/several-instances.md.
 const userRules = "+hello +ping +client|setname +client|tracking +cluster|slots +evalsha +eval +time " +
 	"+hstrlen +hmget +hget +hset +hdel +hincrby +hscan +exists +set +del +unlink +pexpireat +pttl +zadd +zrem +zscore +zcard +zrange +zrangebyscore +zscan"
 
 func TestUserRulesAreInTheGuide(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "persistence.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "guides", "several-instances.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	guide := strings.Join(strings.Fields(strings.ReplaceAll(string(text), "\\\n", " ")), " ")
 	if !strings.Contains(guide, userRules) {
-		t.Error("docs/persistence.md has other rules for the user")
+		t.Error("docs/guides/several-instances.md has other rules for the user")
 	}
 }
 

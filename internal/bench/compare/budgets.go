@@ -35,7 +35,7 @@ const (
 func re(s string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + s + `)$`) }
 
 // budgets are the promises, but for those about whole proxies, which the
-// command e2e has. docs/performance.md tells how they were met.
+// command e2e has. docs/operations/performance.md tells how they were met.
 var budgets = []budget{
 	{"T1", re(`Table/op=lookup/entries=.*-2`), "limpet", "ns/op", ratio, "expirable", 0.27, "look-up of a live entry"},
 	{"T1", re(`Table/op=lookup/entries=.*-2`), "limpet", "ns/op", ratio, "ttlcache", 0.20, "look-up of a live entry"},

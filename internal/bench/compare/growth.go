@@ -14,7 +14,7 @@ var growthGroup = regexp.MustCompile(`^Growth/(\w+)=(\d+)-(\d+)$`)
 
 // printGrowth prints how the time of a request grows with what is configured,
 // as the ratio to that with the least of it: a table in Markdown, for
-// docs/performance.md.
+// docs/operations/performance.md.
 func printGrowth(w io.Writer, now results) {
 	type cell struct{ procs, size int }
 	what := map[string]map[cell]float64{}
