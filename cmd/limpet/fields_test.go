@@ -95,7 +95,6 @@ func (s *sampler) structs(t reflect.Type) []string {
 		}
 	}
 	for f := range t.Fields() {
-		f := f
 		in := slices.ContainsFunc(fields, func(g reflect.StructField) bool { return g.Name == f.Name })
 		if f.IsExported() && !f.Anonymous && !in && !slices.Contains(programOnly[t], f.Name) {
 			s.Errorf("%v.%s has no form in a file and is not among those for programs only", t, f.Name)
