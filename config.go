@@ -243,34 +243,13 @@ type BodyBuffer struct {
 	// such as server-sent events come late. It is held back only if a script
 	// has code for HTTP_RESP_DATA.
 	Bytes int
-	// Longer says what happens to a request with a longer body, here and
-	// where a script asks for a size without saying so. Of a longer response
-	// scripts always see the beginning, and all of it is sent.
-	Longer Longer
-}
-
-// Longer says what happens to a request whose body is longer than what is read
-// into memory.
-type Longer uint8
-
-const (
-	// LongerRefuse answers with status 413. It is for filters that must see
-	// all that a server gets.
-	LongerRefuse Longer = iota
-	// LongerHead shows scripts the beginning as soon as it is there; all of
-	// the body goes to the server.
-	LongerHead
-)
-
-// String returns "refuse" or "head".
-func (l Longer) String() string {
-	switch l {
-	case LongerRefuse:
-		return "refuse"
-	case LongerHead:
-		return "head"
-	}
-	return fmt.Sprintf("Longer(%d)", uint8(l))
+	// Head shows scripts the beginning of a request's body that is longer, as
+	// soon as it is there, and all of the body goes to the server; here and
+	// where a script asks for a size without saying so. If it is not set, such
+	// a request is answered with status 413, for filters that must see all that
+	// a server gets. Of a longer response scripts always see the beginning, and
+	// all of it is sent.
+	Head bool
 }
 
 // Tables are persistence tables; a [persistence.Store] has them in memory.
@@ -558,9 +537,6 @@ func (s *snapshot) checkBodies(fault func(string, error)) {
 	}{{"requestBody", s.RequestBody}, {"responseBody", s.ResponseBody}} {
 		if b.Bytes < 0 || b.Bytes > bodyrule.MaxBytes {
 			fault(b.path+".bytes: ", fmt.Errorf("%d is not between 0 and %d", b.Bytes, bodyrule.MaxBytes))
-		}
-		if b.Longer > LongerHead {
-			fault(b.path+".longer: ", fmt.Errorf("%v is not a value", b.Longer))
 		}
 	}
 	var scripts []bodyrule.Script

@@ -25,25 +25,16 @@ import (
 // An Authenticator finds out who sends a request. It must be safe for
 // concurrent use.
 type Authenticator interface {
-	// Authenticate returns the user's name. An error refuses the request
-	// with 401; its text goes to the record, not to the client. The request
-	// must not be changed.
-	Authenticate(r *http.Request) (user string, err error)
+	// Authenticate returns what is known of the client. An error refuses the
+	// request with 401; its text goes to the record, not to the client. The
+	// request must not be changed.
+	Authenticate(r *http.Request) (Session, error)
 	// Challenge is the value of the header WWW-Authenticate in a refusal,
 	// such as `Basic realm="shop"` (RFC 9110, section 11.6.1).
 	Challenge() string
 }
 
-// A SessionAuthenticator is an [Authenticator] that knows more of the client
-// than a name. [Config].Authenticator may be one; then Authenticate is not
-// called.
-type SessionAuthenticator interface {
-	Authenticator
-	// AuthenticateSession is Authenticate with more to tell.
-	AuthenticateSession(r *http.Request) (Session, error)
-}
-
-// A Session is what a [SessionAuthenticator] knows of the client. Scripts see
+// A Session is what an [Authenticator] knows of the client. Scripts see
 // it from HTTP_POST_AUTH on. The zero value says that the client is let in and
 // nothing is known. Its slices and maps must not change afterwards.
 type Session struct {
@@ -68,12 +59,7 @@ func authenticate(tx *transaction) {
 		return
 	}
 	var err error
-	if a, ok := tx.s.Authenticator.(SessionAuthenticator); ok {
-		tx.session, err = a.AuthenticateSession(tx.r)
-	} else {
-		tx.session.User, err = tx.s.Authenticator.Authenticate(tx.r)
-	}
-	if err != nil {
+	if tx.session, err = tx.s.Authenticator.Authenticate(tx.r); err != nil {
 		tx.record.Error = fmt.Errorf("not authenticated: %w", err)
 		tx.replyText(http.StatusUnauthorized)
 		tx.reply.header.Set("WWW-Authenticate", tx.s.Authenticator.Challenge())
@@ -414,7 +400,7 @@ func (tx *transaction) SetServerTimeout(d time.Duration) { tx.serverTimeout = d 
 func (tx *transaction) BufferRequest(max int) { tx.bodyRule.Ask(max) }
 
 // BufferRequestLonger is BufferRequest with a choice of what happens to a longer
-// body, as [LongerHead] says if head is set, else as [LongerRefuse] says.
+// body: its beginning is shown if head is set, else the request is refused.
 func (tx *transaction) BufferRequestLonger(max int, head bool) { tx.bodyRule.AskLonger(max, head) }
 
 // RequestBody returns the request's body if it was buffered. It must not be

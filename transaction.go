@@ -212,7 +212,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	tx.Context, tx.rw = tx.shared, &tx.shared.rw
 	tx.rw.ResponseWriter, tx.rw.tx = w, tx
 	tx.vs, tx.s, tx.w, tx.r, tx.out = vs, s, w, r, r
-	tx.bodyRule = bodyrule.Request{Bytes: s.RequestBody.Bytes, Head: s.RequestBody.Longer == LongerHead}
+	tx.bodyRule = bodyrule.Request{Bytes: s.RequestBody.Bytes, Head: s.RequestBody.Head}
 	tx.responseRule.Bytes = s.ResponseBody.Bytes
 	tx.record.Start = time.Now()
 

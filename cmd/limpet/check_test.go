@@ -19,7 +19,7 @@ if avi.http.method() == "TRACE" then
 		"doubtful.lua":      "-- HTTP_REQ\navi.http.get_method()\n-- HTTP_RESP\navi.pool.select('p')\n",
 		"filter.lua":        "-- HTTP_REQ_DATA\navi.http.response(403)\n",
 		"filter.yaml":       "name: web\nscripts:\n  - {file: filter.lua}\n",
-		"buffered.yaml":     "requestBody: {bytes: 128KiB, longer: head}\nscripts:\n  - {file: filter.lua}\n",
+		"buffered.yaml":     "requestBody: {bytes: 128KiB, head: true}\nscripts:\n  - {file: filter.lua}\n",
 		"good.yaml":         "scripts:\n  - {file: near.lua}\n",
 		"stick.lua":         "-- HTTP_REQ\navi.pool.select(\"web\", avi.vs.table_lookup(\"k\", 0))\n-- HTTP_RESP\navi.vs.table_insert(\"k\", avi.pool.server_ip(), 300)\n",
 		"shared.yaml":       "pools: [{name: web, servers: [{address: \"127.0.0.1:8081\"}, {address: \"127.0.0.1:8082\"}]}]\nscripts: [{file: stick.lua}]\npersistence: {httpCookie: {}}\n",

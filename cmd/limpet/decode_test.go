@@ -14,10 +14,10 @@ import (
 // Numbers of bytes may have a unit, other numbers may not.
 func TestDecodeBytes(t *testing.T) {
 	c := &config{}
-	if _, err := decode("text", []byte("requestBody: {bytes: 128KiB, longer: head}\nresponseBody: {bytes: 2 MiB}"), c); err != nil {
+	if _, err := decode("text", []byte("requestBody: {bytes: 128KiB, head: true}\nresponseBody: {bytes: 2 MiB}"), c); err != nil {
 		t.Fatal(err)
 	}
-	want := limpet.BodyBuffer{Bytes: 128 << 10, Longer: limpet.LongerHead}
+	want := limpet.BodyBuffer{Bytes: 128 << 10, Head: true}
 	if c.RequestBody != want || c.ResponseBody != (limpet.BodyBuffer{Bytes: 2 << 20}) {
 		t.Errorf("%+v, %+v", c.RequestBody, c.ResponseBody)
 	}

@@ -235,7 +235,7 @@ func newService(t *testing.T, c *testCase) *service {
 	}
 	cfg.Limits.Time = 10 * time.Second
 	if c.service.RequestBody.Head {
-		cfg.RequestBody.Longer = limpet.LongerHead
+		cfg.RequestBody.Head = true
 	}
 	if len(c.service.AddressFacts) > 0 {
 		cfg.Geo, cfg.Reputations = c.service.AddressFacts, c.service.AddressFacts
@@ -373,13 +373,12 @@ func (t swappedTables) CompareAndSwap(_ context.Context, table, key, old, value 
 }
 
 // Authenticate implements limpet.Authenticator.
-func (s *service) Authenticate(*http.Request) (string, error) { return "", errors.New("not asked") }
 
 // Challenge implements limpet.Authenticator.
 func (s *service) Challenge() string { return "" }
 
-// AuthenticateSession implements limpet.SessionAuthenticator.
-func (s *service) AuthenticateSession(*http.Request) (limpet.Session, error) {
+// Authenticate implements limpet.Authenticator.
+func (s *service) Authenticate(*http.Request) (limpet.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := limpet.Session{Attributes: s.step.connection.attributes}

@@ -29,7 +29,7 @@ func TestRequestBodyBuffer(t *testing.T) {
 	asks := func(arguments string) string {
 		return show + "-- HTTP_REQ\navi.http.set_request_body_buffer_size(" + arguments + ")"
 	}
-	head, refuse := limpet.BodyBuffer{Bytes: 1024, Longer: limpet.LongerHead}, limpet.BodyBuffer{Bytes: 1024}
+	head, refuse := limpet.BodyBuffer{Bytes: 1024, Head: true}, limpet.BodyBuffer{Bytes: 1024}
 	type want struct {
 		seen   string // by the script; empty if it did not run
 		status int
@@ -51,7 +51,7 @@ func TestRequestBodyBuffer(t *testing.T) {
 		{"script asks for the head", limpet.BodyBuffer{}, asks(`1, "head"`), 3000, want{"1024 false", 200}},
 		{"script asks", limpet.BodyBuffer{}, asks(`1`), 3000, want{"", 413}},
 		{"script asks for more", refuse, asks(`4`), 3000, want{"3000 true", 200}},
-		{"script asks, the service says head", limpet.BodyBuffer{Longer: limpet.LongerHead}, asks(`1`), 3000, want{"1024 false", 200}},
+		{"script asks, the service says head", limpet.BodyBuffer{Head: true}, asks(`1`), 3000, want{"1024 false", 200}},
 		{"script refuses", head, asks(`1, "refuse"`), 3000, want{"", 413}},
 		{"script switches off", refuse, asks(`0`), 3000, want{"", 200}},
 		{"script switches off, head", head, asks(`0`), 3000, want{"", 200}},
@@ -127,7 +127,7 @@ func TestRequestBodyHeadStreams(t *testing.T) {
 				fmt.Fprint(w, string(rest), err)
 			})
 			vs, err := limpet.New(limpet.Config{
-				Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: 1024, Longer: limpet.LongerHead}},
+				Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: 1024, Head: true}},
 				Scripts:   []limpet.Script{compile(t, "s", "-- HTTP_REQ_DATA\navi.http.add_header('X-Seen', #avi.http.get_req_body())")},
 				Pools:     []*lbpool.Pool{newPool(t, lbpool.Config{Name: "p", Servers: []lbpool.ServerConfig{{Address: startServer(t, "127.0.0.1:0", server)}}})},
 			})
@@ -219,8 +219,8 @@ func TestDataEventNeverRuns(t *testing.T) {
 		{"buffer of the other kind", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{ResponseBody: limpet.BodyBuffer{Bytes: 1}}}, []string{request}},
 		{"the service buffers", "-- HTTP_REQ_DATA\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: 1}}}, nil},
 		{"another script asks", "-- HTTP_RESP_DATA\nx = 1", "-- HTTP_RESP\navi.http.set_response_body_buffer_size(1)", limpet.Config{}, nil},
-		{"bytes", "-- HTTP_REQ\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: -1}, ResponseBody: limpet.BodyBuffer{Bytes: 32<<20 + 1, Longer: 7}}},
-			[]string{"requestBody.bytes: -1 is not between 0 and 33554432", "responseBody.bytes: 33554433 is not between 0 and 33554432", "responseBody.longer: Longer(7) is not a value"}},
+		{"bytes", "-- HTTP_REQ\nx = 1", "", limpet.Config{Scripting: limpet.Scripting{RequestBody: limpet.BodyBuffer{Bytes: -1}, ResponseBody: limpet.BodyBuffer{Bytes: 32<<20 + 1}}},
+			[]string{"requestBody.bytes: -1 is not between 0 and 33554432", "responseBody.bytes: 33554433 is not between 0 and 33554432"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := tt.config

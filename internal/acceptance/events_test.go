@@ -24,11 +24,11 @@ type basic struct{}
 
 func (basic) Challenge() string { return `Basic realm="test"` }
 
-func (basic) Authenticate(r *http.Request) (string, error) {
+func (basic) Authenticate(r *http.Request) (limpet.Session, error) {
 	if user, password, _ := r.BasicAuth(); user == "anna" && password == "secret" {
-		return "Anna", nil
+		return limpet.Session{User: "Anna"}, nil
 	}
-	return "", errors.New("wrong password")
+	return limpet.Session{}, errors.New("wrong password")
 }
 
 // serveOne serves one request by a virtual service with one script in front

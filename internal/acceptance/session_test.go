@@ -14,11 +14,10 @@ import (
 // sessions is an authenticator that knows more than names.
 type sessions map[string]limpet.Session
 
-func (sessions) Authenticate(*http.Request) (string, error) { return "", errors.New("not asked") }
 
 func (sessions) Challenge() string { return "Session" }
 
-func (s sessions) AuthenticateSession(r *http.Request) (limpet.Session, error) {
+func (s sessions) Authenticate(r *http.Request) (limpet.Session, error) {
 	session, ok := s[r.Header.Get("X-Session")]
 	if !ok {
 		return limpet.Session{User: "ignored"}, errors.New("no such session")

@@ -47,9 +47,9 @@ func (tr *trace) Locate(_ netip.Addr, attribute string) (string, bool) {
 }
 
 // Authenticate notes that it is asked.
-func (tr *trace) Authenticate(*http.Request) (string, error) {
+func (tr *trace) Authenticate(*http.Request) (limpet.Session, error) {
 	tr.add("authentication")
-	return "anna", nil
+	return limpet.Session{User: "anna"}, nil
 }
 
 func (tr *trace) Challenge() string { return "Basic" }
