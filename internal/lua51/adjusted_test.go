@@ -1,0 +1,172 @@
+package lua51
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// An adjusted host runs programs with what is known to differ from Lua put
+// right: numerals are read, patterns end, and remainders and powers are
+// computed as there. It says which of these has made a difference, so that a
+// program which then prints what Lua prints has shown these and no others.
+type adjusted struct {
+	*host
+	ref    *oracle // computes powers
+	powers map[[2]float64]float64
+	met    map[string]bool
+}
+
+func newAdjusted(t *testing.T) *adjusted {
+	a := &adjusted{host: newComparableEngine(t), ref: startOracle(t), powers: map[[2]float64]float64{}}
+	for name, s := range a.library.symbols {
+		if call := s.call; call != nil {
+			s.call = a.adjust(t, name, call)
+		}
+	}
+	return a
+}
+
+// run returns the outcome of a program, and what has made a difference.
+func (a *adjusted) run(t *testing.T, source string) (outcome, []string) {
+	a.met = map[string]bool{}
+	// A script that spells these names has its remainders and powers computed
+	// by functions, unless they are constants.
+	source = constantPower.ReplaceAllString(source, "^ ($1 or nil)")
+	o := normal(runHere(t, a.host, "local _ = '__mod', '__pow' "+source))
+	return o, slices.Sorted(maps.Keys(a.met))
+}
+
+var constantPower = regexp.MustCompile(`\^ (\(-?[0-9.](?:[eE][-+]|[0-9a-zA-Z.])*\)|-?[0-9.](?:[eE][-+]|[0-9a-zA-Z.])*)`)
+
+// numberArgs are the arguments of functions that are numbers, from the first
+// to the last.
+var numberArgs = map[string][2]int{
+	"string.byte": {2, 3}, "string.char": {1, 255}, "string.find": {3, 3}, "string.format": {2, 255}, "string.gsub": {4, 4}, "string.match": {3, 3}, "string.rep": {2, 2}, "string.sub": {2, 3},
+	"table.concat": {3, 4}, "table.insert": {2, 2}, "table.remove": {2, 2},
+	"error": {2, 2}, "select": {1, 1}, "tonumber": {1, 2}, "unpack": {2, 3}, boundName: {1, 1},
+	addName: {1, 2}, subtractName: {1, 2}, multiplyName: {1, 2}, divideName: {1, 2}, powerName: {1, 2}, moduloName: {1, 2}, negateName: {1, 1},
+}
+
+// adjust returns what a function of the library becomes.
+func (a *adjusted) adjust(t *testing.T, name string, call func(Call) int) func(Call) int {
+	args := numberArgs[name]
+	if strings.HasPrefix(name, "math.") {
+		args = [2]int{1, 255}
+	}
+	return func(c Call) int {
+		for i := max(1, args[0]); i <= min(args[1], c.Count()); i++ {
+			if s, ok := c.Arg(i).(lua.LString); ok {
+				if f, ok := parseWord(cText(string(s))); ok {
+					a.met["numeral"] = true
+					c.L.Replace(i, lua.LNumber(f))
+				}
+			}
+		}
+		switch name {
+		case "string.find", "string.match", "string.gmatch", "string.gfind", "string.gsub":
+			pattern, _ := c.Arg(2).(lua.LString)
+			head := cText(string(pattern))
+			if head != string(pattern) && (name != "string.find" || !lua.LVAsBool(c.Arg(4)) && strings.ContainsAny(head, "^$*+?.([%-")) {
+				a.met["zero byte"] = true
+				c.L.Replace(2, lua.LString(head))
+			}
+		case "string.format":
+			a.cutFormatted(c)
+		case moduloName, powerName, "math.pow":
+			x, okX := Number(c.Arg(1))
+			y, okY := Number(c.Arg(2))
+			switch {
+			case !okX || !okY:
+			case name != moduloName:
+				return c.RetNumber(a.power(t, x, y))
+			case math.Abs(x) >= 1<<53 && y == math.Trunc(y) && exactMod(x, y) != luaMod(x, y):
+				a.met["remainder"] = true
+			}
+		}
+		return call(c)
+	}
+}
+
+var directive = regexp.MustCompile(`%[-+ #0]*\d*(\.\d*)?(.)`)
+
+// cutFormatted cuts strings that %s formats where Lua does: at their first
+// zero byte, unless they are long.
+func (a *adjusted) cutFormatted(c Call) {
+	format, _ := Text(c.Arg(1))
+	i := 1
+	for _, m := range directive.FindAllStringSubmatch(format, -1) {
+		if m[2] == "%" {
+			continue
+		}
+		i++
+		s, _ := c.Arg(i).(lua.LString)
+		if head := cText(string(s)); m[2] == "s" && head != string(s) && (m[1] != "" || len(s) < 100) {
+			a.met["zero byte"] = true
+			c.L.Replace(i, lua.LString(head))
+		}
+	}
+}
+
+// parseWord reads the numerals that Lua knows through C's strtod and we refuse.
+func parseWord(s string) (float64, bool) {
+	s = strings.ToLower(strings.Trim(s, " \t\n\v\f\r"))
+	sign := 1.0
+	switch {
+	case strings.HasPrefix(s, "-"):
+		s, sign = s[1:], -1
+	case strings.HasPrefix(s, "+"):
+		s = s[1:]
+	}
+	if s == "inf" || s == "infinity" {
+		return math.Inf(int(sign)), true
+	}
+	if rest, ok := strings.CutPrefix(s, "nan"); ok {
+		inner := strings.TrimSuffix(strings.TrimPrefix(rest, "("), ")")
+		return math.NaN(), rest == "" || len(inner) == len(rest)-2 && strings.Trim(inner, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+	}
+	return 0, false
+}
+
+// exactMod is the remainder that the VM computes for a whole divisor.
+func exactMod(x, y float64) float64 {
+	m := math.Mod(x, y)
+	if m*y < 0 {
+		m += y
+	}
+	return m
+}
+
+// power returns what Lua makes of a power, if that is ours but for the last of
+// its digits.
+func (a *adjusted) power(t *testing.T, x, y float64) float64 {
+	ours := math.Pow(x, y)
+	theirs, ok := a.powers[[2]float64{x, y}]
+	if !ok {
+		numeral := func(f float64) string {
+			switch {
+			case f != f:
+				return "(0/0)"
+			case math.IsInf(f, 0):
+				return fmt.Sprintf("(%c1/0)", strconv.FormatFloat(f, 'g', -1, 64)[0])
+			}
+			return "(" + strconv.FormatFloat(f, 'g', -1, 64) + ")"
+		}
+		o := a.ref.run(t, fmt.Sprintf("print(('%%.17g'):format(%s ^ %s))", numeral(x), numeral(y)))
+		_, text, _ := strings.Cut(o.Printed[0], ": ")
+		theirs, _ = strconv.ParseFloat(text, 64)
+		a.powers[[2]float64{x, y}] = theirs
+	}
+	if ours == theirs || !(math.Abs(ours-theirs) <= 1e-13*math.Abs(theirs)) {
+		return ours
+	}
+	a.met["power"] = true
+	return theirs
+}
