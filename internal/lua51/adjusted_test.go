@@ -154,8 +154,10 @@ func (a *adjusted) power(t *testing.T, x, y float64) float64 {
 			switch {
 			case f != f:
 				return "(0/0)"
-			case math.IsInf(f, 0):
-				return fmt.Sprintf("(%c1/0)", strconv.FormatFloat(f, 'g', -1, 64)[0])
+			case math.IsInf(f, 1):
+				return "(1/0)"
+			case math.IsInf(f, -1):
+				return "(-1/0)"
 			}
 			return "(" + strconv.FormatFloat(f, 'g', -1, 64) + ")"
 		}

@@ -128,6 +128,7 @@ func TestDifferencesAreReal(t *testing.T) {
 		{"power", "print(math.floor(('1e100') ^ (-2.5) * 1e300))"},
 		{"numeral", "print(('%5.1f'):format(1e999) + 1, tonumber(' -Infinity '), ('nan'):rep(2))"},
 		{"numeral", "for i = 'inf', 1 do end print('NaN(_1)' / 2, -'+INF', math.floor('-inf'), select('#', unpack({1, 2}, 1, 'nan')))"},
+		{"numeral", "print('inf' ^ 3, '-inf' ^ 3, 'nan' ^ 2)"},
 		{"zero byte", `print(("a\0b"):match(".\0b"), ("a\0b"):find("\0b"), ("a\0b"):gsub(".\0", "-"))`},
 		{"zero byte", `print(("%s %d%% %5.1s %q %s"):format("a\0b", 5, "\0", "x\0", ("\0"):rep(100)))`},
 		{"address", "print(#tostring({}) == #'table')"},
