@@ -51,6 +51,10 @@ var languageSamples = []string{
 	"local function f() return f end print(f() == f)",
 	"local f, g = function() return f, g end print(f())",
 	"f = 1 local f = function(n) return f end print(f())",
+	// An error handler that fails is given its own error, and in the end the
+	// one that the stack is full.
+	"local u = setmetatable({}, {__index = function(x, y) error(x, 1) end}) local n = 0 print(xpcall(function() error(u) end, function(e) n = n + 1 return e.x end)) print(n > 50)",
+	"local n = 0 print(xpcall(error, function(e) n = n + 1 error(e) end)) print(n)",
 	// Generic loops with fewer than three values.
 	"for k in next, {10} do print(k) end",
 	"local z = 5 for k in next, {10, 20} do print(k) end print(z)",

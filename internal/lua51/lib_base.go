@@ -362,8 +362,13 @@ func noteCaught(L *lua.LState) int {
 	return 1
 }
 
-// maxHandled is how many times in a row an error handler may fail.
-const maxHandled = 200
+// An error handler may fail maxHandled times in a row. In Lua, where these
+// calls nest, the stack is full after handledDepth of them, which is then the
+// next error that the handler is given.
+const (
+	handledDepth = 195
+	maxHandled   = 219
+)
 
 // handled is what an error handler makes of an error. If it fails, it is given
 // its own error, as in Lua.
@@ -371,7 +376,10 @@ func (r *Run) handled(L *lua.LState, handler, v lua.LValue) lua.LValue {
 	if handler == nil || r.stop != nil {
 		return v
 	}
-	for range maxHandled {
+	for i := range maxHandled {
+		if i == handledDepth {
+			v = lua.LString("stack overflow")
+		}
 		if handler.Type() != lua.LTFunction || r.stop != nil {
 			break
 		}
