@@ -287,8 +287,7 @@ func FuzzScript(f *testing.F) {
 	f.Fuzz(func(t *testing.T, source string) {
 		s, err := Compile("fuzz", Chunk{Event: HTTPReq, Source: source})
 		if err != nil {
-			var ce *CompileError
-			if !errors.As(err, &ce) {
+			if _, ok := errors.AsType[*CompileError](err); !ok {
 				t.Fatalf("error %v is not a CompileError", err)
 			}
 			return

@@ -37,8 +37,7 @@ func ExampleCompile_fault() {
 		Source: "local agent = avi.http.get_header('User-Agent')\nif agent == nil\n  avi.http.close_conn()\nend\n",
 	})
 	fmt.Println(err)
-	var fault *datascript.CompileError
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*datascript.CompileError](err); ok {
 		fmt.Println(fault.Event, fault.Line, fault.Token)
 	}
 	// Output:

@@ -125,8 +125,7 @@ func misbehave(t testing.TB, e *Engine, name, source string) time.Duration {
 			t.Errorf("%s: error of type %T", name, err)
 			return took
 		}
-		var pe *PanicError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*PanicError](err); ok {
 			t.Errorf("%s: %v\n%s", name, pe, pe.Stack)
 		}
 		if len(re.Message) > defaultErrorBytes || len(re.Traceback) > defaultErrorBytes {

@@ -167,8 +167,7 @@ func (c *testCase) run(o Options) (got map[string]string, failures []*failure, e
 	var requests, responses, transactions, logs, faults strings.Builder
 	for _, s := range c.scripts {
 		script, err := s.compile()
-		var ce *datascript.CompileError
-		if errors.As(err, &ce) {
+		if ce, ok := errors.AsType[*datascript.CompileError](err); ok {
 			failures = append(failures, &failure{
 				script: s.name, event: ce.Event, line: ce.Line, message: ce.Error(), place: c.place(s.name, ce.Event, ce.Line),
 			})

@@ -11,8 +11,7 @@ func ExampleCheck() {
 	err := luasyntax.Check("if server then\n  avi.pool.select(pool, server)\n", 1, luasyntax.Limits{})
 	fmt.Println(err)
 
-	var fault *luasyntax.Error
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*luasyntax.Error](err); ok {
 		fmt.Println(fault.Line, fault.Near)
 	}
 	// Output:
