@@ -137,6 +137,7 @@ func (a *adjusted) spellNaN(c Call, name string) {
 		last = c.Count()
 	case name == "string.find", name == "string.match", name == "string.gmatch", name == "string.gsub":
 		last = 3
+	case name == "tonumber" && c.Arg(2) != lua.LNil && c.Arg(2) != lua.LNumber(10):
 	case name != "tostring" && (!strings.HasPrefix(name, "string.") || name == "string.char" || name == "string.format"):
 		return
 	}

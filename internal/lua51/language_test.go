@@ -55,6 +55,10 @@ var languageSamples = []string{
 	// one that the stack is full.
 	"local u = setmetatable({}, {__index = function(x, y) error(x, 1) end}) local n = 0 print(xpcall(function() error(u) end, function(e) n = n + 1 return e.x end)) print(n > 50)",
 	"local n = 0 print(xpcall(error, function(e) n = n + 1 error(e) end)) print(n)",
+	// A handler is given the error that the stack is full, too.
+	"local function f() return 1 + f() end print(xpcall(f, function(e) return 'handled ' .. e end)) print(xpcall(f, nil)) print(xpcall(f, error)) print(xpcall(f, function(e) return e.x end))",
+	"local function f() return 1 + f() end print(pcall(xpcall, f, f)) print(xpcall(function() f() end, function() return pcall(f) end))",
+	"local u = setmetatable({}, {__add = function(x, y) return x + y end}) print(xpcall(function() return u + 1 end, nil)) print(xpcall(function() return u + 1 end, function(e) return #e > 5 end))",
 	// Generic loops with fewer than three values.
 	"for k in next, {10} do print(k) end",
 	"local z = 5 for k in next, {10, 20} do print(k) end print(z)",
