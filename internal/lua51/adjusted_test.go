@@ -91,7 +91,7 @@ func (a *adjusted) adjust(t *testing.T, name string, call func(Call) int) func(C
 				c.L.Replace(2, lua.LString(head))
 			}
 		case "string.format":
-			a.cutFormatted(c)
+			a.reformat(c)
 		case moduloName, powerName, "math.pow":
 			x, okX := Number(c.Arg(1))
 			y, okY := Number(c.Arg(2))
@@ -142,37 +142,56 @@ func (a *adjusted) spellNaN(c Call, name string) {
 		return
 	}
 	for i := first; i <= min(last, c.Count()); i++ {
-		f, ok := c.Arg(i).(lua.LNumber)
-		if !ok || f == f {
-			continue
-		}
-		// Go's own has the last bit set, and stands for the processor's, which
-		// is negative.
-		bits := math.Float64bits(float64(f))
-		if bits>>63 != bits&1 {
+		if f, ok := c.Arg(i).(lua.LNumber); ok && isNegativeNaN(f) {
 			a.met["sign of NaN"] = true
 			c.L.Replace(i, lua.LString("-nan"))
 		}
 	}
 }
 
-var directive = regexp.MustCompile(`%[-+ #0]*\d*(\.\d*)?(.)`)
+// isNegativeNaN reports whether C writes a minus sign. Go's own NaN has the
+// last bit set, and stands for the processor's, which is negative.
+func isNegativeNaN(f lua.LNumber) bool {
+	bits := math.Float64bits(float64(f))
+	return f != f && bits>>63 != bits&1
+}
 
-// cutFormatted cuts strings that %s formats where Lua does: at their first
-// zero byte, unless they are long.
-func (a *adjusted) cutFormatted(c Call) {
+var directive = regexp.MustCompile(`%([-+ #0]*)(\d*)(\.\d*)?(.)`)
+
+// reformat makes string.format cut strings where Lua does, at their first zero
+// byte unless they are long, and write the sign of what is not a number.
+func (a *adjusted) reformat(c Call) {
 	format, _ := Text(c.Arg(1))
 	i := 1
-	for _, m := range directive.FindAllStringSubmatch(format, -1) {
-		if m[2] == "%" {
-			continue
+	format = directive.ReplaceAllStringFunc(format, func(item string) string {
+		m := directive.FindStringSubmatch(item)
+		if m[4] == "%" {
+			return item
 		}
 		i++
-		s, _ := c.Arg(i).(lua.LString)
-		if head := cText(string(s)); m[2] == "s" && head != string(s) && (m[1] != "" || len(s) < 100) {
-			a.met["zero byte"] = true
-			c.L.Replace(i, lua.LString(head))
+		switch v := c.Arg(i).(type) {
+		case lua.LString:
+			if head := cText(string(v)); m[4] == "s" && head != string(v) && (m[3] != "" || len(v) < 100) {
+				a.met["zero byte"] = true
+				c.L.Replace(i, lua.LString(head))
+			}
+		case lua.LNumber:
+			if isNegativeNaN(v) && strings.Contains("eEfgGqs", m[4]) {
+				a.met["sign of NaN"] = true
+				c.L.Replace(i, lua.LString("-nan"))
+				if strings.Contains("eEfgG", m[4]) {
+					left := ""
+					if strings.Contains(m[1], "-") {
+						left = "-"
+					}
+					return "%" + left + m[2] + "s"
+				}
+			}
 		}
+		return item
+	})
+	if _, ok := c.Arg(1).(lua.LString); ok {
+		c.L.Replace(1, lua.LString(format))
 	}
 }
 

@@ -131,6 +131,7 @@ func TestDifferencesAreReal(t *testing.T) {
 		{"numeral", "print(('%5.1f'):format(1e999) + 1, tonumber(' -Infinity '), ('nan'):rep(2))"},
 		{"numeral", "for i = 'inf', 1 do end print('NaN(_1)' / 2, -'+INF', math.floor('-inf'), select('#', unpack({1, 2}, 1, 'nan')))"},
 		{"sign of NaN", "print(#tostring(0/0), tonumber(0/0, 36)) print(string.len(-5 % 0) + #((0/0) .. ''), ('%s'):rep(2, 1))"},
+		{"sign of NaN", "print(#('%5.2f|%%|%d|%-6g|%s|%07.1e'):format(0/0, 1, 0/0, 0/0, 0/0))"},
 		{"border", "print(#{nil, 5, nil}, table.getn{nil, 2, nil, 4, nil})"},
 		{"border", "local t = {} t[3] = 1 print(#t)"},
 		{"numeral", "print('inf' ^ 3, '-inf' ^ 3, 'nan' ^ 2)"},
