@@ -73,7 +73,7 @@ func (g *generator) one(in int) bool { return g.IntN(in) == 0 }
 func (g *generator) pick(list ...string) string { return list[g.IntN(len(list))] }
 
 var (
-	stringLiterals = []string{`""`, `"x"`, `"abc"`, `"10"`, `"0x10"`, `" 5 "`, `"1e2"`, `"-3.5"`, `"a,b"`, `"hello world"`, `"%d"`, `"\1\255"`, `'%a+'`, `[[long]]`, `"010"`, `"\065\n\\"`, `'q"'`, `[==[a]]b]==]`, `"\t z"`}
+	stringLiterals = []string{`""`, `"x"`, `"abc"`, `"10"`, `"0x10"`, `" 5 "`, `"1e2"`, `"-3.5"`, `"a,b"`, `"hello world"`, `"%d"`, `"\1\255"`, `'%a+'`, `[[long]]`, `"010"`, `"\065\n\\"`, `'q"'`, `[==[a]]b]==]`, `"\t z"`, `"\t\0z"`, `"\t\0z"`}
 	numberLiterals = []string{"0", "1", "2", "3", "-1", "0.5", "10", "1e15", "1e16", "123456789", "2^53", "1e100", "0x1F", "1e-5", "3.0", "1e14", "100000000000000", "-2.5", "7", "255", "0xA", ".5", "5.", "3e-2", "1E+2"}
 )
 
@@ -216,7 +216,7 @@ func (g *generator) text() string {
 }
 
 func (g *generator) pattern() string {
-	return g.pick(`"%a+"`, `"(%w+)=(%w+)"`, `"."`, `"l+"`, `"^h"`, `"o$"`, `"[^ ]"`, `"()"`, `"%d*"`, `"x"`, `"(.-) "`, `"%"`, `"["`, `"(l)%1"`, `"%bhw"`, `""`, `"%f[%a]%a"`, "s")
+	return g.pick(`"%a+"`, `"(%w+)=(%w+)"`, `"."`, `"l+"`, `"^h"`, `"o$"`, `"[^ ]"`, `"()"`, `"%d*"`, `"x"`, `"(.-) "`, `"%"`, `"["`, `"(l)%1"`, `"%bhw"`, `""`, `"%f[%a]%a"`, `".\0l"`, `"l\0"`, "s")
 }
 
 func (g *generator) stringCall() string {

@@ -297,7 +297,7 @@ type catcher struct {
 func (c Call) protected(nargs int, handler lua.LValue) int {
 	if callee := c.L.Get(1); !c.callable(callee) {
 		// The VM's error would have no type.
-		return c.caught(c.handled(c.L, handler, lua.LString("attempt to call a "+callee.Type().String()+" value")))
+		return c.caught(c.handled(c.L, handler, lua.LString("attempt to call a "+callee.Type().String()+" value"), false))
 	}
 	if err := c.try(nargs, lua.MultRet, handler); err != nil {
 		return c.caught(err)
@@ -349,8 +349,9 @@ func (r *Run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	if !own.noted { // the stack was full
 		r.raised = false
 		r.tick -= catchWork + overflowWork(r.engine.limits.CallDepth)
-		v = lua.LString(r.reword(L, -1, errorText(v)))
+		v = r.handled(L, handler, lua.LString(r.reword(L, -1, errorText(v))), true)
 	}
+	r.overflowed = !own.noted
 	return v
 }
 
@@ -364,31 +365,45 @@ func noteCaught(L *lua.LState) int {
 	keepHandler(L)
 	v := r.explain(L)
 	release(c.captured)
-	L.Push(r.handled(L, c.handler, v))
+	L.Push(r.handled(L, c.handler, v, false))
 	return 1
 }
 
-// maxHandled is how many times in a row an error handler may fail.
-const maxHandled = 200
+// An error handler may fail maxHandled times in a row. In Lua, where these
+// calls nest, the stack is full after handledDepth of them, which is then the
+// next error that the handler is given.
+const (
+	handledDepth = 195
+	maxHandled   = 219
+)
 
 // handled is what an error handler makes of an error. If it fails, it is given
-// its own error, as in Lua.
-func (r *Run) handled(L *lua.LState, handler, v lua.LValue) lua.LValue {
+// its own error, as in Lua, where it runs on top of what has failed: overflowed
+// says that this has filled the stack, which it can do but once.
+func (r *Run) handled(L *lua.LState, handler, v lua.LValue, overflowed bool) lua.LValue {
 	if handler == nil || r.stop != nil {
 		return v
 	}
-	for range maxHandled {
+	for i := range maxHandled {
+		if i == handledDepth {
+			v = lua.LString("stack overflow")
+		}
 		if handler.Type() != lua.LTFunction || r.stop != nil {
 			break
 		}
 		L.Push(handler)
 		L.Push(v)
+		r.overflowed = false
 		err := r.try(1, 1, nil)
 		if err == nil {
 			v := L.Get(-1)
 			L.Pop(1)
 			return v
 		}
+		if overflowed && r.overflowed {
+			break
+		}
+		overflowed = overflowed || r.overflowed
 		v = err
 	}
 	return lua.LString("error in error handling")

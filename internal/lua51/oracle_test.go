@@ -30,7 +30,7 @@ type oracle struct {
 const oracleDriver = `
 local debug, io, error, type, loadstring, setfenv, xpcall, unpack, tostring, select = debug, io, error, type, loadstring, setfenv, xpcall, unpack, tostring, select
 local getinfo, sethook = debug.getinfo, debug.sethook
-local concat, format = table.concat, string.format
+local concat, clock = table.concat, os.clock
 local function copy(t, names)
   local c = {}
   for name in names:gmatch("%S+") do c[name] = t[name] end
@@ -84,7 +84,12 @@ while true do
       sethook(stop, "", 1)
       error("too many instructions", 0)
     end
-    sethook(stop, "", 200000)
+    -- A few instructions of the library can take long.
+    local count, start = 0, clock()
+    sethook(function()
+      count = count + 1
+      if count >= 1500 or clock() - start > 0.5 then sethook(stop, "", 1) end
+    end, "", 1000)
     local ok, e = xpcall(f, function(e) return e end)
     sethook()
     if not ok then

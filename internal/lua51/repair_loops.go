@@ -1,6 +1,8 @@
 package lua51
 
 import (
+	"slices"
+
 	"github.com/yuin/gopher-lua/ast"
 )
 
@@ -29,9 +31,43 @@ func mayJump(s ast.Stmt) bool {
 	case *ast.BreakStmt, *ast.DoBlockStmt, *ast.RepeatStmt:
 		return true
 	case *ast.IfStmt:
-		return beginsConstant(s.Condition)
+		return beginsConstant(s.Condition) || jumpsFirst(s.Condition)
 	case *ast.WhileStmt:
-		return beginsConstant(s.Condition)
+		return beginsConstant(s.Condition) || jumpsFirst(s.Condition)
+	case *ast.AssignStmt:
+		return slices.ContainsFunc(s.Lhs, jumpsFirst) || slices.ContainsFunc(s.Rhs, jumpsFirst)
+	case *ast.LocalAssignStmt:
+		return slices.ContainsFunc(s.Exprs, jumpsFirst)
+	case *ast.ReturnStmt:
+		return slices.ContainsFunc(s.Exprs, jumpsFirst)
+	case *ast.FuncCallStmt:
+		return jumpsFirst(s.Expr)
+	case *ast.NumberForStmt:
+		return jumpsFirst(s.Init) || jumpsFirst(s.Limit)
+	case *ast.GenericForStmt:
+		return slices.ContainsFunc(s.Exprs, jumpsFirst)
+	}
+	return false
+}
+
+// jumpsFirst reports whether the first instruction of an expression may be a
+// jump, as that of "true or x" is.
+func jumpsFirst(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.LogicalOpExpr:
+		return beginsConstant(e.Lhs) || jumpsFirst(e.Lhs)
+	case *ast.AttrGetExpr:
+		return jumpsFirst(e.Object) || jumpsFirst(e.Key)
+	case *ast.FuncCallExpr:
+		return jumpsFirst(e.Func) || jumpsFirst(e.Receiver)
+	case *ast.ArithmeticOpExpr:
+		return jumpsFirst(e.Lhs) || jumpsFirst(e.Rhs)
+	case *ast.RelationalOpExpr:
+		return jumpsFirst(e.Lhs) || jumpsFirst(e.Rhs)
+	case *ast.UnaryMinusOpExpr:
+		return jumpsFirst(e.Expr)
+	case *ast.UnaryNotOpExpr:
+		return jumpsFirst(e.Expr)
 	}
 	return false
 }

@@ -57,6 +57,8 @@ type Run struct {
 	// How errors travel.
 	raised  bool     // a function written in Go raised the error on its way; else the VM did
 	catcher *catcher // the innermost pcall or xpcall
+	// overflowed says that the error which was caught last found the stack full.
+	overflowed bool
 
 	// Why the script failed.
 	cause     error // behind the error that was raised last
