@@ -3,7 +3,9 @@ package datascript
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // splitListing cuts a listing at its event headings: comment lines that hold
@@ -15,22 +17,26 @@ import (
 // Each part keeps its place in the listing through Chunk.Line; first is the
 // number of the listing's first line.
 //
-// A comment that is nearly a heading stays a comment, and is a warning.
+// A comment that is nearly a heading stays a comment, and is a warning. So is
+// one that names an event among other words, if code follows that runs in
+// another.
 func splitListing(name, source string, first int) (parts []Chunk, near []Warning, fault *CompileError) {
 	line, scan := first-1, lineScanner{}
+	var above, named []Warning // above the first heading; since code was seen last
 	hint := func() string {
-		if len(near) == 0 {
+		if len(above) == 0 {
 			return ""
 		}
-		return fmt.Sprintf("; line %d: %s", near[0].Line, near[0].Message)
+		return fmt.Sprintf("; line %d: %s", above[0].Line, above[0].Message)
 	}
 	for text := range strings.Lines(source) {
 		line++
-		inLong := scan.inLongBracket()
+		inLong, inComment := scan.inLongBracket(), scan.inComment()
 		scan.line(text)
 		if h := parseHeading(text); !inLong && h.key != "" {
 			switch ev, ok := eventOf(h.key); {
 			case ok:
+				named = nil // no code is below those
 				if n := len(parts); n > 0 && parts[n-1].Event == ev {
 					parts[n-1].Source += text // a comment within its own part
 					continue
@@ -50,10 +56,25 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 					w.Event = parts[n-1].Event
 				}
 				near = append(near, w)
+				if len(parts) == 0 {
+					above = append(above, w)
+				}
+			}
+		}
+		isCode := !inComment && isCode(text)
+		if isCode {
+			near, named = append(near, named...), nil
+		}
+		if other, ev := namedEvent(text, inLong, inComment); other != "" {
+			if n := len(parts); n == 0 {
+				above = append(above, Warning{Line: line, Message: fmt.Sprintf("%s is no heading: the heading is \"-- %s\"", shortened(text), other)})
+			} else if at := parts[n-1].Event; ev != at && !hasLine(near, line) {
+				named = append(named, Warning{Event: at, Line: line,
+					Message: fmt.Sprintf("%s is no heading, so the code below it runs in %v: the heading is \"-- %s\"", shortened(text), at, other)})
 			}
 		}
 		if len(parts) == 0 {
-			if trimmed := strings.TrimSpace(text); trimmed != "" && !strings.HasPrefix(trimmed, "--") && !inLong {
+			if trimmed := strings.TrimSpace(text); isCode && !inLong {
 				return nil, nil, &CompileError{Script: name, Line: line, Token: firstWord(trimmed),
 					Message: "code before the first event heading (a comment line such as '-- HTTP_REQ')" + hint()}
 			}
@@ -68,28 +89,128 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 }
 
 // strayHeadings warns of headings in a chunk whose event is given: its code is
-// for that event, and so is what stands below the heading of another.
+// for that event, and so is what stands below the heading of another, or below
+// a comment that names another.
 func strayHeadings(c Chunk) (stray []Warning) {
 	line, scan := max(c.Line, 1)-1, lineScanner{}
+	var named []Warning // since code was seen last
 	for text := range strings.Lines(c.Source) {
 		line++
-		inLong := scan.inLongBracket()
+		inLong, inComment := scan.inLongBracket(), scan.inComment()
 		scan.line(text)
-		h := parseHeading(text)
-		ev, ok := eventOf(h.key)
-		if inLong || !ok && h.other() == "" || ev == c.Event {
-			continue
+		if !inComment && isCode(text) {
+			stray, named = append(stray, named...), nil
 		}
-		stray = append(stray, Warning{Event: c.Event, Line: line,
-			Message: fmt.Sprintf("%q is only a comment here: all of the code runs in %v", strings.TrimSpace(text), c.Event)})
+		w := Warning{Event: c.Event, Line: line,
+			Message: fmt.Sprintf("%s is only a comment here: all of the code runs in %v", shortened(text), c.Event)}
+		h := parseHeading(text)
+		if ev, ok := eventOf(h.key); !inLong && (ok || h.other() != "") {
+			if ev != c.Event {
+				stray = append(stray, w)
+			}
+		} else if other, ev := namedEvent(text, inLong, inComment); other != "" && ev != c.Event {
+			named = append(named, w)
+		}
 	}
 	return stray
+}
+
+// isCode reports whether a line that begins outside long comments has code.
+func isCode(text string) bool {
+	text = strings.TrimSpace(text)
+	return text != "" && !strings.HasPrefix(text, "--")
+}
+
+func hasLine(list []Warning, line int) bool {
+	return slices.ContainsFunc(list, func(w Warning) bool { return w.Line == line })
+}
+
+// shortened quotes a comment for a message.
+func shortened(text string) string {
+	const most = 80
+	text = strings.TrimSpace(text)
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return strconv.Quote(text)
+}
+
+// namedEvent returns the short name of the event that a comment on a line of
+// its own names and is no heading of: by a name such as HTTP_RESP anywhere, or
+// by words such as "HTTP response" or "response" alone, perhaps numbered or
+// with a remark behind it. ev is zero for the events of other protocols.
+func namedEvent(line string, inLong, inComment bool) (short string, ev Event) {
+	text := strings.TrimSpace(line)
+	if !inComment {
+		var ok bool
+		if text, ok = strings.CutPrefix(text, "--"); !ok || inLong {
+			return "", 0
+		}
+	}
+	if h := parseHeading(line); !inLong && h.key != "" {
+		if _, ok := eventOf(h.key); ok || h.other() != "" {
+			return "", 0
+		}
+	}
+	if !inComment {
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool {
+			return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}) {
+			if word = strings.Trim(word, "-_"); strings.ContainsAny(word, "_-") {
+				if short, ev := eventAmong(eventKey(word), false); short != "" {
+					return short, ev
+				}
+			}
+		}
+	}
+	text = strings.Trim(text, "-=*[] \t")
+	for _, remark := range []string{":", " -", "--", "(", ";", ","} {
+		text, _, _ = strings.Cut(text, remark)
+	}
+	return eventAmong(eventKey(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+		return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}), "_")), true)
+}
+
+// eventAmong finds the event that a key names, apart from the parts that say
+// that it is one. bare accepts events without "HTTP", too, and no events of
+// other protocols, some of whose names are good comments.
+func eventAmong(key string, bare bool) (short string, ev Event) {
+	parts := strings.Split(key, "_")
+	says := func(part string) bool {
+		return part == "" || strings.Trim(part, "0123456789") == "" || slices.Contains(headingWords, part)
+	}
+	for len(parts) > 0 && says(parts[0]) {
+		parts = parts[1:]
+	}
+	for len(parts) > 0 && says(parts[len(parts)-1]) {
+		parts = parts[:len(parts)-1]
+	}
+	key = strings.Join(parts, "_")
+	ev, ok := eventOf(key)
+	if !ok && bare && strings.HasPrefix(key, "RE") { // REQUEST, RESP_DATA
+		ev, ok = eventOf("HTTP_" + key)
+	}
+	switch {
+	case ok:
+		return eventNames[ev], ev
+	case bare:
+		return "", 0
+	}
+	return otherEvent(key), 0
+}
+
+// headingWords are words beside the name of an event that do not make a
+// sentence of it.
+var headingWords = []string{
+	"EVENT", "EVENTS", "SCRIPT", "DATASCRIPT", "HANDLER", "HANDLING", "HOOK", "PHASE", "STAGE", "STEP", "PART", "SECTION", "CODE",
+	"ON", "IN", "AT", "FOR", "THE", "BEGIN", "START",
 }
 
 // ParseHeading returns the event that a line of a listing is the heading of:
 // the line is a comment with nothing but the event's name, as [ParseEvent]
 // accepts it, perhaps one of the words "event", "script" and "datascript"
-// behind it, and ornaments around. ok is false for any other line.
+// before or behind it, and ornaments around. ok is false for any other line.
 func ParseHeading(line string) (ev Event, ok bool) { return eventOf(parseHeading(line).key) }
 
 // A heading is a comment that may be one.
@@ -118,12 +239,28 @@ func parseHeading(line string) heading {
 	if _, ok := eventOf(eventKey(s)); ok {
 		return heading{key: eventKey(s)}
 	}
-	for _, word := range []string{" event", " datascript", " script"} {
-		if len(s) > len(word) && strings.EqualFold(s[len(s)-len(word):], word) {
-			return heading{key: eventKey(s[:len(s)-len(word)])}
+	for _, word := range []string{"event", "datascript", "script"} {
+		n := len(word)
+		if len(s) <= n+1 {
+			continue
+		}
+		if strings.EqualFold(s[len(s)-n:], word) && strings.Contains(" _-", s[len(s)-n-1:len(s)-n]) {
+			return heading{key: eventKey(s[:len(s)-n-1])}
+		}
+		if strings.EqualFold(s[:n], word) && strings.Contains(" _-:", s[n:n+1]) {
+			if key := eventKey(strings.TrimLeft(s[n:], " _-:")); isEvent(key) {
+				return heading{key: key}
+			}
 		}
 	}
 	return heading{key: eventKey(s), words: strings.Contains(s, " ")}
+}
+
+// isEvent reports whether a key is the name of an event, of another protocol as
+// well.
+func isEvent(key string) bool {
+	_, ok := eventOf(key)
+	return ok || otherEvent(key) != ""
 }
 
 func firstWord(s string) string {
@@ -137,9 +274,12 @@ func firstWord(s string) string {
 // within a long string or comment is not taken for one.
 type lineScanner struct {
 	closing string // of the bracket that is open, such as "]==]"
+	comment bool   // whether the last one is that of a comment
 }
 
 func (s *lineScanner) inLongBracket() bool { return s.closing != "" }
+
+func (s *lineScanner) inComment() bool { return s.closing != "" && s.comment }
 
 func (s *lineScanner) line(text string) {
 	for i := 0; i < len(text); {
@@ -164,9 +304,12 @@ func (s *lineScanner) line(text string) {
 			if i += 2; !s.open(text, &i) {
 				return
 			}
+			s.comment = true
 		case c == '[':
 			if !s.open(text, &i) {
 				i++
+			} else {
+				s.comment = false
 			}
 		default:
 			i++
