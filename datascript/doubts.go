@@ -226,7 +226,7 @@ func (w *doubts) doubtCallee(e *ast.FuncCallExpr) {
 		switch {
 		case !ok, root == "avi", library.Lookup(path) != nil:
 		case slices.Contains(missingNames, path), isField && slices.Contains(missingNames, root):
-			w.warn(e, path, "not available: of Lua's library, scripts have what is harmless")
+			w.warn(e, path, "not available in scripts")
 		case library.Lookup(root) == nil, library.Lookup(root).Kind == lua51.Module:
 			w.warn(e, path, "never defined, hence nil")
 		}

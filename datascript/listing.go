@@ -22,7 +22,8 @@ import (
 // another.
 func splitListing(name, source string, first int) (parts []Chunk, near []Warning, fault *CompileError) {
 	line, scan := first-1, lineScanner{}
-	var above, named []Warning // above the first heading; since code was seen last
+	var above, named []Warning        // above the first heading; since code was seen last
+	mentions := map[Event][]Warning{} // of events among other words, which may have headings elsewhere
 	hint := func() string {
 		if len(above) == 0 {
 			return ""
@@ -65,12 +66,16 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 		if isCode {
 			near, named = append(near, named...), nil
 		}
-		if other, ev := namedEvent(text, inLong, inComment); other != "" {
+		if m := mentionIn(text, inLong, inComment); m.name != "" {
 			if n := len(parts); n == 0 {
-				above = append(above, Warning{Line: line, Message: fmt.Sprintf("%s is no heading: the heading is \"-- %s\"", shortened(text), other)})
-			} else if at := parts[n-1].Event; ev != at && !hasLine(near, line) {
-				named = append(named, Warning{Event: at, Line: line,
-					Message: fmt.Sprintf("%s is no heading, so the code below it runs in %v: the heading is \"-- %s\"", shortened(text), at, other)})
+				above = append(above, Warning{Line: line, Message: fmt.Sprintf("%s is no heading: the heading is \"-- %s\"", shortened(text), m.name)})
+			} else if at := parts[n-1].Event; m.event != at && !hasLine(near, line) {
+				w := Warning{Event: at, Line: line,
+					Message: fmt.Sprintf("%s is no heading, so the code below it runs in %v: the heading is \"-- %s\"", shortened(text), at, m.name)}
+				named = append(named, w)
+				if !m.leads {
+					mentions[m.event] = append(mentions[m.event], w)
+				}
 			}
 		}
 		if len(parts) == 0 {
@@ -85,12 +90,15 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 	if len(parts) == 0 {
 		return nil, nil, &CompileError{Script: name, Message: "no event given and no event heading (a comment line such as '-- HTTP_REQ') found" + hint()}
 	}
+	for _, part := range parts {
+		near = slices.DeleteFunc(near, func(w Warning) bool { return slices.Contains(mentions[part.Event], w) })
+	}
 	return parts, near, nil
 }
 
 // strayHeadings warns of headings in a chunk whose event is given: its code is
 // for that event, and so is what stands below the heading of another, or below
-// a comment that names another.
+// a comment that begins with the name of another.
 func strayHeadings(c Chunk) (stray []Warning) {
 	line, scan := max(c.Line, 1)-1, lineScanner{}
 	var named []Warning // since code was seen last
@@ -108,7 +116,7 @@ func strayHeadings(c Chunk) (stray []Warning) {
 			if ev != c.Event {
 				stray = append(stray, w)
 			}
-		} else if other, ev := namedEvent(text, inLong, inComment); other != "" && ev != c.Event {
+		} else if m := mentionIn(text, inLong, inComment); m.leads && m.event != c.Event {
 			named = append(named, w)
 		}
 	}
@@ -135,55 +143,61 @@ func shortened(text string) string {
 	return strconv.Quote(text)
 }
 
-// namedEvent returns the short name of the event that a comment on a line of
-// its own names and is no heading of: by a name such as HTTP_RESP anywhere, or
-// by words such as "HTTP response" or "response" alone, perhaps numbered or
-// with a remark behind it. ev is zero for the events of other protocols.
-func namedEvent(line string, inLong, inComment bool) (short string, ev Event) {
+// A mention is an event that a comment names without being its heading.
+type mention struct {
+	name  string // the short one; empty if there is none
+	event Event  // zero for those of other protocols
+	leads bool   // the comment begins with it, as a heading would
+}
+
+// mentionIn returns what a comment on a line of its own mentions: by a name
+// such as HTTP_RESP anywhere, or by words such as "HTTP response" or "response"
+// alone, perhaps numbered or with a remark behind it.
+func mentionIn(line string, inLong, inComment bool) mention {
 	text := strings.TrimSpace(line)
 	if !inComment {
 		var ok bool
 		if text, ok = strings.CutPrefix(text, "--"); !ok || inLong {
-			return "", 0
+			return mention{}
 		}
 	}
 	if h := parseHeading(line); !inLong && h.key != "" {
 		if _, ok := eventOf(h.key); ok || h.other() != "" {
-			return "", 0
+			return mention{}
 		}
 	}
 	if !inComment {
+		leads := true
 		for _, word := range strings.FieldsFunc(text, func(r rune) bool {
 			return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 		}) {
 			if word = strings.Trim(word, "-_"); strings.ContainsAny(word, "_-") {
-				if short, ev := eventAmong(eventKey(word), false); short != "" {
-					return short, ev
+				if name, ev := eventAmong(eventKey(word), false); name != "" {
+					return mention{name, ev, leads}
 				}
 			}
+			leads = leads && saysHeading(strings.ToUpper(word))
 		}
 	}
 	text = strings.Trim(text, "-=*[] \t")
 	for _, remark := range []string{":", " -", "--", "(", ";", ","} {
 		text, _, _ = strings.Cut(text, remark)
 	}
-	return eventAmong(eventKey(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+	name, ev := eventAmong(eventKey(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
 		return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	}), "_")), true)
+	return mention{name, ev, name != ""}
 }
 
 // eventAmong finds the event that a key names, apart from the parts that say
 // that it is one. bare accepts events without "HTTP", too, and no events of
 // other protocols, some of whose names are good comments.
-func eventAmong(key string, bare bool) (short string, ev Event) {
+func eventAmong(key string, bare bool) (name string, ev Event) {
 	parts := strings.Split(key, "_")
-	says := func(part string) bool {
-		return part == "" || strings.Trim(part, "0123456789") == "" || slices.Contains(headingWords, part)
-	}
-	for len(parts) > 0 && says(parts[0]) {
+	for len(parts) > 0 && saysHeading(parts[0]) {
 		parts = parts[1:]
 	}
-	for len(parts) > 0 && says(parts[len(parts)-1]) {
+	for len(parts) > 0 && saysHeading(parts[len(parts)-1]) {
 		parts = parts[:len(parts)-1]
 	}
 	key = strings.Join(parts, "_")
@@ -198,6 +212,12 @@ func eventAmong(key string, bare bool) (short string, ev Event) {
 		return "", 0
 	}
 	return otherEvent(key), 0
+}
+
+// saysHeading reports whether a word, in capitals, or a number may stand beside
+// the name of an event in what is meant as a heading.
+func saysHeading(word string) bool {
+	return strings.Trim(word, "0123456789") == "" || slices.Contains(headingWords, word)
 }
 
 // headingWords are words beside the name of an event that do not make a
