@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/limpetlb/limpet/internal/lua51"
 )
@@ -16,7 +17,8 @@ type Chunk struct {
 	// is a comment line of its own, such as "-- HTTP Request Event --",
 	// "-- HTTP_REQ" or "-- HTTP_RESPONSE".
 	Event Event
-	// Source is Lua 5.1. At most 64 KiB.
+	// Source is Lua 5.1. At most 64 KiB. A byte order mark at its beginning is
+	// ignored.
 	Source string
 	// Line is the number of the first line of Source, for messages; zero
 	// means 1. At most a million.
@@ -55,6 +57,10 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		return nil, &CompileError{Script: name, Message: "no source"}
 	}
 	s := &Script{name: name}
+	chunks = slices.Clone(chunks)
+	for i := range chunks {
+		chunks[i].Source = strings.TrimPrefix(chunks[i].Source, "\ufeff")
+	}
 	if len(chunks) == 1 && chunks[0].Event == 0 {
 		parts, near, err := splitListing(name, chunks[0].Source, max(chunks[0].Line, 1))
 		if err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 // Some calls compile, run, and cannot do what their author wants: a lifetime
-// of "5m", a cookie that browsers drop. They are known by constants
-// among their arguments, and by variables that are assigned once, to a
+// of "5m", a cookie that browsers drop, a function that nothing defines. They
+// are known by constants among their arguments, and by variables that are assigned once, to a
 // constant. It looks at names, not at scopes: where a name is used for two
 // variables, it knows nothing about either.
 
@@ -163,7 +163,11 @@ func (w *doubts) literal(e ast.Expr) (text, kind string) {
 
 // Call implements lua51.Inspector.
 func (w *doubts) Call(e *ast.FuncCallExpr) {
-	if e.Func == nil || !w.UsesKnown() {
+	if !w.UsesKnown() {
+		return
+	}
+	w.doubtCallee(e)
+	if e.Func == nil {
 		return
 	}
 	if !w.Rewriting() {
@@ -197,7 +201,44 @@ func (w *doubts) Call(e *ast.FuncCallExpr) {
 		w.doubtUpdate(args, warn)
 	case "avi.http.add_header", "avi.http.replace_header":
 		w.doubtSetCookie(args, warn)
+	case "avi.http.get_req_body":
+		if !w.InFunction() && requestEvents.has(w.event) && w.event != HTTPReqData {
+			warn("always nil in %v: the body is there from HTTP_REQ_DATA on", w.event)
+		}
 	}
+}
+
+// doubtCallee warns of a call of a function that scripts do not have, be it
+// through pcall.
+func (w *doubts) doubtCallee(e *ast.FuncCallExpr) {
+	if !w.Rewriting() {
+		return
+	}
+	callees := []ast.Expr{e.Func}
+	if e.Func == nil {
+		callees[0] = e.Receiver
+	} else if path, ok := w.Path(e.Func); ok && (path == "pcall" || path == "xpcall") && len(e.Args) > 0 {
+		callees = append(callees, e.Args[0])
+	}
+	for _, callee := range callees {
+		path, ok := w.Path(callee)
+		root, _, isField := strings.Cut(path, ".")
+		switch {
+		case !ok, root == "avi", library.Lookup(path) != nil:
+		case slices.Contains(missingNames, path), isField && slices.Contains(missingNames, root):
+			w.warn(e, path, "not available in scripts")
+		case library.Lookup(root) == nil, library.Lookup(root).Kind == lua51.Module:
+			w.warn(e, path, "never defined, hence nil")
+		}
+	}
+}
+
+// missingNames are the names of Lua 5.1's library that scripts do not have.
+var missingNames = []string{
+	"dofile", "getfenv", "load", "loadfile", "loadstring", "module", "require", "setfenv", "gcinfo", "newproxy",
+	"_G", "coroutine", "debug", "io", "package",
+	"os.execute", "os.exit", "os.getenv", "os.remove", "os.rename", "os.setlocale", "os.tmpname",
+	"string.dump",
 }
 
 // doubtSelect knows scripts that select the value of an entry, and store one
@@ -232,7 +273,7 @@ func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 		case kind != "string" && kind != "number":
 		case isNumeral(text):
 			w.doubtLifetime(text, warn)
-		case w.isText(args[0]) || !looksLikeLifetime(text):
+		case text == "" && w.isText(args[0]) || !looksLikeLifetime(text):
 			value = 2
 		default:
 			warn("%q is no number of seconds, so it is the value, and the first argument is the table", text)
@@ -262,7 +303,11 @@ func (w *doubts) doubtLifetime(text string, warn warner) {
 func (w *doubts) doubtExtension(args []ast.Expr, warn warner) {
 	switch len(args) {
 	case 2:
-		if text, kind := w.literal(args[1]); kind == "string" && !w.isText(args[0]) && (isNumeral(text) || looksLikeLifetime(text)) {
+		text, kind := w.literal(args[1])
+		if w.isText(args[0]) && (text == "" || isNumeral(text)) {
+			return // a key of a table whose name is written out
+		}
+		if kind == "string" && (isNumeral(text) || looksLikeLifetime(text)) {
 			warn("%q is the key, and the first argument is the table: an extension is a number, without quotes", text)
 		}
 	case 3:

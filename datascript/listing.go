@@ -3,7 +3,9 @@ package datascript
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // splitListing cuts a listing at its event headings: comment lines that hold
@@ -15,22 +17,27 @@ import (
 // Each part keeps its place in the listing through Chunk.Line; first is the
 // number of the listing's first line.
 //
-// A comment that is nearly a heading stays a comment, and is a warning.
+// A comment that is nearly a heading stays a comment, and is a warning. So is
+// one that names an event among other words, if code follows that runs in
+// another.
 func splitListing(name, source string, first int) (parts []Chunk, near []Warning, fault *CompileError) {
 	line, scan := first-1, lineScanner{}
+	var above, named []Warning        // above the first heading; since code was seen last
+	mentions := map[Event][]Warning{} // of events among other words, which may have headings elsewhere
 	hint := func() string {
-		if len(near) == 0 {
+		if len(above) == 0 {
 			return ""
 		}
-		return fmt.Sprintf("; line %d: %s", near[0].Line, near[0].Message)
+		return fmt.Sprintf("; line %d: %s", above[0].Line, above[0].Message)
 	}
 	for text := range strings.Lines(source) {
 		line++
-		inLong := scan.inLongBracket()
+		inLong, inComment := scan.inLongBracket(), scan.inComment()
 		scan.line(text)
 		if h := parseHeading(text); !inLong && h.key != "" {
 			switch ev, ok := eventOf(h.key); {
 			case ok:
+				named = nil // no code is below those
 				if n := len(parts); n > 0 && parts[n-1].Event == ev {
 					parts[n-1].Source += text // a comment within its own part
 					continue
@@ -50,10 +57,29 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 					w.Event = parts[n-1].Event
 				}
 				near = append(near, w)
+				if len(parts) == 0 {
+					above = append(above, w)
+				}
+			}
+		}
+		isCode := !inComment && isCode(text)
+		if isCode {
+			near, named = append(near, named...), nil
+		}
+		if m := mentionIn(text, inLong, inComment); m.name != "" {
+			if n := len(parts); n == 0 {
+				above = append(above, Warning{Line: line, Message: fmt.Sprintf("%s is no heading: the heading is \"-- %s\"", shortened(text), m.name)})
+			} else if at := parts[n-1].Event; m.event != at && !hasLine(near, line) {
+				w := Warning{Event: at, Line: line,
+					Message: fmt.Sprintf("%s is no heading, so the code below it runs in %v: the heading is \"-- %s\"", shortened(text), at, m.name)}
+				named = append(named, w)
+				if !m.leads {
+					mentions[m.event] = append(mentions[m.event], w)
+				}
 			}
 		}
 		if len(parts) == 0 {
-			if trimmed := strings.TrimSpace(text); trimmed != "" && !strings.HasPrefix(trimmed, "--") && !inLong {
+			if trimmed := strings.TrimSpace(text); isCode && !inLong {
 				return nil, nil, &CompileError{Script: name, Line: line, Token: firstWord(trimmed),
 					Message: "code before the first event heading (a comment line such as '-- HTTP_REQ')" + hint()}
 			}
@@ -64,32 +90,147 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 	if len(parts) == 0 {
 		return nil, nil, &CompileError{Script: name, Message: "no event given and no event heading (a comment line such as '-- HTTP_REQ') found" + hint()}
 	}
+	for _, part := range parts {
+		near = slices.DeleteFunc(near, func(w Warning) bool { return slices.Contains(mentions[part.Event], w) })
+	}
 	return parts, near, nil
 }
 
 // strayHeadings warns of headings in a chunk whose event is given: its code is
-// for that event, and so is what stands below the heading of another.
+// for that event, and so is what stands below the heading of another, or below
+// a comment that begins with the name of another.
 func strayHeadings(c Chunk) (stray []Warning) {
 	line, scan := max(c.Line, 1)-1, lineScanner{}
+	var named []Warning // since code was seen last
 	for text := range strings.Lines(c.Source) {
 		line++
-		inLong := scan.inLongBracket()
+		inLong, inComment := scan.inLongBracket(), scan.inComment()
 		scan.line(text)
-		h := parseHeading(text)
-		ev, ok := eventOf(h.key)
-		if inLong || !ok && h.other() == "" || ev == c.Event {
-			continue
+		if !inComment && isCode(text) {
+			stray, named = append(stray, named...), nil
 		}
-		stray = append(stray, Warning{Event: c.Event, Line: line,
-			Message: fmt.Sprintf("%q is only a comment here: all of the code runs in %v", strings.TrimSpace(text), c.Event)})
+		w := Warning{Event: c.Event, Line: line,
+			Message: fmt.Sprintf("%s is only a comment here: all of the code runs in %v", shortened(text), c.Event)}
+		h := parseHeading(text)
+		if ev, ok := eventOf(h.key); !inLong && (ok || h.other() != "") {
+			if ev != c.Event {
+				stray = append(stray, w)
+			}
+		} else if m := mentionIn(text, inLong, inComment); m.leads && m.event != c.Event {
+			named = append(named, w)
+		}
 	}
 	return stray
+}
+
+// isCode reports whether a line that begins outside long comments has code.
+func isCode(text string) bool {
+	text = strings.TrimSpace(text)
+	return text != "" && !strings.HasPrefix(text, "--")
+}
+
+func hasLine(list []Warning, line int) bool {
+	return slices.ContainsFunc(list, func(w Warning) bool { return w.Line == line })
+}
+
+// shortened quotes a comment for a message.
+func shortened(text string) string {
+	const most = 80
+	text = strings.TrimSpace(text)
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return strconv.Quote(text)
+}
+
+// A mention is an event that a comment names without being its heading.
+type mention struct {
+	name  string // the short one; empty if there is none
+	event Event  // zero for those of other protocols
+	leads bool   // the comment begins with it, as a heading would
+}
+
+// mentionIn returns what a comment on a line of its own mentions: by a name
+// such as HTTP_RESP anywhere, or by words such as "HTTP response" or "response"
+// alone, perhaps numbered or with a remark behind it.
+func mentionIn(line string, inLong, inComment bool) mention {
+	text := strings.TrimSpace(line)
+	if !inComment {
+		var ok bool
+		if text, ok = strings.CutPrefix(text, "--"); !ok || inLong {
+			return mention{}
+		}
+	}
+	if h := parseHeading(line); !inLong && h.key != "" {
+		if _, ok := eventOf(h.key); ok || h.other() != "" {
+			return mention{}
+		}
+	}
+	if !inComment {
+		leads := true
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool {
+			return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}) {
+			if word = strings.Trim(word, "-_"); strings.ContainsAny(word, "_-") {
+				if name, ev := eventAmong(eventKey(word), false); name != "" {
+					return mention{name, ev, leads}
+				}
+			}
+			leads = leads && saysHeading(strings.ToUpper(word))
+		}
+	}
+	text = strings.Trim(text, "-=*[] \t")
+	for _, remark := range []string{":", " -", "--", "(", ";", ","} {
+		text, _, _ = strings.Cut(text, remark)
+	}
+	name, ev := eventAmong(eventKey(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+		return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}), "_")), true)
+	return mention{name, ev, name != ""}
+}
+
+// eventAmong finds the event that a key names, apart from the parts that say
+// that it is one. bare accepts events without "HTTP", too, and no events of
+// other protocols, some of whose names are good comments.
+func eventAmong(key string, bare bool) (name string, ev Event) {
+	parts := strings.Split(key, "_")
+	for len(parts) > 0 && saysHeading(parts[0]) {
+		parts = parts[1:]
+	}
+	for len(parts) > 0 && saysHeading(parts[len(parts)-1]) {
+		parts = parts[:len(parts)-1]
+	}
+	key = strings.Join(parts, "_")
+	ev, ok := eventOf(key)
+	if !ok && bare && strings.HasPrefix(key, "RE") { // REQUEST, RESP_DATA
+		ev, ok = eventOf("HTTP_" + key)
+	}
+	switch {
+	case ok:
+		return eventNames[ev], ev
+	case bare:
+		return "", 0
+	}
+	return otherEvent(key), 0
+}
+
+// saysHeading reports whether a word, in capitals, or a number may stand beside
+// the name of an event in what is meant as a heading.
+func saysHeading(word string) bool {
+	return strings.Trim(word, "0123456789") == "" || slices.Contains(headingWords, word)
+}
+
+// headingWords are words beside the name of an event that do not make a
+// sentence of it.
+var headingWords = []string{
+	"EVENT", "EVENTS", "SCRIPT", "DATASCRIPT", "HANDLER", "HANDLING", "HOOK", "PHASE", "STAGE", "STEP", "PART", "SECTION", "CODE",
+	"ON", "IN", "AT", "FOR", "THE", "BEGIN", "START",
 }
 
 // ParseHeading returns the event that a line of a listing is the heading of:
 // the line is a comment with nothing but the event's name, as [ParseEvent]
 // accepts it, perhaps one of the words "event", "script" and "datascript"
-// behind it, and ornaments around. ok is false for any other line.
+// before or behind it, and ornaments around. ok is false for any other line.
 func ParseHeading(line string) (ev Event, ok bool) { return eventOf(parseHeading(line).key) }
 
 // A heading is a comment that may be one.
@@ -118,12 +259,28 @@ func parseHeading(line string) heading {
 	if _, ok := eventOf(eventKey(s)); ok {
 		return heading{key: eventKey(s)}
 	}
-	for _, word := range []string{" event", " datascript", " script"} {
-		if len(s) > len(word) && strings.EqualFold(s[len(s)-len(word):], word) {
-			return heading{key: eventKey(s[:len(s)-len(word)])}
+	for _, word := range []string{"event", "datascript", "script"} {
+		n := len(word)
+		if len(s) <= n+1 {
+			continue
+		}
+		if strings.EqualFold(s[len(s)-n:], word) && strings.Contains(" _-", s[len(s)-n-1:len(s)-n]) {
+			return heading{key: eventKey(s[:len(s)-n-1])}
+		}
+		if strings.EqualFold(s[:n], word) && strings.Contains(" _-:", s[n:n+1]) {
+			if key := eventKey(strings.TrimLeft(s[n:], " _-:")); isEvent(key) {
+				return heading{key: key}
+			}
 		}
 	}
 	return heading{key: eventKey(s), words: strings.Contains(s, " ")}
+}
+
+// isEvent reports whether a key is the name of an event, of another protocol as
+// well.
+func isEvent(key string) bool {
+	_, ok := eventOf(key)
+	return ok || otherEvent(key) != ""
 }
 
 func firstWord(s string) string {
@@ -137,9 +294,12 @@ func firstWord(s string) string {
 // within a long string or comment is not taken for one.
 type lineScanner struct {
 	closing string // of the bracket that is open, such as "]==]"
+	comment bool   // whether the last one is that of a comment
 }
 
 func (s *lineScanner) inLongBracket() bool { return s.closing != "" }
+
+func (s *lineScanner) inComment() bool { return s.closing != "" && s.comment }
 
 func (s *lineScanner) line(text string) {
 	for i := 0; i < len(text); {
@@ -164,9 +324,12 @@ func (s *lineScanner) line(text string) {
 			if i += 2; !s.open(text, &i) {
 				return
 			}
+			s.comment = true
 		case c == '[':
 			if !s.open(text, &i) {
 				i++
+			} else {
+				s.comment = false
 			}
 		default:
 			i++

@@ -23,9 +23,10 @@ type Warning struct {
 func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Message) }
 
 // Warnings returns what is doubtful in a script, by event and line: comments
-// that are nearly the heading of an event, names below avi that the API does
-// not have or does not support, functions that an event does not allow,
-// lifetimes that are no number of seconds, cookies that browsers drop, and
+// that are nearly the heading of an event, or name one whose code does not
+// follow, names below avi that the API does not have or does not support,
+// calls of functions that nothing defines, functions that an event does not
+// allow, lifetimes that are no number of seconds, cookies that browsers drop, and
 // entries that never follow a client from a server that is down. It judges
 // calls by constants, so it does not find all of them. The slice is the
 // caller's.

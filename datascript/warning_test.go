@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,8 +85,9 @@ avi.vs.table_insert(id, "v", "1e3")
 avi.vs.table_insert(id, "v", twice)
 avi.vs.table_insert(id, "v", circle)
 avi.vs.table_insert(id, "v", later)
-avi.vs.table_insert("t", id, "42s")
+avi.vs.table_insert("t", id, "")
 avi.vs.table_insert(id, "v", "blue")
+avi.vs.table_insert("t", "k", "blue")
 avi.vs.table_insert("t", id, "v", nil)
 avi.vs.table_insert(id, avi.vs.table_lookup("x"))
 avi.vs.table_lookup("t", "0")
@@ -134,6 +136,57 @@ avi.http.add_header("X-Cookie", "id=1; SameSite=None")
 avi.http.add_cookie{samesite = "None"}
 avi.http.add_header("Set-Cookie", "id=1; SameSite=None")`, nil},
 		{"of Lua's libraries", "-- HTTP_REQ\nx = string.nothing", nil},
+		// A key that was written out was taken for the name of a table without a word.
+		{"lifetimes of constant keys", `-- HTTP_RESP
+avi.vs.table_insert("k", "v", "5m")
+avi.vs.table_insert("k", avi.pool.server_ip(), "1 hour")
+avi.vs.table_insert("t", avi.vs.client_ip(), "42s")
+avi.vs.table_lookup("k", "5m")
+avi.vs.table_refresh("k", "5m")`, []string{
+			`HTTP_RESP 2: avi.vs.table_insert: "5m" is no number of seconds, so it is the value, and the first argument is the table`,
+			`HTTP_RESP 3: avi.vs.table_insert: "1 hour" is no number of seconds, so it is the value, and the first argument is the table`,
+			`HTTP_RESP 4: avi.vs.table_insert: "42s" is no number of seconds, so it is the value, and the first argument is the table`,
+			`HTTP_RESP 5: avi.vs.table_lookup: "5m" is the key, and the first argument is the table: an extension is a number, without quotes`,
+			`HTTP_RESP 6: avi.vs.table_refresh: "5m" is the key, and the first argument is the table: an extension is a number, without quotes`,
+		}},
+		// Functions of Lua's that scripts do not have failed only when they were called.
+		{"missing functions", `-- HTTP_REQ
+load("x = 1")
+require("cjson")
+local t = os.execute("ls") or io.open("f")
+pcall(loadstring, "x")
+io.stdout:write("x")
+later()
+misspelt(string.fnid("a", "b"))
+local function f() return undefined.field() end
+-- HTTP_RESP
+function later() end
+function string.mine() end
+string.mine(mine)
+local given = given or f
+given() arg()`, []string{
+			"HTTP_REQ 2: load: not available in scripts",
+			"HTTP_REQ 3: require: not available in scripts",
+			"HTTP_REQ 4: os.execute: not available in scripts",
+			"HTTP_REQ 4: io.open: not available in scripts",
+			"HTTP_REQ 5: loadstring: not available in scripts",
+			"HTTP_REQ 6: io.stdout: not available in scripts",
+			"HTTP_REQ 8: misspelt: never defined, hence nil",
+			"HTTP_REQ 9: undefined.field: never defined, hence nil",
+			"HTTP_RESP 15: arg: never defined, hence nil",
+		}},
+		{"misspelt functions of Lua's", `-- HTTP_REQ
+string.fnid("a", "b")
+table.foreach({}, print) tostring(math.mod(5, 3)) string.gfind("a", "b")`, []string{"HTTP_REQ 2: string.fnid: never defined, hence nil"}},
+		// The body is not there yet, whatever asks for it to be buffered.
+		{"body before it is there", `-- HTTP_REQ
+avi.http.set_request_body_buffer_size(8)
+local body = avi.http.get_req_body()
+function read() return avi.http.get_req_body() end
+-- HTTP_REQ_DATA
+local body = avi.http.get_req_body() or read()`, []string{
+			"HTTP_REQ 3: avi.http.get_req_body: always nil in HTTP_REQ: the body is there from HTTP_REQ_DATA on",
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := mustCompile(t, Chunk{Source: tt.source})
@@ -177,5 +230,127 @@ func TestStoresServerIP(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		})
+	}
+}
+
+// What Lua 5.1 has and scripts do not is not what they have.
+func TestMissingNames(t *testing.T) {
+	for _, name := range missingNames {
+		if library.Lookup(name) != nil {
+			t.Errorf("%s is there", name)
+		}
+	}
+}
+
+// A heading with one more word was neither a heading nor a warning: a filter of
+// bodies below it ran in another event, where it lets everything through.
+func TestCommentsThatNameEvents(t *testing.T) {
+	const code = "x = 1\n"
+	for _, c := range []struct {
+		comment string
+		want    string // the heading that the warning proposes; empty if it is one itself
+	}{
+		{"-- HTTP_REQ_DATA: filter bodies", "HTTP_REQ_DATA"},
+		{"-- HTTP_RESP handler", "HTTP_RESP"},
+		{"-- HTTP_RESP -- the answer", "HTTP_RESP"},
+		{"--[[ HTTP_RESP ]]", "HTTP_RESP"},
+		{"--[[\nHTTP_RESP\n]]", "HTTP_RESP"},
+		{"--[==[ HTTP_RESP\n the answer ]==]", "HTTP_RESP"},
+		{"-- 2. HTTP_RESP", "HTTP_RESP"},
+		{"-- On HTTP_RESP", "HTTP_RESP"},
+		{"-- on_http_resp", "HTTP_RESP"},
+		{"-- RESPONSE", "HTTP_RESP"},
+		{"-- the response:", "HTTP_RESP"},
+		{"-- Response Data", "HTTP_RESP_DATA"},
+		{"-- Response handler", "HTTP_RESP"},
+		{"-- HTTP_RESP_HANDLER", "HTTP_RESP"},
+		{"-- Step 2: HTTP-RESPONSE", "HTTP_RESP"},
+		{"-- HTTP Response - keep the server", "HTTP_RESP"},
+		{"-- HTTP Response (keep the server)", "HTTP_RESP"},
+		{"-- VS_DATASCRIPT_EVT_HTTP_RESP: x", "HTTP_RESP"},
+		{"-- now for lb_done and its code " + strings.Repeat("x", 100), "LB_DONE"},
+		{"-- On SSL_HANDSHAKE_DONE", "SSL_HANDSHAKE_DONE"},
+		{"-- EVENT HTTP_RESP", ""},
+		{"-- Event: HTTP Response --", ""},
+		{"-- script http-resp", ""},
+		{"-- HTTP_RESP_EVENT", ""},
+		{"-- HTTP_RESP event", ""},
+	} {
+		t.Run(c.comment, func(t *testing.T) {
+			s, err := Compile("s", Chunk{Source: "-- HTTP_REQ\n" + code + c.comment + "\n" + code})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" {
+				if !s.Handles(HTTPResp) || s.Warnings() != nil {
+					t.Errorf("no heading: %v", s.Warnings())
+				}
+				return
+			}
+			if w := s.Warnings(); len(w) != 1 || w[0].Line != 3 && w[0].Line != 4 || w[0].Event != HTTPReq ||
+				!strings.Contains(w[0].Message, "is no heading, so the code below it runs in HTTP_REQ: the heading is \"-- "+c.want+"\"") {
+				t.Errorf("warnings %v", w)
+			}
+			// Where a file is for one event, there is no heading to propose.
+			s, err = Compile("s", Chunk{Event: HTTPReq, Source: c.comment + "\n" + code})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w := s.Warnings(); !strings.HasPrefix(c.comment, "-- now") && (len(w) != 1 || !strings.HasSuffix(w[0].Message, "is only a comment here: all of the code runs in HTTP_REQ")) {
+				t.Errorf("warnings %v of a file for one event", w)
+			}
+			// Above the first heading it is part of the error.
+			if _, err := Compile("s", Chunk{Source: c.comment + "\n" + code}); err == nil || !strings.Contains(err.Error(), "is no heading: the heading is \"-- "+c.want+"\"") {
+				t.Errorf("above all: %v", err)
+			}
+		})
+	}
+}
+
+// Comments that mention events, and below which nothing runs in the wrong one,
+// are as they should be.
+func TestCommentsThatMentionEvents(t *testing.T) {
+	for _, source := range []string{
+		"-- Stores in HTTP_RESP what HTTP_REQ looks up.\n-- HTTP_REQ\nx = 1\n",
+		"-- HTTP_REQ\nx = 1\n-- Now HTTP_RESP, which stores:\n\n-- HTTP_RESP\nx = 1\n",
+		"-- HTTP_REQ\n-- HTTP_REQ handler\nx = 1\n",
+		"-- HTTP_REQ\nx = 1 -- as in HTTP_RESP\ny = 1\n",
+		"-- HTTP_REQ\nx = [[\n-- HTTP_RESP handler\nHTTP_RESP\n]]\ny = 1\n",
+		"-- HTTP_REQ\n--[[ Look up\n  what HTTP_RESP has stored\n]]\ny = 1\n",
+		"-- HTTP_REQ\n-- send an HTTP response at once\n-- the response says no\n-- client closed\n-- request\ny = 1\n",
+		"-- HTTP_REQ\nx = 1\n-- HTTP_RESP handler\n-- nothing yet\n",
+		"-- HTTP_REQ\n-- kept for HTTP_RESP\nx = 1\n-- HTTP_RESP\n-- set in HTTP_REQ\ny = x\n",
+	} {
+		if w := mustCompile(t, Chunk{Source: source}).Warnings(); len(w) > 0 {
+			t.Errorf("%q: %v", source, w)
+		}
+	}
+}
+
+// A comment that looks like a heading is one that somebody meant as such, even
+// if the event has another.
+func TestCommentsLikeASecondHeading(t *testing.T) {
+	w := mustCompile(t, Chunk{Source: "-- HTTP_REQ\nx = 1\n-- 2. HTTP_RESP: first\ny = 1\n-- HTTP_RESP\nz = 1\n"}).Warnings()
+	if len(w) != 1 || w[0].Line != 3 {
+		t.Error(w)
+	}
+	for _, comment := range []string{"-- kept for HTTP_RESP", "-- what http_resp stores"} {
+		if w := mustCompile(t, Chunk{Event: HTTPReq, Source: comment + "\nx = 1\n"}).Warnings(); w != nil {
+			t.Errorf("%s: %v", comment, w)
+		}
+	}
+}
+
+// Editors that put a byte order mark before a text made scripts fail to compile.
+func TestByteOrderMark(t *testing.T) {
+	chunks := []Chunk{{Event: HTTPReq, Source: "\ufeffx = 1\n"}, {Event: HTTPResp, Source: "\ufeff-- nothing\n"}}
+	if s := mustCompile(t, chunks...); !s.Handles(HTTPReq) || !s.Handles(HTTPResp) || s.Warnings() != nil {
+		t.Error("a mark in chunks")
+	}
+	if !strings.HasPrefix(chunks[0].Source, "\ufeff") {
+		t.Error("the caller's chunks were changed")
+	}
+	if s := mustCompile(t, Chunk{Source: "\ufeff-- HTTP_REQ\nx = 1\n"}); !s.Handles(HTTPReq) || s.Warnings() != nil {
+		t.Error("a mark in a listing")
 	}
 }

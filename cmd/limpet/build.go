@@ -8,8 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
@@ -27,10 +33,24 @@ type kept struct {
 	limiters map[rateLimiterConfig]*datascript.RateLimiter
 }
 
+// prepare makes a virtual service of a configuration file, which validates it
+// as a whole: serve serves what others only look at. It opens no listener. The
+// error has all faults that no other fault hides.
+func prepare(file string, k kept, log *slog.Logger) (*builder, *limpet.VirtualService, error) {
+	c, err := readConfig(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := c.build(filepath.Dir(file), k, log)
+	vs, err := b.tryOut()
+	return b, vs, err
+}
+
 // build makes a configuration for the library, of what k has kept and of what
-// is new, and returns what is to be kept of it. Pools are always new.
-func (c *config) build(dir string, k kept, log *slog.Logger) (*builder, error) {
-	b := &builder{config: c, dir: dir, old: k, log: log, cfg: c.Config}
+// is new, and returns what is to be kept of it. Pools are always new. tryOut
+// reports its faults.
+func (c *config) build(dir string, k kept, log *slog.Logger) *builder {
+	b := &builder{config: c, dir: dir, old: k, log: log, cfg: c.Config, faults: slices.Clone(c.from.faults)}
 	b.now = kept{pools: map[string]*lbpool.Pool{}, tables: k.tables, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}}
 	if b.now.tables == nil {
 		b.now.tables = persistence.NewStore(c.Tables)
@@ -45,7 +65,8 @@ func (c *config) build(dir string, k kept, log *slog.Logger) (*builder, error) {
 		base.TLSClientConfig = b.tlsClient(c.Transport.TLS, "transport.tls")
 		b.cfg.Transport = lbpool.NewHTTP1(base)
 	}
-	return b, errors.Join(b.faults...)
+	b.listener()
+	return b
 }
 
 // A builder makes a [limpet.Config] of a config.
@@ -54,15 +75,20 @@ type builder struct {
 	dir      string
 	old, now kept
 	log      *slog.Logger
-	cfg      limpet.Config   // what is made
-	pools    []lbpool.Config // but for their fail actions
+	cfg      limpet.Config    // what is made
+	pools    []lbpool.Config  // but for their fail actions
+	cert     *tls.Certificate // of the listener; nil for plain HTTP
 	faults   []error
+	lost     bool // what refers to things that have a fault would be reported, too
 }
 
 // fault notes an error, if it is one, with the path of its field.
 func (b *builder) fault(err error, path string, args ...any) {
-	if err != nil {
-		b.faults = append(b.faults, b.from.locate(fmt.Sprintf(path, args...), err))
+	if err == nil {
+		return
+	}
+	if err := b.from.locate(fmt.Sprintf(path, args...), err); err != nil {
+		b.faults = append(b.faults, err)
 	}
 }
 
@@ -75,37 +101,109 @@ func (b *builder) path(name string) string {
 }
 
 // tryOut makes a virtual service, which validates the configuration as a whole.
+// The error has the faults of build as well.
 func (b *builder) tryOut() (*limpet.VirtualService, error) {
-	cfg := b.cfg
-	if b.old.tables != nil {
-		cfg.Logger = nil // the virtual service that goes on will say what there is to say
+	if b.lost {
+		return nil, errors.Join(b.faults...)
 	}
+	cfg := b.cfg
+	if b.old.tables != nil || len(b.faults) > 0 {
+		cfg.Logger = nil // the virtual service that goes on, if any, will say what there is to say
+	}
+	b.from.nextStage()
 	vs, err := limpet.New(cfg)
-	if err != nil {
-		return nil, b.from.locate("", err)
+	b.fault(err, "")
+	if len(b.faults) == 0 && len(b.Pools)+len(b.Scripts)+len(b.HTTPSecurity)+len(b.HTTPRequest) == 0 {
+		b.fault(fmt.Errorf("%s: no service: without pools, scripts and rules that answer every request gets status 503", b.from.file), "")
+	}
+	if len(b.faults) > 0 {
+		return nil, errors.Join(b.faults...)
 	}
 	return vs, nil
 }
 
+// listener makes what the listener needs, and opens none.
+func (b *builder) listener() {
+	_, _, err := splitListen(b.listen())
+	b.fault(err, "listen")
+	if b.TLS == nil {
+		return
+	}
+	cert, err := b.TLS.load(b)
+	b.fault(err, "tls")
+	b.cert = &cert
+}
+
+// splitListen returns the host and the port of an address to listen on. The
+// host may be a name, which is not looked up.
+func splitListen(address string) (host string, port int, err error) {
+	host, name, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	if _, e := netip.ParseAddr(host); e != nil && host != "" && (strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ": /")) {
+		return "", 0, fmt.Errorf("%q is not an address", host)
+	}
+	port, err = net.LookupPort("tcp", name)
+	return host, port, err
+}
+
 // newPools makes pools and groups of them.
 func (b *builder) newPools() {
+	faulty := map[int]bool{}
 	for i, pc := range b.Pools {
 		b.pools = append(b.pools, b.pool(pc, fmt.Sprintf("pools[%d]", i)))
 		p, err := lbpool.New(b.pools[i])
-		b.fault(err, "pools[%d]", i)
-		if err == nil {
-			b.now.pools[pc.Name] = p
-			b.cfg.Pools = append(b.cfg.Pools, p)
+		b.fault(nameHint(err), "pools[%d]", i)
+		if err != nil {
+			faulty[i] = true
+			p, err = standIn(b.pools[i])
 		}
-	}
-	if len(b.cfg.Pools) < len(b.Pools) {
-		return // what refers to pools would be reported, too
+		if err != nil {
+			b.lost = true
+			return
+		}
+		b.now.pools[pc.Name] = p
+		b.cfg.Pools = append(b.cfg.Pools, p)
 	}
 	for i, p := range b.cfg.Pools { // now that the backups are there
-		b.fault(b.updatePool(p, i), "pools[%d]", i)
+		if !faulty[i] {
+			b.fault(b.updatePool(p, i), "pools[%d]", i)
+		}
 	}
 	b.cfg.PoolGroups = b.poolGroups()
 }
+
+// standIn is a pool that takes the place of one with a fault, for what refers
+// to it.
+func standIn(cfg lbpool.Config) (*lbpool.Pool, error) {
+	only := lbpool.Config{Name: cfg.Name, DefaultPort: cfg.DefaultPort}
+	for _, s := range cfg.Servers {
+		only.Servers = append(only.Servers, lbpool.ServerConfig{Address: s.Address})
+	}
+	if p, err := lbpool.New(only); err == nil {
+		return p, nil
+	}
+	return lbpool.New(lbpool.Config{Name: cfg.Name, Servers: []lbpool.ServerConfig{{Address: "192.0.2.1:80"}}})
+}
+
+// nameHint says how to give a pool servers by name, if that was tried.
+func nameHint(err error) error {
+	if err == nil {
+		return nil
+	}
+	all := joined(err)
+	for i, e := range all {
+		address := badAddress.FindStringSubmatch(e.Error())
+		if address != nil && strings.Count(address[1], ":") < 2 && strings.ContainsFunc(address[1], unicode.IsLetter) {
+			all[i] = fmt.Errorf("%w; to look up a name, give the pool discoveries with the finder dns", e)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// badAddress is the error of a server's address that is none.
+var badAddress = regexp.MustCompile(`^servers\[\d+\]\.address: "([^"]*)" is not an IP address`)
 
 // pool is what pc says, but for its fail action.
 func (b *builder) pool(pc poolConfig, path string) lbpool.Config {
@@ -209,6 +307,7 @@ func (b *builder) geo() (o ipgroup.Options) {
 			layer.Source, err = geoip.OpenTable(b.path(gc.Table))
 		}
 		b.fault(err, "geo[%d]", i)
+		b.lost = b.lost || err != nil
 		if err == nil {
 			layers = append(layers, layer)
 		}
@@ -247,12 +346,18 @@ func (b *builder) groups() {
 		default:
 			err = errors.New("want one of entries and file")
 		}
-		if err == nil {
-			if _, there := b.cfg.IPGroups.Group(gc.Name); there {
-				err = fmt.Errorf("a second IP group %q", gc.Name)
-			} else {
-				err = b.cfg.IPGroups.Replace(g)
-			}
+		b.fault(err, "ipGroups[%d]", i)
+		if err != nil {
+			g, err = ipgroup.Parse(gc.Name, nil, ipgroup.Options{AllowEmpty: true}) // for what refers to it
+		}
+		if err != nil {
+			b.lost = true
+			continue
+		}
+		if _, there := b.cfg.IPGroups.Group(gc.Name); there {
+			err = fmt.Errorf("a second IP group %q", gc.Name)
+		} else {
+			err = b.cfg.IPGroups.Replace(g)
 		}
 		b.fault(err, "ipGroups[%d]", i)
 	}
@@ -264,9 +369,18 @@ func (b *builder) groups() {
 			g, err = policy.NewStringGroup(cfg)
 		}
 		b.fault(err, "stringGroups[%d]", i)
-		if err == nil {
-			groups = append(groups, g)
+		if err != nil {
+			empty := policy.StringEntry{Key: "/"} // nearly; for what refers to it
+			if cfg.Kind == policy.StringMap {
+				empty.Value = "/"
+			}
+			g, err = policy.NewStringGroup(policy.StringGroupConfig{Name: gc.Name, Kind: cfg.Kind, Entries: []policy.StringEntry{empty}})
 		}
+		if err != nil {
+			b.lost = true
+			continue
+		}
+		groups = append(groups, g)
 	}
 	var err error
 	b.cfg.StringGroups, err = policy.NewStringGroups(groups...)
@@ -304,13 +418,18 @@ func (b *builder) stringGroup(gc stringGroupConfig) (policy.StringGroupConfig, e
 func (b *builder) scripts() {
 	for i, sc := range b.Scripts {
 		script, err := loadScript(b.path(sc.File), sc.Name, sc.Event)
+		b.fault(err, "scripts[%d].file", i)
 		if err != nil {
-			b.fault(err, "scripts[%d].file", i)
-			continue
+			script, err = datascript.Compile(cmp.Or(sc.Name, scriptName(sc.File)), datascript.Chunk{Event: datascript.HTTPReq}) // in its place
+		}
+		if err != nil {
+			b.lost = true
+			return
 		}
 		b.cfg.Scripts = append(b.cfg.Scripts, limpet.Script{Script: script, OnError: sc.OnError})
 	}
 	b.cfg.RateLimiters = map[string]*datascript.RateLimiter{}
+	faulty := map[string]bool{}
 	for i, lc := range b.RateLimiters {
 		if b.cfg.RateLimiters[lc.Name] != nil {
 			b.fault(fmt.Errorf("a second rate limiter %q", lc.Name), "rateLimiters[%d].name", i)
@@ -321,6 +440,7 @@ func (b *builder) scripts() {
 			var err error
 			if l, err = datascript.NewRateLimiter(lc.RateLimit); err != nil {
 				b.fault(err, "rateLimiters[%d]", i)
+				faulty[lc.Name] = true
 				continue
 			}
 		}
@@ -329,6 +449,9 @@ func (b *builder) scripts() {
 	if pc := b.RateProfile; pc != nil {
 		p := pc.RateProfile
 		if p.Limiter = b.cfg.RateLimiters[pc.Limiter]; p.Limiter == nil {
+			if faulty[pc.Limiter] {
+				return
+			}
 			b.fault(fmt.Errorf("rate limiter %q not found", pc.Limiter), "rateProfile.limiter")
 			return
 		}
@@ -353,8 +476,14 @@ func (b *builder) profiles() {
 			b.fault(fmt.Errorf("%q is empty, taken, or stands for no profile", np.Name), "%s.name", path)
 			continue
 		}
-		p, err := np.profile()
+		p, kind, err := np.profile()
+		if kind != "" {
+			path += "." + kind
+		}
 		b.fault(err, "%s", path)
+		if err != nil {
+			p = nil // it has no type then
+		}
 		named[np.Name] = p
 	}
 	b.cfg.PoolPersistence = map[string]limpet.PersistenceProfile{}
@@ -367,7 +496,9 @@ func (b *builder) profiles() {
 			b.fault(fmt.Errorf("there is no persistence profile %q", name), "%s.persistence", path)
 			return
 		}
-		b.cfg.PoolPersistence[target] = p
+		if p != nil { // else it has a fault
+			b.cfg.PoolPersistence[target] = p
+		}
 	}
 	for i, p := range b.Pools {
 		use(p.Name, p.Persistence, fmt.Sprintf("pools[%d]", i))
@@ -399,8 +530,23 @@ func (b *builder) tlsClient(c tlsClient, path string) *tls.Config {
 // maxCertificates bounds a file of certificates.
 const maxCertificates = 8 << 20
 
-func (f tlsFiles) load(b *builder) (tls.Certificate, error) {
-	return tls.LoadX509KeyPair(b.path(f.Certificate), b.path(f.Key))
+// load reads the certificate and its key.
+func (f tlsFiles) load(b *builder) (cert tls.Certificate, err error) {
+	if f.Certificate == "" || f.Key == "" {
+		return cert, errors.New("want both certificate and key")
+	}
+	certificate, err := readFile(b.path(f.Certificate), maxCertificates)
+	if err != nil {
+		return cert, err
+	}
+	key, err := readFile(b.path(f.Key), maxCertificates)
+	if err != nil {
+		return cert, err
+	}
+	if cert, err = tls.X509KeyPair(certificate, key); err != nil {
+		err = fmt.Errorf("certificate %s and key %s: %w", f.Certificate, f.Key, err)
+	}
+	return cert, err
 }
 
 // closeIdle closes what a transport that is not used any more keeps open.

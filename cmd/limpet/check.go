@@ -67,23 +67,15 @@ type checkedScript struct {
 // checkConfig makes a virtual service of a configuration, and returns its
 // scripts and what the virtual service warns of if there is no fault.
 func checkConfig(file string) ([]checkedScript, []string, error) {
-	c, err := readConfig(file)
-	if err != nil {
-		return nil, nil, err
-	}
 	warnings := &warnings{}
-	b, err := c.build(filepath.Dir(file), kept{}, slog.New(warnings))
-	if err != nil {
-		return nil, nil, err
-	}
-	vs, err := b.tryOut()
+	b, vs, err := prepare(file, kept{}, slog.New(warnings))
 	if err != nil {
 		return nil, nil, err
 	}
 	vs.CloseIdleConnections()
 	scripts := make([]checkedScript, len(b.cfg.Scripts))
 	for i, s := range b.cfg.Scripts {
-		scripts[i] = checkedScript{b.path(c.Scripts[i].File), s.Script}
+		scripts[i] = checkedScript{b.path(b.Scripts[i].File), s.Script}
 	}
 	return scripts, warnings.lines, nil
 }

@@ -70,3 +70,63 @@ if avi.http.method() == "TRACE" then
 		})
 	}
 }
+
+// Faults came in up to three rounds: of the file, of what it is made of, of
+// policies. They come in one, unless one hides others.
+func TestCheckAtOnce(t *testing.T) {
+	const rules = `
+httpRequest:
+  - {name: to web, match: {clientIP: {groups: [Office]}}, action: {modify: {pool: {name: web}}}}
+  - {name: to none, match: {path: {op: equals, stringGroups: [words]}}, action: {modify: {pool: {name: none}}}}
+`
+	for _, c := range []struct {
+		name, text string
+		want       []string // the beginnings of lines
+	}{
+		{"three rounds", `title: shop
+pools:
+  - {name: web, servers: [{address: 10.0.0}], minMonitorsUp: x}
+ipGroups: [{name: Office, entries: [10.0.0]}]
+stringGroups: [{name: words, file: none.csv}]
+scripts: [{file: none.lua}, {file: twice.lua}, {file: twice.lua}]
+rateLimiters: [{name: few, count: 0}]
+rateProfile: {limiter: few}
+persistenceProfiles: [{name: p, appCookie: {}}]
+poolGroups: [{name: all, members: [{pool: web}], persistence: p}]
+tls: {certificate: none.pem, key: none.key}` + rules, []string{
+			`:1:1: unknown field "title"`,
+			":3:62: pools[0].minMonitorsUp: ",
+			":4:12: ipGroups[0]: ",
+			":5:16: stringGroups[0]: ",
+			":3:37: pools[0].servers[0].address: ",
+			":6:18: scripts[0].file: ",
+			":7:35: rateLimiters[0].count: ",
+			":9:44: persistenceProfiles[0].appCookie.name: ",
+			":11:6: tls: ",
+			`:14:104: httpRequest[1].action.modify.pool.name: `,
+			`:6:48: scripts[2]: a second script named "twice"`,
+		}},
+		{"a fault in a rule", "pools: [{name: web, servers: [{address: 10.0.0.1}]}]\nipGroups: [{name: Office, entries: [10.0.0.1]}]\nstringGroups: [{name: words, list: [a]}]" +
+			strings.Replace(rules, "op: equals", "op: dance", 1), []string{
+			`:6:40: httpRequest[1].match.path.op: "dance"`,
+			`:6:103: httpRequest[1].action.modify.pool.name: `,
+		}},
+		// What refers to the pool is not reported.
+		{"pool without a name", "pools: [{title: web}]" + rules, []string{`:1:10: pools[0]: unknown field "title"`}},
+		{"pools by another name", "pool: [{name: web}]" + rules, []string{`:1:1: unknown field "pool"`}},
+		{"pools that are no list", "pools: web" + rules, []string{`:1:8: pools: want a list, not "web"`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := in(t, map[string]string{"a.yaml": c.text, "twice.lua": "-- HTTP_REQ\n"})
+			status, out, _ := invoke(t, dir, "check", "DIR/a.yaml")
+			lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+			matched := len(lines) == len(c.want)
+			for i := range min(len(lines), len(c.want)) {
+				matched = matched && strings.HasPrefix(lines[i], "DIR/a.yaml"+c.want[i])
+			}
+			if status != failed || !matched {
+				t.Errorf("status %d, want %d lines:\n%s", status, len(c.want), out)
+			}
+		})
+	}
+}

@@ -23,7 +23,7 @@ type config struct {
 	from *decoder // for the places of faults
 
 	Listen string
-	TLS    tlsFiles
+	TLS    *tlsFiles
 
 	limpet.Config
 	Pools        []poolConfig
@@ -244,25 +244,24 @@ type namedProfile struct {
 // noProfile is the name of a pool's profile that binds nobody.
 const noProfile = "none"
 
-// profile makes the profile of the one kind that is given.
-func (p namedProfile) profile() (limpet.PersistenceProfile, error) {
+// profile makes the profile of the one kind that is given, and returns the
+// name of that as well.
+func (p namedProfile) profile() (made limpet.PersistenceProfile, kind string, err error) {
 	var kinds []sessionProfile
-	if p.ClientIP != nil {
-		kinds = append(kinds, *p.ClientIP)
+	add := func(given bool, name string, p sessionProfile) {
+		if given {
+			kinds, kind = append(kinds, p), name
+		}
 	}
-	if p.AppCookie != nil {
-		kinds = append(kinds, *p.AppCookie)
-	}
-	if p.HTTPCookie != nil {
-		kinds = append(kinds, *p.HTTPCookie)
-	}
-	if p.CustomHeader != nil {
-		kinds = append(kinds, *p.CustomHeader)
-	}
+	add(p.ClientIP != nil, "clientIP", p.ClientIP)
+	add(p.AppCookie != nil, "appCookie", p.AppCookie)
+	add(p.HTTPCookie != nil, "httpCookie", p.HTTPCookie)
+	add(p.CustomHeader != nil, "customHeader", p.CustomHeader)
 	if len(kinds) != 1 {
-		return nil, fmt.Errorf("profile %q: want one of clientIP, appCookie, httpCookie and customHeader", p.Name)
+		return nil, "", fmt.Errorf("profile %q: want one of clientIP, appCookie, httpCookie and customHeader", p.Name)
 	}
-	return kinds[0].profile()
+	made, err = kinds[0].profile()
+	return made, kind, err
 }
 
 type cookieKey struct {
@@ -303,6 +302,8 @@ func (p customHeader) profile() (limpet.PersistenceProfile, error) {
 const maxConfigFile = 8 << 20
 
 // readConfig reads a configuration file. Errors name the line and the field.
+// Faults that leave the rest of the file to be judged are no error yet: build
+// reports them with its own.
 func readConfig(file string) (*config, error) {
 	data, err := readFile(file, maxConfigFile)
 	if err != nil {
@@ -310,5 +311,8 @@ func readConfig(file string) (*config, error) {
 	}
 	c := &config{}
 	c.from, err = decode(file, data, c)
-	return c, err
+	if c.from.lost {
+		return nil, err
+	}
+	return c, nil
 }

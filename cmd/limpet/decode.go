@@ -79,6 +79,10 @@ type decoder struct {
 	places  map[string]place  // by path in Go, such as httpSecurity[0].action.status
 	chosen  map[string]string // the type in a union, by its path
 	faults  []error
+
+	marred  []string // paths of faults
+	earlier int      // how many of them are from before this stage
+	lost    bool     // so much is missing that whatever refers to it would be reported, too
 }
 
 // maxDepth is more than any value is deep; aliases in themselves are deeper.
@@ -89,6 +93,7 @@ const maxDepth = 100
 func decode(file string, data []byte, v any) (*decoder, error) {
 	d := &decoder{file: file, anchors: map[string]ast.Node{}, places: map[string]place{}, chosen: map[string]string{}}
 	f, err := parser.ParseBytes(data, 0)
+	d.lost = err != nil
 	if syntax := (*yaml.SyntaxError)(nil); errors.As(err, &syntax) && syntax.Token != nil {
 		at := syntax.Token.Position
 		return d, fmt.Errorf("%s:%d:%d: %s", file, at.Line, at.Column, syntax.Message)
@@ -110,7 +115,24 @@ func decode(file string, data []byte, v any) (*decoder, error) {
 		ast.Walk(d, body)
 		d.value(body, reflect.ValueOf(v).Elem(), "")
 	}
+	d.nextStage()
 	return d, errors.Join(d.faults...)
+}
+
+// nextStage begins a stage, such as to build what was read. What stands where
+// an earlier stage has found a fault is not reported again.
+func (d *decoder) nextStage() { d.earlier = len(d.marred) }
+
+// hides reports whether an earlier stage has found a fault at a path, in what
+// it stands in, or in what stands there.
+func (d *decoder) hides(path string) bool {
+	within := func(inner, outer string) bool {
+		rest, ok := strings.CutPrefix(inner, outer)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	return path != "" && slices.ContainsFunc(d.marred[:d.earlier], func(fault string) bool {
+		return fault != "" && (within(path, fault) || within(fault, path))
+	})
 }
 
 // Visit notes anchors; it makes the decoder an [ast.Visitor].
@@ -127,6 +149,16 @@ func (d *decoder) Visit(n ast.Node) ast.Visitor {
 
 // fault notes what is wrong with n, which stands at a path.
 func (d *decoder) fault(n ast.Node, path, format string, args ...any) {
+	d.marred = append(d.marred, path)
+	d.lost = d.lost || path == "" || namedItem.MatchString(strings.TrimSuffix(path, ".name"))
+	d.noteFault(n, path, format, args...)
+}
+
+// namedItem is the path of a list whose items others refer to by name, or of
+// an item.
+var namedItem = regexp.MustCompile(`^(pools|poolGroups|geo|ipGroups|stringGroups|scripts|rateLimiters|persistenceProfiles)(\[\d+\])?$`)
+
+func (d *decoder) noteFault(n ast.Node, path, format string, args ...any) {
 	d.faults = append(d.faults, d.located(placeOf(n), path, fmt.Errorf(format, args...)))
 }
 
@@ -158,7 +190,8 @@ var pathText = regexp.MustCompile(`^(?:[A-Za-z]\w*(?:\[\d+\])?\.)*[A-Za-z]\w*(?:
 
 // locate adds the place to an error about what stands at a path or, as the
 // library tells it at the beginning of the error's text, below. Packages spell
-// paths in their own ways.
+// paths in their own ways. It returns nil if an earlier stage has reported all
+// that is wrong there.
 func (d *decoder) locate(path string, err error) error {
 	var all []error
 	for _, err := range joined(err) {
@@ -167,21 +200,37 @@ func (d *decoder) locate(path string, err error) error {
 		if below, rest, ok := strings.Cut(text, ": "); ok && pathText.MatchString(below) {
 			at, err = filePath(path, below), errors.New(rest)
 		}
+		if d.hides(at) {
+			continue
+		}
+		d.marred = append(d.marred, at)
 		all = append(all, d.located(d.nearest(at), at, err))
 	}
 	return errors.Join(all...)
 }
 
-// joined takes apart an error that joins several, be it wrapped or not.
+// joined takes apart an error that joins several, be it wrapped or not. If it
+// is wrapped in a path, each of them gets that path.
 func joined(err error) []error {
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		if list, ok := e.(interface{ Unwrap() []error }); ok {
-			var all []error
-			for _, e := range list.Unwrap() {
-				all = append(all, joined(e)...)
-			}
-			return all
+		list, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
 		}
+		above, ok := strings.CutSuffix(strings.TrimSuffix(err.Error(), e.Error()), ": ")
+		ok = ok && pathText.MatchString(above) && above != "persistence"
+		var all []error
+		for _, e := range list.Unwrap() {
+			for _, e := range joined(e) {
+				if below, _, isPath := strings.Cut(e.Error(), ": "); ok && isPath && pathText.MatchString(below) {
+					e = fmt.Errorf("%s.%w", above, e)
+				} else if ok {
+					e = fmt.Errorf("%s: %w", above, e)
+				}
+				all = append(all, e)
+			}
+		}
+		return all
 	}
 	return []error{err}
 }
@@ -455,10 +504,15 @@ func (d *decoder) plain(n ast.Node, v reflect.Value, path string) {
 		}
 		v.SetBool(b.Value)
 	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Float64:
-		if v.CanInt() && strings.HasSuffix(strings.ToLower(path), "bytes") {
+		ofBytes := v.CanInt() && strings.HasSuffix(strings.ToLower(path), "bytes")
+		if ofBytes {
 			text = inBytes(text)
 		}
-		if !number(v, text) {
+		switch {
+		case number(v, text):
+		case ofBytes:
+			d.fault(n, path, "want a number of bytes, such as 65536, 64KiB or 64KB, not %s", kind(n))
+		default:
 			d.fault(n, path, "want a number of type %v, not %s", v.Type(), kind(n))
 		}
 	default:
@@ -466,14 +520,17 @@ func (d *decoder) plain(n ast.Node, v reflect.Value, path string) {
 	}
 }
 
+// byteUnits are those of 1,024 bytes and of 1,000.
+var byteUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+
 // inBytes returns the number of bytes that a text such as "128KiB" is; any other
 // text as it is.
 func inBytes(text string) string {
-	for unit, shift := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
+	for unit, size := range byteUnits {
 		digits, ok := strings.CutSuffix(text, unit)
 		n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSpace(digits), "_", ""), 10, 32)
 		if ok && err == nil {
-			return strconv.FormatInt(n<<shift, 10)
+			return strconv.FormatInt(n*size, 10)
 		}
 	}
 	return text
@@ -503,7 +560,11 @@ func (d *decoder) fields(entries []entry, v reflect.Value, path string) {
 	for _, e := range entries {
 		i := slices.IndexFunc(all, func(f reflect.StructField) bool { return fieldName(f.Name) == e.key })
 		if i < 0 {
-			d.fault(e.at, path, "unknown field %q", e.key)
+			d.marred = append(d.marred, join(path, e.key))
+			_, isScalar := scalar(e.value)
+			named := slices.ContainsFunc(entries, func(e entry) bool { return e.key == "name" })
+			d.lost = d.lost || path == "" && !isScalar || namedItem.MatchString(path) && !named
+			d.noteFault(e.at, path, "unknown field %q", e.key)
 			continue
 		}
 		d.value(e.value, v.FieldByIndex(all[i].Index), join(path, e.key))

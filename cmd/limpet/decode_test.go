@@ -21,7 +21,18 @@ func TestDecodeBytes(t *testing.T) {
 	if c.RequestBody != want || c.ResponseBody != (limpet.BodyBuffer{Bytes: 2 << 20}) {
 		t.Errorf("%+v, %+v", c.RequestBody, c.ResponseBody)
 	}
-	for _, text := range []string{"requestBody: {bytes: 128KB}", "requestBody: {bytes: KiB}", "requestBody: {bytes: 99999999999999GiB}", "instances: 1KiB"} {
+	// Units of 1,000 were refused, with an error that spoke of a type of Go.
+	if _, err := decode("text", []byte("requestBody: {bytes: 64MB}\nresponseBody: {bytes: 2 KB}\nbodyBytes: 1GB"), c); err != nil {
+		t.Fatal(err)
+	}
+	if c.RequestBody.Bytes != 64e6 || c.ResponseBody.Bytes != 2000 || c.BodyBytes != 1e9 {
+		t.Errorf("%+v, %+v, %d", c.RequestBody, c.ResponseBody, c.BodyBytes)
+	}
+	_, err := decode("text", []byte("requestBody: {bytes: 64M}"), &config{})
+	if want := `text:1:22: requestBody.bytes: want a number of bytes, such as 65536, 64KiB or 64KB, not "64M"`; err == nil || err.Error() != want {
+		t.Errorf("%v, not %s", err, want)
+	}
+	for _, text := range []string{"requestBody: {bytes: KiB}", "requestBody: {bytes: 99999999999999GiB}", "instances: 1KiB"} {
 		if _, err := decode("text", []byte(text), &config{}); err == nil {
 			t.Errorf("%s: accepted", text)
 		}

@@ -57,18 +57,20 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 		r.Host = host
 		header.Del("Host")
 	}
+	if err := readable(f.Arg(1), r.Method); err != nil {
+		complain(errs, err)
+		return misuse
+	}
 	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), net.JoinHostPort(client.String(), "1234")
-	port := uint64(80)
 	if r.URL.Scheme == "https" {
-		r.TLS, port = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: r.URL.Hostname()}, 443
+		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: r.URL.Hostname()}
 	}
 	if given := r.URL.Port(); given != "" {
-		if port, err = strconv.ParseUint(given, 10, 16); err != nil {
+		if _, err := strconv.ParseUint(given, 10, 16); err != nil {
 			complain(errs, fmt.Errorf("%s: no port %q", f.Arg(1), given))
 			return misuse
 		}
 	}
-	r = r.WithContext(context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: int(port)})))
 	e, err := explained(f.Arg(0), r)
 	if err != nil {
 		complain(errs, err)
@@ -76,6 +78,46 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 	}
 	e.report(out)
 	return ok
+}
+
+// readable returns an error if a server could not read the request for a URL:
+// its target is sent as it is written.
+func readable(text, method string) error {
+	_, target, _ := strings.Cut(text, "://")
+	target, _, _ = strings.Cut(target, "#")
+	if i := strings.IndexAny(target, "/?"); i >= 0 {
+		target = target[i:]
+	} else {
+		target = "/"
+	}
+	if target[0] == '?' {
+		target = "/" + target
+	}
+	_, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + target + " HTTP/1.1\r\nHost: a\r\n\r\n")))
+	if err != nil {
+		return fmt.Errorf("%s: servers refuse this with status 400: %w", strings.ToValidUTF8(text, "?"), err)
+	}
+	return nil
+}
+
+// local is where the request of r's URL arrives: at its port, else at that of
+// the configuration, else at that of its scheme.
+func (c *config) local(r *http.Request) net.Addr {
+	addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 80}
+	if r.TLS != nil {
+		addr.Port = 443
+	}
+	host, port, err := splitListen(c.listen())
+	if ip, e := netip.ParseAddr(host); err == nil && e == nil && !ip.IsUnspecified() {
+		addr.IP, addr.Zone = ip.AsSlice(), ip.Zone()
+	}
+	if err == nil && port != 0 {
+		addr.Port = port
+	}
+	if given, err := strconv.ParseUint(r.URL.Port(), 10, 16); err == nil {
+		addr.Port = int(given)
+	}
+	return addr
 }
 
 // An explanation is what became of a request.
@@ -87,15 +129,14 @@ type explanation struct {
 }
 
 func explained(file string, r *http.Request) (*explanation, error) {
-	c, err := readConfig(file)
+	log := slog.New(slog.DiscardHandler)
+	whole, _, err := prepare(file, kept{}, log)
 	if err != nil {
 		return nil, err
 	}
+	c, dir := whole.config, filepath.Dir(file)
 	e := &explanation{answer: &answer{header: http.Header{}}}
-	dir, log := filepath.Dir(file), slog.New(slog.DiscardHandler)
-	if _, err := c.build(dir, kept{}, log); err != nil {
-		return nil, err
-	}
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.local(r)))
 	for i := range c.Pools {
 		c.Pools[i].HealthMonitors = nil // nothing checks, so all would be down
 		c.Pools[i].MinMonitorsUp = 0
@@ -103,10 +144,7 @@ func explained(file string, r *http.Request) (*explanation, error) {
 			c.Pools[i].Servers = []lbpool.ServerConfig{{Address: "192.0.2.3", Name: "as discovered"}}
 		}
 	}
-	b, err := c.build(dir, kept{}, log)
-	if err != nil {
-		return nil, err
-	}
+	b := c.build(dir, kept{}, log)
 	b.cfg.OnComplete = func(done limpet.Record) { e.rec = done }
 	b.cfg.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
 		e.sent = out

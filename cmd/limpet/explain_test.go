@@ -192,6 +192,63 @@ httpRequest:
 	}
 }
 
+// The port and the address that a configuration listens on were ignored: a
+// rule about them was explained as it never applies.
+func TestExplainListener(t *testing.T) {
+	const rules = `
+httpRequest:
+  - {name: vs port, match: {vsPort: {ports: [18086]}}, action: {respond: {status: 418}}}
+scripts: [{file: local.lua}]
+`
+	dir := in(t, map[string]string{
+		"local.lua":    "-- HTTP_REQ\navi.http.response(200, {}, 'at ' .. avi.vs.ip() .. ' ' .. avi.vs.port())\n",
+		"both.yaml":    "listen: 127.0.0.5:18086" + rules,
+		"port.yaml":    "listen: :18086" + rules,
+		"other.yaml":   "listen: '[::1]:18087'" + rules,
+		"default.yaml": rules,
+		"any.yaml":     "listen: 0.0.0.0:0" + rules,
+	})
+	for _, c := range []struct{ file, url, want string }{
+		{"both", "http://a/", "418 "},
+		{"both", "https://a/", "418 "},
+		{"port", "http://a/", "418 "},
+		{"port", "http://a:80/", "at 192.0.2.2 80"},
+		{"both", "http://a:80/", "at 127.0.0.5 80"},
+		{"other", "http://a:18086/", "418 "},
+		{"other", "http://a/", "at ::1 18087"},
+		{"default", "http://a/", "at 192.0.2.2 8080"},
+		{"any", "http://a/", "at 192.0.2.2 80"},
+		{"any", "https://a/", "at 192.0.2.2 443"},
+	} {
+		if status, out, errs := invoke(t, dir, "explain", "DIR/"+c.file+".yaml", c.url); status != ok || !strings.Contains(out, "\n"+c.want) {
+			t.Errorf("%s, %s: status %d, no %q in %s%s", c.file, c.url, status, c.want, out, errs)
+		}
+	}
+}
+
+// A path in a rule matches with its leading slash and without.
+func TestExplainPathWithoutSlash(t *testing.T) {
+	dir := in(t, map[string]string{"a.yaml": "httpSecurity: [{name: a, match: {path: {op: begins with, values: [admin]}}, action: {respond: {status: 418}}}]\n"})
+	if status, out, errs := invoke(t, dir, "explain", "DIR/a.yaml", "http://a/admin/x"); status != ok || !strings.Contains(out, "\n418 ") {
+		t.Errorf("status %d, %s%s", status, out, errs)
+	}
+}
+
+// Targets that no server could read were explained as if they were escaped.
+func TestExplainTargets(t *testing.T) {
+	dir := in(t, shopFiles)
+	for _, url := range []string{"http://a/x y", "http://a/?x y", "http://a? HTTP/1.1", "http://a/%zz"} {
+		if status, out, errs := invoke(t, dir, "explain", "DIR/shop.yaml", url); status != misuse || out != "" || errs == "" {
+			t.Errorf("%s: status %d, %s%s", url, status, out, errs)
+		}
+	}
+	for _, url := range []string{"http://a", "http://a?x", "http://a/x%20y#z z", "http://a/?u=http://b/"} {
+		if status, _, errs := invoke(t, dir, "explain", "DIR/shop.yaml", url); status != ok {
+			t.Errorf("%s: status %d, %s", url, status, errs)
+		}
+	}
+}
+
 // All faults of a file are told, with their places.
 func TestConfigFaults(t *testing.T) {
 	for _, c := range []struct {
@@ -250,6 +307,12 @@ func TestConfigFaults(t *testing.T) {
 		{"key that is too short", "clientIP: {timeout: 5m, mask4: 24}", "httpCookie: {keys: [{id: a, secret: aHVzaA==}]}", []string{"shop.yaml:56:39: persistence.httpCookie.keys[0].secret: 4 bytes, not 32"}},
 		{"proxies", "127.0.0.0/8", "127.0.0/8", []string{"shop.yaml:57:18: trustedProxies[0]: ", "127.0.0/8"}},
 		{"geo", "name: shop", "name: shop\ngeo: [{database: none.mmdb}]", []string{"shop.yaml:4:7: geo[0]: ", "none.mmdb"}},
+		{"name for an address", "10.0.0.1:8080", "app.example.com:80", []string{`shop.yaml:8:19: pools[0].servers[0].address: "app.example.com:80" is not an IP address with or without a port; to look up a name, give the pool discoveries with the finder dns`}},
+		{"checker's path", "path: /health", "path: health", []string{`shop.yaml:13:43: pools[0].healthMonitors[0].checker.http.path: "health" is not an absolute path`}},
+		{"two faults of a checker", "path: /health", "path: health, host: a b", []string{`pools[0].healthMonitors[0].checker.http.path: `, `pools[0].healthMonitors[0].checker.http.host: `}},
+		{"listen", "listen: 127.0.0.1:0", "listen: foo", []string{"shop.yaml:2:9: listen: address foo: missing port in address"}},
+		{"listen on a port that is none", "listen: 127.0.0.1:0", "listen: :http-alt-x", []string{"shop.yaml:2:9: listen: "}},
+		{"listen on an address that is none", "listen: 127.0.0.1:0", "listen: 256.0.0.1:80", []string{`shop.yaml:2:9: listen: "256.0.0.1" is not an address`}},
 		{"two faults", "ratio: 2\n        maxConnections: 100", "ratio: 99\n        maxConnections: -1", []string{"shop.yaml:10:16: ", "shop.yaml:11:25: "}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

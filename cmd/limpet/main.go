@@ -5,6 +5,7 @@
 //	limpet explain CONFIG URL    tell what would become of a request
 //	limpet check SCRIPT...       compile scripts, or check configurations
 //	limpet test PATH...          run the txtar cases in files and directories
+//	limpet version               print the version
 //
 // Each command tells its flags with -h. docs/reference/configuration.md describes the
 // configuration.
@@ -33,18 +34,20 @@ const (
 	ok     = 0
 	failed = 1 // what was looked at is not right
 	misuse = 2 // of the command line
+	cutOff = 3 // requests were under way when serve had to end
 )
 
 // A command runs one of the subcommands, and returns the exit status.
 type command func(ctx context.Context, args []string, out, errs io.Writer) int
 
-var commands = map[string]command{"serve": serve, "explain": explain, "check": check, "test": test}
+var commands = map[string]command{"serve": serve, "explain": explain, "check": check, "test": test, "version": version}
 
 const usage = `usage:
   limpet serve CONFIG
   limpet explain [flags] CONFIG URL
   limpet check [flags] SCRIPT|CONFIG...
   limpet test [flags] PATH...
+  limpet version
 `
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ func loadScript(file, name string, ev datascript.Event) (*datascript.Script, err
 	if err != nil {
 		return nil, err
 	}
-	base := strings.TrimSuffix(filepath.Base(file), ".lua")
+	base := scriptName(file)
 	var unsupported error
 	if ev == 0 {
 		ev, err = datascript.ParseEvent(base) // a listing, if there is no such event
@@ -39,7 +40,10 @@ func loadScript(file, name string, ev datascript.Event) (*datascript.Script, err
 	return script, err
 }
 
-// readFile reads a file of at most max bytes.
+// scriptName is the name of a script that is given none.
+func scriptName(file string) string { return strings.TrimSuffix(filepath.Base(file), ".lua") }
+
+// readFile reads a file of at most max bytes, without a byte order mark.
 func readFile(name string, max int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -50,5 +54,5 @@ func readFile(name string, max int64) ([]byte, error) {
 	if err == nil && int64(len(data)) > max {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
-	return data, err
+	return bytes.TrimPrefix(data, []byte("\ufeff")), err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,12 +11,14 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"reflect"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // shutdownTimeout is how long requests have to end when the server stops.
@@ -30,12 +33,22 @@ func serve(ctx context.Context, args []string, _, errs io.Writer) int {
 	// Whoever reads the log may go away: that must end the log, and not the
 	// service.
 	signal.Ignore(syscall.SIGPIPE)
-	s := &service{file: f.Arg(0), log: slog.New(slog.NewTextHandler(errs, nil))}
-	if err := s.serve(ctx); err != nil {
+	s := &service{file: f.Arg(0), log: slog.New(slog.NewTextHandler(errs, nil)), timeout: shutdownTimeout}
+	return s.run(ctx, errs)
+}
+
+// run serves until ctx ends, and returns the exit status.
+func (s *service) run(ctx context.Context, errs io.Writer) int {
+	err := s.serve(ctx)
+	switch {
+	case err == nil:
+		return ok
+	case errors.Is(err, context.DeadlineExceeded): // of Shutdown alone
 		complain(errs, err)
-		return failed
+		return cutOff
 	}
-	return ok
+	complain(errs, err)
+	return failed
 }
 
 // A service is a virtual service that follows its configuration file.
@@ -45,20 +58,14 @@ type service struct {
 	vs   *limpet.VirtualService
 	kept kept
 
+	timeout   time.Duration     // for requests under way at the end
 	transport http.RoundTripper // nil if it is the library's
+	cert      atomic.Pointer[tls.Certificate]
 }
 
 // load reads the configuration. If it has a fault, nothing changes.
 func (s *service) load() (*builder, error) {
-	c, err := readConfig(s.file)
-	if err != nil {
-		return nil, err
-	}
-	b, err := c.build(filepath.Dir(s.file), s.kept, s.log)
-	if err != nil {
-		return nil, err
-	}
-	trial, err := b.tryOut()
+	b, trial, err := prepare(s.file, s.kept, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +85,9 @@ func (s *service) load() (*builder, error) {
 		}
 	}
 	s.kept, s.transport = b.now, b.cfg.Transport
+	if b.cert != nil {
+		s.cert.Store(b.cert)
+	}
 	return b, nil
 }
 
@@ -91,13 +101,9 @@ func (s *service) serve(ctx context.Context) error {
 		return err
 	}
 	server := limpet.NewServer(s.vs)
-	overTLS := b.TLS != (tlsFiles{})
-	if overTLS {
-		cert, err := b.TLS.load(b)
-		if err != nil {
-			return b.from.locate("tls", err)
-		}
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
+	first := b.atStart()
+	if first.overTLS {
+		server.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil }}
 	}
 	ln, err := net.Listen("tcp", b.listen())
 	if err != nil {
@@ -112,21 +118,21 @@ func (s *service) serve(ctx context.Context) error {
 	wg.Go(func() { _ = s.vs.Run(running) }) // nobody else runs it
 	served := make(chan error, 1)
 	wg.Go(func() {
-		if overTLS {
+		if first.overTLS {
 			served <- server.ServeTLS(s.vs.Listener(ln), "", "")
 		} else {
 			served <- server.Serve(s.vs.Listener(ln))
 		}
 		cancel()
 	})
-	s.log.Info("serving", "address", ln.Addr().String(), "vs", b.Name)
+	s.log.Info("serving", "address", ln.Addr().String(), "vs", cmp.Or(b.Name, "limpet"))
 
 	for {
 		select {
 		case <-hangup:
-			s.reload()
+			s.reload(first)
 		case <-ctx.Done():
-			deadline, end := context.WithTimeout(running, shutdownTimeout)
+			deadline, end := context.WithTimeout(running, s.timeout)
 			defer end()
 			err := s.vs.Shutdown(deadline, server)
 			if e := <-served; !errors.Is(e, http.ErrServerClosed) {
@@ -138,12 +144,34 @@ func (s *service) serve(ctx context.Context) error {
 	}
 }
 
-// reload reads the configuration anew. What it says of the listener counts at
-// the next start.
-func (s *service) reload() {
-	if _, err := s.load(); err != nil {
+// reload reads the configuration anew.
+func (s *service) reload(first atStart) {
+	b, err := s.load()
+	if err != nil {
 		s.log.Error("configuration not changed", "file", s.file, "error", err.Error())
 		return
 	}
 	s.log.Info("configuration changed", "file", s.file)
+	now := b.atStart()
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"listen", now.listen == first.listen},
+		{"tls", now.overTLS == first.overTLS},
+		{"tables", reflect.DeepEqual(now.tables, first.tables)},
+	} {
+		if !f.same {
+			s.log.Warn("change takes effect after a restart", "file", s.file, "field", f.name)
+		}
+	}
 }
+
+// atStart is what a configuration says once and for all.
+type atStart struct {
+	listen  string
+	overTLS bool
+	tables  persistence.Options
+}
+
+func (b *builder) atStart() atStart { return atStart{b.listen(), b.TLS != nil, b.Tables} }

@@ -3,12 +3,18 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -51,6 +57,8 @@ type process struct {
 	lines chan string // of the log
 	read  []string    // what await has passed
 	url   string
+
+	serving string // the line that says so
 }
 
 // start runs the binary, and waits until it serves.
@@ -76,8 +84,8 @@ func start(t *testing.T, config string) *process {
 			p.lines <- s.Text()
 		}
 	}()
-	line := p.await("msg=serving")
-	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(line)[1]
+	p.serving = p.await("msg=serving")
+	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.serving)[1]
 	return p
 }
 
@@ -416,11 +424,11 @@ httpRequest:
 // What keeps the command from serving is told, with status 1.
 func TestServeFails(t *testing.T) {
 	dir := in(t, map[string]string{
-		"fault.yaml": "defaultPool: none\n", "listen.yaml": "listen: 256.0.0.1:1\n",
+		"fault.yaml": "defaultPool: none\n", "listen.yaml": "listen: 192.0.2.1:1\nscripts: [{file: a.lua}]\n", "a.lua": "-- HTTP_REQ\n",
 		"tls.yaml": "listen: 127.0.0.1:0\ntls: {certificate: none.pem, key: none.key}\n",
 	})
 	for file, want := range map[string]string{
-		"fault.yaml": `limpet: DIR/fault.yaml:1:14: defaultPool: pool "none" not found`, "listen.yaml": "256.0.0.1",
+		"fault.yaml": `limpet: DIR/fault.yaml:1:14: defaultPool: pool "none" not found`, "listen.yaml": "192.0.2.1:1",
 		"tls.yaml": "limpet: DIR/tls.yaml:2:6: tls: open DIR/none.pem", "none.yaml": "limpet: open DIR/none.yaml: no such file",
 	} {
 		if status, _, errs := invoke(t, dir, "serve", "DIR/"+file); status != failed || !strings.Contains(errs, want) {
@@ -501,4 +509,197 @@ httpRequest:
 		}
 	}
 	p.end()
+}
+
+// certificates are files with two certificates for example.com and their keys.
+func certificates(t *testing.T) (files map[string]string, client func() *http.Client) {
+	t.Helper()
+	example := httptest.NewUnstartedServer(nil)
+	example.StartTLS() // for its certificate
+	example.Close()
+	first := example.TLS.Certificates[0]
+	files = map[string]string{}
+	put := func(name string, cert []byte, key any) {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name+".pem"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+		files[name+".key"] = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
+	put("a", first.Certificate[0], first.PrivateKey)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"b.example.com"}}
+	second, err := x509.CreateCertificate(rand.Reader, made, made, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("b", second, key)
+	return files, func() *http.Client {
+		return &http.Client{Timeout: patience, Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		}}
+	}
+}
+
+// What serve refuses, check passed: the files of the certificate, and where to
+// listen. An empty "tls" was plain HTTP.
+func TestCheckIsServe(t *testing.T) {
+	files, _ := certificates(t)
+	const service = "\nhttpSecurity: [{name: a, action: close}]\n"
+	cases := map[string]struct{ text, want string }{
+		"missing":        {"tls: {certificate: no.pem, key: a.key}", "DIR/missing.yaml:1:6: tls: open DIR/no.pem: no such file or directory"},
+		"no key file":    {"tls: {certificate: a.pem, key: no.key}", "tls: open DIR/no.key: no such file or directory"},
+		"swapped":        {"tls: {certificate: a.key, key: a.pem}", "tls: certificate a.key and key a.pem: tls: "},
+		"another":        {"tls: {certificate: a.pem, key: b.key}", "tls: certificate a.pem and key b.key: tls: private key"},
+		"no key":         {"tls: {certificate: a.pem}", "tls: want both certificate and key"},
+		"no certificate": {"tls: {key: a.key}", "tls: want both certificate and key"},
+		"empty":          {"tls: {}", "tls: want both certificate and key"},
+		"empty texts":    {"tls: {certificate: '', key: ''}", "tls: want both certificate and key"},
+		"of servers":     {"transport: {tls: {certificate: a.pem}}", "transport.tls: want both certificate and key"},
+		"listen":         {"listen: foo", "listen: address foo: missing port in address"},
+	}
+	for name, c := range cases {
+		files[name+".yaml"] = c.text + service
+	}
+	files["nothing.yaml"] = ""
+	files["idle.yaml"] = "listen: 127.0.0.1:0\nname: idle\nnetworkSecurity: [{name: a, action: allow}]\n"
+	for _, name := range []string{"nothing", "idle"} {
+		cases[name] = struct{ text, want string }{want: "DIR/" + name + ".yaml: no service: without pools, scripts and rules that answer every request gets status 503"}
+	}
+	dir := in(t, files)
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			checked, out, _ := invoke(t, dir, "check", "DIR/"+name+".yaml")
+			served, _, errs := invoke(t, dir, "serve", "DIR/"+name+".yaml")
+			if checked != failed || served != failed || !strings.Contains(out, c.want) || errs != "limpet: "+out {
+				t.Errorf("check: status %d, %s\nserve: status %d, %s", checked, out, served, errs)
+			}
+		})
+	}
+}
+
+// A byte order mark was a fault in scripts, configurations and certificates.
+func TestByteOrderMark(t *testing.T) {
+	files, _ := certificates(t)
+	files["a.lua"] = "-- HTTP_REQ\nx = 1\n"
+	files["words.csv"] = "a\n"
+	files["list.txt"] = "192.0.2.1\n"
+	files["ca.pem"] = files["a.pem"]
+	files["limpet.yaml"] = `scripts: [{file: a.lua}]
+tls: {certificate: a.pem, key: a.key}
+transport: {tls: {ca: ca.pem}}
+stringGroups: [{name: words, file: words.csv}]
+ipGroups: [{name: list, file: list.txt}]
+`
+	for name, text := range files {
+		files[name] = "\ufeff" + text
+	}
+	if status, out, errs := invoke(t, in(t, files), "check", "DIR/limpet.yaml", "DIR/a.lua"); status != ok || out+errs != "" {
+		t.Errorf("status %d, %s%s", status, out, errs)
+	}
+}
+
+// SIGHUP said that a configuration had changed, and no word of the listener,
+// whose changes wait for a restart, nor of a certificate that is not there.
+func TestServeReloadsListener(t *testing.T) {
+	files, client := certificates(t)
+	const text = "listen: 127.0.0.1:0\nhttpSecurity: [{name: a, action: {respond: {status: 418}}}]\n"
+	const secure = text + "tls: {certificate: a.pem, key: a.key}\n"
+	files["limpet.yaml"] = secure
+	dir := in(t, files)
+	p := start(t, filepath.Join(dir, "limpet.yaml"))
+	if last := p.serving; !strings.Contains(last, "vs=limpet") {
+		t.Errorf("no name in %s", last)
+	}
+	url := strings.Replace(p.url, "http:", "https:", 1)
+	name := func() string {
+		t.Helper()
+		res, err := client().Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return strings.Join(res.TLS.PeerCertificates[0].DNSNames, " ")
+	}
+	reload := func(text string, want ...string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "limpet.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.signal(syscall.SIGHUP)
+		for _, w := range want {
+			p.await(w)
+		}
+	}
+	const waits = `level=WARN msg="change takes effect after a restart" file=`
+	first := name()
+	reload(strings.ReplaceAll(secure, "a.key", "no.key"), "configuration not changed")
+	reload(strings.ReplaceAll(secure, "a.key", "b.key"), "configuration not changed")
+	if got := name(); got != first {
+		t.Errorf("certificate of %s after a fault", got)
+	}
+	reload(strings.NewReplacer("a.pem", "b.pem", "a.key", "b.key").Replace(secure), "configuration changed")
+	if got := name(); got != "b.example.com" {
+		t.Errorf("certificate of %s, not the new one", got)
+	}
+	reload(strings.Replace(secure, ":0", ":1", 1), "configuration changed", waits+filepath.Join(dir, "limpet.yaml")+" field=listen")
+	reload(text+"tables: {maxEntries: 5}\n", "configuration changed", "field=tls", "field=tables")
+	if got := name(); got != first {
+		t.Errorf("certificate of %s without one", got)
+	}
+	reload(secure, "configuration changed")
+	p.end()
+	for _, line := range p.read {
+		if strings.Contains(line, "field=") {
+			t.Errorf("a warning too many: %s", line)
+		}
+	}
+}
+
+// When requests had to be cut off, the status was that of a fault.
+func TestServeCutsOff(t *testing.T) {
+	begun := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	dir := in(t, map[string]string{"limpet.yaml": fmt.Sprintf("listen: 127.0.0.1:0\npools: [{name: web, servers: [{address: %s}]}]\n", server.Listener.Addr())})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	log, w := io.Pipe()
+	s := &service{file: filepath.Join(dir, "limpet.yaml"), log: slog.New(slog.NewTextHandler(w, nil)), timeout: time.Millisecond}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- s.run(ctx, io.Discard)
+		w.Close()
+	}()
+	lines := bufio.NewScanner(log)
+	lines.Scan()
+	address := regexp.MustCompile(`msg=serving address=(\S+)`).FindStringSubmatch(lines.Text())
+	if address == nil {
+		t.Fatal(lines.Text())
+	}
+	go func() {
+		for lines.Scan() { // up to the end
+		}
+	}()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		if res, err := client.Get("http://" + address[1]); err == nil {
+			res.Body.Close()
+		}
+	}()
+	<-begun
+	stop()
+	if status := <-ended; status != cutOff {
+		t.Errorf("status %d", status)
+	}
+	<-gone
 }
