@@ -32,6 +32,7 @@ type subjects struct {
 	response       http.Header        // nil before there is one
 	arena          []byte             // backs the texts below
 	paths          []pathText         // the readings of the path; empty: not prepared
+	readings       pathScratch        // what paths are made of
 	queries        []text             // the readings of the query; empty: not prepared
 	host           hostText
 	fields         []fieldTexts // by slot of the policy's field list
@@ -71,6 +72,7 @@ func (s *subjects) reset() bool {
 	}
 	s.http, s.reporter, s.response = nil, nil, nil
 	s.arena = s.arena[:0]
+	s.readings.reset()
 	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
 	for i := range s.fields {
 		s.fields[i].ready = false
