@@ -157,13 +157,13 @@ func (s *subjects) readPath() error {
 	s.arena = append(append(s.arena, '/'), path...)
 	s.addPath(start)
 	s.readings.bases = 1
-	found := s.writePath(path)
-	if found == 0 && customsThatMatter(s.paths[0].plain.exact) == 0 {
+	if customsThatMatter(s.paths[0].plain.exact) == 0 && !s.escaped() {
 		return nil
 	}
 	if len(path) > MaxAmbiguousPath {
 		return ErrURITooLong
 	}
+	found := s.writePath(path)
 	if !s.addWritten(found, allEscapes) {
 		return ErrURITooLong
 	}
@@ -190,6 +190,23 @@ func (s *subjects) path() string {
 	return s.http.URL.Path
 }
 
+// escaped reports whether the path came with an escape that might be a letter.
+func (s *subjects) escaped() bool {
+	if s.http.URL == nil {
+		return false
+	}
+	for raw := s.http.URL.RawPath; ; {
+		i := strings.IndexByte(raw, '%')
+		if i < 0 || i+2 >= len(raw) {
+			return false
+		}
+		if ishex(raw[i+1]) && ishex(raw[i+2]) && escapeOf(unhex(raw[i+1])<<4|unhex(raw[i+2]))&^escapedPercent != 0 {
+			return true
+		}
+		raw = raw[i+1:]
+	}
+}
+
 // writePath prepares the path as a server gets it, and returns the escapes in
 // it that might be letters. A backslash is sent as an escape.
 func (s *subjects) writePath(path string) (found escapes) {
@@ -200,9 +217,6 @@ func (s *subjects) writePath(path string) (found escapes) {
 		if string(p.read) == path {
 			return found
 		}
-	}
-	if strings.IndexByte(path, '\\') < 0 && customsThatMatter(s.paths[0].plain.exact) == 0 {
-		return 0
 	}
 	p.written, found = appendWritten(p.written[:0], path, false)
 	return found

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // A servedPath is the path that a server of some kind makes of the target
@@ -386,6 +388,26 @@ func TestRateLimitPerPathOfEscapedSeparators(t *testing.T) {
 		tx.request = r
 		if p.Evaluate(tx).Limited {
 			t.Errorf("%s is limited for another path", target)
+		}
+	}
+}
+
+// Paths with several readings do not allocate either.
+func TestNoAllocationsForReadings(t *testing.T) {
+	if testrace.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	p := mustHTTPSecurity(t, Env{}, SecurityRule{Name: "r", Match: Match{Path: &PathMatch{Op: BeginsWith, Values: []string{"/none"}}}, Action: Close{}},
+		limit(1e9, func(l *RateLimit) { l.PerPath = true }))
+	for _, target := range []string{"/a/%41b!", "/a%2fb/c", "/x;a%2fb//../admin", `/a/x%5Cy/../..%5Cadmin`} {
+		r, err := received(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx := newTx("GET", "/")
+		tx.request = r
+		if n := testing.AllocsPerRun(200, func() { p.Evaluate(tx) }); n != 0 {
+			t.Errorf("%s: %v allocations", target, n)
 		}
 	}
 }
