@@ -138,7 +138,7 @@ func (l *compiledLimit) key(s *subjects) (uint64, error) {
 	var path []byte
 	if l.PerPath {
 		var err error
-		if path, err = s.canonicalPath(); err != nil {
+		if path, err = s.plainestPath(); err != nil {
 			return 0, err
 		}
 	}

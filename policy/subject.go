@@ -30,8 +30,9 @@ type subjects struct {
 	status         int         // of the response
 	response       http.Header // nil before there is one
 	arena          []byte      // backs the texts below
-	paths          []pathText  // the interpretations of the path; empty: not prepared
-	queries        []text      // the interpretations of the query; empty: not prepared
+	paths          []pathText  // the readings of the path; empty: not prepared
+	readings       pathScratch // what paths are made of
+	queries        []text      // the readings of the query; empty: not prepared
 	host           hostText
 	fields         []fieldTexts // by slot of the policy's field list
 }
@@ -65,6 +66,7 @@ func (s *subjects) reset() bool {
 	}
 	s.tx, s.http, s.response = nil, nil, nil
 	s.arena = s.arena[:0]
+	s.readings.reset()
 	s.paths, s.queries, s.host.ready = s.paths[:0], s.queries[:0], false
 	for i := range s.fields {
 		s.fields[i].ready = false
