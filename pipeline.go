@@ -114,6 +114,9 @@ func (tx *transaction) noteVerdict(v policy.Verdict) {
 	tx.record.Monitored = append(tx.record.Monitored, v.Monitored...)
 	if v.Err != nil {
 		tx.record.Error = v.Err
+		if tx.reply != nil && tx.reply.status == http.StatusBadRequest {
+			tx.rw.closeAfter() // as for whatever else is malformed
+		}
 	}
 	if v.LogHeaders {
 		tx.record.RequestHeader = loggedHeader(tx.r.Header)

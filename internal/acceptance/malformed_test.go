@@ -452,3 +452,22 @@ func TestLengthsOverHTTP2(t *testing.T) {
 		}
 	}
 }
+
+// A path with NUL that a rule refused was answered with 400 like any malformed
+// request, but the connection was kept for the next one.
+func TestNULInPathCloses(t *testing.T) {
+	_, s := serve(t, http1, limpet.Config{
+		Pools:    []*lbpool.Pool{poolFor(t, func(http.ResponseWriter, *http.Request) {})},
+		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "r", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}}}},
+	})
+	c := s.dial(t, "")
+	r := send(t, c, "GET /a%00b HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\nHost: h\n\n")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	if rest, _ := io.ReadAll(r); res.StatusCode != 400 || !res.Close || len(rest) > 0 {
+		t.Errorf("status %d, close %v, and then %q", res.StatusCode, res.Close, rest)
+	}
+}
