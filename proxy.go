@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/httpfield"
 	"github.com/limpetlb/limpet/internal/splice"
 	"github.com/limpetlb/limpet/lbpool"
@@ -56,7 +57,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var body *clientBody
 	if r.Body != nil {
-		body = &clientBody{body: r.Body, trailer: r.Trailer, connection: tx.r.Header["Connection"], forwarding: tx.s.Forwarding, trusted: tx.trusted()}
+		body = &clientBody{body: r.Body, conn: tx.conn, trailer: r.Trailer, connection: tx.r.Header["Connection"], forwarding: tx.s.Forwarding, trusted: tx.trusted()}
 		body.limitTrailer() // what is announced, or all of a body that was read before
 		defer body.Close()
 		r.Body = body
@@ -89,11 +90,30 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := tx.pass(w, res); err != nil {
 		res.Body.Close()
+		if tx.replaceCut(err) {
+			return
+		}
 		tx.cutOff(err)
 		if r.Context().Value(http.ServerContextKey) != nil {
 			panic(http.ErrAbortHandler) // the client must not take this for the end
 		}
 	}
+}
+
+// replaceCut answers in place of a server's response that ends before its end,
+// if nothing of that has gone to the client. It reports false if it has, or if
+// there is an answer already.
+func (tx *transaction) replaceCut(err error) bool {
+	held := tx.rw.holding
+	if errors.Is(err, errReplaced) || errors.As(err, new(*clientError)) || tx.rw.begun() && !held {
+		return false
+	}
+	tx.rw.holding = false
+	tx.fail(fmt.Errorf("the response is not whole: %w", err))
+	if held {
+		tx.rw.deliver()
+	}
+	return true
 }
 
 // cutOff notes why a response ends before its end.
@@ -127,6 +147,9 @@ type clientBody struct {
 	ended   atomic.Bool // or has failed
 	err     error       // why it has failed; to be read once it has ended
 
+	mu   sync.Mutex   // held while conn is told, which must not be once the body is closed
+	conn *accept.Conn // the client's; nil if our listener has not accepted it
+
 	trailer    http.Header // filled in at the end, and then limited to what is for the server
 	connection []string    // the client's Connection header
 	forwarding Forwarding
@@ -155,8 +178,20 @@ func (b *clientBody) Read(p []byte) (int, error) {
 			b.err = err
 		}
 		b.ended.Store(true)
+		if err == io.EOF {
+			b.watch()
+		}
 	}
 	return n, err
+}
+
+// watch says that the request has been read whole, unless that is over.
+func (b *clientBody) watch() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed.Load() {
+		watch(b.conn)
+	}
 }
 
 // settle waits for a read under way, when the context of the request has ended:
@@ -178,13 +213,15 @@ func (b *clientBody) failure() error {
 }
 
 func (b *clientBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.closed.Store(true)
 	return nil
 }
 
 // stop closes the body and reports whether somebody is still reading it.
 func (b *clientBody) stop() bool {
-	b.closed.Store(true)
+	_ = b.Close()
 	return b.reading.Load() && !b.ended.Load()
 }
 
@@ -302,20 +339,33 @@ func limitTrailer(trailer http.Header, connection []string) {
 }
 
 // pass gives the client the server's response. An error means that part of it
-// was not.
+// was not. A fault that shows in what is here already comes before anything of
+// the response goes out.
 func (tx *transaction) pass(w http.ResponseWriter, res *http.Response) error {
-	h := w.Header()
-	tx.rw.passing = true
 	connection := res.Header["Connection"]
-	addEndToEnd(h, res.Header)
 	limitTrailer(res.Trailer, connection)
 	announced := len(res.Trailer)
+	names := ""
+	if announced > 0 { // before the body is read, which may end with more
+		names = strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", ")
+	}
+	var body passing
+	if res.Body != http.NoBody {
+		body = passing{w: w, control: http.NewResponseController(w), res: res, buffer: splice.NewBuffer()}
+		defer body.buffer.Free()
+		if err := body.prepare(); err != nil {
+			return err
+		}
+	}
+	h := w.Header()
+	tx.rw.passing = true
+	addEndToEnd(h, res.Header)
 	if announced > 0 && tx.r.ProtoAtLeast(1, 1) {
-		h.Add("Trailer", strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", "))
+		h.Add("Trailer", names)
 	}
 	w.WriteHeader(res.StatusCode)
 	if res.Body != http.NoBody {
-		if err := copyBody(w, res); err != nil {
+		if err := body.pass(); err != nil {
 			return err
 		}
 	}
@@ -343,36 +393,65 @@ func (tx *transaction) pass(w http.ResponseWriter, res *http.Response) error {
 	return nil
 }
 
-// copyBody passes on a response's body as it comes. The header goes ahead when
-// the body may take its time.
-func copyBody(w http.ResponseWriter, res *http.Response) error {
-	control := http.NewResponseController(w)
-	if mayTakeTime(res) {
-		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+// A passing passes on a response's body as it comes.
+type passing struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	res     *http.Response
+	buffer  *splice.Buffer
+	slow    bool // the header goes ahead, because the body may take its time
+	first   int  // bytes that were read before the header went out
+	ended   bool // and they are all
+}
+
+// prepare reads what is here of the body already.
+func (b *passing) prepare() error {
+	if b.slow = mayTakeTime(b.res); b.slow {
+		return nil
+	}
+	n, err := b.res.Body.Read(b.buffer[:])
+	b.first, b.ended = n, err == io.EOF
+	if b.ended {
+		return nil
+	}
+	return err
+}
+
+// pass passes on the body, behind the header.
+func (b *passing) pass() error {
+	if b.slow {
+		if err := b.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return &clientError{err}
 		}
+	} else if err := b.write(b.first, b.ended); err != nil || b.ended {
+		return err
 	}
-	buffer := splice.NewBuffer()
-	defer buffer.Free()
 	for {
-		n, err := res.Body.Read(buffer[:])
-		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
-				return &clientError{err}
-			}
-		}
-		// At the end of a body whose length was not told, a flush keeps the
-		// server from finding it out and telling it.
-		if err == nil || err == io.EOF && res.ContentLength < 0 {
-			_ = control.Flush() // if it fails, so will the next write
-		}
-		if err == io.EOF {
-			return nil
+		n, err := b.res.Body.Read(b.buffer[:])
+		ended := err == io.EOF
+		if fault := b.write(n, ended); fault != nil || ended {
+			return fault
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// write writes n bytes of the buffer.
+func (b *passing) write(n int, ended bool) error {
+	if n > 0 {
+		if _, err := b.w.Write(b.buffer[:n]); err != nil {
+			return &clientError{err}
+		}
+	}
+	// What has come must not be lost if the rest does not follow. At the end of a
+	// body whose length was not told, a flush keeps the server from finding it
+	// out and telling it.
+	if !ended || b.res.ContentLength < 0 {
+		_ = b.control.Flush() // if it fails, so will the next write
+	}
+	return nil
 }
 
 // mayTakeTime reports whether nothing of a response's body is here yet, as far

@@ -215,12 +215,42 @@ func (w *responseWriter) shut() {
 	switch {
 	case tcp == nil:
 	case w.tx.closing == closeRST:
-		_ = tcp.SetLinger(0)
-		_ = tcp.Close() // not conn, which could be TLS and say goodbye first
+		resetConn(conn)
 	default:
 		if tcp.CloseWrite() == nil && tcp.SetReadDeadline(time.Now().Add(closeGrace)) == nil {
 			_, _ = io.CopyN(io.Discard, tcp, 64<<10)
 		}
+	}
+}
+
+// cut is for when the response ends before its end. Where nothing but the end
+// of the connection tells a client of HTTP/1.0 that the response is whole, that
+// must be a reset.
+func (w *responseWriter) cut() {
+	if w.holding {
+		w.status = 0 // nothing of it was sent
+		return
+	}
+	r := w.tx.r
+	if w.status == 0 || w.replaced || w.hijacked || r.ProtoMajor != 1 || r.ProtoMinor > 0 ||
+		r.Method == http.MethodHead || len(w.Header()["Content-Length"]) > 0 {
+		return
+	}
+	conn, _, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return
+	}
+	w.hijacked = true
+	defer conn.Close()
+	resetConn(conn)
+}
+
+// resetConn resets the TCP connection beneath conn. Closing conn could say
+// goodbye first, if it is one of TLS.
+func resetConn(conn net.Conn) {
+	if tcp := accept.TCPConn(conn); tcp != nil {
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
 	}
 }
 

@@ -222,10 +222,27 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	tx.client = netip.AddrPortFrom(tx.found.Addr, tx.found.Port)
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // where the server accepted the connection
 	tx.conn, tx.local = vs.gate.At(local), clientaddr.OfTCP(local)
+	if r.Body == nil || r.Body == http.NoBody {
+		watch(tx.conn)
+	}
 	if len(w.Header()) > 0 {
 		tx.rw.initial = w.Header().Clone()
 	}
 	return tx
+}
+
+// watch says that a request has been read whole, so that a client that leaves
+// is seen to leave; and unwatch, that others are to read the connection.
+func watch(c *accept.Conn) {
+	if c != nil {
+		c.Watched.Store(true)
+	}
+}
+
+func unwatch(c *accept.Conn) {
+	if c != nil {
+		c.Watched.Store(false)
+	}
 }
 
 // free gives the transaction to the next request.
@@ -438,6 +455,7 @@ type sentContext struct{ context.Context }
 // writes the record.
 func (tx *transaction) finish() {
 	p := recover()
+	unwatch(tx.conn)
 	switch {
 	case p != nil, tx.rw.begun():
 	case tx.ended():
@@ -458,6 +476,9 @@ func (tx *transaction) finish() {
 	}
 	if tx.rw.abort && p == nil {
 		p = http.ErrAbortHandler
+	}
+	if p != nil {
+		tx.rw.cut()
 	}
 	if tx.cancel != nil {
 		tx.cancel()
@@ -480,6 +501,7 @@ func (tx *transaction) finish() {
 // hijack notes that the client's connection was taken over. Shutdown closes it
 // as long as the transaction is under way.
 func (tx *transaction) hijack(client net.Conn) {
+	unwatch(tx.conn)
 	tx.rw.hijacked, tx.record.Hijacked = true, true
 	tx.spare = tx.vs.cutOff(client)
 }

@@ -33,6 +33,10 @@ type Conn struct {
 	until   atomic.Uint32 // the sweep that closes it; 0: none
 	left    atomic.Bool   // it is not the server's any more
 
+	// Watched is for the server: the request under way has been read whole, so
+	// that a read of one byte is only to see whether the client leaves.
+	Watched atomic.Bool
+
 	judged  bool        // by Rules.Judge
 	verdict Verdict     // what that has decided
 	log     atomic.Bool // the verdict asks for a record, and there was none yet
@@ -177,6 +181,21 @@ func (c *Conn) CloseWrite() error {
 		return tcp.CloseWrite()
 	}
 	return c.Close()
+}
+
+// Read reads from the connection.
+//
+// While a handler is at work, net/http reads one byte to see whether the client
+// leaves, and is blind once it has got it: a client that sends more than its
+// request and leaves would be served on. So that read ends when the client
+// leaves, or when net/http, which wants to go on, sets a deadline that has
+// passed. It returns the byte in any case.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n == 1 && len(p) == 1 && err == nil && c.Watched.Load() {
+		err = awaitEnd(c.Conn)
+	}
+	return n, err
 }
 
 // writeChunk is how much is written under one deadline. A client that takes it

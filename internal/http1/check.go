@@ -33,10 +33,13 @@ func Prepare(req *http.Request) (*http.Request, error) {
 
 // CheckResponse is for those who get a response from another transport than a Transport. It returns an error if the head of
 // the response is one that a Transport would have refused, as far as net/http's parser lets that be seen: with a status
-// below 100, which net/http's servers panic at, or a field whose name is none, which may have been meant to be the length.
+// below 100, which net/http's servers panic at, a version of HTTP that there is not, or a field whose name is none, which may have been meant to be the length.
 func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode < 100 || !httpfield.IsValue(resp.Status) {
 		return errStatus
+	}
+	if resp.Proto != "" && (resp.ProtoMajor < 1 || resp.ProtoMajor > 3) { // 2 and 3 may be what they say
+		return errVersion
 	}
 	for name := range resp.Header {
 		if !httpfield.IsToken(name) {

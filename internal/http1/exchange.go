@@ -32,10 +32,11 @@ type exchange struct {
 	switches bool        // the request asks for another protocol
 	resp     *http.Response
 
-	body    io.ReadCloser // of the response, without its effects on the connection
-	ended   atomic.Bool   // somebody ends the exchange, or has; see end
-	reading sync.Mutex    // held while body is read
-	err     error         // what the body ended with; guarded by reading
+	body    io.Reader // of the response, without its effects on the connection
+	chunks  chunkReader
+	ended   atomic.Bool // somebody ends the exchange, or has; see end
+	reading sync.Mutex  // held while body is read
+	err     error       // what the body ended with; guarded by reading
 }
 
 func newExchange(c *conn, req *http.Request, body io.ReadCloser, head *head, trace *httptrace.ClientTrace) *exchange {
@@ -79,6 +80,10 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 		x.release(true)
 	default:
 		x.body, resp.Body = resp.Body, x
+		if len(resp.TransferEncoding) > 0 {
+			x.chunks = chunkReader{br: x.c.br, end: x.body}
+			x.body = &x.chunks
+		}
 	}
 	return resp, nil
 }
@@ -252,13 +257,16 @@ func (x *exchange) endsByReset(err error) bool {
 	return x.upload != nil && errors.Is(err, syscall.ECONNRESET) && x.resp.ContentLength < 0 && len(x.resp.TransferEncoding) == 0
 }
 
-// Buffered returns how many bytes of the body, in the form in which they were sent, are here already. It always knows; the
-// result says so for those who ask several kinds of bodies.
+// Buffered returns how many bytes of the body, in the form in which they were sent, are here already, or 0 if a Read would
+// have to wait nevertheless. It always knows; the result says so for those who ask several kinds of bodies.
 func (x *exchange) Buffered() (n int, known bool) {
 	x.reading.Lock()
 	defer x.reading.Unlock()
 	if x.ended.Load() {
 		return 0, true // the connection may serve another exchange
+	}
+	if x.body == &x.chunks {
+		return x.chunks.here(), true
 	}
 	return x.c.br.Buffered(), true
 }

@@ -38,6 +38,7 @@ var stricter = map[string]string{
 	"continued line":    "RFC 9112, section 5.2: a proxy answers 502",
 	"carriage return":   "RFC 9112, section 2.2: what it stands for is for each to guess",
 	"status below 100":  "RFC 9110, section 15: there are none, and net/http's servers panic",
+	"version":           "RFC 9110, section 2.5: the syntax of another major version is another",
 	"status text":       "control characters do not belong there",
 	"coding in 1.0":     "RFC 9112, section 6.1: the framing is faulty; the chunks would become the body",
 	"trailer name":      "as a field name",
@@ -131,6 +132,8 @@ func judgeHead(method string, text *string) verdict {
 	switch {
 	case !ok || len(digits) != 3 || err != nil || code < 0 || !known:
 		return isBroken("status line")
+	case major != 1:
+		return isBroken("version")
 	case code < 100:
 		return isBroken("status below 100")
 	case hasControl(status):
@@ -141,9 +144,9 @@ func judgeHead(method string, text *string) verdict {
 		return v
 	}
 	v = verdict{kind: whole, code: code, header: header}
-	atLeast11 := major > 1 || major == 1 && minor >= 1
+	atLeast11 := minor >= 1
 	v.keeps = atLeast11 && !httpfield.HasToken(header["Connection"], "close") ||
-		major == 1 && minor == 0 && httpfield.HasToken(header["Connection"], "keep-alive") && !httpfield.HasToken(header["Connection"], "close")
+		minor == 0 && httpfield.HasToken(header["Connection"], "keep-alive") && !httpfield.HasToken(header["Connection"], "close")
 	lengths, codings := header["Content-Length"], header["Transfer-Encoding"]
 	delete(header, "Transfer-Encoding")
 	length := int64(-1)

@@ -46,6 +46,7 @@ var (
 	errCR        = errors.New("malformed HTTP header: a carriage return without a line feed")
 	errFieldName = errors.New("malformed HTTP header: invalid field name")
 	errStatus    = errors.New("malformed HTTP status")
+	errVersion   = errors.New("malformed HTTP response: another version of HTTP")
 	errCoding    = errors.New("malformed HTTP response: a transfer coding in HTTP/1.0")
 )
 
@@ -175,6 +176,8 @@ func (c *conn) readResponse(req *http.Request) (*http.Response, error) {
 		return nil, c.head.fault
 	case err != nil:
 		return nil, err
+	case resp.ProtoMajor != 1: // a later minor version is to be read as 1.1 (RFC 9110, section 2.5)
+		return nil, errVersion
 	case resp.StatusCode < 100, !httpfield.IsValue(resp.Status):
 		return nil, errStatus
 	case c.head.coding && !resp.ProtoAtLeast(1, 1):

@@ -44,6 +44,9 @@ type Transport struct {
 //   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
 //     connection after that; and sends it at once if some of it is here already, as far as the body tells by a method
 //     Buffered() (n int, known bool) or Len() int;
+//   - takes only answers of HTTP/1.x, as HTTP/1.1 if x is more;
+//   - gives what has come of a body in chunks at once, where an http.Transport waits until the chunk is whole or the reader's
+//     buffer is full;
 //   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives, and takes
 //     a reset for the end of a response that nothing else ends, if the request has a body which the server may not have read;
 //   - closes the connection after a request with the field Upgrade if the server does not switch protocols;
