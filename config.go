@@ -216,8 +216,9 @@ const (
 	// FailClosed answers the request with status 500, or 503 if a table could
 	// not be asked: its error has a method Unavailable that returns true.
 	FailClosed OnError = iota
-	// FailOpen goes on as if the script had not run, or the rule had not
-	// matched.
+	// FailOpen goes on as if the script had not run, or as if no rule of that
+	// kind had matched: rules behind one that fails are not looked at, and the
+	// changes of request rules before it are dropped.
 	FailOpen
 )
 
