@@ -242,6 +242,7 @@ func differByDepth(_ []string, here, lua string) bool {
 
 var (
 	named      = regexp.MustCompile(`(?:local|global|field|upvalue|method) '[^']*' \(a (\w+) value\)`)
+	calledBy   = regexp.MustCompile(`(bad argument #\d+ to )'[^'?]*'`)
 	failedLine = regexp.MustCompile(`\[string "My Script"\]:(\d+): [a-z]`)
 	unnamed    = regexp.MustCompile(`\b(?:and|or|for .* in)\b`)
 )
@@ -258,6 +259,10 @@ func differByName(lines []string, here, lua string) bool {
 		from = m[1]
 	}
 	pattern.WriteString(regexp.QuoteMeta(lua[from:]))
+	if calledBy.ReplaceAllString(lua, "$1'?'") == here {
+		pattern.Reset() // a library function that was called without a name
+		pattern.WriteString(regexp.QuoteMeta(here))
+	}
 	if same, err := regexp.MatchString("^(?:"+pattern.String()+")$", here); err != nil || !same {
 		return false
 	}

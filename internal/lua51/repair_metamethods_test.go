@@ -76,6 +76,9 @@ func TestDifferencesAreNarrow(t *testing.T) {
 		{"a place that is missing", "f()", "stack overflow", at + "stack overflow", false},
 
 		{"no name of a chosen value", "(a or b)()", at + "attempt to call a nil value", at + "attempt to call global 'b' (a nil value)", true},
+		{"no name of a chosen function", "(a and s.len)()", at + "bad argument #1 to '?' (string expected, got no value)", at + "bad argument #1 to 'len' (string expected, got no value)", true},
+		{"no name of any other function", "s.len()", at + "bad argument #1 to '?' (string expected, got no value)", at + "bad argument #1 to 'len' (string expected, got no value)", false},
+		{"another argument of a chosen function", "(a and s.len)()", at + "bad argument #2 to '?' (string expected, got no value)", at + "bad argument #1 to 'len' (string expected, got no value)", false},
 		{"no name of any other value", "b()", at + "attempt to call a nil value", at + "attempt to call global 'b' (a nil value)", false},
 		{"another name", "(a or b)()", at + "attempt to call local 'a' (a nil value)", at + "attempt to call global 'b' (a nil value)", false},
 		{"a name that Lua lacks", "(a or b)()", at + "attempt to call local 'a' (a nil value)", at + "attempt to call a nil value", false},
@@ -120,6 +123,7 @@ func TestDifferencesAreReal(t *testing.T) {
 	for _, tt := range []struct{ want, source string }{
 		{"depth", "local o = setmetatable({}, {__index = function(t, k) return t[k .. 'x'] end}) print(pcall(function() return o.x end))"},
 		{"name", "local b = 's' local x = ((k or 0xA) and b)()"},
+		{"name", "local s = 's' local x = ((k or 0xA) and (s).len)()"},
 		{"name", "g = {1, 2, k} for i in nil do end"},
 		{"line", "local function f() return print(1) end\nf()"},
 		{"recursion", "local function f() print(1) f() end f()"},
