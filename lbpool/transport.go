@@ -148,7 +148,9 @@ func NewBase() *http.Transport {
 //   - refuses responses that other software may read differently from the
 //     standard library: with a blank before the colon of a field, continuation
 //     lines, stray carriage returns, a status below 100 or a transfer coding in
-//     HTTP/1.0;
+//     HTTP/1.0, or of another major version than HTTP/1;
+//   - returns what has come of a chunk at once, where base waits until the chunk
+//     is whole or the reader's buffer is full;
 //   - sends a body with "Expect: 100-continue" at once if some of it has
 //     arrived, as the body reports by a method Buffered() (n int, known bool);
 //   - leaves the field Connection in the header of a response that lists
