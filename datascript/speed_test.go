@@ -29,9 +29,10 @@ func newQuiet() *quiet {
 	return q
 }
 
-func (q *quiet) Client() netip.AddrPort            { return q.client }
-func (q *quiet) Local() netip.AddrPort             { return q.local }
-func (q *quiet) SelectPool(string, netip.AddrPort) {}
+func (q *quiet) Client() netip.AddrPort                    { return q.client }
+func (q *quiet) Local() netip.AddrPort                     { return q.local }
+func (q *quiet) SelectPool(string, netip.AddrPort)         {}
+func (q *quiet) SelectEntry(string, netip.AddrPort, Entry) {}
 
 // hitTables always hits, at no cost.
 type hitTables struct{ Tables }

@@ -37,7 +37,7 @@ var suites = []suite{
 	{".", ".", []string{"TableMemory"}, "", "1", "1x"},
 	{".", ".", []string{"TableFlood", "IPGroup"}, "", "1", "100ms"},
 	{".", ".", []string{"Growth"}, "", "1,2", ""},
-	{"../..", ".", []string{"Wrap"}, "", "1", ""},
+	{"../..", "./internal/acceptance", []string{"Wrap"}, "", "1", ""},
 	{"../..", "./lbpool", []string{"Acquire"}, "./^servers=100$", "2", ""},
 	{"../..", "./ipgroup", []string{"Memory", "Read"}, "^(100000|1000000)$", "1", ""},
 	{"../integration", "./geoip", []string{"Country"}, "", "1", ""},
