@@ -1,7 +1,7 @@
 // Package datascript compiles and runs DataScripts: Lua programs that see the
 // events of HTTP transactions through the functions of the table avi. Scripts
 // written for Avi Vantage, now VMware NSX Advanced Load Balancer, run
-// unmodified.
+// unmodified if they are for HTTP and use supported functions only.
 //
 // A script is compiled once and may then run in any number of engines. An
 // [Engine] holds what scripts can reach (persistence tables, pools, groups)

@@ -48,8 +48,8 @@ type Limits struct {
 	// The memory of the process is its limit (GOMEMLIMIT). Without one it is,
 	// on Linux, half of the memory of the machine or, if that is less, of what
 	// its control groups allow: the garbage that the collector leaves takes as
-	// much again. (Half is with GOGC=100; with 400, it is a fifth.) Where
-	// nobody tells, it is 2 GiB.
+	// much again. (Half is with GOGC=100; with 400, it is a fifth.) If
+	// nothing says how much there is, the machine is taken to have 4 GiB.
 	Concurrent int
 	// HeldBytes is how many bytes all transactions of the engine may hold
 	// while their scripts do not run: in variables between two events, and

@@ -11,8 +11,9 @@ const defaultRetries = 2
 // maxReplay bounds Reselect.MaxBody.
 const maxReplay = 64 << 20
 
-// Reselect says when a Transport tries another server, and how often. No server
-// is tried twice for a request.
+// Reselect says when a Transport tries another server, and how often. Further
+// tries go to other servers; only a dead idle connection is replaced by a new
+// one to the same server.
 //
 // If a server cannot be connected to, another one is always tried, whatever the
 // request, as long as nothing of its body was read: nothing was sent then.
