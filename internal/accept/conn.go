@@ -193,7 +193,9 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n == 1 && len(p) == 1 && err == nil && c.Watched.Load() {
-		err = awaitEnd(c.Conn)
+		if awaitEnd(c.Conn) {
+			err = io.EOF
+		}
 	}
 	return n, err
 }

@@ -2,7 +2,6 @@ package accept
 
 import (
 	"encoding/binary"
-	"io"
 	"net"
 	"syscall"
 )
@@ -10,22 +9,20 @@ import (
 // established is the state of a TCP connection of which neither end has closed its side, as Linux numbers them.
 const established = 1
 
-// awaitEnd waits until the client has closed its side, however much it has sent before that nobody has read, and returns
-// io.EOF then. It returns nil when a deadline for reading passes, and at once if the connection
-// is none of TCP.
-func awaitEnd(c net.Conn) error {
+// awaitEnd waits until the client has closed its side, however much it has sent before that nobody has read, and reports
+// true then. It reports false when a deadline for reading passes, and at once if the connection is none of TCP.
+func awaitEnd(c net.Conn) (closed bool) {
 	tcp := TCPConn(c)
 	if tcp == nil {
-		return nil
+		return false
 	}
 	if several, err := tcp.MultipathTCP(); several || err != nil { // of which one path may end, and the others go on
-		return nil
+		return false
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return nil
+		return false
 	}
-	closed := false
 	err = raw.Read(func(fd uintptr) (done bool) {
 		// This is called again whenever something comes, be it the end only. The state is the first byte of what is told.
 		info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
@@ -33,8 +30,5 @@ func awaitEnd(c net.Conn) error {
 		closed = err == nil && state != established
 		return closed || err != nil
 	})
-	if err == nil && closed {
-		return io.EOF
-	}
-	return nil
+	return err == nil && closed
 }

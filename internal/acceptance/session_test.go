@@ -14,7 +14,6 @@ import (
 // sessions is an authenticator that knows more than names.
 type sessions map[string]limpet.Session
 
-
 func (sessions) Challenge() string { return "Session" }
 
 func (s sessions) Authenticate(r *http.Request) (limpet.Session, error) {
