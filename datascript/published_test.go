@@ -30,13 +30,17 @@ func TestTokenInLua(t *testing.T) {
 	e := newEngine(t, Env{})
 	x := newExchange()
 	x.original.Header.Set("Authorization", "Bearer e30."+base64.RawURLEncoding.EncodeToString([]byte(payload))+".c2ln")
-	if err := runAt(t, e, HTTPReq, x, string(source)); err != nil {
-		t.Fatal(err)
+	var st *state
+	for st == nil { // a pool may lose what it is given
+		x.logs = nil
+		if err := runAt(t, e, HTTPReq, x, string(source)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"alice", "tenant-000/role", "1893456000"}, x.logged()); diff != "" {
+			t.Fatalf("log (-want +got):\n%s", diff)
+		}
+		st, _ = e.states.Get().(*state)
 	}
-	if diff := cmp.Diff([]string{"alice", "tenant-000/role", "1893456000"}, x.logged()); diff != "" {
-		t.Errorf("log (-want +got):\n%s", diff)
-	}
-	st := e.states.Get().(*state)
 	r := st.lua.LastRun()
 	t.Logf("%d instructions, %d bytes made", e.limits.Instructions-r.Left(), r.Made())
 	if used := e.limits.Instructions - r.Left(); used > e.limits.Instructions*3/4 {
