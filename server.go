@@ -20,12 +20,16 @@ const (
 // NewServer returns a server for h, a [VirtualService], what its Wrap returns,
 // or a handler around one, with limits that net/http leaves open. The program
 // may change it before it is used. A Handler that takes the place of the
-// server's own needs [LimitBodies], or the limit for parts of bodies is lost.
+// server's own needs [LimitBodies], or the limit for parts of bodies is lost;
+// the limit for waits outside handlers is lost in any case.
 //
 // A request's header may take 10 s and 64 KiB, a connection may be idle for
 // 60 s, each part of a request's body may be 60 s late, and an HTTP/2
 // connection may have 250 streams, take nothing for 60 s, and not answer for
-// 45 s. Whole requests and responses may take as long as they like, since they
+// 45 s. A connection from [VirtualService.Listener] on which net/http waits for
+// the client while no handler is at work, as for the body of a request with an
+// unknown Expect, is closed after 60 to 90 s, or as long as the longest of the
+// server's other timeouts for reading. Whole requests and responses may take as long as they like, since they
 // may be streams; if ReadTimeout is set, it takes the place of the limit for
 // parts of bodies. What the server writes in HTTP/1 is bounded by
 // [ConnectionLimits].WriteTimeout if it serves from

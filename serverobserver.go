@@ -45,8 +45,12 @@ func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // patience is how long a client may keep the server waiting while no handler
 // runs: as long as the longest of the server's own timeouts, which come first
-// where the server has set them.
+// where the server has set them. It has no end, which is 0, where the program
+// has set another handler: that may be at work without this one.
 func (o *serverObserver) patience() time.Duration {
+	if o.server.Handler != http.Handler(o) {
+		return 0
+	}
 	return max(serverBodyTimeout, o.server.IdleTimeout, o.server.ReadHeaderTimeout, o.server.ReadTimeout)
 }
 

@@ -32,6 +32,18 @@ func (l pipes) Accept() (net.Conn, error) {
 func (l pipes) Close() error   { return nil }
 func (l pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
+// servePipes serves connections within the process, until end is called.
+func servePipes(vs *limpet.VirtualService, server *http.Server) (ln pipes, end func()) {
+	ln = make(pipes, 2)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(vs.Listener(ln)) }()
+	return ln, func() {
+		close(ln)
+		server.Close()
+		<-served
+	}
+}
+
 // net/http answers a request with an unknown expectation without a handler, and
 // then read its body for ever: 70 such connections were all that a service with
 // 128 file descriptors could take.
@@ -53,9 +65,8 @@ func TestUnansweredByHandlers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				server, ln := limpet.NewServer(vs), make(pipes, 1)
-				served := make(chan error, 1)
-				go func() { served <- server.Serve(vs.Listener(ln)) }()
+				ln, end := servePipes(vs, limpet.NewServer(vs))
+				defer end()
 				client, conn := net.Pipe()
 				ln <- conn
 				start := time.Now()
@@ -77,9 +88,6 @@ func TestUnansweredByHandlers(t *testing.T) {
 					t.Errorf("open after %v: %v", open, rest)
 				}
 				client.Close()
-				close(ln)
-				server.Close()
-				<-served
 			})
 		})
 	}
@@ -94,7 +102,7 @@ func TestSlowHandlersStay(t *testing.T) {
 			t.Fatal(err)
 		}
 		gone := make(chan error, 1)
-		server, ln := limpet.NewServer(vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := limpet.NewServer(vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/hijacked" {
 				c, _, err := http.NewResponseController(w).Hijack()
 				if err != nil {
@@ -115,9 +123,9 @@ func TestSlowHandlersStay(t *testing.T) {
 			case <-time.After(time.Hour):
 			}
 			_, _ = io.WriteString(w, "late")
-		}))), make(pipes, 2)
-		served := make(chan error, 1)
-		go func() { served <- server.Serve(vs.Listener(ln)) }()
+		})))
+		ln, end := servePipes(vs, server)
+		defer end()
 		for _, path := range []string{"/", "/hijacked"} {
 			client, conn := net.Pipe()
 			ln <- conn
@@ -131,8 +139,49 @@ func TestSlowHandlersStay(t *testing.T) {
 		if err := <-gone; err != nil {
 			t.Error(err)
 		}
-		close(ln)
-		server.Close()
-		<-served
 	})
+}
+
+// A program that had put its own handler into the place of the server's, or
+// around it, would have lost its connections after a minute: nobody said when
+// such a handler was at work.
+func TestSlowHandlersOfOthersStay(t *testing.T) {
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+			t.Error("the request was ended")
+		case <-time.After(time.Hour):
+		}
+		_, _ = io.WriteString(w, "late")
+	})
+	for name, handler := range map[string]func(http.Handler) http.Handler{
+		"in its place": func(http.Handler) http.Handler { return limpet.LimitBodies(slow) },
+		"around it": func(own http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				own.ServeHTTP(w, r)
+				slow(w, r)
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				vs, err := limpet.New(limpet.Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				server := limpet.NewServer(vs.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+				server.Handler = handler(server.Handler)
+				ln, end := servePipes(vs, server)
+				defer end()
+				client, conn := net.Pipe()
+				ln <- conn
+				go func() { _, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") }()
+				got, err := io.ReadAll(client)
+				if err != nil || len(got) < 4 || string(got[len(got)-4:]) != "late" {
+					t.Errorf("%q, %v", got, err)
+				}
+				client.Close()
+			})
+		})
+	}
 }
