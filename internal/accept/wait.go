@@ -26,7 +26,10 @@ func (c *Conn) Wait(limit time.Duration) {
 		return
 	}
 	w := &c.gate.waiting
-	n := uint32((limit+sweepInterval-1)/sweepInterval) + 1
+	n := uint32(limit/sweepInterval) + 1
+	if limit%sweepInterval > 0 {
+		n++
+	}
 	c.until.Store(max(w.sweeps.Load()+n, 1))
 	if w.runs.CompareAndSwap(false, true) {
 		time.AfterFunc(sweepInterval, c.gate.sweep)
