@@ -178,7 +178,9 @@ func TestHostile(t *testing.T) {
 		took := misbehave(t, e, name, scripts[name])
 		most := 3 * plain
 		for again := 0; took > most && again < 20 && !testrace.Enabled; again++ {
-			took = min(took, misbehave(t, engine(), name, scripts[name]))
+			// Beside each other, since other programs slow down both.
+			most = 3 * misbehave(t, engine(), "loop-for-huge", scripts["loop-for-huge"])
+			took = misbehave(t, engine(), name, scripts[name])
 		}
 		if took > most && !testrace.Enabled {
 			t.Errorf("%s: took %v of the processor's time, a plain loop %v", name, took, plain)
