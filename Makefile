@@ -7,7 +7,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: ## do everything CI does; installs what it needs
+test: ## do everything CI does; installs what it needs, or says what to install
 	@$(CHECK)
 
 .PHONY: lint
@@ -25,6 +25,10 @@ plain: ## run those tests without the race detector that differ under it, such a
 .PHONY: integration
 integration: ## run the tests with programs and libraries that the library must not depend on
 	@$(CHECK) packages integration
+
+.PHONY: dist
+dist: ## make what a release ships, in the directory dist: VERSION says which, such as v1.2.3
+	go -C internal/tools run ./dist -root $(CURDIR) -out $(CURDIR)/dist -version '$(VERSION)'
 
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZTIME (10s)
@@ -80,11 +84,11 @@ load: ## run the tests of load with 1,200,000 requests each, 100,000 that must n
 	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
 
 .PHONY: nightly
-nightly: load hostile ## run what takes too long for test: load, hostile, all tests without the race detector, each fuzz target, and the search for differences between proxies (two hours at most)
+nightly: load hostile ## run what takes too long for test, in an hour: load, hostile, all tests without the race detector, fuzzing, and the day's part of the search for differences between proxies
 	CI=true go test -shuffle=on -timeout 20m ./...
 	CI=true go -C internal/integration test -shuffle=on -timeout 20m ./...
-	@FUZZBUDGET=0 FUZZTIME=30s $(CHECK) fuzz
-	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
+	@FUZZBUDGET=600 FUZZTIME=20s $(CHECK) fuzz
+	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full -from $$(expr $$(date +%j) '*' 20000) -requests 20000
 
 .PHONY: soak
 soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and descriptors must stay where they are

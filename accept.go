@@ -2,71 +2,76 @@ package limpet
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
 
 	"github.com/limpetlb/limpet/internal/accept"
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/policy"
 )
 
 // Listener returns a listener for the [net/http.Server] that serves vs, or for
-// [crypto/tls.NewListener]. To each connection that ln accepts it applies the
-// network security rules and [Clients].Connections: one that is denied is
-// closed before TLS and before a request is read, and Accept goes on to the
-// next.
+// [crypto/tls.NewListener]. It applies the network security rules and
+// [Clients].Connections to each connection that ln accepts. It closes a denied
+// connection before TLS and before a request is read, and Accept goes on to the
+// next one.
 //
 // A connection from a proxy that [Clients].ProxyProtocol names begins with a
-// header, which is read by whoever first reads the connection or asks for its
-// addresses, not by Accept: a silent proxy holds up nobody else. RemoteAddr
-// and LocalAddr of the connection then are those in the header, and so is the
-// RemoteAddr of requests. Hooks that run while connections are accepted, such
-// as [net/http.Server].ConnContext, must not ask for addresses, or they wait for
-// the header.
+// header. Accept does not read it, so a silent proxy holds up nobody else; the
+// first call of Read, RemoteAddr or LocalAddr does. RemoteAddr and LocalAddr of
+// the connection are those in the header, and so is the RemoteAddr of requests.
+// Hooks that run while connections are accepted, such as
+// [net/http.Server].ConnContext, must not ask for addresses, since that waits
+// for the header.
 //
-// It counts the connections, too, for avi.vs.get_open_conns, which fails
-// without it.
+// The listener also counts the connections, for avi.vs.get_open_conns, which
+// fails without it.
 func (vs *VirtualService) Listener(ln net.Listener) net.Listener { return vs.gate.Listener(ln) }
 
 // ConnectionLimits bound the connections that [VirtualService.Listener]
-// accepts. The zero value has no limits but those of Max and WriteTimeout.
+// accepts. The zero value has only the default limits of Max and WriteTimeout.
 //
-// Connections that network security rules deny do not count. The limits apply
-// in the order of the fields; what is above Max or MaxPerClient is reset.
+// Connections that network security rules deny are not counted. The limits
+// apply in the order of the fields. Connections above Max or MaxPerClient are
+// reset.
 type ConnectionLimits struct {
-	// Max is how many connections may be open at a time; those above it are
+	// Max is how many connections may be open at a time. Further ones are
 	// reset. 0 means half of the file descriptors that the process may have,
-	// less a few for files, so that the other half is left for connections
-	// to servers; then those above it are not reset, but wait to be accepted,
-	// and answers over HTTP/1 close their connections while some may wait.
-	// -1 means any number, and so does 0 where the system does not
-	// tell its limit.
-	Max int
-	// MaxPerClient is how many of them one client may have. 0 means any
-	// number.
-	MaxPerClient int
-	// RatePerClient is how often one client may connect. Count 0 means as
-	// often as it likes. As with any [policy.RateLimiter], memory is bounded
-	// and clients beyond 65,536 share what they may do.
+	// less a few for files: the other half is for connections to servers. With
+	// 0, further connections are not reset but wait to be accepted, and while
+	// some may wait, responses over HTTP/1 close their connections. -1 means
+	// any number, and so does 0 where the system does not report its limit.
+	Max int `min:"-1" max:"1_073_741_824"`
+	// MaxPerClient is how many connections one client may have open. 0 means
+	// any number.
+	MaxPerClient int `min:"0" max:"1_073_741_824"`
+	// RatePerClient is how often one client may connect. Count 0 means no
+	// limit. Memory is bounded, as with any [policy.RateLimiter]: clients
+	// beyond 65,536 share their rates.
 	RatePerClient policy.Rate
-	// Rate is how often all clients together may connect. Count 0 means as
-	// often as they like.
+	// Rate is how often all clients together may connect. Count 0 means no
+	// limit.
 	Rate policy.Rate
-	// Exceeded is what happens to connections above the rates:
-	// policy.ActionClose, which the zero value stands for, policy.ActionReset or
-	// policy.ActionReport.
+	// Exceeded is the action for connections above the rates:
+	// policy.ActionClose, policy.ActionReset or policy.ActionReport. The zero
+	// value means policy.ActionClose.
 	Exceeded policy.Action
 
-	// IPv4Bits and IPv6Bits are the lengths of the prefixes that are taken
-	// for one client. 0 means 32 and 64.
-	IPv4Bits, IPv6Bits int
+	// IPv4Bits is the prefix length of the IPv4 networks that are one client
+	// each. 0 means 32.
+	IPv4Bits int `default:"32" min:"1" max:"32"`
+	// IPv6Bits is the same for IPv6. 0 means 64.
+	IPv6Bits int `default:"64" min:"1" max:"128"`
 
-	// WriteTimeout is how long a client may take nothing of what is sent to
-	// it before the connection is broken, to within an eighth. 0 means 60 s,
-	// a negative value for ever. It does not apply while a deadline is set on
-	// the connection.
+	// WriteTimeout is how long a client may take nothing of the data that is
+	// sent to it before the connection is closed, to within an eighth. 0 means
+	// 60 s, a negative value no limit. It does not apply while a deadline is
+	// set on the connection. With [NewServer] or [LimitBodies] it is also how
+	// long the client of an HTTP/2 stream may take for each 64 KiB of a
+	// response; the stream is then reset.
 	WriteTimeout time.Duration
 }
 
@@ -93,25 +98,15 @@ type connLimiters struct {
 	perClient, all *policy.RateLimiter // nil: no limit
 }
 
-// compile reports faults with the paths of their fields. Limiters of old that
-// are as wanted keep what they know.
-func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) *connLimiters {
+// compile reports faults with the paths of their fields. Limiters of old whose
+// settings have not changed keep their state.
+func (l ConnectionLimits) compile(old *connLimiters, faults *fielderr.List) *connLimiters {
 	c := &connLimiters{ConnectionLimits: l}
-	check := func(field string, n, most int) {
-		if n < 0 || n > most {
-			fault("connections."+field+": ", fmt.Errorf("%d is not between 0 and %d", n, most))
-		}
-	}
-	if l.Max < -1 || l.Max > 1<<30 {
-		fault("connections.max: ", fmt.Errorf("%d is not between -1 and %d", l.Max, 1<<30))
-	}
-	check("maxPerClient", l.MaxPerClient, 1<<30)
-	check("ipv4Bits", l.IPv4Bits, 32)
-	check("ipv6Bits", l.IPv6Bits, 128)
+	bounds.Check("connections", l, faults)
 	switch l.Exceeded {
 	case policy.ActionNone, policy.ActionClose, policy.ActionReset, policy.ActionReport:
 	default:
-		fault("connections.exceeded: ", fmt.Errorf("%q is not one of %v, %v, %v", l.Exceeded, policy.ActionClose, policy.ActionReset, policy.ActionReport))
+		faults.Addf("connections.exceeded", l.Exceeded, "not one of %v, %v, %v", policy.ActionClose, policy.ActionReset, policy.ActionReport)
 	}
 	limiter := func(field string, rate policy.Rate, keys int) *policy.RateLimiter {
 		if rate == (policy.Rate{}) {
@@ -119,7 +114,7 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 		}
 		limiter, err := policy.NewRateLimiter(policy.RateLimiterConfig{Rate: rate, MaxKeys: keys, IPv6Bits: 128})
 		if err != nil {
-			fault("connections."+field+".", err)
+			faults.AddUnder("connections."+field, err)
 		}
 		return limiter
 	}
@@ -135,47 +130,36 @@ func (l ConnectionLimits) compile(old *connLimiters, fault func(string, error)) 
 }
 
 // ProxyProtocol says from whom [VirtualService.Listener] expects the PROXY
-// protocol, versions 1 and 2: a header before anything else, TLS included, that
-// tells the addresses of the connection which the proxy has accepted. The zero
+// protocol, versions 1 and 2: a header before all other data, TLS included,
+// with the addresses of the connection that the proxy has accepted. The zero
 // value expects it from nobody.
 //
-// From those it is expected from the header is required, and a connection
-// without one is closed. From all others it is not understood: who could send
-// it could choose an address. A header that names no IP addresses (LOCAL,
-// UNKNOWN, UNIX) leaves the connection as it is: the proxy speaks for itself.
+// The networks in From must send the header: a connection without one is
+// closed. From all other peers it is not understood, since a client that could
+// send it could choose its address. A header without IP addresses (LOCAL,
+// UNKNOWN, UNIX) leaves the connection's addresses as they are: the proxy
+// speaks for itself.
 type ProxyProtocol struct {
-	// From are the networks of the proxies. Do not put networks in that
-	// clients connect from directly.
+	// From are the networks of the proxies. Leave out networks from which
+	// clients connect directly.
 	From []netip.Prefix
-	// HeaderTimeout is how long the header may take, from when the
-	// connection is accepted. 0 means 5 s, the most is a minute.
-	HeaderTimeout time.Duration
+	// HeaderTimeout is how long the header may take after the connection is
+	// accepted, at most a minute. 0 means 5 s.
+	HeaderTimeout time.Duration `default:"5s" min:"0s" max:"1m"`
 }
 
-const (
-	defaultHeaderTimeout = 5 * time.Second
-	maxHeaderTimeout     = time.Minute
-)
-
-func (p *ProxyProtocol) headerTimeout() time.Duration {
-	if p.HeaderTimeout == 0 {
-		return defaultHeaderTimeout
-	}
-	return p.HeaderTimeout
-}
-
-// ErrProxyHeader is the reason, in [Record].Error, why a connection from a
-// proxy that [ProxyProtocol] names was closed: it has sent no valid header.
+// ErrProxyHeader means, in [Record].Error, that a connection was closed because a
+// proxy that [ProxyProtocol] names sent no valid header.
 var ErrProxyHeader = accept.ErrHeader
 
-// acceptRules returns what the configuration says of connections.
+// acceptRules returns the rules that the configuration has for connections.
 func (vs *VirtualService) acceptRules(s *snapshot) *accept.Rules {
 	l := s.limiters
 	r := &accept.Rules{
 		Limits: accept.Limits{
 			Max: l.Max, MaxPerClient: l.MaxPerClient, IPv4Bits: l.IPv4Bits, IPv6Bits: l.IPv6Bits, Exceeded: limitAction(l.Exceeded),
 		},
-		HeaderTimeout: s.ProxyProtocol.headerTimeout(),
+		HeaderTimeout: s.ProxyProtocol.HeaderTimeout,
 		WriteTimeout:  s.Connections.writeTimeout(),
 		Report:        func(e accept.Event) { vs.reportConnection(s, e) },
 	}
@@ -219,6 +203,7 @@ func (s *snapshot) judgeConnection(client, local netip.AddrPort) accept.Verdict 
 
 // reportConnection makes a record of a connection and hands it out.
 func (vs *VirtualService) reportConnection(s *snapshot, e accept.Event) {
+	defer vs.survive()
 	r := Record{
 		VirtualService: s.Name, Start: time.Now(), Connection: true, Closed: e.Closed,
 		Client: e.Client, Source: e.Client, Local: e.Local, Proxy: e.Proxy,
@@ -239,9 +224,9 @@ func (vs *VirtualService) reportConnection(s *snapshot, e accept.Event) {
 	vs.emit(s, context.Background(), &r)
 }
 
-// countConns is for avi.vs.get_open_conns: the open connections that
-// [VirtualService.Listener] has accepted, or a negative number if there is no
-// such listener to count them.
+// countConns is for avi.vs.get_open_conns. It returns how many connections that
+// [VirtualService.Listener] has accepted are open, or a negative number if
+// there is no such listener.
 func (vs *VirtualService) countConns() int {
 	if !vs.gate.Listening() {
 		return -1

@@ -6,15 +6,16 @@ import (
 	"slices"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// adopt lets what is new in s take over what the objects of the same names hold
-// in the configuration before. If there is an error, nothing has changed.
+// adopt lets new objects in s take over the state of the objects with the same
+// names in the old configuration. After an error nothing has changed.
 func (s *snapshot) adopt(old *snapshot) error {
 	if err := s.pools.Adopt(old.pools); err != nil {
-		return err
+		return fielderr.Under("pools", err)
 	}
 	if now, ok := s.Tables.(*persistence.Store); ok {
 		if before, ok := old.Tables.(*persistence.Store); ok {
@@ -31,14 +32,15 @@ func (s *snapshot) adopt(old *snapshot) error {
 	return nil
 }
 
-// A profileAdopter is a profile that takes over the bindings of another one in
-// some targets if that knows clients by the same thing. It reports whether it
-// does.
+// A profileAdopter is a profile that can take over the bindings of another
+// profile in some targets, if both identify clients by the same thing. It
+// reports whether it does.
 type profileAdopter interface {
 	Adopt(old any, targets ...string) bool
 }
 
-// warn logs what is valid and hardly meant: it loses clients, or never runs.
+// warn logs settings that are valid but hardly intended: they lose clients, or
+// never take effect.
 func (s *snapshot) warn() {
 	cookies := map[*persistence.HTTPCookie]int{}
 	for _, t := range s.targets {

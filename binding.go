@@ -12,22 +12,22 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A binding is what a transaction knows of the server that its client is bound
-// to in a target. A key that the request carries is bound when a server is
-// chosen, so that parallel requests of a new client meet on one server; a key
-// that a server issues is bound when the server answers.
+// A binding holds the facts about the server that the client is bound to in a
+// target. A key that the request carries is bound when a server is chosen, so
+// that parallel requests of a new client meet on one server; a key that a
+// server issues is bound when the server answers.
 type binding struct {
 	target *target
-	// profiled means that the target's profile was asked, and found is what it
-	// has found.
+	// profiled means that the target's profile was asked; found is its answer.
 	profiled bool
 	found    Persistence
 	// text is the server that the client is bound to, as the profile keeps it;
 	// "" if it is not bound.
 	text string
-	// first is what the look-up has found.
+	// first is the result of the look-up.
 	first string
-	// server is what text names; nil if it is gone, or there is no text.
+	// server is the server that text names; nil if it is gone, or if text is
+	// empty.
 	server *lbpool.Server
 	// claims means that the request carries the key.
 	claims bool
@@ -87,13 +87,21 @@ func (tx *transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 	return b.server.Addr(), member
 }
 
-// A sourceRecorder is a transaction whose binding is looked up in a store.
-type sourceRecorder transaction
+// A sourceRecorder is for a transaction whose binding is looked up in a store.
+type sourceRecorder shared
 
 // NoteSource implements [bindingsource.Recorder].
-func (s *sourceRecorder) NoteSource(source string) { s.binding.source = persistence.Source(source) }
+func (s *sourceRecorder) NoteSource(source string) {
+	if !s.rw.users.enter() {
+		return
+	}
+	if tx := s.tx.Load(); tx != nil {
+		tx.binding.source = persistence.Source(source)
+	}
+	s.rw.leave()
+}
 
-// startBinding lets the profile have its say when a server is chosen, and
+// startBinding lets the profile bind the client when a server is chosen, and
 // keeps the binding alive for as long as the exchange lasts.
 func (tx *transaction) startBinding() {
 	b := &tx.binding
@@ -116,12 +124,16 @@ func (tx *transaction) keepBinding() {
 	}
 }
 
-// claim is that of the transaction, as long as it goes on: a handler that has
-// been wrapped may send its request later.
+// claim calls the transaction's claim unless the transaction is over: a wrapped
+// handler may send its request later.
 func (sh *shared) claim(chosen, failed *lbpool.Server) *lbpool.Server {
-	if tx := sh.tx.Load(); tx != nil {
-		return tx.claim(chosen, failed)
+	if !sh.rw.users.enter() {
+		return chosen
 	}
+	if tx := sh.tx.Load(); tx != nil {
+		chosen = tx.claim(chosen, failed)
+	}
+	sh.rw.leave()
 	return chosen
 }
 
@@ -165,8 +177,8 @@ func (tx *transaction) claim(chosen, _ *lbpool.Server) *lbpool.Server {
 	return chosen
 }
 
-// changeTarget makes pool, which is not of the transaction's target, its
-// target. It reports whether a profile binds clients there.
+// changeTarget makes pool, which does not belong to the transaction's target,
+// the target. It reports whether a profile binds clients there.
 func (tx *transaction) changeTarget(pool *lbpool.Pool) bool {
 	t := tx.s.targets[pool.Name()]
 	if t == nil || !t.pool.Is(pool) {
@@ -184,6 +196,9 @@ func (tx *transaction) changeTarget(pool *lbpool.Pool) bool {
 
 // endBinding stops renewing the binding.
 func (tx *transaction) endBinding() {
+	if !tx.binding.kept.isKept() {
+		return // and need not look at the clock
+	}
 	if err := tx.binding.kept.end(time.Since(tx.record.Start)); err != nil {
 		tx.record.Error = err
 	}
@@ -198,7 +213,7 @@ func bindServer(tx *transaction) {
 		return // the handler that was wrapped answers instead of a server
 	}
 	if sel := &tx.selected.entry; sel.Key != "" && (tx.repinned() || tx.route.Shared) {
-		// The entry named a server that could not be had, or one of several. Of
+		// The entry named a server that was not available, or one of several. Of
 		// requests that find this out at the same time the first one wins.
 		_, err := tx.s.Tables.CompareAndSwap(tx.Context, sel.Table, sel.Key, sel.Value, tx.serverValue(server, sel.Value))
 		if err != nil {
@@ -228,8 +243,8 @@ func bindServer(tx *transaction) {
 
 // restoresBinding reports whether the client stays bound to the server that the
 // look-up has found, although others were tried: no server has answered, or
-// none has given an answer that was wanted. If the binding has been moved, it is
-// moved back.
+// only with answers for which Reselect tries other servers. If the binding was
+// moved, restoresBinding moves it back.
 func (tx *transaction) restoresBinding() bool {
 	b := &tx.binding
 	if b.first == "" || tx.answered && (!tx.route.Unwanted || tx.route.Tried < 2 || tx.route.GivenUp != nil) {
@@ -258,9 +273,9 @@ func serverAddr(name string) netip.AddrPort {
 	return a
 }
 
-// serverValue names a server the way an entry named the one before: with its
-// port or without. Without one, the port is kept all the same where servers of
-// the pool share the address, and scripts do not see it.
+// serverValue names a server as the entry named the previous one: with or
+// without its port. If servers of the pool share the address, the port is
+// always kept, but scripts do not see it.
 func (tx *transaction) serverValue(s *lbpool.Server, like string) string {
 	if _, err := netip.ParseAddrPort(like); err == nil {
 		return s.Addr().String()
@@ -296,7 +311,8 @@ func (tx *transaction) repinned() bool {
 	return tx.selected.gone || tx.route.Unmet != lbpool.ReasonNone
 }
 
-// persistence says what came of the client's binding, as far as it is known.
+// persistence returns the outcome of the client's binding, as far as it is
+// known.
 func (tx *transaction) persistence() Persistence {
 	found := tx.lookup()
 	switch {
@@ -312,9 +328,9 @@ func (tx *transaction) persistence() Persistence {
 	return found
 }
 
-// lookup says how the look-up ended that the choice of the server rests on: that
-// of the profile, or those of scripts. A script may look up what has nothing to
-// do with servers; a hit counts if it has selected one.
+// lookup returns the outcome of the look-up that decided about the server: that
+// of the profile, or those of scripts. Look-ups of a script may have nothing to
+// do with servers, so a hit is one only if the script has selected a server.
 func (tx *transaction) lookup() Persistence {
 	b := &tx.binding
 	switch {
@@ -333,7 +349,7 @@ var repins = map[lbpool.Reason]Persistence{
 	lbpool.ReasonGone: RepinGone, lbpool.ReasonFull: RepinFull, lbpool.ReasonMaintenance: RepinMaintenance,
 }
 
-// concludeBinding notes in the record what came of the binding in the end.
+// concludeBinding records the final outcome of the binding.
 func (tx *transaction) concludeBinding() {
 	tx.endBinding()
 	if !tx.answered {
@@ -368,8 +384,8 @@ func (tx *transaction) concludeBinding() {
 	}
 }
 
-// tellPersistence puts what came of the client's binding into the header that
-// is configured for it. Nobody else's word stands there.
+// tellPersistence sets the configured header to the outcome of the client's
+// binding, in place of any other value.
 func (tx *transaction) tellPersistence(h http.Header) {
 	name := tx.s.PersistenceHeader
 	if name == "" {
@@ -386,6 +402,6 @@ func (tx *transaction) tellPersistence(h http.Header) {
 	}
 }
 
-// PersistenceResult returns what came of the client's binding so far, as in
+// PersistenceResult returns the outcome of the client's binding so far, as in
 // [Record].Persistence: "hit" or "repin:down" for instance, or empty.
 func (tx *transaction) PersistenceResult() string { return tx.persistence().String() }

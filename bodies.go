@@ -23,14 +23,15 @@ func (b *bodyBudget) take(n, most int64) bool {
 	return true
 }
 
-// errNoMemory is why a request is answered with 503 whose body a script has
-// asked for.
+// errNoMemory means that there is no memory for a body that a script has asked
+// for; the request gets 503.
 var errNoMemory = errors.New("no memory is left for bodies: see Config.BodyBytes")
 
 // bodyBytes is the default of Config.BodyBytes.
 func bodyBytes() int64 { return procmem.Bytes() / 4 }
 
-// firstBody is what a body gets at first. Clients announce what they like.
+// firstBody is how much memory a body gets at first, since clients may announce
+// any length.
 const firstBody = 32 << 10
 
 // heldBody is a body, or the beginning of one, in memory that is counted. It
@@ -40,8 +41,8 @@ type heldBody struct {
 	bytes []byte
 }
 
-// grow makes room for n bytes more, of a body that has most bytes in the end at
-// most. It reports false if there is no memory.
+// grow makes room for n more bytes. most is the largest length of the body. It
+// reports false if there is no memory.
 func (b *heldBody) grow(n, most int) bool {
 	need := len(b.bytes) + n
 	if need <= cap(b.bytes) {
@@ -57,11 +58,11 @@ func (b *heldBody) grow(n, most int) bool {
 	return true
 }
 
-// errTooLong is a body of more bytes than a script has asked for.
+// errTooLong means that a body is longer than a script has asked for.
 var errTooLong = errors.New("the body is too long")
 
-// read reads a body of at most so many bytes, and of as many as are announced
-// unless that is negative.
+// read reads a body of up to most bytes. announced is its length, or negative
+// if that is not known.
 func (b *heldBody) read(r io.Reader, most int, announced int64) error {
 	if announced > int64(most) {
 		return errTooLong
@@ -87,8 +88,8 @@ func (b *heldBody) read(r io.Reader, most int, announced int64) error {
 	return notEOF(err)
 }
 
-// readRequest reads what scripts see of a request's body, and reports whether
-// that is all of it.
+// readRequest reads the part of a request's body that scripts see, and reports
+// whether that is the whole body.
 func (b *heldBody) readRequest(r io.Reader, rule bodyrule.Request, announced int64) (whole bool, err error) {
 	if r == nil {
 		return true, nil
@@ -129,7 +130,7 @@ func (tx *transaction) giveBody(n int64) {
 	tx.vs.bodies.held.Add(-n)
 }
 
-// noMemory answers the request for whose body there is no memory.
+// noMemory answers a request if there is no memory for its body.
 func (tx *transaction) noMemory() {
 	tx.record.Error = errNoMemory
 	tx.replyText(http.StatusServiceUnavailable)

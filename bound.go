@@ -10,12 +10,12 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// errNotCounted means that nobody knows how many clients are bound to a server:
+// errNotCounted means that the clients bound to a server cannot be counted:
 // they carry the binding themselves, or the store cannot count.
 var errNotCounted = errors.New("clients are not counted")
 
-// countBound has the clients counted that are bound to draining servers of a
-// pool, until stop is called.
+// countBound lets a pool count the clients that are bound to its draining
+// servers, until stop is called.
 func (vs *VirtualService) countBound(pool *lbpool.Pool) (stop func()) {
 	every := time.Second
 	if _, memory := vs.current.Load().Tables.(*persistence.Store); !memory {

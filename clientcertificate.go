@@ -8,20 +8,21 @@ import (
 	"sync"
 )
 
-// With tls.RequestClientCert, a server asks for a certificate and verifies
-// none: scripts decide what becomes of a client with a bad one. So that they
-// can tell a good one, it is verified here, as the handshake of a stricter
-// server would.
+// With tls.RequestClientCert, a server asks for a certificate but does not
+// verify it: scripts decide what happens to a client with a bad one. So that
+// they can tell a good one, it is verified here, as the handshake of a stricter
+// server would do.
 
-// errNotVerified says that a server has nothing to verify certificates with.
+// errNotVerified means that a server has no authorities to verify certificates
+// with.
 var errNotVerified = errors.New("the client's certificate was not verified")
 
-// VerifyCertificate returns nil if the client has presented a certificate that
-// is good: the handshake has verified it, or it is one for client
-// authentication by an authority of the ClientCAs of [http.Server].TLSConfig,
-// where ClientAuth is [tls.RequestClientCert]. Else it returns the reason, such
-// as an error of crypto/x509. The result holds for the connection, if our
-// listener has accepted it.
+// VerifyCertificate returns nil if the client has presented a good certificate:
+// the handshake has verified it, or, where ClientAuth is
+// [tls.RequestClientCert], an authority in ClientCAs of [http.Server].TLSConfig
+// has signed it for client authentication. Otherwise it returns the reason,
+// such as an error of crypto/x509. The result is kept for the connection, if
+// our listener has accepted it.
 func (tx *transaction) VerifyCertificate() error {
 	t := tx.r.TLS
 	if t == nil || len(t.PeerCertificates) == 0 {

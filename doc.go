@@ -1,10 +1,10 @@
-// Package limpet sticks a client to a server for as long as its user wants, by
-// any key its user can script. It is a load balancer to embed: an
-// [http.Handler] that forwards to pools of servers, and a middleware for
-// handlers that a program has already.
+// Package limpet sticks a client to a server for as long as you want, by any
+// key that you can script. It is a load balancer to embed: an [http.Handler]
+// that forwards to pools of servers, and a middleware for the handlers of a
+// program.
 //
-// A [VirtualService] composes what the packages below offer, each of which
-// can be used alone:
+// A [VirtualService] combines the packages below, each of which can be used
+// alone:
 //
 //   - persistence: tables whose entries have lifetimes of their own;
 //     persistence/redisstore shares them between instances
@@ -64,11 +64,11 @@
 //
 // # What goes wrong
 //
-// If a script fails, its changes of the request are taken back, but not those of
-// tables. The request is answered with 500, or 503 if a table could not be
-// asked, or goes on if OnError says so. Without a server the answer is
-// 503, with one that gives no answer 502 or 504. [Config.OnComplete] and the
-// log have the reasons, one [Record] for each request.
+// If a script fails, its changes of the request are undone, but not those of
+// tables. The client gets 500, or 503 if a table was not available, unless
+// OnError lets the request go on. If no server is available, the client gets
+// 503; if a server gives no answer, 502 or 504. [Config.OnComplete] and the log
+// have the reasons, in one [Record] for each request.
 //
 // # Serving
 //
@@ -77,9 +77,11 @@
 // the internet should set at least ReadHeaderTimeout, IdleTimeout and
 // MaxHeaderBytes; [NewServer] does.
 //
-// Nothing runs unless it is run: [VirtualService.Run] has the health monitors,
-// and the watchers of files and savers of tables have a Run, too. To stop,
-// call [VirtualService.Shutdown] first, which stops the server and waits for
-// all that it knows and does not know of; then end the context of whatever
-// runs, and wait for it; then close stores. docs/guides/embedding.md has the whole.
+// Background work runs in a blocking Run that the program starts:
+// [VirtualService.Run] has the health monitors, and the watchers of files and
+// savers of tables have a Run, too. To stop, call [VirtualService.Shutdown]
+// first, which stops the server and waits for all requests, upgraded
+// connections and tunnels; then end the context of everything that runs, and
+// wait for it; then close stores. docs/guides/embedding.md has a complete
+// program.
 package limpet

@@ -22,30 +22,31 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// An Authenticator finds out who sends a request. It must be safe for
-// concurrent use.
+// An Authenticator identifies the user of a request. It must be safe for
+// concurrent use. See [NewBasicAuthenticator] and [NewBearerAuthenticator].
 type Authenticator interface {
-	// Authenticate returns what is known of the client. An error refuses the
-	// request with 401; its text goes to the record, not to the client. The
-	// request must not be changed.
+	// Authenticate returns the session of the client. An error refuses the
+	// request with 401, or with 503 if it has a method Unavailable that returns
+	// true. Its text goes to the record, not to the client. Authenticate must
+	// not change the request.
 	Authenticate(r *http.Request) (Session, error)
 	// Challenge is the value of the header WWW-Authenticate in a refusal,
 	// such as `Basic realm="shop"` (RFC 9110, section 11.6.1).
 	Challenge() string
 }
 
-// A Session is what an [Authenticator] knows of the client. Scripts see
-// it from HTTP_POST_AUTH on. The zero value says that the client is let in and
-// nothing is known. Its slices and maps must not change afterwards.
+// A Session holds the facts that an [Authenticator] knows about the client.
+// Scripts see it from HTTP_POST_AUTH on. The zero value admits the client
+// without any facts. Its slices and maps must not change afterwards.
 type Session struct {
 	// User is the user's name; empty if there is none.
 	User string
-	// Attributes are those of a SAML session, in which each is "NAME=value",
+	// Attributes are the attributes of a SAML session, each as "NAME=value",
 	// for avi.http.saml_session_decrypt. Empty means that there is no session.
 	Attributes string
-	// Claims are those of OAuth tokens that were verified, the values by the
-	// name of the claim, one map for each provider, for
-	// avi.http.oauth_get_claim. A nil map means that there is no token.
+	// Claims are the claims of verified OAuth tokens, for
+	// avi.http.oauth_get_claim: for each provider a map from the name of a
+	// claim to its values. A nil map means that there is no token.
 	Claims []map[string][]string
 }
 
@@ -61,6 +62,11 @@ func authenticate(tx *transaction) {
 	var err error
 	if tx.session, err = tx.s.Authenticator.Authenticate(tx.r); err != nil {
 		tx.record.Error = fmt.Errorf("not authenticated: %w", err)
+		if isUnavailable(err) {
+			tx.replyText(http.StatusServiceUnavailable)
+			tx.reply.header.Set("Retry-After", "1")
+			return
+		}
 		tx.replyText(http.StatusUnauthorized)
 		tx.reply.header.Set("WWW-Authenticate", tx.s.Authenticator.Challenge())
 		return
@@ -120,8 +126,8 @@ type headedBody struct {
 	io.Closer // of the rest
 }
 
-// A choosing transport shows scripts which server has been chosen, before
-// anything is sent to it. It stands beneath lbpool's transport.
+// A choosing transport shows scripts the chosen server before anything is sent
+// to it. It is the base of lbpool's transport.
 type choosing struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -153,15 +159,15 @@ func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 		tx.settle(req, &out)
 		return t.send(&out)
 	}
-	// Another server, after a failure, is no second event, and gets what the
+	// Another server, after a failure, causes no second event, and gets what the
 	// scripts have made of the request for the first.
 	tx.settled.apply(&out)
 	tx.out = &out
 	return t.send(&out)
 }
 
-// A settledRequest is what the scripts of LB_DONE, which may edit the header
-// alone, have made of a request. It holds for each server that is tried.
+// A settledRequest holds the edits of the scripts of LB_DONE, which may edit
+// only the header. They apply to each server that is tried.
 type settledRequest struct {
 	header http.Header
 	host   string // empty: the one that the pool gives to each server
@@ -182,22 +188,22 @@ func (s *settledRequest) apply(out *http.Request) {
 	}
 }
 
-// send sends a request. What is wrong with the request itself, and what this
-// process or its machine lacks, is nothing to hold against the server.
+// send sends a request. Faults of the request itself, and a lack of resources
+// of this process or machine, are not held against the server.
 func (t choosing) send(req *http.Request) (*http.Response, error) {
 	res, err := t.RoundTripper.RoundTrip(req)
 	if errors.Is(err, http1.ErrRequest) {
 		err = fmt.Errorf("%w (%w)", err, lbpool.ErrAborted)
 	}
 	if err != nil && accept.IsExhausted(err) {
-		t.CloseIdleConnections() // which hold what is missing
+		t.CloseIdleConnections() // which hold the missing resource
 		err = &exhaustedError{err}
 	}
 	return res, err
 }
 
-// An exhaustedError means that this machine or process has run out of what a
-// connection needs.
+// An exhaustedError means that this machine or process lacks a resource for a
+// connection.
 type exhaustedError struct{ err error }
 
 func (e *exhaustedError) Error() string { return "out of resources: " + e.err.Error() }
@@ -218,12 +224,12 @@ func (t choosing) ChecksRequests() bool {
 	return ok && c.ChecksRequests()
 }
 
-// errAnswered ends an exchange with a server because a script has answered.
-// It is nothing to hold against the server.
+// errAnswered ends an exchange with a server because a script has answered. It
+// is not held against the server.
 var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 
-// fail answers a request to which no server has: none could be had, or the
-// one that was tried gave no answer. Scripts may answer first.
+// fail answers a request that no server has answered: none was available, or
+// the one that was tried gave no answer. Scripts may answer first.
 func (tx *transaction) fail(err error) {
 	switch {
 	case errors.Is(err, lbpool.ErrNoServer) && len(tx.s.Pools) == 0:
@@ -282,8 +288,8 @@ func neverChecked(pool *lbpool.Pool) bool {
 	})
 }
 
-// failPool does what the owner of a pool or a group wants done when no server
-// can be had. A backup pool has had its turn.
+// failPool applies the fail action of a pool or a group when no server is
+// available. A backup pool was tried before.
 func (tx *transaction) failPool(a lbpool.FailAction) {
 	switch {
 	case a.Kind == lbpool.FailClose:
@@ -299,8 +305,8 @@ func (tx *transaction) failPool(a lbpool.FailAction) {
 	}
 }
 
-// statusClientGone is what records show when the client did not wait for its
-// answer. No standard has it, but many logs do. It is not sent.
+// statusClientGone is the status in records if the client did not wait for its
+// answer. It is common in logs, though in no standard. It is not sent.
 const statusClientGone = 499
 
 // clientGone ends a transaction whose client does not wait for its answer: the
@@ -312,13 +318,13 @@ func (tx *transaction) clientGone() {
 
 // failBody answers a request whose body could not be read, because of err.
 func (tx *transaction) failBody(err error) {
-	tx.record.Error = fmt.Errorf("reading the request body: %w", err)
+	tx.record.Error = fmt.Errorf("reading the request body: %w", http1.WithoutQuote(err))
 	status := bodyStatus(tx.r.Context(), err)
 	if status == statusClientGone {
 		tx.clientGone()
 		return
 	}
-	tx.rw.closeAfter() // what is left of the body is no request
+	tx.rw.closeAfter() // the rest of the body is not a request
 	tx.replyText(status)
 }
 
@@ -340,8 +346,7 @@ func bodyStatus(ctx context.Context, err error) int {
 	return http.StatusBadRequest
 }
 
-// What follows is for scripts, and for handlers and authenticators that want
-// to know.
+// The following methods are for scripts, handlers and authenticators.
 
 // UserID returns the name that a script or the authenticator has given the
 // user, else that of basic authentication, else the common name of the
@@ -359,7 +364,7 @@ func (tx *transaction) UserID() string {
 	return ""
 }
 
-// SetUserID sets what UserID returns; an empty name takes an earlier one back.
+// SetUserID sets the result of UserID; an empty name removes an earlier one.
 func (tx *transaction) SetUserID(id string) { tx.user = id }
 
 // SAMLAttributes returns the attributes of the [Session]; ok is false if there
@@ -379,8 +384,8 @@ func (tx *transaction) Claim(provider int, name string) (values []string, ok boo
 	return values, ok
 }
 
-// RequestID returns a name for the transaction: 32 hexadecimal digits, drawn
-// at random when it is first asked for.
+// RequestID returns the name of the transaction: 32 hexadecimal digits, which
+// the first call draws at random.
 func (tx *transaction) RequestID() string {
 	if tx.id == "" {
 		var b [16]byte
@@ -394,13 +399,13 @@ func (tx *transaction) RequestID() string {
 // to the end of its response.
 func (tx *transaction) SetServerTimeout(d time.Duration) { tx.serverTimeout = d }
 
-// BufferRequest has the request's body read into memory, up to max bytes,
-// before the event HTTP_REQ_DATA; 0 means that it is not, whatever
-// [Config].RequestBody says. Longer bodies are treated as that says.
+// BufferRequest lets limpet read the request's body into memory, up to max
+// bytes, before the event HTTP_REQ_DATA. 0 means no buffering, whatever
+// [Config].RequestBody says. That also decides about longer bodies.
 func (tx *transaction) BufferRequest(max int) { tx.bodyRule.Ask(max) }
 
-// BufferRequestLonger is BufferRequest with a choice of what happens to a longer
-// body: its beginning is shown if head is set, else the request is refused.
+// BufferRequestLonger is BufferRequest, but head decides about a longer body:
+// if it is set, scripts see the beginning, else the request is refused.
 func (tx *transaction) BufferRequestLonger(max int, head bool) { tx.bodyRule.AskLonger(max, head) }
 
 // RequestBody returns the request's body if it was buffered. It must not be
@@ -409,21 +414,21 @@ func (tx *transaction) RequestBody() (body []byte, ok bool) {
 	return tx.requestBody, tx.requestBuffered
 }
 
-// RequestBodyWhole reports whether RequestBody is the whole body. It is not, or
-// that is not known yet, if there is more than was to be read.
+// RequestBodyWhole reports whether RequestBody is known to be the whole body,
+// and not only the part that was to be read.
 func (tx *transaction) RequestBodyWhole() bool { return tx.requestWhole }
 
-// BufferResponse has the beginning of the response's body held back, up to max
+// BufferResponse holds back the beginning of the response's body, up to max
 // bytes, until the event HTTP_RESP_DATA is over.
 func (tx *transaction) BufferResponse(max int) { tx.responseRule.Ask(max) }
 
-// ResponseBody returns what was held back of the response's body. It must not
-// be changed.
+// ResponseBody returns the part of the response's body that was held back. It
+// must not be changed.
 func (tx *transaction) ResponseBody() (body []byte, ok bool) { return tx.rw.held, tx.rw.holding }
 
-// FailureStatus returns why there is no response, in the events that tell so:
-// 502, 503 or 504.
+// FailureStatus returns why there is no response, in the events for that: 502,
+// 503 or 504.
 func (tx *transaction) FailureStatus() int { return tx.failure }
 
-// SetHashKey sets the key for algorithms that hash a string of a script's.
+// SetHashKey sets the key for algorithms that hash a string from a script.
 func (tx *transaction) SetHashKey(key string) { tx.hashKey = key }

@@ -8,9 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/limpetlb/limpet"
@@ -21,40 +19,6 @@ import (
 )
 
 // The Go code of docs/guides/rules.md and docs/guides/observe.md stands in this file, where it runs.
-
-// TestPoliciesDocument checks that the code in the guides is that of the examples below, but for the indentation.
-func TestPoliciesDocument(t *testing.T) {
-	source, err := os.ReadFile("example_policies_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var guides string
-	for _, name := range []string{"docs/guides/rules.md", "docs/guides/observe.md"} {
-		guide, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		guides += "\n" + string(guide)
-	}
-	plain := func(text string) string {
-		var b strings.Builder
-		for line := range strings.Lines(text) {
-			b.WriteString(strings.TrimSpace(line) + "\n")
-		}
-		return b.String()
-	}
-	code := plain(string(source))
-	blocks := strings.Split(guides, "\n```go\n")[1:]
-	for _, block := range blocks {
-		block, _, _ = strings.Cut(block, "```\n")
-		if !strings.Contains(code, plain(block)) {
-			t.Errorf("no example has\n%s", block)
-		}
-	}
-	if len(blocks) < 15 {
-		t.Errorf("%d blocks of code", len(blocks))
-	}
-}
 
 // hello is the handler behind the policies.
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

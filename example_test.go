@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -216,10 +218,10 @@ func ExampleNew_faults() {
 	})
 	fmt.Println(err)
 	// Output:
-	// limpet: invalid configuration: defaultPool: pool "nowhere" not found
-	// httpSecurity.rules[0].action.status: 42 is not between 200 and 599
-	// scripts[0].script: nil
-	// clientHeader: "X Client" is not the name of a header
+	// defaultPool: "nowhere": there is no such pool
+	// httpSecurity[0].action.status: 42: less than 200
+	// scripts[0].script: missing
+	// clientHeader: "X Client": not the name of a header
 }
 
 // Health monitors check while Run is running, and the configuration may
@@ -404,4 +406,25 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// Requests do not wait for a log that nobody reads.
+func ExampleNewLogQueue() {
+	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	options := &slog.HandlerOptions{ReplaceAttr: withoutTime}
+
+	queue := limpet.NewLogQueue(os.Stdout)
+	logger := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }))
+	cfg := limpet.Config{Name: "shop", Logger: logger}
+
+	cfg.Logger.Info("ready", "vs", cfg.Name)
+	if err := queue.Close(context.Background()); err != nil { // writes what is left
+		log.Fatal(err)
+	}
+	// Output: level=INFO msg=ready vs=shop
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// Explain tells what the policies would do with a request, in text for a
-// person: who and where the client is, which rules were tried, which matched and why,
-// and which scripts would see the request. Nothing is counted, limited, sent
-// or changed, and no script runs, so that rules are tried as if scripts were
-// not there. r is a request as a server gets it: RemoteAddr, Host, URL, Header
-// and TLS matter. It is safe for concurrent use.
+// Explain describes, as text for people, what the policies would do with a
+// request: who and where the client is, which rules were tried, which matched
+// and why, and which scripts would see the request. It counts, limits, sends
+// and changes nothing, and runs no script, so the rules see a request that no
+// script has changed. r is a request as a server gets it: RemoteAddr, Host,
+// URL, Header and TLS matter. Explain is safe for concurrent use.
 func (vs *VirtualService) Explain(r *http.Request) string {
 	s := vs.current.Load()
 	tx := newTransaction(vs, s, nowhere{}, r)
@@ -55,7 +55,7 @@ func (vs *VirtualService) Explain(r *http.Request) string {
 	return b.String()
 }
 
-// nowhere is where the response goes of a request that is only explained.
+// nowhere takes the response of a request that is only explained.
 type nowhere struct{}
 
 func (nowhere) Header() http.Header         { return nil }

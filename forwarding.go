@@ -1,74 +1,75 @@
 package limpet
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Forwarding says what servers are told about clients and about the way that
-// requests have come. The zero value sends X-Forwarded-For, X-Forwarded-Proto
-// and X-Forwarded-Host, believes trusted proxies, and passes on nothing that
-// other clients say about it.
+// Forwarding chooses the headers that tell servers about clients and the
+// proxies in between. The zero value sends X-Forwarded-For, X-Forwarded-Proto
+// and X-Forwarded-Host, trusts the values of trusted proxies, and passes on no
+// such header of other clients.
 //
-// What a script or a request rule does to one of these headers holds: what it
-// removes is not sent, and what it adds or sets is sent as it is. What scripts
-// and rules read are the client's own headers, until they change them.
+// Scripts and request rules have the last word on these headers: a header that
+// they remove is not sent, and a value that they add or set is sent as it is.
+// They read the client's own headers, until they change them.
 //
-// The header Forwarded is passed on from trusted proxies, and never made.
+// The header Forwarded is passed on from trusted proxies; limpet never makes
+// one.
 type Forwarding struct {
-	// For, Proto and Host say what becomes of X-Forwarded-For,
-	// X-Forwarded-Proto and X-Forwarded-Host.
+	// For, Proto and Host are for X-Forwarded-For, X-Forwarded-Proto and
+	// X-Forwarded-Host.
 	For, Proto, Host Forward
-	// Others passes on what clients that are no trusted proxies say in other
-	// headers of this kind: those whose names begin with X-Forwarded, and
-	// X-Real-IP, True-Client-IP, CF-Connecting-IP, X-Client-IP, Client-IP,
+	// Others passes on other headers of this kind from clients that are not
+	// trusted proxies: those whose names begin with X-Forwarded, and X-Real-IP,
+	// True-Client-IP, CF-Connecting-IP, X-Client-IP, Client-IP,
 	// X-Cluster-Client-IP, Fastly-Client-IP, X-Original-URL, X-Rewrite-URL,
 	// X-Original-Host, X-Host, Front-End-Https and the like, and Proxy, which
-	// some programs take for a setting. Without it they are removed, from
+	// some programs take for a setting. By default limpet removes them, from
 	// trailers, too; trusted proxies may send all of them but Proxy.
 	//
-	// Names that only look like those of this kind, with underscores or other
-	// signs in place of hyphens, are never passed on: many servers do not tell
-	// them apart.
+	// Similar names, with underscores or other signs in place of hyphens, are
+	// never passed on: many servers cannot distinguish them.
 	Others bool
 }
 
-// Forward says what becomes of a header that tells a server about the client.
+// Forward chooses the value of a header that tells a server about the client.
 type Forward uint8
 
 const (
-	// ForwardSet sends what is known: the value of a trusted proxy, with the
-	// peer's address added to X-Forwarded-For, or else a value of our own.
+	// ForwardSet sends the value of a trusted proxy, with the peer's address
+	// added to X-Forwarded-For, or else limpet's own value.
 	ForwardSet Forward = iota
-	// ForwardOff sends no such header, whoever has sent it.
+	// ForwardOff never sends the header.
 	ForwardOff
-	// ForwardPass sends the value of a trusted proxy as it is, and none of our
-	// own.
+	// ForwardPass sends the value of a trusted proxy unchanged, and none of
+	// limpet's own.
 	ForwardPass
 )
 
-var forwards = [...]string{"set", "off", "pass"}
+var forwards = []string{ForwardSet: "set", ForwardOff: "off", ForwardPass: "pass"}
 
-// String returns "set", "off" or "pass".
-func (f Forward) String() string {
-	if int(f) < len(forwards) {
-		return forwards[f]
-	}
-	return fmt.Sprintf("Forward(%d)", uint8(f))
-}
+// String returns "set", "off" or "pass"; "invalid" for other values.
+func (f Forward) String() string { return enumtext.String(f, forwards) }
 
-var errNoForward = errors.New("not a value")
+// MarshalText returns the text of String. It fails for other values.
+func (f Forward) MarshalText() ([]byte, error) { return enumtext.Marshal(f, forwards) }
 
-func (f *Forwarding) check(fault func(string, error)) {
+// UnmarshalText reads the text of String, without regard to case, blanks, "-"
+// and "_". The error for another text lists the texts.
+func (f *Forward) UnmarshalText(text []byte) error { return enumtext.Unmarshal(f, text, forwards) }
+
+func (f *Forwarding) check(faults *fielderr.List) {
 	for _, field := range [...]struct {
 		name string
 		mode Forward
 	}{{"for", f.For}, {"proto", f.Proto}, {"host", f.Host}} {
 		if int(field.mode) >= len(forwards) {
-			fault("forwarding."+field.name+": ", errNoForward)
+			faults.Addf("forwarding."+field.name, field.mode, "not a known value")
 		}
 	}
 }
@@ -83,7 +84,7 @@ const (
 	forwardedProto
 )
 
-// An edit is what policies and scripts have done to a header.
+// An edit is a change of a header by policies and scripts.
 type edit uint8
 
 const (
@@ -96,8 +97,7 @@ const (
 // that it is seen if somebody removes it.
 var untouched = []string{}
 
-// watchForwarding begins to watch what becomes of the headers of a request
-// that is going to be edited.
+// watchForwarding begins to track edits of the forwarding headers of a request.
 func (tx *transaction) watchForwarding(h http.Header) {
 	for name, values := range h {
 		if k := claimOf(name); k != noClaim {
@@ -115,7 +115,7 @@ func (tx *transaction) watchForwarding(h http.Header) {
 	}
 }
 
-// settleForwarding notes what has become of them.
+// settleForwarding notes the edits.
 func (tx *transaction) settleForwarding(h http.Header) {
 	for i, name := range forwarding {
 		switch values, ok := h[name]; {
@@ -176,14 +176,14 @@ func (tx *transaction) tellClient(h http.Header, r *http.Request, trusted bool) 
 	}
 }
 
-// A claim is what a header other than those that we send says about the
-// client.
+// A claim is a statement about the client in a header that limpet does not send
+// itself.
 type claim uint8
 
 const (
 	noClaim     claim = iota
 	ofProxies         // a trusted proxy may say so
-	ofNobody          // nobody may, unless Others is set
+	ofNobody          // no client may send it, unless Others is set
 	lookedAlike       // some servers take the name for another one
 )
 

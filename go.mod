@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/gaissmai/bart v0.30.0
-	github.com/goccy/go-yaml v1.19.2
+	github.com/go-jose/go-jose/v4 v4.1.9
 	github.com/google/go-cmp v0.7.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/oschwald/maxminddb-golang/v2 v2.9.1
@@ -12,7 +12,9 @@ require (
 	github.com/redis/rueidis v1.0.79
 	github.com/yuin/gopher-lua v1.1.2
 	go.uber.org/goleak v1.3.0
+	go.yaml.in/yaml/v4 v4.0.0
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
+	golang.org/x/crypto v0.59.0
 	golang.org/x/net v0.62.0
 	golang.org/x/tools v0.52.0
 	pgregory.net/rapid v1.3.0
@@ -20,5 +22,5 @@ require (
 
 require (
 	golang.org/x/sys v0.50.0 // indirect
-	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/text v0.44.0 // indirect
 )

@@ -11,12 +11,12 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// Rules, scripts, the log and the server must read a request in one way. So
-// its head is judged twice by the same function: as received, before anybody
-// looks at it; and as it is to be sent, after policies and scripts have had
-// their say and before a server is chosen.
+// Rules, scripts, the log and the server must read a request in one way. So the
+// same function judges its head twice: as received, before anything reads it;
+// and as it is to be sent, after policies and scripts and before a server is
+// chosen.
 
-// A malformedError says why a request cannot be forwarded by anybody.
+// A malformedError says why a request cannot be forwarded.
 type malformedError struct{ text string }
 
 func (e *malformedError) Error() string { return "malformed request: " + e.text }
@@ -25,8 +25,8 @@ func malformed(format string, args ...any) error {
 	return &malformedError{fmt.Sprintf(format, args...)}
 }
 
-// admit comes before all stages that read a request: it refuses what two programs could read
-// in two ways, gives a target without a path its path, and a request without a host its host.
+// admit runs before all stages that read a request. It refuses a request that
+// two programs could read in two ways, and adds a missing path or host.
 func admit(tx *transaction) {
 	r := tx.r
 	if tx.conn != nil && tx.vs.gate.Crowded() {
@@ -38,7 +38,7 @@ func admit(tx *transaction) {
 	}
 	if err != nil {
 		tx.record.Error = err
-		tx.rw.closeAfter() // who knows what comes behind it
+		tx.rw.closeAfter() // the bytes after it may be anything
 		tx.replyText(http.StatusBadRequest)
 		return
 	}
@@ -76,7 +76,7 @@ func (tx *transaction) fillIn() {
 
 // defaultHost is the host of a request that names none, as HTTP/1.0 allows: the
 // address that the client has connected to (RFC 9112, section 3.3). The server
-// must get some host, and it must be the one that everybody else has seen.
+// must get a host, and the same one that rules, scripts and the log have seen.
 func (tx *transaction) defaultHost() string {
 	switch {
 	case tx.r.URL.Host != "":
@@ -107,8 +107,8 @@ func mayHaveBody(method string) bool {
 	return true
 }
 
-// judgeReceived judges what only a request as received has: the target as the
-// client has written it.
+// judgeReceived judges the part that only a received request has: the target as
+// the client has written it.
 func judgeReceived(r *http.Request) error {
 	if r.Host == "" && r.ProtoAtLeast(1, 1) && r.RequestURI != "" {
 		return malformed("no host")
@@ -119,7 +119,8 @@ func judgeReceived(r *http.Request) error {
 		}
 	}
 	if r.ProtoMajor >= 2 {
-		// net/http goes by the flag that ends a request, and by the first of several lengths.
+		// net/http goes by the flag that ends a request, and by the first of
+		// several lengths.
 		for _, length := range r.Header["Content-Length"] {
 			n, err := strconv.ParseUint(length, 10, 63)
 			if err != nil || length != r.Header["Content-Length"][0] || n > 0 && r.ContentLength == 0 {
@@ -177,7 +178,7 @@ func judgeHead(r *http.Request) error {
 	return nil
 }
 
-// quoted shows the beginning of what a client has sent.
+// quoted quotes the beginning of a text from a client.
 func quoted(s string) string {
 	const most = 100
 	if len(s) > most {
@@ -202,8 +203,8 @@ func targetOf(r *http.Request) string {
 	return withoutUser(target)
 }
 
-// withoutUser is an authority, or a target that begins with one, without what
-// stands before "@": often a name and a password.
+// withoutUser returns an authority, or a target that begins with one, without
+// the part before "@", which is often a name and a password.
 func withoutUser(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		return "REDACTED" + s[i:]
@@ -219,11 +220,11 @@ func loggedPath(r *http.Request) string {
 	return http1.Path(r.URL)
 }
 
-// A guard lets only those requests go on to servers that every server reads
-// as we do, after policies and scripts have had their say.
+// A guard runs after policies and scripts, and forwards only requests that
+// every server reads as limpet does.
 type guard struct{ next http.Handler }
 
-// ServeHTTP answers for what must not go on.
+// ServeHTTP answers requests that must not go on.
 func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if tx, ok := transactionOf(r.Context()); ok {
 		tx.proxied = true
@@ -235,7 +236,7 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.next.ServeHTTP(w, r)
 }
 
-// refuse answers in place of a server that must not get the request.
+// refuse answers a request that no server must get.
 func (tx *transaction) refuse(status int, err error) {
 	if err != nil {
 		tx.record.Error = err
@@ -247,9 +248,9 @@ func (tx *transaction) refuse(status int, err error) {
 }
 
 // refusal is the status that a request is refused with, or 0, and the reason.
-// A request that is to be sent has been admitted, so what is wrong with its
-// method, host, target or fields is the doing of a policy or a script; what is
-// wrong with its path, once decoded, is the client's.
+// The request has been admitted, so a policy or a script has caused a fault of
+// its method, host, target or fields; the client has caused a fault of its
+// decoded path.
 func (tx *transaction) refusal(out *http.Request) (status int, err error) {
 	if out.Method == http.MethodConnect {
 		return http.StatusNotImplemented, nil // a tunnel to wherever the client likes
@@ -273,8 +274,8 @@ func (tx *transaction) refusal(out *http.Request) (status int, err error) {
 	return 0, nil
 }
 
-// judgeFields judges the names and values of a header or a trailer. Servers
-// of net/http have done so for what they have received.
+// judgeFields judges the names and values of a header or a trailer. For a
+// received request, net/http has done so.
 func judgeFields(h http.Header) error {
 	for name, values := range h {
 		if !httpfield.IsToken(name) {

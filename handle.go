@@ -8,14 +8,13 @@ import (
 
 // A Transaction is one request on its way through a virtual service, and its
 // response. [TransactionFrom] returns it. Its methods may be called in the
-// goroutine that serves the request, until that returns. After that they tell
-// of the request as it ended, and have no effect on any request.
+// goroutine that serves the request, until the handler returns. After that they
+// describe the request as it ended, and have no effect on any request.
 type Transaction struct{ tx *transaction }
 
-// TransactionFrom returns the transaction that a request belongs to, given the
-// context of the request that an [Authenticator], a wrapped handler or a
-// transport gets. There is none when the transaction is over. It is safe to
-// keep a transaction.
+// TransactionFrom returns the transaction of a request, given the context of
+// the request that an [Authenticator], a wrapped handler or a transport gets.
+// ok is false if the transaction is over. It is safe to keep a transaction.
 func TransactionFrom(ctx context.Context) (*Transaction, bool) {
 	t, _ := ctx.Value(handleKey{}).(*Transaction)
 	return t, t != nil
@@ -42,7 +41,7 @@ func (t *Transaction) Local() netip.AddrPort { return t.tx.Local() }
 func (t *Transaction) Encrypted() bool { return t.tx.Encrypted() }
 
 // UserID returns the name of the user: from a script, else from the
-// [Authenticator]. It is empty if nobody knows it.
+// [Authenticator]. It is empty if there is none.
 func (t *Transaction) UserID() string { return t.tx.UserID() }
 
 // RequestID returns the id of the request, 32 hexadecimal digits.
@@ -55,8 +54,8 @@ func (t *Transaction) Original() *http.Request { return t.tx.Original() }
 // it; see [Transaction.EditRequest].
 func (t *Transaction) Request() *http.Request { return t.tx.Request() }
 
-// EditRequest returns the request as it will be sent, for change. Its body is
-// that of the original.
+// EditRequest returns the request as it will be sent, for the caller to change.
+// Its body is that of the original.
 func (t *Transaction) EditRequest() *http.Request { return t.tx.EditRequest() }
 
 // Response returns the status and the header of the response, once the server
@@ -65,8 +64,8 @@ func (t *Transaction) EditRequest() *http.Request { return t.tx.EditRequest() }
 func (t *Transaction) Response() (status int, header http.Header, ok bool) { return t.tx.Response() }
 
 // Server returns the pool that the request goes to, the default pool unless
-// another was chosen, and the server in use. The pool is empty if there are
-// none, the address is invalid until a server is chosen.
+// another was chosen, and the server in use. The pool is empty if there are no
+// pools; the address is invalid until a server is chosen.
 func (t *Transaction) Server() (pool string, addr netip.AddrPort) { return t.tx.Server() }
 
 // SelectPool chooses the pool, or the pool group, that the request goes to. It
@@ -79,7 +78,7 @@ func (t *Transaction) SelectPool(pool string) { t.tx.SelectPool(pool, netip.Addr
 // server is not available, the pool chooses another one.
 func (t *Transaction) SelectServer(pool string, addr netip.AddrPort) { t.tx.SelectPool(pool, addr) }
 
-// SelectLabel chooses a pool group, and of its members those with the priority
+// SelectLabel chooses a pool group, and in it the members with the priority
 // label. It has no effect once the request is on its way, or if a request rule
 // has chosen a pool.
 func (t *Transaction) SelectLabel(group, label string) { t.tx.SelectLabel(group, label) }

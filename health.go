@@ -11,19 +11,18 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// Health is how well a virtual service does: a score from 0 to 100 and the
-// four rows that it is made of.
+// Health describes how well a virtual service works: a score from 0 to 100 and
+// its four parts.
 type Health struct {
 	// Score is Performance less the three penalties, at least 0.
 	Score float64
-	// Performance is 100 if clients get what they ask for in time.
+	// Performance is 100 if all clients get good answers in time.
 	Performance float64
-	// Resources is taken off for what runs short, up to 25.
+	// Resources is the penalty for scarce resources, up to 25.
 	Resources float64
-	// Anomaly is taken off for traffic that is not as it was, up to 10.
+	// Anomaly is the penalty for traffic that has changed, up to 10.
 	Anomaly float64
-	// Security is taken off for clients that policies had to refuse, up to
-	// 100.
+	// Security is the penalty for clients that policies refused, up to 100.
 	Security float64
 }
 
@@ -41,9 +40,9 @@ func (h Health) Color() string {
 	return "red"
 }
 
-// HealthInput is what a [Health] is computed from: counts of about the last
-// five minutes, or since the virtual service was made, and the state of the
-// pools.
+// HealthInput has the facts from which a [Health] is computed: counts of about
+// the last five minutes, or since the virtual service was made, and the state
+// of the pools.
 type HealthInput struct {
 	// Window is how much time the counts cover.
 	Window time.Duration
@@ -63,14 +62,14 @@ type HealthInput struct {
 	Saturated float64 // the share of a pool's servers that are at their limits, of the pool that is worst off, 0 to 1
 }
 
-// Traffic is the load of a time.
+// Traffic is the load during a period.
 type Traffic struct {
 	Requests  uint64        // that were completed
 	Rate      float64       // requests a second
 	FirstByte time.Duration // the mean time until a response began; 0 if there was none
 }
 
-// DefaultHealth computes a health from what was counted:
+// DefaultHealth computes a health from counts:
 //
 //   - Performance is 100 × (1 − (Failed + Slow/2) / Requests), and 0 if there
 //     are servers but none is up.
@@ -108,8 +107,8 @@ func DefaultHealth(in HealthInput) Health {
 	return h
 }
 
-// Health returns the health as it is now, computed by the configuration's
-// HealthScore.
+// Health returns the present health, as the configuration's HealthScore
+// computes it.
 func (vs *VirtualService) Health() Health {
 	s := vs.current.Load()
 	in := vs.health.input(time.Now())
@@ -136,8 +135,8 @@ func (vs *VirtualService) Health() Health {
 	return s.HealthScore(in)
 }
 
-// The counts for the health are kept for each slice of the time. The last
-// slices but the current one are complete.
+// The counts for the health are kept in slices of time. All but the current
+// slice are complete.
 const (
 	healthSlice  = 10 * time.Second
 	healthWindow = 5 * time.Minute
@@ -161,8 +160,8 @@ type healthSliceCounts struct {
 
 func (h *healthCounts) number(now time.Time) int64 { return int64(now.Sub(h.begun)/healthSlice) + 1 }
 
-// slice returns the counts of the slice of a time, cleared if the time is the
-// first of its slice.
+// slice returns the counts of the slice that contains a time. It clears them if
+// the slice is new.
 func (h *healthCounts) slice(now time.Time) *healthSliceCounts {
 	n := h.number(now)
 	c := &h.slices[n%int64(healthSlices)]
@@ -181,8 +180,7 @@ func (h *healthCounts) slice(now time.Time) *healthSliceCounts {
 	return c
 }
 
-// add counts a record. Each record counts in one way as bad, at most, beside
-// the drops.
+// add counts a record. Apart from drops, a record is bad in at most one way.
 func (h *healthCounts) add(r *Record, now time.Time) {
 	c := h.slice(now)
 	if r.Connection {
@@ -216,7 +214,8 @@ func (h *healthCounts) add(r *Record, now time.Time) {
 // input sums up the slices.
 func (h *healthCounts) input(now time.Time) HealthInput {
 	current := h.number(now)
-	// since is how long ago the first of the latest so many slices began.
+	// since returns how long ago the first of the latest slices began, given
+	// their number.
 	since := func(slices int) time.Duration {
 		return now.Sub(h.begun) - time.Duration(max(0, current-int64(slices)))*healthSlice
 	}
@@ -252,7 +251,7 @@ func (h *healthCounts) input(now time.Time) HealthInput {
 	return in
 }
 
-// set computes what follows from the counts of so much time.
+// set computes the traffic from the counts of a period of this length.
 func (t *Traffic) set(length time.Duration, answered uint64, firstByte int64) {
 	if length > 0 {
 		t.Rate = float64(t.Requests) / length.Seconds()

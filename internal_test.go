@@ -1,8 +1,15 @@
 package limpet
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,6 +46,49 @@ func TestThrottle(t *testing.T) {
 		if _, ok := th.pass(second, rate); ok != want {
 			t.Errorf("rate %d: passes: %v, want %v", rate, ok, want)
 		}
+	}
+}
+
+// Many requests end around the turn of a second, and are not in order. Each that came from the other second than the one before
+// began the count anew, so that a flood had as many lines as it liked.
+func TestThrottleOutOfOrder(t *testing.T) {
+	const rate = 10
+	second := time.Unix(1_000_000, 0)
+	for name, step := range map[string]time.Duration{"late": -1, "clock is set back": -time.Hour} {
+		var th throttle
+		passed := 0
+		for i := range 1000 {
+			at := time.Second
+			if i%2 > 0 && step == -1 || i >= 500 && step != -1 {
+				at += step
+			}
+			if _, ok := th.pass(second.Add(at), rate); ok {
+				passed++
+			}
+		}
+		want := rate
+		if step != -1 {
+			want = 2 * rate // a second that comes again
+		}
+		if passed != want {
+			t.Errorf("%s: %d passed, want %d", name, passed, want)
+		}
+	}
+	var th throttle
+	var passed atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 1000 {
+				if _, ok := th.pass(second.Add(time.Duration(i)*time.Millisecond), rate); ok {
+					passed.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := passed.Load(); n != rate {
+		t.Errorf("of eight at a time, %d passed within a second, want %d", n, rate)
 	}
 }
 
@@ -129,4 +179,142 @@ func TestAcceptRules(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A failing is an output whose writes fail in turns.
+type failing struct {
+	text  bytes.Buffer
+	turns []int // bytes of each write that arrive before it fails; -1: all, without an error; -2: it panics
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	n := -1
+	if len(f.turns) > 0 {
+		n, f.turns = f.turns[0], f.turns[1:]
+	}
+	switch n {
+	case -2:
+		panic("the output panics")
+	case -1:
+		return f.text.Write(p)
+	}
+	n = min(n, len(p))
+	f.text.Write(p[:n])
+	return n, io.ErrShortWrite
+}
+
+// A full disk loses lines, never joins two halves to one, and is told of
+// afterwards.
+func TestOutputFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		turns []int
+		want  string // DROPPED n stands for the line that tells
+	}{
+		"nothing of a line":      {[]int{0}, "b\nDROPPED 1\nc\n"},
+		"half a line":            {[]int{1}, "a\nb\nDROPPED 1\nc\n"},
+		"half, and no line feed": {[]int{1, 0}, "a\nc\nDROPPED 2\n"},
+		"told later":             {[]int{0, -1, 0}, "b\nc\nDROPPED 1\n"},
+		"half of what is told":   {[]int{0, -1, 4}, "b\ntime\nc\nDROPPED 1\n"},
+		"a panic":                {[]int{-2}, "b\nDROPPED 1\nc\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := &failing{turns: c.turns}
+			q := newLogQueue(out)
+			for _, line := range []string{"aa\n", "b\n", "c\n"} {
+				q.lines, q.bytes = q.lines+1, q.bytes+len(line)
+				q.write([]byte(line))
+			}
+			var got strings.Builder
+			for line := range strings.Lines(out.text.String()) {
+				if _, n, ok := strings.Cut(line, `level=WARN msg="log lines dropped" n=`); ok {
+					line = "DROPPED " + n
+				}
+				got.WriteString(line)
+			}
+			if got.String() != c.want || !strings.Contains(c.want, fmt.Sprintf("DROPPED %d\n", q.Dropped())) {
+				t.Errorf("got %q, %d dropped; want %q", got.String(), q.Dropped(), c.want)
+			}
+			if q.lines != 0 || q.bytes != 0 {
+				t.Errorf("%d lines and %d bytes are left", q.lines, q.bytes)
+			}
+		})
+	}
+}
+
+// A transaction is used again if nobody uses it when it ends, and nobody has its
+// handle. The last user releases what scripts hold, once.
+func TestUsers(t *testing.T) {
+	for _, test := range []struct {
+		name                            string
+		kept, used, unused, free, lasts bool
+	}{
+		{"alone", false, false, true, true, false},
+		{"kept", true, false, true, false, false},
+		{"used", false, true, false, false, true},
+		{"kept and used", true, true, false, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var u users
+			if test.kept && !u.keep() || !u.enter() || u.leave() || test.used && !u.enter() {
+				t.Error("a transaction that is under way cannot be used, or has a last user")
+			}
+			if unused, free := u.end(); unused != test.unused || free != test.free {
+				t.Errorf("unused: %v, free: %v", unused, free)
+			}
+			if u.enter() || u.keep() {
+				t.Error("a transaction that is over can be used")
+			}
+			if test.used && u.leave() != test.lasts {
+				t.Error("nobody is the last user")
+			}
+		})
+	}
+}
+
+// The timer of a write may fire when the write has just ended and another has begun. It reset the stream then. And nothing may
+// touch the stream when the handler has returned.
+func TestStreamTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = time.Hour
+		var ended atomic.Int32
+		timer := &streamTimer{limit: limit, setDeadline: func(past time.Time) error {
+			if !past.Before(time.Now()) {
+				t.Errorf("the deadline %v has not passed", past)
+			}
+			ended.Add(1)
+			return nil
+		}}
+		for range 3 { // none lasts too long
+			timer.begin()
+			time.Sleep(limit - 1)
+			timer.end()
+		}
+		time.Sleep(10 * limit) // nobody waits
+		timer.begin()
+		time.Sleep(limit - 1)
+		synctest.Wait()
+		if ended.Load() != 0 {
+			t.Fatal("the stream was ended too early")
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if ended.Load() != 1 {
+			t.Errorf("the stream was ended %d times, want once", ended.Load())
+		}
+		timer.leave()
+
+		late := &streamTimer{limit: limit, setDeadline: timer.setDeadline}
+		late.begin()
+		late.leave()
+		late.begin()  // by a goroutine that the handler has left behind
+		late.expire() // the timer had fired before
+		time.Sleep(10 * limit)
+		late.end()
+		unused := &streamTimer{limit: limit, setDeadline: timer.setDeadline}
+		unused.end()
+		unused.leave()
+		if ended.Load() != 1 {
+			t.Errorf("the stream was ended %d times, want once", ended.Load())
+		}
+	})
 }

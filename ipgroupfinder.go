@@ -7,22 +7,24 @@ import (
 
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
 )
 
-// IPGroupFinder is an [lbpool.Finder] that takes the addresses of an IP group
-// for servers. When the group is replaced in its set, the pool follows at the
-// next question of its [lbpool.Discovery], whose Interval may be short: asking
-// costs no more than a walk through the group.
+// IPGroupFinder is an [lbpool.Finder] whose servers are the addresses of an IP
+// group. When the group is replaced in its set, the pool follows at the next
+// query of its [lbpool.Discovery]. The Interval of that may be short, since a
+// query only walks through the group.
 type IPGroupFinder struct {
-	// Groups are where the group is found. Required.
+	// Groups is the set with the group. Required.
 	Groups *ipgroup.Set
-	// Group is its name. If there is no such group, or if it holds more than
-	// [lbpool.MaxServers] addresses, or countries, the pool keeps the servers
-	// that it has. Required.
+	// Group is its name. If there is no such group, if it has more than
+	// [lbpool.MaxServers] addresses, or if it has countries, the pool keeps its
+	// present servers. Required.
 	Group string
 	// Port is the servers' port. 0 means the pool's DefaultPort.
 	Port uint16
-	// Server is what the servers are like. Address and Name are ignored.
+	// Server has the other settings of the servers. Address and Name are
+	// ignored.
 	Server lbpool.ServerConfig
 }
 
@@ -50,7 +52,7 @@ func (f *IPGroupFinder) Find(context.Context) ([]lbpool.ServerConfig, error) {
 	return found, nil
 }
 
-// String tells what is asked.
+// String describes the group.
 func (f *IPGroupFinder) String() string { return fmt.Sprintf("ip group %q of %p", f.Group, f.Groups) }
 
 // Same reports whether other is an *IPGroupFinder that asks the same set for
@@ -59,3 +61,36 @@ func (f *IPGroupFinder) Same(other lbpool.Finder) bool {
 	o, ok := other.(*IPGroupFinder)
 	return ok && o != nil && *f == *o
 }
+
+// location returns the label of a client for its record. It is empty if neither
+// groups nor geo data are configured, and if the program's geo data panics, so
+// that the record is not lost.
+func (s *snapshot) location(client netip.Addr) (label string) {
+	defer func() {
+		if recover() != nil {
+			label = ""
+		}
+	}()
+	var countries ipgroup.CountryFinder
+	if s.Geo != nil {
+		countries = countryFinder{s.Geo}
+	}
+	switch {
+	case s.IPGroups != nil:
+		label = s.IPGroups.Label(client, countries)
+	case countries != nil:
+		label = new(ipgroup.Set).Label(client, countries)
+	}
+	if label == ipgroup.Internal && countries != nil {
+		// Rules have decided by the same data.
+		if code, ok := countries.Country(client); ok && code != "" {
+			label = code
+		}
+	}
+	return label
+}
+
+// countryFinder finds countries in geo data.
+type countryFinder struct{ policy.Geo }
+
+func (f countryFinder) Country(addr netip.Addr) (code string, ok bool) { return f.Locate(addr, "") }

@@ -14,23 +14,23 @@ import (
 // A keeper renews the bindings of exchanges that last, such as WebSockets and
 // streams: their clients send no requests meanwhile, and would be forgotten.
 //
-// It has a list for each target, in which each exchange moves to the end when it
-// is renewed, so that the first is always the next one to be renewed. A store
-// that does not answer holds up its own target only.
+// It has a list for each target, in which a renewed exchange moves to the end,
+// so that the first is always the next one to renew. A store that does not
+// answer holds up only its own target.
 type keeper struct {
 	mu      sync.Mutex
 	lists   map[keptFor]*keptList
 	changed chan struct{} // there is another list
 }
 
-// keptFor is what a list is for.
+// keptFor identifies a list.
 type keptFor struct {
 	target   string
 	interval time.Duration
 }
 
-// A keptList are the exchanges of a target that are renewed at one interval. The
-// links of an empty one lead to itself.
+// A keptList has the exchanges of a target that are renewed at one interval.
+// The links of an empty list lead to itself.
 type keptList struct {
 	mu       sync.Mutex
 	interval time.Duration
@@ -43,13 +43,12 @@ type kept struct {
 	list       *keptList
 	due        time.Time
 
-	// What is renewed. It does not change while the place is in a list, but
-	// for issued.
+	// The binding to renew. Only issued changes while the place is in a list.
 	request *http.Request
 	client  netip.Addr
 	target  *target
-	// issued are the lines Set-Cookie of the answer, by which a server may
-	// have begun the session that is to be kept.
+	// issued are the Set-Cookie lines of the answer, with which a server may
+	// have begun the session.
 	issued []string
 }
 
@@ -57,7 +56,7 @@ type kept struct {
 func (p *kept) renew(ctx context.Context) error {
 	r := p.request.WithContext(ctx)
 	if len(p.issued) > 0 {
-		var cookies []string // what has just been issued comes first
+		var cookies []string // new cookies come first
 		for _, line := range p.issued {
 			pair, _, _ := strings.Cut(line, ";")
 			cookies = append(cookies, pair)
@@ -74,7 +73,7 @@ func newKeeper() keeper {
 }
 
 // list returns the list for bindings of a target that last for timeout. They
-// are renewed when a third of it is over.
+// are renewed after a third of it.
 func (k *keeper) list(target string, timeout time.Duration) *keptList {
 	const least = 30 * time.Millisecond
 	interval := max(timeout/3, least)
@@ -94,7 +93,7 @@ func (k *keeper) list(target string, timeout time.Duration) *keptList {
 	return l
 }
 
-// add begins to renew the binding that p tells of.
+// add begins to renew the binding in p.
 func (l *keptList) add(p *kept) {
 	now := time.Now()
 	l.mu.Lock()
@@ -103,8 +102,8 @@ func (l *keptList) add(p *kept) {
 	l.pushLocked(p)
 }
 
-// answer tells what cookies the answer of a server sets. An exchange that was
-// not in the list comes into it if there are any.
+// answer notes the cookies that a server's answer sets. If there are any, an
+// exchange that is not in the list is added.
 func (l *keptList) answer(p *kept, issued []string) {
 	if len(issued) == 0 {
 		return
@@ -130,13 +129,16 @@ func (p *kept) unlinkLocked() {
 	p.prev, p.next = nil, nil
 }
 
+// isKept reports whether the binding is renewed.
+func (p *kept) isKept() bool { return p.list != nil }
+
 // end stops renewing. A binding is renewed once more if the exchange has lasted
 // for longer than an interval.
 func (p *kept) end(lasted time.Duration) error {
-	l := p.list
-	if l == nil {
+	if !p.isKept() {
 		return nil
 	}
+	l := p.list
 	l.mu.Lock()
 	p.unlinkLocked()
 	l.mu.Unlock()
@@ -163,7 +165,7 @@ func (l *keptList) next(now time.Time) (p kept, ok bool) {
 	return p, true
 }
 
-// run renews bindings until ctx ends. failed gets what could not be renewed.
+// run renews bindings until ctx ends. It reports failures to failed.
 func (k *keeper) run(ctx context.Context, failed func(target string, err error)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -199,7 +201,8 @@ func (l *keptList) run(ctx context.Context, failed func(target string, err error
 	}
 }
 
-// renewDue renews what is due, some at a time, since a store may be slow.
+// renewDue renews the due bindings, several at a time, since a store may be
+// slow.
 func (l *keptList) renewDue(ctx context.Context, failed func(target string, err error)) {
 	const atATime = 32
 	places := make(chan struct{}, atATime)
@@ -219,8 +222,8 @@ func (l *keptList) renewDue(ctx context.Context, failed func(target string, err 
 	}
 }
 
-// renewWithin renews the binding as long as ctx and limit allow. What a profile
-// panics with is an error.
+// renewWithin renews the binding as long as ctx and limit allow. It returns the
+// panic of a profile as an error.
 func (p *kept) renewWithin(ctx context.Context, limit time.Duration) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -2,61 +2,56 @@ package limpet
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/clientaddr"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/policy"
 )
 
-// Logging says which requests and connections are logged, and how often. The
-// zero value logs each request. It bounds what the Logger gets; OnComplete gets every record.
+// Logging chooses which requests and connections are logged, and how often. The
+// zero value logs each request. It limits only the Logger; OnComplete gets
+// every record. The Logger gets at most 4 KiB of each text in a record; the
+// lines and errors of scripts have the limits of [Config].Limits.
 type Logging struct {
 	// SignificantRate, FilteredRate and OtherRate are how many records of a
-	// class the Logger gets in a second: of those that are significant, of
-	// other ones that a rule with Log set or a script's avi.vs.log has asked
-	// for, and of the rest. Zero means no limit, -1 none at all. The next
-	// line tells how many of its class were suppressed. Of denied connections
-	// it gets one in a second for each rule and limit that denies them, or none
-	// if SignificantRate is -1.
-	SignificantRate, FilteredRate, OtherRate int
-	// SlowResponse is the time after which a response that has not begun is
-	// significant. Zero means never.
-	SlowResponse time.Duration
+	// class the Logger gets per second: significant records, other records that
+	// a rule with Log set or a script's avi.vs.log has asked for, and the rest.
+	// Zero means no limit, -1 none at all. The next line of the class says how
+	// many were suppressed. For denied connections, the Logger gets one record
+	// per second for each rule and limit that denies them, or none if
+	// SignificantRate is -1.
+	SignificantRate, FilteredRate, OtherRate int `min:"-1"`
+	// SlowResponse is the time after which a record is significant if the
+	// response has not begun. Zero means never.
+	SlowResponse time.Duration `min:"0s"`
 	// Ignore are reasons that make no record significant.
 	Ignore []Significance
-	// IgnoreStatuses are statuses of responses, 400 to 599, that make no
-	// record significant, such as 404 for a site that is full of dead links.
+	// IgnoreStatuses are statuses of responses, 400 to 599, that make no record
+	// significant, such as 404 for a site with many dead links.
 	IgnoreStatuses []policy.Range[int]
 }
 
-func (l *Logging) check(fault func(string, error)) {
-	for _, rate := range [...]struct {
-		field string
-		n     int
-	}{{"significantRate", l.SignificantRate}, {"filteredRate", l.FilteredRate}, {"otherRate", l.OtherRate}} {
-		if rate.n < -1 {
-			fault("logging."+rate.field+": ", fmt.Errorf("%d is negative; -1 is the least", rate.n))
-		}
-	}
-	if l.SlowResponse < 0 {
-		fault("logging.slowResponse: ", fmt.Errorf("%v is negative", l.SlowResponse))
-	}
+func (l *Logging) check(faults *fielderr.List) {
+	bounds.Check("logging", *l, faults)
 	for i, s := range l.Ignore {
 		if !s.known() {
-			fault(fmt.Sprintf("logging.ignore[%d]: ", i), fmt.Errorf("%v is not a value", s))
+			faults.Addf(fielderr.Index("logging.ignore", i), s, "not a known value")
 		}
 	}
 	for i, r := range l.IgnoreStatuses {
 		if r.Begin < 400 || r.End > 599 || r.Begin > r.End {
-			fault(fmt.Sprintf("logging.ignoreStatuses[%d]: ", i), fmt.Errorf("%d-%d is not a range from 400 to 599", r.Begin, r.End))
+			faults.Addf(fielderr.Index("logging.ignoreStatuses", i), nil, "%d-%d is not a range from 400 to 599", r.Begin, r.End)
 		}
 	}
 }
@@ -72,7 +67,7 @@ func (l *Logging) ignored(s Significance, status int) bool {
 	return slices.ContainsFunc(l.IgnoreStatuses, func(r policy.Range[int]) bool { return r.Begin <= status && status <= r.End })
 }
 
-// A logClass is a kind of record that is throttled by itself.
+// A logClass is a class of records with a rate of its own.
 type logClass uint8
 
 const (
@@ -92,8 +87,8 @@ func (l *Logging) class(r *Record) (c logClass, rate int) {
 	return classOther, l.OtherRate
 }
 
-// denials throttle denied connections: under a flood of them the log must not
-// become the damage. A configuration has few rules and limits that deny.
+// denials throttle denied connections, so that a flood of them does not flood
+// the log. A configuration has few rules and limits that deny.
 type denials struct{ throttles sync.Map } // by denier → *throttle
 
 func (d *denials) of(denier string) *throttle {
@@ -111,7 +106,7 @@ func deniedRate(significantRate int) int {
 	return 1
 }
 
-// denier names what the record of a connection is about.
+// denier names the rule or the limit that a connection's record is about.
 func (r *Record) denier() string {
 	switch {
 	case r.ConnectionLimit != "":
@@ -122,14 +117,14 @@ func (r *Record) denier() string {
 	return "networkSecurity " + r.NetworkRule
 }
 
-// A throttle lets so many pass in each second.
+// A throttle lets a number of records pass in each second.
 type throttle struct {
-	second     atomic.Int64 // that passed belongs to
-	passed     atomic.Int64
-	suppressed atomic.Int64 // since one has passed
+	state      atomic.Uint64 // the second, in the upper half, and how many have passed in it
+	suppressed atomic.Int64  // since one has passed
 }
 
-// pass reports whether one more may pass, and how many could not before it.
+// pass reports whether one more may pass, and how many were suppressed before
+// it.
 func (t *throttle) pass(now time.Time, rate int) (suppressed int64, ok bool) {
 	switch {
 	case rate == 0:
@@ -137,18 +132,27 @@ func (t *throttle) pass(now time.Time, rate int) (suppressed int64, ok bool) {
 	case rate < 0:
 		return 0, false
 	}
-	if second := now.Unix(); t.second.Swap(second) != second {
-		t.passed.Store(0)
+	second := uint32(now.Unix())
+	for {
+		state := t.state.Load()
+		current, passed := uint32(state>>32), uint32(state)
+		// A record of the previous second is late. If the clock was set back, a
+		// new second begins.
+		if ahead := int32(second - current); ahead > 0 || ahead < -1 {
+			current, passed = second, 0
+		}
+		if uint64(passed) >= uint64(rate) || passed == math.MaxUint32 {
+			t.suppressed.Add(1)
+			return 0, false
+		}
+		if t.state.CompareAndSwap(state, uint64(current)<<32|uint64(passed+1)) {
+			return t.suppressed.Swap(0), true
+		}
 	}
-	if t.passed.Add(1) > int64(rate) {
-		t.suppressed.Add(1)
-		return 0, false
-	}
-	return t.suppressed.Swap(0), true
 }
 
-// wantsRecords reports whether anybody reads records. Where nobody does, they
-// need not be complete to be counted.
+// wantsRecords reports whether a Logger or OnComplete gets records. Otherwise
+// they are only counted, and need not be complete.
 func (s *snapshot) wantsRecords(ctx context.Context) bool {
 	return s.OnComplete != nil || s.Logger.Enabled(ctx, slog.LevelInfo) || s.Logger.Enabled(ctx, slog.LevelWarn) || s.Logger.Enabled(ctx, slog.LevelError)
 }
@@ -192,13 +196,27 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	}
 }
 
-// attrs are the facts of a record for a logger, without those that are not
-// known.
+// maxLogged is how many bytes of a text are logged. Clients choose many texts.
+const maxLogged = 4 << 10
+
+// logged returns the part of a text that is logged.
+func logged(text string) string {
+	if len(text) <= maxLogged {
+		return text
+	}
+	n := maxLogged
+	for n > maxLogged-utf8.UTFMax && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "…"
+}
+
+// attrs returns the known facts of a record for a logger.
 func (r *Record) attrs(suppressed int64) []slog.Attr {
 	attrs := make([]slog.Attr, 0, 24)
 	text := func(key, value string) {
 		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
+			attrs = append(attrs, slog.String(key, logged(value)))
 		}
 	}
 	text("vs", r.VirtualService)
@@ -255,7 +273,11 @@ func (r *Record) attrs(suppressed int64) []slog.Attr {
 		text("error", r.Error.Error())
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.RequestHeader)) {
-		attrs = append(attrs, slog.Any("header."+name, r.RequestHeader[name]))
+		values := slices.Clone(r.RequestHeader[name])
+		for i := range values {
+			values[i] = logged(values[i])
+		}
+		attrs = append(attrs, slog.Any("header."+logged(name), values))
 	}
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int64("suppressed", suppressed))
@@ -274,7 +296,8 @@ func reasons(list []Significance) string {
 	return strings.Join(words, ", ")
 }
 
-// loggedHeader is what a record shows of a request's header.
+// loggedHeader returns a copy of a request's header for a record, without
+// secrets.
 func loggedHeader(h http.Header) http.Header {
 	h = h.Clone()
 	for _, name := range [...]string{"Authorization", "Proxy-Authorization", "Cookie"} {

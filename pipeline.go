@@ -12,9 +12,9 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// The order of processing is the order of these two lists. A request stage
-// that replies or closes ends the request's side; the response's side is for
-// what a server, or the wrapped handler, has answered.
+// The order of processing is the order of these two lists. A request stage that
+// replies or closes ends the request stages. The response stages are for
+// answers of a server or of the wrapped handler.
 var (
 	requestStages = [...]func(*transaction){
 		networkSecurity,
@@ -45,14 +45,10 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 			return
 		}
 	}
-	if _, own := next.(guard); !own {
-		tx.shared.taken.Store(true) // a handler of others may go on when it has returned
-	}
 	next.ServeHTTP(tx.writer(), tx.forwarded())
 }
 
-// networkSecurity judges the connection, unless that was done when it was
-// accepted.
+// networkSecurity judges the connection, unless the listener has done so.
 func networkSecurity(tx *transaction) {
 	if tx.conn != nil {
 		if v, judged := tx.conn.Verdict(); judged {
@@ -108,14 +104,15 @@ func httpResponse(tx *transaction) {
 	tx.noteVerdict(v)
 }
 
-// noteVerdict notes what all HTTP policies have in common.
+// noteVerdict records the parts of a verdict that all HTTP policies have in
+// common.
 func (tx *transaction) noteVerdict(v policy.Verdict) {
 	tx.record.Filtered = tx.record.Filtered || v.Log
 	tx.record.Monitored = append(tx.record.Monitored, v.Monitored...)
 	if v.Err != nil {
 		tx.record.Error = v.Err
 		if tx.reply != nil && tx.reply.status == http.StatusBadRequest {
-			tx.rw.closeAfter() // as for whatever else is malformed
+			tx.rw.closeAfter() // as for other malformed requests
 		}
 	}
 	if v.LogHeaders {
@@ -130,8 +127,8 @@ func requestScripts(tx *transaction) { tx.runScripts(datascript.HTTPReq) }
 
 func responseScripts(tx *transaction) { tx.runScripts(datascript.HTTPResp) }
 
-// runScripts runs what the scripts have for an event, in order, until one of
-// them replies or closes.
+// runScripts runs the scripts for an event, in order, until one of them replies
+// or closes.
 func (tx *transaction) runScripts(ev datascript.Event) {
 	if !tx.s.handles[ev] {
 		return
@@ -145,7 +142,8 @@ func (tx *transaction) runScripts(ev datascript.Event) {
 			err = tx.s.engine.Run(tx.shared, script.Script, ev, tx)
 		}
 		if errors.Is(tx.r.Context().Err(), context.Canceled) && errors.Is(err, context.Canceled) {
-			// The script was stopped, or would be at once, and has done nothing wrong.
+			// The script was stopped, or would be at once, and has done nothing
+			// wrong.
 			tx.clientGone()
 			return
 		}
@@ -170,17 +168,17 @@ func (tx *transaction) runScripts(ev datascript.Event) {
 	}
 }
 
-// isUnavailable reports whether a script failed because something that it
-// needs, such as a table on another machine, says that it cannot be had now.
+// isUnavailable reports whether a script failed because a service that it
+// needs, such as a table on another machine, is not available now.
 func isUnavailable(err error) bool {
 	var e interface{ Unavailable() bool }
 	return errors.As(err, &e) && e.Unavailable()
 }
 
-// selectPool settles where the request goes: to the pool or the group that a
+// selectPool decides where the request goes: to the pool or the group that a
 // rule or a script has selected, else to the default pool, and there to the
-// server that a rule or a script has selected, else to the one that the
-// client is bound to, else to any.
+// server that a rule or a script has selected, else to the one that the client
+// is bound to, else to any.
 func selectPool(tx *transaction) {
 	if len(tx.s.Pools) == 0 {
 		return
@@ -195,7 +193,7 @@ func selectPool(tx *transaction) {
 		chosen := tx.s.targets[tx.route.Pool.Name()]
 		if chosen == nil || chosen.pool != tx.route.Pool { // a backup pool that is not one of ours
 			tx.binding.target = t
-			tx.route.Hint = tx.route.Pool.HintFor(tx.out, tx.client)
+			tx.route.Hint = tx.hint(tx.route.Pool)
 			return
 		}
 		t = chosen
@@ -209,13 +207,23 @@ func selectPool(tx *transaction) {
 	case t.group != nil && !tx.choosePool(t.group, server):
 		return
 	}
-	tx.route.Hint = tx.route.Pool.HintFor(tx.out, tx.client)
+	tx.route.Hint = tx.hint(tx.route.Pool)
 	tx.route.Hint.Key, tx.route.Hint.Server, tx.route.Hint.Tie = tx.hashKey, server, tx.selected.entry.Key
 	tx.startBinding()
 }
 
-// choosePool lets a group choose among its pools. It reports whether there is
-// one that can serve, or a backup pool.
+// hint describes the request to a pool. All clients without a known address are
+// one client, or each of their failures would be that of another client.
+func (tx *transaction) hint(pool *lbpool.Pool) lbpool.Hint {
+	h := pool.HintFor(tx.out, tx.client)
+	if !h.Client.IsValid() {
+		h.Client = netip.IPv6Unspecified()
+	}
+	return h
+}
+
+// choosePool lets a group choose one of its pools. It reports whether one can
+// serve, or a backup pool.
 func (tx *transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bool {
 	pool, err := group.Select(tx.route.Label, lbpool.Hint{Client: tx.client.Addr(), Server: server})
 	fail := group.FailAction()
@@ -223,7 +231,8 @@ func (tx *transaction) choosePool(group *lbpool.Group, server netip.AddrPort) bo
 	case err == nil:
 		tx.route.Pool, tx.route.Group = pool, group
 	case errors.Is(err, lbpool.ErrFull) && tx.route.Wait && tx.route.Label == "":
-		// It may wait in the queue of one of them, which is for the transport to find.
+		// It may wait in the queue of one of them, which is for the transport
+		// to find.
 		members, unused := group.Members(), group.OutOfUse()
 		open := slices.IndexFunc(members, func(m lbpool.Member) bool {
 			return m.Ratio > 0 && m.Pool.Up() && !slices.Contains(unused, m.Pool)

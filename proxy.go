@@ -43,7 +43,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		protocol = "" // or its requests would go past us
 	}
 	if !isPrintable(protocol) {
-		tx.fail(fmt.Errorf("client asks for an upgrade to %q", protocol))
+		tx.refuse(http.StatusBadRequest, malformed("value of the header Upgrade"))
 		return
 	}
 	h := &hints{w: w}
@@ -58,7 +58,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body *clientBody
 	if r.Body != nil {
 		body = &clientBody{body: r.Body, conn: tx.conn, trailer: r.Trailer, connection: tx.r.Header["Connection"], forwarding: tx.s.Forwarding, trusted: tx.trusted()}
-		body.limitTrailer() // what is announced, or all of a body that was read before
+		body.limitTrailer() // the announced one, or all of a body that was read before
 		defer body.Close()
 		r.Body = body
 	}
@@ -100,9 +100,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// replaceCut answers in place of a server's response that ends before its end,
-// if nothing of that has gone to the client. It reports false if it has, or if
-// there is an answer already.
+// replaceCut answers in place of a server's response that is cut off, if
+// nothing of it has gone to the client. It reports false otherwise, or if there
+// is an answer already.
 func (tx *transaction) replaceCut(err error) bool {
 	held := tx.rw.holding
 	if errors.Is(err, errReplaced) || errors.As(err, new(*clientError)) || tx.rw.begun() && !held {
@@ -116,7 +116,7 @@ func (tx *transaction) replaceCut(err error) bool {
 	return true
 }
 
-// cutOff notes why a response ends before its end.
+// cutOff records why a response is cut off.
 func (tx *transaction) cutOff(err error) {
 	switch {
 	case errors.Is(err, errReplaced):
@@ -147,10 +147,10 @@ type clientBody struct {
 	ended   atomic.Bool // or has failed
 	err     error       // why it has failed; to be read once it has ended
 
-	mu   sync.Mutex   // held while conn is told, which must not be once the body is closed
+	mu   sync.Mutex   // held while conn is informed, which must not happen once the body is closed
 	conn *accept.Conn // the client's; nil if our listener has not accepted it
 
-	trailer    http.Header // filled in at the end, and then limited to what is for the server
+	trailer    http.Header // filled in at the end, and then limited to the fields for the server
 	connection []string    // the client's Connection header
 	forwarding Forwarding
 	trusted    bool // is the peer
@@ -185,7 +185,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// watch says that the request has been read whole, unless that is over.
+// watch notes that the whole request has been read, unless the body is closed.
 func (b *clientBody) watch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -194,8 +194,8 @@ func (b *clientBody) watch() {
 	}
 }
 
-// settle waits for a read under way, when the context of the request has ended:
-// net/http ends it before the read returns that has failed.
+// settle waits for a read under way when the context of the request has ended:
+// net/http ends the context before a failed read returns.
 func (b *clientBody) settle() {
 	const patience, pause = 50 * time.Millisecond, 100 * time.Microsecond
 	for until := time.Now().Add(patience); b.reading.Load() && !b.ended.Load() && time.Now().Before(until); {
@@ -233,11 +233,16 @@ type hints struct {
 	ended bool
 }
 
+var errSwitches = errors.New("server switches protocols in the middle of HTTP/2")
+
 func (h *hints) pass(status int, header textproto.MIMEHeader) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended {
+	switch {
+	case h.ended:
 		return nil
+	case status == http.StatusSwitchingProtocols: // of HTTP/2, which has no such thing (RFC 9113, section 8.6)
+		return errSwitches
 	}
 	own := h.w.Header()
 	before := maps.Clone(own)
@@ -254,7 +259,7 @@ func (h *hints) end() {
 	h.ended = true
 }
 
-// What many headers have in common; nobody changes these.
+// Values that many headers share and that must not be changed.
 var (
 	noAgent      = []string{""} // keeps a transport from naming itself
 	schemeHTTP   = []string{"http"}
@@ -263,10 +268,10 @@ var (
 	onlyUpgrade  = []string{"Upgrade"}
 )
 
-// serverHeader returns the header that the server gets: that of r without what
-// is between the client and us, and with what tells about the client. What
-// policies and scripts have set was set after the client's Connection header
-// was heeded; see settleConnection.
+// serverHeader returns the header for the server: that of r, without the fields
+// between the client and us, and with the fields about the client. Policies and
+// scripts set fields after the client's Connection header was honoured; see
+// settleConnection.
 func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Header {
 	h := make(http.Header, len(r.Header)+len(forwarding))
 	trusted := tx.trusted()
@@ -275,7 +280,7 @@ func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Heade
 			continue
 		}
 		if c := claimOf(name); c != noClaim && !tx.s.Forwarding.passes(c, trusted) && (tx.out == tx.r || sameSlice(values, tx.claims[name])) {
-			continue // a script may well set what the client has sent already
+			continue // a script may set the same value as the client
 		}
 		h[name] = values
 	}
@@ -313,8 +318,8 @@ func addValues(to http.Header, name string, values []string) {
 	to[name] = values
 }
 
-// addEndToEnd adds what is for the client of the header of a server, which is
-// not needed afterwards (RFC 9110, section 7.6.1).
+// addEndToEnd adds the fields of a server's header that are for the client (RFC
+// 9110, section 7.6.1). The header is not needed afterwards.
 func addEndToEnd(to, from http.Header) {
 	removeListed(from, from["Connection"])
 	for name, values := range from {
@@ -324,23 +329,23 @@ func addEndToEnd(to, from http.Header) {
 	}
 }
 
-// removeListed removes what a Connection header lists.
+// removeListed removes the fields that a Connection header lists.
 func removeListed(h http.Header, connection []string) {
 	for name := range httpfield.Elements(connection) {
 		h.Del(name)
 	}
 }
 
-// limitTrailer removes from a trailer what is for the next on the way only, and
-// what would frame a body (RFC 9110, section 6.5.1).
+// limitTrailer removes from a trailer the hop-by-hop fields, and those that
+// would frame a body (RFC 9110, section 6.5.1).
 func limitTrailer(trailer http.Header, connection []string) {
 	removeListed(trailer, connection)
 	maps.DeleteFunc(trailer, func(name string, _ []string) bool { return httpfield.IsHopByHop(name) || name == "Content-Length" })
 }
 
-// pass gives the client the server's response. An error means that part of it
-// was not. A fault that shows in what is here already comes before anything of
-// the response goes out.
+// pass sends the server's response to the client. An error means that a part is
+// missing. If the part of the body that has already arrived is faulty, pass
+// returns the error before it sends anything.
 func (tx *transaction) pass(w http.ResponseWriter, res *http.Response) error {
 	connection := res.Header["Connection"]
 	limitTrailer(res.Trailer, connection)
@@ -375,7 +380,7 @@ func (tx *transaction) pass(w http.ResponseWriter, res *http.Response) error {
 	if len(res.Trailer) == 0 || !tx.r.ProtoAtLeast(1, 1) {
 		return nil
 	}
-	if tx.rw.holding { // or what is for the trailer would go out in the header as well
+	if tx.rw.holding { // or the fields of the trailer would also go out in the header
 		if err := tx.rw.release(); err != nil {
 			return err
 		}
@@ -404,7 +409,7 @@ type passing struct {
 	ended   bool // and they are all
 }
 
-// prepare reads what is here of the body already.
+// prepare reads the part of the body that has already arrived.
 func (b *passing) prepare() error {
 	if b.slow = mayTakeTime(b.res); b.slow {
 		return nil
@@ -445,17 +450,17 @@ func (b *passing) write(n int, ended bool) error {
 			return &clientError{err}
 		}
 	}
-	// What has come must not be lost if the rest does not follow. At the end of a
-	// body whose length was not told, a flush keeps the server from finding it
-	// out and telling it.
+	// The part that has arrived must not be lost if the rest does not follow.
+	// At the end of a body of unknown length, a flush keeps net/http from
+	// computing and sending the length.
 	if !ended || b.res.ContentLength < 0 {
 		_ = b.control.Flush() // if it fails, so will the next write
 	}
 	return nil
 }
 
-// mayTakeTime reports whether nothing of a response's body is here yet, as far
-// as the transport tells; else whether it is a stream.
+// mayTakeTime reports whether nothing of a response's body has arrived yet. If
+// the transport does not tell, it reports whether the response is a stream.
 func mayTakeTime(res *http.Response) bool {
 	if b, ok := res.Body.(interface{ Buffered() (int, bool) }); ok {
 		if n, known := b.Buffered(); known {
@@ -479,7 +484,8 @@ func upgradeOf(h http.Header) string {
 	return h.Get("Upgrade")
 }
 
-// carriesHTTP reports whether a protocol in a list, as the field Upgrade has it, is another version of HTTP or carries one.
+// carriesHTTP reports whether a list of protocols, as in the field Upgrade, has
+// another version of HTTP, or a protocol that carries HTTP.
 func carriesHTTP(protocols string) bool {
 	for name := range strings.SplitSeq(protocols, ",") {
 		name, _, _ = strings.Cut(textproto.TrimString(name), "/")
@@ -491,6 +497,12 @@ func carriesHTTP(protocols string) bool {
 	return false
 }
 
+// offers reports whether a list of protocols, as in the field Upgrade, equals
+// or contains protocol.
+func offers(protocols, protocol string) bool {
+	return protocol != "" && (strings.EqualFold(protocols, protocol) || httpfield.HasToken([]string{protocols}, protocol))
+}
+
 func isPrintable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
@@ -500,13 +512,13 @@ func isPrintable(s string) bool {
 	return true
 }
 
-// upgrade joins the connections of client and server, once the server has
-// switched protocols and the response stages have nothing against it.
+// upgrade joins the connections of client and server after the server has
+// switched protocols, unless a response stage prevents it.
 func (tx *transaction) upgrade(w http.ResponseWriter, r *http.Request, res *http.Response, protocol string) {
 	defer res.Body.Close()
 	server, ok := res.Body.(io.ReadWriteCloser)
-	if got := upgradeOf(res.Header); !ok || !strings.EqualFold(got, protocol) {
-		tx.fail(fmt.Errorf("server switches to protocol %q when asked for %q", got, protocol))
+	if got := upgradeOf(res.Header); !ok || !offers(protocol, got) {
+		tx.fail(errors.New("server switches to a protocol that the client has not asked for"))
 		return
 	}
 	settleConnection(res.Header)

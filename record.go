@@ -2,39 +2,39 @@ package limpet
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
 
-// A Record tells of one request, or of one connection that was denied.
-// Its receiver owns it. Header values, cookies, queries, keys and values of
-// tables are not in it, unless a script logs them or fails over one: an error
-// names the argument that it is about.
+// A Record describes one request, or one denied connection. The receiver owns
+// it. It has no header values, cookies, queries, and keys and values of tables,
+// with these exceptions: RequestHeader, the lines that a script logs, and the
+// error of a script, which names the faulty argument.
 type Record struct {
 	VirtualService string        // the name
 	Start          time.Time     // when the request, or the connection, arrived
 	Duration       time.Duration // until the last byte was handed to the connection
 
-	Client netip.AddrPort // who the request came from, behind trusted proxies
+	Client netip.AddrPort // the client, behind trusted proxies
 	// ClientSource says where Client was found: "peer", "x-forwarded-for",
 	// "forwarded" or "header". ClientReason says why the search ended there,
-	// such as "peer-untrusted" or "hop-malformed"; docs/guides/clients.md lists the
-	// reasons. Both are empty for connections.
+	// such as "peer-untrusted" or "hop-malformed"; docs/guides/clients.md lists
+	// the reasons. Both are empty for connections.
 	ClientSource, ClientReason string
 
-	Source netip.AddrPort // the peer, or what the PROXY protocol tells about it
+	Source netip.AddrPort // the peer, or the address that the PROXY protocol gives for it
 	Proxy  netip.AddrPort // the proxy that spoke the PROXY protocol; invalid if none did
 	Local  netip.AddrPort // where the connection was accepted
 	// Location is the label of Client: the name of the most specific of the
-	// configured IP groups it is in, else the code of its country, else
+	// configured IP groups that contain it, else the code of its country, else
 	// "Internal" for a private address; see [ipgroup.Set.Label]. Unlike there,
 	// the country of a private address goes first, as it does for rules.
 	Location string
@@ -45,12 +45,12 @@ type Record struct {
 	Host       string // as received
 	Path       string // as received, percent-encoded
 	Proto      string // such as "HTTP/1.1"
-	SentPath   string // the path that the server was to get, if it is another one
-	RequestID  string // the transaction's, if anybody has asked for it
+	SentPath   string // the path for the server, if it is another one
+	RequestID  string // the transaction's, if it was asked for
 	UserID     string // the user's name, if a script or the authenticator has given it
 	// RequestHeader is the header as received, if a rule with LogHeaders asked
-	// for it. It does not have the values of Authorization,
-	// Proxy-Authorization and Cookie.
+	// for it. The values of Authorization, Proxy-Authorization and Cookie are
+	// redacted.
 	RequestHeader http.Header
 
 	FirstByte    time.Duration // from Start until the server or the handler began its response; 0 if it did not
@@ -61,7 +61,7 @@ type Record struct {
 	Hijacked bool  // the handler or the proxy took over the connection
 	Closed   bool  // the connection was closed or reset by a policy or a script
 
-	// What decided.
+	// Rules and limits that decided.
 	NetworkRule string // the network security rule that matched
 	// ConnectionLimit is the path of the limit that the connection exceeds,
 	// such as "connections.maxPerClient".
@@ -70,37 +70,37 @@ type Record struct {
 	SecurityRule string // the HTTP security rule that matched
 	RequestRule  string // the HTTP request rule that replied, or the first that changed something
 	ResponseRule string // the first HTTP response rule that changed something
-	// Monitored is what HTTP rules in dry run would have done.
+	// Monitored are the actions that HTTP rules in dry run would have taken.
 	Monitored []policy.Outcome
 
-	// Where it went.
+	// The pool and the server.
 	Pool        string         // empty if no pool was chosen, or a wrapped handler has not used it
 	Server      netip.AddrPort // invalid if no server was tried
 	ServerName  string         // the server's name, if it has one
 	Tried       int            // how many servers were tried
-	Persistence Persistence    // what came of the client's binding to a server
+	Persistence Persistence    // the outcome of the client's binding to a server
 	// Joined means that another request of the client bound it first, and this
-	// one followed: Persistence is then PersistenceJoined, or why the server
-	// that the client was bound to before could not be had.
+	// one followed. Persistence is then PersistenceJoined, or says why the
+	// server that the client was bound to before was not available.
 	Joined bool
-	// Bound is the server that the client was bound to, if another one has taken
-	// its place; invalid if not.
+	// Bound is the server that the client was bound to, if another one has
+	// taken its place; invalid if not.
 	Bound netip.AddrPort
-	// GivenUp is why the server was given up that was tried before Server; nil if
-	// there was none. It names the server.
+	// GivenUp says why the server that was tried before Server was given up,
+	// and names it; nil if there was none.
 	GivenUp error
-	// BindingSource says where the client's server was found, "" if it was not: in
-	// "memory", in the "near" cache of a "store" that was not asked, in the store,
-	// in what is "local" while that is away, in a "cookie", in the configuration's
-	// "map", or by a "script".
+	// BindingSource says where the client's server was found: in "memory", in a
+	// "store", in its "near" cache, in the "local" tables while the store is
+	// away, in a "cookie", in the configuration's "map", or by a "script". It
+	// is "" if no server was found.
 	BindingSource persistence.Source
 
-	// Log are the lines of avi.vs.log, with their places.
+	// Log are the lines of avi.vs.log, each with its place in the script.
 	Log []string
-	// ScriptErrors are the scripts that failed.
+	// ScriptErrors are the errors of the scripts that failed.
 	ScriptErrors []*datascript.RuntimeError
-	// Error is what went wrong elsewhere: no server, no answer, a policy that
-	// could not be evaluated. Nil if nothing did.
+	// Error is any other fault: no server, no answer, a policy that could not
+	// be evaluated. Nil if there was none.
 	Error error
 	// Significant says why the record deserves a look; it is empty for a
 	// normal request.
@@ -114,11 +114,11 @@ type Record struct {
 // has one.
 type Persistence uint8
 
-// The outcomes of a binding, in the order of how much they say: of several
-// look-ups of a script, the last one in this order applies.
+// The outcomes of a binding, from the least to the most specific. If a script
+// makes several look-ups, the last outcome in this order applies.
 const (
-	PersistenceNone      Persistence = iota // nobody asked for a binding, or the bound server was tried and did not answer
-	PersistenceNoKey                        // the request has nothing by which the profile knows clients; nothing was looked up
+	PersistenceNone      Persistence = iota // nothing asked for a binding, or the bound server was tried and did not answer
+	PersistenceNoKey                        // the request does not have the key that identifies clients; nothing was looked up
 	PersistenceInvalid                      // the request's persistence cookie could not be opened
 	PersistenceMiss                         // the client was not bound
 	PersistenceExpired                      // the client was not bound any more: its binding has expired
@@ -134,23 +134,38 @@ const (
 	persistences                            // how many there are
 )
 
-var persistenceNames = [persistences]string{
+var persistenceNames = []string{
 	"", "nokey", "invalid", "miss", "expired", "joined", "hit", "ambiguous",
 	"repin:down", "repin:disabled", "repin:draining", "repin:gone", "repin:full", "repin:maintenance",
 }
 
 // String returns "", "nokey", "invalid", "miss", "expired", "joined", "hit",
 // "ambiguous", "repin:down", "repin:disabled", "repin:draining", "repin:gone",
-// "repin:full" or "repin:maintenance".
+// "repin:full" or "repin:maintenance"; "invalid" for other values.
 func (p Persistence) String() string {
-	if p < persistences {
-		return persistenceNames[p]
+	if p == PersistenceNone {
+		return ""
 	}
-	return fmt.Sprintf("Persistence(%d)", uint8(p))
+	return enumtext.String(p, persistenceNames)
 }
 
-// MarshalText returns the same text as String.
-func (p Persistence) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+// MarshalText returns the text of String. It fails for other values.
+func (p Persistence) MarshalText() ([]byte, error) {
+	if p == PersistenceNone {
+		return nil, nil
+	}
+	return enumtext.Marshal(p, persistenceNames)
+}
+
+// UnmarshalText reads the text of String, without regard to case, blanks, "-"
+// and "_". The error for another text lists the texts.
+func (p *Persistence) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*p = PersistenceNone
+		return nil
+	}
+	return enumtext.Unmarshal(p, text, persistenceNames)
+}
 
 // repin reports whether another server took the place of the bound one.
 func (p Persistence) repin() bool { return p >= RepinDown }
@@ -164,12 +179,12 @@ func (r *Record) scriptFailed(err error) {
 	}
 }
 
-// complete fills in the record and hands it out. p is what the handler
-// panicked with, if it did.
+// complete fills in the record and hands it out. p is the handler's panic, if
+// there was one.
 func (tx *transaction) complete(p any) {
 	r := &tx.record
 	r.Duration = time.Since(r.Start)
-	r.Status, r.Bytes = tx.rw.status, tx.rw.bytes
+	r.Status, r.Bytes = int(tx.rw.status), tx.rw.bytes
 	r.Closed = tx.closing != staysOpen
 	r.Tried = tx.route.Tried
 	tx.concludeBinding()
@@ -205,7 +220,7 @@ func (tx *transaction) complete(p any) {
 	tx.vs.emit(tx.s, tx.shared, r)
 }
 
-// describe fills in what only those need who read records.
+// describe fills in the fields that only readers of records need.
 func (tx *transaction) describe() {
 	r := &tx.record
 	r.VirtualService = tx.s.Name
@@ -229,8 +244,8 @@ func (tx *transaction) describe() {
 	}
 }
 
-// failed reports whether the request has failed, as rate limits count it: what
-// is normal for the service is no failure.
+// failed reports whether the request has failed, as rate limits count it. A
+// reason that the service ignores is not a failure.
 func (tx *transaction) failed() bool {
 	return slices.ContainsFunc(tx.record.Significant, func(s Significance) bool {
 		return (s == ServerFailed || s == ServerTimeout || s == Status4xx || s == Status5xx) && !tx.s.Logging.ignored(s, tx.record.Status)

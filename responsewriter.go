@@ -14,45 +14,56 @@ import (
 	"github.com/limpetlb/limpet/internal/accept"
 )
 
-// A responseWriter lets the response stages see a response once, just before
+// A responseWriter shows a response to the response stages once, just before
 // its header goes to the client. Everything else passes through: informational
-// responses, trailers, flushes, and by Unwrap what http.ResponseController
-// asks of the server's own writer.
+// responses, trailers, flushes, and by Unwrap the requests of
+// http.ResponseController to the server's own writer.
+//
+// A handler may call it when the transaction is over. So its exported methods
+// enter the transaction as users.
 type responseWriter struct {
 	http.ResponseWriter
 	tx      *transaction
-	initial http.Header // what stood in the header before us
+	initial http.Header // the header before limpet changes it
 
+	users    users          // of the transaction
+	status   int32          // of the response, once it has begun
 	expected bool           // a server or a handler was asked to answer
 	passing  bool           // the response is a server's
-	status   int            // of the response, once it has begun
-	upgrade  *http.Response // the server's answer, if it switches protocols
 	replaced bool           // an answer of our own has gone out; the handler's is dropped
 	hijacked bool           // by the handler, or to close the connection
 	abort    bool           // the connection or stream has to be torn down
 	last     bool           // the connection serves no other request
+	holding  bool           // header and body wait for the scripts of HTTP_RESP_DATA
+	upgrade  *http.Response // the server's answer, if it switches protocols
 	bytes    int64          // of the body
 
-	// While holding, header and body wait for the scripts of HTTP_RESP_DATA.
-	holding bool
-	held    []byte
-	head    http.Header // as it was when it was complete
+	// While holding.
+	held []byte
+	head http.Header // as it was when it was complete
 }
 
 // hijackableWriter is for servers that can give away the connection, which
 // HTTP/2 cannot.
 type hijackableWriter struct{ *responseWriter }
 
-// errReplaced is what a handler gets that goes on writing a response in whose
-// place another one has been sent.
+// errReplaced is the error for a handler that goes on writing a response after
+// another one was sent in its place.
 var errReplaced = errors.New("limpet: the response was replaced or the connection closed")
+
+// leave ends a use of the transaction.
+func (w *responseWriter) leave() {
+	if w.users.leave() {
+		w.tx.release()
+	}
+}
 
 func (w *responseWriter) begun() bool { return w.status != 0 || w.replaced || w.hijacked }
 
-// begin runs the response stages. It reports whether the handler's header is
-// to be sent now.
+// begin runs the response stages. It reports whether to send the handler's
+// header now.
 func (w *responseWriter) begin(status int) bool {
-	w.status = status
+	w.status = int32(status)
 	record := &w.tx.record
 	record.FirstByte, record.ServerStatus = time.Since(record.Start), status
 	for _, stage := range responseStages {
@@ -68,20 +79,30 @@ func (w *responseWriter) begin(status int) bool {
 	return !w.holding
 }
 
-// writeHeader sends the header. What a server has not said of its content,
-// net/http must not guess.
+// writeHeader sends the header. It keeps net/http from guessing the content
+// type that a server has left out.
 func (w *responseWriter) writeHeader(status int) {
 	if h := w.ResponseWriter.Header(); w.passing {
 		if _, ok := h["Content-Type"]; !ok {
 			h["Content-Type"] = nil
 		}
 	}
+	w.farewell(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// release shows the scripts what has been held of the body, and sends it.
+// farewell lets net/http close the connection after the response if the virtual
+// service is being drained. In HTTP/2, net/http sends GOAWAY instead, and open
+// streams go on.
+func (w *responseWriter) farewell(status int) {
+	if w.tx.vs.draining.Load() && status != http.StatusSwitchingProtocols {
+		w.ResponseWriter.Header()["Connection"] = []string{"close"}
+	}
+}
+
+// release shows the held part of the body to the scripts, and sends it.
 func (w *responseWriter) release() error {
-	// Since then a handler may have set what belongs into the trailer.
+	// A handler may have set fields for the trailer since then.
 	h := w.Header()
 	later := maps.Clone(h)
 	clear(h)
@@ -94,7 +115,7 @@ func (w *responseWriter) release() error {
 		w.deliver()
 		return errReplaced
 	}
-	w.writeHeader(w.status)
+	w.writeHeader(int(w.status))
 	maps.Copy(h, later)
 	if len(w.held) == 0 {
 		return nil
@@ -105,8 +126,12 @@ func (w *responseWriter) release() error {
 	return err
 }
 
-// hold keeps p back as long as there is room, and then lets all of it go.
+// hold keeps p back as long as there is room, and then releases everything.
 func (w *responseWriter) hold(p []byte) (int, error) {
+	if !w.users.enter() {
+		return 0, errReplaced
+	}
+	defer w.leave()
 	n := min(len(p), w.tx.responseRule.Bytes-len(w.held))
 	held := heldBody{w.tx, w.held}
 	most := w.tx.responseRule.Bytes
@@ -130,17 +155,16 @@ func (w *responseWriter) hold(p []byte) (int, error) {
 	return n + more, err
 }
 
-// overtake prepares for a response that comes before the end of its request.
-// Without it a server of net/http would read the rest of the request first,
-// and wait for whoever is reading it already. What is left of the request
-// makes the connection unfit for another one.
+// overtake prepares for a response before the end of its request. Without it,
+// net/http would first read the rest of the request, and wait for a reader that
+// is doing so. The rest makes the connection unfit for another request.
 func (w *responseWriter) overtake() {
 	if w.tx.r.ProtoMajor == 1 && http.NewResponseController(w.ResponseWriter).EnableFullDuplex() == nil {
 		w.closeAfter()
 	}
 }
 
-// closeAfter has the connection closed after the response, unless it is one of
+// closeAfter closes the connection after the response. It does nothing in
 // HTTP/2, where this would end all streams.
 func (w *responseWriter) closeAfter() {
 	if w.tx.r.ProtoMajor == 1 {
@@ -175,7 +199,8 @@ func (w *responseWriter) send(r *reply) {
 	if (w.last || w.tx.closing == closeFIN) && w.tx.r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // in HTTP/2 this would end all streams
 	}
-	w.status = r.status
+	w.farewell(r.status)
+	w.status = int32(r.status)
 	bodyless := r.status == http.StatusNoContent || r.status == http.StatusNotModified
 	if !bodyless {
 		h["Content-Length"] = []string{strconv.Itoa(len(r.body))}
@@ -223,9 +248,9 @@ func (w *responseWriter) shut() {
 	}
 }
 
-// cut is for when the response ends before its end. Where nothing but the end
-// of the connection tells a client of HTTP/1.0 that the response is whole, that
-// must be a reset.
+// cut ends a response that is not complete. If an HTTP/1.0 client can know the
+// end of the response only by the end of the connection, the connection must be
+// reset.
 func (w *responseWriter) cut() {
 	if w.holding {
 		w.status = 0 // nothing of it was sent
@@ -245,8 +270,8 @@ func (w *responseWriter) cut() {
 	resetConn(conn)
 }
 
-// resetConn resets the TCP connection beneath conn. Closing conn could say
-// goodbye first, if it is one of TLS.
+// resetConn resets the TCP connection beneath conn. To close a TLS connection
+// could send a regular end first.
 func resetConn(conn net.Conn) {
 	if tcp := accept.TCPConn(conn); tcp != nil {
 		_ = tcp.SetLinger(0)
@@ -259,23 +284,36 @@ func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case w.replaced, w.holding:
 	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols:
-		if w.tx.r.ProtoAtLeast(1, 1) { // RFC 9110, section 15.2
+		if w.knowsInterim() {
 			w.ResponseWriter.WriteHeader(status)
 		}
 	case w.begun():
 		w.ResponseWriter.WriteHeader(status)
-	case w.begin(status):
-		w.writeHeader(status)
+	case w.users.enter():
+		defer w.leave()
+		if w.begin(status) {
+			w.writeHeader(status)
+		}
 	}
 }
 
-// ready sees to it that the response has begun. It fails if the handler's
-// response is not the one that is sent.
+// knowsInterim reports whether the client understands informational responses
+// (RFC 9110, section 15.2).
+func (w *responseWriter) knowsInterim() bool {
+	if !w.users.enter() {
+		return false
+	}
+	defer w.leave()
+	return w.tx.r.ProtoAtLeast(1, 1)
+}
+
+// ready begins the response if it has not begun. It fails if another response
+// than the handler's is sent.
 func (w *responseWriter) ready() error {
 	if !w.begun() {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.replaced {
+	if w.replaced || !w.begun() {
 		return errReplaced
 	}
 	return nil
@@ -310,9 +348,9 @@ func (w *responseWriter) WriteString(s string) (int, error) {
 // ReadFrom implements io.ReaderFrom, so that files still go to the client
 // without a copy.
 //
-// The response begins with the first byte: until src has given one there may
-// be another answer, and a client that expects 100 (Continue) has to get it
-// if src is the request's body.
+// The response begins with the first byte of src. Until then there may be
+// another answer, and if src is the request's body, a client that expects 100
+// (Continue) must get it.
 func (w *responseWriter) ReadFrom(src io.Reader) (n int64, err error) {
 	if !w.begun() {
 		const first = 512
@@ -349,9 +387,10 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 
 // Hijack implements http.Hijacker.
 func (w hijackableWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if w.replaced {
+	if w.replaced || !w.users.enter() {
 		return nil, nil, http.ErrHijacked
 	}
+	defer w.leave()
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.tx.hijack(conn)

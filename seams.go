@@ -11,8 +11,9 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// The packages below this one do not know each other. Each declares what it
-// needs of the others as an interface; this is what fits where.
+// The packages below this one do not know each other. Each declares the
+// services that it needs as interfaces. These are the types that implement
+// them.
 var (
 	_ datascript.Tables       = (*persistence.Store)(nil)
 	_ datascript.Pools        = (*lbpool.Set)(nil)
@@ -20,7 +21,7 @@ var (
 	_ datascript.StringGroups = (*policy.StringGroups)(nil)
 	_ datascript.Transaction  = (*transaction)(nil)
 
-	// What a transaction can do beside.
+	// Further abilities of a transaction.
 	_ datascript.Identifier          = (*transaction)(nil)
 	_ datascript.ForwardController   = (*transaction)(nil)
 	_ datascript.BodyBufferer        = (*transaction)(nil)
@@ -54,7 +55,7 @@ var (
 	_ PersistenceProfile = (*persistence.CustomHeader)(nil)
 	_ context.Context    = (*transaction)(nil)
 
-	// What profiles can do beside.
+	// Further abilities of profiles.
 	_ PersistenceClaimer = (*persistence.ClientIP)(nil)
 	_ PersistenceClaimer = (*persistence.AppCookie)(nil)
 	_ PersistenceKeeper  = (*persistence.ClientIP)(nil)

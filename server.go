@@ -3,12 +3,19 @@ package limpet
 import (
 	"io"
 	"log"
+	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/idletimer"
+	"github.com/limpetlb/limpet/lbpool"
 )
 
-// What [NewServer] sets.
+// The settings of [NewServer].
 const (
 	serverHeaderTimeout = 10 * time.Second
 	serverIdleTimeout   = 60 * time.Second
@@ -17,36 +24,39 @@ const (
 	serverStreams       = 250
 )
 
-// NewServer returns a server for h, a [VirtualService], what its Wrap returns,
-// or a handler around one, with limits that net/http leaves open. The program
-// may change it before it is used. A Handler that takes the place of the
-// server's own needs [LimitBodies], or the limit for parts of bodies is lost;
-// the limit for waits outside handlers is lost in any case.
+// NewServer returns a server for h, with the timeouts and limits that net/http
+// leaves off. h is a [VirtualService], the result of its Wrap, or a handler
+// around one. The program may change the server before using it. A program that
+// sets another Handler must put [LimitBodies] around it to keep the limits for
+// bodies; the limit for waits outside handlers is lost in any case.
 //
-// A request's header may take 10 s and 64 KiB, a connection may be idle for
-// 60 s, each part of a request's body may be 60 s late, and an HTTP/2
-// connection may have 250 streams, take nothing for 60 s, and not answer for
-// 45 s. A connection from [VirtualService.Listener] on which net/http waits for
-// the client while no handler is at work, as for the body of a request with an
-// unknown Expect, is closed after 60 to 90 s, or as long as the longest of the
-// server's other timeouts for reading. Whole requests and responses may take as long as they like, since they
-// may be streams; if ReadTimeout is set, it takes the place of the limit for
-// parts of bodies. What the server writes in HTTP/1 is bounded by
-// [ConnectionLimits].WriteTimeout if it serves from
-// [VirtualService.Listener].
+// A request's header may take 10 s and 64 KiB, and a connection may be idle for
+// 60 s. Each part of a request's body may take 60 s; if ReadTimeout is set, it
+// applies instead. Calls of gRPC to a virtual service with a pool
+// of HTTP/2 have no limit for parts: their clients send the next message when
+// they like. An HTTP/2 connection may have 250 streams, take nothing for
+// 60 s and not answer for 45 s; each of its streams may take 60 s for 64 KiB of
+// a response, and for the rest. Whole requests and responses have no limit, since they may be
+// streams.
 //
-// Requests "OPTIONS *" go to h, too, where net/http would answer them itself.
+// On connections from [VirtualService.Listener],
+// [ConnectionLimits].WriteTimeout bounds writes, and takes the place of the 60
+// s for a stream. Such a connection is also closed if net/http waits for the
+// client while no handler runs, for instance for the body of a request with an
+// unknown Expect: after 60 to 90 s, or later if another of the server's
+// timeouts for reading is longer.
 //
-// If h is a [VirtualService] or what its Wrap returns, the server's own
-// complaints go to [Config].Logger, and two kinds are counted in [Stats]:
-// failed TLS handshakes, and connections from [VirtualService.Listener] whose
-// first request net/http refuses or whose header never becomes whole. Of these
-// two kinds, and of HTTP/2 connections that fail, there is one line a second,
-// of all other complaints there are ten; each says for how many others it
-// stands. Without a Logger, and with any other h, they go to the standard
-// logger of package log at the same rates, but for what is counted, which needs
-// a Logger. The program may set ErrorLog and ConnState itself: then there is no
-// such count and no such limit.
+// Requests "OPTIONS *" go to h, too; net/http would answer them itself.
+//
+// If h is a [VirtualService] or the result of its Wrap, the server's error log
+// goes to [Config].Logger, and [Stats] counts two kinds of failures: failed TLS
+// handshakes, and connections from [VirtualService.Listener] whose first
+// request net/http refuses or whose header never becomes complete. For these
+// two kinds, and for HTTP/2 connections that fail, there is one line a second;
+// for all other errors there are ten. Each line says how many others it stands
+// for. Without a Logger, the lines of other kinds go to the standard logger of
+// package log, at the same rates. With any other h, all lines of net/http do. A
+// program that sets ErrorLog or ConnState itself has no such counts and limits.
 func NewServer(h http.Handler) *http.Server {
 	srv := &http.Server{
 		Handler:                      LimitBodies(h),
@@ -61,13 +71,8 @@ func NewServer(h http.Handler) *http.Server {
 			WriteByteTimeout:     60 * time.Second,
 		},
 	}
-	var vs *VirtualService
-	switch h := h.(type) {
-	case *VirtualService:
-		vs = h
-	case *wrapped:
-		vs = h.vs
-	default:
+	vs := serviceOf(h)
+	if vs == nil {
 		srv.ErrorLog = log.New(new(plainLog), "", 0)
 		return srv
 	}
@@ -76,40 +81,207 @@ func NewServer(h http.Handler) *http.Server {
 	return srv
 }
 
-// LimitBodies returns a handler that gives each part of a request's body 60 s
-// to arrive and calls h. It is what [NewServer] puts around its handler, for
-// programs that set another [net/http.Server].Handler later. If the server has
-// a ReadTimeout, that applies in its place.
+// serviceOf returns the virtual service that h belongs to; nil if there is
+// none.
+func serviceOf(h http.Handler) *VirtualService {
+	switch h := h.(type) {
+	case *VirtualService:
+		return h
+	case *wrapped:
+		return h.vs
+	}
+	return nil
+}
+
+// LimitBodies returns a handler that calls h with limits: each part of a
+// request's body has 60 s to arrive, and the client of an HTTP/2 stream has 60
+// s to take each 64 KiB of the response. [NewServer] puts it around its
+// handler; use it if you set another [net/http.Server].Handler later. If the
+// server has a ReadTimeout, that applies to requests instead, and a
+// WriteTimeout to responses. If h is a [VirtualService] or the result of its
+// Wrap, [ConnectionLimits].WriteTimeout applies to the responses on connections
+// from [VirtualService.Listener], and calls of gRPC have no limit for the parts of
+// their bodies if one of its pools speaks HTTP/2.
 //
 // A read that takes longer fails with an error that matches
-// [os.ErrDeadlineExceeded]. In HTTP/1 the connection ends with the request, in
-// HTTP/2 the stream.
+// [os.ErrDeadlineExceeded]. The connection ends with the request; in HTTP/2
+// only the stream ends. A write that takes longer fails, and the stream is
+// reset.
 func LimitBodies(h http.Handler) http.Handler {
+	vs := serviceOf(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
-		if r.Body == nil || r.Body == http.NoBody || srv == nil || srv.ReadTimeout > 0 {
+		if srv == nil {
 			h.ServeHTTP(w, r)
 			return
 		}
-		limited := *r
-		server := http.NewResponseController(w)
-		if r.ProtoMajor == 1 {
-			body := &promptBody{ReadCloser: r.Body, server: server}
-			defer body.leave()
-			body.wait()
-			limited.Body = body
-		} else {
-			body := &promptStream{ReadCloser: r.Body, server: server}
-			defer body.leave()
-			limited.Body = body
+		if r.Body != nil && r.Body != http.NoBody && srv.ReadTimeout <= 0 && !vs.calls(r) {
+			limited := *r
+			server := http.NewResponseController(w)
+			if r.ProtoMajor == 1 {
+				body := &promptBody{ReadCloser: r.Body, server: server}
+				defer body.leave()
+				body.wait()
+				limited.Body = body
+			} else {
+				body := &promptStream{ReadCloser: r.Body, streamTimer: streamTimer{limit: serverBodyTimeout, setDeadline: server.SetReadDeadline}}
+				defer body.leave()
+				limited.Body = body
+			}
+			r = &limited
 		}
-		h.ServeHTTP(w, &limited)
+		limit := vs.streamTimeout(r, srv)
+		if limit <= 0 {
+			h.ServeHTTP(w, r)
+			return
+		}
+		server := http.NewResponseController(w)
+		prompt := &promptWriter{ResponseWriter: w, server: server, streamTimer: streamTimer{limit: limit, setDeadline: server.SetWriteDeadline}}
+		defer prompt.leave()
+		h.ServeHTTP(prompt, r)
+		if prompt.unsent.Load() {
+			prompt.Flush()
+		}
 	})
 }
 
-// A promptBody breaks the connection of HTTP/1 if the next part of the body
-// does not come in time, be it for the handler or for net/http, which reads
-// what a handler has left over.
+// calls reports whether a request is a call of gRPC that may go to a server of
+// HTTP/2. Every client can claim that; where there is no such server the claim
+// means nothing. vs may be nil.
+func (vs *VirtualService) calls(r *http.Request) bool {
+	return vs != nil && r.ProtoMajor > 1 && httpfield.IsGRPC(r.Header) &&
+		slices.ContainsFunc(vs.current.Load().Pools, func(p *lbpool.Pool) bool { return p.Protocol() != lbpool.ProtocolHTTP1 })
+}
+
+// streamTimeout returns how long a client may take for each part of a response
+// on its stream; 0 if a limit of the connection applies, or no limit. vs may be nil.
+func (vs *VirtualService) streamTimeout(r *http.Request, srv *http.Server) time.Duration {
+	if r.ProtoMajor == 1 || srv.WriteTimeout > 0 {
+		return 0
+	}
+	if vs != nil {
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		if c := vs.gate.At(local); c != nil {
+			return c.Stall()
+		}
+	}
+	return defaultWriteTimeout
+}
+
+// A streamTimer ends an HTTP/2 stream when a read or a write of it lasts too
+// long. The connection may be in use meanwhile, so that no deadline of its own
+// passes. Once a deadline of a stream has passed, the stream is lost, even if
+// nobody was waiting. So a streamTimer sets none in advance, only one in the past
+// when the time is over.
+type streamTimer struct {
+	limit       time.Duration
+	setDeadline func(time.Time) error
+
+	mu    sync.Mutex
+	left  bool // the handler has returned, and the stream is not ours any more
+	timer *idletimer.Timer
+}
+
+// begin notes that a read or a write begins.
+func (t *streamTimer) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.left:
+	case t.timer == nil:
+		t.timer = idletimer.New(t.limit, t.expire)
+	default:
+		t.timer.Begin()
+	}
+}
+
+// end notes that it has ended.
+func (t *streamTimer) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer.End()
+}
+
+// leave notes that the stream is not ours any more.
+func (t *streamTimer) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left = true
+	t.timer.Stop()
+}
+
+func (t *streamTimer) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.left {
+		_ = t.setDeadline(time.Unix(1, 0)) // which has passed
+	}
+}
+
+// A promptWriter resets an HTTP/2 stream if a write takes too long because the
+// client has opened no window for it. LimitBodies flushes the rest when the
+// handler returns, since net/http would send it without limit.
+type promptWriter struct {
+	http.ResponseWriter
+	server *http.ResponseController
+	unsent atomic.Bool // something was written since the last flush
+	streamTimer
+}
+
+// streamChunk is how much is written under one limit. A client that takes it in
+// time is slow, but alive.
+const streamChunk = 64 << 10
+
+// Write implements http.ResponseWriter.
+func (w *promptWriter) Write(p []byte) (n int, err error) {
+	w.unsent.Store(true)
+	for {
+		w.begin()
+		m, err := w.ResponseWriter.Write(p[:min(len(p), streamChunk)])
+		w.end()
+		n, p = n+m, p[m:]
+		if err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+// WriteString implements io.StringWriter.
+func (w *promptWriter) WriteString(s string) (int, error) {
+	if len(s) > streamChunk {
+		return w.Write([]byte(s))
+	}
+	w.unsent.Store(true)
+	w.begin()
+	defer w.end()
+	return io.WriteString(w.ResponseWriter, s)
+}
+
+// Flush implements http.Flusher.
+func (w *promptWriter) Flush() { _ = w.FlushError() }
+
+// FlushError is what http.ResponseController calls for Flush.
+func (w *promptWriter) FlushError() error {
+	w.unsent.Store(false)
+	w.begin()
+	defer w.end()
+	return w.server.Flush()
+}
+
+// Push implements http.Pusher.
+func (w *promptWriter) Push(target string, opts *http.PushOptions) error {
+	if p, ok := w.ResponseWriter.(http.Pusher); ok {
+		return p.Push(target, opts)
+	}
+	return http.ErrNotSupported
+}
+
+// Unwrap is how http.ResponseController finds the server's writer.
+func (w *promptWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// A promptBody closes an HTTP/1 connection if the next part of the body does
+// not arrive in time, for the handler or for net/http, which reads the rest
+// that a handler leaves.
 type promptBody struct {
 	io.ReadCloser
 	server *http.ResponseController
@@ -146,51 +318,16 @@ func (b *promptBody) leave() {
 }
 
 // A promptStream ends the body of an HTTP/2 stream if a read of it takes too
-// long. Unlike that of a connection, a deadline of a stream that has passed is
-// final, even if nobody was reading. So there is none while the handler is busy
-// elsewhere, with a slow server for instance.
+// long. There is no limit while the handler is busy elsewhere, with a slow server
+// for instance.
 type promptStream struct {
 	io.ReadCloser
-	server *http.ResponseController
-
-	mu    sync.Mutex
-	left  bool
-	timer *time.Timer // runs while somebody reads
+	streamTimer
 }
 
 // Read reads the next part of the body.
 func (b *promptStream) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	switch {
-	case b.left:
-	case b.timer == nil:
-		b.timer = time.AfterFunc(serverBodyTimeout, b.expire)
-	default:
-		b.timer.Reset(serverBodyTimeout)
-	}
-	b.mu.Unlock()
-	n, err := b.ReadCloser.Read(p)
-	b.mu.Lock()
-	if b.timer != nil {
-		b.timer.Stop()
-	}
-	b.mu.Unlock()
-	return n, err
-}
-
-func (b *promptStream) expire() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.left {
-		_ = b.server.SetReadDeadline(time.Unix(1, 0)) // which has passed
-	}
-}
-
-func (b *promptStream) leave() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left = true
-	if b.timer != nil {
-		b.timer.Stop()
-	}
+	b.begin()
+	defer b.end()
+	return b.ReadCloser.Read(p)
 }

@@ -3,26 +3,28 @@ package limpet
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 )
 
-// A serverObserver counts and logs what goes wrong in a server of net/http
-// before a handler is called, and what the server logs.
+// A serverObserver counts and logs the failures in a server of net/http before
+// a handler is called, and the lines that the server logs.
 //
-// The server does not tell of requests that it refuses. But a connection that
+// The server does not report the requests that it refuses. But if a connection
 // is closed after a request has begun, and before a handler is called for it,
-// has ended with one of those. Of a later request on a connection, which the
-// server has in its buffer as a whole, it does not tell the beginning.
+// the server has refused that request. For a later request that is in the
+// server's buffer as a whole, the server does not report the beginning.
 type serverObserver struct {
 	vs     *VirtualService
 	server *http.Server
 	next   http.Handler
-	plain  plainLog // for what the service has no Logger for
+	plain  plainLog // for lines without a Logger
 }
 
 // ServeHTTP notes that a handler is called.
@@ -43,10 +45,10 @@ func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.next.ServeHTTP(w, r)
 }
 
-// patience is how long a client may keep the server waiting while no handler
-// runs: as long as the longest of the server's own timeouts, which come first
-// where the server has set them. It has no end, which is 0, where the program
-// has set another handler: that may be at work without this one.
+// patience returns how long a client may keep the server waiting while no
+// handler runs: as long as the longest of the server's own timeouts, so that
+// these apply first. It returns 0, which is no limit, if the program has set
+// another handler, which may be running unseen.
 func (o *serverObserver) patience() time.Duration {
 	if o.server.Handler != http.Handler(o) {
 		return 0
@@ -86,22 +88,34 @@ func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
 	o.log(slog.LevelWarn, "bad request", 1, slog.String("client", addrText(c.Client())))
 }
 
-// log writes at most so many lines of a kind in a second.
-func (o *serverObserver) log(level slog.Level, message string, rate int, attrs ...slog.Attr) {
+// log writes at most rate lines of a kind per second. It reports false if the
+// Logger has panicked.
+func (o *serverObserver) log(level slog.Level, message string, rate int, attrs ...slog.Attr) (done bool) {
+	defer o.vs.survive()
 	s := o.vs.current.Load()
 	suppressed, ok := s.denials.of(message).pass(time.Now(), rate)
 	if !ok {
-		return
+		return true
 	}
 	if attrs = append(attrs, slog.String("vs", s.Name)); suppressed > 0 {
 		attrs = append(attrs, slog.Int64("suppressed", suppressed))
 	}
 	s.Logger.LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller has a constant
+	return true
+}
+
+// survive reports to the standard logger, at most ten times a second, that the
+// Logger or OnComplete panics. Code that accepts and closes connections must
+// defer it, since nothing else recovers there and the process would end.
+func (vs *VirtualService) survive() {
+	if v := recover(); v != nil {
+		vs.panics.print(complaint{message: "panic", rate: 10}, fmt.Sprintf("limpet: panic in the Logger or OnComplete: %v\n%s", v, debug.Stack()))
+	}
 }
 
 // Write implements io.Writer for the server's ErrorLog.
 func (o *serverObserver) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
+	line := complaintLine(p)
 	c := complaintOf(line)
 	if c.message == handshakeFailed {
 		o.vs.counters.failedHandshakes.Add(1)
@@ -109,7 +123,9 @@ func (o *serverObserver) Write(p []byte) (int, error) {
 		o.plain.print(c, line)
 		return len(p), nil
 	}
-	o.log(c.level, c.message, c.rate, c.attrs...)
+	if !o.log(c.level, c.message, c.rate, c.attrs...) {
+		o.plain.print(c, line)
+	}
 	return len(p), nil
 }
 
@@ -123,12 +139,23 @@ type complaint struct {
 
 const handshakeFailed = "TLS handshake failed"
 
-// complaintOf finds out the kind of a line. What clients can bring about must
-// not push out of the log what is wrong with the program.
+// complaintLine returns the part of a line that is logged. It leaves out the
+// quotation of the first bytes of a client that agrees on HTTP/2 and speaks
+// another protocol, which may have a query.
+func complaintLine(p []byte) string {
+	line := strings.TrimSpace(string(p))
+	if what, _, quoted := strings.Cut(line, ": bogus greeting"); quoted && strings.HasPrefix(line, "http2: ") {
+		return what + ": bogus greeting"
+	}
+	return line
+}
+
+// complaintOf finds the kind of a line. Complaints that clients can cause must
+// not push those about the program out of the log.
 func complaintOf(line string) complaint {
 	if rest, ok := strings.CutPrefix(line, "http: TLS handshake error from "); ok {
 		client, reason, _ := strings.Cut(rest, ": ")
-		return complaint{slog.LevelWarn, handshakeFailed, 1, []slog.Attr{slog.String("client", client), slog.String("error", reason)}}
+		return complaint{slog.LevelWarn, handshakeFailed, 1, []slog.Attr{slog.String("client", client), slog.String("error", logged(reason))}}
 	}
 	text := []slog.Attr{slog.String("error", line)}
 	if strings.HasPrefix(line, "http2: ") && !strings.HasPrefix(line, "http2: panic") || strings.HasPrefix(line, "timeout waiting for ") {
@@ -137,13 +164,13 @@ func complaintOf(line string) complaint {
 	return complaint{slog.LevelError, "server error", 10, text}
 }
 
-// A plainLog is a server's ErrorLog that writes to the standard logger, but not
-// more than so many lines of a kind in a second.
+// A plainLog is a server's ErrorLog that writes a limited number of lines of
+// each kind per second to the standard logger.
 type plainLog struct{ kinds denials }
 
 // Write implements io.Writer.
 func (l *plainLog) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
+	line := complaintLine(p)
 	l.print(complaintOf(line), line)
 	return len(p), nil
 }

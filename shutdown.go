@@ -11,27 +11,73 @@ import (
 	"time"
 )
 
-// cutGrace is how long what was cut off has to end. All that limpet does ends
-// much sooner; handlers that a program has wrapped may not.
+// cutGrace is how long exchanges may take to end after they were cut off. Those
+// of limpet end much sooner; wrapped handlers may not.
 const cutGrace = time.Second
 
-// Shutdown stops the servers that serve vs, as [http.Server.Shutdown] does, and
-// also waits for what that knows nothing of: upgraded connections, tunnels, and
-// handlers that have hijacked theirs. When ctx ends, it cuts off what is left:
-// connections are closed, and with them the contexts of their requests end.
-// At the end it closes idle connections to servers.
+const (
+	// drainIdle is how long a connection may be idle after [VirtualService.Drain]
+	// before Shutdown closes it.
+	drainIdle = 5 * time.Second
+	// drainLeast is how long a connection that was in the queue of a listener at
+	// the end may take to send its request: a server of net/http that is being
+	// shut down drops requests that it has not begun to read.
+	drainLeast = time.Second
+)
+
+// Drain makes each response the last of its connection: with "Connection:
+// close" in HTTP/1, with GOAWAY in HTTP/2. So clients send their next request
+// elsewhere, and never on a connection that is just being closed. Everything
+// else goes on, including new connections, which serve one request each. Drain
+// cannot be undone.
 //
-// When Shutdown returns, no request is under way any more, and the records of
-// all have been handed out; excepted is a handler that goes on for more than a
-// second after its connection was closed. So it is time then, and not before,
-// to end the context of [VirtualService.Run], to save tables and to close
-// stores.
+// [VirtualService.Shutdown] calls Drain. Call it earlier if a load balancer in
+// front needs time to notice that this server ends.
+func (vs *VirtualService) Drain() {
+	vs.drain.Do(func() {
+		vs.drained = time.Now()
+		vs.draining.Store(true)
+	})
+}
+
+// Shutdown stops the servers that serve vs, without losing a request:
+//
+//   - it calls [VirtualService.Drain];
+//   - it ends the listeners of [VirtualService.Listener], once the connections in
+//     their queues are accepted;
+//   - connections from these listeners may be idle for up to 5 s after Drain, and
+//     for 1 s at least, so that their clients can ask once more;
+//   - it stops the servers as [http.Server.Shutdown] does, which closes idle
+//     connections;
+//   - it waits for requests, and for what net/http knows nothing of: upgraded
+//     connections, tunnels, and handlers that have hijacked theirs.
+//
+// When ctx ends, it cuts off what is left: connections are closed, and with them
+// the contexts of their requests end. At the end it closes idle connections to
+// servers.
+//
+// When Shutdown returns, all requests have ended and their records have been
+// handed out, except those of handlers that go on for more than a second after
+// their connection was closed. End the context of [VirtualService.Run], save
+// tables and close stores after that, not before.
 //
 // The error is nil if everything has ended by itself; else it matches that of
-// ctx. A server that fails to close its listeners adds its own. Servers that
-// the list leaves out go on, but vs takes upgrades no more once something was
-// cut off: it should not be used any longer.
+// ctx. A server that fails to close its listeners adds its own. Name all servers:
+// those that the list leaves out go on with the connections that they have, and
+// vs takes upgrades no more once something was cut off. vs should not be used any
+// longer.
 func (vs *VirtualService) Shutdown(ctx context.Context, servers ...*http.Server) error {
+	vs.Drain()
+	if len(servers) > 0 && vs.gate.Listening() {
+		vs.gate.Stop(ctx)
+		end := vs.drained.Add(drainIdle)
+		if least := time.Now().Add(drainLeast); end.Before(least) {
+			end = least
+		}
+		idle, cancel := context.WithDeadline(ctx, end)
+		vs.gate.AwaitNone(idle)
+		cancel()
+	}
 	faults := make([]error, len(servers)+1)
 	var wg sync.WaitGroup
 	for i, srv := range servers {
@@ -84,7 +130,7 @@ func (a *activity) tell() {
 	}
 }
 
-// wait returns when there are none, or when ctx ends, and how many there are.
+// wait returns when there are no transactions or ctx ends, with their number.
 func (a *activity) wait(ctx context.Context) int64 {
 	for {
 		n := a.n.Load()

@@ -1,27 +1,28 @@
 package limpet
 
 import (
-	"fmt"
 	"slices"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 // Significance is a reason why a record deserves a look.
 type Significance uint8
 
-// The reasons. [Logging].Ignore takes out those that are normal for a service.
+// The reasons. List those that are normal for a service in [Logging].Ignore.
 const (
 	PolicyDrop      Significance = iota + 1 // a policy refused the connection or the request
-	RateLimited                             // a rate limit was exceeded, and that is why
+	RateLimited                             // a rate limit caused the refusal
 	ScriptFailed                            // a script failed
 	ScriptClosed                            // a script closed the connection
 	ScriptRefused                           // a script answered with status 400 or more
-	ServerChange                            // the server that the client was bound to could not be had
-	NoServer                                // no server could be had
+	ServerChange                            // the server that the client was bound to was not available
+	NoServer                                // no server was available
 	ServerFailed                            // a server was tried and gave no answer
 	ServerTimeout                           // a server was tried and gave no answer in time
 	ServerReselect                          // more than one server was tried
 	SlowResponse                            // the response took longer to begin than Logging.SlowResponse
-	ClientGone                              // the client left before it had its answer
+	ClientGone                              // the client left before it got its answer
 	Status4xx                               // the response's status is 400 to 499
 	Status5xx                               // the response's status is 500 or more
 	BadProxyHeader                          // a proxy sent no valid PROXY header
@@ -29,51 +30,65 @@ const (
 	BindingInvalid                          // the client's persistence cookie could not be opened
 )
 
-// significances name the reasons, in words and by the code that Avi Vantage
-// logs for the same.
-var significances = [...]struct{ text, code string }{
-	PolicyDrop:     {"dropped by policy", "ADF_USER_DELETE_OPERATION_HTTP_RULE_SECURITY_ACTION_CLOSE_CONN"},
-	RateLimited:    {"rate limited", "ADF_RATE_LIMIT_DROP_REQ"},
-	ScriptFailed:   {"script failed", "ADF_DATASCRIPT_EXECUTION_FAILED"},
-	ScriptClosed:   {"closed by script", "ADF_USER_DELETE_OPERATION_DATASCRIPT_RESET_CONN"},
-	ScriptRefused:  {"refused by script", "ADF_HTTP_NOT_ALLOWED_DATASCRIPT_RESPONSE_RETURNED_4XX"},
-	ServerChange:   {"persistent server changed", "ADF_PERSISTENT_SERVER_CHANGE"},
-	NoServer:       {"no server available", "ADF_REQUEST_NO_POOL"},
-	ServerFailed:   {"server failed", "ADF_SERVER_UPSTREAM_READ_ERROR"},
-	ServerTimeout:  {"server timed out", "ADF_SERVER_UPSTREAM_TIMEOUT"},
-	ServerReselect: {"another server tried", "ADF_HTTP_SERVER_RESELECT_OCCURRENCE"},
-	SlowResponse:   {"slow response", "ADF_RESPONSE_SLOW"},
-	ClientGone:     {"client gone", "ADF_CLIENT_GONE"},
-	Status4xx:      {"status 4xx", "ADF_RESPONSE_CODE_4XX"},
-	Status5xx:      {"status 5xx", "ADF_RESPONSE_CODE_5XX"},
-	BadProxyHeader: {"no valid PROXY header", "ADF_BAD_PROXY_HEADER"},
+var significances = []string{
+	PolicyDrop:      "dropped by policy",
+	RateLimited:     "rate limited",
+	ScriptFailed:    "script failed",
+	ScriptClosed:    "closed by script",
+	ScriptRefused:   "refused by script",
+	ServerChange:    "persistent server changed",
+	NoServer:        "no server available",
+	ServerFailed:    "server failed",
+	ServerTimeout:   "server timed out",
+	ServerReselect:  "another server tried",
+	SlowResponse:    "slow response",
+	ClientGone:      "client gone",
+	Status4xx:       "status 4xx",
+	Status5xx:       "status 5xx",
+	BadProxyHeader:  "no valid PROXY header",
+	ServerAmbiguous: "server ambiguous",
+	BindingInvalid:  "persistence cookie invalid",
+}
 
-	ServerAmbiguous: {"server ambiguous", "SERVER_AMBIGUOUS"},
-	BindingInvalid:  {"persistence cookie invalid", "ADF_PERSISTENCE_COOKIE_INVALID"},
+// significanceCodes are the codes that Avi Vantage logs for the same reasons.
+var significanceCodes = []string{
+	PolicyDrop:      "ADF_USER_DELETE_OPERATION_HTTP_RULE_SECURITY_ACTION_CLOSE_CONN",
+	RateLimited:     "ADF_RATE_LIMIT_DROP_REQ",
+	ScriptFailed:    "ADF_DATASCRIPT_EXECUTION_FAILED",
+	ScriptClosed:    "ADF_USER_DELETE_OPERATION_DATASCRIPT_RESET_CONN",
+	ScriptRefused:   "ADF_HTTP_NOT_ALLOWED_DATASCRIPT_RESPONSE_RETURNED_4XX",
+	ServerChange:    "ADF_PERSISTENT_SERVER_CHANGE",
+	NoServer:        "ADF_REQUEST_NO_POOL",
+	ServerFailed:    "ADF_SERVER_UPSTREAM_READ_ERROR",
+	ServerTimeout:   "ADF_SERVER_UPSTREAM_TIMEOUT",
+	ServerReselect:  "ADF_HTTP_SERVER_RESELECT_OCCURRENCE",
+	SlowResponse:    "ADF_RESPONSE_SLOW",
+	ClientGone:      "ADF_CLIENT_GONE",
+	Status4xx:       "ADF_RESPONSE_CODE_4XX",
+	Status5xx:       "ADF_RESPONSE_CODE_5XX",
+	BadProxyHeader:  "ADF_BAD_PROXY_HEADER",
+	ServerAmbiguous: "SERVER_AMBIGUOUS",
+	BindingInvalid:  "ADF_PERSISTENCE_COOKIE_INVALID",
 }
 
 func (s Significance) known() bool { return s > 0 && int(s) < len(significances) }
 
-// String returns the reason in words.
-func (s Significance) String() string {
-	if s.known() {
-		return significances[s].text
-	}
-	return fmt.Sprintf("Significance(%d)", uint8(s))
+// String returns the reason in words; "invalid" for other values.
+func (s Significance) String() string { return enumtext.String(s, significances) }
+
+// MarshalText returns the reason in words. It fails for other values.
+func (s Significance) MarshalText() ([]byte, error) { return enumtext.Marshal(s, significances) }
+
+// UnmarshalText reads the reason in words, without regard to case, blanks, "-"
+// and "_". The error for another text lists the reasons.
+func (s *Significance) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(s, text, significances)
 }
 
-// MarshalText gives the reason in words.
-func (s Significance) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// Code returns the name that the logs of Avi Vantage have for the reason, such
-// as ADF_PERSISTENT_SERVER_CHANGE, for dashboards that know it; names of the
-// same make where those logs have none.
-func (s Significance) Code() string {
-	if s.known() {
-		return significances[s].code
-	}
-	return s.String()
-}
+// Code returns the name of the reason in the logs of Avi Vantage, such as
+// ADF_PERSISTENT_SERVER_CHANGE, for dashboards that use it. For reasons that
+// those logs do not have, it returns a name of the same form.
+func (s Significance) Code() string { return enumtext.String(s, significanceCodes) }
 
 func (r *Record) significant(s Significance) {
 	if !slices.Contains(r.Significant, s) {

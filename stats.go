@@ -8,37 +8,37 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// Stats are counts since the virtual service was made.
+// Stats are the counts since the virtual service was made.
 type Stats struct {
 	Requests       uint64 // that were completed
 	PolicyDrops    uint64 // connections and requests that policies refused
 	ScriptFailures uint64 // scripts that failed
-	RefusedBodies  uint64 // requests whose body was longer than its buffer, and that were answered with 413
-	HeadBodies     uint64 // requests of whose body scripts saw the beginning only
+	RefusedBodies  uint64 // requests that got 413 because the body was longer than its buffer
+	HeadBodies     uint64 // requests of whose body scripts saw only the beginning
 
-	// Of connections that came by [VirtualService.Listener].
+	// Counts of connections from [VirtualService.Listener].
 	OpenConnections    int    // that are open now
-	DeniedConnections  uint64 // that were closed when they were accepted, for whatever reason
+	DeniedConnections  uint64 // that were closed when they were accepted, for any reason
 	LimitedConnections uint64 // that exceeded a limit of [ConnectionLimits]
 	BadProxyHeaders    uint64 // that should have begun with a PROXY header
 
-	// Of servers that [NewServer] has made.
-	BadRequests      uint64 // connections whose first request was malformed, had too large a header, or was not whole in time
+	// Counts of servers from [NewServer].
+	BadRequests      uint64 // connections whose first request was malformed, had too large a header, or was not complete in time
 	FailedHandshakes uint64 // of TLS
 
 	Hits   uint64 // requests that ended as [PersistenceHit]
 	Misses uint64 // requests that ended as [PersistenceMiss] or [PersistenceExpired]
-	Repins uint64 // requests whose client was bound to a server that could not be had
-	// Persistence has the counts of all outcomes, for each pool and each group
-	// that the configuration has, by name.
+	Repins uint64 // requests whose client was bound to a server that was not available
+	// Persistence has the counts of all outcomes for each pool and each group
+	// of the configuration, sorted by name.
 	Persistence []TargetStats
 
-	// Scripts are the counts of the script engine, which begins anew with
-	// each configuration.
+	// Scripts are the counts of the script engine. They restart with each
+	// configuration.
 	Scripts datascript.Stats
 }
 
-// Stats returns the counts as they are now.
+// Stats returns the present counts.
 func (vs *VirtualService) Stats() Stats {
 	c, conns := &vs.counters, vs.gate.Stats()
 	return Stats{
@@ -52,7 +52,7 @@ func (vs *VirtualService) Stats() Stats {
 	}
 }
 
-// PolicyStats are the counts of each rule, those in dry run included, in the
+// PolicyStats are the counts of each rule, including rules in dry run, in the
 // order of the configuration. A rule keeps its counts when an update has a rule
 // of the same name and kind.
 type PolicyStats struct {
@@ -62,7 +62,7 @@ type PolicyStats struct {
 	HTTPResponse    []policy.RuleStats // of responses
 }
 
-// PolicyStats returns the counts of the rules as they are now.
+// PolicyStats returns the present counts of the rules.
 func (vs *VirtualService) PolicyStats() PolicyStats {
 	s := vs.current.Load()
 	return PolicyStats{

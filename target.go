@@ -2,7 +2,6 @@ package limpet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -22,33 +22,32 @@ import (
 // concurrent use.
 //
 // A client has one binding for each target: the pool or the pool group that a
-// rule, a script or the configuration has selected. In a pool a server is
-// named by its address and port; in a group by the name of its pool, in which
-// "/" and "%" are percent-encoded, "/", address and port.
+// rule, a script or the configuration has selected. In a pool, the name of a
+// server is its address and port. In a group, it is the name of its pool, with
+// "/" and "%" percent-encoded, then "/", address and port.
 //
-// An error never fails a request: it is noted in [Record].Error. The request
-// then goes on with the server that the method has returned, or like that of
-// a client that is not bound.
+// An error never fails a request: it goes to [Record].Error. The request goes
+// on with the server that the method has returned, or like that of an unbound
+// client.
 type PersistenceProfile interface {
 	// Find returns the server that the client of a request is bound to in a
-	// target, "" if there is none, and renews the binding. remaining is what is
-	// left of it, or 0 if that is not known. If server is "" and remaining is
-	// negative, the client was bound, and remaining says how long ago the
-	// binding ended. The error matches [persistence.ErrNoKey] if the
-	// request has nothing by which clients are known, and
+	// target, "" if there is none, and renews the binding. remaining is its
+	// remaining lifetime, or 0 if that is not known. If server is "" and
+	// remaining is negative, the client was bound, and remaining says how long
+	// ago the binding ended. The error matches [persistence.ErrNoKey] if the
+	// request does not have the key that identifies clients, and
 	// [persistence.ErrInvalidCookie] if a cookie of the profile could not be
 	// opened. Find must not change the request.
 	Find(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error)
-	// Bind is called when a server has answered, before the header goes to
-	// the client: it may add to the header what Find needs, or remember the
-	// server itself. It is not called if a rule or a script has chosen the
-	// server.
+	// Bind is called when a server has answered, before the header goes to the
+	// client: it may add a field for Find to the header, or remember the server
+	// itself. It is not called if a rule or a script has chosen the server.
 	Bind(h http.Header, r *http.Request, client netip.Addr, target, server string) error
 }
 
-// A PersistenceClaimer is a [PersistenceProfile] whose clients are known by
-// what the request carries. They are bound when a server is chosen, so that
-// parallel requests of a new client go to one server.
+// A PersistenceClaimer is a [PersistenceProfile] that identifies clients by a
+// key in the request. It binds them when a server is chosen, so that parallel
+// requests of a new client go to one server.
 type PersistenceClaimer interface {
 	PersistenceProfile
 	// Claim binds the client to server if it is not bound, or is bound to
@@ -64,7 +63,7 @@ type PersistenceKeeper interface {
 	// Keep renews the binding of a request that is still open. It may be called
 	// while the request is being served, and shortly after.
 	Keep(r *http.Request, client netip.Addr, target string) error
-	// Timeout is how long a binding lasts that is not renewed.
+	// Timeout is how long a binding lasts without being renewed.
 	Timeout() time.Duration
 }
 
@@ -76,8 +75,8 @@ type PersistenceCounter interface {
 	Count(ctx context.Context, target string, servers ...string) (n int, err error)
 }
 
-// NoPersistence is for [Config].PoolPersistence: clients of that pool are not
-// bound.
+// NoPersistence is for [Config].PoolPersistence: it binds no clients of a pool or
+// a group.
 var NoPersistence PersistenceProfile = noPersistence{}
 
 type noPersistence struct{}
@@ -87,12 +86,13 @@ func (noPersistence) Find(*http.Request, netip.Addr, string) (string, time.Durat
 }
 func (noPersistence) Bind(http.Header, *http.Request, netip.Addr, string, string) error { return nil }
 
-// A target is a pool or a pool group, and what binds clients there.
+// A target is a pool or a pool group, with the profile that binds clients
+// there.
 type target struct {
 	name  string
 	pool  *lbpool.Pool  // nil if it is a group
 	group *lbpool.Group // nil if it is a pool
-	// members are those of the group.
+	// members are the members of the group.
 	members []lbpool.Member
 
 	profile PersistenceProfile // nil: clients are not bound
@@ -100,7 +100,7 @@ type target struct {
 	keeper  PersistenceKeeper
 	counter PersistenceCounter
 	kept    *keptList          // of keeper
-	source  persistence.Source // where profile finds bindings; "" if that is told with each look-up
+	source  persistence.Source // where profile finds bindings; "" if each look-up says so
 
 	outcomes *outcomes // shared by all configurations
 }
@@ -123,7 +123,7 @@ func (t *target) has(pool *lbpool.Pool) bool {
 	return slices.ContainsFunc(t.members, func(m lbpool.Member) bool { return m.Pool.Is(pool) })
 }
 
-// inUse reports whether the group does not keep a member out of use.
+// inUse reports whether the group uses a member now.
 func (t *target) inUse(member *lbpool.Pool) bool {
 	return !slices.Contains(t.group.OutOfUse(), member)
 }
@@ -152,8 +152,8 @@ func (t *target) isMember(pool *lbpool.Pool, text string) bool {
 // names reports whether a text has the form that text gives.
 func (t *target) names(text string) bool { return (t.group != nil) == strings.Contains(text, "/") }
 
-// lookup finds the server that a text names, and in a group also the member,
-// if the text says so.
+// lookup finds the server that a text names, and in a group also the member, if
+// the text names it.
 func (t *target) lookup(text string) (s *lbpool.Server, member *lbpool.Pool) {
 	if t.group == nil {
 		s, _, _ = t.pool.Lookup(text[strings.LastIndexByte(text, '/')+1:], 0) // it may have been bound in a group
@@ -179,24 +179,25 @@ func (t *target) lookup(text string) (s *lbpool.Server, member *lbpool.Pool) {
 }
 
 // compileTargets finds the profile of each pool and each group.
-func (s *snapshot) compileTargets(vs *VirtualService, fault func(string, error)) {
+func (s *snapshot) compileTargets(vs *VirtualService, faults *fielderr.List) {
 	s.targets = make(map[string]*target, len(s.Pools)+len(s.PoolGroups))
 	for _, p := range s.Pools {
 		s.targets[p.Name()] = &target{name: p.Name(), pool: p, profile: s.profileOf(p.Name())}
 	}
-	for i, g := range s.PoolGroups {
+	for _, g := range s.PoolGroups {
 		profile, err := s.groupProfile(g)
 		if err != nil {
-			fault(fmt.Sprintf("poolGroups[%d].persistence: ", i), err)
+			faults.Add(fielderr.Key("poolPersistence", g.Name()), nil, err)
 		}
 		s.targets[g.Name()] = &target{name: g.Name(), group: g, members: g.Members(), profile: profile}
 	}
-	for name := range s.PoolPersistence {
+	for _, name := range slices.Sorted(maps.Keys(s.PoolPersistence)) {
+		path := fielderr.Key("poolPersistence", name)
 		if _, ok := s.targets[name]; !ok {
-			fault(fmt.Sprintf("poolPersistence[%q]: ", name), errors.New("there is no such pool or group"))
+			faults.Addf(path, nil, "there is no such pool or group")
 		}
 		if s.PoolPersistence[name] == nil {
-			fault(fmt.Sprintf("poolPersistence[%q]: ", name), errors.New("nil; NoPersistence binds nobody"))
+			faults.Addf(path, nil, "missing")
 		}
 	}
 	for _, t := range s.targets {
@@ -222,13 +223,13 @@ func (s *snapshot) compileTargets(vs *VirtualService, fault func(string, error))
 	}
 }
 
-// A cookieStripper is a profile with cookies of its own, which it takes out of
-// the header of a request to a server.
+// A cookieStripper is a profile that removes its own cookies from the header of
+// a request to a server.
 type cookieStripper interface{ StripRequest(h http.Header) }
 
-// A targetedProfile is a profile that wants to know for which targets it is
-// used: the default one, or the only one, and all. has reports whether a target
-// has a server. An error changes nothing.
+// A targetedProfile is a profile that needs to know its targets: the default
+// one, or the only one, and all. has reports whether a target has a server. An
+// error changes nothing.
 type targetedProfile interface {
 	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
 }
@@ -236,8 +237,12 @@ type targetedProfile interface {
 // tellTargets tells all profiles their targets.
 func (s *snapshot) tellTargets() error {
 	names := map[targetedProfile][]string{}
+	var profiles []targetedProfile // in the order of the names
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
 		if p, ok := s.targets[name].profile.(targetedProfile); ok && reflect.ValueOf(p).Comparable() {
+			if names[p] == nil {
+				profiles = append(profiles, p)
+			}
 			names[p] = append(names[p], name)
 		}
 	}
@@ -249,17 +254,22 @@ func (s *snapshot) tellTargets() error {
 		found, _ := t.lookup(server)
 		return found != nil
 	}
-	var faults []error
-	for p, all := range names {
+	var faults fielderr.List
+	for _, p := range profiles {
+		all := names[p]
 		first := all[0]
 		if len(all) > 1 {
 			first = s.defaultTarget.name
 		}
 		if err := p.Targets(first, all, has); err != nil {
-			faults = append(faults, fmt.Errorf("persistence of %q: %w", all, err))
+			path := "persistence"
+			if _, ok := s.PoolPersistence[all[0]]; ok {
+				path = fielderr.Key("poolPersistence", all[0])
+			}
+			faults.AddUnder(path, err)
 		}
 	}
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 // profileOf returns the profile that is configured for a pool or a group.
@@ -270,8 +280,8 @@ func (s *snapshot) profileOf(name string) PersistenceProfile {
 	return s.Persistence
 }
 
-// sameProfile reports whether two profiles are one. Those of programs may be
-// values that cannot be compared.
+// sameProfile reports whether two profiles are the same. Profiles of programs
+// may be values that cannot be compared.
 func sameProfile(a, b PersistenceProfile) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -301,7 +311,8 @@ var sources = [...]persistence.Source{
 	persistence.FromMap, persistence.FromScript,
 }
 
-// outcomes count what came of bindings in a target, and where they were found.
+// outcomes count the outcomes of bindings in a target, and the sources of the
+// bindings.
 type outcomes struct {
 	counts    [persistences]atomic.Uint64
 	sources   [len(sources)]atomic.Uint64 // in the order of sources
@@ -337,20 +348,20 @@ func (t *target) mayReportAmbiguous(now time.Time) bool {
 	return now.Unix()-last >= 60 && t.outcomes.ambiguous.CompareAndSwap(last, now.Unix())
 }
 
-// TargetStats counts what came of clients' bindings in a pool or a group.
+// TargetStats counts the outcomes of clients' bindings in a pool or a group.
 type TargetStats struct {
-	// Target is the name of the pool or the group that requests were for.
+	// Target is the name of the pool or the group.
 	Target string
 	// Outcomes counts requests by [Record].Persistence. Outcomes that have not
 	// occurred are left out.
 	Outcomes map[Persistence]uint64
-	// Sources counts requests whose client was bound by where that was found, as
-	// [Record].BindingSource. Those of which there were none are left out.
+	// Sources counts requests of bound clients by the source of the binding, as
+	// in [Record].BindingSource. Sources that have not occurred are left out.
 	Sources map[persistence.Source]uint64
 }
 
-// targetStats returns the counts of all targets that the configuration has,
-// by name.
+// targetStats returns the counts of all targets of the configuration, sorted by
+// name.
 func (vs *VirtualService) targetStats() []TargetStats {
 	var stats []TargetStats
 	for name, t := range vs.current.Load().targets {

@@ -21,8 +21,8 @@ import (
 )
 
 // A transaction is one request on its way through a virtual service, and its
-// response. It is scratch: it is used again for another request, unless somebody
-// has its handle, the [Transaction].
+// response. It is used again for another request, unless others still use it;
+// see users.
 type transaction struct {
 	// Context is that of the request. It does not change, since timers of
 	// contexts beneath it read it.
@@ -40,8 +40,9 @@ type transaction struct {
 
 	vars   datascript.Vars
 	record Record
+	handle Transaction
 
-	// Parts of shared.
+	// These are parts of shared.
 	rw     *responseWriter
 	route  *lbpool.Route
 	shared *shared
@@ -62,7 +63,7 @@ type messages struct {
 	edits    [len(forwarding)]edit
 }
 
-// ends are the two ends of the client's connection, and who is behind it.
+// ends are the two ends of the client's connection, and the client.
 type ends struct {
 	conn        *accept.Conn   // nil if our listener has not accepted it
 	source      netip.AddrPort // the peer
@@ -89,7 +90,7 @@ type choice struct {
 	settled      *settledRequest // by LB_DONE; nil until it is over
 }
 
-// wishes are what rules and scripts want done with the exchange.
+// wishes are the requests of rules and scripts about the exchange.
 type wishes struct {
 	reply         *reply
 	closing       closing
@@ -108,30 +109,64 @@ type bodyBuffers struct {
 	bodies          int64 // bytes that are held for scripts
 }
 
-// outcome is what came of it.
+// outcome holds the result of the exchange.
 type outcome struct {
 	answered bool               // by a server
 	failure  int                // why there is no response
 	cancel   context.CancelFunc // of the server's timeout
-	spare    func() bool        // takes the hijacked connection from what Shutdown closes
+	spare    func() bool        // keeps Shutdown from closing the hijacked connection
 }
 
-// shared is what others get to see of a transaction: handlers, transports,
-// loggers and tables, which may keep a context or a writer for longer than
-// they should. So each request has its own, while transactions are used again
-// and again.
+// shared is the part of a transaction that handlers, transports, loggers and
+// tables see. They may keep a context or a writer for longer than they should,
+// so each request has its own, while transactions are used again and again.
 type shared struct {
 	context.Context
-	tx     atomic.Pointer[transaction] // nil when it is over
-	handle Transaction
-	// taken means that others may have the handle: then the transaction is not
-	// used again.
-	taken atomic.Bool
-	sent  sentContext
-	rw    responseWriter
+	tx   atomic.Pointer[transaction] // nil when it is over
+	sent sentContext
+	rw   responseWriter
 }
 
-// sharedWithPools is what is shared where there are pools.
+// users counts the users of a transaction outside this package, such as
+// goroutines that a handler leaves behind. If there are any when the
+// transaction ends, or if others have its handle, it is not used again, and
+// later users are turned away.
+type users struct{ n atomic.Int32 }
+
+const (
+	usersKeep = 1 << 30  // is set if others have the handle
+	usersOver = -1 << 31 // is set when it is over
+)
+
+// enter reports whether the transaction may be used, until leave is called.
+func (u *users) enter() bool {
+	for {
+		n := u.n.Load()
+		if n < 0 {
+			return false
+		}
+		if u.n.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// leave reports whether the transaction is over and this was its last user, who
+// has to release what scripts hold.
+func (u *users) leave() bool { return u.n.Add(-1)&^usersKeep == usersOver }
+
+// keep keeps the transaction from being used again. It reports false if the
+// transaction is over.
+func (u *users) keep() bool { return u.n.Or(usersKeep) >= 0 }
+
+// end turns later users away. It reports whether the transaction has no users
+// now, and whether nobody has its handle either.
+func (u *users) end() (unused, free bool) {
+	n := u.n.Or(usersOver)
+	return n&^usersKeep == 0, n == 0
+}
+
+// sharedWithPools is shared with the parts that only pools need.
 type sharedWithPools struct {
 	shared
 	route lbpool.Route
@@ -143,16 +178,15 @@ func (sh *shared) Value(key any) any {
 	case transactionKey{}:
 		return sh.tx.Load()
 	case handleKey{}:
-		sh.taken.Store(true) // before the look, or the end could be missed
-		if sh.tx.Load() == nil {
+		if !sh.rw.users.keep() {
 			return nil
 		}
-		return &sh.handle
-	case bindingsource.Key{}:
 		if tx := sh.tx.Load(); tx != nil {
-			return (*sourceRecorder)(tx)
+			return &tx.handle
 		}
 		return nil
+	case bindingsource.Key{}:
+		return (*sourceRecorder)(sh)
 	}
 	return sh.Context.Value(key)
 }
@@ -160,7 +194,7 @@ func (sh *shared) Value(key any) any {
 // transactions are those that are not in use.
 var transactions = sync.Pool{New: func() any { return new(transaction) }}
 
-// A selection is what the scripts have chosen.
+// A selection is the choice of the scripts.
 type selection struct {
 	pool  string
 	addr  netip.AddrPort
@@ -169,7 +203,7 @@ type selection struct {
 	gone  bool             // the entry names a server that is not in the pool
 }
 
-// A reply is an answer of our own.
+// A reply is an answer by limpet itself.
 type reply struct {
 	status int
 	header http.Header
@@ -191,7 +225,8 @@ type (
 	handleKey      struct{}
 )
 
-// transactionOf is [TransactionFrom] for code that does not keep the transaction.
+// transactionOf is [TransactionFrom] for code that does not keep the
+// transaction.
 func transactionOf(ctx context.Context) (*transaction, bool) {
 	tx, _ := ctx.Value(transactionKey{}).(*transaction)
 	return tx, tx != nil
@@ -208,7 +243,7 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 		tx.shared.Context = r.Context()
 	}
 	tx.shared.tx.Store(tx)
-	tx.shared.handle.tx = tx
+	tx.handle.tx = tx
 	tx.Context, tx.rw = tx.shared, &tx.shared.rw
 	tx.rw.ResponseWriter, tx.rw.tx = w, tx
 	tx.vs, tx.s, tx.w, tx.r, tx.out = vs, s, w, r, r
@@ -231,8 +266,9 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	return tx
 }
 
-// watch says that a request has been read whole, so that a client that leaves
-// is seen to leave; and unwatch, that others are to read the connection.
+// watch notes that the whole request has been read, so that limpet notices if
+// the client leaves. unwatch notes that others are going to read the
+// connection.
 func watch(c *accept.Conn) {
 	if c != nil {
 		c.Watched.Store(true)
@@ -247,16 +283,18 @@ func unwatch(c *accept.Conn) {
 
 // free gives the transaction to the next request.
 func (tx *transaction) free() {
-	*tx = transaction{vars: tx.vars}
+	vars := tx.vars
+	*tx = transaction{} // in place, which a literal with vars would not be
+	tx.vars = vars
 	transactions.Put(tx)
 }
 
 // Client returns the address of the client: that of the peer, unless the peer
-// is a trusted proxy. The port is 0 if a proxy has not told it.
+// is a trusted proxy. The port is 0 if a proxy has not sent it.
 func (tx *transaction) Client() netip.AddrPort { return tx.client }
 
 // Source returns the address of the peer: the other end of the connection, or
-// what [ProxyProtocol] tells about it.
+// the address that the PROXY protocol gives for it; see [ProxyProtocol].
 func (tx *transaction) Source() netip.AddrPort { return tx.source }
 
 // Local returns the address at which the connection was accepted; it is
@@ -285,8 +323,8 @@ func (tx *transaction) Original() *http.Request { return tx.r }
 // EditRequest.
 func (tx *transaction) Request() *http.Request { return tx.out }
 
-// EditRequest returns the request as it will be sent, for change. Its body is
-// that of the original.
+// EditRequest returns the request as it will be sent, for the caller to change.
+// Its body is that of the original.
 func (tx *transaction) EditRequest() *http.Request {
 	if tx.out == tx.r { // else it is a copy already
 		out := *tx.r
@@ -326,7 +364,7 @@ func settleConnection(h http.Header) {
 // or the wrapped handler has given one. The header may be changed until it is
 // sent.
 func (tx *transaction) Response() (status int, header http.Header, ok bool) {
-	return tx.rw.status, tx.header(), tx.rw.status != 0
+	return int(tx.rw.status), tx.header(), tx.rw.status != 0
 }
 
 // header is the header of the response: that of the writer, or, for an
@@ -339,8 +377,8 @@ func (tx *transaction) header() http.Header {
 }
 
 // Server returns the pool that the request goes to, the default pool unless
-// another was chosen, and the server in use. The pool is empty if there are
-// none, the address is invalid until a server is chosen.
+// another was chosen, and the server in use. The pool is empty if there are no
+// pools; the address is invalid until a server is chosen.
 func (tx *transaction) Server() (pool string, addr netip.AddrPort) {
 	switch {
 	case tx.route.Pool != nil:
@@ -356,10 +394,10 @@ func (tx *transaction) Server() (pool string, addr netip.AddrPort) {
 	return pool, addr
 }
 
-// SelectPool chooses the pool, and the server if addr is valid. It has no effect
-// once the request is on its way. Where a request policy has chosen the pool, a
-// script can still choose a server there, unless the policy has chosen that,
-// too. A label that the policy has chosen still applies.
+// SelectPool chooses the pool, and the server if addr is valid. It has no
+// effect once the request is on its way. Where a request policy has chosen the
+// pool, a script can still choose a server there, unless the policy has chosen
+// that, too. A label that the policy has chosen still applies.
 func (tx *transaction) SelectPool(pool string, addr netip.AddrPort) {
 	tx.SelectEntry(pool, addr, datascript.Entry{})
 }
@@ -376,7 +414,7 @@ func (tx *transaction) SelectEntry(pool string, addr netip.AddrPort, entry datas
 	tx.selected = selection{pool: pool, addr: addr, entry: entry, label: label, gone: entry.Key != "" && !addr.IsValid()}
 }
 
-// SelectLabel chooses a pool group, and of its members those with the priority
+// SelectLabel chooses a pool group, and in it the members with the priority
 // label, as SelectPool chooses a pool.
 func (tx *transaction) SelectLabel(group, label string) {
 	if !tx.pinned {
@@ -384,8 +422,8 @@ func (tx *transaction) SelectLabel(group, label string) {
 	}
 }
 
-// Reply answers the request in place of a server or of the wrapped handler.
-// It has no effect if the answer has begun. The first reply counts.
+// Reply answers the request in place of a server or of the wrapped handler. It
+// has no effect if the answer has begun. The first reply wins.
 func (tx *transaction) Reply(status int, header http.Header, body []byte) {
 	if tx.reply == nil && tx.closing == staysOpen {
 		tx.reply = &reply{status, header, body}
@@ -394,7 +432,7 @@ func (tx *transaction) Reply(status int, header http.Header, body []byte) {
 
 // replyText replies with the text of a status.
 func (tx *transaction) replyText(status int) {
-	tx.reply = nil // what a script staged before it failed does not count
+	tx.reply = nil // the reply that a failed script has staged is dropped
 	tx.Reply(status, http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, []byte(http.StatusText(status)+"\n"))
 }
 
@@ -419,7 +457,7 @@ func (tx *transaction) Log(line string) {
 // Vars holds the scripts' variables.
 func (tx *transaction) Vars() *datascript.Vars { return &tx.vars }
 
-// writer is what the next handler writes to.
+// writer returns the writer for the next handler.
 func (tx *transaction) writer() http.ResponseWriter {
 	for w := tx.w; ; {
 		switch t := w.(type) {
@@ -433,7 +471,7 @@ func (tx *transaction) writer() http.ResponseWriter {
 	}
 }
 
-// forwarded is the request that the next handler gets.
+// forwarded returns the request for the next handler.
 func (tx *transaction) forwarded() *http.Request {
 	tx.rw.expected = true
 	if tx.out != tx.r {
@@ -447,12 +485,12 @@ func (tx *transaction) forwarded() *http.Request {
 	return tx.out.WithContext(sent)
 }
 
-// A sentContext is the context of the request that the next handler gets: that
-// of the transaction, and what is for the server alone.
+// A sentContext is the context of the request for the next handler: that of the
+// transaction, with values for the server alone.
 type sentContext struct{ context.Context }
 
-// finish is the end of every transaction: it sends what is to be sent, and
-// writes the record.
+// finish ends a transaction: it sends the rest of the response and writes the
+// record.
 func (tx *transaction) finish() {
 	p := recover()
 	unwatch(tx.conn)
@@ -461,9 +499,11 @@ func (tx *transaction) finish() {
 	case tx.ended():
 		tx.rw.deliver()
 	case tx.rw.expected:
-		// The handler has written nothing, which net/http takes for an
-		// empty response with status 200.
-		tx.rw.begin(http.StatusOK)
+		// The handler has written nothing, which means an empty response with
+		// status 200.
+		if tx.rw.begin(http.StatusOK) {
+			tx.rw.farewell(http.StatusOK)
+		}
 	}
 	if p == nil && tx.rw.holding {
 		_ = tx.rw.release() // the response is complete
@@ -486,16 +526,25 @@ func (tx *transaction) finish() {
 	if tx.spare != nil {
 		tx.spare()
 	}
-	tx.vars.Reset()
-	tx.giveBody(tx.bodies)
 	tx.complete(p)
 	tx.shared.tx.Store(nil)
-	if p != nil {
-		panic(p) // and nobody knows who still has the transaction
+	unused, free := tx.rw.users.end()
+	if unused { // else a script may be running, and the last user does it
+		tx.release()
 	}
-	if !tx.shared.taken.Load() {
+	if p != nil {
+		panic(p) // and others may still have the transaction
+	}
+	if free {
 		tx.free()
 	}
+}
+
+// release gives back what scripts hold. No script of the transaction may run
+// then: the tables of its variables go to other requests.
+func (tx *transaction) release() {
+	tx.vars.Reset()
+	tx.giveBody(tx.bodies)
 }
 
 // hijack notes that the client's connection was taken over. Shutdown closes it
@@ -512,7 +561,7 @@ func isAbort(p any) bool {
 	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
-// addrText is how records show an address.
+// addrText returns an address as records show it.
 func addrText(a netip.AddrPort) string {
 	if !a.IsValid() {
 		return ""

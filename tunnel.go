@@ -11,16 +11,16 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// A script may end the processing of HTTP on the client's connection. The
-// response is sent as ever; then the connection is taken over, and a new one
-// to the same server put behind it, which nobody else uses. Whatever comes on
-// either is passed on as it is, without policies and events.
+// A script may end the processing of HTTP on the client's connection. limpet
+// sends the response as usual. Then it takes the connection over and makes a
+// new one to the same server, for this client alone. It passes on all bytes of
+// either connection unchanged, without policies and events.
 
 // CanTunnel reports whether the client's connection can become a tunnel to the
 // server in use. It cannot in HTTP/2 and HTTP/1.0, without a server, and to a
-// server that speaks TLS; nor while a body may still be on its way, because
-// what is left of it would be taken for what comes next. A connection that
-// switches protocols is a tunnel already.
+// server that speaks TLS; nor while a body may still be on its way, because its
+// rest would pass for data of the tunnel. A connection that switches protocols
+// is a tunnel already.
 func (tx *transaction) CanTunnel() bool {
 	if tx.rw.upgrade != nil {
 		return true
@@ -35,8 +35,8 @@ func (tx *transaction) CanTunnel() bool {
 // sent.
 func (tx *transaction) Tunnel() { tx.tunneled = tx.rw.upgrade == nil }
 
-// tunnel passes on what comes on the connection after the response, until
-// both sides have ended or the request's context does.
+// tunnel passes on all bytes after the response, until both sides or the
+// request's context have ended.
 func (tx *transaction) tunnel() {
 	control := http.NewResponseController(tx.rw.ResponseWriter)
 	_ = control.Flush()
@@ -75,15 +75,15 @@ func (tx *transaction) tunnel() {
 	splice.Join(tx.r.Context(), client, buffered.Reader, splice.LimitIdle(server, tx.route.Pool.StreamIdleTimeout()))
 }
 
-// tunnelDialTimeout is how long the connection behind a tunnel may take.
+// tunnelDialTimeout bounds the time to connect to the server for a tunnel.
 const tunnelDialTimeout = 5 * time.Second
 
-// errTunnelServer is in the record when the server that has answered takes no
+// errTunnelServer is in the record if the server that has answered accepts no
 // more connections.
 var errTunnelServer = errors.New("the server of a tunnel is not available any more")
 
-// endBody writes what net/http writes at the end of a response: the last
-// chunk, if the length was not known beforehand.
+// endBody writes the end of a response as net/http does: the last chunk, if the
+// length was not known before.
 func (tx *transaction) endBody(w interface {
 	io.Writer
 	Flush() error

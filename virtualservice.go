@@ -3,7 +3,6 @@ package limpet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/accept"
+	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -23,29 +23,34 @@ type VirtualService struct {
 	current  atomic.Pointer[snapshot]
 	updating sync.Mutex // one update at a time
 
-	// What outlives a configuration.
+	// These outlive a configuration.
 	tables    func() Tables
 	transport func() http.RoundTripper
 	gate      *accept.Gate
 	counters  counters
 	health    healthCounts
 	throttles [logClasses]throttle
+	panics    plainLog           // of loggers, outside requests
 	metrics   datascript.Metrics // of scripts
+	standard  *http1.Switch      // made of the standard library's transport that was configured last; guarded by updating
 	outcomes  sync.Map           // name of a target → *outcomes
 	keeper    keeper
 	bodies    bodyBudget
 
-	active activity
-	uncut  context.Context // ends when hijacked connections are to be closed
-	cut    context.CancelFunc
+	active   activity
+	draining atomic.Bool // each response is the last of its connection
+	drained  time.Time   // when that began; see Drain
+	drain    sync.Once
+	uncut    context.Context // ends when hijacked connections are to be closed
+	cut      context.CancelFunc
 
 	running atomic.Bool
 	changed chan struct{} // tells Run that the configuration has changed
 }
 
-// New returns a virtual service. It checks all of cfg and reports every fault
-// with the path of its field. It starts nothing: health monitors check while
-// [VirtualService.Run] is running.
+// New returns a virtual service. It checks all of cfg; the error joins a
+// [*FieldError] for each fault. It starts nothing: health monitors check
+// servers while [VirtualService.Run] is running.
 func New(cfg Config) (*VirtualService, error) {
 	vs := &VirtualService{
 		tables:    sync.OnceValue(func() Tables { return persistence.NewStore(persistence.Options{}) }),
@@ -63,15 +68,17 @@ func New(cfg Config) (*VirtualService, error) {
 	return vs, nil
 }
 
-// Update replaces the configuration as a whole. If there is an error, nothing
-// changes. Requests under way keep the configuration they began with.
+// Update replaces the whole configuration. An error joins a [*FieldError] for
+// each fault; then nothing changes. Requests under way keep the configuration
+// they began with.
 //
-// Objects may be the same ones as before, or made anew: a pool takes over what
-// the pool of the same name knows of its servers, see [lbpool.Pool.Adopt]; the
-// profile of a pool or a group takes over the bindings of the one before if it
-// knows clients by the same thing; a [persistence.Store] without entries, as
-// Tables, takes over those of the store before. A profile that keeps its
-// bindings in a store, as Sessions, needs the same store as before.
+// The new configuration may have the same objects or new ones. A new pool takes
+// over the state of the servers from the pool of the same name, see
+// [lbpool.Pool.Adopt]. The new profile of a pool or a group takes over the
+// bindings if it identifies clients by the same thing. A new
+// [persistence.Store] in Tables takes over the entries if it has none. A
+// profile that keeps its bindings in a store, as Sessions, needs the same store
+// as before.
 func (vs *VirtualService) Update(cfg Config) error {
 	vs.updating.Lock()
 	defer vs.updating.Unlock()
@@ -88,7 +95,7 @@ func (vs *VirtualService) Update(cfg Config) error {
 		if old != nil {
 			_ = old.tellTargets() // as it was before
 		}
-		return fmt.Errorf("limpet: invalid configuration: %w", err)
+		return err
 	}
 	s.warn()
 	vs.current.Store(s)
@@ -99,16 +106,26 @@ func (vs *VirtualService) Update(cfg Config) error {
 	return nil
 }
 
-// ServeHTTP forwards a request to a server of the pool that it belongs to.
+// switched returns a transport with the settings of base that can speak HTTP/2
+// to servers of the pools that ask for it, the same as before if base is.
+func (vs *VirtualService) switched(base *http.Transport) *http1.Switch {
+	if vs.standard == nil || !vs.standard.IsOf(base) {
+		vs.standard = http1.NewSwitch(base)
+	}
+	return vs.standard
+}
+
+// ServeHTTP forwards a request to a server of the pool that rules, scripts or
+// the configuration choose.
 func (vs *VirtualService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := vs.current.Load()
 	vs.serve(s, w, r, s.proxy)
 }
 
-// Wrap returns a handler that lets next answer in place of a server. Policies,
-// scripts and tables work in front of next as they do in front of servers. If
-// there are pools, the request's context carries the [lbpool.Route] that was
-// chosen, for a next that forwards through an [lbpool.Transport].
+// Wrap returns middleware: a handler in which next answers in place of a
+// server. Policies, scripts and tables work as they do in front of servers. If
+// there are pools, the request's context has the chosen [lbpool.Route], for a
+// next that forwards through an [lbpool.Transport].
 func (vs *VirtualService) Wrap(next http.Handler) http.Handler {
 	return &wrapped{vs, next}
 }
@@ -119,25 +136,27 @@ type wrapped struct {
 	next http.Handler
 }
 
-// ServeHTTP lets the handler answer a request.
+// ServeHTTP lets the wrapped handler answer a request.
 func (h *wrapped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.vs.serve(h.vs.current.Load(), w, r, h.next)
 }
 
-// ErrRunning is what [VirtualService.Run] returns while another call of it
-// has not.
+// ErrRunning is the error of [VirtualService.Run] if another call is running.
 var ErrRunning = errors.New("limpet: virtual service is running already")
 
-// Run runs the health monitors and the discoveries of all pools, also of those
-// that updates bring, until ctx ends. It returns when they have stopped: nil,
-// or [ErrRunning] at once. A virtual service whose pools have neither needs Run
-// for two things only. While it is running, the clients that are bound to a
-// draining server are counted in the default table and in the persistence
-// profiles, if these can count. And bindings are renewed as long as an exchange
-// lasts, such as a WebSocket or a stream; otherwise only at its end. Virtual
-// services may share a pool; when the one that runs its monitors stops, another
-// takes over. Requests need Run until the last one has ended: end ctx after
-// [VirtualService.Shutdown].
+// Run runs the health monitors and the discoveries of all pools, including
+// those of later updates, until ctx ends. When they have stopped, it returns
+// nil. If another call is running, it returns [ErrRunning] at once.
+//
+// Run does two more things, also for pools without monitors and discoveries. It
+// counts the clients that are bound to a draining server, in the default table
+// and in the persistence profiles that can count. And it renews the bindings of
+// long exchanges, such as WebSockets and streams, which are otherwise renewed
+// only at their end.
+//
+// Virtual services may share a pool: when the one that runs its monitors stops,
+// another takes over. Requests need Run until the last one has ended, so end
+// ctx after [VirtualService.Shutdown].
 func (vs *VirtualService) Run(ctx context.Context) error {
 	if !vs.running.CompareAndSwap(false, true) {
 		return ErrRunning
@@ -178,7 +197,7 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 		for p, m := range monitored {
 			if !wanted[p] {
 				m.stop()
-				<-m.done // lest the pool comes back while it is still stopping
+				<-m.done // so that the pool cannot come back while it is still stopping
 				delete(monitored, p)
 			}
 		}
@@ -190,12 +209,12 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 	}
 }
 
-// Metrics returns the counters and gauges that scripts keep by
+// Metrics returns the counters and gauges that scripts keep with
 // avi.vs.analytics, sorted by name. They outlive configurations.
 func (vs *VirtualService) Metrics() []datascript.Metric { return vs.current.Load().engine.Metrics() }
 
-// CloseIdleConnections closes connections to servers that are not in use.
-// Call it when the virtual service is not needed any more.
+// CloseIdleConnections closes the idle connections to servers. Call it when you
+// do not need the virtual service any more.
 func (vs *VirtualService) CloseIdleConnections() {
 	if t, ok := vs.current.Load().Transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()

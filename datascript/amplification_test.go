@@ -247,7 +247,7 @@ func TestAmplification(t *testing.T) {
 	limiter := newLimiter(t, RateLimit{Count: 1e9})
 	m := &measured{}
 	e := newEngine(t, Env{
-		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tables: discardTables{},
+		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tokens: fakeTokens{}, Tables: discardTables{},
 		RateLimiters: map[string]*RateLimiter{"x": limiter}, RateProfile: &RateProfile{Limiter: limiter},
 		Limits: Limits{Instructions: -1, Time: -1, HostTime: -1, AllocBytes: -1, HeldBytes: -1, Concurrent: -1},
 	})

@@ -8,9 +8,9 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// An entry declares a name of a module of the API; the files avi_*.go hold one
-// module each. With call it is a function, legal in the given events or, if
-// there are none, in all.
+// An entry declares a name in a module of the API; each of the files avi_*.go
+// has one module. An entry with call is a function, legal in the given events
+// or, if there are none, in all.
 type entry struct {
 	name   string
 	call   func(call) int
@@ -22,10 +22,10 @@ type entry struct {
 }
 
 var (
-	// library has all predefined names. It is filled in by init, because
-	// functions of the API refer to it.
+	// library has all predefined names. init fills it in, because functions of
+	// the API refer to it.
 	library = lua51.NewLibrary()
-	// functions are those of the API, by path.
+	// functions are the functions of the API, by path.
 	functions = map[string]*function{}
 )
 
@@ -49,6 +49,7 @@ func init() {
 	declare("avi.ssl", sslEntries)
 	declare("avi.crypto", cryptoEntries)
 	declare("avi.utils", utilsEntries)
+	declare("avi.jwt", jwtEntries)
 	for _, name := range unsupportedNames {
 		declare("", []entry{{name: name, call: unsupported}})
 	}
@@ -70,28 +71,30 @@ func declare(module string, entries []entry) {
 			f.events = anyEvent
 		}
 		functions[path] = f
-		list[i].Call = f.invoke
+		list[i].Call = f.native()
 	}
 	library.Declare(module, list)
 }
 
-// A function is one of the API, legal in some events.
+// A function is a function of the API, legal in some events.
 type function struct {
 	call   func(call) int
 	events eventSet
 }
 
-// invoke is how the interpreter calls the function.
-func (f *function) invoke(c lua51.Call) int {
-	r := c.Host().(*run)
-	if !f.events.has(r.event) {
-		c.Fail("%s: not allowed in event %v", c.Sym.Name, r.event)
+// native returns the function as the interpreter calls it.
+func (f *function) native() func(lua51.Call) int {
+	return func(c lua51.Call) int {
+		r := c.Host().(*run)
+		if f.events&(1<<r.event) == 0 {
+			c.Fail("%s: not allowed in event %v", c.Sym.Name, r.event)
+		}
+		return f.call(call{Call: c, run: r})
 	}
-	return f.call(call{Call: c, run: r})
 }
 
-// A call is one call of a function of the API, and gives access to its
-// arguments and to what the script has decided.
+// A call is one call of a function of the API. It gives access to its arguments
+// and to the decisions of the script.
 type call struct {
 	lua51.Call
 	*run
@@ -100,8 +103,8 @@ type call struct {
 // maxName is how long names of services, groups and headers may be.
 const maxName = 4 << 10
 
-// name is Str for what a service of the host is asked for: the host may
-// repeat it in an error.
+// name is Str for names that go to a service of the host, which may repeat them
+// in an error.
 func (c call) name(n int) string {
 	s := c.Str(n)
 	if len(s) > maxName {
@@ -110,8 +113,8 @@ func (c call) name(n int) string {
 	return s
 }
 
-// unsupported is behind names of the API that do not apply to HTTP, or not
-// yet. Calling one is an error that says so.
+// unsupported serves names of the API that do not apply to HTTP or are not
+// implemented. A call is an error that says so.
 func unsupported(c call) int {
 	c.Fail("%s: not supported", c.Sym.Name)
 	return 0

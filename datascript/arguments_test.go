@@ -55,7 +55,7 @@ func argumentLists(rng *rand.Rand, fitting []string) [][]string {
 func TestEveryFunctionOddArguments(t *testing.T) {
 	limiter := newLimiter(t, RateLimit{Count: 1e9})
 	e := newEngine(t, Env{
-		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tables: discardTables{},
+		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tokens: fakeTokens{}, Tables: discardTables{},
 		RateLimiters: map[string]*RateLimiter{"x": limiter}, RateProfile: &RateProfile{Limiter: limiter},
 	})
 	fitting := map[string][]string{}
@@ -137,7 +137,7 @@ func FuzzBindings(f *testing.F) {
 	f.Add(uint8(90), []byte{21, 200, 24}, "%a*(%d+)[^%s]-%b()%f[%w]") // a pattern
 	limiter := newLimiter(f, RateLimit{Count: 1e9})
 	e := newEngine(f, Env{
-		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tables: discardTables{},
+		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tokens: fakeTokens{}, Tables: discardTables{},
 		RateLimiters: map[string]*RateLimiter{"x": limiter}, RateProfile: &RateProfile{Limiter: limiter},
 	})
 	f.Fuzz(func(t *testing.T, function uint8, pick []byte, text string) {

@@ -44,7 +44,7 @@ var aviConstants = []entry{
 	str_("CIPHER_AES", cipherAES),
 	str_("CIPHER_3DES", cipher3DES),
 
-	// Scripts are known to quote these, so each is its own name.
+	// Some scripts quote these, so the value of each is its name.
 	str_("CLIENT_CERT", "avi.CLIENT_CERT"),
 	str_("CLIENT_CERT_FINGERPRINT", "avi.CLIENT_CERT_FINGERPRINT"),
 	str_("CLIENT_CERT_SUBJECT", "avi.CLIENT_CERT_SUBJECT"),
@@ -59,8 +59,8 @@ var aviConstants = []entry{
 	str_("CLIENT_CERT_SAN_EXTENSIONS", "avi.CLIENT_CERT_SAN_EXTENSIONS"),
 	str_("CLIENT_CERT_X509_EXTENSIONS", "avi.CLIENT_CERT_X509_EXTENSIONS"),
 
-	// For avi.ssl.set_pki_profile and avi.horizon.get_server_ports, which
-	// are not supported; scripts may name them all the same.
+	// For avi.ssl.set_pki_profile and avi.horizon.get_server_ports, which are
+	// not supported. Scripts may still name them.
 	str_("CLIENT_VERIFY_REQUIRE", "CLIENT_VERIFY_REQUIRE"),
 	str_("CLIENT_VERIFY_REQUEST", "CLIENT_VERIFY_REQUEST"),
 	str_("CLIENT_VERIFY_DISABLE", "CLIENT_VERIFY_DISABLE"),
@@ -75,7 +75,7 @@ var aviConstants = []entry{
 	str_("RL_ACTION_LOCAL_RSP", "RL_ACTION_LOCAL_RSP"),
 	str_("RL_ACTION_REDIRECT", "RL_ACTION_REDIRECT"),
 
-	// These choose an overload, so no string of a script's may equal them.
+	// These choose an overload, so no string of a script may equal them.
 	{name: "HTTP_REQUEST", kind: lua51.Token},
 	{name: "HTTP_RESPONSE", kind: lua51.Token},
 	{name: "QUERY_STRING", kind: lua51.Token},

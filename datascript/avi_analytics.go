@@ -8,8 +8,8 @@ import (
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
-// The module avi.vs.analytics: metrics of the script's own. Unlike decisions,
-// what they count stays if the script fails.
+// The module avi.vs.analytics: metrics of scripts. Unlike decisions, changes of
+// metrics stay if the script fails.
 var analyticsEntries = []entry{
 	{name: "counter", call: analyticsCounter},
 	{name: "gauge", call: analyticsGauge},
@@ -33,8 +33,8 @@ const (
 
 // counter(name [, op [, value]]) adds value (1) to a counter, by op
 // avi.vs.analytics.INCR, the default; or sets it to 0, by
-// avi.vs.analytics.CLEAR. A counter begins with 0. It is an error if the name is
-// that of a gauge, or one too many.
+// avi.vs.analytics.CLEAR. A counter begins with 0. It is an error if the name
+// is that of a gauge, or if there are too many metrics.
 func analyticsCounter(c call) int {
 	value := c.metricOperand(3)
 	if value < 0 {

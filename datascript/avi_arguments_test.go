@@ -24,6 +24,8 @@ var typedArguments = []struct {
 	{HTTPReq, "avi.vs.ratelimit.exceed", `"l"|"k"|1`},
 	{HTTPReq, "avi.vs.rate.limit.exceed", `"l"|"k"|1`},
 	{HTTPReq, "avi.http.oauth_get_claim", `0|"sub"`},
+	{HTTPReq, "avi.jwt.verify", `"good"|"k"|{leeway = 1}`},
+	{HTTPReq, "avi.jwt.claims", `"e30.e30."`},
 	{HTTPReq, "avi.ssl.check_err_in_client_cert", `0`},
 	{HTTPReq, "avi.vs.rate_limit", `avi.RL_CUSTOM_STRING|"k"`},
 	{HTTPReq, "avi.vs.analytics.counter", `"c"|1|1`},
@@ -95,7 +97,7 @@ func (fakeStringGroups) Match(string, string, string, bool) (string, bool, error
 func TestArgumentTypes(t *testing.T) {
 	limiter := newLimiter(t, RateLimit{Count: 1000})
 	e := newEngine(t, Env{
-		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{},
+		PoolGroups: fakePoolGroups{}, StringGroups: fakeStringGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tokens: fakeTokens{},
 		RateLimiters: map[string]*RateLimiter{"l": limiter}, RateProfile: &RateProfile{Limiter: limiter},
 	})
 	for _, tt := range typedArguments {

@@ -10,9 +10,9 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// The module avi.crypto. Keys and results are raw bytes; what goes into a
-// header or a cookie needs avi.utils.base64_encode. encrypt and decrypt do not
-// notice when someone changes a ciphertext; seal and open do.
+// The module avi.crypto. Keys and results are raw bytes; encode them with
+// avi.utils.base64_encode for a header or a cookie. encrypt and decrypt do not
+// notice a changed ciphertext; seal and open do.
 var cryptoEntries = []entry{
 	{name: "encrypt", call: cryptoEncrypt},
 	{name: "decrypt", call: cryptoDecrypt},
@@ -30,9 +30,8 @@ const (
 
 // encrypt(plaintext, key [, iv [, algorithm]]) encrypts in CBC mode, with the
 // padding of PKCS #7: with AES and a key of 16, 24 or 32 bytes, or with 3DES
-// (avi.CIPHER_3DES) and one of 24. The initialization vector has the length of
-// a block, 16 or 8 bytes; by default it is "0123456789012345" or its
-// beginning.
+// (avi.CIPHER_3DES) and a key of 24. The initialization vector is as long as a
+// block, 16 or 8 bytes; the default is "0123456789012345" or its beginning.
 func cryptoEncrypt(c call) int {
 	plaintext := c.Str(1)
 	block, iv := c.blockCipher()
@@ -66,7 +65,7 @@ func cryptoDecrypt(c call) int {
 	return c.RetString(string(text))
 }
 
-// encipher charges for so many bytes: triple DES takes as long for one as the VM
+// encipher charges for size bytes: triple DES takes as long for one as the VM
 // for an instruction and a half.
 func (c call) encipher(block cipher.Block, size int) {
 	if block.BlockSize() == des.BlockSize {
@@ -76,8 +75,8 @@ func (c call) encipher(block cipher.Block, size int) {
 	}
 }
 
-// unpad removes the padding of PKCS #7 from whole blocks. How long it takes
-// does not tell what is wrong with it.
+// unpad removes the padding of PKCS #7 from whole blocks. The time that it
+// takes does not reveal the fault.
 func unpad(b []byte, size int) (text []byte, ok bool) {
 	padding := int(b[len(b)-1])
 	good := subtle.ConstantTimeLessOrEq(1, padding) & subtle.ConstantTimeLessOrEq(padding, size)
@@ -88,12 +87,12 @@ func unpad(b []byte, size int) (text []byte, ok bool) {
 	return b[:len(b)-good*padding], good == 1
 }
 
-// seal(text, key [, context]) encrypts and authenticates with AES-GCM, a key
-// of 16, 24 or 32 bytes and a random nonce, which the result begins with. The
-// context is not part of the result, but needed to open it: a purpose, or the
-// user's name. It is an extension of this implementation.
+// seal(text, key [, context]) encrypts and authenticates with AES-GCM, a key of
+// 16, 24 or 32 bytes and a random nonce, which is the beginning of the result.
+// The context, such as a purpose or the user's name, is not part of the result,
+// but open needs it. It is an extension of this implementation.
 //
-// One key is good for 2^32 seals.
+// Use a key for at most 2^32 seals.
 func cryptoSeal(c call) int {
 	text := c.Str(1)
 	aead := c.aead()
@@ -101,9 +100,9 @@ func cryptoSeal(c call) int {
 	return c.RetString(string(aead.Seal(nil, nil, []byte(text), []byte(c.OptStr(3, "")))))
 }
 
-// open(sealed, key [, context]) returns the text that was sealed with the
-// same key and context. It fails, always with the same words, if it was not.
-// It is an extension of this implementation.
+// open(sealed, key [, context]) returns the text that was sealed with the same
+// key and context. Otherwise it fails, always with the same words. It is an
+// extension of this implementation.
 func cryptoOpen(c call) int {
 	sealed := c.Str(1)
 	aead := c.aead()

@@ -7,7 +7,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// The module avi.http. Its functions stand in files by subject.
+// The module avi.http. Its functions are in files by subject.
 var httpEntries = []entry{
 	// avi_http_header.go
 	{name: "get_header", call: httpGetHeader, events: notFailed},
@@ -68,7 +68,7 @@ var httpEntries = []entry{
 // mutable are the events in which headers may be changed.
 var mutable = beforeResponse | events(HTTPResp)
 
-// bodyEvents are those in which a script may ask for the request's body.
+// bodyEvents are the events in which a script may ask for the request's body.
 var bodyEvents = events(HTTPReq, HTTPReqData, LBDone, HTTPResp, HTTPRespData)
 
 // method() returns the request's method, as received.
@@ -125,8 +125,8 @@ func (c call) onResponse() bool {
 	return c.event == HTTPResp || c.event == HTTPRespData
 }
 
-// side returns the header that an optional context argument means: that of
-// the request or of the response. It is nil where there is no response yet.
+// side returns the header that an optional context argument means: that of the
+// request or of the response. It is nil if there is no response yet.
 func (c call) side(n int) (h http.Header, request bool) {
 	request = !c.onResponse()
 	switch v := c.Arg(n); v {
@@ -144,8 +144,8 @@ func (c call) side(n int) (h http.Header, request bool) {
 	return c.responseHeader(), false
 }
 
-// responseHeader is the header the client will see: that of a reply, if the
-// script has put one in place of the response.
+// responseHeader returns the header that the client will see: that of the
+// reply, if the script has replaced the response.
 func (c call) responseHeader() http.Header {
 	if c.reply != nil && c.onResponse() {
 		return c.reply.header

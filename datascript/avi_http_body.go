@@ -14,9 +14,9 @@ const (
 
 // get_req_body([size]) returns the first size kilobytes of the request's body,
 // or all of it that is buffered, and whether that is the whole body; nil if
-// none is buffered. The body must have been
-// buffered, which set_request_body_buffer_size or the host sees to, and is
-// there from HTTP_REQ_DATA on. Reading does not consume it.
+// nothing is buffered. set_request_body_buffer_size or the host must have
+// buffered the body, which is available from HTTP_REQ_DATA on. Reading does not
+// consume it.
 func httpGetReqBody(c call) int {
 	size := -1
 	if c.Arg(1) != lua.LNil {
@@ -43,11 +43,11 @@ func httpGetReqBody(c call) int {
 	return 2
 }
 
-// set_request_body_buffer_size(size [, longer]) has up to size kilobytes of the
-// request's body read into memory before HTTP_REQ_DATA: at most 32,768, and 0
-// for none. longer says what happens to a longer body: with "head" its
-// beginning is shown and all of it sent to the server, with "refuse" the client
-// gets 413. Without it the host decides.
+// set_request_body_buffer_size(size [, longer]) buffers up to size kilobytes of
+// the request's body in memory before HTTP_REQ_DATA: at most 32,768, and 0 for
+// none. longer decides about a longer body: with "head", scripts see the
+// beginning and the server gets all of it; with "refuse", the client gets 413.
+// Without it, the host decides.
 func httpSetRequestBodyBufferSize(c call) int {
 	b := ability[BodyBufferer](c)
 	size := c.kilobytes(1, 0)
@@ -65,7 +65,7 @@ func httpSetRequestBodyBufferSize(c call) int {
 
 // get_response_body(size [, offset]) returns up to size kilobytes of the
 // response's body, from offset kilobytes on, as the server encoded it; nil if
-// nothing was buffered, which takes set_response_body_buffer_size.
+// set_response_body_buffer_size or the host has not buffered any.
 func httpGetResponseBody(c call) int {
 	size, offset := c.kilobytes(1, 0), 0
 	if c.Arg(2) != lua.LNil {
@@ -83,8 +83,8 @@ func httpGetResponseBody(c call) int {
 	return c.retBytes(body[:min(size, len(body))])
 }
 
-// set_response_body_buffer_size(size) has up to size kilobytes of the
-// response's body read into memory before HTTP_RESP_DATA: 1 to 32,768.
+// set_response_body_buffer_size(size) buffers up to size kilobytes of the
+// response's body in memory before HTTP_RESP_DATA: 1 to 32,768.
 func httpSetResponseBodyBufferSize(c call) int {
 	b := ability[BodyBufferer](c)
 	size := c.kilobytes(1, 1)

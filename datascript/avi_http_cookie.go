@@ -10,7 +10,7 @@ import (
 )
 
 // get_cookie(name [, context]) returns the value of the first cookie of that
-// name, as it stands in the header, or nil. Names are case-sensitive.
+// name, as it is in the header, or nil. Names are case-sensitive.
 func httpGetCookie(c call) int {
 	name := c.Str(1)
 	for n, v := range c.cookies(2) {
@@ -54,8 +54,8 @@ func httpGetCookieNames(c call) int {
 	return 2
 }
 
-// cookies goes through the cookies of the side that argument n names: those
-// of Cookie headers in a request, of Set-Cookie headers in a response.
+// cookies iterates over the cookies of the side that argument n names: those of
+// Cookie headers in a request, of Set-Cookie headers in a response.
 func (c call) cookies(n int) iter.Seq2[string, string] {
 	h, request := c.side(n)
 	if request {

@@ -22,11 +22,12 @@ type cookie struct {
 	attributes  cookieAttributes // of a response's
 }
 
-// cookieAttributes are what follows the value in a Set-Cookie line, each as
-// it is written, such as "path=/"; empty if it is left out.
+// cookieAttributes are the attributes after the value in a Set-Cookie line,
+// each as it is written, such as "path=/"; empty if it is left out.
 type cookieAttributes [numAttributes]string
 
-// A cookieAttribute is an attribute, in the order in which they are written.
+// A cookieAttribute is an attribute. The constants are in the order in which
+// attributes are written.
 type cookieAttribute int
 
 const (
@@ -52,7 +53,7 @@ func attributeNamed(name string) (cookieAttribute, bool) {
 	return cookieAttribute(i), i >= 0
 }
 
-// The values of SameSite, for update_cookie and its kin. The words will do,
+// The values of SameSite, for update_cookie and the like. Plain words work,
 // too.
 const (
 	sameSiteLax = 1 + iota
@@ -65,22 +66,21 @@ var sameSiteNames = map[string]string{
 	"lax": "Lax", "none": "None", "strict": "Strict",
 }
 
-// add_cookie(...) adds cookies to the request or the response that the event
-// is about. In a request event its arguments are names and values in turn, or
-// a table of them; each becomes a pair of its own. In a response event they
-// are name, value [, path [, domain [, expires [, max-age [, httponly
-// [, secure]]]]]], or a table in which the keys path, domain, expires,
-// max-age, httponly, secure and samesite are attributes and all others
-// cookies, each with a Set-Cookie line. Expires is a Unix time or a date as it
-// is to be written; 0, nil and false leave an attribute out. Cookies that
-// exist stay as they are.
+// add_cookie(...) adds cookies to the request or the response that the event is
+// about. In a request event its arguments are names and values in turn, or a
+// table of them; each becomes a pair of its own. In a response event they are
+// name, value [, path [, domain [, expires [, max-age [, httponly [,
+// secure]]]]]], or a table in which the keys path, domain, expires, max-age,
+// httponly, secure and samesite are attributes and all others cookies, each
+// with a Set-Cookie line. Expires is a Unix time or a date in its final form;
+// 0, nil and false leave an attribute out. Existing cookies stay as they are.
 func httpAddCookie(c call) int {
 	c.addCookies(c.cookieArguments())
 	return 0
 }
 
-// replace_cookie(...) is add_cookie, after it has removed all cookies of the
-// same names. Attributes of the old ones are lost.
+// replace_cookie(...) removes all cookies of the same names and then works like
+// add_cookie. The attributes of the old cookies are lost.
 func httpReplaceCookie(c call) int {
 	list := c.cookieArguments()
 	names := make([]string, len(list))
@@ -104,9 +104,9 @@ func httpRemoveCookie(c call) int {
 }
 
 // update_cookie(name, attribute, value [, attribute, value ...]) sets
-// attributes of a cookie of the response, whose value and other attributes
-// stay. Of samesite the values are avi.http.Lax, avi.http.None and
-// avi.http.Strict. Without a cookie of that name it does nothing.
+// attributes of a cookie of the response and keeps its value and other
+// attributes. The values of samesite are avi.http.Lax, avi.http.None and
+// avi.http.Strict. If there is no such cookie, it does nothing.
 func httpUpdateCookie(c call) int {
 	name := c.cookieName(1, c.Arg(1))
 	if n := c.Count(); n < 3 || n%2 == 0 {
@@ -136,8 +136,8 @@ func httpUpdateCookie(c call) int {
 	return 0
 }
 
-// updateLine replaces attributes of a Set-Cookie line where they stand, and
-// appends those that it lacks.
+// updateLine replaces attributes of a Set-Cookie line in place, and appends the
+// missing ones.
 func updateLine(line string, set *cookieAttributes, given *[numAttributes]bool) string {
 	parts := strings.Split(line, ";")
 	kept := parts[:1]
@@ -190,8 +190,8 @@ func (c call) positionalCookie() []cookie {
 	return []cookie{ck}
 }
 
-// requestTable reads a table of names and values. The order is that of the
-// names, since a table has none.
+// requestTable reads a table of names and values. It sorts them by name, since
+// a table has no order.
 func (c call) requestTable(t *lua.LTable) (list []cookie) {
 	t.ForEach(func(k, v lua.LValue) {
 		c.Spend(4)
@@ -322,7 +322,8 @@ func (c call) cookieValue(n int, v lua.LValue) string {
 	return c.cookieText(n, value)
 }
 
-// cookieText refuses what could end a cookie, or the header that holds it.
+// cookieText refuses characters that could end a cookie, or the header that
+// holds it.
 func (c call) cookieText(n int, s string) string {
 	c.writeHeader(len(s))
 	c.Read(len(s))

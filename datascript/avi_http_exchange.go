@@ -13,8 +13,8 @@ import (
 // and the same in all events.
 func httpGetRequestID(c call) int { return c.RetString(ability[Identifier](c).RequestID()) }
 
-// get_reqvar(name) returns a variable of the transaction, or nil. It is the
-// field of that name in avi.vs.reqvar.
+// get_reqvar(name) returns a variable of the transaction, or nil: the field of
+// that name in avi.vs.reqvar.
 func httpGetReqvar(c call) int {
 	return c.Ret(c.Variables().Shared(c.L).RawGet(c.reqvarName()))
 }
@@ -40,7 +40,7 @@ func (c call) reqvarName() lua.LValue {
 const maxServerTimeout = 24 * time.Hour
 
 // set_server_timeout(ms) sets how long to wait for the server's response to
-// this request: milliseconds, from 1 to those of a day.
+// this request: milliseconds, from 1 to those in a day.
 func httpSetServerTimeout(c call) int {
 	timer := ability[ForwardController](c)
 	ms := c.Num(1)
@@ -59,9 +59,9 @@ func httpInternalStatus(c call) int {
 	return c.RetString(strconv.Itoa(ability[OutcomeReporter](c).FailureStatus()))
 }
 
-// disable() ends the processing of HTTP on the connection: once the response
-// has been sent, bytes pass in both directions as they are. It fails where
-// that is impossible, as in HTTP/2.
+// disable() ends the processing of HTTP on the connection: after the response,
+// bytes pass unchanged in both directions. It fails where that is impossible,
+// as in HTTP/2.
 func httpDisable(c call) int {
 	tunneler := ability[ForwardController](c)
 	if !tunneler.CanTunnel() {

@@ -12,10 +12,10 @@ import (
 )
 
 // get_header([name] [, context]) returns the first value of a header, or nil.
-// Names are matched without regard to case; if none matches, underscores in
-// name stand for hyphens. Without a name it returns a table of all headers:
-// the keys in lower case, and the values strings, or arrays of strings where
-// a header occurs more than once. The table is a copy.
+// The case of names does not matter; if no name matches, underscores in name
+// stand for hyphens. Without a name it returns a table of all headers: the keys
+// are in lower case, and the values are strings, or arrays of strings if a
+// header occurs more than once. The table is a copy.
 func httpGetHeader(c call) int {
 	name, side := c.Arg(1), 2
 	if isSide(name) {
@@ -36,7 +36,7 @@ func httpGetHeader(c call) int {
 	return c.RetString(v)
 }
 
-// hostFor is the host of the request, which net/http keeps apart from the
+// hostFor returns the host of the request, which net/http keeps apart from the
 // other headers.
 func (c call) hostFor(request bool) string {
 	if request {
@@ -87,9 +87,9 @@ func (c call) headerTable(h http.Header, request bool) *lua.LTable {
 	return t
 }
 
-// add_header(name, value) appends a header line. Value may be a number or a
-// boolean, too. In a request event it goes to the server, in a response event
-// to the client.
+// add_header(name, value) appends a header line. Value may also be a number or
+// a boolean. In a request event the line goes to the server, in a response
+// event to the client.
 func httpAddHeader(c call) int {
 	key, value := c.headerName(1), c.headerField(2)
 	if key == "Host" {
@@ -122,8 +122,8 @@ func httpRemoveHeader(c call) int {
 	return 0
 }
 
-// editHeader returns the header that the event may change, and sees to it
-// that the change of key can be taken back.
+// editHeader returns the header that the event may change, and saves the lines
+// of key so that the change can be undone.
 func (c call) editHeader(key string) http.Header {
 	var h http.Header
 	if c.onResponse() {
@@ -144,9 +144,9 @@ func (c call) editHeader(key string) http.Header {
 	return h
 }
 
-// writeHeader accounts for n bytes that go into a header. In all, a script may
-// write no more than the largest string: values are shared within the VM, but
-// not on the wire.
+// writeHeader accounts for n bytes that go into a header. In total, a script
+// may write no more than the size of the largest string: the VM shares equal
+// values, but on the wire each is sent.
 func (c call) writeHeader(n int) {
 	if c.run.headers += n; c.run.headers > c.engine.limits.StringBytes {
 		c.TooLarge()
@@ -164,8 +164,8 @@ func (c call) setHost(host string) int {
 	return 0
 }
 
-// headerName reads the name of a header to change. Blanks around it do not
-// count.
+// headerName reads the name of a header to change. It ignores blanks around the
+// name.
 func (c call) headerName(n int) string {
 	name := strings.Trim(c.name(n), " \t")
 	if !httpfield.IsToken(name) {
@@ -193,8 +193,8 @@ func (c call) headerField(n int) string {
 	return s
 }
 
-// unfold makes one line of a value that continues on lines which begin with a
-// blank, as RFC 9112, section 5.2, has it: avi.ssl.client_cert gives such ones.
+// unfold joins a value that continues on lines which begin with a blank (RFC
+// 9112, section 5.2), such as those of avi.ssl.client_cert.
 func unfold(s string) string {
 	if !strings.Contains(s, "\n") {
 		return s

@@ -13,11 +13,11 @@ import (
 )
 
 // response(status [, headers [, body]]) answers the client in place of the
-// server, or, in a response event, replaces the server's response. Status is
-// a number or a string, 200 to 599. Headers is a table of names and values;
+// server, or, in a response event, replaces the server's response. Status is a
+// number or a string, 200 to 599. Headers is a table of names and values;
 // underscores in names stand for hyphens, and a value may be an array. The
-// content type is text/plain unless given. The script goes on; the first
-// response or redirect counts.
+// default content type is text/plain. The script goes on; the first response or
+// redirect wins.
 func httpResponse(c call) int {
 	status := c.status(1, 200, 599)
 	header := http.Header{}
@@ -75,9 +75,9 @@ func (c call) replyField(name string, v lua.LValue) string {
 	return s
 }
 
-// redirect(uri [, status]) answers with a redirect to uri, which goes into
-// the header as it is but for control characters, blanks and bytes outside
-// ASCII; these are percent-encoded. Status is 302, or 301, 303, 307 or 308.
+// redirect(uri [, status]) answers with a redirect to uri. It percent-encodes
+// control characters, blanks and bytes outside ASCII in uri, and nothing else.
+// Status is 302, or 301, 303, 307 or 308.
 func httpRedirect(c call) int {
 	uri := c.Str(1)
 	status := http.StatusFound
@@ -103,7 +103,7 @@ func isRedirect(status int) bool {
 	return false
 }
 
-// inLocation is what may stand in a header but for blanks.
+// inLocation are the bytes that are allowed in a header, without blanks.
 var inLocation = func() *[256]bool {
 	var safe [256]bool
 	for c := range safe {
@@ -112,7 +112,7 @@ var inLocation = func() *[256]bool {
 	return &safe
 }()
 
-// escapeLocation percent-encodes what may not stand in a header.
+// escapeLocation percent-encodes the bytes that are not allowed in a header.
 func escapeLocation(uri string) string {
 	b := make([]byte, 0, len(uri)+2*countUnsafe(uri, inLocation))
 	for i := range len(uri) {

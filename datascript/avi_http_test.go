@@ -123,7 +123,7 @@ func TestNoServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{"avi.vs.table_lookup('k')", "avi.pool.select('p')", "avi.ipgroup.contains('g', '10.0.0.1')"} {
+	for _, source := range []string{"avi.vs.table_lookup('k')", "avi.pool.select('p')", "avi.ipgroup.contains('g', '10.0.0.1')", "avi.jwt.verify('t', 'k')"} {
 		if err := runAt(t, e, HTTPReq, newExchange(), source); err == nil || !strings.Contains(err.Error(), ": the virtual service has no ") {
 			t.Errorf("%s: error %v", source, err)
 		}

@@ -13,12 +13,12 @@ import (
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
-// The readers in this file tell of the request as the client sent it, also
-// after set_path and its kin. A leading argument "MODIFIED" asks for the
-// request as it will be sent; "ORIGINAL" is the default.
+// The readers in this file read the request as the client sent it, also after
+// set_path and the like. A leading argument "MODIFIED" asks for the request as
+// it will be sent; "ORIGINAL" is the default.
 
-// uriSource is a URI to read, and where the arguments after the selector
-// begin.
+// uriSource is a URI to read, with the index of the first argument after the
+// selector.
 type uriSource struct {
 	host, path, query string // path is raw; query without "?"
 	hasQuery          bool
@@ -43,7 +43,8 @@ func (c call) uri() uriSource {
 	}
 }
 
-// rawPath is the path as it was sent, and as it goes to the server. What was no path, such as "*", is "/".
+// rawPath returns the path as it was sent, and as it goes to the server; "/"
+// for a target without a path, such as "*".
 func rawPath(u *url.URL) string {
 	if p := http1.Path(u); strings.HasPrefix(p, "/") {
 		return p
@@ -53,7 +54,8 @@ func rawPath(u *url.URL) string {
 
 // hostname() returns the host that the client asked for, in lower case and
 // without the port, or nil. An IPv6 address keeps its brackets, as in the host
-// of a URI (RFC 3986, section 3.2.2): scripts build redirects of it.
+// of a URI (RFC 3986, section 3.2.2), so that scripts can build redirects from
+// it.
 func httpHostname(c call) int {
 	c.Read(4 * len(c.tx.Original().Host))
 	host := hostOnly(c.tx.Original().Host)
@@ -74,8 +76,8 @@ func hostOnly(hostport string) string {
 	return luastr.Lower(host)
 }
 
-// get_host_tokens([start [, end]]) returns the labels of the host, counted
-// from 1: an array of all, or those from start to end joined by dots; nil if
+// get_host_tokens([start [, end]]) returns the labels of the host, counted from
+// 1: an array of all, or the ones from start to end joined by dots; nil if
 // start is beyond the last. An IPv6 address is one label.
 func httpGetHostTokens(c call) int {
 	src := c.uri()
@@ -92,7 +94,7 @@ func httpGetHostTokens(c call) int {
 }
 
 // get_path([false]) returns the path, percent-decoded unless false is given.
-// Escapes that are not valid stay as they are.
+// Invalid escapes stay as they are.
 func httpGetPath(c call) int {
 	src := c.uri()
 	if c.Arg(src.next) == lua.LFalse {
@@ -102,7 +104,7 @@ func httpGetPath(c call) int {
 }
 
 // get_path_tokens([start [, end]]) returns the decoded segments of the path,
-// counted from 1: an array of all, or those from start to end joined by
+// counted from 1: an array of all, or the ones from start to end joined by
 // slashes; nil if start is beyond the last.
 func httpGetPathTokens(c call) int {
 	src := c.uri()
@@ -148,10 +150,11 @@ func httpGetURI(c call) int {
 }
 
 // get_query([name or avi.QUERY_TABLE] [, decode]) returns the whole query
-// without "?", or nil if there is none; the value of its first argument of
-// that name, decoded unless decode is false, or nil; or a table of all
-// arguments, decoded, with arrays for those that occur again. An argument
-// without a value is "true" by name, and the boolean true in the table.
+// without "?", or nil if there is none. With a name, it returns the value of
+// the first argument of that name, decoded unless decode is false, or nil. With
+// avi.QUERY_TABLE, it returns a table of all arguments, decoded, with arrays
+// for repeated ones. The value of an argument without "=" is "true" by name,
+// and the boolean true in the table.
 func httpGetQuery(c call) int {
 	src := c.uri()
 	what := c.Arg(src.next)
@@ -218,8 +221,8 @@ func (c call) queryTable(query string) *lua.LTable {
 	return t
 }
 
-// queryArguments goes through name=value pairs; the value is nil where there
-// is no "=".
+// queryArguments iterates over name=value pairs; the value is nil if there is
+// no "=".
 func queryArguments(query string) func(yield func(string, *string) bool) {
 	return func(yield func(string, *string) bool) {
 		for query != "" {
@@ -275,8 +278,8 @@ func unhex(c byte) byte {
 	return c - 'a' + 10
 }
 
-// set_path(path) changes the path that the server sees. Bytes that may not
-// stand in a path are percent-encoded, escapes that do are kept.
+// set_path(path) changes the path that the server sees. Bytes that are not
+// allowed in a path are percent-encoded; valid escapes stay.
 func httpSetPath(c call) int {
 	u := c.editURL()
 	c.setPath(u, c.Str(1))
@@ -285,7 +288,7 @@ func httpSetPath(c call) int {
 
 // set_query(query) changes the query that the server sees: to a string, to a
 // number, or to the pairs of a table, in the order of their names. An empty
-// one removes it.
+// query removes it.
 func httpSetQuery(c call) int {
 	var query string
 	if t, ok := c.Arg(1).(*lua.LTable); ok {
@@ -298,8 +301,8 @@ func httpSetQuery(c call) int {
 	return 0
 }
 
-// set_uri(uri) changes path and query that the server sees. Of an absolute
-// URI only these are used.
+// set_uri(uri) changes the path and the query that the server sees. Other parts
+// of an absolute URI are ignored.
 func httpSetURI(c call) int {
 	uri := c.Str(1)
 	if i := strings.Index(uri, "://"); i > 0 && !strings.ContainsAny(uri[:i], "/?") {
@@ -338,8 +341,8 @@ func (c call) setPath(u *url.URL, path string) {
 	u.Path, u.RawPath, u.Opaque = decoded, raw, ""
 }
 
-// What may stand in parts of a URI besides letters and digits (RFC 3986,
-// section 3). A percent sign may where an escape follows.
+// The characters allowed in parts of a URI besides letters and digits (RFC
+// 3986, section 3). A percent sign is allowed before the digits of an escape.
 var (
 	inPath     = safeBytes("/:@!$&'()*+,;=-._~%")
 	inQuery    = safeBytes("?&=/:@!$'()*+,;-._~%[]")
@@ -354,7 +357,7 @@ func safeBytes(others string) *[256]bool {
 	return &safe
 }
 
-// escape is escapeURL that stops the script if the result would be too large.
+// escape is escapeURL, but stops the script if the result would be too large.
 func (c call) escape(s string, safe *[256]bool) string {
 	c.Allow(len(s) + 2*countUnsafe(s, safe))
 	return escapeURL(s, safe)

@@ -2,11 +2,10 @@ package datascript
 
 import lua "github.com/yuin/gopher-lua"
 
-// get_userid() returns the name of the user, or nil: the one that set_userid
-// was given or that the host has found out, else that of HTTP basic
-// authentication, else the common name in the client's certificate if that
-// has been verified. What a client says in basic authentication is not
-// checked here.
+// get_userid() returns the name of the user, or nil: the one from set_userid or
+// from the host, else that of HTTP basic authentication, else the common name
+// in the client's certificate if that was verified. It does not check the
+// password of basic authentication.
 func httpGetUserID(c call) int {
 	id := ""
 	if c.user != nil {
@@ -35,7 +34,7 @@ func (c call) certificateUser() string {
 }
 
 // set_userid(id) sets the name of the user, for get_userid and for the log of
-// the transaction; nil takes it back. It fails if the host keeps no names.
+// the transaction; nil removes it. It fails if the host keeps no names.
 func httpSetUserID(c call) int {
 	keeper := ability[Identifier](c)
 	id := c.OptStr(1, "")
@@ -45,8 +44,8 @@ func httpSetUserID(c call) int {
 }
 
 // saml_session_decrypt() returns the attributes of the client's SAML session as
-// one string, in which each is NAME=value; nil without a session. The host
-// supplies them; see [SessionReader].
+// one string, each as NAME=value; nil without a session. The host supplies
+// them; see [SessionReader].
 func httpSAMLSessionDecrypt(c call) int {
 	if r, ok := c.tx.(SessionReader); ok {
 		if attributes, ok := r.SAMLAttributes(); ok {
@@ -57,8 +56,8 @@ func httpSAMLSessionDecrypt(c call) int {
 	return c.Ret(lua.LNil)
 }
 
-// oauth_get_claim(provider, claim) returns an array of the values of a claim
-// of the client's token, a string each; nil if there is no token or no such
+// oauth_get_claim(provider, claim) returns an array of the values of a claim of
+// the client's token, which are strings; nil if there is no token or no such
 // claim. provider is a number: 0 is the first provider. The host supplies the
 // claims; see [SessionReader].
 func httpOAuthGetClaim(c call) int {

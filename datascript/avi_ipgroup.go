@@ -7,8 +7,8 @@ var ipgroupEntries = []entry{
 	{name: "contains", call: ipgroupContains},
 }
 
-// contains(group, ip) reports whether the address is in the group. Text that
-// is no address is in no group. It fails if there is no such group.
+// contains(group, ip) reports whether the address is in the group. An invalid
+// address is in no group. It fails if there is no such group.
 func ipgroupContains(c call) int {
 	groups := c.engine.env.IPGroups
 	if groups == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// The module avi.pool: which server the request goes to.
+// The module avi.pool: the choice of the server.
 var poolEntries = []entry{
 	{name: "select", call: poolSelect, events: requestEvents},
 	{name: "get_servers", call: poolGetServers},
@@ -24,19 +24,20 @@ var poolEntries = []entry{
 }
 
 // select(pool [, server [, port]]) chooses the pool, and the server if one is
-// given: by address, host name or name as configured, with the port if needed.
-// The last successful call counts. It fails if there is no such pool or
-// server. A server that is down may be chosen.
+// given: by address, host name or configured name, with the port if needed. The
+// last successful call wins. It fails if there is no such pool or server. A
+// script may choose a server that is down.
 //
 // As an extension, server may be the key of a live entry in the default table
-// whose value names a server of the pool. An entry that the script has looked
-// up last counts as live in the rest of the event, unless it has removed it.
-// An address that several servers share is the key of that entry first.
+// whose value names a server of the pool. The entry that the script has looked
+// up last is taken as live in the rest of the event, unless the script has
+// removed it. If server is an address that several servers share, it is taken
+// as the key of that entry first.
 //
-// Lua passes both results of table_lookup on, so the remaining lifetime may
-// stand where the port belongs. If server and port are the results of the last
-// look-up, the call selects by the key that was looked up. Should a port that
-// the script means be the same number by chance, the server is one at the same
+// Lua passes on both results of table_lookup, so the remaining lifetime may be
+// in the place of the port. If server and port are the results of the last
+// look-up, the call selects by the key that was looked up. If the script means
+// a port that is the same number by chance, the server is one at the same
 // address.
 func poolSelect(c call) int {
 	pools := c.pools()
@@ -83,9 +84,9 @@ func poolSelect(c call) int {
 	return 0
 }
 
-// portOrRemainder reads the third argument, a port, behind a server. It is the
-// remainder if both are what the last look-up has returned; port is 0 then if
-// that cannot be a port.
+// portOrRemainder reads the third argument, the port of a server. remainder
+// reports that both are the results of the last look-up; port is then 0 if the
+// remaining lifetime cannot be a port.
 func (c call) portOrRemainder(server string) (port uint16, remainder bool) {
 	f := &c.found
 	left, isNumber := c.Arg(3).(lua.LNumber)
@@ -96,8 +97,8 @@ func (c call) portOrRemainder(server string) (port uint16, remainder bool) {
 	return port, true
 }
 
-// findServer finds a server of the pool. If several fit, and neither the port
-// nor a look-up tells which one the script means, the port of addr is 0.
+// findServer finds a server of the pool. If several match, and neither the port
+// nor a look-up shows which one the script means, the port of addr is 0.
 func (c call) findServer(pools Pools, pool, server string, port uint16) (addr netip.AddrPort, ok bool) {
 	addr, shared, ok := c.find(pools, pool, server, port)
 	if !ok || !shared || port != 0 {
@@ -111,8 +112,8 @@ func (c call) findServer(pools Pools, pool, server string, port uint16) (addr ne
 	return netip.AddrPortFrom(addr.Addr(), 0), true
 }
 
-// findEntry finds the server that the value of an entry names, as stored. If
-// several fit, the port of addr is 0.
+// findEntry finds the server that the stored value of an entry names. If
+// several match, the port of addr is 0.
 func (c call) findEntry(pools Pools, pool, value string) (addr netip.AddrPort, ok bool) {
 	if one, exact := exactaddr.Parse(value); exact {
 		addr, _, ok = c.find(pools, pool, c.addrText(one.Addr()), one.Port())
@@ -133,9 +134,9 @@ func (c call) find(pools Pools, pool, server string, port uint16) (addr netip.Ad
 	return addr, shared, ok && server != ""
 }
 
-// findByKey finds the server that a persistence entry names. An entry whose
-// value is an address that is not in the pool gives no server, and ok: the
-// server is gone, and the pool must pick another one.
+// findByKey finds the server that a persistence entry names. If the entry's
+// value is an address that is not in the pool, it returns an invalid addr and
+// ok: the server is gone, and the pool must choose another one.
 func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, entry string, ok bool) {
 	tables := c.engine.env.Tables
 	if tables == nil || c.engine.env.StrictSelect || key == "" {
@@ -159,8 +160,8 @@ func (c call) findByKey(pools Pools, pool, key string) (addr netip.AddrPort, ent
 	return netip.AddrPort{}, entry, isAddress(entry)
 }
 
-// findLookedUp finds the server that the entry names which was looked up last.
-// As by key, addr is invalid, and ok set, if the server is gone.
+// findLookedUp finds the server that the last looked-up entry names. As in
+// findByKey, addr is invalid and ok is true if the server is gone.
 func (c call) findLookedUp(pools Pools, pool string) (addr netip.AddrPort, ok bool) {
 	if addr, ok := c.findEntry(pools, pool, c.found.value); ok {
 		return addr, true
@@ -168,8 +169,8 @@ func (c call) findLookedUp(pools Pools, pool string) (addr netip.AddrPort, ok bo
 	return netip.AddrPort{}, c.mayCorrect() && isAddress(c.found.value)
 }
 
-// mayCorrect reports whether the entry that was looked up last can be selected
-// by its key, so that it is corrected when its server cannot be had.
+// mayCorrect reports whether the last looked-up entry can be selected by its
+// key, so that it is corrected if its server is not available.
 func (c call) mayCorrect() bool {
 	if c.found.isLive() {
 		return true
@@ -228,7 +229,7 @@ func poolGetServerStatus(c call) int {
 	return c.RetNumber(0)
 }
 
-// server_ip() returns the address of the server in use, nil before there is
+// server_ip() returns the address of the server in use; nil before there is
 // one.
 func poolServerIP(c call) int {
 	_, addr := c.currentServer()
@@ -257,9 +258,8 @@ func poolName(c call) int {
 	return c.RetString(pool)
 }
 
-// chash(key) gives the key for pools that hash a string of the script's; with
-// other algorithms it has no effect. It fails if the host has no such
-// algorithm.
+// chash(key) sets the key for pools that hash a string from a script; other
+// algorithms ignore it. It fails if the host has no such algorithm.
 func poolCHash(c call) int {
 	keyer := ability[ForwardController](c)
 	key := c.Str(1)
@@ -267,11 +267,11 @@ func poolCHash(c call) int {
 	return 0
 }
 
-// persistence() returns the outcome of the client's binding to a server:
-// "hit", "miss", "expired", "joined", "nokey", "invalid", "ambiguous", or
-// "repin:" and why another server was taken, such as "repin:down"; nil if
-// nobody has asked for a binding. Before a server is chosen it is the outcome
-// of the look-ups of entries. It is an extension.
+// persistence() returns the outcome of the client's binding to a server: "hit",
+// "miss", "expired", "joined", "nokey", "invalid", "ambiguous", or "repin:" and
+// why another server was taken, such as "repin:down"; nil if nothing has asked
+// for a binding. Before a server is chosen, it is the outcome of the look-ups
+// of entries. It is an extension of this implementation.
 func poolPersistence(c call) int {
 	if result := ability[OutcomeReporter](c).PersistenceResult(); result != "" {
 		return c.RetString(result)
@@ -279,7 +279,8 @@ func poolPersistence(c call) int {
 	return c.Ret(lua.LNil)
 }
 
-// currentServer is what the script selected, or what is in use.
+// currentServer returns the server that the script has selected, else the one
+// in use.
 func (c call) currentServer() (pool string, addr netip.AddrPort) {
 	pool, addr = c.tx.Server()
 	if c.selection.pool != "" {

@@ -5,10 +5,9 @@ var poolgroupEntries = []entry{
 	{name: "select", call: poolgroupSelect, events: requestEvents},
 }
 
-// select(group [, label]) chooses one of the group's pools, as the group
-// decides: of those with the priority label, if one is given. Like
-// avi.pool.select it fails if there is no such group or label, and of both
-// functions the last successful call counts.
+// select(group [, label]) lets the group choose one of its pools: one of those
+// with the priority label, if a label is given. It fails if there is no such
+// group or label. The last successful call of it or of avi.pool.select wins.
 func poolgroupSelect(c call) int {
 	groups := c.engine.env.PoolGroups
 	if groups == nil {

@@ -20,9 +20,9 @@ var rateEntries = []entry{
 var rateEvents = notFailed &^ events(LBDone)
 
 // ratelimit.exceed(limiter, key [, consume]) takes consume tokens (1) from the
-// bucket of a key, and returns false; or returns true, and takes none, if there
-// are not enough. It fails if there is no limiter of that name. Tokens stay
-// taken if the script fails later.
+// bucket of a key and returns false. If there are not enough, it takes none and
+// returns true. It fails if there is no limiter of that name. Tokens stay taken
+// if the script fails later.
 func vsRatelimitExceed(c call) int {
 	name, key := c.name(1), c.Str(2)
 	consume := c.OptNum(3, 1)
@@ -39,11 +39,11 @@ func vsRatelimitExceed(c call) int {
 // rate_limit(avi.RL_CUSTOM_STRING, string [, defer]) counts a request for the
 // string against the rate profile of the virtual service. It returns whether
 // the rate is exceeded, and the action for that, a constant avi.RL_ACTION_*;
-// avi.RL_ACTION_NONE if it is not.
+// avi.RL_ACTION_NONE if it is not exceeded.
 //
-// Unless defer is true, the action is done at once: then the call does not
-// return, the script ends there without an error, and what it has decided
-// before holds, but for replies. avi.RL_ACTION_NONE is only logged.
+// Unless defer is true, the action is taken at once: the call does not return,
+// the script ends without an error, and its earlier decisions apply, except
+// replies. avi.RL_ACTION_NONE is only logged.
 func vsRateLimit(c call) int {
 	profile := c.engine.env.RateProfile
 	if profile == nil {
@@ -67,7 +67,7 @@ func vsRateLimit(c call) int {
 	return 2
 }
 
-// enforce does what a profile says and ends the script.
+// enforce takes the action of a profile and ends the script.
 func (c call) enforce(p *RateProfile, key string) {
 	if p.Action == RateNone {
 		c.log(c.Place() + "rate limit exceeded: " + key)

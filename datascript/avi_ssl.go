@@ -86,11 +86,11 @@ func sslCheckClientCertValidity(c call) int {
 	return c.RetNumber(2)
 }
 
-// check_err_in_client_cert(code) returns the text of what
-// check_client_cert_validity returns: "no certificate" for 0, "ok" for 1, and
-// for 2 why the certificate of this connection was not verified, as OpenSSL
-// says it. For other codes it is OpenSSL's text for the verification error of
-// that number, up to 30, else "error" and the number.
+// check_err_in_client_cert(code) returns the text for a result of
+// check_client_cert_validity: "no certificate" for 0, "ok" for 1, and for 2 why
+// the certificate of this connection was not verified, in OpenSSL's words. For
+// other codes it is OpenSSL's text for the verification error of that number,
+// up to 30, else "error" and the number.
 func sslCheckErrInClientCert(c call) int {
 	code := c.Integer(1)
 	switch {
@@ -110,10 +110,10 @@ func sslCheckErrInClientCert(c call) int {
 	return c.RetString("error " + strconv.Itoa(code))
 }
 
-// errUnverified says that nobody has looked at a certificate.
+// errUnverified means that a certificate was not checked.
 var errUnverified = errors.New("certificate not verified")
 
-// certificateFault returns why the client's certificate, which there is, is
+// certificateFault returns why the client's certificate, which must exist, is
 // not verified; nil if it is.
 func (c call) certificateFault(t *tls.ConnectionState) error {
 	if len(t.VerifiedChains) > 0 {
@@ -157,9 +157,8 @@ var certificateFaults = [...]string{
 	30: "authority and subject key identifier mismatch",
 }
 
-// certificateFaultText puts an error of verification into OpenSSL's words. Of
-// a certificate that nobody has verified it knows what the certificate itself
-// tells.
+// certificateFaultText returns OpenSSL's text for an error of verification. For
+// a certificate that was not checked, it uses the facts in the certificate.
 func certificateFaultText(cert *x509.Certificate, err error) string {
 	if err == nil {
 		return "ok"
@@ -180,7 +179,8 @@ func certificateFaultText(cert *x509.Certificate, err error) string {
 	case bytes.Equal(cert.RawSubject, cert.RawIssuer):
 		return certificateFaults[18]
 	case errors.As(err, &unknown) && strings.Contains(err.Error(), "possibly because of"):
-		// There is an authority of that name, and it has not signed this.
+		// There is an authority of that name, but it has not signed this
+		// certificate.
 		return certificateFaults[7]
 	case errors.As(err, &unknown):
 		return certificateFaults[20]
@@ -194,8 +194,8 @@ func certificateFaultText(cert *x509.Certificate, err error) string {
 // have been verified; see check_client_cert_validity. Each result is nil if
 // there is no certificate.
 //
-// Constants are accepted as quoted text, too. In subject and issuer, unlike
-// OpenSSL's, a slash within a value is \x2F, so that no value can pass for
+// Constants are accepted as quoted text, too. Unlike with OpenSSL, a slash
+// within a value of subject and issuer is \x2F, so that no value can pass for
 // several.
 func sslClientCert(c call) int {
 	n := max(c.Count(), 1)

@@ -10,12 +10,12 @@ import (
 // values.
 //
 // equals(group, s), beginswith(group, s), contains(group, s) and
-// endswith(group, s) look for an entry of the group that s equals, begins
-// with, contains or ends with; where several match, the group decides, which
-// by default is for the shortest. They return two results: the value of the
-// entry, or in a plain list the entry itself, and true. Without a match these
-// are nil and false; but of contains, nil and nil, as it is documented. For nil
-// in place of s there is no match. An unknown group is an error.
+// endswith(group, s) look for an entry of the group that s equals, begins with,
+// contains or ends with. If several match, the group chooses, by default the
+// shortest. They return two results: the value of the entry, or in a plain list
+// the entry itself, and true. Without a match, the results are nil and false;
+// those of contains are nil and nil, as in the reference. A nil s never
+// matches. An unknown group is an error.
 //
 // Letter case does not matter, unless _CASE is appended to the name.
 var stringgroupEntries = []entry{
@@ -29,8 +29,8 @@ var stringgroupEntries = []entry{
 	{name: "endswith_CASE", call: stringgroupMatch},
 }
 
-// stringgroupMatch is each function of the module; it finds out by its name
-// which one.
+// stringgroupMatch implements all functions of the module; the name of the call
+// says which one.
 func stringgroupMatch(c call) int {
 	groups := c.engine.env.StringGroups
 	if groups == nil {

@@ -461,9 +461,9 @@ func TestEnvFaults(t *testing.T) {
 	want := `rateLimiters["a"]: missing
 rateLimiters["b"]: missing
 rateProfile.limiter: missing
-rateProfile.status: 200 is not the status of a redirect
+rateProfile.status: 200: not the status of a redirect
 rateProfile.location: missing
-rateProfile.contentType: "a\r\nb" holds a control character`
+rateProfile.contentType: "a\r\nb": has a control character`
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v\nwant %s", err, want)
 	}
@@ -472,7 +472,7 @@ rateProfile.contentType: "a\r\nb" holds a control character`
 			t.Errorf("profile %+v was accepted", p)
 		}
 	}
-	if got := RateReset.String() + RateAction(9).String(); got != "RL_ACTION_RESET_CONNRateAction(9)" {
+	if got := RateReset.String() + RateAction(9).String(); got != "RL_ACTION_RESET_CONNinvalid" {
 		t.Errorf("actions %s", got)
 	}
 }

@@ -40,8 +40,8 @@ func utilsBase64Encode(c call) int {
 	return c.RetString(base64.StdEncoding.EncodeToString([]byte(s)))
 }
 
-// base64_decode(s) returns what s encodes, or nil if it is not base 64. It
-// accepts both alphabets, and does without padding and with white space.
+// base64_decode(s) returns the bytes that s encodes, or nil if s is not base
+// 64. It accepts both alphabets, missing padding and white space.
 func utilsBase64Decode(c call) int {
 	s := c.Str(1)
 	c.Allow(len(s))
@@ -57,8 +57,8 @@ func utilsBase64Decode(c call) int {
 // white space.
 var base64Input = strings.NewReplacer("-", "+", "_", "/", " ", "", "\t", "", "\r", "", "\n", "", "\v", "", "\f", "")
 
-// uri_decode(s) returns s with its percent escapes decoded; those that are not
-// valid stay as they are, and so does "+". It returns nil for nil.
+// uri_decode(s) returns s with its percent escapes decoded; invalid escapes and
+// "+" stay as they are. It returns nil for nil.
 func utilsURIDecode(c call) int {
 	if c.Any(1) == lua.LNil {
 		return c.Ret(lua.LNil)
@@ -92,7 +92,7 @@ func utilsMurmurHash(c call) int {
 	return c.RetNumber(float64(murmur2(s, 0)))
 }
 
-// rand_bytes(n) returns n random bytes, 1 to 1,024, that nobody can foretell.
+// rand_bytes(n) returns n unpredictable random bytes, 1 to 1,024.
 func utilsRandBytes(c call) int {
 	n := c.Num(1)
 	if !(n >= 1 && n <= 1024) {
@@ -103,9 +103,9 @@ func utilsRandBytes(c call) int {
 	return c.RetString(string(b))
 }
 
-// get_geo_from_ip(ip [, attribute]) returns where an address is: the code of
-// its country, or another attribute that the host knows; nil if that is not
-// known. It fails if the virtual service has no geo database.
+// get_geo_from_ip(ip [, attribute]) returns the country code of an address, or
+// another attribute that the host knows; nil if it is not known. It fails if
+// the virtual service has no geo database.
 func utilsGetGeoFromIP(c call) int {
 	geo := c.engine.env.Geo
 	if geo == nil {
@@ -128,10 +128,9 @@ func utilsGetGeoFromIP(c call) int {
 	return c.RetString(value)
 }
 
-// get_ip_reputation(ip) returns the reputation of an address, or nil if
-// nothing is known of it. It fails if the virtual service has no reputation
-// database: to a script that blocks what has a bad name, nil would look like
-// a good one.
+// get_ip_reputation(ip) returns the reputation of an address, or nil if it has
+// none. It fails if the virtual service has no reputation database: a script
+// that blocks bad addresses would take nil for a good one.
 func utilsGetIPReputation(c call) int {
 	reputations := c.engine.env.Reputations
 	if reputations == nil {
@@ -150,15 +149,15 @@ func utilsGetIPReputation(c call) int {
 	return c.RetString(value)
 }
 
-// addr reads an address. Text that is none is no error.
+// addr reads an address. An invalid one is not an error.
 func (c call) addr(n int) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(c.Str(n))
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// ip.netaddr(ip, mask) returns the address of the network that an address is
-// in; mask is one such as "255.255.0.0", or the length of a prefix. It returns
-// nil if the address is none.
+// ip.netaddr(ip, mask) returns the address of the network that contains an
+// address; mask is a mask such as "255.255.0.0", or the length of a prefix. It
+// returns nil for an invalid address.
 func utilsNetaddr(c call) int {
 	addr, ok := c.addr(1)
 	mask := c.mask(2)
@@ -174,7 +173,7 @@ func utilsNetaddr(c call) int {
 
 // ip_in_subnet(ip, network [, mask]) reports whether an address is in a
 // network, such as ("10.1.2.3", "10.0.0.0/8") or ("10.1.2.3", "10.0.0.0",
-// "255.0.0.0"). What is no address is in no network.
+// "255.0.0.0"). An invalid address is in no network.
 func utilsIPInSubnet(c call) int {
 	addr, ok := c.addr(1)
 	s := c.Str(2)
@@ -195,7 +194,8 @@ func utilsIPInSubnet(c call) int {
 	return c.RetBool(ok && unmapPrefix(network).Contains(addr))
 }
 
-// unmapPrefix turns an IPv4 network that is written as IPv6 into one of IPv4.
+// unmapPrefix turns an IPv4 network that is written as IPv6 into an IPv4
+// network.
 func unmapPrefix(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)

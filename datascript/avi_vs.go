@@ -71,7 +71,7 @@ func (c call) retAddr(a netip.Addr) int {
 	return c.Ret(c.state.texts.addr(a))
 }
 
-// addrText is the text of an address, which most runs do not have to make.
+// addrText returns the text of an address. Most runs get it from a cache.
 func (c call) addrText(a netip.Addr) string {
 	s, _ := c.state.texts.addr(a).(lua.LString)
 	return string(s)
@@ -87,8 +87,8 @@ func vsLog(c call) int { return c.logAll("") }
 // standard output.
 func logPrint(c call) int { return c.logAll("\t") }
 
-// logAll logs the arguments, joined. No more is joined than can be logged: an
-// argument may be a long string, and there may be thousands of them.
+// logAll logs the arguments, joined. It joins no more than can be logged, since
+// there may be thousands of long arguments.
 func (c call) logAll(separator string) int {
 	var b strings.Builder
 	b.WriteString(c.Place())
@@ -110,8 +110,8 @@ func (c call) logAll(separator string) int {
 	return 0
 }
 
-// log passes one line on, within the limits, and without characters that
-// could pass for another line or control a terminal.
+// log passes one line on, within the limits. It escapes characters that could
+// start another line or control a terminal.
 func (c call) log(line string) {
 	limits := &c.engine.limits
 	c.logLines++
@@ -124,8 +124,8 @@ func (c call) log(line string) {
 	c.tx.Log(line)
 }
 
-// defaultLifetime is the lifetime of an entry, and how far a look-up or a
-// refresh prolongs it, if the script does not say.
+// defaultLifetime is the default lifetime of an entry, and the default
+// extension by a look-up or a refresh.
 const defaultLifetime = 300 * time.Second
 
 // table_insert([table,] key, value [, lifetime]) stores an entry for lifetime
@@ -133,8 +133,8 @@ const defaultLifetime = 300 * time.Second
 // returns false if nothing was stored: for a nil key, a value that is neither
 // string, number nor boolean, or a lifetime that is not positive.
 //
-// Of three arguments, a last one that is a number, or a text that tonumber
-// accepts, is the lifetime; else the first one is the table.
+// If there are three arguments and the last is a number, or a text that
+// tonumber accepts, it is the lifetime; otherwise the first one is the table.
 //
 // If the value is the address of the transaction's server, and other servers
 // of its pool share that address, the entry names the server with its port;
@@ -163,7 +163,7 @@ func vsTableInsert(c call) int {
 	c.store(len(key) + len(value))
 	resume := c.Outside()
 	if moved {
-		// The script cannot tell, and would keep the entry as it is.
+		// The script cannot see this, and would keep the entry as it is.
 		if err := tables.Remove(c.Context(), table, key); err != nil {
 			resume()
 			c.FailWith(err)
@@ -180,7 +180,7 @@ func vsTableInsert(c call) int {
 // table_lookup([table,] key [, extend]) returns the value of a live entry and
 // its remaining lifetime in whole seconds, and prolongs the entry by extend
 // seconds (300; 0 leaves it as it is). It returns nil if there is no live
-// entry. Of two arguments, a second one that is a number is extend.
+// entry. If there are two arguments and the second is a number, it is extend.
 func vsTableLookup(c call) int {
 	tables := c.tables()
 	table, key, extend := c.keyAndExtension()
@@ -254,7 +254,7 @@ func (c call) tables() Tables {
 	return c.engine.env.Tables
 }
 
-// tableName returns the table that stands before argument first.
+// tableName returns the table name, which is the argument before first.
 func (c call) tableName(first int) string {
 	if first == 1 {
 		return ""
@@ -287,7 +287,7 @@ func (c call) keyAndExtension() (table string, key lua.LValue, extend time.Durat
 	return table, key, extend
 }
 
-// entryValue returns what a table keeps of a value.
+// entryValue returns the text of a value that a table can keep.
 func (c call) entryValue(v lua.LValue) (string, bool) {
 	if b, ok := v.(lua.LBool); ok {
 		return b.String(), true
@@ -295,10 +295,10 @@ func (c call) entryValue(v lua.LValue) (string, bool) {
 	return lua51.Text(v)
 }
 
-// kept returns what a table holds of a value. The address of the server in
-// use gets its port, and a mark, if it would not say which server is meant.
-// moved reports that the script knows the entry and that it names another
-// server at the address, which the client did not get.
+// kept returns the form in which a table stores a value. The address of the
+// server in use gets its port and a mark if the address alone is ambiguous.
+// moved reports that the script has looked up the entry and that it names
+// another server at the address, which the client did not get.
 func (c call) kept(table, key, value string) (stored string, moved bool) {
 	_, addr := c.tx.Server()
 	if addr.IsValid() && value == c.addrText(addr.Addr()) && c.isShared(value) {
@@ -322,8 +322,8 @@ func (c call) isShared(address string) bool {
 	return shared && err == nil
 }
 
-// shown returns what a script sees of the value of an entry, and remembers
-// which server that means.
+// shown returns the part of an entry's value that scripts see, and remembers
+// which server it means.
 func (c call) shown(table, key, value string) string {
 	vars := c.tx.Vars()
 	addr, exact := exactaddr.Parse(value)
@@ -343,8 +343,8 @@ func (c call) isLifetime(v lua.LValue) bool {
 	return ok
 }
 
-// seconds reads a lifetime. Fractions of a second are dropped; what is too
-// long for a Duration becomes the longest.
+// seconds reads a lifetime. It drops fractions of a second, and shortens a
+// lifetime that is too long for a Duration.
 func (c call) seconds(v lua.LValue) (time.Duration, bool) {
 	f, ok := c.Number(v)
 	const most = float64(1<<63-1) / float64(time.Second)
@@ -356,5 +356,5 @@ func (c call) seconds(v lua.LValue) (time.Duration, bool) {
 	case f <= -most:
 		return -1 << 63, true
 	}
-	return time.Duration(f) * time.Second, true //archtest:allow floatduration the range is checked above
+	return time.Duration(f) * time.Second, true
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // certificateFields spell the parts of a certificate, by the values of the
-// constants avi.CLIENT_CERT_*. These are their own names, since scripts are
-// known to quote them.
+// constants avi.CLIENT_CERT_*. The value of each constant is its name, since
+// some scripts quote them.
 var certificateFields = map[string]func(*x509.Certificate) string{
 	"avi.CLIENT_CERT":                 pemWithTabs,
 	"avi.CLIENT_CERT_FINGERPRINT":     fingerprintOf,
@@ -37,7 +37,7 @@ func pemOf(x *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: x.Raw}))
 }
 
-// pemWithTabs is a certificate in the form of a header that continues on
+// pemWithTabs returns a certificate in PEM, as a header value that continues on
 // further lines.
 func pemWithTabs(x *x509.Certificate) string {
 	return strings.ReplaceAll(strings.TrimSuffix(pemOf(x), "\n"), "\n", "\n\t")
@@ -115,8 +115,8 @@ func slashName(raw []byte) string {
 	return b.String()
 }
 
-// escapeText spells what is not printable, a backslash, and each byte of
-// special as \xHH.
+// escapeText spells unprintable bytes, backslashes, and each byte of special as
+// \xHH.
 func escapeText(s, special string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {
@@ -156,9 +156,9 @@ func signatureAlgorithm(x *x509.Certificate) string {
 	return "unknown"
 }
 
-// alternativeNames spells the subject's alternative names as OpenSSL prints
-// the extension; empty if there are none. What could pass for another name
-// is escaped.
+// alternativeNames spells the subject's alternative names as OpenSSL prints the
+// extension; empty if there are none. It escapes characters that could make one
+// name look like several.
 func alternativeNames(x *x509.Certificate) string {
 	var names []string
 	add := func(kind, name string) {

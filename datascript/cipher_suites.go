@@ -17,7 +17,7 @@ func (s cipherSuite) String() string {
 	return fmt.Sprintf("%-30s %-7s Kx=%-8s Au=%-5s Enc=%-22s Mac=%s", s.name, s.version, s.exchange, s.auth, s.enc, s.hash)
 }
 
-// cipherSuites are all suites that crypto/tls knows.
+// cipherSuites are all suites of crypto/tls.
 var cipherSuites = map[uint16]cipherSuite{
 	tls.TLS_AES_128_GCM_SHA256:       {"TLS_AES_128_GCM_SHA256", "TLSv1.3", "any", "any", "AESGCM(128)", "AEAD"},
 	tls.TLS_AES_256_GCM_SHA384:       {"TLS_AES_256_GCM_SHA384", "TLSv1.3", "any", "any", "AESGCM(256)", "AEAD"},

@@ -12,22 +12,21 @@ import (
 
 // A Chunk is the source of a script for one event.
 type Chunk struct {
-	// Event is when the chunk runs. Zero means that Source is a listing:
-	// the scripts of several events in one text, each below a heading that
-	// is a comment line of its own, such as "-- HTTP Request Event --",
-	// "-- HTTP_REQ" or "-- HTTP_RESPONSE".
+	// Event is the event for which the chunk runs. Zero means that Source is a
+	// listing: the scripts of several events in one text, each below a heading,
+	// which is a separate comment line such as "-- HTTP Request Event --", "--
+	// HTTP_REQ" or "-- HTTP_RESPONSE".
 	Event Event
-	// Source is Lua 5.1. At most 64 KiB. A byte order mark at its beginning is
+	// Source is Lua 5.1, at most 64 KiB. A byte order mark at its beginning is
 	// ignored.
 	Source string
-	// Line is the number of the first line of Source, for messages; zero
-	// means 1. At most a million.
+	// Line is the number of the first line of Source, for messages, at most a
+	// million. Zero means 1.
 	Line int
 }
 
 // A Script is a compiled DataScript: a name and the code for one or more
-// events. It is immutable and may be used by any number of engines and
-// goroutines.
+// events. It is immutable; any number of engines and goroutines may use it.
 type Script struct {
 	name     string
 	programs [numEvents]*lua51.Program
@@ -36,19 +35,18 @@ type Script struct {
 	storesServerIP, buffersRequest, buffersResponse bool
 }
 
-// An origin is where a program comes from.
+// An origin is the source of a program.
 type origin struct {
 	script *Script
 	event  Event
 }
 
-// Compile compiles a script. Its name appears in log lines and error texts.
-// The chunks' events must differ; a single chunk without an event is taken
-// for a listing. The error is a [*CompileError] that reports the first fault
-// found.
+// Compile compiles a script. Its name appears in log lines and error texts. The
+// chunks' events must differ; a single chunk without an event is a listing. The
+// error is a [*CompileError] that reports the first fault found.
 //
-// Names of pools and groups are not checked here, since a Script is not bound
-// to a virtual service.
+// Compile does not check the names of pools and groups, since a Script is not
+// bound to a virtual service.
 func Compile(name string, chunks ...Chunk) (*Script, error) {
 	if err := lua51.Fault(); err != nil {
 		return nil, &CompileError{Script: name, Message: err.Error()}
@@ -107,7 +105,7 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 	return s, nil
 }
 
-// compileError tells where an error of the Lua compiler is.
+// compileError adds the place to an error of the Lua compiler.
 func compileError(name string, ev Event, err error) *CompileError {
 	e := &CompileError{Script: name, Event: ev, Message: err.Error()}
 	if ce := (*lua51.CompileError)(nil); errors.As(err, &ce) {
@@ -134,9 +132,9 @@ func (s *Script) Handles(ev Event) bool {
 }
 
 // Lines returns the numbers of the lines that hold code for an event, in order
-// and each once: those that [Env].Trace can report. A line with nothing but
-// "end", "else" or "break" holds none. Lines returns nil if the script has
-// nothing for the event.
+// and each once: those that [Env].Trace can report. A line with only "end",
+// "else" or "break" holds no code. Lines returns nil if the script has no code
+// for the event.
 func (s *Script) Lines(ev Event) []int {
 	if !s.Handles(ev) {
 		return nil

@@ -8,25 +8,25 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// decisions are what a script has decided. They are staged until it ends: then
-// they go to the transaction or, if the script has failed, nowhere.
+// decisions are the decisions of a script. They are staged until it ends; then
+// they go to the transaction or, if the script has failed, are dropped.
 type decisions struct {
 	reply     *reply
 	closing   closing
 	selection selection
-	undo      []func() // what takes back the changes made in place, in order
+	undo      []func() // undo the changes made in place, in order
 	others    []func() // further ones, for abilities of the transaction; see decide
-	user      *string  // what set_userid was given
+	user      *string  // the argument of set_userid
 	headers   int      // bytes written to headers
 	stored    int      // bytes written to persistence tables
 
 	logLines, logBytes int
 
-	// The last entry that a look-up has found.
+	// The last entry that a look-up found.
 	found found
 }
 
-// A found is what the last successful look-up of an event has found. The entry
+// A found is the result of the last successful look-up of an event. The entry
 // may expire before the script selects by its key.
 type found struct {
 	table, key string
@@ -61,7 +61,7 @@ type selection struct {
 	entry Entry // that led to the server; without a key there is none
 }
 
-// rollback takes back what the script changed.
+// rollback undoes the changes of the script.
 func (d *decisions) rollback() {
 	for _, undo := range slices.Backward(d.undo) {
 		undo()
@@ -92,8 +92,8 @@ func (d *decisions) commit(tx Transaction) {
 	}
 }
 
-// store accounts for so many bytes that go into persistence tables. In all, a
-// script may write no more than the largest string.
+// store accounts for bytes that go into persistence tables. In total, a script
+// may write no more than the size of the largest string.
 func (c call) store(bytes int) {
 	c.Read(bytes)
 	if c.stored += bytes; c.stored > c.engine.limits.StringBytes {

@@ -11,22 +11,22 @@ import (
 	"github.com/limpetlb/limpet/internal/luastr"
 )
 
-// Some calls compile, run, and cannot do what their author wants: a lifetime
-// of "5m", a cookie that browsers drop, a function that nothing defines. They
-// are known by constants among their arguments, and by variables that are assigned once, to a
-// constant. It looks at names, not at scopes: where a name is used for two
-// variables, it knows nothing about either.
+// Some calls compile and run but cannot do what their author wants: a lifetime
+// of "5m", a cookie that browsers drop, a function that nothing defines. This
+// file finds them by constant arguments, and by variables that are assigned
+// once, to a constant. It looks at names, not at scopes: if a name is used for
+// two variables, it knows nothing about either.
 
-// A fact is what is known about the variables of a name.
+// A fact is the knowledge about the variables of a name.
 type fact struct {
 	assigned int
 	value    ast.Expr // assigned last; nil if that is not a single expression
-	serverIP bool     // what avi.pool.server_ip returns, or may be
-	lookedUp bool     // what avi.vs.table_lookup returns, or may be
+	serverIP bool     // the result of avi.pool.server_ip, or may be
+	lookedUp bool     // the result of avi.vs.table_lookup, or may be
 	asked    bool     // whether it is missing
 }
 
-// doubts looks at the syntax of a script while it is compiled.
+// doubts inspects the syntax of a script during compilation.
 type doubts struct {
 	*lua51.Walker
 	event    Event            // of the code that is looked at
@@ -73,7 +73,8 @@ func (w *doubts) Assign(name string, value ast.Expr) {
 	f.lookedUp = f.lookedUp || w.isLookedUp(value)
 }
 
-// Condition implements lua51.Inspector: it notes which variables a script asks for being missing.
+// Condition implements lua51.Inspector: it notes the variables that a script
+// checks for nil.
 func (w *doubts) Condition(e ast.Expr) {
 	switch e := e.(type) {
 	case *ast.LogicalOpExpr:
@@ -124,8 +125,9 @@ func (w *doubts) isServerIP(e ast.Expr) bool {
 	return false
 }
 
-// literal returns the constant that an expression is: a string, a number or a
-// boolean, each as tostring prints it. kind is empty if it is none.
+// literal returns the constant value of an expression: a string, a number or a
+// boolean, as tostring prints it. kind is empty if the expression is not a
+// constant.
 func (w *doubts) literal(e ast.Expr) (text, kind string) {
 	switch e := e.(type) {
 	case *ast.StringExpr:
@@ -208,8 +210,8 @@ func (w *doubts) Call(e *ast.FuncCallExpr) {
 	}
 }
 
-// doubtCallee warns of a call of a function that scripts do not have, be it
-// through pcall.
+// doubtCallee warns of a call of a function that scripts do not have, directly
+// or through pcall.
 func (w *doubts) doubtCallee(e *ast.FuncCallExpr) {
 	if !w.Rewriting() {
 		return
@@ -241,8 +243,8 @@ var missingNames = []string{
 	"string.dump",
 }
 
-// doubtSelect knows scripts that select the value of an entry, and store one
-// only where it was missing.
+// doubtSelect warns of scripts that select the value of an entry, and store an
+// entry only if it was missing.
 func (w *doubts) doubtSelect(args []ast.Expr, warn warner) {
 	if len(args) != 2 || w.removes {
 		return
@@ -260,7 +262,7 @@ type warner func(format string, values ...any)
 func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 	n := len(args)
 	if n > 0 && lua51.IsMulti(args[n-1]) && !w.isServerIP(args[n-1]) {
-		return // nobody knows how many there are
+		return // their number is not known
 	}
 	value := 1
 	switch n {
@@ -327,8 +329,8 @@ func isNumeral(text string) bool {
 	return ok
 }
 
-// looksLikeLifetime reports whether somebody could take a text for a lifetime:
-// a number and a unit, or nothing.
+// looksLikeLifetime reports whether a text looks like a lifetime: a number and
+// a unit, or nothing.
 func looksLikeLifetime(text string) bool {
 	text = strings.ToLower(strings.TrimSpace(text))
 	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz")
@@ -341,8 +343,8 @@ func looksLikeLifetime(text string) bool {
 	return isNumeral(number) && slices.Contains(units, unit)
 }
 
-// A cookieSketch is what is known of a cookie without running the script. An
-// attribute that is missing is not set; one that is nil may have any value.
+// A cookieSketch is the knowledge about a cookie without running the script. A
+// missing attribute is not set; one that is nil may have any value.
 type cookieSketch struct {
 	name       string
 	attributes map[cookieAttribute]*string
@@ -364,9 +366,8 @@ func (s *cookieSketch) has(a cookieAttribute) bool {
 	return ok
 }
 
-// doubt warns of a cookie that browsers drop (RFC 6265bis, section 5.7).
-// Attributes that are not mentioned may be there if the cookie is one of the
-// server's.
+// doubt warns of a cookie that browsers drop (RFC 6265bis, section 5.7). If the
+// cookie is the server's, it may have further attributes.
 func (s *cookieSketch) doubt(ofServer bool, warn warner) {
 	unless := ""
 	if ofServer {
@@ -392,8 +393,7 @@ func (s *cookieSketch) doubt(ofServer bool, warn warner) {
 	}
 }
 
-// setsCookies reports whether the cookies of this event are the client's to
-// keep.
+// setsCookies reports whether cookies of this event go to the client.
 func (w *doubts) setsCookies() bool { return !(requestEvents | events(LBDone)).has(w.event) }
 
 func (w *doubts) doubtCookie(args []ast.Expr, warn warner) {
@@ -464,7 +464,7 @@ func (w *doubts) doubtUpdate(args []ast.Expr, warn warner) {
 	sketch.doubt(true, warn)
 }
 
-// doubtSetCookie looks at a cookie that is written as a header.
+// doubtSetCookie checks a cookie that is written as a header.
 func (w *doubts) doubtSetCookie(args []ast.Expr, warn warner) {
 	if !w.setsCookies() || len(args) < 2 {
 		return
@@ -490,10 +490,11 @@ func (w *doubts) doubtSetCookie(args []ast.Expr, warn warner) {
 	sketch.doubt(false, warn)
 }
 
-// unknownText stands for what is not known of a text.
+// unknownText stands for an unknown part of a text.
 const unknownText = "\x00"
 
-// sketch returns a text with unknownText in place of what is not constant.
+// sketch returns a text with unknownText in place of parts that are not
+// constant.
 func (w *doubts) sketch(e ast.Expr) string {
 	if op, ok := e.(*ast.StringConcatOpExpr); ok {
 		return w.sketch(op.Lhs) + w.sketch(op.Rhs)

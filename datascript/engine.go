@@ -3,73 +3,78 @@ package datascript
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// Env is what scripts can reach beside the transaction they run for. All
-// fields may be left out: a script that uses a missing service fails.
+// Env has the services that scripts can use besides their transaction. All
+// fields are optional: a script that uses a missing service fails.
 type Env struct {
 	// Name is the virtual service's name, which avi.vs.name returns.
 	Name string
-	// Tables are the persistence tables behind avi.vs.table_*.
+	// Tables are the persistence tables for avi.vs.table_*.
 	Tables Tables
 	// Pools are the pools that avi.pool.* may name.
 	Pools Pools
-	// PoolGroups are the groups behind avi.poolgroup.select.
+	// PoolGroups are the groups for avi.poolgroup.select.
 	PoolGroups PoolGroups
-	// IPGroups are the groups behind avi.ipgroup.contains.
+	// IPGroups are the groups for avi.ipgroup.contains.
 	IPGroups IPGroups
-	// StringGroups are the groups behind avi.stringgroup.*.
+	// StringGroups are the groups for avi.stringgroup.*.
 	StringGroups StringGroups
-	// Geo says where addresses are, for avi.utils.get_geo_from_ip.
+	// Geo locates addresses, for avi.utils.get_geo_from_ip.
 	Geo Geo
-	// Reputations are behind avi.utils.get_ip_reputation.
+	// Reputations rate addresses, for avi.utils.get_ip_reputation.
 	Reputations Reputations
+	// Tokens verifies tokens, for avi.jwt.verify.
+	Tokens TokenVerifier
 	// RateLimiters are the limiters that avi.vs.ratelimit.exceed may name.
 	RateLimiters map[string]*RateLimiter
-	// RateProfile is what avi.vs.rate_limit enforces.
+	// RateProfile is the profile that avi.vs.rate_limit enforces.
 	RateProfile *RateProfile
-	// Metrics are what avi.vs.analytics.* counts; nil means metrics of the
-	// engine's own. See [Engine.Metrics].
+	// Metrics are the metrics of avi.vs.analytics.*. Nil means that the engine
+	// has its own. See [Engine.Metrics].
 	Metrics *Metrics
 	// OpenConns counts the open connections of clients, for
-	// avi.vs.get_open_conns. It may be called concurrently. Nil, or a negative
-	// count, means that nobody counts them, which fails the script.
+	// avi.vs.get_open_conns. It may be called concurrently. If it is nil or
+	// returns a negative number, the connections are not counted and the script
+	// fails.
 	OpenConns func() int
 	// Instances is how many processes serve the virtual service, for
 	// avi.vs.se_count. Less than 1 means 1.
 	Instances int
-	// Trace is told each line of a script that is about to run, once for
-	// each stretch of code of the line; see [Script.Lines]. A function that a
-	// script has left in a variable is reported for the script and the event
-	// it was written for. Trace is called by the goroutine that runs the
-	// script. It makes scripts several times slower, so that Limits.Time may
-	// have to be raised; nil costs nothing.
+	// Trace gets each line of a script that is about to run, once for each
+	// piece of code of the line; see [Script.Lines]. A function that a script
+	// has left in a variable is reported for the script and the event that
+	// contain it. The goroutine that runs the script calls Trace. It makes
+	// scripts several times slower, so raise Limits.Time if needed; nil costs
+	// nothing.
 	Trace func(s *Script, ev Event, line int)
 	// Limits bound each run of a script; the zero value has safe defaults.
 	Limits Limits
-	// StrictSelect makes avi.pool.select accept a server only. Unless it is
-	// set, the second argument may also be the key of an entry in the
-	// default table whose value names a server of the pool.
+	// StrictSelect makes avi.pool.select accept only servers. Without it, the
+	// second argument may also be the key of an entry in the default table
+	// whose value names a server of the pool.
 	StrictSelect bool
 }
 
-// complete checks what an engine cannot do without, and copies what the caller
-// could change.
+// complete checks the environment, sets defaults, and copies the parts that the
+// caller could change.
 func (env *Env) complete() error {
-	var faults []error
+	var faults fielderr.List
 	for _, name := range slices.Sorted(maps.Keys(env.RateLimiters)) {
 		if env.RateLimiters[name] == nil {
-			faults = append(faults, fmt.Errorf("rateLimiters[%q]: missing", name))
+			faults.Addf(fielderr.Key("rateLimiters", name), nil, "missing")
 		}
 	}
-	faults = append(faults, env.RateProfile.validate())
+	env.RateProfile.validate(&faults)
+	bounds.Check("limits", env.Limits, &faults)
 	env.RateLimiters = maps.Clone(env.RateLimiters)
 	if env.RateProfile != nil {
 		profile := *env.RateProfile
@@ -78,7 +83,7 @@ func (env *Env) complete() error {
 	if env.Metrics == nil {
 		env.Metrics = &Metrics{}
 	}
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 // An Engine runs scripts. It keeps a pool of Lua states, and may be used from
@@ -92,12 +97,9 @@ type Engine struct {
 	runs, failures, created, discarded, refused atomic.Uint64
 }
 
-// NewEngine returns an engine for an environment. It starts nothing, and
-// needs no closing.
+// NewEngine returns an engine for an environment. It starts nothing and need
+// not be closed. The error joins a [*FieldError] for each fault.
 func NewEngine(env Env) (*Engine, error) {
-	if env.Limits.CallDepth > 100_000 {
-		return nil, errors.New("limits.callDepth: more than 100000")
-	}
 	if err := env.complete(); err != nil {
 		return nil, err
 	}
@@ -113,15 +115,15 @@ func NewEngine(env Env) (*Engine, error) {
 	return e, nil
 }
 
-// Run runs what a script has for an event; if it has nothing, Run does
-// nothing. Errors are of type [*RuntimeError]; all that the script had
-// changed or decided is taken back then, except in tables, rate limiters,
-// metrics and the log.
+// Run runs the code of a script for an event; without such code it does
+// nothing. Errors are of type [*RuntimeError]. After an error, all changes and
+// decisions of the script are undone, except in tables, rate limiters, metrics
+// and the log.
 //
-// If too many scripts run, Run waits for its turn; see [Limits].
+// If too many scripts are running, Run waits for its turn; see [Limits].
 //
-// ctx is the request's: when it ends, the script is stopped. Events of one
-// transaction must not overlap.
+// ctx is the context of the request: when it ends, the script is stopped.
+// Events of one transaction must not overlap.
 func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) error {
 	if !s.Handles(ev) {
 		return nil
@@ -151,11 +153,11 @@ func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) e
 	return err
 }
 
-// Metrics returns the counters and gauges of scripts, sorted by name. It may
-// be called at any time; the slice is the caller's.
+// Metrics returns the counters and gauges of scripts, sorted by name. It may be
+// called at any time. The caller owns the slice.
 func (e *Engine) Metrics() []Metric { return e.env.Metrics.Snapshot() }
 
-// Stats are counts since the engine was made.
+// Stats are the counts since the engine was made.
 type Stats struct {
 	Runs      uint64 // of scripts, one for each event
 	Failures  uint64 // runs that ended with an error

@@ -16,9 +16,9 @@ type CompileError struct {
 	Event   Event  // zero if the fault is in the headings of a listing
 	Line    int    // counted from 1, in the listing if there is one; 0 if the fault has no line
 	Token   string // the text at which the compiler stopped; may be empty
-	Message string // what is wrong, without the token
+	Message string // the fault, without the token
 
-	// Cause is an [*UnsupportedEventError] if the fault is a heading of such
+	// Cause is an [*UnsupportedEventError] if the fault is the heading of such
 	// an event; else nil.
 	Cause error
 }
@@ -45,8 +45,8 @@ func (e *CompileError) Error() string {
 	return b.String()
 }
 
-// A RuntimeError reports that a script failed. Its three texts are those of
-// the error record of a transaction's log.
+// A RuntimeError reports that a script failed. Its three texts are those of the
+// error record in a transaction's log.
 type RuntimeError struct {
 	Script    string // the script's name
 	Event     Event  // the event it ran for
@@ -54,7 +54,7 @@ type RuntimeError struct {
 	Message   string // such as `[string "Stop Bots"]:2: attempt to call field 'drop' (a nil value)`
 	Traceback string // the calls that led there, innermost first; see Lua's debug.traceback
 
-	// Cause is what lies behind the error: a [*BudgetError], the error of a
+	// Cause is the cause of the error: a [*BudgetError], the error of a
 	// service, a [*PanicError], the context's error; or nil if the script
 	// itself is at fault.
 	Cause error

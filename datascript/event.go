@@ -5,14 +5,17 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/suggest"
 )
 
-// An Event names the moment of a transaction at which a script runs.
+// An Event is the point of a transaction at which a script runs.
 type Event uint8
 
-// The events of an HTTP transaction, in the order in which they can occur.
-// The zero Event is no event: in a [Chunk] it marks a listing whose headings
-// name the events.
+// The events of an HTTP transaction, in the order in which they can occur. The
+// zero Event is not an event: in a [Chunk] it means that the headings of a
+// listing name the events.
 const (
 	HTTPAuth     Event = iota + 1 // before the client is authenticated
 	HTTPPostAuth                  // after the client has been authenticated
@@ -26,7 +29,7 @@ const (
 	numEvents
 )
 
-var eventNames = [numEvents]string{
+var eventNames = []string{
 	HTTPAuth:     "HTTP_AUTH",
 	HTTPPostAuth: "HTTP_POST_AUTH",
 	HTTPReq:      "HTTP_REQ",
@@ -38,7 +41,7 @@ var eventNames = [numEvents]string{
 	HTTPRespData: "HTTP_RESP_DATA",
 }
 
-// eventAliases are further spellings in use, beside the short names and the
+// eventAliases are further spellings, besides the short names and the
 // configuration names VS_DATASCRIPT_EVT_….
 var eventAliases = map[string]Event{
 	"HTTP_REQUEST":       HTTPReq,
@@ -51,13 +54,9 @@ var eventAliases = map[string]Event{
 	"RESPONSE_FAILED":    RespFailed,
 }
 
-// String returns the short name of the event, such as "HTTP_REQ".
-func (e Event) String() string {
-	if e > 0 && e < numEvents {
-		return eventNames[e]
-	}
-	return fmt.Sprintf("Event(%d)", uint8(e))
-}
+// String returns the short name of the event, such as "HTTP_REQ"; "invalid" for
+// other values.
+func (e Event) String() string { return enumtext.String(e, eventNames) }
 
 // otherEvents are the events of the reference that never run here: those of
 // connections, of TLS, of other protocols. The first name of each is the one
@@ -76,23 +75,23 @@ var otherEvents = [][]string{
 	{"SERVER_CONNECTED"},
 }
 
-// An UnsupportedEventError reports an event that the reference has and this
-// package never runs: one of connections, TLS, DNS or another protocol.
-// [ParseEvent] returns it, and a [CompileError] for a heading wraps it.
+// An UnsupportedEventError reports an event that is in the reference but never
+// runs here: one of connections, TLS, DNS or another protocol. [ParseEvent]
+// returns it, and a [CompileError] for a heading wraps it.
 type UnsupportedEventError struct {
 	Event string // its short name, such as "TCP_CLIENT_ACCEPT"
 }
 
-// Error says that the event is known, and not supported.
+// Error says that the event is known but not supported.
 func (e *UnsupportedEventError) Error() string {
 	return "event " + e.Event + " is known, but not supported: limpet runs HTTP events"
 }
 
 // ParseEvent finds an event by name: its short name ("HTTP_REQ"), its
 // configuration name ("VS_DATASCRIPT_EVT_HTTP_REQ") or a spelled-out form
-// ("HTTP Request"). Letter case, and the choice between blanks, hyphens and
-// underscores, do not matter. The error is an [*UnsupportedEventError] for
-// the events of other protocols.
+// ("HTTP Request"). Letter case does not matter, and blanks, hyphens and
+// underscores are equal. The error is an [*UnsupportedEventError] for the
+// events of other protocols.
 func ParseEvent(name string) (Event, error) {
 	key := eventKey(name)
 	if e, ok := eventOf(key); ok {
@@ -101,12 +100,16 @@ func ParseEvent(name string) (Event, error) {
 	if other := otherEvent(key); other != "" {
 		return 0, &UnsupportedEventError{other}
 	}
-	return 0, fmt.Errorf("datascript: unknown event %q", name)
+	meant := ""
+	if event := likelyEvent(key); event != "" {
+		meant = fmt.Sprintf("; did you mean %q?", event)
+	}
+	return 0, fmt.Errorf("unknown event %.64q, not one of %s%s", name, strings.Join(eventNames[1:], ", "), meant)
 }
 
 const configPrefix = "VS_DATASCRIPT_EVT_"
 
-// eventKey is the form in which names of events are compared: in capitals,
+// eventKey returns the form in which names of events are compared: in capitals,
 // with underscores, without the prefix of the configuration.
 func eventKey(name string) string {
 	key := strings.Map(func(r rune) rune {
@@ -128,7 +131,7 @@ func eventOf(key string) (Event, bool) {
 	return e, ok
 }
 
-// otherEvent returns the short name of one of otherEvents, or nothing.
+// otherEvent returns the short name of one of otherEvents, or "".
 func otherEvent(key string) string {
 	for _, names := range otherEvents {
 		if slices.Contains(names, key) {
@@ -138,13 +141,13 @@ func otherEvent(key string) string {
 	return ""
 }
 
-// likelyEvent returns the short name of the event whose name a key is nearly:
-// two letters at most are missing, wrong, too many or swapped. It is empty if
-// there is none, or if the key is a name.
+// likelyEvent returns the short name of the event whose name is similar to a
+// key: at most two letters are missing, wrong, too many or swapped. It returns
+// "" if there is none, or if the key is a name.
 func likelyEvent(key string) string {
 	best, name := 3, ""
 	try := func(candidate, short string) {
-		if d := editDistance(key, candidate, best); d < best {
+		if d := suggest.Distance(key, candidate, best); d < best {
 			best, name = d, short
 		}
 	}
@@ -165,7 +168,7 @@ func likelyEvent(key string) string {
 	return name
 }
 
-// sortedAliases goes through eventAliases in an order that is always the same.
+// sortedAliases iterates over eventAliases in a fixed order.
 func sortedAliases() func(yield func(string, Event) bool) {
 	return func(yield func(string, Event) bool) {
 		for _, alias := range slices.Sorted(maps.Keys(eventAliases)) {
@@ -176,45 +179,16 @@ func sortedAliases() func(yield func(string, Event) bool) {
 	}
 }
 
-// editDistance is the number of letters to insert, remove, replace or swap with
-// their neighbour that makes b of a; limit if it is that or more.
-func editDistance(a, b string, limit int) int {
-	if d := len(a) - len(b); d >= limit || -d >= limit {
-		return limit
-	}
-	var before, last []int
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before, last, row = last, row, make([]int, len(b)+1)
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			replace := last[j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, replace)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-	}
-	return min(row[len(b)], limit)
-}
+// MarshalText returns the short name. It fails for a value without a name.
+func (e Event) MarshalText() ([]byte, error) { return enumtext.Marshal(e, eventNames) }
 
-// MarshalText gives the short name.
-func (e Event) MarshalText() ([]byte, error) {
-	if e == 0 || e >= numEvents {
-		return nil, fmt.Errorf("datascript: invalid event %d", uint8(e))
+// UnmarshalText accepts the same names as [ParseEvent]. The error for another
+// text lists the short names.
+func (e *Event) UnmarshalText(text []byte) error {
+	event, err := ParseEvent(string(text))
+	if err == nil {
+		*e = event
 	}
-	return []byte(e.String()), nil
-}
-
-// UnmarshalText accepts what [ParseEvent] accepts.
-func (e *Event) UnmarshalText(text []byte) (err error) {
-	*e, err = ParseEvent(string(text))
 	return err
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// A state is a Lua state of an engine's pool, with the run that it is used
-// for. A state in which a script failed is thrown away.
+// A state is a Lua state of an engine's pool, with its present run. A state in
+// which a script failed is discarded.
 type state struct {
 	lua   *lua51.State
 	run   run
@@ -21,8 +21,8 @@ func newState(e *Engine) *state {
 	return &state{lua: e.lua.NewState(), run: run{engine: e}}
 }
 
-// maxUses is after how many runs a state is replaced: tables of the VM never
-// shrink.
+// maxUses is the number of runs after which a state is replaced, since tables
+// of the VM never shrink.
 const maxUses = 10_000
 
 // A run is one script running for one event.
@@ -44,7 +44,7 @@ func (st *state) exec(ctx context.Context, s *Script, ev Event, tx Transaction) 
 	*r = run{} // in place, which a literal with values of r would not be
 	r.engine, r.state, r.tx, r.script, r.event, r.undo = engine, st, tx, s, ev, undo
 	defer func() {
-		// The transaction may panic when it is handed the decisions.
+		// The transaction may panic when it gets the decisions.
 		if v := recover(); v != nil {
 			r.rollback()
 			cause := &lua51.PanicError{Value: v, Stack: debug.Stack()}
@@ -66,7 +66,7 @@ func (st *state) exec(ctx context.Context, s *Script, ev Event, tx Transaction) 
 	return nil, out.Healthy
 }
 
-// error makes the script's error of a failure.
+// error turns a failure into the script's error.
 func (r *run) error(f *lua51.Failure) error {
 	return &RuntimeError{
 		Script: r.script.name, Event: r.event, Line: f.Line,

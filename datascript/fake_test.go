@@ -174,6 +174,21 @@ func (fakeGroups) Contains(group string, addr netip.Addr) (bool, error) {
 	return netip.MustParsePrefix("192.0.2.0/24").Contains(addr), nil
 }
 
+// fakeTokens has one set, "k", of which "good" is a token.
+type fakeTokens struct{}
+
+func (fakeTokens) VerifyToken(token, keys string, algorithms []string, issuer, audience string, leeway time.Duration) (claims, reason string, signatures int, err error) {
+	switch {
+	case keys != "k":
+		return "", "", 0, fmt.Errorf("key set %q not found", keys)
+	case token == "good":
+		return fmt.Sprintf(`{"sub":"ann","asked":%q}`, fmt.Sprintf("%v %s %s %v", algorithms, issuer, audience, leeway)), "", 1, nil
+	case strings.HasPrefix(token, "{"):
+		return token, "", 0, nil
+	}
+	return "", "signature", 1, nil
+}
+
 func newTables() *fakeTables { return &fakeTables{m: map[string]string{}} }
 
 func newEngine(t testing.TB, env Env) *Engine {

@@ -3,7 +3,6 @@ package datascript
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/testchild"
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
@@ -23,8 +23,8 @@ const eventMemory = defaultAllocBytes >> 20 // MiB
 // an event is reckoned with. Normally only those that go for memory run; with
 // -hostile, or "make hostile", all do.
 func TestHostileProcess(t *testing.T) {
-	if name := os.Getenv("LIMPET_HOSTILE"); name != "" {
-		runHostileProcess(t, name)
+	if testchild.Running() {
+		runHostileProcess(t, os.Getenv("LIMPET_HOSTILE"))
 		return
 	}
 	if testrace.Enabled {
@@ -58,8 +58,8 @@ func TestHostileProcess(t *testing.T) {
 // MiB that made the process larger than it had been before.
 func hostileGrowth(t *testing.T, name string) int64 {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHostileProcess$", "-test.count=1", "-test.v")
-	cmd.Env = append(os.Environ(), "LIMPET_HOSTILE="+name)
+	cmd := testchild.Command(t, "LIMPET_HOSTILE="+name)
+	cmd.Args = append(cmd.Args, "-test.v")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%s: %v\n%s", name, err, out)

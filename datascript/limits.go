@@ -8,23 +8,22 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// Limits bound what one script may use in one event, and what all scripts of
-// an engine may use together. A field that is zero has the default named
-// beside it; a negative field means no limit, which is for trusted scripts
-// only.
+// Limits bound the resources of one script in one event, and of all scripts of
+// an engine together. Zero means the default that each field names. A negative
+// value means no limit: use it only for trusted scripts.
 type Limits struct {
-	// Instructions is the number of VM instructions, expensive ones and
-	// library calls counted by the work they do: 1,000,000.
+	// Instructions is the number of VM instructions; expensive ones and library
+	// calls are charged for their work: 1,000,000.
 	Instructions int
-	// Time is how long a script may run in all: 300 ms. It is there for what
-	// instructions do not show; on a processor of today they last for a sixth
-	// of that at most. Time in which the script waits for the host or lets
-	// others run is not counted, and of a time in which it was not seen to run
-	// no more than 10 ms.
+	// Time is how long a script may run in total: 300 ms. It is a backstop for
+	// costs that instructions do not show; on a processor of today, the default
+	// instructions take at most a sixth of it. Time in which the script waits
+	// for the host or lets others run is not counted, and of a time in which it
+	// was not seen to run at most 10 ms are.
 	Time time.Duration
-	// HostTime is how long a script may wait for services of the host, such
-	// as tables on another machine, in all: 5 s. The call that exceeds it is
-	// the last one.
+	// HostTime is how long a script may wait in total for services of the host,
+	// such as tables on another machine: 5 s. The call that exceeds it is the
+	// last one.
 	HostTime time.Duration
 	// StringBytes is the size of the largest string that a script may
 	// build: 1 MiB.
@@ -32,43 +31,43 @@ type Limits struct {
 	// AllocBytes is how many bytes of strings, tables and functions a script
 	// may make in one event, whether it keeps them or not: 64 MiB.
 	AllocBytes int
-	// CallDepth is the number of nested calls: 200.
-	CallDepth int
-	// LogLines and LogBytes bound the output of avi.vs.log and print: 64
-	// lines, 16 KiB. What is over is dropped.
+	// CallDepth is the number of nested calls: 200. At most 100,000.
+	CallDepth int `max:"100_000"`
+	// LogLines and LogBytes bound the output of avi.vs.log and print: 64 lines,
+	// 16 KiB. The rest is dropped.
 	LogLines, LogBytes int
-	// ErrorBytes is where the text of an error is cut: 4 KiB.
+	// ErrorBytes is the length to which the text of an error is cut: 4 KiB.
 	ErrorBytes int
 
 	// Concurrent is how many script events may run in the engine at a time.
-	// Those that wait for the host do not count. By default, AllocBytes for
-	// each make a quarter of the memory of the process, but there are at
-	// least GOMAXPROCS and at most 1,024.
+	// Events that wait for the host are not counted, except that up to an
+	// eighth of this number may keep their places. By default, it is a quarter
+	// of the memory of the process divided by AllocBytes, at least GOMAXPROCS
+	// and at most 1,024.
 	//
-	// The memory of the process is its limit (GOMEMLIMIT). Without one it is,
-	// on Linux, half of the memory of the machine or, if that is less, of what
-	// its control groups allow: the garbage that the collector leaves takes as
-	// much again. (Half is with GOGC=100; with 400, it is a fifth.) If
-	// nothing says how much there is, the machine is taken to have 4 GiB.
+	// The memory of the process is its limit (GOMEMLIMIT). Without a limit it
+	// is, on Linux, half of the memory of the machine or of the limit of its
+	// control groups, whichever is less: the garbage that the collector leaves
+	// takes as much again. (Half is for GOGC=100; with 400, it is a fifth.) If
+	// the memory is not known, 4 GiB are assumed for the machine.
 	Concurrent int
-	// HeldBytes is how many bytes all transactions of the engine may hold
-	// while their scripts do not run: in variables between two events, and
-	// while the host is asked, which takes at least 64 KiB. By default it is
-	// a quarter of the memory of the process. When they hold as much, no
-	// further transaction begins, and one that wants more fails with
-	// [ErrBusy].
+	// HeldBytes is how many bytes all transactions of the engine may hold while
+	// their scripts do not run: in variables between two events, and while a
+	// script asks the host, which takes at least 64 KiB. By default it is a
+	// quarter of the memory of the process. At the limit, no further
+	// transaction begins, and one that needs more fails with [ErrBusy].
 	HeldBytes int
-	// Waiting is how many events may wait for their turn: 4,096. One more
-	// fails at once, with [ErrBusy].
+	// Waiting is how many events may wait for their turn: 4,096. Further ones
+	// fail at once with [ErrBusy].
 	Waiting int
 	// Wait is how long an event may wait for its turn, unless its context
 	// ends before: 30 s. After that it fails with [ErrBusy].
 	Wait time.Duration
 }
 
-// ErrBusy is the cause of a [RuntimeError] if a script could not be run, or
-// had to end, because others have taken the place or the memory. The fitting
-// answer is 503 with Retry-After.
+// ErrBusy is the cause of a [RuntimeError] if a script could not run, or had to
+// end, because others have taken the places or the memory. Answer with 503 and
+// Retry-After.
 var ErrBusy = errors.New("datascript: too many scripts run at the same time")
 
 const (
@@ -76,7 +75,7 @@ const (
 	defaultLogBytes = 16 << 10
 )
 
-// interpreter returns the limits that the Lua engine keeps.
+// interpreter returns the limits for the Lua engine.
 func (l Limits) interpreter() lua51.Limits {
 	return lua51.Limits{
 		Instructions: l.Instructions, Time: l.Time, HostTime: l.HostTime,
@@ -105,7 +104,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// ErrBudget is what every [BudgetError] wraps.
+// ErrBudget is wrapped by every [BudgetError].
 var ErrBudget = errors.New("datascript: budget exceeded")
 
 // A BudgetError reports that a script used more than its [Limits]. A script

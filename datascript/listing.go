@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// splitListing cuts a listing at its event headings: comment lines that hold
-// nothing but the name of an event, such as
+// splitListing cuts a listing at its event headings: comment lines with only
+// the name of an event, such as
 //
 //	-- HTTP Request Event --
 //	-- HTTP_RESP
@@ -17,9 +17,9 @@ import (
 // Each part keeps its place in the listing through Chunk.Line; first is the
 // number of the listing's first line.
 //
-// A comment that is nearly a heading stays a comment, and is a warning. So is
-// one that names an event among other words, if code follows that runs in
-// another.
+// A comment that is similar to a heading stays a comment and causes a warning.
+// So does one that names an event among other words, if the code that follows
+// runs in another event.
 func splitListing(name, source string, first int) (parts []Chunk, near []Warning, fault *CompileError) {
 	line, scan := first-1, lineScanner{}
 	var above, named []Warning        // above the first heading; since code was seen last
@@ -96,9 +96,9 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 	return parts, near, nil
 }
 
-// strayHeadings warns of headings in a chunk whose event is given: its code is
-// for that event, and so is what stands below the heading of another, or below
-// a comment that begins with the name of another.
+// strayHeadings warns of headings in a chunk whose event is given: all its code
+// is for that event, also below the heading of another event, or below a
+// comment that begins with the name of another.
 func strayHeadings(c Chunk) (stray []Warning) {
 	line, scan := max(c.Line, 1)-1, lineScanner{}
 	var named []Warning // since code was seen last
@@ -143,16 +143,16 @@ func shortened(text string) string {
 	return strconv.Quote(text)
 }
 
-// A mention is an event that a comment names without being its heading.
+// A mention is an event that a comment names without being a heading.
 type mention struct {
 	name  string // the short one; empty if there is none
 	event Event  // zero for those of other protocols
 	leads bool   // the comment begins with it, as a heading would
 }
 
-// mentionIn returns what a comment on a line of its own mentions: by a name
-// such as HTTP_RESP anywhere, or by words such as "HTTP response" or "response"
-// alone, perhaps numbered or with a remark behind it.
+// mentionIn returns the event that a comment on a separate line mentions: by a
+// name such as HTTP_RESP anywhere, or by words such as "HTTP response" or
+// "response" alone, perhaps numbered or with a remark behind it.
 func mentionIn(line string, inLong, inComment bool) mention {
 	text := strings.TrimSpace(line)
 	if !inComment {
@@ -189,9 +189,9 @@ func mentionIn(line string, inLong, inComment bool) mention {
 	return mention{name, ev, name != ""}
 }
 
-// eventAmong finds the event that a key names, apart from the parts that say
-// that it is one. bare accepts events without "HTTP", too, and no events of
-// other protocols, some of whose names are good comments.
+// eventAmong finds the event that a key names, ignoring words such as "event".
+// bare also accepts events without "HTTP", but no events of other protocols,
+// since some of their names are plausible comments.
 func eventAmong(key string, bare bool) (name string, ev Event) {
 	parts := strings.Split(key, "_")
 	for len(parts) > 0 && saysHeading(parts[0]) {
@@ -214,35 +214,35 @@ func eventAmong(key string, bare bool) (name string, ev Event) {
 	return otherEvent(key), 0
 }
 
-// saysHeading reports whether a word, in capitals, or a number may stand beside
-// the name of an event in what is meant as a heading.
+// saysHeading reports whether a word in capitals, or a number, may be beside
+// the name of an event in a heading.
 func saysHeading(word string) bool {
 	return strings.Trim(word, "0123456789") == "" || slices.Contains(headingWords, word)
 }
 
-// headingWords are words beside the name of an event that do not make a
-// sentence of it.
+// headingWords are words beside the name of an event that do not turn it into a
+// sentence.
 var headingWords = []string{
 	"EVENT", "EVENTS", "SCRIPT", "DATASCRIPT", "HANDLER", "HANDLING", "HOOK", "PHASE", "STAGE", "STEP", "PART", "SECTION", "CODE",
 	"ON", "IN", "AT", "FOR", "THE", "BEGIN", "START",
 }
 
-// ParseHeading returns the event that a line of a listing is the heading of:
-// the line is a comment with nothing but the event's name, as [ParseEvent]
-// accepts it, perhaps one of the words "event", "script" and "datascript"
-// before or behind it, and ornaments around. ok is false for any other line.
+// ParseHeading returns the event of a line of a listing that is a heading: a
+// comment with only the event's name, as [ParseEvent] accepts it, perhaps with
+// one of the words "event", "script" and "datascript" before or after it, and
+// ornaments around. ok is false for any other line.
 func ParseHeading(line string) (ev Event, ok bool) { return eventOf(parseHeading(line).key) }
 
 // A heading is a comment that may be one.
 type heading struct {
 	key string // as eventKey makes it; empty if the line is something else
-	// words reports that it could be a sentence as well: its words stand
-	// apart, and none of them says that this is an event.
+	// words reports that it could also be a sentence: its words are separate,
+	// and none of them says that it is an event.
 	words bool
 }
 
-// other returns the event of another protocol that the line is the heading of.
-// Some of their names, such as "client closed", are good comments, too.
+// other returns the event of another protocol of which the line is the heading.
+// Some of their names, such as "client closed", are plausible comments.
 func (h heading) other() string {
 	if h.words {
 		return ""
@@ -290,8 +290,8 @@ func firstWord(s string) string {
 	return s
 }
 
-// lineScanner follows long brackets from line to line, so that a heading
-// within a long string or comment is not taken for one.
+// lineScanner follows long brackets from line to line, so that a line within a
+// long string or comment is not taken for a heading.
 type lineScanner struct {
 	closing string // of the bracket that is open, such as "]==]"
 	comment bool   // whether the last one is that of a comment

@@ -10,8 +10,8 @@ import (
 
 // local_uri(uri) returns uri if a redirect to it cannot lead to another host:
 // if it is a path, with or without a query and a fragment, that neither a
-// browser nor a server behind it can take for more than that. It returns nil
-// if not, and for nil, so that
+// browser nor a server behind it can take for more than that. Otherwise, and
+// for nil, it returns nil, so that
 //
 //	avi.http.redirect(avi.utils.local_uri(avi.http.get_query("next")) or "/")
 //
@@ -33,10 +33,10 @@ func utilsLocalURI(c call) int {
 const maxEncodings = 3
 
 // isLocalURI reports whether a reference (RFC 3986, section 4.1) stays on its
-// host for all who resolve it. Browsers drop tabs and line breaks, take \ for
-// / and //host for another host; servers decode what is encoded, more than
-// once if several stand in a row, and clean paths. So the path may not have
-// any of this in any layer, nor dot segments, which could uncover it.
+// host for every program that resolves it. Browsers drop tabs and line breaks,
+// and take \ for / and //host for another host; servers decode escapes, more
+// than once if there are several in a row, and clean paths. So the path must
+// not have any of this in any layer, nor dot segments, which could uncover it.
 func isLocalURI(uri string) bool {
 	for i := range len(uri) {
 		if uri[i] <= ' ' || uri[i] >= 0x7f || uri[i] == '\\' {
@@ -60,7 +60,7 @@ func isLocalURI(uri string) bool {
 	return false
 }
 
-// isPlainPath reports whether a path means the same to all.
+// isPlainPath reports whether a path means the same to all programs.
 func isPlainPath(path string) bool {
 	rest, absolute := strings.CutPrefix(path, "/")
 	if !absolute || strings.Contains(path, "//") || strings.Contains(path, `\`) || !utf8.ValidString(path) {
@@ -69,8 +69,8 @@ func isPlainPath(path string) bool {
 	if strings.ContainsFunc(path, unicode.IsControl) {
 		return false
 	}
-	// What Unicode has that looks like a slash or a dot becomes one where
-	// hosts are normalised.
+	// Unicode characters that look like a slash or a dot become one where hosts
+	// are normalised.
 	if strings.IndexAny(rest, "／＼⁄∕⧵．。｡․") == 0 {
 		return false
 	}

@@ -9,13 +9,13 @@ import (
 	"sync"
 )
 
-// Metrics are the counters and gauges that scripts keep by
+// Metrics are the counters and gauges that scripts keep with
 // avi.vs.analytics.*. The zero value is ready for use. Its methods may be
-// called concurrently. It may be part of several engines at a time, so that
-// values outlive an engine.
+// called concurrently. Several engines may share it, so that values outlive an
+// engine.
 type Metrics struct {
-	// Max is the number of metrics, after which new names are errors of the
-	// script: zero means 1,000. It must not be changed once scripts run.
+	// Max is the largest number of metrics. Beyond it, a new name is an error
+	// of the script. Zero means 1,000. It must not change once scripts run.
 	Max int
 
 	mu     sync.Mutex
@@ -45,7 +45,7 @@ const (
 	gaugeKind   = 2 // goes up and down
 )
 
-// Snapshot returns all metrics, sorted by name. The slice is the caller's.
+// Snapshot returns all metrics, sorted by name. The caller owns the slice.
 func (m *Metrics) Snapshot() []Metric {
 	m.mu.Lock()
 	list := make([]Metric, 0, len(m.byName))
@@ -57,7 +57,7 @@ func (m *Metrics) Snapshot() []Metric {
 	return list
 }
 
-// update changes a metric, which is made if need be.
+// update changes a metric, and makes it if needed.
 func (m *Metrics) update(name string, gauge bool, change func(float64) float64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -154,7 +154,7 @@ func TestPeakBytes(t *testing.T) {
 	}
 	limiter := newLimiter(t, RateLimit{Count: 1e9})
 	env := Env{
-		PoolGroups: fakePoolGroups{}, Pools: fakePools{}, StringGroups: fakeStringGroups{}, IPGroups: fakeGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tables: discardTables{},
+		PoolGroups: fakePoolGroups{}, Pools: fakePools{}, StringGroups: fakeStringGroups{}, IPGroups: fakeGroups{}, Geo: fakeGeo{}, Reputations: fakeGeo{}, Tokens: fakeTokens{}, Tables: discardTables{},
 		RateLimiters: map[string]*RateLimiter{"x": limiter}, RateProfile: &RateProfile{Limiter: limiter},
 		Limits: Limits{Time: time.Minute, Concurrent: 4, HeldBytes: 64 << 20, Wait: time.Minute},
 	}

@@ -51,8 +51,8 @@ func TestRateLimiter(t *testing.T) {
 
 func TestRateLimitFaults(t *testing.T) {
 	_, err := NewRateLimiter(RateLimit{Count: 0, Period: -1, Burst: -1, Keys: 1 << 30})
-	for _, want := range []string{"count: 0 is not", "period: -1ns is less", "burst: -1 is not", "keys: 1073741824 is not"} {
-		if err == nil || !strings.Contains(err.Error(), "rate limit: "+want) {
+	for _, want := range []string{"count: 0: less than 1", "period: -1ns: less than 1µs", "burst: -1: negative", "keys: 1073741824: more than 16777216"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
 	}

@@ -1,17 +1,17 @@
 package datascript
 
 import (
-	"hash/maphash"
+	"encoding/binary"
 	"net/netip"
 	"strconv"
 
 	lua "github.com/yuin/gopher-lua"
 )
 
-// texts keeps what addresses and ports are as Lua values. Most scripts ask for
-// the same few again and again, and each new one costs two allocations. Both
-// tables are as small as they are because each state has its own; where two
-// texts meet in a slot, the later one stays.
+// texts caches addresses and ports as Lua values. Most scripts ask for the same
+// few again and again, and each new value costs two allocations. Both tables
+// are small because each state has its own; if two texts need the same slot,
+// the later one stays.
 type texts struct {
 	addrs [64]addrText
 	ports [64]portText
@@ -27,10 +27,12 @@ type portText struct {
 	text lua.LValue
 }
 
-var textSeed = maphash.MakeSeed()
-
+// addr returns the text of an address. If clients choose addresses that share a
+// slot, their texts are only made again.
 func (t *texts) addr(a netip.Addr) lua.LValue {
-	slot := &t.addrs[maphash.Comparable(textSeed, a)%uint64(len(t.addrs))]
+	b := a.As16()
+	h := (binary.LittleEndian.Uint64(b[:8]) ^ binary.LittleEndian.Uint64(b[8:])) * 0x9e3779b97f4a7c15
+	slot := &t.addrs[h>>32%uint64(len(t.addrs))]
 	if slot.addr != a {
 		*slot = addrText{a, lua.LString(a.String())}
 	}

@@ -6,10 +6,10 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// Vars holds what the scripts of one transaction keep from event to event:
-// the global variables of each script, and the table avi.vs.reqvar that all
-// of them share. The zero value is ready for use. It belongs to one
-// transaction; [Vars.Reset] readies it for the next.
+// Vars holds the variables that the scripts of one transaction keep from event
+// to event: the global variables of each script, and the table avi.vs.reqvar
+// that all of them share. The zero value is ready for use. It belongs to one
+// transaction; [Vars.Reset] prepares it for the next.
 type Vars struct {
 	lua lua51.Variables
 
@@ -18,8 +18,8 @@ type Vars struct {
 }
 
 // A lookedUp is an address that a script has looked up, and that means one of
-// the servers which share it. Scripts see the address alone, so this is how
-// avi.pool.select knows the port.
+// several servers at the address. Scripts see only the address, so
+// avi.pool.select takes the port from here.
 type lookedUp struct {
 	script *Script
 	text   string         // the address
@@ -29,13 +29,13 @@ type lookedUp struct {
 	table, key string // of the entry
 }
 
-// maxLookedUp is how many addresses a transaction remembers. There is one for
-// each machine with several servers, of those that a script has looked up.
+// maxLookedUp is how many addresses a transaction remembers: one for each
+// machine with several servers that a script has looked up.
 const maxLookedUp = 64
 
-// lookedUp notes what a script has looked up: an address, and the server that
-// it means if the entry tells. If the script looks up two servers at one
-// address and then selects one of them, nobody knows which.
+// lookedUp notes an address that a script has looked up, and the server that it
+// means if the entry says so. If the script looks up two servers at one address
+// and then selects one of them, limpet cannot tell which.
 func (v *Vars) lookedUp(found lookedUp) {
 	if k := v.at(found.script, found.text); k != nil {
 		if !k.used && k.server != found.server {
@@ -56,8 +56,8 @@ func (v *Vars) at(s *Script, text string) *lookedUp {
 	return nil
 }
 
-// serverAt returns the server that an address means which the script has
-// looked up; invalid if that is not known.
+// serverAt returns the server that a looked-up address means; invalid if that
+// is not known.
 func (v *Vars) serverAt(s *Script, text string) netip.AddrPort {
 	k := v.at(s, text)
 	if k == nil {

@@ -67,8 +67,8 @@ func newParser(name string, o Options) *parser {
 	if p.maxEntries == 0 {
 		p.maxEntries = DefaultMaxEntries
 	}
-	if err := checkName(name); err != nil {
-		p.faults = append(p.faults, err)
+	if fault := nameFault(name); fault != "" {
+		p.faults = append(p.faults, &FieldError{Path: "name", Value: nameValue(name), Err: errors.New(fault)})
 	}
 	return p
 }

@@ -325,7 +325,7 @@ func TestName(t *testing.T) {
 	// The name's fault comes with the others.
 	_, err := Parse("", []string{"bad"}, Options{})
 	var e *EntryError
-	if !errors.As(err, &e) || !strings.Contains(err.Error(), "without a name") {
+	if !errors.As(err, &e) || !strings.HasPrefix(err.Error(), "name: missing\n") {
 		t.Errorf("error %v", err)
 	}
 }

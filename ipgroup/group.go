@@ -8,6 +8,8 @@ import (
 	"slices"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // ErrEmpty is wrapped by the error of [Parse], [Read] and [ReadFile] for a list
@@ -62,6 +64,10 @@ func (o Options) maxBytes() int64 {
 	return max(o.MaxBytes, -1)
 }
 
+// A FieldError is one fault of a configuration, other than one in a list: the
+// Path of a field, as in "files[0].group", its Value, and Err, the fault.
+type FieldError = fielderr.Error
+
 // A Group is a named, immutable set of IP addresses, or of countries and
 // autonomous systems. It is safe for concurrent use.
 //
@@ -86,9 +92,9 @@ type members interface {
 //
 // The name has 1 to 255 characters and no control characters.
 //
-// On failure the group is nil and the error joins all faults: one [*EntryError]
-// for each invalid entry (for the first 1,000; the rest are counted),
-// [ErrEmpty] or [ErrTooLarge].
+// On failure the group is nil and the error joins all faults: a [*FieldError]
+// for the name, one [*EntryError] for each invalid entry (for the first 1,000;
+// the rest are counted), [ErrEmpty] or [ErrTooLarge].
 func Parse(name string, entries []string, o Options) (*Group, error) {
 	p := newParser(name, o)
 	for i, entry := range entries {
@@ -133,14 +139,23 @@ func (g *Group) ASNs() []uint32 {
 // up.
 func normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
-func checkName(name string) error {
+// nameValue is a name as the value of a fault; nil if there is none.
+func nameValue(name string) any {
+	if name == "" {
+		return nil
+	}
+	return name
+}
+
+// nameFault says what is wrong with the name of a group; "" for nothing.
+func nameFault(name string) string {
 	switch {
 	case name == "":
-		return errors.New("ip group without a name")
+		return "missing"
 	case !utf8.ValidString(name) || slices.ContainsFunc([]rune(name), unicode.IsControl):
-		return fmt.Errorf("ip group name %q: not plain text", excerpt(name))
+		return "not plain text"
 	case utf8.RuneCountInString(name) > maxNameLength:
-		return fmt.Errorf("ip group name %q: longer than %d characters", excerpt(name), maxNameLength)
+		return fmt.Sprintf("longer than %d characters", maxNameLength)
 	}
-	return nil
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -47,7 +48,7 @@ func (f File) parse(content []byte, err error) (*Group, error) {
 	p.file(string(content))
 	g, err := p.group()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, fielderr.Map(err, func(err error) error { return fmt.Errorf("%s: %w", f.Path, err) })
 	}
 	return g, nil
 }

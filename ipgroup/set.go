@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // ErrUnknownGroup is wrapped, with the name of the group, by the error of
@@ -25,23 +27,23 @@ type Set struct {
 }
 
 // NewSet returns a set of groups. A nil group and a second group of the same
-// name are errors; all are reported together.
+// name are faults; the error joins a [*FieldError] for each.
 func NewSet(groups ...*Group) (*Set, error) {
 	byName := make(map[string]*Group, len(groups))
-	var faults []error
+	var faults fielderr.List
 	for i, g := range groups {
 		if g == nil {
-			faults = append(faults, fmt.Errorf("groups[%d]: nil group", i))
+			faults.Addf(fielderr.Index("groups", i), nil, "missing")
 			continue
 		}
 		if byName[g.name] != nil {
-			faults = append(faults, fmt.Errorf("groups[%d]: second group named %q", i, g.name))
+			faults.Addf(fielderr.Index("groups", i)+".name", g.name, "already the name of another group")
 			continue
 		}
 		byName[g.name] = g
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	s := new(Set)
 	s.groups.Store(&byName)

@@ -102,7 +102,7 @@ func TestZeroSet(t *testing.T) {
 func TestNewSetFaults(t *testing.T) {
 	a := named(t, "a", "10.0.0.1")
 	s, err := NewSet(a, nil, named(t, "a", "10.0.0.2"), nil)
-	const want = "groups[1]: nil group\ngroups[2]: second group named \"a\"\ngroups[3]: nil group"
+	const want = "groups[1]: missing\ngroups[2].name: \"a\": already the name of another group\ngroups[3]: missing"
 	if s != nil || err == nil || err.Error() != want {
 		t.Errorf("NewSet = %v, %v; want %q", s, err, want)
 	}

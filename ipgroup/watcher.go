@@ -3,9 +3,9 @@ package ipgroup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -33,26 +33,30 @@ type Watcher struct{ files *filewatch.Watcher }
 
 // NewWatcher reads all files and puts their groups into set. If a file cannot
 // be read or is not a valid list, the set does not change and the error joins
-// all faults, each with the position of its file.
+// a [*FieldError] for each fault, with the position of its file.
 //
 // While [Watcher.Run] runs, onEvent is called for each change of a file, with
 // or without success, and once for a failure that lasts. It may be nil. Calls
 // do not overlap; the watcher goes on when onEvent has returned.
 func NewWatcher(set *Set, files []File, onEvent func(FileEvent)) (*Watcher, error) {
-	var faults []error
+	var faults fielderr.List
 	if set == nil {
-		faults = append(faults, errors.New("set: nil"))
+		faults.Addf("set", nil, "missing")
 	}
 	groups := make(map[string]int, len(files))
 	for i, f := range files {
+		path := fielderr.Index("files", i) + ".group"
+		if fault := nameFault(f.Group); fault != "" {
+			faults.Add(path, nameValue(f.Group), errors.New(fault))
+		}
 		if first, ok := groups[f.Group]; ok {
-			faults = append(faults, fmt.Errorf("files[%d].group: %q is already that of files[%d]", i, f.Group, first))
+			faults.Addf(path, f.Group, "already the group of files[%d]", first)
 			continue
 		}
 		groups[f.Group] = i
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 
 	var first []*Group

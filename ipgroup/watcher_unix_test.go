@@ -224,13 +224,13 @@ func TestNewWatcherFaults(t *testing.T) {
 		files []File
 		want  []string
 	}{
-		{nil, nil, []string{"set: nil"}},
-		{s, []File{{Group: "a", Path: good}, {Group: "a", Path: good}}, []string{`files[1].group: "a" is already that of files[0]`}},
-		{s, []File{{Group: "a", Path: good}, {Group: "b", Path: bad}, {Group: "c", Path: dir + "/none"}, {Group: "", Path: good}}, []string{
+		{nil, nil, []string{"set: missing"}},
+		{s, []File{{Group: "a", Path: good}, {Group: "a", Path: good}}, []string{`files[1].group: "a": already the group of files[0]`}},
+		{s, []File{{Group: "a", Path: good}, {Group: "b", Path: bad}, {Group: "c", Path: dir + "/none"}}, []string{
 			`files[1]: ` + bad + `: ip group "b": line 2, column 1: "10.0.0.300" is not`,
 			`files[2]: ip group "c": stat ` + dir + `/none: no such file`,
-			`files[3]: ` + good + `: ip group without a name`,
 		}},
+		{s, []File{{Group: "a", Path: good}, {Path: good}}, []string{"files[1].group: missing"}},
 	} {
 		w, err := NewWatcher(tt.set, tt.files, nil)
 		if w != nil || err == nil {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // address returns the address of a test server's URL.
@@ -269,9 +271,9 @@ func TestMonitorWithRealServers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	await(t, "the healthy server to be up", func() bool { return states(p) == "up down down" })
+	testwait.Until(t, "the healthy server to be up", func() bool { return states(p) == "up down down" })
 	healthy.Close()
-	await(t, "the closed server to be down", func() bool { return states(p) == "down down down" })
+	testwait.Until(t, "the closed server to be down", func() bool { return states(p) == "down down down" })
 	var fault *CheckError
 	if c := p.Servers()[0].LastChange(); !errors.As(c.Err, &fault) {
 		t.Errorf("LastChange = %+v, want a CheckError", c)
@@ -279,20 +281,5 @@ func TestMonitorWithRealServers(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run = %v", err)
-	}
-}
-
-// await polls a condition on real servers, which no virtual clock can advance.
-func await(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited a minute for %s", what)
-		}
 	}
 }

@@ -5,16 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/netip"
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
+// A FieldError is one fault of a configuration: the Path of a field, as in
+// "healthMonitors[0].interval", its Value, and Err, the fault. The constructors
+// and Update join one for each fault.
+type FieldError = fielderr.Error
+
 // New validates cfg and returns a pool. It starts nothing: health monitors run
-// while Run is running. The error joins all faults, each with the path of its
-// field.
+// while Run is running. The error joins a [*FieldError] for each fault.
 func New(cfg Config) (*Pool, error) {
 	p := &Pool{
 		born:    time.Now(),
@@ -22,7 +28,7 @@ func New(cfg Config) (*Pool, error) {
 		slots:   make(chan struct{}, maxParallelChecks),
 		changed: make(chan struct{}, 1),
 	}
-	if err := p.configure(cfg); err != nil {
+	if err := p.configure(cfg, new(fielderr.List)); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -40,24 +46,26 @@ func New(cfg Config) (*Pool, error) {
 // with the results of the others until its own first check. If Algorithm is nil
 // and the pool uses least connections, that algorithm goes on.
 //
-// If cfg has a fault, nothing changes. An update never makes a request in
+// If cfg has a fault, nothing changes, and the error is like that of [New]. An update never makes a request in
 // progress fail.
 func (p *Pool) Update(cfg Config) error {
-	if name := p.Name(); cfg.Name != name {
-		return fmt.Errorf("pool %q: name: cannot change to %q", name, cfg.Name)
+	var faults fielderr.List
+	if name := p.Name(); cfg.Name != name && cfg.Name != "" {
+		faults.Addf("name", cfg.Name, "the name %s cannot change", fielderr.Quote(name))
 	}
-	return p.configure(cfg)
+	return p.configure(cfg, &faults)
 }
 
-func (p *Pool) configure(cfg Config) error {
-	var faults faults
-	st := newSettings(cfg, &faults)
+// configure changes the configuration unless there are faults, those given or
+// those of cfg.
+func (p *Pool) configure(cfg Config, faults *fielderr.List) error {
+	st := newSettings(cfg, faults)
 	if len(cfg.Servers) == 0 && len(cfg.Discoveries) == 0 {
-		faults.add("servers", "0 servers, want 1 to %d", MaxServers)
+		faults.Addf("servers", nil, "missing")
 	}
-	members := newMembers(cfg.Servers, st.port, &faults)
-	if len(faults) > 0 {
-		return fmt.Errorf("pool %q: %w", cfg.Name, errors.Join(faults...))
+	members := newMembers(cfg.Servers, st.port, faults)
+	if faults.Len() > 0 {
+		return faults.Err()
 	}
 	for {
 		p = p.live()
@@ -90,6 +98,7 @@ type settings struct {
 	full           error
 	port           uint16
 	scheme         string
+	protocol       Protocol
 	rewriteHost    bool
 	keepPort       bool
 	algorithm      Algorithm // nil: the one of the settings before
@@ -115,13 +124,16 @@ type settings struct {
 	timed, weighs bool // measurements that the algorithm needs
 }
 
-func newSettings(cfg Config, faults *faults) *settings {
+func newSettings(cfg Config, faults *fielderr.List) *settings {
+	bounds.Check("", cfg, faults)
+	bounds.SetDefaults(&cfg)
 	st := &settings{
 		name:        cfg.Name,
 		noServer:    fmt.Errorf("pool %q: %w", cfg.Name, ErrNoServer),
 		full:        fmt.Errorf("pool %q: %w", cfg.Name, ErrFull),
 		port:        cfg.DefaultPort,
 		scheme:      cfg.Scheme,
+		protocol:    cfg.Protocol,
 		rewriteHost: cfg.RewriteHost, keepPort: cfg.KeepPort,
 		algorithm:      cfg.Algorithm,
 		passive:        cfg.Passive.withDefaults(),
@@ -142,7 +154,7 @@ func newSettings(cfg Config, faults *faults) *settings {
 		logger:         cfg.Logger,
 	}
 	if cfg.Name == "" {
-		faults.add("name", "must not be empty")
+		faults.Addf("name", nil, "missing")
 	}
 	if st.scheme == "" {
 		st.scheme = "http"
@@ -151,38 +163,31 @@ func newSettings(cfg Config, faults *faults) *settings {
 		st.logger = slog.New(slog.DiscardHandler)
 	}
 	if st.scheme != "http" && st.scheme != "https" {
-		faults.add("scheme", "%q is neither http nor https", cfg.Scheme)
+		faults.Addf("scheme", cfg.Scheme, "neither http nor https")
 	}
+	st.protocol.validate(st.scheme, faults)
 	if st.port == 0 {
 		st.port = defaultPort(st.scheme)
 	}
 	if v, ok := st.algorithm.(interface{ validate() error }); ok {
 		if err := v.validate(); err != nil {
-			faults.add("algorithm", "%w", err)
+			faults.AddUnder("algorithm", err)
 		}
 	}
 	if st.repick > RepickAfterFailures {
-		faults.add("repick", "%d is not a known value", st.repick)
-	}
-	if cfg.RepickFailures < 0 || cfg.RepickFailures > math.MaxInt32 {
-		faults.add("repick_failures", "%d is not within 0 to %d", cfg.RepickFailures, math.MaxInt32)
-	} else if st.repickFailures == 0 {
-		st.repickFailures = 3
+		faults.Addf("repick", st.repick, "not a known value")
 	}
 	st.passive.validate(faults)
 	st.reselect.validate(faults)
-	if st.slowStart < 0 || st.slowStart > maxRampFor {
-		faults.add("slow_start", "%s is not within 0 to %s", st.slowStart, maxRampFor)
-	}
 	st.queue.validate(faults)
-	st.fail.validate("fail_action", faults)
+	st.fail.validate("failAction", faults)
 	st.monitors = validMonitors(cfg.HealthMonitors, faults)
 	st.discoveries = validDiscoveries(cfg.Discoveries, faults)
 	if n := len(cfg.HealthMonitors); st.minPassing < 0 || st.minPassing > n {
-		faults.add("min_monitors_up", "%d is not within 0 to %d, the number of health monitors", st.minPassing, n)
+		faults.Addf("minMonitorsUp", st.minPassing, "not within 0 to %d, the number of health monitors", n)
 	}
 	if n := len(cfg.Servers); st.minServers < 0 || st.minServers > n && n > 0 && len(cfg.Discoveries) == 0 {
-		faults.add("min_servers_up", "%d is not within 0 to %d, the number of servers", st.minServers, n)
+		faults.Addf("minServersUp", st.minServers, "not within 0 to %d, the number of servers", n)
 	}
 	if st.minPassing == 0 {
 		st.minPassing = len(st.monitors)
@@ -196,30 +201,30 @@ type member struct {
 	config ServerConfig
 }
 
-func newMembers(configs []ServerConfig, port uint16, faults *faults) []member {
+func newMembers(configs []ServerConfig, port uint16, faults *fielderr.List) []member {
 	if len(configs) > MaxServers {
-		faults.add("servers", "%d servers, want at most %d", len(configs), MaxServers)
+		faults.Addf("servers", nil, "%d servers, more than %d", len(configs), MaxServers)
 		return nil
 	}
 	members := make([]member, 0, len(configs))
 	named := make(map[string]string, len(configs)) // the path that took the name
 	known := make(map[netip.AddrPort]bool, len(configs))
 	for i, c := range configs {
-		path := fmt.Sprintf("servers[%d]", i)
+		path := fielderr.Index("servers", i)
 		addr, err := parseServer(c.Address, port)
 		if err != nil {
-			faults.add(path+".address", "%w", err)
+			faults.Add(path+".address", c.Address, err)
 		}
 		c.validate(path, faults)
 		name := strings.ToLower(c.Name)
 		if first, taken := named[name]; taken && name != "" {
-			faults.add(path+".name", "%q is already the name of %s", c.Name, first)
+			faults.Addf(path+".name", c.Name, "already the name of %s", first)
 		}
 		if err != nil {
 			continue
 		}
 		if known[addr] {
-			faults.add(path+".address", "%q is already the address of another server, %s", c.Address, addr)
+			faults.Addf(path+".address", c.Address, "%s is already the address of another server", addr)
 			continue
 		}
 		named[name], known[addr] = path, true
@@ -228,22 +233,14 @@ func newMembers(configs []ServerConfig, port uint16, faults *faults) []member {
 	return members
 }
 
-func (c *ServerConfig) validate(path string, faults *faults) {
+func (c *ServerConfig) validate(path string, faults *fielderr.List) {
 	if c.Name != "" && looksLikeAddress(c.Name) {
-		faults.add(path+".name", "%q reads as an IP address", c.Name)
+		faults.Addf(path+".name", c.Name, "reads as an IP address")
 	}
 	if c.Hostname != "" && looksLikeAddress(c.Hostname) {
-		faults.add(path+".hostname", "%q reads as an IP address", c.Hostname)
+		faults.Addf(path+".hostname", c.Hostname, "reads as an IP address")
 	}
-	if c.Ratio < 0 || c.Ratio > maxRatio {
-		faults.add(path+".ratio", "%d is not within 1 to %d", c.Ratio, maxRatio)
-	}
-	if c.MaxConnections < 0 {
-		faults.add(path+".max_connections", "%d is negative", c.MaxConnections)
-	}
-	if c.MaxRate < 0 {
-		faults.add(path+".max_rate", "%d is negative", c.MaxRate)
-	}
+	bounds.Check(path, *c, faults)
 }
 
 // layout is the settings and servers of a pool. It is never written once it is
@@ -332,22 +329,24 @@ func (s *Server) leaveLocked() {
 	s.checks = nil
 }
 
+var errNoAddress = errors.New("not an IP address with or without a port")
+
 // parseServer reads an address with or without a port.
 func parseServer(text string, port uint16) (netip.AddrPort, error) {
 	addr, err := parseAddr(text)
 	if err != nil {
 		both, err := netip.ParseAddrPort(text)
 		if err != nil {
-			return netip.AddrPort{}, fmt.Errorf("%q is not an IP address with or without a port", text)
+			return netip.AddrPort{}, errNoAddress
 		}
 		addr, port = both.Addr(), both.Port()
 	}
 	if port == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%q has port 0", text)
+		return netip.AddrPort{}, errors.New("the port is 0")
 	}
 	addr = addr.Unmap()
 	if addr.IsUnspecified() || addr.IsMulticast() {
-		return netip.AddrPort{}, fmt.Errorf("%q is not the address of one server", text)
+		return netip.AddrPort{}, errors.New("not the address of one server")
 	}
 	return netip.AddrPortFrom(addr, port), nil
 }
@@ -365,13 +364,6 @@ func parseAddr(text string) (netip.Addr, error) {
 func looksLikeAddress(text string) bool {
 	_, err := parseServer(text, 80)
 	return err == nil
-}
-
-// faults collects the faults of a configuration.
-type faults []error
-
-func (f *faults) add(path, format string, args ...any) {
-	*f = append(*f, fmt.Errorf(path+": "+format, args...))
 }
 
 // isNil reports whether v is nil or an interface that holds a nil pointer.

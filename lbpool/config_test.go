@@ -22,73 +22,73 @@ func TestNewFaults(t *testing.T) {
 		cfg  Config
 		want string // lines without the pool's prefix
 	}{
-		{"no name", Config{Servers: servers(1)}, `name: must not be empty`},
-		{"no servers", Config{Name: "web"}, `servers: 0 servers, want 1 to 5000`},
-		{"too many servers", Config{Name: "web", Servers: make([]ServerConfig, MaxServers+1)}, `servers: 5001 servers, want at most 5000`},
-		{"address is a name", one(ServerConfig{Address: "example.com"}), `servers[0].address: "example.com" is not an IP address with or without a port`},
-		{"short address", one(ServerConfig{Address: "10.0.0"}), `servers[0].address: "10.0.0" is not an IP address with or without a port`},
-		{"half a bracket", one(ServerConfig{Address: "[::1"}), `servers[0].address: "[::1" is not an IP address with or without a port`},
-		{"port 0", one(ServerConfig{Address: "10.0.0.1:0"}), `servers[0].address: "10.0.0.1:0" has port 0`},
-		{"unspecified", one(ServerConfig{Address: "0.0.0.0:80"}), `servers[0].address: "0.0.0.0:80" is not the address of one server`},
-		{"multicast", one(ServerConfig{Address: "ff02::1"}), `servers[0].address: "ff02::1" is not the address of one server`},
-		{"ratio low", one(ServerConfig{Address: "10.0.0.1", Ratio: -1}), `servers[0].ratio: -1 is not within 1 to 20`},
-		{"ratio high", one(ServerConfig{Address: "10.0.0.1", Ratio: 21}), `servers[0].ratio: 21 is not within 1 to 20`},
-		{"limit", one(ServerConfig{Address: "10.0.0.1", MaxConnections: -1}), `servers[0].max_connections: -1 is negative`},
-		{"name is an address", one(ServerConfig{Address: "10.0.0.1", Name: "10.0.0.2"}), `servers[0].name: "10.0.0.2" reads as an IP address`},
-		{"host name is an address", one(ServerConfig{Address: "10.0.0.1", Hostname: "[::1]:80"}), `servers[0].hostname: "[::1]:80" reads as an IP address`},
+		{"no name", Config{Servers: servers(1)}, `name: missing`},
+		{"no servers", Config{Name: "web"}, `servers: missing`},
+		{"too many servers", Config{Name: "web", Servers: make([]ServerConfig, MaxServers+1)}, `servers: 5001 servers, more than 5000`},
+		{"address is a name", one(ServerConfig{Address: "example.com"}), `servers[0].address: "example.com": not an IP address with or without a port`},
+		{"short address", one(ServerConfig{Address: "10.0.0"}), `servers[0].address: "10.0.0": not an IP address with or without a port`},
+		{"half a bracket", one(ServerConfig{Address: "[::1"}), `servers[0].address: "[::1": not an IP address with or without a port`},
+		{"port 0", one(ServerConfig{Address: "10.0.0.1:0"}), `servers[0].address: "10.0.0.1:0": the port is 0`},
+		{"unspecified", one(ServerConfig{Address: "0.0.0.0:80"}), `servers[0].address: "0.0.0.0:80": not the address of one server`},
+		{"multicast", one(ServerConfig{Address: "ff02::1"}), `servers[0].address: "ff02::1": not the address of one server`},
+		{"ratio low", one(ServerConfig{Address: "10.0.0.1", Ratio: -1}), `servers[0].ratio: -1: less than 1`},
+		{"ratio high", one(ServerConfig{Address: "10.0.0.1", Ratio: 21}), `servers[0].ratio: 21: more than 20`},
+		{"limit", one(ServerConfig{Address: "10.0.0.1", MaxConnections: -1}), `servers[0].maxConnections: -1: negative`},
+		{"name is an address", one(ServerConfig{Address: "10.0.0.1", Name: "10.0.0.2"}), `servers[0].name: "10.0.0.2": reads as an IP address`},
+		{"host name is an address", one(ServerConfig{Address: "10.0.0.1", Hostname: "[::1]:80"}), `servers[0].hostname: "[::1]:80": reads as an IP address`},
 		{
 			"same address twice",
 			Config{Name: "web", Servers: []ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.1:80"}, {Address: "::ffff:10.0.0.1"}}},
-			"servers[1].address: \"10.0.0.1:80\" is already the address of another server, 10.0.0.1:80\n" +
-				"servers[2].address: \"::ffff:10.0.0.1\" is already the address of another server, 10.0.0.1:80",
+			"servers[1].address: \"10.0.0.1:80\": 10.0.0.1:80 is already the address of another server\n" +
+				"servers[2].address: \"::ffff:10.0.0.1\": 10.0.0.1:80 is already the address of another server",
 		},
 		{
 			"same name twice",
 			Config{Name: "web", Servers: []ServerConfig{{Address: "10.0.0.1", Name: "A"}, {Address: "10.0.0.2", Name: "a"}}},
-			`servers[1].name: "a" is already the name of servers[0]`,
+			`servers[1].name: "a": already the name of servers[0]`,
 		},
-		{"scheme", Config{Name: "web", Servers: servers(1), Scheme: "ftp"}, `scheme: "ftp" is neither http nor https`},
-		{"repick", Config{Name: "web", Servers: servers(1), Repick: 9}, `repick: 9 is not a known value`},
+		{"scheme", Config{Name: "web", Servers: servers(1), Scheme: "ftp"}, `scheme: "ftp": neither http nor https`},
+		{"repick", Config{Name: "web", Servers: servers(1), Repick: 9}, `repick: 9: not a known value`},
 		{
 			"passive",
 			Config{Name: "web", Servers: servers(1), Passive: Passive{Failures: -1, Time: -1, MaxTime: -2, MaxShare: 101}},
-			"passive.failures: -1 is negative\npassive.time: -1ns is negative\n" +
-				"passive.max_time: -2ns is less than the time of the first ejection, -1ns\npassive.max_share: 101 is not within 1 to 100",
+			"passive.failures: -1: less than 1\npassive.time: -1ns: negative\n" +
+				"passive.maxShare: 101: more than 100\npassive.maxTime: -2ns: less than the time of the first ejection, -1ns",
 		},
-		{"nil checker", monitors(HealthMonitor{}), `health_monitors[0].checker: must not be nil`},
-		{"typed nil checker", monitors(HealthMonitor{Checker: (*HTTPChecker)(nil)}), `health_monitors[0].checker: must not be nil`},
-		{"too many monitors", monitors(make([]HealthMonitor, 51)...), `health_monitors: 51 monitors, want at most 50`},
+		{"nil checker", monitors(HealthMonitor{}), `healthMonitors[0].checker: missing`},
+		{"typed nil checker", monitors(HealthMonitor{Checker: (*HTTPChecker)(nil)}), `healthMonitors[0].checker: missing`},
+		{"too many monitors", monitors(make([]HealthMonitor, 51)...), `healthMonitors: 51 monitors, more than 50`},
 		{
 			"timeout not less than interval", monitors(HealthMonitor{Checker: healthy, Interval: 4 * time.Second, Timeout: 4 * time.Second}),
-			`health_monitors[0].timeout: 4s is not less than the interval, 4s`,
+			`healthMonitors[0].timeout: 4s: not less than the interval, 4s`,
 		},
 		{
 			"interval", monitors(HealthMonitor{Checker: healthy, Interval: 2 * time.Hour}),
-			`health_monitors[0].interval: 2h0m0s is not within 0 to 1h0m0s`,
+			`healthMonitors[0].interval: 2h0m0s: more than 1h0m0s`,
 		},
 		{
 			"in a row", monitors(HealthMonitor{Checker: healthy, Successes: 51, Failures: -1}),
-			"health_monitors[0].successes: 51 is not within 1 to 50\nhealth_monitors[0].failures: -1 is not within 1 to 50",
+			"healthMonitors[0].successes: 51: more than 50\nhealthMonitors[0].failures: -1: less than 1",
 		},
 		{
 			"monitor names", monitors(HealthMonitor{Name: "a", Checker: healthy}, HealthMonitor{Name: "a", Checker: healthy}),
-			`health_monitors[1].name: "a" is already the name of health_monitors[0]`,
+			`healthMonitors[1].name: "a": already the name of healthMonitors[0]`,
 		},
 		{
 			"http checker", monitors(HealthMonitor{Checker: &HTTPChecker{
 				Method: "G T", Path: "x", Host: "a b", Accept: []StatusRange{{200, 299}, {300, 200}}, Keyword: strings.Repeat("k", 513),
 			}}),
-			"health_monitors[0].checker: path: \"x\" is not an absolute path\nmethod: net/http: invalid method \"G T\"\n" +
-				"host: \"a b\" is not a host\naccept[1]: 300 to 200 is not a range of status codes\nkeyword: 513 bytes, want at most 512",
+			"healthMonitors[0].checker.path: \"x\": not an absolute path\nhealthMonitors[0].checker.method: \"G T\": not a method\n" +
+				"healthMonitors[0].checker.host: \"a b\": not a host\nhealthMonitors[0].checker.accept[1]: 300 to 200 is not a range of status codes\nhealthMonitors[0].checker.keyword: 513 bytes, more than 512",
 		},
 		{
 			"tcp checker", monitors(HealthMonitor{Checker: &TCPChecker{Send: strings.Repeat("s", 1025), Expect: strings.Repeat("e", 513)}}),
-			"health_monitors[0].checker: send: 1025 bytes, want at most 1024\nexpect: 513 bytes, want at most 512",
+			"healthMonitors[0].checker.send: 1025 bytes, more than 1024\nhealthMonitors[0].checker.expect: 513 bytes, more than 512",
 		},
 		{
 			"all at once", Config{Servers: []ServerConfig{{Address: "x"}, {Address: "10.0.0.1", Ratio: 30}}, Scheme: "x"},
-			"name: must not be empty\nscheme: \"x\" is neither http nor https\n" +
-				"servers[0].address: \"x\" is not an IP address with or without a port\nservers[1].ratio: 30 is not within 1 to 20",
+			"name: missing\nscheme: \"x\": neither http nor https\n" +
+				"servers[0].address: \"x\": not an IP address with or without a port\nservers[1].ratio: 30: more than 20",
 		},
 	}
 	for _, test := range tests {
@@ -279,7 +279,7 @@ func TestSet(t *testing.T) {
 		t.Errorf("Find(x): %v", err)
 	}
 	_, err = NewSet(web, nil, web)
-	want := "pools[1]: must not be nil\npools[2].name: \"web\" is already the name of another pool"
+	want := "pools[1]: missing\npools[2].name: \"web\": already the name of another pool"
 	if err == nil || err.Error() != want {
 		t.Errorf("NewSet = %v, want %s", err, want)
 	}

@@ -2,7 +2,6 @@ package lbpool
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 	"math/bits"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Consistent hashing here is rendezvous hashing: each server has a score for
@@ -95,17 +95,17 @@ type consistentHash struct {
 }
 
 func (a *consistentHash) validate() error {
-	var faults faults
+	var faults fielderr.List
 	if a.cfg.Key > HashCustom {
-		faults.add("key", "%d is not a known value", a.cfg.Key)
+		faults.Addf("key", a.cfg.Key, "not a known value")
 	}
 	if header := a.cfg.Header; a.cfg.Key == HashHeader && (header == "" || strings.ContainsAny(header, " \t\r\n:")) {
-		faults.add("header", "%q is not the name of a header", header)
+		faults.Addf("header", header, "not the name of a header")
 	}
 	if f := a.cfg.LoadFactor; math.IsNaN(f) || f > 0 && f < 1 {
-		faults.add("load_factor", "%v is less than 1", f)
+		faults.Addf("loadFactor", f, "less than 1")
 	}
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 // HashHeader returns the name of the request header that the pool's algorithm

@@ -18,8 +18,8 @@ func hashPool(t testing.TB, list []ServerConfig, cfg ConsistentHashConfig) *Pool
 	return mustPool(t, Config{Servers: list, Algorithm: ConsistentHash(cfg)})
 }
 
-// places returns where each of n keys goes.
-func places(t testing.TB, p *Pool, n int) []netip.AddrPort {
+// choices returns the server that each of n keys gets.
+func choices(t testing.TB, p *Pool, n int) []netip.AddrPort {
 	t.Helper()
 	to := make([]netip.AddrPort, n)
 	for i := range to {
@@ -38,11 +38,11 @@ func TestConsistentHashMovesOnlyWhatMustMove(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			list := servers(n + 1)
 			p := hashPool(t, list[:n], byKey)
-			before := places(t, p, keys)
+			before := choices(t, p, keys)
 			if err := p.Update(Config{Name: "web", Servers: list, Algorithm: ConsistentHash(byKey)}); err != nil {
 				t.Fatal(err)
 			}
-			after := places(t, p, keys)
+			after := choices(t, p, keys)
 			added := p.Servers()[n].Addr()
 			moved := 0
 			for i := range before {
@@ -54,18 +54,18 @@ func TestConsistentHashMovesOnlyWhatMustMove(t *testing.T) {
 				}
 			}
 			if most := 1.1 * keys / float64(n+1); float64(moved) > most || moved == 0 {
-				t.Errorf("%d of %d keys moved, want at most %.0f", moved, keys, most)
+				t.Errorf("%d of %d keys moved, more than %.0f", moved, keys, most)
 			}
 			// The other way round, by a change of state: only the keys of the one that goes, and all come back.
 			p.Servers()[0].Disable()
 			gone := p.Servers()[0].Addr()
-			for i, to := range places(t, p, keys) {
+			for i, to := range choices(t, p, keys) {
 				if to == gone || after[i] != gone && to != after[i] {
 					t.Fatalf("key %d: %s, then %s without %s", i, after[i], to, gone)
 				}
 			}
 			p.Servers()[0].Enable()
-			if diff := cmp.Diff(after, places(t, p, keys), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(after, choices(t, p, keys), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 				t.Error("keys did not come back")
 			}
 		})
@@ -103,7 +103,7 @@ func TestConsistentHashShares(t *testing.T) {
 		// The 1 - 1e-6 quantile, by Wilson and Hilferty: some hundred draws must not fail by chance.
 		df := float64(len(list) - 1)
 		if limit := df * math.Pow(1-2/(9*df)+4.75*math.Sqrt(2/(9*df)), 3); chi > limit {
-			t.Errorf("ratios %v, shares %v: chi-square %.1f, want at most %.1f", list, got, chi, limit)
+			t.Errorf("ratios %v, shares %v: chi-square %.1f, more than %.1f", list, got, chi, limit)
 		}
 	})
 }
@@ -111,12 +111,12 @@ func TestConsistentHashShares(t *testing.T) {
 // TestConsistentHashRatioChange checks that a ratio that grows takes keys only to its own server.
 func TestConsistentHashRatioChange(t *testing.T) {
 	p := hashPool(t, ratios(2, 2, 2, 2), byKey)
-	before := places(t, p, 20000)
+	before := choices(t, p, 20000)
 	if err := p.Servers()[1].SetRatio(3); err != nil {
 		t.Fatal(err)
 	}
 	moved := 0
-	for i, to := range places(t, p, 20000) {
+	for i, to := range choices(t, p, 20000) {
 		if to != before[i] {
 			moved++
 			if to != p.Servers()[1].Addr() {
@@ -155,7 +155,7 @@ func TestConsistentHashBoundsLoad(t *testing.T) {
 			case factor < 0 && worst < 3.1:
 				t.Errorf("the busiest server has %.2f times its share without a bound: the test tests nothing", worst)
 			case factor > 0 && worst > factor*1.01:
-				t.Errorf("the busiest server has %.2f times its share, want at most %.2f", worst, factor)
+				t.Errorf("the busiest server has %.2f times its share, more than %.2f", worst, factor)
 			}
 		})
 	}
@@ -235,8 +235,8 @@ func TestConsistentHashIgnorePort(t *testing.T) {
 		p := hashPool(t, []ServerConfig{{Address: "10.0.0.1:80"}, {Address: "10.0.0.2:80"}, {Address: "10.0.0.3:80"}}, cfg)
 		q := hashPool(t, []ServerConfig{{Address: "10.0.0.1:81"}, {Address: "10.0.0.2:82"}, {Address: "10.0.0.3:83"}}, cfg)
 		same := true
-		there := places(t, q, 1000)
-		for i, to := range places(t, p, 1000) {
+		there := choices(t, q, 1000)
+		for i, to := range choices(t, p, 1000) {
 			same = same && to.Addr() == there[i].Addr()
 		}
 		if same != ignore {
@@ -247,10 +247,10 @@ func TestConsistentHashIgnorePort(t *testing.T) {
 
 func TestConsistentHashFaults(t *testing.T) {
 	for want, cfg := range map[string]ConsistentHashConfig{
-		`pool "web": algorithm: key: 9 is not a known value`:            {Key: 9},
-		`pool "web": algorithm: header: "" is not the name of a header`: {Key: HashHeader},
-		`pool "web": algorithm: load_factor: 0.5 is less than 1`:        {LoadFactor: 0.5},
-		`pool "web": algorithm: load_factor: NaN is less than 1`:        {LoadFactor: math.NaN()},
+		`algorithm.key: 9: not a known value`:            {Key: 9},
+		`algorithm.header: "": not the name of a header`: {Key: HashHeader},
+		`algorithm.loadFactor: 0.5: less than 1`:         {LoadFactor: 0.5},
+		`algorithm.loadFactor: NaN: less than 1`:         {LoadFactor: math.NaN()},
 	} {
 		if _, err := New(Config{Name: "web", Servers: servers(1), Algorithm: ConsistentHash(cfg)}); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %s", cfg, err, want)

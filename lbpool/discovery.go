@@ -2,7 +2,6 @@ package lbpool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,6 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // firstRetry is how long after a failure a Finder is asked again; further
@@ -51,48 +53,38 @@ type Discovery struct {
 	Finder Finder
 	// Interval is the time from one answer to the next call, at most an hour,
 	// less up to a tenth at random. 0 means 30 seconds.
-	Interval time.Duration
+	Interval time.Duration `default:"30s" min:"0s" max:"1h"`
 	// Timeout limits a call of Find, at most an hour. 0 means 5 seconds.
-	Timeout time.Duration
+	Timeout time.Duration `default:"5s" min:"0s" max:"1h"`
 }
 
 // validDiscoveries returns copies with the defaults filled in.
-func validDiscoveries(configs []Discovery, faults *faults) []Discovery {
+func validDiscoveries(configs []Discovery, faults *fielderr.List) []Discovery {
 	if len(configs) > maxDiscoveries {
-		faults.add("discoveries", "%d discoveries, want at most %d", len(configs), maxDiscoveries)
+		faults.Addf("discoveries", nil, "%d discoveries, more than %d", len(configs), maxDiscoveries)
 		return nil
 	}
 	discoveries := slices.Clone(configs)
 	owner := make(map[string]string, len(configs))
 	for i := range discoveries {
 		d := &discoveries[i]
-		path := fmt.Sprintf("discoveries[%d]", i)
+		path := fielderr.Index("discoveries", i)
 		if d.Name == "" {
 			d.Name = fmt.Sprintf("discovery[%d]", i)
 		}
 		if first, taken := owner[d.Name]; taken {
-			faults.add(path+".name", "%q is already the name of %s", d.Name, first)
+			faults.Addf(path+".name", d.Name, "already the name of %s", first)
 		}
 		owner[d.Name] = path
 		if isNil(d.Finder) {
-			faults.add(path+".finder", "must not be nil")
+			faults.Addf(path+".finder", nil, "missing")
 		} else if v, ok := d.Finder.(interface{ validate() error }); ok {
 			if err := v.validate(); err != nil {
-				faults.add(path+".finder", "%w", err)
+				faults.AddUnder(path+".finder", err)
 			}
 		}
-		if d.Interval == 0 {
-			d.Interval = 30 * time.Second
-		}
-		if d.Interval < 0 || d.Interval > maxInterval {
-			faults.add(path+".interval", "%s is not within 0 to %s", d.Interval, maxInterval)
-		}
-		if d.Timeout == 0 {
-			d.Timeout = 5 * time.Second
-		}
-		if d.Timeout < 0 || d.Timeout > maxInterval {
-			faults.add(path+".timeout", "%s is not within 0 to %s", d.Timeout, maxInterval)
-		}
+		bounds.Check(path, *d, faults)
+		bounds.SetDefaults(d)
 	}
 	return discoveries
 }
@@ -168,10 +160,10 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 	if err != nil {
 		return err
 	}
-	var faults faults
+	var faults fielderr.List
 	newMembers(found, s.pool.current.Load().port, &faults)
-	if len(faults) > 0 {
-		return errors.Join(faults...)
+	if faults.Len() > 0 {
+		return faults.Err()
 	}
 	surplus := 0
 	s.pool.update(time.Now(), causeDiscovered, "", nil, func() bool {
@@ -219,7 +211,7 @@ func (p *Pool) membersLocked(port uint16) []member {
 		known[m.addr], named[strings.ToLower(m.config.Name)] = true, true
 	}
 	for _, s := range p.searches {
-		var faults faults // there are none, since once has checked the list
+		var faults fielderr.List // there are none, since once has checked the list
 		for _, m := range newMembers(s.found, port, &faults) {
 			switch {
 			case known[m.addr]:

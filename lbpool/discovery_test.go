@@ -21,6 +21,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // directory is a Finder that finds what it is told to.
@@ -263,21 +265,21 @@ func TestDiscoveryFaults(t *testing.T) {
 	d := &directory{}
 	var none *directory
 	for want, discoveries := range map[string][]Discovery{
-		`discoveries: 51 discoveries, want at most 50`:                                    make([]Discovery, 51),
-		`discoveries[0].finder: must not be nil`:                                          {{}},
-		`discoveries[1].finder: must not be nil`:                                          {{Finder: d}, {Finder: none}},
-		`discoveries[1].name: "x" is already the name of discoveries[0]`:                  {{Name: "x", Finder: d}, {Name: "x", Finder: d}},
-		`discoveries[0].interval: -1ns is not within 0 to 1h0m0s`:                         {{Finder: d, Interval: -1}},
-		`discoveries[0].timeout: 2h0m0s is not within 0 to 1h0m0s`:                        {{Finder: d, Timeout: 2 * time.Hour}},
-		`discoveries[0].finder: "" is not a name`:                                         {{Finder: &DNSFinder{}}},
-		`discoveries[0].finder: "a b" is not a name`:                                      {{Finder: &DNSFinder{Name: "a b"}}},
-		`discoveries[0].finder: "a:b:c" is not a name with or without a port`:             {{Finder: &DNSFinder{Name: "a:b:c"}}},
-		`discoveries[0].finder: "a:0" does not end in a port of 1 to 65535`:               {{Finder: &DNSFinder{Name: "a:0"}}},
-		`discoveries[0].finder: "_a._tcp.b:1" is not a name`:                              {{Finder: &DNSFinder{Name: "_a._tcp.b:1", SRV: true}}},
-		`discoveries[0].finder: "10.0.0.1:80" is an address, which need not be looked up`: {{Finder: &DNSFinder{Name: "10.0.0.1:80"}}},
-		`discoveries[0].finder: network "tcp" is none of "ip", "ip4" and "ip6"`:           {{Finder: &DNSFinder{Name: "a", Network: "tcp"}}},
-		`discoveries[0].finder: the servers' addresses and names cannot be given`:         {{Finder: &DNSFinder{Name: "a", Server: ServerConfig{Name: "x"}}}},
-		`discoveries[0].finder: server.ratio: 21 is not within 1 to 20`:                   {{Finder: &DNSFinder{Name: "a", Server: ServerConfig{Ratio: 21}}}},
+		`discoveries: 51 discoveries, more than 50`:                                          make([]Discovery, 51),
+		`discoveries[0].finder: missing`:                                                     {{}},
+		`discoveries[1].finder: missing`:                                                     {{Finder: d}, {Finder: none}},
+		`discoveries[1].name: "x": already the name of discoveries[0]`:                       {{Name: "x", Finder: d}, {Name: "x", Finder: d}},
+		`discoveries[0].interval: -1ns: negative`:                                            {{Finder: d, Interval: -1}},
+		`discoveries[0].timeout: 2h0m0s: more than 1h0m0s`:                                   {{Finder: d, Timeout: 2 * time.Hour}},
+		`discoveries[0].finder.name: "": not a name`:                                         {{Finder: &DNSFinder{}}},
+		`discoveries[0].finder.name: "a b": not a name`:                                      {{Finder: &DNSFinder{Name: "a b"}}},
+		`discoveries[0].finder.name: "a:b:c": not a name with or without a port`:             {{Finder: &DNSFinder{Name: "a:b:c"}}},
+		`discoveries[0].finder.name: "a:0": does not end in a port of 1 to 65535`:            {{Finder: &DNSFinder{Name: "a:0"}}},
+		`discoveries[0].finder.name: "_a._tcp.b:1": not a name`:                              {{Finder: &DNSFinder{Name: "_a._tcp.b:1", SRV: true}}},
+		`discoveries[0].finder.name: "10.0.0.1:80": an address, which need not be looked up`: {{Finder: &DNSFinder{Name: "10.0.0.1:80"}}},
+		`discoveries[0].finder.network: "tcp": none of "ip", "ip4" and "ip6"`:                {{Finder: &DNSFinder{Name: "a", Network: "tcp"}}},
+		`discoveries[0].finder.server.name: "x": a name cannot be that of several servers`:   {{Finder: &DNSFinder{Name: "a", Server: ServerConfig{Name: "x"}}}},
+		`discoveries[0].finder.server.ratio: 21: more than 20`:                               {{Finder: &DNSFinder{Name: "a", Server: ServerConfig{Ratio: 21}}}},
 	} {
 		_, err := New(Config{Name: "web", Discoveries: discoveries})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -314,6 +316,7 @@ func listenOnOnePort(t *testing.T, n int) []net.Listener {
 // TestDNSDiscoveryUnderLoad is a pool behind a name whose addresses change, which does not exist for a while, and whose
 // name server is slow or silent: requests notice nothing.
 func TestDNSDiscoveryUnderLoad(t *testing.T) {
+	t.Parallel()
 	d := newDNSServer(t)
 	listeners := listenOnOnePort(t, 3)
 	var addrs []netip.AddrPort
@@ -341,17 +344,7 @@ func TestDNSDiscoveryUnderLoad(t *testing.T) {
 		Interval: 10 * time.Millisecond, Timeout: 100 * time.Millisecond,
 	}}})
 	defer running(t, tr.Pool)()
-	eventually := func(what string, ok func() bool) {
-		t.Helper()
-		for range 6000 { // a minute
-			if ok() {
-				return
-			}
-			<-time.After(10 * time.Millisecond)
-		}
-		t.Fatalf("waited in vain for %s", what)
-	}
-	eventually("the first answer", tr.Pool.Up)
+	testwait.Until(t, "the first answer", tr.Pool.Up)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -386,7 +379,7 @@ func TestDNSDiscoveryUnderLoad(t *testing.T) {
 		took = took[:0]
 		mu.Unlock()
 		from := served.Load()
-		eventually("requests", func() bool { return served.Load() >= from+more || t.Failed() })
+		testwait.Until(t, "requests", func() bool { return served.Load() >= from+more || t.Failed() })
 		mu.Lock()
 		defer mu.Unlock()
 		slices.Sort(took)
@@ -395,9 +388,9 @@ func TestDNSDiscoveryUnderLoad(t *testing.T) {
 	for i := range 10 {
 		to := addrs[(i+1)%3]
 		point(addrs[i%3], to)
-		eventually("both servers", func() bool { return len(tr.Pool.Servers()) == 2 })
+		testwait.Until(t, "both servers", func() bool { return len(tr.Pool.Servers()) == 2 })
 		point(to)
-		eventually("the new server alone", func() bool { s := tr.Pool.Servers(); return len(s) == 1 && s[0].Addr() == to })
+		testwait.Until(t, "the new server alone", func() bool { s := tr.Pool.Servers(); return len(s) == 1 && s[0].Addr() == to })
 	}
 	quiet := p99(500)
 	for name, edit := range map[string]func(*dnsServer){
@@ -408,7 +401,7 @@ func TestDNSDiscoveryUnderLoad(t *testing.T) {
 	} {
 		failures := tr.Pool.Stats().DiscoveryFailures
 		d.set(edit)
-		eventually("failures of the DNS: "+name, func() bool { return tr.Pool.Stats().DiscoveryFailures >= failures+3 })
+		testwait.Until(t, "failures of the DNS: "+name, func() bool { return tr.Pool.Stats().DiscoveryFailures >= failures+3 })
 		now := p99(500)
 		for again := 0; now > 10*quiet+200*time.Millisecond && again < 10; again++ {
 			now = min(now, p99(500))

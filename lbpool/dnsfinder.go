@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // DNSFinder is a Finder that looks up a name in the DNS. Every address is a
@@ -50,23 +52,27 @@ type DNSFinder struct {
 }
 
 func (f *DNSFinder) validate() error {
+	var faults fielderr.List
 	host, _, err := f.split()
-	if err != nil {
-		return err
-	}
 	switch {
+	case err != nil:
+		faults.Add("name", f.Name, err)
 	case host == "" || len(host) > 254 || strings.ContainsAny(host, " \t\r\n/\\\x00:"):
-		return fmt.Errorf("%q is not a name", f.Name)
+		faults.Addf("name", f.Name, "not a name")
 	case looksLikeAddress(host):
-		return fmt.Errorf("%q is an address, which need not be looked up", f.Name)
-	case f.Network != "" && f.Network != "ip" && f.Network != "ip4" && f.Network != "ip6":
-		return fmt.Errorf(`network %q is none of "ip", "ip4" and "ip6"`, f.Network)
-	case f.Server.Address != "" || f.Server.Name != "":
-		return errors.New("the servers' addresses and names cannot be given")
+		faults.Addf("name", f.Name, "an address, which need not be looked up")
 	}
-	var faults faults
+	if f.Network != "" && f.Network != "ip" && f.Network != "ip4" && f.Network != "ip6" {
+		faults.Addf("network", f.Network, `none of "ip", "ip4" and "ip6"`)
+	}
+	if f.Server.Address != "" {
+		faults.Addf("server.address", f.Server.Address, "the look-up gives the addresses")
+	}
+	if f.Server.Name != "" {
+		faults.Addf("server.name", f.Server.Name, "a name cannot be that of several servers")
+	}
 	f.Server.validate("server", &faults)
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 // split returns the host of Name, and the port or 0.
@@ -76,11 +82,11 @@ func (f *DNSFinder) split() (host string, port uint16, err error) {
 	}
 	host, text, err := net.SplitHostPort(f.Name)
 	if err != nil {
-		return "", 0, fmt.Errorf("%q is not a name with or without a port", f.Name)
+		return "", 0, errors.New("not a name with or without a port")
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return "", 0, fmt.Errorf("%q does not end in a port of 1 to 65535", f.Name)
+		return "", 0, errors.New("does not end in a port of 1 to 65535")
 	}
 	return host, uint16(n), nil
 }
@@ -105,7 +111,7 @@ func (f *DNSFinder) Find(ctx context.Context) ([]ServerConfig, error) {
 	}
 	host, port, err := f.split()
 	if err != nil {
-		return nil, err
+		return nil, &FieldError{Path: "name", Value: f.Name, Err: err}
 	}
 	addrs, err := f.addresses(ctx, host)
 	if err != nil {

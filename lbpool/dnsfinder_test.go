@@ -2,7 +2,6 @@ package lbpool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // dnsServer is a name server on loopback.
@@ -268,12 +269,12 @@ func FuzzDNSFinder(f *testing.F) {
 			return
 		}
 		found, err := d.Find(t.Context())
-		var faults faults
+		var faults fielderr.List
 		members := newMembers(found, 80, &faults)
 		if err != nil || len(members) < 2 {
 			t.Errorf("%q: %v, error %v", name, found, err)
 		}
-		if err := errors.Join(faults...); err != nil && (!srv || port != 0) && !looksLikeAddress(strings.TrimSuffix(name, ".")) {
+		if err := faults.Err(); err != nil && (!srv || port != 0) && !looksLikeAddress(strings.TrimSuffix(name, ".")) {
 			t.Errorf("%q: %v", name, err)
 		}
 	})

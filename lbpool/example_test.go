@@ -243,7 +243,7 @@ func ExampleConsistentHash() {
 		fmt.Println(err)
 		return
 	}
-	place := func(path string) netip.Addr {
+	serverOf := func(path string) netip.Addr {
 		lease, err := pool.Acquire(lbpool.Hint{Host: "www.example.com", Path: path})
 		if err != nil {
 			return netip.Addr{}
@@ -251,15 +251,15 @@ func ExampleConsistentHash() {
 		defer lease.Release(lbpool.Outcome{})
 		return lease.Server.Addr().Addr()
 	}
-	before := place("/index.html")
-	fmt.Println("the same again:", place("/index.html") == before)
+	before := serverOf("/index.html")
+	fmt.Println("the same again:", serverOf("/index.html") == before)
 
 	cfg.Servers = servers
 	if err := pool.Update(cfg); err != nil {
 		fmt.Println(err)
 		return
 	}
-	after := place("/index.html")
+	after := serverOf("/index.html")
 	fmt.Println("stays, or goes to the new server:", after == before || after == netip.MustParseAddr("10.0.0.3"))
 	// Output:
 	// the same again: true

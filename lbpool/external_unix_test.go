@@ -13,6 +13,7 @@ import (
 
 // What no checker of this package can ask, a function can: a program, or another protocol.
 func TestExternalCheck(t *testing.T) {
+	t.Parallel()
 	program := CheckerFunc(func(ctx context.Context, server netip.AddrPort) error {
 		if out, err := exec.CommandContext(ctx, "sh", "-c", `test "$1" = 10.0.0.1:80 || { echo "no $1"; exit 1; }`, "check", server.String()).CombinedOutput(); err != nil {
 			return &CheckError{Reason: "", Detail: string(out), Err: err}

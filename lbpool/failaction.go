@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // FailKind says what to do with a request for which no server is available.
@@ -97,37 +98,37 @@ func (a FailAction) withDefaults() FailAction {
 }
 
 // validate expects the defaults to be filled in.
-func (a FailAction) validate(path string, faults *faults) {
+func (a FailAction) validate(path string, faults *fielderr.List) {
 	switch a.Kind {
 	case FailRespond:
 		if a.Status != http.StatusOK && a.Status != http.StatusServiceUnavailable {
-			faults.add(path+".status", "%d is neither 200 nor 503", a.Status)
+			faults.Addf(path+".status", a.Status, "neither 200 nor 503")
 		}
 	case FailClose:
 	case FailRedirect:
 		r := a.Redirect
 		if r.Scheme != "http" && r.Scheme != "https" {
-			faults.add(path+".redirect.scheme", "%q is neither http nor https", r.Scheme)
+			faults.Addf(path+".redirect.scheme", r.Scheme, "neither http nor https")
 		}
 		if u, err := url.Parse("//" + r.Host); err != nil || r.Host == "" || u.Host != r.Host {
-			faults.add(path+".redirect.host", "%q is not a host", r.Host)
+			faults.Addf(path+".redirect.host", r.Host, "not a host")
 		}
 		if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
-			faults.add(path+".redirect.path", "%q does not begin with /", r.Path)
+			faults.Addf(path+".redirect.path", r.Path, "does not begin with /")
 		}
 		if u, err := url.Parse("?" + r.Query); err != nil || u.Fragment != "" || strings.ContainsAny(r.Query, " \"<>") {
-			faults.add(path+".redirect.query", "%q is not a query", r.Query)
+			faults.Addf(path+".redirect.query", r.Query, "not a query")
 		}
 		switch r.Status {
 		case 301, 302, 303, 307, 308:
 		default:
-			faults.add(path+".redirect.status", "%d is not the status of a redirect", r.Status)
+			faults.Addf(path+".redirect.status", r.Status, "not the status of a redirect")
 		}
 	case FailBackup:
 		if a.Backup == nil {
-			faults.add(path+".backup", "must not be nil")
+			faults.Addf(path+".backup", nil, "missing")
 		}
 	default:
-		faults.add(path+".kind", "%d is not a known value", a.Kind)
+		faults.Addf(path+".kind", a.Kind, "not a known value")
 	}
 }

@@ -2,7 +2,6 @@ package lbpool
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,12 +9,13 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/prioritylabel"
 )
 
 const (
-	maxMembers     = 1000 // pools of one group
-	maxMemberRatio = 1000 // ratio of one pool in a group
+	maxMembers = 1000 // pools of one group
 )
 
 // GroupConfig describes a pool group.
@@ -27,7 +27,7 @@ type GroupConfig struct {
 	// MinServers is how many servers must be up in the pools of a priority for
 	// it to be used. If no priority has that many, the highest one that has any
 	// is used. 0 means 1.
-	MinServers int
+	MinServers int `default:"1" min:"1"`
 	// ImplicitLabels lets a label be a host with a path, such as
 	// "shop.example/cart", which applies to everything below it. If no member
 	// has the requested label, such as the host and path of a request, the one
@@ -58,7 +58,7 @@ type Member struct {
 	// Ratio is the pool's share among those with the same priority, 0 to 1000.
 	// With 0 it gets no new clients; clients bound to one of its servers still
 	// go there.
-	Ratio int
+	Ratio int `min:"0" max:"1000"`
 	// Priority decides the order: the pool is used if no pool with a higher
 	// priority can serve.
 	Priority int
@@ -99,51 +99,49 @@ type level struct {
 	spread  atomic.Uint64
 }
 
-// NewGroup validates cfg and returns a group. The error joins all faults, each
-// with the path of its field.
+// NewGroup validates cfg and returns a group. The error joins a
+// [*FieldError] for each fault.
 func NewGroup(cfg GroupConfig) (*Group, error) {
-	var faults faults
+	var faults fielderr.List
 	g := &Group{
 		name: cfg.Name, min: max(cfg.MinServers, 1), fail: cfg.FailAction.withDefaults(), stay: cfg.StayDown,
 		members: slices.Clone(cfg.Members), labels: make(map[string][]*level),
 		find: prioritylabel.Rules{Implicit: cfg.ImplicitLabels, Fallback: cfg.FallbackLabel},
 	}
 	if g.name == "" {
-		faults.add("name", "must not be empty")
+		faults.Addf("name", nil, "missing")
 	}
-	if cfg.MinServers < 0 {
-		faults.add("min_servers", "%d is negative", cfg.MinServers)
-	}
-	g.fail.validate("fail_action", &faults)
-	if n := len(g.members); n == 0 || n > maxMembers {
-		faults.add("members", "%d pools, want 1 to %d", n, maxMembers)
+	bounds.Check("", cfg, &faults)
+	g.fail.validate("failAction", &faults)
+	if n := len(g.members); n == 0 {
+		faults.Addf("members", nil, "missing")
+	} else if n > maxMembers {
+		faults.Addf("members", nil, "%d pools, more than %d", n, maxMembers)
 	}
 	labels := make([]string, len(g.members))
 	for i, m := range g.members {
 		labels[i] = m.label()
 	}
 	if err := g.find.Check(labels); err != nil {
-		faults.add("members", "%v", err)
+		faults.Add("members", nil, err)
 	}
 	if l := cfg.FallbackLabel; l != "" && !slices.Contains(labels, l) {
-		faults.add("fallback_label", "no member has the label %q", l)
+		faults.Addf("fallbackLabel", l, "no member has this label")
 	}
 	seen := make(map[*Pool]int, len(g.members))
 	for i, m := range g.members {
-		path := fmt.Sprintf("members[%d]", i)
+		path := fielderr.Index("members", i)
 		if m.Pool == nil {
-			faults.add(path+".pool", "must not be nil")
+			faults.Addf(path+".pool", nil, "missing")
 		} else if first, taken := seen[m.Pool]; taken {
-			faults.add(path+".pool", "%q is already members[%d]", m.Pool.Name(), first)
+			faults.Addf(path+".pool", m.Pool.Name(), "already the pool of members[%d]", first)
 		} else {
 			seen[m.Pool] = i
 		}
-		if m.Ratio < 0 || m.Ratio > maxMemberRatio {
-			faults.add(path+".ratio", "%d is not within 0 to %d", m.Ratio, maxMemberRatio)
-		}
+		bounds.Check(path, m, &faults)
 	}
-	if len(faults) > 0 {
-		return nil, fmt.Errorf("pool group %q: %w", cfg.Name, errors.Join(faults...))
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	slices.SortStableFunc(g.members, func(a, b Member) int { return cmp.Compare(b.Priority, a.Priority) })
 	out := make(map[int]*atomic.Bool)

@@ -285,7 +285,7 @@ func TestGroupLabelFaults(t *testing.T) {
 	a, b := named(t, "a", 1, 1), named(t, "b", 2, 1)
 	members := []Member{{Pool: a, Label: "a.example"}, {Pool: b, Label: "A.EXAMPLE/"}}
 	_, err := NewGroup(GroupConfig{Name: "g", Members: members, ImplicitLabels: true, FallbackLabel: "none"})
-	for _, want := range []string{`fallback_label: no member has the label "none"`, `members: labels "a.example" and "A.EXAMPLE/" are for the same host and path`} {
+	for _, want := range []string{`fallbackLabel: "none": no member has this label`, `members: labels "a.example" and "A.EXAMPLE/" are for the same host and path`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v has no word of %s", err, want)
 		}
@@ -338,14 +338,14 @@ func TestGroupFaults(t *testing.T) {
 		MinServers: -1, FailAction: FailAction{Kind: 9},
 	})
 	want := strings.Join([]string{
-		`pool group "": name: must not be empty`, `min_servers: -1 is negative`, `fail_action.kind: 9 is not a known value`,
-		`members[1].pool: must not be nil`, `members[2].pool: "a" is already members[0]`, `members[2].ratio: -1 is not within 0 to 1000`,
-		`members[3].ratio: 1001 is not within 0 to 1000`,
+		`name: missing`, `minServers: -1: less than 1`, `failAction.kind: 9: not a known value`,
+		`members[1].pool: missing`, `members[2].pool: "a": already the pool of members[0]`, `members[2].ratio: -1: negative`,
+		`members[3].ratio: 1001: more than 1000`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("NewGroup: %v, want\n%s", err, want)
 	}
-	if _, err := NewGroup(GroupConfig{Name: "g"}); err == nil || err.Error() != `pool group "g": members: 0 pools, want 1 to 1000` {
+	if _, err := NewGroup(GroupConfig{Name: "g"}); err == nil || err.Error() != "members: missing" {
 		t.Errorf("NewGroup: %v", err)
 	}
 }
@@ -392,26 +392,26 @@ func TestSetWithGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = set.WithGroups(other, g, nil)
-	if want := "groups[0].name: \"a\" is already the name of a pool\ngroups[1].name: \"group\" is already the name of another group\ngroups[2]: must not be nil"; err == nil || err.Error() != want {
+	if want := "groups[0].name: \"a\": already the name of a pool\ngroups[1].name: \"group\": already the name of another group\ngroups[2]: missing"; err == nil || err.Error() != want {
 		t.Errorf("WithGroups: %v, want %s", err, want)
 	}
 }
 
 func TestFailActionFaults(t *testing.T) {
 	for want, a := range map[string]FailAction{
-		"status: 404 is neither 200 nor 503":                   {Status: 404},
-		"kind: 9 is not a known value":                         {Kind: 9},
-		"backup: must not be nil":                              {Kind: FailBackup},
-		`redirect.host: "" is not a host`:                      {Kind: FailRedirect},
-		`redirect.host: "a/b" is not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
-		`redirect.host: "a@b" is not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
-		`redirect.scheme: "ftp" is neither http nor https`:     {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
-		`redirect.path: "x" does not begin with /`:             {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
-		`redirect.query: "a#b" is not a query`:                 {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
-		`redirect.status: 200 is not the status of a redirect`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
+		"status: 404: neither 200 nor 503":                   {Status: 404},
+		"kind: 9: not a known value":                         {Kind: 9},
+		"backup: missing":                                    {Kind: FailBackup},
+		`redirect.host: "": not a host`:                      {Kind: FailRedirect},
+		`redirect.host: "a/b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
+		`redirect.host: "a@b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
+		`redirect.scheme: "ftp": neither http nor https`:     {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
+		`redirect.path: "x": does not begin with /`:          {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
+		`redirect.query: "a#b": not a query`:                 {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
+		`redirect.status: 200: not the status of a redirect`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
 	} {
 		_, err := New(Config{Name: "web", Servers: servers(1), FailAction: a})
-		if want = `pool "web": fail_action.` + want; err == nil || err.Error() != want {
+		if want = `failAction.` + want; err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %s", a, err, want)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +14,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/http1"
 )
 
 const (
@@ -33,8 +35,10 @@ type StatusRange struct {
 // HTTPChecker sends a request to the server and checks the status code of the
 // response and, with Keyword, its body. It uses its own client, with a new
 // connection for each check, follows no redirects and reads at most 64 KiB of
-// body and 64 KiB of header. The zero value sends GET / and accepts 2xx. Do not
-// change the fields after the first use.
+// body and 64 KiB of header. It speaks the pool's Protocol if it checks the
+// server's own port, HTTP/2 over TLS only if TLS is set; else it speaks
+// HTTP/1.1. The zero value sends GET / and accepts 2xx. Do not change the fields
+// after the first use.
 type HTTPChecker struct {
 	// Method is the request's method. Empty means GET.
 	Method string
@@ -63,7 +67,7 @@ type HTTPChecker struct {
 	TLS *tls.Config
 
 	once      sync.Once
-	transport *http.Transport
+	transport *http1.Switch
 	target    *url.URL
 	err       error
 }
@@ -138,12 +142,12 @@ func (c *HTTPChecker) request(ctx context.Context, server netip.AddrPort) *http.
 func (c *HTTPChecker) validate() error {
 	c.once.Do(func() {
 		c.err = c.prepare()
-		c.transport = &http.Transport{
+		c.transport = http1.NewSwitch(&http.Transport{
 			TLSClientConfig:        c.tlsConfig(),
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxCheckHeader,
-		}
+		})
 	})
 	return c.err
 }
@@ -162,36 +166,36 @@ func (c *HTTPChecker) tlsConfig() *tls.Config {
 }
 
 func (c *HTTPChecker) prepare() error {
-	var faults faults
+	var faults fielderr.List
 	path := c.Path
 	if path == "" {
 		path = "/"
 	}
 	var err error
 	if c.target, err = url.ParseRequestURI(path); err != nil || !strings.HasPrefix(path, "/") {
-		faults.add("path", "%q is not an absolute path", c.Path)
+		faults.Addf("path", c.Path, "not an absolute path")
 	}
 	if _, err := http.NewRequest(c.Method, "/", nil); err != nil {
-		faults.add("method", "%w", err)
+		faults.Addf("method", c.Method, "not a method")
 	}
 	if strings.ContainsFunc(c.Host, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
-		faults.add("host", "%q is not a host", c.Host)
+		faults.Addf("host", c.Host, "not a host")
 	}
 	validRanges(c.Accept, "accept", 100, 999, &faults)
 	validRanges(c.Maintenance, "maintenance", 100, 999, &faults)
 	if len(c.Keyword) > maxCheckKeyword {
-		faults.add("keyword", "%d bytes, want at most %d", len(c.Keyword), maxCheckKeyword)
+		faults.Addf("keyword", nil, "%d bytes, more than %d", len(c.Keyword), maxCheckKeyword)
 	}
 	if len(c.MaintenanceKeyword) > maxCheckKeyword {
-		faults.add("maintenance_keyword", "%d bytes, want at most %d", len(c.MaintenanceKeyword), maxCheckKeyword)
+		faults.Addf("maintenanceKeyword", nil, "%d bytes, more than %d", len(c.MaintenanceKeyword), maxCheckKeyword)
 	}
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
-func validRanges(ranges []StatusRange, path string, low, high int, faults *faults) {
+func validRanges(ranges []StatusRange, path string, low, high int, faults *fielderr.List) {
 	for i, r := range ranges {
 		if r.Low < low || r.High > high || r.Low > r.High {
-			faults.add(fmt.Sprintf("%s[%d]", path, i), "%d to %d is not a range of status codes", r.Low, r.High)
+			faults.Addf(fielderr.Index(path, i), nil, "%d to %d is not a range of status codes", r.Low, r.High)
 		}
 	}
 }

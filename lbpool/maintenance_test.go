@@ -149,8 +149,8 @@ func TestMinMonitorsUp(t *testing.T) {
 		}
 	})
 	for n, want := range map[int]string{
-		-1: `pool "web": min_monitors_up: -1 is not within 0 to 1, the number of health monitors`,
-		2:  `pool "web": min_monitors_up: 2 is not within 0 to 1, the number of health monitors`,
+		-1: `minMonitorsUp: -1: not within 0 to 1, the number of health monitors`,
+		2:  `minMonitorsUp: 2: not within 0 to 1, the number of health monitors`,
 	} {
 		cfg := monitors(HealthMonitor{Checker: healthy})
 		cfg.MinMonitorsUp = n
@@ -313,7 +313,7 @@ func TestPassiveErrorShare(t *testing.T) {
 		}
 	})
 	_, err := New(Config{Name: "web", Servers: servers(1), Passive: Passive{ErrorShare: 101, Window: -1, MinRequests: -1}})
-	if want := `pool "web": passive.error_share: 101 is not within 0 to 100` + "\npassive.window: -1ns is negative\npassive.min_requests: -1 is negative"; err == nil || err.Error() != want {
+	if want := `passive.errorShare: 101: more than 100` + "\npassive.window: -1ns: negative\npassive.minRequests: -1: less than 1"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

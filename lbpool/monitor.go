@@ -10,14 +10,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 const (
-	maxParallelChecks = 64 // of one pool
-	longOutage        = 10 // failed checks in a row after which a success has a quick start
-	maxInterval       = time.Hour
-	maxInARow         = 50
-	flapWindow        = 10 // intervals; a server that is up for less time flaps
+	maxParallelChecks = 64        // of one pool
+	longOutage        = 10        // failed checks in a row after which a success has a quick start
+	maxInterval       = time.Hour // between two tries of a discovery that fails
+	flapWindow        = 10        // intervals; a server that is up for less time flaps
 )
 
 // A Checker checks servers. Calls may overlap.
@@ -52,18 +54,18 @@ type HealthMonitor struct {
 	Checker Checker
 	// Interval is the time between the starts of regular checks, at most an
 	// hour. 0 means 10 seconds.
-	Interval time.Duration
+	Interval time.Duration `default:"10s" min:"0s" max:"1h"`
 	// Timeout limits a check; it is less than Interval. 0 means 4 seconds, or
 	// half the interval if that is less.
 	Timeout time.Duration
 	// Successes is how many checks in a row must succeed for the server to go
 	// up, at most 50. 0 means 2. The first check of a server decides alone,
 	// unless Config.StartDown is set.
-	Successes int
+	Successes int `default:"2" min:"1" max:"50"`
 	// Failures is how many checks in a row must fail for the server to go down,
 	// at most 50. 0 means 2. The first check of a server decides alone, unless
 	// Config.StartDown is set.
-	Failures int
+	Failures int `default:"2" min:"1" max:"50"`
 	// Port is the port to check. 0 means the server's port. Requests always use
 	// the server's port.
 	Port uint16
@@ -82,59 +84,43 @@ type HealthMonitor struct {
 }
 
 // validMonitors returns copies with the defaults filled in.
-func validMonitors(configs []HealthMonitor, faults *faults) []HealthMonitor {
+func validMonitors(configs []HealthMonitor, faults *fielderr.List) []HealthMonitor {
 	if len(configs) > maxMonitors {
-		faults.add("health_monitors", "%d monitors, want at most %d", len(configs), maxMonitors)
+		faults.Addf("healthMonitors", nil, "%d monitors, more than %d", len(configs), maxMonitors)
 		return nil
 	}
 	monitors := make([]HealthMonitor, len(configs))
 	owner := make(map[string]string, len(configs))
 	for i, m := range configs {
-		path := fmt.Sprintf("health_monitors[%d]", i)
+		path := fielderr.Index("healthMonitors", i)
 		if m.Name == "" {
 			m.Name = fmt.Sprintf("monitor[%d]", i)
 		}
 		if first, taken := owner[m.Name]; taken {
-			faults.add(path+".name", "%q is already the name of %s", m.Name, first)
+			faults.Addf(path+".name", m.Name, "already the name of %s", first)
 		}
 		owner[m.Name] = path
 		if isNil(m.Checker) {
-			faults.add(path+".checker", "must not be nil")
+			faults.Addf(path+".checker", nil, "missing")
 		} else if v, ok := m.Checker.(interface{ validate() error }); ok {
 			if err := v.validate(); err != nil {
-				faults.add(path+".checker", "%w", err)
+				faults.AddUnder(path+".checker", err)
 			}
 		}
-		if m.Interval == 0 {
-			m.Interval = 10 * time.Second
-		}
-		if m.Interval < 0 || m.Interval > maxInterval {
-			faults.add(path+".interval", "%s is not within 0 to %s", m.Interval, maxInterval)
-		}
+		bounds.Check(path, m, faults)
+		bounds.SetDefaults(&m)
 		if m.Timeout == 0 {
 			m.Timeout = min(4*time.Second, m.Interval/2)
 		}
 		if m.Timeout < 0 || m.Timeout >= m.Interval {
-			faults.add(path+".timeout", "%s is not less than the interval, %s", m.Timeout, m.Interval)
+			faults.Addf(path+".timeout", m.Timeout, "not less than the interval, %s", m.Interval)
 		}
 		if m.MaxHold == 0 {
 			m.MaxHold = 6 * m.Interval
 		}
-		m.Successes = inARow(m.Successes, path+".successes", faults)
-		m.Failures = inARow(m.Failures, path+".failures", faults)
 		monitors[i] = m
 	}
 	return monitors
-}
-
-func inARow(n int, path string, faults *faults) int {
-	if n == 0 {
-		return 2
-	}
-	if n < 0 || n > maxInARow {
-		faults.add(path, "%d is not within 1 to %d", n, maxInARow)
-	}
-	return n
 }
 
 // Run checks the servers with the pool's health monitors until ctx is done. It
@@ -393,7 +379,7 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 	}
 	limited, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	err := m.Checker.Check(limited, target)
+	err := m.Checker.Check(c.protocol(target).request(limited), target)
 	if ctx.Err() != nil {
 		return false, true
 	}
@@ -418,6 +404,20 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 		return changed
 	})
 	return again, true
+}
+
+// protocol is what the server speaks where it is checked. At another port it may
+// speak anything, and most likely HTTP/1.1.
+func (c *check) protocol(target netip.AddrPort) Protocol {
+	st := c.server.pool.current.Load()
+	tls := true
+	if checker, ok := c.monitor.Load().Checker.(*HTTPChecker); ok {
+		tls = checker.TLS != nil
+	}
+	if target != c.server.addr || st.protocol == ProtocolH2 && !tls {
+		return ProtocolHTTP1
+	}
+	return st.protocol
 }
 
 // recordLocked records a result. It reports whether the next check should

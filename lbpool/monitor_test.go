@@ -257,7 +257,7 @@ func TestMonitorFlapping(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n, checks := strings.Count(changes.String(), "\n"), len(w.times(s)); n == 0 || n > checks/3 {
-			t.Errorf("%d changes of state in %d checks, want at most a third", n, checks)
+			t.Errorf("%d changes of state in %d checks, more than a third", n, checks)
 		}
 	})
 }
@@ -413,7 +413,7 @@ func TestMonitorManyServers(t *testing.T) {
 			t.Errorf("%d of 1000 up", got)
 		}
 		if most := w.most.Load(); most > maxParallelChecks || most < 10 {
-			t.Errorf("up to %d checks in parallel, want at most %d", most, maxParallelChecks)
+			t.Errorf("up to %d checks in parallel, more than %d", most, maxParallelChecks)
 		}
 		// In the steady state the checks fill the interval: a tenth of it holds about a tenth of them.
 		start := time.Now()

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Passive configures passive marking: a server to which several requests in a
@@ -24,9 +28,10 @@ import (
 //
 // A failure is a connection that cannot be made, breaks, or carries an invalid
 // response. It is no failure of the server if the client is the cause (it left,
-// or its request body failed), if this machine lacks something (file
-// descriptors, local ports), or if an idle connection turns out to be dead when
-// it is used again.
+// its request body failed, or it kept the exchange waiting for 2 seconds or more
+// before the connection broke or the time was over, and the server has sent
+// nothing since), if this machine lacks something (file descriptors, local
+// ports), or if an idle connection turns out to be dead when it is used again.
 //
 // A connection that cannot be made is always counted. Other failures may depend
 // on one request, which a client can repeat: in a row of failures each client
@@ -37,79 +42,50 @@ type Passive struct {
 	// Disabled turns passive marking off.
 	Disabled bool
 	// Failures is how many failures in a row eject a server. 0 means 3.
-	Failures int
+	Failures int `default:"3" min:"1"`
 	// SameClient counts every failure, whichever client has it. Use it for
 	// pools with a single client, such as another program; otherwise one client
 	// can eject servers with requests that break them.
 	SameClient bool
-	// ServerErrors makes a response with status 500 to 599 a failure too.
+	// ServerErrors makes a response with status 500 to 599 a failure too, except
+	// 501 and 505, which say that the server does not support what the client
+	// asks for.
 	ServerErrors bool
 	// Timeouts makes it a failure too if a server is connected and responds too
 	// late. It is off by default because a client that requests slow pages
 	// could eject servers.
 	Timeouts bool
 	// Time is how long the first ejection lasts. 0 means 10 seconds.
-	Time time.Duration
+	Time time.Duration `default:"10s" min:"0s"`
 	// MaxTime is the longest ejection. 0 means 5 minutes.
 	MaxTime time.Duration
 	// ErrorShare also ejects a server that fails this percentage of its
 	// requests within Window, in a row or not, 1 to 100. All failures described
 	// above are counted, even if one client has them all. 0 turns it off.
-	ErrorShare int
+	ErrorShare int `min:"0" max:"100"`
 	// Window is the time over which ErrorShare is measured. 0 means 10 seconds.
-	Window time.Duration
+	Window time.Duration `default:"10s" min:"0s"`
 	// MinRequests is how many requests within Window ErrorShare needs. 0 means
 	// 20.
-	MinRequests int
+	MinRequests int `default:"20" min:"1"`
 	// MaxShare is the percentage of the servers in use, including ejected ones,
 	// that may be ejected at a time, 1 to 100, rounded down, but at least one
 	// server. 0 means 50.
-	MaxShare int
+	MaxShare int `default:"50" min:"1" max:"100"`
 }
 
 func (c Passive) withDefaults() Passive {
-	if c.Failures == 0 {
-		c.Failures = 3
-	}
-	if c.Time == 0 {
-		c.Time = 10 * time.Second
-	}
+	bounds.SetDefaults(&c)
 	if c.MaxTime == 0 {
 		c.MaxTime = max(5*time.Minute, c.Time)
-	}
-	if c.MaxShare == 0 {
-		c.MaxShare = 50
-	}
-	if c.Window == 0 {
-		c.Window = 10 * time.Second
-	}
-	if c.MinRequests == 0 {
-		c.MinRequests = 20
 	}
 	return c
 }
 
-func (c Passive) validate(faults *faults) {
-	if c.Failures < 0 {
-		faults.add("passive.failures", "%d is negative", c.Failures)
-	}
-	if c.Time < 0 {
-		faults.add("passive.time", "%s is negative", c.Time)
-	}
+func (c Passive) validate(faults *fielderr.List) {
+	bounds.Check("passive", c, faults)
 	if c.MaxTime < c.Time {
-		faults.add("passive.max_time", "%s is less than the time of the first ejection, %s", c.MaxTime, c.Time)
-	}
-	if c.MaxShare < 0 || c.MaxShare > 100 {
-		faults.add("passive.max_share", "%d is not within 1 to 100", c.MaxShare)
-	}
-	if c.ErrorShare < 0 || c.ErrorShare > 100 {
-		faults.add("passive.error_share", "%d is not within 0 to 100", c.ErrorShare)
-	}
-	if c.Window < 0 {
-		faults.add("passive.window", "%s is negative", c.Window)
-	}
-	if c.MinRequests < 0 {
-		faults.add("passive.min_requests", "%d is negative", c.MinRequests)
+		faults.Addf("passive.maxTime", c.MaxTime, "less than the time of the first ejection, %s", c.Time)
 	}
 }
 
@@ -136,7 +112,7 @@ func (s *Server) observe(o *Outcome, client netip.Addr) {
 		}
 	case o.Err != nil:
 		return
-	case passive.ServerErrors && o.Status >= 500 && o.Status <= 599:
+	case passive.ServerErrors && isServerError(o.Status):
 		blame = true
 	}
 	if o.Err == nil && s.unreachable.Load() != 0 {
@@ -153,6 +129,16 @@ func (s *Server) observe(o *Outcome, client netip.Addr) {
 	if (s.addFailure(passive, client, notConnected(o.Err)) || tooMany) && s.pool.mayEject(s.pool.refresh()) {
 		s.eject(time.Now(), o)
 	}
+}
+
+// isServerError reports whether a status says that something is wrong with the
+// server.
+func isServerError(status int) bool {
+	switch status {
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false // whatever method or version a client makes up
+	}
+	return status >= 500 && status <= 599
 }
 
 // failureRun is the failures of a server since its last success.

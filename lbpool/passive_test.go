@@ -131,6 +131,8 @@ func TestPassiveWhatCounts(t *testing.T) {
 		{"500", on, Outcome{Status: 500}, false},
 		{"500, counted", Passive{Failures: 1, ServerErrors: true}, Outcome{Status: 500}, true},
 		{"599, counted", Passive{Failures: 1, ServerErrors: true}, Outcome{Status: 599}, true},
+		{"501, what the client wants is not supported", Passive{Failures: 1, ServerErrors: true}, Outcome{Status: 501}, false},
+		{"505, what the client speaks is not supported", Passive{Failures: 1, ServerErrors: true}, Outcome{Status: 505}, false},
 		{"499, counted", Passive{Failures: 1, ServerErrors: true}, Outcome{Status: 499}, false},
 		{"no file descriptors here", on, Outcome{Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}}, false},
 		{"refused", on, Outcome{Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}}, true},

@@ -39,6 +39,11 @@ type Config struct {
 	// Scheme is the protocol a Transport uses to the servers: "http" or
 	// "https". Empty means "http".
 	Scheme string
+	// Protocol is the version of HTTP that a Transport speaks to the servers,
+	// and that an HTTPChecker speaks to them. The zero value is ProtocolHTTP1.
+	// Servers of gRPC need ProtocolH2, with Scheme "https", or ProtocolH2C,
+	// with Scheme "http".
+	Protocol Protocol
 	// RewriteHost makes a Transport send the server's Hostname as the Host of
 	// requests, with the port unless it is the default of Scheme. For a server
 	// without a Hostname the Host of the request stays.
@@ -74,13 +79,13 @@ type Config struct {
 	// linearly, from almost nothing to its ratio; its MaxConnections grow
 	// alike. At most five hours. 0 gives it the full share at once. It does not
 	// apply to servers that are up when the pool is made.
-	SlowStart time.Duration
+	SlowStart time.Duration `min:"0s" max:"5h"`
 	// Repick says what to do when the server that a Hint names is not
 	// available. The zero value is RepickImmediately.
 	Repick Repick
 	// RepickFailures is the number of failures for RepickAfterFailures. 0 means
 	// 3.
-	RepickFailures int
+	RepickFailures int `default:"3" min:"1" max:"2147483647"`
 	// Drain says which requests may still use a draining server. The zero
 	// value: only those in progress.
 	Drain DrainPolicy
@@ -127,14 +132,14 @@ type ServerConfig struct {
 	// sends. Several servers may share one.
 	Hostname string
 	// Ratio is the server's share relative to the others, 1 to 20. 0 means 1.
-	Ratio int
+	Ratio int `default:"1" min:"1" max:"20"`
 	// Disabled keeps the server out of service until Enable is called.
 	Disabled bool
 	// MaxConnections limits the leases in use at a time. 0 means no limit.
-	MaxConnections int
+	MaxConnections int `min:"0"`
 	// MaxRate limits the leases granted per second. A tenth of them, but at
 	// least one, may be granted at once. 0 means no limit.
-	MaxRate int
+	MaxRate int `min:"0"`
 }
 
 // Repick is what Acquire does when the server that a Hint names is down,
@@ -209,6 +214,9 @@ type snapshot struct {
 
 // Name returns the pool's name.
 func (p *Pool) Name() string { return p.live().current.Load().name }
+
+// Protocol returns the protocol of the pool's servers.
+func (p *Pool) Protocol() Protocol { return p.live().current.Load().protocol }
 
 // Servers returns all servers in the configured order. The caller owns the
 // slice.

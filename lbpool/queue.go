@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // How the queue works. A goroutine that frees a slot serves the next waiting
@@ -19,9 +21,6 @@ import (
 // without a lock while it chooses; others leave a note of the slot they have
 // freed, and go on. No note may get lost: it is written after the slot is free,
 // and a request checks for free slots itself once it has joined the queue.
-
-// maxQueueLength is the greatest Queue.Length.
-const maxQueueLength = 65536
 
 // QueueOrder says which of the waiting requests is served next.
 type QueueOrder uint8
@@ -58,30 +57,23 @@ type Queue struct {
 	// Length is how many requests may wait at a time, at most 65536. 0 turns
 	// the queue off. If Update makes the queue shorter, requests beyond the new
 	// length keep waiting; no others join them.
-	Length int
+	Length int `min:"0" max:"65536"`
 	// Timeout is how long a request may wait. 0 means 10 seconds.
-	Timeout time.Duration
+	Timeout time.Duration `default:"10s" min:"0s"`
 	// Order says which request is served next. The zero value is
 	// LastInFirstOut.
 	Order QueueOrder
 }
 
 func (q Queue) withDefaults() Queue {
-	if q.Timeout == 0 {
-		q.Timeout = 10 * time.Second
-	}
+	bounds.SetDefaults(&q)
 	return q
 }
 
-func (q Queue) validate(faults *faults) {
-	if q.Length < 0 || q.Length > maxQueueLength {
-		faults.add("queue.length", "%d is not within 0 to %d", q.Length, maxQueueLength)
-	}
-	if q.Timeout < 0 {
-		faults.add("queue.timeout", "%s is negative", q.Timeout)
-	}
+func (q Queue) validate(faults *fielderr.List) {
+	bounds.Check("queue", q, faults)
 	if q.Order > FirstInFirstOut {
-		faults.add("queue.order", "%d is not a known value", q.Order)
+		faults.Addf("queue.order", q.Order, "not a known value")
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // limited returns server configurations with MaxConnections.
@@ -300,7 +302,7 @@ func TestTransportWaits(t *testing.T) {
 			results <- err
 		}()
 	}
-	await(t, "one to be served and one to wait", func() bool { return p.Stats().Waiting == 1 && p.Stats().Open == 1 })
+	testwait.Until(t, "one to be served and one to wait", func() bool { return p.Stats().Waiting == 1 && p.Stats().Open == 1 })
 	if _, err := tr.RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p})); !errors.Is(err, ErrFull) {
 		t.Errorf("a request that does not wait: %v", err)
 	}
@@ -310,5 +312,5 @@ func TestTransportWaits(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	await(t, "the leases to be released", func() bool { return open(p) == 0 })
+	testwait.Until(t, "the leases to be released", func() bool { return open(p) == 0 })
 }

@@ -99,7 +99,7 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 	q := &twin{order: order}
 	var mu sync.Mutex
 	var done []*client // in the order in which they were served
-	var holds []*client
+	var served []*client
 	ids := 0
 	// settle takes note of who was served since the last time.
 	settle := func() []*client {
@@ -111,7 +111,7 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 		for _, c := range list {
 			q.waiting = slices.DeleteFunc(q.waiting, func(o *client) bool { return o == c })
 			if c.err == nil {
-				holds = append(holds, c)
+				served = append(served, c)
 			}
 		}
 		return list
@@ -148,10 +148,10 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 			}
 			text = fmt.Sprintf("arrival, wants %v", wants != nil)
 			arrive(wants)
-		case what < 11 && len(holds) > 0:
-			i := pick % len(holds)
-			c := holds[i]
-			holds = slices.Delete(holds, i, i+1)
+		case what < 11 && len(served) > 0:
+			i := pick % len(served)
+			c := served[i]
+			served = slices.Delete(served, i, i+1)
 			if to := c.lease.Server; to.usable() && to.open.Load() <= to.limit.Load() {
 				expect = q.next(to)
 			}
@@ -198,7 +198,7 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 		c.cancel()
 	}
 	settle()
-	for _, c := range holds {
+	for _, c := range served {
 		c.lease.Release(Outcome{})
 	}
 	synctest.Wait()

@@ -7,6 +7,11 @@ import (
 	"sync"
 )
 
+// spareReplay is how much of a request body is kept for an HTTP/2 server that
+// refuses the stream or ends the connection: as much as a server takes of a
+// stream before it has opened a window for it (RFC 9113, section 6.9.2).
+const spareReplay = 64 << 10
+
 var errBodySpent = errors.New("connection lost after the request body was read, so that it cannot be sent again")
 
 // A guardedBody gives a request body to one attempt after the other. A
@@ -24,10 +29,12 @@ type guardedBody struct {
 	body io.ReadCloser
 
 	reading sync.Mutex // held to read the real body
+	waited  clientWait // for the real body
 
 	mu      sync.Mutex
-	limit   int       // of kept; fixed once attached
-	kept    []byte    // the beginning of the body, up to and a little over the limit
+	limit   int       // of kept for any other attempt; fixed once attached
+	spare   int       // of kept for one after the server has done nothing; fixed once attached
+	kept    []byte    // the beginning of the body, up to and a little over the greater of them
 	spent   bool      // more was read than is kept
 	view    *bodyView // of the current attempt; older ones are dead
 	read    bool      // something was asked for
@@ -54,7 +61,7 @@ func (g *guardedBody) attach(req *http.Request) {
 	}
 	req.Body = g.open()
 	req.GetBody = func() (io.ReadCloser, error) {
-		if g.touched() {
+		if g.touched() && !g.restorable() {
 			return nil, errBodySpent
 		}
 		return g.open(), nil
@@ -70,20 +77,30 @@ func (g *guardedBody) open() *bodyView {
 }
 
 // keep makes the guard keep up to n bytes of what is read, so that they can be
-// had again. It must be called before the first attempt; a backup pool's
-// attempt may ask again as long as nothing was read.
-func (g *guardedBody) keep(n int) {
+// had again, and up to spare bytes for an attempt after the server has done
+// nothing. It must be called before the first attempt; a backup pool's attempt
+// may ask again as long as nothing was read.
+func (g *guardedBody) keep(n, spare int) {
 	if g == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limit = n
+	g.limit, g.spare = n, spare
 }
 
 // replayable reports whether another attempt can have the whole body.
 func (g *guardedBody) replayable() bool {
-	return g == nil || g.ask(func() bool { return (!g.read || g.limit > 0) && !g.spent && g.err == nil })
+	return g == nil || g.ask(func() bool { return g.hasLocked(g.limit) })
+}
+
+// restorable reports the same for an attempt after the server has done nothing.
+func (g *guardedBody) restorable() bool {
+	return g == nil || g.ask(func() bool { return g.hasLocked(max(g.limit, g.spare)) })
+}
+
+func (g *guardedBody) hasLocked(limit int) bool {
+	return (!g.read || limit > 0) && len(g.kept) <= limit && !g.spent && g.err == nil
 }
 
 // touched reports whether anything was read, so that no other attempt is
@@ -95,6 +112,16 @@ func (g *guardedBody) failed() bool { return g.ask(func() bool { return g.err !=
 
 // unfinished reports whether there was more to read.
 func (g *guardedBody) unfinished() bool { return g.ask(func() bool { return !g.eof }) }
+
+// slow reports whether the server may have lost its patience with the client.
+func (g *guardedBody) slow() bool { return g != nil && g.waited.slow() }
+
+// answered notes that the server has sent something, and so has not lost it.
+func (g *guardedBody) answered() {
+	if g != nil {
+		g.waited.restart()
+	}
+}
 
 func (g *guardedBody) ask(question func() bool) bool {
 	if g == nil {
@@ -114,8 +141,17 @@ func (g *guardedBody) settle() {
 	}
 	g.mu.Lock()
 	g.settled = true
+	g.forgetLocked()
 	g.mu.Unlock()
 	g.closeIfDone()
+}
+
+// forgetLocked drops what is kept if nobody needs it any more: a stream may go
+// on for long.
+func (g *guardedBody) forgetLocked() {
+	if g.settled && (g.view == nil || g.view.at >= len(g.kept)) {
+		g.kept, g.spent = nil, true
+	}
 }
 
 func (g *guardedBody) closeIfDone() error {
@@ -146,7 +182,10 @@ func (v *bodyView) Read(p []byte) (int, error) {
 	if n, err, ok := v.again(p); ok { // an earlier attempt has read in the meantime
 		return n, err
 	}
+	g.waited.begin()
 	n, err := g.body.Read(p)
+	g.waited.end()
+	g.waited.moved(n, maxUnsent)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.keepLocked(p[:n])
@@ -174,6 +213,7 @@ func (v *bodyView) again(p []byte) (n int, err error, ok bool) {
 	case v.at < len(g.kept):
 		n = copy(p, g.kept[v.at:])
 		v.at += n
+		g.forgetLocked()
 		return n, nil, true
 	case g.eof:
 		return 0, io.EOF, true
@@ -213,12 +253,13 @@ func (g *guardedBody) keepLocked(p []byte) {
 	if len(p) == 0 || g.spent {
 		return
 	}
-	if g.limit == 0 {
+	limit := max(g.limit, g.spare)
+	if limit == 0 {
 		g.spent = true
 		return
 	}
 	g.kept = append(g.kept, p...)
-	g.spent = len(g.kept) > g.limit
+	g.spent = len(g.kept) > limit
 }
 
 func (v *bodyView) Close() error {

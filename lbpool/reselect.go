@@ -3,13 +3,13 @@ package lbpool
 import (
 	"net/http"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // defaultRetries is what Retries 0 means.
 const defaultRetries = 2
-
-// maxReplay bounds Reselect.MaxBody.
-const maxReplay = 64 << 20
 
 // Reselect says when a Transport tries another server, and how often. Further
 // tries go to other servers; only a dead idle connection is replaced by a new
@@ -41,27 +41,19 @@ type Reselect struct {
 	Broken bool
 	// MaxBody is how many bytes of a request body are kept to send them again,
 	// at most 64 MiB. With 0 a request is not sent again once any of its body
-	// was read.
-	MaxBody int
+	// was read, unless an HTTP/2 server has not processed it.
+	MaxBody int `min:"0" max:"64MiB"`
 	// TryTimeout limits the time from the start of a try to the header of the
 	// response. 0 means only the limits of Base.
-	TryTimeout time.Duration
+	TryTimeout time.Duration `min:"0s"`
 	// Timeout is the time since the start of the first try after which no other
 	// begins. 0 means no limit.
-	Timeout time.Duration
+	Timeout time.Duration `min:"0s"`
 }
 
-func (r *Reselect) validate(faults *faults) {
+func (r *Reselect) validate(faults *fielderr.List) {
 	validRanges(r.Codes, "reselect.codes", 400, 599, faults)
-	if r.MaxBody < 0 || r.MaxBody > maxReplay {
-		faults.add("reselect.max_body", "%d is not within 0 to %d", r.MaxBody, maxReplay)
-	}
-	if r.TryTimeout < 0 {
-		faults.add("reselect.try_timeout", "%s is negative", r.TryTimeout)
-	}
-	if r.Timeout < 0 {
-		faults.add("reselect.timeout", "%s is negative", r.Timeout)
-	}
+	bounds.Check("reselect", *r, faults)
 }
 
 func (r *Reselect) retries() int {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/http1"
 	"github.com/limpetlb/limpet/internal/idletimer"
 	"github.com/limpetlb/limpet/internal/splice"
 )
@@ -25,19 +26,19 @@ const (
 func (p *Pool) StreamIdleTimeout() time.Duration { return p.live().current.Load().streamIdle }
 
 // bindLease makes the end of the response body release the lease. It reports
-// false if there is no body to wait for. sending reports that the request's
-// body has not ended yet.
-func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome, try *try, sending bool) bool {
+// false if there is no body to wait for.
+func bindLease(ctx context.Context, resp *http.Response, lease Lease, outcome Outcome, try *try, request *guardedBody) bool {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		return false
 	}
+	request.answered()
 	settings := lease.Server.pool.current.Load()
 	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body = &leasedConn{splice.LimitIdle(conn, settings.streamIdle), lease, outcome, try}
 		return true
 	}
-	b := &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome, try: try, limit: settings.bodyIdle}
-	if resp.ContentLength < 0 || sending {
+	b := &leasedBody{ReadCloser: resp.Body, ctx: ctx, lease: lease, outcome: outcome, try: try, limit: settings.bodyIdle, request: request}
+	if resp.ContentLength < 0 || request.unfinished() {
 		b.limit = settings.streamIdle
 	}
 	if resp.ContentLength > 0 && settings.weighs {
@@ -61,9 +62,13 @@ type leasedBody struct {
 	limit time.Duration // how long a read may wait; 0: no limit
 	idle  atomic.Pointer[idletimer.Timer]
 	over  atomic.Bool // the reader has stopped
+
+	request *guardedBody // the body of the request; may be nil
+	away    clientWait   // for the reader
 }
 
 func (b *leasedBody) Read(p []byte) (int, error) {
+	b.away.end()
 	b.wait()
 	n, err := b.ReadCloser.Read(p)
 	idle := b.idle.Load()
@@ -73,7 +78,12 @@ func (b *leasedBody) Read(p []byte) (int, error) {
 	}
 	b.done(int64(n))
 	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			err = http1.WithoutQuote(err)
+		}
 		b.release(err)
+	} else if b.away.beginAfter(n, maxBuffered) {
+		b.request.answered()
 	}
 	return n, err
 }
@@ -137,7 +147,7 @@ func (b *leasedBody) release(err error) {
 	o := b.outcome
 	switch {
 	case errors.Is(err, io.EOF):
-	case b.ctx.Err() != nil:
+	case b.ctx.Err() != nil, b.request.slow(), b.away.slow() && !isTimeout(err):
 		o.Err = ErrAborted
 	default:
 		o.Err = err

@@ -1,10 +1,11 @@
 package lbpool
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // unknownPool is the error for a name that a Set does not have.
@@ -18,52 +19,52 @@ type Set struct {
 }
 
 // NewSet returns a set of pools, which may be empty. Nil pools and duplicate
-// names are errors; it joins all of them.
+// names are faults; the error joins a [*FieldError] for each.
 func NewSet(pools ...*Pool) (*Set, error) {
 	s := &Set{pools: make(map[string]*Pool, len(pools))}
-	var faults faults
+	var faults fielderr.List
 	for i, p := range pools {
-		path := fmt.Sprintf("pools[%d]", i)
+		path := fielderr.Index("pools", i)
 		if p == nil {
-			faults.add(path, "must not be nil")
+			faults.Addf(path, nil, "missing")
 			continue
 		}
 		if _, taken := s.pools[p.Name()]; taken {
-			faults.add(path+".name", "%q is already the name of another pool", p.Name())
+			faults.Addf(path+".name", p.Name(), "already the name of another pool")
 		}
 		s.pools[p.Name()] = p
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return s, nil
 }
 
 // WithGroups returns a set that contains the groups as well. Their pools need
-// not be in the set. Nil groups and names that are taken are errors; it joins
-// all of them.
+// not be in the set. Nil groups and names that are taken are faults; the error
+// joins a [*FieldError] for each.
 func (s *Set) WithGroups(groups ...*Group) (*Set, error) {
 	with := &Set{pools: s.pools, groups: maps.Clone(s.groups)}
 	if with.groups == nil {
 		with.groups = make(map[string]*Group, len(groups))
 	}
-	var faults faults
+	var faults fielderr.List
 	for i, g := range groups {
-		path := fmt.Sprintf("groups[%d]", i)
+		path := fielderr.Index("groups", i)
 		if g == nil {
-			faults.add(path, "must not be nil")
+			faults.Addf(path, nil, "missing")
 			continue
 		}
 		if _, taken := with.pools[g.name]; taken {
-			faults.add(path+".name", "%q is already the name of a pool", g.name)
+			faults.Addf(path+".name", g.name, "already the name of a pool")
 		}
 		if _, taken := with.groups[g.name]; taken {
-			faults.add(path+".name", "%q is already the name of another group", g.name)
+			faults.Addf(path+".name", g.name, "already the name of another group")
 		}
 		with.groups[g.name] = g
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return with, nil
 }

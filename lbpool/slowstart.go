@@ -7,10 +7,9 @@ import "time"
 // choosing a server does not read the clock.
 
 const (
-	fullRamp   = 1024 // the share of a server that is not in slow start
-	firstRamp  = fullRamp / 64
-	rampSteps  = 64 // of a slow start
-	maxRampFor = 5 * time.Hour
+	fullRamp  = 1024 // the share of a server that is not in slow start
+	firstRamp = fullRamp / 64
+	rampSteps = 64 // of a slow start
 )
 
 // SlowStart returns the share of its ratio that the server gets: 1, or less

@@ -3,20 +3,20 @@
 package lbpool
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testchild"
 )
 
 // TestStoppedProcess stops a process that checks servers, for longer than many
@@ -25,14 +25,14 @@ import (
 // fail more than one check. A busy machine may be the reason why one does, but not
 // each time.
 func TestStoppedProcess(t *testing.T) {
-	const variable = "LBPOOL_TEST_STOPPED"
-	if list := os.Getenv(variable); list != "" {
-		checkUntilEOF(list)
+	if testchild.Running() {
+		checkUntilEOF(os.Getenv("LIMPET_SERVERS"))
 		return
 	}
+	t.Parallel()
 	var most, changes int
 	for range 5 {
-		if most, changes = stopProcess(t, variable); most <= 1 && changes == 0 {
+		if most, changes = stopProcess(t); most <= 1 && changes == 0 {
 			return
 		}
 	}
@@ -41,7 +41,7 @@ func TestStoppedProcess(t *testing.T) {
 
 // stopProcess returns how many checks of one server failed at most, and how many
 // servers changed their state.
-func stopProcess(t *testing.T, variable string) (most, changes int) {
+func stopProcess(t *testing.T) (most, changes int) {
 	t.Helper()
 	const n = 10
 	var checks [n]atomic.Int64
@@ -49,26 +49,12 @@ func stopProcess(t *testing.T, variable string) (most, changes int) {
 	for i := range n {
 		addrs = append(addrs, newServerOn(t, func(http.ResponseWriter, *http.Request) { checks[i].Add(1) }).String())
 	}
-	command := exec.Command(os.Args[0], "-test.run=^TestStoppedProcess$")
-	command.Env = append(os.Environ(), variable+"="+strings.Join(addrs, ","))
-	command.Stderr = os.Stderr
-	in, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+	child := testchild.Start(t, testchild.Command(t, "LIMPET_SERVERS="+strings.Join(addrs, ",")))
+	defer func() { _ = child.Process.Kill() }()
+	if got := child.Line(); got != "ready" {
+		t.Fatalf("the process says %q", got)
 	}
-	out, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = command.Process.Kill() }()
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "ready" {
-		t.Fatalf("the process says %q", lines.Text())
-	}
-	if err := command.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	<-time.After(2 * time.Second) // the stop itself: seven intervals
@@ -76,7 +62,7 @@ func stopProcess(t *testing.T, variable string) (most, changes int) {
 	for i := range n {
 		before[i] = checks[i].Load()
 	}
-	if err := command.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := child.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
@@ -87,14 +73,7 @@ func stopProcess(t *testing.T, variable string) (most, changes int) {
 			<-time.After(10 * time.Millisecond)
 		}
 	}
-	in.Close()
-	var rest []string
-	for lines.Scan() {
-		rest = append(rest, lines.Text())
-	}
-	if err := command.Wait(); err != nil {
-		t.Errorf("%v", err)
-	}
+	rest := child.End()
 	if len(rest) == 0 || !strings.HasPrefix(rest[0], "failed ") {
 		t.Fatalf("the process says %q", rest)
 	}

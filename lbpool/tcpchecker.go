@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 const (
@@ -79,18 +81,18 @@ func (c *TCPChecker) mismatch() error {
 }
 
 func (c *TCPChecker) validate() error {
-	var faults faults
+	var faults fielderr.List
 	if len(c.Send) > maxCheckSend {
-		faults.add("send", "%d bytes, want at most %d", len(c.Send), maxCheckSend)
+		faults.Addf("send", nil, "%d bytes, more than %d", len(c.Send), maxCheckSend)
 	}
 	if len(c.Expect) > maxCheckExpect {
-		faults.add("expect", "%d bytes, want at most %d", len(c.Expect), maxCheckExpect)
+		faults.Addf("expect", nil, "%d bytes, more than %d", len(c.Expect), maxCheckExpect)
 	}
 	if len(c.Maintenance) > maxCheckExpect {
-		faults.add("maintenance", "%d bytes, want at most %d", len(c.Maintenance), maxCheckExpect)
+		faults.Addf("maintenance", nil, "%d bytes, more than %d", len(c.Maintenance), maxCheckExpect)
 	}
 	if c.Maintenance != "" && c.Expect == "" {
-		faults.add("maintenance", "needs an expect too")
+		faults.Addf("maintenance", c.Maintenance, "expect is missing")
 	}
-	return errors.Join(faults...)
+	return faults.Err()
 }

@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +49,7 @@ type ForwardError struct {
 	Err    error          // what went wrong with the last
 
 	connect, timeout, aborted bool
+	unprocessed               bool // the server has done nothing
 }
 
 // Error names the pool, the server and the failure.
@@ -84,8 +83,10 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 //
 // The Transport changes the destination of the request only, and the Host
 // header if Config.RewriteHost is set. If a server cannot be connected to and
-// nothing of the request body has been read, it tries another server; Reselect
-// adds further cases. If no server of the pool is available, another pool of
+// nothing of the request body has been read, it tries another server. It does
+// the same if an HTTP/2 server has not processed the request, having refused
+// the stream or gone away, and no more than 64 KiB of the body has been read, or
+// Reselect.MaxBody if that is more. Reselect adds further cases. If no server of the pool is available, another pool of
 // the route's Group takes over, or a backup pool that the FailAction names. The
 // lease of the server lasts until the response body is closed or read to its
 // end, or, for an upgraded connection (status 101), until that is closed.
@@ -99,7 +100,10 @@ type Transport struct {
 	// such a request matches ErrNoServer.
 	Pool *Pool
 	// Base sends the requests. Nil means NewHTTP1(NewBase()), made at the first
-	// use. A Base that is neither from NewHTTP1 nor an *http.Transport must
+	// use. One from NewHTTP1, and an *http.Transport, send requests to servers
+	// of a pool with another Protocol than ProtocolHTTP1 over HTTP/2, with their
+	// settings for timeouts, TLS and dialing; any other Base has to do so itself,
+	// or to pass them on, with their context, to one that does. A Base that is neither from NewHTTP1 nor an *http.Transport must
 	// report a connection that cannot be made by a *net.OpError with Op "dial"
 	// or by an error that matches ErrConnect; otherwise the Transport tries no
 	// other server. Requests are checked before Base gets them, see ErrRequest,
@@ -134,8 +138,9 @@ func NewBase() *http.Transport {
 
 // NewHTTP1 returns a transport with the settings of base that sends requests
 // over HTTP/1.1 and needs less processor time, because the caller's own
-// goroutine writes and reads the connection. It uses base for the rest: HTTP/2
-// if base may speak it, HTTP proxies, limits on connections to a host, and
+// goroutine writes and reads the connection. Requests to servers of a pool with
+// another Protocol go over HTTP/2. It uses base for the rest: HTTP/2 if base may
+// speak it, HTTP proxies, limits on connections to a host, and
 // unusual requests. Errors are of the same kinds, except for ErrRequest. If an
 // idle connection turns out to be dead, the transport sends the request once
 // more over a new connection, provided the request is idempotent or nothing of
@@ -200,8 +205,11 @@ func (t *Transport) CloseIdleConnections() {
 func (t *Transport) roundTripper() http.RoundTripper {
 	t.once.Do(func() {
 		t.base = t.Base
-		if t.base == nil {
+		switch base := t.base.(type) {
+		case nil:
 			t.base = NewHTTP1(nil)
+		case *http.Transport:
+			t.base = http1.NewSwitch(base)
 		}
 	})
 	return t.base
@@ -227,7 +235,7 @@ type exchange struct {
 func (t *Transport) send(req *http.Request, route *Route, body *guardedBody) (*http.Response, error) {
 	pool := route.Pool.live()
 	x := exchange{transport: t, pool: pool, reselect: &pool.current.Load().reselect, route: route, req: req, body: body}
-	body.keep(x.reselect.MaxBody)
+	x.keepBody()
 	return x.run()
 }
 
@@ -273,6 +281,15 @@ func (x *exchange) run() (*http.Response, error) {
 		}
 		hint.Exclude = append(slices.Clip(x.route.Hint.Exclude), x.route.Servers...)
 	}
+}
+
+// keepBody says how much of the body is kept.
+func (x *exchange) keepBody() {
+	spare := 0
+	if x.pool.current.Load().protocol != ProtocolHTTP1 {
+		spare = spareReplay
+	}
+	x.body.keep(x.reselect.MaxBody, spare)
 }
 
 func (x *exchange) acquire(h Hint) (Lease, error) {
@@ -348,7 +365,7 @@ func (x *exchange) turnTo(s *Server, h *Hint) {
 	}
 	x.pool = s.pool
 	x.reselect = &x.pool.current.Load().reselect
-	x.body.keep(x.reselect.MaxBody)
+	x.keepBody()
 	r.hintHeader(x.req)
 	h.Header = r.Hint.Header
 }
@@ -395,6 +412,9 @@ func (x *exchange) another(resp *http.Response, fault *ForwardError) (again, bud
 		return false, false
 	case unsent:
 		return true, false
+	case fault != nil && fault.unprocessed && x.body.restorable():
+		again = x.pool.startRetry() // the server is alive, and perhaps overloaded as others are
+		return again, again
 	case fault == nil && !r.repeatsAnswer(x.req.Method, resp.StatusCode):
 		return false, false
 	case fault != nil && !r.repeatsFault(x.req.Method):
@@ -419,8 +439,15 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 		}
 	}()
 	out := aim(req, lease.Server)
+	ctx := req.Context()
 	if try != nil {
-		out = out.WithContext(try.ctx)
+		ctx = try.ctx
+	}
+	if protocol := lease.Server.pool.current.Load().protocol; protocol != ProtocolHTTP1 {
+		ctx = protocol.request(ctx)
+	}
+	if ctx != req.Context() {
+		out = out.WithContext(ctx)
 	}
 	body.attach(out)
 	start := time.Now()
@@ -428,14 +455,26 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 	if err = try.settle(resp, err); err != nil {
 		fault = diagnose(req, body, err)
 		fault.Pool, fault.Server = lease.Server.pool.Name(), lease.Server.addr
-		if !errors.Is(err, ErrRequest) && !errors.Is(err, http1.ErrStale) { // else no failure of the server, as with ErrAborted
+		if faultOfServer(fault, err, body) { // else the outcome is as with ErrAborted
 			outcome.Err = fault
 		}
 		return nil, fault
 	}
 	outcome = Outcome{Status: resp.StatusCode, FirstByte: time.Since(start)}
-	bound = bindLease(req.Context(), resp, lease, outcome, try, body.unfinished())
+	bound = bindLease(req.Context(), resp, lease, outcome, try, body)
 	return resp, nil
+}
+
+// faultOfServer reports whether a request that has failed with err may be held
+// against the server.
+func faultOfServer(fault *ForwardError, err error, body *guardedBody) bool {
+	switch {
+	case errors.Is(err, ErrRequest), errors.Is(err, http1.ErrStale), errors.Is(err, http1.ErrSwitched):
+		return false
+	case fault.connect:
+		return true
+	}
+	return !body.slow()
 }
 
 // exchange sends a request by the base. A base that is not from NewHTTP1, and
@@ -559,27 +598,17 @@ func defaultPort(scheme string) uint16 {
 func diagnose(req *http.Request, body *guardedBody, err error) *ForwardError {
 	ctxErr := req.Context().Err()
 	fault := &ForwardError{
-		Err:     withoutQuote(err),
+		Err:     http1.WithoutQuote(err),
 		connect: notConnected(err),
 		timeout: errors.Is(ctxErr, context.DeadlineExceeded) || isTimeout(err),
+
+		unprocessed: errors.Is(err, http1.ErrNotProcessed),
 	}
 	// While the request body is being sent, a slow client may be the cause of a
 	// timeout.
 	stalled := fault.timeout && !fault.connect && body.unfinished()
 	fault.aborted = errors.Is(ctxErr, context.Canceled) || body.failed() || stalled
 	return fault
-}
-
-// withoutQuote returns err without the quotation of a malformed response that
-// the standard library adds: the response may contain a secret.
-func withoutQuote(err error) error {
-	var malformed textproto.ProtocolError
-	if text := err.Error(); errors.As(err, &malformed) || strings.Contains(text, "malformed HTTP") {
-		if what, _, quoted := strings.Cut(text, `"`); quoted {
-			return errors.New(strings.TrimRight(what, ": "))
-		}
-	}
-	return err
 }
 
 // notConnected reports whether err proves that no connection was made.

@@ -27,6 +27,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet/internal/splice"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // at returns server configurations for addresses.
@@ -76,7 +77,7 @@ func (b *trackedBody) Close() error {
 
 func (b *trackedBody) wantClosedOnce(t *testing.T) {
 	t.Helper()
-	await(t, "the request body to be closed", func() bool { return b.closed.Load() > 0 })
+	testwait.Until(t, "the request body to be closed", func() bool { return b.closed.Load() > 0 })
 	if n := b.closed.Load(); n != 1 {
 		t.Errorf("request body closed %d times", n)
 	}
@@ -587,6 +588,7 @@ func (b *slowBody) Read([]byte) (int, error) { <-b.closed; return 0, io.ErrClose
 func (b *slowBody) Close() error             { return nil }
 
 func TestTransportErrors(t *testing.T) {
+	t.Parallel()
 	hanging := listen(t, func(conn *net.TCPConn) { io.Copy(io.Discard, conn) })
 	resetting := listen(t, func(conn *net.TCPConn) {
 		conn.Read(make([]byte, 1))
@@ -907,7 +909,7 @@ func TestReverseProxyUpgrade(t *testing.T) {
 		}
 		conn.Close()
 	}
-	await(t, "the leases", func() bool { return open(tr.Pool) == 0 })
+	testwait.Until(t, "the leases", func() bool { return open(tr.Pool) == 0 })
 }
 
 // TestReverseProxyUnderFailure sends POSTs through a proxy while one server of three refuses connections, and clients
@@ -957,7 +959,7 @@ func TestReverseProxyUnderFailure(t *testing.T) {
 		})
 	}
 	group.Wait()
-	await(t, "the leases", func() bool { return open(p) == 0 })
+	testwait.Until(t, "the leases", func() bool { return open(p) == 0 })
 	mu.Lock()
 	defer mu.Unlock()
 	for id, n := range served {

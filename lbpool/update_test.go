@@ -94,9 +94,9 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 func TestUpdateFaults(t *testing.T) {
 	p := mustPool(t, Config{Servers: servers(2)})
 	for want, cfg := range map[string]Config{
-		`pool "web": name: cannot change to "x"`:                 {Name: "x", Servers: servers(1)},
-		`pool "web": servers: 0 servers, want 1 to 5000`:         {Name: "web"},
-		`pool "web": servers[0].ratio: 99 is not within 1 to 20`: {Name: "web", Servers: ratios(99, 1, 1)},
+		`name: "x": the name "web" cannot change`: {Name: "x", Servers: servers(1)},
+		`servers: missing`:                        {Name: "web"},
+		`servers[0].ratio: 99: more than 20`:      {Name: "web", Servers: ratios(99, 1, 1)},
 	} {
 		if err := p.Update(cfg); err == nil || err.Error() != want {
 			t.Errorf("Update: %v, want %s", err, want)

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // defaultAppCookieTimeout is the default of [AppCookieConfig.Timeout]: many
@@ -73,26 +75,20 @@ type AppCookie struct {
 	sessions sessions[string]
 }
 
-// NewAppCookie returns a profile without sessions. The error names every
-// invalid field.
+// NewAppCookie returns a profile without sessions. The error joins a
+// [*FieldError] for each fault.
 func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
-	var faults []error
-	if c.Name == "" {
-		faults = append(faults, errors.New("persistence: Name: is missing"))
-	} else {
-		faults = checkName(c.Name)
-	}
+	var faults fielderr.List
+	checkName(c.Name, &faults)
 	p := &AppCookie{name: strings.Clone(c.Name)}
 	p.sessions.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
 	p.sessions.make = func() *Table[string, string] {
 		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
 	}
 	p.sessions.text = func(session string) string { return session }
-	if err := p.sessions.init(positive(c.Timeout, defaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name); err != nil {
-		faults = append(faults, err)
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	p.sessions.init(positive(c.Timeout, defaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name, &faults)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return p, nil
 }

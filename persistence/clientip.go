@@ -2,11 +2,12 @@ package persistence
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // defaultClientIPTimeout is the default of [ClientIPConfig.Timeout].
@@ -14,11 +15,13 @@ const defaultClientIPTimeout = 5 * time.Minute
 
 // A ClientIPConfig configures a [ClientIP]. The zero value is useful.
 type ClientIPConfig struct {
-	// Mask4 and Mask6 are how many leading bits of an IPv4 and an IPv6 address
-	// identify a client; addresses that agree in them share a server. Zero
-	// means all bits, 32 and 128. Fewer bits help clients whose address
-	// changes: 64 suits temporary IPv6 addresses.
-	Mask4, Mask6 int
+	// Mask4 is how many leading bits of an IPv4 address identify a client;
+	// addresses that agree in them share a server. Zero means all 32. Fewer bits
+	// help clients whose address changes.
+	Mask4 int `default:"32" min:"1" max:"32"`
+	// Mask6 is the same for IPv6 addresses. Zero means all 128; 64 suits
+	// temporary addresses.
+	Mask6 int `default:"128" min:"1" max:"128"`
 
 	// Timeout is how long the profile remembers a client without requests. Zero
 	// and negative mean five minutes; the longest is [DefaultMaxLifetime]. With
@@ -59,23 +62,13 @@ type ClientIP struct {
 	clients      sessions[netip.Addr]
 }
 
-// NewClientIP returns a profile without clients. The error names every invalid
-// field.
+// NewClientIP returns a profile without clients. The error joins a [*FieldError]
+// for each fault.
 func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
+	var faults fielderr.List
+	bounds.Check("", c, &faults)
+	bounds.SetDefaults(&c)
 	p := &ClientIP{mask4: c.Mask4, mask6: c.Mask6}
-	if p.mask4 == 0 {
-		p.mask4 = 32
-	}
-	if p.mask6 == 0 {
-		p.mask6 = 128
-	}
-	var faults []error
-	if p.mask4 < 0 || p.mask4 > 32 {
-		faults = append(faults, fmt.Errorf("persistence: Mask4: %d is not from 0 to 32", c.Mask4))
-	}
-	if p.mask6 < 0 || p.mask6 > 128 {
-		faults = append(faults, fmt.Errorf("persistence: Mask6: %d is not from 0 to 128", c.Mask6))
-	}
 	p.clients.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
 	p.clients.maxPerOwner = positive(c.MaxPerOwner, entriesCeiling)
 	p.clients.make = func() *Table[netip.Addr, string] {
@@ -83,11 +76,9 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
 	p.clients.text = netip.Addr.String
-	if err := p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip"); err != nil {
-		faults = append(faults, err)
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip", &faults)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return p, nil
 }

@@ -232,14 +232,16 @@ func TestCookieDates(t *testing.T) {
 func FuzzCookiePairs(f *testing.F) {
 	f.Add("S=a; S=\"b c\"; S={\"x\":1};S = d ;S;=S;S==e") // whatever browsers send
 	f.Add(";;S=;\tS\t=\t\"\"")                            // empty ones
+	f.Add("S=\n; \rS =a\r")                               // ends of lines, which net/http trims, too
+	const blanks = " \t\r\n"
 	f.Fuzz(func(t *testing.T, line string) {
 		var want []string
 		for pair := range strings.SplitSeq(line, ";") {
 			i := strings.IndexByte(pair, '=')
-			if i < 0 || strings.Trim(pair[:i], " \t") != "S" {
+			if i < 0 || strings.Trim(pair[:i], blanks) != "S" {
 				continue
 			}
-			value := strings.Trim(pair[i+1:], " \t")
+			value := strings.Trim(pair[i+1:], blanks)
 			if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 				value = value[1 : len(value)-1]
 			}

@@ -1,13 +1,13 @@
 package persistence
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // A CustomHeaderConfig configures a [CustomHeader].
@@ -30,30 +30,29 @@ type CustomHeader struct {
 	servers map[string]string
 }
 
-// NewCustomHeader returns a profile. The error names every invalid field.
+// NewCustomHeader returns a profile. The error joins a [*FieldError] for each
+// fault.
 func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
-	var faults []error
-	switch {
-	case c.Name == "":
-		faults = append(faults, errors.New("persistence: Name: is missing"))
-	case http.CanonicalHeaderKey(c.Name) == "Host":
-		faults = append(faults, errors.New("persistence: Name: Host is not among the headers of a request"))
-	default:
-		faults = checkName(c.Name)
+	var faults fielderr.List
+	if http.CanonicalHeaderKey(c.Name) == "Host" {
+		faults.Addf("name", c.Name, "not among the headers of a request")
+	} else {
+		checkName(c.Name, &faults)
 	}
 	if len(c.Servers) == 0 {
-		faults = append(faults, errors.New("persistence: Servers: are missing"))
+		faults.Addf("servers", nil, "missing")
 	}
 	for _, value := range slices.Sorted(maps.Keys(c.Servers)) {
+		path := fielderr.Key("servers", value)
 		if value == "" {
-			faults = append(faults, errors.New(`persistence: Servers[""]: a header that is empty names no server`))
+			faults.Addf(path, c.Servers[value], "a header that is empty names no server")
 		}
 		if c.Servers[value] == "" {
-			faults = append(faults, fmt.Errorf("persistence: Servers[%q]: is empty", value))
+			faults.Addf(path, nil, "missing")
 		}
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return &CustomHeader{http.CanonicalHeaderKey(c.Name), maps.Clone(c.Servers)}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
@@ -154,7 +154,8 @@ const (
 	maxCookieTargets = 64 // each of which adds a cookie to every request
 )
 
-// NewHTTPCookie returns a profile. The error names every invalid field.
+// NewHTTPCookie returns a profile. The error joins a [*FieldError] for each
+// fault.
 func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	c.Name, c.Path, c.Domain = strings.Clone(c.Name), strings.Clone(c.Path), strings.Clone(c.Domain)
 	if c.Name == "" {
@@ -166,7 +167,9 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	c.Timeout, c.MaxAge = max(c.Timeout, 0), max(c.MaxAge, 0)
 	p := &HTTPCookie{config: c, random: len(c.Keys) == 0}
 	p.targets.Store(&cookieTargets{})
-	faults := append(checkName(c.Name), checkAttributes(c)...)
+	var faults fielderr.List
+	checkName(c.Name, &faults)
+	checkAttributes(c, &faults)
 	if p.random {
 		c.Keys = []CookieKey{{ID: randomKeyID, Secret: make([]byte, 32)}}
 		rand.Read(c.Keys[0].Secret) // never fails
@@ -174,15 +177,17 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	ring := &keyring{}
 	seen := make(map[string]bool)
 	for i, key := range c.Keys {
+		path := fielderr.Index("keys", i)
+		// The id is not shown: it may be the secret, exchanged.
 		if !isKeyID(key.ID) {
-			faults = append(faults, fmt.Errorf("persistence: Keys[%d].ID: %q is not 1 to 16 letters, digits, _ and -", i, key.ID))
+			faults.Addf(path+".id", nil, "not 1 to 16 letters, digits, _ and -")
 		}
 		if seen[key.ID] {
-			faults = append(faults, fmt.Errorf("persistence: Keys[%d].ID: %q is there twice", i, key.ID))
+			faults.Addf(path+".id", nil, "there is a second key with this id")
 		}
 		seen[key.ID] = true
 		if len(key.Secret) != 32 {
-			faults = append(faults, fmt.Errorf("persistence: Keys[%d].Secret: %d bytes, not 32", i, len(key.Secret)))
+			faults.Addf(path+".secret", nil, "%d bytes, not 32", len(key.Secret))
 			continue
 		}
 		block, err := aes.NewCipher(key.Secret)
@@ -197,44 +202,40 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	}
 	p.keys.Store(ring)
 	p.config.Keys = nil // the caller owns the secrets
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return p, nil
 }
 
-// checkAttributes returns the reasons why browsers would reject the cookie.
-func checkAttributes(c HTTPCookieConfig) (faults []error) {
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("persistence: "+format, args...))
-	}
+// checkAttributes adds the reasons why browsers would reject the cookie.
+func checkAttributes(c HTTPCookieConfig, faults *fielderr.List) {
 	host, http1 := hasPrefixFold(c.Name, "__Host-"), hasPrefixFold(c.Name, "__Http-") || hasPrefixFold(c.Name, "__Host-Http-")
 	switch {
 	case c.Secure:
 	case host, http1, hasPrefixFold(c.Name, "__Secure-"):
-		fault("Secure: clients refuse a cookie named %q without it", c.Name)
+		faults.Addf("secure", false, "clients refuse a cookie named %q without it", c.Name)
 	case c.SameSite == http.SameSiteNoneMode:
-		fault("Secure: clients refuse a cookie with SameSite=None without it")
+		faults.Addf("secure", false, "clients refuse a cookie with SameSite=None without it")
 	}
 	if http1 && !c.HTTPOnly {
-		fault("HTTPOnly: clients refuse a cookie named %q without it", c.Name)
+		faults.Addf("httpOnly", false, "clients refuse a cookie named %q without it", c.Name)
 	}
 	switch {
 	case !strings.HasPrefix(c.Path, "/"):
-		fault("Path: %q does not begin with /", c.Path)
+		faults.Addf("path", c.Path, "does not begin with /")
 	case (&http.Cookie{Name: "n", Path: c.Path}).Valid() != nil:
-		fault("Path: %q has a character that cannot be in a cookie", c.Path)
+		faults.Addf("path", c.Path, "has a character that cannot be in a cookie")
 	case host && c.Path != "/":
-		fault("Path: clients refuse a cookie named %q with another one than /", c.Name)
+		faults.Addf("path", c.Path, "clients refuse a cookie named %q with another one than /", c.Name)
 	}
 	switch {
 	case c.Domain == "":
 	case (&http.Cookie{Name: "n", Domain: c.Domain}).Valid() != nil:
-		fault("Domain: %q is not a domain", c.Domain)
+		faults.Addf("domain", c.Domain, "not a domain")
 	case host:
-		fault("Domain: clients refuse a cookie named %q with it", c.Name)
+		faults.Addf("domain", c.Domain, "clients refuse a cookie named %q with it", c.Name)
 	}
-	return faults
 }
 
 // A cookieTarget is the state of a target.
@@ -274,7 +275,7 @@ func (t *cookieTargets) with(more ...*cookieTarget) *cookieTargets {
 // that of the target "" is Name.
 func (p *HTTPCookie) Targets(defaultTarget string, all []string, has func(target, server string) bool) error {
 	if len(all) > maxCookieTargets {
-		return fmt.Errorf("persistence: %d targets have cookies of the name %s, at most %d are allowed: use a profile that keeps a table, or several with different paths",
+		return fmt.Errorf("%d targets have cookies of the name %s, at most %d are allowed: use a profile that keeps a table, or several with different paths",
 			len(all), p.config.Name, maxCookieTargets)
 	}
 	p.mu.Lock()
@@ -682,15 +683,16 @@ func isKeyID(id string) bool {
 	return len(id) >= 1 && len(id) <= 16 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
 }
 
-// checkName returns the faults in the name of a cookie or a header.
-func checkName(name string) []error {
-	if len(name) > maxCookieName {
-		return []error{fmt.Errorf("persistence: Name: %d bytes, at most %d are allowed", len(name), maxCookieName)}
+// checkName adds the fault in the name of a cookie or a header.
+func checkName(name string, faults *fielderr.List) {
+	switch {
+	case name == "":
+		faults.Addf("name", nil, "missing")
+	case len(name) > maxCookieName:
+		faults.Addf("name", name, "longer than %d bytes", maxCookieName)
+	case (&http.Cookie{Name: name}).Valid() != nil:
+		faults.Addf("name", name, "not a token")
 	}
-	if (&http.Cookie{Name: name}).Valid() != nil {
-		return []error{fmt.Errorf("persistence: Name: %q is not a token", name)}
-	}
-	return nil
 }
 
 func hasPrefixFold(s, prefix string) bool {

@@ -96,26 +96,26 @@ func TestCookieRefused(t *testing.T) {
 		config HTTPCookieConfig
 		want   string // in the error; "" if it is right
 	}{
-		{"SameSite=None without Secure", HTTPCookieConfig{SameSite: http.SameSiteNoneMode}, "Secure: clients refuse a cookie with SameSite=None"},
+		{"SameSite=None without Secure", HTTPCookieConfig{SameSite: http.SameSiteNoneMode}, "secure: false: clients refuse a cookie with SameSite=None"},
 		{"SameSite=None", HTTPCookieConfig{SameSite: http.SameSiteNoneMode, Secure: true}, ""},
 		{"SameSite=Strict without Secure", HTTPCookieConfig{SameSite: http.SameSiteStrictMode}, ""},
-		{"__Secure-", HTTPCookieConfig{Name: "__secure-s"}, "Secure: clients refuse"},
-		{"__Host-", HTTPCookieConfig{Name: "__Host-s"}, "Secure: clients refuse"},
-		{"__Host- with Domain", HTTPCookieConfig{Name: "__HOST-s", Secure: true, Domain: "example.com"}, "Domain: clients refuse"},
-		{"__Host- with Path", HTTPCookieConfig{Name: "__Host-s", Secure: true, Path: "/shop"}, "Path: clients refuse"},
+		{"__Secure-", HTTPCookieConfig{Name: "__secure-s"}, "secure: false: clients refuse"},
+		{"__Host-", HTTPCookieConfig{Name: "__Host-s"}, "secure: false: clients refuse"},
+		{"__Host- with Domain", HTTPCookieConfig{Name: "__HOST-s", Secure: true, Domain: "example.com"}, "domain: \"example.com\": clients refuse"},
+		{"__Host- with Path", HTTPCookieConfig{Name: "__Host-s", Secure: true, Path: "/shop"}, "path: \"/shop\": clients refuse"},
 		{"__Host- with Path /", HTTPCookieConfig{Name: "__Host-s", Secure: true, Path: "/"}, ""},
 		{"__Secure- with both", HTTPCookieConfig{Name: "__Secure-s", Secure: true, Path: "/shop", Domain: "example.com"}, ""},
-		{"__Http- for scripts too", HTTPCookieConfig{Name: "__Http-s", Secure: true}, "HTTPOnly: clients refuse"},
-		{"__Host-Http- without Secure", HTTPCookieConfig{Name: "__Host-Http-s", HTTPOnly: true}, "Secure: clients refuse"},
+		{"__Http- for scripts too", HTTPCookieConfig{Name: "__Http-s", Secure: true}, "httpOnly: false: clients refuse"},
+		{"__Host-Http- without Secure", HTTPCookieConfig{Name: "__Host-Http-s", HTTPOnly: true}, "secure: false: clients refuse"},
 		{"__Host-Http-", HTTPCookieConfig{Name: "__Host-Http-s", HTTPOnly: true, Secure: true}, ""},
-		{"relative path", HTTPCookieConfig{Path: "shop"}, `Path: "shop" does not begin with /`},
-		{"path with a semicolon", HTTPCookieConfig{Path: "/a;b"}, "Path:"},
-		{"no domain", HTTPCookieConfig{Domain: "a b"}, `Domain: "a b" is not a domain`},
+		{"relative path", HTTPCookieConfig{Path: "shop"}, `path: "shop": does not begin with /`},
+		{"path with a semicolon", HTTPCookieConfig{Path: "/a;b"}, "path:"},
+		{"no domain", HTTPCookieConfig{Domain: "a b"}, `domain: "a b": not a domain`},
 		{"domain", HTTPCookieConfig{Domain: "example.com"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewHTTPCookie(tt.config)
-			if err == nil != (tt.want == "") || err != nil && !strings.Contains(err.Error(), "persistence: "+tt.want) {
+			if err == nil != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})

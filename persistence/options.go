@@ -4,7 +4,13 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
+
+// A FieldError is one fault of a configuration: the Path of a field, as in
+// "keys[0].secret", its Value unless that is secret, and Err, the fault. The
+// constructors join one for each fault.
+type FieldError = fielderr.Error
 
 // DefaultLifetime is the lifetime, and the extension, of DataScript calls that
 // name none. Tables do not apply it: their callers always name a lifetime.

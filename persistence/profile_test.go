@@ -616,23 +616,23 @@ func TestProfileFaults(t *testing.T) {
 		want string // lines
 	}{
 		{"client IP", second(NewClientIP(ClientIPConfig{Mask4: 33, Mask6: -1})),
-			"persistence: Mask4: 33 is not from 0 to 32\npersistence: Mask6: -1 is not from 0 to 128"},
-		{"cookie name", second(NewHTTPCookie(HTTPCookieConfig{Name: "a b"})), `persistence: Name: "a b" is not a token`},
-		{"long cookie name", second(NewHTTPCookie(HTTPCookieConfig{Name: long})), "persistence: Name: 129 bytes, at most 128 are allowed"},
-		{"insecure", second(NewHTTPCookie(HTTPCookieConfig{Name: "__host-s"})), `persistence: Secure: clients refuse a cookie named "__host-s" without it`},
+			"mask4: 33: more than 32\nmask6: -1: less than 1"},
+		{"cookie name", second(NewHTTPCookie(HTTPCookieConfig{Name: "a b"})), `name: "a b": not a token`},
+		{"long cookie name", second(NewHTTPCookie(HTTPCookieConfig{Name: long})), `name: "` + long[:64] + `"...: longer than 128 bytes`},
+		{"insecure", second(NewHTTPCookie(HTTPCookieConfig{Name: "__host-s"})), `secure: false: clients refuse a cookie named "__host-s" without it`},
 		{"keys", second(NewHTTPCookie(HTTPCookieConfig{Keys: []CookieKey{{"", secret(1)}, {"a.b", secret(1)}, {"k", secret(1)}, {"k", secret(1)[:16]}}})),
-			"persistence: Keys[0].ID: \"\" is not 1 to 16 letters, digits, _ and -\n" +
-				"persistence: Keys[1].ID: \"a.b\" is not 1 to 16 letters, digits, _ and -\n" +
-				"persistence: Keys[3].ID: \"k\" is there twice\n" +
-				"persistence: Keys[3].Secret: 16 bytes, not 32"},
-		{"no app cookie", second(NewAppCookie(AppCookieConfig{})), "persistence: Name: is missing"},
-		{"app cookie", second(NewAppCookie(AppCookieConfig{Name: "a;b"})), `persistence: Name: "a;b" is not a token`},
-		{"no header", second(NewCustomHeader(CustomHeaderConfig{})), "persistence: Name: is missing\npersistence: Servers: are missing"},
+			"keys[0].id: not 1 to 16 letters, digits, _ and -\n" +
+				"keys[1].id: not 1 to 16 letters, digits, _ and -\n" +
+				"keys[3].id: there is a second key with this id\n" +
+				"keys[3].secret: 16 bytes, not 32"},
+		{"no app cookie", second(NewAppCookie(AppCookieConfig{})), "name: missing"},
+		{"app cookie", second(NewAppCookie(AppCookieConfig{Name: "a;b"})), `name: "a;b": not a token`},
+		{"no header", second(NewCustomHeader(CustomHeaderConfig{})), "name: missing\nservers: missing"},
 		{"header", second(NewCustomHeader(CustomHeaderConfig{Name: "host", Servers: map[string]string{"": "a", "b": ""}})),
-			"persistence: Name: Host is not among the headers of a request\n" +
-				"persistence: Servers[\"\"]: a header that is empty names no server\n" +
-				"persistence: Servers[\"b\"]: is empty"},
-		{"header name", second(NewCustomHeader(CustomHeaderConfig{Name: "a:", Servers: map[string]string{"a": "b"}})), `persistence: Name: "a:" is not a token`},
+			"name: \"host\": not among the headers of a request\n" +
+				"servers[\"\"]: \"a\": a header that is empty names no server\n" +
+				"servers[\"b\"]: missing"},
+		{"header name", second(NewCustomHeader(CustomHeaderConfig{Name: "a:", Servers: map[string]string{"a": "b"}})), `name: "a:": not a token`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.err == nil || tt.err.Error() != tt.want {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Sessions are tables in which profiles store the servers of their clients: a
@@ -68,9 +70,9 @@ type sessions[K comparable] struct {
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped
 }
 
-// init makes s ready for use. Without a name it uses other, which no earlier
-// version used.
-func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string) error {
+// init makes s ready for use and adds the faults. Without a name it uses other,
+// which no earlier version used.
+func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string, faults *fielderr.List) {
 	s.timeout, s.maxAge = min(timeout, DefaultMaxLifetime), max(maxAge, 0)
 	s.shared, s.name = shared, other
 	if name != "" {
@@ -79,10 +81,9 @@ func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name,
 	s.targets.Store(&map[string]*target[K]{})
 	if shared != nil && s.maxAge > 0 {
 		if _, ok := shared.(idleSessions); !ok {
-			return errors.New("persistence: MaxAge: the Sessions cannot keep it, because they have no PutIdle")
+			faults.Addf("maxAge", maxAge, "the sessions cannot keep it, because they have no method PutIdle")
 		}
 	}
-	return nil
 }
 
 // profileTables begins the names of the tables of profiles.
@@ -91,8 +92,8 @@ const profileTables = "profile/"
 var sessionNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // bounds returns the bounds of the tables in memory.
-func (s *sessions[K]) bounds() bounds {
-	b := bounds{s.maxEntries, s.maxPerOwner, min(s.maxAge, DefaultMaxLifetime), 0} // as tables do
+func (s *sessions[K]) bounds() tableBounds {
+	b := tableBounds{s.maxEntries, s.maxPerOwner, min(s.maxAge, DefaultMaxLifetime), 0} // as tables do
 	if s.maxAge > 0 {
 		b.idle = s.timeout
 	}

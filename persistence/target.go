@@ -27,12 +27,12 @@ type target[K comparable] struct {
 // while that has entries.
 type targetTable[K comparable] struct {
 	table, before *Table[K, string]
-	bounds, was   bounds
+	bounds, was   tableBounds
 }
 
-// bounds are the settings that entries depend on. idle is 0 without maxAge,
+// tableBounds are the settings that entries depend on. idle is 0 without maxAge,
 // because each use then names its own extension.
-type bounds struct {
+type tableBounds struct {
 	maxEntries, maxPerOwner int
 	maxAge, idle            time.Duration
 }
@@ -48,7 +48,7 @@ func (t *target[K]) tableFor(key K) *targetTable[K] {
 }
 
 // rebuild gives the table other bounds, if they differ.
-func (t *target[K]) rebuild(b bounds, make func() *Table[K, string]) {
+func (t *target[K]) rebuild(b tableBounds, make func() *Table[K, string]) {
 	t.rebuilding.Lock()
 	defer t.rebuilding.Unlock()
 	was := t.current.Load()

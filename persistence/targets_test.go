@@ -443,7 +443,7 @@ func TestProfileCount(t *testing.T) {
 		t.Errorf("Count by sessions that cannot: %v", err)
 	}
 	_, err := NewAppCookie(AppCookieConfig{Name: "S", MaxAge: time.Hour, Sessions: struct{ Sessions }{NewStore(Options{})}})
-	if err == nil || !strings.Contains(err.Error(), "MaxAge") {
+	if err == nil || !strings.HasPrefix(err.Error(), "maxAge: 1h0m0s: ") {
 		t.Errorf("MaxAge with sessions that cannot: %v", err)
 	}
 }

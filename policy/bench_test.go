@@ -136,8 +136,8 @@ func BenchmarkRegexp(b *testing.B) {
 		b.Run(pattern, func(b *testing.B) {
 			c := &compiler{}
 			set := newStringSet(MatchesRegexp, false, c.values("m", MatchesRegexp, []string{pattern}, nil, false), nil)
-			if c.join() != nil {
-				b.Fatal(c.join())
+			if c.faults.Err() != nil {
+				b.Fatal(c.faults.Err())
 			}
 			b.ReportAllocs()
 			for b.Loop() {

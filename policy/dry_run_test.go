@@ -218,9 +218,9 @@ func TestComposeSets(t *testing.T) {
 	}
 	_, err = ComposeSets(PolicySet{Name: "a"}, PolicySet{Name: "a/b"}, PolicySet{Name: "a"}, PolicySet{})
 	want := []string{
-		`sets[1].name: "a/b" is not a name of at most 255 bytes of printable text without a slash`,
-		`sets[2].name: "a" is already the name of sets[0]`,
-		`sets[3].name: "" is not a name of at most 255 bytes of printable text without a slash`,
+		`sets[1].name: "a/b": not a name of at most 255 bytes of printable text without a slash`,
+		`sets[2].name: "a": already the name of sets[0]`,
+		`sets[3].name: "": not a name of at most 255 bytes of printable text without a slash`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)

@@ -154,8 +154,8 @@ func ExampleNewHTTPSecurity_faults() {
 	}, policy.Env{IPGroups: groups})
 	fmt.Println(err)
 	// Output:
-	// rules[0].match.path.values[0]: error parsing regexp: missing closing ): `^/admin(`
-	// rules[1].name: "admin" is already the name of rules[0]
+	// rules[0].match.path.values[0]: "^/admin(": missing closing )
+	// rules[1].name: "admin": already the name of a rule before it
 	// rules[1].match.clientIP.groups[0]: "Black list": unknown group
 	// rules[1].action: a rule needs an action
 }

@@ -1,10 +1,11 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Limits of names in bytes, because every log record repeats them. The name of a
@@ -14,18 +15,10 @@ const (
 	maxRuleNameLen = 2*maxNameLen + 1
 )
 
-// A FieldError is one fault of a configuration. A constructor returns all faults
-// that it finds, joined with [errors.Join].
-type FieldError struct {
-	Field string // the path of the field, such as "rules[3].match.path.values[0]"
-	Err   error  // the fault
-}
-
-// Error returns the field and the fault.
-func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
-
-// Unwrap returns e.Err.
-func (e *FieldError) Unwrap() error { return e.Err }
+// A FieldError is one fault of a configuration: the Path of a field, such as
+// "rules[3].match.path.values[0]", its Value, which is nil if it may be secret,
+// and Err, the fault. A constructor joins one for each fault.
+type FieldError = fielderr.Error
 
 // A RuleError means that a rule could not be evaluated for a connection or a
 // request: a service failed, or the request cannot be judged (see [PathMatch] and
@@ -44,37 +37,23 @@ func (e *RuleError) Error() string {
 // Unwrap returns e.Err.
 func (e *RuleError) Unwrap() error { return e.Err }
 
-// faults collects the faults of one configuration.
-type faults struct{ errs []error }
-
-func (f *faults) add(field string, err error) {
-	f.errs = append(f.errs, &FieldError{field, err})
-}
-
-func (f *faults) addf(field, format string, args ...any) {
-	f.add(field, fmt.Errorf(format, args...))
-}
-
-func (f *faults) join() error { return errors.Join(f.errs...) }
-
 // ruleNames checks the names of one policy's rules, in order.
-type ruleNames map[string]int
+type ruleNames map[string]bool
 
-func (seen ruleNames) check(f *faults, field, name string, index int) {
+func (seen ruleNames) check(f *fielderr.List, field, name string) {
 	switch {
 	case name == "":
-		f.addf(field, "a rule needs a name")
+		f.Addf(field, nil, "missing")
 		return
 	case len(name) > maxRuleNameLen:
-		f.addf(field, "%d bytes are more than %d", len(name), maxRuleNameLen)
+		f.Addf(field, name, "longer than %d bytes", maxRuleNameLen)
 	case !printable(name):
-		f.addf(field, "%q is not printable text", name)
+		f.Addf(field, name, "not printable text")
 	}
-	if first, dup := seen[name]; dup {
-		f.addf(field, "%q is already the name of rules[%d]", name, first)
-		return
+	if seen[name] { // where, a configuration has another path for
+		f.Addf(field, name, "already the name of a rule before it")
 	}
-	seen[name] = index
+	seen[name] = true
 }
 
 func printable(s string) bool {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
@@ -85,7 +86,7 @@ type compiledEdit struct {
 func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
 	var all []compiledEdit
 	for i, e := range edits {
-		at := indexed(field, "edits", i)
+		at := fielderr.Index(field+".edits", i)
 		var source string
 		compiled := compiledEdit{}
 		switch e := e.(type) {
@@ -102,28 +103,28 @@ func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
 		case RemoveCookie:
 			compiled.cookie, compiled.name, compiled.remove = true, e.Name, true
 		case nil:
-			c.addf(at, "no edit")
+			c.faults.Addf(at, nil, "missing")
 			continue
 		default:
-			c.addf(at, "%T is not an edit; give the struct, not a pointer to it", e)
+			c.faults.Addf(at, nil, "%T is not an edit; give the struct, not a pointer to it", e)
 			continue
 		}
 		if !httpfield.IsToken(compiled.name) {
-			c.addf(at+".name", "%q is not a name", compiled.name)
+			c.faults.Addf(at+".name", compiled.name, "not a name")
 		}
 		if !compiled.cookie {
 			compiled.name = textproto.CanonicalMIMEHeaderKey(compiled.name)
 			if httpfield.IsFraming(compiled.name) || compiled.name == "Host" && !(compiled.add && compiled.remove) {
-				c.addf(at+".name", "%q cannot be edited so", compiled.name)
+				c.faults.Addf(at+".name", compiled.name, "cannot be edited so")
 			}
 		}
 		var err error
 		if compiled.value, err = parseValue(source); err != nil {
-			c.add(at+".value", err)
+			c.faults.Add(at+".value", nil, err) // the value may be a secret
 		}
 		for _, p := range compiled.value {
 			if !httpfield.IsValue(p.text) || compiled.cookie && !isCookieValue(p.text) {
-				c.addf(at+".value", "%q has characters that cannot be sent", p.text)
+				c.faults.Addf(at+".value", nil, "has characters that cannot be sent")
 			}
 		}
 		all = append(all, compiled)

@@ -123,18 +123,18 @@ func TestEditFaults(t *testing.T) {
 		AddHeader{"X", "a\r\nb"}, AddCookie{"c", "a;b"}, AddHeader{"X", "$nonsense"}, AddHeader{"X", "${client_ip"}, AddHeader{"X", "${header:a b}"},
 	)}, Env{})
 	want := []string{
-		`rules[0].action.edits[0].name: "Host" cannot be edited so`,
-		`rules[0].action.edits[1].name: "Host" cannot be edited so`,
-		`rules[0].action.edits[2].name: "Content-Length" cannot be edited so`,
-		`rules[0].action.edits[3].name: "Te" cannot be edited so`,
-		`rules[0].action.edits[4].name: "a b" is not a name`,
+		`rules[0].action.edits[0].name: "Host": cannot be edited so`,
+		`rules[0].action.edits[1].name: "Host": cannot be edited so`,
+		`rules[0].action.edits[2].name: "Content-Length": cannot be edited so`,
+		`rules[0].action.edits[3].name: "Te": cannot be edited so`,
+		`rules[0].action.edits[4].name: "a b": not a name`,
 		`rules[0].action.edits[5]: *policy.RemoveHeader is not an edit; give the struct, not a pointer to it`,
-		`rules[0].action.edits[6]: no edit`,
-		`rules[0].action.edits[7].value: "a\r\nb" has characters that cannot be sent`,
-		`rules[0].action.edits[8].value: "a;b" has characters that cannot be sent`,
-		`rules[0].action.edits[9].value: "$nonsense": $nonsense is not a variable; a dollar sign is written $$`,
-		`rules[0].action.edits[10].value: "${client_ip": a brace is not closed`,
-		`rules[0].action.edits[11].value: "${header:a b}": "a b" is not a header name`,
+		`rules[0].action.edits[6]: missing`,
+		`rules[0].action.edits[7].value: has characters that cannot be sent`,
+		`rules[0].action.edits[8].value: has characters that cannot be sent`,
+		`rules[0].action.edits[9].value: $nonsense is not a variable; a dollar sign is written $$`,
+		`rules[0].action.edits[10].value: a brace is not closed`,
+		`rules[0].action.edits[11].value: "a b" is not a header name`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)

@@ -51,7 +51,7 @@ func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 	for i := range rules {
 		r, compiled := &rules[i], &p.rules[i]
 		field := "rules[" + strconv.Itoa(i) + "]"
-		names.check(&c.faults, field+".name", r.Name, i)
+		names.check(&c.faults, field+".name", r.Name)
 		compiled.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log || r.LogHeaders, logHeaders: r.LogHeaders}
 		compiled.inherit(previous[r.Name])
 		compiled.match = r.Match.compile(c, field+".match", false)
@@ -61,7 +61,7 @@ func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 		}
 		compiled.action = compileRequestAction(c, field+".action", r.Action, &compiled.match)
 	}
-	if err := c.join(); err != nil {
+	if err := c.faults.Err(); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields
@@ -77,9 +77,9 @@ func compileRequestAction(c *compiler, field string, action RequestAction, m *co
 	case Respond:
 		return a.compile(&c.faults, field)
 	case nil:
-		c.addf(field, "a rule needs an action")
+		c.faults.Addf(field, nil, "a rule needs an action")
 	default:
-		c.addf(field, "%T is not an action; give the struct, not a pointer to it", a)
+		c.faults.Addf(field, nil, "%T is not an action; give the struct, not a pointer to it", a)
 	}
 	return nil
 }

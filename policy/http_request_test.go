@@ -202,19 +202,19 @@ func TestRequestFaults(t *testing.T) {
 	}, Env{})
 	want := []string{
 		`rules[0].action: a rule needs an action`,
-		`rules[1].name: "none" is already the name of rules[0]`,
+		`rules[1].name: "none": already the name of a rule before it`,
 		`rules[1].action: *policy.Redirect is not an action; give the struct, not a pointer to it`,
-		`rules[2].action.protocol: 0 is not a protocol`,
-		`rules[2].action.status: 308 is not 301, 302 or 307`,
-		`rules[2].action.addQuery: "?x" begins with "?", which is not part of the query`,
-		`rules[2].action.host: "a:1" has a port; set Port`,
+		`rules[2].action.protocol: 0: not a known value`,
+		`rules[2].action.status: 308: not 301, 302 or 307`,
+		`rules[2].action.addQuery: "?x": begins with "?", which is not part of the query`,
+		`rules[2].action.host: "a:1": has a port; give it in port`,
 		`rules[3].action: changes nothing`,
 		`rules[4].action.pool.name: a server needs a pool`,
-		`rules[4].action.pool.server: fe80::1%eth0: an address with a zone cannot be matched`,
-		`rules[4].action.rewrite.addQuery: "&x" begins with "&", which is not part of the query`,
+		`rules[4].action.pool.server: [fe80::1%eth0]:1: an address with a zone cannot be matched`,
+		`rules[4].action.rewrite.addQuery: "&x": begins with "&", which is not part of the query`,
 		`rules[4].action.rewrite.host: "a b": the host is not valid in a URL`,
 		`rules[4].action.rewrite.path: "regex[1]": regex needs a match of the path with a regular expression`,
-		`rules[5].action.status: 1 is not between 200 and 599`,
+		`rules[5].action.status: 1: less than 200`,
 		`rules[6].match.path.stringGroups[0]: "g": the policy was given no string groups`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
@@ -357,9 +357,9 @@ func TestResponseMatchAndLocation(t *testing.T) {
 	}, Env{})
 	want := []string{
 		"rules[0]: changes nothing", "rules[0].match.status: no codes or ranges", `rules[0].match.location.op: a match of text needs an operator, such as "equals"`,
-		"rules[1].name: a rule needs a name", "rules[1].match.status.op: 99 is not an operator", "rules[1].match.status.codes[0]: 99 is not a status",
-		"rules[1].match.status.ranges[0]: 200-199 is not a range of statuses", `rules[1].match.headers[0].name: "a b" is not a header name`,
-		"rules[1].location.protocol: 0 is not a protocol", `rules[1].location.host: "a:1" has a port; set Port`,
+		"rules[1].name: missing", "rules[1].match.status.op: 99: not a known value", "rules[1].match.status.codes[0]: 99: not a status",
+		"rules[1].match.status.ranges[0]: 200-199 is not a range of statuses", `rules[1].match.headers[0].name: "a b": not a header name`,
+		"rules[1].location.protocol: 0: not a known value", `rules[1].location.host: "a:1": has a port; give it in port`,
 		`rules[2].location.path: "regex[0]": regex needs a match of the path with a regular expression`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {

@@ -54,9 +54,9 @@ func NewHTTPResponse(rules []ResponseRule, env Env) (*HTTPResponse, error) {
 	for i := range rules {
 		r, compiled := &rules[i], &p.rules[i]
 		field := "rules[" + strconv.Itoa(i) + "]"
-		names.check(&c.faults, field+".name", r.Name, i)
+		names.check(&c.faults, field+".name", r.Name)
 		if len(r.Edits) == 0 && r.Location == nil {
-			c.addf(field, "changes nothing")
+			c.faults.Addf(field, nil, "changes nothing")
 		}
 		compiled.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log || r.LogHeaders, logHeaders: r.LogHeaders}
 		compiled.inherit(previous[r.Name])
@@ -66,7 +66,7 @@ func NewHTTPResponse(rules []ResponseRule, env Env) (*HTTPResponse, error) {
 			compiled.location = r.Location.compile(c, field+".location")
 		}
 	}
-	if err := c.join(); err != nil {
+	if err := c.faults.Err(); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields

@@ -70,7 +70,7 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 	names := make(ruleNames)
 	for i, r := range rules {
 		field := "rules[" + strconv.Itoa(i) + "]"
-		names.check(&c.faults, field+".name", r.Name, i)
+		names.check(&c.faults, field+".name", r.Name)
 		// Accepting wrongly is worse than refusing wrongly: see PathMatch.
 		_, every := r.Action.(Allow)
 		compiled := &p.rules[i]
@@ -81,7 +81,7 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 		limit, ok := compiled.action.(*compiledLimit)
 		p.countsFailures = p.countsFailures || ok && limit.CountFailures
 	}
-	if err := c.join(); err != nil {
+	if err := c.faults.Err(); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields

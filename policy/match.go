@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
@@ -36,7 +37,7 @@ type Match struct {
 	Reputation *ReputationMatch // the reputation of Transaction.Client
 }
 
-// Protocol is the protocol of a URL. The zero value is not a protocol, and the
+// Protocol is the protocol of a URL. The zero value is not a known value, and the
 // constructors refuse it.
 type Protocol uint8
 
@@ -49,7 +50,7 @@ const (
 var protocolWords = []string{HTTP: "http", HTTPS: "https"}
 
 // String returns the protocol, as in a URL; "invalid" for the zero value and
-// others that are not a protocol.
+// others that are not a known value.
 func (p Protocol) String() string { return enumtext.String(p, protocolWords) }
 
 // MarshalText returns the protocol, as in a URL. It fails if p is not a
@@ -122,7 +123,7 @@ func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 
 // compiler collects what the matches of one policy share.
 type compiler struct {
-	faults
+	faults   fielderr.List
 	env      *Env
 	fields   []fieldName // headers and cookies that rules compare
 	patterns int         // regular expressions so far
@@ -170,7 +171,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
-		f := h.compile(c, indexed(field, "headers", i))
+		f := h.compile(c, fielderr.Index(field+".headers", i))
 		add(about("header "+f.name.name, h.Op, quoted(h.Values, h.StringGroups)...), f.holds, f.shown)
 	}
 	if m := m.Cookie; m != nil {
@@ -201,7 +202,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	m.Op.checkSet(&c.faults, field)
 	if m.Protocol != HTTP && m.Protocol != HTTPS {
-		c.addf(field+".protocol", "%d is not a protocol", m.Protocol)
+		c.faults.Addf(field+".protocol", m.Protocol, "not a known value")
 	}
 	in := m.Op == IsIn
 	protocol := m.Protocol
@@ -211,13 +212,13 @@ func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool
 func (m *VersionMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	m.Op.checkSet(&c.faults, field)
 	if len(m.Versions) == 0 {
-		c.addf(field, "no versions")
+		c.faults.Addf(field+".versions", nil, "missing")
 	}
 	var set [http3 + 1]bool
 	for i, text := range m.Versions {
 		var v version
 		if err := enumtext.Unmarshal(&v, []byte(text), versionWords); err != nil {
-			c.add(indexed(field, "versions", i), err)
+			c.faults.Add(fielderr.Index(field+".versions", i), text, enumtext.Unknown(text, versionWords))
 			continue
 		}
 		set[v] = true
@@ -248,22 +249,18 @@ var standardMethods = []string{
 func (m *MethodMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	m.Op.checkSet(&c.faults, field)
 	if len(m.Methods) == 0 {
-		c.addf(field, "no methods")
+		c.faults.Addf(field+".methods", nil, "missing")
 	}
 	for i, method := range m.Methods {
 		upper := strings.ToUpper(method)
 		switch {
 		case !httpfield.IsToken(method):
-			c.addf(indexed(field, "methods", i), "%q is not a method", method)
+			c.faults.Addf(fielderr.Index(field+".methods", i), method, "not a method")
 		case method != upper && slices.Contains(standardMethods, upper):
-			c.addf(indexed(field, "methods", i), "%q must be written %q", method, upper)
+			c.faults.Addf(fielderr.Index(field+".methods", i), method, "must be written %q", upper)
 		}
 	}
 	methods := slices.Clone(m.Methods)
 	negate := m.Op == IsNotIn
 	return func(s *subjects) (bool, error) { return slices.Contains(methods, s.http.Method) != negate, nil }
-}
-
-func indexed(field, list string, i int) string {
-	return field + "." + list + "[" + strconv.Itoa(i) + "]"
 }

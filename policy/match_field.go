@@ -79,9 +79,9 @@ func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 	name := textproto.CanonicalMIMEHeaderKey(m.Name)
 	switch {
 	case !httpfield.IsToken(m.Name):
-		c.addf(field+".name", "%q is not a header name", m.Name)
+		c.faults.Addf(field+".name", m.Name, "not a header name")
 	case name == "Trailer":
-		c.addf(field+".name", "net/http does not deliver %q with every request", name)
+		c.faults.Addf(field+".name", m.Name, "net/http does not deliver this header with every request")
 	}
 	return compileField(c, field, fieldName{name: name}, m.Op, m.Values, m.StringGroups, m.CaseSensitive, errFieldTooLong)
 }
@@ -89,7 +89,7 @@ func (m *HeaderMatch) compile(c *compiler, field string) fieldCondition {
 // compileResponse compiles a match on a header of the response.
 func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition {
 	if !httpfield.IsToken(m.Name) {
-		c.addf(field+".name", "%q is not a header name", m.Name)
+		c.faults.Addf(field+".name", m.Name, "not a header name")
 	}
 	name := fieldName{response: true, name: textproto.CanonicalMIMEHeaderKey(m.Name)}
 	return compileField(c, field, name, m.Op, m.Values, m.StringGroups, m.CaseSensitive, errResponseTooLong)
@@ -97,7 +97,7 @@ func (m *HeaderMatch) compileResponse(c *compiler, field string) fieldCondition 
 
 func (m *CookieMatch) compile(c *compiler, field string) fieldCondition {
 	if !httpfield.IsToken(m.Name) {
-		c.addf(field+".name", "%q is not a cookie name", m.Name)
+		c.faults.Addf(field+".name", m.Name, "not a cookie name")
 	}
 	return compileField(c, field, fieldName{cookie: true, name: m.Name}, m.Op, m.Values, nil, m.CaseSensitive, errFieldTooLong)
 }

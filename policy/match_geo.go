@@ -1,13 +1,13 @@
 package policy
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/country"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // GeoMatch compares one attribute of the client's location, which [Env].Geo
@@ -27,27 +27,27 @@ type geoSet struct {
 	env       *Env
 }
 
-func (m *GeoMatch) compile(f *faults, field string, env *Env) *geoSet {
+func (m *GeoMatch) compile(f *fielderr.List, field string, env *Env) *geoSet {
 	m.Op.checkSet(f, field)
 	if env.Geo == nil {
-		f.addf(field, "the policy was given no geo data")
+		f.Addf(field, nil, "the policy was given no geo data")
 	} else if k, ok := env.Geo.(geoAttributes); ok && !k.Knows(m.Attribute) {
-		f.addf(field+".attribute", "the geo data has no attribute %q", m.Attribute)
+		f.Addf(field+".attribute", m.Attribute, "the geo data has no such attribute")
 	}
 	if len(m.Values) == 0 {
-		f.addf(field, "no values")
+		f.Addf(field+".values", nil, "missing")
 	}
 	g := &geoSet{negate: m.Op == IsNotIn, attribute: m.Attribute, env: env}
 	for i, v := range m.Values {
 		code := strings.ToUpper(v)
 		switch instead := country.Instead(code); {
 		case v == "":
-			f.addf(indexed(field, "values", i), "an empty value")
+			f.Addf(fielderr.Index(field+".values", i), nil, "missing")
 		case m.Attribute != "" || country.IsCode(code):
 		case instead != "":
-			f.addf(indexed(field, "values", i), "%q is not a country code of ISO 3166-1; that is %q", v, instead)
+			f.Addf(fielderr.Index(field+".values", i), v, "not a country code of ISO 3166-1; that is %q", instead)
 		default:
-			f.addf(indexed(field, "values", i), "%q is not a country code of ISO 3166-1, such as \"DE\"", v)
+			f.Addf(fielderr.Index(field+".values", i), v, "not a country code of ISO 3166-1, such as \"DE\"")
 		}
 		g.values = append(g.values, string(fold(v)))
 	}
@@ -82,23 +82,22 @@ type reputationSet struct {
 	env    *Env
 }
 
-func (m *ReputationMatch) compile(f *faults, field string, env *Env) *reputationSet {
+func (m *ReputationMatch) compile(f *fielderr.List, field string, env *Env) *reputationSet {
 	m.Op.checkSet(f, field)
 	if len(m.Kinds) == 0 {
-		f.addf(field, "no kinds")
+		f.Addf(field+".kinds", nil, "missing")
 	}
 	if env.Reputations == nil {
-		f.addf(field, "the policy was given no reputations")
+		f.Addf(field, nil, "the policy was given no reputations")
 		return &reputationSet{}
 	}
 	for i, kind := range m.Kinds {
 		// Ask now, so that an unknown kind is an error of the constructor.
 		_, err := env.hasReputation(netip.IPv4Unspecified(), kind)
 		if kind == "" {
-			err = errors.New("an empty kind")
-		}
-		if err != nil {
-			f.add(indexed(field, "kinds", i), err)
+			f.Addf(fielderr.Index(field+".kinds", i), nil, "missing")
+		} else if err != nil {
+			f.Add(fielderr.Index(field+".kinds", i), kind, err)
 		}
 	}
 	return &reputationSet{negate: m.Op == IsNotIn, kinds: slices.Clone(m.Kinds), env: env}

@@ -14,14 +14,14 @@ func TestGeoMatchCountries(t *testing.T) {
 		}
 	}
 	for _, test := range []struct{ value, want string }{
-		{"UK", `rules[0].match.geo.values[1]: "UK" is not a country code of ISO 3166-1; that is "GB"`},
-		{"uk", `"uk" is not a country code of ISO 3166-1; that is "GB"`},
-		{"Germany", `"Germany" is not a country code of ISO 3166-1, such as "DE"`},
-		{" KP", `" KP" is not a country code`},
-		{"KP ", `"KP " is not a country code`},
-		{"DEU", `"DEU" is not a country code`},
-		{"EU", `"EU" is not a country code`},
-		{"", "an empty value"},
+		{"UK", `rules[0].match.geo.values[1]: "UK": not a country code of ISO 3166-1; that is "GB"`},
+		{"uk", `"uk": not a country code of ISO 3166-1; that is "GB"`},
+		{"Germany", `"Germany": not a country code of ISO 3166-1, such as "DE"`},
+		{" KP", `" KP": not a country code`},
+		{"KP ", `"KP ": not a country code`},
+		{"DEU", `"DEU": not a country code`},
+		{"EU", `"EU": not a country code`},
+		{"", "values[1]: missing"},
 	} {
 		values := []string{"DE", test.value}
 		_, err := NewHTTPSecurity([]SecurityRule{{Name: "r", Match: Match{Geo: &GeoMatch{Values: values}}, Action: Close{}}}, env)

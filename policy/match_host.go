@@ -3,6 +3,8 @@ package policy
 import (
 	"bytes"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // TextMatch compares one text: the host of a request, see [Match].Host, or the
@@ -54,7 +56,7 @@ func (m *TextMatch) compileHost(c *compiler, field string) func(*subjects) (bool
 				full = append(full, v)
 			}
 		case strings.ContainsAny(v.source, "/ "):
-			c.addf(indexed(field, "values", i), "%q is not part of a host name", v.source)
+			c.faults.Addf(fielderr.Index(field+".values", i), v.source, "not part of a host name")
 		case strings.Contains(v.source[strings.LastIndexByte(v.source, ']')+1:], ":"):
 			full = append(full, v)
 		default:

@@ -2,12 +2,13 @@ package policy
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 
 	"github.com/gaissmai/bart"
 	"go4.org/netipx"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // IPMatch compares an address with the union of its lists. At least one list
@@ -77,11 +78,11 @@ var (
 	errZone          = errors.New("an address with a zone cannot be matched")
 )
 
-func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
+func (m *IPMatch) compile(f *fielderr.List, field string, env *Env) *ipSet {
 	m.Op.checkSet(f, field)
 	s := &ipSet{negate: m.Op == IsNotIn, env: env}
 	if len(m.Addrs)+len(m.Prefixes)+len(m.Ranges)+len(m.Groups) == 0 {
-		f.addf(field, "no addrs, prefixes, ranges or groups")
+		f.Addf(field, nil, "no addrs, prefixes, ranges or groups")
 	}
 	if len(m.Addrs)+len(m.Prefixes)+len(m.Ranges) > 0 {
 		s.inline = new(bart.Lite)
@@ -89,14 +90,14 @@ func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
 	for i, a := range m.Addrs {
 		a, err := checkAddr(a)
 		if err != nil {
-			f.add(indexed(field, "addrs", i), err)
+			f.Add(fielderr.Index(field+".addrs", i), addrValue(a), err)
 			continue
 		}
 		s.inline.Insert(netip.PrefixFrom(a, a.BitLen()))
 	}
 	for i, p := range m.Prefixes {
 		if !p.IsValid() {
-			f.add(indexed(field, "prefixes", i), errInvalidPrefix)
+			f.Add(fielderr.Index(field+".prefixes", i), nil, errInvalidPrefix)
 			continue
 		}
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
@@ -105,21 +106,21 @@ func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
 		s.inline.Insert(p.Masked())
 	}
 	for i, r := range m.Ranges {
-		at := indexed(field, "ranges", i)
+		at := fielderr.Index(field+".ranges", i)
 		begin, err1 := checkAddr(r.Begin)
 		if err1 != nil {
-			f.add(at+".begin", err1)
+			f.Add(at+".begin", addrValue(r.Begin), err1)
 		}
 		end, err2 := checkAddr(r.End)
 		if err2 != nil {
-			f.add(at+".end", err2)
+			f.Add(at+".end", addrValue(r.End), err2)
 		}
 		switch {
 		case err1 != nil || err2 != nil:
 		case begin.Is4() != end.Is4():
-			f.addf(at, "%v-%v mixes IPv4 and IPv6", r.Begin, r.End)
+			f.Addf(at, nil, "%v-%v mixes IPv4 and IPv6", r.Begin, r.End)
 		case end.Less(begin):
-			f.addf(at, "%v-%v begins after its end", r.Begin, r.End)
+			f.Addf(at, nil, "%v-%v begins after its end", r.Begin, r.End)
 		default:
 			for _, p := range netipx.IPRangeFrom(begin, end).Prefixes() {
 				s.inline.Insert(p)
@@ -127,14 +128,14 @@ func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
 		}
 	}
 	for i, g := range m.Groups {
-		at := indexed(field, "groups", i)
+		at := fielderr.Index(field+".groups", i)
 		if env.IPGroups == nil {
-			f.addf(at, "%q: the policy was given no IP groups", g)
+			f.Addf(at, g, "the policy was given no IP groups")
 			continue
 		}
 		// Ask now, so that a missing group is an error of the constructor.
 		if _, err := env.inGroup(g, netip.IPv4Unspecified()); err != nil {
-			f.addf(at, "%q: %w", g, err)
+			f.Add(at, g, err)
 			continue
 		}
 		s.groups = append(s.groups, g)
@@ -142,12 +143,20 @@ func (m *IPMatch) compile(f *faults, field string, env *Env) *ipSet {
 	return s
 }
 
+// addrValue is an address as the value of a fault; nil if it is invalid.
+func addrValue(a netip.Addr) any {
+	if !a.IsValid() {
+		return nil
+	}
+	return a
+}
+
 func checkAddr(a netip.Addr) (netip.Addr, error) {
 	switch {
 	case !a.IsValid():
 		return a, errInvalidAddr
 	case a.Zone() != "":
-		return a, fmt.Errorf("%v: %w", a, errZone)
+		return a, errZone
 	}
 	return a.Unmap(), nil
 }

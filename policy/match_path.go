@@ -26,10 +26,9 @@ import (
 // server takes it.
 //
 // A path with NUL cannot be judged, nor one with several readings that is
-// longer than [maxAmbiguousPath], nor one with more than 128 readings or whose
-// readings together are longer than 16 times maxAmbiguousPath. The request is
-// answered with 400 for NUL and with 414 for the others, whatever Env.FailOpen
-// says.
+// longer than 4 KiB, nor one with more than 128 readings or whose readings
+// together are longer than about 64 KiB. The request is answered with 400 for
+// NUL and with 414 for the others, whatever Env.FailOpen says.
 type PathMatch struct {
 	Op            Op       // a text operator; required
 	Values        []string // at least one, unless there are StringGroups; none empty

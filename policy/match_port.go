@@ -3,6 +3,8 @@ package policy
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Range is a range of addresses, ports or statuses. Both ends belong to it, and
@@ -38,24 +40,24 @@ func (s *portSet) contains(port uint16) bool {
 	return in != s.negate
 }
 
-func (m *PortMatch) compile(f *faults, field string) *portSet {
+func (m *PortMatch) compile(f *fielderr.List, field string) *portSet {
 	m.Op.checkSet(f, field)
 	if len(m.Ports)+len(m.Ranges) == 0 {
-		f.addf(field, "no ports or ranges")
+		f.Addf(field, nil, "no ports or ranges")
 	}
 	all := make([]Range[uint16], 0, len(m.Ports)+len(m.Ranges))
 	for i, p := range m.Ports {
 		if p == 0 {
-			f.addf(indexed(field, "ports", i), "port 0 cannot be matched")
+			f.Addf(fielderr.Index(field+".ports", i), nil, "port 0 cannot be matched")
 		}
 		all = append(all, Range[uint16]{p, p})
 	}
 	for i, r := range m.Ranges {
-		switch at := indexed(field, "ranges", i); {
+		switch at := fielderr.Index(field+".ranges", i); {
 		case r.Begin == 0:
-			f.addf(at+".begin", "port 0 cannot be matched")
+			f.Addf(at+".begin", nil, "port 0 cannot be matched")
 		case r.Begin > r.End:
-			f.addf(at, "%d-%d begins after its end", r.Begin, r.End)
+			f.Addf(at, nil, "%d-%d begins after its end", r.Begin, r.End)
 		}
 		all = append(all, r)
 	}

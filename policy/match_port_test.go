@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 func TestPortSetAgainstScan(t *testing.T) {
@@ -21,10 +23,10 @@ func TestPortSetAgainstScan(t *testing.T) {
 			return
 		}
 		op := Op(rapid.IntRange(0, 1).Draw(t, "op"))
-		var f faults
+		var f fielderr.List
 		set := (&PortMatch{Op: op, Ports: ports, Ranges: ranges}).compile(&f, "m")
-		if f.join() != nil {
-			t.Fatal(f.join())
+		if f.Err() != nil {
+			t.Fatal(f.Err())
 		}
 		for p := range uint16(45) {
 			in := slices.Contains(ports, p) || slices.ContainsFunc(ranges, func(r Range[uint16]) bool { return r.Begin <= p && p <= r.End })

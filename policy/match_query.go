@@ -3,6 +3,8 @@ package policy
 import (
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // QueryMatch compares the whole query, without the leading "?", after
@@ -60,7 +62,7 @@ func (m *QueryMatch) compile(c *compiler, field string, every bool) *queryCondit
 	if op.positive() != MatchesRegexp {
 		for i, v := range m.Values {
 			if strings.HasPrefix(v, "?") || strings.HasPrefix(v, "&") {
-				c.addf(indexed(field, "values", i), "%q begins with %q, which is not part of the query", v, v[:1])
+				c.faults.Addf(fielderr.Index(field+".values", i), v, "begins with %q, which is not part of the query", v[:1])
 			}
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"regexp/syntax"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Limits of regular expressions: see Op. Constructors check the first three. A
@@ -36,7 +38,7 @@ func (p *pattern) matches(t text) bool {
 func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, error) {
 	c.patterns++
 	if c.patterns == maxPatterns+1 {
-		c.addf("rules", "more than %d regular expressions", maxPatterns)
+		c.faults.Addf("rules", nil, "more than %d regular expressions", maxPatterns)
 	}
 	if c.patterns > maxPatterns {
 		return nil, errors.New("one regular expression too many")
@@ -49,6 +51,12 @@ func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, 
 		flags |= syntax.FoldCase
 	}
 	parsed, err := syntax.Parse(source, flags)
+	if e := (*syntax.Error)(nil); errors.As(err, &e) {
+		if e.Expr == source {
+			return nil, errors.New(e.Code.String())
+		}
+		return nil, fmt.Errorf("%v: %s", e.Code, fielderr.Quote(e.Expr))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +65,7 @@ func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, 
 		return nil, err
 	}
 	if n := len(program.Inst); n > maxProgram {
-		return nil, fmt.Errorf("%q compiles to %d instructions, which are more than %d", source, n, maxProgram)
+		return nil, fmt.Errorf("compiles to %d instructions, which are more than %d", n, maxProgram)
 	}
 	// A flag in front is not a group around: the pattern cannot close it.
 	text := source

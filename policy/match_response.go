@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"strconv"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // ResponseMatch selects responses. Every part that is set must match, and the
@@ -37,7 +39,7 @@ func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
 	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
-		f := h.compileResponse(c, indexed(field, "headers", i))
+		f := h.compileResponse(c, fielderr.Index(field+".headers", i))
 		own = append(own, condition{about("response header "+f.name.name, h.Op, quoted(h.Values, h.StringGroups)...), f.holds, f.shown})
 	}
 	if m := m.Location; m != nil {
@@ -53,19 +55,19 @@ func (m *ResponseMatch) compile(c *compiler, field string) compiledMatch {
 func (m *StatusMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	m.Op.checkSet(&c.faults, field)
 	if len(m.Codes)+len(m.Ranges) == 0 {
-		c.addf(field, "no codes or ranges")
+		c.faults.Addf(field, nil, "no codes or ranges")
 	}
 	var set [1000]bool
 	for i, code := range m.Codes {
 		if code < 100 || code > 999 {
-			c.addf(indexed(field, "codes", i), "%d is not a status", code)
+			c.faults.Addf(fielderr.Index(field+".codes", i), code, "not a status")
 			continue
 		}
 		set[code] = true
 	}
 	for i, r := range m.Ranges {
 		if r.Begin < 100 || r.End > 999 || r.Begin > r.End {
-			c.addf(indexed(field, "ranges", i), "%d-%d is not a range of statuses", r.Begin, r.End)
+			c.faults.Addf(fielderr.Index(field+".ranges", i), nil, "%d-%d is not a range of statuses", r.Begin, r.End)
 			continue
 		}
 		for code := r.Begin; code <= r.End; code++ {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Errors of requests that are too long to be judged.
 var (
 	// errURITooLong: a path or query longer than maxRegexpSubject, or a path
-	// longer than maxAmbiguousPath.
+	// longer than 4 KiB.
 	errURITooLong = errors.New("path or query too long to be judged")
 	// errFieldTooLong: a header, host or cookie longer than maxRegexpSubject.
 	errFieldTooLong = errors.New("header or cookie too long to be judged")
@@ -30,7 +32,7 @@ func (c *compiler) values(field string, op Op, sources, groups []string, caseSen
 		return nil
 	}
 	if len(sources)+len(groups) == 0 {
-		c.addf(field+".values", "%q needs a value", op)
+		c.faults.Addf(field+".values", nil, "%q needs a value", op)
 	}
 	op = op.positive()
 	values := make([]value, 0, len(sources))
@@ -38,12 +40,12 @@ func (c *compiler) values(field string, op Op, sources, groups []string, caseSen
 		v := value{source: source, text: []byte(source)}
 		switch {
 		case source == "" && op != Equals:
-			c.addf(indexed(field, "values", i), "an empty value is part of every text")
+			c.faults.Addf(fielderr.Index(field+".values", i), nil, "an empty value is part of every text")
 			continue
 		case op == MatchesRegexp:
 			re, err := c.compilePattern(source, caseSensitive)
 			if err != nil {
-				c.add(indexed(field, "values", i), err)
+				c.faults.Add(fielderr.Index(field+".values", i), source, err)
 				continue
 			}
 			v.re = re
@@ -59,7 +61,7 @@ func (c *compiler) values(field string, op Op, sources, groups []string, caseSen
 // subject must be present.
 func (c *compiler) presence(field string, op Op, values, groups []string) bool {
 	if len(values)+len(groups) > 0 {
-		c.addf(field+".values", "%q takes no values", op)
+		c.faults.Addf(field+".values", nil, "%q takes no values", op)
 	}
 	return op == Exists
 }
@@ -69,9 +71,9 @@ func (c *compiler) presence(field string, op Op, values, groups []string) bool {
 func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted bool) {
 	s.rooted = rooted
 	for i, name := range groups {
-		at := indexed(field, "stringGroups", i)
+		at := fielderr.Index(field+".stringGroups", i)
 		if c.env.StringGroups == nil {
-			c.addf(at, "%q: the policy was given no string groups", name)
+			c.faults.Addf(at, name, "the policy was given no string groups")
 			continue
 		}
 		g, err := c.env.StringGroups.find(name)
@@ -79,7 +81,10 @@ func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted
 			_, err = g.groupPatterns(s.exact)
 		}
 		if err != nil {
-			c.add(at, err)
+			if errors.Is(err, errUnknownStringGroup) {
+				err = errUnknownStringGroup // the value has the name
+			}
+			c.faults.Add(at, name, err)
 			continue
 		}
 		s.groupNames = append(s.groupNames, name)

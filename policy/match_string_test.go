@@ -61,8 +61,8 @@ func TestStringSetAgainstScan(t *testing.T) {
 		values := rapid.SliceOfN(rapid.StringMatching(letters+"{1,4}"), n, n).Draw(t, "values")
 		c := &compiler{}
 		set := newStringSet(op, caseSensitive, c.values("m", op, values, nil, caseSensitive), nil)
-		if c.join() != nil {
-			t.Fatal(c.join())
+		if c.faults.Err() != nil {
+			t.Fatal(c.faults.Err())
 		}
 		subject := rapid.OneOf(
 			rapid.StringMatching(letters+"{0,8}"),

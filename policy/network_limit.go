@@ -3,6 +3,8 @@ package policy
 import (
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
@@ -10,8 +12,11 @@ import (
 // that the rule matches share one token bucket. To limit each client, use one
 // rule for each of them, or a [RateLimiter].
 type NetworkLimit struct {
-	MaxRate int // connections per second, 1 to 1e9
-	Burst   int // connections at once after a pause, 0 to 1e9; below MaxRate it has no effect
+	// MaxRate is connections per second, 1 to 1e9.
+	MaxRate int `min:"1" max:"1_000_000_000"`
+	// Burst is connections at once after a pause, 0 to 1e9; below MaxRate it has
+	// no effect.
+	Burst int `min:"0" max:"1_000_000_000"`
 	// Exceeded is what happens to connections above the rate: ActionClose,
 	// ActionReset, or ActionReport, with which the next rule decides. The zero
 	// value is the same as ActionClose.
@@ -28,21 +33,19 @@ type networkLimit struct {
 	epoch  time.Time // time zero of the bucket
 }
 
-func (m NetworkLimit) compile(f *faults, field string) *networkLimit {
+func (m NetworkLimit) compile(f *fielderr.List, field string) *networkLimit {
 	switch m.Exceeded {
 	case ActionNone:
 		m.Exceeded = ActionClose
 	case ActionClose, ActionReset, ActionReport:
 	default:
-		f.addf(field+".exceeded", "%q is not one of %v, %v, %v", m.Exceeded, ActionClose, ActionReset, ActionReport)
+		f.Addf(field+".exceeded", m.Exceeded, "not one of %v, %v, %v", ActionClose, ActionReset, ActionReport)
 	}
-	var rate faults
-	size := newBucketSize(&rate, "", Rate{Count: m.MaxRate, Burst: m.Burst})
-	if m.MaxRate < 1 || m.MaxRate > maxRateCount {
-		f.addf(field+".maxRate", "%d is not between 1 and 1e9", m.MaxRate)
-	}
-	if m.Burst < 0 || m.Burst > maxRateCount {
-		f.addf(field+".burst", "%d is not between 0 and 1e9", m.Burst)
+	before := f.Len()
+	bounds.Check(field, m, f)
+	var size tokenbucket.Size
+	if f.Len() == before {
+		size, _ = tokenbucket.NewSize(m.MaxRate, time.Second, m.Burst) // an error takes a longer period
 	}
 	return &networkLimit{m, tokenbucket.NewBucket(size), time.Now()}
 }

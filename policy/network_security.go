@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // NetworkMatch selects connections. Every part that is set must match; nil
@@ -28,7 +31,7 @@ type NetworkRule struct {
 	Log      bool          // ask for a record of each connection the rule decides
 	// Age is how long the rule has an effect, from the construction of the first
 	// policy that had it: see [Env].Previous. 0 means without limit.
-	Age time.Duration
+	Age time.Duration `min:"0s"`
 }
 
 // NetworkSecurity decides which connections may proceed when they are accepted.
@@ -72,33 +75,31 @@ func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) 
 		}
 	}
 	p.env.Previous = Previous{} // or each policy would keep all before it
-	var f faults
+	var f fielderr.List
 	names := make(ruleNames)
 	for i, r := range rules {
 		field := "rules[" + strconv.Itoa(i) + "]"
-		names.check(&f, field+".name", r.Name, i)
+		names.check(&f, field+".name", r.Name)
 		c := &p.rules[i]
 		c.ruleHead = ruleHead{name: r.Name, disabled: r.Disabled, dryRun: r.DryRun, log: r.Log}
 		c.action, c.age, c.since = r.Action, r.Age, time.Now()
 		switch {
 		case r.Action == ActionNone:
-			f.addf(field+".action", "a rule needs an action")
+			f.Addf(field+".action", nil, "a rule needs an action")
 		case r.Action != ActionAllow && r.Action != ActionReset && r.Action != ActionRateLimit:
-			f.addf(field+".action", "%q is not one of %v, %v, %v", r.Action, ActionAllow, ActionReset, ActionRateLimit)
+			f.Addf(field+".action", r.Action, "not one of %v, %v, %v", ActionAllow, ActionReset, ActionRateLimit)
 		case r.Action == ActionRateLimit && r.Limit == nil:
-			f.addf(field+".limit", "%q needs a limit", r.Action)
+			f.Addf(field+".limit", nil, "%q needs a limit", r.Action)
 		case r.Action != ActionRateLimit && r.Limit != nil:
-			f.addf(field+".limit", "%q takes no limit", r.Action)
+			f.Addf(field+".limit", nil, "%q takes no limit", r.Action)
 		case r.Limit != nil:
 			c.limit = r.Limit.compile(&f, field+".limit")
 		}
 		c.conditions = r.Match.compile(&f, field+".match", &p.env)
-		if r.Age < 0 {
-			f.addf(field+".age", "%v is negative", r.Age)
-		}
+		bounds.Check(field, r, &f)
 		c.takeOver(previous[r.Name])
 	}
-	if err := f.join(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -117,7 +118,7 @@ func (r *networkRule) takeOver(old *networkRule) {
 }
 
 // compile puts the ports first: they cannot fail and cost least.
-func (m *NetworkMatch) compile(f *faults, field string, env *Env) []networkCondition {
+func (m *NetworkMatch) compile(f *fielderr.List, field string, env *Env) []networkCondition {
 	var all []networkCondition
 	add := func(about string, holds func(conn) (bool, error)) { all = append(all, networkCondition{about, holds}) }
 	if m := m.VSPort; m != nil {

@@ -1,6 +1,9 @@
 package policy
 
-import "github.com/limpetlb/limpet/internal/enumtext"
+import (
+	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
+)
 
 // Op is the operator of a match. There are three kinds:
 //
@@ -87,27 +90,27 @@ func (op Op) negative() bool { return op&1 == 1 }
 func (op Op) positive() Op { return op &^ 1 }
 
 // checkText reports whether op is a text operator, and a fault if not.
-func (op Op) checkText(f *faults, field string) bool {
+func (op Op) checkText(f *fielderr.List, field string) bool {
 	switch {
 	case op.isText():
 		return true
 	case op == IsIn:
-		f.addf(field+".op", "a match of text needs an operator, such as %q", Equals)
+		f.Addf(field+".op", nil, "a match of text needs an operator, such as %q", Equals)
 	case op <= DoesNotExist:
-		f.addf(field+".op", "%q does not compare text", op)
+		f.Addf(field+".op", op, "does not compare text")
 	default:
-		f.addf(field+".op", "%d is not an operator", op)
+		f.Addf(field+".op", op, "not a known value")
 	}
 	return false
 }
 
 // checkSet reports a fault unless op is IsIn or IsNotIn.
-func (op Op) checkSet(f *faults, field string) {
+func (op Op) checkSet(f *fielderr.List, field string) {
 	switch {
 	case op <= IsNotIn:
 	case op <= DoesNotExist:
-		f.addf(field+".op", "%q is not one of %v, %v", op, IsIn, IsNotIn)
+		f.Addf(field+".op", op, "not one of %v, %v", IsIn, IsNotIn)
 	default:
-		f.addf(field+".op", "%d is not an operator", op)
+		f.Addf(field+".op", op, "not a known value")
 	}
 }

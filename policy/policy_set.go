@@ -1,8 +1,9 @@
 package policy
 
 import (
-	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // PolicySet is a named collection of rules of the three HTTP policies, so that
@@ -24,16 +25,16 @@ type PolicySet struct {
 // those in the composed set.
 func ComposeSets(sets ...PolicySet) (PolicySet, error) {
 	var all PolicySet
-	var f faults
+	var f fielderr.List
 	names := make(map[string]int)
 	for i, set := range sets {
-		field := "sets[" + strconv.Itoa(i) + "].name"
+		field := fielderr.Index("sets", i) + ".name"
 		first, dup := names[set.Name]
 		switch {
 		case set.Name == "" || len(set.Name) > maxNameLen || !printable(set.Name) || strings.Contains(set.Name, "/"):
-			f.addf(field, "%q is not a name of at most %d bytes of printable text without a slash", set.Name, maxNameLen)
+			f.Addf(field, set.Name, "not a name of at most %d bytes of printable text without a slash", maxNameLen)
 		case dup:
-			f.addf(field, "%q is already the name of sets[%d]", set.Name, first)
+			f.Addf(field, set.Name, "already the name of sets[%d]", first)
 		default:
 			names[set.Name] = i
 		}
@@ -56,7 +57,7 @@ func ComposeSets(sets ...PolicySet) (PolicySet, error) {
 			all.HTTPResponse = append(all.HTTPResponse, r)
 		}
 	}
-	if err := f.join(); err != nil {
+	if err := f.Err(); err != nil {
 		return PolicySet{}, err
 	}
 	return all, nil

@@ -71,19 +71,19 @@ type compiledLimit struct {
 func (compiledLimit) securityAction() {}
 
 func (a RateLimit) compile(c *compiler, field string) *compiledLimit {
-	l := &compiledLimit{RateLimit: a, limiter: newRateLimiter(&c.faults, field+".limit.", a.Limit)}
+	l := &compiledLimit{RateLimit: a, limiter: newRateLimiter(&c.faults, field+".limit", a.Limit)}
 	if a.PerHeader != "" {
 		l.header.name = fieldName{name: textproto.CanonicalMIMEHeaderKey(a.PerHeader)}
 		l.header.slot = c.slot(l.header.name)
 		if !httpfield.IsToken(a.PerHeader) {
-			c.addf(field+".perHeader", "%q is not a header name", a.PerHeader)
+			c.faults.Addf(field+".perHeader", a.PerHeader, "not a header name")
 		}
 	}
 	if a.PerCookie != "" {
 		l.cookie.name = fieldName{cookie: true, name: a.PerCookie}
 		l.cookie.slot = c.slot(l.cookie.name)
 		if !httpfield.IsToken(a.PerCookie) {
-			c.addf(field+".perCookie", "%q is not a cookie name", a.PerCookie)
+			c.faults.Addf(field+".perCookie", a.PerCookie, "not a cookie name")
 		}
 	}
 	switch e := a.Exceeded.(type) {
@@ -96,7 +96,7 @@ func (a RateLimit) compile(c *compiler, field string) *compiledLimit {
 	case Redirect:
 		l.exceeded = e.compile(c, field+".exceeded", nil)
 	default:
-		c.addf(field+".exceeded", "%T is not an action; give the struct, not a pointer to it", e)
+		c.faults.Addf(field+".exceeded", nil, "%T is not an action; give the struct, not a pointer to it", e)
 	}
 	return l
 }

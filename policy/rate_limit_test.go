@@ -108,10 +108,10 @@ func TestRateLimitActions(t *testing.T) {
 		{Name: "c", Action: RateLimit{Limit: RateLimiterConfig{Rate: Rate{Count: 1}}, Exceeded: Respond{Status: 1}}},
 	}, Env{})
 	want := []string{
-		"rules[0].action.limit.count: 0 is not between 1 and 1e9", `rules[0].action.perHeader: "a b" is not a header name`, `rules[0].action.perCookie: "a b" is not a cookie name`,
+		"rules[0].action.limit.count: 0: less than 1", `rules[0].action.perHeader: "a b": not a header name`, `rules[0].action.perCookie: "a b": not a cookie name`,
 		"rules[0].action.exceeded: *policy.Close is not an action; give the struct, not a pointer to it",
-		"rules[1].action.limit.burst: -1 is not between 0 and 1e9", "rules[1].action.exceeded.protocol: 0 is not a protocol",
-		"rules[2].action.exceeded.status: 1 is not between 200 and 599",
+		"rules[1].action.limit.burst: -1: negative", "rules[1].action.exceeded.protocol: 0: not a known value",
+		"rules[2].action.exceeded.status: 1: less than 200",
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
@@ -168,9 +168,9 @@ func TestNetworkLimit(t *testing.T) {
 		{Name: "d", Action: ActionClose},
 	}, Env{})
 	want := []string{
-		`rules[0].limit: "rate limit" needs a limit`, `rules[1].limit: "allow" takes no limit`, "rules[1].age: -1ns is negative",
-		`rules[2].limit.exceeded: "allow" is not one of close, reset, report`, "rules[2].limit.maxRate: 0 is not between 1 and 1e9", "rules[2].limit.burst: -1 is not between 0 and 1e9",
-		`rules[3].action: "close" is not one of allow, reset, rate limit`,
+		`rules[0].limit: "rate limit" needs a limit`, `rules[1].limit: "allow" takes no limit`, "rules[1].age: -1ns: negative",
+		`rules[2].limit.exceeded: "allow": not one of close, reset, report`, "rules[2].limit.maxRate: 0: less than 1", "rules[2].limit.burst: -1: negative",
+		`rules[3].action: "close": not one of allow, reset, rate limit`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
@@ -313,16 +313,16 @@ func TestGeoAndReputation(t *testing.T) {
 	bad := Match{Geo: &GeoMatch{Op: 2, Values: []string{""}}, Reputation: &ReputationMatch{Op: 2, Kinds: []string{"", "UNKNOWN"}}}
 	_, err := NewHTTPSecurity([]SecurityRule{{Name: "r", Action: Close{}, Match: bad}}, env)
 	want := []string{
-		`rules[0].match.geo.op: "begins with" is not one of is in, is not in`, "rules[0].match.geo.values[0]: an empty value", `rules[0].match.reputation.op: "begins with" is not one of is in, is not in`,
-		"rules[0].match.reputation.kinds[0]: an empty kind", "rules[0].match.reputation.kinds[1]: " + errDown.Error(),
+		`rules[0].match.geo.op: "begins with": not one of is in, is not in`, "rules[0].match.geo.values[0]: missing", `rules[0].match.reputation.op: "begins with": not one of is in, is not in`,
+		"rules[0].match.reputation.kinds[0]: missing", "rules[0].match.reputation.kinds[1]: \"UNKNOWN\": " + errDown.Error(),
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}
 	_, err = NewHTTPSecurity([]SecurityRule{{Name: "r", Action: Close{}, Match: Match{Geo: &GeoMatch{}, Reputation: &ReputationMatch{}}}}, Env{})
 	want = []string{
-		"rules[0].match.geo: the policy was given no geo data", "rules[0].match.geo: no values",
-		"rules[0].match.reputation: no kinds", "rules[0].match.reputation: the policy was given no reputations",
+		"rules[0].match.geo: the policy was given no geo data", "rules[0].match.geo.values: missing",
+		"rules[0].match.reputation.kinds: missing", "rules[0].match.reputation: the policy was given no reputations",
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)

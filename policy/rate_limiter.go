@@ -6,15 +6,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/tokenbucket"
 )
 
 // Rate is how often an event may occur: Count times per Period on average, and
 // after a pause Burst times at once, if that is more than Count.
 type Rate struct {
-	Count  int           // 1 to 1e9; there is no default
-	Period time.Duration // 1 s to 1e9 s; 0 means 1 s
-	Burst  int           // 0 to 1e9; below Count it has no effect
+	// Count is 1 to 1e9; there is no default.
+	Count int `min:"1" max:"1_000_000_000"`
+	// Period is 1 s to 1e9 s; 0 means 1 s.
+	Period time.Duration `default:"1s" min:"1s" max:"1000000000s"`
+	// Burst is 0 to 1e9; below Count it has no effect.
+	Burst int `min:"0" max:"1_000_000_000"`
 }
 
 // RateLimiterConfig is the configuration of a [RateLimiter].
@@ -23,20 +28,12 @@ type RateLimiterConfig struct {
 	// MaxKeys is about how many keys have buckets of their own at a time. It is
 	// rounded up to a power of two, at least 8. 0 means 65,536; the maximum is
 	// 1<<24. Each takes 16 bytes, allocated as keys arrive.
-	MaxKeys int
+	MaxKeys int `default:"65_536" min:"1" max:"16_777_216"`
 	// IPv6Bits is the length of the prefix that AllowAddr treats as one IPv6
 	// client, because each subscriber can choose among 2^64 addresses or more.
 	// 0 means 64; the maximum is 128.
-	IPv6Bits int
+	IPv6Bits int `default:"64" min:"1" max:"128"`
 }
-
-// Defaults and limits of rate limiters.
-const (
-	defaultRateKeys = 1 << 16
-	maxRateKeys     = 1 << 24
-	maxRateCount    = 1e9
-	maxRatePeriod   = 1e9 * time.Second
-)
 
 // RateLimiter limits events by key with token buckets. Each key has its own
 // bucket, which starts full.
@@ -59,36 +56,32 @@ type RateLimiter struct {
 	allowed, limited atomic.Uint64
 }
 
-// NewRateLimiter returns a limiter. It reports all faults, as joined
-// [FieldError] values.
+// NewRateLimiter returns a limiter. The error joins a [*FieldError] for
+// each fault.
 func NewRateLimiter(cfg RateLimiterConfig) (*RateLimiter, error) {
-	var f faults
+	var f fielderr.List
 	l := newRateLimiter(&f, "", cfg)
-	if err := f.join(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-// newRateLimiter adds its faults to f, below the field at, which is empty or
-// ends with a dot.
-func newRateLimiter(f *faults, at string, cfg RateLimiterConfig) *RateLimiter {
+// newRateLimiter adds its faults to f, with paths that begin with at.
+func newRateLimiter(f *fielderr.List, at string, cfg RateLimiterConfig) *RateLimiter {
+	before := f.Len()
+	bounds.Check(at, cfg, f)
+	bounds.SetDefaults(&cfg)
 	l := &RateLimiter{seed: maphash.MakeSeed(), epoch: time.Now(), ipv6Bits: cfg.IPv6Bits}
-	size := newBucketSize(f, at, cfg.Rate)
-	if cfg.MaxKeys < 0 || cfg.MaxKeys > maxRateKeys {
-		f.addf(at+"maxKeys", "%d is not between 0 and %d", cfg.MaxKeys, maxRateKeys)
+	if f.Len() > before {
+		return l
 	}
-	if cfg.IPv6Bits < 0 || cfg.IPv6Bits > 128 {
-		f.addf(at+"ipv6Bits", "%d is not between 0 and 128", cfg.IPv6Bits)
+	size, err := tokenbucket.NewSize(cfg.Count, cfg.Period, cfg.Burst)
+	if err != nil {
+		f.Add(fielderr.Join(at, "burst"), nil, err)
+		return l
 	}
-	if cfg.IPv6Bits == 0 {
-		l.ipv6Bits = 64
-	}
-	keys := cfg.MaxKeys
-	if keys == 0 {
-		keys = defaultRateKeys
-	}
-	l.table = tokenbucket.NewTable(size, keys)
+	l.table = tokenbucket.NewTable(size, cfg.MaxKeys)
 	return l
 }
 
@@ -143,29 +136,4 @@ func (l *RateLimiter) take(hash uint64, n int, now int64) bool {
 		l.limited.Add(1)
 	}
 	return ok
-}
-
-// newBucketSize reports faults of a rate below the field at.
-func newBucketSize(f *faults, at string, r Rate) tokenbucket.Size {
-	before := len(f.errs)
-	if r.Count < 1 || r.Count > maxRateCount {
-		f.addf(at+"count", "%d is not between 1 and 1e9", r.Count)
-	}
-	if r.Period == 0 {
-		r.Period = time.Second
-	}
-	if r.Period < time.Second || r.Period > maxRatePeriod {
-		f.addf(at+"period", "%v is not between 1 s and 1e9 s", r.Period)
-	}
-	if r.Burst < 0 || r.Burst > maxRateCount {
-		f.addf(at+"burst", "%d is not between 0 and 1e9", r.Burst)
-	}
-	if len(f.errs) > before {
-		return tokenbucket.Size{}
-	}
-	size, err := tokenbucket.NewSize(r.Count, r.Period, r.Burst)
-	if err != nil {
-		f.addf(at+"burst", "%v", err)
-	}
-	return size
 }

@@ -38,13 +38,13 @@ type compiledRedirect struct {
 
 func (a Redirect) compile(c *compiler, field string, m *compiledMatch) *compiledRedirect {
 	if a.Protocol != HTTP && a.Protocol != HTTPS {
-		c.addf(field+".protocol", "%d is not a protocol", a.Protocol)
+		c.faults.Addf(field+".protocol", a.Protocol, "not a known value")
 	}
 	if a.Status == 0 {
 		a.Status = http.StatusFound
 	}
 	if !isRedirectStatus(a.Status) {
-		c.addf(field+".status", "%d is not 301, 302 or 307", a.Status)
+		c.faults.Addf(field+".status", a.Status, "not 301, 302 or 307")
 	}
 	if m == nil {
 		m = new(compiledMatch)
@@ -52,7 +52,7 @@ func (a Redirect) compile(c *compiler, field string, m *compiledMatch) *compiled
 	r := &compiledRedirect{Redirect: a, match: m, page: builtinPage(a.Status)}
 	c.checkQuery(field+".addQuery", a.AddQuery)
 	if strings.Contains(a.Host, ":") && !strings.Contains(a.Host, "[") {
-		c.addf(field+".host", "%q has a port; set Port", a.Host)
+		c.faults.Addf(field+".host", a.Host, "has a port; give it in port")
 		return r
 	}
 	r.host = c.template(field+".host", a.Host, true, m)
@@ -62,7 +62,7 @@ func (a Redirect) compile(c *compiler, field string, m *compiledMatch) *compiled
 
 func (c *compiler) checkQuery(field, query string) {
 	if strings.HasPrefix(query, "?") || strings.HasPrefix(query, "&") {
-		c.addf(field, "%q begins with %q, which is not part of the query", query, query[:1])
+		c.faults.Addf(field, query, "begins with %q, which is not part of the query", query[:1])
 	}
 }
 

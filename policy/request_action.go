@@ -67,21 +67,21 @@ type modification struct {
 
 func (a Modify) compile(c *compiler, field string, m *compiledMatch) *modification {
 	if a.Rewrite == (RewriteURL{}) && len(a.Edits) == 0 && a.Pool == (SwitchPool{}) {
-		c.addf(field, "changes nothing")
+		c.faults.Addf(field, nil, "changes nothing")
 	}
 	if a.Pool.Name == "" && a.Pool.Server != (netip.AddrPort{}) {
-		c.addf(field+".pool.name", "a server needs a pool")
+		c.faults.Addf(field+".pool.name", nil, "a server needs a pool")
 	}
 	if a.Pool.Label != "" && a.Pool.Name == "" {
-		c.addf(field+".pool.name", "a label needs a pool group")
+		c.faults.Addf(field+".pool.name", nil, "a label needs a pool group")
 	}
 	if a.Pool.Label != "" && a.Pool.Server != (netip.AddrPort{}) {
-		c.addf(field+".pool.label", "a server is chosen without a label")
+		c.faults.Addf(field+".pool.label", nil, "a server is chosen without a label")
 	}
 	if s := a.Pool.Server; s != (netip.AddrPort{}) {
 		addr, err := checkAddr(s.Addr())
 		if err != nil {
-			c.add(field+".pool.server", err)
+			c.faults.Add(field+".pool.server", s, err)
 		}
 		a.Pool.Server = netip.AddrPortFrom(addr, s.Port())
 	}

@@ -30,11 +30,11 @@ type locationRewrite struct {
 
 func (a RewriteLocation) compile(c *compiler, field string) *locationRewrite {
 	if a.Protocol != HTTP && a.Protocol != HTTPS {
-		c.addf(field+".protocol", "%d is not a protocol", a.Protocol)
+		c.faults.Addf(field+".protocol", a.Protocol, "not a known value")
 	}
 	r := &locationRewrite{RewriteLocation: a}
 	if strings.Contains(a.Host, ":") && !strings.Contains(a.Host, "[") {
-		c.addf(field+".host", "%q has a port; set Port", a.Host)
+		c.faults.Addf(field+".host", a.Host, "has a port; give it in port")
 		return r
 	}
 	r.host = c.template(field+".host", a.Host, true, nil)

@@ -8,6 +8,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // SecurityAction is what an HTTP security rule does: one of [Allow], [Close],
@@ -29,7 +32,7 @@ type Close struct {
 // Respond answers the request.
 type Respond struct {
 	// Status is between 200 and 599; there is no default.
-	Status int
+	Status int `min:"200" max:"599"`
 	// ContentType is the media type of Body; empty means
 	// "text/html; charset=utf-8". It must be empty when Body is nil.
 	ContentType string
@@ -64,30 +67,30 @@ func compileSecurityAction(c *compiler, field string, action SecurityAction) Sec
 	case RateLimit:
 		return a.compile(c, field)
 	case nil:
-		c.addf(field, "a rule needs an action")
+		c.faults.Addf(field, nil, "a rule needs an action")
 	default:
-		c.addf(field, "%T is not an action; give the struct, not a pointer to it", a)
+		c.faults.Addf(field, nil, "%T is not an action; give the struct, not a pointer to it", a)
 	}
 	return nil
 }
 
-func (a Respond) compile(f *faults, field string) Respond {
-	if a.Status < 200 || a.Status > 599 {
-		f.addf(field+".status", "%d is not between 200 and 599", a.Status)
+func (a Respond) compile(f *fielderr.List, field string) Respond {
+	before := f.Len()
+	if bounds.Check(field, a, f); f.Len() > before {
 		return a
 	}
 	if a.ContentType != "" {
 		if _, _, err := mime.ParseMediaType(a.ContentType); err != nil || !printable(a.ContentType) {
-			f.addf(field+".contentType", "%q is not a media type", a.ContentType)
+			f.Addf(field+".contentType", a.ContentType, "not a media type")
 		}
 		if a.Body == nil {
-			f.addf(field+".contentType", "%q is given without a body", a.ContentType)
+			f.Addf(field+".contentType", a.ContentType, "given without a body")
 		}
 	}
 	switch {
 	case !hasContent(a.Status):
 		if len(a.Body) > 0 {
-			f.addf(field+".body", "a response with status %d has no content", a.Status)
+			f.Addf(field+".body", nil, "a response with status %d has no content", a.Status)
 		}
 		a.ContentType = ""
 	case a.Body == nil:

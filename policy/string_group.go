@@ -2,12 +2,11 @@ package policy
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // StringGroupKind is the kind of a string group.
@@ -84,31 +83,31 @@ type groupPattern struct {
 	entry int32
 }
 
-// NewStringGroup returns a group. It reports all faults, as joined
-// [FieldError] values.
+// NewStringGroup returns a group. The error joins a [*FieldError] for each
+// fault.
 func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
-	var f faults
+	var f fielderr.List
 	if cfg.Name == "" || len(cfg.Name) > maxNameLen || !printable(cfg.Name) {
-		f.addf("name", "%q is not a name of at most %d bytes of printable text", cfg.Name, maxNameLen)
+		f.Addf("name", cfg.Name, "not a name of at most %d bytes of printable text", maxNameLen)
 	}
 	if cfg.Kind > StringMap {
-		f.addf("kind", "%d is not a kind", cfg.Kind)
+		f.Addf("kind", cfg.Kind, "not a known value")
 	}
 	size := 0
 	for i, e := range cfg.Entries {
-		at := "entries[" + strconv.Itoa(i) + "]"
+		at := fielderr.Index("entries", i)
 		size += len(e.Key)
 		if e.Key == "" {
-			f.addf(at+".key", "an empty key is part of every text")
+			f.Addf(at+".key", nil, "an empty key is part of every text")
 		}
 		if e.Value != "" && cfg.Kind == StringList {
-			f.addf(at+".value", "an entry of a list has no value, but %q has %q", e.Key, e.Value)
+			f.Addf(at+".value", e.Value, "an entry of a list has no value")
 		}
 	}
 	if size > maxStringGroupBytes {
-		f.addf("entries", "keys of %d bytes are more than %d", size, maxStringGroupBytes)
+		f.Addf("entries", nil, "keys of %d bytes are more than %d", size, maxStringGroupBytes)
 	}
-	if err := f.join(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	g := &StringGroup{name: cfg.Name, kind: cfg.Kind, longest: cfg.LongestMatch, entries: slices.Clone(cfg.Entries)}
@@ -208,7 +207,7 @@ func (g *StringGroup) compilePatterns(caseSensitive bool) ([]groupPattern, error
 	for i, e := range g.entries {
 		p, err := c.compilePattern(e.Key, caseSensitive)
 		if err != nil {
-			return nil, fmt.Errorf("entries[%d].key: %w", i, err)
+			return nil, &FieldError{Path: fielderr.Index("entries", i) + ".key", Value: e.Key, Err: err}
 		}
 		patterns = append(patterns, groupPattern{p, int32(i)})
 	}

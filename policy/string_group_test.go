@@ -89,12 +89,12 @@ func TestStringGroup(t *testing.T) {
 
 func TestStringGroupFaults(t *testing.T) {
 	_, err := NewStringGroup(StringGroupConfig{Kind: 2, Entries: []StringEntry{{}, {"a", "b"}}})
-	want := []string{`name: "" is not a name of at most 255 bytes of printable text`, "kind: 2 is not a kind", "entries[0].key: an empty key is part of every text"}
+	want := []string{`name: "": not a name of at most 255 bytes of printable text`, "kind: 2: not a known value", "entries[0].key: an empty key is part of every text"}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}
 	_, err = NewStringGroup(StringGroupConfig{Name: "big", Entries: []StringEntry{{"a", "b"}, {strings.Repeat("x", maxStringGroupBytes), ""}}})
-	want = []string{`entries[0].value: an entry of a list has no value, but "a" has "b"`, "entries: keys of 16777217 bytes are more than 16777216"}
+	want = []string{`entries[0].value: "b": an entry of a list has no value`, "entries: keys of 16777217 bytes are more than 16777216"}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}
@@ -207,7 +207,7 @@ func TestStringGroups(t *testing.T) {
 		t.Error("a nil group")
 	}
 	if _, err := NewStringGroups(mustStringGroup(t, list("a")), nil, mustStringGroup(t, list("a"))); err == nil ||
-		err.Error() != "groups[1]: nil group\ngroups[2]: a second group named \"a\"" {
+		err.Error() != "groups[1]: missing\ngroups[2].name: \"a\": already the name of another group" {
 		t.Errorf("%v", err)
 	}
 	var none *StringGroups
@@ -290,7 +290,7 @@ func TestStringGroupsInMatches(t *testing.T) {
 	}, env)
 	want := []string{
 		`rules[0].match.path.stringGroups[0]: "missing": unknown string group`,
-		"rules[1].match.query.stringGroups[1]: entries[0].key: error parsing regexp: missing closing ]: `[`",
+		`rules[1].match.query.stringGroups[1]: "patterns": entries[0].key: "([": missing closing ]: "["`,
 		`rules[2].match.query.values: "exists" takes no values`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {

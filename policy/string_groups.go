@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // errUnknownStringGroup is wrapped, with the name of the group, by the errors of
@@ -29,19 +31,19 @@ type StringGroups struct {
 // same name are errors. It reports all faults, as joined [FieldError] values.
 func NewStringGroups(groups ...*StringGroup) (*StringGroups, error) {
 	all := make(map[string]*StringGroup, len(groups))
-	var f faults
+	var f fielderr.List
 	for i, g := range groups {
 		field := "groups[" + strconv.Itoa(i) + "]"
 		switch {
 		case g == nil:
-			f.add(field, errNilGroup)
+			f.Addf(field, nil, "missing")
 		case all[g.name] != nil:
-			f.addf(field, "a second group named %q", g.name)
+			f.Addf(field+".name", g.name, "already the name of another group")
 		default:
 			all[g.name] = g
 		}
 	}
-	if err := f.join(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	s := new(StringGroups)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -32,30 +33,30 @@ type StringGroupWatcher struct{ files *filewatch.Watcher }
 
 // NewStringGroupWatcher reads all files and puts their groups into groups. If any
 // file cannot be read or is bad, the set remains as it is, and all faults are
-// reported, each with the index of its file.
+// reported, each as a [*FieldError] with the position of its file.
 //
 // While [StringGroupWatcher.Run] runs, it calls onChange, if not nil, for each
 // change of a file. If err is nil, the set has the new group; otherwise it still
 // has the old one. A failure that lasts is reported once. Calls do not overlap;
 // the next file is read after onChange returns.
 func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onChange func(file StringGroupFile, err error)) (*StringGroupWatcher, error) {
-	var f faults
+	var f fielderr.List
 	if groups == nil {
-		f.addf("groups", "nil")
+		f.Addf("groups", nil, "missing")
 	}
 	files = slices.Clone(files)
 	names := make(map[string]int)
 	for i, file := range files {
-		at := fmt.Sprintf("files[%d].group", i)
+		at := fielderr.Index("files", i) + ".group"
 		if first, again := names[file.Group.Name]; again {
-			f.addf(at+".name", "%q is already that of files[%d]", file.Group.Name, first)
+			f.Addf(at+".name", file.Group.Name, "already the name of the group of files[%d]", first)
 		}
 		names[file.Group.Name] = i
 		if len(file.Group.Entries) > 0 {
-			f.addf(at+".entries", "entries come from the file alone")
+			f.Addf(at+".entries", nil, "entries come from the file alone")
 		}
 	}
-	if err := f.join(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 
@@ -66,7 +67,7 @@ func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onChan
 		watched[i] = filewatch.File{Path: file.Path, Limit: maxStringFileBytes, Load: func(content []byte, err error) error {
 			g, err := file.parse(content, err)
 			if err != nil {
-				return fmt.Errorf("string group %q: %w", file.Group.Name, err)
+				return fielderr.Map(err, func(err error) error { return fmt.Errorf("string group %q: %w", file.Group.Name, err) })
 			}
 			return take(g)
 		}}
@@ -107,7 +108,7 @@ func (f StringGroupFile) parse(content []byte, err error) (*StringGroup, error) 
 		err = errEmptyGroup
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, fielderr.Map(err, func(err error) error { return fmt.Errorf("%s: %w", f.Path, err) })
 	}
 	cfg := f.Group
 	cfg.Entries = entries

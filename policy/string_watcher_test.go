@@ -122,9 +122,9 @@ func TestNewStringGroupWatcherFaults(t *testing.T) {
 		files  []StringGroupFile
 		want   []string
 	}{
-		{nil, nil, []string{"groups: nil"}},
+		{nil, nil, []string{"groups: missing"}},
 		{groups, []StringGroupFile{named(path, "a"), withEntries, named(path, "a")}, []string{
-			"files[1].group.entries: entries come from the file alone", `files[2].group.name: "a" is already that of files[0]`,
+			"files[1].group.entries: entries come from the file alone", `files[2].group.name: "a": already the name of the group of files[0]`,
 		}},
 		{groups, []StringGroupFile{named(path, "a"), named(path, ""), named(path+"/none", "c")}, []string{`files[1]: string group "": name: `, `files[2]: string group "c": `}},
 	} {
@@ -175,7 +175,7 @@ func TestGeoAttributeIsChecked(t *testing.T) {
 		if ok := err == nil; ok != want {
 			t.Errorf("attribute %q: %v", attribute, err)
 		}
-		if err != nil && !strings.Contains(err.Error(), `rules[0].match.geo.attribute: the geo data has no attribute "`+attribute+`"`) {
+		if err != nil && !strings.Contains(err.Error(), `rules[0].match.geo.attribute: "`+attribute+`": the geo data has no such attribute`) {
 			t.Errorf("attribute %q: %v", attribute, err)
 		}
 	}

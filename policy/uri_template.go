@@ -49,7 +49,7 @@ func parseTemplate(source string) (*uriTemplate, error) {
 	rest := source
 	constant := func(text string) error {
 		if strings.ContainsAny(text, "]") {
-			return fmt.Errorf("%q: a bracket that does not belong to a token", source)
+			return errors.New("a bracket that does not belong to a token")
 		}
 		if text != "" {
 			t.parts = append(t.parts, uriPart{text: text})
@@ -70,11 +70,11 @@ func parseTemplate(source string) (*uriTemplate, error) {
 		}
 		end := strings.IndexByte(rest[open:], ']')
 		if end < 0 {
-			return nil, fmt.Errorf("%q: %q has no closing bracket", source, rest[name:])
+			return nil, fmt.Errorf("%q has no closing bracket", rest[name:])
 		}
 		part, err := parseToken(rest[name:open], rest[open+1:open+end])
 		if err != nil {
-			return nil, fmt.Errorf("%q: %w", source, err)
+			return nil, err
 		}
 		t.parts = append(t.parts, part)
 		rest = rest[open+end+1:]
@@ -332,7 +332,7 @@ func (c *compiler) template(field, source string, isHost bool, m *compiledMatch)
 	}
 	t, err := parseTemplate(source)
 	if err != nil {
-		c.add(field, err)
+		c.faults.Add(field, source, err)
 		return nil
 	}
 	c.checkTemplate(field, t, isHost)
@@ -345,7 +345,7 @@ func (c *compiler) template(field, source string, isHost bool, m *compiledMatch)
 func (c *compiler) checkTemplate(field string, t *uriTemplate, isHost bool) {
 	if len(t.parts) == 1 && t.parts[0].token == constantToken && isHost {
 		if _, err := t.expandHost(nil); err != nil {
-			c.addf(field, "%q: %w", t.source, err)
+			c.faults.Add(field, t.source, err)
 		}
 		return
 	}
@@ -357,14 +357,14 @@ func (c *compiler) checkTemplate(field string, t *uriTemplate, isHost bool) {
 			if name, port, _ := strings.Cut(p.text, ":"); strings.Trim(port, "0123456789") != "" || strings.ContainsFunc(name, func(r rune) bool {
 				return r >= 0x80 || !isAlnum(byte(r)) && !strings.ContainsRune(".-_", r)
 			}) {
-				c.addf(field, "%q: %q is not part of a host name", t.source, p.text)
+				c.faults.Addf(field, t.source, "%q is not part of a host name", p.text)
 			}
 			continue
 		}
 		if strings.ContainsAny(p.text, "?#") || !printable(p.text) {
-			c.addf(field, "%q: %q is not part of a path", t.source, p.text)
+			c.faults.Addf(field, t.source, "%q is not part of a path", p.text)
 		} else if _, err := url.PathUnescape(p.text); err != nil {
-			c.addf(field, "%q: %w", t.source, err)
+			c.faults.Add(field, t.source, err)
 		}
 	}
 }
@@ -383,11 +383,11 @@ func (c *compiler) checkTokens(field string, t *uriTemplate, m *compiledMatch) {
 	}
 	switch {
 	case t.uses(regexToken) && !isRegex(path):
-		c.addf(field, "%q: regex needs a match of the path with a regular expression", t.source)
+		c.faults.Addf(field, t.source, "regex needs a match of the path with a regular expression")
 	case t.uses(regexQueryToken) && !isRegex(query):
-		c.addf(field, "%q: regex_query needs a match of the query with a regular expression", t.source)
+		c.faults.Addf(field, t.source, "regex_query needs a match of the query with a regular expression")
 	case t.uses(groupKeyToken, groupValueToken) && (path == nil || path.groups == nil) && (query == nil || query.groups == nil):
-		c.addf(field, "%q: string_group needs a match of the path or the query with a string group", t.source)
+		c.faults.Addf(field, t.source, "string_group needs a match of the path or the query with a string group")
 	}
 }
 

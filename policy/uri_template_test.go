@@ -64,7 +64,7 @@ func TestTemplates(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := comp.join(); err != nil {
+			if err := comp.faults.Err(); err != nil {
 				t.Fatal(err)
 			}
 			h, p, err := tokens.address(host, path)
@@ -102,7 +102,7 @@ func TestTemplateFaults(t *testing.T) {
 			comp := &compiler{}
 			comp.template("host", c.host, true, c.match)
 			comp.template("path", c.path, false, c.match)
-			if diff := cmp.Diff(c.want, lines(comp.join())); diff != "" {
+			if diff := cmp.Diff(c.want, lines(comp.faults.Err())); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -125,7 +125,7 @@ func FuzzTemplate(f *testing.F) {
 			return
 		}
 		c.checkTemplate("path", pathTemplate, false)
-		if c.join() != nil {
+		if c.faults.Err() != nil {
 			return
 		}
 		u := &url.URL{Path: path}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/textproto"
 	"net/url"
@@ -123,12 +124,12 @@ func parseValue(source string) (textValue, error) {
 		case strings.HasPrefix(after, "{"):
 			end := strings.IndexByte(after, '}')
 			if end < 0 {
-				return nil, fmt.Errorf("%q: a brace is not closed", source)
+				return nil, errors.New("a brace is not closed")
 			}
 			name, rest = after[1:end], after[end+1:]
 			if header, ok := strings.CutPrefix(name, "header:"); ok {
 				if !httpfield.IsToken(header) {
-					return nil, fmt.Errorf("%q: %q is not a header name", source, header)
+					return nil, fmt.Errorf("%q is not a header name", header)
 				}
 				v = append(v, valuePart{variable: headerVariable(header)})
 				continue
@@ -139,7 +140,7 @@ func parseValue(source string) (textValue, error) {
 		}
 		variable, ok := variables[name]
 		if !ok {
-			return nil, fmt.Errorf("%q: $%s is not a variable; a dollar sign is written $$", source, name)
+			return nil, fmt.Errorf("$%s is not a variable; a dollar sign is written $$", name)
 		}
 		v = append(v, valuePart{variable: variable})
 	}

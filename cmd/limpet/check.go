@@ -1,18 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
+	"os"
 	"path/filepath"
 
+	"github.com/limpetlb/limpet/config"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/scriptfile"
 )
 
 // check compiles scripts, and reports faults and warnings. A configuration is
 // checked as a whole, with the scripts that it names.
-func check(_ context.Context, args []string, out, errs io.Writer) int {
+func check(ctx context.Context, args []string, out, errs io.Writer) int {
 	f := flags("check [flags] SCRIPT|CONFIG...", errs)
 	var ev datascript.Event
 	f.Func("event", "the `event` of files without event headings", func(s string) error { return ev.UnmarshalText([]byte(s)) })
@@ -21,86 +24,58 @@ func check(_ context.Context, args []string, out, errs io.Writer) int {
 		return status
 	}
 	status := ok
-	warn := func(file string, script *datascript.Script) {
-		for _, w := range script.Warnings() {
-			fmt.Fprintf(out, "%s:%v\n", file, w)
-			if *strict {
-				status = failed
-			}
+	warn := func(line any) {
+		fmt.Fprintln(out, line)
+		if *strict {
+			status = failed
 		}
 	}
 	for _, file := range f.Args() {
-		if ext := filepath.Ext(file); ext == ".yaml" || ext == ".yml" {
-			scripts, warnings, err := checkConfig(file)
+		switch filepath.Ext(file) {
+		case ".yaml", ".yml", ".json":
+			loaded, err := config.Load(ctx, file)
 			if err != nil {
 				fmt.Fprintln(out, err)
 				status = failed
+				continue
 			}
-			for _, w := range warnings {
-				fmt.Fprintf(out, "%s: %s\n", file, w)
-				if *strict {
-					status = failed
-				}
-			}
-			for _, s := range scripts {
-				warn(s.file, s.script)
+			for _, w := range loaded.Warnings() {
+				warn(w)
 			}
 			continue
 		}
-		script, err := loadScript(file, "", ev)
+		script, err := loadScript(file, ev)
 		if err != nil {
 			fmt.Fprintf(out, "%s: %v\n", file, err)
 			status = failed
 			continue
 		}
-		warn(file, script)
+		for _, w := range script.Warnings() {
+			warn(fmt.Sprintf("%s:%v", file, w))
+		}
 	}
 	return status
 }
 
-// A checkedScript is one that a configuration names.
-type checkedScript struct {
-	file   string
-	script *datascript.Script
-}
-
-// checkConfig makes a virtual service of a configuration, and returns its
-// scripts and what the virtual service warns of if there is no fault.
-func checkConfig(file string) ([]checkedScript, []string, error) {
-	warnings := &warnings{}
-	b, vs, err := prepare(file, kept{}, slog.New(warnings))
+// loadScript compiles the script in a file.
+func loadScript(file string, ev datascript.Event) (*datascript.Script, error) {
+	source, err := readFile(file, scriptfile.MaxBytes)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	vs.CloseIdleConnections()
-	scripts := make([]checkedScript, len(b.cfg.Scripts))
-	for i, s := range b.cfg.Scripts {
-		scripts[i] = checkedScript{b.path(b.Scripts[i].File), s.Script}
-	}
-	return scripts, warnings.lines, nil
+	return scriptfile.Compile(file, "", ev, string(source))
 }
 
-// warnings are what a virtual service logs when it is made, but for the
-// warnings of scripts, which have places of their own.
-type warnings struct{ lines []string }
-
-func (*warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
-
-func (w *warnings) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "doubtful script" {
-		return nil
+// readFile reads a file of at most max bytes, without a byte order mark.
+func readFile(name string, max int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
 	}
-	line := r.Message
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key != "vs" {
-			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
-		}
-		return true
-	})
-	w.lines = append(w.lines, line)
-	return nil
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err == nil && int64(len(data)) > max {
+		err = fmt.Errorf("%s: longer than %d bytes", name, max)
+	}
+	return bytes.TrimPrefix(data, []byte("\ufeff")), err
 }
-
-func (w *warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
-
-func (w *warnings) WithGroup(string) slog.Handler { return w }

@@ -5,10 +5,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/scriptfile"
+	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
 func TestCheck(t *testing.T) {
-	dir := in(t, map[string]string{
+	dir := testfiles.Write(t, map[string]string{
 		"good.lua":     "-- HTTP_REQ\navi.http.add_header('X', 'y')\n",
 		"http_req.lua": "avi.vs.log(avi.http.method())\n",
 		"plain.lua":    "avi.vs.log('no heading')\n",
@@ -27,7 +30,7 @@ if avi.http.method() == "TRACE" then
 		"tcp.lua":           "-- HTTP_REQ\nx = 1\n-- TCP_CLIENT_ACCEPT\n",
 		"dns_req.lua":       "avi.dns.read()\n",
 		"client_closed.lua": "-- HTTP_REQ\nx = 1\n",
-		"large.lua":         "-- HTTP_REQ\n" + strings.Repeat("-- comment\n", maxScriptFile/10),
+		"large.lua":         "-- HTTP_REQ\n" + strings.Repeat("-- comment\n", scriptfile.MaxBytes/10),
 	})
 	for _, c := range []struct {
 		name   string
@@ -95,29 +98,36 @@ persistenceProfiles: [{name: p, appCookie: {}}]
 poolGroups: [{name: all, members: [{pool: web}], persistence: p}]
 tls: {certificate: none.pem, key: none.key}` + rules, []string{
 			`:1:1: unknown field "title"`,
+			":3:37: pools[0].servers[0].address: ",
 			":3:62: pools[0].minMonitorsUp: ",
 			":4:12: ipGroups[0]: ",
 			":5:16: stringGroups[0]: ",
-			":3:37: pools[0].servers[0].address: ",
 			":6:18: scripts[0].file: ",
+			`:6:48: scripts[2]: a second script named "twice"`,
 			":7:35: rateLimiters[0].count: ",
 			":9:44: persistenceProfiles[0].appCookie.name: ",
 			":11:6: tls: ",
 			`:14:104: httpRequest[1].action.modify.pool.name: `,
-			`:6:48: scripts[2]: a second script named "twice"`,
 		}},
 		{"a fault in a rule", "pools: [{name: web, servers: [{address: 10.0.0.1}]}]\nipGroups: [{name: Office, entries: [10.0.0.1]}]\nstringGroups: [{name: words, list: [a]}]" +
 			strings.Replace(rules, "op: equals", "op: dance", 1), []string{
 			`:6:40: httpRequest[1].match.path.op: "dance"`,
 			`:6:103: httpRequest[1].action.modify.pool.name: `,
 		}},
+		{"two lines of a file", "scripts: [{file: twice.lua}]\nipGroups: [{name: Office, file: bad.csv}]", []string{
+			`:2:12: ipGroups[0]: DIR/bad.csv: ip group "Office": line 1, column 1: `,
+			`:2:12: ipGroups[0]: DIR/bad.csv: ip group "Office": line 3, column 1: `,
+		}},
+		{"profiles of a group", `pools: [{name: a, servers: [{address: 10.0.0.1}], persistence: p}, {name: b, servers: [{address: 10.0.0.2}]}]
+persistenceProfiles: [{name: p, clientIP: {}}]
+poolGroups: [{name: g, members: [{pool: a}, {pool: b}]}]`, []string{`:3:14: poolGroups[0].persistence: members "a" and "b" have`}},
 		// What refers to the pool is not reported.
 		{"pool without a name", "pools: [{title: web}]" + rules, []string{`:1:10: pools[0]: unknown field "title"`}},
 		{"pools by another name", "pool: [{name: web}]" + rules, []string{`:1:1: unknown field "pool"`}},
 		{"pools that are no list", "pools: web" + rules, []string{`:1:8: pools: want a list, not "web"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := in(t, map[string]string{"a.yaml": c.text, "twice.lua": "-- HTTP_REQ\n"})
+			dir := testfiles.Write(t, map[string]string{"a.yaml": c.text, "twice.lua": "-- HTTP_REQ\n", "bad.csv": "10.0.0.300\n10.0.0.1\n10.0.0\n"})
 			status, out, _ := invoke(t, dir, "check", "DIR/a.yaml")
 			lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 			matched := len(lines) == len(c.want)

@@ -7,18 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/limpetlb/limpet"
-	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/config"
 )
 
 // explain tells which rules of policies match a request and why, takes it
@@ -33,6 +31,7 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 		client, err = netip.ParseAddr(s)
 		return err
 	})
+	service := f.String("service", "", "the `name` of the service, if there are several")
 	header := http.Header{}
 	f.Func("header", "a header of the request, as `NAME: VALUE`; may be repeated", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
@@ -71,7 +70,7 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 			return misuse
 		}
 	}
-	e, err := explained(f.Arg(0), r)
+	e, err := explained(ctx, f.Arg(0), *service, r)
 	if err != nil {
 		complain(errs, err)
 		return failed
@@ -101,17 +100,17 @@ func readable(text, method string) error {
 }
 
 // local is where the request of r's URL arrives: at its port, else at that of
-// the configuration, else at that of its scheme.
-func (c *config) local(r *http.Request) net.Addr {
+// the listener, else at that of its scheme.
+func local(l config.Listener, r *http.Request) net.Addr {
 	addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 80}
 	if r.TLS != nil {
 		addr.Port = 443
 	}
-	host, port, err := splitListen(c.listen())
-	if ip, e := netip.ParseAddr(host); err == nil && e == nil && !ip.IsUnspecified() {
+	host, service, _ := net.SplitHostPort(l.Address)
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
 		addr.IP, addr.Zone = ip.AsSlice(), ip.Zone()
 	}
-	if err == nil && port != 0 {
+	if port, err := net.LookupPort(l.Network, service); err == nil && port != 0 {
 		addr.Port = port
 	}
 	if given, err := strconv.ParseUint(r.URL.Port(), 10, 16); err == nil {
@@ -128,35 +127,34 @@ type explanation struct {
 	answer   *answer
 }
 
-func explained(file string, r *http.Request) (*explanation, error) {
-	log := slog.New(slog.DiscardHandler)
-	whole, _, err := prepare(file, kept{}, log)
+func explained(ctx context.Context, file, service string, r *http.Request) (*explanation, error) {
+	f, err := config.Load(ctx, file)
 	if err != nil {
 		return nil, err
 	}
-	c, dir := whole.config, filepath.Dir(file)
+	if all := f.Services(); service == "" && len(all) == 1 {
+		service = all[0]
+	} else if !slices.Contains(all, service) {
+		return nil, fmt.Errorf("%s: -service must be one of %s", file, strings.Join(all, ", "))
+	}
 	e := &explanation{answer: &answer{header: http.Header{}}}
-	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.local(r)))
-	for i := range c.Pools {
-		c.Pools[i].HealthMonitors = nil // nothing checks, so all would be down
-		c.Pools[i].MinMonitorsUp = 0
-		if len(c.Pools[i].Discoveries) > 0 && len(c.Pools[i].Servers) == 0 { // nothing discovers, either
-			c.Pools[i].Servers = []lbpool.ServerConfig{{Address: "192.0.2.3", Name: "as discovered"}}
-		}
-	}
-	b := c.build(dir, kept{}, log)
-	b.cfg.OnComplete = func(done limpet.Record) { e.rec = done }
-	b.cfg.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
-		e.sent = out
-		return &http.Response{
-			Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header: http.Header{}, Body: http.NoBody, Request: out,
-		}, nil
-	})
-	vs, err := b.tryOut()
+	rt, err := f.Build(config.Options{Offline: true, Edit: func(_ string, c *limpet.Config) {
+		c.OnComplete = func(done limpet.Record) { e.rec = done }
+		c.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
+			e.sent = out
+			return &http.Response{
+				Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+				Header: http.Header{}, Body: http.NoBody, Request: out,
+			}, nil
+		})
+	}})
 	if err != nil {
 		return nil, err
 	}
+	listeners := rt.Listeners()
+	at := max(0, slices.IndexFunc(listeners, func(l config.Listener) bool { return slices.Contains(l.Services(), service) }))
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local(listeners[at], r)))
+	vs, _ := rt.Service(service)
 	e.policies, _, _ = strings.Cut(vs.Explain(r), "scripts, which were not run") // here they are
 	func() {
 		defer func() {

@@ -5,6 +5,7 @@
 //	limpet explain CONFIG URL    tell what would become of a request
 //	limpet check SCRIPT...       compile scripts, or check configurations
 //	limpet test PATH...          run the txtar cases in files and directories
+//	limpet schema                print a JSON Schema of configurations
 //	limpet version               print the version
 //
 // Each command tells its flags with -h. docs/reference/configuration.md describes the
@@ -40,13 +41,14 @@ const (
 // A command runs one of the subcommands, and returns the exit status.
 type command func(ctx context.Context, args []string, out, errs io.Writer) int
 
-var commands = map[string]command{"serve": serve, "explain": explain, "check": check, "test": test, "version": version}
+var commands = map[string]command{"serve": serve, "explain": explain, "check": check, "test": test, "schema": schema, "version": version}
 
 const usage = `usage:
   limpet serve CONFIG
   limpet explain [flags] CONFIG URL
   limpet check [flags] SCRIPT|CONFIG...
   limpet test [flags] PATH...
+  limpet schema
   limpet version
 `
 

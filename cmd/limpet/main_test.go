@@ -2,11 +2,12 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
 func TestMain(m *testing.M) {
@@ -18,21 +19,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// in writes files into a new directory, and returns it.
-func in(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
+// shopFiles are a configuration with something of everything, and what it names.
+var shopFiles = testfiles.MustRead("../../config/testdata/shop/*")
 
 // invoke runs a command. The directory's name is DIR in what it prints.
 func invoke(t *testing.T, dir string, args ...string) (status int, out, errs string) {

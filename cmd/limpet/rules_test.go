@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
 // mirror is a server that answers with the request it got, and with the status
@@ -102,7 +104,7 @@ func serveRules(t *testing.T, rules string) *process {
 	t.Helper()
 	address := func(name string) string { return mirror(t, name).Listener.Addr().String() }
 	second := address("second")
-	dir := in(t, map[string]string{
+	dir := testfiles.Write(t, map[string]string{
 		"limpet.yaml": fmt.Sprintf(`listen: 127.0.0.1:0
 pools:
   - {name: web, servers: [{address: %s}]}
@@ -359,7 +361,7 @@ func TestConnectionActions(t *testing.T) {
 
 // A rule that asks for what only a program can supply is refused.
 func TestReputation(t *testing.T) {
-	dir := in(t, map[string]string{"limpet.yaml": "httpSecurity:\n- name: known\n  match: {reputation: {kinds: [BOTNETS]}}\n  action: close\n"})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "httpSecurity:\n- name: known\n  match: {reputation: {kinds: [BOTNETS]}}\n  action: close\n"})
 	status, _, errs := invoke(t, dir, "serve", "DIR/limpet.yaml")
 	if want := "DIR/limpet.yaml:3:23: httpSecurity[0].match.reputation: the policy was given no reputations"; status != failed || !strings.Contains(errs, want) {
 		t.Errorf("status %d, %s", status, errs)

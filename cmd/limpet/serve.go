@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,18 +9,16 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"reflect"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/limpetlb/limpet"
-	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/config"
 )
 
-// shutdownTimeout is how long requests have to end when the server stops.
-const shutdownTimeout = 30 * time.Second
+// flushTimeout is how long the last lines of the log have to be written.
+const flushTimeout = time.Second
 
 // serve runs a virtual service until ctx ends.
 func serve(ctx context.Context, args []string, _, errs io.Writer) int {
@@ -33,8 +29,16 @@ func serve(ctx context.Context, args []string, _, errs io.Writer) int {
 	// Whoever reads the log may go away: that must end the log, and not the
 	// service.
 	signal.Ignore(syscall.SIGPIPE)
-	s := &service{file: f.Arg(0), log: slog.New(slog.NewTextHandler(errs, nil)), timeout: shutdownTimeout}
-	return s.run(ctx, errs)
+	// Nor may a reader that stops, or a full disk, hold up requests or the end.
+	queue := limpet.NewLogQueue(errs)
+	defer func() {
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		defer cancel()
+		_ = queue.Close(flush) // what is not written by then is lost, and there is nobody to tell
+	}()
+	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
+	s := &service{file: f.Arg(0), log: log, after: time.After}
+	return s.run(ctx, queue)
 }
 
 // run serves until ctx ends, and returns the exit status.
@@ -51,44 +55,11 @@ func (s *service) run(ctx context.Context, errs io.Writer) int {
 	return failed
 }
 
-// A service is a virtual service that follows its configuration file.
+// A service is what a configuration file describes, and follows that file.
 type service struct {
-	file string
-	log  *slog.Logger
-	vs   *limpet.VirtualService
-	kept kept
-
-	timeout   time.Duration     // for requests under way at the end
-	transport http.RoundTripper // nil if it is the library's
-	cert      atomic.Pointer[tls.Certificate]
-}
-
-// load reads the configuration. If it has a fault, nothing changes.
-func (s *service) load() (*builder, error) {
-	b, trial, err := prepare(s.file, s.kept, s.log)
-	if err != nil {
-		return nil, err
-	}
-	if s.vs == nil {
-		s.vs = trial
-	} else {
-		// Nothing can fail any more: the pools and the configuration as a
-		// whole have been tried.
-		if err := b.update(); err != nil {
-			return nil, err
-		}
-		if err := s.vs.Update(b.cfg); err != nil {
-			return nil, err
-		}
-		if s.transport != nil {
-			closeIdle(s.transport)
-		}
-	}
-	s.kept, s.transport = b.now, b.cfg.Transport
-	if b.cert != nil {
-		s.cert.Store(b.cert)
-	}
-	return b, nil
+	file  string
+	log   *slog.Logger
+	after func(time.Duration) <-chan time.Time
 }
 
 func (s *service) serve(ctx context.Context) error {
@@ -96,47 +67,65 @@ func (s *service) serve(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
-	b, err := s.load()
+	f, err := config.Load(ctx, s.file)
 	if err != nil {
 		return err
 	}
-	server := limpet.NewServer(s.vs)
-	first := b.atStart()
-	if first.overTLS {
-		server.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil }}
-	}
-	ln, err := net.Listen("tcp", b.listen())
+	rt, err := f.Build(config.Options{Logger: s.log})
 	if err != nil {
 		return err
 	}
+	listeners := rt.Listeners()
+	sockets := make([]net.Listener, len(listeners))
+	for i, l := range listeners {
+		if sockets[i], err = net.Listen(l.Network, l.Address); err != nil {
+			for _, ln := range sockets[:i] {
+				_ = ln.Close()
+			}
+			return err
+		}
+	}
+	asked := ctx // to end
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	wg.Go(func() { _ = s.vs.Run(running) }) // nobody else runs it
-	served := make(chan error, 1)
-	wg.Go(func() {
-		if first.overTLS {
-			served <- server.ServeTLS(s.vs.Listener(ln), "", "")
-		} else {
-			served <- server.Serve(s.vs.Listener(ln))
+	wg.Go(func() { _ = rt.Run(running) }) // nobody else runs it
+	served := make(chan error, len(listeners))
+	for i, l := range listeners {
+		wg.Go(func() {
+			served <- l.Serve(sockets[i])
+			cancel()
+		})
+		about := slog.String("vs", f.Services()[0])
+		if len(listeners) > 1 || len(f.Services()) > 1 {
+			about = slog.String("listener", l.Name)
 		}
-		cancel()
-	})
-	s.log.Info("serving", "address", ln.Addr().String(), "vs", cmp.Or(b.Name, "limpet"))
+		s.log.Info("serving", slog.String("address", sockets[i].Addr().String()), about)
+	}
 
 	for {
 		select {
 		case <-hangup:
-			s.reload(first)
+			s.reload(ctx, rt)
 		case <-ctx.Done():
-			deadline, end := context.WithTimeout(running, s.timeout)
+			delay, timeout := rt.DrainTimes()
+			if asked.Err() != nil { // else a listener has failed
+				s.log.Info("draining", slog.Duration("delay", delay), slog.Duration("timeout", timeout))
+				rt.Drain()
+				if delay > 0 {
+					<-s.after(delay)
+				}
+			}
+			deadline, end := context.WithTimeout(running, timeout)
 			defer end()
-			err := s.vs.Shutdown(deadline, server)
-			if e := <-served; !errors.Is(e, http.ErrServerClosed) {
-				err = e
+			err := rt.Shutdown(deadline)
+			for range listeners {
+				if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+					err = e
+				}
 			}
 			s.log.Info("stopped")
 			return err
@@ -145,33 +134,31 @@ func (s *service) serve(ctx context.Context) error {
 }
 
 // reload reads the configuration anew.
-func (s *service) reload(first atStart) {
-	b, err := s.load()
+func (s *service) reload(ctx context.Context, rt *config.Runtime) {
+	f, err := config.Load(ctx, s.file)
+	var changes config.Changes
+	if err == nil {
+		changes, err = rt.Update(f)
+	}
 	if err != nil {
-		s.log.Error("configuration not changed", "file", s.file, "error", err.Error())
+		for _, fault := range faults(err) {
+			s.log.Error("configuration not changed", "file", s.file, "error", fault.Error())
+		}
 		return
 	}
-	s.log.Info("configuration changed", "file", s.file)
-	now := b.atStart()
-	for _, f := range []struct {
-		name string
-		same bool
-	}{
-		{"listen", now.listen == first.listen},
-		{"tls", now.overTLS == first.overTLS},
-		{"tables", reflect.DeepEqual(now.tables, first.tables)},
-	} {
-		if !f.same {
-			s.log.Warn("change takes effect after a restart", "file", s.file, "field", f.name)
-		}
+	s.log.Info("configuration changed", "file", s.file, "changed", len(changes.Live)+len(changes.Fresh))
+	for _, field := range changes.Fresh {
+		s.log.Warn("change begins anew", "file", s.file, "field", field)
+	}
+	for _, field := range changes.Restart {
+		s.log.Warn("change takes effect after a restart", "file", s.file, "field", field)
 	}
 }
 
-// atStart is what a configuration says once and for all.
-type atStart struct {
-	listen  string
-	overTLS bool
-	tables  persistence.Options
+// faults takes apart the error of a configuration.
+func faults(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
-
-func (b *builder) atStart() atStart { return atStart{b.listen(), b.TLS != nil, b.Tables} }

@@ -28,6 +28,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
 // patience is how long a test waits for what should happen at once.
@@ -175,7 +177,7 @@ pools: [{name: web, servers: [{address: %s}], healthMonitors: [{checker: tcp, in
 rateLimiters: [{name: few, count: 1, period: 1h}]
 scripts: [{name: Visits, file: visits.lua}]
 `, server.Listener.Addr())
-	dir := in(t, map[string]string{"limpet.yaml": config, "visits.lua": script})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": config, "visits.lua": script})
 	rewrite := func(name, text string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -244,7 +246,7 @@ scripts: [{name: Visits, file: visits.lua}]
 
 // TestServeOnce: the shop's configuration as a whole can be served.
 func TestServeOnce(t *testing.T) {
-	dir := in(t, shopFiles)
+	dir := testfiles.Write(t, shopFiles)
 	p := start(t, filepath.Join(dir, "shop.yaml"))
 	if got := get(t, p.url+"/older"); !strings.HasPrefix(got, "301 ") {
 		t.Error(got)
@@ -254,38 +256,57 @@ func TestServeOnce(t *testing.T) {
 	p.end()
 }
 
-// The death of whoever reads the log was the death of the service.
+// The death of the log's reader was the death of the service. A reader that stops,
+// as a full disk does, stopped the service, too, and only SIGKILL ended it.
 func TestServeWithoutLogReader(t *testing.T) {
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := in(t, shopFiles)
-	cmd := exec.CommandContext(t.Context(), binary, "serve", filepath.Join(dir, "shop.yaml"))
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	url := ""
-	for s := bufio.NewScanner(log); url == "" && s.Scan(); {
-		if found := regexp.MustCompile(`msg=serving address=(\S+)`).FindStringSubmatch(s.Text()); found != nil {
-			url = "http://" + found[1]
-		}
-	}
-	log.Close()
-	for range 3 { // each is logged
-		if got := get(t, url+"/older"); !strings.HasPrefix(got, "301 ") {
-			t.Error(got)
-		}
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the process ended with %v", err)
+	for name, c := range map[string]struct {
+		gone     bool // the reader; else it has stopped
+		requests int  // each is logged
+	}{
+		"gone":    {true, 3},
+		"stopped": {false, 1000}, // with more lines than the pipe holds
+	} {
+		t.Run(name, func(t *testing.T) {
+			binary, err := build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := testfiles.Write(t, shopFiles)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, "serve", filepath.Join(dir, "shop.yaml"))
+			log, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer log.Close()
+			cmd.Stderr = w
+			err = cmd.Start()
+			w.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			url := ""
+			for s := bufio.NewScanner(log); url == "" && s.Scan(); {
+				if found := regexp.MustCompile(`msg=serving address=(\S+)`).FindStringSubmatch(s.Text()); found != nil {
+					url = "http://" + found[1]
+				}
+			}
+			if c.gone {
+				log.Close()
+			}
+			for range c.requests {
+				if got := get(t, url+"/older"); !strings.HasPrefix(got, "301 ") {
+					t.Fatal(got)
+				}
+			}
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the process ended with %v", err)
+			}
+		})
 	}
 }
 
@@ -300,7 +321,7 @@ func TestServeTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := in(t, map[string]string{
+	dir := testfiles.Write(t, map[string]string{
 		"cert.pem":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})),
 		"key.pem":     string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
 		"hello.lua":   "-- HTTP_REQ\navi.http.response(200, {}, avi.ssl.protocol() .. ' ' .. avi.vs.name())\n",
@@ -366,7 +387,7 @@ func TestServePools(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	dir := in(t, map[string]string{
+	dir := testfiles.Write(t, map[string]string{
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})),
 		"limpet.yaml": fmt.Sprintf(`listen: 127.0.0.1:0
 transport: {tls: &tls {ca: ca.pem, serverName: example.com}}
@@ -423,12 +444,12 @@ httpRequest:
 
 // What keeps the command from serving is told, with status 1.
 func TestServeFails(t *testing.T) {
-	dir := in(t, map[string]string{
+	dir := testfiles.Write(t, map[string]string{
 		"fault.yaml": "defaultPool: none\n", "listen.yaml": "listen: 192.0.2.1:1\nscripts: [{file: a.lua}]\n", "a.lua": "-- HTTP_REQ\n",
 		"tls.yaml": "listen: 127.0.0.1:0\ntls: {certificate: none.pem, key: none.key}\n",
 	})
 	for file, want := range map[string]string{
-		"fault.yaml": `limpet: DIR/fault.yaml:1:14: defaultPool: pool "none" not found`, "listen.yaml": "192.0.2.1:1",
+		"fault.yaml": `limpet: DIR/fault.yaml:1:14: defaultPool: "none": there is no such pool`, "listen.yaml": "192.0.2.1:1",
 		"tls.yaml": "limpet: DIR/tls.yaml:2:6: tls: open DIR/none.pem", "none.yaml": "limpet: open DIR/none.yaml: no such file",
 	} {
 		if status, _, errs := invoke(t, dir, "serve", "DIR/"+file); status != failed || !strings.Contains(errs, want) {
@@ -463,7 +484,7 @@ httpRequest:
   - {name: api, match: {path: {op: equals, values: [/api]}}, action: {modify: {pool: {name: api}}}}
   - {name: shop, match: {path: {op: equals, values: [/shop]}}, action: {modify: {pool: {name: shop}}}}
 `, servers[0], servers[1])
-	dir := in(t, map[string]string{"limpet.yaml": text})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": text})
 	p := start(t, filepath.Join(dir, "limpet.yaml"))
 	if n := strings.Count(strings.Join(p.read, "\n"), "persistence cookies have no configured keys"); n != 2 {
 		t.Errorf("%d warnings of cookies without keys, want 2:\n%s", n, strings.Join(p.read, "\n"))
@@ -570,7 +591,7 @@ func TestCheckIsServe(t *testing.T) {
 	for _, name := range []string{"nothing", "idle"} {
 		cases[name] = struct{ text, want string }{want: "DIR/" + name + ".yaml: no service: without pools, scripts and rules that answer every request gets status 503"}
 	}
-	dir := in(t, files)
+	dir := testfiles.Write(t, files)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			checked, out, _ := invoke(t, dir, "check", "DIR/"+name+".yaml")
@@ -598,7 +619,7 @@ ipGroups: [{name: list, file: list.txt}]
 	for name, text := range files {
 		files[name] = "\ufeff" + text
 	}
-	if status, out, errs := invoke(t, in(t, files), "check", "DIR/limpet.yaml", "DIR/a.lua"); status != ok || out+errs != "" {
+	if status, out, errs := invoke(t, testfiles.Write(t, files), "check", "DIR/limpet.yaml", "DIR/a.lua"); status != ok || out+errs != "" {
 		t.Errorf("status %d, %s%s", status, out, errs)
 	}
 }
@@ -610,7 +631,7 @@ func TestServeReloadsListener(t *testing.T) {
 	const text = "listen: 127.0.0.1:0\nhttpSecurity: [{name: a, action: {respond: {status: 418}}}]\n"
 	const secure = text + "tls: {certificate: a.pem, key: a.key}\n"
 	files["limpet.yaml"] = secure
-	dir := in(t, files)
+	dir := testfiles.Write(t, files)
 	p := start(t, filepath.Join(dir, "limpet.yaml"))
 	if last := p.serving; !strings.Contains(last, "vs=limpet") {
 		t.Errorf("no name in %s", last)
@@ -668,11 +689,11 @@ func TestServeCutsOff(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	dir := in(t, map[string]string{"limpet.yaml": fmt.Sprintf("listen: 127.0.0.1:0\npools: [{name: web, servers: [{address: %s}]}]\n", server.Listener.Addr())})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": fmt.Sprintf("listen: 127.0.0.1:0\nprocess: {drain: {timeout: 1ms}}\npools: [{name: web, servers: [{address: %s}]}]\n", server.Listener.Addr())})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	log, w := io.Pipe()
-	s := &service{file: filepath.Join(dir, "limpet.yaml"), log: slog.New(slog.NewTextHandler(w, nil)), timeout: time.Millisecond}
+	s := &service{file: filepath.Join(dir, "limpet.yaml"), log: slog.New(slog.NewTextHandler(w, nil)), after: time.After}
 	ended := make(chan int, 1)
 	go func() {
 		ended <- s.run(ctx, io.Discard)
@@ -702,4 +723,45 @@ func TestServeCutsOff(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	<-gone
+}
+
+// With a delay, clients are told to leave, and served, before listeners close.
+func TestServeDrainDelay(t *testing.T) {
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\nprocess: {drain: {delay: 90s}}\nhttpSecurity: [{name: all, action: {respond: {status: 204}}}]\n"})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	delays, passed := make(chan time.Duration, 1), make(chan time.Time)
+	log, w := io.Pipe()
+	s := &service{file: filepath.Join(dir, "limpet.yaml"), log: slog.New(slog.NewTextHandler(w, nil)), after: func(d time.Duration) <-chan time.Time {
+		delays <- d
+		return passed
+	}}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- s.run(ctx, io.Discard)
+		w.Close()
+	}()
+	lines := bufio.NewScanner(log)
+	lines.Scan()
+	address := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(lines.Text())[1]
+	go func() {
+		for lines.Scan() { // up to the end
+		}
+	}()
+	stop()
+	if d := <-delays; d != 90*time.Second {
+		t.Errorf("a delay of %v", d)
+	}
+	res, err := http.Get("http://" + address)
+	if err != nil {
+		t.Fatalf("during the delay: %v", err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusNoContent || !res.Close {
+		t.Errorf("status %d, last of its connection: %t", res.StatusCode, res.Close)
+	}
+	close(passed)
+	if status := <-ended; status != ok {
+		t.Errorf("status %d", status)
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
 const goodCase = `A case.
@@ -22,7 +24,7 @@ Host: a
 `
 
 func TestTest(t *testing.T) {
-	dir := in(t, map[string]string{
+	dir := testfiles.Write(t, map[string]string{
 		"cases/good.txtar":         goodCase,
 		"cases/deeper/[bad].txtar": strings.Replace(goodCase, "GET / ", "GET /a ", 1),
 		"cases/notes.md":           "not a case",

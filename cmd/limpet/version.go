@@ -9,6 +9,9 @@ import (
 	"runtime/debug"
 )
 
+// release is the version that a release is built as; the linker sets it.
+var release string
+
 // version prints what this binary was built of.
 func version(_ context.Context, args []string, out, errs io.Writer) int {
 	f := flags("version", errs)
@@ -23,6 +26,7 @@ func version(_ context.Context, args []string, out, errs io.Writer) int {
 	if !known {
 		info = &debug.BuildInfo{}
 	}
+	info.Main.Version = cmp.Or(release, info.Main.Version)
 	fmt.Fprint(out, versionText(info))
 	return ok
 }

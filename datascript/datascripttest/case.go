@@ -280,6 +280,10 @@ func (c *testCase) parseVirtualService(s *section) error {
 			fact := AddressFact{Attribute: words[2], Value: words[3]}
 			fact.Network, err = netip.ParsePrefix(words[1])
 			c.service.AddressFacts = append(c.service.AddressFacts, fact)
+		case words[0] == "token" && len(words) == 4:
+			c.service.Tokens = append(c.service.Tokens, Token{Set: words[1], Token: words[2], Claims: words[3]})
+		case words[0] == "refused-token" && len(words) == 4:
+			c.service.Tokens = append(c.service.Tokens, Token{Set: words[1], Token: words[2], Reason: words[3]})
 		case words[0] == "rate-limiter" && (len(words) == 4 || len(words) == 5):
 			if c.service.RateLimiters == nil {
 				c.service.RateLimiters = map[string]*datascript.RateLimiter{}
@@ -289,7 +293,7 @@ func (c *testCase) parseVirtualService(s *section) error {
 			c.service.RateProfile, err = rateProfile(words[1:])
 		default:
 			return errors.New("want: name NAME, local ADDRESS:PORT, strict-select, request-body BYTES [head|refuse], response-body BYTES, open-conns NUMBER, instances NUMBER, " +
-				"address PREFIX ATTRIBUTE VALUE, rate-limiter NAME COUNT PERIOD [BURST], or rate-profile COUNT PERIOD ACTION [ARGUMENT]")
+				"address PREFIX ATTRIBUTE VALUE, token SET TOKEN CLAIMS, refused-token SET TOKEN REASON, rate-limiter NAME COUNT PERIOD [BURST], or rate-profile COUNT PERIOD ACTION [ARGUMENT]")
 		}
 		return err
 	})
@@ -307,7 +311,11 @@ func rateLimiter(words []string) (*datascript.RateLimiter, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	return datascript.NewRateLimiter(limit)
+	l, err := datascript.NewRateLimiter(limit)
+	if err != nil {
+		return nil, fmt.Errorf("rate limit: %w", err)
+	}
+	return l, nil
 }
 
 // rateProfile reads COUNT PERIOD ACTION [ARGUMENT]; the argument is the body of a reply, or where a redirect leads.

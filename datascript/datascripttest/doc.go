@@ -70,7 +70,7 @@
 //   - stringgroups: lines "list NAME [STRING …]" and "map NAME [KEY VALUE …]".
 //   - virtualservice: lines "name NAME", "local ADDRESS:PORT", "strict-select", "request-body BYTES [head|refuse]",
 //     "response-body BYTES" (such as 128KiB), "open-conns NUMBER" and "instances NUMBER";
-//     "address PREFIX ATTRIBUTE VALUE", where the attribute "" is the country and "reputation" the reputation; "rate-limiter NAME COUNT PERIOD
+//     "address PREFIX ATTRIBUTE VALUE", where the attribute "" is the country and "reputation" the reputation; "token SET TOKEN CLAIMS" and "refused-token SET TOKEN REASON" for avi.jwt.verify, see [Token]; "rate-limiter NAME COUNT PERIOD
 //     [BURST]"; and "rate-profile COUNT PERIOD ACTION [ARGUMENT]", with an action such as RL_ACTION_LOCAL_RSP and a body, or RL_ACTION_REDIRECT
 //     and where it leads. See [VirtualService]. Limits go by the real clock, so their periods should be long.
 //   - client-cert: the certificate of clients, in PEM.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 var _ datascript.Pools = Pools(nil)
@@ -39,12 +40,15 @@ const (
 
 var algorithmNames = []string{FirstUp: "first-up", RoundRobin: "round-robin"}
 
-// String returns "first-up" or "round-robin".
-func (a Algorithm) String() string {
-	if int(a) < len(algorithmNames) {
-		return algorithmNames[a]
-	}
-	return fmt.Sprintf("Algorithm(%d)", uint8(a))
+// String returns "first-up" or "round-robin"; "invalid" for other values.
+func (a Algorithm) String() string { return enumtext.String(a, algorithmNames) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (a Algorithm) MarshalText() ([]byte, error) { return enumtext.Marshal(a, algorithmNames) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (a *Algorithm) UnmarshalText(text []byte) error {
+	return enumtext.Unmarshal(a, text, algorithmNames)
 }
 
 // Servers makes servers that are up of addresses with ports, such as "10.0.0.1:80". It panics if one is not of that form.

@@ -84,7 +84,7 @@ func TestServersPanics(t *testing.T) {
 }
 
 func TestAlgorithmString(t *testing.T) {
-	if got := FirstUp.String() + " " + RoundRobin.String() + " " + Algorithm(9).String(); got != "first-up round-robin Algorithm(9)" {
+	if got := FirstUp.String() + " " + RoundRobin.String() + " " + Algorithm(9).String(); got != "first-up round-robin invalid" {
 		t.Error(got)
 	}
 }

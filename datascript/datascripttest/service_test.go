@@ -237,6 +237,9 @@ func newService(t *testing.T, c *testCase) *service {
 	if c.service.RequestBody.Head {
 		cfg.RequestBody.Head = true
 	}
+	if len(c.service.Tokens) > 0 {
+		cfg.Tokens = c.service.Tokens
+	}
 	if len(c.service.AddressFacts) > 0 {
 		cfg.Geo, cfg.Reputations = c.service.AddressFacts, c.service.AddressFacts
 	}

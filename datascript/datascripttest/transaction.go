@@ -9,6 +9,7 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/bodyrule"
+	"github.com/limpetlb/limpet/internal/enumtext"
 )
 
 var (
@@ -130,17 +131,16 @@ const (
 	RST                 // by a reset
 )
 
-// String returns "open", "FIN" or "RST".
-func (c Closing) String() string {
-	switch c {
-	case FIN:
-		return "FIN"
-	case RST:
-		return "RST"
-	default:
-		return "open"
-	}
-}
+var closingNames = []string{Open: "open", FIN: "FIN", RST: "RST"}
+
+// String returns "open", "FIN" or "RST"; "invalid" for other values.
+func (c Closing) String() string { return enumtext.String(c, closingNames) }
+
+// MarshalText returns the name. It fails for a value without a name.
+func (c Closing) MarshalText() ([]byte, error) { return enumtext.Marshal(c, closingNames) }
+
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+func (c *Closing) UnmarshalText(text []byte) error { return enumtext.Unmarshal(c, text, closingNames) }
 
 // Client returns ClientAddr or what stands in for it, unmapped and without a zone.
 func (tx *Transaction) Client() netip.AddrPort {

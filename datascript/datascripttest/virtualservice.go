@@ -52,6 +52,8 @@ type VirtualService struct {
 	StringGroups StringGroups
 	// AddressFacts are the geo and the reputation database.
 	AddressFacts AddressFacts
+	// Tokens are the tokens that avi.jwt.verify accepts.
+	Tokens Tokens
 	// RateLimiters are the rate limiters that scripts may name. They go by the real clock.
 	RateLimiters map[string]*datascript.RateLimiter
 	// RateProfile is what avi.vs.rate_limit enforces. Its limiter goes by the real clock.
@@ -191,6 +193,9 @@ func (vs *VirtualService) start() error {
 	}
 	if len(vs.Pools) > 0 {
 		env.Pools = vs.Pools
+	}
+	if len(vs.Tokens) > 0 {
+		env.Tokens = vs.Tokens
 	}
 	if len(vs.IPGroups) > 0 {
 		env.IPGroups = vs.IPGroups

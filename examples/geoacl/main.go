@@ -8,6 +8,7 @@ package main
 
 import (
 	_ "embed"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/ipgroup"
@@ -109,7 +111,9 @@ func ask(url, from string) string {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
 	res, err := (&http.Client{Transport: transport}).Get(url)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return "left out: this system does not have the address (on macOS: sudo ifconfig lo0 alias " + from + ")"
+	} else if err != nil {
 		return "connection closed"
 	}
 	defer res.Body.Close()

@@ -184,8 +184,8 @@ func readAPI(t *testing.T) apiNames {
 		name, _ := literal(e)
 		api[name] = apiName{}
 	}
-	if len(api) < 200 {
-		t.Fatalf("only %d names found", len(api))
+	if len(api) == 0 {
+		t.Fatal("no names found")
 	}
 	return api
 }

@@ -104,6 +104,10 @@ func (c *Conn) Verdict() (v Verdict, judged bool) { return c.verdict, c.judged }
 // reports true.
 func (c *Conn) TakeLog() bool { return c.log.Load() && c.log.Swap(false) }
 
+// Stall returns how long the client may take nothing of what is written to it,
+// from [Rules].WriteTimeout; 0 means for ever.
+func (c *Conn) Stall() time.Duration { return max(c.stall, 0) }
+
 // Once returns what find has returned the first time, when it was called: for
 // what is found out about a connection once, such as whether the certificate of
 // the client is good.

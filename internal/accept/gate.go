@@ -1,8 +1,11 @@
 package accept
 
 import (
+	"context"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +75,9 @@ type Gate struct {
 	open      openConns
 	listening atomic.Bool // there is a listener, which counts the connections
 
+	mu        sync.Mutex
+	listeners map[*listener]struct{} // that are not closed
+
 	waiting waiting
 
 	denied, limited, badHeaders atomic.Uint64
@@ -99,6 +105,28 @@ func (g *Gate) Listening() bool { return g.listening.Load() }
 // Crowded reports whether connections may be waiting because all that the process has file descriptors for are open. A server
 // should then close a connection after its response.
 func (g *Gate) Crowded() bool { return g.open.crowded.Load() }
+
+// Stop ends all listeners of the gate, once Accept has handed out the connections that wait in their queues: they would be reset
+// otherwise. After that Accept returns when its listener is closed, as by a server that is shut down. Stop returns when nobody
+// listens any more, after half a second at most, or when ctx ends.
+func (g *Gate) Stop(ctx context.Context) {
+	g.mu.Lock()
+	all := slices.Collect(maps.Keys(g.listeners))
+	g.mu.Unlock()
+	for _, l := range all {
+		l.end()
+	}
+	for _, l := range all {
+		select {
+		case <-l.ended:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// AwaitNone waits until no connection is open, or ctx ends.
+func (g *Gate) AwaitNone(ctx context.Context) { g.open.awaitNone(ctx) }
 
 // At returns the connection of a request, given the address that its context has for [net/http.LocalAddrContextKey]; nil if
 // no listener of the gate has accepted it.

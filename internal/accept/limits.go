@@ -1,6 +1,7 @@
 package accept
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,25 @@ func (o *openConns) await(most int, closed func() bool) bool {
 		o.changed.Wait()
 	}
 	return true
+}
+
+// wake lets those who wait look again.
+func (o *openConns) wake() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changed.Broadcast()
+}
+
+// awaitNone waits until there are none, or ctx ends.
+func (o *openConns) awaitNone(ctx context.Context) {
+	stop := context.AfterFunc(ctx, o.wake)
+	defer stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changed.L = &o.mu
+	for o.all > 0 && ctx.Err() == nil {
+		o.changed.Wait()
+	}
 }
 
 // enter counts a connection, and returns how many there are with it.

@@ -1,8 +1,10 @@
 package accept
 
 import (
+	"errors"
 	"net"
-	"sync/atomic"
+	"os"
+	"sync"
 	"time"
 )
 
@@ -15,38 +17,144 @@ import (
 // not by Accept, so that a silent proxy holds up nobody else.
 func (g *Gate) Listener(ln net.Listener) net.Listener {
 	g.listening.Store(true)
-	return &listener{Listener: ln, gate: g}
+	l := &listener{Listener: ln, gate: g, ended: make(chan struct{}), closed: make(chan struct{})}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.listeners == nil {
+		g.listeners = map[*listener]struct{}{}
+	}
+	g.listeners[l] = struct{}{}
+	return l
 }
 
 type listener struct {
 	net.Listener
-	gate   *Gate
-	closed atomic.Bool
+	gate *Gate
+
+	ended  chan struct{} // closed when nobody listens any more
+	closed chan struct{} // closed by Close
+
+	mu     sync.Mutex
+	used   bool      // Accept was called
+	ending bool      // Accept ends the listener when the queue is empty
+	empty  int       // how often Accept has found it so
+	until  time.Time // when Accept ends it at the latest
+}
+
+// How long a listener that is ending waits for connections.
+const (
+	queueWait = 10 * time.Millisecond  // for the next one, twice
+	queueEnd  = 200 * time.Millisecond // for all
+)
+
+// isOver reports whether a channel is closed.
+func isOver(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// end has Accept end the listener; if nobody accepts, end does it.
+func (l *listener) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ending {
+		return
+	}
+	l.ending, l.until = true, time.Now().Add(queueEnd)
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); !ok || !l.used || d.SetDeadline(time.Now().Add(queueWait)) != nil {
+		_ = l.stop()
+		return
+	}
+	l.gate.open.wake()
+	time.AfterFunc(2*queueEnd, func() { // if Accept is called no more
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_ = l.stop()
+	})
+}
+
+// stop closes the listener beneath, once. The caller holds mu.
+func (l *listener) stop() error {
+	if isOver(l.ended) {
+		return nil
+	}
+	close(l.ended)
+	return l.Listener.Close()
 }
 
 // Close closes the listener.
 func (l *listener) Close() error {
-	l.closed.Store(true)
-	l.gate.open.mu.Lock()
-	l.gate.open.changed.Broadcast()
-	l.gate.open.mu.Unlock()
-	return l.Listener.Close()
+	l.gate.mu.Lock()
+	delete(l.gate.listeners, l)
+	l.gate.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if isOver(l.closed) {
+		return net.ErrClosed
+	}
+	close(l.closed)
+	l.gate.open.wake()
+	return l.stop()
+}
+
+// isEnding reports whether the listener takes connections from its queue only,
+// or none.
+func (l *listener) isEnding() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ending || isOver(l.closed)
 }
 
 // Accept waits for a connection that may proceed.
 func (l *listener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	l.used = true
+	l.mu.Unlock()
 	for {
-		if most := l.gate.files; most > 0 && l.gate.rules().Max == 0 && !l.gate.open.await(most, l.closed.Load) {
-			return nil, net.ErrClosed
+		if most := l.gate.files; most > 0 && l.gate.rules().Max == 0 && !l.gate.open.await(most, l.isEnding) {
+			l.mu.Lock()
+			_ = l.stop() // there is no room for what is in the queue
+			l.mu.Unlock()
 		}
 		c, err := l.Listener.Accept()
-		if err != nil {
+		again := l.settle(err)
+		switch {
+		case err == nil:
+		case again:
+			continue
+		case isOver(l.ended):
+			<-l.closed
+			return nil, net.ErrClosed
+		default:
 			return nil, err
 		}
 		if c = l.gate.accepted(c); c != nil {
 			return c, nil
 		}
 	}
+}
+
+// settle notes what Accept of the listener beneath has returned, and reports
+// whether there may be more in the queue of a listener that is ending.
+func (l *listener) settle(err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ending || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	if l.empty++; err == nil {
+		l.empty = 0
+	}
+	// Once is not enough: the deadline may have passed before the queue was looked at.
+	if l.empty > 1 || time.Now().After(l.until) {
+		_ = l.stop()
+		return false
+	}
+	return l.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Now().Add(queueWait)) == nil
 }
 
 // accepted returns the connection as it is to be used, or nil if it was

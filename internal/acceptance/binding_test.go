@@ -187,12 +187,12 @@ func TestPoolPersistence(t *testing.T) {
 		fault    string
 	}{
 		{"none", nil, ""},
-		{"one of two", map[string]limpet.PersistenceProfile{"a": one}, `poolGroups[0].persistence: members "a" and "b" have different profiles`},
+		{"one of two", map[string]limpet.PersistenceProfile{"a": one}, `poolPersistence["g"]: members "a" and "b" have different profiles`},
 		{"both", map[string]limpet.PersistenceProfile{"a": one, "b": one}, ""},
 		{"its own", map[string]limpet.PersistenceProfile{"a": one, "b": other, "g": one}, ""},
 		{"none for the group", map[string]limpet.PersistenceProfile{"a": one, "b": other, "g": limpet.NoPersistence}, ""},
 		{"unknown", map[string]limpet.PersistenceProfile{"c": one}, `poolPersistence["c"]: there is no such pool or group`},
-		{"nil", map[string]limpet.PersistenceProfile{"a": nil, "b": nil}, `poolPersistence["a"]: nil`},
+		{"nil", map[string]limpet.PersistenceProfile{"a": nil, "b": nil}, `poolPersistence["a"]: missing`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := limpet.New(limpet.Config{Pools: []*lbpool.Pool{a, b}, PoolGroups: []*lbpool.Group{group}, PoolPersistence: test.profiles})

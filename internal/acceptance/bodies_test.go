@@ -103,7 +103,7 @@ func TestBodyBudget(t *testing.T) {
 			}
 		})
 	}
-	if _, err := limpet.New(limpet.Config{Scripting: limpet.Scripting{BodyBytes: -1}}); err == nil || !strings.Contains(err.Error(), "bodyBytes: -1 is negative") {
+	if _, err := limpet.New(limpet.Config{Scripting: limpet.Scripting{BodyBytes: -1}}); err == nil || !strings.Contains(err.Error(), "bodyBytes: -1: negative") {
 		t.Error(err)
 	}
 }

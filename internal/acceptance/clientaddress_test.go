@@ -188,7 +188,7 @@ func TestPoliciesOnError(t *testing.T) {
 	for _, groups := range []*ipgroup.Set{nil, newGroups(t, "Other", "192.0.2.1")} {
 		_, err := limpet.New(limpet.Config{IPGroups: groups, Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{
 			{Name: "rule", Action: policy.Close{}, Match: policy.Match{ClientIP: grouped}}}}})
-		if err == nil || !strings.Contains(err.Error(), "httpSecurity.rules[0].match.clientIP.groups") {
+		if err == nil || !strings.Contains(err.Error(), "httpSecurity[0].match.clientIP.groups") {
 			t.Errorf("%v", err)
 		}
 	}

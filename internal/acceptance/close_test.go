@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -117,7 +118,7 @@ if avi.http.get_path() == "/late" then avi.http.close_conn() end
 				if r.URL.Path == "/long" {
 					io.WriteString(w, "first,")
 					_ = http.NewResponseController(w).Flush()
-					await(t, release, "the end of the other streams")
+					testwait.Receive(t, release, "the end of the other streams")
 					io.WriteString(w, "last")
 				}
 			})))
@@ -176,7 +177,7 @@ func denying(client string) []policy.NetworkRule {
 // before anything was sent, and returns where it came from.
 func (s *site) wantReset(t *testing.T, local string) netip.AddrPort {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: patience}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: testwait.Limit}
 	c, err := d.DialContext(t.Context(), "tcp", s.Addr)
 	if errors.Is(err, syscall.ECONNRESET) {
 		return netip.AddrPort{} // so early that the connection was never seen to stand
@@ -185,7 +186,7 @@ func (s *site) wantReset(t *testing.T, local string) netip.AddrPort {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testwait.Limit))
 	if rest, end := endOf(t, c); end != reset || rest != "" {
 		t.Errorf("%q, then %s", rest, end)
 	}

@@ -31,43 +31,43 @@ func TestConfigFaults(t *testing.T) {
 		cfg  limpet.Config
 		want []string // beginnings of the lines
 	}{
-		{"name", limpet.Config{Name: "two\nlines"}, []string{`name: "two\nlines" holds a control character`}},
+		{"name", limpet.Config{Name: "two\nlines"}, []string{`name: "two\nlines": has a control character`}},
 		{"nil pool", limpet.Config{Pools: []*lbpool.Pool{pool, nil}}, []string{"pools[1]"}},
 		{"equal pools", limpet.Config{Pools: []*lbpool.Pool{pool, pool}}, []string{`pools[1]`}},
-		{"default pool", limpet.Config{Pools: []*lbpool.Pool{pool}, DefaultPool: "other"}, []string{`defaultPool: pool "other" not found`}},
-		{"default pool without pools", limpet.Config{DefaultPool: "other"}, []string{`defaultPool: pool "other" not found`}},
+		{"default pool", limpet.Config{Pools: []*lbpool.Pool{pool}, DefaultPool: "other"}, []string{`defaultPool: "other": there is no such pool`}},
+		{"default pool without pools", limpet.Config{DefaultPool: "other"}, []string{`defaultPool: "other": there is no such pool`}},
 		{"persistence without pools", limpet.Config{Persistence: &profile{}}, []string{"persistence: there is no pool"}},
 		{
 			"network security", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{Name: "a"}, {Action: policy.ActionReset}}}},
-			[]string{"networkSecurity.rules[0].action: ", "networkSecurity.rules[1].name: "},
+			[]string{"networkSecurity[0].action: ", "networkSecurity[1].name: "},
 		},
 		{
 			"HTTP security", limpet.Config{Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "a", Action: policy.Respond{Status: 42}}, {Name: "b"}}}},
-			[]string{"httpSecurity.rules[0].action.status: ", "httpSecurity.rules[1].action: "},
+			[]string{"httpSecurity[0].action.status: ", "httpSecurity[1].action: "},
 		},
 		{
 			"groups that are not there", limpet.Config{Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
 				Name: "a", Action: policy.ActionReset, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 			}}}},
-			[]string{"networkSecurity.rules[0].match.clientIP"},
+			[]string{"networkSecurity[0].match.clientIP"},
 		},
-		{"nil script", limpet.Config{Scripts: []limpet.Script{{}}}, []string{"scripts[0].script: nil"}},
+		{"nil script", limpet.Config{Scripts: []limpet.Script{{}}}, []string{"scripts[0].script: missing"}},
 		{"equal scripts", limpet.Config{Scripts: []limpet.Script{script, script}}, []string{`scripts[1]: a second script named "script", after scripts[0]`}},
 		{
 			"error mode", limpet.Config{Scripts: []limpet.Script{{Script: script.Script, OnError: 7}}},
-			[]string{"scripts[0].onError: OnError(7) is not a value"},
+			[]string{"scripts[0].onError: 7: not a known value"},
 		},
 		{"limits", limpet.Config{Scripting: limpet.Scripting{Limits: datascript.Limits{CallDepth: 1 << 30}}}, []string{"limits.callDepth: "}},
-		{"client header", limpet.Config{Clients: limpet.Clients{ClientHeader: "X Real IP"}}, []string{`clientHeader: "X Real IP" is not the name of a header`}},
-		{"client index", limpet.Config{Clients: limpet.Clients{ClientIndex: -1001, TrustedProxies: loopback}}, []string{"clientIndex: -1001 is not between"}},
-		{"client index without proxies", limpet.Config{Clients: limpet.Clients{ClientIndex: 1}}, []string{"clientIndex: 1 without effect"}},
+		{"client header", limpet.Config{Clients: limpet.Clients{ClientHeader: "X Real IP"}}, []string{`clientHeader: "X Real IP": not the name of a header`}},
+		{"client index", limpet.Config{Clients: limpet.Clients{ClientIndex: -1001, TrustedProxies: loopback}}, []string{"clientIndex: -1001: less than -1000"}},
+		{"client index without proxies", limpet.Config{Clients: limpet.Clients{ClientIndex: 1}}, []string{"clientIndex: 1: without effect"}},
 		{
 			"PROXY protocol", limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{HeaderTimeout: -1}}},
-			[]string{"proxyProtocol.headerTimeout: -1ns is not between 0 and 1m0s"},
+			[]string{"proxyProtocol.headerTimeout: -1ns: negative"},
 		},
 		{
 			"PROXY protocol from nowhere", limpet.Config{Clients: limpet.Clients{ProxyProtocol: limpet.ProxyProtocol{From: make([]netip.Prefix, 1)}}},
-			[]string{"proxyProtocol.from[0]: invalid Prefix is not a network"},
+			[]string{"proxyProtocol.from[0]: not a network"},
 		},
 		{
 			"connections", limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{
@@ -75,11 +75,11 @@ func TestConfigFaults(t *testing.T) {
 				Rate: policy.Rate{Burst: 1}, RatePerClient: policy.Rate{Count: 1, Period: 1},
 			}}},
 			[]string{
-				"connections.max: -2", "connections.maxPerClient: ", "connections.ipv4Bits: 33 is not between 0 and 32", "connections.ipv6Bits: ",
+				"connections.max: -2", "connections.maxPerClient: ", "connections.ipv4Bits: 33: more than 32", "connections.ipv6Bits: ",
 				"connections.exceeded: ", "connections.rate.count: 0", "connections.ratePerClient.period: ",
 			},
 		},
-		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: OnError(7) is not a value"}},
+		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: 7: not a known value"}},
 		{"trusted proxies", limpet.Config{Clients: limpet.Clients{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}}, []string{"trustedProxies[0]: ", "trustedProxies[2]: "}},
 		{
 			"all at once", limpet.Config{
@@ -91,8 +91,8 @@ func TestConfigFaults(t *testing.T) {
 				Scripts: make([]limpet.Script, 2), Scripting: limpet.Scripting{Limits: datascript.Limits{CallDepth: 1 << 30}},
 			},
 			[]string{
-				"name: ", "defaultPool: ", "persistence: ", "networkSecurity.rules[0].name: ", "networkSecurity.rules[0].action: ",
-				"httpSecurity.rules[0].name: ", "httpSecurity.rules[0].action: ", "scripts[0].script: ", "scripts[1].script: ",
+				"name: ", "defaultPool: ", "persistence: ", "networkSecurity[0].name: ", "networkSecurity[0].action: ",
+				"httpSecurity[0].name: ", "httpSecurity[0].action: ", "scripts[0].script: ", "scripts[1].script: ",
 				"limits.callDepth: ", "clientHeader: ", "trustedProxies[0]: ",
 			},
 		},
@@ -102,9 +102,8 @@ func TestConfigFaults(t *testing.T) {
 			if err == nil || vs != nil {
 				t.Fatal("no error")
 			}
-			text, found := strings.CutPrefix(err.Error(), "limpet: invalid configuration: ")
-			lines := strings.Split(text, "\n")
-			if !found || len(lines) != len(test.want) {
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(test.want) {
 				t.Errorf("%d faults, want %d:\n%v", len(lines), len(test.want), err)
 			}
 			for _, want := range test.want {
@@ -122,7 +121,7 @@ func TestConfigFaults(t *testing.T) {
 	}
 
 	_, err := limpet.New(limpet.Config{Policies: limpet.Policies{NetworkSecurity: make([]policy.NetworkRule, 1)}})
-	if _, ok := errors.AsType[*policy.FieldError](err); !ok {
+	if _, ok := errors.AsType[*limpet.FieldError](err); !ok {
 		t.Errorf("the policy's own error is not to be had: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -27,7 +28,7 @@ import (
 // sent, or "" if it is open.
 func (s *site) endsAtOnce(t testing.TB, local string) (net.Conn, ending) {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: patience}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: testwait.Limit}
 	c, err := d.DialContext(t.Context(), "tcp", s.Addr)
 	if errors.Is(err, syscall.ECONNRESET) {
 		return nil, reset
@@ -36,7 +37,7 @@ func (s *site) endsAtOnce(t testing.TB, local string) (net.Conn, ending) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testwait.Limit))
 	q := &quietly{Conn: c}
 	r := send(t, q, "GET / HTTP/1.1\nHost: example.com\n\n")
 	res, err := http.ReadResponse(r, nil)
@@ -103,7 +104,7 @@ func TestConnectionLimits(t *testing.T) {
 					open++
 				case want == '.' && end == "":
 					c.Close()
-					synchronize(t, func() bool { return vs.Stats().OpenConnections == open })
+					testwait.Until(t, "the server's part", func() bool { return vs.Stats().OpenConnections == open })
 				case (want == '-' || want == 'R' && end == reset) && end != "":
 					denied++
 					if !rec.Connection || !rec.Closed || rec.ConnectionLimit != test.limit || rec.NetworkRule != "" ||
@@ -133,17 +134,6 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
-// synchronize waits for what happens in the server after the client has seen
-// all there is to see.
-func synchronize(t testing.TB, done func() bool) {
-	t.Helper()
-	for start := time.Now(); !done(); runtime.Gosched() {
-		if time.Since(start) > patience {
-			t.Fatal("waited in vain")
-		}
-	}
-}
-
 // Connections that rules deny take nothing from the others, and limits survive
 // an update.
 func TestConnectionLimitsAndRules(t *testing.T) {
@@ -164,7 +154,7 @@ func TestConnectionLimitsAndRules(t *testing.T) {
 			t.Fatalf("connection %d ends with %s", i, end)
 		}
 		c.Close()
-		synchronize(t, func() bool { return vs.Stats().OpenConnections == 0 })
+		testwait.Until(t, "the server's part", func() bool { return vs.Stats().OpenConnections == 0 })
 		if err := vs.Update(cfg); err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -48,7 +49,7 @@ func newLoyalClient(t testing.TB, s *site, i int, reuse bool) loyalClient {
 	// the process's own, so that several may test at a time.
 	network := byte(16 + os.Getpid()%200)
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, network, byte(i / 250), byte(i%250 + 1)}), uint16(20_000+i))
-	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(addr), Timeout: patience}
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(addr), Timeout: testwait.Limit}
 	tr := s.transport(t)
 	tr.DisableKeepAlives = !reuse
 	tr.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -65,7 +66,7 @@ func newLoyalClient(t testing.TB, s *site, i int, reuse bool) loyalClient {
 			return c, err
 		}
 	}
-	return loyalClient{&http.Client{Transport: tr, Timeout: patience}, addr}
+	return loyalClient{&http.Client{Transport: tr, Timeout: testwait.Limit}, addr}
 }
 
 // TestCustomPersistence is the heart of the product: the published listing,

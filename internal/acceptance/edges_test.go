@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -85,7 +86,7 @@ func TestHalfClosedClient(t *testing.T) {
 		begun <- true
 		select {
 		case <-r.Context().Done():
-		case <-time.After(patience):
+		case <-time.After(testwait.Limit):
 			t.Error("the server was not told")
 		}
 	})
@@ -93,7 +94,7 @@ func TestHalfClosedClient(t *testing.T) {
 	_, site := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}, OnComplete: recs.add})
 	c := site.dial(t, "")
 	r := send(t, c, "GET / HTTP/1.1\nHost: a\n\n")
-	await(t, begun, "the server to get the request")
+	testwait.Receive(t, begun, "the server to get the request")
 	_ = c.(*net.TCPConn).CloseWrite()
 	if all, _ := io.ReadAll(r); len(all) > 0 {
 		t.Errorf("the client got %q", all)
@@ -221,6 +222,28 @@ func TestNoUpgradeToHTTP(t *testing.T) {
 		res, err := http.ReadResponse(send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\nConnection: Upgrade, HTTP2-Settings\nHTTP2-Settings: AAMAAABkAAQAAP__\nUpgrade: "+test.upgrade+"\n\n"), nil)
 		if err != nil || (res.StatusCode == http.StatusSwitchingProtocols) != test.passed || !test.passed && res.StatusCode != 200 {
 			t.Errorf("upgrade to %q: %v, %v, want it passed on: %v", test.upgrade, res, err, test.passed)
+		}
+	}
+}
+
+// A client that offers several protocols got 502 when the server took one of them (RFC 9110, section 7.8).
+func TestUpgradeToOneOfSeveral(t *testing.T) {
+	for _, test := range []struct {
+		offered, taken string
+		passed         bool
+	}{
+		{"x", "x", true}, {"x, y", "y", true}, {"x, y/2", "Y/2", true}, {"x,y", "x", true}, {"x, y", "x, y", true},
+		{"x, y", "z", false}, {"x, y/2", "y", false}, {"x", "x, y", false}, {"x, y", "", false},
+	} {
+		pool := rawServer(t, func(c *net.TCPConn, r *bufio.Reader) {
+			if _, err := http.ReadRequest(r); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+test.taken+"\r\n\r\n")
+			}
+		})
+		_, site := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{pool}})
+		res, err := http.ReadResponse(send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: "+test.offered+"\n\n"), nil)
+		if err != nil || (res.StatusCode == http.StatusSwitchingProtocols) != test.passed || test.passed && res.Header.Get("Upgrade") != test.taken {
+			t.Errorf("%q of %q: %v, %v, want it passed on: %v", test.taken, test.offered, res, err, test.passed)
 		}
 	}
 }

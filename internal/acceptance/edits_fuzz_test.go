@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -56,7 +57,7 @@ if host ~= "" then avi.http.replace_header("Host", host) end
 if name ~= "" then avi.http.add_header(name, value) end`)},
 	})
 	g.site = startSite(t, http1, listen(t, ""), vs)
-	g.client = &http.Client{Transport: new(http.Transport), Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	g.client = &http.Client{Transport: new(http.Transport), Timeout: testwait.Limit, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(g.client.CloseIdleConnections)
 	return g
 }
@@ -80,7 +81,7 @@ func (g *editRig) try(t testing.TB, e edited) (faults []string) {
 	res.Body.Close()
 	select {
 	case <-g.recs.added:
-	case <-time.After(patience):
+	case <-time.After(testwait.Limit):
 		t.Fatalf("%q: no record", e)
 	}
 	g.recs.mu.Lock()

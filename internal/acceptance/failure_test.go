@@ -251,6 +251,36 @@ func TestScriptTimerAndRequest(t *testing.T) {
 	}
 }
 
+// Over a Unix socket no client has an address. A single one had servers ejected: each of its failures stood for another client.
+func TestClientsWithoutAddressEjectNoServer(t *testing.T) {
+	servers := startServersWith(t, 2, func(int) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	})
+	pool := poolOf(t, servers...)
+	vs := newVirtualService(t, limpet.Config{Pools: []*lbpool.Pool{pool}})
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := limpet.NewServer(vs)
+	done := make(chan error)
+	go func() { done <- srv.Serve(vs.Listener(ln)) }()
+	defer func() { srv.Close(); <-done }()
+	for range 20 {
+		c, err := net.Dial("unix", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, send(t, c, "GET / HTTP/1.1\nHost: a\nConnection: close\n\n"))
+		c.Close()
+	}
+	for _, s := range pool.Servers() {
+		if s.State() == lbpool.Ejected || s.Stats().Failures == 0 {
+			t.Errorf("%v is %s, after %d failures", s.Addr(), s.State(), s.Stats().Failures)
+		}
+	}
+}
+
 // A client that asked for a page which crashes, three times, took a healthy server out of service for everybody. Now such answers
 // are held against a server when several clients get them. A server that is gone leaves at once.
 func TestOneClientEjectsNoServer(t *testing.T) {

@@ -1,48 +1,32 @@
 package acceptance_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testchild"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
 // With few file descriptors and many clients, clients took all of them, no server could be connected to, and that was held
 // against the servers. Now clients wait for their turn, as far as they come for it again.
 func TestFewFiles(t *testing.T) {
-	if server := os.Getenv("LIMPET_FEW_FILES"); server != "" {
-		serveWithFewFiles(t, server)
+	if testchild.Running() {
+		serveWithFewFiles(t, os.Getenv("LIMPET_SERVERS"))
 		return
 	}
 	server := startServer(t, "127.0.1.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "served") }))
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFewFiles$", "-test.count=1")
-	cmd.Env = append(os.Environ(), "LIMPET_FEW_FILES="+server)
-	stdin, err := cmd.StdinPipe() // whose end tells the process to end
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	if !lines.Scan() {
-		t.Fatal("the process does not say where it listens")
-	}
-	url := lines.Text()
+	child := testchild.Start(t, testchild.Command(t, "LIMPET_SERVERS="+server))
+	url := child.Line()
 	var wg sync.WaitGroup
 	var served, failed atomic.Int64
 	const clients, requests = 300, 10
@@ -50,7 +34,7 @@ func TestFewFiles(t *testing.T) {
 		wg.Go(func() {
 			tr := new(http.Transport)
 			defer tr.CloseIdleConnections()
-			client := &http.Client{Transport: tr, Timeout: 2 * patience}
+			client := &http.Client{Transport: tr, Timeout: 2 * testwait.Limit}
 			for range requests {
 				if status, body := get(t, client, url); status == 200 && body == "served" {
 					served.Add(1)
@@ -61,18 +45,9 @@ func TestFewFiles(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	stdin.Close()
 	var failures int
-	if !lines.Scan() {
-		t.Fatal("no report")
-	}
-	if _, err := fmt.Sscan(lines.Text(), &failures); err != nil {
+	if _, err := fmt.Sscan(child.End()[0], &failures); err != nil {
 		t.Fatal(err)
-	}
-	for lines.Scan() {
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
 	}
 	t.Logf("%d served, %d not, %d failures of the server", served.Load(), failed.Load(), failures)
 	if failed.Load() > 0 || failures > 0 {
@@ -95,7 +70,7 @@ func serveWithFewFiles(t *testing.T, server string) {
 	done := make(chan error)
 	go func() { done <- srv.Serve(vs.Listener(ln)) }()
 	fmt.Println("http://" + ln.Addr().String())
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	testchild.Wait()
 	fmt.Println(pool.Servers()[0].Stats().Failures)
 	srv.Close()
 	<-done

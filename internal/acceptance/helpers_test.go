@@ -23,30 +23,13 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/testleak"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
-}
-
-// patience is how long a test waits for what should happen at once. It is
-// only ever used up by a test that fails.
-const patience = time.Minute
-
-// await returns what comes out of ch.
-func await[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case v := <-ch:
-		return v
-	case <-timer.C:
-		t.Fatalf("waited in vain for %s", what)
-		panic("not reached")
-	}
 }
 
 // customPersistence is the published use case: a client sticks to the server
@@ -150,13 +133,13 @@ func startSite(t testing.TB, p protocol, ln net.Listener, h http.Handler) *site 
 
 // client returns a client with connections of its own.
 func (s *site) client(t testing.TB) *http.Client {
-	return &http.Client{Transport: s.transport(t), CheckRedirect: noRedirect, Timeout: 2 * patience}
+	return &http.Client{Transport: s.transport(t), CheckRedirect: noRedirect, Timeout: 2 * testwait.Limit}
 }
 
 func (s *site) transport(t testing.TB) *http.Transport {
 	tr := &http.Transport{
 		TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: s.protocol == http2TLS,
-		DisableCompression: true, ExpectContinueTimeout: patience,
+		DisableCompression: true, ExpectContinueTimeout: testwait.Limit,
 	}
 	if s.protocol == h2c {
 		tr.Protocols = new(http.Protocols)
@@ -171,7 +154,7 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // dial connects to the site from a local address, or any if that is empty.
 func (s *site) dial(t testing.TB, local string) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: patience}
+	d := net.Dialer{Timeout: testwait.Limit}
 	if local != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(local)}
 	}
@@ -180,7 +163,7 @@ func (s *site) dial(t testing.TB, local string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testwait.Limit))
 	return c
 }
 
@@ -322,7 +305,7 @@ func (r *records) next(t testing.TB) limpet.Record {
 func (r *records) take(t testing.TB, n int) []limpet.Record {
 	t.Helper()
 	for range n {
-		await(t, r.added, "a record")
+		testwait.Receive(t, r.added, "a record")
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -350,7 +333,7 @@ func get(t testing.TB, c *http.Client, url string) (int, string) {
 
 func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
@@ -56,10 +57,10 @@ avi.http.add_header("X-Loops", tostring(n))
 		return s
 	}
 	generous := build("generous", 20_000, limpet.Config{
-		Scripting: limpet.Scripting{Limits: datascript.Limits{Instructions: 10_000_000, Time: patience}}, Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+		Scripting: limpet.Scripting{Limits: datascript.Limits{Instructions: 10_000_000, Time: testwait.Limit}}, Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 	})
 	strict := build("strict", 20_000, limpet.Config{
-		Scripting: limpet.Scripting{Limits: datascript.Limits{Instructions: 10_000, Time: patience}}, Logging: limpet.Logging{SignificantRate: -1},
+		Scripting: limpet.Scripting{Limits: datascript.Limits{Instructions: 10_000, Time: testwait.Limit}}, Logging: limpet.Logging{SignificantRate: -1},
 		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{Name: "rate", Action: policy.RateLimit{
 			Limit: policy.RateLimiterConfig{Rate: policy.Rate{Count: rounds / 2, Period: time.Hour}},
 		}}}},

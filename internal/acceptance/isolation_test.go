@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -89,7 +90,7 @@ func TestIsolation(t *testing.T) {
 	for range rounds {
 		var all []held
 		for range clients {
-			all = append(all, await(t, arrived, "a request"))
+			all = append(all, testwait.Receive(t, arrived, "a request"))
 		}
 		for i := range all {
 			close(all[len(all)-1-i].release) // the last one first

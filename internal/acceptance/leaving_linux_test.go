@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -64,7 +65,7 @@ func TestClientSendsMoreAndLeaves(t *testing.T) {
 				site := startSite(t, http1, vs.Listener(listen(t, "")), h)
 				c := site.dial(t, "").(*net.TCPConn)
 				r := send(t, c, test.request)
-				await(t, begun, "the request")
+				testwait.Receive(t, begun, "the request")
 				if test.stream {
 					if _, err := r.Peek(1); err != nil {
 						t.Fatal(err)
@@ -74,7 +75,7 @@ func TestClientSendsMoreAndLeaves(t *testing.T) {
 				if err := test.leave(c); err != nil {
 					t.Fatal(err)
 				}
-				await(t, ended, "the request to end")
+				testwait.Receive(t, ended, "the request to end")
 				if rec := recs.next(t); !wrap && !slices.Contains(rec.Significant, limpet.ClientGone) {
 					t.Errorf("record: %+v", rec)
 				}
@@ -99,7 +100,7 @@ func TestPipelinedWhileServed(t *testing.T) {
 	site := startSite(t, http1, vs.Listener(listen(t, "")), vs)
 	c := site.dial(t, "")
 	r := send(t, c, "GET /0 HTTP/1.1\nHost: a\n\n")
-	await(t, begun, "the first request")
+	testwait.Receive(t, begun, "the first request")
 	long := strings.Repeat("x", 10_000)
 	for _, part := range []string{"P", "OST /1 HTTP/1.1\nHost: a\nContent-Length: 2\n\nx", "yGET /2 HTTP/1.1\nHost: a\nX-Long: " + long + "\n\n"} {
 		send(t, c, part)

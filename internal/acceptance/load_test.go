@@ -16,6 +16,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -130,6 +131,7 @@ func (c *changingPool) leftSince(server string, n int64) bool {
 // with 2,000 requests a second sees it: every 120 requests. No request may fail,
 // and a client moves only if its own server was taken away.
 func TestChangesUnderLoad(t *testing.T) {
+	t.Parallel()
 	const sessions, workers, every = 100, 4, 120
 	total := int64(loadSize())
 	c := newChangingPool(t)
@@ -139,7 +141,7 @@ func TestChangesUnderLoad(t *testing.T) {
 	}
 	vs := newVirtualService(t, limpet.Config{Pools: []*lbpool.Pool{c.pool}, Transport: answering(naming), Persistence: profile, PersistenceHeader: "X-Binding"})
 	running(t, vs)
-	eventually(t, "the servers to be up", func() bool { return c.pool.Stats().Up == changingServers })
+	testwait.Until(t, "the servers to be up", func() bool { return c.pool.Stats().Up == changingServers })
 
 	var sent, failed, moved, strayed atomic.Int64
 	var changing sync.Mutex
@@ -270,5 +272,5 @@ func TestReloads(t *testing.T) {
 	if after > before+before/10+256<<10 {
 		t.Errorf("the heap has grown from %d to %d bytes", before, after)
 	}
-	eventually(t, "old pools to be freed", func() bool { runtime.GC(); return freed.Load() >= int64(reloads-5) })
+	testwait.Until(t, "old pools to be freed", func() bool { runtime.GC(); return freed.Load() >= int64(reloads-5) })
 }

@@ -107,7 +107,7 @@ func TestLocation(t *testing.T) {
 	// A rule for what the data does not have is refused.
 	config.Geo = geo
 	config.HTTPSecurity = []policy.SecurityRule{{Name: "r", Match: policy.Match{Geo: &policy.GeoMatch{Attribute: "CITY", Values: []string{"x"}}}, Action: policy.Close{}}}
-	if err := vs.Update(config); err == nil || !strings.Contains(err.Error(), `httpSecurity.rules[0].match.geo.attribute: the geo data has no attribute "CITY"`) {
+	if err := vs.Update(config); err == nil || !strings.Contains(err.Error(), `httpSecurity[0].match.geo.attribute: "CITY": the geo data has no such attribute`) {
 		t.Errorf("unknown attribute: %v", err)
 	}
 }

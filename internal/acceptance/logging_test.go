@@ -1,6 +1,8 @@
 package acceptance_test
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -98,6 +101,45 @@ func TestLogClasses(t *testing.T) {
 	}
 }
 
+// A client made lines of 190 KB, with a path that each escape triples, and of half a megabyte with a header that an error quoted.
+// Each text of a line ends after 4 KiB. The record has all of it.
+func TestLongTextsInLogs(t *testing.T) {
+	const most = 4 << 10
+	long := strings.Repeat("\xff", 15_000)
+	for name, test := range map[string]struct {
+		request string
+		whole   func(limpet.Record) int // the length of what is long in the record
+	}{
+		"path":   {"GET /" + long + " HTTP/1.1\nHost: a\n", func(r limpet.Record) int { return len(r.Path) }},
+		"method": {strings.Repeat("M", 15_000) + " / HTTP/1.1\nHost: a\n", func(r limpet.Record) int { return len(r.Method) }},
+		"host":   {"GET / HTTP/1.1\nHost: " + strings.Repeat("h", 15_000) + "\n", func(r limpet.Record) int { return len(r.Host) }},
+		"user":   {"GET / HTTP/1.1\nHost: a\nX-User: " + long + "\n", func(r limpet.Record) int { return len(r.UserID) }},
+		"header": {"GET / HTTP/1.1\nHost: a\nUser-Agent: " + long + "\n", func(r limpet.Record) int { return len(r.RequestHeader.Get("User-Agent")) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var lines logged
+			recs := newRecords()
+			vs := newVirtualService(t, limpet.Config{
+				Logger: lines.logger(slog.LevelDebug), OnComplete: recs.add,
+				Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{{Name: "log", Log: true, LogHeaders: name == "header"}}},
+				Scripts:  []limpet.Script{onRequest(t, "names", `avi.http.set_userid(avi.http.get_header("x-user") or "")`)},
+			})
+			s := startSite(t, http1, listen(t, ""), vs.Wrap(http.HandlerFunc(byQuery)))
+			_, _ = io.Copy(io.Discard, send(t, s.dial(t, ""), test.request+"Connection: close\n\n"))
+			if n := test.whole(recs.next(t)); n < 10_000 {
+				t.Errorf("the record has %d bytes of it", n)
+			}
+			for _, line := range lines.lines(t) {
+				for key, value := range line {
+					if n := utf8.RuneCountInString(fmt.Sprint(value)); n > most+100 {
+						t.Errorf("%s has %d characters", key, n)
+					}
+				}
+			}
+		})
+	}
+}
+
 func number(v any) string {
 	if v == float64(404) {
 		return "404"
@@ -110,11 +152,11 @@ func TestLoggingFaults(t *testing.T) {
 		SignificantRate: -2, FilteredRate: -3, OtherRate: -4, SlowResponse: -time.Second,
 		Ignore: []limpet.Significance{limpet.Status4xx, 99}, IgnoreStatuses: []policy.Range[int]{{Begin: 200, End: 599}, {Begin: 404, End: 403}},
 	}})
-	want := `limpet: invalid configuration: logging.significantRate: -2 is negative; -1 is the least
-logging.filteredRate: -3 is negative; -1 is the least
-logging.otherRate: -4 is negative; -1 is the least
-logging.slowResponse: -1s is negative
-logging.ignore[1]: Significance(99) is not a value
+	want := `logging.significantRate: -2: less than -1
+logging.filteredRate: -3: less than -1
+logging.otherRate: -4: less than -1
+logging.slowResponse: -1s: negative
+logging.ignore[1]: 99: not a known value
 logging.ignoreStatuses[0]: 200-599 is not a range from 400 to 599
 logging.ignoreStatuses[1]: 404-403 is not a range from 400 to 599`
 	if err == nil || err.Error() != want {
@@ -192,7 +234,7 @@ func TestSignificanceCodes(t *testing.T) {
 	seen := map[string]limpet.Significance{}
 	for s := limpet.PolicyDrop; s <= limpet.Status5xx; s++ {
 		code, text := s.Code(), s.String()
-		if !strings.HasPrefix(code, "ADF_") || strings.HasPrefix(text, "Significance") {
+		if !strings.HasPrefix(code, "ADF_") || text == "invalid" {
 			t.Errorf("%d has code %q and text %q", s, code, text)
 		}
 		if other, ok := seen[code]; ok {
@@ -200,7 +242,7 @@ func TestSignificanceCodes(t *testing.T) {
 		}
 		seen[code] = s
 	}
-	if got := limpet.Significance(99).Code(); got != "Significance(99)" {
+	if got := limpet.Significance(99).Code(); got != "invalid" {
 		t.Errorf("unknown: %s", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -401,7 +402,7 @@ avi.vs.log("chosen")
 			if res, body := fetch(t, site.client(t), r); res.StatusCode != 200 {
 				t.Fatalf("%s: %s: %s, %+v", first, res.Status, body, recs.next(t))
 			}
-			out := await(t, got, "the request")
+			out := testwait.Receive(t, got, "the request")
 			if out.Header.Get("X-User") != "checked" || out.Header.Get("X-Secret") != "" || out.Host != "inner.example.com" {
 				t.Errorf("%s: the server got host %s with %v", first, out.Host, out.Header)
 			}
@@ -428,7 +429,7 @@ func TestLengthsOverHTTP2(t *testing.T) {
 		{[]string{""}, "abc", false}, {[]string{"18446744073709551619"}, "abc", false},
 	} {
 		h := g.dialHTTP2(t)
-		_ = h.SetDeadline(time.Now().Add(patience))
+		_ = h.SetDeadline(time.Now().Add(testwait.Limit))
 		fields := []string{":method", "POST", ":scheme", "https", ":authority", "a", ":path", "/x"}
 		for _, length := range test.lengths {
 			fields = append(fields, "content-length", length)

@@ -1,7 +1,6 @@
 package acceptance_test
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"hash/crc32"
@@ -20,7 +19,9 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/procmem"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testchild"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
@@ -39,9 +40,7 @@ type child struct {
 	url    string
 	memory int64 // that the limits are derived from
 	idle   int64 // what it has when it starts, in bytes
-	cmd    *exec.Cmd
-	stdin  io.Closer
-	lines  *bufio.Scanner
+	*testchild.Child
 }
 
 // startChild starts the process of the test that is running, with more
@@ -49,28 +48,13 @@ type child struct {
 // command line.
 func startChild(t *testing.T, machine []string, env ...string) *child {
 	t.Helper()
-	test, _, _ := strings.Cut(t.Name(), "/")
-	args := slices.Concat(machine, []string{os.Args[0], "-test.run=^" + test + "$", "-test.count=1"})
-	c := &child{t: t, cmd: exec.CommandContext(t.Context(), args[0], args[1:]...)}
-	c.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GO") })
-	c.cmd.Env = append(append(c.cmd.Env, "LIMPET_CHILD=1", fmt.Sprint("GOMAXPROCS=", childProcs)), env...)
-	c.cmd.Stderr = os.Stderr
-	var err error
-	if c.stdin, err = c.cmd.StdinPipe(); err != nil { // whose end tells the process to end
-		t.Fatal(err)
-	}
-	stdout, err := c.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c.lines = bufio.NewScanner(stdout)
-	if !c.lines.Scan() {
-		t.Fatal("the process does not say where it listens")
-	}
-	if _, err := fmt.Sscan(c.lines.Text(), &c.url, &c.memory, &c.idle); err != nil {
+	test := testchild.Command(t)
+	args := slices.Concat(machine, test.Args)
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Env = slices.DeleteFunc(test.Env, func(v string) bool { return strings.HasPrefix(v, "GO") })
+	cmd.Env = append(append(cmd.Env, fmt.Sprint("GOMAXPROCS=", childProcs)), env...)
+	c := &child{t: t, Child: testchild.Start(t, cmd)}
+	if _, err := fmt.Sscan(c.Line(), &c.url, &c.memory, &c.idle); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -79,18 +63,9 @@ func startChild(t *testing.T, machine []string, env ...string) *child {
 // end ends the process, and returns how many bytes it had at its peak.
 func (c *child) end() (peak int64) {
 	c.t.Helper()
-	c.stdin.Close()
-	if !c.lines.Scan() {
-		c.t.Fatal("no report")
-	}
-	peak, err := strconv.ParseInt(c.lines.Text(), 10, 64)
+	peak, err := strconv.ParseInt(c.End()[0], 10, 64)
 	if err != nil {
 		c.t.Fatal(err)
-	}
-	for c.lines.Scan() {
-	}
-	if err := c.cmd.Wait(); err != nil {
-		c.t.Error(err)
 	}
 	return peak
 }
@@ -120,7 +95,7 @@ func serveChild(t *testing.T, cfg limpet.Config) {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(vs.Listener(ln)) }()
 	fmt.Printf("http://%s %d %d\n", ln.Addr(), procmem.Bytes(), peakOf(t))
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	testchild.Wait()
 	fmt.Println(peakOf(t))
 	srv.Close()
 	<-served
@@ -160,7 +135,7 @@ func (c *tally) add(status int) {
 // isChild reports whether this is the process that serves; skip, that the race
 // detector would take the memory that is measured, or that it takes too long.
 func isChild() (child, skip bool) {
-	return os.Getenv("LIMPET_CHILD") != "", testrace.Enabled || testing.Short()
+	return testchild.Running(), testrace.Enabled || testing.Short()
 }
 
 // In a process with 512 MiB and tables on Redis, 93 of 100 requests of 8
@@ -172,7 +147,7 @@ func TestScriptsUnderLoad(t *testing.T) {
 		return
 	}
 	if serves {
-		store, err := redisstore.New(redisstore.Config{Addresses: []string{os.Getenv("LIMPET_REDIS")}, Timeout: patience})
+		store, err := redisstore.New(redisstore.Config{Addresses: []string{os.Getenv("LIMPET_REDIS")}, Timeout: testwait.Limit})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +193,7 @@ func TestScriptsUnderLoad(t *testing.T) {
 			wg.Go(func() {
 				tr := new(http.Transport)
 				defer tr.CloseIdleConnections()
-				client := &http.Client{Transport: tr, Timeout: 4 * patience}
+				client := &http.Client{Transport: tr, Timeout: 4 * testwait.Limit}
 				var last string
 				for i := range times {
 					if i == times/2 { // another port, another key
@@ -299,7 +274,7 @@ func TestUploads(t *testing.T) {
 		}
 		tr := new(http.Transport)
 		defer tr.CloseIdleConnections()
-		res, text, err := try(&http.Client{Transport: tr, Timeout: 4 * patience}, r)
+		res, text, err := try(&http.Client{Transport: tr, Timeout: 4 * testwait.Limit}, r)
 		switch {
 		case err != nil:
 			t.Errorf("client %d: %v", i, err)
@@ -369,7 +344,7 @@ func TestKeptVariables(t *testing.T) {
 		wg.Go(func() {
 			tr := new(http.Transport)
 			defer tr.CloseIdleConnections()
-			res, _, err := try(&http.Client{Transport: tr, Timeout: 4 * patience}, newRequest(t, "GET", c.url+"/", nil))
+			res, _, err := try(&http.Client{Transport: tr, Timeout: 4 * testwait.Limit}, newRequest(t, "GET", c.url+"/", nil))
 			if err != nil {
 				t.Error(err)
 				return
@@ -456,7 +431,7 @@ func TestHoards(t *testing.T) {
 					wg.Go(func() {
 						tr := new(http.Transport)
 						defer tr.CloseIdleConnections()
-						res, _, err := try(&http.Client{Transport: tr, Timeout: 6 * patience}, r)
+						res, _, err := try(&http.Client{Transport: tr, Timeout: 6 * testwait.Limit}, r)
 						if err != nil {
 							t.Error(err)
 						} else {

@@ -142,19 +142,19 @@ end
 		res, _, _ := m.ask("GET", "/", "192.0.2.1", "", header...)
 		return res.Header.Get("X-Served-By")
 	}
-	home := map[string]string{}
+	server := map[string]string{}
 	for _, user := range []string{"ann", "bob", "cid"} {
 		res, _, rec := m.ask("GET", "/?login="+user, "192.0.2.1", "")
-		home[user] = res.Header.Get("X-Served-By")
-		if !strings.HasPrefix(home[user], "127.0.1.") || rec.Persistence != limpet.PersistenceNone {
-			t.Errorf("%s is on %q, persistence %v", user, home[user], rec.Persistence)
+		server[user] = res.Header.Get("X-Served-By")
+		if !strings.HasPrefix(server[user], "127.0.1.") || rec.Persistence != limpet.PersistenceNone {
+			t.Errorf("%s is on %q, persistence %v", user, server[user], rec.Persistence)
 		}
 	}
-	if home["ann"] == home["bob"] || home["bob"] == home["cid"] || home["ann"] == home["cid"] {
-		t.Errorf("the sessions are not balanced: %v", home)
+	if server["ann"] == server["bob"] || server["bob"] == server["cid"] || server["ann"] == server["cid"] {
+		t.Errorf("the sessions are not balanced: %v", server)
 	}
 	for range 3 {
-		for user, want := range home {
+		for user, want := range server {
 			if got := servedBy("Cookie: theme=dark; JSESSIONID=" + user + ".node2"); got != want {
 				t.Errorf("%s went to %s, not to %s", user, got, want)
 			}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -252,7 +253,7 @@ func (m *mutationRig) overHTTP2(t testing.TB, h *rawHTTP2, u mutant) *rawHTTP2 {
 	case 12:
 		fields = append(fields, "host", "admin.example.com")
 	}
-	_ = h.SetDeadline(time.Now().Add(patience))
+	_ = h.SetDeadline(time.Now().Add(testwait.Limit))
 	end := u.framing == ""
 	stream := h.request(end, fields...)
 	if !end {

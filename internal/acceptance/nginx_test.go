@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // startNginx starts an nginx with these directives in its server block, and returns its address and how to learn what it was
@@ -72,13 +74,13 @@ http {
 		}
 		stopped = true
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(testwait.Limit, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 		<-exited
 	}
 	t.Cleanup(stop)
 
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testwait.Limit)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {

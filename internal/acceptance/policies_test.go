@@ -228,7 +228,7 @@ func TestPolicyPoolsAreChecked(t *testing.T) {
 			{Name: "x", Action: policy.Modify{Pool: policy.SwitchPool{Name: "c"}}},
 		}},
 	})
-	if want := `limpet: invalid configuration: httpRequest.rules[0].action.pool.name: pool "c" not found`; err == nil || err.Error() != want {
+	if want := `httpRequest[0].action.pool.name: "c": there is no such pool or group`; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }

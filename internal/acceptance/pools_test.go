@@ -19,25 +19,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/ipgroup/geoip"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
-
-// eventually waits for something that will soon be so.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for range int(patience / time.Millisecond) {
-		if ok() {
-			return
-		}
-		<-tick.C
-	}
-	t.Fatalf("waited in vain for %s", what)
-}
 
 // running runs a virtual service until the returned function is called, or the
 // test ends.
@@ -105,9 +92,9 @@ func TestQueue(t *testing.T) {
 	var want []string
 	for i := range limit + length {
 		start("GET", fmt.Sprint(i), http.StatusOK)
-		eventually(t, "the request to be served or queued", func() bool { return pool.Stats().Open+pool.Stats().Waiting == i+1 })
+		testwait.Until(t, "the request to be served or queued", func() bool { return pool.Stats().Open+pool.Stats().Waiting == i+1 })
 		if i < limit { // which of them comes first to the server is open
-			eventually(t, "the server to have it", func() bool { return g.now.Load() == int64(i+1) })
+			testwait.Until(t, "the server to have it", func() bool { return g.now.Load() == int64(i+1) })
 		}
 		want = append(want, fmt.Sprint(i))
 	}
@@ -123,7 +110,7 @@ func TestQueue(t *testing.T) {
 	}
 	for i := range limit + length {
 		g.open <- struct{}{}
-		eventually(t, "the next", func() bool {
+		testwait.Until(t, "the next", func() bool {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			return len(g.order) == min(i+1+limit, limit+length)
@@ -177,7 +164,7 @@ func TestQueueEnds(t *testing.T) {
 			t.Errorf("got %s after leaving", res.Status)
 		}
 	})
-	eventually(t, "the client to be queued", func() bool { return pool.Stats().Waiting == 1 })
+	testwait.Until(t, "the client to be queued", func() bool { return pool.Stats().Waiting == 1 })
 	cancel()
 	wg.Wait()
 	if r := recs.next(t); !slices.Equal(r.Significant, []limpet.Significance{limpet.ClientGone}) || pool.Stats().Waiting != 0 {
@@ -243,7 +230,7 @@ func TestDrainAccounting(t *testing.T) {
 	server, _, _ := pool.Lookup(first.Server.String(), 0)
 
 	server.Drain(-1)
-	if e := await(t, events, "the drain"); e.Change.State != lbpool.Draining || e.Server != server {
+	if e := testwait.Receive(t, events, "the drain"); e.Change.State != lbpool.Draining || e.Server != server {
 		t.Fatalf("event %+v", e)
 	}
 	for range 6 { // new clients go elsewhere
@@ -262,7 +249,7 @@ func TestDrainAccounting(t *testing.T) {
 	}
 	var asked atomic.Int64
 	defer pool.CountBound(func(context.Context, ...string) (int, error) { asked.Add(1); return 0, nil }, 0)()
-	eventually(t, "the clients to be counted", func() bool { return asked.Load() > 0 })
+	testwait.Until(t, "the clients to be counted", func() bool { return asked.Load() > 0 })
 	again, err := loyal.Get(site.URL + "/stream") // the bound client still gets there
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +268,7 @@ func TestDrainAccounting(t *testing.T) {
 	if err != nil || string(body) != "the end" {
 		t.Errorf("the stream on a draining server: %q, %v", body, err)
 	}
-	if e := await(t, events, "the end of the drain"); !e.Drained || e.Server != server || e.Open != 0 || e.Bound != 0 {
+	if e := testwait.Receive(t, events, "the end of the drain"); !e.Drained || e.Server != server || e.Open != 0 || e.Bound != 0 {
 		t.Errorf("event %+v", e)
 	}
 	if server.State() != lbpool.Disabled {
@@ -801,7 +788,7 @@ func TestDrainLeavesStreams(t *testing.T) {
 		defer res.Body.Close()
 		open = append(open, res)
 	}
-	eventually(t, "the deadline", func() bool { return server.State() == lbpool.Disabled })
+	testwait.Until(t, "the deadline", func() bool { return server.State() == lbpool.Disabled })
 	get(t, c, site.URL)
 	if r := recs.next(t); r.Persistence != limpet.RepinDisabled || r.Server == server.Addr() {
 		t.Errorf("after the deadline: %v, %v", r.Server, r.Persistence)
@@ -848,10 +835,10 @@ func TestClientLeavesSoon(t *testing.T) {
 					res.Body.Close()
 				}
 			})
-			await(t, started, "the server to be asked")
+			testwait.Receive(t, started, "the server to be asked")
 			start := time.Now()
 			cancel()
-			took = append(took, await(t, left, "the server to be told").Sub(start))
+			took = append(took, testwait.Receive(t, left, "the server to be told").Sub(start))
 			wg.Wait()
 		}
 		slices.Sort(took)

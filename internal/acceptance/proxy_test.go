@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -86,7 +87,7 @@ func TestUpgradedBytes(t *testing.T) {
 		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if s := await(t, got, "the server"); s != "early late" {
+		if s := testwait.Receive(t, got, "the server"); s != "early late" {
 			t.Errorf("the server got %q", s)
 		}
 		if rest, end := endOf(t, r); rest != "hello goodbye" || end != fin {
@@ -135,7 +136,7 @@ func TestUpgradeEnds(t *testing.T) {
 			}
 			c.Write([]byte("!"))
 			test.client(c, cancel)
-			await(t, left, "the server to see the end")
+			testwait.Receive(t, left, "the server to see the end")
 			io.Copy(io.Discard, r) // ends, too
 		})
 	}
@@ -291,7 +292,7 @@ func TestConnectionHeader(t *testing.T) {
 	if diff := cmp.Diff(http.Header{
 		"X-Kept": {"1"}, "X-Script": {"1"}, "Te": {"trailers"},
 		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Host": {host}, "X-Forwarded-Proto": {"http"},
-	}, await(t, got, "the request")); diff != "" {
+	}, testwait.Receive(t, got, "the request")); diff != "" {
 		t.Error(diff)
 	}
 	res.Header.Del("Date")
@@ -309,10 +310,12 @@ func TestOddUpgrade(t *testing.T) {
 	})}})
 	r := newRequest(t, "GET", site.URL, nil)
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"\xff"}}
-	if res, _ := fetch(t, site.client(t), r); res.StatusCode != http.StatusBadGateway {
+	if res, _ := fetch(t, site.client(t), r); res.StatusCode != http.StatusBadRequest {
 		t.Error(res.Status)
 	}
-	recs.next(t)
+	if rec := recs.next(t); rec.Error == nil || slices.Contains(rec.Significant, limpet.ServerFailed) {
+		t.Errorf("%v, %v", rec.Significant, rec.Error)
+	}
 }
 
 // TestUpgradeConnection has a server name a header that a script sets: what

@@ -8,16 +8,19 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // Kinds and flags of frames (RFC 9113, section 6).
 const (
-	frameData, frameHeaders, frameReset, frameSettings, framePing, frameGoAway = 0, 1, 3, 4, 6, 7
-	flagEndStream, flagAck, flagEndHeaders                                     = 1, 1, 4
+	frameData, frameHeaders, frameReset, frameSettings, framePing, frameGoAway, frameWindow = 0, 1, 3, 4, 6, 7, 8
+	flagEndStream, flagAck, flagEndHeaders                                                  = 1, 1, 4
 )
 
 // A rawHTTP2 is a client of HTTP/2 that sends whatever it is told to, valid or not.
@@ -28,6 +31,11 @@ type rawHTTP2 struct {
 	next    uint32
 	sent    bytes.Buffer // what encode has made
 	encoder *hpack.Encoder
+
+	// Of one that reads by itself: how many streams were reset, and how long
+	// after the beginning the last one was.
+	resets    atomic.Int64
+	lastReset atomic.Int64
 }
 
 // An h2Answer is what came back on a stream.
@@ -41,13 +49,18 @@ type h2Answer struct {
 // newRawHTTP2 begins a connection.
 func newRawHTTP2(t testing.TB, c net.Conn) *rawHTTP2 {
 	t.Helper()
-	h := &rawHTTP2{Conn: c, next: 1}
-	h.encoder = hpack.NewEncoder(&h.sent)
-	h.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) { h.fields = append(h.fields, f) })
+	h := wrapRawHTTP2(c)
 	if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	h.frame(frameSettings, 0, 0, nil)
+	return h
+}
+
+func wrapRawHTTP2(c net.Conn) *rawHTTP2 {
+	h := &rawHTTP2{Conn: c, next: 1}
+	h.encoder = hpack.NewEncoder(&h.sent)
+	h.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) { h.fields = append(h.fields, f) })
 	return h
 }
 
@@ -145,7 +158,7 @@ func (h *rawHTTP2) answer(stream uint32) (a h2Answer) {
 
 // ask sends a request without a body and reads the answer.
 func (h *rawHTTP2) ask(fields ...string) h2Answer {
-	_ = h.SetDeadline(time.Now().Add(patience))
+	_ = h.SetDeadline(time.Now().Add(testwait.Limit))
 	return h.answer(h.request(true, fields...))
 }
 
@@ -155,6 +168,7 @@ func newRawHTTP2Async(t testing.TB, c net.Conn) *rawHTTP2 {
 	out := &asyncConn{Conn: c, queue: make(chan []byte, 10_000)}
 	go out.run()
 	h := newRawHTTP2(t, out)
+	start := time.Now()
 	go func() {
 		defer close(out.queue)
 		for {
@@ -167,6 +181,9 @@ func newRawHTTP2Async(t testing.TB, c net.Conn) *rawHTTP2 {
 				return
 			}
 			switch kind, flags := head[3], head[4]; {
+			case kind == frameReset:
+				h.resets.Add(1)
+				h.lastReset.Store(int64(time.Since(start)))
 			case flags&flagAck != 0:
 			case kind == frameSettings:
 				h.frame(kind, flagAck, 0, nil)

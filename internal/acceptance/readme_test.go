@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -239,7 +240,7 @@ func TestReadmeProgram(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	eventually(t, "the program to listen", func() bool {
+	testwait.Until(t, "the program to listen", func() bool {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
 			c.Close()

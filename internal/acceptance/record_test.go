@@ -326,14 +326,14 @@ func TestRecordNames(t *testing.T) {
 		{limpet.RepinDisabled.String(), "repin:disabled"},
 		{limpet.RepinGone.String(), "repin:gone"},
 		{limpet.RepinFull.String(), "repin:full"},
-		{limpet.Persistence(99).String(), "Persistence(99)"},
+		{limpet.Persistence(99).String(), "invalid"},
 		{limpet.PolicyDrop.String(), "dropped by policy"},
 		{limpet.Status5xx.String(), "status 5xx"},
-		{limpet.Significance(0).String(), "Significance(0)"},
-		{limpet.Significance(99).String(), "Significance(99)"},
+		{limpet.Significance(0).String(), "invalid"},
+		{limpet.Significance(99).String(), "invalid"},
 		{limpet.FailClosed.String(), "fail closed"},
 		{limpet.FailOpen.String(), "fail open"},
-		{limpet.OnError(99).String(), "OnError(99)"},
+		{limpet.OnError(99).String(), "invalid"},
 	} {
 		if test.got != test.want {
 			t.Errorf("%q, want %q", test.got, test.want)

@@ -71,8 +71,8 @@ func TestRuleLabel(t *testing.T) {
 		pool policy.SwitchPool
 		want string
 	}{
-		"unknown label": {policy.SwitchPool{Name: "g", Label: "other.example"}, `httpRequest.rules[0].action.pool.label: pool group "g": unknown priority label: "other.example"`},
-		"no group":      {policy.SwitchPool{Name: "root", Label: "shop.example/"}, `httpRequest.rules[0].action.pool.label: pool "root" is not a group`},
+		"unknown label": {policy.SwitchPool{Name: "g", Label: "other.example"}, `httpRequest[0].action.pool.label: "other.example": the group "g" has no such label`},
+		"no group":      {policy.SwitchPool{Name: "root", Label: "shop.example/"}, `httpRequest[0].action.pool.label: "shop.example/": the pool "root" is not a group`},
 		"no name":       {policy.SwitchPool{Label: "shop.example/"}, `a label needs a pool group`},
 		"and a server":  {policy.SwitchPool{Name: "g", Label: "shop.example/", Server: root.Servers()[0].Addr()}, `a server is chosen without a label`},
 	} {

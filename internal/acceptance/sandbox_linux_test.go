@@ -1,12 +1,9 @@
 package acceptance_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -16,14 +13,16 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testchild"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // A thousand requests at a time run a script that takes all the memory it can
 // get. The process stays small, answers others, and tells those it has no room
 // for to come back.
 func TestMemoryBombs(t *testing.T) {
-	if os.Getenv("LIMPET_BOMBS") != "" {
+	if testchild.Running() {
 		serveBombs(t)
 		return
 	}
@@ -45,31 +44,15 @@ func TestMemoryBombs(t *testing.T) {
 func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 	t.Helper()
 	const requests, most = 1000, 1536 // MiB
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMemoryBombs$", "-test.count=1")
-	cmd.Env = append(os.Environ(), "LIMPET_BOMBS=1")
-	stdin, err := cmd.StdinPipe() // whose end tells the process to end
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	if !lines.Scan() {
-		t.Fatal("the process does not say where it listens")
-	}
-	url := lines.Text()
+	child := testchild.Start(t, testchild.Command(t))
+	url := child.Line()
 
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	statuses := map[int]int{}
 	tr := &http.Transport{MaxIdleConnsPerHost: requests}
 	defer tr.CloseIdleConnections()
-	client := &http.Client{Transport: tr, Timeout: patience}
+	client := &http.Client{Transport: tr, Timeout: testwait.Limit}
 	start := make(chan struct{})
 	for range requests {
 		r := newRequest(t, "GET", url+"/bomb", nil)
@@ -88,7 +71,7 @@ func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 			}
 		})
 	}
-	healthClient := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+	healthClient := &http.Client{Transport: &http.Transport{}, Timeout: testwait.Limit}
 	defer healthClient.CloseIdleConnections()
 	all := make(chan struct{})
 	var attack time.Time
@@ -119,12 +102,8 @@ func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 		}
 		health = append(health, time.Since(begun))
 	}
-	stdin.Close()
-	_, _ = io.Copy(io.Discard, stdout)
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the process ended with %v", err)
-	}
-	peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024
+	child.End()
+	peak := child.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024
 	slices.Sort(health)
 	p99 = health[len(health)*99/100]
 	t.Logf("statuses %v; %d MiB at most; health: %d answers, half of them within %v, 99 %% within %v", statuses, peak, len(health), health[len(health)/2], p99)
@@ -146,5 +125,5 @@ func serveBombs(t *testing.T) {
 	mux.Handle("/bomb", vs.Wrap(http.NotFoundHandler()))
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })
 	fmt.Println(startSite(t, http1, listen(t, ""), mux).URL)
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	testchild.Wait()
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -48,9 +49,9 @@ func TestClientLeavesScript(t *testing.T) {
 				_, _, err := try(c, r)
 				done <- err
 			}()
-			await(t, started, "the script")
+			testwait.Receive(t, started, "the script")
 			cancel()
-			if err := await(t, done, "the client"); !errors.Is(err, context.Canceled) {
+			if err := testwait.Receive(t, done, "the client"); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
 			// The script has done nothing wrong.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -279,7 +280,7 @@ func TestReplacedResponse(t *testing.T) {
 				if status, body := get(t, c, site.URL); status != 200 || body != "short" {
 					t.Errorf("%d %q", status, body)
 				}
-				await(t, gone, "the server to see its client leave")
+				testwait.Receive(t, gone, "the server to see its client leave")
 				if rec := recs.next(t); len(rec.Significant) > 0 || rec.Status != 200 || rec.Bytes != 5 {
 					t.Errorf("record: %+v", rec)
 				}
@@ -471,7 +472,7 @@ func TestOpenConnections(t *testing.T) {
 			clients[0].CloseIdleConnections()
 			clients[1].CloseIdleConnections()
 			// The server notices when it reads.
-			for deadline := time.Now().Add(patience); ask(clients[2]) != "1 3"; {
+			for deadline := time.Now().Add(testwait.Limit); ask(clients[2]) != "1 3"; {
 				if time.Now().After(deadline) {
 					t.Fatal("closed connections are still counted")
 				}

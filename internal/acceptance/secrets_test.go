@@ -16,6 +16,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/persistence/redisstore"
@@ -88,14 +89,14 @@ func TestSecretsPrinted(t *testing.T) {
 	shared := redisstore.Config{
 		Addresses: []string{server.Addr}, Username: "default", Password: password, Prefix: "secrets",
 		Logger: slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})), WhenDown: redisstore.FailClosed,
-		Timeout: patience,
+		Timeout: testwait.Limit,
 	}
 	store, err := redisstore.New(shared)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	eventually(t, "Redis", func() bool { return store.Ping(t.Context()) == nil })
+	testwait.Until(t, "Redis", func() bool { return store.Ping(t.Context()) == nil })
 	cookie := persistence.HTTPCookieConfig{Keys: []persistence.CookieKey{{ID: "a", Secret: []byte(key)}}}
 	profile, err := persistence.NewHTTPCookie(cookie)
 	if err != nil {
@@ -166,13 +167,18 @@ func TestNoSecretsAnywhere(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		http.SetCookie(w, &http.Cookie{Name: "session", Value: canary + "-set-cookie"})
 		w.Header().Set("X-Secret", canary+"-response")
-		if r.URL.Path == "/malformed" {
+		raw, ok := map[string]string{
+			"/malformed": "HTTP/1.1 200 OK\r\n" + canary + "-no-header\r\n\r\n",
+			"/trailer":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + canary + "-no-trailer\r\n\r\n",
+			"/switch":    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + canary + "-other\r\n\r\n",
+		}[r.URL.Path]
+		if ok {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+canary+"-no-header\r\n\r\n")
+			io.WriteString(conn, raw)
 			conn.Close()
 			return
 		}
@@ -238,6 +244,25 @@ avi.vs.analytics.counter("requests")
 		}
 	}
 	client.CloseIdleConnections()
+	for _, raw := range []string{
+		"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nConnection: close\n\n1\nx\n0\nAuthorization " + canary + "\n\n",
+		"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nConnection: close\n\n1\nx\n0\nAuthorization: " + canary + "\x01\n\n",
+		"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nConnection: close\n\n" + canary + "\n\n",
+		"GET / HTTP/1.1\nHost: a\nConnection: Upgrade, close\nUpgrade: " + canary + "\x80\n\n",
+		"GET /switch HTTP/1.1\nHost: a\nConnection: Upgrade, close\nUpgrade: " + canary + "\n\n",
+		"GET /trailer HTTP/1.1\nHost: a\nConnection: close\n\n",
+	} {
+		_, _ = io.Copy(io.Discard, send(t, (&site{Addr: ln.Addr().String()}).dial(t, ""), raw))
+		rec := recs.next(t)
+		if rec.Error == nil {
+			t.Errorf("%q: no error", raw)
+		}
+		l.print(raw[:10], rec)
+		l.look(raw[:10], fmt.Sprintf("%v %+v", rec.Error, rec.Error))
+		for _, s := range pool.Servers() {
+			l.print("change", s.LastChange())
+		}
+	}
 	c := (&site{Addr: ln.Addr().String()}).dial(t, "") // what net/http itself complains about
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nAuthorization "+canary+"\r\n\r\n")
 	_, _ = io.Copy(io.Discard, c)

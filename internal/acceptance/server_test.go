@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -9,12 +10,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -238,6 +241,127 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
+// A client of HTTP/2 that takes nothing of its answers loses its streams, as it loses its connection over HTTP/1. It held them,
+// and a connection to a server with each, for as long as it answered pings: with a window of 0 nothing is written that could be
+// late.
+func TestSlowReadersHTTP2(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		path         string
+		writeTimeout time.Duration
+		window       uint32        // of each stream
+		within       time.Duration // streams are reset; 0: never
+	}{
+		{"short answer", "/short", 0, 0, 60 * time.Second},
+		{"short answer, another limit", "/short", 5 * time.Second, 0, 5 * time.Second},
+		{"short answer that is taken", "/short", 0, 1000, 0},
+		{"no window", "/", 0, 0, 60 * time.Second},
+		{"a window for the beginning", "/", 0, 1000, 60 * time.Second},
+		{"flushed", "/flushed", 0, 0, 60 * time.Second},
+		{"another limit", "/", 5 * time.Second, 0, 5 * time.Second},
+		{"no limit", "/", -1, 0, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var failed atomic.Int32
+				limits := limpet.ConnectionLimits{Max: -1, WriteTimeout: test.writeTimeout}
+				h, stop := serveBubbleHTTP2(t, limits, func(w http.ResponseWriter, r *http.Request) {
+					var err error
+					switch r.URL.Path {
+					case "/short": // net/http sends it after the handler
+						_, _ = io.WriteString(w, "short")
+						return
+					case "/flushed":
+						_, _ = io.WriteString(w, "x")
+						err = http.NewResponseController(w).Flush()
+					default:
+						_, err = io.Copy(w, io.LimitReader(zeros{}, 10<<20))
+					}
+					if err != nil {
+						failed.Add(1)
+					}
+				})
+				defer stop()
+				h.frame(frameSettings, 0, 0, append([]byte{0, 4}, binary.BigEndian.AppendUint32(nil, test.window)...))
+				const streams = 200
+				for range streams {
+					h.request(true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", test.path)
+				}
+				time.Sleep(time.Hour)
+				want := 0
+				if test.within > 0 {
+					want = streams
+				}
+				wantFailed := want
+				if test.path == "/short" {
+					wantFailed = 0
+				}
+				if n, resets := int(failed.Load()), int(h.resets.Load()); n != wantFailed || resets != want {
+					t.Errorf("%d handlers have failed, and %d streams were reset, want %d and %d", n, resets, wantFailed, want)
+				}
+				if last := time.Duration(h.lastReset.Load()); last != test.within {
+					t.Errorf("the last stream was reset after %v", last)
+				}
+			})
+		})
+	}
+}
+
+// Over HTTP/2, too, a client that takes little at a time is served.
+func TestPatientReadersHTTP2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const part, parts = 64 << 10, 20
+		ended := make(chan error, 1)
+		h, stop := serveBubbleHTTP2(t, limpet.ConnectionLimits{Max: -1}, func(w http.ResponseWriter, r *http.Request) {
+			_, err := w.Write(make([]byte, part*parts))
+			ended <- err
+		})
+		defer stop()
+		h.frame(frameSettings, 0, 0, []byte{0, 4, 0, 0, 0, 0})
+		stream := h.request(true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/")
+		for range parts {
+			time.Sleep(55 * time.Second)
+			h.frame(frameWindow, 0, 0, binary.BigEndian.AppendUint32(nil, part))
+			h.frame(frameWindow, 0, stream, binary.BigEndian.AppendUint32(nil, part))
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// serveBubbleHTTP2 is serveBubble for one connection of HTTP/2, which answers
+// pings.
+func serveBubbleHTTP2(t *testing.T, limits limpet.ConnectionLimits, h http.HandlerFunc) (*rawHTTP2, func()) {
+	t.Helper()
+	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Connections: limits}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := limpet.NewServer(vs.Wrap(h))
+	srv.ErrorLog = serverLog(t)
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	l := fakeListener{make(chan net.Conn)}
+	done := make(chan error)
+	go func() { done <- srv.Serve(vs.Listener(l)) }()
+	theirs, ours := net.Pipe()
+	l.conns <- tcpPipe{theirs}
+	return newRawHTTP2Async(t, ours), func() {
+		ours.Close()
+		close(l.conns)
+		srv.Close()
+		<-done
+	}
+}
+
+// A tcpPipe looks like a connection of TCP.
+type tcpPipe struct{ net.Conn }
+
+func (tcpPipe) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80} }
+
+func (tcpPipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 1234} }
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
@@ -267,7 +391,7 @@ func TestConnectionMemory(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	synchronize(t, func() bool { return vs.Stats().OpenConnections == n })
+	testwait.Until(t, "the server's part", func() bool { return vs.Stats().OpenConnections == n })
 	each := (liveMemory() - before) / n
 	t.Logf("%d bytes for each connection, the client's end included", each)
 	if each > 20<<10 {

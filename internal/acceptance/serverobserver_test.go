@@ -2,13 +2,17 @@ package acceptance_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +21,9 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/policy"
 )
 
 // A syncBuffer is a buffer for several goroutines.
@@ -100,7 +106,7 @@ func TestServerComplaints(t *testing.T) {
 					c.Close()
 				}
 			}
-			synchronize(t, func() bool { return vs.Stats().BadRequests == bad && vs.Stats().FailedHandshakes == handshakes })
+			testwait.Until(t, "the server's part", func() bool { return vs.Stats().BadRequests == bad && vs.Stats().FailedHandshakes == handshakes })
 			srv.Close()
 			<-done
 			if s := vs.Stats(); s.BadRequests != bad || s.FailedHandshakes != handshakes {
@@ -177,6 +183,91 @@ func TestServerComplaintsAreLimited(t *testing.T) {
 	}
 }
 
+// A client that agrees on HTTP/2 and then speaks HTTP/1 had the beginning of its request in the log, with the query.
+func TestGreetingsAreNotLogged(t *testing.T) {
+	var standard, own syncBuffer
+	log.SetOutput(&standard)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	for _, logger := range []*slog.Logger{nil, slog.New(slog.NewTextHandler(&own, nil))} {
+		vs := newVirtualService(t, limpet.Config{Logger: logger})
+		srv := limpet.NewServer(vs)
+		site := startSite(t, http2TLS, vs.Listener(listen(t, "")), srv.Handler)
+		site.http.ErrorLog = srv.ErrorLog
+		cfg := site.tls.Clone()
+		cfg.ServerName, cfg.NextProtos = "127.0.0.1", []string{"h2"}
+		c := tls.Client(site.dial(t, ""), cfg)
+		_, _ = io.Copy(io.Discard, send(t, c, "GET /?token=canary HTTP/1.1\nHost: a\n\n"))
+		site.stop()
+	}
+	for name, lines := range map[string]*syncBuffer{"standard logger": &standard, "Logger": &own} {
+		if text := lines.String(); strings.Contains(text, "canary") || !strings.Contains(text, "bogus greeting") {
+			t.Errorf("the %s has %s", name, text)
+		}
+	}
+}
+
+// A panickyHandler is a handler of logs that fails at some messages.
+type panickyHandler struct {
+	slog.Handler
+	messages []string
+}
+
+func (h panickyHandler) Handle(ctx context.Context, r slog.Record) error {
+	if slices.Contains(h.messages, r.Message) {
+		panic("no room for " + r.Message)
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// A Logger, or an OnComplete, that panics about what no request is to blame for ended the process: nobody else recovers where
+// connections are accepted and closed. Any client could bring that about.
+func TestPanicsOutsideRequests(t *testing.T) {
+	var standard, own syncBuffer
+	log.SetOutput(&standard)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	vs := newVirtualService(t, limpet.Config{
+		Logger: slog.New(panickyHandler{slog.NewTextHandler(&own, nil), []string{"bad request", "server error", "connection denied"}}),
+		OnComplete: func(r limpet.Record) {
+			if r.Connection {
+				panic("no place for it")
+			}
+		},
+		Policies: limpet.Policies{NetworkSecurity: []policy.NetworkRule{{
+			Name: "no", Action: policy.ActionReset, Match: policy.NetworkMatch{ClientIP: &policy.IPMatch{Op: policy.IsIn, Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/31")}}},
+		}}},
+	})
+	srv := limpet.NewServer(vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/panic" {
+			panic("handler")
+		}
+	})))
+	ln := listen(t, "")
+	site := &site{protocol: http1, Addr: ln.Addr().String()}
+	done := make(chan error)
+	go func() { done <- srv.Serve(vs.Listener(ln)) }()
+	for _, local := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.2"} {
+		d := net.Dialer{Timeout: testwait.Limit, LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
+		if c, err := d.Dial("tcp", site.Addr); err == nil { // it may be reset already
+			_, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}
+	for _, request := range []string{"nonsense\n\n", "GET /panic HTTP/1.1\nHost: a\n\n", "nonsense\n\n"} {
+		_, _ = io.Copy(io.Discard, send(t, site.dial(t, ""), request))
+	}
+	answer, err := io.ReadAll(send(t, site.dial(t, ""), "GET / HTTP/1.1\nHost: a\nConnection: close\n\n"))
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") {
+		t.Errorf("%q, %v", answer, err)
+	}
+	srv.Close()
+	<-done
+	for _, what := range []string{"no room for connection denied", "no room for bad request", "no place for it", "panic serving", "goroutine"} {
+		if text := standard.String(); !strings.Contains(text, what) {
+			t.Errorf("the standard logger got nothing about %q:\n%s", what, text)
+		}
+	}
+}
+
 // The lines that net/http itself writes about such a client are of that kind.
 func TestHTTP2Complaints(t *testing.T) {
 	t.Parallel()
@@ -220,6 +311,7 @@ func TestReasonsForNoServer(t *testing.T) {
 
 // A pool whose servers wait for their first check says that nobody checks, and a server that fails is a warning.
 func TestServersNeverChecked(t *testing.T) {
+	t.Parallel()
 	recs := newRecords()
 	pool := newPool(t, lbpool.Config{
 		Name: "my_pool", Servers: []lbpool.ServerConfig{{Address: "127.0.1.1:1"}},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/persistence/redisstore"
@@ -35,7 +36,7 @@ func TestSharedAddressElsewhere(t *testing.T) {
 		{"Redis", func(t *testing.T) (limpet.Tables, func() limpet.Tables) {
 			server := redistest.Start(t)
 			open := func() limpet.Tables {
-				store, err := redisstore.New(redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
+				store, err := redisstore.New(redisstore.Config{Addresses: []string{server.Addr}, Timeout: testwait.Limit})
 				if err != nil {
 					t.Fatal(err)
 				}

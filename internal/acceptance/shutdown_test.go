@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
@@ -102,7 +103,7 @@ func TestShutdown(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				deadline := 200 * time.Millisecond
 				if ends {
-					deadline = patience
+					deadline = testwait.Limit
 				}
 				release, arrived := make(chan struct{}), make(chan struct{})
 				h := kind.server(release)
@@ -125,7 +126,7 @@ func TestShutdown(t *testing.T) {
 				site := startSite(t, kind.protocol, vs.Listener(listen(t, "")), own)
 				client := make(chan string, 1)
 				go func() { client <- converse(t, site, kind.request) }()
-				await(t, arrived, "the exchange to begin")
+				testwait.Receive(t, arrived, "the exchange to begin")
 				start := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), deadline)
 				defer cancel()
@@ -134,7 +135,7 @@ func TestShutdown(t *testing.T) {
 				if ends {
 					close(release)
 				}
-				err := await(t, done, "the shutdown")
+				err := testwait.Receive(t, done, "the shutdown")
 				took := time.Since(start)
 				switch {
 				case ends && err != nil:
@@ -150,7 +151,7 @@ func TestShutdown(t *testing.T) {
 				if pool != nil && pool.Servers()[0].Open() != 0 {
 					t.Errorf("%d leases", pool.Servers()[0].Open())
 				}
-				if got := await(t, client, "the client"); ends != strings.HasSuffix(got, "end") {
+				if got := testwait.Receive(t, client, "the client"); ends != strings.HasSuffix(got, "end") {
 					t.Errorf("the client has got %q", got)
 				}
 			})
@@ -160,7 +161,7 @@ func TestShutdown(t *testing.T) {
 
 // cutMargin is more than a cut takes, even on a busy machine: on an idle one it
 // takes less than 100 ms, and the grace for handlers that do not end.
-const cutMargin = patience / 2
+const cutMargin = testwait.Limit / 2
 
 // converse sends a request and returns all that comes back.
 func converse(t *testing.T, s *site, request string) string {
@@ -238,7 +239,7 @@ func TestShutdownDeaf(t *testing.T) {
 		<-release
 	})))
 	go converse(t, site, "GET / HTTP/1.1\nHost: a\n\n")
-	await(t, arrived, "the request")
+	testwait.Receive(t, arrived, "the request")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := vs.Shutdown(ctx, site.http); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "1 requests cut off") {
@@ -266,7 +267,7 @@ func TestShutdownOfAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	redis, err := redisstore.New(redisstore.Config{Addresses: []string{redistest.Start(t).Addr}, Prefix: "shutdown", Timeout: patience})
+	redis, err := redisstore.New(redisstore.Config{Addresses: []string{redistest.Start(t).Addr}, Prefix: "shutdown", Timeout: testwait.Limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +295,7 @@ func TestShutdownOfAll(t *testing.T) {
 	recs := newRecords()
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{pool}, IPGroups: groups, Tables: redis, Persistence: profile, OnComplete: recs.add,
-		Scripting: limpet.Scripting{Limits: datascript.Limits{Time: patience}}, // the machine may be busy
+		Scripting: limpet.Scripting{Limits: datascript.Limits{Time: testwait.Limit}}, // the machine may be busy
 		Policies: limpet.Policies{HTTPSecurity: []policy.SecurityRule{{
 			Name: "blacklist", Action: policy.Close{}, Match: policy.Match{ClientIP: &policy.IPMatch{Groups: []string{"Blacklist"}}},
 		}}},
@@ -317,8 +318,8 @@ func TestShutdownOfAll(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	await(t, hanging, "a health check that hangs")
-	eventually(t, "the servers to be up", func() bool { return pool.Stats().Up == 3 })
+	testwait.Receive(t, hanging, "a health check that hangs")
+	testwait.Until(t, "the servers to be up", func() bool { return pool.Stats().Up == 3 })
 
 	var users sync.WaitGroup
 	for i := range 8 {
@@ -332,7 +333,7 @@ func TestShutdownOfAll(t *testing.T) {
 					return
 				}
 				r.Header.Set("X-Client", fmt.Sprint(i, " ", n))
-				res, _, err := try(&http.Client{Transport: tr, Timeout: patience}, r)
+				res, _, err := try(&http.Client{Transport: tr, Timeout: testwait.Limit}, r)
 				if err != nil {
 					return // the server is gone
 				}
@@ -345,7 +346,7 @@ func TestShutdownOfAll(t *testing.T) {
 	recs.take(t, 200)
 
 	start := time.Now()
-	deadline, end := context.WithTimeout(t.Context(), patience)
+	deadline, end := context.WithTimeout(t.Context(), testwait.Limit)
 	defer end()
 	if err := vs.Shutdown(deadline, srv); err != nil {
 		t.Error(err)

@@ -27,6 +27,7 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/testleak"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/internal/websockettest"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
@@ -40,7 +41,7 @@ type soak struct {
 	t       *testing.T
 	vs      *limpet.VirtualService
 	store   *persistence.Store
-	servers []*mortal
+	servers []*restartable
 	addr    string
 
 	done, served, refused, left atomic.Int64 // exchanges, by what became of them
@@ -69,7 +70,7 @@ func TestSoak(t *testing.T) {
 	s := &soak{t: t, store: persistence.NewStore(persistence.Options{MaxEntries: 10_000})}
 	var pc lbpool.Config
 	for i := range 3 {
-		m := newMortal(t, fmt.Sprintf("127.0.1.%d:0", i+1))
+		m := newRestartable(t, fmt.Sprintf("127.0.1.%d:0", i+1))
 		defer m.kill()
 		s.servers = append(s.servers, m)
 		pc.Servers = append(pc.Servers, lbpool.ServerConfig{Address: m.addr})
@@ -86,17 +87,17 @@ func TestSoak(t *testing.T) {
 	s.addr = ln.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	eventually(t, "the servers to be up", func() bool { return pool.Stats().Up == 3 })
+	testwait.Until(t, "the servers to be up", func() bool { return pool.Stats().Up == 3 })
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var clients sync.WaitGroup
 	for i := range 2 {
-		for _, kind := range []func(context.Context, *http.Client, int){s.get, s.post, s.leave, s.failScript, s.upgrade, s.babble} {
+		for _, kind := range []func(context.Context, *http.Client, int){s.get, s.post, s.leave, s.failScript, s.upgrade, s.sendMalformed} {
 			clients.Go(func() {
 				tr := &http.Transport{DisableCompression: true}
 				defer tr.CloseIdleConnections()
-				c := &http.Client{Transport: tr, Timeout: patience}
+				c := &http.Client{Transport: tr, Timeout: testwait.Limit}
 				for n := i; ctx.Err() == nil; n += 2 {
 					kind(ctx, c, n)
 					s.done.Add(1)
@@ -109,7 +110,7 @@ func TestSoak(t *testing.T) {
 	stop()
 	clients.Wait()
 
-	deadline, cancel := context.WithTimeout(t.Context(), patience)
+	deadline, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
 	if err := s.vs.Shutdown(deadline, srv); err != nil {
 		t.Errorf("shutdown: %v", err)
@@ -138,7 +139,7 @@ func TestSoak(t *testing.T) {
 	}
 	var after sample
 	defer func() { t.Logf("%+v before, %+v after", before, after) }()
-	eventually(t, "all to be given back", func() bool {
+	testwait.Until(t, "all to be given back", func() bool {
 		after = takeSamples(1, 0)[0]
 		return after.memory < before.memory+8<<20 && after.goroutines < before.goroutines+10 && after.descriptors < before.descriptors+10
 	})
@@ -147,7 +148,7 @@ func TestSoak(t *testing.T) {
 func (s *soak) config(pool *lbpool.Pool, i int) limpet.Config {
 	script := customPersistence
 	cfg := limpet.Config{
-		Pools: []*lbpool.Pool{pool}, Tables: s.store, OnComplete: s.look, Scripting: limpet.Scripting{Limits: datascript.Limits{Time: patience}},
+		Pools: []*lbpool.Pool{pool}, Tables: s.store, OnComplete: s.look, Scripting: limpet.Scripting{Limits: datascript.Limits{Time: testwait.Limit}},
 		Logger: slog.New(s.watch(slog.LevelError)),
 		Scripts: []limpet.Script{
 			compile(s.t, "Custom Persistence", script),
@@ -182,7 +183,7 @@ func (s *soak) injectFaults(ctx context.Context, pool *lbpool.Pool) {
 				_ = s.store.Remove(ctx, "", key)
 			}
 		default:
-			victim.live()
+			victim.start()
 		}
 	}
 }
@@ -307,15 +308,15 @@ func (s *soak) upgrade(ctx context.Context, c *http.Client, n int) {
 	s.served.Add(1)
 }
 
-// babble speaks no HTTP, or stops in the middle of it.
-func (s *soak) babble(_ context.Context, _ *http.Client, n int) {
-	conn, err := net.DialTimeout("tcp", s.addr, patience)
+// sendMalformed speaks no HTTP, or stops in the middle of it.
+func (s *soak) sendMalformed(_ context.Context, _ *http.Client, n int) {
+	conn, err := net.DialTimeout("tcp", s.addr, testwait.Limit)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testwait.Limit))
 	s.left.Add(1)
 	_, _ = io.WriteString(conn, []string{"\x16\x03\x01", "GET / HTTP/1.1\r\nHo", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx", "nonsense\r\n\r\n"}[n%4])
 	if n%4 == 3 {
@@ -323,21 +324,21 @@ func (s *soak) babble(_ context.Context, _ *http.Client, n int) {
 	}
 }
 
-// A mortal is a server that can be killed and brought back to life.
-type mortal struct {
+// A restartable is a server that can be killed and started again.
+type restartable struct {
 	t    *testing.T
 	addr string
 	srv  *http.Server
 	done chan struct{}
 }
 
-func newMortal(t *testing.T, addr string) *mortal {
-	m := &mortal{t: t, addr: deadAddr(t, addr)}
-	m.live()
+func newRestartable(t *testing.T, addr string) *restartable {
+	m := &restartable{t: t, addr: deadAddr(t, addr)}
+	m.start()
 	return m
 }
 
-func (m *mortal) live() {
+func (m *restartable) start() {
 	if m.srv != nil {
 		return
 	}
@@ -353,7 +354,7 @@ func (m *mortal) live() {
 	}(m.srv, m.done)
 }
 
-func (m *mortal) kill() {
+func (m *restartable) kill() {
 	if m.srv != nil {
 		m.srv.Close()
 		<-m.done
@@ -361,7 +362,7 @@ func (m *mortal) kill() {
 	}
 }
 
-func (m *mortal) serve(w http.ResponseWriter, r *http.Request) {
+func (m *restartable) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/stream":
 		for r.Context().Err() == nil {

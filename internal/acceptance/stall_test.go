@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -44,7 +45,7 @@ func TestServerStalls(t *testing.T) {
 					t.Fatalf("%v, %q, %v", res, got, err)
 				}
 				took := time.Since(start)
-				await(t, gone, "the server's connection to end")
+				testwait.Receive(t, gone, "the server's connection to end")
 				rec := recs.next(t)
 				t.Logf("aborted after %v, with %v", took, err)
 				if took < limit {
@@ -106,7 +107,7 @@ func TestIdleTunnels(t *testing.T) {
 			if took := time.Since(start); took < limit {
 				t.Errorf("ended after %v", took)
 			}
-			await(t, ended, "the server's side to end")
+			testwait.Receive(t, ended, "the server's side to end")
 			if rec := recs.next(t); !rec.Hijacked {
 				t.Errorf("record: %+v", rec)
 			}

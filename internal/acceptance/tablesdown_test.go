@@ -10,6 +10,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
@@ -60,7 +61,7 @@ if not server then avi.vs.table_insert(client, avi.pool.server_ip()) end`
 				Pools: []*lbpool.Pool{poolOf(t, startServers(t, 3)...)}, Tables: store,
 				Scripts: []limpet.Script{test.script}, OnComplete: recs.add,
 			})
-			client := &http.Client{Transport: site.transport(t), Timeout: patience}
+			client := &http.Client{Transport: site.transport(t), Timeout: testwait.Limit}
 			var first string
 			for range 100 {
 				r, err := http.NewRequestWithContext(t.Context(), "GET", site.URL+test.path, nil)

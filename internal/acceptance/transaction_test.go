@@ -6,11 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // TestTransactionKept keeps what handlers should not keep: it must not lead to
@@ -45,7 +48,10 @@ func TestTransactionKept(t *testing.T) {
 					if ctx.Value(key{}) != "client" || ctx.Err() == nil {
 						t.Error("the context is not that of the request")
 					}
+					w.WriteHeader(http.StatusEarlyHints)
 					_, _ = io.WriteString(w, "late")
+					_ = http.NewResponseController(w).Flush()
+					persistence.NoteSource(ctx, persistence.FromLocal)
 				}
 			})
 		}))
@@ -112,32 +118,96 @@ func TestKeptTransaction(t *testing.T) {
 	}
 }
 
-// A goroutine that a handler leaves behind used to get the transaction of
-// another client, if it asked at the moment when its own ended.
+// A goroutine that a handler or a transport leaves behind used to get the
+// transaction of another client, if it asked at the moment when its own ended.
 func TestTransactionAskedForAtTheEnd(t *testing.T) {
 	var wg sync.WaitGroup
+	ask := func(r *http.Request) {
+		path := r.URL.Path
+		wg.Go(func() {
+			var last *limpet.Transaction
+			for {
+				tx, ok := limpet.TransactionFrom(r.Context())
+				if !ok {
+					break
+				}
+				last = tx
+			}
+			if last != nil && last.Original().URL.Path != path {
+				t.Errorf("the transaction of %s shows %s", path, last.Original().URL.Path)
+			}
+		})
+	}
 	vs := newVirtualService(t, limpet.Config{
 		Pools: []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})},
 		Transport: answering(func(r *http.Request) (*http.Response, error) {
-			path := r.URL.Path
-			wg.Go(func() {
-				var last *limpet.Transaction
-				for {
-					tx, ok := limpet.TransactionFrom(r.Context())
-					if !ok {
-						break
-					}
-					last = tx
-				}
-				if last != nil && last.Original().URL.Path != path {
-					t.Errorf("the transaction of %s shows %s", path, last.Original().URL.Path)
-				}
-			})
+			ask(r)
 			return ok(r)
 		}),
 	})
-	for i := range 2000 {
-		vs.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", fmt.Sprint("/", i), nil))
+	wrapped := vs.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ask(r) }))
+	for i := range 1000 {
+		for _, h := range []http.Handler{vs, wrapped} {
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", fmt.Sprint("/", i), nil))
+		}
 	}
 	wg.Wait()
+}
+
+// slowClaims binds all clients to another server than the one that was chosen,
+// and takes its time.
+type slowClaims struct{ entered, leave chan struct{} }
+
+func (slowClaims) Find(*http.Request, netip.Addr, string) (string, time.Duration, error) {
+	return "", 0, nil
+}
+
+func (slowClaims) Bind(http.Header, *http.Request, netip.Addr, string, string) error { return nil }
+
+func (s slowClaims) Claim(*http.Request, netip.Addr, string, string, string) (string, error) {
+	s.entered <- struct{}{}
+	<-s.leave
+	return "10.0.0.2", nil
+}
+
+// A wrapped handler may send its request to the pool in a goroutine that it
+// leaves behind. The binding that this makes belongs to its own request, and
+// not to one that has begun since.
+func TestClaimLeftBehind(t *testing.T) {
+	profile := slowClaims{make(chan struct{}), make(chan struct{})}
+	recs := newRecords()
+	pool := poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"}, lbpool.ServerConfig{Address: "10.0.0.2"})
+	under, over := make(chan struct{}), make(chan struct{})
+	var left sync.WaitGroup
+	h := newVirtualService(t, limpet.Config{
+		Pools: []*lbpool.Pool{pool}, Persistence: profile, OnComplete: recs.add,
+	}).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/next" {
+			under <- struct{}{}
+			<-over
+			return
+		}
+		route, _ := lbpool.RouteFrom(r.Context())
+		left.Go(func() { route.Claim(pool.Servers()[0], nil) })
+		<-profile.entered
+	}))
+	serve := func(path string) { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)) }
+	const requests = 10
+	for range requests {
+		serve("/left")
+	}
+	var wg sync.WaitGroup
+	for range requests {
+		wg.Go(func() { serve("/next") })
+		<-under
+	}
+	close(profile.leave)
+	left.Wait()
+	close(over)
+	wg.Wait()
+	for _, rec := range recs.take(t, 2*requests) {
+		if rec.Persistence != limpet.PersistenceMiss {
+			t.Errorf("%s: persistence %q", rec.Path, rec.Persistence)
+		}
+	}
 }

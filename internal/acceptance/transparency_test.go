@@ -23,6 +23,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/internal/websockettest"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
@@ -219,7 +220,7 @@ func TestClientLeavesDownload(t *testing.T) {
 			e.Fatal(err)
 		}
 		cancel()
-		if err := await(e, seen, "the handler to see its client leave"); err != context.Canceled {
+		if err := testwait.Receive(e, seen, "the handler to see its client leave"); err != context.Canceled {
 			e.Error(err)
 		}
 		if rec := e.wantEvents(200); !e.wrapped && !slices.Equal(rec.Significant, []limpet.Significance{limpet.ClientGone}) {
@@ -254,13 +255,13 @@ func TestClientLeavesUpload(t *testing.T) {
 		if _, err := upload.Write(make([]byte, 100)); err != nil {
 			e.Fatal(err)
 		}
-		await(e, started, "the handler")
+		testwait.Receive(e, started, "the handler")
 		cancel()
-		if err := await(e, seen, "the handler to see its client leave"); err == nil {
+		if err := testwait.Receive(e, seen, "the handler to see its client leave"); err == nil {
 			e.Error("the handler saw the end of a body that had none")
 		}
 		upload.CloseWithError(context.Canceled)
-		if err := await(e, done, "the client"); !errors.Is(err, context.Canceled) {
+		if err := testwait.Receive(e, done, "the client"); !errors.Is(err, context.Canceled) {
 			e.Error(err)
 		}
 		rec := e.recs.next(e)
@@ -332,7 +333,7 @@ func TestWebSocket(t *testing.T) {
 			}
 		}
 	}, func(e *exchange) {
-		ctx, cancel := context.WithTimeout(e.Context(), patience)
+		ctx, cancel := context.WithTimeout(e.Context(), testwait.Limit)
 		defer cancel()
 		ws, res, err := websockettest.Dial(ctx, e.client, e.URL, "other", websockettest.Subprotocol)
 		if err != nil {
@@ -432,7 +433,7 @@ func TestUpgradeRefused(t *testing.T) {
 		if rec := recs.next(t); rec.Status != test.status || rec.Hijacked || rec.Closed != (test.status == 0) || slices.Contains(rec.Significant, limpet.ServerFailed) {
 			t.Errorf("%s: record %+v", test.script, rec)
 		}
-		if !await(t, asked, "the server") {
+		if !testwait.Receive(t, asked, "the server") {
 			t.Error("the server's connection lives on")
 		}
 	}
@@ -521,7 +522,7 @@ func TestReplacedHandler(t *testing.T) {
 		t.Errorf("%d %q", status, body)
 	}
 	for range 5 {
-		if err := await(t, writes, "the handler"); err == nil {
+		if err := testwait.Receive(t, writes, "the handler"); err == nil {
 			t.Error("the handler may write what nobody sees")
 		}
 	}
@@ -564,7 +565,7 @@ func TestResponseController(t *testing.T) {
 				if err := rc.EnableFullDuplex(); err != nil {
 					t.Errorf("full duplex: %v", err)
 				}
-				if err := rc.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+				if err := rc.SetWriteDeadline(time.Now().Add(testwait.Limit)); err != nil {
 					t.Errorf("write deadline: %v", err)
 				}
 				flush(t, w)
@@ -582,7 +583,7 @@ func TestResponseController(t *testing.T) {
 			defer upload.Close()
 			go upload.Write([]byte("x"))
 			_, _, _ = try(e.client, newRequest(t, "POST", e.URL, body))
-			if err := await(t, read, "the deadline"); !errors.Is(err, os.ErrDeadlineExceeded) {
+			if err := testwait.Receive(t, read, "the deadline"); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("reading past the deadline: %v", err)
 			}
 			body.CloseWithError(io.ErrClosedPipe)

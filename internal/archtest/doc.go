@@ -1,11 +1,11 @@
 // Package archtest keeps the architecture of the module as data and checks the source tree against it.
 //
-// There are four groups of checks, one file each:
+// It has what linters (.golangci.yml) cannot check, one file each:
 //
-//   - imports.go: which package may import which, and how many modules the library depends on.
-//   - docs.go: one package comment for each package, a doc comment for each exported name, an Example for each public package.
-//   - uses.go: names that must not be used, such as http.DefaultTransport.
-//   - surface.go: the exported names of each public package equal the list in the directory surface.
+//   - imports.go: which package may import which.
+//   - docs.go: a doc comment for each exported name that is a field or stands in a group.
+//   - sleep.go: tests wait in virtual time only.
+//   - surface.go: the exported names of each public package equal the list in the directory surface, so that a change of them is seen.
 //
 // A check is a function from a loaded [Module] to [Finding] values, so that each is tested on a small module made to
 // break it (testdata/broken) as well as run on this one.

@@ -51,8 +51,7 @@ type Package struct {
 	Tests []*File // of the package itself and of the external test package
 
 	Types     *types.Package // of Files, never nil
-	Info      *types.Info    // Types, Defs and Uses of Files
-	TypeError error          // the first one; Types and Info are incomplete then
+	TypeError error          // the first one; Types is incomplete then
 }
 
 // File is one source file.
@@ -178,16 +177,11 @@ func (m *Module) load(l listed) (*Package, error) {
 			p.TypeError = err
 		}
 	}}
-	p.Info = &types.Info{
-		Types: make(map[ast.Expr]types.TypeAndValue),
-		Defs:  make(map[*ast.Ident]types.Object),
-		Uses:  make(map[*ast.Ident]types.Object),
-	}
 	files := make([]*ast.File, len(p.Files))
 	for i, f := range p.Files {
 		files[i] = f.File
 	}
-	p.Types, _ = conf.Check(l.ImportPath, m.fset, files, p.Info) // the error is the first one that conf.Error saw
+	p.Types, _ = conf.Check(l.ImportPath, m.fset, files, nil) // the error is the first one that conf.Error saw
 	return p, nil
 }
 
@@ -221,15 +215,4 @@ func (m *Module) finding(pos token.Pos, format string, args ...any) Finding {
 // packageFinding returns a finding about p as a whole.
 func packageFinding(p *Package, format string, args ...any) Finding {
 	return Finding{token.Position{Filename: cmp.Or(p.Path, "root package")}, fmt.Sprintf(format, args...)}
-}
-
-// CheckTypes finds the packages that do not compile.
-func CheckTypes(m *Module) []Finding {
-	var found []Finding
-	for _, p := range m.Packages {
-		if p.TypeError != nil {
-			found = append(found, packageFinding(p, "does not compile: %v", p.TypeError))
-		}
-	}
-	return found
 }

@@ -2,7 +2,6 @@ package assurance
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -40,31 +41,8 @@ func checkDocument(t *testing.T, name string) *Document {
 // Every promise has its tests.
 func TestAssurance(t *testing.T) { checkDocument(t, "internal/assurance/assurance.md") }
 
-// Every feature of the tables has its row, in their order, and those that are there have their tests.
-func TestParity(t *testing.T) {
-	d := checkDocument(t, "internal/assurance/parity.md")
-	var got []string
-	for _, g := range d.Groups {
-		for _, r := range g.Rows {
-			got = append(got, r.ID)
-		}
-	}
-	var want []string
-	for _, table := range []struct {
-		name string
-		rows int
-	}{
-		{"C", 25}, {"PIPE", 8}, {"MAT", 11}, {"IPG", 5}, {"GEO", 4}, {"SG", 5}, {"NSP", 4}, {"HSP", 5}, {"REQ", 10}, {"RSP", 3}, {"PSET", 2},
-		{"RL", 8}, {"DS", 3}, {"PRS", 9}, {"POOL", 11}, {"LB", 9}, {"PG", 4}, {"FA", 1}, {"HM", 7}, {"LOG", 5},
-	} {
-		for i := range table.rows {
-			want = append(want, fmt.Sprintf("%s-%02d", table.name, i+1))
-		}
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("rows (-want +got):\n%s", diff)
-	}
-}
+// Every feature that is there has its tests.
+func TestParity(t *testing.T) { checkDocument(t, "internal/assurance/parity.md") }
 
 func TestParse(t *testing.T) {
 	const text = "# Title\n\nText | with a bar.\n\n## One\n\n| Id | Promise | Figure | Tests |\n|:--|---|---|--:|\n" +
@@ -148,24 +126,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// write makes a tree of files.
-func write(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		name = filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 func TestCheck(t *testing.T) {
-	tree, err := NewTree(write(t, map[string]string{
+	tree, err := NewTree(testfiles.Write(t, map[string]string{
 		"a_test.go":                "package p\nfunc TestRoot(t *testing.T) {}\n",
 		"p/a_test.go":              "package p\nfunc TestA(t *testing.T) { t.Run(\"one two\", nil) }\nfunc TestSkips(t *testing.T) { x(); t.Skip(\"never\") }\nfunc TestMaySkip(t *testing.T) { if x { t.Skip() } }\nfunc (T) TestMethod() {}\n",
 		"p/b_test.go":              "package p\nfunc TestB(t *testing.T) { for { t.Run(name, nil) } }\nfunc TestAlloc(t *testing.T) {}\nfunc TestNever(t *testing.T) {}\n",
@@ -217,14 +179,14 @@ func TestCheck(t *testing.T) {
 
 func TestNewTreeFaults(t *testing.T) {
 	for name, skips := range map[string]string{"short": "race p TestA", "bad expression": "race p ( reason"} {
-		if _, err := NewTree(write(t, map[string]string{"internal/tools/skips": skips})); err == nil || !strings.Contains(err.Error(), "skips:1: ") {
+		if _, err := NewTree(testfiles.Write(t, map[string]string{"internal/tools/skips": skips})); err == nil || !strings.Contains(err.Error(), "skips:1: ") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	if _, err := NewTree(write(t, nil)); err != nil {
+	if _, err := NewTree(testfiles.Write(t, nil)); err != nil {
 		t.Errorf("without a list: %v", err)
 	}
-	if _, err := NewTree(write(t, map[string]string{"internal/tools/skips/x": ""})); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, err := NewTree(testfiles.Write(t, map[string]string{"internal/tools/skips/x": ""})); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory for a list: %v", err)
 	}
 }

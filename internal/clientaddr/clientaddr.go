@@ -1,13 +1,13 @@
 package clientaddr
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
@@ -76,14 +76,14 @@ type Resolver struct {
 // New returns a resolver for cfg, of which it keeps nothing. The error joins all faults, each with the path of
 // the field that a virtual service's configuration has for it.
 func New(cfg Config) (*Resolver, error) {
-	var faults []error
+	var faults fielderr.List
 	for i, prefix := range cfg.Trusted {
 		if !prefix.IsValid() {
-			faults = append(faults, fmt.Errorf("trustedProxies[%d]: %v is not a network", i, prefix))
+			faults.Addf(fielderr.Index("trustedProxies", i), nil, "not a network")
 		}
 	}
 	if cfg.Header > Forwarded {
-		faults = append(faults, fmt.Errorf("clientHeader: %v is not a header", cfg.Header))
+		faults.Addf("clientHeader", cfg.Header, "not a header")
 	}
 	r := &Resolver{header: cfg.Header, name: cfg.Header.String(), index: cfg.Index}
 	r.source = SourceXForwardedFor
@@ -94,17 +94,17 @@ func New(cfg Config) (*Resolver, error) {
 		r.header = XForwardedFor
 		r.name, r.source = http.CanonicalHeaderKey(cfg.Name), SourceHeader
 		if !httpfield.IsToken(cfg.Name) {
-			faults = append(faults, fmt.Errorf("clientHeader: %q is not the name of a header", cfg.Name))
+			faults.Addf("clientHeader", cfg.Name, "not the name of a header")
 		}
 	}
 	if cfg.Index < -MaxIndex || cfg.Index > MaxIndex {
-		faults = append(faults, fmt.Errorf("clientIndex: %d is not between -%d and %d", cfg.Index, MaxIndex, MaxIndex))
+		faults.Addf("clientIndex", cfg.Index, "not between -%d and %d", MaxIndex, MaxIndex)
 	}
 	if cfg.Index != 0 && len(cfg.Trusted) == 0 {
-		faults = append(faults, fmt.Errorf("clientIndex: %d without effect, since nobody is trusted", cfg.Index))
+		faults.Addf("clientIndex", cfg.Index, "without effect, since nobody is trusted")
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	r.trusted = newRanges(cfg.Trusted)
 	return r, nil

@@ -370,9 +370,9 @@ func TestTrusts(t *testing.T) {
 
 func TestNewFaults(t *testing.T) {
 	_, err := New(Config{Trusted: []netip.Prefix{trusted[0], {}, trusted[1], netip.PrefixFrom(netip.MustParseAddr("10.0.0.1"), 33)}, Header: 7})
-	want := "trustedProxies[1]: invalid Prefix is not a network\n" +
-		"trustedProxies[3]: invalid Prefix is not a network\n" +
-		"clientHeader: Header(7) is not a header"
+	want := "trustedProxies[1]: not a network\n" +
+		"trustedProxies[3]: not a network\n" +
+		"clientHeader: Header(7): not a header"
 	if err == nil || err.Error() != want {
 		t.Errorf("got error %v, want %s", err, want)
 	}

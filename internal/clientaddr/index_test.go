@@ -75,9 +75,9 @@ func TestResolveIndex(t *testing.T) {
 
 func TestIndexFaults(t *testing.T) {
 	_, err := New(Config{Name: "a b", Index: 1001})
-	want := "clientHeader: \"a b\" is not the name of a header\n" +
-		"clientIndex: 1001 is not between -1000 and 1000\n" +
-		"clientIndex: 1001 without effect, since nobody is trusted"
+	want := "clientHeader: \"a b\": not the name of a header\n" +
+		"clientIndex: 1001: not between -1000 and 1000\n" +
+		"clientIndex: 1001: without effect, since nobody is trusted"
 	if err == nil || err.Error() != want {
 		t.Errorf("got error %v, want %s", err, want)
 	}

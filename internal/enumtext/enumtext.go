@@ -13,8 +13,11 @@ package enumtext
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"unicode"
+
+	"github.com/limpetlb/limpet/internal/suggest"
 )
 
 // Integer is an integer type whose constants are not negative.
@@ -39,7 +42,8 @@ func Marshal[T Integer](v T, words []string) ([]byte, error) {
 }
 
 // Unmarshal sets v to the constant whose word text is, compared as [Equal]
-// does. If there is none, v stays as it is and the error lists the words.
+// does. If there is none, v stays as it is and the error lists the words, and
+// says which one is perhaps meant.
 func Unmarshal[T Integer](v *T, text []byte, words []string) error {
 	for i, word := range words {
 		if word != "" && Equal(string(text), word) {
@@ -47,7 +51,22 @@ func Unmarshal[T Integer](v *T, text []byte, words []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is not one of %s", text, list(words))
+	return fmt.Errorf("%.64q is %w", text, Unknown(string(text), words))
+}
+
+// Unknown returns the fault of a text that is none of the words, without the
+// text: "not one of red, blue; did you mean \"red\"?".
+func Unknown(text string, words []string) error {
+	byPlain := make(map[string]string, len(words))
+	for _, word := range words {
+		if word != "" {
+			byPlain[plain(word)] = word
+		}
+	}
+	if word := byPlain[suggest.Nearest(plain(text), maps.Keys(byPlain))]; word != "" {
+		return fmt.Errorf("not one of %s; did you mean %q?", list(words), word)
+	}
+	return fmt.Errorf("not one of %s", list(words))
 }
 
 // Equal reports whether two texts are the same word: case, blanks and "-", "_",

@@ -1,6 +1,7 @@
 package enumtext_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/limpetlb/limpet/internal/enumtext"
@@ -51,8 +52,10 @@ func TestUnmarshal(t *testing.T) {
 		{text: "dark blue", want: 2},
 		{text: "http11", want: 4},
 		{text: "", want: 9, fault: `"" is not one of red, dark-blue, HTTP/1.1`},
-		{text: "re", want: 9, fault: `"re" is not one of red, dark-blue, HTTP/1.1`},
-		{text: "red!", want: 9, fault: `"red!" is not one of red, dark-blue, HTTP/1.1`},
+		{text: "re", want: 9, fault: `"re" is not one of red, dark-blue, HTTP/1.1; did you mean "red"?`},
+		{text: "red!", want: 9, fault: `"red!" is not one of red, dark-blue, HTTP/1.1; did you mean "red"?`},
+		{text: "Drak Bleu", want: 9, fault: `"Drak Bleu" is not one of red, dark-blue, HTTP/1.1; did you mean "dark-blue"?`},
+		{text: strings.Repeat("x", 99), want: 9, fault: `"` + strings.Repeat("x", 64) + `" is not one of red, dark-blue, HTTP/1.1`},
 		{text: "1", want: 9, fault: `"1" is not one of red, dark-blue, HTTP/1.1`},
 		{text: "invalid", want: 9, fault: `"invalid" is not one of red, dark-blue, HTTP/1.1`},
 	} {

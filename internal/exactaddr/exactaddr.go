@@ -27,11 +27,10 @@ func Value(addr netip.AddrPort) string {
 // Parse returns the server that the value of an entry names. ok is false for
 // any other value, an address with a port and no zero byte among them.
 func Parse(value string) (addr netip.AddrPort, ok bool) {
-	text, marked := strings.CutSuffix(value, mark)
-	if !marked {
-		return netip.AddrPort{}, false
+	if !strings.HasSuffix(value, mark) {
+		return netip.AddrPort{}, false // as nearly always
 	}
-	addr, err := netip.ParseAddrPort(text)
+	addr, err := netip.ParseAddrPort(value[:len(value)-len(mark)])
 	return addr, err == nil
 }
 
@@ -64,10 +63,10 @@ func ToScript(value string) string {
 // isMarked reports whether s is an address with a port and at least one zero
 // byte behind.
 func isMarked(s string) bool {
-	text := strings.TrimRight(s, mark)
-	if len(text) == len(s) {
-		return false
-	}
-	_, err := netip.ParseAddrPort(text)
+	return strings.HasSuffix(s, mark) && isServer(strings.TrimRight(s, mark))
+}
+
+func isServer(s string) bool {
+	_, err := netip.ParseAddrPort(s)
 	return err == nil
 }

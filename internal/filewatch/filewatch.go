@@ -22,6 +22,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Tick is the time between two looks at a file. A change that stat shows is loaded after at most two of them, any other change of
@@ -59,15 +61,15 @@ type Watcher struct {
 func New(files []File, report func(i int, err error)) (*Watcher, error) {
 	w := &Watcher{report: report, files: make([]watched, len(files))}
 	seed := maphash.MakeSeed()
-	var faults []error
+	var faults fielderr.List
 	for i, file := range files {
 		w.files[i] = watched{File: file, seed: seed}
 		if err := w.files[i].first(); err != nil {
-			faults = append(faults, fmt.Errorf("files[%d]: %w", i, err))
+			faults.AddUnder(fielderr.Index("files", i), err)
 		}
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return w, nil
 }

@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // An answer is what a broken server sends.
@@ -135,7 +137,7 @@ func (a *answerer) check(t testing.TB, rt *Transport, given answer, n int) verdi
 	if v.behind {
 		given.pieces = 1 // what comes when the next request is on its way cannot be told from its answer, by anybody
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
 	failed := func(format string, args ...any) {
 		t.Helper()

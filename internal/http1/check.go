@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -33,7 +34,9 @@ func Prepare(req *http.Request) (*http.Request, error) {
 
 // CheckResponse is for those who get a response from another transport than a Transport. It returns an error if the head of
 // the response is one that a Transport would have refused, as far as net/http's parser lets that be seen: with a status
-// below 100, which net/http's servers panic at, a version of HTTP that there is not, or a field whose name is none, which may have been meant to be the length.
+// below 100, which net/http's servers panic at, a version of HTTP that there is not, a field whose name is none, which may have been
+// meant to be the length, or a length that is none or not the only one. HTTP/2 does not need the length, but who gets the response
+// over HTTP/1 does. Lengths that are the same become one, and the body of a response that has none becomes [http.NoBody].
 func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode < 100 || !httpfield.IsValue(resp.Status) {
 		return errStatus
@@ -46,7 +49,30 @@ func CheckResponse(resp *http.Response) error {
 			return errFieldName
 		}
 	}
-	return checkTrailerNames(resp.Trailer)
+	if err := checkTrailerNames(resp.Trailer); err != nil {
+		return err
+	}
+	if err := settleLength(resp.Header); err != nil {
+		return err
+	}
+	if bodyless := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified; bodyless && resp.Body != nil && resp.Body != http.NoBody {
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
+	return nil
+}
+
+func settleLength(h http.Header) error {
+	lengths := h["Content-Length"]
+	for _, length := range lengths {
+		if _, err := strconv.ParseUint(length, 10, 63); err != nil || length != lengths[0] {
+			return errLength
+		}
+	}
+	if len(lengths) > 1 {
+		h["Content-Length"] = lengths[:1]
+	}
+	return nil
 }
 
 var errHost = fmt.Errorf("%w: invalid host", ErrRequest)

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // dyingConn is a connection that breaks at its second use.
@@ -171,7 +173,7 @@ func TestDeadIdleConnection(t *testing.T) {
 				r := newRequest(t, "POST", s.url, strings.NewReader("body"))
 				r.GetBody = nil
 				wantOK(t, rt, r)
-				test.do(await(t, s.accepted, "a connection"))
+				test.do(testwait.Receive(t, s.accepted, "a connection"))
 				rt.idle.mu.Lock()
 				idle := rt.idle.queue.latest
 				rt.idle.mu.Unlock()
@@ -197,12 +199,12 @@ func TestContinue(t *testing.T) {
 			sent     bool
 			standard bool // whether the body is sent by an http.Transport, where that differs
 		}{
-			{"proceed", proceed, ok, patience, 200, true, true},
-			{"proceed after hints", "HTTP/1.1 103 Hints\r\n\r\n" + proceed, ok, patience, 200, true, true},
+			{"proceed", proceed, ok, testwait.Limit, 200, true, true},
+			{"proceed after hints", "HTTP/1.1 103 Hints\r\n\r\n" + proceed, ok, testwait.Limit, 200, true, true},
 			{"no word", "", ok, time.Millisecond, 200, true, true},
 			{"no time", "", ok, 0, 200, true, true},
-			{"refused", refused + "Connection: close\r\n\r\nno", "", patience, 413, false, false},
-			{"refused, and the connection kept", refused + "\r\nno", "", patience, 413, false, true},
+			{"refused", refused + "Connection: close\r\n\r\nno", "", testwait.Limit, 413, false, false},
+			{"refused, and the connection kept", refused + "\r\nno", "", testwait.Limit, 413, false, true},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				s := serve(t, func(c net.Conn, r *bufio.Reader) {
@@ -415,12 +417,12 @@ func TestCancellation(t *testing.T) {
 				_, _, err := fetch(start(t, true, nil), r)
 				failed <- err
 			}()
-			await(t, reached, "the server")
+			testwait.Receive(t, reached, "the server")
 			cancel(because)
-			if err := await(t, failed, "the request"); !errors.Is(err, because) {
+			if err := testwait.Receive(t, failed, "the request"); !errors.Is(err, because) {
 				t.Errorf("error %v", err)
 			}
-			await(t, left, "the server to see it")
+			testwait.Receive(t, left, "the server to see it")
 		})
 	}
 	t.Run("before", func(t *testing.T) {
@@ -448,7 +450,7 @@ func TestCancellation(t *testing.T) {
 	})
 }
 
-// TestHeaderTimeout waits in vain for a header, or for the rest of one. The time starts when the request has been sent.
+// TestHeaderTimeout waits until the timeout for a header, or for the rest of one. The time starts when the request has been sent.
 func TestHeaderTimeout(t *testing.T) {
 	for _, body := range []string{"", "body"} {
 		both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {
@@ -524,7 +526,7 @@ func TestUpgrade(t *testing.T) {
 		if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 			t.Error(err)
 		}
-		if got := await(t, left, "the server"); got != "hello" {
+		if got := testwait.Receive(t, left, "the server"); got != "hello" {
 			t.Errorf("the server got %q", got)
 		}
 		if got, err := io.ReadAll(conn); string(got) != "early late" || err != nil {
@@ -638,7 +640,7 @@ func TestTrace(t *testing.T) {
 				Got1xxResponse:       func(code int, _ textproto.MIMEHeader) error { note(fmt.Sprint(code)); return nil },
 				PutIdleConn:          func(err error) { note(fmt.Sprint("idle ", err)); idle <- true },
 			}))
-			await(t, idle, "the connection to be idle")
+			testwait.Receive(t, idle, "the connection to be idle")
 		}
 	}
 	if diff := cmp.Diff(events[0], events[1]); diff != "" {
@@ -799,7 +801,7 @@ func TestRetriesOnce(t *testing.T) {
 				wg.Go(func() { wantOK(t, rt, newRequest(t, "GET", s.url+"/together", nil)) })
 			}
 			for range idle {
-				await(t, asked, "a request on each connection")
+				testwait.Receive(t, asked, "a request on each connection")
 			}
 			close(all)
 			wg.Wait()

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // TestCloseAtTheEnd closes a body just when another goroutine has read it to its end and the connection serves the next
@@ -49,7 +51,7 @@ func TestCloseAtTheEnd(t *testing.T) {
 			}
 			ended, closed := make(chan bool), make(chan bool)
 			go func() { ending.end(first); close(ended) }()
-			await(t, idle, "the connection to be idle")
+			testwait.Receive(t, idle, "the connection to be idle")
 
 			type result struct {
 				body string
@@ -60,7 +62,7 @@ func TestCloseAtTheEnd(t *testing.T) {
 				_, body, err := fetch(rt, newRequest(t, "POST", s.url, nil))
 				second <- result{body, err}
 			}()
-			await(t, asked, "the second request")
+			testwait.Receive(t, asked, "the second request")
 			go func() { first.Body.Close(); close(closed) }()
 			select {
 			case r := <-second: // it must not end before it is answered
@@ -68,13 +70,13 @@ func TestCloseAtTheEnd(t *testing.T) {
 				close(answer)
 			case <-closed:
 				close(answer)
-				if r := await(t, second, "the second answer"); r.body != "ok" || r.err != nil {
+				if r := testwait.Receive(t, second, "the second answer"); r.body != "ok" || r.err != nil {
 					t.Errorf("the second request: %q, %v", r.body, r.err)
 				}
 			}
 			close(goOn)
-			await(t, ended, "the end")
-			await(t, closed, "the closing")
+			testwait.Receive(t, ended, "the end")
+			testwait.Receive(t, closed, "the closing")
 			if n := s.connections(); n != 1 {
 				t.Errorf("%d connections, so that the test has shown nothing", n)
 			}
@@ -200,7 +202,7 @@ func TestEarlyAnswerAndReset(t *testing.T) {
 					base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 						c, err := new(net.Dialer).DialContext(ctx, network, addr)
 						connected <- true
-						await(t, gone, "the end of the connection")
+						testwait.Receive(t, gone, "the end of the connection")
 						return c, err
 					}
 				}

@@ -299,11 +299,14 @@ func drain(body io.Reader) bool {
 	return err == nil
 }
 
+// ErrSwitched is the error of a request whose server has switched protocols, as it may, while the request body had not ended.
+var ErrSwitched = errors.New("server switched protocols before the end of the request body")
+
 // upgrade gives the connection to the caller.
 func (x *exchange) upgrade(resp *http.Response) (*http.Response, error) {
 	if !x.upload.complete() {
 		x.release(false)
-		return nil, errors.New("server switched protocols before the end of the request body")
+		return nil, ErrSwitched
 	}
 	if x.unwatch != nil && !x.unwatch() {
 		x.c.close()

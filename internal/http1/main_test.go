@@ -10,29 +10,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
-
-// await returns what comes out of ch.
-func await[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case v := <-ch:
-		return v
-	case <-timer.C:
-		t.Fatalf("waited in vain for %s", what)
-		panic("not reached")
-	}
-}
 
 // A roundTripper is what tests ask of both transports.
 type roundTripper interface {
@@ -66,7 +50,7 @@ func start(t testing.TB, own bool, base *http.Transport) roundTripper {
 func settings() *http.Transport {
 	return &http.Transport{
 		DialContext: new(net.Dialer).DialContext, DisableCompression: true, MaxIdleConnsPerHost: 10,
-		ExpectContinueTimeout: patience, ResponseHeaderTimeout: patience,
+		ExpectContinueTimeout: testwait.Limit, ResponseHeaderTimeout: testwait.Limit,
 	}
 }
 
@@ -153,7 +137,7 @@ const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // TestRequests compares what both transports send, byte by byte but for the order of the header fields.
@@ -127,7 +129,7 @@ func TestRequests(t *testing.T) {
 				if resp, _, err := fetch(start(t, own, base), r); err != nil || resp.StatusCode != 200 {
 					t.Fatal(resp, err)
 				}
-				sent[i] = await(t, got, "the request")
+				sent[i] = testwait.Receive(t, got, "the request")
 			}
 			if diff := cmp.Diff(sent[0], sent[1]); diff != "" {
 				t.Errorf("- standard + own:\n%s", diff)
@@ -358,7 +360,7 @@ func TestBodyLength(t *testing.T) {
 				if err == nil || test.is != nil && !errors.Is(err, test.is) {
 					t.Errorf("error %v, want %v", err, test.is)
 				}
-				if got := await(t, whole, "the server"); got != test.whole {
+				if got := testwait.Receive(t, whole, "the server"); got != test.whole {
 					t.Errorf("the server took the body for whole: %v", got)
 				}
 				if _, closed := body.uses(); closed != 1 {
@@ -396,7 +398,7 @@ func TestSpelling(t *testing.T) {
 		}
 	}
 	wantOK(t, start(t, true, nil), r)
-	lines := await(t, sent, "the request")
+	lines := testwait.Receive(t, sent, "the request")
 	for _, name := range names {
 		if !slices.Contains(lines, name+": 1") {
 			t.Errorf("no %s in %q", name, lines)

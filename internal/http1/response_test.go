@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/limpetlb/limpet/internal/httpfield"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // A reading is what a transport makes of the bytes that a server sends.
@@ -59,7 +60,7 @@ func read(t testing.TB, own bool, method, text string, closing bool) (got readin
 		got.CutShort = err != nil
 	}
 	if err := r.Context().Err(); err != nil {
-		t.Fatal(err) // patience has ended
+		t.Fatal(err) // testwait.Limit has ended
 	}
 	if !closing {
 		if _, _, err := fetch(rt, newRequest(t, "GET", s.url, nil)); err == nil {
@@ -330,7 +331,7 @@ func TestCloseDuringRead(t *testing.T) {
 		}()
 		<-begun
 		resp.Body.Close()
-		if err := await(t, ended, "the read"); err == nil {
+		if err := testwait.Receive(t, ended, "the read"); err == nil {
 			t.Error("no error")
 		}
 	})
@@ -371,7 +372,7 @@ func TestPipeline(t *testing.T) {
 		}()
 	}
 	for range clients {
-		if bad := await(t, done, "a client"); !slices.Equal(bad, nil) {
+		if bad := testwait.Receive(t, done, "a client"); !slices.Equal(bad, nil) {
 			t.Errorf("wrong answers: %v", bad)
 		}
 	}

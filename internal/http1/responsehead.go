@@ -47,6 +47,7 @@ var (
 	errFieldName = errors.New("malformed HTTP header: invalid field name")
 	errStatus    = errors.New("malformed HTTP status")
 	errVersion   = errors.New("malformed HTTP response: another version of HTTP")
+	errLength    = errors.New("malformed HTTP response: a length that is none, or another one")
 	errCoding    = errors.New("malformed HTTP response: a transfer coding in HTTP/1.0")
 )
 

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // sentTargets are the targets that a Transport, and an http.Transport with the request of Prepare, would send.
@@ -207,7 +209,7 @@ func TestTargetsOnTheWire(t *testing.T) {
 				u.Scheme, u.Host = "http", r.URL.Host
 				r.URL = u
 				wantOK(t, rt, r)
-				if got, want := await(t, targets, "the request"), test.method+" "+test.want+" HTTP/1.1"; got != want {
+				if got, want := testwait.Receive(t, targets, "the request"), test.method+" "+test.want+" HTTP/1.1"; got != want {
 					t.Errorf("%s is sent as %q, want %q", test.target, got, want)
 				}
 			}

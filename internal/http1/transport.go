@@ -1,11 +1,12 @@
-// Package http1 sends requests over HTTP/1.1 without a goroutine between the caller and the connection.
+// Package http1 sends requests over HTTP/1.1, and over HTTP/2 where that is asked for; over HTTP/1.1 without a goroutine between the caller and the connection.
 //
 // An http.Transport gives each connection two goroutines and hands every request and response over by channels, which is
 // most of what a proxied request costs. Here the goroutine that calls RoundTrip writes the request and reads the
 // response itself; there is a second one only while a request body is being written, since the response may come before
 // its end. The response is parsed by the standard library.
 //
-// What is out of the ordinary is left to an http.Transport: HTTP/2, proxies, CONNECT, hosts beyond ASCII, and options that
+// HTTP/2 is net/http's, but for the choice of connections and for what is sent again; see [WithHTTP2]. What is out of the ordinary is
+// left to an http.Transport: HTTP/2 that its settings ask for, proxies, CONNECT, hosts beyond ASCII, and options that
 // few use. See [New].
 package http1
 
@@ -30,9 +31,11 @@ type Transport struct {
 	tls           *tls.Config
 	maxHeader     int64 // bytes of a response header
 	idle          idleConns
+	http2         http2Sender
 }
 
-// New returns a Transport with the settings of base, which must not change afterwards. Requests go through base when
+// New returns a Transport with the settings of base, which must not change afterwards. Requests that ask for HTTP/2, see
+// [WithHTTP2], go over that. Others go through base when
 // they are not for HTTP/1.1 over TCP or TLS: when base has a Proxy or a MaxConnsPerHost, when it may speak HTTP/2 to
 // the server, or when it would ask for compression. The same holds for requests that have to be looked at in more detail.
 // Those that are invalid go nowhere, see ErrRequest.
@@ -77,6 +80,7 @@ func New(base *http.Transport) *Transport {
 	t.plain = http1 && base.Proxy == nil && base.MaxConnsPerHost <= 0 && !customDial(base)
 	t.secure = t.plain && !http2
 	t.idle.configure(base)
+	t.http2.base = base
 	return t
 }
 
@@ -107,10 +111,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req.Body)
 		return nil, err
 	}
-	if head.left || !t.handles(req) {
-		return t.leave(req)
-	}
 	ctx := req.Context()
+	switch {
+	case AsksHTTP2(ctx):
+		return leave(req, &t.http2)
+	case head.left || !t.handles(req):
+		return leave(req, t.base)
+	}
 	trace := httptrace.ContextClientTrace(ctx)
 	key := keyFor(req.URL)
 	again := false
@@ -140,9 +147,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// leave gives a request to base.
-func (t *Transport) leave(req *http.Request) (*http.Response, error) {
-	resp, err := t.base.RoundTrip(forStandard(req))
+// leave gives a request to another transport.
+func leave(req *http.Request, to http.RoundTripper) (*http.Response, error) {
+	resp, err := to.RoundTrip(forStandard(req))
 	if err != nil {
 		return nil, err
 	}
@@ -190,6 +197,7 @@ func (*Transport) ChecksRequests() bool { return true }
 func (t *Transport) CloseIdleConnections() {
 	t.idle.closeAll()
 	t.base.CloseIdleConnections()
+	t.http2.CloseIdleConnections()
 }
 
 // requestBody is the body of a request, nil if there is none.

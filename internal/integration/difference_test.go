@@ -32,6 +32,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/testrace"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -98,7 +99,7 @@ func program(t *testing.T, stdout io.Writer, name string, arguments ...string) (
 // listening waits until somebody listens.
 func listening(t *testing.T, network, addr string) {
 	t.Helper()
-	until(t, patience, addr+" accepts connections", func() bool {
+	testwait.Until(t, addr+" accepts connections", func() bool {
 		c, err := net.Dial(network, addr)
 		if err != nil {
 			return false
@@ -181,7 +182,7 @@ func startGo(t *testing.T) (addr string, taken func() []seen) {
 	go func() { _ = srv.Serve(markedListener{ln}) }()
 	t.Cleanup(func() { srv.Close() })
 	return ln.Addr().String(), func() []seen {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testwait.Limit)
 		defer cancel()
 		_ = srv.Shutdown(ctx)
 		mu.Lock()
@@ -439,7 +440,7 @@ avi.http.replace_header("X-Seen", digits(avi.http.method() .. "\t" .. avi.http.g
 	srv.ReadTimeout, srv.ReadHeaderTimeout, srv.IdleTimeout = slow, slow, slow
 	go func() { _ = srv.Serve(ln) }()
 	w.stop = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testwait.Limit)
 		defer cancel()
 		if err := errors.Join(srv.Shutdown(ctx), vs.Shutdown(ctx)); err != nil {
 			t.Errorf("limpet hangs: %v", err)
@@ -480,7 +481,7 @@ var heads = regexp.MustCompile(`HTTP/1\.[01] (\d{3})`)
 // send sends a mutant, and a harmless request behind it, and reads all answers.
 func send(c net.Conn, m *mutant) outcome {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testwait.Limit))
 	if m.raw == "" {
 		return sendHTTP2(c, m)
 	}

@@ -102,5 +102,5 @@ var (
 	capitals    = regexp.MustCompile(`^[A-Z_-]+$`)
 	noName      = regexp.MustCompile(`\nHost: (:[^\r\n]*)?\r`)
 	strangeHost = regexp.MustCompile(`://[^/? ]*_`)
-	folded      = regexp.MustCompile(`\r\n[ \t]+[^ \t\r\n]`)
+	folded      = regexp.MustCompile(`\r?\n[ \t]+[^ \t\r\n]`)
 )

@@ -23,6 +23,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -120,7 +121,7 @@ func serveHTTP2(t *testing.T, secure bool, h http.Handler) (addr string, client 
 }
 
 func testGRPC(t *testing.T, way string, secure bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
 	svc := &service{ended: make(chan error, 1)}
 	srv := grpc.NewServer()
@@ -137,14 +138,12 @@ avi.http.add_header("x-response-event", "1")
 	}
 	cfg := limpet.Config{Scripts: []limpet.Script{{Script: script}}}
 	if way != "wrapped" {
-		transport := lbpool.NewBase()
-		transport.Protocols = new(http.Protocols)
+		base := lbpool.NewBase()
 		pool := lbpool.Config{Name: "grpc"}
 		var addr string
 		if way == "proxied by TLS" {
-			addr, transport.TLSClientConfig = serveHTTP2(t, true, srv)
-			transport.Protocols.SetHTTP2(true)
-			pool.Scheme = "https"
+			addr, base.TLSClientConfig = serveHTTP2(t, true, srv)
+			pool.Scheme, pool.Protocol = "https", lbpool.ProtocolH2
 		} else {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -157,20 +156,20 @@ avi.http.add_header("x-response-event", "1")
 				srv.Stop()
 				<-served
 			})
-			transport.Protocols.SetUnencryptedHTTP2(true)
+			pool.Protocol = lbpool.ProtocolH2C
 		}
-		t.Cleanup(transport.CloseIdleConnections)
 		pool.Servers = []lbpool.ServerConfig{{Address: addr}}
 		p, err := lbpool.New(pool)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Pools, cfg.Transport = []*lbpool.Pool{p}, transport
+		cfg.Pools, cfg.Transport = []*lbpool.Pool{p}, lbpool.NewHTTP1(base)
 	}
 	vs, err := limpet.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(vs.CloseIdleConnections)
 	handler := http.Handler(vs)
 	if way == "wrapped" {
 		handler = vs.Wrap(srv)
@@ -313,7 +312,7 @@ avi.http.add_header("x-response-event", "1")
 // wantEnd waits until the service has seen its caller go.
 func (s *service) wantEnd(t *testing.T) {
 	t.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(testwait.Limit)
 	defer timer.Stop()
 	select {
 	case err := <-s.ended:

@@ -20,6 +20,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
@@ -63,7 +64,7 @@ func runInstance() {
 	fail(err)
 	script, err := datascript.Compile("sticky", datascript.Chunk{Source: sticky})
 	fail(err)
-	store, err := redisstore.New(redisstore.Config{Addresses: []string{c.Redis}, Timeout: patience, WhenDown: redisstore.FailClosed})
+	store, err := redisstore.New(redisstore.Config{Addresses: []string{c.Redis}, Timeout: testwait.Limit, WhenDown: redisstore.FailClosed})
 	fail(err)
 	vs, err := limpet.New(limpet.Config{Pools: []*lbpool.Pool{pool}, Scripts: []limpet.Script{{Script: script}}, Tables: store})
 	fail(err)
@@ -134,9 +135,9 @@ func TestRedisInstances(t *testing.T) {
 	const clients, parallel = 1000, 8
 	transport := &http.Transport{MaxIdleConnsPerHost: parallel}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: patience}
+	client := &http.Client{Transport: transport, Timeout: testwait.Limit}
 	get := func(instance, i int) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 		defer cancel()
 		r, err := http.NewRequestWithContext(ctx, "GET", instances[instance].url, nil)
 		if err != nil {

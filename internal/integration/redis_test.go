@@ -16,10 +16,9 @@ import (
 
 	"github.com/limpetlb/limpet/internal/redistest"
 	"github.com/limpetlb/limpet/internal/testleak"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
-
-const patience = 30 * time.Second
 
 // A proxy stands between a store and its server.
 type proxy struct {
@@ -48,20 +47,6 @@ func (p proxy) poison(kind, stream, attributes string) {
 }
 
 func (p proxy) heal() { p.Toxics.ResetToxics(context.Background()) }
-
-func until(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		if time.Since(start) > limit {
-			t.Fatalf("%s: not within %v", what, limit)
-		}
-		<-tick.C
-	}
-	return time.Since(start)
-}
 
 func openFiles(t *testing.T) int {
 	t.Helper()
@@ -97,7 +82,7 @@ func TestRedisFaults(t *testing.T) {
 			ctx := t.Context()
 			timeout := redisstore.DefaultTimeout
 			if !tt.harmful {
-				timeout = patience
+				timeout = testwait.Limit
 			}
 			store, err := redisstore.New(redisstore.Config{
 				Addresses: []string{p.Listen}, Timeout: timeout, NearEntries: -1,
@@ -107,7 +92,7 @@ func TestRedisFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer store.Close()
-			until(t, patience, "connection", func() bool { return store.Ping(ctx) == nil })
+			testwait.Until(t, "connection", func() bool { return store.Ping(ctx) == nil })
 			for i := range 200 { // bytes enough for the limit
 				if ok, err := store.Insert(ctx, "", "before"+strconv.Itoa(i), "10.0.0.1:80", time.Hour); !ok || err != nil {
 					t.Fatal(ok, err)
@@ -158,9 +143,9 @@ func TestRedisFaults(t *testing.T) {
 				t.Errorf("a table that fails closed answered %d times", calls-refused)
 			}
 			tt.heal(p)
-			took := until(t, patience, "recovery", func() bool { return store.Stats().Up })
+			took := testwait.Until(t, "recovery", func() bool { return store.Stats().Up })
 			t.Logf("recovered after %v", took)
-			until(t, patience, "auth", func() bool {
+			testwait.Until(t, "auth", func() bool {
 				_, _, _, err := store.Lookup(ctx, "auth", "k", 0)
 				return err == nil
 			})
@@ -171,7 +156,7 @@ func TestRedisFaults(t *testing.T) {
 				t.Errorf("what was stored before: %q, %t, %v", value, ok, err)
 			}
 			// All that the outages have opened is closed: what is left is a connection to the proxy, or two ends of it.
-			until(t, patience, "files closed", func() bool { return openFiles(t) < 100 })
+			testwait.Until(t, "files closed", func() bool { return openFiles(t) < 100 })
 		})
 	}
 }
@@ -183,7 +168,7 @@ func TestRedisLateAnswers(t *testing.T) {
 	p := newProxy(t, server.Addr)
 	const keys = 500
 	key := func(i int) string { return "key" + strconv.Itoa(i) }
-	direct, err := redisstore.New(redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
+	direct, err := redisstore.New(redisstore.Config{Addresses: []string{server.Addr}, Timeout: testwait.Limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +227,7 @@ func TestRedisLateAnswers(t *testing.T) {
 		}
 	})
 	<-time.After(8 * time.Second)
-	until(t, patience, "enough to say anything", func() bool { return answered.Load() >= 1000 && store.Stats().Opened > 0 })
+	testwait.Until(t, "enough to say anything", func() bool { return answered.Load() >= 1000 && store.Stats().Opened > 0 })
 	cancel()
 	wg.Wait()
 	stats := store.Stats()

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 const upgradingNode = `
@@ -66,7 +68,7 @@ func TestUpgradesOfNode(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { c.Close() })
-				_ = c.SetDeadline(time.Now().Add(patience))
+				_ = c.SetDeadline(time.Now().Add(testwait.Limit))
 				header := ""
 				if upgrade {
 					header = "Connection: Upgrade\r\nUpgrade: x\r\n"

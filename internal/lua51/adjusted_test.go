@@ -22,9 +22,45 @@ type adjusted struct {
 	ref    *oracle // computes powers
 	powers map[[2]float64]float64
 	met    map[string]bool
-
-	firstBorder bool // the length of an array with holes is the first
+	way
 }
+
+// A way says what becomes of differences that can be put right in several ways,
+// one of which is Lua's, mostly.
+type way struct {
+	border borderWay
+	zero   zeroWay
+}
+
+// A borderWay says what the length of an array with holes is.
+type borderWay int
+
+const (
+	ourBorder   borderWay = iota
+	halfBorder            // what a search by halves finds
+	firstBorder           // where the first hole is
+)
+
+// A zeroWay says what becomes of zeros with a minus sign. Here the VM loses the
+// sign in most operations. Lua loses it if it has computed the zero when it
+// compiled the program, and has another zero among the constants.
+type zeroWay int
+
+const (
+	ourZero  zeroWay = iota
+	signed           // operators keep the sign
+	unsigned         // functions and operators are never given one
+)
+
+// ways are all of them, the most likely ones first.
+var ways = func() (all []way) {
+	for _, zero := range []zeroWay{ourZero, signed, unsigned} {
+		for _, border := range []borderWay{ourBorder, halfBorder, firstBorder} {
+			all = append(all, way{border, zero})
+		}
+	}
+	return all
+}()
 
 func newAdjusted(t *testing.T) *adjusted {
 	a := &adjusted{host: newComparableEngine(t), ref: startOracle(t), powers: map[[2]float64]float64{}}
@@ -36,15 +72,17 @@ func newAdjusted(t *testing.T) *adjusted {
 	return a
 }
 
-// run returns the outcome of a program, and what has made a difference. The
-// length of an array with holes is what a search by halves finds, or where the
-// first hole is: one of them is Lua's, mostly.
-func (a *adjusted) run(t *testing.T, source string, firstBorder bool) (outcome, []string) {
-	a.met, a.firstBorder = map[string]bool{}, firstBorder
+// run returns the outcome of a program, and what has made a difference.
+func (a *adjusted) run(t *testing.T, source string, w way) (outcome, []string) {
+	a.met, a.way = map[string]bool{}, w
 	// A script that spells these names has its remainders and powers computed
 	// by functions, unless they are constants.
 	source = constantPower.ReplaceAllString(source, "^ ($1 or nil)")
-	o := normal(runHere(t, a.host, "local _ = '__mod', '__pow' "+source))
+	names := "'__mod', '__pow'"
+	if w.zero != ourZero {
+		names += ", '__add', '__sub', '__mul', '__div', '__unm'"
+	}
+	o := normal(runHere(t, a.host, "local _ = "+names+" "+source))
 	return o, slices.Sorted(maps.Keys(a.met))
 }
 
@@ -75,12 +113,20 @@ func (a *adjusted) adjust(t *testing.T, name string, call func(Call) int) func(C
 			}
 		}
 		a.spellNaN(c, name)
+		if a.zero == unsigned {
+			for i := 1; i <= c.Count(); i++ {
+				if isMinusZero(c.Arg(i)) {
+					a.met["sign of zero"] = true
+					c.L.Replace(i, lua.LNumber(0))
+				}
+			}
+		}
 		switch name {
-		case lengthName, "table.getn":
-			if t, ok := c.Arg(1).(*lua.LTable); ok {
-				if n := a.border(t); n != c.border(t) {
+		case lengthName, "table.getn", "table.concat", "unpack", "table.foreachi", "table.insert", "table.remove", "table.sort":
+			if t, ok := c.Arg(1).(*lua.LTable); ok && a.border != ourBorder && behind(t) == nil {
+				if n := a.borderOf(t); n != c.border(t) {
 					a.met["border"] = true
-					return c.RetNumber(float64(n))
+					return withLength(c, name, call, t, n)
 				}
 			}
 		case "string.find", "string.match", "string.gmatch", "string.gfind", "string.gsub":
@@ -103,14 +149,24 @@ func (a *adjusted) adjust(t *testing.T, name string, call func(Call) int) func(C
 				a.met["remainder"] = true
 			}
 		}
-		return call(c)
+		n := call(c)
+		if a.zero == signed && n > 0 && isMinusZero(c.Arg(c.Count())) {
+			a.met["sign of zero"] = true
+		}
+		return n
 	}
 }
 
-func (a *adjusted) border(t *lua.LTable) int {
+func isMinusZero(v lua.LValue) bool {
+	f, ok := v.(lua.LNumber)
+	return ok && f == 0 && math.Signbit(float64(f))
+}
+
+// borderOf returns the length of an array in some way but ours.
+func (a *adjusted) borderOf(t *lua.LTable) int {
 	filled := func(i int) bool { return rawGet(t, lua.LNumber(i)) != lua.LNil }
 	high := len(arrayOf(t))
-	if a.firstBorder || high == 0 || filled(high) {
+	if a.border == firstBorder || high == 0 || filled(high) {
 		n := 0
 		for filled(n + 1) {
 			n++
@@ -126,6 +182,64 @@ func (a *adjusted) border(t *lua.LTable) int {
 		}
 	}
 	return low
+}
+
+// withLength calls a function that asks for the length of an array, and gives it
+// another one.
+func withLength(c Call, name string, call func(Call) int, t *lua.LTable, n int) int {
+	end := func(arg int) {
+		if c.Arg(arg) == lua.LNil {
+			c.L.SetTop(arg)
+			c.L.Replace(arg, lua.LNumber(n))
+		}
+	}
+	at := func(i int) lua.LValue { return rawGet(t, lua.LNumber(i)) }
+	switch name {
+	case "table.concat":
+		end(4)
+	case "unpack":
+		end(3)
+	case "table.foreachi":
+		f := c.function(2)
+		for i := 1; i <= n; i++ {
+			if result := c.callValue(f, lua.LNumber(i), at(i)); result != lua.LNil {
+				return c.Ret(result)
+			}
+		}
+		return 0
+	case "table.insert":
+		if c.Count() == 2 {
+			c.L.Insert(lua.LNumber(n+1), 2)
+		}
+		if c.Count() != 3 {
+			break // an error
+		}
+		pos := c.cInt(2)
+		for i := n; i >= pos; i-- {
+			c.put(t, lua.LNumber(i+1), at(i))
+		}
+		c.put(t, lua.LNumber(pos), c.Arg(3))
+		return 0
+	case "table.remove":
+		pos := c.optCInt(2, n)
+		if pos < 1 || pos > n {
+			return 0
+		}
+		v := at(pos)
+		for i := pos; i < n; i++ {
+			c.put(t, lua.LNumber(i), at(i+1))
+		}
+		c.put(t, lua.LNumber(n), lua.LNil)
+		return c.Ret(v)
+	case "table.sort":
+		if order := c.Arg(2); order == lua.LNil || order.Type() == lua.LTFunction {
+			sorter{c, t, order}.sort(1, n)
+			return 0
+		}
+	default:
+		return c.RetNumber(float64(n))
+	}
+	return call(c)
 }
 
 // spellNaN makes text of what is not a number, with the sign that it has in

@@ -15,27 +15,32 @@ import (
 // instruction that calls it.
 const callInstructions = 3
 
-// invoke is how the VM calls a function of the API.
-func (s *Symbol) invoke(L *lua.LState) int {
-	r := L.Context().(*Run)
-	defer rescue(r, s)
-	r.tick -= callInstructions
-	return s.call(Call{Run: r, L: L, Sym: s})
+// invoker returns what the VM calls for a function of the API.
+func (s *Symbol) invoker() lua.LGFunction {
+	return func(L *lua.LState) int {
+		r := L.Context().(*Run)
+		defer func() {
+			if p := recover(); p != nil {
+				panic(r.rescue(s, p))
+			}
+		}()
+		r.tick -= callInstructions
+		if (*r.frame).Idx >= r.spare && !s.isOperator() {
+			r.overflow()
+		}
+		return s.call(Call{Run: r, L: L, Sym: s})
+	}
 }
 
 // rescue turns a panic that is not a Lua error into one. It keeps the panic
 // and its stack for the host, and nothing of either for the script.
-func rescue(r *Run, s *Symbol) {
-	p := recover()
-	if p == nil {
-		return
+func (r *Run) rescue(s *Symbol, p any) any {
+	if _, ok := p.(*lua.ApiError); ok {
+		return p
 	}
-	if _, ok := p.(*lua.ApiError); !ok {
-		fault := &PanicError{Function: s.Name, Value: p, Stack: debug.Stack()}
-		r.halt(fault)
-		p = &lua.ApiError{Type: lua.ApiErrorRun, Object: lua.LString(publicText(fault))}
-	}
-	panic(p)
+	fault := &PanicError{Function: s.Name, Value: p, Stack: debug.Stack()}
+	r.halt(fault)
+	return &lua.ApiError{Type: lua.ApiErrorRun, Object: lua.LString(publicText(fault))}
 }
 
 // A Call is one call of a function that is written in Go. It gives access to
@@ -120,32 +125,38 @@ func (c Call) Parse(size int) {
 }
 
 // Count is the number of arguments.
-func (c Call) Count() int { return c.L.GetTop() }
+func (c Call) Count() int { return c.registry.top - (*c.frame).LocalBase }
 
 // CountSet is the number of arguments up to the last that is not nil.
 func (c Call) CountSet() int {
-	n := c.L.GetTop()
-	for n > 0 && c.L.Get(n) == lua.LNil {
+	n := c.Count()
+	for n > 0 && isNil(c.Arg(n)) {
 		n--
 	}
 	return n
 }
 
 // Arg returns argument n, counted from 1; nil if there is none.
-func (c Call) Arg(n int) lua.LValue { return c.L.Get(n) }
+func (c Call) Arg(n int) lua.LValue {
+	base := (*c.frame).LocalBase
+	if args := c.registry.array[base:c.registry.top]; n >= 1 && n <= len(args) {
+		return args[n-1]
+	}
+	return lua.LNil
+}
 
-// Str returns a string argument; a number is one, too. Whoever asks for a long
-// one will go through it, and is charged for that.
+// Str returns a string argument; a number is one, too. It charges for reading a
+// long one.
 func (c Call) Str(n int) string {
 	s := c.Part(n)
 	c.Read(len(s))
 	return s
 }
 
-// Part is str for functions that look at a part of the string, and charge
+// Part is Str for functions that look at a part of the string, and charge
 // for it themselves if it can be long.
 func (c Call) Part(n int) string {
-	if s, ok := Text(c.L.Get(n)); ok {
+	if s, ok := Text(c.Arg(n)); ok {
 		return s
 	}
 	c.TypeError(n, "string")
@@ -165,7 +176,7 @@ func (c Call) Read(size int) {
 
 // OptStr is Str, or def if the argument is nil.
 func (c Call) OptStr(n int, def string) string {
-	if c.L.Get(n) == lua.LNil {
+	if isNil(c.Arg(n)) {
 		return def
 	}
 	return c.Str(n)
@@ -173,7 +184,7 @@ func (c Call) OptStr(n int, def string) string {
 
 // Num returns a number argument; a numeral in a string is one, too.
 func (c Call) Num(n int) float64 {
-	if f, ok := c.Number(c.L.Get(n)); ok {
+	if f, ok := c.Number(c.Arg(n)); ok {
 		return f
 	}
 	c.TypeError(n, "number")
@@ -182,7 +193,7 @@ func (c Call) Num(n int) float64 {
 
 // OptNum is Num, or def if the argument is nil.
 func (c Call) OptNum(n int, def float64) float64 {
-	if c.L.Get(n) == lua.LNil {
+	if isNil(c.Arg(n)) {
 		return def
 	}
 	return c.Num(n)
@@ -193,7 +204,7 @@ func (c Call) Integer(n int) int { return ClampInt(c.Num(n)) }
 
 // OptInt is Integer, or def if the argument is nil.
 func (c Call) OptInt(n, def int) int {
-	if c.L.Get(n) == lua.LNil {
+	if isNil(c.Arg(n)) {
 		return def
 	}
 	return c.Integer(n)
@@ -205,7 +216,7 @@ func (c Call) cInt(n int) int { return toCInt(c.Num(n)) }
 func toCInt(f float64) int { return int(int32(luastr.ToInt64(f))) }
 
 func (c Call) optCInt(n, def int) int {
-	if c.L.Get(n) == lua.LNil {
+	if isNil(c.Arg(n)) {
 		return def
 	}
 	return c.cInt(n)
@@ -215,7 +226,7 @@ func (c Call) optCInt(n, def int) int {
 func (c Call) int64(n int) int64 { return luastr.ToInt64(c.Num(n)) }
 
 func (c Call) optInt64(n int, def int64) int64 {
-	if c.L.Get(n) == lua.LNil {
+	if isNil(c.Arg(n)) {
 		return def
 	}
 	return c.int64(n)
@@ -223,7 +234,7 @@ func (c Call) optInt64(n int, def int64) int64 {
 
 // Table returns a table argument.
 func (c Call) Table(n int) *lua.LTable {
-	t, ok := c.L.Get(n).(*lua.LTable)
+	t, ok := c.Arg(n).(*lua.LTable)
 	if !ok {
 		c.TypeError(n, "table")
 	}
@@ -235,7 +246,7 @@ func (c Call) Any(n int) lua.LValue {
 	if n > c.Count() {
 		c.ArgError(n, "value expected")
 	}
-	return c.L.Get(n)
+	return c.Arg(n)
 }
 
 // Ret pushes a result, and returns 1: the number of results so far.

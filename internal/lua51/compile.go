@@ -45,6 +45,7 @@ func (s *Script) Programs() []*Program { return s.programs }
 // function, whose only parameter is the table of globals; see rewrite.go.
 type Program struct {
 	script  *Script
+	number  int // within the script
 	tag     any
 	proto   *lua.FunctionProto
 	imports []*Symbol
@@ -154,9 +155,12 @@ func (c *compiler) generate(s *Script, t *Tree) (*Program, *CompileError) {
 		}
 		return nil, ce
 	}
-	mendConstructors(proto)
-	plan(proto)
-	p := &Program{script: s, tag: t.tag, proto: proto, imports: w.imports}
+	fixConstructors(proto)
+	for _, main := range proto.FunctionPrototypes {
+		foldKeys(main)
+	}
+	plan(proto, 0)
+	p := &Program{script: s, number: len(s.programs), tag: t.tag, proto: proto, imports: w.imports}
 	(&origin{sites: w.sites, program: p}).attach(proto)
 	return p, nil
 }

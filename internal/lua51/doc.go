@@ -1,6 +1,6 @@
 // Package lua51 runs scripts in Lua 5.1 with budgets. It is the interpreter
-// alone: it knows of no functions but Lua's own, and of nothing that a script
-// could be about. The host declares further functions in a [Library].
+// alone, with Lua's own functions. The host declares further functions in a
+// [Library].
 //
 //	lib := lua51.NewLibrary()
 //	lib.Declare("host", []lua51.Entry{{Name: "name", Call: func(c lua51.Call) int { return c.RetString("h1") }}})
@@ -19,7 +19,7 @@
 // The virtual machine is gopher-lua. Scripts are compiled to run in it as in
 // Lua 5.1, with Lua's words for errors: the files repair_*.go are about one
 // fault of gopher-lua each, and docs/lua.md lists them. Before the first
-// script is compiled, [Fault] makes sure that the machine is as it is known.
+// script is compiled, [Fault] checks that the machine has these faults.
 //
 // # Budgets
 //

@@ -11,8 +11,8 @@ type Config struct {
 	// Busy is the error of a script for which there is no room. It must not be
 	// nil.
 	Busy error
-	// Trace is told the lines that are about to run, by the tag of their
-	// [Source]; nil costs nothing.
+	// Trace is called with each line that is about to run, and with the tag of
+	// its [Source]; nil costs nothing.
 	Trace func(tag any, line int)
 }
 
@@ -31,7 +31,7 @@ type Engine struct {
 // NewEngine returns an engine. It starts nothing, and needs no closing.
 func NewEngine(c Config) *Engine {
 	e := &Engine{library: c.Library, limits: c.Limits.WithDefaults(), busy: c.Busy, trace: c.Trace, interval: clockInterval}
-	e.gate = &Gate{limits: &e.limits, busy: c.Busy}
+	e.gate = newGate(&e.limits, c.Busy)
 	if e.trace != nil {
 		e.interval = 1
 	}

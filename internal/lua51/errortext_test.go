@@ -77,9 +77,9 @@ func TestErrorTextsAreLuas(t *testing.T) {
 	}
 }
 
-// What a caught error leaves behind is what it was: variables that closures
-// captured in functions that the error ended, and those that they share with
-// functions that go on.
+// A caught error leaves variables as they were: those that closures captured in
+// functions which the error ended, and those that they share with functions
+// that go on.
 func TestCaughtErrorsKeepCapturedVariables(t *testing.T) {
 	ref := startOracle(t)
 	e := newComparableEngine(t)

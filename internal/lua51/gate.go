@@ -13,10 +13,12 @@ import (
 // whose scripts have left variables for later events. An event that finds no
 // place waits in line. A script that comes back from the host, and a later
 // event of a transaction that holds memory, go first and need no memory:
-// only by going on do they give back what they hold.
+// only by going on do they give back what they hold. A few scripts keep their
+// places while they wait for the host; see isQuiet.
 type Gate struct {
 	limits *Limits
 	busy   error // if there is no room
+	quiet  int64 // see isQuiet
 
 	// The number of scripts that run in the lower half, and of those that
 	// wait for the host in the upper one.
@@ -37,11 +39,23 @@ const outsideBytes = 64 << 10
 
 const oneOutside = 1 << 32
 
+// newGate returns a gate with limits that do not change.
+func newGate(limits *Limits, busy error) *Gate {
+	return &Gate{limits: limits, busy: busy, quiet: int64(min(limits.Concurrent/8, limits.HeldBytes/outsideBytes))}
+}
+
 // Enter waits until a script may run; returning says that its transaction holds
-// memory already. It returns the engine's busy error if there is no place in time, or the cause of the context's end.
+// memory already. It returns the engine's busy error if there is no place in
+// time, or the cause of the context's end.
 func (g *Gate) Enter(ctx context.Context, returning bool) error {
-	if g.waiting.Load() == 0 && (returning || g.roomy()) && g.take(0) {
-		return nil
+	for g.waiting.Load() == 0 {
+		n := g.scripts.Load()
+		if !g.hasPlace(n) || !returning && !g.roomy(n) {
+			break
+		}
+		if g.scripts.CompareAndSwap(n, n+1) {
+			return nil
+		}
 	}
 	return g.wait(ctx, returning, 0)
 }
@@ -51,6 +65,12 @@ func (g *Gate) leave() {
 	g.scripts.Add(-1)
 	g.next()
 }
+
+// isQuiet reports whether a script may keep its place while it asks the host,
+// because no more than an eighth of the places are taken: to give it away and
+// to take one again would take longer than a table in memory does. So those
+// that keep theirs, however long the host takes, are never more than that.
+func (g *Gate) isQuiet() bool { return g.scripts.Load()&(oneOutside-1) <= g.quiet }
 
 // goOut gives the place of a script that asks the host to others. The script
 // holds some bytes meanwhile. It reports false, and does nothing, if there is
@@ -83,7 +103,7 @@ func (g *Gate) giveUp(bytes int64) {
 
 // hold counts bytes as held, if there is room for them.
 func (g *Gate) hold(bytes int64) bool {
-	if g.held.Add(bytes)+g.outside() > g.room() {
+	if g.held.Add(bytes)+outside(g.scripts.Load()) > g.room() {
 		g.release(bytes)
 		return false
 	}
@@ -98,16 +118,22 @@ func (g *Gate) release(bytes int64) {
 	}
 }
 
-func (g *Gate) room() int64    { return int64(g.limits.HeldBytes) }
-func (g *Gate) outside() int64 { return g.scripts.Load() >> 32 * outsideBytes }
-func (g *Gate) roomy() bool    { return g.held.Load()+g.outside() < g.room() }
+func (g *Gate) room() int64 { return int64(g.limits.HeldBytes) }
+
+// The following take what g.scripts is.
+
+func outside(scripts int64) int64        { return scripts >> 32 * outsideBytes }
+func (g *Gate) roomy(scripts int64) bool { return g.held.Load()+outside(scripts) < g.room() }
+func (g *Gate) hasPlace(scripts int64) bool {
+	return scripts&(oneOutside-1) < int64(g.limits.Concurrent)
+}
 
 // take takes a place if there is one, and takes back what the script counted
 // as outside.
 func (g *Gate) take(outside int64) bool {
 	for {
 		n := g.scripts.Load()
-		if n&(oneOutside-1) >= int64(g.limits.Concurrent) {
+		if !g.hasPlace(n) {
 			return false
 		}
 		if g.scripts.CompareAndSwap(n, n+1-outside) {
@@ -129,7 +155,7 @@ func (g *Gate) next() {
 // they return from wait.
 func (g *Gate) dispatch() {
 	for _, line := range []*list.List{&g.returning, &g.coming} {
-		for line.Len() > 0 && (line == &g.returning || g.roomy()) && g.take(0) {
+		for line.Len() > 0 && (line == &g.returning || g.roomy(g.scripts.Load())) && g.take(0) {
 			w := line.Remove(line.Front()).(*waiter)
 			g.waiting.Add(-1)
 			close(w.ready)

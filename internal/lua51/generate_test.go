@@ -248,9 +248,16 @@ func (g *generator) stringCall() string {
 }
 
 func (g *generator) tableCall() string {
+	if g.one(6) {
+		call := g.pick("rawget(o, 1)", "rawget(o, 'x')", "select('#', next(o))", "table.getn(o)", "table.maxn(o)", "unpack(o)", "table.concat(o)", "#(o)", "select(2, ipairs(o))", "rawequal(o, u)")
+		return strings.Replace(call, "(o", "("+g.object(), 1)
+	}
 	return g.pick("table.concat(q)", "table.concat(q, '-')", "table.concat(r, ', ', 2)", "table.concat(q, "+g.expr()+")", "table.concat(q, '', "+g.small()+", "+g.small()+")",
 		"table.getn(q)", "table.maxn(q)", "table.concat({1, "+g.pick("'x'", "{}", "true", "2.5")+", 3})", "unpack(q)", "unpack(q, "+g.small()+")", "unpack(r, "+g.small()+", "+g.small()+")", "table.maxn({x = 1, 5, [10] = "+g.pick(numberLiterals...)+"})", "table.concat()", "table.getn("+g.expr()+")")
 }
+
+// object is a table that may have metamethods.
+func (g *generator) object() string { return g.pick("u", "v", "w", "t") }
 
 func (g *generator) mathCall() string {
 	name := g.pick("abs", "ceil", "floor", "fmod", "max", "min", "modf", "sqrt", "pow", "mod", "frexp", "ldexp", "deg")
@@ -303,9 +310,15 @@ func (g *generator) statement() {
 		g.line("print(%s)", g.args(2))
 		return
 	}
-	switch g.IntN(26) {
+	switch g.IntN(29) {
+	case 27, 28:
+		g.assignments()
+		return
 	case 24, 25:
 		g.nested()
+		return
+	case 26:
+		g.changes(g.object())
 		return
 	case 22:
 		g.line("do local w = %s print(table.maxn(w), w[1], w[2], w[49], w[50], w[51], w[100], w[101], w.x, w.y, w[-1000]) end", g.constructor())
@@ -378,6 +391,88 @@ func (g *generator) statement() {
 		g.block(2)
 		g.names = g.names[:len(g.names)-2]
 		g.line("end")
+	}
+}
+
+// assignments writes a function that assigns to its parameters, in whatever
+// place they stand, and to other variables, and a call of it.
+func (g *generator) assignments() {
+	params := []string{"x", "y", "z"}
+	g.Shuffle(len(params), func(i, j int) { params[i], params[j] = params[j], params[i] })
+	params = params[:1+g.IntN(3)]
+	results := strings.Join(params, ", ")
+	vararg := g.one(3)
+	list := results
+	if vararg {
+		list += ", ..."
+	}
+	scope := len(g.names)
+	g.names = append(g.names, params...)
+	head := g.pick("local function e(", "function h(", "function t:m(", "local e = function(")
+	g.line("%s%s) local l, m = %s", head, list, g.pick("x", "1", "y, z", "'l', 'm'", "#s"))
+	value := func() string {
+		v := g.pick(append(params, "l", "m", "s", "a", "q")...)
+		switch g.IntN(12) {
+		case 0, 1, 2:
+			return v + " .. " + g.pick("'y'", "l", "x", "1", "s", "#s", g.operand())
+		case 3:
+			return "#" + v
+		case 4:
+			return "(" + g.pick("tostring", "f", "type", "t.f", v) + "(" + v + g.pick("", ", l", ", "+g.expr()) + "))"
+		case 5:
+			return "(" + v + ":" + g.pick("sub(1, 1)", "upper()", "rep(2)", "x()", "len()") + ")"
+		case 6:
+			return g.pick("f", "tostring", "t.f", "select") + "(" + g.pick(v, "1, "+v, v+" .. l", "#"+v) + ")"
+		case 7:
+			if vararg {
+				return g.pick("(...)", "...", "select('#', ...)", "(select(1, ...))")
+			}
+			return v + ":" + g.pick("sub(1, 1)", "upper()", "rep(2)", "byte(1, -1)")
+		case 8:
+			return g.pick("not ", "-", "#") + g.pick("(f(", "(tostring(", "(t.f(") + v + "))"
+		case 9:
+			return g.operand() + " " + g.pick("%", "%", "+", "==", "~=", "<", "and", "or", "..") + " " + g.pick(v, "2")
+		case 10:
+			return "(" + v + " .. 'a') .. #" + g.pick("l", "s", "x", v)
+		}
+		return g.expr()
+	}
+	for range 1 + g.IntN(4) {
+		target := func() string {
+			return g.pick(append(params, params[len(params)-1], params[len(params)-1], "l", "m", "a", "b", "g", "h", "t.x", "u.y", "t[l]")...)
+		}
+		assign := target() + " = " + value()
+		switch g.IntN(8) {
+		case 0:
+			assign = target() + ", u.x = " + value() + g.pick("", ", "+value())
+		case 1:
+			assign += ", " + value()
+		case 2:
+			assign = "t.z, " + assign
+		case 3:
+			assign = "local function k() " + assign + " return " + results + " end " + g.pick("k()", "print(k())")
+		}
+		g.line(g.pick("%s", "%s", "if x then %s end", "for i = 1, 2 do %s end", "do local i, j, k = l, m, x %s print(i, j, k) end", "while true do %s break end"), assign)
+	}
+	g.names = g.names[:scope]
+	g.line("return %s, l, m end", results)
+	call := map[string]string{"local function e(": "e, ", "function h(": "h, ", "function t:m(": "t.m, t, ", "local e = function(": "e, "}[head]
+	// Caught, so that the program goes on.
+	g.line("print(pcall(%s%s))", call, g.pick("'q', 'r', 7, 'v', 'w'", "'q', 2, 'r'", "1, 'x'", "'x', t, 'y', f", "t, 'y', q, 5"))
+}
+
+// changes writes a statement that looks at all of an object, or changes it
+// behind the back of its metamethods.
+func (g *generator) changes(object string) {
+	switch g.IntN(4) {
+	case 0:
+		g.line("rawset(%s, %s, %s)", object, g.pick("1", "2", "'x'", "s", g.expr()), g.expr())
+	case 1:
+		g.line("do local n = 0 for i, j in %s do n = n + 1 end print(n) end", g.pick("pairs("+object+")", "ipairs("+object+")", "next, "+object))
+	case 2:
+		g.line("print(pcall(table.%s))", g.pick("insert, "+object+", "+g.expr(), "insert, "+object+", 1, "+g.expr(), "remove, "+object, "remove, "+object+", 1", "sort, "+object, "sort, "+object+", "+g.variable()))
+	default:
+		g.line("print(getmetatable(%s) == m, pcall(setmetatable, %[1]s, %s))", object, g.pick("m", "nil", "{}", "getmetatable(u)"))
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// What the VM's values take, in bytes. Maps are reckoned with twice as many
+// The sizes of the VM's values in bytes. Maps are reckoned with twice as many
 // slots as they have keys; the first key of a table makes room for 32.
 const (
 	stringBytes   = 32 // besides the bytes themselves

@@ -16,7 +16,7 @@ func (lib *Library) Names() []string { return slices.Sorted(maps.Keys(lib.symbol
 // IsFunction reports whether a symbol is a function.
 func (s *Symbol) IsFunction() bool { return s.call != nil }
 
-// IsGlobal reports whether a symbol is no member of a table.
+// IsGlobal reports whether a symbol is not a member of a table.
 func (s *Symbol) IsGlobal() bool { return s.parent == nil }
 
 // Value returns what a symbol stands for in the state; nil for a Variable.
@@ -31,7 +31,7 @@ func Behind(t *lua.LTable) *lua.LTable { return behind(t) }
 // Left returns how many instructions the run has left.
 func (r *Run) Left() int { return r.steps + r.tick }
 
-// Grant gives the run n instructions, whatever it has spent.
+// Grant gives the run n instructions, however many it has spent.
 func (r *Run) Grant(n int) { r.steps = n - r.tick }
 
 // Interval returns how many instructions pass between looks at the clock.

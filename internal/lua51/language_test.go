@@ -20,6 +20,10 @@ var languageSamples = []string{
 	"print(pcall(function() return setmetatable({}, {__index = string.rep}):x() end))",
 	"print(pcall(function() setmetatable({}, {__newindex = print})[nil] = 1 end)) print(pcall(function() setmetatable({}, {__newindex = {}})[0/0] = 1 end))",
 	"local t = {} t[9000] = 1 setmetatable(t, {__newindex = print}) print(pcall(function() t[nil] = 1 end))",
+	// A table whose metatable looks like that of a library is the script's own:
+	// rawset and the others worked on the table behind it, or refused to.
+	"local b, m = {7, x = 8}, {} m.__metatable, m.__index, m.__newindex = false, b, print local o = setmetatable({}, m) print(pcall(rawset, o, nil, 1)) print(next(o), rawget(o, 1), #o, table.getn(o), table.maxn(o), table.concat(o), unpack(o)) for k, v in pairs(o) do print(k, v) end for i, v in ipairs(o) do print(i, v) end print(table.foreach(o, print), table.foreachi(o, print))",
+	"local m = {__metatable = 1, __index = {7}, __newindex = error} local o = setmetatable({}, m) rawset(o, 'x', 5) table.insert(o, 4) table.insert(o, 1, 3) table.sort(o, function(x, y) return x > y end) print(o.x, o[1], o[2], table.remove(o), #o, next(o)) print(pcall(function() o.z = 1 end))",
 	// Constants that Lua computes, and those that it does not.
 	"local t, a = {}, 5 print(pcall(function() return t[2^53 and 'x'].y end)) print(pcall(function() return (5 % 0 and a)() end)) print(pcall(function() return (5 % 1 and a)() end))",
 	"local t = {} print(pcall(function() return t['x\\0y'].z end))",
@@ -137,13 +141,13 @@ func TestLanguage(t *testing.T) {
 //
 //   - Zero has no sign once the VM has computed it, and what is not a number
 //     may have another.
-//   - "nan" and "inf" are no numerals: text of a client must not become a
+//   - "nan" and "inf" are not numerals: text of a client must not become a
 //     number that is neither more nor less than another.
 //   - A zero byte stands for itself in a pattern, whose rest a client could
 //     cut off otherwise, and in what %s formats.
 //   - The remainder of a number from 2^53 on and a whole number that stands in
 //     the source is exact, where Lua's formula is not.
-//   - A metamethod of arithmetic or comparison that is no function is ignored
+//   - A metamethod of arithmetic or comparison that is not a function is ignored
 //     in a script that does not spell its name.
 //   - The last digits of a power may differ, and if calls nest too deeply, the
 //     text of the error and the depth.

@@ -147,7 +147,7 @@ func (c Call) ToString(v lua.LValue) string {
 	return v.Type().String()
 }
 
-// tostring returns what __tostring returns, whatever that is.
+// baseTostring is tostring, which returns the result of __tostring, of any type.
 func baseTostring(c Call) int {
 	v := c.Any(1)
 	if event := c.L.GetMetaField(v, "__tostring"); event != lua.LNil {
@@ -180,7 +180,7 @@ func baseError(c Call) int {
 
 func baseGetMetatable(c Call) int {
 	v := c.Any(1)
-	if t, ok := v.(*lua.LTable); ok && spreadOf(t) != nil {
+	if t, ok := v.(*lua.LTable); ok && isSpread(t) {
 		if shown := ownField(t, "__metatable"); shown != lua.LNil {
 			return c.Ret(shown)
 		}
@@ -291,6 +291,7 @@ type catcher struct {
 	handler  lua.LValue // of xpcall; nil for pcall
 	captured captured   // before the call
 	noted    bool       // the error has come here
+	late     bool       // so deep that there is no level for the handler
 }
 
 // protected calls the function below the nargs arguments on the stack.
@@ -346,10 +347,13 @@ func (r *Run) try(nargs, nret int, handler lua.LValue) lua.LValue {
 	if ae := (*lua.ApiError)(nil); errors.As(err, &ae) && ae.Object != nil {
 		v = ae.Object
 	}
-	if !own.noted { // the stack was full
+	switch {
+	case !own.noted: // the stack was full
 		r.raised = false
 		r.tick -= catchWork + overflowWork(r.engine.limits.CallDepth)
 		v = r.handled(L, handler, lua.LString(r.reword(L, -1, errorText(v))), true)
+	case own.late:
+		v = r.handled(L, handler, v, false)
 	}
 	r.overflowed = !own.noted
 	return v
@@ -365,7 +369,10 @@ func noteCaught(L *lua.LState) int {
 	keepHandler(L)
 	v := r.explain(L)
 	release(c.captured)
-	L.Push(r.handled(L, c.handler, v, false))
+	if c.late = (*r.frame).Idx+1 >= r.spare; !c.late {
+		v = r.handled(L, c.handler, v, false)
+	}
+	L.Push(v)
 	return 1
 }
 

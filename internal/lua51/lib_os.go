@@ -8,7 +8,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// What is harmless of Lua's os library: the time of day.
+// The harmless part of Lua's os library: the time of day.
 var osEntries = []Entry{
 	{Name: "clock", Call: osClock},
 	{Name: "date", Call: osDate},
@@ -47,7 +47,7 @@ func osDate(c Call) int {
 	format := c.OptStr(1, "%c")
 	when := time.Now()
 	if c.Arg(2) != lua.LNil {
-		// Years of more than four digits are nobody's intention.
+		// A year has four digits at most.
 		const most = 253402300799
 		when = time.Unix(int64(min(max(c.Num(2), -most), most)), 0)
 	}

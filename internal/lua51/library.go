@@ -12,6 +12,7 @@ import (
 type Library struct {
 	symbols map[string]*Symbol
 	words   map[string]lua.LValue // ready-made values of strings that are returned often
+	lengths [256]uint16           // a bit for each length of the words that begin with a byte
 }
 
 // A Symbol is a predefined name.
@@ -55,9 +56,9 @@ type Entry struct {
 	Num  float64        // of a numeric constant
 	// Value returns the value of a Variable.
 	Value func(*Run) lua.LValue
-	// Host is for functions that are not Lua's own: their errors name the
-	// place of the script whoever calls them, and their own name if the script
-	// has called them by none.
+	// Host is for functions that are not Lua's own: their errors always name
+	// the place of the script, even if pcall has called them, and their own name
+	// if the script has called them by none.
 	Host bool
 }
 
@@ -91,7 +92,7 @@ func (lib *Library) Declare(module string, entries []Entry) {
 		s := &Symbol{Name: name, Kind: e.Kind, Text: e.Text, Num: e.Num, call: e.Call, value: e.Value, host: e.Host}
 		switch {
 		case e.Call != nil:
-			s.native = s.invoke
+			s.native = s.invoker()
 		case e.Kind == Token:
 			s.Object = &lua.LUserData{Metatable: lua.LNil}
 		}
@@ -128,6 +129,9 @@ func (lib *Library) Words(list ...string) {
 	for _, w := range list {
 		if len(w) <= maxWord {
 			lib.words[w] = lua.LString(w)
+			if w != "" {
+				lib.lengths[w[0]] |= 1 << len(w)
+			}
 		}
 	}
 }
@@ -147,7 +151,7 @@ func (lib *Library) stringValue(s string) lua.LValue {
 	if len(s) == 1 {
 		return letters[s[0]]
 	}
-	if len(s) <= maxWord {
+	if len(s) <= maxWord && (s == "" || lib.lengths[s[0]]>>len(s)&1 != 0) {
 		if v, ok := lib.words[s]; ok {
 			return v
 		}

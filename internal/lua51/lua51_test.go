@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What differed from Lua 5.1 and was in no list.
+// Programs that differed from Lua 5.1, and not in a way that a list has.
 func TestLikeLua51(t *testing.T) {
 	for _, tt := range []struct{ name, source, want string }{
 		{"string and object", "local o = setmetatable({}, {__add = function(a, b) return type(a) .. type(b) end}) log('5' + o, o + '5', 'x' + o)", "stringtabletablestringstringtable"},

@@ -47,9 +47,9 @@ type Outcome struct {
 // find the value of host by [Run.Host].
 func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (out Outcome) {
 	r := &st.run
-	engine, frame, registry := r.engine, r.frame, r.registry
+	engine, frame, registry, spare := r.engine, r.frame, r.registry, r.spare
 	*r = Run{} // in place, which a literal with values of r would not be
-	r.engine, r.state, r.frame, r.registry = engine, st, frame, registry
+	r.engine, r.state, r.frame, r.registry, r.spare = engine, st, frame, registry, spare
 	r.ctx, r.host, r.program, r.variables = ctx, host, p, v
 	r.tick, r.mode = 1<<20, max(p.script.mode, v.mode)
 	defer func() {
@@ -69,7 +69,6 @@ func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (o
 	}()
 
 	main := st.main(p)
-	globals := v.globals(st, p.script)
 	r.steps, r.patternSteps = r.engine.limits.Instructions, maxPatternSteps
 	r.interval = r.engine.interval
 	r.tick = min(r.steps, r.interval)
@@ -78,9 +77,9 @@ func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (o
 		return Outcome{Failure: r.fail(context.Cause(ctx)), Healthy: true}
 	}
 	st.L.Push(main)
-	st.L.Push(globals)
+	st.L.Push(v.globals(st, p.script))
 	e := st.L.PCall(1, 0, st.onError)
-	if errors.Is(r.stop, errEnded) {
+	if r.stop != nil && errors.Is(r.stop, errEnded) {
 		// The state is as good as before: noteError has cut the script's
 		// closures off. To throw it away, as after a failure, would be slow
 		// just when there are too many requests.
@@ -110,7 +109,7 @@ func (r *Run) keep() bool {
 	if v.keep(r.engine.gate, int64(held)) {
 		return true
 	}
-	v.Reset() // the transaction is told to end, and must not hold on to it
+	v.Reset() // the transaction fails, and must not keep them
 	return false
 }
 
@@ -130,7 +129,7 @@ func (r *Run) failed(e error) *Failure {
 	return r.fail(r.cause)
 }
 
-// NewFailure describes the failure of a script that is no error of its code.
+// NewFailure describes the failure of a script that is not an error of its code.
 func NewFailure(script string, cause error) *Failure {
 	return &Failure{Message: ChunkName(script) + ": " + publicText(cause), Cause: cause}
 }

@@ -10,8 +10,8 @@ const untimedCalls = 4
 const hostInstructions = 500
 
 // Outside begins a call of a service of the host: meanwhile the script's clock
-// stands still, and another script may run in its place. The caller calls what
-// Outside returns afterwards.
+// stands still, and another script may run in its place, unless there are
+// places enough. The caller calls what Outside returns afterwards.
 func (c Call) Outside() func() {
 	r := c.Run
 	r.calls++
@@ -19,6 +19,9 @@ func (c Call) Outside() func() {
 	if r.timed = r.calls > untimedCalls || !r.looked.IsZero(); r.timed {
 		r.left = time.Now()
 		r.look(r.left)
+	}
+	if r.engine.gate.isQuiet() {
+		return r.state.resume
 	}
 	r.outHeld = 0
 	if held := r.variables.held; r.made > smallBytes || held > 0 {
@@ -42,10 +45,12 @@ func (r *Run) back() {
 			r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
 		}
 	}
-	r.place = placeInside
-	if err := r.engine.gate.comeBack(r.ctx, r.outHeld); err != nil {
-		r.place = placeNone
-		r.halt(err)
+	if r.place == placeOutside {
+		r.place = placeInside
+		if err := r.engine.gate.comeBack(r.ctx, r.outHeld); err != nil {
+			r.place = placeNone
+			r.halt(err)
+		}
 	}
 	if !r.looked.IsZero() {
 		r.looked = time.Now()

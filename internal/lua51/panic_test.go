@@ -26,8 +26,8 @@ var operators = map[string]string{
 	ipairsStep:       "for _ in ipairs({1}) do end",
 }
 
-// A panic in any function, at whatever place a script calls it, fails the
-// script and nothing else: no pcall survives it, the host learns what it was,
+// A panic in any function, wherever a script calls it, fails the script and
+// nothing else: no pcall survives it, the host learns what it was,
 // and the state that saw it is not healthy.
 func TestPanicInEveryFunction(t *testing.T) {
 	e := newHost(Limits{})
@@ -55,7 +55,7 @@ func TestPanicInEveryFunction(t *testing.T) {
 			continue
 		}
 		if !strings.Contains(pe.Error(), "index out of range") || len(pe.Stack) == 0 {
-			t.Errorf("%s: the host is not told what happened: %v", name, pe)
+			t.Errorf("%s: the host does not learn what happened: %v", name, pe)
 		}
 		if seen := f.Message + f.Traceback; revealing.MatchString(seen) || strings.Contains(seen, "out of range") || !strings.Contains(seen, "internal error") {
 			t.Errorf("%s: scripts and logs could see %s", name, seen)

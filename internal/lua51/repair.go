@@ -23,7 +23,7 @@ type repair struct {
 }
 
 var repairs = []*repair{
-	&assignmentRepair, &choiceRepair, &localFunctionRepair, &genericForRepair, &loopRepair, &boundsRepair,
+	&assignmentRepair, &upvalueRepair, &choiceRepair, &singleCallRepair, &singleVarargRepair, &localFunctionRepair, &genericForRepair, &loopRepair, &boundsRepair,
 	&constructorsRepair, &blocksRepair, &keyedBlocksRepair,
 	&numeralsRepair, &stringsRepair, &gotoRepair, &exponentRepair, &lengthRepair, &moduloRepair, &metamethodsRepair,
 	&handlersRepair, &capturedRepair, &farRepair, &errorTextsRepair,

@@ -15,17 +15,28 @@ var assignmentRepair = repair{
 	right:   "2 1",
 }
 
-// mayOverlap reports whether an assignment has several values and stores into
-// local variables of the function. The VM stores the first value before it
-// computes the second, and fails at "a, b = b, a".
+var upvalueRepair = repair{
+	file:    "repair_assignment.go",
+	fault:   "An assignment of several values, of which a field gets a local variable, gives a wrong value to a variable of an outer function.",
+	program: "local u, t = 1, {} local function f(x) u, t.k = 5, x print(u, t.k) end f(7)",
+	wrong:   "k 7",
+	right:   "5 7",
+}
+
+// mayOverlap reports whether an assignment has several values, and stores into
+// local variables of the function, or into a variable of an outer one and
+// something else. The VM stores the first value before it computes the second,
+// and fails at "a, b = b, a" and "a = b, f(a)"; and it stores
+// another value into u at "u, t.k = 5, a" if u is of an outer function.
 func (w *Walker) mayOverlap(s *ast.AssignStmt) bool {
-	if len(s.Lhs) == 1 || len(s.Rhs) == 1 {
+	if len(s.Rhs) == 1 || !slices.ContainsFunc(s.Rhs, func(e ast.Expr) bool { return !isConstant(e) }) {
 		return false
 	}
-	return slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool {
-		id, ok := e.(*ast.IdentExpr)
-		return ok && w.operand(id).kind == "local"
-	}) && slices.ContainsFunc(s.Rhs, func(e ast.Expr) bool { return !isConstant(e) })
+	kinds := map[string]bool{}
+	for _, lhs := range s.Lhs {
+		kinds[w.operand(lhs).kind] = true
+	}
+	return kinds["local"] || kinds["upvalue"] && len(kinds) > 1
 }
 
 // assignLater turns a, t[k] = x, y into

@@ -36,7 +36,7 @@ const fifty = "1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
 	"1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "
 
 // constructor sees to it that fields with keys have one value: the VM takes all
-// values of the last one for elements. See also mendConstructors.
+// values of the last one for elements. See also fixConstructors.
 func (w *Walker) constructor(e *ast.TableExpr) {
 	elements := 0
 	for i, f := range e.Fields {
@@ -54,7 +54,7 @@ func (w *Walker) constructor(e *ast.TableExpr) {
 	}
 }
 
-const noOperation = uint32(lua.OP_NOP << 26)
+const noOperation = uint32(lua.OP_NOP) << 26
 
 // storesField reports whether an instruction stores a field of the table in a
 // register.
@@ -63,14 +63,14 @@ func storesField(inst uint32, table int) bool {
 	return (op == lua.OP_SETTABLE || op == lua.OP_SETTABLEKS) && argA(inst) == table
 }
 
-// mendConstructors corrects the code of table constructors. The VM stores their
+// fixConstructors corrects the code of table constructors. The VM stores their
 // elements in blocks of 50, which it numbers, and its compiler makes three
 // mistakes: if a block ends where a field with a key follows, it is stored
 // again, from registers that hold other values by then; if a block ends where
 // the last element follows that can have several values, these get the number
 // of the block before; and numbers from 512 on, which stand in the word behind
 // the instruction, are zeros.
-func mendConstructors(p *lua.FunctionProto) {
+func fixConstructors(p *lua.FunctionProto) {
 	var last [256]uint32 // block that was stored, by register of the table
 	for pc := 0; pc < len(p.Code); pc++ {
 		inst := p.Code[pc]
@@ -99,6 +99,6 @@ func mendConstructors(p *lua.FunctionProto) {
 		}
 	}
 	for _, inner := range p.FunctionPrototypes {
-		mendConstructors(inner)
+		fixConstructors(inner)
 	}
 }

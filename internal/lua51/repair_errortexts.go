@@ -18,8 +18,8 @@ var errorTextsRepair = repair{
 
 // The VM words its errors in its own way and shows places where lines should
 // be. All of them come here, through the handlers of protected calls, before
-// anybody reads them. What functions of the API raise is right already; they
-// say so by raise.
+// scripts or logs see them. Errors of functions of the API are right already:
+// they are raised by raise.
 
 // raise ends the function with an error as it is.
 func (r *Run) raise(L *lua.LState, v lua.LValue) {
@@ -145,7 +145,7 @@ func (o failedOp) reword(text string) string {
 	return text
 }
 
-// called describes what was called and is no function.
+// called describes the value that was called and is not a function.
 func (o failedOp) called() string {
 	if o.op == forOp {
 		return operand{}.describe(o.typeOf(argA, lua.OP_TFORLOOP))
@@ -153,8 +153,8 @@ func (o failedOp) called() string {
 	return o.operand(0).describe(o.typeOf(argA, lua.OP_CALL, lua.OP_TAILCALL))
 }
 
-// indexed describes what was indexed and is no table. If the operand is not
-// of that type, the culprit is an __index or __newindex, and has no name.
+// indexed describes the value that was indexed and is not a table. If the
+// operand is not of that type, the culprit is an __index or __newindex, and has no name.
 func (o failedOp) indexed(culprit string) string {
 	switch o.op {
 	case callOp:

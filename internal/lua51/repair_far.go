@@ -6,13 +6,13 @@ import (
 
 var farRepair = repair{
 	file:    "repair_far.go",
-	fault:   "A store far behind the end of an array fills the array up to there, whatever that takes.",
+	fault:   "A store far behind the end of an array fills the array up to there, however long that takes.",
 	program: "local t = {} t[20000] = 1 print(#t)",
 	wrong:   "20000",
 	right:   "0",
 }
 
-// The VM would fill an array up to whatever index a script stores into, for
+// The VM would fill an array up to any index that a script stores into, for
 // seconds, and its limit is one for the whole process, which is the host's. So
 // a store far beyond the end of an array makes the table a spread one: its
 // array grows by appending alone, and elements that are farther away are with
@@ -22,8 +22,12 @@ var farRepair = repair{
 // maxFilled is up to which index an array is filled.
 const maxFilled = 8 << 10
 
-// spreadName is the field that a metatable of ours has. No script can see it.
+// spreadName is the field that the metatable of a spread table has. A script can
+// store into a field of that name, but not a value of that type.
 const spreadName = "(spread)"
+
+// spreadTable has the script's own metatable of a spread table, or nil.
+type spreadTable struct{ own lua.LValue }
 
 // isIndex reports whether the VM keeps a key in arrays.
 func isIndex(key lua.LValue) (int, bool) {
@@ -34,28 +38,36 @@ func isIndex(key lua.LValue) (int, bool) {
 	return int(f), true
 }
 
-// spreadOf returns the userdata that has the script's own metatable, or nil if
-// a table is not spread.
-func spreadOf(t *lua.LTable) *lua.LUserData {
+// spreadOf returns the script's own metatable of a spread table.
+func spreadOf(t *lua.LTable) (own lua.LValue, ok bool) {
 	mt, ok := t.Metatable.(*lua.LTable)
 	if !ok {
-		return nil
+		return nil, false
 	}
-	u, _ := mt.RawGetString(spreadName).(*lua.LUserData)
-	return u
+	u, ok := mt.RawGetString(spreadName).(*lua.LUserData)
+	if !ok {
+		return nil, false
+	}
+	s, ok := u.Value.(spreadTable)
+	return s.own, ok
+}
+
+func isSpread(t *lua.LTable) bool {
+	_, ok := spreadOf(t)
+	return ok
 }
 
 // metatableOf returns the metatable that scripts see.
 func metatableOf(t *lua.LTable) lua.LValue {
-	if u := spreadOf(t); u != nil {
-		return u.Value.(lua.LValue)
+	if own, ok := spreadOf(t); ok {
+		return own
 	}
 	return t.Metatable
 }
 
 // setMetatable sets the metatable that scripts see.
 func (st *State) setMetatable(t *lua.LTable, mt lua.LValue) {
-	if spreadOf(t) == nil {
+	if !isSpread(t) {
 		t.Metatable = mt
 		return
 	}
@@ -71,7 +83,7 @@ func (st *State) spread(t *lua.LTable, own lua.LValue) {
 	}
 	mt.RawSetString("__index", st.spreadIndex)
 	mt.RawSetString("__newindex", st.spreadNewIndex)
-	mt.RawSetString(spreadName, &lua.LUserData{Value: own, Metatable: lua.LNil})
+	mt.RawSetString(spreadName, &lua.LUserData{Value: spreadTable{own}, Metatable: lua.LNil})
 	t.Metatable = mt
 }
 
@@ -155,7 +167,7 @@ func (r *Run) put(t *lua.LTable, key, value lua.LValue) {
 		r.weighSet(t, key) // which may spread it
 	}
 	switch {
-	case i <= length || spreadOf(t) == nil:
+	case i <= length || !isSpread(t):
 		t.RawSet(key, value)
 	case i > length+1:
 		t.RawSetH(key, value)

@@ -1,6 +1,7 @@
 package lua51
 
 import (
+	"fmt"
 	"testing"
 
 	lua "github.com/yuin/gopher-lua"
@@ -15,6 +16,28 @@ func TestVMUntouched(t *testing.T) {
 	newHost(Limits{})
 	if !lua.CompatVarArg || lua.MaxTableGetLoop != 100 || lua.RegistrySize != 256*20 {
 		t.Error("settings of the VM were changed")
+	}
+}
+
+// The fields by which the package knows metatables of its own mean nothing in
+// one that a script has made: if a script stored a token under "(spread)", it
+// failed with an internal error.
+func TestHiddenFields(t *testing.T) {
+	h := newHost(Limits{})
+	h.library.Declare("lib", []Entry{{Name: "TOKEN", Kind: Token}})
+	for _, name := range []string{spreadName, behindName} {
+		for _, value := range []string{"1", "{}", "lib.TOKEN", "print"} {
+			source := fmt.Sprintf(`
+				local m = {['%s'] = %s, __index = {7, x = 8}, __newindex = print}
+				local t = setmetatable({}, m)
+				assert(getmetatable(t) == m and t.x == 8 and next(t) == nil and rawget(t, 1) == nil)
+				rawset(t, 1, 2) rawset(t, 20000, 3) table.insert(t, 1)
+				assert(t[1] == 2 and t[2] == 1 and t[20000] == 3 and t.x == 8)
+				assert(setmetatable(t, nil) == t and getmetatable(t) == nil and t.x == nil and t[20000] == 3)`, name, value)
+			if _, err := h.run(t, source); err != nil {
+				t.Errorf("%s = %s: %v", name, value, err)
+			}
+		}
 	}
 }
 

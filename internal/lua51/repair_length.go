@@ -14,7 +14,7 @@ var lengthRepair = repair{
 }
 
 // length turns #v into a call, which counts arrays that are too long for the
-// VM's own, and pays no heed to __len, as Lua 5.1.
+// VM's own, and ignores __len, as Lua 5.1 does.
 func (w *Walker) length(e *ast.UnaryLenOpExpr) ast.Expr {
 	name := w.operand(e.Expr)
 	e.Expr = w.expr(e.Expr)

@@ -18,8 +18,8 @@ var metamethodsRepair = repair{
 }
 
 // The VM calls a metamethod of an arithmetic operator or of a comparison only
-// if it is a function, and takes one that is not for none; Lua 5.1 calls
-// whatever it is. So in a script that spells the name of such a metamethod, the
+// if it is a function, and ignores any other; Lua 5.1 calls a metamethod of any
+// type. So in a script that spells the name of such a metamethod, the
 // operators which it stands for become calls of functions that do as Lua does.
 // Other scripts pay nothing for it.
 
@@ -198,7 +198,7 @@ func (c Call) less(left, right lua.LValue) bool {
 	return lua.LVAsBool(c.callValue(method, left, right))
 }
 
-// lessEqual is <=. In want of __le, Lua asks whether right is not less.
+// lessEqual is <=. Without __le, Lua asks whether right is not less.
 func (c Call) lessEqual(left, right lua.LValue) bool {
 	if n, ok := c.order(left, right); ok {
 		return n <= 0

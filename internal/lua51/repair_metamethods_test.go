@@ -2,6 +2,8 @@ package lua51
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,10 +100,14 @@ func TestDifferencesAreNarrow(t *testing.T) {
 		{"the remainder of a large number", "print(2^53 % 2)", at + "1", at + "0", false},
 		{"the text of a value", "print(tostring({}))", at + "x", at + "table", false},
 		{"a length that has to do with no address", "print(tostring({}), #tostring(1))", at + "table\t2", at + "table\t1", false},
-		{"a word that is no numeral", "print(pcall(function() return 'info' + 1 end))", at + "true\t1", at + "false", false},
+		{"a word that is not a numeral", "print(pcall(function() return 'info' + 1 end))", at + "true\t1", at + "false", false},
 		{"a word that nothing reads", "print('inf' .. 1)", at + "inf", at + "inf1", false},
 		{"the length of an array", "print(#{1, 2, 3})", at + "2", at + "3", false},
-		{"text of what is no number", "print(#tostring(-(0/0)))", at + "4", at + "3", false},
+		{"text of a value that is not a number", "print(#tostring(-(0/0)))", at + "4", at + "3", false},
+		{"text of a zero that has no sign", "print((1 - 1) .. 1)", at + "01", at + "-01", false},
+		{"text of a zero that has one", "print(-1 % 1 .. '')", at + "1", at + "2", false},
+		{"element of a full array", "print(table.remove({1, 2}), unpack({3, 4}))", at + "1\t3\t4", at + "2\t3\t4", false},
+		{"length of a full array", "local t = {} print(#{t.x, unpack({1, 2})})", at + "3", at + "2", false},
 		{"a zero byte elsewhere", `print(("a\0b"):find("\0b"), ("a\0b"):find("\0.", 1, true))`, at + "2\tnil", at + "2\t3\tnil", false},
 		{"as many lines, without recursion", "print(1) print(1)", at + "1", at + "1", false},
 	}
@@ -113,6 +119,42 @@ func TestDifferencesAreNarrow(t *testing.T) {
 				t.Errorf("explained %q, want %t", name, tt.want)
 			}
 		})
+	}
+}
+
+// deepestDiffer is a program whose deepest calls print other lines in Lua, where
+// a call from C fails when one from Lua still has room.
+const deepestDiffer = "local function f() print(pcall(type, 1))\nprint(pcall(function() print(pcall(type, 1))\nf() end)) end\nf()"
+
+// The depth of calls explains how often lines are printed, and which of them show
+// that calls nest too deeply, but no other line.
+func TestRecursionIsNarrow(t *testing.T) {
+	c := newComparison(t)
+	c.oracle.feed(deepestDiffer)
+	lua, here := normal(c.oracle.read(t)), normal(runHere(t, c.engine, deepestDiffer))
+	isDeep := func(line string) bool { return strings.Contains(line, "stack overflow") }
+	for _, tt := range []struct {
+		name string
+		want bool
+		edit func([]string) []string
+	}{
+		{"as it is", true, func(l []string) []string { return l }},
+		{"a line more often", true, func(l []string) []string { return append(l, l[0]) }},
+		{"another line", false, func(l []string) []string { return append(l, "x") }},
+		{"a line less", false, func(l []string) []string {
+			first := l[0]
+			return slices.DeleteFunc(l, func(line string) bool { return line == first })
+		}},
+		{"no depth", false, func(l []string) []string { return slices.DeleteFunc(l, isDeep) }},
+		{"another error", false, func(l []string) []string {
+			return append(slices.DeleteFunc(l, isDeep), "false\tattempt to call a nil value")
+		}},
+	} {
+		edited := lua
+		edited.Printed = tt.edit(slices.Clone(lua.Printed))
+		if name := c.explain(t, deepestDiffer, here, edited); (name != "") != tt.want {
+			t.Errorf("%s: explained %q, want %t", tt.name, name, tt.want)
+		}
 	}
 }
 
@@ -128,6 +170,7 @@ func TestDifferencesAreReal(t *testing.T) {
 		{"line", "local function f() return print(1) end\nf()"},
 		{"recursion", "local function f() print(1) f() end f()"},
 		{"recursion", "local o = setmetatable({}, {__add = function(x, y) print(y) return x + y end}) print(pcall(function() return o + 1 end))"},
+		{"recursion", deepestDiffer},
 		{"remainder", "print(1e16 % 3)"},
 		{"power", "print(math.pow(1e100, -2.5))"},
 		{"power", "print(1e100 ^ -2.5)"},
@@ -138,7 +181,13 @@ func TestDifferencesAreReal(t *testing.T) {
 		{"sign of NaN", "print(#('%5.2f|%%|%d|%-6g|%s|%07.1e'):format(0/0, 1, 0/0, 0/0, 0/0))"},
 		{"border", "print(#{nil, 5, nil}, table.getn{nil, 2, nil, 4, nil})"},
 		{"border", "local t = {} t[3] = 1 print(#t)"},
+		{"border", "local t = {x = 1} t[2] = 1 print(pcall(table.remove, t))"},
+		{"border", "local t = {x = 1} t[2] = 1 table.insert(t, 5) table.insert(t, 1, 6) print(t[1], t[2], t[3])"},
+		{"border", "local t = {x = 1} t[2] = 1 print(unpack(t)) print(pcall(table.concat, t)) print(pcall(table.sort, t), pcall(table.foreachi, t, print))"},
 		{"numeral", "print('inf' ^ 3, '-inf' ^ 3, 'nan' ^ 2)"},
+		{"sign of zero", "local n = 0 print(-(5 % 0.5) .. 1)"},
+		{"sign of zero", "local z = 0 z = z * -1 print(1 / z, #tostring(z), z .. 1)"},
+		{"zero byte", `local t = {} print(#{2, t.x, t.x, unpack({1, 2})}, ("x"):find(".\0l"))`},
 		{"zero byte", `print(("a\0b"):match(".\0b"), ("a\0b"):find("\0b"), ("a\0b"):gsub(".\0", "-"))`},
 		{"zero byte", `print(("%s %d%% %5.1s %q %s"):format("a\0b", 5, "\0", "x\0", ("\0"):rep(100)))`},
 		{"address", "print(#tostring({}) == #'table')"},
@@ -150,7 +199,7 @@ func TestDifferencesAreReal(t *testing.T) {
 		if here.equal(lua) {
 			t.Errorf("%s: no difference", tt.source)
 		} else if name := c.explain(t, tt.source, here, lua); name != tt.want {
-			again, _ := c.adjusted.run(t, tt.source, false)
+			again, _ := c.adjusted.run(t, tt.source, way{})
 			t.Errorf("%s: explained %q, want %q\n    here %.200q %q\n  lua5.1 %.200q %q\nadjusted %.200q %q", tt.source, name, tt.want, here.Printed, here.Error, lua.Printed, lua.Error, again.Printed, again.Error)
 		}
 	}

@@ -21,8 +21,8 @@ import (
 //   - The operators .., # and % become calls: the first checks the size of its
 //     result, the others are repairs.
 //   - Operations that can fail get the names of their operands; see sites.go.
-//   - What the VM gets wrong is put in a way that it gets right: each of the
-//     files repair_*.go is about one of its faults.
+//   - Code that the VM gets wrong is put in a way that it gets right: each of
+//     the files repair_*.go is about one of its faults.
 //
 // The code
 //
@@ -78,7 +78,7 @@ func (c *compiler) findGlobals(trees []*Tree) (*globals, *CompileError) {
 	g := &globals{slots: map[string]int{}, assigned: map[string]bool{}, overloaded: map[string]bool{}}
 	w := &Walker{compiler: c, globals: g}
 	c.inspector.Begin(w, nil)
-	// What is assigned in any of them must be known before uses are judged.
+	// All assignments must be known before uses are judged.
 	for range 2 {
 		for _, t := range trees {
 			w.block(t.stmts)
@@ -134,8 +134,8 @@ func importName(sym *Symbol) string { return "(" + sym.Name + ")" }
 // registers for locals. Further names are looked up when they are used.
 const maxImports = 150
 
-// A Walker goes through a syntax tree with the local variables of each point
-// at hand. It runs three times over a script: to find what is assigned, to
+// A Walker goes through a syntax tree, and knows the local variables of each
+// point. It runs three times over a script: to find what is assigned, to
 // find what is used, and to rewrite.
 type Walker struct {
 	compiler  *compiler
@@ -219,7 +219,7 @@ func (w *Walker) stmt(s ast.Stmt) ast.Stmt {
 		for i, lhs := range s.Lhs {
 			s.Lhs[i] = w.target(lhs)
 		}
-		if later {
+		if later || w.rewriting && w.mayLose(s) {
 			return assignLater(s)
 		}
 	case *ast.LocalAssignStmt:

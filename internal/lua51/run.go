@@ -36,11 +36,11 @@ type Run struct {
 	turn     time.Duration // likewise, since it let others run
 	stop     error         // set once the script must not go on
 
-	// What the script makes, in bytes. What it holds of that is looked at
-	// when it matters, and not again before it has made much more.
+	// The bytes that the script makes. How many of them it still holds is
+	// measured when it matters, and not again before it has made many more.
 	made     int
-	measured int // what it held when that was looked at,
-	since    int // and what it had made then
+	measured int // held when that was measured,
+	since    int // and made until then
 
 	// The time in which the host is asked; see Outside.
 	place   placeInGate
@@ -52,6 +52,7 @@ type Run struct {
 
 	frame    **vmFrame   // of the VM: the function that runs,
 	registry *vmRegistry // and the values that it works on
+	spare    int         // the level of calls that is for operators; see overflow
 	mode     mode        // says which instructions are looked at; see weigh.go
 
 	// How errors travel.
@@ -96,7 +97,7 @@ const (
 )
 
 // yieldInterval is how long a script runs before it lets other goroutines run.
-// The scheduler would take ten times as long, during which nobody else is
+// The scheduler would take ten times as long, during which no other request is
 // served if there are as many such scripts as processors. Most scripts have
 // ended by then.
 const yieldInterval = time.Millisecond
@@ -123,8 +124,8 @@ var closed = func() chan struct{} {
 }()
 
 // Done implements context.Context: it counts an instruction, before the VM
-// executes it. What it calls looks whether there is room on the stack; to do
-// so here, too, would take loops a fiftieth longer.
+// executes it. The functions that it calls check that the goroutine's stack has
+// room; to check that here, too, would make loops a fiftieth slower.
 //
 //go:nosplit
 func (r *Run) Done() <-chan struct{} {
@@ -134,6 +135,9 @@ func (r *Run) Done() <-chan struct{} {
 	// An instruction that is looked at. Those that are not, up to the next one
 	// that is, are charged for now.
 	f := *r.frame
+	if f.Idx >= r.spare {
+		r.overflow() // the function has just been called
+	}
 	code := f.Fn.Proto.Code
 	planned := code[:cap(code)][len(code)+f.Pc-1] >> (r.mode & 31)
 	if planned&lookAt != 0 {
@@ -148,6 +152,16 @@ func (r *Run) Done() <-chan struct{} {
 	n := min(int(planned&maxAhead), left-1)
 	r.skip, r.tick = n, left-n
 	return nil
+}
+
+// overflow fails the call of the function that runs, as the VM does when its
+// stack is full. The VM has room for one level more than scripts may use, so that
+// the functions which stand for operators need no level of their own: in Lua,
+// they are no calls.
+func (r *Run) overflow() {
+	*r.frame = (*r.frame).Parent
+	L := r.state.L
+	r.raise(L, lua.LString(where(L, 0)+"stack overflow"))
 }
 
 // pause is Done at the end of an interval.
@@ -187,8 +201,8 @@ func (r *Run) Err() error {
 	return errors.New(publicText(r.stop))
 }
 
-// publicText is what scripts and records may read of an error. What a host's
-// function panicked with is for its developers alone.
+// publicText is the text of an error that scripts and records may read. The value
+// of a panic in a function of the host is for its developers alone.
 func publicText(err error) string {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		return strings.TrimSuffix("internal error in "+p.Function, " in ")
@@ -233,8 +247,8 @@ func (r *Run) mayGoOn() bool {
 }
 
 // maxGap is how much of the time between two looks at the clock is counted.
-// What lasts longer is charged for by instructions; so it was another program,
-// or another goroutine, that ran meanwhile.
+// Work that lasts longer is charged for by instructions; so another program, or
+// another goroutine, ran meanwhile.
 const maxGap = 10 * time.Millisecond
 
 // look counts the time since the last look, if there was one.

@@ -15,7 +15,7 @@ import (
 // 'drop' (a nil value)". The VM does not, but it knows the line of each
 // instruction, and takes any number for a line. So the compiler gives it
 // places: the line, and above it the number of a site, an operation that can
-// fail with the names of its operands. Whatever shows lines (messages,
+// fail with the names of its operands. Code that shows lines (messages,
 // tracebacks, the log) takes places apart again. An int of 32 bits has no
 // room for sites; messages then come without names.
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A stack overflow is an error as any other, at whatever depth it happens.
+// A stack overflow is an error as any other, at any depth.
 func TestStackOverflow(t *testing.T) {
 	e := newHost(Limits{})
 	for _, source := range []string{
@@ -33,6 +33,46 @@ func TestStackOverflow(t *testing.T) {
 		log(type(e), " ", 1 + 1)`)
 	if err != nil || len(x.logs) != 1 {
 		t.Errorf("log %q, error %v", x.logs, err)
+	}
+}
+
+// An operator that is a call here needs no level of its own: "..", # and % were
+// where the stack overflowed, and not the call that follows them. A function of
+// the library does need one, as in Lua.
+func TestStackOverflowIsNoOperators(t *testing.T) {
+	ref, e := startOracle(t), newComparableEngine(t)
+	for _, first := range []string{
+		"local x = 'a' .. n .. s", "local x = #s", "local x = n % 0.5", "for i = n, s do break end",
+		"local x, y = n + 1, '__add'", "local x, y = n - 1, '__sub'", "local x, y = n * 2, '__mul'", "local x, y = n / 2, '__div'", "local x, y = n ^ 2, '__pow'", "local x, y = -n, '__unm'",
+		"local x, y = n == s, '__eq'", "local x, y = n < 1, '__lt'", "local x, y = n <= 1, '__le'", "local x, y = n > 1, '__lt'", "local x, y = n >= 1, '__le'",
+		"t[1] = n", "t[20000] = n", "t = {}", "local x = function() return n end",
+		"local x = tostring(n)", "local x = s:upper()", "for i in ipairs(t) do end", "local x = ('x' .. s):rep(2)", "local x = (function() return 1 end)()",
+	} {
+		for _, call := range []string{"f(%s)", "print(pcall(f, %s))", "print(xpcall(function() f(%s) end, function(e) return 'handled ' .. e end))"} {
+			source := "local t = {}\nlocal function f(n, s)\n" + first + "\nreturn 1 + f(n + 1, s)\nend\n" + strings.Replace(call, "%s", "1, '7'", 1)
+			if got, want := runHere(t, e, source), ref.run(t, source); !got.equal(want) {
+				t.Errorf("%s\n   here %q %q\nlua5.1 %q %q", source, got.Printed, got.Error, want.Printed, want.Error)
+			}
+		}
+	}
+}
+
+// An error handler is called for errors at any depth: for one at the last level
+// there was no level left, and xpcall gave "error in error handling".
+func TestHandlerAtAnyDepth(t *testing.T) {
+	for _, fails := range []string{"return nil .. 'x'", "local x return x.y", "error('x')", "error({})", "return n:rep()"} {
+		x, err := newHost(Limits{}).run(t, `
+			local function f(n) if n == 0 then `+fails+` end return 1 + f(n - 1) end
+			local own, full = 0, 0
+			for depth = 150, 210 do
+				local ok, e = xpcall(function() return f(depth) end, function(e) return {e} end)
+				assert(not ok and type(e) == 'table', e)
+				if type(e[1]) == 'string' and e[1]:endswith('stack overflow') then full = full + 1 else own = own + 1 end
+			end
+			log(own > 40 and full > 10)`)
+		if err != nil || x.logged()[0] != "true" {
+			t.Errorf("%s: %q, %v", fails, x.logs, err)
+		}
 	}
 }
 

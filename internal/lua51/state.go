@@ -17,6 +17,10 @@ type State struct {
 
 	values map[*Symbol]lua.LValue      // made on first use
 	mains  map[*Program]*lua.LFunction // instantiated programs
+	recent [4]struct {                 // of mains, by number of the program
+		program *Program
+		main    *lua.LFunction
+	}
 
 	matchers []*luastr.Matcher // not in use
 	resume   func()            // ends what Outside began
@@ -41,7 +45,7 @@ const maxMains = 256
 func (e *Engine) NewState() *State {
 	L := lua.NewState(lua.Options{
 		SkipOpenLibs:     true,
-		CallStackSize:    e.limits.CallDepth,
+		CallStackSize:    e.limits.CallDepth + 1, // see Run.overflow
 		RegistrySize:     1024,
 		RegistryMaxSize:  64 << 10,
 		RegistryGrowStep: 4096,
@@ -49,7 +53,7 @@ func (e *Engine) NewState() *State {
 	st := &State{L: L, values: map[*Symbol]lua.LValue{}, mains: map[*Program]*lua.LFunction{}}
 	st.run.engine = e
 	st.run.state = st
-	st.run.frame, st.run.registry = frameOf(L), registryOf(L)
+	st.run.frame, st.run.registry, st.run.spare = frameOf(L), registryOf(L), e.limits.CallDepth
 	st.resume = st.run.back
 	L.SetContext(&st.run)
 	st.onError = L.NewFunction(noteError)
@@ -124,29 +128,49 @@ func (st *State) protect(t *lua.LTable, name string) *lua.LTable {
 	mt.RawSetString("__index", t)
 	mt.RawSetString("__newindex", st.readOnly)
 	mt.RawSetString("__metatable", lua.LString(name))
+	mt.RawSetString(behindName, &lua.LUserData{Value: protected{t}, Metatable: lua.LNil})
 	p := st.L.CreateTable(0, 0)
 	p.Metatable = mt
 	return p
 }
 
+// behindName is the field of a metatable of ours that holds the protected table.
+// A script can store into a field of that name, but not a value of that type.
+const behindName = "(behind)"
+
+// protected is the table that a read-only one shows.
+type protected struct{ table *lua.LTable }
+
 // behind returns the table that a protected one shows, or nil.
 func behind(t *lua.LTable) *lua.LTable {
 	mt, ok := t.Metatable.(*lua.LTable)
-	if !ok || mt.RawGetString("__metatable") == lua.LNil {
+	if !ok {
 		return nil
 	}
-	if fn, ok := mt.RawGetString("__newindex").(*lua.LFunction); !ok || !fn.IsG {
+	u, ok := mt.RawGetString(behindName).(*lua.LUserData)
+	if !ok {
 		return nil
 	}
-	inner, _ := mt.RawGetString("__index").(*lua.LTable)
-	return inner
+	p, _ := u.Value.(protected)
+	return p.table
 }
 
 // main returns the function of a program, in this state.
 func (st *State) main(p *Program) *lua.LFunction {
-	if fn := st.mains[p]; fn != nil {
-		return fn
+	recent := &st.recent[p.number%len(st.recent)]
+	if recent.program == p {
+		return recent.main
 	}
+	fn := st.mains[p]
+	if fn == nil {
+		fn = st.instantiate(p)
+	}
+	recent.program, recent.main = p, fn
+	return fn
+}
+
+// instantiate makes the function of a program.
+func (st *State) instantiate(p *Program) *lua.LFunction {
 	if len(st.mains) >= maxMains {
 		clear(st.mains)
 	}

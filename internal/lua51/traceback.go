@@ -38,7 +38,7 @@ func where(L *lua.LState, level int) string {
 }
 
 // calledAs returns how the function of a level was called; it has no kind if
-// that cannot be told.
+// that is unknown.
 func calledAs(L *lua.LState, level int) operand {
 	if _, f := visible(L, level); f == nil || !f.Fn.IsG && f.TailCall > 0 {
 		return operand{}

@@ -13,8 +13,9 @@ import (
 type Variables struct {
 	scripts []scriptGlobals
 	shared  *lua.LTable
+	spare   *lua.LTable // a cleared table of globals, for the next transaction
 
-	// What the variables hold, as far as it has been counted by the gate.
+	// The bytes that the variables hold, as far as the gate has counted them.
 	gate   *Gate
 	held   int64
 	mode   mode // that scripts need which see them; see weigh.go
@@ -37,7 +38,14 @@ func (v *Variables) globals(st *State, s *Script) *lua.LTable {
 			return v.scripts[i].table
 		}
 	}
-	t := newGlobals(st.L, len(s.globals.names))
+	n, t := len(s.globals.names), v.spare
+	if v.spare = nil; t == nil {
+		t = newGlobals(st.L, n)
+	}
+	if grown := n - len(arrayOf(t)); grown > 0 { // now, so that no store to a global makes it grow
+		st.run.Hold(elementBytes * grown)
+		t.RawSetInt(n, lua.LNil)
+	}
 	for _, p := range s.globals.prefill {
 		switch {
 		case p.sym.Kind == Variable:
@@ -75,10 +83,15 @@ func (v *Variables) Held() bool { return v.gate != nil }
 func (v *Variables) Reset() {
 	for i := range v.scripts {
 		g := &v.scripts[i]
+		values := arrayOf(g.table)
 		for slot := range g.script.globals.names {
-			g.table.RawSetInt(slot+1, lua.LNil)
+			values[slot] = lua.LNil
 		}
-		tables.Put(g.table)
+		if v.spare == nil {
+			v.spare = g.table
+		} else {
+			tables.Put(g.table)
+		}
 		*g = scriptGlobals{}
 	}
 	v.scripts = v.scripts[:0]

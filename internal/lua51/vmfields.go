@@ -17,9 +17,9 @@ import (
 //     outer error handler is set; the next error would then cut closures off
 //     from the variables they share. And it leaves variables that closures have
 //     captured in registers which other calls use next.
-//   - A table does not tell whether it ever had a key, which next must know,
+//   - A table does not report whether it ever had a key, which next must know,
 //     nor how much it holds.
-//   - What an instruction is going to do, and to what, only the VM knows.
+//   - Only the VM knows the instruction that comes next, and its operands.
 var (
 	hasErrorFunc = field[lua.LState]("hasErrorFunc", reflect.Bool)
 	openUpvalues = field[lua.LState]("uvcache", reflect.Pointer)

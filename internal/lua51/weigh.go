@@ -40,8 +40,8 @@ func (r *Run) demand(m mode) {
 	}
 }
 
-// settle has the next instruction looked at. What was charged for those that
-// would have been executed until then is given back.
+// settle has the next instruction looked at, and gives back the charge for those
+// that would have been executed until then.
 func (r *Run) settle() {
 	if r.skip > 0 {
 		r.tick += r.skip
@@ -57,36 +57,45 @@ const (
 	maxAhead = lookAt - 1 // instructions after it that need not be looked at
 )
 
-// plan makes the plans of a function and of those in it.
-func plan(p *lua.FunctionProto) {
+// plan makes the plans of a function and of those in it. Depth is how many
+// functions are around it.
+func plan(p *lua.FunctionProto, depth int) {
 	n := len(p.Code)
 	code := make([]uint32, 2*n)
 	copy(code, p.Code)
 	p.Code = code[:n]
+	looks, ahead := make([]bool, n), make([]uint8, n)
 	for m := usualMode; m < endModes; m += 8 {
-		ahead := make([]uint8, n)
-		for pc := range ahead {
+		for pc, inst := range p.Code {
+			looks[pc] = m.looksAt(inst) && !(depth == mainDepth && storesGlobal(inst))
 			ahead[pc] = maxAhead
 		}
 		for changed := true; changed; {
 			changed = false
 			for pc := n - 1; pc >= 0; pc-- {
-				if a := m.ahead(p, pc, ahead); a < ahead[pc] {
+				if a := m.ahead(p, pc, looks, ahead); a < ahead[pc] {
 					ahead[pc], changed = a, true
 				}
 			}
 		}
 		for pc, a := range ahead {
-			if m.looksAt(p.Code[pc]) {
+			if looks[pc] {
 				a |= lookAt
 			}
 			code[n+pc] |= uint32(a) << m
 		}
 	}
 	for _, inner := range p.FunctionPrototypes {
-		plan(inner)
+		plan(inner, depth+1)
 	}
 }
+
+// mainDepth is the depth of a program's function; see [Program].
+const mainDepth = 1
+
+// storesGlobal reports whether an instruction of a program's function stores
+// into its parameter: the table of globals, which has all elements that it needs.
+func storesGlobal(inst uint32) bool { return int(inst>>26) == lua.OP_SETTABLE && argA(inst) == 0 }
 
 // looksAt reports whether an instruction must be looked at.
 func (m mode) looksAt(inst uint32) bool {
@@ -103,13 +112,13 @@ func (m mode) looksAt(inst uint32) bool {
 
 // ahead returns how many instructions after one need not be looked at, if that
 // is known of those that may come next.
-func (m mode) ahead(p *lua.FunctionProto, pc int, ahead []uint8) uint8 {
+func (m mode) ahead(p *lua.FunctionProto, pc int, looks []bool, ahead []uint8) uint8 {
 	if m.mayCall(int(p.Code[pc] >> 26)) {
 		return 0
 	}
 	n := uint8(maxAhead)
 	for _, next := range successors(p, pc) {
-		if next < 0 || next >= len(ahead) || m.looksAt(p.Code[next]) {
+		if next < 0 || next >= len(ahead) || looks[next] {
 			return 0
 		}
 		n = min(n, ahead[next]+1)
@@ -133,7 +142,7 @@ func (m mode) mayCall(op int) bool {
 // successors returns which instructions the VM may execute after one.
 func successors(p *lua.FunctionProto, pc int) [2]int {
 	inst := p.Code[pc]
-	next, jump := pc+1, pc+1+int(inst&0x3ffff)-(1<<17-1)
+	next, jump := pc+1, jumpFrom(pc, inst)
 	switch int(inst >> 26) {
 	case lua.OP_JMP, lua.OP_FORPREP:
 		return [2]int{jump, jump}
@@ -156,6 +165,11 @@ func successors(p *lua.FunctionProto, pc int) [2]int {
 	}
 	return [2]int{next, next}
 }
+
+// jumpFrom returns where an instruction that jumps leads to.
+func jumpFrom(pc int, inst uint32) int { return pc + 1 + int(inst&0x3ffff) - jumpBias }
+
+const jumpBias = 1<<17 - 1
 
 // needsLong reports whether a program needs longMode from its beginning.
 func needsLong(p *lua.FunctionProto) bool {
@@ -330,7 +344,7 @@ func (r *Run) weighSet(t *lua.LTable, key lua.LValue) {
 			break
 		}
 		length := len(arrayOf(t))
-		spread := spreadOf(t) != nil
+		spread := isSpread(t)
 		switch n := i - length; {
 		case n <= 0:
 			return

@@ -104,6 +104,7 @@ func TestPlannedCode(t *testing.T) {
 		{"overflow", "local function f() return 1 + f() end for i = 1, 9 do pcall(f) local t = {} end"},
 		{"an error", "local t = {} local a, b = 1, 2 local x = nil + a a = b b = a a = b"},
 		{"callbacks", "local t = {3, 1, 2} table.sort(t, function(a, b) local x = {} return a < b end) ('abc'):gsub('.', function(c) return c .. #{c} end) table.foreach(t, function(k, v) local x = {} end)"},
+		{"globals", "a, b = {}, 1 for i = 1, 20 do a = i b = {a} b[1] = a c = b[1] end local function f() d = {} e = 1 c = 2 end f() f(e)"},
 		{"long strings", "local s, t = ('x'):rep(5000), {} for i = 1, 20 do local k = s .. i t[k] = i local x = t[k] == t[s] and k < s end"},
 		{"endless", "local t = {} while true do local a = 1 end"},
 	} {

@@ -2,22 +2,32 @@ package manual
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/config"
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/datascript/jwtkeys"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/ipgroup/geoip"
 	"github.com/limpetlb/limpet/lbpool"
@@ -76,6 +86,120 @@ func TestEmbedding(t *testing.T) {
 	}
 }
 
+func TestConfigurationFiles(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const text = "listen: 127.0.0.1:0\nname: shop\nhttpSecurity: [{name: a, action: {respond: {status: %d}}}]\n"
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile("limpet.yaml", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var background sync.WaitGroup
+	running, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	if _, err := serveFile(t.Context(), running, &background, served); err == nil {
+		t.Fatal("no fault")
+	}
+	write(fmt.Sprintf(text, 418))
+	rt, err := serveFile(t.Context(), running, &background, served)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(fmt.Sprintf(text, 4180))
+	if _, err := updateFile(t.Context(), rt); err == nil {
+		t.Fatal("no fault")
+	} else {
+		printFault(err)
+	}
+	write(fmt.Sprintf(text, 419))
+	if changes, err := updateFile(t.Context(), rt); err != nil || len(changes.Live) != 1 {
+		t.Errorf("%v, %v", changes, err)
+	}
+	if err := endFile(rt, stop, &background); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}
+
+func serveFile(ctx, running context.Context, background *sync.WaitGroup, served chan<- error) (*config.Runtime, error) {
+	logger, users := slog.New(slog.DiscardHandler), limpet.Authenticator(nil)
+	rt, err := buildFile(ctx, running, background, logger, users)
+	if err != nil {
+		return nil, err
+	}
+	return rt, listenFile(rt, background, served)
+}
+
+func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger *slog.Logger, users limpet.Authenticator) (*config.Runtime, error) {
+	var runtime *config.Runtime
+	err := func() error {
+		f, err := config.Load(ctx, "limpet.yaml")
+		if err != nil {
+			return err // every fault, with its line and column
+		}
+		rt, err := f.Build(config.Options{
+			Logger: logger,
+			Edit: func(service string, c *limpet.Config) {
+				c.Authenticator = users // what a file cannot say
+			},
+		})
+		if err != nil {
+			return err
+		}
+		background.Go(func() { _ = rt.Run(running) }) // health monitors
+		shop, ok := rt.Service("shop")                // an http.Handler
+		if !ok {
+			return errors.New("no shop")
+		}
+		http.NewServeMux().Handle("/", shop)
+		runtime = rt
+		return nil
+	}()
+	return runtime, err
+}
+
+func listenFile(rt *config.Runtime, background *sync.WaitGroup, served chan<- error) error {
+	l := rt.Listeners()[0]
+	ln, err := net.Listen(l.Network, l.Address)
+	if err != nil {
+		return err
+	}
+	background.Go(func() { served <- l.Serve(ln) }) // http.ErrServerClosed after Shutdown
+	return nil
+}
+
+func updateFile(ctx context.Context, rt *config.Runtime) (config.Changes, error) {
+	var all config.Changes
+	err := func() error {
+		f, err := config.Load(ctx, "limpet.yaml")
+		if err != nil {
+			return err
+		}
+		changes, err := rt.Update(f)
+		all = changes
+		return err
+	}()
+	return all, err
+}
+
+func printFault(err error) {
+	if fault, ok := errors.AsType[*config.Error](err); ok {
+		fmt.Println(fault.File, fault.Line, fault.Column, fault.Path, fault.Suggestion)
+	}
+}
+
+func endFile(rt *config.Runtime, stop context.CancelFunc, background *sync.WaitGroup) error {
+	deadline, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := rt.Shutdown(deadline) // requests under way end, or are cut off
+	stop()                       // the context of Run
+	background.Wait()
+	return err
+}
+
 // closer stands in for a store that has connections to close.
 type closer struct{ *persistence.Store }
 
@@ -84,7 +208,7 @@ func (closer) Close() {}
 func end(vs *limpet.VirtualService, server *http.Server, stop func(), background *sync.WaitGroup, store closer) error {
 	deadline, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	err := vs.Shutdown(deadline, server) // 1. nothing new begins; requests under way end, or are cut off
+	err := vs.Shutdown(deadline, server) // 1. clients are told to go; requests under way end, or are cut off
 	stop()                               // 2. the context of everything that runs
 	background.Wait()                    //    tables are saved for the last time
 	store.Close()                        // 3. connections that scripts needed until the end
@@ -316,4 +440,226 @@ func adopt(cfg lbpool.Config, old *lbpool.Pool) error {
 		return err
 	}
 	return nil
+}
+
+// TestGRPC runs the code of docs/guides/grpc.md, with servers that are no gRPC.
+func TestGRPC(t *testing.T) {
+	pool, shards, err := greeter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pool.Servers(); len(got) != 2 {
+		t.Errorf("%d servers", len(got))
+	}
+	answer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto)
+	}))
+	answer.Config.Protocols = new(http.Protocols)
+	answer.Config.Protocols.SetUnencryptedHTTP2(true)
+	answer.Start()
+	t.Cleanup(answer.Close)
+	cfg := lbpool.Config{Name: "greeter", Protocol: lbpool.ProtocolH2C, Servers: []lbpool.ServerConfig{{Address: answer.Listener.Addr().String()}}}
+	if err := pool.Update(cfg); err != nil {
+		t.Fatal(err)
+	}
+	vs, err := limpet.New(limpet.Config{Pools: []*lbpool.Pool{pool}, Persistence: shards})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(vs.CloseIdleConnections)
+	srv, ln := cleartext(vs), listen(t)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(vs.Listener(ln)) }()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-served
+	})
+	client := &http.Transport{Protocols: new(http.Protocols)}
+	client.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(client.CloseIdleConnections)
+	res, err := (&http.Client{Transport: client}).Get("http://" + ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, _ := io.ReadAll(res.Body); res.ProtoMajor != 2 || string(body) != "HTTP/2.0" {
+		t.Errorf("%s, %q", res.Proto, body)
+	}
+}
+
+func greeter() (*lbpool.Pool, *persistence.CustomHeader, error) {
+	pool, err := lbpool.New(lbpool.Config{
+		Name:     "greeter",
+		Protocol: lbpool.ProtocolH2C,
+		Servers:  []lbpool.ServerConfig{{Address: "10.0.0.1:50051"}, {Address: "10.0.0.2:50051"}},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	shards, err := persistence.NewCustomHeader(persistence.CustomHeaderConfig{
+		Name:    "x-shard",
+		Servers: map[string]string{"eu": "10.0.0.1:50051", "us": "10.0.0.2:50051"},
+	})
+	return pool, shards, err
+}
+
+func cleartext(vs *limpet.VirtualService) *http.Server {
+	srv := limpet.NewServer(vs)
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	return srv
+}
+
+// TestAuth runs the code of docs/guides/auth.md, and its script with a token.
+func TestAuth(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide := documents(t)["docs/guides/auth.md"]
+	_, script, _ := strings.Cut(guide, "```lua\n")
+	script, _, _ = strings.Cut(script, "```")
+	t.Chdir(t.TempDir())
+	for name, content := range map[string]string{
+		"users":       "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n",
+		"partner.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})),
+		"hook.secret": strings.Repeat("x", 32),
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	watched, fetched := make(chan error, 1), make(chan error, 1)
+	if err := basic(ctx, watched, func(vs *limpet.VirtualService) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.SetBasicAuth("ann", "canary-1")
+		status(t, vs, r, http.StatusNoContent)
+		r.SetBasicAuth("ann", "canary-2")
+		status(t, vs, r, http.StatusUnauthorized)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var tokens *jwtkeys.Verifier
+	if err := keySets(ctx, fetched, func(v *jwtkeys.Verifier) { tokens = v }); err != nil {
+		t.Fatal(err)
+	}
+	if err := bearer(tokens, func(vs *limpet.VirtualService) {
+		status(t, vs, httptest.NewRequest(http.MethodGet, "/", nil), http.StatusUnauthorized)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := errors.Join(<-watched, <-fetched); err != nil {
+		t.Error(err)
+	}
+
+	tokens, err = jwtkeys.New(jwtkeys.Config{KeySets: map[string]jwtkeys.KeySet{"login": {File: "partner.pem"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := datascript.Compile("auth", datascript.Chunk{Source: script})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs, err := limpet.New(limpet.Config{Scripts: []limpet.Script{{Script: compiled}}, Scripting: limpet.Scripting{Tokens: tokens}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	for role, want := range map[string]int{"writer": http.StatusNoContent, "reader": http.StatusForbidden, "": http.StatusUnauthorized} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		if role != "" {
+			token := encode([]byte(`{"alg":"EdDSA"}`)) + "." + encode(fmt.Appendf(nil, `{"iss":"https://idp.example","aud":"shop","sub":"ann","role":%q}`, role))
+			r.Header.Set("Authorization", "Bearer "+token+"."+encode(ed25519.Sign(key, []byte(token))))
+		}
+		status(t, vs, r, want)
+	}
+}
+
+func status(t *testing.T, vs *limpet.VirtualService, r *http.Request, want int) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })).ServeHTTP(w, r)
+	if w.Code != want {
+		t.Errorf("%s: %d, want %d", r.Method, w.Code, want)
+	}
+}
+
+func basic(ctx context.Context, watched chan<- error, use func(*limpet.VirtualService)) error {
+	users, err := limpet.NewBasicAuthenticator(limpet.BasicConfig{
+		File:  "users",
+		Realm: "shop",
+		OnReload: func(err error) {
+			if err != nil {
+				log.Print("the old users remain: ", err)
+			}
+		},
+	})
+	if err != nil {
+		return err // with the number of each bad line
+	}
+	go func() { watched <- users.Run(ctx) }() // loads the file when it has changed
+	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Authenticator: users}})
+	if err == nil {
+		use(vs)
+	}
+	return err
+}
+
+func keySets(ctx context.Context, fetched chan<- error, use func(*jwtkeys.Verifier)) error {
+	idp := lbpool.Config{Name: "idp", Scheme: "https", Servers: []lbpool.ServerConfig{{Address: "127.0.0.1:8443"}}}
+	provider, err := lbpool.New(idp)
+	if err != nil {
+		return err
+	}
+	base := lbpool.NewBase()
+	base.TLSClientConfig = &tls.Config{ServerName: "idp.example"}
+	tokens, err := jwtkeys.New(jwtkeys.Config{
+		KeySets: map[string]jwtkeys.KeySet{
+			"login": { // fetched, and fetched again every five minutes
+				URL:       "https://idp.example/.well-known/jwks.json",
+				Transport: &lbpool.Transport{Pool: provider, Base: base},
+			},
+			"partner": {File: "partner.pem"},       // public keys: PEM or a JSON Web Key Set
+			"hook":    {SecretFile: "hook.secret"}, // 32 bytes or more, for HMAC
+		},
+		OnEvent: func(e jwtkeys.Event) {
+			if e.Err != nil {
+				log.Printf("key set %s: the old keys remain: %v", e.Set, e.Err)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	go func() { fetched <- tokens.Run(ctx) }() // fetches keys, watches files
+	use(tokens)
+	return nil
+}
+
+func bearer(tokens *jwtkeys.Verifier, use func(*limpet.VirtualService)) error {
+	auth, err := limpet.NewBearerAuthenticator(limpet.BearerConfig{
+		Tokens:   tokens,
+		Keys:     "login",
+		Issuer:   "https://idp.example",
+		Audience: "shop",
+		Leeway:   30 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	vs, err := limpet.New(limpet.Config{
+		Clients:   limpet.Clients{Authenticator: auth},
+		Scripting: limpet.Scripting{Tokens: tokens}, // for avi.jwt.verify
+	})
+	if err == nil {
+		use(vs)
+	}
+	return err
 }

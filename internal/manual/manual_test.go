@@ -46,8 +46,8 @@ func documents(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(texts) < 20 {
-		t.Fatalf("%d documents", len(texts))
+	if len(texts) == 0 {
+		t.Fatal("no documents")
 	}
 	return texts
 }

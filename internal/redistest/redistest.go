@@ -8,14 +8,12 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
-)
 
-// patience is how long a server may take to start or to end.
-const patience = time.Minute
+	"github.com/limpetlb/limpet/internal/testwait"
+)
 
 // A Server is a running redis-server. Its methods must not be called concurrently.
 type Server struct {
@@ -70,7 +68,7 @@ func (s *Server) Stop() {
 	select {
 	case <-s.done:
 		s.cmd = nil
-	case <-time.After(patience):
+	case <-time.After(testwait.Limit):
 		s.tb.Fatal("redis-server does not end")
 	}
 }
@@ -91,7 +89,8 @@ func (s *Server) Resume() { s.signal("CONT") }
 
 func (s *Server) signal(name string) {
 	s.tb.Helper()
-	if out, err := exec.Command("kill", "-"+name, strconv.Itoa(s.cmd.Process.Pid)).CombinedOutput(); err != nil {
+	// The shell's own kill: a small machine has no program of that name.
+	if out, err := exec.Command("sh", "-c", fmt.Sprintf("kill -%s %d", name, s.cmd.Process.Pid)).CombinedOutput(); err != nil {
 		s.tb.Fatalf("kill -%s: %v: %s", name, err, out)
 	}
 }
@@ -107,12 +106,12 @@ func (s *Server) Command(args ...string) string {
 }
 
 func (s *Server) command(args ...string) (string, error) {
-	c, err := net.DialTimeout("tcp", s.Addr, patience)
+	c, err := net.DialTimeout("tcp", s.Addr, testwait.Limit)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(testwait.Limit))
 	line := fmt.Appendf(nil, "*%d\r\n", len(args))
 	for _, arg := range args {
 		line = fmt.Appendf(line, "$%d\r\n%s\r\n", len(arg), arg)
@@ -145,7 +144,7 @@ func (s *Server) start() bool {
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); time.Now().Before(end); {
+	for end := time.Now().Add(testwait.Limit); time.Now().Before(end); {
 		if reply, err := s.command("PING"); err == nil && (reply == "+PONG\r\n" || bytes.HasPrefix([]byte(reply), []byte("-NOAUTH"))) {
 			return true
 		}

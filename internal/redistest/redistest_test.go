@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,7 +52,7 @@ func TestPause(t *testing.T) {
 		t.Errorf("a paused server says %d bytes", n)
 	}
 	s.Resume()
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(testwait.Limit))
 	b := make([]byte, 16)
 	if n, err := c.Read(b); string(b[:n]) != "+PONG\r\n" {
 		t.Errorf("after Resume: %q, %v", b[:n], err)

@@ -27,7 +27,7 @@ const (
 // leave makes a client leave and measures until the handler knows. exchange starts an exchange; it returns how to leave it,
 // and where the handler tells that it knows.
 func (p *probe) leave(exchange func() (leave func(), left <-chan error)) {
-	best := p.patience
+	best := p.limit
 	for range leavings {
 		leave, left := exchange()
 		start := time.Now()

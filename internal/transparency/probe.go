@@ -25,9 +25,9 @@ import (
 
 // An effort is how much a case takes upon itself.
 type effort struct {
-	patience time.Duration // for what should happen at once; only ever used up by a target that fails
-	large    int64         // bytes of a body that must not be kept in memory
-	many     int           // repetitions
+	limit time.Duration // for what should happen at once; only ever used up by a target that fails
+	large int64         // bytes of a body that must not be kept in memory
+	many  int           // repetitions
 }
 
 // brief is enough where a failure is expected.
@@ -63,7 +63,7 @@ type probe struct {
 
 // failures runs the case and returns what it found wrong.
 func (c *testCase) failures(t testing.TB, target Target, proto protocol, e effort) []string {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*e.patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*e.limit)
 	p := &probe{ctx: ctx, target: target, protocol: proto, t: t, effort: e}
 	done := make(chan struct{})
 	go func() {
@@ -118,20 +118,20 @@ func (p *probe) pipe() (*io.PipeReader, *io.PipeWriter) {
 
 // await returns what comes out of ch.
 func await[T any](p *probe, ch <-chan T, what string) T {
-	timer := time.NewTimer(p.patience)
+	timer := time.NewTimer(p.limit)
 	defer timer.Stop()
 	select {
 	case v := <-ch:
 		return v
 	case <-timer.C:
-		p.fatalf("waited in vain for %s", what)
+		p.fatalf("no %s in time", what)
 		panic("not reached")
 	}
 }
 
-// within reports whether ok becomes true while there is patience.
+// within reports whether ok becomes true before the limit.
 func (p *probe) within(ok func() bool) bool {
-	deadline := time.NewTimer(p.patience)
+	deadline := time.NewTimer(p.limit)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -219,7 +219,7 @@ func (p *probe) serve(proto protocol, h http.Handler) *site {
 	srv.Config.Protocols.SetHTTP2(proto == http2)
 	srv.Config.Protocols.SetUnencryptedHTTP2(proto == h2c)
 	s := &site{probe: p, addr: srv.Listener.Addr().String()}
-	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: p.patience, MaxIdleConnsPerHost: 64}
+	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: p.limit, MaxIdleConnsPerHost: 64}
 	if proto.tls() {
 		srv.EnableHTTP2 = proto == http2
 		srv.StartTLS()
@@ -314,11 +314,11 @@ type conn struct {
 
 // dial connects to the site. The connection is closed when the case ends.
 func (s *site) dial() *conn {
-	c, err := net.DialTimeout("tcp", s.addr, s.patience)
+	c, err := net.DialTimeout("tcp", s.addr, s.limit)
 	if err != nil {
 		s.fatalf("%v", err)
 	}
-	_ = c.SetDeadline(time.Now().Add(s.patience))
+	_ = c.SetDeadline(time.Now().Add(s.limit))
 	if s.protocol.tls() {
 		cfg := s.tls.Clone()
 		cfg.ServerName, cfg.NextProtos = "example.com", nil

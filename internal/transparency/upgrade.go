@@ -302,12 +302,12 @@ func descriptors(p *probe) int {
 
 // echoOnce upgrades a connection of its own, has a message sent back, and closes.
 func (s *site) echoOnce(message string) error {
-	c, err := net.DialTimeout("tcp", s.addr, s.patience)
+	c, err := net.DialTimeout("tcp", s.addr, s.limit)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(s.patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(s.limit)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(c, strings.ReplaceAll(upgradeRequest, "\n", "\r\n")); err != nil {

@@ -96,7 +96,7 @@ func deadlines(p *probe) {
 		if err := rc.EnableFullDuplex(); err != nil {
 			p.errorf("full duplex: %v", err)
 		}
-		if err := rc.SetWriteDeadline(time.Now().Add(p.patience)); err != nil {
+		if err := rc.SetWriteDeadline(time.Now().Add(p.limit)); err != nil {
 			p.errorf("write deadline: %v", err)
 		}
 		p.flush(w)

@@ -39,10 +39,10 @@ func TestNeeds(t *testing.T) {
 		t.Errorf("after a refused reload: %d", n)
 	}
 	for _, name := range []string{"city", "CUSTOM_8"} {
-		if _, err := OpenBytes(asn, name); err == nil || !strings.Contains(err.Error(), `"`+name+`" is not an attribute`) {
+		if _, err := OpenBytes(asn, name); err == nil || !strings.Contains(err.Error(), `attributes[0]: "`+name+`": not an attribute`) {
 			t.Errorf("attribute %q: %v", name, err)
 		}
-		if _, err := Open(t.TempDir(), name); err == nil || !strings.Contains(err.Error(), `"`+name+`" is not an attribute`) {
+		if _, err := Open(t.TempDir(), name); err == nil || !strings.Contains(err.Error(), `attributes[0]: "`+name+`": not an attribute`) {
 			t.Errorf("attribute %q: %v", name, err)
 		}
 	}

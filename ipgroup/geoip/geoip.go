@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -46,7 +47,8 @@ type Metadata struct {
 // replaced or removed.
 //
 // The database must have the given attributes, now and after every reload.
-// Without attributes it must have [CountryCode].
+// Without attributes it must have [CountryCode]. The error joins a
+// [*FieldError] for each name that is not an attribute.
 func Open(path string, attributes ...string) (*DB, error) {
 	db, err := newDB(attributes)
 	if err != nil {
@@ -72,10 +74,14 @@ func OpenBytes(b []byte, attributes ...string) (*DB, error) {
 }
 
 func newDB(attributes []string) (*DB, error) {
-	for _, name := range attributes {
+	var faults fielderr.List
+	for i, name := range attributes {
 		if _, ok := attributeOf(name); !ok {
-			return nil, fmt.Errorf("%q is not an attribute", name)
+			faults.Addf(fielderr.Index("attributes", i), name, "not an attribute")
 		}
+	}
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	return &DB{needs: slices.Clone(attributes)}, nil
 }

@@ -2,11 +2,15 @@ package geoip
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
+
+// A FieldError is one fault of an argument: the Path, as in "layers[1].index",
+// its Value, and Err, the fault.
+type FieldError = fielderr.Error
 
 // A Source finds attributes of addresses. [*DB], [*Table] and [*Layers] are
 // sources. It must be safe for concurrent use.
@@ -34,22 +38,23 @@ type Layer struct {
 // reloaded. The zero Layers have no source.
 type Layers struct{ sources []Source }
 
-// NewLayers returns the layers in their order. The error joins all faults.
+// NewLayers returns the layers in their order. The error joins a
+// [*FieldError] for each fault.
 func NewLayers(layers ...Layer) (*Layers, error) {
-	var faults []error
+	var faults fielderr.List
 	byIndex := make(map[int]int)
 	for i, l := range layers {
 		if l.Source == nil {
-			faults = append(faults, fmt.Errorf("layers[%d].source: nil", i))
+			faults.Addf(fielderr.Index("layers", i)+".source", nil, "missing")
 		}
 		if first, ok := byIndex[l.Index]; ok {
-			faults = append(faults, fmt.Errorf("layers[%d].index: %d is already that of layers[%d]", i, l.Index, first))
+			faults.Addf(fielderr.Index("layers", i)+".index", l.Index, "already the index of layers[%d]", first)
 			continue
 		}
 		byIndex[l.Index] = i
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	ordered := slices.SortedFunc(slices.Values(layers), func(a, b Layer) int { return cmp.Compare(b.Index, a.Index) })
 	l := new(Layers)

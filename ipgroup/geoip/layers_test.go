@@ -66,7 +66,7 @@ func TestLayers(t *testing.T) {
 
 func TestNewLayersFaults(t *testing.T) {
 	l, err := NewLayers(Layer{}, Layer{Source: new(Table), Index: 1}, Layer{Source: new(Table), Index: 1})
-	const want = "layers[0].source: nil\nlayers[2].index: 1 is already that of layers[1]"
+	const want = "layers[0].source: missing\nlayers[2].index: 1: already the index of layers[1]"
 	if l != nil || err == nil || err.Error() != want {
 		t.Errorf("NewLayers = %v, %v; want %q", l, err, want)
 	}

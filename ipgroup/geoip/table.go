@@ -12,6 +12,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -70,10 +71,7 @@ func (t *Table) Reload(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.ReloadBytes(b); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return fielderr.Map(t.ReloadBytes(b), func(err error) error { return fmt.Errorf("%s: %w", path, err) })
 }
 
 // ReloadBytes is Reload for text in memory, which it does not keep. The error

@@ -2,10 +2,10 @@ package geoip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -35,8 +35,8 @@ type FileEvent struct {
 type Watcher struct{ files *filewatch.Watcher }
 
 // NewWatcher reloads each source from its file. If a file cannot be read or is
-// refused, the error joins all faults, each with the position of its file; the
-// other files have been loaded.
+// refused, the error joins a [*FieldError] for each fault, with the position of its
+// file; the other files have been loaded.
 //
 // While [Watcher.Run] runs, onEvent is called for each change of a file, with
 // or without success, and once for a failure that lasts. It may be nil. Calls
@@ -44,23 +44,20 @@ type Watcher struct{ files *filewatch.Watcher }
 func NewWatcher(files []File, onEvent func(FileEvent)) (*Watcher, error) {
 	files = slices.Clone(files)
 	watched := make([]filewatch.File, len(files))
-	var faults []error
+	var faults fielderr.List
 	for i, f := range files {
 		if f.Source == nil {
-			faults = append(faults, fmt.Errorf("files[%d].source: nil", i))
+			faults.Addf(fielderr.Index("files", i)+".source", nil, "missing")
 		}
 		watched[i] = filewatch.File{Path: f.Path, Limit: MaxSize, Load: func(content []byte, err error) error {
 			if err != nil {
 				return err
 			}
-			if err := f.Source.ReloadBytes(content); err != nil {
-				return fmt.Errorf("%s: %w", f.Path, err)
-			}
-			return nil
+			return fielderr.Map(f.Source.ReloadBytes(content), func(err error) error { return fmt.Errorf("%s: %w", f.Path, err) })
 		}}
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if faults.Len() > 0 {
+		return nil, faults.Err()
 	}
 	w, err := filewatch.New(watched, func(i int, err error) {
 		if onEvent != nil {

@@ -87,7 +87,7 @@ func TestWatcher(t *testing.T) {
 func TestNewWatcherFaults(t *testing.T) {
 	dir := t.TempDir()
 	w, err := NewWatcher([]File{{dir + "/a", nil}, {dir + "/b", nil}}, nil)
-	if w != nil || err == nil || err.Error() != "files[0].source: nil\nfiles[1].source: nil" {
+	if w != nil || err == nil || err.Error() != "files[0].source: missing\nfiles[1].source: missing" {
 		t.Errorf("without sources: %v", err)
 	}
 	w, err = NewWatcher([]File{{save(t, []byte("x")), new(DB)}, {dir + "/none", new(Table)}}, nil)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -96,8 +97,11 @@ func TestOneClaimWins(t *testing.T) {
 		stores[i] = open(t, server, Config{})
 	}
 	rounds := 100
-	if *long {
+	switch {
+	case *long:
 		rounds = 10_000
+	case testing.Short():
+		rounds = 30
 	}
 	for round := range rounds {
 		key := strconv.Itoa(round)
@@ -161,11 +165,11 @@ func TestClaimsAreGivenBack(t *testing.T) {
 						}
 					})
 				}
-				until(t, ampleTimeout, "loss", func() bool { return !stores[0].Stats().Up })
+				testwait.Until(t, "loss", func() bool { return !stores[0].Stats().Up })
 				<-time.After(100 * time.Millisecond)
 				server.Restart()
 				for _, s := range stores {
-					until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
+					testwait.Until(t, "recovery", func() bool { return s.Stats().Up })
 				}
 				<-time.After(50 * time.Millisecond)
 				stop.Store(true)

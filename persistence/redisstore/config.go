@@ -2,15 +2,18 @@ package redisstore
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -30,6 +33,9 @@ const (
 // refused, both when stored and when read.
 const MaxValueBytes = 1 << 20
 
+// maxPrefix is the greatest length of a prefix.
+const maxPrefix = 64
+
 // maxKeyBytes is the upper limit of MaxKeyBytes.
 const maxKeyBytes = 1 << 16
 
@@ -38,6 +44,11 @@ const maxNearAge = time.Hour
 
 // maxLifetime is the upper limit of lifetimes.
 const maxLifetime = 10 * 365 * 24 * time.Hour
+
+// A FieldError is one fault of a [Config]: the Path of a field, as in
+// "addresses[0]", its Value unless that is secret, and Err, the fault. [New]
+// joins one for each fault.
+type FieldError = fielderr.Error
 
 // A Config configures a [Store]. Addresses is required; the zero values of all
 // other fields are useful.
@@ -58,7 +69,7 @@ type Config struct {
 	TLS *tls.Config
 
 	// Database is the number of the database; a cluster only has 0.
-	Database int
+	Database int `min:"0"`
 
 	// Prefix separates virtual services on one server: the names of all keys
 	// begin with "{", the prefix and "/". All instances of one virtual service
@@ -167,42 +178,45 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // withDefaults returns c with every field in its range, or all its faults.
 func (c Config) withDefaults() (Config, error) {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("redisstore: "+format, args...)) }
+	var faults fielderr.List
+	bounds.Check("", c, &faults)
 	if len(c.Addresses) == 0 {
-		fault("Addresses: are missing")
+		faults.Addf("addresses", nil, "missing")
 	}
 	for i, address := range c.Addresses {
+		shown := any(address)
+		if strings.Contains(address, "@") {
+			shown = nil // it may be a URL with a password
+		}
 		if _, port, err := net.SplitHostPort(address); err != nil {
-			fault("Addresses[%d]: %w", i, err)
+			faults.Addf(fielderr.Index("addresses", i), shown, "not a host and a port")
 		} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			fault("Addresses[%d]: %q has no port from 1 to 65535", i, address)
+			faults.Addf(fielderr.Index("addresses", i), shown, "no port from 1 to 65535")
 		}
 	}
 	if c.Username != "" && c.Password == "" {
-		fault("Password: is missing for user %q", c.Username)
-	}
-	if c.Database < 0 {
-		fault("Database: %d is negative", c.Database)
+		faults.Addf("password", nil, "missing for the user %s", fielderr.Quote(c.Username))
 	}
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
 	}
-	if len(c.Prefix) > 64 || strings.ContainsFunc(c.Prefix, func(r rune) bool {
+	if len(c.Prefix) > maxPrefix {
+		faults.Addf("prefix", c.Prefix, "longer than %d bytes", maxPrefix)
+	} else if strings.ContainsFunc(c.Prefix, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-:", r))
 	}) {
-		fault("Prefix: %.100q is longer than 64 bytes or has other characters than letters, digits, and \"._-:\"", c.Prefix)
-	}
-	for name, when := range c.TablesWhenDown {
-		if when > FailClosed {
-			fault("TablesWhenDown[%q]: %d is not a value", name, when)
-		}
+		faults.Addf("prefix", c.Prefix, "has other characters than letters, digits, and \"._-:\"")
 	}
 	if c.WhenDown > FailClosed {
-		fault("WhenDown: %d is not a value", c.WhenDown)
+		faults.Addf("whenDown", c.WhenDown, "not a known value")
 	}
-	if len(faults) > 0 {
-		return c, errors.Join(faults...)
+	for _, name := range slices.Sorted(maps.Keys(c.TablesWhenDown)) {
+		if when := c.TablesWhenDown[name]; when > FailClosed {
+			faults.Addf(fielderr.Key("tablesWhenDown", name), when, "not a known value")
+		}
+	}
+	if faults.Len() > 0 {
+		return c, faults.Err()
 	}
 
 	o := &c.Options

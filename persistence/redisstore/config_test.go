@@ -31,20 +31,23 @@ func TestConfigFaults(t *testing.T) {
 		config Config
 		want   []string
 	}{
-		{"empty", Config{}, []string{"Addresses: are missing"}},
+		{"empty", Config{}, []string{"addresses: missing"}},
 		{"all at once", Config{
-			Addresses: []string{"10.0.0.1", "10.0.0.1:0", "10.0.0.1:http", "ok:6379"}, Username: "u", Database: -1, Prefix: "a{b}",
+			Addresses: []string{"10.0.0.1", "10.0.0.1:0", "10.0.0.1:http", "ok:6379", "redis://u:hunter2@h:0"}, Username: "u", Database: -1, Prefix: "a{b}",
 			WhenDown: 7, TablesWhenDown: map[string]WhenDown{"t": 9},
 		}, []string{
-			"Addresses[0]:", `Addresses[1]: "10.0.0.1:0"`, `Addresses[2]: "10.0.0.1:http"`, `Password: is missing for user "u"`,
-			"Database: -1", `Prefix: "a{b}"`, "WhenDown: 7", `TablesWhenDown["t"]: 9`,
+			`addresses[0]: "10.0.0.1": `, `addresses[1]: "10.0.0.1:0"`, `addresses[2]: "10.0.0.1:http"`, "addresses[4]: not a host", `password: missing for the user "u"`,
+			"database: -1", `prefix: "a{b}"`, "whenDown: 7", `tablesWhenDown["t"]: 9`,
 		}},
-		{"long prefix", Config{Addresses: []string{"h:1"}, Prefix: strings.Repeat("p", 65)}, []string{"Prefix: "}},
+		{"long prefix", Config{Addresses: []string{"h:1"}, Prefix: strings.Repeat("p", 65)}, []string{"prefix: "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := New(tt.config)
-			if err == nil {
-				t.Fatal("no error")
+			if !errors.As(err, new(*FieldError)) {
+				t.Fatalf("got %v", err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error has the password: %v", err)
 			}
 			lines := strings.Split(err.Error(), "\n")
 			if len(lines) != len(tt.want) {

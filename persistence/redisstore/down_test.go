@@ -14,24 +14,9 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/persistence"
 )
-
-// until waits until a condition holds, and fails the test if it does not in
-// time.
-func until(t testing.TB, limit time.Duration, what string, condition func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		if time.Since(start) > limit {
-			t.Fatalf("%s: not within %v", what, limit)
-		}
-		<-tick.C
-	}
-	return time.Since(start)
-}
 
 // A nowhere address refuses connections.
 func nowhere(t testing.TB) string {
@@ -106,7 +91,7 @@ func TestDown(t *testing.T) {
 			}
 
 			tt.give(server)
-			took := until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
+			took := testwait.Until(t, "recovery", func() bool { return s.Stats().Up })
 			t.Logf("recovered %v after the server", took)
 			if value, _, ok, err := s.Lookup(ctx, "", "during1", 0); value != "10.0.0.2:80" || !ok || err != nil {
 				t.Errorf("what was stored meanwhile: %q, %t, %v", value, ok, err)
@@ -135,7 +120,7 @@ func TestSharedStoreWins(t *testing.T) {
 		t.Errorf("while the server is down: %q, %v", value, err)
 	}
 	server.Resume()
-	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
+	testwait.Until(t, "recovery", func() bool { return s.Stats().Up })
 	// The call that was given up may have been carried out by the server when
 	// it went on: it was a Put with this value.
 	value, _, ok, err := s.Lookup(ctx, "", "k", 0)
@@ -148,7 +133,7 @@ func TestSharedStoreWins(t *testing.T) {
 	s.Lookup(ctx, "", "k", 0) // opens the circuit
 	s.Put(ctx, "", "k", "other", 2*time.Hour)
 	server.Restart()
-	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
+	testwait.Until(t, "recovery", func() bool { return s.Stats().Up })
 	if again, _, ok, err := s.Lookup(ctx, "", "k", 0); again != value || !ok || err != nil {
 		t.Errorf("%q, %t, %v; the server had %q", again, ok, err, value)
 	}
@@ -170,12 +155,12 @@ func TestStartWithoutServer(t *testing.T) {
 		t.Errorf("%t, %v", ok, err)
 	}
 	server.Restart()
-	until(t, ampleTimeout, "connection", func() bool { return s.Stats().Up })
+	testwait.Until(t, "connection", func() bool { return s.Stats().Up })
 	direct := open(t, server, Config{})
 	if value, left, ok, err := direct.Lookup(ctx, "t", "k", 0); value != "v" || left > time.Hour || !ok || err != nil {
 		t.Errorf("the other instance finds %q, %v, %t, %v", value, left, ok, err)
 	}
-	until(t, ampleTimeout, "message", func() bool { return strings.Contains(logged.String(), "persistence store found") })
+	testwait.Until(t, "message", func() bool { return strings.Contains(logged.String(), "persistence store found") })
 }
 
 type lockedBuffer struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -92,7 +93,7 @@ func TestDroppedEntries(t *testing.T) {
 				server.Command(tt.drop, at(key))
 			}
 			for i := range most {
-				until(t, ampleTimeout, "room", func() bool { // each attempt looks in some places
+				testwait.Until(t, "room", func() bool { // each attempt looks in some places
 					ok, err := s.Insert(ctx, "", "again"+strconv.Itoa(i), "w", time.Hour)
 					return ok && err == nil
 				})
@@ -212,8 +213,11 @@ func TestServerDrops(t *testing.T) {
 	t.Parallel()
 	const workers, keys = 4, 400
 	steps := 1500
-	if *long {
+	switch {
+	case *long:
 		steps = 20_000
+	case testing.Short():
+		steps = 250
 	}
 	for _, policy := range []string{"DEL", "UNLINK", "FLUSHALL", "volatile-ttl", "volatile-lru", "volatile-lfu", "volatile-random", "allkeys-lru", "allkeys-lfu", "allkeys-random"} {
 		t.Run(policy, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -101,7 +102,7 @@ func TestUnreachableIsLogged(t *testing.T) {
 			if ok, err := s.Insert(ctx, "", "k", "v", time.Hour); !ok || err != nil {
 				t.Errorf("Insert: %t, %v", ok, err)
 			}
-			until(t, ampleTimeout, "a message", func() bool { return j.String() != "" })
+			testwait.Until(t, "a message", func() bool { return j.String() != "" })
 			<-time.After(500 * time.Millisecond) // some attempts more
 			lines := j.lines(t)
 			if len(lines) != 1 || lines[0].Level != "WARN" || lines[0].Msg != "persistence store unreachable" || lines[0].Prefix != "shop" {
@@ -214,12 +215,12 @@ func TestLostAndFoundAreLogged(t *testing.T) {
 	defer s.Close()
 	s.Ping(ctx)
 	server.Restart()
-	until(t, ampleTimeout, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
+	testwait.Until(t, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Contains(j.String(), "found") })
 	server.Kill()
 	s.Lookup(ctx, "", "k", 0)
-	until(t, ampleTimeout, "message", func() bool { return strings.Contains(j.String(), "store lost") })
+	testwait.Until(t, "message", func() bool { return strings.Contains(j.String(), "store lost") })
 	server.Restart()
-	until(t, ampleTimeout, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
+	testwait.Until(t, "recovery", func() bool { return s.Ping(ctx) == nil && strings.Count(j.String(), "found") == 2 })
 	var got []string
 	for _, line := range j.lines(t) {
 		got = append(got, line.Level+" "+line.Msg)
@@ -299,7 +300,7 @@ func TestDroppedEntriesAreLogged(t *testing.T) {
 	}
 	server.Restart()
 	server.Command("SET", name(DefaultPrefix, "", entryKind, "b"), "foreign")
-	until(t, ampleTimeout, "message", func() bool { return strings.Contains(j.String(), "dropped") })
+	testwait.Until(t, "message", func() bool { return strings.Contains(j.String(), "dropped") })
 	for _, line := range j.lines(t) {
 		if line.Msg == "persistence entries dropped" && (line.Entries != 1 || line.Level != "WARN") {
 			t.Errorf("%+v", line)

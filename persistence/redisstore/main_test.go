@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"flag"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -11,7 +13,11 @@ import (
 	"github.com/limpetlb/limpet/internal/testleak"
 )
 
+// TestMain runs more tests at a time than there are processors, because the
+// tests mostly wait for servers. The flag -parallel still applies.
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }
 

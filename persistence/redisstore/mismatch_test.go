@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // A dropper forwards connections and drops the next answer on demand.
@@ -59,7 +60,7 @@ func TestAnswerOfAnotherCall(t *testing.T) {
 	if !errors.Is(second, ErrUnavailable) || other != "" {
 		t.Errorf("the call whose answer went elsewhere: %q, %v", other, second)
 	}
-	until(t, ampleTimeout, "recovery", func() bool { return s.Stats().Up })
+	testwait.Until(t, "recovery", func() bool { return s.Stats().Up })
 	for _, key := range []string{"a", "b"} {
 		if value, _, ok, err := s.Lookup(ctx, "", key, 0); value != "value of "+key || !ok || err != nil {
 			t.Errorf("%q has %q, %t, %v", key, value, ok, err)

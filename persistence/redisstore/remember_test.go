@@ -9,20 +9,21 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // away waits until every store has lost its server.
 func away(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {
-		until(t, ampleTimeout, "loss", func() bool { s.Ping(t.Context()); return !s.Stats().Up })
+		testwait.Until(t, "loss", func() bool { s.Ping(t.Context()); return !s.Stats().Up })
 	}
 }
 
 func back(t *testing.T, stores []*Store) {
 	t.Helper()
 	for _, s := range stores {
-		until(t, ampleTimeout, "recovery", func() bool { return s.Ping(t.Context()) == nil && s.Stats().Up })
+		testwait.Until(t, "recovery", func() bool { return s.Ping(t.Context()) == nil && s.Stats().Up })
 	}
 }
 
@@ -131,7 +132,7 @@ func (c *clients) visit(s *Store, client int) string {
 // bind binds all clients, and has each instance see all of them.
 func (c *clients) bind() []string {
 	bound := make([]string, c.count)
-	until(c.t, ampleTimeout, "one server for each client", func() bool {
+	testwait.Until(c.t, "one server for each client", func() bool {
 		agree := true
 		for range 2 {
 			for client := range bound {
@@ -187,7 +188,7 @@ func TestClientsDoNotFlap(t *testing.T) {
 				away(t, c.stores)
 				traffic(20)
 				tt.give(server)
-				until(t, ampleTimeout, "recovery", func() bool {
+				testwait.Until(t, "recovery", func() bool {
 					traffic(1)
 					return c.stores[0].Stats().Up && c.stores[1].Stats().Up
 				})

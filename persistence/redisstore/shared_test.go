@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -118,7 +119,7 @@ func TestNearCache(t *testing.T) {
 	look("t", "k", 0, "v")()
 	nearly("before the break", true, look("t", "k", 0, "v"))
 	server.Command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	until(t, ampleTimeout, "the break shows", func() bool {
+	testwait.Until(t, "the break shows", func() bool {
 		_, _, ok := s.near.lookup("t", "k")
 		return !ok
 	})
@@ -223,7 +224,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d refused", got)
 	}
 	refusing.Touch(ctx, "", "0", time.Millisecond)
-	until(t, ampleTimeout, "room", func() bool {
+	testwait.Until(t, "room", func() bool {
 		ok, err := refusing.Insert(ctx, "", "new", "v", time.Hour)
 		return ok && err == nil
 	})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/redistest"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 // A board knows which value each key must have: the number of its last move.
@@ -67,7 +68,7 @@ func (b *board) known(key int, at time.Time) int {
 // one. All messages are past.
 func (b *board) stale(ctx context.Context, s *Store) int {
 	b.t.Helper()
-	until(b.t, ampleTimeout, "connection", func() bool { return s.Ping(ctx) == nil && s.Stats().Up })
+	testwait.Until(b.t, "connection", func() bool { return s.Ping(ctx) == nil && s.Stats().Up })
 	n := 0
 	for key := range b.keys {
 		value, _, _, err := s.Lookup(ctx, "", strconv.Itoa(key), 0)
@@ -88,7 +89,7 @@ func moves() int {
 	case *long:
 		return 1_000_000
 	case testing.Short():
-		return 2_000
+		return 1_000
 	}
 	return 6_000
 }
@@ -288,7 +289,7 @@ func TestNothingStaleAfter(t *testing.T) {
 			other := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 			host, port, _ := net.SplitHostPort(other.Addr)
 			s.Command("REPLICAOF", host, port)
-			until(t, ampleTimeout, "synchronisation", func() bool { return strings.Contains(s.Command("INFO", "replication"), "master_link_status:up") })
+			testwait.Until(t, "synchronisation", func() bool { return strings.Contains(s.Command("INFO", "replication"), "master_link_status:up") })
 			s.Command("REPLICAOF", "NO", "ONE")
 		}, ""},
 	} {
@@ -318,7 +319,7 @@ func TestNothingStaleAfter(t *testing.T) {
 				t.Fatalf("%d near hits of %d", hits, keys)
 			}
 			tt.change(t, server)
-			until(t, ampleTimeout, "connection", func() bool { return s.Ping(ctx) == nil })
+			testwait.Until(t, "connection", func() bool { return s.Ping(ctx) == nil })
 			for i := range keys {
 				if value, _, _, err := s.Lookup(ctx, "", strconv.Itoa(i), 0); value != tt.want || err != nil {
 					t.Fatalf("key %d has %q, %v, want %q", i, value, err, tt.want)
@@ -338,12 +339,12 @@ func TestNothingStaleAfterFailover(t *testing.T) {
 	follow := func(a, b *redistest.Server) {
 		host, port, _ := net.SplitHostPort(b.Addr)
 		a.Command("REPLICAOF", host, port)
-		until(t, ampleTimeout, "synchronisation", func() bool { return strings.Contains(a.Command("INFO", "replication"), "master_link_status:up") })
+		testwait.Until(t, "synchronisation", func() bool { return strings.Contains(a.Command("INFO", "replication"), "master_link_status:up") })
 	}
 	s := open(t, first, Config{})
 	s.Put(ctx, "", "k", "old", time.Hour)
 	follow(second, first)
-	until(t, ampleTimeout, "near hits", func() bool {
+	testwait.Until(t, "near hits", func() bool {
 		before := s.Stats().NearHits
 		s.Lookup(ctx, "", "k", 0)
 		return s.Stats().NearHits > before
@@ -352,10 +353,10 @@ func TestNothingStaleAfterFailover(t *testing.T) {
 	follow(first, second)
 	other := open(t, second, Config{})
 	other.Put(ctx, "", "k", "new", time.Hour)
-	until(t, ampleTimeout, "replication", func() bool {
+	testwait.Until(t, "replication", func() bool {
 		return strings.Contains(first.Command("HGET", name(DefaultPrefix, "", entryKind, "k"), "v"), "new")
 	})
-	until(t, ampleTimeout, "message", func() bool {
+	testwait.Until(t, "message", func() bool {
 		value, _, _, err := s.Lookup(ctx, "", "k", 0)
 		up := s.Stats().Up // else the demoted server refuses to work, and the value is what this instance saw last
 		return value != "old" || err != nil || !up
@@ -573,7 +574,7 @@ func TestOwnWritesAreRemembered(t *testing.T) {
 			tt.do(ctx, s, other)
 			s.Ping(ctx) // the messages about it are past
 			server.Kill()
-			until(t, ampleTimeout, "loss", func() bool { return s.Ping(ctx) != nil })
+			testwait.Until(t, "loss", func() bool { return s.Ping(ctx) != nil })
 			if value, _, _, err := s.Lookup(ctx, "", "k", 0); value != tt.want || err != nil {
 				t.Errorf("%q, %v, want %q", value, err, tt.want)
 			}

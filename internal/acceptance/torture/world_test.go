@@ -20,6 +20,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/testwait"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/persistence/redisstore"
@@ -87,14 +88,14 @@ type client struct {
 	addr     string
 	cookies  map[string]string
 	session  string
-	homes    map[string]home // by target
+	bindings map[string]binding // by target
 	odd      bool
 	told     string // what came of the last request
 	newcomer bool   // of a flood: not judged
 }
 
-// A home is the server that a client must get in a target.
-type home struct {
+// A binding is the server that a client must get in a target.
+type binding struct {
 	server  string
 	session string // with which it was bound
 	at      int    // time of the last visit
@@ -119,7 +120,7 @@ func newWorld(t *testing.T, w way, s setting, redis *link) *world {
 }
 
 func (w *world) newClient(n int) *client {
-	c := &client{n: n, odd: w.odd, cookies: map[string]string{}, homes: map[string]home{}}
+	c := &client{n: n, odd: w.odd, cookies: map[string]string{}, bindings: map[string]binding{}}
 	c.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(20 + n>>16), byte(n >> 8), byte(n), 1}), 20000).String()
 	if w.ipv6 {
 		c.addr = fmt.Sprintf("[2001:db8:1:%x::1]:20000", n)
@@ -423,7 +424,7 @@ func (w *world) request(c *client, path string, header http.Header) string {
 	r.RemoteAddr = c.addr
 	maps.Copy(r.Header, header)
 	w.way.prepare(w, c, r)
-	h := c.homes[target]
+	h := c.bindings[target]
 	if w.way.fixed != nil {
 		h.server = w.way.fixed(w, c, target)
 	}
@@ -468,13 +469,13 @@ func (w *world) request(c *client, path string, header http.Header) string {
 		moved = w.losses
 	}
 	c.told = res.Header.Get("X-Binding")
-	c.homes[target] = home{server: answered, session: c.session, at: w.now, moved: moved}
+	c.bindings[target] = binding{server: answered, session: c.session, at: w.now, moved: moved}
 	return answered
 }
 
 // back reports whether the model lets a client without a table go to a server
 // that has come since its last visit.
-func (w *world) back(h home, server string) bool {
+func (w *world) back(h binding, server string) bool {
 	if !w.way.hashed {
 		return false
 	}
@@ -576,7 +577,7 @@ func (w *world) lose() {
 	w.lost = true
 	w.losses++
 	store := w.tables.(*redisstore.Store)
-	w.await("Redis to be missed", func() bool {
+	testwait.Until(w, "Redis to be missed", func() bool {
 		_, _, _, _ = store.Lookup(w.Context(), "probe", "probe", 0)
 		return !store.Stats().Up
 	})
@@ -590,27 +591,14 @@ func (w *world) heal() {
 	}
 	w.redis.heal()
 	store := w.tables.(*redisstore.Store)
-	w.await("Redis to be back", func() bool { return store.Stats().Up })
+	testwait.Until(w, "Redis to be back", func() bool { return store.Stats().Up })
 	w.lost = false
 	for _, c := range w.clients {
-		for target, h := range c.homes {
+		for target, h := range c.bindings {
 			h.free = h.free || h.moved == w.losses
-			c.homes[target] = h
+			c.bindings[target] = h
 		}
 	}
-}
-
-func (w *world) await(what string, ok func() bool) {
-	w.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for range 60_000 {
-		if ok() {
-			return
-		}
-		<-tick.C
-	}
-	w.Fatalf("waiting for %s", what)
 }
 
 // kill stops a server of the default target.
@@ -634,7 +622,7 @@ func (w *world) revive(server string) {
 		delete(w.dead, server)
 		w.joined[server] = w.now
 	})
-	w.await("a server to be used again", func() bool {
+	testwait.Until(w, "a server to be used again", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, p := range w.pools {
@@ -747,7 +735,7 @@ func (w *world) settled() {
 	if !w.discovers {
 		return
 	}
-	w.await("the servers to be found", func() bool {
+	testwait.Until(w, "the servers to be found", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return len(w.pools["my_pool"].Servers()) == perPool+len(*w.found.Load())
@@ -763,13 +751,13 @@ func (w *world) pair(c *client, path string) {
 	var wg sync.WaitGroup
 	for i := range halves {
 		halves[i] = *c
-		halves[i].homes, halves[i].cookies = maps.Clone(c.homes), maps.Clone(c.cookies)
+		halves[i].bindings, halves[i].cookies = maps.Clone(c.bindings), maps.Clone(c.cookies)
 		wg.Go(func() { answered[i] = w.request(&halves[i], path, http.Header{"X-Pair": {id}}) })
 	}
 	wg.Wait()
-	first := c.homes
+	first := c.bindings
 	maps.Copy(c.cookies, halves[1].cookies)
-	c.session, c.homes = halves[1].session, halves[1].homes
+	c.session, c.bindings = halves[1].session, halves[1].bindings
 	if len(first) == 0 && answered[0] != answered[1] {
 		if w.way.claims {
 			w.wrong.Add(1)
@@ -777,9 +765,9 @@ func (w *world) pair(c *client, path string) {
 			w.firstErr.CompareAndSwap(nil, &text)
 		} else if w.way.script != "" && w.way.issues == "" {
 			// Bound by the answer that came first, whichever that was.
-			for target, h := range c.homes {
+			for target, h := range c.bindings {
 				h.free = true
-				c.homes[target] = h
+				c.bindings[target] = h
 			}
 		}
 	}

@@ -3,6 +3,6 @@ module github.com/limpetlb/limpet
 
 go 1.25.0
 
-require github.com/yuin/gopher-lua v1.1.2
+require golang.org/x/net v0.0.0
 
-replace github.com/yuin/gopher-lua => ./lua
+replace golang.org/x/net => ./net

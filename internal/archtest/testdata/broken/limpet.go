@@ -1,4 +1,4 @@
-// Package limpet has no Example and imports what the root may import.
+// Package limpet imports what the root may import.
 package limpet
 
 import _ "github.com/limpetlb/limpet/lbpool"

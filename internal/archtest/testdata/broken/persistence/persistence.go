@@ -1,14 +1,14 @@
-// Package persistence imports a sibling, twice has a package comment and documents half of what it exports.
+// Package persistence imports a sibling, and documents half of what it exports.
 package persistence
 
 import (
 	_ "net/http"
 
 	_ "github.com/limpetlb/limpet/lbpool"
-	_ "github.com/yuin/gopher-lua"
+	_ "golang.org/x/net/html"
 )
 
-// The comment of the group does not count.
+// The comment of the group is not enough.
 const (
 	Bare = iota
 	// Documented is documented.
@@ -17,12 +17,10 @@ const (
 	private
 )
 
-// One is documented by the comment of the declaration.
-const One = 1
-
-var Variable, Another int
-
-func Function() {}
+// The comment of the group is not enough.
+var (
+	Variable, Another int
+)
 
 type Table[K comparable] struct {
 	Field   K
@@ -37,12 +35,6 @@ type Table[K comparable] struct {
 
 type embedded struct{ Hidden int }
 
-func (t *Table[K]) Method() {}
-
-func (t *Table[K]) method() {}
-
-func (embedded) Promoted() {}
-
 // Store is documented, one of its methods is not.
 type Store interface {
 	Insert()
@@ -50,6 +42,3 @@ type Store interface {
 	Remove()
 	lookup()
 }
-
-//archtest:allow
-var _ = private

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net/http"
 	"testing"
 	"testing/synctest"
 	clock "time"
@@ -10,10 +9,7 @@ import (
 func TestSleep(t *testing.T) {
 	clock.Sleep(1)
 	synctest.Test(t, func(t *testing.T) { clock.Sleep(2) })
-	virtual()
-	_ = http.DefaultClient
+	clock.Now()
 }
 
-func virtual() {
-	clock.Sleep(3) //archtest:allow sleep called in bubbles only
-}
+var sleep = clock.Sleep

@@ -1,12 +1,7 @@
 package main
 
-import (
-	"net/http"
-	"net/http/httputil"
+import _ "github.com/limpetlb/limpet/internal/upward"
 
-	_ "github.com/limpetlb/limpet/internal/upward"
-)
+func main() {}
 
-func main() { _ = httputil.ReverseProxy{Director: nil, Transport: http.DefaultTransport} }
-
-func Exported() {}
+var Exported, Variable int

@@ -1,0 +1,379 @@
+package config
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// A File is a configuration that has been read and checked, with all files that
+// it names. It does not change; all methods may be called concurrently.
+type File struct {
+	doc *document
+	layout
+	files    files
+	made     map[string]any      // of files: groups, scripts, certificates, by path
+	content  map[string][32]byte // the digests of files that paths name
+	warnings []*Error
+}
+
+// Load reads the configuration at path, with the files that it includes and
+// names, and checks all of it. It opens no sockets and looks up no names. When
+// ctx ends, so does Load.
+//
+// If the configuration has faults, the error joins an [*Error] for each, 100 at
+// most, in the order of the files; if there are more, the last error says how
+// many. If the file at path itself cannot be read, the error is that of package
+// os; if ctx has ended, it is the cause of that.
+func Load(ctx context.Context, path string) (*File, error) {
+	files := &osFiles{}
+	data, err := files.readFirst(path)
+	if err != nil {
+		return nil, err
+	}
+	return load(ctx, files, &source{name: path, dir: filepath.Dir(path)}, data)
+}
+
+// Parse checks a configuration as [Load] does. Its errors call it name. Files
+// that it includes and names are those of dir, whose root relative names begin
+// at; with a nil dir it cannot name files.
+func Parse(ctx context.Context, name string, data []byte, dir fs.FS) (*File, error) {
+	if len(data) > maxFile {
+		return nil, &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
+	}
+	return load(ctx, &fsFiles{fs: dir}, &source{name: name, dir: "."}, data)
+}
+
+// load makes a File of what a source has.
+func load(ctx context.Context, files files, first *source, data []byte) (*File, error) {
+	d := newDecoder(ctx, files)
+	doc := &document{}
+	if err := d.decode(first, data, doc); err != nil {
+		return nil, err
+	}
+	d.arrangement(doc)
+	if d.lost {
+		return nil, d.join(d.hidden)
+	}
+	d.nextStage()
+	f := &File{doc: doc, layout: d.layout, files: files, made: map[string]any{}, content: map[string][32]byte{}}
+	f.tryOut(d)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := d.join(d.hidden); err != nil {
+		return nil, err
+	}
+	f.warnings = append(f.warnings, d.warnings.errors(d.hidden)...)
+	return f, nil
+}
+
+// decode reads the sources into v, a pointer to a struct: the first one and what
+// it includes. The error is that of the context; faults are noted.
+func (d *decoder) decode(first *source, data []byte, v any) error {
+	d.first, d.src = first, first
+	if err := d.tree.parse(first, data); err != nil {
+		return err
+	}
+	err := d.tree.check(first)
+	sources := []*source{first}
+	if err == nil && !d.lost {
+		sources, err = d.include(sources, len(data))
+	}
+	switch {
+	case d.ctx.Err() != nil:
+		return context.Cause(d.ctx)
+	case err != nil:
+		return nil //nolint:nilerr // there are too many nodes, which is noted
+	}
+	d.topLevel(sources, reflect.ValueOf(v).Elem())
+	d.src = first
+	if d.ctx.Err() != nil {
+		return context.Cause(d.ctx)
+	}
+	return nil
+}
+
+// maxIncluded bounds the files that are included.
+const maxIncluded = 256
+
+// include reads the files that the first source includes.
+func (d *decoder) include(sources []*source, total int) ([]*source, error) {
+	first := sources[0]
+	entries, _ := d.rootEntries(first)
+	i := slices.IndexFunc(entries, func(e entry) bool { return e.key == includeKey })
+	if i < 0 {
+		return sources, nil
+	}
+	d.value(entries[i].value, reflect.ValueOf(&d.included).Elem(), includeKey)
+	read := map[string]bool{filepath.Clean(first.name): true}
+	for i, pattern := range d.included {
+		at, _ := d.nearest(fielderr.Index(includeKey, i))
+		fault := func(err error) {
+			d.note(&fault{place: at.place, path: fielderr.Index(includeKey, i), err: err, fatal: true})
+		}
+		names, dirs, err := d.files.find(first.dir, pattern)
+		if err == nil && len(names) == 0 && !strings.ContainsAny(pattern, `*?[`) {
+			err = fmt.Errorf("there is no file %s", d.files.where(first.dir, pattern))
+		}
+		if err != nil {
+			fault(err)
+			continue
+		}
+		for i, name := range names {
+			if read[name] {
+				continue
+			}
+			read[name] = true
+			if len(read)-1 > maxIncluded {
+				fault(fmt.Errorf("more than %d files", maxIncluded))
+				return sources, nil
+			}
+			text, err := d.files.read(dirs[i], base(d.files, name), maxFile)
+			if total += len(text); err == nil && total > maxFiles {
+				err = fmt.Errorf("more than %d bytes in all files", maxFiles)
+			}
+			if err != nil {
+				fault(err)
+				return sources, nil
+			}
+			src := &source{name: name, dir: dirs[i], order: len(sources)}
+			if err := d.tree.parse(src, text); err != nil {
+				return nil, err
+			}
+			if err := d.tree.check(src); err != nil {
+				return nil, err
+			}
+			sources = append(sources, src)
+		}
+	}
+	return sources, nil
+}
+
+const includeKey = "include"
+
+// base is the last element of a name.
+func base(f files, name string) string {
+	if _, is := f.(*osFiles); is {
+		return filepath.Base(name)
+	}
+	return path.Base(name)
+}
+
+// rootEntries are the entries of a source; false if it is no mapping.
+func (d *decoder) rootEntries(src *source) ([]entry, bool) {
+	if src.root == nil {
+		return nil, true
+	}
+	return d.mapping(src.root)
+}
+
+// topLevel reads all sources into one struct: lists are appended, everything
+// else may stand in one of them only.
+func (d *decoder) topLevel(sources []*source, v reflect.Value) {
+	given := map[string]place{}
+	for _, src := range sources {
+		d.src = src
+		entries, ok := d.rootEntries(src)
+		if !ok {
+			d.fault(src.root, "", "want a mapping, not %s", kind(src.root))
+			continue
+		}
+		for _, e := range entries {
+			f, ok := d.field(e, v.Type(), "", entries)
+			if !ok {
+				continue
+			}
+			key := fielderr.Name(f.Name)
+			field := v.FieldByIndex(f.Index)
+			before, twice := given[key]
+			given[key] = d.placeOf(e.at)
+			switch list := e.value; {
+			case key == includeKey && src.order > 0:
+				d.fault(e.at, key, "an included file cannot include files")
+			case key == includeKey:
+				field.Set(reflect.ValueOf(d.included)) // read already
+			case !twice:
+				d.value(e.value, field, key)
+			case field.Kind() != reflect.Slice:
+				d.fault(e.at, key, "stands in two files, the other is %s:%d:%d", before.name, before.line, before.column)
+			default:
+				if list = d.resolved(list, key); list == nil {
+					continue
+				}
+				if list.Kind != yaml.SequenceNode {
+					d.fault(list, key, "want a list, not %s", kind(list))
+					continue
+				}
+				d.items(list.Content, field, key)
+			}
+		}
+	}
+	d.given = given
+}
+
+// arrangement notes keys at the top that the file has elsewhere if it has several
+// services or listeners.
+func (d *decoder) arrangement(doc *document) {
+	several, listeners := len(doc.Services) > 0, len(doc.Listeners) > 0
+	for key, at := range d.given {
+		where := ""
+		switch {
+		case key == "services" && doc.Services != nil && !several, key == "listeners" && doc.Listeners != nil && !listeners:
+			d.note(&fault{place: at, path: key, err: errors.New("an empty list")})
+		case key == "listen" || key == "tls":
+			if several || listeners {
+				where = "listeners"
+			}
+		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process":
+			where = "services"
+			if key == "proxyProtocol" || key == "connections" {
+				where = "listeners"
+			}
+		}
+		if where != "" {
+			d.note(&fault{place: at, path: key, err: fmt.Errorf("a file with %s has this in these", where)})
+		}
+	}
+}
+
+// Warnings returns what is no fault, but may surprise: doubtful code in scripts,
+// settings with which clients lose their servers, keys that will not be read any
+// more.
+func (f *File) Warnings() []*Error { return slices.Clone(f.warnings) }
+
+// Paths returns the names of all files that were read, sorted: what to watch for
+// changes.
+func (f *File) Paths() []string { return f.files.all() }
+
+// Services returns the names of the services, in the order of the file.
+func (f *File) Services() (names []string) {
+	for _, s := range f.doc.Services {
+		names = append(names, s.Name)
+	}
+	if names == nil {
+		names = []string{cmp.Or(f.doc.Name, defaultName)}
+	}
+	return names
+}
+
+// tryOut makes everything that the file describes, once, and notes all faults.
+func (f *File) tryOut(d *decoder) {
+	b := f.builder(d.findings, Options{})
+	b.ctx, b.checking = d.ctx, true
+	a := b.assemble(kept{})
+	if b.lost || d.ctx.Err() != nil {
+		return
+	}
+	b.nextStage()
+	for _, m := range a.services {
+		warnings := &collector{}
+		vs := m.tryService(slog.New(warnings))
+		if len(d.faults) == 0 && m.idle() {
+			at, _ := f.nearest(m.prefix)
+			if at.source == nil {
+				at.place = place{source: d.first}
+			}
+			d.add(&fault{
+				place: at.place, path: m.prefix,
+				err: errors.New("no service: without pools, scripts and rules that answer every request gets status 503"),
+			})
+		}
+		if vs == nil {
+			continue
+		}
+		vs.CloseIdleConnections()
+		for _, line := range warnings.lines {
+			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(line)}
+			f.warnings = append(f.warnings, warning.error(d.hidden))
+		}
+	}
+	for _, l := range a.listeners {
+		if l.rules == nil {
+			continue
+		}
+		vs, err := limpet.New(*l.rules)
+		b.fault(err, "%s", l.path)
+		if err == nil {
+			vs.CloseIdleConnections()
+		}
+	}
+	f.warnOfServers(b.pools, d)
+	for i, s := range b.cfg.Scripts {
+		path := fielderr.Index("scripts", i) + ".file"
+		for _, w := range s.Warnings() {
+			f.warnings = append(f.warnings, &Error{File: f.files.where(f.dir(path), f.doc.Scripts[i].File), Line: w.Line, Err: errors.New(w.Message)})
+		}
+	}
+}
+
+// warnOfServers warns of servers of custom headers that no pool has.
+func (f *File) warnOfServers(configs []lbpool.Config, d *decoder) {
+	var pools []*lbpool.Pool
+	for _, c := range configs {
+		p, err := lbpool.New(c)
+		if err != nil || len(c.Discoveries) > 0 {
+			return // nobody knows all servers
+		}
+		pools = append(pools, p)
+	}
+	for i, profile := range f.doc.PersistenceProfiles {
+		if profile.CustomHeader == nil {
+			continue
+		}
+		for _, value := range slices.Sorted(maps.Keys(profile.CustomHeader.Servers)) {
+			server := profile.CustomHeader.Servers[value]
+			if slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
+				continue
+			}
+			path := fielderr.Key(fmt.Sprintf("persistenceProfiles[%d].customHeader.servers", i), value)
+			at, _ := f.nearest(path)
+			warning := &fault{place: at.place, path: path, err: fmt.Errorf("no pool has the server %s", fielderr.Quote(server))}
+			f.warnings = append(f.warnings, warning.error(d.hidden))
+		}
+	}
+}
+
+// A collector keeps what a virtual service warns of when it is made, but for the
+// warnings of scripts, which have places of their own.
+type collector struct{ lines []string }
+
+// Enabled implements [slog.Handler].
+func (*collector) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+// Handle implements [slog.Handler].
+func (c *collector) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "doubtful script" {
+		return nil
+	}
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key != "vs" {
+			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		}
+		return true
+	})
+	c.lines = append(c.lines, line)
+	return nil
+}
+
+// WithAttrs implements [slog.Handler].
+func (c *collector) WithAttrs([]slog.Attr) slog.Handler { return c }
+
+// WithGroup implements [slog.Handler].
+func (c *collector) WithGroup(string) slog.Handler { return c }

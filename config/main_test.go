@@ -1,0 +1,49 @@
+package config
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"go.uber.org/goleak"
+
+	"github.com/limpetlb/limpet/internal/testfiles"
+	"github.com/limpetlb/limpet/internal/testleak"
+)
+
+func TestMain(m *testing.M) {
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: dialNameServer}
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
+}
+
+// shopFiles are a configuration with something of everything, and what it names.
+var shopFiles = testfiles.MustRead("testdata/shop/*")
+
+var shop = shopFiles["shop.yaml"]
+
+const placesTable = "prefix; country code; custom 1\n198.51.100.0/24; NL; office\n203.0.113.0/24; AQ; lab\n"
+
+// loaded loads a file of a directory with these files. The directory's name is
+// DIR in the text of the error, which is empty if there is none.
+func loaded(t *testing.T, files map[string]string, name string) (*File, string) {
+	t.Helper()
+	dir := testfiles.Write(t, files)
+	f, err := Load(t.Context(), filepath.Join(dir, name))
+	if err != nil {
+		return nil, strings.ReplaceAll(err.Error(), dir, "DIR")
+	}
+	return f, ""
+}
+
+// decoded reads a text, as a file of the name "text", without making anything of
+// it.
+func decoded(t *testing.T, text string) (*document, error) {
+	t.Helper()
+	d, doc := newDecoder(t.Context(), &fsFiles{fs: fstest.MapFS{"text": {}}}), &document{}
+	if err := d.decode(&source{name: "text", dir: "."}, []byte(text), doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc, d.join(d.hidden)
+}

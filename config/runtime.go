@@ -1,0 +1,447 @@
+package config
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
+)
+
+// Options say what a program adds to a file. The zero value adds nothing.
+type Options struct {
+	// Logger is the [limpet.Config].Logger of services, and gets what pools
+	// report. Nil discards.
+	Logger *slog.Logger
+	// Edit changes the configuration of a service to what a file cannot say,
+	// such as its Authenticator and OnComplete. [File.Build] and
+	// [Runtime.Update] call it, once or twice for each service; it must not
+	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
+	Edit func(service string, c *limpet.Config)
+	// Offline makes services that answer without servers, for programs that
+	// explain and test a configuration through a Transport of their own, set by
+	// Edit. Health monitors are left out, so enabled servers are up, and one
+	// server stands for those that a pool would discover.
+	Offline bool
+}
+
+// Build makes the services and listeners of the file, and loads tables that have
+// a file of their own; if that is damaged, it moves it aside, which the log tells.
+// It starts nothing and connects to nothing: tables on a Redis server connect at
+// the first request that needs them, and are closed by [Runtime.Shutdown]. Each Runtime has pools,
+// tables and profiles of its own. An error is one of what Edit has added; see
+// [Error].
+func (f *File) Build(o Options) (*Runtime, error) {
+	to := newFindings()
+	b := f.builder(to, o)
+	a := b.assemble(kept{})
+	rt := &Runtime{options: o, file: f, begun: f, services: map[string]*running{}, opened: map[*tables]bool{}}
+	for _, m := range a.services {
+		vs := m.tryService(b.log)
+		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+	}
+	if err := to.join(f.hidden); err != nil {
+		return nil, err
+	}
+	for _, d := range a.listeners {
+		l, err := rt.listen(d, a)
+		if err != nil {
+			return nil, err
+		}
+		rt.listeners = append(rt.listeners, l)
+	}
+	rt.kept = b.now
+	rt.open(b.now.tables)
+	rt.route(a)
+	return rt, nil
+}
+
+// A Runtime is what a [File] describes, ready to serve. All methods may be called
+// concurrently.
+type Runtime struct {
+	options   Options
+	listeners []*listening
+	updating  sync.Mutex // one update at a time
+	kept      kept
+
+	mu       sync.Mutex
+	services map[string]*running // by the keys of members
+	file     *File               // that is in force
+	// begun is the file with which the runtime began: what it says about
+	// listeners and tables stays in force.
+	begun      *File
+	background context.Context // of Run
+	running    sync.WaitGroup
+	opened     map[*tables]bool // to close, also those that the file has no more
+}
+
+// A running service follows its configuration.
+type running struct {
+	*limpet.VirtualService
+	name      string
+	transport http.RoundTripper // nil if it is the library's
+	stop      context.CancelFunc
+}
+
+// Service returns the service of a name, "limpet" if it has none in the file.
+// It stays the same as long as files have it.
+func (rt *Runtime) Service(name string) (*limpet.VirtualService, bool) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, s := range rt.services {
+		if s.name == name {
+			return s.VirtualService, true
+		}
+	}
+	return nil, false
+}
+
+// Listeners returns where the file says that clients are served, in its order.
+// Programs that serve services by their own servers leave them alone.
+func (rt *Runtime) Listeners() []Listener {
+	var all []Listener
+	for _, l := range rt.listeners {
+		all = append(all, Listener{Name: l.name, Network: "tcp", Address: l.address, TLS: l.tls, of: l})
+	}
+	return all
+}
+
+// A Listener is a place where clients are served:
+//
+//	ln, err := net.Listen(l.Network, l.Address)
+//	…
+//	err = l.Serve(ln)
+type Listener struct {
+	// Name is that in the file; "listen" if the file has one listener without a
+	// name.
+	Name string
+	// Network is for [net.Listen].
+	Network string
+	// Address is for [net.Listen].
+	Address string
+	// TLS follows updates of the runtime: connections get the certificate that
+	// is in force when they begin. Nil means plain HTTP.
+	TLS *tls.Config
+
+	of *listening
+}
+
+// Services returns the names of the services that clients reach there, in the
+// order of the file that is in force.
+func (l Listener) Services() []string { return slices.Clone(l.of.routes.Load().names) }
+
+// Server returns the server of the listener, made by [limpet.NewServer]: the
+// same one each time. Its TLSConfig is TLS. A program may change it before it
+// serves. [Runtime.Shutdown] shuts it down.
+func (l Listener) Server() *http.Server { return l.of.server }
+
+// Wrap returns a listener with the rules and limits of the configuration for
+// connections; see [limpet.VirtualService.Listener].
+func (l Listener) Wrap(ln net.Listener) net.Listener { return l.of.gate.Listener(ln) }
+
+// Serve serves clients from ln, over TLS if there is a certificate, until
+// Shutdown; then it returns [http.ErrServerClosed]. It closes ln.
+func (l Listener) Serve(ln net.Listener) error {
+	if l.TLS != nil {
+		return l.Server().ServeTLS(l.Wrap(ln), "", "")
+	}
+	return l.Server().Serve(l.Wrap(ln))
+}
+
+// Changes are the paths of what an update has changed.
+type Changes struct {
+	// Live is in force, and what was known of clients and servers is kept.
+	Live []string
+	// Fresh is in force, and has begun anew: rate limiters with other limits.
+	Fresh []string
+	// Restart is in force after a restart of the process.
+	Restart []string
+}
+
+// Update makes the services what another file says, all of it or, if there is an
+// error, nothing. Requests under way end with what they began with. Services,
+// pools, rate limiters and stores are known by their names, and keep what they
+// know; so do the clients of persistence profiles, as
+// [limpet.VirtualService.Update] says.
+//
+// Addresses of listeners, whether they have TLS, which listeners there are, and
+// the options of tables are taken from the first file; Changes tells what waits
+// for a restart. Everything else follows, certificates too.
+func (rt *Runtime) Update(f *File) (Changes, error) {
+	rt.updating.Lock()
+	defer rt.updating.Unlock()
+	to := newFindings()
+	b := f.builder(to, rt.options)
+	if (len(f.doc.Services) == 0) != (len(rt.begun.doc.Services) == 0) {
+		b.fault(errors.New("a file with services takes the place of one without, or the other way round, after a restart"), "services")
+		return Changes{}, to.join(f.hidden)
+	}
+	a := b.assemble(rt.kept)
+	added := map[string]*running{}
+	for _, m := range a.services {
+		// The service that serves will log what there is to say.
+		if vs := m.tryService(nil); vs != nil {
+			vs.CloseIdleConnections()
+		}
+	}
+	b.tryRules(a)
+	if err := to.join(f.hidden); err != nil {
+		return Changes{}, err
+	}
+	rt.leave(b.now.tables)
+	rt.open(b.now.tables)
+	// Nothing can fail any more: the pools and the configurations as a whole have
+	// been tried.
+	if err := a.update(); err != nil {
+		return Changes{}, err
+	}
+	for _, m := range a.services {
+		rt.mu.Lock()
+		s := rt.services[m.key]
+		rt.mu.Unlock()
+		if s == nil {
+			vs, err := limpet.New(m.edited())
+			if err != nil {
+				return Changes{}, err
+			}
+			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+			continue
+		}
+		if err := s.Update(m.edited()); err != nil {
+			return Changes{}, err
+		}
+		if old, ok := s.transport.(interface{ CloseIdleConnections() }); ok && s.transport != m.cfg.Transport {
+			old.CloseIdleConnections()
+		}
+		s.transport = m.cfg.Transport
+		rt.mu.Lock()
+		s.name = m.name
+		rt.mu.Unlock()
+	}
+	for _, d := range a.listeners {
+		if err := rt.follow(d); err != nil {
+			return Changes{}, err
+		}
+	}
+	rt.kept = b.now
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.replace(a, added)
+	rt.route(a)
+	changes := rt.changes(f)
+	rt.file = f
+	return changes, nil
+}
+
+// replace adds services, and takes away those that the assembly does not have.
+// Requests under way end in them.
+func (rt *Runtime) replace(a *assembly, added map[string]*running) {
+	for key, s := range rt.services {
+		if !slices.ContainsFunc(a.services, func(m *member) bool { return m.key == key }) {
+			if s.stop != nil {
+				s.stop()
+			}
+			delete(rt.services, key)
+		}
+	}
+	for key, s := range added {
+		rt.services[key] = s
+		if rt.background != nil {
+			rt.start(s)
+		}
+	}
+}
+
+// start runs a service in the background.
+func (rt *Runtime) start(s *running) {
+	ctx, stop := context.WithCancel(rt.background)
+	s.stop = stop
+	rt.running.Go(func() {
+		defer stop()
+		_ = s.Run(ctx) // nobody else runs it
+	})
+}
+
+// Run runs the health monitors and discoveries of all services, also of those
+// that updates bring, saves tables that have a file, and does what else there is
+// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
+// returns [limpet.ErrRunning] if it is running already. Requests need it until the last one has ended: end ctx after
+// Shutdown.
+func (rt *Runtime) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rt.mu.Lock()
+	if rt.background != nil {
+		rt.mu.Unlock()
+		return limpet.ErrRunning
+	}
+	rt.background = ctx
+	for _, s := range rt.services {
+		rt.start(s)
+	}
+	for t := range rt.opened {
+		rt.save(t)
+	}
+	rt.mu.Unlock()
+	<-ctx.Done()
+	rt.mu.Lock()
+	rt.background = nil
+	rt.mu.Unlock()
+	rt.running.Wait()
+	return nil
+}
+
+// Drain asks the clients of all services to leave: each response is the last one
+// of its connection. Nothing stops, and nothing is refused; see
+// [limpet.VirtualService.Drain]. Call it some time before Shutdown if a balancer
+// in front needs time to notice.
+func (rt *Runtime) Drain() {
+	for _, vs := range rt.all() {
+		vs.Drain()
+	}
+}
+
+// DrainTimes returns how long the file that is in force wants a process to wait
+// between Drain and Shutdown, and how long Shutdown may take.
+func (rt *Runtime) DrainTimes() (delay, timeout time.Duration) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	drain := rt.file.doc.Process.Drain
+	bounds.SetDefaults(&drain)
+	return drain.Delay, drain.Timeout
+}
+
+// all are the virtual services that clients meet: those of listeners, and those
+// of the file.
+func (rt *Runtime) all() (services []*limpet.VirtualService) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, l := range rt.listeners {
+		if l.unknown != nil {
+			services = append(services, l.gate, l.unknown)
+		}
+	}
+	for _, s := range rt.services {
+		services = append(services, s.VirtualService)
+	}
+	return services
+}
+
+// Shutdown stops the servers of the listeners, and waits for requests, upgraded
+// connections and tunnels to end. When ctx ends, it cuts off what is left; see
+// [limpet.VirtualService.Shutdown]. Then it saves tables that have a file, and
+// closes connections to those on servers. Programs with servers of their own shut
+// these down by the Shutdown of each service before.
+func (rt *Runtime) Shutdown(ctx context.Context) error {
+	rt.Drain()
+	servers := map[*limpet.VirtualService][]*http.Server{}
+	for _, l := range rt.listeners {
+		servers[l.gate] = append(servers[l.gate], l.server)
+	}
+	var mu sync.Mutex
+	var faults []error
+	stop := func(vs *limpet.VirtualService) {
+		if err := vs.Shutdown(ctx, servers[vs]...); err != nil {
+			mu.Lock()
+			faults = append(faults, err)
+			mu.Unlock()
+		}
+	}
+	var wg sync.WaitGroup
+	for vs := range servers {
+		wg.Go(func() { stop(vs) })
+	}
+	wg.Wait() // no request begins any more
+	for _, vs := range rt.all() {
+		if servers[vs] == nil {
+			wg.Go(func() { stop(vs) })
+		}
+	}
+	wg.Wait()
+	rt.closeTables()
+	return errors.Join(faults...)
+}
+
+// changes compares a file with those in force.
+func (rt *Runtime) changes(f *File) (c Changes) {
+	seen := map[string]bool{}
+	for _, field := range f.waiting(rt.begun) {
+		c.Restart = append(c.Restart, field)
+		seen[field] = true
+	}
+	for _, path := range slices.Sorted(maps.Keys(f.content)) {
+		if was, ok := rt.begun.content[path]; ok && ofTables(path) && was != f.content[path] && !slices.ContainsFunc(c.Restart, func(above string) bool { return strings.HasPrefix(path, above) }) {
+			c.Restart = append(c.Restart, path)
+		}
+	}
+	limits := map[string]rateLimiterConfig{}
+	for _, l := range rt.file.doc.RateLimiters {
+		limits[l.Name] = l
+	}
+	for i, l := range f.doc.RateLimiters {
+		if old, ok := limits[l.Name]; ok && old != l {
+			path := fielderr.Index("rateLimiters", i)
+			c.Fresh, seen[path] = append(c.Fresh, path), true
+		}
+	}
+	for _, path := range different(rt.file, f) {
+		if !seen[path] && !ofTables(path) {
+			c.Live = append(c.Live, path)
+		}
+	}
+	return c
+}
+
+// ofTables reports whether a file is named by tables, which are those of the first
+// configuration.
+func ofTables(path string) bool { return strings.Contains(path, ".redis.tls.") }
+
+// different returns the paths at which two files differ: of the items of lists
+// at the top, of everything else at the top, and of what names a file with
+// another content.
+func different(old, now *File) (paths []string) {
+	seen := map[string]bool{}
+	a, b := reflect.ValueOf(old.doc).Elem(), reflect.ValueOf(now.doc).Elem()
+	for _, field := range fieldsOf(a.Type()).list {
+		name := fielderr.Name(field.Name)
+		was, is := a.FieldByIndex(field.Index), b.FieldByIndex(field.Index)
+		if reflect.DeepEqual(was.Interface(), is.Interface()) {
+			continue
+		}
+		if is.Kind() != reflect.Slice {
+			paths = append(paths, name)
+			continue
+		}
+		for i := range max(was.Len(), is.Len()) {
+			if i >= was.Len() || i >= is.Len() || !reflect.DeepEqual(was.Index(i).Interface(), is.Index(i).Interface()) {
+				paths = append(paths, fielderr.Index(name, i))
+			}
+		}
+	}
+	for _, path := range paths {
+		seen[path] = true
+	}
+	var read []string
+	for path, sum := range now.content {
+		covered := false
+		for above := path; above != ""; above = outer(above) {
+			covered = covered || seen[above]
+		}
+		if was, ok := old.content[path]; ok && was != sum && !covered {
+			read = append(read, path)
+		}
+	}
+	slices.Sort(read)
+	return append(paths, read...)
+}

@@ -1,0 +1,270 @@
+package config
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/persistence/redisstore"
+)
+
+// tableOptions say where tables are, and what they may have.
+type tableOptions struct {
+	persistence.Options
+	tableFile
+	// Redis is the server that has the tables. They are in memory unless given.
+	Redis *redisConfig
+}
+
+// tableFile says where tables in memory are kept for the next start.
+type tableFile struct {
+	// File has tables in memory for the next start.
+	File string
+	// SaveInterval is the pause between two saves to File. 0 means a minute.
+	SaveInterval time.Duration `default:"1m" min:"1s" max:"24h"`
+}
+
+// redisConfig is [redisstore.Config] in YAML. The options of the tables stand
+// beside it.
+type redisConfig struct {
+	redisstore.Config
+	TLS *tlsClient // to use TLS
+}
+
+// tables are those of a service or a store.
+type tables struct {
+	limpet.Tables
+	close func()             // the connections; nil if there are none
+	saver *persistence.Saver // nil without a file
+
+	stop  context.CancelFunc // ends the saver, which saves then; nil until it runs
+	ended chan struct{}      // closed when it has
+}
+
+// newTables makes the tables of a key, unless they have been kept: options of a
+// later file wait for a restart. It connects to nothing. owner is what the log
+// calls them.
+func (b *builder) newTables(key string, o tableOptions, path string, owner slog.Attr) *tables {
+	if t := b.old.tables[key]; t != nil {
+		return t
+	}
+	t := &tables{}
+	var faults fielderr.List
+	bounds.Check("", o.tableFile, &faults)
+	if o.Redis != nil && o.File != "" {
+		faults.Addf("file", nil, "tables on a server have no file")
+	}
+	if _, is := b.file.files.(*osFiles); o.File != "" && !is && !filepath.IsAbs(o.File) {
+		faults.Addf("file", nil, "not an absolute name, which a configuration that is no file needs")
+	}
+	if o.File == "" && o.SaveInterval != 0 {
+		faults.Addf("saveInterval", nil, "without a file")
+	}
+	b.fault(faults.Err(), "%s", path)
+	if o.Redis == nil || b.options.Offline {
+		s := persistence.NewStore(o.Options)
+		if t.Tables = s; o.File != "" && !b.options.Offline {
+			t.saver = &persistence.Saver{Store: s, Path: b.savePath(o.File, path), Interval: o.SaveInterval, Logger: b.log}
+		}
+		return t
+	}
+	path += ".redis"
+	cfg := o.Redis.Config
+	cfg.Options = o.Options
+	if cfg.Logger = b.log; cfg.Logger != nil {
+		cfg.Logger = cfg.Logger.With(owner)
+	}
+	if o.Redis.TLS != nil {
+		cfg.TLS = b.tlsClient(*o.Redis.TLS, path+".tls")
+	}
+	s, err := redisstore.New(cfg)
+	b.fault(err, "%s", path)
+	if err != nil {
+		t.Tables = persistence.NewStore(o.Options) // for what refers to it
+		return t
+	}
+	t.Tables, t.close = s, func() { _ = s.Close() } // which returns nil
+	return t
+}
+
+// store makes the tables of one of the stores.
+func (b *builder) store(a *assembly, i int, c storeConfig) {
+	key, path := storeKey(c.Name), fmt.Sprintf("stores[%d]", i)
+	if c.Name == "" || a.stores[key] != nil {
+		b.fault(fmt.Errorf("%q is empty or taken", c.Name), "%s.name", path)
+		return
+	}
+	b.apart(a, c.tableOptions, path)
+	a.stores[key] = b.newTables(key, c.tableOptions, path, slog.String("store", c.Name))
+}
+
+// tables finds or makes the tables of a service, whose own have a key.
+func (b *builder) tables(a *assembly, c tablesConfig, key, name string) {
+	switch s := a.stores[storeKey(c.Store)]; {
+	case c.Store == "":
+		b.apart(a, c.tableOptions, "tables")
+		a.stores[key] = b.newTables(key, c.tableOptions, "tables", slog.String("vs", name))
+		b.cfg.Tables = a.stores[key].Tables
+	case s == nil:
+		b.fault(fmt.Errorf("store %q not found", c.Store), "tables.store")
+	case !reflect.DeepEqual(c.tableOptions, tableOptions{}):
+		b.fault(errors.New("want a store, or options of tables of its own"), "tables")
+	default:
+		b.cfg.Tables = s.Tables
+	}
+}
+
+// apart notes tables that would have the same entries as others without saying so.
+func (b *builder) apart(a *assembly, o tableOptions, path string) {
+	if o.File != "" {
+		place := "file " + b.savePath(o.File, path)
+		if a.places[place] {
+			b.fault(errors.New("other tables have this file"), "%s.file", path)
+		}
+		a.places[place] = true
+	}
+	if o.Redis == nil {
+		return
+	}
+	addresses := slices.Sorted(slices.Values(o.Redis.Addresses))
+	place := fmt.Sprintf("redis %q %d %s", addresses, o.Redis.Database, cmp.Or(o.Redis.Prefix, redisstore.DefaultPrefix))
+	if a.places[place] {
+		b.fault(errors.New("other tables have this prefix there: write another prefix, or let the services name one of stores"), "%s.redis", path)
+	}
+	a.places[place] = true
+}
+
+// savePath is the path of a file for tables, which stand at a path.
+func (b *builder) savePath(name, path string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)+".file"), name)
+}
+
+// load reads the file of tables. Without it they are empty: a damaged file is put
+// aside, and one that cannot be read is left alone.
+func (t *tables) load(log *slog.Logger) {
+	err := t.saver.Store.LoadFile(t.saver.Path)
+	var damaged *persistence.SnapshotError
+	switch {
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, &damaged):
+		aside := t.saver.Path + ".bad"
+		err = errors.Join(err, os.Rename(t.saver.Path, aside))
+		log.Error("persistence tables not loaded", "path", t.saver.Path, "aside", aside, "error", err)
+	default:
+		log.Error("persistence tables not loaded, and not to be saved", "path", t.saver.Path, "error", err)
+		t.saver = nil
+	}
+}
+
+// open loads tables that are new, and notes what is to be closed. It starts to
+// save them if the runtime runs.
+func (rt *Runtime) open(all map[string]*tables) {
+	log := rt.logger()
+	for _, t := range all {
+		rt.mu.Lock()
+		known := rt.opened[t]
+		rt.mu.Unlock()
+		if known || t.close == nil && t.saver == nil {
+			continue
+		}
+		if t.saver != nil {
+			t.load(log)
+		}
+		rt.mu.Lock()
+		rt.opened[t] = true
+		if rt.background != nil {
+			rt.save(t)
+		}
+		rt.mu.Unlock()
+	}
+}
+
+// logger is never nil.
+func (rt *Runtime) logger() *slog.Logger {
+	return cmp.Or(rt.options.Logger, slog.New(slog.DiscardHandler))
+}
+
+// save starts to save tables that have a file. The caller has locked mu.
+func (rt *Runtime) save(t *tables) {
+	if t.saver == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(rt.background)
+	ended := make(chan struct{})
+	t.stop, t.ended = stop, ended
+	rt.running.Go(func() {
+		defer close(ended)
+		defer stop()
+		rt.note(t, t.saver.Run(ctx))
+	})
+}
+
+// note logs the error of the last save.
+func (rt *Runtime) note(t *tables, err error) {
+	if err != nil {
+		rt.logger().Error("persistence tables not saved", "path", t.saver.Path, "error", err)
+	}
+}
+
+// end saves tables that have a file for the last time.
+func (rt *Runtime) end(t *tables) {
+	if t.saver == nil {
+		return
+	}
+	rt.mu.Lock()
+	stop, ended := t.stop, t.ended
+	rt.mu.Unlock()
+	if stop == nil {
+		rt.note(t, t.saver.Store.SaveFile(t.saver.Path))
+		return
+	}
+	stop()
+	<-ended
+}
+
+// leave ends the files of tables that a configuration has no more: it may have
+// them again later. Connections may still have requests, and stay.
+func (rt *Runtime) leave(now map[string]*tables) {
+	rt.mu.Lock()
+	var left []*tables
+	for t := range rt.opened {
+		if t.saver != nil && !slices.Contains(slices.Collect(maps.Values(now)), t) {
+			left = append(left, t)
+			delete(rt.opened, t)
+		}
+	}
+	rt.mu.Unlock()
+	for _, t := range left {
+		rt.end(t)
+	}
+}
+
+// closeTables saves and closes tables, which no request uses any more.
+func (rt *Runtime) closeTables() {
+	rt.mu.Lock()
+	opened := rt.opened
+	rt.opened = map[*tables]bool{}
+	rt.mu.Unlock()
+	for t := range opened {
+		rt.end(t)
+		if t.close != nil {
+			t.close()
+		}
+	}
+}

@@ -1,0 +1,448 @@
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/ipgroup"
+	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/persistence/redisstore"
+	"github.com/limpetlb/limpet/policy"
+)
+
+// A document is a configuration. decode.go says what the fields of all these
+// structs are called and what stands beside them; docs/reference/configuration.md
+// lists them. Files that it names are relative to the file that names them.
+type document struct {
+	Include []string // patterns of further files, in the first file only
+
+	// Listen and TLS are the one listener of a file without Listeners.
+	Listen    string
+	TLS       *certificates
+	Listeners []listenerConfig
+
+	// Without Services, service is the only one; with them, it has what they
+	// share: see sharedKeys.
+	Services []serviceConfig
+	Stores   []storeConfig
+	Process  processConfig
+	service
+}
+
+// processConfig is about the process that serves.
+type processConfig struct{ Drain drainConfig }
+
+// drainConfig says how the process ends.
+type drainConfig struct {
+	// Delay is how long clients are asked to leave before listeners close, for a
+	// balancer in front that needs time to notice.
+	Delay time.Duration `min:"0s" max:"5m"`
+	// Timeout is how long requests have to end after that. 0 means 30 seconds.
+	Timeout time.Duration `default:"30s" min:"0s" max:"24h"`
+}
+
+// sharedKeys are what stands at the top of a file with services.
+var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroups", "scripts", "rateLimiters", "persistenceProfiles"}
+
+// A listenerConfig says where clients connect, and which connections may.
+type listenerConfig struct {
+	Name    string
+	Address string // host and port
+	TLS     *certificates
+	connectionRules
+}
+
+// connectionRules are the fields of a [limpet.Config] about connections.
+type connectionRules struct {
+	NetworkSecurity []policy.NetworkRule
+	PoliciesOnError limpet.OnError
+	ProxyProtocol   limpet.ProxyProtocol
+	Connections     limpet.ConnectionLimits
+}
+
+// A storeConfig is tables that services share.
+type storeConfig struct {
+	Name string
+	tableOptions
+}
+
+// A serviceConfig is one of several services. The objects that they share stand
+// at the top of the file, and are known by their names.
+type serviceConfig struct {
+	Listeners []string // where it is served; all unless given
+	Hosts     []string // names that it is served by; any other unless given
+	limpet.Config
+	Pools       []string
+	PoolGroups  []string
+	Scripts     []string
+	RateProfile *rateProfileConfig
+	Tables      tablesConfig
+	Persistence sessionProfile // of pools and groups that name none
+	Transport   *transportConfig
+
+	// These stand elsewhere; see programOnly.
+	Geo, IPGroups, StringGroups, RateLimiters, ProxyProtocol, Connections struct{}
+}
+
+// tablesConfig are tables of a service: those of a store, or its own.
+type tablesConfig struct {
+	Store string
+	tableOptions
+}
+
+// A service is [limpet.Config] in YAML.
+type service struct {
+	limpet.Config
+	Pools        []poolConfig
+	PoolGroups   []poolGroupConfig
+	Geo          []geoLayer
+	IPGroups     []ipGroupConfig
+	StringGroups []stringGroupConfig
+	Scripts      []scriptConfig
+	RateLimiters []rateLimiterConfig
+	RateProfile  *rateProfileConfig
+	Tables       tablesConfig
+	Persistence  sessionProfile // of pools and groups that name none
+	// PersistenceProfiles are those that pools and groups name.
+	PersistenceProfiles []namedProfile
+	Transport           *transportConfig
+}
+
+// fields are the fields of a struct that a file may have.
+type fields struct {
+	list []reflect.StructField
+	by   map[string]reflect.StructField // by their names in a file
+}
+
+// names are what a file may have in a struct.
+func (f *fields) names() []string { return slices.Collect(maps.Keys(f.by)) }
+
+var fieldsByType sync.Map
+
+// fieldsOf returns the fields of a struct that a file may have.
+func fieldsOf(t reflect.Type) *fields {
+	if all, ok := fieldsByType.Load(t); ok {
+		return all.(*fields)
+	}
+	all := &fields{by: map[string]reflect.StructField{}}
+	for _, f := range reflect.VisibleFields(t) {
+		owner := t
+		if n := len(f.Index); n > 1 {
+			owner = t.FieldByIndex(f.Index[:n-1]).Type
+		}
+		if g, ok := t.FieldByName(f.Name); !ok || !slices.Equal(g.Index, f.Index) {
+			continue // another field has precedence
+		}
+		if f.IsExported() && !f.Anonymous && !slices.Contains(programOnly[owner], f.Name) {
+			all.list = append(all.list, f)
+			all.by[fielderr.Name(f.Name)] = f
+		}
+	}
+	fieldsByType.Store(t, all)
+	return all
+}
+
+// A deprecation says what takes the place of a key, and from which version to
+// which the key is still read, with a warning.
+type deprecation struct{ key, since, ends string }
+
+// deprecated are the keys that are still read, by the struct that has what takes
+// their place.
+var deprecated = map[reflect.Type]map[string]deprecation{}
+
+// programOnly are the fields that a file cannot have: functions, and objects
+// of types that a program can choose freely.
+var programOnly = map[reflect.Type][]string{
+	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
+	reflect.TypeFor[limpet.Clients]():              {"Authenticator"},
+	reflect.TypeFor[limpet.Scripting]():            {"Tokens"},
+	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
+	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},
+	reflect.TypeFor[lbpool.DNSFinder]():            {"Resolver"},
+	reflect.TypeFor[limpet.IPGroupFinder]():        {"Groups"},            // those of the configuration
+	reflect.TypeFor[ipgroup.Options]():             {"Countries", "ASNs"}, // from the geo data
+	reflect.TypeFor[policy.StringGroupConfig]():    {"Entries"},           // list, map and file take its place
+	reflect.TypeFor[persistence.Options]():         {"Owner"},
+	reflect.TypeFor[redisstore.Config]():           {"Options", "Logger"}, // beside it
+	reflect.TypeFor[persistence.ClientIPConfig]():  {"Sessions", "Table"},
+	reflect.TypeFor[persistence.AppCookieConfig](): {"Sessions", "Table"},
+	// At the top of the file, and in listeners.
+	reflect.TypeFor[serviceConfig](): {"Geo", "IPGroups", "StringGroups", "RateLimiters", "ProxyProtocol", "Connections"},
+}
+
+// certificates are those of a listener: one, or several, of which clients get
+// the first that fits the name they ask for.
+type certificates struct {
+	tlsFiles
+	Certificates []tlsFiles
+}
+
+// all returns the certificates with their paths below that of c.
+func (c *certificates) all(path string) (files []tlsFiles, paths []string) {
+	if len(c.Certificates) == 0 || c.tlsFiles != (tlsFiles{}) {
+		files, paths = append(files, c.tlsFiles), append(paths, path)
+	}
+	for i, f := range c.Certificates {
+		files, paths = append(files, f), append(paths, fmt.Sprintf("%s.certificates[%d]", path, i))
+	}
+	return files, paths
+}
+
+// tlsFiles is a certificate and its key, in PEM.
+type tlsFiles struct{ Certificate, Key string }
+
+// tlsClient says how to speak TLS to servers.
+type tlsClient struct {
+	CA                 string // a file in PEM; empty means the system's
+	ServerName         string // instead of what the server is called
+	InsecureSkipVerify bool
+	tlsFiles           // of the client; none unless given
+}
+
+type transportConfig struct{ TLS tlsClient }
+
+type poolConfig struct {
+	lbpool.Config
+	Servers []serverConfig
+	resolving
+	Algorithm      algorithm
+	HealthMonitors []monitorConfig
+	Discoveries    []discoveryConfig
+	FailAction     failActionConfig
+	Persistence    string // the name of a profile, or noProfile; empty means the default
+}
+
+type failActionConfig struct {
+	lbpool.FailAction
+	Backup string
+}
+
+type poolGroupConfig struct {
+	lbpool.GroupConfig
+	Members     []memberConfig
+	FailAction  failActionConfig
+	Persistence string // as of a pool; empty means that of the members
+}
+
+type memberConfig struct {
+	lbpool.Member
+	Pool  string
+	Ratio *int // 1 unless given
+}
+
+// An algorithm makes an [lbpool.Algorithm], which belongs to one pool.
+type algorithm interface{ algorithm() lbpool.Algorithm }
+
+type (
+	leastConnections struct{}
+	roundRobin       struct{}
+	randomTwo        struct{}
+	leastLoad        struct{}
+	fastestResponse  struct{}
+	fewestServers    struct{ Threshold time.Duration }
+	consistentHash   struct{ lbpool.ConsistentHashConfig }
+)
+
+func (leastConnections) algorithm() lbpool.Algorithm { return lbpool.LeastConnections() }
+func (roundRobin) algorithm() lbpool.Algorithm       { return lbpool.RoundRobin() }
+func (randomTwo) algorithm() lbpool.Algorithm        { return lbpool.RandomTwo() }
+func (leastLoad) algorithm() lbpool.Algorithm        { return lbpool.LeastLoad() }
+func (fastestResponse) algorithm() lbpool.Algorithm  { return lbpool.FastestResponse() }
+func (a fewestServers) algorithm() lbpool.Algorithm  { return lbpool.FewestServers(a.Threshold) }
+func (a consistentHash) algorithm() lbpool.Algorithm {
+	return lbpool.ConsistentHash(a.ConsistentHashConfig)
+}
+
+type monitorConfig struct {
+	lbpool.HealthMonitor
+	Checker checker
+}
+
+// A checker makes an [lbpool.Checker].
+type checker interface {
+	checker(b *builder, path string) lbpool.Checker
+}
+
+type httpChecker struct {
+	lbpool.HTTPChecker
+	TLS *tlsClient
+}
+
+func (c *httpChecker) checker(b *builder, path string) lbpool.Checker {
+	made := &lbpool.HTTPChecker{
+		Method: c.Method, Path: c.Path, Host: c.Host, Header: http.Header{}, Accept: c.Accept, Keyword: c.Keyword,
+		Maintenance: c.Maintenance, MaintenanceKeyword: c.MaintenanceKeyword,
+	}
+	for name, values := range c.Header {
+		made.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	if c.TLS != nil {
+		made.TLS = b.tlsClient(*c.TLS, path+".tls")
+	}
+	return made
+}
+
+type tcpChecker struct{ lbpool.TCPChecker }
+
+func (c *tcpChecker) checker(*builder, string) lbpool.Checker {
+	made := c.TCPChecker
+	return &made
+}
+
+type discoveryConfig struct {
+	lbpool.Discovery
+	Finder finder
+}
+
+// A finder makes an [lbpool.Finder].
+type finder interface{ finder(*builder) lbpool.Finder }
+
+type dns struct{ lbpool.DNSFinder }
+
+func (f *dns) finder(*builder) lbpool.Finder {
+	made := f.DNSFinder
+	return &made
+}
+
+type ipGroup struct{ limpet.IPGroupFinder }
+
+func (f *ipGroup) finder(b *builder) lbpool.Finder {
+	made := f.IPGroupFinder
+	made.Groups = b.cfg.IPGroups
+	return &made
+}
+
+// A geoLayer is a source of geo data: one of Database and Table.
+type geoLayer struct {
+	Database   string   // a file in the format of MaxMind
+	Attributes []string // that the database must have
+	Table      string   // a file for geoip.OpenTable
+	Index      int
+	Disabled   bool
+}
+
+// An ipGroupConfig has one of Entries and File.
+type ipGroupConfig struct {
+	Name string
+	ipgroup.Options
+	Entries []string
+	File    string
+}
+
+// A stringGroupConfig has one of List, Map and File.
+type stringGroupConfig struct {
+	policy.StringGroupConfig
+	List       []string
+	Map        pairs
+	File       string // comma-separated values, of the Kind
+	Strict     bool   // as in policy.StringGroupFile, and so is AllowEmpty
+	AllowEmpty bool
+}
+
+type scriptConfig struct {
+	Name    string
+	File    string
+	Event   datascript.Event
+	OnError limpet.OnError
+}
+
+type rateLimiterConfig struct {
+	Name string
+	datascript.RateLimit
+}
+
+type rateProfileConfig struct {
+	datascript.RateProfile
+	Limiter string // one of the rate limiters
+}
+
+// A sessionProfile makes a [limpet.PersistenceProfile].
+type sessionProfile interface {
+	profile() (limpet.PersistenceProfile, error)
+}
+
+type (
+	clientIP   struct{ persistence.ClientIPConfig }
+	appCookie  struct{ persistence.AppCookieConfig }
+	httpCookie struct {
+		persistence.HTTPCookieConfig
+		Keys []cookieKey
+	}
+	customHeader struct{ persistence.CustomHeaderConfig }
+)
+
+// A namedProfile is one of its kinds.
+type namedProfile struct {
+	Name         string
+	ClientIP     *clientIP
+	AppCookie    *appCookie
+	HTTPCookie   *httpCookie
+	CustomHeader *customHeader
+}
+
+// noProfile is the name of a pool's profile that binds nobody.
+const noProfile = "none"
+
+// profile makes the profile of the one kind that is given, and returns the
+// name of that as well.
+func (p namedProfile) profile() (made limpet.PersistenceProfile, kind string, err error) {
+	var kinds []sessionProfile
+	add := func(given bool, name string, p sessionProfile) {
+		if given {
+			kinds, kind = append(kinds, p), name
+		}
+	}
+	add(p.ClientIP != nil, "clientIP", p.ClientIP)
+	add(p.AppCookie != nil, "appCookie", p.AppCookie)
+	add(p.HTTPCookie != nil, "httpCookie", p.HTTPCookie)
+	add(p.CustomHeader != nil, "customHeader", p.CustomHeader)
+	if len(kinds) != 1 {
+		return nil, "", fmt.Errorf("profile %q: want one of clientIP, appCookie, httpCookie and customHeader", p.Name)
+	}
+	made, err = kinds[0].profile()
+	return made, kind, err
+}
+
+type cookieKey struct {
+	ID     string
+	Secret secret
+}
+
+// A secret is written in base64.
+type secret []byte
+
+// UnmarshalText decodes base64; no error shows the text.
+func (s *secret) UnmarshalText(text []byte) (err error) {
+	*s, err = base64.StdEncoding.AppendDecode(nil, text)
+	return err
+}
+
+func (p clientIP) profile() (limpet.PersistenceProfile, error) {
+	return persistence.NewClientIP(p.ClientIPConfig)
+}
+
+func (p appCookie) profile() (limpet.PersistenceProfile, error) {
+	return persistence.NewAppCookie(p.AppCookieConfig)
+}
+
+func (p httpCookie) profile() (limpet.PersistenceProfile, error) {
+	cfg := p.HTTPCookieConfig
+	for _, k := range p.Keys {
+		cfg.Keys = append(cfg.Keys, persistence.CookieKey{ID: k.ID, Secret: k.Secret})
+	}
+	return persistence.NewHTTPCookie(cfg)
+}
+
+func (p customHeader) profile() (limpet.PersistenceProfile, error) {
+	return persistence.NewCustomHeader(p.CustomHeaderConfig)
+}

@@ -1,8 +1,0 @@
-package geoip_test
-
-import "fmt"
-
-func Example() {
-	fmt.Println("runs")
-	// Output: runs
-}

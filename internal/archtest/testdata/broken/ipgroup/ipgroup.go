@@ -1,4 +1,0 @@
-// Package ipgroup does not compile.
-package ipgroup
-
-var _ int = "not an int"

@@ -1,3 +1,0 @@
-package lbpool_test
-
-func Example() {} // is compiled, but not run

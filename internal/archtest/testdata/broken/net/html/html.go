@@ -1,0 +1,2 @@
+// Package html stands for one of another module.
+package html

@@ -1,2 +1,0 @@
-// Package persistence is explained again.
-package persistence
