@@ -23,6 +23,7 @@ import (
 
 // A Config says how a listener speaks TLS. Its paths in faults are those of a configuration file, below "tls".
 type Config struct {
+	// Certificates are those that have files of their own.
 	Certificates []Pair
 	// Directory has further certificates: each X.pem is one with its key, and so is each X.crt with X.key. Names that begin with
 	// a dot are left out. Empty means none.

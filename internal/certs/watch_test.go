@@ -100,7 +100,7 @@ func (s *scene) pass(d time.Duration) []string {
 		step = time.Minute
 	}
 	for passed := time.Duration(0); passed < d; passed += step {
-		time.Sleep(min(step, d-passed))
+		<-time.After(min(step, d-passed))
 		s.store.Look(s.log)
 	}
 	text := strings.TrimSpace(strings.ReplaceAll(s.lines.String(), s.dir+"/", ""))

@@ -20,14 +20,14 @@ import (
 
 // An Authority signs certificates.
 type Authority struct {
-	Cert *x509.Certificate
+	Cert *x509.Certificate // signed by itself, or by another authority
 	key  crypto.Signer
 }
 
 // A Cert is a certificate and its key.
 type Cert struct {
-	Leaf *x509.Certificate
-	Key  crypto.Signer
+	Leaf *x509.Certificate // without those of its issuers
+	Key  crypto.Signer     // ECDSA or RSA
 }
 
 // serials tell certificates apart.
