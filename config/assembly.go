@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
@@ -42,7 +42,7 @@ type door struct {
 	name    string
 	path    string // of its configuration
 	address string
-	certs   []tls.Certificate
+	tls     *certs.Policy  // nil for plain HTTP
 	rules   *limpet.Config // for its connections; nil if its one service judges them
 }
 
@@ -90,6 +90,7 @@ func (b *builder) assemble(old kept) *assembly {
 	}
 	b.doors(a)
 	b.hosts(a)
+	b.needsCertificates(a)
 	return a
 }
 
@@ -160,7 +161,7 @@ func (m *member) choosePools(shared *builder) {
 func (b *builder) doors(a *assembly) {
 	doc := b.file.doc
 	if len(doc.Listeners) == 0 {
-		d := &door{name: "listen", address: doc.listen(), certs: b.certificates(doc.TLS, "tls")}
+		d := &door{name: "listen", address: doc.listen(), tls: b.listenerTLS(doc.TLS, "tls")}
 		b.fault(checkListen(d.address), "listen")
 		if len(doc.Services) > 0 {
 			d.rules = b.connections(&listenerConfig{Name: d.name})
@@ -178,7 +179,7 @@ func (b *builder) doors(a *assembly) {
 		}
 		names[c.Name] = true
 		b.fault(checkListen(c.Address), "%s.address", path)
-		d := &door{name: c.Name, path: path, address: c.Address, certs: b.certificates(c.TLS, path+".tls")}
+		d := &door{name: c.Name, path: path, address: c.Address, tls: b.listenerTLS(c.TLS, path+".tls")}
 		own := c.judges()
 		if own || len(doc.Services) > 0 {
 			d.rules = b.connections(c)
@@ -302,7 +303,7 @@ func (a *assembly) update() error {
 // service of a listener has.
 func unknownHost(d *door) limpet.Config {
 	cfg := limpet.Config{Name: d.name, Logger: d.rules.Logger}
-	cfg.HTTPSecurity = []policy.SecurityRule{{Name: "no service for this host", Action: policy.Respond{Status: http.StatusMisdirectedRequest}}}
+	cfg.HTTPSecurity = []policy.SecurityRule{{Name: "no service for this host or without a client certificate", Action: policy.Respond{Status: http.StatusMisdirectedRequest}}}
 	cfg.Logging = limpet.Logging{SignificantRate: 1, FilteredRate: -1, OtherRate: -1}
 	return cfg
 }

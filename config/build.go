@@ -21,6 +21,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/scriptfile"
 	"github.com/limpetlb/limpet/ipgroup"
@@ -247,30 +248,30 @@ func fromFile[T any](b *builder, path string, make func() (T, error)) (T, error)
 // read returns the content of the file that is named at a path.
 func (b *builder) read(path, name string, max int64) ([]byte, error) {
 	text, err := b.file.files.read(b.file.dir(fielderr.Join(b.prefix, path)), name, max)
-	if b.checking && err == nil {
-		b.file.content[fielderr.Join(b.prefix, path)] = sha256.Sum256(text)
+	if err == nil {
+		b.noteContent(path, text)
 	}
 	return text, err
+}
+
+// noteContent notes the content of a file that is named at a path, or of one of
+// several that are.
+func (b *builder) noteContent(path string, text []byte) {
+	if !b.checking {
+		return
+	}
+	path = fielderr.Join(b.prefix, path)
+	before := b.file.content[path]
+	sum := sha256.New()
+	sum.Write(before[:])
+	sum.Write(text)
+	b.file.content[path] = [32]byte(sum.Sum(nil))
 }
 
 // within says of each fault in which file it is: that of a name, at a path.
 func (b *builder) within(path, name string, err error) error {
 	file := b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 	return fielderr.Map(err, func(err error) error { return fmt.Errorf("%s: %w", file, err) })
-}
-
-// certificates reads those of a listener, at a path; none for plain HTTP.
-func (b *builder) certificates(c *certificates, path string) (all []tls.Certificate) {
-	if c == nil {
-		return nil
-	}
-	files, paths := c.all(path)
-	for i, f := range files {
-		cert, err := f.load(b, paths[i])
-		b.fault(err, "%s", paths[i])
-		all = append(all, cert)
-	}
-	return all
 }
 
 // checkListen checks an address to listen on. The host may be a name, which is
@@ -728,13 +729,13 @@ func (b *builder) tlsClient(c tlsClient, path string) *tls.Config {
 }
 
 // maxCertificates bounds a file of certificates.
-const maxCertificates = 8 << 20
+const maxCertificates = certs.MaxBytes
 
 // load reads the certificate and its key.
 func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 	return fromFile(b, path+".certificate", func() (cert tls.Certificate, err error) {
 		if f.Certificate == "" || f.Key == "" {
-			return cert, errors.New("want both certificate and key")
+			return cert, errNoPair
 		}
 		certificate, err := b.read(path+".certificate", f.Certificate, maxCertificates)
 		if err != nil {

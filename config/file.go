@@ -258,7 +258,8 @@ func (d *decoder) arrangement(doc *document) {
 func (f *File) Warnings() []*Error { return slices.Clone(f.warnings) }
 
 // Paths returns the names of all files that were read, sorted: what to watch for
-// changes.
+// changes. Those of the certificates of listeners are not among them:
+// [Runtime.Run] watches these.
 func (f *File) Paths() []string { return f.files.all() }
 
 // Services returns the names of the services, in the order of the file.
@@ -313,6 +314,7 @@ func (f *File) tryOut(d *decoder) {
 			vs.CloseIdleConnections()
 		}
 	}
+	f.warnOfCertificates(a, d)
 	f.warnOfServers(b.pools, d)
 	for i, s := range b.cfg.Scripts {
 		path := fielderr.Index("scripts", i) + ".file"

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -21,6 +22,11 @@ type files interface {
 	// read returns the content of a file of at most max bytes, without a byte
 	// order mark. A relative name is below dir.
 	read(dir, name string, max int64) ([]byte, error)
+	// content returns the same of a file whose name is one of where, and does
+	// not count it as read.
+	content(name string, max int64) ([]byte, error)
+	// list returns the names of what a directory has, as where would.
+	list(dir string) ([]string, error)
 	// find returns the names of the files that match a pattern, sorted, and the
 	// directory of each.
 	find(dir, pattern string) (names, dirs []string, err error)
@@ -68,11 +74,18 @@ func (f *osFiles) where(dir, name string) string {
 }
 
 func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
-	if strings.ContainsAny(name, "\r\n\x00") {
+	if !isName(name) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
 	f.note(name)
+	return f.content(name, max)
+}
+
+func (f *osFiles) content(name string, max int64) ([]byte, error) {
+	if !isName(name) {
+		return nil, errNotAName
+	}
 	data, err := filewatch.ReadFile(name, max)
 	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
@@ -81,6 +94,13 @@ func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
 		err = &fs.PathError{Op: "open", Path: e.Path, Err: e.Err}
 	}
 	return bytes.TrimPrefix(data, byteOrderMark), err
+}
+
+func (f *osFiles) list(dir string) ([]string, error) {
+	if !isName(dir) {
+		return nil, errNotAName
+	}
+	return certs.ListDir(dir)
 }
 
 // readFirst reads the configuration itself, which may be a pipe.
@@ -118,14 +138,24 @@ type fsFiles struct {
 func (f *fsFiles) where(dir, name string) string { return path.Join(dir, name) }
 
 func (f *fsFiles) read(dir, name string, max int64) ([]byte, error) {
-	if f.fs == nil {
+	switch {
+	case f.fs == nil:
 		return nil, errNoFiles
-	}
-	if strings.ContainsAny(name, "\r\n\x00") {
+	case !isName(name):
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
 	f.note(name)
+	return f.content(name, max)
+}
+
+func (f *fsFiles) content(name string, max int64) ([]byte, error) {
+	switch {
+	case f.fs == nil:
+		return nil, errNoFiles
+	case !isName(name):
+		return nil, errNotAName
+	}
 	file, err := f.fs.Open(name)
 	if err != nil {
 		return nil, err
@@ -136,6 +166,17 @@ func (f *fsFiles) read(dir, name string, max int64) ([]byte, error) {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
 	return bytes.TrimPrefix(data, byteOrderMark), err
+}
+
+func (f *fsFiles) list(dir string) (names []string, err error) {
+	if f.fs == nil {
+		return nil, errNoFiles
+	}
+	entries, err := fs.ReadDir(f.fs, dir)
+	for _, e := range entries {
+		names = append(names, path.Join(dir, e.Name()))
+	}
+	return names, err
 }
 
 func (f *fsFiles) find(dir, pattern string) (names, dirs []string, err error) {
@@ -151,6 +192,8 @@ func (f *fsFiles) find(dir, pattern string) (names, dirs []string, err error) {
 	}
 	return names, dirs, nil
 }
+
+func isName(name string) bool { return !strings.ContainsAny(name, "\r\n\x00") }
 
 // errNotAName is the error of a text that may be a key, where the name of its
 // file should be: so it is not shown.

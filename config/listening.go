@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
@@ -21,14 +22,13 @@ type listening struct {
 	unknown       *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
 	server        *http.Server
 	tls           *tls.Config
-	certs         atomic.Pointer[[]tls.Certificate]
+	certs         *certs.Store // nil for plain HTTP
 	routes        atomic.Pointer[routes]
 }
 
 // listen makes a listener.
 func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
 	l := &listening{name: d.name, address: d.address}
-	l.certs.Store(&d.certs)
 	l.routes.Store(&routes{})
 	if d.rules == nil {
 		l.gate = rt.services[a.services[0].key].VirtualService
@@ -43,23 +43,12 @@ func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
 		}
 		l.server = limpet.NewServer(l.gate.Wrap(l))
 	}
-	if len(d.certs) > 0 {
-		l.tls = &tls.Config{GetCertificate: l.certificate}
+	if d.tls != nil {
+		l.certs = certs.NewStore(d.tls)
+		l.tls = l.certs.Server(l.needsCertificate)
 		l.server.TLSConfig = l.tls
 	}
 	return l, nil
-}
-
-// certificate returns the first certificate that fits what a client asks for;
-// the first of all if none does.
-func (l *listening) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certs := *l.certs.Load()
-	for i := range certs {
-		if len(certs) == 1 || hello.SupportsCertificate(&certs[i]) == nil {
-			return &certs[i], nil
-		}
-	}
-	return &certs[0], nil
 }
 
 // follow takes what can change of a listener from a new file.
@@ -68,8 +57,8 @@ func (rt *Runtime) follow(d *door) error {
 		if l.name != d.name {
 			continue
 		}
-		if len(d.certs) > 0 {
-			l.certs.Store(&d.certs)
+		if d.tls != nil && l.certs != nil {
+			l.certs.Use(d.tls)
 		}
 		if l.unknown != nil && d.rules != nil {
 			return l.gate.Update(*d.rules)
@@ -100,6 +89,7 @@ type routes struct {
 	below   map[string]*limpet.VirtualService // by what follows the "*"
 	others  *limpet.VirtualService            // nil if there is none
 	names   []string                          // of all services
+	strict  map[*limpet.VirtualService]bool   // whose clients must have a certificate; nil if there are none
 	unknown *limpet.VirtualService
 }
 
@@ -113,6 +103,12 @@ func (rt *Runtime) route(a *assembly) {
 			}
 			r.names = append(r.names, m.name)
 			vs := rt.services[m.key].VirtualService
+			if m.strict() {
+				if r.strict == nil {
+					r.strict = map[*limpet.VirtualService]bool{}
+				}
+				r.strict[vs] = true
+			}
 			if len(m.hosts) == 0 {
 				r.others = vs
 			}
@@ -130,7 +126,12 @@ func (rt *Runtime) route(a *assembly) {
 
 // ServeHTTP lets the service of the request's host answer.
 func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	l.routes.Load().find(r.Host).ServeHTTP(w, r)
+	routes := l.routes.Load()
+	vs := routes.find(r.Host)
+	if !l.admits(routes, vs, r.TLS) {
+		vs = routes.unknown
+	}
+	vs.ServeHTTP(w, r)
 }
 
 // find returns the service of a host: that which has it, else that which has the

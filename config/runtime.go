@@ -275,7 +275,8 @@ func (rt *Runtime) start(s *running) {
 
 // Run runs the health monitors and discoveries of all services, also of those
 // that updates bring, saves tables that have a file, and does what else there is
-// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
+// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It looks
+// at the files of certificates, and takes new ones within two seconds. It
 // returns [limpet.ErrRunning] if it is running already. Requests need it until the last one has ended: end ctx after
 // Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
@@ -293,6 +294,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	for t := range rt.opened {
 		rt.save(t)
 	}
+	rt.running.Go(func() { rt.watchCertificates(ctx) })
 	rt.mu.Unlock()
 	<-ctx.Done()
 	rt.mu.Lock()

@@ -123,6 +123,8 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 		return m.scalar("base64", pattern(`[A-Za-z0-9+/\r\n]*=*[\r\n]*`))
 	case *http.SameSite:
 		return m.constant("sameSite", []string{"default", "lax", "none", "strict"})
+	case *tlsVersion:
+		return m.scalar("tlsVersion", object{"enum": []any{"1.2", 1.2, "1.3", 1.3}}) // a number, unless it is quoted
 	case *netip.Addr:
 		return m.scalar("address", pattern(`[0-9A-Fa-f:.]*(%%.+)?`))
 	case *netip.AddrPort:

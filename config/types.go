@@ -28,7 +28,7 @@ type document struct {
 
 	// Listen and TLS are the one listener of a file without Listeners.
 	Listen    string
-	TLS       *certificates
+	TLS       *tlsConfig
 	Listeners []listenerConfig
 
 	// Without Services, service is the only one; with them, it has what they
@@ -58,7 +58,7 @@ var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroup
 type listenerConfig struct {
 	Name    string
 	Address string // host and port
-	TLS     *certificates
+	TLS     *tlsConfig
 	connectionRules
 }
 
@@ -81,6 +81,9 @@ type storeConfig struct {
 type serviceConfig struct {
 	Listeners []string // where it is served; all unless given
 	Hosts     []string // names that it is served by; any other unless given
+	// ClientCertificates says whether clients must have a certificate where a
+	// listener does not ask all of them for one.
+	ClientCertificates certificateNeed
 	limpet.Config
 	Pools       []string
 	PoolGroups  []string
@@ -179,27 +182,6 @@ var programOnly = map[reflect.Type][]string{
 	// At the top of the file, and in listeners.
 	reflect.TypeFor[serviceConfig](): {"Geo", "IPGroups", "StringGroups", "RateLimiters", "ProxyProtocol", "Connections"},
 }
-
-// certificates are those of a listener: one, or several, of which clients get
-// the first that fits the name they ask for.
-type certificates struct {
-	tlsFiles
-	Certificates []tlsFiles
-}
-
-// all returns the certificates with their paths below that of c.
-func (c *certificates) all(path string) (files []tlsFiles, paths []string) {
-	if len(c.Certificates) == 0 || c.tlsFiles != (tlsFiles{}) {
-		files, paths = append(files, c.tlsFiles), append(paths, path)
-	}
-	for i, f := range c.Certificates {
-		files, paths = append(files, f), append(paths, fmt.Sprintf("%s.certificates[%d]", path, i))
-	}
-	return files, paths
-}
-
-// tlsFiles is a certificate and its key, in PEM.
-type tlsFiles struct{ Certificate, Key string }
 
 // tlsClient says how to speak TLS to servers.
 type tlsClient struct {

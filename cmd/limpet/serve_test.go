@@ -574,12 +574,12 @@ func TestCheckIsServe(t *testing.T) {
 	cases := map[string]struct{ text, want string }{
 		"missing":        {"tls: {certificate: no.pem, key: a.key}", "DIR/missing.yaml:1:6: tls: open DIR/no.pem: no such file or directory"},
 		"no key file":    {"tls: {certificate: a.pem, key: no.key}", "tls: open DIR/no.key: no such file or directory"},
-		"swapped":        {"tls: {certificate: a.key, key: a.pem}", "tls: certificate a.key and key a.pem: tls: "},
-		"another":        {"tls: {certificate: a.pem, key: b.key}", "tls: certificate a.pem and key b.key: tls: private key"},
-		"no key":         {"tls: {certificate: a.pem}", "tls: want both certificate and key"},
-		"no certificate": {"tls: {key: a.key}", "tls: want both certificate and key"},
-		"empty":          {"tls: {}", "tls: want both certificate and key"},
-		"empty texts":    {"tls: {certificate: '', key: ''}", "tls: want both certificate and key"},
+		"swapped":        {"tls: {certificate: a.key, key: a.pem}", "tls: certificate DIR/a.key and key DIR/a.pem: tls: "},
+		"another":        {"tls: {certificate: a.pem, key: b.key}", "tls: certificate DIR/a.pem and key DIR/b.key: tls: private key"},
+		"no key":         {"tls: {certificate: a.pem}", "tls: DIR/a.pem: no private key in it, and no key in another file"},
+		"no certificate": {"tls: {key: a.key}", "tls: want a certificate"},
+		"empty":          {"tls: {}", "tls: want a certificate, certificates or a directory"},
+		"empty texts":    {"tls: {certificate: '', key: ''}", "tls: want a certificate, certificates or a directory"},
 		"of servers":     {"transport: {tls: {certificate: a.pem}}", "transport.tls: want both certificate and key"},
 		"listen":         {"listen: foo", "listen: address foo: missing port in address"},
 	}
