@@ -32,6 +32,8 @@ type Script struct {
 	programs [numEvents]*lua51.Program
 	warnings []Warning
 
+	references []Reference
+
 	storesServerIP, buffersRequest, buffersResponse bool
 }
 
@@ -48,7 +50,7 @@ type origin struct {
 // the only one itself.
 //
 // Compile does not check the names of pools and groups, since a Script is not
-// bound to a virtual service.
+// bound to a virtual service; [Script.References] has them.
 func Compile(name string, chunks ...Chunk) (*Script, error) {
 	if err := lua51.Fault(); err != nil {
 		return nil, &CompileError{Script: name, Message: err.Error()}
@@ -100,6 +102,7 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		s.programs[chunks[i].Event] = p
 	}
 	s.warnings = append(s.warnings, doubts.warnings...)
+	s.references = sortReferences(doubts.references)
 	s.storesServerIP, s.buffersRequest, s.buffersResponse = doubts.storesServerIP, doubts.buffersRequest, doubts.buffersResponse
 	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Event, b.Event), cmp.Compare(a.Line, b.Line))

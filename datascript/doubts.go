@@ -30,9 +30,11 @@ type fact struct {
 // doubts inspects the syntax of a script during compilation.
 type doubts struct {
 	*lua51.Walker
-	event    Event            // of the code that is looked at
-	facts    map[string]*fact // by name, of local variables as well
-	warnings []Warning
+	event       Event            // of the code that is looked at
+	facts       map[string]*fact // by name, of local variables as well
+	protections protections
+	warnings    []Warning
+	references  []Reference
 
 	storesServerIP bool
 	removes        bool // entries of tables
@@ -43,6 +45,7 @@ type doubts struct {
 // Begin implements lua51.Inspector.
 func (w *doubts) Begin(walker *lua51.Walker, tag any) {
 	w.Walker = walker
+	w.protections.settle()
 	if o, ok := tag.(*origin); ok {
 		w.event = o.event
 	}
@@ -68,6 +71,7 @@ func (w *doubts) Assign(name string, value ast.Expr) {
 		f = &fact{}
 		w.facts[name] = f
 	}
+	w.protections.name(name, value)
 	if kind := w.textKind(value); f.assigned == 0 {
 		f.kind = kind
 	} else if f.kind != kind {
@@ -181,9 +185,15 @@ func (w *doubts) Call(e *ast.FuncCallExpr) {
 	if !w.Rewriting() {
 		path, _ := w.Path(e.Func)
 		w.removes = w.removes || path == "avi.vs.table_remove"
+		if (path == "pcall" || path == "xpcall") && len(e.Args) > 0 {
+			w.protections.protect(e.Args[0])
+		}
 		return
 	}
 	path, ok := w.Path(e.Func)
+	if ok {
+		w.refer(e, path)
+	}
 	args := e.Args
 	if ok && path == "pcall" && len(args) > 0 {
 		path, ok = w.Path(args[0])
