@@ -108,10 +108,11 @@ type findings struct {
 	pending []string        // paths with faults of this stage
 	strange map[string]bool // paths of mappings with unknown keys: what they lack may be there
 	lost    bool            // so much is missing that whatever refers to it would be reported, too
+	missing map[missingName]*missingFault
 }
 
 func newFindings() *findings {
-	return &findings{marred: map[string]bool{}, above: map[string]bool{}, strange: map[string]bool{}}
+	return &findings{marred: map[string]bool{}, above: map[string]bool{}, strange: map[string]bool{}, missing: map[missingName]*missingFault{}}
 }
 
 func newDecoder(ctx context.Context, files files) *decoder {
