@@ -747,6 +747,9 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 		if err != nil {
 			return cert, err
 		}
+		if b.file.noKeys {
+			return withoutKey(f.Certificate, certificate)
+		}
 		key, err := b.read(path+".key", f.Key, maxCertificates)
 		if err != nil {
 			return cert, err

@@ -86,6 +86,7 @@ type decoder struct {
 	src      *source          // of the value that is read
 	included []string         // patterns
 	given    map[string]place // the keys at the top
+	noKeys   bool             // see CheckOptions
 	warnings report
 	ticks    int
 
@@ -627,6 +628,8 @@ func (d *decoder) scalar(n *yaml.Node, path string) scalar {
 	file, isFile := given["file"]
 	other, hasDefault := given["default"]
 	switch {
+	case d.noKeys && d.spots[path].secret && (isEnv || isFile):
+		return scalar{node: n, text: standInSecret(path)}
 	case isEnv && (len(given) == 1 || hasDefault):
 		s.from = "the environment variable " + quoted(env)
 		if s.text, ok = os.LookupEnv(env); !ok && hasDefault {
