@@ -55,46 +55,96 @@ func (b *builder) scriptFaults(err error, path string, src *source) {
 // checkNames notes the names in scripts of objects that a service does not have.
 // One that has a fault counts as there.
 func (b *builder) checkNames(cfg *limpet.Config) {
-	has := b.objectNames(cfg)
+	has := &objects{Config: cfg}
 	for _, script := range cfg.Scripts {
 		if script.Script == nil {
 			continue
 		}
 		origin := b.origins[script.Script]
 		for _, r := range script.References() {
-			names, known := has[r.Kind]
-			switch {
-			case !known, slices.Contains(names, r.Name), slices.Contains(origin.external, r.Name), b.broken[namedObject{r.Kind, r.Name}]:
-			case r.Kind == poolKind && b.broken[namedObject{poolGroupKind, r.Name}]:
-			case r.Kind == keySetKind && hasKeySet(cfg, r.Name):
-			default:
-				b.miss(r, script.Name(), origin.source, names)
+			if !has.named(r.Kind, r.Name) && !b.excuses(r, has) && !slices.Contains(origin.external, r.Name) {
+				b.miss(r, script.Name(), origin.source, has)
 			}
 		}
 	}
 }
 
-// objectNames returns the names of objects by kind, without the kinds of which
-// some may be missing because of a fault.
-func (b *builder) objectNames(cfg *limpet.Config) map[string][]string {
-	has := map[string][]string{limiterKind: slices.Collect(maps.Keys(cfg.RateLimiters)), keySetKind: nil}
-	if b.prefix == "" || !b.above[b.prefix+".pools"] && !b.above[b.prefix+".poolGroups"] {
-		var pools, groups []string
-		for _, p := range cfg.Pools {
-			pools = append(pools, p.Name())
+// excuses reports whether an object may be missing because of a fault, which is
+// reported.
+func (b *builder) excuses(r datascript.Reference, has *objects) bool {
+	switch r.Kind {
+	case poolKind, poolGroupKind:
+		inService := b.prefix != "" && (b.above[b.prefix+".pools"] || b.above[b.prefix+".poolGroups"])
+		return inService || b.broken[namedObject{poolGroupKind, r.Name}]
+	case stringGroupKind:
+		return has.StringGroups == nil && b.above["stringGroups"]
+	}
+	return b.broken[namedObject{r.Kind, r.Name}]
+}
+
+// objects are those of a service.
+type objects struct {
+	*limpet.Config
+	pools, groups map[string]bool // by name; nil until somebody asks for one
+}
+
+// named reports whether there is an object of a kind with a name.
+func (o *objects) named(kind, name string) (ok bool) {
+	switch kind {
+	case poolKind:
+		o.collect()
+		return o.pools[name] || o.groups[name]
+	case poolGroupKind:
+		o.collect()
+		return o.groups[name]
+	case ipGroupKind:
+		if o.IPGroups != nil {
+			_, ok = o.IPGroups.Group(name)
 		}
-		for _, g := range cfg.PoolGroups {
-			groups = append(groups, g.Name())
+	case stringGroupKind:
+		if o.StringGroups != nil {
+			_, ok = o.StringGroups.Group(name)
 		}
-		has[poolKind], has[poolGroupKind] = append(pools, groups...), groups
+	case limiterKind:
+		return o.RateLimiters[name] != nil
+	case keySetKind:
+		return hasKeySet(o.Config, name)
 	}
-	if cfg.IPGroups != nil {
-		has[ipGroupKind] = cfg.IPGroups.Names()
+	return ok
+}
+
+func (o *objects) collect() {
+	if o.pools != nil {
+		return
 	}
-	if cfg.StringGroups != nil {
-		has[stringGroupKind] = cfg.StringGroups.Names()
+	o.pools, o.groups = map[string]bool{}, map[string]bool{}
+	for _, p := range o.Pools {
+		o.pools[p.Name()] = true
 	}
-	return has
+	for _, g := range o.PoolGroups {
+		o.groups[g.Name()] = true
+	}
+}
+
+// names are the names of the objects of a kind.
+func (o *objects) names(kind string) (names []string) {
+	switch kind {
+	case poolKind:
+		names = slices.AppendSeq(slices.Collect(maps.Keys(o.pools)), maps.Keys(o.groups))
+	case poolGroupKind:
+		names = slices.Collect(maps.Keys(o.groups))
+	case ipGroupKind:
+		if o.IPGroups != nil {
+			names = o.IPGroups.Names()
+		}
+	case stringGroupKind:
+		if o.StringGroups != nil {
+			names = o.StringGroups.Names()
+		}
+	case limiterKind:
+		names = slices.Collect(maps.Keys(o.RateLimiters))
+	}
+	return names
 }
 
 // hasKeySet asks for a key set by a token that is none: an error means that there
@@ -146,7 +196,7 @@ func (m *missingFault) Error() string {
 }
 
 // miss notes that a name in a script is none of those that the service has.
-func (b *builder) miss(r datascript.Reference, script string, src *source, names []string) {
+func (b *builder) miss(r datascript.Reference, script string, src *source, has *objects) {
 	key := missingName{namedObject: namedObject{r.Kind, r.Name}, script: script, line: r.Line}
 	if src != nil {
 		key.file = src.name
@@ -155,7 +205,7 @@ func (b *builder) miss(r datascript.Reference, script string, src *source, names
 	if m == nil {
 		m = &missingFault{missingName: key}
 		b.missing[key] = m
-		f := &fault{place: place{source: src, line: r.Line}, err: m, typed: r.Name, among: func() []string { return names }}
+		f := &fault{place: place{source: src, line: r.Line}, err: m, typed: r.Name, among: func() []string { return has.names(r.Kind) }}
 		if src == nil {
 			f.place = place{source: b.file.first}
 		}
