@@ -305,8 +305,12 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 			continue
 		}
 		vs.CloseIdleConnections()
-		for _, line := range warnings.lines {
-			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(line)}
+		for _, w := range warnings.list {
+			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(w.text)}
+			if i := slices.Index(poolNames(f.doc), w.pool); i >= 0 {
+				at, _ := f.nearest(fielderr.Index("pools", i))
+				warning.place, warning.path = at.place, fielderr.Index("pools", i)
+			}
 			f.warnings = append(f.warnings, warning.error(d.hidden))
 		}
 	}
@@ -361,7 +365,9 @@ func (f *File) warnOfServers(configs []lbpool.Config, d *decoder) {
 
 // A collector keeps what a virtual service warns of when it is made, but for the
 // warnings of scripts, which have places of their own.
-type collector struct{ lines []string }
+type collector struct {
+	list []struct{ text, pool string } // pool is empty if it is not about one
+}
 
 // Enabled implements [slog.Handler].
 func (*collector) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
@@ -371,14 +377,17 @@ func (c *collector) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "doubtful script" {
 		return nil
 	}
-	line := r.Message
+	text, pool := r.Message, ""
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key != "vs" {
-			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+			text += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		}
+		if a.Key == "pool" {
+			pool = a.Value.String()
 		}
 		return true
 	})
-	c.lines = append(c.lines, line)
+	c.list = append(c.list, struct{ text, pool string }{text, pool})
 	return nil
 }
 
