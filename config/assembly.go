@@ -100,7 +100,7 @@ func storeKey(name string) string { return "store " + name }
 // member makes one of several services of what they share.
 func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
 	s := b.file.builder(b.findings, b.options)
-	s.ctx, s.checking, s.prefix, s.old, s.broken, s.lost = b.ctx, b.checking, prefix, b.old, b.broken, b.lost
+	s.ctx, s.checking, s.prefix, s.old, s.broken, s.origins, s.lost = b.ctx, b.checking, prefix, b.old, b.broken, b.origins, b.lost
 	s.config, s.cfg = &service{}, c.Config
 	s.cfg.Logger = b.log
 	s.cfg.IPGroups, s.cfg.StringGroups, s.cfg.Geo, s.cfg.RateLimiters = b.cfg.IPGroups, b.cfg.StringGroups, b.cfg.Geo, b.cfg.RateLimiters
@@ -143,7 +143,11 @@ func (m *member) choosePools(shared *builder) {
 	for i, name := range m.config.PoolGroups {
 		at := slices.IndexFunc(shared.cfg.PoolGroups, func(g *lbpool.Group) bool { return g.Name() == name })
 		if at < 0 {
-			m.fault(fmt.Errorf("pool group %q not found", name), "poolGroups[%d]", i)
+			if shared.broken[namedObject{poolGroupKind, name}] {
+				m.mar(fmt.Sprintf("%s.poolGroups[%d]", m.prefix, i)) // names of its pools are not reported
+			} else {
+				m.fault(fmt.Errorf("pool group %q not found", name), "poolGroups[%d]", i)
+			}
 			continue
 		}
 		g := shared.cfg.PoolGroups[at]

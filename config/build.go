@@ -50,15 +50,16 @@ type builder struct {
 	prefix   string // of the paths of its fields
 	log      *slog.Logger
 	old, now kept
-	cfg      limpet.Config   // what is made
-	pools    []lbpool.Config // but for their fail actions
-	moved    []relocation    // of pools
-	broken   map[string]bool // rate limiters with a fault
-	lost     bool            // what refers to things that have a fault would be reported, too
+	cfg      limpet.Config        // what is made
+	pools    []lbpool.Config      // but for their fail actions
+	moved    []relocation         // of pools
+	broken   map[namedObject]bool // with a fault, and therefore not there
+	origins  map[*datascript.Script]scriptOrigin
+	lost     bool // what refers to things that have a fault would be reported, too
 }
 
 func (f *File) builder(to *findings, o Options) *builder {
-	return &builder{ctx: context.Background(), file: f, findings: to, options: o, log: o.Logger, broken: map[string]bool{}}
+	return &builder{ctx: context.Background(), file: f, findings: to, options: o, log: o.Logger, broken: map[namedObject]bool{}, origins: map[*datascript.Script]scriptOrigin{}}
 }
 
 // objects makes all but the tables and the transport: pools, which are always
@@ -99,11 +100,13 @@ func (b *builder) edited() limpet.Config {
 	return cfg
 }
 
-// tryService makes a virtual service, which checks the configuration as a whole;
-// nil if it has a fault, which is noted.
+// tryService makes a virtual service, which checks the configuration as a whole,
+// and checks the names in its scripts. It is nil if it has a fault. Faults are
+// noted.
 func (b *builder) tryService(log *slog.Logger) *limpet.VirtualService {
 	cfg := b.edited()
 	cfg.Logger = log
+	b.checkNames(&cfg)
 	vs, err := limpet.New(cfg)
 	b.fault(b.persistencePaths(err), "")
 	return vs
@@ -396,6 +399,7 @@ func (b *builder) poolGroups() (groups []*lbpool.Group) {
 			}
 			cfg.Members = append(cfg.Members, m)
 		}
+		b.broken[namedObject{poolGroupKind, gc.Name}] = true
 		if len(cfg.Members) < len(gc.Members) {
 			continue
 		}
@@ -403,6 +407,7 @@ func (b *builder) poolGroups() (groups []*lbpool.Group) {
 		b.fault(err, "poolGroups[%d]", i)
 		if err == nil {
 			groups = append(groups, g)
+			delete(b.broken, namedObject{poolGroupKind, gc.Name})
 		}
 	}
 	return groups
@@ -600,7 +605,8 @@ func (b *builder) scripts() {
 			}
 			return scriptfile.Compile(sc.File, sc.Name, sc.Event, string(source))
 		})
-		b.fault(err, "%s", path)
+		src := &source{name: b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), sc.File), order: scriptOrder + i}
+		b.scriptFaults(err, path, src)
 		if err != nil {
 			script, err = datascript.Compile(cmp.Or(sc.Name, scriptfile.Name(sc.File)), datascript.Chunk{Event: datascript.HTTPReq}) // in its place
 		}
@@ -608,6 +614,7 @@ func (b *builder) scripts() {
 			b.lost = true
 			return
 		}
+		b.origins[script] = scriptOrigin{src, sc.External}
 		b.cfg.Scripts = append(b.cfg.Scripts, limpet.Script{Script: script, OnError: sc.OnError})
 	}
 }
@@ -616,7 +623,7 @@ func (b *builder) scripts() {
 func (b *builder) rateLimiters() {
 	b.cfg.RateLimiters = map[string]*datascript.RateLimiter{}
 	for i, lc := range b.config.RateLimiters {
-		if b.cfg.RateLimiters[lc.Name] != nil || b.broken[lc.Name] {
+		if b.cfg.RateLimiters[lc.Name] != nil || b.broken[namedObject{limiterKind, lc.Name}] {
 			b.fault(fmt.Errorf("a second rate limiter %q", lc.Name), "rateLimiters[%d].name", i)
 			continue
 		}
@@ -625,7 +632,7 @@ func (b *builder) rateLimiters() {
 			var err error
 			if l, err = datascript.NewRateLimiter(lc.RateLimit); err != nil {
 				b.fault(err, "rateLimiters[%d]", i)
-				b.broken[lc.Name] = true
+				b.broken[namedObject{limiterKind, lc.Name}] = true
 				continue
 			}
 		}
@@ -639,7 +646,7 @@ func (b *builder) rateProfile(pc *rateProfileConfig) {
 	}
 	p := pc.RateProfile
 	l := b.cfg.RateLimiters[pc.Limiter]
-	if l == nil && !b.broken[pc.Limiter] {
+	if l == nil && !b.broken[namedObject{limiterKind, pc.Limiter}] {
 		b.fault(fmt.Errorf("rate limiter %q not found", pc.Limiter), "rateProfile.limiter")
 	}
 	if p.Limiter = l; l != nil {
@@ -740,6 +747,9 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 		certificate, err := b.read(path+".certificate", f.Certificate, maxCertificates)
 		if err != nil {
 			return cert, err
+		}
+		if b.file.noKeys {
+			return withoutKey(f.Certificate, certificate)
 		}
 		key, err := b.read(path+".key", f.Key, maxCertificates)
 		if err != nil {

@@ -86,6 +86,7 @@ type decoder struct {
 	src      *source          // of the value that is read
 	included []string         // patterns
 	given    map[string]place // the keys at the top
+	noKeys   bool             // see CheckOptions
 	warnings report
 	ticks    int
 
@@ -108,10 +109,11 @@ type findings struct {
 	pending []string        // paths with faults of this stage
 	strange map[string]bool // paths of mappings with unknown keys: what they lack may be there
 	lost    bool            // so much is missing that whatever refers to it would be reported, too
+	missing map[missingName]*missingFault
 }
 
 func newFindings() *findings {
-	return &findings{marred: map[string]bool{}, above: map[string]bool{}, strange: map[string]bool{}}
+	return &findings{marred: map[string]bool{}, above: map[string]bool{}, strange: map[string]bool{}, missing: map[missingName]*missingFault{}}
 }
 
 func newDecoder(ctx context.Context, files files) *decoder {
@@ -626,6 +628,8 @@ func (d *decoder) scalar(n *yaml.Node, path string) scalar {
 	file, isFile := given["file"]
 	other, hasDefault := given["default"]
 	switch {
+	case d.noKeys && d.spots[path].secret && (isEnv || isFile):
+		return scalar{node: n, text: standInSecret(path)}
 	case isEnv && (len(given) == 1 || hasDefault):
 		s.from = "the environment variable " + quoted(env)
 		if s.text, ok = os.LookupEnv(env); !ok && hasDefault {

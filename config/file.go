@@ -30,6 +30,7 @@ type File struct {
 	made     map[string]any      // of files: groups, scripts, certificates, by path
 	content  map[string][32]byte // the digests of files that paths name
 	warnings []*Error
+	noKeys   bool // see CheckOptions
 }
 
 // Load reads the configuration at path, with the files that it includes and
@@ -61,26 +62,32 @@ func Parse(ctx context.Context, name string, data []byte, dir fs.FS) (*File, err
 
 // load makes a File of what a source has.
 func load(ctx context.Context, files files, first *source, data []byte) (*File, error) {
-	d := newDecoder(ctx, files)
+	f, err := newDecoder(ctx, files).load(first, data, CheckOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// load makes a File of what a source has. If it has faults, the File has only
+// warnings; it is nil if the context has ended.
+func (d *decoder) load(first *source, data []byte, o CheckOptions) (*File, error) {
 	doc := &document{}
+	d.noKeys = o.NoKeys
 	if err := d.decode(first, data, doc); err != nil {
 		return nil, err
 	}
 	d.arrangement(doc)
-	if d.lost {
-		return nil, d.join(d.hidden)
+	f := &File{doc: doc, layout: d.layout, files: d.files, made: map[string]any{}, content: map[string][32]byte{}, noKeys: o.NoKeys}
+	if !d.lost {
+		d.nextStage()
+		f.tryOut(d, o.Resolve)
 	}
-	d.nextStage()
-	f := &File{doc: doc, layout: d.layout, files: files, made: map[string]any{}, content: map[string][32]byte{}}
-	f.tryOut(d)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err := d.join(d.hidden); err != nil {
-		return nil, err
+	if d.ctx.Err() != nil {
+		return nil, context.Cause(d.ctx)
 	}
 	f.warnings = append(f.warnings, d.warnings.errors(d.hidden)...)
-	return f, nil
+	return f, d.join(d.hidden)
 }
 
 // decode reads the sources into v, a pointer to a struct: the first one and what
@@ -274,7 +281,7 @@ func (f *File) Services() (names []string) {
 }
 
 // tryOut makes everything that the file describes, once, and notes all faults.
-func (f *File) tryOut(d *decoder) {
+func (f *File) tryOut(d *decoder, resolve bool) {
 	b := f.builder(d.findings, Options{})
 	b.ctx, b.checking = d.ctx, true
 	a := b.assemble(kept{})
@@ -299,8 +306,12 @@ func (f *File) tryOut(d *decoder) {
 			continue
 		}
 		vs.CloseIdleConnections()
-		for _, line := range warnings.lines {
-			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(line)}
+		for _, w := range warnings.list {
+			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(w.text)}
+			if i := slices.Index(poolNames(f.doc), w.pool); i >= 0 {
+				at, _ := f.nearest(fielderr.Index("pools", i))
+				warning.place, warning.path = at.place, fielderr.Index("pools", i)
+			}
 			f.warnings = append(f.warnings, warning.error(d.hidden))
 		}
 	}
@@ -316,6 +327,9 @@ func (f *File) tryOut(d *decoder) {
 	}
 	f.warnOfCertificates(a, d)
 	f.warnOfServers(b.pools, d)
+	if resolve {
+		f.warnings = append(f.warnings, b.lookUp()...)
+	}
 	for i, s := range b.cfg.Scripts {
 		path := fielderr.Index("scripts", i) + ".file"
 		for _, w := range s.Warnings() {
@@ -353,7 +367,9 @@ func (f *File) warnOfServers(configs []lbpool.Config, d *decoder) {
 
 // A collector keeps what a virtual service warns of when it is made, but for the
 // warnings of scripts, which have places of their own.
-type collector struct{ lines []string }
+type collector struct {
+	list []struct{ text, pool string } // pool is empty if it is not about one
+}
 
 // Enabled implements [slog.Handler].
 func (*collector) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
@@ -363,14 +379,17 @@ func (c *collector) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "doubtful script" {
 		return nil
 	}
-	line := r.Message
+	text, pool := r.Message, ""
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key != "vs" {
-			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+			text += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		}
+		if a.Key == "pool" {
+			pool = a.Value.String()
 		}
 		return true
 	})
-	c.lines = append(c.lines, line)
+	c.list = append(c.list, struct{ text, pool string }{text, pool})
 	return nil
 }
 

@@ -113,7 +113,7 @@ func (f *osFiles) readFirst(name string) ([]byte, error) {
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s: longer than %d bytes", name, maxFile)
+		err = &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
 	}
 	return data, err
 }

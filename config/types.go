@@ -336,6 +336,9 @@ type scriptConfig struct {
 	File    string
 	Event   datascript.Event
 	OnError limpet.OnError
+	// External are names of pools, groups, rate limiters and key sets that the
+	// script has and the service need not have: of objects that a program adds.
+	External []string
 }
 
 type rateLimiterConfig struct {

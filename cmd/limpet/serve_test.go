@@ -207,6 +207,11 @@ scripts: [{name: Visits, file: visits.lua}]
 	if line := p.await("configuration not changed"); !strings.Contains(line, "Visits_on_http_req.ds:7:") {
 		t.Error(line)
 	}
+	rewrite("visits.lua", strings.Replace(script, `"few"`, `"fews"`, 1))
+	p.signal(syscall.SIGHUP)
+	if line := p.await("configuration not changed"); !strings.Contains(line, `visits.lua:6: rate limiter \"fews\" not found; did you mean \"few\"?`) {
+		t.Error(line)
+	}
 	if got := get(t, p.url+"/limited"); got != "429 limited" {
 		t.Error(got)
 	}
