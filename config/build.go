@@ -48,6 +48,7 @@ type builder struct {
 	config   *service
 	prefix   string // of the paths of its fields
 	log      *slog.Logger
+	logs     *logs // of a Runtime; nil for a check
 	old, now kept
 	cfg      limpet.Config   // what is made
 	pools    []lbpool.Config // but for their fail actions
@@ -64,7 +65,6 @@ func (f *File) builder(to *findings, o Options) *builder {
 // new, groups, scripts, limiters and profiles.
 func (b *builder) objects(config *service, old kept) {
 	b.config, b.old, b.cfg = config, old, config.Config
-	b.cfg.Logger = b.log
 	b.now = kept{pools: map[string]*lbpool.Pool{}, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}, tables: map[string]*tables{}}
 	b.groups()
 	b.newPools()
@@ -72,6 +72,14 @@ func (b *builder) objects(config *service, old kept) {
 	b.rateLimiters()
 	b.rateProfile(config.RateProfile)
 	b.profiles()
+}
+
+// logger returns the logger of the service with a key.
+func (b *builder) logger(key string) *slog.Logger {
+	if b.logs == nil {
+		return b.log
+	}
+	return b.logs.service(key)
 }
 
 // transport makes the transport of a service.
@@ -100,9 +108,7 @@ func (b *builder) edited() limpet.Config {
 
 // tryService makes a virtual service, which checks the configuration as a whole;
 // nil if it has a fault, which is noted.
-func (b *builder) tryService(log *slog.Logger) *limpet.VirtualService {
-	cfg := b.edited()
-	cfg.Logger = log
+func (b *builder) tryService(cfg limpet.Config) *limpet.VirtualService {
 	vs, err := limpet.New(cfg)
 	b.fault(b.persistencePaths(err), "")
 	return vs
