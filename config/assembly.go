@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -25,6 +26,7 @@ type assembly struct {
 	listeners []*door
 	stores    map[string]*tables // by the keys of tables
 	places    map[string]bool    // where tables on servers are
+	logs      logPlan
 }
 
 // A member is one of the services.
@@ -69,6 +71,7 @@ func (b *builder) assemble(old kept) *assembly {
 	if len(doc.Services) == 0 {
 		b.transport(doc.Transport)
 		m := &member{builder: b, name: cmp.Or(doc.Name, defaultName)}
+		m.cfg.Logger = b.logger(m.key)
 		b.tables(a, doc.service.Tables, "service", m.name)
 		a.services = append(a.services, m)
 	}
@@ -91,6 +94,7 @@ func (b *builder) assemble(old kept) *assembly {
 	b.doors(a)
 	b.hosts(a)
 	b.needsCertificates(a)
+	b.planLogs(a)
 	return a
 }
 
@@ -101,8 +105,9 @@ func storeKey(name string) string { return "store " + name }
 func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
 	s := b.file.builder(b.findings, b.options)
 	s.ctx, s.checking, s.prefix, s.old, s.broken, s.origins, s.lost = b.ctx, b.checking, prefix, b.old, b.broken, b.origins, b.lost
+	s.log, s.logs = b.log, b.logs
 	s.config, s.cfg = &service{}, c.Config
-	s.cfg.Logger = b.log
+	s.cfg.Logger = b.logger(c.Name)
 	s.cfg.IPGroups, s.cfg.StringGroups, s.cfg.Geo, s.cfg.RateLimiters = b.cfg.IPGroups, b.cfg.StringGroups, b.cfg.Geo, b.cfg.RateLimiters
 	m := &member{builder: s, key: c.Name, name: c.Name, config: c, listeners: c.Listeners}
 	for i, name := range c.Scripts {
@@ -213,6 +218,9 @@ func (c *listenerConfig) judges() bool {
 // connections is a configuration that judges the connections of a listener.
 func (b *builder) connections(c *listenerConfig) *limpet.Config {
 	cfg := &limpet.Config{Name: c.Name, IPGroups: b.cfg.IPGroups, Geo: b.cfg.Geo, Logger: b.log}
+	if b.logs != nil {
+		cfg.Logger = slog.New(b.logs.shared)
+	}
 	cfg.NetworkSecurity, cfg.PoliciesOnError, cfg.ProxyProtocol, cfg.Connections = c.NetworkSecurity, c.PoliciesOnError, c.ProxyProtocol, c.Connections
 	// The services log requests. Here are those that none of them gets.
 	cfg.Logging = limpet.Logging{FilteredRate: -1, OtherRate: -1}

@@ -49,6 +49,7 @@ type builder struct {
 	config   *service
 	prefix   string // of the paths of its fields
 	log      *slog.Logger
+	logs     *logs // of a Runtime; nil for a check
 	old, now kept
 	cfg      limpet.Config        // what is made
 	pools    []lbpool.Config      // but for their fail actions
@@ -66,7 +67,6 @@ func (f *File) builder(to *findings, o Options) *builder {
 // new, groups, scripts, limiters and profiles.
 func (b *builder) objects(config *service, old kept) {
 	b.config, b.old, b.cfg = config, old, config.Config
-	b.cfg.Logger = b.log
 	b.now = kept{pools: map[string]*lbpool.Pool{}, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}, tables: map[string]*tables{}}
 	b.groups()
 	b.newPools()
@@ -74,6 +74,14 @@ func (b *builder) objects(config *service, old kept) {
 	b.rateLimiters()
 	b.rateProfile(config.RateProfile)
 	b.profiles()
+}
+
+// logger returns the logger of the service with a key.
+func (b *builder) logger(key string) *slog.Logger {
+	if b.logs == nil {
+		return b.log
+	}
+	return b.logs.service(key)
 }
 
 // transport makes the transport of a service.
@@ -103,9 +111,7 @@ func (b *builder) edited() limpet.Config {
 // tryService makes a virtual service, which checks the configuration as a whole,
 // and checks the names in its scripts. It is nil if it has a fault. Faults are
 // noted.
-func (b *builder) tryService(log *slog.Logger) *limpet.VirtualService {
-	cfg := b.edited()
-	cfg.Logger = log
+func (b *builder) tryService(cfg limpet.Config) *limpet.VirtualService {
 	b.checkNames(&cfg)
 	vs, err := limpet.New(cfg)
 	b.fault(b.persistencePaths(err), "")
@@ -749,7 +755,7 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 			return cert, err
 		}
 		if b.file.noKeys {
-			return withoutKey(f.Certificate, certificate)
+			return certs.WithoutKey(f.Certificate, certificate)
 		}
 		key, err := b.read(path+".key", f.Key, maxCertificates)
 		if err != nil {

@@ -3,12 +3,8 @@ package config
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"sync"
@@ -56,22 +52,6 @@ func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error,
 func standInSecret(path string) string {
 	sum := sha256.Sum256([]byte(path))
 	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// withoutKey is a certificate in PEM, from a file of a name, without its key.
-func withoutKey(name string, text []byte) (cert tls.Certificate, err error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			cert.Certificate = append(cert.Certificate, block.Bytes)
-		}
-	}
-	if cert.Certificate == nil {
-		return cert, fmt.Errorf("certificate %s: no certificate in PEM", name)
-	}
-	if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-		err = fmt.Errorf("certificate %s: %w", name, err)
-	}
-	return cert, err
 }
 
 const (

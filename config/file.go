@@ -247,7 +247,7 @@ func (d *decoder) arrangement(doc *document) {
 			if several || listeners {
 				where = "listeners"
 			}
-		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process":
+		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process" && key != "logs" && key != "accessLog":
 			where = "services"
 			if key == "proxyProtocol" || key == "connections" {
 				where = "listeners"
@@ -291,7 +291,9 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 	b.nextStage()
 	for _, m := range a.services {
 		warnings := &collector{}
-		vs := m.tryService(slog.New(warnings))
+		cfg := m.edited()
+		cfg.Logger = slog.New(warnings)
+		vs := m.tryService(cfg)
 		if len(d.faults) == 0 && m.idle() {
 			at, _ := f.nearest(m.prefix)
 			if at.source == nil {

@@ -21,11 +21,13 @@ import (
 
 // Options say what a program adds to a file. The zero value adds nothing.
 type Options struct {
-	// Logger is the [limpet.Config].Logger of services, and gets what pools
-	// report. Nil discards.
+	// Logger gets what services, pools and tables report, unless the file has
+	// `logs`, and records, unless it has one of `logs` and `accessLog`. Nil
+	// discards.
 	Logger *slog.Logger
 	// Edit changes the configuration of a service to what a file cannot say,
-	// such as its Authenticator and OnComplete. [File.Build] and
+	// such as its Authenticator and OnComplete. A Logger that it sets takes the
+	// place of what the file says about logs. [File.Build] and
 	// [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
@@ -40,26 +42,28 @@ type Options struct {
 // a file of their own; if that is damaged, it moves it aside, which the log tells.
 // It starts nothing and connects to nothing: tables on a Redis server connect at
 // the first request that needs them, and are closed by [Runtime.Shutdown]. Each Runtime has pools,
-// tables and profiles of its own. An error is one of what Edit has added; see
+// tables and profiles of its own.
+//
+// If the file says where logs go, Build opens these files. [Runtime.Run] writes
+// the lines; until then they wait. A program whose file has stdout or stderr as
+// an output should ignore SIGPIPE.
+//
+// An error is one of what Edit has added, or of a log that cannot be opened; see
 // [Error].
 func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
-	b := f.builder(to, o)
+	rt := &Runtime{options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{}}
+	b := rt.builder(f, to)
 	a := b.assemble(kept{})
-	rt := &Runtime{options: o, file: f, begun: f, services: map[string]*running{}, opened: map[*tables]bool{}}
-	for _, m := range a.services {
-		vs := m.tryService(b.log)
-		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
-	}
+	change := b.openLogs(a)
 	if err := to.join(f.hidden); err != nil {
+		change.abandon()
 		return nil, err
 	}
-	for _, d := range a.listeners {
-		l, err := rt.listen(d, a)
-		if err != nil {
-			return nil, err
-		}
-		rt.listeners = append(rt.listeners, l)
+	rt.logs.apply(change, a.services)
+	if err := rt.make(a, to); err != nil {
+		rt.logs.stop()
+		return nil, err
 	}
 	rt.kept = b.now
 	rt.open(b.now.tables)
@@ -67,10 +71,37 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	return rt, nil
 }
 
+// builder returns a builder of a file for the runtime.
+func (rt *Runtime) builder(f *File, to *findings) *builder {
+	b := f.builder(to, rt.options)
+	b.log, b.logs = rt.logs.process, rt.logs
+	return b
+}
+
+// make makes the services and listeners.
+func (rt *Runtime) make(a *assembly, to *findings) error {
+	for _, m := range a.services {
+		vs := m.tryService(m.edited())
+		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+	}
+	if err := to.join(rt.file.hidden); err != nil {
+		return err
+	}
+	for _, d := range a.listeners {
+		l, err := rt.listen(d, a)
+		if err != nil {
+			return err
+		}
+		rt.listeners = append(rt.listeners, l)
+	}
+	return nil
+}
+
 // A Runtime is what a [File] describes, ready to serve. All methods may be called
 // concurrently.
 type Runtime struct {
 	options   Options
+	logs      *logs
 	listeners []*listening
 	updating  sync.Mutex // one update at a time
 	kept      kept
@@ -182,7 +213,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
 	to := newFindings()
-	b := f.builder(to, rt.options)
+	b := rt.builder(f, to)
 	if (len(f.doc.Services) == 0) != (len(rt.begun.doc.Services) == 0) {
 		b.fault(errors.New("a file with services takes the place of one without, or the other way round, after a restart"), "services")
 		return Changes{}, to.join(f.hidden)
@@ -191,14 +222,19 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	added := map[string]*running{}
 	for _, m := range a.services {
 		// The service that serves will log what there is to say.
-		if vs := m.tryService(nil); vs != nil {
+		cfg := m.edited()
+		cfg.Logger = nil
+		if vs := m.tryService(cfg); vs != nil {
 			vs.CloseIdleConnections()
 		}
 	}
 	b.tryRules(a)
+	change := b.openLogs(a)
 	if err := to.join(f.hidden); err != nil {
+		change.abandon()
 		return Changes{}, err
 	}
+	rt.logs.apply(change, a.services)
 	rt.leave(b.now.tables)
 	rt.open(b.now.tables)
 	// Nothing can fail any more: the pools and the configurations as a whole have
@@ -274,9 +310,10 @@ func (rt *Runtime) start(s *running) {
 }
 
 // Run runs the health monitors and discoveries of all services, also of those
-// that updates bring, saves tables that have a file, and does what else there is
-// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It looks
-// at the files of certificates, and takes new ones within two seconds. It
+// that updates bring, saves tables that have a file, writes the logs of the
+// file, and does what else there is to do in the background, until ctx ends; see
+// [limpet.VirtualService.Run]. It looks at the files of certificates, and takes
+// new ones within two seconds. It
 // returns [limpet.ErrRunning] if it is running already. Requests need it until the last one has ended: end ctx after
 // Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
@@ -288,6 +325,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		return limpet.ErrRunning
 	}
 	rt.background = ctx
+	rt.logs.start()
 	for _, s := range rt.services {
 		rt.start(s)
 	}
@@ -301,8 +339,18 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	rt.background = nil
 	rt.mu.Unlock()
 	rt.running.Wait()
+	rt.logs.stop()
 	return nil
 }
+
+// Logger returns what logs to where the file wants the log of the process, or to
+// Options.Logger if the file does not say. It follows updates.
+func (rt *Runtime) Logger() *slog.Logger { return rt.logs.process }
+
+// Reopen opens the files of logs anew, for programs that rename them. A file
+// that cannot be opened is an error, and stays as it is. Runtimes notice new
+// files without Reopen as well, after a second.
+func (rt *Runtime) Reopen() error { return rt.logs.reopen() }
 
 // Drain asks the clients of all services to leave: each response is the last one
 // of its connection. Nothing stops, and nothing is refused; see
@@ -372,6 +420,7 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 	}
 	wg.Wait()
 	rt.closeTables()
+	rt.logs.flush()
 	return errors.Join(faults...)
 }
 

@@ -77,7 +77,7 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	if o.Redis == nil || b.options.Offline {
 		s := persistence.NewStore(o.Options)
 		if t.Tables = s; o.File != "" && !b.options.Offline {
-			t.saver = &persistence.Saver{Store: s, Path: b.savePath(o.File, path), Interval: o.SaveInterval, Logger: b.log}
+			t.saver = &persistence.Saver{Store: s, Path: b.pathOf(o.File, path+".file"), Interval: o.SaveInterval, Logger: b.log}
 		}
 		return t
 	}
@@ -130,7 +130,7 @@ func (b *builder) tables(a *assembly, c tablesConfig, key, name string) {
 // apart notes tables that would have the same entries as others without saying so.
 func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	if o.File != "" {
-		place := "file " + b.savePath(o.File, path)
+		place := "file " + b.pathOf(o.File, path+".file")
 		if a.places[place] {
 			b.fault(errors.New("other tables have this file"), "%s.file", path)
 		}
@@ -147,12 +147,12 @@ func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	a.places[place] = true
 }
 
-// savePath is the path of a file for tables, which stand at a path.
-func (b *builder) savePath(name, path string) string {
+// pathOf is where a file is that is named at a path.
+func (b *builder) pathOf(name, path string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
-	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)+".file"), name)
+	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 }
 
 // load reads the file of tables. Without it they are empty: a damaged file is put
@@ -175,7 +175,7 @@ func (t *tables) load(log *slog.Logger) {
 // open loads tables that are new, and notes what is to be closed. It starts to
 // save them if the runtime runs.
 func (rt *Runtime) open(all map[string]*tables) {
-	log := rt.logger()
+	log := rt.Logger()
 	for _, t := range all {
 		rt.mu.Lock()
 		known := rt.opened[t]
@@ -193,11 +193,6 @@ func (rt *Runtime) open(all map[string]*tables) {
 		}
 		rt.mu.Unlock()
 	}
-}
-
-// logger is never nil.
-func (rt *Runtime) logger() *slog.Logger {
-	return cmp.Or(rt.options.Logger, slog.New(slog.DiscardHandler))
 }
 
 // save starts to save tables that have a file. The caller has locked mu.
@@ -218,7 +213,7 @@ func (rt *Runtime) save(t *tables) {
 // note logs the error of the last save.
 func (rt *Runtime) note(t *tables, err error) {
 	if err != nil {
-		rt.logger().Error("persistence tables not saved", "path", t.saver.Path, "error", err)
+		rt.Logger().Error("persistence tables not saved", "path", t.saver.Path, "error", err)
 	}
 }
 

@@ -212,7 +212,7 @@ func (b *builder) certsConfig(c *tlsConfig, path string) certs.Config {
 	}
 	_, watch := b.file.files.(*osFiles)
 	made := certs.Config{
-		Directory: where(c.Directory), Default: c.Default, StrictSNI: c.StrictSNI, HTTP1: !c.http2(), Watch: watch,
+		Directory: where(c.Directory), Default: c.Default, StrictSNI: c.StrictSNI, HTTP1: !c.http2(), Watch: watch, NoKeys: b.file.noKeys,
 		MinVersion: tlsVersionNumbers[c.MinVersion], MaxVersion: tlsVersionNumbers[c.MaxVersion],
 	}
 	files, paths := c.all()

@@ -36,6 +36,13 @@ type document struct {
 	Services []serviceConfig
 	Stores   []storeConfig
 	Process  processConfig
+
+	// Logs is the log of the process. Unless given, its lines are those of the
+	// program's own log.
+	Logs *logsConfig
+	// AccessLog is the log of requests, and of connections that are denied.
+	// Unless given, these are lines of the log of the process.
+	AccessLog *accessLogConfig
 	service
 }
 
@@ -92,6 +99,7 @@ type serviceConfig struct {
 	Tables      tablesConfig
 	Persistence sessionProfile // of pools and groups that name none
 	Transport   *transportConfig
+	AccessLog   *accessLogConfig // that at the top of the file unless given
 
 	// These stand elsewhere; see programOnly.
 	Geo, IPGroups, StringGroups, RateLimiters, ProxyProtocol, Connections struct{}

@@ -63,9 +63,13 @@ type service struct {
 }
 
 func (s *service) serve(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
+	hangup, reopen := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	if len(reopenSignals) > 0 { // or it would be all signals
+		signal.Notify(reopen, reopenSignals...)
+		defer signal.Stop(reopen)
+	}
 
 	f, err := config.Load(ctx, s.file)
 	if err != nil {
@@ -75,6 +79,7 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.log = rt.Logger()
 	listeners := rt.Listeners()
 	sockets := make([]net.Listener, len(listeners))
 	for i, l := range listeners {
@@ -82,6 +87,7 @@ func (s *service) serve(ctx context.Context) error {
 			for _, ln := range sockets[:i] {
 				_ = ln.Close()
 			}
+			_ = rt.Shutdown(ctx) // there are no requests, but lines of logs
 			return err
 		}
 	}
@@ -110,6 +116,9 @@ func (s *service) serve(ctx context.Context) error {
 		select {
 		case <-hangup:
 			s.reload(ctx, rt)
+			s.reopen(rt)
+		case <-reopen:
+			s.reopen(rt)
 		case <-ctx.Done():
 			delay, timeout := rt.DrainTimes()
 			if asked.Err() != nil { // else a listener has failed
@@ -155,8 +164,18 @@ func (s *service) reload(ctx context.Context, rt *config.Runtime) {
 	}
 }
 
+// reopen opens the files of logs anew.
+func (s *service) reopen(rt *config.Runtime) {
+	for _, fault := range faults(rt.Reopen()) {
+		s.log.Error("log not reopened", "error", fault.Error())
+	}
+}
+
 // faults takes apart the error of a configuration.
 func faults(err error) []error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}

@@ -66,6 +66,15 @@ type process struct {
 // start runs the binary, and waits until it serves.
 func start(t *testing.T, config string) *process {
 	t.Helper()
+	p := launch(t, config)
+	p.serving = p.await("msg=serving")
+	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.serving)[1]
+	return p
+}
+
+// launch runs the binary.
+func launch(t *testing.T, config string) *process {
+	t.Helper()
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +95,6 @@ func start(t *testing.T, config string) *process {
 			p.lines <- s.Text()
 		}
 	}()
-	p.serving = p.await("msg=serving")
-	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.serving)[1]
 	return p
 }
 

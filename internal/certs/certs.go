@@ -9,6 +9,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -47,6 +49,8 @@ type Config struct {
 
 	// Watch lets a store read the files again when they change. Their names are those of the operating system then.
 	Watch bool
+	// NoKeys reads certificates without their keys, for who may not read these: the policy can be looked at, and serves nobody.
+	NoKeys bool
 }
 
 // A Pair names the files of a certificate, in PEM.
@@ -118,7 +122,7 @@ func Load(cfg Config, files Files) (*Policy, error) {
 		pairs = nil
 	}
 	for _, pair := range pairs {
-		e, err := load(pair, files)
+		e, err := load(pair, files, cfg.NoKeys)
 		faults.AddUnder(pair.Field, err)
 		if err == nil {
 			p.entries = append(p.entries, e)
@@ -170,12 +174,36 @@ func list(dir string, files Files) ([]Pair, error) {
 }
 
 // load reads a certificate and its key.
-func load(pair Pair, files Files) (*entry, error) {
+func load(pair Pair, files Files, noKey bool) (*entry, error) {
+	if noKey {
+		pair.Key = ""
+	}
 	e, certificate, key, err := read(pair, files)
 	if err != nil {
 		return nil, err
 	}
+	if noKey {
+		cert, err := WithoutKey(pair.Certificate, certificate)
+		e.cert = &cert
+		return e, err
+	}
 	return e, e.parse(certificate, key)
+}
+
+// WithoutKey makes a certificate of PEM, from a file of a name, without its key.
+func WithoutKey(name string, text []byte) (cert tls.Certificate, err error) {
+	for block, rest := pem.Decode(withoutMark(text)); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			cert.Certificate = append(cert.Certificate, block.Bytes)
+		}
+	}
+	if cert.Certificate == nil {
+		return cert, fmt.Errorf("certificate %s: no certificate in PEM", name)
+	}
+	if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
+		err = fmt.Errorf("certificate %s: %w", name, err)
+	}
+	return cert, err
 }
 
 // read reads the files of a pair.
