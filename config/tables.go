@@ -68,7 +68,7 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 		faults.Addf("file", nil, "tables on a server have no file")
 	}
 	if _, is := b.file.files.(*osFiles); o.File != "" && !is && !filepath.IsAbs(o.File) {
-		faults.Addf("file", nil, "not an absolute name, which a configuration that is no file needs")
+		faults.Add("file", nil, errNotAbsolute)
 	}
 	if o.File == "" && o.SaveInterval != 0 {
 		faults.Addf("saveInterval", nil, "without a file")
@@ -117,13 +117,23 @@ func (b *builder) tables(a *assembly, c tablesConfig, key, name string) {
 	case c.Store == "":
 		b.apart(a, c.tableOptions, "tables")
 		a.stores[key] = b.newTables(key, c.tableOptions, "tables", slog.String("vs", name))
-		b.cfg.Tables = a.stores[key].Tables
+		b.use(a.stores[key], c.tableOptions, "")
 	case s == nil:
 		b.fault(fmt.Errorf("store %q not found", c.Store), "tables.store")
 	case !reflect.DeepEqual(c.tableOptions, tableOptions{}):
 		b.fault(errors.New("want a store, or options of tables of its own"), "tables")
 	default:
-		b.cfg.Tables = s.Tables
+		i := slices.IndexFunc(b.file.doc.Stores, func(s storeConfig) bool { return s.Name == c.Store })
+		b.use(s, b.file.doc.Stores[i].tableOptions, name)
+	}
+}
+
+// use makes tables those of the service. If they outlive the process, so do the
+// clients of persistence profiles, in tables whose names begin with scope.
+func (b *builder) use(t *tables, o tableOptions, scope string) {
+	b.cfg.Tables = t.Tables
+	if sessions, ok := t.Tables.(persistence.Sessions); ok && (o.File != "" || o.Redis != nil) {
+		b.clients, b.scope = sessions, scope
 	}
 }
 
