@@ -503,6 +503,9 @@ func (b *builder) update() error {
 	}
 	for i, pc := range b.config.Pools {
 		b.made[i] = b.now.pools[pc.Name]
+		if err := b.beginAnew(i); err != nil {
+			return err
+		}
 		if err := b.updatePool(b.made[i], i); err != nil {
 			return err
 		}
@@ -513,6 +516,21 @@ func (b *builder) update() error {
 		t.Pool = b.poolNamed(pool)
 	}
 	return nil
+}
+
+// beginAnew keeps a pool of a service that was a shared one before from taking
+// over that: another service may have made a pool of its own of it as well. A pool
+// that has adopted one, here one that nobody has used, adopts no other.
+func (b *builder) beginAnew(i int) error {
+	name := b.config.Pools[i].Name
+	if b.shared == nil || b.shared.old.pools[name] == nil || b.old.pools[name] != nil {
+		return nil
+	}
+	unused, err := lbpool.New(b.pools[i])
+	if err != nil {
+		return err
+	}
+	return b.made[i].Adopt(unused)
 }
 
 // geo opens the sources of geo data.

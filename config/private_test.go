@@ -109,6 +109,30 @@ func TestPrivateObjects(t *testing.T) {
 	check("own", "/both", "200 a 127.0.0.1")
 }
 
+// Pools that services have shared become pools of their own, and the other way
+// round, while requests go on: an update is never refused for that.
+func TestSharedAndPrivatePools(t *testing.T) {
+	a, b := twoServers(t)
+	const both = "services:\n  - {name: a, hosts: [a], pools: [POOLA]}\n  - {name: b, hosts: [b], pools: [POOLB]}\n"
+	shared := "pools: [{name: web, servers: [{address: " + a + "}]}]\n" + strings.NewReplacer("POOLA", "web", "POOLB", "web").Replace(both)
+	private := strings.NewReplacer("POOLA", "{name: web, servers: [{address: "+a+"}]}", "POOLB", "{name: web, servers: [{address: "+b+"}]}").Replace(both)
+	one := "pools: [{name: api, servers: [{address: " + a + "}]}]\n" + strings.NewReplacer("POOLA", "api", "POOLB", "{name: web, servers: [{address: "+b+"}]}").Replace(both)
+	h := open(t, map[string]string{"limpet.yaml": shared}, Options{})
+	for i, x := range []struct{ text, a, b string }{
+		{shared, "a", "a"}, {private, "a", "b"}, {private, "a", "b"}, {shared, "a", "a"}, {one, "a", "b"}, {private, "a", "b"}, {shared, "a", "a"},
+		{private, "a", "b"}, {one, "a", "b"}, {shared, "a", "a"},
+	} {
+		if _, err := h.rewrite(x.text); err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		for host, want := range map[string]string{"a": x.a, "b": x.b} {
+			if got := h.get("listen", host, "/"); got != "200 "+want+" 127.0.0.1" {
+				t.Errorf("%d, %s: %s", i, host, got)
+			}
+		}
+	}
+}
+
 // Faults of private objects are told where these stand, whatever names stand
 // between them; so are names that nobody has, and names of shared objects.
 func TestPrivateFaults(t *testing.T) {

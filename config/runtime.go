@@ -25,7 +25,7 @@ type Options struct {
 	// report. Nil discards.
 	Logger *slog.Logger
 	// Edit changes the configuration of a service to what a file cannot say,
-	// such as its Authenticator and OnComplete. [File.Build] and
+	// such as OnComplete and an Authenticator of its own. [File.Build] and
 	// [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
