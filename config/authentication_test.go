@@ -322,6 +322,22 @@ services: [{name: a, scripts: [who], authentication: {bearer: {keySet: login, au
 		t.Errorf("after an update: %s", got)
 	}
 	testwait.Until(t, "a line about the provider", func() bool { return lines.of("WARN key set not changed") > 0 })
+
+	// The same as objects of the service.
+	down.Store(false)
+	shared, services, _ := strings.Cut(text, "scripts: [{")
+	own := strings.ReplaceAll(strings.TrimSpace(shared), "\n", ", ")
+	services = "scripts: [{" + strings.Replace(services, "name: a, scripts", "name: a, "+own+", scripts", 1)
+	if _, err := h.rewrite(services); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Until(t, "the keys of the service", func() bool { return h.as(good, "a") == "200 user ann after auth" })
+	if _, err := h.rewrite(services + "# again\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.as(good, "a"); got != "200 user ann after auth" {
+		t.Errorf("after another update: %s", got)
+	}
 }
 
 // What is wrong with key sets and authenticators is told where it stands, with
