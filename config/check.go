@@ -72,7 +72,7 @@ func (b *builder) lookUp() []*Error {
 			if !ok {
 				continue
 			}
-			path := fielderr.Join(fielderr.Index("pools", i), b.moved[i].path(fielderr.Index("discoveries", j)+".finder.name"))
+			path := fielderr.Join(fielderr.Join(b.prefix, b.at("pools", i)), b.moved[i].path(fielderr.Index("discoveries", j)+".finder.name"))
 			slots <- struct{}{}
 			all.Go(func() {
 				defer func() { <-slots }()

@@ -94,7 +94,7 @@ DIR/limpet.yaml:3:18: transport.tls: open DIR/none.key: no such file or director
 	for name, text := range map[string]string{
 		"DIR/limpet.yaml:2:6: tls: certificate DIR/a.pem: no certificate in PEM\n":       "none",
 		"DIR/limpet.yaml:2:6: tls: certificate DIR/a.pem: x509: malformed certificate\n": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-		"DIR/limpet.yaml:2:6: tls: open DIR/a.pem: no such file or directory\n":      "",
+		"DIR/limpet.yaml:2:6: tls: open DIR/a.pem: no such file or directory\n":          "",
 	} {
 		broken := map[string]string{"limpet.yaml": strings.Replace(files["limpet.yaml"], "transport: {tls: {certificate: a.pem, key: none.key}}\n", "", 1), "a.pem": text}
 		if text == "" {

@@ -58,10 +58,10 @@ func TestDocument(t *testing.T) {
 	look(reflect.TypeFor[document]())
 
 	parts := strings.Split(text, "```yaml\n")[1:]
-	if len(parts) != 3 {
+	if len(parts) != 4 {
 		t.Fatalf("%d examples", len(parts))
 	}
-	for i, want := range []string{"", "", "rules[3] \"moved\""} {
+	for i, want := range []string{"", "", "", "rules[3] \"moved\""} {
 		example, _, _ := strings.Cut(parts[i], "```")
 		f, errs := loaded(t, exampleFiles(t, example), "limpet.yaml")
 		if errs != "" {
@@ -80,7 +80,11 @@ func TestDocument(t *testing.T) {
 
 // exampleFiles are an example, and what those in the documents name.
 func exampleFiles(t *testing.T, example string) map[string]string {
-	files := map[string]string{"limpet.yaml": example, "stick.lua": "-- HTTP_REQ\n", "places.txt": placesTable}
+	files := map[string]string{
+		"limpet.yaml": example, "stick.lua": "-- HTTP_REQ\n", "places.txt": placesTable,
+		"users":       "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n",
+		"partner.pem": `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`, // RFC 8037, A.2
+	}
 	if strings.Contains(example, "tls:") {
 		_, _ = certificateFiles(t, files)
 	}

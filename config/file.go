@@ -310,7 +310,7 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 		vs.CloseIdleConnections()
 		for _, w := range warnings.list {
 			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(w.text)}
-			if i := slices.Index(poolNames(f.doc), w.pool); i >= 0 {
+			if i := slices.Index(poolNames(&f.doc.service), w.pool); i >= 0 {
 				at, _ := f.nearest(fielderr.Index("pools", i))
 				warning.place, warning.path = at.place, fielderr.Index("pools", i)
 			}
@@ -328,47 +328,83 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 		}
 	}
 	f.warnOfCertificates(a, d)
-	f.warnOfServers(b.pools, d)
-	if resolve {
-		f.warnings = append(f.warnings, b.lookUp()...)
-	}
-	for i, s := range b.cfg.Scripts {
-		path := fielderr.Index("scripts", i) + ".file"
-		for _, w := range s.Warnings() {
-			f.warnings = append(f.warnings, &Error{File: f.files.where(f.dir(path), f.doc.Scripts[i].File), Line: w.Line, Err: errors.New(w.Message)})
+	builders := a.builders()
+	f.warnOfServers(builders)
+	seen := map[string]bool{}
+	for _, b := range builders {
+		if resolve {
+			f.warnings = append(f.warnings, b.lookUp()...)
+		}
+		b.warnOfBounds(seen)
+		b.warnOfCookies()
+		for i, s := range b.compiled {
+			path := fielderr.Join(b.prefix, b.at("scripts", i)+".file")
+			for _, w := range s.Warnings() {
+				f.warnings = append(f.warnings, &Error{File: f.files.where(f.dir(path), b.config.Scripts[i].File), Line: w.Line, Err: errors.New(w.Message)})
+			}
 		}
 	}
 }
 
-// warnOfServers warns of servers of custom headers that no pool has.
-func (f *File) warnOfServers(configs []lbpool.Config, d *decoder) {
-	var pools []*lbpool.Pool
-	for _, c := range configs {
-		p, err := lbpool.New(c)
-		if err != nil || len(c.Discoveries) > 0 {
-			return // nobody knows all servers
+// warn notes a warning about what stands at a path.
+func (b *builder) warn(path string, err error) { b.warnAt(fielderr.Join(b.prefix, path), err) }
+
+// warnAt notes a warning about what stands at a path of the file.
+func (b *builder) warnAt(path string, err error) {
+	at, _ := b.file.nearest(path)
+	warning := &fault{place: at.place, path: b.file.shown(path), err: err}
+	b.file.warnings = append(b.file.warnings, warning.error(b.file.hidden))
+}
+
+// noCookieKeys is the warning of a virtual service about cookies.
+const noCookieKeys = "persistence cookies have no configured keys: clients lose their servers at the next start"
+
+// warnOfCookies warns of cookies that no key of the file seals.
+func (b *builder) warnOfCookies() {
+	without := func(c *httpCookie, path string) {
+		if c != nil && len(c.Keys) == 0 {
+			b.warn(path, errors.New(noCookieKeys))
 		}
-		pools = append(pools, p)
 	}
-	for i, profile := range f.doc.PersistenceProfiles {
-		if profile.CustomHeader == nil {
-			continue
+	if c, ok := b.config.Persistence.own.(httpCookie); ok {
+		without(&c, "persistence")
+	}
+	for i, profile := range b.config.PersistenceProfiles {
+		without(profile.HTTPCookie, b.at("persistenceProfiles", i)+".httpCookie")
+	}
+}
+
+// warnOfServers warns of servers of custom headers that no pool has.
+func (f *File) warnOfServers(builders []*builder) {
+	var pools []*lbpool.Pool
+	for _, b := range builders {
+		for _, c := range b.pools {
+			p, err := lbpool.New(c)
+			if err != nil || len(c.Discoveries) > 0 {
+				return // nobody knows all servers
+			}
+			pools = append(pools, p)
 		}
-		for _, value := range slices.Sorted(maps.Keys(profile.CustomHeader.Servers)) {
-			server := profile.CustomHeader.Servers[value]
-			if slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
+	}
+	for _, b := range builders {
+		for i, profile := range b.config.PersistenceProfiles {
+			if profile.CustomHeader == nil {
 				continue
 			}
-			path := fielderr.Key(fmt.Sprintf("persistenceProfiles[%d].customHeader.servers", i), value)
-			at, _ := f.nearest(path)
-			warning := &fault{place: at.place, path: path, err: fmt.Errorf("no pool has the server %s", fielderr.Quote(server))}
-			f.warnings = append(f.warnings, warning.error(d.hidden))
+			for _, value := range slices.Sorted(maps.Keys(profile.CustomHeader.Servers)) {
+				server := profile.CustomHeader.Servers[value]
+				if slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
+					continue
+				}
+				path := fielderr.Key(b.at("persistenceProfiles", i)+".customHeader.servers", value)
+				b.warn(path, fmt.Errorf("no pool has the server %s", fielderr.Quote(server)))
+			}
 		}
 	}
 }
 
 // A collector keeps what a virtual service warns of when it is made, but for the
-// warnings of scripts, which have places of their own.
+// warnings of scripts and of cookies without keys, which have places of their own.
 type collector struct {
 	list []struct{ text, pool string } // pool is empty if it is not about one
 }
@@ -378,7 +414,7 @@ func (*collector) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 // Handle implements [slog.Handler].
 func (c *collector) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "doubtful script" {
+	if r.Message == "doubtful script" || r.Message == noCookieKeys {
 		return nil
 	}
 	text, pool := r.Message, ""

@@ -55,7 +55,10 @@ func (b *builder) scriptFaults(err error, path string, src *source) {
 // checkNames notes the names in scripts of objects that a service does not have.
 // One that has a fault counts as there.
 func (b *builder) checkNames(cfg *limpet.Config) {
-	has := &objects{Config: cfg}
+	has := &objects{Config: cfg, keySets: slices.Collect(maps.Keys(b.keyNames))}
+	if b.shared != nil {
+		has.keySets = slices.AppendSeq(has.keySets, maps.Keys(b.shared.keyNames))
+	}
 	for _, script := range cfg.Scripts {
 		if script.Script == nil {
 			continue
@@ -78,6 +81,8 @@ func (b *builder) excuses(r datascript.Reference, has *objects) bool {
 		return inService || b.broken[namedObject{poolGroupKind, r.Name}]
 	case stringGroupKind:
 		return has.StringGroups == nil && b.above["stringGroups"]
+	case keySetKind:
+		return slices.Contains(has.keySets, r.Name)
 	}
 	return b.broken[namedObject{r.Kind, r.Name}]
 }
@@ -86,6 +91,7 @@ func (b *builder) excuses(r datascript.Reference, has *objects) bool {
 type objects struct {
 	*limpet.Config
 	pools, groups map[string]bool // by name; nil until somebody asks for one
+	keySets       []string        // the names of those of the file
 }
 
 // named reports whether there is an object of a kind with a name.
@@ -143,6 +149,8 @@ func (o *objects) names(kind string) (names []string) {
 		}
 	case limiterKind:
 		names = slices.Collect(maps.Keys(o.RateLimiters))
+	case keySetKind:
+		names = o.keySets
 	}
 	return names
 }
@@ -153,7 +161,7 @@ func hasKeySet(cfg *limpet.Config, name string) bool {
 	if cfg.Tokens == nil {
 		return false
 	}
-	_, _, _, err := cfg.Tokens.VerifyToken("", name, nil, "", "", 0)
+	_, _, _, err := cfg.Tokens.VerifyToken(datascript.TokenCheck{KeySet: name})
 	return err == nil
 }
 

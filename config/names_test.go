@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -164,8 +163,8 @@ func TestScriptNamesEdited(t *testing.T) {
 // knownKeys has one key set.
 type knownKeys struct{}
 
-func (knownKeys) VerifyToken(_, keys string, _ []string, _, _ string, _ time.Duration) (claims, reason string, signatures int, err error) {
-	if keys != "known" {
+func (knownKeys) VerifyToken(c datascript.TokenCheck) (claims, reason string, signatures int, err error) {
+	if c.KeySet != "known" {
 		err = errors.New("no such set")
 	}
 	return "", "malformed", 0, err

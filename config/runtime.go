@@ -26,8 +26,8 @@ type Options struct {
 	// discards.
 	Logger *slog.Logger
 	// Edit changes the configuration of a service to what a file cannot say,
-	// such as its Authenticator and OnComplete. A Logger that it sets takes the
-	// place of what the file says about logs. [File.Build] and
+	// such as OnComplete and an Authenticator of its own. A Logger that it sets
+	// takes the place of what the file says about logs. [File.Build] and
 	// [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
@@ -56,6 +56,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	b := rt.builder(f, to)
 	a := b.assemble(kept{})
 	change := b.openLogs(a)
+	rt.work = a.background()
 	if err := to.join(f.hidden); err != nil {
 		change.abandon()
 		return nil, err
@@ -115,6 +116,10 @@ type Runtime struct {
 	background context.Context // of Run
 	running    sync.WaitGroup
 	opened     map[*tables]bool // to close, also those that the file has no more
+	// work is what runs beside the services, such as the watchers of files: that
+	// of the file that is in force.
+	work     []func(context.Context) error
+	stopWork context.CancelFunc // nil while it does not run
 }
 
 // A running service follows its configuration.
@@ -275,6 +280,9 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	defer rt.mu.Unlock()
 	rt.replace(a, added)
 	rt.route(a)
+	rt.endWork()
+	rt.work = a.background()
+	rt.startWork()
 	changes := rt.changes(f)
 	rt.file = f
 	return changes, nil
@@ -309,11 +317,32 @@ func (rt *Runtime) start(s *running) {
 	})
 }
 
+// startWork starts what runs beside the services if the runtime runs. The caller
+// has locked mu.
+func (rt *Runtime) startWork() {
+	if rt.background == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(rt.background)
+	rt.stopWork = stop
+	for _, run := range rt.work {
+		rt.running.Go(func() { _ = run(ctx) }) // nobody else runs it
+	}
+}
+
+// endWork lets it end. The caller has locked mu.
+func (rt *Runtime) endWork() {
+	if rt.stopWork != nil {
+		rt.stopWork()
+		rt.stopWork = nil
+	}
+}
+
 // Run runs the health monitors and discoveries of all services, also of those
-// that updates bring, saves tables that have a file, writes the logs of the
-// file, and does what else there is to do in the background, until ctx ends; see
-// [limpet.VirtualService.Run]. It looks at the files of certificates, and takes
-// new ones within two seconds. It
+// that updates bring, watches files of users and of keys, fetches keys, saves
+// tables that have a file, writes the logs of the file, and does what else there
+// is to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
+// looks at the files of certificates, and takes new ones within two seconds. It
 // returns [limpet.ErrRunning] if it is running already. Requests need it until the last one has ended: end ctx after
 // Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
@@ -333,9 +362,11 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		rt.save(t)
 	}
 	rt.running.Go(func() { rt.watchCertificates(ctx) })
+	rt.startWork()
 	rt.mu.Unlock()
 	<-ctx.Done()
 	rt.mu.Lock()
+	rt.endWork()
 	rt.background = nil
 	rt.mu.Unlock()
 	rt.running.Wait()
@@ -436,22 +467,34 @@ func (rt *Runtime) changes(f *File) (c Changes) {
 			c.Restart = append(c.Restart, path)
 		}
 	}
-	limits := map[string]rateLimiterConfig{}
-	for _, l := range rt.file.doc.RateLimiters {
-		limits[l.Name] = l
-	}
-	for i, l := range f.doc.RateLimiters {
-		if old, ok := limits[l.Name]; ok && old != l {
-			path := fielderr.Index("rateLimiters", i)
+	limits := map[[2]string]rateLimiterConfig{}
+	rt.file.eachLimiter(func(service, _ string, l rateLimiterConfig) { limits[[2]string{service, l.Name}] = l })
+	f.eachLimiter(func(service, path string, l rateLimiterConfig) {
+		if old, ok := limits[[2]string{service, l.Name}]; ok && old != l {
 			c.Fresh, seen[path] = append(c.Fresh, path), true
 		}
-	}
+	})
 	for _, path := range different(rt.file, f) {
 		if !seen[path] && !ofTables(path) {
 			c.Live = append(c.Live, path)
 		}
 	}
 	return c
+}
+
+// eachLimiter calls do for each rate limiter: those that services share, of a
+// service without a name, and private ones.
+func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
+	for i, l := range f.doc.RateLimiters {
+		do("", fielderr.Index("rateLimiters", i), l)
+	}
+	for i, s := range f.doc.Services {
+		for j, it := range s.RateLimiters {
+			if it.own != nil {
+				do(s.Name, fielderr.Index(fielderr.Index("services", i)+".rateLimiters", j), *it.own)
+			}
+		}
+	}
 }
 
 // ofTables reports whether a file is named by tables, which are those of the first

@@ -131,8 +131,15 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 		return m.scalar("addressAndPort", pattern(`(\[?[0-9A-Fa-f:.]+(%%.+)?\]?:[0-9]+)?`))
 	case *netip.Prefix:
 		return m.scalar("network", pattern(`([0-9A-Fa-f:.]+/[0-9]+)?`))
+	case *profileChoice:
+		return m.scalar("profileChoice", object{"type": "string"}, m.of(reflect.TypeFor[sessionProfile](), ""))
 	case *datascript.Event:
 		return m.scalar("event", object{"type": "string", "examples": words(t)})
+	}
+	if c, ok := reflect.TypeAssert[choice](reflect.New(t)); ok {
+		_, own := c.parts()
+		private := reflect.TypeOf(own()).Elem()
+		return m.scalar("nameOr-"+typeName(private), object{"type": scalars[:3]}, m.of(private, ""))
 	}
 	if types := unions[t]; types != nil {
 		return m.union(t, types)
@@ -312,7 +319,7 @@ func (m *schemaMaker) comment(t reflect.Type, f reflect.StructField) string {
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
-	for _, dir := range []string{"", "config", "datascript", "ipgroup", "lbpool", "persistence", "persistence/redisstore", "policy"} {
+	for _, dir := range []string{"", "config", "datascript", "datascript/jwtkeys", "ipgroup", "lbpool", "persistence", "persistence/redisstore", "policy"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)

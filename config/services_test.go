@@ -418,8 +418,8 @@ func TestServiceFaults(t *testing.T) {
 		}},
 		{"none", "services: []\nlisteners: []\n" + pools, []string{"text:1:1: services: an empty list", "text:2:1: listeners: an empty list"}},
 		{"listen and listeners", "listeners: [{name: a, address: ':80'}]\nlisten: :81\n" + pools, []string{"text:2:1: listen: a file with listeners has this in these"}},
-		{"shared things in a service", "services: [{name: a, pools: [web], ipGroups: [], connections: {max: 1}}]\n" + pools, []string{
-			`text:1:36: services[0]: unknown field "ipGroups"; it stands at the top of the file`, `text:1:50: services[0]: unknown field "connections"; it stands in listeners`,
+		{"what stands elsewhere", "services: [{name: a, pools: [web], stores: [], connections: {max: 1}}]\n" + pools, []string{
+			`text:1:36: services[0]: unknown field "stores"; it stands at the top of the file`, `text:1:48: services[0]: unknown field "connections"; it stands in listeners`,
 		}},
 		{"names", "services: [{name: a, pools: [web]}, {name: a, hosts: [b.example.com], pools: [web]}, {pools: [web]}]\n" + pools, []string{
 			`text:1:44: services[1].name: "a" is empty or taken`, `text:1:86: services[2].name: "" is empty or taken`,

@@ -47,6 +47,8 @@ type redisConfig struct {
 // tables are those of a service or a store.
 type tables struct {
 	limpet.Tables
+	lasting bool // they are in a file or on a server
+
 	close func()             // the connections; nil if there are none
 	saver *persistence.Saver // nil without a file
 
@@ -61,14 +63,14 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	if t := b.old.tables[key]; t != nil {
 		return t
 	}
-	t := &tables{}
+	t := &tables{lasting: o.File != "" || o.Redis != nil}
 	var faults fielderr.List
 	bounds.Check("", o.tableFile, &faults)
 	if o.Redis != nil && o.File != "" {
 		faults.Addf("file", nil, "tables on a server have no file")
 	}
 	if _, is := b.file.files.(*osFiles); o.File != "" && !is && !filepath.IsAbs(o.File) {
-		faults.Addf("file", nil, "not an absolute name, which a configuration that is no file needs")
+		faults.Add("file", nil, errNotAbsolute)
 	}
 	if o.File == "" && o.SaveInterval != 0 {
 		faults.Addf("saveInterval", nil, "without a file")
@@ -117,13 +119,22 @@ func (b *builder) tables(a *assembly, c tablesConfig, key, name string) {
 	case c.Store == "":
 		b.apart(a, c.tableOptions, "tables")
 		a.stores[key] = b.newTables(key, c.tableOptions, "tables", slog.String("vs", name))
-		b.cfg.Tables = a.stores[key].Tables
+		b.use(a.stores[key], "")
 	case s == nil:
 		b.fault(fmt.Errorf("store %q not found", c.Store), "tables.store")
 	case !reflect.DeepEqual(c.tableOptions, tableOptions{}):
 		b.fault(errors.New("want a store, or options of tables of its own"), "tables")
 	default:
-		b.cfg.Tables = s.Tables
+		b.use(s, name)
+	}
+}
+
+// use makes tables those of the service. If they outlive the process, so do the
+// clients of persistence profiles, in tables whose names begin with scope.
+func (b *builder) use(t *tables, scope string) {
+	b.cfg.Tables = t.Tables
+	if sessions, ok := t.Tables.(persistence.Sessions); ok && t.lasting {
+		b.clients, b.scope = sessions, scope
 	}
 }
 

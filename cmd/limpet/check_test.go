@@ -60,11 +60,11 @@ if avi.http.method() == "TRACE" then
 				"DIR/dns_req.lua: event DNS_REQ is known, but not supported: limpet runs HTTP events\n"},
 		{"configuration", []string{"DIR/good.yaml"}, ok, "DIR/near.lua:3: warning: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
 		{"warnings of a configuration", []string{"DIR/shared.yaml"}, ok,
-			"DIR/shared.yaml: warning: persistence cookies have no configured keys: clients lose their servers at the next start\n" +
-				"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n"},
+			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n" +
+				"DIR/shared.yaml:3:14: warning: persistence: persistence cookies have no configured keys: clients lose their servers at the next start\n"},
 		{"strict about them", []string{"-strict", "DIR/shared.yaml"}, failed,
-			"DIR/shared.yaml: warning: persistence cookies have no configured keys: clients lose their servers at the next start\n" +
-				"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n"},
+			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n" +
+				"DIR/shared.yaml:3:14: warning: persistence: persistence cookies have no configured keys: clients lose their servers at the next start\n"},
 		{"data event that never runs", []string{"DIR/filter.yaml"}, failed,
 			"DIR/filter.yaml:3:5: scripts[0]: script \"filter\": HTTP_REQ_DATA never runs: set requestBody.bytes, or call avi.http.set_request_body_buffer_size in HTTP_REQ\n"},
 		{"data event that runs", []string{"DIR/buffered.yaml"}, ok, ""},
