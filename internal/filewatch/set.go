@@ -124,7 +124,7 @@ func (s *Set) forget() {
 
 // A Dir tells whether a directory may have other files than before.
 type Dir struct {
-	Path string
+	Path string // symbolic links are followed, each time
 	info fs.FileInfo
 }
 
