@@ -78,7 +78,7 @@ search: ## look for calls that cost or make more than scripts are charged, nonce
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
-	go test ./internal/acceptance ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 60m -args -full
+	go test ./internal/acceptance ./internal/certs ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestExchangeUnderLoad|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 60m -args -full
 	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 60m -args -long
 	GOWORK=off go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 60m -args -long
 	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 60m -args -full

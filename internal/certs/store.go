@@ -47,7 +47,7 @@ func (s *Store) Use(p *Policy) {
 		p = p.renewed(old)
 	}
 	s.policy.Store(p)
-	s.watch = newWatch(s.watch.told)
+	s.watch = newWatch(p, s.watch.told)
 }
 
 // renewed returns the policy with what an older one has read later.

@@ -31,6 +31,10 @@ const (
 // A watch is what a store knows of the files of its policy.
 type watch struct {
 	files    *filewatch.Set
+	dir      filewatch.Dir
+	wait     int                  // looks until the directory is listed without need
+	pairs    []Pair               // the certificates that there should be
+	paths    []string             // of all files
 	gone     map[Pair]bool        // those that the last look at the directory did not find
 	troubles map[Pair]*trouble    // by what could not be read
 	told     map[string]time.Time // when a date was reported, by message and file
@@ -49,8 +53,8 @@ type trouble struct {
 	told  bool
 }
 
-func newWatch(told map[string]time.Time) watch {
-	return watch{files: filewatch.NewSet(maxListBytes), gone: map[Pair]bool{}, troubles: map[Pair]*trouble{}, told: told}
+func newWatch(p *Policy, told map[string]time.Time) watch {
+	return watch{files: filewatch.NewSet(maxListBytes), dir: filewatch.Dir{Path: p.config.Directory}, gone: map[Pair]bool{}, troubles: map[Pair]*trouble{}, told: told}
 }
 
 // Watch looks at the files of stores every [filewatch.Tick], until ctx ends. stores returns those to look at, and their names.
@@ -86,24 +90,23 @@ func (s *Store) Look(log *slog.Logger) {
 // look returns the policy with what has changed; p if nothing has.
 func (w *watch) look(p *Policy, log *slog.Logger) *Policy {
 	now := time.Now()
-	next := p.clone()
-	pairs := w.pairs(p, now, log)
-	var paths []string
-	for _, pair := range pairs {
-		paths = append(paths, pair.files()...)
-	}
+	fresh := w.want(p, now, log)
 	changed := map[string]bool{}
-	for _, path := range w.files.Look(append(paths, p.config.Clients.files()...)) {
+	for _, path := range w.files.Look(w.paths) {
 		changed[path] = true
 	}
+	if !fresh && len(changed)+len(w.troubles) == 0 {
+		return p
+	}
 
+	next := p.clone()
 	before := make(map[Pair]*entry, len(p.entries))
 	for _, e := range p.entries {
 		before[e.Pair] = e
 	}
 	different := false
 	next.entries = next.entries[:0]
-	for _, pair := range pairs {
+	for _, pair := range w.pairs {
 		old := before[pair]
 		delete(before, pair)
 		e := old
@@ -129,7 +132,7 @@ func (w *watch) look(p *Policy, log *slog.Logger) *Policy {
 			log.Info("authorities of clients changed", slog.Int("revocationLists", len(read.lists)))
 		}
 	}
-	w.complain(pairs, now, log)
+	w.complain(now, log)
 	if !different {
 		return p
 	}
@@ -137,15 +140,44 @@ func (w *watch) look(p *Policy, log *slog.Logger) *Policy {
 	return next
 }
 
-// pairs returns the certificates that there should be: those of the configuration, and those in the directory. One that is gone
-// from there is left out by the second look that does not find it.
-func (w *watch) pairs(p *Policy, now time.Time, log *slog.Logger) []Pair {
-	pairs := slices.Clone(p.config.Certificates)
+// want notes which certificates there should be, those of the configuration and those in the directory, and reports whether it has
+// looked there. One that is gone from the directory is left out by the second look that does not find it.
+func (w *watch) want(p *Policy, now time.Time, log *slog.Logger) (fresh bool) {
 	if p.config.Directory == "" {
-		return pairs
+		if w.paths != nil {
+			return false
+		}
+	} else {
+		changed := w.dir.Changed()
+		if w.wait--; !changed && w.wait > 0 && len(w.gone) == 0 {
+			return false
+		}
 	}
+	w.pairs = slices.Clone(p.config.Certificates)
+	if p.config.Directory != "" {
+		w.pairs = append(w.pairs, w.listed(p, now, log)...)
+	}
+	w.paths = slices.Clone(p.config.Clients.files())
+	for _, pair := range w.pairs {
+		w.paths = append(w.paths, pair.files()...)
+	}
+	return true
+}
+
+// fewPairs is how many certificates a directory has that is listed each time, and listings how many looks the list of a larger one
+// is good for if the directory does not change.
+const (
+	fewPairs = 500
+	listings = 10
+)
+
+// listed returns the certificates in the directory.
+func (w *watch) listed(p *Policy, now time.Time, log *slog.Logger) []Pair {
 	listed, err := list(p.config.Directory, osFiles{})
 	w.note(theDirectory, err, now, log)
+	if w.wait = 0; len(listed) > fewPairs {
+		w.wait = listings
+	}
 	there := make(map[Pair]bool, len(listed))
 	for _, pair := range listed {
 		there[pair] = true
@@ -162,7 +194,7 @@ func (w *watch) pairs(p *Policy, now time.Time, log *slog.Logger) []Pair {
 		}
 	}
 	w.gone = gone
-	return append(pairs, listed...)
+	return listed
 }
 
 // reload reads a pair again, and returns what is in force: old, which may be nil, if it has not changed or cannot be read.
@@ -207,12 +239,12 @@ func (w *watch) note(what Pair, err error, now time.Time, log *slog.Logger) {
 }
 
 // complain reports what could not be read for a while, once, and forgets what there should not be any more.
-func (w *watch) complain(pairs []Pair, now time.Time, log *slog.Logger) {
+func (w *watch) complain(now time.Time, log *slog.Logger) {
 	if len(w.troubles) == 0 {
 		return
 	}
 	left := map[Pair]*trouble{}
-	for _, what := range append([]Pair{theDirectory, theClients}, pairs...) {
+	for _, what := range append([]Pair{theDirectory, theClients}, w.pairs...) {
 		t := w.troubles[what]
 		if t == nil {
 			continue
