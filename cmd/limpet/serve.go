@@ -77,7 +77,7 @@ func (s *service) serve(ctx context.Context) error {
 	s.tell(systemd.Status("starting"))
 	f, err := config.Load(ctx, s.file)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // asked to stop before it has begun
+		return nil // asked to stop before it has begun
 	}
 	if err != nil {
 		return err
