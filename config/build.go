@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
-	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -96,6 +94,9 @@ func (f *File) builder(to *findings, o Options) *builder {
 // new, groups, scripts, limiters, profiles and key sets.
 func (b *builder) objects(config *service, old kept) {
 	b.config, b.old, b.cfg = config, old, config.Config
+	if process := b.file.doc.Process; process.check() == nil { // else it has a fault elsewhere
+		b.cfg.Connections.DrainIdle = process.Drain.Idle
+	}
 	b.now = kept{
 		pools: map[string]*lbpool.Pool{}, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}, tables: map[string]*tables{},
 		services: map[string]kept{},
@@ -341,20 +342,6 @@ func (b *builder) noteContent(path string, text []byte) {
 func (b *builder) within(path, name string, err error) error {
 	file := b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 	return fielderr.Map(err, func(err error) error { return fmt.Errorf("%s: %w", file, err) })
-}
-
-// checkListen checks an address to listen on. The host may be a name, which is
-// not looked up.
-func checkListen(address string) error {
-	host, name, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	if _, e := netip.ParseAddr(host); e != nil && host != "" && (strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ": /")) {
-		return fmt.Errorf("%q is not an address", host)
-	}
-	_, err = net.LookupPort("tcp", name)
-	return err
 }
 
 // newPools makes pools and groups of them.
@@ -889,9 +876,6 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 		return cert, err
 	})
 }
-
-// listen is where to listen.
-func (doc *document) listen() string { return cmp.Or(doc.Listen, ":8080") }
 
 // defaultName is the name of a service without one.
 const defaultName = "limpet"

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,8 @@ type files interface {
 	where(dir, name string) string
 	// all returns the names of all files that were read.
 	all() []string
+	// digest returns the digest of what was read of a file.
+	digest(name string) [sha256.Size]byte
 }
 
 var byteOrderMark = []byte("\ufeff")
@@ -41,16 +44,22 @@ var byteOrderMark = []byte("\ufeff")
 // A record notes what was read.
 type record struct {
 	mu   sync.Mutex
-	read map[string]bool
+	read map[string][sha256.Size]byte
 }
 
-func (r *record) note(name string) {
+func (r *record) note(name string, content []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.read == nil {
-		r.read = map[string]bool{}
+		r.read = map[string][sha256.Size]byte{}
 	}
-	r.read[name] = true
+	r.read[name] = sha256.Sum256(content)
+}
+
+func (r *record) digest(name string) [sha256.Size]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read[name]
 }
 
 func (r *record) all() (names []string) {
@@ -78,15 +87,19 @@ func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name)
-	return f.content(name, max)
+	return f.load(name, max, f.note)
 }
 
 func (f *osFiles) content(name string, max int64) ([]byte, error) {
 	if !isName(name) {
 		return nil, errNotAName
 	}
+	return f.load(name, max, func(string, []byte) {})
+}
+
+func (f *osFiles) load(name string, max int64, note func(name string, content []byte)) ([]byte, error) {
 	data, err := filewatch.ReadFile(name, max)
+	note(name, data)
 	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
@@ -105,13 +118,14 @@ func (f *osFiles) list(dir string) ([]string, error) {
 
 // readFirst reads the configuration itself, which may be a pipe.
 func (f *osFiles) readFirst(name string) ([]byte, error) {
-	f.note(name)
+	f.note(name, nil)
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	f.note(name, data)
 	if err == nil && len(data) > maxFile {
 		err = &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
 	}
@@ -145,8 +159,7 @@ func (f *fsFiles) read(dir, name string, max int64) ([]byte, error) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name)
-	return f.content(name, max)
+	return f.load(name, max, f.note)
 }
 
 func (f *fsFiles) content(name string, max int64) ([]byte, error) {
@@ -156,12 +169,18 @@ func (f *fsFiles) content(name string, max int64) ([]byte, error) {
 	case !isName(name):
 		return nil, errNotAName
 	}
+	return f.load(name, max, func(string, []byte) {})
+}
+
+func (f *fsFiles) load(name string, max int64, note func(name string, content []byte)) ([]byte, error) {
+	note(name, nil)
 	file, err := f.fs.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, max+1))
+	note(name, data)
 	if err == nil && int64(len(data)) > max {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -306,7 +305,11 @@ func (l *listening) admits(r *routes, vs *limpet.VirtualService, about *tls.Conn
 	if !r.strict[vs] {
 		return true
 	}
-	return about != nil && len(about.VerifiedChains) > 0 && (l.certs.Policy().RequiresClients() || r.strict[r.find(about.ServerName)])
+	if about == nil || len(about.VerifiedChains) == 0 {
+		return false
+	}
+	store := l.certs.Load() // nil if a listener without TLS has taken over, and this connection has not ended yet
+	return store != nil && store.Policy().RequiresClients() || r.strict[r.find(about.ServerName)]
 }
 
 // warnOfCertificates adds what is no fault about the certificates of listeners.
@@ -330,17 +333,13 @@ func (f *File) warnOfCertificates(a *assembly, d *decoder) {
 
 // watchCertificates takes new certificates from their files until ctx ends.
 func (rt *Runtime) watchCertificates(ctx context.Context) {
-	log := rt.options.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	certs.Watch(ctx, log, func() map[string]*certs.Store {
+	certs.Watch(ctx, rt.Logger(), func() map[string]*certs.Store {
 		stores := map[string]*certs.Store{}
 		rt.mu.Lock()
 		defer rt.mu.Unlock()
 		for _, l := range rt.listeners {
-			if l.certs != nil {
-				stores[l.name] = l.certs
+			if store := l.certs.Load(); store != nil {
+				stores[l.name] = store
 			}
 		}
 		return stores

@@ -223,7 +223,7 @@ func TestTLSFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		rt.listeners[0].certs.Look(slog.New(slog.NewTextHandler(failing{t}, nil)))
+		rt.listeners[0].certs.Load().Look(slog.New(slog.NewTextHandler(failing{t}, nil)))
 	}
 }
 
@@ -457,7 +457,7 @@ func TestTLSPolicyShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		policies = append(policies, rt.listeners[0].certs.Policy())
+		policies = append(policies, rt.listeners[0].certs.Load().Policy())
 	}
 	if policies[0] != policies[1] {
 		t.Error("certificates were read twice for one file")
