@@ -49,7 +49,7 @@ func TestSystemdSocketActivate(t *testing.T) {
 		}
 		first <- err
 	}()
-	p := startCommand(t, cmd)
+	p := startCommand(t, cmd).serve()
 	p.await("msg=serving")
 	if err := testwait.Receive(t, first, "answer"); err != nil {
 		t.Error(err)

@@ -79,7 +79,7 @@ func TestServeLogsJSON(t *testing.T) {
 	p.url = "http://" + regexp.MustCompile(`"address":"([^"]+)"`).FindStringSubmatch(serving)[1]
 	get(t, p.url)
 	p.signal(syscall.SIGHUP)
-	changed := p.await(`"msg":"configuration changed"`)
+	changed := p.await(`"msg":"configuration unchanged"`)
 	p.signal(syscall.SIGTERM)
 	draining := p.await(`"msg":"draining"`)
 	stopped := p.await(`"msg":"stopped"`)

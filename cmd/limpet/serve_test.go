@@ -66,7 +66,18 @@ type process struct {
 // start runs the binary, and waits until it serves.
 func start(t *testing.T, config string) *process {
 	t.Helper()
-	p := launch(t, config)
+	return launch(t, config).serve()
+}
+
+// startAs runs a command that runs the binary, with more in its environment.
+func startAs(t *testing.T, env []string, command ...string) *process {
+	t.Helper()
+	return launchAs(t, env, command...).serve()
+}
+
+// serve waits until the process serves.
+func (p *process) serve() *process {
+	p.Helper()
 	p.serving = p.await("msg=serving")
 	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.serving)[1]
 	return p
@@ -79,11 +90,10 @@ func launch(t *testing.T, config string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startAs(t, nil, binary, "serve", config)
+	return launchAs(t, nil, binary, "serve", config)
 }
 
-// startAs runs a command with more in its environment that runs the binary.
-func startAs(t *testing.T, env []string, command ...string) *process {
+func launchAs(t *testing.T, env []string, command ...string) *process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(cancel)

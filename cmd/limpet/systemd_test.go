@@ -141,7 +141,7 @@ func TestSocketActivation(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" serve "$1"`, binary, filepath.Join(dir, "limpet.yaml"))
 		cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=web:other")
 		cmd.ExtraFiles = []*os.File{socket, socket}
-		return startCommand(t, cmd)
+		return startCommand(t, cmd).serve()
 	}
 	starts := 5
 	if testing.Short() {
