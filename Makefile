@@ -28,7 +28,7 @@ integration: ## run the tests with programs and libraries that the library must 
 
 .PHONY: dist
 dist: ## make what a release ships, in the directory dist: VERSION says which, such as v1.2.3
-	go -C internal/tools run ./dist -root $(CURDIR) -out $(CURDIR)/dist -version '$(VERSION)'
+	GOWORK=off go -C internal/tools run ./dist -root $(CURDIR) -out $(CURDIR)/dist -version '$(VERSION)'
 
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZTIME (10s)
@@ -74,21 +74,21 @@ hostile: ## run every hostile script of datascript in a process of its own, with
 search: ## look for calls that cost or make more than scripts are charged, nonces that come again, differences from Lua 5.1, and requests that other proxies refuse
 	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces)$$' -count=1 -v -timeout 120m -args -full
 	go test ./internal/lua51 -run '^(TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
-	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
+	GOWORK=off go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
 	go test ./internal/acceptance ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 30m -args -full
 	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 20m -args -long
-	go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 20m -args -long
+	GOWORK=off go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 20m -args -long
 	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
 
 .PHONY: nightly
 nightly: load hostile ## run what takes too long for test, in an hour: load, hostile, all tests without the race detector, fuzzing, and the day's part of the search for differences between proxies
-	CI=true go test -shuffle=on -timeout 20m ./...
-	CI=true go -C internal/integration test -shuffle=on -timeout 20m ./...
+	CI=true go test -shuffle=on -timeout 20m ./... ./cmd/limpet/...
+	CI=true GOWORK=off go -C internal/integration test -shuffle=on -timeout 20m ./...
 	@FUZZBUDGET=600 FUZZTIME=20s $(CHECK) fuzz
-	go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full -from $$(expr $$(date +%j) '*' 20000) -requests 20000
+	GOWORK=off go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full -from $$(expr $$(date +%j) '*' 20000) -requests 20000
 
 .PHONY: soak
 soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and descriptors must stay where they are
@@ -96,13 +96,13 @@ soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and des
 
 .PHONY: cover
 cover: ## print the share of statements that the tests cover, by package
-	go test -cover ./...
+	go test -cover ./... ./cmd/limpet/...
 
 .PHONY: bench
 bench: ## compare with peers and internal/bench/baseline.txt: BENCH selects, COUNT passes, SAVE and BASELINE name files
-	go -C internal/bench run ./compare -bench '$(or $(BENCH),.)' -count $(or $(COUNT),5) $(if $(SAVE),-save $(abspath $(SAVE))) $(if $(BASELINE),-baseline $(abspath $(BASELINE)))
+	GOWORK=off go -C internal/bench run ./compare -bench '$(or $(BENCH),.)' -count $(or $(COUNT),5) $(if $(SAVE),-save $(abspath $(SAVE))) $(if $(BASELINE),-baseline $(abspath $(BASELINE)))
 
 .PHONY: bench-e2e
 bench-e2e: ## compare proxies under load: limpet, ReverseProxy, HAProxy, nginx, Caddy; E2E has flags, such as "-rounds 1"
-	go -C internal/bench build -o $(or $(TMPDIR),/tmp)/limpet-e2e ./e2e
+	GOWORK=off go -C internal/bench build -o $(or $(TMPDIR),/tmp)/limpet-e2e ./e2e
 	$(or $(TMPDIR),/tmp)/limpet-e2e $(E2E)

@@ -20,8 +20,11 @@ import (
 	"strings"
 )
 
-// modulePath is the module the rules are written for.
-const modulePath = "github.com/limpetlb/limpet"
+// modulePath and commandPath are the modules the rules are written for.
+const (
+	modulePath  = "github.com/limpetlb/limpet"
+	commandPath = modulePath + "/cmd/limpet"
+)
 
 // Finding is one violation of a rule.
 type Finding struct {
@@ -35,7 +38,7 @@ func (f Finding) String() string { return fmt.Sprintf("%v: %s", f.Pos, f.Text) }
 // Module is a module's source, parsed and type-checked.
 type Module struct {
 	Dir      string     // absolute
-	Packages []*Package // all packages of the module, sorted by path; those of nested modules are not among them
+	Packages []*Package // all packages of the module and of the command, sorted by path; those of other nested modules are not among them
 
 	fset    *token.FileSet
 	imports types.Importer    // of the packages in exports
@@ -75,7 +78,7 @@ type listed struct {
 	Error                              *struct{ Err string }
 }
 
-// Load loads the module in dir. A package that does not compile is loaded as far as it goes and has a TypeError.
+// Load loads the module in dir, and the command, which is a module of its own in the same workspace. A package that does not compile is loaded as far as it goes and has a TypeError.
 func Load(dir string) (*Module, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -103,7 +106,7 @@ func Load(dir string) (*Module, error) {
 		return os.Open(m.exports[path])
 	})
 	for _, l := range all {
-		if l.Module == nil || l.Module.Path != modulePath {
+		if l.Module == nil || l.Module.Path != modulePath && l.Module.Path != commandPath {
 			continue
 		}
 		p, err := m.load(l)
@@ -133,11 +136,12 @@ func touch(dir string) error {
 	})
 }
 
-// goList lists the packages of the module in dir and all they import, and compiles them.
+// goList lists the packages of the module in dir, those of the command and all they import, and compiles them. Whoever tests the library
+// without the workspace tests the rules of both.
 func goList(dir string) ([]listed, error) {
 	list := exec.Command("go", "list", "-e", "-export", "-deps",
-		"-json=Dir,ImportPath,Name,Export,Standard,Module,GoFiles,TestGoFiles,XTestGoFiles,Error", "./...")
-	list.Dir = dir
+		"-json=Dir,ImportPath,Name,Export,Standard,Module,GoFiles,TestGoFiles,XTestGoFiles,Error", "./...", "./cmd/limpet/...")
+	list.Dir, list.Env = dir, append(os.Environ(), "GOWORK=auto")
 	var stderr bytes.Buffer
 	list.Stderr = &stderr
 	out, err := list.Output()

@@ -22,7 +22,7 @@ const built = 1_790_000_000 // seconds since 1970, of the databases in testdata
 
 // The databases in testdata are made by the tests in a module of their own, which says what is in each.
 //
-//go:generate go -C ../../internal/integration test ./geoip -run ^TestFiles$ -count=1 -update
+//go:generate env GOWORK=off go -C ../../internal/integration test ./geoip -run ^TestFiles$ -count=1 -update
 
 // file returns a database of testdata.
 func file(t testing.TB, name string) []byte {

@@ -161,7 +161,7 @@ func TestBinary(t *testing.T) {
 // A constant that does not fit into 32 bits kept the command from being built for arm, and nobody noticed before the first release.
 func TestBuildsFor32Bits(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", filepath.Join(t.TempDir(), "limpet"), "./cmd/limpet")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm", "GOARM=7")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "GOWORK=auto", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm", "GOARM=7")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -1,9 +1,10 @@
 // Command gotest runs "go test" and fails as well when tests were skipped that nobody expected to be.
 //
-//	gotest -run NAME -skips FILE [-unraced] [-- arguments of go test]
+//	gotest -run NAME -skips FILE [-unraced PACKAGES] [-- arguments of go test]
 //
-// With -unraced only tests run that differ under the race detector, because they use a name of a file that is built with it only, or
-// without it only: those that count allocations, measure what something costs, or do less under it. They are those of ./... then.
+// With -unraced only those tests of the packages run that differ under the race detector, because they use a name of a file that is built
+// with it only, or without it only: those that count allocations, measure what something costs, or do less under it. PACKAGES are patterns,
+// separated by blanks.
 //
 // It prints one line for each package, everything that failing tests said, and a closing line with the numbers of tests that
 // passed, failed and were skipped. Since a run without tests proves nothing, that is a failure too.
@@ -34,11 +35,11 @@ import (
 func main() {
 	run := flag.String("run", "test", "name of this run, for the list of skips and the closing line")
 	skips := flag.String("skips", "", "file with the expected skips")
-	only := flag.Bool("unraced", false, "run only tests that differ under the race detector")
+	only := flag.String("unraced", "", "run only tests that differ under the race detector, of these `packages`")
 	flag.Parse()
 	args := flag.Args()
-	if *only {
-		packages, tests, err := unraced("./...")
+	if *only != "" {
+		packages, tests, err := unraced(strings.Fields(*only)...)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "gotest: %v\n", err)
 			os.Exit(1)

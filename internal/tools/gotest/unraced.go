@@ -24,11 +24,11 @@ type testPackage struct {
 	GoFiles, TestGoFiles, XTestGoFiles, IgnoredGoFiles []string
 }
 
-// unraced returns the packages, of those that go list finds for a pattern, with tests that differ under the race detector, and
+// unraced returns the packages, of those that go list finds for patterns, with tests that differ under the race detector, and
 // an expression for -run that matches the names of these tests. All others do the same under it, so that a run with the race
 // detector says all about them.
-func unraced(pattern string) (packages []string, run string, err error) {
-	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles", pattern)
+func unraced(patterns ...string) (packages []string, run string, err error) {
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles"}, patterns...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -1,0 +1,25 @@
+module github.com/limpetlb/limpet/cmd/limpet
+
+go 1.26.0
+
+require (
+	github.com/google/go-cmp v0.7.0
+	github.com/limpetlb/limpet v0.0.0
+	go.uber.org/goleak v1.3.0
+)
+
+require (
+	github.com/gaissmai/bart v0.30.0 // indirect
+	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
+	github.com/oschwald/maxminddb-golang/v2 v2.9.1 // indirect
+	github.com/pires/go-proxyproto v0.15.0 // indirect
+	github.com/redis/rueidis v1.0.79 // indirect
+	github.com/yuin/gopher-lua v1.1.2 // indirect
+	go.yaml.in/yaml/v4 v4.0.0 // indirect
+	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // indirect
+	golang.org/x/crypto v0.59.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sys v0.50.0 // indirect
+	golang.org/x/text v0.44.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
+)

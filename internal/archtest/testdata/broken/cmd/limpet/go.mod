@@ -1,0 +1,3 @@
+module github.com/limpetlb/limpet/cmd/limpet
+
+go 1.25.0
