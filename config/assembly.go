@@ -39,11 +39,13 @@ type member struct {
 
 // A door is what a file says about a listener.
 type door struct {
-	name    string
-	path    string // of its configuration
-	address string
-	certs   []tls.Certificate
-	rules   *limpet.Config // for its connections; nil if its one service judges them
+	name      string
+	path      string // of its configuration
+	addresses []address
+	paths     []string // of the addresses
+	settings  serverSettings
+	certs     []tls.Certificate
+	rules     *limpet.Config // for its connections; nil if its one service judges them
 }
 
 // The bounds of a file with several services.
@@ -59,9 +61,7 @@ func (b *builder) assemble(old kept) *assembly {
 	doc := b.file.doc
 	a := &assembly{shared: b, stores: map[string]*tables{}, places: map[string]bool{}}
 	b.objects(&doc.service, old)
-	var faults fielderr.List
-	bounds.Check("process.drain", doc.Process.Drain, &faults)
-	b.fault(faults.Err(), "")
+	b.fault(doc.Process.check(), "process")
 	for i, c := range doc.Stores {
 		b.store(a, i, c)
 	}
@@ -102,6 +102,7 @@ func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
 	s.ctx, s.checking, s.prefix, s.old, s.broken, s.lost = b.ctx, b.checking, prefix, b.old, b.broken, b.lost
 	s.config, s.cfg = &service{}, c.Config
 	s.cfg.Logger = b.log
+	s.cfg.Connections.DrainIdle = b.cfg.Connections.DrainIdle
 	s.cfg.IPGroups, s.cfg.StringGroups, s.cfg.Geo, s.cfg.RateLimiters = b.cfg.IPGroups, b.cfg.StringGroups, b.cfg.Geo, b.cfg.RateLimiters
 	m := &member{builder: s, key: c.Name, name: c.Name, config: c, listeners: c.Listeners}
 	for i, name := range c.Scripts {
@@ -160,15 +161,15 @@ func (m *member) choosePools(shared *builder) {
 func (b *builder) doors(a *assembly) {
 	doc := b.file.doc
 	if len(doc.Listeners) == 0 {
-		d := &door{name: "listen", address: doc.listen(), certs: b.certificates(doc.TLS, "tls")}
-		b.fault(checkListen(d.address), "listen")
+		d := &door{name: "listen", certs: b.certificates(doc.TLS, "tls")}
+		b.addresses(d, doc.listen(), "listen", map[address]string{})
 		if len(doc.Services) > 0 {
 			d.rules = b.connections(&listenerConfig{Name: d.name})
 		}
 		a.listeners = append(a.listeners, d)
 		return
 	}
-	names := map[string]bool{}
+	names, taken := map[string]bool{}, map[address]string{}
 	for i := range doc.Listeners {
 		c := &doc.Listeners[i]
 		path := fielderr.Index("listeners", i)
@@ -177,8 +178,9 @@ func (b *builder) doors(a *assembly) {
 			continue
 		}
 		names[c.Name] = true
-		b.fault(checkListen(c.Address), "%s.address", path)
-		d := &door{name: c.Name, path: path, address: c.Address, certs: b.certificates(c.TLS, path+".tls")}
+		d := &door{name: c.Name, path: path, settings: c.serverSettings, certs: b.certificates(c.TLS, path+".tls")}
+		b.addresses(d, c.Address, path+".address", taken)
+		b.fault(c.serverSettings.check(c.TLS != nil), "%s", path)
 		own := c.judges()
 		if own || len(doc.Services) > 0 {
 			d.rules = b.connections(c)
@@ -200,6 +202,50 @@ func (b *builder) doors(a *assembly) {
 	}
 }
 
+// addresses reads the addresses of a listener, which stand at a path. taken has
+// those of other listeners, with the names of these.
+func (b *builder) addresses(d *door, texts addresses, path string, taken map[address]string) {
+	if len(texts) == 0 {
+		b.fault(errors.New("want an address, such as :8080"), "%s", path)
+	}
+	for i, text := range texts {
+		at := texts.path(path, i)
+		parsed, err := parseAddress(text)
+		if other, ok := taken[parsed]; ok && err == nil && parsed.isFixed() {
+			err = fmt.Errorf("listener %q has this address already", other)
+		}
+		b.fault(err, "%s", at)
+		if err == nil {
+			taken[parsed] = d.name
+			d.addresses, d.paths = append(d.addresses, parsed), append(d.paths, at)
+		}
+	}
+}
+
+// check reports what is out of bounds. The paths begin at the process.
+func (c *processConfig) check() error {
+	var faults fielderr.List
+	bounds.Check("", *c, &faults)
+	bounds.Check("drain", c.Drain, &faults)
+	if w := c.StartWait; w != nil && *w < 0 {
+		faults.Addf("startWait", *w, "negative")
+	} else if w != nil && *w > maxStartWait {
+		faults.Addf("startWait", *w, "more than %v", maxStartWait)
+	}
+	return faults.Err()
+}
+
+// check reports what is out of bounds, or has no effect.
+func (s *serverSettings) check(secure bool) error {
+	var faults fielderr.List
+	bounds.Check("", *s, &faults)
+	bounds.Check("timeouts", s.Timeouts, &faults)
+	if s.H2c && secure {
+		faults.Addf("h2c", true, "for a listener without tls, which has HTTP/2 anyway")
+	}
+	return faults.Err()
+}
+
 // judges reports whether a listener has rules of its own.
 func (c *listenerConfig) judges() bool {
 	return !reflect.DeepEqual(c.connectionRules, connectionRules{})
@@ -209,6 +255,7 @@ func (c *listenerConfig) judges() bool {
 func (b *builder) connections(c *listenerConfig) *limpet.Config {
 	cfg := &limpet.Config{Name: c.Name, IPGroups: b.cfg.IPGroups, Geo: b.cfg.Geo, Logger: b.log}
 	cfg.NetworkSecurity, cfg.PoliciesOnError, cfg.ProxyProtocol, cfg.Connections = c.NetworkSecurity, c.PoliciesOnError, c.ProxyProtocol, c.Connections
+	cfg.Connections.DrainIdle = b.cfg.Connections.DrainIdle
 	// The services log requests. Here are those that none of them gets.
 	cfg.Logging = limpet.Logging{FilteredRate: -1, OtherRate: -1}
 	for s := limpet.PolicyDrop; s <= lastSignificance; s++ {

@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -65,6 +63,9 @@ func (f *File) builder(to *findings, o Options) *builder {
 func (b *builder) objects(config *service, old kept) {
 	b.config, b.old, b.cfg = config, old, config.Config
 	b.cfg.Logger = b.log
+	if process := b.file.doc.Process; process.check() == nil { // else it has a fault elsewhere
+		b.cfg.Connections.DrainIdle = process.Drain.Idle
+	}
 	b.now = kept{pools: map[string]*lbpool.Pool{}, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}, tables: map[string]*tables{}}
 	b.groups()
 	b.newPools()
@@ -271,20 +272,6 @@ func (b *builder) certificates(c *certificates, path string) (all []tls.Certific
 		all = append(all, cert)
 	}
 	return all
-}
-
-// checkListen checks an address to listen on. The host may be a name, which is
-// not looked up.
-func checkListen(address string) error {
-	host, name, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	if _, e := netip.ParseAddr(host); e != nil && host != "" && (strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ": /")) {
-		return fmt.Errorf("%q is not an address", host)
-	}
-	_, err = net.LookupPort("tcp", name)
-	return err
 }
 
 // newPools makes pools and groups of them.
@@ -750,9 +737,6 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 		return cert, err
 	})
 }
-
-// listen is where to listen.
-func (doc *document) listen() string { return cmp.Or(doc.Listen, ":8080") }
 
 // defaultName is the name of a service without one.
 const defaultName = "limpet"

@@ -98,6 +98,8 @@ type layout struct {
 	spots  map[string]spot   // by path in Go, such as httpSecurity[0].action.status
 	chosen map[string]string // the type in a union, by its path
 	hidden map[string]string // values that errors must not show, and what they show instead
+
+	matched []string // the files that the patterns of includes have matched
 }
 
 // findings are the faults of the stages that make something of a file.
@@ -283,6 +285,9 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, path string) bool {
 	}
 	switch p := v.Addr().Interface().(type) {
 	case *pairs:
+		p.read(d, n, path)
+		return true
+	case *addresses:
 		p.read(d, n, path)
 		return true
 	case *time.Duration:

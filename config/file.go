@@ -135,6 +135,7 @@ func (d *decoder) include(sources []*source, total int) ([]*source, error) {
 			fault(err)
 			continue
 		}
+		d.matched = append(d.matched, names...)
 		for i, name := range names {
 			if read[name] {
 				continue
@@ -260,6 +261,15 @@ func (f *File) Warnings() []*Error { return slices.Clone(f.warnings) }
 // Paths returns the names of all files that were read, sorted: what to watch for
 // changes.
 func (f *File) Paths() []string { return f.files.all() }
+
+// included are the names of the files that the patterns of includes match now.
+func (f *File) included() (all []string) {
+	for _, pattern := range f.doc.Include {
+		names, _, _ := f.files.find(f.first.dir, pattern) // patterns were good before
+		all = append(all, names...)
+	}
+	return all
+}
 
 // Services returns the names of the services, in the order of the file.
 func (f *File) Services() (names []string) {

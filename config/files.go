@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ type files interface {
 	where(dir, name string) string
 	// all returns the names of all files that were read.
 	all() []string
+	// digest returns the digest of what was read of a file.
+	digest(name string) [sha256.Size]byte
 }
 
 var byteOrderMark = []byte("\ufeff")
@@ -35,16 +38,22 @@ var byteOrderMark = []byte("\ufeff")
 // A record notes what was read.
 type record struct {
 	mu   sync.Mutex
-	read map[string]bool
+	read map[string][sha256.Size]byte
 }
 
-func (r *record) note(name string) {
+func (r *record) note(name string, content []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.read == nil {
-		r.read = map[string]bool{}
+		r.read = map[string][sha256.Size]byte{}
 	}
-	r.read[name] = true
+	r.read[name] = sha256.Sum256(content)
+}
+
+func (r *record) digest(name string) [sha256.Size]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read[name]
 }
 
 func (r *record) all() (names []string) {
@@ -72,8 +81,8 @@ func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name)
 	data, err := filewatch.ReadFile(name, max)
+	f.note(name, data)
 	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
@@ -85,13 +94,14 @@ func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
 
 // readFirst reads the configuration itself, which may be a pipe.
 func (f *osFiles) readFirst(name string) ([]byte, error) {
-	f.note(name)
+	f.note(name, nil)
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	f.note(name, data)
 	if err == nil && len(data) > maxFile {
 		err = fmt.Errorf("%s: longer than %d bytes", name, maxFile)
 	}
@@ -125,13 +135,14 @@ func (f *fsFiles) read(dir, name string, max int64) ([]byte, error) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name)
+	f.note(name, nil)
 	file, err := f.fs.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, max+1))
+	f.note(name, data)
 	if err == nil && int64(len(data)) > max {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -14,39 +15,36 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// listening is a listener of a runtime.
+// listening is a listener of a runtime, at all of its addresses.
 type listening struct {
-	name, address string
-	gate          *limpet.VirtualService // judges connections: the one service, or one of the listener's own
-	unknown       *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
-	server        *http.Server
-	tls           *tls.Config
-	certs         atomic.Pointer[[]tls.Certificate]
-	routes        atomic.Pointer[routes]
+	name    string
+	gate    *limpet.VirtualService // judges connections: the one service, or one of the listener's own
+	unknown *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
+	handler http.Handler
+	tls     *tls.Config // for addresses with TLS
+	certs   atomic.Pointer[[]tls.Certificate]
+	routes  atomic.Pointer[routes]
 }
 
 // listen makes a listener.
 func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
-	l := &listening{name: d.name, address: d.address}
+	l := &listening{name: d.name}
+	l.tls = &tls.Config{GetCertificate: l.certificate}
 	l.certs.Store(&d.certs)
 	l.routes.Store(&routes{})
 	if d.rules == nil {
 		l.gate = rt.services[a.services[0].key].VirtualService
-		l.server = limpet.NewServer(l.gate)
-	} else {
-		var err error
-		if l.gate, err = limpet.New(*d.rules); err != nil {
-			return nil, fielderr.Under(d.path, err)
-		}
-		if l.unknown, err = limpet.New(unknownHost(d)); err != nil {
-			return nil, err
-		}
-		l.server = limpet.NewServer(l.gate.Wrap(l))
+		l.handler = l.gate
+		return l, nil
 	}
-	if len(d.certs) > 0 {
-		l.tls = &tls.Config{GetCertificate: l.certificate}
-		l.server.TLSConfig = l.tls
+	var err error
+	if l.gate, err = limpet.New(*d.rules); err != nil {
+		return nil, fielderr.Under(d.path, err)
 	}
+	if l.unknown, err = limpet.New(unknownHost(d)); err != nil {
+		return nil, err
+	}
+	l.handler = l.gate.Wrap(l)
 	return l, nil
 }
 
@@ -63,17 +61,12 @@ func (l *listening) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 }
 
 // follow takes what can change of a listener from a new file.
-func (rt *Runtime) follow(d *door) error {
-	for _, l := range rt.listeners {
-		if l.name != d.name {
-			continue
-		}
-		if len(d.certs) > 0 {
-			l.certs.Store(&d.certs)
-		}
-		if l.unknown != nil && d.rules != nil {
-			return l.gate.Update(*d.rules)
-		}
+func (l *listening) follow(d *door) error {
+	if len(d.certs) > 0 {
+		l.certs.Store(&d.certs)
+	}
+	if l.unknown != nil && d.rules != nil {
+		return l.gate.Update(*d.rules)
 	}
 	return nil
 }
@@ -103,7 +96,7 @@ type routes struct {
 	unknown *limpet.VirtualService
 }
 
-// route tells the listeners which services they have.
+// route tells the listeners which services they have. The caller has locked mu.
 func (rt *Runtime) route(a *assembly) {
 	for _, l := range rt.listeners {
 		r := &routes{exact: map[string]*limpet.VirtualService{}, below: map[string]*limpet.VirtualService{}, unknown: l.unknown}
@@ -159,33 +152,19 @@ func (r *routes) find(host string) *limpet.VirtualService {
 }
 
 // waiting are the paths of what a file says otherwise than the first one, and
-// what needs a restart.
-func (f *File) waiting(first *File) (paths []string) {
+// what needs a restart. opened says that the runtime opens listeners by itself.
+func (f *File) waiting(first *File, opened bool) (paths []string) {
 	add := func(path string, differs bool) {
 		if differs {
 			paths = append(paths, path)
 		}
 	}
 	now, was := f.doc, first.doc
-	if len(now.Listeners) == 0 && len(was.Listeners) == 0 {
-		add("listen", now.listen() != was.listen())
-		add("tls", (now.TLS == nil) != (was.TLS == nil))
+	if !opened {
+		paths = now.listenersUnlike(was)
 	}
-	named := map[string]listenerConfig{}
-	for _, l := range was.Listeners {
-		named[l.Name] = l
-	}
-	for i, l := range now.Listeners {
-		path := fielderr.Index("listeners", i)
-		old, ok := named[l.Name]
-		if add(path, !ok); ok {
-			add(path+".address", l.Address != old.Address)
-			add(path+".tls", (l.TLS == nil) != (old.TLS == nil))
-			add(path, len(now.Services) == 0 && l.judges() != old.judges())
-		}
-		delete(named, l.Name)
-	}
-	add("listeners", len(named) > 0 || (len(now.Listeners) == 0) != (len(was.Listeners) == 0))
+	add("process.startWait", !reflect.DeepEqual(now.Process.StartWait, was.Process.StartWait))
+	add("process.maxConnections", now.Process.MaxConnections != was.Process.MaxConnections)
 	add("tables", !reflect.DeepEqual(now.service.Tables, was.service.Tables))
 	stores := map[string]storeConfig{}
 	for _, s := range was.Stores {
@@ -203,5 +182,35 @@ func (f *File) waiting(first *File) (paths []string) {
 		old, ok := services[s.Name]
 		add(fmt.Sprintf("services[%d].tables", i), ok && s.Tables.Store == old.Tables.Store && !reflect.DeepEqual(s.Tables, old.Tables))
 	}
+	return paths
+}
+
+// listenersUnlike are the paths of what differs in the listeners, apart from
+// certificates and rules.
+func (doc *document) listenersUnlike(was *document) (paths []string) {
+	add := func(path string, differs bool) {
+		if differs {
+			paths = append(paths, path)
+		}
+	}
+	if len(doc.Listeners) == 0 && len(was.Listeners) == 0 {
+		add("listen", !slices.Equal(doc.listen(), was.listen()))
+		add("tls", (doc.TLS == nil) != (was.TLS == nil))
+	}
+	named := map[string]listenerConfig{}
+	for _, l := range was.Listeners {
+		named[l.Name] = l
+	}
+	for i, l := range doc.Listeners {
+		path := fielderr.Index("listeners", i)
+		old, ok := named[l.Name]
+		if add(path, !ok); ok {
+			add(path+".address", !slices.Equal(l.Address, old.Address))
+			add(path+".tls", (l.TLS == nil) != (old.TLS == nil))
+			add(path, l.serverSettings != old.serverSettings || len(doc.Services) == 0 && l.judges() != old.judges())
+		}
+		delete(named, l.Name)
+	}
+	add("listeners", len(named) > 0 || (len(doc.Listeners) == 0) != (len(was.Listeners) == 0))
 	return paths
 }

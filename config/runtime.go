@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
@@ -29,6 +30,14 @@ type Options struct {
 	// [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
+	// Inherited returns the sockets that the process has inherited under a name,
+	// for addresses such as "fd:web". The Runtime closes what it returns. Each
+	// must have the method File of [net.TCPListener]. Nil means that there are
+	// none.
+	Inherited func(name string) ([]net.Listener, error)
+	// Watch makes [Runtime.Run] watch the files of the configuration, even if the
+	// configuration does not ask for it.
+	Watch bool
 	// Offline makes services that answer without servers, for programs that
 	// explain and test a configuration through a Transport of their own, set by
 	// Edit. Health monitors are left out, so enabled servers are up, and one
@@ -46,7 +55,11 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
 	b := f.builder(to, o)
 	a := b.assemble(kept{})
-	rt := &Runtime{options: o, file: f, begun: f, services: map[string]*running{}, opened: map[*tables]bool{}}
+	rt := &Runtime{
+		options: o, file: f, begun: f, services: map[string]*running{}, opened: map[*tables]bool{},
+		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
+	}
+	rt.over, rt.finish = context.WithCancel(context.Background())
 	for _, m := range a.services {
 		vs := m.tryService(b.log)
 		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
@@ -60,9 +73,12 @@ func (f *File) Build(o Options) (*Runtime, error) {
 			return nil, err
 		}
 		rt.listeners = append(rt.listeners, l)
+		for i := range d.addresses {
+			rt.ends = append(rt.ends, l.endpoint(d, i))
+		}
 	}
 	rt.kept = b.now
-	rt.open(b.now.tables)
+	rt.openTables(b.now.tables)
 	rt.route(a)
 	return rt, nil
 }
@@ -70,14 +86,27 @@ func (f *File) Build(o Options) (*Runtime, error) {
 // A Runtime is what a [File] describes, ready to serve. All methods may be called
 // concurrently.
 type Runtime struct {
-	options   Options
-	listeners []*listening
-	updating  sync.Mutex // one update at a time
-	kept      kept
+	options  Options
+	updating sync.Mutex // one update at a time
+	kept     kept
+	budget   *accept.Budget // of connections; nil if there is no limit, or before Listen
+	failed   chan error     // of an endpoint
+	updated  chan struct{}  // there is another file
 
-	mu       sync.Mutex
-	services map[string]*running // by the keys of members
-	file     *File               // that is in force
+	over   context.Context // until Shutdown
+	finish context.CancelFunc
+
+	accepting, retiring sync.WaitGroup // what Shutdown waits for
+
+	mu        sync.Mutex
+	listeners []*listening
+	ends      []*endpoint // of these listeners, in the order of the file
+	retired   map[*endpoint]bool
+	opens     bool                // Listen has opened the endpoints
+	serves    bool                // Serve was called
+	accepts   bool                // and accepts at the endpoints
+	services  map[string]*running // by the keys of members
+	file      *File               // that is in force
 	// begun is the file with which the runtime began: what it says about
 	// listeners and tables stays in force.
 	begun      *File
@@ -107,17 +136,25 @@ func (rt *Runtime) Service(name string) (*limpet.VirtualService, bool) {
 	return nil, false
 }
 
-// Listeners returns where the file says that clients are served, in its order.
-// Programs that serve services by their own servers leave them alone.
+// Listeners returns where the file says that clients are served, in its order: one
+// for each address of a listener. Programs that serve services by their own
+// servers leave them alone.
 func (rt *Runtime) Listeners() []Listener {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
 	var all []Listener
-	for _, l := range rt.listeners {
-		all = append(all, Listener{Name: l.name, Network: "tcp", Address: l.address, TLS: l.tls, of: l})
+	for _, e := range rt.ends {
+		l := Listener{Name: e.of.name, Network: e.network, Address: e.name, of: e}
+		if e.secure {
+			l.TLS = e.server.TLSConfig
+		}
+		all = append(all, l)
 	}
 	return all
 }
 
-// A Listener is a place where clients are served:
+// A Listener is an address where clients are served, by [Runtime.Serve] or by the
+// program:
 //
 //	ln, err := net.Listen(l.Network, l.Address)
 //	…
@@ -126,38 +163,44 @@ type Listener struct {
 	// Name is that in the file; "listen" if the file has one listener without a
 	// name.
 	Name string
-	// Network is for [net.Listen].
+	// Network is for [net.Listen], or "fd" for a socket that the process has
+	// inherited.
 	Network string
-	// Address is for [net.Listen].
+	// Address is for [net.Listen], or the name of the inherited socket.
 	Address string
 	// TLS follows updates of the runtime: connections get the certificate that
 	// is in force when they begin. Nil means plain HTTP.
 	TLS *tls.Config
 
-	of *listening
+	of *endpoint
 }
 
 // Services returns the names of the services that clients reach there, in the
 // order of the file that is in force.
-func (l Listener) Services() []string { return slices.Clone(l.of.routes.Load().names) }
+func (l Listener) Services() []string { return slices.Clone(l.of.of.routes.Load().names) }
 
-// Server returns the server of the listener, made by [limpet.NewServer]: the
-// same one each time. Its TLSConfig is TLS. A program may change it before it
+// Addr returns the address of the socket that [Runtime.Listen] has opened, such as
+// that with the port that the system has chosen; nil if it has opened none.
+func (l Listener) Addr() net.Addr {
+	if len(l.of.sockets) == 0 {
+		return nil
+	}
+	return l.of.sockets[0].Addr()
+}
+
+// Server returns the server at the address, made by [limpet.NewServer]: the same
+// one each time. Its TLSConfig is TLS. A program may change it before it
 // serves. [Runtime.Shutdown] shuts it down.
 func (l Listener) Server() *http.Server { return l.of.server }
 
 // Wrap returns a listener with the rules and limits of the configuration for
 // connections; see [limpet.VirtualService.Listener].
-func (l Listener) Wrap(ln net.Listener) net.Listener { return l.of.gate.Listener(ln) }
+func (l Listener) Wrap(ln net.Listener) net.Listener { return l.of.of.gate.Listener(ln) }
 
 // Serve serves clients from ln, over TLS if there is a certificate, until
-// Shutdown; then it returns [http.ErrServerClosed]. It closes ln.
-func (l Listener) Serve(ln net.Listener) error {
-	if l.TLS != nil {
-		return l.Server().ServeTLS(l.Wrap(ln), "", "")
-	}
-	return l.Server().Serve(l.Wrap(ln))
-}
+// Shutdown; then it returns [http.ErrServerClosed]. It closes ln. It is for
+// programs that open sockets themselves, and do not call [Runtime.Listen].
+func (l Listener) Serve(ln net.Listener) error { return l.of.serve(l.Wrap(ln)) }
 
 // Changes are the paths of what an update has changed.
 type Changes struct {
@@ -175,9 +218,18 @@ type Changes struct {
 // know; so do the clients of persistence profiles, as
 // [limpet.VirtualService.Update] says.
 //
-// Addresses of listeners, whether they have TLS, which listeners there are, and
-// the options of tables are taken from the first file; Changes tells what waits
-// for a restart. Everything else follows, certificates too.
+// After [Runtime.Listen], listeners follow as well: Update opens addresses before
+// it changes anything, so one that cannot be opened is an error. A listener with
+// other settings of its server, or with TLS turned on or off, takes over the
+// socket. Addresses that the file does not have any more are closed once the
+// connections in their queues are accepted. Their connections end with the next
+// response, or after process.drain.idle; requests under way, streams and upgraded
+// connections go on. Without Listen, the addresses, whether they have TLS, and
+// which listeners there are, stay those of the first file.
+//
+// The options of tables and the limit of all connections are taken from the first
+// file; Changes tells what waits for a restart. Everything else follows,
+// certificates too. After Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
@@ -186,6 +238,9 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	if (len(f.doc.Services) == 0) != (len(rt.begun.doc.Services) == 0) {
 		b.fault(errors.New("a file with services takes the place of one without, or the other way round, after a restart"), "services")
 		return Changes{}, to.join(f.hidden)
+	}
+	if rt.over.Err() != nil {
+		return Changes{}, http.ErrServerClosed
 	}
 	a := b.assemble(rt.kept)
 	added := map[string]*running{}
@@ -199,8 +254,19 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	if err := to.join(f.hidden); err != nil {
 		return Changes{}, err
 	}
+	rt.mu.Lock()
+	opens, listeners := rt.opens, rt.listeners
+	rt.mu.Unlock()
+	next := &arrangement{}
+	defer func() { next.drop() }()
+	if opens {
+		next = rt.arrange(a, b)
+		if err := to.join(f.hidden); err != nil {
+			return Changes{}, err
+		}
+	}
 	rt.leave(b.now.tables)
-	rt.open(b.now.tables)
+	rt.openTables(b.now.tables)
 	// Nothing can fail any more: the pools and the configurations as a whole have
 	// been tried.
 	if err := a.update(); err != nil {
@@ -229,18 +295,39 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		s.name = m.name
 		rt.mu.Unlock()
 	}
+	rt.kept = b.now
 	for _, d := range a.listeners {
-		if err := rt.follow(d); err != nil {
-			return Changes{}, err
+		for _, l := range listeners {
+			if l.name != d.name {
+				continue
+			}
+			if err := l.follow(d); err != nil {
+				return Changes{}, err
+			}
 		}
 	}
-	rt.kept = b.now
+	var news notices
+	defer func() { news.log(rt.logger()) }()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
+	if rt.over.Err() != nil {
+		return Changes{}, http.ErrServerClosed
+	}
 	rt.replace(a, added)
-	rt.route(a)
 	changes := rt.changes(f)
 	rt.file = f
+	if opens {
+		rt.listeners = next.listeners
+		rt.route(a)
+		rt.adopt(next, &news)
+		next = &arrangement{} // nothing to drop
+	} else {
+		rt.route(a)
+	}
+	select {
+	case rt.updated <- struct{}{}:
+	default:
+	}
 	return changes, nil
 }
 
@@ -275,9 +362,11 @@ func (rt *Runtime) start(s *running) {
 
 // Run runs the health monitors and discoveries of all services, also of those
 // that updates bring, saves tables that have a file, and does what else there is
-// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
-// returns [limpet.ErrRunning] if it is running already. Requests need it until the last one has ended: end ctx after
-// Shutdown.
+// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. If the
+// file or [Options].Watch asks for it, Run watches the files of the configuration,
+// and calls [Runtime.Reload] when one has changed. It returns [limpet.ErrRunning]
+// if it is running already. Requests need it until the last one has ended: end ctx
+// after Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -293,6 +382,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	for t := range rt.opened {
 		rt.save(t)
 	}
+	rt.running.Go(func() { rt.watch(ctx) })
 	rt.mu.Unlock()
 	<-ctx.Done()
 	rt.mu.Lock()
@@ -345,9 +435,13 @@ func (rt *Runtime) all() (services []*limpet.VirtualService) {
 // these down by the Shutdown of each service before.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.Drain()
+	rt.mu.Lock()
+	rt.finish()
+	ends := slices.Concat(rt.ends, slices.Collect(maps.Keys(rt.retired)))
+	rt.mu.Unlock()
 	servers := map[*limpet.VirtualService][]*http.Server{}
-	for _, l := range rt.listeners {
-		servers[l.gate] = append(servers[l.gate], l.server)
+	for _, e := range ends {
+		servers[e.of.gate] = append(servers[e.of.gate], e.server)
 	}
 	var mu sync.Mutex
 	var faults []error
@@ -369,6 +463,13 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
+	for _, e := range ends {
+		for _, ln := range e.gated {
+			_ = ln.Close() // unless it was served
+		}
+	}
+	rt.accepting.Wait()
+	rt.retiring.Wait()
 	rt.closeTables()
 	return errors.Join(faults...)
 }
@@ -376,7 +477,7 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 // changes compares a file with those in force.
 func (rt *Runtime) changes(f *File) (c Changes) {
 	seen := map[string]bool{}
-	for _, field := range f.waiting(rt.begun) {
+	for _, field := range f.waiting(rt.begun, rt.opens) {
 		c.Restart = append(c.Restart, field)
 		seen[field] = true
 	}

@@ -115,6 +115,9 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 	switch reflect.New(t).Interface().(type) {
 	case *pairs:
 		return object{"type": []string{"object", "null"}, "additionalProperties": m.of(reflect.TypeFor[string](), "")}
+	case *addresses:
+		text := m.of(reflect.TypeFor[string](), "")
+		return m.define("addresses", object{"anyOf": []any{text, object{"type": "array", "items": text, "minItems": 1}}})
 	case *time.Duration:
 		return m.scalar("duration", object{"const": 0}, pattern(`[+-]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)`))
 	case *[]byte:

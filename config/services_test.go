@@ -461,7 +461,7 @@ func TestServiceFaults(t *testing.T) {
 		{"listeners", "listeners: [{address: ':80'}, {name: a, address: foo}, {name: a, address: ':80'}]\n" + pools, []string{
 			`text:1:13: listeners[0].name: "" is empty or taken`, `text:1:50: listeners[1].address: address foo: missing port in address`, `text:1:63: listeners[2].name: "a" is empty or taken`,
 		}},
-		{"certificates of a listener", "listeners: [{name: a, address: ':80', tls: {certificate: a.pem}}, {name: b, address: ':80', tls: {}}, {name: c, address: ':80', tls: {certificates: [{key: k}]}}]\n" + pools, []string{
+		{"certificates of a listener", "listeners: [{name: a, address: ':80', tls: {certificate: a.pem}}, {name: b, address: ':81', tls: {}}, {name: c, address: ':82', tls: {certificates: [{key: k}]}}]\n" + pools, []string{
 			"text:1:44: listeners[0].tls: want both certificate and key", "text:1:98: listeners[1].tls: want both certificate and key", "text:1:150: listeners[2].tls.certificates[0]: want both certificate and key",
 		}},
 		{"rules of a listener", "listeners: [{name: a, address: ':80', networkSecurity: [{name: x, action: deny, match: {clientIP: {groups: [Bad]}}}], connections: {max: -5}}]\nconnections: {max: 1}\nproxyProtocol: {from: [10.0.0.0/8]}\n" + pools, []string{

@@ -172,9 +172,9 @@ func (t *tables) load(log *slog.Logger) {
 	}
 }
 
-// open loads tables that are new, and notes what is to be closed. It starts to
+// openTables loads tables that are new, and notes what is to be closed. It starts to
 // save them if the runtime runs.
-func (rt *Runtime) open(all map[string]*tables) {
+func (rt *Runtime) openTables(all map[string]*tables) {
 	log := rt.logger()
 	for _, t := range all {
 		rt.mu.Lock()

@@ -27,7 +27,7 @@ type document struct {
 	Include []string // patterns of further files, in the first file only
 
 	// Listen and TLS are the one listener of a file without Listeners.
-	Listen    string
+	Listen    addresses
 	TLS       *certificates
 	Listeners []listenerConfig
 
@@ -40,13 +40,33 @@ type document struct {
 }
 
 // processConfig is about the process that serves.
-type processConfig struct{ Drain drainConfig }
+type processConfig struct {
+	Drain drainConfig
+	// StartWait is how long a start may wait until each server has been checked
+	// once, before clients are accepted. 2 seconds unless given; 0 does not wait.
+	StartWait *time.Duration
+	// MaxConnections is how many connections of clients may be open at all
+	// listeners; further clients wait. 0 means half of the file descriptors that
+	// are left by listeners and monitored servers.
+	MaxConnections int `min:"0" max:"10_000_000"`
+	// Watch loads the configuration anew when one of its files changes.
+	Watch bool
+}
+
+// startWait is the default of processConfig.StartWait, maxStartWait its bound.
+const (
+	startWait    = 2 * time.Second
+	maxStartWait = time.Minute
+)
 
 // drainConfig says how the process ends.
 type drainConfig struct {
 	// Delay is how long clients are asked to leave before listeners close, for a
 	// balancer in front that needs time to notice.
 	Delay time.Duration `min:"0s" max:"5m"`
+	// Idle is how long a connection may be idle before it is closed, so that its
+	// client can ask once more. 0 means 5 seconds.
+	Idle time.Duration `default:"5s" min:"1ms" max:"24h"`
 	// Timeout is how long requests have to end after that. 0 means 30 seconds.
 	Timeout time.Duration `default:"30s" min:"0s" max:"24h"`
 }
@@ -57,9 +77,33 @@ var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroup
 // A listenerConfig says where clients connect, and which connections may.
 type listenerConfig struct {
 	Name    string
-	Address string // host and port
+	Address addresses
 	TLS     *certificates
+	serverSettings
 	connectionRules
+}
+
+// serverSettings are those of the servers of a listener.
+type serverSettings struct {
+	// H2c accepts HTTP/2 without TLS from clients that begin with it.
+	H2c      bool
+	Timeouts serverTimeouts
+	// MaxHeaderBytes is how long the header of a request may be. 0 means 64 KiB.
+	MaxHeaderBytes int `default:"64KiB" min:"1KiB" max:"1MiB"`
+	// MaxStreams is how many requests a client of HTTP/2 may have under way on a
+	// connection. 0 means 250.
+	MaxStreams int `default:"250" min:"1" max:"10_000"`
+}
+
+// serverTimeouts are those of connections. Those of bodies and responses are in
+// [limpet.ConnectionLimits].
+type serverTimeouts struct {
+	// Header is how long a client may take for the handshake of TLS and the header
+	// of a request. 0 means 10 seconds.
+	Header time.Duration `default:"10s" min:"10ms" max:"1h"`
+	// Idle is how long a connection may be idle between requests. 0 means 60
+	// seconds.
+	Idle time.Duration `default:"60s" min:"10ms" max:"24h"`
 }
 
 // connectionRules are the fields of a [limpet.Config] about connections.
@@ -165,6 +209,7 @@ var deprecated = map[reflect.Type]map[string]deprecation{}
 var programOnly = map[reflect.Type][]string{
 	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
 	reflect.TypeFor[limpet.Clients]():              {"Authenticator"},
+	reflect.TypeFor[limpet.ConnectionLimits]():     {"DrainIdle"}, // process.drain.idle takes its place
 	reflect.TypeFor[limpet.Scripting]():            {"Tokens"},
 	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
 	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},

@@ -162,12 +162,10 @@ func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger 
 }
 
 func listenFile(rt *config.Runtime, background *sync.WaitGroup, served chan<- error) error {
-	l := rt.Listeners()[0]
-	ln, err := net.Listen(l.Network, l.Address)
-	if err != nil {
-		return err
+	if err := rt.Listen(); err != nil {
+		return err // an address cannot be opened, and none is
 	}
-	background.Go(func() { served <- l.Serve(ln) }) // http.ErrServerClosed after Shutdown
+	background.Go(func() { served <- rt.Serve(nil) }) // http.ErrServerClosed after Shutdown
 	return nil
 }
 
