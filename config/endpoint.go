@@ -89,6 +89,12 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 		}
 		return nil
 	}
+	if rt.options.HandedOver != nil {
+		if e.sockets, err = rt.options.HandedOver(e.network, e.name); err != nil || len(e.sockets) > 0 {
+			e.unlinkOnClose(true)
+			return err
+		}
+	}
 	switch {
 	case e.network != fdNetwork:
 		var ln net.Listener
@@ -105,10 +111,20 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 	return err
 }
 
+// unlinkOnClose says whether the file of a Unix socket is removed when the socket
+// is closed.
+func (e *endpoint) unlinkOnClose(unlink bool) {
+	for _, ln := range e.sockets {
+		if socket, ok := ln.(*net.UnixListener); ok && e.network == unixNetwork {
+			socket.SetUnlinkOnClose(unlink)
+		}
+	}
+}
+
 // duplicate returns another handle of a socket, which stays open when the first
 // one is closed, with the connections that wait there.
 func duplicate(ln net.Listener) (net.Listener, error) {
-	f, err := ln.(interface{ File() (*os.File, error) }).File() // as those of net and of Options.Inherited have
+	f, err := accept.Duplicate(ln)
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +230,7 @@ func (rt *Runtime) Serve(ready func()) error {
 	for _, e := range rt.ends {
 		rt.accept(e, &news)
 	}
+	rt.resumeSaving()
 	rt.mu.Unlock()
 	if rt.budget != nil {
 		news.add("connections limited", slog.Int("max", rt.budget.Max()))
@@ -405,11 +422,8 @@ func (rt *Runtime) adopt(next *arrangement, news *notices) {
 	for _, e := range next.fresh {
 		rt.gate(e)
 		if old := e.before; old != nil {
-			if e.network == unixNetwork {
-				// The file goes with the last handle of its socket.
-				old.sockets[0].(*net.UnixListener).SetUnlinkOnClose(false)
-				e.sockets[0].(*net.UnixListener).SetUnlinkOnClose(true)
-			}
+			old.unlinkOnClose(false) // the file goes with the last handle of its socket
+			e.unlinkOnClose(true)
 			for _, ln := range old.gated {
 				accept.Yield(ln)
 			}

@@ -3,6 +3,7 @@ module github.com/limpetlb/limpet/cmd/limpet
 go 1.26.0
 
 require (
+	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/google/go-cmp v0.7.0
 	github.com/limpetlb/limpet v0.0.0
 	go.uber.org/goleak v1.3.0

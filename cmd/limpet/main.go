@@ -44,7 +44,7 @@ type command func(ctx context.Context, args []string, out, errs io.Writer) int
 var commands = map[string]command{"serve": serve, "explain": explain, "check": check, "test": test, "schema": schema, "version": version}
 
 const usage = `usage:
-  limpet serve CONFIG
+  limpet serve [flags] CONFIG
   limpet explain [flags] CONFIG URL
   limpet check [flags] SCRIPT|CONFIG...
   limpet test [flags] PATH...

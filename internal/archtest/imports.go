@@ -45,7 +45,11 @@ var importRules = []importRule{
 	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/...", "go.yaml.in/yaml/v4"},
 		"it makes everything of a file, so it knows everything; only programs import it, and who builds a service in Go must not inherit YAML"},
 
-	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/scriptfile"},
+	{"cmd/limpet/internal/systemd", []string{"github.com/coreos/go-systemd/v22/activation", "github.com/coreos/go-systemd/v22/daemon"},
+		"it knows the service manager, and nothing of services; nothing else speaks to it"},
+	{"cmd/limpet/internal/handover", nil,
+		"it knows processes, sockets and messages, and nothing of what these say"},
+	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/scriptfile", "./cmd/limpet/internal/..."},
 		"the command does nothing the library cannot do: a file is config's, and it adds processes and signals; other modules could take its place"},
 	{"examples/...", []string{".", "./config", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
