@@ -91,7 +91,6 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 	}
 	if rt.options.HandedOver != nil {
 		if e.sockets, err = rt.options.HandedOver(e.network, e.name); err != nil || len(e.sockets) > 0 {
-			e.unlinkOnClose(true)
 			return err
 		}
 	}
@@ -220,6 +219,11 @@ func (rt *Runtime) Serve(ready func()) error {
 		return errors.New("Serve is called once, after Listen")
 	}
 	rt.awaitChecks()
+	if may := rt.options.BeforeAccept; may != nil {
+		if err := may(); err != nil {
+			return err
+		}
+	}
 	rt.mu.Lock()
 	if rt.over.Err() != nil {
 		rt.mu.Unlock()
@@ -228,6 +232,7 @@ func (rt *Runtime) Serve(ready func()) error {
 	rt.accepts = true
 	var news notices
 	for _, e := range rt.ends {
+		e.unlinkOnClose(true) // those that were handed over, too
 		rt.accept(e, &news)
 	}
 	rt.resumeSaving()

@@ -43,6 +43,9 @@ type Options struct {
 	// it gets the tables by [Runtime.TakeOver] and not from their files, which it
 	// does not touch before Serve accepts. Nil means that there is no such process.
 	HandedOver func(network, address string) ([]net.Listener, error)
+	// BeforeAccept is called by [Runtime.Serve], when servers have been checked; it
+	// accepts when that returns nil, and else returns the error. Nil does not wait.
+	BeforeAccept func() error
 	// Watch makes [Runtime.Run] watch the files of the configuration, even if the
 	// configuration does not ask for it.
 	Watch bool
