@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -245,103 +246,42 @@ func (u *upgraded) check(line string) error {
 	return err
 }
 
-// A session asks one service again and again, without ever trying twice.
+// A session is bound to a server: by a cookie if its number is even, else by a key
+// for the script.
 type session struct {
-	id          int
+	id       int
+	server   string
+	requests int
+}
+
+// key is the field of its requests.
+func (s *session) key() (name, value string) {
+	if s.id%2 == 0 {
+		return "Cookie", fmt.Sprintf("SID=s%d", s.id)
+	}
+	return "X-Key", fmt.Sprintf("k%d", s.id)
+}
+
+// A client sends the requests of sessions, one after the other, and never sends one
+// twice.
+type client struct {
 	address     string
-	keep        bool // a connection, as long as the service does
+	http2, keep bool // keep a connection, as long as the service does
 	conn        net.Conn
 	r           *bufio.Reader
-	server      string
-	requests    int
 	h2          *http2.ClientConn
 	unprocessed int // requests that GOAWAY says were not begun
 }
 
-// request sends one. Sessions with even numbers have a cookie, others a key for the
-// script.
-func (s *session) request() error {
-	if s.conn == nil {
-		c, err := net.Dial("tcp", s.address)
-		if err != nil {
-			return err
-		}
-		s.conn, s.r = c, bufio.NewReader(c)
-	}
-	_ = s.conn.SetDeadline(time.Now().Add(testwait.Limit))
-	field := fmt.Sprintf("Cookie: SID=s%d", s.id)
-	if s.id%2 == 1 {
-		field = fmt.Sprintf("X-Key: k%d", s.id)
-	}
-	if !s.keep {
-		field += "\r\nConnection: close"
-	}
-	if _, err := fmt.Fprintf(s.conn, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", field); err != nil {
-		return err
-	}
-	res, err := http.ReadResponse(s.r, nil)
+func (c *client) ask(s *session) error {
+	res, err := c.roundTrip(s)
 	if err != nil {
+		c.close()
 		return err
 	}
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		return err
+	if !c.keep || res.Close {
+		c.close()
 	}
-	if res.Close {
-		s.close()
-	}
-	return s.note(res)
-}
-
-// requestH2 is request over HTTP/2.
-func (s *session) requestH2() error {
-	for s.h2 == nil || !s.h2.CanTakeNewRequest() {
-		s.close()
-		c, err := net.Dial("tcp", s.address)
-		if err != nil {
-			return err
-		}
-		_ = c.SetDeadline(time.Now().Add(2 * testwait.Limit))
-		s.conn = c
-		if s.h2, err = (&http2.Transport{AllowHTTP: true}).NewClientConn(c); err != nil {
-			return err
-		}
-	}
-	r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
-	if err != nil {
-		return err
-	}
-	if s.id%2 == 1 {
-		r.Header.Set("X-Key", fmt.Sprintf("k%d", s.id))
-	} else {
-		r.Header.Set("Cookie", fmt.Sprintf("SID=s%d", s.id))
-	}
-	res, err := s.h2.RoundTrip(r)
-	if err != nil {
-		if strings.Contains(err.Error(), "graceful shutdown GOAWAY") {
-			s.unprocessed++
-			s.close()
-			return s.requestH2()
-		}
-		return err
-	}
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		return err
-	}
-	res.Body.Close()
-	if !s.keep {
-		s.close()
-	}
-	return s.note(res)
-}
-
-func (s *session) close() {
-	if s.conn != nil {
-		s.conn.Close()
-		s.conn, s.h2 = nil, nil
-	}
-}
-
-func (s *session) note(res *http.Response) error {
 	s.requests++
 	server := res.Header.Get("X-Server")
 	if res.StatusCode != http.StatusOK || server == "" {
@@ -352,6 +292,74 @@ func (s *session) note(res *http.Response) error {
 	}
 	s.server = server
 	return nil
+}
+
+func (c *client) roundTrip(s *session) (res *http.Response, err error) {
+	if c.http2 {
+		res, err = c.overHTTP2(s)
+	} else {
+		res, err = c.overHTTP1(s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return res, err
+}
+
+func (c *client) overHTTP1(s *session) (*http.Response, error) {
+	if c.conn == nil {
+		conn, err := net.Dial("tcp", c.address)
+		if err != nil {
+			return nil, err
+		}
+		c.conn, c.r = conn, bufio.NewReader(conn)
+	}
+	_ = c.conn.SetDeadline(time.Now().Add(testwait.Limit))
+	last := ""
+	if !c.keep {
+		last = "Connection: close\r\n"
+	}
+	name, value := s.key()
+	if _, err := fmt.Fprintf(c.conn, "GET / HTTP/1.1\r\nHost: x\r\n%s: %s\r\n%s\r\n", name, value, last); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(c.r, nil)
+}
+
+func (c *client) overHTTP2(s *session) (*http.Response, error) {
+	for {
+		if c.h2 == nil || !c.h2.CanTakeNewRequest() {
+			c.close()
+			conn, err := net.Dial("tcp", c.address)
+			if err != nil {
+				return nil, err
+			}
+			c.conn = conn
+			if c.h2, err = (&http2.Transport{AllowHTTP: true}).NewClientConn(conn); err != nil {
+				return nil, err
+			}
+		}
+		r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set(s.key())
+		res, err := c.h2.RoundTrip(r)
+		if err == nil || !strings.Contains(err.Error(), "graceful shutdown GOAWAY") {
+			return res, err
+		}
+		c.unprocessed++
+		c.close()
+	}
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn, c.h2 = nil, nil
+	}
 }
 
 // TestUpgradesUnderLoad upgrades the binary while clients send requests: over
@@ -368,43 +376,36 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	files, address, h2c := shop(t)
 	g := startGenerations(t, files)
 
-	var all []*session
-	for i := range sessions {
-		s := &session{id: i, address: address, keep: i%4 < 2}
-		if i%8 >= 4 {
-			s.address = h2c
+	var clients [16]client
+	var all [len(clients)][]*session
+	for i := range clients {
+		c := &clients[i]
+		c.address, c.keep, c.http2 = address, i%2 == 0, i%4 >= 2
+		if c.http2 {
+			c.address = h2c
 		}
-		all = append(all, s)
-	}
-	ask := func(s *session) error {
-		if s.address == h2c {
-			return s.requestH2()
-		}
-		return s.request()
-	}
-	for _, s := range all { // begins, before any upgrade
-		if err := ask(s); err != nil {
-			t.Fatalf("session %d: %v", s.id, err)
+		for id := range sessions / len(clients) {
+			s := &session{id: i*sessions + id}
+			all[i] = append(all[i], s)
+			if err := c.ask(s); err != nil { // begins, before any upgrade
+				t.Fatalf("session %d: %v", s.id, err)
+			}
 		}
 	}
 	var count, failed atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var wg sync.WaitGroup
-	const workers = 16
-	for w := range workers {
+	for i := range clients {
 		wg.Go(func() {
-			for round := 0; ctx.Err() == nil; round++ {
-				for i := w; i < len(all) && ctx.Err() == nil; i += workers {
-					s := all[i]
-					if err := ask(s); err != nil {
-						if failed.Add(1) < 10 {
-							t.Errorf("session %d, HTTP/2 %t, kept %t: %v", s.id, s.address == h2c, s.keep, err)
-						}
-						s.close()
-					}
-					count.Add(1)
+			c := &clients[i]
+			defer c.close()
+			for n := 0; ctx.Err() == nil; n++ {
+				s := all[i][n%len(all[i])]
+				if err := c.ask(s); err != nil && failed.Add(1) < 10 {
+					t.Errorf("session %d, HTTP/2 %t, kept %t: %v", s.id, c.http2, c.keep, err)
 				}
+				count.Add(1)
 			}
 		})
 	}
@@ -431,9 +432,8 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	stop()
 	wg.Wait()
 	unprocessed := 0
-	for _, s := range all {
-		s.close()
-		unprocessed += s.unprocessed
+	for i := range clients {
+		unprocessed += clients[i].unprocessed
 	}
 	t.Logf("%d requests, %d failed, %d sent again after GOAWAY", count.Load(), failed.Load(), unprocessed)
 	g.stop()
@@ -445,5 +445,135 @@ func (g *generations) stop() {
 	g.signal(syscall.SIGTERM)
 	g.await("msg=stopped")
 	for range g.lines {
+	}
+}
+
+// TestUpgradeFails: whatever the new process does wrong, the old one serves on with
+// what it knows, and a later upgrade succeeds.
+func TestUpgradeFails(t *testing.T) {
+	files, address, _ := shop(t)
+	g := startGenerations(t, files)
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := client{address: address}
+	all := []*session{{id: 1}, {id: 2}}
+	ask := func(when string) {
+		t.Helper()
+		for _, s := range all {
+			if err := c.ask(s); err != nil {
+				t.Fatalf("%s: session %d: %v", when, s.id, err)
+			}
+		}
+	}
+	ask("before")
+	for _, c := range []struct {
+		name, want string
+		wrong      func()
+	}{
+		{"a bad file", "unknown field", func() { write(files["limpet.yaml"] + "strange: 1\n") }},
+		{"a program that ends", "exit status 7", func() { g.script(t, "exit 7") }},
+		{"a program that is killed", "killed", func() { g.script(t, "kill -9 $$") }},
+		{"no program", "no such file", func() { _ = os.Remove(g.program) }},
+	} {
+		c.wrong()
+		g.signal(syscall.SIGUSR2)
+		if line := g.await("upgrade failed"); !strings.Contains(line, c.want) {
+			t.Errorf("%s: %s", c.name, line)
+		}
+		ask(c.name)
+		write(files["limpet.yaml"])
+	}
+	g.install(t, binary)
+	g.upgrade()
+	ask("after")
+	g.stop()
+}
+
+// TestUpgradeDrains: the old process ends when nothing is left, and at the latest
+// when its time is over. Until then no other upgrade begins.
+func TestUpgradeDrains(t *testing.T) {
+	files, address, _ := shop(t)
+	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], "upgradeTimeout: 1m", "upgradeTimeout: 3s", 1)
+	g := startGenerations(t, files)
+	open := dialEcho(t, address)
+	g.begin()
+	g.signal(syscall.SIGUSR2)
+	if line := g.await("upgrade refused"); !strings.Contains(line, "still draining") {
+		t.Error(line)
+	}
+	if err := open.check("still there"); err != nil {
+		t.Error(err)
+	}
+	g.await("msg=stopped")
+	if err := open.check("not any more"); err == nil {
+		t.Error("an upgraded connection is open still")
+	}
+	var exit *exec.ExitError
+	if err := g.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != cutOff {
+		t.Errorf("the old process ended with %v", err)
+	}
+	g.upgrade() // now one can begin
+
+	// A process that drains and is asked to end takes no longer than others.
+	if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(strings.Replace(files["limpet.yaml"], "drain: {idle: 2s}, upgradeTimeout: 3s", "drain: {idle: 1s, timeout: 1s}", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.signal(syscall.SIGHUP)
+	g.await("configuration changed")
+	open = dialEcho(t, address)
+	old := g.now
+	g.begin()
+	if err := open.check("still there"); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(old, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	g.await("msg=stopped")
+	g.stop()
+}
+
+// TestUpgradeUnixSocket: the file of a socket stays until the last process ends.
+func TestUpgradeUnixSocket(t *testing.T) {
+	files, address, _ := shop(t)
+	socket := filepath.Join(t.TempDir(), "web.sock")
+	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], strconv.Quote(address), strconv.Quote("unix:"+socket), 1)
+	g := startGenerations(t, files)
+	ask := func(when string) {
+		t.Helper()
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "GET / HTTP/1.0\r\n\r\n")
+		if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != http.StatusOK {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	g.script(t, "exit 1")
+	g.signal(syscall.SIGUSR2)
+	g.await("upgrade failed")
+	ask("after a failure")
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.install(t, binary)
+	for range 2 {
+		g.upgrade()
+		ask("after an upgrade")
+	}
+	g.stop()
+	if _, err := os.Stat(socket); !os.IsNotExist(err) {
+		t.Errorf("the file: %v", err)
 	}
 }
