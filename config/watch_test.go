@@ -92,12 +92,18 @@ func TestWatch(t *testing.T) {
 				"more/one.yaml": "stringGroups: [{name: words, list: [a]}]\n",
 			}
 			dir := testfiles.Write(t, files)
-			synctest.Test(t, func(t *testing.T) { followFiles(t, dir, c.o) })
+			synctest.Test(t, func(t *testing.T) {
+				followFiles(t, dir, c.o, func() {
+					time.Sleep(10 * filewatch.Tick)
+					synctest.Wait()
+				})
+			})
 		})
 	}
 }
 
-func followFiles(t *testing.T, dir string, o Options) {
+// followFiles is the test of one runtime; wait is for a few looks at the files.
+func followFiles(t *testing.T, dir string, o Options, wait func()) {
 	f, err := Load(t.Context(), filepath.Join(dir, "limpet.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -122,8 +128,7 @@ func followFiles(t *testing.T, dir string, o Options) {
 	follow := func() []string {
 		t.Helper()
 		s.log.take("")
-		time.Sleep(10 * filewatch.Tick)
-		synctest.Wait()
+		wait()
 		return s.log.take("msg=\"configuration ")
 	}
 	one := func(lines []string, want string) {
