@@ -54,8 +54,12 @@ type place struct{ Network, Address string }
 
 // A Socket is one of a listener.
 type Socket struct {
-	Network, Address string
-	File             *os.File
+	// Network is that of the address.
+	Network string
+	// Address is by what the successor asks for it.
+	Address string
+	// File is a handle of it.
+	File *os.File
 }
 
 // A frame is what is read.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -54,6 +55,13 @@ func ask(t *testing.T, address string) string {
 	return string(name)
 }
 
+// hang waits until the process is killed.
+func hang() {
+	never := make(chan os.Signal, 1)
+	signal.Notify(never, syscall.SIGUSR1)
+	<-never
+}
+
 // succeed is the process that takes over.
 func succeed(how string) error {
 	s, err := Inherit()
@@ -67,10 +75,10 @@ func succeed(how string) error {
 	case "ends":
 		return nil
 	case "hangs":
-		time.Sleep(time.Hour)
+		hang()
 	case "garbage":
 		_, _ = s.conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-		time.Sleep(time.Hour)
+		hang()
 	case "speaks another version":
 		return s.send(frameReady, []byte{version + 1})
 	case "fails":
@@ -253,13 +261,13 @@ func TestSuccessorFails(t *testing.T) {
 				p.readyLimit = 100 * time.Millisecond
 			}
 			done := make(chan struct{})
-			asked := make(chan int)
+			asked := make(chan int, 1)
 			go func() { // a client all the while
 				n := 0
+				defer func() { asked <- n }()
 				for ; ; n++ {
 					select {
 					case <-done:
-						asked <- n
 						return
 					default:
 						ask(t, p.address)

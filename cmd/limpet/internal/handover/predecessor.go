@@ -23,8 +23,9 @@ const (
 
 // A Predecessor is this process, which hands over to another one.
 type Predecessor struct {
-	// Path and Args are the file to start and its arguments.
+	// Path is the file to start.
 	Path string
+	// Args are its arguments.
 	Args []string
 	// Sockets are those of the listeners.
 	Sockets []Socket
@@ -34,8 +35,9 @@ type Predecessor struct {
 	Send func(send func(message []byte) error) error
 	// Changed gets a token when there is something to send.
 	Changed <-chan struct{}
-	// Yield stops accepting, and leaves the sockets open. Resume accepts again.
-	Yield  func()
+	// Yield stops accepting, and leaves the sockets open.
+	Yield func()
+	// Resume accepts again.
 	Resume func() error
 
 	readyLimit time.Duration // 0: the constant
