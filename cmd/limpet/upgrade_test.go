@@ -186,7 +186,7 @@ pools:
     servers: [%s]
     algorithm: roundRobin
     healthMonitors: [{checker: tcp, interval: 1s, timeout: 500ms}]
-process: {drain: {idle: 2s}, upgradeTimeout: 1m}
+process: {drain: {idle: 2s}, upgradeTimeout: 15m}
 `, address, h2c, strings.Join(servers, ", ")),
 		"stick.lua": `-- HTTP_REQ
 key = avi.http.get_header("X-Key")
@@ -409,24 +409,26 @@ func TestUpgradesUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for n := range upgrades {
-		for begin := count.Load(); count.Load() < begin+int64(requests/upgrades/2); {
+	pass := func(n int) { // requests
+		for end := count.Load() + int64(n); count.Load() < end; {
 			runtime.Gosched()
 		}
+	}
+	for n := range upgrades {
 		var open []*upgraded
 		for range tunnels {
 			open = append(open, dialEcho(t, address))
 		}
+		pass(requests / upgrades / 2)
 		g.begin()
-		for begin := count.Load(); count.Load() < begin+int64(requests/upgrades/2); {
-			runtime.Gosched()
-		}
+		pass(min(1000, requests/upgrades/2))
 		for i, u := range open {
 			if err := u.check(fmt.Sprintf("upgrade %d, connection %d", n, i)); err != nil {
 				t.Errorf("upgraded connection %d: %v", i, err)
 			}
 			u.Close()
 		}
+		pass(requests/upgrades/2 - 1000)
 		g.await("msg=stopped")
 	}
 	stop()
@@ -501,7 +503,7 @@ func TestUpgradeFails(t *testing.T) {
 // when its time is over. Until then no other upgrade begins.
 func TestUpgradeDrains(t *testing.T) {
 	files, address, _ := shop(t)
-	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], "upgradeTimeout: 1m", "upgradeTimeout: 3s", 1)
+	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], "upgradeTimeout: 15m", "upgradeTimeout: 3s", 1)
 	g := startGenerations(t, files)
 	open := dialEcho(t, address)
 	g.begin()
