@@ -238,7 +238,7 @@ func (rt *Runtime) Serve(ready func()) error {
 	rt.resumeSaving()
 	rt.mu.Unlock()
 	if rt.budget != nil {
-		news.add("connections limited", slog.Int("max", rt.budget.Max()))
+		news.add(func(log *slog.Logger) { log.Info("connections limited", "max", rt.budget.Max()) })
 	}
 	news.log(rt.logger())
 	if ready != nil {
@@ -270,25 +270,21 @@ func (rt *Runtime) Progress() bool {
 }
 
 // notices are lines for the log, to be written when nothing is locked.
-type notices []notice
+type notices []func(log *slog.Logger)
 
-type notice struct {
-	message string
-	attrs   []slog.Attr
-}
-
-func (n *notices) add(message string, attrs ...slog.Attr) { *n = append(*n, notice{message, attrs}) }
+func (n *notices) add(write func(log *slog.Logger)) { *n = append(*n, write) }
 
 func (n *notices) log(to *slog.Logger) {
-	for _, line := range *n {
-		to.LogAttrs(context.Background(), slog.LevelInfo, line.message, line.attrs...)
+	for _, write := range *n {
+		write(to)
 	}
 }
 
 // accept begins to serve at an endpoint. The caller has locked mu.
 func (rt *Runtime) accept(e *endpoint, news *notices) {
 	for _, ln := range e.gated {
-		news.add("serving", slog.String("address", showAddr(ln.Addr())), rt.about(e))
+		about := rt.about(e)
+		news.add(func(log *slog.Logger) { log.Info("serving", slog.String("address", showAddr(ln.Addr())), about) })
 		rt.accepting.Go(func() {
 			if err := e.serve(ln); !errors.Is(err, http.ErrServerClosed) {
 				select {
@@ -335,7 +331,9 @@ func (rt *Runtime) retire(e *endpoint, news *notices) {
 		if e.yielded {
 			break
 		}
-		news.add("listener closed", slog.String("address", showAddr(ln.Addr())), slog.String("listener", e.of.name))
+		news.add(func(log *slog.Logger) {
+			log.Info("listener closed", "address", showAddr(ln.Addr()), "listener", e.of.name)
+		})
 	}
 	drain := rt.file.doc.Process.Drain
 	bounds.SetDefaults(&drain)

@@ -104,9 +104,14 @@ httpSecurity: [{name: rule %[2]d, match: {path: {op: equals, values: [/%[2]d]}},
 
 	var ends [2]net.Addr // the one that stays, and one that goes with the first reload
 	ends[0], ends[1] = s.addrs("main")[0], s.addrs("side0")[0]
+	lasting := func(i int) *http.Client {
+		c := client(ends[i%2])
+		c.Timeout = 0 // it lasts as long as the test
+		return c
+	}
 	var all []*websockettest.Conn
 	for i := range sockets {
-		c, _, err := websockettest.Dial(t.Context(), client(ends[i%2]), "http://x/ws")
+		c, _, err := websockettest.Dial(t.Context(), lasting(i), "http://x/ws")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +120,7 @@ httpSecurity: [{name: rule %[2]d, match: {path: {op: equals, values: [/%[2]d]}},
 	}
 	var lines []*bufio.Reader
 	for i := range streams {
-		res, err := client(ends[i%2]).Get("http://x/stream")
+		res, err := lasting(i).Get("http://x/stream")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,6 +148,7 @@ httpSecurity: [{name: rule %[2]d, match: {path: {op: equals, values: [/%[2]d]}},
 
 	var answered, failed atomic.Int64
 	var clients sync.WaitGroup
+	var pause sync.RWMutex // of requests, while memory is measured
 	stop := make(chan struct{})
 	for i := range 4 {
 		clients.Go(func() {
@@ -154,7 +160,10 @@ httpSecurity: [{name: rule %[2]d, match: {path: {op: equals, values: [/%[2]d]}},
 					return
 				default:
 				}
-				if err := c.get(); err != nil {
+				pause.RLock()
+				err := c.get()
+				pause.RUnlock()
+				if err != nil {
 					t.Errorf("a request failed: %v", err)
 					failed.Add(1)
 					return
@@ -193,11 +202,13 @@ httpSecurity: [{name: rule %[2]d, match: {path: {op: equals, values: [/%[2]d]}},
 		}
 		if i == max(reloads/10, 9) || i == reloads-1 {
 			settled()
+			pause.Lock()
 			runtime.GC()
 			runtime.GC()
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			now := runtime.NumGoroutine()
+			pause.Unlock()
 			t.Logf("after %d reloads: heap %.1f MB, %d goroutines", i+1, float64(m.HeapAlloc)/1e6, now)
 			if heap == 0 {
 				heap, goroutines = m.HeapAlloc, now

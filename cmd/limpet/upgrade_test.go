@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -410,8 +409,10 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		})
 	}
 	pass := func(n int) { // requests
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
 		for end := count.Load() + int64(n); count.Load() < end; {
-			runtime.Gosched()
+			<-tick.C
 		}
 	}
 	for n := range upgrades {

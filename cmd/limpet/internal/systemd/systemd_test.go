@@ -86,7 +86,7 @@ func TestWatchdog(t *testing.T) {
 // Sockets are found by their names, which several can have, and stay inherited.
 func TestSockets(t *testing.T) {
 	if testchild.Running() {
-		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 		sockets := Inherit()
 		for _, name := range []string{"web", "web", "none", "file"} {
 			all, err := sockets.Open(name)
