@@ -102,7 +102,7 @@ func (s *Server) stateLocked(now time.Time) serverState {
 		Ejected:    until(s.ejectedUntil),
 		Failing:    s.failing.Load(),
 		Up:         since(s.upSince),
-		State:      s.change.State, Since: since(s.change.At), Cause: s.change.Cause, Monitor: s.change.Monitor,
+		State:      s.change.State, Since: now.Sub(s.change.At), Cause: s.change.Cause, Monitor: s.change.Monitor,
 	}
 	if s.drain.on && !s.drain.deadline.IsZero() {
 		st.Timeout = max(until(s.drain.deadline), 1)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -23,8 +24,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/limpetlb/limpet/internal/testfiles"
 	"github.com/limpetlb/limpet/internal/testrace"
@@ -268,7 +267,7 @@ type client struct {
 	http2, keep bool // keep a connection, as long as the service does
 	conn        net.Conn
 	r           *bufio.Reader
-	h2          *http2.ClientConn
+	h2          *http.ClientConn
 	unprocessed int // requests that GOAWAY says were not begun
 }
 
@@ -329,25 +328,34 @@ func (c *client) overHTTP1(s *session) (*http.Response, error) {
 
 func (c *client) overHTTP2(s *session) (*http.Response, error) {
 	for {
-		if c.h2 == nil || !c.h2.CanTakeNewRequest() {
+		if c.h2 == nil || c.h2.Reserve() != nil { // which it refuses after GOAWAY
 			c.close()
-			conn, err := net.Dial("tcp", c.address)
+			tr := &http.Transport{Protocols: new(http.Protocols)}
+			tr.Protocols.SetUnencryptedHTTP2(true)
+			conn, err := tr.NewClientConn(context.Background(), "http", c.address)
 			if err != nil {
 				return nil, err
 			}
-			c.conn = conn
-			if c.h2, err = (&http2.Transport{AllowHTTP: true}).NewClientConn(conn); err != nil {
-				return nil, err
+			if c.h2 = conn; conn.Reserve() != nil {
+				return nil, errors.New("a new connection cannot be used")
 			}
 		}
-		r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
+		ctx, cancel := context.WithTimeout(context.Background(), testwait.Limit)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://x/", nil)
 		if err != nil {
 			return nil, err
 		}
 		r.Header.Set(s.key())
 		res, err := c.h2.RoundTrip(r)
-		if err == nil || !strings.Contains(err.Error(), "graceful shutdown GOAWAY") {
+		if err == nil {
+			text, err := io.ReadAll(res.Body) // ctx ends with this function
+			res.Body.Close()
+			res.Body = io.NopCloser(bytes.NewReader(text))
 			return res, err
+		}
+		if !strings.Contains(err.Error(), "graceful shutdown GOAWAY") {
+			return nil, err
 		}
 		c.unprocessed++
 		c.close()
@@ -357,8 +365,11 @@ func (c *client) overHTTP2(s *session) (*http.Response, error) {
 func (c *client) close() {
 	if c.conn != nil {
 		c.conn.Close()
-		c.conn, c.h2 = nil, nil
 	}
+	if c.h2 != nil {
+		c.h2.Close()
+	}
+	c.conn, c.h2 = nil, nil
 }
 
 // TestUpgradesUnderLoad upgrades the binary while clients send requests: over
