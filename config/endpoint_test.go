@@ -307,6 +307,28 @@ func TestUnixSocketFile(t *testing.T) {
 	}
 }
 
+// Clients at Unix sockets have no address: it is in no list, so rules for addresses
+// that are not in a list apply. Scripts see none.
+func TestUnixClients(t *testing.T) {
+	for match, want := range map[string]string{
+		`prefixes: ["0.0.0.0/0", "::/0"]`:       "200 HTTP/1.1 <nil>",
+		"op: is not in, prefixes: [10.0.0.0/8]": "error: ",
+	} {
+		path := filepath.Join(t.TempDir(), "s")
+		s := serve(t, map[string]string{
+			"a.lua": "-- HTTP_REQ\navi.http.response(200, {}, '<' .. tostring(avi.vs.client_ip()) .. '>')\n",
+			"limpet.yaml": fmt.Sprintf(`listen: 'unix:%s'
+scripts: [{file: a.lua}]
+networkSecurity: [{name: a, match: {clientIP: {%s}}, action: deny}]
+httpSecurity: [{name: a, match: {clientIP: {%[2]s}}, action: close}]
+`, path, match),
+		}, Options{})
+		if got := ask(s.addrs("listen")[0], "http://x/"); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, not %s", match, got, want)
+		}
+	}
+}
+
 // Sockets that the process has inherited are found by name, all of them, and stay
 // open for the next one when the address goes.
 func TestInheritedSockets(t *testing.T) {

@@ -37,7 +37,7 @@ func serveBubbleWith(t *testing.T, h http.HandlerFunc, limits limpet.ConnectionL
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := fakeListener{make(chan net.Conn)}
+	l := &closedListener{fakeListener: fakeListener{make(chan net.Conn)}, closed: make(chan struct{})}
 	srv = limpet.NewServer(vs.Wrap(h))
 	srv.ErrorLog = serverLog(t)
 	done := make(chan error)
@@ -52,6 +52,31 @@ func serveBubbleWith(t *testing.T, h http.HandlerFunc, limits limpet.ConnectionL
 		srv.Close()
 		<-done
 	}
+}
+
+// A closedListener accepts nothing more when it is closed.
+type closedListener struct {
+	fakeListener
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *closedListener) Accept() (net.Conn, error) {
+	select {
+	case c, ok := <-l.conns:
+		if ok {
+			return c, nil
+		}
+	case <-l.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *closedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
 }
 
 // The limit for parts of bodies is that of the configuration.
