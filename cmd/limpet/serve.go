@@ -122,7 +122,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	s.tell(systemd.Status("starting"))
 	f, err := config.Load(ctx, s.file)
 	if ctx.Err() != nil {
-		return nil, nil // asked to stop before it has begun
+		return nil, nil //nolint:nilerr // asked to stop before it has begun
 	}
 	if err != nil {
 		return nil, err

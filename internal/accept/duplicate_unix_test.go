@@ -46,7 +46,7 @@ func TestDuplicate(t *testing.T) {
 			}
 		}
 		err = raw.Control(func(fd uintptr) { // which returns at once if the socket does not block
-			if _, _, err := syscall.Accept(int(fd)); err != syscall.EAGAIN { //nolint:errorlint // it is not wrapped
+			if _, _, err := syscall.Accept(int(fd)); err != syscall.EAGAIN {
 				t.Errorf("%s: accept returns %v", network, err)
 			}
 		})
