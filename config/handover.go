@@ -53,7 +53,8 @@ type Handover struct {
 type Socket struct {
 	// Network and Address are those of the [Listener].
 	Network, Address string
-	// File is a handle of the socket. Close of the [Handover] closes it.
+	// File is a handle of the socket. Close of the [Handover] closes it, unless it
+	// was closed before, as it should be when the other process accepts.
 	File *os.File
 }
 

@@ -211,6 +211,7 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, hangup, upg
 			if err := s.before.Err(); err != nil {
 				s.log.Warn("entries of the process before are missing", "error", err)
 			}
+			s.log.Info("the process before has ended")
 		case <-replace:
 			if upgraded != nil {
 				s.log.Warn("upgrade refused: one is under way")

@@ -64,6 +64,9 @@ func (s *service) upgrade(ctx context.Context, rt *config.Runtime) *successor {
 		s.log.Error("upgrade failed: serving on", "error", err)
 		return nil
 	}
+	for _, socket := range p.Sockets {
+		_ = socket.File.Close() // the successor decides which stay open
+	}
 	s.log.Info("upgraded", slog.Int("process", p.Process()), slog.Duration("took", time.Since(began).Round(time.Millisecond)))
 	s.tell(systemd.Main(p.Process()))
 	return &successor{p, h}

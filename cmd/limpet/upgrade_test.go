@@ -123,8 +123,11 @@ var upgradedTo = regexp.MustCompile(`process=(\d+)`)
 func (g *generations) upgrade() {
 	g.Helper()
 	g.begin()
-	g.await("msg=stopped")
+	g.await(ended)
 }
+
+// ended is logged when a process knows that it can be upgraded.
+const ended = "the process before has ended"
 
 // begin lets another process take over.
 func (g *generations) begin() {
@@ -184,7 +187,7 @@ pools:
     servers: [%s]
     algorithm: roundRobin
     healthMonitors: [{checker: tcp, interval: 1s, timeout: 500ms}]
-process: {drain: {idle: 2s}, upgradeTimeout: 15m}
+process: {drain: {idle: 10s, timeout: 1s}, upgradeTimeout: 15m}
 `, address, h2c, strings.Join(servers, ", ")),
 		"stick.lua": `-- HTTP_REQ
 key = avi.http.get_header("X-Key")
@@ -381,7 +384,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	case *full:
 		upgrades, sessions, tunnels, requests = 20, 10_000, 100, 1_000_000
 	case testing.Short(), testrace.Enabled:
-		upgrades, requests = 1, 2_000
+		upgrades, sessions, requests = 1, 32, 1_000
 	}
 	files, address, h2c := shop(t)
 	g := startGenerations(t, files)
@@ -433,15 +436,15 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		}
 		pass(requests / upgrades / 2)
 		g.begin()
-		pass(min(1000, requests/upgrades/2))
+		pass(min(500, requests/upgrades/2))
 		for i, u := range open {
 			if err := u.check(fmt.Sprintf("upgrade %d, connection %d", n, i)); err != nil {
 				t.Errorf("upgraded connection %d: %v", i, err)
 			}
 			u.Close()
 		}
-		pass(requests/upgrades/2 - 1000)
-		g.await("msg=stopped")
+		pass(requests/upgrades/2 - 500)
+		g.await(ended)
 	}
 	stop()
 	wg.Wait()
@@ -511,12 +514,12 @@ func TestUpgradeFails(t *testing.T) {
 	g.stop()
 }
 
-// TestUpgradeDrains: the old process ends when nothing is left, and at the latest
-// when its time is over. Until then no other upgrade begins.
+// TestUpgradeDrains: upgraded connections go on in the old process, until it is asked
+// to end or its time is over. Until then no other upgrade begins.
 func TestUpgradeDrains(t *testing.T) {
 	files, address, _ := shop(t)
-	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], "upgradeTimeout: 15m", "upgradeTimeout: 3s", 1)
 	g := startGenerations(t, files)
+	old := g.now
 	open := dialEcho(t, address)
 	g.begin()
 	g.signal(syscall.SIGUSR2)
@@ -526,7 +529,10 @@ func TestUpgradeDrains(t *testing.T) {
 	if err := open.check("still there"); err != nil {
 		t.Error(err)
 	}
-	g.await("msg=stopped")
+	if err := syscall.Kill(old, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	g.await(ended)
 	if err := open.check("not any more"); err == nil {
 		t.Error("an upgraded connection is open still")
 	}
@@ -534,24 +540,46 @@ func TestUpgradeDrains(t *testing.T) {
 	if err := g.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != cutOff {
 		t.Errorf("the old process ended with %v", err)
 	}
-	g.upgrade() // now one can begin
 
-	// A process that drains and is asked to end takes no longer than others.
-	if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(strings.Replace(files["limpet.yaml"], "drain: {idle: 2s}, upgradeTimeout: 3s", "drain: {idle: 1s, timeout: 1s}", 1)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(strings.Replace(files["limpet.yaml"], "upgradeTimeout: 15m", "upgradeTimeout: 1s", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g.signal(syscall.SIGHUP)
 	g.await("configuration changed")
 	open = dialEcho(t, address)
-	old := g.now
+	g.upgrade()
+	if err := open.check("not any more"); err == nil {
+		t.Error("an upgraded connection is open still")
+	}
+	g.stop()
+}
+
+// TestUpgradeOtherAddress: an address that the new configuration does not have is
+// closed, and one that is new there is open.
+func TestUpgradeOtherAddress(t *testing.T) {
+	files, address, h2c := shop(t)
+	g := startGenerations(t, files)
+	next := freeAddress(t)
+	if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(strings.Replace(files["limpet.yaml"], address, next, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := dialEcho(t, address)
 	g.begin()
+	if err := (&client{address: next}).ask(&session{}); err != nil {
+		t.Error(err)
+	}
+	if err := (&client{address: h2c, http2: true}).ask(&session{}); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", address); err == nil {
+		c.Close()
+		t.Error("the old address is open still")
+	}
 	if err := open.check("still there"); err != nil {
 		t.Error(err)
 	}
-	if err := syscall.Kill(old, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	g.await("msg=stopped")
+	open.Close()
+	g.await(ended)
 	g.stop()
 }
 

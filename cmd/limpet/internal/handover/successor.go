@@ -14,7 +14,6 @@ import (
 // A Successor is this process, which takes the place of another one.
 type Successor struct {
 	conn    net.Conn
-	files   []*os.File
 	places  []place
 	goes    chan struct{} // closed when the predecessor says go
 	ended   chan struct{} // closed when nothing follows
@@ -22,6 +21,9 @@ type Successor struct {
 
 	writing sync.Mutex
 	wg      sync.WaitGroup
+
+	mu    sync.Mutex
+	files []*os.File // of the places; nil: opened, or closed
 }
 
 // Inherit returns this process as a successor; nil if there is no predecessor.
@@ -74,6 +76,8 @@ func (s *Successor) greet(first int) error {
 
 // Open returns listeners for the sockets of an address, each once.
 func (s *Successor) Open(network, address string) (all []net.Listener, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, p := range s.places {
 		if s.files[i] == nil || p != (place{network, address}) {
 			continue
@@ -94,6 +98,8 @@ func (s *Successor) Open(network, address string) (all []net.Listener, err error
 
 // Unused returns the addresses of sockets that nobody has opened.
 func (s *Successor) Unused() (addresses []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, f := range s.files {
 		if f != nil {
 			addresses = append(addresses, s.places[i].Address)
@@ -164,8 +170,24 @@ func (s *Successor) Ready() error {
 	}
 }
 
-// Accepting tells the predecessor that this process accepts.
-func (s *Successor) Accepting() error { return s.send(frameAccepting, nil) }
+// Accepting tells the predecessor that this process accepts. It closes sockets that
+// nobody has opened: clients would wait there for ever.
+func (s *Successor) Accepting() error {
+	s.release()
+	return s.send(frameAccepting, nil)
+}
+
+// release closes sockets that nobody has opened.
+func (s *Successor) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, f := range s.files {
+		if f != nil {
+			_ = f.Close()
+			s.files[i] = nil
+		}
+	}
+}
 
 // Fail tells the predecessor why this process ends.
 func (s *Successor) Fail(err error) { _ = s.send(frameFailed, []byte(err.Error())) }
@@ -194,10 +216,5 @@ func (s *Successor) Err() error {
 func (s *Successor) Close() {
 	_ = s.conn.Close()
 	s.wg.Wait()
-	for _, f := range s.files {
-		if f != nil {
-			_ = f.Close()
-		}
-	}
-	s.files, s.places = nil, nil
+	s.release()
 }
