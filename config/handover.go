@@ -27,6 +27,9 @@ const (
 	// fewChanges is how many changes may be left when Send returns: they are sent
 	// while the other process reads the ones before.
 	fewChanges = 128
+	// changeWait is how long a request may wait until the other process knows what
+	// it has stored.
+	changeWait = 100 * time.Millisecond
 	// maxRounds bounds how often Send sends what has changed meanwhile.
 	maxRounds = 16
 )
@@ -130,7 +133,8 @@ func (h *Handover) Changed() <-chan struct{} { return h.sender.Changed() }
 // Send calls send with messages for [Runtime.TakeOver] of the other process, of
 // less than a megabyte each if no entry is larger: the first time with all there
 // is, then with what has changed. When it returns, all has been sent that was
-// there when it was called. Messages have keys, values and secrets in clear text,
+// there when it was called. After Yield, send should return when the other process
+// has applied the message. Messages have keys, values and secrets in clear text,
 // and their bytes are used again. The error is that of send, or says that entries
 // change faster than they can be sent; the handover has failed then.
 func (h *Handover) Send(send func(message []byte) error) error {
@@ -168,9 +172,13 @@ func (h *Handover) Send(send func(message []byte) error) error {
 // Yield stops accepting, at once. The sockets stay open: clients that connect wait
 // for the other process. Before, it saves tables that have a file, which the other
 // process does from then on.
+//
+// Requests under way that store or remove an entry wait until that was sent, for
+// 100 ms at most: their clients may ask the other process next.
 func (h *Handover) Yield() {
 	rt := h.rt
 	rt.stopSaving()
+	h.sender.Wait(changeWait)
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for _, e := range rt.ends {
@@ -184,6 +192,7 @@ func (h *Handover) Yield() {
 // Resume accepts again, after Yield.
 func (h *Handover) Resume() error {
 	rt := h.rt
+	h.sender.Wait(0)
 	var news notices
 	defer func() { news.log(rt.logger()) }()
 	rt.mu.Lock()

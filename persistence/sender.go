@@ -47,7 +47,9 @@ type Sender struct {
 
 	mu      sync.Mutex
 	changed map[changedKey]struct{}
-	over    bool // there were too many
+	passed  chan struct{} // closed when these have been sent
+	over    bool          // there were too many
+	wait    time.Duration // of a change, until it has been sent
 	signal  chan struct{}
 }
 
@@ -86,28 +88,55 @@ func (s *Sender) Add(name string, of any, target string) {
 	s.mu.Lock()
 	if s.signal == nil {
 		s.signal = make(chan struct{}, 1)
-		s.changed = make(map[changedKey]struct{})
+		s.changed, s.passed = make(map[changedKey]struct{}), make(chan struct{})
 	}
 	s.mu.Unlock()
-	c.watch(func(table, key string, _ bool) { s.note(changedKey{added, table, key}) })
+	c.watch(func(table, key string, written bool) { s.note(changedKey{added, table, key}, written) })
 }
 
-// note remembers a change.
-func (s *Sender) note(k changedKey) {
+// Wait makes calls that store another value, or remove one, wait until it has been
+// sent, for limit at most. So a client that is told of its session finds it in the
+// other process, if send waits until the Receiver has applied a message. 0 ends that.
+// Wait may be called at any time.
+func (s *Sender) Wait(limit time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, noted := s.changed[k]; noted || s.over {
+	s.wait = limit
+}
+
+// note remembers a change, and waits if it must.
+func (s *Sender) note(k changedKey, written bool) {
+	passed, wait := s.remember(k)
+	if !written || wait <= 0 {
 		return
 	}
-	if len(s.changed) == maxChangedKeys {
-		s.over, s.changed = true, nil
-	} else {
-		s.changed[k] = struct{}{}
-	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
-	case s.signal <- struct{}{}:
-	default: // there is one
+	case <-passed:
+	case <-timer.C:
 	}
+}
+
+// remember remembers a change, and returns what is closed when it has been sent.
+func (s *Sender) remember(k changedKey) (passed <-chan struct{}, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return nil, 0
+	}
+	if _, noted := s.changed[k]; !noted {
+		if len(s.changed) == maxChangedKeys {
+			s.over, s.changed = true, nil
+		} else {
+			s.changed[k] = struct{}{}
+		}
+		select {
+		case s.signal <- struct{}{}:
+		default: // there is one
+		}
+	}
+	return s.passed, s.wait
 }
 
 // Changed returns a channel that gets a token when there may be changes to send.
@@ -122,11 +151,16 @@ func (s *Sender) Changed() <-chan struct{} { return s.signal }
 func (s *Sender) Send(send func(message []byte) error) (n int, err error) {
 	m := &message{send: send}
 	s.mu.Lock()
-	changed, over := s.changed, s.over
-	s.changed = make(map[changedKey]struct{})
+	changed, passed, over := s.changed, s.passed, s.over
+	if !over {
+		s.changed, s.passed = make(map[changedKey]struct{}), make(chan struct{})
+	}
 	s.mu.Unlock()
 	if over {
 		return 0, ErrTooManyChanges
+	}
+	if passed != nil { // something was added
+		defer close(passed)
 	}
 	for _, of := range s.added {
 		if of.all {
@@ -163,7 +197,7 @@ func (s *Sender) Close() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changed, s.over = nil, true
+	s.changed, s.over, s.wait = nil, true, 0
 }
 
 // A message collects records until there are enough to send.

@@ -437,6 +437,52 @@ func TestSendUnderLoad(t *testing.T) {
 	}
 }
 
+// TestSenderWait: a call that changes an entry returns when the other process has it,
+// or after the limit; one that only extends a lifetime does not wait.
+func TestSenderWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		old, next, s, r := stores(t, Options{})
+		s.Add("", old, "")
+		r.Add("", next, "")
+		pass(t, s, r)
+		takes := func(f func()) time.Duration {
+			begun := time.Now()
+			f()
+			return time.Since(begun)
+		}
+		put := func() { old.Put(ctx, "", "k", "v", time.Hour) }
+		if d := takes(put); d != 0 {
+			t.Errorf("without Wait: %v", d)
+		}
+		s.Wait(time.Second)
+		if d := takes(put); d != time.Second {
+			t.Errorf("while nobody sends: %v", d)
+		}
+		if d := takes(func() { old.Refresh(ctx, "", "k", time.Minute) }); d != 0 {
+			t.Errorf("an extension: %v", d)
+		}
+		pass(t, s, r)
+		<-s.Changed() // what is left of before
+		go func() {
+			<-s.Changed()
+			time.Sleep(time.Second / 4)
+			if value, _, _ := next.main.Peek("other"); value != "" {
+				t.Error("it was sent before")
+			}
+			pass(t, s, r)
+		}()
+		d := takes(func() { old.Put(ctx, "", "other", "v", time.Hour) })
+		if value, _, _ := next.main.Peek("other"); value != "v" || d != time.Second/4 {
+			t.Errorf("after %v the other has %q", d, value)
+		}
+		s.Close()
+		if d := takes(put); d != 0 {
+			t.Errorf("after Close: %v", d)
+		}
+	})
+}
+
 // TestWatchEnds: what is closed costs nothing any more.
 func TestWatchEnds(t *testing.T) {
 	store := NewStore(Options{})

@@ -398,7 +398,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 			c.address = h2c
 		}
 		for id := range sessions / len(clients) {
-			s := &session{id: i*sessions + id}
+			s := &session{id: 1_000_000*(i+20) + id}
 			all[i] = append(all[i], s)
 			if err := c.ask(s); err != nil { // begins, before any upgrade
 				t.Fatalf("session %d: %v", s.id, err)
@@ -415,6 +415,12 @@ func TestUpgradesUnderLoad(t *testing.T) {
 			defer c.close()
 			for n := 0; ctx.Err() == nil; n++ {
 				s := all[i][n%len(all[i])]
+				if n%5 == 0 { // one that begins now, and asks a second time at once
+					s = &session{id: 1_000_000*(i+1) + n/5}
+					if err := c.ask(s); err != nil && failed.Add(1) < 10 {
+						t.Errorf("first request of session %d, HTTP/2 %t, kept %t: %v", s.id, c.http2, c.keep, err)
+					}
+				}
 				if err := c.ask(s); err != nil && failed.Add(1) < 10 {
 					t.Errorf("session %d, HTTP/2 %t, kept %t: %v", s.id, c.http2, c.keep, err)
 				}

@@ -8,6 +8,7 @@
 //	stops accepting; messages, go → accepts
 //	                           ←    accepting
 //	messages, until it ends    →
+//	                           ←    each is applied
 //
 // The socket carries frames: the length of the payload in 4 bytes, the kind in one,
 // and the payload, of 64 MiB at most. The first one has the version.
@@ -41,6 +42,7 @@ const (
 	frameGo                   // of the predecessor
 	frameAccepting            // of the successor
 	frameFailed               // of the successor: why, as text
+	frameApplied              // of the successor, for each message after frameSynced
 )
 
 // greeting is the first frame.

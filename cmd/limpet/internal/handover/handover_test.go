@@ -229,6 +229,9 @@ func TestHandover(t *testing.T) {
 	if err := <-continued; err != nil {
 		t.Error(err)
 	}
+	if got := ask(t, p.address); got != "successor 1234" {
+		t.Errorf("at the end: %s", got)
+	}
 	p.Close()
 	<-p.exited
 	if p.status != nil {

@@ -44,6 +44,7 @@ type Predecessor struct {
 	cmd        *exec.Cmd
 	conn       net.Conn
 	frames     chan frame    // of the successor; closed when it sends no more
+	early      []frame       // that have come while another one was awaited
 	exited     chan struct{} // closed when it has ended
 	status     error         // of its end
 	gone       chan struct{} // closed when this process is done with it
@@ -96,7 +97,7 @@ func (p *Predecessor) Start(ctx context.Context) (err error) {
 	defer cancel()
 	yielded = true
 	p.Yield()
-	err = p.Send(p.message)
+	err = p.Send(p.message(soon))
 	if err == nil {
 		err = writeFrame(p.conn, frameGo, nil)
 	}
@@ -174,36 +175,73 @@ func (p *Predecessor) greet() error {
 	if err := writeFrame(p.conn, frameHello, text); err != nil {
 		return err
 	}
-	if err := p.Send(p.message); err != nil {
+	err = p.Send(func(text []byte) error { return writeFrame(p.conn, frameMessage, text) })
+	if err != nil {
 		return err
 	}
 	return writeFrame(p.conn, frameSynced, nil)
 }
 
-func (p *Predecessor) message(text []byte) error { return writeFrame(p.conn, frameMessage, text) }
+// message returns a function that sends a message after the first ones, and waits
+// until it has been applied.
+func (p *Predecessor) message(ctx context.Context) func(text []byte) error {
+	return func(text []byte) error {
+		if err := writeFrame(p.conn, frameMessage, text); err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, acceptLimit)
+		defer cancel()
+		for {
+			select {
+			case f, ok := <-p.frames:
+				switch {
+				case !ok:
+					return errGone
+				case f.kind == frameApplied:
+					return nil
+				}
+				p.early = append(p.early, f)
+			case <-limited.Done():
+				return errors.New("the new process does not apply what it gets")
+			}
+		}
+	}
+}
+
+// next returns the next frame of the successor; ok is false if there is none.
+func (p *Predecessor) next(ctx context.Context) (f frame, ok bool, err error) {
+	for {
+		if len(p.early) > 0 {
+			f, p.early = p.early[0], p.early[1:]
+			return f, true, nil
+		}
+		select {
+		case f, ok := <-p.frames:
+			return f, ok, nil
+		case <-p.Changed:
+			if err := p.Send(p.message(ctx)); err != nil {
+				return frame{}, false, err
+			}
+		case <-ctx.Done():
+			return frame{}, false, ctx.Err()
+		}
+	}
+}
 
 // await sends what changes until a frame of a kind comes.
 func (p *Predecessor) await(ctx context.Context, kind byte) ([]byte, error) {
-	for {
-		select {
-		case f, ok := <-p.frames:
-			switch {
-			case ok && f.kind == kind:
-				return f.payload, nil
-			case ok && f.kind == frameFailed:
-				return nil, fmt.Errorf("the new process has failed: %s", bytes.ToValidUTF8(f.payload, nil))
-			case ok:
-				return nil, errUnexpected
-			}
-			return nil, errGone
-		case <-p.Changed:
-			if err := p.Send(p.message); err != nil {
-				return nil, err
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	f, ok, err := p.next(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, errGone
+	case f.kind == kind:
+		return f.payload, nil
+	case f.kind == frameFailed:
+		return nil, fmt.Errorf("the new process has failed: %s", bytes.ToValidUTF8(f.payload, nil))
 	}
+	return nil, errUnexpected
 }
 
 // errGone says that the successor has closed its socket.
@@ -252,14 +290,17 @@ func (p *Predecessor) why(ctx context.Context, err error) error {
 // Process is the process ID of the successor.
 func (p *Predecessor) Process() int { return p.cmd.Process.Pid }
 
-// Continue sends what changes until ctx ends, after Start. The error says why it
-// stopped before; the successor goes on without.
+// Continue sends what changes until ctx ends, after Start, and what has changed by
+// then. The error says why it stopped before; the successor goes on without.
 func (p *Predecessor) Continue(ctx context.Context) error {
+	send := func() error {
+		_ = p.conn.SetWriteDeadline(time.Now().Add(acceptLimit))
+		return p.Send(p.message(context.WithoutCancel(ctx)))
+	}
 	for {
 		select {
 		case <-p.Changed:
-			_ = p.conn.SetWriteDeadline(time.Now().Add(acceptLimit))
-			if err := p.Send(p.message); err != nil {
+			if err := send(); err != nil {
 				return err
 			}
 		case _, ok := <-p.frames:
@@ -267,7 +308,7 @@ func (p *Predecessor) Continue(ctx context.Context) error {
 				return errGone
 			}
 		case <-ctx.Done():
-			return nil
+			return send()
 		}
 	}
 }

@@ -142,6 +142,9 @@ func (s *Successor) follow(apply func(message []byte) error) error {
 			if err := apply(f.payload); err != nil {
 				return err
 			}
+			if err := s.send(frameApplied, nil); err != nil {
+				return err
+			}
 		case f.kind == frameGo && goes != nil:
 			close(goes)
 			goes = nil
