@@ -55,6 +55,7 @@ type builder struct {
 	logs     *logs // of a Runtime; nil for a check
 	old, now kept
 	cfg      limpet.Config        // what is made
+	used     limpet.Config        // what edited has made of it
 	pools    []lbpool.Config      // but for their fail actions
 	moved    []relocation         // of pools
 	broken   map[namedObject]bool // with a fault, and therefore not there
@@ -142,7 +143,29 @@ func (b *builder) edited() limpet.Config {
 	if b.options.Edit != nil {
 		b.options.Edit(cmp.Or(cfg.Name, defaultName), &cfg)
 	}
+	b.used = cfg
 	return cfg
+}
+
+// profilesOf returns the persistence profiles of the configuration that edited has
+// returned last, by the names of pools and groups.
+func (b *builder) profilesOf() map[string]limpet.PersistenceProfile {
+	all := maps.Clone(b.used.PoolPersistence)
+	if all == nil {
+		all = map[string]limpet.PersistenceProfile{}
+	}
+	add := func(target string) {
+		if _, ok := all[target]; !ok && b.used.Persistence != nil {
+			all[target] = b.used.Persistence
+		}
+	}
+	for _, p := range b.used.Pools {
+		add(p.Name())
+	}
+	for _, g := range b.used.PoolGroups {
+		add(g.Name())
+	}
+	return all
 }
 
 // tryService makes a virtual service, which checks the configuration as a whole,

@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // Options say what a program adds to a file. The zero value adds nothing.
@@ -37,6 +38,16 @@ type Options struct {
 	// must have the method File of [net.TCPListener]. Nil means that there are
 	// none.
 	Inherited func(name string) ([]net.Listener, error)
+	// HandedOver returns the sockets that another process has handed over for an
+	// address of a listener, as [Handover.Sockets] names it; none if there are
+	// none, so that the Runtime opens the address. The Runtime closes what it
+	// returns. A Runtime with this function takes the place of the other process:
+	// it gets the tables by [Runtime.TakeOver] and not from their files, which it
+	// does not touch before Serve accepts. Nil means that there is no such process.
+	HandedOver func(network, address string) ([]net.Listener, error)
+	// BeforeAccept is called by [Runtime.Serve], when servers have been checked; it
+	// accepts when that returns nil, and else returns the error. Nil does not wait.
+	BeforeAccept func() error
 	// Watch makes [Runtime.Run] watch the files of the configuration, even if the
 	// configuration does not ask for it.
 	Watch bool
@@ -64,6 +75,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	rt := &Runtime{
 		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
+		unsaved: o.HandedOver != nil,
 	}
 	rt.over, rt.finish = context.WithCancel(context.Background())
 	b := rt.builder(f, to)
@@ -96,7 +108,7 @@ func (rt *Runtime) builder(f *File, to *findings) *builder {
 func (rt *Runtime) make(a *assembly, to *findings) error {
 	for _, m := range a.services {
 		vs := m.tryService(m.edited())
-		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: m.profilesOf()}
 	}
 	if err := to.join(rt.file.hidden); err != nil {
 		return err
@@ -149,13 +161,17 @@ type Runtime struct {
 	// of the file that is in force.
 	work     []func(context.Context) error
 	stopWork context.CancelFunc // nil while it does not run
+	unsaved  bool               // another process has the files of tables
+
+	taking *persistence.Receiver // of TakeOver; nil before and afterwards
 }
 
 // A running service follows its configuration.
 type running struct {
 	*limpet.VirtualService
 	name      string
-	transport http.RoundTripper // nil if it is the library's
+	transport http.RoundTripper                    // nil if it is the library's
+	profiles  map[string]limpet.PersistenceProfile // by target
 	stop      context.CancelFunc
 }
 
@@ -323,7 +339,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 			if err != nil {
 				return Changes{}, err
 			}
-			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: m.profilesOf()}
 			continue
 		}
 		if err := s.Update(m.edited()); err != nil {
@@ -334,7 +350,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		}
 		s.transport = m.cfg.Transport
 		rt.mu.Lock()
-		s.name = m.name
+		s.name, s.profiles = m.name, m.profilesOf()
 		rt.mu.Unlock()
 	}
 	rt.kept = b.now
