@@ -238,7 +238,7 @@ func (vs *VirtualService) reportConnection(s *snapshot, e accept.Event) {
 		r.NetworkRule, r.Error = e.Verdict.Rule, e.Verdict.Err
 		r.dropped(e.Verdict.Limited)
 	}
-	vs.emit(s, context.Background(), &r)
+	vs.emit(s, context.Background(), &r, nil)
 }
 
 // countConns is for avi.vs.get_open_conns. It returns how many connections that

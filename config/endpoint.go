@@ -17,6 +17,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -36,9 +37,10 @@ type endpoint struct {
 	turns    []uint64       // of these, when Progress looked
 }
 
-// endpoint makes one that is not open.
-func (l *listening) endpoint(d *door, i int) *endpoint {
-	e := &endpoint{of: l, address: d.addresses[i], path: d.paths[i], settings: d.settings, secure: len(d.certs) > 0}
+// endpoint makes one that is not open. It has the certificates of a store; nil for
+// plain HTTP.
+func (l *listening) endpoint(d *door, i int, store *certs.Store) *endpoint {
+	e := &endpoint{of: l, address: d.addresses[i], path: d.paths[i], settings: d.settings, secure: store != nil}
 	e.server = limpet.NewServer(l.handler)
 	s := e.settings
 	bounds.SetDefaults(&s)
@@ -46,7 +48,7 @@ func (l *listening) endpoint(d *door, i int) *endpoint {
 	e.server.ReadHeaderTimeout, e.server.IdleTimeout = s.Timeouts.Header, s.Timeouts.Idle
 	e.server.MaxHeaderBytes, e.server.HTTP2.MaxConcurrentStreams = s.MaxHeaderBytes, s.MaxStreams
 	if e.secure {
-		e.server.TLSConfig = l.tls.Clone() // net/http writes to it
+		e.server.TLSConfig = store.Server(l.needsCertificate)
 	}
 	if s.H2c {
 		e.server.Protocols = new(http.Protocols)
@@ -58,7 +60,7 @@ func (l *listening) endpoint(d *door, i int) *endpoint {
 
 // is reports whether e can stay as an address of a listener.
 func (e *endpoint) is(l *listening, d *door, i int) bool {
-	return e.of == l && e.address == d.addresses[i] && e.settings == d.settings && e.secure == (len(d.certs) > 0)
+	return e.of == l && e.address == d.addresses[i] && e.settings == d.settings && e.secure == (d.tls != nil)
 }
 
 // serve serves clients from a listener that has the rules.
@@ -240,7 +242,7 @@ func (rt *Runtime) Serve(ready func()) error {
 	if rt.budget != nil {
 		news.add(func(log *slog.Logger) { log.Info("connections limited", "max", rt.budget.Max()) })
 	}
-	news.log(rt.logger())
+	news.log(rt.Logger())
 	if ready != nil {
 		ready()
 	}
@@ -362,6 +364,7 @@ func (rt *Runtime) retire(e *endpoint, news *notices) {
 // An arrangement is what the listeners of an update become.
 type arrangement struct {
 	listeners []*listening
+	stores    []*certs.Store // of these; nil for plain HTTP
 	ends      []*endpoint
 	fresh     []*endpoint // of those, the ones that begin
 }
@@ -392,11 +395,17 @@ func (rt *Runtime) arrange(a *assembly, b *builder) *arrangement {
 			}
 			l = made
 		}
-		next.listeners = append(next.listeners, l)
+		store := l.certs.Load()
+		if d.tls == nil {
+			store = nil
+		} else if store == nil {
+			store = certs.NewStore(d.tls)
+		}
+		next.listeners, next.stores = append(next.listeners, l), append(next.stores, store)
 		for i := range d.addresses {
 			e := free(func(e *endpoint) bool { return e.is(l, d, i) })
 			if e == nil {
-				e = l.endpoint(d, i)
+				e = l.endpoint(d, i, store)
 				next.fresh = append(next.fresh, e)
 			}
 			next.ends = append(next.ends, e)
@@ -422,6 +431,9 @@ func (next *arrangement) drop() {
 func (rt *Runtime) adopt(next *arrangement, news *notices) {
 	before := rt.ends
 	rt.listeners, rt.ends = next.listeners, next.ends
+	for i, l := range next.listeners {
+		l.certs.Store(next.stores[i])
+	}
 	for _, e := range next.fresh {
 		rt.gate(e)
 		if old := e.before; old != nil {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -22,6 +23,11 @@ type files interface {
 	// read returns the content of a file of at most max bytes, without a byte
 	// order mark. A relative name is below dir.
 	read(dir, name string, max int64) ([]byte, error)
+	// content returns the same of a file whose name is one of where, and does
+	// not count it as read.
+	content(name string, max int64) ([]byte, error)
+	// list returns the names of what a directory has, as where would.
+	list(dir string) ([]string, error)
 	// find returns the names of the files that match a pattern, sorted, and the
 	// directory of each.
 	find(dir, pattern string) (names, dirs []string, err error)
@@ -77,12 +83,23 @@ func (f *osFiles) where(dir, name string) string {
 }
 
 func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
-	if strings.ContainsAny(name, "\r\n\x00") {
+	if !isName(name) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
+	return f.load(name, max, f.note)
+}
+
+func (f *osFiles) content(name string, max int64) ([]byte, error) {
+	if !isName(name) {
+		return nil, errNotAName
+	}
+	return f.load(name, max, func(string, []byte) {})
+}
+
+func (f *osFiles) load(name string, max int64, note func(name string, content []byte)) ([]byte, error) {
 	data, err := filewatch.ReadFile(name, max)
-	f.note(name, data)
+	note(name, data)
 	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
@@ -90,6 +107,13 @@ func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
 		err = &fs.PathError{Op: "open", Path: e.Path, Err: e.Err}
 	}
 	return bytes.TrimPrefix(data, byteOrderMark), err
+}
+
+func (f *osFiles) list(dir string) ([]string, error) {
+	if !isName(dir) {
+		return nil, errNotAName
+	}
+	return certs.ListDir(dir)
 }
 
 // readFirst reads the configuration itself, which may be a pipe.
@@ -103,7 +127,7 @@ func (f *osFiles) readFirst(name string) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	f.note(name, data)
 	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s: longer than %d bytes", name, maxFile)
+		err = &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
 	}
 	return data, err
 }
@@ -128,25 +152,50 @@ type fsFiles struct {
 func (f *fsFiles) where(dir, name string) string { return path.Join(dir, name) }
 
 func (f *fsFiles) read(dir, name string, max int64) ([]byte, error) {
-	if f.fs == nil {
+	switch {
+	case f.fs == nil:
 		return nil, errNoFiles
-	}
-	if strings.ContainsAny(name, "\r\n\x00") {
+	case !isName(name):
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name, nil)
+	return f.load(name, max, f.note)
+}
+
+func (f *fsFiles) content(name string, max int64) ([]byte, error) {
+	switch {
+	case f.fs == nil:
+		return nil, errNoFiles
+	case !isName(name):
+		return nil, errNotAName
+	}
+	return f.load(name, max, func(string, []byte) {})
+}
+
+func (f *fsFiles) load(name string, max int64, note func(name string, content []byte)) ([]byte, error) {
+	note(name, nil)
 	file, err := f.fs.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, max+1))
-	f.note(name, data)
+	note(name, data)
 	if err == nil && int64(len(data)) > max {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
 	return bytes.TrimPrefix(data, byteOrderMark), err
+}
+
+func (f *fsFiles) list(dir string) (names []string, err error) {
+	if f.fs == nil {
+		return nil, errNoFiles
+	}
+	entries, err := fs.ReadDir(f.fs, dir)
+	for _, e := range entries {
+		names = append(names, path.Join(dir, e.Name()))
+	}
+	return names, err
 }
 
 func (f *fsFiles) find(dir, pattern string) (names, dirs []string, err error) {
@@ -162,6 +211,8 @@ func (f *fsFiles) find(dir, pattern string) (names, dirs []string, err error) {
 	}
 	return names, dirs, nil
 }
+
+func isName(name string) bool { return !strings.ContainsAny(name, "\r\n\x00") }
 
 // errNotAName is the error of a text that may be a key, where the name of its
 // file should be: so it is not shown.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
@@ -21,16 +21,16 @@ type listening struct {
 	gate    *limpet.VirtualService // judges connections: the one service, or one of the listener's own
 	unknown *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
 	handler http.Handler
-	tls     *tls.Config // for addresses with TLS
-	certs   atomic.Pointer[[]tls.Certificate]
+	certs   atomic.Pointer[certs.Store] // nil for plain HTTP
 	routes  atomic.Pointer[routes]
 }
 
 // listen makes a listener.
 func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
 	l := &listening{name: d.name}
-	l.tls = &tls.Config{GetCertificate: l.certificate}
-	l.certs.Store(&d.certs)
+	if d.tls != nil {
+		l.certs.Store(certs.NewStore(d.tls))
+	}
 	l.routes.Store(&routes{})
 	if d.rules == nil {
 		l.gate = rt.services[a.services[0].key].VirtualService
@@ -48,22 +48,10 @@ func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
 	return l, nil
 }
 
-// certificate returns the first certificate that fits what a client asks for;
-// the first of all if none does.
-func (l *listening) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certs := *l.certs.Load()
-	for i := range certs {
-		if len(certs) == 1 || hello.SupportsCertificate(&certs[i]) == nil {
-			return &certs[i], nil
-		}
-	}
-	return &certs[0], nil
-}
-
 // follow takes what can change of a listener from a new file.
 func (l *listening) follow(d *door) error {
-	if len(d.certs) > 0 {
-		l.certs.Store(&d.certs)
+	if store := l.certs.Load(); d.tls != nil && store != nil {
+		store.Use(d.tls)
 	}
 	if l.unknown != nil && d.rules != nil {
 		return l.gate.Update(*d.rules)
@@ -93,6 +81,7 @@ type routes struct {
 	below   map[string]*limpet.VirtualService // by what follows the "*"
 	others  *limpet.VirtualService            // nil if there is none
 	names   []string                          // of all services
+	strict  map[*limpet.VirtualService]bool   // whose clients must have a certificate; nil if there are none
 	unknown *limpet.VirtualService
 }
 
@@ -106,6 +95,12 @@ func (rt *Runtime) route(a *assembly) {
 			}
 			r.names = append(r.names, m.name)
 			vs := rt.services[m.key].VirtualService
+			if m.strict() {
+				if r.strict == nil {
+					r.strict = map[*limpet.VirtualService]bool{}
+				}
+				r.strict[vs] = true
+			}
 			if len(m.hosts) == 0 {
 				r.others = vs
 			}
@@ -123,7 +118,12 @@ func (rt *Runtime) route(a *assembly) {
 
 // ServeHTTP lets the service of the request's host answer.
 func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	l.routes.Load().find(r.Host).ServeHTTP(w, r)
+	routes := l.routes.Load()
+	vs := routes.find(r.Host)
+	if !l.admits(routes, vs, r.TLS) {
+		vs = routes.unknown
+	}
+	vs.ServeHTTP(w, r)
 }
 
 // find returns the service of a host: that which has it, else that which has the

@@ -23,11 +23,13 @@ import (
 
 // Options say what a program adds to a file. The zero value adds nothing.
 type Options struct {
-	// Logger is the [limpet.Config].Logger of services, and gets what pools
-	// report. Nil discards.
+	// Logger gets what services, pools and tables report, unless the file has
+	// `logs`, and records, unless it has one of `logs` and `accessLog`. Nil
+	// discards.
 	Logger *slog.Logger
 	// Edit changes the configuration of a service to what a file cannot say,
-	// such as its Authenticator and OnComplete. [File.Build] and
+	// such as OnComplete and an Authenticator of its own. A Logger that it sets
+	// takes the place of what the file says about logs. [File.Build] and
 	// [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
@@ -60,34 +62,34 @@ type Options struct {
 // a file of their own; if that is damaged, it moves it aside, which the log tells.
 // It starts nothing and connects to nothing: tables on a Redis server connect at
 // the first request that needs them, and are closed by [Runtime.Shutdown]. Each Runtime has pools,
-// tables and profiles of its own. An error is one of what Edit has added; see
+// tables and profiles of its own.
+//
+// If the file says where logs go, Build opens these files. [Runtime.Run] writes
+// the lines; until then they wait. A program whose file has stdout or stderr as
+// an output should ignore SIGPIPE.
+//
+// An error is one of what Edit has added, or of a log that cannot be opened; see
 // [Error].
 func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
-	b := f.builder(to, o)
-	a := b.assemble(kept{})
 	rt := &Runtime{
-		options: o, file: f, begun: f, services: map[string]*running{}, opened: map[*tables]bool{},
+		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
 		unsaved: o.HandedOver != nil,
 	}
 	rt.over, rt.finish = context.WithCancel(context.Background())
-	for _, m := range a.services {
-		vs := m.tryService(b.log)
-		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: m.profilesOf()}
-	}
+	b := rt.builder(f, to)
+	a := b.assemble(kept{})
+	change := b.openLogs(a)
+	rt.work = a.background()
 	if err := to.join(f.hidden); err != nil {
+		change.abandon()
 		return nil, err
 	}
-	for _, d := range a.listeners {
-		l, err := rt.listen(d, a)
-		if err != nil {
-			return nil, err
-		}
-		rt.listeners = append(rt.listeners, l)
-		for i := range d.addresses {
-			rt.ends = append(rt.ends, l.endpoint(d, i))
-		}
+	rt.logs.apply(change, a.services)
+	if err := rt.make(a, to); err != nil {
+		rt.logs.stop()
+		return nil, err
 	}
 	rt.kept = b.now
 	rt.openTables(b.now.tables)
@@ -95,10 +97,41 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	return rt, nil
 }
 
+// builder returns a builder of a file for the runtime.
+func (rt *Runtime) builder(f *File, to *findings) *builder {
+	b := f.builder(to, rt.options)
+	b.log, b.logs = rt.logs.process, rt.logs
+	return b
+}
+
+// make makes the services and listeners.
+func (rt *Runtime) make(a *assembly, to *findings) error {
+	for _, m := range a.services {
+		cfg := m.edited()
+		vs := m.tryService(cfg)
+		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
+	}
+	if err := to.join(rt.file.hidden); err != nil {
+		return err
+	}
+	for _, d := range a.listeners {
+		l, err := rt.listen(d, a)
+		if err != nil {
+			return err
+		}
+		rt.listeners = append(rt.listeners, l)
+		for i := range d.addresses {
+			rt.ends = append(rt.ends, l.endpoint(d, i, l.certs.Load()))
+		}
+	}
+	return nil
+}
+
 // A Runtime is what a [File] describes, ready to serve. All methods may be called
 // concurrently.
 type Runtime struct {
 	options  Options
+	logs     *logs
 	updating sync.Mutex // one update at a time
 	kept     kept
 	budget   *accept.Budget // of connections; nil if there is no limit, or before Listen
@@ -128,6 +161,10 @@ type Runtime struct {
 	unsaved    bool             // another process has the files of tables
 
 	taking *persistence.Receiver // of TakeOver; nil before and afterwards
+	// work is what runs beside the services, such as the watchers of files: that
+	// of the file that is in force.
+	work     []func(context.Context) error
+	stopWork context.CancelFunc // nil while it does not run
 }
 
 // A running service follows its configuration.
@@ -250,7 +287,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
 	to := newFindings()
-	b := f.builder(to, rt.options)
+	b := rt.builder(f, to)
 	if (len(f.doc.Services) == 0) != (len(rt.begun.doc.Services) == 0) {
 		b.fault(errors.New("a file with services takes the place of one without, or the other way round, after a restart"), "services")
 		return Changes{}, to.join(f.hidden)
@@ -262,12 +299,16 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	added := map[string]*running{}
 	for _, m := range a.services {
 		// The service that serves will log what there is to say.
-		if vs := m.tryService(nil); vs != nil {
+		cfg := m.edited()
+		cfg.Logger = nil
+		if vs := m.tryService(cfg); vs != nil {
 			vs.CloseIdleConnections()
 		}
 	}
 	b.tryRules(a)
+	change := b.openLogs(a)
 	if err := to.join(f.hidden); err != nil {
+		change.abandon()
 		return Changes{}, err
 	}
 	rt.mu.Lock()
@@ -278,9 +319,11 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	if opens {
 		next = rt.arrange(a, b)
 		if err := to.join(f.hidden); err != nil {
+			change.abandon()
 			return Changes{}, err
 		}
 	}
+	rt.logs.apply(change, a.services)
 	rt.leave(b.now.tables)
 	rt.openTables(b.now.tables)
 	// Nothing can fail any more: the pools and the configurations as a whole have
@@ -292,15 +335,16 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		rt.mu.Lock()
 		s := rt.services[m.key]
 		rt.mu.Unlock()
+		cfg := m.edited()
 		if s == nil {
-			vs, err := limpet.New(m.edited())
+			vs, err := limpet.New(cfg)
 			if err != nil {
 				return Changes{}, err
 			}
-			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: m.profilesOf()}
+			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 			continue
 		}
-		if err := s.Update(m.edited()); err != nil {
+		if err := s.Update(cfg); err != nil {
 			return Changes{}, err
 		}
 		if old, ok := s.transport.(interface{ CloseIdleConnections() }); ok && s.transport != m.cfg.Transport {
@@ -308,7 +352,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		}
 		s.transport = m.cfg.Transport
 		rt.mu.Lock()
-		s.name, s.profiles = m.name, m.profilesOf()
+		s.name, s.profiles = m.name, profilesOf(&cfg)
 		rt.mu.Unlock()
 	}
 	rt.kept = b.now
@@ -323,13 +367,16 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		}
 	}
 	var news notices
-	defer func() { news.log(rt.logger()) }()
+	defer func() { news.log(rt.Logger()) }()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.over.Err() != nil {
 		return Changes{}, http.ErrServerClosed
 	}
 	rt.replace(a, added)
+	rt.endWork()
+	rt.work = a.background()
+	rt.startWork()
 	changes := rt.changes(f)
 	rt.file = f
 	if opens {
@@ -376,13 +423,36 @@ func (rt *Runtime) start(s *running) {
 	})
 }
 
+// startWork starts what runs beside the services if the runtime runs. The caller
+// has locked mu.
+func (rt *Runtime) startWork() {
+	if rt.background == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(rt.background)
+	rt.stopWork = stop
+	for _, run := range rt.work {
+		rt.running.Go(func() { _ = run(ctx) }) // nobody else runs it
+	}
+}
+
+// endWork lets it end. The caller has locked mu.
+func (rt *Runtime) endWork() {
+	if rt.stopWork != nil {
+		rt.stopWork()
+		rt.stopWork = nil
+	}
+}
+
 // Run runs the health monitors and discoveries of all services, also of those
-// that updates bring, saves tables that have a file, and does what else there is
-// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. If the
-// file or [Options].Watch asks for it, Run watches the files of the configuration,
-// and calls [Runtime.Reload] when one has changed. It returns [limpet.ErrRunning]
-// if it is running already. Requests need it until the last one has ended: end ctx
-// after Shutdown.
+// that updates bring, watches files of users and of keys, fetches keys, saves
+// tables that have a file, writes the logs of the file, and does what else there
+// is to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
+// looks at the files of certificates, and takes new ones within two seconds. If
+// the file or [Options].Watch asks for it, Run watches the files of the
+// configuration, and calls [Runtime.Reload] when one has changed. It returns
+// [limpet.ErrRunning] if it is running already. Requests need it until the last
+// one has ended: end ctx after Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -392,21 +462,35 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		return limpet.ErrRunning
 	}
 	rt.background = ctx
+	rt.logs.start()
 	for _, s := range rt.services {
 		rt.start(s)
 	}
 	for t := range rt.opened {
 		rt.save(t)
 	}
+	rt.running.Go(func() { rt.watchCertificates(ctx) })
 	rt.running.Go(func() { rt.watch(ctx) })
+	rt.startWork()
 	rt.mu.Unlock()
 	<-ctx.Done()
 	rt.mu.Lock()
+	rt.endWork()
 	rt.background = nil
 	rt.mu.Unlock()
 	rt.running.Wait()
+	rt.logs.stop()
 	return nil
 }
+
+// Logger returns what logs to where the file wants the log of the process, or to
+// Options.Logger if the file does not say. It follows updates.
+func (rt *Runtime) Logger() *slog.Logger { return rt.logs.process }
+
+// Reopen opens the files of logs anew, for programs that rename them. A file
+// that cannot be opened is an error, and stays as it is. Runtimes notice new
+// files without Reopen as well, after a second.
+func (rt *Runtime) Reopen() error { return rt.logs.reopen() }
 
 // Drain asks the clients of all services to leave: each response is the last one
 // of its connection. Nothing stops, and nothing is refused; see
@@ -487,6 +571,7 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.accepting.Wait()
 	rt.retiring.Wait()
 	rt.closeTables()
+	rt.logs.flush()
 	return errors.Join(faults...)
 }
 
@@ -502,22 +587,34 @@ func (rt *Runtime) changes(f *File) (c Changes) {
 			c.Restart = append(c.Restart, path)
 		}
 	}
-	limits := map[string]rateLimiterConfig{}
-	for _, l := range rt.file.doc.RateLimiters {
-		limits[l.Name] = l
-	}
-	for i, l := range f.doc.RateLimiters {
-		if old, ok := limits[l.Name]; ok && old != l {
-			path := fielderr.Index("rateLimiters", i)
+	limits := map[[2]string]rateLimiterConfig{}
+	rt.file.eachLimiter(func(service, _ string, l rateLimiterConfig) { limits[[2]string{service, l.Name}] = l })
+	f.eachLimiter(func(service, path string, l rateLimiterConfig) {
+		if old, ok := limits[[2]string{service, l.Name}]; ok && old != l {
 			c.Fresh, seen[path] = append(c.Fresh, path), true
 		}
-	}
+	})
 	for _, path := range different(rt.file, f) {
 		if !seen[path] && !ofTables(path) {
 			c.Live = append(c.Live, path)
 		}
 	}
 	return c
+}
+
+// eachLimiter calls do for each rate limiter: those that services share, of a
+// service without a name, and private ones.
+func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
+	for i, l := range f.doc.RateLimiters {
+		do("", fielderr.Index("rateLimiters", i), l)
+	}
+	for i, s := range f.doc.Services {
+		for j, it := range s.RateLimiters {
+			if it.own != nil {
+				do(s.Name, fielderr.Index(fielderr.Index("services", i)+".rateLimiters", j), *it.own)
+			}
+		}
+	}
 }
 
 // ofTables reports whether a file is named by tables, which are those of the first

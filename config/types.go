@@ -1,8 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
-	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/datascript/jwtkeys"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
@@ -28,7 +27,7 @@ type document struct {
 
 	// Listen and TLS are the one listener of a file without Listeners.
 	Listen    addresses
-	TLS       *certificates
+	TLS       *tlsConfig
 	Listeners []listenerConfig
 
 	// Without Services, service is the only one; with them, it has what they
@@ -36,6 +35,13 @@ type document struct {
 	Services []serviceConfig
 	Stores   []storeConfig
 	Process  processConfig
+
+	// Logs is the log of the process. Unless given, its lines are those of the
+	// program's own log.
+	Logs *logsConfig
+	// AccessLog is the log of requests, and of connections that are denied.
+	// Unless given, these are lines of the log of the process.
+	AccessLog *accessLogConfig
 	service
 }
 
@@ -75,13 +81,13 @@ type drainConfig struct {
 }
 
 // sharedKeys are what stands at the top of a file with services.
-var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroups", "scripts", "rateLimiters", "persistenceProfiles"}
+var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroups", "scripts", "rateLimiters", "persistenceProfiles", "keySets"}
 
 // A listenerConfig says where clients connect, and which connections may.
 type listenerConfig struct {
 	Name    string
 	Address addresses
-	TLS     *certificates
+	TLS     *tlsConfig
 	serverSettings
 	connectionRules
 }
@@ -124,21 +130,33 @@ type storeConfig struct {
 }
 
 // A serviceConfig is one of several services. The objects that they share stand
-// at the top of the file, and are known by their names.
+// at the top of the file, and are known by their names; see [item].
 type serviceConfig struct {
 	Listeners []string // where it is served; all unless given
 	Hosts     []string // names that it is served by; any other unless given
+	// ClientCertificates says whether clients must have a certificate where a
+	// listener does not ask all of them for one.
+	ClientCertificates certificateNeed
 	limpet.Config
-	Pools       []string
-	PoolGroups  []string
-	Scripts     []string
-	RateProfile *rateProfileConfig
-	Tables      tablesConfig
-	Persistence sessionProfile // of pools and groups that name none
-	Transport   *transportConfig
+	Pools        []item[poolConfig]
+	PoolGroups   []item[poolGroupConfig]
+	Geo          []geoLayer // in place of that at the top
+	IPGroups     []item[ipGroupConfig]
+	StringGroups []item[stringGroupConfig]
+	Scripts      []item[scriptConfig]
+	RateLimiters []item[rateLimiterConfig]
+	RateProfile  *rateProfileConfig
+	Tables       tablesConfig
+	Persistence  profileChoice // of pools and groups that name none
+	// PersistenceProfiles are those that pools and groups of the service name.
+	PersistenceProfiles []item[namedProfile]
+	KeySets             []item[keySetConfig]
+	Authentication      authentication
+	Transport           *transportConfig
+	AccessLog           *accessLogConfig // that at the top of the file unless given
 
-	// These stand elsewhere; see programOnly.
-	Geo, IPGroups, StringGroups, RateLimiters, ProxyProtocol, Connections struct{}
+	// These stand in listeners; see programOnly.
+	ProxyProtocol, Connections struct{}
 }
 
 // tablesConfig are tables of a service: those of a store, or its own.
@@ -159,9 +177,11 @@ type service struct {
 	RateLimiters []rateLimiterConfig
 	RateProfile  *rateProfileConfig
 	Tables       tablesConfig
-	Persistence  sessionProfile // of pools and groups that name none
+	Persistence  profileChoice // of pools and groups that name none
 	// PersistenceProfiles are those that pools and groups name.
 	PersistenceProfiles []namedProfile
+	KeySets             []keySetConfig
+	Authentication      authentication
 	Transport           *transportConfig
 }
 
@@ -217,6 +237,9 @@ var programOnly = map[reflect.Type][]string{
 	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
 	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},
 	reflect.TypeFor[lbpool.DNSFinder]():            {"Resolver"},
+	reflect.TypeFor[limpet.BasicConfig]():          {"OnReload"},
+	reflect.TypeFor[limpet.BearerConfig]():         {"Tokens"},            // those of the configuration
+	reflect.TypeFor[jwtkeys.KeySet]():              {"Transport"},         // to the pool
 	reflect.TypeFor[limpet.IPGroupFinder]():        {"Groups"},            // those of the configuration
 	reflect.TypeFor[ipgroup.Options]():             {"Countries", "ASNs"}, // from the geo data
 	reflect.TypeFor[policy.StringGroupConfig]():    {"Entries"},           // list, map and file take its place
@@ -224,30 +247,8 @@ var programOnly = map[reflect.Type][]string{
 	reflect.TypeFor[redisstore.Config]():           {"Options", "Logger"}, // beside it
 	reflect.TypeFor[persistence.ClientIPConfig]():  {"Sessions", "Table"},
 	reflect.TypeFor[persistence.AppCookieConfig](): {"Sessions", "Table"},
-	// At the top of the file, and in listeners.
-	reflect.TypeFor[serviceConfig](): {"Geo", "IPGroups", "StringGroups", "RateLimiters", "ProxyProtocol", "Connections"},
+	reflect.TypeFor[serviceConfig]():               {"ProxyProtocol", "Connections"}, // in listeners
 }
-
-// certificates are those of a listener: one, or several, of which clients get
-// the first that fits the name they ask for.
-type certificates struct {
-	tlsFiles
-	Certificates []tlsFiles
-}
-
-// all returns the certificates with their paths below that of c.
-func (c *certificates) all(path string) (files []tlsFiles, paths []string) {
-	if len(c.Certificates) == 0 || c.tlsFiles != (tlsFiles{}) {
-		files, paths = append(files, c.tlsFiles), append(paths, path)
-	}
-	for i, f := range c.Certificates {
-		files, paths = append(files, f), append(paths, fmt.Sprintf("%s.certificates[%d]", path, i))
-	}
-	return files, paths
-}
-
-// tlsFiles is a certificate and its key, in PEM.
-type tlsFiles struct{ Certificate, Key string }
 
 // tlsClient says how to speak TLS to servers.
 type tlsClient struct {
@@ -402,6 +403,9 @@ type scriptConfig struct {
 	File    string
 	Event   datascript.Event
 	OnError limpet.OnError
+	// External are names of pools, groups, rate limiters and key sets that the
+	// script has and the service need not have: of objects that a program adds.
+	External []string
 }
 
 type rateLimiterConfig struct {
@@ -412,85 +416,4 @@ type rateLimiterConfig struct {
 type rateProfileConfig struct {
 	datascript.RateProfile
 	Limiter string // one of the rate limiters
-}
-
-// A sessionProfile makes a [limpet.PersistenceProfile].
-type sessionProfile interface {
-	profile() (limpet.PersistenceProfile, error)
-}
-
-type (
-	clientIP   struct{ persistence.ClientIPConfig }
-	appCookie  struct{ persistence.AppCookieConfig }
-	httpCookie struct {
-		persistence.HTTPCookieConfig
-		Keys []cookieKey
-	}
-	customHeader struct{ persistence.CustomHeaderConfig }
-)
-
-// A namedProfile is one of its kinds.
-type namedProfile struct {
-	Name         string
-	ClientIP     *clientIP
-	AppCookie    *appCookie
-	HTTPCookie   *httpCookie
-	CustomHeader *customHeader
-}
-
-// noProfile is the name of a pool's profile that binds nobody.
-const noProfile = "none"
-
-// profile makes the profile of the one kind that is given, and returns the
-// name of that as well.
-func (p namedProfile) profile() (made limpet.PersistenceProfile, kind string, err error) {
-	var kinds []sessionProfile
-	add := func(given bool, name string, p sessionProfile) {
-		if given {
-			kinds, kind = append(kinds, p), name
-		}
-	}
-	add(p.ClientIP != nil, "clientIP", p.ClientIP)
-	add(p.AppCookie != nil, "appCookie", p.AppCookie)
-	add(p.HTTPCookie != nil, "httpCookie", p.HTTPCookie)
-	add(p.CustomHeader != nil, "customHeader", p.CustomHeader)
-	if len(kinds) != 1 {
-		return nil, "", fmt.Errorf("profile %q: want one of clientIP, appCookie, httpCookie and customHeader", p.Name)
-	}
-	made, err = kinds[0].profile()
-	return made, kind, err
-}
-
-type cookieKey struct {
-	ID     string
-	Secret secret
-}
-
-// A secret is written in base64.
-type secret []byte
-
-// UnmarshalText decodes base64; no error shows the text.
-func (s *secret) UnmarshalText(text []byte) (err error) {
-	*s, err = base64.StdEncoding.AppendDecode(nil, text)
-	return err
-}
-
-func (p clientIP) profile() (limpet.PersistenceProfile, error) {
-	return persistence.NewClientIP(p.ClientIPConfig)
-}
-
-func (p appCookie) profile() (limpet.PersistenceProfile, error) {
-	return persistence.NewAppCookie(p.AppCookieConfig)
-}
-
-func (p httpCookie) profile() (limpet.PersistenceProfile, error) {
-	cfg := p.HTTPCookieConfig
-	for _, k := range p.Keys {
-		cfg.Keys = append(cfg.Keys, persistence.CookieKey{ID: k.ID, Secret: k.Secret})
-	}
-	return persistence.NewHTTPCookie(cfg)
-}
-
-func (p customHeader) profile() (limpet.PersistenceProfile, error) {
-	return persistence.NewCustomHeader(p.CustomHeaderConfig)
 }

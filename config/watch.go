@@ -29,7 +29,7 @@ func (rt *Runtime) Reload(ctx context.Context) bool {
 	rt.mu.Lock()
 	files, first := rt.file.files, rt.file.first
 	rt.mu.Unlock()
-	log := rt.logger().With(slog.String("file", first.name))
+	log := rt.Logger().With(slog.String("file", first.name))
 	changes, err := func() (Changes, error) {
 		if _, is := files.(*osFiles); !is {
 			return Changes{}, errors.New("the configuration is not from a file")

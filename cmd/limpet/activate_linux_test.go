@@ -19,7 +19,7 @@ func TestSystemdSocketActivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listeners: [{name: a, address: fd:web}, {name: b, address: fd:admin}]\n" + teapot})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listeners: [{name: a, address: fd:web}, {name: b, address: fd:admin}]\n" + teapotRule})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestSystemdSocketActivate(t *testing.T) {
 		}
 		first <- err
 	}()
-	p := startCommand(t, cmd)
+	p := startCommand(t, cmd).serve()
 	p.await("msg=serving")
 	if err := testwait.Receive(t, first, "answer"); err != nil {
 		t.Error(err)

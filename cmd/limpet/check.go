@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -13,48 +15,130 @@ import (
 	"github.com/limpetlb/limpet/internal/scriptfile"
 )
 
-// check compiles scripts, and reports faults and warnings. A configuration is
-// checked as a whole, with the scripts that it names.
+// check reports the faults and warnings of configurations and scripts. A
+// configuration is checked as a whole, with the scripts that it names.
 func check(ctx context.Context, args []string, out, errs io.Writer) int {
-	f := flags("check [flags] SCRIPT|CONFIG...", errs)
-	var ev datascript.Event
-	f.Func("event", "the `event` of files without event headings", func(s string) error { return ev.UnmarshalText([]byte(s)) })
+	f := flags("check [flags] FILE...", errs)
+	var c checker
+	f.Func("as", "what all files are, whatever their names: `config or script`", c.setKind)
+	f.Func("event", "the `event` of scripts without event headings", func(s string) error { return c.event.UnmarshalText([]byte(s)) })
 	strict := f.Bool("strict", false, "fail on warnings, too")
+	c.report = reportText
+	f.Func("format", "how to write what is found: `text, json or github` (default text)", c.setFormat)
+	f.BoolVar(&c.options.Resolve, "resolve", false, "look up the host names of servers")
+	f.BoolVar(&c.options.NoKeys, "no-keys", false, "read neither private keys, nor secrets from files and environment variables")
 	if status, done := parse(f, args, 1, 0); done {
 		return status
 	}
-	status := ok
-	warn := func(line any) {
-		fmt.Fprintln(out, line)
-		if *strict {
-			status = failed
-		}
-	}
 	for _, file := range f.Args() {
-		switch filepath.Ext(file) {
-		case ".yaml", ".yml", ".json":
-			loaded, err := config.Load(ctx, file)
-			if err != nil {
-				fmt.Fprintln(out, err)
-				status = failed
-				continue
-			}
-			for _, w := range loaded.Warnings() {
-				warn(w)
-			}
-			continue
-		}
-		script, err := loadScript(file, ev)
-		if err != nil {
-			fmt.Fprintf(out, "%s: %v\n", file, err)
-			status = failed
-			continue
-		}
-		for _, w := range script.Warnings() {
-			warn(fmt.Sprintf("%s:%v", file, w))
+		if _, err := c.kindOf(file); err != nil {
+			complain(errs, err)
+			return misuse
 		}
 	}
-	return status
+	c.out = out
+	for _, file := range f.Args() {
+		if kind, _ := c.kindOf(file); kind == configFile {
+			c.config(ctx, file)
+		} else {
+			c.script(file)
+		}
+	}
+	if ctx.Err() != nil || c.faults > 0 || *strict && c.warnings > 0 {
+		return failed
+	}
+	return ok
+}
+
+// A checker reports what it finds in files.
+type checker struct {
+	kind    fileKind // of all files; zero if their names say it
+	event   datascript.Event
+	options config.CheckOptions
+	out     io.Writer
+	report  func(out io.Writer, severity string, e *config.Error)
+
+	faults, warnings int
+}
+
+type fileKind string
+
+const (
+	configFile fileKind = "config"
+	scriptFile fileKind = "script"
+)
+
+func (c *checker) setKind(text string) error {
+	switch c.kind = fileKind(text); c.kind {
+	case configFile, scriptFile:
+		return nil
+	}
+	return errors.New("neither config nor script")
+}
+
+func (c *checker) setFormat(text string) error {
+	if c.report = reports[text]; c.report == nil {
+		return errors.New("not one of text, json, github")
+	}
+	return nil
+}
+
+// kindOf returns what a file is.
+func (c *checker) kindOf(file string) (fileKind, error) {
+	switch extension := filepath.Ext(file); {
+	case c.kind != "":
+		return c.kind, nil
+	case extension == ".yaml", extension == ".yml", extension == ".json":
+		return configFile, nil
+	case extension == ".lua":
+		return scriptFile, nil
+	}
+	return "", fmt.Errorf("%s: neither a configuration (.yaml, .yml, .json) nor a script (.lua): say which by -as", file)
+}
+
+func (c *checker) config(ctx context.Context, file string) {
+	warnings, err := config.Check(ctx, file, c.options)
+	c.fail(file, err)
+	for _, w := range warnings {
+		c.warn(w)
+	}
+}
+
+func (c *checker) script(file string) {
+	script, err := loadScript(file, c.event)
+	c.fail(file, err)
+	if err != nil {
+		return
+	}
+	for _, w := range script.Warnings() {
+		c.warn(&config.Error{File: file, Line: w.Line, Err: errors.New(w.Message)})
+	}
+}
+
+// fail reports the faults that an error joins.
+func (c *checker) fail(file string, err error) {
+	if err == nil {
+		return
+	}
+	for _, err := range faults(err) {
+		e, ok := err.(*config.Error) //nolint:errorlint // as package config returns it
+		if !ok {
+			e = &config.Error{File: file, Err: err}
+			if in, ok := errors.AsType[*datascript.CompileError](err); ok {
+				e.Line = in.Line
+			}
+			if in, ok := errors.AsType[*fs.PathError](err); ok && in.Path == file {
+				e.Err = in.Err
+			}
+		}
+		c.faults++
+		c.report(c.out, "fault", e)
+	}
+}
+
+func (c *checker) warn(e *config.Error) {
+	c.warnings++
+	c.report(c.out, "warning", e)
 }
 
 // loadScript compiles the script in a file.
@@ -75,7 +159,7 @@ func readFile(name string, max int64) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, max+1))
 	if err == nil && int64(len(data)) > max {
-		err = fmt.Errorf("%s: longer than %d bytes", name, max)
+		err = fmt.Errorf("longer than %d bytes", max)
 	}
 	return bytes.TrimPrefix(data, []byte("\ufeff")), err
 }

@@ -3,7 +3,7 @@
 //
 //	limpet serve CONFIG          serve until interrupted; SIGHUP reads CONFIG anew
 //	limpet explain CONFIG URL    tell what would become of a request
-//	limpet check SCRIPT...       compile scripts, or check configurations
+//	limpet check FILE...         check configurations and scripts
 //	limpet test PATH...          run the txtar cases in files and directories
 //	limpet schema                print a JSON Schema of configurations
 //	limpet version               print the version
@@ -46,7 +46,7 @@ var commands = map[string]command{"serve": serve, "explain": explain, "check": c
 const usage = `usage:
   limpet serve [flags] CONFIG
   limpet explain [flags] CONFIG URL
-  limpet check [flags] SCRIPT|CONFIG...
+  limpet check [flags] FILE...
   limpet test [flags] PATH...
   limpet schema
   limpet version

@@ -36,7 +36,8 @@ func invoke(t *testing.T, dir string, args ...string) (status int, out, errs str
 func TestMisuse(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"nope"}, {"check"}, {"test"}, {"explain", "one"}, {"serve"}, {"serve", "a", "b"},
-		{"check", "-nope", "x"}, {"check", "-event", "nope", "x"}, {"explain", "-client", "x", "c", "u"}, {"explain", "-header", "x", "c", "u"},
+		{"check", "-nope", "x"}, {"check", "-event", "nope", "x.lua"}, {"check", "x"}, {"check", "x.lua", "x.txt"},
+		{"check", "-as", "lua", "x"}, {"check", "-format", "xml", "x.lua"}, {"explain", "-client", "x", "c", "u"}, {"explain", "-header", "x", "c", "u"},
 		{"explain", "c", "/no-host"},
 	} {
 		if status, out, errs := invoke(t, "/nowhere", args...); status != misuse || out != "" || errs == "" {

@@ -75,11 +75,14 @@ type service struct {
 }
 
 func (s *service) serve(ctx context.Context) (err error) {
-	hangup := make(chan os.Signal, 1)
+	hangup, reopen, upgrade := make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	upgrade := make(chan os.Signal, 1)
-	if len(upgradeSignals) > 0 { // else all would be meant
+	if len(reopenSignals) > 0 { // or it would be all signals
+		signal.Notify(reopen, reopenSignals...)
+		defer signal.Stop(reopen)
+	}
+	if len(upgradeSignals) > 0 {
 		signal.Notify(upgrade, upgradeSignals...)
 		defer signal.Stop(upgrade)
 	}
@@ -107,7 +110,7 @@ func (s *service) serve(ctx context.Context) (err error) {
 	ready, served := make(chan struct{}), make(chan error, 1)
 	wg.Go(func() { served <- rt.Serve(func() { close(ready) }) })
 
-	next, failure := s.supervise(ctx, rt, hangup, upgrade, ready, served)
+	next, failure := s.supervise(ctx, rt, signals{hangup, reopen, upgrade}, ready, served)
 	if next != nil {
 		return s.leave(ctx, running, rt, next)
 	}
@@ -135,6 +138,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.log = rt.Logger()
 	if s.before != nil {
 		err = s.before.Receive(rt.TakeOver)
 	}
@@ -142,11 +146,10 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 		err = rt.Listen()
 	}
 	if err != nil {
-		_ = rt.Shutdown(ctx) // nothing has begun
+		_ = rt.Shutdown(ctx) // there are no requests, but lines of logs
 		return nil, err
 	}
-	unused := sockets.Unused()
-	for _, name := range unused {
+	for _, name := range sockets.Unused() {
 		s.log.Warn("inherited socket not used: no listener has the address", "address", "fd:"+name)
 	}
 	if s.before != nil {
@@ -157,9 +160,12 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	return rt, nil
 }
 
+// signals ask for a reload, for new files of logs, and for an upgrade.
+type signals struct{ hangup, reopen, upgrade <-chan os.Signal }
+
 // supervise follows signals and tells the service manager about it, until ctx ends,
 // the runtime cannot serve, or another process has taken its place.
-func (s *service) supervise(ctx context.Context, rt *config.Runtime, hangup, upgrade <-chan os.Signal, ready <-chan struct{}, served <-chan error) (*successor, error) {
+func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signals, ready <-chan struct{}, served <-chan error) (*successor, error) {
 	upgrading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	alive, err := systemd.Watchdog()
@@ -197,7 +203,7 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, hangup, upg
 	for {
 		select {
 		case <-ready:
-			ready, begin, replace = nil, hangup, upgrade
+			ready, begin, replace = nil, asked.hangup, asked.upgrade
 			if s.before != nil {
 				followed = s.before.Done()
 				if err := s.before.Accepting(); err != nil {
@@ -224,7 +230,10 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, hangup, upg
 			if upgraded = nil; next != nil {
 				return next, nil
 			}
+		case <-asked.reopen:
+			s.reopen(rt)
 		case <-begin:
+			s.reopen(rt)
 			if again = reloaded != nil; !again {
 				reload()
 			}
@@ -292,6 +301,24 @@ func (s *service) end(running context.Context, rt *config.Runtime, drain bool) e
 	}
 	s.log.Info("stopped")
 	return err
+}
+
+// reopen opens the files of logs anew.
+func (s *service) reopen(rt *config.Runtime) {
+	for _, fault := range faults(rt.Reopen()) {
+		s.log.Error("log not reopened", "error", fault.Error())
+	}
+}
+
+// faults takes apart the error of a configuration.
+func faults(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // tell logs why the service manager could not be told.

@@ -66,15 +66,34 @@ type process struct {
 // start runs the binary, and waits until it serves.
 func start(t *testing.T, config string) *process {
 	t.Helper()
+	return launch(t, config).serve()
+}
+
+// startAs runs a command that runs the binary, with more in its environment.
+func startAs(t *testing.T, env []string, command ...string) *process {
+	t.Helper()
+	return launchAs(t, env, command...).serve()
+}
+
+// serve waits until the process serves.
+func (p *process) serve() *process {
+	p.Helper()
+	p.serving = p.await("msg=serving")
+	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.serving)[1]
+	return p
+}
+
+// launch runs the binary.
+func launch(t *testing.T, config string) *process {
+	t.Helper()
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startAs(t, nil, binary, "serve", config)
+	return launchAs(t, nil, binary, "serve", config)
 }
 
-// startAs runs a command with more in its environment that runs the binary.
-func startAs(t *testing.T, env []string, command ...string) *process {
+func launchAs(t *testing.T, env []string, command ...string) *process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(cancel)
@@ -99,8 +118,6 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 			p.lines <- s.Text()
 		}
 	}()
-	p.serving = p.await("msg=serving")
-	p.url = "http://" + regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.serving)[1]
 	return p
 }
 
@@ -220,6 +237,11 @@ scripts: [{name: Visits, file: visits.lua}]
 	rewrite("visits.lua", script+"if")
 	p.signal(syscall.SIGHUP)
 	if line := p.await("configuration not changed"); !strings.Contains(line, "Visits_on_http_req.ds:7:") {
+		t.Error(line)
+	}
+	rewrite("visits.lua", strings.Replace(script, `"few"`, `"fews"`, 1))
+	p.signal(syscall.SIGHUP)
+	if line := p.await("configuration not changed"); !strings.Contains(line, `visits.lua:6: rate limiter \"fews\" not found; did you mean \"few\"?`) {
 		t.Error(line)
 	}
 	if got := get(t, p.url+"/limited"); got != "429 limited" {
@@ -589,12 +611,12 @@ func TestCheckIsServe(t *testing.T) {
 	cases := map[string]struct{ text, want string }{
 		"missing":        {"tls: {certificate: no.pem, key: a.key}", "DIR/missing.yaml:1:6: tls: open DIR/no.pem: no such file or directory"},
 		"no key file":    {"tls: {certificate: a.pem, key: no.key}", "tls: open DIR/no.key: no such file or directory"},
-		"swapped":        {"tls: {certificate: a.key, key: a.pem}", "tls: certificate a.key and key a.pem: tls: "},
-		"another":        {"tls: {certificate: a.pem, key: b.key}", "tls: certificate a.pem and key b.key: tls: private key"},
-		"no key":         {"tls: {certificate: a.pem}", "tls: want both certificate and key"},
-		"no certificate": {"tls: {key: a.key}", "tls: want both certificate and key"},
-		"empty":          {"tls: {}", "tls: want both certificate and key"},
-		"empty texts":    {"tls: {certificate: '', key: ''}", "tls: want both certificate and key"},
+		"swapped":        {"tls: {certificate: a.key, key: a.pem}", "tls: certificate DIR/a.key and key DIR/a.pem: tls: "},
+		"another":        {"tls: {certificate: a.pem, key: b.key}", "tls: certificate DIR/a.pem and key DIR/b.key: tls: private key"},
+		"no key":         {"tls: {certificate: a.pem}", "tls: DIR/a.pem: no private key in it, and no key in another file"},
+		"no certificate": {"tls: {key: a.key}", "tls: want a certificate"},
+		"empty":          {"tls: {}", "tls: want a certificate, certificates or a directory"},
+		"empty texts":    {"tls: {certificate: '', key: ''}", "tls: want a certificate, certificates or a directory"},
 		"of servers":     {"transport: {tls: {certificate: a.pem}}", "transport.tls: want both certificate and key"},
 		"listen":         {"listen: foo", "listen: address foo: missing port in address"},
 	}

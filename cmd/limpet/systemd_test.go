@@ -27,7 +27,7 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-const teapot = "httpSecurity: [{name: a, action: {respond: {status: 418}}}]\n"
+const teapotRule = "httpSecurity: [{name: a, action: {respond: {status: 418}}}]\n"
 
 // A manager is a service manager at the other end of a socket.
 type manager struct {
@@ -69,7 +69,7 @@ func (m *manager) next(t *testing.T) string {
 // A service manager hears of each state, in order, and gets signs of life twice in
 // the time in which it wants one.
 func TestNotices(t *testing.T) {
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: ['127.0.0.1:0', '127.0.0.1:0']\n" + teapot})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: ['127.0.0.1:0', '127.0.0.1:0']\n" + teapotRule})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestNotices(t *testing.T) {
 
 // A manager that does not listen is a warning.
 func TestNoManager(t *testing.T) {
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapot})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapotRule})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	defer socket.Close()
 	address := ln.Addr().String()
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: fd:web\nprocess: {drain: {idle: 100ms}}\n" + teapot})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: fd:web\nprocess: {drain: {idle: 100ms}}\n" + teapotRule})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestSocketActivation(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" serve "$1"`, binary, filepath.Join(dir, "limpet.yaml"))
 		cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=web:other")
 		cmd.ExtraFiles = []*os.File{socket, socket}
-		return startCommand(t, cmd)
+		return startCommand(t, cmd).serve()
 	}
 	starts := 5
 	if testing.Short() {
@@ -247,14 +247,14 @@ func TestSecondSignal(t *testing.T) {
 
 // With -watch the file is read anew without a signal.
 func TestServeWatch(t *testing.T) {
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapot})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapotRule})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "limpet.yaml")
 	p := startAs(t, nil, binary, "serve", "-watch", path)
-	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:0\n"+strings.Replace(teapot, "418", "410", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:0\n"+strings.Replace(teapotRule, "418", "410", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.await("configuration changed")

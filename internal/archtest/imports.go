@@ -42,7 +42,7 @@ var importRules = []importRule{
 	{"datascript/datascripttest", []string{"./datascript", "./internal/...", "golang.org/x/tools/txtar"},
 		"it tests scripts for their authors as well, without pools, tables or sockets"},
 
-	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/...", "go.yaml.in/yaml/v4"},
+	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./datascript/jwtkeys", "./internal/...", "go.yaml.in/yaml/v4"},
 		"it makes everything of a file, so it knows everything; only programs import it, and who builds a service in Go must not inherit YAML"},
 
 	{"cmd/limpet/internal/systemd", []string{"github.com/coreos/go-systemd/v22/activation", "github.com/coreos/go-systemd/v22/daemon"},
