@@ -55,7 +55,6 @@ type builder struct {
 	logs     *logs // of a Runtime; nil for a check
 	old, now kept
 	cfg      limpet.Config        // what is made
-	used     limpet.Config        // what edited has made of it
 	pools    []lbpool.Config      // but for their fail actions
 	moved    []relocation         // of pools
 	broken   map[namedObject]bool // with a fault, and therefore not there
@@ -143,26 +142,23 @@ func (b *builder) edited() limpet.Config {
 	if b.options.Edit != nil {
 		b.options.Edit(cmp.Or(cfg.Name, defaultName), &cfg)
 	}
-	b.used = cfg
 	return cfg
 }
 
-// profilesOf returns the persistence profiles of the configuration that edited has
-// returned last, by the names of pools and groups.
-func (b *builder) profilesOf() map[string]limpet.PersistenceProfile {
-	all := maps.Clone(b.used.PoolPersistence)
-	if all == nil {
-		all = map[string]limpet.PersistenceProfile{}
-	}
+// profilesOf returns the persistence profiles of a configuration, by the names of
+// pools and groups.
+func profilesOf(cfg *limpet.Config) map[string]limpet.PersistenceProfile {
+	all := map[string]limpet.PersistenceProfile{}
+	maps.Copy(all, cfg.PoolPersistence)
 	add := func(target string) {
-		if _, ok := all[target]; !ok && b.used.Persistence != nil {
-			all[target] = b.used.Persistence
+		if _, ok := all[target]; !ok && cfg.Persistence != nil {
+			all[target] = cfg.Persistence
 		}
 	}
-	for _, p := range b.used.Pools {
+	for _, p := range cfg.Pools {
 		add(p.Name())
 	}
-	for _, g := range b.used.PoolGroups {
+	for _, g := range cfg.PoolGroups {
 		add(g.Name())
 	}
 	return all

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -104,14 +106,34 @@ func (h *Handover) begin() error {
 // carried calls add with all that has entries, by names that it has in the file.
 // The caller has locked mu.
 func (rt *Runtime) carried(add func(name string, of any, target string)) {
-	for key, t := range rt.kept.tables {
-		add("tables "+key, t.Tables, "")
+	for scope, k := range rt.kept.all() {
+		for key, t := range k.tables {
+			add(fmt.Sprintf("tables %q %q", scope, key), t.Tables, "")
+		}
 	}
 	for key, s := range rt.services {
 		for target, p := range s.profiles {
 			add(fmt.Sprintf("service %q %q", key, target), p, target)
 		}
 	}
+}
+
+// all returns what services share, by "", and the private objects of services.
+func (k kept) all() map[string]kept {
+	all := map[string]kept{"": k}
+	maps.Copy(all, k.services)
+	return all
+}
+
+// allPools returns all pools, by names that tell those of services apart.
+func (k kept) allPools() map[string]*lbpool.Pool {
+	all := map[string]*lbpool.Pool{}
+	for scope, k := range k.all() {
+		for name, p := range k.pools {
+			all[fmt.Sprintf("%q %q", scope, name)] = p
+		}
+	}
+	return all
 }
 
 // Sockets returns the sockets of all listeners, in their order.
@@ -141,7 +163,7 @@ func (h *Handover) Send(send func(message []byte) error) error {
 	if !h.began {
 		h.began = true
 		states := map[string]json.RawMessage{}
-		for name, p := range h.rt.kept.pools { // updates wait
+		for name, p := range h.rt.kept.allPools() { // updates wait
 			state, err := p.MarshalState()
 			if err != nil {
 				return err
@@ -258,8 +280,8 @@ func (rt *Runtime) TakeOver(message []byte) error {
 			return fmt.Errorf("states of servers: %w", err)
 		}
 		var faults []error
-		for name, state := range states {
-			if p := rt.kept.pools[name]; p != nil {
+		for name, p := range rt.kept.allPools() {
+			if state, ok := states[name]; ok {
 				faults = append(faults, p.RestoreState(state))
 			}
 		}

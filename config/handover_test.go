@@ -133,9 +133,9 @@ pools:
 `, origins(t, 3)), "stick.lua": sticky}
 }
 
-// visitAt sends a request with header fields and returns what the answer says, and
+// visitHost sends a request with header fields and returns what the answer says, and
 // its cookies.
-func visitAt(t *testing.T, addr net.Addr, host string, fields ...string) (body, cookie string) {
+func visitHost(t *testing.T, addr net.Addr, host string, fields ...string) (body, cookie string) {
 	t.Helper()
 	c := client(addr)
 	defer c.CloseIdleConnections()
@@ -171,11 +171,11 @@ func TestHandOver(t *testing.T) {
 		clients[fmt.Sprint("session ", i)] = []string{"other", "Cookie", fmt.Sprint("SID=s", i)}
 	}
 	for name, c := range clients {
-		was[name], _ = visitAt(t, addr, c[0], c[1:]...)
+		was[name], _ = visitHost(t, addr, c[0], c[1:]...)
 	}
 	for i := range 5 {
 		name := fmt.Sprint("cookie ", i)
-		body, cookie := visitAt(t, addr, "cookies")
+		body, cookie := visitHost(t, addr, "cookies")
 		was[name], clients[name] = body, []string{"cookies", "Cookie", cookie}
 	}
 	if pool := s.kept.pools["api"]; pool.Servers()[0].SetRatio(7) != nil {
@@ -193,7 +193,7 @@ func TestHandOver(t *testing.T) {
 	ready, end := next.start()
 	testwait.Receive(t, next.waits, "end of the start")
 	clients["late"] = []string{"shop", "X-Key", "late"}
-	was["late"], _ = visitAt(t, addr, "shop", "X-Key", "late")
+	was["late"], _ = visitHost(t, addr, "shop", "X-Key", "late")
 	testwait.Receive(t, h.Changed(), "token")
 	h.Yield()
 	next.receive(h)
@@ -208,7 +208,7 @@ func TestHandOver(t *testing.T) {
 		t.Error(err)
 	}
 	for name, c := range clients {
-		if got, _ := visitAt(t, addr, c[0], c[1:]...); got != was[name] {
+		if got, _ := visitHost(t, addr, c[0], c[1:]...); got != was[name] {
 			t.Errorf("%s: %s, was %s", name, got, was[name])
 		}
 	}
@@ -229,7 +229,7 @@ func TestHandOverFails(t *testing.T) {
 	files := handoverFiles(t)
 	s := serve(t, files, Options{})
 	addr := s.addrs("main")[0]
-	want, _ := visitAt(t, addr, "shop", "X-Key", "k")
+	want, _ := visitHost(t, addr, "shop", "X-Key", "k")
 	h, err := s.HandOver()
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func TestHandOverFails(t *testing.T) {
 		t.Error(err)
 	}
 	for range 3 {
-		if got, _ := visitAt(t, addr, "shop", "X-Key", "k"); got != want {
+		if got, _ := visitHost(t, addr, "shop", "X-Key", "k"); got != want {
 			t.Errorf("%s, was %s", got, want)
 		}
 	}
@@ -295,7 +295,7 @@ func TestHandOverTableFile(t *testing.T) {
 		}
 		return keys
 	}
-	visitAt(t, addr, "shop", "X-Key", "gone")
+	visitHost(t, addr, "shop", "X-Key", "gone")
 	h, err := s.HandOver()
 	if err != nil {
 		t.Fatal(err)
@@ -306,7 +306,7 @@ func TestHandOverTableFile(t *testing.T) {
 	if err := store.Remove(t.Context(), "", "gone"); err != nil {
 		t.Fatal(err)
 	}
-	visitAt(t, addr, "shop", "X-Key", "stays")
+	visitHost(t, addr, "shop", "X-Key", "stays")
 	next := take(t, s, h)
 	ready, end := next.start()
 	testwait.Receive(t, next.waits, "end of the start")
@@ -317,7 +317,7 @@ func TestHandOverTableFile(t *testing.T) {
 	next.receive(h)
 	next.goes <- nil
 	testwait.Receive(t, ready, "start of the next")
-	visitAt(t, addr, "shop", "X-Key", "new")
+	visitHost(t, addr, "shop", "X-Key", "new")
 	testwait.Until(t, "the next saves", func() bool { return strings.Contains(saved(), "new") })
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

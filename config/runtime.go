@@ -107,8 +107,9 @@ func (rt *Runtime) builder(f *File, to *findings) *builder {
 // make makes the services and listeners.
 func (rt *Runtime) make(a *assembly, to *findings) error {
 	for _, m := range a.services {
-		vs := m.tryService(m.edited())
-		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: m.profilesOf()}
+		cfg := m.edited()
+		vs := m.tryService(cfg)
+		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 	}
 	if err := to.join(rt.file.hidden); err != nil {
 		return err
@@ -157,13 +158,13 @@ type Runtime struct {
 	background context.Context // of Run
 	running    sync.WaitGroup
 	opened     map[*tables]bool // to close, also those that the file has no more
+	unsaved    bool             // another process has the files of tables
+
+	taking *persistence.Receiver // of TakeOver; nil before and afterwards
 	// work is what runs beside the services, such as the watchers of files: that
 	// of the file that is in force.
 	work     []func(context.Context) error
 	stopWork context.CancelFunc // nil while it does not run
-	unsaved  bool               // another process has the files of tables
-
-	taking *persistence.Receiver // of TakeOver; nil before and afterwards
 }
 
 // A running service follows its configuration.
@@ -334,15 +335,16 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		rt.mu.Lock()
 		s := rt.services[m.key]
 		rt.mu.Unlock()
+		cfg := m.edited()
 		if s == nil {
-			vs, err := limpet.New(m.edited())
+			vs, err := limpet.New(cfg)
 			if err != nil {
 				return Changes{}, err
 			}
-			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: m.profilesOf()}
+			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 			continue
 		}
-		if err := s.Update(m.edited()); err != nil {
+		if err := s.Update(cfg); err != nil {
 			return Changes{}, err
 		}
 		if old, ok := s.transport.(interface{ CloseIdleConnections() }); ok && s.transport != m.cfg.Transport {
@@ -350,7 +352,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		}
 		s.transport = m.cfg.Transport
 		rt.mu.Lock()
-		s.name, s.profiles = m.name, m.profilesOf()
+		s.name, s.profiles = m.name, profilesOf(&cfg)
 		rt.mu.Unlock()
 	}
 	rt.kept = b.now

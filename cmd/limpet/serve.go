@@ -149,8 +149,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 		_ = rt.Shutdown(ctx) // there are no requests, but lines of logs
 		return nil, err
 	}
-	unused := sockets.Unused()
-	for _, name := range unused {
+	for _, name := range sockets.Unused() {
 		s.log.Warn("inherited socket not used: no listener has the address", "address", "fd:"+name)
 	}
 	if s.before != nil {
@@ -161,7 +160,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	return rt, nil
 }
 
-// signals ask for a reload, for new files of logs, and for another process.
+// signals ask for a reload, for new files of logs, and for an upgrade.
 type signals struct{ hangup, reopen, upgrade <-chan os.Signal }
 
 // supervise follows signals and tells the service manager about it, until ctx ends,
@@ -212,8 +211,6 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 				}
 			}
 			s.tell(systemd.Ready(status(true)))
-		case <-asked.reopen:
-			s.reopen(rt)
 		case <-followed:
 			followed = nil
 			_ = rt.TakeOver(nil) // never fails
@@ -233,6 +230,8 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 			if upgraded = nil; next != nil {
 				return next, nil
 			}
+		case <-asked.reopen:
+			s.reopen(rt)
 		case <-begin:
 			s.reopen(rt)
 			if again = reloaded != nil; !again {
