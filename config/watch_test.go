@@ -144,7 +144,8 @@ func followFiles(t *testing.T, dir string, o Options, wait func()) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { _ = s.Runtime.Run(ctx) })
-	one(follow(), "configuration changed")
+	wait()
+	one(s.log.take("msg=\"configuration "), "configuration changed")
 	if got := answer(); got != "two" {
 		t.Errorf("%q", got)
 	}
