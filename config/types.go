@@ -24,23 +24,37 @@ import (
 // structs are called and what stands beside them; docs/reference/configuration.md
 // lists them. Files that it names are relative to the file that names them.
 type document struct {
-	Include []string // patterns of further files, in the first file only
+	// Include lists patterns of the names of further files.
+	Include []string
 
 	// Listen and TLS are the one listener of a file without Listeners.
-	Listen    string
-	TLS       *certificates
+
+	// Listen is the address of the only listener, as host:port. It is :8080 unless
+	// given.
+	Listen string
+	// TLS has the certificates of the only listener. Without it, clients speak
+	// plain HTTP.
+	TLS *certificates
+	// Listeners are where clients connect.
 	Listeners []listenerConfig
 
 	// Without Services, service is the only one; with them, it has what they
 	// share: see sharedKeys.
+
+	// Services are several virtual services in one process.
 	Services []serviceConfig
-	Stores   []storeConfig
-	Process  processConfig
+	// Stores are tables that services share.
+	Stores []storeConfig
+	// Process is about the process that serves.
+	Process processConfig
 	service
 }
 
 // processConfig is about the process that serves.
-type processConfig struct{ Drain drainConfig }
+type processConfig struct {
+	// Drain says how the process ends.
+	Drain drainConfig
+}
 
 // drainConfig says how the process ends.
 type drainConfig struct {
@@ -56,22 +70,30 @@ var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroup
 
 // A listenerConfig says where clients connect, and which connections may.
 type listenerConfig struct {
-	Name    string
-	Address string // host and port
-	TLS     *certificates
+	// Name is the listener's, for services and the log.
+	Name string
+	// Address is where it listens, as host:port.
+	Address string
+	// TLS has the certificates of the listener. Without it, clients speak plain HTTP.
+	TLS *certificates
 	connectionRules
 }
 
 // connectionRules are the fields of a [limpet.Config] about connections.
 type connectionRules struct {
+	// NetworkSecurity decides about each connection when it is accepted.
 	NetworkSecurity []policy.NetworkRule
+	// PoliciesOnError says what becomes of connections about which a rule cannot decide.
 	PoliciesOnError limpet.OnError
-	ProxyProtocol   limpet.ProxyProtocol
-	Connections     limpet.ConnectionLimits
+	// ProxyProtocol says which peers begin connections with a PROXY header.
+	ProxyProtocol limpet.ProxyProtocol
+	// Connections bounds the connections of the listener.
+	Connections limpet.ConnectionLimits
 }
 
 // A storeConfig is tables that services share.
 type storeConfig struct {
+	// Name is the store's, for the tables of services.
 	Name string
 	tableOptions
 }
@@ -79,15 +101,23 @@ type storeConfig struct {
 // A serviceConfig is one of several services. The objects that they share stand
 // at the top of the file, and are known by their names.
 type serviceConfig struct {
-	Listeners []string // where it is served; all unless given
-	Hosts     []string // names that it is served by; any other unless given
+	// Listeners are the names of those at which the service is served; all unless
+	// given.
+	Listeners []string
+	// Hosts are the names that the service is served by, such as shop.example.com or
+	// *.shop.example.com. Without them it has the requests for all other names.
+	Hosts []string
 	limpet.Config
-	Pools       []string
-	PoolGroups  []string
+	// Pools are the names of pools at the top of the file.
+	Pools []string
+	// PoolGroups are the names of pool groups at the top of the file.
+	PoolGroups []string
+	// Scripts are the names of scripts at the top of the file.
 	Scripts     []string
 	RateProfile *rateProfileConfig
 	Tables      tablesConfig
-	Persistence sessionProfile // of pools and groups that name none
+	// Persistence is the profile of pools and pool groups that name none.
+	Persistence sessionProfile
 	Transport   *transportConfig
 
 	// These stand elsewhere; see programOnly.
@@ -96,6 +126,7 @@ type serviceConfig struct {
 
 // tablesConfig are tables of a service: those of a store, or its own.
 type tablesConfig struct {
+	// Store is the name of one of the stores, which has the tables.
 	Store string
 	tableOptions
 }
@@ -112,7 +143,8 @@ type service struct {
 	RateLimiters []rateLimiterConfig
 	RateProfile  *rateProfileConfig
 	Tables       tablesConfig
-	Persistence  sessionProfile // of pools and groups that name none
+	// Persistence is the profile of pools and pool groups that name none.
+	Persistence sessionProfile
 	// PersistenceProfiles are those that pools and groups name.
 	PersistenceProfiles []namedProfile
 	Transport           *transportConfig
@@ -184,6 +216,8 @@ var programOnly = map[reflect.Type][]string{
 // the first that fits the name they ask for.
 type certificates struct {
 	tlsFiles
+	// Certificates are several: a client gets the first that fits the name it asks
+	// for, else the first.
 	Certificates []tlsFiles
 }
 
@@ -199,17 +233,30 @@ func (c *certificates) all(path string) (files []tlsFiles, paths []string) {
 }
 
 // tlsFiles is a certificate and its key, in PEM.
-type tlsFiles struct{ Certificate, Key string }
+type tlsFiles struct {
+	// Certificate is a file in PEM, with the certificates between it and that of the
+	// authority.
+	Certificate string
+	// Key is a file in PEM with the private key.
+	Key string
+}
 
 // tlsClient says how to speak TLS to servers.
 type tlsClient struct {
-	CA                 string // a file in PEM; empty means the system's
-	ServerName         string // instead of what the server is called
+	// CA is a file in PEM with the certificates of authorities; those of the system
+	// unless given.
+	CA string
+	// ServerName takes the place of what the server is called.
+	ServerName string
+	// InsecureSkipVerify accepts any certificate of a server.
 	InsecureSkipVerify bool
 	tlsFiles           // of the client; none unless given
 }
 
-type transportConfig struct{ TLS tlsClient }
+type transportConfig struct {
+	// TLS says how to speak TLS to servers of pools whose scheme is https.
+	TLS tlsClient
+}
 
 type poolConfig struct {
 	lbpool.Config
@@ -219,38 +266,59 @@ type poolConfig struct {
 	HealthMonitors []monitorConfig
 	Discoveries    []discoveryConfig
 	FailAction     failActionConfig
-	Persistence    string // the name of a profile, or noProfile; empty means the default
+	// Persistence is the name of a persistence profile, or none; the service's
+	// unless given.
+	Persistence string
 }
 
 type failActionConfig struct {
 	lbpool.FailAction
+	// Backup is the name of the pool for the kind backup.
 	Backup string
 }
 
 type poolGroupConfig struct {
 	lbpool.GroupConfig
-	Members     []memberConfig
-	FailAction  failActionConfig
-	Persistence string // as of a pool; empty means that of the members
+	Members    []memberConfig
+	FailAction failActionConfig
+	// Persistence is the name of a persistence profile, or none; that of the members
+	// unless given.
+	Persistence string
 }
 
 type memberConfig struct {
 	lbpool.Member
-	Pool  string
-	Ratio *int // 1 unless given
+	// Pool is the name of one.
+	Pool string
+	// Ratio is the member's share of the requests, in proportion to the others' of its
+	// priority; 1 unless given.
+	Ratio *int
 }
 
 // An algorithm makes an [lbpool.Algorithm], which belongs to one pool.
 type algorithm interface{ algorithm() lbpool.Algorithm }
 
 type (
+	// leastConnections is the server with the fewest requests in proportion to its
+	// ratio.
 	leastConnections struct{}
-	roundRobin       struct{}
-	randomTwo        struct{}
-	leastLoad        struct{}
-	fastestResponse  struct{}
-	fewestServers    struct{ Threshold time.Duration }
-	consistentHash   struct{ lbpool.ConsistentHashConfig }
+	// roundRobin is one server after the other, in proportion to their ratios.
+	roundRobin struct{}
+	// randomTwo is the less busy one of two random servers.
+	randomTwo struct{}
+	// leastLoad is the server with the least outstanding work in proportion to its
+	// ratio.
+	leastLoad struct{}
+	// fastestResponse is the server with the shortest expected time to the first byte.
+	fastestResponse struct{}
+	// fewestServers is the first server that is not saturated.
+	fewestServers struct {
+		// Threshold is the time to first byte above which a server with as many requests
+		// as its ratio is saturated, so that the next one is used as well. 0 means twice
+		// the server's best.
+		Threshold time.Duration
+	}
+	consistentHash struct{ lbpool.ConsistentHashConfig }
 )
 
 func (leastConnections) algorithm() lbpool.Algorithm { return lbpool.LeastConnections() }
@@ -324,46 +392,66 @@ func (f *ipGroup) finder(b *builder) lbpool.Finder {
 
 // A geoLayer is a source of geo data: one of Database and Table.
 type geoLayer struct {
-	Database   string   // a file in the format of MaxMind
-	Attributes []string // that the database must have
-	Table      string   // a file for geoip.OpenTable
-	Index      int
-	Disabled   bool
+	// Database is a file in the format of MaxMind.
+	Database string
+	// Attributes are those that the database must have; the country unless given.
+	Attributes []string
+	// Table is a file with a network and what is known of it in each line.
+	Table string
+	// Index orders the layers: the one with the highest is asked first.
+	Index int
+	// Disabled leaves the layer out.
+	Disabled bool
 }
 
 // An ipGroupConfig has one of Entries and File.
 type ipGroupConfig struct {
+	// Name is the group's, for rules and scripts.
 	Name string
 	ipgroup.Options
+	// Entries are addresses, ranges, networks and codes of countries.
 	Entries []string
-	File    string
+	// File has the entries, separated by commas or line feeds.
+	File string
 }
 
 // A stringGroupConfig has one of List, Map and File.
 type stringGroupConfig struct {
 	policy.StringGroupConfig
-	List       []string
-	Map        pairs
-	File       string // comma-separated values, of the Kind
-	Strict     bool   // as in policy.StringGroupFile, and so is AllowEmpty
+	// List is the texts of a list.
+	List []string
+	// Map is the texts of a map, with their values.
+	Map pairs
+	// File has comma-separated values, of the kind.
+	File string
+	// Strict refuses a file with lines that make no sense; otherwise they are left
+	// out.
+	Strict bool
+	// AllowEmpty accepts a file without entries.
 	AllowEmpty bool
 }
 
 type scriptConfig struct {
-	Name    string
-	File    string
-	Event   datascript.Event
+	// Name is the script's; that of the file without .lua unless given.
+	Name string
+	// File has the source, with event headings.
+	File string
+	// Event is that of a file without headings.
+	Event datascript.Event
+	// OnError says what becomes of requests whose script fails.
 	OnError limpet.OnError
 }
 
 type rateLimiterConfig struct {
+	// Name is the limiter's, for scripts and the rate profile.
 	Name string
 	datascript.RateLimit
 }
 
 type rateProfileConfig struct {
 	datascript.RateProfile
-	Limiter string // one of the rate limiters
+	// Limiter is the name of one of the rate limiters.
+	Limiter string
 }
 
 // A sessionProfile makes a [limpet.PersistenceProfile].
@@ -383,10 +471,15 @@ type (
 
 // A namedProfile is one of its kinds.
 type namedProfile struct {
-	Name         string
-	ClientIP     *clientIP
-	AppCookie    *appCookie
-	HTTPCookie   *httpCookie
+	// Name is the profile's, for pools and pool groups.
+	Name string
+	// ClientIP binds clients by their addresses.
+	ClientIP *clientIP
+	// AppCookie binds clients by a cookie of the servers.
+	AppCookie *appCookie
+	// HTTPCookie binds clients by a cookie that limpet sets.
+	HTTPCookie *httpCookie
+	// CustomHeader binds clients by a header.
 	CustomHeader *customHeader
 }
 
@@ -414,7 +507,9 @@ func (p namedProfile) profile() (made limpet.PersistenceProfile, kind string, er
 }
 
 type cookieKey struct {
-	ID     string
+	// ID is the key's, and stands in cookies.
+	ID string
+	// Secret is 32 random bytes.
 	Secret secret
 }
 
