@@ -41,12 +41,12 @@ if avi.http.method() == "TRACE" then
 		{"good", []string{"DIR/good.lua", "DIR/http_req.lua"}, ok, ""},
 		{"no heading", []string{"DIR/plain.lua"}, failed,
 			"DIR/plain.lua: Failed to compile the datascript \"plain.ds\": luac: plain.ds:1: code before the first event heading (a comment line such as '-- HTTP_REQ') near 'avi.vs.log'\n"},
-		{"event given", []string{"-event", "HTTP Response", "DIR/plain.lua"}, ok, ""},
+		{"event given", []string{"--event", "HTTP Response", "DIR/plain.lua"}, ok, ""},
 		{"fault", []string{"DIR/Stop Bots.lua", "DIR/good.lua"}, failed,
 			"DIR/Stop Bots.lua: Failed to compile the datascript \"Stop_Bots_on_http_req.ds\": luac: Stop_Bots_on_http_req.ds:4: 'end' expected (to close 'if' at line 2) near '<eof>'\n"},
 		{"warnings", []string{"DIR/doubtful.lua"}, ok,
 			"DIR/doubtful.lua:2: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: avi.pool.select: not allowed in event HTTP_RESP\n"},
-		{"warnings that count", []string{"-strict", "DIR/doubtful.lua"}, failed,
+		{"warnings that count", []string{"--strict", "DIR/doubtful.lua"}, failed,
 			"DIR/doubtful.lua:2: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: avi.pool.select: not allowed in event HTTP_RESP\n"},
 		{"nearly a heading", []string{"DIR/near.lua"}, ok, "DIR/near.lua:3: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
 		{"event of another protocol", []string{"DIR/tcp.lua", "DIR/dns_req.lua", "DIR/client_closed.lua"}, failed,
@@ -56,7 +56,7 @@ if avi.http.method() == "TRACE" then
 		{"warnings of a configuration", []string{"DIR/shared.yaml"}, ok,
 			"DIR/shared.yaml: persistence cookies have no configured keys: clients lose their servers at the next start\n" +
 				"DIR/shared.yaml: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n"},
-		{"strict about them", []string{"-strict", "DIR/shared.yaml"}, failed,
+		{"strict about them", []string{"--strict", "DIR/shared.yaml"}, failed,
 			"DIR/shared.yaml: persistence cookies have no configured keys: clients lose their servers at the next start\n" +
 				"DIR/shared.yaml: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n"},
 		{"data event that never runs", []string{"DIR/filter.yaml"}, failed,

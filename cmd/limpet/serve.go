@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/config"
 )
@@ -20,12 +22,21 @@ import (
 // flushTimeout is how long the last lines of the log have to be written.
 const flushTimeout = time.Second
 
+func newServe() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve CONFIG",
+		Short: "serve the services of a configuration",
+		Long: "Serve the services of a configuration until SIGTERM or SIGINT. SIGHUP reads it again. The log is on standard error. " +
+			"The status is 1 if it cannot start, 3 if requests under way were cut off.",
+		Args:                  arguments(1, 1),
+		ValidArgsFunction:     configurationFiles,
+		RunE:                  running(serve),
+		DisableFlagsInUseLine: true,
+	}
+}
+
 // serve runs a virtual service until ctx ends.
 func serve(ctx context.Context, args []string, _, errs io.Writer) int {
-	f := flags("serve CONFIG", errs)
-	if status, done := parse(f, args, 1, 1); done {
-		return status
-	}
 	// Whoever reads the log may go away: that must end the log, and not the
 	// service.
 	signal.Ignore(syscall.SIGPIPE)
@@ -37,7 +48,7 @@ func serve(ctx context.Context, args []string, _, errs io.Writer) int {
 		_ = queue.Close(flush) // what is not written by then is lost, and there is nobody to tell
 	}()
 	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
-	s := &service{file: f.Arg(0), log: log, after: time.After}
+	s := &service{file: args[0], log: log, after: time.After}
 	return s.run(ctx, queue)
 }
 

@@ -45,8 +45,9 @@ var importRules = []importRule{
 	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/...", "go.yaml.in/yaml/v4"},
 		"it makes everything of a file, so it knows everything; only programs import it, and who builds a service in Go must not inherit YAML"},
 
-	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/scriptfile"},
-		"the command does nothing the library cannot do: a file is config's, and it adds processes and signals; other modules could take its place"},
+	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/scriptfile", "./internal/suggest",
+		"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"the command does nothing the library cannot do: a file is config's, and it adds processes and signals"},
 	{"examples/...", []string{".", "./config", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},
 		"an example that needs internal packages or other modules shows something its reader cannot do"},
 

@@ -63,8 +63,8 @@ func (m machine) run(t *testing.T) (stdout, stderr string, ok bool) {
 // because there was no C compiler or no curl.
 func TestPackages(t *testing.T) {
 	const (
-		all     = "missing: lua5.1 redis-server htpasswd nginx haproxy node systemd-analyze /usr/bin/kill lintian rpm mandoc groff curl gcc /usr/include/stdlib.h /etc/ssl/certs/ca-certificates.crt"
-		sudoApt = all + "; install with: sudo apt-get install lua5.1 redis-server apache2-utils nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base curl gcc libc6-dev ca-certificates\n"
+		all     = "missing: lua5.1 redis-server htpasswd nginx haproxy node systemd-analyze /usr/bin/kill lintian rpm mandoc groff fish zsh /usr/share/bash-completion/bash_completion curl gcc /usr/include/stdlib.h /etc/ssl/certs/ca-certificates.crt"
+		sudoApt = all + "; install with: sudo apt-get install lua5.1 redis-server apache2-utils nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base fish zsh bash-completion curl gcc libc6-dev ca-certificates\n"
 		root    = "echo 0"
 		user    = "echo 1000"
 
@@ -72,7 +72,7 @@ func TestPackages(t *testing.T) {
 		aptGet = `echo "$*" >>"$FILES/log"
 if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "policy $?" >>"$FILES/log"; fi`
 		updated   = "update -qq"
-		installed = "install -y -qq --no-install-recommends lua5.1 redis-server apache2-utils nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base curl gcc libc6-dev ca-certificates"
+		installed = "install -y -qq --no-install-recommends lua5.1 redis-server apache2-utils nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base fish zsh bash-completion curl gcc libc6-dev ca-certificates"
 		denied    = "policy 101"
 	)
 	for _, tc := range []struct {
@@ -88,8 +88,8 @@ if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "po
 			log: []string{updated, installed, denied},
 		},
 		{
-			name: "Debian, root, some there", programs: map[string]string{"go": "", "apt-get": aptGet, "id": root, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "curl": "", "gcc": ""},
-			files: []string{"/usr/bin/kill", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt", "/etc/init.d/nginx"},
+			name: "Debian, root, some there", programs: map[string]string{"go": "", "apt-get": aptGet, "id": root, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "fish": "", "zsh": "", "curl": "", "gcc": ""},
+			files: []string{"/usr/bin/kill", "/usr/share/bash-completion/bash_completion", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt", "/etc/init.d/nginx"},
 			log:   []string{updated, "install -y -qq --no-install-recommends nginx haproxy", denied, "disabled nginx disable"},
 		},
 		{
@@ -105,8 +105,8 @@ if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "po
 			says: sudoApt,
 		},
 		{
-			name: "Debian, user, one missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "gcc": ""},
-			files: []string{"/usr/bin/kill", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
+			name: "Debian, user, one missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "fish": "", "zsh": "", "gcc": ""},
+			files: []string{"/usr/bin/kill", "/usr/share/bash-completion/bash_completion", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
 			says:  "missing: curl; install with: sudo apt-get install curl\n",
 		},
 		{
@@ -126,8 +126,8 @@ if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "po
 			says: all + "\n",
 		},
 		{
-			name: "nothing missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "curl": "", "gcc": ""},
-			files: []string{"/usr/bin/kill", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
+			name: "nothing missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "fish": "", "zsh": "", "curl": "", "gcc": ""},
+			files: []string{"/usr/bin/kill", "/usr/share/bash-completion/bash_completion", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
 		},
 		{
 			name: "without Go", programs: map[string]string{"apt-get": aptGet, "id": root, "uname": "echo Linux"},
