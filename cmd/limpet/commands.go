@@ -20,8 +20,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "limpet COMMAND",
 		Short: "run, check, test and explain virtual services that stick clients to servers",
-		Long: "Run, check, test and explain virtual services of pools, policies and DataScripts. " +
-			"The status is 0, 2 for a wrong command line, or what the command says.",
+		Long: "Run, check, test and explain virtual services of pools, policies and DataScripts. The status is 0 unless a command says otherwise, " +
+			"and 2 for a wrong command line.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(c *cobra.Command, args []string) error {
@@ -101,7 +101,7 @@ func flagError(c *cobra.Command, err error) error {
 // doubleDashes gives options with one dash, as in -strict, their second one, and
 // says so.
 func doubleDashes(c *cobra.Command, args []string, errs io.Writer) []string {
-	args = slices.Clone(args)
+	args = append([]string{}, args...) // not nil, which cobra takes for the arguments of the process
 	for i := 0; i < len(args) && args[i] != "--"; i++ {
 		arg := args[i]
 		if !strings.HasPrefix(arg, "-") {

@@ -111,9 +111,21 @@ func TestManPages(t *testing.T) {
 	root := newRoot()
 	root.InitDefaultHelpCmd()
 	sections[root.Name()] = root.Long + "\n\n" + sections[""][strings.LastIndex(sections[""], "\n\n"):] + "\n"
+	argument := func(f *pflag.Flag) { // which cobra does not name
+		value, _ := pflag.UnquoteUsage(f)
+		if f.DefValue != "" {
+			f.Usage += " (default " + f.DefValue + ")"
+		}
+		f.DefValue = strings.Trim(value, `"`)
+	}
 	for _, c := range append(root.Commands(), root) {
 		c.Long = manText(sections[c.Name()])
 		c.DisableAutoGenTag = true
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.NoOptDefVal == "" {
+				argument(f)
+			}
+		})
 		var page bytes.Buffer
 		if err := doc.GenMan(c, &doc.GenManHeader{Date: &time.Time{}}, &page); err != nil {
 			t.Fatal(err)
