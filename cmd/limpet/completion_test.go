@@ -109,7 +109,7 @@ zpty -d shell`},
 				cmd.Env = append(os.Environ(), "LINE="+line, "HOME="+dir, "TERM=dumb", "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
 				out, err := cmd.CombinedOutput()
 				var got []string
-				for _, line := range strings.Split(string(out), "\n") {
+				for line := range strings.SplitSeq(string(out), "\n") {
 					word, _, _ := strings.Cut(strings.Trim(line, "<>"), "\t")
 					got = append(got, strings.TrimSpace(word))
 				}

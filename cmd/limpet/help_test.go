@@ -39,7 +39,7 @@ func TestHelp(t *testing.T) {
 		{[]string{"name"}, ok, []string{"name\n\n", "Other keys of this name:\n", "pools.name "}},
 		{[]string{"tablesWhenDown"}, ok, []string{"mapping of any names to "}},
 		{[]string{"healthMonitor.interval"}, misuse, []string{"limpet: no command and no key \"healthMonitor.interval\"; did you mean \"healthMonitors.interval\"?\n"}},
-		{[]string{"versoin"}, misuse, []string{"did you mean \"version\"?"}},
+		{[]string{"explan"}, misuse, []string{"did you mean \"explain\"?"}},
 		{[]string{"."}, misuse, []string{"no key \".\"\n"}},
 		{[]string{""}, misuse, []string{"no key \"\"\n"}},
 	} {
