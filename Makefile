@@ -78,17 +78,17 @@ search: ## look for calls that cost or make more than scripts are charged, nonce
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
-	go test ./internal/acceptance ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 30m -args -full
-	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 20m -args -long
-	GOWORK=off go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 20m -args -long
-	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 40m -args -full
+	go test ./internal/acceptance ./internal/certs ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestExchangeUnderLoad|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 60m -args -full
+	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 60m -args -long
+	GOWORK=off go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 60m -args -long
+	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 60m -args -full
 
 .PHONY: nightly
 nightly: load hostile ## run what takes too long for test, in an hour: load, hostile, all tests without the race detector, fuzzing, and the day's part of the search for differences between proxies
-	CI=true go test -shuffle=on -timeout 20m ./... ./cmd/limpet/...
-	CI=true GOWORK=off go -C internal/integration test -shuffle=on -timeout 20m ./...
+	CI=true go test -shuffle=on -timeout 60m ./... ./cmd/limpet/...
+	CI=true GOWORK=off go -C internal/integration test -shuffle=on -timeout 60m ./...
 	@FUZZBUDGET=600 FUZZTIME=20s $(CHECK) fuzz
-	GOWORK=off go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full -from $$(expr $$(date +%j) '*' 20000) -requests 20000
+	GOWORK=off go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 60m -args -full -from $$(expr $$(date +%j) '*' 20000) -requests 20000
 
 .PHONY: soak
 soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and descriptors must stay where they are

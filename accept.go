@@ -1,6 +1,7 @@
 package limpet
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -28,7 +29,8 @@ import (
 // for the header.
 //
 // The listener also counts the connections, for avi.vs.get_open_conns, which
-// fails without it.
+// fails without it. Once it is closed, each response is the last of its
+// connection, as after [VirtualService.Drain].
 func (vs *VirtualService) Listener(ln net.Listener) net.Listener { return vs.gate.Listener(ln) }
 
 // ConnectionLimits bound the connections that [VirtualService.Listener]
@@ -73,6 +75,13 @@ type ConnectionLimits struct {
 	// long the client of an HTTP/2 stream may take for each 64 KiB of a
 	// response; the stream is then reset.
 	WriteTimeout time.Duration
+	// BodyTimeout is how long each part of the body of a request may take to
+	// arrive, at a server made with [NewServer] or [LimitBodies]. 0 means 60 s.
+	BodyTimeout time.Duration `default:"60s" min:"1s" max:"24h"`
+	// DrainIdle is how long a connection may be idle after
+	// [VirtualService.Drain] before [VirtualService.Shutdown] closes it. 0 means
+	// 5 s.
+	DrainIdle time.Duration `default:"5s" min:"1ms" max:"24h"`
 }
 
 // limitNames are the names of the limits in records.
@@ -84,6 +93,14 @@ var limitNames = [...]string{
 }
 
 const defaultWriteTimeout = 60 * time.Second
+
+// bodyTimeout is how long each part of a body may take. vs may be nil.
+func (vs *VirtualService) bodyTimeout() time.Duration {
+	if vs == nil {
+		return serverBodyTimeout
+	}
+	return cmp.Or(vs.current.Load().Connections.BodyTimeout, serverBodyTimeout)
+}
 
 func (l *ConnectionLimits) writeTimeout() time.Duration {
 	if l.WriteTimeout == 0 {
@@ -221,7 +238,7 @@ func (vs *VirtualService) reportConnection(s *snapshot, e accept.Event) {
 		r.NetworkRule, r.Error = e.Verdict.Rule, e.Verdict.Err
 		r.dropped(e.Verdict.Limited)
 	}
-	vs.emit(s, context.Background(), &r)
+	vs.emit(s, context.Background(), &r, nil)
 }
 
 // countConns is for avi.vs.get_open_conns. It returns how many connections that

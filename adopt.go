@@ -22,6 +22,11 @@ func (s *snapshot) adopt(old *snapshot) error {
 			now.Adopt(before)
 		}
 	}
+	if now, ok := s.Authenticator.(*BasicAuthenticator); ok {
+		if before, ok := old.Authenticator.(*BasicAuthenticator); ok {
+			now.users.Adopt(before.users)
+		}
+	}
 	for name, t := range s.targets {
 		if before := old.targets[name]; before != nil && before.profile != nil && !sameProfile(before.profile, t.profile) {
 			if p, ok := t.profile.(profileAdopter); ok {

@@ -12,15 +12,16 @@ import (
 	"unicode"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// BearerConfig describes an [Authenticator] for bearer tokens.
+// BearerConfig describes a [BearerAuthenticator].
 type BearerConfig struct {
 	// Tokens verifies tokens, such as a jwtkeys.Verifier. It must be set.
 	Tokens datascript.TokenVerifier
-	// Keys is the name of the key set of Tokens. It must be set.
-	Keys string
+	// KeySet is the name of the key set of Tokens. It must be set.
+	KeySet string
 	// Issuer, if it is not empty, must be the token's claim iss; Audience must
 	// be its claim aud or one of the items of that. Without an Audience, tokens
 	// that the issuer has made for other services are accepted, too.
@@ -29,8 +30,8 @@ type BearerConfig struct {
 	// allow.
 	Algorithms []string
 	// Leeway is how far this clock and the issuer's may differ, at most a
-	// minute.
-	Leeway time.Duration
+	// minute. Zero means not at all.
+	Leeway time.Duration `min:"0s" max:"1m"`
 	// UserClaim is the claim with the user's name: a string that is not empty
 	// and has no control characters. A token without it, or with a number, is
 	// refused. Empty means "sub".
@@ -40,35 +41,44 @@ type BearerConfig struct {
 	Realm string
 }
 
-type bearerAuthenticator struct {
-	BearerConfig
-	challenge string
-}
-
-// NewBearerAuthenticator returns an authenticator for bearer tokens (RFC 6750)
-// in the header Authorization: JSON Web Tokens that a key set verifies. A token
+// A BearerAuthenticator is an [Authenticator] for bearer tokens (RFC 6750) in
+// the header Authorization: JSON Web Tokens that a key set verifies. A token
 // must have the claims exp and UserClaim.
 //
 // The session has the user's name, and the claims as those of provider 0:
 // strings, numbers and booleans as text, and arrays of them. The header goes on
-// to the server. The error joins a FieldError for each fault, such as an
-// unknown key set.
-func NewBearerAuthenticator(c BearerConfig) (Authenticator, error) {
+// to the server.
+type BearerAuthenticator struct {
+	config    BearerConfig
+	challenge string
+}
+
+// NewBearerAuthenticator returns an authenticator with nothing to run: the keys
+// change as those of Tokens do. The error joins a FieldError for each fault,
+// such as an unknown key set.
+func NewBearerAuthenticator(c BearerConfig) (*BearerAuthenticator, error) {
 	var faults fielderr.List
-	a := &bearerAuthenticator{c, challenge("Bearer", c.Realm, &faults)}
-	a.Algorithms = slices.Clone(c.Algorithms)
-	if a.UserClaim == "" {
-		a.UserClaim = "sub"
+	a := &BearerAuthenticator{c, challenge("Bearer", c.Realm, &faults)}
+	a.config.Algorithms = slices.Clone(c.Algorithms)
+	if c.UserClaim == "" {
+		a.config.UserClaim = "sub"
 	}
-	if c.Leeway < 0 || c.Leeway > time.Minute {
-		faults.Addf("leeway", c.Leeway, "not between 0s and 1m0s")
-	}
-	if c.Tokens == nil {
+	bounds.Check("", c, &faults)
+	switch {
+	case c.Tokens == nil:
 		faults.Addf("tokens", nil, "missing")
-	} else if _, _, _, err := c.Tokens.VerifyToken("", c.Keys, nil, "", "", 0); err != nil {
-		faults.Add("keys", nil, err)
-	} else if _, _, _, err := c.Tokens.VerifyToken("", c.Keys, a.Algorithms, "", "", 0); err != nil {
-		faults.Add("algorithms", nil, err)
+	case c.KeySet == "":
+		faults.Addf("keySet", nil, "missing")
+	default:
+		if _, _, _, err := c.Tokens.VerifyToken(datascript.TokenCheck{KeySet: c.KeySet}); err != nil {
+			faults.Add("keySet", nil, err)
+			break
+		}
+		_, _, _, err := c.Tokens.VerifyToken(datascript.TokenCheck{KeySet: c.KeySet, Algorithms: c.Algorithms})
+		if _, ok := err.(*fielderr.Error); err != nil && !ok { //nolint:errorlint // a fault of a field has a path of its own
+			err = fielderr.Under("algorithms", err)
+		}
+		faults.AddUnder("", err)
 	}
 	if err := faults.Err(); err != nil {
 		return nil, err
@@ -79,7 +89,7 @@ func NewBearerAuthenticator(c BearerConfig) (Authenticator, error) {
 var errNoExpiry = errors.New("token without the claim exp")
 
 // Authenticate implements [Authenticator].
-func (a *bearerAuthenticator) Authenticate(r *http.Request) (Session, error) {
+func (a *BearerAuthenticator) Authenticate(r *http.Request) (Session, error) {
 	lines := r.Header["Authorization"]
 	if len(lines) > 1 {
 		return Session{}, errTwoCredentials
@@ -91,7 +101,10 @@ func (a *bearerAuthenticator) Authenticate(r *http.Request) (Session, error) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		return Session{}, errNoCredentials
 	}
-	claims, reason, _, err := a.Tokens.VerifyToken(strings.Trim(token, " "), a.Keys, a.Algorithms, a.Issuer, a.Audience, a.Leeway)
+	c := &a.config
+	claims, reason, _, err := c.Tokens.VerifyToken(datascript.TokenCheck{
+		Token: strings.Trim(token, " "), KeySet: c.KeySet, Algorithms: c.Algorithms, Issuer: c.Issuer, Audience: c.Audience, Leeway: c.Leeway,
+	})
 	if err != nil {
 		return Session{}, err
 	}
@@ -107,9 +120,9 @@ type tokenError string
 func (e tokenError) Error() string { return "token refused: " + string(e) }
 
 // Challenge implements [Authenticator].
-func (a *bearerAuthenticator) Challenge() string { return a.challenge }
+func (a *BearerAuthenticator) Challenge() string { return a.challenge }
 
-func (a *bearerAuthenticator) session(text string) (Session, error) {
+func (a *BearerAuthenticator) session(text string) (Session, error) {
 	var claims map[string]any
 	d := json.NewDecoder(bytes.NewReader([]byte(text)))
 	d.UseNumber()
@@ -140,7 +153,7 @@ func (a *bearerAuthenticator) session(text string) (Session, error) {
 			values[name] = texts
 		}
 	}
-	user, _ := claims[a.UserClaim].(string)
+	user, _ := claims[a.config.UserClaim].(string)
 	if user == "" || strings.ContainsFunc(user, unicode.IsControl) {
 		return Session{}, tokenError("user")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/accept"
+	"github.com/limpetlb/limpet/internal/accesslog"
 	"github.com/limpetlb/limpet/internal/bodyrule"
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/clientaddr"
@@ -300,6 +301,7 @@ type snapshot struct {
 	resolver      *clientaddr.Resolver
 	limiters      *connLimiters
 	accept        *accept.Rules
+	records       *accesslog.Handler // that of Logger, if it has a log for records
 	denials       denials
 	proxy         http.Handler
 }
@@ -322,6 +324,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
+	s.records = accesslog.Of(s.Logger)
 
 	var faults fielderr.List
 	if strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {

@@ -68,7 +68,7 @@ func ExampleNewBearerAuthenticator() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	auth, err := limpet.NewBearerAuthenticator(limpet.BearerConfig{Tokens: tokens, Keys: "hook", Audience: "shop"})
+	auth, err := limpet.NewBearerAuthenticator(limpet.BearerConfig{Tokens: tokens, KeySet: "hook", Audience: "shop"})
 	if err != nil {
 		log.Fatal(err)
 	}

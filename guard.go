@@ -29,7 +29,7 @@ func malformed(format string, args ...any) error {
 // two programs could read in two ways, and adds a missing path or host.
 func admit(tx *transaction) {
 	r := tx.r
-	if tx.conn != nil && tx.vs.gate.Crowded() {
+	if tx.conn != nil && tx.conn.Crowded() {
 		tx.rw.closeAfter() // others wait for the place
 	}
 	err := judgeReceived(r)

@@ -1,11 +1,7 @@
 package limpet
 
 import (
-	"bytes"
-	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -176,66 +172,6 @@ func TestAcceptRules(t *testing.T) {
 			}
 			if r.Judge != nil || r.FromProxy != nil || r.Allow != nil || r.AllowClient != nil {
 				t.Error("something is asked about each connection, though nothing is configured")
-			}
-		})
-	}
-}
-
-// A failing is an output whose writes fail in turns.
-type failing struct {
-	text  bytes.Buffer
-	turns []int // bytes of each write that arrive before it fails; -1: all, without an error; -2: it panics
-}
-
-func (f *failing) Write(p []byte) (int, error) {
-	n := -1
-	if len(f.turns) > 0 {
-		n, f.turns = f.turns[0], f.turns[1:]
-	}
-	switch n {
-	case -2:
-		panic("the output panics")
-	case -1:
-		return f.text.Write(p)
-	}
-	n = min(n, len(p))
-	f.text.Write(p[:n])
-	return n, io.ErrShortWrite
-}
-
-// A full disk loses lines, never joins two halves to one, and is told of
-// afterwards.
-func TestOutputFails(t *testing.T) {
-	for name, c := range map[string]struct {
-		turns []int
-		want  string // DROPPED n stands for the line that tells
-	}{
-		"nothing of a line":      {[]int{0}, "b\nDROPPED 1\nc\n"},
-		"half a line":            {[]int{1}, "a\nb\nDROPPED 1\nc\n"},
-		"half, and no line feed": {[]int{1, 0}, "a\nc\nDROPPED 2\n"},
-		"told later":             {[]int{0, -1, 0}, "b\nc\nDROPPED 1\n"},
-		"half of what is told":   {[]int{0, -1, 4}, "b\ntime\nc\nDROPPED 1\n"},
-		"a panic":                {[]int{-2}, "b\nDROPPED 1\nc\n"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			out := &failing{turns: c.turns}
-			q := newLogQueue(out)
-			for _, line := range []string{"aa\n", "b\n", "c\n"} {
-				q.lines, q.bytes = q.lines+1, q.bytes+len(line)
-				q.write([]byte(line))
-			}
-			var got strings.Builder
-			for line := range strings.Lines(out.text.String()) {
-				if _, n, ok := strings.Cut(line, `level=WARN msg="log lines dropped" n=`); ok {
-					line = "DROPPED " + n
-				}
-				got.WriteString(line)
-			}
-			if got.String() != c.want || !strings.Contains(c.want, fmt.Sprintf("DROPPED %d\n", q.Dropped())) {
-				t.Errorf("got %q, %d dropped; want %q", got.String(), q.Dropped(), c.want)
-			}
-			if q.lines != 0 || q.bytes != 0 {
-				t.Errorf("%d lines and %d bytes are left", q.lines, q.bytes)
 			}
 		})
 	}

@@ -3,18 +3,16 @@ package limpet
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"math"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"github.com/limpetlb/limpet/internal/accesslog"
 	"github.com/limpetlb/limpet/internal/bounds"
-	"github.com/limpetlb/limpet/internal/clientaddr"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -151,14 +149,48 @@ func (t *throttle) pass(now time.Time, rate int) (suppressed int64, ok bool) {
 	}
 }
 
+// level returns the level of a record.
+func (c logClass) level(l accesslog.Levels, r *Record) slog.Level {
+	switch {
+	case len(r.ScriptErrors) > 0:
+		return slog.LevelError
+	case c == classSignificant, r.ConnectionLimit != "":
+		return l.Significant
+	case c == classFiltered:
+		return l.Filtered
+	}
+	return l.Other
+}
+
+// recordLog returns where records go, and the levels that they have there; nil
+// if they are lines of the Logger like others.
+func (s *snapshot) recordLog() (*accesslog.Log, accesslog.Levels) {
+	if s.records != nil {
+		if log := s.records.Log(); log != nil {
+			return log, log.Levels
+		}
+	}
+	return nil, accesslog.DefaultLevels
+}
+
 // wantsRecords reports whether a Logger or OnComplete gets records. Otherwise
 // they are only counted, and need not be complete.
 func (s *snapshot) wantsRecords(ctx context.Context) bool {
-	return s.OnComplete != nil || s.Logger.Enabled(ctx, slog.LevelInfo) || s.Logger.Enabled(ctx, slog.LevelWarn) || s.Logger.Enabled(ctx, slog.LevelError)
+	if s.OnComplete != nil {
+		return true
+	}
+	log, levels := s.recordLog()
+	for _, level := range [...]slog.Level{levels.Other, levels.Significant, levels.Filtered, slog.LevelError} {
+		if accesslog.Enabled(ctx, log, s.Logger, level) {
+			return true
+		}
+	}
+	return false
 }
 
-// emit counts a record, logs it and hands it to OnComplete.
-func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
+// emit counts a record, logs it and hands it to OnComplete. tx is the request's
+// transaction; nil for a connection.
+func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record, tx *transaction) {
 	vs.counters.add(r)
 	if r.Connection {
 		r.Location = s.location(r.Client.Addr())
@@ -168,27 +200,16 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record) {
 	}
 	now := r.Start.Add(r.Duration)
 	vs.health.add(r, now)
-	level := slog.LevelInfo
-	switch {
-	case len(r.ScriptErrors) > 0:
-		level = slog.LevelError
-	case len(r.Significant) > 0, r.ConnectionLimit != "":
-		level = slog.LevelWarn
-	}
-	if s.Logger.Enabled(ctx, level) {
-		class, rate := s.Logging.class(r)
+	log, levels := s.recordLog()
+	class, rate := s.Logging.class(r)
+	if level := class.level(levels, r); accesslog.Enabled(ctx, log, s.Logger, level) {
 		th := &vs.throttles[class]
 		if r.Connection {
 			th, rate = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate)
 		}
-		switch suppressed, ok := th.pass(now, rate); {
-		case !ok:
-		case !r.Connection:
-			s.Logger.LogAttrs(ctx, level, "request", r.attrs(suppressed)...)
-		case r.Closed:
-			s.Logger.LogAttrs(ctx, level, "connection denied", r.attrs(suppressed)...)
-		default:
-			s.Logger.LogAttrs(ctx, level, "connection above limit", r.attrs(suppressed)...)
+		if suppressed, ok := th.pass(now, rate); ok {
+			l := recordLine{Record: r, tx: tx, level: level, suppressed: suppressed}
+			l.log(ctx, s, log)
 		}
 	}
 	if s.OnComplete != nil {
@@ -209,91 +230,6 @@ func logged(text string) string {
 		n--
 	}
 	return text[:n] + "…"
-}
-
-// attrs returns the known facts of a record for a logger.
-func (r *Record) attrs(suppressed int64) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 24)
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, logged(value)))
-		}
-	}
-	text("vs", r.VirtualService)
-	text("request_id", r.RequestID)
-	text("client", addrText(r.Client))
-	if r.Source != r.Client {
-		text("source", addrText(r.Source))
-		text("client_source", r.ClientSource)
-	}
-	if r.ClientReason != clientaddr.PeerUntrusted.String() {
-		text("client_reason", r.ClientReason)
-	}
-	text("proxy", addrText(r.Proxy))
-	text("location", r.Location)
-	text("user", r.UserID)
-	text("method", r.Method)
-	text("host", r.Host)
-	text("path", r.Path)
-	text("sent_path", r.SentPath)
-	if r.Status != 0 {
-		attrs = append(attrs, slog.Int("status", r.Status), slog.Int64("bytes", r.Bytes))
-	}
-	text("pool", r.Pool)
-	text("server", addrText(r.Server))
-	if r.ServerStatus != 0 && r.ServerStatus != r.Status {
-		attrs = append(attrs, slog.Int("server_status", r.ServerStatus))
-	}
-	text("persistence", r.Persistence.String())
-	text("binding_source", string(r.BindingSource))
-	text("bound", addrText(r.Bound))
-	if r.Tried > 1 {
-		attrs = append(attrs, slog.Int("tried", r.Tried))
-	}
-	if r.GivenUp != nil {
-		text("given_up", r.GivenUp.Error())
-	}
-	text("network_rule", r.NetworkRule)
-	text("connection_limit", r.ConnectionLimit)
-	text("security_rule", r.SecurityRule)
-	text("request_rule", r.RequestRule)
-	text("response_rule", r.ResponseRule)
-	for _, m := range r.Monitored {
-		attrs = append(attrs, slog.Group("monitored", slog.String("rule", m.Rule), slog.String("action", m.Action.String())))
-	}
-	text("significant", reasons(r.Significant))
-	if len(r.Log) > 0 {
-		attrs = append(attrs, slog.Any("log", r.Log))
-	}
-	for _, e := range r.ScriptErrors {
-		attrs = append(attrs, slog.Group("script", slog.String("name", e.Script), slog.String("event", e.Event.String()),
-			slog.String("error", e.Message), slog.String("traceback", e.Traceback)))
-	}
-	if r.Error != nil {
-		text("error", r.Error.Error())
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.RequestHeader)) {
-		values := slices.Clone(r.RequestHeader[name])
-		for i := range values {
-			values[i] = logged(values[i])
-		}
-		attrs = append(attrs, slog.Any("header."+logged(name), values))
-	}
-	if suppressed > 0 {
-		attrs = append(attrs, slog.Int64("suppressed", suppressed))
-	}
-	if r.FirstByte > 0 {
-		attrs = append(attrs, slog.Duration("first_byte", r.FirstByte))
-	}
-	return append(attrs, slog.Duration("duration", r.Duration))
-}
-
-func reasons(list []Significance) string {
-	words := make([]string, len(list))
-	for i, s := range list {
-		words[i] = s.String()
-	}
-	return strings.Join(words, ", ")
 }
 
 // loggedHeader returns a copy of a request's header for a record, without

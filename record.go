@@ -217,7 +217,7 @@ func (tx *transaction) complete(p any) {
 	if tx.s.wantsRecords(tx.shared) {
 		tx.describe()
 	}
-	tx.vs.emit(tx.s, tx.shared, r)
+	tx.vs.emit(tx.s, tx.shared, r, tx)
 }
 
 // describe fills in the fields that only readers of records need.

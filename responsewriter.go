@@ -92,10 +92,11 @@ func (w *responseWriter) writeHeader(status int) {
 }
 
 // farewell lets net/http close the connection after the response if the virtual
-// service is being drained. In HTTP/2, net/http sends GOAWAY instead, and open
-// streams go on.
+// service is being drained, or the listener of the connection has ended. In
+// HTTP/2, net/http sends GOAWAY instead, and open streams go on.
 func (w *responseWriter) farewell(status int) {
-	if w.tx.vs.draining.Load() && status != http.StatusSwitchingProtocols {
+	leaving := w.tx.vs.draining.Load() || w.tx.conn != nil && w.tx.conn.Leaving()
+	if leaving && status != http.StatusSwitchingProtocols {
 		w.ResponseWriter.Header()["Connection"] = []string{"close"}
 	}
 }

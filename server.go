@@ -31,8 +31,8 @@ const (
 // bodies; the limit for waits outside handlers is lost in any case.
 //
 // A request's header may take 10 s and 64 KiB, and a connection may be idle for
-// 60 s. Each part of a request's body may take 60 s; if ReadTimeout is set, it
-// applies instead. Calls of gRPC to a virtual service with a pool
+// 60 s. Each part of a request's body may take 60 s
+// ([ConnectionLimits].BodyTimeout); if ReadTimeout is set, it applies instead. Calls of gRPC to a virtual service with a pool
 // of HTTP/2 have no limit for parts: their clients send the next message when
 // they like. An HTTP/2 connection may have 250 streams, take nothing for
 // 60 s and not answer for 45 s; each of its streams may take 60 s for 64 KiB of
@@ -99,7 +99,8 @@ func serviceOf(h http.Handler) *VirtualService {
 // handler; use it if you set another [net/http.Server].Handler later. If the
 // server has a ReadTimeout, that applies to requests instead, and a
 // WriteTimeout to responses. If h is a [VirtualService] or the result of its
-// Wrap, [ConnectionLimits].WriteTimeout applies to the responses on connections
+// Wrap, [ConnectionLimits].BodyTimeout takes the place of the 60 s for bodies,
+// [ConnectionLimits].WriteTimeout applies to the responses on connections
 // from [VirtualService.Listener], and calls of gRPC have no limit for the parts of
 // their bodies if one of its pools speaks HTTP/2.
 //
@@ -119,12 +120,12 @@ func LimitBodies(h http.Handler) http.Handler {
 			limited := *r
 			server := http.NewResponseController(w)
 			if r.ProtoMajor == 1 {
-				body := &promptBody{ReadCloser: r.Body, server: server}
+				body := &promptBody{ReadCloser: r.Body, server: server, limit: vs.bodyTimeout()}
 				defer body.leave()
 				body.wait()
 				limited.Body = body
 			} else {
-				body := &promptStream{ReadCloser: r.Body, streamTimer: streamTimer{limit: serverBodyTimeout, setDeadline: server.SetReadDeadline}}
+				body := &promptStream{ReadCloser: r.Body, streamTimer: streamTimer{limit: vs.bodyTimeout(), setDeadline: server.SetReadDeadline}}
 				defer body.leave()
 				limited.Body = body
 			}
@@ -285,6 +286,7 @@ func (w *promptWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 type promptBody struct {
 	io.ReadCloser
 	server *http.ResponseController
+	limit  time.Duration
 
 	mu   sync.Mutex
 	left bool // the connection is not ours any more: transports read on
@@ -301,7 +303,7 @@ func (b *promptBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *promptBody) wait() { b.setDeadline(time.Now().Add(serverBodyTimeout)) }
+func (b *promptBody) wait() { b.setDeadline(time.Now().Add(b.limit)) }
 
 func (b *promptBody) setDeadline(t time.Time) {
 	b.mu.Lock()

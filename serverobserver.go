@@ -53,7 +53,7 @@ func (o *serverObserver) patience() time.Duration {
 	if o.server.Handler != http.Handler(o) {
 		return 0
 	}
-	return max(serverBodyTimeout, o.server.IdleTimeout, o.server.ReadHeaderTimeout, o.server.ReadTimeout)
+	return max(o.vs.bodyTimeout(), o.server.IdleTimeout, o.server.ReadHeaderTimeout, o.server.ReadTimeout)
 }
 
 // connState implements http.Server.ConnState.

@@ -1,6 +1,7 @@
 package limpet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,7 @@ import (
 const cutGrace = time.Second
 
 const (
-	// drainIdle is how long a connection may be idle after [VirtualService.Drain]
-	// before Shutdown closes it.
+	// drainIdle is the default of [ConnectionLimits].DrainIdle.
 	drainIdle = 5 * time.Second
 	// drainLeast is how long a connection that was in the queue of a listener at
 	// the end may take to send its request: a server of net/http that is being
@@ -45,8 +45,9 @@ func (vs *VirtualService) Drain() {
 //   - it calls [VirtualService.Drain];
 //   - it ends the listeners of [VirtualService.Listener], once the connections in
 //     their queues are accepted;
-//   - connections from these listeners may be idle for up to 5 s after Drain, and
-//     for 1 s at least, so that their clients can ask once more;
+//   - connections from these listeners may be idle until
+//     [ConnectionLimits].DrainIdle after Drain, and for 1 s at least, so that
+//     their clients can ask once more;
 //   - it stops the servers as [http.Server.Shutdown] does, which closes idle
 //     connections;
 //   - it waits for requests, and for what net/http knows nothing of: upgraded
@@ -70,7 +71,7 @@ func (vs *VirtualService) Shutdown(ctx context.Context, servers ...*http.Server)
 	vs.Drain()
 	if len(servers) > 0 && vs.gate.Listening() {
 		vs.gate.Stop(ctx)
-		end := vs.drained.Add(drainIdle)
+		end := vs.drained.Add(cmp.Or(vs.current.Load().Connections.DrainIdle, drainIdle))
 		if least := time.Now().Add(drainLeast); end.Before(least) {
 			end = least
 		}

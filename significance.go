@@ -71,6 +71,16 @@ var significanceCodes = []string{
 	BindingInvalid:  "ADF_PERSISTENCE_COOKIE_INVALID",
 }
 
+// own reports whether Avi Vantage has no code for the reason, and Code returns
+// one of ours.
+func (s Significance) own() bool {
+	switch s {
+	case SlowResponse, ClientGone, BadProxyHeader, ServerAmbiguous, BindingInvalid:
+		return true
+	}
+	return false
+}
+
 func (s Significance) known() bool { return s > 0 && int(s) < len(significances) }
 
 // String returns the reason in words; "invalid" for other values.

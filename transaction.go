@@ -233,6 +233,7 @@ func transactionOf(ctx context.Context) (*transaction, bool) {
 }
 
 func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *transaction {
+	r = s.countBody(r)
 	tx := transactions.Get().(*transaction)
 	if len(s.Pools) > 0 {
 		more := new(sharedWithPools)

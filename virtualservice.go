@@ -76,7 +76,8 @@ func New(cfg Config) (*VirtualService, error) {
 // over the state of the servers from the pool of the same name, see
 // [lbpool.Pool.Adopt]. The new profile of a pool or a group takes over the
 // bindings if it identifies clients by the same thing. A new
-// [persistence.Store] in Tables takes over the entries if it has none. A
+// [persistence.Store] in Tables takes over the entries if it has none. A new
+// [BasicAuthenticator] remembers the correct passwords that the old one does. A
 // profile that keeps its bindings in a store, as Sessions, needs the same store
 // as before.
 func (vs *VirtualService) Update(cfg Config) error {

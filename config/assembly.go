@@ -2,9 +2,11 @@ package config
 
 import (
 	"cmp"
-	"crypto/tls"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
@@ -25,6 +28,7 @@ type assembly struct {
 	listeners []*door
 	stores    map[string]*tables // by the keys of tables
 	places    map[string]bool    // where tables on servers are
+	logs      logPlan
 }
 
 // A member is one of the services.
@@ -39,11 +43,13 @@ type member struct {
 
 // A door is what a file says about a listener.
 type door struct {
-	name    string
-	path    string // of its configuration
-	address string
-	certs   []tls.Certificate
-	rules   *limpet.Config // for its connections; nil if its one service judges them
+	name      string
+	path      string // of its configuration
+	addresses []address
+	paths     []string // of the addresses
+	settings  serverSettings
+	tls       *certs.Policy  // nil for plain HTTP
+	rules     *limpet.Config // for its connections; nil if its one service judges them
 }
 
 // The bounds of a file with several services.
@@ -59,9 +65,7 @@ func (b *builder) assemble(old kept) *assembly {
 	doc := b.file.doc
 	a := &assembly{shared: b, stores: map[string]*tables{}, places: map[string]bool{}}
 	b.objects(&doc.service, old)
-	var faults fielderr.List
-	bounds.Check("process.drain", doc.Process.Drain, &faults)
-	b.fault(faults.Err(), "")
+	b.fault(doc.Process.check(), "process")
 	for i, c := range doc.Stores {
 		b.store(a, i, c)
 	}
@@ -69,7 +73,9 @@ func (b *builder) assemble(old kept) *assembly {
 	if len(doc.Services) == 0 {
 		b.transport(doc.Transport)
 		m := &member{builder: b, name: cmp.Or(doc.Name, defaultName)}
+		m.cfg.Logger = b.logger(m.key)
 		b.tables(a, doc.service.Tables, "service", m.name)
+		b.bind()
 		a.services = append(a.services, m)
 	}
 	for path, over := range map[string]bool{"services": len(doc.Services) > maxServices, "listeners": len(doc.Listeners) > maxListeners} {
@@ -90,6 +96,8 @@ func (b *builder) assemble(old kept) *assembly {
 	}
 	b.doors(a)
 	b.hosts(a)
+	b.needsCertificates(a)
+	b.planLogs(a)
 	return a
 }
 
@@ -99,76 +107,114 @@ func storeKey(name string) string { return "store " + name }
 // member makes one of several services of what they share.
 func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
 	s := b.file.builder(b.findings, b.options)
-	s.ctx, s.checking, s.prefix, s.old, s.broken, s.lost = b.ctx, b.checking, prefix, b.old, b.broken, b.lost
-	s.config, s.cfg = &service{}, c.Config
-	s.cfg.Logger = b.log
-	s.cfg.IPGroups, s.cfg.StringGroups, s.cfg.Geo, s.cfg.RateLimiters = b.cfg.IPGroups, b.cfg.StringGroups, b.cfg.Geo, b.cfg.RateLimiters
+	s.ctx, s.checking, s.prefix, s.lost, s.shared = b.ctx, b.checking, prefix, b.lost, b
+	s.log, s.logs, s.origins, s.broken = b.log, b.logs, b.origins, maps.Clone(b.broken)
+	own, places := c.private()
+	s.places = places
+	s.objects(own, b.old.services[c.Name])
+	s.cfg.Logger = b.logger(c.Name)
+	s.old.tables, b.now.services[c.Name] = b.old.tables, s.now
 	m := &member{builder: s, key: c.Name, name: c.Name, config: c, listeners: c.Listeners}
-	for i, name := range c.Scripts {
-		at := slices.IndexFunc(b.cfg.Scripts, func(s limpet.Script) bool { return s.Name() == name })
-		if at < 0 {
-			s.fault(fmt.Errorf("script %q not found", name), "scripts[%d]", i)
-			continue
-		}
-		s.cfg.Scripts = append(s.cfg.Scripts, b.cfg.Scripts[at])
-	}
-	s.rateProfile(c.RateProfile)
-	s.defaultProfile(c.Persistence)
+	refer(s, "pools", "pool", c.Pools, func(name string) bool { return b.now.pools[name] != nil })
+	refer(s, "poolGroups", "pool group", c.PoolGroups, func(name string) bool { return slices.Contains(groupNames(b.config), name) })
+	refer(s, "ipGroups", "IP group", c.IPGroups, func(name string) bool { _, ok := b.cfg.IPGroups.Group(name); return ok })
+	refer(s, "stringGroups", "string group", c.StringGroups, b.hasStringGroup)
+	refer(s, "scripts", "script", c.Scripts, func(name string) bool { return b.script(name) != nil })
+	refer(s, "rateLimiters", "rate limiter", c.RateLimiters, func(name string) bool {
+		return b.cfg.RateLimiters[name] != nil || b.broken[namedObject{limiterKind, name}]
+	})
+	refer(s, "persistenceProfiles", "persistence profile", c.PersistenceProfiles, func(name string) bool { _, ok := b.profiles[name]; return ok })
+	refer(s, "keySets", "key set", c.KeySets, func(name string) bool { return b.keyNames[name] })
 	s.transport(c.Transport)
 	s.tables(a, c.Tables, "service "+c.Name, c.Name)
-	m.choosePools(b)
+	if b.lost = b.lost || s.lost; b.lost {
+		return m
+	}
+	s.bind()
+	s.cfg.Scripts = nil
+	for i, next := 0, 0; i < len(c.Scripts); i++ {
+		if c.Scripts[i].own != nil {
+			s.cfg.Scripts = append(s.cfg.Scripts, s.compiled[next])
+			next++
+		} else if script := b.script(c.Scripts[i].name); script != nil {
+			s.cfg.Scripts = append(s.cfg.Scripts, *script)
+		}
+	}
+	m.choosePools()
 	return m
 }
 
-// choosePools gives a service its pools and groups, those of shared, and their
-// profiles. The pools of a group come with it.
-func (m *member) choosePools(shared *builder) {
+// choosePools gives a service its pools and groups, shared and private ones in
+// the order of the file, and their profiles. The pools of a group come with it.
+func (m *member) choosePools() {
+	shared := m.shared
 	m.cfg.Pools, m.cfg.PoolGroups, m.cfg.PoolPersistence = nil, nil, map[string]limpet.PersistenceProfile{}
 	add := func(p *lbpool.Pool) {
 		if !slices.Contains(m.cfg.Pools, p) {
 			m.cfg.Pools = append(m.cfg.Pools, p)
 		}
-		if profile, ok := shared.cfg.PoolPersistence[p.Name()]; ok {
-			m.cfg.PoolPersistence[p.Name()] = profile
-		}
+		m.want(p.Name())
 	}
-	for i, name := range m.config.Pools {
-		if p := shared.now.pools[name]; p != nil {
+	next := 0
+	for _, it := range m.config.Pools {
+		if it.own != nil {
+			add(m.made[next])
+			next++
+		} else if p := shared.now.pools[it.name]; p != nil {
 			add(p)
-		} else {
-			m.fault(fmt.Errorf("pool %q not found", name), "pools[%d]", i)
 		}
 	}
-	for i, name := range m.config.PoolGroups {
-		at := slices.IndexFunc(shared.cfg.PoolGroups, func(g *lbpool.Group) bool { return g.Name() == name })
-		if at < 0 {
-			m.fault(fmt.Errorf("pool group %q not found", name), "poolGroups[%d]", i)
+	next = 0
+	for i, it := range m.config.PoolGroups {
+		g := shared.group(it.name)
+		if it.own != nil {
+			g = m.madeGroups[next]
+			next++
+		}
+		if g == nil {
+			m.mar(fmt.Sprintf("%s.poolGroups[%d]", m.prefix, i)) // names of its pools are not reported
 			continue
 		}
-		g := shared.cfg.PoolGroups[at]
 		m.cfg.PoolGroups = append(m.cfg.PoolGroups, g)
-		if profile, ok := shared.cfg.PoolPersistence[name]; ok {
-			m.cfg.PoolPersistence[name] = profile
-		}
+		m.want(g.Name())
 		for _, member := range g.Members() {
 			add(member.Pool)
 		}
 	}
 }
 
+// builders are those of what services share and of each service.
+func (a *assembly) builders() []*builder {
+	all := []*builder{a.shared}
+	for _, m := range a.services {
+		if m.builder != a.shared {
+			all = append(all, m.builder)
+		}
+	}
+	return all
+}
+
+// background is what runs beside the services.
+func (a *assembly) background() (all []func(context.Context) error) {
+	for _, b := range a.builders() {
+		all = append(all, b.background...)
+	}
+	return all
+}
+
 // doors makes what listeners need, and opens none.
 func (b *builder) doors(a *assembly) {
 	doc := b.file.doc
 	if len(doc.Listeners) == 0 {
-		d := &door{name: "listen", address: doc.listen(), certs: b.certificates(doc.TLS, "tls")}
-		b.fault(checkListen(d.address), "listen")
+		d := &door{name: "listen", tls: b.listenerTLS(doc.TLS, "tls")}
+		b.addresses(d, doc.listen(), "listen", map[address]string{})
 		if len(doc.Services) > 0 {
 			d.rules = b.connections(&listenerConfig{Name: d.name})
 		}
 		a.listeners = append(a.listeners, d)
 		return
 	}
-	names := map[string]bool{}
+	names, taken := map[string]bool{}, map[address]string{}
 	for i := range doc.Listeners {
 		c := &doc.Listeners[i]
 		path := fielderr.Index("listeners", i)
@@ -177,8 +223,9 @@ func (b *builder) doors(a *assembly) {
 			continue
 		}
 		names[c.Name] = true
-		b.fault(checkListen(c.Address), "%s.address", path)
-		d := &door{name: c.Name, path: path, address: c.Address, certs: b.certificates(c.TLS, path+".tls")}
+		d := &door{name: c.Name, path: path, settings: c.serverSettings, tls: b.listenerTLS(c.TLS, path+".tls")}
+		b.addresses(d, c.Address, path+".address", taken)
+		b.fault(c.serverSettings.check(c.TLS != nil), "%s", path)
 		own := c.judges()
 		if own || len(doc.Services) > 0 {
 			d.rules = b.connections(c)
@@ -200,6 +247,50 @@ func (b *builder) doors(a *assembly) {
 	}
 }
 
+// addresses reads the addresses of a listener, which stand at a path. taken has
+// those of other listeners, with the names of these.
+func (b *builder) addresses(d *door, texts addresses, path string, taken map[address]string) {
+	if len(texts) == 0 {
+		b.fault(errors.New("want an address, such as :8080"), "%s", path)
+	}
+	for i, text := range texts {
+		at := texts.path(path, i)
+		parsed, err := parseAddress(text)
+		if other, ok := taken[parsed]; ok && err == nil && parsed.isFixed() {
+			err = fmt.Errorf("listener %q has this address already", other)
+		}
+		b.fault(err, "%s", at)
+		if err == nil {
+			taken[parsed] = d.name
+			d.addresses, d.paths = append(d.addresses, parsed), append(d.paths, at)
+		}
+	}
+}
+
+// check reports what is out of bounds. The paths begin at the process.
+func (c *processConfig) check() error {
+	var faults fielderr.List
+	bounds.Check("", *c, &faults)
+	bounds.Check("drain", c.Drain, &faults)
+	if w := c.StartWait; w != nil && *w < 0 {
+		faults.Addf("startWait", *w, "negative")
+	} else if w != nil && *w > maxStartWait {
+		faults.Addf("startWait", *w, "more than %v", maxStartWait)
+	}
+	return faults.Err()
+}
+
+// check reports what is out of bounds, or has no effect.
+func (s *serverSettings) check(secure bool) error {
+	var faults fielderr.List
+	bounds.Check("", *s, &faults)
+	bounds.Check("timeouts", s.Timeouts, &faults)
+	if s.H2c && secure {
+		faults.Addf("h2c", true, "for a listener without tls, which has HTTP/2 anyway")
+	}
+	return faults.Err()
+}
+
 // judges reports whether a listener has rules of its own.
 func (c *listenerConfig) judges() bool {
 	return !reflect.DeepEqual(c.connectionRules, connectionRules{})
@@ -208,7 +299,11 @@ func (c *listenerConfig) judges() bool {
 // connections is a configuration that judges the connections of a listener.
 func (b *builder) connections(c *listenerConfig) *limpet.Config {
 	cfg := &limpet.Config{Name: c.Name, IPGroups: b.cfg.IPGroups, Geo: b.cfg.Geo, Logger: b.log}
+	if b.logs != nil {
+		cfg.Logger = slog.New(b.logs.shared)
+	}
 	cfg.NetworkSecurity, cfg.PoliciesOnError, cfg.ProxyProtocol, cfg.Connections = c.NetworkSecurity, c.PoliciesOnError, c.ProxyProtocol, c.Connections
+	cfg.Connections.DrainIdle = b.cfg.Connections.DrainIdle
 	// The services log requests. Here are those that none of them gets.
 	cfg.Logging = limpet.Logging{FilteredRate: -1, OtherRate: -1}
 	for s := limpet.PolicyDrop; s <= lastSignificance; s++ {
@@ -291,9 +386,13 @@ func (a *assembly) update() error {
 		return err
 	}
 	for _, m := range a.services {
-		if m.config != nil {
-			m.choosePools(a.shared)
+		if m.config == nil {
+			continue
 		}
+		if err := m.builder.update(); err != nil {
+			return err
+		}
+		m.choosePools()
 	}
 	return nil
 }
@@ -302,7 +401,7 @@ func (a *assembly) update() error {
 // service of a listener has.
 func unknownHost(d *door) limpet.Config {
 	cfg := limpet.Config{Name: d.name, Logger: d.rules.Logger}
-	cfg.HTTPSecurity = []policy.SecurityRule{{Name: "no service for this host", Action: policy.Respond{Status: http.StatusMisdirectedRequest}}}
+	cfg.HTTPSecurity = []policy.SecurityRule{{Name: "no service for this host or without a client certificate", Action: policy.Respond{Status: http.StatusMisdirectedRequest}}}
 	cfg.Logging = limpet.Logging{SignificantRate: 1, FilteredRate: -1, OtherRate: -1}
 	return cfg
 }

@@ -11,8 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
-	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,11 +20,14 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/datascript/jwtkeys"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/scriptfile"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/ipgroup/geoip"
 	"github.com/limpetlb/limpet/lbpool"
+	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -34,6 +36,8 @@ type kept struct {
 	pools    map[string]*lbpool.Pool
 	limiters map[rateLimiterConfig]*datascript.RateLimiter
 	tables   map[string]*tables // by the keys of tables
+	keys     *jwtkeys.Verifier  // nil without key sets
+	services map[string]kept    // of the private objects of services, by their names
 }
 
 // A builder makes the objects of a service of a File, or those that services
@@ -48,30 +52,73 @@ type builder struct {
 	config   *service
 	prefix   string // of the paths of its fields
 	log      *slog.Logger
+	logs     *logs // of a Runtime; nil for a check
 	old, now kept
-	cfg      limpet.Config   // what is made
-	pools    []lbpool.Config // but for their fail actions
-	moved    []relocation    // of pools
-	broken   map[string]bool // rate limiters with a fault
-	lost     bool            // what refers to things that have a fault would be reported, too
+	cfg      limpet.Config        // what is made
+	pools    []lbpool.Config      // but for their fail actions
+	moved    []relocation         // of pools
+	broken   map[namedObject]bool // with a fault, and therefore not there
+	origins  map[*datascript.Script]scriptOrigin
+	lost     bool // what refers to things that have a fault would be reported, too
+
+	// For a service with private objects. Its own builder has those.
+	shared *builder         // that of what services share; nil if it is this one
+	places map[string][]int // where the items of lists stand, if not in the order of config
+
+	// What is made, in the order of config.
+	made       []*lbpool.Pool
+	madeGroups []*lbpool.Group // nil for one with a fault
+	compiled   []limpet.Script
+	strings    []*policy.StringGroup
+	geoData    ipgroup.Options                      // what IP groups ask for countries
+	profiles   map[string]limpet.PersistenceProfile // by name, with clients in memory; nil for one with a fault
+	wanted     map[string]string                    // the names of profiles, by pools and groups
+	clients    persistence.Sessions                 // where profiles have their clients; nil for their own memory
+	scope      string                               // begins the names of tables in clients; empty if only this service has those
+	bound      map[string]limpet.PersistenceProfile // by name, with clients there
+	keyNames   map[string]bool                      // of key sets
+	fetchers   map[*lbpool.Transport]string         // to the pools of these names
+
+	background []func(context.Context) error // what runs beside the services
 }
 
 func (f *File) builder(to *findings, o Options) *builder {
-	return &builder{ctx: context.Background(), file: f, findings: to, options: o, log: o.Logger, broken: map[string]bool{}}
+	return &builder{
+		ctx: context.Background(), file: f, findings: to, options: o, log: o.Logger, broken: map[namedObject]bool{},
+		origins:  map[*datascript.Script]scriptOrigin{},
+		fetchers: map[*lbpool.Transport]string{},
+	}
 }
 
 // objects makes all but the tables and the transport: pools, which are always
-// new, groups, scripts, limiters and profiles.
+// new, groups, scripts, limiters, profiles and key sets.
 func (b *builder) objects(config *service, old kept) {
 	b.config, b.old, b.cfg = config, old, config.Config
-	b.cfg.Logger = b.log
-	b.now = kept{pools: map[string]*lbpool.Pool{}, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}, tables: map[string]*tables{}}
-	b.groups()
+	if process := b.file.doc.Process; process.check() == nil { // else it has a fault elsewhere
+		b.cfg.Connections.DrainIdle = process.Drain.Idle
+	}
+	b.now = kept{
+		pools: map[string]*lbpool.Pool{}, limiters: map[rateLimiterConfig]*datascript.RateLimiter{}, tables: map[string]*tables{},
+		services: map[string]kept{},
+	}
+	b.geoData = b.geo()
+	b.ipGroups()
+	b.stringGroups()
 	b.newPools()
 	b.scripts()
 	b.rateLimiters()
 	b.rateProfile(config.RateProfile)
-	b.profiles()
+	b.checkProfiles()
+	b.keySets()
+	b.authentication(config.Authentication)
+}
+
+// logger returns the logger of the service with a key.
+func (b *builder) logger(key string) *slog.Logger {
+	if b.logs == nil {
+		return b.log
+	}
+	return b.logs.service(key)
 }
 
 // transport makes the transport of a service.
@@ -98,11 +145,11 @@ func (b *builder) edited() limpet.Config {
 	return cfg
 }
 
-// tryService makes a virtual service, which checks the configuration as a whole;
-// nil if it has a fault, which is noted.
-func (b *builder) tryService(log *slog.Logger) *limpet.VirtualService {
-	cfg := b.edited()
-	cfg.Logger = log
+// tryService makes a virtual service, which checks the configuration as a whole,
+// and checks the names in its scripts. It is nil if it has a fault. Faults are
+// noted.
+func (b *builder) tryService(cfg limpet.Config) *limpet.VirtualService {
+	b.checkNames(&cfg)
 	vs, err := limpet.New(cfg)
 	b.fault(b.persistencePaths(err), "")
 	return vs
@@ -111,17 +158,14 @@ func (b *builder) tryService(log *slog.Logger) *limpet.VirtualService {
 // persistencePaths returns err with the paths that a file has in place of those
 // of PoolPersistence.
 func (b *builder) persistencePaths(err error) error {
-	if b.prefix != "" { // profiles stand at the top of the file, the choice of pools in the service
-		for name := range b.cfg.PoolPersistence {
-			err = fielderr.Rename(fielderr.Key("poolPersistence", name), "pools", err)
-		}
-		return err
-	}
 	for i, p := range b.config.Pools {
-		err = fielderr.Rename(fielderr.Key("poolPersistence", p.Name), fielderr.Index("pools", i)+".persistence", err)
+		err = fielderr.Rename(fielderr.Key("poolPersistence", p.Name), b.at("pools", i)+".persistence", err)
 	}
 	for i, g := range b.config.PoolGroups {
-		err = fielderr.Rename(fielderr.Key("poolPersistence", g.Name), fielderr.Index("poolGroups", i)+".persistence", err)
+		err = fielderr.Rename(fielderr.Key("poolPersistence", g.Name), b.at("poolGroups", i)+".persistence", err)
+	}
+	for name := range b.cfg.PoolPersistence { // of shared pools; the choice of them stands in the service
+		err = fielderr.Rename(fielderr.Key("poolPersistence", name), "pools", err)
 	}
 	return err
 }
@@ -156,6 +200,7 @@ func (b *builder) located(path string, value any, err error) {
 	switch {
 	case at.secret:
 		f.value = nil
+	case errors.Is(err, errNotAName): // but may be a key
 	case strings.Contains(path, ".redis.addresses["): // which may have a password
 	case exact && at.node != nil && at.node.Kind == yaml.ScalarNode:
 		if f.value == nil {
@@ -168,47 +213,68 @@ func (b *builder) located(path string, value any, err error) {
 	b.add(f)
 }
 
-// references are the paths of what names an object, and which objects they are.
+// references are the paths of what names an object, and which objects they are:
+// those of a service, or those that services share.
 var references = []struct {
 	path  *regexp.Regexp
-	names func(c *document) []string
+	names func(c *service) []string
 }{
 	{regexp.MustCompile(`(^|\.)defaultPool$`), poolNames},
 	{regexp.MustCompile(`(^|\.)failAction\.backup$`), poolNames},
 	{regexp.MustCompile(`(^|\.)members\[\d+\]\.pool$`), poolNames},
-	{regexp.MustCompile(`(^|\.)action\.pool\.name$`), func(c *document) []string { return append(poolNames(c), groupNames(c)...) }},
+	{regexp.MustCompile(`(^|\.)action\.pool\.name$`), func(c *service) []string { return append(poolNames(c), groupNames(c)...) }},
+	{regexp.MustCompile(`^(services\[\d+\]\.)?persistence$`), defaultNames},
 	{regexp.MustCompile(`\.persistence$`), profileNames},
 	{regexp.MustCompile(`^services\[\d+\]\.pools\[\d+\]$`), poolNames},
 	{regexp.MustCompile(`^services\[\d+\]\.poolGroups\[\d+\]$`), groupNames},
-	{regexp.MustCompile(`^services\[\d+\]\.scripts\[\d+\]$`), func(c *document) []string {
-		return namesOf(c.Scripts, func(s scriptConfig) string { return cmp.Or(s.Name, scriptfile.Name(s.File)) })
+	{regexp.MustCompile(`^services\[\d+\]\.persistenceProfiles\[\d+\]$`), profileNames},
+	{regexp.MustCompile(`(^|\.)keySets\[\d+\]\.pool$`), poolNames},
+	{regexp.MustCompile(`^services\[\d+\]\.scripts\[\d+\]$`), func(c *service) []string {
+		return namesOf(c.Scripts, scriptConfig.name)
 	}},
-	{regexp.MustCompile(`^services\[\d+\]\.listeners\[\d+\]$`), func(c *document) []string {
-		return namesOf(c.Listeners, func(l listenerConfig) string { return l.Name })
-	}},
-	{regexp.MustCompile(`(^|\.)tables\.store$`), func(c *document) []string {
-		return namesOf(c.Stores, func(s storeConfig) string { return s.Name })
-	}},
-	{regexp.MustCompile(`(^|\.)rateProfile\.limiter$`), func(c *document) []string {
+	{regexp.MustCompile(`(^|\.)rateProfile\.limiter$|^services\[\d+\]\.rateLimiters\[\d+\]$`), func(c *service) []string {
 		return namesOf(c.RateLimiters, func(l rateLimiterConfig) string { return l.Name })
 	}},
-	{regexp.MustCompile(`\.(groups\[\d+\]|finder\.group)$`), func(c *document) []string {
+	{regexp.MustCompile(`\.(groups\[\d+\]|finder\.group)$|^services\[\d+\]\.ipGroups\[\d+\]$`), func(c *service) []string {
 		return namesOf(c.IPGroups, func(g ipGroupConfig) string { return g.Name })
 	}},
-	{regexp.MustCompile(`\.stringGroups\[\d+\]$`), func(c *document) []string {
+	{regexp.MustCompile(`\.stringGroups\[\d+\]$`), func(c *service) []string {
 		return namesOf(c.StringGroups, func(g stringGroupConfig) string { return g.Name })
+	}},
+	{regexp.MustCompile(`(^|\.)authentication\.keySet$|^services\[\d+\]\.keySets\[\d+\]$`), func(c *service) []string {
+		return namesOf(c.KeySets, func(s keySetConfig) string { return s.Name })
 	}},
 }
 
+var (
+	listenerReference = regexp.MustCompile(`^services\[\d+\]\.listeners\[\d+\]$`)
+	storeReference    = regexp.MustCompile(`(^|\.)tables\.store$`)
+)
+
 // names are the names of the objects that a path can name; nil if it names none.
 func (b *builder) names(path string) []string {
+	doc := b.file.doc
+	switch {
+	case listenerReference.MatchString(path):
+		return namesOf(doc.Listeners, func(l listenerConfig) string { return l.Name })
+	case storeReference.MatchString(path):
+		return namesOf(doc.Stores, func(s storeConfig) string { return s.Name })
+	}
 	for _, r := range references {
-		if r.path.MatchString(path) {
-			return r.names(b.file.doc)
+		if !r.path.MatchString(path) {
+			continue
 		}
+		names := r.names(&doc.service)
+		if b.shared != nil {
+			names = append(names, r.names(b.config)...)
+		}
+		return names
 	}
 	return nil
 }
+
+// name is what rules and services call a script.
+func (c scriptConfig) name() string { return cmp.Or(c.Name, scriptfile.Name(c.File)) }
 
 func namesOf[T any](list []T, name func(T) string) []string {
 	names := []string{}
@@ -218,15 +284,20 @@ func namesOf[T any](list []T, name func(T) string) []string {
 	return names
 }
 
-func poolNames(c *document) []string {
+func poolNames(c *service) []string {
 	return namesOf(c.Pools, func(p poolConfig) string { return p.Name })
 }
 
-func groupNames(c *document) []string {
+func groupNames(c *service) []string {
 	return namesOf(c.PoolGroups, func(g poolGroupConfig) string { return g.Name })
 }
 
-func profileNames(c *document) []string {
+// defaultNames are what can be the profile of pools that name none.
+func defaultNames(c *service) []string {
+	return append(profileNames(c), typeNames(unions[reflect.TypeFor[sessionProfile]()])...)
+}
+
+func profileNames(c *service) []string {
 	return append(namesOf(c.PersistenceProfiles, func(p namedProfile) string { return p.Name }), noProfile)
 }
 
@@ -247,44 +318,30 @@ func fromFile[T any](b *builder, path string, make func() (T, error)) (T, error)
 // read returns the content of the file that is named at a path.
 func (b *builder) read(path, name string, max int64) ([]byte, error) {
 	text, err := b.file.files.read(b.file.dir(fielderr.Join(b.prefix, path)), name, max)
-	if b.checking && err == nil {
-		b.file.content[fielderr.Join(b.prefix, path)] = sha256.Sum256(text)
+	if err == nil {
+		b.noteContent(path, text)
 	}
 	return text, err
+}
+
+// noteContent notes the content of a file that is named at a path, or of one of
+// several that are.
+func (b *builder) noteContent(path string, text []byte) {
+	if !b.checking {
+		return
+	}
+	path = fielderr.Join(b.prefix, path)
+	before := b.file.content[path]
+	sum := sha256.New()
+	sum.Write(before[:])
+	sum.Write(text)
+	b.file.content[path] = [32]byte(sum.Sum(nil))
 }
 
 // within says of each fault in which file it is: that of a name, at a path.
 func (b *builder) within(path, name string, err error) error {
 	file := b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 	return fielderr.Map(err, func(err error) error { return fmt.Errorf("%s: %w", file, err) })
-}
-
-// certificates reads those of a listener, at a path; none for plain HTTP.
-func (b *builder) certificates(c *certificates, path string) (all []tls.Certificate) {
-	if c == nil {
-		return nil
-	}
-	files, paths := c.all(path)
-	for i, f := range files {
-		cert, err := f.load(b, paths[i])
-		b.fault(err, "%s", paths[i])
-		all = append(all, cert)
-	}
-	return all
-}
-
-// checkListen checks an address to listen on. The host may be a name, which is
-// not looked up.
-func checkListen(address string) error {
-	host, name, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	if _, e := netip.ParseAddr(host); e != nil && host != "" && (strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ": /")) {
-		return fmt.Errorf("%q is not an address", host)
-	}
-	_, err = net.LookupPort("tcp", name)
-	return err
 }
 
 // newPools makes pools and groups of them.
@@ -294,10 +351,12 @@ func (b *builder) newPools() {
 		if b.lost = b.lost || b.ctx.Err() != nil; b.lost {
 			return
 		}
-		cfg, moved := b.pool(pc, fmt.Sprintf("pools[%d]", i))
+		b.shadows("pools", i, "a pool", pc.Name, b.shared != nil && b.shared.now.pools[pc.Name] != nil)
+		b.shadows("pools", i, "a pool group", pc.Name, b.shared != nil && b.shared.group(pc.Name) != nil)
+		cfg, moved := b.pool(pc, b.at("pools", i))
 		b.pools, b.moved = append(b.pools, cfg), append(b.moved, moved)
 		p, err := lbpool.New(b.pools[i])
-		b.fault(b.moved[i].of(err), "pools[%d]", i)
+		b.fault(b.moved[i].of(err), "%s", b.at("pools", i))
 		if err != nil {
 			faulty[i] = true
 			p, err = standIn(b.pools[i])
@@ -307,14 +366,34 @@ func (b *builder) newPools() {
 			return
 		}
 		b.now.pools[pc.Name] = p
-		b.cfg.Pools = append(b.cfg.Pools, p)
+		b.made = append(b.made, p)
 	}
-	for i, p := range b.cfg.Pools { // now that the backups are there
+	for i, p := range b.made { // now that the backups are there
 		if !faulty[i] {
-			b.fault(b.moved[i].of(b.updatePool(p, i)), "pools[%d]", i)
+			b.fault(b.moved[i].of(b.updatePool(p, i)), "%s", b.at("pools", i))
 		}
 	}
-	b.cfg.PoolGroups = b.poolGroups()
+	b.cfg.Pools = b.made
+	b.poolGroups()
+}
+
+// poolNamed returns the pool of a name: one of these, or a shared one.
+func (b *builder) poolNamed(name string) *lbpool.Pool {
+	p := b.now.pools[name]
+	if p == nil && b.shared != nil {
+		p = b.shared.now.pools[name]
+	}
+	return p
+}
+
+// group returns the pool group of a name; nil if there is none.
+func (b *builder) group(name string) *lbpool.Group {
+	for _, g := range b.madeGroups {
+		if g != nil && g.Name() == name {
+			return g
+		}
+	}
+	return nil
 }
 
 // standIn is a pool that takes the place of one with a fault, for what refers
@@ -365,14 +444,14 @@ func (b *builder) updatePool(p *lbpool.Pool, i int) error {
 	if a := b.config.Pools[i].Algorithm; a != nil {
 		cfg.Algorithm = a.algorithm()
 	}
-	cfg.FailAction = b.failAction(b.config.Pools[i].FailAction, fmt.Sprintf("pools[%d].failAction", i))
+	cfg.FailAction = b.failAction(b.config.Pools[i].FailAction, b.at("pools", i)+".failAction")
 	return p.Update(cfg)
 }
 
 func (b *builder) failAction(fc failActionConfig, path string) lbpool.FailAction {
 	a := fc.FailAction
 	if fc.Backup != "" {
-		if a.Backup = b.now.pools[fc.Backup]; a.Backup == nil {
+		if a.Backup = b.poolNamed(fc.Backup); a.Backup == nil {
 			b.fault(fmt.Errorf("pool %q not found", fc.Backup), "%s.backup", path)
 			return lbpool.FailAction{}
 		}
@@ -380,31 +459,38 @@ func (b *builder) failAction(fc failActionConfig, path string) lbpool.FailAction
 	return a
 }
 
-func (b *builder) poolGroups() (groups []*lbpool.Group) {
+// poolGroups makes the pool groups.
+func (b *builder) poolGroups() {
+	b.madeGroups, b.cfg.PoolGroups = make([]*lbpool.Group, len(b.config.PoolGroups)), nil
 	for i, gc := range b.config.PoolGroups {
+		path := b.at("poolGroups", i)
+		b.shadows("poolGroups", i, "a pool", gc.Name, b.shared != nil && b.shared.now.pools[gc.Name] != nil)
+		b.shadows("poolGroups", i, "a pool group", gc.Name, b.shared != nil && b.shared.group(gc.Name) != nil)
 		cfg := gc.GroupConfig
-		cfg.FailAction = b.failAction(gc.FailAction, fmt.Sprintf("poolGroups[%d].failAction", i))
+		cfg.FailAction = b.failAction(gc.FailAction, path+".failAction")
 		for j, mc := range gc.Members {
 			m := mc.Member
 			if m.Ratio = 1; mc.Ratio != nil {
 				m.Ratio = *mc.Ratio
 			}
-			if m.Pool = b.now.pools[mc.Pool]; m.Pool == nil {
-				b.fault(fmt.Errorf("pool %q not found", mc.Pool), "poolGroups[%d].members[%d].pool", i, j)
+			if m.Pool = b.poolNamed(mc.Pool); m.Pool == nil {
+				b.fault(fmt.Errorf("pool %q not found", mc.Pool), "%s.members[%d].pool", path, j)
 				continue
 			}
 			cfg.Members = append(cfg.Members, m)
 		}
+		b.broken[namedObject{poolGroupKind, gc.Name}] = true
 		if len(cfg.Members) < len(gc.Members) {
 			continue
 		}
 		g, err := lbpool.NewGroup(cfg)
-		b.fault(err, "poolGroups[%d]", i)
+		b.fault(err, "%s", path)
 		if err == nil {
-			groups = append(groups, g)
+			b.madeGroups[i] = g
+			b.cfg.PoolGroups = append(b.cfg.PoolGroups, g)
+			delete(b.broken, namedObject{poolGroupKind, gc.Name})
 		}
 	}
-	return groups
 }
 
 // update changes the pools that stay, in the place of which b has new ones.
@@ -416,17 +502,43 @@ func (b *builder) update() error {
 		}
 	}
 	for i, pc := range b.config.Pools {
-		b.cfg.Pools[i] = b.now.pools[pc.Name]
-		if err := b.updatePool(b.cfg.Pools[i], i); err != nil {
+		b.made[i] = b.now.pools[pc.Name]
+		if err := b.beginAnew(i); err != nil {
+			return err
+		}
+		if err := b.updatePool(b.made[i], i); err != nil {
 			return err
 		}
 	}
-	b.cfg.PoolGroups = b.poolGroups()
+	b.cfg.Pools = b.made
+	b.poolGroups()
+	for t, pool := range b.fetchers {
+		t.Pool = b.poolNamed(pool)
+	}
 	return nil
+}
+
+// beginAnew keeps a pool of a service that was a shared one before from taking
+// over that: another service may have made a pool of its own of it as well. A pool
+// that has adopted one, here one that nobody has used, adopts no other.
+func (b *builder) beginAnew(i int) error {
+	name := b.config.Pools[i].Name
+	if b.shared == nil || b.shared.old.pools[name] == nil || b.old.pools[name] != nil {
+		return nil
+	}
+	unused, err := lbpool.New(b.pools[i])
+	if err != nil {
+		return err
+	}
+	return b.made[i].Adopt(unused)
 }
 
 // geo opens the sources of geo data.
 func (b *builder) geo() (o ipgroup.Options) {
+	if len(b.config.Geo) == 0 && b.shared != nil {
+		b.cfg.Geo = b.shared.cfg.Geo
+		return b.shared.geoData
+	}
 	var layers []geoip.Layer
 	for i, gc := range b.config.Geo {
 		layer := geoip.Layer{Index: gc.Index, Disabled: gc.Disabled}
@@ -478,15 +590,27 @@ func (b *builder) geoSource(gc geoLayer, i int) (geoip.Source, error) {
 	return source, b.within(fmt.Sprintf("geo[%d].%s", i, key), name, err)
 }
 
-func (b *builder) groups() {
-	geo := b.geo()
+// ipGroups makes the IP groups: those of a service together with the shared ones.
+func (b *builder) ipGroups() {
+	if b.shared != nil && len(b.config.IPGroups) == 0 {
+		b.cfg.IPGroups = b.shared.cfg.IPGroups
+		return
+	}
 	b.cfg.IPGroups = &ipgroup.Set{}
+	if b.shared != nil {
+		for _, name := range b.shared.cfg.IPGroups.Names() {
+			if g, ok := b.shared.cfg.IPGroups.Group(name); ok {
+				b.fault(b.cfg.IPGroups.Replace(g), "ipGroups")
+			}
+		}
+	}
 	for i, gc := range b.config.IPGroups {
 		if b.ctx.Err() != nil {
 			return
 		}
-		g, err := fromFile(b, fmt.Sprintf("ipGroups[%d]", i), func() (*ipgroup.Group, error) { return b.ipGroup(gc, i, geo) })
-		b.fault(err, "ipGroups[%d]", i)
+		path := b.at("ipGroups", i)
+		g, err := fromFile(b, path, func() (*ipgroup.Group, error) { return b.ipGroup(gc, path) })
+		b.fault(err, "%s", path)
 		if err != nil {
 			g, err = ipgroup.Parse(gc.Name, nil, ipgroup.Options{AllowEmpty: true}) // for what refers to it
 		}
@@ -494,26 +618,45 @@ func (b *builder) groups() {
 			b.lost = true
 			continue
 		}
-		if _, there := b.cfg.IPGroups.Group(gc.Name); there {
+		_, there := b.cfg.IPGroups.Group(gc.Name)
+		switch shared := there && b.shared != nil && slices.Contains(b.shared.cfg.IPGroups.Names(), gc.Name); {
+		case shared:
+			b.shadows("ipGroups", i, "an IP group", gc.Name, true)
+			continue
+		case there:
 			err = fmt.Errorf("a second IP group %q", gc.Name)
-		} else {
+		default:
 			err = b.cfg.IPGroups.Replace(g)
 		}
-		b.fault(err, "ipGroups[%d]", i)
+		b.fault(err, "%s", path)
 	}
-	var groups []*policy.StringGroup
+}
+
+// stringGroups makes the string groups: those of a service together with the
+// shared ones.
+func (b *builder) stringGroups() {
+	if b.shared != nil && len(b.config.StringGroups) == 0 {
+		b.cfg.StringGroups = b.shared.cfg.StringGroups
+		return
+	}
+	var paths []string
 	for i, gc := range b.config.StringGroups {
 		if b.ctx.Err() != nil {
 			return
 		}
-		g, err := fromFile(b, fmt.Sprintf("stringGroups[%d]", i), func() (*policy.StringGroup, error) {
-			cfg, err := b.stringGroup(gc, i)
+		path := b.at("stringGroups", i)
+		if b.shared != nil && b.shared.hasStringGroup(gc.Name) {
+			b.shadows("stringGroups", i, "a string group", gc.Name, true)
+			continue
+		}
+		g, err := fromFile(b, path, func() (*policy.StringGroup, error) {
+			cfg, err := b.stringGroup(gc, path)
 			if err != nil {
 				return nil, err
 			}
 			return policy.NewStringGroup(cfg)
 		})
-		b.fault(err, "stringGroups[%d]", i)
+		b.fault(err, "%s", path)
 		if err != nil {
 			empty := policy.StringEntry{Key: "/"} // nearly; for what refers to it
 			kind := gc.Kind
@@ -529,20 +672,32 @@ func (b *builder) groups() {
 			b.lost = true
 			continue
 		}
-		groups = append(groups, g)
+		b.strings, paths = append(b.strings, g), append(paths, path)
 	}
-	var err error
-	b.cfg.StringGroups, err = policy.NewStringGroups(groups...)
-	b.fault(fielderr.Rename("groups", "", err), "stringGroups")
+	all := b.strings
+	if b.shared != nil {
+		all = slices.Concat(b.strings, b.shared.strings)
+	}
+	groups, err := policy.NewStringGroups(all...)
+	for i := range b.strings {
+		err = fielderr.Rename(fielderr.Index("groups", i), paths[i], err)
+	}
+	b.fault(fielderr.Rename("groups", "stringGroups", err), "")
+	b.cfg.StringGroups = groups
+}
+
+// hasStringGroup reports whether there is a string group of a name.
+func (b *builder) hasStringGroup(name string) bool {
+	return slices.ContainsFunc(b.strings, func(g *policy.StringGroup) bool { return g.Name() == name })
 }
 
 // maxStringFile limits the file of a string group, in bytes.
 const maxStringFile = 64 << 20
 
 // ipGroup makes an IP group.
-func (b *builder) ipGroup(gc ipGroupConfig, i int, geo ipgroup.Options) (*ipgroup.Group, error) {
+func (b *builder) ipGroup(gc ipGroupConfig, path string) (*ipgroup.Group, error) {
 	o := gc.Options
-	o.Countries, o.ASNs = geo.Countries, geo.ASNs
+	o.Countries, o.ASNs = b.geoData.Countries, b.geoData.ASNs
 	switch {
 	case gc.File == "":
 		return ipgroup.Parse(gc.Name, gc.Entries, o)
@@ -553,19 +708,19 @@ func (b *builder) ipGroup(gc ipGroupConfig, i int, geo ipgroup.Options) (*ipgrou
 	if limit <= 0 {
 		limit = ipgroup.DefaultMaxBytes
 	}
-	text, err := b.read(fmt.Sprintf("ipGroups[%d].file", i), gc.File, limit)
+	text, err := b.read(path+".file", gc.File, limit)
 	if err != nil {
 		return nil, err
 	}
 	g, err := ipgroup.Read(gc.Name, bytes.NewReader(text), o)
-	return g, b.within(fmt.Sprintf("ipGroups[%d].file", i), gc.File, err)
+	return g, b.within(path+".file", gc.File, err)
 }
 
-func (b *builder) stringGroup(gc stringGroupConfig, i int) (policy.StringGroupConfig, error) {
+func (b *builder) stringGroup(gc stringGroupConfig, path string) (policy.StringGroupConfig, error) {
 	cfg := gc.StringGroupConfig
 	switch {
 	case gc.File != "" && gc.List == nil && gc.Map == nil:
-		text, err := b.read(fmt.Sprintf("stringGroups[%d].file", i), gc.File, maxStringFile)
+		text, err := b.read(path+".file", gc.File, maxStringFile)
 		if err != nil {
 			return cfg, err
 		}
@@ -591,7 +746,8 @@ func (b *builder) scripts() {
 		if b.ctx.Err() != nil {
 			return
 		}
-		path := fmt.Sprintf("scripts[%d].file", i)
+		b.shadows("scripts", i, "a script", sc.name(), b.shared != nil && b.shared.script(sc.name()) != nil)
+		path := b.at("scripts", i) + ".file"
 		script, err := fromFile(b, path, func() (*datascript.Script, error) {
 			source, err := b.read(path, sc.File, scriptfile.MaxBytes)
 			if err != nil {
@@ -599,7 +755,8 @@ func (b *builder) scripts() {
 			}
 			return scriptfile.Compile(sc.File, sc.Name, sc.Event, string(source))
 		})
-		b.fault(err, "%s", path)
+		src := &source{name: b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), sc.File), order: scriptOrder + i}
+		b.scriptFaults(err, path, src)
 		if err != nil {
 			script, err = datascript.Compile(cmp.Or(sc.Name, scriptfile.Name(sc.File)), datascript.Chunk{Event: datascript.HTTPReq}) // in its place
 		}
@@ -607,24 +764,45 @@ func (b *builder) scripts() {
 			b.lost = true
 			return
 		}
-		b.cfg.Scripts = append(b.cfg.Scripts, limpet.Script{Script: script, OnError: sc.OnError})
+		b.origins[script] = scriptOrigin{src, sc.External}
+		b.compiled = append(b.compiled, limpet.Script{Script: script, OnError: sc.OnError})
 	}
+	b.cfg.Scripts = b.compiled
 }
 
-// rateLimiters makes the rate limiters.
+// script returns the script of a name; nil if there is none.
+func (b *builder) script(name string) *limpet.Script {
+	for i := range b.compiled {
+		if b.compiled[i].Name() == name {
+			return &b.compiled[i]
+		}
+	}
+	return nil
+}
+
+// rateLimiters makes the rate limiters: those of a service together with the
+// shared ones.
 func (b *builder) rateLimiters() {
 	b.cfg.RateLimiters = map[string]*datascript.RateLimiter{}
+	if b.shared != nil {
+		b.cfg.RateLimiters = maps.Clone(b.shared.cfg.RateLimiters)
+	}
 	for i, lc := range b.config.RateLimiters {
-		if b.cfg.RateLimiters[lc.Name] != nil || b.broken[lc.Name] {
-			b.fault(fmt.Errorf("a second rate limiter %q", lc.Name), "rateLimiters[%d].name", i)
+		path, this := b.at("rateLimiters", i), namedObject{limiterKind, lc.Name}
+		if b.shared != nil && (b.shared.cfg.RateLimiters[lc.Name] != nil || b.shared.broken[this]) {
+			b.shadows("rateLimiters", i, "a rate limiter", lc.Name, true)
+			continue
+		}
+		if b.cfg.RateLimiters[lc.Name] != nil || b.broken[this] {
+			b.fault(fmt.Errorf("a second rate limiter %q", lc.Name), "%s.name", path)
 			continue
 		}
 		l := b.old.limiters[lc]
 		if l == nil {
 			var err error
 			if l, err = datascript.NewRateLimiter(lc.RateLimit); err != nil {
-				b.fault(err, "rateLimiters[%d]", i)
-				b.broken[lc.Name] = true
+				b.fault(err, "%s", path)
+				b.broken[this] = true
 				continue
 			}
 		}
@@ -638,66 +816,11 @@ func (b *builder) rateProfile(pc *rateProfileConfig) {
 	}
 	p := pc.RateProfile
 	l := b.cfg.RateLimiters[pc.Limiter]
-	if l == nil && !b.broken[pc.Limiter] {
+	if l == nil && !b.broken[namedObject{limiterKind, pc.Limiter}] {
 		b.fault(fmt.Errorf("rate limiter %q not found", pc.Limiter), "rateProfile.limiter")
 	}
 	if p.Limiter = l; l != nil {
 		b.cfg.RateProfile = &p
-	}
-}
-
-// profiles makes the persistence profiles. Clients stay bound when they are
-// made anew, since the virtual service lets profiles take over from those before.
-func (b *builder) profiles() {
-	b.defaultProfile(b.config.Persistence)
-	named := map[string]limpet.PersistenceProfile{noProfile: limpet.NoPersistence}
-	for i, np := range b.config.PersistenceProfiles {
-		path := fmt.Sprintf("persistenceProfiles[%d]", i)
-		if _, taken := named[np.Name]; taken || np.Name == "" {
-			b.fault(fmt.Errorf("%q is empty, taken, or stands for no profile", np.Name), "%s.name", path)
-			continue
-		}
-		p, kind, err := np.profile()
-		if kind != "" {
-			path += "." + kind
-		}
-		b.fault(err, "%s", path)
-		if err != nil {
-			p = nil // it has no type then
-		}
-		named[np.Name] = p
-	}
-	b.cfg.PoolPersistence = map[string]limpet.PersistenceProfile{}
-	use := func(target, name, path string) {
-		if name == "" {
-			return
-		}
-		p, ok := named[name]
-		if !ok {
-			b.fault(fmt.Errorf("there is no persistence profile %q", name), "%s.persistence", path)
-			return
-		}
-		if p != nil { // else it has a fault
-			b.cfg.PoolPersistence[target] = p
-		}
-	}
-	for i, p := range b.config.Pools {
-		use(p.Name, p.Persistence, fmt.Sprintf("pools[%d]", i))
-	}
-	for i, g := range b.config.PoolGroups {
-		use(g.Name, g.Persistence, fmt.Sprintf("poolGroups[%d]", i))
-	}
-}
-
-// defaultProfile makes the profile of pools and groups that name none.
-func (b *builder) defaultProfile(c sessionProfile) {
-	if c == nil {
-		return
-	}
-	p, err := c.profile()
-	b.fault(err, "persistence")
-	if err == nil {
-		b.cfg.Persistence = p
 	}
 }
 
@@ -728,17 +851,20 @@ func (b *builder) tlsClient(c tlsClient, path string) *tls.Config {
 }
 
 // maxCertificates bounds a file of certificates.
-const maxCertificates = 8 << 20
+const maxCertificates = certs.MaxBytes
 
 // load reads the certificate and its key.
 func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 	return fromFile(b, path+".certificate", func() (cert tls.Certificate, err error) {
 		if f.Certificate == "" || f.Key == "" {
-			return cert, errors.New("want both certificate and key")
+			return cert, errNoPair
 		}
 		certificate, err := b.read(path+".certificate", f.Certificate, maxCertificates)
 		if err != nil {
 			return cert, err
+		}
+		if b.file.noKeys {
+			return certs.WithoutKey(f.Certificate, certificate)
 		}
 		key, err := b.read(path+".key", f.Key, maxCertificates)
 		if err != nil {
@@ -750,9 +876,6 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 		return cert, err
 	})
 }
-
-// listen is where to listen.
-func (doc *document) listen() string { return cmp.Or(doc.Listen, ":8080") }
 
 // defaultName is the name of a service without one.
 const defaultName = "limpet"

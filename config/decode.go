@@ -57,9 +57,13 @@ var unions = map[reflect.Type][]reflect.Type{
 		reflect.TypeFor[fastestResponse](), reflect.TypeFor[fewestServers](), reflect.TypeFor[consistentHash](),
 	},
 	reflect.TypeFor[checker]():        {reflect.TypeFor[*httpChecker](), reflect.TypeFor[*tcpChecker]()},
+	reflect.TypeFor[authentication](): {reflect.TypeFor[basic](), reflect.TypeFor[bearer]()},
 	reflect.TypeFor[finder]():         {reflect.TypeFor[*dns](), reflect.TypeFor[*ipGroup]()},
 	reflect.TypeFor[sessionProfile](): {reflect.TypeFor[clientIP](), reflect.TypeFor[appCookie](), reflect.TypeFor[httpCookie](), reflect.TypeFor[customHeader]()},
 }
+
+// secrets are the types of texts that errors must not show.
+var secrets = []reflect.Type{reflect.TypeFor[secret](), reflect.TypeFor[redisstore.Secret](), reflect.TypeFor[keySecret]()}
 
 // sameSites are constants of net/http, which have no text there.
 var sameSites = map[string]http.SameSite{
@@ -86,6 +90,7 @@ type decoder struct {
 	src      *source          // of the value that is read
 	included []string         // patterns
 	given    map[string]place // the keys at the top
+	noKeys   bool             // see CheckOptions
 	warnings report
 	ticks    int
 
@@ -98,6 +103,8 @@ type layout struct {
 	spots  map[string]spot   // by path in Go, such as httpSecurity[0].action.status
 	chosen map[string]string // the type in a union, by its path
 	hidden map[string]string // values that errors must not show, and what they show instead
+
+	matched []string // the files that the patterns of includes have matched
 }
 
 // findings are the faults of the stages that make something of a file.
@@ -108,10 +115,11 @@ type findings struct {
 	pending []string        // paths with faults of this stage
 	strange map[string]bool // paths of mappings with unknown keys: what they lack may be there
 	lost    bool            // so much is missing that whatever refers to it would be reported, too
+	missing map[missingName]*missingFault
 }
 
 func newFindings() *findings {
-	return &findings{marred: map[string]bool{}, above: map[string]bool{}, strange: map[string]bool{}}
+	return &findings{marred: map[string]bool{}, above: map[string]bool{}, strange: map[string]bool{}, missing: map[missingName]*missingFault{}}
 }
 
 func newDecoder(ctx context.Context, files files) *decoder {
@@ -169,7 +177,7 @@ func (d *decoder) note(f *fault) {
 
 // namedItem is the path of a list whose items others refer to by name, or of
 // an item.
-var namedItem = regexp.MustCompile(`^(services|listeners|stores|pools|poolGroups|geo|ipGroups|stringGroups|scripts|rateLimiters|persistenceProfiles)(\[\d+\])?$`)
+var namedItem = regexp.MustCompile(`^(services\[\d+\]\.)?(services|listeners|stores|pools|poolGroups|geo|ipGroups|stringGroups|scripts|rateLimiters|persistenceProfiles|keySets)(\[\d+\])?$`)
 
 // fault notes what is wrong with n, which stands at a path.
 func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) *fault {
@@ -261,7 +269,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	if len(d.spots) < maxSpots {
-		d.spots[path] = spot{d.placeOf(n), n, v.Type() == reflect.TypeFor[secret]() || v.Type() == reflect.TypeFor[redisstore.Secret]()}
+		d.spots[path] = spot{d.placeOf(n), n, slices.Contains(secrets, v.Type())}
 	}
 	if n = d.resolved(n, path); n != nil && !d.special(n, v, path) {
 		d.plain(n, v, path)
@@ -281,8 +289,23 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, path string) bool {
 		}
 		return true
 	}
+	hide := func(text string) string {
+		if d.hidden[text] == "" {
+			d.hidden[text] = "secret"
+		}
+		return text
+	}
 	switch p := v.Addr().Interface().(type) {
 	case *pairs:
+		p.read(d, n, path)
+		return true
+	case choice:
+		d.choice(n, p, path)
+		return true
+	case *profileChoice:
+		p.read(d, n, path)
+		return true
+	case *addresses:
 		p.read(d, n, path)
 		return true
 	case *time.Duration:
@@ -298,12 +321,9 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, path string) bool {
 			return nil
 		}, nil)
 	case *redisstore.Secret:
-		return set(func(text string) error {
-			if *p = redisstore.Secret(text); d.hidden[text] == "" {
-				d.hidden[text] = "secret"
-			}
-			return nil
-		}, nil)
+		return set(func(text string) error { *p = redisstore.Secret(hide(text)); return nil }, nil)
+	case *keySecret:
+		return set(func(text string) error { *p = keySecret(hide(text)); return nil }, nil)
 	case *http.SameSite:
 		return set(func(text string) error {
 			var ok bool
@@ -393,8 +413,7 @@ func typeNames(types []reflect.Type) []string {
 
 // kindOf tells what stands where a value of v's type should.
 func kindOf(v reflect.Value, n *yaml.Node) string {
-	switch v.Type() {
-	case reflect.TypeFor[secret](), reflect.TypeFor[redisstore.Secret](), reflect.TypeFor[cookieKey](), reflect.TypeFor[[]cookieKey]():
+	if t := v.Type(); slices.Contains(secrets, t) || t == reflect.TypeFor[cookieKey]() || t == reflect.TypeFor[[]cookieKey]() {
 		return "what is there" // it may be the key
 	}
 	return kind(n)
@@ -626,6 +645,8 @@ func (d *decoder) scalar(n *yaml.Node, path string) scalar {
 	file, isFile := given["file"]
 	other, hasDefault := given["default"]
 	switch {
+	case d.noKeys && d.spots[path].secret && (isEnv || isFile):
+		return scalar{node: n, text: standInSecret(path)}
 	case isEnv && (len(given) == 1 || hasDefault):
 		s.from = "the environment variable " + quoted(env)
 		if s.text, ok = os.LookupEnv(env); !ok && hasDefault {

@@ -84,7 +84,7 @@ httpSecurity:
 	if diff := cmp.Diff(want, c.HTTPSecurity, cmpopts.EquateComparable(c.TrustedProxies[0])); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
-	if c.Name != "012" || c.Persistence != nil || c.TrustedProxies[0].String() != "10.0.0.0/8" {
+	if c.Name != "012" || c.Persistence.own != nil || c.TrustedProxies[0].String() != "10.0.0.0/8" {
 		t.Errorf("%q, %v, %v", c.Name, c.Persistence, c.TrustedProxies)
 	}
 	if diff := cmp.Diff([]string{"true", "1.50", "2_000", "no"}, c.StringGroups[0].List); diff != "" {

@@ -20,8 +20,8 @@
 //
 // docs/reference/configuration.md describes the file, and so does [Schema], for
 // editors. Its keys are the fields of [limpet.Config] and of the structs in it.
-// [Options].Edit sets the fields that only a program can give, such as an
-// Authenticator.
+// [Options].Edit sets the fields that only a program can give, such as
+// OnComplete.
 //
 // A file is not trusted to be small: it may have 8 MiB, values 64 deep, and a
 // million values, aliases included.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/tls"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -10,8 +12,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/testcerts"
 )
 
 // The document names every field, type and pool algorithm of a configuration,
@@ -53,12 +58,12 @@ func TestDocument(t *testing.T) {
 	look(reflect.TypeFor[document]())
 
 	parts := strings.Split(text, "```yaml\n")[1:]
-	if len(parts) != 3 {
+	if len(parts) != 4 {
 		t.Fatalf("%d examples", len(parts))
 	}
-	for i, want := range []string{"", "", "rules[3] \"moved\""} {
+	for i, want := range []string{"", "", "", "rules[3] \"moved\""} {
 		example, _, _ := strings.Cut(parts[i], "```")
-		f, errs := loaded(t, exampleFiles(example), "limpet.yaml")
+		f, errs := loaded(t, exampleFiles(t, example), "limpet.yaml")
 		if errs != "" {
 			t.Fatalf("example %d: %s", i, errs)
 		}
@@ -74,9 +79,72 @@ func TestDocument(t *testing.T) {
 }
 
 // exampleFiles are an example, and what those in the documents name.
-func exampleFiles(example string) map[string]string {
-	return map[string]string{"limpet.yaml": example, "stick.lua": "-- HTTP_REQ\n", "places.txt": placesTable}
+func exampleFiles(t *testing.T, example string) map[string]string {
+	files := map[string]string{
+		"limpet.yaml": example, "stick.lua": "-- HTTP_REQ\n", "places.txt": placesTable,
+		"users":       "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n",
+		"partner.pem": `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`, // RFC 8037, A.2
+	}
+	if strings.Contains(example, "tls:") {
+		_, _ = certificateFiles(t, files)
+	}
+	return files
 }
+
+// certificateFiles adds the certificates that examples name. It returns the
+// authority of the servers, and the certificate of a client.
+func certificateFiles(t *testing.T, files map[string]string) (servers *testcerts.Authority, client *testcerts.Cert) {
+	servers, clients := testcerts.NewAuthority(t, "servers"), testcerts.NewAuthority(t, "clients")
+	putCert(t, files, "shop", servers.Issue(t, nil, "www.shop.example", "partners.shop.example"))
+	putCert(t, files, "shop-rsa", servers.IssueRSA(t, nil, "www.shop.example"))
+	more := servers.Issue(t, nil, "more.shop.example")
+	files["certs/more.pem"] = more.PEM() + more.KeyPEM(t)
+	files["clients-ca.pem"], files["clients.crl"] = clients.PEM(), clients.Revoke(t, time.Now().Add(time.Hour), nil)
+	return servers, clients.Issue(t, nil)
+}
+
+// The examples of the guide to TLS serve.
+func TestTLSGuide(t *testing.T) {
+	text, err := os.ReadFile("../docs/guides/tls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	if len(examples) != 4 {
+		t.Fatalf("%d examples", len(examples))
+	}
+	for i, want := range []map[string]string{
+		{"www.shop.example": "HTTP/2.0 200 ok"},
+		{"www.shop.example": "HTTP/2.0 200 ok", "more.shop.example": "HTTP/2.0 200 ok"},
+		{"www.shop.example": "HTTP/2.0 200 ok"},
+		{"www.shop.example": "HTTP/2.0 200 ok", "partners.shop.example": "Get", "client partners.shop.example": "HTTP/2.0 200 ok"},
+	} {
+		files := map[string]string{"limpet.yaml": examples[i][1]}
+		servers, cert := certificateFiles(t, files)
+		h := open(t, files, Options{Edit: func(_ string, c *limpet.Config) {
+			c.Transport = transport(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("ok")), Request: r}, nil
+			})
+		}})
+		for name, want := range want {
+			host := strings.TrimPrefix(name, "client ")
+			client := &tls.Config{ServerName: host, RootCAs: servers.Pool()}
+			if host != name {
+				client.Certificates = []tls.Certificate{cert.TLS()}
+			}
+			got, _ := h.ask(h.Listeners()[0].Name, host, client)
+			if got != want && (want != "Get" || !strings.HasPrefix(got, want)) { // an error begins so
+				t.Errorf("example %d, %s: %s, not %s", i, name, got, want)
+			}
+		}
+	}
+}
+
+// transport is a function that answers requests to servers.
+type transport func(r *http.Request) (*http.Response, error)
+
+// RoundTrip implements [http.RoundTripper].
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Every YAML file in the documents is a configuration without a fault. Those of
 // guides name no more files than the ones here.
@@ -100,7 +168,7 @@ func TestDocumentsCheck(t *testing.T) {
 		for _, m := range fencedYAML.FindAllStringSubmatch(string(text), -1) {
 			files++
 			example := strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")
-			if _, errs := loaded(t, exampleFiles(example), "limpet.yaml"); errs != "" {
+			if _, errs := loaded(t, exampleFiles(t, example), "limpet.yaml"); errs != "" {
 				t.Errorf("%s: %s\n%s", name, example, errs)
 			}
 		}

@@ -14,8 +14,8 @@ import (
 )
 
 // An Error is one fault of a configuration, or one thing that it warns of. The
-// errors of [Load], [Parse], [File.Build] and [Runtime.Update] join Errors, in
-// the order of the file.
+// errors of [Load], [Parse], [Check], [File.Build] and [Runtime.Update] join
+// Errors, in the order of the files, those of scripts last.
 type Error struct {
 	// File is the name of the file; empty if there is none.
 	File string
@@ -84,7 +84,8 @@ func tells(text string, value any) bool {
 	return s == "" || strings.HasPrefix(text, `"`) || strings.HasPrefix(text, s+" ") || strings.Contains(text, fielderr.Quote(s)) || len(s) >= minHidden-1 && strings.Contains(text, s)
 }
 
-// maxFaults is how many faults an error has; it says how many more there are.
+// maxFaults is how many faults an error has, except for that of [Check]; it says
+// how many more there are.
 const maxFaults = 100
 
 // maxKept is how many faults are kept while a file is read.
@@ -105,6 +106,7 @@ type fault struct {
 type report struct {
 	faults []*fault
 	more   int // not kept
+	most   int // to return; 0 means maxFaults
 }
 
 func (r *report) add(f *fault) {
@@ -123,7 +125,7 @@ func (r *report) errors(hidden map[string]string) []*Error {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
 	})
 	var all []*Error
-	for _, f := range sorted[:min(len(sorted), maxFaults)] {
+	for _, f := range sorted[:min(len(sorted), cmp.Or(r.most, maxFaults))] {
 		all = append(all, f.error(hidden))
 	}
 	return all

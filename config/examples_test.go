@@ -84,6 +84,12 @@ func (e examples) value(n *yaml.Node, t reflect.Type) {
 			}
 		}
 	case yaml.MappingNode:
+		if c, ok := reflect.TypeAssert[choice](reflect.New(t)); ok {
+			_, own := c.parts()
+			t = reflect.TypeOf(own()).Elem()
+		} else if t == reflect.TypeFor[profileChoice]() {
+			t = reflect.TypeFor[sessionProfile]()
+		}
 		for i := 0; i < len(n.Content); i += 2 {
 			key, value := n.Content[i].Value, n.Content[i+1]
 			types := map[string]reflect.Type{}

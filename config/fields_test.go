@@ -41,6 +41,8 @@ func (s *sampler) sample(t reflect.Type) []string {
 		return []string{base64.StdEncoding.EncodeToString([]byte("bytes"))}
 	case *pairs:
 		return []string{"{a: b}"}
+	case *profileChoice:
+		return s.sample(reflect.TypeFor[sessionProfile]())
 	case *netip.Addr:
 		return []string{"192.0.2.1"}
 	case *netip.AddrPort:
@@ -51,6 +53,10 @@ func (s *sampler) sample(t reflect.Type) []string {
 		return []string{"strict"}
 	case *datascript.Event:
 		return []string{"HTTP_REQ"}
+	}
+	if c, ok := reflect.TypeAssert[choice](reflect.New(t)); ok {
+		_, own := c.parts()
+		return s.sample(reflect.TypeOf(own()).Elem())
 	}
 	if types := unions[t]; types != nil {
 		var all []string

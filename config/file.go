@@ -30,6 +30,7 @@ type File struct {
 	made     map[string]any      // of files: groups, scripts, certificates, by path
 	content  map[string][32]byte // the digests of files that paths name
 	warnings []*Error
+	noKeys   bool // see CheckOptions
 }
 
 // Load reads the configuration at path, with the files that it includes and
@@ -61,26 +62,32 @@ func Parse(ctx context.Context, name string, data []byte, dir fs.FS) (*File, err
 
 // load makes a File of what a source has.
 func load(ctx context.Context, files files, first *source, data []byte) (*File, error) {
-	d := newDecoder(ctx, files)
+	f, err := newDecoder(ctx, files).load(first, data, CheckOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// load makes a File of what a source has. If it has faults, the File has only
+// warnings; it is nil if the context has ended.
+func (d *decoder) load(first *source, data []byte, o CheckOptions) (*File, error) {
 	doc := &document{}
+	d.noKeys = o.NoKeys
 	if err := d.decode(first, data, doc); err != nil {
 		return nil, err
 	}
 	d.arrangement(doc)
-	if d.lost {
-		return nil, d.join(d.hidden)
+	f := &File{doc: doc, layout: d.layout, files: d.files, made: map[string]any{}, content: map[string][32]byte{}, noKeys: o.NoKeys}
+	if !d.lost {
+		d.nextStage()
+		f.tryOut(d, o.Resolve)
 	}
-	d.nextStage()
-	f := &File{doc: doc, layout: d.layout, files: files, made: map[string]any{}, content: map[string][32]byte{}}
-	f.tryOut(d)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err := d.join(d.hidden); err != nil {
-		return nil, err
+	if d.ctx.Err() != nil {
+		return nil, context.Cause(d.ctx)
 	}
 	f.warnings = append(f.warnings, d.warnings.errors(d.hidden)...)
-	return f, nil
+	return f, d.join(d.hidden)
 }
 
 // decode reads the sources into v, a pointer to a struct: the first one and what
@@ -135,6 +142,7 @@ func (d *decoder) include(sources []*source, total int) ([]*source, error) {
 			fault(err)
 			continue
 		}
+		d.matched = append(d.matched, names...)
 		for i, name := range names {
 			if read[name] {
 				continue
@@ -240,7 +248,7 @@ func (d *decoder) arrangement(doc *document) {
 			if several || listeners {
 				where = "listeners"
 			}
-		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process":
+		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process" && key != "logs" && key != "accessLog":
 			where = "services"
 			if key == "proxyProtocol" || key == "connections" {
 				where = "listeners"
@@ -258,8 +266,18 @@ func (d *decoder) arrangement(doc *document) {
 func (f *File) Warnings() []*Error { return slices.Clone(f.warnings) }
 
 // Paths returns the names of all files that were read, sorted: what to watch for
-// changes.
+// changes. Those of the certificates of listeners are not among them:
+// [Runtime.Run] watches these.
 func (f *File) Paths() []string { return f.files.all() }
+
+// included are the names of the files that the patterns of includes match now.
+func (f *File) included() (all []string) {
+	for _, pattern := range f.doc.Include {
+		names, _, _ := f.files.find(f.first.dir, pattern) // patterns were good before
+		all = append(all, names...)
+	}
+	return all
+}
 
 // Services returns the names of the services, in the order of the file.
 func (f *File) Services() (names []string) {
@@ -273,7 +291,7 @@ func (f *File) Services() (names []string) {
 }
 
 // tryOut makes everything that the file describes, once, and notes all faults.
-func (f *File) tryOut(d *decoder) {
+func (f *File) tryOut(d *decoder, resolve bool) {
 	b := f.builder(d.findings, Options{})
 	b.ctx, b.checking = d.ctx, true
 	a := b.assemble(kept{})
@@ -283,7 +301,9 @@ func (f *File) tryOut(d *decoder) {
 	b.nextStage()
 	for _, m := range a.services {
 		warnings := &collector{}
-		vs := m.tryService(slog.New(warnings))
+		cfg := m.edited()
+		cfg.Logger = slog.New(warnings)
+		vs := m.tryService(cfg)
 		if len(d.faults) == 0 && m.idle() {
 			at, _ := f.nearest(m.prefix)
 			if at.source == nil {
@@ -298,8 +318,12 @@ func (f *File) tryOut(d *decoder) {
 			continue
 		}
 		vs.CloseIdleConnections()
-		for _, line := range warnings.lines {
-			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(line)}
+		for _, w := range warnings.list {
+			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(w.text)}
+			if i := slices.Index(poolNames(&f.doc.service), w.pool); i >= 0 {
+				at, _ := f.nearest(fielderr.Index("pools", i))
+				warning.place, warning.path = at.place, fielderr.Index("pools", i)
+			}
 			f.warnings = append(f.warnings, warning.error(d.hidden))
 		}
 	}
@@ -313,62 +337,107 @@ func (f *File) tryOut(d *decoder) {
 			vs.CloseIdleConnections()
 		}
 	}
-	f.warnOfServers(b.pools, d)
-	for i, s := range b.cfg.Scripts {
-		path := fielderr.Index("scripts", i) + ".file"
-		for _, w := range s.Warnings() {
-			f.warnings = append(f.warnings, &Error{File: f.files.where(f.dir(path), f.doc.Scripts[i].File), Line: w.Line, Err: errors.New(w.Message)})
+	f.warnOfCertificates(a, d)
+	builders := a.builders()
+	f.warnOfServers(builders)
+	seen := map[string]bool{}
+	for _, b := range builders {
+		if resolve {
+			f.warnings = append(f.warnings, b.lookUp()...)
+		}
+		b.warnOfBounds(seen)
+		b.warnOfCookies()
+		for i, s := range b.compiled {
+			path := fielderr.Join(b.prefix, b.at("scripts", i)+".file")
+			for _, w := range s.Warnings() {
+				f.warnings = append(f.warnings, &Error{File: f.files.where(f.dir(path), b.config.Scripts[i].File), Line: w.Line, Err: errors.New(w.Message)})
+			}
 		}
 	}
 }
 
-// warnOfServers warns of servers of custom headers that no pool has.
-func (f *File) warnOfServers(configs []lbpool.Config, d *decoder) {
-	var pools []*lbpool.Pool
-	for _, c := range configs {
-		p, err := lbpool.New(c)
-		if err != nil || len(c.Discoveries) > 0 {
-			return // nobody knows all servers
+// warn notes a warning about what stands at a path.
+func (b *builder) warn(path string, err error) { b.warnAt(fielderr.Join(b.prefix, path), err) }
+
+// warnAt notes a warning about what stands at a path of the file.
+func (b *builder) warnAt(path string, err error) {
+	at, _ := b.file.nearest(path)
+	warning := &fault{place: at.place, path: b.file.shown(path), err: err}
+	b.file.warnings = append(b.file.warnings, warning.error(b.file.hidden))
+}
+
+// noCookieKeys is the warning of a virtual service about cookies.
+const noCookieKeys = "persistence cookies have no configured keys: clients lose their servers at the next start"
+
+// warnOfCookies warns of cookies that no key of the file seals.
+func (b *builder) warnOfCookies() {
+	without := func(c *httpCookie, path string) {
+		if c != nil && len(c.Keys) == 0 {
+			b.warn(path, errors.New(noCookieKeys))
 		}
-		pools = append(pools, p)
 	}
-	for i, profile := range f.doc.PersistenceProfiles {
-		if profile.CustomHeader == nil {
-			continue
+	if c, ok := b.config.Persistence.own.(httpCookie); ok {
+		without(&c, "persistence")
+	}
+	for i, profile := range b.config.PersistenceProfiles {
+		without(profile.HTTPCookie, b.at("persistenceProfiles", i)+".httpCookie")
+	}
+}
+
+// warnOfServers warns of servers of custom headers that no pool has.
+func (f *File) warnOfServers(builders []*builder) {
+	var pools []*lbpool.Pool
+	for _, b := range builders {
+		for _, c := range b.pools {
+			p, err := lbpool.New(c)
+			if err != nil || len(c.Discoveries) > 0 {
+				return // nobody knows all servers
+			}
+			pools = append(pools, p)
 		}
-		for _, value := range slices.Sorted(maps.Keys(profile.CustomHeader.Servers)) {
-			server := profile.CustomHeader.Servers[value]
-			if slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
+	}
+	for _, b := range builders {
+		for i, profile := range b.config.PersistenceProfiles {
+			if profile.CustomHeader == nil {
 				continue
 			}
-			path := fielderr.Key(fmt.Sprintf("persistenceProfiles[%d].customHeader.servers", i), value)
-			at, _ := f.nearest(path)
-			warning := &fault{place: at.place, path: path, err: fmt.Errorf("no pool has the server %s", fielderr.Quote(server))}
-			f.warnings = append(f.warnings, warning.error(d.hidden))
+			for _, value := range slices.Sorted(maps.Keys(profile.CustomHeader.Servers)) {
+				server := profile.CustomHeader.Servers[value]
+				if slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
+					continue
+				}
+				path := fielderr.Key(b.at("persistenceProfiles", i)+".customHeader.servers", value)
+				b.warn(path, fmt.Errorf("no pool has the server %s", fielderr.Quote(server)))
+			}
 		}
 	}
 }
 
 // A collector keeps what a virtual service warns of when it is made, but for the
-// warnings of scripts, which have places of their own.
-type collector struct{ lines []string }
+// warnings of scripts and of cookies without keys, which have places of their own.
+type collector struct {
+	list []struct{ text, pool string } // pool is empty if it is not about one
+}
 
 // Enabled implements [slog.Handler].
 func (*collector) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
 
 // Handle implements [slog.Handler].
 func (c *collector) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "doubtful script" {
+	if r.Message == "doubtful script" || r.Message == noCookieKeys {
 		return nil
 	}
-	line := r.Message
+	text, pool := r.Message, ""
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key != "vs" {
-			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+			text += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		}
+		if a.Key == "pool" {
+			pool = a.Value.String()
 		}
 		return true
 	})
-	c.lines = append(c.lines, line)
+	c.list = append(c.list, struct{ text, pool string }{text, pool})
 	return nil
 }
 

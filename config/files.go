@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -21,6 +23,11 @@ type files interface {
 	// read returns the content of a file of at most max bytes, without a byte
 	// order mark. A relative name is below dir.
 	read(dir, name string, max int64) ([]byte, error)
+	// content returns the same of a file whose name is one of where, and does
+	// not count it as read.
+	content(name string, max int64) ([]byte, error)
+	// list returns the names of what a directory has, as where would.
+	list(dir string) ([]string, error)
 	// find returns the names of the files that match a pattern, sorted, and the
 	// directory of each.
 	find(dir, pattern string) (names, dirs []string, err error)
@@ -28,6 +35,8 @@ type files interface {
 	where(dir, name string) string
 	// all returns the names of all files that were read.
 	all() []string
+	// digest returns the digest of what was read of a file.
+	digest(name string) [sha256.Size]byte
 }
 
 var byteOrderMark = []byte("\ufeff")
@@ -35,16 +44,22 @@ var byteOrderMark = []byte("\ufeff")
 // A record notes what was read.
 type record struct {
 	mu   sync.Mutex
-	read map[string]bool
+	read map[string][sha256.Size]byte
 }
 
-func (r *record) note(name string) {
+func (r *record) note(name string, content []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.read == nil {
-		r.read = map[string]bool{}
+		r.read = map[string][sha256.Size]byte{}
 	}
-	r.read[name] = true
+	r.read[name] = sha256.Sum256(content)
+}
+
+func (r *record) digest(name string) [sha256.Size]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read[name]
 }
 
 func (r *record) all() (names []string) {
@@ -68,12 +83,23 @@ func (f *osFiles) where(dir, name string) string {
 }
 
 func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
-	if strings.ContainsAny(name, "\r\n\x00") {
+	if !isName(name) {
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name)
+	return f.load(name, max, f.note)
+}
+
+func (f *osFiles) content(name string, max int64) ([]byte, error) {
+	if !isName(name) {
+		return nil, errNotAName
+	}
+	return f.load(name, max, func(string, []byte) {})
+}
+
+func (f *osFiles) load(name string, max int64, note func(name string, content []byte)) ([]byte, error) {
 	data, err := filewatch.ReadFile(name, max)
+	note(name, data)
 	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
@@ -83,17 +109,25 @@ func (f *osFiles) read(dir, name string, max int64) ([]byte, error) {
 	return bytes.TrimPrefix(data, byteOrderMark), err
 }
 
+func (f *osFiles) list(dir string) ([]string, error) {
+	if !isName(dir) {
+		return nil, errNotAName
+	}
+	return certs.ListDir(dir)
+}
+
 // readFirst reads the configuration itself, which may be a pipe.
 func (f *osFiles) readFirst(name string) ([]byte, error) {
-	f.note(name)
+	f.note(name, nil)
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	f.note(name, data)
 	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s: longer than %d bytes", name, maxFile)
+		err = &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
 	}
 	return data, err
 }
@@ -118,24 +152,50 @@ type fsFiles struct {
 func (f *fsFiles) where(dir, name string) string { return path.Join(dir, name) }
 
 func (f *fsFiles) read(dir, name string, max int64) ([]byte, error) {
-	if f.fs == nil {
+	switch {
+	case f.fs == nil:
 		return nil, errNoFiles
-	}
-	if strings.ContainsAny(name, "\r\n\x00") {
+	case !isName(name):
 		return nil, errNotAName
 	}
 	name = f.where(dir, name)
-	f.note(name)
+	return f.load(name, max, f.note)
+}
+
+func (f *fsFiles) content(name string, max int64) ([]byte, error) {
+	switch {
+	case f.fs == nil:
+		return nil, errNoFiles
+	case !isName(name):
+		return nil, errNotAName
+	}
+	return f.load(name, max, func(string, []byte) {})
+}
+
+func (f *fsFiles) load(name string, max int64, note func(name string, content []byte)) ([]byte, error) {
+	note(name, nil)
 	file, err := f.fs.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, max+1))
+	note(name, data)
 	if err == nil && int64(len(data)) > max {
 		err = fmt.Errorf("%s: longer than %d bytes", name, max)
 	}
 	return bytes.TrimPrefix(data, byteOrderMark), err
+}
+
+func (f *fsFiles) list(dir string) (names []string, err error) {
+	if f.fs == nil {
+		return nil, errNoFiles
+	}
+	entries, err := fs.ReadDir(f.fs, dir)
+	for _, e := range entries {
+		names = append(names, path.Join(dir, e.Name()))
+	}
+	return names, err
 }
 
 func (f *fsFiles) find(dir, pattern string) (names, dirs []string, err error) {
@@ -151,6 +211,8 @@ func (f *fsFiles) find(dir, pattern string) (names, dirs []string, err error) {
 	}
 	return names, dirs, nil
 }
+
+func isName(name string) bool { return !strings.ContainsAny(name, "\r\n\x00") }
 
 // errNotAName is the error of a text that may be a key, where the name of its
 // file should be: so it is not shown.

@@ -2,78 +2,59 @@ package config
 
 import (
 	"cmp"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// listening is a listener of a runtime.
+// listening is a listener of a runtime, at all of its addresses.
 type listening struct {
-	name, address string
-	gate          *limpet.VirtualService // judges connections: the one service, or one of the listener's own
-	unknown       *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
-	server        *http.Server
-	tls           *tls.Config
-	certs         atomic.Pointer[[]tls.Certificate]
-	routes        atomic.Pointer[routes]
+	name    string
+	gate    *limpet.VirtualService // judges connections: the one service, or one of the listener's own
+	unknown *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
+	handler http.Handler
+	certs   atomic.Pointer[certs.Store] // nil for plain HTTP
+	routes  atomic.Pointer[routes]
 }
 
 // listen makes a listener.
 func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
-	l := &listening{name: d.name, address: d.address}
-	l.certs.Store(&d.certs)
+	l := &listening{name: d.name}
+	if d.tls != nil {
+		l.certs.Store(certs.NewStore(d.tls))
+	}
 	l.routes.Store(&routes{})
 	if d.rules == nil {
 		l.gate = rt.services[a.services[0].key].VirtualService
-		l.server = limpet.NewServer(l.gate)
-	} else {
-		var err error
-		if l.gate, err = limpet.New(*d.rules); err != nil {
-			return nil, fielderr.Under(d.path, err)
-		}
-		if l.unknown, err = limpet.New(unknownHost(d)); err != nil {
-			return nil, err
-		}
-		l.server = limpet.NewServer(l.gate.Wrap(l))
+		l.handler = l.gate
+		return l, nil
 	}
-	if len(d.certs) > 0 {
-		l.tls = &tls.Config{GetCertificate: l.certificate}
-		l.server.TLSConfig = l.tls
+	var err error
+	if l.gate, err = limpet.New(*d.rules); err != nil {
+		return nil, fielderr.Under(d.path, err)
 	}
+	if l.unknown, err = limpet.New(unknownHost(d)); err != nil {
+		return nil, err
+	}
+	l.handler = l.gate.Wrap(l)
 	return l, nil
 }
 
-// certificate returns the first certificate that fits what a client asks for;
-// the first of all if none does.
-func (l *listening) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certs := *l.certs.Load()
-	for i := range certs {
-		if len(certs) == 1 || hello.SupportsCertificate(&certs[i]) == nil {
-			return &certs[i], nil
-		}
-	}
-	return &certs[0], nil
-}
-
 // follow takes what can change of a listener from a new file.
-func (rt *Runtime) follow(d *door) error {
-	for _, l := range rt.listeners {
-		if l.name != d.name {
-			continue
-		}
-		if len(d.certs) > 0 {
-			l.certs.Store(&d.certs)
-		}
-		if l.unknown != nil && d.rules != nil {
-			return l.gate.Update(*d.rules)
-		}
+func (l *listening) follow(d *door) error {
+	if store := l.certs.Load(); d.tls != nil && store != nil {
+		store.Use(d.tls)
+	}
+	if l.unknown != nil && d.rules != nil {
+		return l.gate.Update(*d.rules)
 	}
 	return nil
 }
@@ -100,10 +81,11 @@ type routes struct {
 	below   map[string]*limpet.VirtualService // by what follows the "*"
 	others  *limpet.VirtualService            // nil if there is none
 	names   []string                          // of all services
+	strict  map[*limpet.VirtualService]bool   // whose clients must have a certificate; nil if there are none
 	unknown *limpet.VirtualService
 }
 
-// route tells the listeners which services they have.
+// route tells the listeners which services they have. The caller has locked mu.
 func (rt *Runtime) route(a *assembly) {
 	for _, l := range rt.listeners {
 		r := &routes{exact: map[string]*limpet.VirtualService{}, below: map[string]*limpet.VirtualService{}, unknown: l.unknown}
@@ -113,6 +95,12 @@ func (rt *Runtime) route(a *assembly) {
 			}
 			r.names = append(r.names, m.name)
 			vs := rt.services[m.key].VirtualService
+			if m.strict() {
+				if r.strict == nil {
+					r.strict = map[*limpet.VirtualService]bool{}
+				}
+				r.strict[vs] = true
+			}
 			if len(m.hosts) == 0 {
 				r.others = vs
 			}
@@ -130,7 +118,12 @@ func (rt *Runtime) route(a *assembly) {
 
 // ServeHTTP lets the service of the request's host answer.
 func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	l.routes.Load().find(r.Host).ServeHTTP(w, r)
+	routes := l.routes.Load()
+	vs := routes.find(r.Host)
+	if !l.admits(routes, vs, r.TLS) {
+		vs = routes.unknown
+	}
+	vs.ServeHTTP(w, r)
 }
 
 // find returns the service of a host: that which has it, else that which has the
@@ -159,33 +152,19 @@ func (r *routes) find(host string) *limpet.VirtualService {
 }
 
 // waiting are the paths of what a file says otherwise than the first one, and
-// what needs a restart.
-func (f *File) waiting(first *File) (paths []string) {
+// what needs a restart. opened says that the runtime opens listeners by itself.
+func (f *File) waiting(first *File, opened bool) (paths []string) {
 	add := func(path string, differs bool) {
 		if differs {
 			paths = append(paths, path)
 		}
 	}
 	now, was := f.doc, first.doc
-	if len(now.Listeners) == 0 && len(was.Listeners) == 0 {
-		add("listen", now.listen() != was.listen())
-		add("tls", (now.TLS == nil) != (was.TLS == nil))
+	if !opened {
+		paths = now.listenersUnlike(was)
 	}
-	named := map[string]listenerConfig{}
-	for _, l := range was.Listeners {
-		named[l.Name] = l
-	}
-	for i, l := range now.Listeners {
-		path := fielderr.Index("listeners", i)
-		old, ok := named[l.Name]
-		if add(path, !ok); ok {
-			add(path+".address", l.Address != old.Address)
-			add(path+".tls", (l.TLS == nil) != (old.TLS == nil))
-			add(path, len(now.Services) == 0 && l.judges() != old.judges())
-		}
-		delete(named, l.Name)
-	}
-	add("listeners", len(named) > 0 || (len(now.Listeners) == 0) != (len(was.Listeners) == 0))
+	add("process.startWait", !reflect.DeepEqual(now.Process.StartWait, was.Process.StartWait))
+	add("process.maxConnections", now.Process.MaxConnections != was.Process.MaxConnections)
 	add("tables", !reflect.DeepEqual(now.service.Tables, was.service.Tables))
 	stores := map[string]storeConfig{}
 	for _, s := range was.Stores {
@@ -203,5 +182,35 @@ func (f *File) waiting(first *File) (paths []string) {
 		old, ok := services[s.Name]
 		add(fmt.Sprintf("services[%d].tables", i), ok && s.Tables.Store == old.Tables.Store && !reflect.DeepEqual(s.Tables, old.Tables))
 	}
+	return paths
+}
+
+// listenersUnlike are the paths of what differs in the listeners, apart from
+// certificates and rules.
+func (doc *document) listenersUnlike(was *document) (paths []string) {
+	add := func(path string, differs bool) {
+		if differs {
+			paths = append(paths, path)
+		}
+	}
+	if len(doc.Listeners) == 0 && len(was.Listeners) == 0 {
+		add("listen", !slices.Equal(doc.listen(), was.listen()))
+		add("tls", (doc.TLS == nil) != (was.TLS == nil))
+	}
+	named := map[string]listenerConfig{}
+	for _, l := range was.Listeners {
+		named[l.Name] = l
+	}
+	for i, l := range doc.Listeners {
+		path := fielderr.Index("listeners", i)
+		old, ok := named[l.Name]
+		if add(path, !ok); ok {
+			add(path+".address", !slices.Equal(l.Address, old.Address))
+			add(path+".tls", (l.TLS == nil) != (old.TLS == nil))
+			add(path, l.serverSettings != old.serverSettings || len(doc.Services) == 0 && l.judges() != old.judges())
+		}
+		delete(named, l.Name)
+	}
+	add("listeners", len(named) > 0 || (len(doc.Listeners) == 0) != (len(was.Listeners) == 0))
 	return paths
 }

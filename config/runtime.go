@@ -15,20 +15,31 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // Options say what a program adds to a file. The zero value adds nothing.
 type Options struct {
-	// Logger is the [limpet.Config].Logger of services, and gets what pools
-	// report. Nil discards.
+	// Logger gets what services, pools and tables report, unless the file has
+	// `logs`, and records, unless it has one of `logs` and `accessLog`. Nil
+	// discards.
 	Logger *slog.Logger
 	// Edit changes the configuration of a service to what a file cannot say,
-	// such as its Authenticator and OnComplete. [File.Build] and
+	// such as OnComplete and an Authenticator of its own. A Logger that it sets
+	// takes the place of what the file says about logs. [File.Build] and
 	// [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
+	// Inherited returns the sockets that the process has inherited under a name,
+	// for addresses such as "fd:web". The Runtime closes what it returns. Each
+	// must have the method File of [net.TCPListener]. Nil means that there are
+	// none.
+	Inherited func(name string) ([]net.Listener, error)
+	// Watch makes [Runtime.Run] watch the files of the configuration, even if the
+	// configuration does not ask for it.
+	Watch bool
 	// Offline makes services that answer without servers, for programs that
 	// explain and test a configuration through a Transport of their own, set by
 	// Edit. Health monitors are left out, so enabled servers are up, and one
@@ -40,50 +51,104 @@ type Options struct {
 // a file of their own; if that is damaged, it moves it aside, which the log tells.
 // It starts nothing and connects to nothing: tables on a Redis server connect at
 // the first request that needs them, and are closed by [Runtime.Shutdown]. Each Runtime has pools,
-// tables and profiles of its own. An error is one of what Edit has added; see
+// tables and profiles of its own.
+//
+// If the file says where logs go, Build opens these files. [Runtime.Run] writes
+// the lines; until then they wait. A program whose file has stdout or stderr as
+// an output should ignore SIGPIPE.
+//
+// An error is one of what Edit has added, or of a log that cannot be opened; see
 // [Error].
 func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
-	b := f.builder(to, o)
+	rt := &Runtime{
+		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
+		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
+	}
+	rt.over, rt.finish = context.WithCancel(context.Background())
+	b := rt.builder(f, to)
 	a := b.assemble(kept{})
-	rt := &Runtime{options: o, file: f, begun: f, services: map[string]*running{}, opened: map[*tables]bool{}}
+	change := b.openLogs(a)
+	rt.work = a.background()
+	if err := to.join(f.hidden); err != nil {
+		change.abandon()
+		return nil, err
+	}
+	rt.logs.apply(change, a.services)
+	if err := rt.make(a, to); err != nil {
+		rt.logs.stop()
+		return nil, err
+	}
+	rt.kept = b.now
+	rt.openTables(b.now.tables)
+	rt.route(a)
+	return rt, nil
+}
+
+// builder returns a builder of a file for the runtime.
+func (rt *Runtime) builder(f *File, to *findings) *builder {
+	b := f.builder(to, rt.options)
+	b.log, b.logs = rt.logs.process, rt.logs
+	return b
+}
+
+// make makes the services and listeners.
+func (rt *Runtime) make(a *assembly, to *findings) error {
 	for _, m := range a.services {
-		vs := m.tryService(b.log)
+		vs := m.tryService(m.edited())
 		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
 	}
-	if err := to.join(f.hidden); err != nil {
-		return nil, err
+	if err := to.join(rt.file.hidden); err != nil {
+		return err
 	}
 	for _, d := range a.listeners {
 		l, err := rt.listen(d, a)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		rt.listeners = append(rt.listeners, l)
+		for i := range d.addresses {
+			rt.ends = append(rt.ends, l.endpoint(d, i, l.certs.Load()))
+		}
 	}
-	rt.kept = b.now
-	rt.open(b.now.tables)
-	rt.route(a)
-	return rt, nil
+	return nil
 }
 
 // A Runtime is what a [File] describes, ready to serve. All methods may be called
 // concurrently.
 type Runtime struct {
-	options   Options
-	listeners []*listening
-	updating  sync.Mutex // one update at a time
-	kept      kept
+	options  Options
+	logs     *logs
+	updating sync.Mutex // one update at a time
+	kept     kept
+	budget   *accept.Budget // of connections; nil if there is no limit, or before Listen
+	failed   chan error     // of an endpoint
+	updated  chan struct{}  // there is another file
 
-	mu       sync.Mutex
-	services map[string]*running // by the keys of members
-	file     *File               // that is in force
+	over   context.Context // until Shutdown
+	finish context.CancelFunc
+
+	accepting, retiring sync.WaitGroup // what Shutdown waits for
+
+	mu        sync.Mutex
+	listeners []*listening
+	ends      []*endpoint // of these listeners, in the order of the file
+	retired   map[*endpoint]bool
+	opens     bool                // Listen has opened the endpoints
+	serves    bool                // Serve was called
+	accepts   bool                // and accepts at the endpoints
+	services  map[string]*running // by the keys of members
+	file      *File               // that is in force
 	// begun is the file with which the runtime began: what it says about
 	// listeners and tables stays in force.
 	begun      *File
 	background context.Context // of Run
 	running    sync.WaitGroup
 	opened     map[*tables]bool // to close, also those that the file has no more
+	// work is what runs beside the services, such as the watchers of files: that
+	// of the file that is in force.
+	work     []func(context.Context) error
+	stopWork context.CancelFunc // nil while it does not run
 }
 
 // A running service follows its configuration.
@@ -107,17 +172,25 @@ func (rt *Runtime) Service(name string) (*limpet.VirtualService, bool) {
 	return nil, false
 }
 
-// Listeners returns where the file says that clients are served, in its order.
-// Programs that serve services by their own servers leave them alone.
+// Listeners returns where the file says that clients are served, in its order: one
+// for each address of a listener. Programs that serve services by their own
+// servers leave them alone.
 func (rt *Runtime) Listeners() []Listener {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
 	var all []Listener
-	for _, l := range rt.listeners {
-		all = append(all, Listener{Name: l.name, Network: "tcp", Address: l.address, TLS: l.tls, of: l})
+	for _, e := range rt.ends {
+		l := Listener{Name: e.of.name, Network: e.network, Address: e.name, of: e}
+		if e.secure {
+			l.TLS = e.server.TLSConfig
+		}
+		all = append(all, l)
 	}
 	return all
 }
 
-// A Listener is a place where clients are served:
+// A Listener is an address where clients are served, by [Runtime.Serve] or by the
+// program:
 //
 //	ln, err := net.Listen(l.Network, l.Address)
 //	…
@@ -126,38 +199,44 @@ type Listener struct {
 	// Name is that in the file; "listen" if the file has one listener without a
 	// name.
 	Name string
-	// Network is for [net.Listen].
+	// Network is for [net.Listen], or "fd" for a socket that the process has
+	// inherited.
 	Network string
-	// Address is for [net.Listen].
+	// Address is for [net.Listen], or the name of the inherited socket.
 	Address string
 	// TLS follows updates of the runtime: connections get the certificate that
 	// is in force when they begin. Nil means plain HTTP.
 	TLS *tls.Config
 
-	of *listening
+	of *endpoint
 }
 
 // Services returns the names of the services that clients reach there, in the
 // order of the file that is in force.
-func (l Listener) Services() []string { return slices.Clone(l.of.routes.Load().names) }
+func (l Listener) Services() []string { return slices.Clone(l.of.of.routes.Load().names) }
 
-// Server returns the server of the listener, made by [limpet.NewServer]: the
-// same one each time. Its TLSConfig is TLS. A program may change it before it
+// Addr returns the address of the socket that [Runtime.Listen] has opened, such as
+// that with the port that the system has chosen; nil if it has opened none.
+func (l Listener) Addr() net.Addr {
+	if len(l.of.sockets) == 0 {
+		return nil
+	}
+	return l.of.sockets[0].Addr()
+}
+
+// Server returns the server at the address, made by [limpet.NewServer]: the same
+// one each time. Its TLSConfig is TLS. A program may change it before it
 // serves. [Runtime.Shutdown] shuts it down.
 func (l Listener) Server() *http.Server { return l.of.server }
 
 // Wrap returns a listener with the rules and limits of the configuration for
 // connections; see [limpet.VirtualService.Listener].
-func (l Listener) Wrap(ln net.Listener) net.Listener { return l.of.gate.Listener(ln) }
+func (l Listener) Wrap(ln net.Listener) net.Listener { return l.of.of.gate.Listener(ln) }
 
 // Serve serves clients from ln, over TLS if there is a certificate, until
-// Shutdown; then it returns [http.ErrServerClosed]. It closes ln.
-func (l Listener) Serve(ln net.Listener) error {
-	if l.TLS != nil {
-		return l.Server().ServeTLS(l.Wrap(ln), "", "")
-	}
-	return l.Server().Serve(l.Wrap(ln))
-}
+// Shutdown; then it returns [http.ErrServerClosed]. It closes ln. It is for
+// programs that open sockets themselves, and do not call [Runtime.Listen].
+func (l Listener) Serve(ln net.Listener) error { return l.of.serve(l.Wrap(ln)) }
 
 // Changes are the paths of what an update has changed.
 type Changes struct {
@@ -175,32 +254,61 @@ type Changes struct {
 // know; so do the clients of persistence profiles, as
 // [limpet.VirtualService.Update] says.
 //
-// Addresses of listeners, whether they have TLS, which listeners there are, and
-// the options of tables are taken from the first file; Changes tells what waits
-// for a restart. Everything else follows, certificates too.
+// After [Runtime.Listen], listeners follow as well: Update opens addresses before
+// it changes anything, so one that cannot be opened is an error. A listener with
+// other settings of its server, or with TLS turned on or off, takes over the
+// socket. Addresses that the file does not have any more are closed once the
+// connections in their queues are accepted. Their connections end with the next
+// response, or after process.drain.idle; requests under way, streams and upgraded
+// connections go on. Without Listen, the addresses, whether they have TLS, and
+// which listeners there are, stay those of the first file.
+//
+// The options of tables and the limit of all connections are taken from the first
+// file; Changes tells what waits for a restart. Everything else follows,
+// certificates too. After Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
 	to := newFindings()
-	b := f.builder(to, rt.options)
+	b := rt.builder(f, to)
 	if (len(f.doc.Services) == 0) != (len(rt.begun.doc.Services) == 0) {
 		b.fault(errors.New("a file with services takes the place of one without, or the other way round, after a restart"), "services")
 		return Changes{}, to.join(f.hidden)
+	}
+	if rt.over.Err() != nil {
+		return Changes{}, http.ErrServerClosed
 	}
 	a := b.assemble(rt.kept)
 	added := map[string]*running{}
 	for _, m := range a.services {
 		// The service that serves will log what there is to say.
-		if vs := m.tryService(nil); vs != nil {
+		cfg := m.edited()
+		cfg.Logger = nil
+		if vs := m.tryService(cfg); vs != nil {
 			vs.CloseIdleConnections()
 		}
 	}
 	b.tryRules(a)
+	change := b.openLogs(a)
 	if err := to.join(f.hidden); err != nil {
+		change.abandon()
 		return Changes{}, err
 	}
+	rt.mu.Lock()
+	opens, listeners := rt.opens, rt.listeners
+	rt.mu.Unlock()
+	next := &arrangement{}
+	defer func() { next.drop() }()
+	if opens {
+		next = rt.arrange(a, b)
+		if err := to.join(f.hidden); err != nil {
+			change.abandon()
+			return Changes{}, err
+		}
+	}
+	rt.logs.apply(change, a.services)
 	rt.leave(b.now.tables)
-	rt.open(b.now.tables)
+	rt.openTables(b.now.tables)
 	// Nothing can fail any more: the pools and the configurations as a whole have
 	// been tried.
 	if err := a.update(); err != nil {
@@ -229,18 +337,42 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		s.name = m.name
 		rt.mu.Unlock()
 	}
+	rt.kept = b.now
 	for _, d := range a.listeners {
-		if err := rt.follow(d); err != nil {
-			return Changes{}, err
+		for _, l := range listeners {
+			if l.name != d.name {
+				continue
+			}
+			if err := l.follow(d); err != nil {
+				return Changes{}, err
+			}
 		}
 	}
-	rt.kept = b.now
+	var news notices
+	defer func() { news.log(rt.Logger()) }()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
+	if rt.over.Err() != nil {
+		return Changes{}, http.ErrServerClosed
+	}
 	rt.replace(a, added)
-	rt.route(a)
+	rt.endWork()
+	rt.work = a.background()
+	rt.startWork()
 	changes := rt.changes(f)
 	rt.file = f
+	if opens {
+		rt.listeners = next.listeners
+		rt.route(a)
+		rt.adopt(next, &news)
+		next = &arrangement{} // nothing to drop
+	} else {
+		rt.route(a)
+	}
+	select {
+	case rt.updated <- struct{}{}:
+	default:
+	}
 	return changes, nil
 }
 
@@ -273,11 +405,36 @@ func (rt *Runtime) start(s *running) {
 	})
 }
 
+// startWork starts what runs beside the services if the runtime runs. The caller
+// has locked mu.
+func (rt *Runtime) startWork() {
+	if rt.background == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(rt.background)
+	rt.stopWork = stop
+	for _, run := range rt.work {
+		rt.running.Go(func() { _ = run(ctx) }) // nobody else runs it
+	}
+}
+
+// endWork lets it end. The caller has locked mu.
+func (rt *Runtime) endWork() {
+	if rt.stopWork != nil {
+		rt.stopWork()
+		rt.stopWork = nil
+	}
+}
+
 // Run runs the health monitors and discoveries of all services, also of those
-// that updates bring, saves tables that have a file, and does what else there is
-// to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
-// returns [limpet.ErrRunning] if it is running already. Requests need it until the last one has ended: end ctx after
-// Shutdown.
+// that updates bring, watches files of users and of keys, fetches keys, saves
+// tables that have a file, writes the logs of the file, and does what else there
+// is to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
+// looks at the files of certificates, and takes new ones within two seconds. If
+// the file or [Options].Watch asks for it, Run watches the files of the
+// configuration, and calls [Runtime.Reload] when one has changed. It returns
+// [limpet.ErrRunning] if it is running already. Requests need it until the last
+// one has ended: end ctx after Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -287,20 +444,35 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		return limpet.ErrRunning
 	}
 	rt.background = ctx
+	rt.logs.start()
 	for _, s := range rt.services {
 		rt.start(s)
 	}
 	for t := range rt.opened {
 		rt.save(t)
 	}
+	rt.running.Go(func() { rt.watchCertificates(ctx) })
+	rt.running.Go(func() { rt.watch(ctx) })
+	rt.startWork()
 	rt.mu.Unlock()
 	<-ctx.Done()
 	rt.mu.Lock()
+	rt.endWork()
 	rt.background = nil
 	rt.mu.Unlock()
 	rt.running.Wait()
+	rt.logs.stop()
 	return nil
 }
+
+// Logger returns what logs to where the file wants the log of the process, or to
+// Options.Logger if the file does not say. It follows updates.
+func (rt *Runtime) Logger() *slog.Logger { return rt.logs.process }
+
+// Reopen opens the files of logs anew, for programs that rename them. A file
+// that cannot be opened is an error, and stays as it is. Runtimes notice new
+// files without Reopen as well, after a second.
+func (rt *Runtime) Reopen() error { return rt.logs.reopen() }
 
 // Drain asks the clients of all services to leave: each response is the last one
 // of its connection. Nothing stops, and nothing is refused; see
@@ -345,9 +517,13 @@ func (rt *Runtime) all() (services []*limpet.VirtualService) {
 // these down by the Shutdown of each service before.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.Drain()
+	rt.mu.Lock()
+	rt.finish()
+	ends := slices.Concat(rt.ends, slices.Collect(maps.Keys(rt.retired)))
+	rt.mu.Unlock()
 	servers := map[*limpet.VirtualService][]*http.Server{}
-	for _, l := range rt.listeners {
-		servers[l.gate] = append(servers[l.gate], l.server)
+	for _, e := range ends {
+		servers[e.of.gate] = append(servers[e.of.gate], e.server)
 	}
 	var mu sync.Mutex
 	var faults []error
@@ -369,14 +545,22 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
+	for _, e := range ends {
+		for _, ln := range e.gated {
+			_ = ln.Close() // unless it was served
+		}
+	}
+	rt.accepting.Wait()
+	rt.retiring.Wait()
 	rt.closeTables()
+	rt.logs.flush()
 	return errors.Join(faults...)
 }
 
 // changes compares a file with those in force.
 func (rt *Runtime) changes(f *File) (c Changes) {
 	seen := map[string]bool{}
-	for _, field := range f.waiting(rt.begun) {
+	for _, field := range f.waiting(rt.begun, rt.opens) {
 		c.Restart = append(c.Restart, field)
 		seen[field] = true
 	}
@@ -385,22 +569,34 @@ func (rt *Runtime) changes(f *File) (c Changes) {
 			c.Restart = append(c.Restart, path)
 		}
 	}
-	limits := map[string]rateLimiterConfig{}
-	for _, l := range rt.file.doc.RateLimiters {
-		limits[l.Name] = l
-	}
-	for i, l := range f.doc.RateLimiters {
-		if old, ok := limits[l.Name]; ok && old != l {
-			path := fielderr.Index("rateLimiters", i)
+	limits := map[[2]string]rateLimiterConfig{}
+	rt.file.eachLimiter(func(service, _ string, l rateLimiterConfig) { limits[[2]string{service, l.Name}] = l })
+	f.eachLimiter(func(service, path string, l rateLimiterConfig) {
+		if old, ok := limits[[2]string{service, l.Name}]; ok && old != l {
 			c.Fresh, seen[path] = append(c.Fresh, path), true
 		}
-	}
+	})
 	for _, path := range different(rt.file, f) {
 		if !seen[path] && !ofTables(path) {
 			c.Live = append(c.Live, path)
 		}
 	}
 	return c
+}
+
+// eachLimiter calls do for each rate limiter: those that services share, of a
+// service without a name, and private ones.
+func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
+	for i, l := range f.doc.RateLimiters {
+		do("", fielderr.Index("rateLimiters", i), l)
+	}
+	for i, s := range f.doc.Services {
+		for j, it := range s.RateLimiters {
+			if it.own != nil {
+				do(s.Name, fielderr.Index(fielderr.Index("services", i)+".rateLimiters", j), *it.own)
+			}
+		}
+	}
 }
 
 // ofTables reports whether a file is named by tables, which are those of the first

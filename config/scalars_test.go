@@ -47,7 +47,7 @@ httpSecurity:
 	if want := (pairs{{Key: "a", Value: "  two\nlines\n"}, {Key: "b", Value: "012"}}); !slices.Equal(doc.StringGroups[0].Map, want) {
 		t.Errorf("%q", doc.StringGroups[0].Map)
 	}
-	if got := doc.Persistence.(httpCookie).Keys[0].Secret; string(got) != strings.Repeat("k", 32) {
+	if got := doc.Persistence.own.(httpCookie).Keys[0].Secret; string(got) != strings.Repeat("k", 32) {
 		t.Errorf("secret %q", got)
 	}
 	if r := doc.HTTPSecurity[0]; r.Match.Path.Op != policy.BeginsWith || r.Action != (policy.Close{}) {

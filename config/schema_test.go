@@ -122,6 +122,9 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 	switch reflect.New(t).Interface().(type) {
 	case *pairs:
 		return object{"type": []string{"object", "null"}, "additionalProperties": m.of(reflect.TypeFor[string](), "")}
+	case *addresses:
+		text := m.of(reflect.TypeFor[string](), "")
+		return m.define("addresses", object{"anyOf": []any{text, object{"type": "array", "items": text, "minItems": 1}}})
 	case *time.Duration:
 		return m.scalar("duration", object{"const": 0}, pattern(`[+-]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)`))
 	case *[]byte:
@@ -130,14 +133,23 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 		return m.scalar("base64", pattern(`[A-Za-z0-9+/\r\n]*=*[\r\n]*`))
 	case *http.SameSite:
 		return m.constant("sameSite", []string{"default", "lax", "none", "strict"})
+	case *tlsVersion:
+		return m.scalar("tlsVersion", object{"enum": []any{"1.2", 1.2, "1.3", 1.3}}) // a number, unless it is quoted
 	case *netip.Addr:
 		return m.scalar("address", pattern(`[0-9A-Fa-f:.]*(%%.+)?`))
 	case *netip.AddrPort:
 		return m.scalar("addressAndPort", pattern(`(\[?[0-9A-Fa-f:.]+(%%.+)?\]?:[0-9]+)?`))
 	case *netip.Prefix:
 		return m.scalar("network", pattern(`([0-9A-Fa-f:.]+/[0-9]+)?`))
+	case *profileChoice:
+		return m.scalar("profileChoice", object{"type": "string"}, m.of(reflect.TypeFor[sessionProfile](), ""))
 	case *datascript.Event:
 		return m.scalar("event", object{"type": "string", "examples": words(t)})
+	}
+	if c, ok := reflect.TypeAssert[choice](reflect.New(t)); ok {
+		_, own := c.parts()
+		private := reflect.TypeOf(own()).Elem()
+		return m.scalar("nameOr-"+typeName(private), object{"type": scalars[:3]}, m.of(private, ""))
 	}
 	if types := unions[t]; types != nil {
 		return m.union(t, types)
@@ -271,6 +283,7 @@ func limits(f reflect.StructField) object {
 		if !ok {
 			return text, false
 		}
+		text = strings.ReplaceAll(text, "_", "")
 		digits, factor := text, int64(1)
 		for unit, size := range byteUnits {
 			if cut, ok := strings.CutSuffix(text, unit); ok {
@@ -352,7 +365,7 @@ func (m *schemaMaker) comment(t reflect.Type, f reflect.StructField) string {
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
-	for _, dir := range []string{"", "config", "datascript", "ipgroup", "lbpool", "persistence", "persistence/redisstore", "policy"} {
+	for _, dir := range []string{"", "config", "datascript", "datascript/jwtkeys", "ipgroup", "lbpool", "persistence", "persistence/redisstore", "policy"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)

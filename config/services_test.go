@@ -2,16 +2,10 @@ package config
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/testcerts"
 	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
@@ -126,21 +121,8 @@ func (h *house) get(listener, host, path string) string {
 // certificate makes the files of a certificate.
 func certificate(t *testing.T, files map[string]string, name string, hosts ...string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), DNSNames: hosts}
-	cert, err := x509.CreateCertificate(rand.Reader, made, made, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files[name+".pem"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
-	files[name+".key"] = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	c := testcerts.NewAuthority(t, "test").Issue(t, nil, hosts...)
+	files[name+".pem"], files[name+".key"] = c.PEM(), c.KeyPEM(t)
 }
 
 // twoServers are addresses of servers that answer with their names and with the
@@ -436,8 +418,8 @@ func TestServiceFaults(t *testing.T) {
 		}},
 		{"none", "services: []\nlisteners: []\n" + pools, []string{"text:1:1: services: an empty list", "text:2:1: listeners: an empty list"}},
 		{"listen and listeners", "listeners: [{name: a, address: ':80'}]\nlisten: :81\n" + pools, []string{"text:2:1: listen: a file with listeners has this in these"}},
-		{"shared things in a service", "services: [{name: a, pools: [web], ipGroups: [], connections: {max: 1}}]\n" + pools, []string{
-			`text:1:36: services[0]: unknown field "ipGroups"; it stands at the top of the file`, `text:1:50: services[0]: unknown field "connections"; it stands in listeners`,
+		{"what stands elsewhere", "services: [{name: a, pools: [web], stores: [], connections: {max: 1}}]\n" + pools, []string{
+			`text:1:36: services[0]: unknown field "stores"; it stands at the top of the file`, `text:1:48: services[0]: unknown field "connections"; it stands in listeners`,
 		}},
 		{"names", "services: [{name: a, pools: [web]}, {name: a, hosts: [b.example.com], pools: [web]}, {pools: [web]}]\n" + pools, []string{
 			`text:1:44: services[1].name: "a" is empty or taken`, `text:1:86: services[2].name: "" is empty or taken`,
@@ -461,8 +443,9 @@ func TestServiceFaults(t *testing.T) {
 		{"listeners", "listeners: [{address: ':80'}, {name: a, address: foo}, {name: a, address: ':80'}]\n" + pools, []string{
 			`text:1:13: listeners[0].name: "" is empty or taken`, `text:1:50: listeners[1].address: address foo: missing port in address`, `text:1:63: listeners[2].name: "a" is empty or taken`,
 		}},
-		{"certificates of a listener", "listeners: [{name: a, address: ':80', tls: {certificate: a.pem}}, {name: b, address: ':80', tls: {}}, {name: c, address: ':80', tls: {certificates: [{key: k}]}}]\n" + pools, []string{
-			"text:1:44: listeners[0].tls: want both certificate and key", "text:1:98: listeners[1].tls: want both certificate and key", "text:1:150: listeners[2].tls.certificates[0]: want both certificate and key",
+		{"certificates of a listener", "listeners: [{name: a, address: ':80', tls: {certificate: a.pem}}, {name: b, address: ':81', tls: {}}, {name: c, address: ':82', tls: {certificates: [{key: k}]}}]\n" + pools, []string{
+			"text:1:44: listeners[0].tls: this configuration cannot name files", "text:1:98: listeners[1].tls: want a certificate, certificates or a directory",
+			"text:1:150: listeners[2].tls.certificates[0]: want a certificate",
 		}},
 		{"rules of a listener", "listeners: [{name: a, address: ':80', networkSecurity: [{name: x, action: deny, match: {clientIP: {groups: [Bad]}}}], connections: {max: -5}}]\nconnections: {max: 1}\nproxyProtocol: {from: [10.0.0.0/8]}\n" + pools, []string{
 			`text:1:109: listeners[0].networkSecurity[0].match.clientIP.groups[0]: unknown ip group "Bad"`, "text:1:138: listeners[0].connections.max: -5: less than -1",

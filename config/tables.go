@@ -48,6 +48,8 @@ type redisConfig struct {
 // tables are those of a service or a store.
 type tables struct {
 	limpet.Tables
+	lasting bool // they are in a file or on a server
+
 	close func()             // the connections; nil if there are none
 	saver *persistence.Saver // nil without a file
 
@@ -62,14 +64,14 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	if t := b.old.tables[key]; t != nil {
 		return t
 	}
-	t := &tables{}
+	t := &tables{lasting: o.File != "" || o.Redis != nil}
 	var faults fielderr.List
 	bounds.Check("", o.tableFile, &faults)
 	if o.Redis != nil && o.File != "" {
 		faults.Addf("file", nil, "tables on a server have no file")
 	}
 	if _, is := b.file.files.(*osFiles); o.File != "" && !is && !filepath.IsAbs(o.File) {
-		faults.Addf("file", nil, "not an absolute name, which a configuration that is no file needs")
+		faults.Add("file", nil, errNotAbsolute)
 	}
 	if o.File == "" && o.SaveInterval != 0 {
 		faults.Addf("saveInterval", nil, "without a file")
@@ -78,7 +80,7 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	if o.Redis == nil || b.options.Offline {
 		s := persistence.NewStore(o.Options)
 		if t.Tables = s; o.File != "" && !b.options.Offline {
-			t.saver = &persistence.Saver{Store: s, Path: b.savePath(o.File, path), Interval: o.SaveInterval, Logger: b.log}
+			t.saver = &persistence.Saver{Store: s, Path: b.pathOf(o.File, path+".file"), Interval: o.SaveInterval, Logger: b.log}
 		}
 		return t
 	}
@@ -118,20 +120,29 @@ func (b *builder) tables(a *assembly, c tablesConfig, key, name string) {
 	case c.Store == "":
 		b.apart(a, c.tableOptions, "tables")
 		a.stores[key] = b.newTables(key, c.tableOptions, "tables", slog.String("vs", name))
-		b.cfg.Tables = a.stores[key].Tables
+		b.use(a.stores[key], "")
 	case s == nil:
 		b.fault(fmt.Errorf("store %q not found", c.Store), "tables.store")
 	case !reflect.DeepEqual(c.tableOptions, tableOptions{}):
 		b.fault(errors.New("want a store, or options of tables of its own"), "tables")
 	default:
-		b.cfg.Tables = s.Tables
+		b.use(s, name)
+	}
+}
+
+// use makes tables those of the service. If they outlive the process, so do the
+// clients of persistence profiles, in tables whose names begin with scope.
+func (b *builder) use(t *tables, scope string) {
+	b.cfg.Tables = t.Tables
+	if sessions, ok := t.Tables.(persistence.Sessions); ok && t.lasting {
+		b.clients, b.scope = sessions, scope
 	}
 }
 
 // apart notes tables that would have the same entries as others without saying so.
 func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	if o.File != "" {
-		place := "file " + b.savePath(o.File, path)
+		place := "file " + b.pathOf(o.File, path+".file")
 		if a.places[place] {
 			b.fault(errors.New("other tables have this file"), "%s.file", path)
 		}
@@ -148,12 +159,12 @@ func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	a.places[place] = true
 }
 
-// savePath is the path of a file for tables, which stand at a path.
-func (b *builder) savePath(name, path string) string {
+// pathOf is where a file is that is named at a path.
+func (b *builder) pathOf(name, path string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
-	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)+".file"), name)
+	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 }
 
 // load reads the file of tables. Without it they are empty: a damaged file is put
@@ -173,10 +184,10 @@ func (t *tables) load(log *slog.Logger) {
 	}
 }
 
-// open loads tables that are new, and notes what is to be closed. It starts to
+// openTables loads tables that are new, and notes what is to be closed. It starts to
 // save them if the runtime runs.
-func (rt *Runtime) open(all map[string]*tables) {
-	log := rt.logger()
+func (rt *Runtime) openTables(all map[string]*tables) {
+	log := rt.Logger()
 	for _, t := range all {
 		rt.mu.Lock()
 		known := rt.opened[t]
@@ -194,11 +205,6 @@ func (rt *Runtime) open(all map[string]*tables) {
 		}
 		rt.mu.Unlock()
 	}
-}
-
-// logger is never nil.
-func (rt *Runtime) logger() *slog.Logger {
-	return cmp.Or(rt.options.Logger, slog.New(slog.DiscardHandler))
 }
 
 // save starts to save tables that have a file. The caller has locked mu.
@@ -219,7 +225,7 @@ func (rt *Runtime) save(t *tables) {
 // note logs the error of the last save.
 func (rt *Runtime) note(t *tables, err error) {
 	if err != nil {
-		rt.logger().Error("persistence tables not saved", "path", t.saver.Path, "error", err)
+		rt.Logger().Error("persistence tables not saved", "path", t.saver.Path, "error", err)
 	}
 }
 

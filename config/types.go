@@ -1,8 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
-	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/datascript/jwtkeys"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
@@ -29,12 +28,12 @@ type document struct {
 
 	// Listen and TLS are the one listener of a file without Listeners.
 
-	// Listen is the address of the only listener, as host:port. It is :8080 unless
-	// given.
-	Listen string
+	// Listen has the addresses of the only listener, such as :8080 or
+	// unix:/run/limpet/web.sock. It is :8080 unless given.
+	Listen addresses
 	// TLS has the certificates of the only listener. Without it, clients speak
 	// plain HTTP.
-	TLS *certificates
+	TLS *tlsConfig
 	// Listeners are where clients connect.
 	Listeners []listenerConfig
 
@@ -47,6 +46,13 @@ type document struct {
 	Stores []storeConfig
 	// Process is about the process that serves.
 	Process processConfig
+
+	// Logs is the log of the process. Unless given, its lines are those of the
+	// program's own log.
+	Logs *logsConfig
+	// AccessLog is the log of requests, and of connections that are denied.
+	// Unless given, these are lines of the log of the process.
+	AccessLog *accessLogConfig
 	service
 }
 
@@ -54,29 +60,73 @@ type document struct {
 type processConfig struct {
 	// Drain says how the process ends.
 	Drain drainConfig
+	// StartWait is how long a start may wait until each server has been checked
+	// once, before clients are accepted. 2 seconds unless given; 0 does not wait.
+	StartWait *time.Duration
+	// MaxConnections is how many connections of clients may be open at all
+	// listeners; further clients wait. 0 means half of the file descriptors that
+	// are left by listeners and monitored servers.
+	MaxConnections int `min:"0" max:"10_000_000"`
+	// Watch loads the configuration anew when one of its files changes.
+	Watch bool
 }
+
+// startWait is the default of processConfig.StartWait, maxStartWait its bound.
+const (
+	startWait    = 2 * time.Second
+	maxStartWait = time.Minute
+)
 
 // drainConfig says how the process ends.
 type drainConfig struct {
 	// Delay is how long clients are asked to leave before listeners close, for a
 	// balancer in front that needs time to notice.
 	Delay time.Duration `min:"0s" max:"5m"`
+	// Idle is how long a connection may be idle before it is closed, so that its
+	// client can ask once more. 0 means 5 seconds.
+	Idle time.Duration `default:"5s" min:"1ms" max:"24h"`
 	// Timeout is how long requests have to end after that. 0 means 30 seconds.
 	Timeout time.Duration `default:"30s" min:"0s" max:"24h"`
 }
 
 // sharedKeys are what stands at the top of a file with services.
-var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroups", "scripts", "rateLimiters", "persistenceProfiles"}
+var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroups", "scripts", "rateLimiters", "persistenceProfiles", "keySets"}
 
 // A listenerConfig says where clients connect, and which connections may.
 type listenerConfig struct {
 	// Name is the listener's, for services and the log.
 	Name string
-	// Address is where it listens, as host:port.
-	Address string
+	// Address has the addresses at which it listens, such as :8080 or
+	// unix:/run/limpet/web.sock.
+	Address addresses
 	// TLS has the certificates of the listener. Without it, clients speak plain HTTP.
-	TLS *certificates
+	TLS *tlsConfig
+	serverSettings
 	connectionRules
+}
+
+// serverSettings are those of the servers of a listener.
+type serverSettings struct {
+	// H2c accepts HTTP/2 without TLS from clients that begin with it.
+	H2c bool
+	// Timeouts are how long the listener waits for clients.
+	Timeouts serverTimeouts
+	// MaxHeaderBytes is how long the header of a request may be. 0 means 64 KiB.
+	MaxHeaderBytes int `default:"64KiB" min:"1KiB" max:"1MiB"`
+	// MaxStreams is how many requests a client of HTTP/2 may have under way on a
+	// connection. 0 means 250.
+	MaxStreams int `default:"250" min:"1" max:"10_000"`
+}
+
+// serverTimeouts are those of connections. Those of bodies and responses are in
+// [limpet.ConnectionLimits].
+type serverTimeouts struct {
+	// Header is how long a client may take for the handshake of TLS and the header
+	// of a request. 0 means 10 seconds.
+	Header time.Duration `default:"10s" min:"10ms" max:"1h"`
+	// Idle is how long a connection may be idle between requests. 0 means 60
+	// seconds.
+	Idle time.Duration `default:"60s" min:"10ms" max:"24h"`
 }
 
 // connectionRules are the fields of a [limpet.Config] about connections.
@@ -99,7 +149,7 @@ type storeConfig struct {
 }
 
 // A serviceConfig is one of several services. The objects that they share stand
-// at the top of the file, and are known by their names.
+// at the top of the file, and are known by their names; see [item].
 type serviceConfig struct {
 	// Listeners are the names of those at which the service is served; all unless
 	// given.
@@ -107,21 +157,44 @@ type serviceConfig struct {
 	// Hosts are the names that the service is served by, such as shop.example.com or
 	// *.shop.example.com. Without them it has the requests for all other names.
 	Hosts []string
+	// ClientCertificates says whether clients must have a certificate where a
+	// listener does not ask all of them for one.
+	ClientCertificates certificateNeed
 	limpet.Config
-	// Pools are the names of pools at the top of the file.
-	Pools []string
-	// PoolGroups are the names of pool groups at the top of the file.
-	PoolGroups []string
-	// Scripts are the names of scripts at the top of the file.
-	Scripts     []string
-	RateProfile *rateProfileConfig
-	Tables      tablesConfig
+	// Pools are the names of pools at the top of the file, or private ones.
+	Pools []item[poolConfig]
+	// PoolGroups are the names of pool groups at the top of the file, or private
+	// ones.
+	PoolGroups []item[poolGroupConfig]
+	// Geo is in place of that at the top of the file.
+	Geo []geoLayer
+	// IPGroups are the names of IP groups at the top of the file, or private ones.
+	IPGroups []item[ipGroupConfig]
+	// StringGroups are the names of string groups at the top of the file, or private
+	// ones.
+	StringGroups []item[stringGroupConfig]
+	// Scripts are the names of scripts at the top of the file, or private ones.
+	Scripts []item[scriptConfig]
+	// RateLimiters are the names of rate limiters at the top of the file, or private
+	// ones.
+	RateLimiters []item[rateLimiterConfig]
+	RateProfile  *rateProfileConfig
+	Tables       tablesConfig
 	// Persistence is the profile of pools and pool groups that name none.
-	Persistence sessionProfile
-	Transport   *transportConfig
+	Persistence profileChoice
+	// PersistenceProfiles are those that pools and groups of the service name.
+	PersistenceProfiles []item[namedProfile]
+	// KeySets are the names of key sets at the top of the file, or private ones.
+	KeySets []item[keySetConfig]
+	// Authentication says how clients prove who they are.
+	Authentication authentication
+	Transport      *transportConfig
+	// AccessLog is the log of the service's requests, that at the top of the file
+	// unless given.
+	AccessLog *accessLogConfig
 
-	// These stand elsewhere; see programOnly.
-	Geo, IPGroups, StringGroups, RateLimiters, ProxyProtocol, Connections struct{}
+	// These stand in listeners; see programOnly.
+	ProxyProtocol, Connections struct{}
 }
 
 // tablesConfig are tables of a service: those of a store, or its own.
@@ -144,10 +217,15 @@ type service struct {
 	RateProfile  *rateProfileConfig
 	Tables       tablesConfig
 	// Persistence is the profile of pools and pool groups that name none.
-	Persistence sessionProfile
+	Persistence profileChoice
 	// PersistenceProfiles are those that pools and groups name.
 	PersistenceProfiles []namedProfile
-	Transport           *transportConfig
+	// KeySets are keys that verify tokens, by the names that scripts and bearer
+	// authenticators give.
+	KeySets []keySetConfig
+	// Authentication says how clients prove who they are.
+	Authentication authentication
+	Transport      *transportConfig
 }
 
 // fields are the fields of a struct that a file may have.
@@ -197,10 +275,14 @@ var deprecated = map[reflect.Type]map[string]deprecation{}
 var programOnly = map[reflect.Type][]string{
 	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
 	reflect.TypeFor[limpet.Clients]():              {"Authenticator"},
+	reflect.TypeFor[limpet.ConnectionLimits]():     {"DrainIdle"}, // process.drain.idle takes its place
 	reflect.TypeFor[limpet.Scripting]():            {"Tokens"},
 	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
 	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},
 	reflect.TypeFor[lbpool.DNSFinder]():            {"Resolver"},
+	reflect.TypeFor[limpet.BasicConfig]():          {"OnReload"},
+	reflect.TypeFor[limpet.BearerConfig]():         {"Tokens"},            // those of the configuration
+	reflect.TypeFor[jwtkeys.KeySet]():              {"Transport"},         // to the pool
 	reflect.TypeFor[limpet.IPGroupFinder]():        {"Groups"},            // those of the configuration
 	reflect.TypeFor[ipgroup.Options]():             {"Countries", "ASNs"}, // from the geo data
 	reflect.TypeFor[policy.StringGroupConfig]():    {"Entries"},           // list, map and file take its place
@@ -208,37 +290,7 @@ var programOnly = map[reflect.Type][]string{
 	reflect.TypeFor[redisstore.Config]():           {"Options", "Logger"}, // beside it
 	reflect.TypeFor[persistence.ClientIPConfig]():  {"Sessions", "Table"},
 	reflect.TypeFor[persistence.AppCookieConfig](): {"Sessions", "Table"},
-	// At the top of the file, and in listeners.
-	reflect.TypeFor[serviceConfig](): {"Geo", "IPGroups", "StringGroups", "RateLimiters", "ProxyProtocol", "Connections"},
-}
-
-// certificates are those of a listener: one, or several, of which clients get
-// the first that fits the name they ask for.
-type certificates struct {
-	tlsFiles
-	// Certificates are several: a client gets the first that fits the name it asks
-	// for, else the first.
-	Certificates []tlsFiles
-}
-
-// all returns the certificates with their paths below that of c.
-func (c *certificates) all(path string) (files []tlsFiles, paths []string) {
-	if len(c.Certificates) == 0 || c.tlsFiles != (tlsFiles{}) {
-		files, paths = append(files, c.tlsFiles), append(paths, path)
-	}
-	for i, f := range c.Certificates {
-		files, paths = append(files, f), append(paths, fmt.Sprintf("%s.certificates[%d]", path, i))
-	}
-	return files, paths
-}
-
-// tlsFiles is a certificate and its key, in PEM.
-type tlsFiles struct {
-	// Certificate is a file in PEM, with the certificates between it and that of the
-	// authority.
-	Certificate string
-	// Key is a file in PEM with the private key.
-	Key string
+	reflect.TypeFor[serviceConfig]():               {"ProxyProtocol", "Connections"}, // in listeners
 }
 
 // tlsClient says how to speak TLS to servers.
@@ -440,6 +492,9 @@ type scriptConfig struct {
 	Event datascript.Event
 	// OnError says what becomes of requests whose script fails.
 	OnError limpet.OnError
+	// External are names of pools, groups, rate limiters and key sets that the
+	// script has and the service need not have: of objects that a program adds.
+	External []string
 }
 
 type rateLimiterConfig struct {
@@ -452,92 +507,4 @@ type rateProfileConfig struct {
 	datascript.RateProfile
 	// Limiter is the name of one of the rate limiters.
 	Limiter string
-}
-
-// A sessionProfile makes a [limpet.PersistenceProfile].
-type sessionProfile interface {
-	profile() (limpet.PersistenceProfile, error)
-}
-
-type (
-	clientIP   struct{ persistence.ClientIPConfig }
-	appCookie  struct{ persistence.AppCookieConfig }
-	httpCookie struct {
-		persistence.HTTPCookieConfig
-		Keys []cookieKey
-	}
-	customHeader struct{ persistence.CustomHeaderConfig }
-)
-
-// A namedProfile is one of its kinds.
-type namedProfile struct {
-	// Name is the profile's, for pools and pool groups.
-	Name string
-	// ClientIP binds clients by their addresses.
-	ClientIP *clientIP
-	// AppCookie binds clients by a cookie of the servers.
-	AppCookie *appCookie
-	// HTTPCookie binds clients by a cookie that limpet sets.
-	HTTPCookie *httpCookie
-	// CustomHeader binds clients by a header.
-	CustomHeader *customHeader
-}
-
-// noProfile is the name of a pool's profile that binds nobody.
-const noProfile = "none"
-
-// profile makes the profile of the one kind that is given, and returns the
-// name of that as well.
-func (p namedProfile) profile() (made limpet.PersistenceProfile, kind string, err error) {
-	var kinds []sessionProfile
-	add := func(given bool, name string, p sessionProfile) {
-		if given {
-			kinds, kind = append(kinds, p), name
-		}
-	}
-	add(p.ClientIP != nil, "clientIP", p.ClientIP)
-	add(p.AppCookie != nil, "appCookie", p.AppCookie)
-	add(p.HTTPCookie != nil, "httpCookie", p.HTTPCookie)
-	add(p.CustomHeader != nil, "customHeader", p.CustomHeader)
-	if len(kinds) != 1 {
-		return nil, "", fmt.Errorf("profile %q: want one of clientIP, appCookie, httpCookie and customHeader", p.Name)
-	}
-	made, err = kinds[0].profile()
-	return made, kind, err
-}
-
-type cookieKey struct {
-	// ID is the key's, and stands in cookies.
-	ID string
-	// Secret is 32 random bytes.
-	Secret secret
-}
-
-// A secret is written in base64.
-type secret []byte
-
-// UnmarshalText decodes base64; no error shows the text.
-func (s *secret) UnmarshalText(text []byte) (err error) {
-	*s, err = base64.StdEncoding.AppendDecode(nil, text)
-	return err
-}
-
-func (p clientIP) profile() (limpet.PersistenceProfile, error) {
-	return persistence.NewClientIP(p.ClientIPConfig)
-}
-
-func (p appCookie) profile() (limpet.PersistenceProfile, error) {
-	return persistence.NewAppCookie(p.AppCookieConfig)
-}
-
-func (p httpCookie) profile() (limpet.PersistenceProfile, error) {
-	cfg := p.HTTPCookieConfig
-	for _, k := range p.Keys {
-		cfg.Keys = append(cfg.Keys, persistence.CookieKey{ID: k.ID, Secret: k.Secret})
-	}
-	return persistence.NewHTTPCookie(cfg)
-}
-
-func (p customHeader) profile() (limpet.PersistenceProfile, error) {
-	return persistence.NewCustomHeader(p.CustomHeaderConfig)
 }

@@ -12,6 +12,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/limpetlb/limpet/internal/lua51"
+	"github.com/limpetlb/limpet/internal/tokencheck"
 )
 
 // The module avi.jwt, an extension of this implementation: JSON Web Tokens
@@ -40,16 +41,15 @@ const (
 // string or an array) are the only accepted ones, and the clocks may differ by
 // leeway seconds, 60 at most. It fails if there is no set of that name.
 func jwtVerify(c call) int {
-	token, keys := c.Str(1), c.name(2)
-	var o tokenOptions
+	check := TokenCheck{Token: c.Str(1), KeySet: c.name(2)}
 	if c.Arg(3) != lua.LNil {
-		o.read(c, c.Table(3))
+		c.tokenOptions(&check, c.Table(3))
 	}
 	verifier := c.engine.env.Tokens
 	if verifier == nil {
 		c.Fail("%s: the virtual service has no key sets", c.Sym.Name)
 	}
-	claims, reason, signatures, err := verifier.VerifyToken(token, keys, o.algorithms, o.issuer, o.audience, o.leeway)
+	claims, reason, signatures, err := verifier.VerifyToken(check)
 	c.Work(tokenInstructions + min(max(signatures, 0), 100)*signatureInstructions)
 	switch {
 	case err != nil:
@@ -60,32 +60,26 @@ func jwtVerify(c call) int {
 	return c.retClaims([]byte(claims))
 }
 
-// tokenOptions are the third argument of verify.
-type tokenOptions struct {
-	algorithms       []string
-	issuer, audience string
-	leeway           time.Duration
-}
-
-func (o *tokenOptions) read(c call, t *lua.LTable) {
+// tokenOptions reads the third argument of verify.
+func (c call) tokenOptions(check *TokenCheck, t *lua.LTable) {
 	t.ForEach(func(k, v lua.LValue) {
 		c.Spend(1)
 		option, _ := k.(lua.LString)
 		switch option {
 		case "aud":
-			o.audience = c.optionText("aud", v)
+			check.Audience = c.optionText("aud", v)
 		case "iss":
-			o.issuer = c.optionText("iss", v)
+			check.Issuer = c.optionText("iss", v)
 		case "leeway":
 			seconds, ok := lua51.Number(v)
-			if !ok || !(seconds >= 0 && seconds <= 60) {
+			if !ok || !(seconds >= 0 && seconds <= tokencheck.MaxLeeway.Seconds()) {
 				c.ArgError(3, "leeway is a number of seconds, 60 at most")
 			}
-			o.leeway = time.Duration(math.Round(seconds*1000)) * time.Millisecond // between 0 and 60
+			check.Leeway = time.Duration(math.Round(seconds*1000)) * time.Millisecond
 		case "algorithms":
 			list, ok := v.(*lua.LTable)
 			if !ok {
-				o.algorithms = []string{c.optionText("algorithms", v)}
+				check.Algorithms = []string{c.optionText("algorithms", v)}
 				return
 			}
 			n := list.Len()
@@ -94,7 +88,7 @@ func (o *tokenOptions) read(c call, t *lua.LTable) {
 			}
 			for i := 1; i <= n; i++ {
 				c.Spend(1)
-				o.algorithms = append(o.algorithms, c.optionText("algorithms", list.RawGetInt(i)))
+				check.Algorithms = append(check.Algorithms, c.optionText("algorithms", list.RawGetInt(i)))
 			}
 		default:
 			name, _ := lua51.Text(k)

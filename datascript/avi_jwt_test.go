@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // show is a function of Lua that spells a value.
@@ -127,7 +126,7 @@ type costlyTokens struct {
 	calls      *int
 }
 
-func (f costlyTokens) VerifyToken(string, string, []string, string, string, time.Duration) (claims, reason string, signatures int, err error) {
+func (f costlyTokens) VerifyToken(TokenCheck) (claims, reason string, signatures int, err error) {
 	*f.calls++
 	return "", "signature", f.signatures, nil
 }

@@ -32,6 +32,8 @@ type Script struct {
 	programs [numEvents]*lua51.Program
 	warnings []Warning
 
+	references []Reference
+
 	storesServerIP, buffersRequest, buffersResponse bool
 }
 
@@ -43,10 +45,12 @@ type origin struct {
 
 // Compile compiles a script. Its name appears in log lines and error texts. The
 // chunks' events must differ; a single chunk without an event is a listing. The
-// error is a [*CompileError] that reports the first fault found.
+// error joins a [*CompileError] for each fault in the headings of a listing, and
+// for the first one in the code of each event, in the order of their lines; it is
+// the only one itself.
 //
 // Compile does not check the names of pools and groups, since a Script is not
-// bound to a virtual service.
+// bound to a virtual service; [Script.References] has them.
 func Compile(name string, chunks ...Chunk) (*Script, error) {
 	if err := lua51.Fault(); err != nil {
 		return nil, &CompileError{Script: name, Message: err.Error()}
@@ -55,16 +59,13 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		return nil, &CompileError{Script: name, Message: "no source"}
 	}
 	s := &Script{name: name}
+	var faults []*CompileError
 	chunks = slices.Clone(chunks)
 	for i := range chunks {
 		chunks[i].Source = strings.TrimPrefix(chunks[i].Source, "\ufeff")
 	}
 	if len(chunks) == 1 && chunks[0].Event == 0 {
-		parts, near, err := splitListing(name, chunks[0].Source, max(chunks[0].Line, 1))
-		if err != nil {
-			return nil, err
-		}
-		chunks, s.warnings = parts, near
+		chunks, s.warnings, faults = splitListing(name, chunks[0].Source, max(chunks[0].Line, 1))
 	} else {
 		for _, c := range chunks {
 			s.warnings = append(s.warnings, strayHeadings(c)...)
@@ -81,9 +82,12 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		}
 		tree, err := lua51.Parse(name, lua51.Source{Text: c.Source, Line: c.Line, Tag: &origin{s, c.Event}})
 		if err != nil {
-			return nil, compileError(name, c.Event, err)
+			faults = append(faults, compileError(name, c.Event, err))
 		}
 		trees[i] = tree
+	}
+	if len(faults) > 0 {
+		return nil, joined(faults)
 	}
 	doubts := &doubts{}
 	compiled, err := lua51.Compile(name, library, doubts, trees...)
@@ -98,11 +102,25 @@ func Compile(name string, chunks ...Chunk) (*Script, error) {
 		s.programs[chunks[i].Event] = p
 	}
 	s.warnings = append(s.warnings, doubts.warnings...)
+	s.references = sortReferences(doubts.references)
 	s.storesServerIP, s.buffersRequest, s.buffersResponse = doubts.storesServerIP, doubts.buffersRequest, doubts.buffersResponse
 	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Event, b.Event), cmp.Compare(a.Line, b.Line))
 	})
 	return s, nil
+}
+
+// joined returns faults as one error, in the order of their lines.
+func joined(faults []*CompileError) error {
+	if len(faults) == 1 {
+		return faults[0]
+	}
+	slices.SortStableFunc(faults, func(a, b *CompileError) int { return cmp.Compare(a.Line, b.Line) })
+	all := make([]error, len(faults))
+	for i, f := range faults {
+		all[i] = f
+	}
+	return errors.Join(all...)
 }
 
 // compileError adds the place to an error of the Lua compiler.

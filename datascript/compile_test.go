@@ -91,6 +91,40 @@ func TestCompileErrors(t *testing.T) {
 	}
 }
 
+// Compile reports all headings with a fault, and one fault of each event.
+func TestCompileErrorsAtOnce(t *testing.T) {
+	_, err := Compile("s", Chunk{Source: `x = 1
+-- HTTP_REQ
+if x
+-- HTTP_RESP
+y = = 2
+-- HTTP_REQUEST
+if not lua at all
+-- TCP_CLIENT_ACCEPT
+nor this
+-- LB_DONE
+z = 3
+-- HTTP_RESP_DATA
+z = )`})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	want := []string{
+		`Failed to compile the datascript "s.ds": luac: s.ds:1: code before the first event heading (a comment line such as '-- HTTP_REQ') near 'x'`,
+		`Failed to compile the datascript "s_on_http_req.ds": luac: s_on_http_req.ds:4: 'then' expected near '<eof>'`,
+		`Failed to compile the datascript "s_on_http_resp.ds": luac: s_on_http_resp.ds:5: unexpected symbol near '='`,
+		`Failed to compile the datascript "s_on_http_req.ds": luac: s_on_http_req.ds:6: a second heading for the same event`,
+		`Failed to compile the datascript "s.ds": luac: s.ds:8: event TCP_CLIENT_ACCEPT is known, but not supported: limpet runs HTTP events`,
+		`Failed to compile the datascript "s_on_http_resp_data.ds": luac: s_on_http_resp_data.ds:13: unexpected symbol near ')'`,
+	}
+	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+		t.Errorf("errors (-want +got):\n%s", diff)
+	}
+	if _, err := Compile("s", Chunk{Source: strings.Repeat("-- HTTP_REQ\n-- HTTP_RESP\n", 1000)}); err == nil || strings.Count(err.Error(), "\n") > maxListingFaults {
+		t.Errorf("%d lines", strings.Count(err.Error(), "\n"))
+	}
+}
+
 func TestCompileDeepSource(t *testing.T) {
 	for name, source := range map[string]string{
 		"parentheses":  "x = " + strings.Repeat("(", 300) + "1" + strings.Repeat(")", 300),
@@ -258,10 +292,7 @@ func FuzzListing(f *testing.F) {
 	f.Add("-- HTTP_REQ\na = [==[\n-- HTTP_RESP\n") // a long bracket without an end
 	f.Add("-- HTTP_REQ\na = 'x\\\n-- HTTP_RESP\n") // a string that goes on in the next line
 	f.Fuzz(func(t *testing.T, source string) {
-		parts, _, err := splitListing("fuzz", source, 1)
-		if err != nil {
-			return
-		}
+		parts, _, _ := splitListing("fuzz", source, 1)
 		lines := strings.Split(source, "\n")
 		for _, p := range parts {
 			// Each part is where it says it is.

@@ -21,6 +21,7 @@ import (
 type fact struct {
 	assigned int
 	value    ast.Expr // assigned last; nil if that is not a single expression
+	kind     textKind // of all values
 	serverIP bool     // the result of avi.pool.server_ip, or may be
 	lookedUp bool     // the result of avi.vs.table_lookup, or may be
 	asked    bool     // whether it is missing
@@ -29,9 +30,11 @@ type fact struct {
 // doubts inspects the syntax of a script during compilation.
 type doubts struct {
 	*lua51.Walker
-	event    Event            // of the code that is looked at
-	facts    map[string]*fact // by name, of local variables as well
-	warnings []Warning
+	event       Event            // of the code that is looked at
+	facts       map[string]*fact // by name, of local variables as well
+	protections protections
+	warnings    []Warning
+	references  []Reference
 
 	storesServerIP bool
 	removes        bool // entries of tables
@@ -42,6 +45,7 @@ type doubts struct {
 // Begin implements lua51.Inspector.
 func (w *doubts) Begin(walker *lua51.Walker, tag any) {
 	w.Walker = walker
+	w.protections.settle()
 	if o, ok := tag.(*origin); ok {
 		w.event = o.event
 	}
@@ -66,6 +70,12 @@ func (w *doubts) Assign(name string, value ast.Expr) {
 	if f == nil {
 		f = &fact{}
 		w.facts[name] = f
+	}
+	w.protections.name(name, value)
+	if kind := w.textKind(value); f.assigned == 0 {
+		f.kind = kind
+	} else if f.kind != kind {
+		f.kind = anyText
 	}
 	f.assigned++
 	f.value = value
@@ -175,9 +185,15 @@ func (w *doubts) Call(e *ast.FuncCallExpr) {
 	if !w.Rewriting() {
 		path, _ := w.Path(e.Func)
 		w.removes = w.removes || path == "avi.vs.table_remove"
+		if (path == "pcall" || path == "xpcall") && len(e.Args) > 0 {
+			w.protections.protect(e.Args[0])
+		}
 		return
 	}
 	path, ok := w.Path(e.Func)
+	if ok {
+		w.refer(e, path)
+	}
 	args := e.Args
 	if ok && path == "pcall" && len(args) > 0 {
 		path, ok = w.Path(args[0])
@@ -272,7 +288,12 @@ func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 		switch text, kind := w.literal(args[2]); {
 		case w.isServerIP(args[2]):
 			value = 2
-		case kind != "string" && kind != "number":
+		case kind == "" && w.textKind(args[2]) == anyText:
+			warn("the third argument is the lifetime if it is a number, else the value, and the first argument is the table: " +
+				"pass four arguments, the table first, which is \"\" by default")
+		case kind == "" && w.textKind(args[2]) == noNumeral:
+			value = 2
+		case kind == "", kind == "nil", kind == "boolean":
 		case isNumeral(text):
 			w.doubtLifetime(text, warn)
 		case text == "" && w.isText(args[0]) || !looksLikeLifetime(text):
@@ -294,6 +315,67 @@ func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 	if w.isServerIP(args[value]) {
 		w.storesServerIP = true
 	}
+}
+
+// A textKind says whether the text of a value can be that of a number.
+type textKind uint8
+
+const (
+	anyText   textKind = iota
+	aNumber            // it is
+	noNumeral          // it cannot be
+)
+
+// textKind returns what is known of an expression without running the script.
+func (w *doubts) textKind(e ast.Expr) textKind {
+	switch e := e.(type) {
+	case *ast.ArithmeticOpExpr, *ast.UnaryMinusOpExpr, *ast.UnaryLenOpExpr:
+		return aNumber
+	case *ast.RelationalOpExpr, *ast.UnaryNotOpExpr, *ast.TrueExpr, *ast.FalseExpr, *ast.TableExpr, *ast.FunctionExpr:
+		return noNumeral
+	case *ast.NumberExpr, *ast.StringExpr:
+		if text, _ := w.literal(e); isNumeral(text) {
+			return aNumber
+		}
+		return noNumeral
+	case *ast.StringConcatOpExpr:
+		if w.isNoPart(e.Lhs) || w.isNoPart(e.Rhs) {
+			return noNumeral
+		}
+	case *ast.LogicalOpExpr:
+		if right := w.textKind(e.Rhs); e.Operator == "and" || right == w.textKind(e.Lhs) {
+			return right
+		}
+	case *ast.IdentExpr:
+		if f := w.facts[e.Value]; f != nil {
+			return f.kind
+		}
+	case *ast.FuncCallExpr:
+		switch path, ok := w.Path(e.Func); {
+		case !ok:
+		case path == "tonumber", path == "os.time", strings.HasPrefix(path, "math."):
+			return aNumber
+		case slices.Contains(addressFunctions, path):
+			return noNumeral
+		}
+	}
+	return anyText
+}
+
+// addressFunctions return addresses.
+var addressFunctions = []string{"avi.vs.client_ip", "avi.vs.ip", "avi.pool.server_ip"}
+
+// isNoPart reports whether an expression has a character that no number has.
+func (w *doubts) isNoPart(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.StringExpr:
+		return strings.Trim(e.Value, "0123456789abcdefxpABCDEFXP.+- \t\r\n\v\f") != ""
+	case *ast.StringConcatOpExpr:
+		return w.isNoPart(e.Lhs) || w.isNoPart(e.Rhs)
+	case *ast.FuncCallExpr:
+		return w.textKind(e) == noNumeral
+	}
+	return false
 }
 
 func (w *doubts) doubtLifetime(text string, warn warner) {

@@ -7,8 +7,8 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// A CompileError reports the first fault of a script's source. Its text has
-// the shape of the Lua compiler's:
+// A CompileError reports a fault of a script's source. Its text has the shape
+// of the Lua compiler's:
 //
 //	Failed to compile the datascript "Stop_Bots_on_http_req.ds": luac: Stop_Bots_on_http_req.ds:4: 'end' expected near '<eof>'
 type CompileError struct {

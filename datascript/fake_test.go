@@ -177,14 +177,14 @@ func (fakeGroups) Contains(group string, addr netip.Addr) (bool, error) {
 // fakeTokens has one set, "k", of which "good" is a token.
 type fakeTokens struct{}
 
-func (fakeTokens) VerifyToken(token, keys string, algorithms []string, issuer, audience string, leeway time.Duration) (claims, reason string, signatures int, err error) {
+func (fakeTokens) VerifyToken(c TokenCheck) (claims, reason string, signatures int, err error) {
 	switch {
-	case keys != "k":
-		return "", "", 0, fmt.Errorf("key set %q not found", keys)
-	case token == "good":
-		return fmt.Sprintf(`{"sub":"ann","asked":%q}`, fmt.Sprintf("%v %s %s %v", algorithms, issuer, audience, leeway)), "", 1, nil
-	case strings.HasPrefix(token, "{"):
-		return token, "", 0, nil
+	case c.KeySet != "k":
+		return "", "", 0, fmt.Errorf("key set %q not found", c.KeySet)
+	case c.Token == "good":
+		return fmt.Sprintf(`{"sub":"ann","asked":%q}`, fmt.Sprintf("%v %s %s %v", c.Algorithms, c.Issuer, c.Audience, c.Leeway)), "", 1, nil
+	case strings.HasPrefix(c.Token, "{"):
+		return c.Token, "", 0, nil
 	}
 	return "", "signature", 1, nil
 }

@@ -15,13 +15,20 @@ import (
 //	-- HTTP_RESP
 //
 // Each part keeps its place in the listing through Chunk.Line; first is the
-// number of the listing's first line.
+// number of the listing's first line. What stands below a heading with a fault
+// is in no part.
 //
 // A comment that is similar to a heading stays a comment and causes a warning.
 // So does one that names an event among other words, if the code that follows
 // runs in another event.
-func splitListing(name, source string, first int) (parts []Chunk, near []Warning, fault *CompileError) {
+func splitListing(name, source string, first int) (parts []Chunk, near []Warning, faults []*CompileError) {
 	line, scan := first-1, lineScanner{}
+	skipping := false // the code below a heading with a fault
+	fault := func(e CompileError) {
+		e.Script = name
+		faults = append(faults, &e)
+		skipping = true
+	}
 	var above, named []Warning        // above the first heading; since code was seen last
 	mentions := map[Event][]Warning{} // of events among other words, which may have headings elsewhere
 	hint := func() string {
@@ -31,6 +38,9 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 		return fmt.Sprintf("; line %d: %s", above[0].Line, above[0].Message)
 	}
 	for text := range strings.Lines(source) {
+		if len(faults) >= maxListingFaults {
+			break
+		}
 		line++
 		inLong, inComment := scan.inLongBracket(), scan.inComment()
 		scan.line(text)
@@ -38,18 +48,20 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 			switch ev, ok := eventOf(h.key); {
 			case ok:
 				named = nil // no code is below those
-				if n := len(parts); n > 0 && parts[n-1].Event == ev {
+				if n := len(parts); !skipping && n > 0 && parts[n-1].Event == ev {
 					parts[n-1].Source += text // a comment within its own part
 					continue
 				}
 				if slices.ContainsFunc(parts, func(c Chunk) bool { return c.Event == ev }) {
-					return nil, nil, &CompileError{Script: name, Event: ev, Line: line, Message: "a second heading for the same event"}
+					fault(CompileError{Event: ev, Line: line, Message: "a second heading for the same event"})
+					continue
 				}
-				parts = append(parts, Chunk{Event: ev, Line: line + 1})
+				parts, skipping = append(parts, Chunk{Event: ev, Line: line + 1}), false
 				continue
 			case h.other() != "":
 				cause := &UnsupportedEventError{h.other()}
-				return nil, nil, &CompileError{Script: name, Line: line, Message: cause.Error(), Cause: cause}
+				fault(CompileError{Line: line, Message: cause.Error(), Cause: cause})
+				continue
 			}
 			if likely := likelyEvent(h.key); likely != "" {
 				w := Warning{Line: line, Message: fmt.Sprintf("%q is not an event; did you mean %s?", strings.TrimSpace(text), likely)}
@@ -61,6 +73,9 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 					above = append(above, w)
 				}
 			}
+		}
+		if skipping {
+			continue
 		}
 		isCode := !inComment && isCode(text)
 		if isCode {
@@ -80,21 +95,24 @@ func splitListing(name, source string, first int) (parts []Chunk, near []Warning
 		}
 		if len(parts) == 0 {
 			if trimmed := strings.TrimSpace(text); isCode && !inLong {
-				return nil, nil, &CompileError{Script: name, Line: line, Token: firstWord(trimmed),
-					Message: "code before the first event heading (a comment line such as '-- HTTP_REQ')" + hint()}
+				fault(CompileError{Line: line, Token: firstWord(trimmed),
+					Message: "code before the first event heading (a comment line such as '-- HTTP_REQ')" + hint()})
 			}
 			continue
 		}
 		parts[len(parts)-1].Source += text
 	}
-	if len(parts) == 0 {
-		return nil, nil, &CompileError{Script: name, Message: "no event given and no event heading (a comment line such as '-- HTTP_REQ') found" + hint()}
+	if len(parts)+len(faults) == 0 {
+		fault(CompileError{Message: "no event given and no event heading (a comment line such as '-- HTTP_REQ') found" + hint()})
 	}
 	for _, part := range parts {
 		near = slices.DeleteFunc(near, func(w Warning) bool { return slices.Contains(mentions[part.Event], w) })
 	}
-	return parts, near, nil
+	return parts, near, faults
 }
+
+// maxListingFaults bounds the faults of headings that are reported.
+const maxListingFaults = 100
 
 // strayHeadings warns of headings in a chunk whose event is given: all its code
 // is for that event, also below the heading of another event, or below a

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/tokencheck"
 )
 
 // A Transaction is one HTTP exchange as scripts see it. The engine calls it
@@ -131,17 +133,18 @@ type Geo interface {
 //
 // [jwtkeys.Verifier]: https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
 type TokenVerifier interface {
-	// VerifyToken verifies a token with the keys of the named set. Unless they
-	// are empty, the algorithm must be one of algorithms, the claim iss must be
-	// issuer, and the claim aud or one of its items must be audience. leeway is
-	// how far this clock and the issuer's may differ.
+	// VerifyToken verifies a token with the keys of a set.
 	//
 	// If reason is empty, claims is a JSON object. Otherwise the token is
 	// refused. signatures is how many signatures were verified; the script is
-	// charged for them. An error means that there is no such set, or that the
-	// other arguments are not valid; it does not show the token.
-	VerifyToken(token, keys string, algorithms []string, issuer, audience string, leeway time.Duration) (claims, reason string, signatures int, err error)
+	// charged for them. An error means that there is no such set, or that what
+	// is demanded is not valid; it does not show the token.
+	VerifyToken(c TokenCheck) (claims, reason string, signatures int, err error)
 }
+
+// A TokenCheck is a token and what is demanded of it, for a [TokenVerifier]. It
+// is the type of the same name in package jwtkeys.
+type TokenCheck = tokencheck.Check
 
 // Reputations rate addresses.
 type Reputations interface {

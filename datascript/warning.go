@@ -26,10 +26,10 @@ func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Messag
 // that are similar to the heading of an event, or name one whose code does not
 // follow, names below avi that the API does not have or does not support, calls
 // of functions that nothing defines, functions that an event does not allow,
-// lifetimes that are not a number of seconds, cookies that browsers drop, and
-// entries that never follow a client from a server that is down. It judges
-// calls by constants, so it does not find all of them. The caller owns the
-// slice.
+// lifetimes that are not a number of seconds or may be the value, cookies that
+// browsers drop, and entries that never follow a client from a server that is
+// down. It judges calls by constants, so it does not find all of them. The
+// caller owns the slice.
 func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
 
 // StoresServerIP reports whether the script stores the result of

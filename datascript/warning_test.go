@@ -77,14 +77,20 @@ if server then avi.pool.select("p", server) end
 local id = avi.http.get_cookie("id", avi.HTTP_RESPONSE)
 if id then avi.vs.table_insert(id, avi.pool.server_ip(), 300) end`, nil},
 		{"good lifetimes", `-- HTTP_RESP
-local id, timeout, twice = avi.http.status(), "300", "5m"
+local id, timeout, twice = avi.http.status(), "300", "5"
 twice = 300
 circle = -circle
 avi.vs.table_insert(id, "v", timeout)
 avi.vs.table_insert(id, "v", "1e3")
 avi.vs.table_insert(id, "v", twice)
 avi.vs.table_insert(id, "v", circle)
-avi.vs.table_insert(id, "v", later)
+avi.vs.table_insert(id, "v", timeout * 2)
+avi.vs.table_insert(id, "v", id and twice or 60)
+avi.vs.table_insert("t", id, avi.vs.client_ip() .. id)
+avi.vs.table_insert("t", id, id .. ":" .. id)
+avi.vs.table_insert("t", id, id and "blue" or "green")
+avi.vs.table_insert("t", id, not id)
+avi.vs.table_insert("t", id, later, 60)
 avi.vs.table_insert("t", id, "")
 avi.vs.table_insert(id, "v", "blue")
 avi.vs.table_insert("t", "k", "blue")
@@ -92,9 +98,24 @@ avi.vs.table_insert("t", id, "v", nil)
 avi.vs.table_insert(id, avi.vs.table_lookup("x"))
 avi.vs.table_lookup("t", "0")
 avi.vs.table_lookup(id, "blue")
-avi.vs.table_lookup(id, 0)
+avi.vs.table_lookup(id, 0)`, nil},
+		// A value of digits, which a client may choose, was taken for the lifetime.
+		{"value or lifetime", `-- HTTP_RESP
+local id, both, session = avi.http.status(), "5m", avi.http.get_cookie("id")
+both = 300
+avi.vs.table_insert("t", id, session)
+avi.vs.table_insert(id, "v", both)
+avi.vs.table_insert(id, "v", later)
+avi.vs.table_insert("t", id, id .. 1)
+avi.vs.table_insert("t", id, session or "none")
 function keep(timeout) avi.vs.table_insert(id, "v", timeout) end
-for timeout = 1, 2 do avi.vs.table_insert(id, "v", timeout) end`, nil},
+pcall(avi.vs.table_insert, "t", id, session)`, func() (want []string) {
+			for _, line := range []int{4, 5, 6, 7, 8, 9, 10} {
+				want = append(want, fmt.Sprintf("HTTP_RESP %d: avi.vs.table_insert: the third argument is the lifetime if it is a number, else the value, "+
+					`and the first argument is the table: pass four arguments, the table first, which is "" by default`, line))
+			}
+			return want
+		}()},
 		{"cookies that browsers drop", `-- HTTP_RESP
 local none, id = avi.http.None, "x"
 avi.http.add_cookie{id = "1", samesite = "None"}

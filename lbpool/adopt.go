@@ -110,7 +110,7 @@ func prepareAll(all []adoption) (announce []func(), err error) {
 }
 
 // moveInto configures state as p is configured and makes p forward to it.
-func (p *Pool) moveInto(state *Pool) (*settings, []transition) {
+func (p *Pool) moveInto(state *Pool) (*settings, changes) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st := *p.latest.settings

@@ -25,17 +25,32 @@ type transition struct {
 	to     Change
 }
 
+// changes are what one edit of a pool has changed.
+type changes struct {
+	servers     []transition
+	wasUp, isUp bool // the pool
+	up, total   int  // servers
+}
+
 // announce logs the changes and calls OnEvent.
-func (st *settings) announce(p *Pool, changed []transition) {
-	for _, c := range changed {
+func (st *settings) announce(p *Pool, changed changes) {
+	ctx := context.Background()
+	for _, c := range changed.servers {
 		level := slog.LevelInfo
 		if (c.from == Up || c.from == Unchecked) && (c.to.State == Down || c.to.State == Ejected) || c.from == Unchecked && c.to.State == Maintenance {
 			level = slog.LevelWarn // it took requests before
 		}
-		st.logger.LogAttrs(context.Background(), level, "server state changed",
+		attrs := []slog.Attr{
 			slog.String("pool", p.Name()), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
 			slog.String("to", c.to.State.String()), slog.String("cause", c.to.Cause),
-			slog.String("monitor", c.to.Monitor), slog.Any("error", c.to.Err))
+		}
+		if c.to.Monitor != "" {
+			attrs = append(attrs, slog.String("monitor", c.to.Monitor))
+		}
+		if c.to.Err != nil {
+			attrs = append(attrs, slog.Any("error", c.to.Err))
+		}
+		st.logger.LogAttrs(ctx, level, "server state changed", attrs...)
 		if st.onEvent == nil {
 			continue
 		}
@@ -45,5 +60,12 @@ func (st *settings) announce(p *Pool, changed []transition) {
 			e.Bound = p.bound(c.server)
 		}
 		st.onEvent(e)
+	}
+	attrs := []slog.Attr{slog.String("pool", p.Name()), slog.Int("up", changed.up), slog.Int("servers", changed.total)}
+	switch {
+	case changed.wasUp && !changed.isUp:
+		st.logger.LogAttrs(ctx, slog.LevelError, "pool is down", attrs...)
+	case !changed.wasUp && changed.isUp:
+		st.logger.LogAttrs(ctx, slog.LevelInfo, "pool is up", attrs...)
 	}
 }

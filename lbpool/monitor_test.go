@@ -511,11 +511,17 @@ func TestLogging(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		p.Servers()[0].State()
 		p.Servers()[1].Disable()
+		p.Servers()[0].Disable()
+		p.Servers()[1].Enable()
 		want := ""
 		for _, line := range []string{
-			`level=WARN msg="server state changed" pool=web server=10.0.0.1:80 from=up to=ejected cause=passive monitor="" error="connection reset by peer"`,
-			`level=INFO msg="server state changed" pool=web server=10.0.0.1:80 from=ejected to=up cause=passive monitor="" error=<nil>`,
-			`level=INFO msg="server state changed" pool=web server=10.0.0.2:80 from=up to=disabled cause=operator monitor="" error=<nil>`,
+			`level=WARN msg="server state changed" pool=web server=10.0.0.1:80 from=up to=ejected cause=passive error="connection reset by peer"`,
+			`level=INFO msg="server state changed" pool=web server=10.0.0.1:80 from=ejected to=up cause=passive`,
+			`level=INFO msg="server state changed" pool=web server=10.0.0.2:80 from=up to=disabled cause=operator`,
+			`level=INFO msg="server state changed" pool=web server=10.0.0.1:80 from=up to=disabled cause=operator`,
+			`level=ERROR msg="pool is down" pool=web up=0 servers=2`,
+			`level=INFO msg="server state changed" pool=web server=10.0.0.2:80 from=disabled to=up cause=operator`,
+			`level=INFO msg="pool is up" pool=web up=1 servers=2`,
 		} {
 			want += fmt.Sprintln(line)
 		}

@@ -113,7 +113,9 @@ type Config struct {
 	// overlap, and it should return soon. Nil ignores events.
 	OnEvent func(Event)
 	// Logger gets one record for each change of a server's state: at level Warn
-	// when a server goes down or is ejected, else at level Info. Nil discards.
+	// when a server goes down or is ejected, else at level Info. It gets another
+	// one when the pool goes down, at level Error, and when it is up again, at
+	// level Info; see [Pool.Up]. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -225,9 +227,11 @@ func (p *Pool) Servers() []*Server { return slices.Clone(p.live().current.Load()
 // Up reports whether the pool has at least one server that is up, and no fewer
 // than MinServersUp. They may all be full.
 func (p *Pool) Up() bool {
-	snap := p.refresh()
-	return len(snap.up) > 0 && !snap.short
+	return p.refresh().serves()
 }
+
+// serves reports whether the pool is up.
+func (snap *snapshot) serves() bool { return len(snap.up) > 0 && !snap.short }
 
 // FailAction returns Config.FailAction with the defaults filled in.
 func (p *Pool) FailAction() FailAction { return p.live().current.Load().fail }
@@ -582,11 +586,11 @@ func (p *Pool) lockLive(f func(*Pool)) {
 	f(p)
 }
 
-func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit func() bool) (*settings, []transition) {
+func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit func() bool) (*settings, changes) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !edit() {
-		return nil, nil
+		return nil, changes{}
 	}
 	up, ejected := p.deriveLocked(now)
 	if up == 0 {
@@ -599,14 +603,18 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 	}
 	before := p.current.Load()
 	snap := &snapshot{layout: p.latest, up: make([]*Server, 0, up), ejected: ejected, short: up < p.latest.minServers}
-	var changed []transition
+	changed := changes{isUp: up > 0 && !snap.short, up: up, total: len(p.latest.servers)}
+	changed.wasUp = changed.isUp
+	if before != nil {
+		changed.wasUp = before.serves()
+	}
 	for _, s := range p.latest.servers {
 		if s.next.Usable() {
 			snap.up = append(snap.up, s)
 		}
 		from := s.loadState()
 		if c, ok := s.enterLocked(Change{State: s.next, At: now, Cause: cause, Monitor: monitor, Err: err}); ok {
-			changed = append(changed, c)
+			changed.servers = append(changed.servers, c)
 		}
 		switch {
 		case !s.next.Usable():
@@ -622,7 +630,7 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 	}
 	for _, s := range p.leaving {
 		if c, ok := s.enterLocked(Change{State: Removed, At: now, Cause: cause}); ok {
-			changed = append(changed, c)
+			changed.servers = append(changed.servers, c)
 		}
 	}
 	p.leaving = nil

@@ -28,7 +28,7 @@ func TestHelp(t *testing.T) {
 		want   []string // parts
 	}{
 		{nil, ok, []string{"Run, check, test and explain", "limpet COMMAND", "  check ", "  help ", "  version "}},
-		{[]string{"check"}, ok, []string{"Check files, and print", "limpet check [flags] FILE...", "--strict ", "-h, --help"}},
+		{[]string{"check"}, ok, []string{"Report all faults and warnings of", "limpet check [flags] FILE...", "--strict ", "-h, --help"}},
 		{[]string{"help"}, ok, []string{"KEY is the end of a path"}},
 		{[]string{"healthMonitors.interval"}, ok, []string{documented(t, "limpet help healthMonitors.interval")}},
 		{[]string{"pools[0].healthMonitors[12].interval"}, ok, []string{documented(t, "limpet help healthMonitors.interval")}},

@@ -3,7 +3,7 @@
 //
 //	limpet serve CONFIG          serve until interrupted; SIGHUP reads CONFIG anew
 //	limpet explain CONFIG URL    tell what would become of a request
-//	limpet check FILE...         compile scripts, or check configurations
+//	limpet check FILE...         check configurations and scripts
 //	limpet test PATH...          run the txtar cases in files and directories
 //	limpet help COMMAND|KEY      explain a command, or a key of configurations
 //	limpet schema                print a JSON Schema of configurations

@@ -31,7 +31,7 @@ func TestServeServices(t *testing.T) {
 		}
 	}
 	p.signal(syscall.SIGHUP)
-	p.await("configuration changed")
+	p.await("configuration unchanged")
 	p.end()
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // UpdateVariable is the environment variable that makes [RunFiles] write expectations: a value that is true in the sense
@@ -167,7 +168,11 @@ func (c *testCase) run(o Options) (got map[string]string, failures []*failure, e
 	var requests, responses, transactions, logs, faults strings.Builder
 	for _, s := range c.scripts {
 		script, err := s.compile()
-		if ce, ok := errors.AsType[*datascript.CompileError](err); ok {
+		for _, fault := range fielderr.Leaves(err) {
+			ce, ok := errors.AsType[*datascript.CompileError](fault)
+			if !ok {
+				continue
+			}
 			failures = append(failures, &failure{
 				script: s.name, event: ce.Event, line: ce.Line, message: ce.Error(), place: c.place(s.name, ce.Event, ce.Line),
 			})

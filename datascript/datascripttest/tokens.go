@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
+
+	"github.com/limpetlb/limpet/datascript"
 )
 
 // A Token is a token that avi.jwt.verify knows. It need not look like one: its text is all that is compared.
@@ -23,17 +24,17 @@ type Token struct {
 type Tokens []Token
 
 // VerifyToken implements datascript.TokenVerifier.
-func (ts Tokens) VerifyToken(token, keys string, _ []string, issuer, audience string, _ time.Duration) (claims, reason string, signatures int, err error) {
-	err = fmt.Errorf("key set %q not found", keys)
+func (ts Tokens) VerifyToken(c datascript.TokenCheck) (claims, reason string, signatures int, err error) {
+	err = fmt.Errorf("key set %q not found", c.KeySet)
 	for _, t := range ts {
-		if t.Set != keys {
+		if t.Set != c.KeySet {
 			continue
 		}
 		err = nil
-		if t.Token != token {
+		if t.Token != c.Token {
 			continue
 		}
-		if reason := t.refuse(issuer, audience); reason != "" {
+		if reason := t.refuse(c.Issuer, c.Audience); reason != "" {
 			return "", reason, 1, nil
 		}
 		return t.Claims, "", 1, nil

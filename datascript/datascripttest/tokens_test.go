@@ -1,6 +1,10 @@
 package datascripttest
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/limpetlb/limpet/datascript"
+)
 
 func TestTokens(t *testing.T) {
 	tokens := Tokens{
@@ -24,7 +28,7 @@ func TestTokens(t *testing.T) {
 		{"two", "login", "", "", "signature", ""},
 		{"two", "third", "", "", "", `key set "third" not found`},
 	} {
-		claims, reason, _, err := tokens.VerifyToken(c.token, c.set, nil, c.issuer, c.audience, 0)
+		claims, reason, _, err := tokens.VerifyToken(datascript.TokenCheck{Token: c.token, KeySet: c.set, Issuer: c.issuer, Audience: c.audience})
 		fault := ""
 		if err != nil {
 			fault = err.Error()

@@ -22,7 +22,7 @@ func TestCacheBound(t *testing.T) {
 	v, k := newVerifier(t), testKeys()
 	for i := range 6000 {
 		x := token(t, "HS256", k.secret, "", fmt.Sprintf(`{"sub":"%d"}`, i))
-		if _, reason, n, _ := v.VerifyToken(x, "secret", nil, "", "", 0); reason != "" || n != 1 {
+		if _, reason, n, _ := v.VerifyToken(TokenCheck{Token: x, KeySet: "secret"}); reason != "" || n != 1 {
 			t.Fatalf("%q, %d", reason, n)
 		}
 	}
@@ -38,7 +38,7 @@ func TestForgeries(t *testing.T) {
 	good := token(t, "HS256", k.secret, "", sub)
 	head := b64([]byte(`{"alg":"HS256"}`)) + "."
 	verify := func(x string) (string, int) {
-		_, reason, n, err := v.VerifyToken(x, "secret", nil, "", "", 0)
+		_, reason, n, err := v.VerifyToken(TokenCheck{Token: x, KeySet: "secret"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,8 +107,8 @@ func TestFiles(t *testing.T) {
 		expect := func(wantFirst, wantSecond string, tokens int) {
 			t.Helper()
 			for range 2 {
-				_, a, _, _ := v.VerifyToken(first, "login", nil, "", "", 0)
-				_, b, _, _ := v.VerifyToken(second, "login", nil, "", "", 0)
+				_, a, _, _ := v.VerifyToken(TokenCheck{Token: first, KeySet: "login"})
+				_, b, _, _ := v.VerifyToken(TokenCheck{Token: second, KeySet: "login"})
 				if a != wantFirst || b != wantSecond {
 					t.Errorf("%q, %q; want %q, %q", a, b, wantFirst, wantSecond)
 				}
@@ -151,7 +151,7 @@ func TestConcurrent(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 500 {
-				if claims, reason, _, err := v.VerifyToken(good, "all", nil, "", "", 0); claims != sub || reason != "" || err != nil {
+				if claims, reason, _, err := v.VerifyToken(TokenCheck{Token: good, KeySet: "all"}); claims != sub || reason != "" || err != nil {
 					t.Errorf("%q, %q, %v", claims, reason, err)
 					return
 				}
@@ -174,7 +174,7 @@ func TestAllocs(t *testing.T) {
 	good := token(t, "RS256", k.rsa, `{"alg":"RS256","kid":"rsa","typ":"JWT"}`, benchClaims)
 	algs := []string{"RS256"}
 	if n := testing.AllocsPerRun(1000, func() {
-		if _, reason, _, _ := v.VerifyToken(good, "all", algs, "https://idp.example", "shop", time.Second); reason != "" {
+		if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: good, KeySet: "all", Algorithms: algs, Issuer: "https://idp.example", Audience: "shop", Leeway: time.Second}); reason != "" {
 			t.Fatal(reason)
 		}
 	}); n > 1 {
@@ -200,7 +200,7 @@ func BenchmarkVerify(b *testing.B) {
 			b.ReportAllocs()
 			s := v.sets[c.set]
 			for b.Loop() {
-				if _, _, reason := s.open(x, s.keys.Load(), want{}, time.Time{}); reason != "" {
+				if _, _, reason := s.open(TokenCheck{Token: x}, s.keys.Load()); reason != "" {
 					b.Fatal(reason)
 				}
 			}
@@ -211,7 +211,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run("remembered", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, reason, _, _ := v.VerifyToken(x, c.set, nil, "https://idp.example", "shop", 0); reason != "" {
+				if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: x, KeySet: c.set, Issuer: "https://idp.example", Audience: "shop"}); reason != "" {
 					b.Fatal(reason)
 				}
 			}

@@ -25,10 +25,10 @@ func Example() {
 	mac.Write([]byte(token))
 	token += "." + encode(mac.Sum(nil))
 
-	claims, reason, _, err := tokens.VerifyToken(token, "hook", []string{"HS256"}, "", "shop", 0)
+	claims, reason, _, err := tokens.VerifyToken(jwtkeys.TokenCheck{Token: token, KeySet: "hook", Algorithms: []string{"HS256"}, Audience: "shop"})
 	fmt.Println(claims, reason, err)
 
-	_, reason, _, err = tokens.VerifyToken(token, "hook", []string{"HS256"}, "", "desk", 0)
+	_, reason, _, err = tokens.VerifyToken(jwtkeys.TokenCheck{Token: token, KeySet: "hook", Algorithms: []string{"HS256"}, Audience: "desk"})
 	fmt.Println(reason, err)
 	// Output:
 	// {"sub":"ann","aud":"shop"}  <nil>

@@ -61,10 +61,10 @@ func TestFetch(t *testing.T) {
 	expect := func(t *testing.T, wantFirst, wantSecond string) {
 		t.Helper()
 		for range 2 { // new and remembered
-			if _, reason, _, _ := v.VerifyToken(first, "idp", nil, "", "", 0); reason != wantFirst {
+			if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: first, KeySet: "idp"}); reason != wantFirst {
 				t.Errorf("first key: %q, want %q", reason, wantFirst)
 			}
-			if _, reason, _, _ := v.VerifyToken(second, "idp", nil, "", "", 0); reason != wantSecond {
+			if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: second, KeySet: "idp"}); reason != wantSecond {
 				t.Errorf("second key: %q, want %q", reason, wantSecond)
 			}
 		}
@@ -155,7 +155,7 @@ func TestRunFetches(t *testing.T) {
 		close(arrived)
 		<-r.Context().Done()
 	})
-	if _, reason, _, _ := v.VerifyToken(token(t, "RS256", k.rsa, `{"alg":"RS256","kid":"9"}`, sub), "idp", nil, "", "", 0); reason != unknownKey {
+	if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: token(t, "RS256", k.rsa, `{"alg":"RS256","kid":"9"}`, sub), KeySet: "idp"}); reason != unknownKey {
 		t.Errorf("%q", reason)
 	}
 	<-arrived // the unknown key has made it ask
@@ -214,8 +214,8 @@ func TestFetchTimes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			v, times, _ := start(t, func(*http.Request) (*http.Response, error) { return response(good), nil })
 			for range 80 * 10 { // a flood of tokens
-				v.VerifyToken(unknown, "idp", nil, "", "", 0)
-				v.VerifyToken(forged, "idp", nil, "", "", 0)
+				v.VerifyToken(TokenCheck{Token: unknown, KeySet: "idp"})
+				v.VerifyToken(TokenCheck{Token: forged, KeySet: "idp"})
 				time.Sleep(second / 10)
 			}
 			synctest.Wait()
@@ -279,7 +279,7 @@ func TestFetchTimes(t *testing.T) {
 			if got := fmt.Sprint(*events); got != "[0s 1 <nil> 1m10s 0 context deadline exceeded]" {
 				t.Error(got)
 			}
-			if _, reason, _, _ := v.VerifyToken(token(t, "RS256", k.rsa, `{"alg":"RS256","kid":"1"}`, sub), "idp", nil, "", "", 0); reason != "" {
+			if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: token(t, "RS256", k.rsa, `{"alg":"RS256","kid":"1"}`, sub), KeySet: "idp"}); reason != "" {
 				t.Errorf("the old key: %q", reason)
 			}
 		})
@@ -306,7 +306,7 @@ func TestAdopt(t *testing.T) {
 	for url, want := range map[string]string{"http://idp/a": "", "http://idp/b": unknownKey} {
 		v := make(url)
 		v.Adopt(old)
-		if _, reason, _, _ := v.VerifyToken(good, "idp", nil, "", "", 0); reason != want {
+		if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: good, KeySet: "idp"}); reason != want {
 			t.Errorf("%s: %q", url, reason)
 		}
 	}

@@ -133,28 +133,21 @@ func parseClaims(alg jose.SignatureAlgorithm, payload []byte) (*verified, bool) 
 
 // refuse returns why a token whose signature is good is refused; empty if it is
 // not.
-func (t *verified) refuse(now time.Time, w want) string {
-	seconds, leeway := float64(now.UnixNano())/1e9, w.leeway.Seconds()
+func (t *verified) refuse(now time.Time, c TokenCheck) string {
+	seconds, leeway := float64(now.UnixNano())/1e9, c.Leeway.Seconds()
 	switch {
-	case len(w.algs) > 0 && !slices.Contains(w.algs, string(t.alg)):
+	case len(c.Algorithms) > 0 && !slices.Contains(c.Algorithms, string(t.alg)):
 		return wrongAlg
 	case seconds >= t.expires+leeway:
 		return expired
 	case seconds < t.begins-leeway || seconds < t.issued-leeway:
 		return notYetValid
-	case w.audience != "" && !slices.Contains(t.audience, w.audience):
+	case c.Audience != "" && !slices.Contains(t.audience, c.Audience):
 		return wrongAudience
-	case w.issuer != "" && t.issuer != w.issuer:
+	case c.Issuer != "" && t.issuer != c.Issuer:
 		return wrongIssuer
 	}
 	return ""
-}
-
-// A want is what a caller demands of a token.
-type want struct {
-	algs             []string // none: all
-	issuer, audience string   // empty: any
-	leeway           time.Duration
 }
 
 var errType = errors.New("wrong type")

@@ -11,28 +11,27 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
-)
-
-// maxLeeway bounds the leeway of [Verifier.VerifyToken].
-const maxLeeway = time.Minute
-
-const (
-	defaultInterval = 5 * time.Minute
-	minInterval     = 10 * time.Second
-	maxInterval     = 24 * time.Hour
+	"github.com/limpetlb/limpet/internal/suggest"
+	"github.com/limpetlb/limpet/internal/tokencheck"
 )
 
 // A FieldError is a fault of one field of a [Config]. All packages of the module
 // have the same type.
 type FieldError = fielderr.Error
+
+// A TokenCheck is a token and what is demanded of it. It is the type of the same
+// name in package datascript.
+type TokenCheck = tokencheck.Check
 
 // A Config describes a [Verifier].
 type Config struct {
@@ -73,7 +72,7 @@ type KeySet struct {
 	// one second, then after two and so on, up to 30 seconds or the Interval. A
 	// token with an unknown key identifier is refused, and causes a request at
 	// once, at most every 30 seconds.
-	Interval time.Duration
+	Interval time.Duration `default:"5m" min:"10s" max:"24h"`
 
 	// SecretFile is the path of a file with a secret for HS256, HS384 and
 	// HS512: all bytes of the file, a line feed at its end included, or behind
@@ -236,12 +235,8 @@ func (s *keySet) checkURL(path string, faults *fielderr.List) {
 	if s.Transport == nil {
 		faults.Addf(path+".transport", nil, "missing")
 	}
-	if s.Interval == 0 {
-		s.Interval = defaultInterval
-	}
-	if s.Interval < minInterval || s.Interval > maxInterval {
-		faults.Addf(path+".interval", s.Interval, "not between %v and %v", minInterval, maxInterval)
-	}
+	bounds.Check(path, s.KeySet, faults)
+	bounds.SetDefaults(&s.KeySet)
 }
 
 // take gives a set the keys of a new content, and forgets the tokens that the
@@ -299,12 +294,6 @@ func (v *Verifier) Run(ctx context.Context) error {
 
 // VerifyToken verifies a token with the keys of a set.
 //
-// algorithms are the only ones that are accepted; if there are none, all are
-// that the keys are for. If issuer is not empty, it must be the claim iss; if
-// audience is not empty, it must be the claim aud or one of its items. The
-// claims exp, nbf and iat, if there are any, are compared with the clock, which
-// may differ by leeway from that of the issuer: at most a minute.
-//
 // If reason is empty, claims is the JSON object with the claims. Otherwise the
 // token is refused, because of "malformed", "algorithm", "unknown key",
 // "signature", "expired", "not yet valid", "audience", "issuer" or "too long":
@@ -313,32 +302,32 @@ func (v *Verifier) Run(ctx context.Context) error {
 // signatures says how much work the call was: 0 if no signature was verified,
 // otherwise their number, where those with large keys are several.
 //
-// The error is not the token's fault: there is no such set, or algorithms or
-// leeway is not valid. It does not have the token in it.
-func (v *Verifier) VerifyToken(token, keys string, algorithms []string, issuer, audience string, leeway time.Duration) (claims, reason string, signatures int, err error) {
-	return v.verify(token, keys, want{algorithms, issuer, audience, leeway}, time.Now())
+// The error is not the token's fault: there is no such set, or Algorithms or
+// Leeway is not valid, which is a [*FieldError]. It does not have the token in it.
+func (v *Verifier) VerifyToken(c TokenCheck) (claims, reason string, signatures int, err error) {
+	return v.verify(c, time.Now())
 }
 
-func (v *Verifier) verify(token, name string, w want, now time.Time) (claims, reason string, signatures int, err error) {
-	s, ok := v.sets[name]
+func (v *Verifier) verify(c TokenCheck, now time.Time) (claims, reason string, signatures int, err error) {
+	s, ok := v.sets[c.KeySet]
 	if !ok {
-		return "", "", 0, fmt.Errorf("key set %q not found", name)
+		return "", "", 0, fmt.Errorf("key set %q not found", c.KeySet)
 	}
-	if err := w.check(); err != nil {
+	if err := check(c); err != nil {
 		return "", "", 0, err
 	}
-	if len(token) > maxToken {
+	if len(c.Token) > maxToken {
 		return "", tooLong, 0, nil
 	}
 	keys := s.keys.Load()
-	id := tokenID{sha256.Sum256([]byte(token)), keys}
+	id := tokenID{sha256.Sum256([]byte(c.Token)), keys}
 	t, ok := v.cache.get(&id)
 	if !ok {
-		if t, signatures, reason = s.open(token, keys, w, now); reason != "" {
+		if t, signatures, reason = s.open(c, keys); reason != "" {
 			return "", reason, signatures, nil
 		}
 	}
-	reason = t.refuse(now, w)
+	reason = t.refuse(now, c)
 	switch {
 	case reason == expired:
 		if ok {
@@ -353,27 +342,41 @@ func (v *Verifier) verify(token, name string, w want, now time.Time) (claims, re
 	return t.claims, "", signatures, nil
 }
 
-func (w want) check() error {
-	if w.leeway < 0 || w.leeway > maxLeeway {
-		return fmt.Errorf("leeway: %v is not between 0 and %v", w.leeway, maxLeeway)
+// check checks what is demanded of a token.
+func check(c TokenCheck) error {
+	if c.Leeway < 0 || c.Leeway > tokencheck.MaxLeeway {
+		return &FieldError{Path: "leeway", Value: c.Leeway, Err: fmt.Errorf("not between 0s and %v", tokencheck.MaxLeeway)}
 	}
-	for _, alg := range w.algs {
+	for i, alg := range c.Algorithms {
 		if !slices.Contains(publicAlgs, jose.SignatureAlgorithm(alg)) && !slices.Contains(secretAlgs, jose.SignatureAlgorithm(alg)) {
-			return fmt.Errorf("algorithms: %s is not supported", fielderr.Quote(alg))
+			return &FieldError{Path: fielderr.Index("algorithms", i), Value: alg, Err: noAlgorithm(alg)}
 		}
 	}
 	return nil
 }
 
+// noAlgorithm says which algorithms there are.
+func noAlgorithm(alg string) error {
+	var all []string
+	for _, known := range slices.Concat(publicAlgs, secretAlgs) {
+		all = append(all, string(known))
+	}
+	text := "not one of " + strings.Join(all, ", ")
+	if near := suggest.Nearest(strings.ToUpper(alg), slices.Values(all)); near != "" {
+		text += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return errors.New(text)
+}
+
 // open verifies the signature of a token.
-func (s *keySet) open(token string, keys *ring, w want, now time.Time) (t *verified, signatures int, reason string) {
-	h, reason := parseHeader(token)
+func (s *keySet) open(c TokenCheck, keys *ring) (t *verified, signatures int, reason string) {
+	h, reason := parseHeader(c.Token)
 	if reason != "" {
 		return nil, 0, reason
 	}
 	// The algorithm is one of those that the kind of keys is for, before any
 	// key is looked for: so no public key is ever used as a secret.
-	if !slices.Contains(keys.algs, h.alg) || len(w.algs) > 0 && !slices.Contains(w.algs, string(h.alg)) {
+	if !slices.Contains(keys.algs, h.alg) || len(c.Algorithms) > 0 && !slices.Contains(c.Algorithms, string(h.alg)) {
 		return nil, 0, wrongAlg
 	}
 	found, reason, missing := keys.find(h.kid, h.alg)
@@ -383,7 +386,7 @@ func (s *keySet) open(token string, keys *ring, w want, now time.Time) (t *verif
 	if reason != "" {
 		return nil, 0, reason
 	}
-	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{h.alg})
+	signed, err := jose.ParseSignedCompact(c.Token, []jose.SignatureAlgorithm{h.alg})
 	if err != nil {
 		return nil, 0, malformed
 	}

@@ -70,15 +70,15 @@ func TestAlgorithms(t *testing.T) {
 		t.Run(c.alg+" "+c.set, func(t *testing.T) {
 			good := token(t, c.alg, c.key, "", sub)
 			for _, signatures := range []bool{true, false} { // the second time it is remembered
-				claims, reason, n, err := v.VerifyToken(good, c.set, nil, "", "", 0)
+				claims, reason, n, err := v.VerifyToken(TokenCheck{Token: good, KeySet: c.set})
 				if claims != sub || reason != "" || (n > 0) != signatures || err != nil {
 					t.Fatalf("%q, %q, %d, %v", claims, reason, n, err)
 				}
 			}
-			if _, reason, _, _ := v.VerifyToken(good, c.set, []string{c.alg}, "", "", 0); reason != "" {
+			if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: good, KeySet: c.set, Algorithms: []string{c.alg}}); reason != "" {
 				t.Errorf("named: %q", reason)
 			}
-			if _, reason, _, _ := v.VerifyToken(good, c.set, []string{"HS256", "EdDSA", "ES512"}, "", "", 0); (reason == "") != strings.Contains("HS256 EdDSA ES512", c.alg) {
+			if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: good, KeySet: c.set, Algorithms: []string{"HS256", "EdDSA", "ES512"}}); (reason == "") != strings.Contains("HS256 EdDSA ES512", c.alg) {
 				t.Errorf("another one named: %q", reason)
 			}
 			// Each byte but the dots matters, and so does each bit of a byte.
@@ -92,7 +92,7 @@ func TestAlgorithms(t *testing.T) {
 					continue
 				}
 				b[i] = flip(b[i], i)
-				if _, reason, _, _ := v.VerifyToken(string(b), c.set, nil, "", "", 0); reason == "" {
+				if _, reason, _, _ := v.VerifyToken(TokenCheck{Token: string(b), KeySet: c.set}); reason == "" {
 					t.Fatalf("byte %d changed: accepted", i)
 				} else if strings.HasPrefix(good[:i], good[:strings.LastIndexByte(good, '.')]) && reason != badSignature && reason != malformed {
 					t.Fatalf("byte %d of the signature changed: %q", i, reason)
@@ -187,7 +187,7 @@ func TestRefused(t *testing.T) {
 		"expired":                       {"all", token(t, "RS256", k.rsa, "", `{"exp":1}`), expired},
 	} {
 		t.Run(name, func(t *testing.T) {
-			claims, reason, _, err := v.VerifyToken(c.token, c.set, nil, "", "", 0)
+			claims, reason, _, err := v.VerifyToken(TokenCheck{Token: c.token, KeySet: c.set})
 			if claims != "" || reason != c.reason || err != nil {
 				t.Errorf("%q, %q, %v; want %q", claims, reason, err, c.reason)
 			}
@@ -231,11 +231,11 @@ func TestTimes(t *testing.T) {
 			t.Run(fmt.Sprintf("%s at %v leeway %v, cached: %v", c.claims, c.now, c.leeway, cached), func(t *testing.T) {
 				x := token(t, "EdDSA", k.ed, fmt.Sprintf(`{"alg":"EdDSA","x":"%v %v %v"}`, c.now, c.leeway, cached), c.claims)
 				if cached && c.nowGood != 0 {
-					if _, reason, _, _ := v.verify(x, "all", want{}, at(c.nowGood)); reason != "" {
+					if _, reason, _, _ := v.verify(TokenCheck{Token: x, KeySet: "all"}, at(c.nowGood)); reason != "" {
 						t.Fatalf("at %v: %q", c.nowGood, reason)
 					}
 				}
-				_, reason, n, err := v.verify(x, "all", want{leeway: c.leeway}, at(c.now))
+				_, reason, n, err := v.verify(TokenCheck{Token: x, KeySet: "all", Leeway: c.leeway}, at(c.now))
 				if reason != c.reason || err != nil {
 					t.Errorf("%q, %v", reason, err)
 				}
@@ -267,7 +267,7 @@ func TestWanted(t *testing.T) {
 		{none, "https://idp.example", "", wrongIssuer},
 	} {
 		for range 2 { // new and remembered
-			if _, reason, _, err := v.VerifyToken(c.token, "all", nil, c.issuer, c.audience, 0); reason != c.reason || err != nil {
+			if _, reason, _, err := v.VerifyToken(TokenCheck{Token: c.token, KeySet: "all", Issuer: c.issuer, Audience: c.audience}); reason != c.reason || err != nil {
 				t.Errorf("%q, %q: %q, %v; want %q", c.issuer, c.audience, reason, err, c.reason)
 			}
 		}
@@ -284,12 +284,13 @@ func TestVerifyFaults(t *testing.T) {
 		want   string
 	}{
 		"unknown set":       {"x", nil, 0, `key set "x" not found`},
-		"none as algorithm": {"all", []string{"RS256", "none"}, 0, `algorithms: "none" is not supported`},
-		"long leeway":       {"all", nil, time.Minute + 1, "leeway: 1m0.000000001s is not between 0 and 1m0s"},
-		"negative leeway":   {"all", nil, -1, "leeway: -1ns is not between 0 and 1m0s"},
+		"none as algorithm": {"all", []string{"RS256", "none"}, 0, `algorithms[1]: "none": not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512`},
+		"misspelt":          {"all", []string{"rs265"}, 0, `algorithms[0]: "rs265": not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512; did you mean "RS256"?`},
+		"long leeway":       {"all", nil, time.Minute + 1, "leeway: 1m0.000000001s: not between 0s and 1m0s"},
+		"negative leeway":   {"all", nil, -1, "leeway: -1ns: not between 0s and 1m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			claims, reason, n, err := v.VerifyToken(x, c.set, c.algs, "", "", c.leeway)
+			claims, reason, n, err := v.VerifyToken(TokenCheck{Token: x, KeySet: c.set, Algorithms: c.algs, Leeway: c.leeway})
 			if claims != "" || reason != "" || n != 0 || err == nil || err.Error() != c.want {
 				t.Errorf("%q, %q, %d, %v", claims, reason, n, err)
 			}
@@ -340,7 +341,7 @@ func TestIdentifiers(t *testing.T) {
 			if c.kid == "" {
 				header = ""
 			}
-			if _, reason, _, err := v.VerifyToken(token(t, c.alg, k.rsa, header, sub), "x", nil, "", "", 0); reason != c.want || err != nil {
+			if _, reason, _, err := v.VerifyToken(TokenCheck{Token: token(t, c.alg, k.rsa, header, sub), KeySet: "x"}); reason != c.want || err != nil {
 				t.Errorf("%q, %v; want %q", reason, err, c.want)
 			}
 		})
@@ -404,7 +405,7 @@ func TestConfigFaults(t *testing.T) {
 		`keySets["k interval alone"].url: missing; interval and transport belong to it`,
 		`keySets["l transport"].transport: missing`,
 		`keySets["m user"].url: a URL with a user name`,
-		`keySets["m user"].interval: not between 10s and 24h0m0s`,
+		`keySets["m user"].interval: less than 10s`,
 		`keySets["n scheme"].url: not an absolute URL of http or https`,
 		`keySets["c missing"].file: stat MISSING: no such file or directory`,
 		`keySets["d directory"].file: read `,
@@ -498,11 +499,11 @@ func TestRFC7515(t *testing.T) {
 		"A.3": "eyJhbGciOiJFUzI1NiJ9." + payload + ".DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
 	} {
 		t.Run(set, func(t *testing.T) {
-			claims, reason, _, err := v.verify(x, set, want{issuer: "joe"}, time.Unix(1300819379, 0))
+			claims, reason, _, err := v.verify(TokenCheck{Token: x, KeySet: set, Issuer: "joe"}, time.Unix(1300819379, 0))
 			if !strings.Contains(claims, "is_root") || reason != "" || err != nil {
 				t.Errorf("%q, %q, %v", claims, reason, err)
 			}
-			if _, reason, _, _ := v.verify(x, set, want{}, time.Unix(1300819380, 0)); reason != expired {
+			if _, reason, _, _ := v.verify(TokenCheck{Token: x, KeySet: set}, time.Unix(1300819380, 0)); reason != expired {
 				t.Errorf("a second later: %q", reason)
 			}
 		})

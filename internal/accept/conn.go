@@ -21,8 +21,9 @@ import (
 type Conn struct {
 	net.Conn
 	gate          *Gate
-	remote, local net.Addr // what RemoteAddr and LocalAddr return
-	ends          connEnds // the same, as rules see them
+	listener      *listener // that has accepted it; nil in some tests
+	remote, local net.Addr  // what RemoteAddr and LocalAddr return
+	ends          connEnds  // the same, as rules see them
 
 	proxy     netip.AddrPort // who sent a PROXY header; invalid without one
 	encrypted *bool          // what the header says of TLS; nil if nothing
@@ -58,8 +59,8 @@ type Conn struct {
 // connEnds are the two ends of a connection.
 type connEnds struct{ peer, local netip.AddrPort }
 
-func newConn(g *Gate, r *Rules, raw net.Conn) *Conn {
-	c := &Conn{Conn: raw, gate: g, stall: r.WriteTimeout}
+func newConn(g *Gate, l *listener, r *Rules, raw net.Conn) *Conn {
+	c := &Conn{Conn: raw, gate: g, listener: l, stall: r.WriteTimeout}
 	c.setEnds(raw.RemoteAddr(), raw.LocalAddr())
 	return c
 }
@@ -107,6 +108,18 @@ func (c *Conn) TakeLog() bool { return c.log.Load() && c.log.Swap(false) }
 // Stall returns how long the client may take nothing of what is written to it,
 // from [Rules].WriteTimeout; 0 means for ever.
 func (c *Conn) Stall() time.Duration { return max(c.stall, 0) }
+
+// Leaving reports whether the listener that has accepted the connection accepts
+// no more: the next response should be the last.
+func (c *Conn) Leaving() bool { return c.listener != nil && c.listener.left.Load() }
+
+// Crowded reports whether connections may be waiting because as many are open as
+// the process has file descriptors for. A server should then close a connection
+// after its response.
+func (c *Conn) Crowded() bool {
+	return c.gate.open.crowded.Load() > 0 ||
+		c.listener != nil && c.listener.budget != nil && c.listener.budget.open.crowded.Load() > 0
+}
 
 // Once returns what find has returned the first time, when it was called: for
 // what is found out about a connection once, such as whether the certificate of
@@ -161,7 +174,10 @@ func (c *Conn) leave() {
 		return
 	}
 	c.closed = true
-	c.gate.open.leave(c.client)
+	c.gate.open.leave(c.listener, c.client)
+	if c.listener != nil && c.listener.budget != nil {
+		c.listener.budget.open.leave(nil, netip.Addr{})
+	}
 	if c.key != nil {
 		c.gate.conns.Delete(c.key)
 	}

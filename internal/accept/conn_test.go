@@ -145,7 +145,7 @@ func TestLocalAddr(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	go func() { _, _ = io.WriteString(theirs, "PROXY TCP6 2001:db8::9 2001:db8::1 4711 443\r\n") }()
-	c := g.accepted(ours)
+	c := g.accepted(nil, ours)
 	defer c.Close()
 	if got := c.LocalAddr().String(); got != "[2001:db8::1]:443" {
 		t.Errorf("local address %s", got)
@@ -184,7 +184,7 @@ func TestCloseWrite(t *testing.T) {
 			g := fixed(&Rules{})
 			got := make(chan string, 1)
 			c := fromServer(t, func(raw net.Conn) {
-				c := g.accepted(test.wrap(raw.(*Conn).NetConn())).(*Conn)
+				c := g.accepted(nil, test.wrap(raw.(*Conn).NetConn())).(*Conn)
 				if err := c.CloseWrite(); err != nil {
 					t.Error(err)
 				}

@@ -102,10 +102,6 @@ func (g *Gate) Stats() Stats {
 // Listening reports whether there was ever a listener. Without one, nothing counts connections.
 func (g *Gate) Listening() bool { return g.listening.Load() }
 
-// Crowded reports whether connections may be waiting because all that the process has file descriptors for are open. A server
-// should then close a connection after its response.
-func (g *Gate) Crowded() bool { return g.open.crowded.Load() }
-
 // Stop ends all listeners of the gate, once Accept has handed out the connections that wait in their queues: they would be reset
 // otherwise. After that Accept returns when its listener is closed, as by a server that is shut down. Stop returns when nobody
 // listens any more, after half a second at most, or when ctx ends.
@@ -126,7 +122,43 @@ func (g *Gate) Stop(ctx context.Context) {
 }
 
 // AwaitNone waits until no connection is open, or ctx ends.
-func (g *Gate) AwaitNone(ctx context.Context) { g.open.awaitNone(ctx) }
+func (g *Gate) AwaitNone(ctx context.Context) { g.open.awaitNone(ctx, nil) }
+
+// Turns returns how often Accept of a listener of a gate has waited for a connection, and whether it waits now. Whoever calls it
+// hangs if it does not wait, and the number stays the same.
+func Turns(ln net.Listener) (n uint64, waits bool) {
+	if l, ok := ln.(*listener); ok {
+		return l.turns.Load(), l.waits.Load()
+	}
+	return 0, true
+}
+
+// Yield ends a listener at once, and leaves the connections that wait in its queue to another listener of the same socket.
+func Yield(ln net.Listener) {
+	if l, ok := ln.(*listener); ok {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.ending = true
+		l.left.Store(true)
+		_ = l.stop()
+		l.wake()
+	}
+}
+
+// Retire ends a listener of a gate as [Gate.Stop] does, and waits until none of its connections is open, or ctx ends. They are
+// leaving from the beginning on.
+func Retire(ctx context.Context, ln net.Listener) {
+	l, ok := ln.(*listener)
+	if !ok {
+		return
+	}
+	l.end()
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+	}
+	l.gate.open.awaitNone(ctx, l)
+}
 
 // At returns the connection of a request, given the address that its context has for [net/http.LocalAddrContextKey]; nil if
 // no listener of the gate has accepted it.

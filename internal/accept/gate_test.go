@@ -140,7 +140,7 @@ func TestRules(t *testing.T) {
 			for i, addr := range strings.Fields(test.from) {
 				raw := from(addr)
 				if test.want[i] == '-' { // Accept would wait for the next one
-					if g.accepted(raw) != nil {
+					if g.accepted(nil, raw) != nil {
 						t.Fatalf("connection %d passes", i)
 					}
 				} else {
@@ -200,7 +200,7 @@ func TestVerdict(t *testing.T) {
 	verdict := Verdict{Rule: "logs", Err: errors.New("fault"), Log: true}
 	rules := &Rules{Judge: func(netip.AddrPort, netip.AddrPort) Verdict { return verdict }}
 	g := fixed(rules)
-	c := g.accepted(from("1")).(*Conn)
+	c := g.accepted(nil, from("1")).(*Conn)
 	if v, judged := c.Verdict(); v != verdict || !judged {
 		t.Errorf("%+v, %t", v, judged)
 	}
@@ -219,7 +219,7 @@ func TestVerdict(t *testing.T) {
 	if other.Beneath(c) != nil || other.At(c.LocalAddr()) != nil {
 		t.Error("found by another gate")
 	}
-	c = other.accepted(from("1")).(*Conn)
+	c = other.accepted(nil, from("1")).(*Conn)
 	if v, judged := c.Verdict(); judged || v != (Verdict{}) || c.TakeLog() {
 		t.Errorf("judged without anybody to judge: %+v", v)
 	}
@@ -253,20 +253,20 @@ func TestCrowded(t *testing.T) {
 		first := <-accepted
 		<-accepted
 		synctest.Wait()
-		if !g.Crowded() || g.Stats().Open != 2 {
-			t.Fatalf("crowded %t, %+v", g.Crowded(), g.Stats())
+		if !first.(*Conn).Crowded() || g.Stats().Open != 2 {
+			t.Fatalf("crowded %t, %+v", first.(*Conn).Crowded(), g.Stats())
 		}
 		first.Close()
-		<-accepted
+		third := (<-accepted).(*Conn)
 		synctest.Wait()
-		if !g.Crowded() {
-			t.Error("there is room for a third connection")
+		if !third.Crowded() {
+			t.Error("there is room for a fourth connection")
 		}
 		ln.Close()
 		if _, more := <-accepted; more || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("after the end: %v", err)
 		}
-		if g.Crowded() {
+		if third.Crowded() {
 			t.Error("crowded, though nobody waits")
 		}
 	})
@@ -465,17 +465,17 @@ func TestRulesChange(t *testing.T) {
 	trusting := &Rules{FromProxy: func(netip.Addr) bool { return true }, HeaderTimeout: time.Minute}
 	denying := &Rules{Judge: func(netip.AddrPort, netip.AddrPort) Verdict { return Verdict{Action: Drop} }}
 
-	before := g.accepted(from("1"))
+	before := g.accepted(nil, from("1"))
 	set(trusting)
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	go func() { _, _ = io.WriteString(theirs, "PROXY UNKNOWN\r\nhello") }()
-	waiting := g.accepted(ours)
+	waiting := g.accepted(nil, ours)
 	set(denying)
 	if _, err := waiting.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read from a connection whose header came after the rule: %v", err)
 	}
-	if g.accepted(from("2")) != nil {
+	if g.accepted(nil, from("2")) != nil {
 		t.Error("the rule is not applied to a new connection")
 	}
 	if before.(*Conn).isClosed() {
@@ -494,7 +494,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			var mine []net.Conn
 			for range 100 {
-				mine = append(mine, g.accepted(from(fmt.Sprint(i%3))))
+				mine = append(mine, g.accepted(nil, from(fmt.Sprint(i%3))))
 			}
 			for _, c := range slices.Backward(mine) {
 				if g.At(c.LocalAddr()) != c {

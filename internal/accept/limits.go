@@ -89,8 +89,8 @@ type openConns struct {
 	all     int
 	clients map[netip.Addr]int
 
-	changed sync.Cond   // some are fewer, or a listener is closed
-	crowded atomic.Bool // a listener waits until some are fewer
+	changed sync.Cond    // some are fewer, or a listener is closed
+	crowded atomic.Int32 // how many listeners wait until some are fewer
 }
 
 // spareFiles are the file descriptors that are for neither clients nor servers.
@@ -111,12 +111,14 @@ func (o *openConns) await(most int, closed func() bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.changed.L = &o.mu
-	defer o.crowded.Store(false)
+	if o.all >= most {
+		o.crowded.Add(1)
+		defer o.crowded.Add(-1)
+	}
 	for o.all >= most {
 		if closed() {
 			return false
 		}
-		o.crowded.Store(true)
 		o.changed.Wait()
 	}
 	return true
@@ -129,23 +131,32 @@ func (o *openConns) wake() {
 	o.changed.Broadcast()
 }
 
-// awaitNone waits until there are none, or ctx ends.
-func (o *openConns) awaitNone(ctx context.Context) {
+// awaitNone waits until there are none of a listener, or none at all if that is
+// nil, or ctx ends.
+func (o *openConns) awaitNone(ctx context.Context, of *listener) {
 	stop := context.AfterFunc(ctx, o.wake)
 	defer stop()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.changed.L = &o.mu
-	for o.all > 0 && ctx.Err() == nil {
+	count := &o.all
+	if of != nil {
+		count = &of.open
+	}
+	for *count > 0 && ctx.Err() == nil {
 		o.changed.Wait()
 	}
 }
 
-// enter counts a connection, and returns how many there are with it.
-func (o *openConns) enter() int {
+// enter counts a connection of a listener, which may be nil, and returns how many
+// there are with it.
+func (o *openConns) enter(of *listener) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all++
+	if of != nil {
+		of.open++
+	}
 	return o.all
 }
 
@@ -162,10 +173,13 @@ func (o *openConns) count(client netip.Addr) int {
 }
 
 // leave takes back what enter has counted, and count if client is valid.
-func (o *openConns) leave(client netip.Addr) {
+func (o *openConns) leave(of *listener, client netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all--
+	if of != nil {
+		of.open--
+	}
 	o.changed.Broadcast()
 	if !client.IsValid() {
 		return

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,9 +16,14 @@ import (
 // A connection that begins with a PROXY header is judged when the header has
 // been read: by whoever first reads the connection or asks for its addresses,
 // not by Accept, so that a silent proxy holds up nobody else.
+//
+// A listener of a [Budget] counts for that as well.
 func (g *Gate) Listener(ln net.Listener) net.Listener {
 	g.listening.Store(true)
 	l := &listener{Listener: ln, gate: g, ended: make(chan struct{}), closed: make(chan struct{})}
+	if b, ok := ln.(budgeted); ok {
+		l.Listener, l.budget = b.Listener, b.budget
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.listeners == nil {
@@ -29,7 +35,14 @@ func (g *Gate) Listener(ln net.Listener) net.Listener {
 
 type listener struct {
 	net.Listener
-	gate *Gate
+	gate   *Gate
+	budget *Budget // nil: only the gate's own limits apply
+
+	open int         // its open connections; the mu of gate.open guards it
+	left atomic.Bool // it ends, or has ended
+
+	waits atomic.Bool   // Accept waits for a connection, or for room for one
+	turns atomic.Uint64 // how often it has waited
 
 	ended  chan struct{} // closed when nobody listens any more
 	closed chan struct{} // closed by Close
@@ -65,11 +78,12 @@ func (l *listener) end() {
 		return
 	}
 	l.ending, l.until = true, time.Now().Add(queueEnd)
+	l.left.Store(true)
 	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); !ok || !l.used || d.SetDeadline(time.Now().Add(queueWait)) != nil {
 		_ = l.stop()
 		return
 	}
-	l.gate.open.wake()
+	l.wake()
 	time.AfterFunc(2*queueEnd, func() { // if Accept is called no more
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -97,8 +111,27 @@ func (l *listener) Close() error {
 		return net.ErrClosed
 	}
 	close(l.closed)
-	l.gate.open.wake()
+	l.left.Store(true)
+	l.wake()
 	return l.stop()
+}
+
+// wake lets Accept look again if it waits for connections to become fewer.
+func (l *listener) wake() {
+	l.gate.open.wake()
+	if l.budget != nil {
+		l.budget.open.wake()
+	}
+}
+
+// await waits until there is room for a connection. It reports false if the
+// listener ends meanwhile.
+func (l *listener) await() bool {
+	if l.budget != nil {
+		return l.budget.open.await(l.budget.max, l.isEnding)
+	}
+	most := l.gate.files
+	return most == 0 || l.gate.rules().Max != 0 || l.gate.open.await(most, l.isEnding)
 }
 
 // isEnding reports whether the listener takes connections from its queue only,
@@ -115,12 +148,15 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.used = true
 	l.mu.Unlock()
 	for {
-		if most := l.gate.files; most > 0 && l.gate.rules().Max == 0 && !l.gate.open.await(most, l.isEnding) {
+		l.waits.Store(true)
+		if !l.await() {
 			l.mu.Lock()
 			_ = l.stop() // there is no room for what is in the queue
 			l.mu.Unlock()
 		}
 		c, err := l.Listener.Accept()
+		l.turns.Add(1)
+		l.waits.Store(false)
 		again := l.settle(err)
 		switch {
 		case err == nil:
@@ -132,7 +168,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		default:
 			return nil, err
 		}
-		if c = l.gate.accepted(c); c != nil {
+		if c = l.gate.accepted(l, c); c != nil {
 			return c, nil
 		}
 	}
@@ -158,11 +194,14 @@ func (l *listener) settle(err error) bool {
 }
 
 // accepted returns the connection as it is to be used, or nil if it was
-// denied.
-func (g *Gate) accepted(raw net.Conn) net.Conn {
+// denied. The listener may be nil.
+func (g *Gate) accepted(l *listener, raw net.Conn) net.Conn {
 	r := g.rules()
-	c := newConn(g, r, raw)
-	open := g.open.enter()
+	c := newConn(g, l, r, raw)
+	open := g.open.enter(l)
+	if l != nil && l.budget != nil {
+		l.budget.open.enter(nil)
+	}
 	if r.Max > 0 && open > r.Max {
 		c.exceeds(r, OverMax, Reset)
 		return nil

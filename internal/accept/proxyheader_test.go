@@ -70,8 +70,8 @@ func TestProxyHeaderDeadlines(t *testing.T) {
 		g := New(func() *Rules { return rules })
 		begin := func(deadline time.Duration) (*proxiedConn, net.Conn) {
 			ours, theirs := net.Pipe()
-			c := &proxiedConn{Conn: newConn(g, rules, ours), deadline: time.Now().Add(5 * time.Second)}
-			g.open.enter()
+			c := &proxiedConn{Conn: newConn(g, nil, rules, ours), deadline: time.Now().Add(5 * time.Second)}
+			g.open.enter(nil)
 			if deadline > 0 {
 				if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
 					t.Fatal(err)
@@ -134,8 +134,8 @@ func TestWriteTimeout(t *testing.T) {
 			rules := &Rules{WriteTimeout: timeout}
 			g := New(func() *Rules { return rules })
 			ours, theirs := net.Pipe()
-			g.open.enter()
-			c := newConn(g, rules, ours)
+			g.open.enter(nil)
+			c := newConn(g, nil, rules, ours)
 			t.Cleanup(func() { c.Close(); theirs.Close() })
 			return c, theirs
 		}

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript/jwtkeys"
@@ -161,6 +162,55 @@ func TestBasicAuthenticator(t *testing.T) {
 	l.report(t)
 }
 
+// An update with a new authenticator remembers the passwords that the old one
+// does: all clients at once would wait for bcrypt otherwise. What is remembered
+// needs no turn, so a request that has ended already shows it.
+func TestUpdateRemembersPasswords(t *testing.T) {
+	const users = 20
+	var lines strings.Builder
+	for i := range users {
+		hash, err := bcrypt.GenerateFromPassword([]byte(fmt.Sprint("pass", i)), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&lines, "user%d:%s\n", i, hash)
+	}
+	path := writeFile(t, "", lines.String())
+	made := func() *limpet.BasicAuthenticator {
+		a, err := limpet.NewBasicAuthenticator(limpet.BasicConfig{File: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	remembered := func(ctx context.Context, a *limpet.BasicAuthenticator) (n int) {
+		for i := range users {
+			r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
+			r.SetBasicAuth(fmt.Sprint("user", i), fmt.Sprint("pass", i))
+			if _, err := a.Authenticate(r); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	first, second := made(), made()
+	if n := remembered(t.Context(), first); n != users {
+		t.Fatalf("%d of %d users", n, users)
+	}
+	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Authenticator: first}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := vs.Update(limpet.Config{Clients: limpet.Clients{Authenticator: second}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := remembered(ended, second); n != users {
+		t.Errorf("%d of %d users are remembered", n, users)
+	}
+}
+
 func TestAuthenticatorFaults(t *testing.T) {
 	l := newLeak("canary")
 	tokens, err := jwtkeys.New(jwtkeys.Config{KeySets: map[string]jwtkeys.KeySet{"k": {Secret: make([]byte, 32)}}})
@@ -182,9 +232,10 @@ func TestAuthenticatorFaults(t *testing.T) {
 				`line 3: user "bob": a plain password or a DES hash is not supported; make a bcrypt hash, with htpasswd -B`},
 		"no tokens": {makeBearer(limpet.BearerConfig{Realm: "ü", Leeway: time.Hour}),
 			`realm: "ü": not printable ASCII without quotation marks and backslashes, of at most 256 bytes` + "\n" +
-				"leeway: 1h0m0s: not between 0s and 1m0s\ntokens: missing"},
-		"no keys":    {makeBearer(limpet.BearerConfig{Tokens: tokens}), `keys: key set "" not found`},
-		"algorithms": {makeBearer(limpet.BearerConfig{Tokens: tokens, Keys: "k", Algorithms: []string{"none"}}), `algorithms: algorithms: "none" is not supported`},
+				"leeway: 1h0m0s: more than 1m0s\ntokens: missing"},
+		"unknown keys": {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "x", Leeway: -1}), "leeway: -1ns: negative\n" + `keySet: key set "x" not found`},
+		"no keys":      {makeBearer(limpet.BearerConfig{Tokens: tokens}), `keySet: missing`},
+		"algorithms":   {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "k", Algorithms: []string{"none"}}), `algorithms[0]: "none": not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.err == nil {
@@ -297,7 +348,7 @@ func TestBearerAuthenticator(t *testing.T) {
 		t.Fatalf("%+v", e)
 	}
 
-	auth, err := limpet.NewBearerAuthenticator(limpet.BearerConfig{Tokens: tokens, Keys: "login", Audience: "shop", Issuer: "idp", Realm: "shop"})
+	auth, err := limpet.NewBearerAuthenticator(limpet.BearerConfig{Tokens: tokens, KeySet: "login", Audience: "shop", Issuer: "idp", Realm: "shop"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 		io.WriteString(w, "hello")
 	})))
 
-	common := []string{"time", "level", "msg", "vs", "client", "method", "host", "path", "status", "bytes", "network_rule", "duration"}
+	common := []string{"time", "level", "msg", "vs", "client", "method", "host", "path", "proto", "status", "bytes", "network_rule", "duration"}
 	for _, test := range []struct {
 		name  string
 		site  *site

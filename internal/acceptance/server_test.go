@@ -25,13 +25,20 @@ import (
 // caller. Each call of dial is a connection.
 func serveBubble(t *testing.T, h http.HandlerFunc) (dial func() net.Conn, stop func()) {
 	t.Helper()
-	// Of connections that are no files there may be any number.
-	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{Max: -1}}})
+	_, _, dial, stop = serveBubbleWith(t, h, limpet.ConnectionLimits{})
+	return dial, stop
+}
+
+// serveBubbleWith does so with limits, and returns what serves as well.
+func serveBubbleWith(t *testing.T, h http.HandlerFunc, limits limpet.ConnectionLimits) (vs *limpet.VirtualService, srv *http.Server, dial func() net.Conn, stop func()) {
+	t.Helper()
+	limits.Max = -1 // of connections that are no files there may be any number
+	vs, err := limpet.New(limpet.Config{Clients: limpet.Clients{Connections: limits}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := fakeListener{make(chan net.Conn)}
-	srv := limpet.NewServer(vs.Wrap(h))
+	l := &closedListener{fakeListener: fakeListener{make(chan net.Conn)}, closed: make(chan struct{})}
+	srv = limpet.NewServer(vs.Wrap(h))
 	srv.ErrorLog = serverLog(t)
 	done := make(chan error)
 	go func() { done <- srv.Serve(vs.Listener(l)) }()
@@ -40,10 +47,72 @@ func serveBubble(t *testing.T, h http.HandlerFunc) (dial func() net.Conn, stop f
 		l.conns <- theirs
 		return ours
 	}
-	return dial, func() {
+	return vs, srv, dial, func() {
 		close(l.conns)
 		srv.Close()
 		<-done
+	}
+}
+
+// A closedListener accepts nothing more when it is closed.
+type closedListener struct {
+	fakeListener
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *closedListener) Accept() (net.Conn, error) {
+	select {
+	case c, ok := <-l.conns:
+		if ok {
+			return c, nil
+		}
+	case <-l.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *closedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// The limit for parts of bodies is that of the configuration.
+func TestBodyTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, dial, stop := serveBubbleWith(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}, limpet.ConnectionLimits{BodyTimeout: 7 * time.Second})
+		defer stop()
+		c := dial()
+		defer c.Close()
+		go io.WriteString(c, "POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 100\r\n\r\nx")
+		if took := closedAfter(c); took < 7*time.Second || took > 8*time.Second {
+			t.Errorf("closed after %v", took)
+		}
+	})
+}
+
+// Connections may be idle after a drain for as long as the configuration says.
+func TestDrainIdle(t *testing.T) {
+	for idle, want := range map[time.Duration]time.Duration{0: 5 * time.Second, 20 * time.Second: 20 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			vs, srv, dial, stop := serveBubbleWith(t, func(http.ResponseWriter, *http.Request) {}, limpet.ConnectionLimits{DrainIdle: idle})
+			defer stop()
+			c := dial()
+			defer c.Close()
+			askAgain(t, c, bufio.NewReader(c))
+			ended := make(chan error, 1)
+			go func() { ended <- vs.Shutdown(t.Context(), srv) }()
+			if took := closedAfter(c); took < want || took > want+time.Second {
+				t.Errorf("closed after %v, not %v", took, want)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -397,7 +397,7 @@ func TestConstructors(t *testing.T) {
 // noConfiguration are structs that functions take with each request, not to be configured, and those that have nothing to get
 // wrong.
 var noConfiguration = map[string]bool{
-	"lbpool.Hint": true, "lbpool.Lease": true, "config.Options": true,
+	"lbpool.Hint": true, "lbpool.Lease": true, "config.Options": true, "config.CheckOptions": true,
 }
 
 func returnsError(sig *types.Signature) bool {

@@ -42,10 +42,12 @@ var importRules = []importRule{
 	{"datascript/datascripttest", []string{"./datascript", "./internal/...", "golang.org/x/tools/txtar"},
 		"it tests scripts for their authors as well, without pools, tables or sockets"},
 
-	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/...", "go.yaml.in/yaml/v4"},
+	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./datascript/jwtkeys", "./internal/...", "go.yaml.in/yaml/v4"},
 		"it makes everything of a file, so it knows everything; only programs import it, and who builds a service in Go must not inherit YAML"},
 
-	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/scriptfile", "./internal/suggest",
+	{"cmd/limpet/internal/systemd", []string{"github.com/coreos/go-systemd/v22/activation", "github.com/coreos/go-systemd/v22/daemon"},
+		"it knows the service manager, and nothing of services; nothing else speaks to it"},
+	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/scriptfile", "./internal/suggest", "./cmd/limpet/internal/...",
 		"github.com/spf13/cobra", "github.com/spf13/pflag"},
 		"the command does nothing the library cannot do: a file is config's, and it adds processes and signals"},
 	{"examples/...", []string{".", "./config", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},

@@ -99,6 +99,7 @@ func (l List) Endings(n int) map[string]*Key {
 
 // A node is what a schema says of a value.
 type node struct {
+	Type                 json.RawMessage `json:"type"`
 	Ref                  string          `json:"$ref"`
 	Description          string          `json:"description"`
 	AllOf                []node          `json:"allOf"`
@@ -106,7 +107,7 @@ type node struct {
 	Properties           map[string]node `json:"properties"`
 	Items                *node           `json:"items"`
 	AdditionalProperties json.RawMessage `json:"additionalProperties"`
-	Enum                 []string        `json:"enum"`
+	Enum                 []any           `json:"enum"`
 	Default              any             `json:"default"`
 	Minimum              json.Number     `json:"minimum"`
 	Maximum              json.Number     `json:"maximum"`
@@ -141,6 +142,40 @@ func (w *walk) resolved(n node) (node, string, error) {
 	return def, name, nil
 }
 
+// elsewhere is what any single value may be instead.
+const elsewhere = "#/$defs/elsewhere"
+
+// mapping is resolved, and returns the mapping of a value that is that or a name.
+func (w *walk) mapping(n node) (node, string, error) {
+	def, name, err := w.resolved(n)
+	if err != nil {
+		return def, name, err
+	}
+	for _, form := range def.AnyOf {
+		if form.Ref == "" || form.Ref == elsewhere {
+			continue
+		}
+		inner, of, err := w.resolved(form)
+		if err != nil {
+			return inner, of, err
+		}
+		if _, single := scalars[of]; !single {
+			return inner, of, nil
+		}
+	}
+	return def, name, nil
+}
+
+// types are the types of JSON that n names: one or a list.
+func (n *node) types() (all []string) {
+	var one string
+	if json.Unmarshal(n.Type, &one) == nil {
+		return []string{one}
+	}
+	_ = json.Unmarshal(n.Type, &all) // none are no types
+	return all
+}
+
 // values returns what the values of a mapping of any keys are.
 func (n *node) values() (v node, ok bool) {
 	if len(n.AdditionalProperties) == 0 || n.AdditionalProperties[0] != '{' {
@@ -151,7 +186,7 @@ func (n *node) values() (v node, ok bool) {
 
 // below collects the keys below n, which stands in mappings of these names.
 func (w *walk) below(n node, at place, in []string) error {
-	n, name, err := w.resolved(n)
+	n, name, err := w.mapping(n)
 	if err != nil {
 		return err
 	}
@@ -221,10 +256,13 @@ func (w *walk) key(value node) (*Key, error) {
 		return nil, err
 	}
 	k.Unit = scalars[name].unit
-	for k.Keys == nil && def.Items != nil {
+	for def.Items != nil {
 		if def, _, err = w.resolved(*def.Items); err != nil {
 			return nil, err
 		}
+	}
+	if def, _, err = w.mapping(def); err != nil {
+		return nil, err
 	}
 	k.Keys = slices.Sorted(maps.Keys(def.Properties))
 	return k, nil
@@ -276,12 +314,39 @@ func (w *walk) typeOf(n node, many bool) (string, error) {
 	}
 	for _, alternative := range def.AnyOf {
 		if len(alternative.Enum) > 0 {
-			text := strings.Join(alternative.Enum, ", ")
+			var words []string // each once, also if it may be a number
+			for _, word := range alternative.Enum {
+				if text := fmt.Sprint(word); !slices.Contains(words, text) {
+					words = append(words, text)
+				}
+			}
+			text := strings.Join(words, ", ")
 			if !slices.ContainsFunc(def.AnyOf, func(n node) bool { return n.Properties != nil }) {
 				return "one of " + text, nil
 			}
 			return "one of " + text + "; or a mapping of one of them to its keys", nil
 		}
+	}
+	var forms []string
+	for _, alternative := range def.AnyOf {
+		switch {
+		case alternative.Ref == elsewhere:
+		case alternative.Ref != "", alternative.Items != nil:
+			form, err := w.typeOf(alternative, many)
+			if err != nil {
+				return "", err
+			}
+			forms = append(forms, form)
+		case slices.Contains(alternative.types(), "string"):
+			form := scalars["text"].one
+			if many {
+				form = scalars["text"].many
+			}
+			forms = append(forms, form)
+		}
+	}
+	if len(forms) > 0 {
+		return strings.Join(forms, ", or "), nil
 	}
 	if def.Properties == nil {
 		return "", fmt.Errorf("%s is of no known kind", cmp.Or(name, "a value"))
@@ -327,6 +392,9 @@ func (w *walk) example(value node) (string, error) {
 		if len(alternative.Enum) > 0 {
 			return flow(alternative.Enum[0]), nil
 		}
+	}
+	if def, _, err = w.mapping(def); err != nil {
+		return "", err
 	}
 	shown := "{}" // or one key, if possible one with an example
 	for _, key := range slices.Sorted(maps.Keys(def.Properties)) {

@@ -188,13 +188,14 @@ func Index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]
 func Key(path, key string) string { return path + "[" + strconv.Quote(key) + "]" }
 
 // Name returns the name of a field in a path: that of Go with the first word in
-// lower case, as in "healthMonitors", "ttl", "xForwardedFor" and "ipGroups".
+// lower case, as in "healthMonitors", "ttl", "http2", "xForwardedFor" and
+// "ipGroups".
 func Name(field string) string {
 	if rest, ok := strings.CutPrefix(field, "IPv"); ok {
 		return "ipv" + rest
 	}
 	upper := 0
-	for upper < len(field) && 'A' <= field[upper] && field[upper] <= 'Z' {
+	for upper < len(field) && ('A' <= field[upper] && field[upper] <= 'Z' || upper > 0 && '0' <= field[upper] && field[upper] <= '9') {
 		upper++
 	}
 	if upper > 1 && upper < len(field) {

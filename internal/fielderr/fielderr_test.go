@@ -103,7 +103,7 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	for field, want := range map[string]string{
-		"HealthMonitors": "healthMonitors", "ClientIP": "clientIP", "VSPort": "vsPort", "IPv6Bits": "ipv6Bits", "RedirectToHTTPS": "redirectToHTTPS", "clientIP": "clientIP", "TTL": "ttl", "XForwardedFor": "xForwardedFor", "IPGroups": "ipGroups", "Name": "name", "A": "a", "IPv4Prefix": "ipv4Prefix", "HTTPRequest": "httpRequest",
+		"HealthMonitors": "healthMonitors", "ClientIP": "clientIP", "VSPort": "vsPort", "IPv6Bits": "ipv6Bits", "RedirectToHTTPS": "redirectToHTTPS", "clientIP": "clientIP", "TTL": "ttl", "XForwardedFor": "xForwardedFor", "IPGroups": "ipGroups", "Name": "name", "A": "a", "IPv4Prefix": "ipv4Prefix", "HTTPRequest": "httpRequest", "HTTP2": "http2", "H2C": "h2c",
 	} {
 		if got := fielderr.Name(field); got != want {
 			t.Errorf("Name(%q) = %q, want %q", field, got, want)

@@ -19,6 +19,7 @@ import (
 	"hash/maphash"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"time"
@@ -27,12 +28,15 @@ import (
 )
 
 // Tick is the time between two looks at a file. A change that stat shows is loaded after at most two of them, any other change of
-// a file of at most 16 MiB after at most three.
+// a file of at most 16 MiB after at most three. If there are more than 64 files, the latter takes longer, the more there are.
 const Tick = 500 * time.Millisecond
 
 // Content is read again without need at most every second tick, and at most this many bytes of it a tick on average: 16 MiB a
 // second cost about one hundredth of a processor.
 const rereadPerTick = 8 << 20
+
+// rereadFiles is about how many of many files are read again without need in a tick.
+const rereadFiles = 64
 
 // ErrRunning is returned by Run while another call of it has not returned.
 var ErrRunning = errors.New("watcher is running already")
@@ -63,7 +67,7 @@ func New(files []File, report func(i int, err error)) (*Watcher, error) {
 	seed := maphash.MakeSeed()
 	var faults fielderr.List
 	for i, file := range files {
-		w.files[i] = watched{File: file, seed: seed}
+		w.files[i] = watched{File: file, seed: seed, spread: int64(len(files) / rereadFiles)}
 		if err := w.files[i].first(); err != nil {
 			faults.AddUnder(fielderr.Index("files", i), err)
 		}
@@ -104,6 +108,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 type watched struct {
 	File
 	seed   maphash.Seed
+	spread int64       // looks over which the needless reads of all files are spread
 	info   fs.FileInfo // of the last look that read the file; nil if it failed
 	rest   int64       // looks until the content is read without need
 	last   sighting    // what the last look found
@@ -127,18 +132,8 @@ func (f *watched) first() error {
 
 // look looks at the file. If there is news, the error says whether it is bad.
 func (f *watched) look() (news bool, err error) {
-	info, err := os.Stat(f.Path)
-	f.rest--
-	if err == nil && f.last == f.judged && f.rest > 0 && same(f.info, info) {
-		return false, nil
-	}
-	f.info = info
-	var found sighting
-	if found.hash, err = f.hash(); err != nil {
-		found = sighting{failure: err.Error()}
-	}
-	if found == f.judged || found != f.last {
-		f.last = found
+	found, news, err := f.sight()
+	if !news {
 		return false, nil
 	}
 	if err != nil {
@@ -152,6 +147,23 @@ func (f *watched) look() (news bool, err error) {
 	}
 	f.judged = found
 	return true, f.Load(content, nil)
+}
+
+// sight looks at the file, and reports whether what it found is news: another thing than what was judged last, and found twice in
+// a row. An error is the failure that it found.
+func (f *watched) sight() (found sighting, news bool, err error) {
+	info, err := os.Stat(f.Path)
+	f.rest--
+	if err == nil && f.last == f.judged && f.rest > 0 && same(f.info, info) {
+		return f.last, false, nil
+	}
+	f.info = info
+	if found.hash, err = f.hash(); err != nil {
+		found = sighting{failure: err.Error()}
+	}
+	news = found != f.judged && found == f.last
+	f.last = found
+	return found, news, err
 }
 
 // same reports whether two looks have seen the same file, as far as stat tells.
@@ -169,7 +181,7 @@ func (f *watched) hash() (uint64, error) {
 	var h maphash.Hash
 	h.SetSeed(f.seed)
 	n, err := limited(&h, file, f.Limit)
-	f.rest = max(2, n/rereadPerTick+1)
+	f.rest = max(2, n/rereadPerTick+1) + rand.Int64N(f.spread+1)
 	return h.Sum64(), err
 }
 

@@ -29,11 +29,18 @@ type busyError struct{}
 func (busyError) Error() string     { return "too many passwords are being checked" }
 func (busyError) Unavailable() bool { return true }
 
+// seed is the same for all files, so that times do not change.
+var seed = maphash.MakeSeed()
+
 // A Checker checks names and passwords. It may be used concurrently.
 type Checker struct {
-	seed    maphash.Seed // the same for all files, so that times do not change
+	users  atomic.Pointer[users]
+	memory atomic.Pointer[memory]
+}
+
+// A memory is what checkers that follow one another have in common.
+type memory struct {
 	secret  [sha256.Size]byte
-	users   atomic.Pointer[users]
 	turns   chan struct{}
 	waiting atomic.Int64
 	compare func(hash, password []byte) error // bcrypt's
@@ -43,7 +50,7 @@ type Checker struct {
 	running    map[task]*comparison
 }
 
-// credentials are a hash of a name and a password with the checker's secret.
+// credentials are a hash of a name and a password with the secret of a memory.
 type credentials [sha256.Size]byte
 
 // A task is what a comparison compares.
@@ -61,20 +68,26 @@ type comparison struct {
 
 // New returns a checker, which knows no users until [Checker.Load].
 func New() *Checker {
-	c := &Checker{
-		seed:    maphash.MakeSeed(),
+	m := &memory{
 		turns:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		compare: bcrypt.CompareHashAndPassword,
 		running: map[task]*comparison{},
 	}
-	_, _ = rand.Read(c.secret[:]) // never fails
-	c.remembered, _ = simplelru.NewLRU[credentials, string](maxRemembered, nil)
+	_, _ = rand.Read(m.secret[:]) // never fails
+	m.remembered, _ = simplelru.NewLRU[credentials, string](maxRemembered, nil)
+	c := &Checker{}
+	c.memory.Store(m)
 	return c
 }
 
+// Adopt lets the checker remember what an old one does: a password is correct as
+// long as its user has the same hash. Both count together in what is computed
+// at a time.
+func (c *Checker) Adopt(old *Checker) { c.memory.Store(old.memory.Load()) }
+
 // Load takes the users of a file. If it is not valid, the old ones stay.
 func (c *Checker) Load(content []byte) error {
-	u, err := parse(content, c.seed)
+	u, err := parse(content)
 	if err != nil {
 		return err
 	}
@@ -89,22 +102,23 @@ func (c *Checker) Check(ctx context.Context, name, password string) (ok bool, er
 	if users == nil || name == "" || len(name) > maxUser || len(password) > MaxPassword || !isText(name) || !isText(password) {
 		return false, nil
 	}
-	id := c.identify(name, password)
+	m := c.memory.Load()
+	id := m.identify(name, password)
 	hash, known := users.find(name)
 	for {
-		c.mu.Lock()
-		if fitted, ok := c.remembered.Get(id); ok {
+		m.mu.Lock()
+		if fitted, ok := m.remembered.Get(id); ok {
 			if known && fitted == hash {
-				c.mu.Unlock()
+				m.mu.Unlock()
 				return true, nil
 			}
-			c.remembered.Remove(id)
+			m.remembered.Remove(id)
 		}
-		other, ok := c.running[task{id, hash}]
+		other, ok := m.running[task{id, hash}]
 		if !ok {
 			break // with the lock
 		}
-		c.mu.Unlock()
+		m.mu.Unlock()
 		select {
 		case <-other.done:
 		case <-ctx.Done():
@@ -116,48 +130,48 @@ func (c *Checker) Check(ctx context.Context, name, password string) (ok bool, er
 		// The client that the other one was for has gone.
 	}
 	mine := &comparison{done: make(chan struct{})}
-	c.running[task{id, hash}] = mine
-	c.mu.Unlock()
+	m.running[task{id, hash}] = mine
+	m.mu.Unlock()
 
-	mine.ok, mine.err = c.fits(ctx, hash, password)
+	mine.ok, mine.err = m.fits(ctx, hash, password)
 	mine.ok = mine.ok && known
-	c.mu.Lock()
-	delete(c.running, task{id, hash})
+	m.mu.Lock()
+	delete(m.running, task{id, hash})
 	if mine.ok {
-		c.remembered.Add(id, hash)
+		m.remembered.Add(id, hash)
 	}
-	c.mu.Unlock()
+	m.mu.Unlock()
 	close(mine.done)
 	return mine.ok, mine.err
 }
 
 // fits compares a password with a hash when it is its turn.
-func (c *Checker) fits(ctx context.Context, hash, password string) (bool, error) {
-	if c.waiting.Add(1) > maxWaiting {
-		c.waiting.Add(-1)
+func (m *memory) fits(ctx context.Context, hash, password string) (bool, error) {
+	if m.waiting.Add(1) > maxWaiting {
+		m.waiting.Add(-1)
 		return false, ErrBusy
 	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
-	case c.turns <- struct{}{}:
-		c.waiting.Add(-1)
+	case m.turns <- struct{}{}:
+		m.waiting.Add(-1)
 	case <-ctx.Done():
-		c.waiting.Add(-1)
+		m.waiting.Add(-1)
 		return false, context.Cause(ctx)
 	case <-timer.C:
-		c.waiting.Add(-1)
+		m.waiting.Add(-1)
 		return false, ErrBusy
 	}
-	defer func() { <-c.turns }()
-	return c.compare([]byte(hash), []byte(password[:min(len(password), bcryptBytes)])) == nil, nil
+	defer func() { <-m.turns }()
+	return m.compare([]byte(hash), []byte(password[:min(len(password), bcryptBytes)])) == nil, nil
 }
 
 // identify hashes a name and a password, together with a secret, so that nobody
 // can choose two that collide, or look a hash up in a list of known passwords.
-func (c *Checker) identify(name, password string) credentials {
+func (m *memory) identify(name, password string) credentials {
 	var buffer [sha256.Size + 1 + maxUser + MaxPassword]byte
-	b := append(buffer[:0], c.secret[:]...)
+	b := append(buffer[:0], m.secret[:]...)
 	b = append(b, byte(len(name)))
 	b = append(b, name...)
 	b = append(b, password...)

@@ -120,7 +120,7 @@ type counted struct {
 
 func count(c *Checker, takes time.Duration) *counted {
 	k := &counted{Checker: c, costs: map[string]int{}}
-	c.compare = func(hash, password []byte) error {
+	c.memory.Load().compare = func(hash, password []byte) error {
 		k.all.Add(1)
 		k.mu.Lock()
 		k.costs[string(hash[4:6])]++
@@ -200,20 +200,50 @@ func TestRemembered(t *testing.T) {
 	}
 }
 
+// A checker that adopts another remembers its passwords, but for users who have
+// another hash or are gone, and both together take half of the processors.
+func TestAdopt(t *testing.T) {
+	ann, bob := "ann:"+hash(t, "pass", 4), "bob:"+hash(t, "word", 4)
+	old := count(load(t, ann, bob, "eve:"+hash(t, "x", 4)), 0)
+	for name, password := range map[string]string{"ann": "pass", "bob": "word", "eve": "x"} {
+		if ok, err := old.Check(t.Context(), name, password); !ok || err != nil {
+			t.Fatal(name, ok, err)
+		}
+	}
+	c := load(t, ann, "bob:"+hash(t, "new", 4))
+	c.Adopt(old.Checker)
+	for _, x := range []struct {
+		name, password string
+		want           bool
+		comparisons    int64
+	}{
+		{"ann", "pass", true, 3}, {"bob", "word", false, 4}, {"bob", "new", true, 5}, {"bob", "new", true, 5}, {"eve", "x", false, 6},
+		{"ann", "pass", true, 6},
+	} {
+		if ok, err := c.Check(t.Context(), x.name, x.password); ok != x.want || err != nil || old.all.Load() != x.comparisons {
+			t.Errorf("%s, %s: %v, %v, after %d comparisons", x.name, x.password, ok, err, old.all.Load())
+		}
+	}
+	if c.memory.Load() != old.memory.Load() {
+		t.Error("two memories, with turns of their own")
+	}
+}
+
 // TestBounded: however many right passwords there are, the memory is bounded.
 func TestBounded(t *testing.T) {
 	c := load(t, "ann:"+hash(t, "pass", 4))
-	c.compare = func([]byte, []byte) error { return nil }
+	c.memory.Load().compare = func([]byte, []byte) error { return nil }
 	for i := range 5000 {
 		if ok, _ := c.Check(t.Context(), "ann", fmt.Sprint(i)); !ok {
 			t.Fatal(i)
 		}
 	}
-	if n := c.remembered.Len(); n != maxRemembered {
+	m := c.memory.Load()
+	if n := m.remembered.Len(); n != maxRemembered {
 		t.Errorf("%d", n)
 	}
-	if len(c.running) != 0 || c.waiting.Load() != 0 {
-		t.Errorf("%d running, %d waiting", len(c.running), c.waiting.Load())
+	if len(m.running) != 0 || m.waiting.Load() != 0 {
+		t.Errorf("%d running, %d waiting", len(m.running), m.waiting.Load())
 	}
 }
 
@@ -255,8 +285,8 @@ func TestFlood(t *testing.T) {
 		if c.most.Load() > turns || wrong.Load() == 0 || wrong.Load() > turns*11 {
 			t.Errorf("%d at a time, %d compared", c.most.Load(), wrong.Load())
 		}
-		if len(c.running) != 0 || c.waiting.Load() != 0 || len(c.turns) != 0 {
-			t.Errorf("%d running, %d waiting, %d turns", len(c.running), c.waiting.Load(), len(c.turns))
+		if m := c.memory.Load(); len(m.running) != 0 || m.waiting.Load() != 0 || len(m.turns) != 0 {
+			t.Errorf("%d running, %d waiting, %d turns", len(m.running), m.waiting.Load(), len(m.turns))
 		}
 	})
 }
@@ -267,8 +297,9 @@ func TestFlood(t *testing.T) {
 func TestTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := count(load(t, "ann:"+hash(t, "pass", 4)), time.Second)
-		for range cap(c.turns) {
-			c.turns <- struct{}{} // all turns are taken
+		turns := c.memory.Load().turns
+		for range cap(turns) {
+			turns <- struct{}{} // all turns are taken
 		}
 		leaving, leave := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -288,8 +319,8 @@ func TestTogether(t *testing.T) {
 		synctest.Wait()
 		leave()
 		synctest.Wait()
-		for range cap(c.turns) {
-			<-c.turns
+		for range cap(turns) {
+			<-turns
 		}
 		wg.Wait()
 		if n := c.all.Load(); n != 1 {
@@ -337,9 +368,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("ann:$2y$99$" + good[7:]))        // cost
 	f.Add([]byte("\ufeff#\r\n\r\nann:" + good))    // what editors add
 	f.Add([]byte("ann:$2y$\nann:$apr1$\n::\n:\n")) // cut
-	c := New()
 	f.Fuzz(func(t *testing.T, content []byte) {
-		u, err := parse(content, c.seed)
+		u, err := parse(content)
 		if err != nil {
 			return
 		}

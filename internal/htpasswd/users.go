@@ -38,17 +38,16 @@ const (
 type users struct {
 	hashes map[string]string // by name
 	list   []string          // all hashes
-	seed   maphash.Seed
 }
 
 // parse reads a file: lines of a name, a colon and a hash. Empty lines and those
 // that begin with # are skipped. The error joins the faults of all lines, and
 // shows no hash.
-func parse(content []byte, seed maphash.Seed) (*users, error) {
+func parse(content []byte) (*users, error) {
 	if len(content) > MaxBytes {
 		return nil, fmt.Errorf("more than %d bytes", MaxBytes)
 	}
-	u := &users{hashes: map[string]string{}, seed: seed}
+	u := &users{hashes: map[string]string{}}
 	lines := map[string]int{} // of each name
 	var faults []error
 	n, wrong := 0, 0
@@ -151,5 +150,5 @@ func (u *users) find(name string) (hash string, ok bool) {
 	if hash, ok = u.hashes[name]; ok {
 		return hash, true
 	}
-	return u.list[maphash.String(u.seed, name)%uint64(len(u.list))], false
+	return u.list[maphash.String(seed, name)%uint64(len(u.list))], false
 }

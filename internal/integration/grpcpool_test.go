@@ -38,6 +38,14 @@ func (s *namedService) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.
 	return &pb.SimpleResponse{ServerId: s.name, Payload: r.GetPayload()}, nil
 }
 
+// FullDuplexCall sends messages back, and the name in the header.
+func (s *namedService) FullDuplexCall(both grpc.BidiStreamingServer[pb.StreamingOutputCallRequest, pb.StreamingOutputCallResponse]) error {
+	if err := both.SetHeader(metadata.Pairs("x-server", s.name)); err != nil {
+		return err
+	}
+	return s.service.FullDuplexCall(both)
+}
+
 // startGRPC starts a gRPC server, at an address of its own for each host.
 func startGRPC(t *testing.T, name, host string) (*grpc.Server, *namedService, string) {
 	t.Helper()

@@ -32,7 +32,11 @@ func (w *Walker) UsesKnown() bool { return w.usesKnown }
 func (w *Walker) Rewriting() bool { return w.rewriting }
 
 // InFunction reports whether the walk is within a function of the script's.
-func (w *Walker) InFunction() bool { return w.funcs > 0 }
+func (w *Walker) InFunction() bool { return len(w.enclosing) > 0 }
+
+// Enclosing returns the functions of the script's that the walk is within, the
+// outermost first. The slice is valid until the walk goes on.
+func (w *Walker) Enclosing() []*ast.FunctionExpr { return w.enclosing }
 
 // Line returns the line of a node.
 func (w *Walker) Line(n ast.PositionHolder) int { return place(n.Line()).line() }

@@ -75,6 +75,8 @@ func TestDifferencesAreNarrow(t *testing.T) {
 		{"other line of depth", "f()", `[string "My Script"]:2: x` + "\t" + at + "stack overflow", at + "x\t" + at + "C stack overflow", false},
 		{"depth here alone", "f()", at + "stack overflow", at + "attempt to call a nil value", false},
 		{"depth in Lua alone", "f()", at + "attempt to call a nil value", at + "C stack overflow", false},
+		{"depth again", "f()", at + "false\t" + at + "stack overflow", at + "false\terror in error handling", true},
+		{"handler in Lua alone", "f()", at + "false\tx", at + "false\terror in error handling", false},
 		{"a place that is missing", "f()", "stack overflow", at + "stack overflow", false},
 
 		{"no name of a chosen value", "(a or b)()", at + "attempt to call a nil value", at + "attempt to call global 'b' (a nil value)", true},

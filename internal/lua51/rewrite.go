@@ -143,9 +143,9 @@ type Walker struct {
 	usesKnown bool // assignments have been found; find uses
 	rewriting bool
 
-	locals     []variable // in scope, innermost last
-	funcs      int        // nested functions around this point
-	mainVararg bool       // the main chunk uses "..."
+	locals     []variable          // in scope, innermost last
+	enclosing  []*ast.FunctionExpr // the functions around this point, innermost last
+	mainVararg bool                // the main chunk uses "..."
 	imports    []*Symbol
 	sites      sites
 	depth      int
@@ -172,7 +172,7 @@ func (w *Walker) isLocal(name string) bool { return w.variable(name) != nil }
 
 func (w *Walker) declare(names ...string) {
 	for _, name := range names {
-		w.locals = append(w.locals, variable{name, w.funcs})
+		w.locals = append(w.locals, variable{name, len(w.enclosing)})
 	}
 }
 
@@ -283,6 +283,9 @@ func (w *Walker) stmt(s ast.Stmt) ast.Stmt {
 			s.Name.Receiver = nil
 			s.Func.ParList.Names = append([]string{"self"}, s.Func.ParList.Names...)
 		}
+		if id, ok := s.Name.Func.(*ast.IdentExpr); ok {
+			w.compiler.inspector.Assign(id.Value, s.Func)
+		}
 		s.Name.Func = w.target(s.Name.Func)
 		w.function(s.Func)
 	case *ast.ReturnStmt:
@@ -370,7 +373,7 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 		w.text(e.Value)
 		e.Value = spelled(e.Value)
 	case *ast.Comma3Expr:
-		if w.funcs == 0 {
+		if len(w.enclosing) == 0 {
 			w.mainVararg = true
 		}
 	case *ast.IdentExpr:
@@ -424,14 +427,14 @@ func (w *Walker) expr(e ast.Expr) ast.Expr {
 
 func (w *Walker) function(f *ast.FunctionExpr) {
 	mark := len(w.locals)
-	w.funcs++
+	w.enclosing = append(w.enclosing, f)
 	w.noteAll(f.ParList.Names, nil)
 	w.declare(f.ParList.Names...)
 	if f.ParList.HasVargs {
 		w.declare("arg") // as Lua 5.1 has it, in functions but not in the main chunk
 	}
 	w.stmts(f.Stmts)
-	w.funcs--
+	w.enclosing = w.enclosing[:len(w.enclosing)-1]
 	w.locals = w.locals[:mark]
 }
 

@@ -97,7 +97,7 @@ func (w *Walker) operand(e ast.Expr) operand {
 		switch v := w.variable(e.Value); {
 		case v == nil:
 			return operand{"global", e.Value}
-		case v.funcs == w.funcs:
+		case v.funcs == len(w.enclosing):
 			return operand{"local", e.Value}
 		default:
 			return operand{"upvalue", e.Value}

@@ -125,15 +125,15 @@ func TestConfigurationFiles(t *testing.T) {
 }
 
 func serveFile(ctx, running context.Context, background *sync.WaitGroup, served chan<- error) (*config.Runtime, error) {
-	logger, users := slog.New(slog.DiscardHandler), limpet.Authenticator(nil)
-	rt, err := buildFile(ctx, running, background, logger, users)
+	logger, count := slog.New(slog.DiscardHandler), func(limpet.Record) {}
+	rt, err := buildFile(ctx, running, background, logger, count)
 	if err != nil {
 		return nil, err
 	}
 	return rt, listenFile(rt, background, served)
 }
 
-func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger *slog.Logger, users limpet.Authenticator) (*config.Runtime, error) {
+func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger *slog.Logger, count func(limpet.Record)) (*config.Runtime, error) {
 	var runtime *config.Runtime
 	err := func() error {
 		f, err := config.Load(ctx, "limpet.yaml")
@@ -143,13 +143,13 @@ func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger 
 		rt, err := f.Build(config.Options{
 			Logger: logger,
 			Edit: func(service string, c *limpet.Config) {
-				c.Authenticator = users // what a file cannot say
+				c.OnComplete = count // what a file cannot say
 			},
 		})
 		if err != nil {
 			return err
 		}
-		background.Go(func() { _ = rt.Run(running) }) // health monitors
+		background.Go(func() { _ = rt.Run(running) }) // health monitors, watchers
 		shop, ok := rt.Service("shop")                // an http.Handler
 		if !ok {
 			return errors.New("no shop")
@@ -162,12 +162,10 @@ func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger 
 }
 
 func listenFile(rt *config.Runtime, background *sync.WaitGroup, served chan<- error) error {
-	l := rt.Listeners()[0]
-	ln, err := net.Listen(l.Network, l.Address)
-	if err != nil {
-		return err
+	if err := rt.Listen(); err != nil {
+		return err // an address cannot be opened, and none is
 	}
-	background.Go(func() { served <- l.Serve(ln) }) // http.ErrServerClosed after Shutdown
+	background.Go(func() { served <- rt.Serve(nil) }) // http.ErrServerClosed after Shutdown
 	return nil
 }
 
@@ -646,7 +644,7 @@ func keySets(ctx context.Context, fetched chan<- error, use func(*jwtkeys.Verifi
 func bearer(tokens *jwtkeys.Verifier, use func(*limpet.VirtualService)) error {
 	auth, err := limpet.NewBearerAuthenticator(limpet.BearerConfig{
 		Tokens:   tokens,
-		Keys:     "login",
+		KeySet:   "login",
 		Issuer:   "https://idp.example",
 		Audience: "shop",
 		Leeway:   30 * time.Second,

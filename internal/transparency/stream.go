@@ -284,7 +284,8 @@ func earlyAnswer(p *probe) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		_, _ = io.WriteString(w, "too large")
-		p.flush(w)
+		// The client leaves when it has the answer, of which a flush over HTTP/2 may learn.
+		_ = http.NewResponseController(w).Flush()
 		_, _ = io.Copy(io.Discard, r.Body)
 	})
 	for _, length := range []int64{-1, 1000, 10 << 20} {

@@ -201,7 +201,7 @@ func TestUpgrade(t *testing.T) {
 	const (
 		reload  = "systemctl --system daemon-reload"
 		restart = "deb-systemd-invoke try-restart limpet.service"
-		stop    = "deb-systemd-invoke stop limpet.service"
+		stop    = "deb-systemd-invoke stop limpet.socket limpet.service"
 	)
 	own := "listen: 127.0.0.1:8080\npools: [{name: own, servers: [{address: 127.0.0.1:1}]}]\n"
 	for _, step := range []struct {
@@ -390,7 +390,7 @@ func inChild(dir string, args []string) error {
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return err
 	}
-	if err := until(`msg="configuration changed"`); err != nil {
+	if err := until(`msg="configuration unchanged"`); err != nil {
 		return err
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {

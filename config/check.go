@@ -1,0 +1,93 @@
+package config
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/lbpool"
+)
+
+// CheckOptions are for [Check]. The zero value checks what [Load] checks.
+type CheckOptions struct {
+	// NoKeys leaves private keys, and secrets that are in files of their own or
+	// in environment variables, unread, for a check by somebody who must not
+	// have them. Certificates are read.
+	NoKeys bool
+	// Resolve looks up the host names of servers and of discoveries, all at a
+	// time and each for at most 10 seconds. One that is not found is a warning,
+	// since a service starts without it.
+	Resolve bool
+}
+
+// Check checks the configuration at path, as [Load] does, for a program that
+// reports all that it finds: its error joins up to 10,000 faults, and there are
+// warnings even if there are faults.
+func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error, err error) {
+	files := &osFiles{}
+	data, err := files.readFirst(path)
+	if in, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &Error{File: path, Err: in.Err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := newDecoder(ctx, files)
+	d.most = maxKept
+	f, err := d.load(&source{name: path, dir: filepath.Dir(path)}, data, o)
+	if f == nil {
+		return nil, err
+	}
+	return f.Warnings(), err
+}
+
+// standInSecret takes the place of a secret at a path: it is like one, and no
+// other path has the same.
+func standInSecret(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+const (
+	lookUpTime   = 10 * time.Second
+	lookUpAtOnce = 16
+)
+
+// lookUp looks up the host names of servers and discoveries, and returns a
+// warning for each that is not found.
+func (b *builder) lookUp() []*Error {
+	var found report
+	var mu sync.Mutex // guards found
+	var all sync.WaitGroup
+	slots := make(chan struct{}, lookUpAtOnce)
+	for i, cfg := range b.pools {
+		for j, discovery := range cfg.Discoveries {
+			finder, ok := discovery.Finder.(*lbpool.DNSFinder)
+			if !ok {
+				continue
+			}
+			path := fielderr.Join(fielderr.Join(b.prefix, b.at("pools", i)), b.moved[i].path(fielderr.Index("discoveries", j)+".finder.name"))
+			slots <- struct{}{}
+			all.Go(func() {
+				defer func() { <-slots }()
+				ctx, cancel := context.WithTimeout(b.ctx, lookUpTime)
+				defer cancel()
+				if _, err := finder.Find(ctx); err != nil {
+					at, _ := b.file.nearest(path)
+					mu.Lock()
+					defer mu.Unlock()
+					found.add(&fault{place: at.place, path: b.file.shown(path), err: err})
+				}
+			})
+		}
+	}
+	all.Wait()
+	found.most = maxKept
+	return found.errors(b.file.hidden)
+}
