@@ -84,7 +84,8 @@ load: ## run the tests of load with 1,200,000 requests each, 100,000 that must n
 	go test ./internal/acceptance/torture -run '^TestTorture$$' -count=1 -v -timeout 60m -args -full
 
 .PHONY: nightly
-nightly: load hostile ## run what takes too long for test, in an hour: load, hostile, all tests without the race detector, fuzzing, and the day's part of the search for differences between proxies
+nightly: load hostile ## run what takes too long for test, in an hour: load, hostile, upgrades of the binary, all tests without the race detector, fuzzing, and the day's part of the search for differences between proxies
+	go test ./cmd/limpet -run '^TestUpgradesUnderLoad$$' -count=1 -v -timeout 60m -args -full
 	CI=true go test -shuffle=on -timeout 60m ./... ./cmd/limpet/...
 	CI=true GOWORK=off go -C internal/integration test -shuffle=on -timeout 60m ./...
 	@FUZZBUDGET=600 FUZZTIME=20s $(CHECK) fuzz

@@ -145,6 +145,25 @@ func (b *builder) edited() limpet.Config {
 	return cfg
 }
 
+// profilesOf returns the persistence profiles of a configuration, by the names of
+// pools and groups.
+func profilesOf(cfg *limpet.Config) map[string]limpet.PersistenceProfile {
+	all := map[string]limpet.PersistenceProfile{}
+	maps.Copy(all, cfg.PoolPersistence)
+	add := func(target string) {
+		if _, ok := all[target]; !ok && cfg.Persistence != nil {
+			all[target] = cfg.Persistence
+		}
+	}
+	for _, p := range cfg.Pools {
+		add(p.Name())
+	}
+	for _, g := range cfg.PoolGroups {
+		add(g.Name())
+	}
+	return all
+}
+
 // tryService makes a virtual service, which checks the configuration as a whole,
 // and checks the names in its scripts. It is nil if it has a fault. Faults are
 // noted.

@@ -91,6 +91,11 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 		}
 		return nil
 	}
+	if rt.options.HandedOver != nil {
+		if e.sockets, err = rt.options.HandedOver(e.network, e.name); err != nil || len(e.sockets) > 0 {
+			return err
+		}
+	}
 	switch {
 	case e.network != fdNetwork:
 		var ln net.Listener
@@ -107,10 +112,20 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 	return err
 }
 
+// unlinkOnClose says whether the file of a Unix socket is removed when the socket
+// is closed.
+func (e *endpoint) unlinkOnClose(unlink bool) {
+	for _, ln := range e.sockets {
+		if socket, ok := ln.(*net.UnixListener); ok && e.network == unixNetwork {
+			socket.SetUnlinkOnClose(unlink)
+		}
+	}
+}
+
 // duplicate returns another handle of a socket, which stays open when the first
 // one is closed, with the connections that wait there.
 func duplicate(ln net.Listener) (net.Listener, error) {
-	f, err := ln.(interface{ File() (*os.File, error) }).File() // as those of net and of Options.Inherited have
+	f, err := accept.Duplicate(ln)
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +221,11 @@ func (rt *Runtime) Serve(ready func()) error {
 		return errors.New("Serve is called once, after Listen")
 	}
 	rt.awaitChecks()
+	if may := rt.options.BeforeAccept; may != nil {
+		if err := may(); err != nil {
+			return err
+		}
+	}
 	rt.mu.Lock()
 	if rt.over.Err() != nil {
 		rt.mu.Unlock()
@@ -214,8 +234,10 @@ func (rt *Runtime) Serve(ready func()) error {
 	rt.accepts = true
 	var news notices
 	for _, e := range rt.ends {
+		e.unlinkOnClose(true) // those that were handed over, too
 		rt.accept(e, &news)
 	}
+	rt.resumeSaving()
 	rt.mu.Unlock()
 	if rt.budget != nil {
 		news.add(func(log *slog.Logger) { log.Info("connections limited", "max", rt.budget.Max()) })
@@ -415,11 +437,8 @@ func (rt *Runtime) adopt(next *arrangement, news *notices) {
 	for _, e := range next.fresh {
 		rt.gate(e)
 		if old := e.before; old != nil {
-			if e.network == unixNetwork {
-				// The file goes with the last handle of its socket.
-				old.sockets[0].(*net.UnixListener).SetUnlinkOnClose(false)
-				e.sockets[0].(*net.UnixListener).SetUnlinkOnClose(true)
-			}
+			old.unlinkOnClose(false) // the file goes with the last handle of its socket
+			e.unlinkOnClose(true)
 			for _, ln := range old.gated {
 				accept.Yield(ln)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // Options say what a program adds to a file. The zero value adds nothing.
@@ -37,6 +38,16 @@ type Options struct {
 	// must have the method File of [net.TCPListener]. Nil means that there are
 	// none.
 	Inherited func(name string) ([]net.Listener, error)
+	// HandedOver returns the sockets that another process has handed over for an
+	// address of a listener, as [Handover.Sockets] names it; none if there are
+	// none, so that the Runtime opens the address. The Runtime closes what it
+	// returns. A Runtime with this function takes the place of the other process:
+	// it gets the tables by [Runtime.TakeOver] and not from their files, which it
+	// does not touch before Serve accepts. Nil means that there is no such process.
+	HandedOver func(network, address string) ([]net.Listener, error)
+	// BeforeAccept is called by [Runtime.Serve], when servers have been checked; it
+	// accepts when that returns nil, and else returns the error. Nil does not wait.
+	BeforeAccept func() error
 	// Watch makes [Runtime.Run] watch the files of the configuration, even if the
 	// configuration does not ask for it.
 	Watch bool
@@ -64,6 +75,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	rt := &Runtime{
 		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
+		unsaved: o.HandedOver != nil,
 	}
 	rt.over, rt.finish = context.WithCancel(context.Background())
 	b := rt.builder(f, to)
@@ -95,8 +107,9 @@ func (rt *Runtime) builder(f *File, to *findings) *builder {
 // make makes the services and listeners.
 func (rt *Runtime) make(a *assembly, to *findings) error {
 	for _, m := range a.services {
-		vs := m.tryService(m.edited())
-		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+		cfg := m.edited()
+		vs := m.tryService(cfg)
+		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 	}
 	if err := to.join(rt.file.hidden); err != nil {
 		return err
@@ -145,6 +158,9 @@ type Runtime struct {
 	background context.Context // of Run
 	running    sync.WaitGroup
 	opened     map[*tables]bool // to close, also those that the file has no more
+	unsaved    bool             // another process has the files of tables
+
+	taking *persistence.Receiver // of TakeOver; nil before and afterwards
 	// work is what runs beside the services, such as the watchers of files: that
 	// of the file that is in force.
 	work     []func(context.Context) error
@@ -155,7 +171,8 @@ type Runtime struct {
 type running struct {
 	*limpet.VirtualService
 	name      string
-	transport http.RoundTripper // nil if it is the library's
+	transport http.RoundTripper                    // nil if it is the library's
+	profiles  map[string]limpet.PersistenceProfile // by target
 	stop      context.CancelFunc
 }
 
@@ -318,15 +335,16 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		rt.mu.Lock()
 		s := rt.services[m.key]
 		rt.mu.Unlock()
+		cfg := m.edited()
 		if s == nil {
-			vs, err := limpet.New(m.edited())
+			vs, err := limpet.New(cfg)
 			if err != nil {
 				return Changes{}, err
 			}
-			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport}
+			added[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 			continue
 		}
-		if err := s.Update(m.edited()); err != nil {
+		if err := s.Update(cfg); err != nil {
 			return Changes{}, err
 		}
 		if old, ok := s.transport.(interface{ CloseIdleConnections() }); ok && s.transport != m.cfg.Transport {
@@ -334,7 +352,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		}
 		s.transport = m.cfg.Transport
 		rt.mu.Lock()
-		s.name = m.name
+		s.name, s.profiles = m.name, profilesOf(&cfg)
 		rt.mu.Unlock()
 	}
 	rt.kept = b.now

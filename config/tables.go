@@ -195,7 +195,10 @@ func (rt *Runtime) openTables(all map[string]*tables) {
 		if known || t.close == nil && t.saver == nil {
 			continue
 		}
-		if t.saver != nil {
+		rt.mu.Lock()
+		load := t.saver != nil && !rt.unsaved
+		rt.mu.Unlock()
+		if load {
 			t.load(log)
 		}
 		rt.mu.Lock()
@@ -209,7 +212,7 @@ func (rt *Runtime) openTables(all map[string]*tables) {
 
 // save starts to save tables that have a file. The caller has locked mu.
 func (rt *Runtime) save(t *tables) {
-	if t.saver == nil {
+	if t.saver == nil || rt.unsaved {
 		return
 	}
 	ctx, stop := context.WithCancel(rt.background)
@@ -235,14 +238,45 @@ func (rt *Runtime) end(t *tables) {
 		return
 	}
 	rt.mu.Lock()
-	stop, ended := t.stop, t.ended
+	stop, ended, unsaved := t.stop, t.ended, rt.unsaved
+	t.stop = nil
 	rt.mu.Unlock()
+	if stop == nil && unsaved {
+		return
+	}
 	if stop == nil {
 		rt.note(t, t.saver.Store.SaveFile(t.saver.Path))
 		return
 	}
 	stop()
 	<-ended
+}
+
+// stopSaving saves tables that have a file, and then leaves the file to another
+// process.
+func (rt *Runtime) stopSaving() {
+	rt.mu.Lock()
+	rt.unsaved = true
+	opened := slices.Collect(maps.Keys(rt.opened))
+	rt.mu.Unlock()
+	for _, t := range opened {
+		rt.end(t)
+	}
+}
+
+// resumeSaving starts to save tables again, or for the first time after another
+// process has done that. The caller has locked mu.
+func (rt *Runtime) resumeSaving() {
+	if !rt.unsaved {
+		return
+	}
+	rt.unsaved = false
+	if rt.background == nil {
+		return
+	}
+	for t := range rt.opened {
+		rt.save(t)
+	}
 }
 
 // leave ends the files of tables that a configuration has no more: it may have

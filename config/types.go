@@ -69,6 +69,9 @@ type processConfig struct {
 	MaxConnections int `min:"0" max:"10_000_000"`
 	// Watch loads the configuration anew when one of its files changes.
 	Watch bool
+	// UpgradeTimeout is how long the process may go on with requests under way
+	// after another one has taken its place. 0 means 15 minutes.
+	UpgradeTimeout time.Duration `default:"15m" min:"0s" max:"24h"`
 }
 
 // startWait is the default of processConfig.StartWait, maxStartWait its bound.

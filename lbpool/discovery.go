@@ -160,10 +160,8 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 	if err != nil {
 		return err
 	}
-	var faults fielderr.List
-	newMembers(found, s.pool.current.Load().port, &faults)
-	if faults.Len() > 0 {
-		return faults.Err()
+	if err := checkFound(found, s.pool.current.Load().port); err != nil {
+		return err
 	}
 	surplus := 0
 	s.pool.update(time.Now(), causeDiscovered, "", nil, func() bool {
@@ -178,6 +176,16 @@ func (s *search) once(ctx context.Context, d *Discovery) error {
 	s.pool.notify() // there may be new servers to check
 	if surplus > 0 {
 		return fmt.Errorf("%d servers are more than the %d that a pool may have, and are left out", surplus, MaxServers)
+	}
+	return nil
+}
+
+// checkFound returns the faults of servers that were found.
+func checkFound(found []ServerConfig, port uint16) error {
+	var faults fielderr.List
+	newMembers(found, port, &faults)
+	if faults.Len() > 0 {
+		return faults.Err()
 	}
 	return nil
 }

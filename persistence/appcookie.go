@@ -86,6 +86,7 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
 	}
 	p.sessions.text = func(session string) string { return session }
+	p.sessions.parse = func(text string) (string, error) { return strings.Clone(text), nil }
 	p.sessions.init(positive(c.Timeout, defaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name, &faults)
 	if faults.Len() > 0 {
 		return nil, faults.Err()

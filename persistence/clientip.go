@@ -75,7 +75,7 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 		o := Options{MaxEntries: p.clients.maxEntries, MaxPerOwner: p.clients.maxPerOwner, Sliding: true}
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
-	p.clients.text = netip.Addr.String
+	p.clients.text, p.clients.parse = netip.Addr.String, netip.ParseAddr
 	p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip", &faults)
 	if faults.Len() > 0 {
 		return nil, faults.Err()

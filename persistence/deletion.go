@@ -56,23 +56,55 @@ func (t *Table[K, V]) OnDelete(f func(key K, value V, cause DeletionCause)) {
 	t.onDelete.Store(&f)
 }
 
+// A change has the arguments of a callback.
+type change[K comparable] struct {
+	key     K
+	written bool
+}
+
+// watch makes the table call f after each change: with written, the key has got
+// another value or was removed by Remove; otherwise only its lifetime has
+// changed. Expiry and eviction are no changes. Nil ends that. f is called like
+// that of OnDelete.
+func (t *Table[K, V]) watch(f func(key K, written bool)) {
+	if f == nil {
+		t.onChange.Store(nil)
+		return
+	}
+	t.onChange.Store(&f)
+}
+
+// noteLocked notes a change, to be reported when the lock is not held any more.
+func (s *shard[K, V]) noteLocked(key K, written bool) {
+	if s.watched {
+		s.changed = append(s.changed, change[K]{key, written})
+	}
+}
+
 // lock locks s for writing.
 func (t *Table[K, V]) lock(s *shard[K, V]) {
 	s.mu.Lock()
 	s.report = t.onDelete.Load() != nil
+	s.watched = t.onChange.Load() != nil
 }
 
-// unlock unlocks s and reports what was deleted.
+// unlock unlocks s and reports what was deleted and what has changed.
 func (t *Table[K, V]) unlock(s *shard[K, V]) {
-	deleted := s.deleted
-	s.deleted = nil
+	deleted, changed := s.deleted, s.changed
+	s.deleted, s.changed = nil, nil
 	s.mu.Unlock()
-	if len(deleted) == 0 {
-		return
+	if len(deleted) > 0 {
+		if f := t.onDelete.Load(); f != nil {
+			for _, d := range deleted {
+				(*f)(d.key, d.value, d.cause)
+			}
+		}
 	}
-	if f := t.onDelete.Load(); f != nil {
-		for _, d := range deleted {
-			(*f)(d.key, d.value, d.cause)
+	if len(changed) > 0 {
+		if f := t.onChange.Load(); f != nil {
+			for _, c := range changed {
+				(*f)(c.key, c.written)
+			}
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package persistence
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -190,15 +188,14 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 			faults.Addf(path+".secret", nil, "%d bytes, not 32", len(key.Secret))
 			continue
 		}
-		block, err := aes.NewCipher(key.Secret)
+		made, err := newCookieKey(key.ID, key.Secret)
 		if err != nil {
-			return nil, err // not with 32 bytes
+			return nil, err
 		}
-		aead, err := cipher.NewGCMWithRandomNonce(block)
-		if err != nil {
-			return nil, err // not with AES
+		if p.random {
+			made.random = key.Secret
 		}
-		ring.keys = append(ring.keys, cookieKey{id: strings.Clone(key.ID), aead: aead, random: p.random})
+		ring.keys = append(ring.keys, made)
 	}
 	p.keys.Store(ring)
 	p.config.Keys = nil // the caller owns the secrets
@@ -654,7 +651,12 @@ func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 	if !ok || o == nil || o.config.Name != p.config.Name || p.random && !o.random {
 		return false
 	}
-	theirs := o.keys.Load().keys
+	return p.adoptKeys(o.keys.Load().keys)
+}
+
+// adoptKeys takes over the keys of a profile that has the same kind of keys, or
+// its random key.
+func (p *HTTPCookie) adoptKeys(theirs []cookieKey) bool {
 	for {
 		ring := p.keys.Load()
 		keys := ring.keys
@@ -663,7 +665,7 @@ func (p *HTTPCookie) Adopt(old any, _ ...string) bool {
 		} else {
 			for i := range theirs {
 				key := theirs[i]
-				if key.random && !slices.ContainsFunc(keys, func(k cookieKey) bool { return k.id == key.id }) {
+				if key.random != nil && !slices.ContainsFunc(keys, func(k cookieKey) bool { return k.id == key.id }) {
 					keys = append(slices.Clip(keys), key)
 				}
 			}

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/base64"
@@ -41,7 +42,17 @@ const randomKeyID = "_"
 type cookieKey struct {
 	id     string
 	aead   cipher.AEAD // generates and reads its nonces
-	random bool        // it is not configured
+	random []byte      // the secret, if it is not configured, for a Sender; else nil
+}
+
+// newCookieKey returns a key for a secret of 32 bytes.
+func newCookieKey(id string, secret []byte) (cookieKey, error) {
+	block, err := aes.NewCipher(secret)
+	if err != nil {
+		return cookieKey{}, err // not with 32 bytes
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	return cookieKey{id: strings.Clone(id), aead: aead}, err // nil with AES
 }
 
 // A keyring has the keys of a profile. They do not change once they have been

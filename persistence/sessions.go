@@ -64,7 +64,8 @@ type sessions[K comparable] struct {
 	shared Sessions // nil: the tables are in memory
 	name   string   // of the tables of shared
 	text   func(K) string
-	legacy time.Time // until then shared may have entries in the table name
+	parse  func(text string) (K, error) // what text returns
+	legacy time.Time                    // until then shared may have entries in the table name
 
 	mu      sync.Mutex                            // guards changes of targets
 	targets atomic.Pointer[map[string]*target[K]] // never changed, only swapped

@@ -35,6 +35,8 @@ type shard[K comparable, V any] struct {
 	writes     writes
 	report     bool             // whether to collect deleted values
 	deleted    []deletion[K, V] // under the lock that is held, to be reported when it is not
+	watched    bool             // whether to collect changes
+	changed    []change[K]      // like deleted
 
 	_ [64]byte // keeps the next shard's index off this shard's last cache line
 }
@@ -98,6 +100,7 @@ func (s *shard[K, V]) renewLocked(h acquired[K, V], now, granted time.Duration) 
 	h.deadline = h.cut(now + granted)
 	h.use(s.generation.Load())
 	s.releaseLocked(h)
+	s.noteLocked(h.key, false)
 	return h.deadline - now
 }
 
@@ -142,6 +145,7 @@ func (s *shard[K, V]) deleteLocked(r *entry[K, V], cause DeletionCause) {
 	switch cause {
 	case Removed:
 		s.writes.removals++
+		s.noteLocked(r.key, true)
 	case Replaced:
 		s.writes.replacements++
 	case Expired:

@@ -42,6 +42,7 @@ type tables struct {
 	swept  atomic.Int64                                      // when all named tables were, by main's clock; 0: never
 
 	onDelete      func(table, key, value string, cause DeletionCause) // guarded by mu
+	onChange      func(table, key string, written bool)               // guarded by mu
 	droppedStats  Stats                                               // of dropped tables; guarded by mu
 	reservedNames map[string]bool                                     // names of Reserve; guarded by mu
 	reserved      atomic.Int64                                        // how many these are
@@ -293,14 +294,29 @@ func (s *Store) OnDelete(f func(table, key, value string, cause DeletionCause)) 
 	}
 }
 
-// observeLocked gives a table the callback of the store.
-func (s *Store) observeLocked(name string, t *Table[string, string]) {
-	f := s.onDelete
-	if f == nil {
-		t.OnDelete(nil)
-		return
+// watch makes the store call f after each change in a table, like Table.watch.
+func (s *Store) watch(f func(table, key string, written bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onChange = f
+	s.observeLocked("", s.main)
+	for name, t := range *s.named.Load() {
+		s.observeLocked(name, t)
 	}
-	t.OnDelete(func(key, value string, cause DeletionCause) { f(name, key, value, cause) })
+}
+
+// observeLocked gives a table the callbacks of the store.
+func (s *Store) observeLocked(name string, t *Table[string, string]) {
+	if f := s.onDelete; f != nil {
+		t.OnDelete(func(key, value string, cause DeletionCause) { f(name, key, value, cause) })
+	} else {
+		t.OnDelete(nil)
+	}
+	if f := s.onChange; f != nil {
+		t.watch(func(key string, written bool) { f(name, key, written) })
+	} else {
+		t.watch(nil)
+	}
 }
 
 // Tables returns the names of the tables, sorted; the first is "", the default

@@ -31,6 +31,7 @@ type Table[K comparable, V any] struct {
 	refuseNew bool
 	closed    atomic.Bool // set under the locks of all shards, which are empty and stay so
 	onDelete  atomic.Pointer[func(K, V, DeletionCause)]
+	onChange  atomic.Pointer[func(key K, written bool)] // see watch
 	reads     reads
 
 	_                                                        [64]byte // separates fields that all look-ups read from the cache line of the counters
@@ -572,6 +573,9 @@ func (t *Table[K, V]) touch(key K, extend time.Duration) (r *entry[K, V], left t
 	t.reads.count(left)
 	if left > 0 {
 		r.use(h.generation.Load())
+		if f := t.onChange.Load(); f != nil && (extend > 0 || r.idleRule != nil) {
+			(*f)(r.key, false)
+		}
 	}
 	return r, left
 }
@@ -617,6 +621,9 @@ func (t *Table[K, V]) renew(h location[K, V], key K, granted time.Duration) (*en
 		return nil, 0
 	}
 	r.use(h.generation.Load())
+	if f := t.onChange.Load(); f != nil {
+		(*f)(r.key, false)
+	}
 	return r, left
 }
 
@@ -674,6 +681,7 @@ func (t *Table[K, V]) storeLocked(h location[K, V], now time.Duration, old acqui
 		h.makeRoomLocked(now, cost, h.owner)
 	}
 	h.addLocked(r, old.entry, h.owner)
+	h.noteLocked(key, true)
 	return r
 }
 

@@ -56,6 +56,7 @@ func (t *target[K]) rebuild(b tableBounds, make func() *Table[K, string]) {
 		return
 	}
 	next := &targetTable[K]{make(), was.table, b, was.bounds}
+	next.table.onChange.Store(was.table.onChange.Load())
 	t.current.Store(next)
 	for key := range was.table.All() {
 		t.move(next, key)

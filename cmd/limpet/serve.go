@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/cmd/limpet/internal/handover"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
 	"github.com/limpetlb/limpet/config"
 )
@@ -55,7 +56,8 @@ func (o *serveOptions) serve(ctx context.Context, args []string, _, errs io.Writ
 		_ = queue.Close(flush) // what is not written by then is lost, and there is nobody to tell
 	}()
 	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
-	s := &service{file: args[0], watch: o.watch, log: log, after: time.After}
+	s := &service{file: args[0], watch: o.watch, log: log, after: time.After, command: os.Args}
+	s.program = programFile()
 	return s.run(ctx, queue)
 }
 
@@ -83,56 +85,106 @@ type service struct {
 	watch bool
 	log   *slog.Logger
 	after func(time.Duration) <-chan time.Time
+
+	program string   // the file that an upgrade starts
+	command []string // its name and arguments
+	before  *handover.Successor
 }
 
-func (s *service) serve(ctx context.Context) error {
-	hangup, reopen := make(chan os.Signal, 1), make(chan os.Signal, 1)
+func (s *service) serve(ctx context.Context) (err error) {
+	hangup, reopen, upgrade := make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	if len(reopenSignals) > 0 { // or it would be all signals
 		signal.Notify(reopen, reopenSignals...)
 		defer signal.Stop(reopen)
 	}
+	if len(upgradeSignals) > 0 {
+		signal.Notify(upgrade, upgradeSignals...)
+		defer signal.Stop(upgrade)
+	}
 
-	sockets := systemd.Inherit()
-	s.tell(systemd.Status("starting"))
-	f, err := config.Load(ctx, s.file)
-	if ctx.Err() != nil {
-		return nil // asked to stop before it has begun
-	}
-	if err != nil {
-		return err
-	}
-	rt, err := f.Build(config.Options{Logger: s.log, Inherited: sockets.Open, Watch: s.watch})
-	if err != nil {
-		return err
-	}
-	s.log = rt.Logger()
-	if err := rt.Listen(); err != nil {
-		_ = rt.Shutdown(ctx) // there are no requests, but lines of logs
-		return err
-	}
-	for _, name := range sockets.Unused() {
-		s.log.Warn("inherited socket not used: no listener has the address", "address", "fd:"+name)
-	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	if s.before, err = handover.Inherit(); err != nil {
+		return err
+	}
+	defer func() {
+		if s.before != nil {
+			s.before.Close()
+		}
+	}()
+	rt, err := s.begin(ctx)
+	if err != nil && s.before != nil {
+		s.before.Fail(err)
+	}
+	if rt == nil {
+		return err
+	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	wg.Go(func() { _ = rt.Run(running) }) // nobody else runs it
 	ready, served := make(chan struct{}), make(chan error, 1)
 	wg.Go(func() { served <- rt.Serve(func() { close(ready) }) })
 
-	failure := s.supervise(ctx, rt, signals{hangup, reopen}, ready, served)
+	next, failure := s.supervise(ctx, rt, signals{hangup, reopen, upgrade}, ready, served)
+	if next != nil {
+		return s.leave(ctx, running, rt, next)
+	}
 	return errors.Join(failure, s.end(running, rt, failure == nil))
 }
 
-// signals ask for a reload, and for new files of logs.
-type signals struct{ hangup, reopen <-chan os.Signal }
+// begin loads the configuration and opens the sockets, or takes them and what else
+// there is from the process before. The runtime is nil if there is an error, or if
+// ctx ends before.
+func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
+	sockets := systemd.Inherit()
+	s.tell(systemd.Status("starting"))
+	f, err := config.Load(ctx, s.file)
+	if ctx.Err() != nil {
+		return nil, nil //nolint:nilerr // asked to stop before it has begun
+	}
+	if err != nil {
+		return nil, err
+	}
+	options := config.Options{Logger: s.log, Inherited: sockets.Open, Watch: s.watch}
+	if s.before != nil {
+		options.HandedOver, options.BeforeAccept = s.before.Open, s.before.Ready
+	}
+	rt, err := f.Build(options)
+	if err != nil {
+		return nil, err
+	}
+	s.log = rt.Logger()
+	if s.before != nil {
+		err = s.before.Receive(rt.TakeOver)
+	}
+	if err == nil {
+		err = rt.Listen()
+	}
+	if err != nil {
+		_ = rt.Shutdown(ctx) // there are no requests, but lines of logs
+		return nil, err
+	}
+	for _, name := range sockets.Unused() {
+		s.log.Warn("inherited socket not used: no listener has the address", "address", "fd:"+name)
+	}
+	if s.before != nil {
+		for _, address := range s.before.Unused() {
+			s.log.Warn("socket of the process before not used: no listener has the address", "address", address)
+		}
+	}
+	return rt, nil
+}
 
-// supervise follows signals and tells the service manager about it, until ctx ends
-// or the runtime cannot serve.
-func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signals, ready <-chan struct{}, served <-chan error) error {
+// signals ask for a reload, for new files of logs, and for an upgrade.
+type signals struct{ hangup, reopen, upgrade <-chan os.Signal }
+
+// supervise follows signals and tells the service manager about it, until ctx ends,
+// the runtime cannot serve, or another process has taken its place.
+func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signals, ready <-chan struct{}, served <-chan error) (*successor, error) {
+	upgrading, cancel := context.WithCancel(ctx)
+	defer cancel()
 	alive, err := systemd.Watchdog()
 	s.tell(err)
 	var beat <-chan time.Time
@@ -156,12 +208,45 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 		reloaded = done
 		go func() { done <- rt.Reload(ctx) }()
 	}
-	var begin <-chan os.Signal // signals for a reload, once the service is ready
+	var begin, replace <-chan os.Signal // signals for a reload and an upgrade, once the service is ready
+	var followed <-chan struct{}        // by the process before
+	var upgraded chan *successor        // gets nil if an upgrade has failed; nil without one under way
+	wait := func() *successor {
+		if upgraded == nil {
+			return nil
+		}
+		return <-upgraded // soon, since ctx has ended or the runtime has failed
+	}
 	for {
 		select {
 		case <-ready:
-			ready, begin = nil, asked.hangup
+			ready, begin, replace = nil, asked.hangup, asked.upgrade
+			if s.before != nil {
+				followed = s.before.Done()
+				if err := s.before.Accepting(); err != nil {
+					s.log.Warn("the process before was not told", "error", err)
+				}
+			}
 			s.tell(systemd.Ready(status(true)))
+		case <-followed:
+			followed = nil
+			_ = rt.TakeOver(nil) // never fails
+			if err := s.before.Err(); err != nil {
+				s.log.Warn("entries of the process before are missing", "error", err)
+			}
+			s.log.Info("the process before has ended")
+		case <-replace:
+			if upgraded != nil {
+				s.log.Warn("upgrade refused: one is under way")
+				continue
+			}
+			done := make(chan *successor, 1)
+			upgraded = done
+			go func() { done <- s.upgrade(upgrading, rt) }()
+		case next := <-upgraded:
+			if upgraded = nil; next != nil {
+				return next, nil
+			}
 		case <-asked.reopen:
 			s.reopen(rt)
 		case <-begin:
@@ -181,9 +266,14 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 				s.tell(systemd.Alive())
 			}
 		case err := <-served:
-			return err
+			cancel()
+			return wait(), err
 		case <-ctx.Done():
-			return nil
+			next := wait()
+			if next != nil { // the signal was for the service
+				next.terminate()
+			}
+			return next, nil
 		}
 	}
 }

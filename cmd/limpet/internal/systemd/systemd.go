@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,6 +75,9 @@ func Stopping(status string) error { return notify(daemon.SdNotifyStopping, "STA
 
 // Status says what the process does.
 func Status(status string) error { return notify("STATUS=" + status) }
+
+// Main says that another process is the main one from now on.
+func Main(process int) error { return notify("MAINPID=" + strconv.Itoa(process)) }
 
 // Alive says that the process makes progress.
 func Alive() error { return notify(daemon.SdNotifyWatchdog) }

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/limpetlb/limpet/cmd/limpet/internal/handover"
+	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
+	"github.com/limpetlb/limpet/config"
+)
+
+// programFile returns the path by which this program was started, so that an
+// upgrade starts what is there later; empty if it cannot be found.
+func programFile() string {
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		path, _ = os.Executable() // empty with an error
+	}
+	return path
+}
+
+// A successor is a process that has taken the place of this one.
+type successor struct {
+	*handover.Predecessor
+	of *config.Handover
+}
+
+// terminate asks the successor to end.
+func (n *successor) terminate() {
+	if p, err := os.FindProcess(n.Process()); err == nil {
+		_ = p.Signal(syscall.SIGTERM) // it may have ended
+	}
+}
+
+// upgrade starts the program anew and hands over to it. It returns nil if that
+// fails; the log says why, and the service goes on.
+func (s *service) upgrade(ctx context.Context, rt *config.Runtime) *successor {
+	began := time.Now()
+	h, err := rt.HandOver()
+	if err != nil {
+		s.log.Error("upgrade refused", "error", err)
+		return nil
+	}
+	s.log.Info("upgrading", slog.String("program", s.program))
+	p := &handover.Predecessor{
+		Path: s.program, Args: s.command[1:],
+		Send: h.Send, Changed: h.Changed(), Yield: h.Yield, Resume: h.Resume,
+	}
+	for _, socket := range h.Sockets() {
+		p.Sockets = append(p.Sockets, handover.Socket(socket))
+	}
+	if err := p.Start(ctx); err != nil {
+		h.Close()
+		s.log.Error("upgrade failed: serving on", "error", err)
+		return nil
+	}
+	for _, socket := range p.Sockets {
+		_ = socket.File.Close() // the successor decides which stay open
+	}
+	s.log.Info("upgraded", slog.Int("process", p.Process()), slog.Duration("took", time.Since(began).Round(time.Millisecond)))
+	s.tell(systemd.Main(p.Process()))
+	return &successor{p, h}
+}
+
+// leave lets requests under way end, while another process serves: for as long as
+// the configuration says or, when ctx ends, as a process that ends has.
+func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *successor) error {
+	timeout := next.of.Timeout()
+	s.log.Info("draining", slog.Duration("timeout", timeout))
+	deadline, cancel := context.WithTimeout(running, timeout)
+	defer cancel()
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		_, timeout := rt.DrainTimes()
+		select {
+		case <-ended:
+		case <-s.after(timeout):
+			cancel()
+		}
+	})
+	sending, stop := context.WithCancel(running)
+	wg.Go(func() {
+		if err := next.Continue(sending); err != nil {
+			s.log.Warn("the new process has not got all entries", "error", err)
+		}
+	})
+	err := rt.Shutdown(deadline)
+	close(ended)
+	stop()
+	wg.Wait()
+	next.Close()
+	next.of.Close()
+	s.log.Info("stopped")
+	if errors.Is(err, context.Canceled) {
+		err = context.DeadlineExceeded // it was cut off as well
+	}
+	return err
+}
