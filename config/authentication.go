@@ -78,6 +78,7 @@ func (c bearer) authenticator(b *builder, _ string) (limpet.Authenticator, error
 
 // A keySetConfig is a [jwtkeys.KeySet] in YAML.
 type keySetConfig struct {
+	// Name is the key set's, for scripts and bearer authenticators.
 	Name string
 	jwtkeys.KeySet
 	// Secret is a text as SecretFile may have it.

@@ -160,13 +160,12 @@ func TestDocumentsCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := 0
-	fenced := regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```$")
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range fenced.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range fencedYAML.FindAllStringSubmatch(string(text), -1) {
 			files++
 			example := strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")
 			if _, errs := loaded(t, exampleFiles(t, example), "limpet.yaml"); errs != "" {

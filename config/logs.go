@@ -28,10 +28,11 @@ type outputConfig struct {
 	// Output is "stderr", "stdout" or the name of a file, to which lines are
 	// appended; stderr unless given.
 	Output string
-	// QueueLines and QueueBytes are how much waits while the output stands
-	// still. What is beyond that is dropped, and counted. Logs with the same
-	// output share the largest queue. 0 means 65,536 lines and 16 MiB.
+	// QueueLines is how many lines wait while the output stands still. What is
+	// beyond that is dropped, and counted. Logs with the same output share the
+	// largest queue. 0 means 65,536.
 	QueueLines int `default:"65536" min:"512" max:"16777216"`
+	// QueueBytes is how long these lines are together. 0 means 16 MiB.
 	QueueBytes int `default:"16MiB" min:"64KiB" max:"1GiB"`
 }
 

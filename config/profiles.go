@@ -55,10 +55,15 @@ func (c *profileChoice) read(d *decoder, n *yaml.Node, path string) {
 
 // A namedProfile is one of its kinds.
 type namedProfile struct {
-	Name         string
-	ClientIP     *clientIP
-	AppCookie    *appCookie
-	HTTPCookie   *httpCookie
+	// Name is the profile's, for pools and pool groups.
+	Name string
+	// ClientIP binds clients by their addresses.
+	ClientIP *clientIP
+	// AppCookie binds clients by a cookie of the servers.
+	AppCookie *appCookie
+	// HTTPCookie binds clients by a cookie that limpet sets.
+	HTTPCookie *httpCookie
+	// CustomHeader binds clients by a header.
 	CustomHeader *customHeader
 }
 
@@ -85,7 +90,9 @@ func (p namedProfile) kind() (only sessionProfile, kind string, err error) {
 }
 
 type cookieKey struct {
-	ID     string
+	// ID is the key's, and stands in cookies.
+	ID string
+	// Secret is 32 random bytes.
 	Secret secret
 }
 

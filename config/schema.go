@@ -5,7 +5,7 @@ import (
 	_ "embed"
 )
 
-//go:generate go test -run ^TestSchema$ -update
+//go:generate go test -run ^(TestSchema|TestReference)$ -count=1 -update
 
 //go:embed limpet.schema.json
 var schema []byte

@@ -29,28 +29,34 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-var update = flag.Bool("update", false, "write limpet.schema.json")
+var update = flag.Bool("update", false, "write limpet.schema.json and docs/reference/keys.md")
 
 // The schema is what the decoder reads: it is made by the same walk over the
 // types.
 func TestSchema(t *testing.T) {
-	made := (&schemaMaker{comments: fieldComments(t), defs: object{}}).schema()
-	var want bytes.Buffer
-	e := json.NewEncoder(&want)
+	want := madeSchema(t)
+	if *update {
+		if err := os.WriteFile("limpet.schema.json", want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(want), string(Schema())); diff != "" {
+		t.Errorf("limpet.schema.json is not what the decoder reads; run go generate ./config (-decoder +schema):\n%s", diff)
+	}
+}
+
+func madeSchema(t *testing.T) []byte {
+	t.Helper()
+	made := (&schemaMaker{comments: fieldComments(t), examples: fieldExamples(t), defs: object{}}).schema()
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", " ")
 	if err := e.Encode(made); err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile("limpet.schema.json", want.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want.String(), string(Schema())); diff != "" {
-		t.Errorf("limpet.schema.json is not what the decoder reads; run go generate ./config (-decoder +schema):\n%s", diff)
-	}
+	return text.Bytes()
 }
 
 // object is one of JSON.
@@ -58,7 +64,8 @@ type object map[string]any
 
 // A schemaMaker makes a schema of types.
 type schemaMaker struct {
-	comments map[string]string // of fields, by package, type and name
+	comments map[string]string // of types and fields, by package, type and name
+	examples map[string]any    // of fields, by mapping and key
 	defs     object
 }
 
@@ -213,7 +220,14 @@ func (m *schemaMaker) union(t reflect.Type, types []reflect.Type) object {
 	}
 	names, properties := typeNames(types), object{}
 	for i, member := range types {
-		properties[names[i]] = m.of(member, "")
+		property := maps.Clone(m.of(member, ""))
+		if text := m.typeComment(member); text != "" {
+			property["description"] = text
+		}
+		if example, ok := m.examples[name+"."+names[i]]; ok {
+			property["examples"] = []any{example}
+		}
+		properties[names[i]] = property
 	}
 	return m.scalar(name, object{"enum": names}, object{
 		"type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
@@ -239,6 +253,9 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 			}
 		}
 		maps.Copy(field, limits(f))
+		if example, ok := m.examples[name+"."+fielderr.Name(f.Name)]; ok {
+			field["examples"] = []any{example}
+		}
 		properties[fielderr.Name(f.Name)] = field
 	}
 	s := object{"type": []string{"object", "null"}, "properties": properties, "additionalProperties": false}
@@ -249,14 +266,24 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 }
 
 // limits are the default and the bounds that the tags of a field have. Those of
-// durations are in texts, which a schema cannot compare.
+// durations are in texts, which a schema cannot compare: keywords of our own have
+// their bounds.
 func limits(f reflect.StructField) object {
 	made := object{}
+	if f.Type == reflect.TypeFor[time.Duration]() {
+		for tag, key := range map[string]string{"default": "default", "min": "x-minimum", "max": "x-maximum"} {
+			if text, ok := f.Tag.Lookup(tag); ok {
+				made[key] = text
+			}
+		}
+		return made
+	}
 	number := func(tag string) (value any, ok bool) {
 		text, ok := f.Tag.Lookup(tag)
-		if !ok || f.Type == reflect.TypeFor[time.Duration]() {
+		if !ok {
 			return text, false
 		}
+		text = strings.ReplaceAll(text, "_", "")
 		digits, factor := text, int64(1)
 		for unit, size := range byteUnits {
 			if cut, ok := strings.CutSuffix(text, unit); ok {
@@ -272,7 +299,7 @@ func limits(f reflect.StructField) object {
 		}
 		return n, true
 	}
-	if value, ok := number("default"); ok || value != "" {
+	if value, ok := number("default"); ok {
 		made["default"] = value
 	}
 	between := object{}
@@ -293,6 +320,22 @@ func limits(f reflect.StructField) object {
 func typeName(t reflect.Type) string {
 	name := regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.String(), "-")
 	return strings.Trim(strings.TrimPrefix(name, "config-"), "-")
+}
+
+// typeComment is what the source says of a type, or of the one embedded in it.
+func (m *schemaMaker) typeComment(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if text := m.comments[t.PkgPath()+"."+t.Name()]; text != "" {
+		return text
+	}
+	for f := range t.Fields() {
+		if f.Anonymous {
+			return m.typeComment(f.Type)
+		}
+	}
+	return ""
 }
 
 // comment is what the source says of a field, which may be that of an embedded
@@ -317,8 +360,8 @@ func (m *schemaMaker) comment(t reflect.Type, f reflect.StructField) string {
 	return text
 }
 
-// fieldComments reads the comments of the fields of all structs that a file can
-// have.
+// fieldComments reads the comments of all structs that a file can have, and of
+// their fields.
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
@@ -335,9 +378,15 @@ func fieldComments(t *testing.T) map[string]string {
 				t.Fatal(err)
 			}
 			ast.Inspect(file, func(n ast.Node) bool {
+				if decl, ok := n.(*ast.GenDecl); ok && decl.Tok == token.TYPE && len(decl.Specs) == 1 {
+					comments[pkg+"."+decl.Specs[0].(*ast.TypeSpec).Name.Name] = sentence(decl.Doc.Text())
+				}
 				spec, ok := n.(*ast.TypeSpec)
 				if !ok {
 					return true
+				}
+				if text := spec.Doc.Text(); text != "" {
+					comments[pkg+"."+spec.Name.Name] = sentence(text)
 				}
 				if s, ok := spec.Type.(*ast.StructType); ok {
 					for _, field := range s.Fields.List {

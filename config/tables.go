@@ -41,7 +41,8 @@ type tableFile struct {
 // beside it.
 type redisConfig struct {
 	redisstore.Config
-	TLS *tlsClient // to use TLS
+	// TLS says how to speak TLS to the server. Without it, TLS is not used.
+	TLS *tlsClient
 }
 
 // tables are those of a service or a store.

@@ -23,18 +23,29 @@ import (
 // structs are called and what stands beside them; docs/reference/configuration.md
 // lists them. Files that it names are relative to the file that names them.
 type document struct {
-	Include []string // patterns of further files, in the first file only
+	// Include lists patterns of the names of further files.
+	Include []string
 
 	// Listen and TLS are the one listener of a file without Listeners.
-	Listen    addresses
-	TLS       *tlsConfig
+
+	// Listen has the addresses of the only listener, such as :8080 or
+	// unix:/run/limpet/web.sock. It is :8080 unless given.
+	Listen addresses
+	// TLS has the certificates of the only listener. Without it, clients speak
+	// plain HTTP.
+	TLS *tlsConfig
+	// Listeners are where clients connect.
 	Listeners []listenerConfig
 
 	// Without Services, service is the only one; with them, it has what they
 	// share: see sharedKeys.
+
+	// Services are several virtual services in one process.
 	Services []serviceConfig
-	Stores   []storeConfig
-	Process  processConfig
+	// Stores are tables that services share.
+	Stores []storeConfig
+	// Process is about the process that serves.
+	Process processConfig
 
 	// Logs is the log of the process. Unless given, its lines are those of the
 	// program's own log.
@@ -47,6 +58,7 @@ type document struct {
 
 // processConfig is about the process that serves.
 type processConfig struct {
+	// Drain says how the process ends.
 	Drain drainConfig
 	// StartWait is how long a start may wait until each server has been checked
 	// once, before clients are accepted. 2 seconds unless given; 0 does not wait.
@@ -85,9 +97,13 @@ var sharedKeys = []string{"pools", "poolGroups", "geo", "ipGroups", "stringGroup
 
 // A listenerConfig says where clients connect, and which connections may.
 type listenerConfig struct {
-	Name    string
+	// Name is the listener's, for services and the log.
+	Name string
+	// Address has the addresses at which it listens, such as :8080 or
+	// unix:/run/limpet/web.sock.
 	Address addresses
-	TLS     *tlsConfig
+	// TLS has the certificates of the listener. Without it, clients speak plain HTTP.
+	TLS *tlsConfig
 	serverSettings
 	connectionRules
 }
@@ -95,7 +111,8 @@ type listenerConfig struct {
 // serverSettings are those of the servers of a listener.
 type serverSettings struct {
 	// H2c accepts HTTP/2 without TLS from clients that begin with it.
-	H2c      bool
+	H2c bool
+	// Timeouts are how long the listener waits for clients.
 	Timeouts serverTimeouts
 	// MaxHeaderBytes is how long the header of a request may be. 0 means 64 KiB.
 	MaxHeaderBytes int `default:"64KiB" min:"1KiB" max:"1MiB"`
@@ -117,14 +134,19 @@ type serverTimeouts struct {
 
 // connectionRules are the fields of a [limpet.Config] about connections.
 type connectionRules struct {
+	// NetworkSecurity decides about each connection when it is accepted.
 	NetworkSecurity []policy.NetworkRule
+	// PoliciesOnError says what becomes of connections about which a rule cannot decide.
 	PoliciesOnError limpet.OnError
-	ProxyProtocol   limpet.ProxyProtocol
-	Connections     limpet.ConnectionLimits
+	// ProxyProtocol says which peers begin connections with a PROXY header.
+	ProxyProtocol limpet.ProxyProtocol
+	// Connections bounds the connections of the listener.
+	Connections limpet.ConnectionLimits
 }
 
 // A storeConfig is tables that services share.
 type storeConfig struct {
+	// Name is the store's, for the tables of services.
 	Name string
 	tableOptions
 }
@@ -132,28 +154,47 @@ type storeConfig struct {
 // A serviceConfig is one of several services. The objects that they share stand
 // at the top of the file, and are known by their names; see [item].
 type serviceConfig struct {
-	Listeners []string // where it is served; all unless given
-	Hosts     []string // names that it is served by; any other unless given
+	// Listeners are the names of those at which the service is served; all unless
+	// given.
+	Listeners []string
+	// Hosts are the names that the service is served by, such as shop.example.com or
+	// *.shop.example.com. Without them it has the requests for all other names.
+	Hosts []string
 	// ClientCertificates says whether clients must have a certificate where a
 	// listener does not ask all of them for one.
 	ClientCertificates certificateNeed
 	limpet.Config
-	Pools        []item[poolConfig]
-	PoolGroups   []item[poolGroupConfig]
-	Geo          []geoLayer // in place of that at the top
-	IPGroups     []item[ipGroupConfig]
+	// Pools are the names of pools at the top of the file, or private ones.
+	Pools []item[poolConfig]
+	// PoolGroups are the names of pool groups at the top of the file, or private
+	// ones.
+	PoolGroups []item[poolGroupConfig]
+	// Geo is in place of that at the top of the file.
+	Geo []geoLayer
+	// IPGroups are the names of IP groups at the top of the file, or private ones.
+	IPGroups []item[ipGroupConfig]
+	// StringGroups are the names of string groups at the top of the file, or private
+	// ones.
 	StringGroups []item[stringGroupConfig]
-	Scripts      []item[scriptConfig]
+	// Scripts are the names of scripts at the top of the file, or private ones.
+	Scripts []item[scriptConfig]
+	// RateLimiters are the names of rate limiters at the top of the file, or private
+	// ones.
 	RateLimiters []item[rateLimiterConfig]
 	RateProfile  *rateProfileConfig
 	Tables       tablesConfig
-	Persistence  profileChoice // of pools and groups that name none
+	// Persistence is the profile of pools and pool groups that name none.
+	Persistence profileChoice
 	// PersistenceProfiles are those that pools and groups of the service name.
 	PersistenceProfiles []item[namedProfile]
-	KeySets             []item[keySetConfig]
-	Authentication      authentication
-	Transport           *transportConfig
-	AccessLog           *accessLogConfig // that at the top of the file unless given
+	// KeySets are the names of key sets at the top of the file, or private ones.
+	KeySets []item[keySetConfig]
+	// Authentication says how clients prove who they are.
+	Authentication authentication
+	Transport      *transportConfig
+	// AccessLog is the log of the service's requests, that at the top of the file
+	// unless given.
+	AccessLog *accessLogConfig
 
 	// These stand in listeners; see programOnly.
 	ProxyProtocol, Connections struct{}
@@ -161,6 +202,7 @@ type serviceConfig struct {
 
 // tablesConfig are tables of a service: those of a store, or its own.
 type tablesConfig struct {
+	// Store is the name of one of the stores, which has the tables.
 	Store string
 	tableOptions
 }
@@ -177,12 +219,16 @@ type service struct {
 	RateLimiters []rateLimiterConfig
 	RateProfile  *rateProfileConfig
 	Tables       tablesConfig
-	Persistence  profileChoice // of pools and groups that name none
+	// Persistence is the profile of pools and pool groups that name none.
+	Persistence profileChoice
 	// PersistenceProfiles are those that pools and groups name.
 	PersistenceProfiles []namedProfile
-	KeySets             []keySetConfig
-	Authentication      authentication
-	Transport           *transportConfig
+	// KeySets are keys that verify tokens, by the names that scripts and bearer
+	// authenticators give.
+	KeySets []keySetConfig
+	// Authentication says how clients prove who they are.
+	Authentication authentication
+	Transport      *transportConfig
 }
 
 // fields are the fields of a struct that a file may have.
@@ -252,13 +298,20 @@ var programOnly = map[reflect.Type][]string{
 
 // tlsClient says how to speak TLS to servers.
 type tlsClient struct {
-	CA                 string // a file in PEM; empty means the system's
-	ServerName         string // instead of what the server is called
+	// CA is a file in PEM with the certificates of authorities; those of the system
+	// unless given.
+	CA string
+	// ServerName takes the place of what the server is called.
+	ServerName string
+	// InsecureSkipVerify accepts any certificate of a server.
 	InsecureSkipVerify bool
 	tlsFiles           // of the client; none unless given
 }
 
-type transportConfig struct{ TLS tlsClient }
+type transportConfig struct {
+	// TLS says how to speak TLS to servers of pools whose scheme is https.
+	TLS tlsClient
+}
 
 type poolConfig struct {
 	lbpool.Config
@@ -268,38 +321,59 @@ type poolConfig struct {
 	HealthMonitors []monitorConfig
 	Discoveries    []discoveryConfig
 	FailAction     failActionConfig
-	Persistence    string // the name of a profile, or noProfile; empty means the default
+	// Persistence is the name of a persistence profile, or none; the service's
+	// unless given.
+	Persistence string
 }
 
 type failActionConfig struct {
 	lbpool.FailAction
+	// Backup is the name of the pool for the kind backup.
 	Backup string
 }
 
 type poolGroupConfig struct {
 	lbpool.GroupConfig
-	Members     []memberConfig
-	FailAction  failActionConfig
-	Persistence string // as of a pool; empty means that of the members
+	Members    []memberConfig
+	FailAction failActionConfig
+	// Persistence is the name of a persistence profile, or none; that of the members
+	// unless given.
+	Persistence string
 }
 
 type memberConfig struct {
 	lbpool.Member
-	Pool  string
-	Ratio *int // 1 unless given
+	// Pool is the name of one.
+	Pool string
+	// Ratio is the member's share of the requests, in proportion to the others' of its
+	// priority; 1 unless given.
+	Ratio *int
 }
 
 // An algorithm makes an [lbpool.Algorithm], which belongs to one pool.
 type algorithm interface{ algorithm() lbpool.Algorithm }
 
 type (
+	// leastConnections is the server with the fewest requests in proportion to its
+	// ratio.
 	leastConnections struct{}
-	roundRobin       struct{}
-	randomTwo        struct{}
-	leastLoad        struct{}
-	fastestResponse  struct{}
-	fewestServers    struct{ Threshold time.Duration }
-	consistentHash   struct{ lbpool.ConsistentHashConfig }
+	// roundRobin is one server after the other, in proportion to their ratios.
+	roundRobin struct{}
+	// randomTwo is the less busy one of two random servers.
+	randomTwo struct{}
+	// leastLoad is the server with the least outstanding work in proportion to its
+	// ratio.
+	leastLoad struct{}
+	// fastestResponse is the server with the shortest expected time to the first byte.
+	fastestResponse struct{}
+	// fewestServers is the first server that is not saturated.
+	fewestServers struct {
+		// Threshold is the time to first byte above which a server with as many requests
+		// as its ratio is saturated, so that the next one is used as well. 0 means twice
+		// the server's best.
+		Threshold time.Duration
+	}
+	consistentHash struct{ lbpool.ConsistentHashConfig }
 )
 
 func (leastConnections) algorithm() lbpool.Algorithm { return lbpool.LeastConnections() }
@@ -373,35 +447,53 @@ func (f *ipGroup) finder(b *builder) lbpool.Finder {
 
 // A geoLayer is a source of geo data: one of Database and Table.
 type geoLayer struct {
-	Database   string   // a file in the format of MaxMind
-	Attributes []string // that the database must have
-	Table      string   // a file for geoip.OpenTable
-	Index      int
-	Disabled   bool
+	// Database is a file in the format of MaxMind.
+	Database string
+	// Attributes are those that the database must have; the country unless given.
+	Attributes []string
+	// Table is a file with a network and what is known of it in each line.
+	Table string
+	// Index orders the layers: the one with the highest is asked first.
+	Index int
+	// Disabled leaves the layer out.
+	Disabled bool
 }
 
 // An ipGroupConfig has one of Entries and File.
 type ipGroupConfig struct {
+	// Name is the group's, for rules and scripts.
 	Name string
 	ipgroup.Options
+	// Entries are addresses, ranges, networks and codes of countries.
 	Entries []string
-	File    string
+	// File has the entries, separated by commas or line feeds.
+	File string
 }
 
 // A stringGroupConfig has one of List, Map and File.
 type stringGroupConfig struct {
 	policy.StringGroupConfig
-	List       []string
-	Map        pairs
-	File       string // comma-separated values, of the Kind
-	Strict     bool   // as in policy.StringGroupFile, and so is AllowEmpty
+	// List is the texts of a list.
+	List []string
+	// Map is the texts of a map, with their values.
+	Map pairs
+	// File has comma-separated values, of the kind.
+	File string
+	// Strict refuses a file with lines that make no sense; otherwise they are left
+	// out.
+	Strict bool
+	// AllowEmpty accepts a file without entries.
 	AllowEmpty bool
 }
 
 type scriptConfig struct {
-	Name    string
-	File    string
-	Event   datascript.Event
+	// Name is the script's; that of the file without .lua unless given.
+	Name string
+	// File has the source, with event headings.
+	File string
+	// Event is that of a file without headings.
+	Event datascript.Event
+	// OnError says what becomes of requests whose script fails.
 	OnError limpet.OnError
 	// External are names of pools, groups, rate limiters and key sets that the
 	// script has and the service need not have: of objects that a program adds.
@@ -409,11 +501,13 @@ type scriptConfig struct {
 }
 
 type rateLimiterConfig struct {
+	// Name is the limiter's, for scripts and the rate profile.
 	Name string
 	datascript.RateLimit
 }
 
 type rateProfileConfig struct {
 	datascript.RateProfile
-	Limiter string // one of the rate limiters
+	// Limiter is the name of one of the rate limiters.
+	Limiter string
 }

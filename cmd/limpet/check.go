@@ -7,44 +7,61 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
 
 	"github.com/limpetlb/limpet/config"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/scriptfile"
 )
 
+func newCheck() *cobra.Command {
+	o := checker{report: reportText}
+	c := &cobra.Command{
+		Use:   "check [flags] FILE...",
+		Short: "check configurations and scripts",
+		Long: "Report all faults and warnings of configurations and scripts, each in a line. A file is a configuration if its name ends in .yaml, " +
+			".yml or .json, and a script if it ends in .lua; --as says so for other names. " +
+			"The status is 1 if there is a fault, and 2 if check cannot tell what a file is.",
+		Args:              arguments(1, -1),
+		ValidArgsFunction: filesEnding("yaml", "yml", "json", "lua"),
+		RunE:              running(o.check),
+	}
+	f := c.Flags()
+	f.Func("as", "the `kind` of all files, whatever their names: config or script", o.setKind)
+	f.Func("event", "the `event` of scripts without event headings", func(s string) error { return o.event.UnmarshalText([]byte(s)) })
+	f.BoolVar(&o.strict, "strict", false, "fail on warnings, too")
+	f.Func("format", "the `format` of what is found: text, json or github (default text)", o.setFormat)
+	f.BoolVar(&o.options.Resolve, "resolve", false, "look up the host names of servers and dns discoveries")
+	f.BoolVar(&o.options.NoKeys, "no-keys", false, "read neither private keys, nor secrets from files and environment variables")
+	completing(c, "as", []string{string(configFile), string(scriptFile)})
+	completing(c, "event", eventNames())
+	completing(c, "format", slices.Sorted(maps.Keys(reports)))
+	return c
+}
+
 // check reports the faults and warnings of configurations and scripts. A
 // configuration is checked as a whole, with the scripts that it names.
-func check(ctx context.Context, args []string, out, errs io.Writer) int {
-	f := flags("check [flags] FILE...", errs)
-	var c checker
-	f.Func("as", "what all files are, whatever their names: `config or script`", c.setKind)
-	f.Func("event", "the `event` of scripts without event headings", func(s string) error { return c.event.UnmarshalText([]byte(s)) })
-	strict := f.Bool("strict", false, "fail on warnings, too")
-	c.report = reportText
-	f.Func("format", "how to write what is found: `text, json or github` (default text)", c.setFormat)
-	f.BoolVar(&c.options.Resolve, "resolve", false, "look up the host names of servers")
-	f.BoolVar(&c.options.NoKeys, "no-keys", false, "read neither private keys, nor secrets from files and environment variables")
-	if status, done := parse(f, args, 1, 0); done {
-		return status
-	}
-	for _, file := range f.Args() {
+func (c *checker) check(ctx context.Context, files []string, out, errs io.Writer) int {
+	for _, file := range files {
 		if _, err := c.kindOf(file); err != nil {
 			complain(errs, err)
 			return misuse
 		}
 	}
 	c.out = out
-	for _, file := range f.Args() {
+	for _, file := range files {
 		if kind, _ := c.kindOf(file); kind == configFile {
 			c.config(ctx, file)
 		} else {
 			c.script(file)
 		}
 	}
-	if ctx.Err() != nil || c.faults > 0 || *strict && c.warnings > 0 {
+	if ctx.Err() != nil || c.faults > 0 || c.strict && c.warnings > 0 {
 		return failed
 	}
 	return ok
@@ -54,6 +71,7 @@ func check(ctx context.Context, args []string, out, errs io.Writer) int {
 type checker struct {
 	kind    fileKind // of all files; zero if their names say it
 	event   datascript.Event
+	strict  bool // warnings are faults
 	options config.CheckOptions
 	out     io.Writer
 	report  func(out io.Writer, severity string, e *config.Error)
@@ -93,7 +111,7 @@ func (c *checker) kindOf(file string) (fileKind, error) {
 	case extension == ".lua":
 		return scriptFile, nil
 	}
-	return "", fmt.Errorf("%s: neither a configuration (.yaml, .yml, .json) nor a script (.lua): say which by -as", file)
+	return "", fmt.Errorf("%s: neither a configuration (.yaml, .yml, .json) nor a script (.lua): say which by --as", file)
 }
 
 func (c *checker) config(ctx context.Context, file string) {
@@ -162,4 +180,15 @@ func readFile(name string, max int64) ([]byte, error) {
 		err = fmt.Errorf("longer than %d bytes", max)
 	}
 	return bytes.TrimPrefix(data, []byte("\ufeff")), err
+}
+
+// eventNames are the names of all events.
+func eventNames() (names []string) {
+	for e := datascript.HTTPAuth; ; e++ {
+		name, err := e.MarshalText()
+		if err != nil {
+			return names
+		}
+		names = append(names, string(name))
+	}
 }

@@ -47,12 +47,12 @@ if avi.http.method() == "TRACE" then
 		{"good", []string{"DIR/good.lua", "DIR/http_req.lua"}, ok, ""},
 		{"no heading", []string{"DIR/plain.lua"}, failed,
 			"DIR/plain.lua:1: Failed to compile the datascript \"plain.ds\": luac: plain.ds:1: code before the first event heading (a comment line such as '-- HTTP_REQ') near 'avi.vs.log'\n"},
-		{"event given", []string{"-event", "HTTP Response", "DIR/plain.lua"}, ok, ""},
+		{"event given", []string{"--event", "HTTP Response", "DIR/plain.lua"}, ok, ""},
 		{"fault", []string{"DIR/Stop Bots.lua", "DIR/good.lua"}, failed,
 			"DIR/Stop Bots.lua:4: Failed to compile the datascript \"Stop_Bots_on_http_req.ds\": luac: Stop_Bots_on_http_req.ds:4: 'end' expected (to close 'if' at line 2) near '<eof>'\n"},
 		{"warnings", []string{"DIR/doubtful.lua"}, ok,
 			"DIR/doubtful.lua:2: warning: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: warning: avi.pool.select: not allowed in event HTTP_RESP\n"},
-		{"warnings that count", []string{"-strict", "DIR/doubtful.lua"}, failed,
+		{"warnings that count", []string{"--strict", "DIR/doubtful.lua"}, failed,
 			"DIR/doubtful.lua:2: warning: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: warning: avi.pool.select: not allowed in event HTTP_RESP\n"},
 		{"nearly a heading", []string{"DIR/near.lua"}, ok, "DIR/near.lua:3: warning: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
 		{"event of another protocol", []string{"DIR/tcp.lua", "DIR/dns_req.lua", "DIR/client_closed.lua"}, failed,
@@ -62,7 +62,7 @@ if avi.http.method() == "TRACE" then
 		{"warnings of a configuration", []string{"DIR/shared.yaml"}, ok,
 			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n" +
 				"DIR/shared.yaml:3:14: warning: persistence: persistence cookies have no configured keys: clients lose their servers at the next start\n"},
-		{"strict about them", []string{"-strict", "DIR/shared.yaml"}, failed,
+		{"strict about them", []string{"--strict", "DIR/shared.yaml"}, failed,
 			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n" +
 				"DIR/shared.yaml:3:14: warning: persistence: persistence cookies have no configured keys: clients lose their servers at the next start\n"},
 		{"data event that never runs", []string{"DIR/filter.yaml"}, failed,
@@ -71,16 +71,16 @@ if avi.http.method() == "TRACE" then
 		{"no file", []string{"DIR/none.lua"}, failed, "DIR/none.lua: no such file or directory\n"},
 		{"no configuration", []string{"DIR/none.yaml"}, failed, "DIR/none.yaml: no such file or directory\n"},
 		{"names that are not there", []string{"DIR/names.yaml"}, failed, "DIR/stick.lua:2: pool \"web\" not found; did you mean \"wob\"?\n"},
-		{"another extension", []string{"-as", "script", "-event", "HTTP_REQ", "DIR/script.txt"}, ok, "DIR/script.txt:1: warning: avi.nothing: unknown, hence nil\n"},
-		{"another extension of a configuration", []string{"-as", "config", "DIR/config.txt"}, failed, "DIR/config.txt:1:1: unknown field \"nothing\"\n"},
+		{"another extension", []string{"--as", "script", "--event", "HTTP_REQ", "DIR/script.txt"}, ok, "DIR/script.txt:1: warning: avi.nothing: unknown, hence nil\n"},
+		{"another extension of a configuration", []string{"--as", "config", "DIR/config.txt"}, failed, "DIR/config.txt:1:1: unknown field \"nothing\"\n"},
 		{"faults and warnings of several files", []string{"DIR/two.lua", "DIR/names.yaml", "DIR/doubtful.lua"}, failed, "" +
 			"DIR/two.lua:3: Failed to compile the datascript \"two_on_http_req.ds\": luac: two_on_http_req.ds:3: unexpected symbol near '<eof>'\n" +
 			"DIR/two.lua:4: Failed to compile the datascript \"two_on_http_resp.ds\": luac: two_on_http_resp.ds:4: unexpected symbol near '<eof>'\n" +
 			"DIR/stick.lua:2: pool \"web\" not found; did you mean \"wob\"?\n" +
 			"DIR/doubtful.lua:2: warning: avi.http.get_method: unknown, hence nil\nDIR/doubtful.lua:4: warning: avi.pool.select: not allowed in event HTTP_RESP\n"},
-		{"no keys", []string{"-no-keys", "DIR/keys.yaml"}, ok, ""},
+		{"no keys", []string{"--no-keys", "DIR/keys.yaml"}, ok, ""},
 		{"keys", []string{"DIR/keys.yaml"}, failed, "DIR/keys.yaml:2:51: persistence.httpCookie.keys[0].secret: open DIR/none: no such file or directory\n"},
-		{"host names", []string{"-resolve", "DIR/good.yaml"}, ok, "DIR/near.lua:3: warning: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
+		{"host names", []string{"--resolve", "DIR/good.yaml"}, ok, "DIR/near.lua:3: warning: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
 		{"large", []string{"DIR/large.lua"}, failed, "DIR/large.lua: longer than 1048576 bytes\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -120,7 +120,7 @@ DIR/%.lua:2: Failed to compile the datascript "%_on_http_req.ds": luac: %_on_htt
 `,
 	} {
 		t.Run(format, func(t *testing.T) {
-			status, out, errs := invoke(t, dir, "check", "-format", format, "DIR/a,b.yaml", "DIR/%.lua")
+			status, out, errs := invoke(t, dir, "check", "--format", format, "DIR/a,b.yaml", "DIR/%.lua")
 			if diff := cmp.Diff(want, out); status != failed || diff != "" || errs != "" {
 				t.Errorf("status %d, errors %q, output (-want +got):\n%s", status, errs, diff)
 			}

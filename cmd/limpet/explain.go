@@ -15,38 +15,56 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/config"
 )
 
-// explain tells which rules of policies match a request and why, takes it
-// through a virtual service that asks no server, and tells what became of it.
-// Servers are taken for up, and one stands for those that would be discovered.
-func explain(ctx context.Context, args []string, out, errs io.Writer) int {
-	f := flags("explain [flags] CONFIG URL", errs)
-	method := f.String("method", http.MethodGet, "the request's `method`")
-	body := f.String("body", "", "the request's body, as `text`")
-	client := netip.MustParseAddr("192.0.2.1")
-	f.Func("client", "the `address` of the client (default 192.0.2.1)", func(s string) (err error) {
-		client, err = netip.ParseAddr(s)
-		return err
-	})
-	service := f.String("service", "", "the `name` of the service, if there are several")
-	header := http.Header{}
-	f.Func("header", "a header of the request, as `NAME: VALUE`; may be repeated", func(s string) error {
+// explainOptions are those of the command explain.
+type explainOptions struct {
+	method, body, service string
+	client                netip.Addr
+	header                http.Header
+}
+
+func newExplain() *cobra.Command {
+	o := explainOptions{header: http.Header{}}
+	c := &cobra.Command{
+		Use:   "explain [flags] CONFIG URL",
+		Short: "show what would become of a request",
+		Long: "Print which rules match a request for URL and why, what scripts log, the request that a server would get, and the response that " +
+			"the client would get. Nothing is sent. The status is 1 if the configuration has a fault, 2 if servers cannot read the URL.",
+		Args:              arguments(2, 2),
+		ValidArgsFunction: configurationFiles,
+		RunE:              running(o.explain),
+	}
+	c.Flags().StringVar(&o.method, "method", http.MethodGet, "the request's `method`")
+	c.Flags().StringVar(&o.body, "body", "", "the request's body, as `text`")
+	c.Flags().TextVar(&o.client, "client", netip.MustParseAddr("192.0.2.1"), "the `address` of the client")
+	c.Flags().StringVar(&o.service, "service", "", "the `name` of the service, if there are several")
+	c.Flags().Func("header", "a header of the request, as `\"NAME: VALUE\"`; may be repeated", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
 		if !ok {
 			return fmt.Errorf("%q has no colon", s)
 		}
-		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		o.header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 		return nil
 	})
-	if status, done := parse(f, args, 2, 2); done {
-		return status
-	}
-	r, err := http.NewRequestWithContext(ctx, *method, f.Arg(1), strings.NewReader(*body))
+	completing(c, "method", []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+	})
+	return c
+}
+
+// explain tells which rules of policies match a request and why, takes it
+// through a virtual service that asks no server, and tells what became of it.
+// Servers are taken for up, and one stands for those that would be discovered.
+func (o *explainOptions) explain(ctx context.Context, args []string, out, errs io.Writer) int {
+	file, url, header := args[0], args[1], o.header
+	r, err := http.NewRequestWithContext(ctx, o.method, url, strings.NewReader(o.body))
 	if err == nil && r.URL.Host == "" {
-		err = fmt.Errorf("%s: no host", f.Arg(1))
+		err = fmt.Errorf("%s: no host", url)
 	}
 	if err != nil {
 		complain(errs, err)
@@ -56,21 +74,21 @@ func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 		r.Host = host
 		header.Del("Host")
 	}
-	if err := readable(f.Arg(1), r.Method); err != nil {
+	if err := readable(url, r.Method); err != nil {
 		complain(errs, err)
 		return misuse
 	}
-	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), net.JoinHostPort(client.String(), "1234")
+	r.Header, r.RequestURI, r.RemoteAddr = header, r.URL.RequestURI(), net.JoinHostPort(o.client.String(), "1234")
 	if r.URL.Scheme == "https" {
 		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: r.URL.Hostname()}
 	}
 	if given := r.URL.Port(); given != "" {
 		if _, err := strconv.ParseUint(given, 10, 16); err != nil {
-			complain(errs, fmt.Errorf("%s: no port %q", f.Arg(1), given))
+			complain(errs, fmt.Errorf("%s: no port %q", url, given))
 			return misuse
 		}
 	}
-	e, err := explained(ctx, f.Arg(0), *service, r)
+	e, err := explained(ctx, file, o.service, r)
 	if err != nil {
 		complain(errs, err)
 		return failed
@@ -135,7 +153,7 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 	if all := f.Services(); service == "" && len(all) == 1 {
 		service = all[0]
 	} else if !slices.Contains(all, service) {
-		return nil, fmt.Errorf("%s: -service must be one of %s", file, strings.Join(all, ", "))
+		return nil, fmt.Errorf("%s: --service must be one of %s", file, strings.Join(all, ", "))
 	}
 	e := &explanation{answer: &answer{header: http.Header{}}}
 	rt, err := f.Build(config.Options{Offline: true, Edit: func(_ string, c *limpet.Config) {

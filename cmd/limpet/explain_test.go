@@ -35,7 +35,7 @@ The client gets:
 200 OK
 X-Pool: web
 `},
-		{"another pool", []string{"-method", "POST", "-body", "x", "-header", "Host: api.example.com", "-header", "X-Fail: 1", "-client", "10.1.2.3", "http://localhost/"}, "host equals \"api.example.com\": yes",
+		{"another pool", []string{"--method", "POST", "--body", "x", "--header", "Host: api.example.com", "--header", "X-Fail: 1", "--client", "10.1.2.3", "http://localhost/"}, "host equals \"api.example.com\": yes",
 			`client         10.1.2.3:1234
 request rule   api
 pool           api
@@ -56,7 +56,7 @@ X-Who: 10.1.2.3
 The client gets:
 200 OK
 `},
-		{"refused", []string{"-client", "192.0.2.99", "http://www.example.com/admin/"}, "rules[1] \"no admin\" decides: respond 403\n", `client         192.0.2.99:1234
+		{"refused", []string{"--client", "192.0.2.99", "http://www.example.com/admin/"}, "rules[1] \"no admin\" decides: respond 403\n", `client         192.0.2.99:1234
 security rule  no admin
 
 The client gets:
@@ -66,11 +66,11 @@ Content-Type: text/plain
 
 no
 `},
-		{"closed", []string{"-client", "203.0.113.7", "http://www.example.com/"}, "client IP is in IP group \"Blacklist\": yes (203.0.113.7)\n", `client         203.0.113.7:1234
+		{"closed", []string{"--client", "203.0.113.7", "http://www.example.com/"}, "client IP is in IP group \"Blacklist\": yes (203.0.113.7)\n", `client         203.0.113.7:1234
 security rule  blacklist
 closed         the client's connection
 `},
-		{"denied", []string{"-client", "198.51.100.66", "http://www.example.com/"}, "rules[0] \"no spoofing\" decides: reset\n", `client         198.51.100.66:1234
+		{"denied", []string{"--client", "198.51.100.66", "http://www.example.com/"}, "rules[0] \"no spoofing\" decides: reset\n", `client         198.51.100.66:1234
 network rule   no spoofing
 closed         the client's connection
 `},

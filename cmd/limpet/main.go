@@ -5,17 +5,18 @@
 //	limpet explain CONFIG URL    tell what would become of a request
 //	limpet check FILE...         check configurations and scripts
 //	limpet test PATH...          run the txtar cases in files and directories
+//	limpet help COMMAND|KEY      explain a command, or a key of configurations
 //	limpet schema                print a JSON Schema of configurations
+//	limpet completion SHELL      print a script that completes command lines
 //	limpet version               print the version
 //
-// Each command tells its flags with -h. docs/reference/configuration.md describes the
-// configuration.
+// Each command tells its options with --help. docs/reference/command.md describes
+// the commands, docs/reference/configuration.md the configuration.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -38,62 +39,28 @@ const (
 	cutOff = 3 // requests were under way when serve had to end
 )
 
-// A command runs one of the subcommands, and returns the exit status.
-type command func(ctx context.Context, args []string, out, errs io.Writer) int
+// exitStatus is one that a command ends with, other than ok, after it has said
+// why.
+type exitStatus int
 
-var commands = map[string]command{"serve": serve, "explain": explain, "check": check, "test": test, "schema": schema, "version": version}
-
-const usage = `usage:
-  limpet serve [flags] CONFIG
-  limpet explain [flags] CONFIG URL
-  limpet check [flags] FILE...
-  limpet test [flags] PATH...
-  limpet schema
-  limpet version
-`
+// Error implements error.
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprint(errs, usage)
-		return misuse
-	}
-	if c := commands[args[0]]; c != nil {
-		return c(ctx, args[1:], out, errs)
-	}
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(out, usage)
+	root := newRoot()
+	root.SetOut(out)
+	root.SetErr(errs)
+	root.SetArgs(doubleDashes(root, args, errs))
+	c, err := root.ExecuteContextC(ctx)
+	if err == nil {
 		return ok
 	}
-	fmt.Fprintf(errs, "limpet: no command %q\n%s", args[0], usage)
+	if status, is := errors.AsType[exitStatus](err); is {
+		return int(status)
+	}
+	complain(errs, err)
+	fmt.Fprintf(errs, "usage: %s\n", c.UseLine())
 	return misuse
-}
-
-// flags returns a flag set whose usage begins with a line for the command.
-func flags(line string, errs io.Writer) *flag.FlagSet {
-	f := flag.NewFlagSet(line, flag.ContinueOnError)
-	f.SetOutput(errs)
-	f.Usage = func() {
-		fmt.Fprintf(errs, "usage: limpet %s\n", line)
-		f.PrintDefaults()
-	}
-	return f
-}
-
-// parse parses a command line that has at least least arguments and, unless
-// most is 0, at most most. Unless it succeeds, it has told why, and status is
-// the exit status.
-func parse(f *flag.FlagSet, args []string, least, most int) (status int, done bool) {
-	switch err := f.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return ok, true
-	case err != nil:
-		return misuse, true
-	case f.NArg() < least, most > 0 && f.NArg() > most:
-		f.Usage()
-		return misuse, true
-	}
-	return ok, false
 }
 
 // complain writes an error.

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/handover"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
@@ -21,13 +23,28 @@ import (
 // flushTimeout is how long the last lines of the log have to be written.
 const flushTimeout = time.Second
 
-// serve runs a virtual service until ctx ends.
-func serve(ctx context.Context, args []string, _, errs io.Writer) int {
-	f := flags("serve [flags] CONFIG", errs)
-	watch := f.Bool("watch", false, "read CONFIG anew when one of its files changes, as process.watch does")
-	if status, done := parse(f, args, 1, 1); done {
-		return status
+// serveOptions are those of the command serve.
+type serveOptions struct {
+	watch bool
+}
+
+func newServe() *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{
+		Use:   "serve [flags] CONFIG",
+		Short: "serve the services of a configuration",
+		Long: "Serve the services of a configuration until SIGTERM or SIGINT. SIGHUP reads it again. The log is on standard error unless CONFIG says otherwise. " +
+			"The status is 1 if it cannot start, 3 if requests under way were cut off, or after a second signal.",
+		Args:              arguments(1, 1),
+		ValidArgsFunction: configurationFiles,
+		RunE:              running(o.serve),
 	}
+	c.Flags().BoolVar(&o.watch, "watch", false, "read CONFIG again when one of its files changes, as process.watch does")
+	return c
+}
+
+// serve runs a virtual service until ctx ends.
+func (o *serveOptions) serve(ctx context.Context, args []string, _, errs io.Writer) int {
 	// Whoever reads the log may go away: that must end the log, and not the
 	// service.
 	signal.Ignore(syscall.SIGPIPE)
@@ -39,7 +56,7 @@ func serve(ctx context.Context, args []string, _, errs io.Writer) int {
 		_ = queue.Close(flush) // what is not written by then is lost, and there is nobody to tell
 	}()
 	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
-	s := &service{file: f.Arg(0), watch: *watch, log: log, after: time.After, command: os.Args}
+	s := &service{file: args[0], watch: o.watch, log: log, after: time.After, command: os.Args}
 	s.program = programFile()
 	return s.run(ctx, queue)
 }

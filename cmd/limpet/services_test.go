@@ -46,18 +46,18 @@ func TestServeTakenAddress(t *testing.T) {
 func TestExplainServices(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": services})
 	for service, want := range map[string]string{"shop": "\nshop\n", "admin": "\nadmin\n"} {
-		if status, out, errs := invoke(t, dir, "explain", "-service", service, "DIR/limpet.yaml", "http://a/"); status != ok || !strings.HasSuffix(out, want) {
+		if status, out, errs := invoke(t, dir, "explain", "--service", service, "DIR/limpet.yaml", "http://a/"); status != ok || !strings.HasSuffix(out, want) {
 			t.Errorf("status %d, %s%s", status, out, errs)
 		}
 	}
 	// The request arrives at a listener of the service.
 	ports := testfiles.Write(t, map[string]string{"limpet.yaml": strings.NewReplacer(`internal, address: "127.0.0.1:0"`, `internal, address: ":18086"`, `body: admin}}}`, `body: "here\n"}}, match: {vsPort: {ports: [18086]}}}`).Replace(services)})
-	if status, out, errs := invoke(t, ports, "explain", "-service", "admin", "DIR/limpet.yaml", "http://a/"); status != ok || !strings.HasSuffix(out, "\nhere\n") {
+	if status, out, errs := invoke(t, ports, "explain", "--service", "admin", "DIR/limpet.yaml", "http://a/"); status != ok || !strings.HasSuffix(out, "\nhere\n") {
 		t.Errorf("status %d, %s%s", status, out, errs)
 	}
-	for _, args := range [][]string{{"explain", "DIR/limpet.yaml", "http://a/"}, {"explain", "-service", "shep", "DIR/limpet.yaml", "http://a/"}} {
+	for _, args := range [][]string{{"explain", "DIR/limpet.yaml", "http://a/"}, {"explain", "--service", "shep", "DIR/limpet.yaml", "http://a/"}} {
 		status, _, errs := invoke(t, dir, args...)
-		if want := "limpet: DIR/limpet.yaml: -service must be one of shop, admin\n"; status != failed || errs != want {
+		if want := "limpet: DIR/limpet.yaml: --service must be one of shop, admin\n"; status != failed || errs != want {
 			t.Errorf("status %d, %s", status, errs)
 		}
 	}

@@ -245,7 +245,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// With -watch the file is read anew without a signal.
+// With --watch the file is read anew without a signal.
 func TestServeWatch(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapotRule})
 	binary, err := build()
@@ -253,7 +253,7 @@ func TestServeWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "limpet.yaml")
-	p := startAs(t, nil, binary, "serve", "-watch", path)
+	p := startAs(t, nil, binary, "serve", "--watch", path)
 	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:0\n"+strings.Replace(teapotRule, "418", "410", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -10,27 +10,45 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/limpetlb/limpet/datascript/datascripttest"
 )
 
-// test runs txtar cases.
-func test(ctx context.Context, args []string, out, errs io.Writer) int {
-	f := flags("test [flags] PATH...", errs)
-	cover := f.Bool("cover", false, "tell which lines of the scripts the cases have run")
-	profile := f.String("coverprofile", "", "write these lines to a `file` in the format of lcov")
-	update := f.Bool("update", false, "write what came out into the want sections of the cases")
-	verbose := f.Bool("v", false, "name each case")
-	if status, done := parse(f, args, 1, 0); done {
-		return status
+// testOptions are those of the command test.
+type testOptions struct {
+	cover, update, verbose bool
+	profile                string
+}
+
+func newTest() *cobra.Command {
+	var o testOptions
+	c := &cobra.Command{
+		Use:   "test [flags] PATH...",
+		Short: "run test cases of scripts",
+		Long: "Run the cases in files, and in all files below directories whose names end in .txtar, without sockets and servers. " +
+			"The status is 1 if a case fails.",
+		Args:              arguments(1, -1),
+		ValidArgsFunction: filesEnding("txtar"),
+		RunE:              running(o.test),
 	}
-	files, err := caseFiles(f.Args())
+	c.Flags().BoolVar(&o.cover, "cover", false, "list, for each script and event, the lines that no case has run")
+	c.Flags().StringVar(&o.profile, "coverprofile", "", "write them to a `file` in the format of lcov; genhtml makes pages of it")
+	c.Flags().BoolVar(&o.update, "update", false, "write the results into the cases, as the expected ones")
+	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "name each case, not only those that fail")
+	return c
+}
+
+// test runs txtar cases.
+func (o *testOptions) test(ctx context.Context, paths []string, out, errs io.Writer) int {
+	files, err := caseFiles(paths)
 	if err != nil {
 		complain(errs, err)
 		return failed
 	}
-	o := datascripttest.Options{Update: *update}
-	if *cover || *profile != "" {
-		o.Coverage = &datascripttest.Coverage{}
+	options := datascripttest.Options{Update: o.update}
+	if o.cover || o.profile != "" {
+		options.Coverage = &datascripttest.Coverage{}
 	}
 	failures := 0
 	for _, file := range files {
@@ -39,20 +57,20 @@ func test(ctx context.Context, args []string, out, errs io.Writer) int {
 			return failed
 		}
 		r := &reporter{out: out}
-		datascripttest.RunFiles(r, literal(file), o)
+		datascripttest.RunFiles(r, literal(file), options)
 		switch {
 		case r.failed:
 			failures++
 			fmt.Fprintf(out, "FAIL %s\n", file)
-		case *verbose:
+		case o.verbose:
 			fmt.Fprintf(out, "ok   %s\n", file)
 		}
 	}
-	if *cover {
-		fmt.Fprint(out, o.Coverage)
+	if o.cover {
+		fmt.Fprint(out, options.Coverage)
 	}
-	if *profile != "" {
-		if err := writeProfile(*profile, o.Coverage); err != nil {
+	if o.profile != "" {
+		if err := writeProfile(o.profile, options.Coverage); err != nil {
 			complain(errs, err)
 			return failed
 		}

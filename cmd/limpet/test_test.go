@@ -30,7 +30,7 @@ func TestTest(t *testing.T) {
 		"cases/notes.md":           "not a case",
 		"none/notes.md":            "not a case",
 	})
-	status, out, errs := invoke(t, dir, "test", "-v", "-cover", "-coverprofile", "DIR/lcov", "DIR/cases")
+	status, out, errs := invoke(t, dir, "test", "-v", "--cover", "--coverprofile", "DIR/lcov", "DIR/cases")
 	const want = `DIR/cases/deeper/[bad].txtar:10: want/log differs (- what the case wants, + what came out):
 -
 +# 1
@@ -56,7 +56,7 @@ ok   DIR/cases/good.txtar
 		t.Errorf("lcov: %q, %v", lcov, err)
 	}
 
-	if status, out, errs := invoke(t, dir, "test", "-update", "DIR/cases/deeper"); status != ok || errs != "" || !strings.Contains(out, "updated\n1 cases, 0 failed\n") {
+	if status, out, errs := invoke(t, dir, "test", "--update", "DIR/cases/deeper"); status != ok || errs != "" || !strings.Contains(out, "updated\n1 cases, 0 failed\n") {
 		t.Errorf("update: status %d, %q, %q", status, out, errs)
 	}
 	if status, out, errs := invoke(t, dir, "test", "DIR/cases", "DIR/cases/good.txtar"); status != ok || errs != "" || out != "3 cases, 0 failed\n" {
@@ -66,7 +66,7 @@ ok   DIR/cases/good.txtar
 	for _, c := range []struct{ args, want string }{
 		{"DIR/none", "limpet: DIR/none: no case (a file with a name such as a.txtar)\n"},
 		{"DIR/nowhere", "limpet: lstat DIR/nowhere: no such file or directory\n"},
-		{"-coverprofile DIR/no/such DIR/cases", "limpet: open DIR/no/such: no such file or directory\n"},
+		{"--coverprofile DIR/no/such DIR/cases", "limpet: open DIR/no/such: no such file or directory\n"},
 	} {
 		status, _, errs := invoke(t, dir, append([]string{"test"}, strings.Fields(c.args)...)...)
 		if status != failed || errs != c.want {

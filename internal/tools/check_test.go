@@ -63,8 +63,8 @@ func (m machine) run(t *testing.T) (stdout, stderr string, ok bool) {
 // because there was no C compiler or no curl.
 func TestPackages(t *testing.T) {
 	const (
-		all     = "missing: lua5.1 redis-server htpasswd openssl nginx haproxy node systemd-analyze /usr/bin/kill lintian rpm mandoc groff curl gcc /usr/include/stdlib.h /etc/ssl/certs/ca-certificates.crt"
-		sudoApt = all + "; install with: sudo apt-get install lua5.1 redis-server apache2-utils openssl nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base curl gcc libc6-dev ca-certificates\n"
+		all     = "missing: lua5.1 redis-server htpasswd openssl goaccess jq nginx haproxy node systemd-analyze /usr/bin/kill lintian rpm mandoc groff fish zsh /usr/share/bash-completion/bash_completion curl gcc /usr/include/stdlib.h /etc/ssl/certs/ca-certificates.crt"
+		sudoApt = all + "; install with: sudo apt-get install lua5.1 redis-server apache2-utils openssl goaccess jq nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base fish zsh bash-completion curl gcc libc6-dev ca-certificates\n"
 		root    = "echo 0"
 		user    = "echo 1000"
 
@@ -72,7 +72,7 @@ func TestPackages(t *testing.T) {
 		aptGet = `echo "$*" >>"$FILES/log"
 if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "policy $?" >>"$FILES/log"; fi`
 		updated   = "update -qq"
-		installed = "install -y -qq --no-install-recommends lua5.1 redis-server apache2-utils openssl nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base curl gcc libc6-dev ca-certificates"
+		installed = "install -y -qq --no-install-recommends lua5.1 redis-server apache2-utils openssl goaccess jq nginx haproxy nodejs systemd procps lintian rpm mandoc groff-base fish zsh bash-completion curl gcc libc6-dev ca-certificates"
 		denied    = "policy 101"
 	)
 	for _, tc := range []struct {
@@ -88,8 +88,8 @@ if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "po
 			log: []string{updated, installed, denied},
 		},
 		{
-			name: "Debian, root, some there", programs: map[string]string{"go": "", "apt-get": aptGet, "id": root, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "openssl": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "curl": "", "gcc": ""},
-			files: []string{"/usr/bin/kill", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt", "/etc/init.d/nginx"},
+			name: "Debian, root, some there", programs: map[string]string{"go": "", "apt-get": aptGet, "id": root, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "openssl": "", "goaccess": "", "jq": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "fish": "", "zsh": "", "curl": "", "gcc": ""},
+			files: []string{"/usr/bin/kill", "/usr/share/bash-completion/bash_completion", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt", "/etc/init.d/nginx"},
 			log:   []string{updated, "install -y -qq --no-install-recommends nginx haproxy", denied, "disabled nginx disable"},
 		},
 		{
@@ -105,20 +105,20 @@ if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "po
 			says: sudoApt,
 		},
 		{
-			name: "Debian, user, one missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "openssl": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "gcc": ""},
-			files: []string{"/usr/bin/kill", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
+			name: "Debian, user, one missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "openssl": "", "goaccess": "", "jq": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "fish": "", "zsh": "", "gcc": ""},
+			files: []string{"/usr/bin/kill", "/usr/share/bash-completion/bash_completion", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
 			says:  "missing: curl; install with: sudo apt-get install curl\n",
 		},
 		{
 			name: "Fedora", programs: map[string]string{"go": "", "dnf": "exit 1", "id": root, "uname": "echo Linux"},
-			says: "missing: lua5.1 redis-server htpasswd openssl nginx haproxy node curl gcc /usr/include/stdlib.h; install with: sudo dnf install compat-lua /usr/bin/redis-server httpd-tools openssl nginx haproxy nodejs curl gcc glibc-devel && sudo ln -s /usr/bin/lua-5.1 /usr/local/bin/lua5.1\n",
+			says: "missing: lua5.1 redis-server htpasswd openssl goaccess jq nginx haproxy node curl gcc /usr/include/stdlib.h; install with: sudo dnf install compat-lua /usr/bin/redis-server httpd-tools openssl goaccess jq nginx haproxy nodejs curl gcc glibc-devel && sudo ln -s /usr/bin/lua-5.1 /usr/local/bin/lua5.1\n",
 		},
 		{
 			name: "macOS", programs: map[string]string{"go": "", "id": user, "uname": "echo Darwin"},
-			says: "missing: lua5.1 redis-server nginx haproxy node timeout; install with: brew install redis nginx haproxy node coreutils, and Lua 5.1 from https://www.lua.org/ftp/ as lua5.1\n",
+			says: "missing: lua5.1 redis-server goaccess jq nginx haproxy node timeout; install with: brew install redis goaccess jq nginx haproxy node coreutils, and Lua 5.1 from https://www.lua.org/ftp/ as lua5.1\n",
 		},
 		{
-			name: "macOS, without Lua", programs: map[string]string{"go": "", "id": user, "uname": "echo Darwin", "redis-server": "", "nginx": "", "haproxy": "", "node": "", "timeout": ""},
+			name: "macOS, without Lua", programs: map[string]string{"go": "", "id": user, "uname": "echo Darwin", "redis-server": "", "goaccess": "", "jq": "", "nginx": "", "haproxy": "", "node": "", "timeout": ""},
 			says: "missing: lua5.1; install with: Lua 5.1 from https://www.lua.org/ftp/ as lua5.1\n",
 		},
 		{
@@ -126,8 +126,8 @@ if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "po
 			says: all + "\n",
 		},
 		{
-			name: "nothing missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "openssl": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "curl": "", "gcc": ""},
-			files: []string{"/usr/bin/kill", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
+			name: "nothing missing", programs: map[string]string{"go": "", "apt-get": aptGet, "id": user, "uname": "echo Linux", "lua5.1": "", "redis-server": "", "htpasswd": "", "openssl": "", "goaccess": "", "jq": "", "nginx": "", "haproxy": "", "node": "", "systemd-analyze": "", "lintian": "", "rpm": "", "mandoc": "", "groff": "", "fish": "", "zsh": "", "curl": "", "gcc": ""},
+			files: []string{"/usr/bin/kill", "/usr/share/bash-completion/bash_completion", "/usr/include/stdlib.h", "/etc/ssl/certs/ca-certificates.crt"},
 		},
 		{
 			name: "without Go", programs: map[string]string{"apt-get": aptGet, "id": root, "uname": "echo Linux"},

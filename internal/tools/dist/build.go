@@ -8,10 +8,12 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -113,12 +115,19 @@ func (r release) archive(p platform, binary, out string) error {
 			return err
 		}
 	}
-	for _, m := range manPages {
-		page, err := r.manPage(m)
-		if err != nil {
-			return err
+	documents, err := r.documents()
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(documents)) {
+		dir := ""
+		switch {
+		case isPage(name):
+			dir = "man/"
+		case name != "limpet.schema.json":
+			dir = "completions/"
 		}
-		members = append(members, member{base + "/" + m.file(), 0o644, page})
+		members = append(members, member{base + "/" + dir + name, 0o644, documents[name]})
 	}
 	write, ext := r.tarball, ".tar.gz"
 	if p.os == "windows" {

@@ -61,14 +61,29 @@ var made = sync.OnceValues(func() (outs [2]string, err error) {
 	return outs, nil
 })
 
-// packed makes a package of the files here, with a binary.
-func packed(t *testing.T, format, version, binary string) string {
+var commandHere = sync.OnceValues(func() (map[string][]byte, error) {
+	dir, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	return commandFilesOf(dir)
+})
+
+// here is a release of the files here.
+func here(t *testing.T, version string) release {
 	t.Helper()
 	r, err := newRelease(root, version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := r.pack(format, platform{os: "linux", arch: "amd64"}, binary, t.TempDir())
+	r.command = commandHere
+	return r
+}
+
+// packed makes a package of the files here, with a binary.
+func packed(t *testing.T, format, version, binary string) string {
+	t.Helper()
+	path, err := here(t, version).pack(format, platform{os: "linux", arch: "amd64"}, binary, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,19 +244,23 @@ func TestPackageVersion(t *testing.T) {
 
 func TestManPages(t *testing.T) {
 	need(t, "mandoc", "groff")
-	r, err := newRelease(root, "v0.1.0")
+	documents, err := here(t, "v0.1.0").documents()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range manPages {
-		t.Run(m.file(), func(t *testing.T) {
-			page, err := r.manPage(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := filepath.Join(t.TempDir(), m.file())
+	pages := 0
+	for name, page := range documents {
+		if !isPage(name) {
+			continue
+		}
+		pages++
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), name)
 			if err := os.WriteFile(file, page, 0o644); err != nil {
 				t.Fatal(err)
+			}
+			if want := `"limpet 0.1.0"`; !strings.Contains(string(page), want) {
+				t.Errorf("no %s in\n%s", want, page)
 			}
 			if out, err := exec.CommandContext(t.Context(), "mandoc", "-T", "lint", file).CombinedOutput(); err != nil || len(out) > 0 {
 				t.Errorf("mandoc: %v\n%s", err, out)
@@ -259,10 +278,13 @@ func TestManPages(t *testing.T) {
 					t.Errorf("the page has %q of Markdown", bad)
 				}
 			}
-			if first := regexp.MustCompile(`NAME\n +` + regexp.QuoteMeta(m.name) + ` +- +` + strings.Fields(m.what)[0]); !first.MatchString(plain) {
+			if first := regexp.MustCompile(`NAME\n +` + regexp.QuoteMeta(name[:len(name)-2]) + ` +[-‐−–] +\w+`); !first.MatchString(plain) {
 				t.Errorf("the page does not say what it is about:\n%s", plain)
 			}
 		})
+	}
+	if pages < 10 {
+		t.Errorf("%d pages", pages)
 	}
 }
 

@@ -1,4 +1,5 @@
-// Command dist makes what a release ships: static binaries, archives of them, and packages for Debian and Fedora. The same commit gives
+// Command dist makes what a release ships: static binaries, archives of them with manual pages, completions and the schema of
+// configurations, and packages for Debian and Fedora. The same commit gives
 // the same bytes, wherever it is checked out.
 //
 //	dist -version v1.2.3 [-out DIR] [-platforms linux/amd64,...]    make everything, with SHA256SUMS
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -51,9 +53,10 @@ func run(root, version, out string, platforms []string, notes bool) error {
 
 // A release is one version of limpet.
 type release struct {
-	root    string    // of the module
-	version string    // such as v1.2.3
-	time    time.Time // of the commit, which all files have
+	root    string                            // of the module
+	version string                            // such as v1.2.3
+	time    time.Time                         // of the commit, which all files have
+	command func() (map[string][]byte, error) // commandFilesOf the root, made once
 }
 
 // The form of versions; what follows the hyphen is a release before the release.
@@ -77,7 +80,7 @@ func newRelease(root, version string) (release, error) {
 	if err != nil {
 		return release{}, fmt.Errorf("time of the commit: %w", err)
 	}
-	return release{root, version, time.Unix(at, 0).UTC()}, nil
+	return release{root, version, time.Unix(at, 0).UTC(), sync.OnceValues(func() (map[string][]byte, error) { return commandFilesOf(root) })}, nil
 }
 
 // number is the version without its v.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,38 +11,17 @@ import (
 	"github.com/cpuguy83/go-md2man/v2/md2man"
 )
 
-// A manual is a page of the system's manual, made from one of the documents.
-type manual struct {
-	name, section, title string
-	what                 string // it is, in one line
-	document             string
-	synopsis, more       string // Markdown, in front of the document and behind it
-}
-
 const guides = "The guides are at https://github.com/limpetlb/limpet/tree/main/docs\n"
 
-var manPages = []manual{
-	{
-		name: "limpet", section: "1", title: "User Commands",
-		what:     "run, check, test and explain virtual services that stick clients to servers",
-		document: "docs/reference/command.md",
-		synopsis: "## SYNOPSIS\n\n**limpet** *COMMAND* [*FLAGS*] [*ARGUMENTS*]\n",
-		more: "## FILES\n\n`/etc/limpet/limpet.yaml`\n: the configuration that the service limpet.service serves\n\n" +
-			"## SEE ALSO\n\n**limpet.yaml**(5), **systemctl**(1)\n\n" + guides,
-	},
-	{
-		name: "limpet.yaml", section: "5", title: "File Formats",
-		what:     "configuration file of limpet",
-		document: "docs/reference/configuration.md",
-		more:     "## SEE ALSO\n\n**limpet**(1)\n\n" + guides,
-	},
-}
+// What limpet(1) has in front of the section SEE ALSO, and behind it.
+const (
+	commandFiles = ".SH FILES\n.TP\n\\fB/etc/limpet/limpet.yaml\\fP\nthe configuration that the service limpet.service serves\n"
+	commandSee   = ".PP\n\\fBlimpet-help\\fP(1), \\fBlimpet.yaml\\fP(5), \\fBsystemctl\\fP(1)\n.PP\n" + guides
+)
 
-func (m manual) file() string { return m.name + "." + m.section }
-
-// manPage makes a page in the language of man.
-func (r release) manPage(m manual) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(r.root, m.document))
+// configurationPage is limpet.yaml(5). Those of the commands are made with them.
+func (r release) configurationPage() ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(r.root, "docs/reference/configuration.md"))
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +30,34 @@ func (r release) manPage(m manual) ([]byte, error) {
 	if !strings.Contains(body, "\n## ") {
 		body = strings.ReplaceAll(body, "\n### ", "\n## ")
 	}
-	page := fmt.Sprintf("# %s %s %s \"limpet %s\" \"%s\"\n\n## NAME\n\n%s - %s\n\n%s\n## DESCRIPTION\n\n%s\n\n%s",
-		strings.ToUpper(m.name), m.section, r.time.Format("2006-01-02"), r.number(), m.title, m.name, m.what, m.synopsis, strings.TrimSpace(body), m.more)
-	return tidy(md2man.Render([]byte(page))), nil
+	page := fmt.Sprintf("# LIMPET.YAML 5\n\n## NAME\n\nlimpet.yaml - configuration file of limpet\n\n"+
+		"## DESCRIPTION\n\n%s\n\n## SEE ALSO\n\n**limpet**(1), **limpet-help**(1)\n\n%s", strings.TrimSpace(body), guides)
+	return md2man.Render([]byte(page)), nil
+}
+
+// head is the first line of a page, with its name and section.
+var head = regexp.MustCompile(`(?m)^\.TH "?([^ "]+)"? "?([0-9])"?.*$`)
+
+// option is an option of a command, as cobra writes it: a paragraph whose second line begins with a tab.
+var option = regexp.MustCompile(`(?m)(?:^\.PP\n)?^(\\fB-.*)\n\t(.*)$`)
+
+// manPage completes a page: with the release in its head, where further pages and files are, and without what programs that check pages complain
+// about.
+func (r release) manPage(name string, page []byte) []byte {
+	title := "File Formats"
+	if strings.HasSuffix(name, ".1") {
+		title = "User Commands"
+	}
+	page = head.ReplaceAll(page, fmt.Appendf(nil, `.TH "$1" "$2" "%s" "limpet %s" "%s"`, r.time.Format("2006-01-02"), r.number(), title))
+	page = option.ReplaceAllFunc(page, func(text []byte) []byte {
+		m := option.FindSubmatch(text)
+		names := strings.ReplaceAll(strings.TrimSuffix(string(m[1]), "[=false]"), "-", `\-`) // to be copied
+		return fmt.Appendf(nil, ".TP\n%s\n%s", names, m[2])
+	})
+	if name == "limpet.1" {
+		page = append(bytes.Replace(page, []byte(".SH SEE ALSO"), []byte(commandFiles+".SH SEE ALSO"), 1), commandSee...)
+	}
+	return tidy(page)
 }
 
 var (

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,9 +63,19 @@ func (r release) pack(format string, p platform, binary, out string) (string, er
 	add(r.file("limpet.service"), "/usr/lib/systemd/system/limpet.service", files.TypeFile, 0o644)
 	add(r.file("limpet.socket"), "/usr/lib/systemd/system/limpet.socket", files.TypeFile, 0o644)
 	add(r.file("sysusers.conf"), "/usr/lib/sysusers.d/limpet.conf", files.TypeFile, 0o644)
-	for _, m := range manPages {
-		add(generated[m.file()], "/usr/share/man/man"+m.section+"/"+m.file()+".gz", files.TypeFile, 0o644)
+	for _, name := range slices.Sorted(maps.Keys(generated)) {
+		if isPage(name) {
+			add(generated[name], "/usr/share/man/man"+name[len(name)-1:]+"/"+name+".gz", files.TypeFile, 0o644)
+		}
 	}
+	zsh := "/usr/share/zsh/site-functions/_limpet"
+	if format == "deb" {
+		zsh = "/usr/share/zsh/vendor-completions/_limpet"
+	}
+	add(generated["limpet.bash"], "/usr/share/bash-completion/completions/limpet", files.TypeFile, 0o644)
+	add(generated["limpet.fish"], "/usr/share/fish/vendor_completions.d/limpet.fish", files.TypeFile, 0o644)
+	add(generated["_limpet"], zsh, files.TypeFile, 0o644)
+	add(generated["limpet.schema.json"], "/usr/share/limpet/limpet.schema.json", files.TypeFile, 0o644)
 	info.Recommends = []string{"ca-certificates"} // for servers with TLS
 	switch format {
 	case "deb":
@@ -100,7 +112,8 @@ func (r release) pack(format string, p platform, binary, out string) (string, er
 	return path, os.WriteFile(path, b.Bytes(), 0o644)
 }
 
-// generate writes to dir the files of packages that are made from others, all compressed, and returns their paths.
+// generate writes to dir the files of packages that are made from others, and returns their paths. Manual pages and lists of changes are
+// compressed.
 func (r release) generate(dir string) (map[string]string, error) {
 	changelog, err := os.ReadFile(filepath.Join(r.root, "CHANGELOG.md"))
 	if err != nil {
@@ -111,14 +124,21 @@ func (r release) generate(dir string) (map[string]string, error) {
 		"changelog": fmt.Appendf(nil, "limpet (%s) unstable; urgency=medium\n\n  * Release %s; CHANGELOG.md says what has changed.\n\n -- %s  %s\n",
 			strings.Replace(r.number(), "-", "~", 1), r.version, maintainer, r.time.Format(time.RFC1123Z)),
 	}
-	for _, m := range manPages {
-		page, err := r.manPage(m)
-		if err != nil {
+	documents, err := r.documents()
+	if err != nil {
+		return nil, err
+	}
+	paths := make(map[string]string, len(texts)+len(documents))
+	for name, text := range documents {
+		if isPage(name) {
+			texts[name] = text
+			continue
+		}
+		paths[name] = filepath.Join(dir, name)
+		if err := os.WriteFile(paths[name], text, 0o644); err != nil {
 			return nil, err
 		}
-		texts[m.file()] = page
 	}
-	paths := make(map[string]string, len(texts))
 	for name, text := range texts {
 		data, err := compress(text)
 		if err != nil {
