@@ -81,7 +81,7 @@ type Config struct {
 
 	// PersistenceHeader names a header that limpet adds to each response. Its
 	// value is the outcome of the client's binding to a server, as far as it is
-	// known by then: the text of [Record].Persistence. A response does not get
+	// known by then: the text of [Record].Outcome. A response does not get
 	// the header if nothing has asked for a binding. Empty means no such
 	// header.
 	PersistenceHeader string

@@ -51,7 +51,7 @@ if client then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end`})
 	vs, err := limpet.New(limpet.Config{
 		Pools:      []*lbpool.Pool{pool},
 		Scripts:    []limpet.Script{{Script: script}},
-		OnComplete: func(r limpet.Record) { fmt.Print(r.Persistence, ": ") },
+		OnComplete: func(r limpet.Record) { fmt.Print(r.Outcome, ": ") },
 	})
 	if err != nil {
 		log.Fatal(err)

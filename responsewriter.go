@@ -196,7 +196,7 @@ func (w *responseWriter) send(r *reply) {
 	clear(h)
 	maps.Copy(h, w.initial)
 	maps.Copy(h, r.header)
-	w.tx.tellPersistence(h)
+	w.tx.addOutcome(h)
 	if (w.last || w.tx.closing == closeFIN) && w.tx.r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // in HTTP/2 this would end all streams
 	}

@@ -314,12 +314,12 @@ var sources = [...]persistence.Source{
 // outcomes count the outcomes of bindings in a target, and the sources of the
 // bindings.
 type outcomes struct {
-	counts    [persistences]atomic.Uint64
+	counts    [outcomeCount]atomic.Uint64
 	sources   [len(sources)]atomic.Uint64 // in the order of sources
 	ambiguous atomic.Int64                // Unix time of the last report of an ambiguous server
 }
 
-func (o *outcomes) add(p Persistence, source persistence.Source) {
+func (o *outcomes) add(p Outcome, source persistence.Source) {
 	o.counts[p].Add(1)
 	if source == "" {
 		return
@@ -352,9 +352,9 @@ func (t *target) mayReportAmbiguous(now time.Time) bool {
 type TargetStats struct {
 	// Target is the name of the pool or the group.
 	Target string
-	// Outcomes counts requests by [Record].Persistence. Outcomes that have not
+	// Outcomes counts requests by [Record].Outcome. Outcomes that have not
 	// occurred are left out.
-	Outcomes map[Persistence]uint64
+	Outcomes map[Outcome]uint64
 	// Sources counts requests of bound clients by the source of the binding, as
 	// in [Record].BindingSource. Sources that have not occurred are left out.
 	Sources map[persistence.Source]uint64
@@ -365,8 +365,8 @@ type TargetStats struct {
 func (vs *VirtualService) targetStats() []TargetStats {
 	var stats []TargetStats
 	for name, t := range vs.current.Load().targets {
-		row := TargetStats{Target: name, Outcomes: map[Persistence]uint64{}, Sources: map[persistence.Source]uint64{}}
-		for p := range persistences {
+		row := TargetStats{Target: name, Outcomes: map[Outcome]uint64{}, Sources: map[persistence.Source]uint64{}}
+		for p := range outcomeCount {
 			if n := t.outcomes.counts[p].Load(); n > 0 {
 				row.Outcomes[p] = n
 			}

@@ -83,7 +83,7 @@ type choice struct {
 	pinned   bool // a request policy has selected the pool, and scripts cannot
 	// pinnedServer means that it has selected the server as well.
 	pinnedServer bool
-	looked       Persistence // how the best look-up ended
+	looked       Outcome // how the best look-up ended
 	binding      binding
 	hashKey      string
 	serverTLS    bool            // the server in use speaks TLS

@@ -211,7 +211,7 @@ func (e *explanation) report(out io.Writer) {
 	}
 	fact("pool", rec.Pool)
 	fact("server", rec.Server)
-	fact("persistence", rec.Persistence)
+	fact("persistence", rec.Outcome)
 	for _, line := range rec.Log {
 		fact("log", line)
 	}

@@ -434,7 +434,7 @@ pools:
     servers: [{address: %s}]
     algorithm: {consistentHash: {key: header, header: X-Key, loadFactor: 1.5}}
     healthMonitors: &quick
-      - {checker: {http: {path: /, tls: *tls, accept: [{low: 200, high: 299}], header: {x-check: [a]}}}, interval: 1s, successes: 1}
+      - {checker: {http: {path: /, tls: *tls, accept: [{begin: 200, end: 299}], header: {x-check: [a]}}}, interval: 1s, successes: 1}
     queue: {length: 10, timeout: 1s, order: firstInFirstOut}
     passive: &passive {failures: 5, timeouts: true}
   - {name: down, servers: [{address: %s}], failAction: {kind: backup, backup: plain}, healthMonitors: *quick, passive: {<<: *passive, disabled: true}}

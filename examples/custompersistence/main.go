@@ -208,7 +208,7 @@ func (a *accountant) request(name string) error {
 		return err
 	}
 	r := <-a.records
-	fmt.Fprintf(a.out, "%-6s %-16s -> %-9s %s\n", name, r.Client, strings.TrimSpace(string(body)), r.Persistence)
+	fmt.Fprintf(a.out, "%-6s %-16s -> %-9s %s\n", name, r.Client, strings.TrimSpace(string(body)), r.Outcome)
 	return nil
 }
 

@@ -195,8 +195,8 @@ func TestUpdateKeepsEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		get(t, c, site.URL)
-		if rec := recs.next(t); rec.Persistence != limpet.PersistenceHit || rec.Server != first.Server {
-			t.Errorf("%v on %v, want a hit on %v", rec.Persistence, rec.Server, first.Server)
+		if rec := recs.next(t); rec.Outcome != limpet.OutcomeHit || rec.Server != first.Server {
+			t.Errorf("%v on %v, want a hit on %v", rec.Outcome, rec.Server, first.Server)
 		}
 	}
 }

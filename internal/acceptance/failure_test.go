@@ -162,7 +162,7 @@ func TestTablesFail(t *testing.T) {
 	s.wantEntry(s.current.Addr())
 	// A script that cannot ask its table fails.
 	tables.lookup = broken
-	if r := s.request(500, limpet.PersistenceNone); len(r.ScriptErrors) != 1 || !errors.Is(r.ScriptErrors[0], broken) {
+	if r := s.request(500, limpet.OutcomeNone); len(r.ScriptErrors) != 1 || !errors.Is(r.ScriptErrors[0], broken) {
 		t.Errorf("script errors %v", r.ScriptErrors)
 	}
 }
@@ -183,14 +183,14 @@ func TestWrapForwards(t *testing.T) {
 	}))
 	c := site.client(t)
 	_, first := get(t, c, site.URL)
-	if rec := recs.next(t); rec.Persistence != limpet.PersistenceMiss || !rec.Server.IsValid() {
+	if rec := recs.next(t); rec.Outcome != limpet.OutcomeMiss || !rec.Server.IsValid() {
 		t.Errorf("record: %+v", rec)
 	}
 	for range 4 {
 		if _, again := get(t, c, site.URL); again != first {
 			t.Errorf("%s after %s", again, first)
 		}
-		if rec := recs.next(t); rec.Persistence != limpet.PersistenceHit {
+		if rec := recs.next(t); rec.Outcome != limpet.OutcomeHit {
 			t.Errorf("record: %+v", rec)
 		}
 	}

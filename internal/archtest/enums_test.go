@@ -24,7 +24,7 @@ import (
 
 // enumerations are all exported integer types with constants.
 var enumerations = []reflect.Type{
-	reflect.TypeFor[limpet.Forward](), reflect.TypeFor[limpet.OnError](), reflect.TypeFor[limpet.Persistence](), reflect.TypeFor[limpet.Significance](),
+	reflect.TypeFor[limpet.Forward](), reflect.TypeFor[limpet.OnError](), reflect.TypeFor[limpet.Outcome](), reflect.TypeFor[limpet.Significance](),
 	reflect.TypeFor[datascript.Event](), reflect.TypeFor[datascript.RateAction](),
 	reflect.TypeFor[datascripttest.Algorithm](), reflect.TypeFor[datascripttest.Closing](),
 	reflect.TypeFor[lbpool.FailKind](), reflect.TypeFor[lbpool.HashKey](), reflect.TypeFor[lbpool.QueueOrder](), reflect.TypeFor[lbpool.Reason](),

@@ -298,7 +298,7 @@ var badServicePaths = slices.Concat(
 var badPool = lbpool.Config{
 	Scheme: "ftp", Algorithm: lbpool.ConsistentHash(lbpool.ConsistentHashConfig{Key: 99, LoadFactor: 0.5}), Repick: 99, RepickFailures: -1,
 	Passive:   lbpool.Passive{Failures: -1, Time: -1, MaxTime: -2, MaxShare: -1, ErrorShare: 101, Window: -1, MinRequests: -1},
-	Reselect:  lbpool.Reselect{Codes: []lbpool.StatusRange{{Low: 1, High: 2}}, MaxBody: -1, TryTimeout: -1, Timeout: -1},
+	Reselect:  lbpool.Reselect{Codes: []lbpool.StatusRange{{Begin: 1, End: 2}}, MaxBody: -1, TryTimeout: -1, Timeout: -1},
 	SlowStart: -1, Queue: lbpool.Queue{Length: -1, Timeout: -1, Order: 99}, FailAction: lbpool.FailAction{Kind: lbpool.FailBackup},
 	HealthMonitors: []lbpool.HealthMonitor{
 		{Checker: &lbpool.HTTPChecker{Path: "x", Method: " ", Accept: []lbpool.StatusRange{{}}}, Interval: 2 * time.Hour, Timeout: 3 * time.Hour, Successes: -1, Failures: -1},

@@ -90,7 +90,7 @@ func TestBlip(t *testing.T) {
 
 // A page that all servers answer with an error does not move its visitors.
 func TestBadPage(t *testing.T) {
-	c := conf(ip(persistence.ClientIPConfig{}), poolOf("web", 0, 3, func(c *lbpool.Config) { c.Reselect.Codes = []lbpool.StatusRange{{Low: 500, High: 599}} }))
+	c := conf(ip(persistence.ClientIPConfig{}), poolOf("web", 0, 3, func(c *lbpool.Config) { c.Reselect.Codes = []lbpool.StatusRange{{Begin: 500, End: 599}} }))
 	c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		resp, err := named(r)
 		if r.URL.Path == "/bad" {
