@@ -120,7 +120,7 @@ func ExampleConfig_matches() {
 		{Path: &policy.PathMatch{Op: policy.MatchesRegexp, Values: []string{`\.(php|asp)$`}}},
 		{Query: &policy.QueryMatch{Op: policy.Contains, Values: []string{"debug="}}},
 		{Cookie: &policy.CookieMatch{Name: "beta", Op: policy.Exists}},
-		{Headers: []policy.HeaderMatch{ // all of them must hold
+		{Headers: []policy.HeaderMatch{ // all of them must match
 			{Name: "User-Agent", Op: policy.DoesNotContain, Values: []string{"curl", "wget"}},
 			{Name: "X-Internal", Op: policy.DoesNotExist},
 		}},
@@ -443,7 +443,7 @@ func ExampleConfig_penalty() {
 			Limit:         policy.RateLimiterConfig{Rate: policy.Rate{Count: 5, Period: 10 * time.Minute}},
 			PerClient:     true,
 			CountFailures: true,                      // statuses from 400 on, and servers that fail
-			Exceeded:      policy.Close{Reset: true}, // policy.Report{} tells and lets pass
+			Exceeded:      policy.Close{Reset: true}, // policy.Report{} only reports
 		},
 	}}
 	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})
