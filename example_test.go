@@ -219,9 +219,9 @@ func ExampleNew_faults() {
 	fmt.Println(err)
 	// Output:
 	// defaultPool: "nowhere": there is no such pool
-	// httpSecurity[0].action.status: 42: less than 200
 	// scripts[0].script: missing
 	// clientHeader: "X Client": not the name of a header
+	// httpSecurity[0].action.status: 42: less than 200
 }
 
 // Health monitors check while Run is running, and the configuration may

@@ -297,7 +297,7 @@ func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Heade
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = noAgent
 	}
-	tx.tellClient(h, r, trusted)
+	tx.addForwarding(h, r, trusted)
 	return h
 }
 

@@ -166,7 +166,7 @@ func (vs *VirtualService) streamTimeout(r *http.Request, srv *http.Server) time.
 			return c.Stall()
 		}
 	}
-	return defaultWriteTimeout
+	return ConnectionLimits{}.writeTimeout()
 }
 
 // A streamTimer ends an HTTP/2 stream when a read or a write of it lasts too

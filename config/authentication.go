@@ -151,7 +151,7 @@ func (b *builder) keySet(c keySetConfig, path string) (set jwtkeys.KeySet, err e
 	set = c.KeySet
 	for key, file := range map[string]*string{"file": &set.File, "secretFile": &set.SecretFile} {
 		if *file, err = b.watched(path+"."+key, *file, maxKeyFile); err != nil {
-			faults.Add(key, nil, err)
+			faults.Add(key, inFile{}, err)
 		}
 	}
 	if c.Secret != "" {
@@ -163,7 +163,7 @@ func (b *builder) keySet(c keySetConfig, path string) (set jwtkeys.KeySet, err e
 	case c.URL != "" && c.Pool == "":
 		faults.Addf("pool", nil, "missing; its servers are asked for url")
 	case c.Pool != "" && b.poolNamed(c.Pool) == nil:
-		faults.Addf("pool", nil, "pool %q not found", c.Pool)
+		faults.Addf("pool", inFile{}, "pool %q not found", c.Pool)
 	case c.Pool != "":
 		set.Transport = b.fetcher(c, path)
 	}
@@ -244,7 +244,7 @@ func asWritten(err error) error {
 	return fielderr.Map(err, func(err error) error {
 		fault, ok := err.(*fielderr.Error) //nolint:errorlint // as the constructor returns it
 		if ok && strings.HasSuffix(strings.ToLower(fault.Path), "file") {
-			return &fielderr.Error{Path: fault.Path, Err: fault.Err}
+			return &fielderr.Error{Path: fault.Path, Value: inFile{}, Err: fault.Err}
 		}
 		return err
 	})

@@ -14,7 +14,6 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -171,7 +170,7 @@ func (b *builder) persistencePaths(err error) error {
 }
 
 // fault notes an error, if it is one, about what stands at a path or, as the
-// library tells it, below. Faults that an earlier stage has found are not reported again.
+// library reports it, below. Faults that an earlier stage has found are not reported again.
 func (b *builder) fault(err error, path string, args ...any) {
 	if err == nil {
 		return
@@ -179,15 +178,19 @@ func (b *builder) fault(err error, path string, args ...any) {
 	path = fielderr.Join(b.prefix, fmt.Sprintf(path, args...))
 	for _, err := range fielderr.Leaves(err) {
 		if leaf, ok := err.(*fielderr.Error); ok { //nolint:errorlint // a fault that something else wraps has a text of its own
-			b.located(fielderr.Join(path, leaf.Path), leaf.Value, leaf.Err)
+			b.located(fielderr.Join(path, leaf.Path), leaf.Value, leaf.Err, true)
 		} else {
-			b.located(path, nil, err)
+			b.located(path, nil, err, false)
 		}
 	}
 }
 
-// located notes an error about what stands at a path.
-func (b *builder) located(path string, value any, err error) {
+// inFile is the value of a fault that the file shows better.
+type inFile struct{}
+
+// located notes an error about what stands at a path. A fault of the library has
+// a value unless it would say nothing or may be secret.
+func (b *builder) located(path string, value any, err error, ofLibrary bool) {
 	at, exact := b.file.nearest(path)
 	if b.hides(path) || !exact && b.strange[outer(path)] {
 		return
@@ -197,13 +200,15 @@ func (b *builder) located(path string, value any, err error) {
 	if f.place = at.place; f.source == nil {
 		f.source = b.file.first
 	}
-	switch {
-	case at.secret:
+	_, written := value.(inFile)
+	if written {
 		f.value = nil
-	case errors.Is(err, errNotAName): // but may be a key
-	case strings.Contains(path, ".redis.addresses["): // which may have a password
+	}
+	switch {
+	case at.secret, errors.Is(err, errNotAName): // which may be a key
+		f.value = nil
 	case exact && at.node != nil && at.node.Kind == yaml.ScalarNode:
-		if f.value == nil {
+		if written || !ofLibrary {
 			f.value = at.node.Value
 		}
 		if names := b.names(path); names != nil && !slices.Contains(names, at.node.Value) {

@@ -127,7 +127,8 @@ func (r relocation) of(err error) error {
 		case fault.Path == "discoveries" && slices.ContainsFunc(slices.Collect(maps.Values(r)), aboutName):
 			moved.Path, text = "servers", was+"; each host name is one"
 		case aboutName(moved.Path):
-			if moved.Value = nil; strings.HasPrefix(was, "not an IP address") { // the file shows the value
+			moved.Value = inFile{}
+			if strings.HasPrefix(was, "not an IP address") {
 				text += ", nor a host name"
 			}
 		}

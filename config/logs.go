@@ -203,7 +203,7 @@ func (b *builder) output(p *logPlan, c *outputConfig, path string) {
 		case strings.ContainsAny(c.Output, "\r\n\x00"):
 			faults.Addf("output", nil, "%w", errNotAName)
 		case !is && !filepath.IsAbs(c.Output):
-			faults.Addf("output", nil, "not an absolute name, which a configuration that is no file needs")
+			faults.Addf("output", inFile{}, "not an absolute name, which a configuration that is no file needs")
 		default:
 			file := b.pathOf(c.Output, path+".output")
 			if abs, err := filepath.Abs(file); err == nil {
@@ -317,7 +317,7 @@ func (b *builder) openLogs(a *assembly) *logChange {
 		if s == nil {
 			var err error
 			if s, err = openSink(output); err != nil {
-				b.located(path, nil, err)
+				b.located(path, nil, err, false)
 				continue
 			}
 			c.fresh = append(c.fresh, s)

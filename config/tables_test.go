@@ -120,7 +120,7 @@ services:
 	testwait.Until(t, "what another instance has stored", func() bool { return other.get("listen", "b", "/third") == "200 /first" })
 }
 
-// All faults of tables are told, with their places; nothing shows a password.
+// All faults of tables are reported, with their places; nothing shows a password.
 func TestTablesFaults(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"no address", "tables: {redis: {}}", "a.yaml:1:17: tables.redis.addresses: missing"},
@@ -133,10 +133,13 @@ func TestTablesFaults(t *testing.T) {
 		{"certificate", "tables: {redis: {addresses: ['a:1'], tls: {ca: none}}}", "a.yaml:1:48: tables.redis.tls.ca: open DIR/none"},
 		{"database", "stores: [{name: a, redis: {addresses: ['a:1'], database: -1}}]", "a.yaml:1:58: stores[0].redis.database: -1: negative"},
 		{"options of the library", "tables: {redis: {addresses: ['a:1'], options: {}}}", `tables.redis: unknown field "options"`},
+		{"negative", "tables: {maxEntries: -1}", "a.yaml:1:22: tables.maxEntries: -1: less than 1"},
+		{"negative on a server", "tables: {minLifetime: -1s, redis: {addresses: ['a:1']}}", "a.yaml:1:23: tables.minLifetime: -1s: negative"},
+		{"too much for a server", "tables: {maxKeyBytes: 128KiB, redis: {addresses: ['a:1']}}", "a.yaml:1:23: tables.maxKeyBytes: 131072: more than 64KiB, the most on a server"},
 		{"the same twice", "stores: [{name: a, redis: {addresses: ['a:1']}}, {name: b, redis: {addresses: ['a:1'], prefix: limpet}}]", "a.yaml:1:67: stores[1].redis: other tables have this prefix there"},
 		{"the same of a service", "stores: [{name: a, redis: {addresses: ['a:1', 'b:1']}}]\nservices: [{name: a, tables: {redis: {addresses: ['b:1', 'a:1']}}}]", "a.yaml:2:38: services[0].tables.redis: other tables have this prefix there"},
 		{"file and server", "tables: {redis: {addresses: ['a:1']}, file: a}", `a.yaml:1:45: tables.file: "a": tables on a server have no file`},
-		{"interval without a file", "tables: {saveInterval: 5s}", `a.yaml:1:24: tables.saveInterval: "5s": without a file`},
+		{"interval without a file", "tables: {saveInterval: 5s}", `a.yaml:1:24: tables.saveInterval: 5s: without a file`},
 		{"interval", "stores: [{name: a, file: b, saveInterval: 1ms}]", "a.yaml:1:43: stores[0].saveInterval: 1ms: less than 1s"},
 		{"the same file twice", "stores: [{name: a, file: b}, {name: b, file: ./b}]", `a.yaml:1:46: stores[1].file: "./b": other tables have this file`},
 		{"store and file", "stores: [{name: a}]\nservices: [{name: a, tables: {store: a, file: b}}]", "a.yaml:2:30: services[0].tables: want a store, or options"},

@@ -171,10 +171,10 @@ func (b *builder) listenerTLS(c *tlsConfig, path string) *certs.Policy {
 // check notes settings that contradict each other.
 func (c *tlsConfig) check(faults *fielderr.List) {
 	if c.MaxVersion != 0 && c.MaxVersion < c.MinVersion {
-		faults.Addf("maxVersion", nil, "older than minVersion")
+		faults.Addf("maxVersion", inFile{}, "older than minVersion")
 	}
 	if c.StrictSNI && c.Default != "" {
-		faults.Addf("default", nil, "without effect beside strictSNI")
+		faults.Addf("default", inFile{}, "without effect beside strictSNI")
 	}
 	if len(c.CipherSuites) == 0 {
 		return

@@ -247,10 +247,10 @@ func TestConsistentHashIgnorePort(t *testing.T) {
 
 func TestConsistentHashFaults(t *testing.T) {
 	for want, cfg := range map[string]ConsistentHashConfig{
-		`algorithm.key: 9: not a known value`:            {Key: 9},
-		`algorithm.header: "": not the name of a header`: {Key: HashHeader},
-		`algorithm.loadFactor: 0.5: less than 1`:         {LoadFactor: 0.5},
-		`algorithm.loadFactor: NaN: less than 1`:         {LoadFactor: math.NaN()},
+		`algorithm.key: 9: not one of client, client and port, uri, header, custom`: {Key: 9},
+		`algorithm.header: "": not the name of a header`:                            {Key: HashHeader},
+		`algorithm.loadFactor: 0.5: less than 1`:                                    {LoadFactor: 0.5},
+		`algorithm.loadFactor: NaN: not a number`:                                   {LoadFactor: math.NaN()},
 	} {
 		if _, err := New(Config{Name: "web", Servers: servers(1), Algorithm: ConsistentHash(cfg)}); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %s", cfg, err, want)

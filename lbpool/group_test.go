@@ -338,9 +338,9 @@ func TestGroupFaults(t *testing.T) {
 		MinServers: -1, FailAction: FailAction{Kind: 9},
 	})
 	want := strings.Join([]string{
-		`name: missing`, `minServers: -1: less than 1`, `failAction.kind: 9: not a known value`,
-		`members[1].pool: missing`, `members[2].pool: "a": already the pool of members[0]`, `members[2].ratio: -1: negative`,
-		`members[3].ratio: 1001: more than 1000`,
+		`name: missing`, `members[1].pool: missing`, `members[2].pool: "a": already the pool of members[0]`, `members[2].ratio: -1: negative`,
+		`members[3].ratio: 1001: more than 1000`, `minServers: -1: less than 1`,
+		`failAction.kind: 9: not one of respond, close, redirect, backup`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("NewGroup: %v, want\n%s", err, want)
@@ -399,8 +399,8 @@ func TestSetWithGroups(t *testing.T) {
 
 func TestFailActionFaults(t *testing.T) {
 	for want, a := range map[string]FailAction{
-		"status: 404: neither 200 nor 503":                   {Status: 404},
-		"kind: 9: not a known value":                         {Kind: 9},
+		"status: 404: neither 200 nor 503":                     {Status: 404},
+		"kind: 9: not one of respond, close, redirect, backup": {Kind: 9},
 		"backup: missing":                                    {Kind: FailBackup},
 		`redirect.host: "": not a host`:                      {Kind: FailRedirect},
 		`redirect.host: "a/b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
@@ -408,7 +408,7 @@ func TestFailActionFaults(t *testing.T) {
 		`redirect.scheme: "ftp": neither http nor https`:     {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
 		`redirect.path: "x": does not begin with /`:          {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
 		`redirect.query: "a#b": not a query`:                 {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
-		`redirect.status: 200: not the status of a redirect`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
+		`redirect.status: 200: not one of 301, 302, 303, 307, 308`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
 	} {
 		_, err := New(Config{Name: "web", Servers: servers(1), FailAction: a})
 		if want = `failAction.` + want; err == nil || err.Error() != want {

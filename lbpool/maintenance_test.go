@@ -149,8 +149,8 @@ func TestMinMonitorsUp(t *testing.T) {
 		}
 	})
 	for n, want := range map[int]string{
-		-1: `minMonitorsUp: -1: not within 0 to 1, the number of health monitors`,
-		2:  `minMonitorsUp: 2: not within 0 to 1, the number of health monitors`,
+		-1: `minMonitorsUp: -1: negative`,
+		2:  `minMonitorsUp: 2: more than 1, the number of health monitors`,
 	} {
 		cfg := monitors(HealthMonitor{Checker: healthy})
 		cfg.MinMonitorsUp = n

@@ -80,7 +80,7 @@ type HealthMonitor struct {
 	// to MaxHold. A server that stays up longer starts again with none. If no
 	// server of the pool is up, no hold-down applies. 0 means 6 intervals;
 	// negative means no hold-down.
-	MaxHold time.Duration
+	MaxHold time.Duration `negative:"no hold-down"`
 }
 
 // validMonitors returns copies with the defaults filled in.

@@ -58,7 +58,7 @@ type Passive struct {
 	// Time is how long the first ejection lasts. 0 means 10 seconds.
 	Time time.Duration `default:"10s" min:"0s"`
 	// MaxTime is the longest ejection. 0 means 5 minutes.
-	MaxTime time.Duration
+	MaxTime time.Duration `min:"0s"`
 	// ErrorShare also ejects a server that fails this percentage of its
 	// requests within Window, in a row or not, 1 to 100. All failures described
 	// above are counted, even if one client has them all. 0 turns it off.
@@ -84,7 +84,7 @@ func (c Passive) withDefaults() Passive {
 
 func (c Passive) validate(faults *fielderr.List) {
 	bounds.Check("passive", c, faults)
-	if c.MaxTime < c.Time {
+	if 0 <= c.MaxTime && c.MaxTime < c.Time {
 		faults.Addf("passive.maxTime", c.MaxTime, "less than the time of the first ejection, %s", c.Time)
 	}
 }

@@ -386,7 +386,7 @@ func TestReselectFaults(t *testing.T) {
 	_, err := New(Config{Name: "web", Servers: servers(1), Reselect: Reselect{
 		Codes: []StatusRange{{200, 299}, {500, 599}}, MaxBody: -1, TryTimeout: -1, Timeout: -1,
 	}})
-	want := `reselect.codes[0]: 200 to 299 is not a range of status codes` + "\n" +
+	want := `reselect.codes[0]: 200 to 299 is not a range from 400 to 599` + "\n" +
 		"reselect.maxBody: -1: negative\nreselect.tryTimeout: -1ns: negative\nreselect.timeout: -1ns: negative"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)

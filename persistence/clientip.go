@@ -1,7 +1,9 @@
 package persistence
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"net/http"
 	"net/netip"
 	"time"
@@ -9,9 +11,6 @@ import (
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
-
-// defaultClientIPTimeout is the default of [ClientIPConfig.Timeout].
-const defaultClientIPTimeout = 5 * time.Minute
 
 // A ClientIPConfig configures a [ClientIP]. The zero value is useful.
 type ClientIPConfig struct {
@@ -24,25 +23,25 @@ type ClientIPConfig struct {
 	Mask6 int `default:"128" min:"1" max:"128"`
 
 	// Timeout is how long the profile remembers a client without requests. Zero
-	// and negative mean five minutes; the longest is [DefaultMaxLifetime]. With
-	// Sessions, a client may be forgotten up to a tenth earlier: a request
-	// renews its binding only when a tenth of Timeout has passed.
-	Timeout time.Duration
+	// means five minutes; the longest is [DefaultMaxLifetime]. With Sessions, a
+	// client may be forgotten up to a tenth earlier: a request renews its
+	// binding only when a tenth of Timeout has passed.
+	Timeout time.Duration `default:"5m" min:"0s" max:"168h"`
 
 	// MaxAge is the longest time that a client keeps its server, however often
-	// it returns. Zero and negative mean no limit. The longest is
-	// [DefaultMaxLifetime], or the MaxLifetime of the store in Sessions.
-	MaxAge time.Duration
+	// it returns. Zero means no limit. More than [DefaultMaxLifetime], or than
+	// the MaxLifetime of the store in Sessions, means that.
+	MaxAge time.Duration `min:"0s"`
 
 	// MaxEntries is how many clients the profile remembers for each target. The
-	// default is [DefaultMaxEntries]. A full table evicts clients that did not
-	// return first.
-	MaxEntries int
+	// default is [DefaultMaxEntries], the largest 1<<30. A full table evicts
+	// clients that did not return first.
+	MaxEntries int `default:"1_048_576" min:"1" max:"1_073_741_824"`
 
 	// MaxPerOwner is how many clients of one network (see [AddrOwner]) the
-	// profile remembers for each target. Zero and negative mean no limit; a
-	// full table then evicts clients of the largest networks first.
-	MaxPerOwner int
+	// profile remembers for each target. Zero means no limit; a full table
+	// then evicts clients of the largest networks first.
+	MaxPerOwner int `min:"0"`
 
 	// Sessions, if not nil, stores the bindings in place of the profile's own
 	// memory, so that they survive a restart or are shared by several
@@ -69,16 +68,16 @@ func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	bounds.Check("", c, &faults)
 	bounds.SetDefaults(&c)
 	p := &ClientIP{mask4: c.Mask4, mask6: c.Mask6}
-	p.clients.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
-	p.clients.maxPerOwner = positive(c.MaxPerOwner, entriesCeiling)
+	p.clients.maxEntries = c.MaxEntries
+	p.clients.maxPerOwner = cmp.Or(c.MaxPerOwner, math.MaxInt32)
 	p.clients.make = func() *Table[netip.Addr, string] {
 		o := Options{MaxEntries: p.clients.maxEntries, MaxPerOwner: p.clients.maxPerOwner, Sliding: true}
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
 	p.clients.text = netip.Addr.String
-	p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip", &faults)
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	p.clients.init(c.Timeout, c.MaxAge, c.Sessions, c.Table, "clientip", &faults)
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

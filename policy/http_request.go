@@ -61,7 +61,7 @@ func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 		}
 		compiled.action = compileRequestAction(c, field+".action", r.Action, &compiled.match)
 	}
-	if err := c.faults.Err(); err != nil {
+	if err := c.faults.ErrIn(struct{ Rules []RequestRule }{rules}); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields

@@ -66,7 +66,7 @@ func NewHTTPResponse(rules []ResponseRule, env Env) (*HTTPResponse, error) {
 			compiled.location = r.Location.compile(c, field+".location")
 		}
 	}
-	if err := c.faults.Err(); err != nil {
+	if err := c.faults.ErrIn(struct{ Rules []ResponseRule }{rules}); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields

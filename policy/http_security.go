@@ -81,7 +81,7 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 		limit, ok := compiled.action.(*compiledLimit)
 		p.countsFailures = p.countsFailures || ok && limit.CountFailures
 	}
-	if err := c.faults.Err(); err != nil {
+	if err := c.faults.ErrIn(struct{ Rules []SecurityRule }{rules}); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields

@@ -107,7 +107,7 @@ type condition struct {
 	shown func(*subjects) string // the subject, for an explanation
 }
 
-// matches reports whether all conditions hold. x, if not nil, explains each.
+// matches reports whether all conditions are true. x, if not nil, explains each.
 func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 	for i := range conditions {
 		ok, err := conditions[i].holds(s)
@@ -201,9 +201,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 
 func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	m.Op.checkSet(&c.faults, field)
-	if m.Protocol != HTTP && m.Protocol != HTTPS {
-		c.faults.Addf(field+".protocol", m.Protocol, "not a known value")
-	}
+	c.faults.Constant(field+".protocol", m.Protocol)
 	in := m.Op == IsIn
 	protocol := m.Protocol
 	return func(s *subjects) (bool, error) { return (s.protocol() == protocol) == in, nil }

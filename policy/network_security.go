@@ -99,7 +99,7 @@ func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) 
 		bounds.Check(field, r, &f)
 		c.takeOver(previous[r.Name])
 	}
-	if err := f.Err(); err != nil {
+	if err := f.ErrIn(struct{ Rules []NetworkRule }{rules}); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -99,18 +99,14 @@ func (op Op) checkText(f *fielderr.List, field string) bool {
 	case op <= DoesNotExist:
 		f.Addf(field+".op", op, "does not compare text")
 	default:
-		f.Addf(field+".op", op, "not a known value")
+		f.Constant(field+".op", op)
 	}
 	return false
 }
 
 // checkSet reports a fault unless op is IsIn or IsNotIn.
 func (op Op) checkSet(f *fielderr.List, field string) {
-	switch {
-	case op <= IsNotIn:
-	case op <= DoesNotExist:
+	if op > IsNotIn {
 		f.Addf(field+".op", op, "not one of %v, %v", IsIn, IsNotIn)
-	default:
-		f.Addf(field+".op", op, "not a known value")
 	}
 }

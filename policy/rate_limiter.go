@@ -61,7 +61,7 @@ type RateLimiter struct {
 func NewRateLimiter(cfg RateLimiterConfig) (*RateLimiter, error) {
 	var f fielderr.List
 	l := newRateLimiter(&f, "", cfg)
-	if err := f.Err(); err != nil {
+	if err := f.ErrIn(cfg); err != nil {
 		return nil, err
 	}
 	return l, nil

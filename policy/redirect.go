@@ -37,9 +37,7 @@ type compiledRedirect struct {
 }
 
 func (a Redirect) compile(c *compiler, field string, m *compiledMatch) *compiledRedirect {
-	if a.Protocol != HTTP && a.Protocol != HTTPS {
-		c.faults.Addf(field+".protocol", a.Protocol, "not a known value")
-	}
+	c.faults.Constant(field+".protocol", a.Protocol)
 	if a.Status == 0 {
 		a.Status = http.StatusFound
 	}

@@ -29,9 +29,7 @@ type locationRewrite struct {
 }
 
 func (a RewriteLocation) compile(c *compiler, field string) *locationRewrite {
-	if a.Protocol != HTTP && a.Protocol != HTTPS {
-		c.faults.Addf(field+".protocol", a.Protocol, "not a known value")
-	}
+	c.faults.Constant(field+".protocol", a.Protocol)
 	r := &locationRewrite{RewriteLocation: a}
 	if strings.Contains(a.Host, ":") && !strings.Contains(a.Host, "[") {
 		c.faults.Addf(field+".host", a.Host, "has a port; give it in port")

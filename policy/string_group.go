@@ -90,9 +90,7 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 	if cfg.Name == "" || len(cfg.Name) > maxNameLen || !printable(cfg.Name) {
 		f.Addf("name", cfg.Name, "not a name of at most %d bytes of printable text", maxNameLen)
 	}
-	if cfg.Kind > StringMap {
-		f.Addf("kind", cfg.Kind, "not a known value")
-	}
+	f.Constant("kind", cfg.Kind)
 	size := 0
 	for i, e := range cfg.Entries {
 		at := fielderr.Index("entries", i)
@@ -107,7 +105,7 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 	if size > maxStringGroupBytes {
 		f.Addf("entries", nil, "keys of %d bytes are more than %d", size, maxStringGroupBytes)
 	}
-	if err := f.Err(); err != nil {
+	if err := f.ErrIn(cfg); err != nil {
 		return nil, err
 	}
 	g := &StringGroup{name: cfg.Name, kind: cfg.Kind, longest: cfg.LongestMatch, entries: slices.Clone(cfg.Entries)}

@@ -174,8 +174,8 @@ func New(c Config) (*Verifier, error) {
 	}
 	var err error
 	v.files, err = filewatch.New(files, func(i int, err error) { v.report(sets[i], err) })
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return v, err
 }

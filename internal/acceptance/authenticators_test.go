@@ -232,7 +232,7 @@ func TestAuthenticatorFaults(t *testing.T) {
 				`line 3: user "bob": a plain password or a DES hash is not supported; make a bcrypt hash, with htpasswd -B`},
 		"no tokens": {makeBearer(limpet.BearerConfig{Realm: "ü", Leeway: time.Hour}),
 			`realm: "ü": not printable ASCII without quotation marks and backslashes, of at most 256 bytes` + "\n" +
-				"leeway: 1h0m0s: more than 1m0s\ntokens: missing"},
+				"tokens: missing\nleeway: 1h0m0s: more than 1m0s"},
 		"unknown keys": {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "x", Leeway: -1}), "leeway: -1ns: negative\n" + `keySet: key set "x" not found`},
 		"no keys":      {makeBearer(limpet.BearerConfig{Tokens: tokens}), `keySet: missing`},
 		"algorithms":   {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "k", Algorithms: []string{"none"}}), `algorithms[0]: "none": not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512`},

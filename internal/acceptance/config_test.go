@@ -55,7 +55,7 @@ func TestConfigFaults(t *testing.T) {
 		{"equal scripts", limpet.Config{Scripts: []limpet.Script{script, script}}, []string{`scripts[1]: a second script named "script", after scripts[0]`}},
 		{
 			"error mode", limpet.Config{Scripts: []limpet.Script{{Script: script.Script, OnError: 7}}},
-			[]string{"scripts[0].onError: 7: not a known value"},
+			[]string{"scripts[0].onError: 7: not one of fail closed, fail open"},
 		},
 		{"limits", limpet.Config{Scripting: limpet.Scripting{Limits: datascript.Limits{CallDepth: 1 << 30}}}, []string{"limits.callDepth: "}},
 		{"client header", limpet.Config{Clients: limpet.Clients{ClientHeader: "X Real IP"}}, []string{`clientHeader: "X Real IP": not the name of a header`}},
@@ -79,7 +79,7 @@ func TestConfigFaults(t *testing.T) {
 				"connections.exceeded: ", "connections.rate.count: 0", "connections.ratePerClient.period: ",
 			},
 		},
-		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: 7: not a known value"}},
+		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: 7: not one of fail closed, fail open"}},
 		{"trusted proxies", limpet.Config{Clients: limpet.Clients{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}}, []string{"trustedProxies[0]: ", "trustedProxies[2]: "}},
 		{
 			"all at once", limpet.Config{

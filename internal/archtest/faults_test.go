@@ -40,7 +40,7 @@ type arguments map[string]any
 var constructors = map[string]struct {
 	args arguments
 	call func(arguments) error
-	want []string // paths, in order
+	want []string // paths
 	own  error    // a fault with a type of its own, such as that of a line in a list
 }{
 	".New": {args: arguments{"": badService}, want: badServicePaths, call: func(a arguments) error {
@@ -180,10 +180,13 @@ var constructors = map[string]struct {
 	"persistence/redisstore.New": {
 		args: arguments{"": redisstore.Config{
 			Addresses: []string{"a", "redis://user:" + secret + "@h", "user:" + secret + "@h:0"}, Password: secret, Database: -1, Prefix: "{}",
-			WhenDown: 9, TablesWhenDown: map[string]redisstore.WhenDown{"": 9},
+			WhenDown: 9, TablesWhenDown: map[string]redisstore.WhenDown{"": 9}, Timeout: -1, MinExtension: -1, NearAge: 2 * time.Hour,
+			Options: persistence.Options{MaxEntries: -1, MaxLifetime: -1, MinLifetime: -1, MaxKeyBytes: 1 << 17, MaxValueBytes: 2 << 20, MaxTables: -1, WhenFull: 9},
 		}},
 		call: func(a arguments) error { return second(redisstore.New(a[""].(redisstore.Config))) },
-		want: []string{"database", "addresses[0]", "addresses[1]", "addresses[2]", "prefix", "whenDown", `tablesWhenDown[""]`},
+		want: []string{"database", "addresses[0]", "addresses[1]", "addresses[2]", "prefix", "timeout",
+			"options.maxEntries", "options.maxLifetime", "options.minLifetime", "options.whenFull", "options.maxTables", "options.maxKeyBytes",
+			"options.maxValueBytes", "minExtension", "nearAge", "whenDown", `tablesWhenDown[""]`},
 	},
 	"policy.ComposeSets": {
 		args: arguments{"sets": []policy.PolicySet{{}, {Name: "a"}, {Name: "a"}}},
@@ -264,11 +267,11 @@ var badService = limpet.Config{
 	Name: "\n", DefaultPool: "none", PersistenceHeader: "Date", PoolPersistence: map[string]limpet.PersistenceProfile{"none": limpet.NoPersistence},
 	Pools: []*lbpool.Pool{nil}, PoolGroups: []*lbpool.Group{nil},
 	Forwarding: limpet.Forwarding{Proto: 9}, Scripts: []limpet.Script{{}},
-	Logging: limpet.Logging{OtherRate: -2, SlowResponse: -1, Ignore: []limpet.Significance{0}, IgnoreStatuses: []policy.Range[int]{{}}},
+	Logging: limpet.Logging{SlowResponse: -1, Ignore: []limpet.Significance{0}, IgnoreStatuses: []policy.Range[int]{{}}},
 	Clients: limpet.Clients{
 		TrustedProxies: []netip.Prefix{{}}, ClientHeader: " ", ClientIndex: 9999,
 		ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{{}, {}}, HeaderTimeout: -1},
-		Connections:   limpet.ConnectionLimits{Max: -2, MaxPerClient: -1, Rate: policy.Rate{Burst: 1}, Exceeded: 99, IPv4Bits: 33, IPv6Bits: 129},
+		Connections:   limpet.ConnectionLimits{Max: 1 << 40, MaxPerClient: -1, Rate: policy.Rate{Burst: 1}, Exceeded: 99, IPv4Bits: 33, IPv6Bits: 129},
 	},
 	Policies: limpet.Policies{
 		PoliciesOnError: 9, NetworkSecurity: []policy.NetworkRule{{}}, HTTPSecurity: []policy.SecurityRule{{}},
@@ -282,7 +285,7 @@ var badService = limpet.Config{
 
 var badServicePaths = slices.Concat(
 	[]string{
-		"name", "clientIndex", "bodyBytes", "logging.otherRate", "logging.slowResponse", "logging.ignore[0]", "logging.ignoreStatuses[0]", "persistenceHeader",
+		"name", "clientIndex", "bodyBytes", "logging.slowResponse", "logging.ignore[0]", "logging.ignoreStatuses[0]", "persistenceHeader",
 		"pools[0]", "poolGroups[0]", "policiesOnError", "networkSecurity[0].name", "networkSecurity[0].action", "httpSecurity[0].name", "httpSecurity[0].action",
 	},
 	under("httpRequest", badRequestPaths),
@@ -362,7 +365,11 @@ func TestFaults(t *testing.T) {
 					t.Errorf("a name of Go, or one with underscores: %v", fault)
 				}
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" || own != (c.own != nil) {
+			if diff := cmp.Diff(c.args.ordered(got), got); diff != "" {
+				t.Errorf("the order of the fields (-want +got):\n%s", diff)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(slices.Sorted(slices.Values(c.want)), got); diff != "" || own != (c.own != nil) {
 				t.Errorf("faults of their own: %v, paths (-want +got):\n%s", own, diff)
 			}
 		})
@@ -457,6 +464,34 @@ func exportedFuncs(pkg *types.Package) map[string]*types.Func {
 		}
 	}
 	return all
+}
+
+// ordered returns paths in the order of the fields of the one argument; as they are if there are several.
+func (a arguments) ordered(paths []string) []string {
+	if len(a) != 1 {
+		return paths
+	}
+	var l fielderr.List
+	for _, path := range paths {
+		l.Add(path, nil, nil)
+	}
+	var err error
+	for name, v := range a {
+		if name != "" {
+			field := reflect.StructField{Name: strings.ToUpper(name[:1]) + name[1:], Type: reflect.TypeOf(v)}
+			s := reflect.New(reflect.StructOf([]reflect.StructField{field})).Elem()
+			s.Field(0).Set(reflect.ValueOf(v))
+			v = s.Interface()
+		}
+		err = l.ErrIn(v)
+	}
+	var ordered []string
+	if err != nil {
+		for _, leaf := range fielderr.Leaves(err) {
+			ordered = append(ordered, leaf.(*limpet.FieldError).Path)
+		}
+	}
+	return ordered
 }
 
 // find returns why there is no field of this path.
