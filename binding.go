@@ -12,7 +12,7 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A binding holds the facts about the server that the client is bound to in a
+// A binding has the facts about the server that the client is bound to in a
 // target. A key that the request carries is bound when a server is chosen, so
 // that parallel requests of a new client meet on one server; a key that a
 // server issues is bound when the server answers.

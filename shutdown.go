@@ -120,11 +120,11 @@ func (a *activity) enter() { a.n.Add(1) }
 
 func (a *activity) leave() {
 	if a.n.Add(-1) == 0 {
-		a.tell()
+		a.notify()
 	}
 }
 
-func (a *activity) tell() {
+func (a *activity) notify() {
 	select {
 	case a.none <- struct{}{}:
 	default:
@@ -136,7 +136,7 @@ func (a *activity) wait(ctx context.Context) int64 {
 	for {
 		n := a.n.Load()
 		if n == 0 {
-			a.tell() // others may be waiting, too
+			a.notify() // others may be waiting, too
 			return 0
 		}
 		select {

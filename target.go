@@ -234,8 +234,8 @@ type targetedProfile interface {
 	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
 }
 
-// tellTargets tells all profiles their targets.
-func (s *snapshot) tellTargets() error {
+// nameTargets gives all profiles the names of their targets.
+func (s *snapshot) nameTargets() error {
 	names := map[targetedProfile][]string{}
 	var profiles []targetedProfile // in the order of the names
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {

@@ -316,7 +316,7 @@ func (b *builder) connections(c *listenerConfig) *limpet.Config {
 
 const lastSignificance = limpet.BindingInvalid
 
-// hosts checks which service gets which requests: the names are told apart at
+// hosts checks which service gets which requests: the names are distinguished at
 // each listener.
 func (b *builder) hosts(a *assembly) {
 	total := 0

@@ -85,7 +85,7 @@ type routes struct {
 	unknown *limpet.VirtualService
 }
 
-// route tells the listeners which services they have. The caller has locked mu.
+// route gives the listeners their services. The caller has locked mu.
 func (rt *Runtime) route(a *assembly) {
 	for _, l := range rt.listeners {
 		r := &routes{exact: map[string]*limpet.VirtualService{}, below: map[string]*limpet.VirtualService{}, unknown: l.unknown}

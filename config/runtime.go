@@ -26,7 +26,7 @@ type Options struct {
 	// `logs`, and records, unless it has one of `logs` and `accessLog`. Nil
 	// discards.
 	Logger *slog.Logger
-	// Edit changes the configuration of a service to what a file cannot say,
+	// Edit changes the configuration of a service to what is not available in a file,
 	// such as OnComplete and an Authenticator of its own. A Logger that it sets
 	// takes the place of what the file says about logs. [File.Build] and
 	// [Runtime.Update] call it, once or twice for each service; it must not
@@ -48,7 +48,7 @@ type Options struct {
 }
 
 // Build makes the services and listeners of the file, and loads tables that have
-// a file of their own; if that is damaged, it moves it aside, which the log tells.
+// a file of their own; if that is damaged, it moves it aside and logs that.
 // It starts nothing and connects to nothing: tables on a Redis server connect at
 // the first request that needs them, and are closed by [Runtime.Shutdown]. Each Runtime has pools,
 // tables and profiles of its own.
@@ -264,7 +264,7 @@ type Changes struct {
 // which listeners there are, stay those of the first file.
 //
 // The options of tables and the limit of all connections are taken from the first
-// file; Changes tells what waits for a restart. Everything else follows,
+// file; Changes says what waits for a restart. Everything else follows,
 // certificates too. After Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()

@@ -149,9 +149,9 @@ func (s *Script) Handles(ev Event) bool {
 	return ev < numEvents && s.programs[ev] != nil
 }
 
-// Lines returns the numbers of the lines that hold code for an event, in order
+// Lines returns the numbers of the lines that have code for an event, in order
 // and each once: those that [Env].Trace can report. A line with only "end",
-// "else" or "break" holds no code. Lines returns nil if the script has no code
+// "else" or "break" has no code. Lines returns nil if the script has no code
 // for the event.
 func (s *Script) Lines(ev Event) []int {
 	if !s.Handles(ev) {

@@ -20,8 +20,8 @@ import (
 // and "%2e" are decoded, or after it, or both. A server that never decodes
 // some of "%2f", "%5c" and "%3b" has them in its path. A path with any of
 // these has several readings, one for each combination. A match in an [Allow]
-// rule holds only if it holds for all readings; a match in any other rule
-// holds if it holds for one. So none of "/public/../admin", "/admin/../public"
+// rule is true only if it is true for all readings; a match in any other rule
+// is true if it is true for one. So none of "/public/../admin", "/admin/../public"
 // and "/public%2fx/../admin" slips past a rule about /admin, whichever way the
 // server takes it.
 //

@@ -152,7 +152,7 @@ func TestRateLimiterNeverExceeds(t *testing.T) {
 			now += random.Int64N(2*interval/int64(1+random.IntN(keys+1)) + 1)
 			at := now
 			if backwards && random.IntN(8) == 0 {
-				at = max(0, now-random.Int64N(3*interval+1)) // a caller that read the clock and was held up
+				at = max(0, now-random.Int64N(3*interval+1)) // a caller that read the clock and was delayed
 			}
 			k := random.IntN(keys)
 			ok := l.take(uint64(k+1)*0x9e3779b97f4a7c15, 1, at)
@@ -166,7 +166,7 @@ func TestRateLimiterNeverExceeds(t *testing.T) {
 			}
 		}
 		for k, a := range allowed {
-			slices.Sort(a) // the promise is about times of decisions, in whatever order they are made
+			slices.Sort(a) // the guarantee is about times of decisions, in whatever order they are made
 			if e := a.excess(r); e > 1e-6 {
 				t.Fatalf("key %d exceeds %+v by %v", k, r, e)
 			}

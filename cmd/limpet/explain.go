@@ -19,8 +19,8 @@ import (
 	"github.com/limpetlb/limpet/config"
 )
 
-// explain tells which rules of policies match a request and why, takes it
-// through a virtual service that asks no server, and tells what became of it.
+// explain shows which rules of policies match a request and why, takes it
+// through a virtual service that asks no server, and shows what became of it.
 // Servers are taken for up, and one stands for those that would be discovered.
 func explain(ctx context.Context, args []string, out, errs io.Writer) int {
 	f := flags("explain [flags] CONFIG URL", errs)
@@ -158,7 +158,7 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 	e.policies, _, _ = strings.Cut(vs.Explain(r), "scripts, which were not run") // here they are
 	func() {
 		defer func() {
-			// A connection that is closed ends this way; the record tells.
+			// A connection that is closed ends this way; the record says so.
 			p := recover()
 			if err, is := p.(error); p != nil && !(is && errors.Is(err, http.ErrAbortHandler)) {
 				panic(p)

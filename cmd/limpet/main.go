@@ -2,13 +2,13 @@
 // policies and pools. It does nothing that the library cannot do.
 //
 //	limpet serve CONFIG          serve until interrupted; SIGHUP reads CONFIG anew
-//	limpet explain CONFIG URL    tell what would become of a request
+//	limpet explain CONFIG URL    show what would become of a request
 //	limpet check FILE...         check configurations and scripts
 //	limpet test PATH...          run the txtar cases in files and directories
 //	limpet schema                print a JSON Schema of configurations
 //	limpet version               print the version
 //
-// Each command tells its flags with -h. docs/reference/configuration.md describes the
+// Each command lists its flags with -h. docs/reference/configuration.md describes the
 // configuration.
 package main
 
@@ -81,7 +81,7 @@ func flags(line string, errs io.Writer) *flag.FlagSet {
 }
 
 // parse parses a command line that has at least least arguments and, unless
-// most is 0, at most most. Unless it succeeds, it has told why, and status is
+// most is 0, at most most. Unless it succeeds, it has reported why, and status is
 // the exit status.
 func parse(f *flag.FlagSet, args []string, least, most int) (status int, done bool) {
 	switch err := f.Parse(args); {

@@ -30,12 +30,12 @@ func serve(ctx context.Context, args []string, _, errs io.Writer) int {
 	// Whoever reads the log may go away: that must end the log, and not the
 	// service.
 	signal.Ignore(syscall.SIGPIPE)
-	// Nor may a reader that stops, or a full disk, hold up requests or the end.
+	// Nor may a reader that stops, or a full disk, delay requests or the end.
 	queue := limpet.NewLogQueue(errs)
 	defer func() {
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
-		_ = queue.Close(flush) // what is not written by then is lost, and there is nobody to tell
+		_ = queue.Close(flush) // what is not written by then is lost, and nobody reads the log any more
 	}()
 	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
 	s := &service{file: f.Arg(0), watch: *watch, log: log, after: time.After}

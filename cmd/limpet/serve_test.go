@@ -32,8 +32,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
+// hangLimit is how long a test waits for what should happen at once.
+const hangLimit = time.Minute
 
 // buildDir is where build has put the binary; TestMain removes it.
 var buildDir string
@@ -95,7 +95,7 @@ func launch(t *testing.T, config string) *process {
 
 func launchAs(t *testing.T, env []string, command ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*hangLimit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
@@ -124,7 +124,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 // await reads the log up to a line that holds text, and returns that.
 func (p *process) await(text string) string {
 	p.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(hangLimit)
 	defer timer.Stop()
 	last := ""
 	for {
@@ -139,7 +139,7 @@ func (p *process) await(text string) string {
 			last = line
 			p.read = append(p.read, line)
 		case <-timer.C:
-			p.Fatalf("waited in vain for %q in the log", text)
+			p.Fatalf("%q did not come in the log", text)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (p *process) end() {
 func get(t *testing.T, url string) string {
 	t.Helper()
 	client := &http.Client{
-		Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true},
+		Timeout: hangLimit, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	res, err := client.Get(url)
@@ -309,7 +309,7 @@ func TestServeWithoutLogReader(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := testfiles.Write(t, shopFiles)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*hangLimit)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, binary, "serve", filepath.Join(dir, "shop.yaml"))
 			log, w, err := os.Pipe()
@@ -455,7 +455,7 @@ httpRequest:
 	for round := range 2 {
 		for path, want := range map[string]string{"/": "200 over TLS", "/down": "200 backup", "/none": "200 closed", "/found": "200 found"} {
 			got := ""
-			for deadline := time.Now().Add(patience); got != want && time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+			for deadline := time.Now().Add(hangLimit); got != want && time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 				got = get(t, p.url+path) // monitors and discoveries need a moment
 			}
 			if got != want {
@@ -479,7 +479,7 @@ httpRequest:
 	p.end()
 }
 
-// What keeps the command from serving is told, with status 1.
+// What keeps the command from serving is reported, with status 1.
 func TestServeFails(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{
 		"fault.yaml": "defaultPool: none\n", "listen.yaml": "listen: 192.0.2.1:1\nscripts: [{file: a.lua}]\n", "a.lua": "-- HTTP_REQ\n",
@@ -496,7 +496,7 @@ func TestServeFails(t *testing.T) {
 }
 
 // Clients keep their servers when the file is read anew, whatever attribute of
-// their cookie has changed, and are told apart by pool. That cookies without
+// their cookie has changed, and are distinguished by pool. That cookies without
 // keys end with the process is said at the start.
 func TestServeKeepsClients(t *testing.T) {
 	var servers [2]string
@@ -597,7 +597,7 @@ func certificates(t *testing.T) (files map[string]string, client func() *http.Cl
 	}
 	put("b", second, key)
 	return files, func() *http.Client {
-		return &http.Client{Timeout: patience, Transport: &http.Transport{
+		return &http.Client{Timeout: hangLimit, Transport: &http.Transport{
 			DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		}}
 	}

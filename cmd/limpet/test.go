@@ -16,7 +16,7 @@ import (
 // test runs txtar cases.
 func test(ctx context.Context, args []string, out, errs io.Writer) int {
 	f := flags("test [flags] PATH...", errs)
-	cover := f.Bool("cover", false, "tell which lines of the scripts the cases have run")
+	cover := f.Bool("cover", false, "list the lines of the scripts that no case has run")
 	profile := f.String("coverprofile", "", "write these lines to a `file` in the format of lcov")
 	update := f.Bool("update", false, "write what came out into the want sections of the cases")
 	verbose := f.Bool("v", false, "name each case")
@@ -101,7 +101,7 @@ func writeProfile(name string, c *datascripttest.Coverage) error {
 	return errors.Join(c.WriteLCOV(f), f.Close())
 }
 
-// A reporter writes what it is told.
+// A reporter writes what is reported to it.
 type reporter struct {
 	out    io.Writer
 	failed bool

@@ -31,7 +31,7 @@ func version(_ context.Context, args []string, out, errs io.Writer) int {
 	return ok
 }
 
-// versionText tells version, revision, Go and platform in one line.
+// versionText names version, revision, Go and platform in one line.
 func versionText(info *debug.BuildInfo) string {
 	settings := map[string]string{}
 	for _, s := range info.Settings {

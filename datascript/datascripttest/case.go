@@ -23,7 +23,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bodyrule"
 )
 
-// A testCase is a case file, parsed. Its format is told in doc.go.
+// A testCase is a case file, parsed. doc.go describes its format.
 type testCase struct {
 	file    string
 	scripts []*scriptSource

@@ -43,7 +43,7 @@ type partKey struct {
 	event  datascript.Event
 }
 
-// A sourceKey tells one source from all others.
+// A sourceKey identifies a source.
 type sourceKey struct {
 	event  datascript.Event
 	source string
@@ -104,7 +104,7 @@ type EventCoverage struct {
 	Script string           // the name
 	Event  datascript.Event // never zero
 	File   string           // where the source stands; empty if that is not known
-	Lines  int              // that hold code
+	Lines  int              // that have code
 	Missed []int            // those that have not run, as File counts them or, without one, the script; ascending
 }
 

@@ -65,7 +65,7 @@ func longestCommon(a, b []string) int {
 	}
 }
 
-// TestDiffLarge: texts that are too large to compare in full are still told apart.
+// TestDiffLarge: texts that are too large to compare in full are still distinguished.
 func TestDiffLarge(t *testing.T) {
 	a, b := strings.Repeat("a\n", 3000), strings.Repeat("b\n", 3000)
 	d := diff("same\n"+a, "same\n"+b)

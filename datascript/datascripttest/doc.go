@@ -1,7 +1,7 @@
 // Package datascripttest tests DataScripts in Go unit tests, without sockets.
 //
 // A [VirtualService] takes requests through scripts as a real one would, with server pools, persistence tables and IP groups that
-// are made of literals, and tells what came of each. This is a whole test:
+// are made of literals, and reports the result of each. This is a whole test:
 //
 //	func TestCanary(t *testing.T) {
 //		canary := datascripttest.Compile(t, "Canary", datascript.Chunk{Event: datascript.HTTPReq, Source: `
@@ -79,7 +79,7 @@
 //     follow too; "# after DURATION", which moves the clock; "# tls [version 1.3] [cipher NAME] [server-name HOST] [client-cert verified|unverified]", for a request that came
 //     encrypted; "# request-id ID", "# no-tunnel", "# fingerprint KIND VALUE", "# saml ATTRIBUTES" and "# claim PROVIDER NAME VALUE…", see [Transaction]; and "# down POOL SERVER" or "# up POOL SERVER".
 //   - response: what the servers answer: one response for all requests, or one for each. "# fails [STATUS]" stands for a server that
-//     gives no valid response, for a reason that the status tells. Without this section the answer is a bare 200.
+//     gives no valid response, for a reason that the status names. Without this section the answer is a bare 200.
 //
 // What is expected are the sections want/request, what servers got; want/response, what clients got; want/transaction, the user's name, the
 // server time-out, the hash key and whether there is a tunnel, of requests that have one of these; want/tables, the entries at
@@ -95,7 +95,7 @@
 //
 // # Coverage
 //
-// Which lines of a script no test has run, a [Coverage] tells: that of a [VirtualService], or of all cases of [RunFiles]. With the
+// A [Coverage] lists the lines of a script that no test has run: that of a [VirtualService], or of all cases of [RunFiles]. With the
 // environment variable DATASCRIPTTEST_COVER=1, go test -v shows a line for each script and event of the case files:
 //
 //	 83.3%  canary HTTP_REQ: not run: testdata/script/canary.txtar:7

@@ -173,7 +173,7 @@ func ExampleTables() {
 	// [{ alice 10.0.0.1 1m30s}]
 }
 
-// What a test has not run of a script is told by line.
+// What a test has not run of a script is reported by line.
 func ExampleCoverage() {
 	var t printer
 	var coverage datascripttest.Coverage

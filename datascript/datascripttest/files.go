@@ -38,7 +38,7 @@ type Options struct {
 }
 
 // RunFiles runs the cases in the files that match a pattern, in the sense of [filepath.Glob]; that there are none is a fatal error.
-// The package documentation tells what a case looks like. If t is a [testing.T], each case is a subtest that has the
+// The package documentation describes a case. If t is a [testing.T], each case is a subtest that has the
 // name of its file without ".txtar". All failures name the file and the line.
 func RunFiles(t Reporter, pattern string, o Options) {
 	t.Helper()

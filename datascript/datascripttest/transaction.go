@@ -107,7 +107,7 @@ type Claim struct {
 	Values []string
 }
 
-// A Selection is a script's choice of a pool and perhaps a server, as told to [datascript.Transaction].SelectPool.
+// A Selection is a script's choice of a pool and perhaps a server, as reported to [datascript.Transaction].SelectPool.
 type Selection struct {
 	Pool  string           // never empty
 	Addr  netip.AddrPort   // invalid if no server was chosen, or if Entry names one that is gone

@@ -214,7 +214,7 @@ func (vs *VirtualService) start() error {
 	return err
 }
 
-// checkBodies reports what is wrong with the buffers, and scripts that wait for them in vain.
+// checkBodies reports what is wrong with the buffers, and scripts whose events never run.
 func (vs *VirtualService) checkBodies() error {
 	for _, b := range []BodyBuffer{vs.RequestBody, vs.ResponseBody} {
 		if b.Bytes < 0 || b.Bytes > bodyrule.MaxBytes {
@@ -280,7 +280,7 @@ func (e *exchange) do() {
 		return
 	}
 	handled := slices.ContainsFunc(e.vs.Scripts, func(s *datascript.Script) bool { return s.Handles(datascript.HTTPRespData) })
-	if rule := e.tx.response; rule.Holds(e.tx.Original().Method, e.tx.Status, handled) {
+	if rule := e.tx.response; rule.Buffers(e.tx.Original().Method, e.tx.Status, handled) {
 		e.tx.BufferedResponse = append([]byte{}, resp.Body[:min(rule.Bytes, len(resp.Body))]...)
 		if rule.Applies(len(e.tx.BufferedResponse)) && e.run(datascript.HTTPRespData) {
 			return

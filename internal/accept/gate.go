@@ -83,7 +83,7 @@ type Gate struct {
 	denied, limited, badHeaders atomic.Uint64
 }
 
-// New returns a Gate. rules returns those that hold at the time; each connection is accepted under one result.
+// New returns a Gate. rules returns those that apply at the time; each connection is accepted under one result.
 func New(rules func() *Rules) *Gate { return &Gate{rules: rules, files: fileBound(fileLimit())} }
 
 // Stats are counts of connections.

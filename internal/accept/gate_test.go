@@ -195,7 +195,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// A verdict stays with the connection; whether it asks for a record is told once.
+// A verdict stays with the connection; whether it asks for a record is reported once.
 func TestVerdict(t *testing.T) {
 	verdict := Verdict{Rule: "logs", Err: errors.New("fault"), Log: true}
 	rules := &Rules{Judge: func(netip.AddrPort, netip.AddrPort) Verdict { return verdict }}
@@ -416,7 +416,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// What a header says of TLS is told as such, and nothing is said where it says nothing.
+// What a header says of TLS is reported as such, and nothing is said where it says nothing.
 func TestEncrypted(t *testing.T) {
 	const addresses = "\xcb\x00\x71\x09\xc6\x33\x64\x01\x12\x67\x01\xbb"
 	const sig = "\r\n\r\n\x00\r\nQUIT\n"

@@ -24,7 +24,7 @@ func awaitEnd(c net.Conn) (closed bool) {
 		return false
 	}
 	err = raw.Read(func(fd uintptr) (done bool) {
-		// This is called again whenever something comes, be it the end only. The state is the first byte of what is told.
+		// This is called again whenever something comes, be it the end only. The state is the first byte of what is reported.
 		info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
 		state := binary.NativeEndian.AppendUint32(nil, uint32(info))[0]
 		closed = err == nil && state != established

@@ -434,7 +434,7 @@ func TestOpenExchangeRenewsItsSession(t *testing.T) {
 	}
 }
 
-// What cannot be looked up is told apart from what is not there.
+// What cannot be looked up is distinguished from what is not there.
 func TestOutcomesWithoutKey(t *testing.T) {
 	pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})
 	for _, test := range []struct {

@@ -52,7 +52,7 @@ func (s *site) endsAtOnce(t testing.TB, local string) (net.Conn, ending) {
 }
 
 // quietly is a connection to which writing never fails: that the other side
-// has closed it is for the reader to find out. Only that it was reset is told
+// has closed it is for the reader to find out. Only that it was reset is reported
 // once, perhaps to the writer.
 type quietly struct {
 	net.Conn

@@ -144,7 +144,7 @@ func TestCutResponse(t *testing.T) {
 	}
 }
 
-// A response that was held back for a script and then cut off came to the client as no response at all.
+// A response that was buffered for a script and then cut off came to the client as no response at all.
 func TestCutResponseOfScript(t *testing.T) {
 	t.Parallel()
 	recs := newRecords()

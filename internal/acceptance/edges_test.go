@@ -159,7 +159,7 @@ func TestShortResponses(t *testing.T) {
 	}
 }
 
-// Trailers went out in the header as well if a script had the body held back.
+// Trailers went out in the header as well if a script had the body buffered.
 func TestTrailersOfHeldBodies(t *testing.T) {
 	wrapped := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
@@ -287,7 +287,7 @@ type failingTransport struct{ err error }
 
 func (f failingTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
 
-// Only a server's own doing is held against it.
+// Only a server's own doing is blamed on it.
 func TestBlame(t *testing.T) {
 	dial := func(err error) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", err)}
@@ -324,7 +324,7 @@ func TestBlame(t *testing.T) {
 	}
 }
 
-// What makes a request unfit for any server is not held against one, wherever it is found out: by the guard, or by a transport
+// What makes a request unfit for any server is not blamed on one, wherever it is found out: by the guard, or by a transport
 // once a program has edited the request in front of the virtual service.
 func TestUnfitRequestsBlameNobody(t *testing.T) {
 	for name, edit := range map[string]func(*http.Request){
@@ -413,7 +413,7 @@ func TestStalledBodies(t *testing.T) {
 }
 
 // Over HTTP/1 and HTTP/2 a client that stalls in its body is answered 408, in front of a server that waits for the rest, and in
-// front of a script that has the body held back.
+// front of a script that has the body buffered.
 func TestStalledBodiesOfServers(t *testing.T) {
 	for _, p := range []protocol{http1, h2c} {
 		for _, scripted := range []bool{false, true} {

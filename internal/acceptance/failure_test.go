@@ -282,7 +282,7 @@ func TestClientsWithoutAddressEjectNoServer(t *testing.T) {
 }
 
 // A client that asked for a page which crashes, three times, took a healthy server out of service for everybody. Now such answers
-// are held against a server when several clients get them. A server that is gone leaves at once.
+// are blamed on a server when several clients get them. A server that is gone leaves at once.
 func TestOneClientEjectsNoServer(t *testing.T) {
 	var sites []*site
 	var servers []lbpool.ServerConfig
@@ -329,7 +329,7 @@ func TestOneClientEjectsNoServer(t *testing.T) {
 	up := slices.IndexFunc(pool.Servers(), func(s *lbpool.Server) bool { return s.State() != lbpool.Ejected })
 	pool.Servers()[1-up].Disable()
 	pool.Servers()[1-up].Enable()
-	ask("127.0.0.2", "/") // nothing is held against the other any more
+	ask("127.0.0.2", "/") // nothing is blamed on the other any more
 	ask("127.0.0.2", "/")
 	sites[up].stop()
 	for range 6 {

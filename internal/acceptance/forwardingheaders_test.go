@@ -189,7 +189,7 @@ avi.http.replace_header("Cookie", "set")
 				continue
 			}
 			for _, name := range names {
-				// What was there before us cannot be told from what the client has sent.
+				// What was there before us cannot be distinguished from what the client has sent.
 				outer := name == "X-Outer" && strings.Contains(trick, "X-Outer")
 				if !outer && !slices.Equal(got[name], []string{"set"}) {
 					t.Errorf("%.60q: the server gets %s: %q", trick, name, got[name])

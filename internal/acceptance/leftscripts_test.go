@@ -15,7 +15,7 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// heldTables holds up the second look-up.
+// heldTables delays the second look-up.
 type heldTables struct {
 	*persistence.Store
 	mu            sync.Mutex

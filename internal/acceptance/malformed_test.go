@@ -257,7 +257,7 @@ func TestMalformedRecord(t *testing.T) {
 }
 
 // The connection of a client whose path had a control character stayed open, unlike that of any other malformed request. A
-// path into which a script had put one was held against the client.
+// path into which a script had put one was blamed on the client.
 func TestControlCharacterInPath(t *testing.T) {
 	recs := newRecords()
 	_, s := serve(t, http1, limpet.Config{

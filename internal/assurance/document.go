@@ -20,19 +20,19 @@ type Group struct {
 	Rows []Row  // of the table
 }
 
-// A Row is one promise. It has tests, or it is open.
+// A Row is one guarantee. It has tests, or it is open.
 type Row struct {
 	Line int    // in the file, counted from 1
 	ID   string // differs from those of the other rows
-	Text string // the promise
+	Text string // the guarantee
 	Note string // its figure; see Differs
-	// Tests prove the promise.
+	// Tests prove the guarantee.
 	Tests []Test
 	// Open is why there are no tests; empty if there are.
 	Open string
 }
 
-// Differs reports whether the note says that the promise is kept in another way than its text might be read.
+// Differs reports whether the note says that the guarantee is kept in another way than its text might be read.
 func (r *Row) Differs() bool { return strings.HasPrefix(r.Note, "differs: ") }
 
 // A Test is the name of a test function, and perhaps of one of its subtests.
@@ -179,7 +179,7 @@ func parseRow(line string) (Row, error) {
 		return Row{}, fmt.Errorf("the id %q is not made of letters, digits and . _ / -", r.ID)
 	}
 	if r.Text == "" {
-		return Row{}, fmt.Errorf("%s promises nothing", r.ID)
+		return Row{}, fmt.Errorf("%s has no guarantee", r.ID)
 	}
 	if reason, open := strings.CutPrefix(c[3], "open:"); open {
 		if r.Open = strings.TrimSpace(reason); r.Open == "" {

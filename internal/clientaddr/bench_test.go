@@ -67,7 +67,7 @@ func (w workload) resolver(tb testing.TB) func() Result {
 	return func() Result { return r.Resolve(peer, h) }
 }
 
-// TestTime holds the guarantee of 10 µs of the processor for every header. It takes the best of many hundreds of calls: what other
+// TestTime checks the guarantee of 10 µs of the processor for every header. It takes the best of many hundreds of calls: what other
 // programs do to the caches is not ours.
 func TestTime(t *testing.T) {
 	bound := 10 * time.Microsecond
@@ -88,7 +88,7 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// TestAllocs holds the promise that only malformed hops allocate.
+// TestAllocs checks the guarantee that only malformed hops allocate.
 func TestAllocs(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

@@ -27,7 +27,7 @@ const (
 // Config says whom a [Resolver] believes. The zero value believes nobody: the peer is the client.
 type Config struct {
 	// Trusted lists the networks of the proxies whose header is believed. Host bits are ignored, so that 10.1.2.3/8 is
-	// 10.0.0.0/8. A network that holds clients as well lets those clients choose their address.
+	// 10.0.0.0/8. A network that contains clients as well lets those clients choose their address.
 	Trusted []netip.Prefix
 
 	// Header is the header that the trusted proxies write. The zero value is [XForwardedFor].

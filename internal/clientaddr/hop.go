@@ -24,7 +24,7 @@ func parseXForwardedFor(element string) (netip.AddrPort, Reason) {
 
 // parseForwarded parses one element of a Forwarded header (RFC 7239 section 4) and returns the node of its "for"
 // parameter. Every parameter must be well formed and "for" must occur once, or a hop could be read in two ways; but the
-// values may hold characters that the RFC wants quoted, such as the colon in for=192.0.2.1:80, since proxies do send them.
+// values may contain characters that the RFC wants quoted, such as the colon in for=192.0.2.1:80, since proxies do send them.
 func parseForwarded(element string) (netip.AddrPort, Reason) {
 	var node netip.AddrPort
 	fault := HopHidden // until a "for" is seen
@@ -142,7 +142,7 @@ func parseNode(s string) (netip.AddrPort, Reason) {
 		return netip.AddrPort{}, HopMalformed
 	}
 	addr, err := netip.ParseAddr(name)
-	return addrPort(addr, port, err == nil) // name holds no colon, so this is IPv4
+	return addrPort(addr, port, err == nil) // name has no colon, so this is IPv4
 }
 
 // parseIPv6 parses an IPv6 address and drops its zone.

@@ -135,7 +135,7 @@ func (a *answerer) check(t testing.TB, rt *Transport, given answer, n int) verdi
 		given.late = ""
 	}
 	if v.behind {
-		given.pieces = 1 // what comes when the next request is on its way cannot be told from its answer, by anybody
+		given.pieces = 1 // what comes when the next request is on its way cannot be distinguished from its answer, by anybody
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()

@@ -374,7 +374,7 @@ func TestRefusal(t *testing.T) {
 }
 
 // TestCancellation cancels requests at each point of their way. What a server or the sender of a body does not do must
-// not hold them up.
+// not delay them.
 func TestCancellation(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -107,7 +107,7 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	}
 	c.limit = c.t.maxHeader // and not what is left from another exchange
 	n, unsent := c.rw.Write(head)
-	x.tell(unsent)
+	x.traceHead(unsent)
 	switch {
 	case unsent != nil && n == 0 && c.reused: // what is there to be read is the answer to nobody's request
 		return nil, brokenError{error: unsent, unsent: true}
@@ -143,8 +143,8 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	return nil, err
 }
 
-// tell traces how the head of the request was sent.
-func (x *exchange) tell(err error) {
+// traceHead traces how the head of the request was sent.
+func (x *exchange) traceHead(err error) {
 	if x.trace == nil {
 		return
 	}

@@ -187,7 +187,7 @@ func appendField(b []byte, name string, values []string) ([]byte, error) {
 	return b, nil
 }
 
-// checkField says what is wrong with a field. It does not tell the value, which may be a secret.
+// checkField says what is wrong with a field. It does not show the value, which may be a secret.
 func checkField(name string, values []string) error {
 	if !httpfield.IsToken(name) {
 		return fmt.Errorf("%w: invalid field name %q", ErrRequest, name)

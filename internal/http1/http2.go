@@ -73,7 +73,7 @@ type http2Sender struct {
 }
 
 // What a connection gets if base does not say: dead servers are noticed within half a minute, and a stream whose client is slow
-// holds no more than its share of memory.
+// uses no more than its share of memory.
 const (
 	http2SendPing = 15 * time.Second
 	http2Ping     = 15 * time.Second
@@ -145,7 +145,7 @@ func rewind(req *http.Request) bool {
 	return err == nil
 }
 
-// A streamError has the fields of the error by which net/http tells that a stream was reset, and can be filled from it.
+// A streamError has the fields of the error by which net/http reports that a stream was reset, and can be filled from it.
 type streamError struct {
 	StreamID uint32
 	Code     uint32
@@ -491,7 +491,7 @@ func opened(ctx context.Context) net.Conn {
 	return c
 }
 
-// A settingsConn tells when the first frame of its server has been read and heeded.
+// A settingsConn reports when the first frame of its server has been read and applied.
 type settingsConn struct {
 	net.Conn
 	ready chan struct{} // closed then, or when there will be none

@@ -12,8 +12,8 @@ type hostKey struct {
 	addr   string // host and port
 }
 
-// idleConns holds the connections that are not in use: for each host a stack, of which the one used last is taken
-// first, and across all hosts a queue in the order in which they will expire. The zero value holds none.
+// idleConns has the connections that are not in use: for each host a stack, of which the one used last is taken
+// first, and across all hosts a queue in the order in which they will expire. The zero value has none.
 type idleConns struct {
 	maxConns, maxPerHost int // negative: none
 	timeout              time.Duration

@@ -24,7 +24,7 @@ type roundTripper interface {
 	CloseIdleConnections()
 }
 
-// both runs a test with an http.Transport and with a Transport, which should not be told apart.
+// both runs a test with an http.Transport and with a Transport, which should not differ.
 func both(t *testing.T, test func(t *testing.T, own bool, start func(*http.Transport) roundTripper)) {
 	for _, name := range []string{"standard", "own"} {
 		t.Run(name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type Transport struct {
 // New returns a Transport with the settings of base, which must not change afterwards. Requests that ask for HTTP/2, see
 // [WithHTTP2], go over that. Others go through base when
 // they are not for HTTP/1.1 over TCP or TLS: when base has a Proxy or a MaxConnsPerHost, when it may speak HTTP/2 to
-// the server, or when it would ask for compression. The same holds for requests that have to be looked at in more detail.
+// the server, or when it would ask for compression. The same applies to requests that have to be looked at in more detail.
 // Those that are invalid go nowhere, see ErrRequest.
 //
 // Unlike an http.Transport, a Transport

@@ -89,7 +89,7 @@ func (u *upload) drop() bool {
 }
 
 // answer says that the header of the response is here. A body that has waited for 100 (Continue) until now is not sent:
-// whoever has it may be waiting for the same, in vain.
+// whoever has it may be waiting for the same.
 func (u *upload) answer() {
 	if u == nil {
 		return

@@ -1,4 +1,4 @@
-// Package idletimer tells when nothing has happened for too long.
+// Package idletimer reports when nothing has happened for too long.
 package idletimer
 
 import (

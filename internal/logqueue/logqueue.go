@@ -189,7 +189,7 @@ func (q *Queue) put(line []byte, urgent bool) (int, error) {
 		idle := q.lines == 0
 		q.mu.Unlock()
 		if idle {
-			q.signal() // nothing else would have it told
+			q.signal() // nothing else would report it
 		}
 		return n, nil
 	}
@@ -230,7 +230,7 @@ func (q *Queue) run(done chan<- struct{}) {
 				q.missing = 0
 				q.mu.Unlock()
 				if missing > 0 {
-					q.tell(missing, format)
+					q.report(missing, format)
 				}
 				q.mu.Lock()
 				more = len(q.filling) > 0
@@ -286,7 +286,7 @@ func (q *Queue) write(lines []byte) {
 		}
 		q.mu.Unlock()
 		if missing > 0 && lost == 0 {
-			q.tell(missing, format)
+			q.report(missing, format)
 		}
 	}
 }
@@ -322,8 +322,8 @@ func (q *Queue) send(batch []byte) (lost int) {
 	return countLines(batch[n:])
 }
 
-// tell writes the line about missing lines.
-func (q *Queue) tell(missing uint64, format func(io.Writer) slog.Handler) {
+// report writes the line about missing lines.
+func (q *Queue) report(missing uint64, format func(io.Writer) slog.Handler) {
 	defer func() { _ = recover() }() // of a format
 	var line bytes.Buffer
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0)
@@ -339,7 +339,7 @@ func (q *Queue) tell(missing uint64, format func(io.Writer) slog.Handler) {
 	}
 }
 
-// lose counts lines that were not written. The caller holds mu.
+// lose counts lines that were not written. The caller has locked mu.
 func (q *Queue) lose(n int) {
 	q.missing += uint64(n)
 	q.total += uint64(n)

@@ -30,7 +30,7 @@ func (b *byteSet) invert() {
 
 var (
 	anyByte  = byteSet{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
-	literals [256]byteSet // literals[c] holds c alone
+	literals [256]byteSet // literals[c] has c alone
 	escapes  [256]byteSet // escapes[c] is what %c stands for: a class, or c itself
 	specials = setOf("^$*+?.([%-")
 )

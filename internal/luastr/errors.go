@@ -18,7 +18,7 @@ var (
 )
 
 // SizeError reports a result that would have been longer than its limit. Nothing
-// of the result has been built beyond the limit. errors.Is(err, ErrTooLarge) holds.
+// of the result has been built beyond the limit. errors.Is(err, ErrTooLarge) is true.
 type SizeError struct {
 	Limit int // bytes
 }

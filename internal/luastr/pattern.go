@@ -53,7 +53,7 @@ var (
 // Find, Match, Next and Gsub uses it, and Capture reads the last match.
 //
 // Matching allocates nothing. A Matcher may be kept in a pool or in another struct and
-// initialised again; it holds on to its strings and its step counter until then. The zero
+// initialised again; it keeps its strings and its step counter until then. The zero
 // Matcher has no steps. A Matcher is not safe for concurrent use.
 //
 // Characters are bytes, classes are those of the C locale. Unlike Lua 5.1, which stops

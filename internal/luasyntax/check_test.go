@@ -147,7 +147,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCompilerAgrees holds the table and the default limits against luac.
+// TestCompilerAgrees compares the table and the default limits with luac.
 func TestCompilerAgrees(t *testing.T) {
 	luac := requireReference(t, "luac5.1")
 	file := filepath.Join(t.TempDir(), "x")

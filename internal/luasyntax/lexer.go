@@ -280,7 +280,7 @@ func (l *lexer) scanNumber(t *token, start int) {
 	t.kind, t.start, t.end, t.number = number, start, l.pos, value
 }
 
-// scanString reads a string in quotes. l.scratch holds what was decoded before
+// scanString reads a string in quotes. l.scratch has what was decoded before
 // plain, where the part begins that is taken as it is.
 func (l *lexer) scanString(t *token, quote int) {
 	start := l.pos

@@ -27,7 +27,7 @@ type Size struct {
 const maxRefill = 1 << 61
 
 // NewSize returns the size of buckets that get count tokens in a period, evenly,
-// and hold as many as that, or burst if that is more. The interval between two
+// and has as many as that, or burst if that is more. The interval between two
 // tokens is rounded up to whole nanoseconds, so that rates are not exceeded.
 // Count and period must be positive; the error reports a bucket that would take
 // more than 73 years to fill.

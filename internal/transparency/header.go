@@ -129,7 +129,7 @@ func hopByHopRequest(p *probe) {
 	}
 }
 
-// The same holds for trailers. What is announced opens the way for the rest.
+// The same applies to trailers. What is announced opens the way for the rest.
 func hopByHopRequestTrailers(p *probe) {
 	var announced, got http.Header
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {

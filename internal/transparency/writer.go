@@ -193,7 +193,7 @@ func panicOf(h http.Handler, w http.ResponseWriter) (value any) {
 	return nil
 }
 
-// A panic frees what the middleware holds for the request.
+// A panic frees what the middleware uses for the request.
 func panicsLeakNothing(p *probe) {
 	n := 10 * p.many
 	h := p.target.Middleware(p.t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))

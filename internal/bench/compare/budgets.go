@@ -34,7 +34,7 @@ const (
 
 func re(s string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + s + `)$`) }
 
-// budgets are the promises, but for those about whole proxies, which the
+// budgets are the guarantees, but for those about whole proxies, which the
 // command e2e has. docs/operations/performance.md tells how they were met.
 var budgets = []budget{
 	{"T1", re(`Table/op=lookup/entries=.*-2`), "limpet", "ns/op", ratio, "expirable", 0.27, "look-up of a live entry"},
@@ -118,7 +118,7 @@ func (b budget) against() string {
 	return b.peer
 }
 
-// printBudgets prints what was promised and what was measured, and returns how
+// printBudgets prints what is guaranteed and what was measured, and returns how
 // many budgets are missed. A run that is complete misses those that it has no
 // figures for.
 func printBudgets(w io.Writer, now, old results, complete bool) (missed int) {
