@@ -56,7 +56,7 @@ func FuzzParseAddress(f *testing.F) {
 	})
 }
 
-// What is wrong with addresses and with settings of servers is told where it
+// What is wrong with addresses and with settings of servers is reported where it
 // stands.
 func TestListenerFaults(t *testing.T) {
 	t.Setenv("LIMPET_LISTEN", ":81")

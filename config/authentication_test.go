@@ -340,7 +340,7 @@ services: [{name: a, scripts: [who], authentication: {bearer: {keySet: login, au
 	}
 }
 
-// What is wrong with key sets and authenticators is told where it stands, with
+// What is wrong with key sets and authenticators is reported where it stands, with
 // what may have been meant, and without secrets.
 func TestAuthenticationFaults(t *testing.T) {
 	const hush = "hush-hush"

@@ -247,7 +247,7 @@ const flushTimeout = time.Second
 func (s *sink) end(how func(*logqueue.Queue, context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	_ = how(s.queue, ctx) // what is not written by then is lost, and there is nobody to tell
+	_ = how(s.queue, ctx) // what is not written by then is lost, and nobody reads the log any more
 	if s.file != nil {
 		_ = s.file.Close()
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// The names of objects in scripts are held against what each service has that
+// The names of objects in scripts are compared with what each service has that
 // runs them: a call with another name would fail every request.
 
 // Kinds of objects, as [datascript.Reference] has them.

@@ -19,7 +19,7 @@ type item[T any] struct {
 
 // A choice is an item of any type.
 type choice interface {
-	// parts returns where a name goes, and makes room for a private object.
+	// parts returns where a name goes, and makes space for a private object.
 	parts() (name *string, own func() any)
 }
 

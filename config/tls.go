@@ -115,7 +115,7 @@ func (v *tlsVersion) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(v, text, tlsVersions)
 }
 
-// cipherSuite is a suite of TLS 1.2 that package tls holds to be secure, by its
+// cipherSuite is a suite of TLS 1.2 that package tls says is secure, by its
 // position among them.
 type cipherSuite uint8
 

@@ -401,13 +401,13 @@ func TestFailActionFaults(t *testing.T) {
 	for want, a := range map[string]FailAction{
 		"status: 404: neither 200 nor 503":                     {Status: 404},
 		"kind: 9: not one of respond, close, redirect, backup": {Kind: 9},
-		"backup: missing":                                    {Kind: FailBackup},
-		`redirect.host: "": not a host`:                      {Kind: FailRedirect},
-		`redirect.host: "a/b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
-		`redirect.host: "a@b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
-		`redirect.scheme: "ftp": neither http nor https`:     {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
-		`redirect.path: "x": does not begin with /`:          {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
-		`redirect.query: "a#b": not a query`:                 {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
+		"backup: missing":                                          {Kind: FailBackup},
+		`redirect.host: "": not a host`:                            {Kind: FailRedirect},
+		`redirect.host: "a/b": not a host`:                         {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
+		`redirect.host: "a@b": not a host`:                         {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
+		`redirect.scheme: "ftp": neither http nor https`:           {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
+		`redirect.path: "x": does not begin with /`:                {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
+		`redirect.query: "a#b": not a query`:                       {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
 		`redirect.status: 200: not one of 301, 302, 303, 307, 308`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
 	} {
 		_, err := New(Config{Name: "web", Servers: servers(1), FailAction: a})

@@ -129,14 +129,14 @@ func TestServeLogOfFailure(t *testing.T) {
 	awaitFile(t, filepath.Join(dir, "process.log"), "persistence cookies have no configured keys")
 }
 
-// Logs in a pipe that nobody reads hold up neither requests nor the end.
+// Logs in a pipe that nobody reads delay neither requests nor the end.
 func TestServeLogPipe(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": teapot + "accessLog: {output: pipe, format: json}\n"})
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, filepath.Join(dir, "limpet.yaml"))
-	for range 1000 { // more than the pipe holds
+	for range 1000 { // more than the pipe can store
 		if got := get(t, p.url); !strings.HasPrefix(got, "418 ") {
 			t.Fatal(got)
 		}

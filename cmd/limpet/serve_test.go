@@ -121,7 +121,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// await reads the log up to a line that holds text, and returns that.
+// await reads the log up to a line that contains text, and returns that.
 func (p *process) await(text string) string {
 	p.Helper()
 	timer := time.NewTimer(hangLimit)

@@ -15,7 +15,7 @@ const leastConnections = 16
 
 // NewBudget returns a Budget of max connections. If max is 0, it is half of the
 // file descriptors that the process may have, less those that others need; nil if
-// the system does not tell its limit.
+// the system does not report its limit.
 func NewBudget(max, others int) *Budget {
 	if max == 0 {
 		files := fileLimit()

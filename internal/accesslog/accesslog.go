@@ -111,7 +111,7 @@ func NewLog(l Log) *Log {
 // Takes reports whether records of a level are written.
 func (l *Log) Takes(level slog.Level) bool { return l.Format != Off && level >= l.Least }
 
-// A Handler is the handler of a virtual service's Logger. It tells the service where its records go. All other lines go to the Handler
+// A Handler is the handler of a virtual service's Logger. It says to the service where its records go. All other lines go to the Handler
 // within.
 type Handler struct {
 	slog.Handler

@@ -58,7 +58,7 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// A handler passes on lines, also with attributes and groups, and tells where records go.
+// A handler passes on lines, also with attributes and groups, and says where records go.
 func TestHandler(t *testing.T) {
 	var lines, records bytes.Buffer
 	h := NewHandler(slog.NewTextHandler(&lines, nil))

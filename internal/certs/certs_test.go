@@ -236,7 +236,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// All that is wrong with files is told at once, each with its place.
+// All that is wrong with files is reported at once, each with its place.
 func TestLoadFaults(t *testing.T) {
 	a, b := testcerts.NewAuthority(t, "a"), testcerts.NewAuthority(t, "b")
 	one, two := a.Issue(t, nil, "a.example.com"), a.Issue(t, nil, "b.example.com")

@@ -204,7 +204,7 @@ func (c *clients) add(l *x509.RevocationList, authorities []*x509.Certificate, f
 	return nil
 }
 
-// issuerKey tells authorities apart: by name and key, since several certificates may have both.
+// issuerKey distinguishes authorities: by name and key, since several certificates may have both.
 func issuerKey(c *x509.Certificate) string {
 	return string(c.RawSubject) + string(c.RawSubjectPublicKeyInfo)
 }

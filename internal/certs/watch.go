@@ -9,9 +9,9 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// hangLimit is how long files may not fit together before it is reported: certificate and key are two files, which nobody replaces
+// settleTime is how long files may not fit together before it is reported: certificate and key are two files, which nobody replaces
 // at once.
-const hangLimit = 10 * time.Second
+const settleTime = 10 * time.Second
 
 // repeat is how long a warning about a date is not repeated.
 const repeat = 24 * time.Hour
@@ -249,7 +249,7 @@ func (w *watch) complain(now time.Time, log *slog.Logger) {
 		if t == nil {
 			continue
 		}
-		if left[what] = t; !t.told && now.Sub(t.since) >= hangLimit {
+		if left[what] = t; !t.told && now.Sub(t.since) >= settleTime {
 			t.told = true
 			log.Warn("TLS files not reloaded, those from before stay in force", slog.String("error", t.err.Error()))
 		}

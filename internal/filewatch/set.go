@@ -122,7 +122,7 @@ func (s *Set) forget() {
 	s.dirs = dirs
 }
 
-// A Dir tells whether a directory may have other files than before.
+// A Dir reports whether a directory may have other files than before.
 type Dir struct {
 	Path string // symbolic links are followed, each time
 	info fs.FileInfo

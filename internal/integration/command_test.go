@@ -91,7 +91,7 @@ func startCommand(t *testing.T, files map[string]string) *command {
 	return c
 }
 
-// await reads the log up to a line that holds text, and returns that.
+// await reads the log up to a line that contains text, and returns that.
 func (c *command) await(text string) string {
 	c.Helper()
 	timer := time.NewTimer(testwait.Limit)
@@ -106,7 +106,7 @@ func (c *command) await(text string) string {
 				return line
 			}
 		case <-timer.C:
-			c.Fatalf("waited in vain for %q in the log", text)
+			c.Fatalf("%q did not come in the log", text)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package logqueue keeps log lines until a goroutine has written them, and never holds up those who log.
+// Package logqueue keeps log lines until a goroutine has written them, and never delays those who log.
 package logqueue
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// What a queue holds unless Limit says otherwise, and the least that it can be told to hold.
+// What a queue stores unless Limit says otherwise, and the least that it can be set to.
 const (
 	DefaultLines = 65_536            // lines
 	DefaultBytes = 16 << 20          // bytes
@@ -79,7 +79,7 @@ func (q *Queue) startLocked() {
 	}
 }
 
-// Limit sets how much the queue holds: lines (at least 512) and bytes (at least
+// Limit sets how much the queue stores: lines (at least 512) and bytes (at least
 // 64 KiB). Values that are too small are raised. The default is 65,536 lines
 // and 16 MiB.
 func (q *Queue) Limit(lines, bytes int) {
@@ -98,7 +98,7 @@ func (q *Queue) Handler(format func(io.Writer) slog.Handler) slog.Handler {
 }
 
 // Told sets what formats the line about dropped ones. If the handler that format
-// makes writes nothing to its argument, it has told it elsewhere.
+// makes writes nothing to its argument, it has reported it elsewhere.
 func (q *Queue) Told(format func(io.Writer) slog.Handler) {
 	q.mu.Lock()
 	q.handler = format
@@ -163,7 +163,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// put appends line if there is room for it: without the reserve, unless it is
+// put appends line if there is space for it: without the reserve, unless it is
 // urgent.
 func (q *Queue) put(line []byte, urgent bool) (int, error) {
 	if len(line) == 0 {

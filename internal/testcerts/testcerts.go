@@ -30,7 +30,7 @@ type Cert struct {
 	Key  crypto.Signer     // ECDSA or RSA
 }
 
-// serials tell certificates apart.
+// serials distinguish certificates.
 var serials atomic.Int64
 
 // rsaKey is the key of all certificates with one: to make it takes a while.
