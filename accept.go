@@ -79,8 +79,8 @@ type ConnectionLimits struct {
 	// arrive, at a server made with [NewServer] or [LimitBodies]. 0 means 60 s.
 	BodyTimeout time.Duration `default:"60s" min:"1s" max:"24h"`
 	// DrainIdle is how long a connection may be idle after
-	// [VirtualService.Drain] before [VirtualService.Shutdown] closes it. 0 means
-	// 5 s.
+	// [VirtualService.Drain] before [VirtualService.Shutdown] closes it. 0
+	// means 5 s.
 	DrainIdle time.Duration `default:"5s" min:"1ms" max:"24h"`
 }
 
@@ -161,8 +161,8 @@ type ProxyProtocol struct {
 	HeaderTimeout time.Duration `default:"5s" min:"0s" max:"1m"`
 }
 
-// ErrProxyHeader means, in [Record].Error, that a connection was closed because a
-// proxy that [ProxyProtocol] names sent no valid header.
+// ErrProxyHeader means, in [Record].Error, that a connection was closed because
+// a proxy that [ProxyProtocol] names sent no valid header.
 var ErrProxyHeader = accept.ErrHeader
 
 // acceptRules returns the rules that the configuration has for connections.

@@ -213,8 +213,8 @@ func bindServer(tx *transaction) {
 		return // the handler that was wrapped answers instead of a server
 	}
 	if sel := &tx.selected.entry; sel.Key != "" && (tx.repinned() || tx.route.Shared) {
-		// The entry named a server that was not available, or one of several. Of
-		// requests that find this out at the same time the first one wins.
+		// The entry named a server that was not available, or one of several.
+		// Of requests that find this out at the same time the first one wins.
 		_, err := tx.s.Tables.CompareAndSwap(tx.Context, sel.Table, sel.Key, sel.Value, tx.serverValue(server, sel.Value))
 		if err != nil {
 			tx.record.Error = err

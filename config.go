@@ -86,16 +86,16 @@ type Config struct {
 	// header.
 	PersistenceHeader string
 
-	// Forwarding chooses the headers that inform servers about clients. The zero
-	// value sends all that is known, and nothing that only a client says.
+	// Forwarding chooses the headers that inform servers about clients. The
+	// zero value sends all that is known, and nothing that only a client says.
 	Forwarding Forwarding
 
 	// Transport sends requests to servers. Nil means one from
 	// [lbpool.NewHTTP1], which lives as long as the virtual service. For other
 	// settings, such as TLS to servers, change the result of [lbpool.NewBase]
 	// and give it to NewHTTP1. A transport of another kind gets the requests to
-	// pools of every [lbpool.Protocol]: it can pass them on, with their context,
-	// to one from NewHTTP1, which knows the pool's.
+	// pools of every [lbpool.Protocol]: it can pass them on, with their
+	// context, to one from NewHTTP1, which knows the pool's.
 	Transport http.RoundTripper
 
 	// Logger gets one record for each request: at level Info, at level Warn if
@@ -205,7 +205,8 @@ type Scripting struct {
 	// Tokens are the key sets for avi.jwt.verify: a [jwtkeys.Verifier], whose
 	// Run must be running. Nil means that there are none.
 	//
-	// [jwtkeys.Verifier]: https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
+	// [jwtkeys.Verifier]:
+	// https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
 	Tokens datascript.TokenVerifier
 
 	// RateLimiters are the limiters for avi.vs.ratelimit.exceed, by name.

@@ -159,8 +159,8 @@ func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 		tx.settle(req, &out)
 		return t.send(&out)
 	}
-	// Another server, after a failure, causes no second event, and gets what the
-	// scripts have made of the request for the first.
+	// Another server, after a failure, causes no second event, and gets what
+	// the scripts have made of the request for the first.
 	tx.settled.apply(&out)
 	tx.out = &out
 	return t.send(&out)

@@ -44,8 +44,9 @@ func admit(tx *transaction) {
 	}
 	tx.fillIn()
 	if !r.ProtoAtLeast(1, 1) && r.ContentLength == 0 && len(r.Header["Content-Length"]) == 0 && mayHaveBody(r.Method) {
-		// net/http does not report whether it was sent a Transfer-Encoding, which
-		// HTTP/1.0 does not know: the rest may be a body, and not a request.
+		// net/http does not report whether it was sent a Transfer-Encoding,
+		// which HTTP/1.0 does not know: the rest may be a body, and not a
+		// request.
 		tx.rw.closeAfter()
 	}
 }

@@ -25,10 +25,10 @@ type Logging struct {
 	// SignificantRate, FilteredRate and OtherRate are how many records of a
 	// class the Logger gets per second: significant records, other records that
 	// a rule with Log set or a script's avi.vs.log has asked for, and the rest.
-	// Zero means no limit, negative none at all. The next line of the class says how
-	// many were suppressed. For denied connections, the Logger gets one record
-	// per second for each rule and limit that denies them, or none if
-	// SignificantRate is negative.
+	// Zero means no limit, negative none at all. The next line of the class
+	// says how many were suppressed. For denied connections, the Logger gets
+	// one record per second for each rule and limit that denies them, or none
+	// if SignificantRate is negative.
 	SignificantRate, FilteredRate, OtherRate int `negative:"none"`
 	// SlowResponse is the time after which a record is significant if the
 	// response has not begun. Zero means never.

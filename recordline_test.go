@@ -129,7 +129,8 @@ func fullLine() *recordLine {
 	return l
 }
 
-// Each line is one, is JSON, and has its keys once, in the order in which the manual lists them.
+// Each line is one, is JSON, and has its keys once, in the order in which the
+// manual lists them.
 func TestKeysOfLines(t *testing.T) {
 	manual, err := os.ReadFile("docs/guides/logs.md")
 	if err != nil {
@@ -241,7 +242,8 @@ func TestLineAllocates(t *testing.T) {
 	}
 }
 
-// A line of JSON costs the request's goroutine 1.5 µs at most; the test allows three times as much.
+// A line of JSON costs the request's goroutine 1.5 µs at most; the test allows
+// three times as much.
 func TestLineCost(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector slows lines down")

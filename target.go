@@ -75,8 +75,8 @@ type PersistenceCounter interface {
 	Count(ctx context.Context, target string, servers ...string) (n int, err error)
 }
 
-// NoPersistence is for [Config].PoolPersistence: it binds no clients of a pool or
-// a group.
+// NoPersistence is for [Config].PoolPersistence: it binds no clients of a pool
+// or a group.
 var NoPersistence PersistenceProfile = noPersistence{}
 
 type noPersistence struct{}

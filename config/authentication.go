@@ -220,8 +220,8 @@ func (v verifiers) VerifyToken(c datascript.TokenCheck) (claims, reason string, 
 	return "", "", 0, fmt.Errorf("key set %q not found", c.KeySet)
 }
 
-// watched returns the path of a file that the object of a path reads itself, and
-// goes on to watch. Whether it can be read, the object says.
+// watched returns the path of a file that the object of a path reads itself,
+// and goes on to watch. Whether it can be read, the object says.
 func (b *builder) watched(path, name string, max int64) (string, error) {
 	if name == "" {
 		return "", nil

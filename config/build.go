@@ -40,8 +40,8 @@ type kept struct {
 }
 
 // A builder makes the objects of a service of a File, or those that services
-// share. Objects that come from files, and do not change, are made while the File
-// is checked, and then taken from it.
+// share. Objects that come from files, and do not change, are made while the
+// File is checked, and then taken from it.
 type builder struct {
 	*findings
 	ctx      context.Context // ends the check of a File
@@ -144,9 +144,9 @@ func (b *builder) edited() limpet.Config {
 	return cfg
 }
 
-// tryService makes a virtual service, which checks the configuration as a whole,
-// and checks the names in its scripts. It is nil if it has a fault. Faults are
-// noted.
+// tryService makes a virtual service, which checks the configuration as a
+// whole, and checks the names in its scripts. It is nil if it has a fault.
+// Faults are noted.
 func (b *builder) tryService(cfg limpet.Config) *limpet.VirtualService {
 	b.checkNames(&cfg)
 	vs, err := limpet.New(cfg)
@@ -170,7 +170,8 @@ func (b *builder) persistencePaths(err error) error {
 }
 
 // fault notes an error, if it is one, about what stands at a path or, as the
-// library reports it, below. Faults that an earlier stage has found are not reported again.
+// library reports it, below. Faults that an earlier stage has found are not
+// reported again.
 func (b *builder) fault(err error, path string, args ...any) {
 	if err == nil {
 		return
@@ -188,8 +189,8 @@ func (b *builder) fault(err error, path string, args ...any) {
 // inFile is the value of a fault that the file shows better.
 type inFile struct{}
 
-// located notes an error about what stands at a path. A fault of the library has
-// a value unless it would say nothing or may be secret.
+// located notes an error about what stands at a path. A fault of the library
+// has a value unless it would say nothing or may be secret.
 func (b *builder) located(path string, value any, err error, ofLibrary bool) {
 	at, exact := b.file.nearest(path)
 	if b.hides(path) || !exact && b.strange[outer(path)] {
@@ -256,7 +257,8 @@ var (
 	storeReference    = regexp.MustCompile(`(^|\.)tables\.store$`)
 )
 
-// names are the names of the objects that a path can name; nil if it names none.
+// names are the names of the objects that a path can name; nil if it names
+// none.
 func (b *builder) names(path string) []string {
 	doc := b.file.doc
 	switch {
@@ -306,8 +308,8 @@ func profileNames(c *service) []string {
 	return append(namesOf(c.PersistenceProfiles, func(p namedProfile) string { return p.Name }), noProfile)
 }
 
-// fromFile makes what a file says, at a path, unless that was done when the File
-// was checked.
+// fromFile makes what a file says, at a path, unless that was done when the
+// File was checked.
 func fromFile[T any](b *builder, path string, make func() (T, error)) (T, error) {
 	path = fielderr.Join(b.prefix, path)
 	if made, ok := b.file.made[path]; ok {
@@ -414,7 +416,8 @@ func standIn(cfg lbpool.Config) (*lbpool.Pool, error) {
 	return lbpool.New(lbpool.Config{Name: cfg.Name, Servers: []lbpool.ServerConfig{{Address: "192.0.2.1:80"}}})
 }
 
-// pool is what pc says, but for its fail action, and the paths of it in the file.
+// pool is what pc says, but for its fail action, and the paths of it in the
+// file.
 func (b *builder) pool(pc poolConfig, path string) (lbpool.Config, relocation) {
 	cfg := pc.Config
 	cfg.Logger = b.log
@@ -524,8 +527,8 @@ func (b *builder) update() error {
 }
 
 // beginAnew keeps a pool of a service that was a shared one before from taking
-// over that: another service may have made a pool of its own of it as well. A pool
-// that has adopted one, here one that nobody has used, adopts no other.
+// over that: another service may have made a pool of its own of it as well. A
+// pool that has adopted one, here one that nobody has used, adopts no other.
 func (b *builder) beginAnew(i int) error {
 	name := b.config.Pools[i].Name
 	if b.shared == nil || b.shared.old.pools[name] == nil || b.old.pools[name] != nil {
@@ -595,7 +598,8 @@ func (b *builder) geoSource(gc geoLayer, i int) (geoip.Source, error) {
 	return source, b.within(fmt.Sprintf("geo[%d].%s", i, key), name, err)
 }
 
-// ipGroups makes the IP groups: those of a service together with the shared ones.
+// ipGroups makes the IP groups: those of a service together with the shared
+// ones.
 func (b *builder) ipGroups() {
 	if b.shared != nil && len(b.config.IPGroups) == 0 {
 		b.cfg.IPGroups = b.shared.cfg.IPGroups

@@ -520,8 +520,8 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 // byteUnits are those of 1,024 bytes and of 1,000.
 var byteUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
-// inBytes returns the number of bytes that a text such as "128KiB" is; any other
-// text as it is.
+// inBytes returns the number of bytes that a text such as "128KiB" is; any
+// other text as it is.
 func inBytes(text string) string {
 	for unit, size := range byteUnits {
 		digits, ok := strings.CutSuffix(text, unit)
@@ -591,8 +591,8 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 	return f, ok
 }
 
-// unknown notes a fault of a key, which mars the path of the key, but is reported
-// with that of its mapping.
+// unknown notes a fault of a key, which mars the path of the key, but is
+// reported with that of its mapping.
 func (d *decoder) unknown(f *fault, marred string, lost bool) {
 	d.mar(marred)
 	if len(d.strange) < maxKept {

@@ -65,8 +65,8 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// As sets a target of type **[limpet.FieldError], as errors of the other packages
-// are, to path, value and fault.
+// As sets a target of type **[limpet.FieldError], as errors of the other
+// packages are, to path, value and fault.
 func (e *Error) As(target any) bool {
 	field, ok := target.(**limpet.FieldError)
 	if ok {

@@ -86,8 +86,8 @@ func (b *builder) servers(cfg *lbpool.Config, pc *poolConfig, path string) reloc
 	return moved
 }
 
-// hostName takes apart the address of a server; false if it is no host name. The
-// port has its colon, and may not be one.
+// hostName takes apart the address of a server; false if it is no host name.
+// The port has its colon, and may not be one.
 func hostName(address string) (host, port string, ok bool) {
 	host = address
 	if i := strings.IndexByte(address, ':'); i >= 0 {

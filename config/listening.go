@@ -126,8 +126,8 @@ func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	vs.ServeHTTP(w, r)
 }
 
-// find returns the service of a host: that which has it, else that which has the
-// longest part of it behind "*.", else that without hosts.
+// find returns the service of a host: that which has it, else that which has
+// the longest part of it behind "*.", else that without hosts.
 func (r *routes) find(host string) *limpet.VirtualService {
 	if strings.IndexByte(host, ':') >= 0 {
 		if name, _, err := net.SplitHostPort(host); err == nil {

@@ -25,7 +25,8 @@ func toldDropped(text string) (n int) {
 	return n
 }
 
-// A pipe that nobody reads delays neither requests nor the end. What is lost is counted, and reported when somebody reads.
+// A pipe that nobody reads delays neither requests nor the end. What is lost is
+// counted, and reported when somebody reads.
 func TestLogPipe(t *testing.T) {
 	const requests = 5000
 	for _, format := range []string{"text", "json", "combined"} {

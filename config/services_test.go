@@ -216,8 +216,8 @@ func TestServices(t *testing.T) {
 		t.Error("a service of no name")
 	}
 
-	// A reload moves hosts, adds and removes services, exchanges certificates; a
-	// limiter that is the same stays what it is, so do tables.
+	// A reload moves hosts, adds and removes services, exchanges certificates;
+	// a limiter that is the same stays what it is, so do tables.
 	text := files["limpet.yaml"]
 	certificate(t, files, "new", "shop.example.com")
 	for _, name := range []string{"new.pem", "new.key"} {

@@ -145,7 +145,8 @@ func (b *builder) use(t *tables, scope string) {
 	}
 }
 
-// apart notes tables that would have the same entries as others without saying so.
+// apart notes tables that would have the same entries as others without saying
+// so.
 func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	if o.File != "" {
 		place := "file " + b.pathOf(o.File, path+".file")
@@ -173,8 +174,8 @@ func (b *builder) pathOf(name, path string) string {
 	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 }
 
-// load reads the file of tables. Without it they are empty: a damaged file is put
-// aside, and one that cannot be read is left alone.
+// load reads the file of tables. Without it they are empty: a damaged file is
+// put aside, and one that cannot be read is left alone.
 func (t *tables) load(log *slog.Logger) {
 	err := t.saver.Store.LoadFile(t.saver.Path)
 	var damaged *persistence.SnapshotError
@@ -190,8 +191,8 @@ func (t *tables) load(log *slog.Logger) {
 	}
 }
 
-// openTables loads tables that are new, and notes what is to be closed. It starts to
-// save them if the runtime runs.
+// openTables loads tables that are new, and notes what is to be closed. It
+// starts to save them if the runtime runs.
 func (rt *Runtime) openTables(all map[string]*tables) {
 	log := rt.Logger()
 	for _, t := range all {

@@ -18,7 +18,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// remember answers with what the table has, and stores the path if that is nothing.
+// remember answers with what the table has, and stores the path if that is
+// nothing.
 const remember = `-- HTTP_REQ
 local v = avi.vs.table_lookup("k")
 if not v then avi.vs.table_insert("k", avi.http.get_path(), 3600) end
@@ -88,8 +89,8 @@ scripts: [{file: a.lua}]
 }
 
 // Services that name a store on Redis share it. A server that cannot be reached
-// when limpet starts is a warning at the first request, and no fault; tables that
-// fail closed say so. When it is there, it is used.
+// when limpet starts is a warning at the first request, and no fault; tables
+// that fail closed say so. When it is there, it is used.
 func TestRedisDown(t *testing.T) {
 	server := redistest.Start(t)
 	server.Kill()
@@ -120,7 +121,8 @@ services:
 	testwait.Until(t, "what another instance has stored", func() bool { return other.get("listen", "b", "/third") == "200 /first" })
 }
 
-// All faults of tables are reported, with their places; nothing shows a password.
+// All faults of tables are reported, with their places; nothing shows a
+// password.
 func TestTablesFaults(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"no address", "tables: {redis: {}}", "a.yaml:1:17: tables.redis.addresses: missing"},
@@ -170,8 +172,9 @@ func TestTablesOffline(t *testing.T) {
 	}
 }
 
-// Tables with a file are there again after a restart, after a kill as of the last
-// save, and after a change of the configuration that took them away for a while.
+// Tables with a file are there again after a restart, after a kill as of the
+// last save, and after a change of the configuration that took them away for a
+// while.
 func TestTablesFile(t *testing.T) {
 	path := t.TempDir() + "/tables.snap"
 	text := fmt.Sprintf("stores: [{name: main, file: %s, saveInterval: 1s}]\nscripts: [{file: a.lua}]\nservices: [{name: a, tables: {store: main}, scripts: [a]}]\n", path)
@@ -214,8 +217,8 @@ func TestTablesFile(t *testing.T) {
 	}
 }
 
-// The last save is that of Shutdown, also if nothing runs; and a damaged file is
-// told and moved aside.
+// The last save is that of Shutdown, also if nothing runs; and a damaged file
+// is told and moved aside.
 func TestTablesFileDamaged(t *testing.T) {
 	lines := newCounter()
 	dir := testfiles.Write(t, map[string]string{"a.lua": remember, "t.snap": "damaged", "limpet.yaml": "tables: {file: t.snap}\nscripts: [{file: a.lua}]\n"})

@@ -64,7 +64,8 @@ type tree struct {
 // A size is how much a node contains, aliases included.
 type size struct{ nodes, height int }
 
-// A step leads from a node to one in it: by key, or by index if there is no key.
+// A step leads from a node to one in it: by key, or by index if there is no
+// key.
 type step struct {
 	key   string
 	index int

@@ -146,8 +146,8 @@ func (c call) retClaims(text []byte) int {
 }
 
 // jsonObject makes a table from a JSON object. It leaves out fields that are
-// null. An integer that a Lua number cannot represent exactly becomes a string of
-// its digits. If a name occurs twice, the last one wins.
+// null. An integer that a Lua number cannot represent exactly becomes a string
+// of its digits. If a name occurs twice, the last one wins.
 func (c call) jsonObject(text []byte) (*lua.LTable, bool) {
 	c.Work(len(text))
 	if !utf8.Valid(text) || !json.Valid(text) {

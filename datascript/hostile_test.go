@@ -284,7 +284,8 @@ func TestVarsAfterReset(t *testing.T) {
 }
 
 // A leaving client is a request whose client is gone when the run has looked
-// for it so often. It notes the longest time of the processor between two looks.
+// for it so often. It notes the longest time of the processor between two
+// looks.
 type leaving struct {
 	context.Context
 	looks         int // that find the client there

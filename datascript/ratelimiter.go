@@ -36,11 +36,11 @@ type RateLimit struct {
 // may be called concurrently. Several engines may share it, so that buckets
 // outlive an engine.
 //
-// The memory is bounded. When there are more active keys than buckets, keys share
-// buckets. A key never gets more than its rate, but it may get less if another
-// key in its bucket takes tokens. Full buckets are replaced first. Attackers
-// cannot choose keys that share a bucket, since each limiter hashes with its
-// own seed.
+// The memory is bounded. When there are more active keys than buckets, keys
+// share buckets. A key never gets more than its rate, but it may get less if
+// another key in its bucket takes tokens. Full buckets are replaced first.
+// Attackers cannot choose keys that share a bucket, since each limiter hashes
+// with its own seed.
 //
 // The interval between two tokens is rounded up to whole nanoseconds, so that
 // rates above a million a second lose more than a thousandth.

@@ -45,8 +45,8 @@ func New(cfg Config) (*Pool, error) {
 // with the results of the others until its own first check. If Algorithm is nil
 // and the pool uses least connections, that algorithm goes on.
 //
-// If cfg has a fault, nothing changes, and the error is like that of [New]. An update never makes a request in
-// progress fail.
+// If cfg has a fault, nothing changes, and the error is like that of [New]. An
+// update never makes a request in progress fail.
 func (p *Pool) Update(cfg Config) error {
 	var faults fielderr.List
 	if name := p.Name(); cfg.Name != name && cfg.Name != "" {

@@ -37,8 +37,8 @@ type StatusRange struct {
 // connection for each check, follows no redirects and reads at most 64 KiB of
 // body and 64 KiB of header. It speaks the pool's Protocol if it checks the
 // server's own port, HTTP/2 over TLS only if TLS is set; else it speaks
-// HTTP/1.1. The zero value sends GET / and accepts 2xx. Do not change the fields
-// after the first use.
+// HTTP/1.1. The zero value sends GET / and accepts 2xx. Do not change the
+// fields after the first use.
 type HTTPChecker struct {
 	// Method is the request's method. Empty means GET.
 	Method string

@@ -160,8 +160,8 @@ func TestMinMonitorsUp(t *testing.T) {
 	}
 }
 
-// TestFlapDamping lets a server go up and down for ten minutes. It must be held longer and longer, while its neighbour
-// serves; alone it must not.
+// TestFlapDamping lets a server go up and down for ten minutes. It must be held
+// longer and longer, while its neighbour serves; alone it must not.
 func TestFlapDamping(t *testing.T) {
 	for _, n := range []int{1, 2} {
 		synctest.Test(t, func(t *testing.T) {

@@ -406,8 +406,8 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 	return again, true
 }
 
-// protocol is what the server speaks where it is checked. At another port it may
-// speak anything, and most likely HTTP/1.1.
+// protocol is what the server speaks where it is checked. At another port it
+// may speak anything, and most likely HTTP/1.1.
 func (c *check) protocol(target netip.AddrPort) Protocol {
 	st := c.server.pool.current.Load()
 	tls := true

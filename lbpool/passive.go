@@ -28,9 +28,9 @@ import (
 //
 // A failure is a connection that cannot be made, breaks, or carries an invalid
 // response. It is no failure of the server if the client is the cause (it left,
-// its request body failed, or it kept the exchange waiting for 2 seconds or more
-// before the connection broke or the time was over, and the server has sent
-// nothing since), if this machine lacks something (file descriptors, local
+// its request body failed, or it kept the exchange waiting for 2 seconds or
+// more before the connection broke or the time was over, and the server has
+// sent nothing since), if this machine lacks something (file descriptors, local
 // ports), or if an idle connection turns out to be dead when it is used again.
 //
 // A connection that cannot be made is always counted. Other failures may depend
@@ -47,9 +47,9 @@ type Passive struct {
 	// pools with a single client, such as another program; otherwise one client
 	// can eject servers with requests that break them.
 	SameClient bool
-	// ServerErrors makes a response with status 500 to 599 a failure too, except
-	// 501 and 505, which say that the server does not support what the client
-	// asks for.
+	// ServerErrors makes a response with status 500 to 599 a failure too,
+	// except 501 and 505, which say that the server does not support what the
+	// client asks for.
 	ServerErrors bool
 	// Timeouts makes it a failure too if a server is connected and responds too
 	// late. It is off by default because a client that requests slow pages

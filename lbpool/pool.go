@@ -113,9 +113,9 @@ type Config struct {
 	// overlap, and it should return soon. Nil ignores events.
 	OnEvent func(Event)
 	// Logger gets one record for each change of a server's state: at level Warn
-	// when a server goes down or is ejected, else at level Info. It gets another
-	// one when the pool goes down, at level Error, and when it is up again, at
-	// level Info; see [Pool.Up]. Nil discards.
+	// when a server goes down or is ejected, else at level Info. It gets
+	// another one when the pool goes down, at level Error, and when it is up
+	// again, at level Info; see [Pool.Up]. Nil discards.
 	Logger *slog.Logger
 }
 

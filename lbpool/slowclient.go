@@ -80,8 +80,8 @@ func (w *clientWait) movedLocked(n int, most int64) {
 	}
 }
 
-// beginAfter begins to wait after the server was waited for since the end of the
-// last wait, and n bytes came. It reports whether they show that the server
+// beginAfter begins to wait after the server was waited for since the end of
+// the last wait, and n bytes came. It reports whether they show that the server
 // still waits.
 func (w *clientWait) beginAfter(n int, most int64) bool {
 	now := time.Now()

@@ -195,8 +195,8 @@ func TestSwitchDuringUpload(t *testing.T) {
 
 // A server that broke each long download was never held responsible: the times
 // that the client needed for the parts of a body were added up, and after two
-// seconds of them, nothing was the server's fault. The same was true of streams,
-// and of responses to slow uploads.
+// seconds of them, nothing was the server's fault. The same was true of
+// streams, and of responses to slow uploads.
 func TestSlowClientOfBrokenServer(t *testing.T) {
 	const (
 		head   = "HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n"
@@ -238,8 +238,8 @@ func TestSlowClientOfBrokenServer(t *testing.T) {
 	}
 }
 
-// With Passive.Timeouts, a client that let the time for its own request pass had
-// the server ejected.
+// With Passive.Timeouts, a client that let the time for its own request pass
+// had the server ejected.
 func TestSlowClientTimeouts(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -15,8 +15,8 @@ import (
 // A ClientIPConfig configures a [ClientIP]. The zero value is useful.
 type ClientIPConfig struct {
 	// Mask4 is how many leading bits of an IPv4 address identify a client;
-	// addresses that agree in them share a server. Zero means all 32. Fewer bits
-	// help clients whose address changes.
+	// addresses that agree in them share a server. Zero means all 32. Fewer
+	// bits help clients whose address changes.
 	Mask4 int `default:"32" min:"1" max:"32"`
 	// Mask6 is the same for IPv6 addresses. Zero means all 128; 64 suits
 	// temporary addresses.
@@ -61,8 +61,8 @@ type ClientIP struct {
 	clients      sessions[netip.Addr]
 }
 
-// NewClientIP returns a profile without clients. The error joins a [*FieldError]
-// for each fault.
+// NewClientIP returns a profile without clients. The error joins a
+// [*FieldError] for each fault.
 func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	var faults fielderr.List
 	bounds.Check("", c, &faults)

@@ -40,9 +40,9 @@ const (
 // slot numbers, and the length of a key and its value, fit 32 bits.
 const lifetimeCeiling = 10 * 365 * 24 * time.Hour
 
-// Options bound a [Table] or a [Store]. The zero value is useful: zero means the
-// default that each field names. What makes a Table or a Store panics if a value
-// is negative or above the bounds that the fields name.
+// Options bound a [Table] or a [Store]. The zero value is useful: zero means
+// the default that each field names. What makes a Table or a Store panics if a
+// value is negative or above the bounds that the fields name.
 type Options struct {
 	// MaxEntries is how many entries a table stores, including expired ones
 	// that still occupy memory. A Store applies it to each of its tables. The
@@ -100,13 +100,14 @@ type Options struct {
 	// field.
 	MaxTables int `default:"64" min:"1"`
 
-	// MaxKeyBytes is the greatest length of a key in a Store, and of the name of
-	// a table. The default is [DefaultMaxKeyBytes], the largest 256 MiB. A Table
-	// ignores this field.
+	// MaxKeyBytes is the greatest length of a key in a Store, and of the name
+	// of a table. The default is [DefaultMaxKeyBytes], the largest 256 MiB. A
+	// Table ignores this field.
 	MaxKeyBytes int `default:"4KiB" min:"1" max:"256MiB"`
 
-	// MaxValueBytes is the greatest length of a value in a Store. The default is
-	// [DefaultMaxValueBytes], the largest 256 MiB. A Table ignores this field.
+	// MaxValueBytes is the greatest length of a value in a Store. The default
+	// is [DefaultMaxValueBytes], the largest 256 MiB. A Table ignores this
+	// field.
 	MaxValueBytes int `default:"16KiB" min:"1" max:"256MiB"`
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a

@@ -129,7 +129,8 @@ func (a admissions) excess(r Rate) float64 {
 }
 
 // No key ever gets more than its rate, however few slots there are, however
-// many keys, and whatever the clock does; and with slots enough, none gets less.
+// many keys, and whatever the clock does; and with slots enough, none gets
+// less.
 func TestRateLimiterNeverExceeds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := Rate{
@@ -181,7 +182,8 @@ type bucketTwin struct {
 
 func (b *bucketTwin) take(r Rate, now int64) bool {
 	interval := (int64(r.Period) + int64(r.Count) - 1) / int64(r.Count)
-	// Tokens come back one after the other, each an interval after the one before.
+	// Tokens come back one after the other, each an interval after the one
+	// before.
 	for len(b.taken) > 0 && b.taken[0] <= now {
 		b.taken = b.taken[1:]
 	}
@@ -258,7 +260,8 @@ func TestRateLimiterParallel(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		// Burst, and 50 a second for the 1.99 s from the first to the last event.
+		// Burst, and 50 a second for the 1.99 s from the first to the last
+		// event.
 		if k, want := fromKey.Load(), int64(80+99); k != want || fromBucket.Load() != want {
 			t.Errorf("%d and %d, want %d", k, fromBucket.Load(), want)
 		}

@@ -10,9 +10,9 @@ import (
 //
 // Host and Path are templates, text with tokens such as host[0] and path[1:]:
 // see the package documentation. Their tokens are those of the Location. If the
-// Location is relative, it has no host: an empty Host then means the host of the
-// request as received. If a template names labels of a host that is missing or
-// is an IP address, the rule is skipped.
+// Location is relative, it has no host: an empty Host then means the host of
+// the request as received. If a template names labels of a host that is missing
+// or is an IP address, the rule is skipped.
 type RewriteLocation struct {
 	Protocol Protocol // required
 	Host     string   // template, without port; empty: as it is

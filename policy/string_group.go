@@ -53,9 +53,9 @@ type StringGroupConfig struct {
 const maxStringGroupBytes = 16 << 20
 
 // StringGroup is a list of strings or a map from strings to strings. A look-up
-// finds the entry that a subject equals, begins with, ends with or contains. Its
-// cost does not depend on the number of entries, except for regular expressions,
-// which are tried one by one.
+// finds the entry that a subject equals, begins with, ends with or contains.
+// Its cost does not depend on the number of entries, except for regular
+// expressions, which are tried one by one.
 //
 // It is immutable and safe for concurrent use. The index for an operator is
 // built when it is first used.
@@ -129,8 +129,8 @@ func (g *StringGroup) Len() int { return len(g.entries) }
 
 // Find returns the entry that matches a subject best, as LongestMatch says. A
 // negative operator means its positive one, and other than text operators find
-// nothing. Only [MatchesRegexp] can fail: if the keys are not regular expressions
-// within the limits, or the subject is longer than 8 KiB.
+// nothing. Only [MatchesRegexp] can fail: if the keys are not regular
+// expressions within the limits, or the subject is longer than 8 KiB.
 func (g *StringGroup) Find(op Op, subject string, caseSensitive bool) (StringEntry, bool, error) {
 	t := text{exact: []byte(subject)}
 	if !caseSensitive {

@@ -148,8 +148,8 @@ func (o *openConns) awaitNone(ctx context.Context, of *listener) {
 	}
 }
 
-// enter counts a connection of a listener, which may be nil, and returns how many
-// there are with it.
+// enter counts a connection of a listener, which may be nil, and returns how
+// many there are with it.
 func (o *openConns) enter(of *listener) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -185,7 +185,8 @@ func (l *listener) settle(err error) bool {
 	if l.empty++; err == nil {
 		l.empty = 0
 	}
-	// Once is not enough: the deadline may have passed before the queue was looked at.
+	// Once is not enough: the deadline may have passed before the queue was
+	// looked at.
 	if l.empty > 1 || time.Now().After(l.until) {
 		_ = l.stop()
 		return false

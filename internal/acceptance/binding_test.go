@@ -256,7 +256,8 @@ func TestParallelFirstRequests(t *testing.T) {
 								t.Errorf("tried %d, joined %v, %v, %v", r.Tried, r.Joined, r.Outcome, r.Error)
 							}
 						}
-						// Several may have chosen the same server before one of them bound it.
+						// Several may have chosen the same server before one of
+						// them bound it.
 						if len(servers) != 1 || outcomes[limpet.OutcomeMiss] < 1 || outcomes[limpet.OutcomeMiss]+outcomes[limpet.OutcomeJoined]+outcomes[limpet.OutcomeHit] != parallel {
 							t.Errorf("servers %v, outcomes %v", servers, outcomes)
 						}

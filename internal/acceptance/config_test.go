@@ -71,11 +71,11 @@ func TestConfigFaults(t *testing.T) {
 		},
 		{
 			"connections", limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{
-				Max: -2, MaxPerClient: -1, IPv4Bits: 33, IPv6Bits: -1, Exceeded: 9,
+				Max: 2_000_000_000, MaxPerClient: -1, IPv4Bits: 33, IPv6Bits: -1, Exceeded: 9,
 				Rate: policy.Rate{Burst: 1}, RatePerClient: policy.Rate{Count: 1, Period: 1},
 			}}},
 			[]string{
-				"connections.max: -2", "connections.maxPerClient: ", "connections.ipv4Bits: 33: more than 32", "connections.ipv6Bits: ",
+				"connections.max: 2000000000: more than 1073741824", "connections.maxPerClient: ", "connections.ipv4Bits: 33: more than 32", "connections.ipv6Bits: ",
 				"connections.exceeded: ", "connections.rate.count: 0", "connections.ratePerClient.period: ",
 			},
 		},

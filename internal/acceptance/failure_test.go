@@ -251,7 +251,8 @@ func TestScriptTimerAndRequest(t *testing.T) {
 	}
 }
 
-// Over a Unix socket no client has an address. A single one had servers ejected: each of its failures stood for another client.
+// Over a Unix socket no client has an address. A single one had servers
+// ejected: each of its failures stood for another client.
 func TestClientsWithoutAddressEjectNoServer(t *testing.T) {
 	servers := startServersWith(t, 2, func(int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
@@ -281,8 +282,9 @@ func TestClientsWithoutAddressEjectNoServer(t *testing.T) {
 	}
 }
 
-// A client that asked for a page which crashes, three times, took a healthy server out of service for everybody. Now such answers
-// are blamed on a server when several clients get them. A server that is gone leaves at once.
+// A client that asked for a page which crashes, three times, took a healthy
+// server out of service for everybody. Now such answers are blamed on a server
+// when several clients get them. A server that is gone leaves at once.
 func TestOneClientEjectsNoServer(t *testing.T) {
 	var sites []*site
 	var servers []lbpool.ServerConfig

@@ -20,8 +20,9 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// A fence is a virtual service whose rules deny paths that begin with /admin and
-// the host admin.example.com. Its server notes what it gets, and its script what it sees.
+// A fence is a virtual service whose rules deny paths that begin with /admin
+// and the host admin.example.com. Its server notes what it gets, and its script
+// what it sees.
 type fence struct {
 	*site
 	pool *lbpool.Pool
@@ -58,7 +59,8 @@ func (g *fence) taken() []string {
 	return seen
 }
 
-// check compares what became of a request with what should: the client's status, and what the server got, if it got anything.
+// check compares what became of a request with what should: the client's
+// status, and what the server got, if it got anything.
 func (g *fence) check(t *testing.T, what string, status, want int, forwarded string) {
 	t.Helper()
 	if status != want {
@@ -76,9 +78,11 @@ func (g *fence) check(t *testing.T, what string, status, want int, forwarded str
 	}
 }
 
-// A target that is no path was judged as "/" and forwarded as it was: `GET http:admin/x` went past the rule for /admin to a
-// server that takes targets without a slash, and the log had no path. A method that is none was sent, failed, and
-// counted against the server. Hosts of HTTP/2 were not checked at all, and a percent-encoded host went past rules.
+// A target that is no path was judged as "/" and forwarded as it was: `GET
+// http:admin/x` went past the rule for /admin to a server that takes targets
+// without a slash, and the log had no path. A method that is none was sent,
+// failed, and counted against the server. Hosts of HTTP/2 were not checked at
+// all, and a percent-encoded host went past rules.
 func TestMalformedRequests(t *testing.T) {
 	type request struct{ method, target, host string }
 	const ok, refused, denied = 200, 400, 403

@@ -8,8 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// An Object appends a JSON object, key by key, to B. Keys must need no escapes. Values that say nothing are left out: empty texts and
-// lists, and addresses that are not valid.
+// An Object appends a JSON object, key by key, to B. Keys must need no escapes.
+// Values that say nothing are left out: empty texts and lists, and addresses
+// that are not valid.
 type Object struct {
 	B []byte // what was appended so far
 }

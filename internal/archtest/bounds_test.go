@@ -10,8 +10,8 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// TestBounds reads the tags of all fields of exported structs. A default must be within the bounds, and a tag of a misspelt name would
-// bound nothing.
+// TestBounds reads the tags of all fields of exported structs. A default must
+// be within the bounds, and a tag of a misspelt name would bound nothing.
 func TestBounds(t *testing.T) {
 	m, err := thisModule()
 	if err != nil {

@@ -34,8 +34,9 @@ var enumerations = []reflect.Type{
 	reflect.TypeFor[policy.Action](), reflect.TypeFor[policy.Op](), reflect.TypeFor[policy.Protocol](), reflect.TypeFor[policy.StringGroupKind](),
 }
 
-// TestEnumerations has every constant of every exported integer type there and back as text: some types had no text, so that a
-// file and a log could not say the same, and a mistake in a file was told without the words to choose from.
+// TestEnumerations has every constant of every exported integer type there and
+// back as text: some types had no text, so that a file and a log could not say
+// the same, and a mistake in a file was told without the words to choose from.
 func TestEnumerations(t *testing.T) {
 	m, err := thisModule()
 	if err != nil {

@@ -31,12 +31,13 @@ import (
 // secret stands in configurations where only a secret may be.
 const secret = "hunter2 hunter2"
 
-// arguments are those of a constructor, by the beginning of the paths of their faults: "" for a configuration itself, the name of
-// the parameter for lists.
+// arguments are those of a constructor, by the beginning of the paths of their
+// faults: "" for a configuration itself, the name of the parameter for lists.
 type arguments map[string]any
 
-// constructors has several mistakes for each exported function that can refuse a configuration. The key is the path of the
-// package in the module, a dot and the name of the function.
+// constructors has several mistakes for each exported function that can refuse
+// a configuration. The key is the path of the package in the module, a dot and
+// the name of the function.
 var constructors = map[string]struct {
 	args arguments
 	call func(arguments) error
@@ -337,8 +338,9 @@ func second[T any](_ T, err error) error { return err }
 // goName is a name of a package or of a field as a program writes it.
 var goName = regexp.MustCompile(`^(limpet|policy|lbpool|ipgroup|geoip|persistence|redisstore|datascript): |\b[A-Z]\w*\.[A-Z]`)
 
-// TestFaults has the reports of constructors: some told only the first mistake, and each package spelled the names of fields in
-// its own way, so that a program could not find the field of a fault, and a user not the line.
+// TestFaults has the reports of constructors: some told only the first mistake,
+// and each package spelled the names of fields in its own way, so that a
+// program could not find the field of a fault, and a user not the line.
 func TestFaults(t *testing.T) {
 	for name, c := range constructors {
 		t.Run(name, func(t *testing.T) {
@@ -376,8 +378,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestConstructors finds each exported function that takes a struct of configuration and returns an error: its mistakes must be
-// among those of TestFaults.
+// TestConstructors finds each exported function that takes a struct of
+// configuration and returns an error: its mistakes must be among those of
+// TestFaults.
 func TestConstructors(t *testing.T) {
 	m, err := thisModule()
 	if err != nil {
@@ -401,8 +404,8 @@ func TestConstructors(t *testing.T) {
 	}
 }
 
-// noConfiguration are structs that functions take with each request, not to be configured, and those that have nothing to get
-// wrong.
+// noConfiguration are structs that functions take with each request, not to be
+// configured, and those that have nothing to get wrong.
 var noConfiguration = map[string]bool{
 	"lbpool.Hint": true, "lbpool.Lease": true, "config.Options": true, "config.CheckOptions": true,
 }
@@ -412,7 +415,8 @@ func returnsError(sig *types.Signature) bool {
 	return n > 0 && types.Identical(sig.Results().At(n-1).Type(), types.Universe.Lookup("error").Type())
 }
 
-// takesConfig reports whether a parameter is a struct of this module with exported fields, or a list of such.
+// takesConfig reports whether a parameter is a struct of this module with
+// exported fields, or a list of such.
 func takesConfig(sig *types.Signature) bool {
 	for param := range sig.Params().Variables() {
 		typ := param.Type()
@@ -442,7 +446,8 @@ func takesConfig(sig *types.Signature) bool {
 	return false
 }
 
-// exportedFuncs returns the exported functions and methods of a package by name.
+// exportedFuncs returns the exported functions and methods of a package by
+// name.
 func exportedFuncs(pkg *types.Package) map[string]*types.Func {
 	all := map[string]*types.Func{}
 	for _, name := range pkg.Scope().Names() {
@@ -466,7 +471,8 @@ func exportedFuncs(pkg *types.Package) map[string]*types.Func {
 	return all
 }
 
-// ordered returns paths in the order of the fields of the one argument; as they are if there are several.
+// ordered returns paths in the order of the fields of the one argument; as they
+// are if there are several.
 func (a arguments) ordered(paths []string) []string {
 	if len(a) != 1 {
 		return paths
@@ -552,7 +558,8 @@ func find(v reflect.Value, path string) error {
 	return nil
 }
 
-// fieldNamed finds a field, also in embedded structs and in the configuration that a value of an unexported type has kept.
+// fieldNamed finds a field, also in embedded structs and in the configuration
+// that a value of an unexported type has kept.
 func fieldNamed(v reflect.Value, name string) (reflect.Value, bool) {
 	if v.Kind() != reflect.Struct {
 		return v, false

@@ -28,8 +28,9 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// A configured is a way to hand a configuration to limpet. Each call of make returns a pointer to a new one, in which every struct
-// with numbers has a place. The paths of its faults begin with under.
+// A configured is a way to hand a configuration to limpet. Each call of make
+// returns a pointer to a new one, in which every struct with numbers has a
+// place. The paths of its faults begin with under.
 type configured struct {
 	make  func() any
 	check func(any) error
@@ -149,7 +150,8 @@ func newPool[T any](set func(*lbpool.Config, *T)) func(any) error {
 	}
 }
 
-// noNumbers are structs whose numbers nobody configures: limpet or its caller writes them with each event.
+// noNumbers are structs whose numbers nobody configures: limpet or its caller
+// writes them with each event.
 var noNumbers = map[string]bool{
 	".Health": true, ".HealthInput": true, ".Traffic": true, ".Record": true, ".Stats": true,
 	"config.Error":           true,
@@ -162,9 +164,10 @@ var noNumbers = map[string]bool{
 	"policy.Outcome": true, "policy.RuleError": true, "policy.Verdict": true,
 }
 
-// TestNumbers gives each number of each configuration a negative value, and values beyond the bounds that its tags say: a
-// negative value meant the default in one package, no limit in the next and was a fault in a third, and a bound that a
-// comment named was not always one.
+// TestNumbers gives each number of each configuration a negative value, and
+// values beyond the bounds that its tags say: a negative value meant the
+// default in one package, no limit in the next and was a fault in a third, and
+// a bound that a comment named was not always one.
 func TestNumbers(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range configurations {
@@ -218,7 +221,8 @@ type number struct {
 	tag   reflect.StructTag
 }
 
-// eachNumber calls visit for the numbers in v, which may change them. The value itself has this path, name and tag.
+// eachNumber calls visit for the numbers in v, which may change them. The value
+// itself has this path, name and tag.
 func eachNumber(v reflect.Value, path, field string, tag reflect.StructTag, visit func(number)) {
 	if !v.IsValid() {
 		return
@@ -321,7 +325,8 @@ func (c *configured) testNumber(t *testing.T, n int, seen map[string]bool) {
 	}
 }
 
-// boundsOf returns what the tags of a number say, as the package does that reads them.
+// boundsOf returns what the tags of a number say, as the package does that
+// reads them.
 func boundsOf(n number) (low, high reflect.Value) {
 	read := func(tag string) reflect.Value {
 		text, ok := n.tag.Lookup(tag)
@@ -343,7 +348,8 @@ func compareTo(v reflect.Value, n int) int {
 	return max(-1, min(1, int(v.Int())-n))
 }
 
-// refuses reports whether one of the faults is that of a number: the path is its own, or that of the list item with it.
+// refuses reports whether one of the faults is that of a number: the path is
+// its own, or that of the list item with it.
 func refuses(err error, path string) bool {
 	if err == nil {
 		return false

@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// checkDocument checks a document of this module, logs its summary and returns it.
+// checkDocument checks a document of this module, logs its summary and returns
+// it.
 func checkDocument(t *testing.T, name string) *Document {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))

@@ -32,7 +32,8 @@ type Row struct {
 	Open string
 }
 
-// Differs reports whether the note says that the guarantee is kept in another way than its text might be read.
+// Differs reports whether the note says that the guarantee is kept in another
+// way than its text might be read.
 func (r *Row) Differs() bool { return strings.HasPrefix(r.Note, "differs: ") }
 
 // A Test is the name of a test function, and perhaps of one of its subtests.
@@ -73,7 +74,8 @@ func (g Group) count(counts func(*Row) bool) (n int) {
 	return n
 }
 
-// Summary says how many rows of each group are proven, a line each, and in the first line how many there are in all.
+// Summary says how many rows of each group are proven, a line each, and in the
+// first line how many there are in all.
 func (d *Document) Summary() string {
 	var all Group
 	var b strings.Builder
@@ -101,8 +103,8 @@ var (
 	ruleForm = regexp.MustCompile(`^\|(?: *:?-+:? *\|){4}$`)
 )
 
-// Parse reads a document. It is strict: each fault that it finds is in the error, with the name and the line. Text
-// outside tables is not looked at.
+// Parse reads a document. It is strict: each fault that it finds is in the
+// error, with the name and the line. Text outside tables is not looked at.
 func Parse(name, text string) (*Document, error) {
 	d := &Document{Name: name}
 	var faults []error
@@ -154,7 +156,8 @@ func Parse(name, text string) (*Document, error) {
 	return d, errors.Join(append(faults, fmt.Errorf("%s: no rows", name))...)
 }
 
-// cells splits a line of a table; nil if it is none. A bar within a cell is written \|.
+// cells splits a line of a table; nil if it is none. A bar within a cell is
+// written \|.
 func cells(line string) []string {
 	const bar = "\x00"
 	inner, begins := strings.CutPrefix(strings.TrimSpace(strings.ReplaceAll(line, `\|`, bar)), "|")

@@ -1,5 +1,5 @@
-// Package bounds reads the bounds and the defaults of fields from their tags, so
-// that what is documented is what is enforced:
+// Package bounds reads the bounds and the defaults of fields from their tags,
+// so that what is documented is what is enforced:
 //
 //	Interval time.Duration `default:"10s" min:"1ms" max:"1h"`
 //	MaxBody  int           `max:"64MiB"`
@@ -26,9 +26,10 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Check adds a fault for each field of the struct v, or of the one that v points
-// to, and of structs embedded in it, that is out of its bounds. The paths of the fields begin with path, which
-// may be empty. It panics if a tag makes no sense.
+// Check adds a fault for each field of the struct v, or of the one that v
+// points to, and of structs embedded in it, that is out of its bounds. The
+// paths of the fields begin with path, which may be empty. It panics if a tag
+// makes no sense.
 func Check(path string, v any, faults *fielderr.List) {
 	value := reflect.Indirect(reflect.ValueOf(v))
 	for _, f := range fieldsOf(value.Type()) {

@@ -12,7 +12,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// trusted are the proxies of the tests: 10/8, 172.16/12 (given as mapped), one address, and a network of IPv6.
+// trusted are the proxies of the tests: 10/8, 172.16/12 (given as mapped), one
+// address, and a network of IPv6.
 var trusted = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("::ffff:172.16.0.0/108"),
@@ -30,7 +31,8 @@ func newResolver(t testing.TB, cfg Config) *Resolver {
 	return r
 }
 
-// text writes a result in one line: address, port if there is one, source and reason.
+// text writes a result in one line: address, port if there is one, source and
+// reason.
 func (r Result) text() string {
 	addr := r.Addr.String()
 	if r.Port != 0 {

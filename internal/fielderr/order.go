@@ -91,8 +91,8 @@ func itemOf(v reflect.Value, path string) (item reflect.Value, s step, rest stri
 	}
 }
 
-// fieldOf goes from a struct to one of its fields. A value of an unexported type
-// may keep the configuration that it was made of in a field named cfg.
+// fieldOf goes from a struct to one of its fields. A value of an unexported
+// type may keep the configuration that it was made of in a field named cfg.
 func fieldOf(v reflect.Value, path string) (field reflect.Value, s step, rest string, ok bool) {
 	name := path
 	if i := strings.IndexAny(path, ".["); i >= 0 {

@@ -47,7 +47,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestOrderOfUnknownPaths has paths that lead nowhere, and values without fields.
+// TestOrderOfUnknownPaths has paths that lead nowhere, and values without
+// fields.
 func TestOrderOfUnknownPaths(t *testing.T) {
 	for _, v := range []any{nil, 1, outer{}, []int{1}, map[int]int{1: 1}, (*outer)(nil)} {
 		var l fielderr.List

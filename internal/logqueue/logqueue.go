@@ -1,4 +1,5 @@
-// Package logqueue keeps log lines until a goroutine has written them, and never delays those who log.
+// Package logqueue keeps log lines until a goroutine has written them, and
+// never delays those who log.
 package logqueue
 
 import (
@@ -11,7 +12,8 @@ import (
 	"time"
 )
 
-// What a queue stores unless Limit says otherwise, and the least that it can be set to.
+// What a queue stores unless Limit says otherwise, and the least that it can be
+// set to.
 const (
 	DefaultLines = 65_536            // lines
 	DefaultBytes = 16 << 20          // bytes
@@ -29,11 +31,14 @@ const (
 // ErrClosed is the error of Write after Close.
 var ErrClosed = errors.New("the log queue is closed")
 
-// A Queue is an [io.Writer] for log lines that never blocks. A goroutine, from Start on, writes the lines to an output, many at once if
-// they come fast. While the output stands still, or the goroutine has not been started, lines beyond the limits are dropped, the newest
-// first. When it goes on, one line at WARN says how many were dropped.
+// A Queue is an [io.Writer] for log lines that never blocks. A goroutine, from
+// Start on, writes the lines to an output, many at once if they come fast.
+// While the output stands still, or the goroutine has not been started, lines
+// beyond the limits are dropped, the newest first. When it goes on, one line at
+// WARN says how many were dropped.
 //
-// Each call of Write must have one whole line, or several. A Queue is safe for concurrent use and must not be copied.
+// Each call of Write must have one whole line, or several. A Queue is safe for
+// concurrent use and must not be copied.
 type Queue struct {
 	output io.Writer
 
@@ -64,7 +69,8 @@ func New(output io.Writer) *Queue {
 	}
 }
 
-// Start starts the goroutine, unless it is running. It runs until Stop or Close.
+// Start starts the goroutine, unless it is running. It runs until Stop or
+// Close.
 func (q *Queue) Start() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,9 +85,9 @@ func (q *Queue) startLocked() {
 	}
 }
 
-// Limit sets how much the queue stores: lines (at least 512) and bytes (at least
-// 64 KiB). Values that are too small are raised. The default is 65,536 lines
-// and 16 MiB.
+// Limit sets how much the queue stores: lines (at least 512) and bytes (at
+// least 64 KiB). Values that are too small are raised. The default is 65,536
+// lines and 16 MiB.
 func (q *Queue) Limit(lines, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -97,8 +103,8 @@ func (q *Queue) Handler(format func(io.Writer) slog.Handler) slog.Handler {
 	return &queueHandler{normal: format(q), urgent: format(urgentLines{q})}
 }
 
-// Told sets what formats the line about dropped ones. If the handler that format
-// makes writes nothing to its argument, it has reported it elsewhere.
+// Told sets what formats the line about dropped ones. If the handler that
+// format makes writes nothing to its argument, it has reported it elsewhere.
 func (q *Queue) Told(format func(io.Writer) slog.Handler) {
 	q.mu.Lock()
 	q.handler = format
@@ -126,8 +132,10 @@ func (q *Queue) Dropped() uint64 {
 	return q.total
 }
 
-// Close writes the lines in the queue and ends its goroutine. If ctx ends first, Close returns its error, and the lines that are not
-// written by then are lost; Close does not stop a write that hangs in the output. Closing again does the same.
+// Close writes the lines in the queue and ends its goroutine. If ctx ends
+// first, Close returns its error, and the lines that are not written by then
+// are lost; Close does not stop a write that hangs in the output. Closing again
+// does the same.
 func (q *Queue) Close(ctx context.Context) error {
 	q.mu.Lock()
 	q.closed = true
@@ -135,7 +143,8 @@ func (q *Queue) Close(ctx context.Context) error {
 	return q.Stop(ctx)
 }
 
-// Stop is Close for a queue that takes further lines, to write them when it is started again. If ctx ends first, the queue is closed.
+// Stop is Close for a queue that takes further lines, to write them when it is
+// started again. If ctx ends first, the queue is closed.
 func (q *Queue) Stop(ctx context.Context) error {
 	q.mu.Lock()
 	q.startLocked()

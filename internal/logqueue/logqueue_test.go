@@ -75,7 +75,8 @@ func TestOutputFails(t *testing.T) {
 	}
 }
 
-// A queue that is not started keeps lines, and drops what is beyond its limits; so does one that was stopped.
+// A queue that is not started keeps lines, and drops what is beyond its limits;
+// so does one that was stopped.
 func TestStartAndStop(t *testing.T) {
 	var out bytes.Buffer
 	q := New(&out)

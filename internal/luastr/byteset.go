@@ -1,7 +1,8 @@
 package luastr
 
 // byteSet is a set of byte values. Every single-character item of a pattern is
-// resolved to one, so that the inner loops of the matcher have a single kind of test.
+// resolved to one, so that the inner loops of the matcher have a single kind of
+// test.
 type byteSet [4]uint64
 
 func (b *byteSet) has(c byte) bool { return b[c>>6]&(1<<(c&63)) != 0 }

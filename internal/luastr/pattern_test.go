@@ -223,8 +223,9 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestAgainstReference tries patterns with more repetitions than an interpreter without
-// limits would survive, over a tiny alphabet, where remembered failures matter most.
+// TestAgainstReference tries patterns with more repetitions than an interpreter
+// without limits would survive, over a tiny alphabet, where remembered failures
+// matter most.
 func TestAgainstReference(t *testing.T) {
 	item := rapid.SampledFrom([]string{"a", "b", "a", ".", "%a", "[ab]", "[^a]", "(", ")", "()", "%1", "%bab", "%f[a]", "$", "c"})
 	suffix := rapid.SampledFrom([]string{"", "", "*", "+", "-", "?"})
@@ -256,7 +257,8 @@ func TestAgainstReference(t *testing.T) {
 	})
 }
 
-// benign are operations of ordinary scripts with the text that an attacker would send.
+// benign are operations of ordinary scripts with the text that an attacker
+// would send.
 var benign = []struct {
 	name, pattern, text string // text is repeated
 	op                  string

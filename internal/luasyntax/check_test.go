@@ -259,8 +259,8 @@ func hostile() map[string]string {
 	}
 }
 
-// TestHostileSourcesAreFast repeats a run that was too slow: what other programs
-// do to the caches may be to blame, but not every time.
+// TestHostileSourcesAreFast repeats a run that was too slow: what other
+// programs do to the caches may be to blame, but not every time.
 func TestHostileSourcesAreFast(t *testing.T) {
 	budget := 5 * time.Millisecond
 	if testrace.Enabled {

@@ -416,7 +416,8 @@ func (l *lexer) readLong(level int, unfinished string) string {
 		case noByte:
 			l.failNear(unfinished, endOfSource.spelling())
 		case '[':
-			// Lua 5.0 nested these brackets, so 5.1 refuses what changed its meaning.
+			// Lua 5.0 nested these brackets, so 5.1 refuses what changed its
+			// meaning.
 			if inner, closed := l.longBracket(); closed && inner == level {
 				l.pos++
 				if level == 0 {

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// writerCases are about what a middleware keeps of the server's response writer and of the request.
+// writerCases are about what a middleware keeps of the server's response writer
+// and of the request.
 var writerCases = []testCase{
 	{"interfaces", middleware, every, interfaces},
 	{"request", middleware, every, requestUnchanged},
@@ -243,7 +244,8 @@ func (e *endless) take(n int) []byte {
 	return b
 }
 
-// repeated is a block over and over again, to be read and to be compared with what is written.
+// repeated is a block over and over again, to be read and to be compared with
+// what is written.
 type repeated struct {
 	block []byte
 	at    int

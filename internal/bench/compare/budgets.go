@@ -55,8 +55,9 @@ var budgets = []budget{
 	{"T4", re(`TableMemory-1`), "limpet", "GC-ms", ratio, "otter", 1.60, "a full collection with a million entries"},
 	{"T4", re(`TableFlood-1`), "limpet", "%lost", itself, "", 0.1, "entries in use after a flood of keys that are used once"},
 
-	// Hits, near misses and far misses each have to meet these. Only spread lists have the last one: a trie reaches the entries
-	// of a clustered list in fewer cache misses.
+	// Hits, near misses and far misses each have to meet these. Only spread
+	// lists have the last one: a trie reaches the entries of a clustered list
+	// in fewer cache misses.
 	{"G1", re(`IPGroup/.*/entries=10-1`), "limpet", "ns/op", ratio, "bart.Lite", 1.20, "a short list"},
 	{"G1", re(`IPGroup/.*/entries=(1k|100k|1M)-1`), "limpet", "ns/op", ratio, "bart.Lite", 1.00, "a long list"},
 	{"G1", re(`IPGroup/.*/entries=(1k|100k)-1`), "limpet", "ns/op", ratio, "cidranger", 0.15, "a long list"},

@@ -61,7 +61,8 @@ var (
 	pipe      = regexp.MustCompile(`\s*\|\s*`)
 )
 
-// paragraphs turns tables into lists, since cells of several lines do not fit a terminal, and takes out links to other documents.
+// paragraphs turns tables into lists, since cells of several lines do not fit a
+// terminal, and takes out links to other documents.
 func paragraphs(text string) string {
 	var b strings.Builder
 	var head []string // of the table
@@ -104,7 +105,8 @@ func cells(line string) []string {
 	return row
 }
 
-// describe joins the cells of a row behind the first; from the third one on they have the names of their columns.
+// describe joins the cells of a row behind the first; from the third one on
+// they have the names of their columns.
 func describe(head, row []string) string {
 	text := row[1]
 	for i := 2; i < len(row); i++ {
@@ -117,7 +119,8 @@ func describe(head, row []string) string {
 
 var url = regexp.MustCompile(`https?://[^ )]*`)
 
-// tidy takes out empty lines outside of code and blanks at the ends of lines, sets code apart, breaks long lines, and lets addresses break behind slashes:
+// tidy takes out empty lines outside of code and blanks at the ends of lines,
+// sets code apart, breaks long lines, and lets addresses break behind slashes:
 // programs that check pages complain about these.
 func tidy(page []byte) []byte {
 	var b strings.Builder
@@ -142,7 +145,8 @@ func tidy(page []byte) []byte {
 	return []byte(b.String())
 }
 
-// wrap breaks a line of text where it has blanks. A line that begins with a dot or an apostrophe would be a command.
+// wrap breaks a line of text where it has blanks. A line that begins with a dot
+// or an apostrophe would be a command.
 func wrap(line string) string {
 	var b strings.Builder
 	length := 0

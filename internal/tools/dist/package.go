@@ -21,7 +21,8 @@ func (r release) file(name string) string {
 	return filepath.Join(r.root, "internal", "tools", "dist", "files", name)
 }
 
-// pack writes a package of the binary to out, and returns its path. The format is deb or rpm.
+// pack writes a package of the binary to out, and returns its path. The format
+// is deb or rpm.
 func (r release) pack(format string, p platform, binary, out string) (string, error) {
 	dir, err := os.MkdirTemp("", "limpet-dist-")
 	if err != nil {
@@ -100,7 +101,8 @@ func (r release) pack(format string, p platform, binary, out string) (string, er
 	return path, os.WriteFile(path, b.Bytes(), 0o644)
 }
 
-// generate writes to dir the files of packages that are made from others, all compressed, and returns their paths.
+// generate writes to dir the files of packages that are made from others, all
+// compressed, and returns their paths.
 func (r release) generate(dir string) (map[string]string, error) {
 	changelog, err := os.ReadFile(filepath.Join(r.root, "CHANGELOG.md"))
 	if err != nil {
