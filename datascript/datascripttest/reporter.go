@@ -6,7 +6,7 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 )
 
-// Failures are reported to a Reporter. [testing.T], testing.B and testing.F are
+// A Reporter takes reports of failures. [testing.T], testing.B and testing.F are
 // Reporters; a program that checks scripts outside of a Go test brings its own.
 // It does no harm if Fatalf returns.
 type Reporter interface {
