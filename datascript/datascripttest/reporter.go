@@ -6,9 +6,9 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 )
 
-// A Reporter takes reports of failures. [testing.T], testing.B and testing.F are
-// Reporters; a program that checks scripts outside of a Go test brings its own.
-// It does no harm if Fatalf returns.
+// A Reporter takes reports of failures. [testing.T], testing.B and testing.F
+// are Reporters; a program that checks scripts outside of a Go test brings its
+// own. It does no harm if Fatalf returns.
 type Reporter interface {
 	// Helper says that the calling function reports for its caller.
 	Helper()

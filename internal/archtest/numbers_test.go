@@ -266,7 +266,7 @@ func eachNumber(v reflect.Value, path, field string, tag reflect.StructTag, visi
 			eachNumber(v.Field(i), inner, owner+"."+f.Name, f.Tag, visit)
 		}
 	default:
-		if _, constant := v.Interface().(encoding.TextMarshaler); constant || !v.CanSet() || !v.CanInt() && !v.CanFloat() {
+		if _, constant := reflect.TypeAssert[encoding.TextMarshaler](v); constant || !v.CanSet() || !v.CanInt() && !v.CanFloat() {
 			return
 		}
 		if p := v.Type().PkgPath(); p != "" && p != "time" {
