@@ -44,7 +44,7 @@ func (c basic) authenticator(b *builder, path string) (limpet.Authenticator, err
 	cfg := c.BasicConfig
 	var err error
 	if cfg.File, err = b.watched(path+".file", cfg.File, htpasswd.MaxBytes); err != nil {
-		return nil, &fielderr.Error{Path: "file", Err: err}
+		return nil, &fielderr.Error{Path: "file", Value: inFile{}, Err: err}
 	}
 	if b.log != nil {
 		log := b.log.With(slog.String("vs", cmp.Or(b.cfg.Name, defaultName)), slog.String("path", cfg.File))

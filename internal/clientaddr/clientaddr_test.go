@@ -314,7 +314,8 @@ func TestResolveForwarded(t *testing.T) {
 	})
 }
 
-// TestOneHeader shows that only the header that was chosen is read, and that the others of a request change nothing.
+// TestOneHeader shows that only the header that was chosen is read, and that
+// the others of a request change nothing.
 func TestOneHeader(t *testing.T) {
 	const xff, fwd = "198.51.100.7", "203.0.113.9"
 	both := http.Header{"X-Forwarded-For": {xff}, "Forwarded": {"for=" + fwd}}
@@ -380,7 +381,8 @@ func TestNewFaults(t *testing.T) {
 	}
 }
 
-// TestNewCopies shows that the resolver does not depend on its configuration any more.
+// TestNewCopies shows that the resolver does not depend on its configuration
+// any more.
 func TestNewCopies(t *testing.T) {
 	own := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("9.0.0.0/8")}
 	r := newResolver(t, Config{Trusted: own})

@@ -112,7 +112,8 @@ func TestClientCannotChange(t *testing.T) {
 	}
 }
 
-// TestTwin compares with the rule as one would say it, on the list of hops instead of on text.
+// TestTwin compares with the rule as one would say it, on the list of hops
+// instead of on text.
 func TestTwin(t *testing.T) {
 	type hop struct {
 		addr    netip.Addr

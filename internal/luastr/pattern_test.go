@@ -342,11 +342,12 @@ func TestLinear(t *testing.T) {
 // busy is how much more than on an idle machine a run may cost.
 const busy = 3
 
-// fastest runs f until a run costs the processor at most target, a limited number of times, and
-// returns the least.
+// fastest runs f until a run costs the processor at most target, a limited
+// number of times, and returns the least.
 func fastest(target time.Duration, f func()) time.Duration { return cputime.Least(100, target, f) }
 
-// TestThroughput wants 10 MB/s. That larger subjects do as well follows from TestLinear.
+// TestThroughput wants 10 MB/s. That larger subjects do as well follows from
+// TestLinear.
 func TestThroughput(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("times mean nothing under the race detector")
