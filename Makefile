@@ -59,7 +59,7 @@ api: ## count the functions of the DataScript reference that work, or say that t
 	@out=$$(go test ./datascript -run '^TestConformance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*conformance: //p'
 
 .PHONY: assurance
-assurance: ## count the promises of internal/assurance/assurance.md that a test proves
+assurance: ## count the guarantees of internal/assurance/assurance.md that a test proves
 	@out=$$(go test ./internal/assurance -run '^TestAssurance$$' -count=1 -v) || { echo "$$out"; exit 1; }; echo "$$out" | sed -n 's/.*_test.go:[0-9]*: //p; s/^        \( *[0-9]\)/\1/p'
 
 .PHONY: parity

@@ -21,7 +21,7 @@ import (
 // next one.
 //
 // A connection from a proxy that [Clients].ProxyProtocol names begins with a
-// header. Accept does not read it, so a silent proxy holds up nobody else; the
+// header. Accept does not read it, so a silent proxy delays nobody else; the
 // first call of Read, RemoteAddr or LocalAddr does. RemoteAddr and LocalAddr of
 // the connection are those in the header, and so is the RemoteAddr of requests.
 // Hooks that run while connections are accepted, such as
@@ -44,9 +44,9 @@ type ConnectionLimits struct {
 	// reset. 0 means half of the file descriptors that the process may have,
 	// less a few for files: the other half is for connections to servers. With
 	// 0, further connections are not reset but wait to be accepted, and while
-	// some may wait, responses over HTTP/1 close their connections. -1 means
-	// any number, and so does 0 where the system does not report its limit.
-	Max int `min:"-1" max:"1_073_741_824"`
+	// some may wait, responses over HTTP/1 close their connections. Negative
+	// means no limit, and so does 0 where the system does not report its limit.
+	Max int `max:"1_073_741_824" negative:"no limit"`
 	// MaxPerClient is how many connections one client may have open. 0 means
 	// any number.
 	MaxPerClient int `min:"0" max:"1_073_741_824"`
@@ -70,17 +70,17 @@ type ConnectionLimits struct {
 
 	// WriteTimeout is how long a client may take nothing of the data that is
 	// sent to it before the connection is closed, to within an eighth. 0 means
-	// 60 s, a negative value no limit. It does not apply while a deadline is
+	// 60 s, negative no limit. It does not apply while a deadline is
 	// set on the connection. With [NewServer] or [LimitBodies] it is also how
 	// long the client of an HTTP/2 stream may take for each 64 KiB of a
 	// response; the stream is then reset.
-	WriteTimeout time.Duration
+	WriteTimeout time.Duration `default:"60s" negative:"no limit"`
 	// BodyTimeout is how long each part of the body of a request may take to
 	// arrive, at a server made with [NewServer] or [LimitBodies]. 0 means 60 s.
 	BodyTimeout time.Duration `default:"60s" min:"1s" max:"24h"`
 	// DrainIdle is how long a connection may be idle after
-	// [VirtualService.Drain] before [VirtualService.Shutdown] closes it. 0 means
-	// 5 s.
+	// [VirtualService.Drain] before [VirtualService.Shutdown] closes it. 0
+	// means 5 s.
 	DrainIdle time.Duration `default:"5s" min:"1ms" max:"24h"`
 }
 
@@ -92,8 +92,6 @@ var limitNames = [...]string{
 	accept.OverRate:         "connections.rate",
 }
 
-const defaultWriteTimeout = 60 * time.Second
-
 // bodyTimeout is how long each part of a body may take. vs may be nil.
 func (vs *VirtualService) bodyTimeout() time.Duration {
 	if vs == nil {
@@ -102,10 +100,8 @@ func (vs *VirtualService) bodyTimeout() time.Duration {
 	return cmp.Or(vs.current.Load().Connections.BodyTimeout, serverBodyTimeout)
 }
 
-func (l *ConnectionLimits) writeTimeout() time.Duration {
-	if l.WriteTimeout == 0 {
-		return defaultWriteTimeout
-	}
+func (l ConnectionLimits) writeTimeout() time.Duration {
+	bounds.SetDefaults(&l)
 	return max(l.WriteTimeout, 0)
 }
 
@@ -165,8 +161,8 @@ type ProxyProtocol struct {
 	HeaderTimeout time.Duration `default:"5s" min:"0s" max:"1m"`
 }
 
-// ErrProxyHeader means, in [Record].Error, that a connection was closed because a
-// proxy that [ProxyProtocol] names sent no valid header.
+// ErrProxyHeader means, in [Record].Error, that a connection was closed because
+// a proxy that [ProxyProtocol] names sent no valid header.
 var ErrProxyHeader = accept.ErrHeader
 
 // acceptRules returns the rules that the configuration has for connections.

@@ -76,7 +76,7 @@ func NewBasicAuthenticator(c BasicConfig) (*BasicAuthenticator, error) {
 	case err != nil:
 		faults.Add("file", nil, err)
 	}
-	if err := faults.Err(); err != nil {
+	if err := faults.ErrIn(c); err != nil {
 		return nil, err
 	}
 	return a, nil

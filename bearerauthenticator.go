@@ -80,7 +80,7 @@ func NewBearerAuthenticator(c BearerConfig) (*BearerAuthenticator, error) {
 		}
 		faults.AddUnder("", err)
 	}
-	if err := faults.Err(); err != nil {
+	if err := faults.ErrIn(c); err != nil {
 		return nil, err
 	}
 	return a, nil

@@ -12,7 +12,7 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// A binding holds the facts about the server that the client is bound to in a
+// A binding has the facts about the server that the client is bound to in a
 // target. A key that the request carries is bound when a server is chosen, so
 // that parallel requests of a new client meet on one server; a key that a
 // server issues is bound when the server answers.
@@ -20,7 +20,7 @@ type binding struct {
 	target *target
 	// profiled means that the target's profile was asked; found is its answer.
 	profiled bool
-	found    Persistence
+	found    Outcome
 	// text is the server that the client is bound to, as the profile keeps it;
 	// "" if it is not bound.
 	text string
@@ -66,10 +66,10 @@ func (tx *transaction) findBinding(t *target) (server netip.AddrPort, member *lb
 	switch {
 	case errors.Is(err, persistence.ErrNoKey):
 		b.claims = false
-		b.found = PersistenceNoKey
+		b.found = OutcomeNoKey
 		return server, nil
 	case errors.Is(err, persistence.ErrInvalidCookie):
-		b.found = PersistenceInvalid
+		b.found = OutcomeInvalid
 		return server, nil
 	case err != nil:
 		tx.record.Error = err // and the client is as one that is not known
@@ -207,14 +207,14 @@ func (tx *transaction) endBinding() {
 // bindServer remembers which server has answered.
 func bindServer(tx *transaction) {
 	tx.answered = tx.route.Answered
-	tx.tellPersistence(tx.header())
+	tx.addOutcome(tx.header())
 	server := tx.route.Server
 	if !tx.answered {
 		return // the handler that was wrapped answers instead of a server
 	}
 	if sel := &tx.selected.entry; sel.Key != "" && (tx.repinned() || tx.route.Shared) {
-		// The entry named a server that was not available, or one of several. Of
-		// requests that find this out at the same time the first one wins.
+		// The entry named a server that was not available, or one of several.
+		// Of requests that find this out at the same time the first one wins.
 		_, err := tx.s.Tables.CompareAndSwap(tx.Context, sel.Table, sel.Key, sel.Value, tx.serverValue(server, sel.Value))
 		if err != nil {
 			tx.record.Error = err
@@ -295,14 +295,14 @@ func (tx *transaction) lookedUp(found bool, remaining time.Duration) {
 }
 
 // foundBy says how a look-up ended.
-func foundBy(found bool, remaining time.Duration) Persistence {
+func foundBy(found bool, remaining time.Duration) Outcome {
 	switch {
 	case found:
-		return PersistenceHit
+		return OutcomeHit
 	case remaining < 0:
-		return PersistenceExpired
+		return OutcomeExpired
 	}
-	return PersistenceMiss
+	return OutcomeMiss
 }
 
 // repinned reports whether another server took the place of the one that an
@@ -313,7 +313,7 @@ func (tx *transaction) repinned() bool {
 
 // persistence returns the outcome of the client's binding, as far as it is
 // known.
-func (tx *transaction) persistence() Persistence {
+func (tx *transaction) persistence() Outcome {
 	found := tx.lookup()
 	switch {
 	case tx.selected.gone:
@@ -321,9 +321,9 @@ func (tx *transaction) persistence() Persistence {
 	case tx.route.Unmet != lbpool.ReasonNone && !(tx.binding.elsewhere && tx.route.Unmet == lbpool.ReasonGone):
 		return repins[tx.route.Unmet]
 	case tx.route.Shared:
-		return PersistenceAmbiguous
-	case tx.binding.joined && found < PersistenceHit:
-		return PersistenceJoined
+		return OutcomeAmbiguous
+	case tx.binding.joined && found < OutcomeHit:
+		return OutcomeJoined
 	}
 	return found
 }
@@ -331,20 +331,20 @@ func (tx *transaction) persistence() Persistence {
 // lookup returns the outcome of the look-up that decided about the server: that
 // of the profile, or those of scripts. Look-ups of a script may have nothing to
 // do with servers, so a hit is one only if the script has selected a server.
-func (tx *transaction) lookup() Persistence {
+func (tx *transaction) lookup() Outcome {
 	b := &tx.binding
 	switch {
 	case b.profiled:
 		return b.found
 	case b.target == nil:
 		return tx.looked
-	case tx.pinnedServer, tx.looked == PersistenceHit && !tx.selected.addr.IsValid() && tx.selected.entry.Key == "":
-		return PersistenceNone
+	case tx.pinnedServer, tx.looked == OutcomeHit && !tx.selected.addr.IsValid() && tx.selected.entry.Key == "":
+		return OutcomeNone
 	}
 	return tx.looked
 }
 
-var repins = map[lbpool.Reason]Persistence{
+var repins = map[lbpool.Reason]Outcome{
 	lbpool.ReasonDown: RepinDown, lbpool.ReasonDisabled: RepinDisabled, lbpool.ReasonDraining: RepinDraining,
 	lbpool.ReasonGone: RepinGone, lbpool.ReasonFull: RepinFull, lbpool.ReasonMaintenance: RepinMaintenance,
 }
@@ -356,44 +356,44 @@ func (tx *transaction) concludeBinding() {
 		tx.restoresBinding()
 	}
 	r, b := &tx.record, &tx.binding
-	r.Persistence, r.Joined = tx.persistence(), b.joined
+	r.Outcome, r.Joined = tx.persistence(), b.joined
 	switch {
-	case tx.lookup() != PersistenceHit:
+	case tx.lookup() != OutcomeHit:
 	case b.profiled:
 		r.BindingSource = b.source
 	default:
 		r.BindingSource = persistence.FromScript
 	}
-	if bound := tx.route.Hint.Server; tx.lookup() == PersistenceHit && (tx.route.Server == nil || tx.route.Server.Addr() != bound) && bound.Port() != 0 {
+	if bound := tx.route.Hint.Server; tx.lookup() == OutcomeHit && (tx.route.Server == nil || tx.route.Server.Addr() != bound) && bound.Port() != 0 {
 		r.Bound = bound
 	}
 	r.GivenUp = tx.route.GivenUp
-	if r.Persistence == PersistenceHit && !tx.answered {
-		r.Persistence = PersistenceNone
+	if r.Outcome == OutcomeHit && !tx.answered {
+		r.Outcome = OutcomeNone
 	}
-	switch r.Persistence {
-	case PersistenceAmbiguous:
+	switch r.Outcome {
+	case OutcomeAmbiguous:
 		if b.target.mayReportAmbiguous(r.Start) {
 			r.significant(ServerAmbiguous)
 		}
-	case PersistenceInvalid:
+	case OutcomeInvalid:
 		r.significant(BindingInvalid)
 	}
 	if b.target != nil {
-		b.target.outcomes.add(r.Persistence, r.BindingSource)
+		b.target.outcomes.add(r.Outcome, r.BindingSource)
 	}
 }
 
-// tellPersistence sets the configured header to the outcome of the client's
+// addOutcome sets the configured header to the outcome of the client's
 // binding, in place of any other value.
-func (tx *transaction) tellPersistence(h http.Header) {
+func (tx *transaction) addOutcome(h http.Header) {
 	name := tx.s.PersistenceHeader
 	if name == "" {
 		return
 	}
 	p := tx.persistence()
-	if p == PersistenceHit && !tx.answered {
-		p = PersistenceNone // it has not answered
+	if p == OutcomeHit && !tx.answered {
+		p = OutcomeNone // it has not answered
 	}
 	if text := p.String(); text != "" {
 		h.Set(name, text)
@@ -403,5 +403,5 @@ func (tx *transaction) tellPersistence(h http.Header) {
 }
 
 // PersistenceResult returns the outcome of the client's binding so far, as in
-// [Record].Persistence: "hit" or "repin:down" for instance, or empty.
+// [Record].Outcome: "hit" or "repin:down" for instance, or empty.
 func (tx *transaction) PersistenceResult() string { return tx.persistence().String() }

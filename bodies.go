@@ -10,14 +10,14 @@ import (
 	"github.com/limpetlb/limpet/internal/procmem"
 )
 
-// bodyBudget bounds the bytes of all bodies that are held for scripts at a
+// bodyBudget bounds the bytes of all bodies that are buffered for scripts at a
 // time.
-type bodyBudget struct{ held atomic.Int64 }
+type bodyBudget struct{ used atomic.Int64 }
 
 // take takes n bytes, or none and reports false if there are fewer.
 func (b *bodyBudget) take(n, most int64) bool {
-	if b.held.Add(n) > most {
-		b.held.Add(-n)
+	if b.used.Add(n) > most {
+		b.used.Add(-n)
 		return false
 	}
 	return true
@@ -41,7 +41,7 @@ type heldBody struct {
 	bytes []byte
 }
 
-// grow makes room for n more bytes. most is the largest length of the body. It
+// grow makes space for n more bytes. most is the largest length of the body. It
 // reports false if there is no memory.
 func (b *heldBody) grow(n, most int) bool {
 	need := len(b.bytes) + n
@@ -67,15 +67,15 @@ func (b *heldBody) read(r io.Reader, most int, announced int64) error {
 	if announced > int64(most) {
 		return errTooLong
 	}
-	room := most
+	size := most
 	if announced >= 0 {
-		room = int(announced)
+		size = int(announced)
 	}
-	for len(b.bytes) < room {
-		if !b.grow(1, room) {
+	for len(b.bytes) < size {
+		if !b.grow(1, size) {
 			return errNoMemory
 		}
-		n, err := r.Read(b.bytes[len(b.bytes):min(cap(b.bytes), room)])
+		n, err := r.Read(b.bytes[len(b.bytes):min(cap(b.bytes), size)])
 		if b.bytes = b.bytes[:len(b.bytes)+n]; err != nil {
 			return notEOF(err)
 		}
@@ -116,7 +116,7 @@ func notEOF(err error) error {
 	return err
 }
 
-// takeBody counts bytes as held by the transaction until it ends.
+// takeBody counts bytes as used by the transaction until it ends.
 func (tx *transaction) takeBody(n int64) bool {
 	if !tx.vs.bodies.take(n, tx.s.bodyBytes) {
 		return false
@@ -127,7 +127,7 @@ func (tx *transaction) takeBody(n int64) bool {
 
 func (tx *transaction) giveBody(n int64) {
 	tx.bodies -= n
-	tx.vs.bodies.held.Add(-n)
+	tx.vs.bodies.used.Add(-n)
 }
 
 // noMemory answers a request if there is no memory for its body.

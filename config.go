@@ -81,27 +81,27 @@ type Config struct {
 
 	// PersistenceHeader names a header that limpet adds to each response. Its
 	// value is the outcome of the client's binding to a server, as far as it is
-	// known by then: the text of [Record].Persistence. A response does not get
+	// known by then: the text of [Record].Outcome. A response does not get
 	// the header if nothing has asked for a binding. Empty means no such
 	// header.
 	PersistenceHeader string
 
-	// Forwarding chooses the headers that tell servers about clients. The zero
-	// value sends all that is known, and nothing that only a client says.
+	// Forwarding chooses the headers that inform servers about clients. The
+	// zero value sends all that is known, and nothing that only a client says.
 	Forwarding Forwarding
 
 	// Transport sends requests to servers. Nil means one from
 	// [lbpool.NewHTTP1], which lives as long as the virtual service. For other
 	// settings, such as TLS to servers, change the result of [lbpool.NewBase]
 	// and give it to NewHTTP1. A transport of another kind gets the requests to
-	// pools of every [lbpool.Protocol]: it can pass them on, with their context,
-	// to one from NewHTTP1, which knows the pool's.
+	// pools of every [lbpool.Protocol]: it can pass them on, with their
+	// context, to one from NewHTTP1, which knows the pool's.
 	Transport http.RoundTripper
 
 	// Logger gets one record for each request: at level Info, at level Warn if
 	// it is significant (see [Record]), and at level Error if a script failed.
 	// Its handler runs within the request. If it waits for a disk or a pipe,
-	// let it write to a [LogQueue], or it holds up requests. Nil discards all
+	// let it write to a [LogQueue], or it delays requests. Nil discards all
 	// records.
 	Logger *slog.Logger
 	// Logging chooses which records are significant and how many of them the
@@ -138,7 +138,7 @@ type Clients struct {
 	// header with one address or a list of them, such as "True-Client-IP".
 	// Empty means X-Forwarded-For.
 	ClientHeader string
-	// ClientIndex chooses the client by its place in ClientHeader, between
+	// ClientIndex chooses the client by its position in ClientHeader, between
 	// -1000 and 1000: 1 is the leftmost address, -1 the rightmost; past the end
 	// it is the last one in that direction. Use -n for n proxies in front that
 	// each append the address of their peer. 0 chooses by trust, as
@@ -205,7 +205,8 @@ type Scripting struct {
 	// Tokens are the key sets for avi.jwt.verify: a [jwtkeys.Verifier], whose
 	// Run must be running. Nil means that there are none.
 	//
-	// [jwtkeys.Verifier]: https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
+	// [jwtkeys.Verifier]:
+	// https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
 	Tokens datascript.TokenVerifier
 
 	// RateLimiters are the limiters for avi.vs.ratelimit.exceed, by name.
@@ -214,8 +215,8 @@ type Scripting struct {
 	RateProfile *datascript.RateProfile
 
 	// Instances is how many processes serve the virtual service, for
-	// avi.vs.se_count. Less than 1 means 1.
-	Instances int
+	// avi.vs.se_count. Zero means 1.
+	Instances int `default:"1" min:"1"`
 }
 
 // A Script is a DataScript and what to do when it fails.
@@ -258,7 +259,7 @@ type BodyBuffer struct {
 	// for each request with a body, and HTTP_RESP_DATA for each response with
 	// one, unless a script asks for another size for its request.
 	//
-	// A response is held back until Bytes of it, or all of it, have arrived,
+	// A response is buffered until Bytes of it, or all of it, have arrived,
 	// which delays streams such as server-sent events; but only if a script has
 	// code for HTTP_RESP_DATA.
 	Bytes int `min:"0" max:"32MiB"`
@@ -346,8 +347,8 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	s.compileScripts(vs, &faults)
 
 	s.compileEdge(vs.current.Load(), &faults)
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(cfg); err != nil {
+		return nil, err
 	}
 
 	switch base := s.Transport.(type) {
@@ -445,9 +446,7 @@ func (s *snapshot) compilePools(vs *VirtualService, faults *fielderr.List) {
 // their counts.
 func (s *snapshot) compilePolicies(old *snapshot, faults *fielderr.List) {
 	env := policy.Env{StringGroups: s.StringGroups, Geo: s.Geo, FailOpen: s.PoliciesOnError == FailOpen}
-	if s.PoliciesOnError > FailOpen {
-		faults.Addf("policiesOnError", s.PoliciesOnError, "not a known value")
-	}
+	faults.Constant("policiesOnError", s.PoliciesOnError)
 	if s.IPGroups != nil {
 		env.IPGroups = s.IPGroups
 	}
@@ -506,9 +505,7 @@ func (s *snapshot) compileScripts(vs *VirtualService, faults *fielderr.List) {
 			faults.Addf(path, nil, "a second script named %s, after scripts[%d]", fielderr.Quote(script.Name()), j)
 		}
 		names[script.Name()] = i
-		if script.OnError > FailOpen {
-			faults.Addf(path+".onError", script.OnError, "not a known value")
-		}
+		faults.Constant(path+".onError", script.OnError)
 		for ev := range s.handles {
 			s.handles[ev] = s.handles[ev] || script.Handles(datascript.Event(ev))
 		}
@@ -517,7 +514,8 @@ func (s *snapshot) compileScripts(vs *VirtualService, faults *fielderr.List) {
 		Name: s.Name, Tables: recordedTables{s.Tables},
 		Reputations: s.Reputations, Tokens: s.Tokens,
 		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
-		OpenConns: vs.countConns, Instances: s.Instances,
+		OpenConns: vs.countConns, Instances: max(s.Instances, 0), // which has been checked
+
 		Limits: s.Limits, StrictSelect: s.StrictSelect,
 	}
 	if s.IPGroups != nil {

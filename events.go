@@ -35,7 +35,7 @@ type Authenticator interface {
 	Challenge() string
 }
 
-// A Session holds the facts that an [Authenticator] knows about the client.
+// A Session has the facts that an [Authenticator] knows about the client.
 // Scripts see it from HTTP_POST_AUTH on. The zero value admits the client
 // without any facts. Its slices and maps must not change afterwards.
 type Session struct {
@@ -101,7 +101,7 @@ func requestData(tx *transaction) {
 	}
 	tx.requestBody, tx.requestBuffered, tx.requestWhole = body, true, whole
 	out := tx.EditRequest()
-	delete(out.Header, "Expect") // reading has told the client to go on
+	delete(out.Header, "Expect") // reading has asked the client to go on
 	if !whole {
 		tx.vs.counters.headBodies.Add(1)
 		out.GetBody = nil
@@ -159,14 +159,14 @@ func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 		tx.settle(req, &out)
 		return t.send(&out)
 	}
-	// Another server, after a failure, causes no second event, and gets what the
-	// scripts have made of the request for the first.
+	// Another server, after a failure, causes no second event, and gets what
+	// the scripts have made of the request for the first.
 	tx.settled.apply(&out)
 	tx.out = &out
 	return t.send(&out)
 }
 
-// A settledRequest holds the edits of the scripts of LB_DONE, which may edit
+// A settledRequest has the edits of the scripts of LB_DONE, which may edit
 // only the header. They apply to each server that is tried.
 type settledRequest struct {
 	header http.Header
@@ -189,14 +189,14 @@ func (s *settledRequest) apply(out *http.Request) {
 }
 
 // send sends a request. Faults of the request itself, and a lack of resources
-// of this process or machine, are not held against the server.
+// of this process or machine, are not failures of the server.
 func (t choosing) send(req *http.Request) (*http.Response, error) {
 	res, err := t.RoundTripper.RoundTrip(req)
 	if errors.Is(err, http1.ErrRequest) {
 		err = fmt.Errorf("%w (%w)", err, lbpool.ErrAborted)
 	}
 	if err != nil && accept.IsExhausted(err) {
-		t.CloseIdleConnections() // which hold the missing resource
+		t.CloseIdleConnections() // which use the missing resource
 		err = &exhaustedError{err}
 	}
 	return res, err
@@ -225,7 +225,7 @@ func (t choosing) ChecksRequests() bool {
 }
 
 // errAnswered ends an exchange with a server because a script has answered. It
-// is not held against the server.
+// is not a failure of the server.
 var errAnswered = fmt.Errorf("answered by a script: %w", lbpool.ErrAborted)
 
 // fail answers a request that no server has answered: none was available, or
@@ -418,11 +418,11 @@ func (tx *transaction) RequestBody() (body []byte, ok bool) {
 // and not only the part that was to be read.
 func (tx *transaction) RequestBodyWhole() bool { return tx.requestWhole }
 
-// BufferResponse holds back the beginning of the response's body, up to max
+// BufferResponse buffers the beginning of the response's body, up to max
 // bytes, until the event HTTP_RESP_DATA is over.
 func (tx *transaction) BufferResponse(max int) { tx.responseRule.Ask(max) }
 
-// ResponseBody returns the part of the response's body that was held back. It
+// ResponseBody returns the part of the response's body that was buffered. It
 // must not be changed.
 func (tx *transaction) ResponseBody() (body []byte, ok bool) { return tx.rw.held, tx.rw.holding }
 

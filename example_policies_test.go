@@ -18,7 +18,8 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// The Go code of docs/guides/rules.md and docs/guides/observe.md stands in this file, where it runs.
+// The Go code of docs/guides/rules.md and docs/guides/observe.md stands in this
+// file, where it runs.
 
 // hello is the handler behind the policies.
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,8 +36,8 @@ func policed(cfg limpet.Config) http.Handler {
 	return vs.Wrap(hello)
 }
 
-// answer asks for a path and prints what becomes of it. A connection that is closed without an answer is a panic, as
-// net/http has it.
+// answer asks for a path and prints what becomes of it. A connection that is
+// closed without an answer is a panic, as net/http has it.
 func answer(h http.Handler, path, client string, header ...string) {
 	r := httptest.NewRequest("GET", path, nil)
 	r.RemoteAddr = client + ":1234"
@@ -120,7 +121,7 @@ func ExampleConfig_matches() {
 		{Path: &policy.PathMatch{Op: policy.MatchesRegexp, Values: []string{`\.(php|asp)$`}}},
 		{Query: &policy.QueryMatch{Op: policy.Contains, Values: []string{"debug="}}},
 		{Cookie: &policy.CookieMatch{Name: "beta", Op: policy.Exists}},
-		{Headers: []policy.HeaderMatch{ // all of them must hold
+		{Headers: []policy.HeaderMatch{ // all of them must match
 			{Name: "User-Agent", Op: policy.DoesNotContain, Values: []string{"curl", "wget"}},
 			{Name: "X-Internal", Op: policy.DoesNotExist},
 		}},
@@ -260,8 +261,8 @@ func ExampleConfig_responseActions() {
 	// Output: https://www.example.com/account/login no-store
 }
 
-// A blacklist of addresses, and one of countries. Both are sharpest at a listener, which resets connections before
-// anything is read.
+// A blacklist of addresses, and one of countries. Both are sharpest at a
+// listener, which resets connections before anything is read.
 func ExampleConfig_blacklist() {
 	places, err := geoip.ParseTable([]byte("prefix; country code\n198.51.100.0/24; AQ\n"))
 	if err != nil {
@@ -322,7 +323,8 @@ func ExampleConfig_redirectToHTTPS() {
 	// Output: 192.0.2.1 /a?b=c 302 https://example.com/a?b=c
 }
 
-// pools are pools of one server each, which tells its name, and what stops the servers.
+// pools are pools of one server each, which tells its name, and what stops the
+// servers.
 func pools(names ...string) (pools []*lbpool.Pool, stop func()) {
 	var servers []*httptest.Server
 	for _, name := range names {
@@ -373,7 +375,8 @@ func ExampleConfig_canary() {
 	// Cookie canary
 }
 
-// One visitor in ten gets the new version. Who has come to a server stays with it, whatever the ratio.
+// One visitor in ten gets the new version. Who has come to a server stays with
+// it, whatever the ratio.
 func ExampleConfig_abTest() {
 	pools, stop := pools("old", "new")
 	defer stop()
@@ -419,7 +422,8 @@ func ExampleConfig_maintenance() {
 	// 203.0.113.1 / 503
 }
 
-// Headers that make browsers more careful, and none that tells attackers about the server.
+// Headers that make browsers more careful, and none that tells attackers about
+// the server.
 func ExampleConfig_securityHeaders() {
 	rules := []policy.ResponseRule{{Name: "security headers", Edits: []policy.Edit{
 		policy.ReplaceHeader{Name: "Strict-Transport-Security", Value: "max-age=31536000"},
@@ -434,8 +438,8 @@ func ExampleConfig_securityHeaders() {
 	// Output: 0 nosniff
 }
 
-// Whoever guesses passwords, or looks for holes, is shut out for ten minutes: after five failures every request is
-// refused.
+// Whoever guesses passwords, or looks for holes, is shut out for ten minutes:
+// after five failures every request is refused.
 func ExampleConfig_penalty() {
 	rules := []policy.SecurityRule{{
 		Name: "penalty box",
@@ -443,7 +447,7 @@ func ExampleConfig_penalty() {
 			Limit:         policy.RateLimiterConfig{Rate: policy.Rate{Count: 5, Period: 10 * time.Minute}},
 			PerClient:     true,
 			CountFailures: true,                      // statuses from 400 on, and servers that fail
-			Exceeded:      policy.Close{Reset: true}, // policy.Report{} tells and lets pass
+			Exceeded:      policy.Close{Reset: true}, // policy.Report{} only reports
 		},
 	}}
 	vs, err := limpet.New(limpet.Config{Policies: limpet.Policies{HTTPSecurity: rules}})

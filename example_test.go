@@ -51,7 +51,7 @@ if client then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end`})
 	vs, err := limpet.New(limpet.Config{
 		Pools:      []*lbpool.Pool{pool},
 		Scripts:    []limpet.Script{{Script: script}},
-		OnComplete: func(r limpet.Record) { fmt.Print(r.Persistence, ": ") },
+		OnComplete: func(r limpet.Record) { fmt.Print(r.Outcome, ": ") },
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -219,9 +219,9 @@ func ExampleNew_faults() {
 	fmt.Println(err)
 	// Output:
 	// defaultPool: "nowhere": there is no such pool
-	// httpSecurity[0].action.status: 42: less than 200
 	// scripts[0].script: missing
 	// clientHeader: "X Client": not the name of a header
+	// httpSecurity[0].action.status: 42: less than 200
 }
 
 // Health monitors check while Run is running, and the configuration may

@@ -9,7 +9,7 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Forwarding chooses the headers that tell servers about clients and the
+// Forwarding chooses the headers that inform servers about clients and the
 // proxies in between. The zero value sends X-Forwarded-For, X-Forwarded-Proto
 // and X-Forwarded-Host, trusts the values of trusted proxies, and passes on no
 // such header of other clients.
@@ -37,7 +37,7 @@ type Forwarding struct {
 	Others bool
 }
 
-// Forward chooses the value of a header that tells a server about the client.
+// Forward chooses the value of a header that informs a server about the client.
 type Forward uint8
 
 const (
@@ -68,13 +68,11 @@ func (f *Forwarding) check(faults *fielderr.List) {
 		name string
 		mode Forward
 	}{{"for", f.For}, {"proto", f.Proto}, {"host", f.Host}} {
-		if int(field.mode) >= len(forwards) {
-			faults.Addf("forwarding."+field.name, field.mode, "not a known value")
-		}
+		faults.Constant("forwarding."+field.name, field.mode)
 	}
 }
 
-// forwarding are the headers that tell a server about the client.
+// forwarding are the headers that inform a server about the client.
 var forwarding = [...]string{forwardedAll: "Forwarded", forwardedFor: "X-Forwarded-For", forwardedHost: "X-Forwarded-Host", forwardedProto: "X-Forwarded-Proto"}
 
 const (
@@ -129,9 +127,9 @@ func (tx *transaction) settleForwarding(h http.Header) {
 	}
 }
 
-// tellClient sets the forwarding headers.
-func (tx *transaction) tellClient(h http.Header, r *http.Request, trusted bool) {
-	told := &[2]string{1: tx.r.Host} // in one allocation
+// addForwarding sets the forwarding headers.
+func (tx *transaction) addForwarding(h http.Header, r *http.Request, trusted bool) {
+	made := &[2]string{1: tx.r.Host} // in one allocation
 	for i, name := range forwarding {
 		own := r.Header[name]
 		switch tx.edits[i] {
@@ -164,10 +162,10 @@ func (tx *transaction) tellClient(h http.Header, r *http.Request, trusted bool) 
 			if believed {
 				peer = strings.Join(own, ", ") + ", " + peer
 			}
-			told[0] = peer
-			h[name] = told[:1:1]
+			made[0] = peer
+			h[name] = made[:1:1]
 		case i == forwardedHost:
-			h[name] = told[1:]
+			h[name] = made[1:]
 		case tx.Encrypted(): // perhaps to a proxy, and not to us
 			h[name] = schemeHTTPS
 		default:

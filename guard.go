@@ -30,7 +30,7 @@ func malformed(format string, args ...any) error {
 func admit(tx *transaction) {
 	r := tx.r
 	if tx.conn != nil && tx.conn.Crowded() {
-		tx.rw.closeAfter() // others wait for the place
+		tx.rw.closeAfter() // others wait for the connection
 	}
 	err := judgeReceived(r)
 	if err == nil {
@@ -44,8 +44,9 @@ func admit(tx *transaction) {
 	}
 	tx.fillIn()
 	if !r.ProtoAtLeast(1, 1) && r.ContentLength == 0 && len(r.Header["Content-Length"]) == 0 && mayHaveBody(r.Method) {
-		// net/http does not tell whether it was sent a Transfer-Encoding, which
-		// HTTP/1.0 does not know: the rest may be a body, and not a request.
+		// net/http does not report whether it was sent a Transfer-Encoding,
+		// which HTTP/1.0 does not know: the rest may be a body, and not a
+		// request.
 		tx.rw.closeAfter()
 	}
 }
@@ -188,7 +189,7 @@ func quoted(s string) string {
 }
 
 // targetOf is the target of a request that is refused, without a query and a
-// user, which may hold a secret.
+// user, which may contain a secret.
 func targetOf(r *http.Request) string {
 	target := r.RequestURI
 	if target == "" && r.URL != nil {

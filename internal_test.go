@@ -45,8 +45,9 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// Many requests end around the turn of a second, and are not in order. Each that came from the other second than the one before
-// began the count anew, so that a flood had as many lines as it liked.
+// Many requests end around the turn of a second, and are not in order. Each
+// that came from the other second than the one before began the count anew, so
+// that a flood had as many lines as it liked.
 func TestThrottleOutOfOrder(t *testing.T) {
 	const rate = 10
 	second := time.Unix(1_000_000, 0)
@@ -177,8 +178,8 @@ func TestAcceptRules(t *testing.T) {
 	}
 }
 
-// A transaction is used again if nobody uses it when it ends, and nobody has its
-// handle. The last user releases what scripts hold, once.
+// A transaction is used again if nobody uses it when it ends, and nobody has
+// its handle. The last user releases what scripts hold, once.
 func TestUsers(t *testing.T) {
 	for _, test := range []struct {
 		name                            string
@@ -207,8 +208,9 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// The timer of a write may fire when the write has just ended and another has begun. It reset the stream then. And nothing may
-// touch the stream when the handler has returned.
+// The timer of a write may fire when the write has just ended and another has
+// begun. It reset the stream then. And nothing may touch the stream when the
+// handler has returned.
 func TestStreamTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = time.Hour

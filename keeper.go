@@ -16,7 +16,7 @@ import (
 //
 // It has a list for each target, in which a renewed exchange moves to the end,
 // so that the first is always the next one to renew. A store that does not
-// answer holds up only its own target.
+// answer delays only its own target.
 type keeper struct {
 	mu      sync.Mutex
 	lists   map[keptFor]*keptList

@@ -25,11 +25,11 @@ type Logging struct {
 	// SignificantRate, FilteredRate and OtherRate are how many records of a
 	// class the Logger gets per second: significant records, other records that
 	// a rule with Log set or a script's avi.vs.log has asked for, and the rest.
-	// Zero means no limit, -1 none at all. The next line of the class says how
-	// many were suppressed. For denied connections, the Logger gets one record
-	// per second for each rule and limit that denies them, or none if
-	// SignificantRate is -1.
-	SignificantRate, FilteredRate, OtherRate int `min:"-1"`
+	// Zero means no limit, negative none at all. The next line of the class
+	// says how many were suppressed. For denied connections, the Logger gets
+	// one record per second for each rule and limit that denies them, or none
+	// if SignificantRate is negative.
+	SignificantRate, FilteredRate, OtherRate int `negative:"none"`
 	// SlowResponse is the time after which a record is significant if the
 	// response has not begun. Zero means never.
 	SlowResponse time.Duration `min:"0s"`
@@ -43,9 +43,7 @@ type Logging struct {
 func (l *Logging) check(faults *fielderr.List) {
 	bounds.Check("logging", *l, faults)
 	for i, s := range l.Ignore {
-		if !s.known() {
-			faults.Addf(fielderr.Index("logging.ignore", i), s, "not a known value")
-		}
+		faults.Constant(fielderr.Index("logging.ignore", i), s)
 	}
 	for i, r := range l.IgnoreStatuses {
 		if r.Begin < 400 || r.End > 599 || r.Begin > r.End {

@@ -27,9 +27,9 @@ func NewLogQueue(output io.Writer) *LogQueue {
 	return q
 }
 
-// Limit sets how much the queue holds: lines (at least 512) and bytes (at least
-// 64 KiB). Values that are too small are raised. The default is 65,536 lines
-// and 16 MiB.
+// Limit sets how much the queue stores: lines (at least 512) and bytes (at
+// least 64 KiB). Values that are too small are raised. The default is 65,536
+// lines and 16 MiB.
 func (q *LogQueue) Limit(lines, bytes int) { q.queue.Limit(lines, bytes) }
 
 // Handler returns a handler that writes to the queue with the handlers that

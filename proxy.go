@@ -197,8 +197,8 @@ func (b *clientBody) watch() {
 // settle waits for a read under way when the context of the request has ended:
 // net/http ends the context before a failed read returns.
 func (b *clientBody) settle() {
-	const patience, pause = 50 * time.Millisecond, 100 * time.Microsecond
-	for until := time.Now().Add(patience); b.reading.Load() && !b.ended.Load() && time.Now().Before(until); {
+	const limit, pause = 50 * time.Millisecond, 100 * time.Microsecond
+	for until := time.Now().Add(limit); b.reading.Load() && !b.ended.Load() && time.Now().Before(until); {
 		time.Sleep(pause)
 	}
 }
@@ -297,7 +297,7 @@ func (tx *transaction) serverHeader(r *http.Request, protocol string) http.Heade
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = noAgent
 	}
-	tx.tellClient(h, r, trusted)
+	tx.addForwarding(h, r, trusted)
 	return h
 }
 

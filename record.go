@@ -74,13 +74,13 @@ type Record struct {
 	Monitored []policy.Outcome
 
 	// The pool and the server.
-	Pool        string         // empty if no pool was chosen, or a wrapped handler has not used it
-	Server      netip.AddrPort // invalid if no server was tried
-	ServerName  string         // the server's name, if it has one
-	Tried       int            // how many servers were tried
-	Persistence Persistence    // the outcome of the client's binding to a server
+	Pool       string         // empty if no pool was chosen, or a wrapped handler has not used it
+	Server     netip.AddrPort // invalid if no server was tried
+	ServerName string         // the server's name, if it has one
+	Tried      int            // how many servers were tried
+	Outcome    Outcome        // the outcome of the client's binding to a server
 	// Joined means that another request of the client bound it first, and this
-	// one followed. Persistence is then PersistenceJoined, or says why the
+	// one followed. Outcome is then OutcomeJoined, or says why the
 	// server that the client was bound to before was not available.
 	Joined bool
 	// Bound is the server that the client was bound to, if another one has
@@ -110,31 +110,31 @@ type Record struct {
 	Filtered bool
 }
 
-// Persistence is the outcome of a client's binding to a server. Each request
+// An Outcome is the outcome of a client's binding to a server. Each request
 // has one.
-type Persistence uint8
+type Outcome uint8
 
 // The outcomes of a binding, from the least to the most specific. If a script
 // makes several look-ups, the last outcome in this order applies.
 const (
-	PersistenceNone      Persistence = iota // nothing asked for a binding, or the bound server was tried and did not answer
-	PersistenceNoKey                        // the request does not have the key that identifies clients; nothing was looked up
-	PersistenceInvalid                      // the request's persistence cookie could not be opened
-	PersistenceMiss                         // the client was not bound
-	PersistenceExpired                      // the client was not bound any more: its binding has expired
-	PersistenceJoined                       // the client was not bound; another of its requests bound it while this one was under way, and this one followed
-	PersistenceHit                          // the first server tried was the one that the client is bound to, and it answered
-	PersistenceAmbiguous                    // the binding names an address that several servers of the pool share, without a port
-	RepinDown                               // another server was taken: the bound one is down or could not be reached
-	RepinDisabled                           // another server was taken: the bound one is disabled
-	RepinDraining                           // another server was taken: the bound one is draining, without KeepBound
-	RepinGone                               // another server was taken: the bound one is not in the pool any more
-	RepinFull                               // another server was taken: the bound one is at its limit of connections or requests
-	RepinMaintenance                        // another server was taken: the bound one is down for maintenance
-	persistences                            // how many there are
+	OutcomeNone      Outcome = iota // nothing asked for a binding, or the bound server was tried and did not answer
+	OutcomeNoKey                    // the request does not have the key that identifies clients; nothing was looked up
+	OutcomeInvalid                  // the request's persistence cookie could not be opened
+	OutcomeMiss                     // the client was not bound
+	OutcomeExpired                  // the client was not bound any more: its binding has expired
+	OutcomeJoined                   // the client was not bound; another of its requests bound it while this one was under way, and this one followed
+	OutcomeHit                      // the first server tried was the one that the client is bound to, and it answered
+	OutcomeAmbiguous                // the binding names an address that several servers of the pool share, without a port
+	RepinDown                       // another server was taken: the bound one is down or could not be reached
+	RepinDisabled                   // another server was taken: the bound one is disabled
+	RepinDraining                   // another server was taken: the bound one is draining, without KeepBound
+	RepinGone                       // another server was taken: the bound one is not in the pool any more
+	RepinFull                       // another server was taken: the bound one is at its limit of connections or requests
+	RepinMaintenance                // another server was taken: the bound one is down for maintenance
+	outcomeCount                    // how many there are
 )
 
-var persistenceNames = []string{
+var outcomeWords = []string{
 	"", "nokey", "invalid", "miss", "expired", "joined", "hit", "ambiguous",
 	"repin:down", "repin:disabled", "repin:draining", "repin:gone", "repin:full", "repin:maintenance",
 }
@@ -142,33 +142,33 @@ var persistenceNames = []string{
 // String returns "", "nokey", "invalid", "miss", "expired", "joined", "hit",
 // "ambiguous", "repin:down", "repin:disabled", "repin:draining", "repin:gone",
 // "repin:full" or "repin:maintenance"; "invalid" for other values.
-func (p Persistence) String() string {
-	if p == PersistenceNone {
+func (p Outcome) String() string {
+	if p == OutcomeNone {
 		return ""
 	}
-	return enumtext.String(p, persistenceNames)
+	return enumtext.String(p, outcomeWords)
 }
 
 // MarshalText returns the text of String. It fails for other values.
-func (p Persistence) MarshalText() ([]byte, error) {
-	if p == PersistenceNone {
+func (p Outcome) MarshalText() ([]byte, error) {
+	if p == OutcomeNone {
 		return nil, nil
 	}
-	return enumtext.Marshal(p, persistenceNames)
+	return enumtext.Marshal(p, outcomeWords)
 }
 
 // UnmarshalText reads the text of String, without regard to case, blanks, "-"
 // and "_". The error for another text lists the texts.
-func (p *Persistence) UnmarshalText(text []byte) error {
+func (p *Outcome) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
-		*p = PersistenceNone
+		*p = OutcomeNone
 		return nil
 	}
-	return enumtext.Unmarshal(p, text, persistenceNames)
+	return enumtext.Unmarshal(p, text, outcomeWords)
 }
 
 // repin reports whether another server took the place of the bound one.
-func (p Persistence) repin() bool { return p >= RepinDown }
+func (p Outcome) repin() bool { return p >= RepinDown }
 
 func (r *Record) scriptFailed(err error) {
 	r.significant(ScriptFailed)
@@ -189,7 +189,7 @@ func (tx *transaction) complete(p any) {
 	r.Tried = tx.route.Tried
 	tx.concludeBinding()
 	switch {
-	case r.Persistence.repin():
+	case r.Outcome.repin():
 		r.significant(ServerChange)
 	case r.Closed && !slices.Contains(r.Significant, PolicyDrop) && !slices.Contains(r.Significant, NoServer):
 		r.significant(ScriptClosed)

@@ -165,7 +165,7 @@ func (l *recordLine) facts(w factWriter) {
 	if l.ServerStatus != 0 && l.ServerStatus != l.Status {
 		w.number("server_status", int64(l.ServerStatus))
 	}
-	w.text("persistence", l.Persistence.String())
+	w.text("persistence", l.Outcome.String())
 	w.text("binding_source", string(l.BindingSource))
 	w.address("bound", l.Bound)
 	if l.Tried > 1 {
@@ -499,8 +499,8 @@ func (l *recordLine) avi(o *accesslog.Object) {
 	address("server_ip", "server_dest_port", l.Server)
 	number("server_response_code", l.ServerStatus)
 	number("servers_tried", l.Tried)
-	if l.Persistence != PersistenceNone {
-		o.Truth("persistence_used", l.Persistence == PersistenceHit || l.Persistence == PersistenceJoined)
+	if l.Outcome != OutcomeNone {
+		o.Truth("persistence_used", l.Outcome == OutcomeHit || l.Outcome == OutcomeJoined)
 	}
 	if l.FirstByte > 0 {
 		o.Number("server_response_time_first_byte", l.FirstByte.Milliseconds())

@@ -43,7 +43,7 @@ func lineOfTest() *recordLine {
 			VirtualService: "shop", Start: time.Date(2026, 11, 30, 17, 0, 1, 119_246_000, time.UTC), Duration: 4210 * time.Microsecond,
 			FirstByte: 3900 * time.Microsecond, Client: peerOfTest, Source: peerOfTest, ClientSource: "peer", ClientReason: "peer-untrusted",
 			Local: netip.MustParseAddrPort("192.0.2.1:443"), Method: "GET", Host: "www.example.com", Path: "/a%20b", Proto: "HTTP/2.0",
-			Status: 200, ServerStatus: 200, Bytes: 512, Pool: "web", Server: serverOfTest, Tried: 1, Persistence: PersistenceHit,
+			Status: 200, ServerStatus: 200, Bytes: 512, Pool: "web", Server: serverOfTest, Tried: 1, Outcome: OutcomeHit,
 		},
 		tx: &transaction{messages: messages{r: r}}, level: slog.LevelInfo,
 	}
@@ -89,7 +89,7 @@ func TestGoldenLines(t *testing.T) {
 		}, `192.0.2.7 - a\x20b\x22c\x5cd\x0a [30/Nov/2026:17:00:01 +0000] "GET /\x22\x7f\xe4?a\x20b\x0d -" - - "-" "x\x22 200 \x5c \x1b[2J"`},
 		"json": {accesslog.JSON, nil, nil,
 			`{"time":"2026-11-30T17:00:01.123456Z","level":"INFO","msg":"request","vs":"shop","client":"192.0.2.7","client_port":4711,"method":"GET","host":"www.example.com","uri":"/a%20b","proto":"HTTP/2.0","status":200,"bytes":512,"duration_us":4210,"first_byte_us":3900,"pool":"web","server":"10.0.0.1:8080","persistence":"hit"}`},
-		"json with all fields": {accesslog.JSON, all, func(l *recordLine) { l.level, l.Persistence = slog.LevelWarn, 0 },
+		"json with all fields": {accesslog.JSON, all, func(l *recordLine) { l.level, l.Outcome = slog.LevelWarn, 0 },
 			`{"time":"2026-11-30T17:00:01.123456Z","level":"WARN","msg":"request","vs":"shop","client":"192.0.2.7","client_port":4711,"method":"GET","host":"www.example.com","uri":"/a%20b?x=1","proto":"HTTP/2.0","request_bytes":0,"status":200,"bytes":512,"duration_us":4210,"first_byte_us":3900,"pool":"web","server":"10.0.0.1:8080","user_agent":"curl/8.5.0","referer":"https://www.example.com/","tls_version":"TLS 1.3","tls_suite":"TLS_AES_128_GCM_SHA256","tls_server_name":"www.example.com","tls_resumed":true}`},
 		"json, hostile": {accesslog.JSON, nil, func(l *recordLine) {
 			*l.Record = Record{VirtualService: "a\"\\\n\x01\u2028é\xff", Start: l.Start, Method: strings.Repeat("m", 5000)}
@@ -129,7 +129,8 @@ func fullLine() *recordLine {
 	return l
 }
 
-// Each line is one, is JSON, and has its keys once, in the order in which the manual lists them.
+// Each line is one, is JSON, and has its keys once, in the order in which the
+// manual lists them.
 func TestKeysOfLines(t *testing.T) {
 	manual, err := os.ReadFile("docs/guides/logs.md")
 	if err != nil {
@@ -241,7 +242,8 @@ func TestLineAllocates(t *testing.T) {
 	}
 }
 
-// A line of JSON costs the request's goroutine 1.5 µs at most; the test allows three times as much.
+// A line of JSON costs the request's goroutine 1.5 µs at most; the test allows
+// three times as much.
 func TestLineCost(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector slows lines down")

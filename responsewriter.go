@@ -72,7 +72,7 @@ func (w *responseWriter) begin(status int) bool {
 			return false
 		}
 	}
-	w.holding = w.upgrade == nil && w.tx.responseRule.Holds(w.tx.r.Method, status, w.tx.s.handles[datascript.HTTPRespData])
+	w.holding = w.upgrade == nil && w.tx.responseRule.Buffers(w.tx.r.Method, status, w.tx.s.handles[datascript.HTTPRespData])
 	if w.holding {
 		w.head = maps.Clone(w.Header())
 	}
@@ -101,7 +101,7 @@ func (w *responseWriter) farewell(status int) {
 	}
 }
 
-// release shows the held part of the body to the scripts, and sends it.
+// release shows the buffered part of the body to the scripts, and sends it.
 func (w *responseWriter) release() error {
 	// A handler may have set fields for the trailer since then.
 	h := w.Header()
@@ -127,7 +127,7 @@ func (w *responseWriter) release() error {
 	return err
 }
 
-// hold keeps p back as long as there is room, and then releases everything.
+// hold keeps p back as long as there is space, and then releases everything.
 func (w *responseWriter) hold(p []byte) (int, error) {
 	if !w.users.enter() {
 		return 0, errReplaced
@@ -196,7 +196,7 @@ func (w *responseWriter) send(r *reply) {
 	clear(h)
 	maps.Copy(h, w.initial)
 	maps.Copy(h, r.header)
-	w.tx.tellPersistence(h)
+	w.tx.addOutcome(h)
 	if (w.last || w.tx.closing == closeFIN) && w.tx.r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // in HTTP/2 this would end all streams
 	}

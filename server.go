@@ -32,12 +32,12 @@ const (
 //
 // A request's header may take 10 s and 64 KiB, and a connection may be idle for
 // 60 s. Each part of a request's body may take 60 s
-// ([ConnectionLimits].BodyTimeout); if ReadTimeout is set, it applies instead. Calls of gRPC to a virtual service with a pool
-// of HTTP/2 have no limit for parts: their clients send the next message when
-// they like. An HTTP/2 connection may have 250 streams, take nothing for
-// 60 s and not answer for 45 s; each of its streams may take 60 s for 64 KiB of
-// a response, and for the rest. Whole requests and responses have no limit, since they may be
-// streams.
+// ([ConnectionLimits].BodyTimeout); if ReadTimeout is set, it applies instead.
+// Calls of gRPC to a virtual service with a pool of HTTP/2 have no limit for
+// parts: their clients send the next message when they like. An HTTP/2
+// connection may have 250 streams, take nothing for 60 s and not answer for 45
+// s; each of its streams may take 60 s for 64 KiB of a response, and for the
+// rest. Whole requests and responses have no limit, since they may be streams.
 //
 // On connections from [VirtualService.Listener],
 // [ConnectionLimits].WriteTimeout bounds writes, and takes the place of the 60
@@ -100,8 +100,8 @@ func serviceOf(h http.Handler) *VirtualService {
 // server has a ReadTimeout, that applies to requests instead, and a
 // WriteTimeout to responses. If h is a [VirtualService] or the result of its
 // Wrap, [ConnectionLimits].BodyTimeout takes the place of the 60 s for bodies,
-// [ConnectionLimits].WriteTimeout applies to the responses on connections
-// from [VirtualService.Listener], and calls of gRPC have no limit for the parts of
+// [ConnectionLimits].WriteTimeout applies to the responses on connections from
+// [VirtualService.Listener], and calls of gRPC have no limit for the parts of
 // their bodies if one of its pools speaks HTTP/2.
 //
 // A read that takes longer fails with an error that matches
@@ -155,7 +155,8 @@ func (vs *VirtualService) calls(r *http.Request) bool {
 }
 
 // streamTimeout returns how long a client may take for each part of a response
-// on its stream; 0 if a limit of the connection applies, or no limit. vs may be nil.
+// on its stream; 0 if a limit of the connection applies, or no limit. vs may be
+// nil.
 func (vs *VirtualService) streamTimeout(r *http.Request, srv *http.Server) time.Duration {
 	if r.ProtoMajor == 1 || srv.WriteTimeout > 0 {
 		return 0
@@ -166,14 +167,14 @@ func (vs *VirtualService) streamTimeout(r *http.Request, srv *http.Server) time.
 			return c.Stall()
 		}
 	}
-	return defaultWriteTimeout
+	return ConnectionLimits{}.writeTimeout()
 }
 
 // A streamTimer ends an HTTP/2 stream when a read or a write of it lasts too
 // long. The connection may be in use meanwhile, so that no deadline of its own
 // passes. Once a deadline of a stream has passed, the stream is lost, even if
-// nobody was waiting. So a streamTimer sets none in advance, only one in the past
-// when the time is over.
+// nobody was waiting. So a streamTimer sets none in advance, only one in the
+// past when the time is over.
 type streamTimer struct {
 	limit       time.Duration
 	setDeadline func(time.Time) error
@@ -320,8 +321,8 @@ func (b *promptBody) leave() {
 }
 
 // A promptStream ends the body of an HTTP/2 stream if a read of it takes too
-// long. There is no limit while the handler is busy elsewhere, with a slow server
-// for instance.
+// long. There is no limit while the handler is busy elsewhere, with a slow
+// server for instance.
 type promptStream struct {
 	io.ReadCloser
 	streamTimer

@@ -38,18 +38,18 @@ func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Pending.Store(false)
 	if r.ProtoMajor == 1 {
 		c.Serve()
-		defer c.Wait(o.patience())
+		defer c.Wait(o.clientTimeout())
 	} else {
 		c.Leave() // streams have deadlines of their own
 	}
 	o.next.ServeHTTP(w, r)
 }
 
-// patience returns how long a client may keep the server waiting while no
+// clientTimeout returns how long a client may keep the server waiting while no
 // handler runs: as long as the longest of the server's own timeouts, so that
 // these apply first. It returns 0, which is no limit, if the program has set
 // another handler, which may be running unseen.
-func (o *serverObserver) patience() time.Duration {
+func (o *serverObserver) clientTimeout() time.Duration {
 	if o.server.Handler != http.Handler(o) {
 		return 0
 	}
@@ -65,7 +65,7 @@ func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive:
 		c.Pending.Store(true)
-		c.Wait(o.patience())
+		c.Wait(o.clientTimeout())
 		return
 	case http.StateIdle:
 		if o.server.IdleTimeout <= 0 && o.server.ReadTimeout <= 0 {

@@ -19,9 +19,9 @@ const cutGrace = time.Second
 const (
 	// drainIdle is the default of [ConnectionLimits].DrainIdle.
 	drainIdle = 5 * time.Second
-	// drainLeast is how long a connection that was in the queue of a listener at
-	// the end may take to send its request: a server of net/http that is being
-	// shut down drops requests that it has not begun to read.
+	// drainLeast is how long a connection that was in the queue of a listener
+	// at the end may take to send its request: a server of net/http that is
+	// being shut down drops requests that it has not begun to read.
 	drainLeast = time.Second
 )
 
@@ -43,8 +43,8 @@ func (vs *VirtualService) Drain() {
 // Shutdown stops the servers that serve vs, without losing a request:
 //
 //   - it calls [VirtualService.Drain];
-//   - it ends the listeners of [VirtualService.Listener], once the connections in
-//     their queues are accepted;
+//   - it ends the listeners of [VirtualService.Listener], once the connections
+//     in their queues are accepted;
 //   - connections from these listeners may be idle until
 //     [ConnectionLimits].DrainIdle after Drain, and for 1 s at least, so that
 //     their clients can ask once more;
@@ -53,9 +53,9 @@ func (vs *VirtualService) Drain() {
 //   - it waits for requests, and for what net/http knows nothing of: upgraded
 //     connections, tunnels, and handlers that have hijacked theirs.
 //
-// When ctx ends, it cuts off what is left: connections are closed, and with them
-// the contexts of their requests end. At the end it closes idle connections to
-// servers.
+// When ctx ends, it cuts off what is left: connections are closed, and with
+// them the contexts of their requests end. At the end it closes idle
+// connections to servers.
 //
 // When Shutdown returns, all requests have ended and their records have been
 // handed out, except those of handlers that go on for more than a second after
@@ -63,10 +63,10 @@ func (vs *VirtualService) Drain() {
 // tables and close stores after that, not before.
 //
 // The error is nil if everything has ended by itself; else it matches that of
-// ctx. A server that fails to close its listeners adds its own. Name all servers:
-// those that the list leaves out go on with the connections that they have, and
-// vs takes upgrades no more once something was cut off. vs should not be used any
-// longer.
+// ctx. A server that fails to close its listeners adds its own. Name all
+// servers: those that the list leaves out go on with the connections that they
+// have, and vs takes upgrades no more once something was cut off. vs should not
+// be used any longer.
 func (vs *VirtualService) Shutdown(ctx context.Context, servers ...*http.Server) error {
 	vs.Drain()
 	if len(servers) > 0 && vs.gate.Listening() {
@@ -120,11 +120,11 @@ func (a *activity) enter() { a.n.Add(1) }
 
 func (a *activity) leave() {
 	if a.n.Add(-1) == 0 {
-		a.tell()
+		a.notify()
 	}
 }
 
-func (a *activity) tell() {
+func (a *activity) notify() {
 	select {
 	case a.none <- struct{}{}:
 	default:
@@ -136,7 +136,7 @@ func (a *activity) wait(ctx context.Context) int64 {
 	for {
 		n := a.n.Load()
 		if n == 0 {
-			a.tell() // others may be waiting, too
+			a.notify() // others may be waiting, too
 			return 0
 		}
 		select {

@@ -81,8 +81,6 @@ func (s Significance) own() bool {
 	return false
 }
 
-func (s Significance) known() bool { return s > 0 && int(s) < len(significances) }
-
 // String returns the reason in words; "invalid" for other values.
 func (s Significance) String() string { return enumtext.String(s, significances) }
 

@@ -26,8 +26,8 @@ type Stats struct {
 	BadRequests      uint64 // connections whose first request was malformed, had too large a header, or was not complete in time
 	FailedHandshakes uint64 // of TLS
 
-	Hits   uint64 // requests that ended as [PersistenceHit]
-	Misses uint64 // requests that ended as [PersistenceMiss] or [PersistenceExpired]
+	Hits   uint64 // requests that ended as [OutcomeHit]
+	Misses uint64 // requests that ended as [OutcomeMiss] or [OutcomeExpired]
 	Repins uint64 // requests whose client was bound to a server that was not available
 	// Persistence has the counts of all outcomes for each pool and each group
 	// of the configuration, sorted by name.
@@ -84,10 +84,10 @@ func (c *counters) add(r *Record) {
 	if slices.Contains(r.Significant, PolicyDrop) {
 		c.policyDrops.Add(1)
 	}
-	switch p := r.Persistence; {
-	case p == PersistenceHit:
+	switch p := r.Outcome; {
+	case p == OutcomeHit:
 		c.hits.Add(1)
-	case p == PersistenceMiss, p == PersistenceExpired:
+	case p == OutcomeMiss, p == OutcomeExpired:
 		c.misses.Add(1)
 	case p.repin():
 		c.repins.Add(1)

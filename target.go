@@ -75,8 +75,8 @@ type PersistenceCounter interface {
 	Count(ctx context.Context, target string, servers ...string) (n int, err error)
 }
 
-// NoPersistence is for [Config].PoolPersistence: it binds no clients of a pool or
-// a group.
+// NoPersistence is for [Config].PoolPersistence: it binds no clients of a pool
+// or a group.
 var NoPersistence PersistenceProfile = noPersistence{}
 
 type noPersistence struct{}
@@ -234,8 +234,8 @@ type targetedProfile interface {
 	Targets(defaultTarget string, all []string, has func(target, server string) bool) error
 }
 
-// tellTargets tells all profiles their targets.
-func (s *snapshot) tellTargets() error {
+// nameTargets gives all profiles the names of their targets.
+func (s *snapshot) nameTargets() error {
 	names := map[targetedProfile][]string{}
 	var profiles []targetedProfile // in the order of the names
 	for _, name := range slices.Sorted(maps.Keys(s.targets)) {
@@ -314,12 +314,12 @@ var sources = [...]persistence.Source{
 // outcomes count the outcomes of bindings in a target, and the sources of the
 // bindings.
 type outcomes struct {
-	counts    [persistences]atomic.Uint64
+	counts    [outcomeCount]atomic.Uint64
 	sources   [len(sources)]atomic.Uint64 // in the order of sources
 	ambiguous atomic.Int64                // Unix time of the last report of an ambiguous server
 }
 
-func (o *outcomes) add(p Persistence, source persistence.Source) {
+func (o *outcomes) add(p Outcome, source persistence.Source) {
 	o.counts[p].Add(1)
 	if source == "" {
 		return
@@ -352,9 +352,9 @@ func (t *target) mayReportAmbiguous(now time.Time) bool {
 type TargetStats struct {
 	// Target is the name of the pool or the group.
 	Target string
-	// Outcomes counts requests by [Record].Persistence. Outcomes that have not
+	// Outcomes counts requests by [Record].Outcome. Outcomes that have not
 	// occurred are left out.
-	Outcomes map[Persistence]uint64
+	Outcomes map[Outcome]uint64
 	// Sources counts requests of bound clients by the source of the binding, as
 	// in [Record].BindingSource. Sources that have not occurred are left out.
 	Sources map[persistence.Source]uint64
@@ -365,8 +365,8 @@ type TargetStats struct {
 func (vs *VirtualService) targetStats() []TargetStats {
 	var stats []TargetStats
 	for name, t := range vs.current.Load().targets {
-		row := TargetStats{Target: name, Outcomes: map[Persistence]uint64{}, Sources: map[persistence.Source]uint64{}}
-		for p := range persistences {
+		row := TargetStats{Target: name, Outcomes: map[Outcome]uint64{}, Sources: map[persistence.Source]uint64{}}
+		for p := range outcomeCount {
 			if n := t.outcomes.counts[p].Load(); n > 0 {
 				row.Outcomes[p] = n
 			}

@@ -83,7 +83,7 @@ type choice struct {
 	pinned   bool // a request policy has selected the pool, and scripts cannot
 	// pinnedServer means that it has selected the server as well.
 	pinnedServer bool
-	looked       Persistence // how the best look-up ended
+	looked       Outcome // how the best look-up ended
 	binding      binding
 	hashKey      string
 	serverTLS    bool            // the server in use speaks TLS
@@ -106,10 +106,10 @@ type bodyBuffers struct {
 	requestBuffered bool
 	requestWhole    bool // requestBody is all of it
 	responseRule    bodyrule.Response
-	bodies          int64 // bytes that are held for scripts
+	bodies          int64 // bytes that are buffered for scripts
 }
 
-// outcome holds the result of the exchange.
+// outcome is the result of the exchange.
 type outcome struct {
 	answered bool               // by a server
 	failure  int                // why there is no response
@@ -152,7 +152,7 @@ func (u *users) enter() bool {
 }
 
 // leave reports whether the transaction is over and this was its last user, who
-// has to release what scripts hold.
+// has to release what scripts use.
 func (u *users) leave() bool { return u.n.Add(-1)&^usersKeep == usersOver }
 
 // keep keeps the transaction from being used again. It reports false if the
@@ -409,7 +409,7 @@ func (tx *transaction) SelectEntry(pool string, addr netip.AddrPort, entry datas
 		return
 	}
 	label := ""
-	if tx.pinned { // the policy's holds for the script's server, too
+	if tx.pinned { // the policy's applies to the script's server, too
 		label = tx.selected.label
 	}
 	tx.selected = selection{pool: pool, addr: addr, entry: entry, label: label, gone: entry.Key != "" && !addr.IsValid()}
@@ -455,7 +455,7 @@ func (tx *transaction) Log(line string) {
 	tx.record.Filtered = true
 }
 
-// Vars holds the scripts' variables.
+// Vars has the scripts' variables.
 func (tx *transaction) Vars() *datascript.Vars { return &tx.vars }
 
 // writer returns the writer for the next handler.
@@ -541,7 +541,7 @@ func (tx *transaction) finish() {
 	}
 }
 
-// release gives back what scripts hold. No script of the transaction may run
+// release gives back what scripts use. No script of the transaction may run
 // then: the tables of its variables go to other requests.
 func (tx *transaction) release() {
 	tx.vars.Reset()

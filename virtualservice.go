@@ -45,7 +45,7 @@ type VirtualService struct {
 	cut      context.CancelFunc
 
 	running atomic.Bool
-	changed chan struct{} // tells Run that the configuration has changed
+	changed chan struct{} // wakes Run when the configuration has changed
 }
 
 // New returns a virtual service. It checks all of cfg; the error joins a
@@ -88,13 +88,13 @@ func (vs *VirtualService) Update(cfg Config) error {
 		return err
 	}
 	old := vs.current.Load()
-	err = s.tellTargets()
+	err = s.nameTargets()
 	if err == nil && old != nil {
 		err = s.adopt(old)
 	}
 	if err != nil {
 		if old != nil {
-			_ = old.tellTargets() // as it was before
+			_ = old.nameTargets() // as it was before
 		}
 		return err
 	}

@@ -62,12 +62,12 @@ const (
 // maxUnixPath is how long the path of a Unix socket may be on all systems.
 const maxUnixPath = 103
 
-// parseAddress reads an address: host and port, "unix:/path", "unix:@name" in the
-// abstract namespace of Linux, or "fd:name". The host may be a name, which is not
-// looked up.
+// parseAddress reads an address: host and port, "unix:/path", "unix:@name" in
+// the abstract namespace of Linux, or "fd:name". The host may be a name, which
+// is not looked up.
 //
-// An empty host means all addresses of both families, and an unspecified address
-// those of its own family: net.Listen would take it for both.
+// An empty host means all addresses of both families, and an unspecified
+// address those of its own family: net.Listen would take it for both.
 func parseAddress(text string) (address, error) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		switch {
@@ -106,6 +106,6 @@ func parseAddress(text string) (address, error) {
 	return address{"tcp", text}, nil
 }
 
-// isFixed reports whether two listeners cannot both have the address: it names a
-// port, and does not leave the choice to the system.
+// isFixed reports whether two listeners cannot both have the address: it names
+// a port, and does not leave the choice to the system.
 func (a address) isFixed() bool { return !strings.HasSuffix(a.name, ":0") }

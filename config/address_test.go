@@ -56,8 +56,8 @@ func FuzzParseAddress(f *testing.F) {
 	})
 }
 
-// What is wrong with addresses and with settings of servers is told where it
-// stands.
+// What is wrong with addresses and with settings of servers is reported where
+// it stands.
 func TestListenerFaults(t *testing.T) {
 	t.Setenv("LIMPET_LISTEN", ":81")
 	const service = "httpSecurity: [{name: a, action: close}]\n"

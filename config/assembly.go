@@ -59,8 +59,8 @@ const (
 	maxHosts     = 10_000
 )
 
-// assemble makes all objects, of what old has kept and of what is new, and notes
-// all faults but those of the services as a whole.
+// assemble makes all objects, of what old has kept and of what is new, and
+// notes all faults but those of the services as a whole.
 func (b *builder) assemble(old kept) *assembly {
 	doc := b.file.doc
 	a := &assembly{shared: b, stores: map[string]*tables{}, places: map[string]bool{}}
@@ -316,8 +316,8 @@ func (b *builder) connections(c *listenerConfig) *limpet.Config {
 
 const lastSignificance = limpet.BindingInvalid
 
-// hosts checks which service gets which requests: the names are told apart at
-// each listener.
+// hosts checks which service gets which requests: the names are distinguished
+// at each listener.
 func (b *builder) hosts(a *assembly) {
 	total := 0
 	for _, m := range a.services {
@@ -362,8 +362,8 @@ func (m *member) servedAt(listener string) bool {
 	return len(m.listeners) == 0 || slices.Contains(m.listeners, listener)
 }
 
-// checkHost checks the name of a host, in lower case: a name, an address, or "*."
-// and a name for all names below that.
+// checkHost checks the name of a host, in lower case: a name, an address, or
+// "*." and a name for all names below that.
 func checkHost(host string) error {
 	name := strings.TrimPrefix(host, "*.")
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -379,8 +379,8 @@ func checkHost(host string) error {
 	return nil
 }
 
-// update changes the pools that stay, in the place of which the assembly has new
-// ones. They keep what they know of their servers.
+// update changes the pools that stay, in the place of which the assembly has
+// new ones. They keep what they know of their servers.
 func (a *assembly) update() error {
 	if err := a.shared.update(); err != nil {
 		return err

@@ -44,7 +44,7 @@ func (c basic) authenticator(b *builder, path string) (limpet.Authenticator, err
 	cfg := c.BasicConfig
 	var err error
 	if cfg.File, err = b.watched(path+".file", cfg.File, htpasswd.MaxBytes); err != nil {
-		return nil, &fielderr.Error{Path: "file", Err: err}
+		return nil, &fielderr.Error{Path: "file", Value: inFile{}, Err: err}
 	}
 	if b.log != nil {
 		log := b.log.With(slog.String("vs", cmp.Or(b.cfg.Name, defaultName)), slog.String("path", cfg.File))
@@ -152,7 +152,7 @@ func (b *builder) keySet(c keySetConfig, path string) (set jwtkeys.KeySet, err e
 	set = c.KeySet
 	for key, file := range map[string]*string{"file": &set.File, "secretFile": &set.SecretFile} {
 		if *file, err = b.watched(path+"."+key, *file, maxKeyFile); err != nil {
-			faults.Add(key, nil, err)
+			faults.Add(key, inFile{}, err)
 		}
 	}
 	if c.Secret != "" {
@@ -164,7 +164,7 @@ func (b *builder) keySet(c keySetConfig, path string) (set jwtkeys.KeySet, err e
 	case c.URL != "" && c.Pool == "":
 		faults.Addf("pool", nil, "missing; its servers are asked for url")
 	case c.Pool != "" && b.poolNamed(c.Pool) == nil:
-		faults.Addf("pool", nil, "pool %q not found", c.Pool)
+		faults.Addf("pool", inFile{}, "pool %q not found", c.Pool)
 	case c.Pool != "":
 		set.Transport = b.fetcher(c, path)
 	}
@@ -221,8 +221,8 @@ func (v verifiers) VerifyToken(c datascript.TokenCheck) (claims, reason string, 
 	return "", "", 0, fmt.Errorf("key set %q not found", c.KeySet)
 }
 
-// watched returns the path of a file that the object of a path reads itself, and
-// goes on to watch. Whether it can be read, the object says.
+// watched returns the path of a file that the object of a path reads itself,
+// and goes on to watch. Whether it can be read, the object says.
 func (b *builder) watched(path, name string, max int64) (string, error) {
 	if name == "" {
 		return "", nil
@@ -245,7 +245,7 @@ func asWritten(err error) error {
 	return fielderr.Map(err, func(err error) error {
 		fault, ok := err.(*fielderr.Error) //nolint:errorlint // as the constructor returns it
 		if ok && strings.HasSuffix(strings.ToLower(fault.Path), "file") {
-			return &fielderr.Error{Path: fault.Path, Err: fault.Err}
+			return &fielderr.Error{Path: fault.Path, Value: inFile{}, Err: fault.Err}
 		}
 		return err
 	})

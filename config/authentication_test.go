@@ -122,9 +122,9 @@ func (h *house) put(name, text string) {
 	}
 }
 
-// A file alone makes clients log in, and runs the events of authentication. A new
-// file of users is loaded while the runtime runs, and at an update; a bad one
-// changes nothing.
+// A file alone makes clients log in, and runs the events of authentication. A
+// new file of users is loaded while the runtime runs, and at an update; a bad
+// one changes nothing.
 func TestBasicAuthentication(t *testing.T) {
 	t.Parallel()
 	const text = `authentication: {basic: {file: conf/users, realm: shop}}
@@ -223,9 +223,9 @@ services:
 	}
 }
 
-// Tokens are verified with the keys of a file, which may change, of a secret from
-// elsewhere, and of a set that one service has for itself. Scripts have the same
-// sets.
+// Tokens are verified with the keys of a file, which may change, of a secret
+// from elsewhere, and of a set that one service has for itself. Scripts have
+// the same sets.
 func TestBearerAuthentication(t *testing.T) {
 	t.Parallel()
 	const secret = "a secret of at least 32 bytes..."
@@ -340,8 +340,8 @@ services: [{name: a, scripts: [who], authentication: {bearer: {keySet: login, au
 	}
 }
 
-// What is wrong with key sets and authenticators is told where it stands, with
-// what may have been meant, and without secrets.
+// What is wrong with key sets and authenticators is reported where it stands,
+// with what may have been meant, and without secrets.
 func TestAuthenticationFaults(t *testing.T) {
 	const hush = "hush-hush"
 	files := map[string]string{"login.json": newKeys(t).set, "short.secret": hush, "private.json": `{"keys":[{"kty":"oct","k":"aHVzaC1odXNo"}]}`, "users": "ann:" + hush + "\n"}

@@ -14,7 +14,6 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -41,8 +40,8 @@ type kept struct {
 }
 
 // A builder makes the objects of a service of a File, or those that services
-// share. Objects that come from files, and do not change, are made while the File
-// is checked, and then taken from it.
+// share. Objects that come from files, and do not change, are made while the
+// File is checked, and then taken from it.
 type builder struct {
 	*findings
 	ctx      context.Context // ends the check of a File
@@ -145,8 +144,8 @@ func (b *builder) edited() limpet.Config {
 	return cfg
 }
 
-// profilesOf returns the persistence profiles of a configuration, by the names of
-// pools and groups.
+// profilesOf returns the persistence profiles of a configuration, by the names
+// of pools and groups.
 func profilesOf(cfg *limpet.Config) map[string]limpet.PersistenceProfile {
 	all := map[string]limpet.PersistenceProfile{}
 	maps.Copy(all, cfg.PoolPersistence)
@@ -164,9 +163,9 @@ func profilesOf(cfg *limpet.Config) map[string]limpet.PersistenceProfile {
 	return all
 }
 
-// tryService makes a virtual service, which checks the configuration as a whole,
-// and checks the names in its scripts. It is nil if it has a fault. Faults are
-// noted.
+// tryService makes a virtual service, which checks the configuration as a
+// whole, and checks the names in its scripts. It is nil if it has a fault.
+// Faults are noted.
 func (b *builder) tryService(cfg limpet.Config) *limpet.VirtualService {
 	b.checkNames(&cfg)
 	vs, err := limpet.New(cfg)
@@ -190,7 +189,8 @@ func (b *builder) persistencePaths(err error) error {
 }
 
 // fault notes an error, if it is one, about what stands at a path or, as the
-// library tells it, below. Faults that an earlier stage has found are not reported again.
+// library reports it, below. Faults that an earlier stage has found are not
+// reported again.
 func (b *builder) fault(err error, path string, args ...any) {
 	if err == nil {
 		return
@@ -198,15 +198,19 @@ func (b *builder) fault(err error, path string, args ...any) {
 	path = fielderr.Join(b.prefix, fmt.Sprintf(path, args...))
 	for _, err := range fielderr.Leaves(err) {
 		if leaf, ok := err.(*fielderr.Error); ok { //nolint:errorlint // a fault that something else wraps has a text of its own
-			b.located(fielderr.Join(path, leaf.Path), leaf.Value, leaf.Err)
+			b.located(fielderr.Join(path, leaf.Path), leaf.Value, leaf.Err, true)
 		} else {
-			b.located(path, nil, err)
+			b.located(path, nil, err, false)
 		}
 	}
 }
 
-// located notes an error about what stands at a path.
-func (b *builder) located(path string, value any, err error) {
+// inFile is the value of a fault that the file shows better.
+type inFile struct{}
+
+// located notes an error about what stands at a path. A fault of the library
+// has a value unless it would say nothing or may be secret.
+func (b *builder) located(path string, value any, err error, ofLibrary bool) {
 	at, exact := b.file.nearest(path)
 	if b.hides(path) || !exact && b.strange[outer(path)] {
 		return
@@ -216,13 +220,15 @@ func (b *builder) located(path string, value any, err error) {
 	if f.place = at.place; f.source == nil {
 		f.source = b.file.first
 	}
-	switch {
-	case at.secret:
+	_, written := value.(inFile)
+	if written {
 		f.value = nil
-	case errors.Is(err, errNotAName): // but may be a key
-	case strings.Contains(path, ".redis.addresses["): // which may have a password
+	}
+	switch {
+	case at.secret, errors.Is(err, errNotAName): // which may be a key
+		f.value = nil
 	case exact && at.node != nil && at.node.Kind == yaml.ScalarNode:
-		if f.value == nil {
+		if written || !ofLibrary {
 			f.value = at.node.Value
 		}
 		if names := b.names(path); names != nil && !slices.Contains(names, at.node.Value) {
@@ -270,7 +276,8 @@ var (
 	storeReference    = regexp.MustCompile(`(^|\.)tables\.store$`)
 )
 
-// names are the names of the objects that a path can name; nil if it names none.
+// names are the names of the objects that a path can name; nil if it names
+// none.
 func (b *builder) names(path string) []string {
 	doc := b.file.doc
 	switch {
@@ -320,8 +327,8 @@ func profileNames(c *service) []string {
 	return append(namesOf(c.PersistenceProfiles, func(p namedProfile) string { return p.Name }), noProfile)
 }
 
-// fromFile makes what a file says, at a path, unless that was done when the File
-// was checked.
+// fromFile makes what a file says, at a path, unless that was done when the
+// File was checked.
 func fromFile[T any](b *builder, path string, make func() (T, error)) (T, error) {
 	path = fielderr.Join(b.prefix, path)
 	if made, ok := b.file.made[path]; ok {
@@ -428,7 +435,8 @@ func standIn(cfg lbpool.Config) (*lbpool.Pool, error) {
 	return lbpool.New(lbpool.Config{Name: cfg.Name, Servers: []lbpool.ServerConfig{{Address: "192.0.2.1:80"}}})
 }
 
-// pool is what pc says, but for its fail action, and the paths of it in the file.
+// pool is what pc says, but for its fail action, and the paths of it in the
+// file.
 func (b *builder) pool(pc poolConfig, path string) (lbpool.Config, relocation) {
 	cfg := pc.Config
 	cfg.Logger = b.log
@@ -538,8 +546,8 @@ func (b *builder) update() error {
 }
 
 // beginAnew keeps a pool of a service that was a shared one before from taking
-// over that: another service may have made a pool of its own of it as well. A pool
-// that has adopted one, here one that nobody has used, adopts no other.
+// over that: another service may have made a pool of its own of it as well. A
+// pool that has adopted one, here one that nobody has used, adopts no other.
 func (b *builder) beginAnew(i int) error {
 	name := b.config.Pools[i].Name
 	if b.shared == nil || b.shared.old.pools[name] == nil || b.old.pools[name] != nil {
@@ -609,7 +617,8 @@ func (b *builder) geoSource(gc geoLayer, i int) (geoip.Source, error) {
 	return source, b.within(fmt.Sprintf("geo[%d].%s", i, key), name, err)
 }
 
-// ipGroups makes the IP groups: those of a service together with the shared ones.
+// ipGroups makes the IP groups: those of a service together with the shared
+// ones.
 func (b *builder) ipGroups() {
 	if b.shared != nil && len(b.config.IPGroups) == 0 {
 		b.cfg.IPGroups = b.shared.cfg.IPGroups

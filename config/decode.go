@@ -35,8 +35,8 @@ import (
 // package takes the place of one that refers to objects, such as pools, and
 // names them.
 
-// unions are the types that each interface can hold. Those that are pointers
-// here are held by pointer.
+// unions are the types that each interface can have. Those that are pointers
+// here are stored by pointer.
 var unions = map[reflect.Type][]reflect.Type{
 	reflect.TypeFor[policy.SecurityAction](): {
 		reflect.TypeFor[policy.Allow](), reflect.TypeFor[policy.Close](), reflect.TypeFor[policy.Respond](),
@@ -78,7 +78,7 @@ type spot struct {
 }
 
 // maxSpots bounds how many values keep their places; what is in one that has
-// none gets the place of what holds it.
+// none gets the place of what contains it.
 const maxSpots = 200_000
 
 // A decoder fills in values from the nodes of sources.
@@ -227,7 +227,7 @@ func keyed(path, key string) string { return path + "[" + quoted(key) + "]" }
 
 var plainKey = regexp.MustCompile(`^([A-Za-z_][0-9A-Za-z_-]{0,63}|<<)$`)
 
-// nearest returns the spot of a path, or of what holds it.
+// nearest returns the spot of a path, or of what contains it.
 func (l *layout) nearest(path string) (at spot, exact bool) {
 	for exact = true; path != ""; path, exact = outer(path), false {
 		if at, ok := l.spots[path]; ok {
@@ -411,7 +411,7 @@ func typeNames(types []reflect.Type) []string {
 	return names
 }
 
-// kindOf tells what stands where a value of v's type should.
+// kindOf says what stands where a value of v's type should.
 func kindOf(v reflect.Value, n *yaml.Node) string {
 	if t := v.Type(); slices.Contains(secrets, t) || t == reflect.TypeFor[cookieKey]() || t == reflect.TypeFor[[]cookieKey]() {
 		return "what is there" // it may be the key
@@ -520,8 +520,8 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 // byteUnits are those of 1,024 bytes and of 1,000.
 var byteUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
-// inBytes returns the number of bytes that a text such as "128KiB" is; any other
-// text as it is.
+// inBytes returns the number of bytes that a text such as "128KiB" is; any
+// other text as it is.
 func inBytes(text string) string {
 	for unit, size := range byteUnits {
 		digits, ok := strings.CutSuffix(text, unit)
@@ -591,8 +591,8 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 	return f, ok
 }
 
-// unknown notes a fault of a key, which mars the path of the key, but is told
-// with that of its mapping.
+// unknown notes a fault of a key, which mars the path of the key, but is
+// reported with that of its mapping.
 func (d *decoder) unknown(f *fault, marred string, lost bool) {
 	d.mar(marred)
 	if len(d.strange) < maxKept {

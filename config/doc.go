@@ -1,11 +1,11 @@
 // Package config makes virtual services of a YAML file: the file that the
-// command "limpet serve" reads. A program that embeds limpet loads the same file
-// with one call.
+// command "limpet serve" reads. A program that embeds limpet loads the same
+// file with one call.
 //
-// [Load] reads a file, with the files that it includes and names, and checks all
-// of it. [File.Build] makes a [Runtime] of it: virtual services, which are HTTP
-// handlers, and listeners. [Runtime.Update] changes a runtime to what another
-// File says, while requests go on.
+// [Load] reads a file, with the files that it includes and names, and checks
+// all of it. [File.Build] makes a [Runtime] of it: virtual services, which are
+// HTTP handlers, and listeners. [Runtime.Update] changes a runtime to what
+// another File says, while requests go on.
 //
 //	f, err := config.Load(ctx, "limpet.yaml")
 //	if err != nil {

@@ -37,8 +37,8 @@ type endpoint struct {
 	turns    []uint64       // of these, when Progress looked
 }
 
-// endpoint makes one that is not open. It has the certificates of a store; nil for
-// plain HTTP.
+// endpoint makes one that is not open. It has the certificates of a store; nil
+// for plain HTTP.
 func (l *listening) endpoint(d *door, i int, store *certs.Store) *endpoint {
 	e := &endpoint{of: l, address: d.addresses[i], path: d.paths[i], settings: d.settings, secure: store != nil}
 	e.server = limpet.NewServer(l.handler)
@@ -112,8 +112,8 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 	return err
 }
 
-// unlinkOnClose says whether the file of a Unix socket is removed when the socket
-// is closed.
+// unlinkOnClose says whether the file of a Unix socket is removed when the
+// socket is closed.
 func (e *endpoint) unlinkOnClose(unlink bool) {
 	for _, ln := range e.sockets {
 		if socket, ok := ln.(*net.UnixListener); ok && e.network == unixNetwork {
@@ -167,9 +167,9 @@ func (rt *Runtime) gate(e *endpoint) {
 	}
 }
 
-// Listen opens the addresses of all listeners. Clients can connect then, and wait
-// until Serve accepts them. From then on the Runtime serves by itself, and Update
-// opens and closes addresses as well.
+// Listen opens the addresses of all listeners. Clients can connect then, and
+// wait until Serve accepts them. From then on the Runtime serves by itself, and
+// Update opens and closes addresses as well.
 //
 // If an address cannot be opened, none is, and the error joins an [*Error] for
 // each. To open sockets in another way, leave Listen alone and use
@@ -205,13 +205,14 @@ func (rt *Runtime) Listen() error {
 	return nil
 }
 
-// Serve accepts clients at the addresses that Listen has opened, until Shutdown is
-// called; then it returns [http.ErrServerClosed] at once. Another error means that
-// an address cannot accept any more; the others go on until Shutdown.
+// Serve accepts clients at the addresses that Listen has opened, until Shutdown
+// is called; then it returns [http.ErrServerClosed] at once. Another error
+// means that an address cannot accept any more; the others go on until
+// Shutdown.
 //
-// Before it accepts, it waits until the health monitors have checked each server
-// once, for process.startWait of the file at most; so call Run before. When it
-// accepts it calls ready, unless that is nil.
+// Before it accepts, it waits until the health monitors have checked each
+// server once, for process.startWait of the file at most; so call Run before.
+// When it accepts it calls ready, unless that is nil.
 func (rt *Runtime) Serve(ready func()) error {
 	rt.mu.Lock()
 	opens, serves := rt.opens, rt.serves
@@ -255,8 +256,8 @@ func (rt *Runtime) Serve(ready func()) error {
 }
 
 // Progress reports whether the Runtime is alive: each address has accepted
-// connections since the last call, or waits for some now. It is for a watchdog, which
-// calls it every few seconds.
+// connections since the last call, or waits for some now. It is for a watchdog,
+// which calls it every few seconds.
 func (rt *Runtime) Progress() bool {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -306,8 +307,8 @@ func showAddr(addr net.Addr) string {
 	return addr.String()
 }
 
-// about says in the log which listener is meant: the service, if there is no other
-// and it has one listener. The caller has locked mu.
+// about says in the log which listener is meant: the service, if there is no
+// other and it has one listener. The caller has locked mu.
 func (rt *Runtime) about(e *endpoint) slog.Attr {
 	if names := rt.file.Services(); len(rt.listeners) == 1 && len(names) == 1 {
 		return slog.String("vs", names[0])
@@ -319,9 +320,9 @@ func (rt *Runtime) about(e *endpoint) slog.Attr {
 // send its request, as in [limpet.VirtualService.Shutdown].
 const leastIdle = time.Second
 
-// retire ends an endpoint. Its connections end with their next response, or when
-// they have been idle for some time; requests, streams and upgraded connections go
-// on. The caller has locked mu.
+// retire ends an endpoint. Its connections end with their next response, or
+// when they have been idle for some time; requests, streams and upgraded
+// connections go on. The caller has locked mu.
 func (rt *Runtime) retire(e *endpoint, news *notices) {
 	if !rt.accepts {
 		for _, ln := range e.gated {
@@ -369,8 +370,8 @@ type arrangement struct {
 	fresh     []*endpoint // of those, the ones that begin
 }
 
-// arrange makes listeners and opens addresses that are new, and keeps what stays.
-// If there is a fault, which is noted, nothing is open.
+// arrange makes listeners and opens addresses that are new, and keeps what
+// stays. If there is a fault, which is noted, nothing is open.
 func (rt *Runtime) arrange(a *assembly, b *builder) *arrangement {
 	rt.mu.Lock()
 	listeners, ends := rt.listeners, rt.ends
@@ -458,8 +459,8 @@ func (rt *Runtime) adopt(next *arrangement, news *notices) {
 // checkInterval is how often a start looks whether servers have been checked.
 const checkInterval = 5 * time.Millisecond
 
-// awaitChecks waits until the servers have been checked, for as long as the file
-// says, or until Shutdown.
+// awaitChecks waits until the servers have been checked, for as long as the
+// file says, or until Shutdown.
 func (rt *Runtime) awaitChecks() {
 	wait := startWait
 	if w := rt.begun.doc.Process.StartWait; w != nil {
@@ -477,7 +478,8 @@ func (rt *Runtime) awaitChecks() {
 	}
 }
 
-// isChecked reports whether the health monitors and discoveries know all servers.
+// isChecked reports whether the health monitors and discoveries know all
+// servers.
 func (rt *Runtime) isChecked() bool {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()

@@ -150,8 +150,8 @@ func client(addr net.Addr) *http.Client {
 	return &http.Client{Transport: tr, Timeout: testwait.Limit}
 }
 
-// fetch returns status, protocol and body of an answer, and whether it was the last
-// of its connection.
+// fetch returns status, protocol and body of an answer, and whether it was the
+// last of its connection.
 func fetch(c *http.Client, url string) (string, bool) {
 	res, err := c.Get(url)
 	if err != nil {
@@ -269,8 +269,8 @@ func TestListenFails(t *testing.T) {
 	}
 }
 
-// A file that a killed process has left is replaced; the socket of another process
-// is not, nor is anything else.
+// A file that a killed process has left is replaced; the socket of another
+// process is not, nor is anything else.
 func TestUnixSocketFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -307,8 +307,8 @@ func TestUnixSocketFile(t *testing.T) {
 	}
 }
 
-// Clients at Unix sockets have no address: it is in no list, so rules for addresses
-// that are not in a list apply. Scripts see none.
+// Clients at Unix sockets have no address: it is in no list, so rules for
+// addresses that are not in a list apply. Scripts see none.
 func TestUnixClients(t *testing.T) {
 	for match, want := range map[string]string{
 		`prefixes: ["0.0.0.0/0", "::/0"]`:       "200 HTTP/1.1 <nil>",
@@ -329,8 +329,8 @@ httpSecurity: [{name: a, match: {clientIP: {%[2]s}}, action: close}]
 	}
 }
 
-// Sockets that the process has inherited are found by name, all of them, and stay
-// open for the next one when the address goes.
+// Sockets that the process has inherited are found by name, all of them, and
+// stay open for the next one when the address goes.
 func TestInheritedSockets(t *testing.T) {
 	var files []*os.File
 	for range 2 {
@@ -390,8 +390,8 @@ func TestInheritedSockets(t *testing.T) {
 	check()
 }
 
-// HTTP/2 without TLS is for listeners that ask for it, and servers have the limits
-// of their listener.
+// HTTP/2 without TLS is for listeners that ask for it, and servers have the
+// limits of their listener.
 func TestServerSettings(t *testing.T) {
 	s := serve(t, map[string]string{"limpet.yaml": `listeners:
   - {name: h2, address: "127.0.0.1:0", h2c: true, maxHeaderBytes: 2KiB, maxStreams: 7, timeouts: {header: 2s, idle: 3s}}
@@ -437,8 +437,8 @@ func TestServerSettings(t *testing.T) {
 }
 
 // Listeners come, go, move to other addresses and turn TLS on and off while the
-// runtime serves. What is under way on an old address goes on; its connections end
-// with their next response.
+// runtime serves. What is under way on an old address goes on; its connections
+// end with their next response.
 func TestListenersFollow(t *testing.T) {
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -557,7 +557,8 @@ func TestListenersFollow(t *testing.T) {
 			}
 			echo()
 
-			// Without TLS again, and with other limits; rules of its own come and go.
+			// Without TLS again, and with other limits; rules of its own come
+			// and go.
 			for _, more := range []string{", maxStreams: 5", ", maxStreams: 5, connections: {max: 100}", ""} {
 				s.must(with(`{name: b, address: ["127.0.0.2:0", "unix:` + unix + `"]` + more + `}`))
 				for i, addr := range s.addrs("b") {
@@ -595,8 +596,8 @@ func names(all []Listener) (names []string) {
 	return names
 }
 
-// A start waits until health monitors have judged all servers, but no longer than
-// the file says.
+// A start waits until health monitors have judged all servers, but no longer
+// than the file says.
 func TestStartWait(t *testing.T) {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "server") })
 	server, second := httptest.NewServer(hello), httptest.NewServer(hello)
@@ -668,8 +669,8 @@ process: {maxConnections: 2}
 			testwait.Until(t, "it is accepted", func() bool { return s.budget.Open() > i })
 		}
 	}
-	// Each listener may have one more, which it was waiting for when the limit was
-	// reached.
+	// Each listener may have one more, which it was waiting for when the limit
+	// was reached.
 	testwait.Until(t, "the others are accepted, or wait", func() bool { return s.budget.Open() >= 2 })
 	late := make(chan string, 1)
 	go func() { late <- ask(s.addrs("a")[0], "http://x/") }()

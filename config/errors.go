@@ -65,8 +65,8 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// As sets a target of type **[limpet.FieldError], as errors of the other packages
-// are, to path, value and fault.
+// As sets a target of type **[limpet.FieldError], as errors of the other
+// packages are, to path, value and fault.
 func (e *Error) As(target any) bool {
 	field, ok := target.(**limpet.FieldError)
 	if ok {
@@ -84,8 +84,8 @@ func tells(text string, value any) bool {
 	return s == "" || strings.HasPrefix(text, `"`) || strings.HasPrefix(text, s+" ") || strings.Contains(text, fielderr.Quote(s)) || len(s) >= minHidden-1 && strings.Contains(text, s)
 }
 
-// maxFaults is how many faults an error has, except for that of [Check]; it says
-// how many more there are.
+// maxFaults is how many faults an error has, except for that of [Check]; it
+// says how many more there are.
 const maxFaults = 100
 
 // maxKept is how many faults are kept while a file is read.
@@ -192,8 +192,8 @@ func (s shortened) Error() string { return s.text }
 // Unwrap returns the error.
 func (s shortened) Unwrap() error { return s.error }
 
-// minHidden is how long a value is that is looked for in texts: shorter ones are
-// in too many of them.
+// minHidden is how long a value is that is looked for in texts: shorter ones
+// are in too many of them.
 const minHidden = 4
 
 // quoted returns a text as errors show it.

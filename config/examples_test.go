@@ -19,8 +19,8 @@ import (
 // fencedYAML is a configuration in a document.
 var fencedYAML = regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```$")
 
-// documentedConfigurations are the configurations in the documents, the one with
-// something of everything, and one with what is missing in these.
+// documentedConfigurations are the configurations in the documents, the one
+// with something of everything, and one with what is missing in these.
 func documentedConfigurations(t *testing.T) []string {
 	t.Helper()
 	names := []string{"../docs/reference/configuration.md", "testdata/shop/shop.yaml", "../README.md"}

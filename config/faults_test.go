@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// All faults of a file are told, with their places.
+// All faults of a file are reported, with their places.
 func TestConfigFaults(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -90,8 +90,8 @@ func (d *decoder) load(first *source, data []byte, o CheckOptions) (*File, error
 	return f, d.join(d.hidden)
 }
 
-// decode reads the sources into v, a pointer to a struct: the first one and what
-// it includes. The error is that of the context; faults are noted.
+// decode reads the sources into v, a pointer to a struct: the first one and
+// what it includes. The error is that of the context; faults are noted.
 func (d *decoder) decode(first *source, data []byte, v any) error {
 	d.first, d.src = first, first
 	if err := d.tree.parse(first, data); err != nil {
@@ -235,8 +235,8 @@ func (d *decoder) topLevel(sources []*source, v reflect.Value) {
 	d.given = given
 }
 
-// arrangement notes keys at the top that the file has elsewhere if it has several
-// services or listeners.
+// arrangement notes keys at the top that the file has elsewhere if it has
+// several services or listeners.
 func (d *decoder) arrangement(doc *document) {
 	several, listeners := len(doc.Services) > 0, len(doc.Listeners) > 0
 	for key, at := range d.given {
@@ -260,13 +260,13 @@ func (d *decoder) arrangement(doc *document) {
 	}
 }
 
-// Warnings returns what is no fault, but may surprise: doubtful code in scripts,
-// settings with which clients lose their servers, keys that will not be read any
-// more.
+// Warnings returns what is no fault, but may surprise: doubtful code in
+// scripts, settings with which clients lose their servers, keys that will not
+// be read any more.
 func (f *File) Warnings() []*Error { return slices.Clone(f.warnings) }
 
-// Paths returns the names of all files that were read, sorted: what to watch for
-// changes. Those of the certificates of listeners are not among them:
+// Paths returns the names of all files that were read, sorted: what to watch
+// for changes. Those of the certificates of listeners are not among them:
 // [Runtime.Run] watches these.
 func (f *File) Paths() []string { return f.files.all() }
 
@@ -413,8 +413,9 @@ func (f *File) warnOfServers(builders []*builder) {
 	}
 }
 
-// A collector keeps what a virtual service warns of when it is made, but for the
-// warnings of scripts and of cookies without keys, which have places of their own.
+// A collector keeps what a virtual service warns of when it is made, but for
+// the warnings of scripts and of cookies without keys, which have places of
+// their own.
 type collector struct {
 	list []struct{ text, pool string } // pool is empty if it is not about one
 }

@@ -41,13 +41,13 @@ type files interface {
 
 var byteOrderMark = []byte("\ufeff")
 
-// A record notes what was read.
-type record struct {
+// A reading notes which files were read.
+type reading struct {
 	mu   sync.Mutex
 	read map[string][sha256.Size]byte
 }
 
-func (r *record) note(name string, content []byte) {
+func (r *reading) note(name string, content []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.read == nil {
@@ -56,13 +56,13 @@ func (r *record) note(name string, content []byte) {
 	r.read[name] = sha256.Sum256(content)
 }
 
-func (r *record) digest(name string) [sha256.Size]byte {
+func (r *reading) digest(name string) [sha256.Size]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.read[name]
 }
 
-func (r *record) all() (names []string) {
+func (r *reading) all() (names []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name := range r.read {
@@ -73,7 +73,7 @@ func (r *record) all() (names []string) {
 }
 
 // osFiles are those of the operating system.
-type osFiles struct{ record }
+type osFiles struct{ reading }
 
 func (f *osFiles) where(dir, name string) string {
 	if filepath.IsAbs(name) {
@@ -145,7 +145,7 @@ func (f *osFiles) find(dir, pattern string) (names, dirs []string, err error) {
 
 // fsFiles are those of a file system; none if that is nil.
 type fsFiles struct {
-	record
+	reading
 	fs fs.FS
 }
 

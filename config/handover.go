@@ -26,11 +26,11 @@ const (
 )
 
 const (
-	// fewChanges is how many changes may be left when Send returns: they are sent
-	// while the other process reads the ones before.
+	// fewChanges is how many changes may be left when Send returns: they are
+	// sent while the other process reads the ones before.
 	fewChanges = 128
-	// changeWait is how long a request may wait until the other process knows what
-	// it has stored.
+	// changeWait is how long a request may wait until the other process knows
+	// what it has stored.
 	changeWait = 100 * time.Millisecond
 	// maxRounds bounds how often Send sends what has changed meanwhile.
 	maxRounds = 16
@@ -38,14 +38,14 @@ const (
 
 // A Handover hands a runtime over to that of another process: its sockets, the
 // entries of tables and the bindings of profiles in memory, and the states of
-// servers. Tables on a server need none. Counters begin anew. Its methods must not
-// be called concurrently.
+// servers. Tables on a server need none. Counters begin anew. Its methods must
+// not be called concurrently.
 //
 // The order is: pass Sockets to the other process, whose [Options].HandedOver
 // returns them, and call Send; once the other process is ready, Yield and Send;
-// then it accepts. If it fails before that, Resume accepts here again. Otherwise
-// call Send whenever Changed has a token, while Shutdown waits for requests to
-// end. Close ends all.
+// then it accepts. If it fails before that, Resume accepts here again.
+// Otherwise call Send whenever Changed has a token, while Shutdown waits for
+// requests to end. Close ends all.
 type Handover struct {
 	rt      *Runtime
 	sender  persistence.Sender
@@ -58,8 +58,8 @@ type Handover struct {
 type Socket struct {
 	// Network and Address are those of the [Listener].
 	Network, Address string
-	// File is a handle of the socket. Close of the [Handover] closes it, unless it
-	// was closed before, as it should be when the other process accepts.
+	// File is a handle of the socket. Close of the [Handover] closes it, unless
+	// it was closed before, as it should be when the other process accepts.
 	File *os.File
 }
 
@@ -103,8 +103,8 @@ func (h *Handover) begin() error {
 	return nil
 }
 
-// carried calls add with all that has entries, by names that it has in the file.
-// The caller has locked mu.
+// carried calls add with all that has entries, by names that it has in the
+// file. The caller has locked mu.
 func (rt *Runtime) carried(add func(name string, of any, target string)) {
 	for scope, k := range rt.kept.all() {
 		for key, t := range k.tables {
@@ -153,12 +153,13 @@ func (h *Handover) Timeout() time.Duration {
 func (h *Handover) Changed() <-chan struct{} { return h.sender.Changed() }
 
 // Send calls send with messages for [Runtime.TakeOver] of the other process, of
-// less than a megabyte each if no entry is larger: the first time with all there
-// is, then with what has changed. When it returns, all has been sent that was
-// there when it was called. After Yield, send should return when the other process
-// has applied the message. Messages have keys, values and secrets in clear text,
-// and their bytes are used again. The error is that of send, or says that entries
-// change faster than they can be sent; the handover has failed then.
+// less than a megabyte each if no entry is larger: the first time with all
+// there is, then with what has changed. When it returns, all has been sent that
+// was there when it was called. After Yield, send should return when the other
+// process has applied the message. Messages have keys, values and secrets in
+// clear text, and their bytes are used again. The error is that of send, or
+// says that entries change faster than they can be sent; the handover has
+// failed then.
 func (h *Handover) Send(send func(message []byte) error) error {
 	if !h.began {
 		h.began = true
@@ -191,12 +192,12 @@ func (h *Handover) Send(send func(message []byte) error) error {
 	return nil
 }
 
-// Yield stops accepting, at once. The sockets stay open: clients that connect wait
-// for the other process. Before, it saves tables that have a file, which the other
-// process does from then on.
+// Yield stops accepting, at once. The sockets stay open: clients that connect
+// wait for the other process. Before, it saves tables that have a file, which
+// the other process does from then on.
 //
-// Requests under way that store or remove an entry wait until that was sent, for
-// 100 ms at most: their clients may ask the other process next.
+// Requests under way that store or remove an entry wait until that was sent,
+// for 100 ms at most: their clients may ask the other process next.
 func (h *Handover) Yield() {
 	rt := h.rt
 	rt.stopSaving()
@@ -244,8 +245,8 @@ func (h *Handover) Resume() error {
 	return errors.Join(faults...)
 }
 
-// Close ends the handover and closes the handles of the sockets. The runtime goes
-// on as it is.
+// Close ends the handover and closes the handles of the sockets. The runtime
+// goes on as it is.
 func (h *Handover) Close() {
 	h.sender.Close()
 	for _, s := range h.sockets {
@@ -255,10 +256,10 @@ func (h *Handover) Close() {
 }
 
 // TakeOver does what a message of a [Handover] says; nil says that there are no
-// more. What this process stores or removes itself applies, whatever the other one
-// sends later. Names that the file does not have are left out. It is for a runtime
-// with [Options].HandedOver; call it first before Run. The error says that a
-// message is damaged, and the runtime should not serve.
+// more. What this process stores or removes itself applies, whatever the other
+// one sends later. Names that the file does not have are left out. It is for a
+// runtime with [Options].HandedOver; call it first before Run. The error says
+// that a message is damaged, and the runtime should not serve.
 func (rt *Runtime) TakeOver(message []byte) error {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()

@@ -133,8 +133,8 @@ pools:
 `, origins(t, 3)), "stick.lua": sticky}
 }
 
-// visitHost sends a request with header fields and returns what the answer says, and
-// its cookies.
+// visitHost sends a request with header fields and returns what the answer
+// says, and its cookies.
 func visitHost(t *testing.T, addr net.Addr, host string, fields ...string) (body, cookie string) {
 	t.Helper()
 	c := client(addr)
@@ -159,8 +159,8 @@ func visitHost(t *testing.T, addr net.Addr, host string, fields ...string) (body
 	return fmt.Sprint(res.StatusCode, " ", string(text)), cookie
 }
 
-// TestHandOver takes clients of each kind from one runtime to another one, with the
-// same sockets.
+// TestHandOver takes clients of each kind from one runtime to another one, with
+// the same sockets.
 func TestHandOver(t *testing.T) {
 	s := serve(t, handoverFiles(t), Options{})
 	addr := s.addrs("main")[0]
@@ -223,8 +223,8 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// TestHandOverFails: when the other runtime does not accept, the first one serves
-// on, and reloads again.
+// TestHandOverFails: when the other runtime does not accept, the first one
+// serves on, and reloads again.
 func TestHandOverFails(t *testing.T) {
 	files := handoverFiles(t)
 	s := serve(t, files, Options{})
@@ -278,8 +278,8 @@ func TestHandOverFails(t *testing.T) {
 	}
 }
 
-// TestHandOverTableFile: of two processes one has the file of tables, the one that
-// accepts; and what it says of entries that are gone does not return.
+// TestHandOverTableFile: of two processes one has the file of tables, the one
+// that accepts; and what it says of entries that are gone does not return.
 func TestHandOverTableFile(t *testing.T) {
 	s := serve(t, handoverFiles(t), Options{})
 	addr, path := s.addrs("main")[0], filepath.Join(s.dir, "tables.snap")

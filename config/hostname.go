@@ -86,8 +86,8 @@ func (b *builder) servers(cfg *lbpool.Config, pc *poolConfig, path string) reloc
 	return moved
 }
 
-// hostName takes apart the address of a server; false if it is no host name. The
-// port has its colon, and may not be one.
+// hostName takes apart the address of a server; false if it is no host name.
+// The port has its colon, and may not be one.
 func hostName(address string) (host, port string, ok bool) {
 	host = address
 	if i := strings.IndexByte(address, ':'); i >= 0 {
@@ -127,7 +127,8 @@ func (r relocation) of(err error) error {
 		case fault.Path == "discoveries" && slices.ContainsFunc(slices.Collect(maps.Values(r)), aboutName):
 			moved.Path, text = "servers", was+"; each host name is one"
 		case aboutName(moved.Path):
-			if moved.Value = nil; strings.HasPrefix(was, "not an IP address") { // the file shows the value
+			moved.Value = inFile{}
+			if strings.HasPrefix(was, "not an IP address") {
 				text += ", nor a host name"
 			}
 		}

@@ -28,8 +28,9 @@ type nameServer struct {
 	queries int
 }
 
-// nameServerAt is the address of the last name server. Connections that are made
-// in the background read [net.DefaultResolver], so TestMain alone changes it.
+// nameServerAt is the address of the last name server. Connections that are
+// made in the background read [net.DefaultResolver], so TestMain alone changes
+// it.
 var nameServerAt atomic.Value
 
 func dialNameServer(ctx context.Context, network, address string) (net.Conn, error) {
@@ -150,10 +151,10 @@ func members(p *lbpool.Pool) (all []string) {
 	return all
 }
 
-// A host name is as good as an address: each of its addresses is a server, known
-// by that, so a client stays where it is when others come and go. A name that
-// does not exist when limpet starts is a warning, and is asked for again; if it
-// goes later, its servers stay. Loading a file asks nobody.
+// A host name is as good as an address: each of its addresses is a server,
+// known by that, so a client stays where it is when others come and go. A name
+// that does not exist when limpet starts is a warning, and is asked for again;
+// if it goes later, its servers stay. Loading a file asks nobody.
 func TestHostNames(t *testing.T) {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) }))
 	defer origin.Close()

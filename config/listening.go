@@ -85,7 +85,7 @@ type routes struct {
 	unknown *limpet.VirtualService
 }
 
-// route tells the listeners which services they have. The caller has locked mu.
+// route gives the listeners their services. The caller has locked mu.
 func (rt *Runtime) route(a *assembly) {
 	for _, l := range rt.listeners {
 		r := &routes{exact: map[string]*limpet.VirtualService{}, below: map[string]*limpet.VirtualService{}, unknown: l.unknown}
@@ -126,8 +126,8 @@ func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	vs.ServeHTTP(w, r)
 }
 
-// find returns the service of a host: that which has it, else that which has the
-// longest part of it behind "*.", else that without hosts.
+// find returns the service of a host: that which has it, else that which has
+// the longest part of it behind "*.", else that without hosts.
 func (r *routes) find(host string) *limpet.VirtualService {
 	if strings.IndexByte(host, ':') >= 0 {
 		if name, _, err := net.SplitHostPort(host); err == nil {

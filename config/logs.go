@@ -204,7 +204,7 @@ func (b *builder) output(p *logPlan, c *outputConfig, path string) {
 		case strings.ContainsAny(c.Output, "\r\n\x00"):
 			faults.Addf("output", nil, "%w", errNotAName)
 		case !is && !filepath.IsAbs(c.Output):
-			faults.Addf("output", nil, "not an absolute name, which a configuration that is no file needs")
+			faults.Addf("output", inFile{}, "not an absolute name, which a configuration that is no file needs")
 		default:
 			file := b.pathOf(c.Output, path+".output")
 			if abs, err := filepath.Abs(file); err == nil {
@@ -248,7 +248,7 @@ const flushTimeout = time.Second
 func (s *sink) end(how func(*logqueue.Queue, context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	_ = how(s.queue, ctx) // what is not written by then is lost, and there is nobody to tell
+	_ = how(s.queue, ctx) // what is not written by then is lost, and nobody reads the log any more
 	if s.file != nil {
 		_ = s.file.Close()
 	}
@@ -318,7 +318,7 @@ func (b *builder) openLogs(a *assembly) *logChange {
 		if s == nil {
 			var err error
 			if s, err = openSink(output); err != nil {
-				b.located(path, nil, err)
+				b.located(path, nil, err, false)
 				continue
 			}
 			c.fresh = append(c.fresh, s)

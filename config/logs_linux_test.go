@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// A full disk loses lines, and nothing else. They are counted, and told when there is room.
+// A full disk loses lines, and nothing else. They are counted, and reported
+// when there is space.
 func TestLogDiskFull(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "a.log")
 	if err := os.Symlink("/dev/full", link); err != nil {

@@ -178,7 +178,8 @@ func TestEditedLogger(t *testing.T) {
 	}
 }
 
-// Logs follow the file, and lose no line on the way. What cannot be opened is an error, and changes nothing.
+// Logs follow the file, and lose no line on the way. What cannot be opened is
+// an error, and changes nothing.
 func TestLogsFollow(t *testing.T) {
 	h := open(t, map[string]string{"limpet.yaml": teapot}, Options{})
 	h.visit("limpet", "/nowhere")
@@ -255,7 +256,8 @@ func TestLogsFollow(t *testing.T) {
 	}
 }
 
-// Lines wait for Run, or for Shutdown if there is none, and nothing is started before.
+// Lines wait for Run, or for Shutdown if there is none, and nothing is started
+// before.
 func TestLogsWaitForRun(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "logs: {output: a.log}\npersistence: {httpCookie: {}}\npools: [{name: web, servers: [{address: 127.0.0.1:1}]}]\n"})
 	f, err := Load(t.Context(), filepath.Join(dir, "limpet.yaml"))

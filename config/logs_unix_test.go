@@ -25,7 +25,8 @@ func toldDropped(text string) (n int) {
 	return n
 }
 
-// A pipe that nobody reads holds up neither requests nor the end. What is lost is counted, and told when somebody reads.
+// A pipe that nobody reads delays neither requests nor the end. What is lost is
+// counted, and reported when somebody reads.
 func TestLogPipe(t *testing.T) {
 	const requests = 5000
 	for _, format := range []string{"text", "json", "combined"} {
@@ -44,13 +45,13 @@ func TestLogPipe(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer file.Close()
-			var lines, told atomic.Int64
+			var lines, reported atomic.Int64
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
 				for s := bufio.NewScanner(file); s.Scan(); {
 					if n := toldDropped(s.Text()); n > 0 {
-						told.Add(int64(n))
+						reported.Add(int64(n))
 						if format == "combined" {
 							t.Errorf("no line like Apache's: %s", s.Text())
 						}
@@ -60,7 +61,7 @@ func TestLogPipe(t *testing.T) {
 				}
 			}()
 			testwait.Until(t, "lines and those that were dropped are all", func() bool {
-				dropped := told.Load() + int64(toldDropped(h.file("p.log")))
+				dropped := reported.Load() + int64(toldDropped(h.file("p.log")))
 				return dropped > 0 && lines.Load()+dropped == requests
 			})
 			h.finish()
@@ -69,7 +70,7 @@ func TestLogPipe(t *testing.T) {
 	}
 }
 
-// Nor does it hold up the end.
+// Nor does it delay the end.
 func TestLogPipeAtTheEnd(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

@@ -18,7 +18,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }
 
-// shopFiles are a configuration with something of everything, and what it names.
+// shopFiles are a configuration with something of everything, and what it
+// names.
 var shopFiles = testfiles.MustRead("testdata/shop/*")
 
 var shop = shopFiles["shop.yaml"]
@@ -37,8 +38,8 @@ func loaded(t *testing.T, files map[string]string, name string) (*File, string) 
 	return f, ""
 }
 
-// decoded reads a text, as a file of the name "text", without making anything of
-// it.
+// decoded reads a text, as a file of the name "text", without making anything
+// of it.
 func decoded(t *testing.T, text string) (*document, error) {
 	t.Helper()
 	d, doc := newDecoder(t.Context(), &fsFiles{fs: fstest.MapFS{"text": {}}}), &document{}

@@ -11,7 +11,7 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// The names of objects in scripts are held against what each service has that
+// The names of objects in scripts are compared with what each service has that
 // runs them: a call with another name would fail every request.
 
 // Kinds of objects, as [datascript.Reference] has them.
@@ -52,8 +52,8 @@ func (b *builder) scriptFaults(err error, path string, src *source) {
 	}
 }
 
-// checkNames notes the names in scripts of objects that a service does not have.
-// One that has a fault counts as there.
+// checkNames notes the names in scripts of objects that a service does not
+// have. One that has a fault counts as there.
 func (b *builder) checkNames(cfg *limpet.Config) {
 	has := &objects{Config: cfg, keySets: slices.Collect(maps.Keys(b.keyNames))}
 	if b.shared != nil {
@@ -155,8 +155,8 @@ func (o *objects) names(kind string) (names []string) {
 	return names
 }
 
-// hasKeySet asks for a key set by a token that is none: an error means that there
-// is no such set.
+// hasKeySet asks for a key set by a token that is none: an error means that
+// there is no such set.
 func hasKeySet(cfg *limpet.Config, name string) bool {
 	if cfg.Tokens == nil {
 		return false
@@ -165,7 +165,8 @@ func hasKeySet(cfg *limpet.Config, name string) bool {
 	return err == nil
 }
 
-// A missingName is a name in a script of an object that a service does not have.
+// A missingName is a name in a script of an object that a service does not
+// have.
 type missingName struct {
 	namedObject
 	script string

@@ -10,8 +10,8 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// An item of a list of a service is the name of an object that services share, or
-// an object of its own: a private one, which other services do not see.
+// An item of a list of a service is the name of an object that services share,
+// or an object of its own: a private one, which other services do not see.
 type item[T any] struct {
 	name string
 	own  *T // nil for a name
@@ -19,7 +19,7 @@ type item[T any] struct {
 
 // A choice is an item of any type.
 type choice interface {
-	// parts returns where a name goes, and makes room for a private object.
+	// parts returns where a name goes, and makes space for a private object.
 	parts() (name *string, own func() any)
 }
 
@@ -78,8 +78,8 @@ func (b *builder) at(list string, i int) string {
 	return fielderr.Index(list, i)
 }
 
-// shadows notes a private object that has the name of a shared one, which would be
-// hidden.
+// shadows notes a private object that has the name of a shared one, which would
+// be hidden.
 func (b *builder) shadows(list string, i int, what, name string, shared bool) {
 	if shared {
 		b.fault(fmt.Errorf("%q is %s at the top of the file: write its name alone, or another name", name, what), "%s.name", b.at(list, i))

@@ -91,7 +91,8 @@ func TestPrivateObjects(t *testing.T) {
 	check("own", "/all", "200 a 127.0.0.1")
 	check("other", "/", "200 a 127.0.0.1")
 
-	// What stays keeps what it knows, and what changes is told where it stands.
+	// What stays keeps what it knows, and what changes is reported where it
+	// stands.
 	before := h.kept.services["own"]
 	changes, err := h.rewrite(strings.NewReplacer("entries: [127.0.0.0/8]", "entries: [192.0.2.1]", "{name: none, count: 1", "{name: none, count: 2").Replace(text))
 	if diff := cmp.Diff(Changes{Live: []string{"services[1]"}, Fresh: []string{"services[1].rateLimiters[1]"}}, changes); err != nil || diff != "" {
@@ -133,8 +134,9 @@ func TestSharedAndPrivatePools(t *testing.T) {
 	}
 }
 
-// Faults of private objects are told where these stand, whatever names stand
-// between them; so are names that nobody has, and names of shared objects.
+// Faults of private objects are reported where these stand, whatever names
+// stand between them; so are names that nobody has, and names of shared
+// objects.
 func TestPrivateFaults(t *testing.T) {
 	const shared = `
 pools: [{name: web, servers: [{address: 10.0.0.1}]}]

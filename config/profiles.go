@@ -16,9 +16,9 @@ import (
 
 // A sessionProfile makes a [limpet.PersistenceProfile].
 type sessionProfile interface {
-	// profile makes the profile. It has its clients in sessions, in tables whose
-	// names have name in them; if sessions is nil, in its own memory. Some have
-	// no clients.
+	// profile makes the profile. It has its clients in sessions, in tables
+	// whose names have name in them; if sessions is nil, in its own memory.
+	// Some have no clients.
 	profile(sessions persistence.Sessions, name string) (limpet.PersistenceProfile, error)
 	// ownBounds are the keys of bounds for clients in its own memory that are
 	// given.
@@ -149,8 +149,8 @@ func (p appCookie) ownBounds() (keys []string) {
 func (httpCookie) ownBounds() []string   { return nil }
 func (customHeader) ownBounds() []string { return nil }
 
-// checkProfiles makes the persistence profiles, with their clients in memory, and
-// notes which pools and groups want which.
+// checkProfiles makes the persistence profiles, with their clients in memory,
+// and notes which pools and groups want which.
 func (b *builder) checkProfiles() {
 	b.profiles = map[string]limpet.PersistenceProfile{noProfile: limpet.NoPersistence}
 	if b.shared != nil {
@@ -210,8 +210,9 @@ func (b *builder) checkProfiles() {
 }
 
 // bind gives pools and groups their profiles, and clients of these their place,
-// when the tables of the service are there. Clients stay bound when profiles are
-// made anew, since the virtual service lets them take over from those before.
+// when the tables of the service are there. Clients stay bound when profiles
+// are made anew, since the virtual service lets them take over from those
+// before.
 func (b *builder) bind() {
 	b.bound = map[string]limpet.PersistenceProfile{}
 	b.cfg.PoolPersistence = map[string]limpet.PersistenceProfile{}

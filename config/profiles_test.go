@@ -52,9 +52,9 @@ services:
   - {name: f, hosts: [f], pools: [api], persistenceHeader: X-Persistence, persistence: cookie}
 `
 
-// The clients of persistence profiles are in the tables of the service, so a file
-// has them after a restart; those of a service whose tables are in memory are
-// not.
+// The clients of persistence profiles are in the tables of the service, so a
+// file has them after a restart; those of a service whose tables are in memory
+// are not.
 func TestBindingsInFile(t *testing.T) {
 	dir := t.TempDir()
 	text := strings.ReplaceAll(bindings, "SERVERS", fourServers(t))
@@ -87,9 +87,9 @@ func TestBindingsInFile(t *testing.T) {
 	check(open(t, files, Options{}), map[string]string{"a": "hit", "b": "hit", "c": "hit", "d": "hit", "e": "miss", "f": "hit"})
 }
 
-// Instances share the clients of profiles in a store on Redis, and services of the
-// same store those of a pool and a profile that they share; private ones are
-// their own.
+// Instances share the clients of profiles in a store on Redis, and services of
+// the same store those of a pool and a profile that they share; private ones
+// are their own.
 func TestBindingsOnRedis(t *testing.T) {
 	server := redistest.Start(t)
 	text := strings.ReplaceAll(bindings, "SERVERS", fourServers(t))
@@ -117,8 +117,8 @@ func TestBindingsOnRedis(t *testing.T) {
 	}
 }
 
-// A check warns, with the place, of cookies that no key of the file seals, and of
-// bounds that do not apply.
+// A check warns, with the place, of cookies that no key of the file seals, and
+// of bounds that do not apply.
 func TestProfileWarnings(t *testing.T) {
 	f, errs := loaded(t, map[string]string{"a.yaml": `persistenceProfiles: [{name: lb, httpCookie: {}}, {name: ip, clientIP: {maxEntries: 5, maxPerOwner: 1}}]
 pools: [{name: web, servers: [{address: 10.0.0.1}], persistence: lb}, {name: api, servers: [{address: 10.0.0.1}], persistence: ip}]

@@ -100,7 +100,8 @@ func between(k *configkeys.Key) string {
 	return ""
 }
 
-// Each key has a sentence, and is found by each of its paths. Its example is read without a fault of its form.
+// Each key has a sentence, and is found by each of its paths. Its example is
+// read without a fault of its form.
 func TestKeys(t *testing.T) {
 	keys := allKeys(t)
 	for _, k := range keys {
@@ -126,8 +127,8 @@ func TestKeys(t *testing.T) {
 }
 
 var (
-	// malformed are the faults of a decoder, outside those of bounds. Others are
-	// about keys that an example does not have.
+	// malformed are the faults of a decoder, outside those of bounds. Others
+	// are about keys that an example does not have.
 	malformed = regexp.MustCompile(`unknown field|: want an? |: want true|is not one of`)
 	missing   = regexp.MustCompile(`want a certificate|want a file|want an address`)
 	outside   = regexp.MustCompile(`(less|more) than|not a known value`)

@@ -84,8 +84,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 		defer s.Close()
 		servers = append(servers, s.Listener.Addr().String())
 	}
-	// The first listener and the one with TLS stay; the third one has another name
-	// and address each time.
+	// The first listener and the one with TLS stay; the third one has another
+	// name and address each time.
 	text := func(i int) string {
 		list := slices.Concat(servers[i%3:], servers[:i%3])[:2+i%2]
 		return fmt.Sprintf(`listeners:
@@ -240,8 +240,8 @@ func (s *site) names(listener string) string {
 	return strings.Join(res.TLS.PeerCertificates[0].DNSNames, " ")
 }
 
-// A strictClient tries nothing twice: a connection that ends without having said
-// so with its last response is a failure.
+// A strictClient tries nothing twice: a connection that ends without having
+// said so with its last response is a failure.
 type strictClient struct {
 	addr string
 	keep bool // connections

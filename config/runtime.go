@@ -27,29 +27,31 @@ type Options struct {
 	// `logs`, and records, unless it has one of `logs` and `accessLog`. Nil
 	// discards.
 	Logger *slog.Logger
-	// Edit changes the configuration of a service to what a file cannot say,
-	// such as OnComplete and an Authenticator of its own. A Logger that it sets
-	// takes the place of what the file says about logs. [File.Build] and
-	// [Runtime.Update] call it, once or twice for each service; it must not
+	// Edit changes the configuration of a service to what is not available in a
+	// file, such as OnComplete and an Authenticator of its own. A Logger that
+	// it sets takes the place of what the file says about logs. [File.Build]
+	// and [Runtime.Update] call it, once or twice for each service; it must not
 	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
-	// Inherited returns the sockets that the process has inherited under a name,
-	// for addresses such as "fd:web". The Runtime closes what it returns. Each
-	// must have the method File of [net.TCPListener]. Nil means that there are
-	// none.
+	// Inherited returns the sockets that the process has inherited under a
+	// name, for addresses such as "fd:web". The Runtime closes what it returns.
+	// Each must have the method File of [net.TCPListener]. Nil means that there
+	// are none.
 	Inherited func(name string) ([]net.Listener, error)
-	// HandedOver returns the sockets that another process has handed over for an
-	// address of a listener, as [Handover.Sockets] names it; none if there are
-	// none, so that the Runtime opens the address. The Runtime closes what it
-	// returns. A Runtime with this function takes the place of the other process:
-	// it gets the tables by [Runtime.TakeOver] and not from their files, which it
-	// does not touch before Serve accepts. Nil means that there is no such process.
+	// HandedOver returns the sockets that another process has handed over for
+	// an address of a listener, as [Handover.Sockets] names it; none if there
+	// are none, so that the Runtime opens the address. The Runtime closes what
+	// it returns. A Runtime with this function takes the place of the other
+	// process: it gets the tables by [Runtime.TakeOver] and not from their
+	// files, which it does not touch before Serve accepts. Nil means that there
+	// is no such process.
 	HandedOver func(network, address string) ([]net.Listener, error)
-	// BeforeAccept is called by [Runtime.Serve], when servers have been checked; it
-	// accepts when that returns nil, and else returns the error. Nil does not wait.
+	// BeforeAccept is called by [Runtime.Serve], when servers have been
+	// checked; it accepts when that returns nil, and else returns the error.
+	// Nil does not wait.
 	BeforeAccept func() error
-	// Watch makes [Runtime.Run] watch the files of the configuration, even if the
-	// configuration does not ask for it.
+	// Watch makes [Runtime.Run] watch the files of the configuration, even if
+	// the configuration does not ask for it.
 	Watch bool
 	// Offline makes services that answer without servers, for programs that
 	// explain and test a configuration through a Transport of their own, set by
@@ -58,18 +60,18 @@ type Options struct {
 	Offline bool
 }
 
-// Build makes the services and listeners of the file, and loads tables that have
-// a file of their own; if that is damaged, it moves it aside, which the log tells.
-// It starts nothing and connects to nothing: tables on a Redis server connect at
-// the first request that needs them, and are closed by [Runtime.Shutdown]. Each Runtime has pools,
-// tables and profiles of its own.
+// Build makes the services and listeners of the file, and loads tables that
+// have a file of their own; if that is damaged, it moves it aside and logs
+// that. It starts nothing and connects to nothing: tables on a Redis server
+// connect at the first request that needs them, and are closed by
+// [Runtime.Shutdown]. Each Runtime has pools, tables and profiles of its own.
 //
 // If the file says where logs go, Build opens these files. [Runtime.Run] writes
 // the lines; until then they wait. A program whose file has stdout or stderr as
 // an output should ignore SIGPIPE.
 //
-// An error is one of what Edit has added, or of a log that cannot be opened; see
-// [Error].
+// An error is one of what Edit has added, or of a log that cannot be opened;
+// see [Error].
 func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
 	rt := &Runtime{
@@ -127,8 +129,8 @@ func (rt *Runtime) make(a *assembly, to *findings) error {
 	return nil
 }
 
-// A Runtime is what a [File] describes, ready to serve. All methods may be called
-// concurrently.
+// A Runtime is what a [File] describes, ready to serve. All methods may be
+// called concurrently.
 type Runtime struct {
 	options  Options
 	logs     *logs
@@ -161,8 +163,8 @@ type Runtime struct {
 	unsaved    bool             // another process has the files of tables
 
 	taking *persistence.Receiver // of TakeOver; nil before and afterwards
-	// work is what runs beside the services, such as the watchers of files: that
-	// of the file that is in force.
+	// work is what runs beside the services, such as the watchers of files:
+	// that of the file that is in force.
 	work     []func(context.Context) error
 	stopWork context.CancelFunc // nil while it does not run
 }
@@ -189,8 +191,8 @@ func (rt *Runtime) Service(name string) (*limpet.VirtualService, bool) {
 	return nil, false
 }
 
-// Listeners returns where the file says that clients are served, in its order: one
-// for each address of a listener. Programs that serve services by their own
+// Listeners returns where the file says that clients are served, in its order:
+// one for each address of a listener. Programs that serve services by their own
 // servers leave them alone.
 func (rt *Runtime) Listeners() []Listener {
 	rt.mu.Lock()
@@ -206,8 +208,8 @@ func (rt *Runtime) Listeners() []Listener {
 	return all
 }
 
-// A Listener is an address where clients are served, by [Runtime.Serve] or by the
-// program:
+// A Listener is an address where clients are served, by [Runtime.Serve] or by
+// the program:
 //
 //	ln, err := net.Listen(l.Network, l.Address)
 //	…
@@ -232,8 +234,8 @@ type Listener struct {
 // order of the file that is in force.
 func (l Listener) Services() []string { return slices.Clone(l.of.of.routes.Load().names) }
 
-// Addr returns the address of the socket that [Runtime.Listen] has opened, such as
-// that with the port that the system has chosen; nil if it has opened none.
+// Addr returns the address of the socket that [Runtime.Listen] has opened, such
+// as that with the port that the system has chosen; nil if it has opened none.
 func (l Listener) Addr() net.Addr {
 	if len(l.of.sockets) == 0 {
 		return nil
@@ -241,8 +243,8 @@ func (l Listener) Addr() net.Addr {
 	return l.of.sockets[0].Addr()
 }
 
-// Server returns the server at the address, made by [limpet.NewServer]: the same
-// one each time. Its TLSConfig is TLS. A program may change it before it
+// Server returns the server at the address, made by [limpet.NewServer]: the
+// same one each time. Its TLSConfig is TLS. A program may change it before it
 // serves. [Runtime.Shutdown] shuts it down.
 func (l Listener) Server() *http.Server { return l.of.server }
 
@@ -265,23 +267,24 @@ type Changes struct {
 	Restart []string
 }
 
-// Update makes the services what another file says, all of it or, if there is an
-// error, nothing. Requests under way end with what they began with. Services,
-// pools, rate limiters and stores are known by their names, and keep what they
-// know; so do the clients of persistence profiles, as
+// Update makes the services what another file says, all of it or, if there is
+// an error, nothing. Requests under way end with what they began with.
+// Services, pools, rate limiters and stores are known by their names, and keep
+// what they know; so do the clients of persistence profiles, as
 // [limpet.VirtualService.Update] says.
 //
-// After [Runtime.Listen], listeners follow as well: Update opens addresses before
-// it changes anything, so one that cannot be opened is an error. A listener with
-// other settings of its server, or with TLS turned on or off, takes over the
-// socket. Addresses that the file does not have any more are closed once the
-// connections in their queues are accepted. Their connections end with the next
-// response, or after process.drain.idle; requests under way, streams and upgraded
-// connections go on. Without Listen, the addresses, whether they have TLS, and
-// which listeners there are, stay those of the first file.
+// After [Runtime.Listen], listeners follow as well: Update opens addresses
+// before it changes anything, so one that cannot be opened is an error. A
+// listener with other settings of its server, or with TLS turned on or off,
+// takes over the socket. Addresses that the file does not have any more are
+// closed once the connections in their queues are accepted. Their connections
+// end with the next response, or after process.drain.idle; requests under way,
+// streams and upgraded connections go on. Without Listen, the addresses,
+// whether they have TLS, and which listeners there are, stay those of the first
+// file.
 //
-// The options of tables and the limit of all connections are taken from the first
-// file; Changes tells what waits for a restart. Everything else follows,
+// The options of tables and the limit of all connections are taken from the
+// first file; Changes says what waits for a restart. Everything else follows,
 // certificates too. After Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
@@ -326,8 +329,8 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.logs.apply(change, a.services)
 	rt.leave(b.now.tables)
 	rt.openTables(b.now.tables)
-	// Nothing can fail any more: the pools and the configurations as a whole have
-	// been tried.
+	// Nothing can fail any more: the pools and the configurations as a whole
+	// have been tried.
 	if err := a.update(); err != nil {
 		return Changes{}, err
 	}
@@ -423,8 +426,8 @@ func (rt *Runtime) start(s *running) {
 	})
 }
 
-// startWork starts what runs beside the services if the runtime runs. The caller
-// has locked mu.
+// startWork starts what runs beside the services if the runtime runs. The
+// caller has locked mu.
 func (rt *Runtime) startWork() {
 	if rt.background == nil {
 		return
@@ -446,13 +449,13 @@ func (rt *Runtime) endWork() {
 
 // Run runs the health monitors and discoveries of all services, also of those
 // that updates bring, watches files of users and of keys, fetches keys, saves
-// tables that have a file, writes the logs of the file, and does what else there
-// is to do in the background, until ctx ends; see [limpet.VirtualService.Run]. It
-// looks at the files of certificates, and takes new ones within two seconds. If
-// the file or [Options].Watch asks for it, Run watches the files of the
-// configuration, and calls [Runtime.Reload] when one has changed. It returns
-// [limpet.ErrRunning] if it is running already. Requests need it until the last
-// one has ended: end ctx after Shutdown.
+// tables that have a file, writes the logs of the file, and does what else
+// there is to do in the background, until ctx ends; see
+// [limpet.VirtualService.Run]. It looks at the files of certificates, and takes
+// new ones within two seconds. If the file or [Options].Watch asks for it, Run
+// watches the files of the configuration, and calls [Runtime.Reload] when one
+// has changed. It returns [limpet.ErrRunning] if it is running already.
+// Requests need it until the last one has ended: end ctx after Shutdown.
 func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -483,8 +486,8 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	return nil
 }
 
-// Logger returns what logs to where the file wants the log of the process, or to
-// Options.Logger if the file does not say. It follows updates.
+// Logger returns what logs to where the file wants the log of the process, or
+// to Options.Logger if the file does not say. It follows updates.
 func (rt *Runtime) Logger() *slog.Logger { return rt.logs.process }
 
 // Reopen opens the files of logs anew, for programs that rename them. A file
@@ -492,10 +495,10 @@ func (rt *Runtime) Logger() *slog.Logger { return rt.logs.process }
 // files without Reopen as well, after a second.
 func (rt *Runtime) Reopen() error { return rt.logs.reopen() }
 
-// Drain asks the clients of all services to leave: each response is the last one
-// of its connection. Nothing stops, and nothing is refused; see
-// [limpet.VirtualService.Drain]. Call it some time before Shutdown if a balancer
-// in front needs time to notice.
+// Drain asks the clients of all services to leave: each response is the last
+// one of its connection. Nothing stops, and nothing is refused; see
+// [limpet.VirtualService.Drain]. Call it some time before Shutdown if a
+// balancer in front needs time to notice.
 func (rt *Runtime) Drain() {
 	for _, vs := range rt.all() {
 		vs.Drain()
@@ -531,8 +534,8 @@ func (rt *Runtime) all() (services []*limpet.VirtualService) {
 // Shutdown stops the servers of the listeners, and waits for requests, upgraded
 // connections and tunnels to end. When ctx ends, it cuts off what is left; see
 // [limpet.VirtualService.Shutdown]. Then it saves tables that have a file, and
-// closes connections to those on servers. Programs with servers of their own shut
-// these down by the Shutdown of each service before.
+// closes connections to those on servers. Programs with servers of their own
+// shut these down by the Shutdown of each service before.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.Drain()
 	rt.mu.Lock()
@@ -617,8 +620,8 @@ func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
 	}
 }
 
-// ofTables reports whether a file is named by tables, which are those of the first
-// configuration.
+// ofTables reports whether a file is named by tables, which are those of the
+// first configuration.
 func ofTables(path string) bool { return strings.Contains(path, ".redis.tls.") }
 
 // different returns the paths at which two files differ: of the items of lists

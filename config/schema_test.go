@@ -266,8 +266,8 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 }
 
 // limits are the default and the bounds that the tags of a field have. Those of
-// durations are in texts, which a schema cannot compare: keywords of our own have
-// their bounds.
+// durations are in texts, which a schema cannot compare: keywords of our own
+// have their bounds.
 func limits(f reflect.StructField) object {
 	made := object{}
 	if f.Type == reflect.TypeFor[time.Duration]() {

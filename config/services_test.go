@@ -216,8 +216,8 @@ func TestServices(t *testing.T) {
 		t.Error("a service of no name")
 	}
 
-	// A reload moves hosts, adds and removes services, exchanges certificates; a
-	// limiter that is the same stays what it is, so do tables.
+	// A reload moves hosts, adds and removes services, exchanges certificates;
+	// a limiter that is the same stays what it is, so do tables.
 	text := files["limpet.yaml"]
 	certificate(t, files, "new", "shop.example.com")
 	for _, name := range []string{"new.pem", "new.key"} {
@@ -404,7 +404,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// What is wrong with the arrangement of services is told where it stands.
+// What is wrong with the arrangement of services is reported where it stands.
 func TestServiceFaults(t *testing.T) {
 	const pools = "pools: [{name: web, servers: [{address: 10.0.0.1:80}]}]\n"
 	for _, c := range []struct {
@@ -447,8 +447,8 @@ func TestServiceFaults(t *testing.T) {
 			"text:1:44: listeners[0].tls: this configuration cannot name files", "text:1:98: listeners[1].tls: want a certificate, certificates or a directory",
 			"text:1:150: listeners[2].tls.certificates[0]: want a certificate",
 		}},
-		{"rules of a listener", "listeners: [{name: a, address: ':80', networkSecurity: [{name: x, action: deny, match: {clientIP: {groups: [Bad]}}}], connections: {max: -5}}]\nconnections: {max: 1}\nproxyProtocol: {from: [10.0.0.0/8]}\n" + pools, []string{
-			`text:1:109: listeners[0].networkSecurity[0].match.clientIP.groups[0]: unknown ip group "Bad"`, "text:1:138: listeners[0].connections.max: -5: less than -1",
+		{"rules of a listener", "listeners: [{name: a, address: ':80', networkSecurity: [{name: x, action: deny, match: {clientIP: {groups: [Bad]}}}], connections: {max: 2_000_000_000}}]\nconnections: {max: 1}\nproxyProtocol: {from: [10.0.0.0/8]}\n" + pools, []string{
+			`text:1:109: listeners[0].networkSecurity[0].match.clientIP.groups[0]: unknown ip group "Bad"`, "text:1:138: listeners[0].connections.max: 2000000000: more than 1073741824",
 			"text:2:14: connections: the listeners have rules of their own; write it there", "text:3:16: proxyProtocol: the listeners have rules of their own; write it there",
 		}},
 		{"rules of a listener alone", "listeners: [{name: a, address: ':80', networkSecurity: [{name: x, action: deny, match: {clientIP: {groups: [Bad]}}}]}]\n" + pools, []string{

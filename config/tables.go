@@ -68,15 +68,23 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	var faults fielderr.List
 	bounds.Check("", o.tableFile, &faults)
 	if o.Redis != nil && o.File != "" {
-		faults.Addf("file", nil, "tables on a server have no file")
+		faults.Addf("file", o.File, "tables on a server have no file")
 	}
 	if _, is := b.file.files.(*osFiles); o.File != "" && !is && !filepath.IsAbs(o.File) {
-		faults.Add("file", nil, errNotAbsolute)
+		faults.Add("file", o.File, errNotAbsolute)
 	}
 	if o.File == "" && o.SaveInterval != 0 {
-		faults.Addf("saveInterval", nil, "without a file")
+		faults.Addf("saveInterval", o.SaveInterval, "without a file")
 	}
-	b.fault(faults.Err(), "%s", path)
+	if o.Redis == nil || b.options.Offline {
+		before := faults.Len()
+		bounds.Check("", o.Options, &faults)
+		faults.Constant("whenFull", o.WhenFull)
+		if faults.Len() > before {
+			o.Options = persistence.Options{}
+		}
+	}
+	b.fault(faults.ErrIn(o), "%s", path)
 	if o.Redis == nil || b.options.Offline {
 		s := persistence.NewStore(o.Options)
 		if t.Tables = s; o.File != "" && !b.options.Offline {
@@ -84,19 +92,18 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 		}
 		return t
 	}
-	path += ".redis"
 	cfg := o.Redis.Config
 	cfg.Options = o.Options
 	if cfg.Logger = b.log; cfg.Logger != nil {
 		cfg.Logger = cfg.Logger.With(owner)
 	}
 	if o.Redis.TLS != nil {
-		cfg.TLS = b.tlsClient(*o.Redis.TLS, path+".tls")
+		cfg.TLS = b.tlsClient(*o.Redis.TLS, path+".redis.tls")
 	}
 	s, err := redisstore.New(cfg)
-	b.fault(err, "%s", path)
+	b.fault(fielderr.Rename("redis.options", "", fielderr.Under("redis", err)), "%s", path)
 	if err != nil {
-		t.Tables = persistence.NewStore(o.Options) // for what refers to it
+		t.Tables = persistence.NewStore(persistence.Options{}) // for what refers to it
 		return t
 	}
 	t.Tables, t.close = s, func() { _ = s.Close() } // which returns nil
@@ -139,7 +146,8 @@ func (b *builder) use(t *tables, scope string) {
 	}
 }
 
-// apart notes tables that would have the same entries as others without saying so.
+// apart notes tables that would have the same entries as others without saying
+// so.
 func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	if o.File != "" {
 		place := "file " + b.pathOf(o.File, path+".file")
@@ -167,8 +175,8 @@ func (b *builder) pathOf(name, path string) string {
 	return b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), name)
 }
 
-// load reads the file of tables. Without it they are empty: a damaged file is put
-// aside, and one that cannot be read is left alone.
+// load reads the file of tables. Without it they are empty: a damaged file is
+// put aside, and one that cannot be read is left alone.
 func (t *tables) load(log *slog.Logger) {
 	err := t.saver.Store.LoadFile(t.saver.Path)
 	var damaged *persistence.SnapshotError
@@ -184,8 +192,8 @@ func (t *tables) load(log *slog.Logger) {
 	}
 }
 
-// openTables loads tables that are new, and notes what is to be closed. It starts to
-// save them if the runtime runs.
+// openTables loads tables that are new, and notes what is to be closed. It
+// starts to save them if the runtime runs.
 func (rt *Runtime) openTables(all map[string]*tables) {
 	log := rt.Logger()
 	for _, t := range all {

@@ -18,7 +18,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// remember answers with what the table has, and stores the path if that is nothing.
+// remember answers with what the table has, and stores the path if that is
+// nothing.
 const remember = `-- HTTP_REQ
 local v = avi.vs.table_lookup("k")
 if not v then avi.vs.table_insert("k", avi.http.get_path(), 3600) end
@@ -88,8 +89,8 @@ scripts: [{file: a.lua}]
 }
 
 // Services that name a store on Redis share it. A server that cannot be reached
-// when limpet starts is a warning at the first request, and no fault; tables that
-// fail closed say so. When it is there, it is used.
+// when limpet starts is a warning at the first request, and no fault; tables
+// that fail closed say so. When it is there, it is used.
 func TestRedisDown(t *testing.T) {
 	server := redistest.Start(t)
 	server.Kill()
@@ -120,7 +121,8 @@ services:
 	testwait.Until(t, "what another instance has stored", func() bool { return other.get("listen", "b", "/third") == "200 /first" })
 }
 
-// All faults of tables are told, with their places; nothing shows a password.
+// All faults of tables are reported, with their places; nothing shows a
+// password.
 func TestTablesFaults(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"no address", "tables: {redis: {}}", "a.yaml:1:17: tables.redis.addresses: missing"},
@@ -133,10 +135,13 @@ func TestTablesFaults(t *testing.T) {
 		{"certificate", "tables: {redis: {addresses: ['a:1'], tls: {ca: none}}}", "a.yaml:1:48: tables.redis.tls.ca: open DIR/none"},
 		{"database", "stores: [{name: a, redis: {addresses: ['a:1'], database: -1}}]", "a.yaml:1:58: stores[0].redis.database: -1: negative"},
 		{"options of the library", "tables: {redis: {addresses: ['a:1'], options: {}}}", `tables.redis: unknown field "options"`},
+		{"negative", "tables: {maxEntries: -1}", "a.yaml:1:22: tables.maxEntries: -1: less than 1"},
+		{"negative on a server", "tables: {minLifetime: -1s, redis: {addresses: ['a:1']}}", "a.yaml:1:23: tables.minLifetime: -1s: negative"},
+		{"too much for a server", "tables: {maxKeyBytes: 128KiB, redis: {addresses: ['a:1']}}", "a.yaml:1:23: tables.maxKeyBytes: 131072: more than 64KiB, the most on a server"},
 		{"the same twice", "stores: [{name: a, redis: {addresses: ['a:1']}}, {name: b, redis: {addresses: ['a:1'], prefix: limpet}}]", "a.yaml:1:67: stores[1].redis: other tables have this prefix there"},
 		{"the same of a service", "stores: [{name: a, redis: {addresses: ['a:1', 'b:1']}}]\nservices: [{name: a, tables: {redis: {addresses: ['b:1', 'a:1']}}}]", "a.yaml:2:38: services[0].tables.redis: other tables have this prefix there"},
 		{"file and server", "tables: {redis: {addresses: ['a:1']}, file: a}", `a.yaml:1:45: tables.file: "a": tables on a server have no file`},
-		{"interval without a file", "tables: {saveInterval: 5s}", `a.yaml:1:24: tables.saveInterval: "5s": without a file`},
+		{"interval without a file", "tables: {saveInterval: 5s}", `a.yaml:1:24: tables.saveInterval: 5s: without a file`},
 		{"interval", "stores: [{name: a, file: b, saveInterval: 1ms}]", "a.yaml:1:43: stores[0].saveInterval: 1ms: less than 1s"},
 		{"the same file twice", "stores: [{name: a, file: b}, {name: b, file: ./b}]", `a.yaml:1:46: stores[1].file: "./b": other tables have this file`},
 		{"store and file", "stores: [{name: a}]\nservices: [{name: a, tables: {store: a, file: b}}]", "a.yaml:2:30: services[0].tables: want a store, or options"},
@@ -167,8 +172,9 @@ func TestTablesOffline(t *testing.T) {
 	}
 }
 
-// Tables with a file are there again after a restart, after a kill as of the last
-// save, and after a change of the configuration that took them away for a while.
+// Tables with a file are there again after a restart, after a kill as of the
+// last save, and after a change of the configuration that took them away for a
+// while.
 func TestTablesFile(t *testing.T) {
 	path := t.TempDir() + "/tables.snap"
 	text := fmt.Sprintf("stores: [{name: main, file: %s, saveInterval: 1s}]\nscripts: [{file: a.lua}]\nservices: [{name: a, tables: {store: main}, scripts: [a]}]\n", path)
@@ -211,8 +217,8 @@ func TestTablesFile(t *testing.T) {
 	}
 }
 
-// The last save is that of Shutdown, also if nothing runs; and a damaged file is
-// told and moved aside.
+// The last save is that of Shutdown, also if nothing runs; and a damaged file
+// is told and moved aside.
 func TestTablesFileDamaged(t *testing.T) {
 	lines := newCounter()
 	dir := testfiles.Write(t, map[string]string{"a.lua": remember, "t.snap": "damaged", "limpet.yaml": "tables: {file: t.snap}\nscripts: [{file: a.lua}]\n"})

@@ -20,8 +20,8 @@ type tlsConfig struct {
 	tlsFiles
 	// Certificates are chosen by the names that clients ask for.
 	Certificates []tlsFiles
-	// Directory has more certificates: each X.pem with its key in the same file,
-	// each X.crt with X.key.
+	// Directory has more certificates: each X.pem with its key in the same
+	// file, each X.crt with X.key.
 	Directory string
 	// Default is the name whose certificate other clients get. Empty means that
 	// of the first certificate.
@@ -81,7 +81,8 @@ func (m *clientMode) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(m, text, clientModes)
 }
 
-// certificateNeed says whether the clients of a service must have a certificate.
+// certificateNeed says whether the clients of a service must have a
+// certificate.
 type certificateNeed uint8
 
 const (
@@ -115,7 +116,7 @@ func (v *tlsVersion) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(v, text, tlsVersions)
 }
 
-// cipherSuite is a suite of TLS 1.2 that package tls holds to be secure, by its
+// cipherSuite is a suite of TLS 1.2 that package tls says is secure, by its
 // position among them.
 type cipherSuite uint8
 
@@ -171,10 +172,10 @@ func (b *builder) listenerTLS(c *tlsConfig, path string) *certs.Policy {
 // check notes settings that contradict each other.
 func (c *tlsConfig) check(faults *fielderr.List) {
 	if c.MaxVersion != 0 && c.MaxVersion < c.MinVersion {
-		faults.Addf("maxVersion", nil, "older than minVersion")
+		faults.Addf("maxVersion", inFile{}, "older than minVersion")
 	}
 	if c.StrictSNI && c.Default != "" {
-		faults.Addf("default", nil, "without effect beside strictSNI")
+		faults.Addf("default", inFile{}, "without effect beside strictSNI")
 	}
 	if len(c.CipherSuites) == 0 {
 		return
@@ -264,8 +265,8 @@ func (r *tlsReader) Read(field, name string, max int64) ([]byte, error) {
 // List implements [certs.Files].
 func (r *tlsReader) List(_, dir string) ([]string, error) { return r.b.file.files.list(dir) }
 
-// needsCertificates checks that the listeners of the services whose clients must
-// have certificates ask for them.
+// needsCertificates checks that the listeners of the services whose clients
+// must have certificates ask for them.
 func (b *builder) needsCertificates(a *assembly) {
 	if len(b.file.doc.Listeners) == 0 {
 		for _, m := range a.services {
@@ -298,9 +299,9 @@ func (l *listening) needsCertificate(name string) bool {
 	return len(r.strict) > 0 && r.strict[r.find(name)]
 }
 
-// admits reports whether a service may answer a request from this connection: if
-// its clients must have a certificate, the name that the client asked for in the
-// handshake must have been one for which that was so.
+// admits reports whether a service may answer a request from this connection:
+// if its clients must have a certificate, the name that the client asked for in
+// the handshake must have been one for which that was so.
 func (l *listening) admits(r *routes, vs *limpet.VirtualService, about *tls.ConnectionState) bool {
 	if !r.strict[vs] {
 		return true
@@ -346,5 +347,6 @@ func (rt *Runtime) watchCertificates(ctx context.Context) {
 	})
 }
 
-// errNoPair is the fault of a certificate of a client, or the key of one, alone.
+// errNoPair is the fault of a certificate of a client, or the key of one,
+// alone.
 var errNoPair = errors.New("want both certificate and key")

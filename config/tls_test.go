@@ -35,7 +35,8 @@ func putCert(t testing.TB, files map[string]string, name string, c *testcerts.Ce
 	files[name+".crt"], files[name+".key"] = c.PEM(), c.KeyPEM(t)
 }
 
-// ask makes a request for a host over TLS, on a connection of its own, and returns its answer, or what is wrong.
+// ask makes a request for a host over TLS, on a connection of its own, and
+// returns its answer, or what is wrong.
 func (h *house) ask(listener, host string, client *tls.Config) (string, *tls.ConnectionState) {
 	h.Helper()
 	transport := &http.Transport{TLSClientConfig: client, ForceAttemptHTTP2: true, DisableKeepAlives: true}
@@ -188,7 +189,8 @@ func TestTLSWords(t *testing.T) {
 	}
 }
 
-// Files of a listener are watched by the runtime, and by nobody else; those of a file system of the program are not.
+// Files of a listener are watched by the runtime, and by nobody else; those of
+// a file system of the program are not.
 func TestTLSFiles(t *testing.T) {
 	a := testcerts.NewAuthority(t, "test")
 	text := "tls: {certificate: c/a.crt, key: c/a.key, directory: c, clientCertificates: {ca: [c/ca.pem]}}\n" + teapot
@@ -278,7 +280,8 @@ func (l *lockedLog) has(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
-// While a runtime runs it takes new certificates from their files. An update takes them too, and keeps sessions and connections.
+// While a runtime runs it takes new certificates from their files. An update
+// takes them too, and keeps sessions and connections.
 func TestTLSReload(t *testing.T) {
 	a := testcerts.NewAuthority(t, "test")
 	files := map[string]string{"limpet.yaml": "tls: {certificate: a.crt, key: a.key}\n" + teapot}
@@ -363,8 +366,9 @@ func TestTLSReload(t *testing.T) {
 	}
 }
 
-// A service whose clients must have a certificate gets them in the handshake if that is for one of its names. Requests that come to it
-// by another name are misdirected.
+// A service whose clients must have a certificate gets them in the handshake if
+// that is for one of its names. Requests that come to it by another name are
+// misdirected.
 func TestServiceNeedsCertificates(t *testing.T) {
 	servers, ours := testcerts.NewAuthority(t, "servers"), testcerts.NewAuthority(t, "ours")
 	files := map[string]string{"ca.pem": ours.PEM(), "limpet.yaml": `listeners:

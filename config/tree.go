@@ -61,10 +61,11 @@ type tree struct {
 	ticks   int
 }
 
-// A size is how much a node holds, aliases included.
+// A size is how much a node contains, aliases included.
 type size struct{ nodes, height int }
 
-// A step leads from a node to one in it: by key, or by index if there is no key.
+// A step leads from a node to one in it: by key, or by index if there is no
+// key.
 type step struct {
 	key   string
 	index int
@@ -131,7 +132,7 @@ func (i *interruptible) Read(p []byte) (int, error) {
 	return i.r.Read(p)
 }
 
-// parserLimits bounds what the parser holds; the walk measures exactly.
+// parserLimits bounds what the parser stores; the walk measures exactly.
 type parserLimits struct{}
 
 // CheckDepth implements [yaml.LoaderLimitsPlugin].
@@ -423,7 +424,7 @@ func isMerge(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.Value == "<<" && n.Style&^yaml.TaggedStyle == 0
 }
 
-// kind tells what a node is.
+// kind says what a node is.
 func kind(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.AliasNode:

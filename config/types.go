@@ -20,8 +20,9 @@ import (
 )
 
 // A document is a configuration. decode.go says what the fields of all these
-// structs are called and what stands beside them; docs/reference/configuration.md
-// lists them. Files that it names are relative to the file that names them.
+// structs are called and what stands beside them;
+// docs/reference/configuration.md lists them. Files that it names are relative
+// to the file that names them.
 type document struct {
 	// Include lists patterns of the names of further files.
 	Include []string
@@ -61,11 +62,12 @@ type processConfig struct {
 	// Drain says how the process ends.
 	Drain drainConfig
 	// StartWait is how long a start may wait until each server has been checked
-	// once, before clients are accepted. 2 seconds unless given; 0 does not wait.
+	// once, before clients are accepted. 2 seconds unless given; 0 does not
+	// wait.
 	StartWait *time.Duration
 	// MaxConnections is how many connections of clients may be open at all
-	// listeners; further clients wait. 0 means half of the file descriptors that
-	// are left by listeners and monitored servers.
+	// listeners; further clients wait. 0 means half of the file descriptors
+	// that are left by listeners and monitored servers.
 	MaxConnections int `min:"0" max:"10_000_000"`
 	// Watch loads the configuration anew when one of its files changes.
 	Watch bool
@@ -82,11 +84,11 @@ const (
 
 // drainConfig says how the process ends.
 type drainConfig struct {
-	// Delay is how long clients are asked to leave before listeners close, for a
-	// balancer in front that needs time to notice.
+	// Delay is how long clients are asked to leave before listeners close, for
+	// a balancer in front that needs time to notice.
 	Delay time.Duration `min:"0s" max:"5m"`
-	// Idle is how long a connection may be idle before it is closed, so that its
-	// client can ask once more. 0 means 5 seconds.
+	// Idle is how long a connection may be idle before it is closed, so that
+	// its client can ask once more. 0 means 5 seconds.
 	Idle time.Duration `default:"5s" min:"1ms" max:"24h"`
 	// Timeout is how long requests have to end after that. 0 means 30 seconds.
 	Timeout time.Duration `default:"30s" min:"0s" max:"24h"`
@@ -102,7 +104,8 @@ type listenerConfig struct {
 	// Address has the addresses at which it listens, such as :8080 or
 	// unix:/run/limpet/web.sock.
 	Address addresses
-	// TLS has the certificates of the listener. Without it, clients speak plain HTTP.
+	// TLS has the certificates of the listener. Without it, clients speak plain
+	// HTTP.
 	TLS *tlsConfig
 	serverSettings
 	connectionRules
@@ -114,18 +117,19 @@ type serverSettings struct {
 	H2c bool
 	// Timeouts are how long the listener waits for clients.
 	Timeouts serverTimeouts
-	// MaxHeaderBytes is how long the header of a request may be. 0 means 64 KiB.
+	// MaxHeaderBytes is how long the header of a request may be. 0 means 64
+	// KiB.
 	MaxHeaderBytes int `default:"64KiB" min:"1KiB" max:"1MiB"`
-	// MaxStreams is how many requests a client of HTTP/2 may have under way on a
-	// connection. 0 means 250.
+	// MaxStreams is how many requests a client of HTTP/2 may have under way on
+	// a connection. 0 means 250.
 	MaxStreams int `default:"250" min:"1" max:"10_000"`
 }
 
 // serverTimeouts are those of connections. Those of bodies and responses are in
 // [limpet.ConnectionLimits].
 type serverTimeouts struct {
-	// Header is how long a client may take for the handshake of TLS and the header
-	// of a request. 0 means 10 seconds.
+	// Header is how long a client may take for the handshake of TLS and the
+	// header of a request. 0 means 10 seconds.
 	Header time.Duration `default:"10s" min:"10ms" max:"1h"`
 	// Idle is how long a connection may be idle between requests. 0 means 60
 	// seconds.
@@ -136,7 +140,8 @@ type serverTimeouts struct {
 type connectionRules struct {
 	// NetworkSecurity decides about each connection when it is accepted.
 	NetworkSecurity []policy.NetworkRule
-	// PoliciesOnError says what becomes of connections about which a rule cannot decide.
+	// PoliciesOnError says what becomes of connections about which a rule
+	// cannot decide.
 	PoliciesOnError limpet.OnError
 	// ProxyProtocol says which peers begin connections with a PROXY header.
 	ProxyProtocol limpet.ProxyProtocol
@@ -154,11 +159,12 @@ type storeConfig struct {
 // A serviceConfig is one of several services. The objects that they share stand
 // at the top of the file, and are known by their names; see [item].
 type serviceConfig struct {
-	// Listeners are the names of those at which the service is served; all unless
-	// given.
+	// Listeners are the names of those at which the service is served; all
+	// unless given.
 	Listeners []string
-	// Hosts are the names that the service is served by, such as shop.example.com or
-	// *.shop.example.com. Without them it has the requests for all other names.
+	// Hosts are the names that the service is served by, such as
+	// shop.example.com or *.shop.example.com. Without them it has the requests
+	// for all other names.
 	Hosts []string
 	// ClientCertificates says whether clients must have a certificate where a
 	// listener does not ask all of them for one.
@@ -166,20 +172,21 @@ type serviceConfig struct {
 	limpet.Config
 	// Pools are the names of pools at the top of the file, or private ones.
 	Pools []item[poolConfig]
-	// PoolGroups are the names of pool groups at the top of the file, or private
-	// ones.
+	// PoolGroups are the names of pool groups at the top of the file, or
+	// private ones.
 	PoolGroups []item[poolGroupConfig]
 	// Geo is in place of that at the top of the file.
 	Geo []geoLayer
-	// IPGroups are the names of IP groups at the top of the file, or private ones.
-	IPGroups []item[ipGroupConfig]
-	// StringGroups are the names of string groups at the top of the file, or private
+	// IPGroups are the names of IP groups at the top of the file, or private
 	// ones.
+	IPGroups []item[ipGroupConfig]
+	// StringGroups are the names of string groups at the top of the file, or
+	// private ones.
 	StringGroups []item[stringGroupConfig]
 	// Scripts are the names of scripts at the top of the file, or private ones.
 	Scripts []item[scriptConfig]
-	// RateLimiters are the names of rate limiters at the top of the file, or private
-	// ones.
+	// RateLimiters are the names of rate limiters at the top of the file, or
+	// private ones.
 	RateLimiters []item[rateLimiterConfig]
 	RateProfile  *rateProfileConfig
 	Tables       tablesConfig
@@ -187,13 +194,14 @@ type serviceConfig struct {
 	Persistence profileChoice
 	// PersistenceProfiles are those that pools and groups of the service name.
 	PersistenceProfiles []item[namedProfile]
-	// KeySets are the names of key sets at the top of the file, or private ones.
+	// KeySets are the names of key sets at the top of the file, or private
+	// ones.
 	KeySets []item[keySetConfig]
 	// Authentication says how clients prove who they are.
 	Authentication authentication
 	Transport      *transportConfig
-	// AccessLog is the log of the service's requests, that at the top of the file
-	// unless given.
+	// AccessLog is the log of the service's requests, that at the top of the
+	// file unless given.
 	AccessLog *accessLogConfig
 
 	// These stand in listeners; see programOnly.
@@ -269,8 +277,8 @@ func fieldsOf(t reflect.Type) *fields {
 // which the key is still read, with a warning.
 type deprecation struct{ key, since, ends string }
 
-// deprecated are the keys that are still read, by the struct that has what takes
-// their place.
+// deprecated are the keys that are still read, by the struct that has what
+// takes their place.
 var deprecated = map[reflect.Type]map[string]deprecation{}
 
 // programOnly are the fields that a file cannot have: functions, and objects
@@ -298,8 +306,8 @@ var programOnly = map[reflect.Type][]string{
 
 // tlsClient says how to speak TLS to servers.
 type tlsClient struct {
-	// CA is a file in PEM with the certificates of authorities; those of the system
-	// unless given.
+	// CA is a file in PEM with the certificates of authorities; those of the
+	// system unless given.
 	CA string
 	// ServerName takes the place of what the server is called.
 	ServerName string
@@ -336,8 +344,8 @@ type poolGroupConfig struct {
 	lbpool.GroupConfig
 	Members    []memberConfig
 	FailAction failActionConfig
-	// Persistence is the name of a persistence profile, or none; that of the members
-	// unless given.
+	// Persistence is the name of a persistence profile, or none; that of the
+	// members unless given.
 	Persistence string
 }
 
@@ -345,8 +353,8 @@ type memberConfig struct {
 	lbpool.Member
 	// Pool is the name of one.
 	Pool string
-	// Ratio is the member's share of the requests, in proportion to the others' of its
-	// priority; 1 unless given.
+	// Ratio is the member's share of the requests, in proportion to the others'
+	// of its priority; 1 unless given.
 	Ratio *int
 }
 
@@ -354,23 +362,24 @@ type memberConfig struct {
 type algorithm interface{ algorithm() lbpool.Algorithm }
 
 type (
-	// leastConnections is the server with the fewest requests in proportion to its
-	// ratio.
+	// leastConnections is the server with the fewest requests in proportion to
+	// its ratio.
 	leastConnections struct{}
 	// roundRobin is one server after the other, in proportion to their ratios.
 	roundRobin struct{}
 	// randomTwo is the less busy one of two random servers.
 	randomTwo struct{}
-	// leastLoad is the server with the least outstanding work in proportion to its
-	// ratio.
+	// leastLoad is the server with the least outstanding work in proportion to
+	// its ratio.
 	leastLoad struct{}
-	// fastestResponse is the server with the shortest expected time to the first byte.
+	// fastestResponse is the server with the shortest expected time to the
+	// first byte.
 	fastestResponse struct{}
 	// fewestServers is the first server that is not saturated.
 	fewestServers struct {
-		// Threshold is the time to first byte above which a server with as many requests
-		// as its ratio is saturated, so that the next one is used as well. 0 means twice
-		// the server's best.
+		// Threshold is the time to first byte above which a server with as many
+		// requests as its ratio is saturated, so that the next one is used as
+		// well. 0 means twice the server's best.
 		Threshold time.Duration
 	}
 	consistentHash struct{ lbpool.ConsistentHashConfig }
@@ -449,7 +458,8 @@ func (f *ipGroup) finder(b *builder) lbpool.Finder {
 type geoLayer struct {
 	// Database is a file in the format of MaxMind.
 	Database string
-	// Attributes are those that the database must have; the country unless given.
+	// Attributes are those that the database must have; the country unless
+	// given.
 	Attributes []string
 	// Table is a file with a network and what is known of it in each line.
 	Table string
@@ -479,8 +489,8 @@ type stringGroupConfig struct {
 	Map pairs
 	// File has comma-separated values, of the kind.
 	File string
-	// Strict refuses a file with lines that make no sense; otherwise they are left
-	// out.
+	// Strict refuses a file with lines that make no sense; otherwise they are
+	// left out.
 	Strict bool
 	// AllowEmpty accepts a file without entries.
 	AllowEmpty bool

@@ -17,8 +17,8 @@ import (
 
 // Reload loads the file of the runtime anew, as [Load] does, and updates the
 // runtime with it. It logs what has changed in one line, which is a warning if
-// something began anew or waits for a restart, or each fault in a line. It reports
-// whether the file was accepted.
+// something began anew or waits for a restart, or each fault in a line. It
+// reports whether the file was accepted.
 //
 // It is for a runtime whose file comes from Load. Calls wait for one another.
 func (rt *Runtime) Reload(ctx context.Context) bool {
@@ -74,8 +74,8 @@ func apart(err error) []error {
 	return []error{err}
 }
 
-// watch reloads the runtime when its files change, while the file in force or the
-// program asks for that, until ctx ends.
+// watch reloads the runtime when its files change, while the file in force or
+// the program asks for that, until ctx ends.
 func (rt *Runtime) watch(ctx context.Context) {
 	var refused digests // what the files had when they were refused
 	for ctx.Err() == nil {
@@ -91,8 +91,8 @@ func (rt *Runtime) watch(ctx context.Context) {
 		}
 		until, stop := context.WithCancel(ctx)
 		w, found := f.watcher(stop)
-		// What the watch begins with is compared with what was loaded, so that no
-		// change in between is lost.
+		// What the watch begins with is compared with what was loaded, so that
+		// no change in between is lost.
 		switch {
 		case maps.Equal(found, f.digests()):
 			refused = nil

@@ -75,8 +75,8 @@ func TestReloadLog(t *testing.T) {
 }
 
 // While Run watches, the runtime follows its files: the configuration, scripts,
-// what it includes, and files that its patterns begin to match. What is refused is
-// reported once.
+// what it includes, and files that its patterns begin to match. What is refused
+// is reported once.
 func TestWatch(t *testing.T) {
 	for name, c := range map[string]struct {
 		o     Options

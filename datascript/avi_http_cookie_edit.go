@@ -323,12 +323,12 @@ func (c call) cookieValue(n int, v lua.LValue) string {
 }
 
 // cookieText refuses characters that could end a cookie, or the header that
-// holds it.
+// has it.
 func (c call) cookieText(n int, s string) string {
 	c.writeHeader(len(s))
 	c.Read(len(s))
 	if !httpfield.IsValue(s) || strings.Contains(s, ";") {
-		c.ArgError(n, "%q holds a control character or a semicolon", s)
+		c.ArgError(n, "%q has a control character or a semicolon", s)
 	}
 	return s
 }

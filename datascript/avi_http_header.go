@@ -188,7 +188,7 @@ func (c call) headerField(n int) string {
 	}
 	c.writeHeader(len(s))
 	if !httpfield.IsValue(s) {
-		c.ArgError(n, "header value %q holds a control character", s)
+		c.ArgError(n, "header value %q has a control character", s)
 	}
 	return s
 }

@@ -70,7 +70,7 @@ func (c call) replyField(name string, v lua.LValue) string {
 	c.Read(len(s))
 	s = unfold(s)
 	if !httpfield.IsValue(s) {
-		c.ArgError(2, "value %q of header %q holds a control character", s, name)
+		c.ArgError(2, "value %q of header %q has a control character", s, name)
 	}
 	return s
 }

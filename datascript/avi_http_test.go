@@ -29,7 +29,7 @@ func TestAVI(t *testing.T) {
 		{"reply header framing", HTTPReq, `avi.http.response(200, {transfer_encoding = "chunked"})`, "error: is set by the proxy alone"},
 		{"reply header length", HTTPReq, `avi.http.response(200, {content_length = 7}) avi.vs.log("ignored")`, "ignored"},
 		{"reply header value", HTTPReq, `avi.http.response(200, {a = print})`, `error: value of header "a": string expected, got function`},
-		{"reply header break", HTTPReq, `avi.http.response(200, {a = "b\nc"})`, "error: holds a control character"},
+		{"reply header break", HTTPReq, `avi.http.response(200, {a = "b\nc"})`, "error: has a control character"},
 		{"reply header array", HTTPReq, `avi.http.response(200, {a = {"b", true, 1}}) avi.vs.log("fine")`, "fine"},
 		{"header host", HTTPReq, `avi.http.add_header("host", "h") avi.vs.log(avi.http.get_header("HOST"), " ", avi.http.hostname())`, "h www.example.com"},
 		{"header host kept", HTTPReq, `avi.http.remove_header("Host") avi.vs.log(avi.http.get_header("Host"))`, "www.example.com:8080"},

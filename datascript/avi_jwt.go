@@ -146,8 +146,8 @@ func (c call) retClaims(text []byte) int {
 }
 
 // jsonObject makes a table from a JSON object. It leaves out fields that are
-// null. An integer that a Lua number cannot hold exactly becomes a string of
-// its digits. If a name occurs twice, the last one wins.
+// null. An integer that a Lua number cannot represent exactly becomes a string
+// of its digits. If a name occurs twice, the last one wins.
 func (c call) jsonObject(text []byte) (*lua.LTable, bool) {
 	c.Work(len(text))
 	if !utf8.Valid(text) || !json.Valid(text) {
@@ -216,7 +216,7 @@ func (r *jsonReader) value(depth int) (v lua.LValue, ok bool) {
 
 func (r *jsonReader) table(open byte, depth int) (lua.LValue, bool) {
 	r.at++
-	// Without a size, a table makes room for 32 fields with the first.
+	// Without a size, a table makes space for 32 fields with the first.
 	items, fields := 4, 0
 	if open == '{' {
 		items, fields = 0, 4

@@ -45,10 +45,10 @@ var numbersInText = []struct {
 }
 
 // TestNumbersInText gives each function that takes a number the number, and
-// texts that tonumber accepts: all must mean the same. Lifetimes in one spelling
-// were once lifetimes and in another values, and then the client's key became
-// the name of a table. Text that is no number is never taken for one, nor for
-// something else.
+// texts that tonumber accepts: all must mean the same. Lifetimes in one
+// spelling were once lifetimes and in another values, and then the client's key
+// became the name of a table. Text that is no number is never taken for one,
+// nor for something else.
 func TestNumbersInText(t *testing.T) {
 	outcome := func(t *testing.T, event Event, call, argument string) string {
 		t.Helper()

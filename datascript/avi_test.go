@@ -462,8 +462,8 @@ func TestEnvFaults(t *testing.T) {
 rateLimiters["b"]: missing
 rateProfile.limiter: missing
 rateProfile.status: 200: not the status of a redirect
-rateProfile.location: missing
-rateProfile.contentType: "a\r\nb": has a control character`
+rateProfile.contentType: "a\r\nb": has a control character
+rateProfile.location: missing`
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v\nwant %s", err, want)
 	}

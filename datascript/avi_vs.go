@@ -92,16 +92,16 @@ func logPrint(c call) int { return c.logAll("\t") }
 func (c call) logAll(separator string) int {
 	var b strings.Builder
 	b.WriteString(c.Place())
-	room := 0
+	left := 0
 	if c.logLines < c.engine.limits.LogLines {
-		room = max(c.engine.limits.LogBytes-c.logBytes+1, 0) // one more, so that it is cut
+		left = max(c.engine.limits.LogBytes-c.logBytes+1, 0) // one more, so that it is cut
 	}
 	for n := 1; n <= c.Count(); n++ {
 		if n > 1 {
 			b.WriteString(separator)
 		}
 		s := c.ToString(c.Arg(n))
-		s = s[:min(len(s), max(room-b.Len(), 0))]
+		s = s[:min(len(s), max(left-b.Len(), 0))]
 		c.Spend(1)
 		c.Read(len(s))
 		b.WriteString(s)
@@ -115,11 +115,11 @@ func (c call) logAll(separator string) int {
 func (c call) log(line string) {
 	limits := &c.engine.limits
 	c.logLines++
-	room := limits.LogBytes - c.logBytes
-	if c.logLines > limits.LogLines || room <= 0 {
+	left := limits.LogBytes - c.logBytes
+	if c.logLines > limits.LogLines || left <= 0 {
 		return
 	}
-	line = lua51.Cut(oneline.Escape(line), room)
+	line = lua51.Cut(oneline.Escape(line), left)
 	c.logBytes += len(line)
 	c.tx.Log(line)
 }

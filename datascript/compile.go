@@ -45,9 +45,9 @@ type origin struct {
 
 // Compile compiles a script. Its name appears in log lines and error texts. The
 // chunks' events must differ; a single chunk without an event is a listing. The
-// error joins a [*CompileError] for each fault in the headings of a listing, and
-// for the first one in the code of each event, in the order of their lines; it is
-// the only one itself.
+// error joins a [*CompileError] for each fault in the headings of a listing,
+// and for the first one in the code of each event, in the order of their lines;
+// it is the only one itself.
 //
 // Compile does not check the names of pools and groups, since a Script is not
 // bound to a virtual service; [Script.References] has them.
@@ -149,9 +149,9 @@ func (s *Script) Handles(ev Event) bool {
 	return ev < numEvents && s.programs[ev] != nil
 }
 
-// Lines returns the numbers of the lines that hold code for an event, in order
+// Lines returns the numbers of the lines that have code for an event, in order
 // and each once: those that [Env].Trace can report. A line with only "end",
-// "else" or "break" holds no code. Lines returns nil if the script has no code
+// "else" or "break" has no code. Lines returns nil if the script has no code
 // for the event.
 func (s *Script) Lines(ev Event) []int {
 	if !s.Handles(ev) {

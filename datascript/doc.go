@@ -53,7 +53,7 @@
 // limiters and metrics, and lines of the log, stay.
 //
 // The functions that work also depend on the host: a [Transaction] may have
-// further abilities, such as to hold bodies ([BodyBufferer]), and [Env] may
+// further abilities, such as to buffer bodies ([BodyBufferer]), and [Env] may
 // leave services out. To use a missing one is an error that says so. Functions
 // of the API for other protocols than HTTP exist, and fail with "not
 // supported".
@@ -61,7 +61,7 @@
 // # Lines
 //
 // For reports of coverage, [Script.Lines] returns the lines of a script that
-// hold code, and the hook [Env].Trace gets each line that runs.
+// have code, and the hook [Env].Trace gets each line that runs.
 //
 // # Limits
 //

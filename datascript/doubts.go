@@ -272,7 +272,7 @@ func (w *doubts) doubtSelect(args []ast.Expr, warn warner) {
 	}
 }
 
-// A warner adds a warning about the call at hand.
+// A warner adds a warning about the current call.
 type warner func(format string, values ...any)
 
 func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {

@@ -47,8 +47,8 @@ type Env struct {
 	// fails.
 	OpenConns func() int
 	// Instances is how many processes serve the virtual service, for
-	// avi.vs.se_count. Less than 1 means 1.
-	Instances int
+	// avi.vs.se_count. Zero means 1.
+	Instances int `default:"1" min:"1"`
 	// Trace gets each line of a script that is about to run, once for each
 	// piece of code of the line; see [Script.Lines]. A function that a script
 	// has left in a variable is reported for the script and the event that
@@ -74,6 +74,11 @@ func (env *Env) complete() error {
 		}
 	}
 	env.RateProfile.validate(&faults)
+	if env.Metrics != nil {
+		bounds.Check("metrics", env.Metrics, &faults)
+	}
+	bounds.Check("", *env, &faults)
+	bounds.SetDefaults(env)
 	bounds.Check("limits", env.Limits, &faults)
 	env.RateLimiters = maps.Clone(env.RateLimiters)
 	if env.RateProfile != nil {
@@ -83,7 +88,7 @@ func (env *Env) complete() error {
 	if env.Metrics == nil {
 		env.Metrics = &Metrics{}
 	}
-	return faults.Err()
+	return faults.ErrIn(*env)
 }
 
 // An Engine runs scripts. It keeps a pool of Lua states, and may be used from

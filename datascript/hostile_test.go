@@ -157,7 +157,7 @@ func (discardTables) Refresh(context.Context, string, string, time.Duration) (bo
 }
 func (discardTables) Remove(context.Context, string, string) error { return nil }
 
-// No script, however hostile, holds up a request, breaks anything or leaves
+// No script, however hostile, delays a request, breaks anything or leaves
 // anything behind. What it costs the processor is bounded by what a plain loop
 // costs that spends the same instructions: a script that caught one stack
 // overflow after the other took four times as long.
@@ -284,7 +284,8 @@ func TestVarsAfterReset(t *testing.T) {
 }
 
 // A leaving client is a request whose client is gone when the run has looked
-// for it so often. It notes the longest time of the processor between two looks.
+// for it so often. It notes the longest time of the processor between two
+// looks.
 type leaving struct {
 	context.Context
 	looks         int // that find the client there

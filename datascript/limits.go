@@ -10,38 +10,39 @@ import (
 
 // Limits bound the resources of one script in one event, and of all scripts of
 // an engine together. Zero means the default that each field names. A negative
-// value means no limit: use it only for trusted scripts.
+// value means no limit: use it only for trusted scripts. CallDepth then has a
+// limit of 10,000.
 type Limits struct {
 	// Instructions is the number of VM instructions; expensive ones and library
 	// calls are charged for their work: 1,000,000.
-	Instructions int
+	Instructions int `negative:"no limit"`
 	// Time is how long a script may run in total: 300 ms. It is a backstop for
 	// costs that instructions do not show; on a processor of today, the default
 	// instructions take at most a sixth of it. Time in which the script waits
 	// for the host or lets others run is not counted, and of a time in which it
 	// was not seen to run at most 10 ms are.
-	Time time.Duration
+	Time time.Duration `negative:"no limit"`
 	// HostTime is how long a script may wait in total for services of the host,
 	// such as tables on another machine: 5 s. The call that exceeds it is the
 	// last one.
-	HostTime time.Duration
+	HostTime time.Duration `negative:"no limit"`
 	// StringBytes is the size of the largest string that a script may
 	// build: 1 MiB.
-	StringBytes int
+	StringBytes int `negative:"no limit"`
 	// AllocBytes is how many bytes of strings, tables and functions a script
 	// may make in one event, whether it keeps them or not: 64 MiB.
-	AllocBytes int
+	AllocBytes int `negative:"no limit"`
 	// CallDepth is the number of nested calls: 200. At most 100,000.
-	CallDepth int `max:"100_000"`
+	CallDepth int `max:"100_000" negative:"no limit"`
 	// LogLines and LogBytes bound the output of avi.vs.log and print: 64 lines,
 	// 16 KiB. The rest is dropped.
-	LogLines, LogBytes int
+	LogLines, LogBytes int `negative:"no limit"`
 	// ErrorBytes is the length to which the text of an error is cut: 4 KiB.
-	ErrorBytes int
+	ErrorBytes int `negative:"no limit"`
 
 	// Concurrent is how many script events may run in the engine at a time.
 	// Events that wait for the host are not counted, except that up to an
-	// eighth of this number may keep their places. By default, it is a quarter
+	// eighth of this number may keep their slots. By default, it is a quarter
 	// of the memory of the process divided by AllocBytes, at least GOMAXPROCS
 	// and at most 1,024.
 	//
@@ -50,23 +51,23 @@ type Limits struct {
 	// control groups, whichever is less: the garbage that the collector leaves
 	// takes as much again. (Half is for GOGC=100; with 400, it is a fifth.) If
 	// the memory is not known, 4 GiB are assumed for the machine.
-	Concurrent int
-	// HeldBytes is how many bytes all transactions of the engine may hold while
+	Concurrent int `negative:"no limit"`
+	// HeldBytes is how many bytes all transactions of the engine may use while
 	// their scripts do not run: in variables between two events, and while a
 	// script asks the host, which takes at least 64 KiB. By default it is a
 	// quarter of the memory of the process. At the limit, no further
 	// transaction begins, and one that needs more fails with [ErrBusy].
-	HeldBytes int
+	HeldBytes int `negative:"no limit"`
 	// Waiting is how many events may wait for their turn: 4,096. Further ones
 	// fail at once with [ErrBusy].
-	Waiting int
+	Waiting int `negative:"no limit"`
 	// Wait is how long an event may wait for its turn, unless its context
 	// ends before: 30 s. After that it fails with [ErrBusy].
-	Wait time.Duration
+	Wait time.Duration `negative:"no limit"`
 }
 
 // ErrBusy is the cause of a [RuntimeError] if a script could not run, or had to
-// end, because others have taken the places or the memory. Answer with 503 and
+// end, because others use all slots or all memory. Answer with 503 and
 // Retry-After.
 var ErrBusy = errors.New("datascript: too many scripts run at the same time")
 

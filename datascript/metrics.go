@@ -16,7 +16,7 @@ import (
 type Metrics struct {
 	// Max is the largest number of metrics. Beyond it, a new name is an error
 	// of the script. Zero means 1,000. It must not change once scripts run.
-	Max int
+	Max int `default:"1_000" min:"1"`
 
 	mu     sync.Mutex
 	byName map[string]*metricValue

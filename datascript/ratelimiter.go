@@ -36,11 +36,11 @@ type RateLimit struct {
 // may be called concurrently. Several engines may share it, so that buckets
 // outlive an engine.
 //
-// The memory is bounded. When there are more active keys than room, keys share
-// buckets. A key never gets more than its rate, but it may get less if another
-// key in its bucket takes tokens. Full buckets are replaced first. Attackers
-// cannot choose keys that share a bucket, since each limiter hashes with its
-// own seed.
+// The memory is bounded. When there are more active keys than buckets, keys
+// share buckets. A key never gets more than its rate, but it may get less if
+// another key in its bucket takes tokens. Full buckets are replaced first.
+// Attackers cannot choose keys that share a bucket, since each limiter hashes
+// with its own seed.
 //
 // The interval between two tokens is rounded up to whole nanoseconds, so that
 // rates above a million a second lose more than a thousandth.
@@ -56,8 +56,8 @@ func NewRateLimiter(limit RateLimit) (*RateLimiter, error) {
 	var faults fielderr.List
 	bounds.Check("", limit, &faults)
 	bounds.SetDefaults(&limit)
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(limit); err != nil {
+		return nil, err
 	}
 	size, err := tokenbucket.NewSize(limit.Count, limit.Period, limit.Burst)
 	if err != nil {
@@ -133,7 +133,7 @@ func (p *RateProfile) validate(faults *fielderr.List) {
 	}
 	switch {
 	case p.Action >= numRateActions:
-		faults.Addf("rateProfile.action", p.Action, "not a known value")
+		faults.Constant("rateProfile.action", p.Action)
 	case p.Action == RateReply && p.Status != 0 && (p.Status < 200 || p.Status > 599):
 		faults.Addf("rateProfile.status", p.Status, "not between 200 and 599")
 	case p.Action == RateRedirect && p.Status != 0 && !isRedirect(p.Status):

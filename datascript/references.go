@@ -60,8 +60,8 @@ func init() {
 	}
 }
 
-// protections are the functions of a script that pcall or xpcall calls: they may
-// fail.
+// protections are the functions of a script that pcall or xpcall calls: they
+// may fail.
 type protections struct {
 	names     map[string]bool                // of variables that pcall is given
 	named     map[string][]*ast.FunctionExpr // what variables have, by name
@@ -115,7 +115,8 @@ func (w *doubts) refer(e *ast.FuncCallExpr, path string) {
 // maxAlternatives bounds how deep the choices of an expression are looked into.
 const maxAlternatives = 100
 
-// eachName calls f with each constant that an expression can be, and where it is.
+// eachName calls f with each constant that an expression can be, and where it
+// is.
 func (w *doubts) eachName(e ast.Expr, depth int, f func(name string, at ast.Expr)) {
 	if op, ok := e.(*ast.LogicalOpExpr); ok {
 		if depth > maxAlternatives {

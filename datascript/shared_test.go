@@ -127,7 +127,7 @@ func TestStoredInGroup(t *testing.T) {
 	}
 }
 
-// lastingTables give what is left of a lifetime as they are told.
+// lastingTables give what is left of a lifetime as they are reported.
 type lastingTables struct {
 	*fakeTables
 	left time.Duration

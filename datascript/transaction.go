@@ -131,7 +131,8 @@ type Geo interface {
 // A TokenVerifier verifies JSON Web Tokens, for avi.jwt.verify. It must not
 // block, and must be safe for concurrent use. [jwtkeys.Verifier] is one.
 //
-// [jwtkeys.Verifier]: https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
+// [jwtkeys.Verifier]:
+// https://pkg.go.dev/github.com/limpetlb/limpet/datascript/jwtkeys#Verifier
 type TokenVerifier interface {
 	// VerifyToken verifies a token with the keys of a set.
 	//

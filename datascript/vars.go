@@ -6,7 +6,7 @@ import (
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
-// Vars holds the variables that the scripts of one transaction keep from event
+// Vars has the variables that the scripts of one transaction keep from event
 // to event: the global variables of each script, and the table avi.vs.reqvar
 // that all of them share. The zero value is ready for use. It belongs to one
 // transaction; [Vars.Reset] prepares it for the next.

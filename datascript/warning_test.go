@@ -99,7 +99,8 @@ avi.vs.table_insert(id, avi.vs.table_lookup("x"))
 avi.vs.table_lookup("t", "0")
 avi.vs.table_lookup(id, "blue")
 avi.vs.table_lookup(id, 0)`, nil},
-		// A value of digits, which a client may choose, was taken for the lifetime.
+		// A value of digits, which a client may choose, was taken for the
+		// lifetime.
 		{"value or lifetime", `-- HTTP_RESP
 local id, both, session = avi.http.status(), "5m", avi.http.get_cookie("id")
 both = 300
@@ -157,7 +158,8 @@ avi.http.add_header("X-Cookie", "id=1; SameSite=None")
 avi.http.add_cookie{samesite = "None"}
 avi.http.add_header("Set-Cookie", "id=1; SameSite=None")`, nil},
 		{"of Lua's libraries", "-- HTTP_REQ\nx = string.nothing", nil},
-		// A key that was written out was taken for the name of a table without a word.
+		// A key that was written out was taken for the name of a table without
+		// a word.
 		{"lifetimes of constant keys", `-- HTTP_RESP
 avi.vs.table_insert("k", "v", "5m")
 avi.vs.table_insert("k", avi.pool.server_ip(), "1 hour")
@@ -170,7 +172,8 @@ avi.vs.table_refresh("k", "5m")`, []string{
 			`HTTP_RESP 5: avi.vs.table_lookup: "5m" is the key, and the first argument is the table: an extension is a number, without quotes`,
 			`HTTP_RESP 6: avi.vs.table_refresh: "5m" is the key, and the first argument is the table: an extension is a number, without quotes`,
 		}},
-		// Functions of Lua's that scripts do not have failed only when they were called.
+		// Functions of Lua's that scripts do not have failed only when they
+		// were called.
 		{"missing functions", `-- HTTP_REQ
 load("x = 1")
 require("cjson")
@@ -362,7 +365,8 @@ func TestCommentsLikeASecondHeading(t *testing.T) {
 	}
 }
 
-// Editors that put a byte order mark before a text made scripts fail to compile.
+// Editors that put a byte order mark before a text made scripts fail to
+// compile.
 func TestByteOrderMark(t *testing.T) {
 	chunks := []Chunk{{Event: HTTPReq, Source: "\ufeffx = 1\n"}, {Event: HTTPResp, Source: "\ufeff-- nothing\n"}}
 	if s := mustCompile(t, chunks...); !s.Handles(HTTPReq) || !s.Handles(HTTPResp) || s.Warnings() != nil {

@@ -48,12 +48,12 @@ type Options struct {
 
 	// MaxEntries limits the number of entries. Zero means [DefaultMaxEntries],
 	// negative no limit.
-	MaxEntries int
+	MaxEntries int `negative:"no limit"`
 
 	// MaxBytes limits the text that Read and ReadFile accept. Zero means
 	// [DefaultMaxBytes], negative no limit. Parse ignores it, because its text
 	// is in memory already.
-	MaxBytes int64
+	MaxBytes int64 `negative:"no limit"`
 }
 
 // maxBytes is MaxBytes with its default, or -1 for no limit.

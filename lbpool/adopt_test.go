@@ -21,7 +21,8 @@ func mustAdopt(t testing.TB, p, old *Pool) {
 	}
 }
 
-// TestAdoptKeepsState puts pools that were built anew in the place of one in use: whatever that one knew is known.
+// TestAdoptKeepsState puts pools that were built anew in the place of one in
+// use: whatever that one knew is known.
 func TestAdoptKeepsState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWard()
@@ -75,7 +76,8 @@ func TestAdoptKeepsState(t *testing.T) {
 		if got := states(old); got != "unchecked down ejected unchecked disabled up unchecked" {
 			t.Errorf("later: %s", got)
 		}
-		// Both handles are good for everything; Run goes on, and a second one waits its turn.
+		// Both handles are good for everything; Run goes on, and a second one
+		// waits its turn.
 		stop2 := running(t, p)
 		stop()
 		time.Sleep(time.Minute)
@@ -151,7 +153,8 @@ func TestAdoptRefuses(t *testing.T) {
 	}
 }
 
-// TestAdoptByHand: what was said about servers by hand stands, last by those of the new pool.
+// TestAdoptByHand: what was said about servers by hand stands, last by those of
+// the new pool.
 func TestAdoptByHand(t *testing.T) {
 	list := servers(3)
 	list[2].Disabled = true
@@ -166,8 +169,8 @@ func TestAdoptByHand(t *testing.T) {
 	}
 }
 
-// TestAdoptQueue adopts a pool in whose queue, and in the queue of the new one, requests wait: they are served in order, by
-// servers that have got room.
+// TestAdoptQueue adopts a pool in whose queue, and in the queue of the new one,
+// requests wait: they are served in order, by servers that have got room.
 func TestAdoptQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := func(n int) Config {
@@ -215,7 +218,8 @@ func TestAdoptQueue(t *testing.T) {
 	})
 }
 
-// TestAdoptDiscovery: what was found stands, a finder that is the same is not asked again, another one at once.
+// TestAdoptDiscovery: what was found stands, a finder that is the same is not
+// asked again, another one at once.
 func TestAdoptDiscovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked [2]atomic.Int64
@@ -260,7 +264,8 @@ func (f *countingFinder) Find(context.Context) ([]ServerConfig, error) {
 
 func (f *countingFinder) String() string { return "finder" }
 
-// TestUpdateAsksAnotherFinder: a finder was the same for having the same text, and the new one was asked an interval later.
+// TestUpdateAsksAnotherFinder: a finder was the same for having the same text,
+// and the new one was asked an interval later.
 func TestUpdateAsksAnotherFinder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
@@ -277,7 +282,8 @@ func TestUpdateAsksAnotherFinder(t *testing.T) {
 	})
 }
 
-// TestUpdateAsksAnotherChecker: the same for a health monitor that has got another checker, or another port.
+// TestUpdateAsksAnotherChecker: the same for a health monitor that has got
+// another checker, or another port.
 func TestUpdateAsksAnotherChecker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, v := newWard(), newWard()
@@ -327,8 +333,9 @@ type valueChecker struct{ v any }
 
 func (valueChecker) Check(context.Context, netip.AddrPort) error { return nil }
 
-// TestAdoptUnderTraffic adopts pool after pool at random moments, by whichever handle, while requests go on by all of them:
-// none fails, since one server is always good, and no lease is left.
+// TestAdoptUnderTraffic adopts pool after pool at random moments, by whichever
+// handle, while requests go on by all of them: none fails, since one server is
+// always good, and no lease is left.
 func TestAdoptUnderTraffic(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		steps := rapid.SliceOfN(rapid.IntRange(0, 1<<12-1), 1, 25).Draw(r, "steps")

@@ -48,8 +48,8 @@ func TestRoundRobinOrder(t *testing.T) {
 	}
 }
 
-// TestRoundRobinShares checks that every round is exact, and that it is smooth: at any time within it, each server has
-// had its share give or take one turn.
+// TestRoundRobinShares checks that every round is exact, and that it is smooth:
+// at any time within it, each server has had its share give or take one turn.
 func TestRoundRobinShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(rapid.IntRange(1, maxRatio), 1, 40).Draw(t, "ratios")
@@ -71,7 +71,8 @@ func TestRoundRobinShares(t *testing.T) {
 			}
 			turns[index[l.Server]]++
 			l.Release(Outcome{})
-			// Exactly on the moment, list order decides, so that n servers with a turn at the same moment are n turns apart.
+			// Exactly on the moment, list order decides, so that n servers with
+			// a turn at the same moment are n turns apart.
 			slack := float64(len(list))/float64(total)*float64(list[index[l.Server]]) + 1
 			want := float64(n+1) * float64(list[index[l.Server]]) / float64(total)
 			if diff := float64(turns[index[l.Server]]) - want; diff > slack || diff < -slack {
@@ -116,7 +117,8 @@ func TestRoundRobinIsExactWithManyGoroutines(t *testing.T) {
 	}
 }
 
-// TestLeastConnectionsShares checks the steady state: with leases held, open counts are as the ratios, rounding aside.
+// TestLeastConnectionsShares checks the steady state: with leases held, open
+// counts are as the ratios, rounding aside.
 func TestLeastConnectionsShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(rapid.IntRange(1, maxRatio), 1, 30).Draw(t, "ratios")

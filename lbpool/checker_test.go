@@ -255,7 +255,8 @@ func TestNetworkCheckError(t *testing.T) {
 	}
 }
 
-// TestMonitorWithRealServers runs both checkers against servers that come and go.
+// TestMonitorWithRealServers runs both checkers against servers that come and
+// go.
 func TestMonitorWithRealServers(t *testing.T) {
 	healthy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "OK") }))
 	defer healthy.Close()

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// TestTransportClaims is which server a request goes to when a binding names one after the choice.
+// TestTransportClaims is which server a request goes to when a binding names
+// one after the choice.
 func TestTransportClaims(t *testing.T) {
 	const a, b, c = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
 	for _, test := range []struct {
@@ -96,7 +97,8 @@ func TestTransportClaims(t *testing.T) {
 	}
 }
 
-// TestTransportClaimsInGroup: a binding names a server of another pool of the group.
+// TestTransportClaimsInGroup: a binding names a server of another pool of the
+// group.
 func TestTransportClaimsInGroup(t *testing.T) {
 	a, b := named(t, "a", 1, 1), named(t, "b", 2, 1)
 	g := mustGroup(t, GroupConfig{Name: "g", Members: []Member{{Pool: a, Ratio: 1}, {Pool: b, Ratio: 1}}})
@@ -123,8 +125,9 @@ func TestTransportClaimPanics(t *testing.T) {
 	_, _ = (&Transport{}).RoundTrip(request(t.Context(), "GET", nil, &Route{Pool: p, Claim: func(_, _ *Server) *Server { panic("claim") }}))
 }
 
-// TestSharedAddress has three servers at one address. Each client that is known by the bare address stays on one of them, and
-// all are used. Once, all clients were on the first one.
+// TestSharedAddress has three servers at one address. Each client that is known
+// by the bare address stays on one of them, and all are used. Once, all clients
+// were on the first one.
 func TestSharedAddress(t *testing.T) {
 	p := mustPool(t, Config{Servers: []ServerConfig{{Address: "127.0.0.1:8081"}, {Address: "127.0.0.1:8082"}, {Address: "127.0.0.1:8083"}, {Address: "127.0.0.2:80"}}})
 	s := p.Servers()
@@ -196,7 +199,8 @@ func TestSharedAddress(t *testing.T) {
 	}
 }
 
-// TestDrainWhileNotKnown: a count that fails does not end a drain as if it were 0; and a remote store is asked less often.
+// TestDrainWhileNotKnown: a count that fails does not end a drain as if it were
+// 0; and a remote store is asked less often.
 func TestDrainWhileNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		list := servers(2)

@@ -1,7 +1,6 @@
 package lbpool
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,8 +45,8 @@ func New(cfg Config) (*Pool, error) {
 // with the results of the others until its own first check. If Algorithm is nil
 // and the pool uses least connections, that algorithm goes on.
 //
-// If cfg has a fault, nothing changes, and the error is like that of [New]. An update never makes a request in
-// progress fail.
+// If cfg has a fault, nothing changes, and the error is like that of [New]. An
+// update never makes a request in progress fail.
 func (p *Pool) Update(cfg Config) error {
 	var faults fielderr.List
 	if name := p.Name(); cfg.Name != name && cfg.Name != "" {
@@ -64,8 +63,8 @@ func (p *Pool) configure(cfg Config, faults *fielderr.List) error {
 		faults.Addf("servers", nil, "missing")
 	}
 	members := newMembers(cfg.Servers, st.port, faults)
-	if faults.Len() > 0 {
-		return faults.Err()
+	if err := faults.ErrIn(cfg); err != nil {
+		return err
 	}
 	for {
 		p = p.live()
@@ -144,8 +143,8 @@ func newSettings(cfg Config, faults *fielderr.List) *settings {
 		drain:          cfg.Drain,
 		bound:          newCounter(cfg.Drain.Bound),
 		queue:          cfg.Queue.withDefaults(),
-		bodyIdle:       max(cmp.Or(cfg.BodyIdleTimeout, defaultBodyIdle), 0),
-		streamIdle:     max(cmp.Or(cfg.StreamIdleTimeout, defaultStreamIdle), 0),
+		bodyIdle:       max(cfg.BodyIdleTimeout, 0),
+		streamIdle:     max(cfg.StreamIdleTimeout, 0),
 		fail:           cfg.FailAction.withDefaults(),
 		minServers:     cfg.MinServersUp,
 		startDown:      cfg.StartDown,
@@ -174,20 +173,18 @@ func newSettings(cfg Config, faults *fielderr.List) *settings {
 			faults.AddUnder("algorithm", err)
 		}
 	}
-	if st.repick > RepickAfterFailures {
-		faults.Addf("repick", st.repick, "not a known value")
-	}
+	faults.Constant("repick", st.repick)
 	st.passive.validate(faults)
 	st.reselect.validate(faults)
 	st.queue.validate(faults)
 	st.fail.validate("failAction", faults)
 	st.monitors = validMonitors(cfg.HealthMonitors, faults)
 	st.discoveries = validDiscoveries(cfg.Discoveries, faults)
-	if n := len(cfg.HealthMonitors); st.minPassing < 0 || st.minPassing > n {
-		faults.Addf("minMonitorsUp", st.minPassing, "not within 0 to %d, the number of health monitors", n)
+	if n := len(cfg.HealthMonitors); st.minPassing > n {
+		faults.Addf("minMonitorsUp", st.minPassing, "more than %d, the number of health monitors", n)
 	}
-	if n := len(cfg.Servers); st.minServers < 0 || st.minServers > n && n > 0 && len(cfg.Discoveries) == 0 {
-		faults.Addf("minServersUp", st.minServers, "not within 0 to %d, the number of servers", n)
+	if n := len(cfg.Servers); st.minServers > n && n > 0 && len(cfg.Discoveries) == 0 {
+		faults.Addf("minServersUp", st.minServers, "more than %d, the number of servers", n)
 	}
 	if st.minPassing == 0 {
 		st.minPassing = len(st.monitors)
@@ -366,7 +363,7 @@ func looksLikeAddress(text string) bool {
 	return err == nil
 }
 
-// isNil reports whether v is nil or an interface that holds a nil pointer.
+// isNil reports whether v is nil or an interface with a nil pointer.
 func isNil(v any) bool {
 	if v == nil {
 		return true

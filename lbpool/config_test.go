@@ -48,12 +48,12 @@ func TestNewFaults(t *testing.T) {
 			`servers[1].name: "a": already the name of servers[0]`,
 		},
 		{"scheme", Config{Name: "web", Servers: servers(1), Scheme: "ftp"}, `scheme: "ftp": neither http nor https`},
-		{"repick", Config{Name: "web", Servers: servers(1), Repick: 9}, `repick: 9: not a known value`},
+		{"repick", Config{Name: "web", Servers: servers(1), Repick: 9}, `repick: 9: not one of immediately, never, after failures`},
 		{
 			"passive",
 			Config{Name: "web", Servers: servers(1), Passive: Passive{Failures: -1, Time: -1, MaxTime: -2, MaxShare: 101}},
 			"passive.failures: -1: less than 1\npassive.time: -1ns: negative\n" +
-				"passive.maxShare: 101: more than 100\npassive.maxTime: -2ns: less than the time of the first ejection, -1ns",
+				"passive.maxTime: -2ns: negative\npassive.maxShare: 101: more than 100",
 		},
 		{"nil checker", monitors(HealthMonitor{}), `healthMonitors[0].checker: missing`},
 		{"typed nil checker", monitors(HealthMonitor{Checker: (*HTTPChecker)(nil)}), `healthMonitors[0].checker: missing`},
@@ -78,8 +78,8 @@ func TestNewFaults(t *testing.T) {
 			"http checker", monitors(HealthMonitor{Checker: &HTTPChecker{
 				Method: "G T", Path: "x", Host: "a b", Accept: []StatusRange{{200, 299}, {300, 200}}, Keyword: strings.Repeat("k", 513),
 			}}),
-			"healthMonitors[0].checker.path: \"x\": not an absolute path\nhealthMonitors[0].checker.method: \"G T\": not a method\n" +
-				"healthMonitors[0].checker.host: \"a b\": not a host\nhealthMonitors[0].checker.accept[1]: 300 to 200 is not a range of status codes\nhealthMonitors[0].checker.keyword: 513 bytes, more than 512",
+			"healthMonitors[0].checker.method: \"G T\": not a method\nhealthMonitors[0].checker.path: \"x\": not an absolute path\n" +
+				"healthMonitors[0].checker.host: \"a b\": not a host\nhealthMonitors[0].checker.accept[1]: 300 to 200 is not a range from 100 to 999\nhealthMonitors[0].checker.keyword: 513 bytes, more than 512",
 		},
 		{
 			"tcp checker", monitors(HealthMonitor{Checker: &TCPChecker{Send: strings.Repeat("s", 1025), Expect: strings.Repeat("e", 513)}}),
@@ -87,8 +87,8 @@ func TestNewFaults(t *testing.T) {
 		},
 		{
 			"all at once", Config{Servers: []ServerConfig{{Address: "x"}, {Address: "10.0.0.1", Ratio: 30}}, Scheme: "x"},
-			"name: missing\nscheme: \"x\": neither http nor https\n" +
-				"servers[0].address: \"x\": not an IP address with or without a port\nservers[1].ratio: 30: more than 20",
+			"name: missing\nservers[0].address: \"x\": not an IP address with or without a port\n" +
+				"servers[1].ratio: 30: more than 20\nscheme: \"x\": neither http nor https",
 		},
 	}
 	for _, test := range tests {

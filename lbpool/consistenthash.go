@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
@@ -72,7 +73,7 @@ type ConsistentHashConfig struct {
 	// may have, at least 1; beyond it, keys go to their next server. 16 leases,
 	// times the ratio, are always allowed. 0 means 2; negative means only the
 	// limits of the servers.
-	LoadFactor float64
+	LoadFactor float64 `default:"2" min:"1" negative:"only the limits of the servers"`
 	// IgnorePort leaves the port of servers out of the hash, so that keys stay
 	// when only a server's port changes. Servers at one address then have the
 	// same keys, and the first free one in the list gets them.
@@ -96,15 +97,11 @@ type consistentHash struct {
 
 func (a *consistentHash) validate() error {
 	var faults fielderr.List
-	if a.cfg.Key > HashCustom {
-		faults.Addf("key", a.cfg.Key, "not a known value")
-	}
+	faults.Constant("key", a.cfg.Key)
 	if header := a.cfg.Header; a.cfg.Key == HashHeader && (header == "" || strings.ContainsAny(header, " \t\r\n:")) {
 		faults.Addf("header", header, "not the name of a header")
 	}
-	if f := a.cfg.LoadFactor; math.IsNaN(f) || f > 0 && f < 1 {
-		faults.Addf("loadFactor", f, "less than 1")
-	}
+	bounds.Check("", a.cfg, &faults)
 	return faults.Err()
 }
 

@@ -56,7 +56,8 @@ func TestConsistentHashMovesOnlyWhatMustMove(t *testing.T) {
 			if most := 1.1 * keys / float64(n+1); float64(moved) > most || moved == 0 {
 				t.Errorf("%d of %d keys moved, more than %.0f", moved, keys, most)
 			}
-			// The other way round, by a change of state: only the keys of the one that goes, and all come back.
+			// The other way round, by a change of state: only the keys of the
+			// one that goes, and all come back.
 			p.Servers()[0].Disable()
 			gone := p.Servers()[0].Addr()
 			for i, to := range choices(t, p, keys) {
@@ -72,7 +73,8 @@ func TestConsistentHashMovesOnlyWhatMustMove(t *testing.T) {
 	}
 }
 
-// TestConsistentHashShares compares the shares with the ratios by a chi-square test.
+// TestConsistentHashShares compares the shares with the ratios by a chi-square
+// test.
 func TestConsistentHashShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(rapid.IntRange(1, maxRatio), 2, 20).Draw(t, "ratios")
@@ -100,7 +102,8 @@ func TestConsistentHashShares(t *testing.T) {
 			want := keys * float64(list[i]) / float64(total)
 			chi += (float64(got[s.Addr()]) - want) * (float64(got[s.Addr()]) - want) / want
 		}
-		// The 1 - 1e-6 quantile, by Wilson and Hilferty: some hundred draws must not fail by chance.
+		// The 1 - 1e-6 quantile, by Wilson and Hilferty: some hundred draws
+		// must not fail by chance.
 		df := float64(len(list) - 1)
 		if limit := df * math.Pow(1-2/(9*df)+4.75*math.Sqrt(2/(9*df)), 3); chi > limit {
 			t.Errorf("ratios %v, shares %v: chi-square %.1f, more than %.1f", list, got, chi, limit)
@@ -108,7 +111,8 @@ func TestConsistentHashShares(t *testing.T) {
 	})
 }
 
-// TestConsistentHashRatioChange checks that a ratio that grows takes keys only to its own server.
+// TestConsistentHashRatioChange checks that a ratio that grows takes keys only
+// to its own server.
 func TestConsistentHashRatioChange(t *testing.T) {
 	p := hashPool(t, ratios(2, 2, 2, 2), byKey)
 	before := choices(t, p, 20000)
@@ -129,8 +133,9 @@ func TestConsistentHashRatioChange(t *testing.T) {
 	}
 }
 
-// TestConsistentHashBoundsLoad lets a few keys be very popular, and checks that no server gets much more than its share
-// while the others are kept where they are.
+// TestConsistentHashBoundsLoad lets a few keys be very popular, and checks that
+// no server gets much more than its share while the others are kept where they
+// are.
 func TestConsistentHashBoundsLoad(t *testing.T) {
 	for _, factor := range []float64{0, 1.25, 3, -1} {
 		t.Run(fmt.Sprint(factor), func(t *testing.T) {
@@ -247,10 +252,10 @@ func TestConsistentHashIgnorePort(t *testing.T) {
 
 func TestConsistentHashFaults(t *testing.T) {
 	for want, cfg := range map[string]ConsistentHashConfig{
-		`algorithm.key: 9: not a known value`:            {Key: 9},
-		`algorithm.header: "": not the name of a header`: {Key: HashHeader},
-		`algorithm.loadFactor: 0.5: less than 1`:         {LoadFactor: 0.5},
-		`algorithm.loadFactor: NaN: less than 1`:         {LoadFactor: math.NaN()},
+		`algorithm.key: 9: not one of client, client and port, uri, header, custom`: {Key: 9},
+		`algorithm.header: "": not the name of a header`:                            {Key: HashHeader},
+		`algorithm.loadFactor: 0.5: less than 1`:                                    {LoadFactor: 0.5},
+		`algorithm.loadFactor: NaN: not a number`:                                   {LoadFactor: math.NaN()},
 	} {
 		if _, err := New(Config{Name: "web", Servers: servers(1), Algorithm: ConsistentHash(cfg)}); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %s", cfg, err, want)
@@ -275,7 +280,8 @@ func TestHintFor(t *testing.T) {
 	}
 }
 
-// TestHashTextIsFixed keeps the hash from changing: several load balancers, and releases, must agree.
+// TestHashTextIsFixed keeps the hash from changing: several load balancers, and
+// releases, must agree.
 func TestHashTextIsFixed(t *testing.T) {
 	got := []uint64{hashText(""), hashText("a"), hashText("10.0.0.1:80"), hashText("a longer text, of several words"), hashAddr(netip.MustParseAddr("192.0.2.1"))}
 	if diff := cmp.Diff(wantHashes, got); diff != "" {

@@ -93,7 +93,8 @@ func TestDiscovery(t *testing.T) {
 		}
 		held.Release(Outcome{})
 
-		// No answer, a refusal and nonsense change nothing, and are asked about soon again.
+		// No answer, a refusal and nonsense change nothing, and are asked about
+		// soon again.
 		for name, edit := range map[string]func(*directory){
 			"error":    func(d *directory) { d.err = errSick },
 			"deaf":     func(d *directory) { d.deaf = true },
@@ -106,7 +107,8 @@ func TestDiscovery(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			d.times()
 			time.Sleep(5 * time.Minute)
-			// Ten, or eleven with what is taken off, and five more if the first failure was a moment ago.
+			// Ten, or eleven with what is taken off, and five more if the first
+			// failure was a moment ago.
 			if n := len(d.times()); n < 9 || n > 16 {
 				t.Errorf("%s: asked %d times in five minutes, want 9 to 16", name, n)
 			}
@@ -151,7 +153,8 @@ func TestDiscovery(t *testing.T) {
 	})
 }
 
-// TestDiscoveryRetries checks how soon a Finder is asked again that has never known anything.
+// TestDiscoveryRetries checks how soon a Finder is asked again that has never
+// known anything.
 func TestDiscoveryRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -207,7 +210,8 @@ func TestDiscoveryAndUpdate(t *testing.T) {
 		}
 		found := p.Servers()[1:]
 
-		// Another finder under the same name is asked at once, and what is known stands until it has answered.
+		// Another finder under the same name is asked at once, and what is
+		// known stands until it has answered.
 		second := &directory{deaf: true}
 		cfg.Discoveries = []Discovery{{Name: "dns", Finder: second, Interval: time.Minute, Timeout: 10 * time.Second}}
 		cfg.DefaultPort = 80
@@ -288,7 +292,8 @@ func TestDiscoveryFaults(t *testing.T) {
 	}
 }
 
-// listenOnOnePort listens on n addresses of loopback with the same port, as servers behind a name do.
+// listenOnOnePort listens on n addresses of loopback with the same port, as
+// servers behind a name do.
 func listenOnOnePort(t *testing.T, n int) []net.Listener {
 	t.Helper()
 	for range 20 {
@@ -313,8 +318,9 @@ func listenOnOnePort(t *testing.T, n int) []net.Listener {
 	return nil
 }
 
-// TestDNSDiscoveryUnderLoad is a pool behind a name whose addresses change, which does not exist for a while, and whose
-// name server is slow or silent: requests notice nothing.
+// TestDNSDiscoveryUnderLoad is a pool behind a name whose addresses change,
+// which does not exist for a while, and whose name server is slow or silent:
+// requests notice nothing.
 func TestDNSDiscoveryUnderLoad(t *testing.T) {
 	t.Parallel()
 	d := newDNSServer(t)
@@ -373,7 +379,8 @@ func TestDNSDiscoveryUnderLoad(t *testing.T) {
 	}
 	defer group.Wait()
 	defer cancel()
-	// p99 lets the load go on for a while, or longer if something is to be seen, and returns how long requests take.
+	// p99 lets the load go on for a while, or longer if something is to be
+	// seen, and returns how long requests take.
 	p99 := func(more int64) time.Duration {
 		mu.Lock()
 		took = took[:0]

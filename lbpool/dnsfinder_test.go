@@ -191,7 +191,8 @@ func TestDNSFinder(t *testing.T) {
 			t.Errorf("%s: the server fails, and it found %v", &f, found)
 		}
 	}
-	// A target that cannot be looked up now must not cost the servers behind it their place.
+	// A target that cannot be looked up now must not cost the servers behind it
+	// their place.
 	d.set(func(d *dnsServer) { d.rcode = dnsmessage.RCodeSuccess })
 	part := DNSFinder{Name: "_http._tcp.four.test", SRV: true, Resolver: halfDeaf{d.resolver(), "both.test."}}
 	if found, err := part.Find(t.Context()); err == nil {
@@ -251,7 +252,8 @@ func (a answers) LookupSRV(context.Context, string, string, string) (string, []*
 	return "", a.records, nil
 }
 
-// FuzzDNSFinder checks that whatever name is accepted yields servers that a pool accepts.
+// FuzzDNSFinder checks that whatever name is accepted yields servers that a
+// pool accepts.
 func FuzzDNSFinder(f *testing.F) {
 	f.Add("app.example.com", false, uint16(1), uint16(1)) // the usual
 	f.Add("app.example.com:8080", false, uint16(0), uint16(0))

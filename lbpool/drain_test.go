@@ -122,7 +122,8 @@ func TestDrainTimeout(t *testing.T) {
 	})
 }
 
-// TestDrainCountsBoundClients is a drain that ends when the last entry has expired and the last request is over.
+// TestDrainCountsBoundClients is a drain that ends when the last entry has
+// expired and the last request is over.
 func TestDrainCountsBoundClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d diary
@@ -178,7 +179,8 @@ func TestDrainCountsBoundClients(t *testing.T) {
 	})
 }
 
-// TestDrainRunAnnouncesTheEnd checks that Run notices the deadline without traffic.
+// TestDrainRunAnnouncesTheEnd checks that Run notices the deadline without
+// traffic.
 func TestDrainRunAnnouncesTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d diary
@@ -254,7 +256,8 @@ func TestDrainRaces(t *testing.T) {
 	}
 }
 
-// TestCountBound has several owners of entries count the clients of a draining server.
+// TestCountBound has several owners of entries count the clients of a draining
+// server.
 func TestCountBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, keep := range []bool{true, false} {

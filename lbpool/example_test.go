@@ -45,8 +45,8 @@ func Example() {
 	// 10.0.0.1:80
 }
 
-// A hint keeps a client on the server it used before. When that is out of service another one takes its place, and the
-// lease says why.
+// A hint keeps a client on the server it used before. When that is out of
+// service another one takes its place, and the lease says why.
 func ExamplePool_Acquire_sticky() {
 	pool, _ := lbpool.New(lbpool.Config{
 		Name:    "web",
@@ -69,8 +69,8 @@ func ExamplePool_Acquire_sticky() {
 	// 10.0.0.1:80 "disabled"
 }
 
-// A Transport under a reverse proxy sends each request to a server of the pool. Here one server of two does not listen;
-// no request notices.
+// A Transport under a reverse proxy sends each request to a server of the pool.
+// Here one server of two does not listen; no request notices.
 func ExampleTransport() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from %s", r.Host)
@@ -125,7 +125,8 @@ func ExampleTransport() {
 	// 502
 }
 
-// A route in the request's context says where one request may go, and afterwards where it went.
+// A route in the request's context says where one request may go, and
+// afterwards where it went.
 func ExampleWithRoute() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "hello")
@@ -231,7 +232,8 @@ func ExampleSet() {
 	// pool "api" not found
 }
 
-// Requests with the same key go to the same server, and when a server joins, only its share of the keys moves.
+// Requests with the same key go to the same server, and when a server joins,
+// only its share of the keys moves.
 func ExampleConsistentHash() {
 	servers := []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}, {Address: "10.0.0.3"}}
 	cfg := lbpool.Config{
@@ -360,7 +362,8 @@ func (a fewestTasks) Choose(up []*lbpool.Server, h lbpool.Hint) *lbpool.Server {
 	var best *lbpool.Server
 	var fewest int64
 	for _, s := range up {
-		// What was sent since the server has told counts as well, or the same one would get everything until it tells again.
+		// What was sent since the server has told counts as well, or the same
+		// one would get everything until it tells again.
 		n := (a.tasks[s.Name()].Load() + int64(s.Open())) * 20 / int64(s.Ratio())
 		if h.Allows(s) && (best == nil || n < fewest) {
 			best, fewest = s, n

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// What no checker of this package can ask, a function can: a program, or another protocol.
+// What no checker of this package can ask, a function can: a program, or
+// another protocol.
 func TestExternalCheck(t *testing.T) {
 	t.Parallel()
 	program := CheckerFunc(func(ctx context.Context, server netip.AddrPort) error {

@@ -99,12 +99,16 @@ func (a FailAction) withDefaults() FailAction {
 
 // validate expects the defaults to be filled in.
 func (a FailAction) validate(path string, faults *fielderr.List) {
+	if a.Status != http.StatusOK && a.Status != http.StatusServiceUnavailable {
+		faults.Addf(path+".status", a.Status, "neither 200 nor 503")
+	}
+	switch a.Redirect.Status {
+	case 301, 302, 303, 307, 308:
+	default:
+		faults.Addf(path+".redirect.status", a.Redirect.Status, "not one of 301, 302, 303, 307, 308")
+	}
 	switch a.Kind {
-	case FailRespond:
-		if a.Status != http.StatusOK && a.Status != http.StatusServiceUnavailable {
-			faults.Addf(path+".status", a.Status, "neither 200 nor 503")
-		}
-	case FailClose:
+	case FailRespond, FailClose:
 	case FailRedirect:
 		r := a.Redirect
 		if r.Scheme != "http" && r.Scheme != "https" {
@@ -119,16 +123,11 @@ func (a FailAction) validate(path string, faults *fielderr.List) {
 		if u, err := url.Parse("?" + r.Query); err != nil || u.Fragment != "" || strings.ContainsAny(r.Query, " \"<>") {
 			faults.Addf(path+".redirect.query", r.Query, "not a query")
 		}
-		switch r.Status {
-		case 301, 302, 303, 307, 308:
-		default:
-			faults.Addf(path+".redirect.status", r.Status, "not the status of a redirect")
-		}
 	case FailBackup:
 		if a.Backup == nil {
 			faults.Addf(path+".backup", nil, "missing")
 		}
 	default:
-		faults.Addf(path+".kind", a.Kind, "not a known value")
+		faults.Constant(path+".kind", a.Kind)
 	}
 }

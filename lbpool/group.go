@@ -61,7 +61,7 @@ type Member struct {
 	Ratio int `min:"0" max:"1000"`
 	// Priority decides the order: the pool is used if no pool with a higher
 	// priority can serve.
-	Priority int
+	Priority int `negative:"less than 0"`
 	// Label is a name for the priority, for callers that ask for one. Empty
 	// means the number.
 	Label string
@@ -140,8 +140,8 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		}
 		bounds.Check(path, m, &faults)
 	}
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(cfg); err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(g.members, func(a, b Member) int { return cmp.Compare(b.Priority, a.Priority) })
 	out := make(map[int]*atomic.Bool)

@@ -73,7 +73,8 @@ func TestGroupRatiosAndPriorities(t *testing.T) {
 	want(100, map[string]int{"b": 100})
 	disableAll(b)
 	want(100, map[string]int{"d": 100})
-	// A client that is bound to a server stays with its pool, whatever its ratio and priority, if that serves at all.
+	// A client that is bound to a server stays with its pool, whatever its
+	// ratio and priority, if that serves at all.
 	c.Servers()[0].Enable()
 	for server, pool := range map[string]*Pool{"10.0.4.2:80": d, "10.0.5.1:80": never, "10.0.3.2:80": c, "10.0.1.1:80": c, "10.9.9.9:80": c} {
 		if p, err := g.Select("", Hint{Server: addrPort(server)}); err != nil || p != pool {
@@ -130,7 +131,8 @@ func TestGroupLimitsAndMinimum(t *testing.T) {
 	choose("e")
 }
 
-// What had to be left stays out of use until somebody says that it is in order again.
+// What had to be left stays out of use until somebody says that it is in order
+// again.
 func TestGroupStayDown(t *testing.T) {
 	a, b, c := named(t, "a", 1, 2), named(t, "b", 2, 1), named(t, "c", 3, 1)
 	g := mustGroup(t, GroupConfig{StayDown: true, MinServers: 1, Members: []Member{
@@ -190,7 +192,8 @@ func TestGroupStayDown(t *testing.T) {
 	choose(a, bound)
 }
 
-// Requests never come to a pool that is out of use, neither directly nor by way of its queue.
+// Requests never come to a pool that is out of use, neither directly nor by way
+// of its queue.
 func TestGroupStayDownQueues(t *testing.T) {
 	queue := Queue{Length: 10, Timeout: time.Minute}
 	a := mustPool(t, Config{Name: "a", Servers: []ServerConfig{{Address: "10.0.1.1", MaxConnections: 1}}, Queue: queue})
@@ -292,7 +295,8 @@ func TestGroupLabelFaults(t *testing.T) {
 	}
 }
 
-// TestGroupSharesAreExact checks the order of turns: exact over a round, and never far from it.
+// TestGroupSharesAreExact checks the order of turns: exact over a round, and
+// never far from it.
 func TestGroupSharesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(rapid.IntRange(1, 50), 1, 6).Draw(t, "ratios")
@@ -338,9 +342,9 @@ func TestGroupFaults(t *testing.T) {
 		MinServers: -1, FailAction: FailAction{Kind: 9},
 	})
 	want := strings.Join([]string{
-		`name: missing`, `minServers: -1: less than 1`, `failAction.kind: 9: not a known value`,
-		`members[1].pool: missing`, `members[2].pool: "a": already the pool of members[0]`, `members[2].ratio: -1: negative`,
-		`members[3].ratio: 1001: more than 1000`,
+		`name: missing`, `members[1].pool: missing`, `members[2].pool: "a": already the pool of members[0]`, `members[2].ratio: -1: negative`,
+		`members[3].ratio: 1001: more than 1000`, `minServers: -1: less than 1`,
+		`failAction.kind: 9: not one of respond, close, redirect, backup`,
 	}, "\n")
 	if err == nil || err.Error() != want {
 		t.Errorf("NewGroup: %v, want\n%s", err, want)
@@ -399,16 +403,16 @@ func TestSetWithGroups(t *testing.T) {
 
 func TestFailActionFaults(t *testing.T) {
 	for want, a := range map[string]FailAction{
-		"status: 404: neither 200 nor 503":                   {Status: 404},
-		"kind: 9: not a known value":                         {Kind: 9},
-		"backup: missing":                                    {Kind: FailBackup},
-		`redirect.host: "": not a host`:                      {Kind: FailRedirect},
-		`redirect.host: "a/b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
-		`redirect.host: "a@b": not a host`:                   {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
-		`redirect.scheme: "ftp": neither http nor https`:     {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
-		`redirect.path: "x": does not begin with /`:          {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
-		`redirect.query: "a#b": not a query`:                 {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
-		`redirect.status: 200: not the status of a redirect`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
+		"status: 404: neither 200 nor 503":                     {Status: 404},
+		"kind: 9: not one of respond, close, redirect, backup": {Kind: 9},
+		"backup: missing":                                          {Kind: FailBackup},
+		`redirect.host: "": not a host`:                            {Kind: FailRedirect},
+		`redirect.host: "a/b": not a host`:                         {Kind: FailRedirect, Redirect: Redirect{Host: "a/b"}},
+		`redirect.host: "a@b": not a host`:                         {Kind: FailRedirect, Redirect: Redirect{Host: "a@b"}},
+		`redirect.scheme: "ftp": neither http nor https`:           {Kind: FailRedirect, Redirect: Redirect{Host: "h", Scheme: "ftp"}},
+		`redirect.path: "x": does not begin with /`:                {Kind: FailRedirect, Redirect: Redirect{Host: "h", Path: "x"}},
+		`redirect.query: "a#b": not a query`:                       {Kind: FailRedirect, Redirect: Redirect{Host: "h", Query: "a#b"}},
+		`redirect.status: 200: not one of 301, 302, 303, 307, 308`: {Kind: FailRedirect, Redirect: Redirect{Host: "h", Status: 200}},
 	} {
 		_, err := New(Config{Name: "web", Servers: servers(1), FailAction: a})
 		if want = `failAction.` + want; err == nil || err.Error() != want {

@@ -42,8 +42,8 @@ type serverState struct {
 // configured to be.
 type toConfigured[T comparable] struct{ Now, Configured T }
 
-// applies reports whether the setting of another process is to be repeated where
-// it is configured like that.
+// applies reports whether the setting of another process is to be repeated
+// where it is configured like that.
 func (c toConfigured[T]) applies(configured T) bool {
 	return c.Configured == configured && c.Now != configured
 }
@@ -123,11 +123,11 @@ func (s *Server) stateLocked(now time.Time) serverState {
 
 // RestoreState makes servers what [Pool.MarshalState] has returned in another
 // process, where they have the same address and port. Call it before Run. What
-// the other process had changed by Disable, Drain and SetRatio applies where both
-// are configured alike. The results of a health monitor apply if this pool has
-// one of the same name and port, until its own checks have others. Servers that
-// the Discoveries of the other process have found belong to those of the same
-// names here, until these have asked. An error changes nothing.
+// the other process had changed by Disable, Drain and SetRatio applies where
+// both are configured alike. The results of a health monitor apply if this pool
+// has one of the same name and port, until its own checks have others. Servers
+// that the Discoveries of the other process have found belong to those of the
+// same names here, until these have asked. An error changes nothing.
 func (p *Pool) RestoreState(state []byte) error {
 	var all poolState
 	if err := json.Unmarshal(state, &all); err != nil {

@@ -28,8 +28,8 @@ const (
 
 // StatusRange is a range of HTTP status codes.
 type StatusRange struct {
-	Low  int // the first code of the range
-	High int // the last, included
+	Begin int // the first code of the range
+	End   int // the last, included
 }
 
 // HTTPChecker sends a request to the server and checks the status code of the
@@ -37,8 +37,8 @@ type StatusRange struct {
 // connection for each check, follows no redirects and reads at most 64 KiB of
 // body and 64 KiB of header. It speaks the pool's Protocol if it checks the
 // server's own port, HTTP/2 over TLS only if TLS is set; else it speaks
-// HTTP/1.1. The zero value sends GET / and accepts 2xx. Do not change the fields
-// after the first use.
+// HTTP/1.1. The zero value sends GET / and accepts 2xx. Do not change the
+// fields after the first use.
 type HTTPChecker struct {
 	// Method is the request's method. Empty means GET.
 	Method string
@@ -116,7 +116,7 @@ func (c *HTTPChecker) Check(ctx context.Context, server netip.AddrPort) error {
 
 // within reports whether a status code is in one of the ranges.
 func within(ranges []StatusRange, status int) bool {
-	return slices.ContainsFunc(ranges, func(r StatusRange) bool { return r.Low <= status && status <= r.High })
+	return slices.ContainsFunc(ranges, func(r StatusRange) bool { return r.Begin <= status && status <= r.End })
 }
 
 func (c *HTTPChecker) request(ctx context.Context, server netip.AddrPort) *http.Request {
@@ -194,8 +194,8 @@ func (c *HTTPChecker) prepare() error {
 
 func validRanges(ranges []StatusRange, path string, low, high int, faults *fielderr.List) {
 	for i, r := range ranges {
-		if r.Low < low || r.High > high || r.Low > r.High {
-			faults.Addf(fielderr.Index(path, i), nil, "%d to %d is not a range of status codes", r.Low, r.High)
+		if r.Begin < low || r.End > high || r.Begin > r.End {
+			faults.Addf(fielderr.Index(path, i), nil, "%d to %d is not a range from %d to %d", r.Begin, r.End, low, high)
 		}
 	}
 }

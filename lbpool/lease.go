@@ -68,7 +68,7 @@ var reasons = []string{"none", "down", "disabled", "draining", "gone", "full", "
 type unavailableError struct {
 	Pool   string         // the pool's name
 	Server netip.AddrPort // the server that was wanted
-	Reason Reason         // why it cannot be had
+	Reason Reason         // why it is not available
 }
 
 // Error names the pool, the server and the reason.

@@ -229,8 +229,8 @@ func TestEnableDisable(t *testing.T) {
 	}
 }
 
-// TestPoolUnderChange enables and disables while leases come and go: nobody may get a server from a list older than the
-// call, and no count may be lost.
+// TestPoolUnderChange enables and disables while leases come and go: nobody may
+// get a server from a list older than the call, and no count may be lost.
 func TestPoolUnderChange(t *testing.T) {
 	for name, algorithm := range algorithms() {
 		t.Run(name, func(t *testing.T) {
@@ -286,8 +286,8 @@ func TestStrings(t *testing.T) {
 	}
 }
 
-// TestText reads the names of all constants as configuration files spell them, and writes them again. The names with commas were
-// those of earlier releases.
+// TestText reads the names of all constants as configuration files spell them,
+// and writes them again. The names with commas were those of earlier releases.
 func TestText(t *testing.T) {
 	type value interface {
 		encoding.TextMarshaler
@@ -350,8 +350,9 @@ func TestAcquireDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestAcquireAgainstTwin drives a pool through random acquisitions, releases and changes of state, and compares what it
-// grants with a list of plain structs.
+// TestAcquireAgainstTwin drives a pool through random acquisitions, releases
+// and changes of state, and compares what it grants with a list of plain
+// structs.
 func TestAcquireAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type twin struct {

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// simulate sends requests at a steady rate, each of which takes what serve says, and counts who got them.
+// simulate sends requests at a steady rate, each of which takes what serve
+// says, and counts who got them.
 func simulate(t *testing.T, p *Pool, n int, every time.Duration, serve func(*Server) time.Duration) map[*Server]int {
 	t.Helper()
 	got := map[*Server]int{}
@@ -41,7 +42,8 @@ func TestFastestResponsePrefersTheFast(t *testing.T) {
 	})
 }
 
-// TestFastestResponseRecovers is a server that was very slow and is not any more: it must be found out.
+// TestFastestResponseRecovers is a server that was very slow and is not any
+// more: it must be found out.
 func TestFastestResponseRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustPool(t, Config{Servers: servers(2), Algorithm: FastestResponse()})
@@ -81,7 +83,8 @@ func TestFastestResponseTriesNewServersCarefully(t *testing.T) {
 	})
 }
 
-// TestLoadAlgorithmsShares checks that ratios count when servers are equally good.
+// TestLoadAlgorithmsShares checks that ratios count when servers are equally
+// good.
 func TestLoadAlgorithmsShares(t *testing.T) {
 	for _, name := range []string{"fastest response", "least load", "random two", "least connections"} {
 		t.Run(name, func(t *testing.T) {
@@ -105,7 +108,8 @@ func TestFewestServersFillsTheFirst(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := mustPool(t, Config{Servers: servers(4), Algorithm: FewestServers(threshold)})
 				s := p.Servers()
-				// A server does 10 requests in 10 ms each; more make it slower in proportion.
+				// A server does 10 requests in 10 ms each; more make it slower
+				// in proportion.
 				serve := func(x *Server) time.Duration { return time.Duration(max(x.Open(), 10)) * time.Millisecond }
 				if got := simulate(t, p, 500, 5*time.Millisecond, serve); got[s[0]] != 500 {
 					t.Errorf("with little to do the first server got %d of 500", got[s[0]])

@@ -149,8 +149,8 @@ func TestMinMonitorsUp(t *testing.T) {
 		}
 	})
 	for n, want := range map[int]string{
-		-1: `minMonitorsUp: -1: not within 0 to 1, the number of health monitors`,
-		2:  `minMonitorsUp: 2: not within 0 to 1, the number of health monitors`,
+		-1: `minMonitorsUp: -1: negative`,
+		2:  `minMonitorsUp: 2: more than 1, the number of health monitors`,
 	} {
 		cfg := monitors(HealthMonitor{Checker: healthy})
 		cfg.MinMonitorsUp = n
@@ -160,8 +160,8 @@ func TestMinMonitorsUp(t *testing.T) {
 	}
 }
 
-// TestFlapDamping lets a server go up and down for ten minutes. It must be held longer and longer, while its neighbour
-// serves; alone it must not.
+// TestFlapDamping lets a server go up and down for ten minutes. It must be held
+// longer and longer, while its neighbour serves; alone it must not.
 func TestFlapDamping(t *testing.T) {
 	for _, n := range []int{1, 2} {
 		synctest.Test(t, func(t *testing.T) {

@@ -80,7 +80,7 @@ type HealthMonitor struct {
 	// to MaxHold. A server that stays up longer starts again with none. If no
 	// server of the pool is up, no hold-down applies. 0 means 6 intervals;
 	// negative means no hold-down.
-	MaxHold time.Duration
+	MaxHold time.Duration `negative:"no hold-down"`
 }
 
 // validMonitors returns copies with the defaults filled in.
@@ -406,8 +406,8 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 	return again, true
 }
 
-// protocol is what the server speaks where it is checked. At another port it may
-// speak anything, and most likely HTTP/1.1.
+// protocol is what the server speaks where it is checked. At another port it
+// may speak anything, and most likely HTTP/1.1.
 func (c *check) protocol(target netip.AddrPort) Protocol {
 	st := c.server.pool.current.Load()
 	tls := true

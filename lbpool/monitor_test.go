@@ -18,7 +18,8 @@ import (
 
 var errSick = errors.New("sick")
 
-// ward is a Checker that says what it is told to, and remembers when it was asked.
+// ward is a Checker that says what it is told to, and remembers when it was
+// asked.
 type ward struct {
 	mu     sync.Mutex
 	sick   map[netip.AddrPort]error
@@ -128,8 +129,9 @@ func TestMonitorQuickStart(t *testing.T) {
 	})
 }
 
-// TestMonitorFirstCheck starts with monitors whose interval is long: nobody is refused because of the start itself, and the
-// first check of a server decides alone, whatever the thresholds.
+// TestMonitorFirstCheck starts with monitors whose interval is long: nobody is
+// refused because of the start itself, and the first check of a server decides
+// alone, whatever the thresholds.
 func TestMonitorFirstCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWard()
@@ -164,8 +166,9 @@ func TestMonitorFirstCheck(t *testing.T) {
 		if st := p.Stats(); st.Up != 1 || st.Unchecked != 0 {
 			t.Errorf("after one check: %+v", st)
 		}
-		// A server that is enabled again is used at once, too, and a server that is new in an update. Enable wakes the checks,
-		// so they must take time: the states are read before the next result.
+		// A server that is enabled again is used at once, too, and a server
+		// that is new in an update. Enable wakes the checks, so they must take
+		// time: the states are read before the next result.
 		w.setDelay(time.Second)
 		list[1].Disable()
 		list[1].Enable()
@@ -179,7 +182,8 @@ func TestMonitorFirstCheck(t *testing.T) {
 	})
 }
 
-// TestUncheckedServerFails has a server that was never checked refuse connections: passive marking takes it out.
+// TestUncheckedServerFails has a server that was never checked refuse
+// connections: passive marking takes it out.
 func TestUncheckedServerFails(t *testing.T) {
 	p := mustPool(t, Config{Servers: servers(2), HealthMonitors: []HealthMonitor{{Checker: newWard()}}})
 	s := p.Servers()[0]
@@ -198,7 +202,8 @@ func TestMonitorThresholds(t *testing.T) {
 		p := mustPool(t, Config{Servers: servers(1), StartDown: true, HealthMonitors: []HealthMonitor{monitor}})
 		s := p.Servers()[0]
 		defer running(t, p)()
-		// One character for each check: what it says, and the state expected after it.
+		// One character for each check: what it says, and the state expected
+		// after it.
 		script := []struct {
 			sick bool
 			want State
@@ -235,7 +240,8 @@ func TestMonitorThresholds(t *testing.T) {
 	})
 }
 
-// TestMonitorFlapping is a server that is well and sick by turns, faster than it can be followed.
+// TestMonitorFlapping is a server that is well and sick by turns, faster than
+// it can be followed.
 func TestMonitorFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var changes strings.Builder
@@ -380,7 +386,8 @@ func TestMonitorDisabledServers(t *testing.T) {
 	})
 }
 
-// TestMonitorStaleResult disables and enables a server while it is being checked: what that check finds is not used.
+// TestMonitorStaleResult disables and enables a server while it is being
+// checked: what that check finds is not used.
 func TestMonitorStaleResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWard()
@@ -415,7 +422,8 @@ func TestMonitorManyServers(t *testing.T) {
 		if most := w.most.Load(); most > maxParallelChecks || most < 10 {
 			t.Errorf("up to %d checks in parallel, more than %d", most, maxParallelChecks)
 		}
-		// In the steady state the checks fill the interval: a tenth of it holds about a tenth of them.
+		// In the steady state the checks fill the interval: a tenth of it holds
+		// about a tenth of them.
 		start := time.Now()
 		time.Sleep(2 * time.Second)
 		var tenths [10]int
@@ -435,7 +443,8 @@ func TestMonitorManyServers(t *testing.T) {
 	})
 }
 
-// TestRunTakesOver is a pool with several owners: one runs its monitors, and when that one stops another does.
+// TestRunTakesOver is a pool with several owners: one runs its monitors, and
+// when that one stops another does.
 func TestRunTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWard()

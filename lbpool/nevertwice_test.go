@@ -111,7 +111,8 @@ func TestNeverTwice(t *testing.T) {
 			return answer(conn, r, "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy")
 		})},
 		{"kept connection dies", breakdown(t, got, func(conn *net.TCPConn, r *http.Request, _ int) bool {
-			// The first request is answered; the next one comes on a connection that is gone.
+			// The first request is answered; the next one comes on a connection
+			// that is gone.
 			answer(conn, r, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 			return drop(conn)
 		})},

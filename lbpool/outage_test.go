@@ -67,9 +67,10 @@ func TestFlappingCostsLittle(t *testing.T) {
 	})
 }
 
-// TestAllDownAndOneBack has all servers fail, and one return. Meanwhile requests
-// are refused at once, although there is a queue; then they are served no later
-// than one interval after the server is well again, and a tenth of a second.
+// TestAllDownAndOneBack has all servers fail, and one return. Meanwhile
+// requests are refused at once, although there is a queue; then they are served
+// no later than one interval after the server is well again, and a tenth of a
+// second.
 func TestAllDownAndOneBack(t *testing.T) {
 	for _, outage := range []time.Duration{30 * time.Second, 10 * time.Minute} { // short, and long enough for quick checks
 		synctest.Test(t, func(t *testing.T) {
@@ -111,7 +112,8 @@ func TestAllDownAndOneBack(t *testing.T) {
 	}
 }
 
-// TestConsistentHashChiSquare checks the distribution of many keys once; random pools have a test of their own.
+// TestConsistentHashChiSquare checks the distribution of many keys once; random
+// pools have a test of their own.
 func TestConsistentHashChiSquare(t *testing.T) {
 	const keys = 100_000
 	p := hashPool(t, ratios(1, 1, 1, 1, 1, 2, 2, 3, 4, 4), byKey)

@@ -28,9 +28,9 @@ import (
 //
 // A failure is a connection that cannot be made, breaks, or carries an invalid
 // response. It is no failure of the server if the client is the cause (it left,
-// its request body failed, or it kept the exchange waiting for 2 seconds or more
-// before the connection broke or the time was over, and the server has sent
-// nothing since), if this machine lacks something (file descriptors, local
+// its request body failed, or it kept the exchange waiting for 2 seconds or
+// more before the connection broke or the time was over, and the server has
+// sent nothing since), if this machine lacks something (file descriptors, local
 // ports), or if an idle connection turns out to be dead when it is used again.
 //
 // A connection that cannot be made is always counted. Other failures may depend
@@ -47,9 +47,9 @@ type Passive struct {
 	// pools with a single client, such as another program; otherwise one client
 	// can eject servers with requests that break them.
 	SameClient bool
-	// ServerErrors makes a response with status 500 to 599 a failure too, except
-	// 501 and 505, which say that the server does not support what the client
-	// asks for.
+	// ServerErrors makes a response with status 500 to 599 a failure too,
+	// except 501 and 505, which say that the server does not support what the
+	// client asks for.
 	ServerErrors bool
 	// Timeouts makes it a failure too if a server is connected and responds too
 	// late. It is off by default because a client that requests slow pages
@@ -58,7 +58,7 @@ type Passive struct {
 	// Time is how long the first ejection lasts. 0 means 10 seconds.
 	Time time.Duration `default:"10s" min:"0s"`
 	// MaxTime is the longest ejection. 0 means 5 minutes.
-	MaxTime time.Duration
+	MaxTime time.Duration `min:"0s"`
 	// ErrorShare also ejects a server that fails this percentage of its
 	// requests within Window, in a row or not, 1 to 100. All failures described
 	// above are counted, even if one client has them all. 0 turns it off.
@@ -84,7 +84,7 @@ func (c Passive) withDefaults() Passive {
 
 func (c Passive) validate(faults *fielderr.List) {
 	bounds.Check("passive", c, faults)
-	if c.MaxTime < c.Time {
+	if 0 <= c.MaxTime && c.MaxTime < c.Time {
 		faults.Addf("passive.maxTime", c.MaxTime, "less than the time of the first ejection, %s", c.Time)
 	}
 }

@@ -148,8 +148,9 @@ func TestPassiveWhatCounts(t *testing.T) {
 	}
 }
 
-// TestPassiveOneClient has clients ask for what breaks a server, such as a page that crashes: three answers that broke off took a
-// healthy server away from everybody, and one client could ask for them again and again.
+// TestPassiveOneClient has clients ask for what breaks a server, such as a page
+// that crashes: three answers that broke off took a healthy server away from
+// everybody, and one client could ask for them again and again.
 func TestPassiveOneClient(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	type use struct {

@@ -71,10 +71,10 @@ type Config struct {
 	Passive Passive
 	// MinMonitorsUp is how many health monitors must find a server healthy for
 	// it to be up. 0 means all.
-	MinMonitorsUp int
+	MinMonitorsUp int `min:"0"`
 	// MinServersUp is how many servers must be up for the pool to serve
 	// requests. 0 means 1.
-	MinServersUp int
+	MinServersUp int `min:"0"`
 	// SlowStart is the time in which the share of a server that comes up grows,
 	// linearly, from almost nothing to its ratio; its MaxConnections grow
 	// alike. At most five hours. 0 gives it the full share at once. It does not
@@ -98,12 +98,12 @@ type Config struct {
 	// waits for the body of its response. After that reading fails with an
 	// error that matches ErrTimeout, and the server has a failure. It applies
 	// to bodies of known length. 0 means 60 seconds; negative means no limit.
-	BodyIdleTimeout time.Duration
+	BodyIdleTimeout time.Duration `default:"60s" negative:"no limit"`
 	// StreamIdleTimeout is the same limit for bodies that may be streams: those
 	// of unknown length, and those that arrive while the request body is still
 	// being sent. An upgraded connection is closed after this time without data
 	// in either direction. 0 means an hour; negative means no limit.
-	StreamIdleTimeout time.Duration
+	StreamIdleTimeout time.Duration `default:"1h" negative:"no limit"`
 	// FailAction says what to do with requests for which no server is
 	// available. A Transport performs FailBackup; the owner of the pool
 	// performs the others. The zero value is a response with status 503.
@@ -113,9 +113,9 @@ type Config struct {
 	// overlap, and it should return soon. Nil ignores events.
 	OnEvent func(Event)
 	// Logger gets one record for each change of a server's state: at level Warn
-	// when a server goes down or is ejected, else at level Info. It gets another
-	// one when the pool goes down, at level Error, and when it is up again, at
-	// level Info; see [Pool.Up]. Nil discards.
+	// when a server goes down or is ejected, else at level Info. It gets
+	// another one when the pool goes down, at level Error, and when it is up
+	// again, at level Info; see [Pool.Up]. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -145,7 +145,8 @@ type ServerConfig struct {
 }
 
 // Repick is what Acquire does when the server that a Hint names is down,
-// disabled, gone or full.
+// disabled, gone or full. See [Reselect] for what happens when a server fails
+// that a request was sent to.
 type Repick uint8
 
 const (
@@ -209,7 +210,7 @@ type Pool struct {
 type snapshot struct {
 	*layout
 	up      []*Server
-	ejected int       // servers that passive marking holds back
+	ejected int       // servers that passive marking keeps out
 	short   bool      // fewer servers are up than MinServersUp asks for
 	due     time.Time // when time will change some state; zero: never
 }

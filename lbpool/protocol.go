@@ -41,7 +41,7 @@ func (p *Protocol) UnmarshalText(text []byte) error {
 func (p Protocol) validate(scheme string, faults *fielderr.List) {
 	switch {
 	case p > ProtocolH2C:
-		faults.Addf("protocol", p, "not a known value")
+		faults.Constant("protocol", p)
 	case p == ProtocolH2 && scheme == "http":
 		faults.Addf("protocol", p, "needs the scheme https; without TLS it is h2c")
 	case p == ProtocolH2C && scheme == "https":

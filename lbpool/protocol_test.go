@@ -67,8 +67,9 @@ func TestProtocolFaults(t *testing.T) {
 	}
 }
 
-// What is kept of a body for another server is dropped when there will be no other attempt, wherever the one under way stands: a
-// stream may go on for hours.
+// What is kept of a body for another server is dropped when there will be no
+// other attempt, wherever the one under way stands: a stream may go on for
+// hours.
 func TestKeptBodyIsDropped(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprint("sent again ", again), func(t *testing.T) {

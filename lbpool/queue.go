@@ -72,9 +72,7 @@ func (q Queue) withDefaults() Queue {
 
 func (q Queue) validate(faults *fielderr.List) {
 	bounds.Check("queue", q, faults)
-	if q.Order > FirstInFirstOut {
-		faults.Addf("queue.order", q.Order, "not a known value")
-	}
+	faults.Constant("queue.order", q.Order)
 }
 
 // AcquireWait is Acquire for a request that may wait in the pool's queue when
@@ -94,7 +92,7 @@ func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 	}
 }
 
-// errMoved tells a waiting request that its pool has adopted another pool.
+// errMoved informs a waiting request that its pool has adopted another pool.
 var errMoved = errors.New("pool has adopted another")
 
 func (p *Pool) acquireWait(ctx context.Context, h Hint) (Lease, error) {
@@ -212,7 +210,7 @@ type waiter struct {
 	older, younger *waiter // in the queue
 }
 
-// waitQueue holds the waiting requests of a pool: one line for those that any
+// waitQueue has the waiting requests of a pool: one line for those that any
 // server can serve, and one line per server that requests wait for. All are
 // ordered by age.
 type waitQueue struct {

@@ -90,7 +90,8 @@ func TestQueueEnds(t *testing.T) {
 		if _, err := p.AcquireWait(ctx, Hint{}); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}
-		// Without servers there is nothing to wait for, at once or when that comes to be.
+		// Without servers there is nothing to wait for, at once or when that
+		// comes to be.
 		go func() {
 			time.Sleep(time.Second)
 			s[0].Disable()
@@ -132,7 +133,8 @@ func TestQueueOff(t *testing.T) {
 	}
 }
 
-// TestQueueWaitsForOwnServer: a bound client waits for its server although another is free.
+// TestQueueWaitsForOwnServer: a bound client waits for its server although
+// another is free.
 func TestQueueWaitsForOwnServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustPool(t, Config{Servers: limited(1, 2), Queue: Queue{Length: 5, Timeout: 5 * time.Second}})
@@ -182,8 +184,9 @@ func TestQueueWaitsForRate(t *testing.T) {
 	})
 }
 
-// TestQueueUnderLoad lets many requests, some of which want a server or give up, wait for few servers. Nothing is ever
-// above its limit, everybody is served or told why not, and nothing is left.
+// TestQueueUnderLoad lets many requests, some of which want a server or give
+// up, wait for few servers. Nothing is ever above its limit, everybody is
+// served or told why not, and nothing is left.
 func TestQueueUnderLoad(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limits := rapid.SliceOfN(rapid.IntRange(1, 3), 1, 4).Draw(t, "limits")
@@ -250,7 +253,8 @@ func TestQueueUnderLoad(t *testing.T) {
 	})
 }
 
-// TestQueueIsFair checks that with FirstInFirstOut nobody is served long before others that came earlier.
+// TestQueueIsFair checks that with FirstInFirstOut nobody is served long before
+// others that came earlier.
 func TestQueueIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustPool(t, Config{Servers: limited(2, 2), Queue: Queue{Length: 1000, Timeout: time.Hour, Order: FirstInFirstOut}})

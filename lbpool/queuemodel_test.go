@@ -15,8 +15,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestQueueServesAllFreePlaces returns three slots at once while three requests wait. Once, two of them stayed in line
-// beside free servers, until something else happened.
+// TestQueueServesAllFreePlaces returns three slots at once while three requests
+// wait. Once, two of them stayed in line beside free servers, until something
+// else happened.
 func TestQueueServesAllFreePlaces(t *testing.T) {
 	for _, order := range []QueueOrder{FirstInFirstOut, LastInFirstOut} {
 		synctest.Test(t, func(t *testing.T) {
@@ -48,7 +49,8 @@ func TestQueueServesAllFreePlaces(t *testing.T) {
 	}
 }
 
-// A twin is a queue as simple as can be: requests in the order of their arrival, and what each may have.
+// A twin is a queue as simple as can be: requests in the order of their
+// arrival, and what each may have.
 type twin struct {
 	order   QueueOrder
 	waiting []*client
@@ -76,9 +78,10 @@ func (q *twin) next(s *Server) *client {
 	return nil
 }
 
-// TestQueueAgainstTwin drives the queue through random arrivals, departures, releases, changes of health, updates and drains,
-// in virtual time, and compares it with a simple one after each step: it serves the same requests, in the same order, and
-// nobody waits beside a free slot that it may have.
+// TestQueueAgainstTwin drives the queue through random arrivals, departures,
+// releases, changes of health, updates and drains, in virtual time, and
+// compares it with a simple one after each step: it serves the same requests,
+// in the same order, and nobody waits beside a free slot that it may have.
 func TestQueueAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		limits := rapid.SliceOfN(rapid.IntRange(1, 3), 1, 4).Draw(r, "limits")
@@ -208,8 +211,8 @@ func driveQueue(t *testing.T, limits []int, order QueueOrder, steps []int) strin
 	return fault
 }
 
-// TestQueueWithRates lets many requests wait for rates alone: one timer looks for all of them, and they are served at the
-// rate, in order.
+// TestQueueWithRates lets many requests wait for rates alone: one timer looks
+// for all of them, and they are served at the rate, in order.
 func TestQueueWithRates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		list := servers(2)
@@ -249,8 +252,8 @@ func TestQueueWithRates(t *testing.T) {
 	})
 }
 
-// TestQueueStress has far more clients than slots, and servers that are quick, come and go. Once, the queue hung for ever
-// after a few thousand answers.
+// TestQueueStress has far more clients than slots, and servers that are quick,
+// come and go. Once, the queue hung for ever after a few thousand answers.
 func TestQueueStress(t *testing.T) {
 	clients, span := 400, time.Second
 	if *full {
@@ -339,8 +342,9 @@ func (a panics) Choose(up []*Server, h Hint) *Server {
 	return nil
 }
 
-// TestQueueAlgorithmPanics has the algorithm panic while a request is served: it is that request's panic, not that of the
-// one that gave back its slot, and the queue goes on.
+// TestQueueAlgorithmPanics has the algorithm panic while a request is served:
+// it is that request's panic, not that of the one that gave back its slot, and
+// the queue goes on.
 func TestQueueAlgorithmPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fuse atomic.Bool

@@ -51,7 +51,7 @@ func newGuardedBody(body io.ReadCloser) *guardedBody {
 	return &guardedBody{body: body}
 }
 
-// attach gives req a view of the body. The view can be had again through
+// attach gives req a view of the body. The view is available again through
 // GetBody, which is what lets an http.Transport send a request anew, whatever
 // its method, when an idle connection turns out to be dead before anything was
 // written.
@@ -113,7 +113,7 @@ func (g *guardedBody) failed() bool { return g.ask(func() bool { return g.err !=
 // unfinished reports whether there was more to read.
 func (g *guardedBody) unfinished() bool { return g.ask(func() bool { return !g.eof }) }
 
-// slow reports whether the server may have lost its patience with the client.
+// slow reports whether the server may have stopped waiting for the client.
 func (g *guardedBody) slow() bool { return g != nil && g.waited.slow() }
 
 // answered notes that the server has sent something, and so has not lost it.

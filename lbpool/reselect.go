@@ -11,7 +11,8 @@ import (
 // defaultRetries is what Retries 0 means.
 const defaultRetries = 2
 
-// Reselect says when a Transport tries another server, and how often. Further
+// Reselect says when a Transport tries another server, and how often. The name
+// is that of Avi. Further
 // tries go to other servers; only a dead idle connection is replaced by a new
 // one to the same server.
 //
@@ -28,7 +29,7 @@ const defaultRetries = 2
 type Reselect struct {
 	// Retries is how many further servers are tried. 0 means 2; negative means
 	// none.
-	Retries int
+	Retries int `default:"2" negative:"none"`
 	// Codes are status codes, from 400 to 599, of responses after which another
 	// server is tried. Nil means none.
 	Codes []StatusRange

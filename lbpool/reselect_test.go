@@ -41,7 +41,8 @@ func newBack(t testing.TB, handler func(w http.ResponseWriter, r *http.Request, 
 	return b
 }
 
-// says returns a handler that answers with a status, and the status as the body.
+// says returns a handler that answers with a status, and the status as the
+// body.
 func says(status int) func(http.ResponseWriter, *http.Request, string) {
 	return func(w http.ResponseWriter, _ *http.Request, _ string) {
 		w.WriteHeader(status)
@@ -62,7 +63,8 @@ func late(w http.ResponseWriter, r *http.Request, _ string) {
 
 var unavailable = []StatusRange{{502, 504}}
 
-// TestReselectMatrix is what is sent again: by method, body, kind of failure and configuration.
+// TestReselectMatrix is what is sent again: by method, body, kind of failure
+// and configuration.
 func TestReselectMatrix(t *testing.T) {
 	t.Parallel()
 	ok := newBack(t, says(200))
@@ -202,8 +204,9 @@ func TestReselectPassesOnTheLastAnswer(t *testing.T) {
 	}
 }
 
-// TestReselectEarlyAnswer is a server that answers before it has read the body, of which the rest goes to the second one
-// together with what the first has had.
+// TestReselectEarlyAnswer is a server that answers before it has read the body,
+// of which the rest goes to the second one together with what the first has
+// had.
 func TestReselectEarlyAnswer(t *testing.T) {
 	early, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -254,7 +257,8 @@ func TestReselectEarlyAnswer(t *testing.T) {
 
 func address2(ln net.Listener) netip.AddrPort { return netip.MustParseAddrPort(ln.Addr().String()) }
 
-// TestReselectBudget sends many requests at once to servers that are all busy: repetitions are few.
+// TestReselectBudget sends many requests at once to servers that are all busy:
+// repetitions are few.
 func TestReselectBudget(t *testing.T) {
 	const requests = 40
 	var arrived sync.WaitGroup
@@ -386,14 +390,15 @@ func TestReselectFaults(t *testing.T) {
 	_, err := New(Config{Name: "web", Servers: servers(1), Reselect: Reselect{
 		Codes: []StatusRange{{200, 299}, {500, 599}}, MaxBody: -1, TryTimeout: -1, Timeout: -1,
 	}})
-	want := `reselect.codes[0]: 200 to 299 is not a range of status codes` + "\n" +
+	want := `reselect.codes[0]: 200 to 299 is not a range from 400 to 599` + "\n" +
 		"reselect.maxBody: -1: negative\nreselect.tryTimeout: -1ns: negative\nreselect.timeout: -1ns: negative"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
 
-// TestGuardedBodyReplays checks the reading of a body again and again against the body itself.
+// TestGuardedBodyReplays checks the reading of a body again and again against
+// the body itself.
 func TestGuardedBodyReplays(t *testing.T) {
 	const text = "a body that is not very long, but longer than a read of it"
 	for limit := range len(text) + 2 {

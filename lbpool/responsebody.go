@@ -15,12 +15,6 @@ import (
 	"github.com/limpetlb/limpet/internal/splice"
 )
 
-// The defaults of Config.BodyIdleTimeout and Config.StreamIdleTimeout.
-const (
-	defaultBodyIdle   = 60 * time.Second
-	defaultStreamIdle = time.Hour
-)
-
 // StreamIdleTimeout returns Config.StreamIdleTimeout, for callers that pass on
 // connections themselves. 0 means no limit.
 func (p *Pool) StreamIdleTimeout() time.Duration { return p.live().current.Load().streamIdle }

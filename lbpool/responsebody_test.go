@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// A scriptedServer accepts connections in virtual time, and answers the first request on each with what it is told to.
+// A scriptedServer accepts connections in virtual time, and answers the first
+// request on each with what it is told to.
 type scriptedServer func(c net.Conn, r *bufio.Reader)
 
 func (s scriptedServer) DialContext(context.Context, string, string) (net.Conn, error) {
@@ -37,7 +38,8 @@ func (s scriptedServer) DialContext(context.Context, string, string) (net.Conn, 
 	return ours, nil
 }
 
-// TestServerStalls is about servers that stop in the middle of a body, each with both transports.
+// TestServerStalls is about servers that stop in the middle of a body, each
+// with both transports.
 func TestServerStalls(t *testing.T) {
 	const head, chunked = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	for _, test := range []struct {
@@ -120,7 +122,8 @@ func TestServerStalls(t *testing.T) {
 	}
 }
 
-// A response that comes while the request is still being sent may wait for what follows.
+// A response that comes while the request is still being sent may wait for what
+// follows.
 func TestStallDuringUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := NewBase()
@@ -153,7 +156,8 @@ func TestStallDuringUpload(t *testing.T) {
 	})
 }
 
-// TestIdleUpgrade has an upgraded connection on which nothing passes, after something has in one direction or the other.
+// TestIdleUpgrade has an upgraded connection on which nothing passes, after
+// something has in one direction or the other.
 func TestIdleUpgrade(t *testing.T) {
 	for _, test := range []struct {
 		name  string

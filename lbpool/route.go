@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// Route tells a Transport where one request may go, and afterwards tells the
+// Route says where a Transport may send one request, and afterwards tells the
 // caller where it went. The request's context carries it, see WithRoute. Do not
 // read it while the request is being sent.
 type Route struct {

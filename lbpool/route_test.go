@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestTransportGroups is what becomes of a request when the pool that its group has chosen cannot take it.
+// TestTransportGroups is what becomes of a request when the pool that its group
+// has chosen cannot take it.
 func TestTransportGroups(t *testing.T) {
 	type pools struct{ a, b, c, backup *Pool }
 	bound := netip.MustParseAddrPort("10.0.0.1:80") // in a

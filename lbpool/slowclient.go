@@ -6,7 +6,7 @@ import (
 )
 
 // slowClient is for how long a client may keep an exchange waiting before a
-// connection that breaks next is not held against the server. Servers break
+// connection that breaks next is not a failure of the server. Servers break
 // connections on which a request does not come, or a response is not taken, in
 // the time that they allow; few allow less.
 const slowClient = 2 * time.Second
@@ -64,7 +64,7 @@ func (w *clientWait) end() {
 }
 
 // moved notes that the client has sent or taken n bytes. After a long wait they
-// may not have left or come from buffers that hold up to most.
+// may not have left or come from buffers of up to most.
 func (w *clientWait) moved(n int, most int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -80,9 +80,9 @@ func (w *clientWait) movedLocked(n int, most int64) {
 	}
 }
 
-// beginAfter begins to wait after the server was waited for since the end of the
-// last wait, and n bytes came. It reports whether they show that the server has
-// not lost its patience.
+// beginAfter begins to wait after the server was waited for since the end of
+// the last wait, and n bytes came. It reports whether they show that the server
+// still waits.
 func (w *clientWait) beginAfter(n int, most int64) bool {
 	now := time.Now()
 	w.mu.Lock()
@@ -108,7 +108,7 @@ func (w *clientWait) restart() {
 	}
 }
 
-// slow reports whether a server may have lost its patience with the client: the
+// slow reports whether a server may have stopped waiting for the client: the
 // latest wait is long, and not over for as long as it took.
 func (w *clientWait) slow() bool {
 	now := time.Now()

@@ -47,7 +47,7 @@ func (b *pausingBody) Close() error { return nil }
 type brokenExchange struct {
 	transport func(*http.Transport) http.RoundTripper
 	sends     []sending       // of the server
-	gives     time.Duration   // how long the server has patience after that; negative: until the client ends
+	gives     time.Duration   // how long the server waits after that; negative: until the client ends
 	pool      Config          // beside the name and the servers
 	body      *pausingBody    // of the request; nil: none
 	read      int             // how many bytes the client takes at once
@@ -135,7 +135,7 @@ func TestSlowClients(t *testing.T) {
 		name   string
 		body   *pausingBody    // of the request; nil: none
 		answer []string        // what the server sends
-		gives  time.Duration   // how long the server has patience, after its answer
+		gives  time.Duration   // how long the server waits after its answer
 		away   []time.Duration // how long the client is away after each byte that it has taken
 		blamed bool
 	}{
@@ -195,8 +195,8 @@ func TestSwitchDuringUpload(t *testing.T) {
 
 // A server that broke each long download was never held responsible: the times
 // that the client needed for the parts of a body were added up, and after two
-// seconds of them, nothing was the server's fault. The same was true of streams,
-// and of responses to slow uploads.
+// seconds of them, nothing was the server's fault. The same was true of
+// streams, and of responses to slow uploads.
 func TestSlowClientOfBrokenServer(t *testing.T) {
 	const (
 		head   = "HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n"
@@ -212,7 +212,7 @@ func TestSlowClientOfBrokenServer(t *testing.T) {
 		part   string
 		parts  int
 		each   time.Duration   // how long the server waits before each part
-		gives  time.Duration   // how long it has patience after the last
+		gives  time.Duration   // how long it waits after the last
 		away   []time.Duration // how long the client is away after each read
 		blamed bool
 	}{
@@ -238,8 +238,8 @@ func TestSlowClientOfBrokenServer(t *testing.T) {
 	}
 }
 
-// With Passive.Timeouts, a client that let the time for its own request pass had
-// the server ejected.
+// With Passive.Timeouts, a client that let the time for its own request pass
+// had the server ejected.
 func TestSlowClientTimeouts(t *testing.T) {
 	for _, test := range []struct {
 		name   string

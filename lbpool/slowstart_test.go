@@ -41,7 +41,8 @@ func TestSlowStartGrowsLinearly(t *testing.T) {
 	}
 }
 
-// TestSlowStartUnderLoad checks what slow start is for: a server that is idle among busy ones is not flooded.
+// TestSlowStartUnderLoad checks what slow start is for: a server that is idle
+// among busy ones is not flooded.
 func TestSlowStartUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustPool(t, Config{Servers: servers(4), SlowStart: 64 * time.Second})
@@ -111,7 +112,8 @@ func TestSlowStartEndsWithTheServer(t *testing.T) {
 	})
 }
 
-// TestSlowStartOfAll lets all servers come up at once: they share alike and none is idle.
+// TestSlowStartOfAll lets all servers come up at once: they share alike and
+// none is idle.
 func TestSlowStartOfAll(t *testing.T) {
 	for name, a := range algorithms() {
 		t.Run(name, func(t *testing.T) {

@@ -20,10 +20,10 @@ import (
 )
 
 // TestStoppedProcess stops a process that checks servers, for longer than many
-// intervals, and lets it go on. All its timers are overdue then, and checks that
-// were under way have taken too long; yet no server may go down, and none may
-// fail more than one check. A busy machine may be the reason why one does, but not
-// each time.
+// intervals, and lets it go on. All its timers are overdue then, and checks
+// that were under way have taken too long; yet no server may go down, and none
+// may fail more than one check. A busy machine may be the reason why one does,
+// but not each time.
 func TestStoppedProcess(t *testing.T) {
 	if testchild.Running() {
 		checkUntilEOF(os.Getenv("LIMPET_SERVERS"))
@@ -39,8 +39,8 @@ func TestStoppedProcess(t *testing.T) {
 	t.Errorf("up to %d checks of a server failed, want 1 at most; %d changes of state, want none", most, changes)
 }
 
-// stopProcess returns how many checks of one server failed at most, and how many
-// servers changed their state.
+// stopProcess returns how many checks of one server failed at most, and how
+// many servers changed their state.
 func stopProcess(t *testing.T) (most, changes int) {
 	t.Helper()
 	const n = 10

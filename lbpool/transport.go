@@ -85,11 +85,12 @@ func (e *ForwardError) Timeout() bool { return e.timeout }
 // header if Config.RewriteHost is set. If a server cannot be connected to and
 // nothing of the request body has been read, it tries another server. It does
 // the same if an HTTP/2 server has not processed the request, having refused
-// the stream or gone away, and no more than 64 KiB of the body has been read, or
-// Reselect.MaxBody if that is more. Reselect adds further cases. If no server of the pool is available, another pool of
-// the route's Group takes over, or a backup pool that the FailAction names. The
-// lease of the server lasts until the response body is closed or read to its
-// end, or, for an upgraded connection (status 101), until that is closed.
+// the stream or gone away, and no more than 64 KiB of the body has been read,
+// or Reselect.MaxBody if that is more. Reselect adds further cases. If no
+// server of the pool is available, another pool of the route's Group takes
+// over, or a backup pool that the FailAction names. The lease of the server
+// lasts until the response body is closed or read to its end, or, for an
+// upgraded connection (status 101), until that is closed.
 //
 // Errors match ErrNoServer if there was no server to try, or else are of type
 // *ForwardError. A request that cannot be sent to any server fails with an
@@ -101,12 +102,13 @@ type Transport struct {
 	Pool *Pool
 	// Base sends the requests. Nil means NewHTTP1(NewBase()), made at the first
 	// use. One from NewHTTP1, and an *http.Transport, send requests to servers
-	// of a pool with another Protocol than ProtocolHTTP1 over HTTP/2, with their
-	// settings for timeouts, TLS and dialing; any other Base has to do so itself,
-	// or to pass them on, with their context, to one that does. A Base that is neither from NewHTTP1 nor an *http.Transport must
-	// report a connection that cannot be made by a *net.OpError with Op "dial"
-	// or by an error that matches ErrConnect; otherwise the Transport tries no
-	// other server. Requests are checked before Base gets them, see ErrRequest,
+	// of a pool with another Protocol than ProtocolHTTP1 over HTTP/2, with
+	// their settings for timeouts, TLS and dialing; any other Base has to do so
+	// itself, or to pass them on, with their context, to one that does. A Base
+	// that is neither from NewHTTP1 nor an *http.Transport must report a
+	// connection that cannot be made by a *net.OpError with Op "dial" or by an
+	// error that matches ErrConnect; otherwise the Transport tries no other
+	// server. Requests are checked before Base gets them, see ErrRequest,
 	// unless it has a method ChecksRequests() bool that returns true, as the
 	// transports of NewHTTP1 have.
 	Base http.RoundTripper
@@ -139,12 +141,12 @@ func NewBase() *http.Transport {
 // NewHTTP1 returns a transport with the settings of base that sends requests
 // over HTTP/1.1 and needs less processor time, because the caller's own
 // goroutine writes and reads the connection. Requests to servers of a pool with
-// another Protocol go over HTTP/2. It uses base for the rest: HTTP/2 if base may
-// speak it, HTTP proxies, limits on connections to a host, and
-// unusual requests. Errors are of the same kinds, except for ErrRequest. If an
-// idle connection turns out to be dead, the transport sends the request once
-// more over a new connection, provided the request is idempotent or nothing of
-// it was sent. Nil means NewBase(). Do not change base afterwards.
+// another Protocol go over HTTP/2. It uses base for the rest: HTTP/2 if base
+// may speak it, HTTP proxies, limits on connections to a host, and unusual
+// requests. Errors are of the same kinds, except for ErrRequest. If an idle
+// connection turns out to be dead, the transport sends the request once more
+// over a new connection, provided the request is idempotent or nothing of it
+// was sent. Nil means NewBase(). Do not change base afterwards.
 //
 // Unlike base, the transport
 //   - sends the target of a request as it was received, except for single bytes
@@ -154,8 +156,8 @@ func NewBase() *http.Transport {
 //     standard library: with a blank before the colon of a field, continuation
 //     lines, stray carriage returns, a status below 100 or a transfer coding in
 //     HTTP/1.0, or of another major version than HTTP/1;
-//   - returns what has come of a chunk at once, where base waits until the chunk
-//     is whole or the reader's buffer is full;
+//   - returns what has come of a chunk at once, where base waits until the
+//     chunk is whole or the reader's buffer is full;
 //   - sends a body with "Expect: 100-continue" at once if some of it has
 //     arrived, as the body reports by a method Buffered() (n int, known bool);
 //   - leaves the field Connection in the header of a response that lists

@@ -46,15 +46,16 @@ func newServerOn(t testing.TB, handler http.HandlerFunc) netip.AddrPort {
 	return address(server)
 }
 
-// newTransport returns a transport whose connections do not outlive the test. It must be made after its servers, so that
-// it lets go of them first.
+// newTransport returns a transport whose connections do not outlive the test.
+// It must be made after its servers, so that it lets go of them first.
 func newTransport(t testing.TB) *Transport {
 	tr := &Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
 	return tr
 }
 
-// request returns a request as a proxy has it: with a target that is not the server's, and without GetBody.
+// request returns a request as a proxy has it: with a target that is not the
+// server's, and without GetBody.
 func request(ctx context.Context, method string, body io.Reader, route *Route) *http.Request {
 	r, err := http.NewRequestWithContext(WithRoute(ctx, route), method, "http://site.example:8000/path?q=1", body)
 	if err != nil {
@@ -177,7 +178,8 @@ func TestTransportHost(t *testing.T) {
 	}
 }
 
-// A server gets its own name as the Host if it has one and the pool says so, and the client's port if the pool says so.
+// A server gets its own name as the Host if it has one and the pool says so,
+// and the client's port if the pool says so.
 func TestTransportRewritesHost(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }
 	one, two := newServerOn(t, handler), newServerOn(t, handler)
@@ -215,7 +217,8 @@ func TestTransportRewritesHost(t *testing.T) {
 	}
 }
 
-// The port is left out of the Host where a URL leaves it out, and nothing is kept of a client's port that nobody knows.
+// The port is left out of the Host where a URL leaves it out, and nothing is
+// kept of a client's port that nobody knows.
 func TestAimPorts(t *testing.T) {
 	for _, test := range []struct {
 		name, scheme, address string
@@ -385,7 +388,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestTransportBody covers what a Base may do with a request body, and where it leads.
+// TestTransportBody covers what a Base may do with a request body, and where it
+// leads.
 func TestTransportBody(t *testing.T) {
 	refused := fmt.Errorf("x: %w", ErrConnect)
 	tests := []struct {
@@ -462,7 +466,8 @@ func TestTransportBody(t *testing.T) {
 	}
 }
 
-// TestTransportLateClose is a Base that closes the body only after it has returned: so long it stays open.
+// TestTransportLateClose is a Base that closes the body only after it has
+// returned: so long it stays open.
 func TestTransportLateClose(t *testing.T) {
 	p := mustPool(t, Config{Servers: servers(1)})
 	var late io.Closer
@@ -683,8 +688,9 @@ type brokenReader struct{ err error }
 
 func (r *brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
-// TestTransportIdleConnectionBreaks has a server close connections when they are used again, without an answer. It may have
-// closed them because they were idle, which is no failure; on a new connection it is one.
+// TestTransportIdleConnectionBreaks has a server close connections when they
+// are used again, without an answer. It may have closed them because they were
+// idle, which is no failure; on a new connection it is one.
 func TestTransportIdleConnectionBreaks(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		for _, body := range []string{"", "the body", strings.Repeat("long", 1<<20)} {
@@ -722,8 +728,9 @@ func TestTransportIdleConnectionBreaks(t *testing.T) {
 	}
 }
 
-// TestTransportStaleConnection sends POSTs over a connection that the server has closed meanwhile: nothing was
-// written, so the http.Transport sends them again, which it can only because of the guard's GetBody.
+// TestTransportStaleConnection sends POSTs over a connection that the server
+// has closed meanwhile: nothing was written, so the http.Transport sends them
+// again, which it can only because of the guard's GetBody.
 func TestTransportStaleConnection(t *testing.T) {
 	var connections atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
@@ -824,7 +831,8 @@ func TestTransportTLS(t *testing.T) {
 	}
 }
 
-// upgrading speaks an echo protocol after an upgrade, and ends it when the client ends its direction.
+// upgrading speaks an echo protocol after an upgrade, and ends it when the
+// client ends its direction.
 func upgrading(t testing.TB) netip.AddrPort {
 	return newServerOn(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, buf, err := http.NewResponseController(w).Hijack()
@@ -912,8 +920,9 @@ func TestReverseProxyUpgrade(t *testing.T) {
 	testwait.Until(t, "the leases", func() bool { return open(tr.Pool) == 0 })
 }
 
-// TestReverseProxyUnderFailure sends POSTs through a proxy while one server of three refuses connections, and clients
-// leave: every request is answered, and none is served twice.
+// TestReverseProxyUnderFailure sends POSTs through a proxy while one server of
+// three refuses connections, and clients leave: every request is answered, and
+// none is served twice.
 func TestReverseProxyUnderFailure(t *testing.T) {
 	var mu sync.Mutex
 	served := map[string]int{}
@@ -1027,8 +1036,9 @@ func BenchmarkTransport(b *testing.B) {
 	}
 }
 
-// TestTransportBlamesNobody sends requests that cannot be sent, again and again, through transports of all kinds. Servers
-// were ejected for them: any client could take a service down.
+// TestTransportBlamesNobody sends requests that cannot be sent, again and
+// again, through transports of all kinds. Servers were ejected for them: any
+// client could take a service down.
 func TestTransportBlamesNobody(t *testing.T) {
 	bases := map[string]func() http.RoundTripper{
 		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
@@ -1095,8 +1105,9 @@ func TestTransportBlamesNobody(t *testing.T) {
 	}
 }
 
-// TestTransportMalformedAnswers gets heads that the standard library lets pass: a status with which its servers panic, a
-// length that is not seen, so that the client waits for the end of the connection.
+// TestTransportMalformedAnswers gets heads that the standard library lets pass:
+// a status with which its servers panic, a length that is not seen, so that the
+// client waits for the end of the connection.
 func TestTransportMalformedAnswers(t *testing.T) {
 	for name, base := range map[string]func() http.RoundTripper{
 		"own":      func() http.RoundTripper { return NewHTTP1(nil) },
@@ -1128,7 +1139,8 @@ func TestTransportMalformedAnswers(t *testing.T) {
 	}
 }
 
-// TestTransportTarget forwards a target as it came in, through either transport.
+// TestTransportTarget forwards a target as it came in, through either
+// transport.
 func TestTransportTarget(t *testing.T) {
 	server := newServerOn(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RequestURI) })
 	for name, base := range map[string]func() http.RoundTripper{
@@ -1161,7 +1173,8 @@ type arrivedBody struct{ trackedBody }
 
 func (*arrivedBody) Buffered() (n int, known bool) { return 4, true }
 
-// TestTransportContinueNotAwaited sends a body that is here already to a server that ignores Expect.
+// TestTransportContinueNotAwaited sends a body that is here already to a server
+// that ignores Expect.
 func TestTransportContinueNotAwaited(t *testing.T) {
 	server := listen(t, func(conn *net.TCPConn) {
 		r := bufio.NewReader(conn)

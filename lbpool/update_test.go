@@ -58,7 +58,8 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 		t.Errorf("the ratio set at run time is %d, want it kept", after[3].Ratio())
 	}
 
-	// What the configuration says anew counts; a server that goes lives on for its leases.
+	// What the configuration says anew counts; a server that goes lives on for
+	// its leases.
 	list = []ServerConfig{{Address: "10.0.0.1", Ratio: 2}, {Address: "10.0.0.3", Disabled: true}}
 	mustUpdate(t, p, Config{Servers: list})
 	if before[0].Ratio() != 2 || s.State() != Removed || before[2].State() != Disabled {
@@ -136,7 +137,8 @@ func TestUpdateMonitors(t *testing.T) {
 		if got := states(p); got != "up down" {
 			t.Fatalf("states %s", got)
 		}
-		// Another checker and a second monitor, which finds the first server sick: it stays up until that is known.
+		// Another checker and a second monitor, which finds the first server
+		// sick: it stays up until that is known.
 		second := newWard()
 		second.set(s[0], errSick)
 		cfg.HealthMonitors = []HealthMonitor{{Name: "w", Checker: v, Interval: 5 * time.Second}, {Name: "second", Checker: second}}
@@ -155,7 +157,8 @@ func TestUpdateMonitors(t *testing.T) {
 		if n := len(v.times(s[0])); n < 5 || n > 8 {
 			t.Errorf("%d checks in 30 s at an interval of 5 s", n)
 		}
-		// A new server is used until it is checked; one that has gone is not checked any more.
+		// A new server is used until it is checked; one that has gone is not
+		// checked any more.
 		cfg.Servers = []ServerConfig{{Address: "10.0.0.2"}, {Address: "10.0.0.7"}}
 		mustUpdate(t, p, cfg)
 		if got := states(p); got != "up unchecked" {
@@ -176,7 +179,8 @@ func TestUpdateMonitors(t *testing.T) {
 	})
 }
 
-// TestUpdateUnderLoad changes a pool a thousand times while it is used. No request may fail because of that.
+// TestUpdateUnderLoad changes a pool a thousand times while it is used. No
+// request may fail because of that.
 func TestUpdateUnderLoad(t *testing.T) {
 	for name := range algorithms() {
 		t.Run(name, func(t *testing.T) {
@@ -229,7 +233,8 @@ func TestUpdateUnderLoad(t *testing.T) {
 	}
 }
 
-// TestUpdateUnderTraffic is the same with real servers, of which one half is in the pool and then the other.
+// TestUpdateUnderTraffic is the same with real servers, of which one half is in
+// the pool and then the other.
 func TestUpdateUnderTraffic(t *testing.T) {
 	var addrs []netip.AddrPort
 	for range 4 {

@@ -11,12 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
-
-// defaultAppCookieTimeout is the default of [AppCookieConfig.Timeout]: many
-// application servers keep sessions that long.
-const defaultAppCookieTimeout = 20 * time.Minute
 
 // An AppCookieConfig configures an [AppCookie].
 type AppCookieConfig struct {
@@ -25,22 +22,22 @@ type AppCookieConfig struct {
 	Name string
 
 	// Timeout is how long the profile remembers a session without requests.
-	// Zero and negative mean twenty minutes; the longest is
-	// [DefaultMaxLifetime]. With Sessions, a session may end up to a tenth
-	// earlier: a request renews its binding only when a tenth of Timeout has
-	// passed.
-	Timeout time.Duration
+	// Zero means twenty minutes, as long as many application servers keep
+	// sessions; the longest is [DefaultMaxLifetime]. With Sessions, a session
+	// may end up to a tenth earlier: a request renews its binding only when a
+	// tenth of Timeout has passed.
+	Timeout time.Duration `default:"20m" min:"0s" max:"168h"`
 
 	// MaxAge is the longest time that a session keeps its server, however often
-	// it is used. Zero and negative mean no limit. The longest is
-	// [DefaultMaxLifetime], or the MaxLifetime of the store in Sessions.
-	MaxAge time.Duration
+	// it is used. Zero means no limit. More than [DefaultMaxLifetime], or than
+	// the MaxLifetime of the store in Sessions, means that.
+	MaxAge time.Duration `min:"0s"`
 
 	// MaxEntries is how many sessions the profile remembers for each target.
-	// The default is [DefaultMaxEntries]. A full table evicts sessions that
-	// were not used again first. [DefaultMaxTableBytes] also bounds the memory
-	// of each target.
-	MaxEntries int
+	// The default is [DefaultMaxEntries], the largest 1<<30. A full table
+	// evicts sessions that were not used again first. [DefaultMaxTableBytes]
+	// also bounds the memory of each target.
+	MaxEntries int `default:"1_048_576" min:"1" max:"1_073_741_824"`
 
 	// Sessions, if not nil, stores the bindings in place of the profile's own
 	// memory, so that they survive a restart or are shared by several
@@ -81,15 +78,17 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 	var faults fielderr.List
 	checkName(c.Name, &faults)
 	p := &AppCookie{name: strings.Clone(c.Name)}
-	p.sessions.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
+	bounds.Check("", c, &faults)
+	bounds.SetDefaults(&c)
+	p.sessions.maxEntries = c.MaxEntries
 	p.sessions.make = func() *Table[string, string] {
 		return newStringTable(Options{MaxEntries: p.sessions.maxEntries, Sliding: true}.withDefaults())
 	}
 	p.sessions.text = func(session string) string { return session }
 	p.sessions.parse = func(text string) (string, error) { return strings.Clone(text), nil }
-	p.sessions.init(positive(c.Timeout, defaultAppCookieTimeout), c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name, &faults)
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	p.sessions.init(c.Timeout, c.MaxAge, c.Sessions, c.Table, "appcookie/"+p.name, &faults)
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

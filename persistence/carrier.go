@@ -28,8 +28,8 @@ type carrier interface {
 	set(table, key string, c carried, missing, own bool)
 }
 
-// carrierOf returns the carrier of a store or of a target of a profile; nil if it
-// has none, as with entries on a server.
+// carrierOf returns the carrier of a store or of a target of a profile; nil if
+// it has none, as with entries on a server.
 func carrierOf(of any, target string) carrier {
 	switch p := of.(type) {
 	case *Store:
@@ -229,8 +229,8 @@ func carry[K comparable](t *Table[K, string], key K) (c carried, ok bool) {
 	return c, true
 }
 
-// set stores an entry of another process, without evicting others. With the same
-// value, the longer lifetime applies. Watchers are not told.
+// set stores an entry of another process, without evicting others. With the
+// same value, the longer lifetime applies. Watchers are not told.
 func set[K comparable](t *Table[K, string], key K, c carried, own bool) {
 	h := t.locateOwned(key)
 	t.lock(h.shard)
@@ -258,8 +258,8 @@ func set[K comparable](t *Table[K, string], key K, c carried, own bool) {
 	h.releaseLocked(live)
 }
 
-// unset removes the entry under key, which another process has removed. Watchers
-// are not told.
+// unset removes the entry under key, which another process has removed.
+// Watchers are not told.
 func unset[K comparable](t *Table[K, string], key K) {
 	h := t.locate(key)
 	t.lock(h.shard)

@@ -1,7 +1,9 @@
 package persistence
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"net/http"
 	"net/netip"
 	"time"
@@ -10,39 +12,36 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// defaultClientIPTimeout is the default of [ClientIPConfig.Timeout].
-const defaultClientIPTimeout = 5 * time.Minute
-
 // A ClientIPConfig configures a [ClientIP]. The zero value is useful.
 type ClientIPConfig struct {
 	// Mask4 is how many leading bits of an IPv4 address identify a client;
-	// addresses that agree in them share a server. Zero means all 32. Fewer bits
-	// help clients whose address changes.
+	// addresses that agree in them share a server. Zero means all 32. Fewer
+	// bits help clients whose address changes.
 	Mask4 int `default:"32" min:"1" max:"32"`
 	// Mask6 is the same for IPv6 addresses. Zero means all 128; 64 suits
 	// temporary addresses.
 	Mask6 int `default:"128" min:"1" max:"128"`
 
 	// Timeout is how long the profile remembers a client without requests. Zero
-	// and negative mean five minutes; the longest is [DefaultMaxLifetime]. With
-	// Sessions, a client may be forgotten up to a tenth earlier: a request
-	// renews its binding only when a tenth of Timeout has passed.
-	Timeout time.Duration
+	// means five minutes; the longest is [DefaultMaxLifetime]. With Sessions, a
+	// client may be forgotten up to a tenth earlier: a request renews its
+	// binding only when a tenth of Timeout has passed.
+	Timeout time.Duration `default:"5m" min:"0s" max:"168h"`
 
 	// MaxAge is the longest time that a client keeps its server, however often
-	// it returns. Zero and negative mean no limit. The longest is
-	// [DefaultMaxLifetime], or the MaxLifetime of the store in Sessions.
-	MaxAge time.Duration
+	// it returns. Zero means no limit. More than [DefaultMaxLifetime], or than
+	// the MaxLifetime of the store in Sessions, means that.
+	MaxAge time.Duration `min:"0s"`
 
 	// MaxEntries is how many clients the profile remembers for each target. The
-	// default is [DefaultMaxEntries]. A full table evicts clients that did not
-	// return first.
-	MaxEntries int
+	// default is [DefaultMaxEntries], the largest 1<<30. A full table evicts
+	// clients that did not return first.
+	MaxEntries int `default:"1_048_576" min:"1" max:"1_073_741_824"`
 
 	// MaxPerOwner is how many clients of one network (see [AddrOwner]) the
-	// profile remembers for each target. Zero and negative mean no limit; a
-	// full table then evicts clients of the largest networks first.
-	MaxPerOwner int
+	// profile remembers for each target. Zero means no limit; a full table
+	// then evicts clients of the largest networks first.
+	MaxPerOwner int `min:"0"`
 
 	// Sessions, if not nil, stores the bindings in place of the profile's own
 	// memory, so that they survive a restart or are shared by several
@@ -62,23 +61,23 @@ type ClientIP struct {
 	clients      sessions[netip.Addr]
 }
 
-// NewClientIP returns a profile without clients. The error joins a [*FieldError]
-// for each fault.
+// NewClientIP returns a profile without clients. The error joins a
+// [*FieldError] for each fault.
 func NewClientIP(c ClientIPConfig) (*ClientIP, error) {
 	var faults fielderr.List
 	bounds.Check("", c, &faults)
 	bounds.SetDefaults(&c)
 	p := &ClientIP{mask4: c.Mask4, mask6: c.Mask6}
-	p.clients.maxEntries = positive(c.MaxEntries, DefaultMaxEntries)
-	p.clients.maxPerOwner = positive(c.MaxPerOwner, entriesCeiling)
+	p.clients.maxEntries = c.MaxEntries
+	p.clients.maxPerOwner = cmp.Or(c.MaxPerOwner, math.MaxInt32)
 	p.clients.make = func() *Table[netip.Addr, string] {
 		o := Options{MaxEntries: p.clients.maxEntries, MaxPerOwner: p.clients.maxPerOwner, Sliding: true}
 		return NewTableByOwner[netip.Addr, string](o, AddrOwner)
 	}
 	p.clients.text, p.clients.parse = netip.Addr.String, netip.ParseAddr
-	p.clients.init(positive(c.Timeout, defaultClientIPTimeout), c.MaxAge, c.Sessions, c.Table, "clientip", &faults)
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	p.clients.init(c.Timeout, c.MaxAge, c.Sessions, c.Table, "clientip", &faults)
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

@@ -51,8 +51,8 @@ func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 			faults.Addf(path, nil, "missing")
 		}
 	}
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return &CustomHeader{http.CanonicalHeaderKey(c.Name), maps.Clone(c.Servers)}, nil
 }

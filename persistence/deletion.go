@@ -45,7 +45,7 @@ type deletion[K comparable, V any] struct {
 // reported.
 //
 // f runs on the goroutine of the call that deleted the value, just before that
-// call returns. No lock is held: f may use the table. Concurrent deletions are
+// call returns. No lock is taken: f may use the table. Concurrent deletions are
 // reported concurrently, so the later of two values of one key may be reported
 // first.
 func (t *Table[K, V]) OnDelete(f func(key K, value V, cause DeletionCause)) {

@@ -116,7 +116,7 @@ func (r *entry[K, V]) prolong(now, granted time.Duration) time.Duration {
 }
 
 // acquire removes the deadline from a live entry, so that no reader changes it
-// while the caller, which holds the shard's lock, decides. It reports false if
+// while the caller, which has the shard's lock, decides. It reports false if
 // the entry has expired.
 func (r *entry[K, V]) acquire(now time.Duration) (deadline time.Duration, live bool) {
 	for {

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
@@ -65,13 +66,12 @@ type HTTPCookieConfig struct {
 	// Timeout is how long a cookie is valid after it was last sent. The profile
 	// sends it again with the first response after a quarter of Timeout, so a
 	// client that pauses for three quarters of Timeout keeps its server. A
-	// connection that stays open renews no cookie. Zero and negative mean no
-	// limit.
-	Timeout time.Duration
+	// connection that stays open renews no cookie. Zero means no limit.
+	Timeout time.Duration `min:"0s"`
 
 	// MaxAge is the longest time that a client keeps its server, however often
-	// it returns. Zero and negative mean no limit.
-	MaxAge time.Duration
+	// it returns. Zero means no limit.
+	MaxAge time.Duration `min:"0s"`
 
 	// AlwaysSend sends the cookie with every response. By default it is sent if
 	// the request has no cookie that names the server, after a quarter of
@@ -162,10 +162,10 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	if c.Path == "" {
 		c.Path = "/"
 	}
-	c.Timeout, c.MaxAge = max(c.Timeout, 0), max(c.MaxAge, 0)
 	p := &HTTPCookie{config: c, random: len(c.Keys) == 0}
 	p.targets.Store(&cookieTargets{})
 	var faults fielderr.List
+	bounds.Check("", c, &faults)
 	checkName(c.Name, &faults)
 	checkAttributes(c, &faults)
 	if p.random {
@@ -199,8 +199,8 @@ func NewHTTPCookie(c HTTPCookieConfig) (*HTTPCookie, error) {
 	}
 	p.keys.Store(ring)
 	p.config.Keys = nil // the caller owns the secrets
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

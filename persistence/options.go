@@ -1,8 +1,10 @@
 package persistence
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
@@ -33,14 +35,14 @@ const (
 	DefaultMaxTableBytes = 256 << 20
 )
 
-const (
-	lifetimeCeiling = 10 * 365 * 24 * time.Hour // sums of lifetimes do not overflow
-	entriesCeiling  = 1 << 30                   // slot numbers have 32 bits
-	bytesCeiling    = 256 << 20                 // sums of key and value fit 32 bits
-)
+// lifetimeCeiling is the longest lifetime, so that sums of lifetimes do not
+// overflow. The bounds of [Options] have it too. Those of entries and bytes let
+// slot numbers, and the length of a key and its value, fit 32 bits.
+const lifetimeCeiling = 10 * 365 * 24 * time.Hour
 
-// Options bound a [Table] or a [Store]. The zero value is useful. In every
-// numeric field, zero and negative mean the default.
+// Options bound a [Table] or a [Store]. The zero value is useful: zero means
+// the default that each field names. What makes a Table or a Store panics if a
+// value is negative or above the bounds that the fields name.
 type Options struct {
 	// MaxEntries is how many entries a table stores, including expired ones
 	// that still occupy memory. A Store applies it to each of its tables. The
@@ -50,16 +52,16 @@ type Options struct {
 	// table, and keys are spread almost evenly: for some keys, a table of
 	// several shards is full from about 95 % of MaxEntries. Tables below 8192
 	// entries have one shard and are full at exactly MaxEntries.
-	MaxEntries int
+	MaxEntries int `default:"1_048_576" min:"1" max:"1_073_741_824"`
 
 	// MaxLifetime caps the lifetime of a new entry and the remaining lifetime
-	// after an extension. The default is [DefaultMaxLifetime]; more than ten
-	// years means ten years. No entry is stored for ever.
-	MaxLifetime time.Duration
+	// after an extension. The default is [DefaultMaxLifetime], the
+	// longest ten years of 365 days. No entry is stored for ever.
+	MaxLifetime time.Duration `default:"168h" min:"0s" max:"87600h"`
 
 	// MinLifetime raises shorter lifetimes, but not extensions, to itself. The
 	// default is no minimum. More than MaxLifetime means MaxLifetime.
-	MinLifetime time.Duration
+	MinLifetime time.Duration `min:"0s"`
 
 	// Sliding changes what an extension by d does. By default d is added to the
 	// remaining lifetime, up to MaxLifetime. With Sliding, the remaining
@@ -83,7 +85,7 @@ type Options struct {
 	// Zero, the default, means no limit. A limit of 4096 or more is divided
 	// among some shards of the table, as MaxEntries is among all. Keys without
 	// an owner are not limited; without Owner this field has no effect.
-	MaxPerOwner int
+	MaxPerOwner int `min:"0"`
 
 	// WhenFull says what a full table does with a new key. The default is
 	// [EvictUnused].
@@ -96,13 +98,17 @@ type Options struct {
 	// created again with the next entry stored in it. Tables named to
 	// [Store.Reserve] are neither counted nor replaced. A Table ignores this
 	// field.
-	MaxTables int
+	MaxTables int `default:"64" min:"1"`
 
-	// MaxKeyBytes and MaxValueBytes are the greatest lengths of keys and values
-	// in a Store; table names are bounded like keys. The defaults are
-	// [DefaultMaxKeyBytes] and [DefaultMaxValueBytes], the largest 256 MiB
-	// each. A Table ignores these fields.
-	MaxKeyBytes, MaxValueBytes int
+	// MaxKeyBytes is the greatest length of a key in a Store, and of the name
+	// of a table. The default is [DefaultMaxKeyBytes], the largest 256 MiB. A
+	// Table ignores this field.
+	MaxKeyBytes int `default:"4KiB" min:"1" max:"256MiB"`
+
+	// MaxValueBytes is the greatest length of a value in a Store. The default
+	// is [DefaultMaxValueBytes], the largest 256 MiB. A Table ignores this
+	// field.
+	MaxValueBytes int `default:"16KiB" min:"1" max:"256MiB"`
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a
 	// Store; a table that reaches it is full. An entry costs the memory
@@ -112,31 +118,25 @@ type Options struct {
 	// store uses at most this much for each of its tables: MaxTables, the
 	// default table and those named to [Store.Reserve]. A Table ignores this
 	// field.
-	MaxTableBytes int
+	MaxTableBytes int `default:"256MiB" min:"1"`
 }
 
-// withDefaults returns o with every numeric field in its range.
+// withDefaults returns o with every field in its range. It panics with the
+// faults of o.
 func (o Options) withDefaults() Options {
-	o.MaxEntries = min(positive(o.MaxEntries, DefaultMaxEntries), entriesCeiling)
-	o.MaxLifetime = min(positive(o.MaxLifetime, DefaultMaxLifetime), lifetimeCeiling)
-	o.MinLifetime = min(max(o.MinLifetime, 0), o.MaxLifetime)
-	o.MaxPerOwner = max(o.MaxPerOwner, 0)
-	o.MaxTables = positive(o.MaxTables, DefaultMaxTables)
-	o.MaxKeyBytes = min(positive(o.MaxKeyBytes, DefaultMaxKeyBytes), bytesCeiling)
-	o.MaxValueBytes = min(positive(o.MaxValueBytes, DefaultMaxValueBytes), bytesCeiling)
-	o.MaxTableBytes = positive(o.MaxTableBytes, DefaultMaxTableBytes)
+	var faults fielderr.List
+	bounds.Check("", o, &faults)
+	faults.Constant("whenFull", o.WhenFull)
+	if err := faults.ErrIn(o); err != nil {
+		panic(fmt.Errorf("persistence: options of a table: %w", err))
+	}
+	bounds.SetDefaults(&o)
+	o.MinLifetime = min(o.MinLifetime, o.MaxLifetime)
 	return o
 }
 
-func positive[T int | time.Duration](n, def T) T {
-	if n <= 0 {
-		return def
-	}
-	return n
-}
-
-// A WhenFull says what a full table does with a new key. Values other than the
-// constants mean [EvictUnused].
+// A WhenFull says what a full table does with a new key. Options refuse values
+// other than the constants.
 type WhenFull uint8
 
 const (

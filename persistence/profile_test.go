@@ -162,7 +162,7 @@ func TestHTTPCookie(t *testing.T) {
 	c2 := cookieOf(t, h)
 	finds(t, p, request("/", "Cookie", c2.Name+"="+c2.Value), client1, "[2001:db8::1]:8443")
 	if len(c.Value) != len(c2.Value) {
-		t.Errorf("the lengths tell the servers apart: %d and %d", len(c.Value), len(c2.Value))
+		t.Errorf("the lengths distinguish the servers: %d and %d", len(c.Value), len(c2.Value))
 	}
 
 	h = http.Header{}
@@ -213,7 +213,6 @@ func TestHTTPCookieTimeout(t *testing.T) {
 		{"over", time.Minute, time.Minute, false},
 		{"long over", time.Minute, 1000 * time.Hour, false},
 		{"no timeout", 0, 100 * 365 * day, true},
-		{"negative timeout", -1, 100 * 365 * day, true},
 		{"clock ahead", time.Hour, -time.Minute, true},
 		{"clock far ahead", time.Hour, -time.Minute - time.Second, false},
 		{"clock far ahead, no timeout", 0, -time.Hour, true}, // an hour was lost: all clients were, until then

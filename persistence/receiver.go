@@ -13,8 +13,8 @@ import (
 const maxOwnKeys = 1 << 20
 
 // A Receiver stores the entries that a [Sender] has sent. Add what can have
-// entries before it is used, and call Close at the end. Add, Apply and Close must
-// not be called concurrently. Create one with [NewReceiver].
+// entries before it is used, and call Close at the end. Add, Apply and Close
+// must not be called concurrently. Create one with [NewReceiver].
 //
 // What this process stores or removes itself applies, whatever the Sender sends
 // of the same key later; only if both have the same value, the longer lifetime
@@ -81,8 +81,9 @@ func (r *Receiver) isOwn(key uint64) bool {
 }
 
 // Apply stores what a message says. Entries under names that were not added, or
-// of another kind, are left out, as are those beyond the bounds of a table. After
-// an error, which says that the message is damaged, the beginning is stored.
+// of another kind, are left out, as are those beyond the bounds of a table.
+// After an error, which says that the message is damaged, the beginning is
+// stored.
 func (r *Receiver) Apply(message []byte) error {
 	d := &messageReader{bytes: message}
 	var of carrier

@@ -1,13 +1,14 @@
 package persistence
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
-)
 
-// defaultSaveInterval is the default of [Saver.Interval].
-const defaultSaveInterval = time.Minute
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/fielderr"
+)
 
 // firstRetry is the longest wait of a Saver after a first error; the wait then
 // doubles.
@@ -22,8 +23,8 @@ type Saver struct {
 	Store *Store
 	// Path is the path of the file, see [Store.SaveFile]. It is required.
 	Path string
-	// Interval is the pause between two saves. Zero and negative mean a minute.
-	Interval time.Duration
+	// Interval is the pause between two saves. Zero means a minute.
+	Interval time.Duration `default:"1m" min:"0s"`
 	// Logger logs each error and the first success after it. Nil discards them.
 	Logger *slog.Logger
 
@@ -33,9 +34,15 @@ type Saver struct {
 // Run saves until ctx ends, then once more, and returns the error of that last
 // save; nil means that the file has the content of the store. It starts no
 // goroutine. After an error it retries after a second, or Interval if that is
-// shorter, and doubles the pause after each further error, up to Interval.
+// shorter, and doubles the pause after each further error, up to Interval. It
+// returns a [*FieldError] at once if Interval is negative.
 func (s *Saver) Run(ctx context.Context) error {
-	interval := positive(s.Interval, defaultSaveInterval)
+	var faults fielderr.List
+	bounds.Check("", s, &faults)
+	if err := faults.Err(); err != nil {
+		return err
+	}
+	interval := cmp.Or(s.Interval, time.Minute)
 	logger := s.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)

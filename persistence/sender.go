@@ -34,10 +34,11 @@ const (
 // them: more than 65,536 were waiting.
 var ErrTooManyChanges = errors.New("persistence: more than 65,536 entries have changed while they were sent")
 
-// A Sender sends the entries of stores and profiles in memory to a [Receiver] in
-// another process, and then what changes. Entries stay where they are. Add what
-// has entries, then call Send again and again, and Close at the end. Add, Send
-// and Close must not be called concurrently. The zero Sender is ready for use.
+// A Sender sends the entries of stores and profiles in memory to a [Receiver]
+// in another process, and then what changes. Entries stay where they are. Add
+// what has entries, then call Send again and again, and Close at the end. Add,
+// Send and Close must not be called concurrently. The zero Sender is ready for
+// use.
 //
 // An entry is read when it is sent, by one goroutine: the last record of a key
 // says what it was at last, and records may be repeated. What is changed in the
@@ -68,10 +69,10 @@ type changedKey struct {
 // Add adds a [*Store], or the part of a [*ClientIP], [*AppCookie] or
 // [*HTTPCookie] that belongs to a target; of an HTTPCookie this is its random
 // key. Something else, such as a profile whose entries are on a server, has
-// nothing to send and is ignored. name is what a Receiver knows it by. If it was
-// added before, it gets another name: the Receiver takes the first that it knows.
-// Add begins to note changes. A store or profile can have one Sender or Receiver
-// at a time.
+// nothing to send and is ignored. name is what a Receiver knows it by. If it
+// was added before, it gets another name: the Receiver takes the first that it
+// knows. Add begins to note changes. A store or profile can have one Sender or
+// Receiver at a time.
 func (s *Sender) Add(name string, of any, target string) {
 	c := carrierOf(of, target)
 	if c == nil {
@@ -94,10 +95,10 @@ func (s *Sender) Add(name string, of any, target string) {
 	c.watch(func(table, key string, written bool) { s.note(changedKey{added, table, key}, written) })
 }
 
-// Wait makes calls that store another value, or remove one, wait until it has been
-// sent, for limit at most. So a client that is told of its session finds it in the
-// other process, if send waits until the Receiver has applied a message. 0 ends that.
-// Wait may be called at any time.
+// Wait makes calls that store another value, or remove one, wait until it has
+// been sent, for limit at most. So a client that is told of its session finds
+// it in the other process, if send waits until the Receiver has applied a
+// message. 0 ends that. Wait may be called at any time.
 func (s *Sender) Wait(limit time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +119,8 @@ func (s *Sender) note(k changedKey, written bool) {
 	}
 }
 
-// remember remembers a change, and returns what is closed when it has been sent.
+// remember remembers a change, and returns what is closed when it has been
+// sent.
 func (s *Sender) remember(k changedKey) (passed <-chan struct{}, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,15 +141,15 @@ func (s *Sender) remember(k changedKey) (passed <-chan struct{}, wait time.Durat
 	return s.passed, s.wait
 }
 
-// Changed returns a channel that gets a token when there may be changes to send.
-// It is nil until something was added.
+// Changed returns a channel that gets a token when there may be changes to
+// send. It is nil until something was added.
 func (s *Sender) Changed() <-chan struct{} { return s.signal }
 
 // Send calls send with messages: the first time with all entries, later with
-// those that have changed since the call before. n is how many entries that were.
-// Each message is a part that a Receiver can apply by itself. Their bytes are
-// used again; they have keys, values and secrets in clear text. The error is that
-// of send, or [ErrTooManyChanges]; the Sender is of no use then.
+// those that have changed since the call before. n is how many entries that
+// were. Each message is a part that a Receiver can apply by itself. Their bytes
+// are used again; they have keys, values and secrets in clear text. The error
+// is that of send, or [ErrTooManyChanges]; the Sender is of no use then.
 func (s *Sender) Send(send func(message []byte) error) (n int, err error) {
 	m := &message{send: send}
 	s.mu.Lock()

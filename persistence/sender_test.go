@@ -191,8 +191,8 @@ func TestReceiverServes(t *testing.T) {
 	}
 }
 
-// TestReceiverBounds: entries of the other process push none out, and many of its
-// own are forgotten in the safe direction.
+// TestReceiverBounds: entries of the other process push none out, and many of
+// its own are forgotten in the safe direction.
 func TestReceiverBounds(t *testing.T) {
 	ctx := t.Context()
 	old, next, s, r := stores(t, Options{})
@@ -437,8 +437,8 @@ func TestSendUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSenderWait: a call that changes an entry returns when the other process has it,
-// or after the limit; one that only extends a lifetime does not wait.
+// TestSenderWait: a call that changes an entry returns when the other process
+// has it, or after the limit; one that only extends a lifetime does not wait.
 func TestSenderWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()

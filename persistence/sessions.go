@@ -74,7 +74,7 @@ type sessions[K comparable] struct {
 // init makes s ready for use and adds the faults. Without a name it uses other,
 // which no earlier version used.
 func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string, faults *fielderr.List) {
-	s.timeout, s.maxAge = min(timeout, DefaultMaxLifetime), max(maxAge, 0)
+	s.timeout, s.maxAge = timeout, maxAge
 	s.shared, s.name = shared, other
 	if name != "" {
 		s.name, s.legacy = strings.Clone(name), time.Now().Add(s.timeout)

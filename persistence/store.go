@@ -67,7 +67,8 @@ const ownerBytes = 96
 const sweepPause = 100 * time.Millisecond
 
 // NewStore returns a store with an empty default table. Each of its tables is
-// bounded by o. It starts no goroutine, and the store needs no closing.
+// bounded by o. It panics if o has a fault. It starts no goroutine, and the
+// store needs no closing.
 func NewStore(o Options) *Store {
 	s := &Store{&tables{options: o.withDefaults()}}
 	s.main = s.newTable()

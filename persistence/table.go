@@ -47,8 +47,8 @@ type Entry[V any] struct {
 	Remaining time.Duration
 }
 
-// NewTable returns an empty table with the bounds o. It starts no goroutine;
-// the table needs no closing.
+// NewTable returns an empty table with the bounds o. It panics if they have a
+// fault. It starts no goroutine; the table needs no closing.
 func NewTable[K comparable, V any](o Options) *Table[K, V] {
 	return newTable(o, unbounded[K, V](), nil)
 }

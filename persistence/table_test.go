@@ -39,11 +39,10 @@ func TestLifetimes(t *testing.T) {
 		{"the cap", Options{}, 7 * day, 7 * day, 7 * day, 7 * day},
 		{"one over the cap", Options{}, 7*day + 1, 7 * day, 7 * day, 7 * day},
 		{"longest", Options{}, longest, 7 * day, 7 * day, 7 * day},
-		{"longest under the longest cap", Options{MaxLifetime: longest}, longest, 3650 * day, 3650 * day, 3650 * day},
-		{"negative cap is the default", Options{MaxLifetime: -1}, longest, 7 * day, 7 * day, 7 * day},
+		{"longest under the longest cap", Options{MaxLifetime: lifetimeCeiling}, longest, 3650 * day, 3650 * day, 3650 * day},
 		{"cap of a nanosecond", Options{MaxLifetime: 1}, time.Hour, 1, 1, 1},
 		{"raised to the minimum", Options{MinLifetime: 300 * time.Second}, time.Second, 300 * time.Second, 301 * time.Second, 300 * time.Second},
-		{"minimum of nothing", Options{MinLifetime: -time.Hour}, 1, 1, 2, 1},
+		{"minimum of nothing", Options{MinLifetime: 0}, 1, 1, 2, 1},
 		{"minimum above the cap", Options{MinLifetime: time.Hour, MaxLifetime: time.Minute}, 1, time.Minute, time.Minute, time.Minute},
 		{"the minimum does not save zero", Options{MinLifetime: time.Hour}, 0, 0, 0, 0},
 	} {
@@ -349,8 +348,8 @@ func TestSharding(t *testing.T) {
 			t.Errorf("MaxEntries %d: %d shards for %d entries", tt.entries, len(table.shards), sum)
 		}
 	}
-	table := NewTable[int, int](Options{MaxEntries: math.MaxInt})
-	if n := len(table.shards); n&(n-1) != 0 || table.shards[0].maxEntries > entriesCeiling {
+	table := NewTable[int, int](Options{MaxEntries: 1 << 30})
+	if n := len(table.shards); n&(n-1) != 0 || table.shards[0].maxEntries > 1<<30 {
 		t.Errorf("%d shards of %d entries", n, table.shards[0].maxEntries)
 	}
 }

@@ -30,8 +30,8 @@ type targetTable[K comparable] struct {
 	bounds, was   tableBounds
 }
 
-// tableBounds are the settings that entries depend on. idle is 0 without maxAge,
-// because each use then names its own extension.
+// tableBounds are the settings that entries depend on. idle is 0 without
+// maxAge, because each use then names its own extension.
 type tableBounds struct {
 	maxEntries, maxPerOwner int
 	maxAge, idle            time.Duration

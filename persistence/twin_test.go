@@ -484,8 +484,8 @@ var (
 		{Sliding: true},
 		{MaxLifetime: 10 * time.Second, MinLifetime: 2 * time.Second},
 		{MaxLifetime: 3, Sliding: true},
-		{MaxLifetime: 1<<63 - 1, WhenFull: RefuseNew},
-		{MinLifetime: 1<<63 - 1},
+		{MaxLifetime: lifetimeCeiling, WhenFull: RefuseNew},
+		{MinLifetime: lifetimeCeiling},
 		{Owner: func(key string) string { return key[:min(len(key), 1)] }},
 	}
 )

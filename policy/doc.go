@@ -44,8 +44,8 @@
 //	}
 //	p, err := policy.NewHTTPSecurity(rules, policy.Env{IPGroups: groups})
 //
-// A rule with DryRun set is evaluated and counted, but not enforced: the verdict
-// reports what it would do. The Explain methods report which rules a
+// A rule with DryRun set is evaluated and counted, but not enforced: the
+// verdict reports what it would do. The Explain methods report which rules a
 // transaction meets, which of their conditions match, and what would be done.
 //
 // # Templates
@@ -62,9 +62,9 @@
 //	string_group[key]     the key of the string group's entry that matches the path, or else the query
 //	string_group[value]   the value of that entry
 //
-// For example, "www.host[1:]" and "/host[0]/path[0:]" send w1.example.com/a/b to
-// www.example.com/w1/a/b. A rule is skipped if the request has fewer labels or
-// segments than its templates name, or if the host is an IP address and its
+// For example, "www.host[1:]" and "/host[0]/path[0:]" send w1.example.com/a/b
+// to www.example.com/w1/a/b. A rule is skipped if the request has fewer labels
+// or segments than its templates name, or if the host is an IP address and its
 // templates name labels.
 //
 // # Variables
@@ -79,22 +79,23 @@
 //	${header:Name}
 //
 // Braces may surround any name, and $$ is a dollar sign. The user name is that
-// of basic authentication; its password has not been checked. The fingerprint is
-// SHA-1, the serial number hexadecimal. The certificate is in PEM: raw has
+// of basic authentication; its password has not been checked. The fingerprint
+// is SHA-1, the serial number hexadecimal. The certificate is in PEM: raw has
 // blanks for line ends, escaped is percent-encoded.
 //
 // # Hostile requests
 //
 // Matches interpret a request as servers do: addresses have one form, paths and
-// queries are percent-decoded, and case is ignored. Where servers disagree about
-// a path or a query, a rule matches if any interpretation matches; a rule with
-// [Allow] matches only if all do. See [PathMatch].
+// queries are percent-decoded, and case is ignored. Where servers disagree
+// about a path or a query, a rule matches if any interpretation matches; a rule
+// with [Allow] matches only if all do. See [PathMatch].
 //
 // The cost of each comparison is linear in the size of the request, which
 // http.Server.MaxHeaderBytes limits. Client-chosen values, such as the keys of
 // rate limits, never grow memory without bound.
 //
-// If a service fails, the connection or request is denied by default: see [Env].
+// If a service fails, the connection or request is denied by default: see
+// [Env].
 //
 // docs/guides/rules.md is a guide for operators, with recipes.
 package policy

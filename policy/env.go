@@ -18,9 +18,9 @@ type IPGroups interface {
 
 // Geo finds the locations of addresses.
 //
-// If it also has a method Knows(attribute string) bool, constructors refuse rules
-// with attributes that the data has of no address. The empty attribute is the
-// country code.
+// If it also has a method Knows(attribute string) bool, constructors refuse
+// rules with attributes that the data has of no address. The empty attribute is
+// the country code.
 type Geo interface {
 	// Locate returns an attribute of the location of an address, such as its
 	// country code, or false if it is not known. Policies pass valid, unmapped
@@ -35,10 +35,10 @@ type geoAttributes interface{ Knows(attribute string) bool }
 // Reputations finds the reputations of addresses.
 type Reputations interface {
 	// HasReputation reports whether an address has a reputation of one kind,
-	// such as "BOTNETS"; it may have several. An error means that the data could
-	// not be read or that the kind is unknown. Policies pass valid, unmapped
-	// addresses without a zone. It must be safe for concurrent use and must not
-	// block.
+	// such as "BOTNETS"; it may have several. An error means that the data
+	// could not be read or that the kind is unknown. Policies pass valid,
+	// unmapped addresses without a zone. It must be safe for concurrent use and
+	// must not block.
 	HasReputation(addr netip.Addr, kind string) (bool, error)
 }
 
@@ -49,8 +49,8 @@ type Env struct {
 	// refuse rules that name one.
 	IPGroups IPGroups
 
-	// StringGroups has the groups that path, query and header matches name. With
-	// nil, constructors refuse rules that name one.
+	// StringGroups has the groups that path, query and header matches name.
+	// With nil, constructors refuse rules that name one.
 	StringGroups *StringGroups
 
 	// Geo is for [GeoMatch]. With nil, constructors refuse rules with one.
@@ -60,11 +60,11 @@ type Env struct {
 	// with one.
 	Reputations Reputations
 
-	// FailOpen is what happens if a service fails, by an error or a panic, while
-	// a rule is evaluated. False, the default, fails closed: the connection is
-	// reset, the request is answered with 500. True lets the connection or
-	// request go on as if no rule had matched. Either way the verdict has the
-	// error, and the rule counts it.
+	// FailOpen is what happens if a service fails, by an error or a panic,
+	// while a rule is evaluated. False, the default, fails closed: the
+	// connection is reset, the request is answered with 500. True lets the
+	// connection or request go on as if no rule had matched. Either way the
+	// verdict has the error, and the rule counts it.
 	FailOpen bool
 
 	// Previous are the policies that the new ones replace. A rule continues the
@@ -82,9 +82,9 @@ type Previous struct {
 	HTTPResponse    *HTTPResponse    // for [NewHTTPResponse]
 }
 
-// recovered makes an error, with the stack, of the panic of a service: a service
-// that panics must not decide less strictly than one that fails. It must be
-// deferred.
+// recovered makes an error, with the stack, of the panic of a service: a
+// service that panics must not decide less strictly than one that fails. It
+// must be deferred.
 func recovered(err *error) {
 	if v := recover(); v != nil {
 		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())

@@ -9,8 +9,8 @@ import (
 )
 
 // explainer writes how a policy comes to its decision. Policies decide with the
-// same code to explain and to act. A nil *explainer means to act: to count and to
-// take tokens.
+// same code to explain and to act. A nil *explainer means to act: to count and
+// to take tokens.
 type explainer struct{ strings.Builder }
 
 func (x *explainer) rule(i int, name string) { fmt.Fprintf(x, "rules[%d] %q\n", i, name) }

@@ -8,8 +8,8 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Limits of names in bytes, because every log record repeats them. The name of a
-// rule in a set has two of them and a slash.
+// Limits of names in bytes, because every log record repeats them. The name of
+// a rule in a set has two of them and a slash.
 const (
 	maxNameLen     = 255
 	maxRuleNameLen = 2*maxNameLen + 1
@@ -21,8 +21,8 @@ const (
 type FieldError = fielderr.Error
 
 // A RuleError means that a rule could not be evaluated for a connection or a
-// request: a service failed, or the request cannot be judged (see [PathMatch] and
-// [Op]).
+// request: a service failed, or the request cannot be judged (see [PathMatch]
+// and [Op]).
 type RuleError struct {
 	Rule  string // name of the rule
 	Index int    // position of the rule in its policy, from 0

@@ -34,8 +34,8 @@ type AddHeader struct {
 	Value string // may contain variables
 }
 
-// ReplaceHeader removes all headers of a name and adds one. In a request, Host is
-// the host that the server gets.
+// ReplaceHeader removes all headers of a name and adds one. In a request, Host
+// is the host that the server gets.
 type ReplaceHeader struct {
 	Name  string // in any case
 	Value string // may contain variables
@@ -46,16 +46,16 @@ type RemoveHeader struct {
 	Name string // in any case
 }
 
-// AddCookie adds a cookie and keeps existing ones of the same name. In a response
-// it is a session cookie for all paths.
+// AddCookie adds a cookie and keeps existing ones of the same name. In a
+// response it is a session cookie for all paths.
 type AddCookie struct {
 	Name  string // case-sensitive
 	Value string // may contain variables
 }
 
-// ReplaceCookie removes all cookies of a name and adds one. In a response the new
-// cookie has the attributes, such as Path and Secure, of the first cookie that it
-// replaces; if there is none, it is a session cookie for all paths.
+// ReplaceCookie removes all cookies of a name and adds one. In a response the
+// new cookie has the attributes, such as Path and Secure, of the first cookie
+// that it replaces; if there is none, it is a session cookie for all paths.
 type ReplaceCookie struct {
 	Name  string // case-sensitive
 	Value string // may contain variables
@@ -190,8 +190,8 @@ func setHeader(h http.Header, name string, values []string) {
 	h[name] = values
 }
 
-// editCookies edits the cookies of a request. Other cookies stay byte for byte as
-// they are. All end up in one header (RFC 6265, section 5.4).
+// editCookies edits the cookies of a request. Other cookies stay byte for byte
+// as they are. All end up in one header (RFC 6265, section 5.4).
 func editCookies(h http.Header, e *compiledEdit, value string) {
 	var kept []string
 	for _, line := range h["Cookie"] {
@@ -236,8 +236,8 @@ func editSetCookies(h http.Header, e *compiledEdit, value string) {
 }
 
 // isCookieValue reports whether s can be the value of a cookie: it has no
-// character that ends one (RFC 6265, section 4.1.1; blanks and commas are allowed,
-// since servers accept them).
+// character that ends one (RFC 6265, section 4.1.1; blanks and commas are
+// allowed, since servers accept them).
 func isCookieValue(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == ';' || c == '"' || c == '\\' {

@@ -16,10 +16,10 @@ type RequestRule struct {
 	LogHeaders bool          // the record has all headers; implies Log
 }
 
-// HTTPRequest changes, redirects, answers and routes requests. All enabled rules
-// that match apply, in order, until one redirects or answers, which ends the
-// request. Matches and templates use the request as received, not as earlier
-// rules have changed it.
+// HTTPRequest changes, redirects, answers and routes requests. All enabled
+// rules that match apply, in order, until one redirects or answers, which ends
+// the request. Matches and templates use the request as received, not as
+// earlier rules have changed it.
 //
 // Apart from its counters it is immutable. It is safe for concurrent use. A nil
 // *HTTPRequest has no rules.
@@ -61,7 +61,7 @@ func NewHTTPRequest(rules []RequestRule, env Env) (*HTTPRequest, error) {
 		}
 		compiled.action = compileRequestAction(c, field+".action", r.Action, &compiled.match)
 	}
-	if err := c.faults.Err(); err != nil {
+	if err := c.faults.ErrIn(struct{ Rules []RequestRule }{rules}); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields
@@ -197,8 +197,8 @@ func (p *HTTPRequest) decide(s *subjects, x *explainer) (requestDecision, error)
 	return d, nil
 }
 
-// act returns how the rule ends the request, or its changes. An error is why the
-// rule is skipped.
+// act returns how the rule ends the request, or its changes. An error is why
+// the rule is skipped.
 func (r *requestRule) act(s *subjects) (ending, change, error) {
 	switch a := r.action.(type) {
 	case *modification:

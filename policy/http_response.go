@@ -66,7 +66,7 @@ func NewHTTPResponse(rules []ResponseRule, env Env) (*HTTPResponse, error) {
 			compiled.location = r.Location.compile(c, field+".location")
 		}
 	}
-	if err := c.faults.Err(); err != nil {
+	if err := c.faults.ErrIn(struct{ Rules []ResponseRule }{rules}); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields
@@ -83,8 +83,8 @@ type responseChange struct {
 // nothing. It tries all rules before it changes anything: if one cannot be
 // evaluated because a service fails, it calls Reply with 500 or, with
 // [Env].FailOpen, leaves the response unchanged. It calls Reply with 502 if a
-// header of the response is too long for a regular expression, and with 400, 414
-// or 431 if the request cannot be judged, as [HTTPRequest.Evaluate] does.
+// header of the response is too long for a regular expression, and with 400,
+// 414 or 431 if the request cannot be judged, as [HTTPRequest.Evaluate] does.
 //
 // The verdict names the first rule that changed something; Applied has all.
 // Evaluate does not allocate if no rule matches.

@@ -18,8 +18,8 @@ type SecurityRule struct {
 }
 
 // HTTPSecurity decides about requests before anything rewrites them. The first
-// enabled rule that matches decides; a request that no rule matches is accepted.
-// A [RateLimit] decides only about requests above its rate.
+// enabled rule that matches decides; a request that no rule matches is
+// accepted. A [RateLimit] decides only about requests above its rate.
 //
 // Apart from its counters and token buckets it is immutable. It is safe for
 // concurrent use. A nil *HTTPSecurity has no rules.
@@ -81,7 +81,7 @@ func NewHTTPSecurity(rules []SecurityRule, env Env) (*HTTPSecurity, error) {
 		limit, ok := compiled.action.(*compiledLimit)
 		p.countsFailures = p.countsFailures || ok && limit.CountFailures
 	}
-	if err := c.faults.Err(); err != nil {
+	if err := c.faults.ErrIn(struct{ Rules []SecurityRule }{rules}); err != nil {
 		return nil, err
 	}
 	p.scratch.fields = c.fields
@@ -130,8 +130,8 @@ func (p *HTTPSecurity) Evaluate(tx Transaction) Verdict {
 
 // Failed reports a failed request, which Evaluate accepted, to the rules that
 // count failures ([RateLimit].CountFailures). The caller decides which requests
-// have failed, such as those with a status of 400 or more. Failed does not change
-// tx, and costs nothing if there are no such rules.
+// have failed, such as those with a status of 400 or more. Failed does not
+// change tx, and costs nothing if there are no such rules.
 func (p *HTTPSecurity) Failed(tx Transaction) {
 	if p == nil || !p.countsFailures {
 		return
@@ -162,8 +162,8 @@ func (p *HTTPSecurity) Failed(tx Transaction) {
 }
 
 // Explain describes, rule by rule and for people, how the policy would decide
-// about tx. The text has the values of headers and cookies that rules compare. It
-// counts nothing, takes no tokens and does not change tx.
+// about tx. The text has the values of headers and cookies that rules compare.
+// It counts nothing, takes no tokens and does not change tx.
 func (p *HTTPSecurity) Explain(tx Transaction) string {
 	if p == nil {
 		return explainNoRule

@@ -63,7 +63,8 @@ func TestActions(t *testing.T) {
 	}
 }
 
-// A reply's header belongs to the transaction: changing it changes no other reply.
+// A reply's header belongs to the transaction: changing it changes no other
+// reply.
 func TestReplyHeaderIsFresh(t *testing.T) {
 	p := mustHTTPSecurity(t, Env{}, SecurityRule{Name: "r", Action: Respond{Status: 403}})
 	tx := newTx("GET", "/")
@@ -244,7 +245,8 @@ func TestFailingService(t *testing.T) {
 			if s := n.Stats()[0]; s.Errors != 1 || s.Hits != 0 {
 				t.Errorf("%+v", s)
 			}
-			// A request that another rule decides first does not depend on the service.
+			// A request that another rule decides first does not depend on the
+			// service.
 			if v := p.Evaluate(newTx("GET", "/x", client("192.0.2.66"))); v.Err != nil || v.Rule != "first" {
 				t.Errorf("%+v", v)
 			}

@@ -24,11 +24,12 @@ type Match struct {
 	Path     *PathMatch     // the decoded path
 	Query    *QueryMatch    // the decoded query
 
-	// Host is compared with the Host header or with the authority of an absolute
-	// request target, which takes precedence (RFC 9112, section 3.2.2). It takes
-	// text operators. The port and a final dot are removed before comparing. A
-	// value with a colon, apart from IPv6 in brackets, is compared with the host
-	// as received; a regular expression with a colon is tried on both.
+	// Host is compared with the Host header or with the authority of an
+	// absolute request target, which takes precedence (RFC 9112, section
+	// 3.2.2). It takes text operators. The port and a final dot are removed
+	// before comparing. A value with a colon, apart from IPv6 in brackets, is
+	// compared with the host as received; a regular expression with a colon is
+	// tried on both.
 	Host    *TextMatch
 	Headers []HeaderMatch // all of them must match
 	Cookie  *CookieMatch  // one cookie by name
@@ -37,8 +38,8 @@ type Match struct {
 	Reputation *ReputationMatch // the reputation of Transaction.Client
 }
 
-// Protocol is the protocol of a URL. The zero value is not a known value, and the
-// constructors refuse it.
+// Protocol is the protocol of a URL. The zero value is not a known value, and
+// the constructors refuse it.
 type Protocol uint8
 
 // The protocols.
@@ -80,8 +81,8 @@ type MethodMatch struct {
 // version above 1.1 is treated as 1.1 (RFC 9110, section 2.5).
 type VersionMatch struct {
 	Op Op // IsIn or IsNotIn
-	// Versions are at least one of "HTTP/1.0", "HTTP/1.1", "HTTP/2" and "HTTP/3".
-	// net/http does not serve HTTP/3, but a server outside it may.
+	// Versions are at least one of "HTTP/1.0", "HTTP/1.1", "HTTP/2" and
+	// "HTTP/3". net/http does not serve HTTP/3, but a server outside it may.
 	Versions []string
 }
 
@@ -107,7 +108,8 @@ type condition struct {
 	shown func(*subjects) string // the subject, for an explanation
 }
 
-// matches reports whether all conditions hold. x, if not nil, explains each.
+// matches reports whether all conditions are true. x, if not nil, explains
+// each.
 func matches(conditions []condition, s *subjects, x *explainer) (bool, error) {
 	for i := range conditions {
 		ok, err := conditions[i].holds(s)
@@ -137,9 +139,9 @@ type compiledMatch struct {
 	query      *queryCondition // may be nil
 }
 
-// compile puts the cheap conditions first and those that may ask a service last:
-// a failing service then affects only requests whose outcome depends on it. With
-// every, all interpretations of a subject must match, otherwise one.
+// compile puts the cheap conditions first and those that may ask a service
+// last: a failing service then affects only requests whose outcome depends on
+// it. With every, all interpretations of a subject must match, otherwise one.
 func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatch) {
 	add := func(about string, holds func(*subjects) (bool, error), shown func(*subjects) string) {
 		all.conditions = append(all.conditions, condition{about, holds, shown})
@@ -201,9 +203,7 @@ func (m *Match) compile(c *compiler, field string, every bool) (all compiledMatc
 
 func (m *ProtocolMatch) compile(c *compiler, field string) func(*subjects) (bool, error) {
 	m.Op.checkSet(&c.faults, field)
-	if m.Protocol != HTTP && m.Protocol != HTTPS {
-		c.faults.Addf(field+".protocol", m.Protocol, "not a known value")
-	}
+	c.faults.Constant(field+".protocol", m.Protocol)
 	in := m.Op == IsIn
 	protocol := m.Protocol
 	return func(s *subjects) (bool, error) { return (s.protocol() == protocol) == in, nil }

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A country that is none denied nobody, without a word: UK is GB, and a name or a blank is no code.
+// A country that is none denied nobody, without a word: UK is GB, and a name or
+// a blank is no code.
 func TestGeoMatchCountries(t *testing.T) {
 	env := Env{Geo: fakeGeo{}}
 	for _, values := range [][]string{{"DE"}, {"de", "gb"}, {"XK"}} {

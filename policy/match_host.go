@@ -32,8 +32,8 @@ func (s *subjects) hostText() *hostText {
 	return h
 }
 
-// hostWithoutPort removes ":port" from a host and keeps the brackets of IPv6. It
-// accepts any text, since clients choose it.
+// hostWithoutPort removes ":port" from a host and keeps the brackets of IPv6.
+// It accepts any text, since clients choose it.
 func hostWithoutPort(host string) string {
 	if strings.HasPrefix(host, "[") {
 		if i := strings.IndexByte(host, ']'); i >= 0 {

@@ -11,18 +11,18 @@ import (
 // percent-decoding it once; values are written decoded.
 //
 // BeginsWith, Equals and their complements compare values and path with exactly
-// one leading slash each: "admin" and "/admin" are the same value, and "//admin"
-// is compared as "/admin".
+// one leading slash each: "admin" and "/admin" are the same value, and
+// "//admin" is compared as "/admin".
 //
-// Servers disagree about some paths: whether empty segments count, whether
-// "\" separates segments, whether a segment ends at ";", whether dot segments
-// have been resolved, and whether all this is done before "%2f", "%5c", "%3b"
-// and "%2e" are decoded, or after it, or both. A server that never decodes
-// some of "%2f", "%5c" and "%3b" has them in its path. A path with any of
-// these has several readings, one for each combination. A match in an [Allow]
-// rule holds only if it holds for all readings; a match in any other rule
-// holds if it holds for one. So none of "/public/../admin", "/admin/../public"
-// and "/public%2fx/../admin" slips past a rule about /admin, whichever way the
+// Servers disagree about some paths: whether empty segments count, whether "\"
+// separates segments, whether a segment ends at ";", whether dot segments have
+// been resolved, and whether all this is done before "%2f", "%5c", "%3b" and
+// "%2e" are decoded, or after it, or both. A server that never decodes some of
+// "%2f", "%5c" and "%3b" has them in its path. A path with any of these has
+// several readings, one for each combination. A match in an [Allow] rule is
+// true only if it is true for all readings; a match in any other rule is true
+// if it is true for one. So none of "/public/../admin", "/admin/../public" and
+// "/public%2fx/../admin" slips past a rule about /admin, whichever way the
 // server takes it.
 //
 // A path with NUL cannot be judged, nor one with several readings that is

@@ -130,7 +130,7 @@ func sent(r *http.Request) string {
 	return strings.ReplaceAll(raw, `\`, "%5C")
 }
 
-// checkServers holds the readings of a target against the servers, and
+// checkServers compares the readings of a target with the servers, and
 // reports whether there are readings.
 func checkServers(t interface {
 	Helper()

@@ -13,8 +13,9 @@ import (
 )
 
 // Limits of regular expressions: see Op. Constructors check the first three. A
-// request whose subject is longer than the last cannot be judged in bounded time.
-// It is refused even with Env.FailOpen, because clients choose the length.
+// request whose subject is longer than the last cannot be judged in bounded
+// time. It is refused even with Env.FailOpen, because clients choose the
+// length.
 const (
 	maxPattern       = 1024    // bytes of one pattern
 	maxProgram       = 500     // instructions of one compiled pattern
@@ -79,8 +80,8 @@ func (c *compiler) compilePattern(source string, caseSensitive bool) (*pattern, 
 	return &pattern{re, fold(requiredLiteral(parsed))}, nil
 }
 
-// requiredLiteral returns the longest text that it finds in every match of re, or
-// "". A pattern that may match invalid UTF-8, as U+FFFD does, has none.
+// requiredLiteral returns the longest text that it finds in every match of re,
+// or "". A pattern that may match invalid UTF-8, as U+FFFD does, has none.
 func requiredLiteral(re *syntax.Regexp) string {
 	switch re.Op {
 	case syntax.OpLiteral:

@@ -92,10 +92,10 @@ func (c *compiler) useGroups(field string, s *stringSet, groups []string, rooted
 	}
 }
 
-// stringSet is the compiled form of the values of a string match. It answers the
-// positive question, for the values and the string groups together. The values
-// of the literal operators are sorted and reduced so that none is redundant; then
-// one binary search finds the only candidate:
+// stringSet is the compiled form of the values of a string match. It answers
+// the positive question, for the values and the string groups together. The
+// values of the literal operators are sorted and reduced so that none is
+// redundant; then one binary search finds the only candidate:
 //
 //   - Equals: sorted, unique.
 //   - BeginsWith: no value is a prefix of another. If a value is a prefix of
@@ -147,7 +147,8 @@ func newStringSet(op Op, caseSensitive bool, values []value, tooLong error) *str
 	return s
 }
 
-// reduce sorts literals and drops each that is covered by the one kept before it.
+// reduce sorts literals and drops each that is covered by the one kept before
+// it.
 func reduce(literals [][]byte, compare func(a, b []byte) int, covers func(s, part []byte) bool) [][]byte {
 	slices.SortFunc(literals, compare)
 	kept := literals[:0]

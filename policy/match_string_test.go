@@ -19,7 +19,8 @@ func slowContains(op Op, caseSensitive bool, values []string, subject string) bo
 	if caseSensitive {
 		equal = func(a, b string) bool { return a == b }
 	}
-	// cuts are the positions between runes, where case-folded parts can begin and end.
+	// cuts are the positions between runes, where case-folded parts can begin
+	// and end.
 	var cuts []int
 	for i := range subject {
 		cuts = append(cuts, i)

@@ -14,8 +14,8 @@ import (
 type NetworkLimit struct {
 	// MaxRate is connections per second, 1 to 1e9.
 	MaxRate int `min:"1" max:"1_000_000_000"`
-	// Burst is connections at once after a pause, 0 to 1e9; below MaxRate it has
-	// no effect.
+	// Burst is connections at once after a pause, 0 to 1e9; below MaxRate it
+	// has no effect.
 	Burst int `min:"0" max:"1_000_000_000"`
 	// Exceeded is what happens to connections above the rate: ActionClose,
 	// ActionReset, or ActionReport, with which the next rule decides. The zero

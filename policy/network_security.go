@@ -29,15 +29,16 @@ type NetworkRule struct {
 	Action   Action        // ActionAllow, ActionReset or ActionRateLimit; required
 	Limit    *NetworkLimit // required for ActionRateLimit, nil for other actions
 	Log      bool          // ask for a record of each connection the rule decides
-	// Age is how long the rule has an effect, from the construction of the first
-	// policy that had it: see [Env].Previous. 0 means without limit.
+	// Age is how long the rule has an effect, from the construction of the
+	// first policy that had it: see [Env].Previous. 0 means without limit.
 	Age time.Duration `min:"0s"`
 }
 
 // NetworkSecurity decides which connections may proceed when they are accepted.
-// The first enabled rule that matches decides; a connection that no rule matches
-// is accepted. Apart from its counters and token buckets it is immutable. It is
-// safe for concurrent use. A nil *NetworkSecurity has no rules.
+// The first enabled rule that matches decides; a connection that no rule
+// matches is accepted. Apart from its counters and token buckets it is
+// immutable. It is safe for concurrent use. A nil *NetworkSecurity has no
+// rules.
 type NetworkSecurity struct {
 	env   Env
 	rules []networkRule
@@ -99,7 +100,7 @@ func NewNetworkSecurity(rules []NetworkRule, env Env) (*NetworkSecurity, error) 
 		bounds.Check(field, r, &f)
 		c.takeOver(previous[r.Name])
 	}
-	if err := f.Err(); err != nil {
+	if err := f.ErrIn(struct{ Rules []NetworkRule }{rules}); err != nil {
 		return nil, err
 	}
 	return p, nil

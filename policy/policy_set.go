@@ -20,8 +20,8 @@ type PolicySet struct {
 // all request rules and all response rules. Each rule gets the name "set/rule",
 // which verdicts and counters show. ComposeSets does not change the sets.
 //
-// It reports all faults of the names of sets, as joined [FieldError] values. The
-// constructors of the policies report those of the rules; their indexes are
+// It reports all faults of the names of sets, as joined [FieldError] values.
+// The constructors of the policies report those of the rules; their indexes are
 // those in the composed set.
 func ComposeSets(sets ...PolicySet) (PolicySet, error) {
 	var all PolicySet

@@ -10,10 +10,10 @@ import (
 // RateLimit limits the rate of requests. Requests within the rate go on to the
 // next rule.
 //
-// What is set divides requests: with PerClient and PerPath, each pair of a client
-// and a path has its own token bucket. With nothing set, all requests that the
-// rule matches share one. A rule in dry run takes tokens too, so that it reports
-// exactly what it would do.
+// What is set divides requests: with PerClient and PerPath, each pair of a
+// client and a path has its own token bucket. With nothing set, all requests
+// that the rule matches share one. A rule in dry run takes tokens too, so that
+// it reports exactly what it would do.
 type RateLimit struct {
 	Limit RateLimiterConfig // MaxKeys and IPv6Bits have no effect if all requests share one bucket
 
@@ -31,9 +31,9 @@ type RateLimit struct {
 	PerCookie string
 
 	// CountFailures takes tokens only for requests that fail: see
-	// [HTTPSecurity.Failed]. If Limit.Count of them fail (or Limit.Burst, if that
-	// is more), all requests of the same client, path and so on exceed the rate
-	// for a whole Limit.Period.
+	// [HTTPSecurity.Failed]. If Limit.Count of them fail (or Limit.Burst, if
+	// that is more), all requests of the same client, path and so on exceed the
+	// rate for a whole Limit.Period.
 	CountFailures bool
 
 	// Exceeded is what happens to requests above the rate. Nil means
@@ -41,15 +41,15 @@ type RateLimit struct {
 	Exceeded RateLimitAction
 }
 
-// RateLimitAction is what an HTTP security rule does with requests above a rate:
-// one of [Report], [Close], [Respond] and [Redirect], by value. Other packages
-// cannot add to them.
+// RateLimitAction is what an HTTP security rule does with requests above a
+// rate: one of [Report], [Close], [Respond] and [Redirect], by value. Other
+// packages cannot add to them.
 type RateLimitAction interface {
 	rateLimitAction()
 }
 
-// Report passes requests above a rate to the next rule and only reports them, in
-// [Verdict].Monitored and in the counters of the rule.
+// Report passes requests above a rate to the next rule and only reports them,
+// in [Verdict].Monitored and in the counters of the rule.
 type Report struct{}
 
 func (RateLimit) securityAction() {}

@@ -110,7 +110,7 @@ func TestRateLimitActions(t *testing.T) {
 	want := []string{
 		"rules[0].action.limit.count: 0: less than 1", `rules[0].action.perHeader: "a b": not a header name`, `rules[0].action.perCookie: "a b": not a cookie name`,
 		"rules[0].action.exceeded: *policy.Close is not an action; give the struct, not a pointer to it",
-		"rules[1].action.limit.burst: -1: negative", "rules[1].action.exceeded.protocol: 0: not a known value",
+		"rules[1].action.limit.burst: -1: negative", "rules[1].action.exceeded.protocol: missing: one of http, https",
 		"rules[2].action.exceeded.status: 1: less than 200",
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
@@ -168,8 +168,12 @@ func TestNetworkLimit(t *testing.T) {
 		{Name: "d", Action: ActionClose},
 	}, Env{})
 	want := []string{
-		`rules[0].limit: "rate limit" needs a limit`, `rules[1].limit: "allow" takes no limit`, "rules[1].age: -1ns: negative",
-		`rules[2].limit.exceeded: "allow": not one of close, reset, report`, "rules[2].limit.maxRate: 0: less than 1", "rules[2].limit.burst: -1: negative",
+		`rules[0].limit: "rate limit" needs a limit`,
+		`rules[1].limit: "allow" takes no limit`,
+		`rules[1].age: -1ns: negative`,
+		`rules[2].limit.maxRate: 0: less than 1`,
+		`rules[2].limit.burst: -1: negative`,
+		`rules[2].limit.exceeded: "allow": not one of close, reset, report`,
 		`rules[3].action: "close": not one of allow, reset, rate limit`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
@@ -322,7 +326,7 @@ func TestGeoAndReputation(t *testing.T) {
 	_, err = NewHTTPSecurity([]SecurityRule{{Name: "r", Action: Close{}, Match: Match{Geo: &GeoMatch{}, Reputation: &ReputationMatch{}}}}, Env{})
 	want = []string{
 		"rules[0].match.geo: the policy was given no geo data", "rules[0].match.geo.values: missing",
-		"rules[0].match.reputation.kinds: missing", "rules[0].match.reputation: the policy was given no reputations",
+		"rules[0].match.reputation: the policy was given no reputations", "rules[0].match.reputation.kinds: missing",
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)

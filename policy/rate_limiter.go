@@ -61,7 +61,7 @@ type RateLimiter struct {
 func NewRateLimiter(cfg RateLimiterConfig) (*RateLimiter, error) {
 	var f fielderr.List
 	l := newRateLimiter(&f, "", cfg)
-	if err := f.Err(); err != nil {
+	if err := f.ErrIn(cfg); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -85,20 +85,22 @@ func newRateLimiter(f *fielderr.List, at string, cfg RateLimiterConfig) *RateLim
 	return l
 }
 
-// Allow takes a token from the bucket of a key and reports whether there was one.
+// Allow takes a token from the bucket of a key and reports whether there was
+// one.
 func (l *RateLimiter) Allow(key string) bool { return l.AllowN(key, 1) }
 
 // AllowN takes n tokens from the bucket of a key if it has as many, and reports
-// whether it had. If n is below 1, AllowN takes none and reports whether there is
-// one.
+// whether it had. If n is below 1, AllowN takes none and reports whether there
+// is one.
 func (l *RateLimiter) AllowN(key string, n int) bool {
 	return l.take(maphash.String(l.seed, key), n, l.now())
 }
 
-// AllowAddr takes a token from the bucket of an address and reports whether there
-// was one. IPv4-mapped IPv6 addresses are treated as IPv4; other IPv6 addresses
-// with the same prefix share a bucket, see [RateLimiterConfig].IPv6Bits, and so
-// do invalid addresses. Allow and AllowAddr never share buckets.
+// AllowAddr takes a token from the bucket of an address and reports whether
+// there was one. IPv4-mapped IPv6 addresses are treated as IPv4; other IPv6
+// addresses with the same prefix share a bucket, see
+// [RateLimiterConfig].IPv6Bits, and so do invalid addresses. Allow and
+// AllowAddr never share buckets.
 func (l *RateLimiter) AllowAddr(addr netip.Addr) bool {
 	var key [17]byte
 	return l.take(l.hash(l.appendAddr(key[:0], addr)), 1, l.now())

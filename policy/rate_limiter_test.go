@@ -129,7 +129,8 @@ func (a admissions) excess(r Rate) float64 {
 }
 
 // No key ever gets more than its rate, however few slots there are, however
-// many keys, and whatever the clock does; and with slots enough, none gets less.
+// many keys, and whatever the clock does; and with slots enough, none gets
+// less.
 func TestRateLimiterNeverExceeds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := Rate{
@@ -152,7 +153,7 @@ func TestRateLimiterNeverExceeds(t *testing.T) {
 			now += random.Int64N(2*interval/int64(1+random.IntN(keys+1)) + 1)
 			at := now
 			if backwards && random.IntN(8) == 0 {
-				at = max(0, now-random.Int64N(3*interval+1)) // a caller that read the clock and was held up
+				at = max(0, now-random.Int64N(3*interval+1)) // a caller that read the clock and was delayed
 			}
 			k := random.IntN(keys)
 			ok := l.take(uint64(k+1)*0x9e3779b97f4a7c15, 1, at)
@@ -166,7 +167,7 @@ func TestRateLimiterNeverExceeds(t *testing.T) {
 			}
 		}
 		for k, a := range allowed {
-			slices.Sort(a) // the promise is about times of decisions, in whatever order they are made
+			slices.Sort(a) // the guarantee is about times of decisions, in whatever order they are made
 			if e := a.excess(r); e > 1e-6 {
 				t.Fatalf("key %d exceeds %+v by %v", k, r, e)
 			}
@@ -181,7 +182,8 @@ type bucketTwin struct {
 
 func (b *bucketTwin) take(r Rate, now int64) bool {
 	interval := (int64(r.Period) + int64(r.Count) - 1) / int64(r.Count)
-	// Tokens come back one after the other, each an interval after the one before.
+	// Tokens come back one after the other, each an interval after the one
+	// before.
 	for len(b.taken) > 0 && b.taken[0] <= now {
 		b.taken = b.taken[1:]
 	}
@@ -258,7 +260,8 @@ func TestRateLimiterParallel(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		// Burst, and 50 a second for the 1.99 s from the first to the last event.
+		// Burst, and 50 a second for the 1.99 s from the first to the last
+		// event.
 		if k, want := fromKey.Load(), int64(80+99); k != want || fromBucket.Load() != want {
 			t.Errorf("%d and %d, want %d", k, fromBucket.Load(), want)
 		}

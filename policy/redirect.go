@@ -8,12 +8,13 @@ import (
 
 // Redirect answers with a redirect to a URL made from that of the request as
 // received. If the URL cannot be made, the rule is skipped and the next one is
-// tried: if the request's host is not valid in a URL, if it is an IP address and
-// a template names its labels, or if host or path have fewer parts than a
+// tried: if the request's host is not valid in a URL, if it is an IP address
+// and a template names its labels, or if host or path have fewer parts than a
 // template names.
 //
 // Host and Path are templates, text with tokens such as host[0] and path[1:]:
-// see the package documentation. If they are empty, those of the request remain.
+// see the package documentation. If they are empty, those of the request
+// remain.
 type Redirect struct {
 	Protocol Protocol // required
 	Host     string   // template, without port
@@ -37,9 +38,7 @@ type compiledRedirect struct {
 }
 
 func (a Redirect) compile(c *compiler, field string, m *compiledMatch) *compiledRedirect {
-	if a.Protocol != HTTP && a.Protocol != HTTPS {
-		c.faults.Addf(field+".protocol", a.Protocol, "not a known value")
-	}
+	c.faults.Constant(field+".protocol", a.Protocol)
 	if a.Status == 0 {
 		a.Status = http.StatusFound
 	}

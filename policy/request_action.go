@@ -48,8 +48,8 @@ type SwitchPool struct {
 	// the zero value any server.
 	Server netip.AddrPort
 	// Label is a priority label, if the pool is a group: only members with that
-	// label are used, even if a script selects a server of the group later. Empty
-	// means all. A rule with a label cannot name a server.
+	// label are used, even if a script selects a server of the group later.
+	// Empty means all. A rule with a label cannot name a server.
 	Label string
 }
 

@@ -10,9 +10,9 @@ import (
 //
 // Host and Path are templates, text with tokens such as host[0] and path[1:]:
 // see the package documentation. Their tokens are those of the Location. If the
-// Location is relative, it has no host: an empty Host then means the host of the
-// request as received. If a template names labels of a host that is missing or
-// is an IP address, the rule is skipped.
+// Location is relative, it has no host: an empty Host then means the host of
+// the request as received. If a template names labels of a host that is missing
+// or is an IP address, the rule is skipped.
 type RewriteLocation struct {
 	Protocol Protocol // required
 	Host     string   // template, without port; empty: as it is
@@ -29,9 +29,7 @@ type locationRewrite struct {
 }
 
 func (a RewriteLocation) compile(c *compiler, field string) *locationRewrite {
-	if a.Protocol != HTTP && a.Protocol != HTTPS {
-		c.faults.Addf(field+".protocol", a.Protocol, "not a known value")
-	}
+	c.faults.Constant(field+".protocol", a.Protocol)
 	r := &locationRewrite{RewriteLocation: a}
 	if strings.Contains(a.Host, ":") && !strings.Contains(a.Host, "[") {
 		c.faults.Addf(field+".host", a.Host, "has a port; give it in port")

@@ -9,8 +9,8 @@ type ruleHead struct {
 	counters                          *counters
 }
 
-// inherit makes the rule continue the counters of the rule with the same name in
-// the previous policy.
+// inherit makes the rule continue the counters of the rule with the same name
+// in the previous policy.
 func (r *ruleHead) inherit(previous *ruleHead) {
 	if r.counters = new(counters); previous != nil {
 		r.counters = previous.counters

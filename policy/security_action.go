@@ -47,7 +47,8 @@ type Respond struct {
 // https. The rule is skipped, and the next one is tried, if the client used TLS
 // already ([Transaction].Encrypted), or if the request's host is missing or not
 // valid in a URL. It must be a host name or an IPv4 address of ASCII letters,
-// digits and ".-_", or an IPv6 address in brackets, each with or without a port.
+// digits and ".-_", or an IPv6 address in brackets, each with or without a
+// port.
 type RedirectToHTTPS struct {
 	Port uint16 // 0 means 443, which is left out of the Location
 }
@@ -146,8 +147,8 @@ func (a RedirectToHTTPS) location(r *http.Request) (string, bool) {
 	return string(b), true
 }
 
-// redirectable reports whether a host, and the client's text behind it, is valid
-// in a URL.
+// redirectable reports whether a host, and the client's text behind it, is
+// valid in a URL.
 func redirectable(host, port string) bool {
 	if port != "" && strings.Trim(port[1:], "0123456789") != "" {
 		return false

@@ -53,9 +53,9 @@ type StringGroupConfig struct {
 const maxStringGroupBytes = 16 << 20
 
 // StringGroup is a list of strings or a map from strings to strings. A look-up
-// finds the entry that a subject equals, begins with, ends with or contains. Its
-// cost does not depend on the number of entries, except for regular expressions,
-// which are tried one by one.
+// finds the entry that a subject equals, begins with, ends with or contains.
+// Its cost does not depend on the number of entries, except for regular
+// expressions, which are tried one by one.
 //
 // It is immutable and safe for concurrent use. The index for an operator is
 // built when it is first used.
@@ -90,9 +90,7 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 	if cfg.Name == "" || len(cfg.Name) > maxNameLen || !printable(cfg.Name) {
 		f.Addf("name", cfg.Name, "not a name of at most %d bytes of printable text", maxNameLen)
 	}
-	if cfg.Kind > StringMap {
-		f.Addf("kind", cfg.Kind, "not a known value")
-	}
+	f.Constant("kind", cfg.Kind)
 	size := 0
 	for i, e := range cfg.Entries {
 		at := fielderr.Index("entries", i)
@@ -107,7 +105,7 @@ func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 	if size > maxStringGroupBytes {
 		f.Addf("entries", nil, "keys of %d bytes are more than %d", size, maxStringGroupBytes)
 	}
-	if err := f.Err(); err != nil {
+	if err := f.ErrIn(cfg); err != nil {
 		return nil, err
 	}
 	g := &StringGroup{name: cfg.Name, kind: cfg.Kind, longest: cfg.LongestMatch, entries: slices.Clone(cfg.Entries)}
@@ -131,8 +129,8 @@ func (g *StringGroup) Len() int { return len(g.entries) }
 
 // Find returns the entry that matches a subject best, as LongestMatch says. A
 // negative operator means its positive one, and other than text operators find
-// nothing. Only [MatchesRegexp] can fail: if the keys are not regular expressions
-// within the limits, or the subject is longer than 8 KiB.
+// nothing. Only [MatchesRegexp] can fail: if the keys are not regular
+// expressions within the limits, or the subject is longer than 8 KiB.
 func (g *StringGroup) Find(op Op, subject string, caseSensitive bool) (StringEntry, bool, error) {
 	t := text{exact: []byte(subject)}
 	if !caseSensitive {

@@ -89,12 +89,15 @@ func TestStringGroup(t *testing.T) {
 
 func TestStringGroupFaults(t *testing.T) {
 	_, err := NewStringGroup(StringGroupConfig{Kind: 2, Entries: []StringEntry{{}, {"a", "b"}}})
-	want := []string{`name: "": not a name of at most 255 bytes of printable text`, "kind: 2: not a known value", "entries[0].key: an empty key is part of every text"}
+	want := []string{`name: "": not a name of at most 255 bytes of printable text`, "kind: 2: not one of list, map", "entries[0].key: an empty key is part of every text"}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}
 	_, err = NewStringGroup(StringGroupConfig{Name: "big", Entries: []StringEntry{{"a", "b"}, {strings.Repeat("x", maxStringGroupBytes), ""}}})
-	want = []string{`entries[0].value: "b": an entry of a list has no value`, "entries: keys of 16777217 bytes are more than 16777216"}
+	want = []string{
+		`entries: keys of 16777217 bytes are more than 16777216`,
+		`entries[0].value: "b": an entry of a list has no value`,
+	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}

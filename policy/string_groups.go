@@ -12,8 +12,8 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// errUnknownStringGroup is wrapped, with the name of the group, by the errors of
-// look-ups in a string group that does not exist.
+// errUnknownStringGroup is wrapped, with the name of the group, by the errors
+// of look-ups in a string group that does not exist.
 var errUnknownStringGroup = errors.New("unknown string group")
 
 var errNilGroup = errors.New("nil group")
@@ -27,8 +27,9 @@ type StringGroups struct {
 	groups atomic.Pointer[map[string]*StringGroup]
 }
 
-// NewStringGroups returns a set of groups. Nil groups and second groups with the
-// same name are errors. It reports all faults, as joined [FieldError] values.
+// NewStringGroups returns a set of groups. Nil groups and second groups with
+// the same name are errors. It reports all faults, as joined [FieldError]
+// values.
 func NewStringGroups(groups ...*StringGroup) (*StringGroups, error) {
 	all := make(map[string]*StringGroup, len(groups))
 	var f fielderr.List
@@ -60,8 +61,8 @@ func (s *StringGroups) Group(name string) (*StringGroup, bool) {
 // Names returns the sorted names of all groups.
 func (s *StringGroups) Names() []string { return slices.Sorted(maps.Keys(s.load())) }
 
-// Replace adds a group, or replaces the group with the same name. A nil group is
-// an error.
+// Replace adds a group, or replaces the group with the same name. A nil group
+// is an error.
 func (s *StringGroups) Replace(g *StringGroup) error {
 	if g == nil {
 		return errNilGroup

@@ -7,13 +7,13 @@ import (
 
 // stringTrie finds the keys that a subject equals, begins with or contains, in
 // time linear in the subject for any number of keys. It is the automaton of Aho
-// and Corasick: a trie of the keys in which every node has a link to the node of
-// the longest proper suffix of its text that is in the trie. The search continues
-// there if no child matches.
+// and Corasick: a trie of the keys in which every node has a link to the node
+// of the longest proper suffix of its text that is in the trie. The search
+// continues there if no child matches.
 //
 // Nodes are numbered in breadth-first order, so the children of a node are
-// adjacent, and so are the bytes that lead to them: bytes.IndexByte on a few bytes
-// finds a child.
+// adjacent, and so are the bytes that lead to them: bytes.IndexByte on a few
+// bytes finds a child.
 type stringTrie struct {
 	nodes  []trieNode
 	labels []byte // labels[n] leads to node n
@@ -26,8 +26,9 @@ type trieNode struct {
 	best       int32 // the best of the keys that end here or at a suffix, or -1
 }
 
-// newStringTrie builds the trie of keys, none of them empty. The order says which
-// key is better if several match; of equal keys only the better one is kept.
+// newStringTrie builds the trie of keys, none of them empty. The order says
+// which key is better if several match; of equal keys only the better one is
+// kept.
 func newStringTrie(keys [][]byte, better func(a, b int32) bool) *stringTrie {
 	t := &stringTrie{nodes: []trieNode{{key: -1, best: -1}}, labels: []byte{0}}
 	order := make([]int32, len(keys))
@@ -92,7 +93,8 @@ func (t *stringTrie) child(n int32, c byte) int32 {
 	return -1
 }
 
-// step returns the longest suffix of a node's text and a byte that is in the trie.
+// step returns the longest suffix of a node's text and a byte that is in the
+// trie.
 func (t *stringTrie) step(n int32, c byte) int32 {
 	for {
 		if child := t.child(n, c); child >= 0 {

@@ -31,14 +31,14 @@ type StringGroupFile struct {
 // StringGroupWatcher replaces the groups of a set when their files change.
 type StringGroupWatcher struct{ files *filewatch.Watcher }
 
-// NewStringGroupWatcher reads all files and puts their groups into groups. If any
-// file cannot be read or is bad, the set remains as it is, and all faults are
-// reported, each as a [*FieldError] with the position of its file.
+// NewStringGroupWatcher reads all files and puts their groups into groups. If
+// any file cannot be read or is bad, the set remains as it is, and all faults
+// are reported, each as a [*FieldError] with the position of its file.
 //
 // While [StringGroupWatcher.Run] runs, it calls onChange, if not nil, for each
-// change of a file. If err is nil, the set has the new group; otherwise it still
-// has the old one. A failure that lasts is reported once. Calls do not overlap;
-// the next file is read after onChange returns.
+// change of a file. If err is nil, the set has the new group; otherwise it
+// still has the old one. A failure that lasts is reported once. Calls do not
+// overlap; the next file is read after onChange returns.
 func NewStringGroupWatcher(groups *StringGroups, files []StringGroupFile, onChange func(file StringGroupFile, err error)) (*StringGroupWatcher, error) {
 	var f fielderr.List
 	if groups == nil {

@@ -75,8 +75,8 @@ func (s *subjects) reset() bool {
 	return true
 }
 
-// take makes a text of the bytes of the arena from start on. Texts stay valid if
-// the arena is reallocated: they refer to the old array.
+// take makes a text of the bytes of the arena from start on. Texts stay valid
+// if the arena is reallocated: they refer to the old array.
 func (s *subjects) take(start int) text {
 	exact := s.arena[start:len(s.arena):len(s.arena)]
 	if isFolded(exact) {

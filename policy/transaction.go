@@ -5,8 +5,9 @@ import (
 	"net/netip"
 )
 
-// Transaction is a request that policies judge and change. A policy calls it only
-// on the goroutine that evaluates the policy, and keeps no reference to it.
+// Transaction is a request that policies judge and change. A policy calls it
+// only on the goroutine that evaluates the policy, and keeps no reference to
+// it.
 type Transaction interface {
 	// Client is the client's address, perhaps found behind trusted proxies. IP
 	// matches on the client compare it.
@@ -15,8 +16,8 @@ type Transaction interface {
 	Source() netip.AddrPort
 	// Local is the address and port on which the request arrived.
 	Local() netip.AddrPort
-	// Encrypted reports whether the client used TLS, perhaps to a trusted proxy.
-	// Without such proxies, that is whether Original().TLS is set.
+	// Encrypted reports whether the client used TLS, perhaps to a trusted
+	// proxy. Without such proxies, that is whether Original().TLS is set.
 	Encrypted() bool
 	// RequestID is the unique name of the transaction, the same in all stages,
 	// for the variable $request_id. It may be empty.
@@ -24,24 +25,24 @@ type Transaction interface {
 	// Original is the request as received by the server side of net/http. It is
 	// read-only and never nil.
 	Original() *http.Request
-	// EditRequest is the request that will be sent, for changes. It has a header
-	// of its own, but may share its URL with Original, so a policy replaces the
-	// URL instead of changing it.
+	// EditRequest is the request that will be sent, for changes. It has a
+	// header of its own, but may share its URL with Original, so a policy
+	// replaces the URL instead of changing it.
 	EditRequest() *http.Request
-	// SelectPool selects the pool and, if addr is valid, the server; port 0 means
-	// the server's own.
+	// SelectPool selects the pool and, if addr is valid, the server; port 0
+	// means the server's own.
 	SelectPool(pool string, addr netip.AddrPort)
 	// SelectLabel selects a pool group and, of its members, those with the
 	// priority label. Without pool groups it has no effect.
 	SelectLabel(group, label string)
-	// Reply answers the request in place of a server. The status is final (200 to
-	// 599). The callee owns header; it must not change body.
+	// Reply answers the request in place of a server. The status is final (200
+	// to 599). The callee owns header; it must not change body.
 	Reply(status int, header http.Header, body []byte)
 	// Close closes the connection without an answer: with RST if reset is set,
 	// otherwise with FIN.
 	Close(reset bool)
-	// Response is the status and the header of the server's response. The header
-	// may be changed in place. ok is false before there is a response.
+	// Response is the status and the header of the server's response. The
+	// header may be changed in place. ok is false before there is a response.
 	Response() (status int, header http.Header, ok bool)
 }
 

@@ -477,7 +477,8 @@ func FuzzPath(f *testing.F) {
 		if !v.Ended && !cmp.Equal(v, Verdict{Index: -1}) {
 			t.Fatalf("%+v", v)
 		}
-		// The interpreter folds valid UTF-8 only, starts at a slash, and is slow.
+		// The interpreter folds valid UTF-8 only, starts at a slash, and is
+		// slow.
 		if !caseSensitive && bytes.ContainsRune([]byte(u.Path+value), 0xfffd) || !strings.HasPrefix(u.Path, "/") || len(u.Path) > 64 || !validBoth(u.Path, value) {
 			return
 		}

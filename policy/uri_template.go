@@ -204,8 +204,8 @@ func (m *compiledMatch) requestTokens(s *subjects, templates ...*uriTemplate) *u
 	return t
 }
 
-// expandHost returns the host that the template makes, in a form that is valid in
-// a URL.
+// expandHost returns the host that the template makes, in a form that is valid
+// in a URL.
 func (t *uriTemplate) expandHost(tokens *uriTokens) (string, error) {
 	b, err := t.expand(nil, tokens, func(dst []byte, text string) []byte { return append(dst, text...) })
 	if err != nil {
@@ -304,8 +304,8 @@ func (t *uriTokens) list(token uriToken) (list []string, separator byte, err err
 	return t.segments, '/', nil
 }
 
-// appendPathSafe appends text to a path. It is appendURLSafe that encodes question
-// marks too.
+// appendPathSafe appends text to a path. It is appendURLSafe that encodes
+// question marks too.
 func appendPathSafe(dst []byte, s string) []byte {
 	for i, part := range strings.Split(s, "?") {
 		if i > 0 {
@@ -318,8 +318,9 @@ func appendPathSafe(dst []byte, s string) []byte {
 
 func isAlnum(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// template compiles a template of an action, nil if it is empty, and checks that
-// the match has all that its tokens need. A nil match has only host and path.
+// template compiles a template of an action, nil if it is empty, and checks
+// that the match has all that its tokens need. A nil match has only host and
+// path.
 func (c *compiler) template(field, source string, isHost bool, m *compiledMatch) *uriTemplate {
 	if source == "" {
 		return nil

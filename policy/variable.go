@@ -155,8 +155,8 @@ func nameLen(s string) int {
 	return n
 }
 
-// expand returns the value for a transaction; false if a variable has no value, or
-// one that is not valid in a header.
+// expand returns the value for a transaction; false if a variable has no value,
+// or one that is not valid in a header.
 func (v textValue) expand(tx Transaction) (string, bool) {
 	var b strings.Builder
 	for _, p := range v {

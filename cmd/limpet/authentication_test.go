@@ -75,7 +75,7 @@ avi.http.replace_header("X-User", avi.http.get_userid())
 		}
 	}
 	p := start(t, filepath.Join(dir, "limpet.yaml"))
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: hangLimit, Transport: &http.Transport{DisableKeepAlives: true}}
 	ask := func(host, authorization string) string {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url, nil)

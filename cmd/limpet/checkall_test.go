@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-// A faultyFile is a configuration in the making. A template has the mark "§" where
-// its fault is, and "#" in place of a number of its own.
+// A faultyFile is a configuration in the making. A template has the mark "§"
+// where its fault is, and "#" in place of a number of its own.
 type faultyFile struct {
 	text   strings.Builder
 	lines  int
@@ -39,7 +39,8 @@ func (f *faultyFile) add(template string) {
 	}
 }
 
-// A section is a list of a configuration: its usual item, and items with faults.
+// A section is a list of a configuration: its usual item, and items with
+// faults.
 type section struct {
 	key    string
 	share  int // of the lines of the file, in percent
@@ -90,8 +91,8 @@ var sections = []section{
 	}},
 }
 
-// newFaultyFile makes a configuration of about so many lines, which has each fault
-// so many times.
+// newFaultyFile makes a configuration of about so many lines, which has each
+// fault so many times.
 func newFaultyFile(lines, times int) *faultyFile {
 	f := &faultyFile{}
 	for _, s := range sections {

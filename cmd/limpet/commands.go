@@ -98,8 +98,8 @@ func flagError(c *cobra.Command, err error) error {
 	return fmt.Errorf("%s: %w", c.Name(), err)
 }
 
-// doubleDashes gives options with one dash, as in -strict, their second one, and
-// says so.
+// doubleDashes gives options with one dash, as in -strict, their second one,
+// and says so.
 func doubleDashes(c *cobra.Command, args []string, errs io.Writer) []string {
 	args = append([]string{}, args...) // not nil, which cobra takes for the arguments of the process
 	for i := 0; i < len(args) && args[i] != "--"; i++ {

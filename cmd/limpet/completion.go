@@ -42,15 +42,16 @@ func newCompletion() *cobra.Command {
 	}
 }
 
-// filesEnding completes arguments with the names of files that have one of these
-// extensions, and of directories.
+// filesEnding completes arguments with the names of files that have one of
+// these extensions, and of directories.
 func filesEnding(extensions ...string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return extensions, cobra.ShellCompDirectiveFilterFileExt
 	}
 }
 
-// configurationFiles completes the first argument with the names of configurations.
+// configurationFiles completes the first argument with the names of
+// configurations.
 func configurationFiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp

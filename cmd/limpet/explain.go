@@ -176,7 +176,7 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 	e.policies, _, _ = strings.Cut(vs.Explain(r), "scripts, which were not run") // here they are
 	func() {
 		defer func() {
-			// A connection that is closed ends this way; the record tells.
+			// A connection that is closed ends this way; the record says so.
 			p := recover()
 			if err, is := p.(error); p != nil && !(is && errors.Is(err, http.ErrAbortHandler)) {
 				panic(p)
@@ -229,7 +229,7 @@ func (e *explanation) report(out io.Writer) {
 	}
 	fact("pool", rec.Pool)
 	fact("server", rec.Server)
-	fact("persistence", rec.Persistence)
+	fact("persistence", rec.Outcome)
 	for _, line := range rec.Log {
 		fact("log", line)
 	}

@@ -101,7 +101,8 @@ Location: https://www.example.com/new?x
 	}
 }
 
-// An https URL was explained as if it had come over plain HTTP, on no port, and a pool of discovered servers as one without any.
+// An https URL was explained as if it had come over plain HTTP, on no port, and
+// a pool of discovered servers as one without any.
 func TestExplainSurroundings(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"edge.yaml": `listen: 127.0.0.1:0
 pools:

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// documented is an example of the reference of the command: what a command prints.
+// documented is an example of the reference of the command: what a command
+// prints.
 func documented(t *testing.T, line string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/reference/command.md")

@@ -26,7 +26,8 @@ func awaitFile(t *testing.T, path, text string) {
 	})
 }
 
-// Files of logs are opened anew on SIGUSR1, and on SIGHUP, whether or not the configuration is accepted.
+// Files of logs are opened anew on SIGUSR1, and on SIGHUP, whether or not the
+// configuration is accepted.
 func TestServeReopensLogs(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": teapot + "accessLog: {output: access.log, format: combined}\n"})
 	config, log := filepath.Join(dir, "limpet.yaml"), filepath.Join(dir, "access.log")
@@ -71,7 +72,8 @@ func TestServeReopensLogs(t *testing.T) {
 	p.end()
 }
 
-// All lines of the process are in the format that the file wants, from the first to the last.
+// All lines of the process are in the format that the file wants, from the
+// first to the last.
 func TestServeLogsJSON(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": teapot + "logs: {format: json}\nprocess: {drain: {delay: 1ms}}\n"})
 	p := launch(t, filepath.Join(dir, "limpet.yaml"))
@@ -129,14 +131,14 @@ func TestServeLogOfFailure(t *testing.T) {
 	awaitFile(t, filepath.Join(dir, "process.log"), "persistence cookies have no configured keys")
 }
 
-// Logs in a pipe that nobody reads hold up neither requests nor the end.
+// Logs in a pipe that nobody reads delay neither requests nor the end.
 func TestServeLogPipe(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": teapot + "accessLog: {output: pipe, format: json}\n"})
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, filepath.Join(dir, "limpet.yaml"))
-	for range 1000 { // more than the pipe holds
+	for range 1000 { // more than the pipe can store
 		if got := get(t, p.url); !strings.HasPrefix(got, "418 ") {
 			t.Fatal(got)
 		}

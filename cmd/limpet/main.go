@@ -2,7 +2,7 @@
 // policies and pools. It does nothing that the library cannot do.
 //
 //	limpet serve CONFIG          serve until interrupted; SIGHUP reads CONFIG anew
-//	limpet explain CONFIG URL    tell what would become of a request
+//	limpet explain CONFIG URL    show what would become of a request
 //	limpet check FILE...         check configurations and scripts
 //	limpet test PATH...          run the txtar cases in files and directories
 //	limpet help COMMAND|KEY      explain a command, or a key of configurations
@@ -10,8 +10,8 @@
 //	limpet completion SHELL      print a script that completes command lines
 //	limpet version               print the version
 //
-// Each command tells its options with --help. docs/reference/command.md describes
-// the commands, docs/reference/configuration.md the configuration.
+// Each command tells its options with --help. docs/reference/command.md
+// describes the commands, docs/reference/configuration.md the configuration.
 package main
 
 import (

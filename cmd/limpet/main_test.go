@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// shopFiles are a configuration with something of everything, and what it names.
+// shopFiles are a configuration with something of everything, and what it
+// names.
 var shopFiles = testfiles.MustRead("../../config/testdata/shop/*")
 
 // invoke runs a command. The directory's name is DIR in what it prints.

@@ -102,10 +102,10 @@ func optionRow(f *pflag.Flag) string {
 	return "| " + name + " | " + usage + " |\n"
 }
 
-// TestManPages makes a manual page of each command: cobra's, with the section of
-// the reference instead of the text for --help, and without the table of options,
-// which cobra makes as well. The date and the version in the head are for
-// internal/tools/dist to fill in.
+// TestManPages makes a manual page of each command: cobra's, with the section
+// of the reference instead of the text for --help, and without the table of
+// options, which cobra makes as well. The date and the version in the head are
+// for internal/tools/dist to fill in.
 func TestManPages(t *testing.T) {
 	sections := referenceSections(t)
 	root := newRoot()

@@ -58,7 +58,7 @@ func (p *process) exchange(request string) string {
 		p.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(hangLimit)); err != nil {
 		p.Fatal(err)
 	}
 	lines := append(strings.Split(request, "|"), "Connection: close", "", "")
@@ -70,7 +70,7 @@ func (p *process) exchange(request string) string {
 	}
 	switch _, err := io.WriteString(conn, strings.Join(lines, "\r\n")); {
 	case errors.Is(err, syscall.ECONNRESET):
-		return "reset" // which is told once: a read would find the end
+		return "reset" // which is reported once: a read would find the end
 	case err != nil:
 		p.Fatal(err)
 	}

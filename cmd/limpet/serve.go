@@ -48,12 +48,12 @@ func (o *serveOptions) serve(ctx context.Context, args []string, _, errs io.Writ
 	// Whoever reads the log may go away: that must end the log, and not the
 	// service.
 	signal.Ignore(syscall.SIGPIPE)
-	// Nor may a reader that stops, or a full disk, hold up requests or the end.
+	// Nor may a reader that stops, or a full disk, delay requests or the end.
 	queue := limpet.NewLogQueue(errs)
 	defer func() {
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
-		_ = queue.Close(flush) // what is not written by then is lost, and there is nobody to tell
+		_ = queue.Close(flush) // what is not written by then is lost, and nobody reads the log any more
 	}()
 	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
 	s := &service{file: args[0], watch: o.watch, log: log, after: time.After, command: os.Args}
@@ -134,9 +134,9 @@ func (s *service) serve(ctx context.Context) (err error) {
 	return errors.Join(failure, s.end(running, rt, failure == nil))
 }
 
-// begin loads the configuration and opens the sockets, or takes them and what else
-// there is from the process before. The runtime is nil if there is an error, or if
-// ctx ends before.
+// begin loads the configuration and opens the sockets, or takes them and what
+// else there is from the process before. The runtime is nil if there is an
+// error, or if ctx ends before.
 func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	sockets := systemd.Inherit()
 	s.tell(systemd.Status("starting"))
@@ -180,8 +180,8 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 // signals ask for a reload, for new files of logs, and for an upgrade.
 type signals struct{ hangup, reopen, upgrade <-chan os.Signal }
 
-// supervise follows signals and tells the service manager about it, until ctx ends,
-// the runtime cannot serve, or another process has taken its place.
+// supervise follows signals and tells the service manager about it, until ctx
+// ends, the runtime cannot serve, or another process has taken its place.
 func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signals, ready <-chan struct{}, served <-chan error) (*successor, error) {
 	upgrading, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -32,8 +32,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
-// patience is how long a test waits for what should happen at once.
-const patience = time.Minute
+// hangLimit is how long a test waits for what should happen at once.
+const hangLimit = time.Minute
 
 // buildDir is where build has put the binary; TestMain removes it.
 var buildDir string
@@ -95,7 +95,7 @@ func launch(t *testing.T, config string) *process {
 
 func launchAs(t *testing.T, env []string, command ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*hangLimit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
@@ -121,10 +121,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// await reads the log up to a line that holds text, and returns that.
+// await reads the log up to a line that contains text, and returns that.
 func (p *process) await(text string) string {
 	p.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(hangLimit)
 	defer timer.Stop()
 	last := ""
 	for {
@@ -139,7 +139,7 @@ func (p *process) await(text string) string {
 			last = line
 			p.read = append(p.read, line)
 		case <-timer.C:
-			p.Fatalf("waited in vain for %q in the log", text)
+			p.Fatalf("%q did not come in the log", text)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (p *process) end() {
 func get(t *testing.T, url string) string {
 	t.Helper()
 	client := &http.Client{
-		Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true},
+		Timeout: hangLimit, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	res, err := client.Get(url)
@@ -293,8 +293,9 @@ func TestServeOnce(t *testing.T) {
 	p.end()
 }
 
-// The death of the log's reader was the death of the service. A reader that stops,
-// as a full disk does, stopped the service, too, and only SIGKILL ended it.
+// The death of the log's reader was the death of the service. A reader that
+// stops, as a full disk does, stopped the service, too, and only SIGKILL ended
+// it.
 func TestServeWithoutLogReader(t *testing.T) {
 	for name, c := range map[string]struct {
 		gone     bool // the reader; else it has stopped
@@ -309,7 +310,7 @@ func TestServeWithoutLogReader(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := testfiles.Write(t, shopFiles)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*hangLimit)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, binary, "serve", filepath.Join(dir, "shop.yaml"))
 			log, w, err := os.Pipe()
@@ -434,7 +435,7 @@ pools:
     servers: [{address: %s}]
     algorithm: {consistentHash: {key: header, header: X-Key, loadFactor: 1.5}}
     healthMonitors: &quick
-      - {checker: {http: {path: /, tls: *tls, accept: [{low: 200, high: 299}], header: {x-check: [a]}}}, interval: 1s, successes: 1}
+      - {checker: {http: {path: /, tls: *tls, accept: [{begin: 200, end: 299}], header: {x-check: [a]}}}, interval: 1s, successes: 1}
     queue: {length: 10, timeout: 1s, order: firstInFirstOut}
     passive: &passive {failures: 5, timeouts: true}
   - {name: down, servers: [{address: %s}], failAction: {kind: backup, backup: plain}, healthMonitors: *quick, passive: {<<: *passive, disabled: true}}
@@ -455,7 +456,7 @@ httpRequest:
 	for round := range 2 {
 		for path, want := range map[string]string{"/": "200 over TLS", "/down": "200 backup", "/none": "200 closed", "/found": "200 found"} {
 			got := ""
-			for deadline := time.Now().Add(patience); got != want && time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+			for deadline := time.Now().Add(hangLimit); got != want && time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 				got = get(t, p.url+path) // monitors and discoveries need a moment
 			}
 			if got != want {
@@ -479,7 +480,7 @@ httpRequest:
 	p.end()
 }
 
-// What keeps the command from serving is told, with status 1.
+// What keeps the command from serving is reported, with status 1.
 func TestServeFails(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{
 		"fault.yaml": "defaultPool: none\n", "listen.yaml": "listen: 192.0.2.1:1\nscripts: [{file: a.lua}]\n", "a.lua": "-- HTTP_REQ\n",
@@ -496,7 +497,7 @@ func TestServeFails(t *testing.T) {
 }
 
 // Clients keep their servers when the file is read anew, whatever attribute of
-// their cookie has changed, and are told apart by pool. That cookies without
+// their cookie has changed, and are distinguished by pool. That cookies without
 // keys end with the process is said at the start.
 func TestServeKeepsClients(t *testing.T) {
 	var servers [2]string
@@ -597,7 +598,7 @@ func certificates(t *testing.T) (files map[string]string, client func() *http.Cl
 	}
 	put("b", second, key)
 	return files, func() *http.Client {
-		return &http.Client{Timeout: patience, Transport: &http.Transport{
+		return &http.Client{Timeout: hangLimit, Transport: &http.Transport{
 			DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		}}
 	}
@@ -661,8 +662,8 @@ ipGroups: [{name: list, file: list.txt}]
 	}
 }
 
-// SIGHUP said that a configuration had changed, and no word of the listener, nor of
-// a certificate that is not there. The listener follows now.
+// SIGHUP said that a configuration had changed, and no word of the listener,
+// nor of a certificate that is not there. The listener follows now.
 func TestServeReloadsListener(t *testing.T) {
 	files, client := certificates(t)
 	const text = "listen: 127.0.0.1:0\nhttpSecurity: [{name: a, action: {respond: {status: 418}}}]\n"

@@ -66,8 +66,8 @@ func (m *manager) next(t *testing.T) string {
 	}
 }
 
-// A service manager hears of each state, in order, and gets signs of life twice in
-// the time in which it wants one.
+// A service manager hears of each state, in order, and gets signs of life twice
+// in the time in which it wants one.
 func TestNotices(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: ['127.0.0.1:0', '127.0.0.1:0']\n" + teapotRule})
 	binary, err := build()
@@ -116,8 +116,8 @@ func TestNoManager(t *testing.T) {
 	p.end()
 }
 
-// While the socket is a manager's, the command can be stopped and started again,
-// and no client is refused or left without an answer.
+// While the socket is a manager's, the command can be stopped and started
+// again, and no client is refused or left without an answer.
 func TestSocketActivation(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -119,7 +119,7 @@ func writeProfile(name string, c *datascripttest.Coverage) error {
 	return errors.Join(c.WriteLCOV(f), f.Close())
 }
 
-// A reporter writes what it is told.
+// A reporter writes what is reported to it.
 type reporter struct {
 	out    io.Writer
 	failed bool

@@ -72,8 +72,8 @@ func (s *service) upgrade(ctx context.Context, rt *config.Runtime) *successor {
 	return &successor{p, h}
 }
 
-// leave lets requests under way end, while another process serves: for as long as
-// the configuration says or, when ctx ends, as a process that ends has.
+// leave lets requests under way end, while another process serves: for as long
+// as the configuration says or, when ctx ends, as a process that ends has.
 func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *successor) error {
 	timeout := next.of.Timeout()
 	s.log.Info("draining", slog.Duration("timeout", timeout))

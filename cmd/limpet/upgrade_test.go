@@ -119,7 +119,8 @@ func (g *generations) signal(s syscall.Signal) {
 
 var upgradedTo = regexp.MustCompile(`process=(\d+)`)
 
-// upgrade lets another process take over, and waits until the one before has ended.
+// upgrade lets another process take over, and waits until the one before has
+// ended.
 func (g *generations) upgrade() {
 	g.Helper()
 	g.begin()
@@ -152,7 +153,8 @@ func freeAddress(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// shop are servers, and files of a configuration that has sessions of each kind.
+// shop are servers, and files of a configuration that has sessions of each
+// kind.
 func shop(t *testing.T) (files map[string]string, address, h2c string) {
 	t.Helper()
 	var servers []string
@@ -247,8 +249,8 @@ func (u *upgraded) check(line string) error {
 	return err
 }
 
-// A session is bound to a server: by a cookie if its number is even, else by a key
-// for the script.
+// A session is bound to a server: by a cookie if its number is even, else by a
+// key for the script.
 type session struct {
 	id       int
 	server   string
@@ -263,8 +265,8 @@ func (s *session) key() (name, value string) {
 	return "X-Key", fmt.Sprintf("k%d", s.id)
 }
 
-// A client sends the requests of sessions, one after the other, and never sends one
-// twice.
+// A client sends the requests of sessions, one after the other, and never sends
+// one twice.
 type client struct {
 	address     string
 	http2, keep bool // keep a connection, as long as the service does
@@ -471,8 +473,8 @@ func (g *generations) stop() {
 	}
 }
 
-// TestUpgradeFails: whatever the new process does wrong, the old one serves on with
-// what it knows, and a later upgrade succeeds.
+// TestUpgradeFails: whatever the new process does wrong, the old one serves on
+// with what it knows, and a later upgrade succeeds.
 func TestUpgradeFails(t *testing.T) {
 	files, address, _ := shop(t)
 	g := startGenerations(t, files)
@@ -520,8 +522,8 @@ func TestUpgradeFails(t *testing.T) {
 	g.stop()
 }
 
-// TestUpgradeDrains: upgraded connections go on in the old process, until it is asked
-// to end or its time is over. Until then no other upgrade begins.
+// TestUpgradeDrains: upgraded connections go on in the old process, until it is
+// asked to end or its time is over. Until then no other upgrade begins.
 func TestUpgradeDrains(t *testing.T) {
 	files, address, _ := shop(t)
 	g := startGenerations(t, files)
@@ -560,8 +562,8 @@ func TestUpgradeDrains(t *testing.T) {
 	g.stop()
 }
 
-// TestUpgradeOtherAddress: an address that the new configuration does not have is
-// closed, and one that is new there is open.
+// TestUpgradeOtherAddress: an address that the new configuration does not have
+// is closed, and one that is new there is open.
 func TestUpgradeOtherAddress(t *testing.T) {
 	files, address, h2c := shop(t)
 	g := startGenerations(t, files)
@@ -589,7 +591,8 @@ func TestUpgradeOtherAddress(t *testing.T) {
 	g.stop()
 }
 
-// TestUpgradeUnixSocket: the file of a socket stays until the last process ends.
+// TestUpgradeUnixSocket: the file of a socket stays until the last process
+// ends.
 func TestUpgradeUnixSocket(t *testing.T) {
 	files, address, _ := shop(t)
 	socket := filepath.Join(t.TempDir(), "web.sock")

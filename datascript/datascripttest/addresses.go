@@ -11,7 +11,8 @@ var (
 	_ datascript.Reputations = AddressFacts(nil)
 )
 
-// AddressFacts are what is known of addresses: where they are, and their reputation.
+// AddressFacts are what is known of addresses: where they are, and their
+// reputation.
 type AddressFacts []AddressFact
 
 // An AddressFact is one attribute of all addresses of a network.

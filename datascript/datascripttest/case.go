@@ -23,7 +23,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bodyrule"
 )
 
-// A testCase is a case file, parsed. Its format is told in doc.go.
+// A testCase is a case file, parsed. doc.go describes its format.
 type testCase struct {
 	file    string
 	scripts []*scriptSource
@@ -64,13 +64,15 @@ type serverChange struct {
 	down   bool
 }
 
-// An answer is a server's response; nil if it gives none, for the reason that failure says.
+// An answer is a server's response; nil if it gives none, for the reason that
+// failure says.
 type answer struct {
 	response *Response
 	failure  int
 }
 
-// wantNames are the expectations that a case may state, in the order in which they are checked and written.
+// wantNames are the expectations that a case may state, in the order in which
+// they are checked and written.
 var wantNames = []string{"want/request", "want/response", "want/transaction", "want/tables", "want/metrics", "want/log", "want/error"}
 
 // parseCase parses a case. The error joins the first fault of each section.
@@ -111,7 +113,8 @@ func parseCase(file string, data []byte) (*testCase, error) {
 	return c, errors.Join(faults...)
 }
 
-// sectionOrder is the order in which sections are parsed: steps name pools, and answers are counted against steps.
+// sectionOrder is the order in which sections are parsed: steps name pools, and
+// answers are counted against steps.
 var sectionOrder = []string{"virtualservice", "pools", "tables", "ipgroups", "stringgroups", "client-cert", "request", "response"}
 
 var sectionParsers = map[string]func(*testCase, *section) error{
@@ -125,8 +128,9 @@ var sectionParsers = map[string]func(*testCase, *section) error{
 	"response":       (*testCase).parseResponses,
 }
 
-// splitCase splits a case into its sections. Within a listing, a line such as "-- HTTP Request Event --" is one of the listing,
-// although a txtar archive takes it for the name of a file.
+// splitCase splits a case into its sections. Within a listing, a line such as
+// "-- HTTP Request Event --" is one of the listing, although a txtar archive
+// takes it for the name of a file.
 func splitCase(file string, data []byte) []*section {
 	archive := txtar.Parse(data)
 	line := 1 + strings.Count(string(archive.Comment), "\n")
@@ -151,7 +155,8 @@ func isListing(name string) bool {
 	return name == "listing.lua" || strings.HasSuffix(name, "/listing.lua")
 }
 
-// addScript takes a section such as "http_req.lua", or "2-Stop Bots/http_req.lua".
+// addScript takes a section such as "http_req.lua", or "2-Stop
+// Bots/http_req.lua".
 func (c *testCase) addScript(s *section) error {
 	name, order := c.file, 0
 	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
@@ -204,8 +209,8 @@ const deployedPrefix = "script:"
 // maxScriptFile is more than all events of a script may have together.
 const maxScriptFile = 1 << 20
 
-// addDeployed takes a section such as "script: ../stick.lua", or "script: ../stick.lua HTTP_REQ", which has no content: the
-// script is in that file.
+// addDeployed takes a section such as "script: ../stick.lua", or "script:
+// ../stick.lua HTTP_REQ", which has no content: the script is in that file.
 func (c *testCase) addDeployed(s *section) error {
 	if strings.TrimSpace(s.text) != "" {
 		return s.errorf(-1, "the script is in the file, so this section has no content")
@@ -318,7 +323,8 @@ func rateLimiter(words []string) (*datascript.RateLimiter, error) {
 	return l, nil
 }
 
-// rateProfile reads COUNT PERIOD ACTION [ARGUMENT]; the argument is the body of a reply, or where a redirect leads.
+// rateProfile reads COUNT PERIOD ACTION [ARGUMENT]; the argument is the body of
+// a reply, or where a redirect leads.
 func rateProfile(words []string) (p *datascript.RateProfile, err error) {
 	p = &datascript.RateProfile{}
 	if p.Limiter, err = rateLimiter(words[:2]); err != nil {

@@ -12,16 +12,21 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 )
 
-// CoverVariable is the environment variable that makes [RunFiles] log which lines of the scripts its cases have run: a value
-// that is true in the sense of [strconv.ParseBool] does so. It is seen with go test -v.
+// CoverVariable is the environment variable that makes [RunFiles] log which
+// lines of the scripts its cases have run: a value that is true in the sense of
+// [strconv.ParseBool] does so. It is seen with go test -v.
 const CoverVariable = "DATASCRIPTTEST_COVER"
 
-// A Coverage counts how often the lines of scripts have run, over any number of requests, services and case files. It is filled by
-// a [VirtualService], by [RunFiles], or by any engine whose Env.Trace is [Coverage.Trace]. Scripts with the same source are
-// taken for one: in case files those with the same text for an event, else those with the same name and with code on the same
-// lines. A line that holds the beginning and the end of a block may count twice.
+// A Coverage counts how often the lines of scripts have run, over any number of
+// requests, services and case files. It is filled by a [VirtualService], by
+// [RunFiles], or by any engine whose Env.Trace is [Coverage.Trace]. Scripts
+// with the same source are taken for one: in case files those with the same
+// text for an event, else those with the same name and with code on the same
+// lines. A line that holds the beginning and the end of a block may count
+// twice.
 //
-// The zero Coverage is ready for use. It may be used concurrently, and must not be copied.
+// The zero Coverage is ready for use. It may be used concurrently, and must not
+// be copied.
 type Coverage struct {
 	mu    sync.Mutex
 	parts []*part // in the order in which they came
@@ -43,14 +48,16 @@ type partKey struct {
 	event  datascript.Event
 }
 
-// A sourceKey tells one source from all others.
+// A sourceKey identifies a source.
 type sourceKey struct {
 	event  datascript.Event
 	source string
 }
 
-// Add has all lines of a script counted, also those that never run. file is where its source stands, for reports, and must count
-// lines as the script does; empty means that its name is shown. A script that is there already stays as it is.
+// Add has all lines of a script counted, also those that never run. file is
+// where its source stands, for reports, and must count lines as the script
+// does; empty means that its name is shown. A script that is there already
+// stays as it is.
 func (c *Coverage) Add(s *datascript.Script, file string) {
 	for ev := datascript.HTTPAuth; ev <= datascript.HTTPRespData; ev++ {
 		if s.Handles(ev) {
@@ -81,7 +88,8 @@ func (c *Coverage) add(s *datascript.Script, ev datascript.Event, source, file s
 	c.of[key] = p
 }
 
-// Trace counts a line; it is for [datascript.Env].Trace. A script that was not added is added by it.
+// Trace counts a line; it is for [datascript.Env].Trace. A script that was not
+// added is added by it.
 func (c *Coverage) Trace(s *datascript.Script, ev datascript.Event, line int) {
 	if !c.count(s, ev, line) {
 		c.Add(s, "")
@@ -104,7 +112,7 @@ type EventCoverage struct {
 	Script string           // the name
 	Event  datascript.Event // never zero
 	File   string           // where the source stands; empty if that is not known
-	Lines  int              // that hold code
+	Lines  int              // that have code
 	Missed []int            // those that have not run, as File counts them or, without one, the script; ascending
 }
 
@@ -118,7 +126,8 @@ func percent(n, of int) float64 {
 	return 100 * float64(n) / float64(of)
 }
 
-// Events returns what is covered of each script and event, in the order in which they were added. The slice is the caller's.
+// Events returns what is covered of each script and event, in the order in
+// which they were added. The slice is the caller's.
 func (c *Coverage) Events() []EventCoverage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,7 +152,8 @@ func (c *Coverage) Percent() float64 {
 	return percent(ran, lines)
 }
 
-// String is the report: a line for each script and event, with the lines that have not run, and one for all of them.
+// String is the report: a line for each script and event, with the lines that
+// have not run, and one for all of them.
 func (c *Coverage) String() string {
 	var b strings.Builder
 	lines, ran := 0, 0
@@ -183,9 +193,10 @@ func ranges(numbers []int) string {
 	return b.String()
 }
 
-// WriteLCOV writes the counts in the format of lcov's trace files (geninfo(1)), which editors and services show and genhtml makes
-// pages of. Of scripts in case files, source and lines are those of the file that came first; a script without a file
-// is named instead.
+// WriteLCOV writes the counts in the format of lcov's trace files (geninfo(1)),
+// which editors and services show and genhtml makes pages of. Of scripts in
+// case files, source and lines are those of the file that came first; a script
+// without a file is named instead.
 func (c *Coverage) WriteLCOV(w io.Writer) error {
 	c.mu.Lock()
 	files := map[string]map[int]int{}

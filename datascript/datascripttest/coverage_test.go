@@ -83,7 +83,8 @@ var errFull = errors.New("full")
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
-// A script of another source is another script, even of the same name; and a script that an engine runs unannounced counts.
+// A script of another source is another script, even of the same name; and a
+// script that an engine runs unannounced counts.
 func TestCoverageSources(t *testing.T) {
 	var c Coverage
 	c.Add(Compile(t, "S", datascript.Chunk{Event: datascript.HTTPReq, Source: "a = 1"}), "s.lua")
@@ -120,7 +121,8 @@ func TestCoverageConcurrent(t *testing.T) {
 	}
 }
 
-// Cases with the same script add up, and their lines are those of the file that came first.
+// Cases with the same script add up, and their lines are those of the file that
+// came first.
 func TestRunFilesCoverage(t *testing.T) {
 	dir := t.TempDir()
 	const head = "A case.\n\n-- listing.lua --\n" + branches + "-- request --\nGET "

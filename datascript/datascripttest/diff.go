@@ -9,12 +9,14 @@ import (
 const (
 	// diffContext is how many equal lines are shown around a difference.
 	diffContext = 3
-	// diffCells bounds the work for a pair of texts. Beyond it, all lines between the first and the last difference count as different.
+	// diffCells bounds the work for a pair of texts. Beyond it, all lines
+	// between the first and the last difference count as different.
 	diffCells = 4 << 20
 )
 
-// diff compares two texts line by line: lines of want alone are marked by "-", lines of got alone by "+". Runs of equal lines
-// are shortened. It is empty if the texts are equal.
+// diff compares two texts line by line: lines of want alone are marked by "-",
+// lines of got alone by "+". Runs of equal lines are shortened. It is empty if
+// the texts are equal.
 func diff(want, got string) string {
 	if want == got {
 		return ""
@@ -52,7 +54,8 @@ func editScript(a, b []string) []string {
 	var out []string
 	i, j := 0, 0
 	if len(a)*len(b) <= diffCells {
-		// common[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
+		// common[i][j] is the length of the longest common subsequence of a[i:]
+		// and b[j:].
 		common := make([][]int32, len(a)+1)
 		cells := make([]int32, (len(a)+1)*(len(b)+1))
 		for i := range common {
@@ -90,7 +93,8 @@ func editScript(a, b []string) []string {
 	return out
 }
 
-// shorten joins marked lines and leaves out equal ones that are far from any difference.
+// shorten joins marked lines and leaves out equal ones that are far from any
+// difference.
 func shorten(lines []string) string {
 	near := make([]bool, len(lines))
 	for i, line := range lines {

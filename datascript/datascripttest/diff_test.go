@@ -27,7 +27,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestEditScript: without the lines of one text, what is left is the other, and no common line is missed.
+// TestEditScript: without the lines of one text, what is left is the other, and
+// no common line is missed.
 func TestEditScript(t *testing.T) {
 	line := rapid.SampledFrom([]string{"a", "b", "c"})
 	rapid.Check(t, func(t *rapid.T) {
@@ -65,7 +66,8 @@ func longestCommon(a, b []string) int {
 	}
 }
 
-// TestDiffLarge: texts that are too large to compare in full are still told apart.
+// TestDiffLarge: texts that are too large to compare in full are still
+// distinguished.
 func TestDiffLarge(t *testing.T) {
 	a, b := strings.Repeat("a\n", 3000), strings.Repeat("b\n", 3000)
 	d := diff("same\n"+a, "same\n"+b)

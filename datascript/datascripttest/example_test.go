@@ -21,7 +21,8 @@ func (printer) Errorf(format string, args ...any) { fmt.Printf("error: "+format+
 func (printer) Fatalf(format string, args ...any) { log.Fatalf(format, args...) }
 func (printer) Logf(format string, args ...any)   { fmt.Printf(format+"\n", args...) }
 
-// Clients with a cookie go to another pool. In a test, t would be the *testing.T.
+// Clients with a cookie go to another pool. In a test, t would be the
+// *testing.T.
 func Example() {
 	var t printer
 	canary := datascripttest.Compile(t, "Canary", datascript.Chunk{Event: datascript.HTTPReq, Source: `
@@ -44,7 +45,8 @@ func Example() {
 	// 200 canary 10.0.0.2:80
 }
 
-// A listing with event headings makes clients stick. Between requests the server of a client goes down, and time passes.
+// A listing with event headings makes clients stick. Between requests the
+// server of a client goes down, and time passes.
 func ExampleVirtualService() {
 	var t printer
 	sticky := datascripttest.Compile(t, "Sticky", datascript.Chunk{Source: `
@@ -79,7 +81,8 @@ avi.vs.table_insert(client, avi.pool.server_ip(), 300)
 	// later: []
 }
 
-// Do is for tests that expect a script to fail, or that want to answer for the servers.
+// Do is for tests that expect a script to fail, or that want to answer for the
+// servers.
 func ExampleVirtualService_Do() {
 	broken := datascripttest.Compile(printer{}, "Broken", datascript.Chunk{Event: datascript.HTTPResp, Source: `
 		if avi.http.status() == "404" then avi.pool.select("other") end`})
@@ -119,7 +122,8 @@ func (c *counter) Errorf(format string, args ...any) {
 	c.printer.Errorf(format, args...)
 }
 
-// Cases in files. In a test, t would be the *testing.T, and each file a subtest.
+// Cases in files. In a test, t would be the *testing.T, and each file a
+// subtest.
 func ExampleRunFiles() {
 	var t counter
 	datascripttest.RunFiles(&t, "testdata/script/custom-persistence*.txtar", datascripttest.Options{})
@@ -127,7 +131,8 @@ func ExampleRunFiles() {
 	// Output: 0 errors
 }
 
-// A Transaction alone, with an engine of one's own, shows what one script does for one event.
+// A Transaction alone, with an engine of one's own, shows what one script does
+// for one event.
 func ExampleTransaction() {
 	script := datascripttest.Compile(printer{}, "Gate", datascript.Chunk{Event: datascript.HTTPReq, Source: `
 		avi.vs.log("asked for ", avi.http.get_path())
@@ -146,7 +151,8 @@ func ExampleTransaction() {
 	// Output: 403 closed FIN ["[string \"Gate\"]:2: asked for /gate"]
 }
 
-// Tables alone: a renewed key keeps its value, and a look-up adds to the lifetime.
+// Tables alone: a renewed key keeps its value, and a look-up adds to the
+// lifetime.
 func ExampleTables() {
 	var tables datascripttest.Tables
 	tables.Set(datascripttest.Entry{Key: "alice", Value: "10.0.0.1", Lifetime: 300 * time.Second})
@@ -173,7 +179,7 @@ func ExampleTables() {
 	// [{ alice 10.0.0.1 1m30s}]
 }
 
-// What a test has not run of a script is told by line.
+// What a test has not run of a script is reported by line.
 func ExampleCoverage() {
 	var t printer
 	var coverage datascripttest.Coverage

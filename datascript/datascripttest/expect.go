@@ -39,8 +39,8 @@ func (x *expectation) meets(script string, ev datascript.Event, line int, messag
 	return x.script == script && (x.event == ev || x.event == 0) && x.line == line && strings.Contains(message, x.text)
 }
 
-// luaComments goes through the comments of a script that end with their line: the number of the line, counted from 1, and the
-// text behind the hyphens.
+// luaComments goes through the comments of a script that end with their line:
+// the number of the line, counted from 1, and the text behind the hyphens.
 func luaComments(source string) func(yield func(int, string) bool) {
 	return func(yield func(int, string) bool) {
 		line := 1
@@ -70,7 +70,8 @@ func luaComments(source string) func(yield func(int, string) bool) {
 	}
 }
 
-// longBracket returns the length of the long string or comment that s begins with, 0 if it begins with none.
+// longBracket returns the length of the long string or comment that s begins
+// with, 0 if it begins with none.
 func longBracket(s string) int {
 	if s == "" || s[0] != '[' {
 		return 0
@@ -86,7 +87,8 @@ func longBracket(s string) int {
 	return len(s)
 }
 
-// quotedString returns the length of the string that s begins with. One that is not closed ends with its line.
+// quotedString returns the length of the string that s begins with. One that is
+// not closed ends with its line.
 func quotedString(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {

@@ -21,25 +21,31 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// UpdateVariable is the environment variable that makes [RunFiles] write expectations: a value that is true in the sense
-// of [strconv.ParseBool] does what Options.Update does. There is no flag, since flags are the test's own.
+// UpdateVariable is the environment variable that makes [RunFiles] write
+// expectations: a value that is true in the sense of [strconv.ParseBool] does
+// what Options.Update does. There is no flag, since flags are the test's own.
 const UpdateVariable = "DATASCRIPTTEST_UPDATE"
 
 // Options are for [RunFiles]. The zero value is fine.
 type Options struct {
-	// Update makes RunFiles rewrite the want sections of the case files instead of comparing with them: it fills in those
-	// that are there, and adds those that are missing and would not be empty. The rest of the files stays byte for byte.
+	// Update makes RunFiles rewrite the want sections of the case files instead
+	// of comparing with them: it fills in those that are there, and adds those
+	// that are missing and would not be empty. The rest of the files stays byte
+	// for byte.
 	Update bool
 	// Limits bound each run of a script, as those of a [VirtualService] do.
 	Limits datascript.Limits
-	// Coverage counts which lines of the scripts have run; nil counts nothing, and costs nothing, unless [CoverVariable] is
-	// set. The cases of several calls may count into one.
+	// Coverage counts which lines of the scripts have run; nil counts nothing,
+	// and costs nothing, unless [CoverVariable] is set. The cases of several
+	// calls may count into one.
 	Coverage *Coverage
 }
 
-// RunFiles runs the cases in the files that match a pattern, in the sense of [filepath.Glob]; that there are none is a fatal error.
-// The package documentation tells what a case looks like. If t is a [testing.T], each case is a subtest that has the
-// name of its file without ".txtar". All failures name the file and the line.
+// RunFiles runs the cases in the files that match a pattern, in the sense of
+// [filepath.Glob]; that there are none is a fatal error. The package
+// documentation describes a case. If t is a [testing.T], each case is a subtest
+// that has the name of its file without ".txtar". All failures name the file
+// and the line.
 func RunFiles(t Reporter, pattern string, o Options) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
@@ -73,7 +79,8 @@ func RunFiles(t Reporter, pattern string, o Options) {
 	}
 }
 
-// environment reads a variable that is true or false; it is false if it is not set.
+// environment reads a variable that is true or false; it is false if it is not
+// set.
 func environment(name string) (bool, error) {
 	v := os.Getenv(name)
 	if v == "" {
@@ -106,7 +113,8 @@ func runFile(t Reporter, file string, o Options) {
 	t.Logf("%s: updated", file)
 }
 
-// runCase runs a case and returns its text, with new expectations if that is asked for.
+// runCase runs a case and returns its text, with new expectations if that is
+// asked for.
 func runCase(t Reporter, file string, data []byte, o Options) []byte {
 	t.Helper()
 	c, err := parseCase(file, data)
@@ -163,7 +171,8 @@ func (f *failure) report() string {
 	return s
 }
 
-// run compiles the scripts and takes the requests through them. It returns the text of each want section.
+// run compiles the scripts and takes the requests through them. It returns the
+// text of each want section.
 func (c *testCase) run(o Options) (got map[string]string, failures []*failure, err error) {
 	var requests, responses, transactions, logs, faults strings.Builder
 	for _, s := range c.scripts {
@@ -283,7 +292,8 @@ func (c *testCase) place(script string, ev datascript.Event, line int) string {
 	return c.file
 }
 
-// checkFailures compares failures with the comments of the scripts that expect them, and returns those that no comment expects.
+// checkFailures compares failures with the comments of the scripts that expect
+// them, and returns those that no comment expects.
 func (c *testCase) checkFailures(t Reporter, failures []*failure) (unexpected []*failure) {
 	t.Helper()
 	var expected []*expectation
@@ -399,7 +409,8 @@ func formatResponse(b *strings.Builder, n int, r *Result) {
 	}
 }
 
-// formatTransaction writes what scripts decided about transaction n, for want/transaction.
+// formatTransaction writes what scripts decided about transaction n, for
+// want/transaction.
 func formatTransaction(b *strings.Builder, n int, r *Result) {
 	var lines []string
 	add := func(set bool, words ...string) {

@@ -201,7 +201,8 @@ func TestRunCaseUpdate(t *testing.T) {
 	}
 }
 
-// TestRunCaseUpdateRefuses: what looks like the beginning of another section cannot be written into a case.
+// TestRunCaseUpdateRefuses: what looks like the beginning of another section
+// cannot be written into a case.
 func TestRunCaseUpdateRefuses(t *testing.T) {
 	text := "-- http_req.lua --\navi.http.response(200, {}, '-- want/log --')\n-- request --\nGET / HTTP/1.1\nHost: a\n"
 	var rec recorder

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzParseCase: no text makes the parser panic, and an update without changes changes nothing.
+// FuzzParseCase: no text makes the parser panic, and an update without changes
+// changes nothing.
 func FuzzParseCase(f *testing.F) {
 	f.Add([]byte(minimal))                                                                                        // the least that is a case
 	f.Add([]byte(passing))                                                                                        // all kinds of sections
@@ -54,7 +55,8 @@ func FuzzParseCase(f *testing.F) {
 	})
 }
 
-// FuzzEntries: entries that can be read are read the same after they were written.
+// FuzzEntries: entries that can be read are read the same after they were
+// written.
 func FuzzEntries(f *testing.F) {
 	f.Add("k v 300s")                 // the default table
 	f.Add("t k v 1h2m3.5s\na b 1s")   // a fraction of a second, and an order that is not sorted

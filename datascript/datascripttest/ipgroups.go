@@ -9,10 +9,12 @@ import (
 
 var _ datascript.IPGroups = IPGroups(nil)
 
-// IPGroups are IP groups by name, each a list of networks. A nil map has no groups.
+// IPGroups are IP groups by name, each a list of networks. A nil map has no
+// groups.
 type IPGroups map[string][]netip.Prefix
 
-// Contains reports whether a network of the group holds the address; an invalid one is in no group. It fails if there is no such group.
+// Contains reports whether a network of the group holds the address; an invalid
+// one is in no group. It fails if there is no such group.
 func (g IPGroups) Contains(group string, addr netip.Addr) (bool, error) {
 	networks, ok := g[group]
 	if !ok {

@@ -34,7 +34,8 @@ func (s *section) lines() iter.Seq2[int, string] {
 	}
 }
 
-// statements goes through the words of the lines that are neither empty nor comments. It ends at the first error.
+// statements goes through the words of the lines that are neither empty nor
+// comments. It ends at the first error.
 func (s *section) statements(do func(words []string) error) error {
 	for n, line := range s.lines() {
 		line = strings.TrimSpace(line)

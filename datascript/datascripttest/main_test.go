@@ -9,7 +9,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A recorder is a Reporter that keeps what it is told, and goes on after a fatal error.
+// A recorder is a Reporter that keeps what is reported to it, and goes on after
+// a fatal error.
 type recorder struct{ errors, fatals, logs []string }
 
 func (r *recorder) Helper() {}

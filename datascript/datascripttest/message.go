@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// A message is a request or a response as a case spells it: directives, a start line, a header and a body. All parts but
-// the start line may be missing; directives may stand alone.
+// A message is a request or a response as a case spells it: directives, a start
+// line, a header and a body. All parts but the start line may be missing;
+// directives may stand alone.
 type message struct {
 	directives []directive
 	line       int    // of the start line, in the section; -1 without one
@@ -27,8 +28,9 @@ type directive struct {
 	words []string
 }
 
-// messages splits a section. A message begins with a directive or with a line that is a start line; its header ends at an
-// empty line, and its body where the next message begins.
+// messages splits a section. A message begins with a directive or with a line
+// that is a start line; its header ends at an empty line, and its body where
+// the next message begins.
 func (s *section) messages(isStart func(string) bool) ([]message, error) {
 	const (
 		before = iota // the start line

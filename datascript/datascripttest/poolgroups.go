@@ -17,9 +17,11 @@ type PoolGroup struct {
 	Name    string       // what scripts call it
 	Members []PoolMember // the first one that fits is chosen
 
-	// ImplicitLabels lets a label such as "shop.example/cart" stand for all paths below it.
+	// ImplicitLabels lets a label such as "shop.example/cart" stand for all
+	// paths below it.
 	ImplicitLabels bool
-	// FallbackLabel is taken when no member has the label that is asked for; empty means that such a label is an error.
+	// FallbackLabel is taken when no member has the label that is asked for;
+	// empty means that such a label is an error.
 	FallbackLabel string
 }
 
@@ -29,8 +31,9 @@ type PoolMember struct {
 	Label string // its priority label; may be empty
 }
 
-// Choose returns the first pool of a group that has the label, or the first one of all if the label is empty. Labels are found as
-// a service finds them. It fails if there is none.
+// Choose returns the first pool of a group that has the label, or the first one
+// of all if the label is empty. Labels are found as a service finds them. It
+// fails if there is none.
 func (g PoolGroups) Choose(group, label string) (pool string, err error) {
 	for _, pg := range g {
 		if pg.Name != group {

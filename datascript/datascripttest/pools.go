@@ -11,8 +11,10 @@ import (
 
 var _ datascript.Pools = Pools(nil)
 
-// Pools are server pools. The first one is the default pool of a [VirtualService]. A test may take servers up and down between
-// transactions by setting Down; what is changed must not be in use at the same time. No pools are fine: then all names are unknown.
+// Pools are server pools. The first one is the default pool of a
+// [VirtualService]. A test may take servers up and down between transactions by
+// setting Down; what is changed must not be in use at the same time. No pools
+// are fine: then all names are unknown.
 type Pools []Pool
 
 // A Pool is a named group of servers.
@@ -29,7 +31,8 @@ type Server struct {
 	Down bool           // it is down, or disabled
 }
 
-// Algorithm says which of the servers that are up gets a request for which no server was named. Neither choice depends on chance.
+// Algorithm says which of the servers that are up gets a request for which no
+// server was named. Neither choice depends on chance.
 type Algorithm uint8
 
 // The algorithms.
@@ -46,12 +49,14 @@ func (a Algorithm) String() string { return enumtext.String(a, algorithmNames) }
 // MarshalText returns the name. It fails for a value without a name.
 func (a Algorithm) MarshalText() ([]byte, error) { return enumtext.Marshal(a, algorithmNames) }
 
-// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The
+// error for another text lists the names.
 func (a *Algorithm) UnmarshalText(text []byte) error {
 	return enumtext.Unmarshal(a, text, algorithmNames)
 }
 
-// Servers makes servers that are up of addresses with ports, such as "10.0.0.1:80". It panics if one is not of that form.
+// Servers makes servers that are up of addresses with ports, such as
+// "10.0.0.1:80". It panics if one is not of that form.
 func Servers(addrs ...string) []Server {
 	servers := make([]Server, len(addrs))
 	for i, a := range addrs {
@@ -60,7 +65,8 @@ func Servers(addrs ...string) []Server {
 	return servers
 }
 
-// Servers counts the servers that are up, and all of them. It fails if there is no such pool.
+// Servers counts the servers that are up, and all of them. It fails if there is
+// no such pool.
 func (p Pools) Servers(pool string) (up, total int, err error) {
 	found, err := p.named(pool)
 	for _, s := range found.Servers {
@@ -71,14 +77,16 @@ func (p Pools) Servers(pool string) (up, total int, err error) {
 	return up, len(found.Servers), err
 }
 
-// ServerUp reports whether a server is up, one of them if several match. It fails if there is no such pool.
+// ServerUp reports whether a server is up, one of them if several match. It
+// fails if there is no such pool.
 func (p Pools) ServerUp(pool, server string, port uint16) (bool, error) {
 	s, _, err := p.find(pool, server, port)
 	return s != nil && !s.Down, err
 }
 
-// Find finds a server by address, address and port, or name, the latter without regard to case. If several match, shared is
-// true, and addr is the first one that is up, else the first. It fails if there is no such pool.
+// Find finds a server by address, address and port, or name, the latter without
+// regard to case. If several match, shared is true, and addr is the first one
+// that is up, else the first. It fails if there is no such pool.
 func (p Pools) Find(pool, server string, port uint16) (addr netip.AddrPort, shared, ok bool, err error) {
 	s, shared, err := p.find(pool, server, port)
 	if s == nil {
@@ -112,7 +120,8 @@ func (p Pools) named(name string) (Pool, error) {
 	return Pool{}, fmt.Errorf("pool %q not found", name)
 }
 
-// is reports whether a script that writes server and port, 0 if it writes none, means s.
+// is reports whether a script that writes server and port, 0 if it writes none,
+// means s.
 func (s *Server) is(server string, port uint16) bool {
 	if port != 0 && port != s.Addr.Port() {
 		return false

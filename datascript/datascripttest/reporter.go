@@ -6,8 +6,9 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 )
 
-// A Reporter is told of failures. [testing.T], testing.B and testing.F are Reporters; a program that checks scripts outside of a
-// Go test brings its own. It does no harm if Fatalf returns.
+// A Reporter takes reports of failures. [testing.T], testing.B and testing.F
+// are Reporters; a program that checks scripts outside of a Go test brings its
+// own. It does no harm if Fatalf returns.
 type Reporter interface {
 	// Helper says that the calling function reports for its caller.
 	Helper()
@@ -19,7 +20,8 @@ type Reporter interface {
 	Logf(format string, args ...any)
 }
 
-// Compile compiles a script. A fault in it is fatal; should the Reporter go on, Compile returns nil.
+// Compile compiles a script. A fault in it is fatal; should the Reporter go on,
+// Compile returns nil.
 func Compile(t Reporter, name string, chunks ...datascript.Chunk) *datascript.Script {
 	t.Helper()
 	s, err := datascript.Compile(name, chunks...)
@@ -30,9 +32,11 @@ func Compile(t Reporter, name string, chunks ...datascript.Chunk) *datascript.Sc
 	return s
 }
 
-// Run takes requests through the service, one after the other, and returns a result for each. A script that fails is an error,
-// reported with its traceback; tests that expect one call [VirtualService.Do]. A service that is set up wrongly is a
-// fatal error; should the Reporter go on, Run returns the results up to there.
+// Run takes requests through the service, one after the other, and returns a
+// result for each. A script that fails is an error, reported with its
+// traceback; tests that expect one call [VirtualService.Do]. A service that is
+// set up wrongly is a fatal error; should the Reporter go on, Run returns the
+// results up to there.
 func Run(t Reporter, vs *VirtualService, requests ...*http.Request) []*Result {
 	t.Helper()
 	results := make([]*Result, 0, len(requests))

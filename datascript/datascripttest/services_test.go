@@ -113,7 +113,8 @@ func TestTransactionAbilities(t *testing.T) {
 	}
 }
 
-// TestDoBuffers: the events of bodies run if a script asks for them, with as much as it asked for.
+// TestDoBuffers: the events of bodies run if a script asks for them, with as
+// much as it asked for.
 func TestDoBuffers(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	vs := &VirtualService{

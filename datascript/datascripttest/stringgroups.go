@@ -9,7 +9,8 @@ import (
 
 var _ datascript.StringGroups = StringGroups(nil)
 
-// StringGroups are string groups. No groups are fine: then all names are unknown.
+// StringGroups are string groups. No groups are fine: then all names are
+// unknown.
 type StringGroups []StringGroup
 
 // A StringGroup is a list of strings, or a map of strings to values.
@@ -25,7 +26,8 @@ type StringEntry struct {
 	Value string // what a match gives, in a map
 }
 
-// Match finds the shortest entry that fits, and the first one of those. It fails if there is no such group.
+// Match finds the shortest entry that fits, and the first one of those. It
+// fails if there is no such group.
 func (g StringGroups) Match(group, operator, s string, exactCase bool) (result string, ok bool, err error) {
 	for i := range g {
 		if g[i].Name == group {

@@ -14,22 +14,28 @@ import (
 
 var _ datascript.Tables = (*Tables)(nil)
 
-// DefaultMaxLifetime bounds what is left of an entry's lifetime in [Tables] that do not say otherwise.
+// DefaultMaxLifetime bounds what is left of an entry's lifetime in [Tables]
+// that do not say otherwise.
 const DefaultMaxLifetime = 7 * 24 * time.Hour
 
-// Tables are persistence tables in memory, on a clock of their own: time stands still but for [Tables.Advance]. The zero
-// value is ready for use; it must not be copied after that. Its methods may be called concurrently; its fields must not be set meanwhile.
+// Tables are persistence tables in memory, on a clock of their own: time stands
+// still but for [Tables.Advance]. The zero value is ready for use; it must not
+// be copied after that. Its methods may be called concurrently; its fields must
+// not be set meanwhile.
 //
-// The rules are those of the real tables. Inserting a live key keeps its value and starts its lifetime anew. Lookups and
-// refreshes add to what is left of a lifetime; an extension of 0 adds nothing.
+// The rules are those of the real tables. Inserting a live key keeps its value
+// and starts its lifetime anew. Lookups and refreshes add to what is left of a
+// lifetime; an extension of 0 adds nothing.
 type Tables struct {
 	// Now, if it is set, is the clock that Advance adds to.
 	Now func() time.Time
-	// MaxLifetime is the most that can be left of a lifetime. Zero means [DefaultMaxLifetime], a negative value no bound.
+	// MaxLifetime is the most that can be left of a lifetime. Zero means
+	// [DefaultMaxLifetime], a negative value no bound.
 	MaxLifetime time.Duration
 	// Full makes the tables refuse new keys. Live keys are still renewed.
 	Full bool
-	// Err, if it is set, is what every call returns: the error of a store that is out of reach.
+	// Err, if it is set, is what every call returns: the error of a store that
+	// is out of reach.
 	Err error
 
 	mu      sync.Mutex
@@ -59,7 +65,8 @@ func (t *Tables) Advance(d time.Duration) {
 	t.ahead += d
 }
 
-// Set stores entries, in place of those under the same keys. Lifetime is what is left of the entry; one that is not positive removes it.
+// Set stores entries, in place of those under the same keys. Lifetime is what
+// is left of the entry; one that is not positive removes it.
 func (t *Tables) Set(entries ...Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +79,8 @@ func (t *Tables) Set(entries ...Entry) {
 	}
 }
 
-// Entries returns the live entries, in the order of tables and keys. The slice is the caller's.
+// Entries returns the live entries, in the order of tables and keys. The slice
+// is the caller's.
 func (t *Tables) Entries() []Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,8 +99,9 @@ func compareEntries(a, b Entry) int {
 	return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Key, b.Key))
 }
 
-// Insert stores an entry, or renews the lifetime of a live one and keeps its value. It reports false, and changes nothing, if
-// lifetime is not positive, or if the key is new and Full is set. The error is Err.
+// Insert stores an entry, or renews the lifetime of a live one and keeps its
+// value. It reports false, and changes nothing, if lifetime is not positive, or
+// if the key is new and Full is set. The error is Err.
 func (t *Tables) Insert(_ context.Context, table, key, value string, lifetime time.Duration) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,8 +118,10 @@ func (t *Tables) Insert(_ context.Context, table, key, value string, lifetime ti
 	return true, nil
 }
 
-// Lookup returns a live entry and what is left of its lifetime, after adding extend to it if that is positive. If ok is false,
-// remaining is negative for an entry that expired so long ago, and 0 if there never was one. The error is Err.
+// Lookup returns a live entry and what is left of its lifetime, after adding
+// extend to it if that is positive. If ok is false, remaining is negative for
+// an entry that expired so long ago, and 0 if there never was one. The error is
+// Err.
 func (t *Tables) Lookup(_ context.Context, table, key string, extend time.Duration) (value string, remaining time.Duration, ok bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,7 +139,8 @@ func (t *Tables) Lookup(_ context.Context, table, key string, extend time.Durati
 	return e.value, left, true, nil
 }
 
-// Refresh adds extend to the lifetime of a live entry, and reports whether there was one. The error is Err.
+// Refresh adds extend to the lifetime of a live entry, and reports whether
+// there was one. The error is Err.
 func (t *Tables) Refresh(ctx context.Context, table, key string, extend time.Duration) (bool, error) {
 	_, _, ok, err := t.Lookup(ctx, table, key, extend)
 	return ok, err
@@ -144,7 +156,8 @@ func (t *Tables) Remove(_ context.Context, table, key string) error {
 	return t.Err
 }
 
-// findLocked returns an entry, live or not, and what is left of its lifetime: negative from its end on, 0 if there is no entry.
+// findLocked returns an entry, live or not, and what is left of its lifetime:
+// negative from its end on, 0 if there is no entry.
 func (t *Tables) findLocked(k tableKey) (tableEntry, time.Duration) {
 	e, ok := t.entries[k]
 	if !ok {

@@ -8,19 +8,23 @@ import (
 	"github.com/limpetlb/limpet/datascript"
 )
 
-// A Token is a token that avi.jwt.verify knows. It need not look like one: its text is all that is compared.
+// A Token is a token that avi.jwt.verify knows. It need not look like one: its
+// text is all that is compared.
 type Token struct {
 	Set   string // name of the key set
 	Token string // what scripts pass
 	// Claims is a JSON object, for a token that is accepted.
 	Claims string
-	// Reason is why the token is refused, such as "expired"; empty if it is not.
+	// Reason is why the token is refused, such as "expired"; empty if it is
+	// not.
 	Reason string
 }
 
-// Tokens are tokens and, with them, the key sets that scripts may name. Any other token is refused, because of its "signature".
-// Whether a token has the audience and the issuer that the script demands is seen in its claims. Algorithms, times and leeway
-// are ignored: for a token that is not valid any more, say so in its Reason.
+// Tokens are tokens and, with them, the key sets that scripts may name. Any
+// other token is refused, because of its "signature". Whether a token has the
+// audience and the issuer that the script demands is seen in its claims.
+// Algorithms, times and leeway are ignored: for a token that is not valid any
+// more, say so in its Reason.
 type Tokens []Token
 
 // VerifyToken implements datascript.TokenVerifier.

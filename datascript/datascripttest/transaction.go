@@ -22,52 +22,66 @@ var (
 	_ datascript.SessionReader     = (*Transaction)(nil)
 )
 
-// The addresses of a transaction that names none. Both are reserved for documentation (RFC 5737).
+// The addresses of a transaction that names none. Both are reserved for
+// documentation (RFC 5737).
 var (
 	defaultClient = netip.MustParseAddrPort("192.0.2.1:1234")
 	defaultLocal  = netip.MustParseAddrPort("198.51.100.1:80")
 )
 
-// A Transaction is one HTTP exchange for scripts to run on. The fields of its first part are what scripts see, the others
-// are what they did; a test sets the former and reads the latter. The zero Transaction is a GET of
+// A Transaction is one HTTP exchange for scripts to run on. The fields of its
+// first part are what scripts see, the others are what they did; a test sets
+// the former and reads the latter. The zero Transaction is a GET of
 // http://www.example.com/ that has neither a server nor a response yet.
 //
-// A Transaction does not act on what scripts decide; [VirtualService] does. It belongs to one goroutine at a time.
+// A Transaction does not act on what scripts decide; [VirtualService] does. It
+// belongs to one goroutine at a time.
 type Transaction struct {
-	// In is the request as received. Nobody changes it. Nil becomes a request of http://www.example.com/ when it is asked for.
+	// In is the request as received. Nobody changes it. Nil becomes a request
+	// of http://www.example.com/ when it is asked for.
 	In *http.Request
-	// ClientAddr is the address of the client. The zero value means In.RemoteAddr or, failing that, 192.0.2.1:1234.
+	// ClientAddr is the address of the client. The zero value means
+	// In.RemoteAddr or, failing that, 192.0.2.1:1234.
 	ClientAddr netip.AddrPort
-	// LocalAddr is the address that the client connected to. The zero value means 198.51.100.1:80.
+	// LocalAddr is the address that the client connected to. The zero value
+	// means 198.51.100.1:80.
 	LocalAddr netip.AddrPort
 	// Pool is the pool in use; empty before one was chosen. SelectPool sets it.
 	Pool string
 	// Addr is the server in use; invalid before one was chosen.
 	Addr netip.AddrPort
-	// Status is the status of the server's response; zero means that there is none yet.
+	// Status is the status of the server's response; zero means that there is
+	// none yet.
 	Status int
-	// Header is the header of the server's response. Scripts change it in place. Nil becomes an empty one.
+	// Header is the header of the server's response. Scripts change it in
+	// place. Nil becomes an empty one.
 	Header http.Header
 	// ID is the request's name; empty means "test-request".
 	ID string
-	// BufferedRequest is the body of the request as far as it is buffered; nil if it is not.
+	// BufferedRequest is the body of the request as far as it is buffered; nil
+	// if it is not.
 	BufferedRequest []byte
 	// BufferedInPart says that BufferedRequest is not the whole body.
 	BufferedInPart bool
-	// BufferedResponse is the body of the response as far as it is buffered; nil if it is not.
+	// BufferedResponse is the body of the response as far as it is buffered;
+	// nil if it is not.
 	BufferedResponse []byte
 	// Failure is why there is no response; zero means 502.
 	Failure int
-	// NoTunnel says that the connection cannot become a tunnel. In a [VirtualService] without pools none can.
+	// NoTunnel says that the connection cannot become a tunnel. In a
+	// [VirtualService] without pools none can.
 	NoTunnel bool
-	// Fingerprints are the fingerprints of the client's TLS implementation, by kind.
+	// Fingerprints are the fingerprints of the client's TLS implementation, by
+	// kind.
 	Fingerprints map[string]string
-	// Attributes are those of the client's SAML session, in which each is NAME=value; empty means that there is no session.
+	// Attributes are those of the client's SAML session, in which each is
+	// NAME=value; empty means that there is no session.
 	Attributes string
 	// Claims are those of the client's tokens.
 	Claims []Claim
 
-	// Out is the request with the scripts' changes, a copy of In; nil as long as no script asked for one to change.
+	// Out is the request with the scripts' changes, a copy of In; nil as long
+	// as no script asked for one to change.
 	Out *http.Request
 	// Selected is the last choice of a pool; nil without one.
 	Selected *Selection
@@ -79,17 +93,21 @@ type Transaction struct {
 	Lines []string
 	// User is the name that a script gave the user.
 	User string
-	// ServerTimeout is how long to wait for the server; zero means as long as ever.
+	// ServerTimeout is how long to wait for the server; zero means as long as
+	// ever.
 	ServerTimeout time.Duration
-	// RequestBuffer and ResponseBuffer are how much of each body is to be buffered, in bytes.
+	// RequestBuffer and ResponseBuffer are how much of each body is to be
+	// buffered, in bytes.
 	RequestBuffer, ResponseBuffer int
-	// LongerBody is what a script wants done with a longer body of the request: "head", "refuse", or nothing.
+	// LongerBody is what a script wants done with a longer body of the request:
+	// "head", "refuse", or nothing.
 	LongerBody string
 	// Tunneled says that the connection becomes a tunnel.
 	Tunneled bool
 	// HashKey is the key for algorithms that hash one.
 	HashKey string
-	// Persistence is what came of the client's binding, such as "hit"; empty for none.
+	// Persistence is what came of the client's binding, such as "hit"; empty
+	// for none.
 	Persistence string
 
 	vars     datascript.Vars
@@ -107,14 +125,16 @@ type Claim struct {
 	Values []string
 }
 
-// A Selection is a script's choice of a pool and perhaps a server, as told to [datascript.Transaction].SelectPool.
+// A Selection is a script's choice of a pool and perhaps a server, as reported
+// to [datascript.Transaction].SelectPool.
 type Selection struct {
 	Pool  string           // never empty
 	Addr  netip.AddrPort   // invalid if no server was chosen, or if Entry names one that is gone
 	Entry datascript.Entry // the persistence entry that led to the server; zero if none did
 }
 
-// A Response is a status, a header and a body: what a server or a script answers, or what a client gets.
+// A Response is a status, a header and a body: what a server or a script
+// answers, or what a client gets.
 type Response struct {
 	Status int         // 200 to 599
 	Header http.Header // without Content-Length, unless it was given
@@ -139,10 +159,12 @@ func (c Closing) String() string { return enumtext.String(c, closingNames) }
 // MarshalText returns the name. It fails for a value without a name.
 func (c Closing) MarshalText() ([]byte, error) { return enumtext.Marshal(c, closingNames) }
 
-// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The error for another text lists the names.
+// UnmarshalText reads a name, without regard to case, blanks, "-" and "_". The
+// error for another text lists the names.
 func (c *Closing) UnmarshalText(text []byte) error { return enumtext.Unmarshal(c, text, closingNames) }
 
-// Client returns ClientAddr or what stands in for it, unmapped and without a zone.
+// Client returns ClientAddr or what stands in for it, unmapped and without a
+// zone.
 func (tx *Transaction) Client() netip.AddrPort {
 	addr := tx.ClientAddr
 	if !addr.IsValid() {
@@ -181,7 +203,8 @@ func (tx *Transaction) Request() *http.Request {
 	return tx.Original()
 }
 
-// EditRequest returns Out. The first call makes it, as a copy of In with a header and a URL of its own.
+// EditRequest returns Out. The first call makes it, as a copy of In with a
+// header and a URL of its own.
 func (tx *Transaction) EditRequest() *http.Request {
 	if tx.Out == nil {
 		in := tx.Original()
@@ -193,7 +216,8 @@ func (tx *Transaction) EditRequest() *http.Request {
 	return tx.Out
 }
 
-// Response returns Status and Header. There is a response if Status is not zero.
+// Response returns Status and Header. There is a response if Status is not
+// zero.
 func (tx *Transaction) Response() (status int, header http.Header, ok bool) {
 	if tx.Status == 0 {
 		return 0, nil, false
@@ -207,7 +231,8 @@ func (tx *Transaction) Response() (status int, header http.Header, ok bool) {
 // Server returns Pool and Addr.
 func (tx *Transaction) Server() (pool string, addr netip.AddrPort) { return tx.Pool, tx.Addr }
 
-// SelectPool sets Selected and Pool. Addr stays: the server is in use only once it was found to be up.
+// SelectPool sets Selected and Pool. Addr stays: the server is in use only once
+// it was found to be up.
 func (tx *Transaction) SelectPool(pool string, addr netip.AddrPort) {
 	tx.SelectEntry(pool, addr, datascript.Entry{})
 }
@@ -319,8 +344,10 @@ func (tx *Transaction) SetHashKey(key string) { tx.HashKey = key }
 // PersistenceResult returns Persistence.
 func (tx *Transaction) PersistenceResult() string { return tx.Persistence }
 
-// Vars returns the variables of the scripts, which last as long as the Transaction.
+// Vars returns the variables of the scripts, which last as long as the
+// Transaction.
 func (tx *Transaction) Vars() *datascript.Vars { return &tx.vars }
 
-// decided reports whether a script answered or closed, so that no other one runs for the event.
+// decided reports whether a script answered or closed, so that no other one
+// runs for the event.
 func (tx *Transaction) decided() bool { return tx.Answer != nil || tx.Closed != Open }

@@ -17,24 +17,33 @@ import (
 	"github.com/limpetlb/limpet/internal/exactaddr"
 )
 
-// A VirtualService takes requests through scripts and pools in the order of a real one, without sockets and without chance:
+// A VirtualService takes requests through scripts and pools in the order of a
+// real one, without sockets and without chance:
 //
-//   - HTTP_AUTH, HTTP_POST_AUTH and HTTP_REQ, each for all scripts before the next;
-//   - HTTP_REQ_DATA, if the service or a script has had the request's body buffered; a longer body is answered with 413, unless
-//     they have said that its beginning is enough;
-//   - the choice of a server: the one that a script selected if it is up, else one that is up in the pool selected or, without
-//     a selection, in the first pool. If the selection came from a persistence entry and another server is taken, the entry is
-//     rewritten and keeps its lifetime. Without pools there is no such step, and no LB_DONE;
+//   - HTTP_AUTH, HTTP_POST_AUTH and HTTP_REQ, each for all scripts before the
+//     next;
+//   - HTTP_REQ_DATA, if the service or a script has had the request's body
+//     buffered; a longer body is answered with 413, unless they have said that
+//     its beginning is enough;
+//   - the choice of a server: the one that a script selected if it is up, else
+//     one that is up in the pool selected or, without a selection, in the first
+//     pool. If the selection came from a persistence entry and another server
+//     is taken, the entry is rewritten and keeps its lifetime. Without pools
+//     there is no such step, and no LB_DONE;
 //   - LB_DONE; or HTTP_LB_FAILED if no server is up, and then 503;
 //   - the server's answer, from Respond;
 //   - HTTP_RESP; or RESP_FAILED if there was no answer, and then 502;
-//   - HTTP_RESP_DATA, if the service or a script has had the response's body buffered.
+//   - HTTP_RESP_DATA, if the service or a script has had the response's body
+//     buffered.
 //
-// A script that answers or closes is the last one to run. One that fails is, too, and the client gets a 500. Where a script closes
-// the connection without an answer, the client gets nothing, not even the response of a server.
+// A script that answers or closes is the last one to run. One that fails is,
+// too, and the client gets a 500. Where a script closes the connection without
+// an answer, the client gets nothing, not even the response of a server.
 //
-// The zero value is a service without scripts and pools. From the first [VirtualService.Do] on, only Respond may be set anew; what
-// the other fields hold, such as the state of servers, may change between transactions. Calls of Do must not overlap.
+// The zero value is a service without scripts and pools. From the first
+// [VirtualService.Do] on, only Respond may be set anew; what the other fields
+// hold, such as the state of servers, may change between transactions. Calls of
+// Do must not overlap.
 type VirtualService struct {
 	// Name is what avi.vs.name returns.
 	Name string
@@ -54,9 +63,11 @@ type VirtualService struct {
 	AddressFacts AddressFacts
 	// Tokens are the tokens that avi.jwt.verify accepts.
 	Tokens Tokens
-	// RateLimiters are the rate limiters that scripts may name. They go by the real clock.
+	// RateLimiters are the rate limiters that scripts may name. They go by the
+	// real clock.
 	RateLimiters map[string]*datascript.RateLimiter
-	// RateProfile is what avi.vs.rate_limit enforces. Its limiter goes by the real clock.
+	// RateProfile is what avi.vs.rate_limit enforces. Its limiter goes by the
+	// real clock.
 	RateProfile *datascript.RateProfile
 	// Metrics are what scripts count.
 	Metrics datascript.Metrics
@@ -64,21 +75,27 @@ type VirtualService struct {
 	OpenConns int
 	// Instances is what avi.vs.se_count returns; zero means 1.
 	Instances int
-	// Local is the address that clients connect to. The zero value means 198.51.100.1:80.
+	// Local is the address that clients connect to. The zero value means
+	// 198.51.100.1:80.
 	Local netip.AddrPort
-	// Respond answers for the servers. server is invalid if there are no pools. An error means that the server gave no valid
-	// response. A nil Respond answers 200 with neither headers nor body. The header of a Response is given away.
+	// Respond answers for the servers. server is invalid if there are no pools.
+	// An error means that the server gave no valid response. A nil Respond
+	// answers 200 with neither headers nor body. The header of a Response is
+	// given away.
 	Respond func(server netip.AddrPort, r *http.Request) (*Response, error)
-	// Limits bound each run of a script. Zero fields have the engine's defaults, but for Time: a busy machine must not fail a
-	// test, so it is 10 s.
+	// Limits bound each run of a script. Zero fields have the engine's
+	// defaults, but for Time: a busy machine must not fail a test, so it is 10
+	// s.
 	Limits datascript.Limits
-	// StrictSelect is the engine's: it keeps avi.pool.select from accepting the key of a persistence entry.
+	// StrictSelect is the engine's: it keeps avi.pool.select from accepting the
+	// key of a persistence entry.
 	StrictSelect bool
-	// RequestBody and ResponseBody are how much of bodies is buffered although no script asks for it. A script that has code for
-	// HTTP_REQ_DATA or HTTP_RESP_DATA which can never run is an error of [VirtualService.Do].
+	// RequestBody and ResponseBody are how much of bodies is buffered although
+	// no script asks for it. A script that has code for HTTP_REQ_DATA or
+	// HTTP_RESP_DATA which can never run is an error of [VirtualService.Do].
 	RequestBody, ResponseBody BodyBuffer
-	// Coverage counts which lines of the scripts have run; nil counts nothing, and costs nothing. Several services may share
-	// one.
+	// Coverage counts which lines of the scripts have run; nil counts nothing,
+	// and costs nothing. Several services may share one.
 	Coverage *Coverage
 
 	engine *datascript.Engine
@@ -93,13 +110,17 @@ type BodyBuffer struct {
 
 // A Result is what came of a transaction.
 type Result struct {
-	// Response is what the client gets; nil if its connection was closed without an answer.
+	// Response is what the client gets; nil if its connection was closed
+	// without an answer.
 	Response *Response
-	// Closed is how the client's connection was closed, after the response if there is one.
+	// Closed is how the client's connection was closed, after the response if
+	// there is one.
 	Closed Closing
-	// Sent is the request that went to the server; nil if none did. Its Body can be read.
+	// Sent is the request that went to the server; nil if none did. Its Body
+	// can be read.
 	Sent *http.Request
-	// Pool is the pool in which a server was looked for; empty without pools, or if the transaction ended before that.
+	// Pool is the pool in which a server was looked for; empty without pools,
+	// or if the transaction ended before that.
 	Pool string
 	// Server is the server chosen; invalid if none was.
 	Server netip.AddrPort
@@ -109,7 +130,8 @@ type Result struct {
 	Err *datascript.RuntimeError
 	// User is the name that a script gave the user.
 	User string
-	// ServerTimeout is how long a script would wait for the server; zero if none said so.
+	// ServerTimeout is how long a script would wait for the server; zero if
+	// none said so.
 	ServerTimeout time.Duration
 	// HashKey is the key that a script gave for algorithms that hash one.
 	HashKey string
@@ -127,9 +149,11 @@ type connection struct {
 	failure      int // why there will be no response; zero for the default
 }
 
-// Do takes one request through the service. The client is r.RemoteAddr; the context of scripts is the request's. The request is
-// not changed, but for its body, which is read to its end. An error means that the service is set up wrongly, or that the body could
-// not be read; the failure of a script is a Result.
+// Do takes one request through the service. The client is r.RemoteAddr; the
+// context of scripts is the request's. The request is not changed, but for its
+// body, which is read to its end. An error means that the service is set up
+// wrongly, or that the body could not be read; the failure of a script is a
+// Result.
 func (vs *VirtualService) Do(r *http.Request) (*Result, error) { return vs.do(r, connection{}) }
 
 func (vs *VirtualService) do(r *http.Request, c connection) (*Result, error) {
@@ -214,7 +238,8 @@ func (vs *VirtualService) start() error {
 	return err
 }
 
-// checkBodies reports what is wrong with the buffers, and scripts that wait for them in vain.
+// checkBodies reports what is wrong with the buffers, and scripts whose events
+// never run.
 func (vs *VirtualService) checkBodies() error {
 	for _, b := range []BodyBuffer{vs.RequestBody, vs.ResponseBody} {
 		if b.Bytes < 0 || b.Bytes > bodyrule.MaxBytes {
@@ -280,7 +305,7 @@ func (e *exchange) do() {
 		return
 	}
 	handled := slices.ContainsFunc(e.vs.Scripts, func(s *datascript.Script) bool { return s.Handles(datascript.HTTPRespData) })
-	if rule := e.tx.response; rule.Holds(e.tx.Original().Method, e.tx.Status, handled) {
+	if rule := e.tx.response; rule.Buffers(e.tx.Original().Method, e.tx.Status, handled) {
 		e.tx.BufferedResponse = append([]byte{}, resp.Body[:min(rule.Bytes, len(resp.Body))]...)
 		if rule.Applies(len(e.tx.BufferedResponse)) && e.run(datascript.HTTPRespData) {
 			return
@@ -289,7 +314,8 @@ func (e *exchange) do() {
 	e.result.Response = &Response{Status: e.tx.Status, Header: e.tx.Header, Body: resp.Body}
 }
 
-// run runs all scripts for an event, and reports whether the transaction is over.
+// run runs all scripts for an event, and reports whether the transaction is
+// over.
 func (e *exchange) run(ev datascript.Event) bool {
 	for _, s := range e.vs.Scripts {
 		if err := e.vs.engine.Run(e.ctx, s, ev, &e.tx); err != nil {
@@ -367,7 +393,8 @@ func (vs *VirtualService) pick(pool string) netip.AddrPort {
 	return up[turn%len(up)]
 }
 
-// rebind makes the entry of a selection name another server, in the form in which it named the old one, if it still does.
+// rebind makes the entry of a selection name another server, in the form in
+// which it named the old one, if it still does.
 func (vs *VirtualService) rebind(sel Selection, addr netip.AddrPort) {
 	value := addr.Addr().String()
 	_, shared, _, _ := vs.Pools.Find(sel.Pool, value, 0)

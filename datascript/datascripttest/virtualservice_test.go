@@ -23,7 +23,8 @@ func at(ev datascript.Event, source string) datascript.Chunk {
 
 func scripts(list ...*datascript.Script) []*datascript.Script { return list }
 
-// TestDoOrder notes each event of two scripts, for each way that a transaction can take.
+// TestDoOrder notes each event of two scripts, for each way that a transaction
+// can take.
 func TestDoOrder(t *testing.T) {
 	var chunks []datascript.Chunk
 	for _, ev := range []datascript.Event{
@@ -132,7 +133,8 @@ func TestDoBalances(t *testing.T) {
 	check("round robin, with one down", servers("/?p=round", 3), "10.0.1.1", "10.0.1.3", "10.0.1.1")
 }
 
-// TestDoRebinds: an entry that led to a server which cannot be used gets another value, in the same form, unless it was changed meanwhile.
+// TestDoRebinds: an entry that led to a server which cannot be used gets
+// another value, in the same form, unless it was changed meanwhile.
 func TestDoRebinds(t *testing.T) {
 	const selectByKey = `avi.pool.select("p", "key")`
 	for _, c := range []struct {
@@ -202,7 +204,8 @@ func TestDoContext(t *testing.T) {
 	}
 }
 
-// TestDoWrong: what is wrong with the test itself is an error, and not a result.
+// TestDoWrong: what is wrong with the test itself is an error, and not a
+// result.
 func TestDoWrong(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -72,9 +72,9 @@ func TestForgeries(t *testing.T) {
 	}
 }
 
-// TestFiles: the keys of a file are exchanged while the verifier runs; tokens of
-// the key that is gone are refused although they were remembered, and a bad file
-// changes nothing.
+// TestFiles: the keys of a file are exchanged while the verifier runs; tokens
+// of the key that is gone are refused although they were remembered, and a bad
+// file changes nothing.
 func TestFiles(t *testing.T) {
 	k := testKeys()
 	first, second := token(t, "RS256", k.rsa, "", sub), token(t, "RS256", k.rsa2, "", sub)

@@ -20,9 +20,9 @@
 //   - A secret verifies HS256, HS384 and HS512, as long as it has as many bytes
 //     as the hash: 32, 48 or 64.
 //
-// The algorithm "none" does not exist here. A token is refused if its header has
-// one of the parameters jku, x5u, jwk, crit and b64: nothing in a token says
-// where keys come from or changes how it is verified.
+// The algorithm "none" does not exist here. A token is refused if its header
+// has one of the parameters jku, x5u, jwk, crit and b64: nothing in a token
+// says where keys come from or changes how it is verified.
 //
 // # Cache
 //

@@ -67,8 +67,8 @@ func naive(token string, keys ...any) bool {
 	return false
 }
 
-// FuzzToken: a token is accepted only if one of the keys has signed it, whatever
-// it is, and the next time as the first.
+// FuzzToken: a token is accepted only if one of the keys has signed it,
+// whatever it is, and the next time as the first.
 func FuzzToken(f *testing.F) {
 	k := testKeys()
 	v := newVerifier(f)

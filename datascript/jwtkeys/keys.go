@@ -39,7 +39,7 @@ type key struct {
 	effort int // in verifications of the usual kind; see [Verifier.VerifyToken]
 }
 
-// A ring holds the keys of a set at one time. It does not change.
+// A ring has the keys of a set at one time. It does not change.
 type ring struct {
 	keys    []key
 	algs    []jose.SignatureAlgorithm // of all keys of this kind, whether there are any now or not

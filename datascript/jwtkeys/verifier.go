@@ -25,12 +25,12 @@ import (
 	"github.com/limpetlb/limpet/internal/tokencheck"
 )
 
-// A FieldError is a fault of one field of a [Config]. All packages of the module
-// have the same type.
+// A FieldError is a fault of one field of a [Config]. All packages of the
+// module have the same type.
 type FieldError = fielderr.Error
 
-// A TokenCheck is a token and what is demanded of it. It is the type of the same
-// name in package datascript.
+// A TokenCheck is a token and what is demanded of it. It is the type of the
+// same name in package datascript.
 type TokenCheck = tokencheck.Check
 
 // A Config describes a [Verifier].
@@ -54,8 +54,8 @@ type KeySet struct {
 	//
 	// A set has at most 64 keys, and at most four with the same identifier or
 	// without one. Secret and private keys are refused. Keys for encryption, of
-	// other kinds and of other sizes are skipped, and keys of a JSON Web Key Set
-	// that are not valid; a set in which all are is refused.
+	// other kinds and of other sizes are skipped, and keys of a JSON Web Key
+	// Set that are not valid; a set in which all are is refused.
 	File string
 
 	// URL is where [Verifier.Run] fetches a JSON Web Key Set, or PEM, with the
@@ -174,8 +174,8 @@ func New(c Config) (*Verifier, error) {
 	}
 	var err error
 	v.files, err = filewatch.New(files, func(i int, err error) { v.report(sets[i], err) })
-	if faults.Len() > 0 {
-		return nil, faults.Err()
+	if err := faults.ErrIn(c); err != nil {
+		return nil, err
 	}
 	return v, err
 }
@@ -303,7 +303,8 @@ func (v *Verifier) Run(ctx context.Context) error {
 // otherwise their number, where those with large keys are several.
 //
 // The error is not the token's fault: there is no such set, or Algorithms or
-// Leeway is not valid, which is a [*FieldError]. It does not have the token in it.
+// Leeway is not valid, which is a [*FieldError]. It does not have the token in
+// it.
 func (v *Verifier) VerifyToken(c TokenCheck) (claims, reason string, signatures int, err error) {
 	return v.verify(c, time.Now())
 }

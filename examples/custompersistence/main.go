@@ -1,6 +1,6 @@
 // Custompersistence runs the published use case on real connections: three
 // servers, a virtual service with the DataScript of listing.lua and an IP
-// group "Blacklist". It sends requests, tells which client went where and
+// group "Blacklist". It sends requests, shows which client went where and
 // why, and then keeps serving.
 //
 //	go run ./examples/custompersistence        # until interrupted
@@ -53,7 +53,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, listen string, exit bool) error {
 	// The servers. Each has an address of its own if the system has so many on
-	// loopback (macOS has one). Otherwise their ports tell them apart.
+	// loopback (macOS has one). Otherwise their ports distinguish them.
 	var servers [3]*http.Server
 	pool := lbpool.Config{Name: "my_pool", Algorithm: lbpool.RoundRobin()}
 	for i := range servers {
@@ -180,7 +180,7 @@ func run(ctx context.Context, out io.Writer, listen string, exit bool) error {
 	}
 }
 
-// An accountant sends requests and tells what became of them.
+// An accountant sends requests and shows what became of them.
 type accountant struct {
 	url     string
 	records chan limpet.Record
@@ -208,7 +208,7 @@ func (a *accountant) request(name string) error {
 		return err
 	}
 	r := <-a.records
-	fmt.Fprintf(a.out, "%-6s %-16s -> %-9s %s\n", name, r.Client, strings.TrimSpace(string(body)), r.Persistence)
+	fmt.Fprintf(a.out, "%-6s %-16s -> %-9s %s\n", name, r.Client, strings.TrimSpace(string(body)), r.Outcome)
 	return nil
 }
 

@@ -1,5 +1,5 @@
 // Geoacl lets clients in by country and by address. A country database (here
-// a small one of the loopback network; -db names another) tells where a client
+// a small one of the loopback network; -db names another) says where a client
 // is; a list of addresses overrides it both ways.
 //
 //	go run ./examples/geoacl        # until interrupted
@@ -106,7 +106,7 @@ func country(db *geoip.DB, client string) string {
 	return code
 }
 
-// ask sends a request from an address and tells what became of it.
+// ask sends a request from an address and shows what became of it.
 func ask(url, from string) string {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}

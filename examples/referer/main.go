@@ -32,8 +32,8 @@ func main() {
 
 	cfg := lbpool.Config{Name: "my_pool", Algorithm: lbpool.RoundRobin()}
 	for i := range 2 {
-		// The listing remembers addresses without ports, so that each server has
-		// an address of its own if the system has so many (macOS has one).
+		// The listing remembers addresses without ports, so that each server
+		// has an address of its own if the system has so many (macOS has one).
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", i+1))
 		if err != nil {
 			ln, err = net.Listen("tcp", "127.0.0.1:0")

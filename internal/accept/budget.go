@@ -3,19 +3,20 @@ package accept
 import "net"
 
 // A Budget bounds the connections of several gates together, such as to what a
-// process has file descriptors for. While as many are open, its listeners accept
-// no more, and clients wait. Each listener may exceed it by one.
+// process has file descriptors for. While as many are open, its listeners
+// accept no more, and clients wait. Each listener may exceed it by one.
 type Budget struct {
 	max  int
 	open openConns
 }
 
-// leastConnections is what a [Budget] made from file descriptors allows at least.
+// leastConnections is what a [Budget] made from file descriptors allows at
+// least.
 const leastConnections = 16
 
 // NewBudget returns a Budget of max connections. If max is 0, it is half of the
-// file descriptors that the process may have, less those that others need; nil if
-// the system does not tell its limit.
+// file descriptors that the process may have, less those that others need; nil
+// if the system does not report its limit.
 func NewBudget(max, others int) *Budget {
 	if max == 0 {
 		files := fileLimit()

@@ -113,9 +113,9 @@ func (c *Conn) Stall() time.Duration { return max(c.stall, 0) }
 // no more: the next response should be the last.
 func (c *Conn) Leaving() bool { return c.listener != nil && c.listener.left.Load() }
 
-// Crowded reports whether connections may be waiting because as many are open as
-// the process has file descriptors for. A server should then close a connection
-// after its response.
+// Crowded reports whether connections may be waiting because as many are open
+// as the process has file descriptors for. A server should then close a
+// connection after its response.
 func (c *Conn) Crowded() bool {
 	return c.gate.open.crowded.Load() > 0 ||
 		c.listener != nil && c.listener.budget != nil && c.listener.budget.open.crowded.Load() > 0

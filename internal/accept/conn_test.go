@@ -14,7 +14,8 @@ import (
 	"github.com/limpetlb/limpet/internal/splice"
 )
 
-// Everything that may be copied to a client arrives whole, also behind a PROXY header.
+// Everything that may be copied to a client arrives whole, also behind a PROXY
+// header.
 func TestReadFrom(t *testing.T) {
 	text := strings.Repeat("0123456789", 20_000) // several chunks
 	name := filepath.Join(t.TempDir(), "file")
@@ -92,8 +93,9 @@ func fromServer(t *testing.T, f func(net.Conn)) net.Conn {
 	return c
 }
 
-// Connections that are not of TCP have no addresses to judge, but are accepted, counted and found. When a server ended what it
-// sends on one, the whole connection was closed, and what the client still sent was lost.
+// Connections that are not of TCP have no addresses to judge, but are accepted,
+// counted and found. When a server ended what it sends on one, the whole
+// connection was closed, and what the client still sent was lost.
 func TestUnixSocket(t *testing.T) {
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
 	if err != nil {
@@ -139,7 +141,8 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// The server's address is in the header, too, and whoever asks for an address waits for it.
+// The server's address is in the header, too, and whoever asks for an address
+// waits for it.
 func TestLocalAddr(t *testing.T) {
 	g := fixed(&Rules{FromProxy: func(netip.Addr) bool { return true }, HeaderTimeout: time.Minute})
 	ours, theirs := net.Pipe()
@@ -169,7 +172,8 @@ type beneath struct{ net.Conn }
 
 func (b beneath) NetConn() net.Conn { return b.Conn }
 
-// A direction can be ended on whatever is beneath; where nothing can do that, the connection is closed.
+// A direction can be ended on whatever is beneath; where nothing can do that,
+// the connection is closed.
 func TestCloseWrite(t *testing.T) {
 	for _, test := range []struct {
 		name string

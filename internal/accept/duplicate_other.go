@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// Duplicate returns another handle of the socket of a listener, which stays open
-// when the listener is closed.
+// Duplicate returns another handle of the socket of a listener, which stays
+// open when the listener is closed.
 func Duplicate(ln net.Listener) (*os.File, error) {
 	socket, ok := ln.(interface{ File() (*os.File, error) })
 	if !ok {

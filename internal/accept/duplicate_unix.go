@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// Duplicate returns another handle of the socket of a listener, which stays open
-// when the listener is closed. Unlike the File of net's listeners, the handle
-// never puts the socket into blocking mode, which Accept of the listener would
-// share.
+// Duplicate returns another handle of the socket of a listener, which stays
+// open when the listener is closed. Unlike the File of net's listeners, the
+// handle never puts the socket into blocking mode, which Accept of the listener
+// would share.
 func Duplicate(ln net.Listener) (*os.File, error) {
 	socket, ok := ln.(syscall.Conn)
 	if !ok {

@@ -11,27 +11,34 @@ import (
 	"time"
 )
 
-// Rules say what becomes of connections. They must not change once a gate has them.
+// Rules say what becomes of connections. They must not change once a gate has
+// them.
 type Rules struct {
 	Limits
 
-	// Judge decides about a connection by its addresses, which are invalid if it is not one of TCP. Connections that it does
-	// not let pass do not count for the limits but that of Max. Nil lets all pass.
+	// Judge decides about a connection by its addresses, which are invalid if
+	// it is not one of TCP. Connections that it does not let pass do not count
+	// for the limits but that of Max. Nil lets all pass.
 	Judge func(client, local netip.AddrPort) Verdict
 
-	// FromProxy reports whether a connection from this address must begin with a PROXY header, of version 1 or 2. It is
-	// closed without one. A header that names no IP addresses (LOCAL, UNKNOWN, UNIX) leaves the connection as it is. Nil
-	// expects no header. From others none is understood, because they could choose any address.
+	// FromProxy reports whether a connection from this address must begin with
+	// a PROXY header, of version 1 or 2. It is closed without one. A header
+	// that names no IP addresses (LOCAL, UNKNOWN, UNIX) leaves the connection
+	// as it is. Nil expects no header. From others none is understood, because
+	// they could choose any address.
 	FromProxy func(peer netip.Addr) bool
-	// HeaderTimeout is how long the header may take, from when the connection is accepted.
+	// HeaderTimeout is how long the header may take, from when the connection
+	// is accepted.
 	HeaderTimeout time.Duration
 
-	// WriteTimeout is how long a client may take nothing of what is sent to it before the connection is broken, to within an
-	// eighth. Zero or less means for ever. It does not apply while a deadline is set on the connection.
+	// WriteTimeout is how long a client may take nothing of what is sent to it
+	// before the connection is broken, to within an eighth. Zero or less means
+	// for ever. It does not apply while a deadline is set on the connection.
 	WriteTimeout time.Duration
 
-	// Report is called with each connection that was closed when it was accepted or when its header was read, and with each
-	// that exceeds a limit and goes on. Calls may be concurrent. Nil reports nothing.
+	// Report is called with each connection that was closed when it was
+	// accepted or when its header was read, and with each that exceeds a limit
+	// and goes on. Calls may be concurrent. Nil reports nothing.
 	Report func(Event)
 }
 
@@ -54,8 +61,9 @@ type Verdict struct {
 	Limited bool   // the rule has denied the connection because it is above a rate
 }
 
-// An Event is a connection that was not simply accepted. Exactly one of Verdict.Action, Limit and Err says why: it was denied
-// by a rule, exceeded a limit, or sent no valid header (see [ErrHeader]).
+// An Event is a connection that was not simply accepted. Exactly one of
+// Verdict.Action, Limit and Err says why: it was denied by a rule, exceeded a
+// limit, or sent no valid header (see [ErrHeader]).
 type Event struct {
 	Client, Local netip.AddrPort // its ends
 	Proxy         netip.AddrPort // who has sent a header; invalid if none was expected
@@ -66,7 +74,8 @@ type Event struct {
 	Err     error   // why its header is not valid
 }
 
-// A Gate accepts connections under rules, and knows those that are open. Its methods may be called concurrently.
+// A Gate accepts connections under rules, and knows those that are open. Its
+// methods may be called concurrently.
 type Gate struct {
 	rules func() *Rules
 	files int // how many connections there may be for want of file descriptors; 0: any number
@@ -83,7 +92,8 @@ type Gate struct {
 	denied, limited, badHeaders atomic.Uint64
 }
 
-// New returns a Gate. rules returns those that hold at the time; each connection is accepted under one result.
+// New returns a Gate. rules returns those that apply at the time; each
+// connection is accepted under one result.
 func New(rules func() *Rules) *Gate { return &Gate{rules: rules, files: fileBound(fileLimit())} }
 
 // Stats are counts of connections.
@@ -99,12 +109,15 @@ func (g *Gate) Stats() Stats {
 	return Stats{g.open.total(), g.denied.Load(), g.limited.Load(), g.badHeaders.Load()}
 }
 
-// Listening reports whether there was ever a listener. Without one, nothing counts connections.
+// Listening reports whether there was ever a listener. Without one, nothing
+// counts connections.
 func (g *Gate) Listening() bool { return g.listening.Load() }
 
-// Stop ends all listeners of the gate, once Accept has handed out the connections that wait in their queues: they would be reset
-// otherwise. After that Accept returns when its listener is closed, as by a server that is shut down. Stop returns when nobody
-// listens any more, after half a second at most, or when ctx ends.
+// Stop ends all listeners of the gate, once Accept has handed out the
+// connections that wait in their queues: they would be reset otherwise. After
+// that Accept returns when its listener is closed, as by a server that is shut
+// down. Stop returns when nobody listens any more, after half a second at most,
+// or when ctx ends.
 func (g *Gate) Stop(ctx context.Context) {
 	g.mu.Lock()
 	all := slices.Collect(maps.Keys(g.listeners))
@@ -124,8 +137,9 @@ func (g *Gate) Stop(ctx context.Context) {
 // AwaitNone waits until no connection is open, or ctx ends.
 func (g *Gate) AwaitNone(ctx context.Context) { g.open.awaitNone(ctx, nil) }
 
-// Turns returns how often Accept of a listener of a gate has waited for a connection, and whether it waits now. Whoever calls it
-// hangs if it does not wait, and the number stays the same.
+// Turns returns how often Accept of a listener of a gate has waited for a
+// connection, and whether it waits now. Whoever calls it hangs if it does not
+// wait, and the number stays the same.
 func Turns(ln net.Listener) (n uint64, waits bool) {
 	if l, ok := ln.(*listener); ok {
 		return l.turns.Load(), l.waits.Load()
@@ -133,7 +147,8 @@ func Turns(ln net.Listener) (n uint64, waits bool) {
 	return 0, true
 }
 
-// Yield ends a listener at once, and leaves the connections that wait in its queue to another listener of the same socket.
+// Yield ends a listener at once, and leaves the connections that wait in its
+// queue to another listener of the same socket.
 func Yield(ln net.Listener) {
 	if l, ok := ln.(*listener); ok {
 		l.mu.Lock()
@@ -145,8 +160,8 @@ func Yield(ln net.Listener) {
 	}
 }
 
-// Retire ends a listener of a gate as [Gate.Stop] does, and waits until none of its connections is open, or ctx ends. They are
-// leaving from the beginning on.
+// Retire ends a listener of a gate as [Gate.Stop] does, and waits until none of
+// its connections is open, or ctx ends. They are leaving from the beginning on.
 func Retire(ctx context.Context, ln net.Listener) {
 	l, ok := ln.(*listener)
 	if !ok {
@@ -160,8 +175,9 @@ func Retire(ctx context.Context, ln net.Listener) {
 	l.gate.open.awaitNone(ctx, l)
 }
 
-// At returns the connection of a request, given the address that its context has for [net/http.LocalAddrContextKey]; nil if
-// no listener of the gate has accepted it.
+// At returns the connection of a request, given the address that its context
+// has for [net/http.LocalAddrContextKey]; nil if no listener of the gate has
+// accepted it.
 func (g *Gate) At(local net.Addr) *Conn {
 	switch local.(type) {
 	case *net.TCPAddr, *net.UnixAddr: // others might not be comparable
@@ -172,7 +188,8 @@ func (g *Gate) At(local net.Addr) *Conn {
 	return nil
 }
 
-// Beneath returns the gate's connection beneath others, such as that of a [crypto/tls.Conn]; nil if there is none.
+// Beneath returns the gate's connection beneath others, such as that of a
+// [crypto/tls.Conn]; nil if there is none.
 func (g *Gate) Beneath(c net.Conn) *Conn {
 	for {
 		switch found := c.(type) {

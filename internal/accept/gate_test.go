@@ -44,7 +44,8 @@ func (l fakeListener) Accept() (net.Conn, error) {
 func (l fakeListener) Close() error   { close(l.closed); return nil }
 func (l fakeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A fakeConn is a connection from one address of 192.0.2.0/24, or of anywhere if it has a colon, to 198.51.100.1:443.
+// A fakeConn is a connection from one address of 192.0.2.0/24, or of anywhere
+// if it has a colon, to 198.51.100.1:443.
 type fakeConn struct {
 	net.Conn
 	peer   net.TCPAddr
@@ -97,8 +98,9 @@ func perClient(n int) func(netip.Addr) bool {
 	return func(a netip.Addr) bool { clients[a]++; return clients[a] <= n }
 }
 
-// Each row connects from addresses in turn, and says which connections go on: "+" does and stays, "." does and is closed by
-// its user, "-" is closed by the gate.
+// Each row connects from addresses in turn, and says which connections go on:
+// "+" does and stays, "." does and is closed by its user, "-" is closed by the
+// gate.
 func TestRules(t *testing.T) {
 	deny := func(client, _ netip.AddrPort) Verdict {
 		if client.Addr() == netip.MustParseAddr("192.0.2.66") {
@@ -195,7 +197,8 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// A verdict stays with the connection; whether it asks for a record is told once.
+// A verdict stays with the connection; whether it asks for a record is reported
+// once.
 func TestVerdict(t *testing.T) {
 	verdict := Verdict{Rule: "logs", Err: errors.New("fault"), Log: true}
 	rules := &Rules{Judge: func(netip.AddrPort, netip.AddrPort) Verdict { return verdict }}
@@ -228,7 +231,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// Without a limit of their own, connections wait until file descriptors are free again, or the listener is closed.
+// Without a limit of their own, connections wait until file descriptors are
+// free again, or the listener is closed.
 func TestCrowded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fixed(&Rules{})
@@ -416,7 +420,8 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// What a header says of TLS is told as such, and nothing is said where it says nothing.
+// What a header says of TLS is reported as such, and nothing is said where it
+// says nothing.
 func TestEncrypted(t *testing.T) {
 	const addresses = "\xcb\x00\x71\x09\xc6\x33\x64\x01\x12\x67\x01\xbb"
 	const sig = "\r\n\r\n\x00\r\nQUIT\n"
@@ -448,7 +453,8 @@ func TestEncrypted(t *testing.T) {
 	}
 }
 
-// Rules that come later hold for connections that come later, and for headers that are read later.
+// Rules that come later hold for connections that come later, and for headers
+// that are read later.
 func TestRulesChange(t *testing.T) {
 	var mu sync.Mutex
 	rules := &Rules{}

@@ -14,7 +14,7 @@ type Limits struct {
 	// Max is how many connections may be open at a time. 0 means half of the
 	// file descriptors that the process may have, less a few; then those above
 	// it are not reset, but wait to be accepted. -1 means any number, and so
-	// does 0 where the system does not tell its limit.
+	// does 0 where the system does not report its limit.
 	Max int
 	// MaxPerClient is how many of them one client may have; 0 means any number.
 	MaxPerClient int
@@ -82,7 +82,7 @@ func (l *Limits) exceeded(c *Conn) (Limit, Action) {
 	return NoLimit, Pass
 }
 
-// openConns counts open connections, in all and by client. It holds no more
+// openConns counts open connections, in all and by client. It stores no more
 // clients than there are connections.
 type openConns struct {
 	mu      sync.Mutex
@@ -148,8 +148,8 @@ func (o *openConns) awaitNone(ctx context.Context, of *listener) {
 	}
 }
 
-// enter counts a connection of a listener, which may be nil, and returns how many
-// there are with it.
+// enter counts a connection of a listener, which may be nil, and returns how
+// many there are with it.
 func (o *openConns) enter(of *listener) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 //
 // A connection that begins with a PROXY header is judged when the header has
 // been read: by whoever first reads the connection or asks for its addresses,
-// not by Accept, so that a silent proxy holds up nobody else.
+// not by Accept, so that a silent proxy delays nobody else.
 //
 // A listener of a [Budget] counts for that as well.
 func (g *Gate) Listener(ln net.Listener) net.Listener {
@@ -91,7 +91,7 @@ func (l *listener) end() {
 	})
 }
 
-// stop closes the listener beneath, once. The caller holds mu.
+// stop closes the listener beneath, once. The caller has locked mu.
 func (l *listener) stop() error {
 	if isOver(l.ended) {
 		return nil
@@ -151,7 +151,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.waits.Store(true)
 		if !l.await() {
 			l.mu.Lock()
-			_ = l.stop() // there is no room for what is in the queue
+			_ = l.stop() // there is no space for what is in the queue
 			l.mu.Unlock()
 		}
 		c, err := l.Listener.Accept()
@@ -185,7 +185,8 @@ func (l *listener) settle(err error) bool {
 	if l.empty++; err == nil {
 		l.empty = 0
 	}
-	// Once is not enough: the deadline may have passed before the queue was looked at.
+	// Once is not enough: the deadline may have passed before the queue was
+	// looked at.
 	if l.empty > 1 || time.Now().After(l.until) {
 		_ = l.stop()
 		return false

@@ -151,7 +151,7 @@ func (c *proxiedConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetWriteDeadline(t), c.SetReadDeadline(t))
 }
 
-// setReadDeadline sets the deadline that holds after a change.
+// setReadDeadline sets the deadline that applies after a change.
 func (c *proxiedConn) setReadDeadline(change func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,7 +173,7 @@ var (
 // readProxyHeader reads a header, however many pieces it comes in, and returns
 // what it has read beyond.
 func readProxyHeader(r io.Reader) (h *proxyproto.Header, rest []byte, err error) {
-	buf := make([]byte, 0, 256) // room for all headers without certificates
+	buf := make([]byte, 0, 256) // enough for all headers without certificates
 	for {
 		size, err := proxyHeaderSize(buf)
 		if err != nil {

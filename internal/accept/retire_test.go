@@ -46,8 +46,8 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// A listener that yields takes nothing more, and leaves what is in the queue to the
-// other one of the socket.
+// A listener that yields takes nothing more, and leaves what is in the queue to
+// the other one of the socket.
 func TestYield(t *testing.T) {
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

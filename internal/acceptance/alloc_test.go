@@ -59,8 +59,9 @@ func TestForwardingAllocations(t *testing.T) {
 }
 
 // TestWrapAllocations bounds what a request costs that goes to a wrapped
-// handler: what is shared of the transaction, and a request that has its context.
-// The transaction itself is used again if the handler does not ask for it.
+// handler: what is shared of the transaction, and a request that has its
+// context. The transaction itself is used again if the handler does not ask for
+// it.
 func TestWrapAllocations(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

@@ -89,8 +89,9 @@ avi.http.replace_header("X-Roles", roles and table.concat(roles, "+") or "")
 avi.http.add_header("X-User", avi.http.get_userid())
 `
 
-// TestBasicAuthenticator: users of an htpasswd file over a real virtual service,
-// the file exchanged while it runs, and no password anywhere but at the server.
+// TestBasicAuthenticator: users of an htpasswd file over a real virtual
+// service, the file exchanged while it runs, and no password anywhere but at
+// the server.
 func TestBasicAuthenticator(t *testing.T) {
 	l := newLeak("canary-1", "canary-2", "canary-wrong")
 	path := writeFile(t, "", annLine+"\n")
@@ -227,13 +228,13 @@ func TestAuthenticatorFaults(t *testing.T) {
 		"no file": {makeBasic(limpet.BasicConfig{}), "file: missing"},
 		"missing": {makeBasic(limpet.BasicConfig{File: "/nowhere/at-all"}), "file: stat /nowhere/at-all: no such file or directory"},
 		"hashes": {makeBasic(limpet.BasicConfig{File: bad, Realm: "a\"b"}),
-			`realm: "a\"b": not printable ASCII without quotation marks and backslashes, of at most 256 bytes` + "\n" +
-				`file: FILE: line 1: user "ann": an MD5 hash is not supported; make a bcrypt hash, with htpasswd -B` + "\n" +
-				`line 3: user "bob": a plain password or a DES hash is not supported; make a bcrypt hash, with htpasswd -B`},
+			`file: FILE: line 1: user "ann": an MD5 hash is not supported; make a bcrypt hash, with htpasswd -B` + "\n" +
+				`line 3: user "bob": a plain password or a DES hash is not supported; make a bcrypt hash, with htpasswd -B` + "\n" +
+				`realm: "a\"b": not printable ASCII without quotation marks and backslashes, of at most 256 bytes`},
 		"no tokens": {makeBearer(limpet.BearerConfig{Realm: "ü", Leeway: time.Hour}),
-			`realm: "ü": not printable ASCII without quotation marks and backslashes, of at most 256 bytes` + "\n" +
-				"leeway: 1h0m0s: more than 1m0s\ntokens: missing"},
-		"unknown keys": {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "x", Leeway: -1}), "leeway: -1ns: negative\n" + `keySet: key set "x" not found`},
+			"tokens: missing\nleeway: 1h0m0s: more than 1m0s\n" +
+				`realm: "ü": not printable ASCII without quotation marks and backslashes, of at most 256 bytes`},
+		"unknown keys": {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "x", Leeway: -1}), `keySet: key set "x" not found` + "\nleeway: -1ns: negative"},
 		"no keys":      {makeBearer(limpet.BearerConfig{Tokens: tokens}), `keySet: missing`},
 		"algorithms":   {makeBearer(limpet.BearerConfig{Tokens: tokens, KeySet: "k", Algorithms: []string{"none"}}), `algorithms[0]: "none": not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512`},
 	} {
@@ -253,7 +254,8 @@ func TestAuthenticatorFaults(t *testing.T) {
 	l.report(t)
 }
 
-// signJWT signs claims with an RSA, Ed25519 or HMAC key, by the standard library.
+// signJWT signs claims with an RSA, Ed25519 or HMAC key, by the standard
+// library.
 func signJWT(t *testing.T, key any, kid, claims string) string {
 	t.Helper()
 	encode := base64.RawURLEncoding.EncodeToString
@@ -416,8 +418,8 @@ avi.vs.log("hook ", hook, " ", why)
 	try("expired", 401, "not authenticated: token refused: expired", "Bearer "+signJWT(t, first, "1", `{"iss":"idp","aud":"shop","sub":"ann","exp":1}`))
 	try("no expiry", 401, "not authenticated: token without the claim exp", "Bearer "+signJWT(t, first, "1", `{"iss":"idp","aud":"shop","sub":"ann"}`))
 
-	// A token without a usable user opened the site for nobody, or for a user who
-	// wrote lines of their own into logs.
+	// A token without a usable user opened the site for nobody, or for a user
+	// who wrote lines of their own into logs.
 	for name, sub := range map[string]string{
 		"no user": ``, "empty user": `"sub":"",`, "number as user": `"sub":7,`, "list as user": `"sub":["ann"],`, "null as user": `"sub":null,`,
 		"user with a line feed": `"sub":"ann\nbob",`, "user with a NUL": `"sub":"ann\u0000",`, "user with a C1 control": `"sub":"ann\u009b",`,

@@ -148,8 +148,8 @@ func TestBindingPerTarget(t *testing.T) {
 						key := v.addr + path
 						if got := r.Pool + " " + r.Server.String(); server[key] == "" {
 							server[key] = got
-						} else if got != server[key] || r.Persistence != limpet.PersistenceHit {
-							t.Errorf("round %d: %s went to %s after %s: %v, %v", round, key, got, server[key], r.Persistence, r.Error)
+						} else if got != server[key] || r.Outcome != limpet.OutcomeHit {
+							t.Errorf("round %d: %s went to %s after %s: %v, %v", round, key, got, server[key], r.Outcome, r.Error)
 						}
 					}
 				}
@@ -161,7 +161,7 @@ func TestBindingPerTarget(t *testing.T) {
 						t.Errorf("%s: %d × %v", target.Target, n, outcome)
 					}
 				}
-				hits += target.Outcomes[limpet.PersistenceHit]
+				hits += target.Outcomes[limpet.OutcomeHit]
 			}
 			if want := uint64(clients * (6*4 - 3)); hits != want {
 				t.Errorf("%d hits, want %d", hits, want)
@@ -207,9 +207,9 @@ func TestPoolPersistence(t *testing.T) {
 		Pools: []*lbpool.Pool{a, b}, Transport: answering(ok), OnComplete: recs.add, Policies: limpet.Policies{HTTPRequest: []policy.RequestRule{byPath("/b", "b")}},
 		Persistence: one, PoolPersistence: map[string]limpet.PersistenceProfile{"b": limpet.NoPersistence},
 	})
-	for path, want := range map[string]limpet.Persistence{"/": limpet.PersistenceMiss, "/b": limpet.PersistenceNone} {
-		if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, path); r.Persistence != want {
-			t.Errorf("%s: %v, want %v", path, r.Persistence, want)
+	for path, want := range map[string]limpet.Outcome{"/": limpet.OutcomeMiss, "/b": limpet.OutcomeNone} {
+		if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, path); r.Outcome != want {
+			t.Errorf("%s: %v, want %v", path, r.Outcome, want)
 		}
 	}
 }
@@ -247,17 +247,18 @@ func TestParallelFirstRequests(t *testing.T) {
 							wg.Go(func() { vs.ServeHTTP(httptest.NewRecorder(), v.request("/")) })
 						}
 						wg.Wait()
-						outcomes := map[limpet.Persistence]int{}
+						outcomes := map[limpet.Outcome]int{}
 						servers := map[string]int{}
 						for _, r := range recs.take(t, parallel) {
-							outcomes[r.Persistence]++
+							outcomes[r.Outcome]++
 							servers[r.Pool+r.Server.String()]++
-							if r.Tried != 1 || r.Joined != (r.Persistence == limpet.PersistenceJoined) || r.Error != nil {
-								t.Errorf("tried %d, joined %v, %v, %v", r.Tried, r.Joined, r.Persistence, r.Error)
+							if r.Tried != 1 || r.Joined != (r.Outcome == limpet.OutcomeJoined) || r.Error != nil {
+								t.Errorf("tried %d, joined %v, %v, %v", r.Tried, r.Joined, r.Outcome, r.Error)
 							}
 						}
-						// Several may have chosen the same server before one of them bound it.
-						if len(servers) != 1 || outcomes[limpet.PersistenceMiss] < 1 || outcomes[limpet.PersistenceMiss]+outcomes[limpet.PersistenceJoined]+outcomes[limpet.PersistenceHit] != parallel {
+						// Several may have chosen the same server before one of
+						// them bound it.
+						if len(servers) != 1 || outcomes[limpet.OutcomeMiss] < 1 || outcomes[limpet.OutcomeMiss]+outcomes[limpet.OutcomeJoined]+outcomes[limpet.OutcomeHit] != parallel {
 							t.Errorf("servers %v, outcomes %v", servers, outcomes)
 						}
 					}
@@ -303,15 +304,15 @@ func TestParallelRepick(t *testing.T) {
 				servers := map[string]int{}
 				for _, r := range recs.take(t, parallel) {
 					servers[r.Server.String()]++
-					if r.Persistence != limpet.RepinDown || r.Status != 200 {
-						t.Errorf("%v, status %d, joined %v", r.Persistence, r.Status, r.Joined)
+					if r.Outcome != limpet.RepinDown || r.Status != 200 {
+						t.Errorf("%v, status %d, joined %v", r.Outcome, r.Status, r.Joined)
 					}
 				}
 				if len(servers) != 1 || servers[first.Server.String()] > 0 {
 					t.Errorf("servers %v after %v", servers, first.Server)
 				}
-				if r := v.ask(t, vs, recs, "/"); r.Persistence != limpet.PersistenceHit || servers[r.Server.String()] != parallel {
-					t.Errorf("then: %v %v", r.Persistence, r.Server)
+				if r := v.ask(t, vs, recs, "/"); r.Outcome != limpet.OutcomeHit || servers[r.Server.String()] != parallel {
+					t.Errorf("then: %v %v", r.Outcome, r.Server)
 				}
 			})
 		})
@@ -367,8 +368,8 @@ func TestOpenExchangeRenews(t *testing.T) {
 					<-streamed
 					stream := recs.next(t)
 					time.Sleep(profile.(limpet.PersistenceKeeper).Timeout() * 9 / 10)
-					if r := v.ask(t, vs, recs, "/"); r.Persistence != limpet.PersistenceHit || r.Server != stream.Server {
-						t.Errorf("%v on %v, want a hit on %v", r.Persistence, r.Server, stream.Server)
+					if r := v.ask(t, vs, recs, "/"); r.Outcome != limpet.OutcomeHit || r.Server != stream.Server {
+						t.Errorf("%v on %v, want a hit on %v", r.Outcome, r.Server, stream.Server)
 					}
 				})
 			})
@@ -425,8 +426,8 @@ func TestOpenExchangeRenewsItsSession(t *testing.T) {
 					r := httptest.NewRequest("GET", "/", nil)
 					r.Header.Set("Cookie", "SESSION=new")
 					vs.ServeHTTP(httptest.NewRecorder(), r)
-					if got := recs.next(t); got.Persistence != limpet.PersistenceHit || got.Server != stream.Server {
-						t.Errorf("%v on %v, want a hit on %v", got.Persistence, got.Server, stream.Server)
+					if got := recs.next(t); got.Outcome != limpet.OutcomeHit || got.Server != stream.Server {
+						t.Errorf("%v on %v, want a hit on %v", got.Outcome, got.Server, stream.Server)
 					}
 				})
 			})
@@ -434,18 +435,18 @@ func TestOpenExchangeRenewsItsSession(t *testing.T) {
 	}
 }
 
-// What cannot be looked up is told apart from what is not there.
+// What cannot be looked up is distinguished from what is not there.
 func TestOutcomesWithoutKey(t *testing.T) {
 	pool := newPool(t, lbpool.Config{Name: "a", Servers: threeServers(0)})
 	for _, test := range []struct {
 		name, cookie string
 		profile      limpet.PersistenceProfile
-		want         limpet.Persistence
+		want         limpet.Outcome
 	}{
-		{"no session", "other=1", appCookie(t, "SID"), limpet.PersistenceNoKey},
-		{"a session", "SID=1", appCookie(t, "SID"), limpet.PersistenceMiss},
-		{"no cookie", "", httpCookie(t, persistence.HTTPCookieConfig{}), limpet.PersistenceMiss},
-		{"forged cookie", persistence.DefaultCookieName + "=1.0.AAAA", httpCookie(t, persistence.HTTPCookieConfig{}), limpet.PersistenceInvalid},
+		{"no session", "other=1", appCookie(t, "SID"), limpet.OutcomeNoKey},
+		{"a session", "SID=1", appCookie(t, "SID"), limpet.OutcomeMiss},
+		{"no cookie", "", httpCookie(t, persistence.HTTPCookieConfig{}), limpet.OutcomeMiss},
+		{"forged cookie", persistence.DefaultCookieName + "=1.0.AAAA", httpCookie(t, persistence.HTTPCookieConfig{}), limpet.OutcomeInvalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recs := newRecords()
@@ -453,8 +454,8 @@ func TestOutcomesWithoutKey(t *testing.T) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Cookie", test.cookie)
 			vs.ServeHTTP(httptest.NewRecorder(), r)
-			if rec := recs.next(t); rec.Persistence != test.want || rec.Error != nil {
-				t.Errorf("%v, %v; want %v", rec.Persistence, rec.Error, test.want)
+			if rec := recs.next(t); rec.Outcome != test.want || rec.Error != nil {
+				t.Errorf("%v, %v; want %v", rec.Outcome, rec.Error, test.want)
 			}
 		})
 	}
@@ -476,10 +477,10 @@ func TestHitNeedsAnswer(t *testing.T) {
 		}),
 	})
 	v := newBrowser(t, "192.0.2.1:1")
-	for i, want := range []limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceHit, limpet.PersistenceNone} {
+	for i, want := range []limpet.Outcome{limpet.OutcomeMiss, limpet.OutcomeHit, limpet.OutcomeNone} {
 		refuse = i == 2
-		if r := v.ask(t, vs, recs, "/"); r.Persistence != want {
-			t.Errorf("request %d: %v, want %v", i, r.Persistence, want)
+		if r := v.ask(t, vs, recs, "/"); r.Outcome != want {
+			t.Errorf("request %d: %v, want %v", i, r.Outcome, want)
 		}
 	}
 	if s := vs.Stats(); s.Hits != 1 || s.Misses != 1 {
@@ -496,8 +497,8 @@ func TestFailingStore(t *testing.T) {
 		Persistence: clientIP(t, persistence.ClientIPConfig{Sessions: failingSessions{broken}, Table: "x"}),
 	})
 	for range 3 {
-		if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Status != 200 || !errors.Is(r.Error, broken) || r.Persistence != limpet.PersistenceMiss {
-			t.Errorf("status %d, error %v, %v", r.Status, r.Error, r.Persistence)
+		if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Status != 200 || !errors.Is(r.Error, broken) || r.Outcome != limpet.OutcomeMiss {
+			t.Errorf("status %d, error %v, %v", r.Status, r.Error, r.Outcome)
 		}
 	}
 }
@@ -616,7 +617,7 @@ func TestUpdateLosesNothing(t *testing.T) {
 						stop()
 						for _, s := range vs.Stats().Persistence {
 							for outcome, n := range s.Outcomes {
-								if outcome != limpet.PersistenceHit && outcome != limpet.PersistenceMiss || outcome == limpet.PersistenceMiss && n > uint64(clients+streams) {
+								if outcome != limpet.OutcomeHit && outcome != limpet.OutcomeMiss || outcome == limpet.OutcomeMiss && n > uint64(clients+streams) {
 									t.Errorf("%d × %v", n, outcome)
 								}
 							}
@@ -649,8 +650,8 @@ func TestServersGetNoPersistenceCookie(t *testing.T) {
 		})
 		b := newBrowser(t, "192.0.2.1:1")
 		b.ask(t, vs, recs, "/")
-		if r := b.ask(t, vs, recs, "/"); r.Persistence != limpet.PersistenceHit || r.BindingSource != persistence.FromCookie {
-			t.Errorf("%v from %v", r.Persistence, r.BindingSource)
+		if r := b.ask(t, vs, recs, "/"); r.Outcome != limpet.OutcomeHit || r.BindingSource != persistence.FromCookie {
+			t.Errorf("%v from %v", r.Outcome, r.BindingSource)
 		}
 		if strings.Contains(got, persistence.DefaultCookieName) != pass || !strings.Contains(got, "SESSION=") {
 			t.Errorf("pass %v: the server got %q", pass, got)
@@ -689,11 +690,11 @@ func TestBindingSource(t *testing.T) {
 				vs.ServeHTTP(httptest.NewRecorder(), r)
 				rec := recs.next(t)
 				counted := vs.Stats().Persistence[0].Sources[test.want]
-				if rec.Persistence == limpet.PersistenceHit && counted == 0 || rec.BindingSource == "" && counted > 0 {
+				if rec.Outcome == limpet.OutcomeHit && counted == 0 || rec.BindingSource == "" && counted > 0 {
 					t.Errorf("request %d: %d from %q are counted", i, counted, test.want)
 				}
-				if found := rec.Persistence == limpet.PersistenceHit; found && rec.BindingSource != test.want || !found && (rec.BindingSource != "" || i == 1) {
-					t.Errorf("request %d: %v from %q", i, rec.Persistence, rec.BindingSource)
+				if found := rec.Outcome == limpet.OutcomeHit; found && rec.BindingSource != test.want || !found && (rec.BindingSource != "" || i == 1) {
+					t.Errorf("request %d: %v from %q", i, rec.Outcome, rec.BindingSource)
 				}
 			}
 		})
@@ -718,12 +719,12 @@ avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)`
 	for _, test := range []struct {
 		name   string
 		action policy.SwitchPool
-		want   [3]limpet.Persistence
+		want   [3]limpet.Outcome
 		sticks bool
 	}{
-		{"the same pool", policy.SwitchPool{Name: "web"}, [3]limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceHit, limpet.PersistenceHit}, true},
-		{"another pool", policy.SwitchPool{Name: "api"}, [3]limpet.Persistence{limpet.PersistenceMiss, limpet.PersistenceNone, limpet.PersistenceNone}, false},
-		{"a server", policy.SwitchPool{Name: "web", Server: netip.MustParseAddrPort("10.0.0.2:80")}, [3]limpet.Persistence{}, true},
+		{"the same pool", policy.SwitchPool{Name: "web"}, [3]limpet.Outcome{limpet.OutcomeMiss, limpet.OutcomeHit, limpet.OutcomeHit}, true},
+		{"another pool", policy.SwitchPool{Name: "api"}, [3]limpet.Outcome{limpet.OutcomeMiss, limpet.OutcomeNone, limpet.OutcomeNone}, false},
+		{"a server", policy.SwitchPool{Name: "web", Server: netip.MustParseAddrPort("10.0.0.2:80")}, [3]limpet.Outcome{}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recs := newRecords()
@@ -741,8 +742,8 @@ avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)`
 				if i == 0 {
 					first = r.Server
 				}
-				if r.Pool != test.action.Name || r.Persistence != want || (r.Server == first) != (i == 0 || test.sticks) {
-					t.Errorf("request %d: %v in %s after %v: %v, want %v", i, r.Server, r.Pool, first, r.Persistence, want)
+				if r.Pool != test.action.Name || r.Outcome != want || (r.Server == first) != (i == 0 || test.sticks) {
+					t.Errorf("request %d: %v in %s after %v: %v, want %v", i, r.Server, r.Pool, first, r.Outcome, want)
 				}
 			}
 		})
@@ -759,12 +760,12 @@ func TestForeignLookup(t *testing.T) {
 			Scripts: []limpet.Script{onRequest(t, "seen", `avi.vs.table_lookup("seen", "k", 0) avi.vs.table_insert("seen", "k", "yes", 300)`)},
 		})
 		for i := range 3 {
-			want := limpet.PersistenceMiss
+			want := limpet.OutcomeMiss
 			if profile == nil && i > 0 {
-				want = limpet.PersistenceNone
+				want = limpet.OutcomeNone
 			}
-			if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Persistence != want || r.BindingSource != "" {
-				t.Errorf("%s, request %d: %v from %q, want %v", name, i, r.Persistence, r.BindingSource, want)
+			if r := newBrowser(t, "192.0.2.1:1").ask(t, vs, recs, "/"); r.Outcome != want || r.BindingSource != "" {
+				t.Errorf("%s, request %d: %v from %q, want %v", name, i, r.Outcome, r.BindingSource, want)
 			}
 		}
 	}
@@ -832,12 +833,12 @@ func TestWrappedHandlerAnswersForServer(t *testing.T) {
 		}
 		first := ask()
 		dead = true
-		if r := ask(); r.Status != 502 || r.Persistence == limpet.PersistenceHit {
-			t.Errorf("%s: status %d, %v", kind, r.Status, r.Persistence)
+		if r := ask(); r.Status != 502 || r.Outcome == limpet.OutcomeHit {
+			t.Errorf("%s: status %d, %v", kind, r.Status, r.Outcome)
 		}
 		dead = false
-		if r := ask(); r.Server != first.Server || r.Persistence != limpet.PersistenceHit {
-			t.Errorf("%s: then %v on %v, want a hit on %v", kind, r.Persistence, r.Server, first.Server)
+		if r := ask(); r.Server != first.Server || r.Outcome != limpet.OutcomeHit {
+			t.Errorf("%s: then %v on %v, want a hit on %v", kind, r.Outcome, r.Server, first.Server)
 		}
 	}
 }
@@ -853,9 +854,9 @@ func TestNoHitWithoutServer(t *testing.T) {
 		dead   bool
 		wrap   bool
 		status int
-		want   limpet.Persistence
+		want   limpet.Outcome
 	}{
-		{name: "answered", status: 200, want: limpet.PersistenceHit},
+		{name: "answered", status: 200, want: limpet.OutcomeHit},
 		{name: "the server is down", dead: true, status: 502},
 		{name: "refused by a script", script: "avi.http.response(403)", status: 403},
 		{name: "a script fails", script: "error('x')", status: 500},
@@ -886,8 +887,8 @@ func TestNoHitWithoutServer(t *testing.T) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 			rec := recs.next(t)
-			if w.Code != tt.status || rec.Persistence != tt.want || w.Header().Get("X-Stick") != tt.want.String() {
-				t.Errorf("status %d, record %q, header %q; want %d, %q (script errors %v)", w.Code, rec.Persistence, w.Header().Get("X-Stick"), tt.status, tt.want, rec.ScriptErrors)
+			if w.Code != tt.status || rec.Outcome != tt.want || w.Header().Get("X-Stick") != tt.want.String() {
+				t.Errorf("status %d, record %q, header %q; want %d, %q (script errors %v)", w.Code, rec.Outcome, w.Header().Get("X-Stick"), tt.status, tt.want, rec.ScriptErrors)
 			}
 		})
 	}

@@ -43,7 +43,8 @@ func TestBodyBudget(t *testing.T) {
 				most = 2 // they get more room than they need
 			}
 			ready := make(chan struct{})
-			// Everybody stays until all have come, those that are refused apart.
+			// Everybody stays until all have come, those that are refused
+			// apart.
 			vs, err := limpet.New(limpet.Config{
 				Scripts:   []limpet.Script{compile(t, "Bodies", tt.listing)},
 				Scripting: limpet.Scripting{BodyBytes: 3*size + size/2},

@@ -60,8 +60,8 @@ func asAuthority(c *x509.Certificate) {
 }
 
 // With tls.RequestClientCert, which lets every client in, a good certificate
-// could not be told from a bad one: both had validity 2, and a script that
-// passes the reason on failed.
+// could not be distinguished from a bad one: both had validity 2, and a script
+// that passes the reason on failed.
 func TestClientCertificate(t *testing.T) {
 	same := func(*x509.Certificate) {}
 	root := (*authority)(nil).issue(t, "root", asAuthority)

@@ -55,7 +55,7 @@ func TestConfigFaults(t *testing.T) {
 		{"equal scripts", limpet.Config{Scripts: []limpet.Script{script, script}}, []string{`scripts[1]: a second script named "script", after scripts[0]`}},
 		{
 			"error mode", limpet.Config{Scripts: []limpet.Script{{Script: script.Script, OnError: 7}}},
-			[]string{"scripts[0].onError: 7: not a known value"},
+			[]string{"scripts[0].onError: 7: not one of fail closed, fail open"},
 		},
 		{"limits", limpet.Config{Scripting: limpet.Scripting{Limits: datascript.Limits{CallDepth: 1 << 30}}}, []string{"limits.callDepth: "}},
 		{"client header", limpet.Config{Clients: limpet.Clients{ClientHeader: "X Real IP"}}, []string{`clientHeader: "X Real IP": not the name of a header`}},
@@ -71,15 +71,15 @@ func TestConfigFaults(t *testing.T) {
 		},
 		{
 			"connections", limpet.Config{Clients: limpet.Clients{Connections: limpet.ConnectionLimits{
-				Max: -2, MaxPerClient: -1, IPv4Bits: 33, IPv6Bits: -1, Exceeded: 9,
+				Max: 2_000_000_000, MaxPerClient: -1, IPv4Bits: 33, IPv6Bits: -1, Exceeded: 9,
 				Rate: policy.Rate{Burst: 1}, RatePerClient: policy.Rate{Count: 1, Period: 1},
 			}}},
 			[]string{
-				"connections.max: -2", "connections.maxPerClient: ", "connections.ipv4Bits: 33: more than 32", "connections.ipv6Bits: ",
+				"connections.max: 2000000000: more than 1073741824", "connections.maxPerClient: ", "connections.ipv4Bits: 33: more than 32", "connections.ipv6Bits: ",
 				"connections.exceeded: ", "connections.rate.count: 0", "connections.ratePerClient.period: ",
 			},
 		},
-		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: 7: not a known value"}},
+		{"policy error mode", limpet.Config{Policies: limpet.Policies{PoliciesOnError: 7}}, []string{"policiesOnError: 7: not one of fail closed, fail open"}},
 		{"trusted proxies", limpet.Config{Clients: limpet.Clients{TrustedProxies: []netip.Prefix{{}, netip.MustParsePrefix("::/0"), {}}}}, []string{"trustedProxies[0]: ", "trustedProxies[2]: "}},
 		{
 			"all at once", limpet.Config{
@@ -195,8 +195,8 @@ func TestUpdateKeepsEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		get(t, c, site.URL)
-		if rec := recs.next(t); rec.Persistence != limpet.PersistenceHit || rec.Server != first.Server {
-			t.Errorf("%v on %v, want a hit on %v", rec.Persistence, rec.Server, first.Server)
+		if rec := recs.next(t); rec.Outcome != limpet.OutcomeHit || rec.Server != first.Server {
+			t.Errorf("%v on %v, want a hit on %v", rec.Outcome, rec.Server, first.Server)
 		}
 	}
 }

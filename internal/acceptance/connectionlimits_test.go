@@ -51,8 +51,8 @@ func (s *site) endsAtOnce(t testing.TB, local string) (net.Conn, ending) {
 	return nil, fin
 }
 
-// quietly is a connection to which writing never fails: that the other side
-// has closed it is for the reader to find out. Only that it was reset is told
+// quietly is a connection to which writing never fails: that the other side has
+// closed it is for the reader to find out. Only that it was reset is reported
 // once, perhaps to the writer.
 type quietly struct {
 	net.Conn
@@ -215,8 +215,8 @@ func flood(n int) []*fakeConn {
 
 // TestFlood denies 100,000 connections from one network, within two seconds as
 // far as the log can tell, by a rule and by a rate: each is closed where it was
-// accepted, without a goroutine, at little cost, and the log has a line a second
-// for each of the two.
+// accepted, without a goroutine, at little cost, and the log has a line a
+// second for each of the two.
 func TestFlood(t *testing.T) {
 	n := 100_000
 	if testrace.Enabled {

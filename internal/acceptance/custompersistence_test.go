@@ -136,14 +136,14 @@ func TestCustomPersistence(t *testing.T) {
 			first := map[netip.AddrPort]int{} // clients by server
 			for _, r := range recs.take(t, n*requests) {
 				h := clients[r.Client]
-				switch r.Persistence {
-				case limpet.PersistenceMiss:
+				switch r.Outcome {
+				case limpet.OutcomeMiss:
 					h.misses++
 					first[r.Server]++
-				case limpet.PersistenceHit:
+				case limpet.OutcomeHit:
 					h.hits++
 				default:
-					t.Errorf("%v: persistence %v", r.Client, r.Persistence)
+					t.Errorf("%v: persistence %v", r.Client, r.Outcome)
 				}
 				clients[r.Client] = h
 				if len(r.Significant) > 0 || r.Status != http.StatusOK || r.Pool != "my_pool" || r.Tried != 1 {
@@ -221,7 +221,7 @@ func newSticky(t *testing.T, p protocol, edit func(*limpet.Config, *lbpool.Confi
 	s.cfg.Pools = []*lbpool.Pool{s.pool}
 	s.vs, s.site = serve(t, p, s.cfg)
 	s.client = s.site.client(t)
-	first := s.request(http.StatusOK, limpet.PersistenceMiss)
+	first := s.request(http.StatusOK, limpet.OutcomeMiss)
 	s.key = first.Client.Addr().String() + fmt.Sprint(first.Client.Port())
 	s.use(first.Server)
 	s.wantEntry(first.Server)
@@ -233,12 +233,12 @@ func (s *sticky) use(addr netip.AddrPort) {
 }
 
 // request sends one request and checks what came of it.
-func (s *sticky) request(status int, p limpet.Persistence) limpet.Record {
+func (s *sticky) request(status int, p limpet.Outcome) limpet.Record {
 	s.Helper()
 	got, _ := get(s, s.client, s.site.URL)
 	r := s.recs.next(s)
-	if got != status || r.Status != status || r.Persistence != p {
-		s.Errorf("status %d, persistence %v; want %d, %v (error %v, script errors %v)", got, r.Persistence, status, p, r.Error, r.ScriptErrors)
+	if got != status || r.Status != status || r.Outcome != p {
+		s.Errorf("status %d, persistence %v; want %d, %v (error %v, script errors %v)", got, r.Outcome, status, p, r.Error, r.ScriptErrors)
 	}
 	return r
 }
@@ -252,7 +252,7 @@ func (s *sticky) wantEntry(server netip.AddrPort) {
 }
 
 // repins checks that the client gets another server, and keeps it.
-func (s *sticky) repins(why limpet.Persistence) {
+func (s *sticky) repins(why limpet.Outcome) {
 	s.Helper()
 	old := s.current.Addr()
 	r := s.request(http.StatusOK, why)
@@ -268,7 +268,7 @@ func (s *sticky) repins(why limpet.Persistence) {
 	}
 	s.wantEntry(r.Server)
 	for range 3 {
-		if again := s.request(http.StatusOK, limpet.PersistenceHit); again.Server != r.Server {
+		if again := s.request(http.StatusOK, limpet.OutcomeHit); again.Server != r.Server {
 			s.Errorf("went to %v after %v", again.Server, r.Server)
 		}
 	}
@@ -329,7 +329,7 @@ func TestRepin(t *testing.T) {
 		if want := r.Server.String(); value != want {
 			t.Errorf("entry %q, want %q", value, want)
 		}
-		if again := s.request(http.StatusOK, limpet.PersistenceHit); again.Server != r.Server {
+		if again := s.request(http.StatusOK, limpet.OutcomeHit); again.Server != r.Server {
 			t.Errorf("went to %v after %v", again.Server, r.Server)
 		}
 	})
@@ -348,7 +348,7 @@ func (s *sticky) others() *lbpool.Pool {
 
 func TestRepickNever(t *testing.T) {
 	never := func(_ *limpet.Config, pool *lbpool.Config) { pool.Repick = lbpool.RepickNever }
-	refused := func(s *sticky, status int, why limpet.Persistence, significant ...limpet.Significance) {
+	refused := func(s *sticky, status int, why limpet.Outcome, significant ...limpet.Significance) {
 		s.Helper()
 		old := s.current.Addr()
 		r := s.request(status, why)
@@ -362,7 +362,7 @@ func TestRepickNever(t *testing.T) {
 		s.current.Disable()
 		refused(s, http.StatusServiceUnavailable, limpet.RepinDisabled, limpet.NoServer)
 		s.current.Enable()
-		if r := s.request(http.StatusOK, limpet.PersistenceHit); r.Server != s.current.Addr() {
+		if r := s.request(http.StatusOK, limpet.OutcomeHit); r.Server != s.current.Addr() {
 			t.Errorf("went to %v", r.Server)
 		}
 	})
@@ -377,7 +377,7 @@ func TestRepickNever(t *testing.T) {
 	t.Run("down", func(t *testing.T) {
 		s := newSticky(t, http1, never)
 		s.stopCurrent()
-		r := s.request(http.StatusBadGateway, limpet.PersistenceNone) // nobody has answered
+		r := s.request(http.StatusBadGateway, limpet.OutcomeNone) // nobody has answered
 		if !slices.Equal(r.Significant, []limpet.Significance{limpet.ServerFailed, limpet.Status5xx}) || r.Error == nil {
 			t.Errorf("significant: %v, error %v", r.Significant, r.Error)
 		}
@@ -389,7 +389,7 @@ func TestRepickNever(t *testing.T) {
 // is expected.
 func TestStrictSelect(t *testing.T) {
 	s := newSticky(t, http1, func(cfg *limpet.Config, _ *lbpool.Config) { cfg.StrictSelect = true })
-	r := s.request(http.StatusInternalServerError, limpet.PersistenceNone)
+	r := s.request(http.StatusInternalServerError, limpet.OutcomeNone)
 	if len(r.ScriptErrors) != 1 || r.ScriptErrors[0].Line != 8 || r.Server.IsValid() {
 		t.Errorf("script errors %v, server %v", r.ScriptErrors, r.Server)
 	}
@@ -433,21 +433,21 @@ func TestRepinAtOnce(t *testing.T) {
 	wg.Wait()
 	used := map[netip.AddrPort]bool{}
 	for _, r := range s.recs.take(t, n) {
-		if r.Persistence != limpet.RepinDisabled {
-			t.Errorf("persistence %v", r.Persistence)
+		if r.Outcome != limpet.RepinDisabled {
+			t.Errorf("persistence %v", r.Outcome)
 		}
 		used[r.Server] = true
 	}
 	if len(used) < 2 {
 		t.Errorf("the requests met on %d server, which tests nothing", len(used))
 	}
-	winner := s.request(http.StatusOK, limpet.PersistenceHit).Server
+	winner := s.request(http.StatusOK, limpet.OutcomeHit).Server
 	s.wantEntry(winner)
 	if !used[winner] {
 		t.Errorf("winner %v was not used", winner)
 	}
 	for range n {
-		if r := s.request(http.StatusOK, limpet.PersistenceHit); r.Server != winner {
+		if r := s.request(http.StatusOK, limpet.OutcomeHit); r.Server != winner {
 			t.Errorf("went to %v after %v", r.Server, winner)
 		}
 	}
@@ -476,30 +476,30 @@ func TestEntryExpires(t *testing.T) {
 			Scripts:    []limpet.Script{compile(t, "Custom Persistence", customPersistence)},
 			OnComplete: recs.add,
 		})
-		request := func(want limpet.Persistence) netip.AddrPort {
+		request := func(want limpet.Outcome) netip.AddrPort {
 			t.Helper()
 			vs.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 			r := recs.next(t)
-			if r.Persistence != want {
-				t.Errorf("persistence %v, want %v", r.Persistence, want)
+			if r.Outcome != want {
+				t.Errorf("persistence %v, want %v", r.Outcome, want)
 			}
 			return r.Server
 		}
-		first := request(limpet.PersistenceMiss)
+		first := request(limpet.OutcomeMiss)
 		time.Sleep(299 * time.Second)
-		if again := request(limpet.PersistenceHit); again != first {
+		if again := request(limpet.OutcomeHit); again != first {
 			t.Errorf("went to %v after %v", again, first)
 		}
 		time.Sleep(300 * time.Second)
-		if again := request(limpet.PersistenceHit); again != first {
+		if again := request(limpet.OutcomeHit); again != first {
 			t.Errorf("went to %v after %v", again, first)
 		}
 		time.Sleep(301 * time.Second)
-		second := request(limpet.PersistenceExpired)
+		second := request(limpet.OutcomeExpired)
 		if second == first {
 			t.Errorf("the server's turn came again: %v", second)
 		}
-		if again := request(limpet.PersistenceHit); again != second {
+		if again := request(limpet.OutcomeHit); again != second {
 			t.Errorf("went to %v after %v", again, second)
 		}
 	})
@@ -535,7 +535,7 @@ func TestReferer(t *testing.T) {
 		Pools: []*lbpool.Pool{poolOf(t, startServers(t, 3)...)}, Tables: store,
 		Scripts: []limpet.Script{compile(t, "Referer", byReferer)}, OnComplete: recs.add,
 	})
-	request := func(referer string, want limpet.Persistence) string {
+	request := func(referer string, want limpet.Outcome) string {
 		t.Helper()
 		r := newRequest(t, "GET", site.URL, nil)
 		if referer != "" {
@@ -543,8 +543,8 @@ func TestReferer(t *testing.T) {
 		}
 		res, body := fetch(t, site.client(t), r) // each from another port
 		rec := recs.next(t)
-		if res.StatusCode != http.StatusOK || rec.Persistence != want || len(rec.ScriptErrors) > 0 {
-			t.Errorf("%q: %s, persistence %v, errors %v", referer, res.Status, rec.Persistence, rec.ScriptErrors)
+		if res.StatusCode != http.StatusOK || rec.Outcome != want || len(rec.ScriptErrors) > 0 {
+			t.Errorf("%q: %s, persistence %v, errors %v", referer, res.Status, rec.Outcome, rec.ScriptErrors)
 		}
 		return body
 	}
@@ -552,10 +552,10 @@ func TestReferer(t *testing.T) {
 	servers := map[string]bool{}
 	for i := range 6 {
 		page := fmt.Sprintf("https://example.com/page?n=%d", i)
-		first := request(page, limpet.PersistenceMiss)
+		first := request(page, limpet.OutcomeMiss)
 		servers[first] = true
 		for range 4 {
-			if again := request(page, limpet.PersistenceHit); again != first {
+			if again := request(page, limpet.OutcomeHit); again != first {
 				t.Errorf("%s: %s after %s", page, again, first)
 			}
 		}
@@ -567,7 +567,7 @@ func TestReferer(t *testing.T) {
 	before := store.Stats().Inserts
 	clear(servers)
 	for range 6 {
-		servers[request("", limpet.PersistenceNone)] = true
+		servers[request("", limpet.OutcomeNone)] = true
 	}
 	if len(servers) != 3 {
 		t.Errorf("clients without a referer on %d servers, want 3", len(servers))

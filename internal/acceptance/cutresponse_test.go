@@ -15,7 +15,8 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// halfServer is a server that reads the head of each request and leaves the rest to answer.
+// halfServer is a server that reads the head of each request and leaves the
+// rest to answer.
 func halfServer(t testing.TB, answer func(c net.Conn)) lbpool.ServerConfig {
 	t.Helper()
 	pool := rawServer(t, func(c *net.TCPConn, r *bufio.Reader) {
@@ -34,8 +35,9 @@ func gone(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
 const chunkedHead = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-// A server that went silent within a chunk held its client without an end: no timeout applied, and the client got neither
-// the header nor what had come of the body.
+// A server that went silent within a chunk held its client without an end: no
+// timeout applied, and the client got neither the header nor what had come of
+// the body.
 func TestServerStallsWithinChunk(t *testing.T) {
 	t.Parallel()
 	const limit = 300 * time.Millisecond
@@ -80,7 +82,8 @@ func TestServerStallsWithinChunk(t *testing.T) {
 	}
 }
 
-// The first part of a chunk that came slowly reached the client only with its last.
+// The first part of a chunk that came slowly reached the client only with its
+// last.
 func TestChunkComesSlowly(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan bool)
@@ -109,8 +112,8 @@ func TestChunkComesSlowly(t *testing.T) {
 	}
 }
 
-// A response that was cut off came to the client as no response at all, or without what had come of it, and the record told
-// of status 200 nevertheless.
+// A response that was cut off came to the client as no response at all, or
+// without what had come of it, and the record told of status 200 nevertheless.
 func TestCutResponse(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -144,7 +147,8 @@ func TestCutResponse(t *testing.T) {
 	}
 }
 
-// A response that was held back for a script and then cut off came to the client as no response at all.
+// A response that was buffered for a script and then cut off came to the client
+// as no response at all.
 func TestCutResponseOfScript(t *testing.T) {
 	t.Parallel()
 	recs := newRecords()
@@ -165,8 +169,9 @@ func TestCutResponseOfScript(t *testing.T) {
 	}
 }
 
-// A client of HTTP/1.0 took a response that was cut off for a whole one: nothing but the end of the connection tells it where
-// a response without a length ends, so that must be a reset.
+// A client of HTTP/1.0 took a response that was cut off for a whole one:
+// nothing but the end of the connection tells it where a response without a
+// length ends, so that must be a reset.
 func TestCutResponseOfOldClient(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -219,7 +224,8 @@ func TestCutHandlerOfOldClient(t *testing.T) {
 	}
 }
 
-// The answers of servers that speak another major version were taken for ones of HTTP/1.1.
+// The answers of servers that speak another major version were taken for ones
+// of HTTP/1.1.
 func TestVersionOfResponse(t *testing.T) {
 	for version, want := range map[string]int{
 		"HTTP/1.0": 200, "HTTP/1.1": 200, "HTTP/1.2": 200, "HTTP/1.9": 200,

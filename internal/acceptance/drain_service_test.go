@@ -64,7 +64,8 @@ func TestDrainTellsClients(t *testing.T) {
 			}()
 			testwait.Receive(t, arrived, "the request")
 			c := s.client(t)
-			// ask reports whether the connection of a request was used before, and ends with it.
+			// ask reports whether the connection of a request was used before,
+			// and ends with it.
 			ask := func(path string) (reused, closes bool) {
 				t.Helper()
 				r := newRequest(t, "GET", s.URL+path, nil)

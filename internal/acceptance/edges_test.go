@@ -32,7 +32,8 @@ const (
 	buffersResponse = "-- HTTP_RESP\navi.http.set_response_body_buffer_size(32)\n-- HTTP_RESP_DATA\navi.vs.log('data')\n"
 )
 
-// A client whose body is malformed got status 499, which no standard has, and so did one that had left.
+// A client whose body is malformed got status 499, which no standard has, and
+// so did one that had left.
 func TestBrokenRequestBodies(t *testing.T) {
 	const head = "POST /x HTTP/1.1\nHost: a\n"
 	for _, scripted := range []bool{false, true} {
@@ -79,7 +80,8 @@ func TestBrokenRequestBodies(t *testing.T) {
 	}
 }
 
-// A client that has sent all of its request and closed its side gets the answer or nothing, and never status 499.
+// A client that has sent all of its request and closed its side gets the answer
+// or nothing, and never status 499.
 func TestHalfClosedClient(t *testing.T) {
 	begun := make(chan bool)
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
@@ -104,7 +106,8 @@ func TestHalfClosedClient(t *testing.T) {
 	}
 }
 
-// sending is a pool of one server that answers each request with these bytes, and closes the connection.
+// sending is a pool of one server that answers each request with these bytes,
+// and closes the connection.
 func sending(t *testing.T, answer string) *lbpool.Pool {
 	return rawServer(t, func(c *net.TCPConn, r *bufio.Reader) {
 		if req, err := http.ReadRequest(r); err == nil {
@@ -114,7 +117,8 @@ func sending(t *testing.T, answer string) *lbpool.Pool {
 	})
 }
 
-// A type that a server does not give is not guessed for it: its "nosniff" would mean nothing.
+// A type that a server does not give is not guessed for it: its "nosniff" would
+// mean nothing.
 func TestNoInventedContentType(t *testing.T) {
 	for _, p := range []protocol{http1, http2TLS} {
 		for _, script := range []string{"", "-- HTTP_RESP\navi.http.add_header('X-A', '1')", "-- HTTP_RESP\navi.http.remove_header('Content-Type')", buffersResponse} {
@@ -159,7 +163,7 @@ func TestShortResponses(t *testing.T) {
 	}
 }
 
-// Trailers went out in the header as well if a script had the body held back.
+// Trailers went out in the header as well if a script had the body buffered.
 func TestTrailersOfHeldBodies(t *testing.T) {
 	wrapped := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
@@ -196,8 +200,10 @@ func TestTrailersOfHeldBodies(t *testing.T) {
 	}
 }
 
-// A client that asked for HTTP/2 by the field Upgrade had a connection to the server through which its further requests
-// went, past all rules and scripts. A request that asks for another HTTP, or for TLS, goes on as one that asks for nothing.
+// A client that asked for HTTP/2 by the field Upgrade had a connection to the
+// server through which its further requests went, past all rules and scripts. A
+// request that asks for another HTTP, or for TLS, goes on as one that asks for
+// nothing.
 func TestNoUpgradeToHTTP(t *testing.T) {
 	for _, test := range []struct {
 		upgrade string
@@ -226,7 +232,8 @@ func TestNoUpgradeToHTTP(t *testing.T) {
 	}
 }
 
-// A client that offers several protocols got 502 when the server took one of them (RFC 9110, section 7.8).
+// A client that offers several protocols got 502 when the server took one of
+// them (RFC 9110, section 7.8).
 func TestUpgradeToOneOfSeveral(t *testing.T) {
 	for _, test := range []struct {
 		offered, taken string
@@ -248,7 +255,8 @@ func TestUpgradeToOneOfSeveral(t *testing.T) {
 	}
 }
 
-// A client of HTTP/1.0 takes the first status line for the answer, has no chunks and no trailers, and cannot switch protocols.
+// A client of HTTP/1.0 takes the first status line for the answer, has no
+// chunks and no trailers, and cannot switch protocols.
 func TestAnswersToHTTP10(t *testing.T) {
 	for name, answer := range map[string]string{
 		"hints":         "HTTP/1.1 103 Early Hints\nLink: </a>\n\nHTTP/1.1 200 OK\nContent-Length: 4\n\nbody",
@@ -287,7 +295,7 @@ type failingTransport struct{ err error }
 
 func (f failingTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
 
-// Only a server's own doing is held against it.
+// Only a server's own doing is blamed on it.
 func TestBlame(t *testing.T) {
 	dial := func(err error) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", err)}
@@ -324,8 +332,9 @@ func TestBlame(t *testing.T) {
 	}
 }
 
-// What makes a request unfit for any server is not held against one, wherever it is found out: by the guard, or by a transport
-// once a program has edited the request in front of the virtual service.
+// What makes a request unfit for any server is not blamed on one, wherever it
+// is found out: by the guard, or by a transport once a program has edited the
+// request in front of the virtual service.
 func TestUnfitRequestsBlameNobody(t *testing.T) {
 	for name, edit := range map[string]func(*http.Request){
 		"method":        func(r *http.Request) { r.Method = "G T" },
@@ -353,8 +362,9 @@ func TestUnfitRequestsBlameNobody(t *testing.T) {
 	}
 }
 
-// A client that stops in the middle of its body gets 408, in either version of HTTP, and holds no server. Over HTTP/2 it held
-// its stream, and a connection to a server, for as long as it answered pings.
+// A client that stops in the middle of its body gets 408, in either version of
+// HTTP, and holds no server. Over HTTP/2 it held its stream, and a connection
+// to a server, for as long as it answered pings.
 func TestStalledBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vs, err := limpet.New(limpet.Config{})
@@ -412,8 +422,9 @@ func TestStalledBodies(t *testing.T) {
 	})
 }
 
-// Over HTTP/1 and HTTP/2 a client that stalls in its body is answered 408, in front of a server that waits for the rest, and in
-// front of a script that has the body held back.
+// Over HTTP/1 and HTTP/2 a client that stalls in its body is answered 408, in
+// front of a server that waits for the rest, and in front of a script that has
+// the body buffered.
 func TestStalledBodiesOfServers(t *testing.T) {
 	for _, p := range []protocol{http1, h2c} {
 		for _, scripted := range []bool{false, true} {

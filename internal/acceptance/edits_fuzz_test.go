@@ -18,10 +18,12 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// An edited request is what a script makes of one. Parts that are empty are left alone.
+// An edited request is what a script makes of one. Parts that are empty are
+// left alone.
 type edited struct{ path, query, host, name, value string }
 
-// An editRig has a script that edits requests as they tell it to, and a server that notes what it gets.
+// An editRig has a script that edits requests as they tell it to, and a server
+// that notes what it gets.
 type editRig struct {
 	pool   *lbpool.Pool
 	site   *site
@@ -145,8 +147,9 @@ func (g *editRig) try(t testing.TB, e edited) (faults []string) {
 	return faults
 }
 
-// FuzzEdits looks for edits of a script that make of a request what a server reads in another way, and for those that cannot be
-// sent and are blamed on the server.
+// FuzzEdits looks for edits of a script that make of a request what a server
+// reads in another way, and for those that cannot be sent and are blamed on the
+// server.
 func FuzzEdits(f *testing.F) {
 	for _, e := range []edited{
 		{}, {path: "/a%2Fb|c"}, {path: "a b"}, {path: "//b/c"}, {path: "http://b/c"}, {path: "/a?b#c"}, {path: "/a\x00b\r\nc"}, {path: "*"}, {path: "/ü%"}, {query: "a=b c\r\nd"}, {query: "a#b"},

@@ -259,7 +259,7 @@ func TestFailureEvents(t *testing.T) {
 }
 
 // A script that answers when a server has been chosen keeps the request from
-// it, and is not held against it.
+// it, and is not blamed on it.
 func TestLBDoneAnswers(t *testing.T) {
 	server := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the server was asked") })
 	res, body, record := serveOne(t, "-- LB_DONE\navi.http.response(429, {}, 'later')", server, nil,

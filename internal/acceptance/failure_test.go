@@ -162,7 +162,7 @@ func TestTablesFail(t *testing.T) {
 	s.wantEntry(s.current.Addr())
 	// A script that cannot ask its table fails.
 	tables.lookup = broken
-	if r := s.request(500, limpet.PersistenceNone); len(r.ScriptErrors) != 1 || !errors.Is(r.ScriptErrors[0], broken) {
+	if r := s.request(500, limpet.OutcomeNone); len(r.ScriptErrors) != 1 || !errors.Is(r.ScriptErrors[0], broken) {
 		t.Errorf("script errors %v", r.ScriptErrors)
 	}
 }
@@ -183,14 +183,14 @@ func TestWrapForwards(t *testing.T) {
 	}))
 	c := site.client(t)
 	_, first := get(t, c, site.URL)
-	if rec := recs.next(t); rec.Persistence != limpet.PersistenceMiss || !rec.Server.IsValid() {
+	if rec := recs.next(t); rec.Outcome != limpet.OutcomeMiss || !rec.Server.IsValid() {
 		t.Errorf("record: %+v", rec)
 	}
 	for range 4 {
 		if _, again := get(t, c, site.URL); again != first {
 			t.Errorf("%s after %s", again, first)
 		}
-		if rec := recs.next(t); rec.Persistence != limpet.PersistenceHit {
+		if rec := recs.next(t); rec.Outcome != limpet.OutcomeHit {
 			t.Errorf("record: %+v", rec)
 		}
 	}
@@ -251,7 +251,8 @@ func TestScriptTimerAndRequest(t *testing.T) {
 	}
 }
 
-// Over a Unix socket no client has an address. A single one had servers ejected: each of its failures stood for another client.
+// Over a Unix socket no client has an address. A single one had servers
+// ejected: each of its failures stood for another client.
 func TestClientsWithoutAddressEjectNoServer(t *testing.T) {
 	servers := startServersWith(t, 2, func(int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
@@ -281,8 +282,9 @@ func TestClientsWithoutAddressEjectNoServer(t *testing.T) {
 	}
 }
 
-// A client that asked for a page which crashes, three times, took a healthy server out of service for everybody. Now such answers
-// are held against a server when several clients get them. A server that is gone leaves at once.
+// A client that asked for a page which crashes, three times, took a healthy
+// server out of service for everybody. Now such answers are blamed on a server
+// when several clients get them. A server that is gone leaves at once.
 func TestOneClientEjectsNoServer(t *testing.T) {
 	var sites []*site
 	var servers []lbpool.ServerConfig
@@ -329,7 +331,7 @@ func TestOneClientEjectsNoServer(t *testing.T) {
 	up := slices.IndexFunc(pool.Servers(), func(s *lbpool.Server) bool { return s.State() != lbpool.Ejected })
 	pool.Servers()[1-up].Disable()
 	pool.Servers()[1-up].Enable()
-	ask("127.0.0.2", "/") // nothing is held against the other any more
+	ask("127.0.0.2", "/") // nothing is blamed on the other any more
 	ask("127.0.0.2", "/")
 	sites[up].stop()
 	for range 6 {

@@ -17,8 +17,9 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// With few file descriptors and many clients, clients took all of them, no server could be connected to, and that was held
-// against the servers. Now clients wait for their turn, as far as they come for it again.
+// With few file descriptors and many clients, clients took all of them, no
+// server could be connected to, and that was held against the servers. Now
+// clients wait for their turn, as far as they come for it again.
 func TestFewFiles(t *testing.T) {
 	if testchild.Running() {
 		serveWithFewFiles(t, os.Getenv("LIMPET_SERVERS"))

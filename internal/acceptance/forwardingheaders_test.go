@@ -113,7 +113,8 @@ func TestForwardingHeaderTable(t *testing.T) {
 	}
 }
 
-// What servers are told of the client may be replaced, appended to or added to, and go by another name.
+// What servers are told of the client may be replaced, appended to or added to,
+// and go by another name.
 func TestForwardedForModes(t *testing.T) {
 	const xff = "X-Forwarded-For"
 	for _, test := range []struct {
@@ -150,7 +151,8 @@ func TestForwardedForModes(t *testing.T) {
 	}
 }
 
-// No client can have a header removed, or doubled, that somebody on this side has set.
+// No client can have a header removed, or doubled, that somebody on this side
+// has set.
 func TestConnectionTricks(t *testing.T) {
 	names := []string{"X-Real-Ip", "Authorization", "X-Script", "X-Policy", "X-Outer", "X_underscore", "Cookie"}
 	var got http.Header
@@ -189,7 +191,8 @@ avi.http.replace_header("Cookie", "set")
 				continue
 			}
 			for _, name := range names {
-				// What was there before us cannot be told from what the client has sent.
+				// What was there before us cannot be distinguished from what
+				// the client has sent.
 				outer := name == "X-Outer" && strings.Contains(trick, "X-Outer")
 				if !outer && !slices.Equal(got[name], []string{"set"}) {
 					t.Errorf("%.60q: the server gets %s: %q", trick, name, got[name])
@@ -199,8 +202,9 @@ avi.http.replace_header("Cookie", "set")
 	}
 }
 
-// Only trusted proxies may say where a request comes from, whatever the name of the header is, and in trailers nobody may. Names
-// that servers could take for such a header, because they make the same variable of both, are for nobody.
+// Only trusted proxies may say where a request comes from, whatever the name of
+// the header is, and in trailers nobody may. Names that servers could take for
+// such a header, because they make the same variable of both, are for nobody.
 func TestForwardingClaims(t *testing.T) {
 	var header, trailer http.Header
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
@@ -275,7 +279,8 @@ func TestForwardingClaims(t *testing.T) {
 	}
 }
 
-// What a script or a rule does to the headers about the client holds, and each of them can be turned off.
+// What a script or a rule does to the headers about the client holds, and each
+// of them can be turned off.
 func TestForwardingSwitches(t *testing.T) {
 	var got http.Header
 	pool := echoHeader(t, &got)
@@ -341,7 +346,8 @@ func TestForwardingSwitches(t *testing.T) {
 	}
 }
 
-// A wrapped handler sees the client's headers, and no trace of how edits are found out.
+// A wrapped handler sees the client's headers, and no trace of how edits are
+// found out.
 func TestWrappedHandlersSeeNoMarks(t *testing.T) {
 	var got http.Header
 	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{onRequest(t, "edits", `avi.http.add_header("X-A", "1")`)}})

@@ -43,7 +43,8 @@ func h2cPool(t *testing.T, cfg lbpool.Config, addrs ...string) *lbpool.Pool {
 	return newPool(t, cfg)
 }
 
-// Each pool of a virtual service is asked in its own protocol, whatever the client speaks, and through each kind of transport.
+// Each pool of a virtual service is asked in its own protocol, whatever the
+// client speaks, and through each kind of transport.
 func TestPoolProtocols(t *testing.T) {
 	name := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })
 	plain := startServer(t, "127.0.1.1:0", name)
@@ -87,10 +88,12 @@ func TestPoolProtocols(t *testing.T) {
 	}
 }
 
-// onlyRoundTripper hides what a transport can do beside, as one that traces requests does.
+// onlyRoundTripper hides what a transport can do beside, as one that traces
+// requests does.
 type onlyRoundTripper struct{ http.RoundTripper }
 
-// framedH2 is a server of HTTP/2 that answers each header of a request by a function.
+// framedH2 is a server of HTTP/2 that answers each header of a request by a
+// function.
 func framedH2(t *testing.T, answer func(f *http2.Framer, stream uint32)) string {
 	t.Helper()
 	ln := listen(t, "127.0.1.1:0")
@@ -98,8 +101,10 @@ func framedH2(t *testing.T, answer func(f *http2.Framer, stream uint32)) string 
 	return ln.Addr().String()
 }
 
-// A request that one server has not processed goes to another, also one with a body that has been read and that is not
-// idempotent; one that it may have processed does not. A server that does not speak HTTP/2 is like one that cannot be connected to.
+// A request that one server has not processed goes to another, also one with a
+// body that has been read and that is not idempotent; one that it may have
+// processed does not. A server that does not speak HTTP/2 is like one that
+// cannot be connected to.
 func TestNotProcessed(t *testing.T) {
 	good := serveH2C(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -155,7 +160,8 @@ func (first) Choose(up []*lbpool.Server, h lbpool.Hint) *lbpool.Server {
 	return nil
 }
 
-// A server may give hints before its response, and its header may be large up to the limit, over HTTP/2 as over HTTP/1.
+// A server may give hints before its response, and its header may be large up
+// to the limit, over HTTP/2 as over HTTP/1.
 func TestHTTP2Responses(t *testing.T) {
 	var fields atomic.Int64
 	pool := h2cPool(t, lbpool.Config{}, framedH2(t, func(f *http2.Framer, stream uint32) {
@@ -183,8 +189,9 @@ func TestHTTP2Responses(t *testing.T) {
 	}
 }
 
-// A server tells how large a header it takes. A client that sends a larger one gets 400; as it was, it got 502, and two such clients
-// could have each server ejected.
+// A server tells how large a header it takes. A client that sends a larger one
+// gets 400; as it was, it got 502, and two such clients could have each server
+// ejected.
 func TestHeaderLargerThanServerTakes(t *testing.T) {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), Protocols: new(http.Protocols), MaxHeaderBytes: 1 << 10,
@@ -212,7 +219,8 @@ func TestHeaderLargerThanServerTakes(t *testing.T) {
 	}
 }
 
-// A health monitor speaks the protocol of its pool: over HTTP/1.1 it found servers down that speak HTTP/2 alone.
+// A health monitor speaks the protocol of its pool: over HTTP/1.1 it found
+// servers down that speak HTTP/2 alone.
 func TestHTTP2HealthMonitors(t *testing.T) {
 	healthy := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })
 	cleartext := serveH2C(t, healthy)
@@ -260,8 +268,9 @@ func TestHTTP2HealthMonitors(t *testing.T) {
 	}
 }
 
-// A call of gRPC may be silent for as long as it likes, in either direction. The server that NewServer makes ended it after a
-// minute without a message of the client, and the transport after a minute without a message of the server.
+// A call of gRPC may be silent for as long as it likes, in either direction.
+// The server that NewServer makes ended it after a minute without a message of
+// the client, and the transport after a minute without a message of the server.
 func TestSilentCalls(t *testing.T) {
 	for _, test := range []struct {
 		contentType string
@@ -369,7 +378,8 @@ func (p *memoryListener) Close() error {
 
 func (*memoryListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
 
-// Cleartext HTTP/2 by prior knowledge is served with the rules of the listener, like every other protocol.
+// Cleartext HTTP/2 by prior knowledge is served with the rules of the listener,
+// like every other protocol.
 func TestListenerRulesOverH2C(t *testing.T) {
 	for _, denied := range []bool{false, true} {
 		t.Run(fmt.Sprint("denied ", denied), func(t *testing.T) {

@@ -27,9 +27,10 @@ func serveRawHTTP2(t *testing.T, body string, fields ...string) string {
 	})
 }
 
-// A server of HTTP/2 frames its answers without the help of fields, so that nobody minds what they say. A client of HTTP/1 does: it
-// got both of two lengths, was told to switch protocols in the middle of HTTP, and lost its connection over a body of a response
-// that has none.
+// A server of HTTP/2 frames its answers without the help of fields, so that
+// nobody minds what they say. A client of HTTP/1 does: it got both of two
+// lengths, was told to switch protocols in the middle of HTTP, and lost its
+// connection over a body of a response that has none.
 func TestAnswersOverHTTP2(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -13,8 +13,9 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// A client that sent one byte more than its request and left was not missed: the request went on for as long as the server
-// took, up to an hour in a stream.
+// A client that sent one byte more than its request and left was not missed:
+// the request went on for as long as the server took, up to an hour in a
+// stream.
 func TestClientSendsMoreAndLeaves(t *testing.T) {
 	t.Parallel()
 	const get, post = "GET / HTTP/1.1\nHost: a\n\n", "POST / HTTP/1.1\nHost: a\nContent-Length: 2\n\nxy"
@@ -84,7 +85,8 @@ func TestClientSendsMoreAndLeaves(t *testing.T) {
 	}
 }
 
-// Requests that come while another one is served are served afterwards, however they are cut.
+// Requests that come while another one is served are served afterwards, however
+// they are cut.
 func TestPipelinedWhileServed(t *testing.T) {
 	t.Parallel()
 	begun, goOn := make(chan bool, 1), make(chan bool)

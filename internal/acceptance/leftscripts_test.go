@@ -15,7 +15,7 @@ import (
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// heldTables holds up the second look-up.
+// heldTables delays the second look-up.
 type heldTables struct {
 	*persistence.Store
 	mu            sync.Mutex
@@ -35,8 +35,9 @@ func (t *heldTables) Lookup(ctx context.Context, table, key string, extend time.
 	return "", 0, false, nil
 }
 
-// A goroutine that a handler leaves behind may be running a script when its request ends. The next request got the variables that
-// this script set, with what they told about another client.
+// A goroutine that a handler leaves behind may be running a script when its
+// request ends. The next request got the variables that this script set, with
+// what they told about another client.
 func TestScriptLeftBehind(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	compile := func(name string) limpet.Script {

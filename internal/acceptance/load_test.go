@@ -128,8 +128,8 @@ func (c *changingPool) leftSince(server string, n int64) bool {
 }
 
 // TestChangesUnderLoad changes a pool a thousand times a minute, as a service
-// with 2,000 requests a second sees it: every 120 requests. No request may fail,
-// and a client moves only if its own server was taken away.
+// with 2,000 requests a second sees it: every 120 requests. No request may
+// fail, and a client moves only if its own server was taken away.
 func TestChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const sessions, workers, every = 100, 4, 120
@@ -198,9 +198,9 @@ func TestChangesUnderLoad(t *testing.T) {
 	}
 }
 
-// TestReloads reloads the whole configuration every 200 requests, which is every
-// tenth of a second at 2,000 requests a second; every fifth one is refused. No
-// request may fail, and what is replaced must be freed.
+// TestReloads reloads the whole configuration every 200 requests, which is
+// every tenth of a second at 2,000 requests a second; every fifth one is
+// refused. No request may fail, and what is replaced must be freed.
 func TestReloads(t *testing.T) {
 	const workers, every = 4, 200
 	total := int64(loadSize())

@@ -14,7 +14,8 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// Own networks are geo data for rules, for scripts and for the record, and groups name the place before them.
+// Own networks are geo data for rules, for scripts and for the record, and
+// groups name the place before them.
 func TestLocation(t *testing.T) {
 	own, err := geoip.ParseTable([]byte("prefix;country code;city;as number\n81.2.69.0/24;GB;Boxford;64500\n10.2.0.0/16;US;Los Angeles;\n89.160.20.0/24;SE;;"))
 	if err != nil {

@@ -20,8 +20,9 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// A fence is a virtual service whose rules deny paths that begin with /admin and
-// the host admin.example.com. Its server notes what it gets, and its script what it sees.
+// A fence is a virtual service whose rules deny paths that begin with /admin
+// and the host admin.example.com. Its server notes what it gets, and its script
+// what it sees.
 type fence struct {
 	*site
 	pool *lbpool.Pool
@@ -58,7 +59,8 @@ func (g *fence) taken() []string {
 	return seen
 }
 
-// check compares what became of a request with what should: the client's status, and what the server got, if it got anything.
+// check compares what became of a request with what should: the client's
+// status, and what the server got, if it got anything.
 func (g *fence) check(t *testing.T, what string, status, want int, forwarded string) {
 	t.Helper()
 	if status != want {
@@ -76,9 +78,11 @@ func (g *fence) check(t *testing.T, what string, status, want int, forwarded str
 	}
 }
 
-// A target that is no path was judged as "/" and forwarded as it was: `GET http:admin/x` went past the rule for /admin to a
-// server that takes targets without a slash, and the log had no path. A method that is none was sent, failed, and
-// counted against the server. Hosts of HTTP/2 were not checked at all, and a percent-encoded host went past rules.
+// A target that is no path was judged as "/" and forwarded as it was: `GET
+// http:admin/x` went past the rule for /admin to a server that takes targets
+// without a slash, and the log had no path. A method that is none was sent,
+// failed, and counted against the server. Hosts of HTTP/2 were not checked at
+// all, and a percent-encoded host went past rules.
 func TestMalformedRequests(t *testing.T) {
 	type request struct{ method, target, host string }
 	const ok, refused, denied = 200, 400, 403
@@ -209,8 +213,8 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
-// The record of a request that is refused shows what was refused, without a query and without a user with a password, which
-// are secrets.
+// The record of a request that is refused shows what was refused, without a
+// query and without a user with a password, which are secrets.
 func TestMalformedRecord(t *testing.T) {
 	t.Run("HTTP1", func(t *testing.T) {
 		g := newFence(t, http1)
@@ -256,8 +260,9 @@ func TestMalformedRecord(t *testing.T) {
 	})
 }
 
-// The connection of a client whose path had a control character stayed open, unlike that of any other malformed request. A
-// path into which a script had put one was held against the client.
+// The connection of a client whose path had a control character stayed open,
+// unlike that of any other malformed request. A path into which a script had
+// put one was blamed on the client.
 func TestControlCharacterInPath(t *testing.T) {
 	recs := newRecords()
 	_, s := serve(t, http1, limpet.Config{
@@ -296,7 +301,8 @@ func TestControlCharacterInPath(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 a header host may stand beside the authority. If they differ, one of two programs reads the other one.
+// Over HTTP/2 a header host may stand beside the authority. If they differ, one
+// of two programs reads the other one.
 func TestHostBesideAuthority(t *testing.T) {
 	g := newFence(t, h2c)
 	h := g.dialHTTP2(t)
@@ -319,7 +325,8 @@ func TestHostBesideAuthority(t *testing.T) {
 	}
 }
 
-// A blank in a query of HTTP/2 would end the target in the request line that the server gets.
+// A blank in a query of HTTP/2 would end the target in the request line that
+// the server gets.
 func TestBlankInTarget(t *testing.T) {
 	g := newFence(t, h2c)
 	h := g.dialHTTP2(t)
@@ -336,7 +343,8 @@ func TestBlankInTarget(t *testing.T) {
 	}
 }
 
-// HTTP/1.0 knows no chunks, and net/http does not tell that they were sent. What comes behind is no request on the same connection.
+// HTTP/1.0 knows no chunks, and net/http does not tell that they were sent.
+// What comes behind is no request on the same connection.
 func TestHTTP10BodyWithoutLength(t *testing.T) {
 	g := newFence(t, http1)
 	r := send(t, g.dial(t, ""), "POST /x HTTP/1.0\nHost: a\nConnection: keep-alive\nTransfer-Encoding: chunked\n\nGET /behind HTTP/1.0\nHost: a\n\n")
@@ -353,7 +361,8 @@ func TestHTTP10BodyWithoutLength(t *testing.T) {
 	}
 }
 
-// What a script makes of a request is judged before a server is chosen: no server is blamed for a host that is none.
+// What a script makes of a request is judged before a server is chosen: no
+// server is blamed for a host that is none.
 func TestUnsendableEdits(t *testing.T) {
 	for _, event := range []string{"-- HTTP_REQ\n", "-- HTTP_LB_DONE\n"} {
 		for _, edit := range []string{`avi.http.replace_header("Host", "a b")`, `avi.http.replace_header("Host", "a%2eb")`, `avi.http.replace_header("Host", "")`} {
@@ -373,8 +382,9 @@ func TestUnsendableEdits(t *testing.T) {
 	}
 }
 
-// What a script of LB_DONE has made of a request holds for each server that is tried: the header that it sets in place of the
-// client's, and those it removes. The second server got what the client had sent, the secret included.
+// What a script of LB_DONE has made of a request holds for each server that is
+// tried: the header that it sets in place of the client's, and those it
+// removes. The second server got what the client had sent, the secret included.
 func TestLBDoneHoldsForEachServer(t *testing.T) {
 	const script = `-- HTTP_LB_DONE
 avi.http.replace_header("X-User", "checked")
@@ -414,8 +424,10 @@ avi.vs.log("chosen")
 	}
 }
 
-// Over HTTP/2 a request says by a flag that it ends. A length that says otherwise, or nothing, was shown to rules and scripts,
-// and the server got another one: a rule that lets no bodies pass, say, judged a length that no server saw.
+// Over HTTP/2 a request says by a flag that it ends. A length that says
+// otherwise, or nothing, was shown to rules and scripts, and the server got
+// another one: a rule that lets no bodies pass, say, judged a length that no
+// server saw.
 func TestLengthsOverHTTP2(t *testing.T) {
 	g := newFence(t, h2c)
 	for _, test := range []struct {

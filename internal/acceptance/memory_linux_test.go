@@ -70,7 +70,8 @@ func (c *child) end() (peak int64) {
 	return peak
 }
 
-// formula is what docs/operations/sizing.md says that the process fills at most.
+// formula is what docs/operations/sizing.md says that the process fills at
+// most.
 func (c *child) formula(connections int64) int64 {
 	concurrent := min(max(c.memory/4/(64<<20), childProcs), 1024)
 	return c.idle + 64<<20*concurrent + c.memory/4 + c.memory/4 + 40<<10*connections
@@ -413,7 +414,8 @@ func TestHoards(t *testing.T) {
 			if *full {
 				clients = 500
 			}
-			// The server answers when all that can be held is held, and those that hoard have come and gone.
+			// The server answers when all that can be held is held, and those
+			// that hoard have come and gone.
 			arrived, leave := make(chan struct{}), make(chan struct{})
 			server := startServer(t, "127.0.1.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
@@ -424,7 +426,8 @@ func TestHoards(t *testing.T) {
 			var answers tally
 			var wg sync.WaitGroup
 			answered := make(chan struct{})
-			// come has clients come, and waits until each has its answer or waits for the server.
+			// come has clients come, and waits until each has its answer or
+			// waits for the server.
 			come := func(n int, path func(i int) string, body []byte) {
 				for i := range n {
 					r := newRequest(t, "POST", c.url+path(i), bytes.NewReader(body)).WithContext(t.Context())

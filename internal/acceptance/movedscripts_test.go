@@ -146,8 +146,8 @@ end
 	for _, user := range []string{"ann", "bob", "cid"} {
 		res, _, rec := m.ask("GET", "/?login="+user, "192.0.2.1", "")
 		server[user] = res.Header.Get("X-Served-By")
-		if !strings.HasPrefix(server[user], "127.0.1.") || rec.Persistence != limpet.PersistenceNone {
-			t.Errorf("%s is on %q, persistence %v", user, server[user], rec.Persistence)
+		if !strings.HasPrefix(server[user], "127.0.1.") || rec.Outcome != limpet.OutcomeNone {
+			t.Errorf("%s is on %q, persistence %v", user, server[user], rec.Outcome)
 		}
 	}
 	if server["ann"] == server["bob"] || server["bob"] == server["cid"] || server["ann"] == server["cid"] {
@@ -161,9 +161,9 @@ end
 		}
 	}
 	_, _, rec := m.ask("GET", "/", "192.0.2.1", "", "Cookie: JSESSIONID=ann.x")
-	if rec.Persistence != limpet.PersistenceHit || len(rec.Log) != 1 ||
+	if rec.Outcome != limpet.OutcomeHit || len(rec.Log) != 1 ||
 		!regexp.MustCompile(`^\[string "Moved Script"\]:16: session ann on 127\.0\.1\.\d, (1200|1199|119\d)s left$`).MatchString(rec.Log[0]) {
-		t.Errorf("persistence %v, log %q", rec.Persistence, rec.Log)
+		t.Errorf("persistence %v, log %q", rec.Outcome, rec.Log)
 	}
 	if got := servedBy(); got != "" {
 		t.Errorf("a client without a session was given %s", got)

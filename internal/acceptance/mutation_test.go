@@ -23,12 +23,15 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// Requests that nobody in good faith would send are made up at random, from parts that two programs might read in two ways.
-// The oracle: rules, scripts, the log and the server have seen the same method, host and path, or the server has seen
-// nothing; what the client has made up about other clients has not got through; the server was never blamed; and each answer
-// has a status that there is.
+// Requests that nobody in good faith would send are made up at random, from
+// parts that two programs might read in two ways. The oracle: rules, scripts,
+// the log and the server have seen the same method, host and path, or the
+// server has seen nothing; what the client has made up about other clients has
+// not got through; the server was never blamed; and each answer has a status
+// that there is.
 
-// A mutant is a request in parts. Over HTTP/1, its framing and its body are written as they are.
+// A mutant is a request in parts. Over HTTP/1, its framing and its body are
+// written as they are.
 type mutant struct {
 	method, target, host string
 	fields               []string // "name: value"
@@ -114,7 +117,8 @@ func (m mutant) http1() string {
 // A seen request is what the server got.
 type seenRequest struct{ method, target, host, script string }
 
-// A mutationRig takes mutants through a virtual service to a server that notes what it gets.
+// A mutationRig takes mutants through a virtual service to a server that notes
+// what it gets.
 type mutationRig struct {
 	t     testing.TB
 	pool  *lbpool.Pool
@@ -137,7 +141,8 @@ func newMutationRig(t testing.TB) *mutationRig {
 			{Name: "admin path", Match: policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: []string{"/admin"}}}, Action: policy.Respond{Status: 403}},
 			{Name: "admin host", Match: policy.Match{Host: &policy.TextMatch{Op: policy.Equals, Values: []string{"admin.example.com"}}}, Action: policy.Respond{Status: 403}},
 		}},
-		// All that the script sees, in digits, so that nothing of it is read in another way on its way.
+		// All that the script sees, in digits, so that nothing of it is read in
+		// another way on its way.
 		Scripts: []limpet.Script{onRequest(t, "sees", `
 local function digits(s) return (string.gsub(s, ".", function(c) return string.format("%02x", string.byte(c)) end)) end
 avi.http.replace_header("X-Id", avi.http.get_request_id())
@@ -271,7 +276,8 @@ func (m *mutationRig) overHTTP2(t testing.TB, h *rawHTTP2, u mutant) *rawHTTP2 {
 	return h
 }
 
-// check compares what the log says with what the server and the script have seen. It is for when all is over.
+// check compares what the log says with what the server and the script have
+// seen. It is for when all is over.
 func (m *mutationRig) check(t testing.TB) (forwarded, kept int) {
 	t.Helper()
 	m.http1.stop()

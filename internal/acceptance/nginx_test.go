@@ -15,9 +15,10 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// startNginx starts an nginx with these directives in its server block, and returns its address and how to learn what it was
-// asked. Its upstream "inner" is a server that answers all. It is skipped without the program, but fails where all programs must
-// be there.
+// startNginx starts an nginx with these directives in its server block, and
+// returns its address and how to learn what it was asked. Its upstream "inner"
+// is a server that answers all. It is skipped without the program, but fails
+// where all programs must be there.
 func startNginx(t *testing.T, server string) (addr string, log func() []string) {
 	t.Helper()
 	program, err := exec.LookPath("nginx")

@@ -17,7 +17,8 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// A fate is what becomes of a path, when a security rule denies what begins with /admin.
+// A fate is what becomes of a path, when a security rule denies what begins
+// with /admin.
 type fate int
 
 const (
@@ -61,7 +62,8 @@ var paths = []struct {
 	// Control characters.
 	{"/admin%00", bad}, {"/public%00/admin", bad}, {"/%00", bad}, {"/public%0a", bad}, {"/public%0d%0aX:%20y", bad}, {"/public%7f", bad},
 	{"/public%09", bad}, {"/public%01/admin", bad}, {"/public%1f", bad},
-	// UTF-8: overlong, cut off, and as it should be. Nobody decodes overlong forms any more; the bytes go on as they are.
+	// UTF-8: overlong, cut off, and as it should be. Nobody decodes overlong
+	// forms any more; the bytes go on as they are.
 	{"/%c0%afadmin", served}, {"/%c0%ae%c0%ae/admin", served}, {"/public/%c0%ae%c0%ae/admin", served}, {"/%e0%80%afadmin", served},
 	{"/%c1%a1dmin", served}, {"/%ff", served}, {"/caf%e9", served}, {"/caf%c3%a9", served}, {"/%ef%bc%8fadmin", served}, {"/%e2%80%ae", served},
 	// Escapes that are none.
@@ -71,7 +73,8 @@ var paths = []struct {
 	{"/a\"b", served}, {"/a<b>", served}, {"/[a]", served}, {"/a^b`{c}", served}, {"/*", served}, {"/a,b='c'", served},
 }
 
-// A rule, a script and the server see the same path, and the rule denies it if any server might take it for what is denied.
+// A rule, a script and the server see the same path, and the rule denies it if
+// any server might take it for what is denied.
 func TestPaths(t *testing.T) {
 	const script = `-- HTTP_REQ
 avi.http.add_header("X-Path", avi.http.get_path())
@@ -161,7 +164,8 @@ avi.http.add_header("X-Raw-Uri", avi.http.get_uri(false))
 		}
 	})
 
-	// A server that merges slashes, resolves dot segments and decodes before it decides.
+	// A server that merges slashes, resolves dot segments and decodes before it
+	// decides.
 	t.Run("nginx", func(t *testing.T) {
 		addr, _ := startNginx(t, `location ~* ^/admin { return 418; } location / { return 200 "ok"; }`)
 		_, ruled := start(t, addr, script, true)
@@ -224,9 +228,10 @@ func TestHostHeader(t *testing.T) {
 	}
 }
 
-// A request of HTTP/1.0 without a host had none for rules, scripts and the log, while the server was told its own address as the
-// host: they have to judge what the server gets. It is the address that the client has connected to. An edit that leaves
-// no host is refused.
+// A request of HTTP/1.0 without a host had none for rules, scripts and the log,
+// while the server was told its own address as the host: they have to judge
+// what the server gets. It is the address that the client has connected to. An
+// edit that leaves no host is refused.
 func TestNoHost(t *testing.T) {
 	recs := newRecords()
 	type seen struct{ script, server, forwarded, log string }
@@ -290,7 +295,8 @@ if avi.http.get_path() == "/none" then avi.http.replace_header("host", "") end`)
 	}
 }
 
-// What a proxy must not forward it refuses, after the scripts have had their say.
+// What a proxy must not forward it refuses, after the scripts have had their
+// say.
 func TestRefused(t *testing.T) {
 	recs := newRecords()
 	_, s := serve(t, http1, limpet.Config{Pools: []*lbpool.Pool{poolOf(t, startServers(t, 1)...)}, OnComplete: recs.add})

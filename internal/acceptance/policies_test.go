@@ -83,7 +83,8 @@ func TestRequestAndResponsePolicy(t *testing.T) {
 	}
 }
 
-// The pool may depend on the port at which a request came; a script can still choose another.
+// The pool may depend on the port at which a request came; a script can still
+// choose another.
 func TestPoolByPort(t *testing.T) {
 	first, second := listen(t, ""), listen(t, "")
 	port := second.Addr().(*net.TCPAddr).AddrPort().Port()
@@ -105,7 +106,8 @@ func TestPoolByPort(t *testing.T) {
 	}
 }
 
-// Servers may know the site by another name than clients do: one rule translates it, and one translates it back.
+// Servers may know the site by another name than clients do: one rule
+// translates it, and one translates it back.
 func TestHostTranslation(t *testing.T) {
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/elsewhere" {
@@ -177,7 +179,8 @@ func TestReputationRules(t *testing.T) {
 	}
 }
 
-// Each rule counts, also what it would do, and goes on counting after an update.
+// Each rule counts, also what it would do, and goes on counting after an
+// update.
 func TestPolicyStats(t *testing.T) {
 	path := func(values ...string) policy.Match {
 		return policy.Match{Path: &policy.PathMatch{Op: policy.BeginsWith, Values: values}}
@@ -317,7 +320,8 @@ func TestFailActionCloses(t *testing.T) {
 	}
 }
 
-// A server that a rule names goes before the one that the client is bound to, and before a script.
+// A server that a rule names goes before the one that the client is bound to,
+// and before a script.
 func TestRulePinsServer(t *testing.T) {
 	servers := startServers(t, 3)
 	pool := poolOf(t, servers...)

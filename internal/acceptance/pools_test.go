@@ -368,11 +368,11 @@ func TestDrainInTime(t *testing.T) {
 					t.Errorf("went to %v after its drain", r.Server)
 				}
 				if test.bound > 0 {
-					if r.Persistence != limpet.RepinDisabled {
-						t.Errorf("persistence %v, want another server because of the deadline", r.Persistence)
+					if r.Outcome != limpet.RepinDisabled {
+						t.Errorf("persistence %v, want another server because of the deadline", r.Outcome)
 					}
-					if again := ask(t, vs, recs, client); again.Server != r.Server || again.Persistence != limpet.PersistenceHit {
-						t.Errorf("then: %v, %v", again.Server, again.Persistence)
+					if again := ask(t, vs, recs, client); again.Server != r.Server || again.Outcome != limpet.OutcomeHit {
+						t.Errorf("then: %v, %v", again.Server, again.Outcome)
 					}
 				}
 			})
@@ -539,8 +539,8 @@ if not server then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end
 				client := fmt.Sprintf("192.0.2.%d:5000", i+1)
 				for range 5 {
 					r := ask(t, vs, recs, client)
-					if before := pool[client]; before != "" && (r.Pool != before || r.Persistence != limpet.PersistenceHit) {
-						t.Errorf("%s went to pool %s after %s: %v %v", client, r.Pool, before, r.Persistence, r.ScriptErrors)
+					if before := pool[client]; before != "" && (r.Pool != before || r.Outcome != limpet.OutcomeHit) {
+						t.Errorf("%s went to pool %s after %s: %v %v", client, r.Pool, before, r.Outcome, r.ScriptErrors)
 					}
 					pool[client] = r.Pool
 				}
@@ -555,8 +555,8 @@ if not server then avi.vs.table_insert(client, avi.pool.server_ip(), 300) end
 			for client, before := range pool {
 				p := pools[before[0]-'a']
 				p.Servers()[0].Disable()
-				if r := ask(t, vs, recs, client); r.Pool == before || r.Persistence != limpet.RepinDisabled {
-					t.Errorf("its pool is out of service: went to %s, %v", r.Pool, r.Persistence)
+				if r := ask(t, vs, recs, client); r.Pool == before || r.Outcome != limpet.RepinDisabled {
+					t.Errorf("its pool is out of service: went to %s, %v", r.Pool, r.Outcome)
 				}
 				p.Servers()[0].Enable()
 				break
@@ -790,8 +790,8 @@ func TestDrainLeavesStreams(t *testing.T) {
 	}
 	testwait.Until(t, "the deadline", func() bool { return server.State() == lbpool.Disabled })
 	get(t, c, site.URL)
-	if r := recs.next(t); r.Persistence != limpet.RepinDisabled || r.Server == server.Addr() {
-		t.Errorf("after the deadline: %v, %v", r.Server, r.Persistence)
+	if r := recs.next(t); r.Outcome != limpet.RepinDisabled || r.Server == server.Addr() {
+		t.Errorf("after the deadline: %v, %v", r.Server, r.Outcome)
 	}
 	if n := server.Open(); n < streams/2 {
 		t.Errorf("%d of %d streams are left", n, streams)

@@ -53,7 +53,7 @@ func newProfiled(t *testing.T, repick lbpool.Repick, scripts ...limpet.Script) *
 	return p
 }
 
-func (p *profiled) request(status int, want limpet.Persistence) limpet.Record {
+func (p *profiled) request(status int, want limpet.Outcome) limpet.Record {
 	p.Helper()
 	r := newRequest(p, "GET", p.site.URL, nil)
 	if p.cookie != "" {
@@ -61,8 +61,8 @@ func (p *profiled) request(status int, want limpet.Persistence) limpet.Record {
 	}
 	res, _ := fetch(p, p.site.client(p), r)
 	rec := p.recs.next(p)
-	if res.StatusCode != status || rec.Persistence != want {
-		p.Errorf("%s, persistence %v; want %d, %v (%v)", res.Status, rec.Persistence, status, want, rec.Error)
+	if res.StatusCode != status || rec.Outcome != want {
+		p.Errorf("%s, persistence %v; want %d, %v (%v)", res.Status, rec.Outcome, status, want, rec.Error)
 	}
 	for _, c := range res.Cookies() {
 		p.cookie = c.Value
@@ -72,12 +72,12 @@ func (p *profiled) request(status int, want limpet.Persistence) limpet.Record {
 
 func TestPersistenceProfile(t *testing.T) {
 	p := newProfiled(t, lbpool.RepickImmediately)
-	first := p.request(200, limpet.PersistenceMiss)
+	first := p.request(200, limpet.OutcomeMiss)
 	if p.cookie != first.Server.String() {
 		t.Fatalf("bound to %q, want %v", p.cookie, first.Server)
 	}
 	for range 5 {
-		if rec := p.request(200, limpet.PersistenceHit); rec.Server != first.Server {
+		if rec := p.request(200, limpet.OutcomeHit); rec.Server != first.Server {
 			t.Errorf("went to %v after %v", rec.Server, first.Server)
 		}
 	}
@@ -87,7 +87,7 @@ func TestPersistenceProfile(t *testing.T) {
 	if second.Server == first.Server || p.cookie != second.Server.String() || !slices.Equal(second.Significant, []limpet.Significance{limpet.ServerChange}) {
 		t.Errorf("%v, then bound to %q, significant %v", second.Server, p.cookie, second.Significant)
 	}
-	if rec := p.request(200, limpet.PersistenceHit); rec.Server != second.Server {
+	if rec := p.request(200, limpet.OutcomeHit); rec.Server != second.Server {
 		t.Errorf("went to %v after %v", rec.Server, second.Server)
 	}
 	for _, gone := range []string{"192.0.2.1:80", "192.0.2.1", "no server at all"} {
@@ -104,7 +104,7 @@ func TestPersistenceProfile(t *testing.T) {
 
 func TestPersistenceProfileRepickNever(t *testing.T) {
 	p := newProfiled(t, lbpool.RepickNever)
-	p.request(200, limpet.PersistenceMiss)
+	p.request(200, limpet.OutcomeMiss)
 	server, _, _ := p.pool.Lookup(p.cookie, 0)
 	server.Disable()
 	p.request(503, limpet.RepinDisabled)
@@ -118,14 +118,14 @@ func TestPersistenceProfileRepickNever(t *testing.T) {
 // What a script has chosen, by server or by key, stands above the profile; a
 // pool without a server does not.
 func TestScriptBeforeProfile(t *testing.T) {
-	for script, want := range map[string]limpet.Persistence{
-		`avi.pool.select("my_pool", "s3")`: limpet.PersistenceNone,
-		`avi.pool.select("my_pool")`:       limpet.PersistenceHit,
+	for script, want := range map[string]limpet.Outcome{
+		`avi.pool.select("my_pool", "s3")`: limpet.OutcomeNone,
+		`avi.pool.select("my_pool")`:       limpet.OutcomeHit,
 	} {
 		p := newProfiled(t, lbpool.RepickImmediately, onRequest(t, "select", script))
 		p.cookie = p.pool.Servers()[1].Addr().String()
 		name := "s3"
-		if want == limpet.PersistenceHit {
+		if want == limpet.OutcomeHit {
 			name = "s2"
 		}
 		if rec := p.request(200, want); rec.ServerName != name {
@@ -143,7 +143,7 @@ func TestFailedServerIsNotBound(t *testing.T) {
 	if err := p.vs.Update(p.cfg); err != nil {
 		t.Fatal(err)
 	}
-	p.request(502, limpet.PersistenceMiss)
+	p.request(502, limpet.OutcomeMiss)
 	if p.cookie != "" || p.profile.binds.Load() != 0 {
 		t.Errorf("bound to %q, %d calls of Bind", p.cookie, p.profile.binds.Load())
 	}

@@ -310,7 +310,7 @@ func TestProxyProtocolEverywhere(t *testing.T) {
 	}
 }
 
-// Silent proxies hold up nobody, and are cut off in time.
+// Silent proxies delay nobody, and are cut off in time.
 func TestProxyProtocolSilence(t *testing.T) {
 	t.Parallel()
 	recs := newRecords()

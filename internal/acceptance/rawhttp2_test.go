@@ -23,7 +23,8 @@ const (
 	flagEndStream, flagAck, flagEndHeaders                                                  = 1, 1, 4
 )
 
-// A rawHTTP2 is a client of HTTP/2 that sends whatever it is told to, valid or not.
+// A rawHTTP2 is a client of HTTP/2 that sends whatever it is told to, valid or
+// not.
 type rawHTTP2 struct {
 	net.Conn
 	decoder *hpack.Decoder
@@ -162,7 +163,8 @@ func (h *rawHTTP2) ask(fields ...string) h2Answer {
 	return h.answer(h.request(true, fields...))
 }
 
-// newRawHTTP2Async is a connection that reads by itself, in virtual time, and answers settings and pings.
+// newRawHTTP2Async is a connection that reads by itself, in virtual time, and
+// answers settings and pings.
 func newRawHTTP2Async(t testing.TB, c net.Conn) *rawHTTP2 {
 	t.Helper()
 	out := &asyncConn{Conn: c, queue: make(chan []byte, 10_000)}

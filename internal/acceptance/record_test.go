@@ -109,7 +109,7 @@ if path == "/key" then avi.vs.table_lookup("key") avi.vs.log("looked ", "up") en
 		}, "INFO", []string{"security_rule", "first_byte"}, ""},
 		{"with a look-up", proxied, "/key", limpet.Record{
 			Path: "/key", Status: 201, ServerStatus: 201, Filtered: true, Bytes: 5, Pool: "my_pool", ServerName: "s1", Tried: 1,
-			Persistence: limpet.PersistenceMiss, Log: []string{`[string "steer"]:5: looked up`},
+			Outcome: limpet.OutcomeMiss, Log: []string{`[string "steer"]:5: looked up`},
 		}, "INFO", []string{"pool", "server", "persistence", "log", "first_byte"}, ""},
 		{"denied", proxied, "/admin", limpet.Record{
 			Path: "/admin", Status: 403, Bytes: 14, SecurityRule: "no admin",
@@ -318,15 +318,15 @@ func TestLogIsNotForged(t *testing.T) {
 
 func TestRecordNames(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
-		{limpet.PersistenceNone.String(), ""},
-		{limpet.PersistenceMiss.String(), "miss"},
-		{limpet.PersistenceExpired.String(), "expired"},
-		{limpet.PersistenceHit.String(), "hit"},
+		{limpet.OutcomeNone.String(), ""},
+		{limpet.OutcomeMiss.String(), "miss"},
+		{limpet.OutcomeExpired.String(), "expired"},
+		{limpet.OutcomeHit.String(), "hit"},
 		{limpet.RepinDown.String(), "repin:down"},
 		{limpet.RepinDisabled.String(), "repin:disabled"},
 		{limpet.RepinGone.String(), "repin:gone"},
 		{limpet.RepinFull.String(), "repin:full"},
-		{limpet.Persistence(99).String(), "invalid"},
+		{limpet.Outcome(99).String(), "invalid"},
 		{limpet.PolicyDrop.String(), "dropped by policy"},
 		{limpet.Status5xx.String(), "status 5xx"},
 		{limpet.Significance(0).String(), "invalid"},
@@ -339,8 +339,8 @@ func TestRecordNames(t *testing.T) {
 			t.Errorf("%q, want %q", test.got, test.want)
 		}
 	}
-	data, err := json.Marshal(limpet.Record{Persistence: limpet.RepinGone, Significant: []limpet.Significance{limpet.NoServer}})
-	if err != nil || !bytes.Contains(data, []byte(`"Persistence":"repin:gone"`)) || !bytes.Contains(data, []byte(`"Significant":["no server available"]`)) {
+	data, err := json.Marshal(limpet.Record{Outcome: limpet.RepinGone, Significant: []limpet.Significance{limpet.NoServer}})
+	if err != nil || !bytes.Contains(data, []byte(`"Outcome":"repin:gone"`)) || !bytes.Contains(data, []byte(`"Significant":["no server available"]`)) {
 		t.Errorf("%s, %v", data, err)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// A rule could choose a group, and not the members with a label as a script can.
+// A rule could choose a group, and not the members with a label as a script
+// can.
 func TestRuleLabel(t *testing.T) {
 	says := func(text string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })

@@ -39,8 +39,8 @@ func TestMemoryBombs(t *testing.T) {
 }
 
 // healthUnderBombs returns what 99 % of the answers to health checks take at
-// most meanwhile, and how long all the bombs take. The attackers are on the same
-// machine.
+// most meanwhile, and how long all the bombs take. The attackers are on the
+// same machine.
 func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 	t.Helper()
 	const requests, most = 1000, 1536 // MiB

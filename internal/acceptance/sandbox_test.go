@@ -63,7 +63,7 @@ func TestClientLeavesScript(t *testing.T) {
 }
 
 // A panic in a service of the host fails the script that asked for it, and the
-// request goes on as the script's failures do. The host alone is told.
+// request goes on as the script's failures do. The host alone is reported.
 func TestServicePanics(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		script := onRequest(t, "asks", "avi.http.add_header('X-A', 'a') pcall(avi.utils.get_geo_from_ip, '10.0.0.1') avi.http.response(200, {}, 'on')")

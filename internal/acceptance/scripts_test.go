@@ -257,7 +257,8 @@ avi.http.response(200, {}, "the first one counts")
 	})
 }
 
-// A response that is replaced is not read to its end, whose server is told.
+// A response that is replaced is not read to its end, and its server is
+// informed.
 func TestReplacedResponse(t *testing.T) {
 	gone := make(chan error, 1)
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ import (
 )
 
 // A heading with a slip of the pen made its code part of the event above, and a
-// script for HTTP_AUTH never ran without an authenticator; nobody was told.
+// script for HTTP_AUTH never ran without an authenticator, and nothing said so.
 func TestScriptWarnings(t *testing.T) {
 	var out bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {

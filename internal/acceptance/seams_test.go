@@ -7,7 +7,8 @@ import (
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
 
-// What fits as well, but would bring its client into every program if seams.go named it.
+// What fits as well, but would bring its client into every program if seams.go
+// named it.
 var (
 	_ limpet.Tables        = (*redisstore.Store)(nil)
 	_ datascript.Tables    = (*redisstore.Store)(nil)

@@ -26,9 +26,9 @@ func TestEntryExpiresBeforeSelection(t *testing.T) {
 	for _, test := range []struct {
 		name, script string
 		status       int
-		persistence  limpet.Persistence
+		persistence  limpet.Outcome
 	}{
-		{"published listing", customPersistence, 200, limpet.PersistenceHit},
+		{"published listing", customPersistence, 200, limpet.OutcomeHit},
 		{"removed by the script", "-- HTTP_REQ\navi.vs.table_lookup('key') avi.vs.table_remove('key') avi.pool.select('my_pool', 'key')", 500, 0},
 		{"another key", "-- HTTP_REQ\navi.vs.table_lookup('key') avi.pool.select('my_pool', 'other')", 500, 0},
 	} {
@@ -49,8 +49,8 @@ func TestEntryExpiresBeforeSelection(t *testing.T) {
 				w := httptest.NewRecorder()
 				vs.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 				rec := recs.next(t)
-				if w.Code != test.status || test.status == 200 && (rec.Persistence != test.persistence || rec.Server.String() != "10.0.0.2:80") {
-					t.Errorf("status %d, %v, server %v, script errors %v", w.Code, rec.Persistence, rec.Server, rec.ScriptErrors)
+				if w.Code != test.status || test.status == 200 && (rec.Outcome != test.persistence || rec.Server.String() != "10.0.0.2:80") {
+					t.Errorf("status %d, %v, server %v, script errors %v", w.Code, rec.Outcome, rec.Server, rec.ScriptErrors)
 				}
 				for key := range store.All("") {
 					_ = store.Remove(t.Context(), "", key)

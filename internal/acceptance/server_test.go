@@ -310,9 +310,10 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// A client of HTTP/2 that takes nothing of its answers loses its streams, as it loses its connection over HTTP/1. It held them,
-// and a connection to a server with each, for as long as it answered pings: with a window of 0 nothing is written that could be
-// late.
+// A client of HTTP/2 that takes nothing of its answers loses its streams, as it
+// loses its connection over HTTP/1. It held them, and a connection to a server
+// with each, for as long as it answered pings: with a window of 0 nothing is
+// written that could be late.
 func TestSlowReadersHTTP2(t *testing.T) {
 	for _, test := range []struct {
 		name         string

@@ -44,7 +44,8 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// Failed TLS handshakes went to a logger of their own, one line for each, and of requests that net/http refuses nobody learned.
+// Failed TLS handshakes went to a logger of their own, one line for each, and
+// of requests that net/http refuses nobody learned.
 func TestServerComplaints(t *testing.T) {
 	for _, kind := range []string{"service", "wrapped", "mux", "replaced"} {
 		for _, overTLS := range []bool{false, true} {
@@ -123,8 +124,9 @@ func TestServerComplaints(t *testing.T) {
 	}
 }
 
-// A client whose HTTP/2 is malformed, again and again, could fill the log: each connection gave a line, without a Logger on the
-// standard error. Lines of a kind are limited, and say how many they stand for.
+// A client whose HTTP/2 is malformed, again and again, could fill the log: each
+// connection gave a line, without a Logger on the standard error. Lines of a
+// kind are limited, and say how many they stand for.
 func TestServerComplaintsAreLimited(t *testing.T) {
 	var standard syncBuffer
 	log.SetOutput(&standard)
@@ -183,7 +185,8 @@ func TestServerComplaintsAreLimited(t *testing.T) {
 	}
 }
 
-// A client that agrees on HTTP/2 and then speaks HTTP/1 had the beginning of its request in the log, with the query.
+// A client that agrees on HTTP/2 and then speaks HTTP/1 had the beginning of
+// its request in the log, with the query.
 func TestGreetingsAreNotLogged(t *testing.T) {
 	var standard, own syncBuffer
 	log.SetOutput(&standard)
@@ -219,8 +222,9 @@ func (h panickyHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// A Logger, or an OnComplete, that panics about what no request is to blame for ended the process: nobody else recovers where
-// connections are accepted and closed. Any client could bring that about.
+// A Logger, or an OnComplete, that panics about what no request is to blame for
+// ended the process: nobody else recovers where connections are accepted and
+// closed. Any client could bring that about.
 func TestPanicsOutsideRequests(t *testing.T) {
 	var standard, own syncBuffer
 	log.SetOutput(&standard)
@@ -297,7 +301,8 @@ func TestHTTP2Complaints(t *testing.T) {
 
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// A service without pools that is used as a handler says what is missing, and one that has never checked its servers says why.
+// A service without pools that is used as a handler says what is missing, and
+// one that has never checked its servers says why.
 func TestReasonsForNoServer(t *testing.T) {
 	recs := newRecords()
 	_, site := serve(t, http1, limpet.Config{OnComplete: recs.add})
@@ -309,7 +314,8 @@ func TestReasonsForNoServer(t *testing.T) {
 	}
 }
 
-// A pool whose servers wait for their first check says that nobody checks, and a server that fails is a warning.
+// A pool whose servers wait for their first check says that nobody checks, and
+// a server that fails is a warning.
 func TestServersNeverChecked(t *testing.T) {
 	t.Parallel()
 	recs := newRecords()

@@ -24,9 +24,9 @@ func (s sessions) Authenticate(r *http.Request) (limpet.Session, error) {
 	return session, nil
 }
 
-// Published scripts for SAML and OAuth answered 500 to everybody: what they read
-// could be had from nowhere, and their branch for clients without a session
-// never ran.
+// Published scripts for SAML and OAuth answered 500 to everybody: what they
+// read could be had from nowhere, and their branch for clients without a
+// session never ran.
 func TestSession(t *testing.T) {
 	listing := `-- HTTP_AUTH
 avi.vs.log(avi.http.saml_session_decrypt(), avi.http.oauth_get_claim(0, "groups"))

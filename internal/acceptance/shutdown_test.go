@@ -228,7 +228,7 @@ func TestShutdownTunnel(t *testing.T) {
 	}
 }
 
-// A handler that does not heed the end of its connection does not hold up the
+// A handler that does not honour the end of its connection does not delay the
 // shutdown for ever.
 func TestShutdownDeaf(t *testing.T) {
 	t.Parallel()

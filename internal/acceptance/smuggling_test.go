@@ -20,12 +20,15 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// smugglingForms are requests about whose end, or whose target, two programs might disagree. "@" stands for a path that is the
-// form's own; a bare line break is one of CR and LF. Behind each form, on the same connection, comes a harmless request.
+// smugglingForms are requests about whose end, or whose target, two programs
+// might disagree. "@" stands for a path that is the form's own; a bare line
+// break is one of CR and LF. Behind each form, on the same connection, comes a
+// harmless request.
 //
-// forwarded are the requests that go on to the server, the harmless one not counted. Behind "!" the connection ends: what is
-// sent behind the form is no request, because the form's body has no end. Nil means that the form is refused, and so is all
-// that comes behind it.
+// forwarded are the requests that go on to the server, the harmless one not
+// counted. Behind "!" the connection ends: what is sent behind the form is no
+// request, because the form's body has no end. Nil means that the form is
+// refused, and so is all that comes behind it.
 var smugglingForms = []struct {
 	name, form string
 	forwarded  []string
@@ -36,7 +39,8 @@ var smugglingForms = []struct {
 	{"chunked", "POST @ HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n5\nGET /\n0\n\n", []string{"POST @ a"}},
 	{"body of a GET", "GET @ HTTP/1.1\nHost: a\nContent-Length: 5\n\nGET /", []string{"GET @ a"}},
 
-	// Length and chunks together: the chunks count (RFC 9112, section 6.1), and the server gets no length.
+	// Length and chunks together: the chunks count (RFC 9112, section 6.1), and
+	// the server gets no length.
 	{"length 0 and chunks", "POST @ HTTP/1.1\nHost: a\nContent-Length: 0\nTransfer-Encoding: chunked\n\n5\nGET /\n0\n\n", []string{"POST @ a"}},
 	{"length and chunks", "POST @ HTTP/1.1\nHost: a\nContent-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n", []string{"POST @ a"}},
 	{"chunks and length", "POST @ HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nContent-Length: 6\n\n0\n\n", []string{"POST @ a"}},
@@ -83,7 +87,8 @@ var smugglingForms = []struct {
 	{"coding in a folded line", "POST @ HTTP/1.1\nHost: a\nX-A: b\n Transfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n", []string{"POST @ a"}},
 	{"folded coding", "POST @ HTTP/1.1\nHost: a\nTransfer-Encoding:\n chunked\n\n0\n\n", []string{"POST @ a"}},
 	{"empty coding", "POST @ HTTP/1.1\nHost: a\nTransfer-Encoding:\nContent-Length: 3\n\nabc", nil},
-	// HTTP/1.0 knows no chunks: there is no body, and what follows is no request.
+	// HTTP/1.0 knows no chunks: there is no body, and what follows is no
+	// request.
 	{"chunks of HTTP/1.0", "POST @ HTTP/1.0\nHost: a\nConnection: keep-alive\nTransfer-Encoding: chunked\n\n0\n\n", []string{"POST @ a", "!"}},
 
 	{"chunk extension", "POST @ HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n5;a=b\nGET /\n0;c\n\n", []string{"POST @ a"}},
@@ -115,7 +120,8 @@ var smugglingForms = []struct {
 	{"Host with a path", "GET @ HTTP/1.1\nHost: a/b\n\n", nil},
 	{"Host before the colon", "GET @ HTTP/1.1\nHost : a\n\n", nil},
 	{"Host in a folded line", "GET @ HTTP/1.1\nHost: a\n b\n\n", nil},
-	// The target's host counts, and the header Host does not (RFC 9112, section 3.2.2).
+	// The target's host counts, and the header Host does not (RFC 9112, section
+	// 3.2.2).
 	{"absolute form", "GET http://b@ HTTP/1.1\nHost: a\n\n", []string{"GET @ b"}},
 	{"absolute form of another scheme", "GET https://b@ HTTP/1.1\nHost: a\n\n", []string{"GET @ b"}},
 	{"absolute form and two Hosts", "GET http://b@ HTTP/1.1\nHost: a\nHost: b\n\n", nil},
@@ -168,8 +174,9 @@ func (c *tappedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// requests reads what has been sent, strictly: by the letter of RFC 9112 there is one way to read it. A body that is cut off
-// with its connection is no fault.
+// requests reads what has been sent, strictly: by the letter of RFC 9112 there
+// is one way to read it. A body that is cut off with its connection is no
+// fault.
 func (w *tap) requests(t *testing.T) (seen []string) {
 	t.Helper()
 	w.mu.Lock()
@@ -223,8 +230,9 @@ func (w *tap) requests(t *testing.T) (seen []string) {
 	return seen
 }
 
-// The server gets the requests that the virtual service has forwarded, those that were expected, and no other, whatever the
-// client has sent. There is one way to read them.
+// The server gets the requests that the virtual service has forwarded, those
+// that were expected, and no other, whatever the client has sent. There is one
+// way to read them.
 func TestSmuggling(t *testing.T) {
 	t.Run("Go", func(t *testing.T) {
 		sent := &tap{Listener: listen(t, "127.0.1.1:0")}
@@ -244,7 +252,8 @@ func TestSmuggling(t *testing.T) {
 		})
 	})
 	t.Run("nginx", func(t *testing.T) {
-		// A proxy reads the body before it asks, so that it does not answer too early for the connection to go on.
+		// A proxy reads the body before it asks, so that it does not answer too
+		// early for the connection to go on.
 		addr, log := startNginx(t, `location / { proxy_pass http://inner; }`)
 		testSmuggling(t, addr, log)
 	})
@@ -276,7 +285,8 @@ func testSmuggling(t *testing.T, server string, seen func() []string) {
 			continue
 		}
 		refused := res.StatusCode == 400 || res.StatusCode == 501 || res.StatusCode == 505
-		// A body that turns out malformed is answered so, after its request went on.
+		// A body that turns out malformed is answered so, after its request
+		// went on.
 		cut := len(form.forwarded) > 0 && form.forwarded[len(form.forwarded)-1] == "!"
 		if refused != (form.forwarded == nil) && !(cut && refused) {
 			t.Errorf("%s: %s", form.name, res.Status)

@@ -222,7 +222,8 @@ func (s *soak) watch(level slog.Level) slog.Handler {
 type unexpected struct{ *soak }
 
 func (u unexpected) Write(p []byte) (int, error) {
-	// Those of the pool are about servers that come and go, those of requests about the script that fails.
+	// Those of the pool are about servers that come and go, those of requests
+	// about the script that fails.
 	if !bytes.Contains(p, []byte("pool=my_pool")) && !bytes.Contains(p, []byte("on purpose")) {
 		u.report("log", string(p))
 	}
@@ -386,8 +387,8 @@ type sample struct{ memory, goroutines, descriptors float64 }
 
 type soakSamples []sample
 
-// takeSamples looks at the process n times in a length of time; a machine that is
-// too busy for that takes longer.
+// takeSamples looks at the process n times in a length of time; a machine that
+// is too busy for that takes longer.
 func takeSamples(n int, length time.Duration) (list soakSamples) {
 	tick := time.NewTicker(max(length/time.Duration(n), time.Millisecond))
 	defer tick.Stop()
@@ -400,8 +401,8 @@ func takeSamples(n int, length time.Duration) (list soakSamples) {
 }
 
 // memoryHeld is what a long run keeps resident. In a short one the resident set
-// shows what the tests before it have left, and the race detector's shadow: there
-// it is the heap and the stacks in use.
+// shows what the tests before it have left, and the race detector's shadow:
+// there it is the heap and the stacks in use.
 func memoryHeld() float64 {
 	debug.FreeOSMemory() // or it shows when the collector ran, and not what is held
 	if *soakFor == 0 {

@@ -75,7 +75,8 @@ func (tt tracingTables) Lookup(ctx context.Context, table, key string, extend ti
 	return tt.Tables.Lookup(ctx, table, key, extend)
 }
 
-// Each stage has its turn, those of the response after the server's answer; what ends a request keeps it from the rest.
+// Each stage has its turn, those of the response after the server's answer;
+// what ends a request keeps it from the rest.
 
 func TestStageOrder(t *testing.T) {
 	var tr trace

@@ -57,8 +57,8 @@ func TestTransparency(t *testing.T) {
 	})
 }
 
-// watched is a configuration whose records must tell of each event once: of the request, and of the response unless there
-// was none, or one of our own.
+// watched is a configuration whose records must tell of each event once: of the
+// request, and of the response unless there was none, or one of our own.
 func watched(t testing.TB) limpet.Config {
 	return limpet.Config{
 		Scripts: []limpet.Script{compile(t, "events", `-- HTTP_REQ

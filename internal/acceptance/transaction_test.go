@@ -206,8 +206,8 @@ func TestClaimLeftBehind(t *testing.T) {
 	close(over)
 	wg.Wait()
 	for _, rec := range recs.take(t, 2*requests) {
-		if rec.Persistence != limpet.PersistenceMiss {
-			t.Errorf("%s: persistence %q", rec.Path, rec.Persistence)
+		if rec.Outcome != limpet.OutcomeMiss {
+			t.Errorf("%s: persistence %q", rec.Path, rec.Outcome)
 		}
 	}
 }

@@ -391,11 +391,11 @@ func TestWebSocketSticks(t *testing.T) {
 		}
 		ws.Close()
 		rec := recs.next(t)
-		want := limpet.PersistenceHit
+		want := limpet.OutcomeHit
 		if i == 0 {
-			first, want = rec, limpet.PersistenceMiss
+			first, want = rec, limpet.OutcomeMiss
 		}
-		if rec.Persistence != want || rec.Server != first.Server || rec.Client != c.addr || rec.Status != 101 {
+		if rec.Outcome != want || rec.Server != first.Server || rec.Client != c.addr || rec.Status != 101 {
 			t.Errorf("record: %+v", rec)
 		}
 	}

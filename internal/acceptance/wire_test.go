@@ -161,7 +161,8 @@ func TestControlCharacters(t *testing.T) {
 					script := strings.ReplaceAll(writer.script, "V", luaString(payload))
 					status, head, asked := w.run(compile(t, "evil", script))
 					rec := w.recs.next(t)
-					// What is encoded in a path decodes to a control character: such a request is not sent.
+					// What is encoded in a path decodes to a control character:
+					// such a request is not sent.
 					unsent := rec.Error != nil && strings.HasSuffix(rec.Error.Error(), "path with a control character")
 					if refused := len(rec.ScriptErrors) == 1; refused == writer.encodes || (refused || unsent) != (status == 500) {
 						t.Errorf("%s with %q: status %d, errors %v", writer.script, payload, status, rec.ScriptErrors)
@@ -234,7 +235,8 @@ func TestFramingHeaders(t *testing.T) {
 							script := strings.NewReplacer("N", luaString(spelling), "V", luaString(value)).Replace(writer[strings.Index(writer, "\n"):])
 							status, head, asked := w.run(compile(t, "evil", writer[:strings.Index(writer, "\n")]+script))
 							rec := w.recs.next(t)
-							// Underscores mean hyphens in a table of a response only; elsewhere the name is another one.
+							// Underscores mean hyphens in a table of a response
+							// only; elsewhere the name is another one.
 							own := strings.Contains(spelling, "_") && !strings.Contains(writer, "response")
 							ignored := strings.Contains(writer, "response") && name == "Content-Length"
 							if refused := len(rec.ScriptErrors) == 1; refused == (own || ignored) || refused != (status == 500) {

@@ -1,5 +1,6 @@
-// Package accesslog says how the records of a virtual service are logged: in which format, with what, and where to. It has the
-// grammar of the formats. What is in a line is the business of the virtual service.
+// Package accesslog says how the records of a virtual service are logged: in
+// which format, with what, and where to. It has the grammar of the formats.
+// What is in a line is the business of the virtual service.
 package accesslog
 
 import (
@@ -36,7 +37,8 @@ func (f Format) MarshalText() ([]byte, error) { return enumtext.Marshal(f, forma
 // UnmarshalText reads a name.
 func (f *Format) UnmarshalText(text []byte) error { return enumtext.Unmarshal(f, text, formats) }
 
-// Apache reports whether lines have the grammar of Apache's, which has requests only.
+// Apache reports whether lines have the grammar of Apache's, which has requests
+// only.
 func (f Format) Apache() bool { return f == Combined || f == VCombined }
 
 // A Field is a fact that lines have if they are asked to.
@@ -111,17 +113,19 @@ func NewLog(l Log) *Log {
 // Takes reports whether records of a level are written.
 func (l *Log) Takes(level slog.Level) bool { return l.Format != Off && level >= l.Least }
 
-// A Handler is the handler of a virtual service's Logger. It tells the service where its records go. All other lines go to the Handler
-// within.
+// A Handler is the handler of a virtual service's Logger. It says to the
+// service where its records go. All other lines go to the Handler within.
 type Handler struct {
 	slog.Handler
 	log *atomic.Pointer[Log]
 }
 
-// NewHandler returns a handler around one, to which records go as well until Use.
+// NewHandler returns a handler around one, to which records go as well until
+// Use.
 func NewHandler(h slog.Handler) *Handler { return &Handler{h, new(atomic.Pointer[Log])} }
 
-// Use says where records go from now on; with nil they go to the handler within.
+// Use says where records go from now on; with nil they go to the handler
+// within.
 func (h *Handler) Use(l *Log) { h.log.Store(l) }
 
 // Log returns what was last given to Use.
@@ -139,13 +143,15 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 
 var _ slog.Handler = (*Handler)(nil)
 
-// Of returns where the records of a logger go; nil if they are lines like others.
+// Of returns where the records of a logger go; nil if they are lines like
+// others.
 func Of(l *slog.Logger) *Handler {
 	h, _ := l.Handler().(*Handler)
 	return h
 }
 
-// Enabled reports whether a record of a level would be logged, by log or, if that is nil, by l.
+// Enabled reports whether a record of a level would be logged, by log or, if
+// that is nil, by l.
 func Enabled(ctx context.Context, log *Log, l *slog.Logger, level slog.Level) bool {
 	if log != nil {
 		return log.Takes(level)

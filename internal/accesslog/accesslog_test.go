@@ -58,7 +58,8 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// A handler passes on lines, also with attributes and groups, and tells where records go.
+// A handler passes on lines, also with attributes and groups, and says where
+// records go.
 func TestHandler(t *testing.T) {
 	var lines, records bytes.Buffer
 	h := NewHandler(slog.NewTextHandler(&lines, nil))
@@ -110,7 +111,8 @@ func TestObject(t *testing.T) {
 	}
 }
 
-// A string of JSON is what encoding/json makes of it, but for characters that only HTML needs escaped.
+// A string of JSON is what encoding/json makes of it, but for characters that
+// only HTML needs escaped.
 func FuzzString(f *testing.F) {
 	for _, seed := range []string{"", "a", "\"\\\b\f\n\r\t\x00\x1f\x7f", "é€𝄞", "\xff\xfe\xed\xa0\x80", "\u2028\u2029\u202e", "<&>"} {
 		f.Add(seed)
@@ -127,7 +129,8 @@ func FuzzString(f *testing.F) {
 	})
 }
 
-// No text ends the line, or the quotes that it stands in, and it can be read back.
+// No text ends the line, or the quotes that it stands in, and it can be read
+// back.
 func FuzzEscaped(f *testing.F) {
 	for _, seed := range []string{"", "a b", "\"\\\n\x00\x1f\x7f\x80\xff", `\x22`, "é"} {
 		f.Add(seed)

@@ -8,8 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// An Object appends a JSON object, key by key, to B. Keys must need no escapes. Values that say nothing are left out: empty texts and
-// lists, and addresses that are not valid.
+// An Object appends a JSON object, key by key, to B. Keys must need no escapes.
+// Values that say nothing are left out: empty texts and lists, and addresses
+// that are not valid.
 type Object struct {
 	B []byte // what was appended so far
 }
@@ -47,7 +48,8 @@ func (o *Object) Texts(key string, list []string) {
 	o.EndItems(len(list))
 }
 
-// Item adds the text with a number, from 0, to a list. EndItems must follow the last one.
+// Item adds the text with a number, from 0, to a list. EndItems must follow the
+// last one.
 func (o *Object) Item(key string, i int, text string) {
 	if i == 0 {
 		o.Key(key)
@@ -68,7 +70,8 @@ func (o *Object) Number(key string, n int64) {
 	o.B = strconv.AppendInt(o.B, n, 10)
 }
 
-// Micros adds a duration in whole microseconds, under the key with _us at its end.
+// Micros adds a duration in whole microseconds, under the key with _us at its
+// end.
 func (o *Object) Micros(key string, d time.Duration) {
 	o.Key(key)
 	o.B = append(o.B[:len(o.B)-len(`":`)], `_us":`...)
@@ -105,7 +108,8 @@ func (o *Object) AddrPort(key string, a netip.AddrPort) {
 
 const hexDigits = "0123456789abcdef"
 
-// AppendString appends a text as a string of JSON. What is no UTF-8 becomes U+FFFD.
+// AppendString appends a text as a string of JSON. What is no UTF-8 becomes
+// U+FFFD.
 func AppendString(b []byte, text string) []byte {
 	b = append(b, '"')
 	from := 0
@@ -150,8 +154,9 @@ func AppendString(b []byte, text string) []byte {
 	return append(b, '"')
 }
 
-// AppendEscaped appends a text for a line like Apache's: quotes, backslashes, control characters and bytes from 0x7f on are \xHH, and so
-// is what is in also. An empty text is "-".
+// AppendEscaped appends a text for a line like Apache's: quotes, backslashes,
+// control characters and bytes from 0x7f on are \xHH, and so is what is in
+// also. An empty text is "-".
 func AppendEscaped(b []byte, text, also string) []byte {
 	if text == "" {
 		return append(b, '-')

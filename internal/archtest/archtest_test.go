@@ -18,7 +18,8 @@ var update = flag.Bool("update", false, "rewrite the lists of exported names in 
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// checks are all checks but that of the exported surface, which has a file to compare with.
+// checks are all checks but that of the exported surface, which has a file to
+// compare with.
 var checks = []struct {
 	name string
 	run  func(*Module) []Finding
@@ -26,6 +27,7 @@ var checks = []struct {
 	{"imports", CheckImports},
 	{"doc comments", CheckDocs},
 	{"sleep", CheckSleep},
+	{"width", CheckWidth},
 }
 
 // thisModule is the module this package is part of.
@@ -45,8 +47,8 @@ func TestModule(t *testing.T) {
 	}
 }
 
-// TestSurface compares the exported names of each public package with the file of its path in the directory surface.
-// With -update it writes the files.
+// TestSurface compares the exported names of each public package with the file
+// of its path in the directory surface. With -update it writes the files.
 func TestSurface(t *testing.T) {
 	m, err := thisModule()
 	if err != nil {

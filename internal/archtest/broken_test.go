@@ -9,8 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestBroken runs each check on a module in which its rules are broken. What is not listed must not be found: the files hold
-// as many cases that only look like violations.
+// TestBroken runs each check on a module in which its rules are broken. What is
+// not listed must not be found: the files hold as many cases that only look
+// like violations.
 func TestBroken(t *testing.T) {
 	m, err := Load("testdata/broken")
 	if err != nil {
@@ -37,6 +38,10 @@ func TestBroken(t *testing.T) {
 		"sleep": {
 			"policy/policy_test.go:10: time.Sleep",
 			"policy/policy_test.go:15: time.Sleep",
+		},
+		"width": {
+			"lbpool/lbpool.go:4: 81 columns",
+			"lbpool/lbpool.go:7: 81 columns",
 		},
 	}
 	for _, check := range checks {
@@ -113,7 +118,8 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// TestImportRules checks that no row of the map makes one of the five packages depend on another, or on the root.
+// TestImportRules checks that no row of the map makes one of the five packages
+// depend on another, or on the root.
 func TestImportRules(t *testing.T) {
 	five := []string{"persistence", "lbpool", "ipgroup", "policy", "datascript"}
 	for _, from := range five {

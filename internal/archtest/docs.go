@@ -2,9 +2,12 @@ package archtest
 
 import "go/ast"
 
-// CheckDocs finds names without a doc comment where no linter looks: constants, variables and types in a group, fields of exported
-// structs, and methods of exported interfaces. The comment of a group is not enough for the names in it, since nobody would notice that
-// a new one has none. A comment at the end of the line is. Embedded fields are documented by their types. Commands export nothing.
+// CheckDocs finds names without a doc comment where no linter looks: constants,
+// variables and types in a group, fields of exported structs, and methods of
+// exported interfaces. The comment of a group is not enough for the names in
+// it, since nobody would notice that a new one has none. A comment at the end
+// of the line is. Embedded fields are documented by their types. Commands
+// export nothing.
 func CheckDocs(m *Module) []Finding {
 	var found []Finding
 	for _, p := range m.Packages {
@@ -49,7 +52,8 @@ func (v *docVisitor) decl(decl *ast.GenDecl) {
 	}
 }
 
-// members visits the fields and methods in a type expression, those of unnamed structs in it included.
+// members visits the fields and methods in a type expression, those of unnamed
+// structs in it included.
 func (v *docVisitor) members(prefix string, expr ast.Expr) {
 	ast.Inspect(expr, func(n ast.Node) bool {
 		var members *ast.FieldList
@@ -75,7 +79,8 @@ func (v *docVisitor) members(prefix string, expr ast.Expr) {
 	})
 }
 
-// names records the exported ones of names, unless one of the comments says something.
+// names records the exported ones of names, unless one of the comments says
+// something.
 func (v *docVisitor) names(prefix string, names []*ast.Ident, comments ...*ast.CommentGroup) {
 	for _, comment := range comments {
 		if comment.Text() != "" {

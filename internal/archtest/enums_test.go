@@ -24,7 +24,7 @@ import (
 
 // enumerations are all exported integer types with constants.
 var enumerations = []reflect.Type{
-	reflect.TypeFor[limpet.Forward](), reflect.TypeFor[limpet.OnError](), reflect.TypeFor[limpet.Persistence](), reflect.TypeFor[limpet.Significance](),
+	reflect.TypeFor[limpet.Forward](), reflect.TypeFor[limpet.OnError](), reflect.TypeFor[limpet.Outcome](), reflect.TypeFor[limpet.Significance](),
 	reflect.TypeFor[datascript.Event](), reflect.TypeFor[datascript.RateAction](),
 	reflect.TypeFor[datascripttest.Algorithm](), reflect.TypeFor[datascripttest.Closing](),
 	reflect.TypeFor[lbpool.FailKind](), reflect.TypeFor[lbpool.HashKey](), reflect.TypeFor[lbpool.QueueOrder](), reflect.TypeFor[lbpool.Reason](),
@@ -34,8 +34,9 @@ var enumerations = []reflect.Type{
 	reflect.TypeFor[policy.Action](), reflect.TypeFor[policy.Op](), reflect.TypeFor[policy.Protocol](), reflect.TypeFor[policy.StringGroupKind](),
 }
 
-// TestEnumerations has every constant of every exported integer type there and back as text: some types had no text, so that a
-// file and a log could not say the same, and a mistake in a file was told without the words to choose from.
+// TestEnumerations has every constant of every exported integer type there and
+// back as text: some types had no text, so that a file and a log could not say
+// the same, and a mistake in a file was told without the words to choose from.
 func TestEnumerations(t *testing.T) {
 	m, err := thisModule()
 	if err != nil {

@@ -31,16 +31,17 @@ import (
 // secret stands in configurations where only a secret may be.
 const secret = "hunter2 hunter2"
 
-// arguments are those of a constructor, by the beginning of the paths of their faults: "" for a configuration itself, the name of
-// the parameter for lists.
+// arguments are those of a constructor, by the beginning of the paths of their
+// faults: "" for a configuration itself, the name of the parameter for lists.
 type arguments map[string]any
 
-// constructors has several mistakes for each exported function that can refuse a configuration. The key is the path of the
-// package in the module, a dot and the name of the function.
+// constructors has several mistakes for each exported function that can refuse
+// a configuration. The key is the path of the package in the module, a dot and
+// the name of the function.
 var constructors = map[string]struct {
 	args arguments
 	call func(arguments) error
-	want []string // paths, in order
+	want []string // paths
 	own  error    // a fault with a type of its own, such as that of a line in a list
 }{
 	".New": {args: arguments{"": badService}, want: badServicePaths, call: func(a arguments) error {
@@ -180,10 +181,13 @@ var constructors = map[string]struct {
 	"persistence/redisstore.New": {
 		args: arguments{"": redisstore.Config{
 			Addresses: []string{"a", "redis://user:" + secret + "@h", "user:" + secret + "@h:0"}, Password: secret, Database: -1, Prefix: "{}",
-			WhenDown: 9, TablesWhenDown: map[string]redisstore.WhenDown{"": 9},
+			WhenDown: 9, TablesWhenDown: map[string]redisstore.WhenDown{"": 9}, Timeout: -1, MinExtension: -1, NearAge: 2 * time.Hour,
+			Options: persistence.Options{MaxEntries: -1, MaxLifetime: -1, MinLifetime: -1, MaxKeyBytes: 1 << 17, MaxValueBytes: 2 << 20, MaxTables: -1, WhenFull: 9},
 		}},
 		call: func(a arguments) error { return second(redisstore.New(a[""].(redisstore.Config))) },
-		want: []string{"database", "addresses[0]", "addresses[1]", "addresses[2]", "prefix", "whenDown", `tablesWhenDown[""]`},
+		want: []string{"database", "addresses[0]", "addresses[1]", "addresses[2]", "prefix", "timeout",
+			"options.maxEntries", "options.maxLifetime", "options.minLifetime", "options.whenFull", "options.maxTables", "options.maxKeyBytes",
+			"options.maxValueBytes", "minExtension", "nearAge", "whenDown", `tablesWhenDown[""]`},
 	},
 	"policy.ComposeSets": {
 		args: arguments{"sets": []policy.PolicySet{{}, {Name: "a"}, {Name: "a"}}},
@@ -264,11 +268,11 @@ var badService = limpet.Config{
 	Name: "\n", DefaultPool: "none", PersistenceHeader: "Date", PoolPersistence: map[string]limpet.PersistenceProfile{"none": limpet.NoPersistence},
 	Pools: []*lbpool.Pool{nil}, PoolGroups: []*lbpool.Group{nil},
 	Forwarding: limpet.Forwarding{Proto: 9}, Scripts: []limpet.Script{{}},
-	Logging: limpet.Logging{OtherRate: -2, SlowResponse: -1, Ignore: []limpet.Significance{0}, IgnoreStatuses: []policy.Range[int]{{}}},
+	Logging: limpet.Logging{SlowResponse: -1, Ignore: []limpet.Significance{0}, IgnoreStatuses: []policy.Range[int]{{}}},
 	Clients: limpet.Clients{
 		TrustedProxies: []netip.Prefix{{}}, ClientHeader: " ", ClientIndex: 9999,
 		ProxyProtocol: limpet.ProxyProtocol{From: []netip.Prefix{{}, {}}, HeaderTimeout: -1},
-		Connections:   limpet.ConnectionLimits{Max: -2, MaxPerClient: -1, Rate: policy.Rate{Burst: 1}, Exceeded: 99, IPv4Bits: 33, IPv6Bits: 129},
+		Connections:   limpet.ConnectionLimits{Max: 1 << 40, MaxPerClient: -1, Rate: policy.Rate{Burst: 1}, Exceeded: 99, IPv4Bits: 33, IPv6Bits: 129},
 	},
 	Policies: limpet.Policies{
 		PoliciesOnError: 9, NetworkSecurity: []policy.NetworkRule{{}}, HTTPSecurity: []policy.SecurityRule{{}},
@@ -282,7 +286,7 @@ var badService = limpet.Config{
 
 var badServicePaths = slices.Concat(
 	[]string{
-		"name", "clientIndex", "bodyBytes", "logging.otherRate", "logging.slowResponse", "logging.ignore[0]", "logging.ignoreStatuses[0]", "persistenceHeader",
+		"name", "clientIndex", "bodyBytes", "logging.slowResponse", "logging.ignore[0]", "logging.ignoreStatuses[0]", "persistenceHeader",
 		"pools[0]", "poolGroups[0]", "policiesOnError", "networkSecurity[0].name", "networkSecurity[0].action", "httpSecurity[0].name", "httpSecurity[0].action",
 	},
 	under("httpRequest", badRequestPaths),
@@ -298,7 +302,7 @@ var badServicePaths = slices.Concat(
 var badPool = lbpool.Config{
 	Scheme: "ftp", Algorithm: lbpool.ConsistentHash(lbpool.ConsistentHashConfig{Key: 99, LoadFactor: 0.5}), Repick: 99, RepickFailures: -1,
 	Passive:   lbpool.Passive{Failures: -1, Time: -1, MaxTime: -2, MaxShare: -1, ErrorShare: 101, Window: -1, MinRequests: -1},
-	Reselect:  lbpool.Reselect{Codes: []lbpool.StatusRange{{Low: 1, High: 2}}, MaxBody: -1, TryTimeout: -1, Timeout: -1},
+	Reselect:  lbpool.Reselect{Codes: []lbpool.StatusRange{{Begin: 1, End: 2}}, MaxBody: -1, TryTimeout: -1, Timeout: -1},
 	SlowStart: -1, Queue: lbpool.Queue{Length: -1, Timeout: -1, Order: 99}, FailAction: lbpool.FailAction{Kind: lbpool.FailBackup},
 	HealthMonitors: []lbpool.HealthMonitor{
 		{Checker: &lbpool.HTTPChecker{Path: "x", Method: " ", Accept: []lbpool.StatusRange{{}}}, Interval: 2 * time.Hour, Timeout: 3 * time.Hour, Successes: -1, Failures: -1},
@@ -334,8 +338,9 @@ func second[T any](_ T, err error) error { return err }
 // goName is a name of a package or of a field as a program writes it.
 var goName = regexp.MustCompile(`^(limpet|policy|lbpool|ipgroup|geoip|persistence|redisstore|datascript): |\b[A-Z]\w*\.[A-Z]`)
 
-// TestFaults has the reports of constructors: some told only the first mistake, and each package spelled the names of fields in
-// its own way, so that a program could not find the field of a fault, and a user not the line.
+// TestFaults has the reports of constructors: some told only the first mistake,
+// and each package spelled the names of fields in its own way, so that a
+// program could not find the field of a fault, and a user not the line.
 func TestFaults(t *testing.T) {
 	for name, c := range constructors {
 		t.Run(name, func(t *testing.T) {
@@ -362,15 +367,20 @@ func TestFaults(t *testing.T) {
 					t.Errorf("a name of Go, or one with underscores: %v", fault)
 				}
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" || own != (c.own != nil) {
+			if diff := cmp.Diff(c.args.ordered(got), got); diff != "" {
+				t.Errorf("the order of the fields (-want +got):\n%s", diff)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(slices.Sorted(slices.Values(c.want)), got); diff != "" || own != (c.own != nil) {
 				t.Errorf("faults of their own: %v, paths (-want +got):\n%s", own, diff)
 			}
 		})
 	}
 }
 
-// TestConstructors finds each exported function that takes a struct of configuration and returns an error: its mistakes must be
-// among those of TestFaults.
+// TestConstructors finds each exported function that takes a struct of
+// configuration and returns an error: its mistakes must be among those of
+// TestFaults.
 func TestConstructors(t *testing.T) {
 	m, err := thisModule()
 	if err != nil {
@@ -394,8 +404,8 @@ func TestConstructors(t *testing.T) {
 	}
 }
 
-// noConfiguration are structs that functions take with each request, not to be configured, and those that have nothing to get
-// wrong.
+// noConfiguration are structs that functions take with each request, not to be
+// configured, and those that have nothing to get wrong.
 var noConfiguration = map[string]bool{
 	"lbpool.Hint": true, "lbpool.Lease": true, "config.Options": true, "config.CheckOptions": true,
 }
@@ -405,7 +415,8 @@ func returnsError(sig *types.Signature) bool {
 	return n > 0 && types.Identical(sig.Results().At(n-1).Type(), types.Universe.Lookup("error").Type())
 }
 
-// takesConfig reports whether a parameter is a struct of this module with exported fields, or a list of such.
+// takesConfig reports whether a parameter is a struct of this module with
+// exported fields, or a list of such.
 func takesConfig(sig *types.Signature) bool {
 	for param := range sig.Params().Variables() {
 		typ := param.Type()
@@ -435,7 +446,8 @@ func takesConfig(sig *types.Signature) bool {
 	return false
 }
 
-// exportedFuncs returns the exported functions and methods of a package by name.
+// exportedFuncs returns the exported functions and methods of a package by
+// name.
 func exportedFuncs(pkg *types.Package) map[string]*types.Func {
 	all := map[string]*types.Func{}
 	for _, name := range pkg.Scope().Names() {
@@ -457,6 +469,35 @@ func exportedFuncs(pkg *types.Package) map[string]*types.Func {
 		}
 	}
 	return all
+}
+
+// ordered returns paths in the order of the fields of the one argument; as they
+// are if there are several.
+func (a arguments) ordered(paths []string) []string {
+	if len(a) != 1 {
+		return paths
+	}
+	var l fielderr.List
+	for _, path := range paths {
+		l.Add(path, nil, nil)
+	}
+	var err error
+	for name, v := range a {
+		if name != "" {
+			field := reflect.StructField{Name: strings.ToUpper(name[:1]) + name[1:], Type: reflect.TypeOf(v)}
+			s := reflect.New(reflect.StructOf([]reflect.StructField{field})).Elem()
+			s.Field(0).Set(reflect.ValueOf(v))
+			v = s.Interface()
+		}
+		err = l.ErrIn(v)
+	}
+	var ordered []string
+	if err != nil {
+		for _, leaf := range fielderr.Leaves(err) {
+			ordered = append(ordered, leaf.(*limpet.FieldError).Path)
+		}
+	}
+	return ordered
 }
 
 // find returns why there is no field of this path.
@@ -517,7 +558,8 @@ func find(v reflect.Value, path string) error {
 	return nil
 }
 
-// fieldNamed finds a field, also in embedded structs and in the configuration that a value of an unexported type has kept.
+// fieldNamed finds a field, also in embedded structs and in the configuration
+// that a value of an unexported type has kept.
 func fieldNamed(v reflect.Value, name string) (reflect.Value, bool) {
 	if v.Kind() != reflect.Struct {
 		return v, false

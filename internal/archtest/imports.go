@@ -6,17 +6,21 @@ import (
 	"strings"
 )
 
-// importRule says what the packages matched by a pattern may import beside the standard library. Tests may import more.
+// importRule says what the packages matched by a pattern may import beside the
+// standard library. Tests may import more.
 //
-// A pattern is a path relative to the module, ending in "/..." where it stands for everything below as well; "." is the root
-// package. Entries of may are such patterns with "./" in front, or the import paths of packages of other modules.
+// A pattern is a path relative to the module, ending in "/..." where it stands
+// for everything below as well; "." is the root package. Entries of may are
+// such patterns with "./" in front, or the import paths of packages of other
+// modules.
 type importRule struct {
 	packages string
 	may      []string
 	reason   string
 }
 
-// importRules is the map of the module: every package matches a row, the first that fits counts.
+// importRules is the map of the module: every package matches a row, the first
+// that fits counts.
 var importRules = []importRule{
 	{".", []string{"./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./internal/..."},
 		"the root alone composes the five packages; what it composes is in seams.go"},
@@ -75,8 +79,9 @@ var importRules = []importRule{
 		"an internal package is one idea that the public ones build on, never the other way round"},
 }
 
-// CheckImports finds imports that importRules does not allow, and packages it does not know. No linter does that: depguard has lists for
-// groups of files, but a package that is on none of its lists may import all.
+// CheckImports finds imports that importRules does not allow, and packages it
+// does not know. No linter does that: depguard has lists for groups of files,
+// but a package that is on none of its lists may import all.
 func CheckImports(m *Module) []Finding {
 	var found []Finding
 	for _, p := range m.Packages {
@@ -97,7 +102,8 @@ func CheckImports(m *Module) []Finding {
 	return found
 }
 
-// isStandard reports whether path is of the standard library, whose paths have no dot in the first element.
+// isStandard reports whether path is of the standard library, whose paths have
+// no dot in the first element.
 func (m *Module) isStandard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return m.owners[path] == "" && !strings.Contains(first, ".")
@@ -121,7 +127,8 @@ func (r importRule) allows(path string) bool {
 	return slices.ContainsFunc(r.may, func(pattern string) bool { return matches(pattern, path) })
 }
 
-// relative returns the pattern that matches only the package with a relative path.
+// relative returns the pattern that matches only the package with a relative
+// path.
 func relative(path string) string {
 	if path == "" {
 		return "."

@@ -46,7 +46,8 @@ type Module struct {
 	owners  map[string]string // import path -> path of the module that holds it; nothing for the standard library
 }
 
-// Package is one package of a [Module]. A directory that holds nothing but tests is a package without Files.
+// Package is one package of a [Module]. A directory that holds nothing but
+// tests is a package without Files.
 type Package struct {
 	Path  string  // relative to the module: "" for the root package, "internal/archtest" for this one
 	Name  string  // as in the package clause
@@ -63,7 +64,8 @@ type File struct {
 	*ast.File
 }
 
-// IsPublic reports whether p is meant for other modules to import: examples without a command are not.
+// IsPublic reports whether p is meant for other modules to import: examples
+// without a command are not.
 func (p *Package) IsPublic() bool {
 	parts := strings.Split(p.Path, "/")
 	return p.Name != "main" && !slices.Contains(parts, "internal") && parts[0] != "examples"
@@ -78,7 +80,9 @@ type listed struct {
 	Error                              *struct{ Err string }
 }
 
-// Load loads the module in dir, and the command, which is a module of its own in the same workspace. A package that does not compile is loaded as far as it goes and has a TypeError.
+// Load loads the module in dir, and the command, which is a module of its own
+// in the same workspace. A package that does not compile is loaded as far as it
+// goes and has a TypeError.
 func Load(dir string) (*Module, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -122,8 +126,9 @@ func Load(dir string) (*Module, error) {
 	return m, nil
 }
 
-// touch reads the names in all source directories. The go command reuses the result of a test as long as the files and
-// directories are the same that the test itself opened, and what "go list" opens does not count.
+// touch reads the names in all source directories. The go command reuses the
+// result of a test as long as the files and directories are the same that the
+// test itself opened, and what "go list" opens does not count.
 func touch(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() || path == dir {
@@ -136,8 +141,9 @@ func touch(dir string) error {
 	})
 }
 
-// goList lists the packages of the module in dir, those of the command and all they import, and compiles them. Whoever tests the library
-// without the workspace tests the rules of both.
+// goList lists the packages of the module in dir, those of the command and all
+// they import, and compiles them. Whoever tests the library without the
+// workspace tests the rules of both.
 func goList(dir string) ([]listed, error) {
 	list := exec.Command("go", "list", "-e", "-export", "-deps",
 		"-json=Dir,ImportPath,Name,Export,Standard,Module,GoFiles,TestGoFiles,XTestGoFiles,Error", "./...", "./cmd/limpet/...")

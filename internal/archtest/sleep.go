@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// CheckSleep finds time.Sleep in tests, except in function literals given to synctest.Test, where time is virtual. A test that waits in
-// real time is slow, and fails on a busy machine. No linter knows where time is virtual.
+// CheckSleep finds time.Sleep in tests, except in function literals given to
+// synctest.Test, where time is virtual. A test that waits in real time is slow,
+// and fails on a busy machine. No linter knows where time is virtual.
 func CheckSleep(m *Module) []Finding {
 	var found []Finding
 	for _, p := range m.Packages {
@@ -28,7 +29,8 @@ func CheckSleep(m *Module) []Finding {
 	return found
 }
 
-// isQualified reports whether expr is name, qualified by the package that f imports from path.
+// isQualified reports whether expr is name, qualified by the package that f
+// imports from path.
 func isQualified(f *File, expr ast.Expr, path, name string) bool {
 	selector, ok := expr.(*ast.SelectorExpr)
 	if !ok || selector.Sel.Name != name {

@@ -8,8 +8,10 @@ import (
 	"strings"
 )
 
-// Surface returns the exported surface of a package, one line for each constant, variable, function, type, method and field,
-// sorted. A change of a type, of a constant's value, or of the order of arguments is a change of a line.
+// Surface returns the exported surface of a package, one line for each
+// constant, variable, function, type, method and field, sorted. A change of a
+// type, of a constant's value, or of the order of arguments is a change of a
+// line.
 func Surface(p *Package) []string {
 	s := surface{pkg: p.Types}
 	scope := p.Types.Scope()
@@ -32,7 +34,8 @@ func (s *surface) add(format string, args ...any) {
 	s.lines = append(s.lines, fmt.Sprintf(format, args...))
 }
 
-// typ writes a type with full import paths, except for the names of the package itself.
+// typ writes a type with full import paths, except for the names of the package
+// itself.
 func (s *surface) typ(t types.Type) string { return types.TypeString(t, types.RelativeTo(s.pkg)) }
 
 // signature writes the parameters and results of a function.
@@ -56,7 +59,8 @@ func (s *surface) object(object types.Object) {
 	}
 }
 
-// named adds a defined type with its fields and methods, promoted ones included.
+// named adds a defined type with its fields and methods, promoted ones
+// included.
 func (s *surface) named(t *types.Named) {
 	name := t.Obj().Name()
 	switch under := t.Underlying().(type) {
@@ -86,7 +90,8 @@ func (s *surface) named(t *types.Named) {
 	}
 }
 
-// declared writes the name of a type with its type parameters and their constraints.
+// declared writes the name of a type with its type parameters and their
+// constraints.
 func (s *surface) declared(t *types.Named) string {
 	if t.TypeParams().Len() == 0 {
 		return t.Obj().Name()
@@ -98,7 +103,8 @@ func (s *surface) declared(t *types.Named) string {
 	return t.Obj().Name() + "[" + strings.Join(params, ", ") + "]"
 }
 
-// fields adds the exported fields of a struct, and those that an embedded unexported struct lends it.
+// fields adds the exported fields of a struct, and those that an embedded
+// unexported struct lends it.
 func (s *surface) fields(name string, t *types.Struct) {
 	for field := range t.Fields() {
 		switch {
@@ -114,8 +120,8 @@ func (s *surface) fields(name string, t *types.Struct) {
 	}
 }
 
-// interfaceMembers adds what an interface asks for. That it asks for unexported methods is part of its surface, since no other
-// package can implement it then.
+// interfaceMembers adds what an interface asks for. That it asks for unexported
+// methods is part of its surface, since no other package can implement it then.
 func (s *surface) interfaceMembers(name string, t *types.Interface) {
 	for method := range t.Methods() {
 		if token.IsExported(method.Name()) {

@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// checkDocument checks a document of this module, logs its summary and returns it.
+// checkDocument checks a document of this module, logs its summary and returns
+// it.
 func checkDocument(t *testing.T, name string) *Document {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
@@ -38,17 +39,17 @@ func checkDocument(t *testing.T, name string) *Document {
 	return d
 }
 
-// Every promise has its tests.
+// Every guarantee has its tests.
 func TestAssurance(t *testing.T) { checkDocument(t, "internal/assurance/assurance.md") }
 
 // Every feature that is there has its tests.
 func TestParity(t *testing.T) { checkDocument(t, "internal/assurance/parity.md") }
 
 func TestParse(t *testing.T) {
-	const text = "# Title\n\nText | with a bar.\n\n## One\n\n| Id | Promise | Figure | Tests |\n|:--|---|---|--:|\n" +
+	const text = "# Title\n\nText | with a bar.\n\n## One\n\n| Id | Guarantee | Figure | Tests |\n|:--|---|---|--:|\n" +
 		"| a | A \\| B | 5 ms | `datascript.TestA`, `limpet.TestB/sub test/two` |\n" +
 		"| a.b_c/d-e | C | differs: how | `internal/x.FuzzC` |\n\n## Empty\n\n## Two\n" +
-		"| Id | Promise | Figure | Tests |\n|---|---|---|---|\n| z | D | | open: nobody has time |"
+		"| Id | Guarantee | Figure | Tests |\n|---|---|---|---|\n| z | D | | open: nobody has time |"
 	want := &Document{Name: "x.md", Groups: []Group{
 		{Name: "One", Rows: []Row{
 			{Line: 9, ID: "a", Text: "A | B", Note: "5 ms", Tests: []Test{{"datascript", "TestA", ""}, {"", "TestB", "sub test/two"}}},
@@ -83,7 +84,7 @@ func TestParseFaults(t *testing.T) {
 		{"three cells", head + "| a | A | `p.TestA` |", "x.md:4: a row of 3 cells, not 4 between bars\nx.md: no rows"},
 		{"no last bar", head + "| a | A | | `p.TestA`", "x.md:4: a row of 0 cells, not 4 between bars\nx.md: no rows"},
 		{"no id", head + "| | A | | `p.TestA` |", "x.md:4: the id \"\" is not made of letters, digits and . _ / -\nx.md: no rows"},
-		{"no text", head + "| a | | | `p.TestA` |", "x.md:4: a promises nothing\nx.md: no rows"},
+		{"no text", head + "| a | | | `p.TestA` |", "x.md:4: a has no guarantee\nx.md: no rows"},
 		{"id twice", head + "| a | A | | `p.TestA` |\n| a | B | | `p.TestB` |", `x.md:5: "a" is the id of line 4 already`},
 		{"no test", head + "| a | A | | |", "x.md:4: a: \"\" is neither `package.TestName` nor open: and a reason\nx.md: no rows"},
 		{"no package", head + "| a | A | | `TestA` |", "x.md:4: a: \"`TestA`\" is neither `package.TestName` nor open: and a reason\nx.md: no rows"},

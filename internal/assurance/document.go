@@ -20,19 +20,20 @@ type Group struct {
 	Rows []Row  // of the table
 }
 
-// A Row is one promise. It has tests, or it is open.
+// A Row is one guarantee. It has tests, or it is open.
 type Row struct {
 	Line int    // in the file, counted from 1
 	ID   string // differs from those of the other rows
-	Text string // the promise
+	Text string // the guarantee
 	Note string // its figure; see Differs
-	// Tests prove the promise.
+	// Tests prove the guarantee.
 	Tests []Test
 	// Open is why there are no tests; empty if there are.
 	Open string
 }
 
-// Differs reports whether the note says that the promise is kept in another way than its text might be read.
+// Differs reports whether the note says that the guarantee is kept in another
+// way than its text might be read.
 func (r *Row) Differs() bool { return strings.HasPrefix(r.Note, "differs: ") }
 
 // A Test is the name of a test function, and perhaps of one of its subtests.
@@ -73,7 +74,8 @@ func (g Group) count(counts func(*Row) bool) (n int) {
 	return n
 }
 
-// Summary says how many rows of each group are proven, a line each, and in the first line how many there are in all.
+// Summary says how many rows of each group are proven, a line each, and in the
+// first line how many there are in all.
 func (d *Document) Summary() string {
 	var all Group
 	var b strings.Builder
@@ -101,8 +103,8 @@ var (
 	ruleForm = regexp.MustCompile(`^\|(?: *:?-+:? *\|){4}$`)
 )
 
-// Parse reads a document. It is strict: each fault that it finds is in the error, with the name and the line. Text
-// outside tables is not looked at.
+// Parse reads a document. It is strict: each fault that it finds is in the
+// error, with the name and the line. Text outside tables is not looked at.
 func Parse(name, text string) (*Document, error) {
 	d := &Document{Name: name}
 	var faults []error
@@ -154,7 +156,8 @@ func Parse(name, text string) (*Document, error) {
 	return d, errors.Join(append(faults, fmt.Errorf("%s: no rows", name))...)
 }
 
-// cells splits a line of a table; nil if it is none. A bar within a cell is written \|.
+// cells splits a line of a table; nil if it is none. A bar within a cell is
+// written \|.
 func cells(line string) []string {
 	const bar = "\x00"
 	inner, begins := strings.CutPrefix(strings.TrimSpace(strings.ReplaceAll(line, `\|`, bar)), "|")
@@ -179,7 +182,7 @@ func parseRow(line string) (Row, error) {
 		return Row{}, fmt.Errorf("the id %q is not made of letters, digits and . _ / -", r.ID)
 	}
 	if r.Text == "" {
-		return Row{}, fmt.Errorf("%s promises nothing", r.ID)
+		return Row{}, fmt.Errorf("%s has no guarantee", r.ID)
 	}
 	if reason, open := strings.CutPrefix(c[3], "open:"); open {
 		if r.Open = strings.TrimSpace(reason); r.Open == "" {

@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// A Tree is the sources of a module, nested modules included, and its list of expected skips.
+// A Tree is the sources of a module, nested modules included, and its list of
+// expected skips.
 type Tree struct {
 	dir      string
 	skips    []skip
@@ -33,8 +34,8 @@ type skip struct {
 	test     *regexp.Regexp
 }
 
-// NewTree returns the tree of a directory. The list of skips is that of the directory's internal/tools/skips; without
-// that file nothing is skipped.
+// NewTree returns the tree of a directory. The list of skips is that of the
+// directory's internal/tools/skips; without that file nothing is skipped.
 func NewTree(dir string) (*Tree, error) {
 	t := &Tree{dir: dir, packages: map[string]map[string]*testFunc{}}
 	name := filepath.Join(dir, "internal", "tools", "skips")
@@ -62,7 +63,8 @@ func NewTree(dir string) (*Tree, error) {
 	return t, nil
 }
 
-// Check looks for each test that a document names. The error joins what is wrong, each with the line of its row.
+// Check looks for each test that a document names. The error joins what is
+// wrong, each with the line of its row.
 func (t *Tree) Check(d *Document) error {
 	var faults []error
 	for _, g := range d.Groups {
@@ -112,7 +114,8 @@ func (t *Tree) find(test Test) error {
 	return nil
 }
 
-// covers reports whether the line lets a test be skipped, or the function that it is a subtest of.
+// covers reports whether the line lets a test be skipped, or the function that
+// it is a subtest of.
 func (s skip) covers(t Test) bool {
 	path := "/" + rootPackage + "/" + t.Package
 	if parent, below := strings.CutSuffix(s.pkg, "/..."); below {
@@ -179,8 +182,8 @@ func (t *Tree) read(pkg string) (map[string]*testFunc, error) {
 	return funcs, nil
 }
 
-// testData returns the names of the files below a directory, without their extensions: tests that run one file each name
-// their subtests so.
+// testData returns the names of the files below a directory, without their
+// extensions: tests that run one file each name their subtests so.
 func testData(dir string) (map[string]bool, error) {
 	names := map[string]bool{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -198,7 +201,8 @@ func testData(dir string) (map[string]bool, error) {
 // subtestName is the name that go test makes of the one that a test gives.
 func subtestName(s string) string { return strings.ReplaceAll(s, " ", "_") }
 
-// alwaysSkips reports whether a call of t.Skip stands in the function itself, where no condition guards it.
+// alwaysSkips reports whether a call of t.Skip stands in the function itself,
+// where no condition guards it.
 func alwaysSkips(fn *ast.FuncDecl) bool {
 	for _, stmt := range fn.Body.List {
 		expr, ok := stmt.(*ast.ExprStmt)

@@ -68,7 +68,8 @@ func grow(b *testing.B, name string, clients int, config func() limpet.Config) {
 		var started atomic.Int64
 		b.ResetTimer()
 		b.RunParallel(func(pb *testing.PB) {
-			// Far apart, so that processors do not share what they have just read.
+			// Far apart, so that processors do not share what they have just
+			// read.
 			for i := int(started.Add(1)) * 104729; pb.Next(); i++ {
 				request(vs, addrs[(i*7919)%len(addrs)])
 			}

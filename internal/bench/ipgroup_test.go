@@ -82,12 +82,15 @@ func newScan(_ *testing.B, prefixes []netip.Prefix) func(netip.Addr) bool {
 
 // BenchmarkIPGroup looks up addresses in lists of 10 to 1,000,000 prefixes.
 //
-// A hit is a random address of a random entry. A near miss is one bit away from that: it lies in the other half of the
-// network around an entry, and a trie has to follow it down to the entry. A far miss is a random address of the space
-// that the entries come from; the shorter the list, the sooner a trie sees that there is nothing.
+// A hit is a random address of a random entry. A near miss is one bit away from
+// that: it lies in the other half of the network around an entry, and a trie
+// has to follow it down to the entry. A far miss is a random address of the
+// space that the entries come from; the shorter the list, the sooner a trie
+// sees that there is nothing.
 //
-// Entries of a spread list lie anywhere. Those of a clustered one lie in the few networks that registries
-// have handed out, which is how most published lists look.
+// Entries of a spread list lie anywhere. Those of a clustered one lie in the
+// few networks that registries have handed out, which is how most published
+// lists look.
 func BenchmarkIPGroup(b *testing.B) {
 	for _, family := range []string{"IPv4", "IPv6"} {
 		for _, shape := range []string{"spread", "clustered"} {
@@ -100,7 +103,8 @@ func BenchmarkIPGroup(b *testing.B) {
 					if size.entries > peer.most {
 						continue
 					}
-					// One of a kind is in memory at a time, made only if one of its operations is to run.
+					// One of a kind is in memory at a time, made only if one of
+					// its operations is to run.
 					contains := sync.OnceValue(func() func(netip.Addr) bool { return peer.make(b, list().prefixes) })
 					for _, op := range []string{"hit", "near-miss", "far-miss"} {
 						b.Run(fmt.Sprintf("op=%s/family=%s/list=%s/entries=%s/impl=%s", op, family, shape, size.name, peer.name), func(b *testing.B) {
@@ -126,7 +130,8 @@ func benchmarkContains(b *testing.B, contains func(netip.Addr) bool, addrs []net
 	}
 }
 
-// A list has prefixes, and addresses to look up by operation. It depends on nothing but family, shape and size.
+// A list has prefixes, and addresses to look up by operation. It depends on
+// nothing but family, shape and size.
 type list struct {
 	prefixes []netip.Prefix
 	addrs    map[string][]netip.Addr
@@ -188,7 +193,8 @@ func (s space) block() netip.Prefix {
 	return netip.PrefixFrom(inside(s.r, of), 29+s.r.IntN(4)).Masked()
 }
 
-// prefix returns an entry: IPv4 of /16 to /32, IPv6 of /32 to /64 and, in a clustered list, single addresses.
+// prefix returns an entry: IPv4 of /16 to /32, IPv6 of /32 to /64 and, in a
+// clustered list, single addresses.
 func (s space) prefix() netip.Prefix {
 	bits := 32 + s.r.IntN(33)
 	switch {

@@ -67,7 +67,7 @@ func (r Request) Read(body io.Reader, length int64) (Seen, error) {
 	return Seen{Body: b, Whole: !r.Head || len(b) < r.Bytes || length == int64(r.Bytes)}, nil
 }
 
-// A Response says how much is held back of a response's body until
+// A Response says how much is buffered of a response's body until
 // HTTP_RESP_DATA is over: what the service says, until a script asks for
 // something else. All of the body is sent in any case.
 type Response struct {
@@ -78,14 +78,14 @@ type Response struct {
 // Ask takes the word of a script.
 func (r *Response) Ask(bytes int) { r.Bytes, r.asked = bytes, true }
 
-// Holds reports whether the beginning of the response is held back, given
+// Buffers reports whether the beginning of the response is buffered, given
 // whether it can have a body and a script handles HTTP_RESP_DATA.
-func (r Response) Holds(method string, status int, handled bool) bool {
+func (r Response) Buffers(method string, status int, handled bool) bool {
 	bodyless := method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 	return r.Bytes > 0 && (r.asked || handled && !bodyless)
 }
 
-// Applies reports whether HTTP_RESP_DATA runs for what was held back.
+// Applies reports whether HTTP_RESP_DATA runs for what was buffered.
 func (r Response) Applies(held int) bool { return r.asked || held > 0 }
 
 // A Script is what [Check] must know of one.

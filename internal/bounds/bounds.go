@@ -1,12 +1,16 @@
-// Package bounds reads the bounds and the defaults of fields from their tags, so
-// that what is documented is what is enforced:
+// Package bounds reads the bounds and the defaults of fields from their tags,
+// so that what is documented is what is enforced:
 //
 //	Interval time.Duration `default:"10s" min:"1ms" max:"1h"`
 //	MaxBody  int           `max:"64MiB"`
 //
 // A field with a default may be zero, which means the default. Bounds are
-// inclusive. The tags are on fields of integer, float and [time.Duration] types;
-// integers may have the units KiB, MiB and GiB.
+// inclusive. A field that may be negative says what any negative value means:
+//
+//	Timeout time.Duration `default:"60s" negative:"no limit"`
+//
+// The tags are on fields of integer, float and [time.Duration] types; integers
+// may have the units KiB, MiB and GiB.
 package bounds
 
 import (
@@ -22,11 +26,12 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Check adds a fault for each field of the struct v, and of structs embedded in
-// it, that is out of its bounds. The paths of the fields begin with path, which
-// may be empty. It panics if a tag makes no sense.
+// Check adds a fault for each field of the struct v, or of the one that v
+// points to, and of structs embedded in it, that is out of its bounds. The
+// paths of the fields begin with path, which may be empty. It panics if a tag
+// makes no sense.
 func Check(path string, v any, faults *fielderr.List) {
-	value := reflect.ValueOf(v)
+	value := reflect.Indirect(reflect.ValueOf(v))
 	for _, f := range fieldsOf(value.Type()) {
 		if fault := f.fault(value.FieldByIndex(f.index)); fault != "" {
 			faults.Addf(fielderr.Join(path, f.name), value.FieldByIndex(f.index).Interface(), "%s", fault)
@@ -51,12 +56,15 @@ type field struct {
 	name                string // in a path
 	byDefault, min, max reflect.Value
 	minText, maxText    string // as faults show them
+	negative            bool   // whether it may be negative, whatever min is
 }
 
 // fault says what is wrong with the value of the field; "" for nothing.
 func (f *field) fault(v reflect.Value) string {
 	switch {
-	case f.byDefault.IsValid() && v.IsZero():
+	case f.byDefault.IsValid() && v.IsZero(), f.negative && negative(v):
+	case v.CanFloat() && math.IsNaN(v.Float()):
+		return "not a number"
 	case f.min.IsValid() && compare(v, f.min) < 0 && f.min.IsZero():
 		return "negative"
 	case f.min.IsValid() && compare(v, f.min) < 0:
@@ -91,6 +99,7 @@ func fieldsOf(t reflect.Type) []field {
 		tagged.byDefault, _ = read("default")
 		tagged.min, tagged.minText = read("min")
 		tagged.max, tagged.maxText = read("max")
+		_, tagged.negative = f.Tag.Lookup("negative")
 		if tagged.byDefault.IsValid() || tagged.min.IsValid() || tagged.max.IsValid() {
 			all = append(all, tagged)
 		}
@@ -99,15 +108,18 @@ func fieldsOf(t reflect.Type) []field {
 	return all
 }
 
-// compare returns -1, 0 or 1. A NaN is more than anything.
+// negative reports whether v is less than zero.
+func negative(v reflect.Value) bool {
+	return v.CanInt() && v.Int() < 0 || v.CanFloat() && v.Float() < 0
+}
+
+// compare returns -1, 0 or 1.
 func compare(a, b reflect.Value) int {
 	switch {
 	case a.CanInt():
 		return cmp.Compare(a.Int(), b.Int())
 	case a.CanUint():
 		return cmp.Compare(a.Uint(), b.Uint())
-	case math.IsNaN(a.Float()):
-		return 1
 	}
 	return cmp.Compare(a.Float(), b.Float())
 }

@@ -22,6 +22,8 @@ type config struct {
 	Count    uint16        `min:"1"`
 	Factor   float64       `default:"2" min:"1.5"`
 	Free     int
+	Limit    int     `default:"5" min:"3" max:"9" negative:"no limit"`
+	Share    float64 `min:"1" negative:"none"`
 	Rate
 }
 
@@ -30,7 +32,7 @@ type Rate struct {
 }
 
 func TestCheck(t *testing.T) {
-	good := config{Count: 1}
+	good := config{Count: 1, Share: 1}
 	for _, c := range []struct {
 		name   string
 		change func(*config)
@@ -38,13 +40,16 @@ func TestCheck(t *testing.T) {
 	}{
 		{"zeros", func(*config) {}, ""},
 		{"at the bounds", func(c *config) {
-			*c = config{Interval: time.Hour, MaxBytes: 64 << 20, Ratio: 20, Index: -1000, Count: 1, Factor: 1.5, Rate: Rate{1 << 30}}
+			*c = config{Interval: time.Hour, MaxBytes: 64 << 20, Ratio: 20, Index: -1000, Count: 1, Factor: 1.5, Limit: 9, Share: 1, Rate: Rate{1 << 30}}
 		}, ""},
 		{"without bounds", func(c *config) { c.Free = -1; c.MaxBytes = -1 }, ""},
 		{"zero without a default", func(c *config) { c.Count = 0 }, "a.count: 0: less than 1"},
 		{"duration low", func(c *config) { c.Interval = 1 }, "a.interval: 1ns: less than 1ms"},
 		{"duration high", func(c *config) { c.Interval = 2 * time.Hour }, "a.interval: 2h0m0s: more than 1h0m0s"},
 		{"negative", func(c *config) { c.Pause = -time.Second }, "a.pause: -1s: negative"},
+		{"negative with a meaning", func(c *config) { c.Limit, c.Share = -7, math.Inf(-1) }, ""},
+		{"low, not negative", func(c *config) { c.Limit, c.Share = 2, 0 }, "a.limit: 2: less than 3\na.share: 0: less than 1"},
+		{"high, not negative", func(c *config) { c.Limit = 10 }, "a.limit: 10: more than 9"},
 		{"bytes", func(c *config) { c.MaxBytes = 64<<20 + 1 }, "a.maxBytes: 67108865: more than 64MiB"},
 		{"several", func(c *config) { c.Ratio, c.Index = 21, -1001 }, "a.ratio: 21: more than 20\na.index: -1001: less than -1000"},
 		{"float", func(c *config) { c.Factor = 1 }, "a.factor: 1: less than 1.5"},
@@ -72,7 +77,7 @@ func TestNaN(t *testing.T) {
 	bounds.Check("", struct {
 		F float64 `max:"1"`
 	}{math.NaN()}, &faults)
-	if err := faults.Err(); err == nil || err.Error() != "f: NaN: more than 1" {
+	if err := faults.Err(); err == nil || err.Error() != "f: NaN: not a number" {
 		t.Error(err)
 	}
 }
@@ -80,7 +85,7 @@ func TestNaN(t *testing.T) {
 func TestSetDefaults(t *testing.T) {
 	cfg := config{Ratio: 5, Free: 3}
 	bounds.SetDefaults(&cfg)
-	want := config{Interval: 10 * time.Second, Ratio: 5, Factor: 2, Free: 3, Rate: Rate{7}}
+	want := config{Interval: 10 * time.Second, Ratio: 5, Factor: 2, Free: 3, Limit: 5, Rate: Rate{7}}
 	if diff := cmp.Diff(want, cfg); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

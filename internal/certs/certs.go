@@ -1,8 +1,12 @@
-// Package certs has the certificates of a listener: it reads them from files, chooses one for each handshake by the name that the
-// client asks for, verifies the certificates of clients, and takes new files while connections come and go.
+// Package certs has the certificates of a listener: it reads them from files,
+// chooses one for each handshake by the name that the client asks for, verifies
+// the certificates of clients, and takes new files while connections come and
+// go.
 //
-// A [Policy] is what a configuration says, with the content of the files that it names. It does not change. A [Store] has the
-// policy in force, and one [tls.Config] for a listener, which follows. [Store.Look] reads files that have changed.
+// A [Policy] is what a configuration says, with the content of the files that
+// it names. It does not change. A [Store] has the policy in force, and one
+// [tls.Config] for a listener, which follows. [Store.Look] reads files that
+// have changed.
 package certs
 
 import (
@@ -23,15 +27,18 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// A Config says how a listener speaks TLS. Its paths in faults are those of a configuration file, below "tls".
+// A Config says how a listener speaks TLS. Its paths in faults are those of a
+// configuration file, below "tls".
 type Config struct {
 	// Certificates are those that have files of their own.
 	Certificates []Pair
-	// Directory has further certificates: each X.pem is one with its key, and so is each X.crt with X.key. Names that begin with
-	// a dot are left out. Empty means none.
+	// Directory has further certificates: each X.pem is one with its key, and
+	// so is each X.crt with X.key. Names that begin with a dot are left out.
+	// Empty means none.
 	Directory string
-	// Default is the name whose certificate clients get that ask for no name, or for one that no certificate has. Empty means
-	// the name of the first certificate.
+	// Default is the name whose certificate clients get that ask for no name,
+	// or for one that no certificate has. Empty means the name of the first
+	// certificate.
 	Default string
 	// StrictSNI refuses these clients with the alert unrecognized_name.
 	StrictSNI bool
@@ -42,14 +49,17 @@ type Config struct {
 	CipherSuites []uint16
 	// Curves are the key exchanges, as in [tls.Config].CurvePreferences.
 	Curves []tls.CurveID
-	// Clients says which certificates clients need. Nil means that none are asked for.
+	// Clients says which certificates clients need. Nil means that none are
+	// asked for.
 	Clients *Clients
 	// HTTP1 leaves out HTTP/2.
 	HTTP1 bool
 
-	// Watch lets a store read the files again when they change. Their names are those of the operating system then.
+	// Watch lets a store read the files again when they change. Their names are
+	// those of the operating system then.
 	Watch bool
-	// NoKeys reads certificates without their keys, for who may not read these: the policy can be looked at, and serves nobody.
+	// NoKeys reads certificates without their keys, for who may not read these:
+	// the policy can be looked at, and serves nobody.
 	NoKeys bool
 }
 
@@ -72,7 +82,8 @@ func (p Pair) files() []string {
 type Files interface {
 	// Read returns the content of a file of at most max bytes.
 	Read(field, name string, max int64) ([]byte, error)
-	// List returns the names of the files in a directory, each with the name of the directory.
+	// List returns the names of the files in a directory, each with the name of
+	// the directory.
 	List(field, dir string) ([]string, error)
 }
 
@@ -83,7 +94,8 @@ const (
 	maxListBytes    = 64 << 20
 )
 
-// A Policy is what a Config says, with the content of its files. It does not change.
+// A Policy is what a Config says, with the content of its files. It does not
+// change.
 type Policy struct {
 	config  Config
 	entries []*entry // those of Certificates, then those of the directory
@@ -190,7 +202,8 @@ func load(pair Pair, files Files, noKey bool) (*entry, error) {
 	return e, e.parse(certificate, key)
 }
 
-// WithoutKey makes a certificate of PEM, from a file of a name, without its key.
+// WithoutKey makes a certificate of PEM, from a file of a name, without its
+// key.
 func WithoutKey(name string, text []byte) (cert tls.Certificate, err error) {
 	for block, rest := pem.Decode(withoutMark(text)); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
@@ -241,7 +254,8 @@ func (e *entry) parse(certificate, key []byte) error {
 	return nil
 }
 
-// withoutMark returns a text without the byte order mark that some editors put before it.
+// withoutMark returns a text without the byte order mark that some editors put
+// before it.
 func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
 
 // build makes what handshakes use.
@@ -250,7 +264,8 @@ func (p *Policy) build() {
 	p.server, p.strict = p.tls(false), p.tls(true)
 }
 
-// tls makes the configuration for a handshake. With strict, clients that are asked for a certificate must have one.
+// tls makes the configuration for a handshake. With strict, clients that are
+// asked for a certificate must have one.
 func (p *Policy) tls(strict bool) *tls.Config {
 	c := &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -276,7 +291,8 @@ func (p *Policy) tls(strict bool) *tls.Config {
 // RequiresClients reports whether every client must have a certificate.
 func (p *Policy) RequiresClients() bool { return p.clients != nil && !p.config.Clients.Optional }
 
-// Warnings returns what is no fault, but makes clients refuse certificates: the dates, or a demand that is not met.
+// Warnings returns what is no fault, but makes clients refuse certificates: the
+// dates, or a demand that is not met.
 func (p *Policy) Warnings() (all []*fielderr.Error) {
 	now := time.Now()
 	add := func(path, file, text string) {
@@ -317,7 +333,8 @@ func (osFiles) Read(_, name string, max int64) ([]byte, error) { return filewatc
 
 func (osFiles) List(_, dir string) ([]string, error) { return ListDir(dir) }
 
-// ListDir returns the names of what a directory of the operating system has, each with the name of the directory.
+// ListDir returns the names of what a directory of the operating system has,
+// each with the name of the directory.
 func ListDir(dir string) ([]string, error) {
 	f, err := os.Open(dir)
 	if err != nil {

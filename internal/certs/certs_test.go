@@ -53,7 +53,8 @@ func loaded(t testing.TB, cfg Config) *Policy {
 	return p
 }
 
-// A queue sends what is written in the background, as sockets do: with [net.Pipe] alone, both sides may write and wait for a reader.
+// A queue sends what is written in the background, as sockets do: with
+// [net.Pipe] alone, both sides may write and wait for a reader.
 type queue struct {
 	net.Conn
 	writes chan []byte
@@ -77,8 +78,9 @@ func (q *queue) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// shake makes a handshake, and returns what the client knows then. The server says a byte, which a client of TLS 1.3 needs to get
-// tickets, and to see that its certificate is refused.
+// shake makes a handshake, and returns what the client knows then. The server
+// says a byte, which a client of TLS 1.3 needs to get tickets, and to see that
+// its certificate is refused.
 func shake(t testing.TB, server, client *tls.Config) (state tls.ConnectionState, clientErr, serverErr error) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -236,7 +238,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// All that is wrong with files is told at once, each with its place.
+// All that is wrong with files is reported at once, each with its place.
 func TestLoadFaults(t *testing.T) {
 	a, b := testcerts.NewAuthority(t, "a"), testcerts.NewAuthority(t, "b")
 	one, two := a.Issue(t, nil, "a.example.com"), a.Issue(t, nil, "b.example.com")
@@ -374,7 +376,8 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// manyNames is an index of 10,000 certificates, of which some have the names of others, and what clients ask for.
+// manyNames is an index of 10,000 certificates, of which some have the names of
+// others, and what clients ask for.
 func manyNames(t testing.TB) (*index, []*tls.ClientHelloInfo) {
 	a := testcerts.NewAuthority(t, "test")
 	ec, rsa := a.Issue(t, nil), a.IssueRSA(t, nil)
@@ -412,7 +415,8 @@ func manyNames(t testing.TB) (*index, []*tls.ClientHelloInfo) {
 	return newIndex(entries, "", false), hellos
 }
 
-// To look a name up allocates nothing. To choose between several certificates with the name does, in package tls.
+// To look a name up allocates nothing. To choose between several certificates
+// with the name does, in package tls.
 func TestFindAllocatesNothing(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

@@ -17,7 +17,8 @@ import (
 type Clients struct {
 	CA  []string // files of the authorities that sign certificates of clients, in PEM
 	CRL []string // files of revocation lists, in PEM or DER
-	// Optional lets clients without a certificate in. A bad certificate is refused all the same.
+	// Optional lets clients without a certificate in. A bad certificate is
+	// refused all the same.
 	Optional bool
 }
 
@@ -125,7 +126,8 @@ func parseAuthorities(text []byte) (all []*x509.Certificate, err error) {
 	return all, nil
 }
 
-// parseLists returns the revocation lists of a file in PEM, or the one of a file in DER.
+// parseLists returns the revocation lists of a file in PEM, or the one of a
+// file in DER.
 func parseLists(text []byte) (all []*x509.RevocationList, err error) {
 	add := func(der []byte) error {
 		l, err := x509.ParseRevocationList(der)
@@ -159,8 +161,10 @@ func parseLists(text []byte) (all []*x509.RevocationList, err error) {
 	return all, nil
 }
 
-// usable refuses lists that do not say all about the certificates of their issuer: RFC 5280, section 5.2, forbids to use a list
-// with a critical extension that is not understood. Lists of differences and those of several issuers have one.
+// usable refuses lists that do not say all about the certificates of their
+// issuer: RFC 5280, section 5.2, forbids to use a list with a critical
+// extension that is not understood. Lists of differences and those of several
+// issuers have one.
 func usable(l *x509.RevocationList) error {
 	for _, x := range l.Extensions {
 		if x.Critical {
@@ -180,7 +184,8 @@ func usable(l *x509.RevocationList) error {
 	return nil
 }
 
-// add takes a list that one of the authorities has signed. Of several lists of an authority, the newest is used.
+// add takes a list that one of the authorities has signed. Of several lists of
+// an authority, the newest is used.
 func (c *clients) add(l *x509.RevocationList, authorities []*x509.Certificate, field, file string) error {
 	signed := false
 	for _, a := range authorities {
@@ -204,13 +209,16 @@ func (c *clients) add(l *x509.RevocationList, authorities []*x509.Certificate, f
 	return nil
 }
 
-// issuerKey tells authorities apart: by name and key, since several certificates may have both.
+// issuerKey distinguishes authorities: by name and key, since several
+// certificates may have both.
 func issuerKey(c *x509.Certificate) string {
 	return string(c.RawSubject) + string(c.RawSubjectPublicKeyInfo)
 }
 
-// verify implements [tls.Config].VerifyConnection. The handshake has verified a certificate that is presented; that of a resumed
-// session was verified by the authorities of its time, so here it is verified again. For both, the lists may have changed.
+// verify implements [tls.Config].VerifyConnection. The handshake has verified a
+// certificate that is presented; that of a resumed session was verified by the
+// authorities of its time, so here it is verified again. For both, the lists
+// may have changed.
 func (c *clients) verify(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return nil

@@ -80,7 +80,8 @@ func (g *gate) enter(server, client *tls.Config) string {
 
 var versions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
-// A certificate of a client is good if an authority has signed it for clients, and has not revoked it.
+// A certificate of a client is good if an authority has signed it for clients,
+// and has not revoked it.
 func TestClientCertificates(t *testing.T) {
 	ours, other := testcerts.NewAuthority(t, "ours"), testcerts.NewAuthority(t, "other")
 	good, revoked, foreign := ours.Issue(t, nil), ours.Issue(t, nil), other.Issue(t, nil)
@@ -131,7 +132,8 @@ func TestClientCertificates(t *testing.T) {
 
 func earlier(l *x509.RevocationList) { l.ThisUpdate = l.ThisUpdate.Add(-time.Hour) }
 
-// The certificate of an intermediate authority can be revoked, and its own list applies if it is one of the authorities.
+// The certificate of an intermediate authority can be revoked, and its own list
+// applies if it is one of the authorities.
 func TestIntermediateAuthority(t *testing.T) {
 	root := testcerts.NewAuthority(t, "root")
 	between := root.Issue(t, func(c *x509.Certificate) {
@@ -162,7 +164,8 @@ func TestIntermediateAuthority(t *testing.T) {
 	}
 }
 
-// Sessions can be resumed under new certificates. Those of clients whose certificates are not good any more cannot.
+// Sessions can be resumed under new certificates. Those of clients whose
+// certificates are not good any more cannot.
 func TestResumption(t *testing.T) {
 	ours, other := testcerts.NewAuthority(t, "ours"), testcerts.NewAuthority(t, "other")
 	good := ours.Issue(t, nil)
@@ -208,7 +211,8 @@ func TestResumption(t *testing.T) {
 	}
 }
 
-// A session of a name whose service needs no certificate does not open one that does.
+// A session of a name whose service needs no certificate does not open one that
+// does.
 func TestResumptionAcrossNames(t *testing.T) {
 	ours := testcerts.NewAuthority(t, "ours")
 	for version, number := range versions {

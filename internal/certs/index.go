@@ -20,8 +20,9 @@ type index struct {
 	fallback []*tls.Certificate            // for other names; nil refuses these
 }
 
-// newIndex makes an index. Of several certificates with a name, those with ECDSA keys come first, then those with Ed25519, then
-// those with RSA; with the same kind of key, they stay in order.
+// newIndex makes an index. Of several certificates with a name, those with
+// ECDSA keys come first, then those with Ed25519, then those with RSA; with the
+// same kind of key, they stay in order.
 func newIndex(entries []*entry, other string, strict bool) *index {
 	x := &index{exact: make(map[string][]*tls.Certificate, len(entries)), below: map[string][]*tls.Certificate{}}
 	for _, e := range entries {
@@ -72,7 +73,8 @@ func (x *index) named(name string) []*tls.Certificate {
 
 func (x *index) has(name string) bool { return x.named(name) != nil }
 
-// meant is the end of a fault about a name that no certificate has: one that may have been meant.
+// meant is the end of a fault about a name that no certificate has: one that
+// may have been meant.
 func (x *index) meant(name string) string {
 	if near := suggest.Nearest(name, maps.Keys(x.exact)); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
@@ -94,8 +96,9 @@ func rank(c *tls.Certificate) int {
 	return 2
 }
 
-// candidates returns the certificates for a name that a client asks for: those with that name, and those with a "*" in place of its
-// first label. If there are none, it returns those of the default.
+// candidates returns the certificates for a name that a client asks for: those
+// with that name, and those with a "*" in place of its first label. If there
+// are none, it returns those of the default.
 func (x *index) candidates(name string) (exact, below []*tls.Certificate) {
 	if name = strings.ToLower(name); name != "" { // which allocates only for names that no honest client sends
 		exact, below = x.exact[name], x.below[parent(name)]
@@ -106,7 +109,8 @@ func (x *index) candidates(name string) (exact, below []*tls.Certificate) {
 	return exact, below
 }
 
-// find returns the certificate for a client: the first of the candidates that the client supports and that is valid now.
+// find returns the certificate for a client: the first of the candidates that
+// the client supports and that is valid now.
 func (x *index) find(hello *tls.ClientHelloInfo) *tls.Certificate {
 	exact, below := x.candidates(hello.ServerName)
 	switch {
@@ -120,10 +124,11 @@ func (x *index) find(hello *tls.ClientHelloInfo) *tls.Certificate {
 	return choose(hello, exact, below)
 }
 
-// choose returns the first of several certificates that a client supports and that is valid now, else one that it supports, else the
-// first.
+// choose returns the first of several certificates that a client supports and
+// that is valid now, else one that it supports, else the first.
 func choose(hello *tls.ClientHelloInfo, lists ...[]*tls.Certificate) *tls.Certificate {
-	// The name has been compared, and to compare it again takes longer than everything else here.
+	// The name has been compared, and to compare it again takes longer than
+	// everything else here.
 	nameless := *hello
 	nameless.ServerName = ""
 	now := time.Now()

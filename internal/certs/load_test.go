@@ -27,7 +27,8 @@ import (
 
 var full = flag.Bool("full", false, "run TestExchangeUnderLoad with 100,000 handshakes in place of 4,000")
 
-// Certificates are exchanged while clients connect: no handshake fails, and each shows a certificate that was in force at its time.
+// Certificates are exchanged while clients connect: no handshake fails, and
+// each shows a certificate that was in force at its time.
 func TestExchangeUnderLoad(t *testing.T) {
 	exchanges, handshakes := 200, 4_000
 	switch {
@@ -70,7 +71,8 @@ func TestExchangeUnderLoad(t *testing.T) {
 		}
 	})
 
-	// begun is the newest version of which a file has been written, done the newest that must be in force.
+	// begun is the newest version of which a file has been written, done the
+	// newest that must be in force.
 	var begun, done, finished, resumed atomic.Int64
 	begun.Store(1)
 	done.Store(1)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A Store has the policy of a listener that is in force. Its methods may be called concurrently.
+// A Store has the policy of a listener that is in force. Its methods may be
+// called concurrently.
 type Store struct {
 	policy atomic.Pointer[Policy]
 
@@ -23,9 +24,10 @@ func NewStore(p *Policy) *Store {
 	return s
 }
 
-// Server returns a configuration for a listener. Each handshake uses the policy that is in force when it begins; a connection is
-// not touched later, and sessions can be resumed under another policy. strict says whether clients that ask for a name must have a
-// certificate where it is optional.
+// Server returns a configuration for a listener. Each handshake uses the policy
+// that is in force when it begins; a connection is not touched later, and
+// sessions can be resumed under another policy. strict says whether clients
+// that ask for a name must have a certificate where it is optional.
 func (s *Store) Server(strict func(name string) bool) *tls.Config {
 	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		p := s.policy.Load()
@@ -39,7 +41,8 @@ func (s *Store) Server(strict func(name string) bool) *tls.Config {
 // Policy returns the policy that is in force.
 func (s *Store) Policy() *Policy { return s.policy.Load() }
 
-// Use puts a policy in force. What the store has read from the same files since the policy was made stays in force.
+// Use puts a policy in force. What the store has read from the same files since
+// the policy was made stays in force.
 func (s *Store) Use(p *Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

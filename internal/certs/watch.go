@@ -9,14 +9,15 @@ import (
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
-// patience is how long files may not fit together before it is reported: certificate and key are two files, which nobody replaces
-// at once.
-const patience = 10 * time.Second
+// settleTime is how long files may not fit together before it is reported:
+// certificate and key are two files, which nobody replaces at once.
+const settleTime = 10 * time.Second
 
 // repeat is how long a warning about a date is not repeated.
 const repeat = 24 * time.Hour
 
-// soon is how long before its end a certificate is warned of, unless it is valid for less than three times that.
+// soon is how long before its end a certificate is warned of, unless it is
+// valid for less than three times that.
 const soon = 14 * 24 * time.Hour
 
 // Messages about dates.
@@ -46,7 +47,8 @@ var (
 	theClients   = Pair{Field: "clientCertificates"}
 )
 
-// A trouble is a failure to read something, while what was read before is in force.
+// A trouble is a failure to read something, while what was read before is in
+// force.
 type trouble struct {
 	since time.Time
 	err   error
@@ -57,7 +59,8 @@ func newWatch(p *Policy, told map[string]time.Time) watch {
 	return watch{files: filewatch.NewSet(maxListBytes), dir: filewatch.Dir{Path: p.config.Directory}, gone: map[Pair]bool{}, troubles: map[Pair]*trouble{}, told: told}
 }
 
-// Watch looks at the files of stores every [filewatch.Tick], until ctx ends. stores returns those to look at, and their names.
+// Watch looks at the files of stores every [filewatch.Tick], until ctx ends.
+// stores returns those to look at, and their names.
 func Watch(ctx context.Context, log *slog.Logger, stores func() map[string]*Store) {
 	ticker := time.NewTicker(filewatch.Tick)
 	defer ticker.Stop()
@@ -72,8 +75,9 @@ func Watch(ctx context.Context, log *slog.Logger, stores func() map[string]*Stor
 	}
 }
 
-// Look reads the files that have changed, puts what they have in force, and logs what there is to say about files and dates. What
-// cannot be read leaves in force what was read before. Call it every [filewatch.Tick].
+// Look reads the files that have changed, puts what they have in force, and
+// logs what there is to say about files and dates. What cannot be read leaves
+// in force what was read before. Call it every [filewatch.Tick].
 func (s *Store) Look(log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,8 +144,9 @@ func (w *watch) look(p *Policy, log *slog.Logger) *Policy {
 	return next
 }
 
-// want notes which certificates there should be, those of the configuration and those in the directory, and reports whether it has
-// looked there. One that is gone from the directory is left out by the second look that does not find it.
+// want notes which certificates there should be, those of the configuration and
+// those in the directory, and reports whether it has looked there. One that is
+// gone from the directory is left out by the second look that does not find it.
 func (w *watch) want(p *Policy, now time.Time, log *slog.Logger) (fresh bool) {
 	if p.config.Directory == "" {
 		if w.paths != nil {
@@ -164,8 +169,9 @@ func (w *watch) want(p *Policy, now time.Time, log *slog.Logger) (fresh bool) {
 	return true
 }
 
-// fewPairs is how many certificates a directory has that is listed each time, and listings how many looks the list of a larger one
-// is good for if the directory does not change.
+// fewPairs is how many certificates a directory has that is listed each time,
+// and listings how many looks the list of a larger one is good for if the
+// directory does not change.
 const (
 	fewPairs = 500
 	listings = 10
@@ -197,7 +203,8 @@ func (w *watch) listed(p *Policy, now time.Time, log *slog.Logger) []Pair {
 	return listed
 }
 
-// reload reads a pair again, and returns what is in force: old, which may be nil, if it has not changed or cannot be read.
+// reload reads a pair again, and returns what is in force: old, which may be
+// nil, if it has not changed or cannot be read.
 func (w *watch) reload(pair Pair, old *entry, now time.Time, log *slog.Logger) *entry {
 	e, certificate, key, err := read(pair, osFiles{})
 	if err == nil && old != nil && e.sum == old.sum {
@@ -238,7 +245,8 @@ func (w *watch) note(what Pair, err error, now time.Time, log *slog.Logger) {
 	}
 }
 
-// complain reports what could not be read for a while, once, and forgets what there should not be any more.
+// complain reports what could not be read for a while, once, and forgets what
+// there should not be any more.
 func (w *watch) complain(now time.Time, log *slog.Logger) {
 	if len(w.troubles) == 0 {
 		return
@@ -249,7 +257,7 @@ func (w *watch) complain(now time.Time, log *slog.Logger) {
 		if t == nil {
 			continue
 		}
-		if left[what] = t; !t.told && now.Sub(t.since) >= patience {
+		if left[what] = t; !t.told && now.Sub(t.since) >= settleTime {
 			t.told = true
 			log.Warn("TLS files not reloaded, those from before stay in force", slog.String("error", t.err.Error()))
 		}
@@ -289,7 +297,8 @@ func (l *revocations) date(now time.Time) date {
 	return date{}
 }
 
-// dates reports certificates and lists at the end of their time, each once a day.
+// dates reports certificates and lists at the end of their time, each once a
+// day.
 func (w *watch) dates(p *Policy, log *slog.Logger) {
 	now := time.Now()
 	told := map[string]time.Time{}

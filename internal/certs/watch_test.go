@@ -33,7 +33,8 @@ type scene struct {
 	lines bytes.Buffer
 }
 
-// watching makes files, by a function that knows the virtual time, and a store of them.
+// watching makes files, by a function that knows the virtual time, and a store
+// of them.
 func watching(t *testing.T, files func() map[string]string, configure func(dir string) Config, step func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -93,7 +94,8 @@ func (s *scene) shows(name string, want *testcerts.Cert) {
 	}
 }
 
-// pass lets time pass, with looks at the files, and returns what was logged. Days have fewer looks.
+// pass lets time pass, with looks at the files, and returns what was logged.
+// Days have fewer looks.
 func (s *scene) pass(d time.Duration) []string {
 	step := filewatch.Tick
 	if d > 10*time.Minute {
@@ -122,8 +124,9 @@ func (s *scene) after(d time.Duration, want ...string) {
 // inForce is how soon what a file has must be in force.
 const inForce = 2 * time.Second
 
-// A pair that is replaced is in force within two seconds, whatever the order of the files; what does not fit, or is not there, leaves
-// the old one, is reported after a while, and its end too.
+// A pair that is replaced is in force within two seconds, whatever the order of
+// the files; what does not fit, or is not there, leaves the old one, is
+// reported after a while, and its end too.
 func TestWatchPair(t *testing.T) {
 	files := map[string]string{}
 	var a *testcerts.Authority
@@ -200,7 +203,8 @@ func TestWatchPair(t *testing.T) {
 	})
 }
 
-// A file may have both, and may be exchanged with a directory of links, as Kubernetes does it.
+// A file may have both, and may be exchanged with a directory of links, as
+// Kubernetes does it.
 func TestWatchExchangedLink(t *testing.T) {
 	var a *testcerts.Authority
 	var first, second *testcerts.Cert
@@ -270,7 +274,8 @@ func TestWatchDirectory(t *testing.T) {
 		s.shows("a.example.com", nil)
 		s.shows("c.example.com", nil)
 
-		// A directory that cannot be read takes nothing away, nor does a moment without a file.
+		// A directory that cannot be read takes nothing away, nor does a moment
+		// without a file.
 		aside := s.dir + ".aside"
 		if err := os.Rename(s.dir, aside); err != nil {
 			t.Fatal(err)
@@ -340,7 +345,8 @@ func TestWatchClients(t *testing.T) {
 	})
 }
 
-// afterLike lets time pass, and compares how the one line begins that was logged meanwhile.
+// afterLike lets time pass, and compares how the one line begins that was
+// logged meanwhile.
 func (s *scene) afterLike(d time.Duration, want string) {
 	s.Helper()
 	if lines := s.pass(d); len(lines) != 1 || !strings.HasPrefix(lines[0], want) {
@@ -348,7 +354,8 @@ func (s *scene) afterLike(d time.Duration, want string) {
 	}
 }
 
-// Certificates are warned of before their end, once a day, later if they are short-lived.
+// Certificates are warned of before their end, once a day, later if they are
+// short-lived.
 func TestWatchDates(t *testing.T) {
 	const day = 24 * time.Hour
 	watching(t, func() map[string]string {

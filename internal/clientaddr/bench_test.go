@@ -21,7 +21,8 @@ type workload struct {
 	index  int
 }
 
-// workloads range from the usual request to the most expensive ones a client or a chain of proxies can cause.
+// workloads range from the usual request to the most expensive ones a client or
+// a chain of proxies can cause.
 func workloads() []workload {
 	const element = `for="[2001:db8:f::%x]:4711";host="h,st.example.com:8080";proto=https;by="_0123456789abcdef%032d"`
 	var long []string
@@ -50,7 +51,8 @@ func workloads() []workload {
 	}
 }
 
-// manyTrusted are two hundred networks, as large clouds publish, beside those of the tests.
+// manyTrusted are two hundred networks, as large clouds publish, beside those
+// of the tests.
 func manyTrusted() []netip.Prefix {
 	all := append([]netip.Prefix{}, trusted...)
 	for i := range 200 {
@@ -67,8 +69,9 @@ func (w workload) resolver(tb testing.TB) func() Result {
 	return func() Result { return r.Resolve(peer, h) }
 }
 
-// TestTime holds the guarantee of 10 µs of the processor for every header. It takes the best of many hundreds of calls: what other
-// programs do to the caches is not ours.
+// TestTime checks the guarantee of 10 µs of the processor for every header. It
+// takes the best of many hundreds of calls: what other programs do to the
+// caches is not ours.
 func TestTime(t *testing.T) {
 	bound := 10 * time.Microsecond
 	if testrace.Enabled {
@@ -88,7 +91,7 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// TestAllocs holds the promise that only malformed hops allocate.
+// TestAllocs checks the guarantee that only malformed hops allocate.
 func TestAllocs(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

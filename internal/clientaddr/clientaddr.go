@@ -11,34 +11,42 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// Limits of what one resolution reads, counted from the right end of the header.
+// Limits of what one resolution reads, counted from the right end of the
+// header.
 const (
 	// MaxHops is the number of trusted hops that are followed.
 	MaxHops = 16
-	// MaxBytes is the number of bytes that are looked at, over all lines together.
+	// MaxBytes is the number of bytes that are looked at, over all lines
+	// together.
 	MaxBytes = 2048
 	// MaxIndex is the greatest index of an address, in either direction.
 	MaxIndex = 1000
-	// MaxIndexedBytes is MaxBytes for an address that is chosen by its index, from the end that the index counts from. Of
-	// Forwarded, which takes longer to read, it is MaxBytes in any case.
+	// MaxIndexedBytes is MaxBytes for an address that is chosen by its index,
+	// from the end that the index counts from. Of Forwarded, which takes longer
+	// to read, it is MaxBytes in any case.
 	MaxIndexedBytes = 8 << 10
 )
 
-// Config says whom a [Resolver] believes. The zero value believes nobody: the peer is the client.
+// Config says whom a [Resolver] believes. The zero value believes nobody: the
+// peer is the client.
 type Config struct {
-	// Trusted lists the networks of the proxies whose header is believed. Host bits are ignored, so that 10.1.2.3/8 is
-	// 10.0.0.0/8. A network that holds clients as well lets those clients choose their address.
+	// Trusted lists the networks of the proxies whose header is believed. Host
+	// bits are ignored, so that 10.1.2.3/8 is 10.0.0.0/8. A network that
+	// contains clients as well lets those clients choose their address.
 	Trusted []netip.Prefix
 
-	// Header is the header that the trusted proxies write. The zero value is [XForwardedFor].
+	// Header is the header that the trusted proxies write. The zero value is
+	// [XForwardedFor].
 	Header Header
-	// Name is the name of another header, whose values are written as those of X-Forwarded-For. Empty means that Header
-	// says which.
+	// Name is the name of another header, whose values are written as those of
+	// X-Forwarded-For. Empty means that Header says which.
 	Name string
 
-	// Index chooses the address by its place in the header: 1 is the leftmost, -1 the rightmost; past the end of the list
-	// it is the last one in that direction. It is between -MaxIndex and MaxIndex. 0 chooses by trust: the first address
-	// from the right that is not trusted. The peer must be trusted in any case.
+	// Index chooses the address by its place in the header: 1 is the leftmost,
+	// -1 the rightmost; past the end of the list it is the last one in that
+	// direction. It is between -MaxIndex and MaxIndex. 0 chooses by trust: the
+	// first address from the right that is not trusted. The peer must be
+	// trusted in any case.
 	Index int
 }
 
@@ -46,7 +54,8 @@ type Config struct {
 type Header uint8
 
 const (
-	// XForwardedFor is X-Forwarded-For: a list of addresses, each with an optional port.
+	// XForwardedFor is X-Forwarded-For: a list of addresses, each with an
+	// optional port.
 	XForwardedFor Header = iota
 	// Forwarded is the Forwarded header of RFC 7239.
 	Forwarded
@@ -63,8 +72,8 @@ func (h Header) String() string {
 	return fmt.Sprintf("Header(%d)", uint8(h))
 }
 
-// Resolver resolves client addresses. It is immutable and may be used by several goroutines at once.
-// The zero Resolver trusts nobody.
+// Resolver resolves client addresses. It is immutable and may be used by
+// several goroutines at once. The zero Resolver trusts nobody.
 type Resolver struct {
 	trusted ranges
 	header  Header
@@ -73,8 +82,9 @@ type Resolver struct {
 	index   int
 }
 
-// New returns a resolver for cfg, of which it keeps nothing. The error joins all faults, each with the path of
-// the field that a virtual service's configuration has for it.
+// New returns a resolver for cfg, of which it keeps nothing. The error joins
+// all faults, each with the path of the field that a virtual service's
+// configuration has for it.
 func New(cfg Config) (*Resolver, error) {
 	var faults fielderr.List
 	for i, prefix := range cfg.Trusted {
@@ -110,27 +120,31 @@ func New(cfg Config) (*Resolver, error) {
 	return r, nil
 }
 
-// Trusts reports whether addr belongs to a trusted proxy. The invalid address does not.
+// Trusts reports whether addr belongs to a trusted proxy. The invalid address
+// does not.
 func (r *Resolver) Trusts(addr netip.Addr) bool { return r.trusted.contain(Normalize(addr)) }
 
 // Result is the outcome of one resolution.
 type Result struct {
-	// Addr is the client's address, normalised. It is invalid only when the peer's is ([NoPeer]).
+	// Addr is the client's address, normalised. It is invalid only when the
+	// peer's is ([NoPeer]).
 	Addr netip.Addr
-	// Port is the client's port: the peer's when Source is [SourcePeer], else the one beside the address in the header,
-	// or 0, since most proxies do not report it.
+	// Port is the client's port: the peer's when Source is [SourcePeer], else
+	// the one beside the address in the header, or 0, since most proxies do not
+	// report it.
 	Port uint16
 	// Source says where Addr comes from.
 	Source Source
 	// Reason says why the resolution ended at Addr.
 	Reason Reason
-	// Hops is the place of Addr in the header, counted from the right from 1; 0 if it was not taken from there or was
-	// counted from the left.
+	// Hops is the place of Addr in the header, counted from the right from 1; 0
+	// if it was not taken from there or was counted from the left.
 	Hops int
 }
 
-// Resolve returns the client of a request that came from peer with the headers h, which it only reads; h may be nil.
-// It does not allocate unless a hop of the header is malformed.
+// Resolve returns the client of a request that came from peer with the headers
+// h, which it only reads; h may be nil. It does not allocate unless a hop of
+// the header is malformed.
 func (r *Resolver) Resolve(peer netip.AddrPort, h http.Header) Result {
 	res := Result{Addr: Normalize(peer.Addr()), Port: peer.Port()}
 	if !res.Addr.IsValid() {
@@ -150,7 +164,8 @@ func (r *Resolver) Resolve(peer netip.AddrPort, h http.Header) Result {
 		return r.resolveIndex(res, lines)
 	}
 
-	// res is always the last address accepted: a trusted one until the loop ends.
+	// res is always the last address accepted: a trusted one until the loop
+	// ends.
 	list := list{lines: lines, quoted: r.header == Forwarded, budget: MaxBytes}
 	for range MaxHops {
 		element, end := list.last()
@@ -212,12 +227,15 @@ func (r *Resolver) parse(element string) (netip.AddrPort, Reason) {
 	return parseXForwardedFor(element)
 }
 
-// Encrypted reports whether the client of a request spoke TLS, as the trusted proxy that it spoke to says. res is what
-// Resolve has returned for the request's headers h. told is false if nobody who is trusted has said anything.
+// Encrypted reports whether the client of a request spoke TLS, as the trusted
+// proxy that it spoke to says. res is what Resolve has returned for the
+// request's headers h. told is false if nobody who is trusted has said
+// anything.
 //
-// In Forwarded it is the proto parameter of the element that names the client. With other headers it is X-Forwarded-Proto,
-// in the place from the right at which the client stands in its header, or the leftmost value if there are fewer: most
-// proxies send one for the whole way.
+// In Forwarded it is the proto parameter of the element that names the client.
+// With other headers it is X-Forwarded-Proto, in the place from the right at
+// which the client stands in its header, or the leftmost value if there are
+// fewer: most proxies send one for the whole way.
 func (r *Resolver) Encrypted(res Result, h http.Header) (encrypted, told bool) {
 	if res.Reason == PeerUntrusted || res.Reason == NoPeer {
 		return false, false
@@ -250,11 +268,12 @@ func (r *Resolver) Encrypted(res Result, h http.Header) (encrypted, told bool) {
 	return false, false
 }
 
-// Normalize returns addr in the form in which all addresses are compared: an IPv4-mapped IPv6 address becomes IPv4,
-// and the zone is dropped.
+// Normalize returns addr in the form in which all addresses are compared: an
+// IPv4-mapped IPv6 address becomes IPv4, and the zone is dropped.
 func Normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
-// OfTCP returns the normalized address and the port of a TCP connection's end, and the zero value for other ends.
+// OfTCP returns the normalized address and the port of a TCP connection's end,
+// and the zero value for other ends.
 func OfTCP(end net.Addr) netip.AddrPort {
 	tcp, ok := end.(*net.TCPAddr)
 	if !ok {
@@ -264,8 +283,9 @@ func OfTCP(end net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(Normalize(addr.Addr()), addr.Port())
 }
 
-// ParsePeer parses the RemoteAddr of an [http.Request]. It returns the invalid AddrPort, which [Resolver.Resolve]
-// answers with [NoPeer], for anything but an IP address with a port, such as the name of a Unix socket.
+// ParsePeer parses the RemoteAddr of an [http.Request]. It returns the invalid
+// AddrPort, which [Resolver.Resolve] answers with [NoPeer], for anything but an
+// IP address with a port, such as the name of a Unix socket.
 func ParsePeer(remoteAddr string) netip.AddrPort {
 	// The zone is cut out first, because to keep one costs an allocation.
 	if zone := strings.IndexByte(remoteAddr, '%'); zone >= 0 {

@@ -12,7 +12,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// trusted are the proxies of the tests: 10/8, 172.16/12 (given as mapped), one address, and a network of IPv6.
+// trusted are the proxies of the tests: 10/8, 172.16/12 (given as mapped), one
+// address, and a network of IPv6.
 var trusted = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("::ffff:172.16.0.0/108"),
@@ -30,7 +31,8 @@ func newResolver(t testing.TB, cfg Config) *Resolver {
 	return r
 }
 
-// text writes a result in one line: address, port if there is one, source and reason.
+// text writes a result in one line: address, port if there is one, source and
+// reason.
 func (r Result) text() string {
 	addr := r.Addr.String()
 	if r.Port != 0 {
@@ -312,7 +314,8 @@ func TestResolveForwarded(t *testing.T) {
 	})
 }
 
-// TestOneHeader shows that only the header that was chosen is read, and that the others of a request change nothing.
+// TestOneHeader shows that only the header that was chosen is read, and that
+// the others of a request change nothing.
 func TestOneHeader(t *testing.T) {
 	const xff, fwd = "198.51.100.7", "203.0.113.9"
 	both := http.Header{"X-Forwarded-For": {xff}, "Forwarded": {"for=" + fwd}}
@@ -378,7 +381,8 @@ func TestNewFaults(t *testing.T) {
 	}
 }
 
-// TestNewCopies shows that the resolver does not depend on its configuration any more.
+// TestNewCopies shows that the resolver does not depend on its configuration
+// any more.
 func TestNewCopies(t *testing.T) {
 	own := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("9.0.0.0/8")}
 	r := newResolver(t, Config{Trusted: own})

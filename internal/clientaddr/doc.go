@@ -23,7 +23,8 @@
 //     lets a recipient ignore empty elements. Here that would let a proxy
 //     that fills in an empty value vouch for whatever the client sent.)
 //   - Reading ends in the same way after [MaxHops] hops or [MaxBytes] bytes.
-//     Real chains are far shorter, and the header's size is the client's choice.
+//     Real chains are far shorter, and the header's size is the client's
+//     choice.
 //
 // [Result.Reason] says which of these it was, so that a caller who wants to
 // treat, for example, a malformed header as an error can do so.

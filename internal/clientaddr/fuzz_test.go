@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzForwardedFor resolves any header, of both kinds. The lines of the header are the lines of the input.
+// FuzzForwardedFor resolves any header, of both kinds. The lines of the header
+// are the lines of the input.
 func FuzzForwardedFor(f *testing.F) {
 	for _, seed := range []string{
 		"198.51.100.7",                            // the shortest list

@@ -8,9 +8,10 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// parseXForwardedFor parses one element of an X-Forwarded-For header: an address, bare or as a node of RFC 7239, with
-// or without quotation marks around it. An IPv6 address without brackets has no port. A Reason other than 0 says why
-// there is no address.
+// parseXForwardedFor parses one element of an X-Forwarded-For header: an
+// address, bare or as a node of RFC 7239, with or without quotation marks
+// around it. An IPv6 address without brackets has no port. A Reason other than
+// 0 says why there is no address.
 func parseXForwardedFor(element string) (netip.AddrPort, Reason) {
 	if n := len(element); n >= 2 && element[0] == '"' && element[n-1] == '"' {
 		element = element[1 : n-1]
@@ -22,9 +23,11 @@ func parseXForwardedFor(element string) (netip.AddrPort, Reason) {
 	return parseNode(element)
 }
 
-// parseForwarded parses one element of a Forwarded header (RFC 7239 section 4) and returns the node of its "for"
-// parameter. Every parameter must be well formed and "for" must occur once, or a hop could be read in two ways; but the
-// values may hold characters that the RFC wants quoted, such as the colon in for=192.0.2.1:80, since proxies do send them.
+// parseForwarded parses one element of a Forwarded header (RFC 7239 section 4)
+// and returns the node of its "for" parameter. Every parameter must be well
+// formed and "for" must occur once, or a hop could be read in two ways; but the
+// values may contain characters that the RFC wants quoted, such as the colon in
+// for=192.0.2.1:80, since proxies do send them.
 func parseForwarded(element string) (netip.AddrPort, Reason) {
 	var node netip.AddrPort
 	fault := HopHidden // until a "for" is seen
@@ -46,8 +49,9 @@ func parseForwarded(element string) (netip.AddrPort, Reason) {
 	return node, fault
 }
 
-// protoOf returns the value of the "proto" parameter of an element of a Forwarded header, or "" if there is not exactly one
-// or the element is malformed.
+// protoOf returns the value of the "proto" parameter of an element of a
+// Forwarded header, or "" if there is not exactly one or the element is
+// malformed.
 func protoOf(element string) (proto string) {
 	for rest := strings.TrimLeft(element, " \t;"); rest != ""; rest = strings.TrimLeft(rest, " \t;") {
 		name, value, tail, ok := cutParameter(rest)
@@ -63,8 +67,9 @@ func protoOf(element string) (proto string) {
 	return proto
 }
 
-// cutParameter cuts the first name=value off s. The value is without its quotation marks. The tail is empty or begins
-// with the semicolon that ends the parameter.
+// cutParameter cuts the first name=value off s. The value is without its
+// quotation marks. The tail is empty or begins with the semicolon that ends the
+// parameter.
 func cutParameter(s string) (name, value, tail string, ok bool) {
 	equals := strings.IndexByte(s, '=')
 	if equals <= 0 || !httpfield.IsToken(s[:equals]) {
@@ -86,7 +91,8 @@ func cutParameter(s string) (name, value, tail string, ok bool) {
 	return name, value, tail, ok && (tail == "" || tail[0] == ';')
 }
 
-// cutQuoted cuts the quoted string (RFC 9110 section 5.6.4) off the beginning of s, which starts with its opening mark.
+// cutQuoted cuts the quoted string (RFC 9110 section 5.6.4) off the beginning
+// of s, which starts with its opening mark.
 func cutQuoted(s string) (value, tail string, ok bool) {
 	escaped := false
 	for i := 1; i < len(s); i++ {
@@ -117,8 +123,9 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// parseNode parses a node of RFC 7239 section 6: an IPv4 address, an IPv6 address in brackets, "unknown" or an
-// obfuscated identifier, each with an optional port. An obfuscated port counts as none.
+// parseNode parses a node of RFC 7239 section 6: an IPv4 address, an IPv6
+// address in brackets, "unknown" or an obfuscated identifier, each with an
+// optional port. An obfuscated port counts as none.
 func parseNode(s string) (netip.AddrPort, Reason) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
@@ -142,7 +149,7 @@ func parseNode(s string) (netip.AddrPort, Reason) {
 		return netip.AddrPort{}, HopMalformed
 	}
 	addr, err := netip.ParseAddr(name)
-	return addrPort(addr, port, err == nil) // name holds no colon, so this is IPv4
+	return addrPort(addr, port, err == nil) // name has no colon, so this is IPv4
 }
 
 // parseIPv6 parses an IPv6 address and drops its zone.
@@ -187,7 +194,8 @@ func addrPort(addr netip.Addr, port uint16, ok bool) (netip.AddrPort, Reason) {
 	return netip.AddrPortFrom(Normalize(addr), port), 0
 }
 
-// isObfuscated reports whether s is an obfuscated identifier or port (RFC 7239 section 6.3).
+// isObfuscated reports whether s is an obfuscated identifier or port (RFC 7239
+// section 6.3).
 func isObfuscated(s string) bool {
 	return len(s) > 1 && s[0] == '_' && onlyAlphanumericOr(s, "._-")
 }
@@ -195,7 +203,8 @@ func isObfuscated(s string) bool {
 // isZone reports whether s is a zone identifier as RFC 6874 writes it.
 func isZone(s string) bool { return s != "" && onlyAlphanumericOr(s, "._-~%") }
 
-// onlyAlphanumericOr reports whether s consists of ASCII letters, digits and the characters of more.
+// onlyAlphanumericOr reports whether s consists of ASCII letters, digits and
+// the characters of more.
 func onlyAlphanumericOr(s, more string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -2,8 +2,9 @@ package clientaddr
 
 import "strings"
 
-// list takes the elements off a comma-separated header, from one end: either by last or by first. It never looks at more
-// than budget bytes, and last never at a byte left of the element it returns, except for the comma.
+// list takes the elements off a comma-separated header, from one end: either by
+// last or by first. It never looks at more than budget bytes, and last never at
+// a byte left of the element it returns, except for the comma.
 type list struct {
 	lines  []string // the one at that end is being read, if it has been begun
 	begun  bool
@@ -15,8 +16,8 @@ type list struct {
 // done reports whether all elements were taken.
 func (l *list) done() bool { return len(l.lines) == 0 }
 
-// last takes the last element and returns it; it may be empty. A Reason other than 0 says
-// why there is none.
+// last takes the last element and returns it; it may be empty. A Reason other
+// than 0 says why there is none.
 func (l *list) last() (string, Reason) {
 	if l.done() {
 		return "", AllTrusted
@@ -68,8 +69,9 @@ func (l *list) first() (string, Reason) {
 	return element, 0
 }
 
-// at returns the element, trimmed, at an index, from 1 at the left or from -1 at the right, or if there are fewer the last in that
-// direction, and how many it took. A Reason other than 0 says why there is none.
+// at returns the element, trimmed, at an index, from 1 at the left or from -1
+// at the right, or if there are fewer the last in that direction, and how many
+// it took. A Reason other than 0 says why there is none.
 func (l *list) at(index int) (element string, taken int, end Reason) {
 	if l.done() {
 		return "", 0, NoHeader
@@ -91,8 +93,8 @@ func (l *list) at(index int) (element string, taken int, end Reason) {
 // trim removes the white space around an element.
 func trim(element string) string { return strings.Trim(element, " \t") }
 
-// firstUnquotedComma returns the index of the first comma outside quoted strings, or -1. An unfinished quoted string ends
-// with s.
+// firstUnquotedComma returns the index of the first comma outside quoted
+// strings, or -1. An unfinished quoted string ends with s.
 func firstUnquotedComma(s string) int {
 	quoted := false
 	for i := 0; i < len(s); i++ {
@@ -112,11 +114,13 @@ func firstUnquotedComma(s string) int {
 	return -1
 }
 
-// lastUnquotedComma returns the index of the last comma outside quoted strings, or -1.
+// lastUnquotedComma returns the index of the last comma outside quoted strings,
+// or -1.
 //
-// Going backwards is what makes this safe: whatever is left of the comma, an unfinished quoted string for example, was
-// there before the element was appended and must not change how it is read. The price is that a quotation mark inside a
-// quoted string is known only by the backslashes to its left.
+// Going backwards is what makes this safe: whatever is left of the comma, an
+// unfinished quoted string for example, was there before the element was
+// appended and must not change how it is read. The price is that a quotation
+// mark inside a quoted string is known only by the backslashes to its left.
 func lastUnquotedComma(s string) int {
 	if comma := strings.LastIndexByte(s, ','); strings.IndexByte(s[comma+1:], '"') < 0 {
 		return comma // the usual case, several times as fast

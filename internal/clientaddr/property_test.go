@@ -23,7 +23,8 @@ func drawAddr(t *rapid.T, isTrusted bool) netip.Addr {
 	return netip.MustParseAddr(rapid.SampledFrom(pool).Draw(t, "addr"))
 }
 
-// drawHop draws one of the ways in which a proxy may write addr, and the port that it writes.
+// drawHop draws one of the ways in which a proxy may write addr, and the port
+// that it writes.
 func drawHop(t *rapid.T, header Header, addr netip.Addr) (string, uint16) {
 	node := addr.String()
 	if addr.Is4() && rapid.Bool().Draw(t, "mapped") {
@@ -67,10 +68,12 @@ func drawList(t *rapid.T, elements []string) []string {
 	return lines
 }
 
-// TestClientCannotChange shows that nothing a client sends changes the answer: whatever stands left of an untrusted hop that
-// trusted proxies wrote, on the same line or on lines before, the result is the same as without it.
+// TestClientCannotChange shows that nothing a client sends changes the answer:
+// whatever stands left of an untrusted hop that trusted proxies wrote, on the
+// same line or on lines before, the result is the same as without it.
 func TestClientCannotChange(t *testing.T) {
-	// What a client would send: list syntax, quotations and escapes, addresses, and anything at all.
+	// What a client would send: list syntax, quotations and escapes, addresses,
+	// and anything at all.
 	piece := rapid.OneOf(
 		rapid.SampledFrom([]string{`"`, `\`, ",", ";", "=", "for=", "for=\"", " ", "\t", "6.6.6.6", "10.0.0.9", "[::1]", "unknown", "_x", "%", ":", "\x00"}),
 		rapid.String(),
@@ -109,7 +112,8 @@ func TestClientCannotChange(t *testing.T) {
 	}
 }
 
-// TestTwin compares with the rule as one would say it, on the list of hops instead of on text.
+// TestTwin compares with the rule as one would say it, on the list of hops
+// instead of on text.
 func TestTwin(t *testing.T) {
 	type hop struct {
 		addr    netip.Addr

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// ranges is a set of addresses: disjoint ranges in ascending order, all of IPv4 before all of IPv6, which is the order
-// of [netip.Addr.Compare]. Immutable.
+// ranges is a set of addresses: disjoint ranges in ascending order, all of IPv4
+// before all of IPv6, which is the order of [netip.Addr.Compare]. Immutable.
 type ranges []addrRange
 
 type addrRange struct{ first, last netip.Addr } // both inclusive
@@ -22,7 +22,8 @@ func newRanges(prefixes []netip.Prefix) ranges {
 		return cmp.Or(a.first.Compare(b.first), b.last.Compare(a.last))
 	})
 
-	// Prefixes nest or are apart, so a range is either inside the last one kept or entirely after it.
+	// Prefixes nest or are apart, so a range is either inside the last one kept
+	// or entirely after it.
 	kept := all[:0]
 	for _, next := range all {
 		if len(kept) == 0 || kept[len(kept)-1].last.Less(next.first) {
@@ -32,7 +33,8 @@ func newRanges(prefixes []netip.Prefix) ranges {
 	return slices.Clip(kept)
 }
 
-// rangeOf returns the range of prefix, as IPv4 if it lies within the IPv4-mapped addresses.
+// rangeOf returns the range of prefix, as IPv4 if it lies within the
+// IPv4-mapped addresses.
 func rangeOf(prefix netip.Prefix) addrRange {
 	const mappedBits = 96
 	if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= mappedBits {

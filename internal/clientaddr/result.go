@@ -16,7 +16,8 @@ const (
 	SourceHeader
 )
 
-// String returns the source's name as logs show it: peer, x-forwarded-for, forwarded or header.
+// String returns the source's name as logs show it: peer, x-forwarded-for,
+// forwarded or header.
 func (s Source) String() string {
 	switch s {
 	case SourcePeer:
@@ -35,26 +36,33 @@ func (s Source) String() string {
 type Reason uint8
 
 const (
-	// PeerUntrusted: the peer is not a trusted proxy, so it is the client and headers were not read.
+	// PeerUntrusted: the peer is not a trusted proxy, so it is the client and
+	// headers were not read.
 	PeerUntrusted Reason = iota + 1
-	// HopUntrusted: the address is the first one in the header, from the right, that is not trusted.
+	// HopUntrusted: the address is the first one in the header, from the right,
+	// that is not trusted.
 	HopUntrusted
-	// AllTrusted: the header ended, and every hop of it is trusted. The address is the leftmost.
+	// AllTrusted: the header ended, and every hop of it is trusted. The address
+	// is the leftmost.
 	AllTrusted
-	// NoHeader: the peer is a trusted proxy that sent no header. The address is the peer's.
+	// NoHeader: the peer is a trusted proxy that sent no header. The address is
+	// the peer's.
 	NoHeader
-	// HopHidden: a trusted hop withheld the address it was called from. The address is that hop's own.
+	// HopHidden: a trusted hop withheld the address it was called from. The
+	// address is that hop's own.
 	HopHidden
-	// HopMalformed: a trusted hop wrote something that is not an address. The address is that hop's own; the peer's if
-	// the hop was chosen by its index.
+	// HopMalformed: a trusted hop wrote something that is not an address. The
+	// address is that hop's own; the peer's if the hop was chosen by its index.
 	HopMalformed
-	// TooLong: [MaxHops], [MaxBytes] or [MaxIndexedBytes] was reached. The address is the last trusted hop before it.
+	// TooLong: [MaxHops], [MaxBytes] or [MaxIndexedBytes] was reached. The
+	// address is the last trusted hop before it.
 	TooLong
 	// NoPeer: the peer has no IP address, and neither has the result.
 	NoPeer
 	// AtIndex: the address stands where [Config].Index says.
 	AtIndex
-	// PastEnd: the header has fewer addresses than [Config].Index says. The address is the last in that direction.
+	// PastEnd: the header has fewer addresses than [Config].Index says. The
+	// address is the last in that direction.
 	PastEnd
 )
 

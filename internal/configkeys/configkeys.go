@@ -1,6 +1,6 @@
-// Package configkeys lists the keys of a configuration, from the JSON Schema that
-// package config makes of its types. The command explains a key with it, and the
-// reference of all keys is made of it.
+// Package configkeys lists the keys of a configuration, from the JSON Schema
+// that package config makes of its types. The command explains a key with it,
+// and the reference of all keys is made of it.
 package configkeys
 
 import (
@@ -18,8 +18,9 @@ import (
 
 // A Key is one of a mapping in a configuration.
 type Key struct {
-	// Paths are where the key may stand, the shortest first: the keys above it and
-	// its own, such as pools.healthMonitors.interval, without places in lists.
+	// Paths are where the key may stand, the shortest first: the keys above it
+	// and its own, such as pools.healthMonitors.interval, without places in
+	// lists.
 	Paths    []string
 	Mapping  string   // which the key belongs to, as the schema calls it
 	Type     string   // what its value is
@@ -66,9 +67,9 @@ func shorter(a, b string) int {
 // place in a list, or of a key of any name, as errors have it.
 var placed = regexp.MustCompile(`\[(\d+|"[^"]*")\]`)
 
-// Find returns the keys whose paths end with the words of a path, which may have
-// places in lists, as in errors: pools[0].name. If it is the whole path of a key,
-// that is the first of them, and exact.
+// Find returns the keys whose paths end with the words of a path, which may
+// have places in lists, as in errors: pools[0].name. If it is the whole path of
+// a key, that is the first of them, and exact.
 func (l List) Find(path string) (found List, exact bool) {
 	path = placed.ReplaceAllString(path, "")
 	for _, k := range l {
@@ -145,7 +146,8 @@ func (w *walk) resolved(n node) (node, string, error) {
 // elsewhere is what any single value may be instead.
 const elsewhere = "#/$defs/elsewhere"
 
-// mapping is resolved, and returns the mapping of a value that is that or a name.
+// mapping is resolved, and returns the mapping of a value that is that or a
+// name.
 func (w *walk) mapping(n node) (node, string, error) {
 	def, name, err := w.resolved(n)
 	if err != nil {

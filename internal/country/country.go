@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// Codes are the officially assigned codes of ISO 3166-1 alpha-2, and XK, the user-assigned code that geolocation databases
-// use for Kosovo. They are sorted, and must not be changed.
+// Codes are the officially assigned codes of ISO 3166-1 alpha-2, and XK, the
+// user-assigned code that geolocation databases use for Kosovo. They are
+// sorted, and must not be changed.
 var Codes = strings.Fields(`
 	AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ
 	BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ
@@ -42,7 +43,8 @@ func IsCode(s string) bool {
 	return ok
 }
 
-// Instead returns the code that is meant by a text that is often taken for one, or the empty string.
+// Instead returns the code that is meant by a text that is often taken for one,
+// or the empty string.
 func Instead(s string) string { return instead[s] }
 
 var instead = map[string]string{"UK": "GB", "EL": "GR", "KO": "KR", "YU": "RS", "EN": "GB", "SU": "RU", "AN": "CW", "TP": "TL"}

@@ -7,8 +7,8 @@ import (
 )
 
 // Least calls f until a call costs no more than enough, at least once and at
-// most tries times, and returns what the cheapest call cost. Other programs make
-// calls dearer, by what they do to the caches, never cheaper.
+// most tries times, and returns what the cheapest call cost. Other programs
+// make calls dearer, by what they do to the caches, never cheaper.
 func Least(tries int, enough time.Duration, f func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -38,7 +38,7 @@ func Marshal[T Integer](v T, words []string) ([]byte, error) {
 	if word, ok := lookup(v, words); ok {
 		return []byte(word), nil
 	}
-	return nil, fmt.Errorf("%d is not one of %s", v, list(words))
+	return nil, fmt.Errorf("%d is %w", v, fmt.Errorf("not one of %s", list(words)))
 }
 
 // Unmarshal sets v to the constant whose word text is, compared as [Equal]

@@ -115,6 +115,23 @@ func (l *List) Addf(path string, value any, format string, args ...any) {
 	l.Add(path, value, fmt.Errorf(format, args...))
 }
 
+// Constant adds a fault if v, whose type has constants with texts, is none of
+// them.
+func (l *List) Constant(path string, v encoding.TextMarshaler) {
+	_, err := v.MarshalText()
+	if err == nil {
+		return
+	}
+	if cause := errors.Unwrap(err); cause != nil {
+		err = cause // the value is shown already
+	}
+	if reflect.ValueOf(v).IsZero() {
+		l.Addf(path, nil, "missing: %s", strings.TrimPrefix(err.Error(), "not "))
+		return
+	}
+	l.Add(path, v, err)
+}
+
 // AddUnder adds the faults of err, which belong to the value at path. A nil
 // err adds nothing.
 func (l *List) AddUnder(path string, err error) {
@@ -142,8 +159,8 @@ func Under(path string, err error) error {
 	})
 }
 
-// Rename returns err with to in place of from in the paths of its faults: those
-// of from itself, of its items and of what stands in it.
+// Rename returns err with to, which may be empty, in place of from in the paths
+// of its faults: those of from itself, of its items and of what stands in it.
 func Rename(from, to string, err error) error {
 	return Map(err, func(err error) error {
 		fault, ok := err.(*Error) //nolint:errorlint // as in Under
@@ -154,7 +171,7 @@ func Rename(from, to string, err error) error {
 		if !ok || rest != "" && rest[0] != '.' && rest[0] != '[' {
 			return err
 		}
-		return &Error{to + rest, fault.Value, fault.Err}
+		return &Error{Join(to, strings.TrimPrefix(rest, ".")), fault.Value, fault.Err}
 	})
 }
 

@@ -89,6 +89,12 @@ func TestRename(t *testing.T) {
 	if got := fielderr.Rename("rules", "httpRequest", errors.Join(l.Err(), io.EOF)); got.Error() != want {
 		t.Errorf("%v\nwant:\n%s", got, want)
 	}
+	want = "rules: EOF\nrules[1].name: EOF\na: EOF"
+	if got := fielderr.Rename("b.c", "", errors.Join(
+		&fielderr.Error{Path: "rules", Err: io.EOF}, &fielderr.Error{Path: "rules[1].name", Err: io.EOF}, &fielderr.Error{Path: "b.c.a", Err: io.EOF},
+	)); got.Error() != want {
+		t.Errorf("%v\nwant:\n%s", got, want)
+	}
 	if err := fielderr.Rename("rules", "httpRequest", nil); err != nil {
 		t.Errorf("Rename nil: %v", err)
 	}

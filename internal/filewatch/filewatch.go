@@ -1,14 +1,19 @@
-// Package filewatch loads files, and loads them again when their content changes.
+// Package filewatch loads files, and loads them again when their content
+// changes.
 //
-// It looks at each file twice a second, instead of asking the operating system for events: those get lost on network file
-// systems and overlays, name the wrong file where a symbolic link on the way is exchanged, and differ on every system. A look is
-// one stat. The content is read when that shows another file, size or time, and now and then for no reason, because a file can be
-// rewritten with the size and time it had. What counts is the content: a file that was touched or replaced by an equal one has
-// not changed.
+// It looks at each file twice a second, instead of asking the operating system
+// for events: those get lost on network file systems and overlays, name the
+// wrong file where a symbolic link on the way is exchanged, and differ on every
+// system. A look is one stat. The content is read when that shows another file,
+// size or time, and now and then for no reason, because a file can be rewritten
+// with the size and time it had. What counts is the content: a file that was
+// touched or replaced by an equal one has not changed.
 //
-// What is found counts when two looks in a row have found it. So a file that is missing for a moment between two renames is not
-// reported, and a file that is being written in place is not taken half. A writer that pauses for longer than half a second in the
-// middle of a file must write another one and rename it.
+// What is found counts when two looks in a row have found it. So a file that is
+// missing for a moment between two renames is not reported, and a file that is
+// being written in place is not taken half. A writer that pauses for longer
+// than half a second in the middle of a file must write another one and rename
+// it.
 package filewatch
 
 import (
@@ -27,15 +32,19 @@ import (
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Tick is the time between two looks at a file. A change that stat shows is loaded after at most two of them, any other change of
-// a file of at most 16 MiB after at most three. If there are more than 64 files, the latter takes longer, the more there are.
+// Tick is the time between two looks at a file. A change that stat shows is
+// loaded after at most two of them, any other change of a file of at most 16
+// MiB after at most three. If there are more than 64 files, the latter takes
+// longer, the more there are.
 const Tick = 500 * time.Millisecond
 
-// Content is read again without need at most every second tick, and at most this many bytes of it a tick on average: 16 MiB a
-// second cost about one hundredth of a processor.
+// Content is read again without need at most every second tick, and at most
+// this many bytes of it a tick on average: 16 MiB a second cost about one
+// hundredth of a processor.
 const rereadPerTick = 8 << 20
 
-// rereadFiles is about how many of many files are read again without need in a tick.
+// rereadFiles is about how many of many files are read again without need in a
+// tick.
 const rereadFiles = 64
 
 // ErrRunning is returned by Run while another call of it has not returned.
@@ -44,10 +53,13 @@ var ErrRunning = errors.New("watcher is running already")
 // File is a file to watch.
 type File struct {
 	Path string // symbolic links are followed, each time
-	// Limit is the size of the largest content that is read, in bytes; negative means no limit.
+	// Limit is the size of the largest content that is read, in bytes; negative
+	// means no limit.
 	Limit int64
-	// Load takes content that is new, and owns it, or the error for which there is none. It returns the error to report: nil if
-	// it has taken the content. What it refuses is not offered again until something else has been in its place.
+	// Load takes content that is new, and owns it, or the error for which there
+	// is none. It returns the error to report: nil if it has taken the content.
+	// What it refuses is not offered again until something else has been in its
+	// place.
 	Load func(content []byte, err error) error
 }
 
@@ -58,10 +70,11 @@ type Watcher struct {
 	running atomic.Bool
 }
 
-// New loads each file once. The errors of all loads are returned together, each behind the position of its file.
+// New loads each file once. The errors of all loads are returned together, each
+// behind the position of its file.
 //
-// Later, Run calls report after each load, with the position of the file and what Load returned. A failure that lasts is loaded
-// and reported once.
+// Later, Run calls report after each load, with the position of the file and
+// what Load returned. A failure that lasts is loaded and reported once.
 func New(files []File, report func(i int, err error)) (*Watcher, error) {
 	w := &Watcher{report: report, files: make([]watched, len(files))}
 	seed := maphash.MakeSeed()
@@ -78,8 +91,8 @@ func New(files []File, report func(i int, err error)) (*Watcher, error) {
 	return w, nil
 }
 
-// Run looks at the files, one after another, until ctx is done, and then returns nil. Load and report are called by its
-// goroutine.
+// Run looks at the files, one after another, until ctx is done, and then
+// returns nil. Load and report are called by its goroutine.
 func (w *Watcher) Run(ctx context.Context) error {
 	if !w.running.CompareAndSwap(false, true) {
 		return ErrRunning
@@ -149,8 +162,9 @@ func (f *watched) look() (news bool, err error) {
 	return true, f.Load(content, nil)
 }
 
-// sight looks at the file, and reports whether what it found is news: another thing than what was judged last, and found twice in
-// a row. An error is the failure that it found.
+// sight looks at the file, and reports whether what it found is news: another
+// thing than what was judged last, and found twice in a row. An error is the
+// failure that it found.
 func (f *watched) sight() (found sighting, news bool, err error) {
 	info, err := os.Stat(f.Path)
 	f.rest--
@@ -185,11 +199,14 @@ func (f *watched) hash() (uint64, error) {
 	return h.Sum64(), err
 }
 
-// ErrTooLarge is wrapped by the error of ReadFile for a file that is larger than the limit.
+// ErrTooLarge is wrapped by the error of ReadFile for a file that is larger
+// than the limit.
 var ErrTooLarge = errors.New("file is too large")
 
-// ReadFile returns the content of the regular file at path. Anything else (a directory, a named pipe, a device) is an error and
-// does not block, as is a file of more than limit bytes, if limit is not negative. All errors are of type [*fs.PathError].
+// ReadFile returns the content of the regular file at path. Anything else (a
+// directory, a named pipe, a device) is an error and does not block, as is a
+// file of more than limit bytes, if limit is not negative. All errors are of
+// type [*fs.PathError].
 func ReadFile(path string, limit int64) ([]byte, error) {
 	file, info, err := open(path, limit)
 	if err != nil {
@@ -206,7 +223,8 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 
 // open opens a regular file that is not larger than limit.
 func open(path string, limit int64) (*os.File, fs.FileInfo, error) {
-	// Opening some devices does things, so the kind is looked at first; and once more, because it may be another file by then.
+	// Opening some devices does things, so the kind is looked at first; and
+	// once more, because it may be another file by then.
 	info, err := os.Stat(path)
 	if err == nil {
 		err = check(path, info, limit)

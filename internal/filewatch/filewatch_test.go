@@ -23,7 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errRefused = errors.New("refused")
 
-// loads collects what a watcher does with one file, in words: content, or why there is none.
+// loads collects what a watcher does with one file, in words: content, or why
+// there is none.
 type loads struct {
 	mu   sync.Mutex
 	seen []string
@@ -114,7 +115,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Each change is made to a file with the content "old", which is watched, and ends with the content "new".
+// Each change is made to a file with the content "old", which is watched, and
+// ends with the content "new".
 func TestChanges(t *testing.T) {
 	changes := []struct {
 		name   string
@@ -170,7 +172,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// Kubernetes mounts a volume as links to links: list -> ..data/list, ..data -> ..2026_1, and exchanges ..data.
+// Kubernetes mounts a volume as links to links: list -> ..data/list, ..data ->
+// ..2026_1, and exchanges ..data.
 func TestExchangedDirectory(t *testing.T) {
 	dir := t.TempDir()
 	for _, version := range []string{"1", "2"} {

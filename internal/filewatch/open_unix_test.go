@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Opening a named pipe for reading would block until somebody writes to it, and so would every later look at any file.
+// Opening a named pipe for reading would block until somebody writes to it, and
+// so would every later look at any file.
 func TestNamedPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	write(t, path, "old")
@@ -25,7 +26,8 @@ func TestNamedPipe(t *testing.T) {
 		l.after(t, time.Minute, "new")
 	})
 
-	// Nor does it block if the file becomes a pipe between the look at its kind and its opening.
+	// Nor does it block if the file becomes a pipe between the look at its kind
+	// and its opening.
 	must(t, os.Remove(path))
 	must(t, syscall.Mkfifo(path, 0o600))
 	file, err := os.OpenFile(path, os.O_RDONLY|doNotBlock, 0)

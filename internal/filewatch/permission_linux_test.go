@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// A file that may not be read any more is a failure, reported once; when it may be, it is loaded.
+// A file that may not be read any more is a failure, reported once; when it may
+// be, it is loaded.
 func TestNoPermission(t *testing.T) {
 	dir, err := os.MkdirTemp("", "filewatch") //nolint:usetesting // the directory of the test cannot be entered by others
 	must(t, err)
@@ -23,7 +24,8 @@ func TestNoPermission(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// Root may read anything, so this thread becomes nobody for the file system; it ends with the goroutine.
+		// Root may read anything, so this thread becomes nobody for the file
+		// system; it ends with the goroutine.
 		runtime.LockOSThread()
 		if os.Geteuid() == 0 {
 			if err := syscall.Setfsuid(65534); err != nil {

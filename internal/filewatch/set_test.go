@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Files come, change and go, and each is reported when two looks in a row have found the same.
+// Files come, change and go, and each is reported when two looks in a row have
+// found the same.
 func TestSet(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -61,7 +62,8 @@ func TestSet(t *testing.T) {
 	look(two, "b") // forgotten meanwhile
 }
 
-// With many files, those that stat shows as they were are rarely read again, and never all at a time.
+// With many files, those that stat shows as they were are rarely read again,
+// and never all at a time.
 func TestSetOfMany(t *testing.T) {
 	const files = 10 * rereadFiles
 	dir := t.TempDir()
@@ -75,7 +77,8 @@ func TestSetOfMany(t *testing.T) {
 	if changed := s.Look(paths); len(changed) != files {
 		t.Fatalf("%d files are new", len(changed))
 	}
-	// A read is seen by what it finds: another content, with size and time as before.
+	// A read is seen by what it finds: another content, with size and time as
+	// before.
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		must(t, err)
@@ -95,7 +98,8 @@ func TestSetOfMany(t *testing.T) {
 	}
 }
 
-// Of very many files, the set looks at those in directories that have changed, and at the others in turns.
+// Of very many files, the set looks at those in directories that have changed,
+// and at the others in turns.
 func TestSetOfVeryMany(t *testing.T) {
 	const files = manyFiles + 100
 	base := t.TempDir()

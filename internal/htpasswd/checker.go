@@ -80,9 +80,9 @@ func New() *Checker {
 	return c
 }
 
-// Adopt lets the checker remember what an old one does: a password is correct as
-// long as its user has the same hash. Both count together in what is computed
-// at a time.
+// Adopt lets the checker remember what an old one does: a password is correct
+// as long as its user has the same hash. Both count together in what is
+// computed at a time.
 func (c *Checker) Adopt(old *Checker) { c.memory.Store(old.memory.Load()) }
 
 // Load takes the users of a file. If it is not valid, the old ones stay.

@@ -1,10 +1,11 @@
 // Package htpasswd checks names and passwords against an htpasswd file, such as
 // the tool of Apache's server writes, with hashes of bcrypt.
 //
-// A bcrypt hash is slow to compute on purpose, so a [Checker] remembers what was
-// right, lets equal requests wait for one computation, and computes only a few
-// hashes at a time: a flood of wrong passwords takes at most half of the
-// processors. A user that does not exist costs as much time as a wrong password.
+// A bcrypt hash is slow to compute on purpose, so a [Checker] remembers what
+// was right, lets equal requests wait for one computation, and computes only a
+// few hashes at a time: a flood of wrong passwords takes at most half of the
+// processors. A user that does not exist costs as much time as a wrong
+// password.
 package htpasswd
 
 import (
@@ -40,9 +41,9 @@ type users struct {
 	list   []string          // all hashes
 }
 
-// parse reads a file: lines of a name, a colon and a hash. Empty lines and those
-// that begin with # are skipped. The error joins the faults of all lines, and
-// shows no hash.
+// parse reads a file: lines of a name, a colon and a hash. Empty lines and
+// those that begin with # are skipped. The error joins the faults of all lines,
+// and shows no hash.
 func parse(content []byte) (*users, error) {
 	if len(content) > MaxBytes {
 		return nil, fmt.Errorf("more than %d bytes", MaxBytes)

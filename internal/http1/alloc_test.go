@@ -8,7 +8,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// TestAllocations bounds what a request and its response cost beside what reading a response costs in any case.
+// TestAllocations bounds what a request and its response cost beside what
+// reading a response costs in any case.
 func TestAllocations(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("the race detector allocates")

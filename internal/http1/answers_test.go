@@ -32,7 +32,8 @@ type answer struct {
 	late    string // sent when the client has had the answer, before the next request
 }
 
-// An answerer is a server that sends one answer after the other, and answers requests for other things with their path.
+// An answerer is a server that sends one answer after the other, and answers
+// requests for other things with their path.
 type answerer struct {
 	*server
 	answer atomic.Pointer[answer] // to any request for one: some are repeated
@@ -124,7 +125,8 @@ func get(ctx context.Context, rt http.RoundTripper, method, url string) (o outco
 	return o, reused
 }
 
-// check sends a request that gets an answer, and another one, and compares with the verdict. It returns that.
+// check sends a request that gets an answer, and another one, and compares with
+// the verdict. It returns that.
 func (a *answerer) check(t testing.TB, rt *Transport, given answer, n int) verdict {
 	t.Helper()
 	v := judge(given.method, given.text)
@@ -135,7 +137,7 @@ func (a *answerer) check(t testing.TB, rt *Transport, given answer, n int) verdi
 		given.late = ""
 	}
 	if v.behind {
-		given.pieces = 1 // what comes when the next request is on its way cannot be told from its answer, by anybody
+		given.pieces = 1 // what comes when the next request is on its way cannot be distinguished from its answer, by anybody
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
@@ -189,8 +191,8 @@ func (a *answerer) check(t testing.TB, rt *Transport, given answer, n int) verdi
 	return v
 }
 
-// twin compares a verdict with the standard library's parser, which is that of an http.Transport. It returns the reason if
-// the verdict is stricter.
+// twin compares a verdict with the standard library's parser, which is that of
+// an http.Transport. It returns the reason if the verdict is stricter.
 func twin(t testing.TB, given answer, v verdict) string {
 	t.Helper()
 	r := bufio.NewReader(strings.NewReader(given.text))
@@ -302,7 +304,8 @@ func (m answerMaker) whole() (method, text string) {
 	return method, b.String()
 }
 
-// mutate changes single bytes and lines, cuts off the end, or puts something behind.
+// mutate changes single bytes and lines, cuts off the end, or puts something
+// behind.
 func (m answerMaker) mutate(text string) string {
 	for range m.IntN(3) {
 		if text == "" {
@@ -338,14 +341,17 @@ func (m answerMaker) mutate(text string) string {
 	return text
 }
 
-// isUpgrade reports whether an answer gives the connection away, which is another matter.
+// isUpgrade reports whether an answer gives the connection away, which is
+// another matter.
 func isUpgrade(v verdict) bool {
 	return v.code == http.StatusSwitchingProtocols
 }
 
-// TestBrokenServers gets answers of all kinds, by the grammar and not, cut off at each byte, with more behind them, at once
-// and late. A client gets the whole answer of its server or an error, and never waits for what will not come; the next
-// request gets its own answer. Where answers are refused that the standard library takes, the reason is one of a list.
+// TestBrokenServers gets answers of all kinds, by the grammar and not, cut off
+// at each byte, with more behind them, at once and late. A client gets the
+// whole answer of its server or an error, and never waits for what will not
+// come; the next request gets its own answer. Where answers are refused that
+// the standard library takes, the reason is one of a list.
 func TestBrokenServers(t *testing.T) {
 	a := newAnswerer(t)
 	base := settings()
@@ -397,8 +403,9 @@ func TestBrokenServers(t *testing.T) {
 	}
 }
 
-// FuzzBrokenServers looks for an answer of which a client gets another one than it is, for ever waits for more, or after
-// which the next request does not get its own.
+// FuzzBrokenServers looks for an answer of which a client gets another one than
+// it is, for ever waits for more, or after which the next request does not get
+// its own.
 func FuzzBrokenServers(f *testing.F) {
 	for _, r := range responses {
 		f.Add(r.method == "HEAD", r.text, uint8(1)) // each stands for a branch of the framing

@@ -13,15 +13,18 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// ErrRequest is matched by an error about a request that is to blame itself: its method, target, host, header, trailer or
-// length is such that it cannot be sent, to this server or another. The server has nothing to do with it. But for a wrong
-// trailer or length, which show up at the end of a body, nothing was sent.
+// ErrRequest is matched by an error about a request that is to blame itself:
+// its method, target, host, header, trailer or length is such that it cannot be
+// sent, to this server or another. The server has nothing to do with it. But
+// for a wrong trailer or length, which show up at the end of a body, nothing
+// was sent.
 var ErrRequest = errors.New("request cannot be sent")
 
-// Prepare is for those who give a request to another transport than a Transport, which does the same by itself; see
-// [Transport.ChecksRequests]. It
-// returns the error, matching ErrRequest, that a Transport would have about the request, before anything is sent.
-// Otherwise it returns the request to send: req, or a copy of it from which net/http makes the target that a Transport
+// Prepare is for those who give a request to another transport than a
+// Transport, which does the same by itself; see [Transport.ChecksRequests]. It
+// returns the error, matching ErrRequest, that a Transport would have about the
+// request, before anything is sent. Otherwise it returns the request to send:
+// req, or a copy of it from which net/http makes the target that a Transport
 // would send. The body is left alone in either case.
 func Prepare(req *http.Request) (*http.Request, error) {
 	h := heads.Get().(*head)
@@ -32,11 +35,15 @@ func Prepare(req *http.Request) (*http.Request, error) {
 	return forStandard(req), nil
 }
 
-// CheckResponse is for those who get a response from another transport than a Transport. It returns an error if the head of
-// the response is one that a Transport would have refused, as far as net/http's parser lets that be seen: with a status
-// below 100, which net/http's servers panic at, a version of HTTP that there is not, a field whose name is none, which may have been
-// meant to be the length, or a length that is none or not the only one. HTTP/2 does not need the length, but who gets the response
-// over HTTP/1 does. Lengths that are the same become one, and the body of a response that has none becomes [http.NoBody].
+// CheckResponse is for those who get a response from another transport than a
+// Transport. It returns an error if the head of the response is one that a
+// Transport would have refused, as far as net/http's parser lets that be seen:
+// with a status below 100, which net/http's servers panic at, a version of HTTP
+// that there is not, a field whose name is none, which may have been meant to
+// be the length, or a length that is none or not the only one. HTTP/2 does not
+// need the length, but who gets the response over HTTP/1 does. Lengths that are
+// the same become one, and the body of a response that has none becomes
+// [http.NoBody].
 func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode < 100 || !httpfield.IsValue(resp.Status) {
 		return errStatus
@@ -77,8 +84,9 @@ func settleLength(h http.Header) error {
 
 var errHost = fmt.Errorf("%w: invalid host", ErrRequest)
 
-// checkHost returns an error if host is not that of a URI, with or without a port. It reports whether the standard library
-// has to change it: a name beyond ASCII, or a zone.
+// checkHost returns an error if host is not that of a URI, with or without a
+// port. It reports whether the standard library has to change it: a name beyond
+// ASCII, or a zone.
 func checkHost(host string) (change bool, err error) {
 	name, port, literal := host, "", false
 	if i := strings.IndexByte(host, ']'); i > 0 && host[0] == '[' {

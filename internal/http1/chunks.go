@@ -18,16 +18,19 @@ var (
 	errChunkRest = errors.New("malformed chunked encoding: too much besides the data")
 )
 
-// The limits of net/http's reader: bytes of a line with the size of a chunk, and bytes that are no data, beyond 16 for each
-// chunk and twice the data. A server may send each byte in a chunk of its own, but not an endless extension.
+// The limits of net/http's reader: bytes of a line with the size of a chunk,
+// and bytes that are no data, beyond 16 for each chunk and twice the data. A
+// server may send each byte in a chunk of its own, but not an endless
+// extension.
 const (
 	maxChunkLine  = 4096
 	maxChunkExtra = 16 << 10
 	extraPerChunk = 16
 )
 
-// A chunkReader reads a body in chunks. It refuses what net/http's reader refuses. Unlike that, which fills the caller's
-// buffer as long as a chunk goes on, it returns what has come, and waits only if that is nothing.
+// A chunkReader reads a body in chunks. It refuses what net/http's reader
+// refuses. Unlike that, which fills the caller's buffer as long as a chunk goes
+// on, it returns what has come, and waits only if that is nothing.
 type chunkReader struct {
 	br     *bufio.Reader
 	end    io.Reader // net/http's reader of the same body, for the last chunk and the trailer
@@ -56,7 +59,8 @@ func (r *chunkReader) Read(p []byte) (n int, err error) {
 	return n, r.err
 }
 
-// here returns how many bytes are here already, with those that are no data, or 0 if a Read would have to wait for more.
+// here returns how many bytes are here already, with those that are no data, or
+// 0 if a Read would have to wait for more.
 func (r *chunkReader) here() int {
 	if !r.next(false) {
 		return 0
@@ -64,8 +68,9 @@ func (r *chunkReader) here() int {
 	return r.br.Buffered()
 }
 
-// next goes on to where data are next, or the last chunk, or a fault. It reports false if more than what is here is needed
-// to go on from there; with wait it waits for that, and reports true.
+// next goes on to where data are next, or the last chunk, or a fault. It
+// reports false if more than what is here is needed to go on from there; with
+// wait it waits for that, and reports true.
 func (r *chunkReader) next(wait bool) bool {
 	for r.err == nil && r.left == 0 && !r.last {
 		if r.behind {
@@ -93,7 +98,8 @@ func (r *chunkReader) next(wait bool) bool {
 	return wait || r.err != nil || r.last && r.endHere() || !r.last && r.br.Buffered() > 0
 }
 
-// line returns the next line without taking it. It is nil if there was a fault, or, without wait, if it is not here.
+// line returns the next line without taking it. It is nil if there was a fault,
+// or, without wait, if it is not here.
 func (r *chunkReader) line(wait bool) []byte {
 	for seen := 0; ; {
 		b, _ := r.br.Peek(r.br.Buffered())
@@ -114,7 +120,8 @@ func (r *chunkReader) line(wait bool) []byte {
 	}
 }
 
-// begin begins a chunk with the line that is next, which it takes unless the chunk is the last one.
+// begin begins a chunk with the line that is next, which it takes unless the
+// chunk is the last one.
 func (r *chunkReader) begin(line []byte) {
 	size, ok := chunkSize(line)
 	switch {
@@ -144,7 +151,8 @@ func (r *chunkReader) endHere() bool {
 	return bytes.HasPrefix(trailer, []byte("\r\n")) || bytes.Contains(trailer, []byte("\r\n\r\n"))
 }
 
-// fail notes an error, and reports whether there is one. The connection must not end here.
+// fail notes an error, and reports whether there is one. The connection must
+// not end here.
 func (r *chunkReader) fail(err error) bool {
 	if err == nil {
 		return false
@@ -156,8 +164,9 @@ func (r *chunkReader) fail(err error) bool {
 	return true
 }
 
-// checkChunks looks through the beginning of a body in chunks, as far as it is here. The fault of a body that was looked
-// at before anything of the response was sent on can still become an error of the whole.
+// checkChunks looks through the beginning of a body in chunks, as far as it is
+// here. The fault of a body that was looked at before anything of the response
+// was sent on can still become an error of the whole.
 func checkChunks(b []byte) error {
 	for {
 		end := bytes.IndexByte(b, '\n')
@@ -185,7 +194,8 @@ func checkChunks(b []byte) error {
 	}
 }
 
-// chunkSize reads the size that a chunk begins with from its line, which ends in a line feed.
+// chunkSize reads the size that a chunk begins with from its line, which ends
+// in a line feed.
 func chunkSize(line []byte) (size uint64, ok bool) {
 	end := len(line) - 2
 	if end < 0 || bytes.IndexByte(line, '\r') != end {
@@ -215,8 +225,8 @@ func parseHex(digits []byte) (size uint64, ok bool) {
 	return size, true
 }
 
-// checkTrailer looks at the names in a trailer, as far as they are here. Lines that continue others are for the standard
-// library to join.
+// checkTrailer looks at the names in a trailer, as far as they are here. Lines
+// that continue others are for the standard library to join.
 func checkTrailer(b []byte) error {
 	for {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
@@ -230,8 +240,8 @@ func checkTrailer(b []byte) error {
 	}
 }
 
-// checkTrailerNames returns an error if a trailer that was read has names that are not valid. The standard library's
-// parser lets blanks pass.
+// checkTrailerNames returns an error if a trailer that was read has names that
+// are not valid. The standard library's parser lets blanks pass.
 func checkTrailerNames(trailer http.Header) error {
 	for name := range trailer {
 		if !httpfield.IsToken(name) {

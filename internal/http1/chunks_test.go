@@ -15,7 +15,8 @@ import (
 
 const chunkedHead = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-// A pieces is a source that gives a text in pieces of size bytes, and calls before each with how much it has given.
+// A pieces is a source that gives a text in pieces of size bytes, and calls
+// before each with how much it has given.
 type pieces struct {
 	rest   string
 	size   int
@@ -41,8 +42,9 @@ type decoded struct {
 	Behind  string // what is left behind a whole body
 }
 
-// FuzzChunks compares a chunkReader with net/http's: the same data, the same verdict, the same trailer, and as much left over.
-// In addition it must never wait for more as long as it has something to give.
+// FuzzChunks compares a chunkReader with net/http's: the same data, the same
+// verdict, the same trailer, and as much left over. In addition it must never
+// wait for more as long as it has something to give.
 func FuzzChunks(f *testing.F) {
 	for _, seed := range []string{
 		"5\r\nhello\r\n0\r\n\r\n", "50\r\nhello", "1\r\na\r\n1\r\nb\r\n0\r\nX-T: 1\r\n\r\nrest", // usual

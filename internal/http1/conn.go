@@ -26,7 +26,8 @@ type conn struct {
 	abort  func()        // closes the connection at once; made once for many exchanges
 	head   headScan      // of the response
 
-	// deadline is that of reading and writing, the zero time if there is none. See extend.
+	// deadline is that of reading and writing, the zero time if there is none.
+	// See extend.
 	deadline time.Time
 
 	idleSince       time.Time
@@ -76,8 +77,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 func (c *conn) tooLarge() error { return fmt.Errorf("response header exceeds %d bytes", c.t.maxHeader) }
 
-// extend allows at least d from now for what comes. A deadline that leaves more than that, but not much more, stays: to
-// move it for each request would cost more than all the rest that is done for a time-out.
+// extend allows at least d from now for what comes. A deadline that leaves more
+// than that, but not much more, stays: to move it for each request would cost
+// more than all the rest that is done for a time-out.
 func (c *conn) extend(now time.Time, d time.Duration) {
 	if left := c.deadline.Sub(now); d <= left && left <= d+d/8 {
 		return
@@ -92,8 +94,9 @@ func (c *conn) unbound() {
 	_ = c.rw.SetDeadline(c.deadline)
 }
 
-// alive reports whether an idle connection can be used: the server has neither closed it nor sent anything that nobody
-// has asked for. It may close it in the very next moment.
+// alive reports whether an idle connection can be used: the server has neither
+// closed it nor sent anything that nobody has asked for. It may close it in the
+// very next moment.
 func (c *conn) alive() bool { return c.probe == nil || c.probe.quiet() }
 
 func (c *conn) close() { _ = c.rw.Close() }

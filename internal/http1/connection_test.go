@@ -49,8 +49,9 @@ func (c *dyingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestRetries is the matrix of methods, bodies and failures of a connection that was idle. What the server has seen of a
-// request that may not be repeated it must not see again.
+// TestRetries is the matrix of methods, bodies and failures of a connection
+// that was idle. What the server has seen of a request that may not be repeated
+// it must not see again.
 func TestRetries(t *testing.T) {
 	for _, how := range []string{"nothing written", "half written", "closed by the server", "reset by the server", "half a response"} {
 		for _, method := range []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH"} {
@@ -60,7 +61,8 @@ func TestRetries(t *testing.T) {
 						continue
 					}
 					var outcome [2]string
-					// Under load an http.Transport may well give up the idle connection that this is about.
+					// Under load an http.Transport may well give up the idle
+					// connection that this is about.
 					for i, reused := 0, false; i < 2; reused = false {
 						own := i == 1
 						var seen, conns atomic.Int32
@@ -128,7 +130,8 @@ func TestRetries(t *testing.T) {
 						i++
 					}
 					if how == "half written" {
-						// By the standard it depends on which of two goroutines sees the failure first.
+						// By the standard it depends on which of two goroutines
+						// sees the failure first.
 						outcome[0] = "answered: false, seen 0 times, over 1 connections"
 						repeatable := method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE" || key
 						if repeatable && body != "once" {
@@ -144,8 +147,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestDeadIdleConnection lets the server close connections, or talk, while they are idle: even a request that cannot be
-// repeated goes through.
+// TestDeadIdleConnection lets the server close connections, or talk, while they
+// are idle: even a request that cannot be repeated goes through.
 func TestDeadIdleConnection(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -259,8 +262,9 @@ type lenBody struct{ *strings.Reader }
 
 func (lenBody) Close() error { return nil }
 
-// TestContinueNotAwaited sends a body behind its request, as some clients do that expect 100 (Continue) in words only, to a
-// server that says nothing: each request took a second, which was spent waiting for a word that nobody needs.
+// TestContinueNotAwaited sends a body behind its request, as some clients do
+// that expect 100 (Continue) in words only, to a server that says nothing: each
+// request took a second, which was spent waiting for a word that nobody needs.
 func TestContinueNotAwaited(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -307,7 +311,8 @@ func TestContinueNotAwaited(t *testing.T) {
 	}
 }
 
-// TestEarlyResponse gets its response while the request body is far from its end.
+// TestEarlyResponse gets its response while the request body is far from its
+// end.
 func TestEarlyResponse(t *testing.T) {
 	both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {
 		s := serve(t, func(c net.Conn, r *bufio.Reader) {
@@ -350,7 +355,8 @@ func TestEarlyResponse(t *testing.T) {
 	})
 }
 
-// TestRefusal gets the answer of a server that takes no more of the request and closes the connection.
+// TestRefusal gets the answer of a server that takes no more of the request and
+// closes the connection.
 func TestRefusal(t *testing.T) {
 	s := serve(t, func(c net.Conn, r *bufio.Reader) {
 		if _, err := readHead(r); err == nil {
@@ -373,8 +379,8 @@ func TestRefusal(t *testing.T) {
 	body.Close()
 }
 
-// TestCancellation cancels requests at each point of their way. What a server or the sender of a body does not do must
-// not hold them up.
+// TestCancellation cancels requests at each point of their way. What a server
+// or the sender of a body does not do must not delay them.
 func TestCancellation(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -450,7 +456,8 @@ func TestCancellation(t *testing.T) {
 	})
 }
 
-// TestHeaderTimeout waits until the timeout for a header, or for the rest of one. The time starts when the request has been sent.
+// TestHeaderTimeout waits until the timeout for a header, or for the rest of
+// one. The time starts when the request has been sent.
 func TestHeaderTimeout(t *testing.T) {
 	for _, body := range []string{"", "body"} {
 		both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {
@@ -714,7 +721,8 @@ func TestIdle(t *testing.T) {
 		rt.CloseIdleConnections()
 		want(9, 0)
 
-		// What is in use when idle connections are closed is closed when it is idle, unless another request came before.
+		// What is in use when idle connections are closed is closed when it is
+		// idle, unless another request came before.
 		r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://a", nil)
 		resp, err := rt.RoundTrip(r)
 		if err != nil {
@@ -747,7 +755,8 @@ func TestNoKeepAlives(t *testing.T) {
 	})
 }
 
-// TestConnectionRefused tells that nothing was sent in the way that callers know.
+// TestConnectionRefused tells that nothing was sent in the way that callers
+// know.
 func TestConnectionRefused(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -763,8 +772,10 @@ func TestConnectionRefused(t *testing.T) {
 	})
 }
 
-// TestRetriesOnce sends requests that kill each connection they meet, while many are idle: there was one try for each of
-// them, so that one client could take away all connections, and hit the server a thousand times, by one request.
+// TestRetriesOnce sends requests that kill each connection they meet, while
+// many are idle: there was one try for each of them, so that one client could
+// take away all connections, and hit the server a thousand times, by one
+// request.
 func TestRetriesOnce(t *testing.T) {
 	for _, how := range []string{"closed", "nothing written"} {
 		t.Run(how, func(t *testing.T) {

@@ -25,7 +25,8 @@ func (c countedDeadlines) SetDeadline(t time.Time) error {
 
 const headerLimit = 8 * time.Second
 
-// A deadlined transport has one connection, to a server that is a function, and counts how often its deadline is set.
+// A deadlined transport has one connection, to a server that is a function, and
+// counts how often its deadline is set.
 type deadlined struct {
 	*Transport
 	moves, dialed int
@@ -72,7 +73,8 @@ func (d *deadlined) wantMoves(t *testing.T, want int) {
 	}
 }
 
-// TestDeadlines uses a connection for what takes longer than a header may, and counts how often its deadline is moved.
+// TestDeadlines uses a connection for what takes longer than a header may, and
+// counts how often its deadline is moved.
 func TestDeadlines(t *testing.T) {
 	t.Run("requests one after the other", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -16,8 +16,10 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// TestCloseAtTheEnd closes a body just when another goroutine has read it to its end and the connection serves the next
-// request already: that request, perhaps another client's, was cut off. The time between the two is made long here.
+// TestCloseAtTheEnd closes a body just when another goroutine has read it to
+// its end and the connection serves the next request already: that request,
+// perhaps another client's, was cut off. The time between the two is made long
+// here.
 func TestCloseAtTheEnd(t *testing.T) {
 	for _, ending := range []struct {
 		name string
@@ -84,7 +86,8 @@ func TestCloseAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestCloseAnytime closes bodies at any moment while they are read, and looks whether all others arrive whole.
+// TestCloseAnytime closes bodies at any moment while they are read, and looks
+// whether all others arrive whole.
 func TestCloseAnytime(t *testing.T) {
 	s := serve(t, func(c net.Conn, r *bufio.Reader) {
 		for {
@@ -127,8 +130,10 @@ func TestCloseAnytime(t *testing.T) {
 	wg.Wait()
 }
 
-// TestDeclinedUpgrade asks for another protocol, and the server declines. Programs for Node take such a connection away from
-// the server of HTTP and may leave it open: the next request on it, perhaps another client's, had no answer.
+// TestDeclinedUpgrade asks for another protocol, and the server declines.
+// Programs for Node take such a connection away from the server of HTTP and may
+// leave it open: the next request on it, perhaps another client's, had no
+// answer.
 func TestDeclinedUpgrade(t *testing.T) {
 	for name, answer := range map[string]string{
 		"with a body":    "HTTP/1.1 426 Upgrade Required\r\nUpgrade: x\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
@@ -173,9 +178,10 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestEarlyAnswerAndReset gets the answer of a server that does not read the request to its end. Its system resets the
-// connection then. An answer that only the end of the connection ends was taken for one that is cut off; and one that was here before
-// the request was not looked at.
+// TestEarlyAnswerAndReset gets the answer of a server that does not read the
+// request to its end. Its system resets the connection then. An answer that
+// only the end of the connection ends was taken for one that is cut off; and
+// one that was here before the request was not looked at.
 func TestEarlyAnswerAndReset(t *testing.T) {
 	for name, answer := range map[string]string{
 		"until the end":   "HTTP/1.1 413 Too Large\r\nConnection: close\r\n\r\nno",

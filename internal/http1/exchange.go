@@ -20,7 +20,8 @@ import (
 	"github.com/limpetlb/limpet/internal/splice"
 )
 
-// An exchange is one request and its response on a connection. It is the response's body, too.
+// An exchange is one request and its response on a connection. It is the
+// response's body, too.
 type exchange struct {
 	c        *conn
 	req      *http.Request
@@ -70,7 +71,8 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 		x.c.unbound()
 	}
 	x.c.limit = unlimited
-	// Some programs that decline to switch protocols leave the connection open, and do not listen to it any more.
+	// Some programs that decline to switch protocols leave the connection open,
+	// and do not listen to it any more.
 	x.resp, x.keep = resp, !x.odd && !x.switches && !resp.Close && !x.req.Close && resp.StatusCode > 199
 	resp.TLS = x.c.tls
 	switch {
@@ -88,7 +90,8 @@ func (x *exchange) run(head []byte) (*http.Response, error) {
 	return resp, nil
 }
 
-// here reports whether all of a response's body has been read from the connection, so that nothing more has to be waited for.
+// here reports whether all of a response's body has been read from the
+// connection, so that nothing more has to be waited for.
 func (x *exchange) here(resp *http.Response) bool {
 	return resp.Body == http.NoBody || resp.ContentLength >= 0 && resp.ContentLength <= int64(x.c.br.Buffered())
 }
@@ -107,7 +110,7 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	}
 	c.limit = c.t.maxHeader // and not what is left from another exchange
 	n, unsent := c.rw.Write(head)
-	x.tell(unsent)
+	x.traceHead(unsent)
 	switch {
 	case unsent != nil && n == 0 && c.reused: // what is there to be read is the answer to nobody's request
 		return nil, brokenError{error: unsent, unsent: true}
@@ -143,8 +146,8 @@ func (x *exchange) roundTrip(head []byte) (*http.Response, error) {
 	return nil, err
 }
 
-// tell traces how the head of the request was sent.
-func (x *exchange) tell(err error) {
+// traceHead traces how the head of the request was sent.
+func (x *exchange) traceHead(err error) {
 	if x.trace == nil {
 		return
 	}
@@ -167,7 +170,8 @@ func (x *exchange) inform(resp *http.Response) error {
 	return nil
 }
 
-// explain returns what really went wrong when reading or writing has failed with err.
+// explain returns what really went wrong when reading or writing has failed
+// with err.
 func (x *exchange) explain(err error) error {
 	if ctx := x.req.Context(); ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -188,12 +192,14 @@ func (x *exchange) explain(err error) error {
 
 var errClosed = fmt.Errorf("server closed the connection without a response: %w", io.EOF)
 
-// end makes the caller the one that ends the exchange. It reports false if another one does, or has. Nobody else may
-// release the connection or do anything to it, since from then on it may serve another exchange at any moment.
+// end makes the caller the one that ends the exchange. It reports false if
+// another one does, or has. Nobody else may release the connection or do
+// anything to it, since from then on it may serve another exchange at any
+// moment.
 func (x *exchange) end() bool { return !x.ended.Swap(true) }
 
-// release ends the exchange. The connection becomes idle if the response was read to its end and nothing speaks against
-// it, and is closed otherwise.
+// release ends the exchange. The connection becomes idle if the response was
+// read to its end and nothing speaks against it, and is closed otherwise.
 func (x *exchange) release(whole bool) {
 	c := x.c
 	keep := whole && x.keep && !c.eof && c.br.Buffered() == 0 && x.upload.complete()
@@ -251,14 +257,17 @@ func (x *exchange) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// endsByReset reports whether err is a reset that ends a response as the end of the connection would. The system of a server
-// that closes a connection resets it if there is something on it that the server has not read: the rest of a request's body.
+// endsByReset reports whether err is a reset that ends a response as the end of
+// the connection would. The system of a server that closes a connection resets
+// it if there is something on it that the server has not read: the rest of a
+// request's body.
 func (x *exchange) endsByReset(err error) bool {
 	return x.upload != nil && errors.Is(err, syscall.ECONNRESET) && x.resp.ContentLength < 0 && len(x.resp.TransferEncoding) == 0
 }
 
-// Buffered returns how many bytes of the body, in the form in which they were sent, are here already, or 0 if a Read would
-// have to wait nevertheless. It always knows; the result says so for those who ask several kinds of bodies.
+// Buffered returns how many bytes of the body, in the form in which they were
+// sent, are here already, or 0 if a Read would have to wait nevertheless. It
+// always knows; the result says so for those who ask several kinds of bodies.
 func (x *exchange) Buffered() (n int, known bool) {
 	x.reading.Lock()
 	defer x.reading.Unlock()
@@ -271,8 +280,8 @@ func (x *exchange) Buffered() (n int, known bool) {
 	return x.c.br.Buffered(), true
 }
 
-// Close ends the exchange, unless a Read has reached the end of the body. The connection is used again if the rest of the
-// body is here already.
+// Close ends the exchange, unless a Read has reached the end of the body. The
+// connection is used again if the rest of the body is here already.
 func (x *exchange) Close() error {
 	if !x.end() {
 		return nil
@@ -293,13 +302,15 @@ func (x *exchange) Close() error {
 	return nil
 }
 
-// drain reports whether a body comes to its end without anything more being read from the connection.
+// drain reports whether a body comes to its end without anything more being
+// read from the connection.
 func drain(body io.Reader) bool {
 	_, err := io.Copy(io.Discard, body)
 	return err == nil
 }
 
-// ErrSwitched is the error of a request whose server has switched protocols, as it may, while the request body had not ended.
+// ErrSwitched is the error of a request whose server has switched protocols, as
+// it may, while the request body had not ended.
 var ErrSwitched = errors.New("server switched protocols before the end of the request body")
 
 // upgrade gives the connection to the caller.

@@ -24,7 +24,8 @@ const chunked = -1
 
 var heads = sync.Pool{New: func() any { return new(head) }}
 
-// build writes the head of req. An error, which matches ErrRequest, means that no transport should send it.
+// build writes the head of req. An error, which matches ErrRequest, means that
+// no transport should send it.
 func (h *head) build(req *http.Request, closing bool) error {
 	if err := h.frame(req); err != nil {
 		return err
@@ -95,8 +96,9 @@ func (h *head) build(req *http.Request, closing bool) error {
 	return nil
 }
 
-// frames reports whether a field, in whatever spelling, says where the request goes or ends. The header of an
-// http.Request has it in no other spelling than the canonical, in which it is ignored.
+// frames reports whether a field, in whatever spelling, says where the request
+// goes or ends. The header of an http.Request has it in no other spelling than
+// the canonical, in which it is ignored.
 func frames(name string) bool {
 	switch len(name) {
 	case len("Host"):
@@ -109,8 +111,8 @@ func frames(name string) bool {
 	return false
 }
 
-// frame finds out how the body is to be sent. It leaves to an http.Transport what would have to be found out by reading:
-// whether there is a body.
+// frame finds out how the body is to be sent. It leaves to an http.Transport
+// what would have to be found out by reading: whether there is a body.
 func (h *head) frame(req *http.Request) error {
 	h.length, h.left = 0, false
 	switch {
@@ -187,7 +189,8 @@ func appendField(b []byte, name string, values []string) ([]byte, error) {
 	return b, nil
 }
 
-// checkField says what is wrong with a field. It does not tell the value, which may be a secret.
+// checkField says what is wrong with a field. It does not show the value, which
+// may be a secret.
 func checkField(name string, values []string) error {
 	if !httpfield.IsToken(name) {
 		return fmt.Errorf("%w: invalid field name %q", ErrRequest, name)
@@ -200,8 +203,9 @@ func checkField(name string, values []string) error {
 	return nil
 }
 
-// Spelling returns the name of a field as it is registered, if that differs from what http.CanonicalHeaderKey makes of it
-// and there are programs which compare it letter by letter. It returns other names as they are.
+// Spelling returns the name of a field as it is registered, if that differs
+// from what http.CanonicalHeaderKey makes of it and there are programs which
+// compare it letter by letter. It returns other names as they are.
 func Spelling(canonical string) string {
 	switch canonical {
 	case "Sec-Websocket-Key":
@@ -234,7 +238,8 @@ func Spelling(canonical string) string {
 	return canonical
 }
 
-// isHost reports whether s is a host with or without a port, in ASCII and without a zone.
+// isHost reports whether s is a host with or without a port, in ASCII and
+// without a zone.
 func isHost(s string) bool {
 	for i := range len(s) {
 		if classes[s[i]]&inHost == 0 {

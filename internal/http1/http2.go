@@ -18,8 +18,8 @@ import (
 
 type http2Key struct{}
 
-// WithHTTP2 returns a context whose requests a [Switch] sends over HTTP/2: with TLS if their scheme is https, else in cleartext
-// by prior knowledge.
+// WithHTTP2 returns a context whose requests a [Switch] sends over HTTP/2: with
+// TLS if their scheme is https, else in cleartext by prior knowledge.
 func WithHTTP2(ctx context.Context) context.Context { return context.WithValue(ctx, http2Key{}, true) }
 
 // AsksHTTP2 reports whether a context comes from [WithHTTP2].
@@ -28,18 +28,22 @@ func AsksHTTP2(ctx context.Context) bool {
 	return asked
 }
 
-// ErrNotProcessed is matched by an error that proves that the server has done nothing of a request: it has refused the stream, or
-// the connection has ended before the server has read the request. Another server may get it, whatever its method.
+// ErrNotProcessed is matched by an error that proves that the server has done
+// nothing of a request: it has refused the stream, or the connection has ended
+// before the server has read the request. Another server may get it, whatever
+// its method.
 var ErrNotProcessed = errors.New("not processed by the server")
 
-// A Switch sends requests over HTTP/2 if their context asks for it, see [WithHTTP2], and leaves all others to an http.Transport.
-// It may be used concurrently.
+// A Switch sends requests over HTTP/2 if their context asks for it, see
+// [WithHTTP2], and leaves all others to an http.Transport. It may be used
+// concurrently.
 type Switch struct {
 	base  *http.Transport
 	http2 http2Sender
 }
 
-// NewSwitch returns a Switch with the settings of base, which must not change afterwards.
+// NewSwitch returns a Switch with the settings of base, which must not change
+// afterwards.
 func NewSwitch(base *http.Transport) *Switch {
 	s := &Switch{base: base}
 	s.http2.base = base
@@ -57,23 +61,27 @@ func (s *Switch) RoundTrip(req *http.Request) (*http.Response, error) {
 // IsOf reports whether s has the settings of base.
 func (s *Switch) IsOf(base *http.Transport) bool { return s.base == base }
 
-// CloseIdleConnections closes the connections of either kind that are not in use.
+// CloseIdleConnections closes the connections of either kind that are not in
+// use.
 func (s *Switch) CloseIdleConnections() {
 	s.base.CloseIdleConnections()
 	s.http2.CloseIdleConnections()
 }
 
-// An http2Sender sends requests over HTTP/2, and over nothing else. The connections are net/http's. Which request uses which of
-// them, and what is sent again, is decided here: net/http sends what a server has refused to the same server up to seven times,
-// in the course of a minute, and again what a server may well have processed before it has reset the stream.
+// An http2Sender sends requests over HTTP/2, and over nothing else. The
+// connections are net/http's. Which request uses which of them, and what is
+// sent again, is decided here: net/http sends what a server has refused to the
+// same server up to seven times, in the course of a minute, and again what a
+// server may well have processed before it has reset the stream.
 type http2Sender struct {
 	base *http.Transport
 	once sync.Once
 	sets [2]http2Conns // for all requests but those of gRPC, and for those
 }
 
-// What a connection gets if base does not say: dead servers are noticed within half a minute, and a stream whose client is slow
-// holds no more than its share of memory.
+// What a connection gets if base does not say: dead servers are noticed within
+// half a minute, and a stream whose client is slow uses no more than its share
+// of memory.
 const (
 	http2SendPing = 15 * time.Second
 	http2Ping     = 15 * time.Second
@@ -86,7 +94,8 @@ func (s *http2Sender) prepare() {
 		for i := range s.sets {
 			s.sets[i].configure(s.base)
 		}
-		// A call may wait as long as it likes for the first message of its response, with which the header comes.
+		// A call may wait as long as it likes for the first message of its
+		// response, with which the header comes.
 		s.sets[1].transport.ResponseHeaderTimeout = 0
 	})
 }
@@ -145,7 +154,8 @@ func rewind(req *http.Request) bool {
 	return err == nil
 }
 
-// A streamError has the fields of the error by which net/http tells that a stream was reset, and can be filled from it.
+// A streamError has the fields of the error by which net/http reports that a
+// stream was reset, and can be filled from it.
 type streamError struct {
 	StreamID uint32
 	Code     uint32
@@ -156,14 +166,16 @@ func (e streamError) Error() string { return "stream was reset" }
 
 const codeRefusedStream = 0x7 // RFC 9113, section 7
 
-// isRefused reports whether the server has refused a stream without looking at it (RFC 9113, section 8.7).
+// isRefused reports whether the server has refused a stream without looking at
+// it (RFC 9113, section 8.7).
 func isRefused(err error) bool {
 	var reset streamError
 	return errors.As(err, &reset) && reset.Code == codeRefusedStream
 }
 
-// notSent reports whether a connection was not there any more for a request, or its end was announced by a server that had not
-// looked at the request. net/http has no other name for these errors than their texts.
+// notSent reports whether a connection was not there any more for a request, or
+// its end was announced by a server that had not looked at the request.
+// net/http has no other name for these errors than their texts.
 func notSent(err error) bool {
 	switch err.Error() {
 	case "http2: client conn not usable", "http2: client conn could not be established",
@@ -173,8 +185,9 @@ func notSent(err error) bool {
 	return false
 }
 
-// isUnfit reports whether the request itself is to blame: its header is larger than the server has said that it takes, or its body
-// longer than its length says.
+// isUnfit reports whether the request itself is to blame: its header is larger
+// than the server has said that it takes, or its body longer than its length
+// says.
 func isUnfit(err error) bool {
 	switch err.Error() {
 	case "http2: request header list larger than peer's advertised limit", "http2: request body larger than specified content length":
@@ -183,7 +196,8 @@ func isUnfit(err error) bool {
 	return false
 }
 
-// overHTTP2 returns a copy of req without the fields that HTTP/2 has no place for (RFC 9113, section 8.2.2).
+// overHTTP2 returns a copy of req without the fields that HTTP/2 has no place
+// for (RFC 9113, section 8.2.2).
 func overHTTP2(req *http.Request) *http.Request {
 	out := *forStandard(req)
 	out.Close = false
@@ -224,7 +238,8 @@ type http2Conns struct {
 	hosts map[hostKey]*http2Host
 }
 
-// An http2Host is the connections to one host. It is guarded by the mu of its http2Conns.
+// An http2Host is the connections to one host. It is guarded by the mu of its
+// http2Conns.
 type http2Host struct {
 	conns   []*http2Conn
 	dialing *http2Dial // nil: nobody makes a connection
@@ -276,8 +291,9 @@ func (s *http2Conns) configure(base *http.Transport) {
 	s.transport.Protocols.SetUnencryptedHTTP2(true) // of TLS, it need not know
 }
 
-// take returns a connection on which a stream is reserved for the caller, a new one if there is no other. Several who wait for a
-// new one share it as far as its server lets them.
+// take returns a connection on which a stream is reserved for the caller, a new
+// one if there is no other. Several who wait for a new one share it as far as
+// its server lets them.
 func (s *http2Conns) take(ctx context.Context, key hostKey, trace *httptrace.ClientTrace) (*http2Conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(key.addr)
@@ -333,7 +349,8 @@ func (s *http2Conns) reserve(key hostKey) (*http2Conn, *http2Dial) {
 	return nil, h.dialing
 }
 
-// leave says that one waits for a dial no more. Nobody needs it when all have gone.
+// leave says that one waits for a dial no more. Nobody needs it when all have
+// gone.
 func (s *http2Conns) leave(d *http2Dial) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -370,8 +387,9 @@ var (
 	errNoSettings = &timeoutError{"timeout waiting for the settings of HTTP/2"}
 )
 
-// open connects to a server and waits for its settings, which come first. So a server that does not speak HTTP/2 is found out
-// before anything of a request is sent, and it is known how many streams the connection may have.
+// open connects to a server and waits for its settings, which come first. So a
+// server that does not speak HTTP/2 is found out before anything of a request
+// is sent, and it is known how many streams the connection may have.
 func (s *http2Conns) open(ctx context.Context, key hostKey) (*http2Conn, error) {
 	rw, state, err := s.secured(ctx, key)
 	if err != nil {
@@ -485,13 +503,15 @@ func (s *http2Conns) closeIdle() {
 
 type openedKey struct{}
 
-// opened is the connection that a context carries to the transport which is to speak HTTP/2 on it.
+// opened is the connection that a context carries to the transport which is to
+// speak HTTP/2 on it.
 func opened(ctx context.Context) net.Conn {
 	c, _ := ctx.Value(openedKey{}).(net.Conn)
 	return c
 }
 
-// A settingsConn tells when the first frame of its server has been read and heeded.
+// A settingsConn reports when the first frame of its server has been read and
+// applied.
 type settingsConn struct {
 	net.Conn
 	ready chan struct{} // closed then, or when there will be none
@@ -504,7 +524,8 @@ type settingsConn struct {
 
 const frameSettings = 4
 
-// Read implements io.Reader. Whoever calls it again is done with what it has got before.
+// Read implements io.Reader. Whoever calls it again is done with what it has
+// got before.
 func (c *settingsConn) Read(p []byte) (int, error) {
 	if c.whole() {
 		c.end(c.head[3] == frameSettings)

@@ -22,7 +22,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// serveH2 serves h over HTTP/2 alone, and returns its address and how many connections it has had.
+// serveH2 serves h over HTTP/2 alone, and returns its address and how many
+// connections it has had.
 func serveH2(t *testing.T, streams int, h http.Handler) (string, *atomic.Int64) {
 	t.Helper()
 	conns := new(atomic.Int64)
@@ -70,8 +71,9 @@ func newHTTP2(t *testing.T, change func(*http.Transport)) *Transport {
 	return rt
 }
 
-// One connection carries what its server lets it, and further ones the rest, also when all come at once: 64 clients of a server
-// that takes one stream at a time must not wait for one another's streams.
+// One connection carries what its server lets it, and further ones the rest,
+// also when all come at once: 64 clients of a server that takes one stream at a
+// time must not wait for one another's streams.
 func TestHTTP2Connections(t *testing.T) {
 	for _, test := range []struct {
 		streams int
@@ -103,7 +105,8 @@ func TestHTTP2Connections(t *testing.T) {
 	}
 }
 
-// A server that does not speak HTTP/2 is one that cannot be connected to: nothing of the request was sent.
+// A server that does not speak HTTP/2 is one that cannot be connected to:
+// nothing of the request was sent.
 func TestHTTP2Refused(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
@@ -145,7 +148,8 @@ func TestHTTP2Refused(t *testing.T) {
 	}
 }
 
-// rawHTTP2 is a server of HTTP/2 that sends what the test wants; see [http2test.Serve].
+// rawHTTP2 is a server of HTTP/2 that sends what the test wants; see
+// [http2test.Serve].
 func rawHTTP2(t *testing.T, begin func(*http2.Framer), answer func(conn int, f *http2.Framer, stream uint32)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -156,9 +160,10 @@ func rawHTTP2(t *testing.T, begin func(*http2.Framer), answer func(conn int, f *
 	return ln.Addr().String()
 }
 
-// What a server has not processed is sent again, once, over another connection if that one has ended; what it may have processed
-// is not. net/http's transport sends a request again that was reset with PROTOCOL_ERROR, and up to seven times to a server that
-// refuses it.
+// What a server has not processed is sent again, once, over another connection
+// if that one has ended; what it may have processed is not. net/http's
+// transport sends a request again that was reset with PROTOCOL_ERROR, and up to
+// seven times to a server that refuses it.
 func TestHTTP2Again(t *testing.T) {
 	for _, test := range []struct {
 		name        string
@@ -203,7 +208,8 @@ func TestHTTP2Again(t *testing.T) {
 	}
 }
 
-// Fields of HTTP/1.1's connections have no place in HTTP/2: net/http refuses a request with them.
+// Fields of HTTP/1.1's connections have no place in HTTP/2: net/http refuses a
+// request with them.
 func TestHTTP2Fields(t *testing.T) {
 	addr, _ := serveH2(t, 100, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%q %q %q", r.Header["Upgrade"], r.Header["Connection"], r.Header["Te"])
@@ -241,7 +247,8 @@ func TestHTTP2Fields(t *testing.T) {
 	}
 }
 
-// A request that is given up while a connection is made leaves nothing behind, and takes nothing from another that waits.
+// A request that is given up while a connection is made leaves nothing behind,
+// and takes nothing from another that waits.
 func TestHTTP2GivenUp(t *testing.T) {
 	addr, conns := serveH2(t, 100, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	hold := make(chan struct{})
@@ -288,7 +295,8 @@ func TestHTTP2GivenUp(t *testing.T) {
 	}
 }
 
-// serveMemory serves h over HTTP/2 within the process, for tests with virtual time. It returns what dials it.
+// serveMemory serves h over HTTP/2 within the process, for tests with virtual
+// time. It returns what dials it.
 func serveMemory(t *testing.T, h http.Handler) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	ln := memory{make(chan net.Conn), make(chan struct{})}
 	srv := &http.Server{Handler: h, Protocols: new(http.Protocols)}
@@ -327,8 +335,8 @@ func (m memory) Close() error {
 
 func (memory) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A call of gRPC gets the header of its response with the first message, which may be long in coming; any other request has
-// ResponseHeaderTimeout.
+// A call of gRPC gets the header of its response with the first message, which
+// may be long in coming; any other request has ResponseHeaderTimeout.
 func TestHTTP2HeaderTimeout(t *testing.T) {
 	for contentType, survives := range map[string]bool{"application/grpc": true, "Application/GRPC+json; a=b": true, "text/plain": false, "": false} {
 		t.Run(contentType, func(t *testing.T) {
@@ -364,7 +372,8 @@ func TestHTTP2HeaderTimeout(t *testing.T) {
 	}
 }
 
-// A server that is dead, whose connection stays as it was, is noticed within half a minute, and its streams end.
+// A server that is dead, whose connection stays as it was, is noticed within
+// half a minute, and its streams end.
 func TestHTTP2DeadServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dial := serveMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -429,7 +438,8 @@ func (c *dying) Close() error {
 	return c.Conn.Close()
 }
 
-// A connection that nobody uses is closed after IdleConnTimeout, and one that was closed is not used again.
+// A connection that nobody uses is closed after IdleConnTimeout, and one that
+// was closed is not used again.
 func TestHTTP2Idle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dial := serveMemory(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -12,8 +12,9 @@ type hostKey struct {
 	addr   string // host and port
 }
 
-// idleConns holds the connections that are not in use: for each host a stack, of which the one used last is taken
-// first, and across all hosts a queue in the order in which they will expire. The zero value holds none.
+// idleConns has the connections that are not in use: for each host a stack, of
+// which the one used last is taken first, and across all hosts a queue in the
+// order in which they will expire. The zero value has none.
 type idleConns struct {
 	maxConns, maxPerHost int // negative: none
 	timeout              time.Duration
@@ -26,7 +27,8 @@ type idleConns struct {
 	armed   bool // the timer will call expire
 }
 
-// hostConns is a doubly linked list, from the connection that has been idle for longest to the latest.
+// hostConns is a doubly linked list, from the connection that has been idle for
+// longest to the latest.
 type hostConns struct {
 	oldest, latest *conn
 	n              int
@@ -77,7 +79,8 @@ func (p *idleConns) configure(base *http.Transport) {
 	}
 }
 
-// put takes in a connection that is not in use any more. It reports false if there is no room, or no wish, for it.
+// put takes in a connection that is not in use any more. It reports false if
+// there is no room, or no wish, for it.
 func (p *idleConns) put(c *conn) bool {
 	now := time.Now()
 	p.mu.Lock()
@@ -132,7 +135,8 @@ func (p *idleConns) removeLocked(c *conn) {
 	p.queue.remove(c, inQueue)
 }
 
-// expire closes connections that have been idle for too long. The timer calls it, as long as there are any idle.
+// expire closes connections that have been idle for too long. The timer calls
+// it, as long as there are any idle.
 func (p *idleConns) expire() {
 	p.mu.Lock()
 	now := time.Now()
@@ -152,7 +156,8 @@ func (p *idleConns) expire() {
 	}
 }
 
-// closeAll closes all connections, and those that become idle before another is taken.
+// closeAll closes all connections, and those that become idle before another is
+// taken.
 func (p *idleConns) closeAll() {
 	p.mu.Lock()
 	var all []*conn

@@ -8,7 +8,8 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// A verdict is what a response is, by the letter of RFC 9112 and as far as it goes.
+// A verdict is what a response is, by the letter of RFC 9112 and as far as it
+// goes.
 type verdict struct {
 	kind   kind
 	why    string // of one that is broken
@@ -32,7 +33,8 @@ const (
 	broken   kind = "broken"
 )
 
-// stricter are the reasons for which a Transport refuses what an http.Transport takes, and why.
+// stricter are the reasons for which a Transport refuses what an http.Transport
+// takes, and why.
 var stricter = map[string]string{
 	"field name":        "a blank before the colon hides a field, such as the length, from the standard library's parser",
 	"continued line":    "RFC 9112, section 5.2: a proxy answers 502",
@@ -47,7 +49,8 @@ var stricter = map[string]string{
 
 func isBroken(why string) verdict { return verdict{kind: broken, why: why} }
 
-// judge reads a response with its informational ones, slowly and by itself: the twin of a Transport with a strict parser.
+// judge reads a response with its informational ones, slowly and by itself: the
+// twin of a Transport with a strict parser.
 func judge(method, text string) (v verdict) {
 	odd := false
 	for hints := 0; ; hints++ {

@@ -24,7 +24,8 @@ type roundTripper interface {
 	CloseIdleConnections()
 }
 
-// both runs a test with an http.Transport and with a Transport, which should not be told apart.
+// both runs a test with an http.Transport and with a Transport, which should
+// not differ.
 func both(t *testing.T, test func(t *testing.T, own bool, start func(*http.Transport) roundTripper)) {
 	for _, name := range []string{"standard", "own"} {
 		t.Run(name, func(t *testing.T) {
@@ -34,7 +35,8 @@ func both(t *testing.T, test func(t *testing.T, own bool, start func(*http.Trans
 	}
 }
 
-// start returns the transport in question, with sensible settings if there are none.
+// start returns the transport in question, with sensible settings if there are
+// none.
 func start(t testing.TB, own bool, base *http.Transport) roundTripper {
 	if base == nil {
 		base = settings()
@@ -54,7 +56,8 @@ func settings() *http.Transport {
 	}
 }
 
-// A server answers connections on loopback with a function, until the test ends.
+// A server answers connections on loopback with a function, until the test
+// ends.
 type server struct {
 	url      string
 	accepted chan net.Conn // gets each connection, for tests that close them
@@ -121,7 +124,8 @@ func readHead(r *bufio.Reader) (lines []string, err error) {
 	}
 }
 
-// says returns a server's answer: for each request without a body it sends the next text, the last one again and again.
+// says returns a server's answer: for each request without a body it sends the
+// next text, the last one again and again.
 func says(texts ...string) func(net.Conn, *bufio.Reader) {
 	return func(c net.Conn, r *bufio.Reader) {
 		for i := 0; ; i++ {

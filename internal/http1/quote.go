@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// WithoutQuote returns err without the quotation of a malformed message, or of its trailer, that the standard library adds: the
-// message may contain a secret. The result does not match what err matches if something was removed.
+// WithoutQuote returns err without the quotation of a malformed message, or of
+// its trailer, that the standard library adds: the message may contain a
+// secret. The result does not match what err matches if something was removed.
 func WithoutQuote(err error) error {
 	var malformed textproto.ProtocolError
 	if text := err.Error(); errors.As(err, &malformed) || strings.Contains(text, "malformed HTTP") {

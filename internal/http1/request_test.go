@@ -18,7 +18,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// TestRequests compares what both transports send, byte by byte but for the order of the header fields.
+// TestRequests compares what both transports send, byte by byte but for the
+// order of the header fields.
 func TestRequests(t *testing.T) {
 	type edit func(*http.Request)
 	header := func(name string, values ...string) edit { return func(r *http.Request) { r.Header[name] = values } }
@@ -141,7 +142,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestInvalidRequests must not leave a trace on the wire, least of all a second request.
+// TestInvalidRequests must not leave a trace on the wire, least of all a second
+// request.
 func TestInvalidRequests(t *testing.T) {
 	both(t, func(t *testing.T, own bool, start func(*http.Transport) roundTripper) {
 		s := serve(t, func(c net.Conn, r *bufio.Reader) {
@@ -191,8 +193,9 @@ func TestInvalidRequests(t *testing.T) {
 	})
 }
 
-// TestRequestErrors tells requests that are to blame themselves from all other failures: clients could get servers
-// ejected by requests that cannot be sent anywhere. Nothing is sent, over either transport, and no connection made.
+// TestRequestErrors tells requests that are to blame themselves from all other
+// failures: clients could get servers ejected by requests that cannot be sent
+// anywhere. Nothing is sent, over either transport, and no connection made.
 func TestRequestErrors(t *testing.T) {
 	set := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header[name] = []string{value} }
@@ -375,8 +378,9 @@ type errorReader struct{ err error }
 
 func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
 
-// TestSpelling sends fields in the spelling in which they are registered. There are servers of WebSocket and SOAP that
-// compare names letter by letter, and do not know the fields of a request in Go's spelling.
+// TestSpelling sends fields in the spelling in which they are registered. There
+// are servers of WebSocket and SOAP that compare names letter by letter, and do
+// not know the fields of a request in Go's spelling.
 func TestSpelling(t *testing.T) {
 	sent := make(chan []string, 1)
 	s := serve(t, func(c net.Conn, r *bufio.Reader) {
@@ -411,8 +415,9 @@ func TestSpelling(t *testing.T) {
 	}
 }
 
-// FuzzHead looks for a request of which a server sees another method, host, path or field than the rules have, or something
-// behind it; and for an error that does not say that the request is to blame.
+// FuzzHead looks for a request of which a server sees another method, host,
+// path or field than the rules have, or something behind it; and for an error
+// that does not say that the request is to blame.
 func FuzzHead(f *testing.F) {
 	f.Add("GET", "/a%2Fb|c?d", "site.example", "A", "b")
 	f.Add("G T", "/", "site.example", "A", "b")                              // no token

@@ -153,7 +153,8 @@ var responses = []struct {
 	{"large header", "GET", "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 100_000) + "\r\nContent-Length: 2\r\n\r\nok", false, "200 OK", "ok", true},
 }
 
-// compare compares what both transports make of the same bytes, unless they are among those that only ours refuses.
+// compare compares what both transports make of the same bytes, unless they are
+// among those that only ours refuses.
 func compare(t *testing.T, method, text string, standard, own reading) {
 	t.Helper()
 	if v := judge(method, text); v.kind == broken && own.Failed && (stricter[v.why] != "" || v.cut) {
@@ -184,8 +185,9 @@ func TestResponses(t *testing.T) {
 	}
 }
 
-// FuzzResponse looks for bytes of which the two transports make different things. The seeds are the table above: each
-// stands for a branch of the framing.
+// FuzzResponse looks for bytes of which the two transports make different
+// things. The seeds are the table above: each stands for a branch of the
+// framing.
 func FuzzResponse(f *testing.F) {
 	for _, r := range responses {
 		f.Add(r.method == "HEAD", r.text)
@@ -227,7 +229,8 @@ func TestHeaderLimit(t *testing.T) {
 	}
 }
 
-// TestHintsCountTowardsLimit is a decision: an http.Transport reads hints without end if somebody takes them.
+// TestHintsCountTowardsLimit is a decision: an http.Transport reads hints
+// without end if somebody takes them.
 func TestHintsCountTowardsLimit(t *testing.T) {
 	s := serve(t, says(strings.Repeat("HTTP/1.1 103 Hints\r\n\r\n", 10_000)+ok))
 	base := settings()
@@ -270,7 +273,8 @@ func TestLargeBody(t *testing.T) {
 	})
 }
 
-// TestEarlyClose closes bodies before their end. What is here already is no reason to lose the connection.
+// TestEarlyClose closes bodies before their end. What is here already is no
+// reason to lose the connection.
 func TestEarlyClose(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -337,7 +341,8 @@ func TestCloseDuringRead(t *testing.T) {
 	})
 }
 
-// TestPipeline checks that responses and requests are not mixed up over many uses of few connections.
+// TestPipeline checks that responses and requests are not mixed up over many
+// uses of few connections.
 func TestPipeline(t *testing.T) {
 	s := serve(t, func(c net.Conn, r *bufio.Reader) {
 		for {

@@ -11,13 +11,17 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// http.ReadResponse lets pass what a strict parser must not, since what it makes of it is not what others do: a blank
-// before the colon of a field, which it takes for part of the name, so that a length is not seen; lines that continue
-// others; carriage returns in odd places. And it takes the field Connection away when it lists "close", and with it the
-// names of the fields that are for the next on the way only (RFC 9110, section 7.6.1). So the head of a response is looked
-// through as it comes in, line by line; what the lines say is left to the standard library's parser.
+// http.ReadResponse lets pass what a strict parser must not, since what it
+// makes of it is not what others do: a blank before the colon of a field, which
+// it takes for part of the name, so that a length is not seen; lines that
+// continue others; carriage returns in odd places. And it takes the field
+// Connection away when it lists "close", and with it the names of the fields
+// that are for the next on the way only (RFC 9110, section 7.6.1). So the head
+// of a response is looked through as it comes in, line by line; what the lines
+// say is left to the standard library's parser.
 
-// A headScan looks through the head of a response, which may come in any pieces.
+// A headScan looks through the head of a response, which may come in any
+// pieces.
 type headScan struct {
 	state  scanState
 	fault  error // what is wrong with the head
@@ -53,7 +57,8 @@ var (
 
 const connectionPrefix = "connection:"
 
-// begin prepares for the head of the next response, which begins with what r has already.
+// begin prepares for the head of the next response, which begins with what r
+// has already.
 func (f *headScan) begin(r *bufio.Reader) {
 	f.state, f.fault = scanValue, nil // of the status line
 	f.length, f.coding, f.ours, f.text = false, false, false, f.room[:0]
@@ -64,7 +69,8 @@ func (f *headScan) begin(r *bufio.Reader) {
 // end is for when the head has been parsed.
 func (f *headScan) end() { f.state = scanNone }
 
-// feed looks through what comes next. Behind the head's end, or the first fault, it does nothing.
+// feed looks through what comes next. Behind the head's end, or the first
+// fault, it does nothing.
 func (f *headScan) feed(p []byte) {
 	for len(p) > 0 {
 		switch f.state {
@@ -120,7 +126,8 @@ func (f *headScan) feed(p []byte) {
 
 func (f *headScan) fail(err error) { f.state, f.fault = scanNone, err }
 
-// feedName takes in the name of a field, or a part of it, and returns what is behind it.
+// feedName takes in the name of a field, or a part of it, and returns what is
+// behind it.
 func (f *headScan) feedName(p []byte) []byte {
 	for i, c := range p {
 		if !httpfield.IsTokenByte(c) {
@@ -149,8 +156,9 @@ func (f *headScan) feedName(p []byte) []byte {
 	return nil
 }
 
-// connection are the values of the field Connection, as http.ReadResponse would have them if it left them there. They are
-// nil if there are none, or nothing but one "close".
+// connection are the values of the field Connection, as http.ReadResponse would
+// have them if it left them there. They are nil if there are none, or nothing
+// but one "close".
 func (f *headScan) connection() []string {
 	if len(f.text) == 0 || bytes.EqualFold(bytes.TrimSpace(f.text[len(connectionPrefix):]), []byte("close")) {
 		return nil
@@ -160,11 +168,13 @@ func (f *headScan) connection() []string {
 	return header["Connection"]
 }
 
-// readResponse is http.ReadResponse with a strict parser, and without the loss of what Connection lists besides "close".
-// Who switches protocols and wants to close says nothing that can be done: there it stays as http.ReadResponse has it,
-// which is no upgrade.
+// readResponse is http.ReadResponse with a strict parser, and without the loss
+// of what Connection lists besides "close". Who switches protocols and wants to
+// close says nothing that can be done: there it stays as http.ReadResponse has
+// it, which is no upgrade.
 //
-// A response whose length is told in a way that others may read otherwise is the last one on its connection.
+// A response whose length is told in a way that others may read otherwise is
+// the last one on its connection.
 func (c *conn) readResponse(req *http.Request) (*http.Response, error) {
 	c.head.begin(c.br)
 	if c.head.fault != nil {
@@ -193,8 +203,10 @@ func (c *conn) readResponse(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// ambiguous reports whether it is doubtful where a response ends: it has a length and is chunked, too (RFC 9112, section
-// 6.3), or is one of those that have no body and says that it has one (section 6.1, and RFC 9110, section 8.6).
+// ambiguous reports whether it is doubtful where a response ends: it has a
+// length and is chunked, too (RFC 9112, section 6.3), or is one of those that
+// have no body and says that it has one (section 6.1, and RFC 9110, section
+// 8.6).
 func (f *headScan) ambiguous(resp *http.Response) bool {
 	switch {
 	case f.coding && f.length:

@@ -18,10 +18,12 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// TestConnectionField compares what is found of the field Connection with what the standard library's parser makes of
-// the whole header, which is the naive twin. Responses follow each other, informational ones among them, and behind the
-// last there is a body that looks like a header. They come in any pieces, partly before anybody looks, and through buffers
-// that may be smaller than a line.
+// TestConnectionField compares what is found of the field Connection with what
+// the standard library's parser makes of the whole header, which is the naive
+// twin. Responses follow each other, informational ones among them, and behind
+// the last there is a body that looks like a header. They come in any pieces,
+// partly before anybody looks, and through buffers that may be smaller than a
+// line.
 func TestConnectionField(t *testing.T) {
 	blank := rapid.SampledFrom([]string{"", " ", "\t", "  \t"})
 	list := rapid.SampledFrom([]string{
@@ -119,8 +121,9 @@ func (c *piecemeal) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestConnectionKept says what callers get to see of the field Connection, over real connections. The http.Transport
-// loses what a server that closes says in it, which is the difference.
+// TestConnectionKept says what callers get to see of the field Connection, over
+// real connections. The http.Transport loses what a server that closes says in
+// it, which is the difference.
 func TestConnectionKept(t *testing.T) {
 	for _, test := range []struct {
 		name, text string

@@ -6,18 +6,25 @@ import (
 	"net/url"
 )
 
-// The target of a request is sent as the client has written it, since servers, signatures and caches may tell apart what
-// means the same. url.URL.RequestURI does not do that: one byte that should have been encoded makes it decode the path and
-// encode all of it anew, so that "/a%2Fb|c" becomes "/a/b%7Cc", another path. Here each byte is looked at by itself:
+// The target of a request is sent as the client has written it, since servers,
+// signatures and caches may tell apart what means the same. url.URL.RequestURI
+// does not do that: one byte that should have been encoded makes it decode the
+// path and encode all of it anew, so that "/a%2Fb|c" becomes "/a/b%7Cc",
+// another path. Here each byte is looked at by itself:
 //
-//   - In a path, a byte that does not belong there (RFC 3986, section 3.3) is percent-encoded.
-//   - In a query, that is done to blanks, which would end the target, and to "#", which for many servers ends the query.
-//     Other bytes stay: servers take them, and encoding them would change what is compared as text.
-//   - A path that was changed without its RawPath is encoded anew. It has no other form.
-//   - Control characters in a query, and those and blanks in URL.Opaque, are an error.
+//   - In a path, a byte that does not belong there (RFC 3986, section 3.3) is
+//     percent-encoded.
+//   - In a query, that is done to blanks, which would end the target, and to
+//     "#", which for many servers ends the query. Other bytes stay: servers
+//     take them, and encoding them would change what is compared as text.
+//   - A path that was changed without its RawPath is encoded anew. It has no
+//     other form.
+//   - Control characters in a query, and those and blanks in URL.Opaque, are an
+//     error.
 
-// appendTarget appends the request target of u: in origin form, in asterisk form, or as u.Opaque has it, which is a path, or
-// a host and a path, or if authority is set anything. Errors match ErrRequest.
+// appendTarget appends the request target of u: in origin form, in asterisk
+// form, or as u.Opaque has it, which is a path, or a host and a path, or if
+// authority is set anything. Errors match ErrRequest.
 func appendTarget(b []byte, u *url.URL, authority bool) ([]byte, error) {
 	start := len(b)
 	switch {
@@ -61,7 +68,8 @@ func appendTarget(b []byte, u *url.URL, authority bool) ([]byte, error) {
 
 var errTargetByte = fmt.Errorf("%w: its target has a byte that cannot be sent", ErrRequest)
 
-// appendEncoded appends s, with the bytes that are not of a class percent-encoded.
+// appendEncoded appends s, with the bytes that are not of a class
+// percent-encoded.
 func appendEncoded(b []byte, s string, class uint8) []byte {
 	for {
 		i := foreign(s, class)
@@ -74,7 +82,8 @@ func appendEncoded(b []byte, s string, class uint8) []byte {
 	}
 }
 
-// foreign is where the first byte that is not of a class is, -1 if there is none.
+// foreign is where the first byte that is not of a class is, -1 if there is
+// none.
 func foreign(s string, class uint8) int {
 	for i := range len(s) {
 		if classes[s[i]]&class == 0 {
@@ -84,7 +93,8 @@ func foreign(s string, class uint8) int {
 	return -1
 }
 
-// decodesTo reports whether a path stands for another one, the decoded form of a path.
+// decodesTo reports whether a path stands for another one, the decoded form of
+// a path.
 func decodesTo(encoded, decoded string) bool {
 	j := 0
 	for i := 0; i < len(encoded); i, j = i+1, j+1 {
@@ -111,8 +121,8 @@ func unhex(c byte) byte {
 	return c&^0x20 - 'A' + 10
 }
 
-// forStandard returns req for an http.Transport: itself, or a copy if the http.Transport would send another target than
-// appendTarget has it.
+// forStandard returns req for an http.Transport: itself, or a copy if the
+// http.Transport would send another target than appendTarget has it.
 func forStandard(req *http.Request) *http.Request {
 	u := req.URL
 	raw := u.Opaque == "" && u.RawPath != "" && foreign(u.RawPath, inPath) >= 0 && decodesTo(u.RawPath, u.Path)

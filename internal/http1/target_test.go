@@ -13,7 +13,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// sentTargets are the targets that a Transport, and an http.Transport with the request of Prepare, would send.
+// sentTargets are the targets that a Transport, and an http.Transport with the
+// request of Prepare, would send.
 func sentTargets(t testing.TB, r *http.Request) (own, standard string) {
 	t.Helper()
 	b, err := appendTarget(nil, r.URL, false)
@@ -27,7 +28,8 @@ func sentTargets(t testing.TB, r *http.Request) (own, standard string) {
 	return string(b), prepared.URL.RequestURI()
 }
 
-// wantTarget is target with the bytes encoded that do not belong there, by the grammar of RFC 3986, byte by byte.
+// wantTarget is target with the bytes encoded that do not belong there, by the
+// grammar of RFC 3986, byte by byte.
 func wantTarget(target string) string {
 	path, _, _ := strings.Cut(target, "?")
 	var b strings.Builder
@@ -43,9 +45,10 @@ func wantTarget(target string) string {
 	return b.String()
 }
 
-// TestTargets sends on what net/http's servers take for a target, of all combinations of three pieces, in the path and in
-// the query: one byte that ought to be encoded made the whole path be decoded, so that "/a%2Fb|c" became "/a/b%7Cc" for the
-// server, a path that no rule had seen.
+// TestTargets sends on what net/http's servers take for a target, of all
+// combinations of three pieces, in the path and in the query: one byte that
+// ought to be encoded made the whole path be decoded, so that "/a%2Fb|c" became
+// "/a/b%7Cc" for the server, a path that no rule had seen.
 func TestTargets(t *testing.T) {
 	pieces := []string{
 		"", "a", "/", "//", "%2F", "%2f", "%3B", ";", "%7C", "|", "^", "%5e", `"`, "`", `\`, "%5C", "{", "}", "<", ">", "[", "]", "é", "%C3%A9",
@@ -169,8 +172,8 @@ func TestEditedTargets(t *testing.T) {
 	}
 }
 
-// TestTargetsOnTheWire goes through servers of HTTP/1.1 that write down what they get, with and without the standard
-// library's transport.
+// TestTargetsOnTheWire goes through servers of HTTP/1.1 that write down what
+// they get, with and without the standard library's transport.
 func TestTargetsOnTheWire(t *testing.T) {
 	targets := make(chan string, 1)
 	s := serve(t, func(c net.Conn, r *bufio.Reader) {

@@ -1,13 +1,18 @@
-// Package http1 sends requests over HTTP/1.1, and over HTTP/2 where that is asked for; over HTTP/1.1 without a goroutine between the caller and the connection.
+// Package http1 sends requests over HTTP/1.1, and over HTTP/2 where that is
+// asked for; over HTTP/1.1 without a goroutine between the caller and the
+// connection.
 //
-// An http.Transport gives each connection two goroutines and hands every request and response over by channels, which is
-// most of what a proxied request costs. Here the goroutine that calls RoundTrip writes the request and reads the
-// response itself; there is a second one only while a request body is being written, since the response may come before
-// its end. The response is parsed by the standard library.
+// An http.Transport gives each connection two goroutines and hands every
+// request and response over by channels, which is most of what a proxied
+// request costs. Here the goroutine that calls RoundTrip writes the request and
+// reads the response itself; there is a second one only while a request body is
+// being written, since the response may come before its end. The response is
+// parsed by the standard library.
 //
-// HTTP/2 is net/http's, but for the choice of connections and for what is sent again; see [WithHTTP2]. What is out of the ordinary is
-// left to an http.Transport: HTTP/2 that its settings ask for, proxies, CONNECT, hosts beyond ASCII, and options that
-// few use. See [New].
+// HTTP/2 is net/http's, but for the choice of connections and for what is sent
+// again; see [WithHTTP2]. What is out of the ordinary is left to an
+// http.Transport: HTTP/2 that its settings ask for, proxies, CONNECT, hosts
+// beyond ASCII, and options that few use. See [New].
 package http1
 
 import (
@@ -23,7 +28,8 @@ import (
 	"time"
 )
 
-// A Transport is an http.RoundTripper for HTTP/1.1. It may be used concurrently. Make one with [New].
+// A Transport is an http.RoundTripper for HTTP/1.1. It may be used
+// concurrently. Make one with [New].
 type Transport struct {
 	base          *http.Transport
 	plain, secure bool // requests with scheme http, and https, are not left to base
@@ -34,31 +40,43 @@ type Transport struct {
 	http2         http2Sender
 }
 
-// New returns a Transport with the settings of base, which must not change afterwards. Requests that ask for HTTP/2, see
-// [WithHTTP2], go over that. Others go through base when
-// they are not for HTTP/1.1 over TCP or TLS: when base has a Proxy or a MaxConnsPerHost, when it may speak HTTP/2 to
-// the server, or when it would ask for compression. The same holds for requests that have to be looked at in more detail.
-// Those that are invalid go nowhere, see ErrRequest.
+// New returns a Transport with the settings of base, which must not change
+// afterwards. Requests that ask for HTTP/2, see [WithHTTP2], go over that.
+// Others go through base when they are not for HTTP/1.1 over TCP or TLS: when
+// base has a Proxy or a MaxConnsPerHost, when it may speak HTTP/2 to the
+// server, or when it would ask for compression. The same applies to requests
+// that have to be looked at in more detail. Those that are invalid go nowhere,
+// see ErrRequest.
 //
 // Unlike an http.Transport, a Transport
-//   - sends the target of a request as it came in, but for single bytes that have to be encoded, and writes some field
-//     names, such as Sec-WebSocket-Key, as they are registered;
-//   - refuses a request with an invalid host, where an http.Transport sends none;
-//   - does not send the body of a request with "Expect: 100-continue" once the final response is there, and closes the
-//     connection after that; and sends it at once if some of it is here already, as far as the body tells by a method
-//     Buffered() (n int, known bool) or Len() int;
+//   - sends the target of a request as it came in, but for single bytes that
+//     have to be encoded, and writes some field names, such as
+//     Sec-WebSocket-Key, as they are registered;
+//   - refuses a request with an invalid host, where an http.Transport sends
+//     none;
+//   - does not send the body of a request with "Expect: 100-continue" once the
+//     final response is there, and closes the connection after that; and sends
+//     it at once if some of it is here already, as far as the body tells by a
+//     method Buffered() (n int, known bool) or Len() int;
 //   - takes only answers of HTTP/1.x, as HTTP/1.1 if x is more;
-//   - gives what has come of a body in chunks at once, where an http.Transport waits until the chunk is whole or the reader's
-//     buffer is full;
-//   - waits for a response for a moment when the server stops taking the request, so that an early refusal arrives, and takes
-//     a reset for the end of a response that nothing else ends, if the request has a body which the server may not have read;
-//   - closes the connection after a request with the field Upgrade if the server does not switch protocols;
-//   - leaves the field Connection in the header of a response that lists "close" and more, so that a proxy can tell which
-//     fields, trailers included, are not to be passed on (RFC 9110, section 7.6.1); "close" alone is only told by the
-//     response's Close. It removes none of the named fields itself;
+//   - gives what has come of a body in chunks at once, where an http.Transport
+//     waits until the chunk is whole or the reader's buffer is full;
+//   - waits for a response for a moment when the server stops taking the
+//     request, so that an early refusal arrives, and takes a reset for the end
+//     of a response that nothing else ends, if the request has a body which the
+//     server may not have read;
+//   - closes the connection after a request with the field Upgrade if the
+//     server does not switch protocols;
+//   - leaves the field Connection in the header of a response that lists
+//     "close" and more, so that a proxy can tell which fields, trailers
+//     included, are not to be passed on (RFC 9110, section 7.6.1); "close"
+//     alone is only told by the response's Close. It removes none of the named
+//     fields itself;
 //   - counts informational responses towards MaxResponseHeaderBytes;
-//   - gives up with its context or a time-out even while the request body cannot be read;
-//   - dials for each request that finds no idle connection, and does not take one that becomes idle meanwhile.
+//   - gives up with its context or a time-out even while the request body
+//     cannot be read;
+//   - dials for each request that finds no idle connection, and does not take
+//     one that becomes idle meanwhile.
 func New(base *http.Transport) *Transport {
 	t := &Transport{
 		base:      base,
@@ -188,12 +206,14 @@ func (t *Transport) handles(req *http.Request) bool {
 		req.Header.Get("Range") != ""
 }
 
-// ChecksRequests reports that RoundTrip finds out by itself whether a request can be sent, and sends its target as it is,
-// so that nobody has to call [Prepare] before.
+// ChecksRequests reports that RoundTrip finds out by itself whether a request
+// can be sent, and sends its target as it is, so that nobody has to call
+// [Prepare] before.
 func (*Transport) ChecksRequests() bool { return true }
 
-// CloseIdleConnections closes connections that are not in use, those of base included, and those that are as soon as
-// they are not, unless there is another request before.
+// CloseIdleConnections closes connections that are not in use, those of base
+// included, and those that are as soon as they are not, unless there is another
+// request before.
 func (t *Transport) CloseIdleConnections() {
 	t.idle.closeAll()
 	t.base.CloseIdleConnections()
@@ -214,8 +234,9 @@ func closeBody(body io.ReadCloser) {
 	}
 }
 
-// ErrStale is matched by the error of a connection that was idle before and broke without a byte of a response. Servers close
-// idle connections when they like, so that is no failure of the server.
+// ErrStale is matched by the error of a connection that was idle before and
+// broke without a byte of a response. Servers close idle connections when they
+// like, so that is no failure of the server.
 var ErrStale = errors.New("idle connection was closed")
 
 // A staleError is an error that matches ErrStale.
@@ -242,17 +263,19 @@ func cause(c *conn, err error) error {
 	return broken.error
 }
 
-// retries reports whether a request should be sent again after it failed on c. Only a connection that was used before
-// may have been closed just because it was idle (RFC 9110, section 9.2.2); the second try is therefore over a new one, and
-// there is no third. When nothing was sent any request can be repeated; when nothing came
-// back, those that can be repeated without harm.
+// retries reports whether a request should be sent again after it failed on c.
+// Only a connection that was used before may have been closed just because it
+// was idle (RFC 9110, section 9.2.2); the second try is therefore over a new
+// one, and there is no third. When nothing was sent any request can be
+// repeated; when nothing came back, those that can be repeated without harm.
 func retries(c *conn, req *http.Request, err error) bool {
 	var broken brokenError
 	return c.reused && errors.As(err, &broken) && (broken.unsent || idempotent(req)) &&
 		(requestBody(req) == nil || req.GetBody != nil)
 }
 
-// idempotent reports whether a request does no harm when it is sent twice, by its method or by its sender's word.
+// idempotent reports whether a request does no harm when it is sent twice, by
+// its method or by its sender's word.
 func idempotent(req *http.Request) bool {
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -263,7 +286,8 @@ func idempotent(req *http.Request) bool {
 	return standard || customary
 }
 
-// conn returns a connection that is idle, or a new one; a new one in any case if fresh is set.
+// conn returns a connection that is idle, or a new one; a new one in any case
+// if fresh is set.
 func (t *Transport) conn(ctx context.Context, key hostKey, trace *httptrace.ClientTrace, fresh bool) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)

@@ -12,7 +12,8 @@ import (
 	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
-// An upload sends a request body while the response is awaited. A nil *upload stands for a request without one.
+// An upload sends a request body while the response is awaited. A nil *upload
+// stands for a request without one.
 type upload struct {
 	c       *conn
 	req     *http.Request // for its trailer
@@ -31,12 +32,14 @@ type upload struct {
 	fault    bool  // err is the body's fault, not the connection's
 }
 
-// lateAnswer is how long a response may take to arrive when the server does not take the request any more, and how long
-// a request body may take to end when the response has.
+// lateAnswer is how long a response may take to arrive when the server does not
+// take the request any more, and how long a request body may take to end when
+// the response has.
 const lateAnswer = 50 * time.Millisecond
 
-// start sends the body; if the server is expected to say 100 (Continue), when it does or the time is up. A body that has
-// begun to arrive does not wait: its sender has not, either, and there is nothing to spare.
+// start sends the body; if the server is expected to say 100 (Continue), when
+// it does or the time is up. A body that has begun to arrive does not wait: its
+// sender has not, either, and there is nothing to spare.
 func (u *upload) start() {
 	if u.req.ProtoAtLeast(1, 1) && httpfield.HasToken(u.req.Header["Expect"], "100-continue") && !arrived(u.body) {
 		if u.trace != nil && u.trace.Wait100Continue != nil {
@@ -50,8 +53,9 @@ func (u *upload) start() {
 	go u.send()
 }
 
-// arrived reports whether some of a body is here already, if the body tells: by a method Buffered, which says how many bytes
-// can be read without waiting and whether that is known, or by Len, as readers of what is in memory have it.
+// arrived reports whether some of a body is here already, if the body tells: by
+// a method Buffered, which says how many bytes can be read without waiting and
+// whether that is known, or by Len, as readers of what is in memory have it.
 func arrived(body io.Reader) bool {
 	switch b := body.(type) {
 	case interface{ Buffered() (n int, known bool) }:
@@ -76,8 +80,8 @@ func (u *upload) proceed() {
 	}
 }
 
-// drop sees to it that the body is not read from now on. It reports false if it is being read already, or was; then it
-// will be closed by the one who does.
+// drop sees to it that the body is not read from now on. It reports false if it
+// is being read already, or was; then it will be closed by the one who does.
 func (u *upload) drop() bool {
 	if u == nil {
 		return true
@@ -88,8 +92,9 @@ func (u *upload) drop() bool {
 	return !u.begun && !u.refused
 }
 
-// answer says that the header of the response is here. A body that has waited for 100 (Continue) until now is not sent:
-// whoever has it may be waiting for the same, in vain.
+// answer says that the header of the response is here. A body that has waited
+// for 100 (Continue) until now is not sent: whoever has it may be waiting for
+// the same.
 func (u *upload) answer() {
 	if u == nil {
 		return
@@ -107,7 +112,8 @@ func (u *upload) answer() {
 	}
 }
 
-// complete reports whether all of the body was sent, and waits for its end for a moment.
+// complete reports whether all of the body was sent, and waits for its end for
+// a moment.
 func (u *upload) complete() bool {
 	if u == nil {
 		return true
@@ -128,7 +134,8 @@ func (u *upload) complete() bool {
 	return u.err == nil && !u.dropped
 }
 
-// failure returns why not all of the body was sent, if that is known, and whether it is the body's fault.
+// failure returns why not all of the body was sent, if that is known, and
+// whether it is the body's fault.
 func (u *upload) failure() (err error, fault bool) {
 	if u == nil {
 		return nil, false
@@ -174,7 +181,8 @@ const uploadBuffer = 32 << 10
 
 var uploadBuffers = sync.Pool{New: func() any { return new([chunkHead + uploadBuffer + chunkTail]byte) }}
 
-// A chunk has its length in front, in up to four hexadecimal digits, and a line break behind each.
+// A chunk has its length in front, in up to four hexadecimal digits, and a line
+// break behind each.
 const (
 	chunkHead = len("8000\r\n")
 	chunkTail = len("\r\n")
@@ -214,7 +222,8 @@ func (u *upload) wrongLength(sent int64) error {
 	return fmt.Errorf("%w: its length is %d, that of its body %d", ErrRequest, u.length, sent)
 }
 
-// write sends n bytes, which stand in the buffer behind room for the head of a chunk.
+// write sends n bytes, which stand in the buffer behind room for the head of a
+// chunk.
 func (u *upload) write(buffer []byte, n int) error {
 	from, to := chunkHead, chunkHead+n
 	if u.length == chunked {

@@ -1,4 +1,5 @@
-// Package http2test is a server of HTTP/2 for tests that answers frame by frame, valid or not, as no server of net/http does.
+// Package http2test is a server of HTTP/2 for tests that answers frame by
+// frame, valid or not, as no server of net/http does.
 package http2test
 
 import (
@@ -15,9 +16,10 @@ import (
 // Settings begins a connection without any setting.
 func Settings(f *http2.Framer) { _ = f.WriteSettings() }
 
-// Serve serves on ln until the test ends. It calls begin at the start of each connection, and answer for each header of a
-// request, with the number of its connection, from 1; a nil answer gives none. It acknowledges settings and pings, and takes no
-// notice of bodies.
+// Serve serves on ln until the test ends. It calls begin at the start of each
+// connection, and answer for each header of a request, with the number of its
+// connection, from 1; a nil answer gives none. It acknowledges settings and
+// pings, and takes no notice of bodies.
 func Serve(t testing.TB, ln net.Listener, begin func(*http2.Framer), answer func(conn int, f *http2.Framer, stream uint32)) {
 	var wg sync.WaitGroup
 	stopped := make(chan struct{})
@@ -77,8 +79,8 @@ func serve(c net.Conn, begin func(*http2.Framer), answer func(f *http2.Framer, s
 // frameBytes is the most that a frame has unless the client allows more.
 const frameBytes = 16 << 10
 
-// Header sends a header with these names and values, in turns, and further ones if the block is too long for one frame. The
-// stream stays open.
+// Header sends a header with these names and values, in turns, and further ones
+// if the block is too long for one frame. The stream stays open.
 func Header(f *http2.Framer, stream uint32, fields ...string) {
 	var b bytes.Buffer
 	enc := hpack.NewEncoder(&b)

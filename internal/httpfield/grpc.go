@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// IsGRPC reports whether a request with this header is a call of gRPC: its media type is application/grpc, with a suffix or
-// without.
+// IsGRPC reports whether a request with this header is a call of gRPC: its
+// media type is application/grpc, with a suffix or without.
 func IsGRPC(h http.Header) bool {
 	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	mediaType = textproto.TrimString(mediaType)

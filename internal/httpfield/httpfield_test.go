@@ -46,7 +46,8 @@ func TestIsToken(t *testing.T) {
 	}
 }
 
-// The grammar is that of net/http, which refuses such fields where it sends them.
+// The grammar is that of net/http, which refuses such fields where it sends
+// them.
 func TestFieldEdges(t *testing.T) {
 	for _, tt := range []struct {
 		name         string

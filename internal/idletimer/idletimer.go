@@ -1,4 +1,4 @@
-// Package idletimer tells when nothing has happened for too long.
+// Package idletimer reports when nothing has happened for too long.
 package idletimer
 
 import (
@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// A Timer calls a function once, in a goroutine of its own, when a span that was begun has lasted for its limit. To begin
-// and to end a span costs an atomic write: the timer beneath is not set anew each time, but looks when it goes off how
-// much is left. All methods may be called concurrently, and for nil, which never goes off.
+// A Timer calls a function once, in a goroutine of its own, when a span that
+// was begun has lasted for its limit. To begin and to end a span costs an
+// atomic write: the timer beneath is not set anew each time, but looks when it
+// goes off how much is left. All methods may be called concurrently, and for
+// nil, which never goes off.
 type Timer struct {
 	limit  time.Duration
 	expire func()
@@ -24,7 +26,8 @@ type Timer struct {
 
 const noSpan = -1
 
-// New returns a Timer whose first span begins now. A limit of zero or less is none: the result is nil then.
+// New returns a Timer whose first span begins now. A limit of zero or less is
+// none: the result is nil then.
 func New(limit time.Duration, expire func()) *Timer {
 	if limit <= 0 {
 		return nil

@@ -13,7 +13,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTimer compares with the moment at which a timer that is set anew at each step would go off.
+// TestTimer compares with the moment at which a timer that is set anew at each
+// step would go off.
 func TestTimer(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		limit := time.Duration(rapid.IntRange(1, 50).Draw(rt, "limit"))

@@ -35,7 +35,8 @@ import (
 	"github.com/limpetlb/limpet/internal/websockettest"
 )
 
-// A command is the binary "limpet serve" under way, with the file limpet.yaml of a directory.
+// A command is the binary "limpet serve" under way, with the file limpet.yaml
+// of a directory.
 type command struct {
 	*testing.T
 	cmd   *exec.Cmd
@@ -45,7 +46,8 @@ type command struct {
 	tls   *tls.Config // of clients
 }
 
-// startCommand builds the binary and starts it with these files, over TLS. It waits until it serves.
+// startCommand builds the binary and starts it with these files, over TLS. It
+// waits until it serves.
 func startCommand(t *testing.T, files map[string]string) *command {
 	t.Helper()
 	certificate, key := makeCertificate(t)
@@ -91,7 +93,7 @@ func startCommand(t *testing.T, files map[string]string) *command {
 	return c
 }
 
-// await reads the log up to a line that holds text, and returns that.
+// await reads the log up to a line that contains text, and returns that.
 func (c *command) await(text string) string {
 	c.Helper()
 	timer := time.NewTimer(testwait.Limit)
@@ -106,7 +108,7 @@ func (c *command) await(text string) string {
 				return line
 			}
 		case <-timer.C:
-			c.Fatalf("waited in vain for %q in the log", text)
+			c.Fatalf("%q did not come in the log", text)
 		}
 	}
 }
@@ -175,9 +177,11 @@ func reloads(text string) [][2]string {
 	}
 }
 
-// Clients of gRPC, which calls the command over TLS, stay with their servers: those that return a cookie as metadata, and those
-// that a script knows by a tenant in their metadata; unary calls and streams in both directions. The file is read anew in
-// between, also with a fault; a stream that is open meanwhile goes on.
+// Clients of gRPC, which calls the command over TLS, stay with their servers:
+// those that return a cookie as metadata, and those that a script knows by a
+// tenant in their metadata; unary calls and streams in both directions. The
+// file is read anew in between, also with a fault; a stream that is open
+// meanwhile goes on.
 func TestStickyGRPCThroughCommand(t *testing.T) {
 	_, a, addrA := startGRPC(t, "a", "127.0.1.1")
 	_, b, addrB := startGRPC(t, "b", "127.0.1.2")
@@ -202,7 +206,8 @@ func TestStickyGRPCThroughCommand(t *testing.T) {
 			t.Fatalf("%q, %v", m.GetPayload().GetBody(), err)
 		}
 	}
-	// call makes a unary call and a stream, with metadata, and returns the server of each and the cookie.
+	// call makes a unary call and a stream, with metadata, and returns the
+	// server of each and the cookie.
 	call := func(pairs ...string) (unary, stream, cookie string) {
 		t.Helper()
 		ctx := metadata.AppendToOutgoingContext(ctx, pairs...)
@@ -284,8 +289,9 @@ func TestStickyGRPCThroughCommand(t *testing.T) {
 	}
 }
 
-// WebSockets through the command open at the server that the client's cookie names, also after the file was read anew; those
-// that are open meanwhile go on.
+// WebSockets through the command open at the server that the client's cookie
+// names, also after the file was read anew; those that are open meanwhile go
+// on.
 func TestStickyWebSocketsThroughCommand(t *testing.T) {
 	var servers []string
 	for _, name := range []string{"a", "b"} {

@@ -37,11 +37,14 @@ import (
 	"github.com/limpetlb/limpet/policy"
 )
 
-// Requests that nobody in good faith would send go through three proxies, limpet, nginx and HAProxy, to servers of three kinds.
+// Requests that nobody in good faith would send go through three proxies,
+// limpet, nginx and HAProxy, to servers of three kinds.
 //
-// The oracle has two parts. For itself, limpet must have one reading of a request: rules, scripts, the log and the server have
-// seen the same method, host and path, and those that the client has sent; or the server has seen nothing. And compared with
-// the others, it must not let pass what both of them refuse. Where it does, a table in the test says why.
+// The oracle has two parts. For itself, limpet must have one reading of a
+// request: rules, scripts, the log and the server have seen the same method,
+// host and path, and those that the client has sent; or the server has seen
+// nothing. And compared with the others, it must not let pass what both of them
+// refuse. Where it does, a table in the test says why.
 
 var only = flag.Int("request", -1, "look at this request of the search for differences alone")
 
@@ -65,7 +68,8 @@ type seen struct {
 // slow is how long a client may take for its requests.
 const slow = 2 * time.Second
 
-// program starts a program, and ends it with the test. It is skipped without the program, but fails where all must be there.
+// program starts a program, and ends it with the test. It is skipped without
+// the program, but fails where all must be there.
 func program(t *testing.T, stdout io.Writer, name string, arguments ...string) (stop func()) {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -126,7 +130,8 @@ func writeFile(t *testing.T, name, text string) {
 	}
 }
 
-// A marked connection adds to answers that the server gives without its handler that they are the server's.
+// A marked connection adds to answers that the server gives without its handler
+// that they are the server's.
 type marked struct{ net.Conn }
 
 func (c marked) Write(b []byte) (int, error) {
@@ -151,7 +156,8 @@ func (l markedListener) Accept() (net.Conn, error) {
 	return marked{c}, nil
 }
 
-// mark is how a server marks its answers: those to the requests behind mutants are not of interest.
+// mark is how a server marks its answers: those to the requests behind mutants
+// are not of interest.
 func mark(host string) string {
 	if host == "end" {
 		return "end"
@@ -208,7 +214,8 @@ http {
 `, dir)
 }
 
-// startNginxServer starts an nginx that notes what it gets. A proxy in it reads the body before it asks.
+// startNginxServer starts an nginx that notes what it gets. A proxy in it reads
+// the body before it asks.
 func startNginxServer(t *testing.T) (addr string, taken func() []seen) {
 	dir := t.TempDir()
 	addr = freeAddr(t, "127.0.0.1")
@@ -314,7 +321,8 @@ func startNode(t *testing.T) (addr string, taken func() []seen) {
 	}
 }
 
-// A peer is a proxy that limpet is compared with, in front of a server of a kind.
+// A peer is a proxy that limpet is compared with, in front of a server of a
+// kind.
 type peer struct{ http1, http2 string } // Unix sockets
 
 // startNginxProxy starts an nginx in front of the servers.
@@ -389,7 +397,8 @@ backend %[1]s
 	return peers
 }
 
-// A ward is limpet in front of a server. Each request comes from a client address of its own, by which its records are found.
+// A ward is limpet in front of a server. Each request comes from a client
+// address of its own, by which its records are found.
 type ward struct {
 	addr string
 	pool *lbpool.Pool
@@ -459,7 +468,8 @@ type outcome struct {
 	hung   bool
 }
 
-// refused reports whether a proxy has sent nothing on. Its own 502 to 504 tell of a server that did not like what it got.
+// refused reports whether a proxy has sent nothing on. Its own 502 to 504 tell
+// of a server that did not like what it got.
 func (o outcome) refused() bool {
 	return o.served == 0 && o.status != "502" && o.status != "503" && o.status != "504"
 }
@@ -597,7 +607,8 @@ func TestRequestDifferences(t *testing.T) {
 	if testrace.Enabled {
 		requests /= 4
 	}
-	// One server of each kind is limpet's own: what it gets has come through limpet. The other is for the others.
+	// One server of each kind is limpet's own: what it gets has come through
+	// limpet. The other is for the others.
 	servers, taken, wards := map[string]string{}, map[string]func() []seen{}, map[string]*ward{}
 	for kind, start := range map[string]func(*testing.T) (string, func() []seen){"go": startGo, "nginx": startNginxServer, "node": startNode} {
 		servers[kind], _ = start(t)
@@ -686,7 +697,8 @@ func TestRequestDifferences(t *testing.T) {
 			}
 		}
 		for name, o := range map[string]outcome{"limpet": x.limpet, "nginx": x.nginx, "HAProxy": x.haprox} {
-			// Once Node has declined to switch protocols on a connection, it does not answer the next request there if that is malformed.
+			// Once Node has declined to switch protocols on a connection, it
+			// does not answer the next request there if that is malformed.
 			if o.hung && !(name != "limpet" && x.server == "node") {
 				faults = append(faults, fmt.Sprintf("%s hangs: %v", name, x))
 			}
@@ -754,7 +766,8 @@ func exchange(t *testing.T, x *trial, w *ward, nginx, haproxy peer) {
 // isEnd reports whether a record is of the request behind a mutant.
 func isEnd(rec limpet.Record) bool { return rec.Path == "/end" && rec.Host == "end" }
 
-// compare returns in what the log, the script, the server and the client differ about the i-th request of a connection.
+// compare returns in what the log, the script, the server and the client differ
+// about the i-th request of a connection.
 func compare(m *mutant, i int, rec limpet.Record, s seen) (faults []string) {
 	differ := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	b, err := hex.DecodeString(s.script)
@@ -841,7 +854,8 @@ func compare(m *mutant, i int, rec limpet.Record, s seen) (faults []string) {
 	return faults
 }
 
-// readable is a text without percent-encoding: bytes that must be encoded may be so in more than one way.
+// readable is a text without percent-encoding: bytes that must be encoded may
+// be so in more than one way.
 func readable(s string) string {
 	return percent.ReplaceAllStringFunc(s, func(s string) string {
 		c, _ := strconv.ParseUint(s[1:], 16, 8)

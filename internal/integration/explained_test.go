@@ -7,13 +7,15 @@ import (
 	"strings"
 )
 
-// A difference is a kind of request that nginx and HAProxy refuse and limpet lets pass.
+// A difference is a kind of request that nginx and HAProxy refuse and limpet
+// lets pass.
 type difference struct {
 	what, why string
 	is        func(*trial) bool
 }
 
-// explained are all the differences that there are, in the order in which they are looked at. Each must occur.
+// explained are all the differences that there are, in the order in which they
+// are looked at. Each must occur.
 var explained = []difference{
 	{
 		"chunks that turn out malformed", "the head is sent on while the body comes, as is right for uploads; the server sees that the body is cut off, and the client gets 400",
@@ -64,10 +66,12 @@ func (m *mutant) value(name string) (value string, ok bool) {
 	return "", false
 }
 
-// nginxAlone reports whether nginx refuses what HAProxy and limpet forward: methods with other signs than capitals, "_" and
-// "-", and TRACE; folded lines; a length that is given twice, beside chunks, or behind a tab; a path that leaves the root; an
-// absolute target without a path or with a "_" in its host, and a malformed field Host beside an absolute target; a field host
-// beside :authority, and all trailers, in HTTP/2.
+// nginxAlone reports whether nginx refuses what HAProxy and limpet forward:
+// methods with other signs than capitals, "_" and "-", and TRACE; folded lines;
+// a length that is given twice, beside chunks, or behind a tab; a path that
+// leaves the root; an absolute target without a path or with a "_" in its host,
+// and a malformed field Host beside an absolute target; a field host beside
+// :authority, and all trailers, in HTTP/2.
 func nginxAlone(m *mutant) bool {
 	line, _, _ := strings.Cut(m.raw, "\r\n")
 	method := m.method()
@@ -79,9 +83,11 @@ func nginxAlone(m *mutant) bool {
 		strings.Contains(m.raw, "Content-Length:") && strings.Contains(m.raw, "Transfer-Encoding:") || m.trailer != nil
 }
 
-// haproxyAlone reports whether HAProxy refuses what nginx and limpet forward: an absolute target with another host than the
-// field Host has; 8-bit bytes in targets; the method PRI; an empty field TE in HTTP/2; a blank in the name of a trailer's field, which net/http
-// drops; WebSockets without a key; and more than 100 fields.
+// haproxyAlone reports whether HAProxy refuses what nginx and limpet forward:
+// an absolute target with another host than the field Host has; 8-bit bytes in
+// targets; the method PRI; an empty field TE in HTTP/2; a blank in the name of
+// a trailer's field, which net/http drops; WebSockets without a key; and more
+// than 100 fields.
 func haproxyAlone(m *mutant) bool {
 	line, _, _ := strings.Cut(m.raw, "\r\n")
 	te, ok := m.value("te")

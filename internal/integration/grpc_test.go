@@ -27,7 +27,8 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// service is a gRPC service; ended gets the error of the context of each call that waits for its end.
+// service is a gRPC service; ended gets the error of the context of each call
+// that waits for its end.
 type service struct {
 	pb.UnimplementedTestServiceServer
 	ended chan error
@@ -86,7 +87,8 @@ func (s *service) FullDuplexCall(both grpc.BidiStreamingServer[pb.StreamingOutpu
 	}
 }
 
-// TestGRPC makes calls of all kinds, to a gRPC server that is wrapped, and through the proxy to one that is a server of a pool.
+// TestGRPC makes calls of all kinds, to a gRPC server that is wrapped, and
+// through the proxy to one that is a server of a pool.
 func TestGRPC(t *testing.T) {
 	for _, way := range []string{"wrapped", "proxied by h2c", "proxied by TLS"} {
 		for _, secure := range []bool{true, false} {
@@ -99,7 +101,8 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
-// serveHTTP2 serves h until the test ends, and returns where, and the client's configuration of TLS.
+// serveHTTP2 serves h until the test ends, and returns where, and the client's
+// configuration of TLS.
 func serveHTTP2(t *testing.T, secure bool, h http.Handler) (addr string, client *tls.Config) {
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.Protocols = new(http.Protocols)

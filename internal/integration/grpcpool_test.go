@@ -65,7 +65,8 @@ func startGRPC(t *testing.T, name, host string) (*grpc.Server, *namedService, st
 	return srv, s, ln.Addr().String()
 }
 
-// callGRPC serves cfg to clients that speak HTTP/2 in cleartext, as a program does, and returns a function that connects one.
+// callGRPC serves cfg to clients that speak HTTP/2 in cleartext, as a program
+// does, and returns a function that connects one.
 func callGRPC(t *testing.T, cfg limpet.Config) (vs *limpet.VirtualService, connect func() pb.TestServiceClient) {
 	t.Helper()
 	vs, err := limpet.New(cfg)
@@ -111,8 +112,9 @@ func grpcPool(t *testing.T, cfg lbpool.Config, addrs ...string) *lbpool.Pool {
 	return p
 }
 
-// Each client of gRPC stays with its server, whichever tells it: a header that its metadata carries, a cookie that it returns as
-// metadata, or a script with a table.
+// Each client of gRPC stays with its server, whichever tells it: a header that
+// its metadata carries, a cookie that it returns as metadata, or a script with
+// a table.
 func TestStickyGRPC(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
@@ -202,7 +204,8 @@ if not server then avi.vs.table_insert(key, avi.pool.server_ip()) end
 	}
 }
 
-// Servers of gRPC go away and come back, one after the other, while clients call: no call fails, and nothing is done twice.
+// Servers of gRPC go away and come back, one after the other, while clients
+// call: no call fails, and nothing is done twice.
 func TestGRPCServersGoAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
@@ -277,7 +280,8 @@ func (s *countedService) UnaryCall(_ context.Context, r *pb.SimpleRequest) (*pb.
 	return &pb.SimpleResponse{Payload: r.GetPayload()}, nil
 }
 
-// Messages may be large in both directions, rules hold, and a pool of HTTP/1.1 stands beside one of gRPC.
+// Messages may be large in both directions, rules hold, and a pool of HTTP/1.1
+// stands beside one of gRPC.
 func TestGRPCBesideHTTP1(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()

@@ -24,8 +24,8 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// TestHTTP2Conformance runs h2spec, a collection of tests of HTTP/2, against limpet and against net/http: what net/http passes,
-// limpet passes.
+// TestHTTP2Conformance runs h2spec, a collection of tests of HTTP/2, against
+// limpet and against net/http: what net/http passes, limpet passes.
 func TestHTTP2Conformance(t *testing.T) {
 	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -100,7 +100,8 @@ type verdict struct {
 	err    error
 }
 
-// conformance tests a server, with all tests or with those that are named, and returns the verdicts by the tests' names.
+// conformance tests a server, with all tests or with those that are named, and
+// returns the verdicts by the tests' names.
 func conformance(t *testing.T, srv *http.Server, names ...string) map[string]verdict {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,7 +17,8 @@ import (
 	"github.com/limpetlb/limpet/config"
 )
 
-// programOf returns the path of a program; it skips the test if there is none, and fails under CI.
+// programOf returns the path of a program; it skips the test if there is none,
+// and fails under CI.
 func programOf(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -30,8 +31,9 @@ func programOf(t *testing.T, name string) string {
 	return path
 }
 
-// TestLogsAreRead has GoAccess and jq read the lines of requests of many kinds, hostile ones among them. Lines are shorter than 4 KiB,
-// at which GoAccess 1.7 splits them.
+// TestLogsAreRead has GoAccess and jq read the lines of requests of many kinds,
+// hostile ones among them. Lines are shorter than 4 KiB, at which GoAccess 1.7
+// splits them.
 func TestLogsAreRead(t *testing.T) {
 	goaccess, jq := programOf(t, "goaccess"), programOf(t, "jq")
 	dir := t.TempDir()

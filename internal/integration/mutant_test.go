@@ -40,7 +40,8 @@ func (m *mutant) String() string {
 	return b.String()
 }
 
-// Parts of mutants that two programs might read in two ways. In framings and trailers a line break is one of CR and LF.
+// Parts of mutants that two programs might read in two ways. In framings and
+// trailers a line break is one of CR and LF.
 var (
 	oddMethods = []string{
 		"HEAD", "OPTIONS", "CONNECT", "TRACE", "get", "Get", "G T", "GE:T", "G\tT", "GÉT", "", "M-SEARCH", "PRI", "GET/1", "\"GET\"", "GET\x00", "GET\x0b", "GET,POST", "G(E)T", "PATCH", "DELETE",
@@ -94,7 +95,8 @@ var (
 		"HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "HTTP/0.9", "HTTP/01.1", "HTTP/1.01", "http/1.1", "HTTP/1", "HTTP/1.", "HTTP/1.1 ", "HTTP/1.1\t", "HTTP /1.1", "HTTP/ 1.1", "HTTP/1,1", "XTTP/1.1", "", "HTTP/1.1 HTTP/1.1",
 		"HTTPS/1.1", "HTTP/1.1\r", "HTTP/10.1", "HTTP/1.10", "HTTP/-1.1", "HTTP/1.1\x00", "HTTP/3.0",
 	}
-	// What may be amiss in a head of HTTP/2: "name\x00value" fields that are put at the end.
+	// What may be amiss in a head of HTTP/2: "name\x00value" fields that are
+	// put at the end.
 	oddPseudo = []string{
 		":method\x00GET", ":method\x00POST", ":path\x00/admin", ":path\x00/x", ":authority\x00b", ":authority\x00admin.example.com", ":scheme\x00http", ":scheme\x00ftp", ":status\x00200", ":protocol\x00websocket", ":x\x001", ":\x001",
 		"host\x00a", "host\x00b", "host\x00admin.example.com", "host\x00a b", "host\x00", "host\x00a\x00", "Host\x00b", "HOST\x00a", "transfer-encoding\x00chunked", "transfer-encoding\x00identity", "connection\x00close", "connection\x00keep-alive",
@@ -133,7 +135,8 @@ func twist(r *rand.Rand, s string) string {
 	return s[:i] + s[i:i+1] + s[i:]
 }
 
-// oddities is how many oddities a mutant has: mostly one, so that what becomes of it has one reason.
+// oddities is how many oddities a mutant has: mostly one, so that what becomes
+// of it has one reason.
 func oddities(r *rand.Rand) int {
 	switch n := r.IntN(20); {
 	case n == 0:

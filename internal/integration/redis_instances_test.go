@@ -25,7 +25,8 @@ import (
 	"github.com/limpetlb/limpet/persistence/redisstore"
 )
 
-// instanceVariable is the environment variable that makes the test program an instance of limpet. It holds an instanceConfig.
+// instanceVariable is the environment variable that makes the test program an
+// instance of limpet. It holds an instanceConfig.
 const instanceVariable = "LIMPET_INTEGRATION_INSTANCE"
 
 type instanceConfig struct {
@@ -121,8 +122,8 @@ func startInstance(t *testing.T, c instanceConfig) instance {
 	return instance{"http://" + strings.TrimSpace(line) + "/", kill}
 }
 
-// TestRedisInstances has a thousand clients alternate between two processes that share nothing but a Redis, one of which is killed
-// and started again.
+// TestRedisInstances has a thousand clients alternate between two processes
+// that share nothing but a Redis, one of which is killed and started again.
 func TestRedisInstances(t *testing.T) {
 	redis := redistest.Start(t)
 	c := instanceConfig{Redis: redis.Addr}
@@ -156,7 +157,8 @@ func TestRedisInstances(t *testing.T) {
 		return string(body), err
 	}
 	servers := make([]string, clients)
-	// all sends a request of every client to one instance or the other and returns how many stuck.
+	// all sends a request of every client to one instance or the other and
+	// returns how many stuck.
 	all := func(round int) int {
 		var stuck [parallel]int
 		var wg sync.WaitGroup

@@ -112,7 +112,8 @@ func TestRedisFaults(t *testing.T) {
 					t.Fatalf("a table that fails open: %t, %v", ok, err)
 				}
 				if value, _, ok, err := store.Lookup(ctx, "", key, time.Minute); value != "10.0.0.2:80" || !ok || err != nil {
-					// The entry may have reached the server with the last call that got there.
+					// The entry may have reached the server with the last call
+					// that got there.
 					if i > 0 {
 						t.Fatalf("call %d: %q, %t, %v", i, value, ok, err)
 					}
@@ -155,14 +156,15 @@ func TestRedisFaults(t *testing.T) {
 			if value, _, ok, err := store.Lookup(ctx, "", "before7", 0); value != "10.0.0.1:80" || !ok || err != nil {
 				t.Errorf("what was stored before: %q, %t, %v", value, ok, err)
 			}
-			// All that the outages have opened is closed: what is left is a connection to the proxy, or two ends of it.
+			// All that the outages have opened is closed: what is left is a
+			// connection to the proxy, or two ends of it.
 			testwait.Until(t, "files closed", func() bool { return openFiles(t) < 100 })
 		})
 	}
 }
 
-// TestRedisLateAnswers has answers come about when they are given up, while many calls share a connection, and looks for one that
-// came to the wrong call.
+// TestRedisLateAnswers has answers come about when they are given up, while
+// many calls share a connection, and looks for one that came to the wrong call.
 func TestRedisLateAnswers(t *testing.T) {
 	server := redistest.Start(t)
 	p := newProxy(t, server.Addr)

@@ -81,15 +81,16 @@ var exampleDir = fstest.MapFS{
 	"places.txt":    {Data: []byte("prefix; country code\n198.51.100.0/24; NL\n")},
 }
 
-// watchedFiles are those that the examples name and that are watched, for which a text that is no file needs absolute names.
+// watchedFiles are those that the examples name and that are watched, for which
+// a text that is no file needs absolute names.
 var watchedFiles = map[string]string{
 	"users":       "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n",
 	"partner.pem": `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`, // RFC 8037, A.2
 }
 
-// Whatever is an example passes the schema and Parse. When a value of an example
-// becomes one of another kind, or a mapping gets a key that nothing knows, both
-// refuse it. Where Parse finds no fault, the schema never does.
+// Whatever is an example passes the schema and Parse. When a value of an
+// example becomes one of another kind, or a mapping gets a key that nothing
+// knows, both refuse it. Where Parse finds no fault, the schema never does.
 func TestSchema(t *testing.T) {
 	schema := compiledSchema(t)
 	dir := testfiles.Write(t, watchedFiles)
@@ -138,11 +139,12 @@ func TestSchema(t *testing.T) {
 // free are mappings whose keys and values may be any text.
 var free = regexp.MustCompile(`\.(map|servers|header)$`)
 
-// named are mappings in whose place there may be the name of an object, which must be one.
+// named are mappings in whose place there may be the name of an object, which
+// must be one.
 var named = regexp.MustCompile(`\.persistence$|^\.services\[\d+\]\.[A-Za-z]+\[\d+\]$`)
 
-// changeEach changes each value in v in turn, calls try, and changes it back. It sets
-// v itself by set.
+// changeEach changes each value in v in turn, calls try, and changes it back.
+// It sets v itself by set.
 func changeEach(v any, path string, set func(any), try func(path, what string)) {
 	change := func(other any, what string) {
 		set(other)

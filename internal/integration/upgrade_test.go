@@ -40,8 +40,10 @@ server.listen(+port, host);
 process.on('SIGTERM', () => process.exit(0));
 `
 
-// TestUpgradesOfNode asks servers of Node to switch protocols. A program that declines by writing to the socket that Node has handed
-// it, and leaves it open, has a connection that nobody listens to: the next client's request waited there for a minute.
+// TestUpgradesOfNode asks servers of Node to switch protocols. A program that
+// declines by writing to the socket that Node has handed it, and leaves it
+// open, has a connection that nobody listens to: the next client's request
+// waited there for a minute.
 func TestUpgradesOfNode(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "server.js")

@@ -1,5 +1,6 @@
-// Package logfile appends to the file of a log, and follows its name: when another program has renamed or removed the file, as logrotate
-// does, what comes next goes to a new one.
+// Package logfile appends to the file of a log, and follows its name: when
+// another program has renamed or removed the file, as logrotate does, what
+// comes next goes to a new one.
 package logfile
 
 import (
@@ -16,7 +17,8 @@ const Mode = 0o640
 // checkEvery is how often writes look whether the name shows another file.
 const checkEvery = time.Second
 
-// A File is an [io.Writer] that appends to the file of a name. One goroutine may write at a time, while others reopen and close it.
+// A File is an [io.Writer] that appends to the file of a name. One goroutine
+// may write at a time, while others reopen and close it.
 type File struct {
 	path    string
 	checked time.Time // used by Write alone
@@ -26,7 +28,8 @@ type File struct {
 	info fs.FileInfo // of file
 }
 
-// Open opens the file, and makes it if there is none. A named pipe is opened whether or not somebody reads it.
+// Open opens the file, and makes it if there is none. A named pipe is opened
+// whether or not somebody reads it.
 func Open(path string) (*File, error) {
 	f := &File{path: path}
 	if err := f.open(false); err != nil {
@@ -35,11 +38,12 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// Reopen opens the file of the name anew, and closes the one before. If it cannot be opened, the one before stays. A file that is
-// closed stays so.
+// Reopen opens the file of the name anew, and closes the one before. If it
+// cannot be opened, the one before stays. A file that is closed stays so.
 func (f *File) Reopen() error { return f.open(true) }
 
-// open opens the file. If it is to be opened again, and is closed, that does nothing.
+// open opens the file. If it is to be opened again, and is closed, that does
+// nothing.
 func (f *File) open(again bool) error {
 	flags := os.O_WRONLY
 	info, err := os.Stat(f.path)

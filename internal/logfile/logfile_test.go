@@ -64,7 +64,8 @@ func TestCannotOpen(t *testing.T) {
 	}
 }
 
-// After Reopen, and a second after the name shows another file or none, lines go to a new file.
+// After Reopen, and a second after the name shows another file or none, lines
+// go to a new file.
 func TestFollowsName(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("open files cannot be renamed")

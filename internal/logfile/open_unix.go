@@ -7,8 +7,10 @@ import (
 	"syscall"
 )
 
-// doNotBlock lets a named pipe be opened without a reader, and lets Close end a write to it.
+// doNotBlock lets a named pipe be opened without a reader, and lets Close end a
+// write to it.
 const doNotBlock = syscall.O_NONBLOCK
 
-// pipeFlags open a named pipe with a reader, ourselves: so there is always one, and lines wait in the pipe.
+// pipeFlags open a named pipe with a reader, ourselves: so there is always one,
+// and lines wait in the pipe.
 const pipeFlags = os.O_RDWR

@@ -12,7 +12,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// A named pipe that nobody reads can be opened. A write that hangs in it ends when the file is closed or opened anew.
+// A named pipe that nobody reads can be opened. A write that hangs in it ends
+// when the file is closed or opened anew.
 func TestNamedPipe(t *testing.T) {
 	for name, end := range map[string]func(*File) error{"closed": (*File).Close, "reopened": (*File).Reopen} {
 		t.Run(name, func(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package logqueue keeps log lines until a goroutine has written them, and never holds up those who log.
+// Package logqueue keeps log lines until a goroutine has written them, and
+// never delays those who log.
 package logqueue
 
 import (
@@ -11,7 +12,8 @@ import (
 	"time"
 )
 
-// What a queue holds unless Limit says otherwise, and the least that it can be told to hold.
+// What a queue stores unless Limit says otherwise, and the least that it can be
+// set to.
 const (
 	DefaultLines = 65_536            // lines
 	DefaultBytes = 16 << 20          // bytes
@@ -29,11 +31,14 @@ const (
 // ErrClosed is the error of Write after Close.
 var ErrClosed = errors.New("the log queue is closed")
 
-// A Queue is an [io.Writer] for log lines that never blocks. A goroutine, from Start on, writes the lines to an output, many at once if
-// they come fast. While the output stands still, or the goroutine has not been started, lines beyond the limits are dropped, the newest
-// first. When it goes on, one line at WARN says how many were dropped.
+// A Queue is an [io.Writer] for log lines that never blocks. A goroutine, from
+// Start on, writes the lines to an output, many at once if they come fast.
+// While the output stands still, or the goroutine has not been started, lines
+// beyond the limits are dropped, the newest first. When it goes on, one line at
+// WARN says how many were dropped.
 //
-// Each call of Write must have one whole line, or several. A Queue is safe for concurrent use and must not be copied.
+// Each call of Write must have one whole line, or several. A Queue is safe for
+// concurrent use and must not be copied.
 type Queue struct {
 	output io.Writer
 
@@ -64,7 +69,8 @@ func New(output io.Writer) *Queue {
 	}
 }
 
-// Start starts the goroutine, unless it is running. It runs until Stop or Close.
+// Start starts the goroutine, unless it is running. It runs until Stop or
+// Close.
 func (q *Queue) Start() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,9 +85,9 @@ func (q *Queue) startLocked() {
 	}
 }
 
-// Limit sets how much the queue holds: lines (at least 512) and bytes (at least
-// 64 KiB). Values that are too small are raised. The default is 65,536 lines
-// and 16 MiB.
+// Limit sets how much the queue stores: lines (at least 512) and bytes (at
+// least 64 KiB). Values that are too small are raised. The default is 65,536
+// lines and 16 MiB.
 func (q *Queue) Limit(lines, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -97,8 +103,8 @@ func (q *Queue) Handler(format func(io.Writer) slog.Handler) slog.Handler {
 	return &queueHandler{normal: format(q), urgent: format(urgentLines{q})}
 }
 
-// Told sets what formats the line about dropped ones. If the handler that format
-// makes writes nothing to its argument, it has told it elsewhere.
+// Told sets what formats the line about dropped ones. If the handler that
+// format makes writes nothing to its argument, it has reported it elsewhere.
 func (q *Queue) Told(format func(io.Writer) slog.Handler) {
 	q.mu.Lock()
 	q.handler = format
@@ -126,8 +132,10 @@ func (q *Queue) Dropped() uint64 {
 	return q.total
 }
 
-// Close writes the lines in the queue and ends its goroutine. If ctx ends first, Close returns its error, and the lines that are not
-// written by then are lost; Close does not stop a write that hangs in the output. Closing again does the same.
+// Close writes the lines in the queue and ends its goroutine. If ctx ends
+// first, Close returns its error, and the lines that are not written by then
+// are lost; Close does not stop a write that hangs in the output. Closing again
+// does the same.
 func (q *Queue) Close(ctx context.Context) error {
 	q.mu.Lock()
 	q.closed = true
@@ -135,7 +143,8 @@ func (q *Queue) Close(ctx context.Context) error {
 	return q.Stop(ctx)
 }
 
-// Stop is Close for a queue that takes further lines, to write them when it is started again. If ctx ends first, the queue is closed.
+// Stop is Close for a queue that takes further lines, to write them when it is
+// started again. If ctx ends first, the queue is closed.
 func (q *Queue) Stop(ctx context.Context) error {
 	q.mu.Lock()
 	q.startLocked()
@@ -163,7 +172,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// put appends line if there is room for it: without the reserve, unless it is
+// put appends line if there is space for it: without the reserve, unless it is
 // urgent.
 func (q *Queue) put(line []byte, urgent bool) (int, error) {
 	if len(line) == 0 {
@@ -189,7 +198,7 @@ func (q *Queue) put(line []byte, urgent bool) (int, error) {
 		idle := q.lines == 0
 		q.mu.Unlock()
 		if idle {
-			q.signal() // nothing else would have it told
+			q.signal() // nothing else would report it
 		}
 		return n, nil
 	}
@@ -230,7 +239,7 @@ func (q *Queue) run(done chan<- struct{}) {
 				q.missing = 0
 				q.mu.Unlock()
 				if missing > 0 {
-					q.tell(missing, format)
+					q.report(missing, format)
 				}
 				q.mu.Lock()
 				more = len(q.filling) > 0
@@ -286,7 +295,7 @@ func (q *Queue) write(lines []byte) {
 		}
 		q.mu.Unlock()
 		if missing > 0 && lost == 0 {
-			q.tell(missing, format)
+			q.report(missing, format)
 		}
 	}
 }
@@ -322,8 +331,8 @@ func (q *Queue) send(batch []byte) (lost int) {
 	return countLines(batch[n:])
 }
 
-// tell writes the line about missing lines.
-func (q *Queue) tell(missing uint64, format func(io.Writer) slog.Handler) {
+// report writes the line about missing lines.
+func (q *Queue) report(missing uint64, format func(io.Writer) slog.Handler) {
 	defer func() { _ = recover() }() // of a format
 	var line bytes.Buffer
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0)
@@ -339,7 +348,7 @@ func (q *Queue) tell(missing uint64, format func(io.Writer) slog.Handler) {
 	}
 }
 
-// lose counts lines that were not written. The caller holds mu.
+// lose counts lines that were not written. The caller has locked mu.
 func (q *Queue) lose(n int) {
 	q.missing += uint64(n)
 	q.total += uint64(n)

@@ -37,18 +37,18 @@ func (f *failing) Write(p []byte) (int, error) {
 	return n, io.ErrShortWrite
 }
 
-// A full disk loses lines, never joins two halves to one, and is told of
+// A full disk loses lines, never joins two halves to one, and is reported
 // afterwards.
 func TestOutputFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		turns []int
-		want  string // DROPPED n stands for the line that tells
+		want  string // DROPPED n stands for the line that reports them
 	}{
 		"nothing of a line":      {[]int{0}, "b\nDROPPED 1\nc\n"},
 		"half a line":            {[]int{1}, "a\nb\nDROPPED 1\nc\n"},
 		"half, and no line feed": {[]int{1, 0}, "a\nc\nDROPPED 2\n"},
-		"told later":             {[]int{0, -1, 0}, "b\nc\nDROPPED 1\n"},
-		"half of what is told":   {[]int{0, -1, 4}, "b\ntime\nc\nDROPPED 1\n"},
+		"reported later":         {[]int{0, -1, 0}, "b\nc\nDROPPED 1\n"},
+		"half of the report":     {[]int{0, -1, 4}, "b\ntime\nc\nDROPPED 1\n"},
 		"a panic":                {[]int{-2}, "b\nDROPPED 1\nc\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,8 @@ func TestOutputFails(t *testing.T) {
 	}
 }
 
-// A queue that is not started keeps lines, and drops what is beyond its limits; so does one that was stopped.
+// A queue that is not started keeps lines, and drops what is beyond its limits;
+// so does one that was stopped.
 func TestStartAndStop(t *testing.T) {
 	var out bytes.Buffer
 	q := New(&out)
@@ -148,7 +149,7 @@ func TestStopsAmongLines(t *testing.T) {
 	}
 }
 
-// A handler that writes nothing of what was dropped has told it elsewhere.
+// A handler that writes nothing of what was dropped has reported it elsewhere.
 func TestToldElsewhere(t *testing.T) {
 	var out, elsewhere bytes.Buffer
 	q := New(&out)

@@ -184,8 +184,8 @@ func (a *adjusted) borderOf(t *lua.LTable) int {
 	return low
 }
 
-// withLength calls a function that asks for the length of an array, and gives it
-// another one.
+// withLength calls a function that asks for the length of an array, and gives
+// it another one.
 func withLength(c Call, name string, call func(Call) int, t *lua.LTable, n int) int {
 	end := func(arg int) {
 		if c.Arg(arg) == lua.LNil {

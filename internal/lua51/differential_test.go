@@ -172,10 +172,10 @@ func (c *comparison) explain(t *testing.T, source string, got, want outcome) str
 }
 
 // isRecursion reports whether two outcomes differ only in how often the same
-// lines are printed, and in the lines of the deepest calls, which show the error
-// that they nest too deeply; and whether the program ends otherwise if calls may
-// nest less deeply. The depth at which calls fail differs: in Lua, calls from C
-// fail long before those from Lua.
+// lines are printed, and in the lines of the deepest calls, which show the
+// error that they nest too deeply; and whether the program ends otherwise if
+// calls may nest less deeply. The depth at which calls fail differs: in Lua,
+// calls from C fail long before those from Lua.
 func (c *comparison) isRecursion(t *testing.T, source string, got, want outcome) bool {
 	deep := func(s string) string { return deepHere.ReplaceAllString(deepLua.ReplaceAllString(s, "!"), "!") }
 	lines := func(o outcome) (other, deepest []string) {
@@ -225,10 +225,10 @@ func differ(lines []string, got, want outcome) string {
 	return strings.Join(names, ", ")
 }
 
-// A difference is one of those that docs/reference/datascript.md names, or one of
-// the reference's print from Lua's own. It explains two texts, which a program
-// with these lines has printed or failed with, if they
-// differ by it and by nothing else.
+// A difference is one of those that docs/reference/datascript.md names, or one
+// of the reference's print from Lua's own. It explains two texts, which a
+// program with these lines has printed or failed with, if they differ by it and
+// by nothing else.
 type difference struct {
 	name     string
 	explains func(lines []string, here, lua string) bool
@@ -249,8 +249,8 @@ var (
 
 // differByDepth: calls that nest too deeply have another text, and sometimes no
 // place, if functions of C or metamethods are among them, or if one such error
-// has been caught that deep already. Where Lua does not say so, the texts must be
-// equal.
+// has been caught that deep already. Where Lua does not say so, the texts must
+// be equal.
 func differByDepth(_ []string, here, lua string) bool {
 	return deepLua.MatchString(lua) && deepHere.ReplaceAllString(here, "!") == deepLua.ReplaceAllString(lua, "!")
 }
@@ -295,8 +295,8 @@ var (
 )
 
 // differByLine: a print that is the last call of a function has the function's
-// line here, and its caller's there, as the reference's print is written in Lua.
-// Our line must be one that ends a function in such a way.
+// line here, and its caller's there, as the reference's print is written in
+// Lua. Our line must be one that ends a function in such a way.
 func differByLine(lines []string, here, lua string) bool {
 	ours := printedAt.FindStringSubmatch(here)
 	if ours == nil || printedAt.ReplaceAllString(here, "") != printedAt.ReplaceAllString(lua, "") {

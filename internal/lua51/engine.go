@@ -38,8 +38,8 @@ func NewEngine(c Config) *Engine {
 	return e
 }
 
-// Limits returns the limits in force, with the defaults filled in. They must not
-// be changed while scripts run.
+// Limits returns the limits in force, with the defaults filled in. They must
+// not be changed while scripts run.
 func (e *Engine) Limits() *Limits { return &e.limits }
 
 // Gate returns the gate, which the caller has each run pass.

@@ -3,10 +3,10 @@ package lua51
 import lua "github.com/yuin/gopher-lua"
 
 // Each store to a global variable is one into the table of globals, at a
-// constant index. The VM's compiler loads the index into a register first, where
-// the store could name the constant itself: a fifth of the instructions of
-// scripts that do little else. So those loads are taken out. And a global that
-// is read just after it was set, as in
+// constant index. The VM's compiler loads the index into a register first,
+// where the store could name the constant itself: a fifth of the instructions
+// of scripts that do little else. So those loads are taken out. And a global
+// that is read just after it was set, as in
 //
 //	server = avi.vs.table_lookup(client)
 //	if server then
@@ -74,7 +74,8 @@ func loadOf(p *lua.FunctionProto, pc, register int) int {
 	return -1
 }
 
-// forward has globals taken from registers. Folded instructions are not executed.
+// forward has globals taken from registers. Folded instructions are not
+// executed.
 func forward(p *lua.FunctionProto, folded []bool) {
 	target := make([]bool, len(p.Code)+1) // of a jump
 	for pc := range p.Code {

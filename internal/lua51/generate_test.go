@@ -10,9 +10,9 @@ import (
 // A generator writes small Lua programs at random: most fail sooner or later,
 // and the point is that they fail in the same way everywhere. The variables
 // are: q and r, arrays without holes; t and u, records; s, a string; f, a
-// function; a to e and g to k, anything, some of them global and some local; v and w, in
-// some programs, objects with metatables: w can be called, and v has the one of
-// u.
+// function; a to e and g to k, anything, some of them global and some local; v
+// and w, in some programs, objects with metatables: w can be called, and v has
+// the one of u.
 type generator struct {
 	*rand.Rand
 	b     strings.Builder

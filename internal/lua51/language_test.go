@@ -147,8 +147,8 @@ func TestLanguage(t *testing.T) {
 //     cut off otherwise, and in what %s formats.
 //   - The remainder of a number from 2^53 on and a whole number that stands in
 //     the source is exact, where Lua's formula is not.
-//   - A metamethod of arithmetic or comparison that is not a function is ignored
-//     in a script that does not spell its name.
+//   - A metamethod of arithmetic or comparison that is not a function is
+//     ignored in a script that does not spell its name.
 //   - The last digits of a power may differ, and if calls nest too deeply, the
 //     text of the error and the depth.
 //   - The length of an array with holes is another one of its borders, and
@@ -198,8 +198,8 @@ func TestKnownDifferences(t *testing.T) {
 	}
 }
 
-// The iterator that ipairs returns stopped a request with an internal error when
-// a script called it by itself with anything but a table and a number.
+// The iterator that ipairs returns stopped a request with an internal error
+// when a script called it by itself with anything but a table and a number.
 func TestIpairsStep(t *testing.T) {
 	o, e := startOracle(t), newComparableEngine(t)
 	for _, call := range []string{

@@ -10,9 +10,9 @@ import (
 )
 
 // Lua's base library, without what loads code, reaches environments or the
-// host: dofile, getfenv, load, loadfile, loadstring, module, newproxy,
-// require, setfenv and _G are missing, collectgarbage does nothing, and print is
-// the host's.
+// host: dofile, getfenv, load, loadfile, loadstring, module, newproxy, require,
+// setfenv and _G are missing, collectgarbage does nothing, and print is the
+// host's.
 var baseEntries = []Entry{
 	{Name: "assert", Call: baseAssert},
 	{Name: "collectgarbage", Call: func(c Call) int { return c.RetNumber(0) }},
@@ -147,7 +147,8 @@ func (c Call) ToString(v lua.LValue) string {
 	return v.Type().String()
 }
 
-// baseTostring is tostring, which returns the result of __tostring, of any type.
+// baseTostring is tostring, which returns the result of __tostring, of any
+// type.
 func baseTostring(c Call) int {
 	v := c.Any(1)
 	if event := c.L.GetMetaField(v, "__tostring"); event != lua.LNil {

@@ -93,8 +93,8 @@ func stringSub(c Call) int {
 	return c.retPiece(s, luastr.Sub(s, c.int64(2), c.optInt64(3, -1)))
 }
 
-// retPiece returns a part of a string. It copies a small part of a large string,
-// which the part would keep alive without being counted.
+// retPiece returns a part of a string. It copies a small part of a large
+// string, which the part would keep alive without being counted.
 func (c Call) retPiece(s, piece string) int {
 	if len(piece) > 1 && len(s) > 64+4*len(piece) {
 		c.Read(len(piece))

@@ -8,8 +8,8 @@ import (
 )
 
 // Lines returns the numbers of the lines that hold code, in order and each
-// once: those that [Config].Trace can be called with. A line with nothing but "end",
-// "else" or "break" holds none.
+// once: those that [Config].Trace can be called with. A line with nothing but
+// "end", "else" or "break" holds none.
 func (p *Program) Lines() []int {
 	lines := map[int]bool{}
 	for _, main := range p.proto.FunctionPrototypes {

@@ -25,8 +25,9 @@ type oracle struct {
 }
 
 // oracleDriver reads programs, each after a line with its length, which is
-// negative if tostring must not show addresses, and writes what became of each: the number of calls of print, and for each call
-// and for the error, if any, a length and that many bytes.
+// negative if tostring must not show addresses, and writes what became of each:
+// the number of calls of print, and for each call and for the error, if any, a
+// length and that many bytes.
 const oracleDriver = `
 local debug, io, error, type, loadstring, setfenv, xpcall, unpack, tostring, select = debug, io, error, type, loadstring, setfenv, xpcall, unpack, tostring, select
 local getinfo, sethook = debug.getinfo, debug.sethook

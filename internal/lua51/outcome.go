@@ -129,7 +129,8 @@ func (r *Run) failed(e error) *Failure {
 	return r.fail(r.cause)
 }
 
-// NewFailure describes the failure of a script that is not an error of its code.
+// NewFailure describes the failure of a script that is not an error of its
+// code.
 func NewFailure(script string, cause error) *Failure {
 	return &Failure{Message: ChunkName(script) + ": " + publicText(cause), Cause: cause}
 }

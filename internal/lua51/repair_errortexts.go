@@ -154,7 +154,8 @@ func (o failedOp) called() string {
 }
 
 // indexed describes the value that was indexed and is not a table. If the
-// operand is not of that type, the culprit is an __index or __newindex, and has no name.
+// operand is not of that type, the culprit is an __index or __newindex, and has
+// no name.
 func (o failedOp) indexed(culprit string) string {
 	switch o.op {
 	case callOp:

@@ -22,8 +22,8 @@ var farRepair = repair{
 // maxFilled is up to which index an array is filled.
 const maxFilled = 8 << 10
 
-// spreadName is the field that the metatable of a spread table has. A script can
-// store into a field of that name, but not a value of that type.
+// spreadName is the field that the metatable of a spread table has. A script
+// can store into a field of that name, but not a value of that type.
 const spreadName = "(spread)"
 
 // spreadTable has the script's own metatable of a spread table, or nil.

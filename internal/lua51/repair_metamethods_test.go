@@ -124,12 +124,12 @@ func TestDifferencesAreNarrow(t *testing.T) {
 	}
 }
 
-// deepestDiffer is a program whose deepest calls print other lines in Lua, where
-// a call from C fails when one from Lua still has room.
+// deepestDiffer is a program whose deepest calls print other lines in Lua,
+// where a call from C fails when one from Lua still has room.
 const deepestDiffer = "local function f() print(pcall(type, 1))\nprint(pcall(function() print(pcall(type, 1))\nf() end)) end\nf()"
 
-// The depth of calls explains how often lines are printed, and which of them show
-// that calls nest too deeply, but no other line.
+// The depth of calls explains how often lines are printed, and which of them
+// show that calls nest too deeply, but no other line.
 func TestRecursionIsNarrow(t *testing.T) {
 	c := newComparison(t)
 	c.oracle.feed(deepestDiffer)

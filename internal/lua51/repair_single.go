@@ -22,8 +22,8 @@ var singleVarargRepair = repair{
 // function the only value of "(...)" or of a call, as operators are that have
 // become calls, and into other variables nil. The value then goes through a
 // variable of its own; see assignLater. A value for a single target need not:
-// if it is not told apart from several values, the VM takes other registers for
-// it, and as many instructions. About several values, see mayOverlap.
+// if it is not distinguished from several values, the VM takes other registers
+// for it, and as many instructions. About several values, see mayOverlap.
 func (w *Walker) mayLose(s *ast.AssignStmt) bool {
 	id, isVariable := s.Lhs[0].(*ast.IdentExpr)
 	if len(s.Rhs) > 1 || !isVariable || w.operand(id).kind != "local" {

@@ -58,7 +58,8 @@ type Run struct {
 	// How errors travel.
 	raised  bool     // a function written in Go raised the error on its way; else the VM did
 	catcher *catcher // the innermost pcall or xpcall
-	// overflowed says that the error which was caught last found the stack full.
+	// overflowed says that the error which was caught last found the stack
+	// full.
 	overflowed bool
 
 	// Why the script failed.
@@ -155,9 +156,9 @@ func (r *Run) Done() <-chan struct{} {
 }
 
 // overflow fails the call of the function that runs, as the VM does when its
-// stack is full. The VM has room for one level more than scripts may use, so that
-// the functions which stand for operators need no level of their own: in Lua,
-// they are no calls.
+// stack is full. The VM has room for one level more than scripts may use, so
+// that the functions which stand for operators need no level of their own: in
+// Lua, they are no calls.
 func (r *Run) overflow() {
 	*r.frame = (*r.frame).Parent
 	L := r.state.L
@@ -201,8 +202,8 @@ func (r *Run) Err() error {
 	return errors.New(publicText(r.stop))
 }
 
-// publicText is the text of an error that scripts and records may read. The value
-// of a panic in a function of the host is for its developers alone.
+// publicText is the text of an error that scripts and records may read. The
+// value of a panic in a function of the host is for its developers alone.
 func publicText(err error) string {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		return strings.TrimSuffix("internal error in "+p.Function, " in ")

@@ -134,8 +134,9 @@ func (st *State) protect(t *lua.LTable, name string) *lua.LTable {
 	return p
 }
 
-// behindName is the field of a metatable of ours that holds the protected table.
-// A script can store into a field of that name, but not a value of that type.
+// behindName is the field of a metatable of ours that holds the protected
+// table. A script can store into a field of that name, but not a value of that
+// type.
 const behindName = "(behind)"
 
 // protected is the table that a read-only one shows.

@@ -40,8 +40,8 @@ func (r *Run) demand(m mode) {
 	}
 }
 
-// settle has the next instruction looked at, and gives back the charge for those
-// that would have been executed until then.
+// settle has the next instruction looked at, and gives back the charge for
+// those that would have been executed until then.
 func (r *Run) settle() {
 	if r.skip > 0 {
 		r.tick += r.skip
@@ -94,7 +94,8 @@ func plan(p *lua.FunctionProto, depth int) {
 const mainDepth = 1
 
 // storesGlobal reports whether an instruction of a program's function stores
-// into its parameter: the table of globals, which has all elements that it needs.
+// into its parameter: the table of globals, which has all elements that it
+// needs.
 func storesGlobal(inst uint32) bool { return int(inst>>26) == lua.OP_SETTABLE && argA(inst) == 0 }
 
 // looksAt reports whether an instruction must be looked at.

@@ -9,8 +9,9 @@ import (
 	"github.com/yuin/gopher-lua/pm"
 )
 
-// BenchmarkMatch compares the matcher with the one of the Lua machine we embed, in one
-// run: ns/op and allocations are ours, x-pm is our time divided by theirs. The budget is 0.3.
+// BenchmarkMatch compares the matcher with the one of the Lua machine we embed,
+// in one run: ns/op and allocations are ours, x-pm is our time divided by
+// theirs. The budget is 0.3.
 func BenchmarkMatch(b *testing.B) {
 	line := "GET /api/v1/users/42?fields=name,mail&sort=asc HTTP/1.1"
 	for _, bm := range []struct {
@@ -50,7 +51,8 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-// perCall returns the seconds a call takes, the best of some rounds of about 2 ms.
+// perCall returns the seconds a call takes, the best of some rounds of about 2
+// ms.
 func perCall(f func()) float64 {
 	f()
 	n := 1

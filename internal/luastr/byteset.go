@@ -1,7 +1,8 @@
 package luastr
 
 // byteSet is a set of byte values. Every single-character item of a pattern is
-// resolved to one, so that the inner loops of the matcher have a single kind of test.
+// resolved to one, so that the inner loops of the matcher have a single kind of
+// test.
 type byteSet [4]uint64
 
 func (b *byteSet) has(c byte) bool { return b[c>>6]&(1<<(c&63)) != 0 }
@@ -30,7 +31,7 @@ func (b *byteSet) invert() {
 
 var (
 	anyByte  = byteSet{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
-	literals [256]byteSet // literals[c] holds c alone
+	literals [256]byteSet // literals[c] has c alone
 	escapes  [256]byteSet // escapes[c] is what %c stands for: a class, or c itself
 	specials = setOf("^$*+?.([%-")
 )

@@ -17,8 +17,9 @@ var (
 	ErrSliceTooLong = errors.New("string slice too long")
 )
 
-// SizeError reports a result that would have been longer than its limit. Nothing
-// of the result has been built beyond the limit. errors.Is(err, ErrTooLarge) holds.
+// SizeError reports a result that would have been longer than its limit.
+// Nothing of the result has been built beyond the limit. errors.Is(err,
+// ErrTooLarge) is true.
 type SizeError struct {
 	Limit int // bytes
 }
@@ -31,20 +32,22 @@ func (e *SizeError) Error() string {
 // Is makes errors.Is(err, ErrTooLarge) true.
 func (e *SizeError) Is(target error) bool { return target == ErrTooLarge }
 
-// PatternError is a malformed pattern or a misused capture, in the words of Lua 5.1.
+// PatternError is a malformed pattern or a misused capture, in the words of Lua
+// 5.1.
 type PatternError string
 
 // Error returns the message.
 func (e PatternError) Error() string { return string(e) }
 
-// FormatError is a malformed directive of string.format, in the words of Lua 5.1.
+// FormatError is a malformed directive of string.format, in the words of Lua
+// 5.1.
 type FormatError string
 
 // Error returns the message.
 func (e FormatError) Error() string { return string(e) }
 
-// ArgumentError names an argument of a string function that cannot be used, in the
-// words of Lua 5.1: `bad argument #2 to 'format' (no value)`.
+// ArgumentError names an argument of a string function that cannot be used, in
+// the words of Lua 5.1: `bad argument #2 to 'format' (no value)`.
 type ArgumentError struct {
 	Function string // without the library's name: "format"
 	Argument int    // counted from 1, as in the script's call

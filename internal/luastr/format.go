@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// FormatArgs gives Format the arguments that follow the format string, counted from 0.
-// Its methods are asked for what a directive needs and convert as Lua does (a number in a
-// string is a number, a number is a string); Format returns their errors as they are.
+// FormatArgs gives Format the arguments that follow the format string, counted
+// from 0. Its methods are asked for what a directive needs and convert as Lua
+// does (a number in a string is a number, a number is a string); Format returns
+// their errors as they are.
 //
-// Format asks once for each directive, so an implementation that watches a clock or a
-// budget bounds Format's time as well: the dearest directives (%.99e of a number near
-// zero) take tens of microseconds each.
+// Format asks once for each directive, so an implementation that watches a
+// clock or a budget bounds Format's time as well: the dearest directives (%.99e
+// of a number near zero) take tens of microseconds each.
 type FormatArgs interface {
 	// Len returns the number of arguments.
 	Len() int
@@ -24,14 +25,16 @@ type FormatArgs interface {
 	String(i int) (string, error)
 }
 
-// Format is string.format with the directives of Lua 5.1 (%c %d %i %o %u %x %X %e %E %f
-// %g %G %q %s %%) as C's printf prints them in the C locale on a 64-bit machine, with
-// NaN always "nan".
+// Format is string.format with the directives of Lua 5.1 (%c %d %i %o %u %x %X
+// %e %E %f %g %G %q %s %%) as C's printf prints them in the C locale on a
+// 64-bit machine, with NaN always "nan".
 //
-// maxBytes limits the result; 0 or less means DefaultMaxBytes. Errors are *SizeError,
-// FormatError, *ArgumentError for an argument that is missing, and those of args.
+// maxBytes limits the result; 0 or less means DefaultMaxBytes. Errors are
+// *SizeError, FormatError, *ArgumentError for an argument that is missing, and
+// those of args.
 //
-// Unlike Lua 5.1, which cuts an item at its first zero byte, %s and %c keep zero bytes.
+// Unlike Lua 5.1, which cuts an item at its first zero byte, %s and %c keep
+// zero bytes.
 func Format(format string, args FormatArgs, maxBytes int) (string, error) {
 	f := formatter{max: byteLimit(maxBytes)}
 	f.buf = make([]byte, 0, min(f.max, len(format)+32))
@@ -240,9 +243,9 @@ func (f *formatter) pad(sp spec, s string) {
 	}
 }
 
-// number appends a prefix (sign, 0x) and digits in a field of the width asked for. zeros
-// are the zeros that the precision demands between the two; the field's own zeros are allowed only
-// where the zero flag counts.
+// number appends a prefix (sign, 0x) and digits in a field of the width asked
+// for. zeros are the zeros that the precision demands between the two; the
+// field's own zeros are allowed only where the zero flag counts.
 func (f *formatter) number(sp spec, prefix string, zeros int, digits []byte, zeroFill bool) {
 	blanks := sp.width - len(prefix) - zeros - len(digits)
 	switch {
@@ -314,8 +317,8 @@ func appendFloat(dst []byte, v float64, sp spec) []byte {
 		if !sp.sharp {
 			return strconv.AppendFloat(dst, v, 'g', precision, 64)
 		}
-		// With the # flag, zeros at the end stay. The exponent decides on the form, as
-		// it is after rounding.
+		// With the # flag, zeros at the end stay. The exponent decides on the
+		// form, as it is after rounding.
 		digits := strconv.AppendFloat(dst, v, 'e', precision-1, 64)
 		mark := bytes.IndexByte(digits, 'e')
 		exponent, _ := strconv.Atoi(string(digits[mark+1:]))

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// FuzzPattern compares the matcher with the reference. The reference may run out of steps or go deeper than the
-// matcher allows; then there is nothing to compare.
+// FuzzPattern compares the matcher with the reference. The reference may run
+// out of steps or go deeper than the matcher allows; then there is nothing to
+// compare.
 func FuzzPattern(f *testing.F) {
 	for _, seed := range []struct{ why, subject, pattern string }{
 		{"empty matches at every position", "abc", ""},

@@ -8,14 +8,16 @@ import (
 // AllMatches is the limit for Gsub and GsubFunc that replaces every match.
 const AllMatches = math.MaxInt
 
-// Gsub is string.gsub with a string: it replaces at most limit matches (none when limit
-// is negative or 0; AllMatches for all of them) by repl and returns the result with the number of
-// replacements. In repl, %0 is the whole match, %1 to %9 are captures (%1 is the whole
-// match when there are none), and % before any other byte stands for that byte.
+// Gsub is string.gsub with a string: it replaces at most limit matches (none
+// when limit is negative or 0; AllMatches for all of them) by repl and returns
+// the result with the number of replacements. In repl, %0 is the whole match,
+// %1 to %9 are captures (%1 is the whole match when there are none), and %
+// before any other byte stands for that byte.
 //
-// maxBytes limits the result; 0 or less means DefaultMaxBytes. A result that would be
-// longer gives a *SizeError, except that a subject without a match is returned as it is.
-// Other errors are those of Match, and a PatternError for a capture that does not exist.
+// maxBytes limits the result; 0 or less means DefaultMaxBytes. A result that
+// would be longer gives a *SizeError, except that a subject without a match is
+// returned as it is. Other errors are those of Match, and a PatternError for a
+// capture that does not exist.
 func (m *Matcher) Gsub(repl string, limit, maxBytes int) (result string, count int, err error) {
 	g := gsub{max: byteLimit(maxBytes)}
 	// Escapes that stand for nothing take time and add no bytes.
@@ -23,11 +25,12 @@ func (m *Matcher) Gsub(repl string, limit, maxBytes int) (result string, count i
 	return g.run(m, limit, cost, func() error { return g.expand(m, repl) })
 }
 
-// GsubFunc is string.gsub with a table or function: for each match it calls repl, which
-// reads the match through Capture (a table is indexed with Capture(0); a function gets all
-// captures, or Capture(0) when there are none). repl returns the replacement, or keep to leave
-// the match as it is; its error ends the operation and is returned as it is. repl must not use m
-// for another match. See Gsub for the rest.
+// GsubFunc is string.gsub with a table or function: for each match it calls
+// repl, which reads the match through Capture (a table is indexed with
+// Capture(0); a function gets all captures, or Capture(0) when there are none).
+// repl returns the replacement, or keep to leave the match as it is; its error
+// ends the operation and is returned as it is. repl must not use m for another
+// match. See Gsub for the rest.
 func (m *Matcher) GsubFunc(limit, maxBytes int, repl func(m *Matcher) (text string, keep bool, err error)) (result string, count int, err error) {
 	g := gsub{max: byteLimit(maxBytes)}
 	return g.run(m, limit, 0, func() error {
@@ -48,8 +51,8 @@ type gsub struct {
 	buf strings.Builder
 }
 
-// run calls replace for each match in turn, which adds the replacement and takes cost
-// steps.
+// run calls replace for each match in turn, which adds the replacement and
+// takes cost steps.
 func (g *gsub) run(m *Matcher, limit, cost int, replace func() error) (string, int, error) {
 	anchored := strings.HasPrefix(m.pattern, "^")
 	count := 0

@@ -19,14 +19,14 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// The differential test: generated calls are run by this package and by the real Lua 5.1
-// interpreter, and every result and every error text must be equal, except where a known
-// difference is listed below.
+// The differential test: generated calls are run by this package and by the
+// real Lua 5.1 interpreter, and every result and every error text must be
+// equal, except where a known difference is listed below.
 
 const luaMissing = "lua5.1 is not installed: apt-get install -y lua5.1"
 
-// call is one call of a string function in a script. Arguments are string, float64,
-// bool (true) or nil.
+// call is one call of a string function in a script. Arguments are string,
+// float64, bool (true) or nil.
 type call struct {
 	name string
 	args []any
@@ -92,7 +92,8 @@ func readable(line string) string {
 	return strings.Join(out, " ")
 }
 
-// knownDifferences are the calls in which this package does not follow the interpreter.
+// knownDifferences are the calls in which this package does not follow the
+// interpreter.
 var knownDifferences = []struct {
 	name, reason string
 	covers       func(call) bool
@@ -239,7 +240,8 @@ var knownDifferences = []struct {
 	},
 }
 
-// here runs a call with this package and returns the line the driver would write.
+// here runs a call with this package and returns the line the driver would
+// write.
 func here(c call) string {
 	results, err := run(c)
 	if err != nil {
@@ -465,8 +467,8 @@ func luaResults(t *testing.T, calls []call) []string {
 	return lines
 }
 
-// compare reports every call whose results differ and returns how often each known
-// difference was met.
+// compare reports every call whose results differ and returns how often each
+// known difference was met.
 func compare(t *testing.T, calls []call) (met map[string]int) {
 	t.Helper()
 	met = make(map[string]int)
@@ -533,8 +535,8 @@ func TestAgainstLua(t *testing.T) {
 	}
 }
 
-// TestKnownDifferences keeps the list honest: each entry is there because of a call that
-// does differ, and the results on our side are the ones we want.
+// TestKnownDifferences keeps the list honest: each entry is there because of a
+// call that does differ, and the results on our side are the ones we want.
 func TestKnownDifferences(t *testing.T) {
 	tests := []struct {
 		difference string

@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// FormatNumber returns f as tostring and the concatenation operator print it: 14
-// significant digits, "1e+15" for large integers, "inf" and "-inf". Unlike C's printf, NaN is
-// "nan" whatever its sign bit, which differs between processors.
+// FormatNumber returns f as tostring and the concatenation operator print it:
+// 14 significant digits, "1e+15" for large integers, "inf" and "-inf". Unlike
+// C's printf, NaN is "nan" whatever its sign bit, which differs between
+// processors.
 func FormatNumber(f float64) string {
 	var buf [24]byte
 	return string(AppendNumber(buf[:0], f))
@@ -29,10 +30,11 @@ func AppendNumber(dst []byte, f float64) []byte {
 	return strconv.AppendFloat(dst, f, 'g', 14, 64)
 }
 
-// ParseNumber reads s as tonumber and arithmetic on strings do: an optional sign and a
-// decimal or 0x-prefixed hexadecimal number, with fraction and exponent as C's strtod takes
-// them (an exponent of a hexadecimal number follows "p"), white space around it. A
-// number too large is an infinity, but unlike strtod the words "inf" and "nan" are refused.
+// ParseNumber reads s as tonumber and arithmetic on strings do: an optional
+// sign and a decimal or 0x-prefixed hexadecimal number, with fraction and
+// exponent as C's strtod takes them (an exponent of a hexadecimal number
+// follows "p"), white space around it. A number too large is an infinity, but
+// unlike strtod the words "inf" and "nan" are refused.
 func ParseNumber(s string) (f float64, ok bool) {
 	s = trimSpace(s)
 	digits := trimSign(s)
@@ -67,8 +69,8 @@ func parseHex(s, digits string) (float64, bool) {
 	return f, true
 }
 
-// mantissa skips digits with at most one point among them and returns how many digits
-// there are.
+// mantissa skips digits with at most one point among them and returns how many
+// digits there are.
 func mantissa(s string, digits *byteSet) (n int, rest string) {
 	i, point := 0, false
 	for i < len(s) {
@@ -85,7 +87,8 @@ func mantissa(s string, digits *byteSet) (n int, rest string) {
 	return n, ""
 }
 
-// exponent reports whether s is nothing or a complete exponent. mark is in lower case.
+// exponent reports whether s is nothing or a complete exponent. mark is in
+// lower case.
 func exponent(s string, mark byte) bool {
 	if s == "" {
 		return true
@@ -111,11 +114,11 @@ func trimSign(s string) string {
 
 func trimSpace(s string) string { return strings.Trim(s, " \t\n\v\f\r") }
 
-// ParseNumberBase reads s as tonumber does with a base from 2 to 36: white space around,
-// an optional sign, for base 16 an optional 0x, then letters and digits. Base 10 reads
-// what ParseNumber reads. As with Lua 5.1's unsigned long of 64 bits, a number too large
-// gives 2^64, and a minus sign subtracts from 2^64. The error is an *ArgumentError about
-// the base.
+// ParseNumberBase reads s as tonumber does with a base from 2 to 36: white
+// space around, an optional sign, for base 16 an optional 0x, then letters and
+// digits. Base 10 reads what ParseNumber reads. As with Lua 5.1's unsigned long
+// of 64 bits, a number too large gives 2^64, and a minus sign subtracts from
+// 2^64. The error is an *ArgumentError about the base.
 func ParseNumberBase(s string, base int) (f float64, ok bool, err error) {
 	if base == 10 {
 		f, ok = ParseNumber(s)
@@ -164,9 +167,9 @@ func digitValue(c byte) int {
 	return 36
 }
 
-// ToInt64 cuts off the fraction of f, as Lua 5.1 on amd64 does wherever it wants an integer.
-// NaN, infinities and numbers outside the range give math.MinInt64, on every
-// processor.
+// ToInt64 cuts off the fraction of f, as Lua 5.1 on amd64 does wherever it
+// wants an integer. NaN, infinities and numbers outside the range give
+// math.MinInt64, on every processor.
 func ToInt64(f float64) int64 {
 	if f >= -1<<63 && f < 1<<63 {
 		return int64(f)
@@ -174,8 +177,8 @@ func ToInt64(f float64) int64 {
 	return math.MinInt64
 }
 
-// toUint64 converts for %o, %u, %x and %X, as C on amd64 does: negative numbers wrap
-// around, and what does not fit gives 0 or 2^63, on every processor.
+// toUint64 converts for %o, %u, %x and %X, as C on amd64 does: negative numbers
+// wrap around, and what does not fit gives 0 or 2^63, on every processor.
 func toUint64(f float64) uint64 {
 	if f >= 1<<63 {
 		return uint64(ToInt64(f-1<<63)) ^ 1<<63

@@ -2,39 +2,42 @@ package luastr
 
 import "strings"
 
-// The matcher walks the pattern text itself and backtracks, as Lua 5.1 does, because
-// Lua reports a malformed pattern only when matching arrives at the malformed place.
-// Four things keep it fast and bounded:
+// The matcher walks the pattern text itself and backtracks, as Lua 5.1 does,
+// because Lua reports a malformed pattern only when matching arrives at the
+// malformed place. Four things keep it fast and bounded:
 //
-//   - Each single-character item becomes a byteSet. Bracketed sets are compiled when
-//     they are first met and kept in the Matcher.
-//   - Repetitions of a single character are loops; only captures and the alternatives
-//     of an item recurse, never deeper than MaxDepth.
-//   - A search jumps to the next place where the pattern's first item can match.
-//   - A repetition that failed remembers where. What follows an item either matches at
-//     a position or does not, no matter how the matcher got there, as long as the
-//     pattern has no back-reference. So if "what follows" failed at every position of
-//     a run, the same item started anywhere in that run fails at once. This turns the
-//     usual quadratic and exponential patterns ("%s+$", "a*a*a*b") into linear ones.
+//   - Each single-character item becomes a byteSet. Bracketed sets are compiled
+//     when they are first met and kept in the Matcher.
+//   - Repetitions of a single character are loops; only captures and the
+//     alternatives of an item recurse, never deeper than MaxDepth.
+//   - A search jumps to the next place where the pattern's first item can
+//     match.
+//   - A repetition that failed remembers where. What follows an item either
+//     matches at a position or does not, no matter how the matcher got there,
+//     as long as the pattern has no back-reference. So if "what follows" failed
+//     at every position of a run, the same item started anywhere in that run
+//     fails at once. This turns the usual quadratic and exponential patterns
+//     ("%s+$", "a*a*a*b") into linear ones.
 //
-// What is left (chains of "?", back-references, unbalanced %b) is stopped by the
-// step budget.
+// What is left (chains of "?", back-references, unbalanced %b) is stopped by
+// the step budget.
 
 const (
 	// MaxCaptures is the largest number of captures a pattern may have.
 	MaxCaptures = 32
-	// MaxDepth bounds the nesting of items that need a choice point: captures and
-	// repetitions. A pattern beyond it gives ErrTooComplex.
+	// MaxDepth bounds the nesting of items that need a choice point: captures
+	// and repetitions. A pattern beyond it gives ErrTooComplex.
 	MaxDepth = 200
-	// DefaultSteps is the step budget used where the caller gives none. It lasts for
-	// 1 to 4 ms of matching. A step is one item tried at one position, one byte of a
-	// bracketed set, one escape of a replacement, or up to eight bytes passed over by a
-	// repetition or a search.
+	// DefaultSteps is the step budget used where the caller gives none. It
+	// lasts for 1 to 4 ms of matching. A step is one item tried at one
+	// position, one byte of a bracketed set, one escape of a replacement, or up
+	// to eight bytes passed over by a repetition or a search.
 	DefaultSteps = 300_000
-	// DefaultMaxBytes is the limit of a result's length used where the caller gives none.
+	// DefaultMaxBytes is the limit of a result's length used where the caller
+	// gives none.
 	DefaultMaxBytes = 1 << 20
-	// DefaultMaxValues is the limit of the number of results of string.byte used where
-	// the caller gives none; the limit of Lua 5.1 is about the same.
+	// DefaultMaxValues is the limit of the number of results of string.byte
+	// used where the caller gives none; the limit of Lua 5.1 is about the same.
 	DefaultMaxValues = 8000
 )
 
@@ -49,15 +52,17 @@ var (
 	errFrontier       error = PatternError("missing '[' after '%f' in pattern")
 )
 
-// A Matcher matches one Lua 5.1 pattern against one subject. Init prepares it, one of
-// Find, Match, Next and Gsub uses it, and Capture reads the last match.
+// A Matcher matches one Lua 5.1 pattern against one subject. Init prepares it,
+// one of Find, Match, Next and Gsub uses it, and Capture reads the last match.
 //
-// Matching allocates nothing. A Matcher may be kept in a pool or in another struct and
-// initialised again; it holds on to its strings and its step counter until then. The zero
-// Matcher has no steps. A Matcher is not safe for concurrent use.
+// Matching allocates nothing. A Matcher may be kept in a pool or in another
+// struct and initialised again; it keeps its strings and its step counter until
+// then. The zero Matcher has no steps. A Matcher is not safe for concurrent
+// use.
 //
-// Characters are bytes, classes are those of the C locale. Unlike Lua 5.1, which stops
-// reading a pattern at its first zero byte, a zero byte in a pattern stands for itself.
+// Characters are bytes, classes are those of the C locale. Unlike Lua 5.1,
+// which stops reading a pattern at its first zero byte, a zero byte in a
+// pattern stands for itself.
 type Matcher struct {
 	subject, pattern string
 
@@ -88,8 +93,8 @@ const (
 	capPosition   = -2
 )
 
-// Results of a match that are not positions. Callers pass both on with one test: what
-// is not noMatch ends the search.
+// Results of a match that are not positions. Callers pass both on with one
+// test: what is not noMatch ends the search.
 const (
 	noMatch = -1
 	failed  = -2 // Matcher.err says why
@@ -101,9 +106,10 @@ type compiledSet struct {
 	set        byteSet
 }
 
-// failedRun says that the repeated item that ends before pattern position after matches
-// every byte of subject[lo:hi] and no byte at hi, and that the pattern from after on
-// matches at none of the positions lo to hi. Position 0 of after marks an empty slot.
+// failedRun says that the repeated item that ends before pattern position after
+// matches every byte of subject[lo:hi] and no byte at hi, and that the pattern
+// from after on matches at none of the positions lo to hi. Position 0 of after
+// marks an empty slot.
 type failedRun struct{ after, lo, hi int }
 
 // lead is what a match must begin with, as far as a look at the pattern tells.
@@ -124,9 +130,9 @@ const (
 
 // Init prepares m to match pattern against subject and forgets everything else.
 //
-// steps is the remaining budget, shared with whatever other operations the caller
-// lets use it: it is decremented, and at zero the operation ends with ErrSteps.
-// With nil, m has DefaultSteps of its own until the next Init.
+// steps is the remaining budget, shared with whatever other operations the
+// caller lets use it: it is decremented, and at zero the operation ends with
+// ErrSteps. With nil, m has DefaultSteps of its own until the next Init.
 func (m *Matcher) Init(subject, pattern string, steps *int) {
 	m.subject, m.pattern = subject, pattern
 	m.steps, m.left = steps, DefaultSteps
@@ -142,8 +148,8 @@ func (m *Matcher) Init(subject, pattern string, steps *int) {
 	}
 }
 
-// hasBackReference may take an escaped digit inside a set for a back-reference; that
-// costs speed only.
+// hasBackReference may take an escaped digit inside a set for a back-reference;
+// that costs speed only.
 func hasBackReference(pattern string) bool {
 	for {
 		i := strings.IndexByte(pattern, '%')
@@ -157,8 +163,9 @@ func hasBackReference(pattern string) bool {
 	}
 }
 
-// Find is string.find: like Match, except that a pattern without any of the characters
-// ^$*+?.([%- is searched for as it is (so a lone ")" is not an error there).
+// Find is string.find: like Match, except that a pattern without any of the
+// characters ^$*+?.([%- is searched for as it is (so a lone ")" is not an error
+// there).
 func (m *Matcher) Find(init int) (start, end int, err error) {
 	for i := range len(m.pattern) {
 		if specials.has(m.pattern[i]) {
@@ -177,10 +184,11 @@ func (m *Matcher) Find(init int) (start, end int, err error) {
 	return m.finish(m.start)
 }
 
-// Match is string.match: it looks for the first match at byte offset init or after it
-// and returns the match as subject[start:end], or start -1 when there is none. A pattern that
-// begins with ^ matches at init only. init counts from 0 and is clamped to the subject.
-// The error is ErrSteps, ErrTooComplex or a PatternError.
+// Match is string.match: it looks for the first match at byte offset init or
+// after it and returns the match as subject[start:end], or start -1 when there
+// is none. A pattern that begins with ^ matches at init only. init counts from
+// 0 and is clamped to the subject. The error is ErrSteps, ErrTooComplex or a
+// PatternError.
 func (m *Matcher) Match(init int) (start, end int, err error) {
 	m.begin()
 	init = max(0, min(init, len(m.subject)))
@@ -192,9 +200,10 @@ func (m *Matcher) Match(init int) (start, end int, err error) {
 	return m.finish(m.start)
 }
 
-// Next is one step of string.gmatch: it returns the next match after the previous one,
-// or start -1 when there are no more. As in Lua 5.1, a leading ^ is an ordinary
-// character here, and after an empty match the search goes on one byte later.
+// Next is one step of string.gmatch: it returns the next match after the
+// previous one, or start -1 when there are no more. As in Lua 5.1, a leading ^
+// is an ordinary character here, and after an empty match the search goes on
+// one byte later.
 func (m *Matcher) Next() (start, end int, err error) {
 	m.begin()
 	m.start = noMatch
@@ -212,9 +221,10 @@ func (m *Matcher) Next() (start, end int, err error) {
 	return m.finish(m.start)
 }
 
-// NumCaptures returns how many captures the last match has: 0 when the pattern has none.
-// string.find adds that many results to its two; string.match, string.gmatch and
-// string.gsub pass the whole match, Capture(0), in place of no captures.
+// NumCaptures returns how many captures the last match has: 0 when the pattern
+// has none. string.find adds that many results to its two; string.match,
+// string.gmatch and string.gsub pass the whole match, Capture(0), in place of
+// no captures.
 func (m *Matcher) NumCaptures() int {
 	if m.start < 0 {
 		return 0
@@ -222,11 +232,12 @@ func (m *Matcher) NumCaptures() int {
 	return m.level
 }
 
-// Capture returns capture i of the last match, counted from 0. For a position capture,
-// isPosition is true and position is the byte's number counted from 1; otherwise text is
-// the captured part of the subject. When the pattern has no captures, Capture(0) is the
-// whole match. The error is a PatternError: "invalid capture index" when there is no such
-// capture, "unfinished capture" when the pattern opens it without closing it.
+// Capture returns capture i of the last match, counted from 0. For a position
+// capture, isPosition is true and position is the byte's number counted from 1;
+// otherwise text is the captured part of the subject. When the pattern has no
+// captures, Capture(0) is the whole match. The error is a PatternError:
+// "invalid capture index" when there is no such capture, "unfinished capture"
+// when the pattern opens it without closing it.
 func (m *Matcher) Capture(i int) (text string, position int, isPosition bool, err error) {
 	if m.start < 0 || i < 0 || i >= max(m.level, 1) {
 		return "", 0, false, errCaptureIndex
@@ -285,7 +296,8 @@ func (m *Matcher) spend(n int) bool {
 // spendBytes takes the steps for passing over n bytes in a tight loop.
 func (m *Matcher) spendBytes(n int) bool { return m.spend(1 + n>>3) }
 
-// at tries the pattern from p on at position s alone and returns s, noMatch or failed.
+// at tries the pattern from p on at position s alone and returns s, noMatch or
+// failed.
 func (m *Matcher) at(s, p int) int {
 	m.level = 0
 	end := m.match(s, p, MaxDepth)
@@ -332,9 +344,9 @@ func (m *Matcher) search(s int) int {
 	}
 }
 
-// findLead looks at the beginning of the pattern, through opening parentheses, for
-// something that every match must begin with. It never sets an error: a malformed
-// item gives leadNone, and matching reports it in due course.
+// findLead looks at the beginning of the pattern, through opening parentheses,
+// for something that every match must begin with. It never sets an error: a
+// malformed item gives leadNone, and matching reports it in due course.
 func (m *Matcher) findLead() {
 	m.lead.state = leadNone
 	p := 0
@@ -378,8 +390,8 @@ func (m *Matcher) findLead() {
 
 func isSuffix(c byte) bool { return c == '*' || c == '+' || c == '-' || c == '?' }
 
-// match tries pattern[p:] at position s and returns the end of the match. depth is how
-// many more levels it may recurse.
+// match tries pattern[p:] at position s and returns the end of the match. depth
+// is how many more levels it may recurse.
 func (m *Matcher) match(s, p, depth int) int {
 	if depth == 0 {
 		return m.fail(ErrTooComplex)
@@ -468,8 +480,8 @@ func (m *Matcher) match(s, p, depth int) int {
 	}
 }
 
-// item resolves the single-character item at pattern[p] and returns what it matches and
-// where it ends, or failed.
+// item resolves the single-character item at pattern[p] and returns what it
+// matches and where it ends, or failed.
 func (m *Matcher) item(p int) (set *byteSet, end int) {
 	switch c := m.pattern[p]; c {
 	case '.':
@@ -486,7 +498,8 @@ func (m *Matcher) item(p int) (set *byteSet, end int) {
 	}
 }
 
-// set returns the bracketed set at pattern[p], from the ones compiled before if possible.
+// set returns the bracketed set at pattern[p], from the ones compiled before if
+// possible.
 func (m *Matcher) set(p int) (*byteSet, int) {
 	for i := range m.nsets {
 		if c := &m.sets[i]; c.start == p {
@@ -527,9 +540,10 @@ func (m *Matcher) setEnd(p int) int {
 	}
 }
 
-// compileSet compiles the text of a set after its opening bracket, closing bracket
-// included. It reads odd forms as Lua 5.1 does: the end of a range may be any byte, even
-// "%", and what follows such a range may be an escape of the closing bracket.
+// compileSet compiles the text of a set after its opening bracket, closing
+// bracket included. It reads odd forms as Lua 5.1 does: the end of a range may
+// be any byte, even "%", and what follows such a range may be an escape of the
+// closing bracket.
 func compileSet(text string) (set byteSet) {
 	end := len(text) - 1 // of the closing bracket
 	i := 0
@@ -555,8 +569,8 @@ func compileSet(text string) (set byteSet) {
 	return set
 }
 
-// longest matches as many bytes of set as there are from s on, then the pattern from p
-// on, giving back one byte after the other until that matches.
+// longest matches as many bytes of set as there are from s on, then the pattern
+// from p on, giving back one byte after the other until that matches.
 func (m *Matcher) longest(s int, set *byteSet, p, depth int) int {
 	run := m.runAt(p)
 	known := run.after == p && !m.backrefs
@@ -589,7 +603,8 @@ func (m *Matcher) longest(s int, set *byteSet, p, depth int) int {
 	return m.remember(run, p, s, hi)
 }
 
-// shortest matches the pattern from p on at s, or one byte of set later, and so on.
+// shortest matches the pattern from p on at s, or one byte of set later, and so
+// on.
 func (m *Matcher) shortest(s int, set *byteSet, p, depth int) int {
 	run := m.runAt(p)
 	known := run.after == p && !m.backrefs
@@ -607,9 +622,9 @@ func (m *Matcher) shortest(s int, set *byteSet, p, depth int) int {
 	}
 }
 
-// runAt returns the place for the repetition that ends before p. Two repetitions are at
-// least two bytes apart, so short patterns have a place for each; long ones share, and
-// forget.
+// runAt returns the place for the repetition that ends before p. Two
+// repetitions are at least two bytes apart, so short patterns have a place for
+// each; long ones share, and forget.
 func (m *Matcher) runAt(p int) *failedRun { return &m.runs[p/2%len(m.runs)] }
 
 func (m *Matcher) remember(run *failedRun, after, lo, hi int) int {
@@ -676,9 +691,10 @@ func (m *Matcher) balance(s, p int) int {
 	return noMatch
 }
 
-// frontier matches %f with the set at pattern[p]: a border between a byte outside the set
-// and one inside. Before and after the subject there is a zero byte. It returns the
-// position after the set and true, or a result of match and false.
+// frontier matches %f with the set at pattern[p]: a border between a byte
+// outside the set and one inside. Before and after the subject there is a zero
+// byte. It returns the position after the set and true, or a result of match
+// and false.
 func (m *Matcher) frontier(s, p int) (int, bool) {
 	if p >= len(m.pattern) || m.pattern[p] != '[' {
 		return m.fail(errFrontier), false

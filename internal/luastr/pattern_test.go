@@ -223,8 +223,9 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestAgainstReference tries patterns with more repetitions than an interpreter without
-// limits would survive, over a tiny alphabet, where remembered failures matter most.
+// TestAgainstReference tries patterns with more repetitions than an interpreter
+// without limits would survive, over a tiny alphabet, where remembered failures
+// matter most.
 func TestAgainstReference(t *testing.T) {
 	item := rapid.SampledFrom([]string{"a", "b", "a", ".", "%a", "[ab]", "[^a]", "(", ")", "()", "%1", "%bab", "%f[a]", "$", "c"})
 	suffix := rapid.SampledFrom([]string{"", "", "*", "+", "-", "?"})
@@ -256,7 +257,8 @@ func TestAgainstReference(t *testing.T) {
 	})
 }
 
-// benign are operations of ordinary scripts with the text that an attacker would send.
+// benign are operations of ordinary scripts with the text that an attacker
+// would send.
 var benign = []struct {
 	name, pattern, text string // text is repeated
 	op                  string
@@ -340,11 +342,12 @@ func TestLinear(t *testing.T) {
 // busy is how much more than on an idle machine a run may cost.
 const busy = 3
 
-// fastest runs f until a run costs the processor at most target, a limited number of times, and
-// returns the least.
+// fastest runs f until a run costs the processor at most target, a limited
+// number of times, and returns the least.
 func fastest(target time.Duration, f func()) time.Duration { return cputime.Least(100, target, f) }
 
-// TestThroughput wants 10 MB/s. That larger subjects do as well follows from TestLinear.
+// TestThroughput wants 10 MB/s. That larger subjects do as well follows from
+// TestLinear.
 func TestThroughput(t *testing.T) {
 	if testrace.Enabled {
 		t.Skip("times mean nothing under the race detector")

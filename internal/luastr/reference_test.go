@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// reference is a matcher as simple as can be: it recurses for each byte, tests each
-// byte against the text of the pattern and remembers nothing. It is the oracle of the
-// fuzz test and shows what the real matcher saves.
+// reference is a matcher as simple as can be: it recurses for each byte, tests
+// each byte against the text of the pattern and remembers nothing. It is the
+// oracle of the fuzz test and shows what the real matcher saves.
 type reference struct {
 	s, p     string
 	captures []capture

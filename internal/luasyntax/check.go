@@ -20,8 +20,8 @@ type Limits struct {
 	// function may use. Default 60.
 	Upvalues int
 
-	// Constants is the number of different constants in the text of one function,
-	// and the number of its inner functions. Default 262143.
+	// Constants is the number of different constants in the text of one
+	// function, and the number of its inner functions. Default 262143.
 	Constants int
 }
 
@@ -48,7 +48,8 @@ type Error struct {
 	// Near is the token at fault as luac prints it, without quotes: the text of
 	// a name, number or string, a symbol, "char(7)" for a control character or
 	// "<eof>" for the end of the source. A string's escapes are decoded and a
-	// zero byte ends the text. Empty when the fault has no token, as with limits.
+	// zero byte ends the text. Empty when the fault has no token, as with
+	// limits.
 	Near string
 
 	// Message says what is wrong, for example "'then' expected" or

@@ -147,7 +147,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCompilerAgrees holds the table and the default limits against luac.
+// TestCompilerAgrees compares the table and the default limits with luac.
 func TestCompilerAgrees(t *testing.T) {
 	luac := requireReference(t, "luac5.1")
 	file := filepath.Join(t.TempDir(), "x")
@@ -259,8 +259,8 @@ func hostile() map[string]string {
 	}
 }
 
-// TestHostileSourcesAreFast repeats a run that was too slow: what other programs
-// do to the caches may be to blame, but not every time.
+// TestHostileSourcesAreFast repeats a run that was too slow: what other
+// programs do to the caches may be to blame, but not every time.
 func TestHostileSourcesAreFast(t *testing.T) {
 	budget := 5 * time.Millisecond
 	if testrace.Enabled {

@@ -12,7 +12,7 @@
 //
 // It agrees on all faults of syntax, and on the limits of nesting, local
 // variables and upvalues. "goto" is a name
-// and "::" is no token. Strings and comments may hold any bytes. The
+// and "::" is no token. Strings and comments may contain any bytes. The
 // peculiarities of luac 5.1 as it is built by default are kept, among them:
 //
 //   - "[[" inside a "[[" string or comment is refused as deprecated nesting;

@@ -280,7 +280,7 @@ func (l *lexer) scanNumber(t *token, start int) {
 	t.kind, t.start, t.end, t.number = number, start, l.pos, value
 }
 
-// scanString reads a string in quotes. l.scratch holds what was decoded before
+// scanString reads a string in quotes. l.scratch has what was decoded before
 // plain, where the part begins that is taken as it is.
 func (l *lexer) scanString(t *token, quote int) {
 	start := l.pos
@@ -416,7 +416,8 @@ func (l *lexer) readLong(level int, unfinished string) string {
 		case noByte:
 			l.failNear(unfinished, endOfSource.spelling())
 		case '[':
-			// Lua 5.0 nested these brackets, so 5.1 refuses what changed its meaning.
+			// Lua 5.0 nested these brackets, so 5.1 refuses what changed its
+			// meaning.
 			if inner, closed := l.longBracket(); closed && inner == level {
 				l.pos++
 				if level == 0 {

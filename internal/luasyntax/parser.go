@@ -176,7 +176,7 @@ func (c *checker) forStatement(line int) {
 	c.closeScope(first)
 }
 
-// hiddenLoopVariables hold the state of a loop; a script cannot name them.
+// hiddenLoopVariables are the state of a loop; a script cannot name them.
 const hiddenLoopVariables = 3
 
 func (c *checker) declareHidden() {

@@ -143,7 +143,7 @@ func buildFile(ctx, running context.Context, background *sync.WaitGroup, logger 
 		rt, err := f.Build(config.Options{
 			Logger: logger,
 			Edit: func(service string, c *limpet.Config) {
-				c.OnComplete = count // what a file cannot say
+				c.OnComplete = count // not available in a file
 			},
 		})
 		if err != nil {

@@ -21,7 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // module is the folder of the module.
 const module = "../.."
 
-// documents returns the text of each Markdown file of the module, by its path there.
+// documents returns the text of each Markdown file of the module, by its path
+// there.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -105,7 +106,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestEveryDocumentIsLinked finds each user document on the page that lists them.
+// TestEveryDocumentIsLinked finds each user document on the page that lists
+// them.
 func TestEveryDocumentIsLinked(t *testing.T) {
 	texts := documents(t)
 	index := texts["docs/README.md"]

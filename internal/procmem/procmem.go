@@ -1,4 +1,4 @@
-// Package procmem tells how much memory the process may fill.
+// Package procmem finds how much memory the process may fill.
 package procmem
 
 import (
@@ -16,7 +16,7 @@ import (
 // limit (GOMEMLIMIT) if there is one. Without one, the collector lets the heap
 // grow by GOGC percent of what is alive, so that garbage has to fit as well:
 // with 100, half of the memory of the machine or, if that is less, of what its
-// control groups allow. Where nobody tells, the machine is taken to have 4 GiB.
+// control groups allow. If that is unknown, the machine is taken to have 4 GiB.
 func Bytes() int64 {
 	gogc := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	metrics.Read(gogc)
@@ -48,7 +48,7 @@ func available(root fs.FS) int64 {
 	return memory
 }
 
-// unknown is what a machine is taken to have that does not tell.
+// unknown is what a machine is taken to have that does not report it.
 const unknown = 4 << 30
 
 // machineMemory reads the first line of /proc/meminfo: "MemTotal: 16384 kB".

@@ -6,9 +6,9 @@ import (
 	"testing/fstest"
 )
 
-// Without GOMEMLIMIT, what the machine has was not asked for: 500 hostile scripts
-// at a time took 3.9 GB of it. Then three quarters of it were filled, and with
-// the garbage that the collector leaves that was more than there is.
+// Without GOMEMLIMIT, what the machine has was not asked for: 500 hostile
+// scripts at a time took 3.9 GB of it. Then three quarters of it were filled,
+// and with the garbage that the collector leaves that was more than there is.
 func TestBytes(t *testing.T) {
 	const none = math.MaxInt64
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }

@@ -1,5 +1,6 @@
-// Package redistest starts Redis servers for tests. They listen on free ports of the loopback interface, keep their data in a
-// directory of the test, and end with it.
+// Package redistest starts Redis servers for tests. They listen on free ports
+// of the loopback interface, keep their data in a directory of the test, and
+// end with it.
 package redistest
 
 import (
@@ -15,7 +16,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-// A Server is a running redis-server. Its methods must not be called concurrently.
+// A Server is a running redis-server. Its methods must not be called
+// concurrently.
 type Server struct {
 	// Addr is where it listens, as host:port.
 	Addr string
@@ -28,8 +30,9 @@ type Server struct {
 	log  lockedBuffer
 }
 
-// Start starts a server with additional arguments, such as "--maxmemory", "10mb", and waits until it answers. The test fails if there is
-// no redis-server.
+// Start starts a server with additional arguments, such as "--maxmemory",
+// "10mb", and waits until it answers. The test fails if there is no
+// redis-server.
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, dir: tb.TempDir(), args: args}
@@ -73,7 +76,8 @@ func (s *Server) Stop() {
 	}
 }
 
-// Restart starts a server that has ended, at the same address with the data it had saved.
+// Restart starts a server that has ended, at the same address with the data it
+// had saved.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	if !s.start() {
@@ -81,7 +85,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause stops the process without closing connections, and Resume lets it go on.
+// Pause stops the process without closing connections, and Resume lets it go
+// on.
 func (s *Server) Pause() { s.signal("STOP") }
 
 // Resume ends a Pause.
@@ -95,7 +100,8 @@ func (s *Server) signal(name string) {
 	}
 }
 
-// Command sends a command on a connection of its own and returns what the server answers at first, in its protocol.
+// Command sends a command on a connection of its own and returns what the
+// server answers at first, in its protocol.
 func (s *Server) Command(args ...string) string {
 	s.tb.Helper()
 	reply, err := s.command(args...)

@@ -15,9 +15,9 @@ import (
 const MaxBytes = 1 << 20
 
 // Compile compiles the script in a file. It has event headings, unless an event
-// is given, or the file is called like one: "http_req.lua". A file that is called
-// like an event of another protocol may still be a listing. An empty name means
-// [Name].
+// is given, or the file is called like one: "http_req.lua". A file that is
+// called like an event of another protocol may still be a listing. An empty
+// name means [Name].
 func Compile(file, name string, ev datascript.Event, source string) (*datascript.Script, error) {
 	base := Name(file)
 	var unsupported error

@@ -10,7 +10,8 @@ type Buffer [32 << 10]byte
 
 var buffers = sync.Pool{New: func() any { return new(Buffer) }}
 
-// NewBuffer returns a buffer, which may hold old bytes. Call Free when it is no longer needed.
+// NewBuffer returns a buffer, which may contain old bytes. Call Free when it is
+// no longer needed.
 func NewBuffer() *Buffer { return buffers.Get().(*Buffer) }
 
 // Free gives the buffer back. It must not be used any more.

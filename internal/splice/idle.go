@@ -7,7 +7,8 @@ import (
 	"github.com/limpetlb/limpet/internal/idletimer"
 )
 
-// A Conn is a connection that is closed when nothing has passed in either direction for its limit.
+// A Conn is a connection that is closed when nothing has passed in either
+// direction for its limit.
 type Conn struct {
 	io.ReadWriteCloser
 	idle *idletimer.Timer

@@ -100,8 +100,9 @@ func (u unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// What ends one connection at once ends the other, and Join returns: the end of its context, a connection that fails, one that
-// cannot end a single direction, and a server that does not take what the client has sent early.
+// What ends one connection at once ends the other, and Join returns: the end of
+// its context, a connection that fails, one that cannot end a single direction,
+// and a server that does not take what the client has sent early.
 func TestJoinEnds(t *testing.T) {
 	for _, test := range []struct {
 		name  string

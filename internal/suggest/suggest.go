@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// Nearest returns the candidate that a word is nearest to, or "": the [Distance]
-// is at most 1 for a word of up to 4 letters, 2 for one of up to 10 and 3 for a
-// longer one, and no other candidate is as near.
+// Nearest returns the candidate that a word is nearest to, or "": the
+// [Distance] is at most 1 for a word of up to 4 letters, 2 for one of up to 10
+// and 3 for a longer one, and no other candidate is as near.
 func Nearest(word string, candidates iter.Seq[string]) string {
 	if word == "" {
 		return ""

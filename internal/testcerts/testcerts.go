@@ -30,7 +30,7 @@ type Cert struct {
 	Key  crypto.Signer     // ECDSA or RSA
 }
 
-// serials tell certificates apart.
+// serials distinguish certificates.
 var serials atomic.Int64
 
 // rsaKey is the key of all certificates with one: to make it takes a while.
@@ -51,8 +51,9 @@ func NewAuthority(t testing.TB, name string) *Authority {
 // AuthorityOf returns the authority whose certificate another one has issued.
 func AuthorityOf(c *Cert) *Authority { return &Authority{Cert: c.Leaf, key: c.Key} }
 
-// Issue makes a certificate with an ECDSA key, for servers and clients, with these names, valid for 90 days since an hour ago. change
-// may change it; nil changes nothing.
+// Issue makes a certificate with an ECDSA key, for servers and clients, with
+// these names, valid for 90 days since an hour ago. change may change it; nil
+// changes nothing.
 func (a *Authority) Issue(t testing.TB, change func(c *x509.Certificate), names ...string) *Cert {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -91,7 +92,8 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// Revoke returns a revocation list in PEM, of now, that is good until then. change may change it; nil changes nothing.
+// Revoke returns a revocation list in PEM, of now, that is good until then.
+// change may change it; nil changes nothing.
 func (a *Authority) Revoke(t testing.TB, next time.Time, change func(l *x509.RevocationList), revoked ...*Cert) string {
 	t.Helper()
 	template := &x509.RevocationList{Number: big.NewInt(serials.Add(1)), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: next}

@@ -1,4 +1,5 @@
-// Package testchild runs a test once more in a process of its own, where it may have limits, use up memory or be stopped:
+// Package testchild runs a test once more in a process of its own, where it may
+// have limits, use up memory or be stopped:
 //
 //	func TestSomething(t *testing.T) {
 //		if testchild.Running() {
@@ -27,10 +28,12 @@ const variable = "LIMPET_TEST_CHILD"
 // Running reports whether this process was made by [Command].
 func Running() bool { return os.Getenv(variable) != "" }
 
-// Wait returns when the test calls [Child.End], or its process is gone. It is for the process that Command made.
+// Wait returns when the test calls [Child.End], or its process is gone. It is
+// for the process that Command made.
 func Wait() { _, _ = io.Copy(io.Discard, os.Stdin) }
 
-// Command returns a command that runs the top-level test of t, and no other, with these variables in its environment as well. It ends with t.
+// Command returns a command that runs the top-level test of t, and no other,
+// with these variables in its environment as well. It ends with t.
 func Command(t testing.TB, env ...string) *exec.Cmd {
 	t.Helper()
 	binary, err := os.Executable()
@@ -51,7 +54,8 @@ type Child struct {
 	lines *bufio.Scanner
 }
 
-// Start starts a process. What it writes to standard error appears as that of the test.
+// Start starts a process. What it writes to standard error appears as that of
+// the test.
 func Start(t testing.TB, cmd *exec.Cmd) *Child {
 	t.Helper()
 	c := &Child{Cmd: cmd, t: t}
@@ -73,7 +77,8 @@ func Start(t testing.TB, cmd *exec.Cmd) *Child {
 	return c
 }
 
-// Line returns the next line of the process's standard output. Without one the test fails.
+// Line returns the next line of the process's standard output. Without one the
+// test fails.
 func (c *Child) Line() string {
 	c.t.Helper()
 	if !c.lines.Scan() {
@@ -82,8 +87,9 @@ func (c *Child) Line() string {
 	return c.lines.Text()
 }
 
-// End lets the process end and returns what it still writes to standard output; its last line is that of every test, PASS. The test fails
-// if the process does.
+// End lets the process end and returns what it still writes to standard output;
+// its last line is that of every test, PASS. The test fails if the process
+// does.
 func (c *Child) End() (lines []string) {
 	c.t.Helper()
 	c.stdin.Close()

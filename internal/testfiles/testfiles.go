@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Write writes files, by their paths, into a new directory, which is removed when the test ends, and returns it.
+// Write writes files, by their paths, into a new directory, which is removed
+// when the test ends, and returns it.
 func Write(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -23,8 +24,9 @@ func Write(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-// MustRead returns the contents, by name, of the files that match a pattern; see [filepath.Glob]. It panics if there is none, or
-// one cannot be read, since it is for variables of packages.
+// MustRead returns the contents, by name, of the files that match a pattern;
+// see [filepath.Glob]. It panics if there is none, or one cannot be read, since
+// it is for variables of packages.
 func MustRead(pattern string) map[string]string {
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {

@@ -1,5 +1,6 @@
-// Package testwait has what tests wait with for something that happens in real time, on connections and in other processes. Where time can
-// be virtual, use testing/synctest instead.
+// Package testwait has what tests wait with for something that happens in real
+// time, on connections and in other processes. Where time can be virtual, use
+// testing/synctest instead.
 package testwait
 
 import (
@@ -7,7 +8,8 @@ import (
 	"time"
 )
 
-// Limit is how long a test waits for something that should happen at once. Only a test that fails ever waits so long.
+// Limit is how long a test waits for something that should happen at once. Only
+// a test that fails ever waits so long.
 const Limit = time.Minute
 
 // Receive returns what comes out of ch, or fails the test at the [Limit].
@@ -24,7 +26,8 @@ func Receive[T any](t testing.TB, ch <-chan T, what string) T {
 	}
 }
 
-// Until waits until a condition holds, and returns how long that took. It fails the test at the [Limit].
+// Until waits until a condition holds, and returns how long that took. It fails
+// the test at the [Limit].
 func Until(t testing.TB, what string, holds func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()

@@ -26,11 +26,11 @@ type Size struct {
 // maxRefill is the longest time in which a bucket may fill.
 const maxRefill = 1 << 61
 
-// NewSize returns the size of buckets that get count tokens in a period, evenly,
-// and hold as many as that, or burst if that is more. The interval between two
-// tokens is rounded up to whole nanoseconds, so that rates are not exceeded.
-// Count and period must be positive; the error reports a bucket that would take
-// more than 73 years to fill.
+// NewSize returns the size of buckets that get count tokens in a period,
+// evenly, and has as many as that, or burst if that is more. The interval
+// between two tokens is rounded up to whole nanoseconds, so that rates are not
+// exceeded. Count and period must be positive; the error reports a bucket that
+// would take more than 73 years to fill.
 func NewSize(count int, period time.Duration, burst int) (Size, error) {
 	interval := (int64(period) + int64(count) - 1) / int64(count)
 	capacity := int64(max(count, burst))

@@ -26,8 +26,8 @@ type Check struct {
 	// Audience must be the claim aud, or one of its items.
 	Audience string
 	// Leeway is how far this clock may differ from the issuer's, which has
-	// written the claims exp, nbf and iat: between zero, which means not at all,
-	// and a minute.
+	// written the claims exp, nbf and iat: between zero, which means not at
+	// all, and a minute.
 	Leeway time.Duration
 }
 

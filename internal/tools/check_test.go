@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// machine is a machine as the step packages sees it: a directory of programs, most of which do nothing, and one of files.
+// machine is a machine as the step packages sees it: a directory of programs,
+// most of which do nothing, and one of files.
 type machine struct {
 	programs, files string
 }
@@ -59,8 +60,9 @@ func (m machine) run(t *testing.T) (stdout, stderr string, ok bool) {
 	return out.String(), errs.String(), err == nil
 }
 
-// On a new machine "make test" installed servers and left them running as services, and it ran for minutes before it failed
-// because there was no C compiler or no curl.
+// On a new machine "make test" installed servers and left them running as
+// services, and it ran for minutes before it failed because there was no C
+// compiler or no curl.
 func TestPackages(t *testing.T) {
 	const (
 		all     = "missing: lua5.1 redis-server htpasswd openssl goaccess jq nginx haproxy node systemd-analyze /usr/bin/kill lintian rpm mandoc groff fish zsh /usr/share/bash-completion/bash_completion curl gcc /usr/include/stdlib.h /etc/ssl/certs/ca-certificates.crt"
@@ -68,7 +70,8 @@ func TestPackages(t *testing.T) {
 		root    = "echo 0"
 		user    = "echo 1000"
 
-		// aptGet notes what it is called with, and whether services could start meanwhile.
+		// aptGet notes what it is called with, and whether services could start
+		// meanwhile.
 		aptGet = `echo "$*" >>"$FILES/log"
 if [[ $1 == install ]]; then "$FILES/usr/sbin/policy-rc.d" nginx start; echo "policy $?" >>"$FILES/log"; fi`
 		updated   = "update -qq"

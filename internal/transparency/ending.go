@@ -18,14 +18,16 @@ var endingCases = []testCase{
 	{"nothing at all", either, both, nothing},
 }
 
-// A target has promptly to pass on that the client has left. On a busy machine the best of several times counts.
+// A target has promptly to pass on that the client has left. On a busy machine
+// the best of several times counts.
 const (
 	promptly = 50 * time.Millisecond
 	leavings = 20
 )
 
-// leave makes a client leave and measures until the handler knows. exchange starts an exchange; it returns how to leave it,
-// and where the handler tells that it knows.
+// leave makes a client leave and measures until the handler knows. exchange
+// starts an exchange; it returns how to leave it, and where the handler tells
+// that it knows.
 func (p *probe) leave(exchange func() (leave func(), left <-chan error)) {
 	best := p.limit
 	for range leavings {
@@ -42,7 +44,8 @@ func (p *probe) leave(exchange func() (leave func(), left <-chan error)) {
 	p.errorf("the handler knows after %v at best, want less than %v", best, promptly)
 }
 
-// gone waits for the end of the request's context, or of the case, and returns the error of the former.
+// gone waits for the end of the request's context, or of the case, and returns
+// the error of the former.
 func (p *probe) gone(r *http.Request) error {
 	select {
 	case <-r.Context().Done():

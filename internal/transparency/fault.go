@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// faultCases are about servers that misbehave. A proxy answers for them, with 502 or 504, or cuts its own answer off.
+// faultCases are about servers that misbehave. A proxy answers for them, with
+// 502 or 504, or cuts its own answer off.
 var faultCases = []testCase{
 	{"server hangs", waiting, both, func(p *probe) { hangs(p, "") }},
 	{"server hangs in the header", waiting, both, func(p *probe) { hangs(p, "HTTP/1.1 200 OK\r\nX-Begun: ") }},
@@ -98,7 +99,8 @@ func hintsWithoutEnd(p *probe) {
 	}
 }
 
-// When the client leaves a body that does not go on, the server's connection is closed.
+// When the client leaves a body that does not go on, the server's connection is
+// closed.
 func hangsInBody(p *probe) {
 	closed := make(chan bool, 1)
 	s := p.startRaw(func(c net.Conn) {
@@ -262,7 +264,8 @@ func manyHeaders(p *probe) {
 	}
 }
 
-// A body that is cut off, or goes on with junk, never looks like a complete one.
+// A body that is cut off, or goes on with junk, never looks like a complete
+// one.
 func bodyCutOff(p *probe) {
 	for _, answer := range []string{
 		"Content-Length: 100\n\nsome of it",

@@ -38,7 +38,8 @@ var headerCases = []testCase{
 	{"hop-by-hop headers of an upgrade", proxy, only1, hopByHopUpgrade},
 }
 
-// Headers that are for the other end arrive there, each value as it was, and none is made up.
+// Headers that are for the other end arrive there, each value as it was, and
+// none is made up.
 func endToEnd(p *probe) {
 	sent := http.Header{
 		"X-Empty": {""}, "X-Twice": {"1", "2", "1"}, "X_underscore": {"1"}, "X-Long": {strings.Repeat("long ", 1000) + "!"},
@@ -70,7 +71,8 @@ func endToEnd(p *probe) {
 	}
 }
 
-// compare checks that got has what want has, and no more but those headers that may be there.
+// compare checks that got has what want has, and no more but those headers that
+// may be there.
 func (p *probe) compare(what string, got, want http.Header, may ...string) {
 	for name, values := range want {
 		if !slices.Equal(got[name], values) {
@@ -84,7 +86,8 @@ func (p *probe) compare(what string, got, want http.Header, may ...string) {
 	}
 }
 
-// A server gets no header that is about the connection of the client, by its name or because Connection names it.
+// A server gets no header that is about the connection of the client, by its
+// name or because Connection names it.
 func hopByHopRequest(p *probe) {
 	var got http.Header
 	s := p.start(func(w http.ResponseWriter, r *http.Request) { got = r.Header.Clone() })
@@ -129,7 +132,7 @@ func hopByHopRequest(p *probe) {
 	}
 }
 
-// The same holds for trailers. What is announced opens the way for the rest.
+// The same applies to trailers. What is announced opens the way for the rest.
 func hopByHopRequestTrailers(p *probe) {
 	var announced, got http.Header
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +158,8 @@ func hopByHopRequestTrailers(p *probe) {
 	}
 }
 
-// A client gets no header that is about the connection of the server, however the server's bytes are cut.
+// A client gets no header that is about the connection of the server, however
+// the server's bytes are cut.
 func hopByHopResponse(p *probe, version, connection string) {
 	answer := lines("HTTP/" + version + " 200 OK\n" + connection + "X-Own: 1\nX-More: 1\nKeep-Alive: timeout=5\n" +
 		"Proxy-Authenticate: Basic\nProxy-Connection: close\nUpgrade: h2c\nX-Kept: 1\nContent-Length: 2\n\nok")
@@ -179,8 +183,9 @@ func hopByHopResponse(p *probe, version, connection string) {
 	}
 }
 
-// What Connection names stays behind in the trailer, too (RFC 9110, section 7.6.1), announced or not, and so does what is
-// about the connection, or the body's length, by its name.
+// What Connection names stays behind in the trailer, too (RFC 9110, section
+// 7.6.1), announced or not, and so does what is about the connection, or the
+// body's length, by its name.
 func hopByHopTrailers(p *probe) {
 	for _, announced := range []string{"", "Trailer: X-Sum, X-Own\n", "Trailer: X-Own\n"} {
 		s := p.startRaw(answering("Connection: x-own\n" + announced + "Transfer-Encoding: chunked\n\n2\nok\n0\nX-Own: 1\nX-Sum: 2\n" +
@@ -218,7 +223,8 @@ func hopByHopHints(p *probe) {
 	}
 }
 
-// Of what the server of an upgraded connection says about the connection, only the upgrade itself passes.
+// Of what the server of an upgraded connection says about the connection, only
+// the upgrade itself passes.
 func hopByHopUpgrade(p *probe) {
 	s := p.startRaw(func(c net.Conn) {
 		if readRequest(c) {
@@ -231,7 +237,8 @@ func hopByHopUpgrade(p *probe) {
 	p.compare("response", c.response(nil).Header, http.Header{"Connection": {"Upgrade"}, "Upgrade": {"echo"}, "X-Kept": {"1"}})
 }
 
-// answering is a server that answers one request on each connection with status 200 and this, whose line breaks may be bare.
+// answering is a server that answers one request on each connection with status
+// 200 and this, whose line breaks may be bare.
 func answering(rest string) func(net.Conn) {
 	text := lines("HTTP/1.1 200 OK\n" + rest)
 	return func(c net.Conn) {

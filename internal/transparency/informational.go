@@ -88,8 +88,8 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Whatever comes of an expectation, the next request gets its own answer: on the same connection, or on another if this one
-// is closed.
+// Whatever comes of an expectation, the next request gets its own answer: on
+// the same connection, or on another if this one is closed.
 func expectContinueManyTimes(p *probe) {
 	s := p.start(expecting)
 	for i := range p.many {

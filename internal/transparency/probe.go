@@ -44,8 +44,9 @@ func full() effort {
 	return effort{15 * time.Second, 1 << 30, 10_000}
 }
 
-// A probe is a case under way. It collects what the case finds wrong. Its methods may be called in any goroutine, those that
-// end the case only in the case's own.
+// A probe is a case under way. It collects what the case finds wrong. Its
+// methods may be called in any goroutine, those that end the case only in the
+// case's own.
 type probe struct {
 	ctx      context.Context
 	target   Target
@@ -96,7 +97,8 @@ func (p *probe) fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// cleanup has f called when the case has ended, before those that were given earlier.
+// cleanup has f called when the case has ended, before those that were given
+// earlier.
 func (p *probe) cleanup(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +108,8 @@ func (p *probe) cleanup(f func()) {
 // last has f called when nothing else is left of the case.
 func (p *probe) last(f func()) { p.lasts = append(p.lasts, f) }
 
-// pipe returns a body for a request, and where to write it. Both end with the case.
+// pipe returns a body for a request, and where to write it. Both end with the
+// case.
 func (p *probe) pipe() (*io.PipeReader, *io.PipeWriter) {
 	body, upload := io.Pipe()
 	context.AfterFunc(p.ctx, func() {
@@ -162,8 +165,9 @@ func (p *probe) start(h http.HandlerFunc) *site {
 	return p.front(p.serve(http1, h).url)
 }
 
-// startRaw puts the target, which is a proxy, in front of a server that does with its connections what it likes. The
-// connection is closed when converse returns.
+// startRaw puts the target, which is a proxy, in front of a server that does
+// with its connections what it likes. The connection is closed when converse
+// returns.
 func (p *probe) startRaw(converse func(net.Conn)) *site {
 	ln := p.listen()
 	var open sync.WaitGroup
@@ -205,7 +209,8 @@ func (p *probe) listen() net.Listener {
 	return ln
 }
 
-// serve serves h until the case ends. Then nothing of it may be running any more.
+// serve serves h until the case ends. Then nothing of it may be running any
+// more.
 func (p *probe) serve(proto protocol, h http.Handler) *site {
 	var running atomic.Int64
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -254,7 +259,8 @@ func (p *probe) serve(proto protocol, h http.Handler) *site {
 	return s
 }
 
-// complaints are what a server logs. It must have nothing to say about how its response writer is used.
+// complaints are what a server logs. It must have nothing to say about how its
+// response writer is used.
 type complaints struct{ p *probe }
 
 // Write takes one line.
@@ -273,7 +279,8 @@ func (s *site) request(method, path string, body io.Reader) *http.Request {
 	return r
 }
 
-// open sends a request and returns the response with its body to read. It is closed when the case ends.
+// open sends a request and returns the response with its body to read. It is
+// closed when the case ends.
 func (s *site) open(r *http.Request) *http.Response {
 	res, err := s.client.Do(r)
 	if err != nil {
@@ -331,7 +338,8 @@ func (s *site) dial() *conn {
 // Read reads what has come, headers that were read excepted.
 func (c *conn) Read(b []byte) (int, error) { return c.Reader.Read(b) }
 
-// send writes text, whose line breaks may be bare, and whatever follows as it is.
+// send writes text, whose line breaks may be bare, and whatever follows as it
+// is.
 func (c *conn) send(header string, data ...byte) {
 	if _, err := c.Conn.Write(append([]byte(strings.ReplaceAll(header, "\n", "\r\n")), data...)); err != nil {
 		c.site.fatalf("%v", err)

@@ -82,7 +82,8 @@ func streaming(p *probe, contentType string) {
 	}
 }
 
-// Bodies of any length go both ways unchanged, with their length if that was known.
+// Bodies of any length go both ways unchanged, with their length if that was
+// known.
 func bodies(p *probe) {
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -189,8 +190,8 @@ func withoutBody(p *probe) {
 	}
 }
 
-// Compressed bodies pass as they are, small ones that would be huge among them, and nobody asks for compression whom the
-// client has not asked.
+// Compressed bodies pass as they are, small ones that would be huge among them,
+// and nobody asks for compression whom the client has not asked.
 func compressed(p *probe) {
 	var small bytes.Buffer
 	z := gzip.NewWriter(&small)
@@ -284,7 +285,8 @@ func earlyAnswer(p *probe) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		_, _ = io.WriteString(w, "too large")
-		// The client leaves when it has the answer, of which a flush over HTTP/2 may learn.
+		// The client leaves when it has the answer, of which a flush over
+		// HTTP/2 may learn.
 		_ = http.NewResponseController(w).Flush()
 		_, _ = io.Copy(io.Discard, r.Body)
 	})
@@ -330,7 +332,8 @@ func keepAlive(p *probe) {
 			_, _ = io.WriteString(w, "short")
 		case "/2":
 			if r.Method == http.MethodHead {
-				// The header is the end of the response, after which a flush over HTTP/2 may find the stream closed.
+				// The header is the end of the response, after which a flush
+				// over HTTP/2 may find the stream closed.
 				_ = http.NewResponseController(w).Flush()
 			} else {
 				p.flush(w)
@@ -356,7 +359,8 @@ func keepAlive(p *probe) {
 	}
 }
 
-// largeSize is how long a large body is. In HTTP/2 it is shorter, since most of the time goes to the client's TLS.
+// largeSize is how long a large body is. In HTTP/2 it is shorter, since most of
+// the time goes to the client's TLS.
 func (p *probe) largeSize() int64 {
 	if p.protocol.major() == 1 {
 		return p.large
@@ -364,11 +368,13 @@ func (p *probe) largeSize() int64 {
 	return p.large / 8
 }
 
-// maxHeap is by how much the heap may grow while a large body passes, for all that is involved. In HTTP/2 the client alone lets
-// 4 MiB of a stream come before it reads them.
+// maxHeap is by how much the heap may grow while a large body passes, for all
+// that is involved. In HTTP/2 the client alone lets 4 MiB of a stream come
+// before it reads them.
 func (p *probe) maxHeap() int64 { return int64(p.protocol.major()) * 4 << 20 }
 
-// flat reads r to its end, compares it with what block gives, and watches how the heap grows from what it was before.
+// flat reads r to its end, compares it with what block gives, and watches how
+// the heap grows from what it was before.
 func (p *probe) flat(r io.Reader, block []byte, size, before int64) {
 	want := &repeated{block: block}
 	buf := make([]byte, 64<<10)

@@ -9,29 +9,37 @@ import (
 	"time"
 )
 
-// A Target is what is tested: a middleware or a proxy. Exactly one of the fields Middleware and Proxy is set.
+// A Target is what is tested: a middleware or a proxy. Exactly one of the
+// fields Middleware and Proxy is set.
 type Target struct {
-	// Middleware returns a handler in front of next. It is called once for each case.
+	// Middleware returns a handler in front of next. It is called once for each
+	// case.
 	Middleware func(t testing.TB, next http.Handler) http.Handler
-	// Proxy returns a handler that forwards to the server at origin, such as "http://127.0.0.1:4321". It is called once for
-	// each case; idle connections to the server are closed by t.Cleanup at the latest.
+	// Proxy returns a handler that forwards to the server at origin, such as
+	// "http://127.0.0.1:4321". It is called once for each case; idle
+	// connections to the server are closed by t.Cleanup at the latest.
 	Proxy func(t testing.TB, origin *url.URL) http.Handler
 
-	// HeaderTimeout is after how long the proxy gives up a server that does not answer. 0 leaves out the cases that need it;
-	// they wait as long as that, so it should be well below a second.
+	// HeaderTimeout is after how long the proxy gives up a server that does not
+	// answer. 0 leaves out the cases that need it; they wait as long as that,
+	// so it should be well below a second.
 	HeaderTimeout time.Duration
-	// Hasty returns the proxy with this time-out, for the cases that need it. Nil means Proxy, which on a busy machine then
-	// gives up servers that are well.
+	// Hasty returns the proxy with this time-out, for the cases that need it.
+	// Nil means Proxy, which on a busy machine then gives up servers that are
+	// well.
 	Hasty func(t testing.TB, origin *url.URL) http.Handler
 
-	// Only names the cases that are run, for targets that differ from another one in little. Nil means all.
+	// Only names the cases that are run, for targets that differ from another
+	// one in little. Nil means all.
 	Only []string
-	// Known names cases that the target fails, such as "early bytes" or, on one protocol only, "early bytes/HTTP1", with the
-	// reason. They are run and must fail. Nil means none.
+	// Known names cases that the target fails, such as "early bytes" or, on one
+	// protocol only, "early bytes/HTTP1", with the reason. They are run and
+	// must fail. Nil means none.
 	Known map[string]string
 }
 
-// Run runs the cases that are for a target of this kind, each in a subtest "case/protocol".
+// Run runs the cases that are for a target of this kind, each in a subtest
+// "case/protocol".
 func Run(t *testing.T, target Target) {
 	t.Helper()
 	if (target.Middleware == nil) == (target.Proxy == nil) {
@@ -71,7 +79,8 @@ func Run(t *testing.T, target Target) {
 	}
 }
 
-// verdict is what is wrong with a case that ended with these failures, and may be known to fail.
+// verdict is what is wrong with a case that ended with these failures, and may
+// be known to fail.
 func verdict(failures []string, reason string, known bool) []string {
 	switch {
 	case !known:

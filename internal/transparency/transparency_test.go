@@ -49,7 +49,8 @@ func TestKnown(t *testing.T) {
 	}
 }
 
-// breakages are middlewares and proxies that are broken in one way each, with the cases that must notice it.
+// breakages are middlewares and proxies that are broken in one way each, with
+// the cases that must notice it.
 var breakages = []struct {
 	name   string
 	target Target
@@ -315,7 +316,8 @@ func (c *firstLost) Write(b []byte) (int, error) {
 	return len(b), err
 }
 
-// unclosed closes too late. Without the timer the garbage collector would close it, at any time.
+// unclosed closes too late. Without the timer the garbage collector would close
+// it, at any time.
 type unclosed struct{ net.Conn }
 
 func (c unclosed) Close() error {
@@ -334,7 +336,8 @@ func (c deaf) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// naive forwards requests and does not care how that goes. It waits for servers for ever, which is until the case ends.
+// naive forwards requests and does not care how that goes. It waits for servers
+// for ever, which is until the case ends.
 func naive(t testing.TB, origin *url.URL) http.Handler {
 	transport := &http.Transport{MaxConnsPerHost: 10}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -371,7 +374,8 @@ func impatient(t testing.TB, origin *url.URL) http.Handler {
 	})
 }
 
-// oneConnection sends all requests on one connection and takes what it reads there for the answer.
+// oneConnection sends all requests on one connection and takes what it reads
+// there for the answer.
 func oneConnection(t testing.TB, origin *url.URL) http.Handler {
 	c, err := net.Dial("tcp", origin.Host)
 	if err != nil {

@@ -72,7 +72,8 @@ const (
 	switching      = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Kept: 1\r\n\r\n"
 )
 
-// upgraded takes the connection of a request over, and speaks on it. What it sends first goes out together with the header.
+// upgraded takes the connection of a request over, and speaks on it. What it
+// sends first goes out together with the header.
 func (p *probe) upgraded(first string, speak func(io.ReadWriter, interface{ CloseWrite() error })) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "echo" || !strings.EqualFold(r.Header.Get("Connection"), "upgrade") {
@@ -127,7 +128,8 @@ func upgrade(p *probe) {
 	}
 }
 
-// What the client sends right behind its request, before it knows the answer, belongs to the new protocol.
+// What the client sends right behind its request, before it knows the answer,
+// belongs to the new protocol.
 func earlyBytes(p *probe) {
 	s := p.start(p.echoing())
 	for _, n := range []int{1, 2, 100, 1000, 3000, 4096, 10_000} {
@@ -196,7 +198,8 @@ func handlerHalfCloses(p *probe) {
 	}
 }
 
-// Who refuses an upgrade answers as usual, and the connection goes on with HTTP.
+// Who refuses an upgrade answers as usual, and the connection goes on with
+// HTTP.
 func upgradeRefused(p *probe) {
 	s := p.start(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Kept", "1")
@@ -214,7 +217,8 @@ func upgradeRefused(p *probe) {
 	}
 }
 
-// When the handler's end of an upgraded connection closes, so does the client's.
+// When the handler's end of an upgraded connection closes, so does the
+// client's.
 func upgradedHandlerDies(p *probe) {
 	s := p.start(p.upgraded("", func(c io.ReadWriter, _ interface{ CloseWrite() error }) {
 		_, _ = io.ReadFull(c, make([]byte, 1))
@@ -300,7 +304,8 @@ func descriptors(p *probe) int {
 	return n
 }
 
-// echoOnce upgrades a connection of its own, has a message sent back, and closes.
+// echoOnce upgrades a connection of its own, has a message sent back, and
+// closes.
 func (s *site) echoOnce(message string) error {
 	c, err := net.DialTimeout("tcp", s.addr, s.limit)
 	if err != nil {

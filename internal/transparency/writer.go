@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// writerCases are about what a middleware keeps of the server's response writer and of the request.
+// writerCases are about what a middleware keeps of the server's response writer
+// and of the request.
 var writerCases = []testCase{
 	{"interfaces", middleware, every, interfaces},
 	{"request", middleware, every, requestUnchanged},
@@ -193,7 +194,7 @@ func panicOf(h http.Handler, w http.ResponseWriter) (value any) {
 	return nil
 }
 
-// A panic frees what the middleware holds for the request.
+// A panic frees what the middleware uses for the request.
 func panicsLeakNothing(p *probe) {
 	n := 10 * p.many
 	h := p.target.Middleware(p.t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
@@ -243,7 +244,8 @@ func (e *endless) take(n int) []byte {
 	return b
 }
 
-// repeated is a block over and over again, to be read and to be compared with what is written.
+// repeated is a block over and over again, to be read and to be compared with
+// what is written.
 type repeated struct {
 	block []byte
 	at    int

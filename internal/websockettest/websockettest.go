@@ -1,4 +1,5 @@
-// Package websockettest opens and accepts WebSockets in tests of what stands between the two ends.
+// Package websockettest opens and accepts WebSockets in tests of what stands
+// between the two ends.
 package websockettest
 
 import (
@@ -44,7 +45,8 @@ var codec = websocket.Codec{
 	},
 }
 
-// Conn is one end of a WebSocket. One goroutine may send while another receives.
+// Conn is one end of a WebSocket. One goroutine may send while another
+// receives.
 type Conn struct {
 	ws     *websocket.Conn
 	tunnel *tunnel // of a client
@@ -56,14 +58,16 @@ func (c *Conn) Subprotocol() string { return c.tunnel.response.Header.Get("Sec-W
 // Send sends a message in one frame.
 func (c *Conn) Send(m Message) error { return codec.Send(c.ws, m) }
 
-// Receive waits for the next message and answers pings meanwhile. The error is io.EOF when the other end closes.
+// Receive waits for the next message and answers pings meanwhile. The error is
+// io.EOF when the other end closes.
 func (c *Conn) Receive() (Message, error) {
 	var m Message
 	err := codec.Receive(c.ws, &m)
 	return m, err
 }
 
-// Echo sends every message back until the other end closes, which is no error, and then says goodbye.
+// Echo sends every message back until the other end closes, which is no error,
+// and then says goodbye.
 func (c *Conn) Echo() error {
 	for {
 		m, err := c.Receive()
@@ -83,7 +87,8 @@ func (c *Conn) Echo() error {
 // goodbye is the frame that ends a WebSocket normally, as a server sends it.
 const goodbye = "\x88\x02\x03\xe8"
 
-// Finish sends the frame that ends a WebSocket of a client, and reports an error if that of the server is not the last that comes.
+// Finish sends the frame that ends a WebSocket of a client, and reports an
+// error if that of the server is not the last that comes.
 func (c *Conn) Finish() error {
 	if err := c.Send(Message{websocket.CloseFrame, []byte(goodbye[2:])}); err != nil {
 		return err
@@ -106,8 +111,9 @@ func (c *Conn) Close() error {
 	return c.tunnel.body.Close()
 }
 
-// Accept answers a request, which asks for a WebSocket, takes its connection over, and closes it when serve returns. Like most libraries,
-// it writes the header of the response before it takes the connection.
+// Accept answers a request, which asks for a WebSocket, takes its connection
+// over, and closes it when serve returns. Like most libraries, it writes the
+// header of the response before it takes the connection.
 func Accept(w http.ResponseWriter, r *http.Request, serve func(*Conn)) error {
 	a := &acceptor{ResponseWriter: w}
 	websocket.Server{
@@ -123,7 +129,8 @@ func Accept(w http.ResponseWriter, r *http.Request, serve func(*Conn)) error {
 	return a.err
 }
 
-// An acceptor is the connection of a request before and after it is taken over: what is written first must be a response.
+// An acceptor is the connection of a request before and after it is taken over:
+// what is written first must be a response.
 type acceptor struct {
 	http.ResponseWriter
 	net.Conn
@@ -131,7 +138,8 @@ type acceptor struct {
 	err error // why there is no connection
 }
 
-// Hijack gives away a connection that takes the real one when the handshake is written.
+// Hijack gives away a connection that takes the real one when the handshake is
+// written.
 func (a *acceptor) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return a, bufio.NewReadWriter(bufio.NewReader(a), bufio.NewWriter(a)), nil
 }
@@ -170,8 +178,10 @@ func (a *acceptor) Close() error {
 	return a.Conn.Close()
 }
 
-// Dial has a client ask for a WebSocket at an http or https URL and offer the subprotocols. The connection ends with ctx, not with the
-// client's Timeout. The response is there with an error as well, if one has come; its body is closed or the WebSocket's.
+// Dial has a client ask for a WebSocket at an http or https URL and offer the
+// subprotocols. The connection ends with ctx, not with the client's Timeout.
+// The response is there with an error as well, if one has come; its body is
+// closed or the WebSocket's.
 func Dial(ctx context.Context, client *http.Client, address string, subprotocols ...string) (*Conn, *http.Response, error) {
 	config, err := websocket.NewConfig(address, address)
 	if err != nil {
@@ -191,8 +201,8 @@ func Dial(ctx context.Context, client *http.Client, address string, subprotocols
 	return &Conn{ws, t}, t.response, nil
 }
 
-// A tunnel is a connection through an http.Client: what is written first must be a request, which the client sends, and its response is
-// read first.
+// A tunnel is a connection through an http.Client: what is written first must
+// be a request, which the client sends, and its response is read first.
 type tunnel struct {
 	ctx      context.Context
 	client   *http.Client

@@ -60,7 +60,8 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// A connection that ends without a goodbye, or with something else, is not taken for the end of a WebSocket.
+// A connection that ends without a goodbye, or with something else, is not
+// taken for the end of a WebSocket.
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

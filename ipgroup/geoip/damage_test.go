@@ -15,7 +15,8 @@ import (
 	"github.com/limpetlb/limpet/internal/testrace"
 )
 
-// probes are addresses in, at the ends of and outside the networks of the databases sample24, sample28 and sample32.
+// probes are addresses in, at the ends of and outside the networks of the
+// databases sample24, sample28 and sample32.
 var probes = func() (probes []netip.Addr) {
 	for _, prefix := range []string{
 		"81.2.69.0/24", "89.160.20.0/22", "5.44.16.0/20", "198.51.100.0/24", "203.0.113.0/24", "192.0.2.0/25", "100.64.0.1/32", "2001:db8::/32", "2001:db8:1::/48",
@@ -29,7 +30,8 @@ var probes = func() (probes []netip.Addr) {
 // answer is the text of an attribute of an address.
 type answer struct{ addr, attribute string }
 
-// answers are all texts that a database has for the probes; damage to a number cannot be seen.
+// answers are all texts that a database has for the probes; damage to a number
+// cannot be seen.
 func answers(db *DB) map[answer]string {
 	texts := make(map[answer]string)
 	for _, addr := range probes {
@@ -42,10 +44,12 @@ func answers(db *DB) map[answer]string {
 	return texts
 }
 
-// A damaged database is refused or answers as before. Damage to the bits that are left once the format, the
-// structure and the letters have been checked cannot be seen: it turns a network or a code into another valid one. So
-// the test counts the flips of single bits that change an answer, and demands that no inverted byte changes a country, nor puts
-// another text in the place of any. It may lose one, by damage to the name of a field that few records have.
+// A damaged database is refused or answers as before. Damage to the bits that
+// are left once the format, the structure and the letters have been checked
+// cannot be seen: it turns a network or a code into another valid one. So the
+// test counts the flips of single bits that change an answer, and demands that
+// no inverted byte changes a country, nor puts another text in the place of
+// any. It may lose one, by damage to the name of a field that few records have.
 func TestEveryByteDamaged(t *testing.T) {
 	sizes := []int{24, 28, 32}
 	if testrace.Enabled {
@@ -113,7 +117,8 @@ func TestEveryTruncation(t *testing.T) {
 	}
 }
 
-// setRecord overwrites one record of the search tree of a database with 32-bit records.
+// setRecord overwrites one record of the search tree of a database with 32-bit
+// records.
 func setRecord(b []byte, node, side, value uint32) {
 	binary.BigEndian.PutUint32(b[node*8+side*4:], value)
 }

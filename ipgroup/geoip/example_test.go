@@ -31,7 +31,8 @@ func Example() {
 	// 192.0.2.1 "" false false
 }
 
-// Networks of one's own before a database of the world. Groups, rules and scripts see the layers as one.
+// Networks of one's own before a database of the world. Groups, rules and
+// scripts see the layers as one.
 func ExampleLayers() {
 	world, err := geoip.Open("testdata/example.mmdb")
 	if err != nil {

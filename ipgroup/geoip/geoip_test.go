@@ -20,7 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const built = 1_790_000_000 // seconds since 1970, of the databases in testdata
 
-// The databases in testdata are made by the tests in a module of their own, which says what is in each.
+// The databases in testdata are made by the tests in a module of their own,
+// which says what is in each.
 //
 //go:generate env GOWORK=off go -C ../../internal/integration test ./geoip -run ^TestFiles$ -count=1 -update
 

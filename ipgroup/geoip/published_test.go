@@ -16,9 +16,11 @@ import (
 	"github.com/limpetlb/limpet/ipgroup"
 )
 
-// published is the directory in which the data step of internal/tools/check puts a country database and the table it was made
-// of, of one version: geo-whois-asn-country of ip-location-db. The packages are CC0; what they are made of is, among others, data of
-// the Number Resource Organization (nro.net) under CC BY 4.0.
+// published is the directory in which the data step of internal/tools/check
+// puts a country database and the table it was made of, of one version:
+// geo-whois-asn-country of ip-location-db. The packages are CC0; what they are
+// made of is, among others, data of the Number Resource Organization (nro.net)
+// under CC BY 4.0.
 func published(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -34,8 +36,9 @@ func published(t *testing.T) string {
 	return dir
 }
 
-// The first and the last address of every row of the published table have in the database the country that the table gives them.
-// Rows overlap: of those with an address, the last decides.
+// The first and the last address of every row of the published table have in
+// the database the country that the table gives them. Rows overlap: of those
+// with an address, the last decides.
 func TestPublishedDatabase(t *testing.T) {
 	dir := published(t)
 	begun := time.Now()

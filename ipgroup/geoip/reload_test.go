@@ -115,8 +115,9 @@ func TestClose(t *testing.T) {
 	wantCountry(t, db, "81.2.69.1", "FR")
 }
 
-// Both addresses of one database have one country, so a lookup that saw parts of two databases would return
-// a code of the other one; the race detector sees the rest.
+// Both addresses of one database have one country, so a lookup that saw parts
+// of two databases would return a code of the other one; the race detector sees
+// the rest.
 func TestLookupsWhileReloading(t *testing.T) {
 	paths := []string{save(t, file(t, "gb")), save(t, file(t, "fr"))}
 	db, err := Open(paths[0])

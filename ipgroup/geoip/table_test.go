@@ -140,7 +140,8 @@ func TestOpenTable(t *testing.T) {
 	}
 }
 
-// Of the networks that contain an address, found by looking at each, the longest decides.
+// Of the networks that contain an address, found by looking at each, the
+// longest decides.
 func TestTableAgainstLinearScan(t *testing.T) {
 	octet := rapid.SampledFrom([]byte{0, 1, 127, 128, 255})
 	rapid.Check(t, func(t *rapid.T) {

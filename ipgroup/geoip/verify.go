@@ -98,7 +98,7 @@ func verifyTree(b []byte, m maxminddb.Metadata) (records map[uintptr]struct{}, e
 	if m.NodeCount == 0 {
 		return nil, errors.New("search tree without nodes")
 	}
-	// The reader has checked that b holds NodeCount nodes.
+	// The reader has checked that b has NodeCount nodes.
 	tree := searchTree{b: b, size: m.RecordSize}
 	ipv4 := uint(0) // no node has a second way to the root
 	if m.IPVersion == 6 {
@@ -150,7 +150,7 @@ func (t searchTree) record(node, side uint) uint {
 	case 24:
 		n = n[side*3:]
 		return uint(n[0])<<16 | uint(n[1])<<8 | uint(n[2])
-	case 28: // the fourth of the seven bytes holds the highest bits of both
+	case 28: // the fourth of the seven bytes has the highest bits of both
 		high := uint(n[3] >> 4)
 		if side == 1 {
 			high = uint(n[3] & 0x0f)

@@ -35,8 +35,8 @@ type FileEvent struct {
 type Watcher struct{ files *filewatch.Watcher }
 
 // NewWatcher reloads each source from its file. If a file cannot be read or is
-// refused, the error joins a [*FieldError] for each fault, with the position of its
-// file; the other files have been loaded.
+// refused, the error joins a [*FieldError] for each fault, with the position of
+// its file; the other files have been loaded.
 //
 // While [Watcher.Run] runs, onEvent is called for each change of a file, with
 // or without success, and once for a failure that lasts. It may be nil. Calls

@@ -99,7 +99,7 @@ func TestNewWatcherFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, func(t *testing.T) { // nobody needs to be told
+	synctest.Test(t, func(t *testing.T) { // nothing needs to be reported
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		if err := os.Remove(path); err != nil {

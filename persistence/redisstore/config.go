@@ -39,12 +39,6 @@ const maxPrefix = 64
 // maxKeyBytes is the upper limit of MaxKeyBytes.
 const maxKeyBytes = 1 << 16
 
-// maxNearAge is the upper limit of NearAge.
-const maxNearAge = time.Hour
-
-// maxLifetime is the upper limit of lifetimes.
-const maxLifetime = 10 * 365 * 24 * time.Hour
-
 // A FieldError is one fault of a [Config]: the Path of a field, as in
 // "addresses[0]", its Value unless that is secret, and Err, the fault. [New]
 // joins one for each fault.
@@ -77,9 +71,9 @@ type Config struct {
 	// "_", "-" and ":". The default is [DefaultPrefix].
 	Prefix string
 
-	// Timeout is how long a call waits for the server. Zero and negative mean
+	// Timeout is how long a call waits for the server. Zero means
 	// [DefaultTimeout].
-	Timeout time.Duration
+	Timeout time.Duration `default:"50ms" min:"0s"`
 
 	// Options are rules and bounds as for persistence.NewStore. They must be
 	// the same for all instances.
@@ -95,21 +89,20 @@ type Config struct {
 	// Lookup or Refresh that would lengthen the lifetime by no more does not
 	// change it, and may be answered from the near cache. With Sliding, a tenth
 	// of the usual extension makes nearly all look-ups local, and entries
-	// expire up to a tenth earlier. Zero and negative write every extension.
-	MinExtension time.Duration
+	// expire up to a tenth earlier. Zero writes every extension.
+	MinExtension time.Duration `min:"0s"`
 
 	// NearEntries is how many values the near cache stores, each of at most 1
 	// KiB of key and value. It also bounds the values that the instance
 	// remembers for an outage, so set it to at least the number of active
 	// clients. Zero means [DefaultNearEntries]. Negative means no near cache,
 	// and tables in memory that start empty.
-	NearEntries int
+	NearEntries int `default:"65_536" max:"1_073_741_824" negative:"no near cache"`
 
 	// NearAge is how long the near cache serves a value after it was read, even
-	// if the server reports no change. Zero and negative mean [DefaultNearAge];
-	// more than an hour means an hour. Tables that fail closed never use the
-	// near cache.
-	NearAge time.Duration
+	// if the server reports no change. Zero means [DefaultNearAge]; the longest
+	// is an hour. Tables that fail closed never use the near cache.
+	NearAge time.Duration `default:"1m" min:"0s" max:"1h"`
 
 	// WhenDown says what calls do while the server is unavailable. The default
 	// is [FailOpen].
@@ -207,39 +200,28 @@ func (c Config) withDefaults() (Config, error) {
 	}) {
 		faults.Addf("prefix", c.Prefix, "has other characters than letters, digits, and \"._-:\"")
 	}
-	if c.WhenDown > FailClosed {
-		faults.Addf("whenDown", c.WhenDown, "not a known value")
+	o := &c.Options
+	bounds.Check("options", *o, &faults)
+	if o.MaxKeyBytes > maxKeyBytes {
+		faults.Addf("options.maxKeyBytes", o.MaxKeyBytes, "more than 64KiB, the most on a server")
 	}
+	if o.MaxValueBytes > MaxValueBytes {
+		faults.Addf("options.maxValueBytes", o.MaxValueBytes, "more than 1MiB, the most on a server")
+	}
+	faults.Constant("options.whenFull", o.WhenFull)
+	faults.Constant("whenDown", c.WhenDown)
 	for _, name := range slices.Sorted(maps.Keys(c.TablesWhenDown)) {
-		if when := c.TablesWhenDown[name]; when > FailClosed {
-			faults.Addf(fielderr.Key("tablesWhenDown", name), when, "not a known value")
-		}
+		faults.Constant(fielderr.Key("tablesWhenDown", name), c.TablesWhenDown[name])
 	}
-	if faults.Len() > 0 {
-		return c, faults.Err()
+	if err := faults.ErrIn(c); err != nil {
+		return c, err
 	}
 
-	o := &c.Options
-	o.MaxLifetime = min(positive(o.MaxLifetime, persistence.DefaultMaxLifetime), maxLifetime)
-	o.MinLifetime = min(max(o.MinLifetime, 0), o.MaxLifetime)
-	o.MaxEntries = positive(o.MaxEntries, persistence.DefaultMaxEntries)
-	o.MaxKeyBytes = min(positive(o.MaxKeyBytes, persistence.DefaultMaxKeyBytes), maxKeyBytes)
-	o.MaxValueBytes = min(positive(o.MaxValueBytes, persistence.DefaultMaxValueBytes), MaxValueBytes)
-	c.Timeout = positive(c.Timeout, DefaultTimeout)
-	c.MinExtension = max(c.MinExtension, 0)
-	if c.NearEntries == 0 {
-		c.NearEntries = DefaultNearEntries
-	}
-	c.NearAge = min(positive(c.NearAge, DefaultNearAge), maxNearAge)
+	bounds.SetDefaults(&c)
+	bounds.SetDefaults(o)
+	o.MinLifetime = min(o.MinLifetime, o.MaxLifetime)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
-}
-
-func positive[T int | time.Duration](n, def T) T {
-	if n <= 0 {
-		return def
-	}
-	return n
 }

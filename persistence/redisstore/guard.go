@@ -59,7 +59,7 @@ func (g *guard) Read(p []byte) (int, error) {
 
 // A scanner finds the messages in a stream of RESP3 without storing them.
 type scanner struct {
-	answers  bool   // whether bounds hold and pushes are messages apart
+	answers  bool   // whether bounds apply and pushes are messages apart
 	messages uint64 // begun, without pushes
 
 	line  []byte // of what is not complete

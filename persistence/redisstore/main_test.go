@@ -44,8 +44,8 @@ func open(t testing.TB, server *redistest.Server, c Config) *Store {
 	return s
 }
 
-// modelSeeds is how many random runs are compared with the twin: 200 with -long,
-// fewer by default, because each operation is a call to the server.
+// modelSeeds is how many random runs are compared with the twin: 200 with
+// -long, fewer by default, because each operation is a call to the server.
 func modelSeeds() int {
 	switch {
 	case *long:

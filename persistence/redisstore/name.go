@@ -20,8 +20,8 @@ const (
 //	{prefix/length of table:table}kind key
 //
 // A cluster chooses the slot by what is between the first "{" and the next "}"
-// (a table's name may hold the latter), so a table is in one slot. The length
-// keeps names apart whatever bytes are in table and key.
+// (a table's name may contain the latter), so a table is in one slot. The
+// length keeps names apart whatever bytes are in table and key.
 func name(prefix, table string, kind byte, key string) string {
 	return "{" + prefix + "/" + strconv.Itoa(len(table)) + ":" + table + "}" + string(rune(kind)) + key
 }

@@ -53,9 +53,9 @@ type Store struct {
 }
 
 // New returns a store that connects to its server at its first call. The error
-// joins a [*FieldError] for each fault of c. A server that cannot be reached is not an
-// error; see [Store.Ping]. The store runs goroutines from its first call until
-// Close.
+// joins a [*FieldError] for each fault of c. A server that cannot be reached is
+// not an error; see [Store.Ping]. The store runs goroutines from its first call
+// until Close.
 func New(c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {

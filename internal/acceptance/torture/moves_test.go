@@ -51,7 +51,8 @@ func conf(prof limpet.PersistenceProfile, pools ...*lbpool.Pool) limpet.Config {
 	return limpet.Config{Pools: pools, Persistence: prof, PersistenceHeader: "X-P", Transport: roundTripper(named)}
 }
 
-// get sends a request of client i, with path, cookie; it returns server and outcome.
+// get sends a request of client i, with path, cookie; it returns server and
+// outcome.
 func get(h http.Handler, i int, path, cookie string) (server, outcome string, code int) {
 	r := httptest.NewRequest("GET", "http://x"+path, nil)
 	r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
@@ -90,7 +91,7 @@ func TestBlip(t *testing.T) {
 
 // A page that all servers answer with an error does not move its visitors.
 func TestBadPage(t *testing.T) {
-	c := conf(ip(persistence.ClientIPConfig{}), poolOf("web", 0, 3, func(c *lbpool.Config) { c.Reselect.Codes = []lbpool.StatusRange{{Low: 500, High: 599}} }))
+	c := conf(ip(persistence.ClientIPConfig{}), poolOf("web", 0, 3, func(c *lbpool.Config) { c.Reselect.Codes = []lbpool.StatusRange{{Begin: 500, End: 599}} }))
 	c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		resp, err := named(r)
 		if r.URL.Path == "/bad" {
@@ -106,7 +107,8 @@ func TestBadPage(t *testing.T) {
 	}
 }
 
-// A handler that outlives its time-out must not move the client of another request.
+// A handler that outlives its time-out must not move the client of another
+// request.
 func TestLateHandler(t *testing.T) {
 	for range 20 { // the transaction is used again in about half of them
 		vs := must(limpet.New(conf(ip(persistence.ClientIPConfig{}), poolOf("web", 0, 3, nil))))
@@ -267,7 +269,8 @@ func TestLoginOverUpdate(t *testing.T) {
 	}
 }
 
-// A service that begins to use the cookie profile of another does not change its key.
+// A service that begins to use the cookie profile of another does not change
+// its key.
 func TestCookieOfTwoServices(t *testing.T) {
 	mk := func() *persistence.HTTPCookie { return must(persistence.NewHTTPCookie(persistence.HTTPCookieConfig{})) }
 	shared := mk()
@@ -281,7 +284,8 @@ func TestCookieOfTwoServices(t *testing.T) {
 	}
 }
 
-// Clients that are bound in a pool which is down are served by a backup pool that never re-picks.
+// Clients that are bound in a pool which is down are served by a backup pool
+// that never re-picks.
 func TestBackupNever(t *testing.T) {
 	b := poolOf("backup", 1, 3, func(c *lbpool.Config) { c.Repick = lbpool.RepickNever })
 	m := poolOf("main", 0, 2, func(c *lbpool.Config) { c.FailAction = lbpool.FailAction{Kind: lbpool.FailBackup, Backup: b} })
@@ -303,7 +307,8 @@ func groupConf(prof limpet.PersistenceProfile, a, b *lbpool.Pool) limpet.Config 
 	return c
 }
 
-// A server that moves to another member of its group keeps its clients, and they are counted there.
+// A server that moves to another member of its group keeps its clients, and
+// they are counted there.
 func TestServerChangesMember(t *testing.T) {
 	prof := ip(persistence.ClientIPConfig{})
 	vs := must(limpet.New(groupConf(prof, poolOf("a", 0, 1, nil), poolOf("b", 1, 1, nil))))
@@ -327,7 +332,8 @@ func TestServerChangesMember(t *testing.T) {
 	}
 }
 
-// Clients of a service stick in a backup pool that another service has made anew.
+// Clients of a service stick in a backup pool that another service has made
+// anew.
 func TestSharedBackup(t *testing.T) {
 	mk := func() (m, b *lbpool.Pool) {
 		b = poolOf("backup", 1, 3, nil)
@@ -345,7 +351,8 @@ func TestSharedBackup(t *testing.T) {
 	}
 }
 
-// A pool that had a profile of its own for a while does not go back to older bindings.
+// A pool that had a profile of its own for a while does not go back to older
+// bindings.
 func TestAdoptStale(t *testing.T) {
 	lost := 0
 	for range 20 {

@@ -34,7 +34,7 @@ const (
 
 func re(s string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + s + `)$`) }
 
-// budgets are the promises, but for those about whole proxies, which the
+// budgets are the guarantees, but for those about whole proxies, which the
 // command e2e has. docs/operations/performance.md tells how they were met.
 var budgets = []budget{
 	{"T1", re(`Table/op=lookup/entries=.*-2`), "limpet", "ns/op", ratio, "expirable", 0.27, "look-up of a live entry"},
@@ -55,8 +55,9 @@ var budgets = []budget{
 	{"T4", re(`TableMemory-1`), "limpet", "GC-ms", ratio, "otter", 1.60, "a full collection with a million entries"},
 	{"T4", re(`TableFlood-1`), "limpet", "%lost", itself, "", 0.1, "entries in use after a flood of keys that are used once"},
 
-	// Hits, near misses and far misses each have to meet these. Only spread lists have the last one: a trie reaches the entries
-	// of a clustered list in fewer cache misses.
+	// Hits, near misses and far misses each have to meet these. Only spread
+	// lists have the last one: a trie reaches the entries of a clustered list
+	// in fewer cache misses.
 	{"G1", re(`IPGroup/.*/entries=10-1`), "limpet", "ns/op", ratio, "bart.Lite", 1.20, "a short list"},
 	{"G1", re(`IPGroup/.*/entries=(1k|100k|1M)-1`), "limpet", "ns/op", ratio, "bart.Lite", 1.00, "a long list"},
 	{"G1", re(`IPGroup/.*/entries=(1k|100k)-1`), "limpet", "ns/op", ratio, "cidranger", 0.15, "a long list"},
@@ -118,7 +119,7 @@ func (b budget) against() string {
 	return b.peer
 }
 
-// printBudgets prints what was promised and what was measured, and returns how
+// printBudgets prints what is guaranteed and what was measured, and returns how
 // many budgets are missed. A run that is complete misses those that it has no
 // figures for.
 func printBudgets(w io.Writer, now, old results, complete bool) (missed int) {

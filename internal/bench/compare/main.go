@@ -31,8 +31,9 @@ type suite struct {
 }
 
 var suites = []suite{
-	// A fixed number of operations needs one collection of a full table, where a time needs one for each guess at the number. It
-	// is large enough for what the collection leaves cold to weigh little.
+	// A fixed number of operations needs one collection of a full table, where
+	// a time needs one for each guess at the number. It is large enough for
+	// what the collection leaves cold to weigh little.
 	{".", ".", []string{"Table"}, "", "1,2", "2000000x"},
 	{".", ".", []string{"TableMemory"}, "", "1", "1x"},
 	{".", ".", []string{"TableFlood", "IPGroup"}, "", "1", "100ms"},

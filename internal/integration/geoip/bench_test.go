@@ -12,7 +12,8 @@ import (
 	"github.com/limpetlb/limpet/ipgroup/geoip"
 )
 
-// BenchmarkCountry prints what a lookup costs against decoding the record each time; the budget is 0.3.
+// BenchmarkCountry prints what a lookup costs against decoding the record each
+// time; the budget is 0.3.
 func BenchmarkCountry(b *testing.B) {
 	db, file, addrs := large(b)
 	reader, err := maxminddb.OpenBytes(file)
@@ -80,8 +81,8 @@ func large(b *testing.B) (*geoip.DB, []byte, []netip.Addr) {
 	return open(b, file), file, addrs
 }
 
-// largeFile covers all of IPv4 with networks of /12 to /14 in 200 countries, with records of the size that
-// published databases have.
+// largeFile covers all of IPv4 with networks of /12 to /14 in 200 countries,
+// with records of the size that published databases have.
 func largeFile(b *testing.B) []byte {
 	records := make(map[string]mmdbtype.DataType)
 	names := func(s string) mmdbtype.Map {

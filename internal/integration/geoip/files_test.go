@@ -22,7 +22,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write the databases that are committed")
 
-// TestFiles wants the databases that are committed for tests and examples of the library as they are made here; -update writes them.
+// TestFiles wants the databases that are committed for tests and examples of
+// the library as they are made here; -update writes them.
 func TestFiles(t *testing.T) {
 	type records = map[string]mmdbtype.DataType
 	number := func(n uint32) mmdbtype.Map { return mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(n)} }
@@ -73,7 +74,8 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// write builds a real database file in memory, made at a time that tests know if the options say none.
+// write builds a real database file in memory, made at a time that tests know
+// if the options say none.
 func write(t testing.TB, o mmdbwriter.Options, records map[string]mmdbtype.DataType) []byte {
 	t.Helper()
 	if o.BuildEpoch == 0 {

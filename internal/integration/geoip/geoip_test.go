@@ -114,7 +114,8 @@ func TestCountryOfEverything(t *testing.T) {
 }
 
 func TestCountryAgreesWithReader(t *testing.T) {
-	// A database of many networks, the answer of each computed by a linear search for the longest prefix.
+	// A database of many networks, the answer of each computed by a linear
+	// search for the longest prefix.
 	records := make(map[string]mmdbtype.DataType)
 	codes := make(map[netip.Prefix]string)
 	for i := range 3000 {

@@ -1,3 +1,4 @@
-// Package linear tests that the stores of persistence entries are linearizable: whatever calls overlap, some order of them explains
-// all answers. It has tests only.
+// Package linear tests that the stores of persistence entries are linearizable:
+// whatever calls overlap, some order of them explains all answers. It has tests
+// only.
 package linear

@@ -22,7 +22,8 @@ var long = flag.Bool("long", false, "check 1,000 concurrent histories")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// histories is how many runs of overlapping calls are checked: few by default, because each call goes to the server.
+// histories is how many runs of overlapping calls are checked: few by default,
+// because each call goes to the server.
 func histories() int {
 	switch {
 	case *long:
@@ -65,7 +66,8 @@ type output struct {
 	ok    bool
 }
 
-// registers is what a table means for concurrent calls, key by key. Lifetimes are long enough to play no part.
+// registers is what a table means for concurrent calls, key by key. Lifetimes
+// are long enough to play no part.
 var registers = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := make(map[string][]porcupine.Operation)
@@ -179,8 +181,10 @@ func do(ctx context.Context, s verbs, table string, in input, extend time.Durati
 	return out, err
 }
 
-// TestLinearizable records what eight clients do at a time to three keys and asks whether some order of the calls explains all
-// answers. One store with its near cache must pass like one without; several stores that share a server only without.
+// TestLinearizable records what eight clients do at a time to three keys and
+// asks whether some order of the calls explains all answers. One store with its
+// near cache must pass like one without; several stores that share a server
+// only without.
 func TestLinearizable(t *testing.T) {
 	server := redistest.Start(t)
 	shared := open(t, server, redisstore.Config{Prefix: "b", NearEntries: -1})

@@ -52,7 +52,8 @@ func (p platform) command() string {
 	return "limpet"
 }
 
-// build builds the command for a platform. -trimpath and no C leave nothing of the directory and of the machine in it.
+// build builds the command for a platform. -trimpath and no C leave nothing of
+// the directory and of the machine in it.
 func (r release) build(p platform, binary string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
@@ -71,7 +72,8 @@ func (r release) build(p platform, binary string) error {
 	return origin(info)
 }
 
-// origin fails unless a binary was built of a commit as it is: nobody else could build it.
+// origin fails unless a binary was built of a commit as it is: nobody else
+// could build it.
 func origin(info *debug.BuildInfo) error {
 	settings := map[string]string{}
 	for _, s := range info.Settings {
@@ -175,7 +177,8 @@ func (r release) zip(members []member) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// compress compresses as far as gzip can, without the name and the time of a file.
+// compress compresses as far as gzip can, without the name and the time of a
+// file.
 func compress(data []byte) ([]byte, error) {
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// commandFilesOf makes what the command can say of itself, by name: a manual page of each of its commands, such as limpet-serve.1, and its
-// completions for each shell, such as limpet.bash. Its tests make them, so that it need not.
+// commandFilesOf makes what the command can say of itself, by name: a manual
+// page of each of its commands, such as limpet-serve.1, and its completions for
+// each shell, such as limpet.bash. Its tests make them, so that it need not.
 func commandFilesOf(root string) (map[string][]byte, error) {
 	dir, err := os.MkdirTemp("", "limpet-dist-")
 	if err != nil {
@@ -40,7 +41,8 @@ func commandFilesOf(root string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// documents are what comes with the binary and is made of other files, by name: manual pages, completions, and the schema.
+// documents are what comes with the binary and is made of other files, by name:
+// manual pages, completions, and the schema.
 func (r release) documents() (map[string][]byte, error) {
 	made, err := r.command()
 	if err != nil {

@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 // work is a directory for what several tests use.
 var work string
 
-// made makes the release v0.1.0 for linux/amd64 twice, of two clones of the last commit in different directories.
+// made makes the release v0.1.0 for linux/amd64 twice, of two clones of the
+// last commit in different directories.
 var made = sync.OnceValues(func() (outs [2]string, err error) {
 	if work, err = os.MkdirTemp("", "limpet-dist-test-"); err != nil {
 		return outs, err
@@ -90,7 +91,8 @@ func packed(t *testing.T, format, version, binary string) string {
 	return path
 }
 
-// small is a package with a command that does nothing, for tests that do not run it.
+// small is a package with a command that does nothing, for tests that do not
+// run it.
 func small(t *testing.T, format, version string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "limpet")
@@ -110,7 +112,8 @@ func binary(t *testing.T) string {
 	return filepath.Join(outs[0], "bin/linux/amd64/limpet")
 }
 
-// need skips a test without the programs that it runs. internal/tools/check installs them on Debian; there they must not be missing.
+// need skips a test without the programs that it runs. internal/tools/check
+// installs them on Debian; there they must not be missing.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -173,7 +176,8 @@ func TestBinary(t *testing.T) {
 	}
 }
 
-// A constant that does not fit into 32 bits kept the command from being built for arm, and nobody noticed before the first release.
+// A constant that does not fit into 32 bits kept the command from being built
+// for arm, and nobody noticed before the first release.
 func TestBuildsFor32Bits(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", filepath.Join(t.TempDir(), "limpet"), "./cmd/limpet")
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "GOWORK=auto", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm", "GOARM=7")
@@ -318,7 +322,8 @@ func TestSection(t *testing.T) {
 	}
 }
 
-// A file that was changed and not committed, or a copy without a repository, must not become a release that nobody can build again.
+// A file that was changed and not committed, or a copy without a repository,
+// must not become a release that nobody can build again.
 func TestOrigin(t *testing.T) {
 	revision := debug.BuildSetting{Key: "vcs.revision", Value: "abc"}
 	for _, tc := range []struct {

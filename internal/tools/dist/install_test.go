@@ -24,7 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A bare root directory has what the scripts of the package run, and nothing else.
+// A bare root directory has what the scripts of the package run, and nothing
+// else.
 type bare string
 
 func newBare(t *testing.T) bare {
@@ -85,7 +86,8 @@ func (b bare) copyProgram(t *testing.T, name string) {
 	}
 }
 
-// record puts a program in the place of one, that notes its arguments in the file log.
+// record puts a program in the place of one, that notes its arguments in the
+// file log.
 func (b bare) record(t *testing.T, name string) {
 	t.Helper()
 	b.write(t, "usr/bin/"+name, "#!/bin/sh\necho \""+name+" $*\" >>/log\n", 0o755)
@@ -163,7 +165,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// From the package to the first sticky request it takes two commands, installation and start, and no change of a file.
+// From the package to the first sticky request it takes two commands,
+// installation and start, and no change of a file.
 func TestInstall(t *testing.T) {
 	needRoot(t)
 	need(t, "dpkg", "systemd-sysusers", "ldd")
@@ -188,7 +191,8 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// An upgrade restarts the service, unless the new version does not accept the configuration: then the old process goes on.
+// An upgrade restarts the service, unless the new version does not accept the
+// configuration: then the old process goes on.
 func TestUpgrade(t *testing.T) {
 	needRoot(t)
 	need(t, "dpkg", "systemd-sysusers", "ldd")
@@ -243,8 +247,9 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// The image has the files that the Dockerfile copies. No image can be fetched or run in a test: its root directory is made by hand, and
-// its command runs in it as its user, who may write nothing.
+// The image has the files that the Dockerfile copies. No image can be fetched
+// or run in a test: its root directory is made by hand, and its command runs in
+// it as its user, who may write nothing.
 func TestImage(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
 	if err != nil {
@@ -289,8 +294,9 @@ func TestImage(t *testing.T) {
 // childVariable names the root directory in the environment of a child.
 const childVariable = "LIMPET_DIST_ROOT"
 
-// serveIn runs the command in a root directory, in a network of its own with the servers of the example behind it, and checks that a
-// client sticks, that SIGHUP reloads and that SIGTERM ends it.
+// serveIn runs the command in a root directory, in a network of its own with
+// the servers of the example behind it, and checks that a client sticks, that
+// SIGHUP reloads and that SIGTERM ends it.
 func serveIn(t *testing.T, dir string, uid, gid uint32, readOnly bool, args []string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -369,7 +375,8 @@ func inChild(dir string, args []string) error {
 	}
 	first := ""
 	for range 10 {
-		// Each over a connection of its own: what makes them go to one server is not the connection.
+		// Each over a connection of its own: what makes them go to one server
+		// is not the connection.
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		res, err := client.Get("http://127.0.0.1:8080/")
 		if err != nil {
@@ -417,7 +424,8 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
-// mountReadOnly makes a directory read-only in this process and those that it starts.
+// mountReadOnly makes a directory read-only in this process and those that it
+// starts.
 func mountReadOnly(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err

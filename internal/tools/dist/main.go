@@ -1,6 +1,7 @@
-// Command dist makes what a release ships: static binaries, archives of them with manual pages, completions and the schema of
-// configurations, and packages for Debian and Fedora. The same commit gives
-// the same bytes, wherever it is checked out.
+// Command dist makes what a release ships: static binaries, archives of them
+// with manual pages, completions and the schema of configurations, and packages
+// for Debian and Fedora. The same commit gives the same bytes, wherever it is
+// checked out.
 //
 //	dist -version v1.2.3 [-out DIR] [-platforms linux/amd64,...]    make everything, with SHA256SUMS
 //	dist -version v1.2.3 -notes                                     print the release notes, from CHANGELOG.md
@@ -59,7 +60,8 @@ type release struct {
 	command func() (map[string][]byte, error) // commandFilesOf the root, made once
 }
 
-// The form of versions; what follows the hyphen is a release before the release.
+// The form of versions; what follows the hyphen is a release before the
+// release.
 var versionForm = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$`)
 
 func newRelease(root, version string) (release, error) {
@@ -86,7 +88,8 @@ func newRelease(root, version string) (release, error) {
 // number is the version without its v.
 func (r release) number() string { return strings.TrimPrefix(r.version, "v") }
 
-// make builds for each platform, and writes archives, packages and their checksums to the directory out.
+// make builds for each platform, and writes archives, packages and their
+// checksums to the directory out.
 func (r release) make(out string, platforms []string) error {
 	if err := os.RemoveAll(out); err != nil {
 		return err
@@ -161,7 +164,8 @@ func (r release) notes() (string, error) {
 	return section(string(text), r.number())
 }
 
-// section returns the text below the heading "## VERSION" or "## VERSION, DATE", up to the next one.
+// section returns the text below the heading "## VERSION" or "## VERSION,
+// DATE", up to the next one.
 func section(changelog, version string) (string, error) {
 	var lines []string
 	found := false

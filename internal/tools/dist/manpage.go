@@ -19,7 +19,8 @@ const (
 	commandSee   = ".PP\n\\fBlimpet-help\\fP(1), \\fBlimpet.yaml\\fP(5), \\fBsystemctl\\fP(1)\n.PP\n" + guides
 )
 
-// configurationPage is limpet.yaml(5). Those of the commands are made with them.
+// configurationPage is limpet.yaml(5). Those of the commands are made with
+// them.
 func (r release) configurationPage() ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(r.root, "docs/reference/configuration.md"))
 	if err != nil {
@@ -38,11 +39,12 @@ func (r release) configurationPage() ([]byte, error) {
 // head is the first line of a page, with its name and section.
 var head = regexp.MustCompile(`(?m)^\.TH "?([^ "]+)"? "?([0-9])"?.*$`)
 
-// option is an option of a command, as cobra writes it: a paragraph whose second line begins with a tab.
+// option is an option of a command, as cobra writes it: a paragraph whose
+// second line begins with a tab.
 var option = regexp.MustCompile(`(?m)(?:^\.PP\n)?^(\\fB-.*)\n\t(.*)$`)
 
-// manPage completes a page: with the release in its head, where further pages and files are, and without what programs that check pages complain
-// about.
+// manPage completes a page: with the release in its head, where further pages
+// and files are, and without what programs that check pages complain about.
 func (r release) manPage(name string, page []byte) []byte {
 	title := "File Formats"
 	if strings.HasSuffix(name, ".1") {
@@ -66,7 +68,8 @@ var (
 	pipe      = regexp.MustCompile(`\s*\|\s*`)
 )
 
-// paragraphs turns tables into lists, since cells of several lines do not fit a terminal, and takes out links to other documents.
+// paragraphs turns tables into lists, since cells of several lines do not fit a
+// terminal, and takes out links to other documents.
 func paragraphs(text string) string {
 	var b strings.Builder
 	var head []string // of the table
@@ -109,7 +112,8 @@ func cells(line string) []string {
 	return row
 }
 
-// describe joins the cells of a row behind the first; from the third one on they have the names of their columns.
+// describe joins the cells of a row behind the first; from the third one on
+// they have the names of their columns.
 func describe(head, row []string) string {
 	text := row[1]
 	for i := 2; i < len(row); i++ {
@@ -122,7 +126,8 @@ func describe(head, row []string) string {
 
 var url = regexp.MustCompile(`https?://[^ )]*`)
 
-// tidy takes out empty lines outside of code and blanks at the ends of lines, sets code apart, breaks long lines, and lets addresses break behind slashes:
+// tidy takes out empty lines outside of code and blanks at the ends of lines,
+// sets code apart, breaks long lines, and lets addresses break behind slashes:
 // programs that check pages complain about these.
 func tidy(page []byte) []byte {
 	var b strings.Builder
@@ -147,7 +152,8 @@ func tidy(page []byte) []byte {
 	return []byte(b.String())
 }
 
-// wrap breaks a line of text where it has blanks. A line that begins with a dot or an apostrophe would be a command.
+// wrap breaks a line of text where it has blanks. A line that begins with a dot
+// or an apostrophe would be a command.
 func wrap(line string) string {
 	var b strings.Builder
 	length := 0

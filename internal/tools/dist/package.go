@@ -23,7 +23,8 @@ func (r release) file(name string) string {
 	return filepath.Join(r.root, "internal", "tools", "dist", "files", name)
 }
 
-// pack writes a package of the binary to out, and returns its path. The format is deb or rpm.
+// pack writes a package of the binary to out, and returns its path. The format
+// is deb or rpm.
 func (r release) pack(format string, p platform, binary, out string) (string, error) {
 	dir, err := os.MkdirTemp("", "limpet-dist-")
 	if err != nil {
@@ -112,8 +113,8 @@ func (r release) pack(format string, p platform, binary, out string) (string, er
 	return path, os.WriteFile(path, b.Bytes(), 0o644)
 }
 
-// generate writes to dir the files of packages that are made from others, and returns their paths. Manual pages and lists of changes are
-// compressed.
+// generate writes to dir the files of packages that are made from others, and
+// returns their paths. Manual pages and lists of changes are compressed.
 func (r release) generate(dir string) (map[string]string, error) {
 	changelog, err := os.ReadFile(filepath.Join(r.root, "CHANGELOG.md"))
 	if err != nil {

@@ -1,20 +1,26 @@
-// Command gotest runs "go test" and fails as well when tests were skipped that nobody expected to be.
+// Command gotest runs "go test" and fails as well when tests were skipped that
+// nobody expected to be.
 //
 //	gotest -run NAME -skips FILE [-unraced PACKAGES] [-- arguments of go test]
 //
-// With -unraced only those tests of the packages run that differ under the race detector, because they use a name of a file that is built
-// with it only, or without it only: those that count allocations, measure what something costs, or do less under it. PACKAGES are patterns,
-// separated by blanks.
+// With -unraced only those tests of the packages run that differ under the race
+// detector, because they use a name of a file that is built with it only, or
+// without it only: those that count allocations, measure what something costs,
+// or do less under it. PACKAGES are patterns, separated by blanks.
 //
-// It prints one line for each package, everything that failing tests said, and a closing line with the numbers of tests that
-// passed, failed and were skipped. Since a run without tests proves nothing, that is a failure too.
+// It prints one line for each package, everything that failing tests said, and
+// a closing line with the numbers of tests that passed, failed and were
+// skipped. Since a run without tests proves nothing, that is a failure too.
 //
-// The file lists the skips that are expected, one a line; empty lines and those that begin with # do not count:
+// The file lists the skips that are expected, one a line; empty lines and those
+// that begin with # do not count:
 //
 //	RUN PACKAGE TEST REASON...
 //
-// RUN is the name of a run, or * for all. PACKAGE is the end of an import path, or * for all; with /... it stands for the packages
-// below it as well. TEST is a regular expression for the test's whole name, or - for a package that has no tests.
+// RUN is the name of a run, or * for all. PACKAGE is the end of an import path,
+// or * for all; with /... it stands for the packages below it as well. TEST is
+// a regular expression for the test's whole name, or - for a package that has
+// no tests.
 package main
 
 import (
@@ -183,7 +189,8 @@ func (r *report) event(e event) {
 	}
 }
 
-// open returns the tests of a package that have not ended, in the order of their names.
+// open returns the tests of a package that have not ended, in the order of
+// their names.
 func (r *report) open(pkg string) []testID {
 	var open []testID
 	for id := range r.output {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// module writes a module of the given files to a new directory and makes that the working directory.
+// module writes a module of the given files to a new directory and makes that
+// the working directory.
 func module(t *testing.T, files map[string]string) {
 	t.Helper()
 	dir := t.TempDir()

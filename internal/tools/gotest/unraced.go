@@ -24,9 +24,10 @@ type testPackage struct {
 	GoFiles, TestGoFiles, XTestGoFiles, IgnoredGoFiles []string
 }
 
-// unraced returns the packages, of those that go list finds for patterns, with tests that differ under the race detector, and
-// an expression for -run that matches the names of these tests. All others do the same under it, so that a run with the race
-// detector says all about them.
+// unraced returns the packages, of those that go list finds for patterns, with
+// tests that differ under the race detector, and an expression for -run that
+// matches the names of these tests. All others do the same under it, so that a
+// run with the race detector says all about them.
 func unraced(patterns ...string) (packages []string, run string, err error) {
 	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles"}, patterns...)...)
 	var said bytes.Buffer
@@ -60,8 +61,9 @@ func unraced(patterns ...string) (packages []string, run string, err error) {
 	return packages, "^(" + strings.Join(slices.Sorted(maps.Keys(names)), "|") + ")$", nil
 }
 
-// unraced returns the tests of a package that differ under the race detector: those that use a name of a file that is built with it
-// only, or without it only, be it in a function or variable that they use.
+// unraced returns the tests of a package that differ under the race detector:
+// those that use a name of a file that is built with it only, or without it
+// only, be it in a function or variable that they use.
 func (p testPackage) unraced() ([]string, error) {
 	uses := make(map[string]map[string]bool) // by declared name
 	differs := map[string]bool{"testrace.Enabled": true}
@@ -103,7 +105,8 @@ func (p testPackage) unraced() ([]string, error) {
 	return tests, nil
 }
 
-// dependsOnRace reports whether a file is built only with the race detector, or only without it.
+// dependsOnRace reports whether a file is built only with the race detector, or
+// only without it.
 func dependsOnRace(file *ast.File) bool {
 	for _, group := range file.Comments {
 		for _, line := range group.List {
@@ -118,8 +121,8 @@ func dependsOnRace(file *ast.File) bool {
 	return false
 }
 
-// namesOf returns the names that are declared at the top level, and those that are used for it. An init function declares what it
-// assigns to.
+// namesOf returns the names that are declared at the top level, and those that
+// are used for it. An init function declares what it assigns to.
 func namesOf(decl ast.Decl) (declared []string, used map[string]bool) {
 	used = make(map[string]bool)
 	ast.Inspect(decl, func(n ast.Node) bool {

@@ -1,6 +1,6 @@
-// Package handover lets another process take the place of this one, without losing
-// a connection: its [Predecessor] passes its sockets, and messages about what it
-// knows, to its [Successor] over a socket between the two.
+// Package handover lets another process take the place of this one, without
+// losing a connection: its [Predecessor] passes its sockets, and messages about
+// what it knows, to its [Successor] over a socket between the two.
 //
 //	predecessor                     successor
 //	sockets, names; messages   →    opens the sockets, reads its configuration
@@ -10,8 +10,8 @@
 //	messages, until it ends    →
 //	                           ←    each is applied
 //
-// The socket carries frames: the length of the payload in 4 bytes, the kind in one,
-// and the payload, of 64 MiB at most. The first one has the version.
+// The socket carries frames: the length of the payload in 4 bytes, the kind in
+// one, and the payload, of 64 MiB at most. The first one has the version.
 package handover
 
 import (
@@ -22,12 +22,12 @@ import (
 	"os"
 )
 
-// version is that of the frames and of the messages. A successor of another version
-// refuses, and its predecessor goes on.
+// version is that of the frames and of the messages. A successor of another
+// version refuses, and its predecessor goes on.
 const version = 1
 
-// variable is where a successor finds the number of the descriptor of its socket.
-// Sockets of listeners have the numbers after it.
+// variable is where a successor finds the number of the descriptor of its
+// socket. Sockets of listeners have the numbers after it.
 const variable = "LIMPET_HANDOVER_FD"
 
 // maxPayload bounds a frame.

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // mode is the variable that says what a successor does wrong.
 const mode = "LIMPET_TEST_SUCCESSOR"
 
-// answer accepts connections and answers each with a name, until the listener ends.
+// answer accepts connections and answers each with a name, until the listener
+// ends.
 func answer(ln net.Listener, name func() string) {
 	for {
 		c, err := ln.Accept()
@@ -143,7 +144,8 @@ func (p *predecessor) serve(ln net.Listener) {
 	}()
 }
 
-// newPredecessor returns one whose successor is the process that runs this test.
+// newPredecessor returns one whose successor is the process that runs this
+// test.
 func newPredecessor(t *testing.T, how string) *predecessor {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -30,8 +30,8 @@ type Predecessor struct {
 	// Sockets are those of the listeners.
 	Sockets []Socket
 
-	// Send calls its argument with messages: all that there is, and in later calls
-	// what has changed.
+	// Send calls its argument with messages: all that there is, and in later
+	// calls what has changed.
 	Send func(send func(message []byte) error) error
 	// Changed gets a token when there is something to send.
 	Changed <-chan struct{}
@@ -52,8 +52,8 @@ type Predecessor struct {
 
 // Start starts the successor and hands over to it. When it returns nil, the
 // successor accepts, and its process is [Predecessor.Process]. Otherwise the
-// successor has ended, this process serves as before, and the error says why the
-// handover has failed.
+// successor has ended, this process serves as before, and the error says why
+// the handover has failed.
 func (p *Predecessor) Start(ctx context.Context) (err error) {
 	if err := supported(); err != nil {
 		return err
@@ -182,8 +182,8 @@ func (p *Predecessor) greet() error {
 	return writeFrame(p.conn, frameSynced, nil)
 }
 
-// message returns a function that sends a message after the first ones, and waits
-// until it has been applied.
+// message returns a function that sends a message after the first ones, and
+// waits until it has been applied.
 func (p *Predecessor) message(ctx context.Context) func(text []byte) error {
 	return func(text []byte) error {
 		if err := writeFrame(p.conn, frameMessage, text); err != nil {
@@ -247,8 +247,8 @@ func (p *Predecessor) await(ctx context.Context, kind byte) ([]byte, error) {
 // errGone says that the successor has closed its socket.
 var errGone = errors.New("the new process has ended")
 
-// why completes an error of the handover, if there is one: a process that has ended
-// says more than a broken socket, and so does one that has told why.
+// why completes an error of the handover, if there is one: a process that has
+// ended says more than a broken socket, and so does one that has told why.
 func (p *Predecessor) why(ctx context.Context, err error) error {
 	var network *net.OpError
 	switch {
@@ -261,8 +261,8 @@ func (p *Predecessor) why(ctx context.Context, err error) error {
 	case !errors.Is(err, errGone) && !errors.As(err, &network):
 		return err
 	}
-	patience := time.NewTimer(time.Second)
-	defer patience.Stop()
+	limit := time.NewTimer(time.Second)
+	defer limit.Stop()
 	for {
 		select {
 		case f, ok := <-p.frames:
@@ -274,14 +274,14 @@ func (p *Predecessor) why(ctx context.Context, err error) error {
 			}
 			select {
 			case <-p.exited:
-			case <-patience.C:
+			case <-limit.C:
 				return errGone
 			}
 			if p.status != nil {
 				return fmt.Errorf("%w: %w", errGone, p.status)
 			}
 			return errGone
-		case <-patience.C:
+		case <-limit.C:
 			return err
 		}
 	}
@@ -290,8 +290,8 @@ func (p *Predecessor) why(ctx context.Context, err error) error {
 // Process is the process ID of the successor.
 func (p *Predecessor) Process() int { return p.cmd.Process.Pid }
 
-// Continue sends what changes until ctx ends, after Start, and what has changed by
-// then. The error says why it stopped before; the successor goes on without.
+// Continue sends what changes until ctx ends, after Start, and what has changed
+// by then. The error says why it stopped before; the successor goes on without.
 func (p *Predecessor) Continue(ctx context.Context) error {
 	send := func() error {
 		_ = p.conn.SetWriteDeadline(time.Now().Add(acceptLimit))
@@ -313,7 +313,8 @@ func (p *Predecessor) Continue(ctx context.Context) error {
 	}
 }
 
-// Close closes the socket to the successor, which then knows that nothing follows.
+// Close closes the socket to the successor, which then knows that nothing
+// follows.
 func (p *Predecessor) Close() {
 	close(p.gone)
 	_ = p.conn.Close()

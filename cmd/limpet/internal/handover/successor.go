@@ -108,9 +108,9 @@ func (s *Successor) Unused() (addresses []string) {
 	return addresses
 }
 
-// Receive calls apply with messages until all that the predecessor knew has come.
-// Later messages follow, on another goroutine, until Done is closed. An error of
-// apply ends the handover.
+// Receive calls apply with messages until all that the predecessor knew has
+// come. Later messages follow, on another goroutine, until Done is closed. An
+// error of apply ends the handover.
 func (s *Successor) Receive(apply func(message []byte) error) error {
 	for {
 		switch f, err := readFrame(s.conn); {
@@ -154,8 +154,8 @@ func (s *Successor) follow(apply func(message []byte) error) error {
 	}
 }
 
-// Ready tells the predecessor that this process can accept, and waits until it may.
-// All messages that were sent before have been applied then.
+// Ready tells the predecessor that this process can accept, and waits until it
+// may. All messages that were sent before have been applied then.
 func (s *Successor) Ready() error {
 	if err := s.send(frameReady, []byte{version}); err != nil {
 		return err
@@ -173,8 +173,8 @@ func (s *Successor) Ready() error {
 	}
 }
 
-// Accepting tells the predecessor that this process accepts. It closes sockets that
-// nobody has opened: clients would wait there for ever.
+// Accepting tells the predecessor that this process accepts. It closes sockets
+// that nobody has opened: clients would wait there for ever.
 func (s *Successor) Accepting() error {
 	s.release()
 	return s.send(frameAccepting, nil)
@@ -201,12 +201,12 @@ func (s *Successor) send(kind byte, payload []byte) error {
 	return writeFrame(s.conn, kind, payload)
 }
 
-// Done is closed when nothing follows any more: the predecessor has ended, or what
-// it said was wrong, which Err returns.
+// Done is closed when nothing follows any more: the predecessor has ended, or
+// what it said was wrong, which Err returns.
 func (s *Successor) Done() <-chan struct{} { return s.ended }
 
-// Err returns why nothing follows, after Done is closed; nil if the predecessor has
-// ended.
+// Err returns why nothing follows, after Done is closed; nil if the predecessor
+// has ended.
 func (s *Successor) Err() error {
 	if errors.Is(s.failure, io.EOF) || errors.Is(s.failure, net.ErrClosed) {
 		return nil
@@ -214,8 +214,8 @@ func (s *Successor) Err() error {
 	return s.failure
 }
 
-// Close closes the socket to the predecessor, and sockets that nobody has opened.
-// It may be called again.
+// Close closes the socket to the predecessor, and sockets that nobody has
+// opened. It may be called again.
 func (s *Successor) Close() {
 	_ = s.conn.Close()
 	s.wg.Wait()

@@ -1,7 +1,7 @@
-// Package systemd talks to the service manager that has started the process, if it
-// is systemd or speaks its protocols: sockets that the process inherits, and
-// notices of its state. Without such a manager, nothing is inherited, and notices go
-// nowhere.
+// Package systemd talks to the service manager that has started the process, if
+// it is systemd or speaks its protocols: sockets that the process inherits, and
+// notices of its state. Without such a manager, nothing is inherited, and
+// notices go nowhere.
 package systemd
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Sockets are those that the process has inherited, by the names that the unit of
-// the sockets gives them in FileDescriptorName.
+// Sockets are those that the process has inherited, by the names that the unit
+// of the sockets gives them in FileDescriptorName.
 type Sockets struct {
 	files  []*os.File
 	opened map[string]bool
