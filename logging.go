@@ -206,6 +206,9 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record, tx *
 			th, rate = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate)
 		}
 		if suppressed, ok := th.pass(now, rate); ok {
+			if tx != nil && r.Method == "" {
+				tx.describe() // nobody wanted records until a moment ago
+			}
 			l := recordLine{Record: r, tx: tx, level: level, suppressed: suppressed}
 			l.log(ctx, s, log)
 		}

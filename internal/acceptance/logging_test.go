@@ -1,6 +1,7 @@
 package acceptance_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -281,5 +282,38 @@ func TestExplain(t *testing.T) {
 	visit(vs.Wrap(http.HandlerFunc(byQuery)), "/login")
 	if completed != 1 || vs.Stats().PolicyDrops != 0 {
 		t.Errorf("after explaining, a request: %d records, %d drops", completed, vs.Stats().PolicyDrops)
+	}
+}
+
+// A lateLogger is enabled from some question on.
+type lateLogger struct {
+	slog.Handler
+	left int
+}
+
+// Enabled implements [slog.Handler].
+func (l *lateLogger) Enabled(context.Context, slog.Level) bool {
+	l.left--
+	return l.left < 0
+}
+
+// A log that begins at any moment of a request has its whole line, or none.
+func TestLogBegins(t *testing.T) {
+	lines := 0
+	for left := range 12 {
+		var text strings.Builder
+		late := &lateLogger{slog.NewTextHandler(&text, nil), 0}
+		vs := newVirtualService(t, limpet.Config{Logger: slog.New(late)})
+		h := vs.Wrap(http.HandlerFunc(byQuery))
+		text.Reset()
+		late.left = left
+		visit(h, "/x?404")
+		if got := text.String(); got != "" && (!strings.Contains(got, "method=GET") || !strings.Contains(got, "path=/x")) {
+			t.Errorf("after %d questions: %s", left, got)
+		}
+		lines += strings.Count(text.String(), "\n")
+	}
+	if lines == 0 {
+		t.Error("no lines")
 	}
 }
