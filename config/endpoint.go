@@ -483,11 +483,7 @@ func (rt *Runtime) awaitChecks() {
 func (rt *Runtime) isChecked() bool {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
-	for _, c := range rt.begun.doc.Pools {
-		p := rt.kept.pools[c.Name]
-		if p == nil {
-			continue
-		}
+	for c, p := range rt.pools {
 		servers := p.Servers()
 		if len(servers) == 0 && len(c.Servers)+len(c.Discoveries) > 0 {
 			return false // they are being looked up
@@ -504,10 +500,32 @@ func (rt *Runtime) isChecked() bool {
 
 // monitored is the number of servers to which health monitors connect.
 func (rt *Runtime) monitored() (n int) {
-	for _, c := range rt.begun.doc.Pools {
+	for c, p := range rt.pools {
 		if len(c.HealthMonitors) > 0 {
-			n += len(rt.kept.pools[c.Name].Servers())
+			n += len(p.Servers())
 		}
 	}
 	return n
+}
+
+// pools are those of the first file that are still there, the private ones of
+// services among them. The caller has locked updating.
+func (rt *Runtime) pools(yield func(c *poolConfig, p *lbpool.Pool) bool) {
+	doc := rt.begun.doc
+	for i := range doc.Pools {
+		c := &doc.Pools[i]
+		if p := rt.kept.pools[c.Name]; p != nil && !yield(c, p) {
+			return
+		}
+	}
+	for _, s := range doc.Services {
+		for _, it := range s.Pools {
+			if it.own == nil {
+				continue
+			}
+			if p := rt.kept.services[s.Name].pools[it.own.Name]; p != nil && !yield(it.own, p) {
+				return
+			}
+		}
+	}
 }

@@ -615,6 +615,15 @@ pools: [{name: web, servers: [{address: %s}, {address: SECOND}], healthMonitors:
 	if stats := s.kept.pools["web"].Stats(); stats.Up != 2 || stats.Unchecked != 0 {
 		t.Errorf("%+v", stats)
 	}
+	private := "listeners: [{name: main, address: '127.0.0.1:0'}]\nprocess: {startWait: 60s}\nservices: [{name: shop, " +
+		strings.TrimSpace(strings.Replace(text[strings.Index(text, "pools"):], "SECOND", second.Listener.Addr().String(), 1)) + "}]\n"
+	s = serve(t, map[string]string{"limpet.yaml": private}, Options{})
+	if stats := s.kept.services["shop"].pools["web"].Stats(); stats.Up != 2 || stats.Unchecked != 0 {
+		t.Errorf("of a service: %+v", stats)
+	}
+	if n := s.monitored(); n != 2 {
+		t.Errorf("%d servers are monitored", n)
+	}
 	// The server that is silent is used, as if it had been checked.
 	s = serve(t, map[string]string{"limpet.yaml": strings.Replace(text, "SECOND", silent.Addr().String(), 1) + "process: {startWait: 10ms}\n"}, Options{})
 	if stats := s.kept.pools["web"].Stats(); stats.Up != 2 || stats.Unchecked == 0 {
