@@ -28,10 +28,11 @@ type Options struct {
 	// discards both.
 	Logger *slog.Logger
 	// Edit sets what a file cannot set in the configuration of a service, such
-	// as OnComplete and an Authenticator of its own. If it sets Logger, what
-	// the file says about logs does not apply to the service. [File.Build] and
-	// [Runtime.Update] call Edit once or twice for each service. It must not
-	// block, and should not change Pools and PoolGroups. Nil changes nothing.
+	// as OnComplete and an Authenticator of its own. If it sets Logger, records
+	// and other lines of the virtual service go there, but not what pools and
+	// tables report. [File.Build] and [Runtime.Update] call Edit once or twice
+	// for each service. It must not block, and should not change Pools and
+	// PoolGroups. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
 	// Inherited returns the sockets that the process has inherited under a
 	// name, for addresses such as "fd:web". The Runtime closes them. Each must
