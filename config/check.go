@@ -14,21 +14,22 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
-// CheckOptions are for [Check]. The zero value checks what [Load] checks.
+// CheckOptions are options of [Check]. With the zero value, it checks what
+// [Load] checks.
 type CheckOptions struct {
-	// NoKeys leaves private keys, and secrets that are in files of their own or
-	// in environment variables, unread, for a check by somebody who must not
-	// have them. Certificates are read.
+	// With NoKeys, Check reads no private keys, and no secrets that are in
+	// files of their own or in environment variables, for a check by somebody
+	// who must not have them. It reads certificates.
 	NoKeys bool
-	// Resolve looks up the host names of servers and of discoveries, all at a
-	// time and each for at most 10 seconds. One that is not found is a warning,
-	// since a service starts without it.
+	// With Resolve, Check looks up the host names of servers and of
+	// discoveries, 16 at a time and each for at most 10 seconds. A name that is
+	// not found is a warning, since a service starts without it.
 	Resolve bool
 }
 
-// Check checks the configuration at path, as [Load] does, for a program that
-// reports all that it finds: its error joins up to 10,000 faults, and there are
-// warnings even if there are faults.
+// Check checks the configuration at path as [Load] does, for programs that
+// report all that is wrong with it. The error joins an [*Error] for each fault,
+// up to 10,000. There may be warnings even if there are faults.
 func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error, err error) {
 	files := &osFiles{}
 	data, err := files.readFirst(path)

@@ -34,13 +34,12 @@ type File struct {
 }
 
 // Load reads the configuration at path, with the files that it includes and
-// names, and checks all of it. It opens no sockets and looks up no names. When
-// ctx ends, so does Load.
+// names, and checks all of it. It opens no sockets and looks up no names.
 //
 // If the configuration has faults, the error joins an [*Error] for each, 100 at
 // most, in the order of the files; if there are more, the last error says how
 // many. If the file at path itself cannot be read, the error is that of package
-// os; if ctx has ended, it is the cause of that.
+// os. If ctx ends, Load returns the cause; see [context.Cause].
 func Load(ctx context.Context, path string) (*File, error) {
 	files := &osFiles{}
 	data, err := files.readFirst(path)
@@ -50,9 +49,12 @@ func Load(ctx context.Context, path string) (*File, error) {
 	return load(ctx, files, &source{name: path, dir: filepath.Dir(path)}, data)
 }
 
-// Parse checks a configuration as [Load] does. Its errors call it name. Files
-// that it includes and names are those of dir, whose root relative names begin
-// at; with a nil dir it cannot name files.
+// Parse checks the configuration in data as [Load] does. Errors have name as
+// the name of the file. Files that the configuration includes and names are
+// read from dir, and their names are relative to its root; if dir is nil, it
+// cannot name such files. Only files of users, key sets, tables and logs, which
+// the Runtime opens itself, are those of the operating system, and need
+// absolute names.
 func Parse(ctx context.Context, name string, data []byte, dir fs.FS) (*File, error) {
 	if len(data) > maxFile {
 		return nil, &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
@@ -260,14 +262,14 @@ func (d *decoder) arrangement(doc *document) {
 	}
 }
 
-// Warnings returns what is no fault, but may surprise: doubtful code in
-// scripts, settings with which clients lose their servers, keys that will not
-// be read any more.
+// Warnings returns what is not a fault, but may be a mistake: doubtful code in
+// scripts, settings that make clients lose their servers, certificates that
+// have expired, deprecated keys.
 func (f *File) Warnings() []*Error { return slices.Clone(f.warnings) }
 
-// Paths returns the names of all files that were read, sorted: what to watch
-// for changes. Those of the certificates of listeners are not among them:
-// [Runtime.Run] watches these.
+// Paths returns the names of all files that were read, sorted. Programs that
+// watch for changes watch these. It leaves out the files of tls in listeners,
+// which [Runtime.Run] watches.
 func (f *File) Paths() []string { return f.files.all() }
 
 // included are the names of the files that the patterns of includes match now.

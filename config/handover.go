@@ -36,16 +36,21 @@ const (
 	maxRounds = 16
 )
 
-// A Handover hands a runtime over to that of another process: its sockets, the
-// entries of tables and the bindings of profiles in memory, and the states of
-// servers. Tables on a server need none. Counters begin anew. Its methods must
-// not be called concurrently.
+// A Handover hands a runtime over to another process: its sockets, the entries
+// of tables and the bindings of profiles in memory, and the states of servers.
+// Tables on a Redis server are shared anyway. Counters and rate limiters begin
+// anew. The methods must not be called concurrently.
 //
-// The order is: pass Sockets to the other process, whose [Options].HandedOver
-// returns them, and call Send; once the other process is ready, Yield and Send;
-// then it accepts. If it fails before that, Resume accepts here again.
-// Otherwise call Send whenever Changed has a token, while Shutdown waits for
-// requests to end. Close ends all.
+// Call them in this order:
+//
+//  1. Pass Sockets to the other process, whose [Options].HandedOver returns
+//     them, and call Send.
+//  2. Once the other process is ready, call Yield, and Send again. Then the
+//     other process may accept. If it fails before that, call Resume to accept
+//     here again.
+//  3. Call Send whenever Changed has a token, while Shutdown waits for requests
+//     to end.
+//  4. Call Close.
 type Handover struct {
 	rt      *Runtime
 	sender  persistence.Sender
@@ -58,14 +63,16 @@ type Handover struct {
 type Socket struct {
 	// Network and Address are those of the [Listener].
 	Network, Address string
-	// File is a handle of the socket. Close of the [Handover] closes it, unless
-	// it was closed before, as it should be when the other process accepts.
+	// File is a handle of the socket. Close it when the other process accepts;
+	// otherwise [Handover.Close] does.
 	File *os.File
 }
 
 // HandOver begins to hand the runtime over to another process, and to note what
-// changes. It needs Listen and Serve; the error says what is missing, or is
-// [http.ErrServerClosed] after Shutdown. Until Close, Update and Reload wait.
+// changes. The runtime must accept clients, after Listen and in Serve, and have
+// finished its own [Runtime.TakeOver]; otherwise the error says what is
+// missing. After Shutdown the error is [http.ErrServerClosed]. Until
+// [Handover.Close], Update and Reload wait.
 func (rt *Runtime) HandOver() (*Handover, error) {
 	rt.updating.Lock()
 	h := &Handover{rt: rt}
@@ -139,8 +146,8 @@ func (k kept) allPools() map[string]*lbpool.Pool {
 // Sockets returns the sockets of all listeners, in their order.
 func (h *Handover) Sockets() []Socket { return slices.Clone(h.sockets) }
 
-// Timeout is how long requests may go on after another process has taken over:
-// process.upgradeTimeout of the file.
+// Timeout returns how long requests may go on after another process has taken
+// over: process.upgradeTimeout of the file.
 func (h *Handover) Timeout() time.Duration {
 	h.rt.mu.Lock()
 	defer h.rt.mu.Unlock()
@@ -152,14 +159,17 @@ func (h *Handover) Timeout() time.Duration {
 // Changed returns a channel that gets a token when there is something to send.
 func (h *Handover) Changed() <-chan struct{} { return h.sender.Changed() }
 
-// Send calls send with messages for [Runtime.TakeOver] of the other process, of
-// less than a megabyte each if no entry is larger: the first time with all
-// there is, then with what has changed. When it returns, all has been sent that
-// was there when it was called. After Yield, send should return when the other
-// process has applied the message. Messages have keys, values and secrets in
-// clear text, and their bytes are used again. The error is that of send, or
-// says that entries change faster than they can be sent; the handover has
-// failed then.
+// Send calls send with messages for [Runtime.TakeOver] of the other process.
+// The first call of Send sends all there is, and later calls what has changed.
+// When Send returns, all that was there when it was called has been sent. A
+// message has less than a megabyte, unless a single entry or the states of all
+// servers take more.
+//
+// After Yield, send should return when the other process has applied the
+// message. Messages have keys, values and secrets in clear text. The message is
+// valid only until send returns. The error of Send is that of send, or says
+// that entries change faster than they can be sent; then the handover has
+// failed.
 func (h *Handover) Send(send func(message []byte) error) error {
 	if !h.began {
 		h.began = true
@@ -192,12 +202,12 @@ func (h *Handover) Send(send func(message []byte) error) error {
 	return nil
 }
 
-// Yield stops accepting, at once. The sockets stay open: clients that connect
-// wait for the other process. Before, it saves tables that have a file, which
-// the other process does from then on.
+// Yield stops accepting clients. The sockets stay open: clients that connect
+// wait for the other process. Before that, Yield saves tables that have a file;
+// from then on the other process saves them.
 //
-// Requests under way that store or remove an entry wait until that was sent,
-// for 100 ms at most: their clients may ask the other process next.
+// From then on, requests that store or remove an entry wait until that has been
+// sent, for at most 100 ms, since their clients may ask the other process next.
 func (h *Handover) Yield() {
 	rt := h.rt
 	rt.stopSaving()
@@ -245,8 +255,8 @@ func (h *Handover) Resume() error {
 	return errors.Join(faults...)
 }
 
-// Close ends the handover and closes the handles of the sockets. The runtime
-// goes on as it is.
+// Close ends the handover and closes the handles of the sockets. It does not
+// stop the runtime, nor make it accept again.
 func (h *Handover) Close() {
 	h.sender.Close()
 	for _, s := range h.sockets {
@@ -255,11 +265,12 @@ func (h *Handover) Close() {
 	h.rt.updating.Unlock()
 }
 
-// TakeOver does what a message of a [Handover] says; nil says that there are no
-// more. What this process stores or removes itself applies, whatever the other
-// one sends later. Names that the file does not have are left out. It is for a
-// runtime with [Options].HandedOver; call it first before Run. The error says
-// that a message is damaged, and the runtime should not serve.
+// TakeOver applies a message of a [Handover]; a nil message says that there are
+// no more. Entries that this process stores or removes itself stay so, whatever
+// the other process sends later. TakeOver ignores tables, profiles and pools
+// that the file does not have. It is for a runtime with [Options].HandedOver;
+// the first call must be before Run. An error says that a message is damaged;
+// then the runtime should not serve.
 func (rt *Runtime) TakeOver(message []byte) error {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()

@@ -24,54 +24,55 @@ import (
 // Options say what a program adds to a file. The zero value adds nothing.
 type Options struct {
 	// Logger gets what services, pools and tables report, unless the file has
-	// `logs`, and records, unless it has one of `logs` and `accessLog`. Nil
-	// discards.
+	// `logs`. It gets records, unless the file has `logs` or `accessLog`. Nil
+	// discards both.
 	Logger *slog.Logger
-	// Edit changes the configuration of a service to what is not available in a
-	// file, such as OnComplete and an Authenticator of its own. A Logger that
-	// it sets takes the place of what the file says about logs. [File.Build]
-	// and [Runtime.Update] call it, once or twice for each service; it must not
-	// block, and should leave Pools and PoolGroups alone. Nil changes nothing.
+	// Edit sets what a file cannot set in the configuration of a service, such
+	// as OnComplete and an Authenticator of its own. If it sets Logger, records
+	// and other lines of the virtual service go there, but not what pools and
+	// tables report. [File.Build] and [Runtime.Update] call Edit once or twice
+	// for each service. It must not block, and should not change Pools and
+	// PoolGroups. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
 	// Inherited returns the sockets that the process has inherited under a
-	// name, for addresses such as "fd:web". The Runtime closes what it returns.
-	// Each must have the method File of [net.TCPListener]. Nil means that there
-	// are none.
+	// name, for addresses such as "fd:web". The Runtime closes them. Each must
+	// have the method File of [net.TCPListener]. Nil means that there are none.
 	Inherited func(name string) ([]net.Listener, error)
 	// HandedOver returns the sockets that another process has handed over for
-	// an address of a listener, as [Handover.Sockets] names it; none if there
-	// are none, so that the Runtime opens the address. The Runtime closes what
-	// it returns. A Runtime with this function takes the place of the other
-	// process: it gets the tables by [Runtime.TakeOver] and not from their
-	// files, which it does not touch before Serve accepts. Nil means that there
-	// is no such process.
+	// an address of a listener, as [Handover.Sockets] names it. If it returns
+	// none, the Runtime opens the address itself. The Runtime closes the
+	// sockets. A Runtime with this function replaces the other process: it gets
+	// tables from [Runtime.TakeOver] and not from their files, which it does
+	// not touch before Serve accepts. Nil means that there is no such process.
 	HandedOver func(network, address string) ([]net.Listener, error)
-	// BeforeAccept is called by [Runtime.Serve], when servers have been
-	// checked; it accepts when that returns nil, and else returns the error.
-	// Nil does not wait.
+	// [Runtime.Serve] calls BeforeAccept once servers have been checked. If it
+	// returns an error, Serve returns that and does not accept. Nil is as a
+	// function that returns nil at once.
 	BeforeAccept func() error
 	// Watch makes [Runtime.Run] watch the files of the configuration, even if
 	// the configuration does not ask for it.
 	Watch bool
-	// Offline makes services that answer without servers, for programs that
-	// explain and test a configuration through a Transport of their own, set by
-	// Edit. Health monitors are left out, so enabled servers are up, and one
-	// server stands for those that a pool would discover.
+	// Offline makes services that need no servers, for programs that explain or
+	// test a configuration with a Transport of their own, set by Edit. There
+	// are no health monitors, so enabled servers are up, and one server
+	// represents those that a pool would discover. Tables are in memory, and
+	// logs go to Logger.
 	Offline bool
 }
 
 // Build makes the services and listeners of the file, and loads tables that
-// have a file of their own; if that is damaged, it moves it aside and logs
-// that. It starts nothing and connects to nothing: tables on a Redis server
-// connect at the first request that needs them, and are closed by
-// [Runtime.Shutdown]. Each Runtime has pools, tables and profiles of its own.
+// have a file of their own. If such a file is damaged, Build renames it, with
+// ".bad" at its end, and logs that. It starts nothing and connects to nothing:
+// tables on a Redis server connect at the first request that needs them, and
+// [Runtime.Shutdown] closes them. Each Runtime has its own pools, tables and
+// profiles.
 //
 // If the file says where logs go, Build opens these files. [Runtime.Run] writes
 // the lines; until then they wait. A program whose file has stdout or stderr as
 // an output should ignore SIGPIPE.
 //
-// An error is one of what Edit has added, or of a log that cannot be opened;
-// see [Error].
+// An error is a fault in what Edit has set, or a log that cannot be opened; see
+// [Error].
 func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
 	rt := &Runtime{
@@ -178,8 +179,9 @@ type running struct {
 	stop      context.CancelFunc
 }
 
-// Service returns the service of a name, "limpet" if it has none in the file.
-// It stays the same as long as files have it.
+// Service returns the service of a name, which is "limpet" if the file gives
+// none. Updates change it, but it stays the same pointer as long as files have
+// it.
 func (rt *Runtime) Service(name string) (*limpet.VirtualService, bool) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -191,9 +193,9 @@ func (rt *Runtime) Service(name string) (*limpet.VirtualService, bool) {
 	return nil, false
 }
 
-// Listeners returns where the file says that clients are served, in its order:
-// one for each address of a listener. Programs that serve services by their own
-// servers leave them alone.
+// Listeners returns the addresses of all listeners, in the order of the file:
+// one Listener for each address. Programs that serve services with their own
+// servers do not need them.
 func (rt *Runtime) Listeners() []Listener {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -215,13 +217,14 @@ func (rt *Runtime) Listeners() []Listener {
 //	…
 //	err = l.Serve(ln)
 type Listener struct {
-	// Name is that in the file; "listen" if the file has one listener without a
-	// name.
+	// Name is that of the listener in the file; "listen" if the file has no
+	// `listeners`.
 	Name string
-	// Network is for [net.Listen], or "fd" for a socket that the process has
-	// inherited.
+	// Network is an argument of [net.Listen], or "fd" for a socket that the
+	// process has inherited.
 	Network string
-	// Address is for [net.Listen], or the name of the inherited socket.
+	// Address is an argument of [net.Listen], or the name of the inherited
+	// socket.
 	Address string
 	// TLS follows updates of the runtime: connections get the certificate that
 	// is in force when they begin. Nil means plain HTTP.
@@ -230,12 +233,13 @@ type Listener struct {
 	of *endpoint
 }
 
-// Services returns the names of the services that clients reach there, in the
-// order of the file that is in force.
+// Services returns the names of the services that clients reach at the
+// listener, in the order of the file that is in force.
 func (l Listener) Services() []string { return slices.Clone(l.of.of.routes.Load().names) }
 
-// Addr returns the address of the socket that [Runtime.Listen] has opened, such
-// as that with the port that the system has chosen; nil if it has opened none.
+// Addr returns the address of the socket that [Runtime.Listen] has opened, with
+// the port that the system has chosen if the file has port 0; nil if it has
+// opened none.
 func (l Listener) Addr() net.Addr {
 	if len(l.of.sockets) == 0 {
 		return nil
@@ -252,40 +256,42 @@ func (l Listener) Server() *http.Server { return l.of.server }
 // connections; see [limpet.VirtualService.Listener].
 func (l Listener) Wrap(ln net.Listener) net.Listener { return l.of.of.gate.Listener(ln) }
 
-// Serve serves clients from ln, over TLS if there is a certificate, until
-// Shutdown; then it returns [http.ErrServerClosed]. It closes ln. It is for
-// programs that open sockets themselves, and do not call [Runtime.Listen].
+// Serve serves clients from ln, over TLS if the listener has it, until
+// [Runtime.Shutdown]; then it returns [http.ErrServerClosed]. It closes ln. It
+// is for programs that open sockets themselves, and do not call
+// [Runtime.Listen].
 func (l Listener) Serve(ln net.Listener) error { return l.of.serve(l.Wrap(ln)) }
 
 // Changes are the paths of what an update has changed.
 type Changes struct {
-	// Live is in force, and what was known of clients and servers is kept.
+	// Live has what is in force now. The state of clients and servers is kept.
 	Live []string
-	// Fresh is in force, and has begun anew: rate limiters with other limits.
+	// Fresh has what is in force now, and has begun anew: rate limiters with
+	// other limits.
 	Fresh []string
-	// Restart is in force after a restart of the process.
+	// Restart has what is not in force before a restart of the process.
 	Restart []string
 }
 
-// Update makes the services what another file says, all of it or, if there is
-// an error, nothing. Requests under way end with what they began with.
-// Services, pools, rate limiters and stores are known by their names, and keep
-// what they know; so do the clients of persistence profiles, as
-// [limpet.VirtualService.Update] says.
+// Update changes the services to what another file says. After an error nothing
+// has changed. Requests under way end with the configuration that they began
+// with. Services, pools, rate limiters and stores keep their state if their
+// names stay the same. For the clients of persistence profiles, see
+// [limpet.VirtualService.Update].
 //
-// After [Runtime.Listen], listeners follow as well: Update opens addresses
-// before it changes anything, so one that cannot be opened is an error. A
-// listener with other settings of its server, or with TLS turned on or off,
-// takes over the socket. Addresses that the file does not have any more are
-// closed once the connections in their queues are accepted. Their connections
-// end with the next response, or after process.drain.idle; requests under way,
-// streams and upgraded connections go on. Without Listen, the addresses,
-// whether they have TLS, and which listeners there are, stay those of the first
-// file.
+// After [Runtime.Listen], Update changes listeners as well. It opens addresses
+// before it changes anything else, so an address that cannot be opened is an
+// error. A listener with other settings of its server, or with TLS turned on or
+// off, takes over the socket. Addresses that the file does not have any more
+// are closed once the connections in their queues are accepted. Their
+// connections end with the next response, or after process.drain.idle; requests
+// under way, streams and upgraded connections go on. Without Listen, the
+// listeners, their addresses and settings, and whether they have TLS, stay
+// those of the first file.
 //
-// The options of tables and the limit of all connections are taken from the
-// first file; Changes says what waits for a restart. Everything else follows,
-// certificates too. After Shutdown the error is [http.ErrServerClosed].
+// The options of tables and the limit of all connections also stay those of the
+// first file; Changes says what waits for a restart. Everything else changes,
+// including certificates. After Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
@@ -447,15 +453,17 @@ func (rt *Runtime) endWork() {
 	}
 }
 
-// Run runs the health monitors and discoveries of all services, also of those
-// that updates bring, watches files of users and of keys, fetches keys, saves
-// tables that have a file, writes the logs of the file, and does what else
-// there is to do in the background, until ctx ends; see
-// [limpet.VirtualService.Run]. It looks at the files of certificates, and takes
-// new ones within two seconds. If the file or [Options].Watch asks for it, Run
-// watches the files of the configuration, and calls [Runtime.Reload] when one
-// has changed. It returns [limpet.ErrRunning] if it is running already.
-// Requests need it until the last one has ended: end ctx after Shutdown.
+// Run does the work of the runtime in the background until ctx ends, and then
+// returns nil: the health monitors and discoveries of all services, including
+// those that updates add (see [limpet.VirtualService.Run]), files of users and
+// of keys, keys from URLs, tables that have a file, and the logs of the file.
+// It returns [limpet.ErrRunning] if it is running already. Requests need it: do
+// not end ctx before Shutdown has returned.
+//
+// For a file that [Load] has read, Run also watches the files of certificates,
+// and uses new ones within two seconds. If the file or [Options].Watch asks for
+// it, Run watches the files of the configuration, and calls [Runtime.Reload]
+// when one has changed.
 func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -486,27 +494,28 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	return nil
 }
 
-// Logger returns what logs to where the file wants the log of the process, or
-// to Options.Logger if the file does not say. It follows updates.
+// Logger returns a logger that writes to the log of the process, where the file
+// that is in force says, or to Options.Logger if the file has no `logs`.
 func (rt *Runtime) Logger() *slog.Logger { return rt.logs.process }
 
-// Reopen opens the files of logs anew, for programs that rename them. A file
-// that cannot be opened is an error, and stays as it is. Runtimes notice new
-// files without Reopen as well, after a second.
+// Reopen opens the files of logs again, for programs that rename them. If a
+// file cannot be opened, that is an error, and lines still go to the old one.
+// Without Reopen, a Runtime looks whether its files were renamed when it writes
+// lines, at most once a second.
 func (rt *Runtime) Reopen() error { return rt.logs.reopen() }
 
 // Drain asks the clients of all services to leave: each response is the last
 // one of its connection. Nothing stops, and nothing is refused; see
-// [limpet.VirtualService.Drain]. Call it some time before Shutdown if a
-// balancer in front needs time to notice.
+// [limpet.VirtualService.Drain]. If a load balancer in front needs time to
+// notice, call Drain that long before Shutdown.
 func (rt *Runtime) Drain() {
 	for _, vs := range rt.all() {
 		vs.Drain()
 	}
 }
 
-// DrainTimes returns how long the file that is in force wants a process to wait
-// between Drain and Shutdown, and how long Shutdown may take.
+// DrainTimes returns two times of the file that is in force: how long a process
+// should wait between Drain and Shutdown, and how long Shutdown may take.
 func (rt *Runtime) DrainTimes() (delay, timeout time.Duration) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -534,8 +543,8 @@ func (rt *Runtime) all() (services []*limpet.VirtualService) {
 // Shutdown stops the servers of the listeners, and waits for requests, upgraded
 // connections and tunnels to end. When ctx ends, it cuts off what is left; see
 // [limpet.VirtualService.Shutdown]. Then it saves tables that have a file, and
-// closes connections to those on servers. Programs with servers of their own
-// shut these down by the Shutdown of each service before.
+// closes the connections of tables on Redis servers. Programs with servers of
+// their own first shut these down with the Shutdown of each service.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.Drain()
 	rt.mu.Lock()
