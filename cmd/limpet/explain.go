@@ -57,9 +57,10 @@ func newExplain() *cobra.Command {
 	return c
 }
 
-// explain tells which rules of policies match a request and why, takes it
-// through a virtual service that asks no server, and tells what became of it.
-// Servers are taken for up, and one stands for those that would be discovered.
+// explain prints which rules of policies match a request and why, takes it
+// through a virtual service that sends nothing to servers, and prints what
+// became of it. Servers are assumed to be up, and one server stands for those
+// that would be discovered.
 func (o *explainOptions) explain(ctx context.Context, args []string, out, errs io.Writer) int {
 	file, url, header := args[0], args[1], o.header
 	r, err := http.NewRequestWithContext(ctx, o.method, url, strings.NewReader(o.body))

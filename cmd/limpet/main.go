@@ -10,7 +10,7 @@
 //	limpet completion SHELL      print a script that completes command lines
 //	limpet version               print the version
 //
-// Each command tells its options with --help. docs/reference/command.md
+// Each command lists its options with --help. docs/reference/command.md
 // describes the commands, docs/reference/configuration.md the configuration.
 package main
 

@@ -180,8 +180,8 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 // signals ask for a reload, for new files of logs, and for an upgrade.
 type signals struct{ hangup, reopen, upgrade <-chan os.Signal }
 
-// supervise follows signals and tells the service manager about it, until ctx
-// ends, the runtime cannot serve, or another process has taken its place.
+// supervise follows signals and reports to the service manager, until ctx ends,
+// the runtime cannot serve, or another process has taken its place.
 func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signals, ready <-chan struct{}, served <-chan error) (*successor, error) {
 	upgrading, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -338,7 +338,7 @@ func faults(err error) []error {
 	return []error{err}
 }
 
-// tell logs why the service manager could not be told.
+// tell logs the error of a report to the service manager, if there is one.
 func (s *service) tell(err error) {
 	if err != nil {
 		s.log.Warn("service manager not told", "error", err)

@@ -81,7 +81,7 @@ func buildInfoOf(info *debug.BuildInfo) buildInfo {
 	}
 }
 
-// text tells version, revision, Go and platform in one line.
+// text returns version, revision, Go and platform in one line.
 func (b buildInfo) text() string {
 	revision := cmp.Or(b.Revision, "unknown")
 	if b.Modified {

@@ -248,7 +248,7 @@ func (p *Predecessor) await(ctx context.Context, kind byte) ([]byte, error) {
 var errGone = errors.New("the new process has ended")
 
 // why completes an error of the handover, if there is one: a process that has
-// ended says more than a broken socket, and so does one that has told why.
+// ended says more than a broken socket, and so does one that has sent why.
 func (p *Predecessor) why(ctx context.Context, err error) error {
 	var network *net.OpError
 	switch {

@@ -154,8 +154,8 @@ func (s *Successor) follow(apply func(message []byte) error) error {
 	}
 }
 
-// Ready tells the predecessor that this process can accept, and waits until it
-// may. All messages that were sent before have been applied then.
+// Ready reports to the predecessor that this process can accept, and waits
+// until it may. All messages that were sent before have been applied then.
 func (s *Successor) Ready() error {
 	if err := s.send(frameReady, []byte{version}); err != nil {
 		return err
@@ -173,8 +173,8 @@ func (s *Successor) Ready() error {
 	}
 }
 
-// Accepting tells the predecessor that this process accepts. It closes sockets
-// that nobody has opened: clients would wait there for ever.
+// Accepting reports to the predecessor that this process accepts. It closes
+// sockets that nobody has opened: clients would wait there for ever.
 func (s *Successor) Accepting() error {
 	s.release()
 	return s.send(frameAccepting, nil)
@@ -192,7 +192,7 @@ func (s *Successor) release() {
 	}
 }
 
-// Fail tells the predecessor why this process ends.
+// Fail reports to the predecessor why this process ends.
 func (s *Successor) Fail(err error) { _ = s.send(frameFailed, []byte(err.Error())) }
 
 func (s *Successor) send(kind byte, payload []byte) error {

@@ -82,8 +82,8 @@ func Main(process int) error { return notify("MAINPID=" + strconv.Itoa(process))
 // Alive says that the process makes progress.
 func Alive() error { return notify(daemon.SdNotifyWatchdog) }
 
-// Watchdog returns how often the manager wants to be told that the process is
-// alive, at least; 0 means never.
+// Watchdog returns how much time may pass between two calls of Alive at most; 0
+// means that the manager wants none.
 func Watchdog() (time.Duration, error) { return daemon.SdWatchdogEnabled(false) }
 
 // notify sends lines in one message. A manager that does not exist is no error.
