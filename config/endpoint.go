@@ -439,7 +439,7 @@ func (rt *Runtime) adopt(next *arrangement, news *notices) {
 		rt.gate(e)
 		if old := e.before; old != nil {
 			old.unlinkOnClose(false) // the file goes with the last handle of its socket
-			e.unlinkOnClose(true)
+			e.unlinkOnClose(rt.accepts || rt.options.HandedOver == nil)
 			for _, ln := range old.gated {
 				accept.Yield(ln)
 			}

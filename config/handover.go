@@ -195,8 +195,12 @@ func (h *Handover) Send(send func(message []byte) error) error {
 			entries = append(entries[:1], message...)
 			return send(entries)
 		})
-		if err != nil || n <= fewChanges {
+		if err != nil {
+			h.sender.Wait(0) // nobody gets anything any more
 			return err
+		}
+		if n <= fewChanges {
+			return nil
 		}
 	}
 	return nil
@@ -243,6 +247,10 @@ func (h *Handover) Resume() error {
 			ln, err := net.FileListener(s.File)
 			if err != nil {
 				faults = append(faults, err)
+				select {
+				case rt.failed <- fmt.Errorf("listener %s: %w", e.of.name, err):
+				default: // one is enough
+				}
 				continue
 			}
 			e.sockets = append(e.sockets, ln)

@@ -391,6 +391,11 @@ func (l *logs) apply(c *logChange, services []*member) {
 			now[m.key] = h
 		}
 	}
+	for key, h := range l.services {
+		if now[key] == nil {
+			h.Use(shared) // requests of a service that is gone may still end
+		}
+	}
 	old := l.sinks
 	l.sinks, l.services = c.sinks, now
 	for output, s := range old {

@@ -245,6 +245,9 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 			go func() { done <- s.upgrade(upgrading, rt) }()
 		case next := <-upgraded:
 			if upgraded = nil; next != nil {
+				if ctx.Err() != nil { // the signal was for the service
+					next.terminate()
+				}
 				return next, nil
 			}
 		case <-asked.reopen:

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -80,6 +81,8 @@ func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *
 	deadline, cancel := context.WithTimeout(running, timeout)
 	defer cancel()
 	ended := make(chan struct{})
+	again := make(chan os.Signal, 1) // signals after that which ends ctx
+	defer signal.Stop(again)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		select {
@@ -87,9 +90,12 @@ func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *
 			return
 		case <-ctx.Done():
 		}
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		_, timeout := rt.DrainTimes()
 		select {
 		case <-ended:
+		case <-again:
+			cancel()
 		case <-s.after(timeout):
 			cancel()
 		}

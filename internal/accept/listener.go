@@ -136,11 +136,10 @@ func (l *listener) await() bool {
 
 // isEnding reports whether the listener takes connections from its queue only,
 // or none.
-func (l *listener) isEnding() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ending || isOver(l.closed)
-}
+//
+// It locks nothing: those who wait for room hold the lock of the connections,
+// which wake takes while mu is held.
+func (l *listener) isEnding() bool { return l.left.Load() }
 
 // Accept waits for a connection that may proceed.
 func (l *listener) Accept() (net.Conn, error) {

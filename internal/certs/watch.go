@@ -114,7 +114,7 @@ func (w *watch) look(p *Policy, log *slog.Logger) *Policy {
 		old := before[pair]
 		delete(before, pair)
 		e := old
-		if slices.ContainsFunc(pair.files(), func(path string) bool { return changed[path] }) {
+		if w.troubles[pair] != nil || slices.ContainsFunc(pair.files(), func(path string) bool { return changed[path] }) {
 			e = w.reload(pair, old, now, log)
 		}
 		if e != nil {
@@ -128,7 +128,7 @@ func (w *watch) look(p *Policy, log *slog.Logger) *Policy {
 			log.Info("certificate removed", slog.String("certificate", e.Certificate))
 		}
 	}
-	if c := p.config.Clients; c != nil && slices.ContainsFunc(c.files(), func(path string) bool { return changed[path] }) {
+	if c := p.config.Clients; c != nil && (w.troubles[theClients] != nil || slices.ContainsFunc(c.files(), func(path string) bool { return changed[path] })) {
 		read, err := loadClients(*c, osFiles{})
 		w.note(theClients, err, now, log)
 		if err == nil && read.sum != p.clients.sum {

@@ -59,7 +59,7 @@ func startCommand(t *testing.T, files map[string]string) *command {
 
 	binary := filepath.Join(t.TempDir(), "limpet")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/limpet")
-	build.Dir = "../.."
+	build.Dir, build.Env = "../..", append(os.Environ(), "GOWORK=auto") // the command is a module of that workspace
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -5,17 +5,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/limpetlb/limpet/config"
+	"github.com/limpetlb/limpet/internal/testcerts"
 	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
@@ -81,6 +84,24 @@ var exampleDir = fstest.MapFS{
 	"places.txt":    {Data: []byte("prefix; country code\n198.51.100.0/24; NL\n")},
 }
 
+// exampleFiles are exampleDir with what the examples of TLS name.
+func exampleFiles(t *testing.T) fstest.MapFS {
+	files := maps.Clone(exampleDir)
+	put := func(name string, texts ...string) {
+		files[name] = &fstest.MapFile{Data: []byte(strings.Join(texts, ""))}
+	}
+	servers, clients := testcerts.NewAuthority(t, "servers"), testcerts.NewAuthority(t, "clients")
+	shop, rsa := servers.Issue(t, nil, "www.shop.example"), servers.IssueRSA(t, nil, "www.shop.example")
+	put("shop.crt", shop.PEM())
+	put("shop.key", shop.KeyPEM(t))
+	put("shop-rsa.crt", rsa.PEM())
+	put("shop-rsa.key", rsa.KeyPEM(t))
+	put("certs/more.pem", shop.PEM(), shop.KeyPEM(t))
+	put("clients-ca.pem", clients.PEM())
+	put("clients.crl", clients.Revoke(t, time.Now().Add(time.Hour), nil))
+	return files
+}
+
 // watchedFiles are those that the examples name and that are watched, for which
 // a text that is no file needs absolute names.
 var watchedFiles = map[string]string{
@@ -93,7 +114,7 @@ var watchedFiles = map[string]string{
 // knows, both refuse it. Where Parse finds no fault, the schema never does.
 func TestSchema(t *testing.T) {
 	schema := compiledSchema(t)
-	dir := testfiles.Write(t, watchedFiles)
+	dir, files := testfiles.Write(t, watchedFiles), exampleFiles(t)
 	absolute := strings.NewReplacer(`"file":"users"`, `"file":"`+dir+`/users"`, `"file":"partner.pem"`, `"file":"`+dir+`/partner.pem"`)
 	refused, accepted := 0, 0
 	for name, text := range examples(t) {
@@ -110,7 +131,7 @@ func TestSchema(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, byParse = config.Parse(t.Context(), "text", []byte(absolute.Replace(string(text))), exampleDir)
+			_, byParse = config.Parse(t.Context(), "text", []byte(absolute.Replace(string(text))), files)
 			return schema.Validate(value), byParse
 		}
 		if bySchema, byParse := judge(doc); bySchema != nil || byParse != nil {

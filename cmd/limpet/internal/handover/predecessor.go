@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// readyLimit is how long a successor may take until it is ready.
-	readyLimit = time.Minute
+	// readyLimit is how long a successor may take until it is ready. It waits
+	// for the first health checks for at most a minute of that.
+	readyLimit = 2 * time.Minute
 	// acceptLimit is how long it may then take until it accepts. Nobody accepts
 	// meanwhile.
 	acceptLimit = 10 * time.Second
@@ -92,11 +93,11 @@ func (p *Predecessor) Start(ctx context.Context) (err error) {
 	}
 	stop()
 	cancel()
+	yielded = true
+	p.Yield() // may take long, since it saves
 	_ = p.conn.SetWriteDeadline(time.Now().Add(acceptLimit))
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptLimit)
 	defer cancel()
-	yielded = true
-	p.Yield()
 	err = p.Send(p.message(soon))
 	if err == nil {
 		err = writeFrame(p.conn, frameGo, nil)

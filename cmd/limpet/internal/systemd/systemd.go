@@ -76,8 +76,11 @@ func Stopping(status string) error { return notify(daemon.SdNotifyStopping, "STA
 // Status says what the process does.
 func Status(status string) error { return notify("STATUS=" + status) }
 
-// Main says that another process is the main one from now on.
-func Main(process int) error { return notify("MAINPID=" + strconv.Itoa(process)) }
+// Main says that another process is the main one from now on, and ready. The
+// manager may have ignored what that one has said before.
+func Main(process int) error {
+	return notify(daemon.SdNotifyReady, "MAINPID="+strconv.Itoa(process))
+}
 
 // Alive says that the process makes progress.
 func Alive() error { return notify(daemon.SdNotifyWatchdog) }
