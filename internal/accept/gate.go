@@ -153,7 +153,6 @@ func Yield(ln net.Listener) {
 	if l, ok := ln.(*listener); ok {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.ending = true
 		l.left.Store(true)
 		_ = l.stop()
 		l.wake()

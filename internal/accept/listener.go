@@ -39,7 +39,7 @@ type listener struct {
 	budget *Budget // nil: only the gate's own limits apply
 
 	open int         // its open connections; the mu of gate.open guards it
-	left atomic.Bool // it ends, or has ended
+	left atomic.Bool // it takes connections from its queue only, or none
 
 	waits atomic.Bool   // Accept waits for a connection, or for room for one
 	turns atomic.Uint64 // how often it has waited
@@ -47,11 +47,10 @@ type listener struct {
 	ended  chan struct{} // closed when nobody listens any more
 	closed chan struct{} // closed by Close
 
-	mu     sync.Mutex
-	used   bool      // Accept was called
-	ending bool      // Accept ends the listener when the queue is empty
-	empty  int       // how often Accept has found it so
-	until  time.Time // when Accept ends it at the latest
+	mu    sync.Mutex
+	used  bool      // Accept was called
+	empty int       // how often Accept has found it so
+	until time.Time // when Accept ends it at the latest
 }
 
 // How long a listener that is ending waits for connections.
@@ -74,10 +73,10 @@ func isOver(c <-chan struct{}) bool {
 func (l *listener) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ending {
+	if l.left.Load() {
 		return
 	}
-	l.ending, l.until = true, time.Now().Add(queueEnd)
+	l.until = time.Now().Add(queueEnd)
 	l.left.Store(true)
 	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); !ok || !l.used || d.SetDeadline(time.Now().Add(queueWait)) != nil {
 		_ = l.stop()
@@ -125,21 +124,15 @@ func (l *listener) wake() {
 }
 
 // await waits until there is room for a connection. It reports false if the
-// listener ends meanwhile.
+// listener ends meanwhile: it asks left, and locks nothing, since it holds the
+// lock of the connections then, which wake takes while mu is held.
 func (l *listener) await() bool {
 	if l.budget != nil {
-		return l.budget.open.await(l.budget.max, l.isEnding)
+		return l.budget.open.await(l.budget.max, l.left.Load)
 	}
 	most := l.gate.files
-	return most == 0 || l.gate.rules().Max != 0 || l.gate.open.await(most, l.isEnding)
+	return most == 0 || l.gate.rules().Max != 0 || l.gate.open.await(most, l.left.Load)
 }
-
-// isEnding reports whether the listener takes connections from its queue only,
-// or none.
-//
-// It locks nothing: those who wait for room hold the lock of the connections,
-// which wake takes while mu is held.
-func (l *listener) isEnding() bool { return l.left.Load() }
 
 // Accept waits for a connection that may proceed.
 func (l *listener) Accept() (net.Conn, error) {
@@ -178,7 +171,7 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) settle(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.ending || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if !l.left.Load() || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	if l.empty++; err == nil {
