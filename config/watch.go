@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
@@ -44,7 +45,7 @@ func (rt *Runtime) Reload(ctx context.Context) bool {
 		return false // it ends, and nobody wants to know
 	}
 	if err != nil {
-		for _, fault := range apart(err) {
+		for _, fault := range fielderr.Leaves(err) {
 			log.Error("configuration not changed", slog.String("error", fault.Error()))
 		}
 		return false
@@ -64,14 +65,6 @@ func (rt *Runtime) Reload(ctx context.Context) bool {
 	slices.SortFunc(attrs, func(a, b slog.Attr) int { return int(a.Key[0]) - int(b.Key[0]) })
 	log.LogAttrs(ctx, level, "configuration changed", append(attrs, took)...)
 	return true
-}
-
-// apart takes apart the error of a configuration.
-func apart(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // watch reloads the runtime when its files change, while the file in force or

@@ -16,6 +16,7 @@ import (
 
 	"github.com/limpetlb/limpet/config"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/scriptfile"
 )
 
@@ -135,10 +136,7 @@ func (c *checker) script(file string) {
 
 // fail reports the faults that an error joins.
 func (c *checker) fail(file string, err error) {
-	if err == nil {
-		return
-	}
-	for _, err := range faults(err) {
+	for _, err := range fielderr.Leaves(err) {
 		e, ok := err.(*config.Error) //nolint:errorlint // as package config returns it
 		if !ok {
 			e = &config.Error{File: file, Err: err}

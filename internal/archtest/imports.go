@@ -53,7 +53,7 @@ var importRules = []importRule{
 		"it knows the service manager, and nothing of services; nothing else speaks to it"},
 	{"cmd/limpet/internal/handover", nil,
 		"it knows processes, sockets and messages, and nothing of what these say"},
-	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/scriptfile", "./internal/suggest", "./cmd/limpet/internal/...",
+	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/fielderr", "./internal/scriptfile", "./internal/suggest", "./cmd/limpet/internal/...",
 		"github.com/spf13/cobra", "github.com/spf13/pflag"},
 		"the command does nothing the library cannot do: a file is config's, and it adds processes and signals"},
 	{"examples/...", []string{".", "./config", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript/..."},

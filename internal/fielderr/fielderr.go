@@ -222,8 +222,11 @@ func Name(field string) string {
 }
 
 // Leaves returns the errors that err joins, in order; err itself if it joins
-// none.
+// none, and nothing for nil.
 func Leaves(err error) []error {
+	if err == nil {
+		return nil
+	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
