@@ -145,7 +145,8 @@ func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
 }
 
 // choosePools gives a service its pools and groups, shared and private ones in
-// the order of the file, and their profiles. The pools of a group come with it.
+// the order of the file, and their profiles. The pools of a group come with it,
+// and so do backups.
 func (m *member) choosePools() {
 	shared := m.shared
 	m.cfg.Pools, m.cfg.PoolGroups, m.cfg.PoolPersistence = nil, nil, map[string]limpet.PersistenceProfile{}
@@ -179,6 +180,29 @@ func (m *member) choosePools() {
 		m.want(g.Name())
 		for _, member := range g.Members() {
 			add(member.Pool)
+		}
+	}
+	m.addBackups(add)
+}
+
+// addBackups adds the pools that take over from those of the service, or from
+// its groups: what no service has is never checked.
+func (m *member) addBackups(add func(*lbpool.Pool)) {
+	backups := map[string]string{} // by pool
+	for _, b := range []*builder{m.shared, m.builder} {
+		for _, c := range b.config.Pools {
+			backups[c.Name] = c.FailAction.Backup
+		}
+		for _, c := range b.config.PoolGroups {
+			p := m.poolNamed(c.FailAction.Backup)
+			if p != nil && slices.ContainsFunc(m.cfg.PoolGroups, func(g *lbpool.Group) bool { return g.Name() == c.Name }) {
+				add(p)
+			}
+		}
+	}
+	for i := 0; i < len(m.cfg.Pools); i++ { // backups have backups
+		if p := m.poolNamed(backups[m.cfg.Pools[i].Name()]); p != nil {
+			add(p)
 		}
 	}
 }

@@ -110,15 +110,7 @@ func serve(t *testing.T, files map[string]string, o Options) *site {
 // update writes a file anew, and updates the runtime.
 func (s *site) update(text string) (Changes, error) {
 	s.Helper()
-	path := filepath.Join(s.dir, "limpet.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.Fatal(err)
-	}
-	f, err := Load(s.Context(), path)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return s.Update(f)
+	return rewrite(s.T, s.Runtime, s.dir, text)
 }
 
 // must updates the runtime, and expects nothing to wait.
@@ -632,6 +624,28 @@ pools: [{name: web, servers: [{address: %s}, {address: SECOND}], healthMonitors:
 	s = serve(t, map[string]string{"limpet.yaml": strings.Replace(text, "SECOND", silent.Addr().String(), 1) + "process: {startWait: 10ms}\n"}, Options{})
 	if stats := s.kept.pools["web"].Stats(); stats.Up != 2 || stats.Unchecked == 0 {
 		t.Errorf("%+v", stats)
+	}
+}
+
+// Pools that only take over from others are checked, too.
+func TestBackupsAreChecked(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "server") }))
+	defer server.Close()
+	text := fmt.Sprintf(`listeners: [{name: main, address: "127.0.0.1:0"}]
+process: {startWait: 60s}
+services: [{name: shop, pools: [web], poolGroups: [all]}]
+poolGroups: [{name: all, members: [{pool: web}], failAction: {kind: backup, backup: third}}]
+pools:
+  - {name: web, servers: [{address: %[1]s}], failAction: {kind: backup, backup: spare}}
+  - {name: spare, servers: [{address: %[1]s}], healthMonitors: [{checker: {http: {path: /}}}], failAction: {kind: backup, backup: last}}
+  - {name: last, servers: [{address: %[1]s}], healthMonitors: [{checker: {http: {path: /}}}]}
+  - {name: third, servers: [{address: %[1]s}], healthMonitors: [{checker: {http: {path: /}}}]}
+`, server.Listener.Addr())
+	s := serve(t, map[string]string{"limpet.yaml": text}, Options{})
+	for _, name := range []string{"spare", "last", "third"} {
+		if stats := s.kept.pools[name].Stats(); stats.Up != 1 || stats.Unchecked != 0 {
+			t.Errorf("%s: %+v", name, stats)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,4 +48,19 @@ func decoded(t *testing.T, text string) (*document, error) {
 		t.Fatal(err)
 	}
 	return doc, d.join(d.hidden)
+}
+
+// rewrite writes the file limpet.yaml of a runtime anew, and updates the
+// runtime.
+func rewrite(t *testing.T, rt *Runtime, dir, text string) (Changes, error) {
+	t.Helper()
+	path := filepath.Join(dir, "limpet.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rt.Update(f)
 }

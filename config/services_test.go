@@ -74,15 +74,7 @@ func open(t *testing.T, files map[string]string, o Options) *house {
 // rewrite updates the runtime to another text.
 func (h *house) rewrite(text string) (Changes, error) {
 	h.Helper()
-	path := filepath.Join(h.dir, "limpet.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		h.Fatal(err)
-	}
-	f, err := Load(h.Context(), path)
-	if err != nil {
-		h.Fatal(err)
-	}
-	return h.Update(f)
+	return rewrite(h.T, h.Runtime, h.dir, text)
 }
 
 // get returns status and body of an answer, and the names of the certificate.
