@@ -223,8 +223,12 @@ func (rt *Runtime) Serve(ready func()) error {
 	}
 	rt.awaitChecks()
 	if may := rt.options.BeforeAccept; may != nil {
+		left := rt.notTaken()
 		if err := may(); err != nil {
 			return err
+		}
+		for _, t := range left {
+			t.load(rt.Logger())
 		}
 	}
 	rt.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -336,6 +337,75 @@ func TestHandOverTableFile(t *testing.T) {
 	}
 	if got := saved(); !strings.Contains(got, "new") || strings.Contains(got, "gone") {
 		t.Errorf("the next has saved %q", got)
+	}
+}
+
+// TestHandOverRenamedTables: tables that have another name in the new file, and
+// the same file of tables, have the entries of that.
+func TestHandOverRenamedTables(t *testing.T) {
+	files := handoverFiles(t)
+	s := serve(t, files, Options{})
+	addr, path := s.addrs("main")[0], filepath.Join(s.dir, "limpet.yaml")
+	keys := []string{"a", "b", "c", "d"}
+	was := map[string]string{}
+	for _, key := range keys {
+		was[key], _ = visitHost(t, addr, "shop", "X-Key", key)
+	}
+	if err := os.WriteFile(path, []byte(strings.NewReplacer("store: main", "store: kept", "stores: [{name: main", "stores: [{name: kept").Replace(files["limpet.yaml"])), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.HandOver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := take(t, s, h)
+	ready, end := next.start()
+	testwait.Receive(t, next.waits, "end of the start")
+	h.Yield()
+	next.receive(h)
+	next.goes <- nil
+	testwait.Receive(t, ready, "start of the next")
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.Close()
+	for _, key := range slices.Backward(keys) { // without entries, round robin would bring others
+		if got, _ := visitHost(t, addr, "shop", "X-Key", key); got != was[key] {
+			t.Errorf("%s: %s, was %s", key, got, was[key])
+		}
+	}
+	if err := end(); !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}
+
+// TestResumeFails: a runtime that cannot accept again does not go on as if it
+// could.
+func TestResumeFails(t *testing.T) {
+	s := build(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + hello}, Options{})
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ready, served := make(chan struct{}), make(chan error, 1)
+	go func() { served <- s.Serve(func() { close(ready) }) }()
+	testwait.Receive(t, ready, "start")
+	h, err := s.HandOver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Yield()
+	for _, socket := range h.sockets {
+		_ = socket.File.Close()
+	}
+	if h.Resume() == nil {
+		t.Error("no error")
+	}
+	if err := testwait.Receive(t, served, "end"); err == nil || errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
+	}
+	h.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

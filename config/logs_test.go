@@ -461,3 +461,33 @@ func TestRequestBytes(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// The record of a request that outlives its service goes where those of others
+// go.
+func TestLogOfRemovedService(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	const shared = "accessLog: {output: all.log}\npools: [{name: web, servers: [{address: 127.0.0.1:1}]}]\nservices: [{name: stays, pools: [web]}"
+	h := open(t, map[string]string{"limpet.yaml": shared + ", {name: goes, hosts: [goes], pools: [web], accessLog: {output: own.log}}]\n"}, Options{Edit: func(_ string, c *limpet.Config) {
+		c.Transport = transport(func(r *http.Request) (*http.Response, error) {
+			close(begun)
+			<-release
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		})
+	}})
+	vs, _ := h.Service("goes")
+	visited := make(chan struct{})
+	go func() {
+		defer close(visited)
+		visit(vs, "/late")
+	}()
+	testwait.Receive(t, begun, "request")
+	if _, err := h.rewrite(shared + "]\n"); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	testwait.Receive(t, visited, "answer")
+	h.awaitLine("all.log", `"uri":"/late"`)
+	if got := h.file("own.log"); got != "" {
+		t.Errorf("in the log of the service: %s", got)
+	}
+}

@@ -272,6 +272,20 @@ func (rt *Runtime) stopSaving() {
 	}
 }
 
+// notTaken are the tables that have a file and no entries, while another
+// process hands its tables over: that one may know them by another name, or
+// none, and has them in the file when it accepts no more.
+func (rt *Runtime) notTaken() (all []*tables) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for t := range rt.opened {
+		if rt.unsaved && t.saver != nil && t.saver.Store.Stats().Entries == 0 {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
 // resumeSaving starts to save tables again, or for the first time after another
 // process has done that. The caller has locked mu.
 func (rt *Runtime) resumeSaving() {

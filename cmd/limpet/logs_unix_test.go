@@ -15,8 +15,6 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-const teapot = "listen: 127.0.0.1:0\nhttpSecurity: [{name: all, action: {respond: {status: 418}}}]\n"
-
 // awaitFile waits until a file has a text.
 func awaitFile(t *testing.T, path, text string) {
 	t.Helper()

@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet/cmd/limpet/internal/handover"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
 	"github.com/limpetlb/limpet/config"
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // flushTimeout is how long the last lines of the log have to be written.
@@ -246,7 +247,7 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 		case next := <-upgraded:
 			if upgraded = nil; next != nil {
 				if ctx.Err() != nil { // the signal was for the service
-					next.terminate()
+					next.Terminate()
 				}
 				return next, nil
 			}
@@ -274,7 +275,7 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 		case <-ctx.Done():
 			next := wait()
 			if next != nil { // the signal was for the service
-				next.terminate()
+				next.Terminate()
 			}
 			return next, nil
 		}
@@ -325,20 +326,9 @@ func (s *service) end(running context.Context, rt *config.Runtime, drain bool) e
 
 // reopen opens the files of logs anew.
 func (s *service) reopen(rt *config.Runtime) {
-	for _, fault := range faults(rt.Reopen()) {
+	for _, fault := range fielderr.Leaves(rt.Reopen()) {
 		s.log.Error("log not reopened", "error", fault.Error())
 	}
-}
-
-// faults takes apart the error of a configuration.
-func faults(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // tell logs the error of a report to the service manager, if there is one.

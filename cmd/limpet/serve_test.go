@@ -63,6 +63,12 @@ type process struct {
 	serving string // the line that says so
 }
 
+// teapotRule answers all requests without a server; teapot listens, too.
+const (
+	teapotRule = "httpSecurity: [{name: all, action: {respond: {status: 418}}}]\n"
+	teapot     = "listen: 127.0.0.1:0\n" + teapotRule
+)
+
 // start runs the binary, and waits until it serves.
 func start(t *testing.T, config string) *process {
 	t.Helper()

@@ -27,8 +27,6 @@ import (
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
-const teapotRule = "httpSecurity: [{name: a, action: {respond: {status: 418}}}]\n"
-
 // A manager is a service manager at the other end of a socket.
 type manager struct {
 	path string
@@ -104,7 +102,7 @@ func TestNotices(t *testing.T) {
 
 // A manager that does not listen is a warning.
 func TestNoManager(t *testing.T) {
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapotRule})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": teapot})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -247,14 +245,14 @@ func TestSecondSignal(t *testing.T) {
 
 // With --watch the file is read anew without a signal.
 func TestServeWatch(t *testing.T) {
-	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + teapotRule})
+	dir := testfiles.Write(t, map[string]string{"limpet.yaml": teapot})
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "limpet.yaml")
 	p := startAs(t, nil, binary, "serve", "--watch", path)
-	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:0\n"+strings.Replace(teapotRule, "418", "410", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(teapot, "418", "410", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.await("configuration changed")

@@ -36,13 +36,6 @@ type successor struct {
 	of *config.Handover
 }
 
-// terminate asks the successor to end.
-func (n *successor) terminate() {
-	if p, err := os.FindProcess(n.Process()); err == nil {
-		_ = p.Signal(syscall.SIGTERM) // it may have ended
-	}
-}
-
 // upgrade starts the program anew and hands over to it. It returns nil if that
 // fails; the log says why, and the service goes on.
 func (s *service) upgrade(ctx context.Context, rt *config.Runtime) *successor {

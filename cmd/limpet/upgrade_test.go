@@ -562,6 +562,30 @@ func TestUpgradeDrains(t *testing.T) {
 	g.stop()
 }
 
+// TestUpgradeEndsAtOnce: an old process that drains for long ends when it is
+// asked once more.
+func TestUpgradeEndsAtOnce(t *testing.T) {
+	files, address, _ := shop(t)
+	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], "timeout: 1s", "timeout: 1h", 1)
+	g := startGenerations(t, files)
+	old := g.now
+	open := dialEcho(t, address)
+	defer open.Close()
+	g.begin()
+	exited := make(chan error, 1)
+	go func() { exited <- g.cmd.Wait() }()
+	testwait.Until(t, "the old process has ended", func() bool {
+		_ = syscall.Kill(old, syscall.SIGTERM)
+		return len(exited) > 0
+	})
+	var exit *exec.ExitError
+	if err := <-exited; !errors.As(err, &exit) || exit.ExitCode() != cutOff {
+		t.Errorf("the old process ended with %v", err)
+	}
+	g.await(ended)
+	g.stop()
+}
+
 // TestUpgradeOtherAddress: an address that the new configuration does not have
 // is closed, and one that is new there is open.
 func TestUpgradeOtherAddress(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -287,6 +288,9 @@ func (p *Predecessor) why(ctx context.Context, err error) error {
 		}
 	}
 }
+
+// Terminate asks the successor to end, if it has not ended.
+func (p *Predecessor) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
 
 // Process is the process ID of the successor.
 func (p *Predecessor) Process() int { return p.cmd.Process.Pid }
