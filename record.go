@@ -95,7 +95,7 @@ type Record struct {
 	// is "" if no server was found.
 	BindingSource persistence.Source
 
-	// Log are the lines of avi.vs.log, each with its place in the script.
+	// Log are the lines of avi.vs.log, each with its position in the script.
 	Log []string
 	// ScriptErrors are the errors of the scripts that failed.
 	ScriptErrors []*datascript.RuntimeError

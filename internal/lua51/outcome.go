@@ -119,7 +119,7 @@ func (r *Run) failed(e error) *Failure {
 		var ae *lua.ApiError
 		if errors.As(e, &ae) && ae.Object != nil {
 			r.message = errorText(ae.Object)
-			_, p, _, _ := cutPlace(r.message)
+			_, p, _, _ := cutPosition(r.message)
 			r.message, r.line = r.reword(r.state.L, -1, r.message), p.line()
 		}
 	}

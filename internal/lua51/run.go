@@ -43,7 +43,7 @@ type Run struct {
 	since    int // and made until then
 
 	// The time in which the host is asked; see Outside.
-	place   placeInGate
+	slot    slotState
 	calls   int
 	timed   bool
 	left    time.Time
@@ -184,7 +184,7 @@ func (r *Run) traceLine() {
 	if fn == nil || fn.IsG {
 		return
 	}
-	o, line := originOf(fn.Proto), place(dbg.CurrentLine).line()
+	o, line := originOf(fn.Proto), position(dbg.CurrentLine).line()
 	if o.program == nil || fn.Proto == r.tracedIn && line == r.traced {
 		return
 	}
