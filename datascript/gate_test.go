@@ -266,7 +266,11 @@ func TestHeldBytes(t *testing.T) {
 		var held []*exchange
 		var mu sync.Mutex
 		var wg sync.WaitGroup
-		for range 200 {
+		requests := 200
+		if testing.Short() {
+			requests = 40
+		}
+		for range requests {
 			wg.Go(func() {
 				x := newExchange()
 				err := e.Run(t.Context(), s, HTTPReq, x)
@@ -290,7 +294,7 @@ func TestHeldBytes(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if served < 4 || served > limits.HeldBytes/10_000_000 || served+busy != 200 {
+		if served < 4 || served > limits.HeldBytes/10_000_000 || served+busy != requests {
 			t.Errorf("%d served, %d refused", served, busy)
 		}
 		for _, x := range held { // which may go on in any case
@@ -328,7 +332,11 @@ func TestHeldOutside(t *testing.T) {
 				s := mustCompile(t, Chunk{Event: HTTPReq, Source: tt.source + " avi.vs.table_lookup('k')"})
 				var busy atomic.Int64
 				var wg sync.WaitGroup
-				for range 100 {
+				requests := 100
+				if testing.Short() {
+					requests = 30 // of which half hold more than there may be
+				}
+				for range requests {
 					wg.Go(func() {
 						x := newExchange()
 						if err := e.Run(t.Context(), s, HTTPReq, x); errors.Is(err, ErrBusy) {

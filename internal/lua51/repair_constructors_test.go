@@ -22,7 +22,7 @@ func TestConstructors(t *testing.T) {
 			if at > n {
 				continue
 			}
-			if testing.Short() && (n+at)%4 != 0 {
+			if testing.Short() && (n+at)%11 != 0 {
 				continue
 			}
 			for _, value := range []string{"5", "f(5, 6)", "{1, f(2)}", "..."} {
