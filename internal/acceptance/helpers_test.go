@@ -34,7 +34,7 @@ import (
 // TestMain runs more tests at a time than there are processors, because those
 // that are parallel mostly wait. The flag -parallel still applies.
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }
