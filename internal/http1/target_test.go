@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
@@ -86,7 +87,7 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	few := 1
-	if testing.Short() {
+	if testing.Short() || testrace.Enabled {
 		few = 11
 	}
 	for i, a := range pieces {
