@@ -7,7 +7,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/limpetlb/limpet v0.0.0
 	github.com/spf13/cobra v1.10.2
-	github.com/spf13/pflag v1.1.0
+	github.com/spf13/pflag v1.0.10 // held: v1.1.0 shows [=true|false] behind each option in help
 	go.uber.org/goleak v1.3.0
 )
 
