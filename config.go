@@ -196,7 +196,7 @@ type Scripting struct {
 	// scripts that have asked for them, for all requests and responses
 	// together. A request that needs more gets 503. 0 means a quarter of the
 	// memory of the process, which [datascript.Limits] explains.
-	BodyBytes int64 `min:"0"`
+	BodyBytes int64 `unit:"bytes" min:"0"`
 
 	// StrictSelect makes avi.pool.select accept only servers, not persistence
 	// keys; see [datascript.Env].
@@ -262,7 +262,7 @@ type BodyBuffer struct {
 	// A response is buffered until Bytes of it, or all of it, have arrived,
 	// which delays streams such as server-sent events; but only if a script has
 	// code for HTTP_RESP_DATA.
-	Bytes int `min:"0" max:"32MiB"`
+	Bytes int `unit:"bytes" min:"0" max:"32MiB"`
 	// Head shows scripts the beginning of a longer request body, as soon as it
 	// has arrived, and sends the whole body to the server. It also applies if a
 	// script asks for a size without choosing. If Head is not set, a request

@@ -53,7 +53,7 @@ type Options struct {
 	// MaxBytes limits the text that Read and ReadFile accept. Zero means
 	// [DefaultMaxBytes], negative no limit. Parse ignores it, because its text
 	// is in memory already.
-	MaxBytes int64 `negative:"no limit"`
+	MaxBytes int64 `unit:"bytes" negative:"no limit"`
 }
 
 // maxBytes is MaxBytes with its default, or -1 for no limit.
