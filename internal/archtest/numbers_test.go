@@ -93,6 +93,10 @@ var configurations = []configured{
 		persistence.NewStore(*c.(*persistence.Options))
 		return nil
 	}},
+	{make: func() any { return new(persistence.ScanOptions) }, check: func(c any) error {
+		_, _, err := persistence.NewStore(persistence.Options{}).Scan(context.Background(), "", *c.(*persistence.ScanOptions))
+		return err
+	}},
 	{make: func() any { return new(persistence.ClientIPConfig) }, check: func(c any) error {
 		return second(persistence.NewClientIP(*c.(*persistence.ClientIPConfig)))
 	}},
@@ -160,7 +164,7 @@ var noNumbers = map[string]bool{
 	"ipgroup.EntryError": true, "ipgroup/geoip.Metadata": true,
 	"ipgroup/geoip.Layer": true, // any index will do
 	"lbpool.Event":        true, "lbpool.ForwardError": true, "lbpool.Outcome": true, "lbpool.PoolStats": true, "lbpool.Route": true, "lbpool.ServerStats": true,
-	"persistence.Entry": true, "persistence.SnapshotError": true, "persistence.Stats": true, "persistence/redisstore.Stats": true,
+	"persistence.Entry": true, "persistence.Item": true, "persistence.SnapshotError": true, "persistence.Stats": true, "persistence/redisstore.Stats": true,
 	"policy.Outcome": true, "policy.RuleError": true, "policy.Verdict": true,
 }
 
