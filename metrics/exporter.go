@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -75,10 +77,10 @@ type Exporter struct {
 
 	mu     sync.Mutex
 	reload struct {
-		known, ok  bool
-		at         time.Time // of the latest success
-		succeeded  uint64
-		failed     uint64
+		known, ok bool
+		at        time.Time // of the latest success
+		succeeded uint64
+		failed    uint64
 	}
 }
 
@@ -110,6 +112,10 @@ func New(c Config) (*Exporter, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Constant)) {
 		e.constant = append(e.constant, &dto.LabelPair{Name: proto.String(name), Value: proto.String(c.Constant[name])})
+		if !model.LabelName(name).IsValid() || strings.HasPrefix(name, "__") {
+			fault("Constant: %q: not the name of a label", name)
+			continue
+		}
 		for _, f := range all {
 			if slices.Contains(f.labels, name) {
 				fault("Constant: %q: %s%s has this label", name, prefix, f.name)

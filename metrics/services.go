@@ -353,4 +353,3 @@ func sum(a, b []limpet.Count) []limpet.Count {
 	}
 	return all
 }
-
