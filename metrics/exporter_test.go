@@ -230,7 +230,7 @@ func TestTrafficIsExported(t *testing.T) {
 			{1, "limpet_table_entries", []string{"table", ""}},
 			{1, "limpet_policy_rule_hits_total", []string{"policy", "http_security", "rule", "no admin", "dry_run", "false"}},
 			{1, "limpet_policy_rule_drops_total", []string{"rule", "no admin"}},
-			{1, "limpet_requests_significant_total", []string{"reason", "PolicyDrop"}},
+			{1, "limpet_requests_significant_total", []string{"reason", "dropped by policy"}},
 			{2, "limpet_ip_group_entries", []string{"group", "internal", "kind", "ip"}},
 			{7, "limpet_script_custom_total", []string{"name", "seen"}},
 			{4, "limpet_script_custom_value", []string{"name", "level"}},
