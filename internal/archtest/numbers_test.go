@@ -160,7 +160,7 @@ var noNumbers = map[string]bool{
 	".Health": true, ".HealthInput": true, ".Traffic": true, ".Record": true, ".Stats": true,
 	"config.Error":           true,
 	"datascript.BudgetError": true, "datascript.Chunk": true, "datascript.CompileError": true, "datascript.Metric": true,
-	"datascript.Reference": true, "datascript.RuntimeError": true, "datascript.TokenCheck": true, "datascript.Warning": true, "datascript/jwtkeys.Event": true, "datascript/jwtkeys.TokenCheck": true,
+	"datascript.Reference": true, "datascript.RuntimeError": true, "datascript.ScriptStats": true, "datascript.TokenCheck": true, "datascript.Warning": true, "datascript/jwtkeys.Event": true, "datascript/jwtkeys.TokenCheck": true,
 	"ipgroup.EntryError": true, "ipgroup/geoip.Metadata": true,
 	"ipgroup/geoip.Layer": true, // any index will do
 	"lbpool.Event":        true, "lbpool.ForwardError": true, "lbpool.Outcome": true, "lbpool.PoolStats": true, "lbpool.Route": true, "lbpool.ServerStats": true,
