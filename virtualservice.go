@@ -28,7 +28,8 @@ type VirtualService struct {
 	transport func() http.RoundTripper
 	gate      *accept.Gate
 	counters  counters
-	health    healthCounts
+	traffic   sync.Map // name of a pool → *poolTraffic
+	health    health
 	throttles [logClasses]throttle
 	panics    plainLog           // of loggers, outside requests
 	metrics   datascript.Metrics // of scripts

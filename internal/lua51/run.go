@@ -35,6 +35,7 @@ type Run struct {
 	ran      time.Duration // until then
 	turn     time.Duration // likewise, since it let others run
 	stop     error         // set once the script must not go on
+	unused   int           // of the budget, when stop was set
 
 	// The bytes that the script makes. How many of them it still holds is
 	// measured when it matters, and not again before it has made many more.
@@ -266,7 +267,7 @@ func (r *Run) look(now time.Time) {
 // halt ends the script for good: no pcall can go on after it.
 func (r *Run) halt(err error) {
 	if r.stop == nil {
-		r.stop = err
+		r.stop, r.unused = err, r.steps+r.tick+r.skip
 	}
 	r.steps, r.tick, r.skip = 0, 0, 0 // not even an error handler runs another instruction
 }
