@@ -272,8 +272,8 @@ func counts(labels []string, list []uint64) (all []Count) {
 }
 
 // codeLabels are the labels of statuses: those that are common, and classes for
-// the others, so that what servers send cannot make labels. They are sorted. The
-// last one is for tries only.
+// the others, so that what servers send cannot make labels. They are sorted.
+// The last one is for tries only.
 var codeLabels = [...]string{
 	"0", "1xx",
 	"200", "201", "204", "206", "2xx",

@@ -31,9 +31,9 @@ type DrainPolicy struct {
 // CountBound makes Run call count regularly, for each draining server, to learn
 // how many clients are bound to it, until stop is called. Use it if the
 // persistence entries are created after the pool. It applies only with
-// KeepBound, and to DrainBound. A drain ends when all counts, including that of DrainPolicy.Bound,
-// are 0. An error or a negative number means that the number is not known: the
-// drain goes on, until a later 0 or the timeout.
+// KeepBound and to DrainBound. A drain ends when all counts, including that of
+// DrainPolicy.Bound, are 0. An error or a negative number means that the number
+// is not known: the drain goes on, until a later 0 or the timeout.
 //
 // servers are all names of one server that an entry may contain: its address
 // and port, its name, and, unless another server of the pool shares them, its
