@@ -307,15 +307,26 @@ type snapshot struct {
 	proxy         http.Handler
 }
 
+// clone returns a copy with slices and maps of its own.
+func (c *Config) clone() Config {
+	own := *c
+	own.Pools, own.PoolGroups = slices.Clone(c.Pools), slices.Clone(c.PoolGroups)
+	own.Scripts = slices.Clone(c.Scripts)
+	own.PoolPersistence = maps.Clone(c.PoolPersistence)
+	own.Logging.Ignore, own.Logging.IgnoreStatuses = slices.Clone(c.Logging.Ignore), slices.Clone(c.Logging.IgnoreStatuses)
+	own.TrustedProxies, own.ProxyProtocol.From = slices.Clone(c.TrustedProxies), slices.Clone(c.ProxyProtocol.From)
+	own.NetworkSecurity, own.HTTPSecurity = slices.Clone(c.NetworkSecurity), slices.Clone(c.HTTPSecurity)
+	own.HTTPRequest, own.HTTPResponse = slices.Clone(c.HTTPRequest), slices.Clone(c.HTTPResponse)
+	own.RateLimiters = maps.Clone(c.RateLimiters)
+	return own
+}
+
 // eventCount is one more than the last event.
 const eventCount = int(datascript.HTTPRespData) + 1
 
 // compile checks cfg and reports all faults.
 func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
-	s := &snapshot{Config: cfg, bodyBytes: cfg.BodyBytes}
-	s.Pools = slices.Clone(cfg.Pools)
-	s.Scripts = slices.Clone(cfg.Scripts)
-	s.PoolPersistence = maps.Clone(cfg.PoolPersistence)
+	s := &snapshot{Config: cfg.clone(), bodyBytes: cfg.BodyBytes}
 	if s.Name == "" {
 		s.Name = "limpet"
 	}

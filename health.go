@@ -111,9 +111,13 @@ func DefaultHealth(in HealthInput) Health {
 // Health returns the present health, as the configuration's HealthScore
 // computes it.
 func (vs *VirtualService) Health() Health {
-	s := vs.current.Load()
+	return vs.current.Load().HealthScore(vs.HealthInput())
+}
+
+// HealthInput returns what the present health is computed from.
+func (vs *VirtualService) HealthInput() HealthInput {
 	in := vs.health.input(time.Now())
-	for _, p := range s.Pools {
+	for _, p := range vs.current.Load().Pools {
 		var enabled, up, full int
 		for _, server := range p.Servers() {
 			switch server.State() {
@@ -133,7 +137,7 @@ func (vs *VirtualService) Health() Health {
 			in.Saturated = max(in.Saturated, float64(full)/float64(up))
 		}
 	}
-	return s.HealthScore(in)
+	return in
 }
 
 // The counts for the health are kept in slices of time. All but the current

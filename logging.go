@@ -220,13 +220,12 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record, tx *
 				vs.counters.logDropped[class].Add(1)
 			}
 		} else {
-			if tx != nil && r.Method == "" {
-				tx.describe() // nobody wanted records until a moment ago
-			}
+			tx.describeLate()
 			l := recordLine{Record: r, tx: tx, level: level, suppressed: suppressed}
 			l.log(ctx, s, log)
 		}
 	}
+	vs.watchers.emit(r, tx)
 	if s.OnComplete != nil {
 		s.OnComplete(*r)
 	}

@@ -383,3 +383,96 @@ func TestStatsOfHandshakes(t *testing.T) {
 		t.Errorf("%d failed (-want +got):\n%s", st.FailedHandshakes, diff)
 	}
 }
+
+// Watchers get the records that they ask for, each its own and complete, also
+// after an update, and none once they are stopped.
+func TestWatch(t *testing.T) {
+	var mu sync.Mutex
+	got := map[string][]string{}
+	watch := func(name string) func(*limpet.Record) {
+		return func(r *limpet.Record) {
+			mu.Lock()
+			defer mu.Unlock()
+			got[name] = append(got[name], fmt.Sprint(r.VirtualService, " ", r.Method, " ", r.Path, " ", r.Status))
+			r.Path = "changed by " + name
+		}
+	}
+	vs := newVirtualService(t, limpet.Config{Name: "shop"})
+	h := vs.Wrap(http.HandlerFunc(saying))
+	ask := func(path string) {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+	}
+	ask("/200")
+	stop := vs.Watch(true, watch("significant"))
+	ask("/201")
+	ask("/500")
+	defer vs.Watch(false, watch("all"))()
+	ask("/202")
+	ask("/501")
+	if err := vs.Update(limpet.Config{Name: "market", OnComplete: func(r limpet.Record) { watch("OnComplete")(&r) }}); err != nil {
+		t.Fatal(err)
+	}
+	ask("/502")
+	stop()
+	stop()
+	ask("/503")
+	want := map[string][]string{
+		"significant": {"shop GET /500 500", "shop GET /501 501", "market GET /502 502"},
+		"all":         {"shop GET /202 202", "shop GET /501 501", "market GET /502 502", "market GET /503 503"},
+		"OnComplete":  {"market GET /502 502", "market GET /503 503"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}
+
+// A record that a watcher keeps does not change with later requests.
+func TestWatchedRecordsAreKept(t *testing.T) {
+	var kept []*limpet.Record
+	vs := newVirtualService(t, limpet.Config{})
+	defer vs.Watch(false, func(r *limpet.Record) { kept = append(kept, r) })()
+	h := vs.Wrap(http.HandlerFunc(saying))
+	var want []string
+	for status := 200; status < 240; status++ {
+		path := "/" + strconv.Itoa(status)
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+		want = append(want, path)
+	}
+	var got []string
+	for _, r := range kept {
+		got = append(got, r.Path)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+}
+
+// Config is what Update accepts, and nobody else's slices.
+func TestConfigInForce(t *testing.T) {
+	pools := []*lbpool.Pool{poolOf(t, lbpool.ServerConfig{Address: "10.0.0.1"})}
+	rules := []policy.SecurityRule{{Name: "no", Match: beneath("/no"), Action: policy.Respond{Status: 403}}}
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	vs := newVirtualService(t, limpet.Config{
+		Name: "shop", Pools: pools, Policies: limpet.Policies{HTTPSecurity: rules}, Clients: limpet.Clients{TrustedProxies: proxies},
+	})
+	first := pools[0]
+	pools[0], rules[0].Name, proxies[0] = nil, "other", netip.Prefix{} // they are ours
+	cfg := vs.Config()
+	if cfg.Name != "shop" || cfg.Pools[0] != first || cfg.HTTPSecurity[0].Name != "no" || cfg.TrustedProxies[0].Bits() != 8 {
+		t.Fatalf("configuration %+v", cfg)
+	}
+	cfg.Pools[0], cfg.HTTPSecurity[0].Name = nil, "other"
+	if cfg = vs.Config(); cfg.Pools[0] != first || cfg.HTTPSecurity[0].Name != "no" {
+		t.Error("a caller has changed the configuration in force")
+	}
+	cfg.Name = "market"
+	if err := vs.Update(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := vs.Config().Name; got != "market" {
+		t.Errorf("name %q after an update", got)
+	}
+	if in, health := vs.HealthInput(), vs.Health(); in.Servers != 1 || in.ServersUp != 1 || health != limpet.DefaultHealth(in) {
+		t.Errorf("health %+v of %+v", health, in)
+	}
+}
