@@ -116,7 +116,8 @@ func pattern(format string, args ...any) object {
 	return object{"type": "string", "pattern": "^(" + fmt.Sprintf(format, args...) + ")$"}
 }
 
-// of describes values of a type. ofBytes says whether they are numbers of bytes.
+// of describes values of a type. ofBytes says whether they are numbers of
+// bytes.
 func (m *schemaMaker) of(t reflect.Type, ofBytes bool) object {
 	integer, digits := object{"type": "integer"}, `[+-]?[0-9_]+`
 	switch reflect.New(t).Interface().(type) {

@@ -78,9 +78,10 @@ type Route struct {
 // An Observer is informed of what a Transport does with a request, in the
 // goroutine that sends it. It should return soon.
 type Observer interface {
-	// Queued is called when the request joins the queue of a pool, and Dequeued
-	// when it has left it, with the time that it has waited.
+	// Queued is called when the request joins the queue of a pool.
 	Queued(p *Pool)
+	// Dequeued is called when it has left the queue, with the time that it has
+	// waited.
 	Dequeued(p *Pool, waited time.Duration)
 	// Tried is called at the end of each try: when the header of the server's
 	// response has arrived, or with the *ForwardError if there is none.

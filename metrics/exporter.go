@@ -2,8 +2,6 @@ package metrics
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"runtime"
@@ -14,6 +12,9 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/enumtext"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
@@ -32,7 +33,18 @@ const (
 	ServersNone               // none
 )
 
-var details = map[string]Detail{"full": ServersFull, "up": ServersUp, "none": ServersNone}
+var details = []string{ServersFull: "full", ServersUp: "up", ServersNone: "none"}
+
+// String returns the detail as the query parameter of Handler has it, such as
+// "up".
+func (d Detail) String() string { return enumtext.String(d, details) }
+
+// MarshalText returns the text of String. It fails for other values.
+func (d Detail) MarshalText() ([]byte, error) { return enumtext.Marshal(d, details) }
+
+// UnmarshalText reads the text of String, without regard to case, blanks, "-"
+// and "_". The error for another text lists the texts.
+func (d *Detail) UnmarshalText(text []byte) error { return enumtext.Unmarshal(d, text, details) }
 
 // Config are the settings of an [Exporter]. Only Services is required.
 type Config struct {
@@ -53,7 +65,7 @@ type Config struct {
 	Process prometheus.Gatherer
 	// ScriptNames is how many names of avi.vs.analytics are exported for each
 	// service, in alphabetical order: scripts make these names. Zero means 200.
-	ScriptNames int
+	ScriptNames int `default:"200" min:"0"`
 	// LogDrops returns how many lines the program's log queue has dropped; see
 	// [limpet.LogQueue]. Nil means that there is no such queue.
 	LogDrops func() uint64
@@ -84,21 +96,15 @@ type Exporter struct {
 	}
 }
 
-// New returns an exporter. The error reports every fault of the configuration.
+// New returns an exporter. The error joins a [limpet.FieldError] for each fault
+// of the configuration.
 func New(c Config) (*Exporter, error) {
 	e := &Exporter{config: c, descs: map[*family]*prometheus.Desc{}}
-	var faults []error
-	fault := func(format string, values ...any) { faults = append(faults, fmt.Errorf("metrics: "+format, values...)) }
+	var faults fielderr.List
 	if c.Services == nil {
-		fault("Services: missing")
+		faults.Addf("services", nil, "missing")
 	}
-	if c.Servers > ServersNone {
-		fault("Servers: %d: want ServersFull, ServersUp or ServersNone", c.Servers)
-	}
-	if c.ScriptNames < 0 {
-		fault("ScriptNames: %d: negative", c.ScriptNames)
-	}
-	e.config.ScriptNames = cmp.Or(c.ScriptNames, 200)
+	faults.Constant("servers", c.Servers)
 	if c.Buckets == nil {
 		for power := -10; power <= 5; power++ {
 			e.classic = append(e.classic, power*octave-lowest)
@@ -107,27 +113,29 @@ func New(c Config) (*Exporter, error) {
 		var wrong []int
 		e.classic, wrong = classicIndexes(c.Buckets)
 		for _, i := range wrong {
-			fault("Buckets[%d]: %v: want ascending powers of two of a second, from 2^-14 to 2^12, rounded down to nanoseconds", i, c.Buckets[i])
+			faults.Addf(fielderr.Index("buckets", i), c.Buckets[i], "want ascending powers of two of a second, from 2^-14 to 2^12, rounded down to nanoseconds")
 		}
 	}
+	bounds.Check("", c, &faults)
+	bounds.SetDefaults(&e.config)
 	for _, name := range slices.Sorted(maps.Keys(c.Constant)) {
 		e.constant = append(e.constant, &dto.LabelPair{Name: proto.String(name), Value: proto.String(c.Constant[name])})
 		if !model.LabelName(name).IsValid() || strings.HasPrefix(name, "__") {
-			fault("Constant: %q: not the name of a label", name)
+			faults.Addf(fielderr.Key("constant", name), nil, "not a name for a label")
 			continue
 		}
 		for _, f := range all {
 			if slices.Contains(f.labels, name) {
-				fault("Constant: %q: %s%s has this label", name, prefix, f.name)
+				faults.Addf(fielderr.Key("constant", name), nil, "%s%s has this label", prefix, f.name)
 				break
 			}
 		}
 	}
+	if err := faults.Err(); err != nil {
+		return nil, err
+	}
 	for _, f := range all {
 		e.descs[f] = prometheus.NewDesc(prefix+f.name, f.help, f.labels, c.Constant)
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
 	}
 	e.build = buildOf(c.Version)
 	return e, nil
@@ -224,26 +232,23 @@ func (e *Exporter) Handler() http.Handler {
 			gatherers[servers] = prometheus.Gatherers{own, e.config.Process}
 		}
 	}
-	// One handler, so that the limit holds for all details together.
-	var serving = make(chan struct{}, 2)
+	serving := make(chan struct{}, 2) // one limit for all details together
 	var handlers [len(gatherers)]http.Handler
 	for i, g := range gatherers {
 		handlers[i] = promhttp.HandlerFor(g, promhttp.HandlerOpts{EnableOpenMetrics: true, Timeout: 10 * time.Second})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		detail := e.config.Servers
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "want GET", http.StatusMethodNotAllowed)
 			return
 		}
+		detail := e.config.Servers
 		if text := r.URL.Query().Get("servers"); text != "" {
-			d, ok := details[text]
-			if !ok {
-				http.Error(w, fmt.Sprintf("servers: %q: want full, up or none", text), http.StatusBadRequest)
+			if err := detail.UnmarshalText([]byte(text)); err != nil {
+				http.Error(w, "servers: "+err.Error(), http.StatusBadRequest)
 				return
 			}
-			detail = d
 		}
 		select {
 		case serving <- struct{}{}:

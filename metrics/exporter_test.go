@@ -18,6 +18,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/ipgroup"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/metrics"
@@ -465,18 +466,23 @@ func TestConfigFaults(t *testing.T) {
 		c    metrics.Config
 		want []string
 	}{
-		{"nothing", metrics.Config{}, []string{"Services: missing"}},
+		{"nothing", metrics.Config{}, []string{"services: missing"}},
 		{"everything", metrics.Config{
 			Servers: 9, ScriptNames: -1, Buckets: []time.Duration{time.Second, time.Second, 3 * time.Second, -1, 0},
 			Constant: prometheus.Labels{"pool": "x"},
-		}, []string{"Services: missing", "Servers: 9", "ScriptNames: -1", "Buckets[1]: 1s", "Buckets[2]: 3s", "Buckets[3]: -1ns", "Buckets[4]: 0s", `Constant: "pool"`}},
-		{"a name that Prometheus refuses", metrics.Config{Services: services, Constant: prometheus.Labels{"__x": "x"}}, []string{`Constant: "__x"`}},
+		}, []string{"services: missing", "servers: ", "scriptNames: -1", "buckets[1]: 1s", "buckets[2]: 3s", "buckets[3]: -1ns", "buckets[4]: 0s", `constant["pool"]`}},
+		{"a name that Prometheus refuses", metrics.Config{Services: services, Constant: prometheus.Labels{"__x": "x"}}, []string{`constant["__x"]`}},
 		{"buckets", metrics.Config{Services: services, Buckets: []time.Duration{61035, 976562, time.Second, 4096 * time.Second}}, nil},
 	} {
 		_, err := metrics.New(tt.c)
 		if len(tt.want) == 0 && err != nil || len(tt.want) > 0 && err == nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
+		}
+		for _, leaf := range fielderr.Leaves(err) {
+			if _, ok := leaf.(*limpet.FieldError); !ok {
+				t.Errorf("%s: %T: %v", tt.name, leaf, leaf)
+			}
 		}
 		for _, want := range tt.want {
 			if !strings.Contains(err.Error(), want) {

@@ -18,9 +18,9 @@ import (
 )
 
 // A Store is the store to test. Its methods must do what those of
-// [persistence.Store] are documented to do, and may be called concurrently. More
-// of these methods are tested if the store has them: PutIdle, CountByValue,
-// Scan, Peek, CompareAndRemove and Tables.
+// [persistence.Store] are documented to do, and may be called concurrently.
+// More of these methods are tested if the store has them: PutIdle,
+// CountByValue, Scan, Peek, CompareAndRemove and Tables.
 type Store interface {
 	// Insert stores a value under a key that is not live; a live one keeps its
 	// value. Both get a new lifetime. It returns false for a lifetime of zero
