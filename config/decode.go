@@ -561,13 +561,13 @@ func number(v reflect.Value, text string) bool {
 func (d *decoder) fields(entries []entry, v reflect.Value, path string) {
 	for _, e := range entries {
 		if f, ok := d.field(e, v.Type(), path, entries); ok {
-			d.ofBytes = numberOfBytes(f)
 			d.value(e.value, v.FieldByIndex(f.Index), join(path, fielderr.Name(f.Name)))
 		}
 	}
 }
 
-// field finds the field of an entry, and reports if there is none.
+// field finds the field of an entry, which is read next, and reports if there
+// is none.
 func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (reflect.StructField, bool) {
 	f, ok := fieldsOf(t).by[e.key]
 	if !ok {
@@ -577,6 +577,7 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 					place: d.placeOf(e.at), path: d.shown(join(path, e.key)),
 					err: fmt.Errorf("deprecated since %s, ends with %s: write %s", now.since, now.ends, now.key),
 				})
+				d.ofBytes = numberOfBytes(f)
 				return f, true
 			}
 		}
@@ -595,6 +596,7 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 			namedItem.MatchString(path) && !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "name" })
 		d.unknown(fault, join(path, e.key), lost)
 	}
+	d.ofBytes = ok && numberOfBytes(f)
 	return f, ok
 }
 

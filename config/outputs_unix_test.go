@@ -33,7 +33,7 @@ func TestCheckOutputs(t *testing.T) {
 		"logs: {output: link}":                         "",
 		"logs: {output: none/p.log}":                   "logs.output: open DIR/none/p.log: no such file or directory",
 		"logs: {output: there.log/p.log}":              "logs.output: open DIR/there.log/p.log: not a directory",
-		"logs: {output: .}":                            "logs.output: open DIR: is a directory",
+		"logs: {output: .}":                            `logs.output: ".": open DIR: is a directory`,
 		"logs: {output: lost}":                         "logs.output: open DIR/lost: no such file or directory",
 		"accessLog: {output: none/a.log}":              "accessLog.output: open DIR/none/a.log: no such file or directory",
 		"accessLog: {output: none/a.log, format: off}": "",

@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
-	"google.golang.org/protobuf/proto"
 )
 
 // Detail chooses which metrics of single servers there are. They are most of
@@ -119,7 +118,7 @@ func New(c Config) (*Exporter, error) {
 	bounds.Check("", c, &faults)
 	bounds.SetDefaults(&e.config)
 	for _, name := range slices.Sorted(maps.Keys(c.Constant)) {
-		e.constant = append(e.constant, &dto.LabelPair{Name: proto.String(name), Value: proto.String(c.Constant[name])})
+		e.constant = append(e.constant, &dto.LabelPair{Name: new(name), Value: new(c.Constant[name])})
 		if !model.LabelName(name).IsValid() || strings.HasPrefix(name, "__") {
 			faults.Addf(fielderr.Key("constant", name), nil, "not a name for a label")
 			continue

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"slices"
+
 	dto "github.com/prometheus/client_model/go"
 )
 
@@ -36,7 +38,7 @@ var (
 
 // with returns labels and one more.
 func with(labels []string, more string) []string {
-	return append(labels[:len(labels):len(labels)], more)
+	return append(slices.Clip(labels), more)
 }
 
 // All families, in the order of the reference.
@@ -134,6 +136,6 @@ func register(name string, kind dto.MetricType, help string, labels ...string) *
 
 // and adds a label.
 func (f *family) and(label string) *family {
-	f.labels = append(f.labels[:len(f.labels):len(f.labels)], label)
+	f.labels = append(slices.Clip(f.labels), label)
 	return f
 }

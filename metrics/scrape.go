@@ -103,11 +103,11 @@ func (s *scrape) flag(f *family, yes bool, labels ...string) {
 // always are added even if they have not occurred.
 func (s *scrape) counts(f *family, counts []limpet.Count, always []string, labels ...string) {
 	for _, c := range counts {
-		s.count(f, c.N, append(labels[:len(labels):len(labels)], c.Label)...)
+		s.count(f, c.N, append(slices.Clip(labels), c.Label)...)
 	}
 	for _, label := range always {
 		if !slices.ContainsFunc(counts, func(c limpet.Count) bool { return c.Label == label }) {
-			s.count(f, 0, append(labels[:len(labels):len(labels)], label)...)
+			s.count(f, 0, append(slices.Clip(labels), label)...)
 		}
 	}
 }
@@ -127,11 +127,11 @@ func (s *scrape) histogram(f *family, h limpet.Histogram, labels ...string) {
 	m := s.add(f, labels)
 	total := h.Count()
 	out := &dto.Histogram{
-		SampleCount:   proto.Uint64(total),
-		SampleSum:     proto.Float64(h.Sum.Seconds()),
+		SampleCount:   new(total),
+		SampleSum:     new(h.Sum.Seconds()),
 		Schema:        proto.Int32(schema),
-		ZeroThreshold: proto.Float64(exact(lowest)),
-		ZeroCount:     proto.Uint64(h.Counts[0]),
+		ZeroThreshold: new(exact(lowest)),
+		ZeroCount:     new(h.Counts[0]),
 	}
 	// Each bucket of the native form is stored as its difference from the one
 	// before; spans leave out runs of empty ones.
@@ -146,7 +146,7 @@ func (s *scrape) histogram(f *family, h limpet.Histogram, labels ...string) {
 			if len(out.PositiveSpan) == 0 {
 				offset = index
 			}
-			out.PositiveSpan = append(out.PositiveSpan, &dto.BucketSpan{Offset: proto.Int32(int32(offset)), Length: proto.Uint32(0)})
+			out.PositiveSpan = append(out.PositiveSpan, &dto.BucketSpan{Offset: new(int32(offset)), Length: proto.Uint32(0)})
 		}
 		last := out.PositiveSpan[len(out.PositiveSpan)-1]
 		*last.Length++
@@ -163,7 +163,7 @@ func (s *scrape) histogram(f *family, h limpet.Histogram, labels ...string) {
 			sum += h.Counts[from]
 		}
 		out.Bucket = append(out.Bucket, &dto.Bucket{
-			CumulativeCount: proto.Uint64(sum), UpperBound: proto.Float64(exact(lowest + i)), Exemplar: exemplar(h, i, s.classic),
+			CumulativeCount: new(sum), UpperBound: new(exact(lowest + i)), Exemplar: exemplar(h, i, s.classic),
 		})
 	}
 	m.Histogram = out
@@ -192,7 +192,7 @@ func (s *scrape) families() []*dto.MetricFamily {
 	var list []*dto.MetricFamily
 	for _, f := range all {
 		if metrics := s.metrics[f]; len(metrics) > 0 {
-			list = append(list, &dto.MetricFamily{Name: proto.String(prefix + f.name), Help: &f.help, Type: f.kind.Enum(), Metric: metrics})
+			list = append(list, &dto.MetricFamily{Name: new(prefix + f.name), Help: &f.help, Type: f.kind.Enum(), Metric: metrics})
 		}
 	}
 	slices.SortFunc(list, func(a, b *dto.MetricFamily) int {
@@ -216,8 +216,8 @@ func exemplar(h limpet.Histogram, i int, classic []int) *dto.Exemplar {
 	for _, x := range slices.Backward(h.Exemplars) {
 		if x.Value > above && x.Value <= h.Bounds[i] {
 			return &dto.Exemplar{
-				Label:     []*dto.LabelPair{{Name: proto.String("trace_id"), Value: proto.String(x.TraceID)}},
-				Value:     proto.Float64(x.Value.Seconds()),
+				Label:     []*dto.LabelPair{{Name: new("trace_id"), Value: new(x.TraceID)}},
+				Value:     new(x.Value.Seconds()),
 				Timestamp: timestamppb.New(x.At),
 			}
 		}
