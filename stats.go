@@ -173,6 +173,13 @@ func (vs *VirtualService) PolicyStats() PolicyStats {
 	}
 }
 
+// ScriptStats returns the present counts of each script, for each event that it
+// has code for. A script keeps its counts when an update has one of the same
+// name.
+func (vs *VirtualService) ScriptStats() []datascript.ScriptStats {
+	return vs.current.Load().engine.ScriptStats()
+}
+
 // counters count what has no pool. Each processor counts its requests in its
 // own part.
 type counters struct {

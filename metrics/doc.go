@@ -9,3 +9,5 @@
 // configuration or from a closed set: what clients and servers send never
 // makes a new series. docs/reference/metrics.md lists all metrics.
 package metrics
+
+//go:generate go test . -run ^TestReference$ -update

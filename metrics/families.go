@@ -30,7 +30,6 @@ var (
 	ofPool     = []string{"vs", "pool"}
 	ofServer   = []string{"vs", "pool", "server"}
 	ofTable    = []string{"vs", "table"}
-	ofNode     = []string{"vs", "node"}
 	ofRule     = []string{"vs", "policy", "rule", "dry_run"}
 	ofGroup    = []string{"vs", "group", "kind"}
 	ofScript   = []string{"vs", "script", "event"}
@@ -103,14 +102,6 @@ var (
 	tableStores       = register("table_stores_total", counter, "Values stored.", with(ofTable, "kind")...)
 	tableDeletions    = register("table_deletions_total", counter, "Entries deleted.", with(ofTable, "cause")...)
 	tableRefusals     = register("table_refusals_total", counter, "Values not stored.", with(ofTable, "reason")...)
-
-	redisUp            = register("redis_up", gauge, "1 if calls go to the Redis server, 0 if the tables do without it.", ofNode...)
-	redisOpened        = register("redis_circuit_opened_total", counter, "How often the Redis server was lost.", ofNode...)
-	redisCalls         = register("redis_calls_total", counter, "Calls by verb, and by who answered.", with(ofNode, "verb")...).and("result")
-	redisDuration      = register("redis_call_duration_seconds", histogram, "Time of calls that went to the Redis server.", ofNode...)
-	redisNear          = register("redis_near_entries", gauge, "Entries of the near cache.", ofNode...)
-	redisInvalidations = register("redis_near_invalidations_total", counter, "Entries of the near cache that the Redis server has reported as changed.", ofNode...)
-	redisReturned      = register("redis_returned_total", counter, "Entries written back after an outage.", ofNode...)
 
 	ruleHits   = register("policy_rule_hits_total", counter, "Connections and requests to which the rule applied; in dry run, would have.", ofRule...)
 	ruleDrops  = register("policy_rule_drops_total", counter, "Hits that were refused; in dry run, would have been.", ofRule...)

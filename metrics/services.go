@@ -164,6 +164,15 @@ func service(s *scrape, vs *limpet.VirtualService, name string, scriptNames int)
 		}
 	}
 	s.count(scriptStates, st.Scripts.Created, name)
+	for _, st := range vs.ScriptStats() {
+		event := st.Event.String()
+		s.count(scriptRuns, st.Runs, name, st.Script, event)
+		s.count(scriptInstructions, st.Instructions, name, st.Script, event)
+		s.value(scriptSeconds, st.Time.Seconds(), name, st.Script, event)
+		for _, kind := range sorted(st.Failures) {
+			s.count(scriptFailures, st.Failures[kind], name, st.Script, event, kind)
+		}
+	}
 	custom(s, name, vs.Metrics(), scriptNames)
 }
 

@@ -1,16 +1,21 @@
 package metrics
 
 import (
+	"context"
+
 	"github.com/limpetlb/limpet/persistence"
 )
 
 // tables collects the tables of a store in memory.
 func tables(s *scrape, vs string, store *persistence.Store) {
-	names, _ := store.Tables(nil)
+	names, _ := store.Tables(context.Background())
+	o := store.Options()
 	for _, name := range names {
 		st := store.TableStats(name)
 		s.value(tableEntries, float64(st.Entries), vs, name)
 		s.value(tableBytes, float64(st.Bytes), vs, name)
+		s.value(tableEntriesLimit, float64(o.MaxEntries), vs, name)
+		s.value(tableBytesLimit, float64(o.MaxTableBytes), vs, name)
 		s.count(tableLookups, st.Hits, vs, name, "hit")
 		s.count(tableLookups, st.Misses-min(st.Expired, st.Misses), vs, name, "miss")
 		s.count(tableLookups, st.Expired, vs, name, "expired")

@@ -220,7 +220,7 @@ func ExampleOptions_owner() {
 	}
 	_, _, ok, _ := store.Lookup(ctx, "", "198.51.100.1", 0)
 	stats := store.Stats()
-	fmt.Println(ok, stats.Entries, stats.Owners, stats.OwnerEvictions)
+	fmt.Println(ok, stats.Entries, store.Owners(""), stats.OwnerEvictions)
 	// Output: true 101 2 49900
 }
 

@@ -11,10 +11,6 @@ type Stats struct {
 	// Table.
 	Bytes int
 
-	// Owners is how many owners have entries. Counting takes time in proportion
-	// to their number: about 100 milliseconds for a million.
-	Owners int
-
 	// Hits counts the calls of Lookup, Refresh and Touch that found a live
 	// entry.
 	Hits uint64
@@ -70,13 +66,12 @@ func (t *Table[K, V]) Stats() Stats {
 	for i := range t.shards {
 		sum.add(t.shards[i].stats())
 	}
-	sum.Owners = t.countOwners()
 	return sum
 }
 
-// countOwners returns how many owners have entries, each perhaps in several
-// shards.
-func (t *Table[K, V]) countOwners() int {
+// Owners returns how many owners have entries. That takes time in proportion to
+// their number: about 100 milliseconds for a million.
+func (t *Table[K, V]) Owners() int {
 	if t.owner == nil {
 		return 0
 	}
@@ -124,7 +119,6 @@ func (s *Stats) add(o Stats) {
 	s.Expirations += o.Expirations
 	s.Evictions += o.Evictions
 	s.OwnerEvictions += o.OwnerEvictions
-	s.Owners += o.Owners
 	s.RefusedLifetime += o.RefusedLifetime
 	s.RefusedEntry += o.RefusedEntry
 	s.RefusedFull += o.RefusedFull

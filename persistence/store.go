@@ -372,6 +372,18 @@ func (s *Store) TableStats(table string) Stats {
 	return Stats{}
 }
 
+// Options returns the options of the store, with the defaults filled in.
+func (s *Store) Options() Options { return s.options }
+
+// Owners returns how many owners have entries in one table. That takes time in
+// proportion to their number; see [Table.Owners].
+func (s *Store) Owners(table string) int {
+	if t := s.table(table); t != nil {
+		return t.Owners()
+	}
+	return 0
+}
+
 // table returns the table of that name, nil if there is none.
 func (s *Store) table(name string) *Table[string, string] {
 	if name == "" {
