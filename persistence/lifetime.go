@@ -61,8 +61,8 @@ type expiry struct {
 	idleRule *idleRule // nil for most
 }
 
-// newExpiry is that of a value for a lifetime. If atMost is not zero, granted is
-// the idle lifetime.
+// newExpiry is that of a value for a lifetime. If atMost is not zero, granted
+// is the idle lifetime.
 func newExpiry(now, granted, atMost time.Duration) expiry {
 	until := expiry{deadline: now + granted}
 	if atMost > 0 {

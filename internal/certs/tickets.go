@@ -12,8 +12,9 @@ import (
 )
 
 // The keys of tickets seal the sessions that clients resume. Package tls would
-// make and replace its own, which nobody can read. A store has its own, with the
-// same times, so that the process that takes the place of this one gets them.
+// make and replace its own, which nobody can read. A store has its own, with
+// the same times, so that the process that takes the place of this one gets
+// them.
 const (
 	ticketRotation = 24 * time.Hour     // until another key seals
 	ticketLifetime = 7 * 24 * time.Hour // while a key opens what it has sealed
@@ -82,9 +83,9 @@ func (s *Store) TicketKeys() []byte {
 	return b
 }
 
-// AddTicketKeys makes the sessions of another store ones that clients can resume
-// here, given its TicketKeys. An error says that they are damaged, and changes
-// nothing.
+// AddTicketKeys makes the sessions of another store ones that clients can
+// resume here, given its TicketKeys. An error says that they are damaged, and
+// changes nothing.
 func (s *Store) AddTicketKeys(keys []byte) error {
 	if len(keys)%ticketKeyBytes != 0 {
 		return errors.New("damaged keys of TLS sessions")

@@ -119,4 +119,3 @@ func TestTickets(t *testing.T) {
 		})
 	}
 }
-
