@@ -320,11 +320,12 @@ func (h *Handover) Close() {
 }
 
 // TakeOver applies a message of a [Handover]; a nil message says that there are
-// no more. Messages have secrets: they must not be stored. Entries that this process stores or removes itself stay so, whatever
-// the other process sends later. TakeOver ignores tables, profiles and pools
-// that the file does not have. It is for a runtime with [Options].HandedOver;
-// the first call must be before Run. An error says that a message is damaged;
-// then the runtime should not serve.
+// no more. Messages have secrets: they must not be stored. Entries that this
+// process stores or removes itself stay so, whatever the other process sends
+// later. TakeOver ignores tables, profiles and pools that the file does not
+// have. It is for a runtime with [Options].HandedOver; the first call must be
+// before Run. An error says that a message is damaged; then the runtime should
+// not serve.
 func (rt *Runtime) TakeOver(message []byte) error {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
