@@ -91,6 +91,8 @@ type decoder struct {
 	included []string         // patterns
 	given    map[string]place // the keys at the top
 	noKeys   bool             // see CheckOptions
+	outputs  bool             // of File
+	ofBytes  bool             // whether the field that is read is a number of bytes
 	warnings report
 	ticks    int
 
@@ -488,7 +490,7 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 		}
 		want = "true or false"
 	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Float64:
-		ofBytes := v.CanInt() && strings.HasSuffix(strings.ToLower(path), "bytes")
+		ofBytes := v.CanInt() && d.ofBytes
 		text := s.text
 		if ofBytes {
 			text = inBytes(text)
@@ -519,6 +521,10 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 
 // byteUnits are those of 1,024 bytes and of 1,000.
 var byteUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+
+// numberOfBytes reports whether a field is a number of bytes, which its tag
+// says.
+func numberOfBytes(f reflect.StructField) bool { return f.Tag.Get("unit") == "bytes" }
 
 // inBytes returns the number of bytes that a text such as "128KiB" is; any
 // other text as it is.
@@ -555,6 +561,7 @@ func number(v reflect.Value, text string) bool {
 func (d *decoder) fields(entries []entry, v reflect.Value, path string) {
 	for _, e := range entries {
 		if f, ok := d.field(e, v.Type(), path, entries); ok {
+			d.ofBytes = numberOfBytes(f)
 			d.value(e.value, v.FieldByIndex(f.Index), join(path, fielderr.Name(f.Name)))
 		}
 	}

@@ -89,6 +89,11 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 		s := persistence.NewStore(o.Options)
 		if t.Tables = s; o.File != "" && !b.options.Offline {
 			t.saver = &persistence.Saver{Store: s, Path: b.pathOf(o.File, path+".file"), Interval: o.SaveInterval, Logger: b.log}
+			if b.file.outputs {
+				if err := canCreateIn(filepath.Dir(t.saver.Path), t.saver.Path); err != nil {
+					b.warn(path+".file", fmt.Errorf("the tables cannot be saved: %w", err))
+				}
+			}
 		}
 		return t
 	}
