@@ -550,7 +550,7 @@ func TestDemandOfOpenConnections(t *testing.T) {
 				}
 			}
 			s.must(head + c.after)
-			// A listener that was removed asks its clients to go in the background.
+			// A listener that was removed asks clients to go in the background.
 			if res := ask(conn, r); res.Status[:3] != c.bare || res.Close != c.last && !strings.HasSuffix(c.name, "removed") {
 				t.Errorf("without a certificate: %s, the last %t", res.Status, res.Close)
 			}
