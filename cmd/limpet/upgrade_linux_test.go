@@ -67,8 +67,8 @@ func listenForNotices(t *testing.T) (path string, told chan notice) {
 }
 
 // Of two processes only one speaks to the manager: the one that it takes for
-// the main one. It hears of each reload that it has asked for, whichever process
-// it has signalled, and of its end only when that is done.
+// the main one. It hears of each reload that it has asked for, whichever
+// process it has signalled, and of its end only when that is done.
 func TestNoticesOfUpgrade(t *testing.T) {
 	path, told := listenForNotices(t)
 	files, address, _ := shop(t)
