@@ -48,7 +48,8 @@ const (
 //
 // Requests "OPTIONS *" go to h, too; net/http would answer them itself.
 //
-// If h is a [VirtualService] or the result of its Wrap, the server's error log
+// If h is a [VirtualService] or the result of its Wrap, or has a method
+// VirtualService that returns the one that answers, the server's error log
 // goes to [Config].Logger, and [Stats] counts two kinds of failures: failed TLS
 // handshakes, and connections from [VirtualService.Listener] whose first
 // request net/http refuses or whose header never becomes complete. For these
@@ -89,6 +90,8 @@ func serviceOf(h http.Handler) *VirtualService {
 		return h
 	case *wrapped:
 		return h.vs
+	case interface{ VirtualService() *VirtualService }:
+		return h.VirtualService()
 	}
 	return nil
 }

@@ -109,3 +109,6 @@ func parseAddress(text string) (address, error) {
 // isFixed reports whether two listeners cannot both have the address: it names
 // a port, and does not leave the choice to the system.
 func (a address) isFixed() bool { return !strings.HasSuffix(a.name, ":0") }
+
+// isFile reports whether the address is a Unix socket that is a file.
+func (a address) isFile() bool { return a.network == unixNetwork && !strings.HasPrefix(a.name, "@") }

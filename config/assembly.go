@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/limpetlb/limpet"
@@ -48,6 +50,7 @@ type door struct {
 	addresses []address
 	paths     []string // of the addresses
 	settings  serverSettings
+	mode      fs.FileMode    // of the files of Unix sockets; 0: the umask decides
 	tls       *certs.Policy  // nil for plain HTTP
 	rules     *limpet.Config // for its connections; nil if its one service judges them
 }
@@ -250,6 +253,9 @@ func (b *builder) doors(a *assembly) {
 		d := &door{name: c.Name, path: path, settings: c.serverSettings, tls: b.listenerTLS(c.TLS, path+".tls")}
 		b.addresses(d, c.Address, path+".address", taken)
 		b.fault(c.serverSettings.check(c.TLS != nil), "%s", path)
+		mode, err := c.mode(d.addresses)
+		b.fault(err, "%s.mode", path)
+		d.mode = mode
 		own := c.judges()
 		if own || len(doc.Services) > 0 {
 			d.rules = b.connections(c)
@@ -313,6 +319,23 @@ func (s *serverSettings) check(secure bool) error {
 		faults.Addf("h2c", true, "for a listener without tls, which has HTTP/2 anyway")
 	}
 	return faults.Err()
+}
+
+// mode is Mode as a number; 0 if there is none.
+func (c *listenerConfig) mode(at []address) (fs.FileMode, error) {
+	if c.Mode == "" {
+		return 0, nil
+	}
+	mode, err := strconv.ParseUint(c.Mode, 8, 32)
+	switch {
+	case err != nil || len(c.Mode) < 3 || mode == 0 || mode > 0o777:
+		return 0, fmt.Errorf("%q is not the mode of a socket: want octal digits up to 0777, such as \"0660\"", c.Mode)
+	case !slices.ContainsFunc(at, address.isFile):
+		return 0, errors.New("without effect: no address is a Unix socket with a path, such as unix:/run/limpet/web.sock")
+	case !hasModes:
+		return 0, errors.New("the sockets of this system have no mode")
+	}
+	return fs.FileMode(mode), nil
 }
 
 // judges reports whether a listener has rules of its own.

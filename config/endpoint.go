@@ -28,7 +28,9 @@ type endpoint struct {
 	address
 	path     string // of the address in the file
 	settings serverSettings
-	secure   bool // over TLS
+	secure   bool        // over TLS
+	mode     fs.FileMode // of the file of a Unix socket that it opens; 0: the umask decides
+	modeIs   fs.FileMode // that this process has given it; 0: none
 	server   *http.Server
 	before   *endpoint      // whose sockets it takes over; nil if it opens its own
 	yielded  bool           // another one has taken over its sockets
@@ -40,7 +42,7 @@ type endpoint struct {
 // endpoint makes one that is not open. It has the certificates of a store; nil
 // for plain HTTP.
 func (l *listening) endpoint(d *door, i int, store *certs.Store) *endpoint {
-	e := &endpoint{of: l, address: d.addresses[i], path: d.paths[i], settings: d.settings, secure: store != nil}
+	e := &endpoint{of: l, address: d.addresses[i], path: d.paths[i], settings: d.settings, secure: store != nil, mode: d.mode}
 	e.server = limpet.NewServer(l.handler)
 	s := e.settings
 	bounds.SetDefaults(&s)
@@ -99,8 +101,8 @@ func (rt *Runtime) open(e *endpoint) (err error) {
 	switch {
 	case e.network != fdNetwork:
 		var ln net.Listener
-		if ln, err = listenAt(e.address); err == nil {
-			e.sockets = []net.Listener{ln}
+		if ln, err = listenAt(e.address, e.mode); err == nil {
+			e.sockets, e.modeIs = []net.Listener{ln}, e.mode
 		}
 		return err
 	case rt.options.Inherited != nil:
@@ -133,10 +135,30 @@ func duplicate(ln net.Listener) (net.Listener, error) {
 	return net.FileListener(f)
 }
 
+// settle gives the file of a socket that the endpoint has taken over the mode
+// of the listener. The caller has locked mu.
+func (e *endpoint) settle(news *notices) {
+	if !e.isFile() || e.mode == e.modeIs || e.mode == 0 {
+		return
+	}
+	e.modeIs = e.mode
+	if err := os.Chmod(e.name, e.mode); err != nil {
+		address := unixNetwork + ":" + e.name
+		news.add(func(log *slog.Logger) { log.Error("mode of a socket not set", "address", address, "error", err) })
+	}
+}
+
 // listenAt opens a socket. The file of a Unix socket that nobody listens at any
-// more, because its process was killed, is replaced.
-func listenAt(a address) (net.Listener, error) {
-	ln, err := net.Listen(a.network, a.name)
+// more, because its process was killed, is replaced. If mode is not 0, it has
+// that when clients can connect.
+func listenAt(a address, mode fs.FileMode) (net.Listener, error) {
+	listen := func() (net.Listener, error) {
+		if a.isFile() && mode != 0 {
+			return listenUnix(a.name, mode)
+		}
+		return net.Listen(a.network, a.name)
+	}
+	ln, err := listen()
 	if a.network != unixNetwork || !errors.Is(err, syscall.EADDRINUSE) {
 		return ln, err
 	}
@@ -153,7 +175,7 @@ func listenAt(a address) (net.Listener, error) {
 	if err := os.Remove(a.name); err != nil {
 		return nil, err
 	}
-	return net.Listen(a.network, a.name)
+	return listen()
 }
 
 // gate puts the rules of the listener and the limit of all listeners before the
@@ -240,6 +262,7 @@ func (rt *Runtime) Serve(ready func()) error {
 	var news notices
 	for _, e := range rt.ends {
 		e.unlinkOnClose(true) // those that were handed over, too
+		e.settle(&news)
 		rt.accept(e, &news)
 	}
 	rt.resumeSaving()
@@ -371,7 +394,8 @@ type arrangement struct {
 	listeners []*listening
 	stores    []*certs.Store // of these; nil for plain HTTP
 	ends      []*endpoint
-	fresh     []*endpoint // of those, the ones that begin
+	modes     []fs.FileMode // of these
+	fresh     []*endpoint   // of those, the ones that begin
 }
 
 // arrange makes listeners and opens addresses that are new, and keeps what
@@ -413,7 +437,7 @@ func (rt *Runtime) arrange(a *assembly, b *builder) *arrangement {
 				e = l.endpoint(d, i, store)
 				next.fresh = append(next.fresh, e)
 			}
-			next.ends = append(next.ends, e)
+			next.ends, next.modes = append(next.ends, e), append(next.modes, d.mode)
 		}
 	}
 	for _, e := range next.fresh {
@@ -448,9 +472,15 @@ func (rt *Runtime) adopt(next *arrangement, news *notices) {
 				accept.Yield(ln)
 			}
 			e.before, old.yielded = nil, true
+			e.modeIs = old.modeIs
 		}
 		if rt.accepts {
 			rt.accept(e, news)
+		}
+	}
+	for i, e := range next.ends {
+		if e.mode = next.modes[i]; rt.accepts || rt.options.HandedOver == nil {
+			e.settle(news)
 		}
 	}
 	for _, e := range before {

@@ -1,7 +1,8 @@
 package config
 
 import (
-	"encoding/json"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,17 +14,32 @@ import (
 
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
+	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
 
-// The kinds of messages of a handover, which begin with them: the states of
-// servers, as JSON by the names of pools; and entries, as a persistence.Sender
-// sends them.
+// The kinds of messages of a handover, which begin with them.
 const (
-	messageStates = iota + 1
-	messageEntries
+	messageState   = iota + 1 // a text, the name of a pool, and its state
+	messageEntries            // as a persistence.Sender sends them
+	messageTickets            // a text, the name of a listener, and the keys of its TLS sessions
 )
+
+// appendText appends a text so that cutText finds its end.
+func appendText(b []byte, text string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+}
+
+// cutText returns the text that b begins with, and what follows.
+func cutText(b []byte) (text string, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size) {
+		return "", nil, false
+	}
+	b = b[size:]
+	return string(b[:n]), b[n:], true
+}
 
 const (
 	// fewChanges is how many changes may be left when Send returns: they are
@@ -37,7 +53,8 @@ const (
 )
 
 // A Handover hands a runtime over to another process: its sockets, the entries
-// of tables and the bindings of profiles in memory, and the states of servers.
+// of tables and the bindings of profiles in memory, the states of servers, and
+// the keys with which clients resume TLS sessions.
 // Tables on a Redis server are shared anyway. Counters and rate limiters begin
 // anew. The methods must not be called concurrently.
 //
@@ -49,14 +66,15 @@ const (
 //     other process may accept. If it fails before that, call Resume to accept
 //     here again.
 //  3. Call Send whenever Changed has a token, while Shutdown waits for requests
-//     to end.
+//     to end. If the other process ends before that, call Lost.
 //  4. Call Close.
 type Handover struct {
 	rt      *Runtime
 	sender  persistence.Sender
 	sockets []Socket
-	of      []*endpoint // of each of the sockets
-	began   bool        // Send was called
+	of      []*endpoint       // of each of the sockets
+	began   bool              // Send was called
+	tickets map[string][]byte // keys that were sent, by listener
 }
 
 // A Socket is one of a listener, to be passed to another process.
@@ -75,7 +93,7 @@ type Socket struct {
 // [Handover.Close], Update and Reload wait.
 func (rt *Runtime) HandOver() (*Handover, error) {
 	rt.updating.Lock()
-	h := &Handover{rt: rt}
+	h := &Handover{rt: rt, tickets: map[string][]byte{}}
 	if err := h.begin(); err != nil {
 		h.Close()
 		return nil, err
@@ -162,8 +180,8 @@ func (h *Handover) Changed() <-chan struct{} { return h.sender.Changed() }
 // Send calls send with messages for [Runtime.TakeOver] of the other process.
 // The first call of Send sends all there is, and later calls what has changed.
 // When Send returns, all that was there when it was called has been sent. A
-// message has less than a megabyte, unless a single entry or the states of all
-// servers take more.
+// message has less than a megabyte, unless a single entry or the states of the
+// servers of one pool take more.
 //
 // After Yield, send should return when the other process has applied the
 // message. Messages have keys, values and secrets in clear text. The message is
@@ -173,21 +191,19 @@ func (h *Handover) Changed() <-chan struct{} { return h.sender.Changed() }
 func (h *Handover) Send(send func(message []byte) error) error {
 	if !h.began {
 		h.began = true
-		states := map[string]json.RawMessage{}
 		for name, p := range h.rt.kept.allPools() { // updates wait
 			state, err := p.MarshalState()
 			if err != nil {
 				return err
 			}
-			states[name] = state
+			if err := send(append(appendText([]byte{messageState}, name), state...)); err != nil {
+				return err
+			}
 		}
-		message, err := json.Marshal(states)
-		if err != nil {
-			return err
-		}
-		if err := send(append([]byte{messageStates}, message...)); err != nil {
-			return err
-		}
+	}
+	if err := h.sendTickets(send); err != nil {
+		h.Lost()
+		return err
 	}
 	entries := []byte{messageEntries}
 	for range maxRounds {
@@ -196,7 +212,7 @@ func (h *Handover) Send(send func(message []byte) error) error {
 			return send(entries)
 		})
 		if err != nil {
-			h.sender.Wait(0) // nobody gets anything any more
+			h.Lost()
 			return err
 		}
 		if n <= fewChanges {
@@ -205,6 +221,36 @@ func (h *Handover) Send(send func(message []byte) error) error {
 	}
 	return nil
 }
+
+// sendTickets sends keys of TLS sessions that are not those that were sent
+// before.
+func (h *Handover) sendTickets(send func(message []byte) error) error {
+	rt := h.rt
+	stores := map[string]*certs.Store{}
+	rt.mu.Lock()
+	for _, l := range rt.listeners {
+		if store := l.certs.Load(); store != nil {
+			stores[l.name] = store
+		}
+	}
+	rt.mu.Unlock()
+	for name, store := range stores {
+		keys := store.TicketKeys()
+		if bytes.Equal(keys, h.tickets[name]) {
+			continue
+		}
+		if err := send(append(appendText([]byte{messageTickets}, name), keys...)); err != nil {
+			return err
+		}
+		h.tickets[name] = keys
+	}
+	return nil
+}
+
+// Lost says that the other process has ended, or is of no use. Requests do not
+// wait for it any more, those under way included. After an error of Send it is
+// not needed. It may be called again.
+func (h *Handover) Lost() { h.sender.Wait(0) }
 
 // Yield stops accepting clients. The sockets stay open: clients that connect
 // wait for the other process. Before that, Yield saves tables that have a file;
@@ -229,7 +275,7 @@ func (h *Handover) Yield() {
 // Resume accepts again, after Yield.
 func (h *Handover) Resume() error {
 	rt := h.rt
-	h.sender.Wait(0)
+	h.Lost()
 	var news notices
 	defer func() { news.log(rt.Logger()) }()
 	rt.mu.Lock()
@@ -274,11 +320,12 @@ func (h *Handover) Close() {
 }
 
 // TakeOver applies a message of a [Handover]; a nil message says that there are
-// no more. Entries that this process stores or removes itself stay so, whatever
-// the other process sends later. TakeOver ignores tables, profiles and pools
-// that the file does not have. It is for a runtime with [Options].HandedOver;
-// the first call must be before Run. An error says that a message is damaged;
-// then the runtime should not serve.
+// no more. Messages have secrets: they must not be stored. Entries that this
+// process stores or removes itself stay so, whatever the other process sends
+// later. TakeOver ignores tables, profiles and pools that the file does not
+// have. It is for a runtime with [Options].HandedOver; the first call must be
+// before Run. An error says that a message is damaged; then the runtime should
+// not serve.
 func (rt *Runtime) TakeOver(message []byte) error {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -294,18 +341,26 @@ func (rt *Runtime) TakeOver(message []byte) error {
 		rt.carried(rt.taking.Add)
 	}
 	switch {
-	case len(message) > 0 && message[0] == messageStates:
-		var states map[string]json.RawMessage
-		if err := json.Unmarshal(message[1:], &states); err != nil {
-			return fmt.Errorf("states of servers: %w", err)
+	case len(message) > 0 && message[0] == messageState:
+		name, state, ok := cutText(message[1:])
+		if !ok {
+			return errors.New("states of servers: damaged message")
 		}
-		var faults []error
-		for name, p := range rt.kept.allPools() {
-			if state, ok := states[name]; ok {
-				faults = append(faults, p.RestoreState(state))
+		if p := rt.kept.allPools()[name]; p != nil {
+			return p.RestoreState(state)
+		}
+		return nil
+	case len(message) > 0 && message[0] == messageTickets:
+		name, keys, ok := cutText(message[1:])
+		if !ok {
+			return errors.New("keys of TLS sessions: damaged message")
+		}
+		for _, l := range rt.listeners {
+			if store := l.certs.Load(); store != nil && l.name == name {
+				return store.AddTicketKeys(keys)
 			}
 		}
-		return errors.Join(faults...)
+		return nil
 	case len(message) > 0 && message[0] == messageEntries:
 		return rt.taking.Apply(message[1:])
 	}

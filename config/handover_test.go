@@ -5,6 +5,7 @@ package config
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limpetlb/limpet/internal/testcerts"
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/internal/testwait"
+	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -274,7 +278,7 @@ func TestHandOverFails(t *testing.T) {
 	if err := next.TakeOver([]byte("x")); err == nil {
 		t.Error("no error for a damaged message")
 	}
-	if err := next.TakeOver([]byte{messageStates, '['}); err == nil {
+	if err := next.TakeOver([]byte{messageState, 200}); err == nil {
 		t.Error("no error for damaged states")
 	}
 }
@@ -423,4 +427,143 @@ func TestHandOverTooEarly(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestHandOverTLS: sessions of TLS go on, those that begin while the other
+// process starts included.
+func TestHandOverTLS(t *testing.T) {
+	a, files := testcerts.NewAuthority(t, "test"), handoverFiles(t)
+	putCert(t, files, "a", a.Issue(t, nil, "a.example.com"))
+	files["limpet.yaml"] = strings.Replace(files["limpet.yaml"], `address: "127.0.0.1:0"`, `address: "127.0.0.1:0", tls: {certificate: a.crt, key: a.key}`, 1)
+	s := serve(t, files, Options{})
+	addr := s.addrs("main")[0].String()
+	visit := func(c *tls.Config) (resumed bool) {
+		t.Helper()
+		conn, err := tls.Dial("tcp", addr, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: cookies\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(conn); err != nil || !bytes.HasPrefix(text, []byte("HTTP/1.1 200 ")) {
+			t.Fatalf("%s, %v", text, err)
+		}
+		return conn.ConnectionState().DidResume
+	}
+	browser := func() *tls.Config {
+		return &tls.Config{ServerName: "a.example.com", RootCAs: a.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	}
+	h, err := s.HandOver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := take(t, s, h) // before any handshake
+	ready, end := next.start()
+	testwait.Receive(t, next.waits, "end of the start")
+	client := browser()
+	if visit(client) || !visit(client) {
+		t.Fatal("not resumed by the same process")
+	}
+	h.Yield()
+	next.receive(h)
+	var messages int
+	if err := h.Send(func([]byte) error { messages++; return nil }); err != nil || messages > 0 {
+		t.Errorf("%d messages with nothing new, %v", messages, err)
+	}
+	next.goes <- nil
+	testwait.Receive(t, ready, "start of the next")
+	if !visit(client) {
+		t.Error("not resumed by the next process")
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.Close()
+	for _, damaged := range [][]byte{{messageTickets, 200}, append(appendText([]byte{messageTickets}, "main"), 1)} {
+		if err := next.TakeOver(damaged); err == nil {
+			t.Error("no error for damaged keys")
+		}
+	}
+	if err := next.TakeOver(append(appendText([]byte{messageTickets}, "another"), 1)); err != nil {
+		t.Errorf("keys of a listener that is not there: %v", err)
+	}
+	if err := end(); !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}
+
+// TestHandOverManyServers: the states of very many servers are no single
+// message, which would be too long.
+func TestHandOverManyServers(t *testing.T) {
+	n := 300_000
+	if testing.Short() || testrace.Enabled {
+		n = 2 * lbpool.MaxServers
+	}
+	states := func(disable bool) *Runtime {
+		rt := &Runtime{kept: kept{pools: map[string]*lbpool.Pool{}}}
+		for i := range n / lbpool.MaxServers {
+			c := lbpool.Config{Name: fmt.Sprint("pool", i)}
+			for j := range lbpool.MaxServers {
+				c.Servers = append(c.Servers, lbpool.ServerConfig{
+					Address: fmt.Sprintf("10.%d.%d.%d:80", i, j>>8, j&255), Name: fmt.Sprintf("%0200d.example", j),
+				})
+			}
+			p, err := lbpool.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if disable {
+				p.Servers()[lbpool.MaxServers-1].Disable()
+			}
+			rt.kept.pools[c.Name] = p
+		}
+		return rt
+	}
+	old, next := states(true), states(false)
+	longest, all := 0, 0
+	h := &Handover{rt: old}
+	if err := h.Send(func(message []byte) error {
+		longest, all = max(longest, len(message)), all+len(message)
+		return next.TakeOver(message)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d servers: %d bytes, the longest message has %d", n, all, longest)
+	if longest > 8<<20 {
+		t.Errorf("a message of %d bytes", longest)
+	}
+	for name, p := range next.kept.pools {
+		if got := p.Servers()[lbpool.MaxServers-1].State(); got != lbpool.Disabled {
+			t.Errorf("the last server of %s is %v", name, got)
+		}
+	}
+}
+
+// TestHandOverLost: when the other process ends while this one drains, requests
+// do not wait for it.
+func TestHandOverLost(t *testing.T) {
+	s := serve(t, handoverFiles(t), Options{})
+	store := s.kept.tables[storeKey("main")].Tables.(*persistence.Store)
+	h, err := s.HandOver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.sender.Wait(24 * time.Hour)
+	stored := make(chan struct{})
+	go func() {
+		defer close(stored)
+		if ok, err := store.Put(t.Context(), "", "k", "v", time.Hour); !ok || err != nil {
+			t.Errorf("%t, %v", ok, err)
+		}
+	}()
+	testwait.Receive(t, h.Changed(), "token") // it waits, or is about to
+	h.Lost()
+	h.Lost()
+	testwait.Receive(t, stored, "end of the wait")
+	if err := h.Resume(); err != nil {
+		t.Error(err)
+	}
+	h.Close()
 }

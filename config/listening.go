@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"reflect"
@@ -34,7 +35,7 @@ func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
 	l.routes.Store(&routes{})
 	if d.rules == nil {
 		l.gate = rt.services[a.services[0].key].VirtualService
-		l.handler = l.gate
+		l.handler = lone{l}
 		return l, nil
 	}
 	var err error
@@ -81,26 +82,41 @@ type routes struct {
 	below   map[string]*limpet.VirtualService // by what follows the "*"
 	others  *limpet.VirtualService            // nil if there is none
 	names   []string                          // of all services
-	strict  map[*limpet.VirtualService]bool   // whose clients must have a certificate; nil if there are none
+	strict  map[*limpet.VirtualService]bool   // whose clients must have a certificate, of all listeners
 	unknown *limpet.VirtualService
 }
 
 // route gives the listeners their services. The caller has locked mu.
 func (rt *Runtime) route(a *assembly) {
+	strict := map[*limpet.VirtualService]bool{}
+	for _, m := range a.services {
+		if m.strict() {
+			strict[rt.services[m.key].VirtualService] = true
+		}
+	}
+	// Connections of other listeners, which end, meet the services as they are.
+	for _, e := range slices.AppendSeq(slices.Clone(rt.ends), maps.Keys(rt.retired)) {
+		if slices.Contains(rt.listeners, e.of) {
+			continue
+		}
+		r := *e.of.routes.Load()
+		gone := r.strict
+		r.strict = maps.Clone(strict)
+		for vs := range gone {
+			if !slices.ContainsFunc(a.services, func(m *member) bool { return rt.services[m.key].VirtualService == vs }) {
+				r.strict[vs] = true
+			}
+		}
+		e.of.routes.Store(&r)
+	}
 	for _, l := range rt.listeners {
-		r := &routes{exact: map[string]*limpet.VirtualService{}, below: map[string]*limpet.VirtualService{}, unknown: l.unknown}
+		r := &routes{exact: map[string]*limpet.VirtualService{}, below: map[string]*limpet.VirtualService{}, strict: strict, unknown: l.unknown}
 		for _, m := range a.services {
 			if !m.servedAt(l.name) {
 				continue
 			}
 			r.names = append(r.names, m.name)
 			vs := rt.services[m.key].VirtualService
-			if m.strict() {
-				if r.strict == nil {
-					r.strict = map[*limpet.VirtualService]bool{}
-				}
-				r.strict[vs] = true
-			}
 			if len(m.hosts) == 0 {
 				r.others = vs
 			}
@@ -120,8 +136,11 @@ func (rt *Runtime) route(a *assembly) {
 func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	routes := l.routes.Load()
 	vs := routes.find(r.Host)
-	if !l.admits(routes, vs, r.TLS) {
+	if ok, last := l.admits(routes, vs, r.TLS); !ok {
 		vs = routes.unknown
+		if last {
+			w.Header().Set("Connection", "close")
+		}
 	}
 	vs.ServeHTTP(w, r)
 }
@@ -162,6 +181,13 @@ func (f *File) waiting(first *File, opened bool) (paths []string) {
 	now, was := f.doc, first.doc
 	if !opened {
 		paths = now.listenersUnlike(was)
+	}
+	for i, l := range now.Listeners {
+		for _, old := range was.Listeners {
+			// What the umask would make of it shows when the socket is opened
+			// anew.
+			add(fielderr.Index("listeners", i)+".mode", opened && l.Name == old.Name && l.Mode == "" && old.Mode != "")
+		}
 	}
 	add("process.startWait", !reflect.DeepEqual(now.Process.StartWait, was.Process.StartWait))
 	add("process.maxConnections", now.Process.MaxConnections != was.Process.MaxConnections)
@@ -207,6 +233,7 @@ func (doc *document) listenersUnlike(was *document) (paths []string) {
 		if add(path, !ok); ok {
 			add(path+".address", !slices.Equal(l.Address, old.Address))
 			add(path+".tls", (l.TLS == nil) != (old.TLS == nil))
+			add(path+".mode", l.Mode != old.Mode)
 			add(path, l.serverSettings != old.serverSettings || len(doc.Services) == 0 && l.judges() != old.judges())
 		}
 		delete(named, l.Name)

@@ -135,7 +135,7 @@ func (rt *Runtime) make(a *assembly, to *findings) error {
 type Runtime struct {
 	options  Options
 	logs     *logs
-	updating sync.Mutex // one update at a time
+	updating sync.Mutex // one update at a time; locked before mu, never after
 	kept     kept
 	budget   *accept.Budget // of connections; nil if there is no limit, or before Listen
 	failed   chan error     // of an endpoint
@@ -227,7 +227,8 @@ type Listener struct {
 	// socket.
 	Address string
 	// TLS follows updates of the runtime: connections get the certificate that
-	// is in force when they begin. Nil means plain HTTP.
+	// is in force when they begin. Clients resume sessions with keys of the
+	// runtime, which [Handover] passes on. Nil means plain HTTP.
 	TLS *tls.Config
 
 	of *endpoint

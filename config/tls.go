@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -299,18 +300,38 @@ func (l *listening) needsCertificate(name string) bool {
 	return len(r.strict) > 0 && r.strict[r.find(name)]
 }
 
-// admits reports whether a service may answer a request from this connection:
-// if its clients must have a certificate, the name that the client asked for in
-// the handshake must have been one for which that was so.
-func (l *listening) admits(r *routes, vs *limpet.VirtualService, about *tls.ConnectionState) bool {
-	if !r.strict[vs] {
-		return true
+// admits reports whether a service may answer a request from this connection,
+// by what the listener and the service demand now: the handshake may have been
+// under another demand. If clients of the service must have a certificate, the
+// name that the client asked for in the handshake must be one for which that is
+// so. last reports that the connection can have no other answer.
+func (l *listening) admits(r *routes, vs *limpet.VirtualService, about *tls.ConnectionState) (ok, last bool) {
+	store := l.certs.Load() // nil without TLS, which this connection may have had before
+	all := store != nil && store.Policy().RequiresClients()
+	switch {
+	case !all && !r.strict[vs]:
+		return true, false
+	case about == nil || len(about.VerifiedChains) == 0:
+		return false, all
 	}
-	if about == nil || len(about.VerifiedChains) == 0 {
-		return false
+	return all || r.strict[r.find(about.ServerName)], false
+}
+
+// A lone service is the only one of a listener, which has no routes.
+type lone struct{ at *listening }
+
+// VirtualService returns the service, for [limpet.NewServer].
+func (l lone) VirtualService() *limpet.VirtualService { return l.at.gate }
+
+// ServeHTTP lets the service answer if the connection has the certificate that
+// the listener demands.
+func (l lone) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if ok, _ := l.at.admits(l.at.routes.Load(), nil, r.TLS); !ok {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the listener demands a client certificate", http.StatusMisdirectedRequest)
+		return
 	}
-	store := l.certs.Load() // nil if a listener without TLS has taken over, and this connection has not ended yet
-	return store != nil && store.Policy().RequiresClients() || r.strict[r.find(about.ServerName)]
+	l.at.gate.ServeHTTP(w, r)
 }
 
 // warnOfCertificates adds what is no fault about the certificates of listeners.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -466,5 +468,98 @@ func TestTLSPolicyShared(t *testing.T) {
 	}
 	if policies[0] != policies[1] {
 		t.Error("certificates were read twice for one file")
+	}
+}
+
+// A listener or a service that demands certificates does so for connections
+// from before as well, which have none: also if the listener was removed.
+func TestDemandOfOpenConnections(t *testing.T) {
+	servers, ours := testcerts.NewAuthority(t, "servers"), testcerts.NewAuthority(t, "ours")
+	good := ours.Issue(t, nil).TLS()
+	const (
+		head = "process: {drain: {idle: 10m}}\nlisteners:\n"
+		cert = "certificate: a.crt, key: a.key"
+		asks = ", clientCertificates: {ca: [ca.pem], mode: optional}"
+		must = ", clientCertificates: {ca: [ca.pem]}"
+		one  = "httpSecurity: [{name: all, action: {respond: {status: 202}}}]\n"
+	)
+	listener := func(name, more string) string {
+		return fmt.Sprintf("  - {name: %s, address: '127.0.0.1:0', tls: {%s%s}}\n", name, cert, more)
+	}
+	services := func(more string) string {
+		return "services: [{name: s, hosts: [a.example.com]" + more + ", httpSecurity: [{name: all, action: {respond: {status: 202}}}]}]\n"
+	}
+	plain := "  - {name: a, address: '127.0.0.1:0'}\n"
+	for _, c := range []struct {
+		name, before, after string
+		bare, proven        string // answers on a connection without a certificate, and with one
+		last                bool   // the first is the last of its connection
+	}{
+		{"listener, one service", listener("a", asks) + one, listener("a", must) + one, "421", "202", true},
+		{"listener, services", listener("a", asks) + services(""), listener("a", must) + services(""), "421", "202", true},
+		{"service", listener("a", asks) + services(""), listener("a", asks) + services(", clientCertificates: required"), "421", "202", false},
+		{"service, listener removed", listener("a", asks) + listener("b", asks) + services(""), listener("b", asks) + services(", clientCertificates: required"), "421", "202", true},
+		{"demand ends", listener("a", asks) + services(", clientCertificates: required"), listener("a", asks) + services(""), "202", "202", false},
+		{"plain before", plain + one, listener("a", must) + one, "421", "", true},
+		{"plain before, services", plain + services(""), listener("a", must) + services(""), "421", "", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := map[string]string{"ca.pem": ours.PEM(), "limpet.yaml": head + c.before}
+			putCert(t, files, "a", servers.Issue(t, nil, "a.example.com"))
+			s := serve(t, files, Options{})
+			address := s.addrs("a")[0].String()
+			dial := func(certs ...tls.Certificate) (conn net.Conn, r *bufio.Reader) {
+				t.Helper()
+				var err error
+				if c.proven == "" {
+					conn, err = net.Dial("tcp", address)
+				} else {
+					name := "a.example.com"
+					if certs == nil {
+						name = "other.example.com" // for which the service demands nothing
+					}
+					conn, err = tls.Dial("tcp", address, &tls.Config{ServerName: name, InsecureSkipVerify: true, Certificates: certs})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+				return conn, bufio.NewReader(conn)
+			}
+			ask := func(conn net.Conn, r *bufio.Reader) *http.Response {
+				t.Helper()
+				_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				return res
+			}
+			conn, r := dial()
+			proven, p := dial(good)
+			if got := ask(proven, p).Status[:3]; got != "202" {
+				t.Fatalf("before: %s", got)
+			}
+			if c.name != "demand ends" {
+				if got := ask(conn, r).Status[:3]; got != "202" {
+					t.Fatalf("before, without a certificate: %s", got)
+				}
+			}
+			s.must(head + c.after)
+			// A listener that was removed asks clients to go in the background.
+			if res := ask(conn, r); res.Status[:3] != c.bare || res.Close != c.last && !strings.HasSuffix(c.name, "removed") {
+				t.Errorf("without a certificate: %s, the last %t", res.Status, res.Close)
+			}
+			if c.proven == "" {
+				return
+			}
+			if got := ask(proven, p).Status[:3]; got != c.proven {
+				t.Errorf("with a certificate: %s", got)
+			}
+		})
 	}
 }

@@ -104,6 +104,10 @@ type listenerConfig struct {
 	// Address has the addresses at which it listens, such as :8080 or
 	// unix:/run/limpet/web.sock.
 	Address addresses
+	// Mode is the mode of the files of its Unix sockets in octal digits, such
+	// as "0660": clients need the permission to write. Empty leaves it to the
+	// umask of the process.
+	Mode string
 	// TLS has the certificates of the listener. Without it, clients speak plain
 	// HTTP.
 	TLS *tlsConfig

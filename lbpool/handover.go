@@ -16,6 +16,10 @@ type poolState struct {
 	Discoveries []discoveryState `json:",omitempty"`
 }
 
+// maxStateErr bounds the text of an error in a serverState, whose Checker may
+// return any.
+const maxStateErr = 1 << 10
+
 // serverState is what a pool knows about a server.
 type serverState struct {
 	Addr     netip.AddrPort
@@ -116,6 +120,7 @@ func (s *Server) stateLocked(now time.Time) serverState {
 	}
 	if s.change.Err != nil {
 		st.Err = s.change.Err.Error()
+		st.Err = st.Err[:min(len(st.Err), maxStateErr)]
 	}
 	for _, c := range s.checks {
 		if m := c.monitor.Load(); c.known {

@@ -60,3 +60,13 @@ type expiry struct {
 	deadline time.Duration
 	idleRule *idleRule // nil for most
 }
+
+// newExpiry is that of a value for a lifetime. If atMost is not zero, granted
+// is the idle lifetime.
+func newExpiry(now, granted, atMost time.Duration) expiry {
+	until := expiry{deadline: now + granted}
+	if atMost > 0 {
+		until.idleRule = &idleRule{granted, now + atMost}
+	}
+	return until
+}

@@ -51,7 +51,9 @@ type Sender struct {
 	passed  chan struct{} // closed when these have been sent
 	over    bool          // there were too many
 	wait    time.Duration // of a change, until it has been sent
-	signal  chan struct{}
+	// released is closed when wait ends; nil while there is none.
+	released chan struct{}
+	signal   chan struct{}
 }
 
 // sent is a carrier of a Sender.
@@ -98,16 +100,26 @@ func (s *Sender) Add(name string, of any, target string) {
 // Wait makes calls that store another value, or remove one, wait until it has
 // been sent, for limit at most. So a client that is told of its session finds
 // it in the other process, if send waits until the Receiver has applied a
-// message. 0 ends that. Wait may be called at any time.
+// message. 0 ends that, and the waits of calls under way. Wait may be called at
+// any time.
 func (s *Sender) Wait(limit time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wait = limit
+	s.waitLocked(limit)
+}
+
+func (s *Sender) waitLocked(limit time.Duration) {
+	if s.wait = limit; limit <= 0 && s.released != nil {
+		close(s.released)
+		s.released = nil
+	} else if limit > 0 && s.released == nil {
+		s.released = make(chan struct{})
+	}
 }
 
 // note remembers a change, and waits if it must.
 func (s *Sender) note(k changedKey, written bool) {
-	passed, wait := s.remember(k)
+	passed, released, wait := s.remember(k)
 	if !written || wait <= 0 {
 		return
 	}
@@ -115,17 +127,18 @@ func (s *Sender) note(k changedKey, written bool) {
 	defer timer.Stop()
 	select {
 	case <-passed:
+	case <-released:
 	case <-timer.C:
 	}
 }
 
 // remember remembers a change, and returns what is closed when it has been
-// sent.
-func (s *Sender) remember(k changedKey) (passed <-chan struct{}, wait time.Duration) {
+// sent, and when nobody is to wait for that any more.
+func (s *Sender) remember(k changedKey) (passed, released <-chan struct{}, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
-		return nil, 0
+		return nil, nil, 0
 	}
 	if _, noted := s.changed[k]; !noted {
 		if len(s.changed) == maxChangedKeys {
@@ -138,7 +151,7 @@ func (s *Sender) remember(k changedKey) (passed <-chan struct{}, wait time.Durat
 		default: // there is one
 		}
 	}
-	return s.passed, s.wait
+	return s.passed, s.released, s.wait
 }
 
 // Changed returns a channel that gets a token when there may be changes to
@@ -199,7 +212,8 @@ func (s *Sender) Close() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changed, s.over, s.wait = nil, true, 0
+	s.changed, s.over = nil, true
+	s.waitLocked(0)
 }
 
 // A message collects records until there are enough to send.

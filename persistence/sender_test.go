@@ -476,11 +476,54 @@ func TestSenderWait(t *testing.T) {
 		if value, _, _ := next.main.Peek("other"); value != "v" || d != time.Second/4 {
 			t.Errorf("after %v the other has %q", d, value)
 		}
-		s.Close()
-		if d := takes(put); d != 0 {
-			t.Errorf("after Close: %v", d)
+		for name, end := range map[string]func(){"Wait": func() { s.Wait(0) }, "Close": s.Close} {
+			s.Wait(time.Second)
+			go func() {
+				time.Sleep(time.Second / 4)
+				end()
+			}()
+			if d := takes(put); d != time.Second/4 {
+				t.Errorf("until %s ends it: %v", name, d)
+			}
+			if d := takes(put); d != 0 {
+				t.Errorf("after %s: %v", name, d)
+			}
 		}
 	})
+}
+
+// TestSenderWaitTogether: sessions that wait for the other process do so at the
+// same time, with MaxAge as well: each waited for those before it.
+func TestSenderWaitTogether(t *testing.T) {
+	for _, kind := range inMemory {
+		for _, maxAge := range []time.Duration{0, time.Hour} {
+			t.Run(fmt.Sprint(kind.name, " ", maxAge), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := targeted(t, kind.make(t, time.Minute, maxAge, 0), "web").(interface {
+						Claim(r *http.Request, client netip.Addr, target, server, instead string) (string, error)
+					})
+					s := new(Sender)
+					s.Add("p", p, "web")
+					s.Wait(time.Second)
+					begun := time.Now()
+					var group sync.WaitGroup
+					for n := range 20 {
+						r, client := request("/", "Cookie", fmt.Sprint("SID=s", n)), netip.AddrFrom4([4]byte{10, 9, 9, byte(n)})
+						group.Go(func() {
+							if got, err := p.Claim(r, client, "web", "10.0.0.1:80", ""); err != nil || got != "10.0.0.1:80" {
+								t.Errorf("%s, %v", got, err)
+							}
+						})
+					}
+					group.Wait()
+					if d := time.Since(begun); d != time.Second {
+						t.Errorf("20 sessions have waited for %v", d)
+					}
+					s.Close()
+				})
+			})
+		}
+	}
 }
 
 // TestWatchEnds: what is closed costs nothing any more.

@@ -208,7 +208,7 @@ func (s *sessions[K]) claim(r *http.Request, target string, key K, server, inste
 			if owned == "" {
 				owned = strings.Clone(server)
 			}
-			bound, err = s.claimIn(now.table, t, key, owned, instead)
+			bound, err = s.claimIn(now.table, key, owned, instead)
 		}
 		if t.current.Load() == now {
 			return bound, err
@@ -216,17 +216,14 @@ func (s *sessions[K]) claim(r *http.Request, target string, key K, server, inste
 	}
 }
 
-func (s *sessions[K]) claimIn(table *Table[K, string], t *target[K], key K, server, instead string) (bound string, err error) {
-	if s.maxAge > 0 { // PutIdle must not undo what another claim has done since this one
-		t.claiming.Lock()
-		defer t.claiming.Unlock()
+func (s *sessions[K]) claimIn(table *Table[K, string], key K, server, instead string) (bound string, err error) {
+	if s.maxAge > 0 {
+		bound, _ = claimIdle(table, key, server, instead, s.timeout, s.maxAge)
+	} else {
+		bound, _ = Claim(table, key, server, instead, s.timeout)
 	}
-	bound, _ = Claim(table, key, server, instead, s.timeout)
-	switch {
-	case bound == "":
+	if bound == "" {
 		return server, ErrRefused
-	case s.maxAge > 0 && bound == server:
-		table.PutIdle(key, server, s.timeout, s.maxAge)
 	}
 	return bound, nil
 }

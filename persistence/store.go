@@ -164,7 +164,7 @@ func (s *Store) Claim(_ context.Context, table, key, value, instead string, life
 				key, value = detach(key, value)
 				copied = true
 			}
-			if r, left = claim(t, h, key, value, instead, granted); r == nil {
+			if r, left = claim(t, h, key, value, instead, granted, 0); r == nil {
 				return false
 			}
 		}

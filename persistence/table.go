@@ -294,7 +294,16 @@ func CompareAndSwap[K, V comparable](t *Table[K, V], key K, old, new V) bool {
 // zero where Insert would return false. It is a function because only tables
 // with comparable values have it; see [CompareAndSwap].
 func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime time.Duration) (actual V, remaining time.Duration) {
-	granted := t.grant(key, lifetime)
+	return claimFor(t, key, value, instead, t.grant(key, lifetime), 0)
+}
+
+// claimIdle is Claim of a value with the lifetimes of [Table.PutIdle].
+func claimIdle[K, V comparable](t *Table[K, V], key K, value, instead V, idle, atMost time.Duration) (actual V, remaining time.Duration) {
+	return claimFor(t, key, value, instead, t.grant(key, min(idle, atMost)), t.lifetimes.grant(atMost))
+}
+
+// claimFor is Claim with lifetimes as put has them. A granted of 0 refuses.
+func claimFor[K, V comparable](t *Table[K, V], key K, value, instead V, granted, atMost time.Duration) (actual V, remaining time.Duration) {
 	if granted == 0 {
 		return actual, 0
 	}
@@ -302,7 +311,7 @@ func Claim[K, V comparable](t *Table[K, V], key K, value, instead V, lifetime ti
 	if r, left := findOther(t, h, key, instead); r != nil {
 		return r.value, left
 	}
-	r, left := claim(t, h, key, value, instead, granted)
+	r, left := claim(t, h, key, value, instead, granted, atMost)
 	if r == nil {
 		return actual, 0
 	}
@@ -333,7 +342,7 @@ func replaceable[V comparable](value, instead V) bool {
 
 // claim is the part of Claim under the lock. It returns nil if the value is
 // refused.
-func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, instead V, granted time.Duration) (*entry[K, V], time.Duration) {
+func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, instead V, granted, atMost time.Duration) (*entry[K, V], time.Duration) {
 	h = t.withOwner(h, key)
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
@@ -348,7 +357,7 @@ func claim[K, V comparable](t *Table[K, V], h location[K, V], key K, value, inst
 		h.releaseLocked(held)
 		return held.entry, held.deadline - now
 	}
-	return t.storeLocked(h, now, held, key, value, expiry{deadline: now + granted}), granted
+	return t.storeLocked(h, now, held, key, value, newExpiry(now, granted, atMost)), granted
 }
 
 // Increment adds delta, which may be negative, to the number under key and
@@ -648,11 +657,7 @@ func (t *Table[K, V]) put(key K, value V, granted, atMost time.Duration) bool {
 	t.lock(h.shard)
 	defer t.unlock(h.shard)
 	now := t.now()
-	until := expiry{deadline: now + granted}
-	if atMost > 0 {
-		until.idleRule = &idleRule{granted, now + atMost}
-	}
-	return t.storeLocked(h, now, h.acquireLocked(h.tag, key, now), key, value, until) != nil
+	return t.storeLocked(h, now, h.acquireLocked(h.tag, key, now), key, value, newExpiry(now, granted, atMost)) != nil
 }
 
 // storeLocked stores an entry in place of old, if one is acquired, evicting

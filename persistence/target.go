@@ -18,7 +18,6 @@ type target[K comparable] struct {
 	current atomic.Pointer[targetTable[K]] // in memory, else nil
 	has     atomic.Pointer[func(target, server string) bool]
 
-	claiming   sync.Mutex // locked by claims in memory with maxAge
 	moving     sync.Mutex // locked to move an entry
 	rebuilding sync.Mutex
 }

@@ -90,6 +90,7 @@ type service struct {
 	program string   // the file that an upgrade starts
 	command []string // its name and arguments
 	before  *handover.Successor
+	sockets *systemd.Sockets // that this process has inherited, or those before it
 }
 
 func (s *service) serve(ctx context.Context) (err error) {
@@ -130,7 +131,7 @@ func (s *service) serve(ctx context.Context) (err error) {
 
 	next, failure := s.supervise(ctx, rt, signals{hangup, reopen, upgrade}, ready, served)
 	if next != nil {
-		return s.leave(ctx, running, rt, next)
+		return s.leave(ctx, running, rt, next, hangup)
 	}
 	return errors.Join(failure, s.end(running, rt, failure == nil))
 }
@@ -139,8 +140,14 @@ func (s *service) serve(ctx context.Context) (err error) {
 // else there is from the process before. The runtime is nil if there is an
 // error, or if ctx ends before.
 func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
-	sockets := systemd.Inherit()
-	s.tell(systemd.Status("starting"))
+	s.sockets = systemd.Inherit()
+	if s.before == nil { // else the process before speaks to the service manager
+		s.tell(systemd.Status("starting"))
+	} else {
+		for _, socket := range s.before.Take(inheritedNetwork) {
+			s.sockets.Add(socket.File)
+		}
+	}
 	f, err := config.Load(ctx, s.file)
 	if ctx.Err() != nil {
 		return nil, nil //nolint:nilerr // asked to stop before it has begun
@@ -148,7 +155,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := config.Options{Logger: s.log, Inherited: sockets.Open, Watch: s.watch}
+	options := config.Options{Logger: s.log, Inherited: s.sockets.Open, Watch: s.watch}
 	if s.before != nil {
 		options.HandedOver, options.BeforeAccept = s.before.Open, s.before.Ready
 	}
@@ -167,7 +174,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 		_ = rt.Shutdown(ctx) // there are no requests, but lines of logs
 		return nil, err
 	}
-	for _, name := range sockets.Unused() {
+	for _, name := range s.sockets.Unused() {
 		s.log.Warn("inherited socket not used: no listener has the address", "address", "fd:"+name)
 	}
 	if s.before != nil {
@@ -194,29 +201,65 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 		defer ticker.Stop()
 		beat = ticker.C
 	}
-	status := func(accepted bool) string {
+	// A reload and an upgrade are never under way at the same time: whichever
+	// is asked for second begins when the first has ended.
+	var reloaded chan bool       // says whether a configuration was accepted; nil without a reload under way
+	var upgraded chan *successor // gets nil if an upgrade has failed; nil without one under way
+	again, later := false, false // a reload, or an upgrade, was asked for meanwhile
+	accepted, failed := true, false
+	// Only the main process speaks to the service manager, which ignores
+	// others.
+	speaks, serves, reloading := s.before == nil, false, false
+	report := func() {
+		if !speaks || !serves {
+			return
+		}
+		if reloaded != nil || again {
+			if !reloading {
+				s.tell(systemd.Reloading())
+			}
+			reloading = true
+			return
+		}
+		reloading = false
 		text := fmt.Sprintf("serving at %d addresses", len(rt.Listeners()))
 		if !accepted {
 			text += ", with the configuration from before: that of now has faults"
 		}
-		return text
+		if failed {
+			text += ", and the last upgrade has failed"
+		}
+		s.tell(systemd.Ready(text))
 	}
-	var reloaded chan bool // says whether a configuration was accepted; nil without a reload under way
-	again := false         // another one was asked for meanwhile
 	reload := func() {
-		s.tell(systemd.Reloading())
 		done := make(chan bool, 1)
-		reloaded = done
+		reloaded, again = done, false
 		go func() { done <- rt.Reload(ctx) }()
+		report()
+	}
+	replaceNow := func() {
+		if speaks {
+			s.tell(systemd.Status("upgrading"))
+		}
+		failed = false
+		done := make(chan *successor, 1)
+		upgraded, later = done, false
+		go func() { done <- s.upgrade(upgrading, rt) }()
 	}
 	var begin, replace <-chan os.Signal // signals for a reload and an upgrade, once the service is ready
-	var followed <-chan struct{}        // by the process before
-	var upgraded chan *successor        // gets nil if an upgrade has failed; nil without one under way
+	var followed, promoted <-chan struct{}
+	if s.before != nil {
+		promoted = s.before.Main()
+	}
 	wait := func() *successor {
 		if upgraded == nil {
 			return nil
 		}
-		return <-upgraded // soon, since ctx has ended or the runtime has failed
+		next := <-upgraded // soon, since ctx has ended or the runtime has failed
+		if next != nil {
+			s.promote(next, again)
+		}
+		return next
 	}
 	for {
 		select {
@@ -228,7 +271,19 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 					s.log.Warn("the process before was not told", "error", err)
 				}
 			}
-			s.tell(systemd.Ready(status(true)))
+			serves = true
+			report()
+		case <-promoted:
+			promoted, speaks = nil, true
+			if alive > 0 {
+				s.tell(systemd.Alive()) // the process before has done so until now
+			}
+			if again = again || s.before.ReloadAsked(); again && reloaded == nil {
+				s.reopen(rt)
+				reload()
+			} else {
+				report()
+			}
 		case <-followed:
 			followed = nil
 			_ = rt.TakeOver(nil) // never fails
@@ -237,36 +292,48 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 			}
 			s.log.Info("the process before has ended")
 		case <-replace:
-			if upgraded != nil {
+			switch {
+			case upgraded != nil:
 				s.log.Warn("upgrade refused: one is under way")
-				continue
+			case reloaded != nil:
+				later = true
+			default:
+				replaceNow()
 			}
-			done := make(chan *successor, 1)
-			upgraded = done
-			go func() { done <- s.upgrade(upgrading, rt) }()
 		case next := <-upgraded:
 			if upgraded = nil; next != nil {
+				s.promote(next, again)
 				if ctx.Err() != nil { // the signal was for the service
 					next.Terminate()
 				}
 				return next, nil
 			}
+			if failed = true; again {
+				reload()
+			} else {
+				report()
+			}
 		case <-asked.reopen:
 			s.reopen(rt)
 		case <-begin:
 			s.reopen(rt)
-			if again = reloaded != nil; !again {
+			if again = reloaded != nil || upgraded != nil; again {
+				report()
+			} else {
 				reload()
 			}
-		case accepted := <-reloaded:
+		case accepted = <-reloaded:
 			reloaded = nil
-			s.tell(systemd.Ready(status(accepted)))
 			if again {
-				again = false
 				reload()
+				continue
+			}
+			report()
+			if later {
+				replaceNow()
 			}
 		case <-beat:
-			if rt.Progress() {
+			if speaks && rt.Progress() {
 				s.tell(systemd.Alive())
 			}
 		case err := <-served:
@@ -283,7 +350,9 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 }
 
 // end lets requests under way end, and ends the runtime. With drain, it asks
-// clients to leave first. A second signal cuts off what is left.
+// clients to leave first. A second signal cuts off what is left. A process
+// before this one that still drains does the same: end waits for it, since the
+// service manager may kill what is left when this process ends.
 func (s *service) end(running context.Context, rt *config.Runtime, drain bool) error {
 	signals := make(chan os.Signal, 1) // the first one was delivered before
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -314,7 +383,17 @@ func (s *service) end(running context.Context, rt *config.Runtime, drain bool) e
 		case <-deadline.Done():
 		}
 	}()
+	if s.before != nil {
+		s.before.Stop()
+	}
 	err := rt.Shutdown(deadline)
+	if s.before != nil {
+		select {
+		case <-s.before.Done():
+		case <-deadline.Done():
+			err = errors.Join(err, deadline.Err())
+		}
+	}
 	stop()
 	<-watched
 	if context.Cause(deadline) == errAgain { //nolint:errorlint // it is this one

@@ -40,8 +40,9 @@ type generations struct {
 	now     int    // the process that serves
 }
 
-// startGenerations starts the first one, which serves a configuration.
-func startGenerations(t *testing.T, files map[string]string) *generations {
+// startGenerations starts the first one, which serves a configuration. change
+// may change how it is started.
+func startGenerations(t *testing.T, files map[string]string, change ...func(cmd *exec.Cmd)) *generations {
 	t.Helper()
 	binary, err := build()
 	if err != nil {
@@ -51,6 +52,9 @@ func startGenerations(t *testing.T, files map[string]string) *generations {
 	g.program = filepath.Join(g.dir, "limpet")
 	g.install(t, binary)
 	cmd := exec.Command(g.program, "serve", filepath.Join(g.dir, "limpet.yaml"))
+	for _, f := range change {
+		f(cmd)
+	}
 	// All write to one pipe, which stays open when the first has ended.
 	logs, errs, err := os.Pipe()
 	if err != nil {
@@ -650,5 +654,111 @@ func TestUpgradeUnixSocket(t *testing.T) {
 	g.stop()
 	if _, err := os.Stat(socket); !os.IsNotExist(err) {
 		t.Errorf("the file: %v", err)
+	}
+}
+
+// TestUpgradeInheritedSockets: sockets that the first process has inherited are
+// there for all that follow, also if a configuration between has left them out.
+func TestUpgradeInheritedSockets(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	socket, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	inherited, other := ln.Addr().String(), freeAddress(t)
+	config := func(addresses ...string) string {
+		return fmt.Sprintf("listen: [%s]\nprocess: {drain: {idle: 10ms}}\n", strings.Join(addresses, ", ")) + teapotRule
+	}
+	both, one := config("fd:web", strconv.Quote(other)), config(strconv.Quote(other))
+	g := startGenerations(t, map[string]string{"limpet.yaml": both}, func(cmd *exec.Cmd) {
+		// The process that is told of the sockets is known by its number.
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, cmd.Args...)
+		cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES=web")
+		cmd.ExtraFiles = []*os.File{socket}
+	})
+	reload := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.signal(syscall.SIGHUP)
+		g.await("configuration changed")
+	}
+	ask := func() {
+		t.Helper()
+		for _, address := range []string{inherited, other} {
+			if err := once(address); err != nil {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+	}
+	ask()
+	g.upgrade()
+	ask()
+	reload(one)
+	reload(both)
+	ask()
+	reload(one)
+	g.upgrade()
+	reload(both)
+	ask()
+	g.stop()
+}
+
+// TestStopWhileUpgrading: a service that is stopped while the process before
+// still drains ends when both have. A manager that signals both, or the main
+// process alone, cuts off nothing.
+func TestStopWhileUpgrading(t *testing.T) {
+	for name, both := range map[string]bool{"the main process": false, "both processes": true} {
+		t.Run(name, func(t *testing.T) {
+			begun, release := make(chan struct{}, 1), make(chan struct{})
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				begun <- struct{}{}
+				<-release
+				io.WriteString(w, "whole")
+			}))
+			defer server.Close()
+			address := freeAddress(t)
+			g := startGenerations(t, map[string]string{"limpet.yaml": fmt.Sprintf(
+				"listen: %q\nprocess: {drain: {idle: 10ms, timeout: 10m}, upgradeTimeout: 1h}\npools: [{name: web, servers: [{address: %s}]}]\n", address, server.Listener.Addr())})
+			old := g.now
+			answer := make(chan string, 1)
+			go func() {
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				res, err := client.Get("http://" + address)
+				if err != nil {
+					answer <- err.Error()
+					return
+				}
+				defer res.Body.Close()
+				body, err := io.ReadAll(res.Body)
+				answer <- fmt.Sprint(string(body), " ", err)
+			}()
+			testwait.Receive(t, begun, "request")
+			g.begin()
+			g.await("msg=draining timeout=1h")
+			g.signal(syscall.SIGTERM)
+			g.await("msg=draining timeout=10m") // of the old one: it is asked to end as well
+			if both {
+				_ = syscall.Kill(old, syscall.SIGTERM)
+			}
+			if err := syscall.Kill(g.now, 0); err != nil {
+				t.Errorf("the new process has left the old one: %v", err)
+			}
+			close(release)
+			if got := testwait.Receive(t, answer, "answer"); got != "whole <nil>" {
+				t.Error(got)
+			}
+			for range g.lines { // until both have ended
+			}
+			if err := g.cmd.Wait(); err != nil {
+				t.Errorf("the old process has ended with %v", err)
+			}
+		})
 	}
 }

@@ -11,10 +11,18 @@ import (
 // A Store has the policy of a listener that is in force. Its methods may be
 // called concurrently.
 type Store struct {
-	policy atomic.Pointer[Policy]
+	serving atomic.Pointer[serving]
+	tickets tickets
 
 	mu    sync.Mutex // of changes
 	watch watch
+}
+
+// serving is a policy, and what handshakes use of it: with the keys of the
+// store, since stores may share a policy.
+type serving struct {
+	*Policy
+	server, strict *tls.Config
 }
 
 // NewStore returns a store with a policy.
@@ -30,7 +38,7 @@ func NewStore(p *Policy) *Store {
 // that ask for a name must have a certificate where it is optional.
 func (s *Store) Server(strict func(name string) bool) *tls.Config {
 	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		p := s.policy.Load()
+		p := s.current()
 		if p.clients != nil && strict(hello.ServerName) {
 			return p.strict, nil
 		}
@@ -38,18 +46,44 @@ func (s *Store) Server(strict func(name string) bool) *tls.Config {
 	}}
 }
 
+// current returns what a handshake uses that begins now.
+func (s *Store) current() *serving {
+	if now := time.Now(); now.UnixNano() >= s.tickets.due.Load() {
+		s.tickets.mu.Lock()
+		defer s.tickets.mu.Unlock()
+		if s.tickets.renewLocked(now) {
+			s.tickets.setLocked(s.serving.Load())
+		}
+	}
+	return s.serving.Load()
+}
+
 // Policy returns the policy that is in force.
-func (s *Store) Policy() *Policy { return s.policy.Load() }
+func (s *Store) Policy() *Policy {
+	if p := s.serving.Load(); p != nil {
+		return p.Policy
+	}
+	return nil
+}
+
+// put puts a policy in force.
+func (s *Store) put(p *Policy) {
+	next := &serving{p, p.server.Clone(), p.strict.Clone()}
+	s.tickets.mu.Lock()
+	defer s.tickets.mu.Unlock()
+	s.tickets.setLocked(next)
+	s.serving.Store(next)
+}
 
 // Use puts a policy in force. What the store has read from the same files since
 // the policy was made stays in force.
 func (s *Store) Use(p *Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.policy.Load(); old != nil && p.config.Watch {
+	if old := s.Policy(); old != nil && p.config.Watch {
 		p = p.renewed(old)
 	}
-	s.policy.Store(p)
+	s.put(p)
 	s.watch = newWatch(p, s.watch.told)
 }
 

@@ -81,10 +81,10 @@ func Watch(ctx context.Context, log *slog.Logger, stores func() map[string]*Stor
 func (s *Store) Look(log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.policy.Load()
+	p := s.Policy()
 	if p.config.Watch {
 		if next := s.watch.look(p, log); next != p {
-			s.policy.Store(next)
+			s.put(next)
 			p = next
 		}
 	}

@@ -191,8 +191,21 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// An upgrade restarts the service, unless the new version does not accept the
-// configuration: then the old process goes on.
+// systemctlFake is a program in the place of systemctl. It notes its arguments,
+// and answers as if the main process was the one in /main. On SIGUSR2 that
+// becomes what /next has, if there is one.
+const systemctlFake = `#!/bin/sh
+case "$*" in
+*"show --property MainPID"*) read main </main; echo "$main" ;;
+*"show --property StatusText"*) read status </status; echo "$status" ;;
+*) echo "systemctl $*" >>/log
+	case "$*" in *"--signal=USR2"*) if [ -e /next ]; then read main </next; echo "$main" >/main; fi ;; esac ;;
+esac
+`
+
+// An upgrade lets the new version take over, or restarts the service if the old
+// one cannot do that, unless the new version does not accept the configuration:
+// then the old process goes on.
 func TestUpgrade(t *testing.T) {
 	needRoot(t)
 	need(t, "dpkg", "systemd-sysusers", "ldd")
@@ -200,10 +213,13 @@ func TestUpgrade(t *testing.T) {
 	if err := os.MkdirAll(b.path("run/systemd/system"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	b.record(t, "systemctl")
+	b.write(t, "usr/bin/systemctl", systemctlFake, 0o755)
+	b.write(t, "usr/bin/sleep", "#!/bin/sh\n", 0o755)
 	b.record(t, "deb-systemd-invoke")
+	const failed, ignores, policy = "serving, and the last upgrade has failed", "serving", "usr/sbin/policy-rc.d"
 	const (
 		reload  = "systemctl --system daemon-reload"
+		upgrade = "systemctl --system kill --kill-who=main --signal=USR2 limpet.service"
 		restart = "deb-systemd-invoke try-restart limpet.service"
 		stop    = "deb-systemd-invoke stop limpet.socket limpet.service"
 	)
@@ -211,20 +227,43 @@ func TestUpgrade(t *testing.T) {
 	for _, step := range []struct {
 		name   string
 		config string // written before, if not ""
+		main   string // the process before; 0 if empty
+		next   string // that which takes over; none if empty
+		status string // what the old process says then
+		policy bool   // a local policy
 		args   []string
 		want   []string
 		says   string
 	}{
 		{name: "installation", args: []string{"-i", packed(t, "deb", "v0.1.0", binary(t))}, want: []string{reload}},
-		{name: "upgrade", config: own, args: []string{"-i", packed(t, "deb", "v0.1.1", binary(t))}, want: []string{reload, reload, restart}},
-		{name: "upgrade with a fault", config: "listem: x\n", args: []string{"-i", packed(t, "deb", "v0.1.2", binary(t))}, want: []string{reload, reload}, says: "not restarted"},
+		{name: "upgrade", config: own, main: "11", next: "12", args: []string{"-i", packed(t, "deb", "v0.1.1", binary(t))}, want: []string{reload, reload, upgrade}},
+		{name: "upgrade that fails", main: "12", status: failed, args: []string{"-i", packed(t, "deb", "v0.1.0", binary(t))}, want: []string{reload, reload, upgrade, restart}},
+		{name: "upgrade of what ignores it", main: "12", status: ignores, args: []string{"-i", packed(t, "deb", "v0.1.1", binary(t))}, want: []string{reload, reload, upgrade, restart}},
+		{name: "upgrade that does not end", main: "12", status: "upgrading", args: []string{"-i", packed(t, "deb", "v0.1.0", binary(t))}, want: []string{reload, reload, upgrade, restart}},
+		{name: "upgrade under a policy", main: "12", next: "13", policy: true, args: []string{"-i", packed(t, "deb", "v0.1.1", binary(t))}, want: []string{reload, reload, restart}},
+		{name: "upgrade of what does not run", args: []string{"-i", packed(t, "deb", "v0.1.0", binary(t))}, want: []string{reload, reload}},
+		{name: "upgrade with a fault", config: "listem: x\n", args: []string{"-i", packed(t, "deb", "v0.1.2", binary(t))}, want: []string{reload, reload}, main: "12", says: "neither upgraded nor restarted"},
 		{name: "removal", config: own, args: []string{"--remove", "limpet"}, want: []string{stop, reload}},
-		{name: "installation again", args: []string{"-i", packed(t, "deb", "v0.1.2", binary(t))}, want: []string{reload, restart}},
+		{name: "installation again", args: []string{"-i", packed(t, "deb", "v0.1.2", binary(t))}, want: []string{reload}},
 		{name: "purge", args: []string{"--purge", "limpet"}, want: []string{stop, reload, reload}},
 	} {
 		if step.config != "" {
 			if err := os.WriteFile(b.path("etc/limpet/limpet.yaml"), []byte(step.config), 0o640); err != nil {
 				t.Fatal(err)
+			}
+		}
+		main := step.main
+		if main == "" {
+			main = "0"
+		}
+		b.write(t, "main", main+"\n", 0o644)
+		b.write(t, "status", step.status+"\n", 0o644)
+		for name, want := range map[string]string{"next": step.next, policy: map[bool]string{true: "#!/bin/sh"}[step.policy]} {
+			if err := os.Remove(b.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if want != "" {
+				b.write(t, name, want+"\n", 0o755)
 			}
 		}
 		out := b.dpkg(t, step.args...)

@@ -63,6 +63,7 @@ func (r release) pack(format string, p platform, binary, out string) (string, er
 	add(r.file("logrotate.conf"), "/etc/logrotate.d/limpet", files.TypeConfigNoReplace, 0o644)
 	add(r.file("limpet.service"), "/usr/lib/systemd/system/limpet.service", files.TypeFile, 0o644)
 	add(r.file("limpet.socket"), "/usr/lib/systemd/system/limpet.socket", files.TypeFile, 0o644)
+	add(r.file("upgrade"), "/usr/lib/limpet/upgrade", files.TypeFile, 0o755)
 	add(r.file("sysusers.conf"), "/usr/lib/sysusers.d/limpet.conf", files.TypeFile, 0o644)
 	for _, name := range slices.Sorted(maps.Keys(generated)) {
 		if isPage(name) {

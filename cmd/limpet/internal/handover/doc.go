@@ -7,8 +7,10 @@
 //	                           ←    ready
 //	stops accepting; messages, go → accepts
 //	                           ←    accepting
+//	main                       →    is the one that the service manager knows
 //	messages, until it ends    →
 //	                           ←    each is applied
+//	                           ←    stop, when it is asked to end
 //
 // The socket carries frames: the length of the payload in 4 bytes, the kind in
 // one, and the payload, of 64 MiB at most. The first one has the version.
@@ -24,7 +26,7 @@ import (
 
 // version is that of the frames and of the messages. A successor of another
 // version refuses, and its predecessor goes on.
-const version = 1
+const version = 2
 
 // variable is where a successor finds the number of the descriptor of its
 // socket. Sockets of listeners have the numbers after it.
@@ -43,6 +45,8 @@ const (
 	frameAccepting            // of the successor
 	frameFailed               // of the successor: why, as text
 	frameApplied              // of the successor, for each message after frameSynced
+	frameMain                 // of the predecessor: one byte, not 0 if a reload was asked for meanwhile
+	frameStop                 // of the successor
 )
 
 // greeting is the first frame.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/testchild"
+	"github.com/limpetlb/limpet/internal/testwait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -114,6 +115,10 @@ func succeed(how string) error {
 	go answer(all[0], func() string { return "successor " + text.Load().(string) })
 	if err := s.Accepting(); err != nil {
 		return err
+	}
+	if <-s.Main(); s.ReloadAsked() {
+		s.Stop()
+		s.Stop()
 	}
 	<-s.Done()
 	if err := s.Err(); err != nil {
@@ -221,6 +226,10 @@ func TestHandover(t *testing.T) {
 	if got := ask(t, p.address); got != "successor 12" {
 		t.Errorf("after: %s", got)
 	}
+	if err := p.Promote(true); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Receive(t, p.Stopped(), "word to stop")
 	ctx, cancel := context.WithCancel(t.Context())
 	continued := make(chan error)
 	go func() { continued <- p.Continue(ctx) }()
@@ -344,7 +353,7 @@ func TestVersion(t *testing.T) {
 	}
 	defer conn.Close()
 	for text, want := range map[string]string{
-		`{"Version":2}`: "version 2",
+		`{"Version":1}`: "version 1",
 		`{`:             "unexpected end",
 	} {
 		if err := writeFrame(ours, frameHello, []byte(text)); err != nil {

@@ -47,6 +47,7 @@ type Predecessor struct {
 	conn       net.Conn
 	frames     chan frame    // of the successor; closed when it sends no more
 	early      []frame       // that have come while another one was awaited
+	stopped    chan struct{} // closed when it has sent frameStop
 	exited     chan struct{} // closed when it has ended
 	status     error         // of its end
 	gone       chan struct{} // closed when this process is done with it
@@ -128,7 +129,8 @@ func (p *Predecessor) launch() error {
 		_ = ours.Close()
 		return err
 	}
-	p.conn, p.frames, p.exited, p.gone = ours, make(chan frame), make(chan struct{}), make(chan struct{})
+	p.conn, p.frames, p.stopped = ours, make(chan frame), make(chan struct{})
+	p.exited, p.gone = make(chan struct{}), make(chan struct{})
 	go func() {
 		p.status = p.cmd.Wait()
 		close(p.exited)
@@ -151,10 +153,18 @@ func inheritable(env []string) (kept []string) {
 
 func (p *Predecessor) read() {
 	defer close(p.frames)
+	stopped := false
 	for {
 		f, err := readFrame(p.conn)
 		if err != nil {
 			return
+		}
+		if f.kind == frameStop {
+			if !stopped {
+				close(p.stopped)
+			}
+			stopped = true
+			continue
 		}
 		select {
 		case p.frames <- f:
@@ -292,12 +302,40 @@ func (p *Predecessor) why(ctx context.Context, err error) error {
 // Terminate asks the successor to end, if it has not ended.
 func (p *Predecessor) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
 
+// Reload asks the successor to read its configuration again.
+func (p *Predecessor) Reload() { _ = p.cmd.Process.Signal(syscall.SIGHUP) }
+
+// Promote says that the service manager knows the successor now: from then on
+// only that one speaks to it. reload says that a reload was asked for which
+// this process has not done. It is called after Start, and before Continue. An
+// error means that the successor has ended.
+func (p *Predecessor) Promote(reload bool) error {
+	payload := []byte{0}
+	if reload {
+		payload[0] = 1
+	}
+	_ = p.conn.SetWriteDeadline(time.Now().Add(acceptLimit))
+	return writeFrame(p.conn, frameMain, payload)
+}
+
+// Stopped is closed when the successor is asked to end: then this process
+// should end as well.
+func (p *Predecessor) Stopped() <-chan struct{} { return p.stopped }
+
 // Process is the process ID of the successor.
 func (p *Predecessor) Process() int { return p.cmd.Process.Pid }
 
 // Continue sends what changes until ctx ends, after Start, and what has changed
 // by then. The error says why it stopped before; the successor goes on without.
-func (p *Predecessor) Continue(ctx context.Context) error {
+func (p *Predecessor) Continue(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			go func() {
+				for range p.frames { // so that frameStop is not behind what nobody takes
+				}
+			}()
+		}
+	}()
 	send := func() error {
 		_ = p.conn.SetWriteDeadline(time.Now().Add(acceptLimit))
 		return p.Send(p.message(context.WithoutCancel(ctx)))

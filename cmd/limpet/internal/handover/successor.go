@@ -18,6 +18,8 @@ type Successor struct {
 	goes    chan struct{} // closed when the predecessor says go
 	ended   chan struct{} // closed when nothing follows
 	failure error         // why, before that
+	main    chan struct{} // closed when this process is the main one
+	reload  bool          // what that says, before that
 
 	writing sync.Mutex
 	wg      sync.WaitGroup
@@ -42,7 +44,7 @@ func Inherit() (*Successor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s=%d: %w", variable, first, err)
 	}
-	s := &Successor{conn: conn, goes: make(chan struct{}), ended: make(chan struct{})}
+	s := &Successor{conn: conn, goes: make(chan struct{}), ended: make(chan struct{}), main: make(chan struct{})}
 	if err := s.greet(first + 1); err != nil {
 		s.Fail(err)
 		s.Close()
@@ -96,6 +98,19 @@ func (s *Successor) Open(network, address string) (all []net.Listener, err error
 	return all, nil
 }
 
+// Take returns the sockets of a network, which are the caller's from then on.
+func (s *Successor) Take(network string) (sockets []Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, p := range s.places {
+		if p.Network == network && s.files[i] != nil {
+			sockets = append(sockets, Socket{p.Network, p.Address, s.files[i]})
+			s.files[i] = nil
+		}
+	}
+	return sockets
+}
+
 // Unused returns the addresses of sockets that nobody has opened.
 func (s *Successor) Unused() (addresses []string) {
 	s.mu.Lock()
@@ -124,6 +139,9 @@ func (s *Successor) Receive(apply func(message []byte) error) error {
 			s.wg.Go(func() {
 				defer close(s.ended)
 				s.failure = s.follow(apply)
+				if !s.isMain() { // nobody else is
+					close(s.main)
+				}
 			})
 			return nil
 		default:
@@ -148,11 +166,36 @@ func (s *Successor) follow(apply func(message []byte) error) error {
 		case f.kind == frameGo && goes != nil:
 			close(goes)
 			goes = nil
+		case f.kind == frameMain && len(f.payload) == 1 && !s.isMain():
+			s.reload = f.payload[0] != 0
+			close(s.main)
 		default:
 			return errUnexpected
 		}
 	}
 }
+
+// isMain reports whether the predecessor has said so.
+func (s *Successor) isMain() bool {
+	select {
+	case <-s.main:
+		return true
+	default:
+		return false
+	}
+}
+
+// Main is closed when this process is the one that the service manager knows,
+// or nothing follows from the predecessor.
+func (s *Successor) Main() <-chan struct{} { return s.main }
+
+// ReloadAsked reports whether the predecessor was asked for a reload that is up
+// to this process. It is called after Main is closed.
+func (s *Successor) ReloadAsked() bool { return s.reload }
+
+// Stop asks the predecessor to end, as this process does. Done is closed when
+// it has.
+func (s *Successor) Stop() { _ = s.send(frameStop, nil) }
 
 // Ready reports to the predecessor that this process can accept, and waits
 // until it may. All messages that were sent before have been applied then.

@@ -30,6 +30,14 @@ func Inherit() *Sockets {
 	return &Sockets{files: activation.Files(true), opened: map[string]bool{}}
 }
 
+// Files are the sockets, with their names: for a process that takes the place
+// of this one, whatever is open now.
+func (s *Sockets) Files() []*os.File { return slices.Clone(s.files) }
+
+// Add adds a socket by the name of its file, which another process has
+// inherited. It stays open as long as this process.
+func (s *Sockets) Add(f *os.File) { s.files = append(s.files, f) }
+
 // Open returns listeners for the sockets of a name; none if there are none. The
 // sockets stay inherited when these are closed, and can be opened again.
 func (s *Sockets) Open(name string) (all []net.Listener, err error) {
@@ -76,11 +84,9 @@ func Stopping(status string) error { return notify(daemon.SdNotifyStopping, "STA
 // Status says what the process does.
 func Status(status string) error { return notify("STATUS=" + status) }
 
-// Main says that another process is the main one from now on, and ready. The
-// manager may have ignored what that one has said before.
-func Main(process int) error {
-	return notify(daemon.SdNotifyReady, "MAINPID="+strconv.Itoa(process))
-}
+// Main says that another process is the main one from now on. The manager
+// ignores what that one has said before, and what this one says later.
+func Main(process int) error { return notify("MAINPID=" + strconv.Itoa(process)) }
 
 // Alive says that the process makes progress.
 func Alive() error { return notify(daemon.SdNotifyWatchdog) }

@@ -39,7 +39,7 @@ func TestNotify(t *testing.T) {
 		{Ready("serving"), "READY=1\nSTATUS=serving"},
 		{Reloading(), "RELOADING=1\nMONOTONIC_USEC=N\nSTATUS=reloading"},
 		{Alive(), "WATCHDOG=1"},
-		{Main(4711), "READY=1\nMAINPID=4711"},
+		{Main(4711), "MAINPID=4711"},
 		{Stopping("draining"), "STOPPING=1\nSTATUS=draining"},
 	} {
 		if c.err != nil {
