@@ -48,15 +48,16 @@ const (
 //
 // Requests "OPTIONS *" go to h, too; net/http would answer them itself.
 //
-// If h is a [VirtualService] or the result of its Wrap, the server's error log
-// goes to [Config].Logger, and [Stats] counts two kinds of failures: failed TLS
-// handshakes, and connections from [VirtualService.Listener] whose first
-// request net/http refuses or whose header never becomes complete. For these
-// two kinds, and for HTTP/2 connections that fail, there is one line a second;
-// for all other errors there are ten. Each line says how many others it stands
-// for. Without a Logger, the lines of other kinds go to the standard logger of
-// package log, at the same rates. With any other h, all lines of net/http do. A
-// program that sets ErrorLog or ConnState itself has no such counts and limits.
+// If h is a [VirtualService], the result of its Wrap, or a handler whose method
+// Unwrap returns one of these, the server's error log goes to [Config].Logger,
+// and [Stats] counts two kinds of failures: failed TLS handshakes, and
+// connections from [VirtualService.Listener] whose first request net/http
+// refuses or whose header never becomes complete. For these two kinds, and for
+// HTTP/2 connections that fail, there is one line a second; for all other
+// errors there are ten. Each line says how many others it stands for. Without a
+// Logger, the lines of other kinds go to the standard logger of package log, at
+// the same rates. With any other h, all lines of net/http do. A program that
+// sets ErrorLog or ConnState itself has no such counts and limits.
 func NewServer(h http.Handler) *http.Server {
 	srv := &http.Server{
 		Handler:                      LimitBodies(h),
@@ -89,6 +90,8 @@ func serviceOf(h http.Handler) *VirtualService {
 		return h
 	case *wrapped:
 		return h.vs
+	case interface{ Unwrap() http.Handler }:
+		return serviceOf(h.Unwrap())
 	}
 	return nil
 }
