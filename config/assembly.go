@@ -30,6 +30,7 @@ type assembly struct {
 	listeners []*door
 	stores    map[string]*tables // by the keys of tables
 	places    map[string]bool    // where tables on servers are
+	acme      []ACME             // with the names of all listeners
 	logs      logPlan
 }
 
@@ -97,7 +98,9 @@ func (b *builder) assemble(old kept) *assembly {
 		names[c.Name] = true
 		a.services = append(a.services, b.member(a, c, fielderr.Index("services", i)))
 	}
+	b.acme(a)
 	b.doors(a)
+	b.ask(a)
 	b.hosts(a)
 	b.needsCertificates(a)
 	b.planLogs(a)
@@ -233,7 +236,7 @@ func (a *assembly) background() (all []func(context.Context) error) {
 func (b *builder) doors(a *assembly) {
 	doc := b.file.doc
 	if len(doc.Listeners) == 0 {
-		d := &door{name: "listen", tls: b.listenerTLS(doc.TLS, "tls")}
+		d := &door{name: "listen", tls: b.listenerTLS(a, "listen", doc.TLS, "tls")}
 		b.addresses(d, doc.listen(), "listen", map[address]string{})
 		if len(doc.Services) > 0 {
 			d.rules = b.connections(&listenerConfig{Name: d.name})
@@ -250,7 +253,7 @@ func (b *builder) doors(a *assembly) {
 			continue
 		}
 		names[c.Name] = true
-		d := &door{name: c.Name, path: path, settings: c.serverSettings, tls: b.listenerTLS(c.TLS, path+".tls")}
+		d := &door{name: c.Name, path: path, settings: c.serverSettings, tls: b.listenerTLS(a, c.Name, c.TLS, path+".tls")}
 		b.addresses(d, c.Address, path+".address", taken)
 		b.fault(c.serverSettings.check(c.TLS != nil), "%s", path)
 		mode, err := c.mode(d.addresses)

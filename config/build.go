@@ -274,6 +274,7 @@ var references = []struct {
 var (
 	listenerReference = regexp.MustCompile(`^services\[\d+\]\.listeners\[\d+\]$`)
 	storeReference    = regexp.MustCompile(`(^|\.)tables\.store$`)
+	acmeReference     = regexp.MustCompile(`(^|\.)tls\.(certificates\[\d+\]\.)?acme$`)
 )
 
 // names are the names of the objects that a path can name; nil if it names
@@ -283,6 +284,8 @@ func (b *builder) names(path string) []string {
 	switch {
 	case listenerReference.MatchString(path):
 		return namesOf(doc.Listeners, func(l listenerConfig) string { return l.Name })
+	case acmeReference.MatchString(path):
+		return namesOf(doc.ACME, func(c acmeConfig) string { return c.Name })
 	case storeReference.MatchString(path):
 		return namesOf(doc.Stores, func(s storeConfig) string { return s.Name })
 	}

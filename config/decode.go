@@ -179,7 +179,7 @@ func (d *decoder) note(f *fault) {
 
 // namedItem is the path of a list whose items others refer to by name, or of
 // an item.
-var namedItem = regexp.MustCompile(`^(services\[\d+\]\.)?(services|listeners|stores|pools|poolGroups|geo|ipGroups|stringGroups|scripts|rateLimiters|persistenceProfiles|keySets)(\[\d+\])?$`)
+var namedItem = regexp.MustCompile(`^(services\[\d+\]\.)?(services|listeners|acme|stores|pools|poolGroups|geo|ipGroups|stringGroups|scripts|rateLimiters|persistenceProfiles|keySets)(\[\d+\])?$`)
 
 // fault notes what is wrong with n, which stands at a path.
 func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) *fault {

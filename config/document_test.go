@@ -146,6 +146,7 @@ func certificateFiles(t *testing.T, files map[string]string) (servers *testcerts
 	putCert(t, files, "shop-rsa", servers.IssueRSA(t, nil, "www.shop.example"))
 	more := servers.Issue(t, nil, "more.shop.example")
 	files["certs/more.pem"] = more.PEM() + more.KeyPEM(t)
+	files["internal-ca.pem"] = servers.PEM()
 	files["clients-ca.pem"], files["clients.crl"] = clients.PEM(), clients.Revoke(t, time.Now().Add(time.Hour), nil)
 	return servers, clients.Issue(t, nil)
 }
@@ -157,18 +158,20 @@ func TestTLSGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	examples := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(examples) != 4 {
+	if len(examples) != 6 {
 		t.Fatalf("%d examples", len(examples))
 	}
 	for i, want := range []map[string]string{
 		{"www.shop.example": "HTTP/2.0 200 ok"},
 		{"www.shop.example": "HTTP/2.0 200 ok", "more.shop.example": "HTTP/2.0 200 ok"},
+		{},                                      // the issuer of this test issues nothing
+		{"www.shop.example": "HTTP/2.0 200 ok"}, // with the certificate of the file
 		{"www.shop.example": "HTTP/2.0 200 ok"},
 		{"www.shop.example": "HTTP/2.0 200 ok", "partners.shop.example": "Get", "client partners.shop.example": "HTTP/2.0 200 ok"},
 	} {
 		files := map[string]string{"limpet.yaml": examples[i][1]}
 		servers, cert := certificateFiles(t, files)
-		h := open(t, files, Options{Edit: func(_ string, c *limpet.Config) {
+		h := open(t, files, Options{Issuer: newDesk(), Edit: func(_ string, c *limpet.Config) {
 			c.Transport = transport(func(r *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("ok")), Request: r}, nil
 			})

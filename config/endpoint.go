@@ -43,7 +43,11 @@ type endpoint struct {
 // for plain HTTP.
 func (l *listening) endpoint(d *door, i int, store *certs.Store) *endpoint {
 	e := &endpoint{of: l, address: d.addresses[i], path: d.paths[i], settings: d.settings, secure: store != nil, mode: d.mode}
-	e.server = limpet.NewServer(l.handler)
+	handler := l.handler
+	if l.issuer != nil {
+		handler = &challengeDoor{l.issuer, l.gate, handler}
+	}
+	e.server = limpet.NewServer(handler)
 	s := e.settings
 	bounds.SetDefaults(&s)
 	bounds.SetDefaults(&s.Timeouts)
@@ -259,6 +263,7 @@ func (rt *Runtime) Serve(ready func()) error {
 		return http.ErrServerClosed
 	}
 	rt.accepts = true
+	close(rt.accepted)
 	var news notices
 	for _, e := range rt.ends {
 		e.unlinkOnClose(true) // those that were handed over, too

@@ -22,13 +22,14 @@ type listening struct {
 	gate    *limpet.VirtualService // judges connections: the one service, or one of the listener's own
 	unknown *limpet.VirtualService // answers for hosts that no service has; nil if gate is the one service
 	handler http.Handler
+	issuer  Issuer                      // nil without one
 	certs   atomic.Pointer[certs.Store] // nil for plain HTTP
 	routes  atomic.Pointer[routes]
 }
 
 // listen makes a listener.
 func (rt *Runtime) listen(d *door, a *assembly) (*listening, error) {
-	l := &listening{name: d.name}
+	l := &listening{name: d.name, issuer: rt.options.Issuer}
 	if d.tls != nil {
 		l.certs.Store(certs.NewStore(d.tls))
 	}

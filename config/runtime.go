@@ -34,6 +34,9 @@ type Options struct {
 	// for each service. It must not block, and should not change Pools and
 	// PoolGroups. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
+	// Issuer gets the certificates of listeners with `acme`, for one Runtime.
+	// Without one, `acme` in a file is a fault.
+	Issuer Issuer
 	// Inherited returns the sockets that the process has inherited under a
 	// name, for addresses such as "fd:web". The Runtime closes them. Each must
 	// have the method File of [net.TCPListener]. Nil means that there are none.
@@ -65,7 +68,7 @@ type Options struct {
 // ".bad" at its end, and logs that. It starts nothing and connects to nothing:
 // tables on a Redis server connect at the first request that needs them, and
 // [Runtime.Shutdown] closes them. Each Runtime has its own pools, tables and
-// profiles.
+// profiles. If there is an Issuer, Build calls its Manage.
 //
 // If the file says where logs go, Build opens these files. [Runtime.Run] writes
 // the lines; until then they wait. A program whose file has stdout or stderr as
@@ -78,7 +81,8 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	rt := &Runtime{
 		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
-		unsaved: o.HandedOver != nil,
+		accepted: make(chan struct{}),
+		unsaved:  o.HandedOver != nil,
 	}
 	rt.over, rt.finish = context.WithCancel(context.Background())
 	b := rt.builder(f, to)
@@ -97,6 +101,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	rt.kept = b.now
 	rt.openTables(b.now.tables)
 	rt.route(a)
+	rt.manage(a)
 	return rt, nil
 }
 
@@ -140,6 +145,7 @@ type Runtime struct {
 	budget   *accept.Budget // of connections; nil if there is no limit, or before Listen
 	failed   chan error     // of an endpoint
 	updated  chan struct{}  // there is another file
+	accepted chan struct{}  // closed when Serve accepts
 
 	over   context.Context // until Shutdown
 	finish context.CancelFunc
@@ -366,6 +372,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		rt.mu.Unlock()
 	}
 	rt.kept = b.now
+	rt.manage(a)
 	for _, d := range a.listeners {
 		for _, l := range listeners {
 			if l.name != d.name {
@@ -457,7 +464,9 @@ func (rt *Runtime) endWork() {
 // Run does the work of the runtime in the background until ctx ends, and then
 // returns nil: the health monitors and discoveries of all services, including
 // those that updates add (see [limpet.VirtualService.Run]), files of users and
-// of keys, keys from URLs, tables that have a file, and the logs of the file.
+// of keys, keys from URLs, tables that have a file, the logs of the file, and
+// the Issuer. If Listen was called before, the Issuer begins when Serve
+// accepts.
 // It returns [limpet.ErrRunning] if it is running already. Requests need it: do
 // not end ctx before Shutdown has returned.
 //
@@ -482,6 +491,10 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		rt.save(t)
 	}
 	rt.running.Go(func() { rt.watchCertificates(ctx) })
+	if rt.options.Issuer != nil {
+		wait := rt.opens || rt.options.HandedOver != nil
+		rt.running.Go(func() { rt.issue(ctx, wait) })
+	}
 	rt.running.Go(func() { rt.watch(ctx) })
 	rt.startWork()
 	rt.mu.Unlock()

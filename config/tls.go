@@ -18,9 +18,9 @@ import (
 // tlsConfig says how a listener speaks TLS. Certificate and Key are one of its
 // Certificates, the first.
 type tlsConfig struct {
-	tlsFiles
+	listenerCertificate
 	// Certificates are chosen by the names that clients ask for.
-	Certificates []tlsFiles
+	Certificates []listenerCertificate
 	// Directory has more certificates: each X.pem with its key in the same
 	// file, each X.crt with X.key.
 	Directory string
@@ -42,6 +42,17 @@ type tlsConfig struct {
 	ClientCertificates *clientCertificates
 	// HTTP2 offers HTTP/2 to clients, which is so unless it is false.
 	HTTP2 *bool
+}
+
+// A listenerCertificate has files, or comes from an authority.
+type listenerCertificate struct {
+	tlsFiles
+	// ACME is the name of the entry of acme that gets the certificates of
+	// Names.
+	ACME string
+	// Names are hosts and IP addresses, each with a certificate of its own.
+	// They are the hosts of the services at the listener unless given.
+	Names []string
 }
 
 // tlsFiles are the files of a certificate.
@@ -155,18 +166,27 @@ func (c curve) MarshalText() ([]byte, error) { return enumtext.Marshal(c, curveW
 func (c *curve) UnmarshalText(text []byte) error { return enumtext.Unmarshal(c, text, curveWords) }
 
 // listenerTLS makes the policy of a listener, at a path; nil for plain HTTP.
-func (b *builder) listenerTLS(c *tlsConfig, path string) *certs.Policy {
+func (b *builder) listenerTLS(a *assembly, listener string, c *tlsConfig, path string) *certs.Policy {
 	if c == nil {
 		return nil
 	}
 	policy, err := fromFile(b, path, func() (*certs.Policy, error) {
 		var faults fielderr.List
 		c.check(&faults)
-		policy, err := certs.Load(b.certsConfig(c, path), &tlsReader{b, path})
+		made := b.certsConfig(c, path)
+		before := faults.Len()
+		b.manage(a, listener, c, &made, &faults)
+		if faults.Len() > before {
+			return nil, faults.Err() // there may be too few certificates for that
+		}
+		policy, err := certs.Load(made, &tlsReader{b, path})
 		faults.AddUnder("", err)
 		return policy, faults.Err()
 	})
 	b.fault(err, "%s", path)
+	if policy != nil && b.options.Issuer != nil {
+		policy = policy.With(b.options.Issuer)
+	}
 	return policy
 }
 
@@ -216,9 +236,11 @@ func (b *builder) certsConfig(c *tlsConfig, path string) certs.Config {
 		Directory: where(c.Directory), Default: c.Default, StrictSNI: c.StrictSNI, HTTP1: !c.http2(), Watch: watch, NoKeys: b.file.noKeys,
 		MinVersion: tlsVersionNumbers[c.MinVersion], MaxVersion: tlsVersionNumbers[c.MaxVersion],
 	}
-	files, paths := c.all()
-	for i, f := range files {
-		made.Certificates = append(made.Certificates, certs.Pair{Field: paths[i], Certificate: where(f.Certificate), Key: where(f.Key)})
+	listed, paths := c.all()
+	for i, f := range listed {
+		if f.ACME == "" {
+			made.Certificates = append(made.Certificates, certs.Pair{Field: paths[i], Certificate: where(f.Certificate), Key: where(f.Key)})
+		}
 	}
 	for _, s := range c.CipherSuites {
 		made.CipherSuites = append(made.CipherSuites, tls12Suites[s].ID)
@@ -234,14 +256,14 @@ func (b *builder) certsConfig(c *tlsConfig, path string) certs.Config {
 
 // all returns the certificates that have fields of their own, and the paths of
 // these below that of c.
-func (c *tlsConfig) all() (files []tlsFiles, paths []string) {
-	if c.tlsFiles != (tlsFiles{}) {
-		files, paths = append(files, c.tlsFiles), append(paths, "")
+func (c *tlsConfig) all() (all []listenerCertificate, paths []string) {
+	if own := c.listenerCertificate; own.tlsFiles != (tlsFiles{}) || own.ACME != "" || own.Names != nil {
+		all, paths = append(all, own), append(paths, "")
 	}
 	for i, f := range c.Certificates {
-		files, paths = append(files, f), append(paths, fielderr.Index("certificates", i))
+		all, paths = append(all, f), append(paths, fielderr.Index("certificates", i))
 	}
-	return files, paths
+	return all, paths
 }
 
 // A tlsReader reads the files of a listener, and notes their content.

@@ -47,6 +47,8 @@ type document struct {
 	Stores []storeConfig
 	// Process is about the process that serves.
 	Process processConfig
+	// ACME lists authorities that issue certificates by ACME, for listeners.
+	ACME []acmeConfig
 
 	// Logs is the log of the process. Unless given, its lines are those of the
 	// program's own log.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/cmd/limpet/internal/acme"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/handover"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
 	"github.com/limpetlb/limpet/config"
@@ -155,7 +157,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := config.Options{Logger: s.log, Inherited: s.sockets.Open, Watch: s.watch}
+	options := config.Options{Logger: s.log, Inherited: s.sockets.Open, Watch: s.watch, Issuer: acme.New(filepath.Join(stateDirectory(), "acme"))}
 	if s.before != nil {
 		options.HandedOver, options.BeforeAccept = s.before.Open, s.before.Ready
 	}
@@ -183,6 +185,15 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 		}
 	}
 	return rt, nil
+}
+
+// stateDirectory is where the command keeps what it needs after a restart: the
+// directory of its unit, or that which the unit of the package has.
+func stateDirectory() string {
+	if dirs := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(dirs) > 0 {
+		return dirs[0]
+	}
+	return "/var/lib/limpet"
 }
 
 // signals ask for a reload, for new files of logs, and for an upgrade.

@@ -44,10 +44,17 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+// around is a handler around a service, which it names.
+type around struct{ vs *limpet.VirtualService }
+
+func (a around) VirtualService() *limpet.VirtualService { return a.vs }
+
+func (a around) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.vs.ServeHTTP(w, r) }
+
 // Failed TLS handshakes went to a logger of their own, one line for each, and
 // of requests that net/http refuses nobody learned.
 func TestServerComplaints(t *testing.T) {
-	for _, kind := range []string{"service", "wrapped", "mux", "replaced"} {
+	for _, kind := range []string{"service", "wrapped", "around", "mux", "replaced"} {
 		for _, overTLS := range []bool{false, true} {
 			var lines syncBuffer
 			vs := newVirtualService(t, limpet.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
@@ -55,6 +62,8 @@ func TestServerComplaints(t *testing.T) {
 			switch kind {
 			case "wrapped":
 				h = vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+			case "around":
+				h = around{vs}
 			case "mux":
 				h = http.NewServeMux()
 			}
@@ -94,7 +103,7 @@ func TestServerComplaints(t *testing.T) {
 			}
 			exchange("GET / HTTP/1.1\nHost: a\nX-A: " + strings.Repeat("a", 100<<10) + "\n\n")
 			var bad, handshakes uint64
-			if kind == "service" || kind == "wrapped" {
+			if kind == "service" || kind == "wrapped" || kind == "around" {
 				bad = 6
 			}
 			if overTLS && kind != "mux" {

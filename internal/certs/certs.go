@@ -36,9 +36,11 @@ type Config struct {
 	// so is each X.crt with X.key. Names that begin with a dot are left out.
 	// Empty means none.
 	Directory string
+	// Managed are names whose certificates an Issuer gets.
+	Managed []Managed
 	// Default is the name whose certificate clients get that ask for no name,
 	// or for one that no certificate has. Empty means the name of the first
-	// certificate.
+	// certificate, which is one of Certificates if there are any.
 	Default string
 	// StrictSNI refuses these clients with the alert unrecognized_name.
 	StrictSNI bool
@@ -78,6 +80,23 @@ func (p Pair) files() []string {
 	return []string{p.Certificate, p.Key}
 }
 
+// Managed are names whose certificates come from an authority.
+type Managed struct {
+	Authority string   // the name of it, for an Issuer
+	Names     []string // of hosts in lower case, and IP addresses
+}
+
+// An Issuer has the certificates of managed names. Its methods may be called
+// concurrently.
+type Issuer interface {
+	// Certificate returns the certificate of a name from an authority; nil if
+	// there is none yet.
+	Certificate(authority, name string) *tls.Certificate
+	// TLSChallenge returns the certificate that proves to an authority which
+	// asks for a name that this is its server; nil if no authority asks.
+	TLSChallenge(name string) *tls.Certificate
+}
+
 // Files reads what a Config names. field is the path of the field that does so.
 type Files interface {
 	// Read returns the content of a file of at most max bytes.
@@ -101,9 +120,21 @@ type Policy struct {
 	entries []*entry // those of Certificates, then those of the directory
 	clients *clients // nil if no certificates are asked for
 	index   *index
+	issuer  Issuer // nil without one
 
 	server, strict *tls.Config
 }
+
+// With returns the policy with an issuer.
+func (p *Policy) With(issuer Issuer) *Policy {
+	next := p.clone()
+	next.issuer = issuer
+	next.build()
+	return next
+}
+
+// Managed are the names whose certificates an Issuer gets.
+func (p *Policy) Managed() []Managed { return p.config.Managed }
 
 // An entry is a certificate that was read.
 type entry struct {
@@ -119,18 +150,22 @@ func Load(cfg Config, files Files) (*Policy, error) {
 	var faults fielderr.List
 	pairs := cfg.Certificates
 	switch {
-	case len(pairs) == 0 && cfg.Directory == "":
+	case len(pairs)+len(cfg.Managed) == 0 && cfg.Directory == "":
 		faults.Addf("", nil, "want a certificate, certificates or a directory")
 	case cfg.Directory != "":
 		listed, err := list(cfg.Directory, files)
-		if err == nil && len(listed) == 0 && len(pairs) == 0 {
+		if err == nil && len(listed)+len(pairs)+len(cfg.Managed) == 0 {
 			err = fmt.Errorf("no certificate in %s: want files *.pem, or *.crt with *.key", cfg.Directory)
 		}
 		faults.AddUnder("directory", err)
 		pairs = slices.Concat(pairs, listed)
 	}
-	if len(pairs) > MaxCertificates {
-		faults.Addf("", nil, "%d certificates, want at most %d", len(pairs), MaxCertificates)
+	total := len(pairs)
+	for _, m := range cfg.Managed {
+		total += len(m.Names)
+	}
+	if total > MaxCertificates {
+		faults.Addf("", nil, "%d certificates, want at most %d", total, MaxCertificates)
 		pairs = nil
 	}
 	for _, pair := range pairs {
@@ -261,6 +296,7 @@ func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\uf
 // build makes what handshakes use.
 func (p *Policy) build() {
 	p.index = newIndex(p.entries, p.config.Default, p.config.StrictSNI)
+	p.index.manage(p.config.Managed, p.issuer, p.config)
 	p.server, p.strict = p.tls(false), p.tls(true)
 }
 

@@ -18,6 +18,9 @@ type index struct {
 	exact    map[string][]*tls.Certificate
 	below    map[string][]*tls.Certificate // of "*.example.com" by ".example.com"
 	fallback []*tls.Certificate            // for other names; nil refuses these
+
+	managed map[string]source // by name; nil without managed names
+	other   source            // in place of fallback; nil if that applies
 }
 
 // newIndex makes an index. Of several certificates with a name, those with
@@ -71,12 +74,16 @@ func (x *index) named(name string) []*tls.Certificate {
 	return x.below[parent(key)]
 }
 
-func (x *index) has(name string) bool { return x.named(name) != nil }
+func (x *index) has(name string) bool {
+	_, managed := x.managed[strings.ToLower(name)]
+	return managed || x.named(name) != nil
+}
 
 // meant is the end of a fault about a name that no certificate has: one that
 // may have been meant.
 func (x *index) meant(name string) string {
-	if near := suggest.Nearest(name, maps.Keys(x.exact)); near != "" {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(x.exact)), maps.Keys(x.managed))
+	if near := suggest.Nearest(name, slices.Values(names)); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
 	}
 	return ""
@@ -112,6 +119,11 @@ func (x *index) candidates(name string) (exact, below []*tls.Certificate) {
 // find returns the certificate for a client: the first of the candidates that
 // the client supports and that is valid now.
 func (x *index) find(hello *tls.ClientHelloInfo) *tls.Certificate {
+	if x.managed != nil {
+		if c, ok := x.issued(hello); ok {
+			return c
+		}
+	}
 	exact, below := x.candidates(hello.ServerName)
 	switch {
 	case len(exact)+len(below) == 0:

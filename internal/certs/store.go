@@ -39,6 +39,9 @@ func NewStore(p *Policy) *Store {
 func (s *Store) Server(strict func(name string) bool) *tls.Config {
 	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		p := s.current()
+		if answer := p.challenge(hello); answer != nil {
+			return answer, nil
+		}
 		if p.clients != nil && strict(hello.ServerName) {
 			return p.strict, nil
 		}
@@ -115,5 +118,5 @@ func (p *Policy) renewed(old *Policy) *Policy {
 
 // clone returns a policy to change; build makes it complete.
 func (p *Policy) clone() *Policy {
-	return &Policy{config: p.config, entries: slices.Clone(p.entries), clients: p.clients}
+	return &Policy{config: p.config, entries: slices.Clone(p.entries), clients: p.clients, issuer: p.issuer}
 }
