@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"net"
 	"net/http"
 	"reflect"
@@ -165,23 +164,6 @@ func (f *File) waiting(first *File, opened bool) (paths []string) {
 	}
 	add("process.startWait", !reflect.DeepEqual(now.Process.StartWait, was.Process.StartWait))
 	add("process.maxConnections", now.Process.MaxConnections != was.Process.MaxConnections)
-	add("tables", !reflect.DeepEqual(now.service.Tables, was.service.Tables))
-	stores := map[string]storeConfig{}
-	for _, s := range was.Stores {
-		stores[s.Name] = s
-	}
-	for i, s := range now.Stores {
-		old, ok := stores[s.Name]
-		add(fielderr.Index("stores", i), ok && !reflect.DeepEqual(s, old))
-	}
-	services := map[string]serviceConfig{}
-	for _, s := range was.Services {
-		services[s.Name] = s
-	}
-	for i, s := range now.Services {
-		old, ok := services[s.Name]
-		add(fmt.Sprintf("services[%d].tables", i), ok && s.Tables.Store == old.Tables.Store && !reflect.DeepEqual(s.Tables, old.Tables))
-	}
 	return paths
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/persistence/redisstore"
 )
 
 // Options say what a program adds to a file. The zero value adds nothing.
@@ -77,6 +77,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
 	rt := &Runtime{
 		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
+		relays: map[*relay]bool{}, remotes: map[*redisstore.Store]bool{},
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
 		unsaved: o.HandedOver != nil,
 	}
@@ -155,13 +156,17 @@ type Runtime struct {
 	accepts   bool                // and accepts at the endpoints
 	services  map[string]*running // by the keys of members
 	file      *File               // that is in force
-	// begun is the file with which the runtime began: what it says about
-	// listeners and tables stays in force.
+	// begun is the file with which the runtime began: what it says about some
+	// keys stays in force; see [Changes].
 	begun      *File
 	background context.Context // of Run
 	running    sync.WaitGroup
-	opened     map[*tables]bool // to close, also those that the file has no more
+	opened     map[*tables]bool // with a file or a server
 	unsaved    bool             // another process has the files of tables
+	// What requests may still use that began before an update.
+	relays   map[*relay]bool
+	remotes  map[*redisstore.Store]bool
+	relaying sync.WaitGroup // the relays
 
 	taking *persistence.Receiver // of TakeOver; nil before and afterwards
 	// work is what runs beside the services, such as the watchers of files:
@@ -267,7 +272,10 @@ type Changes struct {
 	// Live has what is in force now. The state of clients and servers is kept.
 	Live []string
 	// Fresh has what is in force now, and has begun anew: rate limiters with
-	// other limits.
+	// other limits, and tables on another server, or on a server and no longer
+	// in memory, and the other way round. Tables in memory that have a file now,
+	// or none any more, are here because persistence profiles keep their clients
+	// elsewhere then.
 	Fresh []string
 	// Restart has what is not in force before a restart of the process.
 	Restart []string
@@ -289,9 +297,14 @@ type Changes struct {
 // listeners, their addresses and settings, and whether they have TLS, stay
 // those of the first file.
 //
-// The options of tables and the limit of all connections also stay those of the
-// first file; Changes says what waits for a restart. Everything else changes,
-// including certificates. After Shutdown the error is [http.ErrServerClosed].
+// Tables keep their entries when their options change, as far as new bounds
+// allow; on another server they have what is there. If such a server does not
+// answer within two seconds, that is an error. Connections to a server that the
+// file has no more are closed once no request uses them.
+//
+// The limit of all connections stays that of the first file; Changes says what
+// waits for a restart. Everything else changes, including certificates. After
+// Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
@@ -332,9 +345,15 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 			return Changes{}, err
 		}
 	}
+	rt.prepareTables(b)
+	if err := to.join(f.hidden); err != nil {
+		rt.abandonTables(b.now.tables)
+		change.abandon()
+		return Changes{}, err
+	}
+	changes := rt.changes(f, b.now.tables)
 	rt.logs.apply(change, a.services)
-	rt.leave(b.now.tables)
-	rt.openTables(b.now.tables)
+	rt.takeTables(b.now.tables)
 	// Nothing can fail any more: the pools and the configurations as a whole
 	// have been tried.
 	if err := a.update(); err != nil {
@@ -365,6 +384,9 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		rt.mu.Unlock()
 	}
 	rt.kept = b.now
+	for _, b := range a.builders() {
+		b.old = kept{} // tables are closed when nobody has them any more
+	}
 	for _, d := range a.listeners {
 		for _, l := range listeners {
 			if l.name != d.name {
@@ -386,7 +408,6 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.endWork()
 	rt.work = a.background()
 	rt.startWork()
-	changes := rt.changes(f)
 	rt.file = f
 	if opens {
 		rt.listeners = next.listeners
@@ -588,16 +609,11 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 }
 
 // changes compares a file with those in force.
-func (rt *Runtime) changes(f *File) (c Changes) {
+func (rt *Runtime) changes(f *File, all map[string]*tables) (c Changes) {
 	seen := map[string]bool{}
 	for _, field := range f.waiting(rt.begun, rt.opens) {
 		c.Restart = append(c.Restart, field)
 		seen[field] = true
-	}
-	for _, path := range slices.Sorted(maps.Keys(f.content)) {
-		if was, ok := rt.begun.content[path]; ok && ofTables(path) && was != f.content[path] && !slices.ContainsFunc(c.Restart, func(above string) bool { return strings.HasPrefix(path, above) }) {
-			c.Restart = append(c.Restart, path)
-		}
 	}
 	limits := map[[2]string]rateLimiterConfig{}
 	rt.file.eachLimiter(func(service, _ string, l rateLimiterConfig) { limits[[2]string{service, l.Name}] = l })
@@ -606,8 +622,14 @@ func (rt *Runtime) changes(f *File) (c Changes) {
 			c.Fresh, seen[path] = append(c.Fresh, path), true
 		}
 	})
+	for _, t := range all {
+		if t.anew() {
+			c.Fresh, seen[t.at] = append(c.Fresh, t.at), true
+		}
+	}
+	slices.Sort(c.Fresh)
 	for _, path := range different(rt.file, f) {
-		if !seen[path] && !ofTables(path) {
+		if !seen[path] {
 			c.Live = append(c.Live, path)
 		}
 	}
@@ -628,10 +650,6 @@ func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
 		}
 	}
 }
-
-// ofTables reports whether a file is named by tables, which are those of the
-// first configuration.
-func ofTables(path string) bool { return strings.Contains(path, ".redis.tls.") }
 
 // different returns the paths at which two files differ: of the items of lists
 // at the top, of everything else at the top, and of what names a file with
