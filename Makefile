@@ -72,12 +72,14 @@ hostile: ## run every hostile script of datascript in a process of its own, with
 
 .PHONY: search
 search: ## look for calls that cost or make more than scripts are charged, nonces that come again, differences from Lua 5.1, and requests that other proxies refuse
+	@$(CHECK) packages data
 	go test ./datascript -run '^(TestAmplification|TestPeakBytes|TestSealNonces)$$' -count=1 -v -timeout 120m -args -full
 	go test ./internal/lua51 -run '^(TestConstructors|TestDifferential)$$' -count=1 -v -timeout 120m -args -full
 	GOWORK=off go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 30m -args -full
 
 .PHONY: load
 load: ## run the tests of load with 1,200,000 requests each, 100,000 that must not be sent twice, what takes memory in processes with limits, and what can move a client in full
+	@$(CHECK) packages data
 	go test ./internal/acceptance ./internal/certs ./lbpool -run '^(TestChangesUnderLoad|TestReloads|TestExchangeUnderLoad|TestNeverTwice|TestQueueStress|TestUpdateLosesNothing|TestScriptsUnderLoad|TestUploads|TestKeptVariables|TestHoards)$$' -count=1 -v -timeout 60m -args -full
 	go test ./persistence/redisstore -run '^(TestNothingStale|TestOneClaimWins)$$' -count=1 -v -timeout 60m -args -long
 	GOWORK=off go -C internal/integration test ./linear -run '^TestLinearizable$$' -count=1 -v -timeout 60m -args -long

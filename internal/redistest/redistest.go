@@ -137,13 +137,12 @@ func (s *Server) start() bool {
 		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--dbfilename", "dump.rdb", "--save", "", "--appendonly", "no",
 		"--daemonize", "no", "--logfile", "", "--pidfile", filepath.Join(s.dir, "pid"), "--cluster-config-file", filepath.Join(s.dir, "nodes.conf"),
 	}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	if err := s.cmd.Start(); err != nil {
+	cmd, done := exec.Command("redis-server", args...), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	if err := cmd.Start(); err != nil {
 		s.tb.Fatalf("%v (Debian's package redis-server has it)", err)
 	}
-	cmd, done := s.cmd, make(chan struct{})
-	s.done = done
+	s.cmd, s.done = cmd, done
 	go func() {
 		cmd.Wait()
 		close(done)
