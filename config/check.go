@@ -28,7 +28,9 @@ type CheckOptions struct {
 }
 
 // Check checks the configuration at path as [Load] does, for programs that
-// report all that is wrong with it. The error joins an [*Error] for each fault,
+// report all that is wrong with it. It also reports what a program could
+// complete by [Options].Edit: rules with reputations, or with locations that the
+// file has no data for, and a service without pools, scripts and rules. The error joins an [*Error] for each fault,
 // up to 10,000. There may be warnings even if there are faults.
 func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error, err error) {
 	files := &osFiles{}
@@ -40,7 +42,7 @@ func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error,
 		return nil, err
 	}
 	d := newDecoder(ctx, files)
-	d.most = maxKept
+	d.most, d.alone = maxKept, true
 	f, err := d.load(&source{name: path, dir: filepath.Dir(path)}, data, o)
 	if f == nil {
 		return nil, err

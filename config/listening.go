@@ -153,17 +153,21 @@ func (r *routes) find(host string) *limpet.VirtualService {
 // waiting are the paths of what a file says otherwise than the first one, and
 // what needs a restart. opened says that the runtime opens listeners by itself.
 func (f *File) waiting(first *File, opened bool) (paths []string) {
-	add := func(path string, differs bool) {
-		if differs {
-			paths = append(paths, path)
+	if !opened {
+		paths = f.doc.listenersUnlike(first.doc)
+	}
+	return append(paths, restarts(reflect.ValueOf(f.doc.Process), reflect.ValueOf(first.doc.Process), "process")...)
+}
+
+// restarts are the paths of the fields of a struct that differ and need a
+// restart.
+func restarts(now, was reflect.Value, path string) (paths []string) {
+	for _, f := range fieldsOf(now.Type()).list {
+		differs := !reflect.DeepEqual(now.FieldByIndex(f.Index).Interface(), was.FieldByIndex(f.Index).Interface())
+		if differs && reloadOf(now.Type(), f).is(reloadRestart) {
+			paths = append(paths, fielderr.Join(path, fielderr.Name(f.Name)))
 		}
 	}
-	now, was := f.doc, first.doc
-	if !opened {
-		paths = now.listenersUnlike(was)
-	}
-	add("process.startWait", !reflect.DeepEqual(now.Process.StartWait, was.Process.StartWait))
-	add("process.maxConnections", now.Process.MaxConnections != was.Process.MaxConnections)
 	return paths
 }
 

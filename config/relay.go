@@ -15,18 +15,18 @@ import (
 // first all of them, then what requests under way store in the old ones, until
 // no request has these any more.
 type relay struct {
-	sender persistence.Sender // of the old tables
-	heir   *heir
-	ended  chan struct{}
-	end    func() // closes ended
+	sender    persistence.Sender // of the old tables
+	successor *successor
+	ended     chan struct{}
+	end       func() // closes ended
 
-	mu sync.Mutex // guards to
-	to []*heir    // also those that have taken the place of the first, or are about to
+	mu sync.Mutex   // guards to
+	to []*successor // also those that have taken the place of the first, or are about to
 }
 
-// An heir has what has taken the place of other tables. What requests store
+// An successor has what has taken the place of other tables. What requests store
 // there themselves applies, whatever a relay has for the same key.
-type heir struct {
+type successor struct {
 	store    *persistence.Store
 	mu       sync.Mutex // one message at a time
 	receiver *persistence.Receiver
@@ -38,14 +38,14 @@ type heir struct {
 // relayed is what a relay calls the tables.
 const relayed = "tables"
 
-func newHeir(store *persistence.Store) *heir {
-	h := &heir{store: store, receiver: persistence.NewReceiver(), copies: true}
+func newSuccessor(store *persistence.Store) *successor {
+	h := &successor{store: store, receiver: persistence.NewReceiver(), copies: true}
 	h.receiver.Add(relayed, store, "")
 	return h
 }
 
 // apply takes a message, which is newer than what is being copied.
-func (h *heir) apply(message []byte) error {
+func (h *successor) apply(message []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.copies {
@@ -57,7 +57,7 @@ func (h *heir) apply(message []byte) error {
 
 // settle ends noting what requests store, so that something else can: tables
 // have one that notes changes.
-func (h *heir) settle() {
+func (h *successor) settle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.settled {
@@ -66,9 +66,9 @@ func (h *heir) settle() {
 	}
 }
 
-// inherit gives an heir the entries of a store, which requests use meanwhile.
-func inherit(h *heir, old *persistence.Store) (*relay, error) {
-	r := &relay{ended: make(chan struct{}), heir: h, to: []*heir{h}}
+// inherit gives an successor the entries of a store, which requests use meanwhile.
+func inherit(h *successor, old *persistence.Store) (*relay, error) {
+	r := &relay{ended: make(chan struct{}), successor: h, to: []*successor{h}}
 	r.end = sync.OnceFunc(func() { close(r.ended) })
 	r.sender.Add(relayed, old, "")
 	_, err := r.sender.Send(h.receiver.Apply)
@@ -105,7 +105,7 @@ func (r *relay) send() error {
 func (r *relay) leadsTo(store *persistence.Store) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.to, func(h *heir) bool { return h.store == store })
+	return slices.ContainsFunc(r.to, func(h *successor) bool { return h.store == store })
 }
 
 // run takes over changes until the end. Requests that change the old tables
@@ -124,9 +124,9 @@ func (r *relay) run() error {
 	}
 }
 
-// branch lets relays that lead to a store lead to an heir as well. The caller
+// branch lets relays that lead to a store lead to an successor as well. The caller
 // has locked mu.
-func (rt *Runtime) branch(store *persistence.Store, h *heir) {
+func (rt *Runtime) branch(store *persistence.Store, h *successor) {
 	for r := range rt.relays {
 		if r.leadsTo(store) {
 			r.mu.Lock()
@@ -140,7 +140,7 @@ func (rt *Runtime) branch(store *persistence.Store, h *heir) {
 func (rt *Runtime) cut(store *persistence.Store) {
 	for r := range rt.relays {
 		r.mu.Lock()
-		r.to = slices.DeleteFunc(r.to, func(h *heir) bool { return h.store == store })
+		r.to = slices.DeleteFunc(r.to, func(h *successor) bool { return h.store == store })
 		r.mu.Unlock()
 	}
 }
@@ -158,7 +158,7 @@ func (rt *Runtime) inherit(all map[string]*tables, fault func(t *tables, err err
 			fault(t, errors.New("tables cannot change while the process before is still draining"))
 			continue
 		}
-		h := newHeir(t.memory)
+		h := newSuccessor(t.memory)
 		rt.settle(t.before.memory)
 		rt.branch(t.before.memory, h)
 		r, err := inherit(h, t.before.memory)
@@ -171,7 +171,7 @@ func (rt *Runtime) inherit(all map[string]*tables, fault func(t *tables, err err
 	}
 }
 
-// settle lets something else than an heir note the changes of tables: of these,
+// settle lets something else than an successor note the changes of tables: of these,
 // or of all if none are named. The caller has locked mu.
 func (rt *Runtime) settle(of ...*persistence.Store) {
 	for r := range rt.relays {
@@ -205,11 +205,11 @@ func (rt *Runtime) relay(all map[string]*tables) {
 			defer rt.mu.Unlock()
 			delete(rt.relays, r)
 			for other := range rt.relays {
-				if other.leadsTo(r.heir.store) {
+				if other.leadsTo(r.successor.store) {
 					return
 				}
 			}
-			r.heir.settle()
+			r.successor.settle()
 		})
 		// Requests under way, and what else has the old tables, have this handle.
 		runtime.AddCleanup(t.before.Tables.(*persistence.Store), func(r *relay) { r.end() }, r)

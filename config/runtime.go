@@ -29,10 +29,12 @@ type Options struct {
 	Logger *slog.Logger
 	// Edit sets what a file cannot set in the configuration of a service, such
 	// as OnComplete and an Authenticator of its own. If it sets Logger, records
-	// and other lines of the virtual service go there, but not what pools and
-	// tables report. [File.Build] and [Runtime.Update] call Edit once or twice
-	// for each service. It must not block, and should not change Pools and
-	// PoolGroups. Nil changes nothing.
+	// and other lines of the virtual service go there, and what the pools report
+	// that no other service can have; tables, and pools at the top of a file
+	// with services, report to the log of the process. If it sets Reputations
+	// or Geo, rules of the listeners of the service have them, too. [File.Build] and
+	// [Runtime.Update] call Edit once or twice for each service. It must not
+	// block, and should not change Pools and PoolGroups. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
 	// Inherited returns the sockets that the process has inherited under a
 	// name, for addresses such as "fd:web". The Runtime closes them. Each must
@@ -113,6 +115,10 @@ func (rt *Runtime) make(a *assembly, to *findings) error {
 	for _, m := range a.services {
 		cfg := m.edited()
 		vs := m.tryService(cfg)
+		m.fault(idle(&cfg), "")
+		a.passOn(m, &cfg)
+		m.logPools(cfg.Logger)
+		m.fault(m.updatePools(), "")
 		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 	}
 	if err := to.join(rt.file.hidden); err != nil {
@@ -272,8 +278,8 @@ type Changes struct {
 	// Live has what is in force now. The state of clients and servers is kept.
 	Live []string
 	// Fresh has what is in force now, and has begun anew: rate limiters with
-	// other limits, and tables on another server, or on a server and no longer
-	// in memory, and the other way round. Tables in memory that have a file now,
+	// other limits, and tables on another server, in another store, or on a
+	// server and no longer in memory, and the other way round. Tables in memory that have a file now,
 	// or none any more, are here because persistence profiles keep their clients
 	// elsewhere then.
 	Fresh []string
@@ -322,6 +328,9 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	for _, m := range a.services {
 		// The service that serves will log what there is to say.
 		cfg := m.edited()
+		m.fault(idle(&cfg), "")
+		a.passOn(m, &cfg)
+		m.logPools(cfg.Logger)
 		cfg.Logger = nil
 		if vs := m.tryService(cfg); vs != nil {
 			vs.CloseIdleConnections()
@@ -627,6 +636,16 @@ func (rt *Runtime) changes(f *File, all map[string]*tables) (c Changes) {
 			c.Fresh, seen[t.at] = append(c.Fresh, t.at), true
 		}
 	}
+	stores := map[string]string{} // by service
+	for _, s := range rt.file.doc.Services {
+		stores[s.Name] = s.Tables.Store
+	}
+	for i, s := range f.doc.Services {
+		if was, ok := stores[s.Name]; ok && was != s.Tables.Store {
+			at := fielderr.Index("services", i) + ".tables"
+			c.Fresh, seen[at] = append(c.Fresh, at), true
+		}
+	}
 	slices.Sort(c.Fresh)
 	for _, path := range different(rt.file, f) {
 		if !seen[path] {
@@ -652,7 +671,8 @@ func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
 }
 
 // different returns the paths at which two files differ: of the items of lists
-// at the top, of everything else at the top, and of what names a file with
+// at the top, of the keys of mappings at the top of which some wait for a
+// restart, of everything else at the top, and of what names a file with
 // another content.
 func different(old, now *File) (paths []string) {
 	seen := map[string]bool{}
@@ -661,6 +681,14 @@ func different(old, now *File) (paths []string) {
 		name := fielderr.Name(field.Name)
 		was, is := a.FieldByIndex(field.Index), b.FieldByIndex(field.Index)
 		if reflect.DeepEqual(was.Interface(), is.Interface()) {
+			continue
+		}
+		if waits(is.Type()) { // some of it
+			for _, inner := range fieldsOf(is.Type()).list {
+				if !reflect.DeepEqual(was.FieldByIndex(inner.Index).Interface(), is.FieldByIndex(inner.Index).Interface()) {
+					paths = append(paths, fielderr.Join(name, fielderr.Name(inner.Name)))
+				}
+			}
 			continue
 		}
 		if is.Kind() != reflect.Slice {
