@@ -196,7 +196,7 @@ type Scripting struct {
 	// scripts that have asked for them, for all requests and responses
 	// together. A request that needs more gets 503. 0 means a quarter of the
 	// memory of the process, which [datascript.Limits] explains.
-	BodyBytes int64 `min:"0"`
+	BodyBytes int64 `unit:"bytes" min:"0"`
 
 	// StrictSelect makes avi.pool.select accept only servers, not persistence
 	// keys; see [datascript.Env].
@@ -262,7 +262,7 @@ type BodyBuffer struct {
 	// A response is buffered until Bytes of it, or all of it, have arrived,
 	// which delays streams such as server-sent events; but only if a script has
 	// code for HTTP_RESP_DATA.
-	Bytes int `min:"0" max:"32MiB"`
+	Bytes int `unit:"bytes" min:"0" max:"32MiB"`
 	// Head shows scripts the beginning of a longer request body, as soon as it
 	// has arrived, and sends the whole body to the server. It also applies if a
 	// script asks for a size without choosing. If Head is not set, a request
@@ -307,15 +307,26 @@ type snapshot struct {
 	proxy         http.Handler
 }
 
+// clone returns a copy with slices and maps of its own.
+func (c *Config) clone() Config {
+	own := *c
+	own.Pools, own.PoolGroups = slices.Clone(c.Pools), slices.Clone(c.PoolGroups)
+	own.Scripts = slices.Clone(c.Scripts)
+	own.PoolPersistence = maps.Clone(c.PoolPersistence)
+	own.Logging.Ignore, own.Logging.IgnoreStatuses = slices.Clone(c.Logging.Ignore), slices.Clone(c.Logging.IgnoreStatuses)
+	own.TrustedProxies, own.ProxyProtocol.From = slices.Clone(c.TrustedProxies), slices.Clone(c.ProxyProtocol.From)
+	own.NetworkSecurity, own.HTTPSecurity = slices.Clone(c.NetworkSecurity), slices.Clone(c.HTTPSecurity)
+	own.HTTPRequest, own.HTTPResponse = slices.Clone(c.HTTPRequest), slices.Clone(c.HTTPResponse)
+	own.RateLimiters = maps.Clone(c.RateLimiters)
+	return own
+}
+
 // eventCount is one more than the last event.
 const eventCount = int(datascript.HTTPRespData) + 1
 
 // compile checks cfg and reports all faults.
 func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
-	s := &snapshot{Config: cfg, bodyBytes: cfg.BodyBytes}
-	s.Pools = slices.Clone(cfg.Pools)
-	s.Scripts = slices.Clone(cfg.Scripts)
-	s.PoolPersistence = maps.Clone(cfg.PoolPersistence)
+	s := &snapshot{Config: cfg.clone(), bodyBytes: cfg.BodyBytes}
 	if s.Name == "" {
 		s.Name = "limpet"
 	}

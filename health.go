@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
+	"github.com/limpetlb/limpet/internal/histogram"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -110,9 +111,13 @@ func DefaultHealth(in HealthInput) Health {
 // Health returns the present health, as the configuration's HealthScore
 // computes it.
 func (vs *VirtualService) Health() Health {
-	s := vs.current.Load()
+	return vs.current.Load().HealthScore(vs.HealthInput())
+}
+
+// HealthInput returns what the present health is computed from.
+func (vs *VirtualService) HealthInput() HealthInput {
 	in := vs.health.input(time.Now())
-	for _, p := range s.Pools {
+	for _, p := range vs.current.Load().Pools {
 		var enabled, up, full int
 		for _, server := range p.Servers() {
 			switch server.State() {
@@ -132,7 +137,7 @@ func (vs *VirtualService) Health() Health {
 			in.Saturated = max(in.Saturated, float64(full)/float64(up))
 		}
 	}
-	return s.HealthScore(in)
+	return in
 }
 
 // The counts for the health are kept in slices of time. All but the current
@@ -144,26 +149,29 @@ const (
 	recentSlices = int(time.Minute / healthSlice)
 )
 
-// healthCounts are the counts of the latest slices.
-type healthCounts struct {
+// health has the counts of the latest slices.
+type health struct {
 	begun  time.Time
+	counts histogram.Striped[healthCounts]
+}
+
+type healthCounts struct {
 	turn   sync.Mutex // to begin a slice
 	slices [healthSlices]healthSliceCounts
 }
 
 type healthSliceCounts struct {
-	number atomic.Int64 // of slices since healthCounts.begun, from 1; 0 if never used
+	number atomic.Int64 // of slices since health.begun, from 1; 0 if never used
 
 	requests, connections, drops, failed, slow, busy, answered atomic.Uint64
 	firstByte                                                  atomic.Int64 // the sum, in nanoseconds
 }
 
-func (h *healthCounts) number(now time.Time) int64 { return int64(now.Sub(h.begun)/healthSlice) + 1 }
+func (h *health) number(now time.Time) int64 { return int64(now.Sub(h.begun)/healthSlice) + 1 }
 
-// slice returns the counts of the slice that contains a time. It clears them if
-// the slice is new.
-func (h *healthCounts) slice(now time.Time) *healthSliceCounts {
-	n := h.number(now)
+// slice returns the counts of a slice, given its number. It clears them if the
+// slice is new.
+func (h *healthCounts) slice(n int64) *healthSliceCounts {
 	c := &h.slices[n%int64(healthSlices)]
 	if c.number.Load() >= n {
 		return c
@@ -181,8 +189,8 @@ func (h *healthCounts) slice(now time.Time) *healthSliceCounts {
 }
 
 // add counts a record. Apart from drops, a record is bad in at most one way.
-func (h *healthCounts) add(r *Record, now time.Time) {
-	c := h.slice(now)
+func (h *health) add(r *Record, now time.Time) {
+	c := h.counts.Own().slice(h.number(now))
 	if r.Connection {
 		c.connections.Add(1)
 	} else {
@@ -212,7 +220,7 @@ func (h *healthCounts) add(r *Record, now time.Time) {
 }
 
 // input sums up the slices.
-func (h *healthCounts) input(now time.Time) HealthInput {
+func (h *health) input(now time.Time) HealthInput {
 	current := h.number(now)
 	// since returns how long ago the first of the latest slices began, given
 	// their number.
@@ -222,27 +230,29 @@ func (h *healthCounts) input(now time.Time) HealthInput {
 	in := HealthInput{Window: since(healthSlices)}
 	var recentAnswered, beforeAnswered uint64
 	var recentTime, beforeTime int64
-	for i := range h.slices {
-		c := &h.slices[i]
-		n := c.number.Load()
-		if n == 0 || n > current || n <= current-int64(healthSlices) {
-			continue
-		}
-		requests := c.requests.Load()
-		in.Requests += requests
-		in.Connections += c.connections.Load()
-		in.Drops += c.drops.Load()
-		in.Failed += c.failed.Load()
-		in.Slow += c.slow.Load()
-		in.Busy += c.busy.Load()
-		if n > current-int64(recentSlices) {
-			in.Recent.Requests += requests
-			recentAnswered += c.answered.Load()
-			recentTime += c.firstByte.Load()
-		} else {
-			in.Before.Requests += requests
-			beforeAnswered += c.answered.Load()
-			beforeTime += c.firstByte.Load()
+	for counts := range h.counts.All() {
+		for i := range counts.slices {
+			c := &counts.slices[i]
+			n := c.number.Load()
+			if n == 0 || n > current || n <= current-int64(healthSlices) {
+				continue
+			}
+			requests := c.requests.Load()
+			in.Requests += requests
+			in.Connections += c.connections.Load()
+			in.Drops += c.drops.Load()
+			in.Failed += c.failed.Load()
+			in.Slow += c.slow.Load()
+			in.Busy += c.busy.Load()
+			if n > current-int64(recentSlices) {
+				in.Recent.Requests += requests
+				recentAnswered += c.answered.Load()
+				recentTime += c.firstByte.Load()
+			} else {
+				in.Before.Requests += requests
+				beforeAnswered += c.answered.Load()
+				beforeTime += c.firstByte.Load()
+			}
 		}
 	}
 	recent := since(recentSlices)

@@ -73,6 +73,9 @@ const (
 	logClasses
 )
 
+// logDropClasses are the names of the classes, and of denied connections.
+var logDropClasses = [...]string{classOther: "other", classFiltered: "filtered", classSignificant: "significant", logClasses: "connection"}
+
 func (l *Logging) class(r *Record) (c logClass, rate int) {
 	switch {
 	case len(r.Significant) > 0:
@@ -189,13 +192,20 @@ func (s *snapshot) wantsRecords(ctx context.Context) bool {
 // emit counts a record, logs it and hands it to OnComplete. tx is the request's
 // transaction; nil for a connection.
 func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record, tx *transaction) {
-	vs.counters.add(r)
+	if slices.Contains(r.Significant, PolicyDrop) {
+		vs.counters.policyDrops.Add(1)
+	}
 	if r.Connection {
 		r.Location = s.location(r.Client.Addr())
 	}
 	if len(r.Significant) > 0 {
 		r.Significant = slices.DeleteFunc(r.Significant, func(reason Significance) bool { return s.Logging.ignored(reason, r.Status) })
 	}
+	received := int64(0)
+	if tx != nil {
+		received = tx.received()
+	}
+	vs.counters.add(r, received)
 	now := r.Start.Add(r.Duration)
 	vs.health.add(r, now)
 	log, levels := s.recordLog()
@@ -203,16 +213,19 @@ func (vs *VirtualService) emit(s *snapshot, ctx context.Context, r *Record, tx *
 	if level := class.level(levels, r); accesslog.Enabled(ctx, log, s.Logger, level) {
 		th := &vs.throttles[class]
 		if r.Connection {
-			th, rate = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate)
+			th, rate, class = s.denials.of(r.denier()), deniedRate(s.Logging.SignificantRate), logClasses
 		}
-		if suppressed, ok := th.pass(now, rate); ok {
-			if tx != nil && r.Method == "" {
-				tx.describe() // nobody wanted records until a moment ago
+		if suppressed, ok := th.pass(now, rate); !ok {
+			if rate > 0 {
+				vs.counters.logDropped[class].Add(1)
 			}
+		} else {
+			tx.describeLate()
 			l := recordLine{Record: r, tx: tx, level: level, suppressed: suppressed}
 			l.log(ctx, s, log)
 		}
 	}
+	vs.watchers.emit(r, tx)
 	if s.OnComplete != nil {
 		s.OnComplete(*r)
 	}

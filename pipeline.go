@@ -186,7 +186,7 @@ func selectPool(tx *transaction) {
 	t := tx.s.target(tx.selected.pool)
 	if label := tx.selected.label; label != "" && t.group != nil {
 		// As for a script, clients are bound in the pool that is chosen.
-		*tx.route = lbpool.Route{Label: label, Wait: tx.r.Method == http.MethodGet}
+		*tx.route = lbpool.Route{Label: label, Wait: tx.r.Method == http.MethodGet, Observer: (*trafficObserver)(tx.shared)}
 		if !tx.choosePool(t.group, tx.selected.addr) {
 			return
 		}
@@ -199,7 +199,7 @@ func selectPool(tx *transaction) {
 		t = chosen
 	}
 	tx.binding.target = t
-	*tx.route = lbpool.Route{Pool: t.pool, Wait: tx.r.Method == http.MethodGet}
+	*tx.route = lbpool.Route{Pool: t.pool, Wait: tx.r.Method == http.MethodGet, Observer: (*trafficObserver)(tx.shared)}
 	server, member := tx.boundServer(t)
 	switch {
 	case member != nil:

@@ -95,7 +95,7 @@ type Record struct {
 	// is "" if no server was found.
 	BindingSource persistence.Source
 
-	// Log are the lines of avi.vs.log, each with its place in the script.
+	// Log are the lines of avi.vs.log, each with its position in the script.
 	Log []string
 	// ScriptErrors are the errors of the scripts that failed.
 	ScriptErrors []*datascript.RuntimeError
@@ -214,7 +214,7 @@ func (tx *transaction) complete(p any) {
 	if !tx.denied && tx.failed() {
 		tx.s.security.Failed(tx)
 	}
-	if tx.s.wantsRecords(tx.shared) {
+	if tx.s.wantsRecords(tx.shared) || len(tx.vs.watchers.now().all) > 0 {
 		tx.describe()
 	}
 	tx.vs.emit(tx.s, tx.shared, r, tx)
@@ -241,6 +241,14 @@ func (tx *transaction) describe() {
 	}
 	if s := tx.route.Server; s != nil {
 		r.ServerName = s.Name()
+	}
+}
+
+// describeLate fills in the fields for a reader of whom complete did not know.
+// tx may be nil.
+func (tx *transaction) describeLate() {
+	if tx != nil && tx.record.VirtualService == "" {
+		tx.describe()
 	}
 }
 

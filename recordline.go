@@ -237,10 +237,7 @@ func (l *recordLine) requestBytes() (n int64, ok bool) {
 	if l.tx == nil || !l.fields.Has(accesslog.RequestBytes) {
 		return 0, false
 	}
-	if b, counted := l.tx.r.Body.(*countedBody); counted {
-		n = b.n.Load()
-	}
-	return n, true
+	return l.tx.received(), true
 }
 
 // certificateSubject returns the subject of the client's certificate; empty if
@@ -265,18 +262,27 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// countBody returns r, or a copy with a body that is counted, if a log wants to
-// know.
-func (s *snapshot) countBody(r *http.Request) *http.Request {
-	if s.records == nil || r.Body == nil || r.Body == http.NoBody {
+// countBody returns r, or a copy with a body that is counted if there is one.
+func countBody(r *http.Request) *http.Request {
+	if r.Body == nil || r.Body == http.NoBody {
 		return r
 	}
-	if log := s.records.Log(); log == nil || !log.Fields.Has(accesslog.RequestBytes) {
-		return r
+	var both struct { // in one allocation
+		request http.Request
+		body    countedBody
 	}
-	counted := *r
-	counted.Body = &countedBody{ReadCloser: r.Body}
-	return &counted
+	both.request = *r
+	both.body.ReadCloser = r.Body
+	both.request.Body = &both.body
+	return &both.request
+}
+
+// received returns how much of the request's body was read.
+func (tx *transaction) received() int64 {
+	if b, ok := tx.r.Body.(*countedBody); ok {
+		return b.n.Load()
+	}
+	return 0
 }
 
 // slogFacts are attributes for log/slog.

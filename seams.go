@@ -54,6 +54,7 @@ var (
 	_ PersistenceProfile = (*persistence.AppCookie)(nil)
 	_ PersistenceProfile = (*persistence.CustomHeader)(nil)
 	_ context.Context    = (*transaction)(nil)
+	_ lbpool.Observer    = (*trafficObserver)(nil)
 
 	// Further abilities of profiles.
 	_ PersistenceClaimer = (*persistence.ClientIP)(nil)

@@ -9,8 +9,13 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/limpetlb/limpet/internal/accept"
 )
 
 // A serverObserver counts and logs the failures in a server of net/http before
@@ -25,7 +30,16 @@ type serverObserver struct {
 	server *http.Server
 	next   http.Handler
 	plain  plainLog // for lines without a Logger
+
+	// failed has the reasons why handshakes have failed, by the address of the
+	// client: net/http logs the reason, and closes the connection then.
+	failed  sync.Map     // string → string
+	waiting atomic.Int32 // entries of failed
 }
+
+// maxFailed bounds failed: if a program has set ConnState itself, nothing takes
+// entries out.
+const maxFailed = 1024
 
 // ServeHTTP notes that a handler is called.
 func (o *serverObserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -66,6 +80,7 @@ func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
 	case http.StateActive:
 		c.Pending.Store(true)
 		c.Wait(o.clientTimeout())
+		o.shaken(nc, c)
 		return
 	case http.StateIdle:
 		if o.server.IdleTimeout <= 0 && o.server.ReadTimeout <= 0 {
@@ -78,6 +93,7 @@ func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
 	case http.StateNew:
 		return
 	}
+	o.shaken(nc, c)
 	if t, ok := nc.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
 		return // its streams are requests
 	}
@@ -85,7 +101,74 @@ func (o *serverObserver) connState(nc net.Conn, state http.ConnState) {
 		return
 	}
 	o.vs.counters.badRequests.Add(1)
+	c.Counts().WithoutRequest.Add(1)
 	o.log(slog.LevelWarn, "bad request", 1, slog.String("client", addrText(c.Client())))
+}
+
+// shaken counts how the TLS handshake of a connection has ended, once.
+func (o *serverObserver) shaken(nc net.Conn, c *accept.Conn) {
+	t, ok := nc.(*tls.Conn)
+	if !ok || c.Handshaken.Swap(true) {
+		return
+	}
+	if state := t.ConnectionState(); state.HandshakeComplete {
+		c.Counts().Handshakes.Add(tlsVersion(state.Version))
+		return
+	}
+	reason, ok := o.failed.LoadAndDelete(nc.RemoteAddr().String())
+	if !ok {
+		reason = handshakeOther
+	} else {
+		o.waiting.Add(-1)
+	}
+	c.Counts().HandshakeErrors.Add(reason.(string))
+}
+
+// noteFailure notes why the handshake of a client has failed.
+func (o *serverObserver) noteFailure(client, reason string) {
+	if o.waiting.Add(1) > maxFailed {
+		o.waiting.Add(-1)
+		return
+	}
+	if _, had := o.failed.Swap(client, handshakeReason(reason)); had {
+		o.waiting.Add(-1)
+	}
+}
+
+// tlsVersion returns a version of TLS as counts have it.
+func tlsVersion(version uint16) string {
+	return strings.TrimPrefix(tls.VersionName(version), "TLS ")
+}
+
+// handshakeOther is the reason of a failed handshake that handshakeReason does
+// not know.
+const handshakeOther = "other"
+
+// handshakeReason returns the reason of a failed handshake, given the error of
+// crypto/tls, as counts have it.
+func handshakeReason(text string) string {
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
+	}
+	switch {
+	case has("remote error: tls: "):
+		return "client_alert"
+	case has("HTTP request to an HTTPS server", "does not look like a TLS handshake"):
+		return "not_tls"
+	case has("unsupported versions", "protocol version"):
+		return "version"
+	case has("cipher suite"):
+		return "cipher"
+	case has("no certificate for ", "no certificates configured", "unrecognized name", "SNI"):
+		return "sni"
+	case has("client didn't provide a certificate", "client certificate", "client's certificate", "failed to verify certificate", "revocation list", "revoked"):
+		return "client_cert"
+	case has("timeout", "deadline exceeded"):
+		return "timeout"
+	case has("EOF", "reset by peer", "broken pipe", "closed"):
+		return "closed"
+	}
+	return handshakeOther
 }
 
 // log writes at most rate lines of a kind per second. It reports false if the
@@ -119,6 +202,7 @@ func (o *serverObserver) Write(p []byte) (int, error) {
 	c := complaintOf(line)
 	if c.message == handshakeFailed {
 		o.vs.counters.failedHandshakes.Add(1)
+		o.noteFailure(c.client, c.reason)
 	} else if !o.vs.current.Load().Logger.Enabled(context.Background(), slog.LevelError) {
 		o.plain.print(c, line)
 		return len(p), nil
@@ -135,6 +219,8 @@ type complaint struct {
 	message string // its kind
 	rate    int    // lines of this kind in a second
 	attrs   []slog.Attr
+
+	client, reason string // of a failed handshake
 }
 
 const handshakeFailed = "TLS handshake failed"
@@ -155,13 +241,16 @@ func complaintLine(p []byte) string {
 func complaintOf(line string) complaint {
 	if rest, ok := strings.CutPrefix(line, "http: TLS handshake error from "); ok {
 		client, reason, _ := strings.Cut(rest, ": ")
-		return complaint{slog.LevelWarn, handshakeFailed, 1, []slog.Attr{slog.String("client", client), slog.String("error", logged(reason))}}
+		return complaint{
+			level: slog.LevelWarn, message: handshakeFailed, rate: 1,
+			attrs: []slog.Attr{slog.String("client", client), slog.String("error", logged(reason))}, client: client, reason: reason,
+		}
 	}
 	text := []slog.Attr{slog.String("error", line)}
 	if strings.HasPrefix(line, "http2: ") && !strings.HasPrefix(line, "http2: panic") || strings.HasPrefix(line, "timeout waiting for ") {
-		return complaint{slog.LevelWarn, "HTTP/2 connection failed", 1, text}
+		return complaint{level: slog.LevelWarn, message: "HTTP/2 connection failed", rate: 1, attrs: text}
 	}
-	return complaint{slog.LevelError, "server error", 10, text}
+	return complaint{level: slog.LevelError, message: "server error", rate: 10, attrs: text}
 }
 
 // A plainLog is a server's ErrorLog that writes a limited number of lines of

@@ -11,23 +11,24 @@ type Significance uint8
 
 // The reasons. List those that are normal for a service in [Logging].Ignore.
 const (
-	PolicyDrop      Significance = iota + 1 // a policy refused the connection or the request
-	RateLimited                             // a rate limit caused the refusal
-	ScriptFailed                            // a script failed
-	ScriptClosed                            // a script closed the connection
-	ScriptRefused                           // a script answered with status 400 or more
-	ServerChange                            // the server that the client was bound to was not available
-	NoServer                                // no server was available
-	ServerFailed                            // a server was tried and gave no answer
-	ServerTimeout                           // a server was tried and gave no answer in time
-	ServerReselect                          // more than one server was tried
-	SlowResponse                            // the response took longer to begin than Logging.SlowResponse
-	ClientGone                              // the client left before it got its answer
-	Status4xx                               // the response's status is 400 to 499
-	Status5xx                               // the response's status is 500 or more
-	BadProxyHeader                          // a proxy sent no valid PROXY header
-	ServerAmbiguous                         // a binding names an address that several servers share; once a minute for each pool
-	BindingInvalid                          // the client's persistence cookie could not be opened
+	PolicyDrop        Significance = iota + 1 // a policy refused the connection or the request
+	RateLimited                               // a rate limit caused the refusal
+	ScriptFailed                              // a script failed
+	ScriptClosed                              // a script closed the connection
+	ScriptRefused                             // a script answered with status 400 or more
+	ServerChange                              // the server that the client was bound to was not available
+	NoServer                                  // no server was available
+	ServerFailed                              // a server was tried and gave no answer
+	ServerTimeout                             // a server was tried and gave no answer in time
+	ServerReselect                            // more than one server was tried
+	SlowResponse                              // the response took longer to begin than Logging.SlowResponse
+	ClientGone                                // the client left before it got its answer
+	Status4xx                                 // the response's status is 400 to 499
+	Status5xx                                 // the response's status is 500 or more
+	BadProxyHeader                            // a proxy sent no valid PROXY header
+	ServerAmbiguous                           // a binding names an address that several servers share; once a minute for each pool
+	BindingInvalid                            // the client's persistence cookie could not be opened
+	significanceCount                         // one more than the last
 )
 
 var significances = []string{

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/histogram"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -102,7 +103,8 @@ type target struct {
 	kept    *keptList          // of keeper
 	source  persistence.Source // where profile finds bindings; "" if each look-up says so
 
-	outcomes *outcomes // shared by all configurations
+	outcomes *outcomes    // shared by all configurations
+	traffic  *poolTraffic // the same; nil if it is a group
 }
 
 // target returns the target of that name, else the default pool.
@@ -217,6 +219,9 @@ func (s *snapshot) compileTargets(vs *VirtualService, faults *fielderr.List) {
 			s.strippers = append(s.strippers, p)
 		}
 		t.outcomes = vs.outcomesOf(t.name)
+		if t.pool != nil {
+			t.traffic = vs.trafficOf(t.name)
+		}
 	}
 	if s.defaultPool != nil { // else there is none, or the name is wrong
 		s.defaultTarget = s.targets[s.defaultPool.Name()]
@@ -314,19 +319,24 @@ var sources = [...]persistence.Source{
 // outcomes count the outcomes of bindings in a target, and the sources of the
 // bindings.
 type outcomes struct {
-	counts    [outcomeCount]atomic.Uint64
-	sources   [len(sources)]atomic.Uint64 // in the order of sources
-	ambiguous atomic.Int64                // Unix time of the last report of an ambiguous server
+	counts    histogram.Striped[outcomeCounts]
+	ambiguous atomic.Int64 // Unix time of the last report of an ambiguous server
+}
+
+type outcomeCounts struct {
+	outcomes [outcomeCount]atomic.Uint64
+	sources  [len(sources)]atomic.Uint64 // in the order of sources
 }
 
 func (o *outcomes) add(p Outcome, source persistence.Source) {
-	o.counts[p].Add(1)
+	c := o.counts.Own()
+	c.outcomes[p].Add(1)
 	if source == "" {
 		return
 	}
 	for i := range sources {
 		if sources[i] == source {
-			o.sources[i].Add(1)
+			c.sources[i].Add(1)
 			return
 		}
 	}
@@ -366,14 +376,16 @@ func (vs *VirtualService) targetStats() []TargetStats {
 	var stats []TargetStats
 	for name, t := range vs.current.Load().targets {
 		row := TargetStats{Target: name, Outcomes: map[Outcome]uint64{}, Sources: map[persistence.Source]uint64{}}
-		for p := range outcomeCount {
-			if n := t.outcomes.counts[p].Load(); n > 0 {
-				row.Outcomes[p] = n
+		for c := range t.outcomes.counts.All() {
+			for p := range outcomeCount {
+				if n := c.outcomes[p].Load(); n > 0 {
+					row.Outcomes[p] += n
+				}
 			}
-		}
-		for i, source := range sources {
-			if n := t.outcomes.sources[i].Load(); n > 0 {
-				row.Sources[source] = n
+			for i, source := range sources {
+				if n := c.sources[i].Load(); n > 0 {
+					row.Sources[source] += n
+				}
 			}
 		}
 		stats = append(stats, row)

@@ -233,7 +233,7 @@ func transactionOf(ctx context.Context) (*transaction, bool) {
 }
 
 func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *http.Request) *transaction {
-	r = s.countBody(r)
+	r = countBody(r)
 	tx := transactions.Get().(*transaction)
 	if len(s.Pools) > 0 {
 		more := new(sharedWithPools)
@@ -526,6 +526,7 @@ func (tx *transaction) finish() {
 	}
 	if tx.spare != nil {
 		tx.spare()
+		tx.vs.counters.upgraded.Add(-1)
 	}
 	tx.complete(p)
 	tx.shared.tx.Store(nil)
@@ -554,6 +555,7 @@ func (tx *transaction) hijack(client net.Conn) {
 	unwatch(tx.conn)
 	tx.rw.hijacked, tx.record.Hijacked = true, true
 	tx.spare = tx.vs.cutOff(client)
+	tx.vs.counters.upgraded.Add(1)
 }
 
 // isAbort reports whether a handler panicked to abort its response.

@@ -29,7 +29,9 @@ type VirtualService struct {
 	transport func() http.RoundTripper
 	gate      *accept.Gate
 	counters  counters
-	health    healthCounts
+	traffic   sync.Map // name of a pool → *poolTraffic
+	health    health
+	watchers  watchers
 	throttles [logClasses]throttle
 	panics    plainLog           // of loggers, outside requests
 	metrics   datascript.Metrics // of scripts
@@ -107,6 +109,11 @@ func (vs *VirtualService) Update(cfg Config) error {
 	}
 	return nil
 }
+
+// Config returns the configuration in force: the one that New or Update got,
+// with the defaults that these have filled in. The caller owns its slices and
+// maps, and shares the objects in them. Update accepts it.
+func (vs *VirtualService) Config() Config { return vs.current.Load().Config.clone() }
 
 // switched returns a transport with the settings of base that can speak HTTP/2
 // to servers of the pools that ask for it, the same as before if base is.

@@ -92,6 +92,8 @@ type decoder struct {
 	given    map[string]place // the keys at the top
 	noKeys   bool             // see CheckOptions
 	alone    bool             // no program adds anything to the file
+	outputs  bool             // of File
+	ofBytes  bool             // whether the field that is read is a number of bytes
 	warnings report
 	ticks    int
 
@@ -493,7 +495,7 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 		}
 		want = "true or false"
 	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Float64:
-		ofBytes := v.CanInt() && strings.HasSuffix(strings.ToLower(path), "bytes")
+		ofBytes := v.CanInt() && d.ofBytes
 		text := s.text
 		if ofBytes {
 			text = inBytes(text)
@@ -524,6 +526,10 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 
 // byteUnits are those of 1,024 bytes and of 1,000.
 var byteUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+
+// numberOfBytes reports whether a field is a number of bytes, which its tag
+// says.
+func numberOfBytes(f reflect.StructField) bool { return f.Tag.Get("unit") == "bytes" }
 
 // inBytes returns the number of bytes that a text such as "128KiB" is; any
 // other text as it is.
@@ -565,7 +571,8 @@ func (d *decoder) fields(entries []entry, v reflect.Value, path string) {
 	}
 }
 
-// field finds the field of an entry, and reports if there is none.
+// field finds the field of an entry, which is read next, and reports if there
+// is none.
 func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (reflect.StructField, bool) {
 	f, ok := fieldsOf(t).by[e.key]
 	if !ok {
@@ -575,6 +582,7 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 					place: d.placeOf(e.at), path: d.shown(join(path, e.key)),
 					err: fmt.Errorf("deprecated since %s, ends with %s: write %s", now.since, now.ends, now.key),
 				})
+				d.ofBytes = numberOfBytes(f)
 				return f, true
 			}
 		}
@@ -593,6 +601,7 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 			namedItem.MatchString(path) && !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "name" })
 		d.unknown(fault, join(path, e.key), lost)
 	}
+	d.ofBytes = ok && numberOfBytes(f)
 	return f, ok
 }
 

@@ -2,6 +2,8 @@ package config
 
 import (
 	"crypto/tls"
+	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -75,6 +77,51 @@ func TestDocument(t *testing.T) {
 		if got := vs.Explain(httptest.NewRequest(http.MethodGet, "http://a/", nil)); !strings.Contains(got, want) {
 			t.Errorf("example %d: no %q in %s", i, want, got)
 		}
+	}
+}
+
+// The document names no key that does not exist: each word in code is a key, a
+// type or a constant, or one of these values.
+func TestDocumentedKeysExist(t *testing.T) {
+	text, err := os.ReadFile("../docs/reference/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema any
+	if err := json.Unmarshal(madeSchema(t), &schema); err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{"true": true, "false": true, "stderr": true, "stdout": true, "localhost": true, "limpet": true, "web": true, "sub": true}
+	var look func(any)
+	look = func(n any) {
+		switch n := n.(type) {
+		case []any:
+			for _, n := range n {
+				look(n)
+			}
+		case map[string]any:
+			properties, _ := n["properties"].(map[string]any)
+			for key := range properties {
+				known[key] = true
+			}
+			words, _ := n["enum"].([]any)
+			for _, word := range words {
+				known[strings.ReplaceAll(strings.ToLower(fmt.Sprint(word)), " ", "")] = true
+			}
+			for _, n := range n {
+				look(n)
+			}
+		}
+	}
+	look(schema)
+	words := regexp.MustCompile("`([a-z][A-Za-z0-9]*)`").FindAllStringSubmatch(string(text), -1)
+	for _, m := range words {
+		if !known[m[1]] && !known[strings.ToLower(m[1])] {
+			t.Errorf("there is no key %s", m[1])
+		}
+	}
+	if len(words) < 400 {
+		t.Errorf("%d words", len(words))
 	}
 }
 

@@ -432,6 +432,7 @@ func TestServerSettings(t *testing.T) {
 // runtime serves. What is under way on an old address goes on; its connections
 // end with their next response.
 func TestListenersFollow(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -595,6 +596,7 @@ func names(all []Listener) (names []string) {
 // A start waits until health monitors have judged all servers, but no longer
 // than the file says.
 func TestStartWait(t *testing.T) {
+	t.Parallel()
 	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "server") })
 	server, second := httptest.NewServer(hello), httptest.NewServer(hello)
 	defer server.Close()
@@ -629,6 +631,7 @@ pools: [{name: web, servers: [{address: %s}, {address: SECOND}], healthMonitors:
 
 // Pools that only take over from others are checked, too.
 func TestBackupsAreChecked(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "server") }))
 	defer server.Close()
 	text := fmt.Sprintf(`listeners: [{name: main, address: "127.0.0.1:0"}]

@@ -32,6 +32,7 @@ type File struct {
 	content  map[string][32]byte // the digests of files that paths name
 	warnings []*Error
 	noKeys   bool // see CheckOptions
+	outputs  bool // whether tryOut looks if what the process writes can be written
 }
 
 // Load reads the configuration at path, with the files that it includes and
@@ -81,7 +82,7 @@ func (d *decoder) load(first *source, data []byte, o CheckOptions) (*File, error
 		return nil, err
 	}
 	d.arrangement(doc)
-	f := &File{doc: doc, layout: d.layout, files: d.files, made: map[string]any{}, content: map[string][32]byte{}, noKeys: o.NoKeys}
+	f := &File{doc: doc, layout: d.layout, files: d.files, made: map[string]any{}, content: map[string][32]byte{}, noKeys: o.NoKeys, outputs: d.outputs}
 	if !d.lost {
 		d.nextStage()
 		f.tryOut(d, o.Resolve)
@@ -300,6 +301,9 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 	a := b.assemble(kept{})
 	if b.lost || d.ctx.Err() != nil {
 		return
+	}
+	if f.outputs {
+		b.checkOutputs(a)
 	}
 	b.nextStage()
 	for _, m := range a.services {

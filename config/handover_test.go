@@ -282,6 +282,7 @@ func TestHandOverFails(t *testing.T) {
 // TestHandOverTableFile: of two processes one has the file of tables, the one
 // that accepts; and what it says of entries that are gone does not return.
 func TestHandOverTableFile(t *testing.T) {
+	t.Parallel()
 	s := serve(t, handoverFiles(t), Options{})
 	addr, path := s.addrs("main")[0], filepath.Join(s.dir, "tables.snap")
 	store := s.kept.tables[storeKey("main")].Tables.(*persistence.Store)

@@ -33,7 +33,7 @@ type outputConfig struct {
 	// largest queue. 0 means 65,536.
 	QueueLines int `default:"65536" min:"512" max:"16777216"`
 	// QueueBytes is how long these lines are together. 0 means 16 MiB.
-	QueueBytes int `default:"16MiB" min:"64KiB" max:"1GiB"`
+	QueueBytes int `unit:"bytes" default:"16MiB" min:"64KiB" max:"1GiB"`
 }
 
 const (

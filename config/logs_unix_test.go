@@ -28,6 +28,7 @@ func toldDropped(text string) (n int) {
 // A pipe that nobody reads delays neither requests nor the end. What is lost is
 // counted, and reported when somebody reads.
 func TestLogPipe(t *testing.T) {
+	t.Parallel()
 	const requests = 5000
 	for _, format := range []string{"text", "json", "combined"} {
 		t.Run(format, func(t *testing.T) {
@@ -72,6 +73,7 @@ func TestLogPipe(t *testing.T) {
 
 // Nor does it delay the end.
 func TestLogPipeAtTheEnd(t *testing.T) {
+	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)

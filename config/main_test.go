@@ -1,9 +1,12 @@
 package config
 
 import (
+	"flag"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -14,7 +17,11 @@ import (
 	"github.com/limpetlb/limpet/internal/testleak"
 )
 
+// TestMain runs more tests at a time than there are processors, because those
+// that are parallel mostly wait. The flag -parallel still applies.
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	flag.Parse()
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: dialNameServer}
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }

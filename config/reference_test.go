@@ -46,6 +46,27 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// Whatever is a number of bytes may have a unit.
+func TestSizes(t *testing.T) {
+	sizes, ofBytes := 0, regexp.MustCompile(`(?i)\bbytes\b|Bytes$|\b[KMG]i?B\b`)
+	for _, k := range allKeys(t) {
+		switch {
+		case k.Type == "size":
+			sizes++
+		case k.Name() == "nearEntries": // counts values, and says how long these may be
+		case k.Type == "whole number" && (ofBytes.MatchString(k.Text) || ofBytes.MatchString(k.Name())):
+			t.Errorf("%s is a number of bytes without the tag unit: %s", k.Paths[0], k.Text)
+		}
+	}
+	if sizes < 15 {
+		t.Errorf("%d sizes", sizes)
+	}
+	_, errs := loaded(t, map[string]string{"limpet.yaml": "pools: [{name: web, reselect: {maxBody: 1MiB, retries: 1KiB}, servers: [{address: 10.0.0.1}]}]\n"}, "limpet.yaml")
+	if !strings.Contains(errs, `pools[0].reselect.retries: want a whole number, not "1KiB"`) || strings.Contains(errs, "maxBody") {
+		t.Errorf("%s", errs)
+	}
+}
+
 // reference is the document about all keys.
 func reference(keys configkeys.List) []byte {
 	mappings := map[string]configkeys.List{}

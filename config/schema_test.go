@@ -73,7 +73,7 @@ func ref(name string) object { return object{"$ref": "#/$defs/" + name} }
 
 // schema describes a whole document. A null is as good as nothing everywhere.
 func (m *schemaMaker) schema() object {
-	root := m.of(reflect.TypeFor[document](), "")
+	root := m.of(reflect.TypeFor[document](), false)
 	m.define("elsewhere", object{
 		"description": "A value from an environment variable or from a file.",
 		"oneOf": []any{
@@ -116,19 +116,20 @@ func pattern(format string, args ...any) object {
 	return object{"type": "string", "pattern": "^(" + fmt.Sprintf(format, args...) + ")$"}
 }
 
-// of describes values of a type, which is that of a field of a name.
-func (m *schemaMaker) of(t reflect.Type, field string) object {
+// of describes values of a type. ofBytes says whether they are numbers of
+// bytes.
+func (m *schemaMaker) of(t reflect.Type, ofBytes bool) object {
 	integer, digits := object{"type": "integer"}, `[+-]?[0-9_]+`
 	switch reflect.New(t).Interface().(type) {
 	case *pairs:
-		return object{"type": []string{"object", "null"}, "additionalProperties": m.of(reflect.TypeFor[string](), "")}
+		return object{"type": []string{"object", "null"}, "additionalProperties": m.of(reflect.TypeFor[string](), false)}
 	case *addresses:
-		text := m.of(reflect.TypeFor[string](), "")
+		text := m.of(reflect.TypeFor[string](), false)
 		return m.define("addresses", object{"anyOf": []any{text, object{"type": "array", "items": text, "minItems": 1}}})
 	case *time.Duration:
 		return m.scalar("duration", object{"const": 0}, pattern(`[+-]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)`))
 	case *[]byte:
-		return m.of(reflect.TypeFor[string](), "")
+		return m.of(reflect.TypeFor[string](), false)
 	case *secret:
 		return m.scalar("base64", pattern(`[A-Za-z0-9+/\r\n]*=*[\r\n]*`))
 	case *http.SameSite:
@@ -142,14 +143,14 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 	case *netip.Prefix:
 		return m.scalar("network", pattern(`([0-9A-Fa-f:.]+/[0-9]+)?`))
 	case *profileChoice:
-		return m.scalar("profileChoice", object{"type": "string"}, m.of(reflect.TypeFor[sessionProfile](), ""))
+		return m.scalar("profileChoice", object{"type": "string"}, m.of(reflect.TypeFor[sessionProfile](), false))
 	case *datascript.Event:
 		return m.scalar("event", object{"type": "string", "examples": words(t)})
 	}
 	if c, ok := reflect.TypeAssert[choice](reflect.New(t)); ok {
 		_, own := c.parts()
 		private := reflect.TypeOf(own()).Elem()
-		return m.scalar("nameOr-"+typeName(private), object{"type": scalars[:3]}, m.of(private, ""))
+		return m.scalar("nameOr-"+typeName(private), object{"type": scalars[:3]}, m.of(private, false))
 	}
 	if types := unions[t]; types != nil {
 		return m.union(t, types)
@@ -169,11 +170,11 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 	case reflect.Struct:
 		return m.structs(t)
 	case reflect.Pointer:
-		return m.of(t.Elem(), field)
+		return m.of(t.Elem(), ofBytes)
 	case reflect.Slice:
-		return object{"type": []string{"array", "null"}, "items": m.of(t.Elem(), "")}
+		return object{"type": []string{"array", "null"}, "items": m.of(t.Elem(), false)}
 	case reflect.Map:
-		return object{"type": []string{"object", "null"}, "additionalProperties": m.of(t.Elem(), "")}
+		return object{"type": []string{"object", "null"}, "additionalProperties": m.of(t.Elem(), false)}
 	case reflect.String:
 		return m.scalar("text", object{"type": scalars[:3]})
 	case reflect.Bool:
@@ -183,7 +184,7 @@ func (m *schemaMaker) of(t reflect.Type, field string) object {
 	case reflect.Uint16:
 		return m.scalar("upTo65535", object{"type": "integer", "minimum": 0, "maximum": 65535}, pattern(`[0-9_]+`))
 	case reflect.Int, reflect.Int64:
-		if strings.HasSuffix(strings.ToLower(field), "bytes") {
+		if ofBytes {
 			return m.scalar("bytes", integer, pattern(`%s|[0-9_]+ *(KiB|MiB|GiB|KB|MB|GB)`, digits))
 		}
 		return m.scalar("integer", integer, pattern(`%s`, digits))
@@ -220,7 +221,7 @@ func (m *schemaMaker) union(t reflect.Type, types []reflect.Type) object {
 	}
 	names, properties := typeNames(types), object{}
 	for i, member := range types {
-		property := maps.Clone(m.of(member, ""))
+		property := maps.Clone(m.of(member, false))
 		if text := m.typeComment(member); text != "" {
 			property["description"] = text
 		}
@@ -245,7 +246,7 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 	}
 	properties := object{}
 	for _, f := range fieldsOf(t).list {
-		field := maps.Clone(m.of(f.Type, f.Name))
+		field := maps.Clone(m.of(f.Type, numberOfBytes(f)))
 		if text := m.comment(t, f); text != "" {
 			field = object{"description": text, "allOf": []any{field}}
 			if inner, ok := field["allOf"].([]any)[0].(object); ok && inner["$ref"] != nil {

@@ -110,6 +110,11 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 		t.inMemory(o.Options)
 		if o.File != "" && !b.options.Offline {
 			t.saver = &persistence.Saver{Store: t.memory, Path: t.path, Interval: o.SaveInterval, Logger: b.log}
+			if b.file.outputs {
+				if err := canCreateIn(filepath.Dir(t.path), t.path); err != nil {
+					b.warn(path+".file", fmt.Errorf("the tables cannot be saved: %w", err))
+				}
+			}
 		}
 		return t
 	}

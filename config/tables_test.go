@@ -172,6 +172,7 @@ func TestTablesOffline(t *testing.T) {
 // last save, and after a change of the configuration that took them away for a
 // while.
 func TestTablesFile(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/tables.snap"
 	text := fmt.Sprintf("stores: [{name: main, file: %s, saveInterval: 1s}]\nscripts: [{file: a.lua}]\nservices: [{name: a, tables: {store: main}, scripts: [a]}]\n", path)
 	files := map[string]string{"a.lua": remember, "limpet.yaml": text}

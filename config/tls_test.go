@@ -283,6 +283,7 @@ func (l *lockedLog) has(text string) bool {
 // While a runtime runs it takes new certificates from their files. An update
 // takes them too, and keeps sessions and connections.
 func TestTLSReload(t *testing.T) {
+	t.Parallel()
 	a := testcerts.NewAuthority(t, "test")
 	files := map[string]string{"limpet.yaml": "tls: {certificate: a.crt, key: a.key}\n" + teapot}
 	putCert(t, files, "a", a.Issue(t, nil, "a.example.com"))

@@ -121,7 +121,7 @@ type serverSettings struct {
 	Timeouts serverTimeouts
 	// MaxHeaderBytes is how long the header of a request may be. 0 means 64
 	// KiB.
-	MaxHeaderBytes int `default:"64KiB" min:"1KiB" max:"1MiB"`
+	MaxHeaderBytes int `unit:"bytes" default:"64KiB" min:"1KiB" max:"1MiB"`
 	// MaxStreams is how many requests a client of HTTP/2 may have under way on
 	// a connection. 0 means 250.
 	MaxStreams int `default:"250" min:"1" max:"10_000"`

@@ -70,7 +70,7 @@ func vsRateLimit(c call) int {
 // enforce takes the action of a profile and ends the script.
 func (c call) enforce(p *RateProfile, key string) {
 	if p.Action == RateNone {
-		c.log(c.Place() + "rate limit exceeded: " + key)
+		c.log(c.Position() + "rate limit exceeded: " + key)
 		return
 	}
 	c.reply, c.closing = nil, open

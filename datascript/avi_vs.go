@@ -80,7 +80,7 @@ func (c call) addrText(a netip.Addr) string {
 func (c call) retPort(p uint16) int { return c.Ret(c.state.texts.port(p)) }
 
 // log(...) writes its arguments, joined as tostring prints them, to the
-// transaction's log, with the place of the call in front.
+// transaction's log, with the position of the call in front.
 func vsLog(c call) int { return c.logAll("") }
 
 // print(...) is log(...) with tabs between the arguments: it does not write to
@@ -91,7 +91,7 @@ func logPrint(c call) int { return c.logAll("\t") }
 // there may be thousands of long arguments.
 func (c call) logAll(separator string) int {
 	var b strings.Builder
-	b.WriteString(c.Place())
+	b.WriteString(c.Position())
 	left := 0
 	if c.logLines < c.engine.limits.LogLines {
 		left = max(c.engine.limits.LogBytes-c.logBytes+1, 0) // one more, so that it is cut

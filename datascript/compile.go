@@ -123,7 +123,7 @@ func joined(faults []*CompileError) error {
 	return errors.Join(all...)
 }
 
-// compileError adds the place to an error of the Lua compiler.
+// compileError adds the position to an error of the Lua compiler.
 func compileError(name string, ev Event, err error) *CompileError {
 	e := &CompileError{Script: name, Event: ev, Message: err.Error()}
 	if ce := (*lua51.CompileError)(nil); errors.As(err, &ce) {

@@ -49,7 +49,7 @@
 // when the script has ended. (Only avi.vs.rate_limit ends it, when it turns a
 // request away.) If the script ends with an error, its decisions are dropped,
 // its changes of headers and URI are undone, and [Engine.Run] returns a
-// [*RuntimeError] with the place and the traceback. Changes of tables, rate
+// [*RuntimeError] with the position and the traceback. Changes of tables, rate
 // limiters and metrics, and lines of the log, stay.
 //
 // The functions that work also depend on the host: a [Transaction] may have

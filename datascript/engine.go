@@ -38,8 +38,9 @@ type Env struct {
 	RateLimiters map[string]*RateLimiter
 	// RateProfile is the profile that avi.vs.rate_limit enforces.
 	RateProfile *RateProfile
-	// Metrics are the metrics of avi.vs.analytics.*. Nil means that the engine
-	// has its own. See [Engine.Metrics].
+	// Metrics are the metrics of avi.vs.analytics.*, and the counts of scripts.
+	// Nil means that the engine has its own. See [Engine.Metrics] and
+	// [Engine.ScriptStats].
 	Metrics *Metrics
 	// OpenConns counts the open connections of clients, for
 	// avi.vs.get_open_conns. It may be called concurrently. If it is nil or
@@ -98,6 +99,7 @@ type Engine struct {
 	limits Limits
 	lua    *lua51.Engine
 	states sync.Pool
+	counts sync.Map // of *Script: its *scriptCounts in env.Metrics
 
 	runs, failures, created, discarded, refused atomic.Uint64
 }
@@ -137,14 +139,16 @@ func (e *Engine) Run(ctx context.Context, s *Script, ev Event, tx Transaction) e
 		if errors.Is(err, ErrBusy) {
 			e.refused.Add(1)
 		}
-		return &RuntimeError{Script: s.name, Event: ev, Message: lua51.ChunkName(s.name) + ": " + err.Error(), Cause: err}
+		failure := &RuntimeError{Script: s.name, Event: ev, Message: lua51.ChunkName(s.name) + ": " + err.Error(), Cause: err}
+		e.countFailure(s, ev, failure)
+		return failure
 	}
 	st, _ := e.states.Get().(*state)
 	if st == nil {
 		st = newState(e)
 		e.created.Add(1)
 	}
-	err, healthy := st.exec(ctx, s, ev, tx)
+	err, healthy := e.measure(ctx, st, s, ev, tx)
 	st.lua.Leave()
 	e.runs.Add(1)
 	if err != nil {

@@ -227,7 +227,7 @@ func runRequest(t testing.TB, e *Engine, source string) (*exchange, error) {
 	return x, e.Run(t.Context(), s, HTTPReq, x)
 }
 
-// logged returns the lines of avi.vs.log without the place in front.
+// logged returns the lines of avi.vs.log without the position in front.
 func (x *exchange) logged() []string {
 	var out []string
 	for _, l := range x.logs {

@@ -38,7 +38,7 @@ func (s slowTables) Insert(context.Context, string, string, string, time.Duratio
 
 // In a process with 512 MiB, the published listing failed for 93 of 100
 // requests of 8 clients when its tables were on another machine: each run
-// kept its place while it waited, and a run too many was refused at once.
+// kept its slot while it waited, and a run too many was refused at once.
 func TestListingWithSlowTables(t *testing.T) {
 	for _, clients := range []int{8, 32, 128} {
 		t.Run(fmt.Sprint(clients), func(t *testing.T) {
@@ -158,16 +158,16 @@ func (g stillTables) Lookup(context.Context, string, string, time.Duration) (str
 	return "", 0, false, nil
 }
 
-// While scripts wait for the host, others run in their place. Those that keep
-// their places, because there are many, are an eighth at most: or the others
+// While scripts wait for the host, others run in their slots. Those that keep
+// their slots, because there are many, are an eighth at most: or the others
 // could not run for as long as the host takes.
 func TestOutside(t *testing.T) {
-	for _, tt := range []struct{ places, kept int }{{1, 0}, {7, 0}, {8, 1}, {32, 4}} {
-		t.Run(fmt.Sprint(tt.places), func(t *testing.T) {
+	for _, tt := range []struct{ slots, kept int }{{1, 0}, {7, 0}, {8, 1}, {32, 4}} {
+		t.Run(fmt.Sprint(tt.slots), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const clients = 50
 				g := stillTables{entered: make(chan struct{}), leave: make(chan struct{})}
-				e := newEngine(t, Env{Tables: g, Limits: Limits{Concurrent: tt.places}})
+				e := newEngine(t, Env{Tables: g, Limits: Limits{Concurrent: tt.slots}})
 				s := mustCompile(t, Chunk{Event: HTTPReq, Source: "avi.vs.table_lookup('k')"})
 				var wg sync.WaitGroup
 				for range clients {
@@ -196,7 +196,7 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-// A script that finds no place waits for one, in a line that is bounded, until
+// A script that finds no slot waits for one, in a line that is bounded, until
 // its request ends or it has waited for too long.
 func TestConcurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -266,7 +266,11 @@ func TestHeldBytes(t *testing.T) {
 		var held []*exchange
 		var mu sync.Mutex
 		var wg sync.WaitGroup
-		for range 200 {
+		requests := 200
+		if testing.Short() {
+			requests = 40
+		}
+		for range requests {
 			wg.Go(func() {
 				x := newExchange()
 				err := e.Run(t.Context(), s, HTTPReq, x)
@@ -290,7 +294,7 @@ func TestHeldBytes(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if served < 4 || served > limits.HeldBytes/10_000_000 || served+busy != 200 {
+		if served < 4 || served > limits.HeldBytes/10_000_000 || served+busy != requests {
 			t.Errorf("%d served, %d refused", served, busy)
 		}
 		for _, x := range held { // which may go on in any case
@@ -328,7 +332,11 @@ func TestHeldOutside(t *testing.T) {
 				s := mustCompile(t, Chunk{Event: HTTPReq, Source: tt.source + " avi.vs.table_lookup('k')"})
 				var busy atomic.Int64
 				var wg sync.WaitGroup
-				for range 100 {
+				requests := 100
+				if testing.Short() {
+					requests = 30 // of which half hold more than there may be
+				}
+				for range requests {
 					wg.Go(func() {
 						x := newExchange()
 						if err := e.Run(t.Context(), s, HTTPReq, x); errors.Is(err, ErrBusy) {

@@ -215,7 +215,11 @@ func TestHostileParallel(t *testing.T) {
 	e := newEngine(t, Env{Tables: discardTables{}, Limits: Limits{Time: 4 * time.Millisecond, Concurrent: -1}})
 	clean := probed(t, newEngine(t, Env{Limits: Limits{Time: time.Minute}}))
 	var wg sync.WaitGroup
-	for g := range 64 {
+	goroutines := 64
+	if testing.Short() {
+		goroutines = 16
+	}
+	for g := range goroutines {
 		wg.Go(func() {
 			for i := range 6 {
 				name := names[(g*6+i)%len(names)]

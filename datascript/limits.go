@@ -28,17 +28,19 @@ type Limits struct {
 	HostTime time.Duration `negative:"no limit"`
 	// StringBytes is the size of the largest string that a script may
 	// build: 1 MiB.
-	StringBytes int `negative:"no limit"`
+	StringBytes int `unit:"bytes" negative:"no limit"`
 	// AllocBytes is how many bytes of strings, tables and functions a script
 	// may make in one event, whether it keeps them or not: 64 MiB.
-	AllocBytes int `negative:"no limit"`
+	AllocBytes int `unit:"bytes" negative:"no limit"`
 	// CallDepth is the number of nested calls: 200. At most 100,000.
 	CallDepth int `max:"100_000" negative:"no limit"`
-	// LogLines and LogBytes bound the output of avi.vs.log and print: 64 lines,
-	// 16 KiB. The rest is dropped.
-	LogLines, LogBytes int `negative:"no limit"`
+	// LogLines is how many lines avi.vs.log and print may write in one event:
+	// 64. The rest is dropped.
+	LogLines int `negative:"no limit"`
+	// LogBytes is how long these lines may be together: 16 KiB.
+	LogBytes int `unit:"bytes" negative:"no limit"`
 	// ErrorBytes is the length to which the text of an error is cut: 4 KiB.
-	ErrorBytes int `negative:"no limit"`
+	ErrorBytes int `unit:"bytes" negative:"no limit"`
 
 	// Concurrent is how many script events may run in the engine at a time.
 	// Events that wait for the host are not counted, except that up to an
@@ -57,7 +59,7 @@ type Limits struct {
 	// script asks the host, which takes at least 64 KiB. By default it is a
 	// quarter of the memory of the process. At the limit, no further
 	// transaction begins, and one that needs more fails with [ErrBusy].
-	HeldBytes int `negative:"no limit"`
+	HeldBytes int `unit:"bytes" negative:"no limit"`
 	// Waiting is how many events may wait for their turn: 4,096. Further ones
 	// fail at once with [ErrBusy].
 	Waiting int `negative:"no limit"`

@@ -14,7 +14,7 @@ import (
 //	-- HTTP Request Event --
 //	-- HTTP_RESP
 //
-// Each part keeps its place in the listing through Chunk.Line; first is the
+// Each part keeps its position in the listing through Chunk.Line; first is the
 // number of the listing's first line. What stands below a heading with a fault
 // is in no part.
 //

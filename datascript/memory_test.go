@@ -29,7 +29,7 @@ func TestMemoryReturns(t *testing.T) {
 		"globals":          "for i = 1, 1e9 do _ = nil avi.vs.reqvar['k' .. i] = ('x'):rep(1000) .. i end",
 	}
 	for name, source := range hostileScripts(t) {
-		if testing.Short() && len(name)%4 > 0 {
+		if testing.Short() && len(name)%12 > 0 {
 			continue
 		}
 		if strings.HasPrefix(name, "string-") || strings.HasPrefix(name, "table-") || strings.HasPrefix(name, "registry-") {

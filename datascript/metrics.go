@@ -11,15 +11,16 @@ import (
 
 // Metrics are the counters and gauges that scripts keep with
 // avi.vs.analytics.*. The zero value is ready for use. Its methods may be
-// called concurrently. Several engines may share it, so that values outlive an
-// engine.
+// called concurrently. Several engines may share it, so that values, and the
+// counts of [Engine.ScriptStats], outlive an engine.
 type Metrics struct {
 	// Max is the largest number of metrics. Beyond it, a new name is an error
 	// of the script. Zero means 1,000. It must not change once scripts run.
 	Max int `default:"1_000" min:"1"`
 
-	mu     sync.Mutex
-	byName map[string]*metricValue
+	mu      sync.Mutex
+	byName  map[string]*metricValue
+	scripts map[string]*scriptCounts // by name; see Engine.ScriptStats
 }
 
 const (

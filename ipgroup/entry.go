@@ -258,9 +258,9 @@ func (p *parser) group() (*Group, error) {
 		return nil, errors.Join(p.faults...)
 	}
 	if p.hasOrigins() {
-		return &Group{p.name, &origins{p.countries, p.options.Countries, p.asns, p.options.ASNs}}, nil
+		return &Group{p.name, &origins{p.countries, p.options.Countries, p.asns, p.options.ASNs}, nil}, nil
 	}
-	return &Group{p.name, newRangeSet(p.v4, p.v6)}, nil
+	return &Group{p.name, newRangeSet(p.v4, p.v6), nil}, nil
 }
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }

@@ -53,7 +53,7 @@ type Options struct {
 	// MaxBytes limits the text that Read and ReadFile accept. Zero means
 	// [DefaultMaxBytes], negative no limit. Parse ignores it, because its text
 	// is in memory already.
-	MaxBytes int64 `negative:"no limit"`
+	MaxBytes int64 `unit:"bytes" negative:"no limit"`
 }
 
 // maxBytes is MaxBytes with its default, or -1 for no limit.
@@ -71,10 +71,13 @@ type FieldError = fielderr.Error
 // A Group is a named, immutable set of IP addresses, or of countries and
 // autonomous systems. It is safe for concurrent use.
 //
-// A group is a plain union: entries may overlap, in any order.
+// A group is a plain union: entries may overlap, in any order. A group that a
+// [Set] returns has the edits that the set had for it at that time; they decide
+// before the list. Len, Countries, ASNs and Addresses are those of the list.
 type Group struct {
 	name    string
 	members members
+	edits   *edits // of the set that the group is from; nil: none
 }
 
 // members are the content of a group: a *rangeSet or *origins.
@@ -83,6 +86,8 @@ type members interface {
 	// smallest returns the width of the smallest entry that contains a valid
 	// and normalized address.
 	smallest(addr netip.Addr) (width uint128, ok bool)
+	// match returns what holds a normalized address that is contained.
+	match(addr netip.Addr) (entry string)
 	len() int
 }
 
@@ -110,7 +115,12 @@ func (g *Group) Name() string { return g.name }
 // the IPv4 address, and a zone is ignored. The zero Addr is in no group. An
 // address of unknown country and autonomous system is in no group of these.
 // Contains does not allocate, unless a finder of the group does.
-func (g *Group) Contains(addr netip.Addr) bool { return g.members.contains(addr) }
+func (g *Group) Contains(addr netip.Addr) bool {
+	if g.edits != nil {
+		return g.edits.contains(addr, g.members)
+	}
+	return g.members.contains(addr)
+}
 
 // Len returns the number of disjoint address ranges left when all entries that
 // overlap or touch have been merged, or the number of distinct countries and

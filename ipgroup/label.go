@@ -27,7 +27,7 @@ func (s *Set) Label(addr netip.Addr, countries CountryFinder) string {
 	addr = normalize(addr)
 	label, least := "", everything
 	for name, g := range s.load() {
-		width, ok := g.members.smallest(addr)
+		width, ok := g.smallest(addr)
 		if !ok {
 			continue
 		}
@@ -72,6 +72,20 @@ func (s *rangeSet) smallest(addr netip.Addr) (width uint128, ok bool) {
 	}
 	span := spanAt(s.v6part.spans, a, uint128.compare)
 	return span.last.minus(span.first), true
+}
+
+// match returns the range that contains addr. IPv6 networks of /64 and wider
+// are kept apart from the rest.
+func (s *rangeSet) match(addr netip.Addr) string {
+	if addr.Is4() {
+		return rangeText(range4(spanAt(s.v4.spans, number4(addr), cmp.Compare)))
+	}
+	a := number6(addr)
+	if c, ok := s.v6.index.find(a.hi); ok && search(&s.v6, c, a.hi) {
+		whole := spanAt(s.v6.spans, a.hi, cmp.Compare)
+		return rangeText(range6(span[uint128]{uint128{hi: whole.first}, uint128{whole.last, math.MaxUint64}}))
+	}
+	return rangeText(range6(spanAt(s.v6part.spans, a, uint128.compare)))
 }
 
 // spanAt returns the span that contains a, which one of them does.

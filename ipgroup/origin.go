@@ -1,6 +1,9 @@
 package ipgroup
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+)
 
 // An ASNFinder returns the autonomous system that announces an address. The DB
 // of package geoip is one.
@@ -45,6 +48,20 @@ func (p *origins) contains(addr netip.Addr) bool {
 // smallest treats countries and autonomous systems as larger than any network.
 func (p *origins) smallest(addr netip.Addr) (width uint128, ok bool) {
 	return everything, p.contains(addr)
+}
+
+func (p *origins) match(addr netip.Addr) string {
+	if p.countries.len() > 0 {
+		if code, ok := p.countryFinder.Country(addr); ok && p.countries.contains(code) {
+			return code
+		}
+	}
+	if p.asnFinder != nil {
+		if number, ok := p.asnFinder.ASN(addr); ok {
+			return "AS" + strconv.FormatUint(uint64(number), 10)
+		}
+	}
+	return ""
 }
 
 func (p *origins) len() int { return p.countries.len() + len(p.asns) }

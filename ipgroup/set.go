@@ -40,7 +40,7 @@ func NewSet(groups ...*Group) (*Set, error) {
 			faults.Addf(fielderr.Index("groups", i)+".name", g.name, "already the name of another group")
 			continue
 		}
-		byName[g.name] = g
+		byName[g.name] = g.with(nil)
 	}
 	if faults.Len() > 0 {
 		return nil, faults.Err()
@@ -74,13 +74,20 @@ func (s *Set) Names() []string {
 }
 
 // Replace replaces the group of the same name by g, or adds g if there is none.
+// The edits that the set has for the name stay, and g brings none of its own.
 // Calls to Contains that have begun finish with the old group. The only error
 // is that of a nil group, which changes nothing.
 func (s *Set) Replace(g *Group) error {
 	if g == nil {
 		return errors.New("replace: nil group")
 	}
-	s.change(func(groups map[string]*Group) { groups[g.name] = g })
+	s.change(func(groups map[string]*Group) {
+		var e *edits
+		if old := groups[g.name]; old != nil {
+			e = old.edits
+		}
+		groups[g.name] = g.with(e)
+	})
 	return nil
 }
 

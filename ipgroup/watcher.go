@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
@@ -29,7 +31,44 @@ type FileEvent struct {
 }
 
 // A Watcher reloads groups of a [Set] when their files change.
-type Watcher struct{ files *filewatch.Watcher }
+type Watcher struct {
+	files *filewatch.Watcher
+
+	mu    sync.Mutex
+	stats []FileStats
+}
+
+// FileStats are the counts of one file of a [Watcher].
+type FileStats struct {
+	// Group is the name of the group.
+	Group string
+	// Path is the path of the file.
+	Path string
+	// Loaded is when the group was made from the file last.
+	Loaded time.Time
+	// Failures counts how often the file could not be read or was invalid. A
+	// failure that lasts counts once.
+	Failures uint64
+}
+
+// Stats returns the counts of all files, in their order. It may be called at
+// any time. The caller owns the slice.
+func (w *Watcher) Stats() []FileStats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.stats)
+}
+
+// note counts a change of a file.
+func (w *Watcher) note(i int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.stats[i].Failures++
+	} else {
+		w.stats[i].Loaded = time.Now()
+	}
+}
 
 // NewWatcher reads all files and puts their groups into set. If a file cannot
 // be read or is not a valid list, the set does not change and the error joins
@@ -75,8 +114,10 @@ func NewWatcher(set *Set, files []File, onEvent func(FileEvent)) (*Watcher, erro
 			},
 		}
 	}
-	names := slices.Clone(files)
-	w, err := filewatch.New(watched, func(i int, err error) {
+	names, w := slices.Clone(files), new(Watcher)
+	var err error
+	w.files, err = filewatch.New(watched, func(i int, err error) {
+		w.note(i, err)
 		if onEvent != nil {
 			onEvent(FileEvent{names[i].Group, names[i].Path, err})
 		}
@@ -90,7 +131,10 @@ func NewWatcher(set *Set, files []File, onEvent func(FileEvent)) (*Watcher, erro
 			return nil, err
 		}
 	}
-	return &Watcher{w}, nil
+	for _, f := range files {
+		w.stats = append(w.stats, FileStats{Group: f.Group, Path: f.Path, Loaded: time.Now()})
+	}
+	return w, nil
 }
 
 // Run replaces a group of the set whenever the content of its file has changed,

@@ -122,6 +122,7 @@ func (p *Pool) moveInto(state *Pool) (*settings, changes) {
 		state.completeLocked(&st)
 		state.configured = p.configured
 		state.counts = slices.Concat(state.counts, p.counts)
+		state.watchers = slices.Concat(state.watchers, p.watchers)
 		state.rebuildLocked(&st, true)
 		for addr, s := range state.latest.byAddr {
 			if fresh := p.latest.byAddr[addr]; fresh != nil {
@@ -140,7 +141,7 @@ func (s *Server) overrideLocked(other *Server) {
 	}
 	switch {
 	case other.drain.on && !s.disabled:
-		s.drain, s.boundCounts = other.drain, nil
+		s.drainLocked(other.drain)
 	case other.disabled != other.configured.Disabled:
 		s.setDisabledLocked(other.disabled)
 	}

@@ -34,6 +34,17 @@ const (
 	checkOther             = "other"
 )
 
+// knownReason returns a reason of the lists above, which are closed: "other" in
+// place of one that only a Checker of the program has.
+func knownReason(reason string) string {
+	switch reason {
+	case CheckMaintenance, CheckNoResources, checkConnectionRefused, checkConnectionTimeout, checkConnectionReset, checkUnreachable,
+		checkNoResponse, checkStatusMismatch, checkPayloadMismatch, checkTLS, checkCertificate:
+		return reason
+	}
+	return checkOther
+}
+
 // CheckError is a failed health check.
 type CheckError struct {
 	// Reason is the kind of failure, in words. HTTPChecker and TCPChecker use

@@ -264,6 +264,14 @@ func (p *Pool) completeLocked(st *settings) {
 	_, st.timed = st.algorithm.(timed)
 	_, st.weighs = st.algorithm.(weighing)
 	p.discoverLocked(st.discoveries)
+	checked := make(map[string]*checkTally, len(st.monitors))
+	for i := range st.monitors {
+		name := st.monitors[i].Name
+		if checked[name] = p.checked[name]; checked[name] == nil {
+			checked[name] = &checkTally{failed: make(map[string]uint64)}
+		}
+	}
+	p.checked = checked
 }
 
 // rebuildLocked makes a new layout of the servers that the pool has and of new

@@ -31,9 +31,9 @@ type DrainPolicy struct {
 // CountBound makes Run call count regularly, for each draining server, to learn
 // how many clients are bound to it, until stop is called. Use it if the
 // persistence entries are created after the pool. It applies only with
-// KeepBound. A drain ends when all counts, including that of DrainPolicy.Bound,
-// are 0. An error or a negative number means that the number is not known: the
-// drain goes on, until a later 0 or the timeout.
+// KeepBound and to DrainBound. A drain ends when all counts, including that of
+// DrainPolicy.Bound, are 0. An error or a negative number means that the number
+// is not known: the drain goes on, until a later 0 or the timeout.
 //
 // servers are all names of one server that an entry may contain: its address
 // and port, its name, and, unless another server of the pool shares them, its
@@ -96,24 +96,29 @@ func (c *counter) ask(ctx context.Context, s *Server) boundCount {
 	return boundCount{at: time.Now(), n: n, known: err == nil && n >= 0}
 }
 
-// countersLocked returns the counters of bound clients.
-func (p *Pool) countersLocked() []*counter {
+// countersLocked returns the counters of the clients that a drain of the server
+// waits for.
+func (s *Server) countersLocked() []*counter {
 	var all []*counter
-	if c := p.latest.bound; c != nil {
+	if c := s.pool.latest.bound; c != nil {
 		all = append(all, c)
 	}
-	if p.latest.drain.KeepBound { // else they get another server
-		all = append(all, p.counts...)
+	if s.keepsLocked() { // else they get another server
+		all = append(all, s.pool.counts...)
 	}
 	return all
 }
+
+// keepsLocked reports whether clients that are bound to the server stay there
+// while it drains.
+func (s *Server) keepsLocked() bool { return s.pool.latest.drain.KeepBound || s.drain.keepBound }
 
 // unbound asks the counters that are due. It reports whether no client is bound
 // to the server: all counters have just said so.
 func (s *Server) unbound(ctx context.Context) bool {
 	p := s.pool
 	p.mu.Lock()
-	counters, before := p.countersLocked(), s.boundCounts
+	counters, before := s.countersLocked(), s.boundCounts
 	p.mu.Unlock()
 	boundCounts := make(map[*counter]boundCount, len(counters))
 	var old []*counter
@@ -160,17 +165,26 @@ func (p *Pool) bound(s *Server) (n int) {
 	return n
 }
 
-// counted reports whether there are counters of bound clients.
-func (p *Pool) counted() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.countersLocked()) > 0
+// waitsFor reports whether clients that are bound to the server stay there
+// while it drains, and whether there are counters of them.
+func (s *Server) waitsFor() (keeps, counted bool) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return s.keepsLocked(), len(s.countersLocked()) > 0
 }
 
 // drain is a graceful disable of a server. The zero value is none.
 type drain struct {
-	on       bool
-	deadline time.Time // zero: never
+	on        bool
+	keepBound bool      // whatever the pool's DrainPolicy says
+	since     time.Time // when it began
+	deadline  time.Time // zero: never
+}
+
+// drainLocked begins a drain.
+func (s *Server) drainLocked(d drain) {
+	s.drain, s.boundCounts = d, nil
+	s.keepsBound.Store(d.keepBound)
 }
 
 func (d drain) overdue(now time.Time) bool {
@@ -181,12 +195,20 @@ func (d drain) overdue(now time.Time) bool {
 // is disabled when no lease is in use and no client is bound to it, or after
 // timeout, whichever comes first. The pool's DrainPolicy says for which clients
 // it waits. A timeout of 0 disables the server at once; a negative one waits
-// without limit. Calling Drain again changes the timeout; Enable ends the
-// drain. Leases still in use at the end stay valid: the Event with Drained set
-// gives their number. A disabled server is left as it is.
+// without limit. Calling Drain or DrainBound again changes the timeout and the
+// clients that it waits for; Enable ends the drain. Leases still in use at the
+// end stay valid: the Event with Drained set gives their number. A disabled
+// server is left as it is.
 //
 // The timeout works without Run; counting bound clients needs it.
-func (s *Server) Drain(timeout time.Duration) {
+func (s *Server) Drain(timeout time.Duration) { s.beginDrain(timeout, false) }
+
+// DrainBound is Drain with DrainPolicy.KeepBound, whatever the pool's policy
+// says: requests whose Hint names the server still use it, and the drain waits
+// until no client is bound to it.
+func (s *Server) DrainBound(timeout time.Duration) { s.beginDrain(timeout, true) }
+
+func (s *Server) beginDrain(timeout time.Duration, keepBound bool) {
 	if timeout == 0 {
 		s.Disable()
 		return
@@ -197,21 +219,60 @@ func (s *Server) Drain(timeout time.Duration) {
 		if s.disabled || s.removed {
 			return false
 		}
-		s.drain, s.boundCounts = drain{on: true}, nil
-		if timeout > 0 {
-			s.drain.deadline = now.Add(timeout)
+		d := drain{on: true, keepBound: keepBound, since: now}
+		if s.drain.on {
+			d.since = s.drain.since
 		}
+		if timeout > 0 {
+			d.deadline = now.Add(timeout)
+		}
+		s.drainLocked(d)
 		return true
 	})
 	s.pool.notify()
 	s.endIdleDrain(context.Background(), false)
 }
 
+// DrainStatus is how far the drain of a server is.
+type DrainStatus struct {
+	Since    time.Time // when the drain began
+	Deadline time.Time // when it ends at the latest; zero if it waits without limit
+	Open     int       // leases in use
+	// Bound is how many clients, for which the drain waits, are bound to the
+	// server: those that Run has counted last, about a second ago.
+	Bound int
+	// Counted reports that Bound is the number of all of them. If it is not
+	// set, Run has not counted them yet, or some cannot be counted; Bound may
+	// then be too small.
+	Counted bool
+}
+
+// DrainStatus returns how far the drain of the server is; ok is false if the
+// server is not being drained.
+func (s *Server) DrainStatus() (status DrainStatus, ok bool) {
+	s = s.live()
+	s.pool.refresh() // ends a drain whose time is over
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	if !s.drain.on {
+		return DrainStatus{}, false
+	}
+	status = DrainStatus{Since: s.drain.since, Deadline: s.drain.deadline, Open: int(s.open.Load())}
+	counters := s.countersLocked()
+	status.Counted = len(counters) > 0
+	for _, c := range counters {
+		t := s.boundCounts[c]
+		if status.Counted = status.Counted && t.known; t.known {
+			status.Bound += t.n
+		}
+	}
+	return status, true
+}
+
 // endIdleDrain ends the drain of a server that is no longer in use. Only with
 // ask does it ask the counters, which may take a while.
 func (s *Server) endIdleDrain(ctx context.Context, ask bool) {
-	keep := s.pool.current.Load().drain.KeepBound
-	switch counted := s.pool.counted(); {
+	switch keep, counted := s.waitsFor(); {
 	case s.open.Load() > 0, keep && !counted, counted && !ask:
 		return
 	case counted && !s.unbound(ctx):

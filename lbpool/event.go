@@ -3,6 +3,7 @@ package lbpool
 import (
 	"context"
 	"log/slog"
+	"slices"
 )
 
 // Event is a change of a server's state.
@@ -32,13 +33,41 @@ type changes struct {
 	up, total   int  // servers
 }
 
+// Watch makes the pool call f for each change of a server's state, as it calls
+// [Config].OnEvent, until stop is called. A call of f that is under way then
+// goes on. Watchers stay when the pool is updated, adopts another one or is
+// adopted.
+func (p *Pool) Watch(f func(Event)) (stop func()) {
+	w := &f
+	p.lockLive(func(p *Pool) { p.watchers = append(slices.Clip(p.watchers), w) })
+	return func() {
+		p.lockLive(func(p *Pool) {
+			p.watchers = slices.DeleteFunc(slices.Clone(p.watchers), func(other *func(Event)) bool { return other == w })
+		})
+	}
+}
+
+// watching returns the functions of Watch.
+func (p *Pool) watching() []*func(Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.watchers
+}
+
 // announce logs the changes and calls OnEvent.
 func (st *settings) announce(p *Pool, changed changes) {
 	ctx := context.Background()
 	for _, c := range changed.servers {
 		level := slog.LevelInfo
-		if (c.from == Up || c.from == Unchecked) && (c.to.State == Down || c.to.State == Ejected) || c.from == Unchecked && c.to.State == Maintenance {
-			level = slog.LevelWarn // it took requests before
+		switch c.to.State {
+		case Down, Ejected:
+			if c.from != Disabled && c.from != Removed { // or it has not gone down now
+				level = slog.LevelWarn
+			}
+		case Maintenance:
+			if c.from == Unchecked {
+				level = slog.LevelWarn // it took requests before
+			}
 		}
 		attrs := []slog.Attr{
 			slog.String("pool", p.Name()), slog.String("server", c.server.Name()), slog.String("from", c.from.String()),
@@ -51,7 +80,8 @@ func (st *settings) announce(p *Pool, changed changes) {
 			attrs = append(attrs, slog.Any("error", c.to.Err))
 		}
 		st.logger.LogAttrs(ctx, level, "server state changed", attrs...)
-		if st.onEvent == nil {
+		watchers := p.watching()
+		if st.onEvent == nil && len(watchers) == 0 {
 			continue
 		}
 		e := Event{Server: c.server, From: c.from, Change: c.to}
@@ -59,7 +89,12 @@ func (st *settings) announce(p *Pool, changed changes) {
 			e.Drained, e.Open = true, c.server.Open()
 			e.Bound = p.bound(c.server)
 		}
-		st.onEvent(e)
+		if st.onEvent != nil {
+			st.onEvent(e)
+		}
+		for _, f := range watchers {
+			(*f)(e)
+		}
 	}
 	attrs := []slog.Attr{slog.String("pool", p.Name()), slog.Int("up", changed.up), slog.Int("servers", changed.total)}
 	switch {

@@ -21,8 +21,12 @@ type serverState struct {
 	Addr     netip.AddrPort
 	Disabled toConfigured[bool]
 	Ratio    toConfigured[int]
-	Draining bool          `json:",omitempty"`
-	Timeout  time.Duration `json:",omitempty"` // of the drain
+	Draining bool `json:",omitempty"`
+	// Of the drain: how long it has lasted, its timeout, and whether bound
+	// clients stay whatever the pool's policy says.
+	Drained   time.Duration `json:",omitempty"`
+	Timeout   time.Duration `json:",omitempty"`
+	KeepBound bool          `json:",omitempty"`
 
 	EjectedFor time.Duration `json:",omitempty"`
 	Ejected    time.Duration `json:",omitempty"` // what is left of that
@@ -104,8 +108,11 @@ func (s *Server) stateLocked(now time.Time) serverState {
 		Up:         since(s.upSince),
 		State:      s.change.State, Since: now.Sub(s.change.At), Cause: s.change.Cause, Monitor: s.change.Monitor,
 	}
-	if s.drain.on && !s.drain.deadline.IsZero() {
-		st.Timeout = max(until(s.drain.deadline), 1)
+	if s.drain.on {
+		st.Drained, st.KeepBound = since(s.drain.since), s.drain.keepBound
+		if !s.drain.deadline.IsZero() {
+			st.Timeout = max(until(s.drain.deadline), 1)
+		}
 	}
 	if s.change.Err != nil {
 		st.Err = s.change.Err.Error()
@@ -189,9 +196,14 @@ func (s *Server) restoreLocked(now time.Time, st *serverState) {
 	if s.disabled {
 		return
 	}
-	if s.drain = (drain{on: st.Draining}); st.Timeout > 0 && st.Draining {
-		s.drain.deadline = now.Add(st.Timeout)
+	d := drain{}
+	if st.Draining {
+		d = drain{on: true, keepBound: st.KeepBound, since: now.Add(-st.Drained)}
+		if st.Timeout > 0 {
+			d.deadline = now.Add(st.Timeout)
+		}
 	}
+	s.drainLocked(d)
 	s.ejectedFor, s.ejectedUntil, s.upSince = st.EjectedFor, time.Time{}, ago(st.Up)
 	if st.Ejected > 0 {
 		s.ejectedUntil = now.Add(st.Ejected)

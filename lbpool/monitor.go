@@ -379,23 +379,28 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 	}
 	limited, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
+	start := time.Now()
 	err := m.Checker.Check(c.protocol(target).request(limited), target)
 	if ctx.Err() != nil {
 		return false, true
 	}
+	now := time.Now()
 	if limited.Err() != nil {
 		if checkReason(err) == checkOther {
 			err = &CheckError{Reason: checkNoResponse, Detail: "no result within " + m.Timeout.String(), Err: err}
 		}
 	} else if checkReason(err) == CheckNoResources {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.tallyLocked(m, err, now.Sub(start))
 		return false, true
 	}
 	var note error // the reason for a change of state
 	if err != nil {
 		note = fmt.Errorf("%s: %w", m.Name, err)
 	}
-	now := time.Now()
 	p.update(now, causeMonitor, m.Name, note, func() bool {
+		p.tallyLocked(m, err, now.Sub(start))
 		if c.server.epoch != epoch {
 			return false
 		}
@@ -404,6 +409,27 @@ func (c *check) once(ctx context.Context) (again, checked bool) {
 		return changed
 	})
 	return again, true
+}
+
+// A checkTally counts the checks of a monitor.
+type checkTally struct {
+	passed uint64
+	failed map[string]uint64 // by reason
+	took   time.Duration
+}
+
+// tallyLocked counts a check and its result.
+func (p *Pool) tallyLocked(m *HealthMonitor, err error, took time.Duration) {
+	t := p.checked[m.Name]
+	if t == nil {
+		return // an update has taken the monitor away meanwhile
+	}
+	t.took += took
+	if err == nil {
+		t.passed++
+	} else {
+		t.failed[knownReason(checkReason(err))]++
+	}
 }
 
 // protocol is what the server speaks where it is checked. At another port it

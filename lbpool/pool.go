@@ -1,7 +1,9 @@
 package lbpool
 
 import (
+	"cmp"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -203,6 +205,9 @@ type Pool struct {
 	left       map[netip.AddrPort]*Server // removed servers with leases in use
 	leaving    []*Server                  // servers that have just been removed
 	reordered  bool                       // some ratio has changed
+	changes    map[changeKey]uint64       // of servers' states, counted
+	checked    map[string]*checkTally     // by the name of the monitor
+	watchers   []*func(Event)             // of Watch; replaced, never changed
 }
 
 // snapshot is the state of a pool that Acquire reads. It is never written once
@@ -247,13 +252,43 @@ type PoolStats struct {
 	Waiting           int    // requests in the queue
 	Queued            uint64 // requests that have waited in the queue
 	QueueTimeouts     uint64 // of those, how many waited until the timeout
+	QueueCanceled     uint64 // of those, how many ended while they waited, because their client left
 	QueueFull         uint64 // requests that found the queue full
 	Reselects         uint64 // further servers tried by Transports
 	ReselectsSpent    uint64 // further servers not tried because the retry budget was spent
 	DiscoveryFailures uint64 // failed calls of Finders
+	QueueLimit        int    // Queue.Length: how many requests may wait
+	// Changes counts the changes of servers' states. Those that have not
+	// occurred are left out. The first states of a new pool are no changes.
+	Changes []ChangeCount
+	// Monitors counts the checks of each health monitor, in the configured
+	// order. A monitor keeps its counts when Update has one of the same name.
+	Monitors []MonitorStats
 }
 
-type poolCounters struct{ queued, queueTimeouts, queueFull, reselects, reselectsSpent, discoveryFailures atomic.Uint64 }
+// A ChangeCount is how often servers of a pool have entered a state for one
+// cause.
+type ChangeCount struct {
+	To    State  // the state
+	Cause string // as in Change.Cause
+	N     uint64 // how often
+}
+
+// MonitorStats are the counts of a health monitor.
+type MonitorStats struct {
+	Name   string // the monitor's name
+	Passed uint64 // checks that found a server healthy
+	// Failed counts the other checks by CheckError.Reason. A reason that only a
+	// Checker of the program has is counted as "other". Reasons that have not
+	// occurred are left out. Checks that failed for CheckNoResources have
+	// changed no state.
+	Failed map[string]uint64
+	Took   time.Duration // all checks together
+}
+
+type poolCounters struct {
+	queued, queueTimeouts, queueCanceled, queueFull, reselects, reselectsSpent, discoveryFailures atomic.Uint64
+}
 
 // Stats returns the counters. It reads them one after the other, not at one
 // instant.
@@ -267,12 +302,37 @@ func (p *Pool) Stats() PoolStats {
 			unchecked++
 		}
 	}
+	changes, monitors := p.tallies()
 	return PoolStats{
 		Up: len(snap.up), Unchecked: unchecked, Total: len(snap.servers), Open: snap.open(), Waiting: int(p.waiting.Load()),
-		Queued: c.queued.Load(), QueueTimeouts: c.queueTimeouts.Load(), QueueFull: c.queueFull.Load(),
+		Queued: c.queued.Load(), QueueTimeouts: c.queueTimeouts.Load(), QueueCanceled: c.queueCanceled.Load(), QueueFull: c.queueFull.Load(),
 		Reselects: c.reselects.Load(), ReselectsSpent: c.reselectsSpent.Load(),
 		DiscoveryFailures: c.discoveryFailures.Load(),
+		QueueLimit:        snap.queue.Length, Changes: changes, Monitors: monitors,
 	}
+}
+
+// A changeKey is what changes of servers' states are counted by.
+type changeKey struct {
+	to    State
+	cause string
+}
+
+// tallies returns the counts of changes, sorted, and of checks.
+func (p *Pool) tallies() (changes []ChangeCount, monitors []MonitorStats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, n := range p.changes {
+		changes = append(changes, ChangeCount{k.to, k.cause, n})
+	}
+	slices.SortFunc(changes, func(a, b ChangeCount) int {
+		return cmp.Or(cmp.Compare(a.To, b.To), strings.Compare(a.Cause, b.Cause))
+	})
+	for i := range p.latest.monitors {
+		t := p.checked[p.latest.monitors[i].Name]
+		monitors = append(monitors, MonitorStats{p.latest.monitors[i].Name, t.passed, maps.Clone(t.failed), t.took})
+	}
+	return changes, monitors
 }
 
 // open counts the leases in use.
@@ -468,7 +528,7 @@ func (snap *snapshot) reasonAgainst(s *Server, h *Hint) Reason {
 	switch s.loadState() {
 	case Up, Unchecked:
 	case Draining:
-		if !snap.drain.KeepBound {
+		if !snap.drain.KeepBound && !s.keepsBound.Load() {
 			reason = ReasonDraining
 		}
 	case Disabled:
@@ -616,6 +676,9 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 		from := s.loadState()
 		if c, ok := s.enterLocked(Change{State: s.next, At: now, Cause: cause, Monitor: monitor, Err: err}); ok {
 			changed.servers = append(changed.servers, c)
+			if before != nil {
+				p.countLocked(c.to)
+			}
 		}
 		switch {
 		case !s.next.Usable():
@@ -632,6 +695,7 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 	for _, s := range p.leaving {
 		if c, ok := s.enterLocked(Change{State: Removed, At: now, Cause: cause}); ok {
 			changed.servers = append(changed.servers, c)
+			p.countLocked(c.to)
 		}
 	}
 	p.leaving = nil
@@ -641,6 +705,14 @@ func (p *Pool) edit(now time.Time, cause string, monitor string, err error, edit
 	p.reordered = false
 	p.current.Store(snap)
 	return p.latest.settings, changed
+}
+
+// countLocked counts a change of a server's state.
+func (p *Pool) countLocked(to Change) {
+	if p.changes == nil {
+		p.changes = make(map[changeKey]uint64)
+	}
+	p.changes[changeKey{to.State, to.Cause}]++
 }
 
 // expect notes that something is due at a time; the zero time means nothing.

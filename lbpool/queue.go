@@ -83,9 +83,14 @@ func (q Queue) validate(faults *fielderr.List) {
 // When ctx is done the error matches ctx's error. A pool without a queue does
 // not wait.
 func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
+	return p.acquireQueued(ctx, h, nil)
+}
+
+// acquireQueued is AcquireWait with an observer, which may be nil.
+func (p *Pool) acquireQueued(ctx context.Context, h Hint, o Observer) (Lease, error) {
 	for {
 		p = p.live()
-		lease, err := p.acquireWait(ctx, h)
+		lease, err := p.acquireWait(ctx, h, o)
 		if !errors.Is(err, errMoved) {
 			return lease, err
 		}
@@ -95,7 +100,7 @@ func (p *Pool) AcquireWait(ctx context.Context, h Hint) (Lease, error) {
 // errMoved informs a waiting request that its pool has adopted another pool.
 var errMoved = errors.New("pool has adopted another")
 
-func (p *Pool) acquireWait(ctx context.Context, h Hint) (Lease, error) {
+func (p *Pool) acquireWait(ctx context.Context, h Hint, o Observer) (Lease, error) {
 	q := p.refresh().queue
 	if q.Length == 0 {
 		return p.Acquire(h)
@@ -112,7 +117,7 @@ func (p *Pool) acquireWait(ctx context.Context, h Hint) (Lease, error) {
 		return p.Acquire(h)
 	}
 	defer p.waiting.Add(-1)
-	return p.wait(ctx, h, q.Timeout)
+	return p.wait(ctx, h, q.Timeout, o)
 }
 
 // own returns the server that h waits for if it is full; nil if any server will
@@ -140,12 +145,16 @@ func (p *Pool) tryOwn(h *Hint) (Lease, error) {
 }
 
 // wait waits for a server.
-func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, error) {
+func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration, o Observer) (Lease, error) {
 	w := &waiter{hint: h, ready: make(chan struct{})}
 	if !p.queue.join(w, p) {
 		return Lease{}, errMoved
 	}
 	p.counters.queued.Add(1)
+	if o != nil {
+		o.Queued(p)
+		defer func(joined time.Time) { o.Dequeued(p, time.Since(joined)) }(time.Now())
+	}
 	p.serveWaiting(nil)
 	select {
 	case <-w.ready:
@@ -171,6 +180,7 @@ func (p *Pool) wait(ctx context.Context, h Hint, timeout time.Duration) (Lease, 
 		return lease, fault
 	}
 	if err != nil {
+		p.counters.queueCanceled.Add(1)
 		return Lease{}, err
 	}
 	p.counters.queueTimeouts.Add(1)

@@ -43,7 +43,7 @@ type Reselect struct {
 	// MaxBody is how many bytes of a request body are kept to send them again,
 	// at most 64 MiB. With 0 a request is not sent again once any of its body
 	// was read, unless an HTTP/2 server has not processed it.
-	MaxBody int `min:"0" max:"64MiB"`
+	MaxBody int `unit:"bytes" min:"0" max:"64MiB"`
 	// TryTimeout limits the time from the start of a try to the header of the
 	// response. 0 means only the limits of Base.
 	TryTimeout time.Duration `min:"0s"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"time"
 )
 
 // Route says where a Transport may send one request, and afterwards tells the
@@ -43,6 +44,9 @@ type Route struct {
 	// binding is known then. It may block until the request's context is done.
 	Claim func(chosen, failed *Server) *Server
 
+	// Observer, if not nil, is informed of what the Transport does.
+	Observer Observer
+
 	// Server is the server that gave the response, or else the last one tried;
 	// nil if there was none. The Transport sets it and all fields below.
 	Server *Server
@@ -69,6 +73,19 @@ type Route struct {
 
 	few     [defaultRetries + 1]*Server // backs Servers
 	reroute reroute
+}
+
+// An Observer is informed of what a Transport does with a request, in the
+// goroutine that sends it. It should return soon.
+type Observer interface {
+	// Queued is called when the request joins the queue of a pool.
+	Queued(p *Pool)
+	// Dequeued is called when it has left the queue, with the time that it has
+	// waited.
+	Dequeued(p *Pool, waited time.Duration)
+	// Tried is called at the end of each try: when the header of the server's
+	// response has arrived, or with the *ForwardError if there is none.
+	Tried(p *Pool, s *Server, o Outcome)
 }
 
 // begin clears the results of an earlier use.

@@ -135,6 +135,7 @@ type Server struct {
 	failing   atomic.Int32 // failures in a row, as failureRun counts them
 	rate      rateLimit
 
+	keepsBound   atomic.Bool  // drain.keepBound, for requests
 	unreachable  atomic.Int32 // failures in a row since the server's state last changed, for RepickAfterFailures
 	work         atomic.Int64 // bytes of responses still to come, for LeastLoad
 	rampTurns    atomic.Uint64

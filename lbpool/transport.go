@@ -262,7 +262,8 @@ func (x *exchange) run() (*http.Response, error) {
 		} else {
 			x.pool.counters.reselects.Add(1)
 		}
-		resp, fault := x.transport.sendTo(lease, x.req, x.body, x.reselect.TryTimeout)
+		resp, took, fault := x.transport.sendTo(lease, x.req, x.body, x.reselect.TryTimeout)
+		x.report(lease.Server, resp, took, fault)
 		if budgeted {
 			x.pool.endRetry()
 		}
@@ -285,6 +286,17 @@ func (x *exchange) run() (*http.Response, error) {
 	}
 }
 
+// report informs the observer of a try.
+func (x *exchange) report(s *Server, resp *http.Response, took time.Duration, fault *ForwardError) {
+	switch o := x.route.Observer; {
+	case o == nil:
+	case fault != nil:
+		o.Tried(x.pool, s, Outcome{Err: fault})
+	default:
+		o.Tried(x.pool, s, Outcome{Status: resp.StatusCode, FirstByte: took})
+	}
+}
+
 // keepBody says how much of the body is kept.
 func (x *exchange) keepBody() {
 	spare := 0
@@ -296,7 +308,7 @@ func (x *exchange) keepBody() {
 
 func (x *exchange) acquire(h Hint) (Lease, error) {
 	if x.route.Tried == 0 && x.route.waits(&h) {
-		return x.pool.AcquireWait(x.req.Context(), h)
+		return x.pool.acquireQueued(x.req.Context(), h, x.route.Observer)
 	}
 	return x.pool.Acquire(h)
 }
@@ -429,8 +441,10 @@ func (x *exchange) another(resp *http.Response, fault *ForwardError) (again, bud
 }
 
 // sendTo sends the request to the leased server and binds the lease to the
-// answer.
-func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, limit time.Duration) (_ *http.Response, fault *ForwardError) {
+// answer. took is the time until its header has arrived.
+func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, limit time.Duration) (
+	_ *http.Response, took time.Duration, fault *ForwardError,
+) {
 	bound := false
 	outcome := Outcome{Err: ErrAborted} // applies if the base panics
 	try := startTry(req.Context(), limit)
@@ -460,11 +474,11 @@ func (t *Transport) sendTo(lease Lease, req *http.Request, body *guardedBody, li
 		if faultOfServer(fault, err, body) { // else the outcome is as with ErrAborted
 			outcome.Err = fault
 		}
-		return nil, fault
+		return nil, 0, fault
 	}
 	outcome = Outcome{Status: resp.StatusCode, FirstByte: time.Since(start)}
 	bound = bindLease(req.Context(), resp, lease, outcome, try, body)
-	return resp, nil
+	return resp, outcome.FirstByte, nil
 }
 
 // faultOfServer reports whether a request that has failed with err may be held

@@ -53,7 +53,7 @@ func (c storeCarrier) same(other carrier) bool {
 }
 
 func (c storeCarrier) kind() string     { return "store" }
-func (c storeCarrier) tables() []string { return c.Tables() }
+func (c storeCarrier) tables() []string { return c.names() }
 
 func (c storeCarrier) watch(f func(table, key string, written bool)) { c.Store.watch(f) }
 

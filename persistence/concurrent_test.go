@@ -483,7 +483,7 @@ func TestConcurrentUse(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		for _, name := range store.Tables() {
+		for _, name := range store.names() {
 			checkInvariants(t, store.table(name))
 			s := store.TableStats(name)
 			if s.Inserts != uint64(s.Entries)+s.Removals+s.Expirations+s.Evictions {
@@ -495,7 +495,7 @@ func TestConcurrentUse(t *testing.T) {
 		if got := [4]uint64{deleted[0].Load(), deleted[1].Load(), deleted[2].Load(), deleted[3].Load()}; got != want {
 			t.Errorf("reported deletions by cause %v, want %v", got, want)
 		}
-		if got := fmt.Sprint(store.Tables()); len(store.Tables()) != 3 {
+		if got := fmt.Sprint(store.names()); len(store.names()) != 3 {
 			t.Errorf("tables %s", got)
 		}
 	}

@@ -126,7 +126,8 @@ func ExampleStore() {
 		fmt.Println(cart, e.Value, e.Remaining.Round(time.Second))
 	}
 	store.Remove(ctx, "carts", "cart-42")
-	fmt.Printf("%q %d\n", store.Tables(), store.TableStats("carts").Entries)
+	tables, _ := store.Tables(ctx)
+	fmt.Printf("%q %d\n", tables, store.TableStats("carts").Entries)
 	// Output:
 	// 10.0.0.7 10m0s true
 	// false
@@ -232,4 +233,35 @@ func ExampleNewTableByOwner() {
 	}
 	fmt.Println(sessions.Len())
 	// Output: 3
+}
+
+// A page at a time, an operator removes the clients of one server, except those
+// that have been moved to another one meanwhile.
+func ExampleStore_Scan() {
+	ctx := context.Background()
+	store := persistence.NewStore(persistence.Options{})
+	for i := range 250 {
+		store.Insert(ctx, "", fmt.Sprintf("client-%03d", i), fmt.Sprintf("10.0.0.%d", i%2), time.Hour)
+	}
+
+	removed, o := 0, persistence.ScanOptions{Value: "10.0.0.1"}
+	for {
+		items, next, err := store.Scan(ctx, "", o)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		for _, item := range items {
+			if ok, _ := store.CompareAndRemove(ctx, "", item.Key, item.Value); ok {
+				removed++
+			}
+		}
+		if next == "" {
+			break
+		}
+		o.Cursor = next
+	}
+	counts, _ := store.CountByValue(ctx, "")
+	fmt.Println(removed, counts)
+	// Output: 125 map[10.0.0.0:125]
 }

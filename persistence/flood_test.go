@@ -94,9 +94,13 @@ func TestFloodLeavesClients(t *testing.T) {
 		{"clients that come rarely", floodPlan{uses: 0, back: 0.9, lost: 1, newLost: 1}},
 		{"clients that come rarely, used once", floodPlan{uses: 1, back: 0.9, lost: 5, newLost: 1}},
 	} {
-		for _, capacity := range []int{131_072, 2_000} {
+		capacities := []int{131_072, 2_000}
+		if testing.Short() {
+			capacities = capacities[1:]
+		}
+		for _, capacity := range capacities {
 			t.Run(fmt.Sprintf("%s, %d entries", tt.name, capacity), func(t *testing.T) {
-				if testrace.Enabled || testing.Short() {
+				if testrace.Enabled {
 					capacity = min(capacity, 8_000)
 				}
 				table := NewTable[int, int](Options{MaxEntries: capacity})

@@ -103,12 +103,12 @@ type Options struct {
 	// MaxKeyBytes is the greatest length of a key in a Store, and of the name
 	// of a table. The default is [DefaultMaxKeyBytes], the largest 256 MiB. A
 	// Table ignores this field.
-	MaxKeyBytes int `default:"4KiB" min:"1" max:"256MiB"`
+	MaxKeyBytes int `unit:"bytes" default:"4KiB" min:"1" max:"256MiB"`
 
 	// MaxValueBytes is the greatest length of a value in a Store. The default
 	// is [DefaultMaxValueBytes], the largest 256 MiB. A Table ignores this
 	// field.
-	MaxValueBytes int `default:"16KiB" min:"1" max:"256MiB"`
+	MaxValueBytes int `unit:"bytes" default:"16KiB" min:"1" max:"256MiB"`
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a
 	// Store; a table that reaches it is full. An entry costs the memory
@@ -118,7 +118,7 @@ type Options struct {
 	// store uses at most this much for each of its tables: MaxTables, the
 	// default table and those named to [Store.Reserve]. A Table ignores this
 	// field.
-	MaxTableBytes int `default:"256MiB" min:"1"`
+	MaxTableBytes int `unit:"bytes" default:"256MiB" min:"1"`
 }
 
 // withDefaults returns o with every field in its range. It panics with the

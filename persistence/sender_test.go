@@ -208,8 +208,8 @@ func TestReceiverBounds(t *testing.T) {
 	old.Put(ctx, "", "too long", "v", time.Hour)
 	old.Put(ctx, "", "long", "too long", time.Hour)
 	pass(t, s, r)
-	if _, _, ok := small.main.Peek("mine"); !ok || small.main.Len() != 10 || len(small.Tables()) != 3 || small.Stats().Evictions != 0 {
-		t.Errorf("kept %t, %d entries, %d tables, %+v", ok, small.main.Len(), len(small.Tables()), small.Stats())
+	if _, _, ok := small.main.Peek("mine"); !ok || small.main.Len() != 10 || len(small.names()) != 3 || small.Stats().Evictions != 0 {
+		t.Errorf("kept %t, %d entries, %d tables, %+v", ok, small.main.Len(), len(small.names()), small.Stats())
 	}
 
 	r2 := NewReceiver()
@@ -526,7 +526,7 @@ func FuzzReceiver(f *testing.F) {
 		r.Add("store", store, "")
 		r.Add("profile", made(NewClientIP(ClientIPConfig{}))(t), "web")
 		_ = r.Apply(message)
-		for _, table := range store.Tables() {
+		for _, table := range store.names() {
 			checkInvariants(t, store.table(table))
 		}
 	})

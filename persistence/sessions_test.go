@@ -117,7 +117,7 @@ func TestSessionsTables(t *testing.T) {
 	want := []string{"", "profile/a%252Fb/b/web", "profile/a%252Fb/web", "profile/a%2Fb/b/web",
 		"profile/a%2Fb/web", "profile/a/b/web", "profile/a/web", "profile/appcookie%2FS/b/web", "profile/appcookie%2FS/web", "profile/appcookie%2FT/b/web",
 		"profile/appcookie%2FT/web", "profile/clientip/b/web", "profile/clientip/web"}
-	if diff := cmp.Diff(want, store.Tables()); diff != "" {
+	if diff := cmp.Diff(want, store.names()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -89,7 +89,7 @@ func (s *Store) WriteTo(w io.Writer) (int64, error) {
 		return counted.n, err
 	}
 	entries := uint64(0)
-	for _, name := range s.Tables() {
+	for _, name := range s.names() {
 		t := s.table(name)
 		line = appendString(append(line[:0], kindTable), name)
 		if _, err := b.Write(line); err != nil {

@@ -25,7 +25,7 @@ import (
 // dump returns the live entries of all tables that have any.
 func dump(s *Store) map[string]map[string]Entry[string] {
 	all := map[string]map[string]Entry[string]{}
-	for _, name := range s.Tables() {
+	for _, name := range s.names() {
 		for k, e := range s.All(name) {
 			if all[name] == nil {
 				all[name] = map[string]Entry[string]{}
@@ -207,8 +207,8 @@ func TestSnapshotIntoSmallerStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := small.Stats()
-		if _, _, ok := small.main.Peek("mine"); !ok || s.Evictions != 0 || small.TableStats("").Entries != 10 || len(small.Tables()) != 4 {
-			t.Errorf("%v: kept %t, %d tables, %+v", whenFull, ok, len(small.Tables()), s)
+		if _, _, ok := small.main.Peek("mine"); !ok || s.Evictions != 0 || small.TableStats("").Entries != 10 || len(small.names()) != 4 {
+			t.Errorf("%v: kept %t, %d tables, %+v", whenFull, ok, len(small.names()), s)
 		}
 		for table, entries := range dump(small) {
 			for k, e := range entries {
@@ -256,8 +256,8 @@ func refused(tb testing.TB, store *Store, snapshot []byte) *SnapshotError {
 	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 64<<20 {
 		tb.Errorf("%d bytes allocated for a snapshot of %d", allocated, len(snapshot))
 	}
-	if s := store.Stats(); s != (Stats{Entries: 1, Bytes: s.Bytes, Inserts: 1}) || len(store.Tables()) != 1 {
-		tb.Errorf("the store changed: %+v, tables %q", s, store.Tables())
+	if s := store.Stats(); s != (Stats{Entries: 1, Bytes: s.Bytes, Inserts: 1}) || len(store.names()) != 1 {
+		tb.Errorf("the store changed: %+v, tables %q", s, store.names())
 	}
 	return e
 }
@@ -584,7 +584,7 @@ func FuzzSnapshotLoad(f *testing.F) {
 		}
 		store := NewStore(Options{MaxEntries: 100, MaxTables: 4, MaxLifetime: time.Hour, MaxKeyBytes: 400})
 		if _, err := store.ReadFrom(bytes.NewReader(snapshot)); err != nil {
-			if s := store.Stats(); s != (Stats{}) || len(store.Tables()) != 1 {
+			if s := store.Stats(); s != (Stats{}) || len(store.names()) != 1 {
 				t.Fatalf("%v, but the store changed: %+v", err, s)
 			}
 			return

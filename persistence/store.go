@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -318,12 +317,6 @@ func (s *Store) observeLocked(name string, t *Table[string, string]) {
 	} else {
 		t.watch(nil)
 	}
-}
-
-// Tables returns the names of the tables, sorted; the first is "", the default
-// table.
-func (s *Store) Tables() []string {
-	return append([]string{""}, slices.Sorted(maps.Keys(*s.named.Load()))...)
 }
 
 // All returns an iterator over the live entries of the table, like [Table.All].

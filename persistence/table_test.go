@@ -328,7 +328,11 @@ func TestTableMadeOutsideBubble(t *testing.T) {
 	table := NewTable[string, string](Options{})
 	synctest.Test(t, func(t *testing.T) {
 		w := newTwin(t, tableVerbs{table}, Options{})
-		for i := range 2000 {
+		steps := 2000
+		if testing.Short() {
+			steps = 500
+		}
+		for i := range steps {
 			w.step(byte(i), byte(i*7), byte(i*11), byte(i*13))
 			w.compare()
 		}

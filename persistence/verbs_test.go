@@ -148,7 +148,7 @@ func TestStoreIncrement(t *testing.T) {
 		})
 	}
 	store, ctx := NewStore(Options{MaxKeyBytes: 3, MaxValueBytes: 2}), t.Context()
-	if _, ok, _ := store.Increment(ctx, "t", "k", 1, 0); ok || len(store.Tables()) != 1 {
+	if _, ok, _ := store.Increment(ctx, "t", "k", 1, 0); ok || len(store.names()) != 1 {
 		t.Error("counted without a lifetime")
 	}
 	if _, ok, _ := store.Increment(ctx, "", "long", 1, time.Hour); ok {
@@ -281,7 +281,7 @@ func TestOnDeleteOfStore(t *testing.T) {
 	store.OnDelete(func(table, _, _ string, _ DeletionCause) { tables = append(tables, table) })
 	store.Insert(ctx, "new", "k", "v", time.Hour)
 	store.Insert(ctx, "", "k", "v", time.Hour)
-	for _, table := range store.Tables() {
+	for _, table := range store.names() {
 		store.Remove(ctx, table, "k")
 	}
 	store.OnDelete(nil)

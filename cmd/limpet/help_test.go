@@ -23,6 +23,10 @@ func documented(t *testing.T, line string) string {
 }
 
 func TestHelp(t *testing.T) {
+	example := documented(t, "limpet help healthMonitors.interval")
+	if _, out, _ := invoke(t, "/nowhere", "help", "healthMonitors.interval"); out != example {
+		t.Errorf("%s\nis not the example:\n%s", out, example)
+	}
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -31,8 +35,7 @@ func TestHelp(t *testing.T) {
 		{nil, ok, []string{"Run, check, test and explain", "limpet COMMAND", "  check ", "  help ", "  version "}},
 		{[]string{"check"}, ok, []string{"Report all faults and warnings of", "limpet check [flags] FILE...", "--strict ", "-h, --help"}},
 		{[]string{"help"}, ok, []string{"KEY is the end of a path"}},
-		{[]string{"healthMonitors.interval"}, ok, []string{documented(t, "limpet help healthMonitors.interval")}},
-		{[]string{"pools[0].healthMonitors[12].interval"}, ok, []string{documented(t, "limpet help healthMonitors.interval")}},
+		{[]string{"pools[0].healthMonitors[12].interval"}, ok, []string{example}},
 		{[]string{"algorithm"}, ok, []string{"pools.algorithm\n", "type     one of leastConnections, roundRobin,", "example  pools: [{algorithm: "}},
 		{[]string{"tables.maxTableBytes"}, ok, []string{"unit     bytes"}},
 		{[]string{"requestBody"}, ok, []string{"type     mapping\n", "keys     bytes, head\n", "also     services.requestBody\n"}},

@@ -27,7 +27,7 @@ func newTest() *cobra.Command {
 		Use:   "test [flags] PATH...",
 		Short: "run test cases of scripts",
 		Long: "Run the cases in files, and in all files below directories whose names end in .txtar, without sockets and servers. " +
-			"The status is 1 if a case fails.",
+			"The status is 1 if a case fails or PATH does not exist.",
 		Args:              arguments(1, -1),
 		ValidArgsFunction: filesEnding("txtar"),
 		RunE:              running(o.test),

@@ -55,7 +55,7 @@ func TestForgeries(t *testing.T) {
 	}
 	before := heap()
 	n := 100_000
-	if testrace.Enabled {
+	if testrace.Enabled || testing.Short() {
 		n = 5_000
 	}
 	for i := range n {

@@ -38,6 +38,9 @@ type Conn struct {
 	// that a read of one byte is only to see whether the client leaves.
 	Watched atomic.Bool
 
+	// Handshaken is for the server: the end of the TLS handshake was counted.
+	Handshaken atomic.Bool
+
 	judged  bool        // by Rules.Judge
 	verdict Verdict     // what that has decided
 	log     atomic.Bool // the verdict asks for a record, and there was none yet

@@ -86,6 +86,7 @@ type Gate struct {
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{} // that are not closed
+	made      []*listener            // those, and closed ones, until another listener is made
 
 	waiting waiting
 

@@ -44,6 +44,9 @@ const (
 	OverRate                      // Limits.Allow
 )
 
+// limits are the names of the limits among the reasons for refusals.
+var limits = [...]string{OverMax: "max", OverMaxPerClient: "max_per_client", OverClientRate: "rate_per_client", OverRate: "rate"}
+
 // clientOf returns the address that stands for a client: the first of its
 // prefix.
 func (l *Limits) clientOf(addr netip.Addr) netip.Addr {
@@ -187,6 +190,13 @@ func (o *openConns) leave(of *listener, client netip.Addr) {
 	if o.clients[client]--; o.clients[client] == 0 {
 		delete(o.clients, client)
 	}
+}
+
+// of returns how many connections of a listener are open.
+func (o *openConns) of(l *listener) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.open
 }
 
 func (o *openConns) total() int {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,12 @@ func (g *Gate) Listener(ln net.Listener) net.Listener {
 		g.listeners = map[*listener]struct{}{}
 	}
 	g.listeners[l] = struct{}{}
+	g.made = append(slices.DeleteFunc(g.made, (*listener).over), l)
 	return l
 }
+
+// over reports whether the listener is closed and has no open connection.
+func (l *listener) over() bool { return isOver(l.closed) && l.gate.open.of(l) == 0 }
 
 type listener struct {
 	net.Listener
@@ -43,6 +48,8 @@ type listener struct {
 
 	waits atomic.Bool   // Accept waits for a connection, or for room for one
 	turns atomic.Uint64 // how often it has waited
+
+	counts Counts
 
 	ended  chan struct{} // closed when nobody listens any more
 	closed chan struct{} // closed by Close
@@ -191,6 +198,7 @@ func (l *listener) settle(err error) bool {
 func (g *Gate) accepted(l *listener, raw net.Conn) net.Conn {
 	r := g.rules()
 	c := newConn(g, l, r, raw)
+	c.Counts().accepted.Add(1)
 	open := g.open.enter(l)
 	if l != nil && l.budget != nil {
 		l.budget.open.enter(nil)
@@ -214,7 +222,7 @@ func (c *Conn) admitted(r *Rules) bool {
 	if r.Judge != nil {
 		v := r.Judge(c.ends.peer, c.ends.local)
 		if v.Action != Pass {
-			c.deny(v.Action == Reset)
+			c.deny(v.Action == Reset, "rule")
 			c.report(r, Event{Verdict: v})
 			return false
 		}
@@ -233,20 +241,21 @@ func (c *Conn) admitted(r *Rules) bool {
 func (c *Conn) exceeds(r *Rules, limit Limit, action Action) bool {
 	c.gate.limited.Add(1)
 	if action != Pass {
-		c.deny(action == Reset)
+		c.deny(action == Reset, limits[limit])
 	}
 	c.report(r, Event{Limit: limit})
 	return action == Pass
 }
 
-// deny closes the connection, with RST or without.
-func (c *Conn) deny(reset bool) {
+// deny closes the connection, with RST or without, and counts why.
+func (c *Conn) deny(reset bool, reason string) {
 	if tcp := TCPConn(c.Conn); tcp != nil && reset {
 		_ = tcp.SetLinger(0)
 	}
 	_ = c.Close()
 	c.denied = true
 	c.gate.denied.Add(1)
+	c.Counts().refused.Add(reason)
 }
 
 // report completes an event and hands it out.

@@ -59,7 +59,7 @@ func (c *proxiedConn) settle() error {
 		case errors.Is(err, errNoBytes), c.isClosed():
 			_ = c.Close() // somebody looked whether the port is open, or the server is closing
 		default:
-			c.deny(false)
+			c.deny(false, "proxy_header")
 			c.gate.badHeaders.Add(1)
 			c.report(r, Event{Err: fmt.Errorf("%w: %w", ErrHeader, err)})
 		}

@@ -211,7 +211,7 @@ func TestUpdateUnderLoad(t *testing.T) {
 		updates = 60
 	}
 	if testing.Short() {
-		updates = 60
+		updates = 15
 	}
 	servers := startServers(t, 3)
 	version := func(v string, servers ...lbpool.ServerConfig) limpet.Config {

@@ -31,7 +31,7 @@ func manyClients() int {
 		return 250
 	}
 	if testing.Short() {
-		return 250
+		return 50
 	}
 	return 1000
 }

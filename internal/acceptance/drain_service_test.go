@@ -218,8 +218,9 @@ func (l *busyListener) Close() error {
 
 // Requests that wait in the queue of the listener are answered: a server of
 // net/http that is being shut down drops what it reads from then on.
+//
+// It is not parallel: how long the queue is served is bounded by the clock.
 func TestShutdownServesTheQueue(t *testing.T) {
-	t.Parallel()
 	vs := newVirtualService(t, limpet.Config{})
 	ln := &busyListener{TCPListener: listen(t, "").(*net.TCPListener), accepting: make(chan struct{}, 1), hurried: make(chan struct{})}
 	srv := limpet.NewServer(vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,7 +31,11 @@ import (
 	"github.com/limpetlb/limpet/lbpool"
 )
 
+// TestMain runs more tests at a time than there are processors, because those
+// that are parallel mostly wait. The flag -parallel still applies.
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testleak.RedisClient))
 }
 

@@ -213,6 +213,9 @@ func readme(t *testing.T) (program, script string) {
 // went to the first of the servers once, and when that died, they changed
 // between the others with each request.
 func TestReadmeProgram(t *testing.T) {
+	if testing.Short() {
+		return // TestRecipesStick has its script, and internal/manual compiles it
+	}
 	t.Parallel()
 	program, _ := readme(t)
 	f := startFleet(t, true, "")

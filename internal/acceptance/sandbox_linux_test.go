@@ -31,7 +31,7 @@ func TestMemoryBombs(t *testing.T) {
 	}
 	var p99, all time.Duration
 	for range 5 { // the machine may have had other work
-		if p99, all = healthUnderBombs(t); p99 <= max(300*time.Millisecond, all/5) {
+		if p99, all = healthUnderBombs(t); testing.Short() || p99 <= max(300*time.Millisecond, all/5) {
 			return
 		}
 	}
@@ -43,7 +43,11 @@ func TestMemoryBombs(t *testing.T) {
 // same machine.
 func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 	t.Helper()
-	const requests, most = 1000, 1536 // MiB
+	const most = 1536 // MiB
+	requests := 1000
+	if testing.Short() {
+		requests = 300 // more than the engine lets wait
+	}
 	child := testchild.Start(t, testchild.Command(t))
 	url := child.Line()
 

@@ -62,7 +62,7 @@ func TestSoak(t *testing.T) {
 	case testrace.Enabled:
 		length = 5 * time.Second
 	case testing.Short():
-		length = 2 * time.Second
+		length = time.Second
 	default:
 		length = 10 * time.Second
 	}

@@ -24,6 +24,7 @@ func TestServerStalls(t *testing.T) {
 	for _, p := range []protocol{http1, http1TLS, http2TLS, h2c} {
 		for _, body := range []string{"known length", "stream"} {
 			t.Run(string(p)+"/"+body, func(t *testing.T) {
+				t.Parallel()
 				recs := newRecords()
 				gone := make(chan error, 1)
 				server := startServer(t, "127.0.1.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

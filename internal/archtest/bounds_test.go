@@ -43,13 +43,13 @@ func TestBounds(t *testing.T) {
 
 func testBounds(t *testing.T, name string, field *types.Var, tag reflect.StructTag) {
 	rest := tag
-	for _, key := range []string{"default", "min", "max", "negative"} {
+	for _, key := range []string{"unit", "default", "min", "max", "negative"} {
 		if value, ok := tag.Lookup(key); ok {
 			rest = rest[min(len(rest), len(key)+len(`:""`)+len(value)+1):]
 		}
 	}
 	if rest != "" {
-		t.Errorf("%s: the tag %s has more than default, min, max and negative, in this order", name, tag)
+		t.Errorf("%s: the tag %s has more than unit, default, min, max and negative, in this order", name, tag)
 	}
 	typ, ok := map[string]reflect.Type{
 		"int": reflect.TypeFor[int](), "int64": reflect.TypeFor[int64](), "uint16": reflect.TypeFor[uint16](), "float64": reflect.TypeFor[float64](),

@@ -44,7 +44,7 @@ func TestEnumerations(t *testing.T) {
 	}
 	found := map[string][]uint64{}
 	for _, p := range m.Packages {
-		if !p.IsPublic() {
+		if !p.IsImportable() {
 			continue
 		}
 		scope := p.Types.Scope()

@@ -20,11 +20,18 @@ import (
 	"strings"
 )
 
-// modulePath and commandPath are the modules the rules are written for.
-const (
-	modulePath  = "github.com/limpetlb/limpet"
-	commandPath = modulePath + "/cmd/limpet"
-)
+// modulePath is the library's module.
+const modulePath = "github.com/limpetlb/limpet"
+
+// nested are the directories of the other modules of the workspace: those that
+// the rules are written for as well.
+var nested = []string{"cmd/limpet", "metrics"}
+
+// inWorkspace reports whether the rules are written for a module.
+func inWorkspace(path string) bool {
+	dir, ok := strings.CutPrefix(path, modulePath+"/")
+	return path == modulePath || ok && slices.Contains(nested, dir)
+}
 
 // Finding is one violation of a rule.
 type Finding struct {
@@ -38,7 +45,7 @@ func (f Finding) String() string { return fmt.Sprintf("%v: %s", f.Pos, f.Text) }
 // Module is a module's source, parsed and type-checked.
 type Module struct {
 	Dir      string     // absolute
-	Packages []*Package // all packages of the module and of the command, sorted by path; those of other nested modules are not among them
+	Packages []*Package // all packages of the workspace, sorted by path; those of other nested modules are not among them
 
 	fset    *token.FileSet
 	imports types.Importer    // of the packages in exports
@@ -69,6 +76,12 @@ type File struct {
 func (p *Package) IsPublic() bool {
 	parts := strings.Split(p.Path, "/")
 	return p.Name != "main" && !slices.Contains(parts, "internal") && parts[0] != "examples"
+}
+
+// IsImportable reports whether tests of the library can use the package: those
+// of the nested modules need what the library must not require.
+func (p *Package) IsImportable() bool {
+	return p.IsPublic() && !slices.ContainsFunc(nested, func(dir string) bool { return p.Path == dir || strings.HasPrefix(p.Path, dir+"/") })
 }
 
 // listed is what the go command says of a package.
@@ -110,7 +123,7 @@ func Load(dir string) (*Module, error) {
 		return os.Open(m.exports[path])
 	})
 	for _, l := range all {
-		if l.Module == nil || l.Module.Path != modulePath && l.Module.Path != commandPath {
+		if l.Module == nil || !inWorkspace(l.Module.Path) {
 			continue
 		}
 		p, err := m.load(l)
@@ -141,12 +154,17 @@ func touch(dir string) error {
 	})
 }
 
-// goList lists the packages of the module in dir, those of the command and all
-// they import, and compiles them. Whoever tests the library without the
-// workspace tests the rules of both.
+// goList lists the packages of the module in dir, those of the nested modules
+// and all they import, and compiles them. Whoever tests the library without the
+// workspace tests the rules of all.
 func goList(dir string) ([]listed, error) {
-	list := exec.Command("go", "list", "-e", "-export", "-deps",
-		"-json=Dir,ImportPath,Name,Export,Standard,Module,GoFiles,TestGoFiles,XTestGoFiles,Error", "./...", "./cmd/limpet/...")
+	args := []string{"list", "-e", "-export", "-deps", "-json=Dir,ImportPath,Name,Export,Standard,Module,GoFiles,TestGoFiles,XTestGoFiles,Error", "./..."}
+	for _, path := range nested {
+		if _, err := os.Stat(filepath.Join(dir, path)); err == nil {
+			args = append(args, "./"+path+"/...")
+		}
+	}
+	list := exec.Command("go", args...)
 	list.Dir, list.Env = dir, append(os.Environ(), "GOWORK=auto")
 	var stderr bytes.Buffer
 	list.Stderr = &stderr

@@ -2,7 +2,7 @@
 // so that what is documented is what is enforced:
 //
 //	Interval time.Duration `default:"10s" min:"1ms" max:"1h"`
-//	MaxBody  int           `max:"64MiB"`
+//	MaxBody  int           `unit:"bytes" max:"64MiB"`
 //
 // A field with a default may be zero, which means the default. Bounds are
 // inclusive. A field that may be negative says what any negative value means:
@@ -10,7 +10,8 @@
 //	Timeout time.Duration `default:"60s" negative:"no limit"`
 //
 // The tags are on fields of integer, float and [time.Duration] types; integers
-// may have the units KiB, MiB and GiB.
+// may have the units KiB, MiB and GiB. A field that is a number of bytes has
+// `unit:"bytes"` as well, by which package config accepts these units.
 package bounds
 
 import (

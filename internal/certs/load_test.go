@@ -34,7 +34,9 @@ func TestExchangeUnderLoad(t *testing.T) {
 	switch {
 	case *full:
 		handshakes = 100_000
-	case testing.Short() || testrace.Enabled:
+	case testing.Short():
+		exchanges, handshakes = 15, 200
+	case testrace.Enabled:
 		exchanges, handshakes = 40, 800
 	}
 	a := testcerts.NewAuthority(t, "test")

@@ -43,6 +43,16 @@ func Shown(value string) string {
 	return value
 }
 
+// Marked returns the other value that is shown as this text: for a server's
+// "ip:port", the value that names it exactly. It returns any other text as it
+// is.
+func Marked(shown string) string {
+	if isServer(shown) {
+		return shown + mark
+	}
+	return shown
+}
+
 // FromScript returns what is stored for a text that a script stores.
 func FromScript(text string) string {
 	if isMarked(text) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/limpetlb/limpet/internal/testrace"
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
@@ -85,8 +86,15 @@ func TestTargets(t *testing.T) {
 			encoded++
 		}
 	}
-	for _, a := range pieces {
-		for _, b := range pieces {
+	few := 1
+	if testing.Short() || testrace.Enabled {
+		few = 11
+	}
+	for i, a := range pieces {
+		for j, b := range pieces {
+			if (i+j)%few > 0 {
+				continue
+			}
 			for _, c := range pieces {
 				check("/" + a + b + c)
 			}
@@ -96,7 +104,7 @@ func TestTargets(t *testing.T) {
 			check("/" + a + "?" + b)
 		}
 	}
-	if checked < 100_000 || encoded < 10_000 {
+	if checked < 100_000/few || encoded < 10_000/few {
 		t.Errorf("only %d targets, %d with bytes to be encoded", checked, encoded)
 	}
 }

@@ -52,13 +52,13 @@ type Call struct {
 	Sym *Symbol     // what was called
 }
 
-// Fail raises a script error at the place of the call. As in Lua, there is no
-// place if it is not a script that calls, but pcall, say; functions of the host
-// name the place of the script in any case.
+// Fail raises a script error at the position of the call. As in Lua, there is
+// none if it is not a script that calls, but pcall, say; functions of the host
+// name the position of the script in any case.
 func (c Call) Fail(format string, args ...any) {
 	at := where(c.L, 1)
 	if at == "" && c.Sym.host {
-		at = c.Place()
+		at = c.Position()
 	}
 	c.raise(c.L, lua.LString(at+c.message(format, args)))
 }
@@ -73,8 +73,8 @@ func (c Call) message(format string, args []any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// Place is where the script is, as it begins a line of the log.
-func (c Call) Place() string {
+// Position is where the script is, as it begins a line of the log.
+func (c Call) Position() string {
 	for level := 1; ; level++ {
 		dbg, fn := frame(c.L, level)
 		if dbg == nil || fn != nil && !fn.IsG {

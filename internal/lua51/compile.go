@@ -59,7 +59,7 @@ type CompileError struct {
 	Message string // what is wrong, without the token
 }
 
-// Error returns the message, without the place.
+// Error returns the message, without the position.
 func (e *CompileError) Error() string { return e.Message }
 
 // ChunkName is what Lua calls a source in messages.
@@ -148,7 +148,7 @@ func (c *compiler) generate(s *Script, t *Tree) (*Program, *CompileError) {
 	if err != nil {
 		ce := &CompileError{Message: err.Error()}
 		if le, ok := errors.AsType[*lua.CompileError](err); ok {
-			ce.Line, ce.Message = place(le.Line).line(), le.Message
+			ce.Line, ce.Message = position(le.Line).line(), le.Message
 			if strings.Contains(le.Message, "too many local variables") {
 				ce.Message = tooManyRegisters
 			}

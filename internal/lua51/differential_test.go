@@ -240,17 +240,17 @@ var differences = []difference{
 	{"line", differByLine},
 }
 
-const somePlace = `(?:\[string "My Script"\]:\d+: )?`
+const anyPosition = `(?:\[string "My Script"\]:\d+: )?`
 
 var (
-	deepHere = regexp.MustCompile(somePlace + `stack overflow`)
-	deepLua  = regexp.MustCompile(somePlace + `(?:C stack overflow|error in error handling)`)
+	deepHere = regexp.MustCompile(anyPosition + `stack overflow`)
+	deepLua  = regexp.MustCompile(anyPosition + `(?:C stack overflow|error in error handling)`)
 )
 
 // differByDepth: calls that nest too deeply have another text, and sometimes no
-// place, if functions of C or metamethods are among them, or if one such error
-// has been caught that deep already. Where Lua does not say so, the texts must
-// be equal.
+// position, if functions of C or metamethods are among them, or if one such
+// error has been caught that deep already. Where Lua does not say so, the texts
+// must be equal.
 func differByDepth(_ []string, here, lua string) bool {
 	return deepLua.MatchString(lua) && deepHere.ReplaceAllString(here, "!") == deepLua.ReplaceAllString(lua, "!")
 }
@@ -306,7 +306,7 @@ func differByLine(lines []string, here, lua string) bool {
 	return err == nil && n <= len(lines) && endsIn.MatchString(lines[n-1])
 }
 
-// driver is the place of the reference's own code, which error finds if its
+// driver is the position of the reference's own code, which error finds if its
 // level is high enough.
 var driver = regexp.MustCompile(`\(command line\):\d+: `)
 

@@ -45,7 +45,7 @@ func (e *Engine) Limits() *Limits { return &e.limits }
 // Gate returns the gate, which the caller has each run pass.
 func (e *Engine) Gate() *Gate { return e.gate }
 
-// Leave gives back the place of the last run. It must be called once after
+// Leave gives back the slot of the last run. It must be called once after
 // each [State.Run].
 func (st *State) Leave() { st.run.leave() }
 

@@ -34,8 +34,8 @@ func readErrorTexts(t testing.TB) (sources, texts []string) {
 	return sources, texts
 }
 
-// Errors have the texts of Lua 5.1. A new version of the VM that words or
-// places them in another way fails here.
+// Errors have the texts of Lua 5.1. A new version of the VM that words
+// errors, or their positions, in another way fails here.
 func TestErrorTexts(t *testing.T) {
 	sources, texts := readErrorTexts(t)
 	e := newComparableEngine(t)
@@ -157,9 +157,9 @@ func TestTraceback(t *testing.T) {
 	}
 }
 
-// The VM's own functions for errors and places do not know what stands for a
+// The VM's own functions for errors and positions do not know what stands for a
 // line here.
-func TestOnlyOwnPlaces(t *testing.T) {
+func TestOnlyOwnPositions(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestOnlyOwnPlaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.HasSuffix(name, "_test.go") && (strings.Contains(string(source), ".RaiseError(") || strings.Contains(string(source), "L.Where(")) {
-			t.Errorf("%s: use Call.Fail and Call.Place, not LState.RaiseError and LState.Where", name)
+			t.Errorf("%s: use Call.Fail and Call.Position, not LState.RaiseError and LState.Where", name)
 		}
 	}
 }

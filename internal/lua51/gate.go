@@ -11,10 +11,10 @@ import (
 // A Gate bounds how many scripts of an engine run at a time, and how much the
 // others hold meanwhile: those that wait for the host, and the transactions
 // whose scripts have left variables for later events. An event that finds no
-// place waits in line. A script that comes back from the host, and a later
+// slot waits in line. A script that comes back from the host, and a later
 // event of a transaction that holds memory, go first and need no memory:
 // only by going on do they give back what they hold. A few scripts keep their
-// places while they wait for the host; see isQuiet.
+// slots while they wait for the host; see isQuiet.
 type Gate struct {
 	limits *Limits
 	busy   error // if there is no room
@@ -45,12 +45,12 @@ func newGate(limits *Limits, busy error) *Gate {
 }
 
 // Enter waits until a script may run; returning says that its transaction holds
-// memory already. It returns the engine's busy error if there is no place in
+// memory already. It returns the engine's busy error if there is no slot in
 // time, or the cause of the context's end.
 func (g *Gate) Enter(ctx context.Context, returning bool) error {
 	for g.waiting.Load() == 0 {
 		n := g.scripts.Load()
-		if !g.hasPlace(n) || !returning && !g.roomy(n) {
+		if !g.hasSlot(n) || !returning && !g.roomy(n) {
 			break
 		}
 		if g.scripts.CompareAndSwap(n, n+1) {
@@ -66,13 +66,13 @@ func (g *Gate) leave() {
 	g.next()
 }
 
-// isQuiet reports whether a script may keep its place while it asks the host,
-// because no more than an eighth of the places are taken: to give it away and
+// isQuiet reports whether a script may keep its slot while it asks the host,
+// because no more than an eighth of the slots are taken: to give it away and
 // to take one again would take longer than a table in memory does. So those
 // that keep theirs, however long the host takes, are never more than that.
 func (g *Gate) isQuiet() bool { return g.scripts.Load()&(oneOutside-1) <= g.quiet }
 
-// goOut gives the place of a script that asks the host to others. The script
+// goOut gives the slot of a script that asks the host to others. The script
 // holds some bytes meanwhile. It reports false, and does nothing, if there is
 // no memory for that.
 func (g *Gate) goOut(bytes int64) bool {
@@ -84,7 +84,7 @@ func (g *Gate) goOut(bytes int64) bool {
 	return true
 }
 
-// comeBack waits for a place again.
+// comeBack waits for a slot again.
 func (g *Gate) comeBack(ctx context.Context, bytes int64) error {
 	var err error
 	if g.waiting.Load() != 0 || !g.take(oneOutside) {
@@ -124,16 +124,16 @@ func (g *Gate) room() int64 { return int64(g.limits.HeldBytes) }
 
 func outside(scripts int64) int64        { return scripts >> 32 * outsideBytes }
 func (g *Gate) roomy(scripts int64) bool { return g.held.Load()+outside(scripts) < g.room() }
-func (g *Gate) hasPlace(scripts int64) bool {
+func (g *Gate) hasSlot(scripts int64) bool {
 	return scripts&(oneOutside-1) < int64(g.limits.Concurrent)
 }
 
-// take takes a place if there is one, and takes back what the script counted
+// take takes a slot if there is one, and takes back what the script counted
 // as outside.
 func (g *Gate) take(outside int64) bool {
 	for {
 		n := g.scripts.Load()
-		if !g.hasPlace(n) {
+		if !g.hasSlot(n) {
 			return false
 		}
 		if g.scripts.CompareAndSwap(n, n+1-outside) {
@@ -175,7 +175,7 @@ func (g *Gate) wait(ctx context.Context, returning bool, outside int64) error {
 		g.mu.Unlock()
 		return g.busy
 	}
-	place := line.PushBack(w)
+	elem := line.PushBack(w)
 	g.waiting.Add(1)
 	g.dispatch()
 	g.mu.Unlock()
@@ -196,7 +196,7 @@ func (g *Gate) wait(ctx context.Context, returning bool, outside int64) error {
 		case <-w.ready: // at the same time
 			err = nil
 		default:
-			line.Remove(place)
+			line.Remove(elem)
 			g.waiting.Add(-1)
 		}
 		g.mu.Unlock()

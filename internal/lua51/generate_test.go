@@ -395,7 +395,7 @@ func (g *generator) statement() {
 }
 
 // assignments writes a function that assigns to its parameters, in whatever
-// place they stand, and to other variables, and a call of it.
+// position they stand, and to other variables, and a call of it.
 func (g *generator) assignments() {
 	params := []string{"x", "y", "z"}
 	g.Shuffle(len(params), func(i, j int) { params[i], params[j] = params[j], params[i] })

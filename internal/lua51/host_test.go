@@ -24,7 +24,8 @@ var full = flag.Bool("full", false, "run the long form of tests that have one")
 var errBusy = errors.New("busy")
 
 // A host is the least that runs scripts: it has print and log, which write
-// lines, and the place of the call in front of each, and a library of its own.
+// lines, and the position of the call in front of each, and a library of its
+// own.
 type host struct {
 	*Engine
 	states              sync.Pool
@@ -36,7 +37,7 @@ func newHost(limits Limits) *host {
 	write := func(separator string) func(Call) int {
 		return func(c Call) int {
 			var b strings.Builder
-			b.WriteString(c.Place())
+			b.WriteString(c.Position())
 			for n := 1; n <= c.Count(); n++ {
 				if n > 1 {
 					b.WriteString(separator)
@@ -62,7 +63,7 @@ type record struct {
 	vars Variables
 }
 
-// logged returns the lines without the place in front.
+// logged returns the lines without the position in front.
 func (r *record) logged() []string {
 	var out []string
 	for _, l := range r.logs {

@@ -39,7 +39,7 @@ func (w *Walker) InFunction() bool { return len(w.enclosing) > 0 }
 func (w *Walker) Enclosing() []*ast.FunctionExpr { return w.enclosing }
 
 // Line returns the line of a node.
-func (w *Walker) Line(n ast.PositionHolder) int { return place(n.Line()).line() }
+func (w *Walker) Line(n ast.PositionHolder) int { return position(n.Line()).line() }
 
 // IsMulti reports whether an expression can have several values.
 func IsMulti(e ast.Expr) bool { return isMulti(e) }

@@ -42,9 +42,9 @@ func (r *Run) Made() int { return r.made }
 
 // A Load is what a gate counts at a moment.
 type Load struct {
-	Running int   // scripts that have a place
+	Running int   // scripts that have a slot
 	Outside int   // scripts that wait for the host
-	Waiting int   // scripts that wait for a place
+	Waiting int   // scripts that wait for a slot
 	Held    int64 // bytes
 }
 

@@ -116,7 +116,7 @@ func (c Call) Allow(size int) {
 // callValue calls a Lua value and returns its first result.
 func (c Call) callValue(fn lua.LValue, args ...lua.LValue) lua.LValue {
 	if !c.callable(fn) {
-		c.raise(c.L, lua.LString(c.opPlace()+"attempt to call a "+fn.Type().String()+" value"))
+		c.raise(c.L, lua.LString(c.opPosition()+"attempt to call a "+fn.Type().String()+" value"))
 	}
 	c.L.Push(fn)
 	for _, a := range args {

@@ -57,7 +57,7 @@ type Entry struct {
 	// Value returns the value of a Variable.
 	Value func(*Run) lua.LValue
 	// Host is for functions that are not Lua's own: their errors always name
-	// the place of the script, even if pcall has called them, and their own
+	// the position of the script, even if pcall has called them, and their own
 	// name if the script has called them by none.
 	Host bool
 }

@@ -21,7 +21,7 @@ func (p *Program) Lines() []int {
 func addLines(p *lua.FunctionProto, lines map[int]bool) {
 	for pc, inst := range p.Code {
 		if isCode(p, pc, inst) {
-			lines[place(p.DbgSourcePositions[pc]).line()] = true
+			lines[position(p.DbgSourcePositions[pc]).line()] = true
 		}
 	}
 	for _, inner := range p.FunctionPrototypes {

@@ -97,6 +97,17 @@ func (st *State) Run(ctx context.Context, p *Program, v *Variables, host any) (o
 	return Outcome{Healthy: true}
 }
 
+// Used returns how many instructions the last run has used, as
+// [Limits.Instructions] counts them.
+func (st *State) Used() int {
+	r := &st.run
+	left := r.unused
+	if r.stop == nil {
+		left = r.steps + r.tick + r.skip
+	}
+	return max(0, r.engine.limits.Instructions-max(left, 0))
+}
+
 // keep counts what the transaction holds when the event has ended. It reports
 // false if that is too much for the engine.
 func (r *Run) keep() bool {
@@ -119,7 +130,7 @@ func (r *Run) failed(e error) *Failure {
 		var ae *lua.ApiError
 		if errors.As(e, &ae) && ae.Object != nil {
 			r.message = errorText(ae.Object)
-			_, p, _, _ := cutPlace(r.message)
+			_, p, _, _ := cutPosition(r.message)
 			r.message, r.line = r.reword(r.state.L, -1, r.message), p.line()
 		}
 	}

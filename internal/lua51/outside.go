@@ -10,8 +10,8 @@ const untimedCalls = 4
 const hostInstructions = 500
 
 // Outside begins a call of a service of the host: meanwhile the script's clock
-// stands still, and another script may run in its place, unless there are
-// places enough. The caller calls what Outside returns afterwards.
+// stands still, and another script may run in its slot, unless there are
+// slots enough. The caller calls what Outside returns afterwards.
 func (c Call) Outside() func() {
 	r := c.Run
 	r.calls++
@@ -33,7 +33,7 @@ func (c Call) Outside() func() {
 		r.halt(r.engine.busy)
 		c.check()
 	}
-	r.place = placeOutside
+	r.slot = slotLent
 	return r.state.resume
 }
 
@@ -45,10 +45,10 @@ func (r *Run) back() {
 			r.halt(&BudgetError{"time of services", int64(r.engine.limits.HostTime)})
 		}
 	}
-	if r.place == placeOutside {
-		r.place = placeInside
+	if r.slot == slotLent {
+		r.slot = slotTaken
 		if err := r.engine.gate.comeBack(r.ctx, r.outHeld); err != nil {
-			r.place = placeNone
+			r.slot = slotLost
 			r.halt(err)
 		}
 	}
@@ -57,21 +57,21 @@ func (r *Run) back() {
 	}
 }
 
-// A placeInGate is what a run has to give back when it ends.
-type placeInGate uint8
+// A slotState is what a run has to give back when it ends.
+type slotState uint8
 
 const (
-	placeInside  placeInGate = iota // a place among those that run
-	placeOutside                    // the host was asked, and has panicked
-	placeNone                       // it waited for a place until the timeout
+	slotTaken slotState = iota // a slot among those that run
+	slotLent                   // the host was asked, and has panicked
+	slotLost                   // it waited for a slot until the timeout
 )
 
-// leave gives back the place.
+// leave gives back the slot.
 func (r *Run) leave() {
-	switch g := r.engine.gate; r.place {
-	case placeInside:
+	switch g := r.engine.gate; r.slot {
+	case slotTaken:
 		g.leave()
-	case placeOutside:
+	case slotLent:
 		g.giveUp(r.outHeld)
 	}
 }

@@ -47,7 +47,7 @@ func (w *Walker) constructor(e *ast.TableExpr) {
 		}
 		const most = 511 * 50 // up to which numbers of blocks fit into an instruction
 		if elements > 0 && elements%50 == 0 && elements >= most && i == len(e.Fields)-1 && isMulti(f.Value) && w.fault == nil {
-			w.fault = &CompileError{Line: place(e.Line()).line(), Message: "not supported by this implementation: " + strconv.Itoa(elements) + " elements, and then several from one expression"}
+			w.fault = &CompileError{Line: position(e.Line()).line(), Message: "not supported by this implementation: " + strconv.Itoa(elements) + " elements, and then several from one expression"}
 		}
 		elements++
 		f.Value = w.expr(f.Value)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/internal/testrace"
 )
 
 // The VM's compiler makes mistakes in constructors, depending on how many
@@ -22,7 +24,7 @@ func TestConstructors(t *testing.T) {
 			if at > n {
 				continue
 			}
-			if testing.Short() && (n+at)%4 != 0 {
+			if testing.Short() && (n+at)%11 != 0 || testrace.Enabled && (n+at)%4 != 0 {
 				continue
 			}
 			for _, value := range []string{"5", "f(5, 6)", "{1, f(2)}", "..."} {

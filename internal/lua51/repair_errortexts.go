@@ -16,10 +16,10 @@ var errorTextsRepair = repair{
 	right:   "error: attempt to index field 'x' (a nil value)",
 }
 
-// The VM words its errors in its own way and shows places where lines should
-// be. All of them come here, through the handlers of protected calls, before
-// scripts or logs see them. Errors of functions of the API are right already:
-// they are raised by raise.
+// The VM words its errors in its own way and shows positions where lines
+// should be. All of them come here, through the handlers of protected calls,
+// before scripts or logs see them. Errors of functions of the API are right
+// already: they are raised by raise.
 
 // raise ends the function with an error as it is.
 func (r *Run) raise(L *lua.LState, v lua.LValue) {
@@ -43,7 +43,7 @@ func (r *Run) explain(L *lua.LState) lua.LValue {
 // reword puts an error of the VM in Lua's words. The level is that of the
 // function that failed; it is negative if the stack is gone.
 func (r *Run) reword(L *lua.LState, level int, raw string) string {
-	source, p, text, ok := cutPlace(raw)
+	source, p, text, ok := cutPosition(raw)
 	if r.stop != nil {
 		text = publicText(r.stop)
 	} else if !ok {
@@ -67,8 +67,9 @@ func (r *Run) reword(L *lua.LState, level int, raw string) string {
 	return source + ":" + strconv.Itoa(p.line()) + ": " + text
 }
 
-// cutPlace takes the place off a message of the VM: [string "name"]:123: text.
-func cutPlace(raw string) (source string, p place, text string, ok bool) {
+// cutPosition takes the position off a message of the VM, such as
+// [string "name"]:123: text.
+func cutPosition(raw string) (source string, p position, text string, ok bool) {
 	const end = `"]:`
 	for i := 0; ; {
 		j := strings.Index(raw[i:], end)
@@ -78,7 +79,7 @@ func cutPlace(raw string) (source string, p place, text string, ok bool) {
 		i += j + len(end)
 		number, rest, found := strings.Cut(raw[i:], ": ")
 		if n, err := strconv.Atoi(number); found && err == nil {
-			return raw[:i-1], place(n), rest, true
+			return raw[:i-1], position(n), rest, true
 		}
 	}
 }
@@ -98,7 +99,7 @@ func failedAt(L *lua.LState, level int) (op failedOp, ok bool) {
 	if fn == nil || fn.IsG {
 		return failedOp{}, false
 	}
-	return failedOp{originOf(fn.Proto).sites.at(place(dbg.CurrentLine)), L, dbg, fn.Proto}, true
+	return failedOp{originOf(fn.Proto).sites.at(position(dbg.CurrentLine)), L, dbg, fn.Proto}, true
 }
 
 // reword turns the text of an error of the VM into Lua's.

@@ -22,7 +22,7 @@ var genericForRepair = repair{
 func iterateOver(s *ast.GenericForStmt) ast.Stmt {
 	names := []string{"(iterator)", "(state)", "(start)"}
 	local := at(s, &ast.LocalAssignStmt{Names: names, Exprs: s.Exprs})
-	local.SetLine(place(s.Line()).line())
+	local.SetLine(position(s.Line()).line())
 	s.Exprs = make([]ast.Expr, len(names))
 	for i, name := range names {
 		s.Exprs[i] = at(local, &ast.IdentExpr{Value: name})

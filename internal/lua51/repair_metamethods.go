@@ -58,8 +58,8 @@ var operatorEntries = []Entry{
 // scripts see.
 func (s *Symbol) isOperator() bool { return s.Name[0] < 'A' || s.Name == powerName }
 
-// metamethods are the operators by the names of what scripts can put in their
-// place.
+// metamethods are the operators by the names of the metamethods that replace
+// them.
 var metamethods = map[string][]string{
 	"__add": {addName},
 	"__sub": {subtractName},
@@ -163,7 +163,7 @@ func (c Call) arithmetic(event string, op func(x, y float64) float64, left, righ
 		culprit, which = right, 1
 	}
 	at, _ := failedAt(c.L, 1)
-	c.raise(c.L, lua.LString(c.opPlace()+"attempt to perform arithmetic on "+at.operand(which).describe(culprit.Type().String())))
+	c.raise(c.L, lua.LString(c.opPosition()+"attempt to perform arithmetic on "+at.operand(which).describe(culprit.Type().String())))
 	return 0
 }
 
@@ -252,12 +252,12 @@ func (c Call) cannotCompare(left, right lua.LValue) {
 	if left.Type() == right.Type() {
 		text = "attempt to compare two " + left.Type().String() + " values"
 	}
-	c.raise(c.L, lua.LString(c.opPlace()+text))
+	c.raise(c.L, lua.LString(c.opPosition()+text))
 }
 
-// opPlace begins the message of an operation that fails: it is the script's if
-// an operator has failed, and a function of the library has no lines.
-func (c Call) opPlace() string {
+// opPosition begins the message of an operation that fails: it is the script's
+// if an operator has failed, and a function of the library has no lines.
+func (c Call) opPosition() string {
 	if c.Sym.isOperator() {
 		return where(c.L, 1)
 	}

@@ -70,14 +70,14 @@ func TestDifferencesAreNarrow(t *testing.T) {
 		want                    bool
 	}{
 		{"text of depth", "f()", at + "stack overflow", at + "C stack overflow", true},
-		{"place of depth", "f()", at + "stack overflow", "C stack overflow", true},
+		{"position of depth", "f()", at + "stack overflow", "C stack overflow", true},
 		{"depth caught", "f()", at + "false\t" + at + "stack overflow", at + "false\tC stack overflow", true},
 		{"other line of depth", "f()", `[string "My Script"]:2: x` + "\t" + at + "stack overflow", at + "x\t" + at + "C stack overflow", false},
 		{"depth here alone", "f()", at + "stack overflow", at + "attempt to call a nil value", false},
 		{"depth in Lua alone", "f()", at + "attempt to call a nil value", at + "C stack overflow", false},
 		{"depth again", "f()", at + "false\t" + at + "stack overflow", at + "false\terror in error handling", true},
 		{"handler in Lua alone", "f()", at + "false\tx", at + "false\terror in error handling", false},
-		{"a place that is missing", "f()", "stack overflow", at + "stack overflow", false},
+		{"a position that is missing", "f()", "stack overflow", at + "stack overflow", false},
 
 		{"no name of a chosen value", "(a or b)()", at + "attempt to call a nil value", at + "attempt to call global 'b' (a nil value)", true},
 		{"no name of a chosen function", "(a and s.len)()", at + "bad argument #1 to '?' (string expected, got no value)", at + "bad argument #1 to 'len' (string expected, got no value)", true},

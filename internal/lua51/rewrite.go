@@ -180,7 +180,7 @@ func (w *Walker) declare(names ...string) {
 func (w *Walker) enter(n ast.PositionHolder) bool {
 	w.depth++
 	if w.depth > maxDepth && w.fault == nil {
-		w.fault = &CompileError{Line: place(n.Line()).line(), Message: "expression or statement too complex"}
+		w.fault = &CompileError{Line: position(n.Line()).line(), Message: "expression or statement too complex"}
 	}
 	return w.fault == nil
 }
@@ -546,7 +546,7 @@ func single(e ast.Expr) ast.Expr {
 
 // at gives a new node the lines of the one it replaces.
 func at[N ast.PositionHolder](old ast.PositionHolder, e N) N {
-	e.SetLine(place(old.Line()).line())
+	e.SetLine(position(old.Line()).line())
 	e.SetLastLine(old.LastLine())
 	return e
 }

@@ -35,6 +35,7 @@ type Run struct {
 	ran      time.Duration // until then
 	turn     time.Duration // likewise, since it let others run
 	stop     error         // set once the script must not go on
+	unused   int           // of the budget, when stop was set
 
 	// The bytes that the script makes. How many of them it still holds is
 	// measured when it matters, and not again before it has made many more.
@@ -43,7 +44,7 @@ type Run struct {
 	since    int // and made until then
 
 	// The time in which the host is asked; see Outside.
-	place   placeInGate
+	slot    slotState
 	calls   int
 	timed   bool
 	left    time.Time
@@ -184,7 +185,7 @@ func (r *Run) traceLine() {
 	if fn == nil || fn.IsG {
 		return
 	}
-	o, line := originOf(fn.Proto), place(dbg.CurrentLine).line()
+	o, line := originOf(fn.Proto), position(dbg.CurrentLine).line()
 	if o.program == nil || fn.Proto == r.tracedIn && line == r.traced {
 		return
 	}
@@ -266,7 +267,7 @@ func (r *Run) look(now time.Time) {
 // halt ends the script for good: no pcall can go on after it.
 func (r *Run) halt(err error) {
 	if r.stop == nil {
-		r.stop = err
+		r.stop, r.unused = err, r.steps+r.tick+r.skip
 	}
 	r.steps, r.tick, r.skip = 0, 0, 0 // not even an error handler runs another instruction
 }

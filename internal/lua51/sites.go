@@ -14,13 +14,13 @@ import (
 // Lua names the culprit when an operation fails: "attempt to call field
 // 'drop' (a nil value)". The VM does not, but it knows the line of each
 // instruction, and takes any number for a line. So the compiler gives it
-// places: the line, and above it the number of a site, an operation that can
+// positions: the line, and above it the number of a site, an operation that can
 // fail with the names of its operands. Code that shows lines (messages,
-// tracebacks, the log) takes places apart again. An int of 32 bits has no
+// tracebacks, the log) takes positions apart again. An int of 32 bits has no
 // room for sites; messages then come without names.
 
-// A place is what the VM takes for a line.
-type place int
+// A position is what the VM takes for a line.
+type position int
 
 const (
 	lineBits = 24
@@ -28,7 +28,7 @@ const (
 	maxSite  = 1<<(strconv.IntSize-1-lineBits) - 1
 )
 
-func (p place) line() int { return int(p) & maxLine }
+func (p position) line() int { return int(p) & maxLine }
 
 // sites are the operations of a program that can fail, by number less one.
 type sites []site
@@ -56,8 +56,8 @@ const (
 // "global", "field" or "method", or empty if there is no name.
 type operand struct{ kind, name string }
 
-// at returns the site of a place, or one without names.
-func (s sites) at(p place) site {
+// at returns the site of a position, or one without names.
+func (s sites) at(p position) site {
 	if i := int(p) >> lineBits; i > 0 && i <= len(s) {
 		return s[i-1]
 	}
@@ -86,7 +86,7 @@ func (w *Walker) mark(n ast.PositionHolder, op operation, operands ...operand) {
 		return
 	}
 	w.sites = append(w.sites, site{op, operands})
-	n.SetLine(len(w.sites)<<lineBits | place(n.Line()).line())
+	n.SetLine(len(w.sites)<<lineBits | position(n.Line()).line())
 }
 
 // operand finds what an expression is called in messages. It must be asked

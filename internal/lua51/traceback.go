@@ -27,14 +27,14 @@ func frame(L *lua.LState, level int) (dbg *lua.Debug, fn *lua.LFunction) {
 	return dbg, fn
 }
 
-// where is the place at which the function of a level stands, as it begins a
+// where is the position at which the function of a level stands, as it begins a
 // message. It is empty for functions that are not a script's.
 func where(L *lua.LState, level int) string {
 	dbg, fn := frame(L, level)
 	if fn == nil || fn.IsG {
 		return ""
 	}
-	return dbg.Source + ":" + strconv.Itoa(place(dbg.CurrentLine).line()) + ": "
+	return dbg.Source + ":" + strconv.Itoa(position(dbg.CurrentLine).line()) + ": "
 }
 
 // calledAs returns how the function of a level was called; it has no kind if
@@ -50,7 +50,7 @@ func calledAs(L *lua.LState, level int) operand {
 	if !isCall(L, level+1) {
 		return operand{} // a metamethod
 	}
-	s := originOf(fn.Proto).sites.at(place(dbg.CurrentLine))
+	s := originOf(fn.Proto).sites.at(position(dbg.CurrentLine))
 	if s.op != callOp && s.op != forOp {
 		return operand{}
 	}
@@ -88,7 +88,7 @@ func traceback(L *lua.LState, limit int) (text string, line int) {
 			}
 		}
 		if line == 0 && fn != nil && !fn.IsG {
-			line = place(dbg.CurrentLine).line()
+			line = position(dbg.CurrentLine).line()
 		}
 	}
 	return Cut(b.String(), limit), line

@@ -1,6 +1,7 @@
 package persistencetest
 
 import (
+	"fmt"
 	"math"
 	"math/big"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // A model does the same as a store, simply, and compares the results.
@@ -273,12 +276,7 @@ func (m *model) count(store countingStore, table string) {
 		if name[0] != table {
 			continue
 		}
-		value := e.value
-		if text, ok := strings.CutSuffix(value, "\x00"); ok {
-			if _, err := netip.ParseAddrPort(text); err == nil {
-				value = text
-			}
-		}
+		value := shown(e.value)
 		may, must := m.maybeLive(name[0], name[1])
 		if may {
 			most[value]++
@@ -294,6 +292,82 @@ func (m *model) count(store countingStore, table string) {
 			}
 		}
 	}
+}
+
+// shown returns a value without the zero byte behind an address with port.
+func shown(value string) string {
+	if text, ok := strings.CutSuffix(value, "\x00"); ok {
+		if _, err := netip.ParseAddrPort(text); err == nil {
+			return text
+		}
+	}
+	return value
+}
+
+// scan compares all pages together. An entry that expires about now may be on
+// one.
+func (m *model) scan(store scanningStore, table string, o persistence.ScanOptions) {
+	m.t.Helper()
+	what, seen, pages := call("Scan", table, fmt.Sprintf("%+v", o)), map[string]bool{}, 0
+	for {
+		m.begin()
+		items, next, err := store.Scan(m.t.Context(), table, o)
+		m.check(err)
+		for _, item := range items {
+			e := m.find(what+": "+item.Key, table, item.Key, true)
+			m.same(what+": value", item.Value, shown(e.value))
+			m.left(what, e, item.Remaining)
+			if !strings.HasPrefix(item.Key, o.Prefix) || o.Value != "" && item.Value != o.Value {
+				m.t.Fatalf("%s: got %+v", what, item)
+			}
+			seen[item.Key] = true
+		}
+		if pages++; next == "" {
+			break
+		}
+		if pages > 10_000 {
+			m.t.Fatalf("%s: %d pages and no end", what, pages)
+		}
+		o.Cursor = next
+	}
+	for name, e := range m.entries {
+		fits := name[0] == table && strings.HasPrefix(name[1], o.Prefix) && (o.Value == "" || shown(e.value) == o.Value)
+		if _, must := m.maybeLive(name[0], name[1]); must && fits && !seen[name[1]] {
+			m.t.Fatalf("%s: %q is on no page", what, name[1])
+		}
+	}
+	if len(seen) > 250 && o.Limit > 0 && o.Limit < 100 && pages == 1 {
+		m.t.Fatalf("%s: one page of %d items", what, len(seen))
+	}
+}
+
+func (m *model) peek(store peekingStore, table, key string) {
+	m.t.Helper()
+	what := call("Peek", table, key)
+	m.begin()
+	value, left, ok, err := store.Peek(m.t.Context(), table, key)
+	m.check(err)
+	if e := m.find(what, table, key, ok); e != nil {
+		m.same(what+": value", value, e.value)
+		m.left(what, e, left)
+	} else {
+		m.same(what+": value", value, "")
+	}
+}
+
+func (m *model) compareAndRemove(store comparingStore, table, key, old string) {
+	m.t.Helper()
+	what := call("CompareAndRemove", table, key, old)
+	m.begin()
+	removed, err := store.CompareAndRemove(m.t.Context(), table, key, old)
+	m.check(err)
+	e := m.entries[[2]string{table, key}]
+	if e != nil && e.value != old && shown(e.value) != old {
+		m.same(what, removed, false)
+		return // whether it is live does not matter
+	}
+	m.find(what, table, key, removed)
+	delete(m.entries, [2]string{table, key})
 }
 
 func (m *model) lookup(table, key string, extend time.Duration) {

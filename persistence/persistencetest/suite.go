@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,15 +13,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/limpetlb/limpet/persistence"
 )
 
 // A Store is the store to test. Its methods must do what those of
-// [persistence.Store] are documented to do, and may be called concurrently. Two
-// more of these methods are tested if the store has them: PutIdle and
-// CountByValue.
-//
-// [persistence.Store]:
-// https://pkg.go.dev/github.com/limpetlb/limpet/persistence#Store
+// [persistence.Store] are documented to do, and may be called concurrently.
+// More of these methods are tested if the store has them: PutIdle,
+// CountByValue, Scan, Peek, CompareAndRemove and Tables.
 type Store interface {
 	// Insert stores a value under a key that is not live; a live one keeps its
 	// value. Both get a new lifetime. It returns false for a lifetime of zero
@@ -66,6 +66,38 @@ type countingStore interface {
 	// A value that is an address with port and a zero byte is shown without the
 	// zero byte.
 	CountByValue(ctx context.Context, table string) (map[string]int, error)
+}
+
+// A scanningStore is a Store that shows its entries page by page.
+type scanningStore interface {
+	Store
+	// Scan returns a page of live entries and the cursor of the next one. It
+	// remembers nothing, so an entry that lives throughout with one value is on
+	// at least one page.
+	Scan(ctx context.Context, table string, o persistence.ScanOptions) (items []persistence.Item, next string, err error)
+}
+
+// A peekingStore is a Store that shows an entry without renewing it.
+type peekingStore interface {
+	Store
+	// Peek returns what Lookup returns and changes nothing.
+	Peek(ctx context.Context, table, key string) (value string, remaining time.Duration, ok bool, err error)
+}
+
+// A comparingStore is a Store that removes an entry only with a certain value.
+type comparingStore interface {
+	Store
+	// CompareAndRemove removes a live entry whose value is old. A value that is
+	// an address with port and a zero byte is also removed without the zero
+	// byte.
+	CompareAndRemove(ctx context.Context, table, key, old string) (bool, error)
+}
+
+// A listingStore is a Store that knows the names of its tables.
+type listingStore interface {
+	Store
+	// Tables returns the names, sorted; the first is "".
+	Tables(ctx context.Context) ([]string, error)
 }
 
 // Options describe the configuration of the store and how to test it.
@@ -309,6 +341,123 @@ var tests = []struct {
 		m.wait(u + 2*m.o.Tolerance)
 		m.count(store, "t")
 		m.count(store, "")
+	}},
+	{"scanning", func(m *model) {
+		store, ok := m.store.(scanningStore)
+		if !ok {
+			return // it need not be one
+		}
+		u := m.o.Unit
+		m.scan(store, "missing", persistence.ScanOptions{})
+		for i := range 300 {
+			value := []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80\x00"}[i%3]
+			lifetime := time.Hour
+			if i%10 == 0 {
+				lifetime = 3 * u
+			}
+			m.insert("", fmt.Sprintf("%03d", i), value, lifetime)
+			if i < 5 {
+				m.insert("t", strconv.Itoa(i), value, time.Hour)
+			}
+		}
+		all := func() {
+			for _, o := range []persistence.ScanOptions{
+				{},
+				{Limit: 7},
+				{Limit: 1, Examine: 1},
+				{Limit: 4096},
+				{Prefix: "12"},
+				{Prefix: "12", Examine: 40},
+				{Prefix: "none"},
+				{Value: "10.0.0.1:80"},
+				{Prefix: "2", Value: "10.0.0.2:80", Limit: 3},
+			} {
+				m.scan(store, "", o)
+				m.scan(store, "t", o)
+			}
+		}
+		all()
+		for i := range 100 {
+			m.remove("", fmt.Sprintf("%03d", 3*i))
+		}
+		m.wait(3*u + 2*m.o.Tolerance)
+		all()
+		if items, next, err := store.Scan(m.t.Context(), "", persistence.ScanOptions{Cursor: "no cursor"}); err == nil {
+			m.t.Errorf("an odd cursor: %d items, next %q, no error", len(items), next)
+		}
+	}},
+	{"peeking", func(m *model) {
+		store, ok := m.store.(peekingStore)
+		if !ok {
+			return // it need not be one
+		}
+		u := m.o.Unit
+		m.peek(store, "missing", "k")
+		m.insert("", "k", "10.0.0.1:80\x00", 2*u)
+		if idle, ok := m.store.(idleStore); ok {
+			m.putIdle(idle, "", "idle", "v", 2*u, 9*u)
+		}
+		for range 3 {
+			m.peek(store, "", "k")
+			m.peek(store, "", "idle")
+			m.peek(store, "t", "k")
+			m.wait(u + m.o.Tolerance)
+		}
+		m.lookup("", "k", 0)
+		m.lookup("", "idle", 0)
+		m.insert("", "k", "w", time.Hour)
+		m.lookup("", "k", u)
+		m.put("", "k", "x", time.Hour)
+		m.peek(store, "", "k")
+	}},
+	{"removing by value", func(m *model) {
+		store, ok := m.store.(comparingStore)
+		if !ok {
+			return // it need not be one
+		}
+		u := m.o.Unit
+		m.compareAndRemove(store, "missing", "k", "")
+		m.insert("", "k", "a", time.Hour)
+		m.lookup("", "k", 0)
+		m.lookup("", "k", 0)
+		m.compareAndRemove(store, "", "k", "")
+		m.compareAndRemove(store, "", "k", "b")
+		m.compareAndRemove(store, "t", "k", "a")
+		m.lookup("", "k", 0)
+		m.compareAndSwap("", "k", "a", "b")
+		m.compareAndRemove(store, "", "k", "a")
+		m.lookup("", "k", 0)
+		m.compareAndRemove(store, "", "k", "b")
+		m.lookup("", "k", 0)
+		m.compareAndRemove(store, "", "k", "b")
+		for _, value := range []string{"10.0.0.1:80", "10.0.0.1:80\x00", "x\x00", "", "old"} {
+			for _, old := range []string{"x", "10.0.0.1:80\x00", "10.0.0.1:80", value} {
+				m.put("", "k", value, u)
+				m.compareAndRemove(store, "", "k", old)
+				m.lookup("", "k", 0)
+			}
+		}
+		m.put("", "k", "old", u)
+		m.wait(u + 2*m.o.Tolerance)
+		m.compareAndRemove(store, "", "k", "old")
+		if counting, ok := m.store.(countingStore); ok {
+			m.count(counting, "")
+		}
+	}},
+	{"tables have names", func(m *model) {
+		store, ok := m.store.(listingStore)
+		if !ok {
+			return // it need not be one
+		}
+		want := []string{"", "\x00", "a b", "carts", "i}i", "{carts}"}
+		for _, table := range want[1:] {
+			m.insert(table, "k}i", "v", time.Hour)
+		}
+		got, err := store.Tables(m.t.Context())
+		m.check(err)
+		if !slices.Equal(got, want) {
+			m.t.Errorf("%s: got %q, want %q", call("Tables"), got, want)
+		}
 	}},
 	{"removing", func(m *model) {
 		m.insert("", "k", "v", time.Hour)

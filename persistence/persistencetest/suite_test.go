@@ -125,6 +125,11 @@ var faults = []struct {
 	{"Claim renews", "claiming", func(s *persistence.Store) persistencetest.Store { return prolonging{s} }},
 	{"Claim is not atomic", "concurrent_claims_have_one_winner", func(s *persistence.Store) persistencetest.Store { return hesitating{s} }},
 	{"CountByValue remembers", "counting_by_value", func(s *persistence.Store) persistencetest.Store { return remembering{s, map[string]int{}} }},
+	{"Scan forgets what moves", "scanning", func(s *persistence.Store) persistencetest.Store { return skipping{s} }},
+	{"Scan shows other values", "scanning", func(s *persistence.Store) persistencetest.Store { return prefixing{s} }},
+	{"Peek renews", "peeking", func(s *persistence.Store) persistencetest.Store { return staring{s} }},
+	{"CompareAndRemove does not compare", "removing_by_value", func(s *persistence.Store) persistencetest.Store { return sweeping{s} }},
+	{"Tables has only those with entries", "tables_have_names", func(s *persistence.Store) persistencetest.Store { return nameless{s} }},
 	{"large values are cut", "large_keys_and_values", func(s *persistence.Store) persistencetest.Store { return cutting{s} }},
 }
 
@@ -215,6 +220,40 @@ func (s remembering) CountByValue(ctx context.Context, table string) (map[string
 		counts = s.counts
 	}
 	return counts, err
+}
+
+type skipping struct{ *persistence.Store }
+
+func (s skipping) Scan(ctx context.Context, table string, o persistence.ScanOptions) ([]persistence.Item, string, error) {
+	items, next, err := s.Store.Scan(ctx, table, o)
+	return items[:max(0, len(items)-1)], next, err
+}
+
+type prefixing struct{ *persistence.Store }
+
+func (s prefixing) Scan(ctx context.Context, table string, o persistence.ScanOptions) ([]persistence.Item, string, error) {
+	o.Value = ""
+	return s.Store.Scan(ctx, table, o)
+}
+
+type staring struct{ *persistence.Store }
+
+func (s staring) Peek(ctx context.Context, table, key string) (string, time.Duration, bool, error) {
+	return s.Lookup(ctx, table, key, 0)
+}
+
+type sweeping struct{ *persistence.Store }
+
+func (s sweeping) CompareAndRemove(ctx context.Context, table, key, _ string) (bool, error) {
+	_, _, ok, _ := s.Peek(ctx, table, key)
+	return ok, s.Remove(ctx, table, key)
+}
+
+type nameless struct{ *persistence.Store }
+
+func (s nameless) Tables(ctx context.Context) ([]string, error) {
+	names, err := s.Store.Tables(ctx)
+	return names[1:], err
 }
 
 type cutting struct{ *persistence.Store }

@@ -299,7 +299,8 @@ func (h *writeBack) run() error {
 		})
 	}
 	found := uint64(0)
-	for _, table := range h.local.Tables() {
+	tables, _ := h.local.Tables(ctx) // in memory: no error
+	for _, table := range tables {
 		for key, e := range h.local.All(table) {
 			hash := maphash.Comparable(h.seed, [3]string{table, key, e.Value})
 			if _, ok := h.given[hash]; ok {

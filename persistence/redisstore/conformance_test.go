@@ -25,7 +25,7 @@ func TestConformance(t *testing.T) {
 		<-time.After(20 * time.Millisecond)
 	}
 	var prefixes atomic.Int32
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name   string
 		server *redistest.Server
 		config Config
@@ -36,7 +36,7 @@ func TestConformance(t *testing.T) {
 		{"sliding", single, Config{Options: persistence.Options{Sliding: true}}, persistencetest.Options{Sliding: true}},
 		{"short lifetimes", single, Config{Options: persistence.Options{MaxLifetime: 2 * time.Hour}}, persistencetest.Options{MaxLifetime: 2 * time.Hour}},
 		{"cluster", cluster, Config{}, persistencetest.Options{}},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			persistencetest.Run(t, tt.test, func(t *testing.T) persistencetest.Store {

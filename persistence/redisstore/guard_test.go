@@ -164,11 +164,11 @@ func TestNames(t *testing.T) {
 		prefix := rapid.SampledFrom([]string{"limpet", "a", "a:1", "1:"}).Draw(t, "prefix")
 		table, key := text.Draw(t, "table"), text.Draw(t, "key")
 		full := name(prefix, table, entryKind, key)
-		gotTable, gotKey, ok := parseName(prefix, full)
+		gotTable, gotKey, ok := parseName(prefix, entryKind, full)
 		if !ok || gotTable != table || gotKey != key {
 			t.Errorf("%q: %q, %q, %t", full, gotTable, gotKey, ok)
 		}
-		if _, _, ok := parseName(prefix, name(prefix, table, indexKind, "")); ok {
+		if _, _, ok := parseName(prefix, entryKind, name(prefix, table, indexKind, "")); ok {
 			t.Error("the name of an index passes for that of an entry")
 		}
 		if tag := full[1 : 1+bytes.IndexByte([]byte(full[1:]), '}')]; tag == "" || !strings.HasPrefix(name(prefix, table, countsKind, "")[1:], tag+"}") {
@@ -176,7 +176,7 @@ func TestNames(t *testing.T) {
 		}
 	})
 	for _, odd := range []string{"", "{", "{p", "{p/", "{p/1", "{p/x:t}ek", "{p/9:t}ek", "{p/1:t", "{p/1:t}", "{p/1:tek", "{q/1:t}ek", "p/1:t}ek", "{p1:t}ek"} {
-		if table, key, ok := parseName("p", odd); ok {
+		if table, key, ok := parseName("p", entryKind, odd); ok {
 			t.Errorf("%q: %q, %q", odd, table, key)
 		}
 	}

@@ -56,4 +56,17 @@ func modelSeeds() int {
 	return 6
 }
 
+// some returns the cases of a test that are run: with -short every fourth,
+// because each has a server of its own.
+func some[T any](cases []T) []T {
+	if !testing.Short() {
+		return cases
+	}
+	var few []T
+	for i := 0; i < len(cases); i += 4 {
+		few = append(few, cases[i])
+	}
+	return few
+}
+
 var long = flag.Bool("long", false, "run the model at full length")

@@ -270,7 +270,11 @@ func TestAgainstTwin(t *testing.T) {
 		{MaxLifetime: 10 * time.Second, MinLifetime: 2 * time.Second},
 		{MaxLifetime: 3 * time.Microsecond, Sliding: true},
 	}
-	const steps, workers = 10_000, 8
+	const workers = 8
+	steps := 10_000
+	if testing.Short() {
+		steps = 1500
+	}
 	queue := make(chan int)
 	var wg sync.WaitGroup
 	for worker := range workers {

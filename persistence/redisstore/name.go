@@ -26,8 +26,8 @@ func name(prefix, table string, kind byte, key string) string {
 	return "{" + prefix + "/" + strconv.Itoa(len(table)) + ":" + table + "}" + string(rune(kind)) + key
 }
 
-// parseName returns the table and the key of an entry's name.
-func parseName(prefix, name string) (table, key string, ok bool) {
+// parseName returns the table and the key of a name of this kind.
+func parseName(prefix string, kind byte, name string) (table, key string, ok bool) {
 	rest, ok := strings.CutPrefix(name, "{")
 	if !ok {
 		return "", "", false
@@ -40,7 +40,7 @@ func parseName(prefix, name string) (table, key string, ok bool) {
 		return "", "", false
 	}
 	n, err := strconv.ParseUint(digits[1:], 10, 31)
-	if err != nil || uint64(len(rest)) < n+2 || rest[n] != '}' || rest[n+1] != entryKind {
+	if err != nil || uint64(len(rest)) < n+2 || rest[n] != '}' || rest[n+1] != kind {
 		return "", "", false
 	}
 	return rest[:n], rest[n+2:], true

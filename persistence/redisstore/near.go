@@ -192,7 +192,7 @@ func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
 		text, err := m.ToString()
 		if err != nil {
 			n.epoch.Add(1)
-		} else if table, key, ok := parseName(n.prefix, text); ok {
+		} else if table, key, ok := parseName(n.prefix, entryKind, text); ok {
 			n.changed(nearKey{table, key})
 		}
 	}

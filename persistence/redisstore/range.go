@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"strconv"
@@ -29,10 +30,9 @@ const pageBytes = 4 << 20
 // after the last visit says that entries may be missing.
 func (s *Store) Range(ctx context.Context, table string, f func(key string, e persistence.Entry[string]) bool) error {
 	seen, seed := make(map[uint64]struct{}), maphash.MakeSeed() // the server may bring an entry twice
-	local, err := s.pages(ctx, table, "entries", 3, false, func(now int64, key, value, score string) bool {
-		deadline, err := strconv.ParseFloat(score, 64)
-		left := time.Duration(int64(deadline)-now) * time.Microsecond
-		if err != nil || left <= 0 {
+	local, err := s.pages(ctx, table, "entries", 3, false, func(p *resultPage, key, value, score string) bool {
+		left := p.remaining(score)
+		if left <= 0 {
 			return true
 		}
 		hash := maphash.String(seed, key)
@@ -90,7 +90,7 @@ func (s *Store) CountByValue(ctx context.Context, table string) (map[string]int,
 		return nil, err
 	}
 	byValue := make(map[string]int) // the server may bring a value twice
-	_, err := s.pages(ctx, table, "counts", 2, true, func(_ int64, value, count, _ string) bool {
+	_, err := s.pages(ctx, table, "counts", 2, true, func(_ *resultPage, value, count, _ string) bool {
 		if n, err := strconv.Atoi(count); err == nil && n > 0 {
 			byValue[value] = n
 		}
@@ -145,10 +145,8 @@ func (s *Store) sweep(ctx context.Context, table string) error {
 
 // pages calls f for the groups of two or three strings in the pages that a verb
 // returns until f returns false.
-func (s *Store) pages(ctx context.Context, table, verb string, group int, must bool, f func(now int64, first, second, third string) bool) (*persistence.Store, error) {
-	o := &s.config.Options
-	width := strconv.Itoa(min(max(pageBytes/(o.MaxKeyBytes+o.MaxValueBytes), 1), 100))
-	complete := true
+func (s *Store) pages(ctx context.Context, table, verb string, group int, must bool, f func(p *resultPage, first, second, third string) bool) (*persistence.Store, error) {
+	width, complete := strconv.Itoa(s.pageWidth()), true
 	for cursor := "0"; ; {
 		a, local, err := s.ask(ctx, &call{
 			script: saving, verb: verb, table: table, value: -1, keeps: true, must: must, args: []string{cursor, width},
@@ -161,16 +159,13 @@ func (s *Store) pages(ctx context.Context, table, verb string, group int, must b
 			return nil, err
 		}
 		complete = complete && p.complete
-		for ; len(p.texts) >= group; p.texts = p.texts[group:] {
-			var texts [3]string
-			for i := range group {
-				if texts[i], err = p.texts[i].ToString(); err != nil {
-					return nil, fmt.Errorf("redisstore: %w", err)
-				}
-			}
-			if !f(p.now, texts[0], texts[1], texts[2]) {
-				return nil, nil
-			}
+		goOn := true
+		err = p.each(group, func(first, second, third string) bool {
+			goOn = f(&p, first, second, third)
+			return goOn
+		})
+		if err != nil || !goOn {
+			return nil, err
 		}
 		if cursor = p.cursor; cursor == "0" {
 			break
@@ -182,17 +177,25 @@ func (s *Store) pages(ctx context.Context, table, verb string, group int, must b
 	return nil, nil
 }
 
+// pageWidth is how many entries one call to the server may return.
+func (s *Store) pageWidth() int {
+	o := &s.config.Options
+	return min(max(pageBytes/(o.MaxKeyBytes+o.MaxValueBytes), 1), 100)
+}
+
 // A resultPage is an answer with a page: the cursor of the next one, the
-// server's time, the strings, and whether the server knows all entries.
+// server's time, the strings, whether the server knows all entries, and how
+// many it has examined.
 type resultPage struct {
 	cursor   string
 	now      int64
 	texts    []rueidis.RedisMessage
 	complete bool
+	examined int
 }
 
 func readPage(a answer) (p resultPage, err error) {
-	if len(a.fields) < 4 {
+	if len(a.fields) < 5 {
 		return p, errMismatch
 	}
 	if p.cursor, err = a.text(0); err != nil {
@@ -205,6 +208,33 @@ func readPage(a answer) (p resultPage, err error) {
 		return p, err
 	}
 	complete, err := a.number(3)
-	p.complete = complete == 1
-	return p, err
+	examined, err2 := a.number(4)
+	p.complete, p.examined = complete == 1, int(examined)
+	return p, errors.Join(err, err2)
+}
+
+// each calls f for the groups of two or three strings until f returns false.
+func (p *resultPage) each(group int, f func(first, second, third string) bool) (err error) {
+	for texts := p.texts; len(texts) >= group; texts = texts[group:] {
+		var found [3]string
+		for i := range group {
+			if found[i], err = texts[i].ToString(); err != nil {
+				return fmt.Errorf("redisstore: %w", err)
+			}
+		}
+		if !f(found[0], found[1], found[2]) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// remaining returns what was left of an entry at the server's time, given its
+// deadline; 0 if the deadline is not a number.
+func (p *resultPage) remaining(score string) time.Duration {
+	deadline, err := strconv.ParseFloat(score, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(int64(deadline)-p.now) * time.Microsecond
 }

@@ -33,7 +33,7 @@ func back(t *testing.T, stores []*Store) {
 func TestEveryInstanceRemembers(t *testing.T) {
 	t.Parallel()
 	const keys = 20
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name  string
 		renew func(ctx context.Context, s *Store, key string) error
 	}{
@@ -64,7 +64,7 @@ func TestEveryInstanceRemembers(t *testing.T) {
 			_, err := s.Refresh(ctx, "", key, time.Hour)
 			return err
 		}},
-	} {
+	}) {
 		for _, instances := range []int{2, 3} {
 			t.Run(tt.name+", "+strconv.Itoa(instances)+" instances", func(t *testing.T) {
 				t.Parallel()
@@ -152,7 +152,7 @@ func (c *clients) bind() []string {
 // instances had different servers for them.
 func TestClientsDoNotFlap(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name       string
 		take, give func(*redistest.Server)
 		most       int // moves of a client
@@ -160,7 +160,7 @@ func TestClientsDoNotFlap(t *testing.T) {
 		{"silent", (*redistest.Server).Pause, (*redistest.Server).Resume, 0},
 		{"restarted", (*redistest.Server).Stop, (*redistest.Server).Restart, 0},
 		{"restarted without its data", (*redistest.Server).Kill, (*redistest.Server).Restart, 1},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
@@ -223,7 +223,7 @@ func TestGivenBack(t *testing.T) {
 	renewed := func(ctx context.Context, s *Store) { s.Touch(ctx, "", "k", time.Hour) }
 	moved := func(ctx context.Context, s *Store) { s.Claim(ctx, "", "k", "new", "old", time.Hour) }
 	nothing := func(context.Context, *Store) {}
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name     string
 		other    func(ctx context.Context, s *Store) // what the other instance does, before
 		here     func(ctx context.Context, s *Store) // what this one does meanwhile
@@ -246,7 +246,7 @@ func TestGivenBack(t *testing.T) {
 		{"lost, removed", nothing, remove, true, "", ""},
 		{"lost, moved", nothing, move, true, "mine", "mine"},
 		{"renewed, lost, moved", renewed, move, true, "mine", "mine"},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()

@@ -99,7 +99,7 @@ func moves() int {
 // not tell the instance because it had caused that by its own look-ups.
 func TestNothingStale(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name    string
 		server  []string
 		config  Config
@@ -114,7 +114,7 @@ func TestNothingStale(t *testing.T) {
 			s.Command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		}, false},
 		{"lost messages", nil, Config{NearAge: 100 * time.Millisecond}, 3, 500, nil, true},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
@@ -185,12 +185,16 @@ func TestNothingStale(t *testing.T) {
 
 // With all defaults the server's table of tracked keys was full from seventeen
 // instances on, each of which looked up keys of its own. Here all figures are a
-// hundredth of that, but for -long.
+// hundredth of that, but for -long and -short.
 func TestNothingStaleFromSeventeenInstances(t *testing.T) {
 	const instances = 17
-	ctx, each := t.Context(), DefaultNearEntries/100
+	part := 100
+	if testing.Short() {
+		part = 400
+	}
+	ctx, each := t.Context(), DefaultNearEntries/part
 	c := Config{NearEntries: each, NearAge: time.Hour}
-	args := []string{"--tracking-table-max-keys", "10000"}
+	args := []string{"--tracking-table-max-keys", strconv.Itoa(1_000_000 / part)}
 	if *long {
 		each, c, args = DefaultNearEntries, Config{}, nil
 	}
@@ -251,7 +255,7 @@ func TestNothingStaleAfter(t *testing.T) {
 	t.Parallel()
 	const keys = 50
 	const age = time.Second
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name   string
 		change func(t *testing.T, server *redistest.Server)
 		want   string
@@ -292,7 +296,7 @@ func TestNothingStaleAfter(t *testing.T) {
 			testwait.Until(t, "synchronisation", func() bool { return strings.Contains(s.Command("INFO", "replication"), "master_link_status:up") })
 			s.Command("REPLICAOF", "NO", "ONE")
 		}, ""},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
@@ -466,7 +470,7 @@ func TestFailClosedAlwaysAsks(t *testing.T) {
 // another instance has renewed the entry.
 func TestOwnWritesAreRemembered(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for _, tt := range some([]struct {
 		name string
 		do   func(ctx context.Context, s, other *Store)
 		want string
@@ -565,7 +569,7 @@ func TestOwnWritesAreRemembered(t *testing.T) {
 			s.Put(ctx, "", "k", "v", time.Hour)
 			s.Remove(ctx, "", "k")
 		}, ""},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()

@@ -432,6 +432,7 @@ func (s *Store) learn(near *nearCache, t ticket, c *call, a answer) error {
 	switch {
 	case a.status == statusRefused:
 		s.refusedFull.Add(1)
+	case c.verb == "drop" && a.status == statusFound: // it is absent now
 	case a.status == statusNone && c.keeps, c.value < 0 && c.verb != "remove":
 		f = unknown
 	case a.status == statusFound && c.value >= 0:

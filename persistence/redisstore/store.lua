@@ -137,23 +137,24 @@ elseif verb == 'sweep' then -- cursor, width
 	local page = redis.call('ZSCAN', index, ARGV[7], 'COUNT', ARGV[8])
 	sweep(page[2], 2)
 	return {number, FOUND, page[1], #page[2] / 2}
-elseif verb == 'entries' or verb == 'counts' then -- cursor, width
+elseif verb == 'entries' or verb == 'counts' then -- cursor, width; for entries also a prefix of keys, and two spellings of a value
 	local complete = redis.call('EXISTS', index, counts) ~= 1 and redis.call('EXISTS', lost) == 0
-	local page
+	local page, examined
 	if verb == 'counts' then
 		page = redis.call('HSCAN', counts, ARGV[7], 'COUNT', ARGV[8])
 	else
 		page = redis.call('ZSCAN', index, ARGV[7], 'COUNT', ARGV[8])
-		local found = {}
+		local found, prefix, shown, marked = {}, ARGV[9] or '', ARGV[10] or '', ARGV[11]
+		examined = #page[2] / 2
 		for i = 1, #page[2], 2 do
 			local v, k = split(page[2][i])
-			if v and agrees(v, k) then
+			if v and string.sub(k, 1, #prefix) == prefix and (shown == '' or v == shown or v == marked) and agrees(v, k) then
 				found[#found + 1], found[#found + 2], found[#found + 3] = k, v, page[2][i + 1]
 			end
 		end
 		page[2] = found
 	end
-	return {number, FOUND, page[1], now, page[2], complete and 1 or 0}
+	return {number, FOUND, page[1], now, page[2], complete and 1 or 0, examined or 0}
 end
 
 local function instant(s)
@@ -207,6 +208,12 @@ if verb == 'lookup' then -- extend, least extension worth a write, whether to re
 	end
 	return {number, FOUND, ARGV[9] == '1' and value or '', left, renewed, idle and 1 or 0}
 
+elseif verb == 'peek' then
+	if not live then
+		return {number, NONE}
+	end
+	return {number, FOUND, value, deadline - now}
+
 elseif verb == 'touch' then -- lifetime
 	if not live then
 		return {number, NONE}
@@ -221,6 +228,16 @@ elseif verb == 'remove' then
 		end
 	end
 	return {number, live and FOUND or NONE}
+
+elseif verb == 'drop' then -- two spellings of the value that the entry must have
+	if not live or value ~= ARGV[7] and value ~= ARGV[8] then
+		return {number, NONE}
+	end
+	redis.call('DEL', entry)
+	if not unindex(value, key) then
+		miss()
+	end
+	return {number, FOUND}
 end
 
 -- make stores a value under the key. It returns nil if the table is full and refuses new keys.
