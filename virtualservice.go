@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -153,7 +154,9 @@ func (h *wrapped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var ErrRunning = errors.New("limpet: virtual service is running already")
 
 // Run runs the health monitors and the discoveries of all pools, including
-// those of later updates, until ctx ends. When they have stopped, it returns
+// those of later updates, until ctx ends: also of the backups in the fail
+// actions of pools and groups, and of their backups, as they are when Run
+// begins or the virtual service is updated. When they have stopped, it returns
 // nil. If another call is running, it returns [ErrRunning] at once.
 //
 // Run does two more things, also for pools without monitors and discoveries. It
@@ -186,9 +189,8 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 	})
 	monitored := map[*lbpool.Pool]monitoring{}
 	for {
-		pools := vs.current.Load().Pools
 		wanted := map[*lbpool.Pool]bool{}
-		for _, p := range pools {
+		for _, p := range vs.current.Load().reachable() {
 			wanted[p] = true
 			if _, ok := monitored[p]; ok {
 				continue
@@ -215,6 +217,24 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 		case <-vs.changed:
 		}
 	}
+}
+
+// reachable are the pools that requests may go to: those of the configuration,
+// and those that take over from others.
+func (s *snapshot) reachable() []*lbpool.Pool {
+	pools := slices.Clone(s.Pools)
+	add := func(fail lbpool.FailAction) {
+		if p := fail.Backup; p != nil && !slices.Contains(pools, p) {
+			pools = append(pools, p)
+		}
+	}
+	for _, g := range s.PoolGroups {
+		add(g.FailAction())
+	}
+	for i := 0; i < len(pools); i++ {
+		add(pools[i].FailAction())
+	}
+	return pools
 }
 
 // Metrics returns the counters and gauges that scripts keep with

@@ -366,6 +366,22 @@ func (b *builder) connections(c *listenerConfig) *limpet.Config {
 
 const lastSignificance = limpet.BindingInvalid
 
+// passOn gives the rules of the listeners of a service what a program has set in
+// that, unless they have it already.
+func (a *assembly) passOn(m *member, cfg *limpet.Config) {
+	for _, d := range a.listeners {
+		if d.rules == nil || !m.servedAt(d.name) {
+			continue
+		}
+		if d.rules.Reputations == nil {
+			d.rules.Reputations = cfg.Reputations
+		}
+		if d.rules.Geo == nil {
+			d.rules.Geo = cfg.Geo
+		}
+	}
+}
+
 // hosts checks which service gets which requests: the names are distinguished
 // at each listener.
 func (b *builder) hosts(a *assembly) {

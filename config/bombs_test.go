@@ -7,6 +7,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/policy"
 )
 
 // allocated returns how many bytes f allocates.
@@ -205,7 +208,12 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		rt, err := file.Build(Options{})
+		rt, err := file.Build(Options{Edit: func(_ string, c *limpet.Config) {
+			complete(c)
+			if idle(c) != nil {
+				c.HTTPSecurity = []policy.SecurityRule{{Name: "all", Action: policy.Respond{Status: 404}}}
+			}
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}

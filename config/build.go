@@ -129,11 +129,6 @@ func (b *builder) transport(c *transportConfig) {
 	}
 }
 
-// idle reports whether the service would answer every request with 503.
-func (b *builder) idle() bool {
-	return len(b.cfg.Pools)+len(b.cfg.Scripts)+len(b.cfg.HTTPSecurity)+len(b.cfg.HTTPRequest) == 0
-}
-
 // edited is the configuration as the program that uses the File wants it.
 func (b *builder) edited() limpet.Config {
 	cfg := b.cfg
@@ -223,6 +218,9 @@ func (b *builder) located(path string, value any, err error, ofLibrary bool) {
 	_, written := value.(inFile)
 	if written {
 		f.value = nil
+	}
+	if exact {
+		f.taken = b.file.taken[path]
 	}
 	switch {
 	case at.secret, errors.Is(err, errNotAName): // which may be a key
@@ -466,6 +464,27 @@ func (b *builder) pool(pc poolConfig, path string) (lbpool.Config, relocation) {
 		cfg.Servers = []lbpool.ServerConfig{{Address: "192.0.2.3", Name: "as discovered"}}
 	}
 	return cfg, moved
+}
+
+// logPools makes the pools that are the service's own report to a logger, once
+// they are updated.
+func (b *builder) logPools(to *slog.Logger) {
+	if to == nil || to == b.cfg.Logger {
+		return // where they report to is set already
+	}
+	for i := range b.pools {
+		b.pools[i].Logger = to
+	}
+}
+
+// updatePools gives pools that were just made what has been set since.
+func (b *builder) updatePools() error {
+	for i, p := range b.made {
+		if err := b.updatePool(p, i); err != nil {
+			return fielderr.Under(b.at("pools", i), err)
+		}
+	}
+	return nil
 }
 
 // updatePool makes p what b.config.Pools[i] says.

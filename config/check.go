@@ -28,10 +28,13 @@ type CheckOptions struct {
 }
 
 // Check checks the configuration at path as [Load] does, for programs that
-// report all that is wrong with it. A log that [File.Build] could not open is a
-// fault as well, and tables that could not be saved are a warning; Check makes
-// no files. The error joins an [*Error] for each fault, up to 10,000. There may
-// be warnings even if there are faults.
+// report all that is wrong with it. It also reports what a program could
+// complete by [Options].Edit: rules with reputations, or with locations that
+// the file has no data for, and a service without pools, scripts and rules. A
+// log that [File.Build] could not open is a fault as well, and tables that
+// could not be saved are a warning; Check makes no files. The error joins an
+// [*Error] for each fault, up to 10,000. There may be warnings even if there
+// are faults.
 func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error, err error) {
 	files := &osFiles{}
 	data, err := files.readFirst(path)
@@ -42,7 +45,7 @@ func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error,
 		return nil, err
 	}
 	d := newDecoder(ctx, files)
-	d.most, d.outputs = maxKept, !o.NoKeys
+	d.most, d.alone, d.outputs = maxKept, true, !o.NoKeys
 	f, err := d.load(&source{name: path, dir: filepath.Dir(path)}, data, o)
 	if f == nil {
 		return nil, err

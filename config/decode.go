@@ -91,6 +91,7 @@ type decoder struct {
 	included []string         // patterns
 	given    map[string]place // the keys at the top
 	noKeys   bool             // see CheckOptions
+	alone    bool             // no program adds anything to the file
 	outputs  bool             // of File
 	ofBytes  bool             // whether the field that is read is a number of bytes
 	warnings report
@@ -105,9 +106,13 @@ type layout struct {
 	spots  map[string]spot   // by path in Go, such as httpSecurity[0].action.status
 	chosen map[string]string // the type in a union, by its path
 	hidden map[string]string // values that errors must not show, and what they show instead
+	taken  map[string]taken  // by path
 
 	matched []string // the files that the patterns of includes have matched
 }
+
+// A taken value is one that does not stand in the file.
+type taken struct{ from, text string }
 
 // findings are the faults of the stages that make something of a file.
 type findings struct {
@@ -127,7 +132,7 @@ func newFindings() *findings {
 func newDecoder(ctx context.Context, files files) *decoder {
 	d := &decoder{
 		findings: newFindings(), ctx: ctx, files: files,
-		layout: layout{spots: map[string]spot{}, chosen: map[string]string{}, hidden: map[string]string{}},
+		layout: layout{spots: map[string]spot{}, chosen: map[string]string{}, hidden: map[string]string{}, taken: map[string]taken{}},
 	}
 	d.tree = &tree{ctx: ctx, faults: d.note, entries: map[*yaml.Node][]entry{}, sizes: map[*yaml.Node]size{}}
 	return d
@@ -679,6 +684,7 @@ func (d *decoder) scalar(n *yaml.Node, path string) scalar {
 	if at, ok := d.spots[path]; ok {
 		at.secret = true
 		d.spots[path] = at
+		d.taken[path] = taken{s.from, s.text}
 	}
 	return s
 }

@@ -99,6 +99,7 @@ type fault struct {
 	err   error
 	fatal bool // so much is missing that whatever refers to it would be reported, too
 	typed string
+	taken taken           // what is at the place, if it does not stand in the file
 	among func() []string // what could have been meant by typed
 }
 
@@ -166,11 +167,18 @@ func (f *fault) error(hidden map[string]string) *Error {
 	if f.among != nil && e.Suggestion == "" {
 		e.Suggestion = nearest(f.typed, f.among())
 	}
+	if n := len(f.taken.text); n > 0 && n < minHidden && strings.Contains(text, f.taken.text) {
+		// The rest of the text could tell which characters are replaced.
+		text = "the content of " + f.taken.from + " does not fit here"
+		e.Err, e.Suggestion = errors.New(text), ""
+	}
 	for _, value := range slices.Sorted(maps.Keys(hidden)) {
-		switch {
-		case len(value) < minHidden || !strings.Contains(text, value):
-		default:
-			text = strings.ReplaceAll(text, value, "["+hidden[value]+"]")
+		shown := value
+		if len(value) < minHidden {
+			shown = quoted(value) // or it would be in too many texts
+		}
+		if value != "" && strings.Contains(text, shown) {
+			text = strings.ReplaceAll(text, shown, "["+hidden[value]+"]")
 			e.Err = errors.New(text)
 		}
 		if e.Value != nil && len(value) >= minHidden && strings.Contains(fmt.Sprint(e.Value), value) {
@@ -192,8 +200,9 @@ func (s shortened) Error() string { return s.text }
 // Unwrap returns the error.
 func (s shortened) Unwrap() error { return s.error }
 
-// minHidden is how long a value is that is looked for in texts: shorter ones
-// are in too many of them.
+// minHidden is how long a value is that is looked for in all texts: shorter
+// ones are in too many of them by chance. They are looked for in quotation
+// marks, and in faults of the place that has them.
 const minHidden = 4
 
 // quoted returns a text as errors show it.

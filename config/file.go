@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -309,16 +310,12 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 		warnings := &collector{}
 		cfg := m.edited()
 		cfg.Logger = slog.New(warnings)
+		if !d.alone {
+			complete(&cfg)
+		}
 		vs := m.tryService(cfg)
-		if len(d.faults) == 0 && m.idle() {
-			at, _ := f.nearest(m.prefix)
-			if at.source == nil {
-				at.place = place{source: d.first}
-			}
-			d.add(&fault{
-				place: at.place, path: m.prefix,
-				err: errors.New("no service: without pools, scripts and rules that answer every request gets status 503"),
-			})
+		if d.alone && len(d.faults) == 0 {
+			m.fault(idle(&cfg), "")
 		}
 		if vs == nil {
 			continue
@@ -336,6 +333,9 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 	for _, l := range a.listeners {
 		if l.rules == nil {
 			continue
+		}
+		if !d.alone {
+			complete(l.rules)
 		}
 		vs, err := limpet.New(*l.rules)
 		b.fault(err, "%s", l.path)
@@ -360,6 +360,35 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 			}
 		}
 	}
+}
+
+// complete sets what rules need and a program may set in Edit, while a File is
+// checked.
+func complete(cfg *limpet.Config) {
+	cfg.Reputations = anywhere{}
+	if cfg.Geo == nil {
+		cfg.Geo = anywhere{}
+	}
+}
+
+// anywhere knows nothing of addresses.
+type anywhere struct{}
+
+// Locate implements [policy.Geo].
+func (anywhere) Locate(netip.Addr, string) (string, bool) { return "", false }
+
+// Reputation implements [datascript.Reputations].
+func (anywhere) Reputation(netip.Addr) (string, bool) { return "", false }
+
+// HasReputation implements [policy.Reputations].
+func (anywhere) HasReputation(netip.Addr, string) (bool, error) { return false, nil }
+
+// idle reports a service that would answer every request with 503.
+func idle(cfg *limpet.Config) error {
+	if len(cfg.Pools)+len(cfg.Scripts)+len(cfg.HTTPSecurity)+len(cfg.HTTPRequest) > 0 {
+		return nil
+	}
+	return errors.New("no service: without pools, scripts and rules that answer every request gets status 503")
 }
 
 // warn notes a warning about what stands at a path.

@@ -124,6 +124,7 @@ func (h *Handover) begin() error {
 			h.of = append(h.of, e)
 		}
 	}
+	rt.settle() // what relays bring from now on is not handed over
 	rt.carried(h.sender.Add)
 	return nil
 }

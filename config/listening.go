@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -174,40 +173,29 @@ func (r *routes) find(host string) *limpet.VirtualService {
 // waiting are the paths of what a file says otherwise than the first one, and
 // what needs a restart. opened says that the runtime opens listeners by itself.
 func (f *File) waiting(first *File, opened bool) (paths []string) {
-	add := func(path string, differs bool) {
-		if differs {
-			paths = append(paths, path)
-		}
-	}
-	now, was := f.doc, first.doc
 	if !opened {
-		paths = now.listenersUnlike(was)
+		paths = f.doc.listenersUnlike(first.doc)
 	}
-	for i, l := range now.Listeners {
-		for _, old := range was.Listeners {
+	for i, l := range f.doc.Listeners {
+		for _, old := range first.doc.Listeners {
 			// What the umask would make of it shows when the socket is opened
 			// anew.
-			add(fielderr.Index("listeners", i)+".mode", opened && l.Name == old.Name && l.Mode == "" && old.Mode != "")
+			if opened && l.Name == old.Name && l.Mode == "" && old.Mode != "" {
+				paths = append(paths, fielderr.Index("listeners", i)+".mode")
+			}
 		}
 	}
-	add("process.startWait", !reflect.DeepEqual(now.Process.StartWait, was.Process.StartWait))
-	add("process.maxConnections", now.Process.MaxConnections != was.Process.MaxConnections)
-	add("tables", !reflect.DeepEqual(now.service.Tables, was.service.Tables))
-	stores := map[string]storeConfig{}
-	for _, s := range was.Stores {
-		stores[s.Name] = s
-	}
-	for i, s := range now.Stores {
-		old, ok := stores[s.Name]
-		add(fielderr.Index("stores", i), ok && !reflect.DeepEqual(s, old))
-	}
-	services := map[string]serviceConfig{}
-	for _, s := range was.Services {
-		services[s.Name] = s
-	}
-	for i, s := range now.Services {
-		old, ok := services[s.Name]
-		add(fmt.Sprintf("services[%d].tables", i), ok && s.Tables.Store == old.Tables.Store && !reflect.DeepEqual(s.Tables, old.Tables))
+	return append(paths, restarts(reflect.ValueOf(f.doc.Process), reflect.ValueOf(first.doc.Process), "process")...)
+}
+
+// restarts are the paths of the fields of a struct that differ and need a
+// restart.
+func restarts(now, was reflect.Value, path string) (paths []string) {
+	for _, f := range fieldsOf(now.Type()).list {
+		differs := !reflect.DeepEqual(now.FieldByIndex(f.Index).Interface(), was.FieldByIndex(f.Index).Interface())
+		if differs && reloadOf(now.Type(), f).is(reloadRestart) {
+			paths = append(paths, fielderr.Join(path, fielderr.Name(f.Name)))
+		}
 	}
 	return paths
 }

@@ -86,7 +86,9 @@ func reference(keys configkeys.List) []byte {
 		"This page is made from the schema, by `go generate ./config`. `limpet help KEY` prints what it says of a key, with an example, such as\n" +
 		"`limpet help healthMonitors.interval`. [configuration.md](configuration.md) shows how the keys fit together.\n\n" +
 		"The heading of each table is the path to its keys: `pools.healthMonitors` are those of each health monitor of each pool. Durations have the units ns,\n" +
-		"us, ms, s, m and h; sizes are in bytes. The default applies if the key is missing or 0.\n")
+		"us, ms, s, m and h; sizes are in bytes. The default applies if the key is missing or 0.\n\n" +
+		"On reload, a `live` change is in force at once and loses nothing; with `fresh`, it is in force at once and something begins anew; with\n" +
+		"`restart`, it waits for a restart. A program that opens the addresses itself must restart for changes of listeners.\n")
 	for _, mapping := range order {
 		list := mappings[mapping]
 		title := cmp.Or(first(mapping), "Top level")
@@ -98,10 +100,10 @@ func reference(keys configkeys.List) []byte {
 		if len(also) > 0 {
 			fmt.Fprintf(&b, "Also %s.\n\n", strings.Join(also, ", "))
 		}
-		b.WriteString("| Key | Value | Default | Bounds | Meaning |\n|---|---|---|---|---|\n")
+		b.WriteString("| Key | Value | Default | Bounds | On reload | Since | Meaning |\n|---|---|---|---|---|---|---|\n")
 		slices.SortFunc(list, func(a, b *configkeys.Key) int { return strings.Compare(a.Name(), b.Name()) })
 		for _, k := range list {
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Name(), cell(k.Type), cell(k.Default), between(k), cell(k.Text))
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", k.Name(), cell(k.Type), cell(k.Default), between(k), cell(k.Reload), k.Since, cell(k.Text))
 		}
 	}
 	return b.Bytes()

@@ -64,7 +64,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := rt.kept
-	if rt.services[""].VirtualService != vs || now.pools["web"] != web || now.pools["api-b"] != before.pools["api-b"] || now.tables["service"] != before.tables["service"] {
+	if rt.services[""].VirtualService != vs || now.pools["web"] != web || now.pools["api-b"] != before.pools["api-b"] {
 		t.Error("what stays has been replaced")
 	}
 	if now.pools["api"] != nil || now.pools["api-c"] == nil {

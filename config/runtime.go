@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/persistence"
+	"github.com/limpetlb/limpet/persistence/redisstore"
 )
 
 // Options say what a program adds to a file. The zero value adds nothing.
@@ -29,10 +29,12 @@ type Options struct {
 	Logger *slog.Logger
 	// Edit sets what a file cannot set in the configuration of a service, such
 	// as OnComplete and an Authenticator of its own. If it sets Logger, records
-	// and other lines of the virtual service go there, but not what pools and
-	// tables report. [File.Build] and [Runtime.Update] call Edit once or twice
-	// for each service. It must not block, and should not change Pools and
-	// PoolGroups. Nil changes nothing.
+	// and other lines of the virtual service go there, and what the pools report
+	// that no other service can have; tables, and pools at the top of a file
+	// with services, report to the log of the process. If it sets Reputations
+	// or Geo, rules of the listeners of the service have them, too. [File.Build] and
+	// [Runtime.Update] call Edit once or twice for each service. It must not
+	// block, and should not change Pools and PoolGroups. Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
 	// Issuer gets the certificates of listeners with `acme`, for one Runtime.
 	// Without one, `acme` in a file is a fault.
@@ -80,6 +82,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	to := newFindings()
 	rt := &Runtime{
 		options: o, file: f, begun: f, logs: newLogs(o.Logger), services: map[string]*running{}, opened: map[*tables]bool{},
+		relays: map[*relay]bool{}, remotes: map[*redisstore.Store]bool{},
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
 		accepted: make(chan struct{}),
 		unsaved:  o.HandedOver != nil,
@@ -117,6 +120,10 @@ func (rt *Runtime) make(a *assembly, to *findings) error {
 	for _, m := range a.services {
 		cfg := m.edited()
 		vs := m.tryService(cfg)
+		m.fault(idle(&cfg), "")
+		a.passOn(m, &cfg)
+		m.logPools(cfg.Logger)
+		m.fault(m.updatePools(), "")
 		rt.services[m.key] = &running{VirtualService: vs, name: m.name, transport: m.cfg.Transport, profiles: profilesOf(&cfg)}
 	}
 	if err := to.join(rt.file.hidden); err != nil {
@@ -161,13 +168,17 @@ type Runtime struct {
 	accepts   bool                // and accepts at the endpoints
 	services  map[string]*running // by the keys of members
 	file      *File               // that is in force
-	// begun is the file with which the runtime began: what it says about
-	// listeners and tables stays in force.
+	// begun is the file with which the runtime began: what it says about some
+	// keys stays in force; see [Changes].
 	begun      *File
 	background context.Context // of Run
 	running    sync.WaitGroup
-	opened     map[*tables]bool // to close, also those that the file has no more
+	opened     map[*tables]bool // with a file or a server
 	unsaved    bool             // another process has the files of tables
+	// What requests may still use that began before an update.
+	relays   map[*relay]bool
+	remotes  map[*redisstore.Store]bool
+	relaying sync.WaitGroup // the relays
 
 	taking *persistence.Receiver // of TakeOver; nil before and afterwards
 	// work is what runs beside the services, such as the watchers of files:
@@ -274,7 +285,10 @@ type Changes struct {
 	// Live has what is in force now. The state of clients and servers is kept.
 	Live []string
 	// Fresh has what is in force now, and has begun anew: rate limiters with
-	// other limits.
+	// other limits, and tables on another server, in another store, or on a
+	// server and no longer in memory, and the other way round. Tables in memory that have a file now,
+	// or none any more, are here because persistence profiles keep their clients
+	// elsewhere then.
 	Fresh []string
 	// Restart has what is not in force before a restart of the process.
 	Restart []string
@@ -296,9 +310,14 @@ type Changes struct {
 // listeners, their addresses and settings, and whether they have TLS, stay
 // those of the first file.
 //
-// The options of tables and the limit of all connections also stay those of the
-// first file; Changes says what waits for a restart. Everything else changes,
-// including certificates. After Shutdown the error is [http.ErrServerClosed].
+// Tables keep their entries when their options change, as far as new bounds
+// allow; on another server they have what is there. If such a server does not
+// answer within two seconds, that is an error. Connections to a server that the
+// file has no more are closed once no request uses them.
+//
+// The limit of all connections stays that of the first file; Changes says what
+// waits for a restart. Everything else changes, including certificates. After
+// Shutdown the error is [http.ErrServerClosed].
 func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.updating.Lock()
 	defer rt.updating.Unlock()
@@ -316,6 +335,9 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	for _, m := range a.services {
 		// The service that serves will log what there is to say.
 		cfg := m.edited()
+		m.fault(idle(&cfg), "")
+		a.passOn(m, &cfg)
+		m.logPools(cfg.Logger)
 		cfg.Logger = nil
 		if vs := m.tryService(cfg); vs != nil {
 			vs.CloseIdleConnections()
@@ -339,9 +361,15 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 			return Changes{}, err
 		}
 	}
+	rt.prepareTables(b)
+	if err := to.join(f.hidden); err != nil {
+		rt.abandonTables(b.now.tables)
+		change.abandon()
+		return Changes{}, err
+	}
+	changes := rt.changes(f, b.now.tables)
 	rt.logs.apply(change, a.services)
-	rt.leave(b.now.tables)
-	rt.openTables(b.now.tables)
+	rt.takeTables(b.now.tables)
 	// Nothing can fail any more: the pools and the configurations as a whole
 	// have been tried.
 	if err := a.update(); err != nil {
@@ -373,6 +401,9 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	}
 	rt.kept = b.now
 	rt.manage(a)
+	for _, b := range a.builders() {
+		b.old = kept{} // tables are closed when nobody has them any more
+	}
 	for _, d := range a.listeners {
 		for _, l := range listeners {
 			if l.name != d.name {
@@ -394,7 +425,6 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	rt.endWork()
 	rt.work = a.background()
 	rt.startWork()
-	changes := rt.changes(f)
 	rt.file = f
 	if opens {
 		rt.listeners = next.listeners
@@ -602,16 +632,11 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 }
 
 // changes compares a file with those in force.
-func (rt *Runtime) changes(f *File) (c Changes) {
+func (rt *Runtime) changes(f *File, all map[string]*tables) (c Changes) {
 	seen := map[string]bool{}
 	for _, field := range f.waiting(rt.begun, rt.opens) {
 		c.Restart = append(c.Restart, field)
 		seen[field] = true
-	}
-	for _, path := range slices.Sorted(maps.Keys(f.content)) {
-		if was, ok := rt.begun.content[path]; ok && ofTables(path) && was != f.content[path] && !slices.ContainsFunc(c.Restart, func(above string) bool { return strings.HasPrefix(path, above) }) {
-			c.Restart = append(c.Restart, path)
-		}
 	}
 	limits := map[[2]string]rateLimiterConfig{}
 	rt.file.eachLimiter(func(service, _ string, l rateLimiterConfig) { limits[[2]string{service, l.Name}] = l })
@@ -620,8 +645,24 @@ func (rt *Runtime) changes(f *File) (c Changes) {
 			c.Fresh, seen[path] = append(c.Fresh, path), true
 		}
 	})
+	for _, t := range all {
+		if t.anew() {
+			c.Fresh, seen[t.at] = append(c.Fresh, t.at), true
+		}
+	}
+	stores := map[string]string{} // by service
+	for _, s := range rt.file.doc.Services {
+		stores[s.Name] = s.Tables.Store
+	}
+	for i, s := range f.doc.Services {
+		if was, ok := stores[s.Name]; ok && was != s.Tables.Store {
+			at := fielderr.Index("services", i) + ".tables"
+			c.Fresh, seen[at] = append(c.Fresh, at), true
+		}
+	}
+	slices.Sort(c.Fresh)
 	for _, path := range different(rt.file, f) {
-		if !seen[path] && !ofTables(path) {
+		if !seen[path] {
 			c.Live = append(c.Live, path)
 		}
 	}
@@ -643,12 +684,9 @@ func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
 	}
 }
 
-// ofTables reports whether a file is named by tables, which are those of the
-// first configuration.
-func ofTables(path string) bool { return strings.Contains(path, ".redis.tls.") }
-
 // different returns the paths at which two files differ: of the items of lists
-// at the top, of everything else at the top, and of what names a file with
+// at the top, of the keys of mappings at the top of which some wait for a
+// restart, of everything else at the top, and of what names a file with
 // another content.
 func different(old, now *File) (paths []string) {
 	seen := map[string]bool{}
@@ -657,6 +695,14 @@ func different(old, now *File) (paths []string) {
 		name := fielderr.Name(field.Name)
 		was, is := a.FieldByIndex(field.Index), b.FieldByIndex(field.Index)
 		if reflect.DeepEqual(was.Interface(), is.Interface()) {
+			continue
+		}
+		if waits(is.Type()) { // some of it
+			for _, inner := range fieldsOf(is.Type()).list {
+				if !reflect.DeepEqual(was.FieldByIndex(inner.Index).Interface(), is.FieldByIndex(inner.Index).Interface()) {
+					paths = append(paths, fielderr.Join(name, fielderr.Name(inner.Name)))
+				}
+			}
 			continue
 		}
 		if is.Kind() != reflect.Slice {

@@ -88,7 +88,7 @@ func (m *schemaMaker) schema() object {
 		},
 	})
 	return object{
-		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A configuration of limpet", "$ref": root["$ref"], "$defs": m.defs,
+		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A configuration of limpet", "x-since": firstVersion, "$ref": root["$ref"], "$defs": m.defs,
 	}
 }
 
@@ -254,6 +254,12 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 			}
 		}
 		maps.Copy(field, limits(f))
+		if effect := reloadOf(t, f); effect != reloadLive {
+			field["x-reload"] = effect
+		}
+		if since, ok := f.Tag.Lookup("since"); ok {
+			field["x-since"] = since
+		}
 		if example, ok := m.examples[name+"."+fielderr.Name(f.Name)]; ok {
 			field["examples"] = []any{example}
 		}

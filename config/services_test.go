@@ -228,7 +228,7 @@ func TestServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Changes{Live: []string{"listeners[1]", "services[1]", "services[2]", "services[3]"}, Restart: []string{"stores[0]"}}
+	want := Changes{Live: []string{"listeners[1]", "services[1]", "services[2]", "services[3]", "stores[0]"}}
 	if diff := cmp.Diff(want, changes); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
@@ -458,7 +458,10 @@ func TestServiceFaults(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Parse(t.Context(), "text", []byte(c.text), nil)
+			f, err := Parse(t.Context(), "text", []byte(c.text), nil)
+			if err == nil {
+				_, err = f.Build(Options{})
+			}
 			if err == nil {
 				t.Fatal("no fault")
 			}

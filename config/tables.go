@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"time"
 
@@ -47,24 +48,44 @@ type redisConfig struct {
 
 // tables are those of a service or a store.
 type tables struct {
+	// Tables is the handle of services. When they have none any more, what is
+	// behind it ends.
 	limpet.Tables
-	lasting bool // they are in a file or on a server
+	memory *persistence.Store // with the same entries as the handle; nil on a server
+	remote *redisstore.Store  // behind the handle; nil in memory
 
-	close func()             // the connections; nil if there are none
+	tableOptions
+	at      string   // where these stand in the file
+	path    string   // of File
+	secrets [][]byte // the digests of the files of redis.tls
+	lasting bool     // they are in a file or on a server
+	before  *tables  // in the place of which they are; nil unless an update is under way
+	relay   *relay   // from these; nil if there is nothing to take over
+
 	saver *persistence.Saver // nil without a file
 
 	stop  context.CancelFunc // ends the saver, which saves then; nil until it runs
 	ended chan struct{}      // closed when it has
 }
 
-// newTables makes the tables of a key, unless they have been kept: options of a
-// later file wait for a restart. It connects to nothing. owner is what the log
-// calls them.
+// A remoteHandle is the handle of tables on a server.
+type remoteHandle struct{ *redisstore.Store }
+
+// newTables makes the tables of a key, unless there are some already that have
+// the same options. It connects to nothing. owner is what the log calls them.
 func (b *builder) newTables(key string, o tableOptions, path string, owner slog.Attr) *tables {
-	if t := b.old.tables[key]; t != nil {
-		return t
+	t := &tables{tableOptions: o, at: fielderr.Join(b.prefix, path), lasting: o.File != "" || o.Redis != nil, before: b.old.tables[key]}
+	if o.File != "" {
+		t.path = b.pathOf(o.File, path+".file")
 	}
-	t := &tables{lasting: o.File != "" || o.Redis != nil}
+	for _, name := range []string{"ca", "certificate", "key"} {
+		sum := b.file.content[t.at+".redis.tls."+name]
+		t.secrets = append(t.secrets, sum[:])
+	}
+	old := t.before
+	if old != nil && old.path == t.path && reflect.DeepEqual(old.tableOptions, t.tableOptions) && reflect.DeepEqual(old.secrets, t.secrets) {
+		return old
+	}
 	var faults fielderr.List
 	bounds.Check("", o.tableFile, &faults)
 	if o.Redis != nil && o.File != "" {
@@ -86,11 +107,11 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	}
 	b.fault(faults.ErrIn(o), "%s", path)
 	if o.Redis == nil || b.options.Offline {
-		s := persistence.NewStore(o.Options)
-		if t.Tables = s; o.File != "" && !b.options.Offline {
-			t.saver = &persistence.Saver{Store: s, Path: b.pathOf(o.File, path+".file"), Interval: o.SaveInterval, Logger: b.log}
+		t.inMemory(o.Options)
+		if o.File != "" && !b.options.Offline {
+			t.saver = &persistence.Saver{Store: t.memory, Path: t.path, Interval: o.SaveInterval, Logger: b.log}
 			if b.file.outputs {
-				if err := canCreateIn(filepath.Dir(t.saver.Path), t.saver.Path); err != nil {
+				if err := canCreateIn(filepath.Dir(t.path), t.path); err != nil {
 					b.warn(path+".file", fmt.Errorf("the tables cannot be saved: %w", err))
 				}
 			}
@@ -108,11 +129,98 @@ func (b *builder) newTables(key string, o tableOptions, path string, owner slog.
 	s, err := redisstore.New(cfg)
 	b.fault(fielderr.Rename("redis.options", "", fielderr.Under("redis", err)), "%s", path)
 	if err != nil {
-		t.Tables = persistence.NewStore(persistence.Options{}) // for what refers to it
+		t.inMemory(persistence.Options{}) // for what refers to it
 		return t
 	}
-	t.Tables, t.close = s, func() { _ = s.Close() } // which returns nil
+	t.Tables, t.remote = &remoteHandle{s}, s
 	return t
+}
+
+// inMemory makes tables in memory: those before if they have the same bounds.
+func (t *tables) inMemory(o persistence.Options) {
+	if old := t.before; old != nil && old.memory != nil && reflect.DeepEqual(old.Options, o) {
+		t.Tables, t.memory = old.Tables, old.memory
+		return
+	}
+	handle := persistence.NewStore(o)
+	t.memory = persistence.NewStore(o)
+	handle.Adopt(t.memory) // shares the entries, since the options are the same
+	t.Tables = handle
+}
+
+// inherits reports whether the tables need the entries of those before.
+func (t *tables) inherits() bool {
+	return t.before != nil && t.memory != nil && t.before.memory != nil && t.memory != t.before.memory
+}
+
+// anew reports whether the tables begin without the entries of those before, or
+// the profiles that have their clients there do.
+func (t *tables) anew() bool {
+	old := t.before
+	return old != nil && (t.lasting != old.lasting || (t.memory == nil) != (old.memory == nil) || t.remote != nil && t.Redis.place() != old.Redis.place())
+}
+
+// reachTime is how long an update may wait for a server of tables.
+const reachTime = 2 * time.Second
+
+// reach waits until the server of the tables answers.
+func (t *tables) reach() error {
+	ctx, cancel := context.WithTimeout(context.Background(), reachTime)
+	defer cancel()
+	pause := time.NewTicker(reachTime / 40)
+	defer pause.Stop()
+	for {
+		err := t.remote.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-pause.C:
+		}
+	}
+}
+
+// prepareTables makes ready what is to take the place of other tables, of all
+// those of an update, and notes what cannot. Call takeTables then, or
+// abandonTables.
+func (rt *Runtime) prepareTables(b *builder) {
+	fault := func(t *tables, err error) { b.fault(err, "%s", t.at) }
+	for _, t := range b.now.tables {
+		if t.before != nil && t.remote != nil {
+			b.fault(t.reach(), "%s.redis", t.at)
+		}
+	}
+	if len(b.faults) == 0 {
+		rt.inherit(b.now.tables, fault)
+	}
+}
+
+// abandonTables ends what an update has made ready.
+func (rt *Runtime) abandonTables(all map[string]*tables) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, t := range all {
+		if t.before != nil && t.remote != nil {
+			_ = t.remote.Close() // which returns nil
+		}
+		if t.relay != nil {
+			t.relay.sender.Close()
+			rt.cut(t.memory)
+		}
+	}
+}
+
+// takeTables makes tables take the place of others, just before services have
+// them.
+func (rt *Runtime) takeTables(all map[string]*tables) {
+	rt.relay(all)
+	rt.leave(all)
+	rt.openTables(all)
+	for _, t := range all {
+		t.before = nil // else it would not become unused
+	}
 }
 
 // store makes the tables of one of the stores.
@@ -164,12 +272,16 @@ func (b *builder) apart(a *assembly, o tableOptions, path string) {
 	if o.Redis == nil {
 		return
 	}
-	addresses := slices.Sorted(slices.Values(o.Redis.Addresses))
-	place := fmt.Sprintf("redis %q %d %s", addresses, o.Redis.Database, cmp.Or(o.Redis.Prefix, redisstore.DefaultPrefix))
+	place := o.Redis.place()
 	if a.places[place] {
 		b.fault(errors.New("other tables have this prefix there: write another prefix, or let the services name one of stores"), "%s.redis", path)
 	}
 	a.places[place] = true
+}
+
+// place is where the entries are.
+func (c *redisConfig) place() string {
+	return fmt.Sprintf("redis %q %d %s", slices.Sorted(slices.Values(c.Addresses)), c.Database, cmp.Or(c.Prefix, redisstore.DefaultPrefix))
 }
 
 // pathOf is where a file is that is named at a path.
@@ -205,11 +317,11 @@ func (rt *Runtime) openTables(all map[string]*tables) {
 		rt.mu.Lock()
 		known := rt.opened[t]
 		rt.mu.Unlock()
-		if known || t.close == nil && t.saver == nil {
+		if known || t.remote == nil && t.saver == nil {
 			continue
 		}
 		rt.mu.Lock()
-		load := t.saver != nil && !rt.unsaved
+		load := t.saver != nil && !rt.unsaved && !t.hasLoaded()
 		rt.mu.Unlock()
 		if load {
 			t.load(log)
@@ -221,6 +333,11 @@ func (rt *Runtime) openTables(all map[string]*tables) {
 		}
 		rt.mu.Unlock()
 	}
+}
+
+// hasLoaded reports whether the tables before have loaded the file.
+func (t *tables) hasLoaded() bool {
+	return t.before != nil && t.before.saver != nil && t.before.path == t.path
 }
 
 // save starts to save tables that have a file. The caller has locked mu.
@@ -307,14 +424,20 @@ func (rt *Runtime) resumeSaving() {
 }
 
 // leave ends the files of tables that a configuration has no more: it may have
-// them again later. Connections may still have requests, and stay.
+// them again later. Connections to servers are closed once no request has the
+// tables.
 func (rt *Runtime) leave(now map[string]*tables) {
 	rt.mu.Lock()
 	var left []*tables
 	for t := range rt.opened {
-		if t.saver != nil && !slices.Contains(slices.Collect(maps.Values(now)), t) {
-			left = append(left, t)
-			delete(rt.opened, t)
+		if slices.Contains(slices.Collect(maps.Values(now)), t) {
+			continue
+		}
+		left = append(left, t)
+		delete(rt.opened, t)
+		if handle, ok := t.Tables.(*remoteHandle); ok {
+			rt.remotes[handle.Store] = true
+			runtime.AddCleanup(handle, rt.closeRemote, handle.Store)
 		}
 	}
 	rt.mu.Unlock()
@@ -323,16 +446,28 @@ func (rt *Runtime) leave(now map[string]*tables) {
 	}
 }
 
+// closeRemote closes the connections of tables that nobody uses any more.
+func (rt *Runtime) closeRemote(s *redisstore.Store) {
+	rt.mu.Lock()
+	delete(rt.remotes, s)
+	rt.mu.Unlock()
+	_ = s.Close() // which returns nil
+}
+
 // closeTables saves and closes tables, which no request uses any more.
 func (rt *Runtime) closeTables() {
+	rt.endRelays()
 	rt.mu.Lock()
-	opened := rt.opened
-	rt.opened = map[*tables]bool{}
+	opened, remotes := rt.opened, rt.remotes
+	rt.opened, rt.remotes = map[*tables]bool{}, map[*redisstore.Store]bool{}
 	rt.mu.Unlock()
 	for t := range opened {
 		rt.end(t)
-		if t.close != nil {
-			t.close()
+		if t.remote != nil {
+			remotes[t.remote] = true
 		}
+	}
+	for s := range remotes {
+		_ = s.Close() // which returns nil
 	}
 }

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -286,6 +288,57 @@ type deprecation struct{ key, since, ends string }
 // deprecated are the keys that are still read, by the struct that has what
 // takes their place.
 var deprecated = map[reflect.Type]map[string]deprecation{}
+
+// A reload says what a reload does with the change of a key: "live" if the
+// change is in force and loses nothing, "fresh" if it is in force and something
+// begins anew, "restart" if it waits for a restart. After a colon it has the
+// reason.
+type reload string
+
+// is reports whether a reload has this effect.
+func (r reload) is(effect string) bool { return strings.HasPrefix(string(r), effect) }
+
+const (
+	reloadLive     = "live"
+	reloadFresh    = "fresh"
+	reloadRestart  = "restart"
+	newBudget      = reloadFresh + ": the limiter begins with its burst"
+	otherTables    = reloadFresh + ": the tables are those that are there"
+	onlyStartWaits = reloadRestart + ": only a start waits"
+	onceAtListen   = reloadRestart + ": the limit is set when the listeners open"
+)
+
+// onReload says what a reload does with the fields that are not live.
+var onReload = map[reflect.Type]map[string]reload{
+	reflect.TypeFor[processConfig]():        {"StartWait": onlyStartWaits, "MaxConnections": onceAtListen},
+	reflect.TypeFor[datascript.RateLimit](): {"Count": newBudget, "Period": newBudget, "Burst": newBudget, "Keys": newBudget},
+	reflect.TypeFor[redisstore.Config]():    {"Addresses": otherTables, "Database": otherTables, "Prefix": otherTables},
+	reflect.TypeFor[tableOptions]():         {"Redis": otherTables},
+	reflect.TypeFor[tablesConfig]():         {"Store": otherTables},
+}
+
+// waits reports whether some fields of a type need a restart.
+func waits(t reflect.Type) bool {
+	for _, r := range onReload[t] {
+		if r.is(reloadRestart) {
+			return true
+		}
+	}
+	return false
+}
+
+// reloadOf is what a reload does with a field of a struct, or of one embedded
+// in it.
+func reloadOf(t reflect.Type, f reflect.StructField) reload {
+	owner := t
+	if n := len(f.Index); n > 1 {
+		owner = t.FieldByIndex(f.Index[:n-1]).Type
+	}
+	return cmp.Or(onReload[owner][f.Name], reloadLive)
+}
+
+// firstVersion is that since which there are the keys that have no tag "since".
+const firstVersion = "0.1.0"
 
 // programOnly are the fields that a file cannot have: functions, and objects
 // of types that a program can choose freely.

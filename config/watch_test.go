@@ -32,7 +32,7 @@ func TestReloadLog(t *testing.T) {
 		{text, []string{`level=INFO msg="configuration unchanged" file=PATH took=T`}},
 		{strings.Replace(text, "hello", "bye", 1), []string{`level=INFO msg="configuration changed" file=PATH changed=1 took=T`}},
 		{strings.Replace(text, "count: 1", "count: 2", 1) + "process: {maxConnections: 5}\ntables: {maxEntries: 7}\n", []string{
-			`level=WARN msg="configuration changed" file=PATH changed=5 fresh=[rateLimiters[0]] restart="[process.maxConnections tables]" took=T`,
+			`level=WARN msg="configuration changed" file=PATH changed=4 fresh=[rateLimiters[0]] restart=[process.maxConnections] took=T`,
 		}},
 		{strings.Replace(text, "name: shop", "nam: shop", 1) + "listen: foo\n", []string{
 			`level=ERROR msg="configuration not changed" file=PATH error="PATH:1:1: unknown field \"nam\"; did you mean \"name\"?"`,

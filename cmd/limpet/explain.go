@@ -34,7 +34,7 @@ func newExplain() *cobra.Command {
 		Use:   "explain [flags] CONFIG URL",
 		Short: "show what would become of a request",
 		Long: "Print which rules match a request for URL and why, what scripts log, the request that a server would get, and the response that " +
-			"the client would get. Nothing is sent. The status is 1 if the configuration has a fault, 2 if servers cannot read the URL.",
+			"the client would get. Nothing is sent. The status is 1 if the configuration has a fault, 2 if servers cannot read the URL or the service is not named.",
 		Args:              arguments(2, 2),
 		ValidArgsFunction: configurationFiles,
 		RunE:              running(o.explain),
@@ -92,6 +92,9 @@ func (o *explainOptions) explain(ctx context.Context, args []string, out, errs i
 	e, err := explained(ctx, file, o.service, r)
 	if err != nil {
 		complain(errs, err)
+		if _, is := errors.AsType[serviceError](err); is {
+			return misuse
+		}
 		return failed
 	}
 	e.report(out)
@@ -154,7 +157,7 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 	if all := f.Services(); service == "" && len(all) == 1 {
 		service = all[0]
 	} else if !slices.Contains(all, service) {
-		return nil, fmt.Errorf("%s: --service must be one of %s", file, strings.Join(all, ", "))
+		return nil, serviceError{file, all}
 	}
 	e := &explanation{answer: &answer{header: http.Header{}}}
 	rt, err := f.Build(config.Options{Offline: true, Edit: func(_ string, c *limpet.Config) {
@@ -186,6 +189,17 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 		vs.ServeHTTP(e.answer, r)
 	}()
 	return e, nil
+}
+
+// A serviceError says that the command line names no service of a file.
+type serviceError struct {
+	file     string
+	services []string
+}
+
+// Error implements error.
+func (e serviceError) Error() string {
+	return fmt.Sprintf("%s: --service must be one of %s", e.file, strings.Join(e.services, ", "))
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -17,7 +17,8 @@ func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND|KEY]",
 		Short: "explain a command, or a key of the configuration",
-		Long: "Explain a command, or a key of the configuration: what it is for, its type, default, bounds and unit, and an example. " +
+		Long: "Explain a command, or a key of the configuration: what it is for, its type, default, bounds and unit, what a reload does with it, " +
+			"the version that had it first, and an example. " +
 			"KEY is the end of a path, such as healthMonitors.interval, or one from an error, such as pools[0].name. " +
 			"If several keys end so, help lists them. The status is 2 if there is no such command or key.",
 		Args:                  arguments(0, 1),
@@ -52,7 +53,7 @@ func help(c *cobra.Command, args []string) error {
 		key := found[0]
 		also := slices.Clone(key.Paths[1:])
 		found = slices.DeleteFunc(found[1:], func(k *configkeys.Key) bool {
-			same := k.Text == key.Text && k.Type == key.Type && k.Default == key.Default
+			same := k.Text == key.Text && k.Type == key.Type && k.Default == key.Default && k.Reload == key.Reload && k.Since == key.Since
 			if same {
 				also = append(also, k.Paths...)
 			}
@@ -78,7 +79,7 @@ func explainKey(out io.Writer, k *configkeys.Key, also []string) {
 	fmt.Fprintf(out, "%s\n\n%s\n\n", k.Paths[0], k.Text)
 	for _, fact := range []struct{ name, value string }{
 		{"type", k.Type}, {"unit", k.Unit}, {"default", k.Default}, {"least", k.Min}, {"most", k.Max},
-		{"keys", strings.Join(k.Keys, ", ")}, {"example", k.Example},
+		{"reload", k.Reload}, {"since", k.Since}, {"keys", strings.Join(k.Keys, ", ")}, {"example", k.Example},
 	} {
 		if fact.value != "" {
 			fmt.Fprintf(out, "%-8s %s\n", fact.name, fact.value)

@@ -57,7 +57,7 @@ func TestExplainServices(t *testing.T) {
 	}
 	for _, args := range [][]string{{"explain", "DIR/limpet.yaml", "http://a/"}, {"explain", "--service", "shep", "DIR/limpet.yaml", "http://a/"}} {
 		status, _, errs := invoke(t, dir, args...)
-		if want := "limpet: DIR/limpet.yaml: --service must be one of shop, admin\n"; status != failed || errs != want {
+		if want := "limpet: DIR/limpet.yaml: --service must be one of shop, admin\n"; status != misuse || errs != want {
 			t.Errorf("status %d, %s", status, errs)
 		}
 	}

@@ -27,6 +27,8 @@ type Key struct {
 	Unit     string   // of the value; empty if it has none
 	Default  string   // empty if there is none, or only the text knows it
 	Min, Max string   // bounds; empty if there is none
+	Reload   string   // what a reload does with a change: live, fresh or restart, and why
+	Since    string   // the version that had it first
 	Text     string   // what it is for, in one sentence
 	Keys     []string // of the mapping that is its value, or of those in the list
 	Example  string   // a line of a configuration
@@ -47,7 +49,7 @@ func Parse(schema []byte) (List, error) {
 	if err := json.Unmarshal(schema, &root); err != nil {
 		return nil, err
 	}
-	w := walk{defs: root.Defs, keys: map[string]*Key{}}
+	w := walk{defs: root.Defs, keys: map[string]*Key{}, since: root.Since}
 	if err := w.below(root.node, place{}, nil); err != nil {
 		return nil, err
 	}
@@ -114,6 +116,8 @@ type node struct {
 	Maximum              json.Number     `json:"maximum"`
 	MinDuration          string          `json:"x-minimum"`
 	MaxDuration          string          `json:"x-maximum"`
+	Reload               string          `json:"x-reload"` // live unless given
+	Since                string          `json:"x-since"`  // that of the schema unless given
 	Examples             []any           `json:"examples"`
 }
 
@@ -125,6 +129,8 @@ type place struct{ path, before, after string }
 type walk struct {
 	defs map[string]node
 	keys map[string]*Key // by mapping and name
+
+	since string // the version that had the first keys
 }
 
 // resolved returns what n refers to, and the name of that.
@@ -242,7 +248,7 @@ func (w *walk) below(n node, at place, in []string) error {
 
 // key describes the key of a value.
 func (w *walk) key(value node) (*Key, error) {
-	k := &Key{Text: sentence(value.Description), Min: value.MinDuration, Max: value.MaxDuration}
+	k := &Key{Text: sentence(value.Description), Min: value.MinDuration, Max: value.MaxDuration, Reload: cmp.Or(value.Reload, "live"), Since: cmp.Or(value.Since, w.since)}
 	for _, n := range append([]node{value}, value.AnyOf...) {
 		k.Min, k.Max = cmp.Or(k.Min, n.Minimum.String()), cmp.Or(k.Max, n.Maximum.String())
 	}

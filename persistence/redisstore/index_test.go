@@ -206,6 +206,29 @@ func TestForeignIndex(t *testing.T) {
 	}
 }
 
+// A table that has more entries than it may have gives up the others as new
+// ones come: each of these removed one, so that it had too many for ever.
+func TestFewerEntries(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server := redistest.Start(t)
+	before := open(t, server, Config{Options: persistence.Options{MaxEntries: 40}})
+	for i := range 40 {
+		before.Put(ctx, "", strconv.Itoa(i), "v", time.Hour)
+	}
+	for when, want := range map[persistence.WhenFull]bool{persistence.EvictUnused: true, persistence.RefuseNew: false} {
+		s := open(t, server, Config{Options: persistence.Options{MaxEntries: 5, WhenFull: when}})
+		for i := range 3 {
+			if ok, err := s.Put(ctx, "", fmt.Sprint(when, i), "w", 2*time.Hour); ok != want || err != nil {
+				t.Errorf("%v: Put: %t, %v", when, ok, err)
+			}
+		}
+		if n := len(listed(t, s, "")); want && n != 5 {
+			t.Errorf("%d entries, want 5", n)
+		}
+	}
+}
+
 // TestServerDrops stores, moves and removes entries while the server drops some
 // at random: by commands, and by each of its policies when memory is short. A
 // model knows which values each key may have. Afterwards all calls must agree.

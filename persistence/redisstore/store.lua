@@ -240,6 +240,18 @@ elseif verb == 'drop' then -- two spellings of the value that the entry must hav
 	return {number, FOUND}
 end
 
+-- evict deletes the n entries that end first.
+local function evict(n)
+	for _ = 1, n do
+		local m = redis.call('ZRANGE', index, 0, 0)[1]
+		local v, k = split(m)
+		if v and agrees(v, k) then
+			redis.call('DEL', stem .. k)
+		end
+		remove(m)
+	end
+end
+
 -- make stores a value under the key. It returns nil if the table is full and refuses new keys.
 local function make(new, to, idle, latest, most, refuse)
 	if not live then
@@ -248,14 +260,15 @@ local function make(new, to, idle, latest, most, refuse)
 			unindex(value, key)
 		end
 		local size = redis.call('ZCARD', index)
-		if size >= most and (not refuse or purge(256) == 0) and sweep(redis.call('ZRANGE', index, 0, refuse and 7 or 0), 1) == 0
-				and sweep(redis.call('ZRANGE', index, now % size, now % size + (refuse and 7 or 1)), 1) == 0 then
-			if refuse then
+		if size >= most then
+			if (not refuse or purge(256) == 0) and sweep(redis.call('ZRANGE', index, 0, refuse and 7 or 0), 1) == 0 then
+				sweep(redis.call('ZRANGE', index, now % size, now % size + (refuse and 7 or 1)), 1)
+			end
+			local above = redis.call('ZCARD', index) - most + 1 -- many if the bound was higher, or somebody else has changed the index
+			if refuse and above > 0 then
 				return nil
 			end
-			local v, k = split(redis.call('ZRANGE', index, 0, 0)[1])
-			unindex(v, k)
-			redis.call('DEL', stem .. k)
+			evict(math.min(above, 16))
 		end
 	end
 	if latest then
