@@ -264,7 +264,10 @@ local function make(new, to, idle, latest, most, refuse)
 			if (not refuse or purge(256) == 0) and sweep(redis.call('ZRANGE', index, 0, refuse and 7 or 0), 1) == 0 then
 				sweep(redis.call('ZRANGE', index, now % size, now % size + (refuse and 7 or 1)), 1)
 			end
-			local above = redis.call('ZCARD', index) - most + 1 -- many if the bound was higher, or somebody else has changed the index
+			local above = redis.call('ZCARD', index) - most + 1
+			if above > 1 then -- the bound was higher, or somebody else has changed the index
+				above = above - sweep(redis.call('ZRANGE', index, -16, -1), 1)
+			end
 			if refuse and above > 0 then
 				return nil
 			end
