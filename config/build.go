@@ -75,6 +75,7 @@ type builder struct {
 	clients    persistence.Sessions                 // where profiles have their clients; nil for their own memory
 	scope      string                               // begins the names of tables in clients; empty if only this service has those
 	bound      map[string]limpet.PersistenceProfile // by name, with clients there
+	privates   map[string]limpet.PersistenceProfile // those of private pools and groups in place of shared ones
 	keyNames   map[string]bool                      // of key sets
 	fetchers   map[*lbpool.Transport]string         // to the pools of these names
 

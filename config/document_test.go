@@ -60,10 +60,10 @@ func TestDocument(t *testing.T) {
 	look(reflect.TypeFor[document]())
 
 	parts := strings.Split(text, "```yaml\n")[1:]
-	if len(parts) != 4 {
+	if len(parts) != 5 {
 		t.Fatalf("%d examples", len(parts))
 	}
-	for i, want := range []string{"", "", "", "rules[3] \"moved\""} {
+	for i, want := range []string{"", "", "", "", "rules[3] \"moved\""} {
 		example, _, _ := strings.Cut(parts[i], "```")
 		f, errs := loaded(t, exampleFiles(t, example), "limpet.yaml")
 		if errs != "" {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -221,7 +222,7 @@ func (b *builder) bind() {
 	}
 	switch c := b.config.Persistence; {
 	case c.own != nil:
-		p, err := c.own.profile(b.clients, b.scope)
+		p, err := c.own.profile(b.clients, b.table(""))
 		if err == nil {
 			b.cfg.Persistence = p
 		}
@@ -232,19 +233,88 @@ func (b *builder) bind() {
 	}
 }
 
+// wants returns the name of the profile that a pool or a group names.
+func (b *builder) wants(target string) string {
+	if name, ok := b.wanted[target]; ok || b.shared == nil {
+		return name
+	}
+	return b.shared.wanted[target]
+}
+
 // want gives a pool or a group, of the service or a shared one, its profile.
 func (b *builder) want(target string) {
-	name, ok := b.wanted[target]
-	if !ok && b.shared != nil {
-		name, ok = b.shared.wanted[target]
+	name := b.wants(target)
+	own := b.owns(target)
+	if name == "" && own {
+		if p := b.private(b.config.Persistence.name); p != nil {
+			b.cfg.PoolPersistence[target] = p
+		}
 	}
-	if !ok {
+	if name == "" {
 		return
 	}
-	if p := b.profile(name); p != nil {
+	p := b.profile(name)
+	if private := b.private(name); own && private != nil {
+		p = private
+	}
+	if p != nil {
 		b.cfg.PoolPersistence[target] = p
 	}
 }
+
+// owns reports whether a target is a private pool of the service, or a private
+// group that has the service's profile or names one: a group of pools that name
+// profiles has the one that they have in common.
+func (b *builder) owns(target string) bool {
+	for _, p := range b.config.Pools {
+		if p.Name == target {
+			return true
+		}
+	}
+	for _, g := range b.config.PoolGroups {
+		if g.Name == target {
+			return b.wanted[target] != "" || !slices.ContainsFunc(g.Members, func(m memberConfig) bool { return b.wants(m.Pool) != "" })
+		}
+	}
+	return false
+}
+
+// private returns the profile that private pools and groups have instead of a
+// shared one, which tells the targets of services apart by their names alone;
+// nil if they can have that.
+func (b *builder) private(name string) limpet.PersistenceProfile {
+	if b.shared == nil || b.shared.profiles[name] == nil {
+		return nil
+	}
+	if p, ok := b.privates[name]; ok {
+		return p
+	}
+	made, _, _ := b.shared.definition(name)
+	var p limpet.PersistenceProfile
+	switch made.(type) {
+	case *clientIP, *appCookie:
+		if own, err := made.profile(b.clients, b.table(name)); err == nil {
+			p = own
+		}
+	}
+	if b.privates == nil {
+		b.privates = map[string]limpet.PersistenceProfile{}
+	}
+	b.privates[name] = p
+	return p
+}
+
+// table returns the name of the tables of a profile of the service; its own
+// one has no name. Escapes keep different names apart where services share the
+// tables.
+func (b *builder) table(name string) string {
+	if b.scope == "" {
+		return name
+	}
+	return tableNames.Replace(b.scope) + "/" + tableNames.Replace(name)
+}
+
+var tableNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // profile returns the profile of a name, which is the same for all pools and
 // groups of a service; nil if it has a fault.
@@ -277,8 +347,11 @@ func (b *builder) definition(name string) (p sessionProfile, path, table string)
 			return nil, "", ""
 		}
 		table = name
-		if b.shared != nil && b.scope != "" {
-			table = b.scope + "/" + name
+		switch {
+		case b.shared != nil:
+			table = b.table(name)
+		case len(b.file.doc.Services) > 0: // which may share the tables
+			table = tableNames.Replace(name)
 		}
 		return p, fielderr.Join(b.prefix, b.at("persistenceProfiles", i)) + "." + kind, table
 	}

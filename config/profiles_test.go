@@ -87,6 +87,49 @@ func TestBindingsInFile(t *testing.T) {
 	check(open(t, files, Options{}), map[string]string{"a": "hit", "b": "hit", "c": "hit", "d": "hit", "e": "miss", "f": "hit"})
 }
 
+// Private pools of one name, in services that share a profile, have clients of
+// their own: each request of one service took the client away from the server
+// of the other.
+func TestBindingsOfPrivatePools(t *testing.T) {
+	for name, store := range map[string]string{"memory": "", "store": "stores: [{name: main, file: tables.snap}]\n"} {
+		t.Run(name, func(t *testing.T) {
+			tables := ""
+			if store != "" {
+				tables = ", tables: {store: main}"
+			}
+			services := ""
+			for _, host := range []string{"a", "b", "c", "d", "e"} {
+				pool, more := "{name: web, "+fourServers(t)+", persistence: ip}", ""
+				switch host {
+				case "c", "d": // by the service
+					pool, more = "{name: web, "+fourServers(t)+"}", ", persistence: ip"
+				case "e": // a profile of its own, in a service of the shared one's name
+					pool, more = "{name: web, "+fourServers(t)+"}", ", persistence: {clientIP: {}}"
+				}
+				name := host
+				if host == "e" {
+					name = "ip"
+				}
+				services += fmt.Sprintf("  - {name: %s, hosts: [%s], pools: [%s], persistenceHeader: X-Persistence%s%s}\n", name, host, pool, more, tables)
+			}
+			text := store + "persistenceProfiles: [{name: ip, clientIP: {}}]\nservices:\n" + services
+			h := open(t, map[string]string{"limpet.yaml": text}, Options{})
+			for round, want := range []string{"miss", "hit", "hit"} {
+				for _, host := range []string{"a", "b", "c", "d", "e"} {
+					if got := h.outcome(host, nil); got != want {
+						t.Errorf("%s, request %d: %s, not %s", host, round+1, got, want)
+					}
+				}
+				if round == 1 {
+					if _, err := h.rewrite(strings.ReplaceAll(text, "persistenceHeader", "logging: {otherRate: 5}, persistenceHeader")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
 // Instances share the clients of profiles in a store on Redis, and services of
 // the same store those of a pool and a profile that they share; private ones
 // are their own.
@@ -107,7 +150,7 @@ func TestBindingsOnRedis(t *testing.T) {
 		}
 	}
 	var names []string
-	for _, name := range []string{"profile/lb/web", "profile/lb/api", "profile/c%2Fp/own", "profile/d/own"} {
+	for _, name := range []string{"profile/lb/web", "profile/lb/api", "profile/c%2Fp/own", "profile/d%2F/own"} {
 		if !strings.Contains(server.Command("KEYS", "*"), name) {
 			names = append(names, name)
 		}
