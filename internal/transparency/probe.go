@@ -251,8 +251,10 @@ func (p *probe) serve(proto protocol, h http.Handler) *site {
 		}
 		p.errorf("%d handlers have not returned", running.Load())
 		p.last(func() {
-			if p.within(idle) { // else Close would wait for ever
+			if p.within(idle) {
 				srv.Close()
+			} else { // Close would wait for ever
+				_ = srv.Listener.Close()
 			}
 		})
 	})
