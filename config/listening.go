@@ -117,13 +117,21 @@ func (rt *Runtime) route(a *assembly) {
 }
 
 // ServeHTTP lets the service of the request's host answer.
-func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.service(r).ServeHTTP(w, r) }
+
+// Handler says which service answers, as [http.ServeMux.Handler] does.
+func (l *listening) Handler(r *http.Request) (h http.Handler, pattern string) {
+	return l.service(r), ""
+}
+
+// service returns the service that answers a request.
+func (l *listening) service(r *http.Request) *limpet.VirtualService {
 	routes := l.routes.Load()
 	vs := routes.find(r.Host)
 	if !l.admits(routes, vs, r.TLS) {
-		vs = routes.unknown
+		return routes.unknown
 	}
-	vs.ServeHTTP(w, r)
+	return vs
 }
 
 // find returns the service of a host: that which has it, else that which has
