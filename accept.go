@@ -237,12 +237,12 @@ func (vs *VirtualService) reportConnection(s *snapshot, e accept.Event) {
 	vs.emit(s, context.Background(), &r, nil)
 }
 
-// countConns is for avi.vs.get_open_conns. It returns how many connections that
-// [VirtualService.Listener] has accepted are open, or a negative number if
-// there is no such listener.
-func (vs *VirtualService) countConns() int {
-	if !vs.gate.Listening() {
-		return -1
+// OpenConns returns how many connections are open at the listeners of the
+// service that has accepted the request's connection. ok is false if there was
+// never such a listener.
+func (tx *transaction) OpenConns() (n int, ok bool) {
+	if tx.conn != nil {
+		return tx.conn.Open(), true
 	}
-	return vs.gate.Stats().Open
+	return tx.vs.gate.Stats().Open, tx.vs.gate.Listening()
 }

@@ -525,7 +525,7 @@ func (s *snapshot) compileScripts(vs *VirtualService, faults *fielderr.List) {
 		Name: s.Name, Tables: recordedTables{s.Tables},
 		Reputations: s.Reputations, Tokens: s.Tokens,
 		RateLimiters: s.RateLimiters, RateProfile: s.RateProfile, Metrics: &vs.metrics,
-		OpenConns: vs.countConns, Instances: max(s.Instances, 0), // which has been checked
+		Instances: max(s.Instances, 0), // which has been checked
 
 		Limits: s.Limits, StrictSelect: s.StrictSelect,
 	}

@@ -1,6 +1,7 @@
 package limpet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -48,22 +49,25 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 	next.ServeHTTP(tx.writer(), tx.forwarded())
 }
 
-// networkSecurity judges the connection, unless the listener has done so.
+// networkSecurity judges the connection, unless the listener has done so by the
+// same rules.
 func networkSecurity(tx *transaction) {
 	if tx.conn != nil {
 		if v, judged := tx.conn.Verdict(); judged {
 			tx.record.NetworkRule, tx.record.Error = v.Rule, v.Err
-			if tx.conn.TakeLog() { // one record is enough
+			if tx.conn.TakeLog(tx.vs.gate) { // one record is enough
 				tx.record.Filtered = true
 			}
-			return
+			if tx.conn.Of(tx.vs.gate) {
+				return
+			}
 		}
 	}
 	if len(tx.s.NetworkSecurity) == 0 {
 		return
 	}
 	v := tx.s.network.Evaluate(tx.source, tx.local)
-	tx.record.NetworkRule = v.Rule
+	tx.record.NetworkRule = cmp.Or(v.Rule, tx.record.NetworkRule)
 	tx.record.Filtered = tx.record.Filtered || v.Log
 	if v.Err != nil {
 		tx.record.Error = v.Err

@@ -26,6 +26,7 @@ var (
 	_ datascript.ForwardController   = (*transaction)(nil)
 	_ datascript.BodyBufferer        = (*transaction)(nil)
 	_ datascript.EncryptionReporter  = (*transaction)(nil)
+	_ datascript.ConnCounter         = (*transaction)(nil)
 	_ datascript.OutcomeReporter     = (*transaction)(nil)
 	_ datascript.CertificateVerifier = (*transaction)(nil)
 	_ datascript.SessionReader       = (*transaction)(nil)

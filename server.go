@@ -105,7 +105,9 @@ func serviceOf(h http.Handler) *VirtualService {
 // Wrap, [ConnectionLimits].BodyTimeout takes the place of the 60 s for bodies,
 // [ConnectionLimits].WriteTimeout applies to the responses on connections from
 // [VirtualService.Listener], and calls of gRPC have no limit for the parts of
-// their bodies if one of its pools speaks HTTP/2.
+// their bodies if one of its pools speaks HTTP/2. So it is if a pool of the
+// virtual service that a call goes to does, behind an [http.ServeMux] or
+// another handler with its method Handler.
 //
 // A read that takes longer fails with an error that matches
 // [os.ErrDeadlineExceeded]. The connection ends with the request; in HTTP/2
@@ -119,7 +121,7 @@ func LimitBodies(h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 			return
 		}
-		if r.Body != nil && r.Body != http.NoBody && srv.ReadTimeout <= 0 && !vs.calls(r) {
+		if r.Body != nil && r.Body != http.NoBody && srv.ReadTimeout <= 0 && !calls(h, r) {
 			limited := *r
 			server := http.NewResponseController(w)
 			if r.ProtoMajor == 1 {
@@ -149,12 +151,43 @@ func LimitBodies(h http.Handler) http.Handler {
 	})
 }
 
-// calls reports whether a request is a call of gRPC that may go to a server of
-// HTTP/2. Every client can claim that; where there is no such server the claim
-// means nothing. vs may be nil.
-func (vs *VirtualService) calls(r *http.Request) bool {
-	return vs != nil && r.ProtoMajor > 1 && httpfield.IsGRPC(r.Header) &&
-		slices.ContainsFunc(vs.current.Load().Pools, func(p *lbpool.Pool) bool { return p.Protocol() != lbpool.ProtocolHTTP1 })
+// A router is a handler that hands requests over to others. It says to which
+// one, as [http.ServeMux] does.
+type router interface {
+	Handler(r *http.Request) (h http.Handler, pattern string)
+}
+
+// calls reports whether a request is a call of gRPC that may go through h to a
+// server of HTTP/2. Every client can claim that; where there is no such server
+// the claim means nothing.
+func calls(h http.Handler, r *http.Request) bool {
+	if r.ProtoMajor == 1 || !httpfield.IsGRPC(r.Header) {
+		return false
+	}
+	for range maxRouters {
+		switch next := h.(type) {
+		case *VirtualService:
+			return next.hasHTTP2()
+		case *wrapped:
+			if next.vs.hasHTTP2() {
+				return true
+			}
+			h = next.next
+		case router:
+			h, _ = next.Handler(r)
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// maxRouters is how many handlers, one behind the other, calls looks at.
+const maxRouters = 16
+
+// hasHTTP2 reports whether a pool speaks HTTP/2 to its servers.
+func (vs *VirtualService) hasHTTP2() bool {
+	return slices.ContainsFunc(vs.current.Load().Pools, func(p *lbpool.Pool) bool { return p.Protocol() != lbpool.ProtocolHTTP1 })
 }
 
 // streamTimeout returns how long a client may take for each part of a response
@@ -164,11 +197,9 @@ func (vs *VirtualService) streamTimeout(r *http.Request, srv *http.Server) time.
 	if r.ProtoMajor == 1 || srv.WriteTimeout > 0 {
 		return 0
 	}
-	if vs != nil {
-		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		if c := vs.gate.At(local); c != nil {
-			return c.Stall()
-		}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if c := vs.connOf(r, local); c != nil {
+		return c.Stall()
 	}
 	return ConnectionLimits{}.writeTimeout()
 }

@@ -65,7 +65,7 @@ type messages struct {
 
 // ends are the two ends of the client's connection, and the client.
 type ends struct {
-	conn        *accept.Conn   // nil if our listener has not accepted it
+	conn        *accept.Conn   // nil if no listener of limpet has accepted it
 	source      netip.AddrPort // the peer
 	client      netip.AddrPort // who the request comes from, behind trusted proxies
 	found       clientaddr.Result
@@ -122,6 +122,7 @@ type outcome struct {
 // so each request has its own, while transactions are used again and again.
 type shared struct {
 	context.Context
+	conn *accept.Conn                // for services behind this one; see connOf
 	tx   atomic.Pointer[transaction] // nil when it is over
 	sent sentContext
 	rw   responseWriter
@@ -185,6 +186,8 @@ func (sh *shared) Value(key any) any {
 			return &tx.handle
 		}
 		return nil
+	case connKey{}:
+		return sh.conn
 	case bindingsource.Key{}:
 		return (*sourceRecorder)(sh)
 	}
@@ -257,7 +260,8 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 	tx.found = s.resolver.Resolve(tx.source, r.Header)
 	tx.client = netip.AddrPortFrom(tx.found.Addr, tx.found.Port)
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // where the server accepted the connection
-	tx.conn, tx.local = vs.gate.At(local), clientaddr.OfTCP(local)
+	tx.conn, tx.local = vs.connOf(r, local), clientaddr.OfTCP(local)
+	tx.shared.conn = tx.conn
 	if r.Body == nil || r.Body == http.NoBody {
 		watch(tx.conn)
 	}
@@ -265,6 +269,22 @@ func newTransaction(vs *VirtualService, s *snapshot, w http.ResponseWriter, r *h
 		tx.rw.initial = w.Header().Clone()
 	}
 	return tx
+}
+
+// connKey leads from a context to the connection of its request.
+type connKey struct{}
+
+// connOf returns the connection of a request that was accepted at the address:
+// by a listener of vs, or of a service before vs, which has handed the request
+// over. It is nil if no listener of limpet has accepted it. vs may be nil.
+func (vs *VirtualService) connOf(r *http.Request, local net.Addr) *accept.Conn {
+	if vs != nil {
+		if c := vs.gate.At(local); c != nil {
+			return c
+		}
+	}
+	c, _ := r.Context().Value(connKey{}).(*accept.Conn)
+	return c
 }
 
 // watch notes that the whole request has been read, so that limpet notices if

@@ -382,5 +382,8 @@ func (d *challengeDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.next.ServeHTTP(w, r)
 }
 
+// Handler says what is behind the door, as [http.ServeMux.Handler] does.
+func (d *challengeDoor) Handler(*http.Request) (h http.Handler, pattern string) { return d.next, "" }
+
 // VirtualService is the one that counts; see [limpet.NewServer].
 func (d *challengeDoor) VirtualService() *limpet.VirtualService { return d.gate }

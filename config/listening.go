@@ -134,15 +134,28 @@ func (rt *Runtime) route(a *assembly) {
 
 // ServeHTTP lets the service of the request's host answer.
 func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	routes := l.routes.Load()
-	vs := routes.find(r.Host)
-	if ok, last := l.admits(routes, vs, r.TLS); !ok {
-		vs = routes.unknown
-		if last {
-			w.Header().Set("Connection", "close")
-		}
+	vs, last := l.service(r)
+	if last {
+		w.Header().Set("Connection", "close")
 	}
 	vs.ServeHTTP(w, r)
+}
+
+// Handler says which service answers, as [http.ServeMux.Handler] does.
+func (l *listening) Handler(r *http.Request) (h http.Handler, pattern string) {
+	vs, _ := l.service(r)
+	return vs, ""
+}
+
+// service returns the service that answers a request. The request is the last
+// one of its connection if that lacks a certificate that it needs.
+func (l *listening) service(r *http.Request) (vs *limpet.VirtualService, last bool) {
+	routes := l.routes.Load()
+	vs = routes.find(r.Host)
+	if ok, last := l.admits(routes, vs, r.TLS); !ok {
+		return routes.unknown, last
+	}
+	return vs, false
 }
 
 // find returns the service of a host: that which has it, else that which has

@@ -38,6 +38,14 @@ type EncryptionReporter interface {
 	Encrypted() bool
 }
 
+// A ConnCounter serves avi.vs.get_open_conns.
+type ConnCounter interface {
+	// OpenConns returns how many connections of clients are open where the one
+	// of this request was accepted. ok is false if nobody counts them; the
+	// script fails then.
+	OpenConns() (n int, ok bool)
+}
+
 // A Fingerprinter serves avi.ssl.get_tls_fingerprint. Without this ability
 // there are no fingerprints, which is not an error.
 type Fingerprinter interface {

@@ -50,11 +50,8 @@ func vsName(c call) int { return c.RetString(c.engine.env.Name) }
 // get_open_conns() returns how many connections of clients are open. It fails
 // if the host does not count them.
 func vsGetOpenConns(c call) int {
-	n := -1
-	if count := c.engine.env.OpenConns; count != nil {
-		n = count()
-	}
-	if n < 0 {
+	n, ok := ability[ConnCounter](c).OpenConns()
+	if !ok {
 		c.Fail("%s: not possible in this virtual service", c.Sym.Name)
 	}
 	return c.RetNumber(float64(n))

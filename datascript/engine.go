@@ -42,11 +42,6 @@ type Env struct {
 	// Nil means that the engine has its own. See [Engine.Metrics] and
 	// [Engine.ScriptStats].
 	Metrics *Metrics
-	// OpenConns counts the open connections of clients, for
-	// avi.vs.get_open_conns. It may be called concurrently. If it is nil or
-	// returns a negative number, the connections are not counted and the script
-	// fails.
-	OpenConns func() int
 	// Instances is how many processes serve the virtual service, for
 	// avi.vs.se_count. Zero means 1.
 	Instances int `default:"1" min:"1"`

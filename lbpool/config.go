@@ -11,6 +11,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // A FieldError is one fault of a configuration: the Path of a field, as in
@@ -236,6 +237,8 @@ func (c *ServerConfig) validate(path string, faults *fielderr.List) {
 	}
 	if c.Hostname != "" && looksLikeAddress(c.Hostname) {
 		faults.Addf(path+".hostname", c.Hostname, "reads as an IP address")
+	} else if c.Hostname != "" && !httpfield.IsAuthority(c.Hostname) {
+		faults.Addf(path+".hostname", c.Hostname, "not a host name: want letters, digits, \"-\", \"_\" and dots")
 	}
 	bounds.Check(path, *c, faults)
 }

@@ -35,6 +35,8 @@ func TestNewFaults(t *testing.T) {
 		{"ratio high", one(ServerConfig{Address: "10.0.0.1", Ratio: 21}), `servers[0].ratio: 21: more than 20`},
 		{"limit", one(ServerConfig{Address: "10.0.0.1", MaxConnections: -1}), `servers[0].maxConnections: -1: negative`},
 		{"name is an address", one(ServerConfig{Address: "10.0.0.1", Name: "10.0.0.2"}), `servers[0].name: "10.0.0.2": reads as an IP address`},
+		{"host name with a line break", one(ServerConfig{Address: "10.0.0.1", Hostname: "a\r\nX-Evil: 1"}), `servers[0].hostname: "a\r\nX-Evil: 1": not a host name: want letters, digits, "-", "_" and dots`},
+		{"host name with a space", one(ServerConfig{Address: "10.0.0.1", Hostname: "a b"}), `servers[0].hostname: "a b": not a host name: want letters, digits, "-", "_" and dots`},
 		{"host name is an address", one(ServerConfig{Address: "10.0.0.1", Hostname: "[::1]:80"}), `servers[0].hostname: "[::1]:80": reads as an IP address`},
 		{
 			"same address twice",

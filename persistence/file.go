@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
 // SaveFile writes a snapshot of the store to a file, like [Store.WriteTo].
@@ -95,7 +97,7 @@ func (diskFiles) Create(name string) (file, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-func (diskFiles) Open(name string) (io.ReadCloser, error) { return os.Open(name) }
+func (diskFiles) Open(name string) (io.ReadCloser, error) { return filewatch.Open(name) }
 func (diskFiles) Rename(from, to string) error            { return os.Rename(from, to) }
 func (diskFiles) Remove(name string) error                { return os.Remove(name) }
 

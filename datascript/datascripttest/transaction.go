@@ -66,6 +66,8 @@ type Transaction struct {
 	// BufferedResponse is the body of the response as far as it is buffered;
 	// nil if it is not.
 	BufferedResponse []byte
+	// Conns is how many connections of clients are open.
+	Conns int
 	// Failure is why there is no response; zero means 502.
 	Failure int
 	// NoTunnel says that the connection cannot become a tunnel. In a
@@ -310,6 +312,9 @@ func (tx *Transaction) ResponseBody() (body []byte, ok bool) {
 
 // FailureStatus returns Failure, or 502 if that is zero.
 func (tx *Transaction) FailureStatus() int { return cmp.Or(tx.Failure, http.StatusBadGateway) }
+
+// OpenConns returns Conns.
+func (tx *Transaction) OpenConns() (n int, ok bool) { return tx.Conns, true }
 
 // CanTunnel returns the opposite of NoTunnel.
 func (tx *Transaction) CanTunnel() bool { return !tx.NoTunnel }

@@ -171,7 +171,8 @@ func (vs *VirtualService) do(r *http.Request, c connection) (*Result, error) {
 	e := &exchange{
 		vs: vs, ctx: r.Context(), body: body, result: &Result{},
 		tx: Transaction{
-			In: r, LocalAddr: vs.Local,
+			Conns: vs.OpenConns,
+			In:    r, LocalAddr: vs.Local,
 			ID: c.id, NoTunnel: c.noTunnel || len(vs.Pools) == 0, Fingerprints: c.fingerprints, Failure: c.failure,
 			Attributes: c.attributes, Claims: c.claims,
 		},
@@ -207,7 +208,6 @@ func (vs *VirtualService) start() error {
 	env := datascript.Env{
 		Name: vs.Name, Tables: &vs.Tables, Limits: limits, StrictSelect: vs.StrictSelect,
 		RateLimiters: vs.RateLimiters, RateProfile: vs.RateProfile, Metrics: &vs.Metrics, Instances: vs.Instances,
-		OpenConns: func() int { return vs.OpenConns },
 	}
 	if vs.Coverage != nil {
 		env.Trace = vs.Coverage.Trace

@@ -44,6 +44,7 @@ type Conn struct {
 	judged  bool        // by Rules.Judge
 	verdict Verdict     // what that has decided
 	log     atomic.Bool // the verdict asks for a record, and there was none yet
+	behind  atomic.Bool // the same for the services behind that of the gate
 	denied  bool
 
 	once    sync.Once // of Once
@@ -104,9 +105,24 @@ func (c *Conn) Encrypted() (encrypted, known bool) {
 // it was asked.
 func (c *Conn) Verdict() (v Verdict, judged bool) { return c.verdict, c.judged }
 
-// TakeLog reports whether the verdict asks for a record. Only the first call
-// reports true.
-func (c *Conn) TakeLog() bool { return c.log.Load() && c.log.Swap(false) }
+// Of reports whether a listener of the gate has accepted the connection. If
+// not, the service of the gate is behind another one.
+func (c *Conn) Of(g *Gate) bool { return c.gate == g }
+
+// Open returns how many connections the gate of the connection has open.
+func (c *Conn) Open() int { return c.gate.Stats().Open }
+
+// TakeLog reports whether the verdict asks the service of a gate for a record.
+// Only the first call for the gate of the connection reports true, and the
+// first for all others: if a service hands its requests over to others, one of
+// these logs as well.
+func (c *Conn) TakeLog(g *Gate) bool {
+	log := &c.log
+	if !c.Of(g) {
+		log = &c.behind
+	}
+	return log.Load() && log.Swap(false)
+}
 
 // Stall returns how long the client may take nothing of what is written to it,
 // from [Rules].WriteTimeout; 0 means for ever.

@@ -207,8 +207,14 @@ func TestVerdict(t *testing.T) {
 	if v, judged := c.Verdict(); v != verdict || !judged {
 		t.Errorf("%+v, %t", v, judged)
 	}
-	if !c.TakeLog() || c.TakeLog() {
-		t.Error("the record is asked for not once")
+	other := fixed(&Rules{})
+	for _, by := range []*Gate{g, other} {
+		if !c.TakeLog(by) || c.TakeLog(by) {
+			t.Error("the record is asked for not once")
+		}
+	}
+	if c.TakeLog(fixed(rules)) {
+		t.Error("a second service behind that of the gate is asked for a record")
 	}
 	for range 2 {
 		if err := c.Once(func() error { return io.EOF }); err != io.EOF {
@@ -218,12 +224,11 @@ func TestVerdict(t *testing.T) {
 	if err := c.Once(func() error { return nil }); err != io.EOF {
 		t.Errorf("found out again: %v", err)
 	}
-	other := fixed(&Rules{})
 	if other.Beneath(c) != nil || other.At(c.LocalAddr()) != nil {
 		t.Error("found by another gate")
 	}
 	c = other.accepted(nil, from("1")).(*Conn)
-	if v, judged := c.Verdict(); judged || v != (Verdict{}) || c.TakeLog() {
+	if v, judged := c.Verdict(); judged || v != (Verdict{}) || c.TakeLog(other) || c.TakeLog(g) {
 		t.Errorf("judged without anybody to judge: %+v", v)
 	}
 	if other.Beneath(from("1")) != nil {

@@ -228,6 +228,7 @@ func (c *Conn) admitted(r *Rules) bool {
 		}
 		c.judged, c.verdict = true, v
 		c.log.Store(v.Log)
+		c.behind.Store(v.Log)
 	}
 	if limit, action := r.exceeded(c); limit != NoLimit && !c.exceeds(r, limit, action) {
 		return false

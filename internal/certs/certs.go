@@ -17,7 +17,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -372,7 +371,7 @@ func (osFiles) List(_, dir string) ([]string, error) { return ListDir(dir) }
 // ListDir returns the names of what a directory of the operating system has,
 // each with the name of the directory.
 func ListDir(dir string) ([]string, error) {
-	f, err := os.Open(dir)
+	f, err := filewatch.OpenDir(dir)
 	if err != nil {
 		return nil, err
 	}

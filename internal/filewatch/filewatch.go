@@ -221,6 +221,17 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return content.Bytes(), nil
 }
 
+// Open opens the regular file at path for reading. Anything else is an error
+// and does not block, as with [ReadFile].
+func Open(path string) (*os.File, error) {
+	file, _, err := open(path, -1)
+	return file, err
+}
+
+// OpenDir opens the directory at path, to list it. A named pipe in its place
+// does not block: listing it is an error.
+func OpenDir(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|doNotBlock, 0) }
+
 // open opens a regular file that is not larger than limit.
 func open(path string, limit int64) (*os.File, fs.FileInfo, error) {
 	// Opening some devices does things, so the kind is looked at first; and
