@@ -366,8 +366,8 @@ func (b *builder) connections(c *listenerConfig) *limpet.Config {
 
 const lastSignificance = limpet.BindingInvalid
 
-// passOn gives the rules of the listeners of a service what a program has set in
-// that, unless they have it already.
+// passOn gives the rules of the listeners of a service what a program has set
+// in that, unless they have it already.
 func (a *assembly) passOn(m *member, cfg *limpet.Config) {
 	for _, d := range a.listeners {
 		if d.rules == nil || !m.servedAt(d.name) {

@@ -66,7 +66,7 @@ func (a asker) logged(path string) (facts string) {
 	a.Helper()
 	testwait.Until(a, "line in the log", func() bool {
 		lines := a.log.take(" path=" + path + " ")
-		for _, word := range strings.Fields(strings.Join(lines, "")) {
+		for word := range strings.FieldsSeq(strings.Join(lines, "")) {
 			key, value, _ := strings.Cut(word, "=")
 			switch key {
 			case "proxy":

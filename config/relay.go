@@ -24,7 +24,7 @@ type relay struct {
 	to []*successor // also those that have taken the place of the first, or are about to
 }
 
-// An successor has what has taken the place of other tables. What requests store
+// A successor has what has taken the place of other tables. What requests store
 // there themselves applies, whatever a relay has for the same key.
 type successor struct {
 	store    *persistence.Store
@@ -66,7 +66,8 @@ func (h *successor) settle() {
 	}
 }
 
-// inherit gives an successor the entries of a store, which requests use meanwhile.
+// inherit gives a successor the entries of a store, which requests use
+// meanwhile.
 func inherit(h *successor, old *persistence.Store) (*relay, error) {
 	r := &relay{ended: make(chan struct{}), successor: h, to: []*successor{h}}
 	r.end = sync.OnceFunc(func() { close(r.ended) })
@@ -124,8 +125,8 @@ func (r *relay) run() error {
 	}
 }
 
-// branch lets relays that lead to a store lead to an successor as well. The caller
-// has locked mu.
+// branch lets relays that lead to a store lead to a successor as well. The
+// caller has locked mu.
 func (rt *Runtime) branch(store *persistence.Store, h *successor) {
 	for r := range rt.relays {
 		if r.leadsTo(store) {
@@ -171,8 +172,8 @@ func (rt *Runtime) inherit(all map[string]*tables, fault func(t *tables, err err
 	}
 }
 
-// settle lets something else than an successor note the changes of tables: of these,
-// or of all if none are named. The caller has locked mu.
+// settle lets something else than a successor note the changes of tables: of
+// these, or of all if none are named. The caller has locked mu.
 func (rt *Runtime) settle(of ...*persistence.Store) {
 	for r := range rt.relays {
 		for _, h := range r.to {
@@ -211,7 +212,7 @@ func (rt *Runtime) relay(all map[string]*tables) {
 			}
 			r.successor.settle()
 		})
-		// Requests under way, and what else has the old tables, have this handle.
+		// Requests under way have this handle, and what else has the old tables.
 		runtime.AddCleanup(t.before.Tables.(*persistence.Store), func(r *relay) { r.end() }, r)
 		t.relay = nil
 	}

@@ -29,12 +29,13 @@ type Options struct {
 	Logger *slog.Logger
 	// Edit sets what a file cannot set in the configuration of a service, such
 	// as OnComplete and an Authenticator of its own. If it sets Logger, records
-	// and other lines of the virtual service go there, and what the pools report
-	// that no other service can have; tables, and pools at the top of a file
-	// with services, report to the log of the process. If it sets Reputations
-	// or Geo, rules of the listeners of the service have them, too. [File.Build] and
-	// [Runtime.Update] call Edit once or twice for each service. It must not
-	// block, and should not change Pools and PoolGroups. Nil changes nothing.
+	// and other lines of the virtual service go there, and what the pools
+	// report that no other service can have; tables, and pools at the top of a
+	// file with services, report to the log of the process. If it sets
+	// Reputations or Geo, rules of the listeners of the service have them, too.
+	// [File.Build] and [Runtime.Update] call Edit once or twice for each
+	// service. It must not block, and should not change Pools and PoolGroups.
+	// Nil changes nothing.
 	Edit func(service string, c *limpet.Config)
 	// Issuer gets the certificates of listeners with `acme`, for one Runtime.
 	// Without one, `acme` in a file is a fault.
@@ -286,9 +287,9 @@ type Changes struct {
 	Live []string
 	// Fresh has what is in force now, and has begun anew: rate limiters with
 	// other limits, and tables on another server, in another store, or on a
-	// server and no longer in memory, and the other way round. Tables in memory that have a file now,
-	// or none any more, are here because persistence profiles keep their clients
-	// elsewhere then.
+	// server and no longer in memory, and the other way round. Tables in memory
+	// that have a file now, or none any more, are here because persistence
+	// profiles keep their clients elsewhere then.
 	Fresh []string
 	// Restart has what is not in force before a restart of the process.
 	Restart []string

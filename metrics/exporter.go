@@ -119,7 +119,7 @@ func New(c Config) (*Exporter, error) {
 	bounds.SetDefaults(&e.config)
 	for _, name := range slices.Sorted(maps.Keys(c.Constant)) {
 		e.constant = append(e.constant, &dto.LabelPair{Name: new(name), Value: new(c.Constant[name])})
-		if !model.LabelName(name).IsValid() || strings.HasPrefix(name, "__") {
+		if !model.LegacyValidation.IsValidLabelName(name) || strings.HasPrefix(name, "__") {
 			faults.Addf(fielderr.Key("constant", name), nil, "not a name for a label")
 			continue
 		}
