@@ -212,7 +212,7 @@ func (rt *Runtime) relay(all map[string]*tables) {
 			}
 			r.successor.settle()
 		})
-		// Requests under way have this handle, and what else has the old tables.
+		// Requests under way have this handle.
 		runtime.AddCleanup(t.before.Tables.(*persistence.Store), func(r *relay) { r.end() }, r)
 		t.relay = nil
 	}
