@@ -156,19 +156,21 @@ func (l *listener) Accept() (net.Conn, error) {
 		c, err := l.Listener.Accept()
 		l.turns.Add(1)
 		l.waits.Store(false)
+		if err == nil {
+			// It is counted before the listener can end: whoever waits for that
+			// waits for the connections next.
+			c = l.gate.accepted(l, c)
+		}
 		again := l.settle(err)
 		switch {
-		case err == nil:
-		case again:
-			continue
+		case err == nil && c != nil:
+			return c, nil
+		case err == nil || again:
 		case isOver(l.ended):
 			<-l.closed
 			return nil, net.ErrClosed
 		default:
 			return nil, err
-		}
-		if c = l.gate.accepted(l, c); c != nil {
-			return c, nil
 		}
 	}
 }
