@@ -23,7 +23,7 @@ const schema = `{
   }},
   "pool": {"type": ["object", "null"], "properties": {
    "interval": {"$ref": "#/$defs/duration", "default": "10s", "x-minimum": "1ms", "x-maximum": "1h"},
-   "count": {"$ref": "#/$defs/integer", "default": 2, "anyOf": [{"const": 0}, {"minimum": 1, "maximum": 50}]},
+   "count": {"$ref": "#/$defs/integer", "default": 2, "x-reload": "restart", "x-since": "0.2.0", "anyOf": [{"const": 0}, {"minimum": 1, "maximum": 50}]},
    "share": {"$ref": "#/$defs/number", "minimum": 0, "maximum": 0.5},
    "size": {"$ref": "#/$defs/bytes"},
    "order": {"$ref": "#/$defs/order"},
@@ -58,7 +58,7 @@ func TestParse(t *testing.T) {
 		{Paths: []string{"backup.action.close", "pools.action.close", "used.action.close"}, Mapping: "action", Type: "mapping", Example: "backup: {action: {close: {}}}"},
 		{Paths: []string{"backup.action.respond", "pools.action.respond", "used.action.respond"}, Mapping: "action", Type: "mapping", Keys: []string{"status"}, Example: "backup: {action: {respond: {status: 8080}}}"},
 		{Paths: []string{"backup.action.respond.status", "pools.action.respond.status", "used.action.respond.status"}, Mapping: "respond", Type: "whole number up to 65535", Example: "backup: {action: {respond: {status: 8080}}}"},
-		{Paths: []string{"backup.count", "pools.count", "used.count"}, Mapping: "pool", Type: "whole number", Default: "2", Min: "1", Max: "50", Example: "backup: {count: 2}"},
+		{Paths: []string{"backup.count", "pools.count", "used.count"}, Mapping: "pool", Type: "whole number", Default: "2", Min: "1", Max: "50", Example: "backup: {count: 2}", Reload: "restart", Since: "0.2.0"},
 		{Paths: []string{"backup.interval", "pools.interval", "used.interval"}, Mapping: "pool", Type: "duration", Unit: "ns, us, ms, s, m, h, as in 1m30s", Default: "10s", Min: "1ms", Max: "1h", Example: "backup: {interval: 10s}"},
 		{Paths: []string{"backup.names", "pools.names", "used.names"}, Mapping: "pool", Type: "mapping of any names to lists of texts", Example: `backup: {names: {a b: ["yes", "1", "x: y"]}}`},
 		{Paths: []string{"backup.order", "pools.order", "used.order"}, Mapping: "pool", Type: "one of first in, last in", Example: "backup: {order: first in}"},
@@ -72,6 +72,11 @@ func TestParse(t *testing.T) {
 		{Paths: []string{"pools"}, Mapping: "document", Type: "list of mappings", Text: "Pools, such as 1.5 of them: servers.", Keys: []string{"action", "count", "interval", "names", "order", "orders", "share", "size"}, Example: `pools: [{names: {a b: ["yes", "1", "x: y"]}}]`},
 		{Paths: []string{"used"}, Mapping: "document", Type: "list of texts, or mappings", Keys: []string{"action", "count", "interval", "names", "order", "orders", "share", "size"}, Example: `used: [{names: {a b: ["yes", "1", "x: y"]}}]`},
 		{Paths: []string{"version"}, Mapping: "document", Type: "one of 1.2, 1.3", Example: `version: "1.2"`},
+	}
+	for _, k := range want {
+		if k.Reload == "" {
+			k.Reload = "live"
+		}
 	}
 	if diff := cmp.Diff(want, parse(t)); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
