@@ -98,6 +98,7 @@ func exampleFiles(t *testing.T) fstest.MapFS {
 	put("shop-rsa.key", rsa.KeyPEM(t))
 	put("certs/more.pem", shop.PEM(), shop.KeyPEM(t))
 	put("clients-ca.pem", clients.PEM())
+	put("internal-ca.pem", servers.PEM())
 	put("clients.crl", clients.Revoke(t, time.Now().Add(time.Hour), nil))
 	return files
 }
