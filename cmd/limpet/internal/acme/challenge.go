@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,8 +40,8 @@ func sentName(kind, name string) string {
 	const digits = "0123456789abcdef"
 	bytes, zone := ip.AsSlice(), "in-addr.arpa"
 	var labels []string
-	for i := len(bytes) - 1; i >= 0; i-- {
-		if b := bytes[i]; ip.Is4() {
+	for _, b := range slices.Backward(bytes) {
+		if ip.Is4() {
 			labels = append(labels, strconv.Itoa(int(b)))
 		} else {
 			labels, zone = append(labels, digits[b&15:b&15+1], digits[b>>4:b>>4+1]), "ip6.arpa"
