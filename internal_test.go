@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -9,7 +10,56 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/limpetlb/limpet/lbpool"
 )
+
+// naming is a handler that names the service that counts.
+type naming struct {
+	http.Handler
+	vs *VirtualService
+}
+
+func (n naming) VirtualService() *VirtualService { return n.vs }
+
+// Calls of gRPC have no limit for the parts of their bodies if the service that
+// answers has servers of HTTP/2, whatever handlers stand before it.
+func TestCalls(t *testing.T) {
+	service := func(protocol lbpool.Protocol) *VirtualService {
+		pool, err := lbpool.New(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "127.0.0.1:1"}}, Protocol: protocol})
+		if err != nil {
+			t.Fatal(err)
+		}
+		vs, err := New(Config{Pools: []*lbpool.Pool{pool}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return vs
+	}
+	plain, h2c := service(lbpool.ProtocolHTTP1), service(lbpool.ProtocolH2C)
+	mux := http.NewServeMux()
+	mux.Handle("/", h2c)
+	for name, tt := range map[string]struct {
+		h    http.Handler
+		want bool
+	}{
+		"service":                  {h2c, true},
+		"service of HTTP/1":        {plain, false},
+		"mux":                      {mux, true},
+		"wrapped mux":              {plain.Wrap(mux), true},
+		"wrapped by the service":   {h2c.Wrap(http.NotFoundHandler()), true},
+		"handler that names it":    {naming{http.NotFoundHandler(), h2c}, true},
+		"handler that names other": {naming{http.NotFoundHandler(), plain}, false},
+		"foreign":                  {http.NotFoundHandler(), false},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r.ProtoMajor = 2
+		r.Header.Set("Content-Type", "application/grpc")
+		if got := calls(tt.h, r); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
 
 func TestThrottle(t *testing.T) {
 	const rate = 10

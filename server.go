@@ -166,8 +166,6 @@ func calls(h http.Handler, r *http.Request) bool {
 	}
 	for range maxRouters {
 		switch next := h.(type) {
-		case *VirtualService:
-			return next.hasHTTP2()
 		case *wrapped:
 			if next.vs.hasHTTP2() {
 				return true
@@ -176,7 +174,8 @@ func calls(h http.Handler, r *http.Request) bool {
 		case router:
 			h, _ = next.Handler(r)
 		default:
-			return false
+			vs := serviceOf(next)
+			return vs != nil && vs.hasHTTP2()
 		}
 	}
 	return false

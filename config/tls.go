@@ -345,9 +345,6 @@ type lone struct{ at *listening }
 // VirtualService returns the service, for [limpet.NewServer].
 func (l lone) VirtualService() *limpet.VirtualService { return l.at.gate }
 
-// Handler says which service answers, as [http.ServeMux.Handler] does.
-func (l lone) Handler(*http.Request) (h http.Handler, pattern string) { return l.at.gate, "" }
-
 // ServeHTTP lets the service answer if the connection has the certificate that
 // the listener demands.
 func (l lone) ServeHTTP(w http.ResponseWriter, r *http.Request) {
