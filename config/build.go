@@ -69,15 +69,14 @@ type builder struct {
 	madeGroups []*lbpool.Group // nil for one with a fault
 	compiled   []limpet.Script
 	strings    []*policy.StringGroup
-	geoData    ipgroup.Options                      // what IP groups ask for countries
-	profiles   map[string]limpet.PersistenceProfile // by name, with clients in memory; nil for one with a fault
-	wanted     map[string]string                    // the names of profiles, by pools and groups
-	clients    persistence.Sessions                 // where profiles have their clients; nil for their own memory
-	scope      string                               // begins the names of tables in clients; empty if only this service has those
-	bound      map[string]limpet.PersistenceProfile // by name, with clients there
-	privates   map[string]limpet.PersistenceProfile // those of private pools and groups in place of shared ones
-	keyNames   map[string]bool                      // of key sets
-	fetchers   map[*lbpool.Transport]string         // to the pools of these names
+	geoData    ipgroup.Options                            // what IP groups ask for countries
+	profiles   map[string]limpet.PersistenceProfile       // by name, with clients in memory; nil for one with a fault
+	wanted     map[string]string                          // the names of profiles, by pools and groups
+	clients    persistence.Sessions                       // where profiles have their clients; nil for their own memory
+	scope      string                                     // begins the names of tables in clients; empty if only this service has those
+	bound      map[boundProfile]limpet.PersistenceProfile // with clients there
+	keyNames   map[string]bool                            // of key sets
+	fetchers   map[*lbpool.Transport]string               // to the pools of these names
 
 	background []func(context.Context) error // what runs beside the services
 }

@@ -215,7 +215,7 @@ func (b *builder) checkProfiles() {
 // are made anew, since the virtual service lets them take over from those
 // before.
 func (b *builder) bind() {
-	b.bound = map[string]limpet.PersistenceProfile{}
+	b.bound = map[boundProfile]limpet.PersistenceProfile{}
 	b.cfg.PoolPersistence = map[string]limpet.PersistenceProfile{}
 	for target := range b.wanted {
 		b.want(target)
@@ -227,7 +227,7 @@ func (b *builder) bind() {
 			b.cfg.Persistence = p
 		}
 	case c.name != "":
-		if p := b.profile(c.name); p != nil { // else it has a fault
+		if p := b.profile(c.name, false); p != nil { // else it has a fault
 			b.cfg.Persistence = p
 		}
 	}
@@ -243,21 +243,14 @@ func (b *builder) wants(target string) string {
 
 // want gives a pool or a group, of the service or a shared one, its profile.
 func (b *builder) want(target string) {
-	name := b.wants(target)
-	own := b.owns(target)
-	if name == "" && own {
-		if p := b.private(b.config.Persistence.name); p != nil {
-			b.cfg.PoolPersistence[target] = p
-		}
+	name, own := b.wants(target), b.owns(target)
+	if name == "" && own && b.confuses(b.config.Persistence.name) {
+		name = b.config.Persistence.name
 	}
 	if name == "" {
 		return
 	}
-	p := b.profile(name)
-	if private := b.private(name); own && private != nil {
-		p = private
-	}
-	if p != nil {
+	if p := b.profile(name, own); p != nil {
 		b.cfg.PoolPersistence[target] = p
 	}
 }
@@ -279,29 +272,23 @@ func (b *builder) owns(target string) bool {
 	return false
 }
 
-// private returns the profile that private pools and groups have instead of a
-// shared one, which tells the targets of services apart by their names alone;
-// nil if they can have that.
-func (b *builder) private(name string) limpet.PersistenceProfile {
+// confuses reports whether a profile is a shared one that goes by the names of
+// targets alone, so that private pools and groups need one of their own.
+func (b *builder) confuses(name string) bool {
 	if b.shared == nil || b.shared.profiles[name] == nil {
-		return nil
-	}
-	if p, ok := b.privates[name]; ok {
-		return p
+		return false
 	}
 	made, _, _ := b.shared.definition(name)
-	var p limpet.PersistenceProfile
-	switch made.(type) {
+	return hasClients(made)
+}
+
+// hasClients reports whether a profile stores its clients.
+func hasClients(p sessionProfile) bool {
+	switch p.(type) {
 	case *clientIP, *appCookie:
-		if own, err := made.profile(b.clients, b.table(name)); err == nil {
-			p = own
-		}
+		return true
 	}
-	if b.privates == nil {
-		b.privates = map[string]limpet.PersistenceProfile{}
-	}
-	b.privates[name] = p
-	return p
+	return false
 }
 
 // table returns the name of the tables of a profile of the service; its own
@@ -316,23 +303,33 @@ func (b *builder) table(name string) string {
 
 var tableNames = strings.NewReplacer("%", "%25", "/", "%2F")
 
-// profile returns the profile of a name, which is the same for all pools and
-// groups of a service; nil if it has a fault.
-func (b *builder) profile(name string) limpet.PersistenceProfile {
-	if p, ok := b.bound[name]; ok {
+// profile returns the profile of a name for private pools and groups, or for
+// all others; nil if it has a fault. It is the same for all of these of a
+// service.
+func (b *builder) profile(name string, own bool) limpet.PersistenceProfile {
+	key := boundProfile{name, own && b.confuses(name)}
+	if p, ok := b.bound[key]; ok {
 		return p
 	}
 	p := b.profiles[name]
-	if made, _, table := b.definition(name); b.clients != nil && p != nil && made != nil {
-		switch made.(type) {
-		case *clientIP, *appCookie:
-			if moved, err := made.profile(b.clients, table); err == nil {
-				p = moved
-			}
+	made, _, table := b.definition(name)
+	if key.own {
+		table = b.table(name)
+	}
+	if p != nil && hasClients(made) && (key.own || b.clients != nil) {
+		if moved, err := made.profile(b.clients, table); err == nil {
+			p = moved
 		}
 	}
-	b.bound[name] = p
+	b.bound[key] = p
 	return p
+}
+
+// A boundProfile is a profile, or the one that private pools and groups have
+// instead.
+type boundProfile struct {
+	name string
+	own  bool
 }
 
 // definition is what the file says of a profile and where, and the name of its
@@ -378,8 +375,8 @@ func (b *builder) warnOfBounds(seen map[string]bool) {
 			}
 		}
 	}
-	for name := range b.bound {
-		p, path, _ := b.definition(name)
+	for key := range b.bound {
+		p, path, _ := b.definition(key.name)
 		look(p, path)
 	}
 	if own := b.config.Persistence.own; own != nil {
