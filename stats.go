@@ -292,19 +292,19 @@ var codeLabels = [...]string{
 
 const codeError = len(codeLabels) - 1
 
-// codes are the places of statuses in codeLabels.
-var codes = func() (places [600]uint8) {
-	for status := 100; status < len(places); status++ {
-		place := slices.Index(codeLabels[:], strconv.Itoa(status))
-		if place < 0 {
-			place = slices.Index(codeLabels[:], strconv.Itoa(status/100)+"xx")
+// codes are the indexes of statuses in codeLabels.
+var codes = func() (indexes [600]uint8) {
+	for status := 100; status < len(indexes); status++ {
+		i := slices.Index(codeLabels[:], strconv.Itoa(status))
+		if i < 0 {
+			i = slices.Index(codeLabels[:], strconv.Itoa(status/100)+"xx")
 		}
-		places[status] = uint8(place)
+		indexes[status] = uint8(i)
 	}
-	return places
+	return indexes
 }()
 
-// codeOf returns the place of a status in codeLabels. A status that no class
+// codeOf returns the index of a status in codeLabels. A status that no class
 // has is treated as 500 (RFC 9110, section 15).
 func codeOf(status int) int {
 	switch {
@@ -357,25 +357,9 @@ func (vs *VirtualService) trafficOf(pool string) *poolTraffic {
 
 // poolTraffic returns the counts of the pools that requests can go to.
 func (vs *VirtualService) poolTraffic() (all []PoolTraffic) {
-	s := vs.current.Load()
 	names := map[string]bool{}
-	var visit func(p *lbpool.Pool)
-	backup := func(a lbpool.FailAction) {
-		if a.Kind == lbpool.FailBackup {
-			visit(a.Backup)
-		}
-	}
-	visit = func(p *lbpool.Pool) {
-		if name := p.Name(); !names[name] {
-			names[name] = true
-			backup(p.FailAction())
-		}
-	}
-	for _, p := range s.Pools {
-		visit(p)
-	}
-	for _, g := range s.PoolGroups {
-		backup(g.FailAction())
+	for _, p := range vs.Pools() {
+		names[p.Name()] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		row := PoolTraffic{Pool: name, Response: histogram.New(), QueueWait: histogram.New()}

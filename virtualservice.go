@@ -190,7 +190,7 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 	monitored := map[*lbpool.Pool]monitoring{}
 	for {
 		wanted := map[*lbpool.Pool]bool{}
-		for _, p := range vs.current.Load().reachable() {
+		for _, p := range vs.Pools() {
 			wanted[p] = true
 			if _, ok := monitored[p]; ok {
 				continue
@@ -219,9 +219,10 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 	}
 }
 
-// reachable are the pools that requests may go to: those of the configuration,
-// and those that take over from others.
-func (s *snapshot) reachable() []*lbpool.Pool {
+// Pools returns the pools that requests may go to: those of the configuration,
+// and those that take over from others in their fail actions.
+func (vs *VirtualService) Pools() []*lbpool.Pool {
+	s := vs.current.Load()
 	pools := slices.Clone(s.Pools)
 	add := func(fail lbpool.FailAction) {
 		if p := fail.Backup; p != nil && !slices.Contains(pools, p) {

@@ -35,10 +35,8 @@ var (
 	ofScript   = []string{"vs", "script", "event"}
 )
 
-// with returns labels and one more.
-func with(labels []string, more string) []string {
-	return append(slices.Clip(labels), more)
-}
+// with returns labels and more.
+func with(labels []string, more ...string) []string { return slices.Concat(labels, more) }
 
 // All families, in the order of the reference.
 var (
@@ -65,8 +63,8 @@ var (
 	received      = register("request_body_bytes_total", counter, "Bytes of the bodies of requests, as far as they were read.", ofService...)
 	sent          = register("response_body_bytes_total", counter, "Bytes of the bodies of responses, as far as they were written.", ofService...)
 	significant   = register("requests_significant_total", counter, "Significant requests and denied connections. One of them may have several reasons.", with(ofService, "reason")...)
-	outcomes      = register("persistence_outcomes_total", counter, "Requests by the outcome of the client's binding to a server.", with(ofService, "target")...).and("outcome")
-	sources       = register("persistence_sources_total", counter, "Requests of bound clients by where the binding came from.", with(ofService, "target")...).and("source")
+	outcomes      = register("persistence_outcomes_total", counter, "Requests by the outcome of the client's binding to a server.", with(ofService, "target", "outcome")...)
+	sources       = register("persistence_sources_total", counter, "Requests of bound clients by where the binding came from.", with(ofService, "target", "source")...)
 	healthScore   = register("health_score", gauge, "The health of the service, from 0 to 100.", ofService...)
 	healthPenalty = register("health_penalty", gauge, "What reduces the health, in points.", with(ofService, "row")...)
 
@@ -81,8 +79,8 @@ var (
 	queueLimit        = register("pool_queue_limit", gauge, "Requests that may wait for a server.", ofPool...)
 	queueWait         = register("pool_queue_wait_seconds", histogram, "Time that requests have waited for a server.", ofPool...)
 	queueRefused      = register("pool_queue_refused_total", counter, "Requests that got no server from the queue.", with(ofPool, "reason")...)
-	stateChanges      = register("pool_state_changes_total", counter, "Changes of servers' states.", with(ofPool, "to")...).and("cause")
-	checks            = register("health_checks_total", counter, "Checks of health monitors by result.", with(ofPool, "monitor")...).and("result")
+	stateChanges      = register("pool_state_changes_total", counter, "Changes of servers' states.", with(ofPool, "to", "cause")...)
+	checks            = register("health_checks_total", counter, "Checks of health monitors by result.", with(ofPool, "monitor", "result")...)
 	checkSeconds      = register("health_check_seconds_total", counter, "Time that checks of health monitors have taken.", with(ofPool, "monitor")...)
 	discoveryFailures = register("pool_discovery_failures_total", counter, "Failed look-ups of the pool's servers.", ofPool...)
 
@@ -122,11 +120,5 @@ var (
 func register(name string, kind dto.MetricType, help string, labels ...string) *family {
 	f := &family{name, kind, help, labels}
 	all = append(all, f)
-	return f
-}
-
-// and adds a label.
-func (f *family) and(label string) *family {
-	f.labels = append(slices.Clip(f.labels), label)
 	return f
 }

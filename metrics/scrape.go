@@ -3,9 +3,11 @@ package metrics
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet"
+	histograms "github.com/limpetlb/limpet/internal/histogram"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -56,15 +58,7 @@ func (s *scrape) add(f *family, labels []string) *dto.Metric {
 		pairs[len(s.constant)+i] = p
 	}
 	// Prometheus wants labels sorted by name.
-	slices.SortFunc(pairs, func(a, b *dto.LabelPair) int {
-		switch {
-		case *a.Name < *b.Name:
-			return -1
-		case *a.Name > *b.Name:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(pairs, func(a, b *dto.LabelPair) int { return strings.Compare(*a.Name, *b.Name) })
 	m := &s.metric.take(1)[0]
 	m.Label = pairs
 	s.metrics[f] = append(s.metrics[f], m)
@@ -112,13 +106,12 @@ func (s *scrape) counts(f *family, counts []limpet.Count, always []string, label
 	}
 }
 
-// The bounds of a [limpet.Histogram] are those of native histograms with this
-// schema: 2^(index/4) seconds, from the index lowest to the index highest.
+// A [limpet.Histogram] has the bounds of native histograms: 2^(index/4)
+// seconds, from the index lowest to the index highest.
 const (
-	schema  = 2
-	octave  = 1 << schema
-	lowest  = -14 * octave
-	highest = 12 * octave
+	octave  = 1 << histograms.Schema
+	lowest  = histograms.First * octave
+	highest = histograms.Last * octave
 )
 
 // histogram adds a histogram in both forms: with native buckets, and with
@@ -129,7 +122,7 @@ func (s *scrape) histogram(f *family, h limpet.Histogram, labels ...string) {
 	out := &dto.Histogram{
 		SampleCount:   new(total),
 		SampleSum:     new(h.Sum.Seconds()),
-		Schema:        proto.Int32(schema),
+		Schema:        proto.Int32(histograms.Schema),
 		ZeroThreshold: new(exact(lowest)),
 		ZeroCount:     new(h.Counts[0]),
 	}
@@ -195,15 +188,7 @@ func (s *scrape) families() []*dto.MetricFamily {
 			list = append(list, &dto.MetricFamily{Name: new(prefix + f.name), Help: &f.help, Type: f.kind.Enum(), Metric: metrics})
 		}
 	}
-	slices.SortFunc(list, func(a, b *dto.MetricFamily) int {
-		switch {
-		case *a.Name < *b.Name:
-			return -1
-		case *a.Name > *b.Name:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(list, func(a, b *dto.MetricFamily) int { return strings.Compare(*a.Name, *b.Name) })
 	return list
 }
 

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,9 @@ func (e *Exporter) services(s *scrape, servers Detail) {
 	for _, vs := range list {
 		c := configs[vs]
 		service(s, vs, c.Name, e.config.ScriptNames)
-		for _, p := range pools(c) {
+		pools := vs.Pools()
+		slices.SortFunc(pools, func(a, b *lbpool.Pool) int { return strings.Compare(a.Name(), b.Name()) })
+		for _, p := range pools {
 			if shared.add(p) {
 				pool(s, c.Name, p, servers)
 			}
@@ -89,32 +92,6 @@ func (d *shared) addStore(s *persistence.Store) bool {
 	return true
 }
 
-// pools returns the pools of a configuration and their backups, sorted by name.
-func pools(c limpet.Config) []*lbpool.Pool {
-	var all []*lbpool.Pool
-	add := func(p *lbpool.Pool) {
-		if !slices.ContainsFunc(all, p.Is) {
-			all = append(all, p)
-		}
-	}
-	backup := func(a lbpool.FailAction) {
-		if a.Kind == lbpool.FailBackup {
-			add(a.Backup)
-		}
-	}
-	for _, p := range c.Pools {
-		add(p)
-	}
-	for _, g := range c.PoolGroups {
-		backup(g.FailAction())
-	}
-	for i := 0; i < len(all); i++ { // backups have backups
-		backup(all[i].FailAction())
-	}
-	slices.SortFunc(all, func(a, b *lbpool.Pool) int { return strings.Compare(a.Name(), b.Name()) })
-	return all
-}
-
 // classes of codes are there before the first response of a class, so that
 // rates begin at 0.
 var classes = []string{"2xx", "3xx", "4xx", "5xx"}
@@ -133,10 +110,10 @@ func service(s *scrape, vs *limpet.VirtualService, name string, scriptNames int)
 		s.count(logDropped, c.N, name, c.Label, "rate")
 	}
 	for _, t := range st.Persistence {
-		for _, o := range sorted(t.Outcomes) {
+		for _, o := range slices.Sorted(maps.Keys(t.Outcomes)) {
 			s.count(outcomes, t.Outcomes[o], name, t.Target, cmp.Or(o.String(), "none"))
 		}
-		for _, source := range sorted(t.Sources) {
+		for _, source := range slices.Sorted(maps.Keys(t.Sources)) {
 			s.count(sources, t.Sources[source], name, t.Target, string(source))
 		}
 	}
@@ -169,7 +146,7 @@ func service(s *scrape, vs *limpet.VirtualService, name string, scriptNames int)
 		s.count(scriptRuns, st.Runs, name, st.Script, event)
 		s.count(scriptInstructions, st.Instructions, name, st.Script, event)
 		s.value(scriptSeconds, st.Time.Seconds(), name, st.Script, event)
-		for _, kind := range sorted(st.Failures) {
+		for _, kind := range slices.Sorted(maps.Keys(st.Failures)) {
 			s.count(scriptFailures, st.Failures[kind], name, st.Script, event, kind)
 		}
 	}
@@ -227,7 +204,7 @@ func pool(s *scrape, vs string, p *lbpool.Pool, detail Detail) {
 	}
 	for _, m := range st.Monitors {
 		s.count(checks, m.Passed, vs, name, m.Name, "passed")
-		for _, reason := range sorted(m.Failed) {
+		for _, reason := range slices.Sorted(maps.Keys(m.Failed)) {
 			s.count(checks, m.Failed[reason], vs, name, m.Name, reason)
 		}
 		s.value(checkSeconds, m.Took.Seconds(), vs, name, m.Name)
@@ -320,15 +297,6 @@ func groups(s *scrape, c limpet.Config) {
 			}
 		}
 	}
-}
-
-func sorted[K cmp.Ordered, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // merged adds up listeners at the same address: an address that was closed and

@@ -14,7 +14,7 @@ type Exemplar struct {
 
 // slots is how many exemplars there are: one for each octave, one below them
 // and one above.
-const slots = last - first + 2
+const slots = Last - First + 2
 
 // Exemplars are the latest exemplars of a histogram, one for each octave. The
 // zero value has none. They may be used concurrently.

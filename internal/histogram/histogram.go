@@ -6,11 +6,16 @@ import (
 	"time"
 )
 
+// The bounds, as powers of two of a second.
 const (
-	octave  = 4   // buckets between two powers of two
-	first   = -14 // the lowest bound is 2 to this power, in seconds
-	last    = 12  // the highest bound is 2 to this power, in seconds
-	nBounds = (last-first)*octave + 1
+	Schema = 2   // of native histograms: 2^Schema buckets for each power of two
+	First  = -14 // of the lowest bound
+	Last   = 12  // of the highest bound
+)
+
+const (
+	octave  = 1 << Schema
+	nBounds = (Last-First)*octave + 1
 )
 
 // Buckets is how many counts a [Snapshot] has.
@@ -20,7 +25,7 @@ const Buckets = nBounds + 1
 // down to nanoseconds, which puts no duration into another bucket.
 var bounds = func() (b [nBounds]time.Duration) {
 	for i := range b {
-		b[i] = time.Duration(math.Exp2(first+float64(i)/octave) * float64(time.Second))
+		b[i] = time.Duration(math.Exp2(First+float64(i)/octave) * float64(time.Second))
 	}
 	return b
 }()
@@ -36,7 +41,7 @@ func Index(d time.Duration) int {
 	}
 	// The exponent of d, as a multiple of the lowest bound, is its octave. The
 	// first bits of the fraction find the bucket, or the one before.
-	const scale = 1 << -first / float64(time.Second)
+	const scale = 1 << -First / float64(time.Second)
 	bits := math.Float64bits(float64(d) * scale)
 	i := min((int(bits>>52)-1023)*octave+int(quarters[bits>>49&7]), nBounds-1)
 	switch { // for the bound itself, and for d as a multiple that was rounded

@@ -18,7 +18,7 @@ func slowIndex(d time.Duration) int {
 	fourth := new(big.Int).Exp(big.NewInt(max(int64(d), 0)), big.NewInt(4), nil)
 	second := new(big.Int).Exp(big.NewInt(int64(time.Second)), big.NewInt(4), nil)
 	for i := range nBounds {
-		power := first*octave + i
+		power := First*octave + i
 		left, right := new(big.Int).Set(fourth), new(big.Int).Set(second)
 		if power < 0 {
 			left.Lsh(left, uint(-power))
