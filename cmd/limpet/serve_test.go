@@ -710,7 +710,7 @@ func TestServeReloadsListener(t *testing.T) {
 	if got := name(); got != "b.example.com" {
 		t.Errorf("certificate of %s, not the new one", got)
 	}
-	reload(text+"tables: {maxEntries: 5}\n", `msg="configuration changed" file=`+filepath.Join(dir, "limpet.yaml")+` changed=`)
+	reload(text+"tables: {maxEntries: 5}\n", `level=INFO msg="configuration changed" file=`+filepath.Join(dir, "limpet.yaml")+` changed=2`)
 	if got := get(t, p.url); !strings.HasPrefix(got, "418 ") {
 		t.Errorf("without TLS: %s", got)
 	}

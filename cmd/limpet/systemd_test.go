@@ -114,20 +114,27 @@ func TestNoManager(t *testing.T) {
 	p.end()
 }
 
-// While the socket is a manager's, the command can be stopped and started
-// again, and no client is refused or left without an answer.
-func TestSocketActivation(t *testing.T) {
+// managed returns a socket that listens, as a service manager has it, and its
+// address.
+func managed(t *testing.T) (socket *os.File, address string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	socket, err := ln.(*net.TCPListener).File()
+	socket, err = ln.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	address := ln.Addr().String()
+	t.Cleanup(func() { socket.Close() })
+	return socket, ln.Addr().String()
+}
+
+// While the socket is a manager's, the command can be stopped and started
+// again, and no client is refused or left without an answer.
+func TestSocketActivation(t *testing.T) {
+	socket, address := managed(t)
 	dir := testfiles.Write(t, map[string]string{"limpet.yaml": "listen: fd:web\nprocess: {drain: {idle: 100ms}}\n" + teapotRule})
 	binary, err := build()
 	if err != nil {

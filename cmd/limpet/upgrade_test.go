@@ -660,17 +660,8 @@ func TestUpgradeUnixSocket(t *testing.T) {
 // TestUpgradeInheritedSockets: sockets that the first process has inherited are
 // there for all that follow, also if a configuration between has left them out.
 func TestUpgradeInheritedSockets(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	socket, err := ln.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	inherited, other := ln.Addr().String(), freeAddress(t)
+	socket, inherited := managed(t)
+	other := freeAddress(t)
 	config := func(addresses ...string) string {
 		return fmt.Sprintf("listen: [%s]\nprocess: {drain: {idle: 10ms}}\n", strings.Join(addresses, ", ")) + teapotRule
 	}
