@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -166,6 +168,32 @@ func TestStopEndsAllListeners(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever waits for the end of a listener may dial: it is closed by then.
+func TestEndedIsClosed(t *testing.T) {
+	g := fixed(&Rules{})
+	l := &slowToClose{Listener: newFakeListener()}
+	ln := g.Listener(l)
+	go g.Stop(t.Context())
+	<-ln.(*listener).ended
+	if !l.closed.Load() {
+		t.Error("the listener ended before it was closed")
+	}
+	ln.Close()
+}
+
+type slowToClose struct {
+	net.Listener
+	closed atomic.Bool
+}
+
+func (l *slowToClose) Close() error {
+	for range 1000 {
+		runtime.Gosched()
+	}
+	l.closed.Store(true)
+	return l.Listener.Close()
 }
 
 // AwaitNone waits for all connections, and no longer than its context.

@@ -97,12 +97,13 @@ func (l *listener) end() {
 	})
 }
 
-// stop closes the listener beneath, once. The caller has locked mu.
+// stop closes the listener beneath, once, and says so when it is closed: whoever
+// waits for ended may dial. The caller has locked mu.
 func (l *listener) stop() error {
 	if isOver(l.ended) {
 		return nil
 	}
-	close(l.ended)
+	defer close(l.ended)
 	return l.Listener.Close()
 }
 
