@@ -153,13 +153,13 @@ func ignore(error) {}
 // Send implements [limpet.Trace].
 func (q *request) Send(r *http.Request, server netip.AddrPort, attempt int) func(int, error) {
 	if !q.span.IsRecording() { // the server's parent is the span of the request
-		q.inject(r, q.ctx)
+		q.inject(q.ctx, r)
 		return ignoreAnswer
 	}
 	route, _ := lbpool.RouteFrom(r.Context())
 	ctx, span := q.tracer.spans.Start(r.Context(), methodOf(r),
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(q.tracer.sent(r, route, server, attempt)...))
-	q.inject(r, ctx)
+	q.inject(ctx, r)
 	*r = *r.WithContext(ctx)
 	return func(status int, err error) {
 		q.sent(span, status, err)
@@ -169,7 +169,7 @@ func (q *request) Send(r *http.Request, server netip.AddrPort, attempt int) func
 
 // inject sets the headers of the span in a context. If nobody makes spans, the
 // client's headers pass.
-func (q *request) inject(r *http.Request, ctx context.Context) {
+func (q *request) inject(ctx context.Context, r *http.Request) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return
 	}
