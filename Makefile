@@ -88,7 +88,7 @@ load: ## run the tests of load with 1,200,000 requests each, 100,000 that must n
 .PHONY: nightly
 nightly: load hostile ## run what takes too long for test, in an hour: load, hostile, upgrades of the binary, all tests without the race detector, fuzzing, and the day's part of the search for differences between proxies
 	go test ./cmd/limpet -run '^TestUpgradesUnderLoad$$' -count=1 -v -timeout 60m -args -full
-	CI=true go test -shuffle=on -timeout 60m ./... ./cmd/limpet/... ./metrics/...
+	CI=true go test -shuffle=on -timeout 60m ./... ./cmd/limpet/... ./metrics/... ./tracing/...
 	CI=true GOWORK=off go -C internal/integration test -shuffle=on -timeout 60m ./...
 	@FUZZBUDGET=600 FUZZTIME=20s $(CHECK) fuzz
 	GOWORK=off go -C internal/integration test -run '^TestRequestDifferences$$' -count=1 -v -timeout 60m -args -full -from $$(expr $$(date +%j) '*' 20000) -requests 20000
@@ -99,7 +99,7 @@ soak: ## run mixed traffic with faults for SOAK (1h): memory, goroutines and des
 
 .PHONY: cover
 cover: ## print the share of statements that the tests cover, by package
-	go test -cover ./... ./cmd/limpet/... ./metrics/...
+	go test -cover ./... ./cmd/limpet/... ./metrics/... ./tracing/...
 
 .PHONY: bench
 bench: ## compare with peers and internal/bench/baseline.txt: BENCH selects, COUNT passes, SAVE and BASELINE name files

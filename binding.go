@@ -391,15 +391,20 @@ func (tx *transaction) addOutcome(h http.Header) {
 	if name == "" {
 		return
 	}
-	p := tx.persistence()
-	if p == OutcomeHit && !tx.answered {
-		p = OutcomeNone // it has not answered
-	}
-	if text := p.String(); text != "" {
+	if text := tx.outcomeSoFar().String(); text != "" {
 		h.Set(name, text)
 	} else {
 		h.Del(name)
 	}
+}
+
+// outcomeSoFar is the outcome of the client's binding, as far as it is known.
+func (tx *transaction) outcomeSoFar() Outcome {
+	p := tx.persistence()
+	if p == OutcomeHit && !tx.answered {
+		return OutcomeNone // it has not answered
+	}
+	return p
 }
 
 // PersistenceResult returns the outcome of the client's binding so far, as in

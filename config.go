@@ -124,6 +124,9 @@ type Config struct {
 	// connection, in the goroutine that served it. It must not block. Nil is
 	// allowed.
 	OnComplete func(Record)
+	// Tracer follows requests for distributed tracing. Nil traces nothing, and
+	// passes on the headers of traces unchanged.
+	Tracer Tracer
 
 	// The settings of three subjects. In a composite literal, use the names of
 	// the types; everywhere else, their fields are fields of Config.

@@ -138,7 +138,7 @@ func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	tx.serverTLS = req.URL.Scheme == "https"
 	if !tx.s.handles[datascript.LBDone] {
-		return t.send(req)
+		return t.send(tx, req)
 	}
 	out := *req
 	if tx.settled == nil {
@@ -157,13 +157,13 @@ func (t choosing) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, errAnswered
 		}
 		tx.settle(req, &out)
-		return t.send(&out)
+		return t.send(tx, &out)
 	}
 	// Another server, after a failure, causes no second event, and gets what
 	// the scripts have made of the request for the first.
 	tx.settled.apply(&out)
 	tx.out = &out
-	return t.send(&out)
+	return t.send(tx, &out)
 }
 
 // A settledRequest has the edits of the scripts of LB_DONE, which may edit
@@ -188,9 +188,17 @@ func (s *settledRequest) apply(out *http.Request) {
 	}
 }
 
-// send sends a request. Faults of the request itself, and a lack of resources
-// of this process or machine, are not failures of the server.
-func (t choosing) send(req *http.Request) (*http.Response, error) {
+// send sends a request as an attempt of the transaction's.
+func (t choosing) send(tx *transaction, req *http.Request) (*http.Response, error) {
+	if tx.trace != nil {
+		return t.sendTraced(tx, req)
+	}
+	return t.exchange(req)
+}
+
+// exchange sends a request. Faults of the request itself, and a lack of
+// resources of this process or machine, are not failures of the server.
+func (t choosing) exchange(req *http.Request) (*http.Response, error) {
 	res, err := t.RoundTripper.RoundTrip(req)
 	if errors.Is(err, http1.ErrRequest) {
 		err = fmt.Errorf("%w (%w)", err, lbpool.ErrAborted)

@@ -41,6 +41,7 @@ func (vs *VirtualService) serve(s *snapshot, w http.ResponseWriter, r *http.Requ
 	defer vs.active.leave()
 	tx := newTransaction(vs, s, w, r)
 	defer tx.finish()
+	tx.startTrace()
 	for _, stage := range requestStages {
 		if stage(tx); tx.ended() {
 			return
@@ -143,7 +144,7 @@ func (tx *transaction) runScripts(ev datascript.Event) {
 		}
 		err := tx.r.Context().Err()
 		if !errors.Is(err, context.Canceled) {
-			err = tx.s.engine.Run(tx.shared, script.Script, ev, tx)
+			err = tx.runScript(script.Script, ev)
 		}
 		if errors.Is(tx.r.Context().Err(), context.Canceled) && errors.Is(err, context.Canceled) {
 			// The script was stopped, or would be at once, and has done nothing

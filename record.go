@@ -16,8 +16,8 @@ import (
 
 // A Record describes one request, or one denied connection. The receiver owns
 // it. It has no header values, cookies, queries, and keys and values of tables,
-// with these exceptions: RequestHeader, the lines that a script logs, and the
-// error of a script, which names the faulty argument.
+// with these exceptions: RequestHeader, TraceID, the lines that a script logs,
+// and the error of a script, which names the faulty argument.
 type Record struct {
 	VirtualService string        // the name
 	Start          time.Time     // when the request, or the connection, arrived
@@ -47,7 +47,11 @@ type Record struct {
 	Proto      string // such as "HTTP/1.1"
 	SentPath   string // the path for the server, if it is another one
 	RequestID  string // the transaction's, if it was asked for
-	UserID     string // the user's name, if a script or the authenticator has given it
+	// TraceID is the trace that the request belongs to, 32 hexadecimal digits:
+	// if [Config].Tracer follows the request, that which it keeps; else that of
+	// the client's header Traceparent, if it is valid (W3C Trace Context).
+	TraceID string
+	UserID  string // the user's name, if a script or the authenticator has given it
 	// RequestHeader is the header as received, if a rule with LogHeaders asked
 	// for it. The values of Authorization, Proxy-Authorization and Cookie are
 	// redacted.
@@ -182,6 +186,7 @@ func (r *Record) scriptFailed(err error) {
 // complete fills in the record and hands it out. p is the handler's panic, if
 // there was one.
 func (tx *transaction) complete(p any) {
+	defer tx.endTrace() // also if a Logger panics
 	r := &tx.record
 	r.Duration = time.Since(r.Start)
 	r.Status, r.Bytes = int(tx.rw.status), tx.rw.bytes
@@ -214,7 +219,10 @@ func (tx *transaction) complete(p any) {
 	if !tx.denied && tx.failed() {
 		tx.s.security.Failed(tx)
 	}
-	if tx.s.wantsRecords(tx.shared) || len(tx.vs.watchers.now().all) > 0 {
+	if !r.Hijacked {
+		tx.keepExemplar(&tx.vs.counters.exemplars, r.Duration)
+	}
+	if tx.trace != nil || tx.s.wantsRecords(tx.shared) || len(tx.vs.watchers.now().all) > 0 {
 		tx.describe()
 	}
 	tx.vs.emit(tx.s, tx.shared, r, tx)
@@ -232,6 +240,9 @@ func (tx *transaction) describe() {
 	}
 	r.Method, r.Host, r.Proto, r.Path = tx.r.Method, tx.r.Host, tx.r.Proto, loggedPath(tx.r)
 	r.RequestID, r.UserID = tx.id, tx.user
+	if !tx.begun {
+		r.TraceID = traceOf(tx.r.Header)
+	}
 	if tx.out != tx.r && tx.out.URL.Path != tx.r.URL.Path {
 		r.SentPath = http1.Path(tx.out.URL)
 	}

@@ -133,6 +133,7 @@ type factWriter interface {
 func (l *recordLine) facts(w factWriter) {
 	w.text("vs", l.VirtualService)
 	w.text("request_id", l.RequestID)
+	w.text("trace_id", l.TraceID)
 	w.client(l.Client)
 	if l.Source != l.Client {
 		w.address("source", l.Source)

@@ -401,12 +401,23 @@ func (o *trafficObserver) enter(p *lbpool.Pool) (*transaction, *poolTraffic) {
 }
 
 // Queued implements [lbpool.Observer].
-func (o *trafficObserver) Queued(*lbpool.Pool) {}
+func (o *trafficObserver) Queued(p *lbpool.Pool) {
+	if tx, _ := o.enter(p); tx != nil {
+		if trace := tx.observed(); trace != nil {
+			tx.waiting = trace.Begin(stepQueue, p.Name())
+		}
+		o.rw.leave()
+	}
+}
 
 // Dequeued implements [lbpool.Observer].
 func (o *trafficObserver) Dequeued(p *lbpool.Pool, waited time.Duration) {
 	if tx, traffic := o.enter(p); tx != nil {
 		traffic.tries.Own().queueWait.Observe(waited)
+		if tx.observed() != nil && tx.waiting != nil {
+			tx.waiting(nil)
+			tx.waiting = nil
+		}
 		o.rw.leave()
 	}
 }
@@ -415,6 +426,9 @@ func (o *trafficObserver) Dequeued(p *lbpool.Pool, waited time.Duration) {
 func (o *trafficObserver) Tried(p *lbpool.Pool, _ *lbpool.Server, outcome lbpool.Outcome) {
 	if tx, traffic := o.enter(p); tx != nil {
 		traffic.add(&outcome)
+		if outcome.Err == nil && tx.observed() != nil {
+			tx.keepExemplar(&traffic.exemplars, outcome.FirstByte)
+		}
 		o.rw.leave()
 	}
 }

@@ -37,6 +37,7 @@ type transaction struct {
 	wishes
 	bodyBuffers
 	outcome
+	traced
 
 	vars   datascript.Vars
 	record Record
@@ -576,6 +577,7 @@ func (tx *transaction) hijack(client net.Conn) {
 	tx.rw.hijacked, tx.record.Hijacked = true, true
 	tx.spare = tx.vs.cutOff(client)
 	tx.vs.counters.upgraded.Add(1)
+	tx.endTraceEarly()
 }
 
 // isAbort reports whether a handler panicked to abort its response.

@@ -32,6 +32,7 @@ type assembly struct {
 	places    map[string]bool    // where tables on servers are
 	acme      []ACME             // with the names of all listeners
 	logs      logPlan
+	tracing   *Tracing // nil without
 }
 
 // A member is one of the services.
@@ -104,6 +105,7 @@ func (b *builder) assemble(old kept) *assembly {
 	b.hosts(a)
 	b.needsCertificates(a)
 	b.planLogs(a)
+	b.tracing(a)
 	return a
 }
 

@@ -252,7 +252,7 @@ func (d *decoder) arrangement(doc *document) {
 			if several || listeners {
 				where = "listeners"
 			}
-		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process" && key != "acme" && key != "logs" && key != "accessLog":
+		case several && !slices.Contains(sharedKeys, key) && key != includeKey && key != "services" && key != "listeners" && key != "stores" && key != "process" && key != "acme" && key != "logs" && key != "accessLog" && key != "tracing":
 			where = "services"
 			if key == "proxyProtocol" || key == "connections" {
 				where = "listeners"

@@ -40,6 +40,10 @@ type Options struct {
 	// Issuer gets the certificates of listeners with `acme`, for one Runtime.
 	// Without one, `acme` in a file is a fault.
 	Issuer Issuer
+	// Traces exports the traces of a file with `tracing`, for one Runtime. It is
+	// the Tracer of each service before Edit is called. Without it, `tracing` in
+	// a file is a fault.
+	Traces TraceExporter
 	// Inherited returns the sockets that the process has inherited under a
 	// name, for addresses such as "fd:web". The Runtime closes them. Each must
 	// have the method File of [net.TCPListener]. Nil means that there are none.
@@ -106,6 +110,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 	rt.openTables(b.now.tables)
 	rt.route(a)
 	rt.manage(a)
+	rt.trace(a)
 	return rt, nil
 }
 
@@ -371,6 +376,7 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	changes := rt.changes(f, b.now.tables)
 	rt.logs.apply(change, a.services)
 	rt.takeTables(b.now.tables)
+	rt.trace(a)
 	// Nothing can fail any more: the pools and the configurations as a whole
 	// have been tried.
 	if err := a.update(); err != nil {

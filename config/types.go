@@ -58,6 +58,9 @@ type document struct {
 	// AccessLog is the log of requests, and of connections that are denied.
 	// Unless given, these are lines of the log of the process.
 	AccessLog *accessLogConfig
+	// Tracing traces requests with OpenTelemetry. Without it, the headers of
+	// traces pass.
+	Tracing *tracingConfig
 	service
 }
 
@@ -343,7 +346,7 @@ const firstVersion = "0.1.0"
 // programOnly are the fields that a file cannot have: functions, and objects
 // of types that a program can choose freely.
 var programOnly = map[reflect.Type][]string{
-	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence", "Overrides"},
+	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence", "Overrides", "Tracer"},
 	reflect.TypeFor[limpet.Clients]():              {"Authenticator"},
 	reflect.TypeFor[limpet.ConnectionLimits]():     {"DrainIdle"}, // process.drain.idle takes its place
 	reflect.TypeFor[limpet.Scripting]():            {"Tokens"},

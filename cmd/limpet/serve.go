@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/acme"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/handover"
+	"github.com/limpetlb/limpet/cmd/limpet/internal/otlp"
 	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
 	"github.com/limpetlb/limpet/config"
 	"github.com/limpetlb/limpet/internal/fielderr"
@@ -25,6 +26,9 @@ import (
 
 // flushTimeout is how long the last lines of the log have to be written.
 const flushTimeout = time.Second
+
+// tracesTimeout is how long the last spans have to be exported.
+const tracesTimeout = 5 * time.Second
 
 // serveOptions are those of the command serve.
 type serveOptions struct {
@@ -59,7 +63,7 @@ func (o *serveOptions) serve(ctx context.Context, args []string, _, errs io.Writ
 		_ = queue.Close(flush) // what is not written by then is lost, and nobody reads the log any more
 	}()
 	log := slog.New(queue.Handler(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) }))
-	s := &service{file: args[0], watch: o.watch, log: log, after: time.After, command: os.Args}
+	s := &service{file: args[0], watch: o.watch, log: log, after: time.After, command: os.Args, traces: otlp.New(release)}
 	s.program = programFile()
 	return s.run(ctx, queue)
 }
@@ -89,6 +93,7 @@ type service struct {
 	log   *slog.Logger
 	after func(time.Duration) <-chan time.Time
 
+	traces  *otlp.Exporter
 	program string   // the file that an upgrade starts
 	command []string // its name and arguments
 	before  *handover.Successor
@@ -157,7 +162,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := config.Options{Logger: s.log, Inherited: s.sockets.Open, Watch: s.watch, Issuer: acme.New(filepath.Join(stateDirectory(), "acme"))}
+	options := config.Options{Logger: s.log, Inherited: s.sockets.Open, Watch: s.watch, Issuer: acme.New(filepath.Join(stateDirectory(), "acme")), Traces: s.traces}
 	if s.before != nil {
 		options.HandedOver, options.BeforeAccept = s.before.Open, s.before.Ready
 	}
@@ -405,6 +410,7 @@ func (s *service) end(running context.Context, rt *config.Runtime, drain bool) e
 			err = errors.Join(err, deadline.Err())
 		}
 	}
+	s.exportTraces(deadline)
 	stop()
 	<-watched
 	if context.Cause(deadline) == errAgain { //nolint:errorlint // it is this one
@@ -412,6 +418,14 @@ func (s *service) end(running context.Context, rt *config.Runtime, drain bool) e
 	}
 	s.log.Info("stopped")
 	return err
+}
+
+// exportTraces exports what is left, for a part of the time that requests have
+// to end.
+func (s *service) exportTraces(deadline context.Context) {
+	ctx, cancel := context.WithTimeout(deadline, tracesTimeout)
+	defer cancel()
+	s.traces.Close(ctx)
 }
 
 // reopen opens the files of logs anew.

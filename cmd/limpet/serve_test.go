@@ -29,6 +29,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limpetlb/limpet/cmd/limpet/internal/otlp"
 	"github.com/limpetlb/limpet/internal/testfiles"
 )
 
@@ -740,7 +741,7 @@ func TestServeCutsOff(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	log, w := io.Pipe()
-	s := &service{file: filepath.Join(dir, "limpet.yaml"), log: slog.New(slog.NewTextHandler(w, nil)), after: time.After}
+	s := &service{file: filepath.Join(dir, "limpet.yaml"), traces: otlp.New(""), log: slog.New(slog.NewTextHandler(w, nil)), after: time.After}
 	ended := make(chan int, 1)
 	go func() {
 		ended <- s.run(ctx, io.Discard)
@@ -779,7 +780,7 @@ func TestServeDrainDelay(t *testing.T) {
 	defer stop()
 	delays, passed := make(chan time.Duration, 1), make(chan time.Time)
 	log, w := io.Pipe()
-	s := &service{file: filepath.Join(dir, "limpet.yaml"), log: slog.New(slog.NewTextHandler(w, nil)), after: func(d time.Duration) <-chan time.Time {
+	s := &service{file: filepath.Join(dir, "limpet.yaml"), traces: otlp.New(""), log: slog.New(slog.NewTextHandler(w, nil)), after: func(d time.Duration) <-chan time.Time {
 		delays <- d
 		return passed
 	}}

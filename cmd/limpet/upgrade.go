@@ -137,6 +137,7 @@ func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *
 		}
 	})
 	err := rt.Shutdown(deadline)
+	s.exportTraces(deadline)
 	close(ended)
 	stop()
 	wg.Wait()

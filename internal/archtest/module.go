@@ -25,7 +25,7 @@ const modulePath = "github.com/limpetlb/limpet"
 
 // nested are the directories of the other modules of the workspace: those that
 // the rules are written for as well.
-var nested = []string{"cmd/limpet", "metrics"}
+var nested = []string{"cmd/limpet", "metrics", "tracing"}
 
 // inWorkspace reports whether the rules are written for a module.
 func inWorkspace(path string) bool {
