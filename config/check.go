@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/interrupt"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -34,10 +35,14 @@ type CheckOptions struct {
 // log that [File.Build] could not open is a fault as well, and tables that
 // could not be saved are a warning; Check makes no files. The error joins an
 // [*Error] for each fault, up to 10,000. There may be warnings even if there
-// are faults.
+// are faults. If ctx ends, Check returns the cause at once, as Load does.
 func Check(ctx context.Context, path string, o CheckOptions) (warnings []*Error, err error) {
+	return interrupt.Wait(ctx, func() ([]*Error, error) { return check(ctx, path, o) })
+}
+
+func check(ctx context.Context, path string, o CheckOptions) (warnings []*Error, err error) {
 	files := &osFiles{}
-	data, err := files.readFirst(path)
+	data, err := files.readFirst(ctx, path)
 	if in, ok := errors.AsType[*fs.PathError](err); ok {
 		err = &Error{File: path, Err: in.Err}
 	}

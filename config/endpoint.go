@@ -18,6 +18,7 @@ import (
 	"github.com/limpetlb/limpet/internal/accept"
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/certs"
+	"github.com/limpetlb/limpet/internal/interrupt"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -201,8 +202,8 @@ func (rt *Runtime) gate(e *endpoint) {
 // each. To open sockets in another way, leave Listen alone and use
 // [Listener.Serve].
 func (rt *Runtime) Listen() error {
-	rt.updating.Lock()
-	defer rt.updating.Unlock()
+	_ = rt.updating.take(context.Background()) // which returns nil
+	defer rt.updating.pass()
 	rt.mu.Lock()
 	ends, opened := rt.ends, rt.opens || rt.over.Err() != nil
 	rt.mu.Unlock()
@@ -253,9 +254,12 @@ func (rt *Runtime) Serve(ready func()) error {
 		if err := may(); err != nil {
 			return err
 		}
-		for _, t := range left {
-			t.load(rt.Logger())
-		}
+		_, _ = interrupt.Wait(rt.over, func() (struct{}, error) {
+			for _, t := range left {
+				t.load(rt.Logger())
+			}
+			return struct{}{}, nil
+		}) // after Shutdown, nothing is accepted below
 	}
 	rt.mu.Lock()
 	if rt.over.Err() != nil {
@@ -509,7 +513,7 @@ func (rt *Runtime) awaitChecks() {
 	defer cancel()
 	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
-	for limit.Err() == nil && !rt.isChecked() {
+	for limit.Err() == nil && !rt.isChecked(limit) {
 		select {
 		case <-tick.C:
 		case <-limit.Done():
@@ -518,10 +522,12 @@ func (rt *Runtime) awaitChecks() {
 }
 
 // isChecked reports whether the health monitors and discoveries know all
-// servers.
-func (rt *Runtime) isChecked() bool {
-	rt.updating.Lock()
-	defer rt.updating.Unlock()
+// servers. It is false if ctx ends while it waits for an update.
+func (rt *Runtime) isChecked(ctx context.Context) bool {
+	if rt.updating.take(ctx) != nil {
+		return false
+	}
+	defer rt.updating.pass()
 	for c, p := range rt.pools {
 		servers := p.Servers()
 		if len(servers) == 0 && len(c.Servers)+len(c.Discoveries) > 0 {
@@ -548,7 +554,7 @@ func (rt *Runtime) monitored() (n int) {
 }
 
 // pools are those of the first file that are still there, the private ones of
-// services among them. The caller has locked updating.
+// services among them. The caller has the turn to update.
 func (rt *Runtime) pools(yield func(c *poolConfig, p *lbpool.Pool) bool) {
 	doc := rt.begun.doc
 	for i := range doc.Pools {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/interrupt"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -41,14 +43,18 @@ type File struct {
 // If the configuration has faults, the error joins an [*Error] for each, 100 at
 // most, in the order of the files; if there are more, the last error says how
 // many. If the file at path itself cannot be read, the error is that of package
-// os. If ctx ends, Load returns the cause; see [context.Cause].
+// os. It may be a pipe, which Load reads to its end. If ctx ends, Load returns
+// the cause at once, see [context.Cause], also if a file cannot be read to its
+// end: it waits neither for pipes nor for network file systems then.
 func Load(ctx context.Context, path string) (*File, error) {
-	files := &osFiles{}
-	data, err := files.readFirst(path)
-	if err != nil {
-		return nil, err
-	}
-	return load(ctx, files, &source{name: path, dir: filepath.Dir(path)}, data)
+	return interrupt.Wait(ctx, func() (*File, error) {
+		files := &osFiles{}
+		data, err := files.readFirst(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		return load(ctx, files, &source{name: path, dir: filepath.Dir(path)}, data)
+	})
 }
 
 // Parse checks the configuration in data as [Load] does. Errors have name as
@@ -57,11 +63,17 @@ func Load(ctx context.Context, path string) (*File, error) {
 // cannot name such files. Only files of users, key sets, tables and logs, which
 // the Runtime opens itself, are those of the operating system, and need
 // absolute names.
+//
+// If ctx ends, Parse returns the cause, as Load does, and may leave a call of
+// dir behind.
 func Parse(ctx context.Context, name string, data []byte, dir fs.FS) (*File, error) {
 	if len(data) > maxFile {
 		return nil, &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
 	}
-	return load(ctx, &fsFiles{fs: dir}, &source{name: name, dir: "."}, data)
+	data = bytes.Clone(data)
+	return interrupt.Wait(ctx, func() (*File, error) {
+		return load(ctx, &fsFiles{fs: dir}, &source{name: name, dir: "."}, data)
+	})
 }
 
 // load makes a File of what a source has.

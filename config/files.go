@@ -2,12 +2,12 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -117,16 +117,10 @@ func (f *osFiles) list(dir string) ([]string, error) {
 }
 
 // readFirst reads the configuration itself, which may be a pipe.
-func (f *osFiles) readFirst(name string) ([]byte, error) {
-	f.note(name, nil)
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+func (f *osFiles) readFirst(ctx context.Context, name string) ([]byte, error) {
+	data, err := filewatch.ReadStream(ctx, name, maxFile)
 	f.note(name, data)
-	if err == nil && len(data) > maxFile {
+	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = &Error{File: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
 	}
 	return data, err

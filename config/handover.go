@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -90,9 +91,12 @@ type Socket struct {
 // changes. The runtime must accept clients, after Listen and in Serve, and have
 // finished its own [Runtime.TakeOver]; otherwise the error says what is
 // missing. After Shutdown the error is [http.ErrServerClosed]. Until
-// [Handover.Close], Update and Reload wait.
-func (rt *Runtime) HandOver() (*Handover, error) {
-	rt.updating.Lock()
+// [Handover.Close], Update and Reload wait. HandOver waits for an update under
+// way; if ctx ends before, the error is the cause.
+func (rt *Runtime) HandOver(ctx context.Context) (*Handover, error) {
+	if err := rt.updating.take(ctx); err != nil {
+		return nil, err
+	}
 	h := &Handover{rt: rt, tickets: map[string][]byte{}}
 	if err := h.begin(); err != nil {
 		h.Close()
@@ -317,7 +321,7 @@ func (h *Handover) Close() {
 	for _, s := range h.sockets {
 		_ = s.File.Close()
 	}
-	h.rt.updating.Unlock()
+	h.rt.updating.pass()
 }
 
 // TakeOver applies a message of a [Handover]; a nil message says that there are

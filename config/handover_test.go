@@ -187,7 +187,7 @@ func TestHandOver(t *testing.T) {
 		t.Fatal("no ratio")
 	}
 
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestHandOver(t *testing.T) {
 	if got := next.kept.pools["api"].Servers()[0].Ratio(); got != 7 {
 		t.Errorf("ratio %d", got)
 	}
-	if _, err := s.HandOver(); !errors.Is(err, http.ErrServerClosed) {
+	if _, err := s.HandOver(t.Context()); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("after Shutdown: %v", err)
 	}
 	if err := end(); !errors.Is(err, http.ErrServerClosed) {
@@ -235,7 +235,7 @@ func TestHandOverFails(t *testing.T) {
 	s := serve(t, files, Options{})
 	addr := s.addrs("main")[0]
 	want, _ := visitHost(t, addr, "shop", "X-Key", "k")
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestHandOverTableFile(t *testing.T) {
 		return keys
 	}
 	visitHost(t, addr, "shop", "X-Key", "gone")
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestHandOverRenamedTables(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.NewReplacer("store: main", "store: kept", "stores: [{name: main", "stores: [{name: kept").Replace(files["limpet.yaml"])), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func TestResumeFails(t *testing.T) {
 	ready, served := make(chan struct{}), make(chan error, 1)
 	go func() { served <- s.Serve(func() { close(ready) }) }()
 	testwait.Receive(t, ready, "start")
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func TestResumeFails(t *testing.T) {
 // TestHandOverTooEarly: what does not serve yet has nothing to hand over.
 func TestHandOverTooEarly(t *testing.T) {
 	s := build(t, map[string]string{"limpet.yaml": "listen: 127.0.0.1:0\n" + hello}, Options{})
-	if h, err := s.HandOver(); err == nil {
+	if h, err := s.HandOver(t.Context()); err == nil {
 		h.Close()
 		t.Error("no error")
 	}
@@ -455,7 +455,7 @@ func TestHandOverTLS(t *testing.T) {
 	browser := func() *tls.Config {
 		return &tls.Config{ServerName: "a.example.com", RootCAs: a.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	}
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -546,7 +546,7 @@ func TestHandOverManyServers(t *testing.T) {
 func TestHandOverLost(t *testing.T) {
 	s := serve(t, handoverFiles(t), Options{})
 	store := s.kept.tables[storeKey("main")].Tables.(*persistence.Store)
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

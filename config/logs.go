@@ -308,13 +308,15 @@ func (b *builder) openLogs(a *assembly) *logChange {
 		c.plan = logPlan{}
 		return c
 	}
+	// Opening may hang, and one update at a time changes the outputs.
 	b.logs.mu.Lock()
-	defer b.logs.mu.Unlock()
+	open := b.logs.sinks
+	b.logs.mu.Unlock()
 	for output, path := range a.logs.paths {
 		if !a.logs.uses(output) {
 			continue
 		}
-		s := b.logs.sinks[output]
+		s := open[output]
 		if s == nil {
 			var err error
 			if s, err = openSink(output); err != nil {
@@ -508,9 +510,10 @@ func (l *logs) flush() {
 // reopen opens files anew.
 func (l *logs) reopen() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	open := l.sinks
+	l.mu.Unlock()
 	var faults []error
-	for _, s := range l.sinks {
+	for _, s := range open { // which may hang; one that is closed meanwhile stays so
 		if s.file != nil {
 			faults = append(faults, s.file.Reopen())
 		}

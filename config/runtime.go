@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -91,6 +92,7 @@ func (f *File) Build(o Options) (*Runtime, error) {
 		retired: map[*endpoint]bool{}, failed: make(chan error, 1), updated: make(chan struct{}, 1),
 		accepted: make(chan struct{}),
 		unsaved:  o.HandedOver != nil,
+		updating: make(turn, 1),
 	}
 	rt.over, rt.finish = context.WithCancel(context.Background())
 	b := rt.builder(f, to)
@@ -153,7 +155,7 @@ func (rt *Runtime) make(a *assembly, to *findings) error {
 type Runtime struct {
 	options  Options
 	logs     *logs
-	updating sync.Mutex // one update at a time; locked before mu, never after
+	updating turn // one update at a time; taken before mu, never after
 	kept     kept
 	budget   *accept.Budget // of connections; nil if there is no limit, or before Listen
 	failed   chan error     // of an endpoint
@@ -162,6 +164,7 @@ type Runtime struct {
 
 	over   context.Context // until Shutdown
 	finish context.CancelFunc
+	until  context.Context // of Shutdown; nil before
 
 	accepting, retiring sync.WaitGroup // what Shutdown waits for
 
@@ -324,17 +327,23 @@ type Changes struct {
 // The limit of all connections stays that of the first file; Changes says what
 // waits for a restart. Everything else changes, including certificates. After
 // Shutdown the error is [http.ErrServerClosed].
-func (rt *Runtime) Update(f *File) (Changes, error) {
-	rt.updating.Lock()
-	defer rt.updating.Unlock()
+func (rt *Runtime) Update(f *File) (Changes, error) { return rt.update(context.Background(), f) }
+
+// update is Update, but does not wait for others when ctx ends, and begins
+// nothing then.
+func (rt *Runtime) update(ctx context.Context, f *File) (Changes, error) {
+	if err := rt.updating.take(ctx); err != nil {
+		return Changes{}, err
+	}
+	defer rt.updating.pass()
 	to := newFindings()
 	b := rt.builder(f, to)
 	if (len(f.doc.Services) == 0) != (len(rt.begun.doc.Services) == 0) {
 		b.fault(errors.New("a file with services takes the place of one without, or the other way round, after a restart"), "services")
 		return Changes{}, to.join(f.hidden)
 	}
-	if rt.over.Err() != nil {
-		return Changes{}, http.ErrServerClosed
+	if err := rt.wanted(ctx); err != nil {
+		return Changes{}, err
 	}
 	a := b.assemble(rt.kept)
 	added := map[string]*running{}
@@ -368,7 +377,8 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 		}
 	}
 	rt.prepareTables(b)
-	if err := to.join(f.hidden); err != nil {
+	err := cmp.Or(to.join(f.hidden), rt.wanted(ctx))
+	if err != nil {
 		rt.abandonTables(b.now.tables)
 		change.abandon()
 		return Changes{}, err
@@ -448,6 +458,14 @@ func (rt *Runtime) Update(f *File) (Changes, error) {
 	return changes, nil
 }
 
+// wanted returns why an update is of no use any more; nil if it is.
+func (rt *Runtime) wanted(ctx context.Context) error {
+	if rt.over.Err() != nil {
+		return http.ErrServerClosed
+	}
+	return context.Cause(ctx) // nil before the end
+}
+
 // replace adds services, and takes away those that the assembly does not have.
 // Requests under way end in them.
 func (rt *Runtime) replace(a *assembly, added map[string]*running) {
@@ -505,7 +523,9 @@ func (rt *Runtime) endWork() {
 // the Issuer. If Listen was called before, the Issuer begins when Serve
 // accepts.
 // It returns [limpet.ErrRunning] if it is running already. Requests need it: do
-// not end ctx before Shutdown has returned.
+// not end ctx before Shutdown has returned. If the context of Shutdown ends as
+// well, Run returns at most five seconds later, even if something hangs in a
+// network file system.
 //
 // For a file that [Load] has read, Run also watches the files of certificates,
 // and uses new ones within two seconds. If the file or [Options].Watch asks for
@@ -539,8 +559,11 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	rt.mu.Lock()
 	rt.endWork()
 	rt.background = nil
+	until := cmp.Or(rt.until, context.Background())
 	rt.mu.Unlock()
-	rt.running.Wait()
+	if !within(until, rt.running.Wait) {
+		rt.Logger().Error("background work has not ended: a file system may hang")
+	}
 	rt.logs.stop()
 	return nil
 }
@@ -594,11 +617,14 @@ func (rt *Runtime) all() (services []*limpet.VirtualService) {
 // Shutdown stops the servers of the listeners, and waits for requests, upgraded
 // connections and tunnels to end. When ctx ends, it cuts off what is left; see
 // [limpet.VirtualService.Shutdown]. Then it saves tables that have a file, and
-// closes the connections of tables on Redis servers. Programs with servers of
+// closes the connections of tables on Redis servers. It waits for a save until
+// ctx ends, and for five seconds more: what hangs in a network file system is
+// left alone, and logged. It does not wait for an update. Programs with servers of
 // their own first shut these down with the Shutdown of each service.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.Drain()
 	rt.mu.Lock()
+	rt.until = ctx
 	rt.finish()
 	ends := slices.Concat(rt.ends, slices.Collect(maps.Keys(rt.retired)))
 	rt.mu.Unlock()
@@ -633,7 +659,7 @@ func (rt *Runtime) Shutdown(ctx context.Context) error {
 	}
 	rt.accepting.Wait()
 	rt.retiring.Wait()
-	rt.closeTables()
+	rt.closeTables(ctx)
 	rt.logs.flush()
 	return errors.Join(faults...)
 }

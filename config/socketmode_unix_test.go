@@ -56,7 +56,7 @@ func TestSocketMode(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.dir, "limpet.yaml"), []byte(file(", mode: '0600'")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h, err := s.HandOver()
+	h, err := s.HandOver(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/limpetlb/limpet"
@@ -382,6 +383,38 @@ func (rt *Runtime) end(t *tables) {
 	<-ended
 }
 
+// endAll ends tables together, and waits for that until ctx ends, and a grace
+// longer. What has not been saved then is logged: its file system may hang.
+func (rt *Runtime) endAll(ctx context.Context, all []*tables) {
+	var ends sync.WaitGroup
+	var mu sync.Mutex
+	left := map[*tables]bool{}
+	for _, t := range all {
+		left[t] = true
+		ends.Go(func() {
+			rt.end(t)
+			mu.Lock()
+			defer mu.Unlock()
+			delete(left, t)
+		})
+	}
+	if within(ctx, ends.Wait) {
+		return
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for t := range left {
+		rt.note(t, errHangs)
+	}
+}
+
+// errHangs is the error of a save that does not end.
+var errHangs = errors.New("the file system hangs")
+
+// yieldTime is how long tables may take to be saved, in addition to the grace,
+// while another process waits to accept.
+const yieldTime = 25 * time.Second
+
 // stopSaving saves tables that have a file, and then leaves the file to another
 // process.
 func (rt *Runtime) stopSaving() {
@@ -389,9 +422,9 @@ func (rt *Runtime) stopSaving() {
 	rt.unsaved = true
 	opened := slices.Collect(maps.Keys(rt.opened))
 	rt.mu.Unlock()
-	for _, t := range opened {
-		rt.end(t)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), yieldTime)
+	defer cancel()
+	rt.endAll(ctx, opened)
 }
 
 // notTaken are the tables that have a file and no entries, while another
@@ -454,15 +487,16 @@ func (rt *Runtime) closeRemote(s *redisstore.Store) {
 	_ = s.Close() // which returns nil
 }
 
-// closeTables saves and closes tables, which no request uses any more.
-func (rt *Runtime) closeTables() {
+// closeTables saves and closes tables, which no request uses any more. It waits
+// until ctx ends, and a grace longer.
+func (rt *Runtime) closeTables(ctx context.Context) {
 	rt.endRelays()
 	rt.mu.Lock()
 	opened, remotes := rt.opened, rt.remotes
 	rt.opened, rt.remotes = map[*tables]bool{}, map[*redisstore.Store]bool{}
 	rt.mu.Unlock()
+	rt.endAll(ctx, slices.Collect(maps.Keys(opened)))
 	for t := range opened {
-		rt.end(t)
 		if t.remote != nil {
 			remotes[t.remote] = true
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/filewatch"
+	"github.com/limpetlb/limpet/internal/interrupt"
 )
 
 // Reload loads the file of the runtime anew, as [Load] does, and updates the
@@ -21,7 +23,9 @@ import (
 // something began anew or waits for a restart, or each fault in a line. It
 // reports whether the file was accepted.
 //
-// It is for a runtime whose file comes from Load. Calls wait for one another.
+// It is for a runtime whose file comes from Load. Calls wait for one another. If
+// ctx ends, Reload returns false at once, also if the update hangs, such as in a
+// network file system; it may go on then, so end the program or the runtime.
 func (rt *Runtime) Reload(ctx context.Context) bool {
 	if rt.over.Err() != nil {
 		return false
@@ -31,7 +35,7 @@ func (rt *Runtime) Reload(ctx context.Context) bool {
 	files, first := rt.file.files, rt.file.first
 	rt.mu.Unlock()
 	log := rt.Logger().With(slog.String("file", first.name))
-	changes, err := func() (Changes, error) {
+	changes, err := interrupt.Wait(ctx, func() (Changes, error) {
 		if _, is := files.(*osFiles); !is {
 			return Changes{}, errors.New("the configuration is not from a file")
 		}
@@ -39,8 +43,8 @@ func (rt *Runtime) Reload(ctx context.Context) bool {
 		if err != nil {
 			return Changes{}, err
 		}
-		return rt.Update(f)
-	}()
+		return rt.update(ctx, f)
+	})
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
 		return false // it ends, and nobody wants to know
 	}
@@ -67,6 +71,19 @@ func (rt *Runtime) Reload(ctx context.Context) bool {
 	return true
 }
 
+// watches reports whether changes of a file lead to reloads. A warning says if
+// they should, and cannot.
+func (rt *Runtime) watches(f *File) bool {
+	if _, is := f.files.(*osFiles); !is || !rt.options.Watch && !f.doc.Process.Watch {
+		return false
+	}
+	if info, err := os.Stat(f.first.name); err == nil && !info.Mode().IsRegular() {
+		rt.Logger().Warn("configuration not watched: not a regular file", slog.String("file", f.first.name))
+		return false
+	}
+	return true
+}
+
 // watch reloads the runtime when its files change, while the file in force or
 // the program asks for that, until ctx ends.
 func (rt *Runtime) watch(ctx context.Context) {
@@ -75,7 +92,7 @@ func (rt *Runtime) watch(ctx context.Context) {
 		rt.mu.Lock()
 		f := rt.file
 		rt.mu.Unlock()
-		if _, is := f.files.(*osFiles); !is || !rt.options.Watch && !f.doc.Process.Watch {
+		if !rt.watches(f) {
 			select {
 			case <-rt.updated:
 			case <-ctx.Done():

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/limpetlb/limpet/config"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/filewatch"
 	"github.com/limpetlb/limpet/internal/scriptfile"
 )
 
@@ -59,10 +59,13 @@ func (c *checker) check(ctx context.Context, files []string, out, errs io.Writer
 		if kind, _ := c.kindOf(file); kind == configFile {
 			c.config(ctx, file)
 		} else {
-			c.script(file)
+			c.script(ctx, file)
+		}
+		if ctx.Err() != nil {
+			return interrupted(errs)
 		}
 	}
-	if ctx.Err() != nil || c.faults > 0 || c.strict && c.warnings > 0 {
+	if c.faults > 0 || c.strict && c.warnings > 0 {
 		return failed
 	}
 	return ok
@@ -117,14 +120,20 @@ func (c *checker) kindOf(file string) (fileKind, error) {
 
 func (c *checker) config(ctx context.Context, file string) {
 	warnings, err := config.Check(ctx, file, c.options)
+	if ctx.Err() != nil {
+		return
+	}
 	c.fail(file, err)
 	for _, w := range warnings {
 		c.warn(w)
 	}
 }
 
-func (c *checker) script(file string) {
-	script, err := loadScript(file, c.event)
+func (c *checker) script(ctx context.Context, file string) {
+	script, err := loadScript(ctx, file, c.event)
+	if ctx.Err() != nil {
+		return
+	}
 	c.fail(file, err)
 	if err != nil {
 		return
@@ -157,27 +166,16 @@ func (c *checker) warn(e *config.Error) {
 	c.report(c.out, "warning", e)
 }
 
-// loadScript compiles the script in a file.
-func loadScript(file string, ev datascript.Event) (*datascript.Script, error) {
-	source, err := readFile(file, scriptfile.MaxBytes)
-	if err != nil {
+// loadScript compiles the script in a file, which may be a pipe.
+func loadScript(ctx context.Context, file string, ev datascript.Event) (*datascript.Script, error) {
+	source, err := filewatch.ReadStream(ctx, file, scriptfile.MaxBytes)
+	switch {
+	case errors.Is(err, filewatch.ErrTooLarge):
+		return nil, fmt.Errorf("longer than %d bytes", scriptfile.MaxBytes)
+	case err != nil:
 		return nil, err
 	}
-	return scriptfile.Compile(file, "", ev, string(source))
-}
-
-// readFile reads a file of at most max bytes, without a byte order mark.
-func readFile(name string, max int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, max+1))
-	if err == nil && int64(len(data)) > max {
-		err = fmt.Errorf("longer than %d bytes", max)
-	}
-	return bytes.TrimPrefix(data, []byte("\ufeff")), err
+	return scriptfile.Compile(file, "", ev, string(bytes.TrimPrefix(source, []byte("\ufeff"))))
 }
 
 // eventNames are the names of all events.

@@ -89,6 +89,9 @@ func (o *explainOptions) explain(ctx context.Context, args []string, out, errs i
 		}
 	}
 	e, err := explained(ctx, file, o.service, r)
+	if ctx.Err() != nil {
+		return interrupted(errs)
+	}
 	if err != nil {
 		complain(errs, err)
 		if _, is := errors.AsType[serviceError](err); is {

@@ -63,6 +63,13 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	return misuse
 }
 
+// interrupted says that a command was asked to end before it was done, and
+// returns its status.
+func interrupted(errs io.Writer) int {
+	fmt.Fprintln(errs, "limpet: interrupted")
+	return failed
+}
+
 // complain writes an error.
 func complain(errs io.Writer, err error) {
 	fmt.Fprintf(errs, "limpet: %s\n", strings.TrimPrefix(err.Error(), "limpet: "))

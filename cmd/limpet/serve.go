@@ -22,6 +22,7 @@ import (
 	"github.com/limpetlb/limpet/cmd/limpet/internal/systemd"
 	"github.com/limpetlb/limpet/config"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/interrupt"
 )
 
 // flushTimeout is how long the last lines of the log have to be written.
@@ -131,16 +132,20 @@ func (s *service) serve(ctx context.Context) (err error) {
 		return err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	finish := func() {
+		stop()
+		wg.Wait()
+	}
+	defer finish()
 	wg.Go(func() { _ = rt.Run(running) }) // nobody else runs it
 	ready, served := make(chan struct{}), make(chan error, 1)
 	wg.Go(func() { served <- rt.Serve(func() { close(ready) }) })
 
 	next, failure := s.supervise(ctx, rt, signals{hangup, reopen, upgrade}, ready, served)
 	if next != nil {
-		return s.leave(ctx, running, rt, next, hangup)
+		return s.leave(ctx, running, rt, next, hangup, finish)
 	}
-	return errors.Join(failure, s.end(running, rt, failure == nil))
+	return errors.Join(failure, s.end(running, rt, failure == nil, finish))
 }
 
 // begin loads the configuration and opens the sockets, or takes them and what
@@ -166,8 +171,11 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	if s.before != nil {
 		options.HandedOver, options.BeforeAccept = s.before.Open, s.before.Ready
 	}
-	rt, err := f.Build(options)
-	if err != nil {
+	rt, err := interrupt.Wait(ctx, func() (*config.Runtime, error) { return f.Build(options) })
+	switch {
+	case ctx.Err() != nil && rt == nil:
+		return nil, nil //nolint:nilerr // likewise, while it read tables or opened logs
+	case err != nil:
 		return nil, err
 	}
 	s.log = rt.Logger()
@@ -295,7 +303,7 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 				s.tell(systemd.Alive()) // the process before has done so until now
 			}
 			if again = again || s.before.ReloadAsked(); again && reloaded == nil {
-				s.reopen(rt)
+				s.reopen(ctx, rt)
 				reload()
 			} else {
 				report()
@@ -330,9 +338,9 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 				report()
 			}
 		case <-asked.reopen:
-			s.reopen(rt)
+			s.reopen(ctx, rt)
 		case <-begin:
-			s.reopen(rt)
+			s.reopen(ctx, rt)
 			if again = reloaded != nil || upgraded != nil; again {
 				report()
 			} else {
@@ -368,14 +376,15 @@ func (s *service) supervise(ctx context.Context, rt *config.Runtime, asked signa
 // end lets requests under way end, and ends the runtime. With drain, it asks
 // clients to leave first. A second signal cuts off what is left. A process
 // before this one that still drains does the same: end waits for it, since the
-// service manager may kill what is left when this process ends.
-func (s *service) end(running context.Context, rt *config.Runtime, drain bool) error {
+// service manager may kill what is left when this process ends. finish ends
+// what runs in the background, while there is still time for that.
+func (s *service) end(running context.Context, rt *config.Runtime, drain bool, finish func()) error {
 	signals := make(chan os.Signal, 1) // the first one was delivered before
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	delay, timeout := rt.DrainTimes()
 	s.tell(systemd.Stopping("draining"))
-	deadline, cancel := context.WithCancelCause(running)
+	deadline, cancel := context.WithCancelCause(context.WithoutCancel(running))
 	defer cancel(nil)
 	if drain {
 		s.log.Info("draining", slog.Duration("delay", delay), slog.Duration("timeout", timeout))
@@ -411,12 +420,13 @@ func (s *service) end(running context.Context, rt *config.Runtime, drain bool) e
 		}
 	}
 	s.exportTraces(deadline)
-	stop()
-	<-watched
+	s.log.Info("stopped")
+	finish()
 	if context.Cause(deadline) == errAgain { //nolint:errorlint // it is this one
 		err = errAgain
 	}
-	s.log.Info("stopped")
+	stop()
+	<-watched
 	return err
 }
 
@@ -428,9 +438,13 @@ func (s *service) exportTraces(deadline context.Context) {
 	s.traces.Close(ctx)
 }
 
-// reopen opens the files of logs anew.
-func (s *service) reopen(rt *config.Runtime) {
-	for _, fault := range fielderr.Leaves(rt.Reopen()) {
+// reopen opens the files of logs anew, unless ctx ends before.
+func (s *service) reopen(ctx context.Context, rt *config.Runtime) {
+	_, err := interrupt.Wait(ctx, func() (struct{}, error) { return struct{}{}, rt.Reopen() })
+	if ctx.Err() != nil {
+		return
+	}
+	for _, fault := range fielderr.Leaves(err) {
 		s.log.Error("log not reopened", "error", fault.Error())
 	}
 }

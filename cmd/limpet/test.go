@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limpetlb/limpet/datascript/datascripttest"
+	"github.com/limpetlb/limpet/internal/interrupt"
 )
 
 // testOptions are those of the command test.
@@ -52,13 +54,11 @@ func (o *testOptions) test(ctx context.Context, paths []string, out, errs io.Wri
 	}
 	failures := 0
 	for _, file := range files {
-		if ctx.Err() != nil {
-			fmt.Fprintln(errs, "limpet: interrupted")
-			return failed
-		}
-		r := &reporter{out: out}
+		r := &reporter{ctx: ctx, out: out}
 		datascripttest.RunFiles(r, literal(file), options)
 		switch {
+		case ctx.Err() != nil:
+			return interrupted(errs)
 		case r.failed:
 			failures++
 			fmt.Fprintf(out, "FAIL %s\n", file)
@@ -70,7 +70,10 @@ func (o *testOptions) test(ctx context.Context, paths []string, out, errs io.Wri
 		fmt.Fprint(out, options.Coverage)
 	}
 	if o.profile != "" {
-		if err := writeProfile(o.profile, options.Coverage); err != nil {
+		if err := writeProfile(ctx, o.profile, files, options.Coverage); err != nil {
+			if ctx.Err() != nil {
+				return interrupted(errs)
+			}
 			complain(errs, err)
 			return failed
 		}
@@ -88,10 +91,14 @@ func caseFiles(paths []string) (files []string, err error) {
 	for _, path := range paths {
 		n := len(files)
 		err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && (p == path || strings.HasSuffix(p, ".txtar")) {
-				files = append(files, p)
+			switch {
+			case err != nil || d.IsDir() || p != path && !strings.HasSuffix(p, ".txtar"):
+				return err
+			case p != path && d.Type()&^fs.ModeSymlink != 0: // a pipe may be meant if it is named
+				return fmt.Errorf("%s: not a regular file", p)
 			}
-			return err
+			files = append(files, p)
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -111,19 +118,39 @@ func literal(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
-func writeProfile(name string, c *datascripttest.Coverage) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
+// writeProfile writes a file, or to a pipe as soon as somebody reads it. It
+// takes the place of none of the cases and their scripts.
+func writeProfile(ctx context.Context, name string, cases []string, c *datascripttest.Coverage) error {
+	if info, err := os.Stat(name); err == nil {
+		read := slices.Clone(cases)
+		for _, e := range c.Events() {
+			read = append(read, e.File)
+		}
+		for _, file := range read {
+			if other, err := os.Stat(file); err == nil && os.SameFile(info, other) {
+				return fmt.Errorf("%s: a case or a script, which the profile would take the place of", name)
+			}
+		}
 	}
-	return errors.Join(c.WriteLCOV(f), f.Close())
+	_, err := interrupt.Wait(ctx, func() (struct{}, error) {
+		f, err := os.Create(name)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, errors.Join(c.WriteLCOV(f), f.Close())
+	})
+	return err
 }
 
 // A reporter writes what is reported to it.
 type reporter struct {
+	ctx    context.Context
 	out    io.Writer
 	failed bool
 }
+
+// Context ends when the command should.
+func (r *reporter) Context() context.Context { return r.ctx }
 
 // Helper does nothing.
 func (r *reporter) Helper() {}

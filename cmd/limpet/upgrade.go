@@ -43,7 +43,7 @@ const inheritedNetwork = "fd"
 // fails; the log says why, and the service goes on.
 func (s *service) upgrade(ctx context.Context, rt *config.Runtime) *successor {
 	began := time.Now()
-	h, err := rt.HandOver()
+	h, err := rt.HandOver(ctx)
 	if err != nil {
 		s.log.Error("upgrade refused", "error", err)
 		return nil
@@ -82,8 +82,9 @@ func (s *service) promote(next *successor, reload bool) {
 
 // leave lets requests under way end, while another process serves: for as long
 // as the configuration says or, when ctx ends or the other process is asked to
-// end, as a process that ends has. It passes on what asks for a reload.
-func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *successor, hangup <-chan os.Signal) error {
+// end, as a process that ends has. It passes on what asks for a reload. finish
+// is as in end.
+func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *successor, hangup <-chan os.Signal, finish func()) error {
 	timeout := next.of.Timeout()
 	s.log.Info("draining", slog.Duration("timeout", timeout))
 	deadline, cancel := context.WithTimeout(running, timeout)
@@ -144,6 +145,7 @@ func (s *service) leave(ctx, running context.Context, rt *config.Runtime, next *
 	next.Close()
 	next.of.Close()
 	s.log.Info("stopped")
+	finish()
 	if errors.Is(err, context.Canceled) {
 		err = context.DeadlineExceeded // it was cut off as well
 	}

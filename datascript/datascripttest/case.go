@@ -7,10 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/bodyrule"
+	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
 // A testCase is a case file, parsed. doc.go describes its format.
@@ -251,13 +250,8 @@ func (c *testCase) addDeployed(s *section) error {
 
 // readScript reads the file of a script.
 func readScript(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxScriptFile+1))
-	if err == nil && len(data) > maxScriptFile {
+	data, err := filewatch.ReadFile(file, maxScriptFile)
+	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", file, maxScriptFile)
 	}
 	return strings.ReplaceAll(string(data), "\r\n", "\n"), err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
 // UpdateVariable is the environment variable that makes [RunFiles] write
@@ -45,7 +46,9 @@ type Options struct {
 // [filepath.Glob]; that there are none is a fatal error. The package
 // documentation describes a case. If t is a [testing.T], each case is a subtest
 // that has the name of its file without ".txtar". All failures name the file
-// and the line.
+// and the line. A file may be a pipe, such as a shell makes of <(command),
+// unless it is to be updated; if t has a method Context, as a [testing.T] has,
+// RunFiles waits for it until that ends.
 func RunFiles(t Reporter, pattern string, o Options) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
@@ -95,7 +98,7 @@ func environment(name string) (bool, error) {
 
 func runFile(t Reporter, file string, o Options) {
 	t.Helper()
-	data, err := os.ReadFile(file)
+	data, err := readCase(t, file, o)
 	if err != nil {
 		t.Errorf("%v", err)
 		return
@@ -111,6 +114,22 @@ func runFile(t Reporter, file string, o Options) {
 		return
 	}
 	t.Logf("%s: updated", file)
+}
+
+// maxCaseFile bounds the file of a case, in bytes.
+const maxCaseFile = 64 << 20
+
+// readCase reads the file of a case: one that is written as well, or what may
+// also be a pipe, until the test ends.
+func readCase(t Reporter, file string, o Options) ([]byte, error) {
+	if o.Update {
+		return filewatch.ReadFile(file, maxCaseFile)
+	}
+	ctx := context.Background()
+	if until, ok := t.(interface{ Context() context.Context }); ok {
+		ctx = until.Context()
+	}
+	return filewatch.ReadStream(ctx, file, maxCaseFile)
 }
 
 // runCase runs a case and returns its text, with new expectations if that is

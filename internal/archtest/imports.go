@@ -59,7 +59,7 @@ var importRules = []importRule{
 		"it is an authority, and knows nothing of its clients; it is for tests"},
 	{"cmd/limpet/internal/otlp", []string{".", "./config", "./tracing", "go.opentelemetry.io/otel/..."},
 		"programs that use the library must not inherit an exporter; config sees it through its TraceExporter"},
-	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/fielderr", "./internal/scriptfile", "./internal/suggest", "./cmd/limpet/internal/...",
+	{"cmd/limpet", []string{".", "./config", "./datascript/...", "./internal/configkeys", "./internal/fielderr", "./internal/filewatch", "./internal/interrupt", "./internal/scriptfile", "./internal/suggest", "./cmd/limpet/internal/...",
 		"github.com/spf13/cobra", "github.com/spf13/pflag"},
 		"the command does nothing the library cannot do: a file is config's, and it adds processes and signals"},
 	{"metrics", []string{".", "./persistence/...", "./lbpool", "./policy", "./datascript", "./internal/bounds", "./internal/enumtext", "./internal/fielderr", "./internal/histogram", "github.com/prometheus/client_golang/prometheus/...", "github.com/prometheus/client_model/go", "github.com/prometheus/common/model", "google.golang.org/protobuf/..."},
