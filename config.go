@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -339,9 +338,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	s.records = accesslog.Of(s.Logger)
 
 	var faults fielderr.List
-	if strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		faults.Addf("name", s.Name, "has a control character")
-	}
+	faults.Name("name", s.Name)
 	bounds.Check("", s.Config, &faults)
 	if s.bodyBytes == 0 {
 		s.bodyBytes = bodyBytes()

@@ -91,8 +91,8 @@ func (b *builder) assemble(old kept) *assembly {
 	names := map[string]bool{}
 	for i := range doc.Services {
 		c := &doc.Services[i]
-		if c.Name == "" || names[c.Name] {
-			b.fault(fmt.Errorf("%q is empty or taken", c.Name), "services[%d].name", i)
+		if err := badName(c.Name, names[c.Name]); err != nil {
+			b.fault(err, "services[%d].name", i)
 			continue
 		}
 		names[c.Name] = true
@@ -105,6 +105,15 @@ func (b *builder) assemble(old kept) *assembly {
 	b.needsCertificates(a)
 	b.planLogs(a)
 	return a
+}
+
+// badName returns what is wrong with the name of an object that the file alone
+// knows.
+func badName(name string, taken bool) error {
+	if name == "" || taken {
+		return fmt.Errorf("%q is empty or taken", name)
+	}
+	return fielderr.CheckName(name, fielderr.MaxName)
 }
 
 // storeKey is the key of the tables of a store.
@@ -248,8 +257,8 @@ func (b *builder) doors(a *assembly) {
 	for i := range doc.Listeners {
 		c := &doc.Listeners[i]
 		path := fielderr.Index("listeners", i)
-		if c.Name == "" || names[c.Name] {
-			b.fault(fmt.Errorf("%q is empty or taken", c.Name), "%s.name", path)
+		if err := badName(c.Name, names[c.Name]); err != nil {
+			b.fault(err, "%s.name", path)
 			continue
 		}
 		names[c.Name] = true
