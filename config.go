@@ -409,11 +409,10 @@ func (s *snapshot) compileEdge(old *snapshot, faults *fielderr.List) {
 // be empty: a token (RFC 9110, section 5.6.2) that has no other purpose.
 func settable(name string) bool {
 	switch name {
-	case "Connection", "Content-Length", "Content-Encoding", "Content-Type", "Date", "Location", "Set-Cookie", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade":
+	case "Content-Encoding", "Content-Type", "Date", "Host", "Location", "Set-Cookie":
 		return false
 	}
-	return name == "" || httpfield.IsToken(name)
+	return name == "" || httpfield.IsToken(name) && !httpfield.IsFraming(name)
 }
 
 func (s *snapshot) compilePools(vs *VirtualService, faults *fielderr.List) {
