@@ -65,7 +65,7 @@ func TestNamesArePrintable(t *testing.T) {
 
 // notNames are the keys called like names that are none of the objects of the
 // configuration.
-var notNames = regexp.MustCompile(`^pools\.discoveries\.finder\.(dns|ipGroup)\.server\.name$|\.(addHeader|removeHeader|replaceHeader|addCookie|removeCookie|replaceCookie|cookie|headers|appCookie|httpCookie|customHeader|dns)\.name$|\.action\.modify\.pool\.(name|label)$`)
+var notNames = regexp.MustCompile(`\.(addHeader|removeHeader|replaceHeader|addCookie|removeCookie|replaceCookie|cookie|headers|appCookie|httpCookie|customHeader|dns)\.name$|\.action\.modify\.pool\.(name|label)$`)
 
 // The names above are all that there are.
 func TestNamesInFilesAreAll(t *testing.T) {
