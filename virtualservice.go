@@ -93,16 +93,22 @@ func (vs *VirtualService) Update(cfg Config) error {
 	old := vs.current.Load()
 	err = s.nameTargets()
 	if err == nil && old != nil {
+		old.override(vs, s.Overrides) // so that adopted pools have them at once
 		err = s.adopt(old)
 	}
 	if err != nil {
 		if old != nil {
 			_ = old.nameTargets() // as it was before
+			old.override(vs, old.Overrides)
 		}
 		return err
 	}
+	s.override(vs, s.Overrides)
 	s.warn()
 	vs.current.Store(s)
+	if old != nil {
+		old.leave(vs, s)
+	}
 	select {
 	case vs.changed <- struct{}{}:
 	default:
@@ -160,8 +166,8 @@ var ErrRunning = errors.New("limpet: virtual service is running already")
 // nil. If another call is running, it returns [ErrRunning] at once.
 //
 // Run does two more things, also for pools without monitors and discoveries. It
-// counts the clients that are bound to a draining server, in the default table
-// and in the persistence profiles that can count. And it renews the bindings of
+// counts the clients that are bound to a draining server, in the tables of
+// BoundTables and in the persistence profiles that can count. And it renews the bindings of
 // long exchanges, such as WebSockets and streams, which are otherwise renewed
 // only at their end.
 //
@@ -221,8 +227,9 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 
 // Pools returns the pools that requests may go to: those of the configuration,
 // and those that take over from others in their fail actions.
-func (vs *VirtualService) Pools() []*lbpool.Pool {
-	s := vs.current.Load()
+func (vs *VirtualService) Pools() []*lbpool.Pool { return vs.current.Load().allPools() }
+
+func (s *snapshot) allPools() []*lbpool.Pool {
 	pools := slices.Clone(s.Pools)
 	add := func(fail lbpool.FailAction) {
 		if p := fail.Backup; p != nil && !slices.Contains(pools, p) {

@@ -22,16 +22,20 @@ type FieldError = fielderr.Error
 // New validates cfg and returns a pool. It starts nothing: health monitors run
 // while Run is running. The error joins a [*FieldError] for each fault.
 func New(cfg Config) (*Pool, error) {
-	p := &Pool{
+	p := newPool()
+	if err := p.configure(cfg, new(fielderr.List)); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func newPool() *Pool {
+	return &Pool{
 		born:    time.Now(),
 		running: make(chan struct{}, 1),
 		slots:   make(chan struct{}, maxParallelChecks),
 		changed: make(chan struct{}, 1),
 	}
-	if err := p.configure(cfg, new(fielderr.List)); err != nil {
-		return nil, err
-	}
-	return p, nil
 }
 
 // Update changes the configuration of the pool while it is in use. The name
@@ -330,6 +334,7 @@ func (p *Pool) rebuildLocked(st *settings, adopt bool) {
 // leaveLocked removes the server from the pool. Its leases and counters stay.
 func (s *Server) leaveLocked() {
 	s.removed = true
+	s.override = Override{}
 	s.drain = drain{}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0
