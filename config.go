@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet/datascript"
@@ -352,9 +351,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	s.records = accesslog.Of(s.Logger)
 
 	var faults fielderr.List
-	if strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		faults.Addf("name", s.Name, "has a control character")
-	}
+	faults.Name("name", s.Name)
 	bounds.Check("", s.Config, &faults)
 	if s.bodyBytes == 0 {
 		s.bodyBytes = bodyBytes()
@@ -431,11 +428,10 @@ func (s *snapshot) compileEdge(old *snapshot, faults *fielderr.List) {
 // be empty: a token (RFC 9110, section 5.6.2) that has no other purpose.
 func settable(name string) bool {
 	switch name {
-	case "Connection", "Content-Length", "Content-Encoding", "Content-Type", "Date", "Location", "Set-Cookie", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade":
+	case "Content-Encoding", "Content-Type", "Date", "Host", "Location", "Set-Cookie":
 		return false
 	}
-	return name == "" || httpfield.IsToken(name)
+	return name == "" || httpfield.IsToken(name) && !httpfield.IsFraming(name)
 }
 
 func (s *snapshot) compilePools(vs *VirtualService, faults *fielderr.List) {

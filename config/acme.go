@@ -153,8 +153,8 @@ func (b *builder) acme(a *assembly) {
 	names := map[string]bool{}
 	for i, c := range doc.ACME {
 		path := fielderr.Index("acme", i)
-		if c.Name == "" || names[c.Name] {
-			b.fault(fmt.Errorf("%q is empty or taken", c.Name), "%s.name", path)
+		if err := badName(c.Name, names[c.Name]); err != nil {
+			b.fault(err, "%s.name", path)
 			continue
 		}
 		names[c.Name] = true

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -51,7 +54,8 @@ func (doc *document) listen() addresses {
 }
 
 // An address is a place to listen at. Its network and its name are those for
-// [net.Listen], or fdNetwork and the name of an inherited socket.
+// [net.Listen], or fdNetwork and the name of an inherited socket. There is one
+// spelling of each: ports are decimal numbers without leading zeros.
 type address struct{ network, name string }
 
 const (
@@ -77,8 +81,12 @@ func parseAddress(text string) (address, error) {
 			return address{}, fmt.Errorf("the name of a Unix socket has at most %d bytes, not %d", maxUnixPath, len(path))
 		case strings.ContainsRune(path, 0):
 			return address{}, errors.New("the name of a Unix socket has no zero bytes")
+		case path[0] == '@':
+			return address{unixNetwork, path}, nil
+		case strings.Contains(path+"/", "/../") || filepath.Clean(path) == "/":
+			return address{}, fmt.Errorf("%q: want the path of a file, without \"..\"", text)
 		}
-		return address{unixNetwork, path}, nil
+		return address{unixNetwork, filepath.Clean(path)}, nil
 	}
 	if name, ok := strings.CutPrefix(text, "fd:"); ok {
 		if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c == ':' || c > '~' }) {
@@ -94,21 +102,76 @@ func parseAddress(text string) (address, error) {
 	if e != nil && host != "" && (strings.Trim(host, "0123456789.") == "" || strings.ContainsAny(host, ": /")) {
 		return address{}, fmt.Errorf("%q is not an address", host)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	number, err := net.LookupPort("tcp", port)
+	if err != nil {
 		return address{}, err
 	}
-	switch {
-	case addr == netip.IPv4Unspecified():
-		return address{"tcp4", text}, nil
-	case addr == netip.IPv6Unspecified():
-		return address{"tcp6", text}, nil
+	if host = strings.ToLower(host); e == nil {
+		addr = addr.Unmap()
+		host = addr.String()
 	}
-	return address{"tcp", text}, nil
+	name := net.JoinHostPort(host, strconv.Itoa(number))
+	switch addr {
+	case netip.IPv4Unspecified():
+		return address{"tcp4", name}, nil
+	case netip.IPv6Unspecified():
+		return address{"tcp6", name}, nil
+	}
+	return address{"tcp", name}, nil
 }
 
 // isFixed reports whether two listeners cannot both have the address: it names
 // a port, and does not leave the choice to the system.
-func (a address) isFixed() bool { return !strings.HasSuffix(a.name, ":0") }
+func (a address) isFixed() bool {
+	return !strings.HasPrefix(a.network, "tcp") || !strings.HasSuffix(a.name, ":0")
+}
+
+// slot is the same for addresses that may overlap: their port, or the last part
+// of their path.
+func (a address) slot() string {
+	if strings.HasPrefix(a.network, "tcp") {
+		_, port, _ := net.SplitHostPort(a.name)
+		return "port " + port
+	}
+	return a.network + " " + filepath.Base(a.name)
+}
+
+// overlaps reports whether only one of two addresses can be opened, as far as
+// their texts tell it. On Linux, all addresses of a family and one of them
+// overlap; other systems may allow it, and then either may get a client. Host
+// names are not looked up.
+func (a address) overlaps(b address) bool {
+	switch {
+	case !a.isFixed() || !b.isFixed() || a.slot() != b.slot():
+		return false
+	case a == b:
+		return true
+	case a.isFile() && b.isFile():
+		return sameDirectory(filepath.Dir(a.name), filepath.Dir(b.name))
+	case !strings.HasPrefix(a.network, "tcp") || !strings.HasPrefix(b.network, "tcp"):
+		return false
+	}
+	return a.covers(b) || b.covers(a)
+}
+
+// covers reports whether b, which has the same port, is among the addresses
+// that a stands for.
+func (a address) covers(b address) bool {
+	host, _, _ := net.SplitHostPort(a.name)
+	if host == "" {
+		return true
+	}
+	other, _, _ := net.SplitHostPort(b.name)
+	addr, err := netip.ParseAddr(other)
+	return err == nil && (a.network == "tcp4" && addr.Is4() || a.network == "tcp6" && addr.Is6())
+}
+
+// sameDirectory reports whether two paths are those of one directory.
+func sameDirectory(a, b string) bool {
+	first, err := os.Stat(a)
+	second, err2 := os.Stat(b)
+	return a == b || err == nil && err2 == nil && os.SameFile(first, second)
+}
 
 // isFile reports whether the address is a Unix socket that is a file.
 func (a address) isFile() bool { return a.network == unixNetwork && !strings.HasPrefix(a.name, "@") }

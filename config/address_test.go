@@ -1,6 +1,12 @@
 package config
 
 import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,7 +17,12 @@ func TestParseAddress(t *testing.T) {
 	for text, want := range map[string]address{
 		":8080":                {"tcp", ":8080"},
 		"127.0.0.1:0":          {"tcp", "127.0.0.1:0"},
-		"www.example.com:http": {"tcp", "www.example.com:http"},
+		"WWW.example.com:http": {"tcp", "www.example.com:80"},
+		":08080":               {"tcp", ":8080"},
+		"127.0.0.1:https":      {"tcp", "127.0.0.1:443"},
+		"[::ffff:0.0.0.0]:80":  {"tcp4", "0.0.0.0:80"},
+		"[0:0::1]:00":          {"tcp", "[::1]:0"},
+		"unix:/run/./a//b/":    {"unix", "/run/a/b"},
 		"0.0.0.0:80":           {"tcp4", "0.0.0.0:80"},
 		"[::]:80":              {"tcp6", "[::]:80"},
 		"[fe80::1%lo]:80":      {"tcp", "[fe80::1%lo]:80"},
@@ -33,6 +44,8 @@ func TestParseAddress(t *testing.T) {
 		"unix:run/x":                        `"unix:run/x": want unix:/path or unix:@name`,
 		"unix:@":                            `"unix:@": want unix:/path or unix:@name`,
 		"unix:/" + strings.Repeat("x", 103): "the name of a Unix socket has at most 103 bytes, not 104",
+		"unix:/a/../b":                      "want the path of a file, without \"..\"",
+		"unix://.":                          "want the path of a file",
 		"unix:/a\x00b":                      "the name of a Unix socket has no zero bytes",
 		"fd:":                               `"fd:": want fd: and the name of a socket that the process inherits`,
 		"fd:a:b":                            `"fd:a:b": want fd: and the name`,
@@ -50,10 +63,61 @@ func FuzzParseAddress(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := parseAddress(text)
-		if err == nil && (a.network == "" || a.name == "" || !strings.HasSuffix(text, a.name)) {
-			t.Errorf("%q: %+v", text, a)
+		if err != nil {
+			return
+		}
+		again := a.name
+		if !strings.HasPrefix(a.network, "tcp") {
+			again = a.network + ":" + a.name
+		}
+		if b, err := parseAddress(again); err != nil || a != b || a.isFixed() && !a.overlaps(b) {
+			t.Errorf("%q: %+v, and again %+v, %v", text, a, b, err)
 		}
 	})
+}
+
+// Whether two addresses overlap is what the system says. Check accepted them,
+// and serve failed.
+func TestAddressesOverlap(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(dir, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free.Addr().(*net.TCPAddr).Port)
+	free.Close()
+	texts := []string{
+		":" + port, ":0" + port, "0.0.0.0:" + port, "127.0.0.1:" + port, "127.0.0.1:0", "127.0.0.2:" + port, "[::]:" + port, "[::1]:" + port,
+		"[::ffff:127.0.0.1]:" + port, "[::ffff:0.0.0.0]:" + port, "unix:" + dir + "/a", "unix:" + dir + "/./a", "unix:" + dir + "/link/a",
+		"unix:" + dir + "/b", "unix:" + dir + "/b:0",
+	}
+	for _, first := range texts {
+		for _, second := range texts {
+			file := fmt.Sprintf("listeners: [{name: a, address: %q}, {name: b, address: %q}]\nhttpSecurity: [{name: a, action: close}]\n", first, second)
+			_, err := Parse(t.Context(), "text", []byte(file), nil)
+			a, _ := parseAddress(first)
+			b, _ := parseAddress(second)
+			ln, opens := listenAt(a, 0)
+			if opens != nil {
+				t.Logf("%s: %v", first, opens) // a system without IPv6, or other than Linux
+				continue
+			}
+			other, opens := listenAt(b, 0)
+			if opens == nil {
+				other.Close()
+			}
+			ln.Close()
+			if (err == nil) != (opens == nil) && (runtime.GOOS == "linux" || err == nil) {
+				t.Errorf("%s and %s: %v, but %v", first, second, err, opens)
+			}
+			if err != nil && !strings.Contains(err.Error(), "which is listeners[0].address (text:1:") {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // What is wrong with addresses and with settings of servers is reported where
@@ -72,7 +136,7 @@ func TestListenerFaults(t *testing.T) {
 		},
 		"listeners: [{name: a, address: [':80', 'fd:']}, {name: b, address: ':80'}]": {
 			`text:1:40: listeners[0].address[1]: "fd:": want fd: and the name of a socket that the process inherits`,
-			`text:1:68: listeners[1].address: ":80": listener "a" has this address already`,
+			`text:1:68: listeners[1].address: ":80": cannot be opened beside ":80", which is listeners[0].address[0] (text:1:33)`,
 		},
 		"listeners: [{name: a, address: 'unix:@a', h2c: true, maxHeaderBytes: 1000, maxStreams: 10001, timeouts: {header: 1ms, idle: 25h}, tls: {certificate: x, key: y}}]": {
 			"text:1:48: listeners[0].h2c: true: for a listener without tls, which has HTTP/2 anyway",

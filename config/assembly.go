@@ -92,8 +92,8 @@ func (b *builder) assemble(old kept) *assembly {
 	names := map[string]bool{}
 	for i := range doc.Services {
 		c := &doc.Services[i]
-		if c.Name == "" || names[c.Name] {
-			b.fault(fmt.Errorf("%q is empty or taken", c.Name), "services[%d].name", i)
+		if err := badName(c.Name, names[c.Name]); err != nil {
+			b.fault(err, "services[%d].name", i)
 			continue
 		}
 		names[c.Name] = true
@@ -107,6 +107,15 @@ func (b *builder) assemble(old kept) *assembly {
 	b.planLogs(a)
 	b.tracing(a)
 	return a
+}
+
+// badName returns what is wrong with the name of an object that the file alone
+// knows.
+func badName(name string, taken bool) error {
+	if name == "" || taken {
+		return fmt.Errorf("%q is empty or taken", name)
+	}
+	return fielderr.CheckName(name, fielderr.MaxName)
 }
 
 // storeKey is the key of the tables of a store.
@@ -239,19 +248,19 @@ func (b *builder) doors(a *assembly) {
 	doc := b.file.doc
 	if len(doc.Listeners) == 0 {
 		d := &door{name: "listen", tls: b.listenerTLS(a, "listen", doc.TLS, "tls")}
-		b.addresses(d, doc.listen(), "listen", map[address]string{})
+		b.addresses(d, doc.listen(), "listen", map[string][]takenAddress{})
 		if len(doc.Services) > 0 {
 			d.rules = b.connections(&listenerConfig{Name: d.name})
 		}
 		a.listeners = append(a.listeners, d)
 		return
 	}
-	names, taken := map[string]bool{}, map[address]string{}
+	names, taken := map[string]bool{}, map[string][]takenAddress{}
 	for i := range doc.Listeners {
 		c := &doc.Listeners[i]
 		path := fielderr.Index("listeners", i)
-		if c.Name == "" || names[c.Name] {
-			b.fault(fmt.Errorf("%q is empty or taken", c.Name), "%s.name", path)
+		if err := badName(c.Name, names[c.Name]); err != nil {
+			b.fault(err, "%s.name", path)
 			continue
 		}
 		names[c.Name] = true
@@ -282,24 +291,44 @@ func (b *builder) doors(a *assembly) {
 	}
 }
 
+// A takenAddress is one of a listener that has been read.
+type takenAddress struct {
+	address
+	text, path string // as it stands in the file, and where
+}
+
 // addresses reads the addresses of a listener, which stand at a path. taken has
-// those of other listeners, with the names of these.
-func (b *builder) addresses(d *door, texts addresses, path string, taken map[address]string) {
+// those that have been read, by slot.
+func (b *builder) addresses(d *door, texts addresses, path string, taken map[string][]takenAddress) {
 	if len(texts) == 0 {
 		b.fault(errors.New("want an address, such as :8080"), "%s", path)
 	}
 	for i, text := range texts {
 		at := texts.path(path, i)
 		parsed, err := parseAddress(text)
-		if other, ok := taken[parsed]; ok && err == nil && parsed.isFixed() {
-			err = fmt.Errorf("listener %q has this address already", other)
+		if err == nil {
+			err = b.overlap(parsed, taken[parsed.slot()])
 		}
 		b.fault(err, "%s", at)
 		if err == nil {
-			taken[parsed] = d.name
+			taken[parsed.slot()] = append(taken[parsed.slot()], takenAddress{parsed, text, at})
 			d.addresses, d.paths = append(d.addresses, parsed), append(d.paths, at)
 		}
 	}
+}
+
+// overlap returns an error if an address cannot be opened beside others.
+func (b *builder) overlap(a address, others []takenAddress) error {
+	i := slices.IndexFunc(others, func(other takenAddress) bool { return a.overlaps(other.address) })
+	if i < 0 {
+		return nil
+	}
+	at, _ := b.file.nearest(others[i].path)
+	where := others[i].path
+	if at.source != nil {
+		where += fmt.Sprintf(" (%s:%d:%d)", at.source.name, at.line, at.column)
+	}
+	return fmt.Errorf("cannot be opened beside %s, which is %s", fielderr.Quote(others[i].text), where)
 }
 
 // check reports what is out of bounds. The paths begin at the process.

@@ -108,8 +108,8 @@ func (b *builder) keySets() {
 	paths := map[string]string{}
 	for i, c := range b.config.KeySets {
 		path := b.at("keySets", i)
-		if c.Name == "" || b.keyNames[c.Name] {
-			b.fault(fmt.Errorf("%q is empty or taken", c.Name), "%s.name", path)
+		if err := badName(c.Name, b.keyNames[c.Name]); err != nil {
+			b.fault(err, "%s.name", path)
 			continue
 		}
 		b.shadows("keySets", i, "a key set", c.Name, b.shared != nil && b.shared.keyNames[c.Name])

@@ -798,6 +798,11 @@ func (b *builder) scripts() {
 		}
 		b.shadows("scripts", i, "a script", sc.name(), b.shared != nil && b.shared.script(sc.name()) != nil)
 		path := b.at("scripts", i) + ".file"
+		if sc.Name != "" && badName(sc.Name, false) != nil {
+			b.fault(badName(sc.Name, false), "%s.name", b.at("scripts", i))
+			b.lost = true
+			continue
+		}
 		script, err := fromFile(b, path, func() (*datascript.Script, error) {
 			source, err := b.read(path, sc.File, scriptfile.MaxBytes)
 			if err != nil {
@@ -845,6 +850,11 @@ func (b *builder) rateLimiters() {
 		}
 		if b.cfg.RateLimiters[lc.Name] != nil || b.broken[this] {
 			b.fault(fmt.Errorf("a second rate limiter %q", lc.Name), "%s.name", path)
+			continue
+		}
+		if err := badName(lc.Name, false); err != nil {
+			b.fault(err, "%s.name", path)
+			b.broken[this] = true
 			continue
 		}
 		l := b.old.limiters[lc]

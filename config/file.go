@@ -318,6 +318,7 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 		b.checkOutputs(a)
 	}
 	b.nextStage()
+	var uses []*cookieUse
 	for _, m := range a.services {
 		warnings := &collector{}
 		cfg := m.edited()
@@ -333,6 +334,7 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 			continue
 		}
 		vs.CloseIdleConnections()
+		uses = append(uses, m.cookieUses(&cfg)...)
 		for _, w := range warnings.list {
 			warning := &fault{place: place{source: d.first}, path: m.prefix, err: errors.New(w.text)}
 			if i := slices.Index(poolNames(&f.doc.service), w.pool); i >= 0 {
@@ -355,6 +357,7 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 			vs.CloseIdleConnections()
 		}
 	}
+	warnOfSharedCookies(uses, a.listeners)
 	f.warnOfCertificates(a, d)
 	builders := a.builders()
 	f.warnOfServers(builders)

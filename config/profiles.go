@@ -169,6 +169,7 @@ func (b *builder) checkProfiles() {
 			b.fault(fmt.Errorf("%q is empty, taken, or stands for no profile", np.Name), "%s.name", path)
 			continue
 		}
+		b.fault(badName(np.Name, false), "%s.name", path)
 		p, kind, err := np.kind()
 		if err != nil {
 			b.fault(err, "%s", path)

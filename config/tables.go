@@ -227,8 +227,8 @@ func (rt *Runtime) takeTables(all map[string]*tables) {
 // store makes the tables of one of the stores.
 func (b *builder) store(a *assembly, i int, c storeConfig) {
 	key, path := storeKey(c.Name), fmt.Sprintf("stores[%d]", i)
-	if c.Name == "" || a.stores[key] != nil {
-		b.fault(fmt.Errorf("%q is empty or taken", c.Name), "%s.name", path)
+	if err := badName(c.Name, a.stores[key] != nil); err != nil {
+		b.fault(err, "%s.name", path)
 		return
 	}
 	b.apart(a, c.tableOptions, path)

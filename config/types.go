@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"maps"
-	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -353,6 +352,7 @@ var programOnly = map[reflect.Type][]string{
 	reflect.TypeFor[lbpool.Config]():               {"Logger", "OnEvent"},
 	reflect.TypeFor[lbpool.DrainPolicy]():          {"Bound"},
 	reflect.TypeFor[lbpool.DNSFinder]():            {"Resolver"},
+	reflect.TypeFor[foundServer]():                 {"Address", "Name"}, // each server has its own
 	reflect.TypeFor[limpet.BasicConfig]():          {"OnReload"},
 	reflect.TypeFor[limpet.BearerConfig]():         {"Tokens"},            // those of the configuration
 	reflect.TypeFor[jwtkeys.KeySet]():              {"Transport"},         // to the pool
@@ -474,11 +474,8 @@ type httpChecker struct {
 
 func (c *httpChecker) checker(b *builder, path string) lbpool.Checker {
 	made := &lbpool.HTTPChecker{
-		Method: c.Method, Path: c.Path, Host: c.Host, Header: http.Header{}, Accept: c.Accept, Keyword: c.Keyword,
+		Method: c.Method, Path: c.Path, Host: c.Host, Header: c.Header, Accept: c.Accept, Keyword: c.Keyword,
 		Maintenance: c.Maintenance, MaintenanceKeyword: c.MaintenanceKeyword,
-	}
-	for name, values := range c.Header {
-		made.Header[http.CanonicalHeaderKey(name)] = values
 	}
 	if c.TLS != nil {
 		made.TLS = b.tlsClient(*c.TLS, path+".tls")
@@ -501,17 +498,36 @@ type discoveryConfig struct {
 // A finder makes an [lbpool.Finder].
 type finder interface{ finder(*builder) lbpool.Finder }
 
-type dns struct{ lbpool.DNSFinder }
+type dns struct {
+	lbpool.DNSFinder
+	// Server has the settings of the servers. An empty hostname means the name
+	// that is looked up; with srv, the target.
+	Server foundServer
+}
 
 func (f *dns) finder(*builder) lbpool.Finder {
 	made := f.DNSFinder
+	made.Server = f.Server.ServerConfig
 	return &made
 }
 
-type ipGroup struct{ limpet.IPGroupFinder }
+type ipGroup struct {
+	limpet.IPGroupFinder
+	// Server has the settings of the servers.
+	Server foundServer
+}
+
+// foundServer has what servers that a finder finds have in common.
+type foundServer struct {
+	lbpool.ServerConfig
+
+	// The finder gives these; see programOnly.
+	Address, Name struct{}
+}
 
 func (f *ipGroup) finder(b *builder) lbpool.Finder {
 	made := f.IPGroupFinder
+	made.Server = f.Server.ServerConfig
 	made.Groups = b.cfg.IPGroups
 	return &made
 }

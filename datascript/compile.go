@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/lua51"
 )
 
@@ -54,6 +55,9 @@ type origin struct {
 func Compile(name string, chunks ...Chunk) (*Script, error) {
 	if err := lua51.Fault(); err != nil {
 		return nil, &CompileError{Script: name, Message: err.Error()}
+	}
+	if err := fielderr.CheckName(name, fielderr.MaxName); err != nil && name != "" {
+		return nil, &CompileError{Script: name, Message: "the name is " + err.Error()}
 	}
 	if len(chunks) == 0 {
 		return nil, &CompileError{Script: name, Message: "no source"}

@@ -65,9 +65,11 @@ type Env struct {
 func (env *Env) complete() error {
 	var faults fielderr.List
 	for _, name := range slices.Sorted(maps.Keys(env.RateLimiters)) {
+		path := fielderr.Key("rateLimiters", name)
 		if env.RateLimiters[name] == nil {
-			faults.Addf(fielderr.Key("rateLimiters", name), nil, "missing")
+			faults.Addf(path, nil, "missing")
 		}
+		faults.Name(path, name)
 	}
 	env.RateProfile.validate(&faults)
 	if env.Metrics != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/lua51"
+	"github.com/limpetlb/limpet/internal/oneline"
 )
 
 // A CompileError reports a fault of a script's source. Its text has the shape
@@ -28,7 +29,7 @@ func (e *CompileError) Unwrap() error { return e.Cause }
 
 // Error returns the text in the compiler's shape.
 func (e *CompileError) Error() string {
-	file := strings.ReplaceAll(e.Script, " ", "_")
+	file := oneline.Escape(strings.ReplaceAll(e.Script, " ", "_"))
 	if e.Event != 0 {
 		file += "_on_" + strings.ToLower(e.Event.String())
 	}

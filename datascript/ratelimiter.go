@@ -2,6 +2,7 @@ package datascript
 
 import (
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet/internal/bounds"
@@ -145,6 +146,9 @@ func (p *RateProfile) validate(faults *fielderr.List) {
 	}
 	if p.Action == RateRedirect && p.Location == "" {
 		faults.Addf("rateProfile.location", nil, "missing")
+	}
+	if strings.ContainsFunc(p.Location, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		faults.Addf("rateProfile.location", p.Location, "has a blank or a control character")
 	}
 	if !httpfield.IsValue(p.ContentType) {
 		faults.Addf("rateProfile.contentType", p.ContentType, "has a control character")

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go4.org/netipx"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // An EntryError says which entry of a list is invalid, and why.
@@ -67,9 +69,9 @@ func newParser(name string, o Options) *parser {
 	if p.maxEntries == 0 {
 		p.maxEntries = DefaultMaxEntries
 	}
-	if fault := nameFault(name); fault != "" {
-		p.faults = append(p.faults, &FieldError{Path: "name", Value: nameValue(name), Err: errors.New(fault)})
-	}
+	var faults fielderr.List
+	faults.Name("name", name)
+	p.faults = append(p.faults, fielderr.Leaves(faults.Err())...)
 	return p
 }
 

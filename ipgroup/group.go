@@ -2,12 +2,9 @@ package ipgroup
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
@@ -25,9 +22,6 @@ const (
 	DefaultMaxEntries = 2_000_000 // entries
 	DefaultMaxBytes   = 64 << 20  // bytes
 )
-
-// maxNameLength is the longest group name, in characters.
-const maxNameLength = 255
 
 // Options say how a list of entries becomes a group. The zero value accepts
 // addresses, ranges and prefixes, refuses countries, autonomous systems and
@@ -95,7 +89,7 @@ type members interface {
 // prefix, a country, an autonomous system or a comma-separated list of these;
 // the package comment has the grammar. Parse does not keep entries.
 //
-// The name has 1 to 255 characters and no control characters.
+// The name has 1 to 255 bytes of printable text.
 //
 // On failure the group is nil and the error joins all faults: a [*FieldError]
 // for the name, one [*EntryError] for each invalid entry (for the first 1,000;
@@ -148,24 +142,3 @@ func (g *Group) ASNs() []uint32 {
 // normalize returns the one form under which an address is stored and looked
 // up.
 func normalize(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
-
-// nameValue is a name as the value of a fault; nil if there is none.
-func nameValue(name string) any {
-	if name == "" {
-		return nil
-	}
-	return name
-}
-
-// nameFault says what is wrong with the name of a group; "" for nothing.
-func nameFault(name string) string {
-	switch {
-	case name == "":
-		return "missing"
-	case !utf8.ValidString(name) || slices.ContainsFunc([]rune(name), unicode.IsControl):
-		return "not plain text"
-	case utf8.RuneCountInString(name) > maxNameLength:
-		return fmt.Sprintf("longer than %d characters", maxNameLength)
-	}
-	return ""
-}

@@ -2,7 +2,6 @@ package ipgroup
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -85,9 +84,7 @@ func NewWatcher(set *Set, files []File, onEvent func(FileEvent)) (*Watcher, erro
 	groups := make(map[string]int, len(files))
 	for i, f := range files {
 		path := fielderr.Index("files", i) + ".group"
-		if fault := nameFault(f.Group); fault != "" {
-			faults.Add(path, nameValue(f.Group), errors.New(fault))
-		}
+		faults.Name(path, f.Group)
 		if first, ok := groups[f.Group]; ok {
 			faults.Addf(path, f.Group, "already the group of files[%d]", first)
 			continue

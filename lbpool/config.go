@@ -157,9 +157,7 @@ func newSettings(cfg Config, faults *fielderr.List) *settings {
 		onEvent:        cfg.OnEvent,
 		logger:         cfg.Logger,
 	}
-	if cfg.Name == "" {
-		faults.Addf("name", nil, "missing")
-	}
+	faults.Name("name", cfg.Name)
 	if st.scheme == "" {
 		st.scheme = "http"
 	}
@@ -236,8 +234,10 @@ func newMembers(configs []ServerConfig, port uint16, faults *fielderr.List) []me
 }
 
 func (c *ServerConfig) validate(path string, faults *fielderr.List) {
-	if c.Name != "" && looksLikeAddress(c.Name) {
+	if looksLikeAddress(c.Name) {
 		faults.Addf(path+".name", c.Name, "reads as an IP address")
+	} else {
+		faults.OptionalName(path+".name", c.Name)
 	}
 	if c.Hostname != "" && looksLikeAddress(c.Hostname) {
 		faults.Addf(path+".hostname", c.Hostname, "reads as an IP address")

@@ -81,7 +81,7 @@ func TestNewFaults(t *testing.T) {
 				Method: "G T", Path: "x", Host: "a b", Accept: []StatusRange{{200, 299}, {300, 200}}, Keyword: strings.Repeat("k", 513),
 			}}),
 			"healthMonitors[0].checker.method: \"G T\": not a method\nhealthMonitors[0].checker.path: \"x\": not an absolute path\n" +
-				"healthMonitors[0].checker.host: \"a b\": not a host\nhealthMonitors[0].checker.accept[1]: 300 to 200 is not a range from 100 to 999\nhealthMonitors[0].checker.keyword: 513 bytes, more than 512",
+				"healthMonitors[0].checker.host: \"a b\": not a host, with or without a port\nhealthMonitors[0].checker.accept[1]: 300 to 200 is not a range from 100 to 999\nhealthMonitors[0].checker.keyword: 513 bytes, more than 512",
 		},
 		{
 			"tcp checker", monitors(HealthMonitor{Checker: &TCPChecker{Send: strings.Repeat("s", 1025), Expect: strings.Repeat("e", 513)}}),

@@ -72,6 +72,7 @@ func validDiscoveries(configs []Discovery, faults *fielderr.List) []Discovery {
 		if d.Name == "" {
 			d.Name = fmt.Sprintf("discovery[%d]", i)
 		}
+		faults.Name(path+".name", d.Name)
 		if first, taken := owner[d.Name]; taken {
 			faults.Addf(path+".name", d.Name, "already the name of %s", first)
 		}

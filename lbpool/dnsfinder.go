@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // DNSFinder is a Finder that looks up a name in the DNS. Every address is a
@@ -57,7 +58,7 @@ func (f *DNSFinder) validate() error {
 	switch {
 	case err != nil:
 		faults.Add("name", f.Name, err)
-	case host == "" || len(host) > 254 || strings.ContainsAny(host, " \t\r\n/\\\x00:"):
+	case len(host) > 254 || strings.Contains(host, ":") || !httpfield.IsAuthority(host):
 		faults.Addf("name", f.Name, "not a name")
 	case looksLikeAddress(host):
 		faults.Addf("name", f.Name, "an address, which need not be looked up")

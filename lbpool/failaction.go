@@ -7,6 +7,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // FailKind says what to do with a request for which no server is available.
@@ -114,7 +115,7 @@ func (a FailAction) validate(path string, faults *fielderr.List) {
 		if r.Scheme != "http" && r.Scheme != "https" {
 			faults.Addf(path+".redirect.scheme", r.Scheme, "neither http nor https")
 		}
-		if u, err := url.Parse("//" + r.Host); err != nil || r.Host == "" || u.Host != r.Host {
+		if !httpfield.IsAuthority(r.Host) {
 			faults.Addf(path+".redirect.host", r.Host, "not a host")
 		}
 		if r.Path != "" && !strings.HasPrefix(r.Path, "/") {

@@ -108,9 +108,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		members: slices.Clone(cfg.Members),
 		find:    prioritylabel.Rules{Implicit: cfg.ImplicitLabels, Fallback: cfg.FallbackLabel},
 	}
-	if g.name == "" {
-		faults.Addf("name", nil, "missing")
-	}
+	faults.Name("name", g.name)
 	bounds.Check("", cfg, &faults)
 	g.fail.validate("failAction", &faults)
 	if n := len(g.members); n == 0 {
@@ -138,6 +136,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		} else {
 			seen[m.Pool] = i
 		}
+		faults.OptionalName(path+".label", m.Label)
 		bounds.Check(path, m, &faults)
 	}
 	if err := faults.ErrIn(cfg); err != nil {

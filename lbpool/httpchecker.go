@@ -2,10 +2,12 @@ package lbpool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/internal/http1"
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 const (
@@ -42,11 +45,16 @@ type StatusRange struct {
 type HTTPChecker struct {
 	// Method is the request's method. Empty means GET.
 	Method string
-	// Path is the request's path, with a query if needed. Empty means "/".
+	// Path is the request's path, with a query if needed: as it stands in the
+	// request, without blanks and "#". Empty means "/".
 	Path string
-	// Host is the Host header. Empty means the server's address and port.
+	// Host is the Host header: a name or an address, with or without a port.
+	// Empty means the server's address and port.
 	Host string
-	// Header are further headers. User-Agent and Accept are added if missing.
+	// Header are further headers, in any letter case. User-Agent and Accept are
+	// added if missing. Host has a field of its own, and headers that frame
+	// messages or belong to one connection, such as Connection and
+	// Content-Length, are faults.
 	Header http.Header
 	// Accept are the status codes of success. Nil means 200 to 299.
 	Accept []StatusRange
@@ -69,6 +77,7 @@ type HTTPChecker struct {
 	once      sync.Once
 	transport *http1.Switch
 	target    *url.URL
+	header    http.Header // with canonical names
 	err       error
 }
 
@@ -125,10 +134,7 @@ func (c *HTTPChecker) request(ctx context.Context, server netip.AddrPort) *http.
 	if c.TLS != nil {
 		target.Scheme = "https"
 	}
-	header := c.Header.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
+	header := c.header.Clone()
 	for key, value := range map[string]string{"User-Agent": "limpet-health-monitor", "Accept": "*/*"} {
 		if _, set := header[key]; !set {
 			header.Set(key, value)
@@ -167,20 +173,28 @@ func (c *HTTPChecker) tlsConfig() *tls.Config {
 
 func (c *HTTPChecker) prepare() error {
 	var faults fielderr.List
-	path := c.Path
-	if path == "" {
-		path = "/"
-	}
+	path := cmp.Or(c.Path, "/")
 	var err error
-	if c.target, err = url.ParseRequestURI(path); err != nil || !strings.HasPrefix(path, "/") {
+	switch c.target, err = url.ParseRequestURI(path); {
+	case !strings.HasPrefix(path, "/"):
 		faults.Addf("path", c.Path, "not an absolute path")
+	case err != nil || !httpfield.IsTarget(path):
+		faults.Addf("path", c.Path, "cannot be sent: blanks, control characters, \"#\" and other \"%%\" must be percent-encoded")
 	}
-	if _, err := http.NewRequest(c.Method, "/", nil); err != nil {
+	switch {
+	case c.Method == http.MethodConnect:
+		faults.Addf("method", c.Method, "asks for a tunnel, and not for a path")
+	case c.Method != "" && !httpfield.IsToken(c.Method):
 		faults.Addf("method", c.Method, "not a method")
+	case c.Method == http.MethodHead && c.Keyword != "":
+		faults.Addf("keyword", nil, "a response to HEAD has no body")
+	case c.Method == http.MethodHead && c.MaintenanceKeyword != "":
+		faults.Addf("maintenanceKeyword", nil, "a response to HEAD has no body")
 	}
-	if strings.ContainsFunc(c.Host, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
-		faults.Addf("host", c.Host, "not a host")
+	if c.Host != "" && !httpfield.IsAuthority(c.Host) {
+		faults.Addf("host", c.Host, "not a host, with or without a port")
 	}
+	c.header = validHeader(c.Header, &faults)
 	validRanges(c.Accept, "accept", 100, 999, &faults)
 	validRanges(c.Maintenance, "maintenance", 100, 999, &faults)
 	if len(c.Keyword) > maxCheckKeyword {
@@ -190,6 +204,30 @@ func (c *HTTPChecker) prepare() error {
 		faults.Addf("maintenanceKeyword", nil, "%d bytes, more than %d", len(c.MaintenanceKeyword), maxCheckKeyword)
 	}
 	return faults.Err()
+}
+
+// validHeader returns a header with canonical names, and adds the faults of
+// what cannot be sent so.
+func validHeader(given http.Header, faults *fielderr.List) http.Header {
+	header := make(http.Header, len(given))
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		path, key := fielderr.Key("header", name), http.CanonicalHeaderKey(name)
+		_, twice := header[key]
+		switch {
+		case !httpfield.IsToken(name):
+			faults.Addf(path, nil, "not the name of a header")
+		case key == "Host":
+			faults.Addf(path, nil, "the field host takes its place")
+		case httpfield.IsFraming(key):
+			faults.Addf(path, nil, "belongs to the connection, and cannot be set")
+		case twice:
+			faults.Addf(path, nil, "given twice, in another letter case")
+		case slices.ContainsFunc(given[name], func(v string) bool { return !httpfield.IsValue(v) }):
+			faults.Addf(path, nil, "has characters that cannot be sent") // the value may be a secret
+		}
+		header[key] = slices.Clone(given[name])
+	}
+	return header
 }
 
 func validRanges(ranges []StatusRange, path string, low, high int, faults *fielderr.List) {

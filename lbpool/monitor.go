@@ -96,6 +96,7 @@ func validMonitors(configs []HealthMonitor, faults *fielderr.List) []HealthMonit
 		if m.Name == "" {
 			m.Name = fmt.Sprintf("monitor[%d]", i)
 		}
+		faults.Name(path+".name", m.Name)
 		if first, taken := owner[m.Name]; taken {
 			faults.Addf(path+".name", m.Name, "already the name of %s", first)
 		}

@@ -93,6 +93,9 @@ func NewAppCookie(c AppCookieConfig) (*AppCookie, error) {
 	return p, nil
 }
 
+// Name returns the name of the application's cookie.
+func (p *AppCookie) Name() string { return p.name }
+
 // Targets creates the tables of the targets that use the profile, like
 // [ClientIP.Targets]. The error is always nil.
 func (p *AppCookie) Targets(_ string, all []string, has func(target, server string) bool) error {

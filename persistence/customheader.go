@@ -5,9 +5,11 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/httpfield"
 )
 
 // A CustomHeaderConfig configures a [CustomHeader].
@@ -34,7 +36,7 @@ type CustomHeader struct {
 // fault.
 func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 	var faults fielderr.List
-	if http.CanonicalHeaderKey(c.Name) == "Host" {
+	if key := http.CanonicalHeaderKey(c.Name); key == "Host" || httpfield.IsFraming(key) {
 		faults.Addf("name", c.Name, "not among the headers of a request")
 	} else {
 		checkName(c.Name, &faults)
@@ -46,6 +48,8 @@ func NewCustomHeader(c CustomHeaderConfig) (*CustomHeader, error) {
 		path := fielderr.Key("servers", value)
 		if value == "" {
 			faults.Addf(path, c.Servers[value], "a header that is empty names no server")
+		} else if !httpfield.IsValue(value) || strings.Trim(value, " \t") != value {
+			faults.Addf(path, c.Servers[value], "no header has this value: it has blanks at an end, or control characters")
 		}
 		if c.Servers[value] == "" {
 			faults.Addf(path, nil, "missing")

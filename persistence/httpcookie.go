@@ -340,6 +340,17 @@ func (p *HTTPCookie) Source() Source { return FromCookie }
 // names begin.
 func (p *HTTPCookie) Name() string { return p.config.Name }
 
+// CookieNames returns the names of the cookies of all targets, sorted; see
+// [HTTPCookie.Targets]. Without targets it is Name alone.
+func (p *HTTPCookie) CookieNames() []string {
+	names := []string{p.config.Name}
+	for _, t := range p.targets.Load().byName {
+		names = append(names, t.own)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // HasRandomKey reports whether no key is configured, so that cookies are valid
 // until the program ends.
 func (p *HTTPCookie) HasRandomKey() bool { return p.random }

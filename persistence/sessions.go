@@ -76,6 +76,9 @@ type sessions[K comparable] struct {
 func (s *sessions[K]) init(timeout, maxAge time.Duration, shared Sessions, name, other string, faults *fielderr.List) {
 	s.timeout, s.maxAge = timeout, maxAge
 	s.shared, s.name = shared, other
+	if !fielderr.IsPrintable(name) {
+		faults.Addf("table", name, "not printable text")
+	}
 	if name != "" {
 		s.name, s.legacy = strings.Clone(name), time.Now().Add(s.timeout)
 	}

@@ -2,18 +2,13 @@ package policy
 
 import (
 	"fmt"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
-// Limits of names in bytes, because every log record repeats them. The name of
-// a rule in a set has two of them and a slash.
-const (
-	maxNameLen     = 255
-	maxRuleNameLen = 2*maxNameLen + 1
-)
+// maxRuleNameLen limits the name of a rule in bytes: in a set it has two names
+// and a slash.
+const maxRuleNameLen = 2*fielderr.MaxName + 1
 
 // A FieldError is one fault of a configuration: the Path of a field, such as
 // "rules[3].match.path.values[0]", its Value, which is nil if it may be secret,
@@ -41,26 +36,15 @@ func (e *RuleError) Unwrap() error { return e.Err }
 type ruleNames map[string]bool
 
 func (seen ruleNames) check(f *fielderr.List, field, name string) {
-	switch {
-	case name == "":
+	if name == "" {
 		f.Addf(field, nil, "missing")
 		return
-	case len(name) > maxRuleNameLen:
-		f.Addf(field, name, "longer than %d bytes", maxRuleNameLen)
-	case !printable(name):
-		f.Addf(field, name, "not printable text")
+	}
+	if err := fielderr.CheckName(name, maxRuleNameLen); err != nil {
+		f.Add(field, name, err)
 	}
 	if seen[name] { // where, a configuration has another path for
 		f.Addf(field, name, "already the name of a rule before it")
 	}
 	seen[name] = true
-}
-
-func printable(s string) bool {
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return utf8.ValidString(s)
 }

@@ -127,6 +127,9 @@ func (c *compiler) edits(field string, edits []Edit) []compiledEdit {
 				c.faults.Addf(at+".value", nil, "has characters that cannot be sent")
 			}
 		}
+		if compiled.add && !compiled.cookie && compiled.name == "Host" && isConstant(compiled.value) && !isHost(source) {
+			c.faults.Addf(at+".value", source, "not a host, with or without a port")
+		}
 		all = append(all, compiled)
 	}
 	return all
@@ -149,12 +152,23 @@ func (e *compiledEdit) editRequest(tx Transaction, out *http.Request) {
 	case e.cookie:
 		editCookies(out.Header, e, value)
 	case e.name == "Host":
-		if name := hostWithoutPort(value); redirectable(name, value[len(name):]) {
+		if isHost(value) {
 			out.Host = value
 		}
 	default:
 		editHeader(out.Header, e, value)
 	}
+}
+
+// isConstant reports whether a value has no variables.
+func isConstant(v textValue) bool {
+	return !slices.ContainsFunc(v, func(p valuePart) bool { return p.variable != nil })
+}
+
+// isHost reports whether a request may have this host.
+func isHost(host string) bool {
+	name := hostWithoutPort(host)
+	return redirectable(name, host[len(name):])
 }
 
 // editResponse applies the edit to the response.

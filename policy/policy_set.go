@@ -31,8 +31,8 @@ func ComposeSets(sets ...PolicySet) (PolicySet, error) {
 		field := fielderr.Index("sets", i) + ".name"
 		first, dup := names[set.Name]
 		switch {
-		case set.Name == "" || len(set.Name) > maxNameLen || !printable(set.Name) || strings.Contains(set.Name, "/"):
-			f.Addf(field, set.Name, "not a name of at most %d bytes of printable text without a slash", maxNameLen)
+		case fielderr.CheckName(set.Name, fielderr.MaxName) != nil || strings.Contains(set.Name, "/"):
+			f.Addf(field, set.Name, "not a name of at most %d bytes of printable text without a slash", fielderr.MaxName)
 		case dup:
 			f.Addf(field, set.Name, "already the name of sets[%d]", first)
 		default:

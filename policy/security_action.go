@@ -81,7 +81,7 @@ func (a Respond) compile(f *fielderr.List, field string) Respond {
 		return a
 	}
 	if a.ContentType != "" {
-		if _, _, err := mime.ParseMediaType(a.ContentType); err != nil || !printable(a.ContentType) {
+		if _, _, err := mime.ParseMediaType(a.ContentType); err != nil || !fielderr.IsPrintable(a.ContentType) {
 			f.Addf(field+".contentType", a.ContentType, "not a media type")
 		}
 		if a.Body == nil {

@@ -87,9 +87,7 @@ type groupPattern struct {
 // fault.
 func NewStringGroup(cfg StringGroupConfig) (*StringGroup, error) {
 	var f fielderr.List
-	if cfg.Name == "" || len(cfg.Name) > maxNameLen || !printable(cfg.Name) {
-		f.Addf("name", cfg.Name, "not a name of at most %d bytes of printable text", maxNameLen)
-	}
+	f.Name("name", cfg.Name)
 	f.Constant("kind", cfg.Kind)
 	size := 0
 	for i, e := range cfg.Entries {

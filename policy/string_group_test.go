@@ -89,7 +89,7 @@ func TestStringGroup(t *testing.T) {
 
 func TestStringGroupFaults(t *testing.T) {
 	_, err := NewStringGroup(StringGroupConfig{Kind: 2, Entries: []StringEntry{{}, {"a", "b"}}})
-	want := []string{`name: "": not a name of at most 255 bytes of printable text`, "kind: 2: not one of list, map", "entries[0].key: an empty key is part of every text"}
+	want := []string{"name: missing", "kind: 2: not one of list, map", "entries[0].key: an empty key is part of every text"}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Error(diff)
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/limpetlb/limpet/internal/fielderr"
 )
 
 // uriTemplate is a host or a path with tokens, as the package documentation
@@ -362,7 +364,7 @@ func (c *compiler) checkTemplate(field string, t *uriTemplate, isHost bool) {
 			}
 			continue
 		}
-		if strings.ContainsAny(p.text, "?#") || !printable(p.text) {
+		if strings.ContainsAny(p.text, "?#") || !fielderr.IsPrintable(p.text) {
 			c.faults.Addf(field, t.source, "%q is not part of a path", p.text)
 		} else if _, err := url.PathUnescape(p.text); err != nil {
 			c.faults.Add(field, t.source, err)

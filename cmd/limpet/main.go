@@ -47,16 +47,20 @@ type exitStatus int
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	root := newRoot()
-	root.SetOut(out)
+	root, printed := newRoot(), &output{to: out}
+	root.SetOut(printed)
 	root.SetErr(errs)
 	root.SetArgs(doubleDashes(root, args, errs))
 	c, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return ok
-	}
 	if status, is := errors.AsType[exitStatus](err); is {
 		return int(status)
+	}
+	if printed.err != nil {
+		complain(errs, printed.err)
+		return failed
+	}
+	if err == nil {
+		return ok
 	}
 	complain(errs, err)
 	fmt.Fprintf(errs, "usage: %s\n", c.UseLine())
@@ -68,6 +72,22 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 func interrupted(errs io.Writer) int {
 	fmt.Fprintln(errs, "limpet: interrupted")
 	return failed
+}
+
+// An output is where commands print. It keeps the first error, so that commands
+// need not look.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+// Write implements [io.Writer].
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // complain writes an error.

@@ -657,6 +657,37 @@ func TestUpgradeUnixSocket(t *testing.T) {
 	}
 }
 
+// TestUpgradeWithoutUnixSocket: the file of a socket goes when the next process
+// accepts without it, and stays if that fails. It stayed for good.
+func TestUpgradeWithoutUnixSocket(t *testing.T) {
+	files, address, _ := shop(t)
+	socket := filepath.Join(t.TempDir(), "web.sock")
+	config := files["limpet.yaml"]
+	files["limpet.yaml"] = strings.Replace(config, strconv.Quote(address), strconv.Quote("unix:"+socket), 1)
+	g := startGenerations(t, files)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(g.dir, "limpet.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("listen: 192.0.2.1:1\n" + teapotRule) // no address of this machine
+	g.signal(syscall.SIGUSR2)
+	g.await("upgrade failed")
+	if c, err := net.Dial("unix", socket); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+	write(config)
+	g.begin()
+	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+		t.Errorf("the file: %v", err)
+	}
+	g.await(ended)
+	g.stop()
+}
+
 // TestUpgradeInheritedSockets: sockets that the first process has inherited are
 // there for all that follow, also if a configuration between has left them out.
 func TestUpgradeInheritedSockets(t *testing.T) {

@@ -147,6 +147,7 @@ func New(c Config) (*Verifier, error) {
 	var sets []*keySet // that have these files
 	for _, name := range slices.Sorted(maps.Keys(c.KeySets)) {
 		path := "keySets[" + strconv.Quote(name) + "]"
+		faults.OptionalName(path, name)
 		s := &keySet{name: name, KeySet: c.KeySets[name], ask: make(chan struct{}, 1)}
 		s.keys.Store(noKeys)
 		v.sets[name] = s

@@ -180,7 +180,7 @@ func readProxyHeader(r io.Reader) (h *proxyproto.Header, rest []byte, err error)
 			return nil, nil, err
 		}
 		if size > 0 && size <= len(buf) {
-			h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(buf[:size]), 256))
+			h, err := parseProxyHeader(buf[:size])
 			return h, slices.Clone(buf[size:]), err
 		}
 		if len(buf) == cap(buf) {
@@ -198,6 +198,18 @@ func readProxyHeader(r io.Reader) (h *proxyproto.Header, rest []byte, err error)
 			return nil, nil, err
 		}
 	}
+}
+
+// parseProxyHeader parses a header. One of version 2 for an unknown family is
+// as one with the command LOCAL: what follows is skipped. The module refuses
+// it, though not the same of version 1. It changes header.
+func parseProxyHeader(header []byte) (*proxyproto.Header, error) {
+	const command = 12 // its position; the family follows
+	if bytes.HasPrefix(header, proxyproto.SIGV2) && header[command] == byte(proxyproto.PROXY) &&
+		header[command+1] == byte(proxyproto.UNSPEC) {
+		header[command] = byte(proxyproto.LOCAL)
+	}
+	return proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(header), 256))
 }
 
 // proxyHeaderSize returns the size of the header that buf begins with, or 0 as

@@ -24,8 +24,10 @@ func FuzzProxyHeader(f *testing.F) {
 		"PROXY UNKNOWN\r\n\x00",                                 // without addresses
 		"PROXY \n",                                              // the shortest line
 		"PROXY UNKNOWN " + string(make([]byte, 200)),            // without an end
-		sig,                          // a signature and nothing else
-		sig + "\x20\x00\x00\x00rest", // LOCAL
+		sig,                              // a signature and nothing else
+		sig + "\x20\x00\x00\x00rest",     // LOCAL
+		sig + "\x21\x00\x00\x00rest",     // UNSPEC
+		sig + "\x21\x00\x00\x04abcdrest", // and what the receiver skips
 		sig + "\x21\x11\x00\x0c\xcb\x00\x71\x09\xc6\x33\x64\x01\x12\x67\x01\xbbrest",                             // version 2
 		sig + "\x21\x11\x00\x14\xcb\x00\x71\x09\xc6\x33\x64\x01\x12\x67\x01\xbb\x20\x00\x05\x01\x00\x00\x00\x00", // and SSL
 		sig + "\x21\x31\x00\xd8" + string(make([]byte, 216)),                                                     // of UNIX

@@ -127,7 +127,11 @@ func TestProxyProtocol(t *testing.T) {
 			h.SourceAddr = &net.UDPAddr{IP: net.IPv4(203, 0, 113, 9), Port: 4711}
 			h.DestinationAddr = &net.UDPAddr{IP: net.IPv4(198, 51, 100, 1), Port: 443}
 		}), "", ""},
-		{"v2, no family", string(proxyproto.SIGV2) + "\x21\x00\x00\x00", "", ""},
+		{"v2, UNSPEC", string(proxyproto.SIGV2) + "\x21\x00\x00\x00", proxy, "http"},
+		{"v2, UNSPEC with addresses", string(proxyproto.SIGV2) + "\x21\x00\x00\x0c" + strings.Repeat("x", 12), proxy, "http"},
+		{"v2, UNSPEC with a TLV of SSL", string(proxyproto.SIGV2) + "\x21\x00\x00\x08" + "\x20\x00\x05\x01\x00\x00\x00\x00", proxy, "http"},
+		{"v2, UNSPEC, 4 KiB and a byte", string(proxyproto.SIGV2) + "\x21\x00\x0f\xf1" + strings.Repeat("x", 4081), "", ""},
+		{"v2, UNSPEC and a transport", string(proxyproto.SIGV2) + "\x21\x01\x00\x00", "", ""},
 		{"v2, unknown family", string(proxyproto.SIGV2) + "\x21\x41\x00\x00", "", ""},
 		{"v2, unknown transport", string(proxyproto.SIGV2) + "\x21\x13\x00\x0c" + strings.Repeat("x", 12), "", ""},
 		{"v2, unknown command", string(proxyproto.SIGV2) + "\x22\x11\x00\x0c" + strings.Repeat("x", 12), "", ""},

@@ -103,8 +103,11 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.Name != "" {
 		r.header = XForwardedFor
 		r.name, r.source = http.CanonicalHeaderKey(cfg.Name), SourceHeader
-		if !httpfield.IsToken(cfg.Name) {
+		switch {
+		case !httpfield.IsToken(cfg.Name):
 			faults.Addf("clientHeader", cfg.Name, "not the name of a header")
+		case r.name == "Host", httpfield.IsFraming(r.name):
+			faults.Addf("clientHeader", cfg.Name, "never has an address")
 		}
 	}
 	if cfg.Index < -MaxIndex || cfg.Index > MaxIndex {

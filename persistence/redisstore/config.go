@@ -211,7 +211,9 @@ func (c Config) withDefaults() (Config, error) {
 	faults.Constant("options.whenFull", o.WhenFull)
 	faults.Constant("whenDown", c.WhenDown)
 	for _, name := range slices.Sorted(maps.Keys(c.TablesWhenDown)) {
-		faults.Constant(fielderr.Key("tablesWhenDown", name), c.TablesWhenDown[name])
+		path := fielderr.Key("tablesWhenDown", name)
+		faults.Constant(path, c.TablesWhenDown[name])
+		faults.OptionalName(path, name)
 	}
 	if err := faults.ErrIn(c); err != nil {
 		return c, err

@@ -217,22 +217,40 @@ func (s *Successor) Ready() error {
 }
 
 // Accepting reports to the predecessor that this process accepts. It closes
-// sockets that nobody has opened: clients would wait there for ever.
+// sockets that nobody has opened, since clients would wait there for ever, and
+// removes the files of Unix sockets among them: the predecessor leaves these
+// alone.
 func (s *Successor) Accepting() error {
-	s.release()
+	s.release(true)
 	return s.send(frameAccepting, nil)
 }
 
-// release closes sockets that nobody has opened.
-func (s *Successor) release() {
+// release closes sockets that nobody has opened, and may remove their files.
+func (s *Successor) release(remove bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.files {
-		if f != nil {
-			_ = f.Close()
-			s.files[i] = nil
+		if f == nil {
+			continue
 		}
+		if remove {
+			removeFile(f)
+		}
+		_ = f.Close()
+		s.files[i] = nil
 	}
+}
+
+// removeFile removes the file of a Unix socket; other sockets have none.
+func removeFile(socket *os.File) {
+	ln, err := net.FileListener(socket)
+	if err != nil {
+		return
+	}
+	if ln, ok := ln.(*net.UnixListener); ok {
+		ln.SetUnlinkOnClose(true)
+	}
+	_ = ln.Close()
 }
 
 // Fail reports to the predecessor why this process ends.
@@ -262,5 +280,5 @@ func (s *Successor) Err() error {
 func (s *Successor) Close() {
 	_ = s.conn.Close()
 	s.wg.Wait()
-	s.release()
+	s.release(false)
 }
