@@ -127,11 +127,7 @@ func (g *Gate) Stop(ctx context.Context) {
 		l.end()
 	}
 	for _, l := range all {
-		select {
-		case <-l.ended:
-		case <-ctx.Done():
-			return
-		}
+		l.awaitEnd(ctx)
 	}
 }
 
@@ -168,10 +164,7 @@ func Retire(ctx context.Context, ln net.Listener) {
 		return
 	}
 	l.end()
-	select {
-	case <-l.ended:
-	case <-ctx.Done():
-	}
+	l.awaitEnd(ctx)
 	l.gate.open.awaitNone(ctx, l)
 }
 

@@ -137,18 +137,38 @@ func (o *openConns) wake() {
 // awaitNone waits until there are none of a listener, or none at all if that is
 // nil, or ctx ends.
 func (o *openConns) awaitNone(ctx context.Context, of *listener) {
+	count := &o.all
+	if of != nil {
+		count = &of.open
+	}
+	o.awaitZero(ctx, count)
+}
+
+// awaitZero waits until a count that mu guards is zero, or ctx ends.
+func (o *openConns) awaitZero(ctx context.Context, count *int) {
 	stop := context.AfterFunc(ctx, o.wake)
 	defer stop()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.changed.L = &o.mu
-	count := &o.all
-	if of != nil {
-		count = &of.open
-	}
 	for *count > 0 && ctx.Err() == nil {
 		o.changed.Wait()
 	}
+}
+
+// take notes that a listener is about to accept a connection, and taken that
+// the connection is counted, if there is one.
+func (o *openConns) take(l *listener) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.taking++
+}
+
+func (o *openConns) taken(l *listener) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.taking--
+	o.changed.Broadcast()
 }
 
 // enter counts a connection of a listener, which may be nil, and returns how

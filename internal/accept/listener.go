@@ -1,6 +1,7 @@
 package accept
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -43,8 +44,9 @@ type listener struct {
 	gate   *Gate
 	budget *Budget // nil: only the gate's own limits apply
 
-	open int         // its open connections; the mu of gate.open guards it
-	left atomic.Bool // it takes connections from its queue only, or none
+	open   int         // its open connections; the mu of gate.open guards it
+	taking int         // how many Accepts are taking one, which is not counted yet; the same guards it
+	left   atomic.Bool // it takes connections from its queue only, or none
 
 	waits atomic.Bool   // Accept waits for a connection, or for room for one
 	turns atomic.Uint64 // how often it has waited
@@ -154,14 +156,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			_ = l.stop() // there is no space for what is in the queue
 			l.mu.Unlock()
 		}
-		c, err := l.Listener.Accept()
-		l.turns.Add(1)
-		l.waits.Store(false)
-		if err == nil {
-			// It is counted before the listener can end: whoever waits for that
-			// waits for the connections next.
-			c = l.gate.accepted(l, c)
-		}
+		c, err := l.take()
 		again := l.settle(err)
 		switch {
 		case err == nil && c != nil:
@@ -173,6 +168,31 @@ func (l *listener) Accept() (net.Conn, error) {
 		default:
 			return nil, err
 		}
+	}
+}
+
+// take accepts a connection and counts it: whoever waits for the end of the
+// listener waits for that, and then for its connections. The connection is nil
+// if it was denied.
+func (l *listener) take() (net.Conn, error) {
+	l.gate.open.take(l)
+	defer l.gate.open.taken(l)
+	c, err := l.Listener.Accept()
+	l.turns.Add(1)
+	l.waits.Store(false)
+	if err != nil {
+		return nil, err
+	}
+	return l.gate.accepted(l, c), nil
+}
+
+// awaitEnd waits until nobody listens any more and all connections that were
+// accepted are counted, or ctx ends.
+func (l *listener) awaitEnd(ctx context.Context) {
+	select {
+	case <-l.ended:
+		l.gate.open.awaitZero(ctx, &l.taking)
+	case <-ctx.Done():
 	}
 }
 

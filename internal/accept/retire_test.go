@@ -179,3 +179,62 @@ func TestRetire(t *testing.T) {
 	for range fromStays {
 	}
 }
+
+// A listener that yields may just have taken a connection: whoever retires or
+// stops it waits for that, too. Servers were shut down that had not read its
+// request, which failed.
+func TestYieldWhileTaking(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, g *Gate, ln net.Listener){
+		"retire": func(ctx context.Context, _ *Gate, ln net.Listener) { Retire(ctx, ln) },
+		"stop": func(ctx context.Context, g *Gate, _ net.Listener) {
+			g.Stop(ctx)
+			g.AwaitNone(ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				raw := slowListener{newFakeListener(), make(chan struct{})}
+				g := fixed(&Rules{})
+				ln := g.Listener(raw)
+				accepted := make(chan net.Conn, 1)
+				go func() {
+					c, _ := ln.Accept()
+					accepted <- c
+				}()
+				raw.conns <- from("1")
+				synctest.Wait()
+				Yield(ln)
+				over := make(chan struct{})
+				go func() {
+					defer close(over)
+					end(t.Context(), g, ln)
+				}()
+				synctest.Wait()
+				if isOver(over) {
+					t.Error("it is over while a connection is being accepted")
+				}
+				close(raw.hand)
+				c := <-accepted
+				synctest.Wait()
+				if isOver(over) {
+					t.Error("it is over while a connection is open")
+				}
+				c.Close()
+				<-over
+				ln.Close()
+			})
+		})
+	}
+}
+
+// A slowListener has a connection in its hands until hand is closed.
+type slowListener struct {
+	fakeListener
+	hand chan struct{}
+}
+
+func (l slowListener) Accept() (net.Conn, error) {
+	c, err := l.fakeListener.Accept()
+	<-l.hand
+	return c, err
+}
