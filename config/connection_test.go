@@ -128,6 +128,7 @@ func (a asker) call() string {
 // What is known of a client's connection is the same for a service, whether
 // its own rules have judged the connection, or those of its listener.
 func TestConnectionOfServices(t *testing.T) {
+	t.Parallel()
 	origin := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/echo":

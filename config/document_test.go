@@ -24,6 +24,7 @@ import (
 // The document names every field, type and pool algorithm of a configuration,
 // and its examples are configurations.
 func TestDocument(t *testing.T) {
+	t.Parallel()
 	data, err := os.ReadFile("../docs/reference/configuration.md")
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +84,7 @@ func TestDocument(t *testing.T) {
 // The document names no key that does not exist: each word in code is a key, a
 // type or a constant, or one of these values.
 func TestDocumentedKeysExist(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../docs/reference/configuration.md")
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +155,7 @@ func certificateFiles(t *testing.T, files map[string]string) (servers *testcerts
 
 // The examples of the guide to TLS serve.
 func TestTLSGuide(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../docs/guides/tls.md")
 	if err != nil {
 		t.Fatal(err)
@@ -199,6 +202,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // Every YAML file in the documents is a configuration without a fault. Those of
 // guides name no more files than the ones here.
 func TestDocumentsCheck(t *testing.T) {
+	t.Parallel()
 	names := []string{"../README.md"}
 	err := filepath.WalkDir("../docs", func(name string, _ fs.DirEntry, err error) error {
 		if filepath.Ext(name) == ".md" {

@@ -9,6 +9,7 @@ import (
 
 // All faults of a file are reported, with their places.
 func TestConfigFaults(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		old, new string   // of shop

@@ -173,6 +173,7 @@ func (s *sampler) set(v reflect.Value, path string) {
 // those of which it is said that they are for programs; so a new field is
 // noticed if it has no form.
 func TestEveryField(t *testing.T) {
+	t.Parallel()
 	s := &sampler{t, map[reflect.Type]bool{}}
 	texts := s.sample(reflect.TypeFor[document]())
 	if t.Failed() {
@@ -218,6 +219,7 @@ func (n *noted) Errorf(string, ...any) { n.failed = true }
 
 // Every type that the interfaces of package policy can hold has a form.
 func TestUnions(t *testing.T) {
+	t.Parallel()
 	for union, method := range map[reflect.Type]string{
 		reflect.TypeFor[policy.SecurityAction]():  "securityAction",
 		reflect.TypeFor[policy.RequestAction]():   "requestAction",

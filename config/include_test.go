@@ -36,6 +36,7 @@ func TestInclude(t *testing.T) {
 }
 
 func TestIncludeFaults(t *testing.T) {
+	t.Parallel()
 	many := map[string]string{"limpet.yaml": "include: ['many/*']\nhttpSecurity: [{name: a, action: close}]\n"}
 	for i := range maxIncluded + 1 {
 		many[fmt.Sprintf("many/%d", i)] = ""

@@ -134,6 +134,7 @@ func TestBindingsOfPrivatePools(t *testing.T) {
 // the same store those of a pool and a profile that they share; private ones
 // are their own.
 func TestBindingsOnRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	text := strings.ReplaceAll(bindings, "SERVERS", fourServers(t))
 	for _, name := range []string{"{TABLES}", "{TABLES2}", "{TABLES3}", "{TABLES4}"} {

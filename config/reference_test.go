@@ -30,6 +30,7 @@ func allKeys(t *testing.T) configkeys.List {
 
 // The reference of all keys is what the schema says.
 func TestReference(t *testing.T) {
+	t.Parallel()
 	made := reference(allKeys(t))
 	if *update {
 		if err := os.WriteFile(referenceName, made, 0o644); err != nil {
@@ -48,6 +49,7 @@ func TestReference(t *testing.T) {
 
 // Whatever is a number of bytes may have a unit.
 func TestSizes(t *testing.T) {
+	t.Parallel()
 	sizes, ofBytes := 0, regexp.MustCompile(`(?i)\bbytes\b|Bytes$|\b[KMG]i?B\b`)
 	for _, k := range allKeys(t) {
 		switch {
@@ -126,6 +128,7 @@ func between(k *configkeys.Key) string {
 // Each key has a sentence, and is found by each of its paths. Its example is
 // read without a fault of its form.
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	keys := allKeys(t)
 	for _, k := range keys {
 		if k.Text == "" || k.Example == "" {
@@ -176,6 +179,7 @@ var claimed = regexp.MustCompile("`([A-Za-z]+)` \\(([0-9]+[a-z]+) unless given(?
 
 // The document says of defaults and bounds what the types say.
 func TestDocumentLimits(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../docs/reference/configuration.md")
 	if err != nil {
 		t.Fatal(err)

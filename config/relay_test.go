@@ -36,6 +36,7 @@ func (h *house) unused() {
 // Each option of tables in memory changes at once. Entries stay, also those
 // that requests store and remove under the configuration before.
 func TestTablesOptions(t *testing.T) {
+	t.Parallel()
 	text := "tables: {maxEntries: 100000, maxLifetime: 2h}\nscripts: [{file: a.lua}]\n"
 	for _, option := range []string{
 		"maxEntries: 200000", "maxEntries: 100", "maxLifetime: 1h", "minLifetime: 1m", "sliding: true", "maxPerOwner: 5", "whenFull: refuse new",
@@ -110,6 +111,7 @@ func TestTablesBound(t *testing.T) {
 // again and again: whoever was told of a session finds it in the tables that
 // are in force then.
 func TestTablesRelay(t *testing.T) {
+	t.Parallel()
 	text := "tables: {maxEntries: 100000}\nscripts: [{file: a.lua}]\n"
 	h := open(t, map[string]string{"a.lua": remember, "limpet.yaml": text}, Options{})
 	oldest := h.held("service")
@@ -156,6 +158,7 @@ func TestTablesRelay(t *testing.T) {
 // used, and the old one is closed when no request has it any more. A server or
 // a password that does not work is an error, and nothing changes.
 func TestRedisOptions(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	server.Command("CONFIG", "SET", "requirepass", "hush-hush")
 	text := fmt.Sprintf(`tables: {redis: {addresses: ["%s"], password: {file: password}, timeout: 20s}}

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ var update = flag.Bool("update", false, "write limpet.schema.json and docs/refer
 // The schema is what the decoder reads: it is made by the same walk over the
 // types.
 func TestSchema(t *testing.T) {
+	t.Parallel()
 	want := madeSchema(t)
 	if *update {
 		if err := os.WriteFile("limpet.schema.json", want, 0o644); err != nil {
@@ -46,7 +48,23 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// madeSchema returns what the decoder and the comments of the types make. It is
+// made once, since the sources of many packages are read for it.
 func madeSchema(t *testing.T) []byte {
+	t.Helper()
+	schemaOnce.Do(func() { schemaText = makeSchema(t) })
+	if schemaText == nil {
+		t.Fatal("the schema could not be made")
+	}
+	return schemaText
+}
+
+var (
+	schemaOnce sync.Once
+	schemaText []byte
+)
+
+func makeSchema(t *testing.T) []byte {
 	t.Helper()
 	made := (&schemaMaker{comments: fieldComments(t), examples: fieldExamples(t), defs: object{}}).schema()
 	var text bytes.Buffer

@@ -41,6 +41,7 @@ func freePort(t *testing.T) string {
 // Instances whose tables are on one Redis server share them, over TLS, with a
 // password from a file that nothing shows. Updates keep them.
 func TestRedis(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{"a.lua": remember, "password": "hush-hush\n"}
 	certificate(t, files, "redis", "redis.test")
 	dir, port := testfiles.Write(t, files), freePort(t)
@@ -88,6 +89,7 @@ scripts: [{file: a.lua}]
 // when limpet starts is a warning at the first request, and no fault; tables
 // that fail closed say so. When it is there, it is used.
 func TestRedisDown(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
 	files := map[string]string{"a.lua": remember, "limpet.yaml": fmt.Sprintf(`stores:
@@ -120,6 +122,7 @@ services:
 // All faults of tables are reported, with their places; nothing shows a
 // password.
 func TestTablesFaults(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, text, want string }{
 		{"no address", "tables: {redis: {}}", "a.yaml:1:17: tables.redis.addresses: missing"},
 		{"address with a password", "tables: {redis: {addresses: ['redis://u:hush@a:1']}}", "a.yaml:1:30: tables.redis.addresses[0]: no"},

@@ -66,6 +66,7 @@ func (h *house) ask(listener, host string, client *tls.Config) (string, *tls.Con
 
 // What the keys of tls say is how a listener speaks.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	a := testcerts.NewAuthority(t, "test")
 	files := map[string]string{}
 	first, second := a.Issue(t, nil, "a.example.com"), a.IssueRSA(t, nil, "b.example.com")
@@ -129,6 +130,7 @@ func TestTLS(t *testing.T) {
 
 // Faults have their places.
 func TestTLSFaults(t *testing.T) {
+	t.Parallel()
 	a := testcerts.NewAuthority(t, "test")
 	files := map[string]string{"ca.pem": a.PEM()}
 	putCert(t, files, "a", a.Issue(t, nil, "a.example.com"))
@@ -373,6 +375,7 @@ func TestTLSReload(t *testing.T) {
 // that is for one of its names. Requests that come to it by another name are
 // misdirected.
 func TestServiceNeedsCertificates(t *testing.T) {
+	t.Parallel()
 	servers, ours := testcerts.NewAuthority(t, "servers"), testcerts.NewAuthority(t, "ours")
 	files := map[string]string{"ca.pem": ours.PEM(), "limpet.yaml": `listeners:
   - {name: mixed, address: ':1', tls: {certificate: a.crt, key: a.key, clientCertificates: {ca: [ca.pem], mode: optional}}}
@@ -474,6 +477,7 @@ func TestTLSPolicyShared(t *testing.T) {
 // A listener or a service that demands certificates does so for connections
 // from before as well, which have none: also if the listener was removed.
 func TestDemandOfOpenConnections(t *testing.T) {
+	t.Parallel()
 	servers, ours := testcerts.NewAuthority(t, "servers"), testcerts.NewAuthority(t, "ours")
 	good := ours.Issue(t, nil).TLS()
 	const (

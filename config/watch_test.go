@@ -78,6 +78,7 @@ func TestReloadLog(t *testing.T) {
 // what it includes, and files that its patterns begin to match. What is refused
 // is reported once.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		o     Options
 		watch string

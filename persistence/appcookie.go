@@ -34,9 +34,9 @@ type AppCookieConfig struct {
 	MaxAge time.Duration `min:"0s"`
 
 	// MaxEntries is how many sessions the profile remembers for each target.
-	// The default is [DefaultMaxEntries], the largest 1<<30. A full table
-	// evicts sessions that were not used again first. [DefaultMaxTableBytes]
-	// also bounds the memory of each target.
+	// The default is 1,048,576, the largest 1<<30. A full table evicts sessions
+	// that were not used again first. A table of a target takes 256 MiB of
+	// memory at most.
 	MaxEntries int `default:"1_048_576" min:"1" max:"1_073_741_824"`
 
 	// Sessions, if not nil, stores the bindings in place of the profile's own
@@ -65,7 +65,7 @@ const maxSessionTries = 8
 // Sessions of its configuration. It parses cookies like browsers, which accept
 // more than servers may send: quotes, blanks and JSON in values.
 //
-// Values longer than [DefaultMaxKeyBytes] are ignored. The methods may be
+// Values longer than 4 KiB are ignored. The methods may be
 // called concurrently. Create one with [NewAppCookie].
 type AppCookie struct {
 	name     string
@@ -371,7 +371,7 @@ func (p *AppCookie) named(r *http.Request) iter.Seq[string] {
 	}
 }
 
-func isSession(value string) bool { return value != "" && len(value) <= DefaultMaxKeyBytes }
+func isSession(value string) bool { return value != "" && len(value) <= defaultMaxKeyBytes }
 
 // pathParameters returns an iterator over the values of the parameters of that
 // name, in any letter case, in all segments of a path.

@@ -34,8 +34,8 @@ type ClientIPConfig struct {
 	MaxAge time.Duration `min:"0s"`
 
 	// MaxEntries is how many clients the profile remembers for each target. The
-	// default is [DefaultMaxEntries], the largest 1<<30. A full table evicts
-	// clients that did not return first.
+	// default is 1,048,576, the largest 1<<30. A full table evicts clients that
+	// did not return first.
 	MaxEntries int `default:"1_048_576" min:"1" max:"1_073_741_824"`
 
 	// MaxPerOwner is how many clients of one network (see [AddrOwner]) the

@@ -21,19 +21,8 @@ const DefaultLifetime = 300 * time.Second
 // DefaultMaxLifetime is the default of [Options.MaxLifetime]: seven days.
 const DefaultMaxLifetime = 7 * 24 * time.Hour
 
-// Defaults of the other fields of [Options].
-const (
-	// DefaultMaxEntries is the default of [Options.MaxEntries].
-	DefaultMaxEntries = 1 << 20
-	// DefaultMaxTables is the default of [Options.MaxTables].
-	DefaultMaxTables = 64
-	// DefaultMaxKeyBytes is the default of [Options.MaxKeyBytes]: 4 KiB.
-	DefaultMaxKeyBytes = 4 << 10
-	// DefaultMaxValueBytes is the default of [Options.MaxValueBytes]: 16 KiB.
-	DefaultMaxValueBytes = 16 << 10
-	// DefaultMaxTableBytes is the default of [Options.MaxTableBytes]: 256 MiB.
-	DefaultMaxTableBytes = 256 << 20
-)
+// defaultMaxKeyBytes is the default of [Options.MaxKeyBytes].
+const defaultMaxKeyBytes = 4 << 10
 
 // lifetimeCeiling is the longest lifetime, so that sums of lifetimes do not
 // overflow. The bounds of [Options] have it too. Those of entries and bytes let
@@ -46,7 +35,7 @@ const lifetimeCeiling = 10 * 365 * 24 * time.Hour
 type Options struct {
 	// MaxEntries is how many entries a table stores, including expired ones
 	// that still occupy memory. A Store applies it to each of its tables. The
-	// default is [DefaultMaxEntries], the largest 1<<30.
+	// default is 1,048,576, the largest 1<<30.
 	//
 	// The bound is never exceeded. It is divided evenly among the shards of the
 	// table, and keys are spread almost evenly: for some keys, a table of
@@ -92,32 +81,29 @@ type Options struct {
 	WhenFull WhenFull
 
 	// MaxTables is how many tables a Store creates besides the default table,
-	// which always exists. The default is [DefaultMaxTables]. Another table
-	// replaces one without entries, or is refused; take table names from the
-	// configuration or from a script, not from clients. A replaced table is
-	// created again with the next entry stored in it. Tables named to
-	// [Store.Reserve] are neither counted nor replaced. A Table ignores this
-	// field.
+	// which always exists. The default is 64. Another table replaces one
+	// without entries, or is refused; take table names from the configuration
+	// or from a script, not from clients. A replaced table is created again
+	// with the next entry stored in it. Tables named to [Store.Reserve] are
+	// neither counted nor replaced. A Table ignores this field.
 	MaxTables int `default:"64" min:"1"`
 
 	// MaxKeyBytes is the greatest length of a key in a Store, and of the name
-	// of a table. The default is [DefaultMaxKeyBytes], the largest 256 MiB. A
-	// Table ignores this field.
+	// of a table. The default is 4 KiB, the largest 256 MiB. A Table ignores
+	// this field.
 	MaxKeyBytes int `unit:"bytes" default:"4KiB" min:"1" max:"256MiB"`
 
 	// MaxValueBytes is the greatest length of a value in a Store. The default
-	// is [DefaultMaxValueBytes], the largest 256 MiB. A Table ignores this
-	// field.
+	// is 16 KiB, the largest 256 MiB. A Table ignores this field.
 	MaxValueBytes int `unit:"bytes" default:"16KiB" min:"1" max:"256MiB"`
 
 	// MaxTableBytes is the memory, in bytes, for the entries of each table of a
 	// Store; a table that reaches it is full. An entry costs the memory
 	// allocated for its key and value together, a little more than their
 	// lengths, plus 128 bytes, and 96 more with Owner. The bound is divided
-	// among shards like MaxEntries. The default is [DefaultMaxTableBytes]. A
-	// store uses at most this much for each of its tables: MaxTables, the
-	// default table and those named to [Store.Reserve]. A Table ignores this
-	// field.
+	// among shards like MaxEntries. The default is 256 MiB. A store uses at
+	// most this much for each of its tables: MaxTables, the default table and
+	// those named to [Store.Reserve]. A Table ignores this field.
 	MaxTableBytes int `unit:"bytes" default:"256MiB" min:"1"`
 }
 

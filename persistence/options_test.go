@@ -9,12 +9,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// What the tags of [Options] say.
+const (
+	defaultMaxEntries    = 1 << 20
+	defaultMaxTables     = 64
+	defaultMaxValueBytes = 16 << 10
+	defaultMaxTableBytes = 256 << 20
+)
+
 // The tags of the fields, which files and editors read, say what the constants
 // say.
 func TestOptionsDefaults(t *testing.T) {
 	want := Options{
-		MaxEntries: DefaultMaxEntries, MaxLifetime: DefaultMaxLifetime, MaxTables: DefaultMaxTables,
-		MaxKeyBytes: DefaultMaxKeyBytes, MaxValueBytes: DefaultMaxValueBytes, MaxTableBytes: DefaultMaxTableBytes,
+		MaxEntries: defaultMaxEntries, MaxLifetime: DefaultMaxLifetime, MaxTables: defaultMaxTables,
+		MaxKeyBytes: defaultMaxKeyBytes, MaxValueBytes: defaultMaxValueBytes, MaxTableBytes: defaultMaxTableBytes,
 	}
 	if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", Options{}.withDefaults())); diff != "" {
 		t.Error(diff)

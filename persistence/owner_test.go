@@ -245,6 +245,7 @@ func TestOwnersAgainstCount(t *testing.T) {
 // table unless the owner is bounded, and then in no more shards than the bound
 // needs.
 func TestShardsOfOwners(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name             string
 		bound, add, want int // entries of one owner

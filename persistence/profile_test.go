@@ -572,10 +572,10 @@ func TestLongServer(t *testing.T) {
 
 func TestAppCookieOddValues(t *testing.T) {
 	p := made(NewAppCookie(AppCookieConfig{Name: "S", MaxEntries: 100}))(t)
-	long := strings.Repeat("x", DefaultMaxKeyBytes+1)
+	long := strings.Repeat("x", defaultMaxKeyBytes+1)
 	p.Bind(http.Header{"Set-Cookie": {"S=" + long}}, request("/"), client1, "", "10.0.0.1:80")
 	p.Bind(http.Header{}, request("/", "Cookie", "S="+long), client1, "", "10.0.0.1:80")
-	p.Bind(http.Header{"Set-Cookie": {"S=a"}}, request("/"), client1, "", strings.Repeat("x", DefaultMaxValueBytes+1))
+	p.Bind(http.Header{"Set-Cookie": {"S=a"}}, request("/"), client1, "", strings.Repeat("x", defaultMaxValueBytes+1))
 	if p.Stats().Entries != 0 {
 		t.Error("what is too long was remembered")
 	}

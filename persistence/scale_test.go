@@ -98,11 +98,11 @@ func TestInventedKeys(t *testing.T) {
 	stats, used := store.Stats(), heap()-empty
 	t.Logf("%d entries, %d MiB by count, %d MiB of memory; 99 %% of insertions take up to %v while it fills, %v when it is full",
 		stats.Entries, stats.Bytes>>20, used>>20, filling.top(), full.top())
-	if stats.Entries > o.MaxEntries || stats.Bytes > DefaultMaxTableBytes {
+	if stats.Entries > o.MaxEntries || stats.Bytes > defaultMaxTableBytes {
 		t.Errorf("beyond the bounds: %+v", stats)
 	}
-	if used > DefaultMaxTableBytes*13/10 {
-		t.Errorf("%d MiB of memory for a bound of %d MiB", used>>20, DefaultMaxTableBytes>>20)
+	if used > defaultMaxTableBytes*13/10 {
+		t.Errorf("%d MiB of memory for a bound of %d MiB", used>>20, defaultMaxTableBytes>>20)
 	}
 	if filling, full := filling.top(), full.top(); full > 10*filling+time.Millisecond { // that of a walk through the table
 		t.Errorf("99 %% of insertions take up to %v when the table is full, %v before", full, filling)

@@ -227,6 +227,7 @@ func TestReceiverBounds(t *testing.T) {
 }
 
 func TestTooManyChanges(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	old, next, s, r := stores(t, Options{})
 	s.Add("", old, "")

@@ -74,7 +74,7 @@ func endItem(entries uint64) []byte { return binary.AppendUvarint([]byte{kindEnd
 func TestSnapshotRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := NewStore(Options{}), t.Context()
-		odd := []string{"", "\x00", "a\r\nb", "\xff\xfe", "ключ", strings.Repeat("k", DefaultMaxKeyBytes)}
+		odd := []string{"", "\x00", "a\r\nb", "\xff\xfe", "ключ", strings.Repeat("k", defaultMaxKeyBytes)}
 		for i, k := range odd {
 			for _, table := range []string{"", "carts", "\x00\xff"} {
 				store.Insert(ctx, table, k, odd[len(odd)-1-i], time.Duration(i+1)*time.Minute)
@@ -279,6 +279,7 @@ func TestSnapshotCut(t *testing.T) {
 }
 
 func TestSnapshotFlipped(t *testing.T) {
+	t.Parallel()
 	snapshot, store := smallSnapshot(t), storeOfOne(t)
 	for i := range snapshot {
 		for _, flip := range []byte{0x01, 0x80, 0xff} {

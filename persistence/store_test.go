@@ -165,7 +165,7 @@ func TestStoreRoundTrip(t *testing.T) {
 	store, ctx := NewStore(Options{}), t.Context()
 	odd := []string{
 		"", "\x00", "a\x00b", "a\r\nb", "\xff\xfe\xfd", "\xed\xa0\x80", "ключ", "\u202e", " ", "k", "K",
-		strings.Repeat("k", DefaultMaxKeyBytes),
+		strings.Repeat("k", defaultMaxKeyBytes),
 	}
 	for i, s := range odd {
 		if ok, _ := store.Insert(ctx, "odd\x00table\n", s, odd[len(odd)-1-i], time.Hour); !ok {
@@ -221,11 +221,11 @@ func TestStoreBoundsBytes(t *testing.T) {
 		{"evict", EvictUnused, 1 << 20},
 		{"refuse", RefuseNew, 1 << 20},
 		{"several shards", EvictUnused, 8 << 20},
-		{"hardly more than one entry", EvictUnused, DefaultMaxKeyBytes + DefaultMaxValueBytes + entryBytes},
+		{"hardly more than one entry", EvictUnused, defaultMaxKeyBytes + defaultMaxValueBytes + entryBytes},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			store, ctx := NewStore(Options{MaxTableBytes: tt.max, WhenFull: tt.whenFull}), t.Context()
-			value := strings.Repeat("v", DefaultMaxValueBytes)
+			value := strings.Repeat("v", defaultMaxValueBytes)
 			for i := range 20_000 {
 				key := strconv.Itoa(i)
 				ok, _ := store.Insert(ctx, "", key, value[:i*37%len(value)], time.Hour)

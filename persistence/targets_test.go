@@ -152,6 +152,7 @@ func TestTargetsApart(t *testing.T) {
 // the other does. In half of the runs servers go down, in the others the
 // default target changes.
 func TestParallelAnswers(t *testing.T) {
+	t.Parallel()
 	targets := []string{"web", "api", "static"}
 	for _, tt := range everyProfile {
 		t.Run(tt.name, func(t *testing.T) {
@@ -367,6 +368,7 @@ func TestOutcomes(t *testing.T) {
 // TestManyClientsOfOneNetwork: a carrier's or a company's clients are in one
 // IPv6 network, and only 4,096 of them were remembered, in an empty table too.
 func TestManyClientsOfOneNetwork(t *testing.T) {
+	t.Parallel()
 	for _, clients := range []int{6_000, 60_000} {
 		for _, mask := range []int{128, 64} {
 			t.Run(fmt.Sprintf("%d, mask %d", clients, mask), func(t *testing.T) {

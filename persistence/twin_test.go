@@ -536,6 +536,7 @@ func (w *twin) step(op, key, value, duration byte) {
 }
 
 func TestTableAgainstTwin(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			o := rapid.SampledFrom(twinOptions).Draw(t, "options")
@@ -559,9 +560,13 @@ func TestTableAgainstTwin(t *testing.T) {
 
 // TestTableAgainstTwinLong trades rapid's shrinking for length.
 func TestTableAgainstTwinLong(t *testing.T) {
+	t.Parallel()
 	seeds, steps := 200, 10_000
-	if testrace.Enabled || testing.Short() {
+	if testrace.Enabled {
 		seeds = 10
+	}
+	if testing.Short() {
+		seeds = len(twinOptions)
 	}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {

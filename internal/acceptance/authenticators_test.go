@@ -93,6 +93,7 @@ avi.http.add_header("X-User", avi.http.get_userid())
 // service, the file exchanged while it runs, and no password anywhere but at
 // the server.
 func TestBasicAuthenticator(t *testing.T) {
+	t.Parallel()
 	l := newLeak("canary-1", "canary-2", "canary-wrong")
 	path := writeFile(t, "", annLine+"\n")
 	reloads := make(chan error, 10)
@@ -303,6 +304,7 @@ func jwk(t *testing.T, kid string, key any) json.RawMessage {
 // a virtual service fetches and follows; a rule of the authenticator and of a
 // script for the same tokens; no token in any record or log.
 func TestBearerAuthenticator(t *testing.T) {
+	t.Parallel()
 	first, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

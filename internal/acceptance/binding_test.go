@@ -116,6 +116,7 @@ func byPath(prefix, pool string) policy.RequestRule {
 // A client that asks two pools in turn used to lose its server in both with
 // each request: one profile kept one server for each client.
 func TestBindingPerTarget(t *testing.T) {
+	t.Parallel()
 	for name, newProfile := range profiles {
 		t.Run(name, func(t *testing.T) {
 			var pools []*lbpool.Pool
@@ -527,6 +528,7 @@ func (f failingSessions) Remove(context.Context, string, string) error { return 
 // Updates with everything built anew used to answer 503 until the new pools
 // were checked, and to forget all clients.
 func TestUpdateLosesNothing(t *testing.T) {
+	t.Parallel()
 	for name, newProfile := range profiles {
 		if name == "store" {
 			continue // it is made with a store of its own

@@ -26,6 +26,7 @@ func bodyOf(text string, hide bool) io.Reader {
 // Published filters have code for HTTP_REQ_DATA alone: it never ran, and nobody
 // said so. And a body longer than a script asked for was always refused.
 func TestRequestBodyBuffer(t *testing.T) {
+	t.Parallel()
 	const show = "-- HTTP_REQ_DATA\nlocal b, whole = avi.http.get_req_body() avi.vs.log(b and #b or 0, ' ', whole)\n"
 	asks := func(arguments string) string {
 		return show + "-- HTTP_REQ\navi.http.set_request_body_buffer_size(" + arguments + ")"

@@ -440,6 +440,7 @@ func TestClientAddress(t *testing.T) {
 
 // TestForwardingHeaders checks what a server is told about the client.
 func TestForwardingHeaders(t *testing.T) {
+	t.Parallel()
 	type header = http.Header
 	var got atomic.Pointer[header]
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) { got.Store(&r.Header) })

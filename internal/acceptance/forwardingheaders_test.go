@@ -27,6 +27,7 @@ func echoHeader(t *testing.T, header *http.Header) *lbpool.Pool {
 
 // What tells of the client is ours to say, unless a trusted proxy has said it.
 func TestForwardingHeaderTable(t *testing.T) {
+	t.Parallel()
 	const peer = "127.0.0.1"
 	none := []string(nil)
 	var got http.Header
@@ -206,6 +207,7 @@ avi.http.replace_header("Cookie", "set")
 // the header is, and in trailers nobody may. Names that servers could take for
 // such a header, because they make the same variable of both, are for nobody.
 func TestForwardingClaims(t *testing.T) {
+	t.Parallel()
 	var header, trailer http.Header
 	pool := poolFor(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -46,6 +46,7 @@ func h2cPool(t *testing.T, cfg lbpool.Config, addrs ...string) *lbpool.Pool {
 // Each pool of a virtual service is asked in its own protocol, whatever the
 // client speaks, and through each kind of transport.
 func TestPoolProtocols(t *testing.T) {
+	t.Parallel()
 	name := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })
 	plain := startServer(t, "127.0.1.1:0", name)
 	cleartext := serveH2C(t, name)

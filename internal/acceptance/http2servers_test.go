@@ -32,6 +32,7 @@ func serveRawHTTP2(t *testing.T, body string, fields ...string) string {
 // lengths, was told to switch protocols in the middle of HTTP, and lost its
 // connection over a body of a response that has none.
 func TestAnswersOverHTTP2(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		body   string

@@ -277,6 +277,7 @@ func BenchmarkLogQueue(b *testing.B) {
 // Whatever is lost is told at the end, if not before: a line that is longer
 // than the queue, and the last one if the output has failed.
 func TestLogQueueTellsAtTheEnd(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		out  *failingOnce
 		line string

@@ -84,6 +84,7 @@ func (g *fence) check(t *testing.T, what string, status, want int, forwarded str
 // failed, and counted against the server. Hosts of HTTP/2 were not checked at
 // all, and a percent-encoded host went past rules.
 func TestMalformedRequests(t *testing.T) {
+	t.Parallel()
 	type request struct{ method, target, host string }
 	const ok, refused, denied = 200, 400, 403
 	tests := []struct {

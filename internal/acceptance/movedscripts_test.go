@@ -174,6 +174,7 @@ end
 // query argument overrides it, and without servers of the new version there is
 // none.
 func TestMovedSplit(t *testing.T) {
+	t.Parallel()
 	const script = `
 -- HTTP Request Event --
 math.randomseed(os.clock()^5)

@@ -320,6 +320,7 @@ const mutants = 5_000
 
 // Whatever a client sends, there is one reading of it.
 func TestMutants(t *testing.T) {
+	t.Parallel()
 	n := mutants
 	if testrace.Enabled {
 		n /= 10

@@ -76,6 +76,7 @@ var paths = []struct {
 // A rule, a script and the server see the same path, and the rule denies it if
 // any server might take it for what is denied.
 func TestPaths(t *testing.T) {
+	t.Parallel()
 	const script = `-- HTTP_REQ
 avi.http.add_header("X-Path", avi.http.get_path())
 avi.http.add_header("X-Raw-Path", avi.http.get_path(false))

@@ -77,6 +77,7 @@ func ssl(client byte) proxyproto.TLV {
 
 // TestProxyProtocol sends headers from where they are expected.
 func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
 	same := func(*proxyproto.Header) {}
 	long := func(n int) string { // a header of n bytes
 		h := []byte(v2(t, tlv(t, proxyproto.TLV{Type: proxyproto.PP2_TYPE_NOOP, Value: make([]byte, n-16-12-3)})))

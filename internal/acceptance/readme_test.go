@@ -318,6 +318,7 @@ func throughHandler(vs *limpet.VirtualService) func(*http.Request) *http.Respons
 // TestRecipesStick runs the script of the front page and those of the documents
 // that stick clients to servers, with real servers of which one dies.
 func TestRecipesStick(t *testing.T) {
+	t.Parallel()
 	_, front := readme(t)
 	recipes := map[string]string{"README.md": front}
 	_, text, _ := strings.Cut(readFile(t, "docs/guides/scripts.md"), "\n## Recipes\n")

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -44,11 +46,11 @@ func TestMemoryBombs(t *testing.T) {
 func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 	t.Helper()
 	const most = 1536 // MiB
-	requests := 1000
+	requests, waiting := 1000, 200
 	if testing.Short() {
-		requests = 300 // more than the engine lets wait
+		requests, waiting = 60, 20 // more than may wait, in any case
 	}
-	child := testchild.Start(t, testchild.Command(t))
+	child := testchild.Start(t, testchild.Command(t, fmt.Sprint("LIMPET_WAITING=", waiting)))
 	url := child.Line()
 
 	var wg sync.WaitGroup
@@ -122,9 +124,13 @@ func healthUnderBombs(t *testing.T) (p99, took time.Duration) {
 
 // serveBombs is the process that is attacked.
 func serveBombs(t *testing.T) {
+	waiting, err := strconv.Atoi(os.Getenv("LIMPET_WAITING"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	debug.SetMemoryLimit(1 << 30)
 	bomb := onRequest(t, "bomb", `local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(500000) .. i end`)
-	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{bomb}, Scripting: limpet.Scripting{Limits: datascript.Limits{Waiting: 200}}})
+	vs := newVirtualService(t, limpet.Config{Scripts: []limpet.Script{bomb}, Scripting: limpet.Scripting{Limits: datascript.Limits{Waiting: waiting}}})
 	mux := http.NewServeMux()
 	mux.Handle("/bomb", vs.Wrap(http.NotFoundHandler()))
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })

@@ -92,6 +92,7 @@ func TestServicePanics(t *testing.T) {
 // while 64 goroutines are served. Each request sees one version, in both of
 // its events.
 func TestSwapScripts(t *testing.T) {
+	t.Parallel()
 	const goroutines, versions = 64, 8
 	requests := 400
 	if testrace.Enabled {

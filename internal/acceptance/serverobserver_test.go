@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -54,81 +55,85 @@ func (a around) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.vs.ServeHT
 // Failed TLS handshakes went to a logger of their own, one line for each, and
 // of requests that net/http refuses nobody learned.
 func TestServerComplaints(t *testing.T) {
+	t.Parallel() // net/http waits before it closes what it has refused
 	for _, kind := range []string{"service", "wrapped", "around", "mux", "replaced"} {
 		for _, overTLS := range []bool{false, true} {
-			var lines syncBuffer
-			vs := newVirtualService(t, limpet.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
-			h := http.Handler(vs)
-			switch kind {
-			case "wrapped":
-				h = vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
-			case "around":
-				h = around{vs}
-			case "mux":
-				h = http.NewServeMux()
-			}
-			srv := limpet.NewServer(h)
-			if kind == "mux" {
-				srv.ErrorLog = serverLog(t)
-			}
-			if kind == "replaced" {
-				srv.Handler = limpet.LimitBodies(vs)
-			}
-			ln := listen(t, "")
-			example := httptest.NewTLSServer(vs) // for its certificate
-			t.Cleanup(example.Close)
-			site := &site{protocol: http1, Addr: ln.Addr().String(), tls: example.Client().Transport.(*http.Transport).TLSClientConfig}
-			done := make(chan error)
-			go func() {
-				if overTLS {
-					srv.TLSConfig = &tls.Config{Certificates: example.TLS.Certificates}
-					done <- srv.ServeTLS(vs.Listener(ln), "", "")
-				} else {
-					done <- srv.Serve(vs.Listener(ln))
+			t.Run(fmt.Sprintf("%s, TLS %v", kind, overTLS), func(t *testing.T) {
+				t.Parallel()
+				var lines syncBuffer
+				vs := newVirtualService(t, limpet.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+				h := http.Handler(vs)
+				switch kind {
+				case "wrapped":
+					h = vs.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+				case "around":
+					h = around{vs}
+				case "mux":
+					h = http.NewServeMux()
 				}
-			}()
-			exchange := func(request string) {
-				c := site.dial(t, "")
-				defer c.Close()
-				if overTLS {
-					c = site.secure(t, c)
+				srv := limpet.NewServer(h)
+				if kind == "mux" {
+					srv.ErrorLog = serverLog(t)
 				}
-				_, _ = io.Copy(io.Discard, send(t, c, request))
-			}
-			for range 3 {
-				exchange("GET / HTTP/1.1\nHost: a\nConnection: close\n\n")
-			}
-			for range 5 {
-				exchange("GET /\x01 HTTP/1.1\nHost: a\n\n")
-			}
-			exchange("GET / HTTP/1.1\nHost: a\nX-A: " + strings.Repeat("a", 100<<10) + "\n\n")
-			var bad, handshakes uint64
-			if kind == "service" || kind == "wrapped" || kind == "around" {
-				bad = 6
-			}
-			if overTLS && kind != "mux" {
-				handshakes = 4
-			}
-			if overTLS {
-				for range 4 {
+				if kind == "replaced" {
+					srv.Handler = limpet.LimitBodies(vs)
+				}
+				ln := listen(t, "")
+				example := httptest.NewTLSServer(vs) // for its certificate
+				t.Cleanup(example.Close)
+				site := &site{protocol: http1, Addr: ln.Addr().String(), tls: example.Client().Transport.(*http.Transport).TLSClientConfig}
+				done := make(chan error)
+				go func() {
+					if overTLS {
+						srv.TLSConfig = &tls.Config{Certificates: example.TLS.Certificates}
+						done <- srv.ServeTLS(vs.Listener(ln), "", "")
+					} else {
+						done <- srv.Serve(vs.Listener(ln))
+					}
+				}()
+				exchange := func(request string) {
 					c := site.dial(t, "")
-					_, _ = io.Copy(io.Discard, send(t, c, "GET / HTTP/1.1\nHost: a\n\n"))
-					c.Close()
+					defer c.Close()
+					if overTLS {
+						c = site.secure(t, c)
+					}
+					_, _ = io.Copy(io.Discard, send(t, c, request))
 				}
-			}
-			testwait.Until(t, "the server's part", func() bool { return vs.Stats().BadRequests == bad && vs.Stats().FailedHandshakes == handshakes })
-			srv.Close()
-			<-done
-			if s := vs.Stats(); s.BadRequests != bad || s.FailedHandshakes != handshakes {
-				t.Errorf("%s, TLS %v: %d bad requests, %d failed handshakes", kind, overTLS, s.BadRequests, s.FailedHandshakes)
-			}
-			text := lines.String()
-			if n := strings.Count(text, `msg="bad request"`); n > int(bad) || bad > 0 && n == 0 {
-				t.Errorf("%s, TLS %v: %d lines of bad requests in\n%s", kind, overTLS, n, text)
-			}
-			if n := strings.Count(text, `msg="TLS handshake failed"`); n > int(handshakes) || handshakes > 0 && n == 0 {
-				t.Errorf("%s, TLS %v: %d lines of handshakes in\n%s", kind, overTLS, n, text)
-			}
+				for range 3 {
+					exchange("GET / HTTP/1.1\nHost: a\nConnection: close\n\n")
+				}
+				for range 5 {
+					exchange("GET /\x01 HTTP/1.1\nHost: a\n\n")
+				}
+				exchange("GET / HTTP/1.1\nHost: a\nX-A: " + strings.Repeat("a", 100<<10) + "\n\n")
+				var bad, handshakes uint64
+				if kind == "service" || kind == "wrapped" || kind == "around" {
+					bad = 6
+				}
+				if overTLS && kind != "mux" {
+					handshakes = 4
+				}
+				if overTLS {
+					for range 4 {
+						c := site.dial(t, "")
+						_, _ = io.Copy(io.Discard, send(t, c, "GET / HTTP/1.1\nHost: a\n\n"))
+						c.Close()
+					}
+				}
+				testwait.Until(t, "the server's part", func() bool { return vs.Stats().BadRequests == bad && vs.Stats().FailedHandshakes == handshakes })
+				srv.Close()
+				<-done
+				if s := vs.Stats(); s.BadRequests != bad || s.FailedHandshakes != handshakes {
+					t.Errorf("%d bad requests, %d failed handshakes", s.BadRequests, s.FailedHandshakes)
+				}
+				text := lines.String()
+				if n := strings.Count(text, `msg="bad request"`); n > int(bad) || bad > 0 && n == 0 {
+					t.Errorf("%d lines of bad requests in\n%s", n, text)
+				}
+				if n := strings.Count(text, `msg="TLS handshake failed"`); n > int(handshakes) || handshakes > 0 && n == 0 {
+					t.Errorf("%d lines of handshakes in\n%s", n, text)
+				}
+			})
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 // go on at another process, which got the entries from a snapshot or has them
 // on the same Redis. The port that limpet keeps in an entry must go with it.
 func TestSharedAddressElsewhere(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		tables func(t *testing.T) (first limpet.Tables, second func() limpet.Tables)

@@ -234,6 +234,7 @@ func (w *tap) requests(t *testing.T) (seen []string) {
 // that were expected, and no other, whatever the client has sent. There is one
 // way to read them.
 func TestSmuggling(t *testing.T) {
+	t.Parallel()
 	t.Run("Go", func(t *testing.T) {
 		sent := &tap{Listener: listen(t, "127.0.1.1:0")}
 		var mu sync.Mutex

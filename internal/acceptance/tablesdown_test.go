@@ -18,6 +18,7 @@ import (
 // TestTablesDown has tables on a server that cannot be reached: one that
 // clients stick by, which fails open, and one of logins, which fails closed.
 func TestTablesDown(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

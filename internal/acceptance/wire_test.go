@@ -114,6 +114,7 @@ func luaString(s string) string {
 // What a script writes never ends the line it is in: a control character
 // fails the script, or is encoded where there is an encoding for it.
 func TestControlCharacters(t *testing.T) {
+	t.Parallel()
 	payloads := []string{
 		"a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\r\n\r\nHTTP/1.1 200 OK\r\nX-Evil: 1\r\n\r\n", "a\x00b",
 		"\r\nX-Evil: 1", "a\x0bX-Evil: 1", "a\x7f", "a\x01", "a\r", "a\n", "\x00",
@@ -271,6 +272,7 @@ func TestFramingHeaders(t *testing.T) {
 
 // A status that is none fails the script, instead of the connection.
 func TestOddStatus(t *testing.T) {
+	t.Parallel()
 	w := newWire(t, http1) // whose log must not speak of a panic
 	for _, status := range []string{"0", "-1", "99", "100", "101", "103", "199", "600", "999", "1000", "2^31", "2^53", "0/0", "1/0", "-1/0", "204.5", "'abc'", "''", "'200 OK'", "nil", "{}", "true", "print"} {
 		for _, event := range []string{"-- HTTP_REQ\n", "-- HTTP_RESP\n"} {

@@ -298,6 +298,7 @@ func TestWatchDirectory(t *testing.T) {
 
 // Authorities and revocation lists are watched as certificates are.
 func TestWatchClients(t *testing.T) {
+	t.Parallel()
 	var servers, ours, other *testcerts.Authority
 	var good, foreign *testcerts.Cert
 	watching(t, func() map[string]string {
@@ -357,6 +358,7 @@ func (s *scene) afterLike(d time.Duration, want string) {
 // Certificates are warned of before their end, once a day, later if they are
 // short-lived.
 func TestWatchDates(t *testing.T) {
+	t.Parallel()
 	const day = 24 * time.Hour
 	watching(t, func() map[string]string {
 		a := testcerts.NewAuthority(t, "test")

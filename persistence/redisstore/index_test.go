@@ -240,7 +240,7 @@ func TestServerDrops(t *testing.T) {
 	case *long:
 		steps = 20_000
 	case testing.Short():
-		steps = 250
+		steps = 100
 	}
 	for _, policy := range some([]string{"DEL", "UNLINK", "FLUSHALL", "volatile-ttl", "volatile-lru", "volatile-lfu", "volatile-random", "allkeys-lru", "allkeys-lfu", "allkeys-random"}) {
 		t.Run(policy, func(t *testing.T) {
