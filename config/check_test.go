@@ -45,6 +45,20 @@ func TestCheckAll(t *testing.T) {
 	}
 }
 
+// A group that gives no new client a server was accepted.
+func TestCheckRatios(t *testing.T) {
+	const file = `pools: [{name: a, servers: [{address: 10.0.0.1}]}, {name: b, servers: [{address: 10.0.0.2}]}]
+poolGroups:
+  - {name: all, members: [{pool: a, ratio: 0}, {pool: b, ratio: 0}]}
+  - {name: some, members: [{pool: a, ratio: 0}, {pool: b}]}
+`
+	warnings, faults := checked(t, map[string]string{"limpet.yaml": file}, CheckOptions{})
+	want := "DIR/limpet.yaml:3:26: poolGroups[0].members: every member has ratio 0: no new client gets a server\n"
+	if warnings != "" || faults != want {
+		t.Errorf("%s%s, not %s", warnings, faults, want)
+	}
+}
+
 func TestCheckResolve(t *testing.T) {
 	names := newNameServer(t)
 	names.set("app.example.com", "192.0.2.1")

@@ -94,6 +94,7 @@ type decoder struct {
 	alone    bool             // no program adds anything to the file
 	outputs  bool             // of File
 	ofBytes  bool             // whether the field that is read is a number of bytes
+	noZero   string           // what to write instead of 0 in the field that is read; empty if 0 is good
 	warnings report
 	ticks    int
 
@@ -501,6 +502,9 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, path string) {
 			text = inBytes(text)
 		}
 		if s.node != nil && number(v, text) {
+			if v.IsZero() && d.noZero != "" {
+				d.misfit(s, path, fmt.Errorf("0 is less than 1; %s", d.noZero), nil)
+			}
 			return
 		}
 		switch {
@@ -601,7 +605,10 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 			namedItem.MatchString(path) && !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "name" })
 		d.unknown(fault, join(path, e.key), lost)
 	}
-	d.ofBytes = ok && numberOfBytes(f)
+	d.ofBytes, d.noZero = false, ""
+	if ok {
+		d.ofBytes, d.noZero = numberOfBytes(f), noZero[ownerOf(t, f)][f.Name]
+	}
 	return f, ok
 }
 

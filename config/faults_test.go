@@ -21,6 +21,8 @@ func TestConfigFaults(t *testing.T) {
 		{"wrong type", "interval: 5s", "interval: soon", []string{`shop.yaml:13:64: pools[0].healthMonitors[0].interval: `, "soon"}},
 		{"not a number", "ratio: 2", "ratio: two", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: want a whole number, not "two"`}},
 		{"not a whole number", "ratio: 2", "ratio: 2.5", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: want a whole number, not "2.5"`}},
+		{"no share of a server", "ratio: 2", "ratio: 0", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: 0 is less than 1; write disabled: true for a server that gets no requests`}},
+		{"no share of discovered servers", "address: 10.0.0.2:8080\n        ratio: 2\n        maxConnections: 100", "address: 10.0.0.2:8080\n    discoveries: [{finder: {dns: {name: a.example, server: {ratio: 0}}}}]", []string{`pools[0].discoveries[0].finder.dns.server.ratio: 0 is less than 1; write disabled: true`}},
 		{"too large", "ratio: 2", "ratio: 99999999999999999999", []string{`shop.yaml:10:16: pools[0].servers[1].ratio: want a whole number`}},
 		{"not a list", "entries: [203.0.113.0/24, \"2001:db8:bad::/48\"]", "entries: 203.0.113.0/24", []string{`shop.yaml:24:14: ipGroups[0].entries: want a list, not "203.0.113.0/24"`}},
 		{"not a mapping", "tables: {maxEntries: 1000, maxLifetime: 1h, sliding: true}", "tables: [1]", []string{"shop.yaml:54:9: tables: want a mapping, not a list"}},

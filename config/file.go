@@ -360,6 +360,11 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 	warnOfSharedCookies(uses, a.listeners)
 	f.warnOfCertificates(a, d)
 	builders := a.builders()
+	if d.alone {
+		for _, b := range builders {
+			b.checkRatios()
+		}
+	}
 	f.warnOfServers(builders)
 	seen := map[string]bool{}
 	for _, b := range builders {
@@ -404,6 +409,16 @@ func idle(cfg *limpet.Config) error {
 		return nil
 	}
 	return errors.New("no service: without pools, scripts and rules that answer every request gets status 503")
+}
+
+// checkRatios reports groups that would give no client a server.
+func (b *builder) checkRatios() {
+	for i, g := range b.config.PoolGroups {
+		none := func(m memberConfig) bool { return m.Ratio != nil && *m.Ratio == 0 }
+		if len(g.Members) > 0 && !slices.ContainsFunc(g.Members, func(m memberConfig) bool { return !none(m) }) {
+			b.fault(errors.New("every member has ratio 0: no new client gets a server"), "%s.members", b.at("poolGroups", i))
+		}
+	}
 }
 
 // warn notes a warning about what stands at a path.

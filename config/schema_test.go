@@ -271,7 +271,7 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 				field = object{"description": text, "$ref": inner["$ref"]}
 			}
 		}
-		maps.Copy(field, limits(f))
+		maps.Copy(field, limits(f, noZero[ownerOf(t, f)][f.Name] == ""))
 		if effect := reloadOf(t, f); effect != reloadLive {
 			field["x-reload"] = effect
 		}
@@ -292,8 +292,8 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 
 // limits are the default and the bounds that the tags of a field have. Those of
 // durations are in texts, which a schema cannot compare: keywords of our own
-// have their bounds.
-func limits(f reflect.StructField) object {
+// have their bounds. zero says whether 0 may stand for the default.
+func limits(f reflect.StructField, zero bool) object {
 	made := object{}
 	if f.Type == reflect.TypeFor[time.Duration]() {
 		for tag, key := range map[string]string{"default": "default", "min": "x-minimum", "max": "x-maximum"} {
@@ -333,7 +333,7 @@ func limits(f reflect.StructField) object {
 			between[key] = value
 		}
 	}
-	if made["default"] != nil && len(between) > 0 { // zero stands for the default
+	if zero && made["default"] != nil && len(between) > 0 {
 		made["anyOf"] = []any{object{"const": 0}, between}
 	} else {
 		maps.Copy(made, between)
@@ -366,10 +366,7 @@ func (m *schemaMaker) typeComment(t reflect.Type) string {
 // comment is what the source says of a field, which may be that of an embedded
 // struct.
 func (m *schemaMaker) comment(t reflect.Type, f reflect.StructField) string {
-	owner := t
-	if n := len(f.Index); n > 1 {
-		owner = t.FieldByIndex(f.Index[:n-1]).Type
-	}
+	owner := ownerOf(t, f)
 	name, _, _ := strings.Cut(owner.Name(), "[")
 	text := m.comments[owner.PkgPath()+"."+name+"."+f.Name]
 	if text == "" && owner.PkgPath() == reflect.TypeFor[document]().PkgPath() {

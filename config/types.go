@@ -267,10 +267,7 @@ func fieldsOf(t reflect.Type) *fields {
 	}
 	all := &fields{by: map[string]reflect.StructField{}}
 	for _, f := range reflect.VisibleFields(t) {
-		owner := t
-		if n := len(f.Index); n > 1 {
-			owner = t.FieldByIndex(f.Index[:n-1]).Type
-		}
+		owner := ownerOf(t, f)
 		if g, ok := t.FieldByName(f.Name); !ok || !slices.Equal(g.Index, f.Index) {
 			continue // another field has precedence
 		}
@@ -332,11 +329,21 @@ func waits(t reflect.Type) bool {
 // reloadOf is what a reload does with a field of a struct, or of one embedded
 // in it.
 func reloadOf(t reflect.Type, f reflect.StructField) reload {
-	owner := t
+	return cmp.Or(onReload[ownerOf(t, f)][f.Name], reloadLive)
+}
+
+// ownerOf is the struct that declares a field of t: t, or one embedded in it.
+func ownerOf(t reflect.Type, f reflect.StructField) reflect.Type {
 	if n := len(f.Index); n > 1 {
-		owner = t.FieldByIndex(f.Index[:n-1]).Type
+		return t.FieldByIndex(f.Index[:n-1]).Type
 	}
-	return cmp.Or(onReload[owner][f.Name], reloadLive)
+	return t
+}
+
+// noZero are the fields whose zero value has a meaning in Go that a written 0
+// would not have for most readers, with what to write for the other meaning.
+var noZero = map[reflect.Type]map[string]string{
+	reflect.TypeFor[lbpool.ServerConfig](): {"Ratio": "write disabled: true for a server that gets no requests"},
 }
 
 // firstVersion is that since which there are the keys that have no tag "since".
