@@ -49,6 +49,11 @@ type Config struct {
 	// Their pools must be in Pools.
 	PoolGroups []*lbpool.Group
 
+	// Overrides are what operators say about servers, in place of what the
+	// pools are configured to say. [New] and [VirtualService.Update] apply them
+	// before any request can use the new configuration.
+	Overrides []Override
+
 	// IPGroups are the groups that rules and scripts name. Nil means none.
 	IPGroups *ipgroup.Set
 	// StringGroups are the string groups that rules and scripts name. Nil
@@ -311,7 +316,7 @@ type snapshot struct {
 func (c *Config) clone() Config {
 	own := *c
 	own.Pools, own.PoolGroups = slices.Clone(c.Pools), slices.Clone(c.PoolGroups)
-	own.Scripts = slices.Clone(c.Scripts)
+	own.Overrides, own.Scripts = slices.Clone(c.Overrides), slices.Clone(c.Scripts)
 	own.PoolPersistence = maps.Clone(c.PoolPersistence)
 	own.Logging.Ignore, own.Logging.IgnoreStatuses = slices.Clone(c.Logging.Ignore), slices.Clone(c.Logging.IgnoreStatuses)
 	own.TrustedProxies, own.ProxyProtocol.From = slices.Clone(c.TrustedProxies), slices.Clone(c.ProxyProtocol.From)
@@ -354,6 +359,7 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 		faults.Addf("persistenceHeader", s.PersistenceHeader, "not the name of a header to be set")
 	}
 	s.compilePools(vs, &faults)
+	checkOverrides(s.Overrides, &faults)
 	s.compilePolicies(vs.current.Load(), &faults)
 	s.compileScripts(vs, &faults)
 

@@ -93,16 +93,22 @@ func (vs *VirtualService) Update(cfg Config) error {
 	old := vs.current.Load()
 	err = s.nameTargets()
 	if err == nil && old != nil {
+		old.override(vs, s.Overrides) // so that adopted pools have them at once
 		err = s.adopt(old)
 	}
 	if err != nil {
 		if old != nil {
 			_ = old.nameTargets() // as it was before
+			old.override(vs, old.Overrides)
 		}
 		return err
 	}
+	s.override(vs, s.Overrides)
 	s.warn()
 	vs.current.Store(s)
+	if old != nil {
+		old.leave(vs, s)
+	}
 	select {
 	case vs.changed <- struct{}{}:
 	default:
@@ -221,8 +227,9 @@ func (vs *VirtualService) Run(ctx context.Context) error {
 
 // Pools returns the pools that requests may go to: those of the configuration,
 // and those that take over from others in their fail actions.
-func (vs *VirtualService) Pools() []*lbpool.Pool {
-	s := vs.current.Load()
+func (vs *VirtualService) Pools() []*lbpool.Pool { return vs.current.Load().allPools() }
+
+func (s *snapshot) allPools() []*lbpool.Pool {
 	pools := slices.Clone(s.Pools)
 	add := func(fail lbpool.FailAction) {
 		if p := fail.Backup; p != nil && !slices.Contains(pools, p) {

@@ -343,7 +343,7 @@ const firstVersion = "0.1.0"
 // programOnly are the fields that a file cannot have: functions, and objects
 // of types that a program can choose freely.
 var programOnly = map[reflect.Type][]string{
-	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence"},
+	reflect.TypeFor[limpet.Config]():               {"Reputations", "HealthScore", "OnComplete", "Logger", "PoolPersistence", "Overrides"},
 	reflect.TypeFor[limpet.Clients]():              {"Authenticator"},
 	reflect.TypeFor[limpet.ConnectionLimits]():     {"DrainIdle"}, // process.drain.idle takes its place
 	reflect.TypeFor[limpet.Scripting]():            {"Tokens"},

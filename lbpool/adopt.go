@@ -123,23 +123,27 @@ func (p *Pool) moveInto(state *Pool) (*settings, changes) {
 		state.configured = p.configured
 		state.counts = slices.Concat(state.counts, p.counts)
 		state.watchers = slices.Concat(state.watchers, p.watchers)
+		for _, w := range p.words {
+			state.hearLocked(w)
+		}
 		state.rebuildLocked(&st, true)
 		for addr, s := range state.latest.byAddr {
 			if fresh := p.latest.byAddr[addr]; fresh != nil {
-				s.overrideLocked(fresh)
+				s.repeatLocked(fresh)
 			}
 		}
 		return true
 	})
 }
 
-// overrideLocked repeats the Enable, Disable, Drain and SetRatio calls on
-// other.
-func (s *Server) overrideLocked(other *Server) {
-	if ratio := other.Ratio(); ratio != max(other.configured.Ratio, 1) {
+// repeatLocked repeats the Enable, Disable, Drain and SetRatio calls on other,
+// but not the effects of its override, which the pool repeats.
+func (s *Server) repeatLocked(other *Server) {
+	if ratio := other.Ratio(); other.override.Ratio == 0 && ratio != max(other.configured.Ratio, 1) {
 		s.setRatioLocked(ratio)
 	}
 	switch {
+	case other.override.State != Down:
 	case other.drain.on && !s.disabled:
 		s.drainLocked(other.drain)
 	case other.disabled != other.configured.Disabled:

@@ -330,6 +330,7 @@ func (p *Pool) rebuildLocked(st *settings, adopt bool) {
 // leaveLocked removes the server from the pool. Its leases and counters stay.
 func (s *Server) leaveLocked() {
 	s.removed = true
+	s.override = Override{}
 	s.drain = drain{}
 	s.epoch++
 	s.ejectedUntil, s.ejectedFor = time.Time{}, 0

@@ -112,6 +112,13 @@ func (s *Server) stateLocked(now time.Time) serverState {
 		Up:         since(s.upSince),
 		State:      s.change.State, Since: now.Sub(s.change.At), Cause: s.change.Cause, Monitor: s.change.Monitor,
 	}
+	// The other process has the overrides itself.
+	if o := s.override.State; o == Up || o == Disabled {
+		st.Disabled.Now = st.Disabled.Configured
+	}
+	if s.override.Ratio > 0 {
+		st.Ratio.Now = st.Ratio.Configured
+	}
 	if s.drain.on {
 		st.Drained, st.KeepBound = since(s.drain.since), s.drain.keepBound
 		if !s.drain.deadline.IsZero() {
@@ -154,6 +161,7 @@ func (p *Pool) RestoreState(state []byte) error {
 		for i := range all.Servers {
 			if s := p.latest.byAddr[all.Servers[i].Addr]; s != nil {
 				s.restoreLocked(now, &all.Servers[i])
+				s.obeyLocked()
 			}
 		}
 		return true

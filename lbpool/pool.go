@@ -208,6 +208,7 @@ type Pool struct {
 	changes    map[changeKey]uint64       // of servers' states, counted
 	checked    map[string]*checkTally     // by the name of the monitor
 	watchers   []*func(Event)             // of Watch; replaced, never changed
+	words      []*words                   // the overrides of each source; the last one that has one applies
 }
 
 // snapshot is the state of a pool that Acquire reads. It is never written once
@@ -631,6 +632,18 @@ func (p *Pool) update(now time.Time, cause string, monitor string, err error, ed
 	}
 	p.wakeAll()
 	st.announce(p, changed)
+}
+
+// updateLive is update of the pool that p forwards to, now and without an error
+// behind it.
+func (p *Pool) updateLive(cause string, edit func(*Pool) bool) {
+	for moved := true; moved; {
+		p = p.live()
+		p.update(time.Now(), cause, "", nil, func() bool {
+			moved = p.next.Load() != nil
+			return !moved && edit(p)
+		})
+	}
 }
 
 // lockLive calls f with the pool that p forwards to, which is locked.

@@ -104,6 +104,7 @@ type Server struct {
 
 	// Guarded by pool.mu.
 	configured   ServerConfig // by the latest New or Update
+	override     Override     // that was applied last; zero: none
 	checks       []*check
 	disabled     bool
 	removed      bool
@@ -158,8 +159,9 @@ func newServer(p *Pool, addr netip.AddrPort) *Server {
 	return s
 }
 
-// configureLocked applies c. The effects of Enable, Disable, Drain and SetRatio
-// stay, unless c differs from the configuration before in that point.
+// configureLocked applies c and the server's override. The effects of Enable,
+// Disable, Drain and SetRatio stay, unless c differs from the configuration
+// before in that point.
 func (s *Server) configureLocked(c ServerConfig, st *settings, fresh, adopt bool) {
 	name := c.Name
 	if name == "" {
@@ -168,7 +170,8 @@ func (s *Server) configureLocked(c ServerConfig, st *settings, fresh, adopt bool
 	s.label.Store(&label{name, c.Hostname})
 	s.limit.Store(int64(c.MaxConnections))
 	s.rate.set(c.MaxRate)
-	if fresh || s.configured.Ratio != c.Ratio {
+	edited := fresh || s.configured.Ratio != c.Ratio || s.configured.Disabled != c.Disabled
+	if fresh || s.configured.Ratio != c.Ratio && s.override.Ratio == 0 {
 		s.setRatioLocked(max(c.Ratio, 1))
 	}
 	if fresh {
@@ -179,6 +182,9 @@ func (s *Server) configureLocked(c ServerConfig, st *settings, fresh, adopt bool
 	s.configured = c
 	s.removed = false
 	s.watchLocked(st, fresh, adopt)
+	if edited || s.override != s.pool.overrideLocked(s) {
+		s.obeyLocked()
+	}
 }
 
 // Addr returns the server's address and port.
