@@ -243,8 +243,8 @@ type groupTest struct {
 	Address string `json:"address"` // of a client
 }
 
-// A groupTestView says which groups contain an address.
-type groupTestView struct {
+// A groupTestResult says which groups contain an address.
+type groupTestResult struct {
 	Address string       `json:"address"`           // as it is compared
 	Label   string       `json:"label,omitempty"`   // of the address in logs
 	Country string       `json:"country,omitempty"` // its code
@@ -268,7 +268,7 @@ func testGroups(c *call) (any, error) {
 		return nil, badRequest("address", "%s is not an address", quote(t.Address))
 	}
 	addr, cfg := addr.Unmap().WithZone(""), c.vs.Config()
-	v := groupTestView{Address: addr.String(), Groups: []groupMatch{}}
+	v := groupTestResult{Address: addr.String(), Groups: []groupMatch{}}
 	if cfg.Geo != nil {
 		v.Country, _ = cfg.Geo.Locate(addr, "")
 	}
