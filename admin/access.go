@@ -33,7 +33,7 @@ func secure(h http.Header) {
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	if r.ContentLength != 0 { // or the rest of a body may take for ever
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.bodyTime))
 	}
 	c := &call{Admin: a, w: w, r: r, id: randomID()}
 	w.Header().Set("X-Request-Id", c.id)

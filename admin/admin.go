@@ -87,10 +87,12 @@ type Admin struct {
 	config Config
 	log    *slog.Logger
 	begun  time.Time
-	mux    *http.ServeMux
-	hosts  map[string]bool
-	origin *http.CrossOriginProtection
-	seal   *sealer
+
+	bodyTime time.Duration // that a body may take
+	mux      *http.ServeMux
+	hosts    map[string]bool
+	origin   *http.CrossOriginProtection
+	seal     *sealer
 
 	seed    maphash.Seed       // of the addresses in guesses and refusals
 	guesses *tokenbucket.Table // wrong tokens, by address
@@ -141,7 +143,7 @@ func New(c Config) (*Admin, error) {
 		c.SocketRole = Reveal
 	}
 	a := &Admin{
-		config: c, log: c.Logger, begun: time.Now(),
+		config: c, log: c.Logger, begun: time.Now(), bodyTime: bodyTimeout,
 		hosts: map[string]bool{"localhost": true}, origin: http.NewCrossOriginProtection(),
 		seal: newSealer(), seed: maphash.MakeSeed(),
 		guesses: tokenbucket.NewTable(size, guessers), audited: tokenbucket.NewTable(size, guessers),

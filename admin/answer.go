@@ -30,7 +30,6 @@ type call struct {
 	vs     *limpet.VirtualService // that the path names
 	name   string                 // of vs
 	change changeView             // what the audit log says
-	read   bool                   // the body was read
 }
 
 // The codes of problems.
@@ -243,8 +242,11 @@ func (c *call) decodeOptional(into any) error {
 	} else if err == io.EOF {
 		return err
 	}
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok || err == nil {
+	if err == nil { // else the rest of the body has no more time, either
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+		return nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return err
 	}
 	return badRequest("body", "%s", strings.TrimPrefix(err.Error(), "json: "))

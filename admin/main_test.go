@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -219,6 +220,7 @@ func (a answer) get(t testing.TB, into any) {
 	if a.status != 200 {
 		t.Fatalf("%d: %s", a.status, a.body)
 	}
+	reflect.ValueOf(into).Elem().SetZero() // or what is missing stays
 	d := json.NewDecoder(strings.NewReader(a.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {

@@ -345,14 +345,14 @@ func parsePrefix(text string) (netip.Prefix, error) {
 
 // A scriptErrorView is an error of a script. Equal ones are counted.
 type scriptErrorView struct {
-	Script    string    `json:"script"`    // its name
-	Event     string    `json:"event"`     // such as "HTTP_REQ"
-	Line      int       `json:"line"`      // of the script; 0 if not known
-	Message   string    `json:"message"`   // what failed
-	Traceback string    `json:"traceback"` // the calls in the script
-	First     time.Time `json:"first"`     // when it first happened
-	Last      time.Time `json:"last"`      // when it last happened
-	Count     uint64    `json:"count"`     // how often
+	Script    string    `json:"script"`            // its name
+	Event     string    `json:"event"`             // such as "HTTP_REQ"
+	Line      int       `json:"line"`              // of the script; 0 if not known
+	Message   string    `json:"message,omitempty"` // what failed, which may name keys and values; role Reveal
+	Traceback string    `json:"traceback"`         // the calls in the script
+	First     time.Time `json:"first"`             // when it first happened
+	Last      time.Time `json:"last"`              // when it last happened
+	Count     uint64    `json:"count"`             // how often
 }
 
 // scriptFailed counts an error of a script.
@@ -386,5 +386,10 @@ func listScriptErrors(c *call) (any, error) {
 	all := slices.Clone(r.errors)
 	r.mu.Unlock()
 	slices.Reverse(all)
+	for i := range all {
+		if c.caller.role < Reveal {
+			all[i].Message = ""
+		}
+	}
 	return listOf(all), nil
 }
