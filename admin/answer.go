@@ -198,13 +198,9 @@ func (c *call) write(status int, body []byte) {
 		h.Set("Content-Type", "application/json")
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body) // the client may be gone
 }
-
-// writeTimeout is how long a caller may take for an answer.
-const writeTimeout = 60 * time.Second
 
 // encode returns a value as JSON with a line feed.
 func encode(v any) []byte {

@@ -88,13 +88,13 @@ type overrideView struct {
 // built, so that no request goes to a server that an operator has disabled.
 func (a *Admin) Overrides(vs string) []limpet.Override { return ofService(a.kept().Overrides, vs) }
 
-// Apply adds what operators have changed to a configuration that is to be put
-// in force: Overrides, and the edits of its IP groups. Call it before
-// [limpet.New] and [limpet.VirtualService.Update]. Without it, Run repeats the
-// changes within a second after an update.
+// Apply puts what operators have changed into a configuration that is to be put
+// in force: it sets Overrides, and edits IPGroups. Call it before [limpet.New]
+// and [limpet.VirtualService.Update]. Without it, Run repeats the changes within
+// a second after an update.
 func (a *Admin) Apply(cfg *limpet.Config) {
 	name := cmp.Or(cfg.Name, "limpet")
-	cfg.Overrides = append(slices.Clip(cfg.Overrides), a.Overrides(name)...)
+	cfg.Overrides = a.Overrides(name)
 	if cfg.IPGroups != nil {
 		a.repeatEdits(name, cfg.IPGroups)
 	}

@@ -16,8 +16,13 @@ type peer struct{ text string }
 
 func (p peer) String() string { return p.text }
 
+// serverWrite is how long an answer may take. A profile needs maxProfile of it;
+// streams have times of their own.
+const serverWrite = 90 * time.Second
+
 // NewServer returns a server for a, with time-outs and limits: 10 s and 16 KiB
-// for the header of a request, 64 connections. Its Serve may be called for Unix
+// for the header of a request, 90 s for an answer that is no stream, 64
+// connections. Its Serve may be called for Unix
 // sockets, whose callers get [Config].SocketRole, and for TCP. Only at Unix
 // sockets that this server serves is a caller known by its socket: a program
 // that mounts the Admin in a server of its own says who callers are with
@@ -29,6 +34,7 @@ func NewServer(a *Admin) *http.Server {
 	srv := &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      serverWrite,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),

@@ -102,6 +102,9 @@ func (c *call) beginStream(kind string) *streamWriter {
 	s := &streamWriter{w: c.w, ctrl: http.NewResponseController(c.w)}
 	_ = s.ctrl.SetReadDeadline(time.Time{})
 	c.w.Header().Set("Content-Type", kind)
+	if c.r.ProtoMajor == 1 {
+		c.w.Header().Set("Connection", "close") // which has the deadline of the last write
+	}
 	c.w.WriteHeader(http.StatusOK)
 	_ = s.text("")
 	return s
