@@ -24,29 +24,46 @@ func (vs *VirtualService) countBound(pool *lbpool.Pool) (stop func()) {
 	return pool.CountBound(vs.boundTo(pool), every)
 }
 
+// boundTables returns the tables in which clients are counted.
+func (s *snapshot) boundTables() []string {
+	if s.BoundTables == nil && len(s.Scripts) > 0 {
+		return []string{""}
+	}
+	return s.BoundTables
+}
+
+// countTables counts the entries of the bound tables whose value is one of the
+// names of a server.
+func (s *snapshot) countTables(ctx context.Context, servers []string) (n int, err error) {
+	for _, table := range s.boundTables() {
+		t, ok := s.Tables.(interface {
+			CountByValue(ctx context.Context, table string) (map[string]int, error)
+		})
+		if !ok {
+			return 0, errNotCounted
+		}
+		counts, err := t.CountByValue(ctx, table)
+		if err != nil {
+			return 0, err
+		}
+		for _, name := range servers {
+			n += counts[name]
+		}
+	}
+	return n, nil
+}
+
 // boundTo returns a function that counts the persistence entries which bind
-// clients to a server of the pool: those of the default table, where values
-// name servers, and those of the profiles.
+// clients to a server of the pool: those of the tables whose values name
+// servers, and those of the profiles.
 func (vs *VirtualService) boundTo(pool *lbpool.Pool) func(ctx context.Context, servers ...string) (int, error) {
 	return func(ctx context.Context, servers ...string) (n int, err error) {
 		s := vs.current.Load()
 		if !slices.ContainsFunc(s.Pools, pool.Is) {
 			return 0, errNotCounted // an update has taken it away, or has brought another handle that is asked soon
 		}
-		if len(s.Scripts) > 0 {
-			t, ok := s.Tables.(interface {
-				CountByValue(ctx context.Context, table string) (map[string]int, error)
-			})
-			if !ok {
-				return 0, errNotCounted
-			}
-			counts, err := t.CountByValue(ctx, "")
-			if err != nil {
-				return 0, err
-			}
-			for _, name := range servers {
-				n += counts[name]
-			}
+		if n, err = s.countTables(ctx, servers); err != nil {
+			return 0, err
 		}
 		for _, t := range s.targets {
 			if t.profile == nil || !t.has(pool) {

@@ -74,6 +74,11 @@ type Config struct {
 	// [persistence.Store] with default options, which lives as long as the
 	// virtual service.
 	Tables Tables
+	// BoundTables are the tables whose values name servers, such as an entry
+	// whose value is "10.0.0.1:8080". A drain that waits for bound clients
+	// counts the entries there; "" is the default table. Nil means the default
+	// table if there are scripts, else none.
+	BoundTables []string
 	// Persistence binds clients to servers without a script, in each pool and
 	// each group that PoolPersistence does not name. It applies if neither a
 	// rule nor a script has chosen a server. Nil means no such binding.
@@ -317,7 +322,7 @@ func (c *Config) clone() Config {
 	own := *c
 	own.Pools, own.PoolGroups = slices.Clone(c.Pools), slices.Clone(c.PoolGroups)
 	own.Overrides, own.Scripts = slices.Clone(c.Overrides), slices.Clone(c.Scripts)
-	own.PoolPersistence = maps.Clone(c.PoolPersistence)
+	own.BoundTables, own.PoolPersistence = slices.Clone(c.BoundTables), maps.Clone(c.PoolPersistence)
 	own.Logging.Ignore, own.Logging.IgnoreStatuses = slices.Clone(c.Logging.Ignore), slices.Clone(c.Logging.IgnoreStatuses)
 	own.TrustedProxies, own.ProxyProtocol.From = slices.Clone(c.TrustedProxies), slices.Clone(c.ProxyProtocol.From)
 	own.NetworkSecurity, own.HTTPSecurity = slices.Clone(c.NetworkSecurity), slices.Clone(c.HTTPSecurity)
@@ -360,6 +365,11 @@ func (vs *VirtualService) compile(cfg Config) (*snapshot, error) {
 	}
 	s.compilePools(vs, &faults)
 	checkOverrides(s.Overrides, &faults)
+	for i, table := range s.BoundTables {
+		if slices.Index(s.BoundTables, table) < i {
+			faults.Addf(fielderr.Index("boundTables", i), table, "named twice")
+		}
+	}
 	s.compilePolicies(vs.current.Load(), &faults)
 	s.compileScripts(vs, &faults)
 

@@ -166,8 +166,8 @@ var ErrRunning = errors.New("limpet: virtual service is running already")
 // nil. If another call is running, it returns [ErrRunning] at once.
 //
 // Run does two more things, also for pools without monitors and discoveries. It
-// counts the clients that are bound to a draining server, in the default table
-// and in the persistence profiles that can count. And it renews the bindings of
+// counts the clients that are bound to a draining server, in the tables of
+// BoundTables and in the persistence profiles that can count. And it renews the bindings of
 // long exchanges, such as WebSockets and streams, which are otherwise renewed
 // only at their end.
 //

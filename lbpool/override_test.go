@@ -121,6 +121,9 @@ func TestOverrideGoesOnWithDrain(t *testing.T) {
 		if got := states(p); got != "disabled up" {
 			t.Errorf("a drain that was over began again: %s", got)
 		}
+		if st, ok := s.DrainStatus(); ok {
+			t.Errorf("a drain that was over began again: %+v", st)
+		}
 		mustOverride(t, p)
 		if got := states(p); got != "up up" {
 			t.Errorf("without the override: %s", got)
@@ -236,9 +239,9 @@ func (m *overrideModel) state(addr netip.AddrPort) string {
 }
 
 func TestOverrideTwin(t *testing.T) {
-	rounds := 300
+	rounds := 100
 	if testing.Short() {
-		rounds = 60
+		rounds = 20
 	}
 	for seed := range uint64(rounds) {
 		rng := rand.New(rand.NewPCG(seed, 17))

@@ -15,6 +15,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/enumtext"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/persistence"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
@@ -68,6 +69,10 @@ type Config struct {
 	// LogDrops returns how many lines the program's log queue has dropped; see
 	// [limpet.LogQueue]. Nil means that there is no such queue.
 	LogDrops func() uint64
+	// Savers returns what saves tables to files, for the metrics of snapshots.
+	// It is asked at each scrape, and must be safe for concurrent use. Nil
+	// means that nothing does.
+	Savers func() []*persistence.Saver
 	// Version is that of the program, for limpet_build_info. Empty means that
 	// of its main module.
 	Version string

@@ -10,7 +10,6 @@ import (
 	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/lbpool"
-	"github.com/limpetlb/limpet/persistence"
 	"github.com/limpetlb/limpet/policy"
 )
 
@@ -55,9 +54,7 @@ func (e *Exporter) services(s *scrape, servers Detail) {
 				pool(s, c.Name, p, servers)
 			}
 		}
-		if store, ok := c.Tables.(*persistence.Store); ok && shared.addStore(store) {
-			tables(s, c.Name, store)
-		}
+		e.stores(s, c.Name, c.Tables, &shared)
 		rules(s, vs.PolicyStats(), c.Name)
 		groups(s, c)
 	}
@@ -67,7 +64,7 @@ func (e *Exporter) services(s *scrape, servers Detail) {
 // of several services.
 type shared struct {
 	pools  map[string][]*lbpool.Pool // by name
-	stores map[*persistence.Store]bool
+	stores map[limpet.Tables]bool
 }
 
 func (d *shared) add(p *lbpool.Pool) bool {
@@ -81,12 +78,12 @@ func (d *shared) add(p *lbpool.Pool) bool {
 	return true
 }
 
-func (d *shared) addStore(s *persistence.Store) bool {
+func (d *shared) addStore(s limpet.Tables) bool {
 	if d.stores[s] {
 		return false
 	}
 	if d.stores == nil {
-		d.stores = map[*persistence.Store]bool{}
+		d.stores = map[limpet.Tables]bool{}
 	}
 	d.stores[s] = true
 	return true

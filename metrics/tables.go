@@ -2,9 +2,66 @@ package metrics
 
 import (
 	"context"
+	"reflect"
 
+	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/persistence"
 )
+
+// stores collects the tables of a service, wherever they are.
+func (e *Exporter) stores(s *scrape, vs string, t limpet.Tables, shared *shared) {
+	switch store := t.(type) {
+	case *persistence.Store:
+		if shared.addStore(store) {
+			tables(s, vs, store)
+			e.snapshots(s, vs, store)
+		}
+	case interface {
+		Stats() persistence.RemoteStats
+	}:
+		if !reflect.ValueOf(store).Comparable() || shared.addStore(t) {
+			remote(s, vs, store.Stats())
+		}
+	}
+}
+
+// snapshots collects what saves the tables of a store.
+func (e *Exporter) snapshots(s *scrape, vs string, store *persistence.Store) {
+	if e.config.Savers == nil {
+		return
+	}
+	for _, saver := range e.config.Savers() {
+		if saver.Store != store {
+			continue
+		}
+		st := saver.Stats()
+		if !st.LastSuccess.IsZero() {
+			s.value(snapshotTime, seconds(st.LastSuccess), vs)
+			s.value(snapshotBytes, float64(st.Bytes), vs)
+		}
+		s.count(snapshotFailures, st.Failures, vs)
+		return
+	}
+}
+
+// remote collects a store on another machine.
+func remote(s *scrape, vs string, st persistence.RemoteStats) {
+	for _, n := range st.Nodes {
+		s.flag(redisUp, st.Up && n.Up, vs, n.Address)
+	}
+	s.count(redisOpened, st.Opened, vs)
+	for _, c := range st.Calls {
+		s.count(redisCalls, c.N, vs, c.Verb, c.Result)
+	}
+	s.histogram(redisDuration, st.Duration, vs)
+	s.value(redisNear, float64(st.NearEntries), vs)
+	s.count(redisInvalidations, st.Invalidations, vs)
+	s.count(redisReturned, st.Returned, vs)
+	s.count(redisDropped, st.Dropped, vs)
+	s.count(redisRefusals, st.RefusedLifetime, vs, "lifetime")
+	s.count(redisRefusals, st.RefusedEntry, vs, "entry")
+	s.count(redisRefusals, st.RefusedFull, vs, "full")
+}
 
 // tables collects the tables of a store in memory.
 func tables(s *scrape, vs string, store *persistence.Store) {

@@ -22,7 +22,8 @@ import (
 // in clear text. Calls for one store wait for one another; do not save two
 // stores to one path.
 func (s *Store) SaveFile(path string) error {
-	return s.saveFile(diskFiles{}, path)
+	_, err := s.saveFile(diskFiles{}, path)
+	return err
 }
 
 // LoadFile restores the snapshot in a file, like [Store.ReadFrom]. If the file
@@ -46,7 +47,8 @@ type file interface {
 	Sync() error
 }
 
-func (s *Store) saveFile(f files, path string) (err error) {
+// saveFile returns how many bytes it has written.
+func (s *Store) saveFile(f files, path string) (n int64, err error) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	defer func() {
@@ -58,13 +60,13 @@ func (s *Store) saveFile(f files, path string) (err error) {
 	// A killed program may have left one. It is removed, not reused: it might
 	// be a link.
 	if err := f.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return 0, err
 	}
 	out, err := f.Create(temporary)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = s.WriteTo(out)
+	n, err = s.WriteTo(out)
 	if err == nil {
 		err = out.Sync()
 	}
@@ -73,9 +75,9 @@ func (s *Store) saveFile(f files, path string) (err error) {
 		err = f.Rename(temporary, path)
 	}
 	if err != nil {
-		return errors.Join(err, f.Remove(temporary))
+		return 0, errors.Join(err, f.Remove(temporary))
 	}
-	return f.SyncDirectory(filepath.Dir(path))
+	return n, f.SyncDirectory(filepath.Dir(path))
 }
 
 func (s *Store) loadFile(f files, path string) error {

@@ -165,7 +165,7 @@ func (f *memoryFile) Close() error {
 
 func TestSaveOrder(t *testing.T) {
 	disk := &memoryFiles{contents: map[string]*bytes.Buffer{}}
-	if err := NewStore(Options{}).saveFile(disk, "dir/tables"); err != nil {
+	if _, err := NewStore(Options{}).saveFile(disk, "dir/tables"); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"remove", "create", "write", "sync", "close", "rename", "sync directory"}
@@ -193,12 +193,12 @@ func TestDiskErrors(t *testing.T) {
 			disk := &memoryFiles{contents: map[string]*bytes.Buffer{}}
 			store := NewStore(Options{})
 			store.Put(ctx, "", "k", "old", time.Hour)
-			if err := store.saveFile(disk, "tables"); err != nil {
+			if _, err := store.saveFile(disk, "tables"); err != nil {
 				t.Fatal(err)
 			}
 			store.Put(ctx, "", "k", "new", time.Hour)
 			disk.fail = map[string]error{tt.call: tt.err}
-			if err := store.saveFile(disk, "tables"); !errors.Is(err, tt.err) || !strings.Contains(err.Error(), `"tables"`) {
+			if _, err := store.saveFile(disk, "tables"); !errors.Is(err, tt.err) || !strings.Contains(err.Error(), `"tables"`) {
 				t.Errorf("the error is %v", err)
 			}
 			check := func(want string) {
@@ -217,7 +217,7 @@ func TestDiskErrors(t *testing.T) {
 				check("old")
 			}
 			disk.fail = nil // and what was left does not matter
-			if err := store.saveFile(disk, "tables"); err != nil {
+			if _, err := store.saveFile(disk, "tables"); err != nil {
 				t.Fatal(err)
 			}
 			check("new")

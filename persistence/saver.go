@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/limpetlb/limpet/internal/bounds"
@@ -29,6 +30,24 @@ type Saver struct {
 	Logger *slog.Logger
 
 	files files // nil: those of the operating system
+
+	mu    sync.Mutex
+	stats SaverStats
+}
+
+// SaverStats are the counts of a [Saver].
+type SaverStats struct {
+	LastSuccess time.Time // when the latest save ended; zero: none has
+	Saves       uint64    // that succeeded
+	Failures    uint64    // saves that failed, each try for itself
+	Bytes       int64     // size of the file at LastSuccess
+}
+
+// Stats returns the present counts. It may be called while Run runs.
+func (s *Saver) Stats() SaverStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
 }
 
 // Run saves until ctx ends, then once more, and returns the error of that last
@@ -72,8 +91,17 @@ func (s *Saver) Run(ctx context.Context) error {
 }
 
 func (s *Saver) save() error {
-	if s.files != nil {
-		return s.Store.saveFile(s.files, s.Path)
+	files := s.files
+	if files == nil {
+		files = diskFiles{}
 	}
-	return s.Store.SaveFile(s.Path)
+	n, err := s.Store.saveFile(files, s.Path)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.stats.Failures++
+		return err
+	}
+	s.stats = SaverStats{time.Now(), s.stats.Saves + 1, s.stats.Failures, n}
+	return nil
 }

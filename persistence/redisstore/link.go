@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -12,6 +14,8 @@ import (
 	_ "embed"
 
 	"github.com/redis/rueidis"
+
+	"github.com/limpetlb/limpet/persistence"
 )
 
 //go:embed store.lua
@@ -38,7 +42,8 @@ type link struct {
 	client rueidis.Client
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	conns map[net.Conn]string // the address that was dialled
+	known map[string]struct{} // addresses that have been dialled
 	isCut bool
 }
 
@@ -85,9 +90,9 @@ func (l *link) dial(ctx context.Context, address string, dialer *net.Dialer, con
 		return nil, net.ErrClosed
 	}
 	if l.conns == nil {
-		l.conns = make(map[net.Conn]struct{})
+		l.conns, l.known = make(map[net.Conn]string), make(map[string]struct{})
 	}
-	l.conns[raw] = struct{}{}
+	l.conns[raw], l.known[address] = address, struct{}{}
 	l.mu.Unlock()
 	if config == nil {
 		return newGuard(c), nil
@@ -115,6 +120,20 @@ func (c *linkConn) Close() error {
 	delete(c.link.conns, c.Conn)
 	c.link.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// nodes returns the servers to which the client has connected.
+func (l *link) nodes() (nodes []persistence.NodeStats) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	up := make(map[string]bool, len(l.known))
+	for _, address := range l.conns {
+		up[address] = true
+	}
+	for _, address := range slices.Sorted(maps.Keys(l.known)) {
+		nodes = append(nodes, persistence.NodeStats{Address: address, Up: up[address]})
+	}
+	return nodes
 }
 
 // cut closes all connections; calls that wait for an answer get an error.

@@ -47,6 +47,8 @@ type nearCache struct {
 	epoch   atomic.Uint64 // starts at 1; values read in an earlier one are not served
 	seed    maphash.Seed
 	stripes [4096]stripe
+
+	invalidations atomic.Uint64 // messages about single keys, and about all
 }
 
 type nearKey struct{ table, key string }
@@ -184,6 +186,7 @@ func (n *nearCache) end(t ticket, table, key string, f finding, value string, le
 // values for nil: the connection is broken, or the server has dropped its
 // tracking table.
 func (n *nearCache) invalidate(names []rueidis.RedisMessage) {
+	n.invalidations.Add(uint64(max(len(names), 1)))
 	if names == nil {
 		n.epoch.Add(1)
 		return

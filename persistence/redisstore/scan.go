@@ -125,7 +125,8 @@ const tablesWidth = 1000
 // at a time: about a second for a million. The user needs the command SCAN,
 // which Redis does not restrict to a prefix. While the server is unavailable
 // Tables returns [ErrUnavailable].
-func (s *Store) Tables(ctx context.Context) ([]string, error) {
+func (s *Store) Tables(ctx context.Context) (tables []string, err error) {
+	defer func() { s.counted.Own().add("tables", resultOf(nil, err)) }()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

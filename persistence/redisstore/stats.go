@@ -1,48 +1,95 @@
 package redisstore
 
-// Stats are the state of a store and its counters since it was created.
-type Stats struct {
-	// Up reports whether calls go to the server.
-	Up bool
+import (
+	"slices"
+	"sync/atomic"
 
-	// Answered counts the calls that the server answered.
-	Answered uint64
-	// NearHits counts the calls that the near cache answered.
-	NearHits uint64
-	// Local counts the calls that a table in memory answered, because the
-	// server was unavailable.
-	Local uint64
+	"github.com/limpetlb/limpet/internal/histogram"
+	"github.com/limpetlb/limpet/persistence"
+)
 
-	// Failures counts the calls without a usable answer.
-	Failures uint64
-	// Opened counts how often the server was lost.
-	Opened uint64
-	// Returned counts the entries in memory that were written back after an
-	// outage, or that the server already had.
-	Returned uint64
-	// Dropped counts the entries in memory that were not written back, because
-	// the time was over or the server refused them.
-	Dropped uint64
-
-	// NearEntries is how many values the near cache stores: those it serves,
-	// and those it remembers for an outage.
-	NearEntries int
-
-	// RefusedLifetime counts the values not stored because their lifetime was
-	// zero or negative.
-	RefusedLifetime uint64
-	// RefusedEntry counts the values not stored because a key, value or table
-	// name was too long.
-	RefusedEntry uint64
-	// RefusedFull counts the values not stored because the table was full and
-	// refuses new keys, or the server had no memory.
-	RefusedFull uint64
+// verbs are those of calls, sorted.
+var verbs = [...]string{
+	"claim", "drop", "entries", "increment", "lookup", "peek", "purge", "remove", "store", "swap", "sweep", "tables", "touch",
 }
 
-// Stats returns a snapshot of the store's counters.
-func (s *Store) Stats() Stats {
-	stats := Stats{
+// A result is what has become of a call.
+type result uint8
+
+const (
+	resultAnswered result = iota
+	resultFailed
+	resultLocal
+	resultNear
+	resultCount
+)
+
+var results = [resultCount]string{resultAnswered: "answered", resultFailed: "failed", resultLocal: "local", resultNear: "near"}
+
+// callCounts count calls. The zero value is ready to use.
+type callCounts struct {
+	results  [len(verbs)][resultCount]atomic.Uint64
+	duration histogram.Counter // of those that went to the server
+}
+
+func (c *callCounts) add(verb string, r result) {
+	if i, ok := slices.BinarySearch(verbs[:], verb); ok {
+		c.results[i][r].Add(1)
+	}
+}
+
+// resultOf returns the result of a call for which ask returns these.
+func resultOf(local *persistence.Store, err error) result {
+	switch {
+	case err != nil:
+		return resultFailed
+	case local != nil:
+		return resultLocal
+	}
+	return resultAnswered
+}
+
+// callStats returns the counts of all calls, and of their durations.
+func (s *Store) callStats() (calls []persistence.RemoteCalls, durations histogram.Snapshot) {
+	durations = histogram.New()
+	var sums [len(verbs)][resultCount]uint64
+	for own := range s.counted.All() {
+		own.duration.AddTo(&durations)
+		for v := range own.results {
+			for r := range own.results[v] {
+				sums[v][r] += own.results[v][r].Load()
+			}
+		}
+	}
+	for v := range sums {
+		for r, n := range sums[v] {
+			if n > 0 {
+				calls = append(calls, persistence.RemoteCalls{Verb: verbs[v], Result: results[r], N: n})
+			}
+		}
+	}
+	return calls, durations
+}
+
+// nodes returns the servers that the store uses.
+func (s *Store) nodes() (nodes []persistence.NodeStats) {
+	if l := s.circuit.Load().link; l != nil {
+		nodes = l.nodes()
+	}
+	if len(nodes) == 0 {
+		for _, address := range slices.Sorted(slices.Values(s.config.Addresses)) {
+			nodes = append(nodes, persistence.NodeStats{Address: address})
+		}
+	}
+	return nodes
+}
+
+// Stats returns a snapshot of the store's counters. It reads them one after the
+// other, not at one instant.
+func (s *Store) Stats() persistence.RemoteStats {
+	stats := persistence.RemoteStats{
 		Up:              s.circuit.Load().link != nil,
+		Nodes:           s.nodes(),
 		Answered:        s.answered.Load(),
 		NearHits:        s.nearHits.Load(),
 		Local:           s.locals.Load(),
@@ -54,8 +101,10 @@ func (s *Store) Stats() Stats {
 		RefusedEntry:    s.refusedEntry.Load(),
 		RefusedFull:     s.refusedFull.Load(),
 	}
+	stats.Calls, stats.Duration = s.callStats()
 	if s.near != nil {
 		stats.NearEntries = s.near.entries.Len()
+		stats.Invalidations = s.near.invalidations.Load()
 	}
 	return stats
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/limpetlb/limpet/internal/histogram"
 	"github.com/limpetlb/limpet/persistence"
 )
 
@@ -50,6 +51,7 @@ type Store struct {
 	localStores                                                            atomic.Uint64 // created so far
 	calls, answered, nearHits, locals, failures, opened, returned, dropped atomic.Uint64
 	refusedLifetime, refusedEntry, refusedFull                             atomic.Uint64
+	counted                                                                histogram.Striped[callCounts]
 }
 
 // New returns a store that connects to its server at its first call. The error
@@ -320,6 +322,7 @@ func (s *Store) lookup(ctx context.Context, table, key string, extend time.Durat
 	}
 	if value, left, ok := s.nearOf(table).lookup(table, key); ok && s.gain(left, extend) <= s.config.MinExtension {
 		s.nearHits.Add(1)
+		s.counted.Own().add("lookup", resultNear)
 		persistence.NoteSource(ctx, persistence.FromNear)
 		return value, left, true, nil, nil
 	}
@@ -373,9 +376,15 @@ type call struct {
 	must   bool // whether the server has to answer
 }
 
-// ask sends a call to the server. If the server is unavailable, ask returns the
-// local store that answers instead, or an error.
+// ask sends a call to the server, and counts it. If the server is unavailable,
+// ask returns the local store that answers instead, or an error.
 func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, error) {
+	a, local, err := s.send(ctx, c)
+	s.counted.Own().add(c.verb, resultOf(local, err))
+	return a, local, err
+}
+
+func (s *Store) send(ctx context.Context, c *call) (answer, *persistence.Store, error) {
 	if err := ctx.Err(); err != nil && c.must {
 		return answer{}, nil, err
 	}
@@ -386,8 +395,10 @@ func (s *Store) ask(ctx context.Context, c *call) (answer, *persistence.Store, e
 	near := s.nearOf(c.table)
 	t := near.begin(c.table, c.key, c.writes)
 	bounded, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	begun := time.Now()
 	a, err := now.link.run(bounded, c.script, s.names(c.table, c.key), s.arguments(c.verb, c.args...), s.calls.Add(1))
 	cancel()
+	s.counted.Own().duration.Observe(time.Since(begun))
 	if err == nil && a.status > statusForeign {
 		s.answered.Add(1)
 		return a, nil, s.learn(near, t, c, a)
