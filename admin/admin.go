@@ -39,8 +39,8 @@ type Config struct {
 	// Metrics answers at /metrics, for role Read. With nil, callers get 404.
 	Metrics http.Handler
 	// Debug answers at /debug/, for role Operate: handlers of net/http/pprof,
-	// which this package does not import. Two requests are served at a time, and
-	// their parameter seconds may be up to 60. With nil, callers get 404.
+	// which this package does not import. Two requests are served at a time,
+	// and their parameter seconds may be up to 60. With nil, callers get 404.
 	Debug http.Handler
 
 	// Tokens are the bearer tokens that callers over TCP may have. Nil means

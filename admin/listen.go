@@ -12,10 +12,11 @@ import (
 )
 
 // Listen opens a Unix socket whose file has a mode, such as 0600, from the
-// moment in which it can be seen. It replaces a socket of the same name, so that
-// a new process takes the place of an old one; whoever is connected to that
-// stays there. Another file of that name is an error. Its directory must exist. Closing the listener removes the file,
-// unless another process has replaced it.
+// moment in which it can be seen. It replaces a socket of the same name, so
+// that a new process takes the place of an old one; whoever is connected to
+// that stays there. Another file of that name is an error. Its directory must
+// exist. Closing the listener removes the file, unless another process has
+// replaced it.
 //
 // It fails on systems whose sockets have no mode.
 func Listen(path string, mode fs.FileMode) (net.Listener, error) {

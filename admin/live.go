@@ -109,11 +109,13 @@ func (a *Admin) Run(ctx context.Context) error {
 	defer a.unwatch()
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
+	up := map[string]bool{} // stores on other machines, by service
 	for {
 		a.watch()
 		a.settle()
 		a.pruneEdits()
 		a.followDrains()
+		a.followStores(up)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -88,10 +88,10 @@ type overrideView struct {
 // built, so that no request goes to a server that an operator has disabled.
 func (a *Admin) Overrides(vs string) []limpet.Override { return ofService(a.kept().Overrides, vs) }
 
-// Apply puts what operators have changed into a configuration that is to be put
-// in force: it sets Overrides, and edits IPGroups. Call it before [limpet.New]
-// and [limpet.VirtualService.Update]. Without it, Run repeats the changes within
-// a second after an update.
+// Apply puts what operators have changed into a configuration that is to be
+// put in force: it sets Overrides, and edits IPGroups. Call it before
+// [limpet.New] and [limpet.VirtualService.Update]. Without it, Run repeats the
+// changes within a second after an update.
 func (a *Admin) Apply(cfg *limpet.Config) {
 	name := cmp.Or(cfg.Name, "limpet")
 	cfg.Overrides = a.Overrides(name)

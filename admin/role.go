@@ -13,8 +13,8 @@ type Role uint8
 // The roles.
 const (
 	// Read may read everything but the keys and the values of persistence
-	// entries, what scripts log and the messages of their errors, which may name
-	// keys and values, and the text of the configuration.
+	// entries, what scripts log and the messages of their errors, which may
+	// name keys and values, and the text of the configuration.
 	Read Role = iota + 1
 	// Operate may also make changes.
 	Operate

@@ -23,7 +23,7 @@ var schemas = map[string]any{
 	"GroupTestResult": groupTestResult{}, "Header": headerView{}, "Health": healthView{}, "HealthInput": healthInputView{}, "HealthPart": healthPart{},
 	"LastDrain": lastDrainView{}, "Limiter": limiterView{}, "Listener": listenerView{}, "Load": loadView{}, "Metric": metricView{}, "Monitor": monitorView{},
 	"Override": overrideView{}, "Persistence": persistenceView{}, "Pool": poolView{}, "PoolConfig": poolConfig{}, "Problem": problem{}, "Queue": queueView{},
-	"Ready": readyView{}, "Record": recordView{}, "Reload": reloadView{}, "Rule": ruleView{}, "RuleConfig": ruleConfig{}, "Script": scriptView{},
+	"Ready": readyView{}, "Remote": remoteView{}, "Node": nodeView{}, "RedisEvent": redisEvent{}, "Record": recordView{}, "Reload": reloadView{}, "Rule": ruleView{}, "RuleConfig": ruleConfig{}, "Script": scriptView{},
 	"ScriptError": scriptErrorView{}, "ScriptLimits": scriptLimitsView{}, "Scripts": scriptsView{}, "Server": serverView{}, "ServerConfig": serverConfig{},
 	"ServerCount": serverCount{}, "ServerPatch": serverPatch{}, "Service": serviceView{}, "ServiceConfig": serviceConfig{}, "ServiceStatus": serviceStatus{},
 	"StateCount": stateCount{}, "StateEvent": stateEvent{}, "Status": statusView{}, "Stored": storedView{}, "Table": tableView{}, "TableCaps": tableCaps{},

@@ -74,6 +74,7 @@ type serviceView struct {
 	Scripts          []string           `json:"scripts"`           // names, in the order in which they run
 	Limits           scriptLimitsView   `json:"script_limits"`     // of each run of a script
 	ConnectionLimits connectionCapsView `json:"connection_limits"` // of the listeners
+	Remote           *remoteView        `json:"remote"`            // its store on another machine; null if it has none
 }
 
 // connectionsView counts connections.
@@ -153,6 +154,7 @@ func viewService(vs *limpet.VirtualService) serviceView {
 		Limits:      scriptLimitsView{cfg.Limits.Instructions, cfg.Limits.Time.Seconds(), cfg.Limits.AllocBytes, cfg.Limits.Concurrent},
 
 		ConnectionLimits: connectionCapsView{cfg.Connections.Max, cfg.Connections.MaxPerClient},
+		Remote:           viewRemote(cfg),
 	}
 	if v.DefaultPool == "" && len(cfg.Pools) > 0 {
 		v.DefaultPool = cfg.Pools[0].Name()

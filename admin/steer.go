@@ -161,7 +161,7 @@ func stateOf(word string) lbpool.State {
 // countable reports whether the clients that are bound to servers of a pool
 // can be counted.
 func countable(cfg limpet.Config, p *lbpool.Pool) bool {
-	if _, ok := cfg.Tables.(valueCounter); !ok && len(cfg.Scripts) > 0 {
+	if _, ok := cfg.Tables.(valueCounter); !ok && (len(cfg.Scripts) > 0 || len(cfg.BoundTables) > 0) {
 		return false
 	}
 	profiles := []limpet.PersistenceProfile{profileOf(cfg, p.Name())}
