@@ -48,6 +48,7 @@ type RateLimiter struct {
 	table *tokenbucket.Table
 	seed  maphash.Seed
 	start time.Time
+	limit RateLimit
 }
 
 // NewRateLimiter returns a limiter in which all buckets are full. It starts
@@ -63,8 +64,11 @@ func NewRateLimiter(limit RateLimit) (*RateLimiter, error) {
 	if err != nil {
 		return nil, &FieldError{Path: "burst", Err: err}
 	}
-	return &RateLimiter{table: tokenbucket.NewTable(size, limit.Keys), seed: maphash.MakeSeed(), start: time.Now()}, nil
+	return &RateLimiter{table: tokenbucket.NewTable(size, limit.Keys), seed: maphash.MakeSeed(), start: time.Now(), limit: limit}, nil
 }
+
+// Limit returns the limit that the limiter was made with, with its defaults.
+func (l *RateLimiter) Limit() RateLimit { return l.limit }
 
 // Exceed takes n tokens from the bucket of a key. It reports true, and takes
 // none, if there are fewer. A negative n takes none.

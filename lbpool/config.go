@@ -22,16 +22,20 @@ type FieldError = fielderr.Error
 // New validates cfg and returns a pool. It starts nothing: health monitors run
 // while Run is running. The error joins a [*FieldError] for each fault.
 func New(cfg Config) (*Pool, error) {
-	p := &Pool{
+	p := newPool()
+	if err := p.configure(cfg, new(fielderr.List)); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func newPool() *Pool {
+	return &Pool{
 		born:    time.Now(),
 		running: make(chan struct{}, 1),
 		slots:   make(chan struct{}, maxParallelChecks),
 		changed: make(chan struct{}, 1),
 	}
-	if err := p.configure(cfg, new(fielderr.List)); err != nil {
-		return nil, err
-	}
-	return p, nil
 }
 
 // Update changes the configuration of the pool while it is in use. The name

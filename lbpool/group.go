@@ -105,8 +105,8 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	var faults fielderr.List
 	g := &Group{
 		name: cfg.Name, min: max(cfg.MinServers, 1), fail: cfg.FailAction.withDefaults(), stay: cfg.StayDown,
-		members: slices.Clone(cfg.Members), labels: make(map[string][]*level),
-		find: prioritylabel.Rules{Implicit: cfg.ImplicitLabels, Fallback: cfg.FallbackLabel},
+		members: slices.Clone(cfg.Members),
+		find:    prioritylabel.Rules{Implicit: cfg.ImplicitLabels, Fallback: cfg.FallbackLabel},
 	}
 	if g.name == "" {
 		faults.Addf("name", nil, "missing")
@@ -148,7 +148,13 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	for _, m := range g.members {
 		out[m.Priority] = new(atomic.Bool)
 	}
-	g.levels = newLevels(g.members, out)
+	g.addLevels(out)
+	return g, nil
+}
+
+// addLevels makes the levels of the members, which are sorted by priority.
+func (g *Group) addLevels(out map[int]*atomic.Bool) {
+	g.levels, g.labels = newLevels(g.members, out), make(map[string][]*level)
 	byLabel := make(map[string][]Member)
 	for _, m := range g.members {
 		byLabel[m.label()] = append(byLabel[m.label()], m)
@@ -156,7 +162,6 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	for label, members := range byLabel {
 		g.labels[label] = newLevels(members, out)
 	}
-	return g, nil
 }
 
 // newLevels returns the levels of members that are sorted by priority.

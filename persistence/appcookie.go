@@ -110,6 +110,24 @@ func (p *AppCookie) Find(r *http.Request, _ netip.Addr, target string) (server s
 	return server, remaining, err
 }
 
+// Peek is Find without renewing the binding, and counts nothing. The error
+// wraps [errors.ErrUnsupported] if the Sessions have no method Peek.
+func (p *AppCookie) Peek(r *http.Request, _ netip.Addr, target string) (server string, remaining time.Duration, err error) {
+	tries := 0
+	for s := range p.named(r) {
+		if server, remaining, err = p.sessions.peek(r, target, s); server != "" || err != nil {
+			return server, remaining, err
+		}
+		if tries++; tries == maxSessionTries {
+			break
+		}
+	}
+	if tries == 0 {
+		return "", 0, ErrNoKey
+	}
+	return "", 0, nil
+}
+
 // find returns the first session that is bound and its server, else the first
 // session.
 func (p *AppCookie) find(r *http.Request, target string) (session, server string, remaining time.Duration, err error) {

@@ -107,6 +107,15 @@ func (p *ClientIP) Find(r *http.Request, client netip.Addr, target string) (serv
 	return server, remaining, err
 }
 
+// Peek is Find without renewing the binding, and counts nothing. The error
+// wraps [errors.ErrUnsupported] if the Sessions have no method Peek.
+func (p *ClientIP) Peek(r *http.Request, client netip.Addr, target string) (server string, remaining time.Duration, err error) {
+	if !client.IsValid() {
+		return "", 0, ErrNoKey
+	}
+	return p.clients.peek(r, target, p.key(client))
+}
+
 // Claim binds the client to server, unless it is bound to a server other than
 // instead, and returns the server that it is bound to afterwards. An invalid
 // address is not bound. The error is an error of the Sessions, or says that

@@ -156,6 +156,22 @@ func (s *sessions[K]) find(r *http.Request, target string, key K) (server string
 	}
 }
 
+// peek is find without renewing the binding.
+func (s *sessions[K]) peek(r *http.Request, target string, key K) (server string, remaining time.Duration, err error) {
+	t := s.target(target)
+	if s.shared == nil {
+		server, remaining, _ = t.current.Load().table.Peek(key)
+		return server, remaining, nil
+	}
+	if p, ok := s.shared.(interface {
+		Peek(ctx context.Context, table, key string) (string, time.Duration, bool, error)
+	}); ok {
+		server, remaining, _, err = p.Peek(r.Context(), t.name, s.text(key))
+		return server, remaining, err
+	}
+	return "", 0, errors.ErrUnsupported
+}
+
 // noteFound reports the source of a server that find has found. Shared sessions
 // report it themselves.
 func (s *sessions[K]) noteFound(r *http.Request, server string) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -97,7 +96,7 @@ func (o *explainOptions) explain(ctx context.Context, args []string, out, errs i
 		}
 		return failed
 	}
-	e.report(out)
+	fmt.Fprint(out, e)
 	return ok
 }
 
@@ -141,15 +140,7 @@ func local(l config.Listener, r *http.Request) net.Addr {
 	return addr
 }
 
-// An explanation is what became of a request.
-type explanation struct {
-	policies string // which rules were tried, and why they matched or did not
-	rec      limpet.Record
-	sent     *http.Request // to the server; nil if it got none
-	answer   *answer
-}
-
-func explained(ctx context.Context, file, service string, r *http.Request) (*explanation, error) {
+func explained(ctx context.Context, file, service string, r *http.Request) (*limpet.Explanation, error) {
 	f, err := config.Load(ctx, file)
 	if err != nil {
 		return nil, err
@@ -159,17 +150,7 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 	} else if !slices.Contains(all, service) {
 		return nil, serviceError{file, all}
 	}
-	e := &explanation{answer: &answer{header: http.Header{}}}
-	rt, err := f.Build(config.Options{Offline: true, Edit: func(_ string, c *limpet.Config) {
-		c.OnComplete = func(done limpet.Record) { e.rec = done }
-		c.Transport = roundTripper(func(out *http.Request) (*http.Response, error) {
-			e.sent = out
-			return &http.Response{
-				Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-				Header: http.Header{}, Body: http.NoBody, Request: out,
-			}, nil
-		})
-	}})
+	rt, err := f.Build(config.Options{Offline: true})
 	if err != nil {
 		return nil, err
 	}
@@ -177,18 +158,7 @@ func explained(ctx context.Context, file, service string, r *http.Request) (*exp
 	at := max(0, slices.IndexFunc(listeners, func(l config.Listener) bool { return slices.Contains(l.Services(), service) }))
 	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local(listeners[at], r)))
 	vs, _ := rt.Service(service)
-	e.policies, _, _ = strings.Cut(vs.Explain(r), "scripts, which were not run") // here they are
-	func() {
-		defer func() {
-			// A connection that is closed ends this way; the record says so.
-			p := recover()
-			if err, is := p.(error); p != nil && !(is && errors.Is(err, http.ErrAbortHandler)) {
-				panic(p)
-			}
-		}()
-		vs.ServeHTTP(e.answer, r)
-	}()
-	return e, nil
+	return vs.ExplainRequest(r, true)
 }
 
 // A serviceError says that the command line names no service of a file.
@@ -200,83 +170,4 @@ type serviceError struct {
 // Error implements error.
 func (e serviceError) Error() string {
 	return fmt.Sprintf("%s: --service must be one of %s", e.file, strings.Join(e.services, ", "))
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-// RoundTrip calls the function.
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// An answer is what the client would get.
-type answer struct {
-	header http.Header
-	status int
-	body   strings.Builder
-}
-
-// Header implements http.ResponseWriter.
-func (a *answer) Header() http.Header { return a.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (a *answer) WriteHeader(status int) { a.status = status }
-
-// Write implements http.ResponseWriter.
-func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
-
-// report writes the explanation.
-func (e *explanation) report(out io.Writer) {
-	b := bufio.NewWriter(out)
-	defer b.Flush()
-	_, _ = b.WriteString(e.policies)
-	_ = b.WriteByte('\n')
-	rec, sent := &e.rec, e.sent
-	fact := func(name string, value any) {
-		if s := fmt.Sprint(value); s != "" && s != "invalid AddrPort" {
-			fmt.Fprintf(b, "%-14s %s\n", name, s)
-		}
-	}
-	fact("client", rec.Client)
-	fact("network rule", rec.NetworkRule)
-	fact("security rule", rec.SecurityRule)
-	fact("request rule", rec.RequestRule)
-	for _, m := range rec.Monitored {
-		fact("dry run", m.Rule+": "+m.Action.String())
-	}
-	fact("pool", rec.Pool)
-	fact("server", rec.Server)
-	fact("persistence", rec.Outcome)
-	for _, line := range rec.Log {
-		fact("log", line)
-	}
-	for _, e := range rec.ScriptErrors {
-		fact("script error", e.Message)
-	}
-	if rec.Error != nil {
-		fact("error", rec.Error)
-	}
-	if rec.Closed {
-		fact("closed", "the client's connection")
-	}
-	if sent != nil {
-		fmt.Fprintf(b, "\nThe server gets:\n%s %s\nHost: %s\n", sent.Method, sent.URL.RequestURI(), sent.Host)
-		writeHeader(b, sent.Header)
-	}
-	if rec.Status != 0 {
-		fmt.Fprintf(b, "\nThe client gets:\n%d %s\n", rec.Status, http.StatusText(rec.Status))
-		writeHeader(b, e.answer.header)
-		if e.answer.body.Len() > 0 {
-			fmt.Fprintf(b, "\n%s\n", strings.TrimSuffix(e.answer.body.String(), "\n"))
-		}
-	}
-}
-
-func writeHeader(b *bufio.Writer, h http.Header) {
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		for _, v := range h[name] {
-			if name == "User-Agent" && v == "" {
-				continue // which keeps a transport from adding its own
-			}
-			fmt.Fprintf(b, "%s: %s\n", name, v)
-		}
-	}
 }

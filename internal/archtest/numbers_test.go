@@ -165,7 +165,7 @@ var noNumbers = map[string]bool{
 	"ipgroup/geoip.Layer": true, // any index will do
 	"lbpool.DrainStatus":  true, "lbpool.MonitorStats": true,
 	"lbpool.Event": true, "lbpool.ForwardError": true, "lbpool.Outcome": true, "lbpool.PoolStats": true, "lbpool.Route": true, "lbpool.ServerStats": true,
-	"persistence.Entry": true, "persistence.Item": true, "persistence.SnapshotError": true, "persistence.Stats": true, "persistence/redisstore.Stats": true,
+	"persistence.Entry": true, "persistence.Item": true, "persistence.SnapshotError": true, "persistence.Stats": true, "persistence.RemoteStats": true, "persistence.SaverStats": true,
 	"policy.Outcome": true, "policy.RuleError": true, "policy.Verdict": true,
 }
 
