@@ -19,6 +19,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/fielderr"
+	"github.com/limpetlb/limpet/internal/unixsocket"
 	"github.com/limpetlb/limpet/lbpool"
 	"github.com/limpetlb/limpet/policy"
 )
@@ -366,7 +367,7 @@ func (c *listenerConfig) mode(at []address) (fs.FileMode, error) {
 		return 0, fmt.Errorf("%q is not the mode of a socket: want octal digits up to 0777, such as \"0660\"", c.Mode)
 	case !slices.ContainsFunc(at, address.isFile):
 		return 0, errors.New("without effect: no address is a Unix socket with a path, such as unix:/run/limpet/web.sock")
-	case !hasModes:
+	case !unixsocket.HasModes:
 		return 0, errors.New("the sockets of this system have no mode")
 	}
 	return fs.FileMode(mode), nil

@@ -19,6 +19,7 @@ import (
 	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/certs"
 	"github.com/limpetlb/limpet/internal/interrupt"
+	"github.com/limpetlb/limpet/internal/unixsocket"
 	"github.com/limpetlb/limpet/lbpool"
 )
 
@@ -159,7 +160,7 @@ func (e *endpoint) settle(news *notices) {
 func listenAt(a address, mode fs.FileMode) (net.Listener, error) {
 	listen := func() (net.Listener, error) {
 		if a.isFile() && mode != 0 {
-			return listenUnix(a.name, mode)
+			return unixsocket.Listen(a.name, mode)
 		}
 		return net.Listen(a.network, a.name)
 	}

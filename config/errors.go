@@ -65,6 +65,10 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Position returns File, Line and Column, for programs that show faults of any
+// kind.
+func (e *Error) Position() (file string, line, column int) { return e.File, e.Line, e.Column }
+
 // As sets a target of type **[limpet.FieldError], as errors of the other
 // packages are, to path, value and fault.
 func (e *Error) As(target any) bool {

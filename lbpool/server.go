@@ -196,6 +196,16 @@ func (s *Server) Name() string { return s.live().label.Load().name }
 // Hostname returns the configured alias, or "".
 func (s *Server) Hostname() string { return s.live().label.Load().hostname }
 
+// Configured returns what the configuration or the discovery says about the
+// server, whatever Enable, Disable, Drain and SetRatio have said since. A Ratio
+// of 0 means 1.
+func (s *Server) Configured() ServerConfig {
+	s = s.live()
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return s.configured
+}
+
 // Ratio returns the server's share relative to the others, 1 to 20.
 func (s *Server) Ratio() int { return int(s.live().ratio.Load()) }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/admin"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/datascript/datascripttest"
 	"github.com/limpetlb/limpet/lbpool"
@@ -24,7 +25,7 @@ import (
 
 // enumerations are all exported integer types with constants.
 var enumerations = []reflect.Type{
-	reflect.TypeFor[limpet.Forward](), reflect.TypeFor[limpet.OnError](), reflect.TypeFor[limpet.Outcome](), reflect.TypeFor[limpet.Significance](),
+	reflect.TypeFor[limpet.Forward](), reflect.TypeFor[limpet.OnError](), reflect.TypeFor[limpet.Outcome](), reflect.TypeFor[limpet.Significance](), reflect.TypeFor[admin.Role](),
 	reflect.TypeFor[datascript.Event](), reflect.TypeFor[datascript.RateAction](),
 	reflect.TypeFor[datascripttest.Algorithm](), reflect.TypeFor[datascripttest.Closing](),
 	reflect.TypeFor[lbpool.FailKind](), reflect.TypeFor[lbpool.HashKey](), reflect.TypeFor[lbpool.QueueOrder](), reflect.TypeFor[lbpool.Reason](),

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/admin"
 	"github.com/limpetlb/limpet/datascript"
 	"github.com/limpetlb/limpet/datascript/jwtkeys"
 	"github.com/limpetlb/limpet/internal/fielderr"
@@ -61,6 +62,11 @@ var constructors = map[string]struct {
 	".NewBearerAuthenticator": {
 		args: arguments{"": limpet.BearerConfig{Realm: "a\nb", Leeway: time.Hour}}, want: []string{"realm", "leeway", "tokens"},
 		call: func(a arguments) error { return second(limpet.NewBearerAuthenticator(a[""].(limpet.BearerConfig))) },
+	},
+	"admin.New": {
+		args: arguments{"": admin.Config{Tokens: []admin.Token{{Name: "a"}}, SocketRole: 9, Hosts: []string{"h:1"}}},
+		want: []string{"services", "tokens[0].sha256", "tokens[0].role", "socketRole", "hosts[0]"},
+		call: func(a arguments) error { return second(admin.New(a[""].(admin.Config))) },
 	},
 	"datascript/jwtkeys.New": {
 		args: arguments{"": jwtkeys.Config{KeySets: map[string]jwtkeys.KeySet{

@@ -49,6 +49,9 @@ var importRules = []importRule{
 	{"config", []string{".", "./persistence/...", "./lbpool", "./ipgroup/...", "./policy", "./datascript", "./datascript/jwtkeys", "./internal/...", "go.yaml.in/yaml/v4"},
 		"it makes everything of a file, so it knows everything; only programs import it, and who builds a service in Go must not inherit YAML"},
 
+	{"admin", []string{".", "./persistence", "./lbpool", "./ipgroup", "./policy", "./datascript", "./internal/..."},
+		"who operates a service needs no library for that: it is HTTP and JSON; nothing but programs imports it"},
+
 	{"cmd/limpet/internal/systemd", []string{"github.com/coreos/go-systemd/v22/activation", "github.com/coreos/go-systemd/v22/daemon"},
 		"it knows the service manager, and nothing of services; nothing else speaks to it"},
 	{"cmd/limpet/internal/handover", nil,

@@ -148,7 +148,7 @@ func plain(code string) string { return strings.Join(strings.Fields(code), " ") 
 // test, which runs it, and builds each program.
 func TestGoCode(t *testing.T) {
 	var sources strings.Builder
-	for _, pattern := range []string{"example*_test.go", "metrics/example*_test.go", "tracing/example*_test.go", "internal/manual/*_test.go"} {
+	for _, pattern := range []string{"example*_test.go", "metrics/example*_test.go", "tracing/example*_test.go", "admin/example*_test.go", "internal/manual/*_test.go"} {
 		files, err := filepath.Glob(filepath.Join(module, pattern))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, error %v", pattern, len(files), err)

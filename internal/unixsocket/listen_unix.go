@@ -1,6 +1,6 @@
 //go:build unix
 
-package config
+package unixsocket
 
 import (
 	"io/fs"
@@ -9,19 +9,21 @@ import (
 	"syscall"
 )
 
-// hasModes says that the file of a Unix socket has a mode.
-const hasModes = true
+// HasModes reports whether the file of a Unix socket has a mode.
+const HasModes = true
 
 // backlog is how many clients may wait in the queue of a socket. The system has
 // a limit of its own.
 const backlog = 1<<16 - 1
 
-// listenUnix opens a Unix socket whose file has a mode. Nobody can connect
-// before it has that: net.Listen would let clients connect that the umask
-// allows.
-func listenUnix(path string, mode fs.FileMode) (_ net.Listener, err error) {
+const network = "unix"
+
+// Listen opens a Unix socket whose file has a mode. Nobody can connect before
+// it has that: net.Listen would let clients connect that the umask allows. The
+// path must be free; closing the listener removes it.
+func Listen(path string, mode fs.FileMode) (_ net.Listener, err error) {
 	fault := func(call string, err error) error {
-		return &net.OpError{Op: "listen", Net: unixNetwork, Addr: &net.UnixAddr{Name: path, Net: unixNetwork}, Err: os.NewSyscallError(call, err)}
+		return &net.OpError{Op: "listen", Net: network, Addr: &net.UnixAddr{Name: path, Net: network}, Err: os.NewSyscallError(call, err)}
 	}
 	syscall.ForkLock.RLock()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

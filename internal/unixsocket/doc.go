@@ -1,0 +1,2 @@
+// Package unixsocket opens Unix sockets whose files have modes.
+package unixsocket
