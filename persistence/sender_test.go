@@ -477,17 +477,20 @@ func TestSenderWait(t *testing.T) {
 		if value, _, _ := next.main.Peek("other"); value != "v" || d != time.Second/4 {
 			t.Errorf("after %v the other has %q", d, value)
 		}
-		for name, end := range map[string]func(){"Wait": func() { s.Wait(0) }, "Close": s.Close} {
+		for _, tt := range []struct {
+			name string
+			end  func()
+		}{{"Wait", func() { s.Wait(0) }}, {"Close", s.Close}} { // which is the last
 			s.Wait(time.Second)
 			go func() {
 				time.Sleep(time.Second / 4)
-				end()
+				tt.end()
 			}()
 			if d := takes(put); d != time.Second/4 {
-				t.Errorf("until %s ends it: %v", name, d)
+				t.Errorf("until %s ends it: %v", tt.name, d)
 			}
 			if d := takes(put); d != 0 {
-				t.Errorf("after %s: %v", name, d)
+				t.Errorf("after %s: %v", tt.name, d)
 			}
 		}
 	})

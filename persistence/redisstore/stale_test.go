@@ -89,7 +89,7 @@ func moves() int {
 	case *long:
 		return 1_000_000
 	case testing.Short():
-		return 300
+		return 1_000
 	}
 	return 6_000
 }
