@@ -31,6 +31,7 @@ type assembly struct {
 	listeners []*door
 	stores    map[string]*tables // by the keys of tables
 	places    map[string]bool    // where tables on servers are
+	writers   []writer           // of files
 	acme      []ACME             // with the names of all listeners
 	logs      logPlan
 	tracing   *Tracing // nil without
@@ -80,7 +81,7 @@ func (b *builder) assemble(old kept) *assembly {
 		b.transport(doc.Transport)
 		m := &member{builder: b, name: cmp.Or(doc.Name, defaultName)}
 		m.cfg.Logger = b.logger(m.key)
-		b.tables(a, doc.service.Tables, "service", m.name)
+		b.tables(a, doc.service.Tables, ownKey, m.name)
 		b.bind()
 		a.services = append(a.services, m)
 	}
@@ -107,6 +108,7 @@ func (b *builder) assemble(old kept) *assembly {
 	b.needsCertificates(a)
 	b.planLogs(a)
 	b.tracing(a)
+	b.keepApart(a)
 	return a
 }
 
@@ -121,6 +123,12 @@ func badName(name string, taken bool) error {
 
 // storeKey is the key of the tables of a store.
 func storeKey(name string) string { return "store " + name }
+
+// ownKey is that of the one service of a file without others.
+const ownKey = "service"
+
+// serviceKey is the key of the tables that a service has for itself.
+func serviceKey(name string) string { return ownKey + " " + name }
 
 // member makes one of several services of what they share.
 func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
@@ -144,7 +152,7 @@ func (b *builder) member(a *assembly, c *serviceConfig, prefix string) *member {
 	refer(s, "persistenceProfiles", "persistence profile", c.PersistenceProfiles, func(name string) bool { _, ok := b.profiles[name]; return ok })
 	refer(s, "keySets", "key set", c.KeySets, func(name string) bool { return b.keyNames[name] })
 	s.transport(c.Transport)
-	s.tables(a, c.Tables, "service "+c.Name, c.Name)
+	s.tables(a, c.Tables, serviceKey(c.Name), c.Name)
 	if b.lost = b.lost || s.lost; b.lost {
 		return m
 	}

@@ -231,6 +231,7 @@ func (b *builder) watched(path, name string, max int64) (string, error) {
 		if !filepath.IsAbs(name) {
 			return "", errNotAbsolute
 		}
+		b.file.files.touch(name)
 		return name, nil
 	}
 	if _, err := b.read(path, name, max); errors.Is(err, errNotAName) {

@@ -924,6 +924,7 @@ func (f tlsFiles) load(b *builder, path string) (tls.Certificate, error) {
 			return cert, err
 		}
 		if b.file.noKeys {
+			b.file.files.touch(b.file.files.where(b.file.dir(fielderr.Join(b.prefix, path)), f.Key))
 			return certs.WithoutKey(f.Certificate, certificate)
 		}
 		key, err := b.read(path+".key", f.Key, maxCertificates)

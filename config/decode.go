@@ -667,6 +667,9 @@ func (d *decoder) scalar(n *yaml.Node, path string) scalar {
 	other, hasDefault := given["default"]
 	switch {
 	case d.noKeys && d.spots[path].secret && (isEnv || isFile):
+		if isFile {
+			d.files.touch(d.files.where(d.src.dir, file))
+		}
 		return scalar{node: n, text: standInSecret(path)}
 	case isEnv && (len(given) == 1 || hasDefault):
 		s.from = "the environment variable " + quoted(env)

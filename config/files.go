@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,12 @@ type files interface {
 	where(dir, name string) string
 	// all returns the names of all files that were read.
 	all() []string
+	// touch notes a file of the operating system that is read by others, or not
+	// watched, by the name that where returns.
+	touch(name string)
+	// opened returns the names of all files of the operating system that were
+	// read or touched.
+	opened() []string
 	// digest returns the digest of what was read of a file.
 	digest(name string) [sha256.Size]byte
 }
@@ -43,8 +50,24 @@ var byteOrderMark = []byte("\ufeff")
 
 // A reading notes which files were read.
 type reading struct {
-	mu   sync.Mutex
-	read map[string][sha256.Size]byte
+	mu      sync.Mutex
+	read    map[string][sha256.Size]byte
+	touched map[string]bool
+}
+
+func (r *reading) touch(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.touched == nil {
+		r.touched = map[string]bool{}
+	}
+	r.touched[name] = true
+}
+
+func (r *reading) opened() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.touched))
 }
 
 func (r *reading) note(name string, content []byte) {
@@ -94,6 +117,7 @@ func (f *osFiles) content(name string, max int64) ([]byte, error) {
 	if !isName(name) {
 		return nil, errNotAName
 	}
+	f.touch(name)
 	return f.load(name, max, func(string, []byte) {})
 }
 
@@ -108,6 +132,8 @@ func (f *osFiles) load(name string, max int64, note func(name string, content []
 	}
 	return bytes.TrimPrefix(data, byteOrderMark), err
 }
+
+func (f *osFiles) opened() []string { return append(f.reading.opened(), f.all()...) }
 
 func (f *osFiles) list(dir string) ([]string, error) {
 	if !isName(dir) {

@@ -23,19 +23,24 @@ func (b *builder) checkOutputs(a *assembly) {
 // maxLinks is how many symbolic links lead to a file, as systems bound it.
 const maxLinks = 40
 
-// canAppend reports whether a file can be opened to append to it, or made.
-func canAppend(path string) error {
-	target := path
-	for range maxLinks { // a link may lead to a file that is not there yet
-		next, err := os.Readlink(target)
+// targetOf returns where a path leads, which may not be there yet.
+func targetOf(path string) string {
+	for range maxLinks {
+		next, err := os.Readlink(path)
 		if err != nil {
 			break
 		}
 		if !filepath.IsAbs(next) {
-			next = filepath.Join(filepath.Dir(target), next)
+			next = filepath.Join(filepath.Dir(path), next)
 		}
-		target = next
+		path = next
 	}
+	return path
+}
+
+// canAppend reports whether a file can be opened to append to it, or made.
+func canAppend(path string) error {
+	target := targetOf(path)
 	info, err := os.Stat(target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -58,6 +58,7 @@ type tables struct {
 	tableOptions
 	at      string   // where these stand in the file
 	path    string   // of File
+	id      fileID   // of that
 	secrets [][]byte // the digests of the files of redis.tls
 	lasting bool     // they are in a file or on a server
 	before  *tables  // in the place of which they are; nil unless an update is under way
@@ -75,10 +76,12 @@ type remoteHandle struct{ *redisstore.Store }
 // newTables makes the tables of a key, unless there are some already that have
 // the same options. It connects to nothing. owner is what the log calls them.
 func (b *builder) newTables(key string, o tableOptions, path string, owner slog.Attr) *tables {
-	t := &tables{tableOptions: o, at: fielderr.Join(b.prefix, path), lasting: o.File != "" || o.Redis != nil, before: b.old.tables[key]}
+	t := &tables{tableOptions: o, at: fielderr.Join(b.prefix, path), lasting: o.File != "" || o.Redis != nil}
 	if o.File != "" {
 		t.path = b.pathOf(o.File, path+".file")
+		t.id = identify(t.path)
 	}
+	t.before = b.predecessor(key, t.id)
 	for _, name := range []string{"ca", "certificate", "key"} {
 		sum := b.file.content[t.at+".redis.tls."+name]
 		t.secrets = append(t.secrets, sum[:])
@@ -231,7 +234,7 @@ func (b *builder) store(a *assembly, i int, c storeConfig) {
 		b.fault(err, "%s.name", path)
 		return
 	}
-	b.apart(a, c.tableOptions, path)
+	b.apart(a, c.tableOptions, key, path)
 	a.stores[key] = b.newTables(key, c.tableOptions, path, slog.String("store", c.Name))
 }
 
@@ -239,7 +242,7 @@ func (b *builder) store(a *assembly, i int, c storeConfig) {
 func (b *builder) tables(a *assembly, c tablesConfig, key, name string) {
 	switch s := a.stores[storeKey(c.Store)]; {
 	case c.Store == "":
-		b.apart(a, c.tableOptions, "tables")
+		b.apart(a, c.tableOptions, key, "tables")
 		a.stores[key] = b.newTables(key, c.tableOptions, "tables", slog.String("vs", name))
 		b.use(a.stores[key], "")
 	case s == nil:
@@ -261,14 +264,10 @@ func (b *builder) use(t *tables, scope string) {
 }
 
 // apart notes tables that would have the same entries as others without saying
-// so.
-func (b *builder) apart(a *assembly, o tableOptions, path string) {
+// so. Those of a key stand at a path.
+func (b *builder) apart(a *assembly, o tableOptions, key, path string) {
 	if o.File != "" {
-		place := "file " + b.pathOf(o.File, path+".file")
-		if a.places[place] {
-			b.fault(errors.New("other tables have this file"), "%s.file", path)
-		}
-		a.places[place] = true
+		b.writesTo(a, writer{kind: writesTables, path: path + ".file", key: key}, b.pathOf(o.File, path+".file"), besides...)
 	}
 	if o.Redis == nil {
 		return
@@ -338,7 +337,7 @@ func (rt *Runtime) openTables(all map[string]*tables) {
 
 // hasLoaded reports whether the tables before have loaded the file.
 func (t *tables) hasLoaded() bool {
-	return t.before != nil && t.before.saver != nil && t.before.path == t.path
+	return t.before != nil && t.before.saver != nil && t.before.id.same(t.id)
 }
 
 // save starts to save tables that have a file. The caller has locked mu.

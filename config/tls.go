@@ -238,6 +238,9 @@ func (b *builder) certsConfig(c *tlsConfig, path string) certs.Config {
 	}
 	listed, paths := c.all()
 	for i, f := range listed {
+		if b.file.noKeys && f.Key != "" {
+			b.file.files.touch(where(f.Key))
+		}
 		if f.ACME == "" {
 			made.Certificates = append(made.Certificates, certs.Pair{Field: paths[i], Certificate: where(f.Certificate), Key: where(f.Key)})
 		}

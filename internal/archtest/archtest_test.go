@@ -27,6 +27,7 @@ var checks = []struct {
 	{"imports", CheckImports},
 	{"doc comments", CheckDocs},
 	{"sleep", CheckSleep},
+	{"openers", CheckOpeners},
 	{"width", CheckWidth},
 }
 

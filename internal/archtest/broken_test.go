@@ -43,6 +43,9 @@ func TestBroken(t *testing.T) {
 			"policy/policy_test.go:10: time.Sleep",
 			"policy/policy_test.go:15: time.Sleep",
 		},
+		"openers": {
+			"persistence/open.go:6: os.ReadFile",
+		},
 		"width": {
 			"lbpool/lbpool.go:4: 81 columns",
 			"lbpool/lbpool.go:7: 81 columns",

@@ -1,0 +1,8 @@
+package persistence
+
+import "os"
+
+func load(path string) error {
+	_, err := os.ReadFile(path)
+	return err
+}
