@@ -99,8 +99,8 @@ func (l *listener) end() {
 	})
 }
 
-// stop closes the listener beneath, once, and says so when it is closed: whoever
-// waits for ended may dial. The caller has locked mu.
+// stop closes the listener beneath, once, and says so when that is done:
+// whoever waits for ended may dial. The caller has locked mu.
 func (l *listener) stop() error {
 	if isOver(l.ended) {
 		return nil
