@@ -58,6 +58,7 @@ func TestAttacks(t *testing.T) {
 		{"wrong role", "PATCH", patch, disable, Read, nil, 403, codeRole},
 		{"wrong role for the source", "GET", "/v1/config/source", "", Operate, nil, 403, codeRole},
 		{"revealing", "POST", shop + "/entries/query", `{"reveal":true}`, Operate, nil, 403, codeRole},
+		{"scripts", "POST", shop + "/explain", `{"url":"http://x/","scripts":true}`, Read, nil, 403, codeRole},
 		{"two slashes", "GET", "/v1//status", "", Read, nil, 404, codeNotFound},
 		{"dots", "GET", "/debug/../v1/status", "", Read, nil, 404, codeNotFound},
 		{"encoded dots", "GET", shop + "/pools/%2e%2e", "", Read, nil, 404, codeNoPool},

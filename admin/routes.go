@@ -63,6 +63,7 @@ var routes = []route{
 	{method: "GET", pattern: service + "/limiters", role: Read, handle: listLimiters},
 	{method: "GET", pattern: service + "/scripts", role: Read, handle: listScripts},
 	{method: "GET", pattern: service + "/scripts/errors", role: Read, handle: listScriptErrors},
+	{method: "POST", pattern: service + "/explain", role: Read, handle: explain},
 	{method: "GET", pattern: service + "/records", role: Read, query: pageQuery, handle: listRecords},
 	{method: "GET", pattern: service + "/logs", role: Read, query: logFilters, handle: streamLogs},
 }

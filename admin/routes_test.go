@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/internal/testwait"
 )
 
@@ -23,7 +24,8 @@ var schemas = map[string]any{
 	"GroupTestResult": groupTestResult{}, "Header": headerView{}, "Health": healthView{}, "HealthInput": healthInputView{}, "HealthPart": healthPart{},
 	"LastDrain": lastDrainView{}, "Limiter": limiterView{}, "Listener": listenerView{}, "Load": loadView{}, "Metric": metricView{}, "Monitor": monitorView{},
 	"Override": overrideView{}, "Persistence": persistenceView{}, "Pool": poolView{}, "PoolConfig": poolConfig{}, "Problem": problem{}, "Queue": queueView{},
-	"Ready": readyView{}, "Remote": remoteView{}, "Node": nodeView{}, "RedisEvent": redisEvent{}, "Record": recordView{}, "Reload": reloadView{}, "Rule": ruleView{}, "RuleConfig": ruleConfig{}, "Script": scriptView{},
+	"Ready": readyView{}, "ExplainRequest": explainRequest{},
+	"Explanation": limpet.Explanation{}, "ExplainedRun": limpet.ExplainedRun{}, "ExplainedMessage": limpet.ExplainedMessage{}, "Remote": remoteView{}, "Node": nodeView{}, "RedisEvent": redisEvent{}, "Record": recordView{}, "Reload": reloadView{}, "Rule": ruleView{}, "RuleConfig": ruleConfig{}, "Script": scriptView{},
 	"ScriptError": scriptErrorView{}, "ScriptLimits": scriptLimitsView{}, "Scripts": scriptsView{}, "Server": serverView{}, "ServerConfig": serverConfig{},
 	"ServerCount": serverCount{}, "ServerPatch": serverPatch{}, "Service": serviceView{}, "ServiceConfig": serviceConfig{}, "ServiceStatus": serviceStatus{},
 	"StateCount": stateCount{}, "StateEvent": stateEvent{}, "Status": statusView{}, "Stored": storedView{}, "Table": tableView{}, "TableCaps": tableCaps{},
@@ -265,6 +267,11 @@ var requests = []struct {
 	{"GET /v1/services/{vs}/records", shop + "/records", "", 200},
 	{"GET /v1/services/{vs}/records", shop + "/records?limit=1", "", 200},
 	{"GET /v1/services/{vs}/records", shop + "/records?limit=0", "", 400},
+	{"POST /v1/services/{vs}/explain", shop + "/explain", `{"url":"http://shop.example/denied"}`, 200},
+	{"POST /v1/services/{vs}/explain", shop + "/explain", `{"url":"https://shop.example/","scripts":true,"method":"POST","client":"198.51.100.1","headers":[{"name":"X-Client","value":"k9"}],"body":"x"}`, 200},
+	{"POST /v1/services/{vs}/explain", shop + "/explain", `{"url":"shop"}`, 400},
+	{"POST /v1/services/{vs}/explain", shop + "/explain", `{"url":"http://x/","client":"x"}`, 400},
+	{"POST /v1/services/{vs}/explain", shop + "/explain", `{"url":"http://x/","local":"x"}`, 400},
 	{"GET /v1/audit", "/v1/audit", "", 200},
 }
 
