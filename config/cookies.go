@@ -122,6 +122,9 @@ func warnOfSharedCookies(uses []*cookieUse, listeners []*door) {
 			for _, scope := range u.scopes() {
 				for _, w := range wider(scope) {
 					all := known[cookie{name, w}]
+					if w == scope {
+						all = all[:slices.Index(all, u)] // the later one has the warning
+					}
 					i := slices.IndexFunc(all, func(other *cookieUse) bool { return !warned[other] && u.meets(other, w == scope, listeners) })
 					if i >= 0 && !warned[u] {
 						warned[u] = true

@@ -20,7 +20,7 @@ func TestWarningsOfSharedCookies(t *testing.T) {
 		return pools + "listeners: [{name: x, address: ':1'}, {name: y, address: ':2'}]\nservices:\n" +
 			"  - {name: one, pools: [web], persistence: c, " + first + "}\n  - {name: two, pools: [web], persistence: c, " + second + "}\n"
 	}
-	const again = `text:5:5: services[1]: the cookie "A" is also that of persistenceProfiles[0].httpCookie (text:1:45) in service "one", for the same host: clients lose their servers`
+	const again = `text:6:5: services[1]: the cookie "A" is also that of persistenceProfiles[0].httpCookie (text:1:45) in service "one", for the same host: clients lose their servers`
 	for _, c := range []struct {
 		name, text string
 		want       []string

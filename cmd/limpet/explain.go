@@ -16,15 +16,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limpetlb/limpet"
 	"github.com/limpetlb/limpet/config"
 )
 
 // explainOptions are those of the command explain.
 type explainOptions struct {
-	method, body, service string
-	client                netip.Addr
-	header                http.Header
+	method, body, service, listener string
+	client                          netip.Addr
+	header                          http.Header
 }
 
 func newExplain() *cobra.Command {
@@ -33,7 +32,7 @@ func newExplain() *cobra.Command {
 		Use:   "explain [flags] CONFIG URL",
 		Short: "show what would become of a request",
 		Long: "Print which rules match a request for URL and why, what scripts log, the request that a server would get, and the response that " +
-			"the client would get. Nothing is sent. The status is 1 if the configuration has a fault, 2 if servers cannot read the URL or the service is not named.",
+			"the client would get. Nothing is sent. The status is 1 if the configuration has a fault, 2 if servers cannot read the URL, or the listener or the service is not clear.",
 		Args:              arguments(2, 2),
 		ValidArgsFunction: configurationFiles,
 		RunE:              running(o.explain),
@@ -41,7 +40,8 @@ func newExplain() *cobra.Command {
 	c.Flags().StringVar(&o.method, "method", http.MethodGet, "the request's `method`")
 	c.Flags().StringVar(&o.body, "body", "", "the request's body, as `text`")
 	c.Flags().TextVar(&o.client, "client", netip.MustParseAddr("192.0.2.1"), "the `address` of the client")
-	c.Flags().StringVar(&o.service, "service", "", "the `name` of the service, if there are several")
+	c.Flags().StringVar(&o.service, "service", "", "the `name` of a service that gets the request, whatever its host")
+	c.Flags().StringVar(&o.listener, "listener", "", "the `name` of the listener, if the port of URL is that of none or of several")
 	c.Flags().Func("header", "a header of the request, as `\"NAME: VALUE\"`; may be repeated", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
 		if !ok {
@@ -88,13 +88,13 @@ func (o *explainOptions) explain(ctx context.Context, args []string, out, errs i
 			return misuse
 		}
 	}
-	e, err := explained(ctx, file, o.service, r)
+	e, err := o.explained(ctx, file, r)
 	if ctx.Err() != nil {
 		return interrupted(errs)
 	}
 	if err != nil {
 		complain(errs, err)
-		if _, is := errors.AsType[serviceError](err); is {
+		if _, is := errors.AsType[choiceError](err); is {
 			return misuse
 		}
 		return failed
@@ -143,34 +143,78 @@ func local(l config.Listener, r *http.Request) net.Addr {
 	return addr
 }
 
-func explained(ctx context.Context, file, service string, r *http.Request) (*limpet.Explanation, error) {
+// explained explains a request at the listener that it comes to or, if a service
+// is named, in that.
+func (o *explainOptions) explained(ctx context.Context, file string, r *http.Request) (fmt.Stringer, error) {
 	f, err := config.Load(ctx, file)
 	if err != nil {
 		return nil, err
 	}
-	if all := f.Services(); service == "" && len(all) == 1 {
-		service = all[0]
-	} else if !slices.Contains(all, service) {
-		return nil, serviceError{file, all}
+	if o.service != "" && !slices.Contains(f.Services(), o.service) {
+		return nil, choiceError{file, "service", f.Services()}
 	}
 	rt, err := f.Build(config.Options{Offline: true})
 	if err != nil {
 		return nil, err
 	}
-	listeners := rt.Listeners()
-	at := max(0, slices.IndexFunc(listeners, func(l config.Listener) bool { return slices.Contains(l.Services(), service) }))
-	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local(listeners[at], r)))
-	vs, _ := rt.Service(service)
+	l, ok := o.arrives(rt.Listeners(), r)
+	if !ok {
+		return nil, choiceError{file, "listener", names(rt.Listeners())}
+	}
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local(l, r)))
+	if o.service == "" {
+		return rt.Explain(l, r, true)
+	}
+	vs, _ := rt.Service(o.service)
 	return vs.ExplainRequest(r, true)
 }
 
-// A serviceError says that the command line names no service of a file.
-type serviceError struct {
-	file     string
-	services []string
+// arrives returns the listener of a request: the one that is named, or has the
+// service that is named, or the port of the URL, or the only one. It is the
+// address with that port, if there is one.
+func (o *explainOptions) arrives(all []config.Listener, r *http.Request) (l config.Listener, ok bool) {
+	given := slices.Clone(all)
+	all = slices.DeleteFunc(all, func(l config.Listener) bool {
+		return o.listener != "" && l.Name != o.listener || o.listener == "" && o.service != "" && !slices.Contains(l.Services(), o.service)
+	})
+	if o.listener == "" && len(all) == 0 {
+		all = given // the service is at none
+	}
+	port := r.URL.Port()
+	if port == "" {
+		port = map[bool]string{false: "80", true: "443"}[r.TLS != nil]
+	}
+	at := slices.DeleteFunc(slices.Clone(all), func(l config.Listener) bool {
+		_, its, _ := net.SplitHostPort(l.Address)
+		return its != port
+	})
+	if len(names(at)) == 1 {
+		return at[0], true
+	}
+	if len(names(all)) == 1 || o.service != "" {
+		return all[0], true
+	}
+	return l, false
+}
+
+// names are the names of listeners, each once.
+func names(listeners []config.Listener) (all []string) {
+	for _, l := range listeners {
+		if !slices.Contains(all, l.Name) {
+			all = append(all, l.Name)
+		}
+	}
+	return all
+}
+
+// A choiceError says that the command line does not name one of the services or
+// listeners of a file.
+type choiceError struct {
+	file, option string
+	known        []string
 }
 
 // Error implements error.
-func (e serviceError) Error() string {
-	return fmt.Sprintf("%s: --service must be one of %s", e.file, strings.Join(e.services, ", "))
+func (e choiceError) Error() string {
+	return fmt.Sprintf("%s: --%s must be one of %s", e.file, e.option, strings.Join(e.known, ", "))
 }
