@@ -83,7 +83,7 @@ func TestProfileInPlaceOfCase(t *testing.T) {
 		"a.lua":   "x = 1\n",
 	}
 	dir := testfiles.Write(t, files)
-	for name := range files {
+	for _, name := range []string{"a.txtar"} {
 		status, _, errs := invoke(t, dir, "test", "--coverprofile", "DIR/./"+name, "DIR/a.txtar")
 		if status != failed || !strings.Contains(errs, name+": a case or a script") {
 			t.Errorf("status %d, %s", status, errs)
