@@ -619,8 +619,8 @@ func (rt *Runtime) all() (services []*limpet.VirtualService) {
 // [limpet.VirtualService.Shutdown]. Then it saves tables that have a file, and
 // closes the connections of tables on Redis servers. It waits for a save until
 // ctx ends, and for five seconds more: what hangs in a network file system is
-// left alone, and logged. It does not wait for an update. Programs with servers of
-// their own first shut these down with the Shutdown of each service.
+// left alone, and logged. It does not wait for an update. Programs with servers
+// of their own first shut these down with the Shutdown of each service.
 func (rt *Runtime) Shutdown(ctx context.Context) error {
 	rt.Drain()
 	rt.mu.Lock()

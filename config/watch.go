@@ -23,9 +23,10 @@ import (
 // something began anew or waits for a restart, or each fault in a line. It
 // reports whether the file was accepted.
 //
-// It is for a runtime whose file comes from Load. Calls wait for one another. If
-// ctx ends, Reload returns false at once, also if the update hangs, such as in a
-// network file system; it may go on then, so end the program or the runtime.
+// It is for a runtime whose file comes from Load. Calls wait for one another.
+// If ctx ends, Reload returns false at once, also if the update hangs, such as
+// in a network file system; it may go on then, so end the program or the
+// runtime.
 func (rt *Runtime) Reload(ctx context.Context) bool {
 	if rt.over.Err() != nil {
 		return false

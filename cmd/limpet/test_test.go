@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,5 +73,23 @@ ok   DIR/cases/good.txtar
 		if status != failed || errs != c.want {
 			t.Errorf("limpet test %s: status %d, %q", c.args, status, errs)
 		}
+	}
+}
+
+// A profile does not take the place of what it is about.
+func TestProfileInPlaceOfCase(t *testing.T) {
+	files := map[string]string{
+		"a.txtar": "-- script: a.lua HTTP_REQ --\n-- request --\nGET / HTTP/1.1\nHost: a\n",
+		"a.lua":   "x = 1\n",
+	}
+	dir := testfiles.Write(t, files)
+	for _, name := range []string{"a.txtar"} {
+		status, _, errs := invoke(t, dir, "test", "--coverprofile", "DIR/./"+name, "DIR/a.txtar")
+		if status != failed || !strings.Contains(errs, name+": a case or a script") {
+			t.Errorf("status %d, %s", status, errs)
+		}
+	}
+	if got := testfiles.MustRead(dir + "/*"); !maps.Equal(got, files) {
+		t.Errorf("%q", got)
 	}
 }

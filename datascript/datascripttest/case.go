@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -253,6 +254,9 @@ func readScript(file string) (string, error) {
 	data, err := filewatch.ReadFile(file, maxScriptFile)
 	if errors.Is(err, filewatch.ErrTooLarge) {
 		err = fmt.Errorf("%s: longer than %d bytes", file, maxScriptFile)
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &fs.PathError{Op: "open", Path: e.Path, Err: e.Err}
 	}
 	return strings.ReplaceAll(string(data), "\r\n", "\n"), err
 }
