@@ -41,9 +41,9 @@ type Options struct {
 	// Issuer gets the certificates of listeners with `acme`, for one Runtime.
 	// Without one, `acme` in a file is a fault.
 	Issuer Issuer
-	// Traces exports the traces of a file with `tracing`, for one Runtime. It is
-	// the Tracer of each service before Edit is called. Without it, `tracing` in
-	// a file is a fault.
+	// Traces exports the traces of a file with `tracing`, for one Runtime. It
+	// is the Tracer of each service before Edit is called. Without it,
+	// `tracing` in a file is a fault.
 	Traces TraceExporter
 	// Inherited returns the sockets that the process has inherited under a
 	// name, for addresses such as "fd:web". The Runtime closes them. Each must

@@ -129,7 +129,7 @@ func TestTracingFaults(t *testing.T) {
 	for _, c := range []struct{ text, headers, want string }{
 		{`sample: 1.5`, "", `1:19: tracing.sample: 1.5: want a share from 0 to 1`},
 		{`sample: -1`, "", `tracing.sample: -1: want a share`},
-		{`sample: often`, "", `tracing.sample: "often": want a number`},
+		{`sample: often`, "", `tracing.sample: want a number, not "often"`},
 		{`parent: some`, "", `tracing.parent: "some" is not one of trusted, always, never`},
 		{`insecure: true`, "", `tracing.insecure: without effect`},
 		{`insecure: true, endpoint: "https://a"`, "", `tracing.insecure: without effect`},

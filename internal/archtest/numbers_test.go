@@ -158,7 +158,7 @@ func newPool[T any](set func(*lbpool.Config, *T)) func(any) error {
 // writes them with each event.
 var noNumbers = map[string]bool{
 	".Exemplar": true, ".Health": true, ".HealthInput": true, ".Histogram": true, ".ListenerStats": true, ".Traffic": true, ".Record": true, ".Stats": true,
-	"config.Error":           true,
+	"config.Error": true, "config.Tracing": true,
 	"datascript.BudgetError": true, "datascript.Chunk": true, "datascript.CompileError": true, "datascript.Metric": true,
 	"datascript.Reference": true, "datascript.RuntimeError": true, "datascript.ScriptStats": true, "datascript.TokenCheck": true, "datascript.Warning": true, "datascript/jwtkeys.Event": true, "datascript/jwtkeys.TokenCheck": true,
 	"ipgroup.EntryError": true, "ipgroup/geoip.Metadata": true,

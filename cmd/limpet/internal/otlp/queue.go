@@ -15,7 +15,8 @@ const queueSize = 4096
 
 // A queue keeps spans until they are exported. It neither waits nor grows: when
 // it is full it drops spans, and counts them, which the queue of the SDK within
-// does not report: it counts what goes in there and, by its outlet, what comes out.
+// does not report: it counts what goes in there and, by its outlet, what comes
+// out.
 type queue struct {
 	sdk.SpanProcessor // of the SDK
 	to                atomic.Pointer[target]
