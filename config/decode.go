@@ -394,6 +394,10 @@ func (d *decoder) union(n *yaml.Node, v reflect.Value, path string, types []refl
 	if pointer {
 		t = t.Elem()
 	}
+	if content != nil && (content.Kind == yaml.SequenceNode || content.Kind == yaml.ScalarNode && !isNull(content)) {
+		d.fault(content, fielderr.Join(path, name), "want a mapping, not %s", kindOf(reflect.Zero(t), content))
+		return
+	}
 	p := reflect.New(t)
 	whole := d.spots[path]
 	d.chosen[path] = name

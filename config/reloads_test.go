@@ -2,6 +2,7 @@ package config
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -243,16 +244,20 @@ func (s *site) names(listener string) string {
 // A strictClient tries nothing twice: a connection that ends without having
 // said so with its last response is a failure.
 type strictClient struct {
-	addr string
-	keep bool // connections
-	conn net.Conn
-	r    *bufio.Reader
+	addr   string
+	keep   bool // connections
+	secure bool // over TLS
+	conn   net.Conn
+	r      *bufio.Reader
 }
 
 func (c *strictClient) get() (err error) {
 	if c.conn == nil {
 		if c.conn, err = net.Dial("tcp", c.addr); err != nil {
 			return err
+		}
+		if c.secure {
+			c.conn = tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
 		}
 		c.r = bufio.NewReader(c.conn)
 	}
