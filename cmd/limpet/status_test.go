@@ -18,7 +18,7 @@ type fullDisk struct{}
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
 // exitCases have command lines for each row of the table of exit statuses. Those
-// of serve with status 3 are cut off in TestServeCutsOff and others.
+// of serve with status 3 are in serve_test.go and upgrade_test.go.
 var exitCases = map[string][]string{
 	"check 0":   {"check DIR/good.yaml", "check DIR/doubtful.yaml"},
 	"check 1":   {"check DIR/bad.yaml", "check --strict DIR/doubtful.yaml", "check DIR/none.yaml"},
@@ -59,7 +59,7 @@ func TestExitStatuses(t *testing.T) {
 	dir := testfiles.Write(t, map[string]string{
 		"good.yaml": "httpSecurity: [{name: a, action: close}]\n", "good.txt": "", "bad.yaml": "nope: 1\n",
 		"doubtful.yaml": "pools: [{name: a, servers: [{address: 192.0.2.1}]}]\npersistence: httpCookie\n",
-		"good.txtar":    "-- http_req.lua --\navi.vs.log('a')\n-- request --\nGET / HTTP/1.1\n", "bad.txtar": "-- http_req.lua --\nx =\n",
+		"good.txtar":    "-- http_req.lua --\navi.vs.log('a')\n-- request --\nGET / HTTP/1.1\nHost: a\n", "bad.txtar": "-- http_req.lua --\nx =\n",
 	})
 	for key, lines := range exitCases {
 		command, status, _ := strings.Cut(key, " ")
