@@ -348,3 +348,21 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
+
+// Everything was compiled before anybody heard of a change, which had no name.
+func TestChangesAreNamed(t *testing.T) {
+	r := release{root: t.TempDir()}
+	output(t, "git", "-C", r.root, "init", "-q")
+	if err := r.committed(); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.root, "a.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.committed(); err == nil || !strings.HasSuffix(err.Error(), "\n?? a.txt") {
+		t.Errorf("%v", err)
+	}
+	if err := r.make(t.TempDir(), []string{"no platform"}); err == nil || !strings.Contains(err.Error(), "a.txt") {
+		t.Errorf("it goes on: %v", err)
+	}
+}

@@ -88,9 +88,32 @@ func newRelease(root, version string) (release, error) {
 // number is the version without its v.
 func (r release) number() string { return strings.TrimPrefix(r.version, "v") }
 
+// committed fails if files differ from the commit, and names them, before
+// anything is compiled; see origin, which decides.
+func (r release) committed() error {
+	cmd := exec.Command("git", "status", "--porcelain")
+	cmd.Dir, cmd.Stderr = r.root, os.Stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("changes since the commit: %w", err)
+	}
+	const shown = 10
+	files := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	switch more := len(files) - shown; {
+	case len(text) == 0:
+		return nil
+	case more > 0:
+		files = append(files[:shown], fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("files differ from the commit: commit or remove these changes first:\n%s", strings.Join(files, "\n"))
+}
+
 // make builds for each platform, and writes archives, packages and their
 // checksums to the directory out.
 func (r release) make(out string, platforms []string) error {
+	if err := r.committed(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(out); err != nil {
 		return err
 	}
