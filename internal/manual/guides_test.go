@@ -341,6 +341,32 @@ func profiles(web, api, static *lbpool.Pool, keys []persistence.CookieKey) error
 	return err
 }
 
+func TestOverrides(t *testing.T) {
+	pool, err := lbpool.New(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.2:8080", Name: "web-2"}, {Address: "10.0.0.3:8080"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := limpet.Config{Pools: []*lbpool.Pool{pool}}
+	vs, err := limpet.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	update := func() error {
+		cfg.Overrides = []limpet.Override{
+			{Pool: "web", Server: "web-2", State: lbpool.Draining, KeepBound: true, Deadline: time.Now().Add(time.Hour)},
+			{Pool: "web", Server: "10.0.0.3:8080", Ratio: 5},
+		}
+		err := vs.Update(cfg)
+		return err
+	}
+	if err := update(); err != nil {
+		t.Fatal(err)
+	}
+	if servers := pool.Servers(); servers[0].State() != lbpool.Draining || servers[1].Ratio() != 5 {
+		t.Errorf("%s, ratio %d", servers[0].State(), servers[1].Ratio())
+	}
+}
+
 func TestDraining(t *testing.T) {
 	pool := newPool(t, "web")
 	if server, _, ok := pool.Lookup("10.0.0.1", 8080); ok {
