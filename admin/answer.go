@@ -215,37 +215,36 @@ func encode(v any) []byte {
 
 // decode reads the body of a request.
 func (c *call) decode(into any) error {
-	err := c.decodeOptional(into)
-	if err == io.EOF {
+	there, err := c.decodeOptional(into)
+	if err == nil && !there {
 		return badRequest("body", "missing")
 	}
 	return err
 }
 
-// decodeOptional reads the body of a request; io.EOF means that there is none.
-func (c *call) decodeOptional(into any) error {
+// decodeOptional reads the body of a request, and reports whether there is one.
+func (c *call) decodeOptional(into any) (there bool, err error) {
 	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 	d.DisallowUnknownFields()
-	err := d.Decode(into)
+	err = d.Decode(into)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
 	if err == nil {
-		_, err = d.Token()
-		switch {
-		case err == io.EOF:
-			err = nil
-		case err == nil:
+		if _, err = d.Token(); err == nil {
 			err = errors.New("more than one value")
+		} else if errors.Is(err, io.EOF) {
+			err = nil
 		}
-	} else if err == io.EOF {
-		return err
 	}
 	if err == nil { // else the rest of the body has no more time, either
 		_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
-		return nil
+		return true, nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return err
+		return true, err
 	}
-	return badRequest("body", "%s", strings.TrimPrefix(err.Error(), "json: "))
+	return true, badRequest("body", "%s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // etag returns a tag for what callers can change.
@@ -264,7 +263,7 @@ func (c *call) unchanged(tag string) error {
 	if len(values) == 0 {
 		return nil
 	}
-	for _, value := range strings.Split(strings.Join(values, ","), ",") {
+	for value := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		if value = strings.TrimSpace(value); value == "*" || value == tag {
 			return nil
 		}

@@ -148,7 +148,9 @@ func TestMounted(t *testing.T) {
 	srv := &http.Server{Handler: mux}
 	go srv.Serve(ln)
 	defer srv.Close()
-	c := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", b.path+"2") }}}
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", b.path+"2")
+	}}}
 	defer c.CloseIdleConnections()
 	ask := func(edits ...func(*http.Request)) answer {
 		return b.send(c, "http://ops.example", "PATCH", "/limpet"+shop+"/pools/web/servers/web-1", `{"ratio":3}`, edits...)

@@ -308,7 +308,7 @@ func putEntry(c *call) (any, error) {
 	}
 	hash := c.seal.hash(e.Table, e.Key)
 	c.change.Target, c.change.To = "table "+quote(e.Table)+" key "+hash, "stored"
-	stored, found := false, false
+	var stored, found bool
 	if e.Replace {
 		stored, err = store.Put(c.r.Context(), e.Table, e.Key, e.Value, e.lifetime())
 	} else {

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"cmp"
-	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -228,7 +227,7 @@ type groupRevert struct {
 
 func revertGroup(c *call) (any, error) {
 	var r groupRevert
-	if err := c.decodeOptional(&r); err != nil && err != io.EOF {
+	if _, err := c.decodeOptional(&r); err != nil {
 		return nil, err
 	}
 	if r.Entries != nil && len(r.Entries) == 0 {

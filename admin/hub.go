@@ -99,13 +99,6 @@ func (h *hub) kept() []message {
 	return all
 }
 
-// listened reports whether there are subscribers.
-func (h *hub) listened() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.subs) > 0
-}
-
 // offer puts a message into the queue if the subscriber wants it and keeps up.
 func (s *subscriber) offer(m message) {
 	if !s.wants(m) {

@@ -122,8 +122,7 @@ func TestDocument(t *testing.T) {
 // fieldsOf returns the names of a struct in JSON.
 func fieldsOf(of reflect.Type) map[string]bool {
 	names := map[string]bool{}
-	for i := range of.NumField() {
-		f := of.Field(i)
+	for f := range of.Fields() {
 		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous:
