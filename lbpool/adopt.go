@@ -123,8 +123,8 @@ func (p *Pool) moveInto(state *Pool) (*settings, changes) {
 		state.configured = p.configured
 		state.counts = slices.Concat(state.counts, p.counts)
 		state.watchers = slices.Concat(state.watchers, p.watchers)
-		for _, w := range p.words {
-			state.hearLocked(w)
+		for _, w := range p.overrides {
+			state.setOverridesLocked(w)
 		}
 		state.rebuildLocked(&st, true)
 		for addr, s := range state.latest.byAddr {

@@ -161,7 +161,7 @@ func (p *Pool) RestoreState(state []byte) error {
 		for i := range all.Servers {
 			if s := p.latest.byAddr[all.Servers[i].Addr]; s != nil {
 				s.restoreLocked(now, &all.Servers[i])
-				s.obeyLocked()
+				s.applyOverrideLocked()
 			}
 		}
 		return true

@@ -59,15 +59,15 @@ func (o Override) Validate() error {
 	return faults.Err()
 }
 
-// words are the overrides of one source. They are never changed.
-type words struct {
+// An overrideList is the overrides of one source. It is never changed.
+type overrideList struct {
 	by    any
 	list  []Override
 	index map[string]int // in list, by the lower-case name or the address with port of the server
 }
 
-func newWords(by any, list []Override) *words {
-	w := &words{by, slices.Clone(list), make(map[string]int, len(list))}
+func newOverrideList(by any, list []Override) *overrideList {
+	w := &overrideList{by, slices.Clone(list), make(map[string]int, len(list))}
 	for i := range w.list {
 		o := &w.list[i]
 		o.Deadline = o.Deadline.Round(0).UTC() // so that equal ones are ==
@@ -81,7 +81,7 @@ func newWords(by any, list []Override) *words {
 }
 
 // about returns the override of a server.
-func (w *words) about(s *Server) (o Override, ok bool) {
+func (w *overrideList) about(s *Server) (o Override, ok bool) {
 	i, ok := w.index[s.host]
 	j, named := w.index[strings.ToLower(s.label.Load().name)]
 	switch {
@@ -108,18 +108,18 @@ func (w *words) about(s *Server) (o Override, ok bool) {
 //
 // Of several overrides for one server, the last one applies. Of several
 // sources, the one whose list has changed last does.
-func (p *Pool) Override(by any, list ...Override) error {
+func (p *Pool) Override(by any, overrides ...Override) error {
 	var faults fielderr.List
-	for i := range list {
-		faults.AddUnder(fielderr.Index("overrides", i), list[i].Validate())
+	for i := range overrides {
+		faults.AddUnder(fielderr.Index("overrides", i), overrides[i].Validate())
 	}
 	if err := faults.Err(); err != nil {
 		return err
 	}
-	w := newWords(by, list)
+	w := newOverrideList(by, overrides)
 	p.updateLive(causeOperator, func(p *Pool) bool {
-		p.hearLocked(w)
-		return p.obeyLocked()
+		p.setOverridesLocked(w)
+		return p.applyOverridesLocked()
 	})
 	p = p.live()
 	p.notify()
@@ -131,24 +131,24 @@ func (p *Pool) Override(by any, list ...Override) error {
 	return nil
 }
 
-// hearLocked replaces the overrides of the source of w. Those that are new come
+// setOverridesLocked replaces the overrides of the source of w. Those that are new come
 // last; those that are the same keep their place.
-func (p *Pool) hearLocked(w *words) {
-	at := slices.IndexFunc(p.words, func(other *words) bool { return other.by == w.by })
+func (p *Pool) setOverridesLocked(w *overrideList) {
+	at := slices.IndexFunc(p.overrides, func(other *overrideList) bool { return other.by == w.by })
 	if at >= 0 {
-		if slices.Equal(p.words[at].list, w.list) {
+		if slices.Equal(p.overrides[at].list, w.list) {
 			return
 		}
-		p.words = slices.Delete(p.words, at, at+1)
+		p.overrides = slices.Delete(p.overrides, at, at+1)
 	}
 	if len(w.list) > 0 {
-		p.words = append(p.words, w)
+		p.overrides = append(p.overrides, w)
 	}
 }
 
 // overrideLocked returns the override that applies to a server.
 func (p *Pool) overrideLocked(s *Server) Override {
-	for _, w := range slices.Backward(p.words) {
+	for _, w := range slices.Backward(p.overrides) {
 		if o, ok := w.about(s); ok {
 			return o
 		}
@@ -156,20 +156,21 @@ func (p *Pool) overrideLocked(s *Server) Override {
 	return Override{}
 }
 
-// obeyLocked applies the overrides to all servers, and reports whether any has
-// changed.
-func (p *Pool) obeyLocked() (changed bool) {
+// applyOverridesLocked applies the overrides to all servers, and reports
+// whether any has changed.
+func (p *Pool) applyOverridesLocked() (changed bool) {
 	for _, s := range p.latest.servers {
-		if s.obeyLocked() {
+		if s.applyOverrideLocked() {
 			changed = true
 		}
 	}
 	return changed
 }
 
-// obeyLocked makes the server what its override says, or what the configuration
-// says if the override is gone. It reports whether it changed anything.
-func (s *Server) obeyLocked() (changed bool) {
+// applyOverrideLocked makes the server what its override says, or what the
+// configuration says if the override is gone. It reports whether it changed
+// anything.
+func (s *Server) applyOverrideLocked() (changed bool) {
 	before, now := s.override, s.pool.overrideLocked(s)
 	s.override = now
 	ratio := int(s.ratio.Load())
@@ -187,13 +188,13 @@ func (s *Server) obeyLocked() (changed bool) {
 	case Up, Disabled:
 		changed = s.setDisabledLocked(now.State == Disabled) || changed
 	case Draining:
-		changed = s.obeyDrainLocked(now) || changed
+		changed = s.overrideDrainLocked(now) || changed
 	}
 	return changed
 }
 
-// obeyDrainLocked begins the drain of an override, or goes on with it.
-func (s *Server) obeyDrainLocked(o Override) bool {
+// overrideDrainLocked begins the drain of an override, or goes on with it.
+func (s *Server) overrideDrainLocked(o Override) bool {
 	d := drain{on: true, keepBound: o.KeepBound, since: time.Now(), deadline: o.Deadline}
 	if s.drain.on {
 		d.since = s.drain.since

@@ -289,7 +289,7 @@ func TestOverrideTwin(t *testing.T) {
 			case 2:
 				mustUpdate(t, p, Config{Servers: list})
 				m.configure(members, false)
-			case 3: // the same words again
+			case 3: // the same list again
 				mustOverride(t, p, m.list...)
 				m.configure(m.configured, true)
 			default:

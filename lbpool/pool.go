@@ -209,7 +209,7 @@ type Pool struct {
 	changes    map[changeKey]uint64       // of servers' states, counted
 	checked    map[string]*checkTally     // by the name of the monitor
 	watchers   []*func(Event)             // of Watch; replaced, never changed
-	words      []*words                   // the overrides of each source; the last one that has one applies
+	overrides  []*overrideList            // the overrides of each source; the last one that has one applies
 }
 
 // snapshot is the state of a pool that Acquire reads. It is never written once

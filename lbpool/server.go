@@ -183,7 +183,7 @@ func (s *Server) configureLocked(c ServerConfig, st *settings, fresh, adopt bool
 	s.removed = false
 	s.watchLocked(st, fresh, adopt)
 	if edited || s.override != s.pool.overrideLocked(s) {
-		s.obeyLocked()
+		s.applyOverrideLocked()
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limpetlb/limpet/datascript/datascripttest"
+	"github.com/limpetlb/limpet/internal/filewatch"
 	"github.com/limpetlb/limpet/internal/interrupt"
 )
 
@@ -70,7 +70,7 @@ func (o *testOptions) test(ctx context.Context, paths []string, out, errs io.Wri
 		fmt.Fprint(out, options.Coverage)
 	}
 	if o.profile != "" {
-		if err := writeProfile(ctx, o.profile, files, options.Coverage); err != nil {
+		if err := writeProfile(ctx, o.profile, options.Coverage); err != nil {
 			if ctx.Err() != nil {
 				return interrupted(errs)
 			}
@@ -118,21 +118,14 @@ func literal(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
-// writeProfile writes a file, or to a pipe as soon as somebody reads it. It
-// takes the place of none of the cases and their scripts.
-func writeProfile(ctx context.Context, name string, cases []string, c *datascripttest.Coverage) error {
-	if info, err := os.Stat(name); err == nil {
-		read := slices.Clone(cases)
-		for _, e := range c.Events() {
-			read = append(read, e.File)
-		}
-		for _, file := range read {
-			if other, err := os.Stat(file); err == nil && os.SameFile(info, other) {
-				return fmt.Errorf("%s: a case or a script, which the profile would take the place of", name)
-			}
-		}
-	}
+// writeProfile writes a file, or to a pipe as soon as somebody reads it. Of
+// files it replaces profiles only: a slip of the pen must not cost a case or a
+// script.
+func writeProfile(ctx context.Context, name string, c *datascripttest.Coverage) error {
 	_, err := interrupt.Wait(ctx, func() (struct{}, error) {
+		if err := replaceable(name); err != nil {
+			return struct{}{}, err
+		}
 		f, err := os.Create(name)
 		if err != nil {
 			return struct{}{}, err
@@ -141,6 +134,27 @@ func writeProfile(ctx context.Context, name string, cases []string, c *datascrip
 	})
 	return err
 }
+
+// replaceable returns an error if there is a file that is no profile.
+func replaceable(name string) error {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil //nolint:nilerr // os.Create tells
+	}
+	f, err := filewatch.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var begins [len(lcov)]byte
+	if _, err := io.ReadFull(f, begins[:]); err != nil || string(begins[:]) != lcov {
+		return fmt.Errorf("%s: a file that is not a profile", name)
+	}
+	return nil
+}
+
+// lcov is how a profile begins.
+const lcov = "TN:\n"
 
 // A reporter writes what is reported to it.
 type reporter struct {

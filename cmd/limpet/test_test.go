@@ -76,20 +76,30 @@ ok   DIR/cases/good.txtar
 	}
 }
 
-// A profile does not take the place of what it is about.
-func TestProfileInPlaceOfCase(t *testing.T) {
+// A profile replaces profiles only: neither a case nor its script, even if that
+// does not compile, nor a file that nobody has named.
+func TestProfileReplacesProfiles(t *testing.T) {
 	files := map[string]string{
 		"a.txtar": "-- script: a.lua HTTP_REQ --\n-- request --\nGET / HTTP/1.1\nHost: a\n",
-		"a.lua":   "x = 1\n",
+		"a.lua":   "x = = 1\n",
+		"notes":   "mine\n",
 	}
 	dir := testfiles.Write(t, files)
-	for _, name := range []string{"a.txtar"} {
+	for name := range files {
 		status, _, errs := invoke(t, dir, "test", "--coverprofile", "DIR/./"+name, "DIR/a.txtar")
-		if status != failed || !strings.Contains(errs, name+": a case or a script") {
+		if status != failed || !strings.Contains(errs, name+": a file that is not a profile") {
 			t.Errorf("status %d, %s", status, errs)
 		}
 	}
 	if got := testfiles.MustRead(dir + "/*"); !maps.Equal(got, files) {
 		t.Errorf("%q", got)
+	}
+	if err := os.WriteFile(dir+"/a.lua", []byte("x = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status, _, errs := invoke(t, dir, "test", "--coverprofile", "DIR/lcov", "DIR/a.txtar"); status != ok {
+			t.Errorf("status %d, %s", status, errs)
+		}
 	}
 }

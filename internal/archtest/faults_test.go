@@ -149,6 +149,17 @@ var constructors = map[string]struct {
 			return p.Update(a[""].(lbpool.Config))
 		},
 	},
+	"lbpool.Pool.Override": {
+		args: arguments{"overrides": []lbpool.Override{{State: lbpool.Ejected, KeepBound: true, Deadline: time.Unix(1, 0), Ratio: -1}, {Server: "10.0.0.1"}}},
+		call: func(a arguments) error {
+			p, err := lbpool.New(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}}})
+			if err != nil {
+				return err
+			}
+			return p.Override("a", a["overrides"].([]lbpool.Override)...)
+		},
+		want: []string{"overrides[0].server", "overrides[0].state", "overrides[0].keepBound", "overrides[0].deadline", "overrides[0].ratio", "overrides[1].server"},
+	},
 	"lbpool.NewGroup": {
 		args: arguments{"": lbpool.GroupConfig{
 			MinServers: -1, FallbackLabel: "none", FailAction: lbpool.FailAction{Kind: lbpool.FailRedirect},
@@ -413,7 +424,7 @@ func TestConstructors(t *testing.T) {
 // noConfiguration are structs that functions take with each request, not to be
 // configured, and those that have nothing to get wrong.
 var noConfiguration = map[string]bool{
-	"lbpool.Hint": true, "lbpool.Lease": true, "persistence.ScanOptions": true, "config.Options": true, "config.CheckOptions": true,
+	"lbpool.Hint": true, "lbpool.Lease": true, "persistence.ScanOptions": true, "config.Options": true, "config.CheckOptions": true, "config.Listener": true,
 }
 
 func returnsError(sig *types.Signature) bool {

@@ -46,8 +46,9 @@ var rate = policy.Rate{Count: 1, Burst: 1}
 var configurations = []configured{
 	{make: func() any {
 		return &limpet.Config{
-			Logging: limpet.Logging{IgnoreStatuses: []policy.Range[int]{{Begin: 400, End: 499}}},
-			Clients: limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Connections: limpet.ConnectionLimits{RatePerClient: rate, Rate: rate}},
+			Overrides: []limpet.Override{{Pool: "web", Server: "a"}},
+			Logging:   limpet.Logging{IgnoreStatuses: []policy.Range[int]{{Begin: 400, End: 499}}},
+			Clients:   limpet.Clients{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Connections: limpet.ConnectionLimits{RatePerClient: rate, Rate: rate}},
 		}
 	}, check: func(c any) error { return second(limpet.New(*c.(*limpet.Config))) }},
 	{make: func() any { return new(limpet.BearerConfig) }, check: func(c any) error {
@@ -73,6 +74,13 @@ var configurations = []configured{
 			Discoveries:    []lbpool.Discovery{{Finder: new(lbpool.DNSFinder)}},
 		}
 	}, check: func(c any) error { return second(lbpool.New(*c.(*lbpool.Config))) }},
+	{make: func() any { return &[]lbpool.Override{{Server: "a"}} }, check: func(c any) error {
+		p, err := lbpool.New(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}}})
+		if err != nil {
+			return err
+		}
+		return p.Override("a", *c.(*[]lbpool.Override)...)
+	}, under: "overrides"},
 	{make: func() any {
 		return &lbpool.FailAction{Kind: lbpool.FailRedirect, Redirect: lbpool.Redirect{Host: "h"}}
 	}, check: newPool(func(p *lbpool.Config, a *lbpool.FailAction) {
@@ -157,7 +165,7 @@ func newPool[T any](set func(*lbpool.Config, *T)) func(any) error {
 // noNumbers are structs whose numbers nobody configures: limpet or its caller
 // writes them with each event.
 var noNumbers = map[string]bool{
-	".Exemplar": true, ".Health": true, ".HealthInput": true, ".Histogram": true, ".ListenerStats": true, ".Traffic": true, ".Record": true, ".Stats": true,
+	".Exemplar": true, ".ExplainedMessage": true, ".Health": true, ".HealthInput": true, ".Histogram": true, ".ListenerStats": true, ".Traffic": true, ".Record": true, ".Stats": true,
 	"config.Error": true, "config.Tracing": true,
 	"datascript.BudgetError": true, "datascript.Chunk": true, "datascript.CompileError": true, "datascript.Metric": true,
 	"datascript.Reference": true, "datascript.RuntimeError": true, "datascript.ScriptStats": true, "datascript.TokenCheck": true, "datascript.Warning": true, "datascript/jwtkeys.Event": true, "datascript/jwtkeys.TokenCheck": true,
@@ -165,7 +173,7 @@ var noNumbers = map[string]bool{
 	"ipgroup/geoip.Layer": true, // any index will do
 	"lbpool.DrainStatus":  true, "lbpool.MonitorStats": true,
 	"lbpool.Event": true, "lbpool.ForwardError": true, "lbpool.Outcome": true, "lbpool.PoolStats": true, "lbpool.Route": true, "lbpool.ServerStats": true,
-	"persistence.Entry": true, "persistence.Item": true, "persistence.SnapshotError": true, "persistence.Stats": true, "persistence.RemoteStats": true, "persistence.SaverStats": true,
+	"persistence.Entry": true, "persistence.Item": true, "persistence.SnapshotError": true, "persistence.Stats": true, "persistence.RemoteStats": true, "persistence.SaverStats": true, "persistence.Histogram": true,
 	"policy.Outcome": true, "policy.RuleError": true, "policy.Verdict": true,
 }
 
