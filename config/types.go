@@ -509,6 +509,7 @@ type dns struct{ lbpool.DNSFinder }
 
 func (f *dns) finder(*builder) lbpool.Finder {
 	made := f.DNSFinder
+	made.Network = strings.ToLower(made.Network)
 	return &made
 }
 
