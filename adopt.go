@@ -90,12 +90,16 @@ func (s *snapshot) warn() {
 		}
 		for _, script := range s.Scripts {
 			if script.StoresServerIP() {
-				s.Logger.Warn("script stores an address that servers share", slog.String("vs", s.Name), slog.String("pool", name),
+				s.Logger.Warn(sharedAddressStored, slog.String("vs", s.Name), slog.String("pool", name),
 					slog.String("script", script.Name()), slog.String("address", addr), slog.Int("servers", n))
 			}
 		}
 	}
 }
+
+// sharedAddressStored is the warning about a cookie or a choice of a script that
+// has an address without a port.
+const sharedAddressStored = "script stores an address that servers share: add the port, which avi.pool.get_server_info returns, or use a table"
 
 // sharedAddress returns an address that several servers of a pool have, and how
 // many.

@@ -25,7 +25,7 @@ func (b *bodyBudget) take(n, most int64) bool {
 
 // errNoMemory means that there is no memory for a body that a script has asked
 // for; the request gets 503.
-var errNoMemory = errors.New("no memory is left for bodies: see Config.BodyBytes")
+var errNoMemory = errors.New("no memory is left for bodies: see bodyBytes")
 
 // bodyBytes is the default of Config.BodyBytes.
 func bodyBytes() int64 { return procmem.Bytes() / 4 }

@@ -2,6 +2,7 @@ package limpet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -457,7 +458,11 @@ func (s *snapshot) compilePools(vs *VirtualService, faults *fielderr.List) {
 	case s.DefaultPool != "":
 		var ok bool
 		if s.defaultPool, ok = s.pools.Pool(s.DefaultPool); !ok {
-			faults.Addf("defaultPool", s.DefaultPool, "there is no such pool")
+			err := errors.New("there is no such pool")
+			if slices.ContainsFunc(s.PoolGroups, func(g *lbpool.Group) bool { return g != nil && g.Name() == s.DefaultPool }) {
+				err = errors.New("a pool group; want a pool")
+			}
+			faults.Add("defaultPool", s.DefaultPool, err)
 		}
 	case len(s.Pools) > 0:
 		s.defaultPool = s.Pools[0]

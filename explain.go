@@ -60,8 +60,8 @@ type Explanation struct {
 	// What each policy that has rules tries, as text for people; one line for
 	// each rule, and indented ones for its conditions.
 	NetworkSecurity string `json:"network_security,omitempty"`
-	HTTPSecurity    string `json:"http_security,omitempty"`
-	HTTPRequest     string `json:"http_request,omitempty"`
+	HTTPSecurity    string `json:"http_security,omitempty"` // the same
+	HTTPRequest     string `json:"http_request,omitempty"`  // the same
 	// Refused is why the request would be refused with status 400 before the
 	// HTTP policies.
 	Refused string `json:"refused,omitempty"`
@@ -75,18 +75,19 @@ type Explanation struct {
 // An ExplainedRun is what a virtual service would do with a request, as its
 // [Record] says.
 type ExplainedRun struct {
+	// The rules that decide, as in Record.
 	NetworkRule  string   `json:"network_rule,omitempty"`
-	SecurityRule string   `json:"security_rule,omitempty"`
-	RequestRule  string   `json:"request_rule,omitempty"`
-	ResponseRule string   `json:"response_rule,omitempty"`
-	DryRun       []string `json:"dry_run,omitempty"` // rules in dry run with their actions
-	Pool         string   `json:"pool,omitempty"`
-	Server       string   `json:"server,omitempty"`      // address and port
-	Persistence  string   `json:"persistence,omitempty"` // the text of Record.Outcome
-	Log          []string `json:"log,omitempty"`         // what scripts log
-	ScriptErrors []string `json:"script_errors,omitempty"`
-	Error        string   `json:"error,omitempty"`
-	Closed       bool     `json:"closed,omitempty"` // the client's connection
+	SecurityRule string   `json:"security_rule,omitempty"` // the same
+	RequestRule  string   `json:"request_rule,omitempty"`  // the same
+	ResponseRule string   `json:"response_rule,omitempty"` // the same
+	DryRun       []string `json:"dry_run,omitempty"`       // rules in dry run with their actions
+	Pool         string   `json:"pool,omitempty"`          // its name
+	Server       string   `json:"server,omitempty"`        // address and port
+	Persistence  string   `json:"persistence,omitempty"`   // the text of Record.Outcome
+	Log          []string `json:"log,omitempty"`           // what scripts log
+	ScriptErrors []string `json:"script_errors,omitempty"` // how scripts failed
+	Error        string   `json:"error,omitempty"`         // why there is no answer of a server
+	Closed       bool     `json:"closed,omitempty"`        // the client's connection
 
 	Request  *ExplainedMessage `json:"request,omitempty"`  // that the server would get; nil: none
 	Response *ExplainedMessage `json:"response,omitempty"` // that the client would get; nil: none
@@ -99,10 +100,10 @@ type ExplainedRun struct {
 type ExplainedMessage struct {
 	Method string      `json:"method,omitempty"` // of a request, like the next two
 	URI    string      `json:"uri,omitempty"`    // path and query
-	Host   string      `json:"host,omitempty"`
+	Host   string      `json:"host,omitempty"`   // as the server would get it
 	Status int         `json:"status,omitempty"` // of a response
-	Header http.Header `json:"header,omitempty"`
-	Body   string      `json:"body,omitempty"` // of a response
+	Header http.Header `json:"header,omitempty"` // without Host
+	Body   string      `json:"body,omitempty"`   // of a response
 }
 
 // explain tries the policies.

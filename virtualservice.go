@@ -167,9 +167,9 @@ var ErrRunning = errors.New("limpet: virtual service is running already")
 //
 // Run does two more things, also for pools without monitors and discoveries. It
 // counts the clients that are bound to a draining server, in the tables of
-// BoundTables and in the persistence profiles that can count. And it renews the bindings of
-// long exchanges, such as WebSockets and streams, which are otherwise renewed
-// only at their end.
+// BoundTables and in the persistence profiles that can count. And it renews the
+// bindings of long exchanges, such as WebSockets and streams, which are
+// otherwise renewed only at their end.
 //
 // Virtual services may share a pool: when the one that runs its monitors stops,
 // another takes over. Requests need Run until the last one has ended, so end

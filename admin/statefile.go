@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/limpetlb/limpet/internal/filewatch"
 )
 
 // The state file.
@@ -66,7 +68,7 @@ func writeState(path string, s *state) (err error) {
 
 // syncDir makes a rename last. Some systems cannot do that for directories.
 func syncDir(path string) error {
-	d, err := os.Open(path)
+	d, err := filewatch.OpenDir(path)
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func (a *Admin) loadState() {
 }
 
 func readState(path string) (*state, error) {
-	f, err := os.Open(path)
+	f, err := filewatch.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -95,6 +95,9 @@ func parseAddress(text string) (address, error) {
 		return address{fdNetwork, name}, nil
 	}
 	host, port, err := net.SplitHostPort(text)
+	if _, bad := strconv.ParseUint(text, 10, 16); bad == nil {
+		return address{}, fmt.Errorf("%q is a port alone: write \":%s\" for all addresses of this machine", text, text)
+	}
 	if err != nil {
 		return address{}, err
 	}

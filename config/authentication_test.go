@@ -388,7 +388,7 @@ func TestAuthenticationFaults(t *testing.T) {
 			`1:105: keySets[2].pool: pool "wep" not found; did you mean "web"?`,
 			`1:126: keySets[3].url: "ftp://idp": not an absolute URL of http or https`, "1:160: keySets[3].interval: 1s: less than 10s",
 		}},
-		{"beside several services", "services: [{name: a}]\nauthentication: {basic: {file: users}}", []string{"2:1: authentication: a file with services has this in these"}},
+		{"beside several services", "services: [{name: a}]\nauthentication: {basic: {file: users}}", []string{"2:1: authentication: in a file with services, write it in one of them"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !strings.Contains(c.text, "pools:") {

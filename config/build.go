@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -413,6 +414,14 @@ func (b *builder) poolNamed(name string) *lbpool.Pool {
 	return p
 }
 
+// noPool is the fault of a name that is not that of a pool.
+func (b *builder) noPool(name string) error {
+	if slices.Contains(groupNames(b.config), name) || b.shared != nil && slices.Contains(groupNames(b.shared.config), name) {
+		return fmt.Errorf("%q is a pool group; want a pool", name)
+	}
+	return fmt.Errorf("pool %q not found", name)
+}
+
 // group returns the pool group of a name; nil if there is none.
 func (b *builder) group(name string) *lbpool.Group {
 	for _, g := range b.madeGroups {
@@ -440,7 +449,7 @@ func standIn(cfg lbpool.Config) (*lbpool.Pool, error) {
 // file.
 func (b *builder) pool(pc poolConfig, path string) (lbpool.Config, relocation) {
 	cfg := pc.Config
-	cfg.Logger = b.log
+	cfg.Logger, cfg.Scheme = b.log, strings.ToLower(cfg.Scheme)
 	if b.options.Offline {
 		cfg.MinMonitorsUp = 0
 		pc.HealthMonitors = nil
@@ -499,9 +508,10 @@ func (b *builder) updatePool(p *lbpool.Pool, i int) error {
 
 func (b *builder) failAction(fc failActionConfig, path string) lbpool.FailAction {
 	a := fc.FailAction
+	a.Redirect.Scheme = strings.ToLower(a.Redirect.Scheme)
 	if fc.Backup != "" {
 		if a.Backup = b.poolNamed(fc.Backup); a.Backup == nil {
-			b.fault(fmt.Errorf("pool %q not found", fc.Backup), "%s.backup", path)
+			b.fault(b.noPool(fc.Backup), "%s.backup", path)
 			return lbpool.FailAction{}
 		}
 	}
@@ -523,7 +533,7 @@ func (b *builder) poolGroups() {
 				m.Ratio = *mc.Ratio
 			}
 			if m.Pool = b.poolNamed(mc.Pool); m.Pool == nil {
-				b.fault(fmt.Errorf("pool %q not found", mc.Pool), "%s.members[%d].pool", path, j)
+				b.fault(b.noPool(mc.Pool), "%s.members[%d].pool", path, j)
 				continue
 			}
 			cfg.Members = append(cfg.Members, m)

@@ -59,6 +59,18 @@ poolGroups:
 	}
 }
 
+// Only the servers of named profiles were looked up.
+func TestCheckHeaderServers(t *testing.T) {
+	const file = `pools: [{name: a, servers: [{address: 10.0.0.1:80}]}]
+persistence: {customHeader: {name: X-Server, servers: {a: 10.0.0.1:80, b: 10.0.0.9:80}}}
+`
+	warnings, faults := checked(t, map[string]string{"limpet.yaml": file}, CheckOptions{})
+	want := "DIR/limpet.yaml:2:75: persistence.customHeader.servers[\"b\"]: no pool has the server \"10.0.0.9:80\"\n"
+	if warnings != want || faults != "" {
+		t.Errorf("%s%s, not %s", warnings, faults, want)
+	}
+}
+
 func TestCheckResolve(t *testing.T) {
 	names := newNameServer(t)
 	names.set("app.example.com", "192.0.2.1")

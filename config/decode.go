@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"encoding"
 	"fmt"
@@ -94,6 +95,7 @@ type decoder struct {
 	alone    bool             // no program adds anything to the file
 	outputs  bool             // of File
 	ofBytes  bool             // whether the field that is read is a number of bytes
+	accepted []string         // the words that the field that is read accepts; nil if all of its type
 	noZero   string           // what to write instead of 0 in the field that is read; empty if 0 is good
 	warnings report
 	ticks    int
@@ -317,7 +319,12 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, path string) bool {
 		p.read(d, n, path)
 		return true
 	case *time.Duration:
-		return set(func(text string) (err error) { *p, err = time.ParseDuration(text); return err }, nil)
+		return set(func(text string) (err error) {
+			if *p, err = time.ParseDuration(text); err != nil {
+				err = durationHint(text)
+			}
+			return err
+		}, nil)
 	case *[]byte:
 		return set(func(text string) error { *p = append([]byte{}, text...); return nil }, nil)
 	case *secret:
@@ -341,6 +348,9 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, path string) bool {
 			return nil
 		}, func() []string { return []string{"default", "lax", "none", "strict"} })
 	case encoding.TextUnmarshaler:
+		if list := d.accepted; list != nil {
+			return set(func(text string) error { return cmp.Or(among(text, list), p.UnmarshalText([]byte(text))) }, func() []string { return list })
+		}
 		return set(func(text string) error { return p.UnmarshalText([]byte(text)) }, func() []string { return words(v.Type()) })
 	}
 	if types := unions[v.Type()]; types != nil {
@@ -437,7 +447,7 @@ func (d *decoder) plain(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Struct:
 		entries, ok := d.mapping(n)
 		if !ok {
-			d.fault(n, path, "want a mapping, not %s", kindOf(v, n))
+			d.fault(n, path, "%w", wantMapping(n, fieldsOf(v.Type()).names(), path, kindOf(v, n)))
 			return
 		}
 		d.fields(entries, v, path)
@@ -446,6 +456,10 @@ func (d *decoder) plain(n *yaml.Node, v reflect.Value, path string) {
 		d.value(n, v.Elem(), path)
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
+			if what := kindOf(v, n); isPlain(n) && what != "what is there" {
+				d.fault(n, path, "want a list, such as [%s], not %s", n.Value, what)
+				return
+			}
 			d.fault(n, path, "want a list, not %s", kindOf(v, n))
 			return
 		}
@@ -601,6 +615,9 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 				hint = "; it stands in listeners"
 			}
 		}
+		if name := called(e.key, fieldsOf(t).names()); name != "" && hint == "" {
+			hint = fmt.Sprintf("; did you mean %q?", name)
+		}
 		fault := &fault{
 			place: d.placeOf(e.at), path: path, err: fmt.Errorf("unknown field %s%s", quoted(e.key), hint), typed: e.key,
 			among: func() []string { return fieldsOf(t).names() },
@@ -609,9 +626,9 @@ func (d *decoder) field(e entry, t reflect.Type, path string, entries []entry) (
 			namedItem.MatchString(path) && !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "name" })
 		d.unknown(fault, join(path, e.key), lost)
 	}
-	d.ofBytes, d.noZero = false, ""
+	d.ofBytes, d.noZero, d.accepted = false, "", nil
 	if ok {
-		d.ofBytes, d.noZero = numberOfBytes(f), noZero[ownerOf(t, f)][f.Name]
+		d.ofBytes, d.noZero, d.accepted = numberOfBytes(f), noZero[ownerOf(t, f)][f.Name], acceptedAt(t, f, path)
 	}
 	return f, ok
 }
@@ -624,7 +641,10 @@ func (d *decoder) unknown(f *fault, marred string, lost bool) {
 		d.strange[f.path] = true
 	}
 	d.lost = d.lost || lost
-	f.path = d.shown(f.path)
+	name := d.chosen[f.path]
+	if f.path = d.shown(f.path); name != "" {
+		f.path += "." + name
+	}
 	d.add(f)
 }
 

@@ -11,7 +11,7 @@ import (
 // An Explanation is what would become of a request at a listener. Its JSON has
 // the names of the tags.
 type Explanation struct {
-	Listener string `json:"listener"`
+	Listener string `json:"listener"` // its name
 	// NetworkSecurity is what the rules of the listener try, as text for
 	// people. It is empty if the listener has no rules of its own.
 	NetworkSecurity string `json:"network_security,omitempty"`

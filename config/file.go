@@ -270,8 +270,11 @@ func (d *decoder) arrangement(doc *document) {
 				where = "listeners"
 			}
 		}
-		if where != "" {
-			d.note(&fault{place: at, path: key, err: fmt.Errorf("a file with %s has this in these", where)})
+		switch {
+		case where == "listeners" && key == "listen":
+			d.note(&fault{place: at, path: key, err: errors.New("with listeners or services, write the address of each of the listeners")})
+		case where != "":
+			d.note(&fault{place: at, path: key, err: fmt.Errorf("in a file with %s, write it in one of them", where)})
 		}
 	}
 }
@@ -358,6 +361,9 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 		}
 	}
 	warnOfSharedCookies(uses, a.listeners)
+	for i, l := range f.doc.Listeners {
+		b.warnOfNetworkRules(l.NetworkSecurity, fielderr.Index("listeners", i)+".networkSecurity")
+	}
 	f.warnOfCertificates(a, d)
 	builders := a.builders()
 	if d.alone {
@@ -373,6 +379,7 @@ func (f *File) tryOut(d *decoder, resolve bool) {
 		}
 		b.warnOfBounds(seen)
 		b.warnOfCookies()
+		b.warnOfRules()
 		for i, s := range b.compiled {
 			path := fielderr.Join(b.prefix, b.at("scripts", i)+".file")
 			for _, w := range s.Warnings() {
@@ -462,18 +469,23 @@ func (f *File) warnOfServers(builders []*builder) {
 		}
 	}
 	for _, b := range builders {
+		if c, ok := b.config.Persistence.own.(customHeader); ok {
+			b.warnOfHeader(&c, "persistence", pools)
+		}
 		for i, profile := range b.config.PersistenceProfiles {
-			if profile.CustomHeader == nil {
-				continue
+			if profile.CustomHeader != nil {
+				b.warnOfHeader(profile.CustomHeader, b.at("persistenceProfiles", i)+".customHeader", pools)
 			}
-			for _, value := range slices.Sorted(maps.Keys(profile.CustomHeader.Servers)) {
-				server := profile.CustomHeader.Servers[value]
-				if slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
-					continue
-				}
-				path := fielderr.Key(b.at("persistenceProfiles", i)+".customHeader.servers", value)
-				b.warn(path, fmt.Errorf("no pool has the server %s", fielderr.Quote(server)))
-			}
+		}
+	}
+}
+
+// warnOfHeader warns of servers of a custom header that none of the pools has.
+func (b *builder) warnOfHeader(c *customHeader, path string, pools []*lbpool.Pool) {
+	for _, value := range slices.Sorted(maps.Keys(c.Servers)) {
+		server := c.Servers[value]
+		if !slices.ContainsFunc(pools, func(p *lbpool.Pool) bool { _, _, ok := p.Lookup(server, 0); return ok }) {
+			b.warn(fielderr.Key(path+".servers", value), fmt.Errorf("no pool has the server %s", fielderr.Quote(server)))
 		}
 	}
 }

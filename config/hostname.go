@@ -131,6 +131,9 @@ func (r relocation) of(err error) error {
 			if strings.HasPrefix(was, "not an IP address") {
 				text += ", nor a host name"
 			}
+			if value, ok := fault.Value.(string); ok && strings.Contains(value, "://") {
+				text += "; write https as scheme of the pool, and the address without it"
+			}
 		}
 		if text != was {
 			moved.Err = errors.New(text)

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"maps"
@@ -11,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/limpetlb/limpet"
+	"github.com/limpetlb/limpet/internal/bounds"
 	"github.com/limpetlb/limpet/internal/fielderr"
 	"github.com/limpetlb/limpet/persistence"
 )
@@ -103,6 +106,12 @@ type secret []byte
 // UnmarshalText decodes base64; no error shows the text.
 func (s *secret) UnmarshalText(text []byte) (err error) {
 	*s, err = base64.StdEncoding.AppendDecode(nil, text)
+	if err == nil && len(*s) != 32 {
+		err = fmt.Errorf("%d bytes, not 32", len(*s))
+	}
+	if err != nil {
+		err = fmt.Errorf("%w; head -c 32 /dev/urandom | base64 makes a secret", err)
+	}
 	return err
 }
 
@@ -149,6 +158,42 @@ func (p appCookie) ownBounds() (keys []string) {
 
 func (httpCookie) ownBounds() []string   { return nil }
 func (customHeader) ownBounds() []string { return nil }
+
+// keepsClients reports whether clients that a profile has bound stay bound with
+// the one that takes its place.
+func keepsClients(old, now sessionProfile) bool {
+	if identity(old) != identity(now) {
+		return false
+	}
+	was, ok := reflect.Indirect(reflect.ValueOf(old)).Interface().(httpCookie)
+	if !ok || len(was.Keys) == 0 {
+		return true // the random key opens cookies, whatever seals them
+	}
+	is := reflect.Indirect(reflect.ValueOf(now)).Interface().(httpCookie)
+	return slices.ContainsFunc(was.Keys, func(k cookieKey) bool {
+		return slices.ContainsFunc(is.Keys, func(l cookieKey) bool { return k.ID == l.ID && bytes.Equal(k.Secret, l.Secret) })
+	})
+}
+
+// identity is what a profile knows its clients by.
+func identity(p sessionProfile) any {
+	type cookie struct {
+		own  bool
+		name string
+	}
+	switch p := reflect.Indirect(reflect.ValueOf(p)).Interface().(type) {
+	case clientIP:
+		bounds.SetDefaults(&p.ClientIPConfig)
+		return [2]int{p.Mask4, p.Mask6}
+	case appCookie:
+		return cookie{false, p.Name}
+	case httpCookie:
+		return cookie{true, cmp.Or(p.Name, persistence.DefaultCookieName)}
+	case customHeader:
+		return p.Name
+	}
+	return nil
+}
 
 // checkProfiles makes the persistence profiles, with their clients in memory,
 // and notes which pools and groups want which.

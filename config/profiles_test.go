@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
+	"slices"
 	"strings"
 	"testing"
 
@@ -219,5 +220,53 @@ func TestNamedDefault(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %s, not %s", text, got, want)
 		}
+	}
+}
+
+// A reload that took the only key of a cookie away from its clients reported
+// nothing, and neither did others that lose all clients of a profile.
+func TestReloadOfProfiles(t *testing.T) {
+	const (
+		key1 = `{id: a, secret: MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=}`
+		key2 = `{id: a, secret: MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTM=}`
+		key3 = `{id: b, secret: MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTM=}`
+	)
+	for _, c := range []struct {
+		name, old, now string
+		fresh          bool
+	}{
+		{"another key", "httpCookie: {keys: [" + key1 + "]}", "httpCookie: {keys: [" + key3 + "]}", true},
+		{"another secret", "httpCookie: {keys: [" + key1 + "]}", "httpCookie: {keys: [" + key2 + "]}", true},
+		{"one key stays", "httpCookie: {keys: [" + key1 + "]}", "httpCookie: {keys: [" + key3 + "," + key1 + "]}", false},
+		{"first keys", "httpCookie: {timeout: 1h}", "httpCookie: {keys: [" + key1 + "]}", false},
+		{"no more keys", "httpCookie: {keys: [" + key1 + "]}", "httpCookie: {}", true},
+		{"name of a cookie", "httpCookie: {}", "httpCookie: {name: other}", true},
+		{"the name that it has", "httpCookie: {}", "httpCookie: {name: LIMPET_COOKIE}", false},
+		{"masks", "clientIP: {mask4: 24}", "clientIP: {mask4: 25}", true},
+		{"the mask that it has", "clientIP: {}", "clientIP: {mask4: 32}", false},
+		{"session", "appCookie: {name: a}", "appCookie: {name: b}", true},
+		{"timeout", "appCookie: {name: a}", "appCookie: {name: a, timeout: 1h}", false},
+		{"kind", "appCookie: {name: a}", "httpCookie: {}", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for path, form := range map[string]string{"persistence": "persistence: {%s}", "persistenceProfiles[0]": "persistenceProfiles: [{name: p, %s}]\npersistence: p"} {
+				load := func(profile string) *File {
+					text := "pools: [{name: web, servers: [{address: 10.0.0.1}]}]\n" + fmt.Sprintf(form, profile)
+					f, err := Parse(t.Context(), "text", []byte(text), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return f
+				}
+				rt, err := load(c.old).Build(Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				changes, err := rt.Update(load(c.now))
+				if err != nil || slices.Contains(changes.Fresh, path) != c.fresh {
+					t.Errorf("%s: %+v, %v", path, changes, err)
+				}
+			}
+		})
 	}
 }

@@ -294,8 +294,9 @@ type Changes struct {
 	// Live has what is in force now. The state of clients and servers is kept.
 	Live []string
 	// Fresh has what is in force now, and has begun anew: rate limiters with
-	// other limits, and tables on another server, in another store, or on a
-	// server and no longer in memory, and the other way round. Tables in memory
+	// other limits, persistence profiles whose clients begin anew, and tables
+	// on another server, in another store, or on a server and no longer in
+	// memory, and the other way round. Tables in memory
 	// that have a file now, or none any more, are here because persistence
 	// profiles keep their clients elsewhere then.
 	Fresh []string
@@ -678,6 +679,13 @@ func (rt *Runtime) changes(f *File, all map[string]*tables) (c Changes) {
 			c.Fresh, seen[path] = append(c.Fresh, path), true
 		}
 	})
+	profiles := map[[2]string]sessionProfile{}
+	rt.file.eachProfile(func(service, name, _ string, p sessionProfile) { profiles[[2]string{service, name}] = p })
+	f.eachProfile(func(service, name, path string, p sessionProfile) {
+		if old, ok := profiles[[2]string{service, name}]; ok && !keepsClients(old, p) {
+			c.Fresh, seen[path] = append(c.Fresh, path), true
+		}
+	})
 	for _, t := range all {
 		if t.anew() {
 			c.Fresh, seen[t.at] = append(c.Fresh, t.at), true
@@ -714,6 +722,27 @@ func (f *File) eachLimiter(do func(service, path string, l rateLimiterConfig)) {
 				do(s.Name, fielderr.Index(fielderr.Index("services", i)+".rateLimiters", j), *it.own)
 			}
 		}
+	}
+}
+
+// eachProfile calls do for each persistence profile, as eachLimiter does; that
+// of a service without a name has none.
+func (f *File) eachProfile(do func(service, name, path string, p sessionProfile)) {
+	each := func(service, prefix string, own sessionProfile, named []namedProfile, at func(i int) int) {
+		if own != nil {
+			do(service, "", fielderr.Join(prefix, "persistence"), own)
+		}
+		for i, np := range named {
+			if p, _, err := np.kind(); err == nil {
+				do(service, np.Name, fielderr.Join(prefix, fielderr.Index("persistenceProfiles", at(i))), p)
+			}
+		}
+	}
+	each("", "", f.doc.Persistence.own, f.doc.PersistenceProfiles, func(i int) int { return i })
+	for i := range f.doc.Services {
+		s := &f.doc.Services[i]
+		named, places := privates(s.PersistenceProfiles)
+		each(s.Name, fielderr.Index("services", i), s.Persistence.own, named, func(i int) int { return places[i] })
 	}
 }
 

@@ -98,7 +98,7 @@ func TestScalarWarnings(t *testing.T) {
 		"a.yaml": `pools: [{name: web, servers: [{address: {env: LIMPET_HOST}}, {address: "203.0.113.7:81"}]}]
 scripts: [{file: a.lua}]
 `,
-		"a.lua": "-- HTTP_REQ\navi.pool.select(\"web\", avi.vs.table_lookup(\"k\", 0))\n-- HTTP_RESP\navi.vs.table_insert(\"k\", avi.pool.server_ip(), 300)\n",
+		"a.lua": "-- HTTP_REQ\navi.pool.select(\"web\", avi.vs.table_lookup(\"k\", 0))\n-- HTTP_RESP\navi.http.add_cookie(\"server\", avi.pool.server_ip())\n",
 	}, "a.yaml")
 	if errs != "" {
 		t.Fatal(errs)

@@ -404,12 +404,12 @@ func TestServiceFaults(t *testing.T) {
 		want       []string // lines
 	}{
 		{"keys of one service", "services: [{name: a, pools: [web]}]\nlisten: :80\ntls: {}\nlogging: {slowResponse: 1s}\nconnections: {max: 1}\nname: x\n" + pools, []string{
-			"text:2:1: listen: a file with listeners has this in these", "text:3:1: tls: a file with listeners has this in these",
-			"text:4:1: logging: a file with services has this in these", "text:5:1: connections: a file with listeners has this in these",
-			"text:6:1: name: a file with services has this in these",
+			"text:2:1: listen: with listeners or services, write the address of each of the listeners", "text:3:1: tls: in a file with listeners, write it in one of them",
+			"text:4:1: logging: in a file with services, write it in one of them", "text:5:1: connections: in a file with listeners, write it in one of them",
+			"text:6:1: name: in a file with services, write it in one of them",
 		}},
 		{"none", "services: []\nlisteners: []\n" + pools, []string{"text:1:1: services: an empty list", "text:2:1: listeners: an empty list"}},
-		{"listen and listeners", "listeners: [{name: a, address: ':80'}]\nlisten: :81\n" + pools, []string{"text:2:1: listen: a file with listeners has this in these"}},
+		{"listen and listeners", "listeners: [{name: a, address: ':80'}]\nlisten: :81\n" + pools, []string{"text:2:1: listen: with listeners or services, write the address of each of the listeners"}},
 		{"what stands elsewhere", "services: [{name: a, pools: [web], stores: [], connections: {max: 1}}]\n" + pools, []string{
 			`text:1:36: services[0]: unknown field "stores"; it stands at the top of the file`, `text:1:48: services[0]: unknown field "connections"; it stands in listeners`,
 		}},

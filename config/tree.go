@@ -164,6 +164,9 @@ func (t *tree) syntax(text []byte, err error) {
 	if at.line == 0 {
 		at.line, at.column = firstOdd(text)
 	}
+	if lines := bytes.Split(text, []byte("\n")); at.line > 0 && at.line <= len(lines) {
+		err = errors.New(syntaxHint(err.Error(), string(lines[at.line-1])))
+	}
 	t.faults(&fault{place: at, err: err, fatal: true})
 }
 

@@ -515,6 +515,7 @@ type dns struct {
 func (f *dns) finder(*builder) lbpool.Finder {
 	made := f.DNSFinder
 	made.Server = f.Server.ServerConfig
+	made.Network = strings.ToLower(made.Network)
 	return &made
 }
 

@@ -280,30 +280,23 @@ func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 	if n > 0 && lua51.IsMulti(args[n-1]) && !w.isServerIP(args[n-1]) {
 		return // their number is not known
 	}
-	value := 1
 	switch n {
 	case 0, 1:
 		return
 	case 3:
 		switch text, kind := w.literal(args[2]); {
 		case w.isServerIP(args[2]):
-			value = 2
 		case kind == "" && w.textKind(args[2]) == anyText:
 			warn("the third argument is the lifetime if it is a number, else the value, and the first argument is the table: " +
 				"pass four arguments, the table first, which is \"\" by default")
-		case kind == "" && w.textKind(args[2]) == noNumeral:
-			value = 2
 		case kind == "", kind == "nil", kind == "boolean":
 		case isNumeral(text):
 			w.doubtLifetime(text, warn)
 		case text == "" && w.isText(args[0]) || !looksLikeLifetime(text):
-			value = 2
 		default:
 			warn("%q is no number of seconds, so it is the value, and the first argument is the table", text)
-			value = 2
 		}
 	case 4:
-		value = 2
 		switch text, kind := w.literal(args[3]); {
 		case kind == "":
 		case kind == "string" && !isNumeral(text), kind == "boolean":
@@ -311,9 +304,6 @@ func (w *doubts) doubtInsert(args []ast.Expr, warn warner) {
 		case kind != "nil":
 			w.doubtLifetime(text, warn)
 		}
-	}
-	if w.isServerIP(args[value]) {
-		w.storesServerIP = true
 	}
 }
 

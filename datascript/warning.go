@@ -33,10 +33,10 @@ func (w Warning) String() string { return fmt.Sprintf("%d: %s", w.Line, w.Messag
 func (s *Script) Warnings() []Warning { return slices.Clone(s.warnings) }
 
 // StoresServerIP reports whether the script stores the result of
-// avi.pool.server_ip as the value of a table entry or of a cookie, or selects
-// it. If servers of a pool share an address, that does not say which one is
-// meant. Table entries keep the port nevertheless; cookies cannot. Like
-// Warnings, it does not find every way to do so.
+// avi.pool.server_ip as the value of a cookie, or selects it. If servers of a
+// pool share an address, that does not say which one is meant. The values of
+// table entries do not count: they keep the port. Like Warnings, it does not
+// find every way to do so.
 func (s *Script) StoresServerIP() bool { return s.storesServerIP }
 
 // BuffersRequest reports whether the script may call

@@ -231,13 +231,14 @@ func TestStoresServerIP(t *testing.T) {
 		name, source string
 		want         bool
 	}{
-		{"the listing", listing, true},
-		{"value", looked + "avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)", true},
-		{"two arguments", looked + "avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip())", true},
-		{"named table", looked + "avi.vs.table_insert('t', avi.vs.client_ip(), avi.pool.server_ip(), 300)", true},
-		{"named table, no lifetime", looked + "avi.vs.table_insert('t', 'k', avi.pool.server_ip())", true},
-		{"variable", looked + "local ip = avi.pool.server_ip() local same = ip avi.vs.table_insert('k', same or 'none', 5)", true},
-		{"variable of another event", "-- LB_DONE\nip = avi.pool.server_ip()\n-- HTTP_RESP\navi.vs.table_insert('k', ip, 5)", true},
+		{"the listing", listing, false},
+		{"value", looked + "avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip(), 300)", false},
+		{"two arguments", looked + "avi.vs.table_insert(avi.vs.client_ip(), avi.pool.server_ip())", false},
+		{"named table", looked + "avi.vs.table_insert('t', avi.vs.client_ip(), avi.pool.server_ip(), 300)", false},
+		{"named table, no lifetime", looked + "avi.vs.table_insert('t', 'k', avi.pool.server_ip())", false},
+		{"variable", looked + "local ip = avi.pool.server_ip() local same = ip avi.vs.table_insert('k', same or 'none', 5)", false},
+		{"variable of another event", "-- LB_DONE\nip = avi.pool.server_ip()\n-- HTTP_RESP\navi.vs.table_insert('k', ip, 5)", false},
+		{"variable in a cookie", looked + "local ip = avi.pool.server_ip() local same = ip avi.http.add_cookie('server', same or 'none')", true},
 		{"selected", "-- HTTP_REQ\navi.pool.select('p', avi.pool.server_ip())", true},
 		{"selected in pcall", "-- HTTP_REQ\npcall(avi.pool.select, 'p', tostring(avi.pool.server_ip()))", true},
 		{"cookie", looked + "avi.http.add_cookie('server', avi.pool.server_ip())", true},

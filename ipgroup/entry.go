@@ -153,7 +153,7 @@ func (p *parser) country(code string) (reason string) {
 	case !knownCountries.contains(code):
 		return "is not a country code of ISO 3166-1"
 	case p.options.Countries == nil:
-		return "is a country, and Options.Countries is not set"
+		return "is a country, and there is no geo data with countries"
 	}
 	p.countries.add(code)
 	return ""
@@ -167,7 +167,7 @@ func (p *parser) asn(digits string) (reason string) {
 	case err != nil || number == 0 || digits[0] == '0' || digits[0] == '+':
 		return "is not the number of an autonomous system, AS1 to AS4294967295"
 	case p.options.ASNs == nil:
-		return "is an autonomous system, and Options.ASNs is not set"
+		return "is an autonomous system, and there is no geo data with autonomous systems"
 	}
 	if p.asns == nil {
 		p.asns = make(map[uint32]struct{})

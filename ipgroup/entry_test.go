@@ -214,7 +214,7 @@ func TestCountriesAndAddressesDoNotMix(t *testing.T) {
 
 func TestCountryWithoutFinder(t *testing.T) {
 	_, err := Parse("g", []string{"SE"}, Options{})
-	if err == nil || !strings.Contains(err.Error(), `entries[0]: "SE" is a country, and Options.Countries is not set`) {
+	if err == nil || !strings.Contains(err.Error(), `entries[0]: "SE" is a country, and there is no geo data with countries`) {
 		t.Errorf("error %v", err)
 	}
 }

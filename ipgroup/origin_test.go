@@ -65,7 +65,7 @@ func TestBadASNs(t *testing.T) {
 			t.Errorf("%s: error %v", entry, err)
 		}
 	}
-	if _, err := Parse("g", []string{"AS64500"}, Options{}); err == nil || !strings.Contains(err.Error(), "Options.ASNs is not set") {
+	if _, err := Parse("g", []string{"AS64500"}, Options{}); err == nil || !strings.Contains(err.Error(), "there is no geo data with autonomous systems") {
 		t.Errorf("without a finder: %v", err)
 	}
 	for _, entries := range [][]string{{"AS64500", "10.0.0.1", "10.0.0.2"}, {"10.0.0.1, AS64500"}} {

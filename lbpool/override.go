@@ -131,8 +131,8 @@ func (p *Pool) Override(by any, overrides ...Override) error {
 	return nil
 }
 
-// setOverridesLocked replaces the overrides of the source of w. Those that are new come
-// last; those that are the same keep their place.
+// setOverridesLocked replaces the overrides of the source of w. Those that are
+// new come last; those that are the same keep their place.
 func (p *Pool) setOverridesLocked(w *overrideList) {
 	at := slices.IndexFunc(p.overrides, func(other *overrideList) bool { return other.by == w.by })
 	if at >= 0 {

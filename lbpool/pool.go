@@ -135,8 +135,8 @@ type ServerConfig struct {
 	// Hostname is an alias for look-ups, and the Host that Config.RewriteHost
 	// sends. Several servers may share one.
 	Hostname string
-	// Ratio is the server's share relative to the others, 1 to 20. The zero value
-	// means 1; a file must not have 0.
+	// Ratio is the server's share relative to the others, 1 to 20. The zero
+	// value means 1; a file must not have 0.
 	Ratio int `default:"1" min:"1" max:"20"`
 	// Disabled keeps the server out of service until Enable is called.
 	Disabled bool

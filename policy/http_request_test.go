@@ -194,7 +194,7 @@ func TestRequestFaults(t *testing.T) {
 	_, err := NewHTTPRequest([]RequestRule{
 		{Name: "none"},
 		{Name: "none", Action: &Redirect{}},
-		{Name: "redirect", Action: Redirect{Host: "a:1", Status: 308, AddQuery: "?x", Path: "/a["}},
+		{Name: "redirect", Action: Redirect{Host: "a:1", Status: 303, AddQuery: "?x", Path: "/a["}},
 		{Name: "empty", Action: Modify{}},
 		{Name: "pool", Action: Modify{Pool: SwitchPool{Server: netip.MustParseAddrPort("[fe80::1%eth0]:1")}, Rewrite: RewriteURL{Host: "a b", Path: "regex[1]", AddQuery: "&x"}}},
 		{Name: "respond", Action: Respond{Status: 1}},
@@ -207,7 +207,7 @@ func TestRequestFaults(t *testing.T) {
 		`rules[2].action.protocol: missing: one of http, https`,
 		`rules[2].action.host: "a:1": has a port; give it in port`,
 		`rules[2].action.addQuery: "?x": begins with "?", which is not part of the query`,
-		`rules[2].action.status: 308: not 301, 302 or 307`,
+		`rules[2].action.status: 303: not 301, 302, 307 or 308`,
 		`rules[3].action: changes nothing`,
 		`rules[4].action.rewrite.host: "a b": the host is not valid in a URL`,
 		`rules[4].action.rewrite.path: "regex[1]": regex needs a match of the path with a regular expression`,

@@ -215,7 +215,7 @@ func (r *securityRule) try(s *subjects, x *explainer) (ending, bool, error) {
 		if ok = ok && s.protocol() == HTTP; !ok {
 			r.skip(errNoHTTPS, x)
 		}
-		return ending{action: ActionRedirect, page: redirectPage, location: location}, ok, nil
+		return ending{action: ActionRedirect, page: redirectPages[a.Status], location: location}, ok, nil
 	case *compiledLimit:
 		ok, err := a.allows(s, x != nil)
 		if err != nil {

@@ -46,6 +46,8 @@ func TestActions(t *testing.T) {
 			fakeTx{status: 204, header: http.Header{}, calls: 1}},
 		{"redirect", RedirectToHTTPS{}, Verdict{Action: ActionRedirect, Status: 302, Ended: true},
 			fakeTx{status: 302, header: http.Header{"Content-Type": {text}, "Location": {"https://example.com/x"}}, body: "302 Found\n", calls: 1}},
+		{"redirect for good", RedirectToHTTPS{Status: 308}, Verdict{Action: ActionRedirect, Status: 308, Ended: true},
+			fakeTx{status: 308, header: http.Header{"Content-Type": {text}, "Location": {"https://example.com/x"}}, body: "308 Permanent Redirect\n", calls: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := mustHTTPSecurity(t, Env{}, SecurityRule{Name: "other", Match: pathIs("/other"), Action: Close{}}, SecurityRule{Name: "r", Action: c.action, Log: true})

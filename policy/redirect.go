@@ -25,7 +25,7 @@ type Redirect struct {
 	// AddQuery is added to the query with "&", or becomes the query if there is
 	// none. Characters that are not valid in a URL are percent-encoded.
 	AddQuery string
-	// Status is 301, 302 or 307; 0 means 302.
+	// Status is 301, 302, 307 or 308; 0 means 302.
 	Status int
 }
 
@@ -43,7 +43,7 @@ func (a Redirect) compile(c *compiler, field string, m *compiledMatch) *compiled
 		a.Status = http.StatusFound
 	}
 	if !isRedirectStatus(a.Status) {
-		c.faults.Addf(field+".status", a.Status, "not 301, 302 or 307")
+		c.faults.Addf(field+".status", a.Status, "not 301, 302, 307 or 308")
 	}
 	if m == nil {
 		m = new(compiledMatch)

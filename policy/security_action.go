@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"mime"
 	"net/http"
@@ -43,7 +44,7 @@ type Respond struct {
 	Body []byte
 }
 
-// RedirectToHTTPS answers with 302 and the same host, path and query under
+// RedirectToHTTPS redirects to the same host, path and query under
 // https. The rule is skipped, and the next one is tried, if the client used TLS
 // already ([Transaction].Encrypted), or if the request's host is missing or not
 // valid in a URL. It must be a host name or an IPv4 address of ASCII letters,
@@ -51,6 +52,9 @@ type Respond struct {
 // port.
 type RedirectToHTTPS struct {
 	Port uint16 // 0 means 443, which is left out of the Location
+	// Status is 301, 302, 307 or 308; 0 means 302. With 307 and 308, clients
+	// send the method and the body of the request again.
+	Status int
 }
 
 func (Allow) securityAction()           {}
@@ -61,7 +65,12 @@ func (RedirectToHTTPS) securityAction() {}
 // compileSecurityAction checks an action and completes its defaults.
 func compileSecurityAction(c *compiler, field string, action SecurityAction) SecurityAction {
 	switch a := action.(type) {
-	case Allow, Close, RedirectToHTTPS:
+	case Allow, Close:
+		return a
+	case RedirectToHTTPS:
+		if a.Status = cmp.Or(a.Status, http.StatusFound); !isRedirectStatus(a.Status) {
+			c.faults.Addf(field+".status", a.Status, "not 301, 302, 307 or 308")
+		}
 		return a
 	case Respond:
 		return a.compile(&c.faults, field)
@@ -114,7 +123,13 @@ func builtinPage(status int) Respond {
 	return Respond{Status: status, ContentType: "text/plain; charset=utf-8", Body: []byte(page)}
 }
 
-var redirectPage = builtinPage(http.StatusFound)
+// redirectPages are the pages of redirects to HTTPS, by status.
+var redirectPages = map[int]Respond{
+	http.StatusMovedPermanently:  builtinPage(http.StatusMovedPermanently),
+	http.StatusFound:             builtinPage(http.StatusFound),
+	http.StatusTemporaryRedirect: builtinPage(http.StatusTemporaryRedirect),
+	http.StatusPermanentRedirect: builtinPage(http.StatusPermanentRedirect),
+}
 
 // location returns the URL to redirect r to, or false if its host is not valid
 // in a URL. The result is printable ASCII whatever the client sent.

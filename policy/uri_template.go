@@ -396,5 +396,9 @@ func (c *compiler) checkTokens(field string, t *uriTemplate, m *compiledMatch) {
 
 // isRedirectStatus reports whether a redirect may have a status.
 func isRedirectStatus(status int) bool {
-	return status == http.StatusMovedPermanently || status == http.StatusFound || status == http.StatusTemporaryRedirect
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
 }

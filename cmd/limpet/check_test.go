@@ -25,7 +25,7 @@ if avi.http.method() == "TRACE" then
 		"filter.yaml":       "name: web\nscripts:\n  - {file: filter.lua}\n",
 		"buffered.yaml":     "requestBody: {bytes: 128KiB, head: true}\nscripts:\n  - {file: filter.lua}\n",
 		"good.yaml":         "scripts:\n  - {file: near.lua}\n",
-		"stick.lua":         "-- HTTP_REQ\navi.pool.select(\"web\", avi.vs.table_lookup(\"k\", 0))\n-- HTTP_RESP\navi.vs.table_insert(\"k\", avi.pool.server_ip(), 300)\n",
+		"stick.lua":         "-- HTTP_REQ\navi.pool.select(\"web\", avi.vs.table_lookup(\"k\", 0))\n-- HTTP_RESP\navi.http.add_cookie(\"server\", avi.pool.server_ip())\n",
 		"shared.yaml":       "pools: [{name: web, servers: [{address: \"127.0.0.1:8081\"}, {address: \"127.0.0.1:8082\"}]}]\nscripts: [{file: stick.lua}]\npersistence: {httpCookie: {}}\n",
 		"near.lua":          "-- HTTP_REQ\nx = 1\n-- HTTP_RESPONS\ny = 1\n",
 		"tcp.lua":           "-- HTTP_REQ\nx = 1\n-- TCP_CLIENT_ACCEPT\n",
@@ -60,10 +60,10 @@ if avi.http.method() == "TRACE" then
 				"DIR/dns_req.lua: event DNS_REQ is known, but not supported: limpet runs HTTP events\n"},
 		{"configuration", []string{"DIR/good.yaml"}, ok, "DIR/near.lua:3: warning: \"-- HTTP_RESPONS\" is not an event; did you mean HTTP_RESP?\n"},
 		{"warnings of a configuration", []string{"DIR/shared.yaml"}, ok,
-			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n" +
+			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share: add the port, which avi.pool.get_server_info returns, or use a table pool=web script=stick address=127.0.0.1 servers=2\n" +
 				"DIR/shared.yaml:3:14: warning: persistence: persistence cookies have no configured keys: clients lose their servers at the next start\n"},
 		{"strict about them", []string{"--strict", "DIR/shared.yaml"}, failed,
-			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share pool=web script=stick address=127.0.0.1 servers=2\n" +
+			"DIR/shared.yaml:1:9: warning: pools[0]: script stores an address that servers share: add the port, which avi.pool.get_server_info returns, or use a table pool=web script=stick address=127.0.0.1 servers=2\n" +
 				"DIR/shared.yaml:3:14: warning: persistence: persistence cookies have no configured keys: clients lose their servers at the next start\n"},
 		{"data event that never runs", []string{"DIR/filter.yaml"}, failed,
 			"DIR/filter.yaml:3:5: scripts[0]: script \"filter\": HTTP_REQ_DATA never runs: set requestBody.bytes, or call avi.http.set_request_body_buffer_size in HTTP_REQ\n"},

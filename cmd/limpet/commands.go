@@ -30,7 +30,10 @@ func newRoot() *cobra.Command {
 			}
 			return fmt.Errorf("no command %q%s", args[0], didYouMean(args[0], slices.Values(commandNames(c))))
 		},
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			if asked, err := c.Flags().GetBool("version"); err == nil && asked {
+				return running(new(versionOptions).version)(c, args)
+			}
 			fmt.Fprint(c.ErrOrStderr(), c.UsageString())
 			return exitStatus(misuse)
 		},
@@ -39,6 +42,8 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion takes its place
 	root.SetFlagErrorFunc(flagError)
+	root.Flags().BoolP("version", "v", false, "print the version, as the command version does")
+	_ = root.Flags().MarkHidden("version") // a habit; the command is documented
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newServe(), newExplain(), newCheck(), newTest(), newSchema(), newCompletion(), newVersion())
 	return root

@@ -143,8 +143,8 @@ func local(l config.Listener, r *http.Request) net.Addr {
 	return addr
 }
 
-// explained explains a request at the listener that it comes to or, if a service
-// is named, in that.
+// explained explains a request at the listener that it comes to or, if a
+// service is named, in that.
 func (o *explainOptions) explained(ctx context.Context, file string, r *http.Request) (fmt.Stringer, error) {
 	f, err := config.Load(ctx, file)
 	if err != nil {

@@ -17,8 +17,8 @@ type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
-// exitCases have command lines for each row of the table of exit statuses. Those
-// of serve with status 3 are in serve_test.go and upgrade_test.go.
+// exitCases have command lines for each row of the table of exit statuses.
+// Those of serve with status 3 are in serve_test.go and upgrade_test.go.
 var exitCases = map[string][]string{
 	"check 0":   {"check DIR/good.yaml", "check DIR/doubtful.yaml"},
 	"check 1":   {"check DIR/bad.yaml", "check --strict DIR/doubtful.yaml", "check DIR/none.yaml"},

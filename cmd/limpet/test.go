@@ -78,7 +78,11 @@ func (o *testOptions) test(ctx context.Context, paths []string, out, errs io.Wri
 			return failed
 		}
 	}
-	fmt.Fprintf(out, "%d cases, %d failed\n", len(files), failures)
+	noun := "cases"
+	if len(files) == 1 {
+		noun = "case"
+	}
+	fmt.Fprintf(out, "%d %s, %d failed\n", len(files), noun, failures)
 	if failures > 0 {
 		return failed
 	}

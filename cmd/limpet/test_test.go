@@ -57,7 +57,7 @@ ok   DIR/cases/good.txtar
 		t.Errorf("lcov: %q, %v", lcov, err)
 	}
 
-	if status, out, errs := invoke(t, dir, "test", "--update", "DIR/cases/deeper"); status != ok || errs != "" || !strings.Contains(out, "updated\n1 cases, 0 failed\n") {
+	if status, out, errs := invoke(t, dir, "test", "--update", "DIR/cases/deeper"); status != ok || errs != "" || !strings.Contains(out, "updated\n1 case, 0 failed\n") {
 		t.Errorf("update: status %d, %q, %q", status, out, errs)
 	}
 	if status, out, errs := invoke(t, dir, "test", "DIR/cases", "DIR/cases/good.txtar"); status != ok || errs != "" || out != "3 cases, 0 failed\n" {

@@ -82,3 +82,13 @@ func TestInit(t *testing.T) {
 		}
 	}
 }
+
+// Other programs print their versions so.
+func TestVersionOption(t *testing.T) {
+	_, want, _ := invoke(t, "/nowhere", "version")
+	for _, option := range []string{"--version", "-v"} {
+		if status, out, errs := invoke(t, "/nowhere", option); status != ok || out != want || errs != "" {
+			t.Errorf("%s: %d, %q, not %q: %s", option, status, out, want, errs)
+		}
+	}
+}
