@@ -136,7 +136,7 @@ func TestListenerFaults(t *testing.T) {
 		},
 		"listeners: [{name: a, address: [':80', 'fd:']}, {name: b, address: ':80'}]": {
 			`text:1:40: listeners[0].address[1]: "fd:": want fd: and the name of a socket that the process inherits`,
-			`text:1:68: listeners[1].address: ":80": cannot be opened beside ":80", which is listeners[0].address[0] (text:1:33)`,
+			`text:1:68: listeners[1].address: cannot be opened beside ":80", which is listeners[0].address[0] (text:1:33)`,
 		},
 		"listeners: [{name: a, address: 'unix:@a', h2c: true, maxHeaderBytes: 1000, maxStreams: 10001, timeouts: {header: 1ms, idle: 25h}, tls: {certificate: x, key: y}}]": {
 			"text:1:48: listeners[0].h2c: true: for a listener without tls, which has HTTP/2 anyway",

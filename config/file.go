@@ -441,6 +441,10 @@ func (b *builder) warnAt(path string, err error) {
 // noCookieKeys is the warning of a virtual service about cookies.
 const noCookieKeys = "persistence cookies have no configured keys: clients lose their servers at the next start"
 
+// oneCookie is the warning of a virtual service about profiles that
+// warnOfSharedCookies warns of, with their places.
+const oneCookie = "two persistence profiles have a cookie of one name: clients lose their servers"
+
 // warnOfCookies warns of cookies that no key of the file seals.
 func (b *builder) warnOfCookies() {
 	without := func(c *httpCookie, path string) {
@@ -491,8 +495,8 @@ func (b *builder) warnOfHeader(c *customHeader, path string, pools []*lbpool.Poo
 }
 
 // A collector keeps what a virtual service warns of when it is made, but for
-// the warnings of scripts and of cookies without keys, which have places of
-// their own.
+// the warnings of scripts, of cookies without keys and of cookies of one name,
+// which have places of their own.
 type collector struct {
 	list []struct{ text, pool string } // pool is empty if it is not about one
 }
@@ -502,7 +506,7 @@ func (*collector) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 // Handle implements [slog.Handler].
 func (c *collector) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "doubtful script" || r.Message == noCookieKeys {
+	if r.Message == "doubtful script" || r.Message == noCookieKeys || r.Message == oneCookie {
 		return nil
 	}
 	text, pool := r.Message, ""
