@@ -97,8 +97,8 @@ func (s *snapshot) warn() {
 	}
 }
 
-// sharedAddressStored is the warning about a cookie or a choice of a script that
-// has an address without a port.
+// sharedAddressStored is the warning about a cookie or a choice of a script
+// that has an address without a port.
 const sharedAddressStored = "script stores an address that servers share: add the port, which avi.pool.get_server_info returns, or use a table"
 
 // sharedAddress returns an address that several servers of a pool have, and how

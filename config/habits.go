@@ -13,8 +13,9 @@ import (
 // Errors help users of other proxies: they say what limpet calls a thing, and
 // how it writes it.
 
-// aliases are the keys of HAProxy, NGINX, Caddy and Traefik for those of a file,
-// in lower case. A key can have several, of which the mapping at hand has one.
+// aliases are the keys of HAProxy, NGINX, Caddy and Traefik for those of a
+// file, in lower case. A key can have several, of which the mapping at hand has
+// one.
 var aliases = map[string][]string{
 	"weight": {"ratio"}, "backend": {"pools", "pool"}, "backends": {"pools"}, "upstream": {"pools", "pool"}, "upstreams": {"pools", "servers"},
 	"frontend": {"listeners"}, "frontends": {"listeners"}, "entrypoints": {"listeners"}, "bind": {"listen", "address"}, "port": {"listen", "defaultPort", "address"},

@@ -135,6 +135,7 @@ var configurations = []configured{
 	{make: func() any {
 		return &rulesOf[policy.SecurityRule]{[]policy.SecurityRule{
 			{Name: "a", Action: policy.Respond{Status: 403}},
+			{Name: "c", Action: policy.RedirectToHTTPS{}},
 			{Name: "b", Action: policy.RateLimit{Limit: policy.RateLimiterConfig{Rate: rate}}},
 		}}
 	}, check: func(c any) error {
