@@ -134,6 +134,13 @@ func exampleFiles(t *testing.T, example string) map[string]string {
 		"users":       "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n",
 		"partner.pem": `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`, // RFC 8037, A.2
 	}
+	if strings.Contains(example, "countries.mmdb") {
+		database, err := os.ReadFile("../examples/geoacl/countries.mmdb")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["countries.mmdb"] = string(database)
+	}
 	if strings.Contains(example, "tls:") {
 		_, _ = certificateFiles(t, files)
 	}

@@ -99,6 +99,11 @@ func exampleFiles(t *testing.T) fstest.MapFS {
 	put("certs/more.pem", shop.PEM(), shop.KeyPEM(t))
 	put("clients-ca.pem", clients.PEM())
 	put("internal-ca.pem", servers.PEM())
+	countries, err := os.ReadFile("../../examples/geoacl/countries.mmdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("countries.mmdb", string(countries))
 	put("clients.crl", clients.Revoke(t, time.Now().Add(time.Hour), nil))
 	return files
 }
