@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -134,6 +135,16 @@ func exampleFiles(t *testing.T, example string) map[string]string {
 		"users":       "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n",
 		"partner.pem": `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`, // RFC 8037, A.2
 	}
+	if strings.Contains(example, "cookie-2026-12.key") {
+		files["cookie-2026-12.key"] = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"
+	}
+	if strings.Contains(example, "countries.mmdb") {
+		database, err := os.ReadFile("../examples/geoacl/countries.mmdb")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["countries.mmdb"] = string(database)
+	}
 	if strings.Contains(example, "tls:") {
 		_, _ = certificateFiles(t, files)
 	}
@@ -198,6 +209,71 @@ type transport func(r *http.Request) (*http.Response, error)
 
 // RoundTrip implements [http.RoundTripper].
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The file of the guide to production answers monitors, redirects to HTTPS,
+// and keeps a client on its server by a cookie.
+func TestProductionGuide(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/guides/production.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := fencedYAML.FindAllStringSubmatch(string(text), -1)
+	if len(examples) != 1 {
+		t.Fatalf("%d examples", len(examples))
+	}
+	here := filepath.ToSlash(t.TempDir())
+	changes := []string{"/var/lib/limpet", here, "/var/log/limpet", here, "delay: 5s, ", ""}
+	for _, address := range []string{"10.0.0.1:8080", "10.0.0.2:8080"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, address) }))
+		t.Cleanup(server.Close)
+		changes = append(changes, address, server.Listener.Addr().String())
+	}
+	files := exampleFiles(t, strings.NewReplacer(changes...).Replace(examples[0][2]))
+	servers, _ := certificateFiles(t, files)
+	h := open(t, files, Options{})
+	cookies, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{
+		Jar:           cookies,
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{ServerName: "www.shop.example", RootCAs: servers.Pool()}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+	get := func(url string) string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(res.StatusCode, " ", res.Header.Get("Strict-Transport-Security"), string(body))
+	}
+	if got := get("http://" + h.at["http"] + "/limpet/alive"); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("a monitor gets %s", got)
+	}
+	if got := get("http://" + h.at["http"] + "/"); !strings.HasPrefix(got, "30") {
+		t.Errorf("plain HTTP gets %s", got)
+	}
+	first := get("https://" + h.at["https"] + "/")
+	if !strings.HasPrefix(first, "200 max-age") {
+		t.Errorf("a client gets %s", first)
+	}
+	for range 5 {
+		if got := get("https://" + h.at["https"] + "/"); got != first {
+			t.Errorf("a client with a cookie gets %s after %s", got, first)
+		}
+	}
+}
 
 // Every YAML file in the documents is a configuration without a fault. Those of
 // guides name no more files than the ones here.

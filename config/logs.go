@@ -45,10 +45,10 @@ const (
 type logsConfig struct {
 	outputConfig
 	// Format is text or json; text unless given.
-	Format logFormat
+	Format logFormat `implied:"text"`
 	// Level is the least level of lines that are written: debug, info, warn or
 	// error; info unless given.
-	Level logLevel
+	Level logLevel `implied:"info"`
 }
 
 // accessLogConfig is the log of records.

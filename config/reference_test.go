@@ -88,7 +88,8 @@ func reference(keys configkeys.List) []byte {
 		"This page is made from the schema, by `go generate ./config`. `limpet help KEY` prints what it says of a key, with an example, such as\n" +
 		"`limpet help healthMonitors.interval`. [configuration.md](configuration.md) shows how the keys fit together.\n\n" +
 		"The heading of each table is the path to its keys: `pools.healthMonitors` are those of each health monitor of each pool. Durations have the units ns,\n" +
-		"us, ms, s, m and h; sizes are in bytes. The default applies if the key is missing or 0.\n\n" +
+		"us, ms, s, m and h; sizes are in bytes. The default applies if the key is missing or 0. But a 0 of `process.startWait`, `poolGroups.members.ratio`\n" +
+		"and `tracing.sample` is a value like others, and a 0 of `pools.servers.ratio` is refused.\n\n" +
 		"On reload, a `live` change is in force at once and loses nothing; with `fresh`, it is in force at once and something begins anew; with\n" +
 		"`restart`, it waits for a restart. A program that opens the addresses itself must restart for changes of listeners.\n")
 	for _, mapping := range order {

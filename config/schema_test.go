@@ -272,6 +272,9 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 			}
 		}
 		maps.Copy(field, limits(f, noZero[ownerOf(t, f)][f.Name] == ""))
+		if text, ok := f.Tag.Lookup("implied"); ok {
+			field["default"] = implied(f.Type, text)
+		}
 		if effect := reloadOf(t, f); effect != reloadLive {
 			field["x-reload"] = effect
 		}
@@ -288,6 +291,15 @@ func (m *schemaMaker) structs(t reflect.Type) object {
 		return s
 	}
 	return m.define(name, s)
+}
+
+// implied is the default of a field that a tag of its own shows, because zero
+// does not stand for it or has no text.
+func implied(t reflect.Type, text string) any {
+	if n, err := strconv.ParseFloat(text, 64); err == nil && t.Kind() == reflect.Pointer {
+		return n
+	}
+	return text
 }
 
 // limits are the default and the bounds that the tags of a field have. Those of

@@ -55,7 +55,7 @@ type tracingConfig struct {
 	Insecure bool
 	// Sample is the share of new traces that are kept, from 0 to 1; 0.01 unless
 	// given.
-	Sample *float64
+	Sample *float64 `implied:"0.01"`
 	// Parent says whose traces requests continue: those of trustedProxies,
 	// those of all clients, or none. trusted unless given.
 	Parent traceParent

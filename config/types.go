@@ -32,7 +32,7 @@ type document struct {
 
 	// Listen has the addresses of the only listener, such as :8080 or
 	// unix:/run/limpet/web.sock. It is :8080 unless given.
-	Listen addresses
+	Listen addresses `implied:":8080"`
 	// TLS has the certificates of the only listener. Without it, clients speak
 	// plain HTTP.
 	TLS *tlsConfig
@@ -68,9 +68,8 @@ type processConfig struct {
 	// Drain says how the process ends.
 	Drain drainConfig
 	// StartWait is how long a start may wait until each server has been checked
-	// once, before clients are accepted. 2 seconds unless given; 0 does not
-	// wait.
-	StartWait *time.Duration
+	// once, before clients are accepted; 0 does not wait.
+	StartWait *time.Duration `implied:"2s"`
 	// MaxConnections is how many connections of clients may be open at all
 	// listeners; further clients wait. 0 means half of the file descriptors
 	// that are left by listeners and monitored servers.
@@ -423,8 +422,8 @@ type memberConfig struct {
 	// Pool is the name of one.
 	Pool string
 	// Ratio is the member's share of the requests, in proportion to the others'
-	// of its priority; 1 unless given.
-	Ratio *int
+	// of its priority; 0 for no new clients.
+	Ratio *int `implied:"1"`
 }
 
 // An algorithm makes an [lbpool.Algorithm], which belongs to one pool.

@@ -27,7 +27,7 @@ const (
 type Config struct {
 	// Name is the pool's name in errors, logs and a Set. Required.
 	Name string
-	// Servers are the pool's servers, 1 to MaxServers, in the order in which
+	// Servers are the pool's servers, 1 to 5000, in the order in which
 	// algorithms see them. The list may be empty if there are Discoveries.
 	Servers []ServerConfig
 	// Discoveries find further servers, for example in the DNS; 0 to 50 of
@@ -58,7 +58,7 @@ type Config struct {
 	KeepPort bool
 	// Algorithm chooses among the servers that are up. Nil means
 	// LeastConnections(). Do not share a value between pools.
-	Algorithm Algorithm
+	Algorithm Algorithm `implied:"leastConnections"`
 	// HealthMonitors check every server while Run is running; 0 to 50 of them.
 	// A server is up while all of them find it healthy. A server that has not
 	// been checked is Unchecked and gets requests like one that is up; its

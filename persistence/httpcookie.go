@@ -52,11 +52,12 @@ type HTTPCookieConfig struct {
 	// [HTTPCookie]. Profiles with different servers need different names.
 	Name string
 
-	// Keys are the keys that open cookies; the first also seals them. To change
-	// keys without losing clients, first add the new key at the end, at all
-	// instances. Then put it first. Remove the old key after Timeout or, if
-	// there is none, when no client has a cookie sealed with it. Replace a key
-	// before it has sealed 2^32 cookies.
+	// Keys are the keys that open cookies; the first also seals them, so to
+	// change keys without losing clients, add the new key last, then move it
+	// first, then remove the old one. Do each step at all instances before the
+	// next. Remove the old key after Timeout or, if there is none, when no
+	// client has a cookie sealed with it. Replace a key before it has sealed
+	// 2^32 cookies.
 	//
 	// Without keys the profile makes a random one. Its cookies are then valid
 	// only for this profile and the profiles that adopt it, until the program

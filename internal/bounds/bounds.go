@@ -12,6 +12,11 @@
 // The tags are on fields of integer, float and [time.Duration] types; integers
 // may have the units KiB, MiB and GiB. A field that is a number of bytes has
 // `unit:"bytes"` as well, by which package config accepts these units.
+//
+// The tag implied shows a default to users that the code sets in another way,
+// such as that of a pointer or an interface:
+//
+//	Algorithm Algorithm `implied:"leastConnections"`
 package bounds
 
 import (

@@ -99,6 +99,12 @@ func exampleFiles(t *testing.T) fstest.MapFS {
 	put("certs/more.pem", shop.PEM(), shop.KeyPEM(t))
 	put("clients-ca.pem", clients.PEM())
 	put("internal-ca.pem", servers.PEM())
+	countries, err := os.ReadFile("../../examples/geoacl/countries.mmdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("countries.mmdb", string(countries))
+	put("cookie-2026-12.key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 	put("clients.crl", clients.Revoke(t, time.Now().Add(time.Hour), nil))
 	return files
 }
@@ -162,8 +168,8 @@ func TestSchema(t *testing.T) {
 var free = regexp.MustCompile(`\.(map|servers|header)$`)
 
 // named are mappings in whose place there may be the name of an object, which
-// must be one.
-var named = regexp.MustCompile(`\.persistence$|^\.services\[\d+\]\.[A-Za-z]+\[\d+\]$`)
+// must be one, or a key.
+var named = regexp.MustCompile(`\.persistence$|\.secret$|^\.services\[\d+\]\.[A-Za-z]+\[\d+\]$`)
 
 // changeEach changes each value in v in turn, calls try, and changes it back.
 // It sets v itself by set.

@@ -311,6 +311,21 @@ func layers(use func(*geoip.Layers)) error {
 	return err
 }
 
+func TestReadme(t *testing.T) {
+	web := must(lbpool.New(lbpool.Config{Name: "web", Servers: []lbpool.ServerConfig{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}}}))
+	byCookie := must(persistence.NewHTTPCookie(persistence.HTTPCookieConfig{Name: "server"}))
+	vs := must(limpet.New(limpet.Config{Pools: []*lbpool.Pool{web}, Persistence: byCookie}))
+	vs.CloseIdleConnections()
+}
+
+// must is that of the program in README.md.
+func must[T any](v T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return v
+}
+
 func TestSticking(t *testing.T) {
 	keys := []persistence.CookieKey{{ID: "2026", Secret: make([]byte, 32)}}
 	if err := profiles(newPool(t, "web"), newPool(t, "api"), newPool(t, "static"), keys); err != nil {

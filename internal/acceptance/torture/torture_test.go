@@ -603,7 +603,7 @@ func (w *world) randomly(rnd *rand.Rand) (ops []string) {
 
 // TestTorture puts the clients of each way of sticking through each event, and
 // prints which share of their requests went to another server than the model
-// allows. See docs/guides/sticking.md.
+// allows. See internal/assurance/stickiness.md.
 //
 // Requests are made by ServeHTTP and answered in the process, except those of
 // the event "over sockets", for which clients, virtual service and servers have
