@@ -393,7 +393,7 @@ type poolConfig struct {
 	lbpool.Config
 	Servers []serverConfig
 	resolving
-	Algorithm      algorithm
+	Algorithm      algorithm `implied:"leastConnections"`
 	HealthMonitors []monitorConfig
 	Discoveries    []discoveryConfig
 	FailAction     failActionConfig

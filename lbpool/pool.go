@@ -58,7 +58,7 @@ type Config struct {
 	KeepPort bool
 	// Algorithm chooses among the servers that are up. Nil means
 	// LeastConnections(). Do not share a value between pools.
-	Algorithm Algorithm `implied:"leastConnections"`
+	Algorithm Algorithm
 	// HealthMonitors check every server while Run is running; 0 to 50 of them.
 	// A server is up while all of them find it healthy. A server that has not
 	// been checked is Unchecked and gets requests like one that is up; its
