@@ -60,5 +60,5 @@ httpSecurity:
 	// Output:
 	// limpet.yaml:4:40: pools[0].servers[0]: unknown field "raito"; did you mean "ratio"?
 	// limpet.yaml:5:16: pools[0].algorithm: "roundRobbin" is not one of leastConnections, roundRobin, randomTwo, leastLoad, fastestResponse, fewestServers, consistentHash; did you mean "roundRobin"?
-	// limpet.yaml:7:38: httpSecurity[0].match.path.op: "starts with" is not one of is in, is not in, begins with, does not begin with, contains, does not contain, ends with, does not end with, equals, does not equal, matches regexp, does not match regexp, exists, does not exist
+	// limpet.yaml:7:38: httpSecurity[0].match.path.op: "starts with" is not one of begins with, does not begin with, contains, does not contain, ends with, does not end with, equals, does not equal, matches regexp, does not match regexp
 }

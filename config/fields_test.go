@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/base64"
 	"fmt"
@@ -38,7 +39,7 @@ func (s *sampler) sample(t reflect.Type) []string {
 	case *[]byte:
 		return []string{"bytes"}
 	case *secret:
-		return []string{base64.StdEncoding.EncodeToString([]byte("bytes"))}
+		return []string{base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("s"), 32))}
 	case *pairs:
 		return []string{"{a: b}"}
 	case *profileChoice:
@@ -127,6 +128,9 @@ func (s *sampler) structs(t reflect.Type) []string {
 	most := 1
 	for i, f := range fields {
 		samples[i] = s.sample(f.Type)
+		if words := accepted[ownerOf(t, f)][f.Name]; words != nil {
+			samples[i] = words[len(words)-1:]
+		}
 		most = max(most, len(samples[i]))
 	}
 	var all []string

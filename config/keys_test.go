@@ -266,6 +266,7 @@ func keyFiles(t *testing.T) []*keyFile {
 	files := map[string]string{
 		"a.lua": "x = 1\n", "b.lua": "-- HTTP_RESP\ny = 1\n", "places.txt": placesTable, "places2.txt": placesTable, "list.txt": "192.0.2.1\n", "list2.txt": "192.0.2.2\n", "words.csv": "one,two\n", "words2.csv": "three\n",
 		"users": "ann:$2y$04$xqeLw8BGEwYfUIvA4Pezj.RNSRAOBvhfHtghmz7H/sGBP1v00.Biy\n", "secret.txt": strings.Repeat("s", 32),
+		"traces.txt":       "X-Key: a",
 		"keys.json":        `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`, // RFC 8037, A.2
 		"more.d/more.yaml": "persistenceHeader: X-More\n",
 	}

@@ -337,7 +337,7 @@ func (rt *Runtime) openTables(all map[string]*tables) {
 
 // hasLoaded reports whether the tables before have loaded the file.
 func (t *tables) hasLoaded() bool {
-	return t.before != nil && t.before.saver != nil && t.before.id.same(t.id)
+	return t.before != nil && t.before.saver != nil && t.before.id.now().same(t.id)
 }
 
 // save starts to save tables that have a file. The caller has locked mu.

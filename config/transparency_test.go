@@ -12,7 +12,6 @@ import (
 // A listener with several services, which has a virtual service of its own in
 // front of them, cannot be noticed any more than a service alone.
 func TestTransparency(t *testing.T) {
-	t.Parallel()
 	var only []string
 	if testing.Short() { // internal/acceptance runs them all
 		only = []string{"bodies", "end-to-end headers", "hop-by-hop request headers", "short body", "trailers"}

@@ -64,6 +64,14 @@ func (f fileID) same(other fileID) bool {
 	return f.info != nil && other.info != nil && os.SameFile(f.info, other.info)
 }
 
+// now is the identity of what the path stands for by now: tables are saved
+// under another name and renamed, and what they were may be part of another
+// file since.
+func (f fileID) now() fileID {
+	f.info, _ = os.Stat(f.target)
+	return f
+}
+
 func (f fileID) isStream() bool {
 	return f.info != nil && f.info.Mode()&(fs.ModeDevice|fs.ModeCharDevice|fs.ModeNamedPipe) != 0
 }
@@ -229,7 +237,7 @@ func (b *builder) takesFrom(w writer) error {
 	keys := b.file.doc.tableKeys()
 	for key, old := range b.old.tables {
 		gone := w.kind == writesTables && !keys[key]
-		if key != w.key && !gone && slices.ContainsFunc(w.files, old.id.same) {
+		if key != w.key && !gone && slices.ContainsFunc(w.files, old.id.now().same) {
 			return fmt.Errorf("until now, this is the file of the tables at %s: only a restart can give it to something else", old.at)
 		}
 	}
@@ -262,7 +270,7 @@ func (b *builder) predecessor(key string, id fileID) *tables {
 	}
 	keys := b.file.doc.tableKeys()
 	for was, old := range b.old.tables {
-		if !keys[was] && old.id.same(id) {
+		if !keys[was] && old.id.now().same(id) {
 			return old
 		}
 	}
