@@ -68,8 +68,8 @@ func (m *mutant) value(name string) (value string, ok bool) {
 
 // nginxAlone reports whether nginx refuses what HAProxy and limpet forward:
 // methods with other signs than capitals, "_" and "-", and TRACE; folded lines;
-// a length that is given twice, beside chunks, or behind a tab; a path that
-// leaves the root; an absolute target without a path or with a "_" in its host,
+// a length that is given twice, beside chunks, or behind a tab, as
+// Transfer-Encoding may be; a path that leaves the root; an absolute target without a path or with a "_" in its host,
 // and a malformed field Host beside an absolute target; a field host beside
 // :authority, and all trailers, in HTTP/2.
 func nginxAlone(m *mutant) bool {
@@ -79,7 +79,7 @@ func nginxAlone(m *mutant) bool {
 	_, host := m.value("host")
 	return !capitals.MatchString(method) || method == "TRACE" || folded.MatchString(m.raw) || strings.Count(m.raw, "Content-Length:") > 1 ||
 		strings.Contains(line, "://") && (strings.Contains(m.raw, "..") || noName.MatchString(m.raw)) || strangeHost.MatchString(line) || authority && host ||
-		strings.Contains(line, " /../") || strings.Contains(m.raw, "Content-Length: \t") ||
+		strings.Contains(line, " /../") || strings.Contains(m.raw, "Content-Length: \t") || strings.Contains(m.raw, "Transfer-Encoding:\t") ||
 		strings.Contains(m.raw, "Content-Length:") && strings.Contains(m.raw, "Transfer-Encoding:") || m.trailer != nil
 }
 
