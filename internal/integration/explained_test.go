@@ -69,9 +69,10 @@ func (m *mutant) value(name string) (value string, ok bool) {
 // nginxAlone reports whether nginx refuses what HAProxy and limpet forward:
 // methods with other signs than capitals, "_" and "-", and TRACE; folded lines;
 // a length that is given twice, beside chunks, or behind a tab, as
-// Transfer-Encoding may be; a path that leaves the root; an absolute target without a path or with a "_" in its host,
-// and a malformed field Host beside an absolute target; a field host beside
-// :authority, and all trailers, in HTTP/2.
+// Transfer-Encoding may be; a path that leaves the root; an absolute target
+// without a path or with a "_" in its host, and a malformed field Host beside
+// an absolute target; a field host beside :authority, and all trailers, in
+// HTTP/2.
 func nginxAlone(m *mutant) bool {
 	line, _, _ := strings.Cut(m.raw, "\r\n")
 	method := m.method()
