@@ -118,6 +118,7 @@ func TestGoldenLines(t *testing.T) {
 // fullLine is the line of a record in which everything is known.
 func fullLine() *recordLine {
 	l := lineOfTest()
+	l.TraceID = "0af7651916cd43dd8448eb211c80319c"
 	l.RequestID, l.Source, l.ClientSource, l.ClientReason = "id", netip.MustParseAddrPort("10.0.0.9:1"), "header", "hop-untrusted"
 	l.Proxy, l.Location, l.UserID, l.SentPath, l.ServerStatus = netip.MustParseAddrPort("10.0.0.8:2"), "NL", "alice", "/c", 500
 	l.ServerName, l.BindingSource, l.Bound, l.Tried, l.GivenUp = "one", "memory", netip.MustParseAddrPort("10.0.0.2:80"), 2, errors.New("refused")

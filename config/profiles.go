@@ -165,11 +165,11 @@ func keepsClients(old, now sessionProfile) bool {
 	if identity(old) != identity(now) {
 		return false
 	}
-	was, ok := reflect.Indirect(reflect.ValueOf(old)).Interface().(httpCookie)
+	was, ok := reflect.TypeAssert[httpCookie](reflect.Indirect(reflect.ValueOf(old)))
 	if !ok || len(was.Keys) == 0 {
 		return true // the random key opens cookies, whatever seals them
 	}
-	is := reflect.Indirect(reflect.ValueOf(now)).Interface().(httpCookie)
+	is, _ := reflect.TypeAssert[httpCookie](reflect.Indirect(reflect.ValueOf(now)))
 	return slices.ContainsFunc(was.Keys, func(k cookieKey) bool {
 		return slices.ContainsFunc(is.Keys, func(l cookieKey) bool { return k.ID == l.ID && bytes.Equal(k.Secret, l.Secret) })
 	})

@@ -390,6 +390,8 @@ func (rt *Runtime) endAll(ctx context.Context, all []*tables) {
 	left := map[*tables]bool{}
 	for _, t := range all {
 		left[t] = true
+	}
+	for _, t := range all {
 		ends.Go(func() {
 			rt.end(t)
 			mu.Lock()

@@ -170,7 +170,6 @@ type overrideModel struct {
 type modelServer struct {
 	disabled bool
 	draining bool
-	over     bool // a drain has ended
 	ratio    int
 	by       Override
 }

@@ -174,7 +174,7 @@ func (s *service) begin(ctx context.Context) (*config.Runtime, error) {
 	rt, err := interrupt.Wait(ctx, func() (*config.Runtime, error) { return f.Build(options) })
 	switch {
 	case ctx.Err() != nil && rt == nil:
-		return nil, nil //nolint:nilerr // likewise, while it read tables or opened logs
+		return nil, nil // likewise, while it read tables or opened logs
 	case err != nil:
 		return nil, err
 	}

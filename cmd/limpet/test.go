@@ -143,7 +143,7 @@ func writeProfile(ctx context.Context, name string, c *datascripttest.Coverage) 
 func replaceable(name string) error {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return nil //nolint:nilerr // os.Create tells
+		return nil // os.Create tells
 	}
 	f, err := filewatch.Open(name)
 	if err != nil {

@@ -31,7 +31,7 @@ func TestConfigFaults(t *testing.T) {
 		cfg  limpet.Config
 		want []string // beginnings of the lines
 	}{
-		{"name", limpet.Config{Name: "two\nlines"}, []string{`name: "two\nlines": has a control character`}},
+		{"name", limpet.Config{Name: "two\nlines"}, []string{`name: "two\nlines": not printable text`}},
 		{"nil pool", limpet.Config{Pools: []*lbpool.Pool{pool, nil}}, []string{"pools[1]"}},
 		{"equal pools", limpet.Config{Pools: []*lbpool.Pool{pool, pool}}, []string{`pools[1]`}},
 		{"default pool", limpet.Config{Pools: []*lbpool.Pool{pool}, DefaultPool: "other"}, []string{`defaultPool: "other": there is no such pool`}},

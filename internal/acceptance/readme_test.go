@@ -196,7 +196,7 @@ func readFile(t *testing.T, name string) string {
 // readme returns the program on the front page, and its script.
 func readme(t *testing.T) (program, script string) {
 	t.Helper()
-	blocks := fenced(readFile(t, "README.md"), "go")
+	blocks := slices.DeleteFunc(fenced(readFile(t, "README.md"), "go"), func(code string) bool { return !strings.HasPrefix(code, "package main") })
 	if len(blocks) != 1 {
 		t.Fatalf("%d programs in README.md; want 1", len(blocks))
 	}

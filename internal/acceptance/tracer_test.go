@@ -31,8 +31,6 @@ const (
 // without the header Untraced.
 type notebook struct {
 	id       string
-	mu       sync.Mutex
-	notes    []string
 	finished chan []string // the notes of a request
 }
 

@@ -46,9 +46,9 @@ func IsPrintable(s string) bool {
 
 // Name adds the fault of a name, as [CheckName] finds it with [MaxName].
 func (l *List) Name(path, name string) {
-	switch err := CheckName(name, MaxName); err {
-	case nil:
-	case errMissing:
+	switch err := CheckName(name, MaxName); {
+	case err == nil:
+	case name == "":
 		l.Add(path, nil, err)
 	default:
 		l.Add(path, name, err)
