@@ -19,22 +19,22 @@ import (
 // warnOfRules warns of rules of a service that have no effect.
 func (b *builder) warnOfRules() {
 	b.warnOfNetworkRules(b.config.NetworkSecurity, "networkSecurity")
-	ended := ""
+	var e ending
 	for i, r := range b.config.HTTPSecurity {
 		path := fielderr.Index("httpSecurity", i)
-		b.unreached(path, ended)
+		b.unreached(path, &e)
 		b.warnOfMatch(&r.Match, path+".match")
-		if !r.Disabled && !r.DryRun && ended == "" && everything(r.Match) && endsSecurity(r.Action) {
-			ended = r.Name
+		if !r.Disabled && !r.DryRun && !e.known && everything(r.Match) && endsSecurity(r.Action) {
+			e = ending{name: r.Name, known: true}
 		}
 	}
-	ended = ""
+	e = ending{}
 	for i, r := range b.config.HTTPRequest {
 		path := fielderr.Index("httpRequest", i)
-		b.unreached(path, ended)
+		b.unreached(path, &e)
 		b.warnOfMatch(&r.Match, path+".match")
-		if !r.Disabled && !r.DryRun && ended == "" && everything(r.Match) && endsRequest(r.Action) {
-			ended = r.Name
+		if !r.Disabled && !r.DryRun && !e.known && everything(r.Match) && endsRequest(r.Action) {
+			e = ending{name: r.Name, known: true}
 		}
 	}
 	for i, r := range b.config.HTTPResponse {
@@ -46,20 +46,28 @@ func (b *builder) warnOfRules() {
 
 // warnOfNetworkRules warns of rules for connections that are never reached.
 func (b *builder) warnOfNetworkRules(rules []policy.NetworkRule, list string) {
-	ended := ""
+	var e ending
 	for i, r := range rules {
-		b.unreached(fielderr.Index(list, i), ended)
+		b.unreached(fielderr.Index(list, i), &e)
 		goesOn := r.Limit != nil && (r.Limit.Continue || r.Limit.Exceeded == policy.ActionReport)
-		if !r.Disabled && !r.DryRun && ended == "" && everything(r.Match) && r.Age == 0 && !goesOn {
-			ended = r.Name
+		if !r.Disabled && !r.DryRun && !e.known && everything(r.Match) && r.Age == 0 && !goesOn {
+			e = ending{name: r.Name, known: true}
 		}
 	}
 }
 
-// unreached warns of a rule behind one that ends the policy for everybody.
-func (b *builder) unreached(path, ended string) {
-	if ended != "" {
-		b.warn(path, fmt.Errorf("never reached: the rule %s before it has no match, and ends the policy", quoted(ended)))
+// An ending is the rule of a policy that ends it for everybody.
+type ending struct {
+	name  string
+	known bool
+	told  bool // the next rule has its warning, which is enough
+}
+
+// unreached warns of the first rule behind one that ends the policy.
+func (b *builder) unreached(path string, e *ending) {
+	if e.known && !e.told {
+		e.told = true
+		b.warn(path, fmt.Errorf("never reached: the rule %s before it has no match, and ends the policy", quoted(e.name)))
 	}
 }
 

@@ -38,7 +38,7 @@ func TestCheckRules(t *testing.T) {
 2: httpResponse[0].match.headers[0].values[0]: "b " has blanks around it, which are removed before values are compared
 `},
 		{"behind what ends", `networkSecurity: [{name: a, action: allow}, {name: b, action: deny}]
-httpSecurity: [{name: a, dryRun: true, action: close}, {name: b, disabled: true, action: close}, {name: c, action: redirectToHTTPS}, {name: d, action: allow}, {name: e, action: close}]
+httpSecurity: [{name: a, dryRun: true, action: close}, {name: b, disabled: true, action: close}, {name: c, action: redirectToHTTPS}, {name: d, action: allow}, {name: e, action: close}, {name: f, action: close}]
 httpRequest: [{name: a, log: true}, {name: b, action: {redirect: {protocol: https, path: "path[1:]"}}}, {name: c, action: {respond: {status: 200}}}, {name: d, log: true}]`,
 			`2: networkSecurity[1]: never reached: the rule "a" before it has no match, and ends the policy
 3: httpSecurity[4]: never reached: the rule "d" before it has no match, and ends the policy

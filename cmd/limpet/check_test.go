@@ -178,7 +178,7 @@ poolGroups: [{name: g, members: [{pool: a}, {pool: b}]}]`, []string{`:3:14: pool
 		// What refers to the pool is not reported.
 		{"pool without a name", "pools: [{title: web}]" + rules, []string{`:1:10: pools[0]: unknown field "title"`}},
 		{"pools by another name", "pool: [{name: web}]" + rules, []string{`:1:1: unknown field "pool"`}},
-		{"pools that are no list", "pools: web" + rules, []string{`:1:8: pools: want a list, not "web"`}},
+		{"pools that are no list", "pools: web" + rules, []string{`:1:8: pools: want a list, such as [web], not "web"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := testfiles.Write(t, map[string]string{"a.yaml": c.text, "twice.lua": "-- HTTP_REQ\n", "bad.csv": "10.0.0.300\n10.0.0.1\n10.0.0\n"})

@@ -81,12 +81,12 @@ var sections = []section{
 	{"httpSecurity", 15, "  - name: security #\n    match: {path: {op: begins with, values: [/admin]}}\n    action: {respond: {status: 403}}\n", []string{
 		"  - name: security #\n    match: {path: {op: §resembles, values: [/admin]}}\n    action: close\n",
 		"  - name: security #\n    match: {clientIP: {prefixes: [§10.0.0.0/33]}}\n    action: close\n",
-		"  - name: security #\n    action:\n      respond: {status: §999}\n",
+		"  - name: security #\n    match: {path: {op: equals, values: [/a]}}\n    action:\n      respond: {status: §999}\n",
 		"  - {name: security #, action: §clos}\n",
 	}},
 	{"httpRequest", 20, "  - name: request #\n    match: {host: {op: equals, values: [a.example]}}\n    action: {modify: {pool: {name: pool 2}}}\n", []string{
 		"  - name: request #\n    action: {modify: {pool: {name: §pool none}}}\n",
-		"  - name: request #\n    action: {redirect: {protocol: §htps, host: a.example}}\n",
+		"  - name: request #\n    match: {path: {op: equals, values: [/a]}}\n    action: {redirect: {protocol: §htps, host: a.example}}\n",
 		"  - name: request #\n    match: {clientIP: {groups: [§adresses]}}\n    action: {respond: {status: 403}}\n",
 	}},
 }
