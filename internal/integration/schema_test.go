@@ -231,7 +231,7 @@ func TestSchemaWords(t *testing.T) {
 		"logging: {slowResponse: 30}\nhttpSecurity: [{name: a, action: close}]":                                       false,
 		"logging: {slowResponse: soon}\nhttpSecurity: [{name: a, action: close}]":                                     false,
 		"pools: [{name: a, servers: [{address: 10.0.0.1:80, ratio: 20}]}]":                                            true,
-		"pools: [{name: a, servers: [{address: 10.0.0.1:80, ratio: 0}]}]":                                             true,
+		"pools: [{name: a, servers: [{address: 10.0.0.1:80, ratio: 0}]}]":                                             false,
 		"pools: [{name: a, servers: [{address: 10.0.0.1:80, ratio: 21}]}]":                                            false,
 		"pools: [{name: a, servers: [{address: 10.0.0.1:80, ratio: -1}]}]":                                            false,
 		"pools: [{name: a, servers: [{address: 10.0.0.1:80, ratio: {env: LIMPET_NONE, default: 20}}]}]":               true,
